@@ -1,0 +1,1 @@
+//! The sidecar and SDK of the developer.

@@ -1,0 +1,1 @@
+//! The untrusted courier: relays, keeps vouchers, settles.

@@ -1,0 +1,1 @@
+//! Fetches by hash; later recipe, lock, image, manifest.

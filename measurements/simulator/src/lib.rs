@@ -1,0 +1,1 @@
+//! A simulated TDX module that signs with a test root of trust.

@@ -1,0 +1,1 @@
+//! What a machine should measure to, and whether a peer does.

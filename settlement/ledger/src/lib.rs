@@ -1,0 +1,1 @@
+//! An embedded TON: in-process TVM, accounts on disk, toncenter-shaped API.

@@ -1,0 +1,1 @@
+//! Amounts, vouchers, charges, channels.

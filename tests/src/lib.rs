@@ -1,0 +1,1 @@
+//! Scenarios and the tests that hold the repository together.

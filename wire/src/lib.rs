@@ -1,0 +1,1 @@
+//! Bytes that cross a boundary: keyset, envelope, sealing, frames, receipts.
