@@ -1,1 +1,41 @@
-//! Amounts, vouchers, charges, channels.
+//! Amounts, vouchers, charges, channels: what is owed, who signed for it, and the messages that settle it on TON.
+//!
+//! **What it is.** The payer signs cumulative [`Voucher`]s, a guest's receipt key signs [`Charge`]s, both as TL-B cells whose hash a
+//! TVM can check. [`ChannelTerms`] names a payment channel and makes its messages, [`Wallet`] signs them for a chain, and
+//! [`toncenter`] turns questions to a node into requests and its answers into typed values.
+//!
+//! **Trusts.** The Ed25519 of `ed25519-dalek`, and `tonlib-core` for cells, bags of cells and wallet code, behind one private
+//! module. A node's answers are a claim by that node: parsed within limits, never believed about signatures or terms.
+//!
+//! **Promises.** A [`VerifiedVoucher`] or [`VerifiedCharge`] exists only if its signature was checked. Encodings have one form per
+//! value. Amounts never wrap. A channel's address is a function of its terms, the chain id among them.
+//!
+//! **Lacks.** It opens no file, socket, clock or random source, and parses no bag of cells that a peer sent. Jettons, the registry,
+//! the stake and the payout engine are not here yet.
+
+mod address;
+mod chain;
+mod channel;
+mod charge;
+mod closing;
+mod contracts;
+pub mod limits;
+mod nano;
+mod signing;
+mod state;
+mod ton;
+pub mod toncenter;
+mod voucher;
+mod wallet;
+
+pub use address::{Address, AddressError};
+pub use chain::ChainId;
+pub use channel::{ChannelTerms, exit};
+pub use charge::{Charge, SignedCharge, VerifiedCharge};
+pub use closing::{CooperativeClose, SignedClose};
+pub use contracts::{CHANNEL_CODE_HASH, CHARGE_CHECK_CODE_HASH, Contract};
+pub use nano::{Nano, NanoError};
+pub use signing::{ChargeError, DecodeError, VoucherError};
+pub use state::{ChannelState, ChannelStatus, StateError};
+pub use voucher::{SignedVoucher, VerifiedVoucher, Voucher};
+pub use wallet::{Payload, StateInit, Transfer, Wallet, WalletError, message_hash};

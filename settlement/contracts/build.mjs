@@ -1,0 +1,103 @@
+// Compiles the contracts and makes the cross-check vectors with implementations that are not ours: the Tolk compiler of
+// @ton/tolk-js, the cells of @ton/core, the Ed25519 of @ton/crypto.
+//
+//   node build.mjs          writes *.boc, manifest.json and ../vectors/*.json
+//   node build.mjs --check  writes nothing; exits 1 if a committed file differs from what it would write
+//
+// Packages are found in ./node_modules, or in the folder that CHRYSALIS_TOLK names.
+
+import { createRequire } from 'node:module';
+import fs from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const here = path.dirname(fileURLToPath(import.meta.url));
+const modules = path.resolve(process.env.CHRYSALIS_TOLK ?? path.join(here, 'node_modules'));
+const require = createRequire(path.join(modules, 'x.js'));
+const { runTolkCompiler, getTolkCompilerVersion } = require('@ton/tolk-js');
+const { Address, Cell, beginCell } = require('@ton/core');
+const { keyPairFromSeed, sign } = require('@ton/crypto');
+
+const check = process.argv.includes('--check');
+let differs = false;
+
+function put(file, bytes) {
+  const at = path.join(here, file);
+  if (!check) {
+    fs.mkdirSync(path.dirname(at), { recursive: true });
+    fs.writeFileSync(at, bytes);
+    return;
+  }
+  const same = fs.existsSync(at) && Buffer.compare(fs.readFileSync(at), Buffer.from(bytes)) === 0;
+  if (!same) {
+    console.error(`${file} differs from what its source gives`);
+    differs = true;
+  }
+}
+
+async function contracts() {
+  const manifest = { compiler: `tolk ${await getTolkCompilerVersion()}`, package: '@ton/tolk-js 1.3.0', contracts: {} };
+  for (const name of ['channel', 'charge_check']) {
+    const result = await runTolkCompiler({
+      entrypointFileName: `${name}.tolk`,
+      fsReadCallback: (file) => fs.readFileSync(path.join(here, file), 'utf8'),
+    });
+    if (result.status === 'error') {
+      console.error(`${name}.tolk: ${result.message}`);
+      process.exit(1);
+    }
+    const boc = Buffer.from(result.codeBoc64, 'base64');
+    manifest.contracts[name] = { code_hash: Cell.fromBoc(boc)[0].hash().toString('hex'), boc_bytes: boc.length };
+    put(`${name}.boc`, boc);
+  }
+  put('manifest.json', JSON.stringify(manifest, null, 2) + '\n');
+}
+
+// Test values only: the seed is public, the key signs nothing of worth.
+const seed = Buffer.from(Array.from({ length: 32 }, (_, i) => i + 1));
+const keys = keyPairFromSeed(seed);
+const hex = (byte) => Buffer.alloc(32, byte).toString('hex');
+
+function voucherCell(v) {
+  return beginCell().storeUint(0x76636831, 32).storeInt(v.chain, 32).storeAddress(Address.parseRaw(v.channel))
+    .storeCoins(BigInt(v.cumulative)).storeBuffer(Buffer.from(v.usage_root, 'hex')).endCell();
+}
+
+function chargeCell(c) {
+  const tail = beginCell().storeAddress(Address.parseRaw(c.channel)).storeCoins(BigInt(c.cumulative)).endCell();
+  return beginCell().storeUint(0x63686731, 32).storeInt(c.chain, 32).storeAddress(Address.parseRaw(c.stake))
+    .storeBuffer(Buffer.from(c.receipt_hash, 'hex')).storeUint(BigInt(c.seq), 64).storeCoins(BigInt(c.cost))
+    .storeCoins(BigInt(c.cap)).storeRef(tail).endCell();
+}
+
+function signed(cases, cell) {
+  return cases.map((fields) => {
+    const hash = cell(fields).hash();
+    return { fields, cell_hash: hash.toString('hex'), signature: sign(hash, keys.secretKey).toString('hex') };
+  });
+}
+
+function vectors(file, cases, cell) {
+  const body = {
+    made_by: '@ton/core 0.63.1 and @ton/crypto 3.3.0, by settlement/contracts/build.mjs',
+    seed: seed.toString('hex'),
+    public_key: keys.publicKey.toString('hex'),
+    cases: signed(cases, cell),
+  };
+  put(`../vectors/${file}`, JSON.stringify(body, null, 2) + '\n');
+}
+
+await contracts();
+vectors('voucher.json', [
+  { chain: 20241, channel: `0:${hex(0x11)}`, cumulative: '0', usage_root: hex(0) },
+  { chain: 20241, channel: `0:${hex(0x11)}`, cumulative: '1', usage_root: hex(0xab) },
+  { chain: -239, channel: `0:${hex(0xfe)}`, cumulative: '255', usage_root: hex(0xff) },
+  { chain: -3, channel: `-1:${hex(0x01)}`, cumulative: '256', usage_root: hex(0x42) },
+  { chain: 20241, channel: `0:${hex(0x80)}`, cumulative: '18446744073709551615', usage_root: hex(0x7f) },
+], voucherCell);
+vectors('charge.json', [
+  { chain: 20241, stake: `0:${hex(0x22)}`, receipt_hash: hex(0x33), seq: '0', cost: '0', cap: '0', channel: `0:${hex(0x11)}`, cumulative: '0' },
+  { chain: 20241, stake: `0:${hex(0x22)}`, receipt_hash: hex(0x33), seq: '7', cost: '1500', cap: '2000', channel: `0:${hex(0x11)}`, cumulative: '123456789' },
+  { chain: -239, stake: `-1:${hex(0x55)}`, receipt_hash: hex(0xff), seq: '18446744073709551615', cost: '18446744073709551615', cap: '18446744073709551615', channel: `-1:${hex(0xee)}`, cumulative: '18446744073709551615' },
+], chargeCell);
+process.exit(differs ? 1 : 0);

@@ -1,0 +1,67 @@
+//! The compiled contracts. Source, compiler and hashes are in `contracts/`; a test compares these bytes with the manifest, and with
+//! a fresh compilation where the compiler is at hand.
+
+use crate::{StateInit, ton};
+
+/// Representation hash of the channel's code.
+pub const CHANNEL_CODE_HASH: [u8; 32] =
+    hash("d6f4d8086243a4dbec39b60455c64389e1454151db638e6b96e5550f6487f93d");
+/// Representation hash of the charge check's code.
+pub const CHARGE_CHECK_CODE_HASH: [u8; 32] =
+    hash("36ae5b41bfc9c83b3fffea9e7ceae593de3332f4147abfc4d9a0f3c39db05174");
+
+/// A contract whose code is compiled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contract {
+    /// The payment channel.
+    Channel,
+    /// The charge check alone, with nothing around it.
+    ChargeCheck,
+}
+
+impl Contract {
+    /// The code as a bag of cells.
+    pub fn code_boc(self) -> &'static [u8] {
+        match self {
+            Contract::Channel => include_bytes!("../contracts/channel.boc"),
+            Contract::ChargeCheck => include_bytes!("../contracts/charge_check.boc"),
+        }
+    }
+
+    /// The hash of that code, computed from its cells.
+    pub fn code_hash(self) -> [u8; 32] {
+        self.code().hash()
+    }
+
+    pub(crate) fn code(self) -> ton::Tree {
+        ton::Tree::from_our_boc(self.code_boc()).expect("the compiled-in code is a bag of cells")
+    }
+
+    pub(crate) fn with_data(self, data: ton::Tree) -> StateInit {
+        StateInit::new(self.code(), data)
+    }
+
+    /// The initial state of a charge check contract. It has no data; every deployment has the same address.
+    pub fn charge_check_state() -> StateInit {
+        Contract::ChargeCheck.with_data(ton::Layout::new().build())
+    }
+}
+
+const fn hash(text: &str) -> [u8; 32] {
+    const fn digit(byte: u8) -> u8 {
+        match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => panic!("not a hex digit"),
+        }
+    }
+    let text = text.as_bytes();
+    assert!(text.len() == 64);
+    let mut bytes = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        bytes[i] = digit(text[2 * i]) << 4 | digit(text[2 * i + 1]);
+        i += 1;
+    }
+    bytes
+}

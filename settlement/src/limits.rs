@@ -1,0 +1,35 @@
+//! Every bound this crate puts on bytes from elsewhere, and on what it makes.
+
+/// Bytes of an encoded [`SignedVoucher`](crate::SignedVoucher): always exactly this many.
+pub const VOUCHER_BYTES: usize = 4 + 4 + ADDRESS_BYTES + 8 + 32 + SIGNATURE_BYTES;
+
+/// Bytes of an encoded [`SignedCharge`](crate::SignedCharge): always exactly this many.
+pub const CHARGE_BYTES: usize =
+    4 + 4 + ADDRESS_BYTES + 32 + 8 + 8 + 8 + ADDRESS_BYTES + 8 + SIGNATURE_BYTES;
+
+/// Bytes of an encoded [`SignedClose`](crate::SignedClose): always exactly this many.
+pub const CLOSE_BYTES: usize = 4 + 4 + ADDRESS_BYTES + 8 + SIGNATURE_BYTES;
+
+/// Bytes of an address in these encodings: workchain and hash.
+pub const ADDRESS_BYTES: usize = 1 + 32;
+
+/// Bytes of an Ed25519 signature.
+pub const SIGNATURE_BYTES: usize = 64;
+
+/// Messages in one wallet transfer: the most that wallet V5R1 sends at once.
+pub const TRANSFERS_MAX: usize = 255;
+
+/// Bytes of a node's answer that are read at all.
+pub const ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// Transactions in one answer.
+pub const TRANSACTIONS_MAX: usize = 256;
+
+/// Outgoing messages of one transaction (a wallet V5R1 sends 255, the chain allows this many actions).
+pub const OUT_MESSAGES_MAX: usize = 255;
+
+/// Items on the stack that a get method answers.
+pub const STACK_ITEMS_MAX: usize = 64;
+
+/// Bytes of a node's error text that are kept.
+pub const NODE_MESSAGE_BYTES_MAX: usize = 512;

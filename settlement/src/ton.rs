@@ -1,0 +1,149 @@
+//! The one place that touches `tonlib-core`.
+//!
+//! Its types belong to an older generation of crates and its author has announced a successor, so nothing outside this file names
+//! it. Bytes from peers never reach its parser: what is parsed here was compiled in or made by us.
+
+use crate::{Address, ChainId, Nano};
+use tonlib_core::{
+    cell::{ArcCell, BagOfCells, CellBuilder},
+    wallet::{mnemonic::KeyPair, version_helper::VersionHelper, wallet_version::WalletVersion},
+};
+
+/// A cell tree.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Tree(ArcCell);
+
+impl Tree {
+    pub(crate) fn hash(&self) -> [u8; 32] {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(self.0.cell_hash().as_slice());
+        hash
+    }
+
+    /// The bag of cells with this root and a checksum.
+    pub(crate) fn boc(&self) -> Vec<u8> {
+        BagOfCells::new(std::slice::from_ref(&self.0))
+            .serialize(true)
+            .expect("a built cell tree serializes")
+    }
+
+    /// Only for bytes we made or compiled in.
+    pub(crate) fn from_our_boc(boc: &[u8]) -> Option<Tree> {
+        BagOfCells::parse(boc).ok()?.single_root().ok().map(Tree)
+    }
+}
+
+/// Builds a cell of fixed layout. Every layout in this crate fits 1,023 bits and 4 references by arithmetic over its field widths,
+/// so a failure to store is a mistake in the layout, not in a value.
+pub(crate) struct Layout(CellBuilder);
+
+const FITS: &str = "the layout fits a cell whatever the values";
+
+impl Layout {
+    pub(crate) fn new() -> Layout {
+        Layout(CellBuilder::new())
+    }
+
+    pub(crate) fn bit(mut self, value: bool) -> Layout {
+        self.0.store_bit(value).expect(FITS);
+        self
+    }
+
+    pub(crate) fn uint(mut self, bits: usize, value: u64) -> Layout {
+        self.0.store_u64(bits, value).expect(FITS);
+        self
+    }
+
+    pub(crate) fn int32(mut self, value: i32) -> Layout {
+        self.0.store_i32(32, value).expect(FITS);
+        self
+    }
+
+    pub(crate) fn bytes(mut self, value: &[u8]) -> Layout {
+        self.0.store_slice(value).expect(FITS);
+        self
+    }
+
+    /// `VarUInteger 16`: a length in bytes (4 bits), then that many bytes without leading zeros.
+    pub(crate) fn coins(self, amount: Nano) -> Layout {
+        let bytes = amount.0.to_be_bytes();
+        let significant = &bytes[(amount.0.leading_zeros() / 8) as usize..];
+        self.uint(4, significant.len() as u64).bytes(significant)
+    }
+
+    /// `addr_std$10 anycast:nothing$0 workchain:int8 address:bits256`.
+    pub(crate) fn address(self, address: &Address) -> Layout {
+        self.uint(3, 0b100)
+            .uint(8, u64::from(address.workchain as u8))
+            .bytes(&address.hash)
+    }
+
+    pub(crate) fn reference(mut self, tree: &Tree) -> Layout {
+        self.0.store_reference(&tree.0).expect(FITS);
+        self
+    }
+
+    pub(crate) fn build(mut self) -> Tree {
+        Tree(self.0.build().expect(FITS).to_arc())
+    }
+}
+
+/// Code and initial data of a wallet V5R1.
+pub(crate) fn wallet_state(public_key: &[u8; 32], wallet_id: i32) -> (Tree, Tree) {
+    // The library's key pair also has room for a secret; it never gets one.
+    let keys = KeyPair {
+        public_key: public_key.to_vec(),
+        secret_key: Vec::new(),
+    };
+    let code =
+        VersionHelper::get_code(WalletVersion::V5R1).expect("the library carries the code of V5R1");
+    let data = VersionHelper::get_data(WalletVersion::V5R1, &keys, wallet_id)
+        .expect("a 32-byte key and an id make wallet data");
+    (Tree(code.clone()), Tree(data.to_arc()))
+}
+
+/// What a wallet V5R1 signs for these messages, each sent with mode 3.
+pub(crate) fn wallet_body(
+    seqno: u32,
+    valid_until_unix_s: u32,
+    wallet_id: i32,
+    messages: &[Tree],
+) -> Option<Tree> {
+    let messages: Vec<ArcCell> = messages.iter().map(|tree| tree.0.clone()).collect();
+    VersionHelper::build_ext_msg(
+        WalletVersion::V5R1,
+        valid_until_unix_s,
+        seqno,
+        wallet_id,
+        messages,
+    )
+    .ok()
+    .map(|cell| Tree(cell.to_arc()))
+}
+
+/// That body with its signature.
+pub(crate) fn wallet_signed(body: &Tree, signature: &[u8; 64]) -> Tree {
+    let cell = VersionHelper::sign_msg(WalletVersion::V5R1, &body.0, signature)
+        .expect("a wallet body has room for a signature");
+    Tree(cell.to_arc())
+}
+
+/// A V5R1 wallet's id is the network's id, xored with a context that for the first wallet on workchain 0 is only the top bit.
+/// tonlib-core's own default is main network's, which gives another address, and another replay domain, everywhere else.
+pub(crate) fn wallet_id(chain: ChainId) -> i32 {
+    chain.0 ^ i32::MIN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonlib_core::wallet::versioned::{DEFAULT_WALLET_ID_V5R1, DEFAULT_WALLET_ID_V5R1_TESTNET};
+
+    #[test]
+    fn wallet_ids_are_those_of_the_networks() {
+        assert_eq!(wallet_id(ChainId::MAINNET), DEFAULT_WALLET_ID_V5R1);
+        assert_eq!(wallet_id(ChainId::TESTNET), DEFAULT_WALLET_ID_V5R1_TESTNET);
+        let ids = [ChainId::MAINNET, ChainId::TESTNET, ChainId::EMBEDDED].map(wallet_id);
+        assert!(ids[0] != ids[2] && ids[1] != ids[2]);
+    }
+}

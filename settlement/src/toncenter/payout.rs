@@ -1,0 +1,100 @@
+//! What a claim brought, computed from the transactions it left.
+//!
+//! A payee's wallet W sends a claim with value `v` to a channel C. C pays the price `p` in a message of its own, and returns the rest
+//! `r` of `v`. Each transaction of W costs W its `fee`. So
+//!
+//! ```text
+//! after = before - Σ fee(W's transactions of this claim) - v + p + r
+//! fee   = p - (after - before) = Σ fee(W's transactions of this claim) + v - r
+//! ```
+//!
+//! where W's transactions are the one that the external message started and the two that received `p` and `r`. `v - r` is what C
+//! spent on this claim: its gas, the forwarding of its two messages, and rent the claim had to restore.
+
+use super::{Message, Transaction};
+use crate::{Address, Nano};
+
+/// A claim that was paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payout {
+    /// What the channel paid: the growth of its `paid`.
+    pub price: Nano,
+    /// What it cost the wallet, all told: `wallet_after - wallet_before == price - fee` if nothing else happened to the wallet.
+    pub fee: Nano,
+    /// Hash of the channel's transaction.
+    pub channel_transaction: [u8; 32],
+}
+
+/// Why there is no payout (yet).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PayoutError {
+    /// The trace is not complete in these transactions: ask again later.
+    #[error("not settled yet: no {0}")]
+    NotYet(&'static str),
+    /// The channel refused the claim and the chain returned its value.
+    #[error("the channel refused the claim")]
+    Refused,
+    /// The figures contradict each other; the node's fault.
+    #[error("the node's figures do not add up")]
+    Contradiction,
+}
+
+/// Follows the external message (by [`message_hash`](crate::message_hash)) through wallet and channel.
+pub fn payout_fee(
+    external_hash: &[u8; 32],
+    wallet: &Address,
+    channel: &Address,
+    wallet_transactions: &[Transaction],
+    channel_transactions: &[Transaction],
+) -> Result<Payout, PayoutError> {
+    // 1. The wallet took the external message and sent the claim.
+    let started = wallet_transactions
+        .iter()
+        .find(|tx| {
+            tx.in_message
+                .as_ref()
+                .is_some_and(|m| m.source.is_none() && m.hash.as_ref() == Some(external_hash))
+        })
+        .ok_or(PayoutError::NotYet("transaction of the wallet"))?;
+    let mut claims = started
+        .out_messages
+        .iter()
+        .filter(|message| message.destination == Some(*channel));
+    let claim = claims.next().ok_or(PayoutError::Refused)?;
+    if claims.next().is_some() {
+        // Two claims in one wallet message: their fees cannot be told apart.
+        return Err(PayoutError::Contradiction);
+    }
+    // 2. The channel took the claim. Paid, it sends the payout and then the rest; refused, the chain sends the value back alone.
+    let paid = caused_by(channel_transactions, claim)
+        .ok_or(PayoutError::NotYet("transaction of the channel"))?;
+    let [payout, rest] = paid.out_messages.as_slice() else {
+        return Err(PayoutError::Refused);
+    };
+    if payout.destination != Some(*wallet) || rest.destination != Some(*wallet) {
+        return Err(PayoutError::Contradiction);
+    }
+    // 3. The wallet received both.
+    let received = caused_by(wallet_transactions, payout)
+        .ok_or(PayoutError::NotYet("receipt of the payout"))?;
+    let returned =
+        caused_by(wallet_transactions, rest).ok_or(PayoutError::NotYet("receipt of the rest"))?;
+    let fee = [started.fee, received.fee, returned.fee, claim.value]
+        .into_iter()
+        .try_fold(Nano::ZERO, Nano::checked_add)
+        .and_then(|sum| sum.checked_sub(rest.value))
+        .ok_or(PayoutError::Contradiction)?;
+    Ok(Payout {
+        price: payout.value,
+        fee,
+        channel_transaction: paid.hash,
+    })
+}
+
+fn caused_by<'a>(transactions: &'a [Transaction], message: &Message) -> Option<&'a Transaction> {
+    transactions.iter().find(|tx| {
+        tx.in_message
+            .as_ref()
+            .is_some_and(|m| m.source == message.source && m.created_lt == message.created_lt)
+    })
+}

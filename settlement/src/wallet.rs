@@ -1,0 +1,242 @@
+//! A wallet V5R1, and the messages it sends.
+
+use crate::{Address, ChainId, Nano, limits, signing, ton};
+use ed25519_dalek::SigningKey;
+
+/// The body of a message, opaque outside this crate.
+#[derive(Clone)]
+pub struct Payload(pub(crate) ton::Tree);
+
+/// Code and data that an account starts with; its hash is the account's address.
+#[derive(Clone)]
+pub struct StateInit(ton::Tree);
+
+/// One message a wallet sends. The wallet pays the forwarding, so the account is credited `value`.
+#[derive(Clone)]
+pub struct Transfer {
+    /// Where to.
+    pub to: Address,
+    /// How much the account is credited.
+    pub value: Nano,
+    /// Whether the chain returns the value when the account refuses.
+    pub bounce: bool,
+    /// What the account is told; `None` for plain money.
+    pub payload: Option<Payload>,
+    /// Deploys the account if it does not run yet.
+    pub state_init: Option<StateInit>,
+}
+
+/// A wallet V5R1 on one network. It holds its key, cannot be printed, and wipes the key when dropped.
+///
+/// Its id includes the network's, so that neither its address nor its signatures mean anything on another network.
+pub struct Wallet {
+    key: SigningKey,
+    address: Address,
+    wallet_id: i32,
+    state_init: StateInit,
+}
+
+/// Why a wallet makes no message. The fault is the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WalletError {
+    /// Nothing to send.
+    #[error("a wallet message without transfers would only spend its fee")]
+    NoTransfers,
+    /// The wallet's code sends at most this many at once.
+    #[error("{got} transfers; a wallet sends at most {max} at once")]
+    TooManyTransfers {
+        /// What was asked.
+        got: usize,
+        /// The limit.
+        max: usize,
+    },
+}
+
+impl StateInit {
+    pub(crate) fn new(code: ton::Tree, data: ton::Tree) -> StateInit {
+        // split_depth:nothing special:nothing code:just data:just library:nothing
+        StateInit(
+            ton::Layout::new()
+                .uint(5, 0b00110)
+                .reference(&code)
+                .reference(&data)
+                .build(),
+        )
+    }
+
+    /// The address of an account on the base chain that starts so.
+    pub fn address(&self) -> Address {
+        Address {
+            workchain: 0,
+            hash: self.0.hash(),
+        }
+    }
+
+    /// As a bag of cells.
+    pub fn boc(&self) -> Vec<u8> {
+        self.0.boc()
+    }
+}
+
+impl Transfer {
+    /// Plain money, not returned if the account does not run yet.
+    pub fn money(to: Address, value: Nano) -> Transfer {
+        Transfer {
+            to,
+            value,
+            bounce: false,
+            payload: None,
+            state_init: None,
+        }
+    }
+
+    fn message(&self) -> ton::Tree {
+        // int_msg_info$0 ihr_disabled:true bounce bounced:false src:addr_none dest value (no other currencies)
+        // ihr_fee:0 fwd_fee:0 created_lt:0 created_at:0; the chain fills in what is left empty.
+        let mut message = ton::Layout::new()
+            .bit(false)
+            .bit(true)
+            .bit(self.bounce)
+            .bit(false)
+            .uint(2, 0)
+            .address(&self.to)
+            .coins(self.value)
+            .bit(false)
+            .coins(Nano::ZERO)
+            .coins(Nano::ZERO)
+            .uint(64, 0)
+            .uint(32, 0);
+        message = match &self.state_init {
+            Some(state) => message.bit(true).bit(true).reference(&state.0),
+            None => message.bit(false),
+        };
+        match &self.payload {
+            Some(payload) => message.bit(true).reference(&payload.0).build(),
+            None => message.bit(false).build(),
+        }
+    }
+}
+
+impl Wallet {
+    /// The first wallet of this key on this network. The caller wipes its copy of the seed.
+    pub fn from_seed(seed: &[u8; 32], chain: ChainId) -> Wallet {
+        let key = SigningKey::from_bytes(seed);
+        let wallet_id = ton::wallet_id(chain);
+        let (code, data) = ton::wallet_state(key.verifying_key().as_bytes(), wallet_id);
+        let state_init = StateInit::new(code, data);
+        Wallet {
+            key,
+            address: state_init.address(),
+            wallet_id,
+            state_init,
+        }
+    }
+
+    /// Where it lives.
+    pub fn address(&self) -> Address {
+        self.address
+    }
+
+    /// Its Ed25519 public key.
+    pub fn public_key(&self) -> [u8; 32] {
+        self.key.verifying_key().to_bytes()
+    }
+
+    /// What deploys it; [`transfer`](Self::transfer) adds it by itself at seqno 0.
+    pub fn state_init(&self) -> &StateInit {
+        &self.state_init
+    }
+
+    /// An external message, as a bag of cells, that makes the wallet send these transfers.
+    ///
+    /// The wallet accepts it once, while its seqno is `seqno` and until `valid_until_unix_s`. To repeat a payment safely, send the
+    /// same bytes again; another message for the same payment may pay twice. V5R1 demands mode 3 (ignore errors): a transfer that
+    /// the balance cannot cover is skipped while the rest goes out, so ask for the balance first and compare out messages after.
+    pub fn transfer(
+        &self,
+        seqno: u32,
+        valid_until_unix_s: u32,
+        transfers: &[Transfer],
+    ) -> Result<Vec<u8>, WalletError> {
+        if transfers.is_empty() {
+            return Err(WalletError::NoTransfers);
+        }
+        let too_many = WalletError::TooManyTransfers {
+            got: transfers.len(),
+            max: limits::TRANSFERS_MAX,
+        };
+        if transfers.len() > limits::TRANSFERS_MAX {
+            return Err(too_many);
+        }
+        let messages: Vec<ton::Tree> = transfers.iter().map(Transfer::message).collect();
+        let body = ton::wallet_body(seqno, valid_until_unix_s, self.wallet_id, &messages)
+            .ok_or(too_many)?;
+        let signed = ton::wallet_signed(&body, &signing::sign(&self.key, &body.hash()));
+        // ext_in_msg_info$10 src:addr_none dest import_fee:0
+        let mut message = ton::Layout::new()
+            .uint(2, 0b10)
+            .uint(2, 0)
+            .address(&self.address)
+            .coins(Nano::ZERO);
+        message = match seqno {
+            0 => message.bit(true).bit(true).reference(&self.state_init.0),
+            _ => message.bit(false),
+        };
+        Ok(message.bit(true).reference(&signed).build().boc())
+    }
+}
+
+/// The hash by which a node's answers name a message this crate made. `None` if the bytes are not one of ours.
+pub fn message_hash(boc: &[u8]) -> Option<[u8; 32]> {
+    Some(ton::Tree::from_our_boc(boc)?.hash())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn each_network_gives_the_key_another_wallet() {
+        let chains = [ChainId::MAINNET, ChainId::TESTNET, ChainId::EMBEDDED];
+        let addresses: HashSet<Address> = chains
+            .map(|chain| Wallet::from_seed(&[7; 32], chain).address())
+            .into();
+        assert_eq!(addresses.len(), 3);
+    }
+
+    #[test]
+    fn only_a_first_message_carries_the_wallets_code() {
+        let wallet = Wallet::from_seed(&[7; 32], ChainId::EMBEDDED);
+        let transfer = Transfer::money(
+            Address {
+                workchain: 0,
+                hash: [1; 32],
+            },
+            Nano(1),
+        );
+        let first = wallet
+            .transfer(0, 100, std::slice::from_ref(&transfer))
+            .expect("one transfer");
+        let second = wallet
+            .transfer(1, 100, std::slice::from_ref(&transfer))
+            .expect("one transfer");
+        assert!(first.len() > second.len() + 500);
+        assert_ne!(message_hash(&first), message_hash(&second));
+        assert_eq!(message_hash(b"not ours"), None);
+    }
+
+    #[test]
+    fn empty_and_oversized_batches_are_refused() {
+        let wallet = Wallet::from_seed(&[7; 32], ChainId::EMBEDDED);
+        let transfer = Transfer::money(wallet.address(), Nano(1));
+        assert_eq!(wallet.transfer(1, 100, &[]), Err(WalletError::NoTransfers));
+        assert!(
+            wallet
+                .transfer(1, 100, &vec![transfer.clone(); 255])
+                .is_ok()
+        );
+        let refused = WalletError::TooManyTransfers { got: 256, max: 255 };
+        assert_eq!(wallet.transfer(1, 100, &vec![transfer; 256]), Err(refused));
+    }
+}
