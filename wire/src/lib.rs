@@ -1,1 +1,49 @@
-//! Bytes that cross a boundary: keyset, envelope, sealing, frames, receipts.
+//! The bytes that cross a boundary: keyset, envelope, sealed job, frames, receipt, evidence bundle.
+//!
+//! **What it is.** Every encoding that a client, a courier and a guest exchange, with the cryptography that binds them:
+//! chunked Oblivious HTTP with X-Wing for the job, Ed25519 over the envelope, COSE_Sign1 for the receipt.
+//!
+//! **Trusts.** The `hpke`, `ed25519-dalek`, `coset` and `minicbor` crates, and `measurements::verify` for the peer.
+//! It trusts no byte it decodes: every length has a limit in [`limits`] before it has an allocation.
+//!
+//! **Promises.** One value has one encoding (decoders re-encode and compare). Nothing is sealed to a key that no
+//! [`AttestedWorker`] holds, and nothing but [`attest`] makes one. Decoders return typed errors and never panic.
+//!
+//! **Lacks.** Files, sockets, clocks and random sources: bytes, times and randomness are arguments. It knows no HTTP
+//! server, no model and no chain node.
+
+#![forbid(unsafe_code)]
+
+mod attested;
+mod cbor;
+mod digest;
+mod envelope;
+mod evidence;
+mod frame;
+mod keyset;
+pub mod limits;
+mod receipt;
+mod record;
+mod refusal;
+mod seal;
+
+// The public interface is:
+pub use attested::{AttestedWorker, Expected, NotTrusted, attest, registers_digest};
+pub use cbor::Malformed;
+pub use digest::{Digest, sha256};
+pub use envelope::{Endpoint, Envelope, EnvelopeRefused, SignedEnvelope};
+pub use evidence::{Bundle, Endorsement, Event, Evidence};
+pub use frame::{Frame, FrameDecoder, FrameError, FrameKind};
+pub use keyset::{KemKey, Keyset, ModelOffer, Padding, Prices, Usage};
+pub use receipt::{
+    Finish, Receipt, ReceiptCore, ReceiptRefused, RequestClaims, Timings, VerifiedReceipt,
+    core_digest,
+};
+pub use record::{
+    Record, RecordError, RecordKind, RecordReader, encode_record, frame_chain, frame_chain_start,
+};
+pub use refusal::{RefusalCode, SignedRefusal};
+pub use seal::{
+    Commitments, JobRequest, OpenedJob, ResponseOpener, ResponseSealer, SealError, SealedJob,
+    SealingKey, open_job, request_bucket, seal_job,
+};

@@ -1,0 +1,191 @@
+//! From evidence to a worker that may see plaintext (trust boundaries B2 and B3).
+//!
+//! [`attest`] is the only way to an [`AttestedWorker`], and sealing takes nothing else. It calls
+//! `measurements::verify` and adds what only this crate knows: the keyset that the report data names, its endorsement,
+//! and the event list behind RTMR3.
+
+use crate::cbor::Malformed;
+use crate::{Bundle, Digest, Evidence, Keyset};
+use measurements::{
+    Collateral, CollateralError, Digest48, GpuBinding, Peer, Policy, Refusal, ReportData, Root,
+    RuntimeEvent, Verified,
+};
+use settlement::{Address, ChainId};
+
+/// A worker whose quote, keyset and endorsement were checked against a policy.
+#[derive(Debug, Clone)]
+pub struct AttestedWorker {
+    peer: Verified<Peer>,
+    keyset: Keyset,
+    digest: Digest,
+    events: Vec<RuntimeEvent>,
+}
+
+/// What a client demands of a worker besides the quote policy.
+#[derive(Debug, Clone)]
+pub struct Expected {
+    /// The profile the image was measured with.
+    pub profile: String,
+    /// The chain that settles.
+    pub chain: ChainId,
+    /// Who is to be paid: the payee of the client's channel.
+    pub payee: Address,
+    /// The payee's key, from the client's channel: it must have endorsed the keyset.
+    pub payee_key: [u8; 32],
+}
+
+/// Why a worker is not trusted.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum NotTrusted {
+    /// The courier's bytes are no bundle.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The collateral is not usable; the courier should fetch it again.
+    #[error("the collateral cannot be read: {0}")]
+    Collateral(#[from] CollateralError),
+    /// The quote was refused.
+    #[error("measurements::verify refused the quote: {0}")]
+    Quote(#[from] Refusal),
+    /// The event list does not give RTMR3.
+    #[error("the listed runtime events replay to {replayed}, the quote's RTMR3 is {quoted}")]
+    Events {
+        /// What the list gives.
+        replayed: Digest48,
+        /// What the quote says.
+        quoted: Digest48,
+    },
+    /// The keyset names other registers than the quote.
+    #[error("the keyset was made under other registers than the quote shows")]
+    Registers,
+    /// The keyset's profile is not the one demanded.
+    #[error("the worker's profile is `{got}`, `{want}` is demanded")]
+    Profile {
+        /// The keyset's profile.
+        got: String,
+        /// The profile demanded.
+        want: String,
+    },
+    /// Something simulated asks to be paid on a live chain, or the chain differs from the channel's.
+    #[error("the keyset is for chain {got}, the channel is on chain {want}")]
+    Chain {
+        /// The keyset's chain.
+        got: i32,
+        /// The channel's chain.
+        want: i32,
+    },
+    /// The evidence was verified by a test root, and the chain is a live one.
+    #[error("simulated evidence cannot serve a live TON chain")]
+    SimulatedOnLiveChain,
+    /// The keyset pays somebody else.
+    #[error("the keyset's payee is not the payee of the channel")]
+    Payee,
+    /// The payee did not endorse the keyset.
+    #[error("the payee has not endorsed this keyset")]
+    Endorsement,
+}
+
+/// Decides whether a worker may see plaintext. A pure function: run it twice, get the same answer.
+///
+/// `nonce` is the client's own, fresh for this call; `now_unix_s` is the client's clock.
+pub fn attest(
+    bundle: &[u8],
+    nonce: &[u8; 32],
+    policy: &Policy,
+    root: &Root,
+    expected: &Expected,
+    now_unix_s: u64,
+) -> Result<AttestedWorker, NotTrusted> {
+    // 1. Sizes and shapes.
+    let bundle = Bundle::decode(bundle)?;
+    let evidence = Evidence::decode(&bundle.evidence)?;
+    let collateral = Collateral::from_json(&bundle.collateral)?;
+    // 2. The quote, bound to this keyset and this nonce.
+    let digest = Digest::of(&evidence.keyset);
+    let report_data = ReportData::bind(&digest.0, nonce, GpuBinding::None);
+    let peer = measurements::verify(
+        &evidence.quote,
+        &collateral,
+        &report_data,
+        policy,
+        root,
+        now_unix_s,
+    )?;
+    // 3. The list behind RTMR3.
+    let events = evidence.events.into_iter();
+    let events: Vec<RuntimeEvent> = events
+        .map(|e| RuntimeEvent {
+            name: e.name,
+            digest: Digest48(e.digest),
+        })
+        .collect();
+    let replayed = measurements::replay(&events);
+    let quoted = peer.registers.rtmr[3];
+    if replayed != quoted {
+        return Err(NotTrusted::Events { replayed, quoted });
+    }
+    // 4. The keyset, now that the quote vouches for its bytes.
+    let keyset = Keyset::decode(&evidence.keyset)?;
+    check_keyset(&keyset, &peer, expected)?;
+    if !bundle.endorsement.holds(digest, &expected.payee_key) {
+        return Err(NotTrusted::Endorsement);
+    }
+    Ok(AttestedWorker {
+        peer,
+        keyset,
+        digest,
+        events,
+    })
+}
+
+fn check_keyset(keyset: &Keyset, peer: &Peer, expected: &Expected) -> Result<(), NotTrusted> {
+    if keyset.registers != registers_digest(&peer.registers) {
+        return Err(NotTrusted::Registers);
+    }
+    if keyset.profile != expected.profile {
+        return Err(NotTrusted::Profile {
+            got: keyset.profile.clone(),
+            want: expected.profile.clone(),
+        });
+    }
+    if keyset.chain != expected.chain {
+        return Err(NotTrusted::Chain {
+            got: keyset.chain.0,
+            want: expected.chain.0,
+        });
+    }
+    if peer.root == measurements::RootClass::InsecureTest && keyset.chain.is_live() {
+        return Err(NotTrusted::SimulatedOnLiveChain);
+    }
+    if keyset.payee != expected.payee || keyset.payee_key != expected.payee_key {
+        return Err(NotTrusted::Payee);
+    }
+    Ok(())
+}
+
+/// SHA-256 over MRTD and RTMR0 to RTMR3, as [`Keyset::registers`] holds it.
+pub fn registers_digest(registers: &measurements::Registers) -> Digest {
+    let [r0, r1, r2, r3] = &registers.rtmr;
+    Digest::of(&[registers.mrtd.0, r0.0, r1.0, r2.0, r3.0].concat())
+}
+
+impl AttestedWorker {
+    /// The verified quote's content.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The keyset the quote vouches for.
+    pub fn keyset(&self) -> &Keyset {
+        &self.keyset
+    }
+
+    /// The keyset's digest.
+    pub fn keyset_digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The events behind RTMR3.
+    pub fn events(&self) -> &[RuntimeEvent] {
+        &self.events
+    }
+}

@@ -1,0 +1,225 @@
+//! The envelope: what a courier may read of a job, signed by the payer's session key together with the encapsulated
+//! key of the sealed request. A seen voucher or a seen envelope therefore binds no other job (SECURITY.md 12).
+
+use crate::cbor::{self, Malformed};
+use crate::limits::{ENVELOPE_BYTES_MAX, NAME_BYTES_MAX, STATEMENT_BYTES_MAX};
+use crate::{Digest, sha256};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use minicbor::{Decode, Encode};
+use settlement::{Address, ChainId, Nano};
+
+const WHAT: &str = "envelope";
+const DOMAIN: &str = "chrysalis/envelope/v1";
+
+/// What a job asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Endpoint {
+    /// `POST /v1/embeddings`
+    #[n(0)]
+    Embeddings,
+    /// `POST /v1/chat/completions`
+    #[n(1)]
+    Chat,
+}
+
+impl Endpoint {
+    /// The path of the request inside the seal.
+    pub fn path(self) -> &'static str {
+        match self {
+            Endpoint::Embeddings => "/v1/embeddings",
+            Endpoint::Chat => "/v1/chat/completions",
+        }
+    }
+}
+
+/// Version 1 of the envelope.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Envelope {
+    /// Always 1.
+    #[n(0)]
+    pub version: u64,
+    /// Random, chosen by the client.
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
+    pub job: [u8; 16],
+    /// The keyset this job is sealed to.
+    #[n(2)]
+    pub keyset: Digest,
+    /// The model's name.
+    #[n(3)]
+    pub model: String,
+    /// The model's root, so that a name cannot be given other weights.
+    #[n(4)]
+    pub model_root: Digest,
+    /// What is asked for.
+    #[n(5)]
+    pub endpoint: Endpoint,
+    /// The most this job may cost.
+    #[n(6)]
+    #[cbor(with = "crate::cbor::nano")]
+    pub cost_max: Nano,
+    /// TON global id.
+    #[n(7)]
+    #[cbor(with = "crate::cbor::chain")]
+    pub chain: ChainId,
+    /// The payment channel that pays.
+    #[n(8)]
+    #[cbor(with = "crate::cbor::address")]
+    pub channel: Address,
+    /// The channel's payer key; it signs this envelope.
+    #[n(9)]
+    #[cbor(with = "minicbor::bytes")]
+    pub payer_key: [u8; 32],
+    /// Service class; `standard` in this version.
+    #[n(10)]
+    pub class: String,
+    /// The longest the whole answer may take, as a duration.
+    #[n(11)]
+    pub deadline_ms: u32,
+    /// The longest the first token may take, as a duration.
+    #[n(12)]
+    pub first_token_ms: u32,
+    /// Bytes of the sealed request, a padding bucket.
+    #[n(13)]
+    pub sealed_bytes: u32,
+    /// Completion tokens at most, a power of two, so that the bucket tells little.
+    #[n(14)]
+    pub completion_tokens_max: u32,
+    /// The highest voucher signed for this channel so far, as `SignedVoucher::encode` writes it; absent before the first.
+    #[n(15)]
+    #[cbor(with = "minicbor::bytes")]
+    pub voucher: Option<Vec<u8>>,
+}
+
+/// An envelope with the payer's signature, as it travels: u16 length, envelope, 64 bytes of signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedEnvelope {
+    bytes: Vec<u8>,
+    envelope: Envelope,
+    signature: [u8; 64],
+}
+
+/// Why an envelope was refused. The payer, or whoever carried the envelope, is at fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeRefused {
+    /// Not an envelope.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The signature is not the payer key's over this envelope and this encapsulated key.
+    #[error(
+        "the envelope's signature is not the payer's for this envelope and this sealed request"
+    )]
+    Signature,
+}
+
+impl Envelope {
+    /// Signs the envelope together with `enc`, the encapsulated key of the sealed request.
+    pub fn sign(self, enc: &[u8], payer: &SigningKey) -> SignedEnvelope {
+        let bytes = cbor::to_vec(&self);
+        let signature = payer.sign(&message(&bytes, enc).0).to_bytes();
+        SignedEnvelope {
+            bytes,
+            envelope: self,
+            signature,
+        }
+    }
+
+    fn check(&self) -> Result<(), Malformed> {
+        let refuse = |field| Err(Malformed::Field { what: WHAT, field });
+        if self.version != 1 {
+            return Err(Malformed::Version {
+                what: WHAT,
+                got: self.version,
+            });
+        }
+        if self.model.len() > NAME_BYTES_MAX {
+            return refuse("model");
+        }
+        if self.class != "standard" {
+            return refuse("class");
+        }
+        if !self.completion_tokens_max.is_power_of_two() {
+            return refuse("completion_tokens_max");
+        }
+        if self
+            .voucher
+            .as_ref()
+            .is_some_and(|v| v.len() > STATEMENT_BYTES_MAX)
+        {
+            return refuse("voucher");
+        }
+        Ok(())
+    }
+}
+
+impl SignedEnvelope {
+    /// The bytes that travel.
+    pub fn encode(&self) -> Vec<u8> {
+        let length = u16::try_from(self.bytes.len())
+            .expect("an envelope is at most 1 KiB: its fields are bounded");
+        [&length.to_be_bytes()[..], &self.bytes, &self.signature].concat()
+    }
+
+    /// Reads a signed envelope from the front of `bytes` and returns what follows it. The signature is not checked here.
+    pub fn decode_prefix(bytes: &[u8]) -> Result<(Self, &[u8]), Malformed> {
+        let cut = Malformed::NotDecodable { what: WHAT };
+        let (length, rest) = bytes.split_at_checked(2).ok_or_else(|| cut.clone())?;
+        let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
+        if length > ENVELOPE_BYTES_MAX {
+            return Err(Malformed::TooLong {
+                what: WHAT,
+                got: length,
+                max: ENVELOPE_BYTES_MAX,
+            });
+        }
+        let (body, rest) = rest.split_at_checked(length).ok_or_else(|| cut.clone())?;
+        let (signature, rest) = rest.split_first_chunk::<64>().ok_or(cut)?;
+        let envelope: Envelope = cbor::from_slice(WHAT, body, ENVELOPE_BYTES_MAX)?;
+        envelope.check()?;
+        Ok((
+            SignedEnvelope {
+                bytes: body.to_vec(),
+                envelope,
+                signature: *signature,
+            },
+            rest,
+        ))
+    }
+
+    /// Decodes a signed envelope that fills `bytes` exactly.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        match Self::decode_prefix(bytes)? {
+            (envelope, []) => Ok(envelope),
+            _ => Err(Malformed::NotCanonical { what: WHAT }),
+        }
+    }
+
+    /// Checks the payer's signature over this envelope and `enc`.
+    pub fn verify(&self, enc: &[u8]) -> Result<&Envelope, EnvelopeRefused> {
+        VerifyingKey::from_bytes(&self.envelope.payer_key)
+            .and_then(|key| {
+                key.verify_strict(
+                    &message(&self.bytes, enc).0,
+                    &Signature::from_bytes(&self.signature),
+                )
+            })
+            .map_err(|_| EnvelopeRefused::Signature)?;
+        Ok(&self.envelope)
+    }
+
+    /// The content, signature unchecked: for couriers, who route by it and trust nothing in it.
+    pub fn unverified(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    /// SHA-256 of the envelope's bytes: the same digest travels inside the seal.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.bytes)
+    }
+}
+
+fn message(envelope: &[u8], enc: &[u8]) -> Digest {
+    sha256(DOMAIN, &[envelope, enc])
+}

@@ -1,0 +1,198 @@
+//! Frames on the stream between courier and guest (trust boundary B1): one byte of kind, four of length (big endian),
+//! the payload. One stream carries one exchange: the courier opens, sends data, ends; the guest answers and ends.
+//!
+//! The decoder is sans-IO: push what was read, take whole frames. It never holds more than one frame and its header
+//! beyond what the caller pushed, and it refuses a length before it asks for the memory.
+
+use crate::limits::FRAME_BYTES_MAX;
+
+const HEADER_BYTES: usize = 5;
+
+/// What a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameKind {
+    /// Courier to guest: 32 bytes of nonce; the answer is evidence.
+    OpenAttest,
+    /// Courier to guest: a signed envelope; sealed data follows.
+    OpenJob,
+    /// Either way: the next bytes of the body.
+    Data,
+    /// Either way: the body is complete.
+    End,
+    /// Guest to courier: a signed charge, in the clear.
+    Charge,
+    /// Guest to courier: a signed refusal; nothing was executed.
+    Refused,
+}
+
+/// One frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// What it is.
+    pub kind: FrameKind,
+    /// At most [`FRAME_BYTES_MAX`] bytes.
+    pub payload: Vec<u8>,
+}
+
+/// Bytes that are no frames. The other end of the stream is at fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// A kind this version does not know.
+    #[error("frame kind {0} is unknown")]
+    Kind(u8),
+    /// A length over the limit.
+    #[error("a frame of {0} bytes, at most {FRAME_BYTES_MAX} are accepted")]
+    TooLong(u32),
+    /// The stream ended within a frame.
+    #[error("the stream ended within a frame")]
+    Truncated,
+    /// A well-formed frame where it may not stand.
+    #[error("a {0:?} frame is out of place")]
+    OutOfPlace(FrameKind),
+}
+
+impl FrameKind {
+    fn from_byte(byte: u8) -> Result<Self, FrameError> {
+        Ok(match byte {
+            1 => FrameKind::OpenAttest,
+            2 => FrameKind::OpenJob,
+            3 => FrameKind::Data,
+            4 => FrameKind::End,
+            5 => FrameKind::Charge,
+            6 => FrameKind::Refused,
+            other => return Err(FrameError::Kind(other)),
+        })
+    }
+
+    fn to_byte(self) -> u8 {
+        match self {
+            FrameKind::OpenAttest => 1,
+            FrameKind::OpenJob => 2,
+            FrameKind::Data => 3,
+            FrameKind::End => 4,
+            FrameKind::Charge => 5,
+            FrameKind::Refused => 6,
+        }
+    }
+}
+
+impl Frame {
+    /// One frame's bytes.
+    ///
+    /// # Panics
+    /// When `payload` is longer than [`FRAME_BYTES_MAX`]; use [`Frame::data`] for bodies.
+    pub fn encode(kind: FrameKind, payload: &[u8]) -> Vec<u8> {
+        assert!(
+            payload.len() <= FRAME_BYTES_MAX,
+            "callers split bodies with Frame::data"
+        );
+        let length = (payload.len() as u32).to_be_bytes();
+        [&[kind.to_byte()][..], &length, payload].concat()
+    }
+
+    /// A body of any length as `Data` frames.
+    pub fn data(body: &[u8]) -> Vec<u8> {
+        body.chunks(FRAME_BYTES_MAX)
+            .flat_map(|chunk| Frame::encode(FrameKind::Data, chunk))
+            .collect()
+    }
+}
+
+/// Takes bytes, gives frames.
+#[derive(Debug, Default)]
+pub struct FrameDecoder {
+    pending: Vec<u8>,
+    taken: usize,
+}
+
+impl FrameDecoder {
+    /// Adds bytes as they were read.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.pending.drain(..std::mem::take(&mut self.taken));
+        self.pending.extend_from_slice(bytes);
+    }
+
+    /// The next whole frame, or `None` when more bytes are needed. After an error the stream is to be closed.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        let rest = self.pending.get(self.taken..).unwrap_or_default();
+        let Some((header, rest)) = rest.split_first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
+        let [kind, length @ ..] = *header;
+        let kind = FrameKind::from_byte(kind)?;
+        let length = u32::from_be_bytes(length);
+        if length as usize > FRAME_BYTES_MAX {
+            return Err(FrameError::TooLong(length));
+        }
+        let Some(payload) = rest.get(..length as usize) else {
+            return Ok(None);
+        };
+        let payload = payload.to_vec();
+        self.taken += HEADER_BYTES + payload.len();
+        Ok(Some(Frame { kind, payload }))
+    }
+
+    /// To be called at the end of the stream: leftover bytes are half a frame.
+    pub fn finish(&self) -> Result<(), FrameError> {
+        if self.pending.len() == self.taken {
+            Ok(())
+        } else {
+            Err(FrameError::Truncated)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_survive_any_split_of_the_stream() {
+        let body = vec![7; FRAME_BYTES_MAX + 100];
+        let stream = [
+            Frame::encode(FrameKind::OpenJob, b"envelope"),
+            Frame::data(&body),
+            Frame::encode(FrameKind::End, b""),
+        ];
+        let stream = stream.concat();
+        for step in [1, 2, 3, 4096, stream.len()] {
+            let (mut decoder, mut frames) = (FrameDecoder::default(), Vec::new());
+            for chunk in stream.chunks(step) {
+                decoder.push(chunk);
+                while let Some(frame) = decoder.next_frame().unwrap() {
+                    frames.push(frame);
+                }
+            }
+            decoder.finish().unwrap();
+            let kinds: Vec<FrameKind> = frames.iter().map(|f| f.kind).collect();
+            assert_eq!(
+                kinds,
+                [
+                    FrameKind::OpenJob,
+                    FrameKind::Data,
+                    FrameKind::Data,
+                    FrameKind::End
+                ]
+            );
+            assert_eq!([&frames[1].payload[..], &frames[2].payload].concat(), body);
+        }
+    }
+
+    #[test]
+    fn a_length_over_the_limit_is_refused_before_its_payload_arrives() {
+        let mut decoder = FrameDecoder::default();
+        decoder.push(&[3, 0xff, 0xff, 0xff, 0xff]);
+        assert_eq!(decoder.next_frame(), Err(FrameError::TooLong(u32::MAX)));
+    }
+
+    #[test]
+    fn an_unknown_kind_and_half_a_frame_are_refused() {
+        let mut decoder = FrameDecoder::default();
+        decoder.push(&[9, 0, 0, 0, 0]);
+        assert_eq!(decoder.next_frame(), Err(FrameError::Kind(9)));
+        let mut decoder = FrameDecoder::default();
+        decoder.push(&[3, 0, 0, 0, 9, 1]);
+        assert_eq!(decoder.next_frame(), Ok(None));
+        assert_eq!(decoder.finish(), Err(FrameError::Truncated));
+    }
+}

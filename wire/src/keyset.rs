@@ -1,0 +1,246 @@
+//! The keyset: what an attested guest says it is, in the bytes that its quote's report data names.
+//!
+//! Promises: whoever holds a [`crate::AttestedWorker`] knows that code with the attested registers made these keys
+//! and asks these prices. A keyset lives for one boot at most (SECURITY.md, "Keys live one boot").
+
+use crate::cbor::{self, Malformed};
+use crate::limits::{KEM_KEYS_MAX, KEYSET_BYTES_MAX, MODELS_MAX, NAME_BYTES_MAX};
+use crate::{Digest, Endpoint};
+use minicbor::{Decode, Encode};
+use settlement::{Address, ChainId, Nano};
+
+const WHAT: &str = "keyset";
+
+/// Version 1 of the keyset. A new field means a new version.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Keyset {
+    /// Always 1.
+    #[n(0)]
+    pub version: u64,
+    /// The measured profile: `cpu`, `h100`, or `sim` for anything simulated.
+    #[n(1)]
+    pub profile: String,
+    /// Counts the keysets of one boot.
+    #[n(2)]
+    pub epoch: u32,
+    /// How long a client may use this keyset, in seconds on the client's clock since its own nonce.
+    #[n(3)]
+    pub lifetime_s: u32,
+    /// The keys also die after this many jobs, since the host owns the guest's clock.
+    #[n(4)]
+    pub jobs_max: u64,
+    /// Keys to seal to, the preferred one first.
+    #[n(5)]
+    pub kem_keys: Vec<KemKey>,
+    /// Ed25519 key that signs receipts, charges and refusals.
+    #[n(6)]
+    #[cbor(with = "minicbor::bytes")]
+    pub receipt_key: [u8; 32],
+    /// Models on offer, with prices.
+    #[n(7)]
+    pub models: Vec<ModelOffer>,
+    /// Costs are rounded up to a multiple of this, so that a cost tells little about an answer's length.
+    #[n(8)]
+    #[cbor(with = "crate::cbor::nano")]
+    pub price_step: Nano,
+    /// The most that one channel may owe before the guest stops (SECURITY.md 19, "W").
+    #[n(9)]
+    #[cbor(with = "crate::cbor::nano")]
+    pub exposure_max: Nano,
+    /// TON global id of the chain that settles.
+    #[n(10)]
+    #[cbor(with = "crate::cbor::chain")]
+    pub chain: ChainId,
+    /// Who is paid.
+    #[n(11)]
+    #[cbor(with = "crate::cbor::address")]
+    pub payee: Address,
+    /// The payee's Ed25519 key; it endorses this keyset, and a client's channel names it.
+    #[n(12)]
+    #[cbor(with = "minicbor::bytes")]
+    pub payee_key: [u8; 32],
+    /// The account whose stake answers for charges. Equal to `payee` while no stake contract exists.
+    #[n(13)]
+    #[cbor(with = "crate::cbor::address")]
+    pub stake: Address,
+    /// SHA-256 over MRTD and RTMR0 to RTMR3 when the keys were made.
+    #[n(14)]
+    pub registers: Digest,
+    /// One digest for each attested GPU; empty on a CPU profile.
+    #[n(15)]
+    pub gpus: Vec<Digest>,
+    /// How answers are padded.
+    #[n(16)]
+    pub padding: Padding,
+}
+
+/// A key to seal to, with its suite (RFC 9180 registry numbers).
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct KemKey {
+    /// The key id of the OHTTP header.
+    #[n(0)]
+    pub id: u8,
+    /// 0x647a, X-Wing.
+    #[n(1)]
+    pub kem: u16,
+    /// 0x0001, HKDF-SHA256.
+    #[n(2)]
+    pub kdf: u16,
+    /// 0x0003, ChaCha20-Poly1305.
+    #[n(3)]
+    pub aead: u16,
+    /// The public key, 1,216 bytes for X-Wing.
+    #[n(4)]
+    #[cbor(with = "minicbor::bytes")]
+    pub public: Vec<u8>,
+}
+
+/// One model and what it costs.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ModelOffer {
+    /// The name that requests use.
+    #[n(0)]
+    pub id: String,
+    /// What it answers.
+    #[n(1)]
+    pub endpoint: Endpoint,
+    /// Digest over the model's files: weights, configuration, tokenizer.
+    #[n(2)]
+    pub root: Digest,
+    /// SHA-256 of its `tokenizer.json`, by which a client recounts.
+    #[n(3)]
+    pub tokenizer: Digest,
+    /// Tokens of prompt and completion together, at most.
+    #[n(4)]
+    pub context_tokens: u32,
+    /// Numeric format of the weights as they run, for example `f32`.
+    #[n(5)]
+    pub quantisation: String,
+    /// Its prices.
+    #[n(6)]
+    pub prices: Prices,
+}
+
+/// Prices in nanoTON for a million tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Prices {
+    /// Prompt tokens.
+    #[n(0)]
+    #[cbor(with = "crate::cbor::nano")]
+    pub prompt: Nano,
+    /// Prompt tokens found in a prefix cache.
+    #[n(1)]
+    #[cbor(with = "crate::cbor::nano")]
+    pub cached: Nano,
+    /// Completion tokens.
+    #[n(2)]
+    #[cbor(with = "crate::cbor::nano")]
+    pub completion: Nano,
+}
+
+/// Tokens that were used, counted alike by guest and client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct Usage {
+    /// Prompt tokens that were computed.
+    #[n(0)]
+    pub prompt: u32,
+    /// Prompt tokens taken from a prefix cache.
+    #[n(1)]
+    pub cached: u32,
+    /// Completion tokens.
+    #[n(2)]
+    pub completion: u32,
+}
+
+/// How answers are padded and paced.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Padding {
+    /// Records are padded to a multiple of this many bytes.
+    #[n(0)]
+    pub step_bytes: u16,
+    /// The shortest time between two records, in milliseconds.
+    #[n(1)]
+    pub interval_ms: u16,
+}
+
+impl Prices {
+    /// The cost of `usage`, rounded up to a multiple of `step`. `None` when it does not fit 64 bits.
+    pub fn cost(&self, usage: &Usage, step: Nano) -> Option<Nano> {
+        let parts = [
+            (usage.prompt, self.prompt),
+            (usage.cached, self.cached),
+            (usage.completion, self.completion),
+        ];
+        // u32 * u64 three times stays below 2^98, so the sum cannot overflow 128 bits.
+        let millionths: u128 = parts
+            .iter()
+            .map(|(tokens, price)| u128::from(*tokens) * u128::from(price.0))
+            .sum();
+        let step = u128::from(step.0.max(1));
+        let cost = millionths.div_ceil(1_000_000 * step).checked_mul(step)?;
+        u64::try_from(cost).ok().map(Nano)
+    }
+}
+
+impl Keyset {
+    /// The deterministic encoding.
+    pub fn encode(&self) -> Vec<u8> {
+        cbor::to_vec(self)
+    }
+
+    /// Decodes a keyset and checks its ranges. This says nothing about who made it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let keyset: Keyset = cbor::from_slice(WHAT, bytes, KEYSET_BYTES_MAX)?;
+        keyset.check()?;
+        Ok(keyset)
+    }
+
+    /// SHA-256 of the encoding: the subject of the report data.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.encode())
+    }
+
+    /// The offer with this id.
+    pub fn model(&self, id: &str) -> Option<&ModelOffer> {
+        self.models.iter().find(|m| m.id == id)
+    }
+
+    fn check(&self) -> Result<(), Malformed> {
+        let refuse = |field| Err(Malformed::Field { what: WHAT, field });
+        if self.version != 1 {
+            return Err(Malformed::Version {
+                what: WHAT,
+                got: self.version,
+            });
+        }
+        if self.profile.len() > NAME_BYTES_MAX {
+            return refuse("profile");
+        }
+        if self.kem_keys.is_empty() || self.kem_keys.len() > KEM_KEYS_MAX {
+            return refuse("kem_keys");
+        }
+        if self.models.is_empty() || self.models.len() > MODELS_MAX {
+            return refuse("models");
+        }
+        if self
+            .models
+            .iter()
+            .any(|m| m.id.len() > NAME_BYTES_MAX || m.quantisation.len() > NAME_BYTES_MAX)
+        {
+            return refuse("model name");
+        }
+        let mut names: Vec<&str> = self.models.iter().map(|m| m.id.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        if names.len() != self.models.len() {
+            return refuse("model id twice");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,44 @@
+//! Every limit of this crate, with its reason. A length is compared with its limit before memory is asked for.
+
+/// A keyset: one X-Wing key is 1,216 bytes and a model entry about 200; 32 models fit.
+pub const KEYSET_BYTES_MAX: usize = 16 * 1024;
+/// Models one keyset may offer.
+pub const MODELS_MAX: usize = 32;
+/// KEM keys one keyset may hold: the current one, the coming one and room for two more.
+pub const KEM_KEYS_MAX: usize = 4;
+/// A name: model id, class, build.
+pub const NAME_BYTES_MAX: usize = 96;
+/// An envelope in the clear. It carries at most one voucher besides fixed fields.
+pub const ENVELOPE_BYTES_MAX: usize = 1024;
+/// A signed voucher or a signed charge as it travels.
+pub const STATEMENT_BYTES_MAX: usize = 512;
+/// One frame on the stream between courier and guest. vhost-device-vsock stalls on larger writes.
+pub const FRAME_BYTES_MAX: usize = 16 * 1024;
+/// The plaintext of one sealed chunk (draft-ietf-ohai-chunked-ohttp: a receiver may refuse more).
+pub const CHUNK_BYTES_MAX: usize = 16 * 1024;
+/// A whole sealed request: 1 MiB of job and its overhead.
+pub const SEALED_REQUEST_BYTES_MAX: usize = 1024 * 1024 + 64 * 1024;
+/// The plaintext of a request before padding.
+pub const REQUEST_BYTES_MAX: usize = 900 * 1024;
+/// The smallest padded request: a short question and a long one look alike below this.
+pub const REQUEST_BYTES_MIN: usize = 2048;
+/// A whole answer as the client is willing to hold it.
+pub const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Records are padded to a multiple of this (the value OpenPCC uses).
+pub const RECORD_STEP_BYTES: usize = 512;
+/// The payload of one record; a longer one continues in the next.
+pub const RECORD_PAYLOAD_BYTES_MAX: usize = 31 * RECORD_STEP_BYTES - 5;
+/// A receipt: COSE headers, about forty fields and the charge.
+pub const RECEIPT_BYTES_MAX: usize = 4096;
+/// A TDX quote with its certificate chain is about 5 KiB.
+pub const QUOTE_BYTES_MAX: usize = 32 * 1024;
+/// Runtime events in RTMR3.
+pub const EVENTS_MAX: usize = 64;
+/// What the guest answers to an attestation request.
+pub const EVIDENCE_BYTES_MAX: usize = 64 * 1024;
+/// What a courier hands to a client: evidence, endorsement, collateral.
+pub const BUNDLE_BYTES_MAX: usize = 512 * 1024;
+/// Intel's collateral for one platform is about 20 KiB of JSON.
+pub const COLLATERAL_BYTES_MAX: usize = 256 * 1024;
+/// A signed refusal.
+pub const REFUSAL_BYTES_MAX: usize = 512;

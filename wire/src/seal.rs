@@ -1,0 +1,76 @@
+//! Sealing: chunked Oblivious HTTP (RFC 9458 and draft-ietf-ohai-chunked-ohttp) with X-Wing, HKDF-SHA256 and
+//! ChaCha20-Poly1305, over the `hpke` crate. No cryptography of our own: this module places bytes.
+//!
+//! Promises: a job opens only with the key it was sealed to; an answer opens only with the context of its job; a chunk
+//! that is lost, repeated, reordered or cut off at the end is an error (trust boundary B3).
+
+mod chunks;
+#[cfg(test)]
+mod interop;
+mod request;
+mod response;
+
+pub use request::{
+    Commitments, JobRequest, OpenedJob, SealedJob, SealingKey, open_job, request_bucket, seal_job,
+};
+pub use response::{ResponseOpener, ResponseSealer};
+
+use crate::{Digest, Malformed, RecordError};
+
+pub(crate) type Kem = hpke::kem::XWing;
+pub(crate) type Kdf = hpke::kdf::HkdfSha256;
+pub(crate) type Aead = hpke::aead::ChaCha20Poly1305;
+
+pub(crate) const KEM_ID: u16 = 0x647a;
+pub(crate) const KDF_ID: u16 = 0x0001;
+pub(crate) const AEAD_ID: u16 = 0x0003;
+pub(crate) const ENC_BYTES: usize = 1120;
+/// Key id, KEM, KDF and AEAD identifiers (RFC 9458 §4.1).
+pub(crate) const HEADER_BYTES: usize = 7;
+pub(crate) const TAG_BYTES: usize = 16;
+/// max(Nn, Nk) of ChaCha20-Poly1305.
+pub(crate) const RESPONSE_NONCE_BYTES: usize = 32;
+
+/// Why something does not seal or open.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// The keyset has no key of the one suite this program speaks.
+    #[error("the keyset offers no X-Wing key of a known suite")]
+    Suite,
+    /// The request is too long.
+    #[error("the request is {got} bytes long, at most {max} can be sealed")]
+    TooLong {
+        /// Bytes to seal.
+        got: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// Ciphertext that is cut short or whose lengths do not fit.
+    #[error("the sealed bytes are cut short or malformed")]
+    Truncated,
+    /// Authentication failed: changed on the way, out of order, or sealed to another key.
+    #[error(
+        "the sealed bytes do not open: changed on their way, out of order, or sealed with another key"
+    )]
+    NotAuthentic,
+    /// The sealed message is not the binary HTTP it should be.
+    #[error("the message inside the seal is not the expected binary HTTP: {0}")]
+    Message(&'static str),
+    /// The message inside the seal was made for another envelope.
+    #[error("the sealed request names envelope {got}, it came with {want}")]
+    EnvelopeDigest {
+        /// The digest inside.
+        got: Digest,
+        /// The digest of the envelope outside.
+        want: Digest,
+    },
+    /// A record inside the seal is malformed.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A structure inside the seal is malformed.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,362 @@
+//! The sealed request: binary HTTP (RFC 9292), padded to a bucket, in chunks, with the envelope's digest inside.
+
+use super::chunks::{Chunk, ChunkReader, put_varint};
+use super::{
+    AEAD_ID, Aead, ENC_BYTES, HEADER_BYTES, KDF_ID, KEM_ID, Kdf, Kem, ResponseOpener,
+    ResponseSealer, SealError,
+};
+use crate::limits::{
+    CHUNK_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_BYTES_MIN, SEALED_REQUEST_BYTES_MAX,
+};
+use crate::{AttestedWorker, Digest, Endpoint, Envelope, KemKey, SignedEnvelope, sha256};
+use bhttp::{Message, Mode};
+use ed25519_dalek::SigningKey;
+use hpke::aead::{AeadCtxR, AeadCtxS};
+use hpke::{Deserializable, Kem as _, OpModeR, OpModeS, Serializable};
+use rand_core::CryptoRng;
+use zeroize::Zeroizing;
+
+const INFO: &[u8] = b"message/bhttp chunked request";
+const ENVELOPE_FIELD: &[u8] = b"x-envelope-digest";
+const PARENT_FIELD: &[u8] = b"x-parent-job";
+
+/// The guest's secret key to one [`KemKey`]. It lives in memory, for one boot, and is erased when dropped.
+pub struct SealingKey {
+    id: u8,
+    secret: <Kem as hpke::Kem>::PrivateKey,
+    public: Vec<u8>,
+}
+
+/// What a client asks, inside the seal.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JobRequest {
+    /// What is asked for; it must be the envelope's.
+    pub endpoint: Endpoint,
+    /// The job this one retries.
+    pub parent: Option<[u8; 16]>,
+    /// The JSON body of the OpenAI API.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+/// A job ready to be carried, and what opens its answer.
+pub struct SealedJob {
+    /// The envelope in the clear, signed.
+    pub envelope: SignedEnvelope,
+    /// The chunked OHTTP request.
+    pub request: Vec<u8>,
+    /// Opens the answer.
+    pub opener: ResponseOpener,
+    /// Commitment salts, known to client and guest alone.
+    pub commitments: Commitments,
+}
+
+/// A job that a guest opened, and what seals its answer.
+pub struct OpenedJob {
+    /// What is asked.
+    pub request: JobRequest,
+    /// Seals the answer.
+    pub sealer: ResponseSealer,
+    /// Commitment salts, known to client and guest alone.
+    pub commitments: Commitments,
+}
+
+/// Salted commitments to request and answer. The salts come from the seal, so a receipt shown to a stranger
+/// cannot be searched for likely prompts.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Commitments {
+    request: Zeroizing<[u8; 32]>,
+    response: Zeroizing<[u8; 32]>,
+}
+
+impl Commitments {
+    fn export(export: impl Fn(&[u8], &mut [u8])) -> Self {
+        let (mut request, mut response) = (Zeroizing::new([0; 32]), Zeroizing::new([0; 32]));
+        export(b"chrysalis/commitment/request/v1", &mut request[..]);
+        export(b"chrysalis/commitment/response/v1", &mut response[..]);
+        Commitments { request, response }
+    }
+
+    /// The commitment to a request's body.
+    pub fn request(&self, body: &[u8]) -> Digest {
+        sha256("chrysalis/request/v1", &[&self.request[..], body])
+    }
+
+    /// The commitment to an answer, by the last link of its frame chain.
+    pub fn response(&self, frames: Digest) -> Digest {
+        sha256("chrysalis/response/v1", &[&self.response[..], &frames.0])
+    }
+}
+
+impl SealingKey {
+    /// Makes a key pair from 32 bytes of fresh randomness.
+    pub fn generate(id: u8, rng: &mut impl CryptoRng) -> Self {
+        let mut ikm = Zeroizing::new([0; 32]);
+        rng.fill_bytes(&mut ikm[..]);
+        let (secret, public) = Kem::derive_keypair(&ikm[..]);
+        SealingKey {
+            id,
+            secret,
+            public: public.to_bytes().to_vec(),
+        }
+    }
+
+    /// The entry of the keyset.
+    pub fn public(&self) -> KemKey {
+        KemKey {
+            id: self.id,
+            kem: KEM_ID,
+            kdf: KDF_ID,
+            aead: AEAD_ID,
+            public: self.public.clone(),
+        }
+    }
+}
+
+/// The padded length of a request: Padmé (at most 12 % more) from [`REQUEST_BYTES_MIN`] up.
+/// Source: Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and Communication with PURBs", §4.
+pub fn request_bucket(bytes: usize) -> usize {
+    let bytes = bytes.max(REQUEST_BYTES_MIN);
+    let exponent = bytes.ilog2();
+    let digits = exponent.ilog2() + 1;
+    bytes.next_multiple_of(1 << (exponent - digits))
+}
+
+/// Seals `request` to an attested worker. `envelope` is completed with the digest of the keyset and the length of the
+/// sealed request, then signed with the payer's session key over itself and the encapsulated key.
+pub fn seal_job(
+    worker: &AttestedWorker,
+    mut envelope: Envelope,
+    request: &JobRequest,
+    payer: &SigningKey,
+    rng: &mut impl CryptoRng,
+) -> Result<SealedJob, SealError> {
+    let known = |k: &&KemKey| (k.kem, k.kdf, k.aead) == (KEM_ID, KDF_ID, AEAD_ID);
+    let key = worker
+        .keyset()
+        .kem_keys
+        .iter()
+        .find(known)
+        .ok_or(SealError::Suite)?;
+    envelope.keyset = worker.keyset_digest();
+    seal_to(key, envelope, request, payer, rng)
+}
+
+pub(super) fn seal_to(
+    key: &KemKey,
+    mut envelope: Envelope,
+    request: &JobRequest,
+    payer: &SigningKey,
+    rng: &mut impl CryptoRng,
+) -> Result<SealedJob, SealError> {
+    // 1. The envelope must be final before its digest goes inside; its length field depends on the padded length,
+    //    which the digest does not change.
+    let length = plaintext(request, Digest::default())?.len();
+    envelope.sealed_bytes = u32::try_from(sealed_length(length)).map_err(|_| too_long(length))?;
+    // 2. Encapsulate, so that the payer can sign over the encapsulated key.
+    let (enc, mut context) = setup_sender(key, rng)?;
+    let envelope = envelope.sign(&enc, payer);
+    // 3. Seal in chunks.
+    let plaintext = plaintext(request, envelope.digest())?;
+    let mut sealed = header(key.id).to_vec();
+    sealed.extend_from_slice(&enc);
+    let mut chunks = plaintext.chunks(CHUNK_BYTES_MAX).peekable();
+    while let Some(chunk) = chunks.next() {
+        let last = chunks.peek().is_none();
+        let aad: &[u8] = if last { b"final" } else { b"" };
+        let ciphertext = context
+            .seal(chunk, aad)
+            .map_err(|_| SealError::NotAuthentic)?;
+        put_varint(&mut sealed, if last { 0 } else { ciphertext.len() });
+        sealed.extend_from_slice(&ciphertext);
+    }
+    // 4. What opens the answer.
+    let export = |label: &[u8], out: &mut [u8]| {
+        context
+            .export(label, out)
+            .expect("32 bytes are within HKDF's limit")
+    };
+    let opener = ResponseOpener::new(&enc, &export);
+    Ok(SealedJob {
+        envelope,
+        request: sealed,
+        opener,
+        commitments: Commitments::export(export),
+    })
+}
+
+impl OpenedJob {
+    /// The encapsulated key of a sealed request: what the envelope's signature and the replay cache are about.
+    pub fn encapsulated_key(sealed: &[u8]) -> Result<&[u8], SealError> {
+        sealed
+            .get(HEADER_BYTES..HEADER_BYTES + ENC_BYTES)
+            .ok_or(SealError::Truncated)
+    }
+}
+
+/// Opens a sealed request whose envelope the caller has verified; `envelope` is that envelope's digest.
+pub fn open_job(
+    key: &SealingKey,
+    sealed: &[u8],
+    envelope: Digest,
+    rng: &mut impl CryptoRng,
+) -> Result<OpenedJob, SealError> {
+    if sealed.len() > SEALED_REQUEST_BYTES_MAX {
+        return Err(SealError::TooLong {
+            got: sealed.len(),
+            max: SEALED_REQUEST_BYTES_MAX,
+        });
+    }
+    let body = sealed
+        .strip_prefix(&header(key.id)[..])
+        .ok_or(SealError::Suite)?;
+    let (enc, body) = body
+        .split_at_checked(ENC_BYTES)
+        .ok_or(SealError::Truncated)?;
+    let mut context = setup_receiver(key, enc)?;
+    let mut plaintext = Zeroizing::new(Vec::with_capacity(body.len()));
+    let mut reader = ChunkReader::default();
+    reader.push(body);
+    while let Some(Chunk::Middle(chunk)) = reader.next_chunk()? {
+        let open = Zeroizing::new(
+            context
+                .open(&chunk, b"")
+                .map_err(|_| SealError::NotAuthentic)?,
+        );
+        plaintext.extend_from_slice(&open);
+    }
+    if let Chunk::Last(chunk) = reader.finish()? {
+        let open = Zeroizing::new(
+            context
+                .open(&chunk, b"final")
+                .map_err(|_| SealError::NotAuthentic)?,
+        );
+        plaintext.extend_from_slice(&open);
+    }
+    let request = parse(&plaintext, envelope)?;
+    let export = |label: &[u8], out: &mut [u8]| {
+        context
+            .export(label, out)
+            .expect("32 bytes are within HKDF's limit")
+    };
+    let sealer = ResponseSealer::new(enc, &export, rng);
+    Ok(OpenedJob {
+        request,
+        sealer,
+        commitments: Commitments::export(export),
+    })
+}
+
+fn setup_sender(
+    key: &KemKey,
+    rng: &mut impl CryptoRng,
+) -> Result<(Vec<u8>, AeadCtxS<Aead, Kdf, Kem>), SealError> {
+    let public =
+        <Kem as hpke::Kem>::PublicKey::from_bytes(&key.public).map_err(|_| SealError::Suite)?;
+    let (enc, context) =
+        hpke::setup_sender_with_rng::<Aead, Kdf, Kem>(&OpModeS::Base, &public, &info(key.id), rng)
+            .map_err(|_| SealError::Suite)?;
+    Ok((enc.to_bytes().to_vec(), context))
+}
+
+fn setup_receiver(key: &SealingKey, enc: &[u8]) -> Result<AeadCtxR<Aead, Kdf, Kem>, SealError> {
+    let enc = <Kem as hpke::Kem>::EncappedKey::from_bytes(enc).map_err(|_| SealError::Truncated)?;
+    hpke::setup_receiver::<Aead, Kdf, Kem>(&OpModeR::Base, &key.secret, &enc, &info(key.id))
+        .map_err(|_| SealError::NotAuthentic)
+}
+
+fn header(id: u8) -> [u8; HEADER_BYTES] {
+    let [[k0, k1], [d0, d1], [a0, a1]] = [KEM_ID, KDF_ID, AEAD_ID].map(u16::to_be_bytes);
+    [id, k0, k1, d0, d1, a0, a1]
+}
+
+fn info(id: u8) -> Vec<u8> {
+    [INFO, &[0], &header(id)].concat()
+}
+
+fn too_long(got: usize) -> SealError {
+    SealError::TooLong {
+        got,
+        max: REQUEST_BYTES_MAX,
+    }
+}
+
+fn sealed_length(plaintext: usize) -> usize {
+    let chunks = plaintext.div_ceil(CHUNK_BYTES_MAX);
+    // A full chunk's length takes four bytes, the last one's a single zero.
+    HEADER_BYTES + ENC_BYTES + plaintext + chunks * super::TAG_BYTES + (chunks - 1) * 4 + 1
+}
+
+fn plaintext(request: &JobRequest, envelope: Digest) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    if request.body.len() > REQUEST_BYTES_MAX {
+        return Err(too_long(request.body.len()));
+    }
+    let mut message = Message::request(
+        b"POST".to_vec(),
+        b"https".to_vec(),
+        Vec::new(),
+        request.endpoint.path().into(),
+    );
+    message.put_header("content-type", "application/json");
+    message.put_header(ENVELOPE_FIELD, envelope.to_string());
+    if let Some(parent) = request.parent {
+        message.put_header(PARENT_FIELD, hex::encode(parent));
+    }
+    message.write_content(&request.body[..]);
+    let mut out = Zeroizing::new(Vec::with_capacity(request_bucket(request.body.len() + 512)));
+    message
+        .write_bhttp(Mode::KnownLength, &mut *out)
+        .map_err(|_| SealError::Message("cannot be written"))?;
+    let bucket = request_bucket(out.len());
+    out.resize(bucket, 0);
+    Ok(out)
+}
+
+fn parse(plaintext: &[u8], envelope: Digest) -> Result<JobRequest, SealError> {
+    if plaintext.len() != request_bucket(plaintext.len()) {
+        return Err(SealError::Message("its length is no padding bucket"));
+    }
+    let mut cursor = std::io::Cursor::new(plaintext);
+    let message =
+        Message::read_bhttp(&mut cursor).map_err(|_| SealError::Message("not binary HTTP"))?;
+    let padding = usize::try_from(cursor.position())
+        .ok()
+        .and_then(|at| plaintext.get(at..))
+        .unwrap_or_default();
+    if padding.iter().any(|b| *b != 0) {
+        return Err(SealError::Message("padding is not zero"));
+    }
+    let control = message.control();
+    if control.method() != Some(b"POST") {
+        return Err(SealError::Message("method is not POST"));
+    }
+    let endpoint = [Endpoint::Embeddings, Endpoint::Chat].into_iter();
+    let endpoint = endpoint
+        .into_iter()
+        .find(|e| control.path() == Some(e.path().as_bytes()));
+    let endpoint = endpoint.ok_or(SealError::Message("unknown path"))?;
+    let named = field(&message, ENVELOPE_FIELD).ok_or(SealError::Message("no envelope digest"))?;
+    let named = Digest(named);
+    if named != envelope {
+        return Err(SealError::EnvelopeDigest {
+            got: named,
+            want: envelope,
+        });
+    }
+    let parent = match message.header().get(PARENT_FIELD) {
+        Some(_) => {
+            Some(field(&message, PARENT_FIELD).ok_or(SealError::Message("malformed parent job"))?)
+        }
+        None => None,
+    };
+    Ok(JobRequest {
+        endpoint,
+        parent,
+        body: Zeroizing::new(message.content().to_vec()),
+    })
+}
+
+fn field<const N: usize>(message: &Message, name: &[u8]) -> Option<[u8; N]> {
+    let mut out = [0; N];
+    hex::decode_to_slice(message.header().get(name)?, &mut out).ok()?;
+    Some(out)
+}

@@ -1,0 +1,207 @@
+use super::request::seal_to;
+use super::*;
+use crate::limits::{RECORD_PAYLOAD_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_BYTES_MIN};
+use crate::{Endpoint, Envelope, Record, RecordKind};
+use ed25519_dalek::SigningKey;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use settlement::{Address, ChainId, Nano};
+use zeroize::Zeroizing;
+
+pub(crate) fn rng() -> ChaCha20Rng {
+    ChaCha20Rng::from_seed([7; 32])
+}
+
+pub(crate) fn envelope(payer: &SigningKey) -> Envelope {
+    Envelope {
+        version: 1,
+        job: [1; 16],
+        keyset: Digest([2; 32]),
+        model: "tiny-chat".into(),
+        model_root: Digest([3; 32]),
+        endpoint: Endpoint::Chat,
+        cost_max: Nano(1_000_000),
+        chain: ChainId::EMBEDDED,
+        channel: Address {
+            workchain: 0,
+            hash: [4; 32],
+        },
+        payer_key: payer.verifying_key().to_bytes(),
+        class: "standard".into(),
+        deadline_ms: 60_000,
+        first_token_ms: 30_000,
+        sealed_bytes: 0,
+        completion_tokens_max: 128,
+        voucher: None,
+    }
+}
+
+pub(super) fn job(body: &[u8], key: &SealingKey) -> SealedJob {
+    let payer = SigningKey::from_bytes(&[9; 32]);
+    let request = JobRequest {
+        endpoint: Endpoint::Chat,
+        parent: None,
+        body: Zeroizing::new(body.to_vec()),
+    };
+    seal_to(
+        &key.public(),
+        envelope(&payer),
+        &request,
+        &payer,
+        &mut rng(),
+    )
+    .unwrap()
+}
+
+#[test]
+fn a_job_opens_for_its_key_and_its_answer_for_its_client() {
+    let key = SealingKey::generate(1, &mut rng());
+    for size in [0, 1, 3000, 20_000, 100_000] {
+        let body = vec![b'x'; size];
+        let sealed = job(&body, &key);
+        assert_eq!(
+            sealed.envelope.unverified().sealed_bytes as usize,
+            sealed.request.len()
+        );
+        let enc = OpenedJob::encapsulated_key(&sealed.request).unwrap();
+        sealed.envelope.verify(enc).unwrap();
+        let opened = open_job(&key, &sealed.request, sealed.envelope.digest(), &mut rng()).unwrap();
+        assert_eq!(&opened.request.body[..], &body[..]);
+        assert!(
+            opened.commitments == sealed.commitments,
+            "both sides export the same salts"
+        );
+
+        let long = vec![b'y'; RECORD_PAYLOAD_BYTES_MAX + 9];
+        let (mut sealer, mut opener) = (opened.sealer, sealed.opener);
+        let stream = [
+            sealer.seal(RecordKind::Event, b"one"),
+            sealer.seal(RecordKind::Receipt, &long),
+            sealer.finish(),
+        ];
+        let mut records = Vec::new();
+        for piece in stream.concat().chunks(100) {
+            records.extend(opener.push(piece).unwrap());
+        }
+        opener.finish().unwrap();
+        let want = [
+            (RecordKind::Event, b"one".to_vec()),
+            (RecordKind::Receipt, long),
+        ];
+        assert_eq!(
+            records,
+            want.map(|(kind, payload)| Record { kind, payload })
+        );
+    }
+}
+
+#[test]
+fn requests_of_one_bucket_have_one_length() {
+    let key = SealingKey::generate(1, &mut rng());
+    let lengths: Vec<usize> = [1, 10, 500, 1500]
+        .map(|size| job(&vec![b'x'; size], &key).request.len())
+        .into();
+    assert!(lengths.windows(2).all(|w| w[0] == w[1]), "{lengths:?}");
+    for size in [0, REQUEST_BYTES_MIN, 2049, 5000, 70_000, REQUEST_BYTES_MAX] {
+        let bucket = request_bucket(size);
+        assert!(
+            bucket >= size && request_bucket(bucket) == bucket,
+            "{size} {bucket}"
+        );
+        assert!(
+            size < REQUEST_BYTES_MIN || bucket as f64 <= size as f64 * 1.12,
+            "{size} {bucket}"
+        );
+    }
+}
+
+#[test]
+fn every_flipped_byte_of_a_sealed_request_is_refused() {
+    let key = SealingKey::generate(1, &mut rng());
+    let sealed = job(b"a question", &key);
+    // Every byte of the header and the ends, every 37th between: one decapsulation each.
+    let interesting = (0..sealed.request.len())
+        .filter(|i| *i < 40 || i % 37 == 0 || i + 40 > sealed.request.len());
+    for index in interesting {
+        let mut bytes = sealed.request.clone();
+        bytes[index] ^= 0x01;
+        let opened = open_job(&key, &bytes, sealed.envelope.digest(), &mut rng());
+        assert!(opened.is_err(), "byte {index}");
+    }
+    for length in (0..sealed.request.len()).step_by(61) {
+        assert!(
+            open_job(
+                &key,
+                &sealed.request[..length],
+                sealed.envelope.digest(),
+                &mut rng()
+            )
+            .is_err()
+        );
+    }
+}
+
+#[test]
+fn a_body_grafted_under_another_envelope_is_refused() {
+    let key = SealingKey::generate(1, &mut rng());
+    let sealed = job(b"a question", &key);
+    let other = Digest([8; 32]);
+    let refused = open_job(&key, &sealed.request, other, &mut rng()).err();
+    assert_eq!(
+        refused,
+        Some(SealError::EnvelopeDigest {
+            got: sealed.envelope.digest(),
+            want: other
+        })
+    );
+    let another = SealingKey::generate(1, &mut ChaCha20Rng::from_seed([8; 32]));
+    assert_eq!(
+        open_job(
+            &another,
+            &sealed.request,
+            sealed.envelope.digest(),
+            &mut rng()
+        )
+        .err(),
+        Some(SealError::NotAuthentic)
+    );
+}
+
+#[test]
+fn a_changed_cut_or_reordered_answer_is_refused() {
+    let key = SealingKey::generate(1, &mut rng());
+    let answer = || {
+        let sealed = job(b"a question", &key);
+        let opened = open_job(&key, &sealed.request, sealed.envelope.digest(), &mut rng()).unwrap();
+        let mut sealer = opened.sealer;
+        let pieces = [
+            sealer.seal(RecordKind::Event, b"one"),
+            sealer.seal(RecordKind::Event, b"two"),
+            sealer.finish(),
+        ];
+        (sealed.opener, pieces)
+    };
+    let open =
+        |mut opener: ResponseOpener, bytes: &[u8]| opener.push(bytes).and_then(|_| opener.finish());
+
+    let (opener, pieces) = answer();
+    assert_eq!(open(opener, &pieces.concat()), Ok(()));
+    let whole = answer().1.concat();
+    for index in (0..whole.len()).step_by(13) {
+        let mut bytes = whole.clone();
+        bytes[index] ^= 0x80;
+        assert!(open(answer().0, &bytes).is_err(), "byte {index}");
+    }
+    let (opener, [one, two, _]) = answer();
+    assert_eq!(
+        open(opener, &[one, two].concat()),
+        Err(SealError::Truncated),
+        "no last chunk"
+    );
+    let (opener, [one, two, end]) = answer();
+    let rest = one.len() - two.len();
+    let swapped = [&one[..rest], &two, &one[rest..], &end].concat();
+    assert_eq!(open(opener, &swapped), Err(SealError::NotAuthentic));
+    let (opener, _) = answer();
+    assert_eq!(open(opener, &[]), Err(SealError::Truncated));
+}
