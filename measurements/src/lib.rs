@@ -1,1 +1,38 @@
 //! What a machine should measure to, and whether a peer does.
+//!
+//! **What it is.** The registers of a TDX guest ([`Registers`]), the paper that says what they should be
+//! ([`Manifest`]), and the one function that turns evidence into a peer: [`verify`].
+//!
+//! **Trusts.** One [`Root`] certificate named by the caller, Intel's by default; `dcap-qvl` for the certificate
+//! chains, the signatures and the TCB levels; the caller's clock. Quotes, collateral and manifests come from
+//! strangers and are trusted in nothing until [`verify`] returns.
+//!
+//! **Promises.** A [`Verified<Peer>`](Verified) exists only if a quote was signed under the root, every attribute
+//! of the guest is what the [`Policy`] allows, its registers are exactly ones the policy lists, and it bound the
+//! caller's [`ReportData`]. The same bytes and the same time give the same answer. No input makes it panic, and
+//! no length is believed before it is bounded.
+//!
+//! **Lacks.** Files, sockets, a clock, a random source: time and collateral are arguments (the command line
+//! program beside this library does the I/O). It fetches no collateral, knows no receipts, judges no GPU, and
+//! cannot tell whether an attestation key was extracted from its platform.
+
+mod collateral;
+pub mod limits;
+mod manifest;
+mod policy;
+mod quote;
+mod refusal;
+mod registers;
+mod report_data;
+mod root;
+mod verify;
+
+pub use collateral::{Collateral, CollateralError};
+pub use manifest::{Manifest, ManifestError, Mode};
+pub use policy::{Policy, TcbStatus};
+pub use quote::{Quote, QuoteError, TdReport};
+pub use refusal::{Refusal, Register};
+pub use registers::{Digest48, DigestError, Registers, RuntimeEvent, replay};
+pub use report_data::{GpuBinding, ReportData};
+pub use root::{Root, RootClass, RootError};
+pub use verify::{Peer, Verified, verify};

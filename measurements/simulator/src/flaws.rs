@@ -1,0 +1,60 @@
+//! Ways in which a test may want a guest or a platform to be bad, with every signature still good.
+
+use measurements::Digest48;
+
+/// What is wrong. The default is nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Flaws {
+    /// Attribute bits to set.
+    pub td_attributes_set: u64,
+    /// Attribute bits to clear.
+    pub td_attributes_clear: u64,
+    /// Another XFAM.
+    pub xfam: Option<u64>,
+    /// An MRCONFIGID other than zero.
+    pub mr_config_id: Option<Digest48>,
+    /// An MROWNER other than zero.
+    pub mr_owner: Option<Digest48>,
+    /// An MROWNERCONFIG other than zero.
+    pub mr_owner_config: Option<Digest48>,
+    /// Service TDs; such a guest always has a version 5 quote, as on hardware.
+    pub mr_service_td: Option<Digest48>,
+    /// A TDX module of another signer, which the collateral vouches for.
+    pub seam_signer: Option<Digest48>,
+    /// A TDX module of another signer than the collateral says.
+    pub seam_signer_unlisted: Option<Digest48>,
+    /// TDX module attributes, which the collateral vouches for.
+    pub seam_attributes: u64,
+    /// Quotes of version 5 with a TD report 1.5. Not a flaw, another platform.
+    pub quote_version_5: bool,
+    /// The state of the platform.
+    pub platform: Platform,
+    /// The platform's certificate is on the revocation list.
+    pub platform_certificate_revoked: bool,
+    /// The platform's certificate was issued under a root of somebody else, who calls it by the same names.
+    pub platform_under_another_root: bool,
+    /// The quoting enclave has a signer that the collateral does not list.
+    pub quoting_enclave_unlisted: bool,
+    /// The collateral is for another family of platforms.
+    pub collateral_for_another_platform: bool,
+    /// The collateral's lists were signed by a key that the root did not certify.
+    pub collateral_signed_by_stranger: bool,
+    /// The evaluation number of the collateral.
+    pub tcb_evaluation_number: Option<u32>,
+}
+
+/// How the collateral judges the simulated platform.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Platform {
+    /// All fixes are in.
+    #[default]
+    UpToDate,
+    /// Software must mitigate something.
+    SwHardeningNeeded,
+    /// Fixes are missing.
+    OutOfDate,
+    /// Its keys leaked.
+    Revoked,
+    /// Older than every level in the collateral.
+    BelowEveryLevel,
+}

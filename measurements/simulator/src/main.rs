@@ -1,0 +1,87 @@
+//! The simulator as a program: a socket, two files, one line on standard output.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::{fs::PermissionsExt, net::UnixListener},
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context;
+use clap::Parser;
+use simulator::SimulatedModule;
+
+/// Simulate a TDX module for tests: real formats, a test root made for this run, nothing confidential.
+///
+/// Writes root.der and collateral.json to --out, listens on --socket, then prints one JSON line.
+///
+/// Example:
+///   simulator --socket run/tdx.sock --out run/sim
+///   measurements quote verify --insecure-test-root run/sim/root.der --collateral run/sim/collateral.json …
+#[derive(Parser)]
+#[command(version, verbatim_doc_comment)]
+struct Arguments {
+    /// The Unix socket to listen on. It must not exist yet.
+    #[arg(long, value_name = "PATH")]
+    socket: PathBuf,
+    /// The folder for root.der and collateral.json; made if missing.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// End when standard input reaches its end, so that this program dies with the one that started it.
+    #[arg(long)]
+    parent_pipe: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let now_unix_s = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .context("reading the clock")?
+        .as_secs();
+    let mut random = |buffer: &mut [u8]| {
+        getrandom::fill(buffer).expect("the kernel's random source works, or no key may be made");
+    };
+    let module = SimulatedModule::new(now_unix_s, &mut random)?;
+
+    fs::create_dir_all(&arguments.out)
+        .with_context(|| format!("making {}", arguments.out.display()))?;
+    write_whole(&arguments.out, "root.der", module.root_der())?;
+    write_whole(&arguments.out, "collateral.json", module.collateral_json())?;
+
+    let socket = &arguments.socket;
+    let listener =
+        UnixListener::bind(socket).with_context(|| format!("listening on {}", socket.display()))?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o600))
+        .context("closing the socket to other users")?;
+    if arguments.parent_pipe {
+        end_with_parent(socket.clone());
+    }
+    let ready = serde_json::json!({ "ready": true, "socket": socket, "simulated": true });
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{ready}")
+        .and_then(|()| stdout.flush())
+        .context("saying that the socket is ready")?;
+    Ok(simulator::serve(&listener, module)?)
+}
+
+fn end_with_parent(socket: PathBuf) {
+    std::thread::spawn(move || {
+        let mut stdin = std::io::stdin();
+        let mut ignored = [0; 64];
+        while matches!(stdin.read(&mut ignored), Ok(1..)) {}
+        let _ = fs::remove_file(socket);
+        std::process::exit(0);
+    });
+}
+
+/// A reader sees the whole file or none.
+fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    let (path, unfinished) = (
+        folder.join(name),
+        folder.join(format!(".{name}.unfinished")),
+    );
+    fs::write(&unfinished, bytes)
+        .and_then(|()| fs::rename(&unfinished, &path))
+        .with_context(|| format!("writing {}", path.display()))
+}

@@ -1,0 +1,340 @@
+//! The paper that says what a guest should measure to.
+//!
+//! A builder writes it, a verifier reads it. It is a claim: nobody believes a manifest because it parses, but
+//! because the reader made it, or rebuilt what it describes.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{Digest48, Registers, RuntimeEvent, limits, replay};
+
+/// Registers a guest should have, how they come about, and for which kind of guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    version: u32,
+    mode: Mode,
+    profile: String,
+    registers: Registers,
+    rtmr3_events: Vec<RuntimeEvent>,
+    note: String,
+}
+
+/// What kind of guest a manifest is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Mode {
+    /// The agent runs as an ordinary process and measures itself into a simulated module.
+    Process {},
+    /// The agent runs in a measured virtual machine. No manifest of this version describes one yet.
+    Vm {},
+}
+
+/// Why bytes are not a manifest. The author of the file is at fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Longer than any manifest.
+    #[error("the manifest has {got} bytes, more than the {max} allowed")]
+    TooLong {
+        /// Bytes offered.
+        got: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// Not JSON of the right shape.
+    #[error("the manifest is not valid: {0}")]
+    Json(String),
+    /// A version this program does not know.
+    #[error("the manifest has version {got}; this program reads version {VERSION}")]
+    Version {
+        /// The version in the file.
+        got: u32,
+    },
+    /// A manifest for a virtual machine, which needs a later program.
+    #[error(
+        "the manifest describes a virtual machine; this program reads only process-mode manifests"
+    )]
+    ModeUnsupported,
+    /// A profile that does not go with the mode.
+    #[error("the manifest has profile {got:?}; a process-mode guest is always {PROFILE:?}")]
+    Profile {
+        /// The profile in the file.
+        got: String,
+    },
+    /// A list or text over its limit.
+    #[error("the manifest's {what} is over its limit of {max}")]
+    OverLimit {
+        /// Which field.
+        what: &'static str,
+        /// Its limit.
+        max: usize,
+    },
+    /// Registers that the events beside them do not lead to.
+    #[error(
+        "the manifest contradicts itself: its events lead to RTMR3 {replayed}, it says {stated}"
+    )]
+    Rtmr3 {
+        /// What the manifest states.
+        stated: Digest48,
+        /// What its events give.
+        replayed: Digest48,
+    },
+    /// A register that process mode cannot have set.
+    #[error(
+        "the manifest says process mode, where MRTD and RTMR0-2 are zero, but one of them is not"
+    )]
+    RegisterNotZero,
+}
+
+impl Manifest {
+    /// The manifest of an agent run as a process: RTMR3 holds the digest of the agent binary, then of its measured
+    /// configuration; nothing measured the machine below, and the note says so.
+    pub fn process(agent: Digest48, config: Digest48) -> Manifest {
+        let rtmr3_events = vec![
+            RuntimeEvent {
+                name: "agent".into(),
+                digest: agent,
+            },
+            RuntimeEvent {
+                name: "config".into(),
+                digest: config,
+            },
+        ];
+        Manifest {
+            version: VERSION,
+            mode: Mode::Process {},
+            profile: PROFILE.into(),
+            registers: process_registers(&rtmr3_events),
+            rtmr3_events,
+            note: PROCESS_NOTE.into(),
+        }
+    }
+
+    /// The canonical bytes: fixed field order, two-space indentation, one final newline.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(self)
+            .expect("a manifest has only strings, numbers and lists, which always serialise");
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Reads a manifest and checks that it agrees with itself.
+    pub fn from_json(bytes: &[u8]) -> Result<Manifest, ManifestError> {
+        if bytes.len() > limits::MANIFEST_BYTES_MAX {
+            return Err(ManifestError::TooLong {
+                got: bytes.len(),
+                max: limits::MANIFEST_BYTES_MAX,
+            });
+        }
+        let manifest: Manifest =
+            serde_json::from_slice(bytes).map_err(|e| ManifestError::Json(e.to_string()))?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// SHA-256 of the canonical bytes: the name of this manifest, whatever whitespace it was read with.
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(self.to_json()).into()
+    }
+
+    /// What the guest should measure to.
+    pub fn registers(&self) -> &Registers {
+        &self.registers
+    }
+
+    /// What kind of guest this is about.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The image profile, `sim` for everything simulated.
+    pub fn profile(&self) -> &str {
+        &self.profile
+    }
+
+    /// The events that lead to RTMR3, in order.
+    pub fn rtmr3_events(&self) -> &[RuntimeEvent] {
+        &self.rtmr3_events
+    }
+
+    /// What a reader should know before believing this.
+    pub fn note(&self) -> &str {
+        &self.note
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        let over = |what, max| Err(ManifestError::OverLimit { what, max });
+        if self.version != VERSION {
+            return Err(ManifestError::Version { got: self.version });
+        }
+        if self.mode == (Mode::Vm {}) {
+            return Err(ManifestError::ModeUnsupported);
+        }
+        if self.profile != PROFILE {
+            return Err(ManifestError::Profile {
+                got: self.profile.clone(),
+            });
+        }
+        if self.note.len() > limits::MANIFEST_NOTE_BYTES_MAX {
+            return over("note", limits::MANIFEST_NOTE_BYTES_MAX);
+        }
+        if self.rtmr3_events.len() > limits::MANIFEST_EVENTS_MAX {
+            return over("list of events", limits::MANIFEST_EVENTS_MAX);
+        }
+        if self
+            .rtmr3_events
+            .iter()
+            .any(|event| event.name.len() > limits::EVENT_NAME_BYTES_MAX)
+        {
+            return over("name of an event", limits::EVENT_NAME_BYTES_MAX);
+        }
+        let expected = process_registers(&self.rtmr3_events);
+        if self.registers.rtmr[3] != expected.rtmr[3] {
+            return Err(ManifestError::Rtmr3 {
+                stated: self.registers.rtmr[3],
+                replayed: expected.rtmr[3],
+            });
+        }
+        if self.registers != expected {
+            return Err(ManifestError::RegisterNotZero);
+        }
+        Ok(())
+    }
+}
+
+fn process_registers(events: &[RuntimeEvent]) -> Registers {
+    let zero = Digest48::ZERO;
+    Registers {
+        mrtd: zero,
+        rtmr: [zero, zero, zero, replay(events)],
+    }
+}
+
+const VERSION: u32 = 1;
+const PROFILE: &str = "sim";
+const PROCESS_NOTE: &str = "Process mode: MRTD and RTMR0-2 are zero because no firmware, kernel or image was measured. \
+The agent measures itself into RTMR3 of a simulated module, so these registers say what an honest agent claims to be \
+and prove nothing about the machine it runs on.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Manifest {
+        Manifest::process(Digest48::of(b"agent"), Digest48::of(b"config"))
+    }
+
+    #[test]
+    fn a_manifest_survives_the_round_trip_and_keeps_its_name() {
+        let manifest = sample();
+        assert_eq!(
+            Manifest::from_json(&manifest.to_json()),
+            Ok(manifest.clone())
+        );
+        let compact = serde_json::to_vec(&manifest).unwrap();
+        assert_ne!(compact, manifest.to_json());
+        assert_eq!(
+            Manifest::from_json(&compact).unwrap().digest(),
+            manifest.digest()
+        );
+    }
+
+    #[test]
+    fn a_process_manifest_says_what_nothing_measured() {
+        let manifest = sample();
+        assert!(manifest.note().contains("MRTD and RTMR0-2 are zero"));
+        assert_eq!(manifest.registers().mrtd, Digest48::ZERO);
+        assert_eq!(
+            manifest.registers().rtmr[3],
+            replay(manifest.rtmr3_events())
+        );
+    }
+
+    fn check(
+        edit: impl FnOnce(&mut serde_json::Value),
+        expected: impl FnOnce(&ManifestError) -> bool,
+    ) {
+        let mut json: serde_json::Value = serde_json::from_slice(&sample().to_json()).unwrap();
+        edit(&mut json);
+        let refusal =
+            Manifest::from_json(&serde_json::to_vec(&json).unwrap()).expect_err("must be refused");
+        assert!(expected(&refusal), "{refusal:?}");
+    }
+
+    #[test]
+    fn nearby_manifests_are_refused() {
+        let hex = "11".repeat(48);
+        check(
+            |j| j["extra"] = 1.into(),
+            |e| matches!(e, ManifestError::Json(_)),
+        );
+        check(
+            |j| j["mode"]["extra"] = 1.into(),
+            |e| matches!(e, ManifestError::Json(_)),
+        );
+        check(
+            |j| j["version"] = 2.into(),
+            |e| *e == ManifestError::Version { got: 2 },
+        );
+        check(
+            |j| j["mode"]["kind"] = "vm".into(),
+            |e| *e == ManifestError::ModeUnsupported,
+        );
+        check(
+            |j| j["profile"] = "production".into(),
+            |e| matches!(e, ManifestError::Profile { .. }),
+        );
+        check(
+            |j| j["registers"]["rtmr3"] = hex.clone().into(),
+            |e| matches!(e, ManifestError::Rtmr3 { .. }),
+        );
+        check(
+            |j| j["registers"]["mrtd"] = hex.clone().into(),
+            |e| *e == ManifestError::RegisterNotZero,
+        );
+        check(
+            |j| j["registers"]["rtmr4"] = hex.clone().into(),
+            |e| matches!(e, ManifestError::Json(_)),
+        );
+        check(
+            |j| j["rtmr3_events"][0]["digest"] = hex.clone().into(),
+            |e| matches!(e, ManifestError::Rtmr3 { .. }),
+        );
+        check(
+            |j| j["note"] = "x".repeat(1025).into(),
+            |e| matches!(e, ManifestError::OverLimit { .. }),
+        );
+        check(
+            |j| j["rtmr3_events"] = vec![j["rtmr3_events"][0].clone(); 65].into(),
+            |e| matches!(e, ManifestError::OverLimit { .. }),
+        );
+    }
+
+    #[test]
+    fn a_long_manifest_is_refused_unread() {
+        let max = limits::MANIFEST_BYTES_MAX;
+        assert_eq!(
+            Manifest::from_json(&vec![b' '; max + 1]),
+            Err(ManifestError::TooLong { got: max + 1, max })
+        );
+    }
+
+    #[test]
+    fn no_flipped_byte_or_cut_makes_it_panic_or_contradict_itself() {
+        let bytes = sample().to_json();
+        for at in 0..bytes.len() {
+            for mask in [0x01, 0x20, 0x80] {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= mask;
+                if let Ok(manifest) = Manifest::from_json(&flipped) {
+                    assert_eq!(
+                        manifest.registers().rtmr[3],
+                        replay(manifest.rtmr3_events())
+                    );
+                }
+            }
+            let cut = Manifest::from_json(&bytes[..at]);
+            assert!(cut.is_err() || at == bytes.len() - 1, "cut at {at}");
+        }
+    }
+}
