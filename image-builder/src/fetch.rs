@@ -1,0 +1,132 @@
+//! Models from the lock into the store.
+//!
+//! Per model: unpacked and right? done. Archive whole in the store? else download it. Unpack, check, move into place.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::download::{Agent, download};
+use crate::error::FetchError;
+use crate::lock::{Model, ModelLock};
+use crate::store::{Store, is_whole, sync_folder};
+use crate::unpack::unpack;
+
+/// What is happening, for a progress bar or a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress<'a> {
+    /// The model was there and right.
+    Present {
+        /// The model.
+        id: &'a str,
+    },
+    /// A download begins, or goes on from `got`.
+    Starting {
+        /// Where from.
+        url: &'a str,
+        /// Bytes that are there already.
+        got: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// Some more bytes arrived.
+    Received {
+        /// Bytes so far.
+        got: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// The connection broke and the download is resumed.
+    Resuming {
+        /// What broke it.
+        reason: &'a str,
+    },
+    /// The partial download was useless and is begun again.
+    Restarting {
+        /// Why.
+        reason: &'a str,
+    },
+    /// The archive is whole; its files are being taken out.
+    Unpacking {
+        /// The model.
+        id: &'a str,
+    },
+    /// The model was put in place.
+    Placed {
+        /// The model.
+        id: &'a str,
+    },
+}
+
+/// Makes every model of `lock` be in `store`, whole and checked, and returns the folder that holds one folder per model.
+pub fn ensure_models(
+    store: &Store,
+    lock: &ModelLock,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<PathBuf, FetchError> {
+    let _claim = store.claim()?;
+    let agent = Agent::new();
+    for model in lock.models() {
+        if store.has_model(model)? {
+            progress(Progress::Present { id: &model.id });
+            continue;
+        }
+        ensure_archive(store, lock, model, &agent, progress)?;
+        progress(Progress::Unpacking { id: &model.id });
+        place(store, model)?;
+        progress(Progress::Placed { id: &model.id });
+    }
+    Ok(store.models_dir().to_owned())
+}
+
+fn ensure_archive(
+    store: &Store,
+    lock: &ModelLock,
+    model: &Model,
+    agent: &Agent,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<(), FetchError> {
+    let archive = &model.archive;
+    let whole = store.whole(archive.sha256);
+    if is_whole(&whole, archive.bytes, archive.sha256)? {
+        return Ok(());
+    }
+    let partial = store.partial(archive.sha256);
+    download(agent, &lock.url(archive), archive, &partial, progress)?;
+    fs::rename(&partial, &whole).map_err(FetchError::disk("moving into place", &whole))?;
+    sync_folder(&store.root().join("sha256"))
+}
+
+/// Unpacks into a folder beside the final one and swaps the two, so that a reader sees the old model or the new one.
+fn place(store: &Store, model: &Model) -> Result<(), FetchError> {
+    let (new, old, place) = (
+        store.new_model(&model.id),
+        store.old_model(&model.id),
+        store.model_dir(&model.id),
+    );
+    for leftover in [&new, &old] {
+        remove(leftover)?;
+    }
+    let unpacked = unpack(&store.whole(model.archive.sha256), model, &new);
+    if let Err(error) = unpacked {
+        remove(&new)?;
+        return Err(error);
+    }
+    if place.symlink_metadata().is_ok() {
+        fs::rename(&place, &old).map_err(FetchError::disk("moving aside", &place))?;
+    }
+    fs::rename(&new, &place).map_err(FetchError::disk("moving into place", &place))?;
+    sync_folder(store.models_dir())?;
+    remove(&old)
+}
+
+fn remove(path: &PathBuf) -> Result<(), FetchError> {
+    let Ok(metadata) = path.symlink_metadata() else {
+        return Ok(());
+    };
+    let removed = if metadata.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
+    removed.map_err(FetchError::disk("removing", path))
+}
