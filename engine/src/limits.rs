@@ -1,0 +1,41 @@
+//! Every number that bounds what a file or a request may make this crate do. A value over its limit is a typed
+//! error before anything is allocated for it.
+
+/// `config.json`: a page of numbers.
+pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
+/// `tokenizer.json`: the largest vocabularies in use are near 20 MB.
+pub const TOKENIZER_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// `tokenizer_config.json`: the added tokens and a chat template.
+pub const TOKENIZER_CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+/// `model.safetensors`: all of it is held in memory once as bytes and once as tensors.
+pub const WEIGHTS_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+/// The JSON header of `model.safetensors`. The `safetensors` crate would parse up to 100 MB of it.
+pub const WEIGHTS_HEADER_BYTES_MAX: u64 = 1024 * 1024;
+
+/// One text to embed, or the content of one message.
+pub const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// The contents of all messages of one conversation together.
+pub const CONVERSATION_BYTES_MAX: usize = 256 * 1024;
+/// Messages of one conversation.
+pub const MESSAGES_MAX: usize = 64;
+/// Completion tokens that one request may ask for.
+pub const COMPLETION_TOKENS_MAX: u32 = 4096;
+/// Tokens a chat model may hold at once, whatever its `config.json` claims: the cache and the rotation tables are
+/// allocated from this.
+pub const CONTEXT_TOKENS_MAX: usize = 4096;
+/// Tokens of one embedding, `[CLS]` and `[SEP]` included: the promise of sentence-transformers for all-MiniLM-L6-v2.
+pub const EMBEDDING_TOKENS_MAX: usize = 256;
+
+/// `chat_template` in `tokenizer_config.json`.
+pub const TEMPLATE_BYTES_MAX: usize = 64 * 1024;
+/// Instructions a chat template may execute for one conversation.
+pub const TEMPLATE_FUEL: u64 = 200_000;
+
+/// Transformer layers.
+pub const LAYERS_MAX: usize = 256;
+/// Width of a layer, also of its feed-forward part.
+pub const WIDTH_MAX: usize = 65_536;
+/// Attention heads.
+pub const HEADS_MAX: usize = 512;
+/// Vocabulary entries.
+pub const VOCABULARY_MAX: usize = 1 << 20;

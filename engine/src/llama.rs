@@ -1,0 +1,542 @@
+//! The Llama architecture: root-mean-square norms, rotary positions (rotate-half), grouped-query attention, a gated
+//! feed-forward part, tied or untied output. Names and shapes are those of Hugging Face's `LlamaForCausalLM`.
+//!
+//! Generic over the backend, so that the same code trains (`Autodiff<..>`) and runs.
+
+use burn::module::{Module, Param};
+use burn::nn;
+use burn::tensor::activation::{silu, softmax};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor, TensorData};
+use serde::Deserialize;
+
+use crate::error::ModelError;
+use crate::limits;
+use crate::tensors::{Source, linear, table, transposed, vector};
+
+/// The parts of `config.json` that shape the model, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Entries of the vocabulary.
+    pub vocabulary: usize,
+    /// Width of a layer.
+    pub hidden: usize,
+    /// Width of the feed-forward part.
+    pub intermediate: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub key_value_heads: usize,
+    /// Width of a head; even.
+    pub head_width: usize,
+    /// Tokens the model can hold at once: what the file says, at most [`limits::CONTEXT_TOKENS_MAX`].
+    pub context: usize,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f32,
+    /// Added to the mean square before its root is taken.
+    pub norm_epsilon: f64,
+    /// Whether the output layer is the embedding table.
+    pub tied: bool,
+    /// Tokens that end a completion.
+    pub end_tokens: Vec<u32>,
+}
+
+impl Config {
+    /// Parses and checks `config.json`.
+    pub fn parse(json: &[u8]) -> Result<Self, ModelError> {
+        let file: ConfigFile =
+            serde_json::from_slice(json).map_err(|error| ModelError::Config(error.to_string()))?;
+        file.check()
+    }
+
+    fn group(&self) -> usize {
+        self.heads / self.key_value_heads
+    }
+}
+
+/// A Llama model on backend `B`.
+#[derive(Module, Debug)]
+pub struct Llama<B: Backend> {
+    embedding: Param<Tensor<B, 2>>,
+    layers: Vec<Layer<B>>,
+    norm: nn::RmsNorm<B>,
+    output: Option<nn::Linear<B>>,
+    cosines: Tensor<B, 2>,
+    sines: Tensor<B, 2>,
+}
+
+#[derive(Module, Debug)]
+struct Layer<B: Backend> {
+    attention_norm: nn::RmsNorm<B>,
+    query: nn::Linear<B>,
+    key: nn::Linear<B>,
+    value: nn::Linear<B>,
+    out: nn::Linear<B>,
+    feed_norm: nn::RmsNorm<B>,
+    gate: nn::Linear<B>,
+    up: nn::Linear<B>,
+    down: nn::Linear<B>,
+    heads: usize,
+    key_value_heads: usize,
+    head_width: usize,
+}
+
+/// Keys and values of the tokens seen so far, one pair of preallocated tensors per layer.
+pub struct Cache<B: Backend> {
+    // `None` only while a layer holds the pair: the backend writes in place when it owns the tensor alone.
+    layers: Vec<Option<[Tensor<B, 4>; 2]>>,
+    capacity: usize,
+    length: usize,
+}
+
+impl<B: Backend> Cache<B> {
+    /// An empty cache for at most `capacity` tokens.
+    pub fn new(config: &Config, capacity: usize, device: &B::Device) -> Self {
+        let capacity = capacity.min(config.context);
+        let shape = [1, config.key_value_heads, capacity, config.head_width];
+        let layers = (0..config.layers)
+            .map(|_| Some([Tensor::zeros(shape, device), Tensor::zeros(shape, device)]))
+            .collect();
+        Cache {
+            layers,
+            capacity,
+            length: 0,
+        }
+    }
+
+    /// How many more tokens fit.
+    pub fn room(&self) -> usize {
+        self.capacity - self.length
+    }
+}
+
+impl<B: Backend> Llama<B> {
+    /// Builds the model from the numbers of `source`.
+    pub fn build(
+        config: &Config,
+        source: &mut dyn Source,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
+        let shape = [config.vocabulary, config.hidden];
+        let embedding = table(source, "model.embed_tokens.weight", shape, device)?;
+        let layers = (0..config.layers)
+            .map(|index| Layer::build(config, &format!("model.layers.{index}"), source, device))
+            .collect::<Result<_, _>>()?;
+        let norm = norm(config, source, "model.norm.weight", device)?;
+        let output = match config.tied {
+            true => None,
+            false => {
+                let shape = [config.hidden, config.vocabulary];
+                Some(linear(source, "lm_head", shape, false, device)?)
+            }
+        };
+        let (cosines, sines) = rotations(config, device);
+        Ok(Llama {
+            embedding,
+            layers,
+            norm,
+            output,
+            cosines,
+            sines,
+        })
+    }
+
+    /// The last layer's output, `[batch, sequence, hidden]`, for whole sequences that begin at position 0.
+    pub fn forward(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 3> {
+        self.run(tokens, 0, |layer, x, rope, mask, _| {
+            layer.forward(x, rope, mask, |keys, values| (keys, values))
+        })
+    }
+
+    /// The last layer's output, `[1, sequence, hidden]`, for the tokens that follow those in `cache`, which must have
+    /// room for them.
+    pub fn forward_cached(&self, tokens: Tensor<B, 2, Int>, cache: &mut Cache<B>) -> Tensor<B, 3> {
+        let [_, sequence] = tokens.dims();
+        let start = cache.length;
+        let end = start + sequence;
+        let hidden = self.run(tokens, start, |layer, x, rope, mask, index| {
+            layer.forward(x, rope, mask, |new_keys, new_values| {
+                let Some([keys, values]) = cache.layers[index].take() else {
+                    unreachable!("the pair was put back after the last step, see below");
+                };
+                let [_, heads, _, width] = keys.dims();
+                let place = [0..1, 0..heads, start..end, 0..width];
+                let keys = keys.slice_assign(place.clone(), new_keys);
+                let values = values.slice_assign(place, new_values);
+                let seen = [0..1, 0..heads, 0..end, 0..width];
+                let visible = (keys.clone().slice(seen.clone()), values.clone().slice(seen));
+                cache.layers[index] = Some([keys, values]);
+                visible
+            })
+        });
+        cache.length = end;
+        hidden
+    }
+
+    /// A score for every vocabulary entry, `[rows, vocabulary]`, from rows of the last layer's output.
+    pub fn scores(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+        match &self.output {
+            Some(output) => output.forward(hidden),
+            None => hidden.matmul(self.embedding.val().transpose()),
+        }
+    }
+
+    fn run(
+        &self,
+        tokens: Tensor<B, 2, Int>,
+        start: usize,
+        mut step: impl FnMut(
+            &Layer<B>,
+            Tensor<B, 3>,
+            &Rope<B>,
+            Option<&Tensor<B, 4>>,
+            usize,
+        ) -> Tensor<B, 3>,
+    ) -> Tensor<B, 3> {
+        let [_, sequence] = tokens.dims();
+        let device = tokens.device();
+        let rope = Rope::at(&self.cosines, &self.sines, start, sequence);
+        let group = self.layers.first().map_or(1, |l| l.heads / l.key_value_heads);
+        let mask = (sequence > 1).then(|| causal_mask(start, sequence, group, &device));
+        let mut x = burn::tensor::module::embedding(self.embedding.val(), tokens);
+        for (index, layer) in self.layers.iter().enumerate() {
+            x = step(layer, x, &rope, mask.as_ref(), index);
+        }
+        self.norm.forward(x)
+    }
+
+    /// Every parameter under its stored name, shape and order of numbers. The inverse of [`Llama::build`].
+    pub fn export(&self) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+        let mut out = vec![stored_table("model.embed_tokens.weight", &self.embedding)];
+        for (index, layer) in self.layers.iter().enumerate() {
+            layer.export(&format!("model.layers.{index}"), &mut out);
+        }
+        out.push(stored_vector("model.norm.weight", &self.norm.gamma));
+        if let Some(output) = &self.output {
+            out.push(stored_linear("lm_head", output));
+        }
+        out
+    }
+}
+
+impl<B: Backend> Layer<B> {
+    fn build(
+        config: &Config,
+        name: &str,
+        source: &mut dyn Source,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
+        let hidden = config.hidden;
+        let queries = config.heads * config.head_width;
+        let keys = config.key_value_heads * config.head_width;
+        let feed = config.intermediate;
+        let mut layer = |part: &str, shape| linear(source, &format!("{name}.{part}"), shape, false, device);
+        let query = layer("self_attn.q_proj", [hidden, queries])?;
+        let key = layer("self_attn.k_proj", [hidden, keys])?;
+        let value = layer("self_attn.v_proj", [hidden, keys])?;
+        let out = layer("self_attn.o_proj", [queries, hidden])?;
+        let gate = layer("mlp.gate_proj", [hidden, feed])?;
+        let up = layer("mlp.up_proj", [hidden, feed])?;
+        let down = layer("mlp.down_proj", [feed, hidden])?;
+        let mut scale = |part: &str| norm(config, source, &format!("{name}.{part}.weight"), device);
+        Ok(Layer {
+            attention_norm: scale("input_layernorm")?,
+            feed_norm: scale("post_attention_layernorm")?,
+            query,
+            key,
+            value,
+            out,
+            gate,
+            up,
+            down,
+            heads: config.heads,
+            key_value_heads: config.key_value_heads,
+            head_width: config.head_width,
+        })
+    }
+
+    fn forward(
+        &self,
+        x: Tensor<B, 3>,
+        rope: &Rope<B>,
+        mask: Option<&Tensor<B, 4>>,
+        remember: impl FnOnce(Tensor<B, 4>, Tensor<B, 4>) -> (Tensor<B, 4>, Tensor<B, 4>),
+    ) -> Tensor<B, 3> {
+        let attended = self.attend(self.attention_norm.forward(x.clone()), rope, mask, remember);
+        let x = x + attended;
+        let normed = self.feed_norm.forward(x.clone());
+        let gated = silu(self.gate.forward(normed.clone())) * self.up.forward(normed);
+        x + self.down.forward(gated)
+    }
+
+    fn attend(
+        &self,
+        x: Tensor<B, 3>,
+        rope: &Rope<B>,
+        mask: Option<&Tensor<B, 4>>,
+        remember: impl FnOnce(Tensor<B, 4>, Tensor<B, 4>) -> (Tensor<B, 4>, Tensor<B, 4>),
+    ) -> Tensor<B, 3> {
+        let [batch, sequence, _] = x.dims();
+        let (heads, pairs, width) = (self.heads, self.key_value_heads, self.head_width);
+        let group = heads / pairs;
+        let queries = self.query.forward(x.clone()).reshape([batch, sequence, heads, width]);
+        let keys = self.key.forward(x.clone()).reshape([batch, sequence, pairs, width]);
+        let values = self.value.forward(x).reshape([batch, sequence, pairs, width]);
+        let queries = rope.rotate(queries).swap_dims(1, 2);
+        let (keys, values) = remember(rope.rotate(keys).swap_dims(1, 2), values.swap_dims(1, 2));
+
+        // Query heads that share a key head become further rows of one product, so keys are never repeated in memory.
+        let queries = queries.reshape([batch, pairs, group * sequence, width]);
+        let scale = 1.0 / (width as f64).sqrt();
+        let mut scores = queries.matmul(keys.swap_dims(2, 3)).mul_scalar(scale);
+        if let Some(mask) = mask {
+            scores = scores + mask.clone();
+        }
+        let mixed = softmax(scores, 3).matmul(values);
+        let mixed = mixed.reshape([batch, heads, sequence, width]).swap_dims(1, 2);
+        self.out.forward(mixed.reshape([batch, sequence, heads * width]))
+    }
+
+    fn export(&self, name: &str, out: &mut Vec<(String, Vec<usize>, Vec<f32>)>) {
+        for (part, layer) in [
+            ("self_attn.q_proj", &self.query),
+            ("self_attn.k_proj", &self.key),
+            ("self_attn.v_proj", &self.value),
+            ("self_attn.o_proj", &self.out),
+            ("mlp.gate_proj", &self.gate),
+            ("mlp.up_proj", &self.up),
+            ("mlp.down_proj", &self.down),
+        ] {
+            out.push(stored_linear(&format!("{name}.{part}"), layer));
+        }
+        for (part, norm) in [
+            ("input_layernorm", &self.attention_norm),
+            ("post_attention_layernorm", &self.feed_norm),
+        ] {
+            out.push(stored_vector(&format!("{name}.{part}.weight"), &norm.gamma));
+        }
+    }
+}
+
+/// The rotations of one run of positions.
+struct Rope<B: Backend> {
+    cosines: Tensor<B, 4>,
+    sines: Tensor<B, 4>,
+}
+
+impl<B: Backend> Rope<B> {
+    fn at(cosines: &Tensor<B, 2>, sines: &Tensor<B, 2>, start: usize, sequence: usize) -> Self {
+        let [_, half] = cosines.dims();
+        let rows = |table: &Tensor<B, 2>| {
+            table
+                .clone()
+                .slice([start..start + sequence, 0..half])
+                .reshape([1, sequence, 1, half])
+        };
+        Rope {
+            cosines: rows(cosines),
+            sines: rows(sines),
+        }
+    }
+
+    /// Rotates `[batch, sequence, heads, width]`: the first half of a head pairs with its second half.
+    fn rotate(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        let [batch, sequence, heads, width] = x.dims();
+        let part = |range| x.clone().slice([0..batch, 0..sequence, 0..heads, range]);
+        let (first, second) = (part(0..width / 2), part(width / 2..width));
+        let (cosines, sines) = (&self.cosines, &self.sines);
+        let turned_first = first.clone() * cosines.clone() - second.clone() * sines.clone();
+        let turned_second = second * cosines.clone() + first * sines.clone();
+        Tensor::cat(vec![turned_first, turned_second], 3)
+    }
+}
+
+/// Cosines and sines of every position and frequency, in the single precision that the reference uses.
+fn rotations<B: Backend>(config: &Config, device: &B::Device) -> (Tensor<B, 2>, Tensor<B, 2>) {
+    let half = config.head_width / 2;
+    let shape = [config.context, half];
+    let angles: Vec<f32> = (0..config.context)
+        .flat_map(|position| {
+            (0..half).map(move |index| {
+                let exponent = (2 * index) as f32 / config.head_width as f32;
+                position as f32 * (1.0 / config.rope_theta.powf(exponent))
+            })
+        })
+        .collect();
+    let make = |f: fn(f32) -> f32| {
+        let values: Vec<f32> = angles.iter().map(|angle| f(*angle)).collect();
+        Tensor::from_data(TensorData::new(values, shape), device)
+    };
+    (make(f32::cos), make(f32::sin))
+}
+
+/// Added to the scores: a token sees itself and what came before. The rows repeat once per query head of a group.
+fn causal_mask<B: Backend>(
+    start: usize,
+    sequence: usize,
+    group: usize,
+    device: &B::Device,
+) -> Tensor<B, 4> {
+    const HIDDEN: f32 = -1e9;
+    let total = start + sequence;
+    let mut values = vec![0.0; group * sequence * total];
+    for (row, scores) in values.chunks_exact_mut(total).enumerate() {
+        scores[start + row % sequence + 1..].fill(HIDDEN);
+    }
+    Tensor::from_data(TensorData::new(values, [1, 1, group * sequence, total]), device)
+}
+
+fn norm<B: Backend>(
+    config: &Config,
+    source: &mut dyn Source,
+    name: &str,
+    device: &B::Device,
+) -> Result<nn::RmsNorm<B>, ModelError> {
+    Ok(nn::RmsNorm {
+        gamma: vector(source, name, config.hidden, device)?,
+        epsilon: config.norm_epsilon,
+    })
+}
+
+fn stored_vector<B: Backend>(name: &str, p: &Param<Tensor<B, 1>>) -> (String, Vec<usize>, Vec<f32>) {
+    let data = p.val().into_data();
+    (name.into(), data.shape.to_vec(), data.iter::<f32>().collect())
+}
+
+fn stored_table<B: Backend>(name: &str, p: &Param<Tensor<B, 2>>) -> (String, Vec<usize>, Vec<f32>) {
+    let data = p.val().into_data();
+    (name.into(), data.shape.to_vec(), data.iter::<f32>().collect())
+}
+
+fn stored_linear<B: Backend>(name: &str, layer: &nn::Linear<B>) -> (String, Vec<usize>, Vec<f32>) {
+    let [inputs, outputs] = layer.weight.val().dims();
+    let held: Vec<f32> = layer.weight.val().into_data().iter::<f32>().collect();
+    let stored = transposed(&held, inputs, outputs);
+    (format!("{name}.weight"), vec![outputs, inputs], stored)
+}
+
+/// `config.json` as Hugging Face writes it, version 4 and 5 alike. It has many more keys; those that do not change the
+/// arithmetic are ignored.
+#[derive(Deserialize)]
+struct ConfigFile {
+    model_type: String,
+    vocab_size: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    max_position_embeddings: usize,
+    rms_norm_eps: f64,
+    rope_theta: Option<f32>,
+    rope_parameters: Option<RopeParameters>,
+    rope_scaling: Option<serde_json::Value>,
+    #[serde(default)]
+    tie_word_embeddings: bool,
+    #[serde(default)]
+    attention_bias: bool,
+    #[serde(default)]
+    mlp_bias: bool,
+    hidden_act: Option<String>,
+    eos_token_id: Option<EndTokens>,
+}
+
+#[derive(Deserialize)]
+struct RopeParameters {
+    rope_theta: Option<f32>,
+    rope_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum EndTokens {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+impl ConfigFile {
+    fn check(self) -> Result<Config, ModelError> {
+        let unsupported = |what: &str| Err(ModelError::Unsupported(what.into()));
+        if self.model_type != "llama" {
+            return unsupported(&format!("model_type {:?}", self.model_type));
+        }
+        if self.hidden_act.as_deref().is_some_and(|act| act != "silu") {
+            return unsupported("an activation other than silu");
+        }
+        if self.attention_bias || self.mlp_bias {
+            return unsupported("biases");
+        }
+        let rope = self.rope_parameters.as_ref();
+        let rope_type = rope.and_then(|rope| rope.rope_type.as_deref());
+        if self.rope_scaling.is_some() || rope_type.is_some_and(|kind| kind != "default") {
+            return unsupported("scaled rotary positions");
+        }
+        let heads = bounded("num_attention_heads", self.num_attention_heads, limits::HEADS_MAX)?;
+        let hidden = bounded("hidden_size", self.hidden_size, limits::WIDTH_MAX)?;
+        let config = Config {
+            vocabulary: bounded("vocab_size", self.vocab_size, limits::VOCABULARY_MAX)?,
+            hidden,
+            intermediate: bounded("intermediate_size", self.intermediate_size, limits::WIDTH_MAX)?,
+            layers: bounded("num_hidden_layers", self.num_hidden_layers, limits::LAYERS_MAX)?,
+            heads,
+            key_value_heads: bounded(
+                "num_key_value_heads",
+                self.num_key_value_heads.unwrap_or(heads),
+                heads,
+            )?,
+            head_width: bounded("head_dim", self.head_dim.unwrap_or(hidden / heads), limits::WIDTH_MAX)?,
+            context: bounded("max_position_embeddings", self.max_position_embeddings, usize::MAX)?
+                .min(limits::CONTEXT_TOKENS_MAX),
+            rope_theta: rope.and_then(|rope| rope.rope_theta).or(self.rope_theta).unwrap_or(10_000.0),
+            norm_epsilon: self.rms_norm_eps,
+            tied: self.tie_word_embeddings,
+            end_tokens: match self.eos_token_id {
+                None => Vec::new(),
+                Some(EndTokens::One(token)) => vec![token],
+                Some(EndTokens::Many(tokens)) => tokens,
+            },
+        };
+        config.check()
+    }
+}
+
+impl Config {
+    /// The conditions that tie several values together.
+    fn check(self) -> Result<Self, ModelError> {
+        let refuse = |why: &str| Err(ModelError::Config(why.into()));
+        if !self.heads.is_multiple_of(self.key_value_heads) {
+            return refuse("num_key_value_heads does not divide num_attention_heads");
+        }
+        if !self.head_width.is_multiple_of(2) {
+            return refuse("head_dim is odd");
+        }
+        if self.heads * self.head_width > limits::WIDTH_MAX || self.group() > limits::HEADS_MAX {
+            return refuse("the heads together are too wide");
+        }
+        if !(self.rope_theta.is_finite() && self.rope_theta >= 1.0) {
+            return refuse("rope_theta is out of bounds");
+        }
+        if !(self.norm_epsilon > 0.0 && self.norm_epsilon < 1.0) {
+            return refuse("rms_norm_eps is out of bounds");
+        }
+        if self.end_tokens.is_empty() || self.end_tokens.len() > 16 {
+            return refuse("eos_token_id must name 1 to 16 tokens");
+        }
+        if self.end_tokens.iter().any(|token| *token as usize >= self.vocabulary) {
+            return refuse("eos_token_id is not in the vocabulary");
+        }
+        Ok(self)
+    }
+}
+
+/// `value` if it lies in `1..=max`.
+pub(crate) fn bounded(name: &str, value: usize, max: usize) -> Result<usize, ModelError> {
+    if (1..=max).contains(&value) {
+        Ok(value)
+    } else {
+        Err(ModelError::Config(format!("{name} is {value}, must be 1 to {max}")))
+    }
+}
