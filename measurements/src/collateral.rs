@@ -64,6 +64,12 @@ impl Collateral {
     }
 }
 
+impl std::fmt::Debug for Collateral {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Collateral({} bytes of TCB info)", self.0.tcb_info.len())
+    }
+}
+
 fn from_hex(field: &'static str, text: &str) -> Result<Vec<u8>, CollateralError> {
     hex::decode(text).map_err(|_| CollateralError::Hex(field))
 }
@@ -139,11 +145,5 @@ mod tests {
                 .pck_certificate_chain,
             None
         );
-    }
-}
-
-impl std::fmt::Debug for Collateral {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Collateral({} bytes of TCB info)", self.0.tcb_info.len())
     }
 }

@@ -140,9 +140,9 @@ pub enum Refusal {
     )]
     ReportDataMismatch {
         /// In the quote.
-        got: ReportData,
+        got: Box<ReportData>,
         /// What the caller wanted bound.
-        expected: ReportData,
+        expected: Box<ReportData>,
     },
     /// The host may read the guest.
     #[error(

@@ -112,8 +112,8 @@ pub fn verify(
     policy.check_registers(&parsed.td.registers)?;
     if parsed.td.report_data != *report_data {
         return Err(Refusal::ReportDataMismatch {
-            got: parsed.td.report_data,
-            expected: *report_data,
+            got: Box::new(parsed.td.report_data),
+            expected: Box::new(*report_data),
         });
     }
 
@@ -145,10 +145,10 @@ impl dcap_qvl::Policy for LeaveJudgementToUs {
 /// [`Refusal::Unnamed`], never an acceptance.
 fn refusal(text: &str, quote: &Quote, policy: &Policy) -> Refusal {
     // Its checks of the guest's attributes come after all signatures, so ours may name them.
-    if ATTRIBUTE_WORDS.iter().any(|words| text.contains(words)) {
-        if let Err(named) = policy.check_attributes(&quote.td) {
-            return named;
-        }
+    if ATTRIBUTE_WORDS.iter().any(|words| text.contains(words))
+        && let Err(named) = policy.check_attributes(&quote.td)
+    {
+        return named;
     }
     if text.contains("TCB status is invalid: Revoked") {
         return Refusal::TcbRefused {
@@ -254,6 +254,7 @@ const SENTENCES: &[(&[&str], Make)] = &[
             "Failed to decode QeIdentity",
             "Failed to parse root CA CRL",
             "Failed to parse PCK CRL",
+            "Failed to parse certs",
             "Failed to parse TCB Info",
             "Failed to parse QE Identity",
             "Certificate chain is too short for",

@@ -422,8 +422,8 @@ fn other_report_data_is_refused() {
         assert_eq!(
             case.refusal(),
             Refusal::ReportDataMismatch {
-                got,
-                expected: case.report_data
+                got: Box::new(got),
+                expected: Box::new(case.report_data)
             }
         );
     }

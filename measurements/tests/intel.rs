@@ -1,0 +1,206 @@
+//! Quotes from real machines, through the same function as simulated ones.
+//!
+//! The vectors are Phala's dcap-qvl samples (MIT), read from beside the workspace and not part of it. Nothing in the
+//! policy is relaxed for them: they pass `Policy::exact` over their own registers.
+
+mod common;
+
+use std::{fs, path::PathBuf};
+
+use common::{Case, NOW_UNIX_S, random};
+use measurements::{
+    Collateral, Digest48, Policy, Quote, QuoteError, Refusal, Register, ReportData, Root,
+    RootClass, TcbStatus,
+};
+use simulator::SimulatedModule;
+
+/// One hour after the youngest part of `tdx_quote_collateral.json` was issued, 2025-06-19T11:32:27Z.
+const TDX_QUOTE_UNIX_S: u64 = 1_750_332_747;
+/// One hour after `tdx_quote_outdated_collateral.json`, 2026-02-18T11:58:51Z.
+const OUTDATED_UNIX_S: u64 = 1_771_415_931;
+
+/// The file, or `None` where there are no vectors. Continuous integration must have them.
+fn vector(name: &str) -> Option<Vec<u8>> {
+    let folder =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors/quotes/dcap-qvl");
+    match fs::read(folder.join(name)) {
+        Ok(bytes) => Some(bytes),
+        Err(error) if std::env::var("CI").as_deref() == Ok("true") => panic!("{name}: {error}"),
+        Err(_) => {
+            println!("skipped: vectors not present");
+            None
+        }
+    }
+}
+
+/// A policy made from what the quote itself says, as a verifier who rebuilt that image would have.
+fn case(name: &str, now_unix_s: u64) -> Option<Case> {
+    let quote = vector(name)?;
+    let collateral = vector(&format!("{name}_collateral.json"))?;
+    let parsed = Quote::parse(&quote).unwrap();
+    Some(Case {
+        collateral: Collateral::from_json(&collateral).unwrap(),
+        report_data: parsed.td.report_data,
+        policy: Policy::exact(parsed.td.registers),
+        root: Root::intel(),
+        now_unix_s,
+        quote,
+    })
+}
+
+#[test]
+fn a_real_intel_quote_is_accepted_by_the_same_function() {
+    let Some(case) = case("tdx_quote", TDX_QUOTE_UNIX_S) else {
+        return;
+    };
+    let peer = case.verify().unwrap();
+    assert_eq!(peer.root, RootClass::Intel);
+    assert_eq!(peer.root.to_string(), "intel");
+    assert_eq!(peer.tcb_status, TcbStatus::UpToDate);
+    assert_eq!(hex::encode(peer.fmspc), "b0c06f000000");
+    assert_eq!(
+        peer.registers.mrtd.to_string(),
+        "91eb2b44d141d4ece09f0c75c2c53d247a3c68edd7fafe8a3520c942a604a407de03ae6dc5f87f27428b2538873118b7"
+    );
+}
+
+#[test]
+fn everything_beside_a_real_quote_is_refused() {
+    let Some(good) = case("tdx_quote", TDX_QUOTE_UNIX_S) else {
+        return;
+    };
+    let with = |edit: fn(&mut Case)| {
+        let mut case = case("tdx_quote", TDX_QUOTE_UNIX_S).expect("read a line above");
+        edit(&mut case);
+        case.refusal()
+    };
+    let got = Quote::parse(&good.quote).unwrap().td;
+
+    let refusal = with(|case| {
+        let stranger = SimulatedModule::new(NOW_UNIX_S, &mut random("stranger")).unwrap();
+        case.root = Root::insecure_test(stranger.root_der().to_vec()).unwrap();
+    });
+    assert!(matches!(refusal, Refusal::Root { .. }), "{refusal:?}");
+
+    let refusal = with(|case| case.policy.registers[0].rtmr[1].0[0] ^= 1);
+    assert!(
+        matches!(
+            refusal,
+            Refusal::RegisterMismatch {
+                register: Register::Rtmr1,
+                ..
+            }
+        ),
+        "{refusal:?}"
+    );
+
+    let refusal = with(|case| case.report_data = ReportData([0; 64]));
+    let (got, expected) = (Box::new(got.report_data), Box::new(ReportData([0; 64])));
+    assert_eq!(refusal, Refusal::ReportDataMismatch { got, expected });
+
+    // The signature begins after header, report and length: 48 + 584 + 4.
+    let refusal = with(|case| case.quote[636] ^= 1);
+    assert!(
+        matches!(refusal, Refusal::QuoteSignature { .. }),
+        "{refusal:?}"
+    );
+
+    let refusal = with(|case| case.now_unix_s += 10 * 365 * 86_400);
+    assert!(
+        matches!(refusal, Refusal::CollateralExpired { .. }),
+        "{refusal:?}"
+    );
+
+    let refusal = with(|case| case.now_unix_s -= 30 * 86_400);
+    assert!(
+        matches!(refusal, Refusal::CollateralNotYetValid { .. }),
+        "{refusal:?}"
+    );
+
+    let refusal = with(|case| case.policy.registers.clear());
+    assert_eq!(refusal, Refusal::EmptyPolicy);
+
+    let refusal = with(|case| case.policy.tcb_evaluation_number_min = 18);
+    assert_eq!(refusal, Refusal::EvaluationNumber { got: 17, min: 18 });
+
+    let refusal = with(|case| {
+        let other = vector("tdx_quote_outdated_collateral.json").expect("it lies beside the first");
+        case.collateral = Collateral::from_json(&other).unwrap();
+        case.now_unix_s = OUTDATED_UNIX_S;
+    });
+    assert!(
+        matches!(refusal, Refusal::CollateralForAnotherPlatform { .. }),
+        "{refusal:?}"
+    );
+}
+
+#[test]
+fn an_outdated_real_platform_is_refused() {
+    let Some(case) = case("tdx_quote_outdated", OUTDATED_UNIX_S) else {
+        return;
+    };
+    let refusal = case.refusal();
+    assert!(
+        matches!(refusal, Refusal::BelowEveryTcbLevel { .. }),
+        "{refusal:?}"
+    );
+}
+
+#[test]
+fn collateral_from_before_or_after_a_real_quote_is_refused() {
+    let Some(mut case) = case("tdx_quote_outdated", OUTDATED_UNIX_S) else {
+        return;
+    };
+    case.now_unix_s = TDX_QUOTE_UNIX_S;
+    assert!(matches!(
+        case.refusal(),
+        Refusal::CollateralNotYetValid { .. }
+    ));
+}
+
+#[test]
+fn real_quotes_of_both_versions_are_read() {
+    let Some(version_4) = vector("tdx_quote") else {
+        return;
+    };
+    assert_eq!(Quote::parse(&version_4).unwrap().version, 4);
+    let version_5 = vector("tdx_quote_outdated").expect("it lies beside the first");
+    assert_eq!(Quote::parse(&version_5).unwrap().version, 5);
+    for name in ["tdx-quote.hex", "quote-from-tappd.hex"] {
+        let text = String::from_utf8(vector(name).expect("it lies beside the first")).unwrap();
+        let bytes = hex::decode(text.trim().trim_start_matches("0x")).unwrap();
+        let td = Quote::parse(&bytes).unwrap().td;
+        assert_eq!(
+            (td.mr_signer_seam, td.td_attributes),
+            (Digest48::ZERO, 1 << 28),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn an_sgx_quote_is_not_a_tdx_quote() {
+    let Some(quote) = vector("sgx_quote") else {
+        return;
+    };
+    let expected = QuoteError::Field {
+        field: "version",
+        got: 3,
+        expected: "4 or 5",
+    };
+    assert_eq!(Quote::parse(&quote), Err(expected));
+}
+
+#[test]
+fn no_flipped_byte_of_a_real_quote_is_believed() {
+    let Some(mut case) = case("tdx_quote", TDX_QUOTE_UNIX_S) else {
+        return;
+    };
+    let step = case.quote.len() / 60;
+    for at in (0..case.quote.len()).step_by(step) {
+        case.quote[at] ^= 1;
+        assert!(case.verify().is_err(), "byte {at} of {}", case.quote.len());
+        case.quote[at] ^= 1;
+    }
+    assert!(case.verify().is_ok());
+}
