@@ -1,1 +1,37 @@
-//! The program inside the confidential VM.
+//! The guest agent: opens sealed jobs inside the confidential VM, runs them, and signs what it did.
+//!
+//! **What it is.** Four stages that consume each other, `Booted -> Measured -> Attested -> Serving`, and what serving
+//! takes: a replay cache, accounts per channel, the OpenAI requests it answers, frames on a stream.
+//!
+//! **Trusts.** Its measured configuration, its platform's quote, the engine. It trusts no byte from the host: jobs are
+//! sealed and signed, and what the host may set is a short list that can slow it, never fool it.
+//!
+//! **Promises.** Keys exist only after everything that is to be measured was measured, live in memory for one boot, and
+//! wear out after a number of jobs. A job runs once. A receipt is signed only for what was done, and never above what
+//! the envelope allows. Nothing derived from a prompt is logged.
+//!
+//! **Lacks.** A network: its one way out is the stream it is given (vsock in a VM). No clock it would believe, no
+//! persistent secret, and, in the production binary, no code that could talk to a simulator.
+
+#![forbid(unsafe_code)]
+
+mod accounts;
+mod boot;
+mod config;
+mod job;
+mod listen;
+mod models;
+mod openai;
+pub mod platform;
+mod replay;
+mod run;
+mod serve;
+mod start;
+
+// The public interface is:
+pub use boot::{Attested, BootError, Booted, Measured};
+pub use config::{ConfigError, MeasuredConfig, MeasuredModel};
+pub use listen::{Listen, ListenError};
+pub use models::{Models, ModelsError};
+pub use serve::Serving;
+pub use start::{Start, quiet_panics, run};

@@ -1,0 +1,203 @@
+//! What each channel owes under the keys of this boot, and the chain of receipts.
+//!
+//! A job first reserves the most it may cost; what a channel owes, with reservations and less what its vouchers cover,
+//! never exceeds the window W (SECURITY.md 19). A dropped reservation is given back.
+
+use settlement::{Address, Nano};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use wire::{Digest, RefusalCode};
+
+/// Channels remembered at once; beyond that strangers get `Busy` and those known go on.
+const CHANNELS_MAX: usize = 65_536;
+
+/// All accounts and the head of the receipt chain.
+#[derive(Clone)]
+pub(crate) struct Accounts {
+    exposure_max: Nano,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    channels: HashMap<Address, Channel>,
+    next_sequence: u64,
+    previous: Digest,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Channel {
+    /// Sum of the costs charged in this boot.
+    charged: u64,
+    /// Room given to jobs that run.
+    reserved: u64,
+    /// The highest voucher seen.
+    vouchered: u64,
+    /// What the first voucher seen had paid already, for jobs of earlier boots: it covers nothing of this one.
+    base: u64,
+}
+
+/// Room for one job's cost. Dropping it gives the room back.
+pub(crate) struct Reservation {
+    accounts: Accounts,
+    channel: Address,
+    amount: u64,
+}
+
+/// Where the next receipt stands.
+pub(crate) struct Position {
+    /// Its number.
+    pub(crate) sequence: u64,
+    /// The digest of the core before it.
+    pub(crate) previous: Digest,
+    /// The channel's sum of charges, this one included.
+    pub(crate) cumulative: Nano,
+    /// The highest voucher seen.
+    pub(crate) voucher_high: Nano,
+}
+
+impl Accounts {
+    pub(crate) fn new(exposure_max: Nano) -> Self {
+        Accounts {
+            exposure_max,
+            state: Arc::default(),
+        }
+    }
+
+    /// Notes a verified voucher's cumulative amount.
+    pub(crate) fn voucher(&self, channel: Address, cumulative: Nano) {
+        let mut state = self.lock();
+        if let Some(account) = state.channels.get_mut(&channel) {
+            account.vouchered = account.vouchered.max(cumulative.0);
+        } else if state.channels.len() < CHANNELS_MAX {
+            let account = Channel {
+                vouchered: cumulative.0,
+                base: cumulative.0,
+                ..Channel::default()
+            };
+            state.channels.insert(channel, account);
+        }
+    }
+
+    /// Reserves `amount`, or refuses because the channel would owe too much.
+    pub(crate) fn reserve(
+        &self,
+        channel: Address,
+        amount: Nano,
+    ) -> Result<Reservation, RefusalCode> {
+        let mut state = self.lock();
+        if !state.channels.contains_key(&channel) && state.channels.len() >= CHANNELS_MAX {
+            return Err(RefusalCode::Busy);
+        }
+        let account = state.channels.entry(channel).or_default();
+        let owed = account
+            .charged
+            .saturating_sub(account.vouchered - account.base);
+        let after = owed
+            .saturating_add(account.reserved)
+            .saturating_add(amount.0);
+        if after > self.exposure_max.0 {
+            return Err(RefusalCode::Exposure);
+        }
+        account.reserved += amount.0;
+        Ok(Reservation {
+            accounts: self.clone(),
+            channel,
+            amount: amount.0,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("no holder of this lock can panic: it only adds integers")
+    }
+}
+
+impl Reservation {
+    /// Turns the reservation into a charge and gives the next receipt its place. `sign` makes the receipt and returns
+    /// its core's digest; it runs under the lock, so that the chain has no fork.
+    pub(crate) fn charge<T>(self, cost: Nano, sign: impl FnOnce(Position) -> (Digest, T)) -> T {
+        let mut state = self.accounts.lock();
+        let account = state.channels.entry(self.channel).or_default();
+        account.charged = account.charged.saturating_add(cost.0.min(self.amount));
+        let (cumulative, voucher_high) = (Nano(account.charged), Nano(account.vouchered));
+        let position = Position {
+            sequence: state.next_sequence,
+            previous: state.previous,
+            cumulative,
+            voucher_high,
+        };
+        let (core, signed) = sign(position);
+        state.next_sequence += 1;
+        state.previous = core;
+        drop(state);
+        signed
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(account) = self.accounts.lock().channels.get_mut(&self.channel) {
+            account.reserved = account.reserved.saturating_sub(self.amount);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHANNEL: Address = Address {
+        workchain: 0,
+        hash: [1; 32],
+    };
+
+    #[test]
+    fn a_channel_never_owes_more_than_the_window() {
+        let accounts = Accounts::new(Nano(100));
+        let first = accounts.reserve(CHANNEL, Nano(60)).unwrap();
+        assert_eq!(
+            accounts.reserve(CHANNEL, Nano(60)).err(),
+            Some(RefusalCode::Exposure)
+        );
+        assert_eq!(
+            first.charge(Nano(50), |p| (Digest([1; 32]), p.cumulative)),
+            Nano(50)
+        );
+        assert!(
+            accounts.reserve(CHANNEL, Nano(50)).is_ok(),
+            "the reservation was given back"
+        );
+        assert_eq!(
+            accounts.reserve(CHANNEL, Nano(51)).err(),
+            Some(RefusalCode::Exposure)
+        );
+        accounts.voucher(CHANNEL, Nano(50));
+        assert!(accounts.reserve(CHANNEL, Nano(100)).is_ok());
+    }
+
+    #[test]
+    fn receipts_form_one_chain() {
+        let accounts = Accounts::new(Nano(100));
+        let place = |digest| {
+            let reservation = accounts.reserve(CHANNEL, Nano(1)).unwrap();
+            reservation.charge(Nano(1), |p| {
+                (Digest([digest; 32]), (p.sequence, p.previous))
+            })
+        };
+        assert_eq!(place(1), (0, Digest::default()));
+        assert_eq!(place(2), (1, Digest([1; 32])));
+        assert_eq!(place(3), (2, Digest([2; 32])));
+    }
+
+    #[test]
+    fn a_voucher_from_before_this_boot_buys_nothing_of_it() {
+        let accounts = Accounts::new(Nano(100));
+        accounts.voucher(CHANNEL, Nano(1_000_000));
+        assert_eq!(
+            accounts.reserve(CHANNEL, Nano(101)).err(),
+            Some(RefusalCode::Exposure)
+        );
+    }
+}

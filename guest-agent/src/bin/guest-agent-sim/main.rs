@@ -1,0 +1,45 @@
+//! The agent on a simulated platform, for demonstrations and tests. It accepts only profile `sim`, and no client takes
+//! its quotes unless told to trust a test root by name.
+
+mod simulated;
+
+use clap::Parser;
+use guest_agent::Start;
+use simulated::Simulated;
+use std::path::PathBuf;
+
+/// SIMULATED: opens sealed jobs outside any confidential VM, with quotes of a simulated TDX module.
+///
+/// It proves plumbing, not isolation: whoever owns this machine can read its memory.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Example: guest-agent-sim --simulator tdx.sock --listen unix:guest.sock --config config.json --models models"
+)]
+struct Cli {
+    /// The socket of the running `simulator`.
+    #[arg(long)]
+    simulator: PathBuf,
+    #[command(flatten)]
+    start: Start,
+}
+
+#[tokio::main]
+async fn main() -> std::process::ExitCode {
+    guest_agent::quiet_panics();
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::INFO)
+        .init();
+    eprintln!(
+        "guest-agent-sim: SIMULATED platform, no confidentiality against the owner of this machine"
+    );
+    match guest_agent::run(Simulated::new(cli.simulator), cli.start, true).await {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("guest-agent-sim: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

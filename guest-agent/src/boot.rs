@@ -1,0 +1,218 @@
+//! The boot of an agent, as types that consume each other:
+//!
+//! ```text
+//!  Booted ── measure ──► Measured ── attest ──► Attested ── serve ──► Serving
+//!  platform and          RTMR3 holds agent      keys exist, the       jobs
+//!  configuration         and configuration,     keyset names the
+//!                        models are loaded      registers
+//! ```
+//!
+//! A key cannot exist before the measurement, because only [`Measured`] makes keys; nothing is served before the keyset
+//! exists, because only [`Attested`] serves. There is no way back and no state that is half of two.
+
+use crate::config::MeasuredConfig;
+use crate::models::{Models, ModelsError};
+use crate::platform::{Platform, PlatformError};
+use crate::{ConfigError, Serving};
+use ed25519_dalek::SigningKey;
+use measurements::{Digest48, RuntimeEvent};
+use rand_core::CryptoRng;
+use settlement::Nano;
+use sha2::{Digest as _, Sha384};
+use std::path::Path;
+use wire::{Event, KemKey, Keyset, ModelOffer, Padding, Prices, SealingKey, registers_digest};
+use zeroize::Zeroizing;
+
+/// A platform and a configuration that parses; nothing is measured yet.
+pub struct Booted<P> {
+    platform: P,
+    config: MeasuredConfig,
+    config_digest: Digest48,
+}
+
+/// Everything that is to be measured is in RTMR3, and the models it names are loaded.
+pub struct Measured<P> {
+    platform: P,
+    config: MeasuredConfig,
+    events: Vec<RuntimeEvent>,
+    models: Models,
+}
+
+/// Keys exist, and the keyset that a quote will vouch for.
+pub struct Attested<P> {
+    pub(crate) platform: P,
+    pub(crate) events: Vec<Event>,
+    pub(crate) models: Models,
+    pub(crate) keyset: Keyset,
+    pub(crate) keys: Keys,
+}
+
+/// The secrets of one boot. No `Debug`, no encoding; erased when dropped.
+pub(crate) struct Keys {
+    pub(crate) sealing: SealingKey,
+    pub(crate) receipt: SigningKey,
+}
+
+/// Why an agent did not come up. The operator or the machine is at fault; nothing was served.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The platform.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
+    /// The models.
+    #[error(transparent)]
+    Models(#[from] ModelsError),
+    /// A profile the platform does not stand for.
+    #[error("the configuration's profile is `{got}`, this agent is built for {want}")]
+    Profile {
+        /// The configuration's profile.
+        got: String,
+        /// What this binary serves.
+        want: &'static str,
+    },
+    /// A simulated platform on a live chain.
+    #[error("a simulated platform may not be paid on a live TON chain")]
+    SimulatedOnLiveChain,
+}
+
+impl<P: Platform> Booted<P> {
+    /// Parses the configuration. `simulated` says which binary this is; it must agree with the measured profile.
+    pub fn new(platform: P, config: &[u8], simulated: bool) -> Result<Self, BootError> {
+        let config_digest = Digest48(Sha384::digest(config).into());
+        let config = MeasuredConfig::parse(config)?;
+        if simulated != (config.profile == "sim") {
+            let want = if simulated { "`sim`" } else { "real hardware" };
+            return Err(BootError::Profile {
+                got: config.profile,
+                want,
+            });
+        }
+        if simulated && config.chain().is_live() {
+            return Err(BootError::SimulatedOnLiveChain);
+        }
+        Ok(Booted {
+            platform,
+            config,
+            config_digest,
+        })
+    }
+
+    /// Extends RTMR3 with the agent and its configuration, then loads the models that the configuration names by digest.
+    pub fn measure(mut self, agent: Digest48, models: &Path) -> Result<Measured<P>, BootError> {
+        let events = vec![
+            RuntimeEvent {
+                name: "agent".into(),
+                digest: agent,
+            },
+            RuntimeEvent {
+                name: "config".into(),
+                digest: self.config_digest,
+            },
+        ];
+        for event in &events {
+            self.platform.extend(&event.digest)?;
+        }
+        let models = Models::load(models, &self.config.models)?;
+        Ok(Measured {
+            platform: self.platform,
+            config: self.config,
+            events,
+            models,
+        })
+    }
+}
+
+impl<P: Platform> Measured<P> {
+    /// Makes the keys of this boot and the keyset that names them.
+    pub fn attest(mut self, rng: &mut impl CryptoRng) -> Result<Attested<P>, BootError> {
+        let mut seed = Zeroizing::new([0; 32]);
+        rng.fill_bytes(&mut seed[..]);
+        let keys = Keys {
+            sealing: SealingKey::generate(1, rng),
+            receipt: SigningKey::from_bytes(&seed),
+        };
+        let registers = registers_digest(&self.platform.registers()?);
+        let receipt_key = keys.receipt.verifying_key().to_bytes();
+        let keyset = keyset(
+            &self.config,
+            &self.models,
+            keys.sealing.public(),
+            receipt_key,
+            registers,
+        );
+        let events = self
+            .events
+            .into_iter()
+            .map(|e| Event {
+                name: e.name,
+                digest: e.digest.0,
+            })
+            .collect();
+        Ok(Attested {
+            platform: self.platform,
+            events,
+            models: self.models,
+            keyset,
+            keys,
+        })
+    }
+}
+
+impl<P: Platform> Attested<P> {
+    /// The keyset that quotes will vouch for.
+    pub fn keyset(&self) -> &Keyset {
+        &self.keyset
+    }
+
+    /// Ready for jobs.
+    pub fn serve(self) -> Serving<P> {
+        Serving::new(self)
+    }
+}
+
+fn keyset(
+    config: &MeasuredConfig,
+    models: &Models,
+    kem_key: KemKey,
+    receipt_key: [u8; 32],
+    registers: wire::Digest,
+) -> Keyset {
+    let offers = config.models.iter().map(|model| ModelOffer {
+        id: model.id.clone(),
+        endpoint: model.endpoint(),
+        root: wire::Digest(model.root()),
+        tokenizer: models.tokenizer(&model.id),
+        context_tokens: model.context_tokens,
+        quantisation: "f32".into(),
+        prices: Prices {
+            prompt: Nano(model.prompt_nano),
+            cached: Nano(model.prompt_nano),
+            completion: Nano(model.completion_nano),
+        },
+    });
+    Keyset {
+        version: 1,
+        profile: config.profile.clone(),
+        epoch: 0,
+        lifetime_s: config.lifetime_s,
+        jobs_max: config.jobs_max,
+        kem_keys: vec![kem_key],
+        receipt_key,
+        models: offers.collect(),
+        price_step: Nano(config.price_step_nano),
+        exposure_max: config.exposure_max(),
+        chain: config.chain(),
+        payee: config.payee(),
+        payee_key: config.payee_key(),
+        stake: config.stake(),
+        registers,
+        gpus: Vec::new(),
+        padding: Padding {
+            step_bytes: wire::limits::RECORD_STEP_BYTES as u16,
+            interval_ms: config.interval_ms,
+        },
+    }
+}

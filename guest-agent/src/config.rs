@@ -1,0 +1,211 @@
+//! The measured configuration (boundary B7): who is paid, what is offered, at what price. Its digest is extended into
+//! RTMR3 before any key exists, so a client that accepts the registers accepts these values.
+//!
+//! What the host may set is not here: only where to listen, on the command line.
+
+use serde::Deserialize;
+use settlement::{Address, ChainId, Nano};
+use wire::Endpoint;
+
+/// More would be no configuration.
+const CONFIG_BYTES_MAX: usize = 64 * 1024;
+
+/// What the operator configures and the registers vouch for.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasuredConfig {
+    /// Always 1.
+    pub version: u64,
+    /// The image profile: `cpu`, `h100`, or `sim`.
+    pub profile: String,
+    /// TON global id.
+    pub chain: i32,
+    /// The account that is paid, `0:<64 hex>`.
+    pub payee: String,
+    /// The payee's Ed25519 key, 64 hex digits: it endorses keysets.
+    pub payee_key: String,
+    /// The account whose stake answers for charges.
+    pub stake: String,
+    /// How long clients may use one keyset, in seconds.
+    pub lifetime_s: u32,
+    /// Jobs that one keyset serves.
+    pub jobs_max: u64,
+    /// Costs are rounded up to a multiple of this, in nanoTON.
+    pub price_step_nano: u64,
+    /// What one channel may owe, in nanoTON.
+    pub exposure_max_nano: u64,
+    /// The shortest time between two records of a streamed answer.
+    pub interval_ms: u16,
+    /// Models on offer.
+    pub models: Vec<MeasuredModel>,
+}
+
+/// One model on offer.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasuredModel {
+    /// The name in requests, and of its folder.
+    pub id: String,
+    /// `embeddings` or `chat`.
+    pub endpoint: MeasuredEndpoint,
+    /// The model root, 64 hex digits.
+    pub root: String,
+    /// Tokens of prompt and completion at most.
+    pub context_tokens: u32,
+    /// Price of a million prompt tokens, in nanoTON.
+    pub prompt_nano: u64,
+    /// Price of a million completion tokens, in nanoTON.
+    pub completion_nano: u64,
+}
+
+/// What a model answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MeasuredEndpoint {
+    /// `POST /v1/embeddings`
+    Embeddings,
+    /// `POST /v1/chat/completions`
+    Chat,
+}
+
+/// A configuration that cannot be used. The operator is at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Too long.
+    #[error("the measured configuration has {0} bytes, at most {CONFIG_BYTES_MAX} are read")]
+    TooLong(usize),
+    /// Not the JSON it should be.
+    #[error("the measured configuration does not parse: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A value out of range.
+    #[error("the measured configuration's `{0}` is not usable")]
+    Field(&'static str),
+}
+
+impl MeasuredConfig {
+    /// Parses and checks a configuration.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
+        if bytes.len() > CONFIG_BYTES_MAX {
+            return Err(ConfigError::TooLong(bytes.len()));
+        }
+        let config: MeasuredConfig = serde_json::from_slice(bytes)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let usable = [
+            ("version", self.version == 1),
+            ("profile", ["sim", "cpu"].contains(&self.profile.as_str())),
+            ("lifetime_s", self.lifetime_s > 0),
+            ("jobs_max", self.jobs_max > 0 && self.jobs_max <= 1_000_000),
+            (
+                "models",
+                !self.models.is_empty() && self.models.len() <= wire::limits::MODELS_MAX,
+            ),
+            ("models.id", self.models.iter().all(|m| plain_name(&m.id))),
+            (
+                "models.root",
+                self.models.iter().all(|m| key(&m.root).is_some()),
+            ),
+            ("payee", self.payee.parse::<Address>().is_ok()),
+            ("payee_key", key(&self.payee_key).is_some()),
+            ("stake", self.stake.parse::<Address>().is_ok()),
+        ];
+        match usable.iter().find(|(_, usable)| !usable) {
+            Some((field, _)) => Err(ConfigError::Field(field)),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn chain(&self) -> ChainId {
+        ChainId(self.chain)
+    }
+
+    pub(crate) fn payee(&self) -> Address {
+        self.payee
+            .parse()
+            .expect("checked when the configuration was parsed")
+    }
+
+    pub(crate) fn stake(&self) -> Address {
+        self.stake
+            .parse()
+            .expect("checked when the configuration was parsed")
+    }
+
+    pub(crate) fn payee_key(&self) -> [u8; 32] {
+        key(&self.payee_key).expect("checked when the configuration was parsed")
+    }
+
+    pub(crate) fn exposure_max(&self) -> Nano {
+        Nano(self.exposure_max_nano)
+    }
+}
+
+impl MeasuredModel {
+    pub(crate) fn root(&self) -> [u8; 32] {
+        key(&self.root).expect("checked when the configuration was parsed")
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        match self.endpoint {
+            MeasuredEndpoint::Embeddings => Endpoint::Embeddings,
+            MeasuredEndpoint::Chat => Endpoint::Chat,
+        }
+    }
+}
+
+/// The id is a folder's name too, so it may not wander.
+fn plain_name(id: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !id.is_empty()
+        && id.len() <= wire::limits::NAME_BYTES_MAX
+        && !id.starts_with('.')
+        && id.chars().all(plain)
+}
+
+fn key(hex: &str) -> Option<[u8; 32]> {
+    let mut out = [0; 32];
+    hex::decode_to_slice(hex, &mut out).ok()?;
+    Some(out)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn example() -> serde_json::Value {
+        serde_json::json!({
+            "version": 1, "profile": "sim", "chain": 20241,
+            "payee": format!("0:{}", "11".repeat(32)), "payee_key": "22".repeat(32),
+            "stake": format!("0:{}", "11".repeat(32)), "lifetime_s": 3600, "jobs_max": 100,
+            "price_step_nano": 1000, "exposure_max_nano": 1_000_000_000, "interval_ms": 50,
+            "models": [{"id": "tiny-chat", "endpoint": "chat", "root": "33".repeat(32), "context_tokens": 256,
+                "prompt_nano": 1_000_000, "completion_nano": 2_000_000}],
+        })
+    }
+
+    #[test]
+    fn a_configuration_with_anything_odd_is_refused() {
+        let parse = |value: &serde_json::Value| MeasuredConfig::parse(value.to_string().as_bytes());
+        assert!(parse(&example()).is_ok());
+        for (pointer, odd) in [
+            ("/version", serde_json::json!(2)),
+            ("/profile", serde_json::json!("h100")),
+            ("/jobs_max", serde_json::json!(0)),
+            ("/models", serde_json::json!([])),
+            ("/models/0/id", serde_json::json!("../etc")),
+            ("/models/0/root", serde_json::json!("33")),
+            ("/payee", serde_json::json!("nobody")),
+            ("/payee_key", serde_json::json!("zz")),
+        ] {
+            let mut config = example();
+            *config.pointer_mut(pointer).unwrap() = odd;
+            assert!(parse(&config).is_err(), "{pointer}");
+        }
+        let mut config = example();
+        config["unknown"] = serde_json::json!(1);
+        assert!(matches!(parse(&config), Err(ConfigError::Json(_))));
+    }
+}

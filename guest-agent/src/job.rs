@@ -1,0 +1,232 @@
+//! A job's admission: from bytes of a stranger to work that may run, or a code that says why not.
+//!
+//! The order is the promise: the payer's signature comes before anything that costs memory or a decapsulation, the
+//! replay cache comes before the seal is opened, and the money is reserved before anything is computed.
+
+use crate::accounts::{Accounts, Reservation};
+use crate::boot::Keys;
+use crate::models::{Model, Models};
+use crate::openai::{ChatRequest, EmbeddingsRequest, Unanswerable};
+use crate::replay::ReplayCache;
+use engine::{Chat, Embedder, Sampling};
+use rand_core::CryptoRng;
+use settlement::SignedVoucher;
+use std::sync::{Arc, Mutex};
+use wire::{
+    Commitments, Digest, Envelope, EnvelopeRefused, Keyset, ModelOffer, OpenedJob, RefusalCode,
+    ResponseSealer, SealError, SignedEnvelope, Usage, open_job,
+};
+
+/// What admission needs of the serving agent.
+pub(crate) struct Desk {
+    pub(crate) keyset: Keyset,
+    pub(crate) keyset_digest: Digest,
+    pub(crate) keys: Keys,
+    pub(crate) models: Models,
+    pub(crate) replay: Mutex<ReplayCache>,
+    pub(crate) accounts: Accounts,
+}
+
+/// A job that may run.
+pub(crate) struct Admitted {
+    pub(crate) envelope: Envelope,
+    pub(crate) envelope_digest: Digest,
+    pub(crate) parent: Option<[u8; 16]>,
+    pub(crate) offer: ModelOffer,
+    pub(crate) request: Digest,
+    pub(crate) commitments: Commitments,
+    pub(crate) sealer: ResponseSealer,
+    pub(crate) reservation: Reservation,
+    pub(crate) work: Work,
+}
+
+/// What is to be computed.
+pub(crate) enum Work {
+    /// Embeddings of these texts.
+    Embeddings {
+        model: Arc<Embedder>,
+        inputs: Vec<String>,
+    },
+    /// A completion of this prompt.
+    Chat {
+        model: Arc<Chat>,
+        prompt: Vec<u32>,
+        sampling: Sampling,
+    },
+}
+
+/// The digest by which a refusal names an envelope, even one that does not parse.
+pub(crate) fn envelope_name(bytes: &[u8]) -> Digest {
+    SignedEnvelope::decode(bytes).map_or_else(|_| Digest::of(bytes), |envelope| envelope.digest())
+}
+
+impl Desk {
+    /// Admits a job or says why not.
+    pub(crate) fn admit(
+        &self,
+        envelope: &[u8],
+        sealed: &[u8],
+        rng: &mut impl CryptoRng,
+    ) -> Result<Admitted, RefusalCode> {
+        // 1. Who asks, and for what: nothing is remembered of an envelope that its payer did not sign.
+        let signed = SignedEnvelope::decode(envelope).map_err(|_| RefusalCode::Envelope)?;
+        let enc = OpenedJob::encapsulated_key(sealed).map_err(|_| RefusalCode::Seal)?;
+        let envelope = signed.verify(enc).map_err(|refused| match refused {
+            EnvelopeRefused::Signature => RefusalCode::EnvelopeSignature,
+            EnvelopeRefused::Malformed(_) => RefusalCode::Envelope,
+        })?;
+        let offer = self.offer(envelope)?;
+        if envelope.sealed_bytes as usize != sealed.len() {
+            return Err(RefusalCode::Seal);
+        }
+        // 2. Never twice.
+        let mut replay = self
+            .replay
+            .lock()
+            .expect("no holder of this lock can panic: it only inserts");
+        replay.admit(enc, envelope.job)?;
+        drop(replay);
+        // 3. The seal.
+        let opened =
+            open_job(&self.keys.sealing, sealed, signed.digest(), rng).map_err(|refused| {
+                match refused {
+                    SealError::EnvelopeDigest { .. } => RefusalCode::EnvelopeDigest,
+                    SealError::Message(_) => RefusalCode::Request,
+                    _ => RefusalCode::Seal,
+                }
+            })?;
+        if opened.request.endpoint != envelope.endpoint {
+            return Err(RefusalCode::Request);
+        }
+        // 4. The work and the most it may cost.
+        let model = self.models.get(&offer.id).ok_or(RefusalCode::Model)?;
+        let (work, usage_max) = work(model, offer, envelope, &opened.request.body, rng)?;
+        let most = offer
+            .prices
+            .cost(&usage_max, self.keyset.price_step)
+            .ok_or(RefusalCode::CostMax)?;
+        if most > envelope.cost_max {
+            return Err(RefusalCode::CostMax);
+        }
+        // 5. The money.
+        self.note_voucher(envelope)?;
+        let reservation = self.accounts.reserve(envelope.channel, most)?;
+        Ok(Admitted {
+            envelope_digest: signed.digest(),
+            parent: opened.request.parent,
+            offer: offer.clone(),
+            request: opened.commitments.request(&opened.request.body),
+            commitments: opened.commitments,
+            sealer: opened.sealer,
+            reservation,
+            work,
+            envelope: envelope.clone(),
+        })
+    }
+
+    fn offer(&self, envelope: &Envelope) -> Result<&ModelOffer, RefusalCode> {
+        if envelope.keyset != self.keyset_digest {
+            return Err(RefusalCode::StaleKeyset);
+        }
+        if envelope.chain != self.keyset.chain {
+            return Err(RefusalCode::Chain);
+        }
+        let offer = self
+            .keyset
+            .model(&envelope.model)
+            .ok_or(RefusalCode::Model)?;
+        let same = offer.root == envelope.model_root && offer.endpoint == envelope.endpoint;
+        if same {
+            Ok(offer)
+        } else {
+            Err(RefusalCode::Model)
+        }
+    }
+
+    /// A voucher in the envelope must be the payer's, for this chain and channel.
+    fn note_voucher(&self, envelope: &Envelope) -> Result<(), RefusalCode> {
+        let Some(bytes) = &envelope.voucher else {
+            return Ok(());
+        };
+        let voucher = SignedVoucher::decode(bytes).and_then(|v| v.verify(&envelope.payer_key));
+        let voucher = voucher.map_err(|_| RefusalCode::Envelope)?;
+        if voucher.chain != envelope.chain || voucher.channel != envelope.channel {
+            return Err(RefusalCode::Envelope);
+        }
+        self.accounts.voucher(envelope.channel, voucher.cumulative);
+        Ok(())
+    }
+}
+
+fn work(
+    model: Model,
+    offer: &ModelOffer,
+    envelope: &Envelope,
+    body: &[u8],
+    rng: &mut impl CryptoRng,
+) -> Result<(Work, Usage), RefusalCode> {
+    match model {
+        Model::Embedder(model) => {
+            let request = EmbeddingsRequest::parse(body).map_err(unanswerable)?;
+            if request.model != envelope.model {
+                return Err(RefusalCode::Model);
+            }
+            let inputs = request.inputs().to_vec();
+            let most = u32::try_from(inputs.len())
+                .ok()
+                .and_then(|n| n.checked_mul(offer.context_tokens));
+            let prompt = most.ok_or(RefusalCode::CostMax)?;
+            Ok((
+                Work::Embeddings { model, inputs },
+                Usage {
+                    prompt,
+                    cached: 0,
+                    completion: 0,
+                },
+            ))
+        }
+        Model::Chat(model) => {
+            let request = ChatRequest::parse(body).map_err(unanswerable)?;
+            if request.model != envelope.model {
+                return Err(RefusalCode::Model);
+            }
+            let (temperature, top_p) = (request.temperature(), request.top_p());
+            let seed = request.seed.unwrap_or_else(|| rng.next_u64());
+            let wanted = request
+                .completion_tokens_max()
+                .min(envelope.completion_tokens_max);
+            let prompt = model
+                .prompt_tokens(&request.messages())
+                .map_err(|_| RefusalCode::Request)?;
+            let prompt_count = u32::try_from(prompt.len()).map_err(|_| RefusalCode::Request)?;
+            let room = offer
+                .context_tokens
+                .checked_sub(prompt_count)
+                .filter(|room| *room > 0);
+            let tokens_max = wanted.min(room.ok_or(RefusalCode::Request)?);
+            let usage = Usage {
+                prompt: prompt_count,
+                cached: 0,
+                completion: tokens_max,
+            };
+            let sampling = Sampling {
+                temperature,
+                top_p,
+                seed,
+                tokens_max,
+            };
+            Ok((
+                Work::Chat {
+                    model,
+                    prompt,
+                    sampling,
+                },
+                usage,
+            ))
+        }
+    }
+}
+
+fn unanswerable(_: Unanswerable) -> RefusalCode {
+    RefusalCode::Request
+}

@@ -1,0 +1,337 @@
+//! Runs an admitted job and writes the sealed answer: events, then the receipt, then, in the clear, the charge.
+
+use crate::job::{Admitted, Desk, Work};
+use crate::openai::{ChunkHead, embeddings_response};
+use engine::{Chat, Embedder, EngineError, Generated, Sampling, Step};
+use serde_json::Value;
+use settlement::{Charge, Nano};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use wire::{
+    Digest, Finish, Frame, FrameKind, Receipt, ReceiptCore, RecordKind, ResponseSealer, Timings,
+    Usage, core_digest, frame_chain, frame_chain_start,
+};
+
+/// Steps that generation may run ahead of the stream. A slow reader slows the model and nothing else.
+const STEPS_AHEAD: usize = 32;
+const ENGINE: &str = concat!("chrysalis-engine/", env!("CARGO_PKG_VERSION"));
+
+/// An answer that did not reach its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    /// The other side of the stream is gone. Nothing is charged for what was not delivered.
+    #[error("the stream broke: {0}")]
+    Stream(#[from] std::io::Error),
+    /// The engine failed; the client was told inside the seal.
+    #[error("the engine failed")]
+    Engine,
+}
+
+/// The answer as it is written: seals each event and keeps the chain over them.
+struct Answer<'a, W> {
+    out: &'a mut W,
+    sealer: ResponseSealer,
+    chain: Digest,
+    events: u32,
+}
+
+/// What the computation came to.
+struct Outcome {
+    usage: Usage,
+    finish: Finish,
+    first_token: Duration,
+    seed: Option<u64>,
+}
+
+impl<W: AsyncWrite + Unpin> Answer<'_, W> {
+    async fn event(&mut self, event: &Value) -> std::io::Result<()> {
+        let payload = event.to_string();
+        self.chain = frame_chain(self.chain, payload.as_bytes());
+        self.events += 1;
+        self.record(RecordKind::Event, payload.as_bytes()).await
+    }
+
+    async fn record(&mut self, kind: RecordKind, payload: &[u8]) -> std::io::Result<()> {
+        let sealed = self.sealer.seal(kind, payload);
+        self.out.write_all(&Frame::data(&sealed)).await?;
+        self.out.flush().await
+    }
+}
+
+impl Admitted {
+    /// Computes, streams, signs. `arrived` is when the first byte of the job was read.
+    pub(crate) async fn run<W>(
+        self,
+        desk: &Desk,
+        out: &mut W,
+        arrived: Instant,
+    ) -> Result<(), RunError>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        let started = Instant::now();
+        let interval = Duration::from_millis(desk.keyset.padding.interval_ms.into());
+        let deadline = arrived + Duration::from_millis(self.envelope.deadline_ms.into());
+        let chain = frame_chain_start(self.envelope_digest);
+        let mut answer = Answer {
+            out,
+            sealer: self.sealer,
+            chain,
+            events: 0,
+        };
+        let outcome = match self.work {
+            Work::Embeddings { model, inputs } => {
+                embeddings(&mut answer, &self.offer.id, model, inputs, started).await
+            }
+            Work::Chat {
+                model,
+                prompt,
+                sampling,
+            } => {
+                let head = ChunkHead {
+                    id: format!("chatcmpl-{}", hex::encode(self.envelope.job)),
+                    model: self.offer.id.clone(),
+                    created: unix_s(),
+                };
+                let pace = Pace {
+                    interval,
+                    deadline,
+                    started,
+                };
+                chat(&mut answer, &head, model, prompt, sampling, &pace).await
+            }
+        };
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(RunError::Engine) => {
+                let failure = serde_json::json!({"error": {"code": "engine", "message": "the engine failed"}});
+                answer
+                    .record(RecordKind::Failure, failure.to_string().as_bytes())
+                    .await?;
+                answer
+                    .out
+                    .write_all(&Frame::data(&answer.sealer.finish()))
+                    .await?;
+                answer
+                    .out
+                    .write_all(&Frame::encode(FrameKind::End, b""))
+                    .await?;
+                answer.out.flush().await?;
+                return Err(RunError::Engine);
+            }
+            Err(broken) => return Err(broken),
+        };
+
+        let timings = Timings {
+            queue_ms: millis(started - arrived),
+            first_token_ms: millis(outcome.first_token),
+            total_ms: millis(started.elapsed()),
+        };
+        let cost = self
+            .offer
+            .prices
+            .cost(&outcome.usage, desk.keyset.price_step);
+        // Admission bounded the cost of the most that could be used, and this used no more.
+        let cost = cost.unwrap_or(Nano(u64::MAX)).min(self.envelope.cost_max);
+        let core = ReceiptCore {
+            version: 1,
+            sequence: 0,
+            previous: Digest::default(),
+            keyset: desk.keyset_digest,
+            registers: desk.keyset.registers,
+            gpus: desk.keyset.gpus.clone(),
+            engine: ENGINE.into(),
+            job: self.envelope.job,
+            parent: self.parent,
+            envelope: self.envelope_digest,
+            endpoint: self.envelope.endpoint,
+            model: self.offer.id.clone(),
+            model_root: self.offer.root,
+            tokenizer: self.offer.tokenizer,
+            quantisation: self.offer.quantisation.clone(),
+            request: self.request,
+            response: self.commitments.response(answer.chain),
+            events: answer.events,
+            frames: answer.chain,
+            finish: outcome.finish,
+            usage: outcome.usage,
+            prices: self.offer.prices,
+            cost,
+            cost_max: self.envelope.cost_max,
+            chain: desk.keyset.chain,
+            channel: self.envelope.channel,
+            voucher_high: Nano(0),
+            timings,
+            claimed_at_unix_s: unix_s(),
+            class: self.envelope.class.clone(),
+            seed: outcome.seed,
+            determinism: "machine".into(),
+        };
+        let receipt = self.reservation.charge(cost, |position| {
+            let core = ReceiptCore {
+                sequence: position.sequence,
+                previous: position.previous,
+                voucher_high: position.voucher_high,
+                ..core
+            };
+            let charge = Charge {
+                chain: core.chain,
+                stake: desk.keyset.stake,
+                receipt_hash: [0; 32],
+                seq: core.sequence,
+                cost,
+                cap: core.cost_max,
+                channel: core.channel,
+                cumulative: position.cumulative,
+            };
+            (
+                core_digest(&core),
+                Receipt::sign(core, charge, &desk.keys.receipt),
+            )
+        });
+        answer.record(RecordKind::Receipt, receipt.encode()).await?;
+        let mut end = Frame::data(&answer.sealer.finish());
+        end.extend(Frame::encode(FrameKind::Charge, &receipt.charge().encode()));
+        end.extend(Frame::encode(FrameKind::End, b""));
+        answer.out.write_all(&end).await?;
+        answer.out.flush().await?;
+        Ok(())
+    }
+}
+
+async fn embeddings<W: AsyncWrite + Unpin>(
+    answer: &mut Answer<'_, W>,
+    id: &str,
+    model: Arc<Embedder>,
+    inputs: Vec<String>,
+    started: Instant,
+) -> Result<Outcome, RunError> {
+    let computed = tokio::task::spawn_blocking(move || {
+        inputs
+            .iter()
+            .map(|text| model.embed(text))
+            .collect::<Result<Vec<_>, EngineError>>()
+    });
+    let computed = computed
+        .await
+        .map_err(|_| RunError::Engine)?
+        .map_err(|_| RunError::Engine)?;
+    let tokens = computed.iter().map(|e| e.tokens).sum();
+    let vectors: Vec<Vec<f32>> = computed.into_iter().map(|e| e.vector).collect();
+    answer
+        .event(&embeddings_response(id, &vectors, tokens))
+        .await?;
+    let usage = Usage {
+        prompt: tokens,
+        cached: 0,
+        completion: 0,
+    };
+    Ok(Outcome {
+        usage,
+        finish: Finish::Stop,
+        first_token: started.elapsed(),
+        seed: None,
+    })
+}
+
+/// When records may leave and when they must end.
+struct Pace {
+    interval: Duration,
+    deadline: Instant,
+    started: Instant,
+}
+
+async fn chat<W: AsyncWrite + Unpin>(
+    answer: &mut Answer<'_, W>,
+    head: &ChunkHead,
+    model: Arc<Chat>,
+    prompt: Vec<u32>,
+    sampling: Sampling,
+    pace: &Pace,
+) -> Result<Outcome, RunError> {
+    let prompt_tokens = prompt.len() as u32;
+    let seed = sampling.seed;
+    answer.event(&head.role()).await?;
+    let (steps, mut received) = mpsc::channel::<(u32, String)>(STEPS_AHEAD);
+    let generation =
+        tokio::task::spawn_blocking(move || generate(&model, &prompt, &sampling, &steps));
+
+    let mut streamed = 0;
+    let mut first_token = None;
+    let mut expired = false;
+    while let Some((token, text)) = received.recv().await {
+        first_token.get_or_insert_with(|| pace.started.elapsed());
+        // Wait out the interval and take what came meanwhile: the courier sees a steady rhythm, not tokens.
+        tokio::time::sleep(pace.interval).await;
+        let (mut ids, mut content) = (vec![token], text);
+        while let Ok((token, text)) = received.try_recv() {
+            ids.push(token);
+            content.push_str(&text);
+        }
+        streamed += ids.len();
+        answer.event(&head.piece(&content, &ids)).await?;
+        if Instant::now() >= pace.deadline {
+            expired = true;
+            break;
+        }
+    }
+    drop(received);
+    let generated = generation
+        .await
+        .map_err(|_| RunError::Engine)?
+        .map_err(|_| RunError::Engine)?;
+    // What was generated beyond the deadline was not delivered, so it is neither counted nor charged.
+    let rest = if expired {
+        &[]
+    } else {
+        generated.tokens.get(streamed..).unwrap_or_default()
+    };
+    let completion = (streamed + rest.len()) as u32;
+    let (finish, name) = match generated.finish {
+        _ if expired => (Finish::Deadline, "length"),
+        engine::Finish::Stop => (Finish::Stop, "stop"),
+        engine::Finish::Length | engine::Finish::Cancelled => (Finish::Length, "length"),
+    };
+    answer
+        .event(&head.last(rest, name, prompt_tokens, completion))
+        .await?;
+    Ok(Outcome {
+        usage: Usage {
+            prompt: prompt_tokens,
+            cached: 0,
+            completion,
+        },
+        finish,
+        first_token: first_token.unwrap_or_else(|| pace.started.elapsed()),
+        seed: Some(seed),
+    })
+}
+
+/// Runs on a blocking thread; stops when nobody receives any more.
+fn generate(
+    model: &Chat,
+    prompt: &[u32],
+    sampling: &Sampling,
+    steps: &mpsc::Sender<(u32, String)>,
+) -> Result<Generated, EngineError> {
+    model.generate(prompt, sampling, &mut |step: &Step| match steps
+        .blocking_send((step.token, step.text.clone()))
+    {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    })
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// The guest's wall clock belongs to its host: this is a claim, and labelled so.
+fn unix_s() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs())
+}

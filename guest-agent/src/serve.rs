@@ -1,0 +1,227 @@
+//! Serving: one exchange per stream (boundary B1). What arrives is bounded in size and time before anything looks at it.
+
+use crate::accounts::Accounts;
+use crate::boot::Attested;
+use crate::job::{Desk, envelope_name};
+use crate::platform::Platform;
+use crate::replay::ReplayCache;
+use getrandom::SysRng;
+use getrandom::rand_core::UnwrapErr;
+use measurements::{GpuBinding, ReportData};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Semaphore;
+use wire::limits::{FRAME_BYTES_MAX, SEALED_REQUEST_BYTES_MAX};
+use wire::{
+    Event, Evidence, Frame, FrameDecoder, FrameError, FrameKind, RefusalCode, SignedRefusal,
+};
+
+/// How long a request may take to arrive.
+const REQUEST_TIME: Duration = Duration::from_secs(30);
+/// Jobs that compute at once.
+const JOBS_RUNNING: usize = 2;
+/// Jobs that wait for their turn.
+const JOBS_WAITING: usize = 32;
+
+/// An agent that answers.
+pub struct Serving<P> {
+    desk: Arc<Desk>,
+    platform: Arc<Mutex<P>>,
+    events: Arc<Vec<Event>>,
+    running: Arc<Semaphore>,
+    admitted: Arc<Semaphore>,
+}
+
+impl<P> Clone for Serving<P> {
+    fn clone(&self) -> Self {
+        Serving {
+            desk: self.desk.clone(),
+            platform: self.platform.clone(),
+            events: self.events.clone(),
+            running: self.running.clone(),
+            admitted: self.admitted.clone(),
+        }
+    }
+}
+
+/// Why an exchange ended early. The courier is at fault, or the machine.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// The stream broke.
+    #[error("the stream broke: {0}")]
+    Io(#[from] std::io::Error),
+    /// Not frames, or frames out of order.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// Larger than any request.
+    #[error("the request is larger than {SEALED_REQUEST_BYTES_MAX} bytes")]
+    TooLong,
+    /// The request did not arrive in time.
+    #[error("the request did not arrive within {REQUEST_TIME:?}")]
+    TooSlow,
+    /// The nonce of an attestation request has another length.
+    #[error("an attestation request carries {0} bytes, not a nonce of 32")]
+    Nonce(usize),
+    /// The platform did not quote.
+    #[error("the platform did not quote: {0}")]
+    Quote(String),
+    /// The job was accepted and failed.
+    #[error("the job failed: {0}")]
+    Job(String),
+}
+
+/// One request as it arrived.
+enum Request {
+    Attest { nonce: [u8; 32] },
+    Job { envelope: Vec<u8>, sealed: Vec<u8> },
+}
+
+impl<P: Platform> Serving<P> {
+    pub(crate) fn new(attested: Attested<P>) -> Self {
+        let keyset_digest = attested.keyset.digest();
+        let desk = Desk {
+            replay: Mutex::new(ReplayCache::new(attested.keyset.jobs_max)),
+            accounts: Accounts::new(attested.keyset.exposure_max),
+            keyset: attested.keyset,
+            keyset_digest,
+            keys: attested.keys,
+            models: attested.models,
+        };
+        Serving {
+            desk: Arc::new(desk),
+            platform: Arc::new(Mutex::new(attested.platform)),
+            events: Arc::new(attested.events),
+            running: Arc::new(Semaphore::new(JOBS_RUNNING)),
+            admitted: Arc::new(Semaphore::new(JOBS_RUNNING + JOBS_WAITING)),
+        }
+    }
+
+    /// Answers the one request of a stream.
+    pub async fn exchange<S>(&self, stream: S) -> Result<(), ExchangeError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let arrived = Instant::now();
+        let request = tokio::time::timeout(REQUEST_TIME, read_request(&mut reader));
+        match request.await.map_err(|_| ExchangeError::TooSlow)?? {
+            Request::Attest { nonce } => self.attest(nonce, &mut writer).await?,
+            Request::Job { envelope, sealed } => {
+                self.job(&envelope, &sealed, &mut writer, arrived).await?
+            }
+        }
+        writer.shutdown().await?;
+        Ok(())
+    }
+
+    async fn attest<W: AsyncWrite + Unpin>(
+        &self,
+        nonce: [u8; 32],
+        out: &mut W,
+    ) -> Result<(), ExchangeError> {
+        let report_data = ReportData::bind(&self.desk.keyset_digest.0, &nonce, GpuBinding::None);
+        let platform = self.platform.clone();
+        // Quoting is slow on real machines and blocks.
+        let quote = tokio::task::spawn_blocking(move || {
+            let mut platform = platform
+                .lock()
+                .map_err(|_| "an earlier quote failed badly".to_owned())?;
+            platform.quote(&report_data).map_err(|e| e.to_string())
+        });
+        let quote = quote
+            .await
+            .map_err(|e| ExchangeError::Quote(e.to_string()))?
+            .map_err(ExchangeError::Quote)?;
+        let evidence = Evidence {
+            version: 1,
+            keyset: self.desk.keyset.encode(),
+            quote,
+            events: self.events.to_vec(),
+        };
+        out.write_all(&Frame::data(&evidence.encode())).await?;
+        out.write_all(&Frame::encode(FrameKind::End, b"")).await?;
+        out.flush().await?;
+        Ok(())
+    }
+
+    async fn job<W: AsyncWrite + Unpin>(
+        &self,
+        envelope: &[u8],
+        sealed: &[u8],
+        out: &mut W,
+        arrived: Instant,
+    ) -> Result<(), ExchangeError> {
+        let Ok(_admitted) = self.admitted.try_acquire() else {
+            return self.refuse(envelope, RefusalCode::Busy, out).await;
+        };
+        let admitted = match self.desk.admit(envelope, sealed, &mut UnwrapErr(SysRng)) {
+            Ok(admitted) => admitted,
+            Err(code) => return self.refuse(envelope, code, out).await,
+        };
+        let _running = self
+            .running
+            .acquire()
+            .await
+            .map_err(|e| ExchangeError::Job(e.to_string()))?;
+        admitted
+            .run(&self.desk, out, arrived)
+            .await
+            .map_err(|e| ExchangeError::Job(e.to_string()))
+    }
+
+    async fn refuse<W: AsyncWrite + Unpin>(
+        &self,
+        envelope: &[u8],
+        code: RefusalCode,
+        out: &mut W,
+    ) -> Result<(), ExchangeError> {
+        tracing::info!(?code, "refused a job");
+        let refusal = SignedRefusal::sign(envelope_name(envelope), code, &self.desk.keys.receipt);
+        out.write_all(&Frame::encode(FrameKind::Refused, &refusal.encode()))
+            .await?;
+        out.write_all(&Frame::encode(FrameKind::End, b"")).await?;
+        out.flush().await?;
+        Ok(())
+    }
+}
+
+async fn read_request<R: AsyncRead + Unpin>(reader: &mut R) -> Result<Request, ExchangeError> {
+    let mut decoder = FrameDecoder::default();
+    let mut request: Option<Request> = None;
+    loop {
+        while let Some(frame) = decoder.next_frame()? {
+            match (&mut request, frame.kind) {
+                (None, FrameKind::OpenAttest) => {
+                    let length = frame.payload.len();
+                    let nonce = frame
+                        .payload
+                        .try_into()
+                        .map_err(|_| ExchangeError::Nonce(length))?;
+                    request = Some(Request::Attest { nonce });
+                }
+                (None, FrameKind::OpenJob) => {
+                    request = Some(Request::Job {
+                        envelope: frame.payload,
+                        sealed: Vec::new(),
+                    });
+                }
+                (Some(Request::Job { sealed, .. }), FrameKind::Data) => {
+                    if sealed.len() + frame.payload.len() > SEALED_REQUEST_BYTES_MAX {
+                        return Err(ExchangeError::TooLong);
+                    }
+                    sealed.extend_from_slice(&frame.payload);
+                }
+                (Some(_), FrameKind::End) => {
+                    return request.ok_or(ExchangeError::Frame(FrameError::Truncated));
+                }
+                (_, kind) => return Err(FrameError::OutOfPlace(kind).into()),
+            }
+        }
+        let mut bytes = [0; FRAME_BYTES_MAX];
+        match reader.read(&mut bytes).await? {
+            0 => return Err(FrameError::Truncated.into()),
+            n => decoder.push(&bytes[..n]),
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Receipts and envelopes: what is accepted, and each nearby thing that is not.
+
+mod common;
+
+use common::*;
+use ed25519_dalek::SigningKey;
+use settlement::{Charge, Nano};
+use wire::*;
+
+const USAGE: Usage = Usage {
+    prompt: 10,
+    cached: 0,
+    completion: 100,
+};
+
+fn core(guest: &Guest) -> ReceiptCore {
+    let offer = &guest.keyset.models[0];
+    ReceiptCore {
+        version: 1,
+        sequence: 4,
+        previous: Digest([1; 32]),
+        keyset: guest.keyset.digest(),
+        registers: guest.keyset.registers,
+        gpus: vec![],
+        engine: "engine/1".into(),
+        job: [8; 16],
+        parent: None,
+        envelope: Digest([2; 32]),
+        endpoint: Endpoint::Chat,
+        model: offer.id.clone(),
+        model_root: offer.root,
+        tokenizer: offer.tokenizer,
+        quantisation: "f32".into(),
+        request: Digest([3; 32]),
+        response: Digest([4; 32]),
+        events: 5,
+        frames: Digest([5; 32]),
+        finish: Finish::Stop,
+        usage: USAGE,
+        prices: offer.prices,
+        cost: Nano(400),
+        cost_max: Nano(5_000),
+        chain: guest.keyset.chain,
+        channel: CHANNEL,
+        voucher_high: Nano(0),
+        timings: Timings {
+            queue_ms: 1,
+            first_token_ms: 2,
+            total_ms: 3,
+        },
+        claimed_at_unix_s: NOW,
+        class: "standard".into(),
+        seed: Some(1),
+        determinism: "machine".into(),
+    }
+}
+
+fn charge(guest: &Guest) -> Charge {
+    Charge {
+        chain: guest.keyset.chain,
+        stake: guest.keyset.stake,
+        receipt_hash: [0; 32],
+        seq: 4,
+        cost: Nano(400),
+        cap: Nano(5_000),
+        channel: CHANNEL,
+        cumulative: Nano(400),
+    }
+}
+
+fn claims() -> RequestClaims {
+    RequestClaims {
+        envelope: Digest([2; 32]),
+        job: [8; 16],
+        channel: CHANNEL,
+        cost_max: Nano(5_000),
+        request: Digest([3; 32]),
+        response: Digest([4; 32]),
+        frames: Digest([5; 32]),
+        events: 5,
+        usage: USAGE,
+    }
+}
+
+#[test]
+fn a_true_receipt_is_verified_and_names_its_charge() {
+    let guest = guest();
+    let receipt = Receipt::sign(core(&guest), charge(&guest), &guest.receipt);
+    let decoded = Receipt::decode(receipt.encode()).unwrap();
+    let verified = decoded.verify(&guest.keyset, &claims()).unwrap();
+    assert_eq!(verified.digest(), receipt.digest());
+    assert_eq!(
+        verified.charge().receipt_hash,
+        core_digest(verified.core()).0
+    );
+    assert_eq!(verified.core(), &core(&guest));
+}
+
+#[test]
+fn a_receipt_that_lies_about_anything_the_client_knows_is_refused() {
+    let guest = guest();
+    let verdict = |change: &dyn Fn(&mut ReceiptCore, &mut Charge)| {
+        let (mut core, mut charge) = (core(&guest), charge(&guest));
+        change(&mut core, &mut charge);
+        Receipt::sign(core, charge, &guest.receipt)
+            .verify(&guest.keyset, &claims())
+            .map(|_| ())
+    };
+    assert_eq!(verdict(&|_, _| ()), Ok(()));
+    type Change = fn(&mut ReceiptCore);
+    let fields: [(&str, Change); 11] = [
+        ("keyset", |c| c.keyset = Digest([9; 32])),
+        ("registers", |c| c.registers = Digest([9; 32])),
+        ("model root", |c| c.model_root = Digest([9; 32])),
+        ("tokenizer", |c| c.tokenizer = Digest([9; 32])),
+        ("prices", |c| c.prices.prompt = Nano(1)),
+        ("job", |c| c.job = [9; 16]),
+        ("envelope", |c| c.envelope = Digest([9; 32])),
+        ("request", |c| c.request = Digest([9; 32])),
+        ("response", |c| c.response = Digest([9; 32])),
+        ("frames", |c| c.frames = Digest([9; 32])),
+        ("events", |c| c.events = 6),
+    ];
+    for (name, change) in fields {
+        assert_eq!(
+            verdict(&|core, _| change(core)),
+            Err(ReceiptRefused::Field(name))
+        );
+    }
+    let more = Usage {
+        completion: 101,
+        ..USAGE
+    };
+    assert_eq!(
+        verdict(&|c, _| c.usage = more),
+        Err(ReceiptRefused::Usage {
+            claimed: more,
+            counted: USAGE
+        })
+    );
+    assert_eq!(
+        verdict(&|c, _| c.cost = Nano(500)),
+        Err(ReceiptRefused::Cost {
+            claimed: Nano(500),
+            computed: Nano(400)
+        })
+    );
+    assert_eq!(
+        verdict(&|_, c| c.cost = Nano(300)),
+        Err(ReceiptRefused::Field("charge's cost"))
+    );
+    assert_eq!(
+        verdict(&|_, c| c.seq = 3),
+        Err(ReceiptRefused::Field("charge's sequence"))
+    );
+    assert!(
+        matches!(
+            verdict(&|_, c| c.cap = Nano(1)),
+            Err(ReceiptRefused::Charge(_))
+        ),
+        "cost above cap"
+    );
+}
+
+#[test]
+fn another_key_signs_in_vain() {
+    let guest = guest();
+    let receipt = Receipt::sign(
+        core(&guest),
+        charge(&guest),
+        &SigningKey::from_bytes(&[9; 32]),
+    );
+    assert_eq!(
+        receipt.verify(&guest.keyset, &claims()).err(),
+        Some(ReceiptRefused::Signature)
+    );
+}
+
+#[test]
+fn every_flipped_byte_of_a_receipt_is_refused() {
+    let guest = guest();
+    let bytes = Receipt::sign(core(&guest), charge(&guest), &guest.receipt)
+        .encode()
+        .to_vec();
+    for index in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[index] ^= 0x01;
+        let verdict = Receipt::decode(&flipped).and_then(|r| r.verify(&guest.keyset, &claims()));
+        assert!(verdict.is_err(), "byte {index}");
+        assert!(Receipt::decode(&bytes[..index]).is_err(), "length {index}");
+    }
+    assert!(
+        Receipt::decode(&[&bytes[..], &[0]].concat()).is_err(),
+        "one byte more"
+    );
+}
+
+#[test]
+fn every_flipped_byte_of_a_signed_envelope_is_refused() {
+    let payer = SigningKey::from_bytes(&[7; 32]);
+    let signed = envelope(&payer).sign(b"enc", &payer);
+    let bytes = signed.encode();
+    assert_eq!(
+        SignedEnvelope::decode(&bytes).unwrap().verify(b"enc"),
+        Ok(signed.unverified())
+    );
+    assert!(
+        SignedEnvelope::decode(&bytes)
+            .unwrap()
+            .verify(b"another")
+            .is_err(),
+        "another encapsulated key"
+    );
+    for index in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[index] ^= 0x01;
+        let accepted = SignedEnvelope::decode(&flipped).is_ok_and(|e| e.verify(b"enc").is_ok());
+        assert!(!accepted, "byte {index}");
+        assert!(
+            SignedEnvelope::decode(&bytes[..index]).is_err(),
+            "length {index}"
+        );
+    }
+}
+
+#[test]
+fn a_keyset_survives_its_encoding_and_no_flip_gives_the_same_keyset() {
+    let keyset = guest().keyset;
+    let bytes = keyset.encode();
+    assert_eq!(Keyset::decode(&bytes), Ok(keyset.clone()));
+    for index in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[index] ^= 0x01;
+        assert_ne!(Keyset::decode(&flipped), Ok(keyset.clone()), "byte {index}");
+        assert!(Keyset::decode(&bytes[..index]).is_err(), "length {index}");
+    }
+    assert!(matches!(
+        Keyset::decode(&vec![0; 20_000]),
+        Err(Malformed::TooLong { .. })
+    ));
+}
+
+#[test]
+fn costs_are_rounded_up_to_the_step_and_never_overflow() {
+    let prices = Prices {
+        prompt: Nano(1_000_000),
+        cached: Nano(0),
+        completion: Nano(3_000_000),
+    };
+    let cost = |prompt, completion, step| {
+        prices.cost(
+            &Usage {
+                prompt,
+                cached: 0,
+                completion,
+            },
+            Nano(step),
+        )
+    };
+    assert_eq!(cost(0, 0, 100), Some(Nano(0)));
+    assert_eq!(cost(1, 0, 1), Some(Nano(1)));
+    assert_eq!(cost(1, 0, 100), Some(Nano(100)));
+    assert_eq!(cost(10, 100, 100), Some(Nano(400)));
+    assert_eq!(
+        cost(10, 100, 0),
+        Some(Nano(310)),
+        "no step means steps of one"
+    );
+    let dear = Prices {
+        prompt: Nano(u64::MAX),
+        cached: Nano(u64::MAX),
+        completion: Nano(u64::MAX),
+    };
+    assert_eq!(
+        dear.cost(
+            &Usage {
+                prompt: u32::MAX,
+                cached: u32::MAX,
+                completion: u32::MAX
+            },
+            Nano(1)
+        ),
+        None
+    );
+    assert_eq!(
+        dear.cost(
+            &Usage {
+                prompt: 1_000_000,
+                cached: 0,
+                completion: 0
+            },
+            Nano(1)
+        ),
+        Some(Nano(u64::MAX))
+    );
+    assert_eq!(prices.cost(&USAGE, Nano(u64::MAX)), Some(Nano(u64::MAX)));
+}
