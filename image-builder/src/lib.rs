@@ -1,3 +1,5 @@
+//! The builder of guest images; for now, its fetcher.
+//!
 //! **What it is.** The builder of guest images. In this version it is the first room of that house: it fetches models by
 //! digest into a store (boundary B5, where the internet becomes an image). Recipes, image locks and manifests come later.
 //!

@@ -1,0 +1,102 @@
+//! Who may depend on whom. The table is the design's; an edge that is not in it is a breach.
+
+use crate::tree::Manifest;
+
+/// Each package with all that it may use of ours.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("measurements", &[]),
+    ("settlement", &[]),
+    ("engine", &[]),
+    ("simulator", &["measurements"]),
+    ("image-builder", &["measurements"]),
+    ("ledger", &["settlement"]),
+    ("wire", &["measurements", "settlement"]),
+    ("client", &["wire", "measurements", "settlement"]),
+    (
+        "guest-agent",
+        &["wire", "measurements", "settlement", "engine"],
+    ),
+    (
+        "host-proxy",
+        &["wire", "measurements", "settlement", "ledger"],
+    ),
+    (
+        "tests",
+        &[
+            "client",
+            "engine",
+            "guest-agent",
+            "host-proxy",
+            "image-builder",
+            "ledger",
+            "measurements",
+            "settlement",
+            "simulator",
+            "wire",
+        ],
+    ),
+];
+/// What tests of any package may use besides: the two stand-ins for things we cannot have in a test.
+const FOR_TESTS: &[&str] = &["simulator", "ledger"];
+
+/// Edges outside the table, and packages that the table does not know.
+pub fn breaches(manifests: &[Manifest]) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for manifest in manifests {
+        let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| *name == manifest.name) else {
+            breaches.push(format!(
+                "package {} is not in the table of tests/tests/tidy/edges.rs",
+                manifest.name
+            ));
+            continue;
+        };
+        for need in &manifest.needs {
+            let ours = ALLOWED.iter().any(|(name, _)| *name == need.name);
+            let for_tests = need.development && FOR_TESTS.contains(&need.name.as_str());
+            if ours && !allowed.contains(&need.name.as_str()) && !for_tests {
+                let kind = if need.development { "tests of " } else { "" };
+                breaches.push(format!(
+                    "{kind}{} may not depend on {}",
+                    manifest.name, need.name
+                ));
+            }
+        }
+    }
+    breaches
+}
+
+#[test]
+fn an_edge_outside_the_table_is_a_breach() {
+    let check = |name: &str, section: &str, need: &str| {
+        let text = format!("[package]\nname = \"{name}\"\n[{section}]\n{need}.workspace = true\n");
+        breaches(&[Manifest::parse(name, &text)])
+    };
+    assert_eq!(
+        check("settlement", "dependencies", "wire"),
+        ["settlement may not depend on wire"]
+    );
+    assert_eq!(
+        check("client", "dependencies", "host-proxy"),
+        ["client may not depend on host-proxy"]
+    );
+    assert_eq!(
+        check("client", "dependencies", "ledger"),
+        ["client may not depend on ledger"]
+    );
+    assert_eq!(
+        check("client", "dev-dependencies", "engine"),
+        ["tests of client may not depend on engine"]
+    );
+    assert_eq!(
+        check("guest-agent", "build-dependencies", "simulator"),
+        ["guest-agent may not depend on simulator"]
+    );
+    assert_eq!(
+        check("client", "target.'cfg(unix)'.dependencies", "engine"),
+        ["client may not depend on engine"]
+    );
+    assert_eq!(check("utils", "dependencies", "serde").len(), 1);
+    assert_eq!(check("client", "dev-dependencies", "ledger"), [""; 0]);
+    assert_eq!(check("client", "dependencies", "wire"), [""; 0]);
+    assert_eq!(check("client", "dependencies", "serde"), [""; 0]);
+}

@@ -1,0 +1,83 @@
+//! The rules that hold the repository together, each checked against the tree as it is.
+//!
+//! A rule is a function from text to a list of breaches; its module also shows it a made-up breach, so that a rule that
+//! stopped looking fails too. Nothing here compiles or runs another crate.
+
+mod code;
+mod edges;
+mod headings;
+mod listed;
+mod purity;
+mod tree;
+mod unsafety;
+mod words;
+
+use tree::Tree;
+
+fn check(breaches: Vec<String>) {
+    assert!(breaches.is_empty(), "\n  {}\n", breaches.join("\n  "));
+}
+
+#[test]
+fn crates_depend_inward_as_the_design_says() {
+    check(edges::breaches(&Tree::read().manifests));
+}
+
+#[test]
+fn every_unsafe_is_listed_with_its_reason_and_every_listing_exists() {
+    check(unsafety::breaches(
+        &Tree::read().sources(),
+        unsafety::LISTED,
+    ));
+}
+
+#[test]
+fn every_crate_opens_with_what_it_is_trusts_promises_and_lacks() {
+    let tree = Tree::read();
+    let opens: Vec<_> = tree
+        .manifests
+        .iter()
+        .map(|manifest| format!("{}/src/lib.rs", manifest.folder))
+        .collect();
+    check(
+        opens
+            .iter()
+            .flat_map(|path| headings::breaches(path, tree.text(path)))
+            .collect(),
+    );
+}
+
+#[test]
+fn pure_crates_touch_no_file_socket_clock_or_random_source() {
+    check(purity::breaches(&Tree::read().sources()));
+}
+
+#[test]
+fn every_package_comes_from_the_crate_registry() {
+    check(listed::foreign_packages(Tree::read().text("Cargo.lock")));
+}
+
+#[test]
+fn every_direct_dependency_has_its_reason_and_every_reason_a_dependency() {
+    let tree = Tree::read();
+    check(listed::dependency_breaches(
+        &tree.manifests,
+        tree.text("docs/dependencies.md"),
+    ));
+}
+
+#[test]
+fn yaml_is_read_by_three_programs_in_one_module_each() {
+    let tree = Tree::read();
+    check(listed::yaml_breaches(&tree.manifests, &tree.sources()));
+}
+
+#[test]
+fn no_source_file_is_longer_than_600_lines() {
+    check(words::long_files(&Tree::read().sources()));
+}
+
+#[test]
+fn nothing_names_a_machine_or_leaves_work_undone() {
+    check(words::forbidden(&Tree::read().files));
+}

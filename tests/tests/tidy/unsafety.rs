@@ -1,0 +1,76 @@
+//! Every `unsafe` of the repository, and why it is there.
+
+use crate::code::{code_of, count_word};
+use crate::tree::File;
+
+/// A file, how often the word stands in its code, and the reason.
+pub type Listing = (&'static str, usize, &'static str);
+
+/// All of them.
+pub const LISTED: &[Listing] = &[];
+
+/// Files whose count differs from the table, and table lines without a reason or a file.
+pub fn breaches(sources: &[&File], listed: &[Listing]) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for file in sources {
+        let code = code_of(&file.text);
+        let count = count_word(&code, "unsafe");
+        let expected = listed
+            .iter()
+            .find(|(path, ..)| *path == file.path)
+            .map_or(0, |(_, count, _)| *count);
+        if count != expected {
+            breaches.push(format!(
+                "{} has {count} unsafe where the table lists {expected}",
+                file.path
+            ));
+        }
+        let excused = ["allow(unsafe_code", "expect(unsafe_code"]
+            .iter()
+            .any(|lint| code.contains(lint));
+        if count == 0 && excused {
+            breaches.push(format!(
+                "{} excuses itself from the unsafe_code lint and has no unsafe",
+                file.path
+            ));
+        }
+    }
+    for (path, count, reason) in listed {
+        if *count == 0 || reason.split_whitespace().count() < 4 {
+            breaches.push(format!(
+                "the table's line for {path} lacks a count or a reason"
+            ));
+        }
+        if !sources.iter().any(|file| file.path == *path) {
+            breaches.push(format!("the table lists {path}, which does not exist"));
+        }
+    }
+    breaches
+}
+
+#[test]
+fn an_unlisted_unsafe_is_a_breach_and_so_is_a_stale_listing() {
+    let file = |text: &str| File {
+        path: "a.rs".into(),
+        text: text.into(),
+    };
+    let check = |text: &str, listed: &[Listing]| breaches(&[&file(text)], listed).len();
+    let reason = "a reason in four words";
+    assert_eq!(check("fn a() { unsafe { b() } }", &[]), 1);
+    assert_eq!(
+        check("fn a() { unsafe { b() } }", &[("a.rs", 1, reason)]),
+        0
+    );
+    assert_eq!(
+        check(
+            "fn a() { unsafe { b() } unsafe {} }",
+            &[("a.rs", 1, reason)]
+        ),
+        1
+    );
+    assert_eq!(check("unsafe impl Send for A {}", &[("a.rs", 1, "")]), 1);
+    assert_eq!(check("// unsafe\nfn a() { \"unsafe\"; }", &[]), 0);
+    assert_eq!(check("fn a() {}", &[("b.rs", 1, reason)]), 1);
+    assert_eq!(check("#![allow(unsafe_code)]", &[]), 1);
+    assert_eq!(check("#![forbid(unsafe_code)]", &[]), 0);
+}
