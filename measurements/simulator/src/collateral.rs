@@ -8,7 +8,7 @@ use crate::{
     pki::{Pki, Validity},
 };
 
-/// Family of the simulated platform: no real one begins so.
+/// Family of the simulated platform; it spells its name to whoever looks.
 pub(crate) const FMSPC: [u8; 6] = *b"\xfeSIMTD";
 /// TDX module 1, SVN 6, then the microcode loader's.
 pub(crate) const TEE_TCB_SVN: [u8; 16] = [6, 1, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension,
     DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, RevocationReason,
-    RevokedCertParams, SerialNumber, SigningKey,
+    RevokedCertParams, SerialNumber,
 };
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -38,6 +38,7 @@ pub(crate) struct Validity {
 /// One certification authority of the run.
 struct Authority {
     issuer: Issuer<'static, Key>,
+    key_id: KeyIdMethod,
     der: Vec<u8>,
 }
 
@@ -90,8 +91,8 @@ impl Pki {
             platform_chain: pem(&[&platform_der, &platform_ca.der, &root.der]),
             platform_ca_chain: pem(&[&platform_ca.der, &root.der]),
             lists_chain: pem(&[&lists_der, &root.der]),
-            root_crl: crl(&root.issuer, None, validity)?,
-            platform_crl: crl(&platform_ca.issuer, revoked, validity)?,
+            root_crl: crl(&root, None, validity)?,
+            platform_crl: crl(&platform_ca, revoked, validity)?,
             root_der: root.der,
             platform_key,
             lists_key,
@@ -100,6 +101,14 @@ impl Pki {
 }
 
 impl Authority {
+    fn of(params: CertificateParams, key: Key, der: Vec<u8>) -> Authority {
+        Authority {
+            key_id: params.key_identifier_method.clone(),
+            issuer: Issuer::new(params, key),
+            der,
+        }
+    }
+
     fn root(
         validity: Validity,
         random: &mut impl FnMut(&mut [u8]),
@@ -107,10 +116,7 @@ impl Authority {
         let key = Key::generate(random);
         let params = ca_params("root", validity, &key, random);
         let der = params.self_signed(&key)?.der().to_vec();
-        Ok(Authority {
-            issuer: Issuer::new(params, key),
-            der,
-        })
+        Ok(Authority::of(params, key, der))
     }
 
     fn under(
@@ -122,10 +128,7 @@ impl Authority {
         let key = Key::generate(random);
         let params = ca_params(name, validity, &key, random);
         let der = params.signed_by(&key, &parent.issuer)?.der().to_vec();
-        Ok(Authority {
-            issuer: Issuer::new(params, key),
-            der,
-        })
+        Ok(Authority::of(params, key, der))
     }
 }
 
@@ -174,7 +177,7 @@ fn params(
 }
 
 fn crl(
-    issuer: &Issuer<'static, impl SigningKey>,
+    authority: &Authority,
     revoked: Option<SerialNumber>,
     validity: Validity,
 ) -> Result<Vec<u8>, SimulatorError> {
@@ -194,9 +197,9 @@ fn crl(
                 invalidity_date: None,
             })
             .collect(),
-        key_identifier_method: KeyIdMethod::PreSpecified(vec![0; 20]),
+        key_identifier_method: authority.key_id.clone(),
     };
-    Ok(list.signed_by(issuer)?.der().to_vec())
+    Ok(list.signed_by(&authority.issuer)?.der().to_vec())
 }
 
 fn pem(certificates: &[&[u8]]) -> String {
