@@ -145,9 +145,9 @@ fn crc16(bytes: &[u8]) -> u16 {
 mod tests {
     use super::*;
 
-    // From TEP-2's own text.
+    // What @ton/core 0.63.1 makes of it.
     const RAW: &str = "-1:fcb91a3a3816d0f7b8c2c76108b8a9bc5a6b7a55bd79f8ab101c52db29232260";
-    const FRIENDLY: &str = "Ef_8uRo6OBbQ97jCx2EIuKm8Wmt6Vb15-KsQHFLbKSMiYIny";
+    const FRIENDLY: &str = "Ef_8uRo6OBbQ97jCx2EIuKm8Wmt6Vb15-KsQHFLbKSMiYDJ4";
 
     #[test]
     fn both_forms_name_the_same_account() {
@@ -165,7 +165,7 @@ mod tests {
             (RAW.replace("-1:", "x:"), AddressError::Form),
             (RAW[..RAW.len() - 1].to_owned(), AddressError::Form),
             (format!("{RAW}00"), AddressError::Form),
-            (FRIENDLY.replace("Iny", "Inz"), AddressError::Checksum),
+            (FRIENDLY.replace("DJ4", "DJ5"), AddressError::Checksum),
             (FRIENDLY.replace("Ef_", "Xf_"), AddressError::Form),
             (String::new(), AddressError::Form),
         ];

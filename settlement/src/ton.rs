@@ -146,4 +146,21 @@ mod tests {
         let ids = [ChainId::MAINNET, ChainId::TESTNET, ChainId::EMBEDDED].map(wallet_id);
         assert!(ids[0] != ids[2] && ids[1] != ids[2]);
     }
+
+    /// A real wallet's words and address, from tonlib-core's own tests.
+    #[test]
+    fn a_known_key_has_its_known_main_network_address() {
+        use tonlib_core::wallet::mnemonic::Mnemonic;
+        let words = "section garden tomato dinner season dice renew length useful spin trade intact use universe what \
+                     post spike keen mandate behind concert egg doll rug";
+        let keys = Mnemonic::from_str(words, &None)
+            .and_then(|words| words.to_key_pair())
+            .expect("24 words");
+        let seed: [u8; 32] = keys.secret_key[..32]
+            .try_into()
+            .expect("a seed and a public key");
+        let wallet = crate::Wallet::from_seed(&seed, ChainId::MAINNET);
+        let known = "UQDv2YSmlrlLH3hLNOVxC8FcQf4F9eGNs4vb2zKma4txo6i3";
+        assert_eq!(Address::from_friendly(known), Ok(wallet.address()));
+    }
 }

@@ -1,0 +1,291 @@
+//! From a signed voucher to money in the provider's wallet, to the nanoTON; and the charge check in the TVM.
+
+mod street;
+
+use ed25519_dalek::SigningKey;
+use ledger::{Ledger, Refusal};
+use settlement::{
+    Address, ChainId, Charge, Contract, Nano, SignedCharge, Transfer, exit, message_hash,
+    toncenter::{StackItem, Transaction, payout_fee},
+};
+use street::{START, Street};
+
+/// Transactions as a client of the HTTP interface sees them.
+fn seen(ledger: &Ledger, address: &Address) -> Vec<Transaction> {
+    ledger
+        .transactions(address)
+        .expect("transactions")
+        .iter()
+        .map(as_seen)
+        .collect()
+}
+
+fn as_seen(view: &ledger::TransactionView) -> Transaction {
+    let account = |party: &ledger::Party| match party {
+        ledger::Party::Account(address) => Some(*address),
+        ledger::Party::Outside => None,
+    };
+    let message = |view: &ledger::MessageView| settlement::toncenter::Message {
+        hash: Some(view.hash),
+        source: account(&view.source),
+        destination: account(&view.destination),
+        value: view.value,
+        forward_fee: view.forward_fee,
+        created_lt: view.created_lt,
+    };
+    Transaction {
+        lt: view.lt,
+        hash: view.hash,
+        unix_s: view.unix_s,
+        fee: view.fee(),
+        in_message: view.in_message.as_ref().map(message),
+        out_messages: view.out_messages.iter().map(message).collect(),
+    }
+}
+
+#[test]
+fn a_claim_pays_exactly_the_price_and_costs_exactly_the_computed_fee() {
+    let street = Street::open();
+    let (wallet, channel) = (street.provider.address(), street.terms.address());
+    let mut cumulative = 0;
+    for (number, price) in [(0, 1_500), (1, 777_000_000), (2, 1)] {
+        street.ledger.set_time(START + number * 100_000);
+        cumulative += price;
+        let verified = street
+            .voucher(cumulative)
+            .verify(&street.terms.payer_key)
+            .expect("the payer signed it");
+        let boc = street.message(&street.provider, street.terms.claim(&verified, 1));
+        let (paid_before, before) = (street.paid(), street.balance(&wallet));
+        let accepted = street
+            .ledger
+            .send_external(&boc)
+            .expect("the wallet accepts");
+        let (paid_after, after) = (street.paid(), street.balance(&wallet));
+
+        let hash = message_hash(&boc).expect("ours");
+        assert_eq!(accepted.hash, hash);
+        let (of_wallet, of_channel) = (
+            seen(&street.ledger, &wallet),
+            seen(&street.ledger, &channel),
+        );
+        let payout =
+            payout_fee(&hash, &wallet, &channel, &of_wallet, &of_channel).expect("settled");
+        assert_eq!(paid_after - paid_before, price);
+        assert_eq!(payout.price, Nano(price));
+        assert_eq!(
+            i128::from(after) - i128::from(before),
+            i128::from(price) - i128::from(payout.fee.0)
+        );
+        println!(
+            "claim {number}: price {}, fee {}",
+            Nano(price).in_ton(),
+            payout.fee.in_ton()
+        );
+        street.assert_conserved();
+    }
+}
+
+#[test]
+fn a_refused_claim_has_no_payout() {
+    let street = Street::open();
+    let (wallet, channel) = (street.provider.address(), street.terms.address());
+    let mut forged = street.voucher(5);
+    forged.signature[0] ^= 1;
+    let boc = street.message(&street.provider, street.terms.insecure_claim(&forged, 1));
+    let hash = message_hash(&boc).expect("ours");
+    let payout = || {
+        payout_fee(
+            &hash,
+            &wallet,
+            &channel,
+            &seen(&street.ledger, &wallet),
+            &seen(&street.ledger, &channel),
+        )
+    };
+    assert_eq!(
+        payout(),
+        Err(settlement::toncenter::PayoutError::NotYet(
+            "transaction of the wallet"
+        ))
+    );
+    street
+        .ledger
+        .send_external(&boc)
+        .expect("the wallet accepts");
+    assert_eq!(payout(), Err(settlement::toncenter::PayoutError::Refused));
+    assert_eq!(street.paid(), 0);
+}
+
+#[test]
+fn a_wallet_takes_a_message_once_in_its_time_and_only_from_its_key() {
+    let street = Street::open();
+    let to = street.stranger.address();
+    let transfer = Transfer::money(to, Nano(5));
+    let boc = street.message(&street.developer, transfer.clone());
+    street.ledger.send_external(&boc).expect("the first time");
+    let before = (
+        street.balance(&street.developer.address()),
+        street.ledger.totals().expect("totals"),
+    );
+    let refused = |boc: &[u8], exit_code: i32| {
+        let error = street.ledger.send_external(boc).expect_err("refused");
+        let account = street.developer.address();
+        assert_eq!(
+            error.refusal(),
+            Some(&Refusal::NotAccepted { account, exit_code })
+        );
+    };
+    // Wallet V5R1's own codes: 133 seqno, 136 expired, 135 signature.
+    refused(&boc, 133);
+    let seqno = street.seqno(&street.developer);
+    let wait = street
+        .developer
+        .transfer(seqno, START - 1, std::slice::from_ref(&transfer))
+        .expect("a message");
+    refused(&wait, 136);
+    let mut bad = street
+        .developer
+        .transfer(seqno + 1, START + 60, &[transfer])
+        .expect("a message");
+    refused(&bad, 133);
+    // Refused messages left no trace.
+    assert_eq!(
+        (
+            street.balance(&street.developer.address()),
+            street.ledger.totals().expect("totals")
+        ),
+        before
+    );
+    // A message cut short is no message.
+    bad.truncate(bad.len() - 1);
+    assert!(matches!(
+        street
+            .ledger
+            .send_external(&bad)
+            .expect_err("cut")
+            .refusal(),
+        Some(Refusal::Malformed(_))
+    ));
+}
+
+#[test]
+fn altered_external_messages_never_panic_and_never_move_money() {
+    let street = Street::open();
+    let boc = street.message(
+        &street.developer,
+        Transfer::money(street.stranger.address(), Nano(5)),
+    );
+    let before = street.ledger.totals().expect("totals");
+    for byte in 0..boc.len() {
+        let mut changed = boc.clone();
+        changed[byte] ^= 0x10;
+        assert!(
+            street.ledger.send_external(&changed).is_err(),
+            "byte {byte}"
+        );
+    }
+    for length in 0..boc.len() {
+        assert!(
+            street.ledger.send_external(&boc[..length]).is_err(),
+            "length {length}"
+        );
+    }
+    assert_eq!(street.ledger.totals().expect("totals"), before);
+    street
+        .ledger
+        .send_external(&boc)
+        .expect("the message itself is good");
+}
+
+fn charge(cost: u64, cap: u64) -> Charge {
+    Charge {
+        chain: ChainId::EMBEDDED,
+        stake: Address {
+            workchain: 0,
+            hash: [2; 32],
+        },
+        receipt_hash: [3; 32],
+        seq: 41,
+        cost: Nano(cost),
+        cap: Nano(cap),
+        channel: Address {
+            workchain: 0,
+            hash: [1; 32],
+        },
+        cumulative: Nano(900),
+    }
+}
+
+#[test]
+fn the_tvm_judges_charges_as_the_library_does() {
+    let street = Street::open();
+    let code = Contract::charge_check_state();
+    let at = code.address();
+    let deploy = Transfer {
+        state_init: Some(code),
+        ..Transfer::money(at, Nano(100_000_000))
+    };
+    street.send(&street.stranger, deploy);
+
+    let key = SigningKey::from_bytes(&[12; 32]);
+    let public = key.verifying_key().to_bytes();
+    let judge = |signed: &SignedCharge, key: &[u8; 32]| {
+        let signature = signature_slice(&signed.signature);
+        let stack = [
+            StackItem::Cell(signed.charge.cell_boc()),
+            signature,
+            StackItem::from_uint256(*key),
+        ];
+        let answer = street
+            .ledger
+            .run_get_method(&at, "check_charge", &stack)
+            .expect("it runs");
+        match answer.exit_code {
+            0 => Ok((answer.stack[0].to_u64(), answer.stack[1].to_u64())),
+            code => Err(code),
+        }
+    };
+    let good = charge(100, 100).sign(&key);
+    assert_eq!(judge(&good, &public), Ok((Some(41), Some(900))));
+    assert!(good.verify(&public).is_ok());
+
+    for bit in [0, 100, 255, 256, 511] {
+        let mut flipped = good;
+        flipped.signature[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(
+            judge(&flipped, &public),
+            Err(exit::CHARGE_SIGNATURE),
+            "bit {bit}"
+        );
+        assert!(flipped.verify(&public).is_err());
+    }
+    let moved = SignedCharge {
+        charge: Charge {
+            seq: 42,
+            ..good.charge
+        },
+        ..good
+    };
+    assert_eq!(judge(&moved, &public), Err(exit::CHARGE_SIGNATURE));
+    assert_eq!(judge(&good, &[9; 32]), Err(exit::CHARGE_SIGNATURE));
+    let above = charge(101, 100).sign(&key);
+    assert_eq!(judge(&above, &public), Err(exit::CHARGE_COST_ABOVE_CAP));
+    assert!(above.verify(&public).is_err());
+    let elsewhere = Charge {
+        chain: ChainId::MAINNET,
+        ..good.charge
+    }
+    .sign(&key);
+    assert_eq!(judge(&elsewhere, &public), Err(exit::CHARGE_CHAIN));
+}
+
+/// A slice of 512 bits, as a bag of one cell: by hand, to need no builder here.
+fn signature_slice(signature: &[u8; 64]) -> StackItem {
+    // b5ee9c72, flags: 1-byte references, 1-byte offsets, 1 cell, 1 root, 0 absent, 66 bytes, root 0; then 0 references, 128 half bytes.
+    let mut boc = vec![
+        0xb5, 0xee, 0x9c, 0x72, 0x01, 0x01, 0x01, 0x01, 0x00, 66, 0x00, 0x00, 128,
+    ];
+    boc.extend_from_slice(signature);
+    StackItem::Slice(boc)
+}
