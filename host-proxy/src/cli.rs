@@ -1,0 +1,209 @@
+//! The command line: data on stdout, people on stderr. Exit code 0 for done, 1 for refused or failed, 2 for misuse.
+
+use crate::channels::Age;
+use crate::config::Config;
+use crate::courier::Courier;
+use crate::endorse::Payee;
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use serde_json::json;
+use settlement::Address;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The provider's courier: it carries sealed jobs to the guest and vouchers to the chain. It can read none of them.
+#[derive(Parser)]
+#[command(
+    name = "host-proxy",
+    version,
+    after_help = "\
+Example:
+  host-proxy address --config host-proxy.yaml     whom clients will pay; put it into the guest's configuration
+  host-proxy serve --config host-proxy.yaml       carry jobs until SIGTERM
+  host-proxy channels --config host-proxy.yaml    what is owed, promised and paid
+  host-proxy settle --config host-proxy.yaml --channel 0:5f3a...   turn the highest voucher into money
+
+RUST_LOG=host_proxy=debug tells more on stderr; payloads are never logged."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Carry jobs until SIGTERM or SIGINT.
+    #[command(
+        after_help = "With --json the first line on stdout is {\"ready\":true,\"listen\":\"127.0.0.1:PORT\"}."
+    )]
+    Serve(Common),
+    /// Settle the highest voucher of a channel and wait until the chain shows it. Safe to run again after any crash.
+    Settle {
+        #[command(flatten)]
+        common: Common,
+        /// The channel's raw address, `0:` and 64 hex digits.
+        #[arg(long)]
+        channel: Address,
+    },
+    /// Print the payee: wallet address and public key.
+    Address(Common),
+    /// Print every channel: what is owed, promised, paid.
+    Channels(Common),
+}
+
+#[derive(Args)]
+struct Common {
+    /// The configuration file (see host-proxy/example.yaml).
+    #[arg(long)]
+    config: PathBuf,
+    /// Print JSON for machines.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    // clap ends with 2 on misuse and with 0 after --help.
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let done = runtime
+        .context("starting the runtime")
+        .and_then(|runtime| runtime.block_on(run(cli.command)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("host-proxy: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(common) => serve(&common).await,
+        Command::Settle { common, channel } => settle(&common, channel).await,
+        Command::Address(common) => address(&common),
+        Command::Channels(common) => channels(&common).await,
+    }
+}
+
+async fn serve(common: &Common) -> anyhow::Result<()> {
+    // Before anything is promised, so that no signal is missed.
+    let mut terminate = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let (listen, served) = crate::http::serve(config(common)?, stop).await?;
+    if common.json {
+        println!("{}", json!({ "ready": true, "listen": listen.to_string() }));
+    } else {
+        println!("host-proxy carries jobs on {listen}; SIGTERM ends it.");
+    }
+    served.await.context("serving")
+}
+
+async fn settle(common: &Common, channel: Address) -> anyhow::Result<()> {
+    let courier = Courier::open(&config(common)?)?;
+    let settled = courier.settler().settle(&channel).await?;
+    if common.json {
+        println!("{}", serde_json::to_string(&settled)?);
+    } else if settled.price_nano.0 == 0 {
+        println!(
+            "Nothing to settle: {} are paid already.",
+            settled.paid_after_nano.in_ton()
+        );
+    } else {
+        println!(
+            "The channel paid {}; settling cost {}; the wallet holds {}.",
+            settled.price_nano.in_ton(),
+            settled.fee_nano.in_ton(),
+            settled.wallet_after_nano.in_ton()
+        );
+    }
+    Ok(())
+}
+
+fn address(common: &Common) -> anyhow::Result<()> {
+    let config = config(common)?;
+    let payee = Payee::read(&config.payee_key_file, config.chain)?;
+    let (address, key) = (payee.address(), hex::encode(payee.public_key()));
+    if common.json {
+        let chain = config.chain.0;
+        println!(
+            "{}",
+            json!({ "address": address.to_string(), "public_key": key, "chain": chain })
+        );
+    } else {
+        println!("address    {address}\npublic key {key}");
+    }
+    Ok(())
+}
+
+async fn channels(common: &Common) -> anyhow::Result<()> {
+    let courier = Courier::open(&config(common)?)?;
+    let mut list = Vec::new();
+    for channel in courier.store.channels()? {
+        let figures = courier.store.figures(&channel)?;
+        // The node may be away; what we know ourselves is shown all the same.
+        let state = courier.channels.state(&channel, Age::Now).await;
+        let state = state
+            .inspect_err(|error| eprintln!("{channel}: {error}"))
+            .ok();
+        let (payouts, paid_out) = courier.store.paid_out(&channel)?;
+        list.push(json!({
+            "channel": channel.to_string(),
+            "owed_nano": figures.owed,
+            "vouchered_nano": figures.vouchered,
+            "deposit_nano": state.as_ref().map(|s| s.deposit),
+            "paid_nano": state.as_ref().map(|s| s.paid),
+            "payouts": payouts,
+            "paid_out_nano": paid_out,
+        }));
+    }
+    if common.json {
+        println!("{}", json!({ "channels": list }));
+        return Ok(());
+    }
+    if list.is_empty() {
+        println!("No channel has a charge or a voucher yet.");
+    }
+    for line in &list {
+        let amount = |name: &str| line[name].as_str().unwrap_or("unknown").to_owned();
+        println!(
+            "{}\n  owed {}  vouchered {}  paid {}  of deposit {}  (nanoTON)",
+            line["channel"].as_str().unwrap_or_default(),
+            amount("owed_nano"),
+            amount("vouchered_nano"),
+            amount("paid_nano"),
+            amount("deposit_nano")
+        );
+    }
+    Ok(())
+}
+
+fn config(common: &Common) -> anyhow::Result<Config> {
+    Config::read(&common.config)
+        .with_context(|| format!("configuration {}", common.config.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+}

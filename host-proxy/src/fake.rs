@@ -1,0 +1,299 @@
+//! What the tests of this crate share: a ledger served on loopback, a channel on it, and a guest that speaks frames and
+//! nothing else. The verification under test is never faked.
+
+use crate::channels::terms;
+use crate::config::{Config, NodeUrl};
+use crate::endorse::Payee;
+use crate::guest::GuestAddress;
+use ed25519_dalek::SigningKey;
+use ledger::Ledger;
+use settlement::{
+    Address, ChainId, ChannelState, ChannelStatus, ChannelTerms, Charge, Nano, SignedCharge,
+    SignedVoucher, Voucher, Wallet,
+};
+use std::future::Future;
+use std::path::Path;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use wire::{
+    Digest, Endpoint, Envelope, Evidence, Frame, FrameDecoder, FrameKind, KemKey, Keyset,
+    ModelOffer, Padding, Prices, SignedEnvelope,
+};
+
+pub(crate) const PAYEE_SEED: [u8; 32] = [1; 32];
+pub(crate) const DEPOSIT: Nano = Nano(1_000_000_000);
+pub(crate) const FAR: u32 = 4_000_000_000;
+
+pub(crate) fn payer_key() -> SigningKey {
+    SigningKey::from_bytes(&[3; 32])
+}
+
+pub(crate) fn receipt_key() -> SigningKey {
+    SigningKey::from_bytes(&[4; 32])
+}
+
+pub(crate) fn payee() -> Payee {
+    Payee::from_seed(&PAYEE_SEED, ChainId::EMBEDDED)
+}
+
+pub(crate) fn channel_terms() -> ChannelTerms {
+    let payee = payee();
+    ChannelTerms {
+        chain: ChainId::EMBEDDED,
+        payer: Wallet::from_seed(&[2; 32], ChainId::EMBEDDED).address(),
+        payee: payee.address(),
+        payer_key: payer_key().verifying_key().to_bytes(),
+        payee_key: payee.public_key(),
+        close_delay_s: 3600,
+        claims_until: FAR,
+        salt: 0,
+    }
+}
+
+pub(crate) fn channel_state(deposit: Nano) -> ChannelState {
+    let of = channel_terms();
+    let state = ChannelState {
+        status: ChannelStatus::Open,
+        chain: of.chain,
+        deposit,
+        paid: Nano::ZERO,
+        unlock_at: 0,
+        claims_until: of.claims_until,
+        close_delay_s: of.close_delay_s,
+        payer: of.payer,
+        payee: of.payee,
+        payer_key: of.payer_key,
+        pending_key: [0; 32],
+        pending_at: 0,
+        payee_key: of.payee_key,
+        salt: of.salt,
+    };
+    assert_eq!(terms(&state, state.payer_key), of);
+    state
+}
+
+pub(crate) fn voucher(cumulative: u64) -> SignedVoucher {
+    let voucher = Voucher {
+        chain: ChainId::EMBEDDED,
+        channel: channel_terms().address(),
+        cumulative: Nano(cumulative),
+        usage_root: [7; 32],
+    };
+    voucher.sign(&payer_key())
+}
+
+pub(crate) fn charge(seq: u64, cost: u64, cumulative: u64) -> SignedCharge {
+    let charge = Charge {
+        chain: ChainId::EMBEDDED,
+        stake: payee().address(),
+        receipt_hash: [8; 32],
+        seq,
+        cost: Nano(cost),
+        cap: Nano(cost),
+        channel: channel_terms().address(),
+        cumulative: Nano(cumulative),
+    };
+    charge.sign(&receipt_key())
+}
+
+pub(crate) fn keyset(payee: &Payee) -> Keyset {
+    let prices = Prices {
+        prompt: Nano(1),
+        cached: Nano(1),
+        completion: Nano(1),
+    };
+    Keyset {
+        version: 1,
+        profile: "sim".to_owned(),
+        epoch: 0,
+        lifetime_s: 600,
+        jobs_max: 100,
+        kem_keys: vec![KemKey {
+            id: 1,
+            kem: 0x647a,
+            kdf: 1,
+            aead: 3,
+            public: vec![9; 1216],
+        }],
+        receipt_key: receipt_key().verifying_key().to_bytes(),
+        models: vec![ModelOffer {
+            id: "small".to_owned(),
+            endpoint: Endpoint::Embeddings,
+            root: Digest([1; 32]),
+            tokenizer: Digest([2; 32]),
+            context_tokens: 256,
+            quantisation: "f32".to_owned(),
+            prices,
+        }],
+        price_step: Nano(1),
+        exposure_max: Nano(1_000),
+        chain: payee.chain(),
+        payee: payee.address(),
+        payee_key: payee.public_key(),
+        stake: payee.address(),
+        registers: Digest([3; 32]),
+        gpus: Vec::new(),
+        padding: Padding {
+            step_bytes: 512,
+            interval_ms: 0,
+        },
+    }
+}
+
+pub(crate) fn evidence(keyset: &Keyset) -> Vec<u8> {
+    let evidence = Evidence {
+        version: 1,
+        keyset: keyset.encode(),
+        quote: vec![5; 100],
+        events: Vec::new(),
+    };
+    evidence.encode()
+}
+
+/// A sealed request as a courier sees it: bytes of which it knows only where the encapsulated key lies.
+pub(crate) fn sealed() -> Vec<u8> {
+    vec![6; 7 + 1120 + 300]
+}
+
+pub(crate) fn envelope(cost_max: u64, voucher: Option<&SignedVoucher>) -> SignedEnvelope {
+    let envelope = Envelope {
+        version: 1,
+        job: [1; 16],
+        keyset: keyset(&payee()).digest(),
+        model: "small".to_owned(),
+        model_root: Digest([1; 32]),
+        endpoint: Endpoint::Embeddings,
+        cost_max: Nano(cost_max),
+        chain: ChainId::EMBEDDED,
+        channel: channel_terms().address(),
+        payer_key: payer_key().verifying_key().to_bytes(),
+        class: "standard".to_owned(),
+        deadline_ms: 5_000,
+        first_token_ms: 100,
+        sealed_bytes: sealed().len() as u32,
+        completion_tokens_max: 1,
+        voucher: voucher.map(SignedVoucher::encode),
+    };
+    envelope.sign(&sealed()[7..7 + 1120], &payer_key())
+}
+
+/// A ledger on loopback. It lives as long as the runtime of its test.
+pub(crate) async fn node() -> (Ledger, NodeUrl) {
+    let ledger = Ledger::in_memory().expect("a ledger");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    tokio::spawn(ledger::serve(ledger.clone(), listener));
+    (ledger, NodeUrl::parse(&url).expect("a url"))
+}
+
+/// Opens the channel of [`channel_terms`] and gives the payee's wallet something to pay fees with.
+pub(crate) fn open_channel(ledger: &Ledger) -> Address {
+    let payer = Wallet::from_seed(&[2; 32], ChainId::EMBEDDED);
+    for wallet in [payer.address(), payee().address()] {
+        ledger.faucet(&wallet, Nano(5_000_000_000)).expect("money");
+    }
+    let deploy = channel_terms()
+        .deploy(DEPOSIT, 1)
+        .expect("a deposit there can be");
+    let boc = payer.transfer(0, FAR, &[deploy]).expect("one transfer");
+    ledger.send_external(&boc).expect("accepted");
+    channel_terms().address()
+}
+
+/// A configuration in `folder`, its files written.
+pub(crate) fn config(folder: &Path, toncenter: NodeUrl) -> Config {
+    let config = Config {
+        listen: ([127, 0, 0, 1], 0).into(),
+        guest: GuestAddress::Unix(folder.join("guest.sock")),
+        toncenter,
+        chain: ChainId::EMBEDDED,
+        payee_key_file: folder.join("payee.key"),
+        collateral: folder.join("collateral.json"),
+        state: folder.join("state.sqlite"),
+        exposure_max: Nano(1_000),
+        settle: None,
+    };
+    std::fs::write(&config.payee_key_file, hex::encode(PAYEE_SEED)).expect("written");
+    std::fs::write(&config.collateral, b"{}").expect("written");
+    config
+}
+
+pub(crate) fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+/// Listens where the configuration says and answers each exchange as `answer` does, which gets the frames that came.
+pub(crate) fn guest<F, Answer>(config: &Config, answer: F)
+where
+    F: Fn(Vec<Frame>, UnixStream) -> Answer + Send + 'static,
+    Answer: Future<Output = ()> + Send + 'static,
+{
+    let GuestAddress::Unix(path) = &config.guest else {
+        panic!("tests use Unix sockets");
+    };
+    let listener = UnixListener::bind(path).expect("a socket");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let frames = read_frames(&mut stream).await;
+            if frames.first().map(|f| f.kind) == Some(FrameKind::OpenAttest) {
+                let shown = evidence(&keyset(&payee()));
+                let reply = [Frame::data(&shown), Frame::encode(FrameKind::End, b"")].concat();
+                // The test may have ended.
+                let _ = stream.write_all(&reply).await;
+                continue;
+            }
+            tokio::spawn(answer(frames, stream));
+        }
+    });
+}
+
+async fn read_frames(stream: &mut UnixStream) -> Vec<Frame> {
+    let (mut decoder, mut frames, mut piece) = (FrameDecoder::default(), Vec::new(), [0; 4096]);
+    loop {
+        while let Some(frame) = decoder.next_frame().expect("frames") {
+            let ended = frame.kind == FrameKind::End;
+            frames.push(frame);
+            if ended {
+                return frames;
+            }
+        }
+        match stream.read(&mut piece).await {
+            Ok(got) if got > 0 => decoder.push(&piece[..got]),
+            _ => return frames,
+        }
+    }
+}
+
+/// One HTTP exchange, to the end of the connection: status, body, and whether the body was whole.
+pub(crate) async fn http(
+    to: std::net::SocketAddr,
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> (u16, Vec<u8>, bool) {
+    use http_body_util::{BodyExt, Full};
+    let stream = TcpStream::connect(to).await.expect("connected");
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io)
+        .await
+        .expect("handshake");
+    tokio::spawn(connection);
+    let request = hyper::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "courier")
+        .body(Full::new(hyper::body::Bytes::copy_from_slice(body)))
+        .expect("a request");
+    let answer = sender.send_request(request).await.expect("an answer");
+    let status = answer.status().as_u16();
+    let mut body = answer.into_body();
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => bytes.extend_from_slice(frame.data_ref().expect("data")),
+            Err(_) => return (status, bytes, false),
+        }
+    }
+    (status, bytes, true)
+}

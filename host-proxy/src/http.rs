@@ -1,0 +1,243 @@
+//! The HTTP face: routes, and a server that outlasts slow and silent clients.
+//!
+//! Promises: a bounded number of connections, each with a deadline for its headers and its body; a stop request lets
+//! running jobs end, for a while.
+
+use crate::channels::Age;
+use crate::config::{Config, SettleRule};
+use crate::courier::{Courier, StartError};
+use crate::limits::{CONNECTION_BUFFER_BYTES, CONNECTIONS_MAX, DRAIN, HEADER_READ};
+use crate::relay;
+use crate::reply::Reply;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use settlement::{Address, ChannelStatus};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+
+/// Starts the courier: opens its state, binds its address, serves until `shutdown` is done.
+///
+/// The handle ends after the last connection, or after [`DRAIN`](crate::limits::DRAIN).
+pub async fn serve(
+    config: Config,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(SocketAddr, JoinHandle<()>), StartError> {
+    let courier = Arc::new(Courier::open(&config)?);
+    let listener = TcpListener::bind(config.listen).await?;
+    let address = listener.local_addr()?;
+    Ok((
+        address,
+        tokio::spawn(run(courier, listener, config.settle, shutdown)),
+    ))
+}
+
+async fn run(
+    courier: Arc<Courier>,
+    listener: TcpListener,
+    settle: Option<SettleRule>,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let settling = settle.map(|rule| tokio::spawn(settle_by_rule(courier.clone(), rule)));
+    let router = router(courier);
+    let graceful = GracefulShutdown::new();
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    tokio::pin!(shutdown);
+    loop {
+        let accepted = async {
+            let slot = connections.clone().acquire_owned().await;
+            (
+                listener.accept().await,
+                slot.expect("the semaphore is never closed"),
+            )
+        };
+        tokio::select! {
+            (accepted, slot) = accepted => match accepted {
+                Ok((stream, _peer)) => serve_connection(stream, slot, &router, &graceful),
+                Err(error) => {
+                    // Out of file descriptors, most likely: let some connections end.
+                    tracing::warn!(%error, "cannot accept");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            () = &mut shutdown => break,
+        }
+    }
+    drop(listener);
+    if let Some(settling) = settling {
+        // At any point: a payout is on the disk before it is sent.
+        settling.abort();
+    }
+    if tokio::time::timeout(DRAIN, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!("some connections did not end in time");
+    }
+}
+
+fn serve_connection(
+    stream: TcpStream,
+    slot: OwnedSemaphorePermit,
+    router: &Router,
+    graceful: &GracefulShutdown,
+) {
+    let service = TowerToHyperService::new(router.clone());
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ)
+        .max_buf_size(CONNECTION_BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let connection = graceful.watch(connection);
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection ended early");
+        }
+        drop(slot);
+    });
+}
+
+fn router(courier: Arc<Courier>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || Json(json!({ "ok": true }))))
+        .route("/v1/attestation", get(attestation))
+        .route("/v1/sealed", post(sealed))
+        .route("/v1/vouchers", post(vouchers))
+        .route("/v1/channels/{address}", get(channel))
+        .fallback(async || Reply::refuse(StatusCode::NOT_FOUND, "not_found", "no such path"))
+        .method_not_allowed_fallback(async || {
+            Reply::refuse(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method",
+                "this path takes another method",
+            )
+        })
+        .with_state(courier)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NonceQuery {
+    nonce: String,
+}
+
+async fn attestation(
+    State(courier): State<Arc<Courier>>,
+    query: Result<Query<NonceQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Reply> {
+    let refuse = || {
+        Reply::refuse(
+            StatusCode::BAD_REQUEST,
+            "nonce",
+            "ask with ?nonce= and 64 hex digits",
+        )
+    };
+    let Query(query) = query.map_err(|_| refuse())?;
+    let mut nonce = [0; 32];
+    hex::decode_to_slice(query.nonce, &mut nonce).map_err(|_| refuse())?;
+    relay::attestation(&courier, &nonce).await
+}
+
+async fn sealed(State(courier): State<Arc<Courier>>, body: Body) -> Result<Response, Reply> {
+    relay::job(courier, body).await
+}
+
+async fn vouchers(State(courier): State<Arc<Courier>>, body: Body) -> Result<Json<Value>, Reply> {
+    let signed = relay::read_voucher(body).await?;
+    courier.take(&signed).await?;
+    Ok(Json(json!({
+        "channel": signed.voucher.channel.to_string(),
+        "cumulative_nano": signed.voucher.cumulative,
+        "stored": true,
+    })))
+}
+
+async fn channel(
+    State(courier): State<Arc<Courier>>,
+    Path(address): Path<String>,
+) -> Result<Json<Value>, Reply> {
+    let refuse = |_| {
+        Reply::refuse(
+            StatusCode::BAD_REQUEST,
+            "address",
+            "a channel is named by its raw address",
+        )
+    };
+    let address: Address = address.parse().map_err(refuse)?;
+    let state = courier.channel(&address, Age::Recent).await?;
+    let read = move |store: &crate::vouchers::Store| {
+        Ok((store.figures(&address)?, store.highest(&address)?))
+    };
+    let read = courier.store.clone().on_disk(read).await;
+    let (figures, voucher) = read.map_err(|e: crate::vouchers::StoreError| Reply::internal(&e))?;
+    Ok(Json(json!({
+        "channel": address.to_string(),
+        "deposit_nano": state.deposit,
+        "paid_nano": state.paid,
+        "owed_nano": figures.owed,
+        "voucher": voucher.map(|signed| hex::encode(signed.encode())),
+    })))
+}
+
+/// Settles what is worth it, and at once whatever will soon be worth nothing.
+async fn settle_by_rule(courier: Arc<Courier>, rule: SettleRule) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(rule.interval_s)).await;
+        let channels = courier.store.clone().on_disk(|s| s.channels()).await;
+        for channel in channels
+            .inspect_err(|error| tracing::error!(%error, "settling"))
+            .unwrap_or_default()
+        {
+            if let Err(error) = settle_if_due(&courier, &channel, rule).await {
+                tracing::warn!(%channel, %error, "not settled");
+            }
+        }
+    }
+}
+
+async fn settle_if_due(
+    courier: &Courier,
+    channel: &Address,
+    rule: SettleRule,
+) -> Result<(), crate::settle::SettleError> {
+    const DAY_S: u64 = 24 * 3600;
+    let (state, of) = (
+        courier.channels.state(channel, Age::Recent).await?,
+        *channel,
+    );
+    let vouchered = courier
+        .store
+        .clone()
+        .on_disk(move |s| s.figures(&of))
+        .await?
+        .vouchered;
+    let gain = vouchered
+        .min(state.deposit)
+        .checked_sub(state.paid)
+        .unwrap_or_default();
+    let ends_soon = state.status == ChannelStatus::Closing
+        || state.pending_key != [0; 32] && state.pending_key != state.payer_key
+        || crate::settle::now_unix_s() + DAY_S >= u64::from(state.claims_until);
+    if state.status == ChannelStatus::Closed || gain.0 == 0 || gain < rule.threshold && !ends_soon {
+        return Ok(());
+    }
+    let settled = courier.settler().settle(channel).await?;
+    tracing::info!(%channel, price = %settled.price_nano, fee = %settled.fee_nano, "settled");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,387 @@
+//! The whole road over loopback: HTTP in, a guest on a Unix socket, a ledger for the channel.
+
+use super::*;
+use crate::fake::{
+    self, channel_terms, charge, config, envelope, folder, guest, http, node, open_channel, payee,
+    sealed, voucher,
+};
+use crate::guest::GuestAddress;
+use std::future::pending;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use wire::{Bundle, Digest, Evidence, Frame, FrameDecoder, FrameKind, RefusalCode, SignedRefusal};
+
+struct World {
+    _folder: TempDir,
+    config: Config,
+    listen: SocketAddr,
+    _served: JoinHandle<()>,
+}
+
+async fn world() -> World {
+    let folder = folder();
+    let (ledger, url) = node().await;
+    open_channel(&ledger);
+    let config = config(folder.path(), url);
+    let (listen, served) = serve(config.clone(), pending()).await.expect("serves");
+    World {
+        _folder: folder,
+        config,
+        listen,
+        _served: served,
+    }
+}
+
+fn job(cost_max: u64) -> Vec<u8> {
+    [envelope(cost_max, None).encode(), sealed()].concat()
+}
+
+fn frames(bytes: &[u8]) -> Vec<Frame> {
+    let (mut decoder, mut frames) = (FrameDecoder::default(), Vec::new());
+    decoder.push(bytes);
+    while let Some(frame) = decoder.next_frame().expect("frames") {
+        frames.push(frame);
+    }
+    decoder.finish().expect("whole frames");
+    frames
+}
+
+fn kinds(bytes: &[u8]) -> Vec<FrameKind> {
+    frames(bytes).iter().map(|frame| frame.kind).collect()
+}
+
+/// A guest that answers every job with these bytes and hangs up.
+fn answering(world: &World, answer: Vec<u8>) {
+    guest(&world.config, move |_, mut stream: UnixStream| {
+        let answer = answer.clone();
+        async move {
+            // The courier may have hung up already.
+            let _ = stream.write_all(&answer).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+}
+
+fn whole_answer(cost: u64) -> Vec<u8> {
+    let charge = charge(0, cost, cost).encode();
+    [
+        Frame::data(&vec![1; 40_000]),
+        Frame::encode(FrameKind::Charge, &charge),
+        Frame::encode(FrameKind::End, b""),
+    ]
+    .concat()
+}
+
+fn said(body: &[u8]) -> (String, String) {
+    let value: Value = serde_json::from_slice(body).expect("JSON");
+    let text = |name: &str| value["error"][name].as_str().expect("a text").to_owned();
+    (text("code"), text("executed"))
+}
+
+async fn check_refused(world: &World, body: &[u8], status: u16, code: &str, executed: &str) {
+    let (got, body, _) = http(world.listen, "POST", "/v1/sealed", body).await;
+    let said = said(&body);
+    assert_eq!(
+        (got, said.0.as_str(), said.1.as_str()),
+        (status, code, executed)
+    );
+}
+
+#[tokio::test]
+async fn a_whole_answer_passes_unchanged_and_its_charge_is_kept() {
+    let world = world().await;
+    guest(&world.config, |frames, mut stream: UnixStream| async move {
+        let sent: Vec<u8> = frames[1..].iter().flat_map(|f| f.payload.clone()).collect();
+        assert_eq!(frames[0].payload, envelope(100, None).encode());
+        assert_eq!(sent, sealed());
+        stream.write_all(&whole_answer(90)).await.expect("read");
+    });
+    let (status, body, whole) = http(world.listen, "POST", "/v1/sealed", &job(100)).await;
+    assert_eq!((status, whole), (200, true));
+    assert_eq!(body, whole_answer(90));
+    let path = format!("/v1/channels/{}", channel_terms().address());
+    let (_, body, _) = http(world.listen, "GET", &path, b"").await;
+    let channel: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(
+        (&channel["owed_nano"], &channel["deposit_nano"]),
+        (&json!("90"), &json!("1000000000"))
+    );
+    assert_eq!(channel["voucher"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_refusal_passes_unchanged() {
+    let world = world().await;
+    let refusal =
+        SignedRefusal::sign(Digest([0; 32]), RefusalCode::Busy, &fake::receipt_key()).encode();
+    let answer = [
+        Frame::encode(FrameKind::Refused, &refusal),
+        Frame::encode(FrameKind::End, b""),
+    ]
+    .concat();
+    answering(&world, answer.clone());
+    let (status, body, whole) = http(world.listen, "POST", "/v1/sealed", &job(100)).await;
+    assert_eq!((status, whole, body), (200, true, answer));
+}
+
+#[tokio::test]
+async fn an_answer_cut_in_the_middle_ends_without_end() {
+    let world = world().await;
+    answering(&world, Frame::data(&[1; 5_000]));
+    let (status, body, whole) = http(world.listen, "POST", "/v1/sealed", &job(100)).await;
+    assert_eq!((status, whole), (200, false));
+    assert!(!kinds(&body).contains(&FrameKind::End));
+}
+
+#[tokio::test]
+async fn what_a_guest_may_not_send_is_not_passed_on() {
+    let good = whole_answer(90);
+    let forged = {
+        let mut charge = charge(0, 90, 90).encode();
+        let last = charge.len() - 1;
+        charge[last] ^= 1;
+        charge
+    };
+    let dear = charge(0, 101, 101).encode();
+    let data = Frame::data(&[1; 10]);
+    let with_charge = |charge: &[u8]| {
+        [
+            data.clone(),
+            Frame::encode(FrameKind::Charge, charge),
+            Frame::encode(FrameKind::End, b""),
+        ]
+        .concat()
+    };
+    let cases = [
+        ("a forged charge", with_charge(&forged)),
+        (
+            "a charge above what the envelope allows",
+            with_charge(&dear),
+        ),
+        (
+            "two charges",
+            [
+                &good[..good.len() - 5],
+                &with_charge(&charge(1, 1, 91).encode()),
+            ]
+            .concat(),
+        ),
+        (
+            "a refusal after data",
+            [data.clone(), Frame::encode(FrameKind::Refused, b"")].concat(),
+        ),
+        (
+            "a frame above its limit",
+            [&data[..], &[3, 0, 1, 0, 0]].concat(),
+        ),
+    ];
+    for (what, answer) in cases {
+        let world = world().await;
+        answering(&world, answer);
+        let (status, body, whole) = http(world.listen, "POST", "/v1/sealed", &job(100)).await;
+        assert_eq!((status, whole), (200, false), "{what}");
+        assert!(!kinds(&body).contains(&FrameKind::End), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_begins_badly_is_a_bad_gateway() {
+    for answer in [
+        vec![9, 0, 0, 0, 0],
+        vec![3, 255, 255, 255, 255],
+        Frame::encode(FrameKind::End, b""),
+    ] {
+        let world = world().await;
+        answering(&world, answer.clone());
+        let (status, body, whole) = http(world.listen, "POST", "/v1/sealed", &job(100)).await;
+        match status {
+            502 => assert_eq!(
+                said(&body),
+                ("guest_misbehaved".to_owned(), "maybe".to_owned())
+            ),
+            // A frame well formed and out of place is seen after the head was sent.
+            other => assert_eq!((other, whole, body.len()), (200, false, 0), "{answer:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_hangs_up_a_silent_one_and_none_differ() {
+    let world = world().await;
+    check_refused(&world, &job(100), 503, "guest_unreachable", "no").await;
+    guest(&world.config, |frames, stream: UnixStream| async move {
+        // Silent: holds the stream and says nothing.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        drop((frames, stream));
+    });
+    check_refused(&world, &job(100), 504, "guest_silent", "maybe").await;
+    let GuestAddress::Unix(path) = &world.config.guest else {
+        unreachable!("the tests' guest is a Unix socket")
+    };
+    std::fs::remove_file(path).expect("the silent guest's socket");
+    answering(&world, Vec::new());
+    check_refused(&world, &job(100), 502, "guest_cut", "maybe").await;
+}
+
+#[tokio::test]
+async fn what_is_no_job_never_reaches_the_guest() {
+    let world = world().await;
+    guest(&world.config, |_, _| async {
+        panic!("the guest was asked")
+    });
+    let good = job(100);
+    check_refused(&world, b"", 400, "malformed", "no").await;
+    check_refused(&world, &good[..good.len() - 400], 400, "malformed", "no").await;
+    let mut changed = good.clone();
+    let at = envelope(100, None).encode().len() + 7;
+    changed[at] ^= 1;
+    check_refused(&world, &changed, 400, "envelope_signature", "no").await;
+    let long = [
+        envelope(100, None).encode(),
+        vec![0; wire::limits::SEALED_REQUEST_BYTES_MAX + 2_000],
+    ]
+    .concat();
+    check_refused(&world, &long, 413, "too_long", "no").await;
+    check_refused(&world, &job(1_001), 402, "exposure", "no").await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_closes_the_guests_stream() {
+    let world = world().await;
+    let (closed, seen) = tokio::sync::oneshot::channel();
+    let closed = std::sync::Mutex::new(Some(closed));
+    guest(&world.config, move |_, mut stream: UnixStream| {
+        let closed = closed.lock().expect("whole").take();
+        async move {
+            stream
+                .write_all(&Frame::data(&[1; 100]))
+                .await
+                .expect("read");
+            let read = stream.read(&mut [0; 1]).await;
+            closed
+                .expect("one job")
+                .send(matches!(read, Ok(0) | Err(_)))
+                .expect("awaited");
+        }
+    });
+    let mut client = tokio::net::TcpStream::connect(world.listen)
+        .await
+        .expect("connected");
+    let body = job(100);
+    let head = format!(
+        "POST /v1/sealed HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    client
+        .write_all(&[head.as_bytes(), &body].concat())
+        .await
+        .expect("sent");
+    client
+        .read_exact(&mut [0; 200])
+        .await
+        .expect("the head and some of the body");
+    drop(client);
+    let seen = tokio::time::timeout(Duration::from_secs(10), seen).await;
+    assert!(seen.expect("in time").expect("told"));
+}
+
+#[tokio::test]
+async fn a_bundle_holds_evidence_and_our_endorsement() {
+    let world = world().await;
+    answering(&world, Vec::new());
+    let path = format!("/v1/attestation?nonce={}", "ab".repeat(32));
+    let (status, body, _) = http(world.listen, "GET", &path, b"").await;
+    assert_eq!(status, 200);
+    let bundle = Bundle::decode(&body).expect("a bundle");
+    let evidence = Evidence::decode(&bundle.evidence).expect("evidence");
+    assert!(
+        bundle
+            .endorsement
+            .holds(Digest::of(&evidence.keyset), &payee().public_key())
+    );
+    assert_eq!(bundle.collateral, b"{}");
+    for nonce in ["", "ab", &"zz".repeat(32), &"ab".repeat(33)] {
+        let path = format!("/v1/attestation?nonce={nonce}");
+        assert_eq!(
+            http(world.listen, "GET", &path, b"").await.0,
+            400,
+            "{nonce}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_voucher_is_acknowledged_again_and_again_and_outlives_the_courier() {
+    let world = world().await;
+    let good = voucher(500).encode();
+    for _ in 0..2 {
+        let (status, body, _) = http(world.listen, "POST", "/v1/vouchers", &good).await;
+        let answer: Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(
+            (status, &answer["stored"], &answer["cumulative_nano"]),
+            (200, &json!(true), &json!("500"))
+        );
+    }
+    let check = async |bytes: Vec<u8>, status: u16, code: &str| {
+        let (got, body, _) = http(world.listen, "POST", "/v1/vouchers", &bytes).await;
+        assert_eq!((got, said(&body).0.as_str()), (status, code));
+    };
+    check(voucher(499).encode(), 409, "stale").await;
+    check(voucher(1_000_000_001).encode(), 402, "deposit").await;
+    check(good[1..].to_vec(), 400, "malformed").await;
+    check(vec![0; 600], 413, "too_long").await;
+    let mut forged = good.clone();
+    forged[100] ^= 1;
+    check(forged, 403, "signature").await;
+    let mut elsewhere = voucher(600).voucher;
+    elsewhere.channel = payee().address();
+    check(elsewhere.sign(&fake::payer_key()).encode(), 404, "channel").await;
+    let mut live = voucher(600).voucher;
+    live.chain = settlement::ChainId::MAINNET;
+    check(live.sign(&fake::payer_key()).encode(), 400, "chain").await;
+    let (listen, _served) = serve(world.config.clone(), pending())
+        .await
+        .expect("a second life");
+    let path = format!("/v1/channels/{}", channel_terms().address());
+    let (_, body, _) = http(listen, "GET", &path, b"").await;
+    let channel: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(channel["voucher"], json!(hex::encode(good)));
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_errors_with_an_object() {
+    let world = world().await;
+    assert_eq!(
+        http(world.listen, "GET", "/healthz", b"").await.1,
+        br#"{"ok":true}"#
+    );
+    for (method, path, status) in [
+        ("GET", "/v2", 404),
+        ("GET", "/v1/sealed", 405),
+        ("GET", "/v1/channels/x", 400),
+    ] {
+        let (got, body, _) = http(world.listen, method, path, b"").await;
+        assert_eq!((got, said(&body).1.as_str()), (status, "no"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_request_ends_the_server() {
+    let folder = folder();
+    let (_ledger, url) = node().await;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let shutdown = async move {
+        let _ = stopped.await;
+    };
+    let (listen, served) = serve(config(folder.path(), url), shutdown)
+        .await
+        .expect("serves");
+    assert_eq!(http(listen, "GET", "/healthz", b"").await.0, 200);
+    stop.send(()).expect("awaited");
+    tokio::time::timeout(Duration::from_secs(5), served)
+        .await
+        .expect("in time")
+        .expect("no panic");
+    assert!(tokio::net::TcpStream::connect(listen).await.is_err());
+}

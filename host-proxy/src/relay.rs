@@ -1,0 +1,378 @@
+//! Relaying: HTTP in, guest stream out, frames back (trust boundary B1 from the host's side).
+//!
+//! ```text
+//!  body read ──► envelope checked ──► channel admitted ──► guest asked ──► frames passed on ──► End
+//!     400           400                  402, 403             503 (no)       cut: no End
+//!                                                             504, 502 (maybe)
+//! ```
+//!
+//! Promises: a request is held once, an answer four frames at most; a charge is verified and on the disk before it is
+//! passed on; a client that leaves closes the guest's stream. Frame kinds and sizes may be traced, payloads never are.
+//!
+//! What it refuses here it refuses for its own sake. The guest checks all of it again.
+
+use crate::courier::{Courier, Reservation};
+use crate::guest::{GuestError, GuestStream};
+use crate::limits::{ATTESTATION, FRAMES_WAITING, GUEST_GRACE, JOB_MAX, UPLOAD};
+use crate::reply::Reply;
+use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use http_body_util::{BodyExt, Limited};
+use settlement::SignedCharge;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, timeout, timeout_at};
+use wire::limits::{
+    ANSWER_BYTES_MAX, COLLATERAL_BYTES_MAX, ENVELOPE_BYTES_MAX, EVIDENCE_BYTES_MAX,
+    REFUSAL_BYTES_MAX, SEALED_REQUEST_BYTES_MAX, STATEMENT_BYTES_MAX,
+};
+use wire::{
+    Bundle, Digest, Endorsement, Frame, FrameError, FrameKind, SignedEnvelope, SignedRefusal,
+};
+
+/// Length, envelope and signature, as [`SignedEnvelope::encode`] writes them.
+const SIGNED_ENVELOPE_BYTES_MAX: usize = 2 + ENVELOPE_BYTES_MAX + 64;
+/// Where the encapsulated key lies in a sealed request: after key id, KEM, KDF and AEAD (RFC 9458 §4.1), and for X-Wing this long.
+const ENCAPSULATED: std::ops::Range<usize> = 7..7 + 1120;
+/// Records of an answer with their chunk headers and tags.
+const SEALED_ANSWER_BYTES_MAX: usize = ANSWER_BYTES_MAX + ANSWER_BYTES_MAX / 8;
+
+/// Evidence from the guest with our endorsement and Intel's collateral.
+pub async fn attestation(courier: &Courier, nonce: &[u8; 32]) -> Result<Response, Reply> {
+    let Ok(_slot) = courier.attestations.clone().try_acquire_owned() else {
+        return Err(busy());
+    };
+    let collateral = read_collateral(courier).await?;
+    let (evidence, endorsement) = evidence(courier, nonce).await?;
+    let bundle = Bundle {
+        version: 1,
+        evidence,
+        endorsement,
+        collateral,
+    };
+    let kind = [(CONTENT_TYPE, "application/vnd.chrysalis.bundle")];
+    Ok((kind, bundle.encode()).into_response())
+}
+
+/// Asks the guest for evidence, endorses its keyset if it is ours, and remembers its receipt key.
+pub(crate) async fn evidence(
+    courier: &Courier,
+    nonce: &[u8; 32],
+) -> Result<(Vec<u8>, Endorsement), Reply> {
+    let until = Instant::now() + ATTESTATION;
+    let mut guest = courier.guest.connect().await?;
+    let open = Frame::encode(FrameKind::OpenAttest, nonce);
+    let request = [open, Frame::encode(FrameKind::End, b"")].concat();
+    let mut frame = guest.ask(&request, until).await?;
+    let mut evidence = Vec::new();
+    loop {
+        match frame.kind {
+            FrameKind::Data if evidence.len() + frame.payload.len() <= EVIDENCE_BYTES_MAX => {
+                evidence.extend_from_slice(&frame.payload);
+            }
+            FrameKind::End => break,
+            other => return Err(GuestError::from(FrameError::OutOfPlace(other)).into()),
+        }
+        frame = guest.next(until).await?;
+    }
+    let (keyset, endorsement) = courier.payee.endorse(&evidence).map_err(|refused| {
+        tracing::error!(%refused, "the guest's keyset is not endorsed");
+        Reply::refuse(
+            StatusCode::BAD_GATEWAY,
+            "not_endorsed",
+            "this provider does not endorse its guest's keyset",
+        )
+    })?;
+    courier.learn(&keyset);
+    Ok((evidence, endorsement))
+}
+
+/// Carries one sealed job to the guest and its frames back.
+pub async fn job(courier: Arc<Courier>, body: Body) -> Result<Response, Reply> {
+    let Ok(slot) = courier.jobs.clone().try_acquire_owned() else {
+        return Err(busy());
+    };
+    let body = read_body(body, SIGNED_ENVELOPE_BYTES_MAX + SEALED_REQUEST_BYTES_MAX).await?;
+    let (envelope, sealed) = open_envelope(&body)?;
+    let content = envelope.unverified();
+    let reservation = courier.admit(content).await?;
+    if courier.receipt_key(content.keyset).is_none() {
+        courier.search(content.keyset).await;
+    }
+    let started = Instant::now();
+    let within = |ms: u32| started + (Duration::from_millis(ms.into()) + GUEST_GRACE).min(JOB_MAX);
+    let until = within(content.deadline_ms);
+    let exchange = Exchange {
+        keyset: content.keyset,
+        order: Order::Begun,
+        answer_bytes: 0,
+        until,
+        envelope: envelope.clone(),
+        courier: courier.clone(),
+        reservation: Some(reservation),
+        _slot: slot,
+    };
+    let request = [
+        Frame::encode(FrameKind::OpenJob, &envelope.encode()),
+        Frame::data(sealed),
+        Frame::encode(FrameKind::End, b""),
+    ]
+    .concat();
+    drop(body);
+    tracing::trace!(envelope = %envelope.digest(), bytes = request.len(), "job to the guest");
+    let mut guest = courier.guest.connect().await?;
+    let first = guest
+        .ask(
+            &request,
+            until.min(within(exchange.envelope.unverified().first_token_ms)),
+        )
+        .await?;
+    drop(request);
+    let (frames, waiting) = mpsc::channel(FRAMES_WAITING);
+    tokio::spawn(exchange.pump(guest, first, frames));
+    let stream = stream::unfold(waiting, |mut waiting| async {
+        Some((waiting.recv().await?, waiting))
+    });
+    let kind = [(CONTENT_TYPE, "application/vnd.chrysalis.frames")];
+    Ok((kind, Body::from_stream(stream)).into_response())
+}
+
+/// Takes a voucher's bytes: the body of `POST /v1/vouchers`.
+pub async fn read_voucher(body: Body) -> Result<settlement::SignedVoucher, Reply> {
+    let body = read_body(body, STATEMENT_BYTES_MAX).await?;
+    Ok(settlement::SignedVoucher::decode(&body).map_err(crate::vouchers::VoucherRefused::from)?)
+}
+
+/// One running job, from the guest's first frame to its last.
+struct Exchange {
+    courier: Arc<Courier>,
+    envelope: SignedEnvelope,
+    keyset: Digest,
+    order: Order,
+    answer_bytes: usize,
+    until: Instant,
+    /// Given back as soon as what the job cost is on the disk, before the client learns that it has ended.
+    reservation: Option<Reservation>,
+    _slot: OwnedSemaphorePermit,
+}
+
+/// Which frames may come: `Data* Charge? End`, or `Refused End`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Begun,
+    Answering,
+    Settled,
+    Ended,
+}
+
+/// Why a job's frames stop before their end.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    #[error("the answer is longer than {SEALED_ANSWER_BYTES_MAX} bytes")]
+    TooLong,
+    #[error("the charge is refused: {0}")]
+    Charge(String),
+    #[error("the refusal cannot be read: {0}")]
+    Refusal(#[from] wire::Malformed),
+    #[error(transparent)]
+    Store(#[from] crate::vouchers::StoreError),
+    #[error("the client has left")]
+    ClientLeft,
+}
+
+type Passed = Result<Bytes, std::io::Error>;
+
+impl Exchange {
+    async fn pump(mut self, mut guest: GuestStream, first: Frame, client: mpsc::Sender<Passed>) {
+        if let Err(stopped) = self.pass_all(&mut guest, first, &client).await {
+            tracing::warn!(envelope = %self.envelope.digest(), %stopped, "a job was cut");
+            // An error, not an end: the HTTP body stays unfinished, too. The client may be gone already.
+            let cut = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+            let _ = timeout(GUEST_GRACE, client.send(Err(cut))).await;
+        }
+    }
+
+    async fn pass_all(
+        &mut self,
+        guest: &mut GuestStream,
+        first: Frame,
+        client: &mpsc::Sender<Passed>,
+    ) -> Result<(), Stopped> {
+        let mut frame = first;
+        loop {
+            self.examine(&frame).await?;
+            let bytes = Frame::encode(frame.kind, &frame.payload);
+            match timeout_at(self.until, client.send(Ok(bytes.into()))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err(Stopped::ClientLeft),
+            }
+            if self.order == Order::Ended {
+                return Ok(());
+            }
+            frame = tokio::select! {
+                () = client.closed() => return Err(Stopped::ClientLeft),
+                frame = guest.next(self.until) => frame?,
+            };
+        }
+    }
+
+    async fn examine(&mut self, frame: &Frame) -> Result<(), Stopped> {
+        self.order = match (self.order, frame.kind) {
+            (Order::Begun | Order::Answering, FrameKind::Data) => {
+                self.answer_bytes += frame.payload.len();
+                if self.answer_bytes > SEALED_ANSWER_BYTES_MAX {
+                    return Err(Stopped::TooLong);
+                }
+                Order::Answering
+            }
+            (Order::Begun | Order::Answering, FrameKind::Charge) => {
+                self.keep_charge(&frame.payload).await?;
+                self.reservation = None;
+                Order::Settled
+            }
+            (Order::Begun, FrameKind::Refused) => {
+                let code = SignedRefusal::decode(&frame.payload)?.unverified_code();
+                debug_assert!(frame.payload.len() <= REFUSAL_BYTES_MAX);
+                tracing::debug!(envelope = %self.envelope.digest(), ?code, "the guest refused");
+                self.reservation = None;
+                Order::Settled
+            }
+            // An answer without a charge: accepted, then failed; nothing is owed.
+            (Order::Answering | Order::Settled, FrameKind::End) if frame.payload.is_empty() => {
+                self.reservation = None;
+                Order::Ended
+            }
+            (_, kind) => return Err(GuestError::from(FrameError::OutOfPlace(kind)).into()),
+        };
+        Ok(())
+    }
+
+    async fn keep_charge(&self, bytes: &[u8]) -> Result<(), Stopped> {
+        let refuse = |why: &str| Stopped::Charge(why.to_owned());
+        let unknown = || refuse("the guest's receipt key is not known");
+        let receipt_key = self.courier.receipt_key(self.keyset).ok_or_else(unknown)?;
+        let envelope = self.envelope.unverified();
+        let charge = SignedCharge::decode(bytes)
+            .and_then(|signed| signed.verify(&receipt_key))
+            .map_err(|e| Stopped::Charge(e.to_string()))?;
+        if charge.chain != envelope.chain || charge.channel != envelope.channel {
+            return Err(refuse("it is for another channel"));
+        }
+        if charge.stake != self.courier.payee.address() {
+            return Err(refuse("it names another stake"));
+        }
+        if charge.cost > envelope.cost_max || charge.cumulative < charge.cost {
+            return Err(refuse("its amounts do not fit the envelope"));
+        }
+        let store = self.courier.store.clone();
+        let recorded = store
+            .on_disk(move |s| s.record(&receipt_key, &charge))
+            .await?;
+        recorded.map_err(|equivocation| Stopped::Charge(equivocation.to_string()))
+    }
+}
+
+fn open_envelope(body: &[u8]) -> Result<(SignedEnvelope, &[u8]), Reply> {
+    let refuse = |code, words: String| Reply::refuse(StatusCode::BAD_REQUEST, code, words);
+    let (envelope, sealed) =
+        SignedEnvelope::decode_prefix(body).map_err(|e| refuse("malformed", e.to_string()))?;
+    if sealed.len() > SEALED_REQUEST_BYTES_MAX {
+        return Err(too_long(SEALED_REQUEST_BYTES_MAX));
+    }
+    let enc = sealed.get(ENCAPSULATED);
+    let enc =
+        enc.ok_or_else(|| refuse("malformed", "the sealed request is cut short".to_owned()))?;
+    envelope
+        .verify(enc)
+        .map_err(|e| refuse("envelope_signature", e.to_string()))?;
+    Ok((envelope, sealed))
+}
+
+async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, Reply> {
+    let collected = timeout(UPLOAD, Limited::new(body, bytes_max).collect()).await;
+    match collected {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(too_long(bytes_max))
+        }
+        Ok(Err(_)) => Err(Reply::refuse(
+            StatusCode::BAD_REQUEST,
+            "cut",
+            "the request's body was cut",
+        )),
+        Err(_elapsed) => {
+            let words = "the request's body took too long";
+            Err(Reply::refuse(StatusCode::REQUEST_TIMEOUT, "slow", words))
+        }
+    }
+}
+
+async fn read_collateral(courier: &Courier) -> Result<Vec<u8>, Reply> {
+    let missing = |why: &dyn std::fmt::Display| {
+        tracing::error!(path = %courier.collateral.display(), %why, "no collateral");
+        Reply::refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "collateral",
+            "this provider has no collateral at hand",
+        )
+    };
+    let mut bytes = Vec::new();
+    let file = tokio::fs::File::open(&courier.collateral)
+        .await
+        .map_err(|e| missing(&e))?;
+    let mut file = file.take(COLLATERAL_BYTES_MAX as u64 + 1);
+    file.read_to_end(&mut bytes)
+        .await
+        .map_err(|e| missing(&e))?;
+    if bytes.len() > COLLATERAL_BYTES_MAX {
+        return Err(missing(&"longer than its limit"));
+    }
+    Ok(bytes)
+}
+
+fn too_long(bytes_max: usize) -> Reply {
+    let words = format!("at most {bytes_max} bytes are accepted");
+    Reply::refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_long", words)
+}
+
+fn busy() -> Reply {
+    Reply::refuse(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "busy",
+        "this provider has no room now",
+    )
+}
+
+impl From<GuestError> for Reply {
+    fn from(error: GuestError) -> Self {
+        tracing::warn!(%error, "guest");
+        match error {
+            GuestError::Unreachable(_) => {
+                let words = "the guest cannot be reached";
+                Reply::refuse(StatusCode::SERVICE_UNAVAILABLE, "guest_unreachable", words)
+            }
+            GuestError::Silent => Reply::broken(
+                StatusCode::GATEWAY_TIMEOUT,
+                "guest_silent",
+                "the guest did not answer in time",
+            ),
+            GuestError::Cut(_) => Reply::broken(
+                StatusCode::BAD_GATEWAY,
+                "guest_cut",
+                "the guest's answer was cut",
+            ),
+            GuestError::Misbehaved(_) => Reply::broken(
+                StatusCode::BAD_GATEWAY,
+                "guest_misbehaved",
+                "the guest's answer is not understood",
+            ),
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Settling: the highest voucher becomes money in the payee's wallet.
+//!
+//! ```text
+//!            sign                  send              the chain shows it
+//!  nothing ───────► PENDING (disk) ─────► PENDING ───────────────────────► PAID
+//!                      ▲   │                 │ the channel refused ──────► REFUSED
+//!                      └───┘ crash: the same │ void by the chain's clock,
+//!                            bytes again     └ and not taken ────────────► EXPIRED, then a new one
+//! ```
+//!
+//! Promises: the message is on the disk before it is on the wire; only its bytes are ever sent for this payout; there is
+//! one at a time, since the wallet numbers its messages. So a kill at any point loses nothing and pays nothing twice.
+//! (The channel pays only the growth of `paid`, so a second claim could only waste its fee; we do not lean on that.)
+//!
+//! Trusts: the node's word about the wallet and the channel. A lying node can make the courier wait or waste a fee.
+
+use crate::chain::{Chain, ChainFault};
+use crate::channels::{Age, ChannelRefused, Channels, terms};
+use crate::endorse::Payee;
+use crate::limits::{PAYOUT_MARGIN_S, PAYOUT_POLL, PAYOUT_VALID_S, PAYOUT_WATCH};
+use crate::vouchers::{NewPayout, Paid, Payout, PayoutOutcome, Store, StoreError};
+use serde::Serialize;
+use settlement::toncenter::{ChainError, PayoutError, payout_fee};
+use settlement::{Address, ChannelStatus, Nano, VoucherError, message_hash};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
+
+/// Everything that settling needs.
+pub struct Settler<'a> {
+    /// The node.
+    pub chain: &'a Chain,
+    /// The same node's word about channels.
+    pub channels: &'a Channels,
+    /// Vouchers and payouts.
+    pub store: &'a Store,
+    /// Who is paid.
+    pub payee: &'a Payee,
+}
+
+/// What settling one channel brought. In JSON, amounts are decimal strings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Settled {
+    /// Which channel.
+    pub channel: String,
+    /// The growth of what the channel has paid.
+    pub price_nano: Nano,
+    /// What it had paid before.
+    pub paid_before_nano: Nano,
+    /// What it has paid now.
+    pub paid_after_nano: Nano,
+    /// What the wallet held before.
+    pub wallet_before_nano: Nano,
+    /// What it holds now.
+    pub wallet_after_nano: Nano,
+    /// What the claim cost: `wallet_after - wallet_before == price - fee`.
+    pub fee_nano: Nano,
+}
+
+/// Why nothing was settled.
+#[derive(Debug, thiserror::Error)]
+pub enum SettleError {
+    /// The payer has promised nothing.
+    #[error("there is no voucher for channel {0}")]
+    NoVoucher(Address),
+    /// The channel is none of ours.
+    #[error(transparent)]
+    Channel(#[from] ChannelRefused),
+    /// The channel does not pay any more.
+    #[error(
+        "the channel pays no claims any more: it is closed, or its last moment for claims has passed"
+    )]
+    Over,
+    /// The payer has rotated its key and the voucher is void.
+    #[error("the stored voucher is not signed by the key that counts now: {0}")]
+    Void(VoucherError),
+    /// Not enough in the wallet to carry a claim.
+    #[error("the wallet holds {balance} nanoTON; a claim needs {needed}, most of which comes back")]
+    Wallet {
+        /// What it holds.
+        balance: Nano,
+        /// What it needs.
+        needed: Nano,
+    },
+    /// The message could not be built.
+    #[error("the claim cannot be built: {0}")]
+    Build(#[from] settlement::WalletError),
+    /// The node.
+    #[error(transparent)]
+    Chain(#[from] ChainFault),
+    /// The disk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The channel refused the claim.
+    #[error("the channel refused the claim; its value came back, less fees")]
+    Refused,
+    /// The node contradicts itself.
+    #[error("the node's figures for the claim contradict each other; it stays pending")]
+    Contradiction,
+    /// Not shown in time; the next run goes on from here.
+    #[error("the chain does not show the payout yet; run again, the same message will be repeated")]
+    NotYet,
+    /// Something else happened to the wallet or the channel meanwhile.
+    #[error(
+        "paid, but the figures differ: the wallet went from {wallet_before} to {wallet_after}, price {price}, fee {fee}"
+    )]
+    Figures {
+        /// The wallet before.
+        wallet_before: Nano,
+        /// The wallet after.
+        wallet_after: Nano,
+        /// The channel's growth.
+        price: Nano,
+        /// The claim's cost.
+        fee: Nano,
+    },
+}
+
+/// What a wallet must hold to send a claim: the value that goes with it (0.05 TON, see `ChannelTerms::claim`) and fees.
+const WALLET_MIN: Nano = Nano(70_000_000);
+
+impl Settler<'_> {
+    /// Settles the highest voucher of a channel and waits until the chain shows it.
+    ///
+    /// A payout that was left pending, of whatever channel, is brought to its end first.
+    pub async fn settle(&self, channel: &Address) -> Result<Settled, SettleError> {
+        loop {
+            if let Some(pending) = self.store.clone().on_disk(|s| s.pending_payout()).await? {
+                match self.follow(&pending).await {
+                    Ok(Some(settled)) if pending.payout.channel == *channel => return Ok(settled),
+                    // Expired, or another channel's: ours is still to come.
+                    Ok(_) => continue,
+                    Err(error) if pending.payout.channel == *channel => return Err(error),
+                    Err(error @ (SettleError::Refused | SettleError::Figures { .. })) => {
+                        tracing::warn!(channel = %pending.payout.channel, %error, "an earlier payout ended");
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            match self.prepare(channel).await? {
+                Prepared::Nothing(settled) => return Ok(settled),
+                Prepared::Payout(payout) => {
+                    // `None`: the other process was faster; follow its payout.
+                    self.store
+                        .clone()
+                        .on_disk(move |s| s.begin_payout(&payout))
+                        .await?;
+                }
+            }
+        }
+    }
+
+    /// Signs a claim. Nothing is written and nothing is sent.
+    pub(crate) async fn prepare(&self, channel: &Address) -> Result<Prepared, SettleError> {
+        let channel = *channel;
+        let voucher = self
+            .store
+            .clone()
+            .on_disk(move |s| s.highest(&channel))
+            .await?;
+        let voucher = voucher.ok_or(SettleError::NoVoucher(channel))?;
+        let state = self.channels.state(&channel, Age::Now).await?;
+        let wallet = self.chain.wallet(&self.payee.address()).await?;
+        if voucher.voucher.cumulative.min(state.deposit) <= state.paid {
+            return Ok(Prepared::Nothing(Settled {
+                channel: channel.to_string(),
+                price_nano: Nano::ZERO,
+                paid_before_nano: state.paid,
+                paid_after_nano: state.paid,
+                wallet_before_nano: wallet.balance,
+                wallet_after_nano: wallet.balance,
+                fee_nano: Nano::ZERO,
+            }));
+        }
+        let now = chain_time(wallet.node_unix_s);
+        if state.status == ChannelStatus::Closed || now >= u64::from(state.claims_until) {
+            return Err(SettleError::Over);
+        }
+        let verified = voucher
+            .verify(&state.payer_key)
+            .map_err(SettleError::Void)?;
+        if wallet.balance < WALLET_MIN {
+            return Err(SettleError::Wallet {
+                balance: wallet.balance,
+                needed: WALLET_MIN,
+            });
+        }
+        let mut claim = terms(&state, state.payer_key).claim(&verified, verified.cumulative.0);
+        // After a key rotation today's terms no longer give the address; the channel is where it was.
+        claim.to = channel;
+        let valid_until = u32::try_from(now)
+            .unwrap_or(u32::MAX)
+            .saturating_add(PAYOUT_VALID_S);
+        let boc = self
+            .payee
+            .wallet()
+            .transfer(wallet.seqno, valid_until, &[claim])?;
+        Ok(Prepared::Payout(NewPayout {
+            channel,
+            cumulative: verified.cumulative,
+            seqno: wallet.seqno,
+            valid_until,
+            boc,
+            paid_before: state.paid,
+            wallet_before: wallet.balance,
+        }))
+    }
+
+    /// Brings a written payout to its end. `None`: it expired, and another may be made.
+    pub(crate) async fn follow(&self, payout: &Payout) -> Result<Option<Settled>, SettleError> {
+        let started = Instant::now();
+        let mut last = ChainFault::TimedOut;
+        while started.elapsed() < PAYOUT_WATCH {
+            match self.step(payout).await {
+                Ok(Step::Ended(settled)) => return Ok(settled),
+                Ok(Step::Wait) => {}
+                // A node that is away, or slow, or tells us to wait: so we wait.
+                Err(SettleError::Chain(fault)) => {
+                    tracing::warn!(%fault, "watching a payout");
+                    last = fault;
+                }
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(PAYOUT_POLL).await;
+        }
+        tracing::warn!(%last, "the payout stays pending");
+        Err(SettleError::NotYet)
+    }
+
+    async fn step(&self, payout: &Payout) -> Result<Step, SettleError> {
+        let (id, payout) = (payout.id, &payout.payout);
+        let wallet = self.payee.address();
+        let hash = message_hash(&payout.boc).ok_or(StoreError::Corrupt("payout"))?;
+        let in_wallet = self.chain.transactions(&wallet).await?;
+        let in_channel = self.chain.transactions(&payout.channel).await?;
+        match payout_fee(&hash, &wallet, &payout.channel, &in_wallet, &in_channel) {
+            Ok(shown) => {
+                let state = self.channels.state(&payout.channel, Age::Now).await?;
+                let paid = Paid {
+                    price: shown.price,
+                    fee: shown.fee,
+                    paid_after: state.paid,
+                    wallet_after: self.chain.account(&wallet).await?.balance,
+                };
+                self.end(id, PayoutOutcome::Paid(paid)).await?;
+                report(payout, &paid).map(|settled| Step::Ended(Some(settled)))
+            }
+            Err(PayoutError::Refused) => {
+                self.end(id, PayoutOutcome::Refused).await?;
+                Err(SettleError::Refused)
+            }
+            Err(PayoutError::Contradiction) => Err(SettleError::Contradiction),
+            Err(PayoutError::NotYet(_)) => self.repeat(id, payout).await,
+        }
+    }
+
+    /// The chain does not show the payout: send it again, or see that it can never come.
+    async fn repeat(&self, id: i64, payout: &NewPayout) -> Result<Step, SettleError> {
+        let view = self.chain.wallet(&self.payee.address()).await?;
+        let void_at = u64::from(payout.valid_until) + u64::from(PAYOUT_MARGIN_S);
+        let void = chain_time(view.node_unix_s) > void_at;
+        if void && view.seqno == payout.seqno {
+            self.end(id, PayoutOutcome::Expired).await?;
+            return Ok(Step::Ended(None));
+        }
+        if view.seqno > payout.seqno {
+            // Taken, and on its way through the chain; or another message of this wallet took its number. When it is void
+            // and its claim is not in the channel, only the second is left.
+            let state = self.channels.state(&payout.channel, Age::Now).await?;
+            if void && state.paid < payout.cumulative.min(state.deposit) {
+                self.end(id, PayoutOutcome::Expired).await?;
+                return Ok(Step::Ended(None));
+            }
+            return Ok(Step::Wait);
+        }
+        if !void {
+            match self.chain.send(&payout.boc).await {
+                Ok(()) => tracing::debug!(seqno = payout.seqno, "payout sent"),
+                // Refused may mean "already taken": the transactions will tell.
+                Err(ChainFault::Answer(error @ ChainError::Refused { .. })) => {
+                    tracing::warn!(%error, seqno = payout.seqno, "the node did not take the payout");
+                }
+                Err(fault) => return Err(fault.into()),
+            }
+        }
+        Ok(Step::Wait)
+    }
+
+    async fn end(&self, id: i64, outcome: PayoutOutcome) -> Result<(), StoreError> {
+        self.store
+            .clone()
+            .on_disk(move |s| s.end_payout(id, &outcome))
+            .await
+    }
+}
+
+/// A claim, or why none is needed.
+pub(crate) enum Prepared {
+    /// Everything promised is paid.
+    Nothing(Settled),
+    /// To be written, then sent.
+    Payout(NewPayout),
+}
+
+enum Step {
+    Wait,
+    Ended(Option<Settled>),
+}
+
+fn report(payout: &NewPayout, paid: &Paid) -> Result<Settled, SettleError> {
+    let price = paid
+        .paid_after
+        .checked_sub(payout.paid_before)
+        .unwrap_or(Nano::ZERO);
+    let settled = Settled {
+        channel: payout.channel.to_string(),
+        price_nano: price,
+        paid_before_nano: payout.paid_before,
+        paid_after_nano: paid.paid_after,
+        wallet_before_nano: payout.wallet_before,
+        wallet_after_nano: paid.wallet_after,
+        fee_nano: paid.fee,
+    };
+    // Both sides as sums, since a small price may be below its fee.
+    let expected = payout.wallet_before.checked_add(price);
+    if expected.is_some() && expected == paid.wallet_after.checked_add(paid.fee) {
+        return Ok(settled);
+    }
+    Err(SettleError::Figures {
+        wallet_before: payout.wallet_before,
+        wallet_after: paid.wallet_after,
+        price,
+        fee: paid.fee,
+    })
+}
+
+/// The chain's clock decides when a message is void; our own stands in where the node does not tell.
+fn chain_time(node_unix_s: Option<u64>) -> u64 {
+    node_unix_s.unwrap_or_else(now_unix_s)
+}
+
+/// Our clock.
+pub(crate) fn now_unix_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

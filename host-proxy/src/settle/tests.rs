@@ -1,0 +1,311 @@
+//! Settling against a real TVM, killed at every point that differs.
+
+use super::*;
+use crate::channels::Ours;
+use crate::config::NodeUrl;
+use crate::fake::{FAR, channel_terms, folder, node, open_channel, payee, voucher};
+use ledger::Ledger;
+use settlement::{ChainId, Transfer};
+use std::path::Path;
+
+/// One life of the program: whatever is not in the file or on the chain is lost with it.
+struct Life {
+    chain: Chain,
+    channels: Channels,
+    store: Store,
+    payee: Payee,
+}
+
+impl Life {
+    fn begin(folder: &Path, url: &NodeUrl) -> Life {
+        let payee = payee();
+        let path = folder.join("state.sqlite");
+        let store = Store::open(&path, &payee.address(), ChainId::EMBEDDED).expect("opens");
+        let chain = Chain::new(url.clone());
+        let ours = Ours {
+            chain: ChainId::EMBEDDED,
+            payee: payee.address(),
+            payee_key: payee.public_key(),
+        };
+        let channels = Channels::new(chain.clone(), store.clone(), ours);
+        Life {
+            chain,
+            channels,
+            store,
+            payee,
+        }
+    }
+
+    fn promise(&self, amount: u64) {
+        let verified = voucher(amount)
+            .verify(&channel_terms().payer_key)
+            .expect("signed");
+        self.store.take(&verified).expect("stored");
+    }
+
+    fn settler(&self) -> Settler<'_> {
+        Settler {
+            chain: &self.chain,
+            channels: &self.channels,
+            store: &self.store,
+            payee: &self.payee,
+        }
+    }
+
+    async fn write_payout(&self) -> Payout {
+        let Prepared::Payout(new) = self
+            .settler()
+            .prepare(&channel_terms().address())
+            .await
+            .expect("prepared")
+        else {
+            panic!("something is to be settled");
+        };
+        self.store
+            .begin_payout(&new)
+            .expect("stored")
+            .expect("the only one")
+    }
+
+    async fn settle(&self) -> Result<Settled, SettleError> {
+        self.settler().settle(&channel_terms().address()).await
+    }
+}
+
+const PROMISED: u64 = 400_000_000;
+
+/// The wallet sends exactly one message, the channel pays exactly once, and the figures agree.
+async fn check_paid_once(ledger: &Ledger, life: &Life, settled: &Settled) {
+    assert_eq!(settled.price_nano, Nano(PROMISED));
+    assert_eq!(
+        (settled.paid_before_nano, settled.paid_after_nano),
+        (Nano::ZERO, Nano(PROMISED))
+    );
+    let left = settled.wallet_before_nano.0 + settled.price_nano.0 - settled.fee_nano.0;
+    assert_eq!(settled.wallet_after_nano.0, left);
+    assert!(
+        settled.fee_nano.0 > 0 && settled.fee_nano < Nano(30_000_000),
+        "{settled:?}"
+    );
+    let wallet = payee().address();
+    assert_eq!(
+        life.chain
+            .wallet(&wallet)
+            .await
+            .expect("the node answers")
+            .seqno,
+        1
+    );
+    assert_eq!(
+        ledger.account(&wallet).expect("read").balance,
+        settled.wallet_after_nano
+    );
+    let again = life.settle().await.expect("nothing to do");
+    assert_eq!((again.price_nano, again.fee_nano), (Nano::ZERO, Nano::ZERO));
+    assert_eq!(
+        life.store
+            .paid_out(&channel_terms().address())
+            .expect("read"),
+        (1, Nano(PROMISED))
+    );
+}
+
+#[tokio::test]
+async fn the_highest_voucher_becomes_money_once() {
+    let (folder, (ledger, url)) = (folder(), node().await);
+    open_channel(&ledger);
+    let life = Life::begin(folder.path(), &url);
+    life.promise(PROMISED / 2);
+    life.promise(PROMISED);
+    let settled = life.settle().await.expect("settled");
+    check_paid_once(&ledger, &life, &settled).await;
+}
+
+#[tokio::test]
+async fn a_kill_before_sending_repeats_the_same_message() {
+    let (folder, (ledger, url)) = (folder(), node().await);
+    open_channel(&ledger);
+    let life = Life::begin(folder.path(), &url);
+    life.promise(PROMISED);
+    let written = life.write_payout().await;
+    drop(life);
+    let life = Life::begin(folder.path(), &url);
+    assert_eq!(life.store.pending_payout().expect("read"), Some(written));
+    let settled = life.settle().await.expect("settled");
+    check_paid_once(&ledger, &life, &settled).await;
+}
+
+#[tokio::test]
+async fn a_kill_after_sending_sends_nothing_more() {
+    let (folder, (ledger, url)) = (folder(), node().await);
+    open_channel(&ledger);
+    let life = Life::begin(folder.path(), &url);
+    life.promise(PROMISED);
+    let written = life.write_payout().await;
+    life.chain
+        .send(&written.payout.boc)
+        .await
+        .expect("accepted");
+    drop(life);
+    let life = Life::begin(folder.path(), &url);
+    let settled = life.settle().await.expect("settled");
+    check_paid_once(&ledger, &life, &settled).await;
+}
+
+#[tokio::test]
+async fn a_kill_before_signing_leaves_nothing_behind() {
+    let (folder, (ledger, url)) = (folder(), node().await);
+    open_channel(&ledger);
+    let life = Life::begin(folder.path(), &url);
+    life.promise(PROMISED);
+    drop(
+        life.settler()
+            .prepare(&channel_terms().address())
+            .await
+            .expect("prepared"),
+    );
+    drop(life);
+    let life = Life::begin(folder.path(), &url);
+    assert_eq!(life.store.pending_payout().expect("read"), None);
+    let settled = life.settle().await.expect("settled");
+    check_paid_once(&ledger, &life, &settled).await;
+}
+
+#[tokio::test]
+async fn two_processes_settle_once_between_them() {
+    let (folder, (ledger, url)) = (folder(), node().await);
+    open_channel(&ledger);
+    let (one, other) = (
+        Life::begin(folder.path(), &url),
+        Life::begin(folder.path(), &url),
+    );
+    one.promise(PROMISED);
+    let (first, second) = tokio::join!(one.settle(), other.settle());
+    let (first, second) = (first.expect("settled"), second.expect("settled"));
+    // Both followed one payout, or the second came when all was done.
+    let settled = if first.price_nano == Nano::ZERO {
+        second
+    } else {
+        first
+    };
+    check_paid_once(&ledger, &one, &settled).await;
+}
+
+#[tokio::test]
+async fn only_a_void_message_is_replaced() {
+    let (folder, (ledger, url)) = (folder(), node().await);
+    open_channel(&ledger);
+    let life = Life::begin(folder.path(), &url);
+    life.promise(PROMISED);
+    let written = life.write_payout().await;
+    ledger.set_time(written.payout.valid_until + PAYOUT_MARGIN_S + 1);
+    let settled = life.settle().await.expect("settled");
+    check_paid_once(&ledger, &life, &settled).await;
+    // The void message is void for good.
+    assert!(life.chain.send(&written.payout.boc).await.is_err());
+}
+
+#[tokio::test]
+async fn a_number_that_another_message_took_is_noticed() {
+    let (folder, (ledger, url)) = (folder(), node().await);
+    open_channel(&ledger);
+    let life = Life::begin(folder.path(), &url);
+    life.promise(PROMISED);
+    let written = life.write_payout().await;
+    let by_hand = Transfer::money(channel_terms().payer, Nano(1));
+    let boc = life
+        .payee
+        .wallet()
+        .transfer(0, FAR, &[by_hand])
+        .expect("one transfer");
+    ledger.send_external(&boc).expect("accepted");
+    let stuck = life
+        .settler()
+        .step(&written)
+        .await
+        .expect("the node answers");
+    assert!(matches!(stuck, Step::Wait), "it is not void yet");
+    ledger.set_time(written.payout.valid_until + PAYOUT_MARGIN_S + 1);
+    let settled = life.settle().await.expect("settled");
+    assert_eq!(settled.price_nano, Nano(PROMISED));
+}
+
+#[tokio::test]
+async fn without_a_voucher_a_channel_or_money_for_fees_nothing_is_sent() {
+    let (folder, (ledger, url)) = (folder(), node().await);
+    let life = Life::begin(folder.path(), &url);
+    assert!(matches!(
+        life.settle().await,
+        Err(SettleError::NoVoucher(_))
+    ));
+    life.promise(PROMISED);
+    let absent = life.settle().await;
+    assert!(
+        matches!(absent, Err(SettleError::Channel(ChannelRefused::Absent(_)))),
+        "{absent:?}"
+    );
+    open_channel(&ledger);
+    let view = life
+        .chain
+        .wallet(&life.payee.address())
+        .await
+        .expect("the node answers");
+    let all_but_little = Transfer::money(channel_terms().payer, Nano(view.balance.0 - 40_000_000));
+    let boc = life
+        .payee
+        .wallet()
+        .transfer(0, FAR, &[all_but_little])
+        .expect("one transfer");
+    ledger.send_external(&boc).expect("accepted");
+    assert!(matches!(
+        life.settle().await,
+        Err(SettleError::Wallet { .. })
+    ));
+    assert_eq!(life.store.pending_payout().expect("read"), None);
+}
+
+#[tokio::test]
+async fn a_node_that_is_away_is_an_error_with_a_name() {
+    let folder = folder();
+    let life = Life::begin(
+        folder.path(),
+        &NodeUrl::parse("http://127.0.0.1:1").expect("a url"),
+    );
+    life.promise(PROMISED);
+    let away = life.settle().await;
+    let Err(SettleError::Channel(ChannelRefused::Unknown(ChainFault::Unreachable {
+        node, ..
+    }))) = away
+    else {
+        panic!("{away:?}");
+    };
+    assert_eq!(node, "127.0.0.1:1");
+}
+
+#[test]
+fn figures_that_do_not_add_up_are_an_error() {
+    let payout = NewPayout {
+        channel: channel_terms().address(),
+        cumulative: Nano(10),
+        seqno: 0,
+        valid_until: 0,
+        boc: Vec::new(),
+        paid_before: Nano(4),
+        wallet_before: Nano(100),
+    };
+    let paid = Paid {
+        price: Nano(6),
+        fee: Nano(20),
+        paid_after: Nano(10),
+        wallet_after: Nano(86),
+    };
+    assert_eq!(report(&payout, &paid).expect("adds up").price_nano, Nano(6));
+    let stranger = Paid {
+        wallet_after: Nano(87),
+        ..paid
+    };
+    assert!(matches!(
+        report(&payout, &stranger),
+        Err(SettleError::Figures { .. })
+    ));
+}

@@ -1,0 +1,148 @@
+//! Payouts: written before they are sent, so that a crash repeats the same bytes and never makes others.
+
+use super::{Store, StoreError, from_sql, to_sql};
+use rusqlite::{OptionalExtension, Row, params};
+use settlement::{Address, Nano};
+
+/// A claim that is signed and about to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewPayout {
+    /// The channel that will pay.
+    pub channel: Address,
+    /// The voucher's amount.
+    pub cumulative: Nano,
+    /// The wallet's number for this message.
+    pub seqno: u32,
+    /// The message is void after this moment, by the chain's clock.
+    pub valid_until: u32,
+    /// The message. Only these bytes are ever sent for this payout.
+    pub boc: Vec<u8>,
+    /// What the channel had paid.
+    pub paid_before: Nano,
+    /// What the wallet held.
+    pub wallet_before: Nano,
+}
+
+/// A payout in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payout {
+    /// Its number in the store.
+    pub id: i64,
+    /// What it is.
+    pub payout: NewPayout,
+}
+
+/// What a finished payout brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paid {
+    /// What the claim's own transaction paid.
+    pub price: Nano,
+    /// What it cost.
+    pub fee: Nano,
+    /// What the channel had paid after it.
+    pub paid_after: Nano,
+    /// What the wallet held after it.
+    pub wallet_after: Nano,
+}
+
+/// How a payout ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PayoutOutcome {
+    /// The chain shows it.
+    Paid(Paid),
+    /// The channel refused the claim; its value came back.
+    Refused,
+    /// It can never be accepted any more, and was not.
+    Expired,
+}
+
+const COLUMNS: &str =
+    "id, channel, cumulative, seqno, valid_until, boc, paid_before, wallet_before";
+
+impl Store {
+    /// The payout that is on its way, if one is.
+    pub fn pending_payout(&self) -> Result<Option<Payout>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM payouts WHERE state = 'pending'");
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(&sql)?;
+        let row = statement.query_row([], |row| Ok(read(row)));
+        row.optional()?.transpose()
+    }
+
+    /// Writes a payout before it is sent. `None` when another is on its way: nothing is written then.
+    pub fn begin_payout(&self, payout: &NewPayout) -> Result<Option<Payout>, StoreError> {
+        let amounts = [payout.cumulative, payout.paid_before, payout.wallet_before];
+        let [cumulative, paid_before, wallet_before] = amounts.map(to_sql);
+        let (cumulative, paid_before, wallet_before) = (cumulative?, paid_before?, wallet_before?);
+        let id = self.change(|change| {
+            let inserted = change.execute(
+                "INSERT INTO payouts (channel, cumulative, seqno, valid_until, boc, paid_before, wallet_before, state)
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, 'pending' WHERE NOT EXISTS (SELECT 1 FROM payouts WHERE state = 'pending')",
+                params![
+                    payout.channel.to_string(),
+                    cumulative,
+                    payout.seqno,
+                    payout.valid_until,
+                    payout.boc,
+                    paid_before,
+                    wallet_before
+                ],
+            )?;
+            Ok((inserted == 1).then(|| change.last_insert_rowid()))
+        })?;
+        Ok(id.map(|id| Payout {
+            id,
+            payout: payout.clone(),
+        }))
+    }
+
+    /// Writes how a payout ended. Ending it twice changes nothing: another process may have seen it first.
+    pub fn end_payout(&self, id: i64, outcome: &PayoutOutcome) -> Result<(), StoreError> {
+        let (state, paid) = match outcome {
+            PayoutOutcome::Paid(paid) => ("paid", Some(paid)),
+            PayoutOutcome::Refused => ("refused", None),
+            PayoutOutcome::Expired => ("expired", None),
+        };
+        let amount = |of: fn(&Paid) -> Nano| paid.map(|paid| to_sql(of(paid))).transpose();
+        let price = amount(|paid| paid.price)?;
+        let fee = amount(|paid| paid.fee)?;
+        let paid_after = amount(|paid| paid.paid_after)?;
+        let wallet_after = amount(|paid| paid.wallet_after)?;
+        self.change(|change| {
+            change.execute(
+                "UPDATE payouts SET state = ?2, price = ?3, fee = ?4, paid_after = ?5, wallet_after = ?6
+                 WHERE id = ?1 AND state = 'pending'",
+                params![id, state, price, fee, paid_after, wallet_after],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// How many payouts ended as paid on a channel, and their sum.
+    pub fn paid_out(&self, channel: &Address) -> Result<(u32, Nano), StoreError> {
+        let sql = "SELECT COUNT(*), COALESCE(SUM(price), 0) FROM payouts WHERE channel = ?1 AND state = 'paid'";
+        let row = self.lock().query_row(sql, [channel.to_string()], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        });
+        let (count, sum) = row?;
+        Ok((count, from_sql(sum)?))
+    }
+}
+
+fn read(row: &Row<'_>) -> Result<Payout, StoreError> {
+    let channel: String = row.get(1)?;
+    Ok(Payout {
+        id: row.get(0)?,
+        payout: NewPayout {
+            channel: channel
+                .parse()
+                .map_err(|_| StoreError::Corrupt("channel address"))?,
+            cumulative: from_sql(row.get(2)?)?,
+            seqno: row.get(3)?,
+            valid_until: row.get(4)?,
+            boc: row.get(5)?,
+            paid_before: from_sql(row.get(6)?)?,
+            wallet_before: from_sql(row.get(7)?)?,
+        },
+    })
+}

@@ -1,0 +1,192 @@
+//! Vouchers, charges and the file they are in.
+
+use super::*;
+use crate::fake::{
+    DEPOSIT, channel_state, channel_terms, charge, folder, payee, payer_key, receipt_key, voucher,
+};
+use settlement::Voucher;
+
+fn open(path: &Path) -> Store {
+    Store::open(path, &payee().address(), ChainId::EMBEDDED).expect("opens")
+}
+
+fn verified(cumulative: u64) -> VerifiedVoucher {
+    judge(
+        &voucher(cumulative),
+        &channel_terms().address(),
+        &channel_state(DEPOSIT),
+    )
+    .expect("good")
+}
+
+#[test]
+fn only_the_payers_word_for_this_channel_within_its_deposit_is_taken() {
+    let channel = channel_terms().address();
+    let good = voucher(5).voucher;
+    let check = |change: &dyn Fn(&mut Voucher), state: ChannelState, expected: VoucherRefused| {
+        let mut changed = good;
+        change(&mut changed);
+        assert_eq!(
+            judge(&changed.sign(&payer_key()), &channel, &state),
+            Err(expected)
+        );
+    };
+    let state = || channel_state(DEPOSIT);
+    let (got, want) = (ChainId::MAINNET, ChainId::EMBEDDED);
+    check(
+        &|v| v.chain = got,
+        state(),
+        VoucherRefused::Chain { got, want },
+    );
+    let other = payee().address();
+    check(
+        &|v| v.channel = other,
+        state(),
+        VoucherRefused::Channel(other),
+    );
+    let (cumulative, deposit) = (Nano(DEPOSIT.0 + 1), DEPOSIT);
+    check(
+        &|v| v.cumulative = cumulative,
+        state(),
+        VoucherRefused::AboveDeposit {
+            cumulative,
+            deposit,
+        },
+    );
+    let closed = ChannelState {
+        status: ChannelStatus::Closed,
+        ..state()
+    };
+    check(&|_| (), closed, VoucherRefused::Closed);
+    let rotated = ChannelState {
+        payer_key: receipt_key().verifying_key().to_bytes(),
+        ..state()
+    };
+    check(
+        &|_| (),
+        rotated,
+        VoucherRefused::Voucher(VoucherError::Signature),
+    );
+    let mut altered = voucher(5);
+    altered.voucher.cumulative = Nano(6);
+    let forged = VoucherRefused::Voucher(VoucherError::Signature);
+    assert_eq!(judge(&altered, &channel, &state()), Err(forged));
+    assert!(judge(&voucher(DEPOSIT.0), &channel, &state()).is_ok());
+}
+
+#[test]
+fn a_lower_voucher_never_replaces_a_higher_one_and_a_repeat_is_fine() {
+    let folder = folder();
+    let path = folder.path().join("state.sqlite");
+    let store = open(&path);
+    assert_eq!(store.take(&verified(10)).expect("stored"), Taken::Stored);
+    assert_eq!(store.take(&verified(10)).expect("stored"), Taken::Repeated);
+    assert_eq!(
+        store.take(&verified(9)).expect("read"),
+        Taken::Stale { highest: Nano(10) }
+    );
+    let mut same_amount = voucher(10).voucher;
+    same_amount.usage_root = [9; 32];
+    let same_amount = same_amount
+        .sign(&payer_key())
+        .verify(&channel_state(DEPOSIT).payer_key)
+        .expect("signed");
+    assert_eq!(
+        store.take(&same_amount).expect("read"),
+        Taken::Stale { highest: Nano(10) }
+    );
+    assert_eq!(store.take(&verified(11)).expect("stored"), Taken::Stored);
+    // Another process opens the file while we hold it, as `settle` does beside `serve`.
+    let beside = open(&path);
+    assert_eq!(
+        beside.highest(&channel_terms().address()).expect("read"),
+        Some(voucher(11))
+    );
+    assert_eq!(beside.take(&verified(12)).expect("stored"), Taken::Stored);
+    assert_eq!(
+        store.take(&verified(11)).expect("read"),
+        Taken::Stale { highest: Nano(12) }
+    );
+}
+
+#[test]
+fn a_file_of_another_payee_or_chain_is_refused() {
+    let folder = folder();
+    let path = folder.path().join("state.sqlite");
+    drop(open(&path));
+    let other = channel_terms().address();
+    assert!(matches!(
+        Store::open(&path, &other, ChainId::EMBEDDED),
+        Err(StoreError::Owner { .. })
+    ));
+    assert!(matches!(
+        Store::open(&path, &payee().address(), ChainId::TESTNET),
+        Err(StoreError::Owner { .. })
+    ));
+}
+
+#[test]
+fn charges_add_up_per_receipt_key_and_one_number_has_one_charge() {
+    let folder = folder();
+    let store = open(&folder.path().join("state.sqlite"));
+    let channel = channel_terms().address();
+    let key = receipt_key().verifying_key().to_bytes();
+    let keep = |key: &[u8; 32], seq, cost, cumulative| {
+        // Only the store is under test: any key stands for the signer's.
+        let signed = charge(seq, cost, cumulative);
+        let verified = signed
+            .verify(&receipt_key().verifying_key().to_bytes())
+            .expect("signed");
+        store.record(key, &verified).expect("stored")
+    };
+    assert_eq!(keep(&key, 0, 5, 5), Ok(()));
+    assert_eq!(keep(&key, 0, 5, 5), Ok(()));
+    // Number 1 was lost on its way; number 2 counts it.
+    assert_eq!(keep(&key, 2, 5, 15), Ok(()));
+    assert_eq!(store.figures(&channel).expect("read").owed, Nano(15));
+    assert_eq!(keep(&key, 2, 4, 14), Err(Equivocation { seq: 2 }));
+    assert_eq!(keep(&[9; 32], 0, 100, 100), Ok(()));
+    let expected = Figures {
+        channel,
+        owed: Nano(115),
+        vouchered: Nano::ZERO,
+    };
+    assert_eq!(store.figures(&channel).expect("read"), expected);
+    assert_eq!(store.channels().expect("read"), [channel]);
+}
+
+#[test]
+fn one_payout_is_on_its_way_at_a_time_and_ends_once() {
+    let folder = folder();
+    let store = open(&folder.path().join("state.sqlite"));
+    let new = NewPayout {
+        channel: channel_terms().address(),
+        cumulative: Nano(10),
+        seqno: 3,
+        valid_until: 100,
+        boc: vec![1, 2, 3],
+        paid_before: Nano(1),
+        wallet_before: Nano(2),
+    };
+    let begun = store
+        .begin_payout(&new)
+        .expect("stored")
+        .expect("the first");
+    assert_eq!(store.begin_payout(&new).expect("read"), None);
+    assert_eq!(store.pending_payout().expect("read"), Some(begun.clone()));
+    let paid = Paid {
+        price: Nano(9),
+        fee: Nano(1),
+        paid_after: Nano(10),
+        wallet_after: Nano(10),
+    };
+    store
+        .end_payout(begun.id, &PayoutOutcome::Paid(paid))
+        .expect("stored");
+    store
+        .end_payout(begun.id, &PayoutOutcome::Expired)
+        .expect("ignored");
+    assert_eq!(store.pending_payout().expect("read"), None);
+    assert_eq!(store.paid_out(&new.channel).expect("read"), (1, Nano(9)));
+    assert!(store.begin_payout(&new).expect("stored").is_some());
+}
