@@ -5,7 +5,10 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     use settlement::toncenter;
-    let address: settlement::Address = settlement::Address { workchain: 0, hash: [1; 32] };
+    let address: settlement::Address = settlement::Address {
+        workchain: 0,
+        hash: [1; 32],
+    };
     let _ = toncenter::channel_state(&address).answer(200, bytes);
     let _ = toncenter::wallet_seqno(&address).answer(200, bytes);
     let _ = toncenter::transactions(&address, 16).answer(200, bytes);

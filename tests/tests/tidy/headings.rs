@@ -33,7 +33,11 @@ pub fn breaches(path: &str, text: &str) -> Vec<String> {
         }
     }
     // A title for the crate's index may stand before it, and nothing else.
-    if !comment.iter().take(3).any(|line| line.starts_with(HEADINGS[0])) {
+    if !comment
+        .iter()
+        .take(3)
+        .any(|line| line.starts_with(HEADINGS[0]))
+    {
         breaches.push(format!("{path} does not open with {}", HEADINGS[0]));
     }
     breaches
@@ -51,6 +55,9 @@ fn a_missing_misplaced_or_empty_heading_is_a_breach() {
     assert_eq!(check(&whole.replace("**Trusts.**", "**Lacks.**")), 1);
     assert_eq!(check(&whole.replace("Nobody at all.", "")), 1);
     assert_eq!(check(&format!("//! A thing.\n//!\n{whole}")), 0);
-    assert_eq!(check(&format!("//! A thing.\n//! Of ours.\n//!\n{whole}")), 1);
+    assert_eq!(
+        check(&format!("//! A thing.\n//! Of ours.\n//!\n{whole}")),
+        1
+    );
     assert_eq!(check(&format!("mod b;\n{whole}")), 5);
 }
