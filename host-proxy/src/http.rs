@@ -6,7 +6,7 @@
 use crate::channels::Age;
 use crate::config::{Config, SettleRule};
 use crate::courier::{Courier, StartError};
-use crate::limits::{CONNECTION_BUFFER_BYTES, CONNECTIONS_MAX, DRAIN, HEADER_READ};
+use crate::limits::{CONNECTION_BUFFER_BYTES, CONNECTION_MAX, CONNECTIONS_MAX, DRAIN, HEADER_READ};
 use crate::relay;
 use crate::reply::Reply;
 use axum::body::Body;
@@ -103,8 +103,10 @@ fn serve_connection(
         .serve_connection(TokioIo::new(stream), service);
     let connection = graceful.watch(connection);
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection ended early");
+        match tokio::time::timeout(CONNECTION_MAX, connection).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "a connection ended early"),
+            Err(_elapsed) => tracing::debug!("a connection lasted too long"),
         }
         drop(slot);
     });

@@ -16,6 +16,8 @@ pub const ATTESTATIONS_MAX: usize = 8;
 pub const HEADER_READ: Duration = Duration::from_secs(10);
 /// hyper's buffer per connection: headers, and body pieces on their way.
 pub const CONNECTION_BUFFER_BYTES: usize = 32 * 1024;
+/// The longest a connection may last. A client that never reads its answer would hold one for ever.
+pub const CONNECTION_MAX: Duration = Duration::from_secs(900);
 /// How long a client may take to send a body.
 pub const UPLOAD: Duration = Duration::from_secs(30);
 /// How long a guest may take to accept a stream.

@@ -29,7 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 use wire::limits::{
     ANSWER_BYTES_MAX, COLLATERAL_BYTES_MAX, ENVELOPE_BYTES_MAX, EVIDENCE_BYTES_MAX,
-    REFUSAL_BYTES_MAX, SEALED_REQUEST_BYTES_MAX, STATEMENT_BYTES_MAX,
+    SEALED_REQUEST_BYTES_MAX, STATEMENT_BYTES_MAX,
 };
 use wire::{
     Bundle, Digest, Endorsement, Frame, FrameError, FrameKind, SignedEnvelope, SignedRefusal,
@@ -107,7 +107,7 @@ pub async fn job(courier: Arc<Courier>, body: Body) -> Result<Response, Reply> {
     let started = Instant::now();
     let within = |ms: u32| started + (Duration::from_millis(ms.into()) + GUEST_GRACE).min(JOB_MAX);
     let until = within(content.deadline_ms);
-    let exchange = Exchange {
+    let mut exchange = Exchange {
         keyset: content.keyset,
         order: Order::Begun,
         answer_bytes: 0,
@@ -133,6 +133,7 @@ pub async fn job(courier: Arc<Courier>, body: Body) -> Result<Response, Reply> {
         )
         .await?;
     drop(request);
+    exchange.examine(&first).await?;
     let (frames, waiting) = mpsc::channel(FRAMES_WAITING);
     tokio::spawn(exchange.pump(guest, first, frames));
     let stream = stream::unfold(waiting, |mut waiting| async {
@@ -199,6 +200,7 @@ impl Exchange {
         }
     }
 
+    /// Passes on `first`, which was examined before the head of the answer was sent, and all that follow.
     async fn pass_all(
         &mut self,
         guest: &mut GuestStream,
@@ -207,7 +209,6 @@ impl Exchange {
     ) -> Result<(), Stopped> {
         let mut frame = first;
         loop {
-            self.examine(&frame).await?;
             let bytes = Frame::encode(frame.kind, &frame.payload);
             match timeout_at(self.until, client.send(Ok(bytes.into()))).await {
                 Ok(Ok(())) => {}
@@ -220,6 +221,7 @@ impl Exchange {
                 () = client.closed() => return Err(Stopped::ClientLeft),
                 frame = guest.next(self.until) => frame?,
             };
+            self.examine(&frame).await?;
         }
     }
 
@@ -239,7 +241,6 @@ impl Exchange {
             }
             (Order::Begun, FrameKind::Refused) => {
                 let code = SignedRefusal::decode(&frame.payload)?.unverified_code();
-                debug_assert!(frame.payload.len() <= REFUSAL_BYTES_MAX);
                 tracing::debug!(envelope = %self.envelope.digest(), ?code, "the guest refused");
                 self.reservation = None;
                 Order::Settled
@@ -348,6 +349,23 @@ fn busy() -> Reply {
         "busy",
         "this provider has no room now",
     )
+}
+
+impl From<Stopped> for Reply {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Guest(error) => error.into(),
+            Stopped::Store(error) => Reply {
+                executed: crate::reply::Executed::Maybe,
+                ..Reply::internal(&error)
+            },
+            other => {
+                tracing::warn!(%other, "guest");
+                let words = "the guest's answer is not understood";
+                Reply::broken(StatusCode::BAD_GATEWAY, "guest_misbehaved", words)
+            }
+        }
+    }
 }
 
 impl From<GuestError> for Reply {

@@ -1,0 +1,293 @@
+//! The program itself, with a real TVM behind it: what it prints, how it ends, and what a `kill -9` costs.
+
+use ed25519_dalek::SigningKey;
+use ledger::Ledger;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use settlement::{Address, ChainId, ChannelTerms, Nano, SignedVoucher, Voucher, Wallet};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+
+const FAR: u32 = 4_000_000_000;
+const PAYEE_SEED: [u8; 32] = [1; 32];
+const PAYER_SEED: [u8; 32] = [2; 32];
+
+struct World {
+    folder: TempDir,
+    ledger: Ledger,
+    channel: Address,
+}
+
+/// A ledger on loopback with an open channel, and a configuration that names it.
+async fn world() -> World {
+    let ledger = Ledger::in_memory().expect("a ledger");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let node = listener.local_addr().expect("bound");
+    tokio::spawn(ledger::serve(ledger.clone(), listener));
+    let payee = Wallet::from_seed(&PAYEE_SEED, ChainId::EMBEDDED);
+    let payer = Wallet::from_seed(&PAYER_SEED, ChainId::EMBEDDED);
+    for wallet in [&payer, &payee] {
+        ledger
+            .faucet(&wallet.address(), Nano(5_000_000_000))
+            .expect("money");
+    }
+    let terms = ChannelTerms {
+        chain: ChainId::EMBEDDED,
+        payer: payer.address(),
+        payee: payee.address(),
+        payer_key: payer_key().verifying_key().to_bytes(),
+        payee_key: payee.public_key(),
+        close_delay_s: 3600,
+        claims_until: FAR,
+        salt: 0,
+    };
+    let deploy = terms
+        .deploy(Nano(2_000_000_000), 1)
+        .expect("a deposit there can be");
+    let boc = payer.transfer(0, FAR, &[deploy]).expect("one transfer");
+    ledger.send_external(&boc).expect("accepted");
+    let folder = tempfile::tempdir().expect("a folder");
+    let write =
+        |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+    write("payee.key", &format!("{}\n", hex::encode(PAYEE_SEED)));
+    write("collateral.json", "{}");
+    let config = include_str!("../example.yaml")
+        .replace("127.0.0.1:9000", "127.0.0.1:0")
+        .replace("127.0.0.1:8081", &node.to_string());
+    write("host-proxy.yaml", &config);
+    World {
+        folder,
+        ledger,
+        channel: terms.address(),
+    }
+}
+
+fn payer_key() -> SigningKey {
+    SigningKey::from_bytes(&[3; 32])
+}
+
+impl World {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_host-proxy"));
+        command.args(arguments);
+        command
+            .arg("--config")
+            .arg(self.folder.path().join("host-proxy.yaml"));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.kill_on_drop(true);
+        command
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments)
+            .output()
+            .await
+            .expect("the program runs")
+    }
+
+    async fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.run(arguments).await;
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    async fn settle(&self) -> Value {
+        self.json(&["settle", "--json", "--channel", &self.channel.to_string()])
+            .await
+    }
+
+    fn voucher(&self, cumulative: u64) -> SignedVoucher {
+        let voucher = Voucher {
+            chain: ChainId::EMBEDDED,
+            channel: self.channel,
+            cumulative: Nano(cumulative),
+            usage_root: [7; 32],
+        };
+        voucher.sign(&payer_key())
+    }
+
+    /// Starts `serve` and gives its address.
+    async fn serve(&self) -> (Child, String) {
+        let mut child = self
+            .command(&["serve", "--json"])
+            .env("RUST_LOG", "trace")
+            .spawn()
+            .expect("starts");
+        let mut line = String::new();
+        let stdout = child.stdout.as_mut().expect("piped");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .await
+            .expect("a line");
+        let ready: Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(ready["ready"], true);
+        (
+            child,
+            ready["listen"].as_str().expect("an address").to_owned(),
+        )
+    }
+}
+
+async fn post_voucher(listen: &str, voucher: &SignedVoucher) -> String {
+    let body = voucher.encode();
+    let head = format!(
+        "POST /v1/vouchers HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(listen).await.expect("connected");
+    stream
+        .write_all(&[head.as_bytes(), &body].concat())
+        .await
+        .expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    answer
+}
+
+fn nano(value: &Value, name: &str) -> u64 {
+    value[name]
+        .as_str()
+        .expect("a decimal string")
+        .parse()
+        .expect("a number")
+}
+
+fn check_figures(settled: &Value) {
+    let figure = |name| nano(settled, name);
+    assert_eq!(
+        figure("price_nano"),
+        figure("paid_after_nano") - figure("paid_before_nano")
+    );
+    let expected = figure("wallet_before_nano") + figure("price_nano");
+    assert_eq!(
+        expected,
+        figure("wallet_after_nano") + figure("fee_nano"),
+        "{settled}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledged_voucher_outlives_a_kill_and_is_paid() {
+    let world = world().await;
+    let (mut child, listen) = world.serve().await;
+    let answer = post_voucher(&listen, &world.voucher(700_000_000)).await;
+    child.kill().await.expect("killed");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let settled = world.settle().await;
+    assert_eq!(nano(&settled, "price_nano"), 700_000_000);
+    check_figures(&settled);
+    let again = world.settle().await;
+    assert_eq!(
+        (nano(&again, "price_nano"), nano(&again, "fee_nano")),
+        (0, 0)
+    );
+    let list = world.json(&["channels", "--json"]).await;
+    let line = &list["channels"][0];
+    assert_eq!(
+        (nano(line, "vouchered_nano"), nano(line, "paid_nano")),
+        (700_000_000, 700_000_000)
+    );
+    assert_eq!(
+        (nano(line, "paid_out_nano"), nano(line, "owed_nano")),
+        (700_000_000, 0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settling_killed_at_any_moment_pays_everything_once() {
+    let world = world().await;
+    let (mut child, listen) = world.serve().await;
+    let channel = world.channel.to_string();
+    let payee = Wallet::from_seed(&PAYEE_SEED, ChainId::EMBEDDED).address();
+    for round in 1..=12 {
+        let answer = post_voucher(&listen, &world.voucher(round * 100_000_000)).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let mut settling = world
+            .command(&["settle", "--channel", &channel])
+            .spawn()
+            .expect("starts");
+        tokio::time::sleep(Duration::from_millis(8 * round)).await;
+        // It may have ended already.
+        let _ = settling.kill().await;
+    }
+    let last = world.settle().await;
+    assert_eq!(nano(&last, "paid_after_nano"), 1_200_000_000);
+    // What the channel sent to the wallet, message by message, is what was promised.
+    let received: u64 = world
+        .ledger
+        .transactions(&world.channel)
+        .expect("read")
+        .iter()
+        .fold(0, |sum, transaction| {
+            match transaction.out_messages.as_slice() {
+                [payout, _rest] => sum + payout.value.0,
+                _ => sum,
+            }
+        });
+    assert_eq!(received, 1_200_000_000);
+    assert!(world.ledger.account(&payee).expect("read").balance.0 > 6_000_000_000);
+    child.kill().await.expect("killed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_signal_ends_it_well_and_nothing_of_a_payload_is_logged() {
+    let world = world().await;
+    let (child, listen) = world.serve().await;
+    let voucher = world.voucher(5);
+    post_voucher(&listen, &voucher).await;
+    let id = child.id().expect("it runs") as i32;
+    kill(Pid::from_raw(id), Signal::SIGTERM).expect("signalled");
+    let output = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output()).await;
+    let output = output.expect("in time").expect("ended");
+    assert_eq!(output.status.code(), Some(0));
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !log.contains(&hex::encode(voucher.signature)),
+        "a signature was logged"
+    );
+    assert!(
+        !log.contains(&hex::encode(PAYEE_SEED)),
+        "the seed was logged"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exit_code_tells_refusal_from_misuse() {
+    let world = world().await;
+    let address = world.json(&["address", "--json"]).await;
+    let payee = Wallet::from_seed(&PAYEE_SEED, ChainId::EMBEDDED);
+    assert_eq!(address["address"], payee.address().to_string());
+    assert_eq!(address["public_key"], hex::encode(payee.public_key()));
+    let no_voucher = world
+        .run(&["settle", "--channel", &world.channel.to_string()])
+        .await;
+    assert_eq!(no_voucher.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&no_voucher.stderr).contains("no voucher"));
+    assert_eq!(
+        world
+            .run(&["settle", "--channel", "nonsense"])
+            .await
+            .status
+            .code(),
+        Some(2)
+    );
+    assert_eq!(world.run(&["sell"]).await.status.code(), Some(2));
+    let config = world.folder.path().join("host-proxy.yaml");
+    let text = std::fs::read_to_string(&config).expect("read");
+    std::fs::write(&config, format!("{text}\nunknown: 1\n")).expect("written");
+    let refused = world.run(&["address"]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("unknown field"));
+}
