@@ -90,8 +90,8 @@ pub enum SettleError {
     /// The disk.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The channel refused the claim.
-    #[error("the channel refused the claim; its value came back, less fees")]
+    /// The claim was sent and not paid.
+    #[error("the claim was not paid: the channel refused it, or the wallet could not carry it")]
     Refused,
     /// The node contradicts itself.
     #[error("the node's figures for the claim contradict each other; it stays pending")]
@@ -215,7 +215,10 @@ impl Settler<'_> {
                 Ok(Step::Ended(settled)) => return Ok(settled),
                 Ok(Step::Wait) => {}
                 // A node that is away, or slow, or tells us to wait: so we wait.
-                Err(SettleError::Chain(fault)) => {
+                Err(
+                    SettleError::Chain(fault)
+                    | SettleError::Channel(ChannelRefused::Unknown(fault)),
+                ) => {
                     tracing::warn!(%fault, "watching a payout");
                     last = fault;
                 }
