@@ -1,1 +1,42 @@
-//! The sidecar and SDK of the developer.
+//! The developer's sidecar and SDK: private answers with a proof and a price.
+//!
+//! **What it is.** A library that attests a worker, seals jobs to it, recounts and verifies what comes back and pays for
+//! it ([`Client`], stage by stage in [`job`]), and a program that offers this as the OpenAI API on the loopback.
+//!
+//! **Trusts.** Its own disk, clock and random source, the configuration of its owner, and a worker only once
+//! `measurements::verify` has made a peer of it. It trusts the courier to carry bytes, and the TON node for what a
+//! channel's address does not already prove.
+//!
+//! **Promises.** Plaintext leaves only under the seal to an attested key. Nothing is paid that was not verified and
+//! counted here, never above the deposit, and a voucher is on disk before it is sent. A courier that dies or lies gives
+//! a typed error that says whose fault it is and whether the job may have run, or a whole verified answer.
+//!
+//! **Lacks.** TLS (a courier is untrusted, so it needs none; a TON node behind `https` needs a local relay), GPU
+//! evidence, several workers to choose from, tools and structured outputs. It hides neither the payer's key, the model,
+//! the size bucket nor the timing of a job.
+
+#![forbid(unsafe_code)]
+
+pub mod budget;
+pub mod chain;
+pub mod cli;
+mod client;
+pub mod config;
+mod error;
+pub mod job;
+pub mod limits;
+pub mod openai;
+pub mod serve;
+mod session;
+pub mod tokens;
+pub mod transport;
+
+// The public interface is:
+pub use budget::{Budget, BudgetError};
+pub use client::{Answer, Client, Sink, channel_address};
+pub use config::Config;
+pub use error::{ClientError, Executed, Fault};
+pub use job::{Answered, Answering, Job, Payment, Prepared, Sealed, VerifiedAnswer};
+pub use session::{Session, Shared};
+pub use transport::Transport;
+pub use wire::Endpoint;

@@ -1,0 +1,486 @@
+//! The purse: what was promised on the channel, on disk before anybody hears of it.
+//!
+//! ```text
+//! verified receipt ─► one transaction: receipt + cumulative voucher (synchronous = FULL) ─► voucher sent ─► acknowledged
+//!                                                  └── the program dies ─► sent again at the next contact
+//! ```
+//! Trusted: the disk that holds the file. Promised: the cumulative amount never shrinks, a receipt is paid once, no
+//! voucher is signed above the deposit, and one program at a time writes (the file is locked while it is open). A file
+//! restored from a backup is behind; the payee's echo of our own signature heals that ([`Budget::adopt`]).
+
+use ed25519_dalek::SigningKey;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use settlement::{Address, ChainId, Nano, SignedVoucher, VerifiedVoucher, Voucher};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use wire::{Digest, VerifiedReceipt};
+
+/// The open purse of one channel.
+pub struct Budget {
+    connection: Mutex<Connection>,
+    chain: ChainId,
+    channel: Address,
+    payer: SigningKey,
+    reserved: Arc<AtomicU64>,
+}
+
+/// Why the purse stays shut.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BudgetError {
+    /// Another program has the file open.
+    #[error("{0} is in use by another client; one client at a time may sign for a channel")]
+    InUse(String),
+    /// The file is about another channel, or made with another key.
+    #[error("{path} belongs to another {what} than the configured one")]
+    Another {
+        /// The file.
+        path: String,
+        /// What differs.
+        what: &'static str,
+    },
+    /// The job may cost more than one job may.
+    #[error("the job may cost {estimate} nanoTON, the limit for one job is {max}")]
+    JobLimit {
+        /// What it may cost.
+        estimate: Nano,
+        /// What is allowed.
+        max: Nano,
+    },
+    /// The deposit does not cover what was promised and what this job may cost.
+    #[error(
+        "the deposit of {deposit} nanoTON does not cover {promised} promised or in flight and {wanted} more"
+    )]
+    Deposit {
+        /// In the channel.
+        deposit: Nano,
+        /// Promised, and reserved for jobs in flight.
+        promised: Nano,
+        /// Asked for.
+        wanted: Nano,
+    },
+    /// The answer is there and cannot be paid.
+    #[error("no voucher could be signed for a verified answer: {0}")]
+    AfterTheAnswer(String),
+    /// This receipt was paid before.
+    #[error("this receipt was paid before")]
+    PaidBefore,
+    /// The voucher that the payee shows is not ours.
+    #[error("the voucher that the payee shows was not signed by this payer for this channel")]
+    NotOurs,
+    /// The file cannot be read or written.
+    #[error("the state file failed: {0}")]
+    Storage(String),
+}
+
+/// A part of the deposit set aside for one job in flight; given back when dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    reserved: Arc<AtomicU64>,
+    amount: u64,
+}
+
+/// A receipt on file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredReceipt {
+    /// The receipt as it travelled.
+    pub receipt: Vec<u8>,
+    /// The keyset it was verified against.
+    pub keyset: Digest,
+    /// What it cost.
+    pub cost: Nano,
+    /// The voucher's cumulative amount after it.
+    pub cumulative: Nano,
+}
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS purse (
+        id INTEGER PRIMARY KEY CHECK (id = 1), chain INTEGER NOT NULL, channel TEXT NOT NULL, payer BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS vouchers (
+        cumulative INTEGER PRIMARY KEY, voucher BLOB NOT NULL, acknowledged INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS receipts (
+        digest BLOB PRIMARY KEY, core BLOB NOT NULL UNIQUE, receipt BLOB NOT NULL, keyset BLOB NOT NULL,
+        cost INTEGER NOT NULL, cumulative INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS floors (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+";
+
+impl Budget {
+    /// Opens the file and locks it for as long as this value lives.
+    pub fn open(
+        path: &Path,
+        chain: ChainId,
+        channel: Address,
+        payer: SigningKey,
+    ) -> Result<Self, BudgetError> {
+        let shown = path.display().to_string();
+        let connection = Connection::open(path).map_err(storage)?;
+        // The lock is taken by the first write transaction and kept until the file is closed, even after a crash of
+        // this program: the system releases it.
+        connection
+            .execute_batch(&format!(
+                "PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FULL;
+                 BEGIN EXCLUSIVE; {SCHEMA} COMMIT;"
+            ))
+            .map_err(|e| match e.sqlite_error_code() {
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                    BudgetError::InUse(shown.clone())
+                }
+                _ => storage(e),
+            })?;
+        let key = payer.verifying_key().to_bytes();
+        connection
+            .execute(
+                "INSERT OR IGNORE INTO purse VALUES (1, ?1, ?2, ?3)",
+                params![chain.0, channel.to_string(), key],
+            )
+            .map_err(storage)?;
+        let found: (i32, String, [u8; 32]) = connection
+            .query_row("SELECT chain, channel, payer FROM purse", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .map_err(storage)?;
+        let same = [
+            ("chain", found.0 == chain.0),
+            ("channel", found.1 == channel.to_string()),
+            ("payer key", found.2 == key),
+        ];
+        if let Some((what, _)) = same.iter().find(|(_, same)| !same) {
+            return Err(BudgetError::Another { path: shown, what });
+        }
+        Ok(Budget {
+            connection: Mutex::new(connection),
+            chain,
+            channel,
+            payer,
+            reserved: Arc::default(),
+        })
+    }
+
+    /// Everything promised on the channel so far.
+    pub fn cumulative(&self) -> Result<Nano, BudgetError> {
+        cumulative(&self.lock())
+    }
+
+    /// The highest voucher signed so far.
+    pub fn highest(&self) -> Result<Option<SignedVoucher>, BudgetError> {
+        self.voucher("SELECT voucher FROM vouchers ORDER BY cumulative DESC LIMIT 1")
+    }
+
+    /// The highest voucher, when the payee has not acknowledged it. Vouchers are cumulative: the ones below do not matter.
+    pub fn unacknowledged(&self) -> Result<Option<SignedVoucher>, BudgetError> {
+        self.voucher(
+            "SELECT voucher FROM vouchers WHERE acknowledged = 0
+             AND cumulative = (SELECT max(cumulative) FROM vouchers)",
+        )
+    }
+
+    /// Sets aside what one job may cost, or refuses it.
+    pub fn reserve(&self, cost_max: Nano, deposit: Nano) -> Result<Reservation, BudgetError> {
+        let connection = self.lock();
+        let in_flight = Nano(self.reserved.load(Ordering::SeqCst));
+        let promised = cumulative(&connection)?.checked_add(in_flight);
+        let promised = promised.unwrap_or(Nano(u64::MAX));
+        match promised.checked_add(cost_max) {
+            Some(total) if total <= deposit => {}
+            _ => {
+                return Err(BudgetError::Deposit {
+                    deposit,
+                    promised,
+                    wanted: cost_max,
+                });
+            }
+        }
+        self.reserved.fetch_add(cost_max.0, Ordering::SeqCst);
+        Ok(Reservation {
+            reserved: Arc::clone(&self.reserved),
+            amount: cost_max.0,
+        })
+    }
+
+    /// Signs the voucher that pays a verified receipt, and writes both, before it returns.
+    pub fn pay(
+        &self,
+        receipt: &VerifiedReceipt,
+        bytes: &[u8],
+        deposit: Nano,
+    ) -> Result<SignedVoucher, BudgetError> {
+        let after = |e: BudgetError| BudgetError::AfterTheAnswer(e.to_string());
+        let mut connection = self.lock();
+        let transaction = connection.transaction().map_err(storage).map_err(after)?;
+        let core = receipt.core();
+        let promised = cumulative(&transaction).map_err(after)?;
+        let total = promised.checked_add(core.cost).filter(|t| *t <= deposit);
+        let total = total.ok_or(BudgetError::Deposit {
+            deposit,
+            promised,
+            wanted: core.cost,
+        });
+        let total = total.map_err(after)?;
+        let voucher = Voucher {
+            chain: self.chain,
+            channel: self.channel,
+            cumulative: total,
+            usage_root: core.frames.0,
+        };
+        let voucher = voucher.sign(&self.payer);
+        let stored = transaction.execute(
+            "INSERT INTO receipts VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                receipt.digest().0,
+                wire::core_digest(core).0,
+                bytes,
+                core.keyset.0,
+                signed(core.cost).map_err(after)?,
+                signed(total).map_err(after)?
+            ],
+        );
+        stored.map_err(|e| match e.sqlite_error_code() {
+            Some(ErrorCode::ConstraintViolation) => BudgetError::PaidBefore,
+            _ => after(storage(e)),
+        })?;
+        // A job that cost nothing promises nothing new.
+        if total > promised {
+            transaction
+                .execute(
+                    "INSERT INTO vouchers (cumulative, voucher) VALUES (?1, ?2)",
+                    params![signed(total).map_err(after)?, voucher.encode()],
+                )
+                .map_err(|e| after(storage(e)))?;
+        }
+        transaction.commit().map_err(|e| after(storage(e)))?;
+        Ok(voucher)
+    }
+
+    /// Whether a voucher of this amount was signed and not acknowledged.
+    pub fn awaits(&self, cumulative: Nano) -> Result<bool, BudgetError> {
+        self.lock()
+            .query_row(
+                "SELECT count(*) FROM vouchers WHERE acknowledged = 0 AND cumulative = ?1",
+                [signed(cumulative)?],
+                |row| row.get::<_, i64>(0),
+            )
+            .map(|count| count > 0)
+            .map_err(storage)
+    }
+
+    /// The payee has this voucher on disk: it and those below need not be sent again.
+    pub fn acknowledge(&self, cumulative: Nano) -> Result<(), BudgetError> {
+        self.lock()
+            .execute(
+                "UPDATE vouchers SET acknowledged = 1 WHERE cumulative <= ?1",
+                [signed(cumulative)?],
+            )
+            .map(drop)
+            .map_err(storage)
+    }
+
+    /// Takes over our own higher voucher that the payee shows: this file is older than it (a restored backup).
+    /// Returns whether that was so.
+    pub fn adopt(&self, shown: &SignedVoucher) -> Result<bool, BudgetError> {
+        let ours: VerifiedVoucher = shown
+            .verify(&self.payer.verifying_key().to_bytes())
+            .map_err(|_| BudgetError::NotOurs)?;
+        if ours.chain != self.chain || ours.channel != self.channel {
+            return Err(BudgetError::NotOurs);
+        }
+        let connection = self.lock();
+        if ours.cumulative <= cumulative(&connection)? {
+            return Ok(false);
+        }
+        connection
+            .execute(
+                "INSERT INTO vouchers VALUES (?1, ?2, 1)",
+                params![signed(ours.cumulative)?, shown.encode()],
+            )
+            .map_err(storage)?;
+        Ok(true)
+    }
+
+    /// A receipt on file.
+    pub fn receipt(&self, digest: &Digest) -> Result<Option<StoredReceipt>, BudgetError> {
+        self.lock()
+            .query_row(
+                "SELECT receipt, keyset, cost, cumulative FROM receipts WHERE digest = ?1",
+                [digest.0],
+                |row| {
+                    Ok(StoredReceipt {
+                        receipt: row.get(0)?,
+                        keyset: Digest(row.get(1)?),
+                        cost: unsigned(row.get(2)?)?,
+                        cumulative: unsigned(row.get(3)?)?,
+                    })
+                },
+            )
+            .optional()
+            .map_err(storage)
+    }
+
+    /// A number that may only grow, such as the highest TCB evaluation number seen; 0 before the first.
+    pub fn floor(&self, name: &str) -> Result<u32, BudgetError> {
+        self.lock()
+            .query_row("SELECT value FROM floors WHERE name = ?1", [name], |row| {
+                row.get(0)
+            })
+            .optional()
+            .map(Option::unwrap_or_default)
+            .map_err(storage)
+    }
+
+    /// Raises a floor; a lower value changes nothing.
+    pub fn raise_floor(&self, name: &str, value: u32) -> Result<(), BudgetError> {
+        self.lock()
+            .execute(
+                "INSERT INTO floors VALUES (?1, ?2)
+                 ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+                params![name, value],
+            )
+            .map(drop)
+            .map_err(storage)
+    }
+
+    /// The channel that pays.
+    pub fn channel(&self) -> Address {
+        self.channel
+    }
+
+    /// The payer's session key.
+    pub(crate) fn payer(&self) -> &SigningKey {
+        &self.payer
+    }
+
+    fn voucher(&self, query: &str) -> Result<Option<SignedVoucher>, BudgetError> {
+        let bytes: Option<Vec<u8>> = self
+            .lock()
+            .query_row(query, [], |row| row.get(0))
+            .optional()
+            .map_err(storage)?;
+        bytes
+            .map(|bytes| SignedVoucher::decode(&bytes))
+            .transpose()
+            .map_err(|e| BudgetError::Storage(e.to_string()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic while it was held rolled its transaction back; what is on disk is whole.
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.reserved.fetch_sub(self.amount, Ordering::SeqCst);
+    }
+}
+
+fn cumulative(connection: &Connection) -> Result<Nano, BudgetError> {
+    connection
+        .query_row(
+            "SELECT coalesce(max(cumulative), 0) FROM vouchers",
+            [],
+            |row| unsigned(row.get(0)?),
+        )
+        .map_err(storage)
+}
+
+/// SQLite's integers are signed. All TON there is fits.
+fn signed(amount: Nano) -> Result<i64, BudgetError> {
+    i64::try_from(amount.0).map_err(|_| BudgetError::Storage("an amount beyond 2^63".into()))
+}
+
+fn unsigned(amount: i64) -> rusqlite::Result<Nano> {
+    u64::try_from(amount)
+        .map(Nano)
+        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, amount))
+}
+
+fn storage(error: rusqlite::Error) -> BudgetError {
+    BudgetError::Storage(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &Path, channel: u8) -> Result<Budget, BudgetError> {
+        let channel = Address {
+            workchain: 0,
+            hash: [channel; 32],
+        };
+        Budget::open(
+            path,
+            ChainId::EMBEDDED,
+            channel,
+            SigningKey::from_bytes(&[7; 32]),
+        )
+    }
+
+    fn voucher(cumulative: u64, key: u8) -> SignedVoucher {
+        let voucher = Voucher {
+            chain: ChainId::EMBEDDED,
+            channel: Address {
+                workchain: 0,
+                hash: [1; 32],
+            },
+            cumulative: Nano(cumulative),
+            usage_root: [0; 32],
+        };
+        voucher.sign(&SigningKey::from_bytes(&[key; 32]))
+    }
+
+    #[test]
+    fn two_clients_on_one_state_file_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let first = open(&path, 1).unwrap();
+        assert!(matches!(open(&path, 1), Err(BudgetError::InUse(_))));
+        drop(first);
+        assert!(open(&path, 1).is_ok());
+        assert!(matches!(
+            open(&path, 2),
+            Err(BudgetError::Another {
+                what: "channel",
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn the_payees_echo_heals_a_restored_backup_and_nothing_else_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let budget = open(&folder.path().join("state"), 1).unwrap();
+        assert_eq!(budget.adopt(&voucher(50, 7)), Ok(true));
+        assert_eq!(budget.adopt(&voucher(40, 7)), Ok(false));
+        assert_eq!(budget.adopt(&voucher(60, 8)), Err(BudgetError::NotOurs));
+        assert_eq!(budget.cumulative(), Ok(Nano(50)));
+        assert_eq!(budget.unacknowledged(), Ok(None));
+    }
+
+    #[test]
+    fn jobs_in_flight_together_stay_within_the_deposit() {
+        let folder = tempfile::tempdir().unwrap();
+        let budget = open(&folder.path().join("state"), 1).unwrap();
+        budget.adopt(&voucher(50, 7)).unwrap();
+        let first = budget.reserve(Nano(40), Nano(100)).unwrap();
+        assert!(matches!(
+            budget.reserve(Nano(11), Nano(100)),
+            Err(BudgetError::Deposit { .. })
+        ));
+        drop(first);
+        assert!(budget.reserve(Nano(50), Nano(100)).is_ok());
+    }
+
+    #[test]
+    fn a_floor_only_rises() {
+        let folder = tempfile::tempdir().unwrap();
+        let budget = open(&folder.path().join("state"), 1).unwrap();
+        for (value, floor) in [(5, 5), (3, 5), (9, 9)] {
+            budget.raise_floor("tcb", value).unwrap();
+            assert_eq!(budget.floor("tcb"), Ok(floor));
+        }
+    }
+}

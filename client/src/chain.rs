@@ -1,0 +1,238 @@
+//! What the client asks of a TON node: the state of its channel, and to carry the message that opens it.
+//!
+//! Trusted: nothing that can be computed. A channel's address is a hash over its terms, so a node that lies about who is
+//! paid is caught here. What it says about deposit and paid is its claim; a lie there costs at most a refused job, since
+//! the payer signs no more than it counted.
+
+use crate::error::ClientError;
+use crate::limits::REPLY_BYTES_MAX;
+use crate::transport::{Ask, Transport};
+use settlement::toncenter::{self, Call, ChainError};
+use settlement::{Address, ChainId, ChannelState, ChannelStatus, ChannelTerms, Nano, Wallet};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// A channel that was read from the chain and whose terms belong to its address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel {
+    /// Where it lives.
+    pub address: Address,
+    /// What the node says of it.
+    pub state: ChannelState,
+}
+
+/// What opening a channel did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Where the channel lives.
+    pub channel: Channel,
+    /// The wallet that paid.
+    pub wallet: Address,
+}
+
+/// One question to the node.
+pub async fn ask<T>(
+    node: &Transport,
+    call: &Call<T>,
+) -> Result<Result<T, ChainError>, ClientError> {
+    let request = call.request();
+    let ask = Ask {
+        method: request.method,
+        path: request.path,
+        content_type: "application/json",
+        body: request.body.clone(),
+    };
+    let reply = node
+        .call(ask, REPLY_BYTES_MAX)
+        .await
+        .map_err(|e| ClientError::Chain(format!("the node at the configured address: {e}")))?;
+    Ok(call.answer(reply.status, &reply.body))
+}
+
+/// Reads a channel and refuses one that is not ours, not open, or not what its address says.
+pub async fn read_channel(
+    node: &Transport,
+    chain: ChainId,
+    address: Address,
+    payer_key: &[u8; 32],
+) -> Result<Channel, ClientError> {
+    let state = ask(node, &toncenter::channel_state(&address))
+        .await?
+        .map_err(|e| ClientError::Chain(format!("channel {address}: {e}")))?;
+    check(&state, chain, &address, payer_key)?;
+    Ok(Channel { address, state })
+}
+
+fn check(
+    state: &ChannelState,
+    chain: ChainId,
+    address: &Address,
+    payer_key: &[u8; 32],
+) -> Result<(), ClientError> {
+    let refuse = |why: &str| Err(ClientError::Chain(format!("channel {address} {why}")));
+    if state.chain != chain {
+        return refuse("is on another chain than the configuration says");
+    }
+    if state.payer_key != *payer_key {
+        return refuse("has another payer key than the configured one");
+    }
+    // A rotated key is no longer the one that the address was made from; then the node's word for the terms is all
+    // there is, and it is not enough.
+    if terms(state).address() != *address {
+        return refuse(
+            "is not the address of the terms that the node tells, so the node is not believed",
+        );
+    }
+    match state.status {
+        ChannelStatus::Open => Ok(()),
+        ChannelStatus::Closing => refuse("is closing"),
+        ChannelStatus::Closed => refuse("is closed"),
+    }
+}
+
+fn terms(state: &ChannelState) -> ChannelTerms {
+    ChannelTerms {
+        chain: state.chain,
+        payer: state.payer,
+        payee: state.payee,
+        payer_key: state.payer_key,
+        payee_key: state.payee_key,
+        close_delay_s: state.close_delay_s,
+        claims_until: state.claims_until,
+        salt: state.salt,
+    }
+}
+
+/// Deploys a channel with its first deposit and waits until the chain shows it. One message, valid for a minute: a
+/// second call after a failure first looks whether the channel is there.
+pub async fn open_channel(
+    node: &Transport,
+    wallet: &Wallet,
+    terms: &ChannelTerms,
+    deposit: Nano,
+    now_unix_s: u64,
+) -> Result<Opened, ClientError> {
+    let address = terms.address();
+    let read = || read_channel(node, terms.chain, address, &terms.payer_key);
+    if let Ok(channel) = read().await {
+        return Err(ClientError::Chain(format!(
+            "channel {address} is open already, with a deposit of {}",
+            channel.state.deposit.in_ton()
+        )));
+    }
+    let seqno = wallet_seqno(node, &wallet.address()).await?;
+    let deploy = terms
+        .deploy(deposit, now_unix_s)
+        .ok_or_else(|| ClientError::Config("the deposit is more than there is".into()))?;
+    let valid_until = u32::try_from(now_unix_s + 60)
+        .map_err(|_| ClientError::Config("this machine's clock is not set".into()))?;
+    let message = wallet
+        .transfer(seqno, valid_until, &[deploy])
+        .map_err(|e| ClientError::Internal(e.to_string()))?;
+    ask(node, &toncenter::send_boc(&message))
+        .await?
+        .map_err(|e| ClientError::Chain(format!("opening channel {address}: {e}")))?;
+    let patience = Instant::now() + Duration::from_secs(60);
+    loop {
+        match read().await {
+            Ok(channel) if channel.state.deposit >= deposit => {
+                let wallet = wallet.address();
+                return Ok(Opened { channel, wallet });
+            }
+            Err(error) if Instant::now() > patience => return Err(error),
+            _ if Instant::now() > patience => {
+                return Err(ClientError::Chain(format!(
+                    "channel {address} has no deposit after a minute"
+                )));
+            }
+            _ => sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
+
+async fn wallet_seqno(node: &Transport, wallet: &Address) -> Result<u32, ClientError> {
+    let account = ask(node, &toncenter::account(wallet))
+        .await?
+        .map_err(|e| ClientError::Chain(format!("wallet {wallet}: {e}")))?;
+    if account.status != toncenter::AccountStatus::Active {
+        return Ok(0);
+    }
+    ask(node, &toncenter::wallet_seqno(wallet))
+        .await?
+        .map_err(|e| ClientError::Chain(format!("wallet {wallet}: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> (ChannelState, Address) {
+        let account = |n| Address {
+            workchain: 0,
+            hash: [n; 32],
+        };
+        let state = ChannelState {
+            status: ChannelStatus::Open,
+            chain: ChainId::EMBEDDED,
+            deposit: Nano(10),
+            paid: Nano(0),
+            unlock_at: 0,
+            claims_until: 2_000_000_000,
+            close_delay_s: 60,
+            payer: account(1),
+            payee: account(2),
+            payer_key: [3; 32],
+            pending_key: [0; 32],
+            pending_at: 0,
+            payee_key: [4; 32],
+            salt: 5,
+        };
+        let address = terms(&state).address();
+        (state, address)
+    }
+
+    fn verdict(state: &ChannelState, address: &Address) -> Result<(), ClientError> {
+        check(state, ChainId::EMBEDDED, address, &[3; 32])
+    }
+
+    #[test]
+    fn a_node_cannot_name_another_payee() {
+        let (state, address) = state();
+        assert_eq!(verdict(&state, &address), Ok(()));
+        let lie = ChannelState {
+            payee_key: [9; 32],
+            ..state.clone()
+        };
+        assert!(verdict(&lie, &address).is_err());
+        let lie = ChannelState {
+            payee: state.payer,
+            ..state
+        };
+        assert!(verdict(&lie, &address).is_err());
+    }
+
+    #[test]
+    fn a_channel_of_another_chain_or_key_or_near_its_end_is_refused() {
+        let (state, address) = state();
+        for other in [
+            ChannelState {
+                chain: ChainId::TESTNET,
+                ..state.clone()
+            },
+            ChannelState {
+                payer_key: [9; 32],
+                ..state.clone()
+            },
+            ChannelState {
+                status: ChannelStatus::Closing,
+                ..state.clone()
+            },
+            ChannelState {
+                status: ChannelStatus::Closed,
+                ..state.clone()
+            },
+        ] {
+            assert!(verdict(&other, &address).is_err());
+        }
+    }
+}

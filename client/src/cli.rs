@@ -1,0 +1,449 @@
+//! The command line. Data goes to stdout, words for people to stderr; 0 is success, 1 a refusal or failure, 2 misuse.
+
+use crate::chain;
+use crate::client::{Answer, Client, channel_address};
+use crate::config::{Config, read_key};
+use crate::serve::{serve, x_job};
+use crate::session::{Session, unix_s};
+use crate::transport::Transport;
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use measurements::RootClass;
+use serde_json::{Value, json};
+use settlement::Nano;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+/// Private answers from attested machines, with a receipt and a price.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Example:\n  client attest --config client.yaml\n  client serve --config client.yaml &\n  \
+    curl http://127.0.0.1:10000/v1/models"
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Challenge the worker and verify its evidence.
+    Attest {
+        #[command(flatten)]
+        common: Common,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Embed texts; prints the JSON of the OpenAI API.
+    #[command(after_help = "Example:\n  client embed --config client.yaml \"a cat\" \"a kitten\"")]
+    Embed {
+        #[command(flatten)]
+        common: Common,
+        /// The model; the first that embeds when absent.
+        #[arg(long)]
+        model: Option<String>,
+        /// Texts to embed.
+        #[arg(required = true)]
+        texts: Vec<String>,
+    },
+    /// Ask one question; the answer streams to stdout and is verified at its end.
+    #[command(after_help = "Example:\n  client chat --config client.yaml \"Why is the sky blue?\"")]
+    Chat {
+        #[command(flatten)]
+        common: Common,
+        /// The model; the first that chats when absent.
+        #[arg(long)]
+        model: Option<String>,
+        /// Completion tokens at most.
+        #[arg(long)]
+        max_tokens: Option<u32>,
+        /// Print one JSON object instead of streaming.
+        #[arg(long)]
+        json: bool,
+        /// The question.
+        text: String,
+    },
+    /// Offer the OpenAI API on the loopback.
+    Serve {
+        #[command(flatten)]
+        common: Common,
+        /// Where to listen instead of the configured address; port 0 takes a free one.
+        #[arg(long)]
+        listen: Option<String>,
+    },
+    /// The payment channel.
+    Channel {
+        #[command(subcommand)]
+        command: ChannelCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ChannelCommand {
+    /// Deploy the channel of the configured terms and fund it from the wallet.
+    #[command(after_help = "Example:\n  client channel open --config client.yaml --deposit 0.5")]
+    Open {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// How much to put in, in TON.
+        #[arg(long, value_parser = ton)]
+        deposit: Nano,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the channel as the chain tells it.
+    Show {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// The configuration file.
+    #[arg(long)]
+    config: PathBuf,
+    /// Trust this root (a DER file) instead of Intel's. For simulated machines: nothing behind it is confidential.
+    #[arg(long, value_name = "PATH")]
+    insecure_test_root: Option<PathBuf>,
+}
+
+/// Runs a command and says how it went.
+pub fn run(arguments: Arguments) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn")),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("client: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(command(arguments.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("client: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn command(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Attest { common, json } => attest(&open(&common)?, json).await,
+        Command::Embed {
+            common,
+            model,
+            texts,
+        } => embed(&open(&common)?, model, texts).await,
+        Command::Chat {
+            common,
+            model,
+            max_tokens,
+            json,
+            text,
+        } => chat(&open(&common)?, model, max_tokens, json, &text).await,
+        Command::Serve { common, listen } => serve_command(&common, listen).await,
+        Command::Channel {
+            command:
+                ChannelCommand::Open {
+                    config,
+                    deposit,
+                    json,
+                },
+        } => channel_open(&Config::read(&config)?, deposit, json).await,
+        Command::Channel {
+            command: ChannelCommand::Show { config, json },
+        } => channel_show(&Config::read(&config)?, json).await,
+    }
+}
+
+fn open(common: &Common) -> anyhow::Result<Client> {
+    let mut config = Config::read(&common.config)?;
+    let confirmed = config.confirm_test_root(common.insecure_test_root.as_deref())?;
+    if confirmed {
+        eprintln!("root of trust: insecure test root; nothing behind it is confidential");
+    }
+    Ok(Client::open(config, confirmed)?)
+}
+
+async fn attest(client: &Client, json: bool) -> anyhow::Result<()> {
+    let session = client.attest().await?;
+    if json {
+        println!("{}", attestation_object(&session));
+        return Ok(());
+    }
+    let (peer, keyset) = (session.worker().peer(), session.keyset());
+    println!(
+        "verified: the quote leads to {}",
+        root_words(session.root())
+    );
+    println!("profile   {}", keyset.profile);
+    println!("platform  {}", peer.tcb_status);
+    println!("MRTD      {}", peer.registers.mrtd);
+    for (index, register) in peer.registers.rtmr.iter().enumerate() {
+        println!("RTMR{index}     {register}");
+    }
+    println!(
+        "keyset    {} (good for {} s)",
+        session.worker().keyset_digest(),
+        keyset.lifetime_s
+    );
+    println!("payee     {} on chain {}", keyset.payee, keyset.chain);
+    for model in &keyset.models {
+        println!("model     {} root {}", model.id, model.root);
+    }
+    println!("took      {} ms", session.took().as_millis());
+    Ok(())
+}
+
+/// What was verified, for machines.
+pub(crate) fn attestation_object(session: &Session) -> Value {
+    let (worker, keyset) = (session.worker(), session.keyset());
+    let peer = worker.peer();
+    let models = keyset.models.iter();
+    let models: Vec<Value> = models
+        .map(|m| json!({"id": m.id, "root": m.root.to_string(), "tokenizer": m.tokenizer.to_string()}))
+        .collect();
+    json!({
+        "verified": true,
+        "root": peer.root.to_string(),
+        // Verification refuses a quote whose registers are not exactly the manifest's.
+        "registers_match": true,
+        "profile": keyset.profile,
+        "tcb_status": peer.tcb_status.to_string(),
+        "tcb_evaluation_number": peer.tcb_evaluation_number,
+        "registers": peer.registers,
+        "keyset": worker.keyset_digest().to_string(),
+        "lifetime_s": keyset.lifetime_s,
+        "receipt_key": hex::encode(keyset.receipt_key),
+        "payee": keyset.payee.to_string(),
+        "chain": keyset.chain.0,
+        "models": models,
+        "nonce": hex::encode(session.nonce()),
+        "quote_digest": hex::encode(peer.quote_digest),
+        "verified_at_unix_s": session.verified_at_unix_s(),
+        "bundle": hex::encode(session.bundle()),
+    })
+}
+
+fn root_words(root: RootClass) -> &'static str {
+    match root {
+        RootClass::Intel => "Intel's root",
+        RootClass::InsecureTest => "an insecure test root: simulated, not confidential",
+    }
+}
+
+async fn embed(client: &Client, model: Option<String>, texts: Vec<String>) -> anyhow::Result<()> {
+    let model = pick(client, model, crate::Endpoint::Embeddings).await?;
+    let answer = client
+        .embeddings(&json!({"model": model, "input": texts}))
+        .await?;
+    let mut object = answer.events.first().cloned().unwrap_or_default();
+    object["x_job"] = x_job(&answer);
+    println!("{object}");
+    Ok(())
+}
+
+async fn chat(
+    client: &Client,
+    model: Option<String>,
+    max_tokens: Option<u32>,
+    json: bool,
+    text: &str,
+) -> anyhow::Result<()> {
+    let model = pick(client, model, crate::Endpoint::Chat).await?;
+    let mut body = json!({"model": model, "messages": [{"role": "user", "content": text}]});
+    if let Some(max) = max_tokens {
+        body["max_tokens"] = max.into();
+    }
+    let mut sink = |event: &Value| {
+        if let (false, Some(piece)) = (
+            json,
+            event
+                .pointer("/choices/0/delta/content")
+                .and_then(Value::as_str),
+        ) {
+            print!("{piece}");
+            // A closed pipe is the reader's affair; the answer is still verified and paid.
+            let _ = std::io::stdout().flush();
+        }
+    };
+    let answer = client.chat(&body, &mut sink).await;
+    if !json {
+        println!();
+    }
+    let answer = answer?;
+    if json {
+        println!("{}", chat_object(&answer));
+    }
+    eprintln!(
+        "verified: receipt {}, {} + {} tokens, {} paid from the channel",
+        answer.payment.receipt,
+        answer.usage.prompt,
+        answer.usage.completion,
+        answer.payment.cost.in_ton()
+    );
+    Ok(())
+}
+
+fn chat_object(answer: &Answer) -> Value {
+    json!({
+        "text": answer.text,
+        "tokens": answer.usage.completion,
+        "prompt_tokens": answer.usage.prompt,
+        "delivered": answer.delivered,
+        "first_token_ms": answer.first_token.as_millis() as u64,
+        "total_ms": answer.total.as_millis() as u64,
+        "x_job": x_job(answer),
+    })
+}
+
+async fn pick(
+    client: &Client,
+    named: Option<String>,
+    endpoint: crate::Endpoint,
+) -> anyhow::Result<String> {
+    if let Some(model) = named {
+        return Ok(model);
+    }
+    let session = client.session().await?;
+    let offers = session.keyset().models.iter();
+    let mut fitting =
+        offers.filter(|o| o.endpoint == endpoint && client.models().get(&o.id).is_some());
+    let offer = fitting.next();
+    Ok(offer
+        .with_context(|| format!("no model on the allow-list answers {}", endpoint.path()))?
+        .id
+        .clone())
+}
+
+async fn serve_command(common: &Common, listen: Option<String>) -> anyhow::Result<()> {
+    let address = match listen {
+        Some(address) => address,
+        None => Config::read(&common.config)?.listen,
+    };
+    let client = Arc::new(open(common)?);
+    let listener = TcpListener::bind(&address)
+        .await
+        .with_context(|| format!("listening on {address}"))?;
+    let local = listener.local_addr().context("reading the address")?;
+    let session = client.attest().await?;
+    eprintln!(
+        "worker verified: the quote leads to {}",
+        root_words(session.root())
+    );
+    if !local.ip().is_loopback() {
+        eprintln!("warning: {local} is not the loopback; whoever reaches it spends this budget");
+    }
+    println!("http://{local}/v1");
+    tokio::select! {
+        ended = serve(client, listener) => ended.context("serving"),
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    }
+}
+
+async fn channel_open(config: &Config, deposit: Nano, json: bool) -> anyhow::Result<()> {
+    let payer_key = read_key(&config.payer_key_file)?.verifying_key().to_bytes();
+    let terms = config.channel_terms(payer_key)?;
+    let terms = terms.context("`terms` are needed in the configuration to open a channel")?;
+    let node = Transport::new(&config.chain.toncenter)?;
+    let opened = chain::open_channel(&node, &config.wallet()?, &terms, deposit, unix_s()?).await?;
+    eprintln!("opened from wallet {}", opened.wallet);
+    show(&opened.channel, json);
+    Ok(())
+}
+
+async fn channel_show(config: &Config, json: bool) -> anyhow::Result<()> {
+    let payer_key = read_key(&config.payer_key_file)?.verifying_key().to_bytes();
+    let address = channel_address(config, payer_key)?;
+    let node = Transport::new(&config.chain.toncenter)?;
+    show(
+        &chain::read_channel(&node, config.chain_id(), address, &payer_key).await?,
+        json,
+    );
+    Ok(())
+}
+
+fn show(channel: &chain::Channel, json: bool) {
+    let state = &channel.state;
+    if json {
+        println!(
+            "{}",
+            json!({
+                "channel": channel.address, "chain": state.chain, "deposit_nano": state.deposit, "paid_nano": state.paid,
+                "payer": state.payer, "payee": state.payee, "payer_key": hex::encode(state.payer_key),
+                "payee_key": hex::encode(state.payee_key), "close_delay_s": state.close_delay_s,
+                "claims_until": state.claims_until, "salt": state.salt.to_string(),
+            })
+        );
+        return;
+    }
+    println!("channel       {}", channel.address);
+    println!("chain         {}", state.chain);
+    println!("deposit       {}", state.deposit.in_ton());
+    println!("paid          {}", state.paid.in_ton());
+    println!("payer         {}", state.payer);
+    println!("payee         {}", state.payee);
+    println!("close delay   {} s", state.close_delay_s);
+    println!("claims until  {} (Unix seconds)", state.claims_until);
+}
+
+/// An amount in TON with at most nine decimals, such as `0.5`.
+fn ton(text: &str) -> Result<Nano, String> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || fraction.len() > 9 || !digits(whole) || !digits(fraction) {
+        return Err("an amount in TON such as 0.5 is needed, with at most nine decimals".into());
+    }
+    let whole = whole.trim_start_matches('0');
+    let padded = format!("{whole}{fraction:0<9}");
+    let plain = match padded.trim_start_matches('0') {
+        "" => "0",
+        plain => plain,
+    };
+    plain.parse::<Nano>().map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn amounts_are_read_in_ton() {
+        for (text, nano) in [
+            ("0.5", 500_000_000),
+            ("2", 2_000_000_000),
+            ("0", 0),
+            ("0.000000001", 1),
+            ("010.5", 10_500_000_000),
+        ] {
+            assert_eq!(ton(text), Ok(Nano(nano)), "{text}");
+        }
+        for bad in ["", ".5", "-1", "1e3", "0.0000000001", "1.5 TON"] {
+            assert!(ton(bad).is_err(), "{bad}");
+        }
+    }
+}

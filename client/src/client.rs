@@ -1,0 +1,359 @@
+//! The stages of a job behind a few calls: attest, ask, verify, pay.
+
+use crate::budget::Budget;
+use crate::chain::{self, Channel};
+use crate::config::{Config, read_file, read_key};
+use crate::error::{ClientError, Executed};
+use crate::job::{Job, Payment, Prepared};
+use crate::limits::{REPLY_BYTES_MAX, SMALL_FILE_BYTES_MAX};
+use crate::session::{Session, Shared, courier, courier_refused};
+use crate::tokens::Models;
+use crate::transport::{Ask, Transport};
+use measurements::{Manifest, Root};
+use serde_json::Value;
+use settlement::{Address, ChainId, Nano, SignedVoucher};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use wire::{Digest, Endpoint, Finish, RefusalCode, Usage};
+
+/// The sidecar: one channel, one courier, one purse.
+pub struct Client {
+    proxy: Transport,
+    node: Transport,
+    chain: ChainId,
+    channel: Address,
+    payer_key: [u8; 32],
+    shared: Arc<Shared>,
+    session: Mutex<Option<Session>>,
+    // Vouchers leave one after the other: a lower one behind a higher one would be refused.
+    delivery: Mutex<()>,
+}
+
+/// A verified and paid answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The job's id.
+    pub job: [u8; 16],
+    /// The events of the guest, in order.
+    pub events: Vec<Value>,
+    /// The completion's text; empty for embeddings.
+    pub text: String,
+    /// Tokens, as counted here and confirmed by the receipt.
+    pub usage: Usage,
+    /// Why it ended.
+    pub finish: Finish,
+    /// The voucher that pays, and the receipt it pays.
+    pub payment: Payment,
+    /// Whether the payee has acknowledged the voucher. If not, it is sent again.
+    pub delivered: bool,
+    /// From sending the job to the first event that carries content.
+    pub first_token: Duration,
+    /// From sending the job to the end of the answer.
+    pub total: Duration,
+}
+
+/// Where events go as they arrive, before the answer is verified.
+pub type Sink<'a> = &'a mut (dyn FnMut(&Value) + Send);
+
+impl Client {
+    /// Reads the files that the configuration names and locks the state file. A test root counts only if
+    /// `test_root_confirmed` says that a person named it ([`Config::confirm_test_root`]).
+    pub fn open(config: Config, test_root_confirmed: bool) -> Result<Self, ClientError> {
+        let root = match &config.insecure_test_root {
+            None => Root::intel(),
+            Some(path) if !test_root_confirmed => {
+                return Err(ClientError::Config(format!(
+                    "it names the test root {}; confirm it with --insecure-test-root, or remove the line to trust Intel's",
+                    path.display()
+                )));
+            }
+            Some(path) => Root::insecure_test(read_file(path, SMALL_FILE_BYTES_MAX)?)
+                .map_err(|e| ClientError::Config(format!("{}: {e}", path.display())))?,
+        };
+        let manifest = Manifest::from_json(&read_file(&config.manifest, SMALL_FILE_BYTES_MAX)?)
+            .map_err(|e| ClientError::Config(format!("{}: {e}", config.manifest.display())))?;
+        let payer = read_key(&config.payer_key_file)?;
+        let payer_key = payer.verifying_key().to_bytes();
+        let channel = channel_address(&config, payer_key)?;
+        let models = Models::load(&config.models)?;
+        let budget = Budget::open(&config.state, config.chain_id(), channel, payer)?;
+        Ok(Client {
+            proxy: Transport::new(&config.proxy)?,
+            node: Transport::new(&config.chain.toncenter)?,
+            chain: config.chain_id(),
+            channel,
+            payer_key,
+            shared: Arc::new(Shared {
+                budget: Arc::new(budget),
+                models,
+                manifest,
+                root,
+                profile: config.profile,
+                cost_max: config.cost_max_nano,
+                deadline_ms: config.deadline_ms,
+                first_token_ms: config.first_token_ms,
+            }),
+            session: Mutex::default(),
+            delivery: Mutex::default(),
+        })
+    }
+
+    /// Challenges the worker afresh and verifies its evidence.
+    pub async fn attest(&self) -> Result<Session, ClientError> {
+        let mut current = self.session.lock().await;
+        let session = self.attest_now().await?;
+        *current = Some(session.clone());
+        Ok(session)
+    }
+
+    /// A worker whose keyset is young enough, attested now if need be.
+    pub async fn session(&self) -> Result<Session, ClientError> {
+        let mut current = self.session.lock().await;
+        if let Some(session) = current.as_ref().filter(|session| session.is_fresh()) {
+            return Ok(session.clone());
+        }
+        let session = self.attest_now().await?;
+        *current = Some(session.clone());
+        Ok(session)
+    }
+
+    async fn attest_now(&self) -> Result<Session, ClientError> {
+        let channel = self.read_channel().await?;
+        let session = Session::attest(&self.proxy, channel, Arc::clone(&self.shared)).await?;
+        if let Err(error) = self.heal().await {
+            tracing::warn!("the payee's record of this channel could not be used: {error}");
+        }
+        Ok(session)
+    }
+
+    /// Reads the channel from the chain.
+    pub async fn read_channel(&self) -> Result<Channel, ClientError> {
+        chain::read_channel(&self.node, self.chain, self.channel, &self.payer_key).await
+    }
+
+    /// Embeddings of one or more texts: the body of `POST /v1/embeddings`.
+    pub async fn embeddings(&self, body: &Value) -> Result<Answer, ClientError> {
+        self.ask(Endpoint::Embeddings, body, &mut |_| ()).await
+    }
+
+    /// A chat completion: the body of `POST /v1/chat/completions`. Events go to `sink` as they arrive, and are verified
+    /// only when this returns.
+    pub async fn chat(&self, body: &Value, sink: Sink<'_>) -> Result<Answer, ClientError> {
+        self.ask(Endpoint::Chat, body, sink).await
+    }
+
+    /// One job through all its stages. When the guest signed that its keys are gone, the job is sealed once more, as a
+    /// new job, to a freshly attested worker.
+    pub async fn ask(
+        &self,
+        endpoint: Endpoint,
+        body: &Value,
+        sink: Sink<'_>,
+    ) -> Result<Answer, ClientError> {
+        let session = self.session().await?;
+        let (error, job) = match self.ask_once(&session, endpoint, body, None, sink).await {
+            Err((error @ ClientError::GuestRefused(STALE | WORN), Some(job))) => (error, job),
+            other => return other.map_err(|(error, _)| error),
+        };
+        tracing::info!("{error}; attesting again");
+        self.forget(&session).await;
+        let session = self.session().await?;
+        let again = self
+            .ask_once(&session, endpoint, body, Some(job), sink)
+            .await;
+        again.map_err(|(error, _)| error)
+    }
+
+    async fn ask_once(
+        &self,
+        session: &Session,
+        endpoint: Endpoint,
+        body: &Value,
+        parent: Option<[u8; 16]>,
+        sink: Sink<'_>,
+    ) -> Result<Answer, (ClientError, Option<[u8; 16]>)> {
+        let before = |error| (error, None);
+        let mut prepared = Job::prepare(session, endpoint, body.clone()).map_err(before)?;
+        if let Some(parent) = parent {
+            prepared = prepared.retrying(parent);
+        }
+        if let Err(error) = self.deliver_outstanding().await {
+            tracing::warn!("an earlier voucher is still on its way: {error}");
+        }
+        let (job, answer) = self.carry(session, prepared, sink).await.map_err(before)?;
+        answer.map_err(|error| (error, Some(job)))
+    }
+
+    async fn carry(
+        &self,
+        session: &Session,
+        prepared: Prepared,
+        sink: Sink<'_>,
+    ) -> Result<([u8; 16], Result<Answer, ClientError>), ClientError> {
+        let sealed = prepared.seal()?;
+        let job = sealed.job();
+        let answer = async {
+            let mut answering = sealed.send(&self.proxy).await?;
+            while let Some(event) = answering.next_event().await? {
+                sink(&event);
+            }
+            let verified = answering.finish().await?.verify(session)?;
+            let (events, text) = (verified.events.clone(), verified.text.clone());
+            let (first_token, total) = (verified.first_token, verified.total);
+            let core = verified.receipt().core();
+            let (usage, finish) = (core.usage, core.finish);
+            let payment = verified.pay(&self.shared.budget)?;
+            // The answer is whole and paid for on this side, whatever becomes of the voucher's delivery now.
+            let delivered = self.deliver(&payment).await;
+            if let Err(error) = &delivered {
+                tracing::warn!("the voucher is on disk and will be sent again: {error}");
+            }
+            let delivered = delivered.is_ok();
+            Ok(Answer {
+                job,
+                events,
+                text,
+                usage,
+                finish,
+                payment,
+                delivered,
+                first_token,
+                total,
+            })
+        };
+        Ok((job, answer.await))
+    }
+
+    /// Sends a voucher to the payee. `Ok` means that the payee says it is stored.
+    pub async fn deliver(&self, payment: &Payment) -> Result<(), ClientError> {
+        let _one_at_a_time = self.delivery.lock().await;
+        if !self.shared.budget.awaits(payment.cumulative)? {
+            return Ok(());
+        }
+        self.post_voucher(&payment.voucher, payment.cumulative)
+            .await
+    }
+
+    /// Sends the highest voucher again, if the payee has not acknowledged it.
+    pub async fn deliver_outstanding(&self) -> Result<(), ClientError> {
+        let _one_at_a_time = self.delivery.lock().await;
+        match self.shared.budget.unacknowledged()? {
+            Some(signed) => self.post_voucher(&signed, signed.voucher.cumulative).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn post_voucher(
+        &self,
+        voucher: &SignedVoucher,
+        cumulative: Nano,
+    ) -> Result<(), ClientError> {
+        const WHAT: &str = "voucher";
+        let ask = Ask {
+            method: "POST",
+            path: "/v1/vouchers",
+            content_type: "application/vnd.chrysalis.voucher",
+            body: voucher.encode(),
+        };
+        let reply = self.proxy.call(ask, REPLY_BYTES_MAX).await;
+        let reply = reply.map_err(|e| courier(WHAT, e, Executed::Yes))?;
+        let stored = serde_json::from_slice::<Value>(&reply.body);
+        match (reply.status, stored) {
+            (200, Ok(answer)) if answer.get("stored") == Some(&Value::Bool(true)) => {
+                Ok(self.shared.budget.acknowledge(cumulative)?)
+            }
+            (200, _) => Err(ClientError::CourierMisbehaved {
+                what: WHAT,
+                detail: "it does not say that the voucher is stored".into(),
+                executed: Executed::Yes,
+            }),
+            (status, _) => Err(courier_refused(WHAT, status, &reply.body, Executed::Yes)),
+        }
+    }
+
+    /// Asks the payee for the highest voucher it holds: our own signature, so a state file restored from a backup
+    /// learns what it has promised since.
+    async fn heal(&self) -> Result<(), ClientError> {
+        const WHAT: &str = "channel";
+        let path = format!("/v1/channels/{}", self.channel);
+        let ask = Ask {
+            method: "GET",
+            path: &path,
+            content_type: "",
+            body: Vec::new(),
+        };
+        let reply = self.proxy.call(ask, REPLY_BYTES_MAX).await;
+        let reply = reply.map_err(|e| courier(WHAT, e, Executed::No))?;
+        if reply.status != 200 {
+            return Err(courier_refused(
+                WHAT,
+                reply.status,
+                &reply.body,
+                Executed::No,
+            ));
+        }
+        let misshapen = || ClientError::CourierMisbehaved {
+            what: WHAT,
+            detail: "its record is not of the expected shape".into(),
+            executed: Executed::No,
+        };
+        let record: Value = serde_json::from_slice(&reply.body).map_err(|_| misshapen())?;
+        let voucher = match record.get("voucher") {
+            None | Some(Value::Null) => return Ok(()),
+            Some(voucher) => voucher.as_str().ok_or_else(misshapen)?,
+        };
+        let voucher = hex::decode(voucher).map_err(|_| misshapen())?;
+        let voucher = SignedVoucher::decode(&voucher).map_err(|_| misshapen())?;
+        if self.shared.budget.adopt(&voucher)? {
+            let cumulative = voucher.voucher.cumulative;
+            tracing::warn!(
+                "the payee holds a higher voucher of ours, {cumulative} nanoTON: the state file was behind"
+            );
+        }
+        Ok(())
+    }
+
+    async fn forget(&self, stale: &Session) {
+        let mut current = self.session.lock().await;
+        let same = |session: &Session| session.nonce() == stale.nonce();
+        if current.as_ref().is_some_and(same) {
+            *current = None;
+        }
+    }
+
+    /// The purse.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.shared.budget
+    }
+
+    /// The way to the courier.
+    pub fn proxy(&self) -> &Transport {
+        &self.proxy
+    }
+
+    /// The models of the allow-list.
+    pub fn models(&self) -> &Models {
+        &self.shared.models
+    }
+
+    /// A receipt on file, with what it cost.
+    pub fn receipt(
+        &self,
+        digest: &Digest,
+    ) -> Result<Option<crate::budget::StoredReceipt>, ClientError> {
+        Ok(self.shared.budget.receipt(digest)?)
+    }
+}
+
+const STALE: RefusalCode = RefusalCode::StaleKeyset;
+const WORN: RefusalCode = RefusalCode::KeysWorn;
+
+/// The channel that the configuration names, by address or by terms.
+pub fn channel_address(config: &Config, payer_key: [u8; 32]) -> Result<Address, ClientError> {
+    match (config.channel, config.channel_terms(payer_key)?) {
+        (Some(address), _) => Ok(address),
+        (None, Some(terms)) => Ok(terms.address()),
+        (None, None) => Err(ClientError::Config("no channel is named".into())),
+    }
+}

@@ -1,0 +1,315 @@
+//! The configuration file, the only place that reads YAML, and the files it names.
+//!
+//! Trusted: it is the developer's own. Unknown keys are errors all the same, because a misspelt limit is no limit.
+//! Paths in it are relative to the file itself.
+
+use crate::error::ClientError;
+use crate::limits::{CONFIG_BYTES_MAX, KEY_FILE_BYTES_MAX};
+use ed25519_dalek::SigningKey;
+use serde::{Deserialize, Deserializer};
+use settlement::{Address, ChainId, ChannelTerms, Nano};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use wire::Digest;
+use zeroize::Zeroizing;
+
+/// What the sidecar is told by its owner.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where `serve` listens.
+    #[serde(default = "listen_default")]
+    pub listen: String,
+    /// The courier, `http://host:port`.
+    pub proxy: String,
+    /// The chain that settles.
+    pub chain: ChainConfig,
+    /// The session key that signs envelopes and vouchers: 64 hexadecimal characters of seed.
+    pub payer_key_file: PathBuf,
+    /// The wallet's key, needed to open a channel and for nothing else.
+    pub wallet_key_file: Option<PathBuf>,
+    /// The channel that pays. Give this or `terms`.
+    #[serde(default, deserialize_with = "address_option")]
+    pub channel: Option<Address>,
+    /// The channel's terms, from which its address follows. Give this or `channel`.
+    pub terms: Option<TermsConfig>,
+    /// What the guest should measure to.
+    pub manifest: PathBuf,
+    /// The profile it must have been measured with.
+    pub profile: String,
+    /// Models that may be used, by root.
+    pub models: Vec<ModelConfig>,
+    /// The file that holds vouchers and receipts.
+    pub state: PathBuf,
+    /// The most that one job may cost.
+    #[serde(deserialize_with = "nano")]
+    pub cost_max_nano: Nano,
+    /// The longest a whole answer may take.
+    #[serde(default = "deadline_default")]
+    pub deadline_ms: u32,
+    /// The longest the first token may take.
+    #[serde(default = "first_token_default")]
+    pub first_token_ms: u32,
+    /// A test root instead of Intel's; refused unless the command line names the same file.
+    pub insecure_test_root: Option<PathBuf>,
+}
+
+/// How to reach the chain.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChainConfig {
+    /// The toncenter API, `http://host:port`.
+    pub toncenter: String,
+    /// TON global id.
+    pub id: i32,
+}
+
+/// A model on the allow-list.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The name that requests use.
+    pub id: String,
+    /// Digest over the model's files, 64 hexadecimal characters.
+    #[serde(deserialize_with = "digest")]
+    pub root: Digest,
+    /// Folder with `tokenizer.json` and `tokenizer_config.json`.
+    pub dir: PathBuf,
+}
+
+/// What a channel is made of; its address is a function of this and of the payer's keys.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TermsConfig {
+    /// Who is paid.
+    #[serde(deserialize_with = "address")]
+    pub payee: Address,
+    /// The payee's key, which endorses keysets.
+    #[serde(deserialize_with = "digest")]
+    pub payee_key: Digest,
+    /// The payer's wallet; the wallet of `wallet_key_file` when absent.
+    #[serde(default, deserialize_with = "address_option")]
+    pub payer: Option<Address>,
+    /// Seconds between an announced close and the close.
+    pub close_delay_s: u32,
+    /// Unix seconds after which no voucher can be claimed.
+    pub claims_until: u32,
+    /// Tells channels of equal terms apart.
+    #[serde(default)]
+    pub salt: u64,
+}
+
+impl Config {
+    /// Reads a configuration file and makes its paths absolute.
+    pub fn read(path: &Path) -> Result<Config, ClientError> {
+        let bytes = read_file(path, CONFIG_BYTES_MAX)?;
+        let text = String::from_utf8(bytes).map_err(|_| refused(path, "not UTF-8"))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        Config::parse(&text, folder).map_err(|error| match error {
+            ClientError::Config(reason) => refused(path, &reason),
+            other => other,
+        })
+    }
+
+    /// Parses the text of a configuration file that lies in `folder`.
+    pub fn parse(text: &str, folder: &Path) -> Result<Config, ClientError> {
+        let mut config: Config =
+            serde_yaml::from_str(text).map_err(|e| ClientError::Config(e.to_string()))?;
+        if config.channel.is_some() == config.terms.is_some() {
+            let reason = "exactly one of `channel` and `terms` is needed";
+            return Err(ClientError::Config(reason.into()));
+        }
+        let required = [
+            &mut config.payer_key_file,
+            &mut config.manifest,
+            &mut config.state,
+        ];
+        let optional = [&mut config.wallet_key_file, &mut config.insecure_test_root];
+        let models = config.models.iter_mut().map(|model| &mut model.dir);
+        let paths = required.into_iter().chain(models);
+        for path in paths.chain(optional.into_iter().flatten()) {
+            *path = folder.join(&*path);
+        }
+        Ok(config)
+    }
+
+    /// Takes the test root that the command line names. One in the file alone is refused: a person must name it.
+    pub fn confirm_test_root(&mut self, named: Option<&Path>) -> Result<bool, ClientError> {
+        let Some(named) = named else {
+            return Ok(false);
+        };
+        let same = |a: &Path, b: &Path| a == b || a.canonicalize().ok() == b.canonicalize().ok();
+        match &self.insecure_test_root {
+            Some(path) if !same(path, named) => Err(ClientError::Config(format!(
+                "--insecure-test-root names {}, the configuration names {}",
+                named.display(),
+                path.display()
+            ))),
+            _ => {
+                self.insecure_test_root = Some(named.to_owned());
+                Ok(true)
+            }
+        }
+    }
+
+    /// The chain's id.
+    pub fn chain_id(&self) -> ChainId {
+        ChainId(self.chain.id)
+    }
+
+    /// The terms of the channel, when the file gives them.
+    pub fn channel_terms(&self, payer_key: [u8; 32]) -> Result<Option<ChannelTerms>, ClientError> {
+        let Some(terms) = &self.terms else {
+            return Ok(None);
+        };
+        let payer = match terms.payer {
+            Some(payer) => payer,
+            None => self.wallet()?.address(),
+        };
+        Ok(Some(ChannelTerms {
+            chain: self.chain_id(),
+            payer,
+            payee: terms.payee,
+            payer_key,
+            payee_key: terms.payee_key.0,
+            close_delay_s: terms.close_delay_s,
+            claims_until: terms.claims_until,
+            salt: terms.salt,
+        }))
+    }
+
+    /// The wallet, when the file names its key.
+    pub fn wallet(&self) -> Result<settlement::Wallet, ClientError> {
+        let Some(path) = &self.wallet_key_file else {
+            let reason = "`wallet_key_file` is needed to open a channel";
+            return Err(ClientError::Config(reason.into()));
+        };
+        let seed = read_seed(path)?;
+        Ok(settlement::Wallet::from_seed(&seed, self.chain_id()))
+    }
+}
+
+/// Reads a key: 64 hexadecimal characters in a file.
+pub fn read_key(path: &Path) -> Result<SigningKey, ClientError> {
+    Ok(SigningKey::from_bytes(&*read_seed(path)?))
+}
+
+fn read_seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, ClientError> {
+    let text = Zeroizing::new(read_file(path, KEY_FILE_BYTES_MAX)?);
+    let mut seed = Zeroizing::new([0; 32]);
+    hex::decode_to_slice(text.trim_ascii(), &mut seed[..])
+        .map_err(|_| refused(path, "a key file holds 64 hexadecimal characters"))?;
+    Ok(seed)
+}
+
+/// Reads a file of at most `max` bytes.
+pub(crate) fn read_file(path: &Path, max: u64) -> Result<Vec<u8>, ClientError> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(max + 1).read_to_end(&mut bytes))
+        .map_err(|e| refused(path, &e.to_string()))?;
+    if bytes.len() as u64 > max {
+        return Err(refused(path, &format!("more than {max} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn refused(path: &Path, reason: &str) -> ClientError {
+    ClientError::Config(format!("{}: {reason}", path.display()))
+}
+
+fn listen_default() -> String {
+    "127.0.0.1:10000".into()
+}
+
+fn deadline_default() -> u32 {
+    120_000
+}
+
+fn first_token_default() -> u32 {
+    60_000
+}
+
+/// An amount: a decimal number, quoted or not. A YAML integer keeps all 64 bits.
+fn nano<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Nano, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Amount {
+        Number(u64),
+        Text(String),
+    }
+    match Amount::deserialize(deserializer)? {
+        Amount::Number(amount) => Ok(Nano(amount)),
+        Amount::Text(text) => text.parse().map_err(serde::de::Error::custom),
+    }
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Address, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Address::from_any(&text).map_err(serde::de::Error::custom)
+}
+
+fn address_option<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Address>, D::Error> {
+    match Option::<String>::deserialize(deserializer)? {
+        Some(text) => Address::from_any(&text)
+            .map(Some)
+            .map_err(serde::de::Error::custom),
+        None => Ok(None),
+    }
+}
+
+fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let mut digest = [0; 32];
+    hex::decode_to_slice(&text, &mut digest)
+        .map_err(|_| serde::de::Error::custom("64 hexadecimal characters are needed"))?;
+    Ok(Digest(digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../example.yaml");
+
+    #[test]
+    fn the_example_file_parses_and_its_paths_are_beside_it() {
+        let config = Config::parse(EXAMPLE, Path::new("/etc/chrysalis")).unwrap();
+        assert_eq!(config.listen, "127.0.0.1:10000");
+        assert!(config.state.starts_with("/etc/chrysalis"));
+        assert!(config.insecure_test_root.is_none());
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_and_refused() {
+        let error =
+            Config::parse(&format!("{EXAMPLE}\ncost_max: 1\n"), Path::new(".")).unwrap_err();
+        assert!(
+            error.to_string().contains("unknown field `cost_max`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_channel_is_given_once() {
+        let twice = EXAMPLE.replace("# channel:", "channel:");
+        let error = Config::parse(&twice, Path::new(".")).unwrap_err();
+        assert!(error.to_string().contains("exactly one"), "{error}");
+    }
+
+    #[test]
+    fn a_test_root_in_the_file_must_be_the_one_a_person_names() {
+        let text = format!("{EXAMPLE}\ninsecure_test_root: root.der\n");
+        let mut config = Config::parse(&text, Path::new("/a")).unwrap();
+        assert_eq!(config.confirm_test_root(None), Ok(false));
+        assert!(
+            config
+                .confirm_test_root(Some(Path::new("/b/root.der")))
+                .is_err()
+        );
+        assert_eq!(
+            config.confirm_test_root(Some(Path::new("/a/root.der"))),
+            Ok(true)
+        );
+    }
+}

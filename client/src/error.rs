@@ -1,0 +1,299 @@
+//! What can go wrong, whose fault it is, and whether the job may have been executed.
+
+use crate::budget::BudgetError;
+use crate::limits::FOREIGN_TEXT_CHARS_MAX;
+use crate::tokens::TokensError;
+use settlement::ChargeError;
+use wire::{NotTrusted, ReceiptRefused, RefusalCode, SealError};
+
+/// Whose fault a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The untrusted courier: it is dead, or its bytes are not what they should be.
+    Courier,
+    /// The worker inside the confidential machine, or whoever put its bytes in place.
+    Guest,
+    /// The TON node.
+    Chain,
+    /// This program or its configuration.
+    Ourselves,
+    /// The application that asked.
+    Caller,
+}
+
+/// Whether the guest ran the job. Only its own signature makes it `No` after the job was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Executed {
+    /// Certainly not: nothing was sent, or the guest signed so.
+    No,
+    /// Nobody signed anything.
+    Maybe,
+    /// It ran.
+    Yes,
+}
+
+impl Executed {
+    /// As `x_job.executed` names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Executed::No => "no",
+            Executed::Maybe => "maybe",
+            Executed::Yes => "yes",
+        }
+    }
+}
+
+/// Why a job, an attestation or a payment did not come to its end. Each prints as one sentence.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ClientError {
+    /// The configuration or a file it names.
+    #[error("the configuration is refused: {0}")]
+    Config(String),
+    /// The application's request.
+    #[error("the request is refused: {message}")]
+    Request {
+        /// The field at fault.
+        param: Option<String>,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A model that the configuration does not allow or the worker does not offer.
+    #[error("the model `{model}` is refused: {message}")]
+    Model {
+        /// The name asked for.
+        model: String,
+        /// Why not.
+        message: String,
+    },
+    /// The budget, or the file that holds it.
+    #[error("client::budget refused: {0}")]
+    Budget(#[from] BudgetError),
+    /// Evidence that does not make a peer.
+    #[error("{}", not_trusted(.0))]
+    NotTrusted(#[from] NotTrusted),
+    /// Nothing listens where the courier should.
+    #[error("host-proxy cannot be reached: {0}")]
+    Unreachable(String),
+    /// The courier said no, unsigned: its words are shown and not believed.
+    #[error("host-proxy refused the {what}: {message} ({code})")]
+    CourierRefused {
+        /// What it was asked to take.
+        what: &'static str,
+        /// HTTP status.
+        status: u16,
+        /// Its code.
+        code: String,
+        /// Its words.
+        message: String,
+        /// `No` only where nothing could be executed.
+        executed: Executed,
+    },
+    /// The courier's bytes are not what they should be.
+    #[error("host-proxy misbehaved with the {what}: {detail}")]
+    CourierMisbehaved {
+        /// What it was asked for.
+        what: &'static str,
+        /// What came.
+        detail: String,
+        /// `No` only where nothing could be executed.
+        executed: Executed,
+    },
+    /// The answer stopped before its end.
+    #[error("host-proxy cut the answer: {0}")]
+    Cut(String),
+    /// The answer took longer than the envelope allows.
+    #[error("the answer missed its deadline: {0}")]
+    Deadline(String),
+    /// The guest signed that it did not start the job.
+    #[error("guest-agent refused the envelope: {0}")]
+    GuestRefused(RefusalCode),
+    /// The guest refused something that names another envelope than ours: it was changed on its way.
+    #[error(
+        "guest-agent refused the envelope: {0}; what it refused is not the envelope this client signed, so that was changed on its way"
+    )]
+    RefusedAnother(RefusalCode),
+    /// The guest accepted the job and then failed. Nothing is charged.
+    #[error("guest-agent failed after it accepted the job: {message} ({code})")]
+    GuestFailed {
+        /// Its code.
+        code: String,
+        /// Its words, which came through the seal.
+        message: String,
+    },
+    /// The answer inside the seal has another shape than it should.
+    #[error("client::job refused the answer: {0}")]
+    Answer(String),
+    /// The request does not seal.
+    #[error("wire::seal refused the request: {0}")]
+    Sealing(SealError),
+    /// The answer does not open.
+    #[error("wire::seal refused the answer: {0}")]
+    Seal(SealError),
+    /// The tokens do not add up to the text, or cannot be counted.
+    #[error("client::tokens refused the answer: {0}")]
+    Tokens(#[from] TokensError),
+    /// The receipt.
+    #[error("wire::receipt refused the receipt: {0}")]
+    Receipt(#[from] ReceiptRefused),
+    /// The charge in the clear.
+    #[error("settlement::charge refused the charge: {0}")]
+    Charge(#[from] ChargeError),
+    /// The charge in the clear is another than the receipt's.
+    #[error(
+        "settlement::charge refused the charge: the one in the clear is not the one inside the receipt"
+    )]
+    ChargeMismatch,
+    /// The TON node, or what it says.
+    #[error("the chain cannot be used: {0}")]
+    Chain(String),
+    /// Something of this program broke.
+    #[error("this client failed: {0}")]
+    Internal(String),
+}
+
+fn not_trusted(reason: &NotTrusted) -> String {
+    match reason {
+        // This one already names what refused.
+        NotTrusted::Quote(_) => reason.to_string(),
+        _ => format!("wire::attest refused the worker: {reason}"),
+    }
+}
+
+impl ClientError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        use ClientError::*;
+        match self {
+            Config(_) | Budget(_) | Sealing(_) | Internal(_) => Fault::Ourselves,
+            Request { .. } | Model { .. } => Fault::Caller,
+            NotTrusted(_) => Fault::Guest,
+            Unreachable(_) | CourierRefused { .. } | CourierMisbehaved { .. } => Fault::Courier,
+            Cut(_) | Deadline(_) | RefusedAnother(_) | ChargeMismatch => Fault::Courier,
+            GuestRefused(_) | GuestFailed { .. } | Answer(_) => Fault::Guest,
+            Seal(_) | Charge(_) => Fault::Courier,
+            Tokens(_) | Receipt(_) => Fault::Guest,
+            Chain(_) => Fault::Chain,
+        }
+    }
+
+    /// Whether the job ran.
+    pub fn executed(&self) -> Executed {
+        use ClientError::*;
+        match self {
+            CourierRefused { executed, .. } | CourierMisbehaved { executed, .. } => *executed,
+            Cut(_) | Deadline(_) | RefusedAnother(_) | Seal(_) | Answer(_) | Internal(_) => {
+                Executed::Maybe
+            }
+            GuestFailed { .. } | Receipt(_) | Charge(_) | ChargeMismatch | Tokens(_) => {
+                Executed::Yes
+            }
+            Budget(BudgetError::AfterTheAnswer { .. }) => Executed::Yes,
+            _ => Executed::No,
+        }
+    }
+
+    /// Whether asking again may help without a change by a person. A job that may have run may then run twice.
+    pub fn retryable(&self) -> bool {
+        use ClientError::*;
+        match self {
+            Unreachable(_) | Cut(_) | Deadline(_) | Chain(_) | Seal(_) => true,
+            RefusedAnother(_) | CourierMisbehaved { .. } => true,
+            GuestRefused(code) => matches!(
+                code,
+                RefusalCode::StaleKeyset | RefusalCode::KeysWorn | RefusalCode::Busy
+            ),
+            CourierRefused { status, .. } => *status >= 500 || *status == 429,
+            _ => false,
+        }
+    }
+
+    /// The code of the OpenAI error object.
+    pub fn code(&self) -> &'static str {
+        use ClientError::*;
+        match self {
+            Config(_) => "configuration",
+            Request { .. } => "invalid_request",
+            Model { .. } => "model_not_found",
+            Budget(_) => "budget_exceeded",
+            NotTrusted(_) => "attestation_failed",
+            Unreachable(_) => "courier_unreachable",
+            CourierRefused { .. } => "courier_refused",
+            CourierMisbehaved { .. } => "courier_misbehaved",
+            Cut(_) => "truncated_stream",
+            Deadline(_) => "deadline",
+            GuestRefused(RefusalCode::StaleKeyset | RefusalCode::KeysWorn) => "key_epoch_stale",
+            GuestRefused(RefusalCode::Replay) => "replay",
+            GuestRefused(RefusalCode::Busy) => "no_capacity",
+            GuestRefused(RefusalCode::Exposure | RefusalCode::CostMax) => "budget_exceeded",
+            GuestRefused(_) | RefusedAnother(_) => "worker_refused",
+            GuestFailed { .. } => "worker_failed",
+            Answer(_) | Seal(_) => "bad_answer",
+            Sealing(_) => "sealing_failed",
+            Tokens(_) => "bad_token_count",
+            Receipt(_) => "bad_receipt",
+            Charge(_) | ChargeMismatch => "bad_charge",
+            Chain(_) => "chain_unavailable",
+            Internal(_) => "internal",
+        }
+    }
+
+    /// The HTTP status that an application sees.
+    pub fn status(&self) -> u16 {
+        use ClientError::*;
+        match self {
+            Request { .. } => 400,
+            Model { .. } => 404,
+            Budget(_) => 402,
+            NotTrusted(_) => 424,
+            Deadline(_) => 504,
+            GuestRefused(RefusalCode::Exposure | RefusalCode::CostMax) => 402,
+            GuestRefused(RefusalCode::Replay) => 409,
+            GuestRefused(RefusalCode::StaleKeyset | RefusalCode::KeysWorn) => 422,
+            GuestRefused(RefusalCode::Busy) => 429,
+            CourierRefused { status: 402, .. } => 402,
+            CourierRefused { status: 429, .. } => 429,
+            Unreachable(_) | Chain(_) => 503,
+            Config(_) | Sealing(_) | Internal(_) => 500,
+            _ => 502,
+        }
+    }
+
+    /// The field of the request at fault.
+    pub fn param(&self) -> Option<&str> {
+        match self {
+            ClientError::Request { param, .. } => param.as_deref(),
+            ClientError::Model { .. } => Some("model"),
+            _ => None,
+        }
+    }
+}
+
+/// A stranger's words, made fit for a terminal: bounded, and without control characters.
+pub(crate) fn shown(text: &str) -> String {
+    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    clean.take(FOREIGN_TEXT_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_guests_signature_makes_a_sent_job_not_executed() {
+        assert_eq!(
+            ClientError::GuestRefused(RefusalCode::Busy).executed(),
+            Executed::No
+        );
+        assert_eq!(ClientError::Cut("x".into()).executed(), Executed::Maybe);
+        assert_eq!(
+            ClientError::RefusedAnother(RefusalCode::Busy).executed(),
+            Executed::Maybe
+        );
+    }
+
+    #[test]
+    fn a_strangers_words_cannot_steer_a_terminal() {
+        assert_eq!(shown("a\x1b[31mb\n"), "a [31mb ");
+        assert_eq!(shown(&"x".repeat(1000)).len(), FOREIGN_TEXT_CHARS_MAX);
+    }
+}

@@ -1,0 +1,317 @@
+//! One job, in stages that consume each other:
+//!
+//! ```text
+//! Job::prepare ─► Prepared ─seal► Sealed ─send► Answering ─finish► Answered ─verify► VerifiedAnswer ─pay► Payment
+//!  counted and     signed          on its way,    whole, opened      receipt, charge     voucher on disk,
+//!  reserved        and sealed      events arrive                     and tokens agree    then sent
+//! ```
+//! Trusted: the [`Session`], because only attestation makes one. Promised: a job is sealed to nothing else, what is paid
+//! was verified, and whoever stops between two stages has either sent nothing or knows that the job may have run.
+//! Dropping a stage gives its part of the deposit back.
+
+mod answering;
+mod verified;
+
+pub use answering::{Answered, Answering};
+pub use verified::{Payment, VerifiedAnswer};
+
+use crate::budget::{BudgetError, Reservation};
+use crate::error::{ClientError, Executed};
+use crate::limits::DEADLINE_GRACE;
+use crate::openai::{self, Ask, Delivery};
+use crate::session::{Session, courier, courier_refused, random};
+use crate::tokens::TokensError;
+use crate::transport::{self, Transport, TransportError};
+use getrandom::SysRng;
+use getrandom::rand_core::UnwrapErr;
+use serde_json::Value;
+use settlement::Nano;
+use std::time::{Duration, Instant};
+use wire::{
+    Commitments, Digest, Endpoint, Envelope, JobRequest, ModelOffer, ResponseOpener, Usage,
+    request_bucket,
+};
+use zeroize::Zeroizing;
+
+/// Where a job begins.
+#[derive(Debug)]
+pub enum Job {}
+
+/// A request that was read, counted and found affordable.
+pub struct Prepared {
+    session: Session,
+    endpoint: Endpoint,
+    offer: ModelOffer,
+    request: openai::Request,
+    prompt_tokens: u32,
+    completion_tokens_max: u32,
+    cost_max: Nano,
+    parent: Option<[u8; 16]>,
+    reservation: Reservation,
+}
+
+/// A sealed job that nobody has seen yet.
+pub struct Sealed {
+    /// What is posted to the courier: the signed envelope, then the sealed request.
+    pub body: Vec<u8>,
+    opener: ResponseOpener,
+    known: Known,
+}
+
+/// What this side knows of its own job, to hold the answer against.
+pub(crate) struct Known {
+    pub(crate) session: Session,
+    pub(crate) ask: Ask,
+    pub(crate) model: String,
+    pub(crate) job: [u8; 16],
+    pub(crate) envelope: Digest,
+    pub(crate) request: Digest,
+    pub(crate) commitments: Commitments,
+    pub(crate) cost_max: Nano,
+    pub(crate) prompt_tokens: u32,
+    pub(crate) completion_tokens_max: u32,
+    pub(crate) reservation: Reservation,
+}
+
+impl Job {
+    /// Reads a request of the OpenAI API, counts its tokens and sets aside what it may cost.
+    pub fn prepare(
+        session: &Session,
+        endpoint: Endpoint,
+        body: Value,
+    ) -> Result<Prepared, ClientError> {
+        let request = openai::parse(endpoint, &body)?;
+        let shared = session.shared();
+        let refuse = |message: &str| ClientError::Model {
+            model: crate::error::shown(&request.model),
+            message: message.into(),
+        };
+        // 1. The model: on the allow-list, and offered with that root and that tokenizer.
+        let model = shared.models.get(&request.model);
+        let model = model.ok_or_else(|| refuse("the configuration does not list it"))?;
+        let offer = session.keyset().model(&model.id);
+        let offer = offer
+            .ok_or_else(|| refuse("the worker does not offer it"))?
+            .clone();
+        if offer.root != model.root {
+            return Err(refuse(
+                "the worker offers it with another root than the configuration allows",
+            ));
+        }
+        if offer.tokenizer != model.tokenizer_digest {
+            return Err(refuse(
+                "the worker counts with another tokenizer than the one here",
+            ));
+        }
+        if offer.endpoint != endpoint {
+            return Err(refuse(&format!("it does not answer {}", endpoint.path())));
+        }
+        // 2. The tokens, and the most they may cost.
+        let uncounted = |error: TokensError| ClientError::Request {
+            param: None,
+            message: error.to_string(),
+        };
+        let too_long = |message: String| ClientError::Request {
+            param: Some("messages".into()),
+            message,
+        };
+        let (prompt_tokens, completion, most) = match &request.ask {
+            Ask::Embeddings { inputs } => {
+                let prompt = model.count_inputs(inputs).map_err(uncounted)?;
+                // The guest reserves whole contexts before it tokenises.
+                let most = u32::try_from(inputs.len())
+                    .ok()
+                    .and_then(|n| n.checked_mul(offer.context_tokens));
+                (prompt, 1, (most.unwrap_or(u32::MAX), 0))
+            }
+            Ask::Chat {
+                messages,
+                tokens_max,
+            } => {
+                let prompt = model.count_prompt(messages).map_err(uncounted)?;
+                let room = offer
+                    .context_tokens
+                    .checked_sub(prompt)
+                    .filter(|room| *room > 0);
+                let room = room.ok_or_else(|| {
+                    let context = offer.context_tokens;
+                    too_long(format!(
+                        "{prompt} prompt tokens leave no room in a context of {context}"
+                    ))
+                })?;
+                let completion = (*tokens_max).min(room);
+                (prompt, completion, (prompt, completion))
+            }
+        };
+        let (prompt, completion_most) = most;
+        let usage = Usage {
+            prompt,
+            cached: 0,
+            completion: completion_most,
+        };
+        let estimate = offer.prices.cost(&usage, session.keyset().price_step);
+        let estimate = estimate.unwrap_or(Nano(u64::MAX));
+        // The envelope names the same limit for every job, so that it tells nothing of this one's length.
+        let max = shared.cost_max.min(session.keyset().exposure_max);
+        if estimate > max {
+            return Err(BudgetError::JobLimit { estimate, max }.into());
+        }
+        // 3. The money.
+        let reservation = shared
+            .budget
+            .reserve(max, session.channel().state.deposit)?;
+        Ok(Prepared {
+            session: session.clone(),
+            endpoint,
+            offer,
+            request,
+            prompt_tokens,
+            completion_tokens_max: completion.next_power_of_two(),
+            cost_max: max,
+            parent: None,
+            reservation,
+        })
+    }
+}
+
+impl Prepared {
+    /// Names the job that this one retries, inside the seal.
+    pub fn retrying(self, parent: [u8; 16]) -> Prepared {
+        Prepared {
+            parent: Some(parent),
+            ..self
+        }
+    }
+
+    /// How the application wants its answer.
+    pub fn delivery(&self) -> Delivery {
+        self.request.delivery
+    }
+
+    /// The most this job may cost.
+    pub fn cost_max(&self) -> Nano {
+        self.cost_max
+    }
+
+    /// Signs the envelope and seals the request to the attested worker.
+    pub fn seal(self) -> Result<Sealed, ClientError> {
+        let shared = self.session.shared();
+        let budget = &shared.budget;
+        let job = random()?;
+        let body = serde_json::to_vec(&self.request.body);
+        let body = Zeroizing::new(body.map_err(|e| ClientError::Internal(e.to_string()))?);
+        let envelope = Envelope {
+            version: 1,
+            job,
+            keyset: self.session.worker().keyset_digest(),
+            model: self.offer.id.clone(),
+            model_root: self.offer.root,
+            endpoint: self.endpoint,
+            cost_max: self.cost_max,
+            chain: self.session.keyset().chain,
+            channel: budget.channel(),
+            payer_key: budget.payer().verifying_key().to_bytes(),
+            class: "standard".into(),
+            deadline_ms: shared.deadline_ms,
+            first_token_ms: shared.first_token_ms,
+            // Filled in by the seal.
+            sealed_bytes: 0,
+            completion_tokens_max: self.completion_tokens_max,
+            voucher: budget.highest()?.map(|voucher| voucher.encode()),
+        };
+        let request = JobRequest {
+            endpoint: self.endpoint,
+            parent: self.parent,
+            body,
+        };
+        let sealed = wire::seal_job(
+            self.session.worker(),
+            envelope,
+            &request,
+            budget.payer(),
+            &mut UnwrapErr(SysRng),
+        )
+        .map_err(ClientError::Sealing)?;
+        let mut body = sealed.envelope.encode();
+        body.extend_from_slice(&sealed.request);
+        Ok(Sealed {
+            body,
+            opener: sealed.opener,
+            known: Known {
+                ask: self.request.ask,
+                model: self.offer.id,
+                job,
+                envelope: sealed.envelope.digest(),
+                request: sealed.commitments.request(&request.body),
+                commitments: sealed.commitments,
+                cost_max: self.cost_max,
+                prompt_tokens: self.prompt_tokens,
+                completion_tokens_max: self.completion_tokens_max,
+                reservation: self.reservation,
+                session: self.session,
+            },
+        })
+    }
+}
+
+impl Sealed {
+    /// The job's id.
+    pub fn job(&self) -> [u8; 16] {
+        self.known.job
+    }
+
+    /// The padded length that a courier sees of this request's plaintext.
+    pub fn bucket(&self) -> usize {
+        request_bucket(self.body.len())
+    }
+
+    /// Hands the job to the courier and waits for the head of the answer.
+    pub async fn send(self, proxy: &Transport) -> Result<Answering, ClientError> {
+        let sent_at = Instant::now();
+        let shared = self.known.session.shared();
+        let deadlines = Deadlines {
+            first: later(sent_at, shared.first_token_ms.min(shared.deadline_ms)),
+            whole: later(sent_at, shared.deadline_ms),
+        };
+        let ask = transport::Ask {
+            method: "POST",
+            path: "/v1/sealed",
+            content_type: "application/vnd.chrysalis.sealed",
+            body: self.body,
+        };
+        let stream = proxy
+            .open(ask, deadlines.first)
+            .await
+            .map_err(|error| match error {
+                TransportError::Timeout => {
+                    ClientError::Deadline("no answer to the job in time".into())
+                }
+                other => courier("job", other, Executed::Maybe),
+            })?;
+        match stream.status {
+            200 => Ok(Answering::new(
+                self.known,
+                self.opener,
+                stream,
+                sent_at,
+                deadlines,
+            )),
+            status => {
+                let body = stream.rest(16 * 1024, deadlines.whole).await;
+                // Unsigned: whatever it says of execution is not believed.
+                Err(courier_refused("job", status, &body, Executed::Maybe))
+            }
+        }
+    }
+}
+
+/// Until when to wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadlines {
+    pub(crate) first: tokio::time::Instant,
+    pub(crate) whole: tokio::time::Instant,
+}
+
+fn later(from: Instant, ms: u32) -> tokio::time::Instant {
+    tokio::time::Instant::from_std(from) + Duration::from_millis(ms.into()) + DEADLINE_GRACE
+}

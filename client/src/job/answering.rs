@@ -1,0 +1,232 @@
+//! An answer that is arriving: frames from the courier, records from the seal, events for the application.
+
+use super::{Deadlines, Known};
+use crate::error::{ClientError, Executed, shown};
+use crate::transport::{Stream, TransportError};
+use serde_json::Value;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+use wire::{
+    Digest, Frame, FrameDecoder, FrameError, FrameKind, Record, RecordKind, ResponseOpener,
+    SignedRefusal, frame_chain, frame_chain_start,
+};
+
+/// An answer on its way.
+pub struct Answering {
+    known: Known,
+    stream: Stream,
+    deadlines: Deadlines,
+    sent_at: Instant,
+    first_token: Option<Duration>,
+    decoder: FrameDecoder,
+    // `None` once the sealed answer has come to its authenticated end.
+    opener: Option<ResponseOpener>,
+    arrived: VecDeque<Value>,
+    events: Vec<Value>,
+    frames: Digest,
+    receipt: Option<Vec<u8>>,
+    failure: Option<Value>,
+    charge: Option<Vec<u8>>,
+}
+
+/// A whole answer, opened, and not yet believed.
+pub struct Answered {
+    /// The receipt from inside the seal.
+    pub receipt: Vec<u8>,
+    /// The charge as it travelled in the clear.
+    pub charge: Vec<u8>,
+    /// The events, in order.
+    pub events: Vec<Value>,
+    /// From sending the job to the first event that carries content.
+    pub first_token: Duration,
+    /// From sending the job to the end of the answer.
+    pub total: Duration,
+    pub(super) frames: Digest,
+    pub(super) known: Known,
+}
+
+impl Answering {
+    pub(super) fn new(
+        known: Known,
+        opener: ResponseOpener,
+        stream: Stream,
+        sent_at: Instant,
+        deadlines: Deadlines,
+    ) -> Self {
+        Answering {
+            frames: frame_chain_start(known.envelope),
+            known,
+            stream,
+            deadlines,
+            sent_at,
+            first_token: None,
+            decoder: FrameDecoder::default(),
+            opener: Some(opener),
+            arrived: VecDeque::new(),
+            events: Vec::new(),
+            receipt: None,
+            failure: None,
+            charge: None,
+        }
+    }
+
+    /// The next event as it arrives; `None` at the end of the answer. What was delivered here is not verified yet.
+    pub async fn next_event(&mut self) -> Result<Option<Value>, ClientError> {
+        loop {
+            if let Some(event) = self.arrived.pop_front() {
+                return Ok(Some(event));
+            }
+            if self.opener.is_none() {
+                return Ok(None);
+            }
+            match self.decoder.next_frame().map_err(misframed)? {
+                Some(frame) => self.frame(frame)?,
+                None => self.read().await?,
+            }
+        }
+    }
+
+    /// Waits for the end. `Ok` means that everything the guest sealed has arrived, in order and unchanged.
+    pub async fn finish(mut self) -> Result<Answered, ClientError> {
+        while self.next_event().await?.is_some() {}
+        if let Some(failure) = self.failure {
+            let field = |name: &str| {
+                let text = failure.pointer(&format!("/error/{name}"));
+                shown(text.and_then(Value::as_str).unwrap_or("unknown"))
+            };
+            return Err(ClientError::GuestFailed {
+                code: field("code"),
+                message: field("message"),
+            });
+        }
+        let receipt = self
+            .receipt
+            .ok_or_else(|| ClientError::Answer("it ends without a receipt".into()))?;
+        let charge = self.charge.ok_or_else(|| ClientError::CourierMisbehaved {
+            what: "answer",
+            detail: "the charge is missing".into(),
+            executed: Executed::Yes,
+        })?;
+        let total = self.sent_at.elapsed();
+        Ok(Answered {
+            receipt,
+            charge,
+            events: self.events,
+            first_token: self.first_token.unwrap_or(total),
+            total,
+            frames: self.frames,
+            known: self.known,
+        })
+    }
+
+    async fn read(&mut self) -> Result<(), ClientError> {
+        let deadline = match self.events.is_empty() {
+            true => self.deadlines.first,
+            false => self.deadlines.whole,
+        };
+        match self.stream.next(deadline).await {
+            Ok(Some(bytes)) => self.decoder.push(&bytes),
+            Ok(None) => {
+                return Err(ClientError::Cut(
+                    "its stream ended before its end frame".into(),
+                ));
+            }
+            Err(TransportError::Timeout) => {
+                return Err(ClientError::Deadline(format!(
+                    "{} events had arrived",
+                    self.events.len()
+                )));
+            }
+            Err(error) => return Err(ClientError::Cut(error.to_string())),
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, frame: Frame) -> Result<(), ClientError> {
+        match frame.kind {
+            FrameKind::Data if self.charge.is_none() => {
+                let Some(opener) = &mut self.opener else {
+                    return Err(misframed(FrameError::OutOfPlace(FrameKind::Data)));
+                };
+                for record in opener.push(&frame.payload).map_err(ClientError::Seal)? {
+                    self.record(record)?;
+                }
+                Ok(())
+            }
+            FrameKind::Charge if self.charge.is_none() => {
+                self.charge = Some(frame.payload);
+                Ok(())
+            }
+            FrameKind::Refused if self.events.is_empty() && self.charge.is_none() => {
+                Err(self.refusal(&frame.payload))
+            }
+            FrameKind::End => match self.opener.take() {
+                Some(opener) => opener.finish().map_err(ClientError::Seal),
+                None => Err(misframed(FrameError::OutOfPlace(FrameKind::End))),
+            },
+            other => Err(misframed(FrameError::OutOfPlace(other))),
+        }
+    }
+
+    fn record(&mut self, record: Record) -> Result<(), ClientError> {
+        if self.receipt.is_some() || self.failure.is_some() {
+            return Err(ClientError::Answer("something follows its receipt".into()));
+        }
+        match record.kind {
+            RecordKind::Event => {
+                let event: Value = serde_json::from_slice(&record.payload)
+                    .map_err(|_| ClientError::Answer("an event is not JSON".into()))?;
+                self.frames = frame_chain(self.frames, &record.payload);
+                if self.first_token.is_none() && has_content(&event) {
+                    self.first_token = Some(self.sent_at.elapsed());
+                }
+                self.events.push(event.clone());
+                self.arrived.push_back(event);
+            }
+            RecordKind::Receipt => self.receipt = Some(record.payload),
+            RecordKind::Failure => {
+                let failure = serde_json::from_slice(&record.payload);
+                self.failure = Some(failure.unwrap_or(Value::Null));
+            }
+        }
+        Ok(())
+    }
+
+    /// A refusal says that this job did not run only if the guest signed it for this envelope.
+    fn refusal(&self, bytes: &[u8]) -> ClientError {
+        let unsigned = |detail: &str| ClientError::CourierMisbehaved {
+            what: "refusal",
+            detail: detail.into(),
+            executed: Executed::Maybe,
+        };
+        let receipt_key = &self.known.session.keyset().receipt_key;
+        let Ok(refusal) = SignedRefusal::decode(bytes) else {
+            return unsigned("it is no refusal of a guest");
+        };
+        match refusal.verify(receipt_key) {
+            Some((envelope, code)) if envelope == self.known.envelope => {
+                ClientError::GuestRefused(code)
+            }
+            Some((_, code)) => ClientError::RefusedAnother(code),
+            None => unsigned("the guest has not signed it"),
+        }
+    }
+}
+
+fn has_content(event: &Value) -> bool {
+    match event.pointer("/choices/0/delta") {
+        Some(_) => event
+            .pointer("/x_job/token_ids")
+            .and_then(Value::as_array)
+            .is_some_and(|ids| !ids.is_empty()),
+        None => true,
+    }
+}
+
+fn misframed(error: FrameError) -> ClientError {
+    ClientError::CourierMisbehaved {
+        what: "answer",
+        detail: error.to_string(),
+        executed: Executed::Maybe,
+    }
+}

@@ -1,0 +1,49 @@
+//! Every bound of this crate, with its reason. A length is compared with its limit before memory is asked for.
+
+use std::time::Duration;
+
+/// The configuration file.
+pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
+/// A key file: 64 hexadecimal characters and a line end.
+pub const KEY_FILE_BYTES_MAX: u64 = 128;
+/// A test root certificate or a manifest is far below this.
+pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// A `tokenizer.json`; large vocabularies take about 20 MB.
+pub const TOKENIZER_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// A chat template: instructions it may execute for one conversation, so that a template cannot loop for ever.
+pub const TEMPLATE_FUEL: u64 = 200_000;
+/// A chat template's text.
+pub const TEMPLATE_BYTES_MAX: usize = 64 * 1024;
+
+/// An answer that is not streamed, from courier or chain: JSON of a few fields, or a bundle.
+pub const REPLY_BYTES_MAX: usize = 1024 * 1024;
+/// Words of a courier that are shown to a person.
+pub const FOREIGN_TEXT_CHARS_MAX: usize = 200;
+/// Head of an HTTP answer.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Header lines of an HTTP answer.
+pub const HEADERS_MAX: usize = 64;
+
+/// To reach a courier or a node.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For one answer that is not streamed.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// What the network may add to a deadline that the guest keeps.
+pub const DEADLINE_GRACE: Duration = Duration::from_secs(5);
+
+/// A request of an application to the sidecar.
+pub const REQUEST_BYTES_MAX: usize = wire::limits::REQUEST_BYTES_MAX;
+/// Inputs of one embeddings request.
+pub const INPUTS_MAX: usize = 64;
+/// Messages of one conversation.
+pub const MESSAGES_MAX: usize = 64;
+/// One text to embed, or the content of one message.
+pub const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Tokens of one embedded text, `[CLS]` and `[SEP]` included; the rest of the text is cut off.
+pub const EMBEDDING_TOKENS_MAX: usize = 256;
+/// Completion tokens of one request at most.
+pub const COMPLETION_TOKENS_MAX: u32 = 4096;
+/// Completion tokens when the application names no limit.
+pub const COMPLETION_TOKENS_DEFAULT: u32 = 256;
+/// Events that the sidecar holds before an application has read them.
+pub const EVENTS_QUEUED_MAX: usize = 256;

@@ -1,0 +1,261 @@
+//! HTTP/1.1 to the courier and to the TON node: one connection for each exchange, limits and time-outs on everything.
+//!
+//! Trusted: nobody at the other end. Plain HTTP is enough, because what is private is sealed before it comes here and
+//! what is believed is signed. Promised: a failure says whether anything was sent, since a job that was sent may have
+//! been executed.
+
+use crate::error::{ClientError, shown};
+use crate::limits::{CALL_TIMEOUT, CONNECT_TIMEOUT, HEAD_BYTES_MAX, HEADERS_MAX};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// One base address and how to speak to it.
+#[derive(Debug, Clone)]
+pub struct Transport {
+    authority: String,
+    base: String,
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// The body, within the limit of the call.
+    pub body: Vec<u8>,
+}
+
+/// An answer that is still arriving.
+#[derive(Debug)]
+pub struct Stream {
+    /// HTTP status.
+    pub status: u16,
+    body: Incoming,
+    // Dropped with the stream: the connection ends with it.
+    _connection: Connection,
+}
+
+/// Why an exchange failed. The other end is at fault, or the way to it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// No connection: nothing was sent.
+    #[error("no connection to {authority}: {detail}")]
+    Connect {
+        /// Who was to be reached.
+        authority: String,
+        /// The system's words.
+        detail: String,
+    },
+    /// The connection failed after something may have been sent.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    /// Too slow.
+    #[error("no answer in time")]
+    Timeout,
+    /// More bytes than the call allows.
+    #[error("an answer of more than {0} bytes")]
+    TooLong(usize),
+}
+
+/// What is asked.
+#[derive(Debug)]
+pub struct Ask<'a> {
+    /// `GET` or `POST`.
+    pub method: &'a str,
+    /// Path and query, beginning with `/`.
+    pub path: &'a str,
+    /// The body's type; ignored for an empty body.
+    pub content_type: &'a str,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Transport {
+    /// Takes `http://host:port`, with or without a path.
+    pub fn new(url: &str) -> Result<Self, ClientError> {
+        let refuse = |why| ClientError::Config(format!("`{}`: {why}", shown(url)));
+        let rest = url
+            .strip_prefix("http://")
+            .ok_or_else(|| refuse("an address of the form http://host:port is needed"))?;
+        let (authority, base) = match rest.split_once('/') {
+            Some((authority, path)) => (authority, format!("/{}", path.trim_end_matches('/'))),
+            None => (rest, String::new()),
+        };
+        let named = authority
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        let plain = rest.bytes().all(|b| b.is_ascii_graphic() && b != b'@');
+        if !named || !plain {
+            return Err(refuse("host and port are needed"));
+        }
+        let base = if base == "/" { String::new() } else { base };
+        Ok(Transport {
+            authority: authority.into(),
+            base,
+        })
+    }
+
+    /// Asks and reads the whole answer, at most `max` bytes.
+    pub async fn call(&self, ask: Ask<'_>, max: usize) -> Result<Reply, TransportError> {
+        let deadline = Instant::now() + CALL_TIMEOUT;
+        let mut stream = self.open(ask, deadline).await?;
+        let mut body = Vec::new();
+        while let Some(bytes) = stream.next(deadline).await? {
+            if body.len() + bytes.len() > max {
+                return Err(TransportError::TooLong(max));
+            }
+            body.extend_from_slice(&bytes);
+        }
+        Ok(Reply {
+            status: stream.status,
+            body,
+        })
+    }
+
+    /// Asks and returns as soon as the answer's head is there.
+    pub async fn open(&self, ask: Ask<'_>, deadline: Instant) -> Result<Stream, TransportError> {
+        let no_connection = |detail: String| TransportError::Connect {
+            authority: self.authority.clone(),
+            detail,
+        };
+        let socket = timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.authority))
+            .await
+            .map_err(|_| no_connection("no answer in time".into()))?
+            .map_err(|e| no_connection(e.to_string()))?;
+        let (mut sender, connection) = http1::Builder::new()
+            .max_buf_size(HEAD_BYTES_MAX.max(16 * 1024))
+            .max_headers(HEADERS_MAX)
+            .handshake(TokioIo::new(socket))
+            .await
+            .map_err(|e| no_connection(e.to_string()))?;
+        let connection = Connection(tokio::spawn(async move {
+            // How the connection ends shows in the body; here is nobody to tell.
+            let _ = connection.await;
+        }));
+        let request = self.request(ask)?;
+        let response = timeout_at(deadline, sender.send_request(request))
+            .await
+            .map_err(|_| TransportError::Timeout)?
+            .map_err(|e| TransportError::Broken(words(&e)))?;
+        let (head, body) = Response::into_parts(response);
+        Ok(Stream {
+            status: head.status.as_u16(),
+            body,
+            _connection: connection,
+        })
+    }
+
+    fn request(&self, ask: Ask<'_>) -> Result<Request<Full<Bytes>>, TransportError> {
+        let mut request = Request::builder()
+            .method(ask.method)
+            .uri(format!("{}{}", self.base, ask.path))
+            .header("host", &self.authority);
+        if !ask.body.is_empty() {
+            request = request.header("content-type", ask.content_type);
+        }
+        request
+            .body(Full::new(Bytes::from(ask.body)))
+            .map_err(|e| TransportError::Broken(e.to_string()))
+    }
+}
+
+impl Stream {
+    /// The next bytes of the body, `None` at its end.
+    pub async fn next(&mut self, deadline: Instant) -> Result<Option<Bytes>, TransportError> {
+        loop {
+            let frame = timeout_at(deadline, self.body.frame())
+                .await
+                .map_err(|_| TransportError::Timeout)?;
+            match frame {
+                None => return Ok(None),
+                Some(Err(e)) => return Err(TransportError::Broken(words(&e))),
+                // Trailers mean nothing to us.
+                Some(Ok(frame)) => {
+                    if let Ok(bytes) = frame.into_data() {
+                        return Ok(Some(bytes));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The rest of a short body, for an error's words.
+    pub(crate) async fn rest(mut self, max: usize, deadline: Instant) -> Vec<u8> {
+        let mut body = Vec::new();
+        while let Ok(Some(bytes)) = self.next(deadline).await {
+            if body.len() + bytes.len() > max {
+                break;
+            }
+            body.extend_from_slice(&bytes);
+        }
+        body
+    }
+}
+
+/// The task that drives one connection; it ends with its owner.
+#[derive(Debug)]
+struct Connection(JoinHandle<()>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn words(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_names_scheme_host_and_port() {
+        for good in [
+            "http://127.0.0.1:9000",
+            "http://[::1]:80/",
+            "http://node:8081/base",
+        ] {
+            assert!(Transport::new(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "https://a:1",
+            "a:1",
+            "http://a",
+            "http://:1",
+            "http://u@a:1",
+            "http://a:99999",
+        ] {
+            assert!(Transport::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dead_peer_is_known_before_anything_is_sent() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", free.local_addr().unwrap());
+        drop(free);
+        let ask = Ask {
+            method: "GET",
+            path: "/",
+            content_type: "",
+            body: Vec::new(),
+        };
+        let error = Transport::new(&url)
+            .unwrap()
+            .call(ask, 10)
+            .await
+            .unwrap_err();
+        assert!(matches!(error, TransportError::Connect { .. }), "{error}");
+    }
+}

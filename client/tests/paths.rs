@@ -1,0 +1,420 @@
+//! Whole paths of the client against a courier that may misbehave: a typed error, or a whole verified answer.
+
+mod world;
+
+use client::{Client, ClientError, Endpoint, Executed, Fault as Whose, Job};
+use serde_json::{Value, json};
+use settlement::Nano;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use world::{Fault, World, chat_body, copy, embeddings_body};
+
+async fn chat(client: &Client) -> Result<client::Answer, ClientError> {
+    client.chat(&chat_body(false), &mut |_| ()).await
+}
+
+#[tokio::test]
+async fn chat_and_embeddings_are_answered_verified_and_paid() {
+    let world = World::start(3600).await;
+    let client = world.client().unwrap();
+    let mut pieces = Vec::new();
+    let mut sink =
+        |event: &Value| pieces.extend(event.pointer("/choices/0/delta/content").cloned());
+    let answer = client.chat(&chat_body(false), &mut sink).await.unwrap();
+    assert_eq!(answer.text, "hello world");
+    assert_eq!(pieces, [json!(""), json!("hello"), json!(" world")]);
+    // 3 prompt tokens at 1000 and 3 completion tokens at 2000 nanoTON.
+    assert_eq!(answer.payment.cost, Nano(9000));
+    let embeddings = client.embeddings(&embeddings_body()).await.unwrap();
+    assert_eq!(embeddings.usage.prompt, 3);
+    assert_eq!(embeddings.payment.cumulative, Nano(12_000));
+    assert!(answer.delivered && embeddings.delivered);
+    let vouchers = world.guest.vouchers.lock().unwrap();
+    let amounts: Vec<u64> = vouchers.iter().map(|v| v.voucher.cumulative.0).collect();
+    assert_eq!(amounts, [9000, 12_000]);
+    assert!(client.receipt(&answer.payment.receipt).unwrap().is_some());
+}
+
+async fn refused(fault: Fault, expected: &str, whose: Whose, executed: Executed) {
+    let world = World::start(3600).await;
+    let client = world.client().unwrap();
+    world.set(fault);
+    let error = chat(&client).await.unwrap_err();
+    assert!(
+        error.to_string().starts_with(expected),
+        "{fault:?}: {error}"
+    );
+    assert_eq!(
+        (error.fault(), error.executed()),
+        (whose, executed),
+        "{fault:?}"
+    );
+    // Nothing is paid, and nothing stays set aside.
+    assert_eq!(client.budget().cumulative(), Ok(Nano(0)));
+    world.set(Fault::None);
+    assert!(chat(&client).await.is_ok());
+}
+
+#[tokio::test]
+async fn every_fault_is_named_and_nothing_is_paid() {
+    use Executed::{Maybe, Yes};
+    refused(
+        Fault::Cut,
+        "host-proxy cut the answer",
+        Whose::Courier,
+        Maybe,
+    )
+    .await;
+    refused(
+        Fault::FlipAnswer,
+        "wire::seal refused the answer",
+        Whose::Courier,
+        Maybe,
+    )
+    .await;
+    refused(
+        Fault::OtherReceipt,
+        "wire::receipt refused the receipt",
+        Whose::Guest,
+        Yes,
+    )
+    .await;
+    refused(
+        Fault::OverCount,
+        "wire::receipt refused the receipt: the receipt counts",
+        Whose::Guest,
+        Yes,
+    )
+    .await;
+    refused(
+        Fault::OtherText,
+        "client::tokens refused the answer",
+        Whose::Guest,
+        Yes,
+    )
+    .await;
+    refused(
+        Fault::FlipCharge,
+        "settlement::charge refused the charge",
+        Whose::Courier,
+        Yes,
+    )
+    .await;
+    refused(
+        Fault::OtherCharge,
+        "settlement::charge refused the charge: the one in the clear",
+        Whose::Courier,
+        Yes,
+    )
+    .await;
+    refused(
+        Fault::UnsignedRefusal,
+        "host-proxy refused the job: pay first (exposure)",
+        Whose::Courier,
+        Maybe,
+    )
+    .await;
+    refused(
+        Fault::Failure,
+        "guest-agent failed after it accepted the job: out of luck",
+        Whose::Guest,
+        Yes,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn tampering_between_the_stages_is_named() {
+    let world = World::start(3600).await;
+    let client = world.client().unwrap();
+    let session = client.attest().await.unwrap();
+    let prepare = || {
+        Job::prepare(&session, Endpoint::Chat, chat_body(false))
+            .unwrap()
+            .seal()
+            .unwrap()
+    };
+    // 1. The envelope.
+    let mut sealed = prepare();
+    let at = sealed
+        .body
+        .windows(9)
+        .position(|w| w == world::CHAT.as_bytes())
+        .unwrap();
+    sealed.body[at] ^= 1;
+    let mut answering = sealed.send(client.proxy()).await.unwrap();
+    let error = answering.next_event().await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("guest-agent refused the envelope"),
+        "{error}"
+    );
+    assert_eq!(error.executed(), Executed::Maybe);
+    // 2. The receipt.
+    let mut answered = prepare()
+        .send(client.proxy())
+        .await
+        .unwrap()
+        .finish()
+        .await
+        .unwrap();
+    let middle = answered.receipt.len() / 2;
+    answered.receipt[middle] ^= 1;
+    let error = answered.verify(&session).err().unwrap();
+    assert!(
+        error
+            .to_string()
+            .starts_with("wire::receipt refused the receipt"),
+        "{error}"
+    );
+    // 3. The voucher.
+    let answered = prepare()
+        .send(client.proxy())
+        .await
+        .unwrap()
+        .finish()
+        .await
+        .unwrap();
+    let mut payment = answered
+        .verify(&session)
+        .unwrap()
+        .pay(client.budget())
+        .unwrap();
+    payment.voucher.signature[0] ^= 1;
+    let error = client.deliver(&payment).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "host-proxy refused the voucher: its signature is wrong (voucher)"
+    );
+    // The one on disk is whole, and goes out at the next contact.
+    client.deliver_outstanding().await.unwrap();
+    assert_eq!(client.budget().unacknowledged(), Ok(None));
+}
+
+#[tokio::test]
+async fn a_voucher_survives_a_courier_that_dies_before_it_acknowledges() {
+    let mut world = World::start(3600).await;
+    let client = world.client().unwrap();
+    client.attest().await.unwrap();
+    world.set(Fault::SilentOnVouchers);
+    let body = chat_body(false);
+    let came = Arc::clone(&world.guest);
+    {
+        let mut sink = |_: &Value| ();
+        tokio::select! {
+            _ = client.chat(&body, &mut sink) => panic!("the courier never acknowledges"),
+            () = came.voucher_came.notified() => world.server.abort(),
+        }
+    }
+    // The client is killed, too: what counts is on its disk.
+    drop(client);
+    assert!(world.guest.vouchers.lock().unwrap().is_empty());
+    world.set(Fault::None);
+    world.restart().await;
+    let client = world.client().unwrap();
+    assert_eq!(client.budget().cumulative(), Ok(Nano(9000)));
+    chat(&client).await.unwrap();
+    let vouchers = world.guest.vouchers.lock().unwrap();
+    let amounts: Vec<u64> = vouchers.iter().map(|v| v.voucher.cumulative.0).collect();
+    assert_eq!(amounts, [9000, 18_000]);
+}
+
+#[tokio::test]
+async fn a_state_file_from_a_backup_learns_what_it_promised() {
+    let world = World::start(3600).await;
+    let client = world.client().unwrap();
+    chat(&client).await.unwrap();
+    drop(client);
+    copy(world.folder.path(), "state.sqlite", "backup.sqlite");
+    let client = world.client().unwrap();
+    chat(&client).await.unwrap();
+    drop(client);
+    copy(world.folder.path(), "backup.sqlite", "state.sqlite");
+    let client = world.client().unwrap();
+    assert_eq!(client.budget().cumulative(), Ok(Nano(9000)));
+    assert_eq!(
+        chat(&client).await.unwrap().payment.cumulative,
+        Nano(27_000)
+    );
+}
+
+#[tokio::test]
+async fn two_sidecars_on_one_channel_are_refused() {
+    let world = World::start(3600).await;
+    let first = world.client().unwrap();
+    let error = world.client().err().unwrap();
+    assert!(
+        error.to_string().contains("is in use by another client"),
+        "{error}"
+    );
+    drop(first);
+    assert!(world.client().is_ok());
+}
+
+#[tokio::test]
+async fn a_keyset_that_is_too_old_is_attested_again() {
+    let world = World::start(1).await;
+    let client = world.client().unwrap();
+    chat(&client).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    chat(&client).await.unwrap();
+    assert_eq!(*world.guest.attestations.lock().unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_signed_refusal_for_stale_keys_is_retried_once_with_fresh_ones() {
+    let world = World::start(3600).await;
+    let client = world.client().unwrap();
+    client.attest().await.unwrap();
+    world.set(Fault::StaleOnce);
+    assert_eq!(chat(&client).await.unwrap().text, "hello world");
+    assert_eq!(*world.guest.attestations.lock().unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_test_root_counts_only_when_a_person_named_it() {
+    let world = World::start(3600).await;
+    assert!(matches!(
+        Client::open(world.config(), false),
+        Err(ClientError::Config(_))
+    ));
+    let mut intel = world.config();
+    intel.insecure_test_root = None;
+    let error = Client::open(intel, false)
+        .unwrap()
+        .attest()
+        .await
+        .err()
+        .unwrap();
+    assert!(
+        error
+            .to_string()
+            .starts_with("measurements::verify refused the quote"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_dead_courier_is_unreachable_and_nothing_was_executed() {
+    let world = World::start(3600).await;
+    let client = world.client().unwrap();
+    let session = client.attest().await.unwrap();
+    world.server.abort();
+    let sealed = Job::prepare(&session, Endpoint::Chat, chat_body(false))
+        .unwrap()
+        .seal()
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let error = sealed.send(client.proxy()).await.err().unwrap();
+    assert!(matches!(error, ClientError::Unreachable(_)), "{error}");
+    assert_eq!(error.executed(), Executed::No);
+}
+
+/// One HTTP request to the sidecar; the whole answer as text.
+async fn http(address: &str, head: &str, body: &str) -> String {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let length = body.len();
+    let request = format!(
+        "{head} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+async fn sidecar(world: &World) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(client::serve::serve(
+        Arc::new(world.client().unwrap()),
+        listener,
+    ));
+    address
+}
+
+fn events(answer: &str) -> Vec<String> {
+    let lines = answer
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "));
+    lines.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_sidecar_speaks_the_openai_api() {
+    let world = World::start(3600).await;
+    let address = sidecar(&world).await;
+    let models = http(&address, "GET /v1/models", "").await;
+    assert!(
+        models.contains(world::CHAT) && models.contains("\"attestation\":\"verified\""),
+        "{models}"
+    );
+    let embeddings = http(
+        &address,
+        "POST /v1/embeddings",
+        &embeddings_body().to_string(),
+    )
+    .await;
+    assert!(
+        embeddings.contains("\"amount\":\"3000\"") && embeddings.contains("\"verified\":true"),
+        "{embeddings}"
+    );
+    let chat = http(
+        &address,
+        "POST /v1/chat/completions",
+        &chat_body(false).to_string(),
+    )
+    .await;
+    assert!(
+        chat.contains("\"content\":\"hello world\"") && chat.contains("\"finish_reason\":\"stop\""),
+        "{chat}"
+    );
+    let id = chat
+        .split("\"receipt_id\":\"")
+        .nth(1)
+        .unwrap()
+        .get(..64)
+        .unwrap();
+    let receipt = http(&address, &format!("GET /v1/receipts/{id}"), "").await;
+    assert!(receipt.contains("\"amount\":\"9000\""), "{receipt}");
+    let attestation = http(&address, "GET /v1/attestation", "").await;
+    assert!(
+        attestation.contains("\"root\":\"insecure-test\""),
+        "{attestation}"
+    );
+    let unknown = chat_body(false);
+    let unknown = unknown.to_string().replacen('{', "{\"logit_bais\":1,", 1);
+    let unknown = http(&address, "POST /v1/chat/completions", &unknown).await;
+    assert!(
+        unknown.starts_with("HTTP/1.1 400") && unknown.contains("\"param\":\"logit_bais\""),
+        "{unknown}"
+    );
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_done_only_after_the_receipt_was_verified() {
+    let world = World::start(3600).await;
+    let address = sidecar(&world).await;
+    let body = chat_body(true).to_string();
+    let good = http(&address, "POST /v1/chat/completions", &body).await;
+    assert!(good.contains("content-type: text/event-stream"), "{good}");
+    let lines = events(&good);
+    assert_eq!(lines.last().map(String::as_str), Some("[DONE]"));
+    let last: Value = serde_json::from_str(&lines[lines.len() - 2]).unwrap();
+    assert_eq!(
+        (&last["choices"], &last["x_job"]["verified"]),
+        (&json!([]), &json!(true))
+    );
+    assert!(!good.contains("token_ids"));
+
+    world.set(Fault::OtherReceipt);
+    let bad = http(&address, "POST /v1/chat/completions", &body).await;
+    let lines = events(&bad);
+    let last: Value = serde_json::from_str(lines.last().unwrap()).unwrap();
+    assert_eq!(last["error"]["code"], "bad_receipt");
+    assert_eq!(last["error"]["x_job"]["executed"], "yes");
+    assert!(!bad.contains("[DONE]"));
+}

@@ -1,0 +1,580 @@
+//! A courier, a guest and a node for tests: real HTTP, real evidence of a simulated module, real seals and receipts; only
+//! the model is made up. The courier misbehaves on demand.
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use client::config::Config;
+use client::{Client, ClientError};
+use ed25519_dalek::SigningKey;
+use getrandom::{SysRng, rand_core::UnwrapErr};
+use measurements::{Digest48, GpuBinding, Manifest, ReportData};
+use serde_json::{Value, json};
+use settlement::{Address, ChainId, ChannelTerms, Charge, Nano, SignedVoucher};
+use simulator::SimulatedModule;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use wire::{
+    Bundle, Digest, Endorsement, Endpoint, Event, Evidence, Finish, Frame, FrameKind, Keyset,
+    ModelOffer, OpenedJob, Padding, Prices, Receipt, ReceiptCore, RecordKind, RefusalCode,
+    SealingKey, SignedEnvelope, SignedRefusal, Timings, Usage,
+};
+
+/// What the courier or the guest does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// Stops after half of the answer.
+    Cut,
+    /// Flips a bit of the sealed answer.
+    FlipAnswer,
+    /// Sends the receipt of another job.
+    OtherReceipt,
+    /// Counts one token too many.
+    OverCount,
+    /// Claims another text than its tokens.
+    OtherText,
+    /// Flips a bit of the charge in the clear.
+    FlipCharge,
+    /// Shows another charge than the receipt's, well signed.
+    OtherCharge,
+    /// Never acknowledges a voucher.
+    SilentOnVouchers,
+    /// Refuses the first job as sealed to a keyset that is gone.
+    StaleOnce,
+    /// Refuses without a signature.
+    UnsignedRefusal,
+    /// Accepts and fails.
+    Failure,
+}
+
+pub const CHAT: &str = "tiny-chat";
+pub const EMBEDDER: &str = "tiny-embedder";
+
+const TOKENIZER: &str = r#"{"version":"1.0","truncation":null,"padding":null,
+    "added_tokens":[{"id":0,"content":"<end>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}],
+    "normalizer":null,"pre_tokenizer":{"type":"WhitespaceSplit"},"post_processor":null,"decoder":null,
+    "model":{"type":"WordLevel","vocab":{"<end>":0,"hello":1,"world":2,"[UNK]":3},"unk_token":"[UNK]"}}"#;
+const TEMPLATE: &str = r#"{"chat_template":"{% for m in messages %}{{ m.content }} {% endfor %}","eos_token":"<end>"}"#;
+
+/// Everything behind one address.
+pub struct World {
+    pub folder: tempfile::TempDir,
+    pub guest: Arc<Guest>,
+    pub address: String,
+    pub server: JoinHandle<()>,
+}
+
+pub struct Guest {
+    pub fault: Mutex<Fault>,
+    pub attestations: Mutex<u32>,
+    pub vouchers: Mutex<Vec<SignedVoucher>>,
+    pub voucher_came: Notify,
+    pub terms: ChannelTerms,
+    module: SimulatedModule,
+    events: Vec<Event>,
+    sealing: SealingKey,
+    receipt_key: SigningKey,
+    payee: SigningKey,
+    keyset: Keyset,
+    sequence: Mutex<u64>,
+}
+
+impl World {
+    pub async fn start(lifetime_s: u32) -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let guest = Arc::new(Guest::new(lifetime_s));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let server = tokio::spawn(serve(listener, Arc::clone(&guest)));
+        let world = World {
+            folder,
+            guest,
+            address,
+            server,
+        };
+        world.write_files();
+        world
+    }
+
+    /// The same guest behind a fresh courier, for a client that comes back.
+    pub async fn restart(&mut self) {
+        self.server.abort();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.address = format!("http://{}", listener.local_addr().unwrap());
+        self.server = tokio::spawn(serve(listener, Arc::clone(&self.guest)));
+    }
+
+    pub fn set(&self, fault: Fault) {
+        *self.guest.fault.lock().unwrap() = fault;
+    }
+
+    pub fn config(&self) -> Config {
+        let offers = &self.guest.keyset.models;
+        let models: Vec<Value> = offers
+            .iter()
+            .map(|m| json!({"id": m.id, "root": m.root.to_string(), "dir": "model"}))
+            .collect();
+        // JSON is YAML, too.
+        let config = json!({
+            "proxy": self.address, "chain": {"toncenter": self.address, "id": 20241}, "payer_key_file": "payer.key",
+            "channel": self.guest.terms.address().to_string(), "manifest": "manifest.json", "profile": "sim",
+            "models": models, "state": "state.sqlite", "cost_max_nano": "1000000", "deadline_ms": 5000,
+            "insecure_test_root": "root.der",
+        });
+        Config::parse(&config.to_string(), self.folder.path()).unwrap()
+    }
+
+    pub fn client(&self) -> Result<Client, ClientError> {
+        Client::open(self.config(), true)
+    }
+
+    fn write_files(&self) {
+        let put = |name: &str, bytes: &[u8]| {
+            std::fs::write(self.folder.path().join(name), bytes).unwrap()
+        };
+        std::fs::create_dir(self.folder.path().join("model")).unwrap();
+        put("payer.key", hex::encode([7; 32]).as_bytes());
+        put("root.der", self.guest.module.root_der());
+        put("manifest.json", &manifest().to_json());
+        put("model/tokenizer.json", TOKENIZER.as_bytes());
+        put("model/tokenizer_config.json", TEMPLATE.as_bytes());
+    }
+}
+
+pub fn chat_body(stream: bool) -> Value {
+    json!({"model": CHAT, "messages": [{"role": "user", "content": "hello world hello"}], "stream": stream, "max_tokens": 8})
+}
+
+pub fn embeddings_body() -> Value {
+    json!({"model": EMBEDDER, "input": ["hello world", "hello"]})
+}
+
+fn manifest() -> Manifest {
+    Manifest::process(Digest48::of(b"agent"), Digest48::of(b"config"))
+}
+
+fn keyset(
+    lifetime_s: u32,
+    sealing: &SealingKey,
+    receipt_key: &SigningKey,
+    payee: &SigningKey,
+) -> Keyset {
+    let account = Address {
+        workchain: 0,
+        hash: [5; 32],
+    };
+    let model = |id: &str, endpoint| ModelOffer {
+        id: id.into(),
+        endpoint,
+        root: Digest([9; 32]),
+        tokenizer: Digest::of(TOKENIZER.as_bytes()),
+        context_tokens: 64,
+        quantisation: "f32".into(),
+        prices: Prices {
+            prompt: Nano(1_000_000_000),
+            cached: Nano(0),
+            completion: Nano(2_000_000_000),
+        },
+    };
+    Keyset {
+        version: 1,
+        profile: "sim".into(),
+        epoch: 0,
+        lifetime_s,
+        jobs_max: 1000,
+        kem_keys: vec![sealing.public()],
+        receipt_key: receipt_key.verifying_key().to_bytes(),
+        models: vec![
+            model(CHAT, Endpoint::Chat),
+            model(EMBEDDER, Endpoint::Embeddings),
+        ],
+        price_step: Nano(1000),
+        exposure_max: Nano(10_000_000),
+        chain: ChainId::EMBEDDED,
+        payee: account,
+        payee_key: payee.verifying_key().to_bytes(),
+        stake: account,
+        registers: wire::registers_digest(manifest().registers()),
+        gpus: Vec::new(),
+        padding: Padding {
+            step_bytes: 512,
+            interval_ms: 0,
+        },
+    }
+}
+
+impl Guest {
+    fn new(lifetime_s: u32) -> Guest {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        let mut module =
+            SimulatedModule::new(now, &mut |out| getrandom::fill(out).unwrap()).unwrap();
+        let manifest = manifest();
+        for event in manifest.rtmr3_events() {
+            module.extend(3, &event.digest).unwrap();
+        }
+        let key = |seed| SigningKey::from_bytes(&[seed; 32]);
+        let (receipt_key, payee) = (key(1), key(2));
+        let sealing = SealingKey::generate(1, &mut UnwrapErr(SysRng));
+        let keyset = keyset(lifetime_s, &sealing, &receipt_key, &payee);
+        let terms = ChannelTerms {
+            chain: ChainId::EMBEDDED,
+            payer: Address {
+                workchain: 0,
+                hash: [4; 32],
+            },
+            payee: keyset.payee,
+            payer_key: key(7).verifying_key().to_bytes(),
+            payee_key: keyset.payee_key,
+            close_delay_s: 60,
+            claims_until: 2_000_000_000,
+            salt: 0,
+        };
+        let events = manifest.rtmr3_events().iter();
+        Guest {
+            fault: Mutex::new(Fault::None),
+            attestations: Mutex::default(),
+            vouchers: Mutex::default(),
+            voucher_came: Notify::new(),
+            events: events
+                .map(|e| Event {
+                    name: e.name.clone(),
+                    digest: e.digest.0,
+                })
+                .collect(),
+            terms,
+            module,
+            sealing,
+            receipt_key,
+            payee,
+            keyset,
+            sequence: Mutex::default(),
+        }
+    }
+
+    fn bundle(&self, nonce: &[u8; 32]) -> Vec<u8> {
+        *self.attestations.lock().unwrap() += 1;
+        let keyset = self.keyset.encode();
+        let digest = Digest::of(&keyset);
+        let bound = ReportData::bind(&digest.0, nonce, GpuBinding::None);
+        let evidence = Evidence {
+            version: 1,
+            keyset,
+            quote: self.module.quote(&bound.0),
+            events: self.events.clone(),
+        };
+        let bundle = Bundle {
+            version: 1,
+            evidence: evidence.encode(),
+            endorsement: Endorsement::sign(digest, &self.payee),
+            collateral: self.module.collateral_json().to_vec(),
+        };
+        bundle.encode()
+    }
+
+    fn fault(&self) -> Fault {
+        *self.fault.lock().unwrap()
+    }
+
+    /// Frames of an answer, and whether they stop in the middle.
+    fn answer(&self, body: &[u8]) -> Vec<u8> {
+        let (signed, sealed) = SignedEnvelope::decode_prefix(body).unwrap();
+        let end = Frame::encode(FrameKind::End, b"");
+        let refuse = |code| {
+            let refusal = SignedRefusal::sign(signed.digest(), code, &self.receipt_key);
+            [
+                Frame::encode(FrameKind::Refused, &refusal.encode()),
+                end.clone(),
+            ]
+            .concat()
+        };
+        if self.fault() == Fault::StaleOnce {
+            *self.fault.lock().unwrap() = Fault::None;
+            return refuse(RefusalCode::StaleKeyset);
+        }
+        if signed
+            .verify(OpenedJob::encapsulated_key(sealed).unwrap())
+            .is_err()
+        {
+            return refuse(RefusalCode::EnvelopeSignature);
+        }
+        let opened = wire::open_job(
+            &self.sealing,
+            sealed,
+            signed.digest(),
+            &mut UnwrapErr(SysRng),
+        )
+        .unwrap();
+        let mut sealer = opened.sealer;
+        if self.fault() == Fault::Failure {
+            let failure =
+                json!({"error": {"code": "engine", "message": "out of luck"}}).to_string();
+            let sealed = [
+                sealer.seal(RecordKind::Failure, failure.as_bytes()),
+                sealer.finish(),
+            ]
+            .concat();
+            return [Frame::data(&sealed), end].concat();
+        }
+        let envelope = signed.unverified();
+        let (events, mut usage) = self.work(envelope.endpoint);
+        let mut frames = wire::frame_chain_start(signed.digest());
+        let mut sealed = Vec::new();
+        for event in &events {
+            let event = event.to_string();
+            frames = wire::frame_chain(frames, event.as_bytes());
+            sealed.extend(sealer.seal(RecordKind::Event, event.as_bytes()));
+        }
+        if self.fault() == Fault::OverCount {
+            usage.completion += 1;
+        }
+        let receipt = self.receipt(
+            &signed,
+            &events,
+            usage,
+            frames,
+            &opened.commitments,
+            &opened.request.body,
+        );
+        sealed.extend(sealer.seal(RecordKind::Receipt, receipt.encode()));
+        sealed.extend(sealer.finish());
+        let mut charge = receipt.charge().encode();
+        match self.fault() {
+            Fault::FlipAnswer => sealed[100] ^= 1,
+            Fault::FlipCharge => charge[60] ^= 1,
+            Fault::OtherCharge => {
+                let other = Charge {
+                    cost: Nano(1),
+                    ..receipt.charge().charge
+                };
+                charge = other.sign(&self.receipt_key).encode();
+            }
+            Fault::Cut => {
+                sealed.truncate(sealed.len() / 2);
+                return Frame::data(&sealed);
+            }
+            _ => {}
+        }
+        [
+            Frame::data(&sealed),
+            Frame::encode(FrameKind::Charge, &charge),
+            end,
+        ]
+        .concat()
+    }
+
+    fn work(&self, endpoint: Endpoint) -> (Vec<Value>, Usage) {
+        if endpoint == Endpoint::Embeddings {
+            let data = json!([{"object": "embedding", "index": 0, "embedding": [0.6, 0.8]},
+                {"object": "embedding", "index": 1, "embedding": [1.0, 0.0]}]);
+            let event = json!({"object": "list", "data": data, "model": EMBEDDER, "usage": {"prompt_tokens": 3, "total_tokens": 3}});
+            return (
+                vec![event],
+                Usage {
+                    prompt: 3,
+                    cached: 0,
+                    completion: 0,
+                },
+            );
+        }
+        let chunk = |delta: Value, finish: Value, ids: Value| {
+            json!({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": CHAT,
+                "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], "x_job": {"token_ids": ids}})
+        };
+        let second = if self.fault() == Fault::OtherText {
+            " hello"
+        } else {
+            " world"
+        };
+        let events = vec![
+            chunk(
+                json!({"role": "assistant", "content": ""}),
+                Value::Null,
+                json!([]),
+            ),
+            chunk(json!({"content": "hello"}), Value::Null, json!([1])),
+            chunk(json!({"content": second}), Value::Null, json!([2])),
+            chunk(json!({}), json!("stop"), json!([0])),
+        ];
+        (
+            events,
+            Usage {
+                prompt: 3,
+                cached: 0,
+                completion: 3,
+            },
+        )
+    }
+
+    fn receipt(
+        &self,
+        signed: &SignedEnvelope,
+        events: &[Value],
+        usage: Usage,
+        frames: Digest,
+        commitments: &wire::Commitments,
+        body: &[u8],
+    ) -> Receipt {
+        let envelope = signed.unverified();
+        let offer = self.keyset.model(&envelope.model).unwrap();
+        let cost = offer.prices.cost(&usage, self.keyset.price_step).unwrap();
+        let mut sequence = self.sequence.lock().unwrap();
+        let core = ReceiptCore {
+            version: 1,
+            sequence: *sequence,
+            previous: Digest::default(),
+            keyset: self.keyset.digest(),
+            registers: self.keyset.registers,
+            gpus: Vec::new(),
+            engine: "test".into(),
+            job: if self.fault() == Fault::OtherReceipt {
+                [0; 16]
+            } else {
+                envelope.job
+            },
+            parent: None,
+            envelope: signed.digest(),
+            endpoint: envelope.endpoint,
+            model: envelope.model.clone(),
+            model_root: offer.root,
+            tokenizer: offer.tokenizer,
+            quantisation: offer.quantisation.clone(),
+            request: commitments.request(body),
+            response: commitments.response(frames),
+            events: events.len() as u32,
+            frames,
+            finish: Finish::Stop,
+            usage,
+            prices: offer.prices,
+            cost,
+            cost_max: envelope.cost_max,
+            chain: envelope.chain,
+            channel: envelope.channel,
+            voucher_high: Nano(0),
+            timings: Timings {
+                queue_ms: 0,
+                first_token_ms: 1,
+                total_ms: 2,
+            },
+            claimed_at_unix_s: 0,
+            class: envelope.class.clone(),
+            seed: None,
+            determinism: "machine".into(),
+        };
+        let charge = Charge {
+            chain: envelope.chain,
+            stake: self.keyset.stake,
+            receipt_hash: [0; 32],
+            seq: *sequence,
+            cost,
+            cap: envelope.cost_max,
+            channel: envelope.channel,
+            cumulative: cost,
+        };
+        *sequence += 1;
+        Receipt::sign(core, charge, &self.receipt_key)
+    }
+
+    fn channel_stack(&self) -> Value {
+        let t = &self.terms;
+        let num = |n: String| json!(["num", n]);
+        let small = |n: u64| num(format!("{n:#x}"));
+        let big = |b: &[u8; 32]| num(format!("0x{}", hex::encode(b)));
+        json!([
+            small(0),
+            small(20241),
+            small(100_000_000),
+            small(0),
+            small(0),
+            small(t.claims_until.into()),
+            small(t.close_delay_s.into()),
+            small(0),
+            big(&t.payer.hash),
+            small(0),
+            big(&t.payee.hash),
+            big(&t.payer_key),
+            small(0),
+            small(0),
+            big(&t.payee_key),
+            small(t.salt)
+        ])
+    }
+}
+
+async fn serve(listener: TcpListener, guest: Arc<Guest>) {
+    let router = Router::new()
+        .route("/v1/attestation", get(attestation))
+        .route("/v1/sealed", post(sealed))
+        .route("/v1/vouchers", post(voucher))
+        .route("/v1/channels/{address}", get(channel))
+        .route("/api/v2/runGetMethod", post(get_method))
+        .with_state(guest);
+    axum::serve(listener, router).await.unwrap();
+}
+
+async fn attestation(
+    State(guest): State<Arc<Guest>>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Vec<u8> {
+    let mut nonce = [0; 32];
+    hex::decode_to_slice(&query["nonce"], &mut nonce).unwrap();
+    guest.bundle(&nonce)
+}
+
+async fn sealed(State(guest): State<Arc<Guest>>, body: Bytes) -> Response {
+    if guest.fault() == Fault::UnsignedRefusal {
+        let error =
+            json!({"error": {"code": "exposure", "message": "pay first", "executed": "no"}});
+        return (StatusCode::PAYMENT_REQUIRED, Json(error)).into_response();
+    }
+    Response::new(Body::from(guest.answer(&body)))
+}
+
+async fn voucher(State(guest): State<Arc<Guest>>, body: Bytes) -> Response {
+    if guest.fault() == Fault::SilentOnVouchers {
+        guest.voucher_came.notify_one();
+        return std::future::pending().await;
+    }
+    let voucher = SignedVoucher::decode(&body).unwrap();
+    if voucher.verify(&guest.terms.payer_key).is_err() {
+        let error = json!({"error": {"code": "voucher", "message": "its signature is wrong", "executed": "no"}});
+        return (StatusCode::BAD_REQUEST, Json(error)).into_response();
+    }
+    let (channel, cumulative) = (voucher.voucher.channel, voucher.voucher.cumulative);
+    guest.vouchers.lock().unwrap().push(voucher);
+    Json(json!({"channel": channel, "cumulative_nano": cumulative, "stored": true})).into_response()
+}
+
+async fn channel(State(guest): State<Arc<Guest>>) -> Json<Value> {
+    let highest = guest
+        .vouchers
+        .lock()
+        .unwrap()
+        .last()
+        .map(|v| hex::encode(v.encode()));
+    Json(
+        json!({"channel": guest.terms.address(), "deposit_nano": "1", "paid_nano": "0", "owed_nano": "0", "voucher": highest}),
+    )
+}
+
+async fn get_method(State(guest): State<Arc<Guest>>) -> Json<Value> {
+    Json(
+        json!({"ok": true, "result": {"gas_used": 1, "exit_code": 0, "stack": guest.channel_stack()}}),
+    )
+}
+
+/// The files in the folder, for tests that restore one.
+pub fn copy(folder: &Path, from: &str, to: &str) {
+    std::fs::copy(folder.join(from), folder.join(to)).unwrap();
+}
