@@ -95,6 +95,9 @@ pub enum RequestError {
         /// The control token it spells out.
         token: String,
     },
+    /// A message and the template around it would together form a control token.
+    #[error("a message and the template around it form a control token")]
+    ControlTokenAcross,
     /// The chat template refused the conversation.
     #[error("the chat template refused the conversation: {0}")]
     Template(String),

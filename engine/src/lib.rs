@@ -15,13 +15,21 @@
 //! program's affair (`mlockall`), since it covers more than weights. Batching, quantised weights and GPUs, for now.
 
 pub mod backend;
+pub mod bert;
+pub mod chat;
+pub mod embedder;
 pub mod error;
 pub mod limits;
 pub mod llama;
 pub mod sampler;
+pub mod template;
 pub mod tensors;
+mod text;
 pub mod weights;
 
+pub use chat::{Chat, Finish, Generated, Step};
+pub use embedder::{Embedder, Embedding};
 pub use error::{EngineError, ModelError, RequestError};
 pub use sampler::Sampling;
+pub use template::{Message, Role};
 pub use weights::{ModelFiles, ModelRoot, WeightsError};

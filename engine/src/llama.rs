@@ -198,7 +198,10 @@ impl<B: Backend> Llama<B> {
         let [_, sequence] = tokens.dims();
         let device = tokens.device();
         let rope = Rope::at(&self.cosines, &self.sines, start, sequence);
-        let group = self.layers.first().map_or(1, |l| l.heads / l.key_value_heads);
+        let group = self
+            .layers
+            .first()
+            .map_or(1, |l| l.heads / l.key_value_heads);
         let mask = (sequence > 1).then(|| causal_mask(start, sequence, group, &device));
         let mut x = burn::tensor::module::embedding(self.embedding.val(), tokens);
         for (index, layer) in self.layers.iter().enumerate() {
@@ -232,7 +235,8 @@ impl<B: Backend> Layer<B> {
         let queries = config.heads * config.head_width;
         let keys = config.key_value_heads * config.head_width;
         let feed = config.intermediate;
-        let mut layer = |part: &str, shape| linear(source, &format!("{name}.{part}"), shape, false, device);
+        let mut layer =
+            |part: &str, shape| linear(source, &format!("{name}.{part}"), shape, false, device);
         let query = layer("self_attn.q_proj", [hidden, queries])?;
         let key = layer("self_attn.k_proj", [hidden, keys])?;
         let value = layer("self_attn.v_proj", [hidden, keys])?;
@@ -281,9 +285,18 @@ impl<B: Backend> Layer<B> {
         let [batch, sequence, _] = x.dims();
         let (heads, pairs, width) = (self.heads, self.key_value_heads, self.head_width);
         let group = heads / pairs;
-        let queries = self.query.forward(x.clone()).reshape([batch, sequence, heads, width]);
-        let keys = self.key.forward(x.clone()).reshape([batch, sequence, pairs, width]);
-        let values = self.value.forward(x).reshape([batch, sequence, pairs, width]);
+        let queries = self
+            .query
+            .forward(x.clone())
+            .reshape([batch, sequence, heads, width]);
+        let keys = self
+            .key
+            .forward(x.clone())
+            .reshape([batch, sequence, pairs, width]);
+        let values = self
+            .value
+            .forward(x)
+            .reshape([batch, sequence, pairs, width]);
         let queries = rope.rotate(queries).swap_dims(1, 2);
         let (keys, values) = remember(rope.rotate(keys).swap_dims(1, 2), values.swap_dims(1, 2));
 
@@ -295,8 +308,11 @@ impl<B: Backend> Layer<B> {
             scores = scores + mask.clone();
         }
         let mixed = softmax(scores, 3).matmul(values);
-        let mixed = mixed.reshape([batch, heads, sequence, width]).swap_dims(1, 2);
-        self.out.forward(mixed.reshape([batch, sequence, heads * width]))
+        let mixed = mixed
+            .reshape([batch, heads, sequence, width])
+            .swap_dims(1, 2);
+        self.out
+            .forward(mixed.reshape([batch, sequence, heads * width]))
     }
 
     fn export(&self, name: &str, out: &mut Vec<(String, Vec<usize>, Vec<f32>)>) {
@@ -385,7 +401,10 @@ fn causal_mask<B: Backend>(
     for (row, scores) in values.chunks_exact_mut(total).enumerate() {
         scores[start + row % sequence + 1..].fill(HIDDEN);
     }
-    Tensor::from_data(TensorData::new(values, [1, 1, group * sequence, total]), device)
+    Tensor::from_data(
+        TensorData::new(values, [1, 1, group * sequence, total]),
+        device,
+    )
 }
 
 fn norm<B: Backend>(
@@ -400,14 +419,25 @@ fn norm<B: Backend>(
     })
 }
 
-fn stored_vector<B: Backend>(name: &str, p: &Param<Tensor<B, 1>>) -> (String, Vec<usize>, Vec<f32>) {
+fn stored_vector<B: Backend>(
+    name: &str,
+    p: &Param<Tensor<B, 1>>,
+) -> (String, Vec<usize>, Vec<f32>) {
     let data = p.val().into_data();
-    (name.into(), data.shape.to_vec(), data.iter::<f32>().collect())
+    (
+        name.into(),
+        data.shape.to_vec(),
+        data.iter::<f32>().collect(),
+    )
 }
 
 fn stored_table<B: Backend>(name: &str, p: &Param<Tensor<B, 2>>) -> (String, Vec<usize>, Vec<f32>) {
     let data = p.val().into_data();
-    (name.into(), data.shape.to_vec(), data.iter::<f32>().collect())
+    (
+        name.into(),
+        data.shape.to_vec(),
+        data.iter::<f32>().collect(),
+    )
 }
 
 fn stored_linear<B: Backend>(name: &str, layer: &nn::Linear<B>) -> (String, Vec<usize>, Vec<f32>) {
@@ -474,23 +504,46 @@ impl ConfigFile {
         if self.rope_scaling.is_some() || rope_type.is_some_and(|kind| kind != "default") {
             return unsupported("scaled rotary positions");
         }
-        let heads = bounded("num_attention_heads", self.num_attention_heads, limits::HEADS_MAX)?;
+        let heads = bounded(
+            "num_attention_heads",
+            self.num_attention_heads,
+            limits::HEADS_MAX,
+        )?;
         let hidden = bounded("hidden_size", self.hidden_size, limits::WIDTH_MAX)?;
         let config = Config {
             vocabulary: bounded("vocab_size", self.vocab_size, limits::VOCABULARY_MAX)?,
             hidden,
-            intermediate: bounded("intermediate_size", self.intermediate_size, limits::WIDTH_MAX)?,
-            layers: bounded("num_hidden_layers", self.num_hidden_layers, limits::LAYERS_MAX)?,
+            intermediate: bounded(
+                "intermediate_size",
+                self.intermediate_size,
+                limits::WIDTH_MAX,
+            )?,
+            layers: bounded(
+                "num_hidden_layers",
+                self.num_hidden_layers,
+                limits::LAYERS_MAX,
+            )?,
             heads,
             key_value_heads: bounded(
                 "num_key_value_heads",
                 self.num_key_value_heads.unwrap_or(heads),
                 heads,
             )?,
-            head_width: bounded("head_dim", self.head_dim.unwrap_or(hidden / heads), limits::WIDTH_MAX)?,
-            context: bounded("max_position_embeddings", self.max_position_embeddings, usize::MAX)?
-                .min(limits::CONTEXT_TOKENS_MAX),
-            rope_theta: rope.and_then(|rope| rope.rope_theta).or(self.rope_theta).unwrap_or(10_000.0),
+            head_width: bounded(
+                "head_dim",
+                self.head_dim.unwrap_or(hidden / heads),
+                limits::WIDTH_MAX,
+            )?,
+            context: bounded(
+                "max_position_embeddings",
+                self.max_position_embeddings,
+                usize::MAX,
+            )?
+            .min(limits::CONTEXT_TOKENS_MAX),
+            rope_theta: rope
+                .and_then(|rope| rope.rope_theta)
+                .or(self.rope_theta)
+                .unwrap_or(10_000.0),
             norm_epsilon: self.rms_norm_eps,
             tied: self.tie_word_embeddings,
             end_tokens: match self.eos_token_id {
@@ -525,7 +578,11 @@ impl Config {
         if self.end_tokens.is_empty() || self.end_tokens.len() > 16 {
             return refuse("eos_token_id must name 1 to 16 tokens");
         }
-        if self.end_tokens.iter().any(|token| *token as usize >= self.vocabulary) {
+        if self
+            .end_tokens
+            .iter()
+            .any(|token| *token as usize >= self.vocabulary)
+        {
             return refuse("eos_token_id is not in the vocabulary");
         }
         Ok(self)
@@ -537,6 +594,8 @@ pub(crate) fn bounded(name: &str, value: usize, max: usize) -> Result<usize, Mod
     if (1..=max).contains(&value) {
         Ok(value)
     } else {
-        Err(ModelError::Config(format!("{name} is {value}, must be 1 to {max}")))
+        Err(ModelError::Config(format!(
+            "{name} is {value}, must be 1 to {max}"
+        )))
     }
 }

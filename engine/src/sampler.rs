@@ -185,12 +185,42 @@ mod tests {
         let good = sampling(1.0, 1.0, 0);
         assert_eq!(good.check(), Ok(()));
         for (bad, what) in [
-            (Sampling { temperature: f32::NAN, ..good }, "temperature"),
-            (Sampling { temperature: -0.1, ..good }, "temperature"),
+            (
+                Sampling {
+                    temperature: f32::NAN,
+                    ..good
+                },
+                "temperature",
+            ),
+            (
+                Sampling {
+                    temperature: -0.1,
+                    ..good
+                },
+                "temperature",
+            ),
             (Sampling { top_p: 0.0, ..good }, "top_p"),
-            (Sampling { top_p: f32::NAN, ..good }, "top_p"),
-            (Sampling { tokens_max: 0, ..good }, "tokens_max"),
-            (Sampling { tokens_max: u32::MAX, ..good }, "tokens_max"),
+            (
+                Sampling {
+                    top_p: f32::NAN,
+                    ..good
+                },
+                "top_p",
+            ),
+            (
+                Sampling {
+                    tokens_max: 0,
+                    ..good
+                },
+                "tokens_max",
+            ),
+            (
+                Sampling {
+                    tokens_max: u32::MAX,
+                    ..good
+                },
+                "tokens_max",
+            ),
         ] {
             assert_eq!(bad.check(), Err(RequestError::Sampling(what)));
         }

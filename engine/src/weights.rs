@@ -125,9 +125,8 @@ pub enum WeightsError {
 impl ModelFiles {
     /// Reads a model's folder.
     pub fn read(folder: &Path) -> Result<Self, WeightsError> {
-        let required = |file, bytes_max| {
-            read(folder, file, bytes_max)?.ok_or(WeightsError::Missing { file })
-        };
+        let required =
+            |file, bytes_max| read(folder, file, bytes_max)?.ok_or(WeightsError::Missing { file });
         Ok(ModelFiles {
             config: required(CONFIG, limits::CONFIG_BYTES_MAX)?,
             tokenizer: required(TOKENIZER, limits::TOKENIZER_BYTES_MAX)?,
@@ -186,7 +185,9 @@ impl ModelFiles {
     }
 
     pub(crate) fn tokenizer_config(&self) -> Option<&[u8]> {
-        self.tokenizer_config.as_ref().map(|file| file.bytes.as_slice())
+        self.tokenizer_config
+            .as_ref()
+            .map(|file| file.bytes.as_slice())
     }
 }
 

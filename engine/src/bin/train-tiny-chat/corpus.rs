@@ -12,7 +12,10 @@ pub struct Pair {
 
 /// The text the repository ships.
 const FILES: [(&str, &str); 3] = [
-    ("chrysalis.txt", include_str!("../../../training/chrysalis.txt")),
+    (
+        "chrysalis.txt",
+        include_str!("../../../training/chrysalis.txt"),
+    ),
     ("general.txt", include_str!("../../../training/general.txt")),
     ("sums.txt", include_str!("../../../training/sums.txt")),
 ];

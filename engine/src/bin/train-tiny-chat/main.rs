@@ -45,7 +45,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let trained = trainer::train(&pairs, &plan, &mut |line| eprintln!("{line}"))?;
     std::fs::create_dir_all(&arguments.out).context("creating the output folder")?;
     for (name, bytes) in &trained.files {
-        std::fs::write(arguments.out.join(name), bytes).with_context(|| format!("writing {name}"))?;
+        std::fs::write(arguments.out.join(name), bytes)
+            .with_context(|| format!("writing {name}"))?;
     }
     let files = engine::ModelFiles::read(&arguments.out).context("reading the result back")?;
     println!("pairs {}", pairs.len());

@@ -23,7 +23,8 @@ pub const CHAT_TEMPLATE: &str = "{% for message in messages %}\
 /// Learns `vocabulary` entries from `texts`.
 pub fn learn(texts: &[String], vocabulary: usize) -> anyhow::Result<Tokenizer> {
     let bytes = ByteLevel::new(false, false, true);
-    let control = [END_OF_TEXT, MESSAGE_START, MESSAGE_END].map(|token| AddedToken::from(token, true));
+    let control =
+        [END_OF_TEXT, MESSAGE_START, MESSAGE_END].map(|token| AddedToken::from(token, true));
     let alphabet: HashSet<char> = ByteLevel::alphabet().into_iter().collect();
     let mut trainer = BpeTrainer::builder()
         .show_progress(false)
@@ -37,7 +38,10 @@ pub fn learn(texts: &[String], vocabulary: usize) -> anyhow::Result<Tokenizer> {
             let mut pieces = tokenizers::PreTokenizedString::from(text);
             tokenizers::PreTokenizer::pre_tokenize(&bytes, &mut pieces)?;
             Ok(pieces
-                .get_splits(tokenizers::OffsetReferential::Original, tokenizers::OffsetType::Byte)
+                .get_splits(
+                    tokenizers::OffsetReferential::Original,
+                    tokenizers::OffsetType::Byte,
+                )
                 .into_iter()
                 .map(|(piece, _, _)| piece.to_owned())
                 .collect())

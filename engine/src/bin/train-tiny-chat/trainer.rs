@@ -102,7 +102,10 @@ pub fn train(pairs: &[Pair], plan: &Plan, report: &mut dyn FnMut(&str)) -> anyho
             let mean = mean(&recent[recent.len().saturating_sub(25)..]);
             let seconds = began.elapsed().as_secs_f64();
             let speed = tokens as f64 / seconds;
-            report(&format!("step {:5}  loss {mean:.4}  {seconds:6.1} s  {speed:.0} tokens/s", step + 1));
+            report(&format!(
+                "step {:5}  loss {mean:.4}  {seconds:6.1} s  {speed:.0} tokens/s",
+                step + 1
+            ));
         }
     }
     let tail = &recent[recent.len() - recent.len().div_ceil(10)..];
@@ -129,7 +132,10 @@ fn learning_rate(plan: &Plan, step: usize) -> f64 {
 
 /// All text the vocabulary is learned from, the template's words included.
 fn texts(pairs: &[Pair]) -> Vec<String> {
-    let mut texts: Vec<String> = corpus::SYSTEM.iter().map(|text| (*text).to_owned()).collect();
+    let mut texts: Vec<String> = corpus::SYSTEM
+        .iter()
+        .map(|text| (*text).to_owned())
+        .collect();
     for pair in pairs {
         for question in &pair.questions {
             texts.push(question.clone());
@@ -158,12 +164,17 @@ impl Batch {
         device: &burn::tensor::Device<Learning>,
     ) -> Tensor<Learning, 1> {
         let ints = |values: &[i32]| {
-            Tensor::<Learning, 1, Int>::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
+            Tensor::<Learning, 1, Int>::from_data(
+                TensorData::new(values.to_vec(), [values.len()]),
+                device,
+            )
         };
         let tokens = ints(&self.tokens).reshape([self.rows, self.width]);
         let hidden = model.forward(tokens);
         let [rows, width, features] = hidden.dims();
-        let answers = hidden.reshape([rows * width, features]).select(0, ints(&self.places));
+        let answers = hidden
+            .reshape([rows * width, features])
+            .select(0, ints(&self.places));
         let scores = log_softmax(model.scores(answers), 1);
         let targets = ints(&self.targets).reshape([self.targets.len(), 1]);
         scores.gather(1, targets).mean().neg()
@@ -208,7 +219,11 @@ impl<'a> Batches<'a> {
             self.ready = self.round()?;
         }
         let conversations = self.ready.pop().context("the text has no questions")?;
-        let width = conversations.iter().map(|c| c.tokens.len() - 1).max().unwrap_or(1);
+        let width = conversations
+            .iter()
+            .map(|c| c.tokens.len() - 1)
+            .max()
+            .unwrap_or(1);
         let mut batch = Batch {
             rows: conversations.len(),
             width,
@@ -265,9 +280,17 @@ impl<'a> Batches<'a> {
         if self.unit() < 0.15 {
             let earlier = &pairs[self.below(pairs.len())];
             let asked = self.below(earlier.questions.len());
-            self.turn(&mut conversation, &earlier.questions[asked], &earlier.answer)?;
+            self.turn(
+                &mut conversation,
+                &earlier.questions[asked],
+                &earlier.answer,
+            )?;
         }
-        self.turn(&mut conversation, &pairs[pair].questions[question], &pairs[pair].answer)?;
+        self.turn(
+            &mut conversation,
+            &pairs[pair].questions[question],
+            &pairs[pair].answer,
+        )?;
         Ok(conversation)
     }
 
@@ -283,7 +306,8 @@ impl<'a> Batches<'a> {
         let head = format!("{}{role}\n", tokenizer::MESSAGE_START);
         to.tokens.extend(self.encode(&head)?);
         let from = to.tokens.len();
-        to.tokens.extend(self.encode(&format!("{content}{}", tokenizer::MESSAGE_END))?);
+        to.tokens
+            .extend(self.encode(&format!("{content}{}", tokenizer::MESSAGE_END))?);
         if role == "assistant" {
             to.answers.push(from..to.tokens.len());
         }
@@ -293,7 +317,10 @@ impl<'a> Batches<'a> {
 
     fn encode(&self, text: &str) -> anyhow::Result<Vec<u32>> {
         let encoding = self.tokenizer.encode_fast(text, false);
-        Ok(encoding.map_err(|error| anyhow!("encoding: {error}"))?.get_ids().to_vec())
+        Ok(encoding
+            .map_err(|error| anyhow!("encoding: {error}"))?
+            .get_ids()
+            .to_vec())
     }
 
     fn unit(&mut self) -> f32 {
@@ -315,7 +342,9 @@ impl<'a> Batches<'a> {
 }
 
 fn id(tokenizer: &Tokenizer, token: &str) -> anyhow::Result<u32> {
-    tokenizer.token_to_id(token).with_context(|| format!("the vocabulary lacks {token}"))
+    tokenizer
+        .token_to_id(token)
+        .with_context(|| format!("the vocabulary lacks {token}"))
 }
 
 /// Where a model begins: small normal numbers, ones for the norms.
@@ -329,7 +358,10 @@ struct RandomStart {
 impl RandomStart {
     /// A normal number, by Box and Muller.
     fn normal(&mut self) -> f32 {
-        let (a, b) = (self.chance.unit(self.drawn), self.chance.unit(self.drawn + 1));
+        let (a, b) = (
+            self.chance.unit(self.drawn),
+            self.chance.unit(self.drawn + 1),
+        );
         self.drawn += 2;
         let radius = (-2.0 * (1.0 - f64::from(a)).ln()).sqrt();
         (radius * (std::f64::consts::TAU * f64::from(b)).cos()) as f32
@@ -345,7 +377,11 @@ impl Source for RandomStart {
         }
         // What writes into the residual stream starts smaller, so that its sum over layers does not grow.
         let writes = name.contains("o_proj") || name.contains("down_proj");
-        let depth = if writes { (2.0 * self.layers as f32).sqrt() } else { 1.0 };
+        let depth = if writes {
+            (2.0 * self.layers as f32).sqrt()
+        } else {
+            1.0
+        };
         let deviation = match name.contains("embed_tokens") {
             true => 0.02,
             false => (1.0 / shape[1] as f32).sqrt() / depth,
@@ -394,7 +430,10 @@ fn files(
         .export()
         .into_iter()
         .map(|(name, shape, values)| {
-            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let bytes = values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect();
             (name, shape, bytes)
         })
         .collect();
@@ -412,7 +451,10 @@ fn files(
     Ok(vec![
         ("config.json", config),
         ("tokenizer.json", tokenizer_json.into_bytes()),
-        ("tokenizer_config.json", pretty(&tokenizer::config(plan.context))),
+        (
+            "tokenizer_config.json",
+            pretty(&tokenizer::config(plan.context)),
+        ),
         ("model.safetensors", weights),
     ])
 }
@@ -433,11 +475,18 @@ mod tests {
             heads: 4,
             ..Plan::STORED
         };
-        let run = |plan: &Plan| train(&pairs, plan, &mut |_| {}).expect("training runs").files;
+        let run = |plan: &Plan| {
+            train(&pairs, plan, &mut |_| {})
+                .expect("training runs")
+                .files
+        };
         let first = run(&plan);
         assert_eq!(first, run(&plan));
         let other = run(&Plan { seed: 1, ..plan });
-        assert_eq!(first[1], other[1], "the vocabulary depends on the text alone");
+        assert_eq!(
+            first[1], other[1],
+            "the vocabulary depends on the text alone"
+        );
         assert_ne!(first[3], other[3]);
     }
 }
