@@ -138,7 +138,10 @@ impl Config {
         let Some(named) = named else {
             return Ok(false);
         };
-        let same = |a: &Path, b: &Path| a == b || a.canonicalize().ok() == b.canonicalize().ok();
+        // Two names of one file are the same; two files that do not exist are not.
+        let same = |a: &Path, b: &Path| {
+            a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+        };
         match &self.insecure_test_root {
             Some(path) if !same(path, named) => Err(ClientError::Config(format!(
                 "--insecure-test-root names {}, the configuration names {}",

@@ -341,7 +341,6 @@ mod tests {
             "localhost:10000",
             "localhost",
             "[::1]:10000",
-            "::1",
         ] {
             assert!(is_address_or_localhost(good), "{good}");
         }
