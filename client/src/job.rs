@@ -29,7 +29,6 @@ use settlement::Nano;
 use std::time::{Duration, Instant};
 use wire::{
     Commitments, Digest, Endpoint, Envelope, JobRequest, ModelOffer, ResponseOpener, Usage,
-    request_bucket,
 };
 use zeroize::Zeroizing;
 
@@ -258,11 +257,6 @@ impl Sealed {
     /// The job's id.
     pub fn job(&self) -> [u8; 16] {
         self.known.job
-    }
-
-    /// The padded length that a courier sees of this request's plaintext.
-    pub fn bucket(&self) -> usize {
-        request_bucket(self.body.len())
     }
 
     /// Hands the job to the courier and waits for the head of the answer.
