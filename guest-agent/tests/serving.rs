@@ -1,0 +1,462 @@
+//! The agent over an in-memory stream, from boot to receipt, and each job it refuses.
+
+use ed25519_dalek::SigningKey;
+use guest_agent::platform::{Platform, PlatformError};
+use guest_agent::{BootError, Booted, Serving};
+use measurements::{Digest48, Manifest, Policy, Registers, ReportData, Root};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use settlement::{Address, ChainId, Nano, SignedCharge, Voucher};
+use simulator::SimulatedModule;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use wire::*;
+use zeroize::Zeroizing;
+
+const MODEL: &str = "tiny-chat";
+const CHANNEL: Address = Address {
+    workchain: 0,
+    hash: [0x22; 32],
+};
+const PAYEE: Address = Address {
+    workchain: 0,
+    hash: [0x11; 32],
+};
+
+struct InProcess(SimulatedModule);
+
+impl Platform for InProcess {
+    fn extend(&mut self, digest: &Digest48) -> Result<(), PlatformError> {
+        let refused = |e: simulator::SimulatorError| PlatformError::Refused {
+            doing: "extending",
+            why: e.to_string(),
+        };
+        self.0.extend(3, digest).map_err(refused)
+    }
+    fn registers(&mut self) -> Result<Registers, PlatformError> {
+        Ok(self.0.registers())
+    }
+    fn quote(&mut self, report_data: &ReportData) -> Result<Vec<u8>, PlatformError> {
+        Ok(self.0.quote(&report_data.0))
+    }
+}
+
+struct Running {
+    serving: Serving<InProcess>,
+    worker: AttestedWorker,
+}
+
+fn models() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/models"))
+}
+
+fn config(change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+    let root = engine::ModelFiles::read(&models().join(MODEL))
+        .unwrap()
+        .root();
+    let mut config = serde_json::json!({
+        "version": 1, "profile": "sim", "chain": 20241, "payee": PAYEE.to_string(),
+        "payee_key": hex::encode(payee().verifying_key().to_bytes()), "stake": PAYEE.to_string(),
+        "lifetime_s": 3600, "jobs_max": 5, "price_step_nano": 10, "exposure_max_nano": 1_000_000, "interval_ms": 1,
+        "models": [{"id": MODEL, "endpoint": "chat", "root": root.to_string(), "context_tokens": 256,
+            "prompt_nano": 1_000_000_000, "completion_nano": 2_000_000_000}],
+    });
+    change(&mut config);
+    serde_json::to_vec(&config).unwrap()
+}
+
+fn payee() -> SigningKey {
+    SigningKey::from_bytes(&[5; 32])
+}
+
+fn payer() -> SigningKey {
+    SigningKey::from_bytes(&[6; 32])
+}
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+fn module() -> SimulatedModule {
+    let mut counter = 0u8;
+    let mut random = |out: &mut [u8]| {
+        counter += 1;
+        out.iter_mut()
+            .enumerate()
+            .for_each(|(i, b)| *b = counter.wrapping_mul(37).wrapping_add(i as u8));
+    };
+    SimulatedModule::new(now(), &mut random).unwrap()
+}
+
+/// Boots an agent and attests it as a client does.
+async fn boot(config: &[u8]) -> Running {
+    let module = module();
+    let root = Root::insecure_test(module.root_der().to_vec()).unwrap();
+    let collateral = module.collateral_json().to_vec();
+    let agent = Digest48([7; 48]);
+    let booted = Booted::new(InProcess(module), config, true).unwrap();
+    let attested = booted
+        .measure(agent, models())
+        .unwrap()
+        .attest(&mut ChaCha20Rng::from_seed([1; 32]))
+        .unwrap();
+    let endorsement = Endorsement::sign(attested.keyset().digest(), &payee());
+    let serving = attested.serve();
+
+    let nonce = [9; 32];
+    let frames = exchange(
+        &serving,
+        [Frame::encode(FrameKind::OpenAttest, &nonce), end()].concat(),
+    )
+    .await;
+    let evidence = body(&frames, FrameKind::Data);
+    let bundle = Bundle {
+        version: 1,
+        evidence,
+        endorsement,
+        collateral,
+    };
+    let manifest = Manifest::process(agent, Digest48::of(config));
+    let expected = Expected {
+        profile: "sim".into(),
+        chain: ChainId::EMBEDDED,
+        payee: PAYEE,
+        payee_key: payee().verifying_key().to_bytes(),
+    };
+    let policy = Policy::from_manifest(&manifest);
+    let worker = attest(&bundle.encode(), &nonce, &policy, &root, &expected, now()).unwrap();
+    Running { serving, worker }
+}
+
+fn end() -> Vec<u8> {
+    Frame::encode(FrameKind::End, b"")
+}
+
+async fn exchange(serving: &Serving<InProcess>, bytes: Vec<u8>) -> Vec<Frame> {
+    let (mut ours, theirs) = tokio::io::duplex(1 << 16);
+    let serving = serving.clone();
+    let agent = tokio::spawn(async move { serving.exchange(theirs).await });
+    ours.write_all(&bytes).await.unwrap();
+    let mut answer = Vec::new();
+    ours.read_to_end(&mut answer).await.unwrap();
+    let _ = agent.await.unwrap();
+    let (mut decoder, mut frames) = (FrameDecoder::default(), Vec::new());
+    decoder.push(&answer);
+    while let Some(frame) = decoder.next_frame().unwrap() {
+        frames.push(frame);
+    }
+    frames
+}
+
+fn body(frames: &[Frame], kind: FrameKind) -> Vec<u8> {
+    frames
+        .iter()
+        .filter(|f| f.kind == kind)
+        .flat_map(|f| f.payload.clone())
+        .collect()
+}
+
+impl Running {
+    fn envelope(&self, job: u8) -> Envelope {
+        let offer = &self.worker.keyset().models[0];
+        Envelope {
+            version: 1,
+            job: [job; 16],
+            keyset: Digest::default(),
+            model: offer.id.clone(),
+            model_root: offer.root,
+            endpoint: Endpoint::Chat,
+            cost_max: Nano(1_000_000),
+            chain: ChainId::EMBEDDED,
+            channel: CHANNEL,
+            payer_key: payer().verifying_key().to_bytes(),
+            class: "standard".into(),
+            deadline_ms: 60_000,
+            first_token_ms: 60_000,
+            sealed_bytes: 0,
+            completion_tokens_max: 16,
+            voucher: None,
+        }
+    }
+
+    fn seal(&self, job: u8, change: impl FnOnce(&mut Envelope)) -> SealedJob {
+        let body = br#"{"model":"tiny-chat","messages":[{"role":"user","content":"Hello"}],"temperature":0,"max_tokens":16}"#;
+        self.seal_body(job, body, change)
+    }
+
+    fn seal_body(&self, job: u8, body: &[u8], change: impl FnOnce(&mut Envelope)) -> SealedJob {
+        let mut envelope = self.envelope(job);
+        change(&mut envelope);
+        let request = JobRequest {
+            endpoint: Endpoint::Chat,
+            parent: None,
+            body: Zeroizing::new(body.to_vec()),
+        };
+        // One encapsulation per job: a repeated one is a replay.
+        let mut rng = ChaCha20Rng::from_seed([job; 32]);
+        seal_job(&self.worker, envelope, &request, &payer(), &mut rng).unwrap()
+    }
+
+    async fn send(&self, envelope: &[u8], sealed: &[u8]) -> Vec<Frame> {
+        let open = Frame::encode(FrameKind::OpenJob, envelope);
+        exchange(&self.serving, [open, Frame::data(sealed), end()].concat()).await
+    }
+
+    async fn refusal(&self, envelope: &[u8], sealed: &[u8]) -> Option<(Digest, RefusalCode)> {
+        let frames = self.send(envelope, sealed).await;
+        let refusal = frames.iter().find(|f| f.kind == FrameKind::Refused)?;
+        SignedRefusal::decode(&refusal.payload)
+            .unwrap()
+            .verify(&self.worker.keyset().receipt_key)
+    }
+
+    async fn code(&self, job: SealedJob) -> Option<RefusalCode> {
+        let (name, code) = self.refusal(&job.envelope.encode(), &job.request).await?;
+        assert_eq!(
+            name,
+            job.envelope.digest(),
+            "a refusal names the envelope it refuses"
+        );
+        Some(code)
+    }
+}
+
+#[tokio::test]
+async fn a_job_is_answered_with_a_receipt_that_its_client_verifies() {
+    let running = boot(&config(|_| ())).await;
+    let job = running.seal(1, |_| ());
+    let frames = running.send(&job.envelope.encode(), &job.request).await;
+    let mut opener = job.opener;
+    let records = opener.push(&body(&frames, FrameKind::Data)).unwrap();
+    opener.finish().unwrap();
+
+    let (events, receipts): (Vec<_>, Vec<_>) = records
+        .into_iter()
+        .partition(|r| r.kind == RecordKind::Event);
+    let chain = frame_chain_start(job.envelope.digest());
+    let chain = events
+        .iter()
+        .fold(chain, |chain, event| frame_chain(chain, &event.payload));
+    let events: Vec<serde_json::Value> = events
+        .iter()
+        .map(|e| serde_json::from_slice(&e.payload).unwrap())
+        .collect();
+    let ids = events.iter().flat_map(|e| {
+        e["x_job"]["token_ids"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
+    });
+    let receipt = Receipt::decode(&receipts[0].payload).unwrap();
+    let prompt = receipt.unverified().usage.prompt;
+    let claims = RequestClaims {
+        envelope: job.envelope.digest(),
+        job: [1; 16],
+        channel: CHANNEL,
+        cost_max: Nano(1_000_000),
+        request: receipt.unverified().request,
+        response: job.commitments.response(chain),
+        frames: chain,
+        events: events.len() as u32,
+        usage: Usage {
+            prompt,
+            cached: 0,
+            completion: ids.count() as u32,
+        },
+    };
+    let verified = receipt.verify(running.worker.keyset(), &claims).unwrap();
+    assert!(prompt > 0 && verified.core().usage.completion > 0);
+    let clear = SignedCharge::decode(&body(&frames, FrameKind::Charge)).unwrap();
+    assert_eq!(clear.encode(), receipt.charge().encode());
+}
+
+#[tokio::test]
+async fn a_job_runs_once_and_the_keys_wear_out() {
+    let running = boot(&config(|_| ())).await;
+    let job = running.seal(1, |_| ());
+    let (envelope, sealed) = (job.envelope.encode(), job.request.clone());
+    assert_eq!(running.code(job).await, None, "it runs");
+    let again = running.refusal(&envelope, &sealed).await;
+    assert_eq!(again.map(|(_, code)| code), Some(RefusalCode::Replay));
+    for number in 2..=5 {
+        assert_eq!(running.code(running.seal(number, |_| ())).await, None);
+    }
+    assert_eq!(
+        running.code(running.seal(6, |_| ())).await,
+        Some(RefusalCode::KeysWorn)
+    );
+}
+
+#[tokio::test]
+async fn an_envelope_that_asks_for_something_else_is_refused_by_name() {
+    let running = boot(&config(|c| c["jobs_max"] = 100.into())).await;
+    type Change = fn(&mut Envelope);
+    let cases: [(Change, RefusalCode); 5] = [
+        (|e| e.chain = ChainId(-3), RefusalCode::Chain),
+        (|e| e.model = "another".into(), RefusalCode::Model),
+        (|e| e.model_root = Digest([1; 32]), RefusalCode::Model),
+        (|e| e.endpoint = Endpoint::Embeddings, RefusalCode::Model),
+        (|e| e.cost_max = Nano(1), RefusalCode::CostMax),
+    ];
+    for (number, (change, code)) in cases.into_iter().enumerate() {
+        assert_eq!(
+            running.code(running.seal(number as u8, change)).await,
+            Some(code),
+            "case {number}"
+        );
+    }
+    let foreign = Voucher {
+        chain: ChainId::EMBEDDED,
+        channel: PAYEE,
+        cumulative: Nano(1),
+        usage_root: [0; 32],
+    };
+    let foreign = foreign.sign(&payer()).encode();
+    let job = running.seal(20, |e| e.voucher = Some(foreign));
+    assert_eq!(
+        running.code(job).await,
+        Some(RefusalCode::Envelope),
+        "a voucher of another channel"
+    );
+    for (number, odd) in [
+        &b"{"[..],
+        b"{}",
+        br#"{"model":"tiny-chat","messages":[],"tools":[]}"#,
+    ]
+    .iter()
+    .enumerate()
+    {
+        let job = running.seal_body(30 + number as u8, odd, |_| ());
+        assert_eq!(running.code(job).await, Some(RefusalCode::Request));
+    }
+}
+
+#[tokio::test]
+async fn a_changed_envelope_or_request_is_refused_and_the_true_one_still_runs() {
+    let running = boot(&config(|c| c["jobs_max"] = 100.into())).await;
+    let job = running.seal(1, |_| ());
+    let (envelope, sealed) = (job.envelope.encode(), job.request.clone());
+    for index in (0..envelope.len()).step_by(7) {
+        let mut changed = envelope.clone();
+        changed[index] ^= 0x01;
+        let (name, code) = running.refusal(&changed, &sealed).await.expect("refused");
+        assert_ne!(
+            name,
+            job.envelope.digest(),
+            "it does not speak of the true envelope"
+        );
+        assert!(
+            matches!(code, RefusalCode::Envelope | RefusalCode::EnvelopeSignature),
+            "byte {index}: {code:?}"
+        );
+    }
+    let mut changed = sealed.clone();
+    changed[20] ^= 0x01;
+    let (_, code) = running.refusal(&envelope, &changed).await.expect("refused");
+    assert_eq!(
+        code,
+        RefusalCode::EnvelopeSignature,
+        "the payer signed over the encapsulated key"
+    );
+    assert_eq!(
+        running.code(job).await,
+        None,
+        "a stranger's changes burnt nothing"
+    );
+}
+
+#[tokio::test]
+async fn a_channel_that_owes_too_much_gets_no_more_until_it_pays() {
+    let running = boot(&config(|c| c["exposure_max_nano"] = 100_000.into())).await;
+    // 16 completion tokens at 2000 and some prompt tokens at 1000 nanoTON: two jobs fit, or three at most.
+    let mut number = 0;
+    while running.code(running.seal(number, |_| ())).await.is_none() {
+        number += 1;
+        assert!(number < 5, "the window never closed");
+    }
+    let voucher = Voucher {
+        chain: ChainId::EMBEDDED,
+        channel: CHANNEL,
+        cumulative: Nano(1),
+        usage_root: [0; 32],
+    };
+    let unpaid = running.seal(50, |_| ());
+    let (_, code) = running
+        .refusal(&unpaid.envelope.encode(), &unpaid.request)
+        .await
+        .expect("refused");
+    assert!(
+        matches!(code, RefusalCode::Exposure | RefusalCode::KeysWorn),
+        "{code:?}"
+    );
+    let stranger = voucher.sign(&SigningKey::from_bytes(&[8; 32])).encode();
+    let job = running.seal(51, |e| e.voucher = Some(stranger));
+    assert!(
+        running.code(job).await.is_some(),
+        "a stranger's voucher pays nothing"
+    );
+}
+
+#[tokio::test]
+async fn nonsense_on_the_stream_ends_the_exchange_without_an_answer() {
+    let running = boot(&config(|_| ())).await;
+    let streams = [
+        vec![],
+        vec![0xff; 100],
+        end(),
+        Frame::data(b"data first"),
+        Frame::encode(FrameKind::OpenAttest, b"short nonce"),
+        [
+            Frame::encode(FrameKind::OpenJob, b""),
+            Frame::encode(FrameKind::OpenJob, b""),
+        ]
+        .concat(),
+        Frame::encode(FrameKind::OpenJob, b"")[..3].to_vec(),
+    ];
+    for bytes in streams {
+        let (mut ours, theirs) = tokio::io::duplex(1 << 16);
+        let serving = running.serving.clone();
+        let agent = tokio::spawn(async move { serving.exchange(theirs).await });
+        ours.write_all(&bytes).await.unwrap();
+        ours.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        ours.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"", "{bytes:?}");
+        assert!(agent.await.unwrap().is_err());
+    }
+}
+
+#[test]
+fn a_boot_that_would_mislead_is_refused() {
+    let boot = |config: &[u8], simulated| Booted::new(InProcess(module()), config, simulated).err();
+    assert!(boot(&config(|_| ()), true).is_none());
+    assert!(
+        matches!(
+            boot(&config(|_| ()), false),
+            Some(BootError::Profile { .. })
+        ),
+        "sim profile, real binary"
+    );
+    let cpu = config(|c| c["profile"] = "cpu".into());
+    assert!(
+        matches!(boot(&cpu, true), Some(BootError::Profile { .. })),
+        "real profile, simulated binary"
+    );
+    let live = config(|c| c["chain"] = (-239).into());
+    assert!(matches!(
+        boot(&live, true),
+        Some(BootError::SimulatedOnLiveChain)
+    ));
+    let wrong = config(|c| c["models"][0]["root"] = "00".repeat(32).into());
+    let measured = Booted::new(InProcess(module()), &wrong, true)
+        .unwrap()
+        .measure(Digest48([7; 48]), models());
+    assert!(
+        matches!(measured.err(), Some(BootError::Models(_))),
+        "weights that the configuration does not name"
+    );
+}

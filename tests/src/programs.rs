@@ -1,0 +1,75 @@
+//! The programs that a stack starts, built by the cargo and into the target folder of the running one.
+
+use anyhow::{Context, bail};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// Where the programs lie.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    dir: PathBuf,
+}
+
+/// Packages whose programs a stack needs. `tests` is among them so that features are resolved as in its own build and
+/// nothing is compiled twice.
+const PACKAGES: [&str; 5] = ["tests", "guest-agent", "host-proxy", "client", "simulator"];
+
+impl Programs {
+    /// Builds what is not built yet; once per process.
+    pub fn build() -> anyhow::Result<Programs> {
+        static BUILT: OnceLock<Result<Programs, String>> = OnceLock::new();
+        let built = BUILT.get_or_init(|| build().map_err(|e| format!("{e:#}")));
+        built.clone().map_err(anyhow::Error::msg)
+    }
+
+    /// The path of one program.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+}
+
+fn build() -> anyhow::Result<Programs> {
+    let dir = profile_dir()?;
+    let target = dir
+        .parent()
+        .context("the profile's folder lies in a target folder")?;
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args(["build", "--quiet", "--bins", "--manifest-path"])
+        .arg(workspace_root().join("Cargo.toml"));
+    cargo.arg("--target-dir").arg(target);
+    if dir.file_name().is_some_and(|name| name == "release") {
+        cargo.arg("--release");
+    }
+    for package in PACKAGES {
+        cargo.args(["--package", package]);
+    }
+    // Our own standard output is for results.
+    let status = cargo
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .context("starting cargo")?;
+    if !status.success() {
+        bail!("cargo could not build the programs");
+    }
+    Ok(Programs { dir })
+}
+
+/// `target/debug` of the running program, which lies in it or in its `deps`.
+fn profile_dir() -> anyhow::Result<PathBuf> {
+    let exe = std::env::current_exe().context("finding the running program")?;
+    let dir = exe.parent().context("a program lies in a folder")?;
+    let dir = if dir.ends_with("deps") {
+        dir.parent().context("deps lies in a folder")?
+    } else {
+        dir
+    };
+    Ok(dir.to_owned())
+}
+
+/// The folder of the workspace.
+pub fn workspace_root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}

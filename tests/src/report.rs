@@ -1,0 +1,40 @@
+//! What the demo tells: each step with its time for people, one object for machines.
+
+use serde_json::Value;
+use std::time::Instant;
+
+/// The object on the last line of standard output.
+#[derive(Debug, Clone)]
+pub struct Report(pub Value);
+
+/// Prints steps to standard error as they are done.
+pub struct Steps {
+    quiet: bool,
+    begun: Instant,
+    last: Instant,
+}
+
+impl Steps {
+    /// Prints nothing when `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        Steps {
+            quiet,
+            begun: Instant::now(),
+            last: Instant::now(),
+        }
+    }
+
+    /// A step is done: its name, and what was found, by whom.
+    pub fn done(&mut self, name: &str, what: String) {
+        let took = self.last.elapsed();
+        self.last = Instant::now();
+        if !self.quiet {
+            eprintln!("{:>7.2}s  {name:<11} {what}", took.as_secs_f64());
+        }
+    }
+
+    /// Seconds since the first step began.
+    pub fn total_s(&self) -> f64 {
+        crate::stack::seconds(self.begun)
+    }
+}

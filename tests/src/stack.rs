@@ -1,0 +1,407 @@
+//! The whole product on one machine: an embedded ledger in this process; simulator, guest agent and courier as their own.
+
+use crate::hostile::{self, Tamper};
+use crate::programs::{Programs, workspace_root};
+use anyhow::{Context, bail, ensure};
+use engine::ModelFiles;
+use ledger::Ledger;
+use measurements::{Digest48, Manifest};
+use serde_json::{Value, json};
+use settlement::{Address, ChainId, Nano, Wallet};
+use sha2::{Digest as _, Sha384};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The embeddings model.
+pub const EMBEDDER: &str = "all-MiniLM-L6-v2";
+/// The chat model.
+pub const CHAT: &str = "tiny-chat";
+
+const PROFILE: &str = "sim";
+const READY_TIME: Duration = Duration::from_secs(120);
+/// What the developer's wallet is given, simulated like everything on this ledger.
+const DEVELOPER_FUNDS: Nano = Nano(20_000_000_000);
+/// What the provider's wallet holds for fees.
+const PROVIDER_FUNDS: Nano = Nano(1_000_000_000);
+
+/// What a stack is made with.
+#[derive(Debug, Clone, Default)]
+pub struct StackOptions {
+    /// Changes bytes between client and courier.
+    pub tamper: Option<Tamper>,
+    /// The log filter of the courier; it logs to a file in the stack's folder.
+    pub proxy_log: Option<String>,
+    /// W, if not the usual one.
+    pub exposure_max: Option<Nano>,
+}
+
+/// Everything running, in a folder of its own that goes with it.
+pub struct Stack {
+    /// The folder of keys, configurations, sockets and logs.
+    pub dir: TempDir,
+    /// The ledger, in this process.
+    pub ledger: Ledger,
+    /// Its toncenter-shaped address.
+    pub ledger_url: String,
+    /// The courier's address.
+    pub proxy: SocketAddr,
+    /// The provider's wallet.
+    pub payee: Address,
+    /// The developer's wallet.
+    pub developer: Address,
+    /// What the guest should measure to.
+    pub manifest: Manifest,
+    programs: Programs,
+    options: StackOptions,
+    // Dropped in this order: couriers before what they talk to.
+    proxy_child: Option<Child>,
+    guest_child: Child,
+    _simulator_child: Child,
+}
+
+/// A program that ends when this value does.
+#[derive(Debug)]
+pub struct Child {
+    name: &'static str,
+    process: std::process::Child,
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Child {
+    /// Starts a program and waits for the line of JSON by which it says that it is ready.
+    fn start(
+        name: &'static str,
+        mut command: Command,
+        log: &Path,
+    ) -> anyhow::Result<(Child, Value)> {
+        let log_file =
+            fs::File::create(log).with_context(|| format!("making {}", log.display()))?;
+        command.stdout(Stdio::piped()).stderr(log_file);
+        let mut process = command
+            .spawn()
+            .with_context(|| format!("starting {name}"))?;
+        let stdout = process
+            .stdout
+            .take()
+            .context("its standard output is piped")?;
+        let child = Child { name, process };
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let mut stdout = BufReader::new(stdout);
+            let read = stdout.read_line(&mut line).map(|_| line);
+            let _ = sender.send(read);
+            // Whatever it prints later must not fill the pipe.
+            let _ = std::io::copy(&mut stdout, &mut std::io::sink());
+        });
+        let line = receiver
+            .recv_timeout(READY_TIME)
+            .with_context(|| format!("{name} did not become ready"))??;
+        match serde_json::from_str(&line) {
+            Ok(ready) => Ok((child, ready)),
+            Err(_) => bail!(
+                "{name} did not start:\n{}",
+                fs::read_to_string(log).unwrap_or_default()
+            ),
+        }
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Ends it at once (SIGKILL) and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl Stack {
+    /// Starts everything. `models` holds the embeddings model's folder.
+    pub async fn start(
+        programs: Programs,
+        models: &Path,
+        options: StackOptions,
+    ) -> anyhow::Result<Stack> {
+        let dir = TempDir::with_prefix("chrysalis-").context("making a folder")?;
+        let at = |name: &str| dir.path().join(name);
+        place_models(models, &at("models"))?;
+
+        let ledger = Ledger::open(&at("ledger.sqlite")).context("opening the ledger")?;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .context("binding the ledger")?;
+        let ledger_url = format!("http://{}", listener.local_addr()?);
+        tokio::spawn(ledger::serve(ledger.clone(), listener));
+
+        let developer = new_wallet(&at("developer.key"))?;
+        let payee = new_wallet(&at("payee.key"))?;
+        new_seed(&at("payer.key"))?;
+        ledger.faucet(&developer.address(), DEVELOPER_FUNDS)?;
+        ledger.faucet(&payee.address(), PROVIDER_FUNDS)?;
+
+        let mut simulator = Command::new(programs.path("simulator"));
+        simulator
+            .arg("--socket")
+            .arg(at("tdx.sock"))
+            .arg("--out")
+            .arg(at("sim"))
+            .arg("--parent-pipe");
+        simulator.stdin(Stdio::piped());
+        let (simulator_child, _) = Child::start("simulator", simulator, &at("simulator.log"))?;
+
+        let config = measured_config(&at("models"), &payee, &options)?;
+        fs::write(at("guest.json"), &config)?;
+        let agent = programs.path("guest-agent-sim");
+        let manifest = Manifest::process(sha384(&fs::read(&agent)?), sha384(&config));
+        fs::write(at("manifest.json"), manifest.to_json())?;
+        let mut guest = Command::new(&agent);
+        guest
+            .arg("--simulator")
+            .arg(at("tdx.sock"))
+            .arg("--listen")
+            .arg(format!("unix:{}", at("guest.sock").display()));
+        guest
+            .arg("--config")
+            .arg(at("guest.json"))
+            .arg("--models")
+            .arg(at("models"))
+            .stdin(Stdio::null());
+        let (guest_child, _) = Child::start("guest-agent-sim", guest, &at("guest.log"))?;
+
+        let mut stack = Stack {
+            ledger,
+            ledger_url,
+            proxy: SocketAddr::from(([127, 0, 0, 1], 0)),
+            payee: payee.address(),
+            developer: developer.address(),
+            manifest,
+            programs,
+            options,
+            proxy_child: None,
+            guest_child,
+            _simulator_child: simulator_child,
+            dir,
+        };
+        if stack.options.tamper == Some(Tamper::Envelope) {
+            hostile::start_before_guest(&stack.path("hostile.sock"), stack.path("guest.sock"))?;
+        }
+        stack.start_proxy()?;
+        stack.write_client_config().await?;
+        Ok(stack)
+    }
+
+    /// Starts the courier, on the port it had before if it ran before.
+    pub fn start_proxy(&mut self) -> anyhow::Result<()> {
+        let exposure = self.options.exposure_max.unwrap_or(EXPOSURE_MAX);
+        let guest = match self.options.tamper {
+            Some(Tamper::Envelope) => "hostile.sock",
+            _ => "guest.sock",
+        };
+        let text = format!(
+            "listen: {}\nguest: unix:{guest}\nchain: {{toncenter: \"{}\", id: {}}}\npayee_key_file: payee.key\n\
+             collateral: sim/collateral.json\nstate: proxy.sqlite\nexposure_max_nano: {}\n",
+            self.proxy,
+            self.ledger_url,
+            ChainId::EMBEDDED.0,
+            exposure.0
+        );
+        fs::write(self.path("proxy.yaml"), text)?;
+        let mut command = Command::new(self.programs.path("host-proxy"));
+        command
+            .args(["serve", "--json", "--config"])
+            .arg(self.path("proxy.yaml"))
+            .stdin(Stdio::null());
+        if let Some(filter) = &self.options.proxy_log {
+            command.env("RUST_LOG", filter);
+        }
+        let (child, ready) = Child::start("host-proxy", command, &self.path("proxy.log"))?;
+        let listen = ready["listen"]
+            .as_str()
+            .context("host-proxy says where it listens")?;
+        self.proxy = listen.parse().context("host-proxy says where it listens")?;
+        self.proxy_child = Some(child);
+        Ok(())
+    }
+
+    /// Ends the courier as a crash would.
+    pub fn kill_proxy(&mut self) {
+        self.proxy_child = None;
+    }
+
+    /// The courier's process id, while it runs.
+    pub fn proxy_id(&self) -> Option<u32> {
+        self.proxy_child.as_ref().map(Child::id)
+    }
+
+    /// The guest agent's process id.
+    pub fn guest_id(&self) -> u32 {
+        self.guest_child.id()
+    }
+
+    /// A file of this stack.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A program of this stack.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.programs.path(name)
+    }
+
+    /// The client's configuration file.
+    pub fn client_config(&self) -> PathBuf {
+        self.path("client.yaml")
+    }
+
+    /// Settles a channel as the provider would, by command.
+    pub fn settle(&self, channel: &Address) -> anyhow::Result<Value> {
+        let mut command = Command::new(self.programs.path("host-proxy"));
+        command
+            .args(["settle", "--json", "--config"])
+            .arg(self.path("proxy.yaml"));
+        command.arg("--channel").arg(channel.to_string());
+        let output = command
+            .stdin(Stdio::null())
+            .output()
+            .context("starting host-proxy settle")?;
+        ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        serde_json::from_slice(&output.stdout).context("reading what host-proxy settle printed")
+    }
+
+    async fn write_client_config(&self) -> anyhow::Result<()> {
+        let proxy = match self.options.tamper {
+            Some(tamper) if tamper.is_before_courier() => {
+                hostile::start(self.proxy, tamper).await?
+            }
+            _ => self.proxy,
+        };
+        let payee = read_wallet(&self.path("payee.key"))?;
+        let models = [EMBEDDER, CHAT].map(|id| {
+            let root = ModelFiles::read(&self.path("models").join(id)).map(|files| files.root());
+            root.map(|root| {
+                format!("  - {{id: \"{id}\", root: \"{root}\", dir: \"models/{id}\"}}\n")
+            })
+        });
+        let [embedder, chat] = models;
+        let text = format!(
+            "listen: 127.0.0.1:10000\nproxy: http://{proxy}\nchain: {{toncenter: \"{}\", id: {}}}\npayer_key_file: payer.key\n\
+             wallet_key_file: developer.key\nterms: {{payee: \"{}\", payee_key: \"{}\", close_delay_s: 3600, claims_until: {}, salt: 1}}\n\
+             manifest: manifest.json\nprofile: {PROFILE}\nmodels:\n{}{}state: client.sqlite\ncost_max_nano: 100000000\n\
+             insecure_test_root: sim/root.der\n",
+            self.ledger_url,
+            ChainId::EMBEDDED.0,
+            self.payee,
+            hex::encode(payee.public_key()),
+            self.ledger.now().saturating_add(30 * 86_400),
+            embedder?,
+            chat?,
+        );
+        fs::write(self.client_config(), text)?;
+        Ok(())
+    }
+}
+
+/// W of a stack: ten times what the demo's two jobs cost.
+const EXPOSURE_MAX: Nano = Nano(500_000_000);
+
+fn measured_config(
+    models: &Path,
+    payee: &Wallet,
+    options: &StackOptions,
+) -> anyhow::Result<Vec<u8>> {
+    let root = |id: &str| -> anyhow::Result<String> {
+        let files =
+            ModelFiles::read(&models.join(id)).with_context(|| format!("reading model {id}"))?;
+        Ok(files.root().to_string())
+    };
+    let address = payee.address().to_string();
+    let config = json!({
+        "version": 1,
+        "profile": PROFILE,
+        "chain": ChainId::EMBEDDED.0,
+        "payee": address,
+        "payee_key": hex::encode(payee.public_key()),
+        "stake": address,
+        "lifetime_s": 3600,
+        "jobs_max": 10_000,
+        "price_step_nano": 100_000,
+        "exposure_max_nano": options.exposure_max.unwrap_or(EXPOSURE_MAX).0,
+        "interval_ms": 50,
+        "models": [
+            {"id": EMBEDDER, "endpoint": "embeddings", "root": root(EMBEDDER)?, "context_tokens": 256,
+             "prompt_nano": 100_000_000_000u64, "completion_nano": 0},
+            {"id": CHAT, "endpoint": "chat", "root": root(CHAT)?, "context_tokens": 256,
+             "prompt_nano": 200_000_000_000u64, "completion_nano": 1_000_000_000_000u64},
+        ],
+    });
+    Ok(serde_json::to_vec_pretty(&config)?)
+}
+
+/// One folder per model, as the guest expects it.
+fn place_models(embedder: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to)?;
+    for (id, from) in [
+        (EMBEDDER, embedder.join(EMBEDDER)),
+        (CHAT, workspace_root().join("engine/models").join(CHAT)),
+    ] {
+        let from = from
+            .canonicalize()
+            .with_context(|| format!("finding model {id} at {}", from.display()))?;
+        std::os::unix::fs::symlink(from, to.join(id))?;
+    }
+    Ok(())
+}
+
+fn new_wallet(path: &Path) -> anyhow::Result<Wallet> {
+    new_seed(path)?;
+    read_wallet(path)
+}
+
+fn new_seed(path: &Path) -> anyhow::Result<()> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).context("asking for randomness")?;
+    fs::write(path, hex::encode(seed))?;
+    Ok(())
+}
+
+fn read_wallet(path: &Path) -> anyhow::Result<Wallet> {
+    let mut seed = [0; 32];
+    hex::decode_to_slice(fs::read_to_string(path)?.trim(), &mut seed)?;
+    Ok(Wallet::from_seed(&seed, ChainId::EMBEDDED))
+}
+
+fn sha384(bytes: &[u8]) -> Digest48 {
+    Digest48(Sha384::digest(bytes).into())
+}
+
+/// Seconds since `start`, to the millisecond.
+pub(crate) fn seconds(start: Instant) -> f64 {
+    (start.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
+}

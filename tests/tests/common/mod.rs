@@ -1,0 +1,30 @@
+//! What the tests over a whole stack share.
+
+use image_builder::{ModelLock, Store, ensure_models};
+use tests::programs::Programs;
+use tests::{Stack, StackOptions};
+
+/// A running stack, or `None` with a printed line where the embeddings model is neither here nor to be had.
+pub async fn stack(options: StackOptions) -> Option<Stack> {
+    let models = tokio::task::spawn_blocking(|| {
+        let store = Store::from_environment().expect("a home folder, or CHRYSALIS_STORE");
+        ensure_models(&store, &ModelLock::committed(), &mut |_| ())
+    });
+    let models = match models.await.expect("fetching does not panic") {
+        Ok(models) => models,
+        Err(error) if std::env::var_os("CI").is_none() => {
+            println!("skipped: the embeddings model cannot be fetched: {error}");
+            return None;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let programs = tokio::task::spawn_blocking(Programs::build)
+        .await
+        .expect("no panic")
+        .expect("programs build");
+    Some(
+        Stack::start(programs, &models, options)
+            .await
+            .expect("the stack starts"),
+    )
+}

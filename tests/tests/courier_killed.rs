@@ -1,0 +1,117 @@
+//! A hundred jobs, and the courier killed with SIGKILL at a random moment in each: no voucher is lost or paid twice, and
+//! the client has a typed error or a whole answer.
+
+mod common;
+
+use serde_json::json;
+use settlement::Nano;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tests::report::Steps;
+use tests::stack::EMBEDDER;
+use tests::{StackOptions, scenario};
+
+const JOBS: u32 = 100;
+
+/// xorshift64*: the moments need spread, not secrecy. The seed is printed.
+struct Moments(u64);
+
+impl Moments {
+    fn new() -> Self {
+        let seed = std::env::var("CHRYSALIS_SEED")
+            .ok()
+            .and_then(|s| s.parse().ok())
+            .unwrap_or(0x5eed_0001);
+        println!("seed {seed} (set CHRYSALIS_SEED to repeat another)");
+        Moments(seed)
+    }
+
+    fn below(&mut self, limit: Duration) -> Duration {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let fraction =
+            (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1u64 << 53) as f64;
+        limit.mul_f64(fraction)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_voucher_is_lost_or_paid_twice_when_the_courier_is_killed_in_every_job() {
+    let Some(mut stack) = common::stack(StackOptions::default()).await else {
+        return;
+    };
+    let channel = scenario::open_channel(&stack, &mut Steps::new(true)).unwrap();
+    let client = scenario::open_client(&stack).unwrap();
+    client.attest().await.unwrap();
+    let body = json!({"model": EMBEDDER, "input": "A voucher is on disk before it is sent."});
+
+    // How long an undisturbed job takes, so that the moments spread over all of it.
+    let begun = Instant::now();
+    let first = client.embeddings(&body).await.unwrap();
+    let whole = begun.elapsed().mul_f64(1.2);
+    let mut promised = first.payment.cost.0;
+    let (mut answers, mut errors) = (1, 0);
+    let mut moments = Moments::new();
+    for number in 0..JOBS {
+        let moment = moments.below(whole);
+        let (answer, ()) = tokio::join!(client.embeddings(&body), async {
+            tokio::time::sleep(moment).await;
+            stack.kill_proxy();
+        });
+        match answer {
+            Ok(answer) => {
+                answers += 1;
+                promised += answer.payment.cost.0;
+                assert_eq!(answer.payment.cumulative, Nano(promised), "job {number}");
+            }
+            // Typed, and it says whose fault: the courier's.
+            Err(error) => {
+                errors += 1;
+                assert_eq!(
+                    error.fault(),
+                    client::Fault::Courier,
+                    "job {number}: {error}"
+                );
+            }
+        }
+        stack.start_proxy().unwrap();
+        // The provider settles now and then, and that is killed, too.
+        if number % 10 == 9 {
+            let mut settle = Command::new(stack.program("host-proxy"));
+            settle
+                .args(["settle", "--config"])
+                .arg(stack.path("proxy.yaml"))
+                .arg("--channel")
+                .arg(channel.to_string());
+            let mut settle = settle
+                .stdin(Stdio::null())
+                .stderr(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            tokio::time::sleep(moments.below(Duration::from_millis(60))).await;
+            let _ = settle.kill();
+            settle.wait().unwrap();
+        }
+    }
+    println!("{answers} whole answers, {errors} typed errors");
+    assert!(
+        errors > 10 && answers > 10,
+        "the moments spread: {answers} answers, {errors} errors"
+    );
+
+    // Nothing promised is lost: what waits is delivered, and the last word on both sides is the same.
+    client.deliver_outstanding().await.unwrap();
+    assert_eq!(client.budget().cumulative().unwrap(), Nano(promised));
+    assert!(client.budget().unacknowledged().unwrap().is_none());
+    stack.settle(&channel).unwrap();
+    let again = stack.settle(&channel).unwrap();
+    assert_eq!(again["price_nano"], "0", "a second settlement pays nothing");
+    let paid = client.read_channel().await.unwrap().state.paid;
+    assert_eq!(
+        paid,
+        Nano(promised),
+        "what the chain paid is what was promised, once"
+    );
+}

@@ -1,0 +1,99 @@
+//! The demo as a person starts it: the whole road, and one byte changed at each place.
+
+use serde_json::Value;
+use std::process::{Command, Output, Stdio};
+
+fn demo(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the demo starts")
+}
+
+#[test]
+fn the_whole_road_is_walked_and_its_figures_agree() {
+    let output = demo(&["--json"]);
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{err}");
+    let report: Value =
+        serde_json::from_str(out.lines().last().expect("a last line")).expect("JSON");
+
+    assert_eq!(report["attestation"]["verified"], true);
+    assert_eq!(report["attestation"]["root"], "insecure-test");
+    assert_eq!(report["attestation"]["registers_match"], true);
+    assert_eq!(report["embeddings"]["dimensions"], 384);
+    let similarity = |name: &str| report["embeddings"][name].as_f64().expect("a number");
+    assert!(
+        similarity("similar") > similarity("dissimilar") + 0.2,
+        "{report}"
+    );
+    assert!(
+        report["chat"]["text"]
+            .as_str()
+            .is_some_and(|text| text.trim().len() > 10),
+        "{report}"
+    );
+    assert!(
+        report["chat"]["tokens"]
+            .as_u64()
+            .is_some_and(|tokens| tokens > 3),
+        "{report}"
+    );
+    assert_eq!(report["receipt"]["verified"], true);
+    assert_eq!(report["receipt"]["digest"].as_str().map(str::len), Some(64));
+    let amount = |name: &str| -> i128 {
+        report["payout"][name]
+            .as_str()
+            .expect("amounts are strings")
+            .parse()
+            .expect("of digits")
+    };
+    assert_eq!(
+        amount("paid_after_nano") - amount("paid_before_nano"),
+        amount("price_nano")
+    );
+    let grown = amount("wallet_after_nano") - amount("wallet_before_nano");
+    assert_eq!(grown, amount("price_nano") - amount("fee_nano"));
+    assert!(grown > 0 && amount("fee_nano") > 0);
+    for name in ["attest", "first_token", "total"] {
+        assert!(
+            report["seconds"][name].as_f64().is_some_and(|s| s > 0.0),
+            "{report}"
+        );
+    }
+}
+
+#[test]
+fn one_changed_byte_is_refused_by_whom_it_concerns() {
+    let cases = [
+        ("quote", "measurements::verify refused the quote"),
+        ("envelope", "guest-agent refused the envelope"),
+        ("answer", "wire::seal refused the answer"),
+        ("receipt", "wire::receipt refused the receipt"),
+        ("charge", "settlement::charge refused the charge"),
+        ("voucher", "host-proxy refused the voucher"),
+    ];
+    for (place, refusal) in cases {
+        let output = demo(&["--tamper", place]);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{place}: {err}");
+        assert!(err.contains(refusal), "{place}: {err}");
+        assert!(!err.contains("panicked"), "{place}: {err}");
+    }
+}
+
+#[test]
+fn misuse_is_exit_code_2() {
+    for arguments in [
+        &["--tamper", "nothing"][..],
+        &["--unknown"],
+        &["--keep", "--tamper", "quote"],
+    ] {
+        assert_eq!(demo(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
