@@ -188,6 +188,7 @@ impl ClientError {
                 Executed::Yes
             }
             Budget(BudgetError::AfterTheAnswer { .. }) => Executed::Yes,
+            GuestRefused(code) if !code.proves_not_started() => Executed::Maybe,
             _ => Executed::No,
         }
     }
@@ -280,6 +281,10 @@ mod tests {
 
     #[test]
     fn only_the_guests_signature_makes_a_sent_job_not_executed() {
+        assert_eq!(
+            ClientError::GuestRefused(RefusalCode::Replay).executed(),
+            Executed::Maybe
+        );
         assert_eq!(
             ClientError::GuestRefused(RefusalCode::Busy).executed(),
             Executed::No

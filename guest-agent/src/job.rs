@@ -1,7 +1,7 @@
 //! A job's admission: from bytes of a stranger to work that may run, or a code that says why not.
 //!
 //! The order is the promise: the payer's signature comes before anything that costs memory or a decapsulation, the
-//! replay cache comes before the seal is opened, and the money is reserved before anything is computed.
+//! job is burnt before anything is said about it, and the money is reserved before anything is computed.
 
 use crate::accounts::{Accounts, Reservation};
 use crate::boot::Keys;
@@ -55,38 +55,80 @@ pub(crate) enum Work {
     },
 }
 
-/// The digest by which a refusal names an envelope, even one that does not parse.
-pub(crate) fn envelope_name(bytes: &[u8]) -> Digest {
-    SignedEnvelope::decode(bytes).map_or_else(|_| Digest::of(bytes), |envelope| envelope.digest())
+/// A job whose payer is proven and which is burnt: it is admitted now or never.
+pub(crate) struct Screened<'a> {
+    envelope: SignedEnvelope,
+    sealed: &'a [u8],
+}
+
+/// A refusal and the digest by which it names what it refuses.
+///
+/// What its payer did not sign is named by all its bytes, signature included, which is no envelope's digest: else a host
+/// could break a signature, be told in writing that the true job was not started, and start it afterwards.
+pub(crate) type Refused = (Digest, RefusalCode);
+
+impl Screened<'_> {
+    /// Refuses it.
+    pub(crate) fn refused(&self, code: RefusalCode) -> Refused {
+        (self.envelope.digest(), code)
+    }
 }
 
 impl Desk {
-    /// Admits a job or says why not.
-    pub(crate) fn admit(
+    /// Who asks: the payer's signature over this envelope and this encapsulated key. Then the job is burnt, so that
+    /// whatever is signed about it later stays true. Nothing is remembered of what no payer signed.
+    pub(crate) fn screen<'a>(
         &self,
-        envelope: &[u8],
-        sealed: &[u8],
-        rng: &mut impl CryptoRng,
-    ) -> Result<Admitted, RefusalCode> {
-        // 1. Who asks, and for what: nothing is remembered of an envelope that its payer did not sign.
-        let signed = SignedEnvelope::decode(envelope).map_err(|_| RefusalCode::Envelope)?;
-        let enc = OpenedJob::encapsulated_key(sealed).map_err(|_| RefusalCode::Seal)?;
-        let envelope = signed.verify(enc).map_err(|refused| match refused {
-            EnvelopeRefused::Signature => RefusalCode::EnvelopeSignature,
-            EnvelopeRefused::Malformed(_) => RefusalCode::Envelope,
-        })?;
-        let offer = self.offer(envelope)?;
-        if envelope.sealed_bytes as usize != sealed.len() {
-            return Err(RefusalCode::Seal);
-        }
-        // 2. Never twice.
+        bytes: &[u8],
+        sealed: &'a [u8],
+    ) -> Result<Screened<'a>, Refused> {
+        let stranger = |code| (Digest::of(bytes), code);
+        let envelope =
+            SignedEnvelope::decode(bytes).map_err(|_| stranger(RefusalCode::Envelope))?;
+        let enc = OpenedJob::encapsulated_key(sealed).map_err(|_| stranger(RefusalCode::Seal))?;
+        let job = match envelope.verify(enc) {
+            Ok(envelope) => envelope.job,
+            Err(EnvelopeRefused::Signature) => {
+                return Err(stranger(RefusalCode::EnvelopeSignature));
+            }
+            Err(EnvelopeRefused::Malformed(_)) => return Err(stranger(RefusalCode::Envelope)),
+        };
         let mut replay = self
             .replay
             .lock()
             .expect("no holder of this lock can panic: it only inserts");
-        replay.admit(enc, envelope.job)?;
-        drop(replay);
-        // 3. The seal.
+        replay
+            .admit(enc, job)
+            .map_err(|code| (envelope.digest(), code))?;
+        Ok(Screened { envelope, sealed })
+    }
+
+    /// Admits a screened job or says why not.
+    pub(crate) fn admit(
+        &self,
+        screened: Screened<'_>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Admitted, Refused> {
+        let name = screened.envelope.digest();
+        self.admit_inner(screened, rng).map_err(|code| (name, code))
+    }
+
+    fn admit_inner(
+        &self,
+        screened: Screened<'_>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Admitted, RefusalCode> {
+        let Screened {
+            envelope: signed,
+            sealed,
+        } = screened;
+        let envelope = signed.unverified();
+        // 1. What is asked for.
+        let offer = self.offer(envelope)?;
+        if envelope.sealed_bytes as usize != sealed.len() {
+            return Err(RefusalCode::Seal);
+        }
+        // 2. The seal.
         let opened =
             open_job(&self.keys.sealing, sealed, signed.digest(), rng).map_err(|refused| {
                 match refused {
@@ -98,7 +140,7 @@ impl Desk {
         if opened.request.endpoint != envelope.endpoint {
             return Err(RefusalCode::Request);
         }
-        // 4. The work and the most it may cost.
+        // 3. The work and the most it may cost.
         let model = self.models.get(&offer.id).ok_or(RefusalCode::Model)?;
         let (work, usage_max) = work(model, offer, envelope, &opened.request.body, rng)?;
         let most = offer
@@ -108,7 +150,7 @@ impl Desk {
         if most > envelope.cost_max {
             return Err(RefusalCode::CostMax);
         }
-        // 5. The money.
+        // 4. The money.
         self.note_voucher(envelope)?;
         let reservation = self.accounts.reserve(envelope.channel, most)?;
         Ok(Admitted {

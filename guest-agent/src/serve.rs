@@ -2,7 +2,7 @@
 
 use crate::accounts::Accounts;
 use crate::boot::Attested;
-use crate::job::{Desk, envelope_name};
+use crate::job::{Desk, Refused};
 use crate::platform::Platform;
 use crate::replay::ReplayCache;
 use getrandom::SysRng;
@@ -30,7 +30,7 @@ pub struct Serving<P> {
     platform: Arc<Mutex<P>>,
     events: Arc<Vec<Event>>,
     running: Arc<Semaphore>,
-    admitted: Arc<Semaphore>,
+    places: Arc<Semaphore>,
 }
 
 impl<P> Clone for Serving<P> {
@@ -40,7 +40,7 @@ impl<P> Clone for Serving<P> {
             platform: self.platform.clone(),
             events: self.events.clone(),
             running: self.running.clone(),
-            admitted: self.admitted.clone(),
+            places: self.places.clone(),
         }
     }
 }
@@ -93,7 +93,7 @@ impl<P: Platform> Serving<P> {
             platform: Arc::new(Mutex::new(attested.platform)),
             events: Arc::new(attested.events),
             running: Arc::new(Semaphore::new(JOBS_RUNNING)),
-            admitted: Arc::new(Semaphore::new(JOBS_RUNNING + JOBS_WAITING)),
+            places: Arc::new(Semaphore::new(JOBS_RUNNING + JOBS_WAITING)),
         }
     }
 
@@ -152,12 +152,16 @@ impl<P: Platform> Serving<P> {
         out: &mut W,
         arrived: Instant,
     ) -> Result<(), ExchangeError> {
-        let Ok(_admitted) = self.admitted.try_acquire() else {
-            return self.refuse(envelope, RefusalCode::Busy, out).await;
+        let screened = match self.desk.screen(envelope, sealed) {
+            Ok(screened) => screened,
+            Err(refused) => return self.refuse(refused, out).await,
         };
-        let admitted = match self.desk.admit(envelope, sealed, &mut UnwrapErr(SysRng)) {
+        let Ok(_place) = self.places.try_acquire() else {
+            return self.refuse(screened.refused(RefusalCode::Busy), out).await;
+        };
+        let admitted = match self.desk.admit(screened, &mut UnwrapErr(SysRng)) {
             Ok(admitted) => admitted,
-            Err(code) => return self.refuse(envelope, code, out).await,
+            Err(refused) => return self.refuse(refused, out).await,
         };
         let _running = self
             .running
@@ -172,12 +176,11 @@ impl<P: Platform> Serving<P> {
 
     async fn refuse<W: AsyncWrite + Unpin>(
         &self,
-        envelope: &[u8],
-        code: RefusalCode,
+        (name, code): Refused,
         out: &mut W,
     ) -> Result<(), ExchangeError> {
         tracing::info!(?code, "refused a job");
-        let refusal = SignedRefusal::sign(envelope_name(envelope), code, &self.desk.keys.receipt);
+        let refusal = SignedRefusal::sign(name, code, &self.desk.keys.receipt);
         out.write_all(&Frame::encode(FrameKind::Refused, &refusal.encode()))
             .await?;
         out.write_all(&Frame::encode(FrameKind::End, b"")).await?;

@@ -1,5 +1,6 @@
-//! The guest's signed word that a job was not started (SECURITY.md 14). It names the job and burns its encapsulated
-//! key; whatever is not signed means "executed: maybe".
+//! The guest's signed word that a job was not started (SECURITY.md 14). The guest burns the job before it signs, so
+//! that the word stays true; whatever is not signed means "executed: maybe", and so does a code that
+//! [`RefusalCode::proves_not_started`] denies.
 
 use crate::cbor::{self, Malformed};
 use crate::limits::REFUSAL_BYTES_MAX;
@@ -68,6 +69,14 @@ pub enum RefusalCode {
     #[n(12)]
     #[error("the worker is busy")]
     Busy,
+}
+
+impl RefusalCode {
+    /// Whether this code, signed for one's own envelope, proves that the job was not started and never will be. A guest
+    /// names an envelope only after it has burnt the job, and a replay may have been started the first time.
+    pub fn proves_not_started(self) -> bool {
+        self != RefusalCode::Replay
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -246,10 +246,12 @@ pub fn open_job(
     })
 }
 
+type SenderContext = AeadCtxS<Aead, Kdf, Kem>;
+
 fn setup_sender(
     key: &KemKey,
     rng: &mut impl CryptoRng,
-) -> Result<(Vec<u8>, AeadCtxS<Aead, Kdf, Kem>), SealError> {
+) -> Result<(Vec<u8>, SenderContext), SealError> {
     let public =
         <Kem as hpke::Kem>::PublicKey::from_bytes(&key.public).map_err(|_| SealError::Suite)?;
     let (enc, context) =
