@@ -29,15 +29,20 @@ pub(crate) struct Desk {
 
 /// A job that may run.
 pub(crate) struct Admitted {
+    pub(crate) facts: Facts,
+    pub(crate) sealer: ResponseSealer,
+    pub(crate) reservation: Reservation,
+    pub(crate) work: Work,
+}
+
+/// What is known of a job before it runs; its receipt repeats it.
+pub(crate) struct Facts {
     pub(crate) envelope: Envelope,
     pub(crate) envelope_digest: Digest,
     pub(crate) parent: Option<[u8; 16]>,
     pub(crate) offer: ModelOffer,
     pub(crate) request: Digest,
     pub(crate) commitments: Commitments,
-    pub(crate) sealer: ResponseSealer,
-    pub(crate) reservation: Reservation,
-    pub(crate) work: Work,
 }
 
 /// What is to be computed.
@@ -153,16 +158,19 @@ impl Desk {
         // 4. The money.
         self.note_voucher(envelope)?;
         let reservation = self.accounts.reserve(envelope.channel, most)?;
-        Ok(Admitted {
+        let facts = Facts {
             envelope_digest: signed.digest(),
             parent: opened.request.parent,
             offer: offer.clone(),
             request: opened.commitments.request(&opened.request.body),
             commitments: opened.commitments,
+            envelope: envelope.clone(),
+        };
+        Ok(Admitted {
+            facts,
             sealer: opened.sealer,
             reservation,
             work,
-            envelope: envelope.clone(),
         })
     }
 

@@ -1,6 +1,7 @@
 //! Runs an admitted job and writes the sealed answer: events, then the receipt, then, in the clear, the charge.
 
-use crate::job::{Admitted, Desk, Work};
+use crate::accounts::Reservation;
+use crate::job::{Admitted, Desk, Facts, Work};
 use crate::openai::{ChunkHead, embeddings_response};
 use engine::{Chat, Embedder, EngineError, Generated, Sampling, Step};
 use serde_json::Value;
@@ -72,71 +73,112 @@ impl Admitted {
     where
         W: AsyncWrite + Unpin,
     {
+        let Admitted {
+            facts,
+            sealer,
+            reservation,
+            work,
+        } = self;
         let started = Instant::now();
-        let interval = Duration::from_millis(desk.keyset.padding.interval_ms.into());
-        let deadline = arrived + Duration::from_millis(self.envelope.deadline_ms.into());
-        let chain = frame_chain_start(self.envelope_digest);
+        let chain = frame_chain_start(facts.envelope_digest);
         let mut answer = Answer {
             out,
-            sealer: self.sealer,
+            sealer,
             chain,
             events: 0,
         };
-        let outcome = match self.work {
+        let computed = match work {
             Work::Embeddings { model, inputs } => {
-                embeddings(&mut answer, &self.offer.id, model, inputs, started).await
+                embeddings(&mut answer, &facts.offer.id, model, inputs, started).await
             }
             Work::Chat {
                 model,
                 prompt,
                 sampling,
             } => {
-                let head = ChunkHead {
-                    id: format!("chatcmpl-{}", hex::encode(self.envelope.job)),
-                    model: self.offer.id.clone(),
-                    created: unix_s(),
-                };
                 let pace = Pace {
-                    interval,
-                    deadline,
+                    interval: Duration::from_millis(desk.keyset.padding.interval_ms.into()),
+                    deadline: arrived + Duration::from_millis(facts.envelope.deadline_ms.into()),
                     started,
                 };
-                chat(&mut answer, &head, model, prompt, sampling, &pace).await
+                chat(
+                    &mut answer,
+                    &facts.chunk_head(),
+                    model,
+                    prompt,
+                    sampling,
+                    &pace,
+                )
+                .await
             }
         };
-        let outcome = match outcome {
+        let outcome = match computed {
             Ok(outcome) => outcome,
-            Err(RunError::Engine) => {
-                let failure = serde_json::json!({"error": {"code": "engine", "message": "the engine failed"}});
-                answer
-                    .record(RecordKind::Failure, failure.to_string().as_bytes())
-                    .await?;
-                answer
-                    .out
-                    .write_all(&Frame::data(&answer.sealer.finish()))
-                    .await?;
-                answer
-                    .out
-                    .write_all(&Frame::encode(FrameKind::End, b""))
-                    .await?;
-                answer.out.flush().await?;
-                return Err(RunError::Engine);
-            }
+            Err(RunError::Engine) => return answer.fail().await,
             Err(broken) => return Err(broken),
         };
-
         let timings = Timings {
             queue_ms: millis(started - arrived),
             first_token_ms: millis(outcome.first_token),
             total_ms: millis(started.elapsed()),
         };
+        let core = facts.core(desk, &answer, &outcome, timings);
+        let receipt = sign(desk, reservation, core);
+        answer.conclude(&receipt).await
+    }
+}
+
+impl<W: AsyncWrite + Unpin> Answer<'_, W> {
+    /// The receipt inside the seal, then the charge in the clear.
+    async fn conclude(mut self, receipt: &Receipt) -> Result<(), RunError> {
+        self.record(RecordKind::Receipt, receipt.encode()).await?;
+        let mut end = Frame::data(&self.sealer.finish());
+        end.extend(Frame::encode(FrameKind::Charge, &receipt.charge().encode()));
+        end.extend(Frame::encode(FrameKind::End, b""));
+        self.out.write_all(&end).await?;
+        self.out.flush().await?;
+        Ok(())
+    }
+
+    /// Tells the client, inside the seal, that the engine failed. No receipt, so no charge.
+    async fn fail(mut self) -> Result<(), RunError> {
+        let failure =
+            serde_json::json!({"error": {"code": "engine", "message": "the engine failed"}});
+        self.record(RecordKind::Failure, failure.to_string().as_bytes())
+            .await?;
+        let end = [
+            Frame::data(&self.sealer.finish()),
+            Frame::encode(FrameKind::End, b""),
+        ]
+        .concat();
+        self.out.write_all(&end).await?;
+        self.out.flush().await?;
+        Err(RunError::Engine)
+    }
+}
+
+impl Facts {
+    fn chunk_head(&self) -> ChunkHead {
+        ChunkHead {
+            id: format!("chatcmpl-{}", hex::encode(self.envelope.job)),
+            model: self.offer.id.clone(),
+            created: unix_s(),
+        }
+    }
+
+    /// What the receipt says, but for its place in the chain.
+    fn core<W>(
+        &self,
+        desk: &Desk,
+        answer: &Answer<'_, W>,
+        outcome: &Outcome,
+        timings: Timings,
+    ) -> ReceiptCore {
         let cost = self
             .offer
             .prices
             .cost(&outcome.usage, desk.keyset.price_step);
-        // Admission bounded the cost of the most that could be used, and this used no more.
-        let cost = cost.unwrap_or(Nano(u64::MAX)).min(self.envelope.cost_max);
-        let core = ReceiptCore {
+        ReceiptCore {
             version: 1,
             sequence: 0,
             previous: Digest::default(),
@@ -159,7 +201,8 @@ impl Admitted {
             finish: outcome.finish,
             usage: outcome.usage,
             prices: self.offer.prices,
-            cost,
+            // Admission bounded the cost of the most that could be used, and this used no more.
+            cost: cost.unwrap_or(Nano(u64::MAX)).min(self.envelope.cost_max),
             cost_max: self.envelope.cost_max,
             chain: desk.keyset.chain,
             channel: self.envelope.channel,
@@ -169,37 +212,35 @@ impl Admitted {
             class: self.envelope.class.clone(),
             seed: outcome.seed,
             determinism: "machine".into(),
-        };
-        let receipt = self.reservation.charge(cost, |position| {
-            let core = ReceiptCore {
-                sequence: position.sequence,
-                previous: position.previous,
-                voucher_high: position.voucher_high,
-                ..core
-            };
-            let charge = Charge {
-                chain: core.chain,
-                stake: desk.keyset.stake,
-                receipt_hash: [0; 32],
-                seq: core.sequence,
-                cost,
-                cap: core.cost_max,
-                channel: core.channel,
-                cumulative: position.cumulative,
-            };
-            (
-                core_digest(&core),
-                Receipt::sign(core, charge, &desk.keys.receipt),
-            )
-        });
-        answer.record(RecordKind::Receipt, receipt.encode()).await?;
-        let mut end = Frame::data(&answer.sealer.finish());
-        end.extend(Frame::encode(FrameKind::Charge, &receipt.charge().encode()));
-        end.extend(Frame::encode(FrameKind::End, b""));
-        answer.out.write_all(&end).await?;
-        answer.out.flush().await?;
-        Ok(())
+        }
     }
+}
+
+/// Gives the core its place in the chain of receipts and signs it with its charge.
+fn sign(desk: &Desk, reservation: Reservation, core: ReceiptCore) -> Receipt {
+    reservation.charge(core.cost, |position| {
+        let core = ReceiptCore {
+            sequence: position.sequence,
+            previous: position.previous,
+            voucher_high: position.voucher_high,
+            ..core
+        };
+        let charge = Charge {
+            chain: core.chain,
+            stake: desk.keyset.stake,
+            // Filled in with the core's digest.
+            receipt_hash: [0; 32],
+            seq: core.sequence,
+            cost: core.cost,
+            cap: core.cost_max,
+            channel: core.channel,
+            cumulative: position.cumulative,
+        };
+        (
+            core_digest(&core),
+            Receipt::sign(core, charge, &desk.keys.receipt),
+        )
+    })
 }
 
 async fn embeddings<W: AsyncWrite + Unpin>(

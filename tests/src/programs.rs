@@ -36,7 +36,7 @@ fn build() -> anyhow::Result<Programs> {
         .context("the profile's folder lies in a target folder")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .args(["build", "--quiet", "--bins", "--manifest-path"])
+        .args(["build", "--bins", "--manifest-path"])
         .arg(workspace_root().join("Cargo.toml"));
     cargo.arg("--target-dir").arg(target);
     if dir.file_name().is_some_and(|name| name == "release") {

@@ -1,4 +1,5 @@
-//! The courier holds no plaintext: its memory is read while it carries a job, and its trace log afterwards.
+//! The courier holds no plaintext: its memory is read while it carries a job, and its trace log afterwards. And the guest
+//! reads no block of a disk during jobs, from which its host could tell which weights are touched.
 
 mod common;
 
@@ -34,6 +35,16 @@ fn memory(process: u32) -> Vec<Vec<u8>> {
     read.collect()
 }
 
+/// Bytes that a process made the storage layer fetch (proc_pid_io(5)).
+fn block_bytes_read(process: u32) -> u64 {
+    let io = std::fs::read_to_string(format!("/proc/{process}/io")).expect("it is our child");
+    let line = io
+        .lines()
+        .find_map(|line| line.strip_prefix("read_bytes: "))
+        .expect("the kernel counts them");
+    line.parse().expect("a number")
+}
+
 fn find(haystacks: &[Vec<u8>], secret: &str) -> Option<String> {
     let runs = secret.as_bytes().windows(RUN_BYTES);
     let found = runs.filter(|run| {
@@ -59,6 +70,7 @@ async fn no_run_of_16_bytes_of_prompt_or_answer_is_in_the_couriers_memory_or_log
     let client = scenario::open_client(&stack).unwrap();
     let session = client.attest().await.unwrap();
     let courier = stack.proxy_id().expect("it runs");
+    let blocks_before = block_bytes_read(stack.guest_id());
 
     let body = json!({"model": CHAT, "messages": [{"role": "user", "content": QUESTION}], "temperature": 0,
         "max_tokens": 40});
@@ -81,6 +93,11 @@ async fn no_run_of_16_bytes_of_prompt_or_answer_is_in_the_couriers_memory_or_log
         "the answer is long enough to be searched for: {text}"
     );
 
+    assert_eq!(
+        block_bytes_read(stack.guest_id()),
+        blocks_before,
+        "no block was read during the job"
+    );
     let log = std::fs::read(stack.path("proxy.log")).unwrap();
     assert!(log.len() > 1000, "trace logs were written");
     snapshots.push(vec![log, std::fs::read(stack.path("guest.log")).unwrap()]);
