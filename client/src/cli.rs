@@ -138,7 +138,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match runtime.block_on(command(arguments.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("client: {error:#}");
+            eprintln!("client: {}", told(&error));
             ExitCode::FAILURE
         }
     }
@@ -419,6 +419,16 @@ fn ton(text: &str) -> Result<Nano, String> {
         plain => plain,
     };
     plain.parse::<Nano>().map_err(|e| e.to_string())
+}
+
+/// An error and its causes in one line, without the causes that a sentence before them quotes already.
+pub fn told(error: &anyhow::Error) -> String {
+    let causes = error.chain().map(ToString::to_string);
+    causes.fold(String::new(), |told, cause| match told {
+        told if told.contains(&cause) => told,
+        told if told.is_empty() => cause,
+        told => format!("{told}: {cause}"),
+    })
 }
 
 #[cfg(test)]

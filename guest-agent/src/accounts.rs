@@ -110,7 +110,7 @@ impl Accounts {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state
             .lock()
-            .expect("no holder of this lock can panic: it only adds integers")
+            .expect("its holders add integers and sign, and neither panics")
     }
 }
 

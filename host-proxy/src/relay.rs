@@ -32,13 +32,12 @@ use wire::limits::{
     SEALED_REQUEST_BYTES_MAX, STATEMENT_BYTES_MAX,
 };
 use wire::{
-    Bundle, Digest, Endorsement, Frame, FrameError, FrameKind, SignedEnvelope, SignedRefusal,
+    Bundle, Digest, Endorsement, Frame, FrameError, FrameKind, OpenedJob, SignedEnvelope,
+    SignedRefusal,
 };
 
 /// Length, envelope and signature, as [`SignedEnvelope::encode`] writes them.
 const SIGNED_ENVELOPE_BYTES_MAX: usize = 2 + ENVELOPE_BYTES_MAX + 64;
-/// Where the encapsulated key lies in a sealed request: after key id, KEM, KDF and AEAD (RFC 9458 §4.1), and for X-Wing this long.
-const ENCAPSULATED: std::ops::Range<usize> = 7..7 + 1120;
 /// Records of an answer with their chunk headers and tags.
 const SEALED_ANSWER_BYTES_MAX: usize = ANSWER_BYTES_MAX + ANSWER_BYTES_MAX / 8;
 
@@ -287,9 +286,8 @@ fn open_envelope(body: &[u8]) -> Result<(SignedEnvelope, &[u8]), Reply> {
     if sealed.len() > SEALED_REQUEST_BYTES_MAX {
         return Err(too_long(SEALED_REQUEST_BYTES_MAX));
     }
-    let enc = sealed.get(ENCAPSULATED);
     let enc =
-        enc.ok_or_else(|| refuse("malformed", "the sealed request is cut short".to_owned()))?;
+        OpenedJob::encapsulated_key(sealed).map_err(|e| refuse("malformed", e.to_string()))?;
     envelope
         .verify(enc)
         .map_err(|e| refuse("envelope_signature", e.to_string()))?;

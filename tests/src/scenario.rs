@@ -18,7 +18,7 @@ const SENTENCES: [&str; 3] = [
 ];
 const QUESTION: &str = "Can the host read my prompt?";
 /// What the developer locks in the channel.
-const DEPOSIT_TON: &str = "1";
+const DEPOSIT_TON: &str = "2";
 
 /// Runs the whole road. With `tamper`, it ends with the error of whoever noticed.
 pub async fn run(

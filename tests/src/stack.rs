@@ -313,7 +313,7 @@ impl Stack {
         let text = format!(
             "listen: 127.0.0.1:10000\nproxy: http://{proxy}\nchain: {{toncenter: \"{}\", id: {}}}\npayer_key_file: payer.key\n\
              wallet_key_file: developer.key\nterms: {{payee: \"{}\", payee_key: \"{}\", close_delay_s: 3600, claims_until: {}, salt: 1}}\n\
-             manifest: manifest.json\nprofile: {PROFILE}\nmodels:\n{}{}state: client.sqlite\ncost_max_nano: 100000000\n\
+             manifest: manifest.json\nprofile: {PROFILE}\nmodels:\n{}{}state: client.sqlite\ncost_max_nano: 400000000\n\
              insecure_test_root: sim/root.der\n",
             self.ledger_url,
             ChainId::EMBEDDED.0,
@@ -328,8 +328,8 @@ impl Stack {
     }
 }
 
-/// W of a stack: ten times what the demo's two jobs cost.
-const EXPOSURE_MAX: Nano = Nano(500_000_000);
+/// W of a stack: room for two jobs of the greatest length at once.
+const EXPOSURE_MAX: Nano = Nano(1_000_000_000);
 
 fn measured_config(
     models: &Path,

@@ -52,22 +52,10 @@ async fn main() -> ExitCode {
     match work.await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("demo: {}", sentence(&error));
+            eprintln!("demo: {}", client::cli::told(&error));
             ExitCode::FAILURE
         }
     }
-}
-
-/// The error and its causes, less those that a sentence before them already quotes.
-fn sentence(error: &anyhow::Error) -> String {
-    error
-        .chain()
-        .map(ToString::to_string)
-        .fold(String::new(), |told, cause| match told {
-            told if told.contains(&cause) => told,
-            told if told.is_empty() => cause,
-            told => format!("{told}: {cause}"),
-        })
 }
 
 async fn run(cli: &Cli) -> anyhow::Result<()> {
