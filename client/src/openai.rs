@@ -57,6 +57,8 @@ pub struct Delivery {
     pub stream: bool,
     /// With the usage in the last chunk.
     pub include_usage: bool,
+    /// Vectors as base64 of little-endian 32-bit floats, which the OpenAI SDKs ask for unless told otherwise.
+    pub base64: bool,
 }
 
 /// Reads a request body for an endpoint.
@@ -72,13 +74,17 @@ pub fn parse(endpoint: Endpoint, body: &Value) -> Result<Request, ClientError> {
 
 fn embeddings(fields: &Map<String, Value>) -> Result<Request, ClientError> {
     let (mut model, mut inputs) = (None, None);
+    let mut delivery = Delivery::default();
     for (name, value) in fields {
         match name.as_str() {
             "model" => model = Some(text(name, value)?),
             "input" => inputs = Some(input(value)?),
             "user" => drop(text(name, value)?),
-            "encoding_format" if value == "float" => {}
-            "encoding_format" => return Err(refuse(Some(name), "only `float` is supported")),
+            "encoding_format" => match value.as_str() {
+                Some("float") => delivery.base64 = false,
+                Some("base64") => delivery.base64 = true,
+                _ => return Err(refuse(Some(name), "`float` and `base64` are supported")),
+            },
             _ => return Err(unknown(name)),
         }
     }
@@ -88,7 +94,7 @@ fn embeddings(fields: &Map<String, Value>) -> Result<Request, ClientError> {
         body: json!({"model": model, "input": inputs}),
         model,
         ask: Ask::Embeddings { inputs },
-        delivery: Delivery::default(),
+        delivery,
     })
 }
 
@@ -389,7 +395,7 @@ mod tests {
             refused(Endpoint::Embeddings, body),
             Some("dimensions".into())
         );
-        let body = json!({"model": "m", "input": "a", "encoding_format": "base64"});
+        let body = json!({"model": "m", "input": "a", "encoding_format": "hex"});
         assert_eq!(
             refused(Endpoint::Embeddings, body),
             Some("encoding_format".into())
@@ -408,7 +414,8 @@ mod tests {
             request.delivery,
             Delivery {
                 stream: true,
-                include_usage: true
+                include_usage: true,
+                base64: false,
             }
         );
         assert_eq!(

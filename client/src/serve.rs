@@ -8,7 +8,7 @@
 use crate::client::{Answer, Client};
 use crate::error::{ClientError, Executed};
 use crate::limits::{EVENTS_QUEUED_MAX, REQUEST_BYTES_MAX};
-use crate::openai::{self, error_object};
+use crate::openai::{self, Delivery, error_object};
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -16,6 +16,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -152,10 +153,14 @@ async fn embeddings(
         Ok(body) => body,
         Err(refused) => return *refused,
     };
+    let delivery = match openai::parse(Endpoint::Embeddings, &body) {
+        Ok(request) => request.delivery,
+        Err(error) => return failed(&error),
+    };
     // A caller that hangs up must not leave a verified answer unpaid, so the job has a task of its own.
     let job = tokio::spawn(async move { client.embeddings(&body).await });
     match joined(job.await) {
-        Ok(answer) => Json(embeddings_object(&answer)).into_response(),
+        Ok(answer) => Json(embeddings_object(&answer, delivery)).into_response(),
         Err(error) => failed(&error),
     }
 }
@@ -266,12 +271,25 @@ fn chat_object(answer: &Answer) -> Value {
     })
 }
 
-fn embeddings_object(answer: &Answer) -> Value {
+fn embeddings_object(answer: &Answer, delivery: Delivery) -> Value {
     let mut object = answer.events.first().cloned().unwrap_or_default();
+    if delivery.base64 {
+        let data = object["data"].as_array_mut().into_iter().flatten();
+        data.for_each(|entry| entry["embedding"] = base64_floats(&entry["embedding"]));
+    }
     let prompt = answer.usage.prompt;
     object["usage"] = json!({"prompt_tokens": prompt, "total_tokens": prompt});
     object["x_job"] = x_job(answer);
     object
+}
+
+/// A list of numbers as the OpenAI API's base64: little-endian 32-bit floats. They were 32-bit floats before they were
+/// JSON, so nothing is lost.
+fn base64_floats(numbers: &Value) -> Value {
+    let numbers = numbers.as_array().into_iter().flatten();
+    let floats = numbers.map(|number| number.as_f64().unwrap_or_default() as f32);
+    let bytes: Vec<u8> = floats.flat_map(f32::to_le_bytes).collect();
+    BASE64_STANDARD.encode(bytes).into()
 }
 
 fn usage(answer: &Answer) -> Value {
@@ -333,6 +351,16 @@ const CURRENCY: &str = "nanoTON";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_vector_survives_its_base64() {
+        let vector = [0.1f32, -1.5, f32::MIN_POSITIVE, 0.090_476_18];
+        let encoded = base64_floats(&json!(vector));
+        let bytes = BASE64_STANDARD.decode(encoded.as_str().unwrap()).unwrap();
+        let (floats, rest) = bytes.as_chunks::<4>();
+        let floats: Vec<f32> = floats.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        assert_eq!((floats.as_slice(), rest), (&vector[..], &[][..]));
+    }
 
     #[test]
     fn a_web_page_cannot_name_itself_as_the_host() {

@@ -45,6 +45,15 @@ fn build() -> anyhow::Result<Programs> {
     for package in PACKAGES {
         cargo.args(["--package", package]);
     }
+    // The cargo that runs us tells us about ourselves. Build scripts that watch those variables (ring's does) would see
+    // them come and go, and be built again at every other start.
+    for (name, _) in std::env::vars_os() {
+        let about_us =
+            |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST");
+        if name.to_str().is_some_and(about_us) {
+            cargo.env_remove(name);
+        }
+    }
     // Our own standard output is for results.
     let status = cargo
         .stdin(Stdio::null())
