@@ -20,7 +20,7 @@ use crate::error::{ClientError, Executed};
 use crate::limits::DEADLINE_GRACE;
 use crate::openai::{self, Ask, Delivery};
 use crate::session::{Session, courier, courier_refused, random};
-use crate::tokens::TokensError;
+use crate::tokens::{Model, TokensError};
 use crate::transport::{self, Transport, TransportError};
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
@@ -80,96 +80,115 @@ impl Job {
         body: Value,
     ) -> Result<Prepared, ClientError> {
         let request = openai::parse(endpoint, &body)?;
-        let shared = session.shared();
-        let refuse = |message: &str| ClientError::Model {
-            model: crate::error::shown(&request.model),
-            message: message.into(),
-        };
-        // 1. The model: on the allow-list, and offered with that root and that tokenizer.
-        let model = shared.models.get(&request.model);
-        let model = model.ok_or_else(|| refuse("the configuration does not list it"))?;
-        let offer = session.keyset().model(&model.id);
-        let offer = offer
-            .ok_or_else(|| refuse("the worker does not offer it"))?
-            .clone();
-        if offer.root != model.root {
-            return Err(refuse(
-                "the worker offers it with another root than the configuration allows",
-            ));
-        }
-        if offer.tokenizer != model.tokenizer_digest {
-            return Err(refuse(
-                "the worker counts with another tokenizer than the one here",
-            ));
-        }
-        if offer.endpoint != endpoint {
-            return Err(refuse(&format!("it does not answer {}", endpoint.path())));
-        }
-        // 2. The tokens, and the most they may cost.
-        let uncounted = |error: TokensError| ClientError::Request {
-            param: None,
-            message: error.to_string(),
-        };
-        let too_long = |message: String| ClientError::Request {
-            param: Some("messages".into()),
-            message,
-        };
-        let (prompt_tokens, completion, most) = match &request.ask {
-            Ask::Embeddings { inputs } => {
-                let prompt = model.count_inputs(inputs).map_err(uncounted)?;
-                // The guest reserves whole contexts before it tokenises.
-                let most = u32::try_from(inputs.len())
-                    .ok()
-                    .and_then(|n| n.checked_mul(offer.context_tokens));
-                (prompt, 1, (most.unwrap_or(u32::MAX), 0))
-            }
-            Ask::Chat {
-                messages,
-                tokens_max,
-            } => {
-                let prompt = model.count_prompt(messages).map_err(uncounted)?;
-                let room = offer
-                    .context_tokens
-                    .checked_sub(prompt)
-                    .filter(|room| *room > 0);
-                let room = room.ok_or_else(|| {
-                    let context = offer.context_tokens;
-                    too_long(format!(
-                        "{prompt} prompt tokens leave no room in a context of {context}"
-                    ))
-                })?;
-                let completion = (*tokens_max).min(room);
-                (prompt, completion, (prompt, completion))
-            }
-        };
-        let (prompt, completion_most) = most;
-        let usage = Usage {
-            prompt,
-            cached: 0,
-            completion: completion_most,
-        };
-        let estimate = offer.prices.cost(&usage, session.keyset().price_step);
+        let (model, offer) = allowed(session, endpoint, &request.model)?;
+        let tokens = count(model, offer, &request.ask)?;
+        let estimate = offer.prices.cost(&tokens.most, session.keyset().price_step);
         let estimate = estimate.unwrap_or(Nano(u64::MAX));
         // The envelope names the same limit for every job, so that it tells nothing of this one's length.
+        let shared = session.shared();
         let max = shared.cost_max.min(session.keyset().exposure_max);
         if estimate > max {
             return Err(BudgetError::JobLimit { estimate, max }.into());
         }
-        // 3. The money.
-        let reservation = shared
-            .budget
-            .reserve(max, session.channel().state.deposit)?;
+        let deposit = session.channel().state.deposit;
+        let reservation = shared.budget.reserve(max, deposit)?;
         Ok(Prepared {
             session: session.clone(),
             endpoint,
-            offer,
+            offer: offer.clone(),
             request,
-            prompt_tokens,
-            completion_tokens_max: completion.next_power_of_two(),
+            prompt_tokens: tokens.prompt,
+            completion_tokens_max: tokens.completion_max.next_power_of_two(),
             cost_max: max,
             parent: None,
             reservation,
         })
+    }
+}
+
+/// The model, which must be on the allow-list and offered with that root, that tokenizer and that endpoint.
+fn allowed<'a>(
+    session: &'a Session,
+    endpoint: Endpoint,
+    name: &str,
+) -> Result<(&'a Model, &'a ModelOffer), ClientError> {
+    let refuse = |message: &str| ClientError::Model {
+        model: crate::error::shown(name),
+        message: message.into(),
+    };
+    let model = session.shared().models.get(name);
+    let model = model.ok_or_else(|| refuse("the configuration does not list it"))?;
+    let offer = session.keyset().model(&model.id);
+    let offer = offer.ok_or_else(|| refuse("the worker does not offer it"))?;
+    if offer.root != model.root {
+        return Err(refuse(
+            "the worker offers it with another root than the configuration allows",
+        ));
+    }
+    if offer.tokenizer != model.tokenizer_digest {
+        return Err(refuse(
+            "the worker counts with another tokenizer than the one here",
+        ));
+    }
+    if offer.endpoint != endpoint {
+        return Err(refuse(&format!("it does not answer {}", endpoint.path())));
+    }
+    Ok((model, offer))
+}
+
+/// A request's tokens.
+struct Tokens {
+    /// Of the prompt, as it will be computed.
+    prompt: u32,
+    /// Of the completion, at most.
+    completion_max: u32,
+    /// The most that the guest may reserve the cost of.
+    most: Usage,
+}
+
+fn count(model: &Model, offer: &ModelOffer, ask: &Ask) -> Result<Tokens, ClientError> {
+    let refuse = |param: Option<&str>, message: String| ClientError::Request {
+        param: param.map(str::to_owned),
+        message,
+    };
+    let uncounted = |error: TokensError| refuse(None, error.to_string());
+    let most = |prompt, completion| Usage {
+        prompt,
+        cached: 0,
+        completion,
+    };
+    match ask {
+        Ask::Embeddings { inputs } => {
+            let prompt = model.count_inputs(inputs).map_err(uncounted)?;
+            // The guest reserves whole contexts before it tokenises.
+            let contexts = u32::try_from(inputs.len())
+                .ok()
+                .and_then(|n| n.checked_mul(offer.context_tokens));
+            Ok(Tokens {
+                prompt,
+                completion_max: 1,
+                most: most(contexts.unwrap_or(u32::MAX), 0),
+            })
+        }
+        Ask::Chat {
+            messages,
+            tokens_max,
+        } => {
+            let prompt = model.count_prompt(messages).map_err(uncounted)?;
+            let context = offer.context_tokens;
+            let room = context.checked_sub(prompt).filter(|room| *room > 0);
+            let room = room.ok_or_else(|| {
+                let message =
+                    format!("{prompt} prompt tokens leave no room in a context of {context}");
+                refuse(Some("messages"), message)
+            })?;
+            let completion_max = (*tokens_max).min(room);
+            Ok(Tokens {
+                prompt,
+                completion_max,
+                most: most(prompt, completion_max),
+            })
+        }
     }
 }
 

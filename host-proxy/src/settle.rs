@@ -118,15 +118,37 @@ pub enum SettleError {
 /// What a wallet must hold to send a claim: the value that goes with it (0.05 TON, see `ChannelTerms::claim`) and fees.
 const WALLET_MIN: Nano = Nano(70_000_000);
 
+impl Settled {
+    /// Two claims as one.
+    fn followed_by(self, later: Settled) -> Settled {
+        Settled {
+            channel: self.channel,
+            price_nano: Nano(self.price_nano.0.saturating_add(later.price_nano.0)),
+            paid_before_nano: self.paid_before_nano,
+            paid_after_nano: later.paid_after_nano,
+            wallet_before_nano: self.wallet_before_nano,
+            wallet_after_nano: later.wallet_after_nano,
+            fee_nano: Nano(self.fee_nano.0.saturating_add(later.fee_nano.0)),
+        }
+    }
+}
+
 impl Settler<'_> {
     /// Settles the highest voucher of a channel and waits until the chain shows it.
     ///
-    /// A payout that was left pending, of whatever channel, is brought to its end first.
+    /// A payout that was left pending, of whatever channel, is brought to its end first. It may be of a lower voucher,
+    /// so a claim for the rest follows; what is returned covers all of this channel's claims.
     pub async fn settle(&self, channel: &Address) -> Result<Settled, SettleError> {
+        let mut done: Option<Settled> = None;
         loop {
             if let Some(pending) = self.store.clone().on_disk(|s| s.pending_payout()).await? {
                 match self.follow(&pending).await {
-                    Ok(Some(settled)) if pending.payout.channel == *channel => return Ok(settled),
+                    Ok(Some(settled)) if pending.payout.channel == *channel => {
+                        done = Some(match done {
+                            Some(before) => before.followed_by(settled),
+                            None => settled,
+                        });
+                    }
                     // Expired, or another channel's: ours is still to come.
                     Ok(_) => continue,
                     Err(error) if pending.payout.channel == *channel => return Err(error),
@@ -138,7 +160,7 @@ impl Settler<'_> {
                 }
             }
             match self.prepare(channel).await? {
-                Prepared::Nothing(settled) => return Ok(settled),
+                Prepared::Nothing(settled) => return Ok(done.unwrap_or(settled)),
                 Prepared::Payout(payout) => {
                     // `None`: the other process was faster; follow its payout.
                     self.store

@@ -162,34 +162,9 @@ impl Stack {
         ledger.faucet(&developer.address(), DEVELOPER_FUNDS)?;
         ledger.faucet(&payee.address(), PROVIDER_FUNDS)?;
 
-        let mut simulator = Command::new(programs.path("simulator"));
-        simulator
-            .arg("--socket")
-            .arg(at("tdx.sock"))
-            .arg("--out")
-            .arg(at("sim"))
-            .arg("--parent-pipe");
-        simulator.stdin(Stdio::piped());
-        let (simulator_child, _) = Child::start("simulator", simulator, &at("simulator.log"))?;
-
+        let simulator_child = start_simulator(&programs, dir.path())?;
         let config = measured_config(&at("models"), &payee, &options)?;
-        fs::write(at("guest.json"), &config)?;
-        let agent = programs.path("guest-agent-sim");
-        let manifest = Manifest::process(sha384(&fs::read(&agent)?), sha384(&config));
-        fs::write(at("manifest.json"), manifest.to_json())?;
-        let mut guest = Command::new(&agent);
-        guest
-            .arg("--simulator")
-            .arg(at("tdx.sock"))
-            .arg("--listen")
-            .arg(format!("unix:{}", at("guest.sock").display()));
-        guest
-            .arg("--config")
-            .arg(at("guest.json"))
-            .arg("--models")
-            .arg(at("models"))
-            .stdin(Stdio::null());
-        let (guest_child, _) = Child::start("guest-agent-sim", guest, &at("guest.log"))?;
+        let (guest_child, manifest) = start_guest(&programs, dir.path(), &config)?;
 
         let mut stack = Stack {
             ledger,
@@ -326,6 +301,38 @@ impl Stack {
         fs::write(self.client_config(), text)?;
         Ok(())
     }
+}
+
+fn start_simulator(programs: &Programs, dir: &Path) -> anyhow::Result<Child> {
+    let mut command = Command::new(programs.path("simulator"));
+    command.arg("--socket").arg(dir.join("tdx.sock"));
+    command.arg("--out").arg(dir.join("sim"));
+    command.arg("--parent-pipe").stdin(Stdio::piped());
+    let (child, _) = Child::start("simulator", command, &dir.join("simulator.log"))?;
+    Ok(child)
+}
+
+/// Starts the guest agent, and says what it should measure to.
+fn start_guest(
+    programs: &Programs,
+    dir: &Path,
+    config: &[u8],
+) -> anyhow::Result<(Child, Manifest)> {
+    fs::write(dir.join("guest.json"), config)?;
+    let agent = programs.path("guest-agent-sim");
+    let manifest = Manifest::process(sha384(&fs::read(&agent)?), sha384(config));
+    fs::write(dir.join("manifest.json"), manifest.to_json())?;
+    let mut command = Command::new(&agent);
+    let listen = format!("unix:{}", dir.join("guest.sock").display());
+    command.arg("--listen").arg(listen);
+    command.arg("--simulator").arg(dir.join("tdx.sock"));
+    command.arg("--config").arg(dir.join("guest.json"));
+    command
+        .arg("--models")
+        .arg(dir.join("models"))
+        .stdin(Stdio::null());
+    let (child, _) = Child::start("guest-agent-sim", command, &dir.join("guest.log"))?;
+    Ok((child, manifest))
 }
 
 /// W of a stack: room for two jobs of the greatest length at once.

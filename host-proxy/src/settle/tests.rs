@@ -136,6 +136,26 @@ async fn a_kill_before_sending_repeats_the_same_message() {
 }
 
 #[tokio::test]
+async fn a_pending_payout_of_a_lower_voucher_is_followed_by_the_rest() {
+    let (folder, (ledger, url)) = (folder(), node().await);
+    open_channel(&ledger);
+    let life = Life::begin(folder.path(), &url);
+    life.promise(PROMISED / 2);
+    life.write_payout().await;
+    life.promise(PROMISED);
+    let settled = life.settle().await.expect("settled");
+    assert_eq!(settled.price_nano, Nano(PROMISED));
+    assert_eq!(
+        (settled.paid_before_nano, settled.paid_after_nano),
+        (Nano::ZERO, Nano(PROMISED))
+    );
+    let left = settled.wallet_before_nano.0 + settled.price_nano.0 - settled.fee_nano.0;
+    assert_eq!(settled.wallet_after_nano.0, left);
+    let again = life.settle().await.expect("nothing to do");
+    assert_eq!((again.price_nano, again.fee_nano), (Nano::ZERO, Nano::ZERO));
+}
+
+#[tokio::test]
 async fn a_kill_after_sending_sends_nothing_more() {
     let (folder, (ledger, url)) = (folder(), node().await);
     open_channel(&ledger);
