@@ -27,7 +27,6 @@ pub struct Start {
 
 /// From a platform to serving. Returns only with an error.
 pub async fn run<P: Platform>(platform: P, start: Start, simulated: bool) -> anyhow::Result<()> {
-    lock_memory(simulated)?;
     let config = std::fs::read(&start.config).with_context(|| {
         format!(
             "reading the measured configuration {}",
@@ -38,6 +37,7 @@ pub async fn run<P: Platform>(platform: P, start: Start, simulated: bool) -> any
     let measured = booted
         .measure(own_digest()?, &start.models)
         .context("measuring")?;
+    lock_memory(simulated)?;
     let attested = measured
         .attest(&mut UnwrapErr(SysRng))
         .context("making the keys")?;
@@ -64,9 +64,15 @@ pub fn quiet_panics() {
     }));
 }
 
-/// Weights and keys must stay in memory that the host cannot page in and out (SECURITY.md 1).
+/// Weights and keys must stay in memory that the host cannot page in and out (SECURITY.md 1). Called when the weights are
+/// loaded and before the first key is made.
 fn lock_memory(simulated: bool) -> anyhow::Result<()> {
-    match mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
+    // A demonstration runs without privileges: there, locking the future would turn a low limit into a failed allocation.
+    let flags = match simulated {
+        true => MlockAllFlags::MCL_CURRENT,
+        false => MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE,
+    };
+    match mlockall(flags) {
         Ok(()) => Ok(()),
         Err(error) if simulated => {
             tracing::warn!(%error, "memory is not locked; acceptable only because everything here is simulated");
