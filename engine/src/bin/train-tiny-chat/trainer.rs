@@ -1,5 +1,6 @@
 //! The training loop.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -416,8 +417,12 @@ fn config_json(plan: &Plan, tokenizer: &Tokenizer) -> anyhow::Result<Vec<u8>> {
     Ok(pretty(&json))
 }
 
+/// Keys sorted: whether `serde_json` itself sorts them depends on a feature that any other crate of a build may switch on,
+/// and the files must come out the same from every build.
 fn pretty(json: &serde_json::Value) -> Vec<u8> {
-    format!("{json:#}\n").into_bytes()
+    let sorted: BTreeMap<_, _> = json.as_object().into_iter().flatten().collect();
+    let text = serde_json::to_string_pretty(&sorted).expect("strings and numbers have a text");
+    format!("{text}\n").into_bytes()
 }
 
 fn files(
