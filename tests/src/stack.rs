@@ -52,8 +52,6 @@ pub struct Stack {
     pub proxy: SocketAddr,
     /// The provider's wallet.
     pub payee: Address,
-    /// The developer's wallet.
-    pub developer: Address,
     /// What the guest should measure to.
     pub manifest: Manifest,
     programs: Programs,
@@ -67,7 +65,6 @@ pub struct Stack {
 /// A program that ends when this value does.
 #[derive(Debug)]
 pub struct Child {
-    name: &'static str,
     process: std::process::Child,
 }
 
@@ -94,7 +91,7 @@ impl Child {
             .stdout
             .take()
             .context("its standard output is piped")?;
-        let child = Child { name, process };
+        let child = Child { process };
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let mut line = String::new();
@@ -125,16 +122,6 @@ impl Child {
     pub fn kill(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-    }
-
-    /// Whether it still runs.
-    pub fn is_alive(&mut self) -> bool {
-        matches!(self.process.try_wait(), Ok(None))
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &'static str {
-        self.name
     }
 }
 
@@ -171,7 +158,6 @@ impl Stack {
             ledger_url,
             proxy: SocketAddr::from(([127, 0, 0, 1], 0)),
             payee: payee.address(),
-            developer: developer.address(),
             manifest,
             programs,
             options,
