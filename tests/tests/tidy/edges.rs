@@ -7,6 +7,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("measurements", &[]),
     ("settlement", &[]),
     ("engine", &[]),
+    ("stage0", &[]),
     ("simulator", &["measurements"]),
     ("image-builder", &["measurements"]),
     ("ledger", &["settlement"]),
