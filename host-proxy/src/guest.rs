@@ -1,15 +1,17 @@
-//! The stream to the guest: a Unix socket while the guest is a process, vsock once it is a machine.
+//! The stream to the guest: a Unix socket while the guest is a process; once it is a machine, vsock, or the Unix socket of
+//! the program that plays vsock for it.
 //!
 //! Promises: one exchange per stream; nothing is read without a deadline; no more than one frame and one read is
 //! held; a frame over its limit or out of its place ends the stream. Dropping the stream is how the guest learns that
 //! nobody waits any more.
 
-use crate::limits::{GUEST_CONNECT, WRITE_BYTES_MAX};
+use crate::limits::{GUEST_CONNECT, HYBRID_ANSWER_BYTES_MAX, WRITE_BYTES_MAX};
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use wire::{Frame, FrameDecoder, FrameError};
 
@@ -25,11 +27,18 @@ pub enum GuestAddress {
         /// Its port.
         port: u32,
     },
+    /// `hybrid:PATH:PORT`: the socket of vhost-device-vsock, which connects to a port of its guest when asked to.
+    Hybrid {
+        /// The socket.
+        path: PathBuf,
+        /// The guest's port.
+        port: u32,
+    },
 }
 
 /// Not an address of a guest. The operator is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a guest's address is unix:PATH or vsock:CID:PORT")]
+#[error("a guest's address is unix:PATH, vsock:CID:PORT or hybrid:PATH:PORT")]
 pub struct GuestAddressError;
 
 /// Why an exchange with a guest failed.
@@ -73,6 +82,17 @@ impl FromStr for GuestAddress {
                     port: number(port)?,
                 })
             }
+            Some(("hybrid", rest)) => {
+                // From the right: a path may have colons.
+                let (path, port) = rest.rsplit_once(':').ok_or(GuestAddressError)?;
+                if path.is_empty() {
+                    return Err(GuestAddressError);
+                }
+                Ok(GuestAddress::Hybrid {
+                    path: path.into(),
+                    port: number(port)?,
+                })
+            }
             _ => Err(GuestAddressError),
         }
     }
@@ -83,11 +103,12 @@ impl GuestAddress {
     pub async fn connect(&self) -> Result<GuestStream, GuestError> {
         let connecting = async {
             Ok::<Box<dyn Duplex>, io::Error>(match self {
-                GuestAddress::Unix(path) => Box::new(tokio::net::UnixStream::connect(path).await?),
+                GuestAddress::Unix(path) => Box::new(UnixStream::connect(path).await?),
                 GuestAddress::Vsock { cid, port } => {
                     let address = tokio_vsock::VsockAddr::new(*cid, *port);
                     Box::new(tokio_vsock::VsockStream::connect(address).await?)
                 }
+                GuestAddress::Hybrid { path, port } => Box::new(connect_hybrid(path, *port).await?),
             })
         };
         let stream = timeout(GUEST_CONNECT, connecting)
@@ -152,6 +173,32 @@ impl GuestStream {
     }
 }
 
+/// Connects to a guest's port through the Unix socket at `path`.
+///
+/// The protocol is vhost-device-vsock's (and Firecracker's): `CONNECT <port>\n`, answered by `OK <number>\n` once the guest
+/// has accepted, or by the end of the stream. After that line the stream is the guest's.
+async fn connect_hybrid(path: &Path, port: u32) -> io::Result<UnixStream> {
+    let mut stream = UnixStream::connect(path).await?;
+    stream
+        .write_all(format!("CONNECT {port}\n").as_bytes())
+        .await?;
+    let refused = |words: &str| io::Error::new(io::ErrorKind::InvalidData, words);
+    // Byte by byte, so that nothing after the line is taken from the frames.
+    let mut line = Vec::new();
+    loop {
+        match stream.read_u8().await? {
+            b'\n' => break,
+            byte if line.len() < HYBRID_ANSWER_BYTES_MAX => line.push(byte),
+            _ => return Err(refused("the vsock socket's answer has no end")),
+        }
+    }
+    let number = line.strip_prefix(b"OK ").unwrap_or_default();
+    if number.is_empty() || !number.iter().all(u8::is_ascii_digit) {
+        return Err(refused("the vsock socket answers something else than OK"));
+    }
+    Ok(stream)
+}
+
 async fn next_frame(
     read: &mut ReadHalf<Box<dyn Duplex>>,
     decoder: &mut FrameDecoder,
@@ -172,6 +219,7 @@ async fn next_frame(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn only_unix_paths_and_vsock_ports_are_addresses() {
@@ -185,6 +233,13 @@ mod tests {
             "vsock:3:5000",
             Ok(GuestAddress::Vsock { cid: 3, port: 5000 }),
         );
+        check(
+            "hybrid:/run/a:b.sock:9000",
+            Ok(GuestAddress::Hybrid {
+                path: "/run/a:b.sock".into(),
+                port: 9000,
+            }),
+        );
         for text in [
             "",
             "unix:",
@@ -192,10 +247,84 @@ mod tests {
             "vsock:3:",
             "vsock:-1:5",
             "vsock:3:4294967296",
+            "hybrid:",
+            "hybrid:/run/a",
+            "hybrid::9000",
+            "hybrid:/run/a:",
+            "hybrid:/run/a:-1",
             "tcp:1:2",
             "/run/guest",
         ] {
             check(text, Err(GuestAddressError));
         }
+    }
+
+    /// Connects through a socket that answers the first line with `answer` and then echoes.
+    async fn through(answer: &'static [u8]) -> (String, Result<GuestStream, GuestError>) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("vsock.sock");
+        let listener = tokio::net::UnixListener::bind(&path).expect("a socket");
+        let played = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("one connection");
+            let mut asked = vec![0; "CONNECT 9000\n".len()];
+            stream.read_exact(&mut asked).await.expect("a line");
+            stream.write_all(answer).await.expect("written");
+            tokio::spawn(async move {
+                let (mut read, mut write) = stream.split();
+                // The test may have ended.
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+            });
+            String::from_utf8(asked).expect("text")
+        });
+        let guest = GuestAddress::Hybrid { path, port: 9000 }.connect().await;
+        (played.await.expect("played"), guest)
+    }
+
+    #[tokio::test]
+    async fn a_hybrid_stream_carries_frames_after_one_line() {
+        let until = Instant::now() + Duration::from_secs(10);
+        // The first frame may come together with the line.
+        let early = Frame::data(b"early");
+        let answer = [b"OK 1073741824\n".as_slice(), &early].concat().leak();
+        let (asked, guest) = through(answer).await;
+        assert_eq!(asked, "CONNECT 9000\n");
+        let mut guest = guest.expect("connected");
+        let echoed = Frame::data(&[7; 40_000]);
+        let first = guest.ask(&echoed, until).await.expect("a frame");
+        assert_eq!(first.payload, b"early");
+        let mut got = 0;
+        while got < 40_000 {
+            got += guest.next(until).await.expect("a frame").payload.len();
+        }
+        assert_eq!(got, 40_000);
+    }
+
+    #[tokio::test]
+    async fn a_hybrid_socket_that_answers_anything_else_is_no_guest() {
+        let endless = [b'1'; HYBRID_ANSWER_BYTES_MAX + 2].as_slice();
+        for answer in [
+            b"\n".as_slice(),
+            b"OK\n",
+            b"OK \n",
+            b"OK -1\n",
+            b"OK 1 \n",
+            b"ok 1\n",
+            b"KO 1\n",
+            endless,
+        ] {
+            let (_, guest) = through(answer).await;
+            let error = guest.err().expect("refused");
+            assert!(
+                matches!(&error, GuestError::Unreachable(e) if e.kind() == io::ErrorKind::InvalidData),
+                "{error}"
+            );
+        }
+        // No line at all: the deadline decides.
+        let (_, guest) = through(b"OK 1").await;
+        let error = guest.err().expect("refused");
+        assert!(
+            matches!(&error, GuestError::Unreachable(e) if e.kind() == io::ErrorKind::TimedOut),
+            "{error}"
+        );
     }
 }

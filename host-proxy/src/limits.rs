@@ -22,6 +22,8 @@ pub const CONNECTION_MAX: Duration = Duration::from_secs(900);
 pub const UPLOAD: Duration = Duration::from_secs(30);
 /// How long a guest may take to accept a stream.
 pub const GUEST_CONNECT: Duration = Duration::from_secs(5);
+/// The line by which vhost-device-vsock says that a guest has accepted: `OK` and a 32-bit number.
+pub const HYBRID_ANSWER_BYTES_MAX: usize = 32;
 /// How long a guest may take to show evidence; a quote takes about a second.
 pub const ATTESTATION: Duration = Duration::from_secs(30);
 /// Added to the deadlines that a client names, since the guest watches those itself and signs its answer to them.
