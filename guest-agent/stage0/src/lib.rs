@@ -5,6 +5,32 @@
 //!
 //! **Trusts.** The measured kernel, initrd and command line that it was started with; no byte of the disk.
 //!
-//! **Promises.** What the agent reads from its root has the hash that the command line names, or the machine stops.
+//! **Promises.** What the agent reads from its root has the hash that the command line names, or the machine stops: a
+//! first program that ends makes the kernel panic, and nothing else runs that could go on without it. What it prints is
+//! fixed text, names of measured files and error numbers.
 //!
-//! **Lacks.** A shell, a network, a way to start anything else.
+//! **Lacks.** A shell, a network, a child process, a way to start anything but `/agent`. It asks nobody where the root is.
+//!
+//! ```text
+//!  prepare ───────────────► open ─────────────────► hand_over
+//!  /dev /proc /sys,         dm-verity over /dev/vda,  /run /tmp, switch root,
+//!  /modules in name order   EROFS on /newroot         arguments from /start, exec /agent
+//! ```
+
+mod boot;
+mod command_line;
+mod device_mapper;
+mod disk;
+mod failure;
+pub mod limits;
+mod mounts;
+mod start;
+pub mod stream;
+mod verity;
+
+// The public interface is:
+pub use boot::{boot, prepare};
+pub use command_line::{CommandLine, CommandLineError};
+pub use failure::{Failure, stop};
+pub use start::{StartError, arguments};
+pub use verity::VerityRoot;

@@ -7,7 +7,11 @@ use crate::tree::File;
 pub type Listing = (&'static str, usize, &'static str);
 
 /// All of them.
-pub const LISTED: &[Listing] = &[];
+pub const LISTED: &[Listing] = &[(
+    "guest-agent/stage0/src/device_mapper.rs",
+    1,
+    "the device mapper is configured by ioctl, and the standard library and nix have no safe call for it",
+)];
 
 /// Files whose count differs from the table, and table lines without a reason or a file.
 pub fn breaches(sources: &[&File], listed: &[Listing]) -> Vec<String> {

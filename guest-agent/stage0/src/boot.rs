@@ -1,0 +1,145 @@
+//! The steps of the boot, in order.
+
+use crate::command_line::CommandLine;
+use crate::failure::{Failure, errno_of};
+use crate::limits::{COMMAND_LINE_BYTES_MAX, MODULE_NAME_BYTES_MAX, MODULES_MAX, START_BYTES_MAX};
+use crate::start::{AGENT, arguments};
+use crate::{disk, mounts};
+use nix::errno::Errno;
+use nix::kmod::{ModuleInitFlags, finit_module};
+use std::convert::Infallible;
+use std::ffi::{CStr, OsString};
+use std::fs::File;
+use std::io::Read;
+
+const MODULES: &str = "/modules";
+/// What the agent finds in its environment: nothing. The kernel turns words of the command line that it does not know
+/// into variables of its first program, and no variable may steer what the agent loads or trusts.
+const ENVIRONMENT: [&CStr; 0] = [];
+
+/// From the initrd to the agent. Returns only with a failure.
+pub fn boot() -> Result<Infallible, Failure> {
+    let line = prepare()?;
+    eprintln!("stage0: modules loaded");
+    let root = CommandLine::new(&line)?.root()?;
+    disk::wait()?;
+    disk::open(&root)?;
+    // It is open under its hash, and its superblock was read and checked. Each further block is checked when it is read.
+    eprintln!("stage0: root verified");
+    mounts::switch()?;
+    let start = read("/start", "the file of arguments", START_BYTES_MAX)?;
+    let arguments = arguments(&start)?;
+    eprintln!("stage0: starting the agent");
+    nix::unistd::execve(AGENT, &arguments, &ENVIRONMENT)
+        .map_err(Failure::system("starting the agent"))
+}
+
+/// Mounts what the kernel offers, loads the modules, and returns the command line.
+pub fn prepare() -> Result<Vec<u8>, Failure> {
+    mounts::kernel()?;
+    for name in modules()? {
+        load(&name)?;
+    }
+    // One byte more for the kernel's line feed.
+    read(
+        "/proc/cmdline",
+        "the command line",
+        COMMAND_LINE_BYTES_MAX + 1,
+    )
+}
+
+fn modules() -> Result<Vec<String>, Failure> {
+    let doing = Failure::io("listing the modules");
+    let names = std::fs::read_dir(MODULES).and_then(|entries| {
+        // One more than allowed is enough to see that there are too many.
+        let names = entries
+            .take(MODULES_MAX + 1)
+            .map(|entry| Ok(entry?.file_name()));
+        names.collect::<std::io::Result<Vec<_>>>()
+    });
+    load_order(names.map_err(doing)?).ok_or(Failure::Modules)
+}
+
+/// The names of `/modules` in the order of their bytes, which is the order in which they need each other. `None` if there
+/// are too many, or one is not the name of a module.
+fn load_order(names: Vec<OsString>) -> Option<Vec<String>> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let module = |name: &String| {
+        name.len() <= MODULE_NAME_BYTES_MAX && name.ends_with(".ko") && name.bytes().all(plain)
+    };
+    if names.len() > MODULES_MAX {
+        return None;
+    }
+    let mut names: Vec<String> = names
+        .into_iter()
+        .map(|name| name.into_string().ok())
+        .collect::<Option<_>>()?;
+    names.sort_unstable();
+    names.iter().all(module).then_some(names)
+}
+
+fn load(name: &str) -> Result<(), Failure> {
+    let failure = |errno: Errno| Failure::Module {
+        name: name.into(),
+        errno,
+    };
+    let file =
+        File::open(format!("{MODULES}/{name}")).map_err(|error| failure(errno_of(&error)))?;
+    finit_module(&file, c"", ModuleInitFlags::empty()).map_err(failure)
+}
+
+/// A whole file, if it is not longer than `bytes_max`.
+fn read(path: &str, what: &'static str, bytes_max: usize) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(bytes_max as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| Failure::Unread {
+            what,
+            errno: errno_of(&error),
+        })?;
+    match bytes.len() <= bytes_max {
+        true => Ok(bytes),
+        false => Err(Failure::TooLong(what)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(names: &[&str]) -> Option<Vec<String>> {
+        load_order(names.iter().map(OsString::from).collect())
+    }
+
+    #[test]
+    fn modules_load_in_the_order_of_their_names() {
+        assert_eq!(check(&[]).unwrap(), [""; 0]);
+        assert_eq!(
+            check(&["10-dm-verity.ko", "02-dm_mod.ko", "01-virtio_blk.ko"]).unwrap(),
+            ["01-virtio_blk.ko", "02-dm_mod.ko", "10-dm-verity.ko"]
+        );
+        for bad in [
+            "01-virtio_blk.ko.xz",
+            "readme",
+            "a b.ko",
+            "a\n.ko",
+            "\u{e9}.ko",
+        ] {
+            assert_eq!(check(&["01-virtio_blk.ko", bad]), None, "{bad}");
+        }
+        assert_eq!(check(&[&format!("{}.ko", "a".repeat(62))]), None);
+        assert!(check(&vec!["a.ko"; MODULES_MAX]).is_some());
+        assert!(check(&vec!["a.ko"; MODULES_MAX + 1]).is_none());
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_or_not_there_is_refused() {
+        let own = std::env::current_exe().unwrap();
+        let own = own.to_str().unwrap();
+        assert_eq!(read(own, "it", 16), Err(Failure::TooLong("it")));
+        let Err(Failure::Unread { errno, .. }) = read("/nowhere/at/all", "it", 16) else {
+            panic!("a file that does not exist was read");
+        };
+        assert_eq!(errno, Errno::ENOENT);
+    }
+}

@@ -1,0 +1,135 @@
+//! Why a guest did not come up.
+
+use crate::{CommandLineError, StartError};
+use nix::errno::Errno;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// A step that did not work. Each prints as one line of fixed text, with the name of a measured file or an error number
+/// where that helps; never with bytes of the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The kernel refused something.
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// Its reason.
+        errno: Errno,
+    },
+    /// A kernel module did not load.
+    Module {
+        /// Its name in `/modules`, which is measured with the initrd.
+        name: String,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// `/modules` holds too much, or something that is no module.
+    Modules,
+    /// A file could not be read.
+    Unread {
+        /// Which.
+        what: &'static str,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// A file is longer than it may be.
+    TooLong(&'static str),
+    /// The measured command line.
+    CommandLine(CommandLineError),
+    /// The disk did not appear.
+    NoDisk,
+    /// The file `/start` of the root.
+    Start(StartError),
+}
+
+impl Failure {
+    pub(crate) fn system(doing: &'static str) -> impl FnOnce(Errno) -> Failure {
+        move |errno| Failure::System { doing, errno }
+    }
+
+    pub(crate) fn io(doing: &'static str) -> impl FnOnce(std::io::Error) -> Failure {
+        move |error| Failure::System {
+            doing,
+            errno: errno_of(&error),
+        }
+    }
+}
+
+/// The number in an error of the standard library; zero where it made the error itself.
+pub(crate) fn errno_of(error: &std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(0))
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::System { doing, errno } => write!(f, "{doing} failed ({errno:?})"),
+            Failure::Module { name, errno } => {
+                write!(f, "loading the module {name} failed ({errno:?})")
+            }
+            Failure::Modules => write!(f, "the folder of modules is not usable"),
+            Failure::Unread { what, errno } => write!(f, "reading {what} failed ({errno:?})"),
+            Failure::TooLong(what) => write!(f, "{what} is too long"),
+            Failure::CommandLine(error) => write!(f, "{error}"),
+            Failure::NoDisk => write!(f, "the root disk did not appear"),
+            Failure::Start(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<CommandLineError> for Failure {
+    fn from(error: CommandLineError) -> Self {
+        Failure::CommandLine(error)
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Failure::Start(error)
+    }
+}
+
+/// Says why `program` stops, and gives the serial line time to send it: the end of PID 1 is a kernel panic, which drops
+/// what a terminal still buffers.
+pub fn stop(program: &str, failure: &Failure) -> ExitCode {
+    eprintln!("{program}: {failure}");
+    std::thread::sleep(Duration::from_millis(500));
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_one_line() {
+        let module = Failure::Module {
+            name: "01-dm-mod.ko".into(),
+            errno: Errno::ENOEXEC,
+        };
+        assert_eq!(
+            module.to_string(),
+            "loading the module 01-dm-mod.ko failed (ENOEXEC)"
+        );
+        let missing = std::io::Error::from_raw_os_error(2);
+        assert_eq!(
+            Failure::io("mounting the root")(missing).to_string(),
+            "mounting the root failed (ENOENT)"
+        );
+        for failure in [
+            Failure::Modules,
+            Failure::Unread {
+                what: "the command line",
+                errno: Errno::EIO,
+            },
+            Failure::TooLong("the file of arguments"),
+            Failure::CommandLine(CommandLineError::Repeated),
+            Failure::NoDisk,
+            Failure::Start(StartError::Line),
+        ] {
+            assert!(!failure.to_string().contains('\n'), "{failure}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! How much of anything is read, and how often anything is tried.
+
+/// The kernel command line. The kernel itself takes 2048 bytes on x86.
+pub const COMMAND_LINE_BYTES_MAX: usize = 4096;
+/// Blocks of 4096 bytes on the root: one tebibyte.
+pub const DATA_BLOCKS_MAX: u64 = 1 << 28;
+/// Files in `/modules`.
+pub const MODULES_MAX: usize = 64;
+/// The name of one of them.
+pub const MODULE_NAME_BYTES_MAX: usize = 64;
+/// The file `/start`.
+pub const START_BYTES_MAX: usize = 4096;
+/// Arguments in it.
+pub const START_ARGUMENTS_MAX: usize = 32;
+/// Looks for the disk, one every [`PAUSE_MS`]. Counted, because the guest's clock belongs to the host and runs several
+/// times too fast in an emulated machine: these are between ten seconds and a minute of somebody's time.
+pub const DISK_TRIES: u32 = 1200;
+/// Attempts to reach the host's vsock port, one every [`PAUSE_MS`].
+pub const CONNECT_TRIES: u32 = 200;
+/// The pause between two tries.
+pub const PAUSE_MS: u64 = 50;
+/// What the stream of the test guest may be asked to send.
+pub const STREAM_BYTES_MAX: u64 = 4 << 30;
+/// One write to a vsock stream. Writes of 64 KiB were seen to stall `vhost-device-vsock` 0.3.0; 16 KiB never did.
+pub const WRITE_BYTES_MAX: usize = 16 * 1024;

@@ -1,0 +1,65 @@
+//! The kernel's own file systems, and the step from the initrd to the verified root.
+
+use crate::disk::NEW_ROOT;
+use crate::failure::Failure;
+use nix::mount::{MsFlags, mount};
+use nix::unistd::{chdir, chroot};
+use std::io::ErrorKind;
+
+const NOTHING: Option<&str> = None;
+const CLOSED: MsFlags = MsFlags::MS_NOSUID
+    .union(MsFlags::MS_NODEV)
+    .union(MsFlags::MS_NOEXEC);
+
+/// Folder, file system, flags. `/dev` is all devices; nothing else may hold one.
+const KERNEL: [(&str, &str, MsFlags); 3] = [
+    (
+        "/dev",
+        "devtmpfs",
+        MsFlags::MS_NOSUID.union(MsFlags::MS_NOEXEC),
+    ),
+    ("/proc", "proc", CLOSED),
+    ("/sys", "sysfs", CLOSED),
+];
+/// Memory that the agent may write to, and how much: folder, options.
+const MEMORY: [(&str, &str); 2] = [
+    ("/newroot/run", "size=16m,mode=0755"),
+    ("/newroot/tmp", "size=64m,mode=1777"),
+];
+
+/// Mounts `/dev`, `/proc` and `/sys`.
+pub(crate) fn kernel() -> Result<(), Failure> {
+    for (folder, system, flags) in KERNEL {
+        match std::fs::create_dir(folder) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(Failure::io("making a folder of the initrd")(error));
+            }
+            _ => {}
+        }
+        mount(Some(system), folder, Some(system), flags, NOTHING)
+            .map_err(Failure::system("mounting a file system of the kernel"))?;
+    }
+    Ok(())
+}
+
+/// Makes the verified root the only root. The image holds the empty folders that things are mounted on.
+pub(crate) fn switch() -> Result<(), Failure> {
+    for (folder, options) in MEMORY {
+        mount(Some("tmpfs"), folder, Some("tmpfs"), CLOSED, Some(options))
+            .map_err(Failure::system("mounting memory in the root"))?;
+    }
+    let moving = MsFlags::MS_MOVE;
+    for (folder, ..) in KERNEL {
+        let target = format!("{NEW_ROOT}{folder}");
+        mount(Some(folder), target.as_str(), NOTHING, moving, NOTHING).map_err(Failure::system(
+            "moving a file system of the kernel into the root",
+        ))?;
+    }
+    // The kernel's initramfs cannot be unmounted or pivoted away from: Documentation/filesystems/ramfs-rootfs-initramfs.rst
+    // says to mount over it. What stays below it is the measured initrd.
+    chdir(NEW_ROOT)
+        .and_then(|()| mount(Some("."), "/", NOTHING, moving, NOTHING))
+        .and_then(|()| chroot("."))
+        .and_then(|()| chdir("/"))
+        .map_err(Failure::system("switching to the root"))
+}

@@ -1,0 +1,148 @@
+//! Which root a guest accepts, and the line that tells the kernel so.
+//!
+//! Source: the kernel's `Documentation/admin-guide/device-mapper/verity.rst`.
+
+use crate::limits::DATA_BLOCKS_MAX;
+
+/// Where the host puts the root disk: the first virtio disk. It may be any disk; what it holds is checked.
+pub(crate) const DISK: &str = "/dev/vda";
+const BLOCK_BYTES: u64 = 4096;
+const SECTOR_BYTES: u64 = 512;
+
+/// The root hash of a dm-verity tree, its salt, and how many blocks of 4096 bytes it covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerityRoot {
+    hash: [u8; 32],
+    salt: [u8; 32],
+    data_blocks: u64,
+}
+
+impl VerityRoot {
+    /// `<hash>,<salt>,<blocks>`: 64 lower-case hex digits each, then a decimal number.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(',');
+        let root = VerityRoot {
+            hash: hex32(parts.next()?)?,
+            salt: hex32(parts.next()?)?,
+            data_blocks: decimal(parts.next()?, DATA_BLOCKS_MAX)?,
+        };
+        parts.next().is_none().then_some(root)
+    }
+
+    /// Blocks of 4096 bytes that the tree covers.
+    pub fn data_blocks(&self) -> u64 {
+        self.data_blocks
+    }
+
+    /// Length of the verified device in sectors of 512 bytes, as tables of the device mapper count.
+    pub fn sectors(&self) -> u64 {
+        self.data_blocks * (BLOCK_BYTES / SECTOR_BYTES)
+    }
+
+    /// The parameters of the `verity` target.
+    ///
+    /// Data and tree lie on one disk. Between them is one block with veritysetup's superblock, which nobody here reads:
+    /// all that it says is on the measured command line. A block that does not fit its hash stops the machine at once
+    /// (`panic_on_corruption`); every read is checked, also a repeated one. A disk that fails to answer is an I/O error
+    /// of the read instead.
+    pub fn parameters(&self) -> String {
+        let tree = self.data_blocks + 1;
+        format!(
+            "1 {DISK} {DISK} {BLOCK_BYTES} {BLOCK_BYTES} {} {tree} sha256 {} {} 1 panic_on_corruption",
+            self.data_blocks,
+            Hex(&self.hash),
+            Hex(&self.salt)
+        )
+    }
+}
+
+struct Hex<'a>(&'a [u8; 32]);
+
+impl std::fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+fn hex32(text: &str) -> Option<[u8; 32]> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
+        return None;
+    };
+    let pairs: &[[u8; 2]; 32] = pairs.try_into().ok()?;
+    let mut bytes = [0; 32];
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
+}
+
+fn digit(character: u8) -> Option<u8> {
+    match character {
+        b'0'..=b'9' => Some(character - b'0'),
+        b'a'..=b'f' => Some(character - b'a' + 10),
+        _ => None,
+    }
+}
+
+/// A decimal number from 1 to `max`, written in the one way there is.
+pub(crate) fn decimal(text: &str, max: u64) -> Option<u64> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = text.parse().ok()?;
+    (digits && !text.starts_with('0') && number <= max).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "4392712ba01368efdf14b05c76f9e4df0d53664630b5d48632ed17a137f39076";
+    const SALT: &str = "1234000000000000000000000000000000000000000000000000000000000000";
+
+    #[test]
+    fn the_table_line_is_the_one_of_the_kernels_documentation() {
+        let root = VerityRoot::parse(&format!("{HASH},{SALT},262144")).unwrap();
+        // verity.rst, "Example": `0 2097152 verity 1 /dev/sda1 /dev/sda2 4096 4096 262144 1 sha256 4392… 1234…`, here
+        // with the tree behind the data and its superblock, and with one option.
+        assert_eq!(root.sectors(), 2_097_152);
+        assert_eq!(
+            root.parameters(),
+            format!(
+                "1 /dev/vda /dev/vda 4096 4096 262144 262145 sha256 {HASH} {SALT} 1 panic_on_corruption"
+            )
+        );
+    }
+
+    #[test]
+    fn a_root_has_one_spelling() {
+        let check = |text: &str| VerityRoot::parse(text).map(|root| root.data_blocks);
+        assert_eq!(check(&format!("{HASH},{SALT},1")), Some(1));
+        assert_eq!(
+            check(&format!("{HASH},{SALT},{DATA_BLOCKS_MAX}")),
+            Some(DATA_BLOCKS_MAX)
+        );
+        for bad in [
+            String::new(),
+            ",,".into(),
+            format!("{HASH},{SALT}"),
+            format!("{HASH},{SALT},"),
+            format!("{HASH},{SALT},0"),
+            format!("{HASH},{SALT},01"),
+            format!("{HASH},{SALT},+1"),
+            format!("{HASH},{SALT},-1"),
+            format!("{HASH},{SALT},1,"),
+            format!("{HASH},{SALT},1,1"),
+            format!("{HASH},{SALT},0x1"),
+            format!("{HASH},{SALT},{}", DATA_BLOCKS_MAX + 1),
+            format!("{HASH},{SALT},99999999999999999999999"),
+            format!("{},{SALT},1", HASH.to_uppercase()),
+            format!("{HASH},{SALT}00,1"),
+            format!("{HASH},,1"),
+            format!("{},{SALT},1", &HASH[1..]),
+            format!("{},{SALT},1", &HASH[2..]),
+            format!("{HASH},{},1", SALT.replace('1', "g")),
+            format!("{HASH}, {},1", &SALT[1..]),
+        ] {
+            assert_eq!(check(&bad), None, "{bad}");
+        }
+    }
+}
