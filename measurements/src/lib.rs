@@ -20,6 +20,7 @@ mod collateral;
 pub mod limits;
 mod manifest;
 mod policy;
+pub mod predict;
 mod qemu;
 mod quote;
 mod refusal;

@@ -16,3 +16,24 @@ pub const MANIFEST_NOTE_BYTES_MAX: usize = 1024;
 pub const COLLATERAL_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// A root certificate.
 pub const ROOT_BYTES_MAX: usize = 4 * 1024;
+
+/// A firmware file. OVMF has 4 MiB.
+pub const FIRMWARE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Sections in a firmware's TDVF metadata. OVMF has six.
+pub const TDVF_SECTIONS_MAX: usize = 32;
+/// Memory that all those sections describe together; every page of it costs work.
+pub const TDVF_MEMORY_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Memory of a guest in MiB: 16 TiB.
+pub const MEMORY_MIB_MAX: u64 = 16 * 1024 * 1024;
+/// A kernel file. Debian's has 12 MiB.
+pub const KERNEL_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Sections of a kernel file. Linux has five.
+pub const PE_SECTIONS_MAX: usize = 96;
+/// An initrd.
+pub const INITRD_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// A command line: what remains of the kernel's 2048 bytes after the final zero and the firmware's ` initrd=initrd`.
+pub const CMDLINE_BYTES_MAX: usize = 2048 - 1 - 14;
+/// QEMU's `etc/table-loader`. It has 4 KiB, and grows in steps of that.
+pub const TABLE_LOADER_BYTES_MAX: usize = 64 * 1024;
+/// One file that the table loader names. QEMU's `etc/acpi/tables` has 128 KiB.
+pub const ACPI_BLOB_BYTES_MAX: usize = 4 * 1024 * 1024;

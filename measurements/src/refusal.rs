@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Digest48, QuoteError, Registers, ReportData, TcbStatus};
 
 /// Why [`verify`](crate::verify) refused. The text says whose fault it is and what to do.
@@ -265,8 +267,9 @@ pub enum Refusal {
     },
 }
 
-/// One of the five registers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// One of the five registers. In files, its name in lower case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Register {
     /// Initial memory.
     Mrtd,

@@ -5,8 +5,6 @@
 
 mod common;
 
-use std::{fs, path::PathBuf};
-
 use common::{Case, NOW_UNIX_S, random};
 use measurements::{
     Collateral, Digest48, Policy, Quote, QuoteError, Refusal, Register, ReportData, Root,
@@ -19,18 +17,8 @@ const TDX_QUOTE_UNIX_S: u64 = 1_750_332_747;
 /// One hour after `tdx_quote_outdated_collateral.json`, 2026-02-18T11:58:51Z.
 const OUTDATED_UNIX_S: u64 = 1_771_415_931;
 
-/// The file, or `None` where there are no vectors. Continuous integration must have them.
 fn vector(name: &str) -> Option<Vec<u8>> {
-    let folder =
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors/quotes/dcap-qvl");
-    match fs::read(folder.join(name)) {
-        Ok(bytes) => Some(bytes),
-        Err(error) if std::env::var("CI").as_deref() == Ok("true") => panic!("{name}: {error}"),
-        Err(_) => {
-            println!("skipped: vectors not present");
-            None
-        }
-    }
+    common::vector(&format!("quotes/dcap-qvl/{name}"))
 }
 
 /// A policy made from what the quote itself says, as a verifier who rebuilt that image would have.

@@ -2,6 +2,10 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod made;
+
+use std::{fs, path::PathBuf};
+
 use measurements::{
     Collateral, Digest48, Manifest, Peer, Policy, Refusal, ReportData, Root, Verified, verify,
 };
@@ -68,6 +72,19 @@ pub fn random(seed: &str) -> impl FnMut(&mut [u8]) {
         for chunk in buffer.chunks_mut(32) {
             state = Sha256::digest(state).into();
             chunk.copy_from_slice(&Sha256::digest([&state[..], b"out"].concat())[..chunk.len()]);
+        }
+    }
+}
+
+/// A file of the vectors, or `None` where there are none. Continuous integration must have them.
+pub fn vector(name: &str) -> Option<Vec<u8>> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
+    match fs::read(folder.join(name)) {
+        Ok(bytes) => Some(bytes),
+        Err(error) if std::env::var("CI").as_deref() == Ok("true") => panic!("{name}: {error}"),
+        Err(_) => {
+            println!("skipped: vectors not present");
+            None
         }
     }
 }

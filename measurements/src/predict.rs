@@ -1,0 +1,205 @@
+//! Registers from files, before any boot.
+//!
+//! **What it is.** The measurements of a TDX guest that QEMU boots directly (`-kernel`), computed from the firmware, the
+//! kernel, the initrd, the command line, the memory size and QEMU's ACPI tables. `docs/measurements.md` has each rule
+//! with what proves it.
+//!
+//! **Trusts.** The caller, for the versions behind the files: QEMU 10.0 or later, edk2 stable202502 (earlier ones patch
+//! the kernel, later ones measure more into RTMR0), Linux 6.9 or later. Bytes are trusted in nothing.
+//!
+//! **Promises.** The same inputs give the same events. What it cannot place it refuses: a prediction that is wrong does
+//! not harm, because no guest has such registers, but one that guesses would hide why.
+
+pub mod acpi;
+pub mod authenticode;
+mod bytes;
+pub mod direct;
+mod hob;
+mod mrtd;
+mod rtmr0;
+pub mod tdvf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest48, Register, Registers, limits};
+use acpi::{AcpiError, AcpiFiles};
+use authenticode::PeError;
+pub use mrtd::{PageOrder, mrtd};
+use tdvf::{Tdvf, TdvfError};
+
+/// Everything that a direct boot measures.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// OVMF, code and variables in one file, as QEMU's `-bios` takes it.
+    pub firmware: &'a [u8],
+    /// In which order QEMU adds the firmware's pages.
+    pub page_order: PageOrder,
+    /// Memory of the guest.
+    pub memory_mib: u64,
+    /// QEMU's ACPI tables for this machine, by fw_cfg name.
+    pub acpi: &'a AcpiFiles,
+    /// The kernel as it lies on disk.
+    pub kernel: &'a [u8],
+    /// The initrd, if there is one.
+    pub initrd: Option<&'a [u8]>,
+    /// The command line as QEMU's `-append` takes it.
+    pub cmdline: &'a str,
+}
+
+/// What a guest will measure to, and what leads there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prediction {
+    /// The initial memory.
+    pub mrtd: Digest48,
+    /// The events of RTMR0, then of RTMR1, then of RTMR2, each in order.
+    pub events: Vec<PredictedEvent>,
+}
+
+/// One thing that a guest measures while it boots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PredictedEvent {
+    /// The register it extends.
+    pub register: Register,
+    /// Its type in the event log.
+    #[serde(rename = "type")]
+    pub kind: EventKind,
+    /// What extends the register.
+    pub digest: Digest48,
+    /// What was measured, for people.
+    pub from: String,
+}
+
+/// Types of events (TCG PC Client Platform Firmware Profile, section 10.4.1) that a direct boot logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum EventKind {
+    /// Four zero bytes between phases.
+    #[serde(rename = "EV_SEPARATOR")]
+    Separator,
+    /// What the kernel's stub measures.
+    #[serde(rename = "EV_EVENT_TAG")]
+    Tag,
+    /// ACPI tables.
+    #[serde(rename = "EV_PLATFORM_CONFIG_FLAGS")]
+    PlatformConfigFlags,
+    /// A Secure Boot variable.
+    #[serde(rename = "EV_EFI_VARIABLE_DRIVER_CONFIG")]
+    VariableDriverConfig,
+    /// A boot variable.
+    #[serde(rename = "EV_EFI_VARIABLE_BOOT")]
+    VariableBoot,
+    /// A program.
+    #[serde(rename = "EV_EFI_BOOT_SERVICES_APPLICATION")]
+    BootServicesApplication,
+    /// A sentence.
+    #[serde(rename = "EV_EFI_ACTION")]
+    Action,
+    /// A volume of the firmware.
+    #[serde(rename = "EV_EFI_PLATFORM_FIRMWARE_BLOB2")]
+    FirmwareBlob2,
+    /// The list of memory ranges.
+    #[serde(rename = "EV_EFI_HANDOFF_TABLES2")]
+    HandoffTables2,
+}
+
+/// Why nothing is predicted. Whoever chose the inputs is at fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PredictError {
+    /// The firmware is none for TDX.
+    #[error(transparent)]
+    Firmware(#[from] TdvfError),
+    /// The firmware brings variables of its own.
+    #[error(
+        "the firmware's variable store is not an empty one (Secure Boot keys?); use OVMF without enrolled keys"
+    )]
+    VariableStore,
+    /// No memory size that the firmware could start with.
+    #[error(
+        "{got_mib} MiB of memory are not enough for the firmware, or more than the {} MiB allowed",
+        limits::MEMORY_MIB_MAX
+    )]
+    Memory {
+        /// The size asked for.
+        got_mib: u64,
+    },
+    /// The ACPI files are not a machine's.
+    #[error(transparent)]
+    Acpi(#[from] AcpiError),
+    /// The kernel is no EFI program.
+    #[error(transparent)]
+    Kernel(#[from] PeError),
+    /// An initrd that is empty or too long.
+    #[error(
+        "the initrd has {got} bytes; it may be absent, or have 1 to {}",
+        limits::INITRD_BYTES_MAX
+    )]
+    Initrd {
+        /// Bytes offered.
+        got: usize,
+    },
+    /// A command line that firmware and kernel would not take as it is.
+    #[error(
+        "the command line has {got} bytes; it must be printable ASCII and have 1 to {max} of them"
+    )]
+    Cmdline {
+        /// Bytes offered.
+        got: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+}
+
+/// Predicts MRTD and RTMR0 to RTMR2.
+pub fn predict(inputs: &Inputs<'_>) -> Result<Prediction, PredictError> {
+    let tdvf = Tdvf::parse(inputs.firmware)?;
+    let mut events = rtmr0::with_acpi(&tdvf, inputs.memory_mib, inputs.acpi)?;
+    events.extend(direct::rtmr1(inputs.kernel)?);
+    events.extend(direct::rtmr2(inputs.cmdline, inputs.initrd)?);
+    Ok(Prediction {
+        mrtd: mrtd::of(&tdvf, inputs.page_order),
+        events,
+    })
+}
+
+/// The events of RTMR0 that the firmware and the memory size decide: those before the ACPI tables, and those after.
+/// For a reader who has no tables of the machine and wants to check the rest.
+pub fn rtmr0_around_acpi(
+    firmware: &[u8],
+    memory_mib: u64,
+) -> Result<[Vec<PredictedEvent>; 2], PredictError> {
+    rtmr0::without_acpi(&Tdvf::parse(firmware)?, memory_mib)
+}
+
+/// The events of RTMR0, in order.
+pub fn rtmr0(
+    firmware: &[u8],
+    memory_mib: u64,
+    acpi: &AcpiFiles,
+) -> Result<Vec<PredictedEvent>, PredictError> {
+    rtmr0::with_acpi(&Tdvf::parse(firmware)?, memory_mib, acpi)
+}
+
+/// The value of a register that these events extend, from zero; events of other registers are passed over.
+pub fn replay(register: Register, events: &[PredictedEvent]) -> Digest48 {
+    events
+        .iter()
+        .filter(|event| event.register == register)
+        .fold(Digest48::ZERO, |value, event| {
+            value.extended_by(&event.digest)
+        })
+}
+
+impl Prediction {
+    /// The registers. RTMR3 is zero: what extends it runs after the boot.
+    pub fn registers(&self) -> Registers {
+        Registers {
+            mrtd: self.mrtd,
+            rtmr: [
+                replay(Register::Rtmr0, &self.events),
+                replay(Register::Rtmr1, &self.events),
+                replay(Register::Rtmr2, &self.events),
+                Digest48::ZERO,
+            ],
+        }
+    }
+}

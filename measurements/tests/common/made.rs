@@ -1,0 +1,110 @@
+//! Small files in the formats of firmware, kernel and ACPI tables, for tests that need no real ones.
+
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use measurements::predict::acpi::AcpiFiles;
+
+/// 16 KiB: an empty variable store of one page, three pages of code whose memory ends with a fourth of zeros, and memory
+/// for the firmware's own use.
+pub fn firmware() -> Vec<u8> {
+    let mut file = vec![0; 0x1000];
+    file[40..44].copy_from_slice(b"_FVH");
+    file[48..50].copy_from_slice(&72u16.to_le_bytes());
+    let authenticated = "782cf3aa7b949a43a1802e144ec37792";
+    file[72..88].copy_from_slice(&hex::decode(authenticated).unwrap());
+    file[100..].fill(0xff);
+    file.extend((0..0x3000u32).map(|at| (at % 251) as u8));
+
+    let sections: [[u64; 6]; 4] = [
+        [0x1000, 0x3000, 0xffff_d000, 0x4000, 0, 1],
+        [0, 0x1000, 0xffff_c000, 0x1000, 1, 0],
+        [0, 0, 0x80_9000, 0x2000, 2, 0],
+        [0, 0, 0x80_b000, 0x2000, 3, 0],
+    ];
+    let mut descriptor = b"TDVF".to_vec();
+    for field in [16 + 32 * sections.len() as u32, 1, sections.len() as u32] {
+        descriptor.extend(field.to_le_bytes());
+    }
+    for [offset, raw, address, memory, kind, attributes] in sections {
+        descriptor.extend((offset as u32).to_le_bytes());
+        descriptor.extend((raw as u32).to_le_bytes());
+        descriptor.extend(address.to_le_bytes());
+        descriptor.extend(memory.to_le_bytes());
+        descriptor.extend((kind as u32).to_le_bytes());
+        descriptor.extend((attributes as u32).to_le_bytes());
+    }
+    let descriptor_at = 0x3000;
+    file[descriptor_at..descriptor_at + descriptor.len()].copy_from_slice(&descriptor);
+
+    // Backwards from the reset vector: the footer, our entry, an entry of somebody else.
+    let mut table = vec![1, 2, 3, 4, 22, 0];
+    table.extend([0x77; 16]);
+    table.extend(((file.len() - descriptor_at) as u32).to_le_bytes());
+    table.extend(22u16.to_le_bytes());
+    table.extend(hex::decode("35657ae44a989847865e4685a7bf8ec2").unwrap());
+    let whole = table.len() as u16 + 18;
+    table.extend(whole.to_le_bytes());
+    table.extend(hex::decode("de82b596b21ff745baeaa366c55a082d").unwrap());
+    let end = file.len() - 32;
+    file[end - table.len()..end].copy_from_slice(&table);
+    file
+}
+
+/// A PE32+ with two sections that lie in the file in the other order, bytes after them, and a certificate; 0x380 bytes.
+pub fn kernel() -> Vec<u8> {
+    let mut file: Vec<u8> = (0..0x380u32).map(|at| (at % 253) as u8).collect();
+    file[..0x200].fill(0);
+    file[..2].copy_from_slice(b"MZ");
+    file[0x3c] = 0x40;
+    let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0x40, b"PE\0\0");
+    put(0x44, &0x8664u16.to_le_bytes());
+    put(0x46, &2u16.to_le_bytes());
+    put(0x54, &152u16.to_le_bytes());
+    put(0x58, &0x20bu16.to_le_bytes());
+    put(0x58 + 60, &0x200u32.to_le_bytes());
+    put(0x58 + 64, &0xdead_beefu32.to_le_bytes());
+    put(0x58 + 108, &5u32.to_le_bytes());
+    put(0x58 + 144, &0x360u32.to_le_bytes());
+    put(0x58 + 148, &0x20u32.to_le_bytes());
+    for (index, (bytes, start)) in [(0x80u32, 0x280u32), (0x80, 0x200)].into_iter().enumerate() {
+        let header = 0x58 + 152 + 40 * index;
+        put(header, b".text");
+        put(header + 16, &bytes.to_le_bytes());
+        put(header + 20, &start.to_le_bytes());
+    }
+    file
+}
+
+/// What QEMU offers without a TPM.
+pub fn acpi() -> AcpiFiles {
+    let file = |name: &str, bytes: &[u8]| (name.to_owned(), bytes.to_vec());
+    AcpiFiles::from([
+        file(
+            "etc/table-loader",
+            &table_loader(&["etc/acpi/rsdp", "etc/acpi/tables"]),
+        ),
+        file("etc/acpi/rsdp", b"RSD PTR \0BOCHS \0\x2e\x23\0\0"),
+        file("etc/acpi/tables", &[0x5a; 4096]),
+    ])
+}
+
+/// A script that allocates these files, adds a pointer and a checksum, and is filled up to a page.
+pub fn table_loader(names: &[&str]) -> Vec<u8> {
+    let command = |kind: u32, name: &str, rest: &[u8]| {
+        let mut bytes = kind.to_le_bytes().to_vec();
+        bytes.extend(name.as_bytes());
+        bytes.resize(60, 0);
+        bytes.extend(rest);
+        bytes.resize(128, 0);
+        bytes
+    };
+    let mut loader: Vec<u8> = Vec::new();
+    for name in names {
+        loader.extend(command(1, name, &[16, 0, 0, 0, 2]));
+    }
+    loader.extend(command(2, names[0], names[0].as_bytes()));
+    loader.extend(command(3, names[0], &[8, 0, 0, 0, 0, 0, 0, 0, 20]));
+    loader.resize(4096, 0);
+    loader
+}
