@@ -1,0 +1,321 @@
+//! The kernel of an image: its file, and the modules that the initrd loads, in an order in which each finds what it needs.
+//!
+//! Debian ships no `modules.dep` (a maintainer script would make it), so dependencies come from where `depmod` takes them:
+//! `depends=` in the section `.modinfo` of each module. What `modules.builtin` lists needs no file. `softdep=` is not followed:
+//! a recipe names what it wants.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use lzma_rust2::XzReader;
+use object::read::elf::ElfFile64;
+use object::{Endianness, Object, ObjectSection};
+
+use crate::limits::{
+    KERNEL_FILES_MAX, KERNEL_FOLDER_DEPTH_MAX, MODULE_BYTES_MAX, MODULE_DEPTH_MAX,
+    MODULE_XZ_MEMORY_KIB_MAX, MODULES_BUILTIN_BYTES_MAX,
+};
+
+/// A kernel package, unpacked.
+#[derive(Debug)]
+pub struct Kernel {
+    release: String,
+    image: PathBuf,
+    builtin: BTreeSet<String>,
+    files: BTreeMap<String, PathBuf>,
+}
+
+/// A module as the kernel takes it: not compressed, signature still appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Module {
+    /// Its name, with `_` where the file name may have `-`.
+    pub name: String,
+    /// The file.
+    pub bytes: Vec<u8>,
+}
+
+/// Why the kernel's tree does not give what the recipe asks for.
+#[derive(Debug, thiserror::Error)]
+pub enum ModuleError {
+    /// A file or folder could not be read.
+    #[error("reading {path}: {error}")]
+    Disk {
+        /// Which.
+        path: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The tree is not that of one kernel.
+    #[error("{tree} is not an unpacked kernel package: {problem}")]
+    Kernel {
+        /// The tree.
+        tree: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Nobody has this module.
+    #[error("kernel {release} has no module `{name}`{}", needed(.needed_by))]
+    Missing {
+        /// The kernel.
+        release: String,
+        /// The module.
+        name: String,
+        /// The module that asked for it, if it was not the recipe.
+        needed_by: Option<String>,
+    },
+    /// Modules that need each other can be loaded in no order.
+    #[error(
+        "modules of kernel {release} need each other: `{name}` again, or more than {MODULE_DEPTH_MAX} in a row"
+    )]
+    Circle {
+        /// The kernel.
+        release: String,
+        /// Where it was noticed.
+        name: String,
+    },
+    /// The file is not a module.
+    #[error("{path} is no module of kernel {release}: {problem}")]
+    Malformed {
+        /// The kernel.
+        release: String,
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+fn needed(by: &Option<String>) -> String {
+    by.as_ref()
+        .map(|by| format!(", which `{by}` needs"))
+        .unwrap_or_default()
+}
+
+impl Kernel {
+    /// Looks at the tree of one kernel package.
+    pub fn open(tree: &Path) -> Result<Self, ModuleError> {
+        let wrong = |problem: String| ModuleError::Kernel {
+            tree: tree.display().to_string(),
+            problem,
+        };
+        let modules = tree.join("usr/lib/modules");
+        let mut releases = names(&modules)?;
+        let Some(release) = releases.pop().filter(|_| releases.is_empty()) else {
+            return Err(wrong("usr/lib/modules holds not exactly one kernel".into()));
+        };
+        let image = tree.join("boot").join(format!("vmlinuz-{release}"));
+        if !fs::symlink_metadata(&image).is_ok_and(|found| found.is_file()) {
+            return Err(wrong(format!("it has no boot/vmlinuz-{release}")));
+        }
+        let folder = modules.join(&release);
+        let mut text = String::new();
+        let path = folder.join("modules.builtin");
+        open(&path)?
+            .take(MODULES_BUILTIN_BYTES_MAX + 1)
+            .read_to_string(&mut text)
+            .map_err(disk(&path))?;
+        if text.len() as u64 > MODULES_BUILTIN_BYTES_MAX {
+            return Err(wrong("its modules.builtin is too long".into()));
+        }
+        let builtin = text
+            .lines()
+            .filter_map(|line| module_name(Path::new(line)))
+            .collect();
+        let mut kernel = Self {
+            release,
+            image,
+            builtin,
+            files: BTreeMap::new(),
+        };
+        let mut seen = 0;
+        kernel.collect(&folder.join("kernel"), 0, &mut seen, &wrong)?;
+        Ok(kernel)
+    }
+
+    /// Its version, as `uname -r` prints it.
+    pub fn release(&self) -> &str {
+        &self.release
+    }
+
+    /// The kernel itself, as the package has it.
+    pub fn image(&self) -> &Path {
+        &self.image
+    }
+
+    /// The modules called `names` and all that they need, each after what it needs and otherwise in the order of `names`.
+    /// What is built in is left out.
+    pub fn load_order(&self, names: &[String]) -> Result<Vec<Module>, ModuleError> {
+        let mut order = Order {
+            kernel: self,
+            placed: BTreeSet::new(),
+            modules: Vec::new(),
+        };
+        for name in names {
+            order.place(&normal(name), &mut Vec::new())?;
+        }
+        Ok(order.modules)
+    }
+
+    fn collect(
+        &mut self,
+        folder: &Path,
+        depth: usize,
+        seen: &mut usize,
+        wrong: &dyn Fn(String) -> ModuleError,
+    ) -> Result<(), ModuleError> {
+        if depth > KERNEL_FOLDER_DEPTH_MAX {
+            return Err(wrong("its folders are too deep".into()));
+        }
+        for entry in fs::read_dir(folder).map_err(disk(folder))? {
+            let entry = entry.map_err(disk(folder))?;
+            *seen += 1;
+            if *seen > KERNEL_FILES_MAX {
+                return Err(wrong("it has too many files".into()));
+            }
+            // A symlink is neither, and is passed by.
+            let kind = entry.file_type().map_err(disk(&entry.path()))?;
+            if kind.is_dir() {
+                self.collect(&entry.path(), depth + 1, seen, wrong)?;
+            } else if let Some(name) = module_name(&entry.path()).filter(|_| kind.is_file())
+                && let Some(other) = self.files.insert(name.clone(), entry.path())
+            {
+                // Which of the two came first would depend on the order of the folder.
+                return Err(wrong(format!(
+                    "`{name}` is there twice, once as {}",
+                    other.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, name: &str, needed_by: Option<&String>) -> Result<Module, ModuleError> {
+        let path = self.files.get(name).ok_or_else(|| ModuleError::Missing {
+            release: self.release.clone(),
+            name: name.to_owned(),
+            needed_by: needed_by.cloned(),
+        })?;
+        let file = open(path)?;
+        let mut bytes = Vec::new();
+        let compressed = path.extension().is_some_and(|extension| extension == "xz");
+        let read = if compressed {
+            let packed = file.take(MODULE_BYTES_MAX);
+            XzReader::new_mem_limit(io::BufReader::new(packed), false, MODULE_XZ_MEMORY_KIB_MAX)
+                .take(MODULE_BYTES_MAX + 1)
+                .read_to_end(&mut bytes)
+        } else {
+            file.take(MODULE_BYTES_MAX + 1).read_to_end(&mut bytes)
+        };
+        read.map_err(|error| self.malformed(path, error.to_string()))?;
+        if bytes.len() as u64 > MODULE_BYTES_MAX {
+            return Err(self.malformed(path, format!("longer than {MODULE_BYTES_MAX} bytes")));
+        }
+        Ok(Module {
+            name: name.to_owned(),
+            bytes,
+        })
+    }
+
+    fn malformed(&self, path: &Path, problem: String) -> ModuleError {
+        ModuleError::Malformed {
+            release: self.release.clone(),
+            path: path.display().to_string(),
+            problem,
+        }
+    }
+}
+
+/// A walk through the modules, dependencies first.
+struct Order<'a> {
+    kernel: &'a Kernel,
+    placed: BTreeSet<String>,
+    modules: Vec<Module>,
+}
+
+impl Order<'_> {
+    /// `path` is the chain of modules that led here.
+    fn place(&mut self, name: &str, path: &mut Vec<String>) -> Result<(), ModuleError> {
+        if self.placed.contains(name) || self.kernel.builtin.contains(name) {
+            return Ok(());
+        }
+        if path.len() >= MODULE_DEPTH_MAX || path.iter().any(|above| above == name) {
+            return Err(ModuleError::Circle {
+                release: self.kernel.release.clone(),
+                name: name.to_owned(),
+            });
+        }
+        let module = self.kernel.read(name, path.last())?;
+        let needs = depends(&module.bytes)
+            .map_err(|problem| self.kernel.malformed(&self.kernel.files[name], problem))?;
+        path.push(name.to_owned());
+        for need in needs {
+            self.place(&need, path)?;
+        }
+        path.pop();
+        self.placed.insert(name.to_owned());
+        self.modules.push(module);
+        Ok(())
+    }
+}
+
+/// The names after `depends=` in `.modinfo`, a section of NUL-terminated `key=value` strings.
+fn depends(bytes: &[u8]) -> Result<Vec<String>, String> {
+    let file = ElfFile64::<Endianness>::parse(bytes).map_err(|error| error.to_string())?;
+    let section = file
+        .section_by_name(".modinfo")
+        .ok_or("it has no .modinfo")?;
+    let data = section.data().map_err(|error| error.to_string())?;
+    let value = data
+        .split(|byte| *byte == 0)
+        .find_map(|field| field.strip_prefix(b"depends="))
+        .ok_or("its .modinfo has no depends=")?;
+    let value = std::str::from_utf8(value).map_err(|error| error.to_string())?;
+    Ok(value
+        .split(',')
+        .filter(|name| !name.is_empty())
+        .map(normal)
+        .collect())
+}
+
+/// `some/dm-verity.ko.xz` is the module `dm_verity`.
+fn module_name(path: &Path) -> Option<String> {
+    let file = path.file_name()?.to_str()?;
+    let stem = file
+        .strip_suffix(".ko")
+        .or_else(|| file.strip_suffix(".ko.xz"))?;
+    Some(normal(stem))
+}
+
+/// The kernel takes `-` and `_` in module names as the same.
+fn normal(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+fn names(folder: &Path) -> Result<Vec<String>, ModuleError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(disk(folder))? {
+        let entry = entry.map_err(disk(folder))?;
+        // The type of the entry itself: a link could lead out of the tree.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(names)
+}
+
+fn open(path: &Path) -> Result<File, ModuleError> {
+    // A link would lead out of the tree, to a file of the host.
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(disk(path)(io::Error::other("not a plain file")));
+    }
+    File::open(path).map_err(disk(path))
+}
+
+fn disk(path: &Path) -> impl Fn(io::Error) -> ModuleError {
+    move |error| ModuleError::Disk {
+        path: path.display().to_string(),
+        error,
+    }
+}
