@@ -29,6 +29,10 @@ struct Arguments {
     /// The folder for root.der and collateral.json; made if missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// The description of a machine that was launched; it may be written later. The registers are those that its boot
+    /// measured, read at the first request after it; without this option they start at zero.
+    #[arg(long, value_name = "FILE")]
+    launched: Option<PathBuf>,
     /// End when standard input reaches its end, so that this program dies with the one that started it.
     #[arg(long)]
     parent_pipe: bool,
@@ -73,7 +77,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     writeln!(stdout, "{ready}")
         .and_then(|()| stdout.flush())
         .context("saying that the socket is ready")?;
-    Ok(simulator::serve(&listener, module)?)
+    match &arguments.launched {
+        Some(launched) => simulator::serve_launched(&listener, module, launched.clone())?,
+        None => simulator::serve(&listener, module)?,
+    }
+    Ok(())
 }
 
 fn end_with_parent(socket: PathBuf) {

@@ -15,6 +15,8 @@ use crate::{
 /// A TDX module, its quoting enclave and its certificate service, all made for one run.
 pub struct SimulatedModule {
     registers: Registers,
+    /// The registers came from the boot of a machine.
+    booted: bool,
     flaws: Flaws,
     pki: Pki,
     quoting_enclave: QuotingEnclave,
@@ -32,6 +34,11 @@ pub enum SimulatorError {
         /// The index asked for.
         index: u8,
     },
+    /// The guest is a machine and asked for RTMR2.
+    #[error(
+        "register 2 cannot be extended: in a machine that was launched it is what its firmware measured"
+    )]
+    RegisterOfBoot,
     /// The certificates of the run could not be made: a fault of this program or of its clock.
     #[error("the simulated certificates could not be made: {0}")]
     Certificates(String),
@@ -83,6 +90,7 @@ impl SimulatedModule {
                 mrtd: zero,
                 rtmr: [zero; 4],
             },
+            booted: false,
             flaws,
             pki,
             quoting_enclave,
@@ -90,9 +98,17 @@ impl SimulatedModule {
         })
     }
 
-    /// Extends RTMR2 or RTMR3, the two that a guest's own software may.
+    /// Takes over the registers that the boot of a machine left. From then on only RTMR3 can be extended: no software of
+    /// ours extends RTMR2, and then what it says of the boot stays said.
+    pub fn boot(&mut self, registers: Registers) {
+        self.registers = registers;
+        self.booted = true;
+    }
+
+    /// Extends RTMR2 or RTMR3, the two that a guest's own software may; after [`SimulatedModule::boot`] RTMR3 only.
     pub fn extend(&mut self, index: u8, digest: &Digest48) -> Result<(), SimulatorError> {
         match index {
+            2 if self.booted => Err(SimulatorError::RegisterOfBoot),
             2 | 3 => {
                 let register = &mut self.registers.rtmr[usize::from(index)];
                 *register = register.extended_by(digest);

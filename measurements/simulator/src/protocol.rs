@@ -109,6 +109,15 @@ pub fn answer(module: &mut SimulatedModule, request: Result<Request, RequestErro
         }
         Ok(Request::Quote { report_data }) => Ok(module.quote(&report_data)),
     };
+    written(done)
+}
+
+/// Writes an answer that is a sentence, header and all.
+pub fn refusal(sentence: String) -> Vec<u8> {
+    written(Err(sentence))
+}
+
+fn written(done: Result<Vec<u8>, String>) -> Vec<u8> {
     let (status, payload) = match done {
         Ok(payload) => (0, payload),
         Err(sentence) => (1, sentence.into_bytes()),

@@ -1,0 +1,257 @@
+//! What a machine that was launched measured until its kernel ran.
+//!
+//! ```text
+//!  launched.json ─► firmware file ─► MRTD
+//!                ├► firmware file, memory ─► the first two events of RTMR0
+//!                ├► swtpm's log ─► PCRs 1 and 7 ─► the other events of RTMR0
+//!                │                 PCRs 2-6     ─► RTMR1
+//!                │                 PCRs 8-15    ─► RTMR2
+//!                └► kernel, initrd, command line: their digests must be in the log
+//! ```
+//!
+//! Under simulation the firmware measures into a software TPM what it would measure into the registers of a trust domain
+//! (the map is that of the UEFI specification, section 38.4.1, and edk2's `TdTcg2Dxe`). Two things differ. A TPM gets a
+//! separator in each of PCRs 0 to 7 where a trust domain gets one in RTMR0, after the variables, and one in RTMR1; PCR 7
+//! and PCR 4 have them at those places. And what the kernel tells the TPM once it has left the firmware (IMA's PCR 10,
+//! for one) concerns a device that a trust domain does not have: the registers are those at that moment.
+//!
+//! **Trusts.** The description of the machine, for the firmware and the size of memory, which no log shows. Nothing is
+//! taken from what the guest says of itself.
+
+use std::{
+    fs::File,
+    io::{BufReader, ErrorKind, Read},
+    path::{Path, PathBuf},
+};
+
+use measurements::{Digest48, Registers};
+use sha2::{Digest, Sha384};
+
+use crate::{
+    Launched,
+    firmware::{Firmware, FirmwareError},
+    hand_off::hand_off_digest,
+    kernel::{KernelError, authenticode},
+    limits::{FIRMWARE_BYTES_MAX, INITRD_BYTES_MAX, KERNEL_BYTES_MAX},
+    swtpm_log::{Extend, LogError, extends},
+};
+
+/// One thing that was measured into a run-time register before the kernel ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The run-time register: 0, 1 or 2.
+    pub rtmr: usize,
+    /// What extended it.
+    pub digest: Digest48,
+    /// How it is known.
+    pub source: Source,
+}
+
+/// Where an event was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Computed from the firmware's metadata and the size of memory: the list of memory.
+    HandOffBlocks,
+    /// Computed from the firmware file: its variables.
+    ConfigurationVolume,
+    /// The TPM's log, this PCR.
+    Pcr(u32),
+}
+
+/// Why a machine's registers cannot be said.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BootError {
+    /// The firmware has not handed over to the kernel, or its log says nothing of it.
+    #[error(
+        "the boot is not over: the TPM's log has no event yet of the kernel leaving the firmware"
+    )]
+    NotOver,
+    /// A separator is missing or there are several, so the log is not of such a firmware.
+    #[error("PCR {pcr} has {got} separators where a boot has one")]
+    Separators {
+        /// The PCR.
+        pcr: u32,
+        /// How many there are.
+        got: usize,
+    },
+    /// The log is not understood.
+    #[error("the TPM's log: {0}")]
+    Log(#[from] LogError),
+    /// The firmware file is not understood.
+    #[error("the firmware file: {0}")]
+    Firmware(#[from] FirmwareError),
+    /// The kernel file is not understood.
+    #[error("the kernel file: {0}")]
+    Kernel(#[from] KernelError),
+    /// The machine was given something else than was written down.
+    #[error(
+        "the machine did not boot the {what} of its description: the TPM's log has no {digest}"
+    )]
+    OtherFile {
+        /// What it is.
+        what: &'static str,
+        /// The digest it has.
+        digest: Digest48,
+    },
+    /// A file that could not be read.
+    #[error("reading {}: {kind}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        kind: ErrorKind,
+    },
+}
+
+/// The registers of a machine whose boot is over; RTMR3 is zero.
+pub fn registers_of(launched: &Launched) -> Result<Registers, BootError> {
+    let (mrtd, events) = boot_of(launched)?;
+    let mut rtmr = [Digest48::ZERO; 4];
+    for event in events {
+        rtmr[event.rtmr] = rtmr[event.rtmr].extended_by(&event.digest);
+    }
+    Ok(Registers { mrtd, rtmr })
+}
+
+/// The events behind RTMR0, RTMR1 and RTMR2 of such a machine, in the order of time.
+pub fn events_of(launched: &Launched) -> Result<Vec<Event>, BootError> {
+    boot_of(launched).map(|(_, events)| events)
+}
+
+/// MRTD and the events. The log comes first, so that asking before the boot is over costs little.
+fn boot_of(launched: &Launched) -> Result<(Digest48, Vec<Event>), BootError> {
+    let log = File::open(&launched.tpm_log).map_err(read_error(&launched.tpm_log))?;
+    let measured = measured(&extends(BufReader::new(log))?)?;
+
+    let image = read(&launched.firmware, FIRMWARE_BYTES_MAX)?;
+    let firmware = Firmware::parse(&image)?;
+    let of_firmware = |digest, source| Event {
+        rtmr: 0,
+        digest,
+        source,
+    };
+    let hand_off = hand_off_digest(firmware.sections(), launched.memory_mib)?;
+    let volume = firmware.configuration_volume()?;
+    let mut events = vec![
+        of_firmware(hand_off, Source::HandOffBlocks),
+        of_firmware(volume, Source::ConfigurationVolume),
+    ];
+    events.extend(measured);
+    compare_files(launched, &events)?;
+    Ok((firmware.mrtd(), events))
+}
+
+/// What a log's extends are to a trust domain, until the kernel has left the firmware.
+fn measured(extends: &[Extend]) -> Result<Vec<Event>, BootError> {
+    let action = |text: &str| Extend {
+        pcr: 5,
+        digest: Digest48::of(text.as_bytes()),
+    };
+    let at = |wanted: Extend| extends.iter().position(|extend| *extend == wanted);
+    let (Some(leaving), Some(left)) = (at(action(LEAVING)), at(action(LEFT))) else {
+        return Err(BootError::NotOver);
+    };
+    if left < leaving {
+        return Err(BootError::NotOver);
+    }
+    let boot = &extends[..=left];
+    let separator = Digest48::of(&[0; 4]);
+    for pcr in 0..=7 {
+        let of_pcr = boot.iter().filter(|extend| {
+            **extend
+                == Extend {
+                    pcr,
+                    digest: separator,
+                }
+        });
+        let got = of_pcr.count();
+        if got != 1 {
+            return Err(BootError::Separators { pcr, got });
+        }
+    }
+    let counts =
+        |extend: &&Extend| extend.digest != separator || !matches!(extend.pcr, 1 | 2 | 3 | 5 | 6);
+    Ok(boot
+        .iter()
+        .filter(counts)
+        .filter_map(|extend| {
+            Some(Event {
+                rtmr: rtmr_of(extend.pcr)?,
+                digest: extend.digest,
+                source: Source::Pcr(extend.pcr),
+            })
+        })
+        .collect())
+}
+
+/// The run-time register that stands for a PCR. PCR 0 is the firmware, which MRTD holds; above 15 nothing is measured.
+fn rtmr_of(pcr: u32) -> Option<usize> {
+    match pcr {
+        1 | 7 => Some(0),
+        2..=6 => Some(1),
+        8..=15 => Some(2),
+        _ => None,
+    }
+}
+
+/// Holds the files of the description against what the machine measured of them.
+fn compare_files(launched: &Launched, events: &[Event]) -> Result<(), BootError> {
+    let kernel = authenticode(&read(&launched.kernel, KERNEL_BYTES_MAX)?)?;
+    let initrd = digest_of(&launched.initrd)?;
+    // The firmware adds the words by which the kernel's EFI stub finds the initrd.
+    let cmdline: Vec<u8> = format!("{} initrd=initrd\0", launched.cmdline)
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    for (what, pcr, digest) in [
+        ("kernel", 4, kernel),
+        ("command line", 9, Digest48::of(&cmdline)),
+        ("initrd", 9, initrd),
+    ] {
+        let same = |event: &Event| event.source == Source::Pcr(pcr) && event.digest == digest;
+        if !events.iter().any(same) {
+            return Err(BootError::OtherFile { what, digest });
+        }
+    }
+    Ok(())
+}
+
+/// A whole file of at most `max` bytes, or its first `max + 1`, which its reader refuses.
+fn read(path: &Path, max: usize) -> Result<Vec<u8>, BootError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(max as u64 + 1).read_to_end(&mut bytes))
+        .map_err(read_error(path))?;
+    Ok(bytes)
+}
+
+/// SHA-384 of a file, as a stream.
+fn digest_of(path: &Path) -> Result<Digest48, BootError> {
+    let mut file = File::open(path)
+        .map_err(read_error(path))?
+        .take(INITRD_BYTES_MAX + 1);
+    let mut hash = Sha384::new();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let length = file.read(&mut buffer).map_err(read_error(path))?;
+        if length == 0 {
+            break;
+        }
+        hash.update(&buffer[..length]);
+    }
+    if file.limit() == 0 {
+        return Err(read_error(path)(ErrorKind::FileTooLarge.into()));
+    }
+    Ok(Digest48(hash.finalize().into()))
+}
+
+fn read_error(path: &Path) -> impl Fn(std::io::Error) -> BootError {
+    move |error| BootError::Read {
+        path: path.into(),
+        kind: error.kind(),
+    }
+}
+
+/// Measured before and after ExitBootServices (TCG PC Client Platform Firmware Profile, section 8.2.4).
+const LEAVING: &str = "Exit Boot Services Invocation";
+const LEFT: &str = "Exit Boot Services Returned with Success";

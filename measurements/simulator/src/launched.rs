@@ -1,0 +1,137 @@
+//! What QEMU was given, as whoever started it wrote it down (`launched.json`).
+
+use std::{
+    fs::File,
+    io::{ErrorKind, Read},
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use serde::Deserialize;
+
+use crate::limits::{LAUNCHED_BYTES_MAX, LAUNCHED_PATIENCE, MEMORY_MIB_MAX};
+
+/// A machine that was started. Paths are absolute.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Launched {
+    /// The version of the format: 1.
+    pub version: u32,
+    /// What runs the guest's instructions.
+    pub accelerator: Accelerator,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Virtual processors.
+    pub vcpus: u32,
+    /// The firmware file.
+    pub firmware: PathBuf,
+    /// The kernel file.
+    pub kernel: PathBuf,
+    /// The initrd file.
+    pub initrd: PathBuf,
+    /// The command line, as QEMU got it.
+    pub cmdline: String,
+    /// The root image. The command line binds it, so nothing here reads it.
+    pub root: PathBuf,
+    /// swtpm's log of the machine's TPM.
+    pub tpm_log: PathBuf,
+}
+
+/// What runs a simulated guest's instructions. A real trust domain has real registers and is not in the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// QEMU's own translator.
+    Tcg,
+    /// The host's KVM.
+    Kvm,
+}
+
+/// Why there is no description of a machine.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LaunchedError {
+    /// It could not be read; with [`ErrorKind::NotFound`], no machine was launched yet.
+    #[error("reading {}: {kind}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        kind: ErrorKind,
+    },
+    /// More than [`LAUNCHED_BYTES_MAX`].
+    #[error("the description of the machine has more than {LAUNCHED_BYTES_MAX} bytes")]
+    TooLong,
+    /// Not the format.
+    #[error("the description of the machine is not understood: {0}")]
+    Json(String),
+    /// A value that no machine has.
+    #[error("the description of the machine has a {field} that cannot be")]
+    Value {
+        /// The field.
+        field: &'static str,
+    },
+}
+
+impl Launched {
+    /// Reads a description.
+    pub fn from_json(json: &[u8]) -> Result<Launched, LaunchedError> {
+        if json.len() > LAUNCHED_BYTES_MAX {
+            return Err(LaunchedError::TooLong);
+        }
+        let launched: Launched =
+            serde_json::from_slice(json).map_err(|error| LaunchedError::Json(error.to_string()))?;
+        let paths = [
+            ("firmware", &launched.firmware),
+            ("kernel", &launched.kernel),
+            ("initrd", &launched.initrd),
+            ("root", &launched.root),
+            ("tpm_log", &launched.tpm_log),
+        ];
+        let relative = paths.iter().find(|(_, path)| !path.is_absolute());
+        let field = if launched.version != 1 {
+            "version"
+        } else if !(1..=MEMORY_MIB_MAX).contains(&launched.memory_mib) {
+            "memory_mib"
+        } else if launched.vcpus == 0 {
+            "vcpus"
+        } else if launched.cmdline.contains('\0') {
+            "cmdline"
+        } else if let Some((field, _)) = relative {
+            field
+        } else {
+            return Ok(launched);
+        };
+        Err(LaunchedError::Value { field })
+    }
+
+    /// Reads a description from a file.
+    pub fn read(path: &Path) -> Result<Launched, LaunchedError> {
+        let mut json = Vec::new();
+        File::open(path)
+            .and_then(|file| {
+                file.take(LAUNCHED_BYTES_MAX as u64 + 1)
+                    .read_to_end(&mut json)
+            })
+            .map_err(|error| LaunchedError::Read {
+                path: path.into(),
+                kind: error.kind(),
+            })?;
+        Launched::from_json(&json)
+    }
+
+    /// The same for a file that may be about to be written; waits [`LAUNCHED_PATIENCE`] at most.
+    pub(crate) fn wait(path: &Path) -> Result<Launched, LaunchedError> {
+        let start = Instant::now();
+        loop {
+            match Launched::read(path) {
+                Err(LaunchedError::Read {
+                    kind: ErrorKind::NotFound,
+                    ..
+                }) if start.elapsed() < LAUNCHED_PATIENCE => {
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                }
+                result => return result,
+            }
+        }
+    }
+}
