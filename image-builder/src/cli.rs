@@ -1,5 +1,7 @@
 //! The command line: one `struct` of arguments and one function for each command.
 
+mod run;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,18 +26,27 @@ enum Command {
     /// Prints the folder of the models. A broken download is resumed by running this again.
     #[command(after_help = EXAMPLE)]
     Fetch(Fetch),
+    /// Run a program of a tree in the sandbox, with the files that are listed and nothing else.
+    #[command(after_help = run::EXAMPLE)]
+    Run(run::Run),
+    /// The second half of `run`, which starts it.
+    #[command(name = "sandbox-inside", hide = true)]
+    Inside(run::Inside),
 }
 
 impl Command {
     fn wants_json(&self) -> bool {
         match self {
             Self::Fetch(fetch) => fetch.json,
+            Self::Run(_) | Self::Inside(_) => false,
         }
     }
 
     fn run(self) -> Result<ExitCode, Refusal> {
         match self {
             Self::Fetch(arguments) => fetch(arguments),
+            Self::Run(arguments) => Ok(arguments.run()),
+            Self::Inside(arguments) => Ok(arguments.run()),
         }
     }
 }

@@ -19,6 +19,7 @@ mod error;
 pub mod fetch;
 pub mod limits;
 pub mod lock;
+pub mod sandbox;
 mod store;
 mod stream;
 mod unpack;
