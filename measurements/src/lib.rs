@@ -17,6 +17,8 @@
 //! cannot tell whether an attestation key was extracted from its platform.
 
 mod collateral;
+mod digest32;
+mod image;
 pub mod limits;
 mod manifest;
 mod policy;
@@ -30,6 +32,11 @@ mod root;
 mod verify;
 
 pub use collateral::{Collateral, CollateralError};
+pub use digest32::Digest32;
+pub use image::{
+    BootRegisters, Content, ImageError, ImageFile, ImageFiles, ImageManifest, ImageParts, Machine,
+    Package, Profile, Role, VerityRoot,
+};
 pub use manifest::{Manifest, ManifestError, Mode};
 pub use policy::{Policy, TcbStatus};
 pub use qemu::{Accelerator, Backends, Boot, MachineSize, Vsock, qemu_arguments};

@@ -37,3 +37,18 @@ pub const CMDLINE_BYTES_MAX: usize = 2048 - 1 - 14;
 pub const TABLE_LOADER_BYTES_MAX: usize = 64 * 1024;
 /// One file that the table loader names. QEMU's `etc/acpi/tables` has 128 KiB.
 pub const ACPI_BLOB_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// An image manifest as JSON.
+pub const IMAGE_MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Files listed in an image manifest.
+pub const IMAGE_CONTENTS_MAX: usize = 16 * 1024;
+/// Packages listed in an image manifest.
+pub const IMAGE_PACKAGES_MAX: usize = 4096;
+/// Boot events in an image manifest. A direct boot has about twenty.
+pub const IMAGE_EVENTS_MAX: usize = 256;
+/// A path, version or other text in an image manifest.
+pub const IMAGE_TEXT_BYTES_MAX: usize = 512;
+/// The name of an image's file.
+pub const IMAGE_FILE_NAME_BYTES_MAX: usize = 64;
+/// Processors of a guest.
+pub const VCPUS_MAX: u32 = 1024;

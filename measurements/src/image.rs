@@ -1,0 +1,491 @@
+//! The paper that a builder writes about an image: its files, what is in them, and what a guest made of them measures to.
+//!
+//! It is a claim, like every manifest. A reader believes it who rebuilt the image, or who recomputed its registers from
+//! the files (`measurements image verify`). Reading it checks that it does not contradict itself.
+
+use std::ops::Deref;
+
+use serde::{Deserialize, Serialize};
+
+use crate::predict::{PredictedEvent, Prediction, direct::check_cmdline, replay};
+use crate::{Digest32, Digest48, Register, limits};
+
+/// An image manifest that agrees with itself. Its fields can be read, and nothing changes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageManifest(ImageParts);
+
+/// What an image manifest says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageParts {
+    /// The version of this format, [`ImageManifest::VERSION`].
+    pub version: u32,
+    /// What the image is for.
+    pub profile: Profile,
+    /// The lock that it was built from.
+    pub lock_sha256: Digest32,
+    /// The compiler of our programs in it, with its version.
+    pub compiler: String,
+    /// The files that QEMU is given, beside the manifest.
+    pub files: ImageFiles,
+    /// The command line as QEMU's `-append` takes it.
+    pub cmdline: String,
+    /// The root file system, as the command line names it.
+    pub root: VerityRoot,
+    /// The agent in the root: what it measures of itself into RTMR3.
+    pub agent_sha384: Digest48,
+    /// Files in the root and in the initrd.
+    pub contents: Vec<Content>,
+    /// Packages that went into the image or made it.
+    pub packages: Vec<Package>,
+    /// The machine that the registers are for.
+    pub machine: Machine,
+    /// What a guest measures to when it has booted.
+    pub registers: BootRegisters,
+    /// What leads to RTMR0 to RTMR2.
+    pub events: Vec<PredictedEvent>,
+}
+
+/// What an image is for. Part of what is measured: an image cannot become another profile's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Its module is simulated. Protects nothing.
+    Sim,
+    /// Runs models on the processor.
+    Cpu,
+    /// Runs models on an H100 and stops without one.
+    H100,
+    /// For developers, with doors that production does not have.
+    Dev,
+}
+
+/// The four files of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageFiles {
+    /// OVMF, for `-bios`.
+    pub firmware: ImageFile,
+    /// The kernel, for `-kernel`.
+    pub kernel: ImageFile,
+    /// The initrd, for `-initrd`.
+    pub initrd: ImageFile,
+    /// The root file system with its hash tree, for a virtio disk.
+    pub root: ImageFile,
+}
+
+/// One file beside the manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageFile {
+    /// Its name: one component of letters, digits, `.`, `_` and `-`.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its digest.
+    pub sha256: Digest32,
+}
+
+/// A dm-verity device: SHA-256, blocks of 4096 bytes, the tree behind the data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerityRoot {
+    /// The hash at the top of the tree.
+    pub verity_hash: Digest32,
+    /// What each hash begins with.
+    pub salt: Digest32,
+    /// Blocks of data.
+    pub data_blocks: u64,
+}
+
+/// One file inside the root or the initrd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Content {
+    /// Where it is in the guest.
+    pub path: String,
+    /// Its permissions: four octal digits.
+    pub mode: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its digest.
+    pub sha256: Digest32,
+    /// Where it comes from.
+    pub from: String,
+}
+
+/// One package of the lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The digest of the package file.
+    pub sha256: Digest32,
+    /// What it was for.
+    pub role: Role,
+}
+
+/// What a package was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The kernel and its modules come from it.
+    Kernel,
+    /// The firmware comes from it.
+    Firmware,
+    /// A tool that made the image.
+    Build,
+}
+
+/// What a machine has that registers depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// Processors.
+    pub vcpus: u32,
+    /// Memory.
+    pub memory_mib: u64,
+}
+
+/// The registers of a guest that has booted and not yet measured its application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootRegisters {
+    /// The firmware.
+    pub mrtd: Digest48,
+    /// The firmware's configuration.
+    pub rtmr0: Digest48,
+    /// The kernel.
+    pub rtmr1: Digest48,
+    /// Command line and initrd.
+    pub rtmr2: Digest48,
+}
+
+/// Why bytes or parts are not an image manifest. Its author is at fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// Longer than any image manifest.
+    #[error("the image manifest has {got} bytes, more than the {max} allowed")]
+    TooLong {
+        /// Bytes offered.
+        got: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// Not JSON of the right shape.
+    #[error("the image manifest is not valid: {0}")]
+    Json(String),
+    /// A version this program does not know.
+    #[error(
+        "the image manifest has version {got}; this program reads version {}",
+        ImageManifest::VERSION
+    )]
+    Version {
+        /// The version in the file.
+        got: u32,
+    },
+    /// A list over its limit.
+    #[error("the image manifest lists {got} {what}, more than the {max} allowed")]
+    OverLimit {
+        /// What is listed.
+        what: &'static str,
+        /// How many.
+        got: usize,
+        /// How many are allowed.
+        max: usize,
+    },
+    /// A text that is empty, too long, or not plain.
+    #[error("the image manifest's {what} is not plain text of the allowed length: {got:?}")]
+    Text {
+        /// Which text.
+        what: &'static str,
+        /// The text, or its beginning.
+        got: String,
+    },
+    /// Two of the four files have one name.
+    #[error("the image manifest names the file {name:?} twice")]
+    SameFile {
+        /// The name.
+        name: String,
+    },
+    /// A machine that nobody has.
+    #[error(
+        "the image manifest is for {} processors and {} MiB, which no guest has",
+        .0.vcpus,
+        .0.memory_mib
+    )]
+    Machine(Machine),
+    /// A command line that names another root, or not exactly one.
+    #[error(
+        "the command line of the image manifest must have the word {expected:?} once, and no other beginning with {ROOT_KEY:?}"
+    )]
+    Root {
+        /// The word that the manifest's root needs.
+        expected: String,
+    },
+    /// An event of a register that a boot does not extend.
+    #[error("the image manifest has a boot event of {got}; a boot extends RTMR0 to RTMR2")]
+    EventRegister {
+        /// Its register.
+        got: Register,
+    },
+    /// A register that the events beside it do not lead to.
+    #[error(
+        "the image manifest contradicts itself: its events lead to {register} {replayed}, it says {stated}"
+    )]
+    Contradiction {
+        /// The register.
+        register: Register,
+        /// What the manifest states.
+        stated: Digest48,
+        /// What its events give.
+        replayed: Digest48,
+    },
+    /// A register that nothing extended.
+    #[error(
+        "the image manifest says that {register} is zero, so that nothing was measured into it"
+    )]
+    Zero {
+        /// The register.
+        register: Register,
+    },
+}
+
+impl ImageManifest {
+    /// The version of the format that this program reads and writes.
+    pub const VERSION: u32 = 1;
+
+    /// A manifest of these parts, if they agree with each other.
+    pub fn new(parts: ImageParts) -> Result<ImageManifest, ImageError> {
+        parts.check()?;
+        Ok(ImageManifest(parts))
+    }
+
+    /// Reads a manifest and checks that it agrees with itself.
+    pub fn from_json(bytes: &[u8]) -> Result<ImageManifest, ImageError> {
+        if bytes.len() > limits::IMAGE_MANIFEST_BYTES_MAX {
+            return Err(ImageError::TooLong {
+                got: bytes.len(),
+                max: limits::IMAGE_MANIFEST_BYTES_MAX,
+            });
+        }
+        let parts = serde_json::from_slice(bytes).map_err(|e| ImageError::Json(e.to_string()))?;
+        ImageManifest::new(parts)
+    }
+
+    /// The canonical bytes: fixed field order, two-space indentation, one final newline.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(&self.0).expect(
+            "an image manifest has only strings, numbers and lists, which always serialise",
+        );
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// SHA-256 of the canonical bytes: the name of this image, whatever whitespace its manifest was read with.
+    pub fn digest(&self) -> Digest32 {
+        Digest32::of(&self.to_json())
+    }
+}
+
+impl Deref for ImageManifest {
+    type Target = ImageParts;
+    fn deref(&self) -> &ImageParts {
+        &self.0
+    }
+}
+
+impl ImageParts {
+    fn check(&self) -> Result<(), ImageError> {
+        if self.version != ImageManifest::VERSION {
+            return Err(ImageError::Version { got: self.version });
+        }
+        check_count(
+            "files inside",
+            self.contents.len(),
+            limits::IMAGE_CONTENTS_MAX,
+        )?;
+        check_count("packages", self.packages.len(), limits::IMAGE_PACKAGES_MAX)?;
+        check_count("events", self.events.len(), limits::IMAGE_EVENTS_MAX)?;
+        self.check_texts()?;
+        self.files.check()?;
+        self.check_root()?;
+        let Machine { vcpus, memory_mib } = self.machine;
+        if !(1..=limits::VCPUS_MAX).contains(&vcpus)
+            || !(1..=limits::MEMORY_MIB_MAX).contains(&memory_mib)
+        {
+            return Err(ImageError::Machine(self.machine));
+        }
+        self.check_registers()
+    }
+
+    fn check_texts(&self) -> Result<(), ImageError> {
+        check_text("compiler", &self.compiler)?;
+        for content in &self.contents {
+            check_text("path of a file inside", &content.path)?;
+            check_text("origin of a file inside", &content.from)?;
+            let mode = content.mode.as_bytes();
+            if mode.len() != 4 || !mode.iter().all(|b| (b'0'..=b'7').contains(b)) {
+                return Err(text_error("mode of a file inside", &content.mode));
+            }
+        }
+        for package in &self.packages {
+            check_text("name of a package", &package.name)?;
+            check_text("version of a package", &package.version)?;
+        }
+        for event in &self.events {
+            check_text("description of an event", &event.from)?;
+        }
+        Ok(())
+    }
+
+    /// Words of a command line end at spaces, unless quotes join them; so there may be no quotes.
+    fn check_root(&self) -> Result<(), ImageError> {
+        if check_cmdline(&self.cmdline).is_err() || self.cmdline.contains('"') {
+            return Err(text_error("command line", &self.cmdline));
+        }
+        let expected = self.root.argument();
+        let words = self.cmdline.split(' ');
+        let roots: Vec<_> = words.filter(|word| word.starts_with(ROOT_KEY)).collect();
+        if roots != [expected.as_str()] {
+            return Err(ImageError::Root { expected });
+        }
+        Ok(())
+    }
+
+    fn check_registers(&self) -> Result<(), ImageError> {
+        let booted = [
+            (Register::Rtmr0, self.registers.rtmr0),
+            (Register::Rtmr1, self.registers.rtmr1),
+            (Register::Rtmr2, self.registers.rtmr2),
+        ];
+        let foreign = |event: &&PredictedEvent| !booted.iter().any(|(r, _)| *r == event.register);
+        if let Some(event) = self.events.iter().find(foreign) {
+            return Err(ImageError::EventRegister {
+                got: event.register,
+            });
+        }
+        for (register, stated) in booted {
+            let replayed = replay(register, &self.events);
+            if stated != replayed {
+                return Err(ImageError::Contradiction {
+                    register,
+                    stated,
+                    replayed,
+                });
+            }
+        }
+        let all = [(Register::Mrtd, self.registers.mrtd)]
+            .into_iter()
+            .chain(booted);
+        for (register, value) in all {
+            if value == Digest48::ZERO {
+                return Err(ImageError::Zero { register });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ImageFiles {
+    /// The files in a fixed order, with what they are.
+    pub fn each(&self) -> [(&'static str, &ImageFile); 4] {
+        [
+            ("firmware", &self.firmware),
+            ("kernel", &self.kernel),
+            ("initrd", &self.initrd),
+            ("root", &self.root),
+        ]
+    }
+
+    /// A reader opens these beside the manifest, so a name must not lead elsewhere.
+    fn check(&self) -> Result<(), ImageError> {
+        let mut seen: Vec<&str> = Vec::new();
+        for (_, file) in self.each() {
+            let name = file.name.as_str();
+            let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+            let length = 1..=limits::IMAGE_FILE_NAME_BYTES_MAX;
+            if name.starts_with('.') || !length.contains(&name.len()) || !name.bytes().all(plain) {
+                return Err(text_error("name of a file", name));
+            }
+            if seen.contains(&name) {
+                return Err(ImageError::SameFile { name: name.into() });
+            }
+            seen.push(name);
+        }
+        Ok(())
+    }
+}
+
+impl VerityRoot {
+    /// The word of the command line that tells the guest which root to open.
+    pub fn argument(&self) -> String {
+        let VerityRoot {
+            verity_hash,
+            salt,
+            data_blocks,
+        } = self;
+        format!("{ROOT_KEY}{verity_hash},{salt},{data_blocks}")
+    }
+}
+
+impl Profile {
+    /// As files write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Profile::Sim => "sim",
+            Profile::Cpu => "cpu",
+            Profile::H100 => "h100",
+            Profile::Dev => "dev",
+        }
+    }
+
+    /// The profile that files write so.
+    pub fn parse(text: &str) -> Option<Profile> {
+        [Profile::Sim, Profile::Cpu, Profile::H100, Profile::Dev]
+            .into_iter()
+            .find(|profile| profile.as_str() == text)
+    }
+}
+
+impl From<&Prediction> for BootRegisters {
+    fn from(prediction: &Prediction) -> Self {
+        let [rtmr0, rtmr1, rtmr2, _] = prediction.registers().rtmr;
+        BootRegisters {
+            mrtd: prediction.mrtd,
+            rtmr0,
+            rtmr1,
+            rtmr2,
+        }
+    }
+}
+
+fn check_count(what: &'static str, got: usize, max: usize) -> Result<(), ImageError> {
+    if got > max {
+        return Err(ImageError::OverLimit { what, got, max });
+    }
+    Ok(())
+}
+
+/// Text that a terminal shows as it is.
+fn check_text(what: &'static str, text: &str) -> Result<(), ImageError> {
+    let length = 1..=limits::IMAGE_TEXT_BYTES_MAX;
+    if !length.contains(&text.len()) || text.chars().any(char::is_control) {
+        return Err(text_error(what, text));
+    }
+    Ok(())
+}
+
+fn text_error(what: &'static str, text: &str) -> ImageError {
+    let got = text.chars().take(80).collect();
+    ImageError::Text { what, got }
+}
+
+/// The guest's stage 0 reads its root from this word.
+const ROOT_KEY: &str = "chrysalis.root=";
+
+#[cfg(test)]
+mod tests;
