@@ -1,12 +1,16 @@
 //! The command line: one `struct` of arguments and one function for each command.
 
+mod lock;
 mod run;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use image_builder::{FetchError, ModelLock, Store, ensure_models};
+use image_builder::locking::LockingError;
+use image_builder::package_lock::PackageLockError;
+use image_builder::recipe::RecipeError;
+use image_builder::{Fault, FetchError, ModelLock, Store, ensure_models};
 use serde_json::json;
 
 use crate::screen::Screen;
@@ -26,6 +30,11 @@ enum Command {
     /// Prints the folder of the models. A broken download is resumed by running this again.
     #[command(after_help = EXAMPLE)]
     Fetch(Fetch),
+    /// Turn the names of a recipe into a lock: every package with its version, size and SHA-256.
+    ///
+    /// Prints the lock's path; what changed goes to stderr.
+    #[command(after_help = lock::EXAMPLE)]
+    Lock(lock::Lock),
     /// Run a program of a tree in the sandbox, with the files that are listed and nothing else.
     #[command(after_help = run::EXAMPLE)]
     Run(run::Run),
@@ -38,6 +47,7 @@ impl Command {
     fn wants_json(&self) -> bool {
         match self {
             Self::Fetch(fetch) => fetch.json,
+            Self::Lock(lock) => lock.json,
             Self::Run(_) | Self::Inside(_) => false,
         }
     }
@@ -45,6 +55,7 @@ impl Command {
     fn run(self) -> Result<ExitCode, Refusal> {
         match self {
             Self::Fetch(arguments) => fetch(arguments),
+            Self::Lock(arguments) => arguments.run(),
             Self::Run(arguments) => Ok(arguments.run()),
             Self::Inside(arguments) => Ok(arguments.run()),
         }
@@ -95,12 +106,38 @@ enum Refusal {
     },
 }
 
-impl From<FetchError> for Refusal {
-    fn from(error: FetchError) -> Self {
+impl Refusal {
+    fn failed(error: impl std::fmt::Display, fault: Fault) -> Self {
         Self::Failed {
             sentence: error.to_string(),
-            fault: error.fault().word(),
+            fault: fault.word(),
         }
+    }
+}
+
+impl From<FetchError> for Refusal {
+    fn from(error: FetchError) -> Self {
+        let fault = error.fault();
+        Self::failed(error, fault)
+    }
+}
+
+impl From<LockingError> for Refusal {
+    fn from(error: LockingError) -> Self {
+        let fault = error.fault();
+        Self::failed(error, fault)
+    }
+}
+
+impl From<PackageLockError> for Refusal {
+    fn from(error: PackageLockError) -> Self {
+        Self::failed(error, Fault::Lock)
+    }
+}
+
+impl From<RecipeError> for Refusal {
+    fn from(error: RecipeError) -> Self {
+        Self::failed(error, Fault::Recipe)
     }
 }
 

@@ -17,7 +17,7 @@ use ureq::{Body, BodyReader};
 use crate::error::{FetchError, MirrorFault};
 use crate::fetch::Progress;
 use crate::limits::{CHUNK_BYTES, CONNECT_TIMEOUT, READ_TIMEOUT, RESPONSE_TIMEOUT, RESUMES_MAX};
-use crate::lock::Archive;
+use crate::lock::Digest;
 use crate::stream::{Metered, TooLong};
 
 /// An HTTP client that trusts the system's certificate store, as networks that re-sign TLS require; the digest decides anyway.
@@ -42,19 +42,25 @@ impl Agent {
     }
 }
 
-/// Fetches `url` into `partial` until it is exactly what `archive` says.
+/// A file as a lock or a checked index describes it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) url: &'a str,
+    pub(crate) bytes: u64,
+    pub(crate) sha256: Digest,
+}
+
+/// Fetches `wanted` into `partial` until it is exactly that.
 pub(crate) fn download(
     agent: &Agent,
-    url: &str,
-    archive: &Archive,
+    wanted: Wanted<'_>,
     partial: &Path,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(), FetchError> {
     let mut download = Download {
         agent,
-        url,
-        archive,
-        partial: Partial::open(partial, archive.bytes)?,
+        wanted,
+        partial: Partial::open(partial, wanted.bytes)?,
     };
     let mut resumes = 0;
     let mut restarted = false;
@@ -95,29 +101,28 @@ pub(crate) fn download(
 
 struct Download<'a> {
     agent: &'a Agent,
-    url: &'a str,
-    archive: &'a Archive,
+    wanted: Wanted<'a>,
     partial: Partial<'a>,
 }
 
 impl Download<'_> {
     /// One request, unless everything is there already, and the check of the whole.
     fn attempt(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(), FetchError> {
-        let total = self.archive.bytes;
+        let total = self.wanted.bytes;
         if self.partial.seen < total {
             let mut response = self.request()?;
             progress(Progress::Starting {
-                url: self.url,
+                url: self.wanted.url,
                 got: self.partial.seen,
                 total,
             });
             self.receive(response.body_mut().as_reader(), progress)?;
         }
-        let got = crate::lock::Digest(self.partial.hasher.clone().finalize().into());
-        if got != self.archive.sha256 {
+        let got = Digest(self.partial.hasher.clone().finalize().into());
+        if got != self.wanted.sha256 {
             return Err(self.mirror(MirrorFault::WrongDigest {
                 got,
-                expected: self.archive.sha256,
+                expected: self.wanted.sha256,
             }));
         }
         self.partial
@@ -129,7 +134,7 @@ impl Download<'_> {
     /// Asks for what is missing and makes the partial file agree with where the answer starts.
     fn request(&mut self) -> Result<Response<Body>, FetchError> {
         let seen = self.partial.seen;
-        let mut request = self.agent.0.get(self.url);
+        let mut request = self.agent.0.get(self.wanted.url);
         if seen > 0 {
             request = request.header("Range", format!("bytes={seen}-"));
         }
@@ -145,7 +150,7 @@ impl Download<'_> {
         match response.status().as_u16() {
             206 if seen > 0 => {
                 let range = header("content-range").unwrap_or("no Content-Range");
-                if !range_starts_at(range, seen, self.archive.bytes) {
+                if !range_starts_at(range, seen, self.wanted.bytes) {
                     return Err(self.mirror(MirrorFault::Range {
                         got: range.chars().take(80).collect(),
                     }));
@@ -155,7 +160,7 @@ impl Download<'_> {
             200 => self.partial.restart()?,
             status => return Err(self.mirror(MirrorFault::Status(status))),
         }
-        let expected = self.archive.bytes - self.partial.seen;
+        let expected = self.wanted.bytes - self.partial.seen;
         match response.body().content_length() {
             Some(got) if got != expected => Err(self.mirror(MirrorFault::Length { got, expected })),
             _ => Ok(response),
@@ -167,7 +172,7 @@ impl Download<'_> {
         body: BodyReader<'_>,
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<(), FetchError> {
-        let total = self.archive.bytes;
+        let total = self.wanted.bytes;
         let hasher = self.partial.hasher.clone();
         let mut metered = Metered::after(body, hasher, self.partial.seen, total);
         let mut buffer = vec![0; CHUNK_BYTES];
@@ -201,19 +206,46 @@ impl Download<'_> {
 
     fn mirror(&self, fault: MirrorFault) -> FetchError {
         FetchError::Mirror {
-            url: self.url.to_owned(),
+            url: self.wanted.url.to_owned(),
             fault,
         }
     }
 
     fn network(&self, reason: String) -> FetchError {
-        let (got, expected) = (self.partial.seen, self.archive.bytes);
+        let (got, expected) = (self.partial.seen, self.wanted.bytes);
         FetchError::Network {
-            url: self.url.to_owned(),
+            url: self.wanted.url.to_owned(),
             got,
             expected,
             reason,
         }
+    }
+}
+
+/// Fetches a small file of which no digest is known, into memory.
+pub(crate) fn get(agent: &Agent, url: &str, bytes_max: u64) -> Result<Vec<u8>, FetchError> {
+    let network = |reason: String| FetchError::Network {
+        url: url.to_owned(),
+        got: 0,
+        expected: bytes_max,
+        reason,
+    };
+    let mirror = |fault| FetchError::Mirror {
+        url: url.to_owned(),
+        fault,
+    };
+    let request = agent.0.get(url).call();
+    let mut response = request.map_err(|error| network(error.to_string()))?;
+    let status = response.status().as_u16();
+    if status != 200 {
+        return Err(mirror(MirrorFault::Status(status)));
+    }
+    let mut bytes = Vec::new();
+    let body = response.body_mut().as_reader();
+    match body.take(bytes_max + 1).read_to_end(&mut bytes) {
+        Err(error) => Err(network(error.to_string())),
+        Ok(got) if got as u64 > bytes_max => Err(mirror(MirrorFault::Endless { bytes_max })),
+        Ok(_) => Ok(bytes),
     }
 }
 
@@ -274,6 +306,7 @@ fn is_about_content(fault: &MirrorFault) -> bool {
         MirrorFault::Status(status) => *status == 416,
         MirrorFault::Length { .. } | MirrorFault::TooLong { .. } => true,
         MirrorFault::Range { .. } | MirrorFault::WrongDigest { .. } => true,
+        MirrorFault::Endless { .. } => true,
     }
 }
 

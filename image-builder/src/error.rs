@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::lock::{Digest, LockError};
 
-/// Why a model is not in the store.
+/// Why a file is not in the store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
     /// The lock is wrong, or what it lists is not in the archive that it lists.
@@ -84,6 +84,8 @@ impl FetchError {
 /// Where a failure comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
+    /// The recipe.
+    Recipe,
     /// The lock file.
     Lock,
     /// The server that was asked.
@@ -98,6 +100,7 @@ impl Fault {
     /// One lower-case word, for `--json`.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Recipe => "recipe",
             Self::Lock => "lock",
             Self::Mirror => "mirror",
             Self::Network => "network",
@@ -125,6 +128,12 @@ pub enum MirrorFault {
     TooLong {
         /// What the lock says.
         expected: u64,
+    },
+    /// It sent more than any file of this kind has.
+    #[error("sent more than {bytes_max} bytes")]
+    Endless {
+        /// The limit.
+        bytes_max: u64,
     },
     /// It sent another range than the one asked for.
     #[error("answered a range request with `{got}`")]

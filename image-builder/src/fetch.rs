@@ -1,13 +1,13 @@
-//! Models from the lock into the store.
+//! Files into the store by digest, and models out of them.
 //!
 //! Per model: unpacked and right? done. Archive whole in the store? else download it. Unpack, check, move into place.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::download::{Agent, download};
+use crate::download::{Agent, Wanted, download};
 use crate::error::FetchError;
-use crate::lock::{Model, ModelLock};
+use crate::lock::{Digest, Model, ModelLock};
 use crate::store::{Store, is_whole, sync_folder};
 use crate::unpack::unpack;
 
@@ -50,6 +50,13 @@ pub enum Progress<'a> {
         /// The model.
         id: &'a str,
     },
+    /// Packages are being unpacked; [`Progress::Received`] counts their bytes.
+    Working {
+        /// What is being done, for people.
+        what: &'a str,
+        /// Bytes in all.
+        total: u64,
+    },
     /// The model was put in place.
     Placed {
         /// The model.
@@ -70,7 +77,13 @@ pub fn ensure_models(
             progress(Progress::Present { id: &model.id });
             continue;
         }
-        ensure_archive(store, lock, model, &agent, progress)?;
+        let (url, bytes, sha256) = (
+            lock.url(&model.archive),
+            model.archive.bytes,
+            model.archive.sha256,
+        );
+        let url = &url;
+        ensure_wanted(store, &agent, Wanted { url, bytes, sha256 }, progress)?;
         progress(Progress::Unpacking { id: &model.id });
         place(store, model)?;
         progress(Progress::Placed { id: &model.id });
@@ -78,22 +91,39 @@ pub fn ensure_models(
     Ok(store.models_dir().to_owned())
 }
 
-fn ensure_archive(
+/// Makes the file of this size and digest be in `store`, fetched from `url` unless it is there, and returns where it lies.
+pub fn ensure_file(
     store: &Store,
-    lock: &ModelLock,
-    model: &Model,
-    agent: &Agent,
+    url: &str,
+    bytes: u64,
+    sha256: Digest,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(), FetchError> {
-    let archive = &model.archive;
-    let whole = store.whole(archive.sha256);
-    if is_whole(&whole, archive.bytes, archive.sha256)? {
-        return Ok(());
+) -> Result<PathBuf, FetchError> {
+    let _claim = store.claim()?;
+    ensure_wanted(
+        store,
+        &Agent::new(),
+        Wanted { url, bytes, sha256 },
+        progress,
+    )
+}
+
+/// The same for a caller that has claimed the store.
+pub(crate) fn ensure_wanted(
+    store: &Store,
+    agent: &Agent,
+    wanted: Wanted<'_>,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<PathBuf, FetchError> {
+    let whole = store.whole(wanted.sha256);
+    if is_whole(&whole, wanted.bytes, wanted.sha256)? {
+        return Ok(whole);
     }
-    let partial = store.partial(archive.sha256);
-    download(agent, &lock.url(archive), archive, &partial, progress)?;
+    let partial = store.partial(wanted.sha256);
+    download(agent, wanted, &partial, progress)?;
     fs::rename(&partial, &whole).map_err(FetchError::disk("moving into place", &whole))?;
-    sync_folder(&store.root().join("sha256"))
+    sync_folder(&store.root().join("sha256"))?;
+    Ok(whole)
 }
 
 /// Unpacks into a folder beside the final one and swaps the two, so that a reader sees the old model or the new one.
@@ -119,7 +149,8 @@ fn place(store: &Store, model: &Model) -> Result<(), FetchError> {
     remove(&old)
 }
 
-fn remove(path: &PathBuf) -> Result<(), FetchError> {
+/// Removes a file or folder, if it is there.
+pub(crate) fn remove(path: &Path) -> Result<(), FetchError> {
     let Ok(metadata) = path.symlink_metadata() else {
         return Ok(());
     };

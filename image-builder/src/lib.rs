@@ -14,15 +14,28 @@
 //!
 //! The public interface is:
 
+pub mod acpi;
+pub mod build;
+pub mod cpio;
+pub mod debian;
 mod download;
+pub mod erofs;
 mod error;
 pub mod fetch;
 pub mod limits;
 pub mod lock;
+pub mod locking;
+pub mod modules;
+pub mod package_lock;
+pub mod packages;
+pub mod recipe;
 pub mod sandbox;
 mod store;
 mod stream;
+mod tree;
 mod unpack;
+pub mod verity;
+mod yaml;
 
 pub use error::{Fault, FetchError, MirrorFault};
 pub use fetch::{Progress, ensure_models};

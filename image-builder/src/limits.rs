@@ -1,4 +1,4 @@
-//! Limits of the fetcher, each with the reason for its value.
+//! Limits of the builder, each with the reason for its value.
 
 use std::time::Duration;
 
@@ -24,3 +24,69 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(180);
 /// Between two reads of a body.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A recipe is a page that people write.
+pub const RECIPE_BYTES_MAX: u64 = 64 * 1024;
+/// Names in one list of a recipe: packages, modules, models, words of the command line.
+pub const RECIPE_LIST_MAX: usize = 64;
+/// The kernel's own limit on its command line (x86: `COMMAND_LINE_SIZE`), less room for the root's hash that the builder appends.
+pub const CMDLINE_BYTES_MAX: usize = 2048 - 256;
+/// Processors of a machine that an image is measured for.
+pub const VCPUS_MAX: u32 = 512;
+/// Memory of such a machine, 16 TiB.
+pub const MEMORY_MIB_MAX: u32 = 16 << 20;
+
+/// A package lock: 140 packages take 40 KiB.
+pub const PACKAGE_LOCK_BYTES_MAX: u64 = 4 << 20;
+/// Packages in one lock. The closure of a desktop has three thousand.
+pub const PACKAGES_MAX: usize = 4096;
+/// One `.deb` of a lock. Trixie's largest has 3.2 GB and is a game's; a compiler has 40 MB.
+pub const PACKAGE_BYTES_MAX: u64 = 2 << 30;
+/// `InRelease` of a suite: 140 KB for trixie.
+pub const RELEASE_BYTES_MAX: u64 = 4 << 20;
+/// `Packages.xz` as it is downloaded: 9.7 MB for trixie's main.
+pub const INDEX_BYTES_MAX: u64 = 64 << 20;
+/// The same unpacked: 57 MB. More is a bomb.
+pub const INDEX_UNPACKED_BYTES_MAX: u64 = 512 << 20;
+/// Paragraphs of an index: trixie's main has 69 thousand.
+pub const INDEX_PACKAGES_MAX: usize = 1 << 20;
+/// One line of an index: the longest of trixie's main has 76 KB, a list of what a package was built with.
+pub const INDEX_LINE_BYTES_MAX: usize = 1 << 20;
+/// Memory for one xz decoder, in KiB: the dictionary of `xz -9` and some. A header that asks for more is refused.
+pub const XZ_MEMORY_KIB_MAX: u32 = 80 * 1024;
+/// Members of a `.deb`, which has three.
+pub const DEB_MEMBERS_MAX: usize = 16;
+/// The data of one `.deb` unpacked, as a tar archive. A kernel has 150 MB, a compiler 200 MB.
+pub const DEB_UNPACKED_BYTES_MAX: u64 = 4 << 30;
+/// Entries of one `.deb`. Kernel headers have some twenty thousand.
+pub const DEB_ENTRIES_MAX: usize = 200_000;
+/// A path or a link's target in a `.deb`; `PATH_MAX` is 4096 and the tree itself lies somewhere.
+pub const DEB_PATH_BYTES_MAX: usize = 2048;
+/// One component of such a path: the limit of common file systems.
+pub const DEB_COMPONENT_BYTES_MAX: usize = 255;
+/// Bytes of files in one tree. QEMU and a compiler together have 1 GB.
+pub const TREE_BYTES_MAX: u64 = 16 << 30;
+/// Entries in one tree.
+pub const TREE_ENTRIES_MAX: usize = 1 << 20;
+/// Packages unpacked at a time; decoding is what takes the time, and each decoder may take [`XZ_MEMORY_KIB_MAX`].
+pub const UNPACKERS: usize = 2;
+
+// The kernel of an image.
+
+/// Files and folders of one kernel package. Debian's full kernel has some 5,000.
+pub const KERNEL_FILES_MAX: usize = 64 * 1024;
+/// Folders below `kernel/`. Debian's go nine deep.
+pub const KERNEL_FOLDER_DEPTH_MAX: usize = 32;
+/// One kernel module, not compressed. The largest of Debian's full kernel (amdgpu) has about 30 MiB.
+pub const MODULE_BYTES_MAX: u64 = 128 << 20;
+/// How long a chain of modules that need each other may be.
+pub const MODULE_DEPTH_MAX: usize = 32;
+/// Memory of the decompressor: the kernel's build uses a dictionary of at most 32 MiB (`xz --lzma2=dict=…`).
+pub const MODULE_XZ_MEMORY_KIB_MAX: u32 = 64 * 1024;
+/// `modules.builtin`: Debian's has 6 KB.
+pub const MODULES_BUILTIN_BYTES_MAX: u64 = 1 << 20;
+
+// The root of an image.
+
+/// What a failing tool says of itself is kept up to this length.
+pub const TOOL_STDERR_BYTES_MAX: u64 = 16 * 1024;

@@ -2,7 +2,7 @@
 //!
 //! Trusts its caller to have reviewed the file. Promises that a [`ModelLock`] has no bad value: every name is one plain path
 //! component, every path is relative without `..`, every size is within [`crate::limits`], every digest is 32 bytes, and
-//! nothing appears twice. This is the only module that speaks YAML.
+//! nothing appears twice.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,11 +10,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::{Digest as _, Sha256};
 
 use crate::limits::{
     FILE_BYTES_MAX, FILES_PER_MODEL_MAX, LOCK_BYTES_MAX, MODELS_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX,
 };
+use crate::yaml;
 
 const COMMITTED: &str = include_str!("../models.lock.yaml");
 
@@ -52,8 +54,7 @@ impl ModelLock {
                 bytes_max: LOCK_BYTES_MAX,
             });
         }
-        let raw: RawLock =
-            serde_yaml::from_str(text).map_err(|error| LockError::Syntax(error.to_string()))?;
+        let raw: RawLock = yaml::parse(text).map_err(LockError::Syntax)?;
         if raw.version != 1 {
             return Err(LockError::Version { got: raw.version });
         }
@@ -67,19 +68,11 @@ impl ModelLock {
 
     /// The same lock, fetched from another mirror that keeps PyPI's paths.
     pub fn fetched_from(mut self, pypi_files_url: &str) -> Result<Self, LockError> {
-        let url = pypi_files_url.trim_end_matches('/');
-        let host = url
-            .strip_prefix("https://")
-            .or_else(|| url.strip_prefix("http://"));
-        let plain = |host: &str| {
-            !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control())
-        };
-        if url.len() > PATH_BYTES_MAX || !host.is_some_and(plain) {
-            return Err(LockError::Url {
+        self.pypi_files_url = base_url(pypi_files_url)
+            .ok_or_else(|| LockError::Url {
                 got: pypi_files_url.chars().take(80).collect(),
-            });
-        }
-        self.pypi_files_url = url.to_owned();
+            })?
+            .to_owned();
         Ok(self)
     }
 
@@ -147,6 +140,21 @@ pub struct LockedFile {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
+impl Digest {
+    /// Of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// Reads the form that [`fmt::Display`] writes, and no other.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).ok()?;
+        let upper = text.contains(|c: char| c.is_ascii_uppercase());
+        (!upper).then_some(Self(bytes))
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))
@@ -161,13 +169,14 @@ impl fmt::Debug for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(&text, &mut bytes)
-            .ok()
-            .filter(|()| !text.contains(|c: char| c.is_ascii_uppercase()))
-            .ok_or_else(|| de::Error::custom("a SHA-256 digest is 64 lower-case hex digits"))?;
-        Ok(Self(bytes))
+        Self::parse(&String::deserialize(deserializer)?)
+            .ok_or_else(|| de::Error::custom("a SHA-256 digest is 64 lower-case hex digits"))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -253,6 +262,16 @@ struct RawLock {
     models: Vec<Model>,
 }
 
+/// `url` without a slash at its end, if it is an http or https URL.
+pub(crate) fn base_url(url: &str) -> Option<&str> {
+    let url = url.trim_end_matches('/');
+    let host = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"))?;
+    let odd = |c: char| c.is_whitespace() || c.is_control();
+    (url.len() <= PATH_BYTES_MAX && !host.is_empty() && !host.contains(odd)).then_some(url)
+}
+
 fn check_models(models: &[Model]) -> Result<(), LockError> {
     check_count("models", models.len(), MODELS_MAX)?;
     let mut ids = BTreeSet::new();
@@ -291,18 +310,20 @@ fn check_count(what: &'static str, got: usize, max: usize) -> Result<(), LockErr
 }
 
 fn check_name(name: &str) -> Result<(), LockError> {
+    if is_plain_name(name) {
+        return Ok(());
+    }
+    Err(LockError::Name {
+        got: name.chars().take(80).collect(),
+    })
+}
+
+/// Whether `name` can be a file name anywhere: one component of letters, digits, `.`, `-` and `_`.
+pub(crate) fn is_plain_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     // A leading dot would also allow `.` and `..`, and is where the store keeps its own temporary folders.
-    if name.is_empty()
-        || name.len() > NAME_BYTES_MAX
-        || name.starts_with('.')
-        || !name.chars().all(plain)
-    {
-        return Err(LockError::Name {
-            got: name.chars().take(80).collect(),
-        });
-    }
-    Ok(())
+    let length = 1..=NAME_BYTES_MAX;
+    length.contains(&name.len()) && !name.starts_with('.') && name.chars().all(plain)
 }
 
 fn check_path(path: &str) -> Result<(), LockError> {

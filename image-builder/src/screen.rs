@@ -35,10 +35,13 @@ impl Screen {
             Progress::Restarting { reason } => self.say(&format!(
                 "the partial download is no use (the mirror {reason}); starting again"
             )),
+            Progress::Working { what, total } => {
+                self.end();
+                self.say(what);
+                self.begin(0, total);
+            }
             Progress::Unpacking { id } => {
-                if let Some(bar) = self.bar.take() {
-                    bar.finish_and_clear();
-                }
+                self.end();
                 self.say(&format!("{id}: archive whole, digest right; unpacking"));
             }
             Progress::Placed { id } => self.say(&format!("{id}: in place, digests right")),
@@ -50,6 +53,10 @@ impl Screen {
             0 => format!("fetching {total} bytes from {url}"),
             got => format!("fetching the rest after {got} of {total} bytes from {url}"),
         });
+        self.begin(got, total);
+    }
+
+    fn begin(&mut self, got: u64, total: u64) {
         self.tenth = got.saturating_mul(10) / total.max(1);
         if self.terminal {
             let style = ProgressStyle::with_template(
@@ -60,6 +67,12 @@ impl Screen {
             bar.set_position(got);
             bar.enable_steady_tick(Duration::from_millis(250));
             self.bar = Some(bar);
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
         }
     }
 

@@ -67,6 +67,37 @@ impl<R: Read> Read for Metered<R> {
     }
 }
 
+/// Passes no more than it was told to, and hashes nothing: for what comes out of bytes that were hashed before.
+pub struct Limited<R> {
+    inner: R,
+    left: u64,
+    bytes_max: u64,
+}
+
+impl<R: Read> Limited<R> {
+    /// Lets `bytes_max` bytes of `inner` through; one more is an error.
+    pub fn new(inner: R, bytes_max: u64) -> Self {
+        Self {
+            inner,
+            left: bytes_max,
+            bytes_max,
+        }
+    }
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.inner.read(buffer)?;
+        let Some(left) = self.left.checked_sub(got as u64) else {
+            let bytes_max = self.bytes_max;
+            let error = TooLong { bytes_max };
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        };
+        self.left = left;
+        Ok(got)
+    }
+}
+
 /// The stream went on past its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLong {
@@ -74,7 +105,7 @@ pub struct TooLong {
 }
 
 impl TooLong {
-    /// Whether `error` came from a [`Metered`] limit rather than from the reader inside.
+    /// Whether `error` came from a limit of this module rather than from the reader inside.
     pub fn is(error: &io::Error) -> bool {
         error.get_ref().is_some_and(|inner| inner.is::<TooLong>())
     }
@@ -111,6 +142,13 @@ mod tests {
         assert_eq!(check(b"abc", 4), Ok((3, abc.into())));
         assert_eq!(check(b"abc", 2), Err(true));
         assert_eq!(check(b"", 0).map(|(seen, _)| seen), Ok(0));
+    }
+
+    #[test]
+    fn a_limit_alone_lets_just_so_many_bytes_through() {
+        let read = |bytes_max| io::copy(&mut Limited::new(&b"abc"[..], bytes_max), &mut io::sink());
+        assert_eq!(read(3).expect("within limit"), 3);
+        assert!(TooLong::is(&read(2).expect_err("one byte over")));
     }
 
     #[test]

@@ -1,0 +1,27 @@
+//! Debian's archive: the index of a suite, versions, dependencies and the `.deb` format.
+//!
+//! Nothing here opens a connection or writes a file: bytes come in as readers and slices.
+//! Sources: Debian Policy 4.7 (chapters 5 and 7), the wiki's DebianRepository/Format, deb(5).
+
+pub mod deb;
+pub mod index;
+pub mod relation;
+pub mod release;
+pub mod solve;
+pub mod version;
+
+pub use deb::{Deb, DebError};
+pub use index::{Available, Index, IndexError};
+pub use release::{Listed, Release};
+pub use solve::{Unsolved, closure};
+pub use version::Version;
+
+/// Whether `name` can be a package's: lower-case letters, digits, `+`, `-` and `.`, at least two, the first a letter or digit
+/// (Debian Policy 5.6.1).
+pub fn is_package_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let inner = |b: u8| plain(b) || matches!(b, b'+' | b'-' | b'.');
+    (2..=128).contains(&name.len())
+        && name.bytes().next().is_some_and(plain)
+        && name.bytes().all(inner)
+}
