@@ -8,7 +8,7 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize};
 
 use crate::predict::{PredictedEvent, Prediction, direct::check_cmdline, replay};
-use crate::{Digest32, Digest48, Register, limits};
+use crate::{Digest32, Digest48, MachineSize, Register, limits};
 
 /// An image manifest that agrees with itself. Its fields can be read, and nothing changes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct ImageParts {
     /// Packages that went into the image or made it.
     pub packages: Vec<Package>,
     /// The machine that the registers are for.
-    pub machine: Machine,
+    pub machine: MachineSize,
     /// What a guest measures to when it has booted.
     pub registers: BootRegisters,
     /// What leads to RTMR0 to RTMR2.
@@ -140,16 +140,6 @@ pub enum Role {
     Build,
 }
 
-/// What a machine has that registers depend on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Machine {
-    /// Processors.
-    pub vcpus: u32,
-    /// Memory.
-    pub memory_mib: u64,
-}
-
 /// The registers of a guest that has booted and not yet measured its application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -217,7 +207,7 @@ pub enum ImageError {
         .0.vcpus,
         .0.memory_mib
     )]
-    Machine(Machine),
+    Machine(MachineSize),
     /// A command line that names another root, or not exactly one.
     #[error(
         "the command line of the image manifest must have the word {expected:?} once, and no other beginning with {ROOT_KEY:?}"
@@ -313,7 +303,7 @@ impl ImageParts {
         self.check_texts()?;
         self.files.check()?;
         self.check_root()?;
-        let Machine { vcpus, memory_mib } = self.machine;
+        let MachineSize { vcpus, memory_mib } = self.machine;
         if !(1..=limits::VCPUS_MAX).contains(&vcpus)
             || !(1..=limits::MEMORY_MIB_MAX).contains(&memory_mib)
         {

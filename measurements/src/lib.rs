@@ -34,8 +34,8 @@ mod verify;
 pub use collateral::{Collateral, CollateralError};
 pub use digest32::Digest32;
 pub use image::{
-    BootRegisters, Content, ImageError, ImageFile, ImageFiles, ImageManifest, ImageParts, Machine,
-    Package, Profile, Role, VerityRoot,
+    BootRegisters, Content, ImageError, ImageFile, ImageFiles, ImageManifest, ImageParts, Package,
+    Profile, Role, VerityRoot,
 };
 pub use manifest::{Manifest, ManifestError, Mode};
 pub use policy::{Policy, TcbStatus};

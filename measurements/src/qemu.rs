@@ -4,6 +4,8 @@
 //! Who launches a guest and who predicts its registers use the same list, so they cannot drift apart. What stands behind
 //! a device (a file, a socket) is a [`Backends`] and changes no register.
 
+use serde::{Deserialize, Serialize};
+
 /// What runs the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accelerator {
@@ -16,7 +18,8 @@ pub enum Accelerator {
 }
 
 /// The machine, in the two numbers that a provider chooses; the rest is fixed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MachineSize {
     /// Virtual processors.
     pub vcpus: u32,

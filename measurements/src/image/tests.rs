@@ -57,7 +57,7 @@ pub(crate) fn sample() -> ImageManifest {
             sha256: Digest32::of(b"ovmf"),
             role: Role::Firmware,
         }],
-        machine: Machine {
+        machine: MachineSize {
             vcpus: 2,
             memory_mib: 2048,
         },
