@@ -1,0 +1,188 @@
+//! The ACPI tables of a machine, read from the QEMU that will run it.
+//!
+//! QEMU makes the tables when the firmware first asks for them, and from then on gives everybody the same bytes. So the
+//! machine is started with the firmware alone; once that has gone past ACPI, the same files are read through QEMU's test
+//! port (`-qtest`), which reaches the fw_cfg device as the guest's processor would (QEMU, docs/specs/fw_cfg.rst). No kernel
+//! runs, and nothing of the image is needed but its firmware.
+//!
+//! Trusts the locked QEMU, as whoever launches with it does. A guest whose host runs another one measures another RTMR0
+//! and is refused.
+
+mod fw_cfg;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use measurements::{Accelerator, Backends, MachineSize, Vsock, qemu_arguments};
+
+use crate::sandbox::Sandbox;
+use fw_cfg::FwCfg;
+
+/// fw_cfg files by name, in the order of QEMU's directory.
+pub type AcpiFiles = Vec<(String, Vec<u8>)>;
+
+/// Where the firmware is inside.
+const FIRMWARE: &str = "/image/firmware.fd";
+/// Where the folder of sockets and logs is inside.
+const FOLDER: &str = "/run/chrysalis";
+
+/// Why the tables could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum AcpiError {
+    /// A program did not start.
+    #[error("starting {program}: {source}")]
+    Start {
+        /// Which.
+        program: &'static str,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// A program ended or hung before the tables were there.
+    #[error("{program} {what}; it said: {said}")]
+    Stopped {
+        /// Which.
+        program: &'static str,
+        /// Ended, or was silent.
+        what: &'static str,
+        /// The end of its output.
+        said: String,
+    },
+    /// Talking to QEMU's test port failed.
+    #[error("reading QEMU's fw_cfg device: {0}")]
+    Port(#[from] io::Error),
+    /// The device answered with something that is not its format.
+    #[error("QEMU's fw_cfg device {0}")]
+    Device(&'static str),
+}
+
+/// Starts the machine with nothing but its firmware and reads the tables it is given. `tools` is a room with the run tools.
+pub fn read(tools: &Sandbox, firmware: &Path, size: MachineSize) -> Result<AcpiFiles, AcpiError> {
+    let folder = tempfile::Builder::new()
+        .prefix("chrysalis-acpi-")
+        .tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("tpm"))?;
+
+    let room = tools
+        .clone()
+        .read(firmware, FIRMWARE)
+        .write(folder.path(), FOLDER);
+    let start = |program: &'static str, arguments: &[String]| {
+        let command = room.command(format!("/usr/bin/{program}"), arguments);
+        Program::start(program, command, at(&format!("{program}.log")))
+    };
+    let mut swtpm = start("swtpm", &swtpm_arguments())?;
+    swtpm.wait_for("made no socket", || at("tpm.sock").exists())?;
+    let inside = |name: &str| format!("{FOLDER}/{name}");
+    let (tpm, serial, port) = (inside("tpm.sock"), inside("serial"), inside("qtest.sock"));
+    let mut arguments = qemu_arguments(
+        size,
+        Accelerator::Tcg,
+        &Backends {
+            firmware: FIRMWARE,
+            boot: None,
+            root: None,
+            vsock: Vsock::StandIn,
+            tpm: Some(&tpm),
+            serial: Some(&serial),
+            qmp: None,
+        },
+    );
+    arguments.extend(["-qtest".into(), format!("unix:{port},server=on,wait=off")]);
+    arguments.extend(["-qtest-log".into(), "/dev/null".into()]);
+    let mut qemu = start("qemu-system-x86_64", &arguments)?;
+    // The boot device selection starts after the tables are installed; its first words are on the serial port.
+    qemu.wait_for("did not get its firmware past ACPI", || {
+        fs::read(at("serial"))
+            .is_ok_and(|text| text.windows(PAST_ACPI.len()).any(|w| w == PAST_ACPI))
+    })?;
+    let mut device = FwCfg::connect(&at("qtest.sock"))?;
+    device.acpi_files()
+}
+
+/// A TPM in a fresh state that answers from the start and logs every command.
+fn swtpm_arguments() -> Vec<String> {
+    let socket = format!("type=unixio,path={FOLDER}/tpm.sock");
+    let state = format!("dir={FOLDER}/tpm");
+    let words = [
+        "socket",
+        "--tpm2",
+        "--tpmstate",
+        &state,
+        "--ctrl",
+        &socket,
+        "--seccomp",
+        "action=none",
+        "--flags",
+        "not-need-init,startup-clear",
+    ];
+    words.map(str::to_owned).to_vec()
+}
+
+/// A program that ends when this value does.
+struct Program {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Program {
+    fn start(name: &'static str, mut command: Command, log: PathBuf) -> Result<Self, AcpiError> {
+        let output = fs::File::create(&log)?;
+        command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        match command.spawn() {
+            Ok(child) => Ok(Self { name, child, log }),
+            Err(source) => Err(AcpiError::Start {
+                program: name,
+                source,
+            }),
+        }
+    }
+
+    /// Waits on the host's clock until `reached`, or the program ends, or too long.
+    fn wait_for(
+        &mut self,
+        what: &'static str,
+        mut reached: impl FnMut() -> bool,
+    ) -> Result<(), AcpiError> {
+        let until = Instant::now() + PATIENCE;
+        while !reached() {
+            if self.child.try_wait()?.is_some() {
+                return Err(self.stopped("ended early"));
+            }
+            if Instant::now() > until {
+                return Err(self.stopped(what));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    fn stopped(&self, what: &'static str) -> AcpiError {
+        let said = fs::read(&self.log).unwrap_or_default();
+        let end = said.len().saturating_sub(SAID_BYTES_MAX);
+        AcpiError::Stopped {
+            program: self.name,
+            what,
+            said: String::from_utf8_lossy(&said[end..]).trim().to_owned(),
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const PAST_ACPI: &[u8] = b"BdsDxe";
+/// The firmware takes some five seconds here; a machine that is busy with other work takes longer.
+const PATIENCE: Duration = Duration::from_secs(180);
+const SAID_BYTES_MAX: usize = 2000;
