@@ -1,14 +1,15 @@
 //! The measured configuration (boundary B7): who is paid, what is offered, at what price. Its digest is extended into
 //! RTMR3 before any key exists, so a client that accepts the registers accepts these values.
 //!
-//! What the host may set is not here: only where to listen, on the command line.
+//! Because it is measured, it does not matter whence it comes: in a VM the host itself hands it over, and a client sees in
+//! the registers which one it was. What the host may set unseen is not here: only where to listen, on the command line.
 
 use serde::Deserialize;
 use settlement::{Address, ChainId, Nano};
 use wire::Endpoint;
 
 /// More would be no configuration.
-const CONFIG_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const CONFIG_BYTES_MAX: usize = 64 * 1024;
 
 /// What the operator configures and the registers vouch for.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -72,7 +73,9 @@ pub enum MeasuredEndpoint {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Too long.
-    #[error("the measured configuration has {0} bytes, at most {CONFIG_BYTES_MAX} are read")]
+    #[error(
+        "the measured configuration has {0} bytes or more, at most {CONFIG_BYTES_MAX} are read"
+    )]
     TooLong(usize),
     /// Not the JSON it should be.
     #[error("the measured configuration does not parse: {0}")]

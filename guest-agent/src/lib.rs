@@ -11,7 +11,10 @@
 //! the envelope allows. Nothing derived from a prompt is logged.
 //!
 //! **Lacks.** A network: its one way out is the stream it is given (vsock in a VM). No clock it would believe, no
-//! persistent secret, and, in the production binary, no code that could talk to a simulator.
+//! persistent secret, no child process, and, in the production binary, no code that could talk to a simulator.
+//!
+//! In a VM it is PID 1: there is no other program. When it ends, for whatever reason, the kernel panics and the machine
+//! stops, with its keys.
 
 #![forbid(unsafe_code)]
 
@@ -22,6 +25,8 @@ mod job;
 mod listen;
 mod models;
 mod openai;
+mod pieces;
+mod place;
 pub mod platform;
 mod replay;
 mod run;
@@ -33,5 +38,6 @@ pub use boot::{Attested, BootError, Booted, Measured};
 pub use config::{ConfigError, MeasuredConfig, MeasuredModel};
 pub use listen::{Listen, ListenError};
 pub use models::{Models, ModelsError};
+pub use place::{Connection, Place, PlaceError};
 pub use serve::Serving;
-pub use start::{Start, quiet_panics, run};
+pub use start::{Start, quiet_panics, run, stop};

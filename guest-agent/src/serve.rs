@@ -3,6 +3,7 @@
 use crate::accounts::Accounts;
 use crate::boot::Attested;
 use crate::job::{Desk, Refused};
+use crate::pieces::Pieces;
 use crate::platform::Platform;
 use crate::replay::ReplayCache;
 use getrandom::SysRng;
@@ -102,7 +103,7 @@ impl<P: Platform> Serving<P> {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let (mut reader, mut writer) = tokio::io::split(stream);
+        let (mut reader, mut writer) = tokio::io::split(Pieces(stream));
         let arrived = Instant::now();
         let request = tokio::time::timeout(REQUEST_TIME, read_request(&mut reader));
         match request.await.map_err(|_| ExchangeError::TooSlow)?? {

@@ -1,7 +1,8 @@
 //! What both binaries do: read the configuration, measure, make keys, listen.
 
+use crate::config::CONFIG_BYTES_MAX;
 use crate::platform::Platform;
-use crate::{Booted, Listen};
+use crate::{Booted, Listen, Place};
 use anyhow::Context;
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
@@ -10,6 +11,9 @@ use nix::sys::mman::{MlockAllFlags, mlockall};
 use sha2::{Digest as _, Sha384};
 use std::io::Read;
 use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What the command line names. Everything else is in the measured configuration.
 #[derive(Debug, clap::Args)]
@@ -17,9 +21,10 @@ pub struct Start {
     /// Where to listen for the courier: vsock:PORT or unix:PATH.
     #[arg(long)]
     pub listen: Listen,
-    /// The measured configuration (JSON). Its SHA-384 is extended into RTMR3.
+    /// The measured configuration (JSON): PATH, or vsock:CID:PORT to read it from. Its SHA-384 is extended into RTMR3,
+    /// so it does not matter who hands it over.
     #[arg(long)]
-    pub config: PathBuf,
+    pub config: Place,
     /// The folder that holds one folder per model.
     #[arg(long)]
     pub models: PathBuf,
@@ -27,17 +32,17 @@ pub struct Start {
 
 /// From a platform to serving. Returns only with an error.
 pub async fn run<P: Platform>(platform: P, start: Start, simulated: bool) -> anyhow::Result<()> {
-    let config = std::fs::read(&start.config).with_context(|| {
-        format!(
-            "reading the measured configuration {}",
-            start.config.display()
-        )
-    })?;
+    end_on_signals().context("installing signal handlers")?;
+    let config = start
+        .config
+        .read(CONFIG_BYTES_MAX)
+        .with_context(|| format!("reading the measured configuration {}", start.config))?;
     let booted = Booted::new(platform, &config, simulated)?;
     let measured = booted
         .measure(own_digest()?, &start.models)
         .context("measuring")?;
     lock_memory(simulated)?;
+    // getrandom(2) with no flags: it waits until the kernel's generator is seeded (SECURITY.md 9).
     let attested = measured
         .attest(&mut UnwrapErr(SysRng))
         .context("making the keys")?;
@@ -58,10 +63,49 @@ pub async fn run<P: Platform>(platform: P, start: Start, simulated: bool) -> any
 
 /// Prints where a panic happened and never what it said: a message may hold what a prompt held (SECURITY.md 3).
 pub fn quiet_panics() {
-    std::panic::set_hook(Box::new(|info| match info.location() {
-        Some(at) => eprintln!("panic at {}:{}", at.file(), at.line()),
-        None => eprintln!("panic"),
+    std::panic::set_hook(Box::new(|info| {
+        match info.location() {
+            Some(at) => eprintln!("panic at {}:{}", at.file(), at.line()),
+            None => eprintln!("panic"),
+        }
+        let_the_line_drain();
     }));
+}
+
+/// Says in one line why `program` ends, with exit code 1.
+pub fn stop(program: &str, error: &anyhow::Error) -> ExitCode {
+    eprintln!("{program}: {}", one_line(&format!("{error:#}")));
+    let_the_line_drain();
+    ExitCode::FAILURE
+}
+
+/// A text without line feeds and other control characters: errors quote what others sent.
+fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+/// The end of PID 1 is a kernel panic, which drops what the serial line has not sent yet.
+fn let_the_line_drain() {
+    if std::process::id() == 1 {
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// SIGTERM and SIGINT end the program, with exit code 0. For PID 1 the kernel ignores a signal without a handler.
+fn end_on_signals() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        // At once, as without a handler: what is under way has no receipt and is not charged.
+        std::process::exit(0);
+    });
+    Ok(())
 }
 
 /// Weights and keys must stay in memory that the host cannot page in and out (SECURITY.md 1). Called when the weights are

@@ -9,8 +9,11 @@ use rand_core::SeedableRng;
 use settlement::{Address, ChainId, Nano, SignedCharge, Voucher};
 use simulator::SimulatedModule;
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use wire::*;
 use zeroize::Zeroizing;
 
@@ -428,6 +431,76 @@ async fn nonsense_on_the_stream_ends_the_exchange_without_an_answer() {
         assert_eq!(answer, b"", "{bytes:?}");
         assert!(agent.await.unwrap().is_err());
     }
+}
+
+/// A platform with the longest quote there may be.
+struct LongQuote(InProcess);
+
+impl Platform for LongQuote {
+    fn extend(&mut self, digest: &Digest48) -> Result<(), PlatformError> {
+        self.0.extend(digest)
+    }
+    fn registers(&mut self) -> Result<Registers, PlatformError> {
+        self.0.registers()
+    }
+    fn quote(&mut self, _: &ReportData) -> Result<Vec<u8>, PlatformError> {
+        Ok(vec![0; wire::limits::QUOTE_BYTES_MAX])
+    }
+}
+
+/// A stream that remembers the length of each write it was asked for.
+struct Recorded(DuplexStream, Arc<Mutex<Vec<usize>>>);
+
+impl AsyncRead for Recorded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Recorded {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.1.lock().unwrap().push(bytes.len());
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// A vsock stream was seen to stall on writes of 64 KiB and never on 16 KiB.
+#[tokio::test]
+async fn no_write_to_the_courier_is_longer_than_16_kib() {
+    let booted = Booted::new(LongQuote(InProcess(module())), &config(|_| ()), true).unwrap();
+    let measured = booted.measure(Digest48([7; 48]), models()).unwrap();
+    let attested = measured
+        .attest(&mut ChaCha20Rng::from_seed([1; 32]))
+        .unwrap();
+    let serving = attested.serve();
+
+    let (mut ours, theirs) = tokio::io::duplex(1 << 16);
+    let lengths = Arc::new(Mutex::new(Vec::new()));
+    let recorded = Recorded(theirs, lengths.clone());
+    let agent = tokio::spawn(async move { serving.exchange(recorded).await });
+    let request = [Frame::encode(FrameKind::OpenAttest, &[9; 32]), end()].concat();
+    ours.write_all(&request).await.unwrap();
+    let mut answer = Vec::new();
+    ours.read_to_end(&mut answer).await.unwrap();
+    agent.await.unwrap().unwrap();
+
+    assert!(answer.len() > 16 * 1024, "one write would not have done");
+    let lengths = lengths.lock().unwrap();
+    assert_eq!(lengths.iter().max(), Some(&(16 * 1024)));
 }
 
 #[test]

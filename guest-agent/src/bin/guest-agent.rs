@@ -26,9 +26,6 @@ async fn main() -> std::process::ExitCode {
         .init();
     match guest_agent::run(Tsm::default(), cli.start, false).await {
         Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("guest-agent: {error:#}");
-            std::process::ExitCode::FAILURE
-        }
+        Err(error) => guest_agent::stop("guest-agent", &error),
     }
 }

@@ -4,9 +4,8 @@
 mod simulated;
 
 use clap::Parser;
-use guest_agent::Start;
+use guest_agent::{Place, Start};
 use simulated::Simulated;
-use std::path::PathBuf;
 
 /// SIMULATED: opens sealed jobs outside any confidential VM, with quotes of a simulated TDX module.
 ///
@@ -17,9 +16,9 @@ use std::path::PathBuf;
     after_help = "Example: guest-agent-sim --simulator tdx.sock --listen unix:guest.sock --config config.json --models models"
 )]
 struct Cli {
-    /// The socket of the running `simulator`.
+    /// The running `simulator`: the PATH of its socket, or vsock:CID:PORT in a VM.
     #[arg(long)]
-    simulator: PathBuf,
+    simulator: Place,
     #[command(flatten)]
     start: Start,
 }
@@ -37,9 +36,6 @@ async fn main() -> std::process::ExitCode {
     );
     match guest_agent::run(Simulated::new(cli.simulator), cli.start, true).await {
         Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("guest-agent-sim: {error:#}");
-            std::process::ExitCode::FAILURE
-        }
+        Err(error) => guest_agent::stop("guest-agent-sim", &error),
     }
 }

@@ -1,26 +1,24 @@
 //! The simulator's socket as a platform: one request per connection, `op, u16 length, payload` out, `status, u32 length,
 //! payload` back.
 
+use guest_agent::Place;
 use guest_agent::platform::{Platform, PlatformError};
 use measurements::{Digest48, Registers, ReportData};
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::time::Duration;
 
 const EXTEND: u8 = 1;
 const REGISTERS: u8 = 2;
 const QUOTE: u8 = 3;
 const RTMR3: u8 = 3;
 
-/// A simulated TDX module, reached over a Unix socket.
+/// A simulated TDX module, reached over a Unix socket or vsock.
 pub struct Simulated {
-    socket: PathBuf,
+    place: Place,
 }
 
 impl Simulated {
-    pub fn new(socket: PathBuf) -> Self {
-        Simulated { socket }
+    pub fn new(place: Place) -> Self {
+        Simulated { place }
     }
 
     fn call(&self, doing: &'static str, op: u8, payload: &[u8]) -> Result<Vec<u8>, PlatformError> {
@@ -37,8 +35,7 @@ impl Simulated {
     }
 
     fn exchange(&self, op: u8, payload: &[u8]) -> std::io::Result<(u8, Vec<u8>)> {
-        let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let mut stream = self.place.connect()?;
         let length = u16::try_from(payload.len()).map_err(|_| std::io::ErrorKind::InvalidInput)?;
         stream.write_all(&[&[op][..], &length.to_be_bytes(), payload].concat())?;
         let mut header = [0; 5];

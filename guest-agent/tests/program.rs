@@ -1,0 +1,150 @@
+//! The simulated agent as a program: how it says that it serves, how it ends, and what it says when it cannot start.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use simulator::SimulatedModule;
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/models");
+
+fn agent(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_guest-agent-sim"));
+    let listen = format!("unix:{}", folder.join("guest.sock").display());
+    command.arg("--listen").arg(listen);
+    command.arg("--simulator").arg(folder.join("tdx.sock"));
+    command.arg("--config").arg(folder.join("config.json"));
+    command.arg("--models").arg(MODELS);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command.stderr(Stdio::piped());
+    command
+}
+
+fn write_config(folder: &Path) {
+    let root = engine::ModelFiles::read(&Path::new(MODELS).join("tiny-chat"))
+        .unwrap()
+        .root();
+    let account = format!("0:{}", "11".repeat(32));
+    let config = serde_json::json!({
+        "version": 1, "profile": "sim", "chain": 20241, "payee": account, "payee_key": "22".repeat(32),
+        "stake": account, "lifetime_s": 3600, "jobs_max": 5, "price_step_nano": 10,
+        "exposure_max_nano": 1_000_000, "interval_ms": 1,
+        "models": [{"id": "tiny-chat", "endpoint": "chat", "root": root.to_string(), "context_tokens": 256,
+            "prompt_nano": 1, "completion_nano": 1}],
+    });
+    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+}
+
+/// A module that answers on `tdx.sock` for as long as this process lives.
+fn start_module(folder: &Path) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let mut counter = 0u8;
+    let mut random = |out: &mut [u8]| {
+        counter += 1;
+        out.iter_mut()
+            .enumerate()
+            .for_each(|(at, byte)| *byte = counter.wrapping_mul(37).wrapping_add(at as u8));
+    };
+    let module = SimulatedModule::new(now.as_secs(), &mut random).unwrap();
+    let listener = UnixListener::bind(folder.join("tdx.sock")).unwrap();
+    std::thread::spawn(move || simulator::serve(&listener, module));
+}
+
+/// Started and ready, with the line that said so.
+fn ready(folder: &Path) -> (Child, serde_json::Value) {
+    let mut child = agent(folder).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let line = serde_json::from_str(&line).unwrap_or_else(|error| {
+        child.kill().unwrap();
+        panic!("{error}: {line}")
+    });
+    (child, line)
+}
+
+#[test]
+fn a_serving_agent_says_so_and_ends_when_it_is_told_to() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let folder = tempfile::tempdir().unwrap();
+        start_module(folder.path());
+        write_config(folder.path());
+        let (mut child, line) = ready(folder.path());
+        assert_eq!(line["ready"], true);
+        assert_eq!(line["keyset"].as_str().map(str::len), Some(64));
+        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(0), "{signal}: {status}");
+    }
+}
+
+/// Exit code 1 and, after the line that says what is simulated, one line with all of `said`.
+fn check(output: &Output, said: &[&str]) {
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let lines: Vec<_> = text.lines().collect();
+    let [simulated, reason] = lines[..] else {
+        panic!("not two lines: {text}");
+    };
+    assert!(simulated.contains("SIMULATED"), "{text}");
+    assert!(reason.starts_with("guest-agent-sim: "), "{text}");
+    for said in said {
+        assert!(reason.contains(said), "`{said}` in: {text}");
+    }
+    assert_eq!(output.stdout, b"", "it did not say that it is ready");
+}
+
+#[test]
+fn an_agent_that_cannot_start_says_why_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    check(
+        &agent(folder).output().unwrap(),
+        &["measured configuration", "config.json", "No such file"],
+    );
+
+    std::fs::write(folder.join("config.json"), "{\n\"version\": 1}\n").unwrap();
+    check(
+        &agent(folder).output().unwrap(),
+        &["does not parse", "missing field"],
+    );
+
+    std::fs::write(folder.join("config.json"), vec![b' '; 1 << 20]).unwrap();
+    check(&agent(folder).output().unwrap(), &["65537 bytes or more"]);
+
+    write_config(folder);
+    check(
+        &agent(folder).output().unwrap(),
+        &["extending the simulated RTMR3", "No such file"],
+    );
+
+    start_module(folder);
+    let config = std::fs::read_to_string(folder.join("config.json")).unwrap();
+    let odd = config.replace("tiny-chat", "no-such-model");
+    std::fs::write(folder.join("config.json"), odd).unwrap();
+    check(&agent(folder).output().unwrap(), &["no-such-model"]);
+}
+
+#[test]
+fn a_place_that_is_none_is_misuse() {
+    let folder = tempfile::tempdir().unwrap();
+    for option in ["--config", "--simulator"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_guest-agent-sim"));
+        command.args(["--listen", "vsock:9000", "--models", MODELS]);
+        for each in ["--config", "--simulator"] {
+            let place = if each == option { "vsock:2" } else { "a" };
+            command.args([each, place]);
+        }
+        let output = command.current_dir(folder.path()).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(
+            text.contains("neither a path nor vsock:CID:PORT"),
+            "{option}: {text}"
+        );
+    }
+}
