@@ -479,3 +479,5 @@ const ROOT_KEY: &str = "chrysalis.root=";
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::sample;

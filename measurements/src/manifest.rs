@@ -6,7 +6,9 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Digest48, Registers, RuntimeEvent, limits, replay};
+use crate::{
+    Digest32, Digest48, ImageManifest, Profile, Register, Registers, RuntimeEvent, limits, replay,
+};
 
 /// Registers a guest should have, how they come about, and for which kind of guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +28,13 @@ pub struct Manifest {
 pub enum Mode {
     /// The agent runs as an ordinary process and measures itself into a simulated module.
     Process {},
-    /// The agent runs in a measured virtual machine. No manifest of this version describes one yet.
-    Vm {},
+    /// The agent runs in a measured virtual machine.
+    Vm {
+        /// The digest of the image manifest.
+        image: Digest32,
+        /// The digest of the lock that the image was built from.
+        lock: Digest32,
+    },
 }
 
 /// Why bytes are not a manifest. The author of the file is at fault.
@@ -50,13 +57,10 @@ pub enum ManifestError {
         /// The version in the file.
         got: u32,
     },
-    /// A manifest for a virtual machine, which needs a later program.
-    #[error(
-        "the manifest describes a virtual machine; this program reads only process-mode manifests"
-    )]
-    ModeUnsupported,
     /// A profile that does not go with the mode.
-    #[error("the manifest has profile {got:?}; a process-mode guest is always {PROFILE:?}")]
+    #[error(
+        "the manifest has profile {got:?}; a process-mode guest is always \"sim\", a virtual machine sim, cpu, h100 or dev"
+    )]
     Profile {
         /// The profile in the file.
         got: String,
@@ -84,29 +88,58 @@ pub enum ManifestError {
         "the manifest says process mode, where MRTD and RTMR0-2 are zero, but one of them is not"
     )]
     RegisterNotZero,
+    /// A register that a virtual machine cannot have left untouched.
+    #[error(
+        "the manifest describes a virtual machine, and says that {register} is zero: nothing was measured into it"
+    )]
+    RegisterZero {
+        /// The first such register.
+        register: Register,
+    },
 }
 
 impl Manifest {
     /// The manifest of an agent run as a process: RTMR3 holds the digest of the agent binary, then of its measured
     /// configuration; nothing measured the machine below, and the note says so.
     pub fn process(agent: Digest48, config: Digest48) -> Manifest {
-        let rtmr3_events = vec![
-            RuntimeEvent {
-                name: "agent".into(),
-                digest: agent,
-            },
-            RuntimeEvent {
-                name: "config".into(),
-                digest: config,
-            },
-        ];
+        let rtmr3_events = application_events(agent, config);
         Manifest {
             version: VERSION,
             mode: Mode::Process {},
-            profile: PROFILE.into(),
+            profile: Profile::Sim.as_str().into(),
             registers: process_registers(&rtmr3_events),
             rtmr3_events,
             note: PROCESS_NOTE.into(),
+        }
+    }
+
+    /// The manifest of an image's guest with a measured configuration: MRTD and RTMR0-2 are the image's, RTMR3 holds the
+    /// digest of the image's agent, then of the configuration.
+    pub fn vm(image: &ImageManifest, config: Digest48) -> Manifest {
+        let rtmr3_events = application_events(image.agent_sha384, config);
+        let booted = image.registers;
+        Manifest {
+            version: VERSION,
+            mode: Mode::Vm {
+                image: image.digest(),
+                lock: image.lock_sha256,
+            },
+            profile: image.profile.as_str().into(),
+            registers: Registers {
+                mrtd: booted.mrtd,
+                rtmr: [
+                    booted.rtmr0,
+                    booted.rtmr1,
+                    booted.rtmr2,
+                    replay(&rtmr3_events),
+                ],
+            },
+            rtmr3_events,
+            note: match image.profile {
+                Profile::Sim => VM_SIM_NOTE,
+                Profile::Cpu | Profile::H100 | Profile::Dev => VM_NOTE,
+            }
+            .into(),
         }
     }
 
@@ -167,10 +200,8 @@ impl Manifest {
         if self.version != VERSION {
             return Err(ManifestError::Version { got: self.version });
         }
-        if self.mode == (Mode::Vm {}) {
-            return Err(ManifestError::ModeUnsupported);
-        }
-        if self.profile != PROFILE {
+        let profile = Profile::parse(&self.profile);
+        if profile.is_none() || (self.mode == Mode::Process {} && profile != Some(Profile::Sim)) {
             return Err(ManifestError::Profile {
                 got: self.profile.clone(),
             });
@@ -188,18 +219,37 @@ impl Manifest {
         {
             return over("name of an event", limits::EVENT_NAME_BYTES_MAX);
         }
-        let expected = process_registers(&self.rtmr3_events);
-        if self.registers.rtmr[3] != expected.rtmr[3] {
-            return Err(ManifestError::Rtmr3 {
-                stated: self.registers.rtmr[3],
-                replayed: expected.rtmr[3],
-            });
-        }
-        if self.registers != expected {
-            return Err(ManifestError::RegisterNotZero);
-        }
-        Ok(())
+        self.check_registers()
     }
+
+    fn check_registers(&self) -> Result<(), ManifestError> {
+        let (stated, replayed) = (self.registers.rtmr[3], replay(&self.rtmr3_events));
+        if stated != replayed {
+            return Err(ManifestError::Rtmr3 { stated, replayed });
+        }
+        match self.mode {
+            Mode::Process {} if self.registers != process_registers(&self.rtmr3_events) => {
+                Err(ManifestError::RegisterNotZero)
+            }
+            Mode::Process {} => Ok(()),
+            Mode::Vm { .. } => {
+                let zero = |register: &Register| register.of(&self.registers) == Digest48::ZERO;
+                match Register::ALL.into_iter().find(zero) {
+                    Some(register) => Err(ManifestError::RegisterZero { register }),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// What an agent measures into RTMR3, whatever it runs on.
+fn application_events(agent: Digest48, config: Digest48) -> Vec<RuntimeEvent> {
+    let event = |name: &str, digest| RuntimeEvent {
+        name: name.into(),
+        digest,
+    };
+    vec![event("agent", agent), event("config", config)]
 }
 
 fn process_registers(events: &[RuntimeEvent]) -> Registers {
@@ -211,10 +261,13 @@ fn process_registers(events: &[RuntimeEvent]) -> Registers {
 }
 
 const VERSION: u32 = 1;
-const PROFILE: &str = "sim";
 const PROCESS_NOTE: &str = "Process mode: MRTD and RTMR0-2 are zero because no firmware, kernel or image was measured. \
 The agent measures itself into RTMR3 of a simulated module, so these registers say what an honest agent claims to be \
 and prove nothing about the machine it runs on.";
+const VM_SIM_NOTE: &str = "The TDX module is simulated. MRTD and RTMR0-2 were predicted from the files of the image, RTMR3 \
+from its agent and the configuration. A guest with these registers proves plumbing and prediction, not isolation.";
+const VM_NOTE: &str = "MRTD and RTMR0-2 were predicted from the files of the image, RTMR3 from its agent and the \
+configuration. Rebuild the image from the lock, and the same registers must follow.";
 
 #[cfg(test)]
 mod tests {
@@ -278,7 +331,7 @@ mod tests {
         );
         check(
             |j| j["mode"]["kind"] = "vm".into(),
-            |e| *e == ManifestError::ModeUnsupported,
+            |e| matches!(e, ManifestError::Json(_)),
         );
         check(
             |j| j["profile"] = "production".into(),
@@ -308,6 +361,100 @@ mod tests {
             |j| j["rtmr3_events"] = vec![j["rtmr3_events"][0].clone(); 65].into(),
             |e| matches!(e, ManifestError::OverLimit { .. }),
         );
+    }
+
+    fn vm_sample() -> Manifest {
+        Manifest::vm(&crate::image::sample(), Digest48::of(b"config"))
+    }
+
+    #[test]
+    fn a_vm_manifest_has_the_images_registers_and_the_configurations() {
+        let (image, manifest) = (crate::image::sample(), vm_sample());
+        assert_eq!(
+            Manifest::from_json(&manifest.to_json()),
+            Ok(manifest.clone())
+        );
+        let booted = image.registers;
+        let expected = Registers {
+            mrtd: booted.mrtd,
+            rtmr: [
+                booted.rtmr0,
+                booted.rtmr1,
+                booted.rtmr2,
+                sample().registers().rtmr[3],
+            ],
+        };
+        assert_eq!(manifest.registers(), &expected);
+        assert_eq!(
+            manifest.mode(),
+            Mode::Vm {
+                image: image.digest(),
+                lock: image.lock_sha256
+            }
+        );
+        assert_eq!(manifest.profile(), "sim");
+        assert!(manifest.note().contains("simulated"));
+        let other = Manifest::vm(&image, Digest48::of(b"other config"));
+        assert_ne!(other.registers().rtmr[3], expected.rtmr[3]);
+    }
+
+    #[test]
+    fn nearby_vm_manifests_are_refused() {
+        let check = |edit: &dyn Fn(&mut serde_json::Value),
+                     expected: &dyn Fn(&ManifestError) -> bool| {
+            let mut json: serde_json::Value =
+                serde_json::from_slice(&vm_sample().to_json()).unwrap();
+            edit(&mut json);
+            let refusal = Manifest::from_json(json.to_string().as_bytes()).expect_err("refused");
+            assert!(expected(&refusal), "{refusal:?}");
+        };
+        let zero = "00".repeat(48);
+        for (name, expected) in [
+            ("mrtd", Register::Mrtd),
+            ("rtmr0", Register::Rtmr0),
+            ("rtmr1", Register::Rtmr1),
+            ("rtmr2", Register::Rtmr2),
+        ] {
+            check(
+                &|j| j["registers"][name] = zero.clone().into(),
+                &|e| matches!(e, ManifestError::RegisterZero { register } if *register == expected),
+            );
+        }
+        check(
+            &|j| {
+                j["registers"]["rtmr3"] = zero.clone().into();
+                j["rtmr3_events"] = serde_json::json!([]);
+            },
+            &|e| {
+                matches!(
+                    e,
+                    ManifestError::RegisterZero {
+                        register: Register::Rtmr3
+                    }
+                )
+            },
+        );
+        check(
+            &|j| j["registers"]["rtmr3"] = "11".repeat(48).into(),
+            &|e| matches!(e, ManifestError::Rtmr3 { .. }),
+        );
+        check(&|j| j["profile"] = "production".into(), &|e| {
+            matches!(e, ManifestError::Profile { .. })
+        });
+        let is_json: &dyn Fn(&ManifestError) -> bool = &|e| matches!(e, ManifestError::Json(_));
+        check(&|j| j["mode"]["kind"] = "process".into(), is_json);
+        check(&|j| j["mode"]["image"] = "11".into(), is_json);
+        check(&|j| j["mode"]["lock"] = serde_json::Value::Null, is_json);
+    }
+
+    #[test]
+    fn a_process_is_never_anything_but_simulated() {
+        for profile in ["cpu", "h100", "dev"] {
+            check(
+                |j| j["profile"] = profile.into(),
+                |e| matches!(e, ManifestError::Profile { .. }),
+            );
+        }
     }
 
     #[test]
