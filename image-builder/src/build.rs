@@ -1,3 +1,264 @@
 //! The image: what goes in, and the files that come out.
+//!
+//! ```text
+//! Parts (checked, on this disk) -> Draft (every byte known by its digest) -> folder: firmware.fd kernel initrd cmdline root.img
+//!                                                                           manifest.json
+//! ```
+//! Trusts the trees and programs that it is given: they come from the lock by digest, and from the compiler in the sandbox.
+//! Promises that the same parts make the same bytes, whoever builds, where, and when; and that a folder which is there is whole.
 
 pub mod contents;
+mod error;
+mod initrd;
+mod manifest;
+mod place;
+mod root;
+
+use std::fs::{self, File, Permissions};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use measurements::predict::acpi::AcpiFiles;
+use measurements::predict::{self, Inputs, PageOrder};
+use measurements::{BootRegisters, ImageManifest, Profile, VerityRoot, limits};
+use sha2::{Digest as _, Sha256};
+
+use crate::limits::PROGRAM_BYTES_MAX;
+use crate::lock::Digest;
+use crate::modules::Kernel;
+use contents::Entry;
+pub use error::BuildError;
+pub use place::Place;
+
+/// What an image is made of.
+pub struct Parts {
+    /// What it is for.
+    pub profile: Profile,
+    /// Of the package lock.
+    pub lock_sha256: Digest,
+    /// With its version.
+    pub compiler: String,
+    /// Those that became part of the image or made it.
+    pub packages: Vec<measurements::Package>,
+    /// OVMF.
+    pub firmware: PathBuf,
+    /// The kernel's tree.
+    pub kernel: Kernel,
+    /// The kernel's package and version.
+    pub kernel_from: String,
+    /// Modules that the initrd loads.
+    pub modules: Vec<String>,
+    /// The program that becomes `/init`.
+    pub init: PathBuf,
+    /// What the initrd mounts.
+    pub root: Option<RootParts>,
+    /// Words of the command line.
+    pub cmdline: Vec<String>,
+    /// The machine to predict for.
+    pub machine: measurements::MachineSize,
+    /// Its ACPI tables.
+    pub acpi: AcpiFiles,
+}
+
+/// What a root is made of.
+pub struct RootParts {
+    /// The program that becomes `/agent`.
+    pub agent: PathBuf,
+    /// Its models.
+    pub models: Vec<Model>,
+}
+
+/// A model's files: their names, and where they lie.
+pub struct Model {
+    /// The name that clients ask for.
+    pub id: String,
+    /// Name and place of each.
+    pub files: Vec<(String, PathBuf)>,
+}
+
+/// Makes the command that runs `mkfs.erofs` for these entries and writes the named file of a folder.
+pub type Mkfs<'a> = dyn Fn(&Path, &str, &[Entry]) -> Command + 'a;
+
+/// What is being done, for a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The list of contents, the kernel and the initrd.
+    Initrd,
+    /// The root's file system and its hash tree.
+    Root,
+    /// The registers.
+    Measure,
+}
+
+/// An image that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// The paper about it. An image without a root has none: the manifest describes a whole guest.
+    pub manifest: Option<ImageManifest>,
+    /// What it measures to.
+    pub registers: BootRegisters,
+}
+
+/// An image before the slow part: all that goes in, by digest.
+pub struct Draft {
+    parts: Parts,
+    firmware: Vec<u8>,
+    kernel: Vec<u8>,
+    initrd: Vec<u8>,
+    initrd_entries: Vec<Entry>,
+    root_entries: Option<Vec<Entry>>,
+}
+
+impl Draft {
+    /// Reads the parts.
+    pub fn of(parts: Parts) -> Result<Self, BuildError> {
+        let firmware = read(&parts.firmware, limits::FIRMWARE_BYTES_MAX)?;
+        let kernel = read(parts.kernel.image(), limits::KERNEL_BYTES_MAX)?;
+        let modules = parts.kernel.load_order(&parts.modules)?;
+        let init = read(&parts.init, PROGRAM_BYTES_MAX)?;
+        let initrd_entries = initrd::entries(init, modules, &parts.kernel_from);
+        let disk = BuildError::disk("writing", Path::new(INITRD));
+        let initrd = initrd::write(&initrd_entries).map_err(disk)?;
+        let simulated = parts.profile == Profile::Sim;
+        let entries = |root| root::entries(root, simulated);
+        let root_entries = parts.root.as_ref().map(entries).transpose()?;
+        Ok(Self {
+            parts,
+            firmware,
+            kernel,
+            initrd,
+            initrd_entries,
+            root_entries,
+        })
+    }
+
+    /// Stands for everything that decides the image's bytes, but for this program itself.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = Sha256::new_with_prefix("chrysalis image 1\n");
+        let mut add = |bytes: &[u8]| {
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        let Parts {
+            profile,
+            lock_sha256,
+            compiler,
+            packages,
+            machine,
+            cmdline,
+            acpi,
+            ..
+        } = &self.parts;
+        add(format!("{profile:?} {lock_sha256} {compiler} {machine:?} {packages:?}").as_bytes());
+        add(format!("{cmdline:?}").as_bytes());
+        for bytes in [&self.firmware, &self.kernel, &self.initrd] {
+            add(bytes);
+        }
+        for (name, bytes) in acpi {
+            add(name.as_bytes());
+            add(bytes);
+        }
+        let entries = self.root_entries.iter().flatten();
+        for entry in self.initrd_entries.iter().chain(entries) {
+            add(entry.line().as_bytes());
+        }
+        Digest(hasher.finalize().into())
+    }
+
+    /// Writes the image into `folder`, which is empty.
+    pub fn write(
+        &self,
+        mkfs: &Mkfs<'_>,
+        folder: &Path,
+        progress: &mut dyn FnMut(Stage),
+    ) -> Result<Image, BuildError> {
+        progress(Stage::Initrd);
+        write(folder, FIRMWARE, &self.firmware)?;
+        write(folder, KERNEL, &self.kernel)?;
+        write(folder, INITRD, &self.initrd)?;
+        let mut words = self.parts.cmdline.clone();
+        let mut root = None;
+        if let Some(entries) = &self.root_entries {
+            progress(Stage::Root);
+            let made = VerityRoot::from(root::make(entries, mkfs, folder, ROOT)?);
+            words.push(made.argument());
+            root = Some(made);
+        }
+        let cmdline = words.join(" ");
+        write(folder, CMDLINE, cmdline.as_bytes())?;
+        progress(Stage::Measure);
+        let prediction = predict::predict(&Inputs {
+            firmware: &self.firmware,
+            page_order: PageOrder::SinglePass,
+            memory_mib: self.parts.machine.memory_mib,
+            acpi: &self.parts.acpi,
+            kernel: &self.kernel,
+            initrd: Some(&self.initrd),
+            cmdline: &cmdline,
+        })?;
+        let registers = BootRegisters::from(&prediction);
+        let mut manifest = None;
+        if let Some(root) = root {
+            let made = manifest::of(self, folder, cmdline, root, prediction)?;
+            write(folder, MANIFEST, &made.to_json())?;
+            manifest = Some(made);
+        }
+        settle(folder)?;
+        Ok(Image {
+            manifest,
+            registers,
+        })
+    }
+}
+
+/// A file that is not longer than its limit.
+fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, BuildError> {
+    let disk = BuildError::disk("reading", path);
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(&disk)?;
+    let read = file.take(bytes_max as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(disk)?;
+    if bytes.len() > bytes_max {
+        return Err(BuildError::TooLong {
+            path: path.display().to_string(),
+            bytes_max,
+        });
+    }
+    Ok(bytes)
+}
+
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), BuildError> {
+    let path = folder.join(name);
+    fs::write(&path, bytes).map_err(BuildError::disk("writing", &path))
+}
+
+/// Whatever the umask says: everybody may read an image, nobody should change one.
+fn settle(folder: &Path) -> Result<(), BuildError> {
+    for file in files(folder) {
+        let mode = Permissions::from_mode(0o644);
+        fs::set_permissions(&file, mode).map_err(BuildError::disk("setting the mode of", &file))?;
+    }
+    Ok(())
+}
+
+/// The files of an image that are there.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let names = [FIRMWARE, KERNEL, INITRD, CMDLINE, ROOT, MANIFEST];
+    let paths = names.into_iter().map(|name| folder.join(name));
+    paths.filter(|path| path.exists()).collect()
+}
+
+/// Names in an image's folder.
+pub const FIRMWARE: &str = "firmware.fd";
+/// See [`FIRMWARE`].
+pub const KERNEL: &str = "kernel";
+/// See [`FIRMWARE`].
+pub const INITRD: &str = "initrd";
+/// See [`FIRMWARE`].
+pub const CMDLINE: &str = "cmdline";
+/// See [`FIRMWARE`].
+pub const ROOT: &str = "root.img";
+/// See [`FIRMWARE`].
+pub const MANIFEST: &str = "manifest.json";

@@ -167,11 +167,7 @@ fn sorted(entries: &[Entry]) -> Vec<&Entry> {
 fn uuid(entries: &[Entry]) -> String {
     let mut hasher = Sha256::new();
     for entry in sorted(entries) {
-        let what = match &entry.what {
-            What::Folder => "folder".to_owned(),
-            What::File { bytes, sha256, .. } => format!("{bytes} {sha256}"),
-        };
-        hasher.update(format!("{}\0{:o}\0{what}\n", entry.path, entry.mode));
+        hasher.update(entry.line());
     }
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hasher.finalize()[..16]);

@@ -90,3 +90,5 @@ pub const MODULES_BUILTIN_BYTES_MAX: u64 = 1 << 20;
 
 /// What a failing tool says of itself is kept up to this length.
 pub const TOOL_STDERR_BYTES_MAX: u64 = 16 * 1024;
+/// The agent, or the first program of the initrd. With CPU kernels for many processors it has some 40 MiB.
+pub const PROGRAM_BYTES_MAX: usize = 1 << 30;

@@ -32,14 +32,6 @@ pub struct Root {
     pub data_blocks: u64,
 }
 
-impl std::fmt::Display for Root {
-    /// The value of `chrysalis.root` on the command line.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (hash, salt) = (hex::encode(self.hash), hex::encode(self.salt));
-        write!(f, "{hash},{salt},{}", self.data_blocks)
-    }
-}
-
 /// Appends superblock and hash tree to `image`, which is open for reading and writing and holds whole blocks.
 pub fn append(image: &File) -> io::Result<Root> {
     let bytes = image.metadata()?.len();

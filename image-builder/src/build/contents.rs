@@ -95,6 +95,17 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Stands for all that the image shows of it.
+    pub fn line(&self) -> String {
+        let what = match &self.what {
+            What::Folder => "folder".to_owned(),
+            What::File { bytes, sha256, .. } => format!("{bytes} {sha256}"),
+        };
+        format!("{}\0{:o}\0{what}\n", self.path, self.mode)
+    }
+}
+
 impl Source {
     /// Its bytes, from the first.
     pub fn open(&self) -> io::Result<Box<dyn Read + '_>> {

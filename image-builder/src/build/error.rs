@@ -1,0 +1,101 @@
+//! Why there is no image, and whose fault it is.
+
+use std::io;
+use std::path::Path;
+
+use measurements::ImageError;
+use measurements::predict::PredictError;
+
+use crate::erofs::RootError;
+use crate::error::FetchError;
+use crate::modules::ModuleError;
+
+/// Why an image was not made. The output folder is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Something could not be fetched or unpacked.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The kernel does not give the modules.
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    /// The root's file system could not be made.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// The registers cannot be predicted.
+    #[error("predicting the registers: {0}")]
+    Predict(#[from] PredictError),
+    /// What was made does not fit together, or into a manifest.
+    #[error("writing the manifest: {0}")]
+    Manifest(#[from] ImageError),
+    /// A file could not be read or written.
+    #[error("{doing} {path}: {error}")]
+    Disk {
+        /// A verb in the -ing form.
+        doing: &'static str,
+        /// The file or folder.
+        path: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A file is longer than its limit.
+    #[error("{path} is longer than the {bytes_max} bytes allowed")]
+    TooLong {
+        /// Which.
+        path: String,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// A path of the recipe leads out of its package.
+    #[error("{path} leads out of its package")]
+    Outside {
+        /// The path.
+        path: String,
+    },
+    /// Nobody has this model.
+    #[error(
+        "the recipe names the model `{id}`, which is neither in the model lock nor in engine/models"
+    )]
+    Model {
+        /// Its name.
+        id: String,
+    },
+    /// The output folder is something else than an image.
+    #[error("{path} is there and holds no image; name a folder that is new, empty, or an image")]
+    Occupied {
+        /// The folder.
+        path: String,
+    },
+    /// Somebody else is writing the same image.
+    #[error("another build is writing {path}")]
+    Busy {
+        /// The folder.
+        path: String,
+    },
+}
+
+impl BuildError {
+    /// One lower-case word, for `--json`.
+    pub fn fault(&self) -> &'static str {
+        match self {
+            Self::Fetch(error) => error.fault().word(),
+            Self::Module(_)
+            | Self::Predict(_)
+            | Self::Manifest(_)
+            | Self::Outside { .. }
+            | Self::Model { .. } => "recipe",
+            Self::Root(_) => "tool",
+            Self::Disk { .. } | Self::TooLong { .. } => "disk",
+            Self::Occupied { .. } | Self::Busy { .. } => "output",
+        }
+    }
+
+    /// Makes a `map_err` argument for file operations.
+    pub(crate) fn disk(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
+        move |error| Self::Disk {
+            doing,
+            path: path.display().to_string(),
+            error,
+        }
+    }
+}

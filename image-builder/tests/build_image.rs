@@ -1,0 +1,354 @@
+//! A whole image out of small made parts: what comes out depends on what goes in and on nothing else.
+//!
+//! `dd` stands for `mkfs.erofs`, so the root of these images is the stream itself; tests/build_parts.rs and the boot tests
+//! look at the rest.
+
+#[path = "../../measurements/tests/common/made.rs"]
+mod made;
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use image_builder::build::contents::Entry;
+use image_builder::build::{BuildError, Draft, Image, Model, Parts, Place, RootParts};
+use image_builder::lock::Digest;
+use image_builder::modules::Kernel;
+use measurements::predict::{self, Inputs, PageOrder};
+use measurements::{Digest32, Digest48, ImageManifest, MachineSize, Package, Profile, Role};
+use sha2::{Digest as _, Sha256};
+
+/// The parts of an image, made below `folder`, its files in the order that `backwards` says.
+fn parts(folder: &Path, backwards: bool) -> Parts {
+    let release = "6.12-made";
+    let mut files: Vec<(String, Vec<u8>)> = vec![
+        ("firmware.fd".into(), made::firmware()),
+        (format!("kernel/boot/vmlinuz-{release}"), made::kernel()),
+        (
+            format!("kernel/usr/lib/modules/{release}/modules.builtin"),
+            b"kernel/lib/built.ko\n".to_vec(),
+        ),
+        ("stage0".into(), b"first program".to_vec()),
+        ("agent".into(), b"the agent".repeat(1000)),
+        ("model/config.json".into(), b"{}".to_vec()),
+        ("model/model.safetensors".into(), vec![7; 50_000]),
+    ];
+    for number in 0..20 {
+        let path = format!("kernel/usr/lib/modules/{release}/kernel/unused{number}.ko");
+        files.push((path, vec![number; 10]));
+    }
+    if backwards {
+        files.reverse();
+    }
+    for (path, bytes) in files {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().expect("below the folder")).expect("made");
+        fs::write(path, bytes).expect("written");
+    }
+    let file = |name: &str| (name.to_owned(), folder.join("model").join(name));
+    let mut models = vec![file("config.json"), file("model.safetensors")];
+    if backwards {
+        models.reverse();
+    }
+    Parts {
+        profile: Profile::Sim,
+        lock_sha256: Digest([9; 32]),
+        compiler: "rustc 0.0.0".into(),
+        packages: vec![Package {
+            name: "linux".into(),
+            version: "6.12".into(),
+            sha256: Digest32([1; 32]),
+            role: Role::Kernel,
+        }],
+        firmware: folder.join("firmware.fd"),
+        kernel: Kernel::open(&folder.join("kernel")).expect("a tree"),
+        kernel_from: "linux 6.12".into(),
+        modules: vec!["built".into()],
+        init: folder.join("stage0"),
+        root: Some(RootParts {
+            agent: folder.join("agent"),
+            models: vec![Model {
+                id: "tiny".into(),
+                files: models,
+            }],
+        }),
+        cmdline: vec!["panic=-1".into(), "oops=panic".into()],
+        machine: MachineSize {
+            vcpus: 2,
+            memory_mib: 2048,
+        },
+        acpi: made::acpi(),
+    }
+}
+
+/// Copies the stream, and fills the last block.
+fn copy(folder: &Path, name: &str, _: &[Entry]) -> Command {
+    let mut command = Command::new("dd");
+    command.args(["status=none", "conv=sync", "ibs=4096", "iflag=fullblock"]);
+    command.arg(format!("of={}", folder.join(name).display()));
+    command
+}
+
+fn image(parts: Parts, out: &Path) -> Result<Image, BuildError> {
+    let place = Place::claim(out)?;
+    let image = Draft::of(parts)?.write(&copy, place.folder(), &mut |_| {})?;
+    place.put()?;
+    Ok(image)
+}
+
+fn bytes(out: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(out).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let mode = entry.metadata().expect("known").permissions().mode();
+        let bytes = fs::read(entry.path()).expect("a file");
+        found.insert(
+            entry.file_name().to_string_lossy().into_owned(),
+            (mode & 0o777, bytes),
+        );
+    }
+    found
+}
+
+#[test]
+fn another_folder_and_another_order_of_files_change_no_byte() {
+    let (one, two) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
+    let (out, again) = (one.path().join("out"), two.path().join("a longer name"));
+    let first = image(parts(one.path(), false), &out).expect("made");
+    let second = image(parts(two.path(), true), &again).expect("made");
+    assert_eq!(first, second);
+    assert_eq!(bytes(&out), bytes(&again));
+    let names: Vec<String> = bytes(&out).into_keys().collect();
+    assert_eq!(
+        names,
+        [
+            "cmdline",
+            "firmware.fd",
+            "initrd",
+            "kernel",
+            "manifest.json",
+            "root.img"
+        ]
+    );
+}
+
+#[test]
+fn another_umask_changes_no_byte_and_no_mode() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut seen = Vec::new();
+    for umask in [0o077, 0o000] {
+        let parts = parts(folder.path(), false);
+        let out = folder.path().join(format!("out{umask}"));
+        // It belongs to the whole process; the other tests here do not depend on theirs.
+        let before = umask_is(umask);
+        image(parts, &out).expect("made");
+        umask_is(before);
+        let mode = fs::metadata(&out).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
+        seen.push(bytes(&out));
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert!(seen[0].values().all(|(mode, _)| *mode == 0o644));
+}
+
+fn umask_is(mode: u32) -> u32 {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mode)).bits()
+}
+
+#[test]
+fn the_manifest_tells_of_what_lies_beside_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    let image = image(parts(folder.path(), false), &out).expect("made");
+    let files = bytes(&out);
+    let manifest = ImageManifest::from_json(&files["manifest.json"].1).expect("reads");
+    assert_eq!(Some(&manifest), image.manifest.as_ref());
+    for (_, file) in manifest.files.each() {
+        let (_, bytes) = &files[&file.name];
+        assert_eq!(
+            (file.bytes, file.sha256),
+            (bytes.len() as u64, Digest32::of(bytes))
+        );
+    }
+    assert_eq!(files["cmdline"].1, manifest.cmdline.as_bytes());
+    assert_eq!(
+        manifest.cmdline,
+        format!("panic=-1 oops=panic {}", manifest.root.argument())
+    );
+    assert_eq!(
+        manifest.agent_sha384,
+        Digest48::of(&b"the agent".repeat(1000))
+    );
+    let root = &files["root.img"].1;
+    let data = &root[..manifest.root.data_blocks as usize * 4096];
+    assert_eq!(manifest.root.salt.0[..], Sha256::digest(data)[..]);
+    let paths: Vec<&str> = manifest.contents.iter().map(|c| c.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            "/agent",
+            "/init",
+            "/models/tiny/config.json",
+            "/models/tiny/model.safetensors",
+            "/start"
+        ]
+    );
+    let predicted = predict::predict(&Inputs {
+        firmware: &files["firmware.fd"].1,
+        page_order: PageOrder::SinglePass,
+        memory_mib: 2048,
+        acpi: &made::acpi(),
+        kernel: &files["kernel"].1,
+        initrd: Some(&files["initrd"].1),
+        cmdline: &manifest.cmdline,
+    });
+    assert_eq!(predicted.expect("predicted").events, manifest.events);
+}
+
+#[test]
+fn the_agent_is_told_of_a_simulator_only_in_a_simulated_image() {
+    let start = |profile: Profile| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let out = folder.path().join("out");
+        let made = Parts {
+            profile,
+            ..parts(folder.path(), false)
+        };
+        image(made, &out).expect("made");
+        let root = fs::read(out.join("root.img")).expect("there");
+        let mut stream = tar::Archive::new(&root[..]);
+        let mut entries = stream.entries().expect("a stream");
+        let start = entries.find_map(|entry| {
+            let mut entry = entry.ok()?;
+            (entry.path().ok()?.as_ref() == Path::new("start")).then(|| {
+                let mut text = String::new();
+                std::io::Read::read_to_string(&mut entry, &mut text).expect("text");
+                text
+            })
+        });
+        start.expect("there is one")
+    };
+    let real = "--listen\nvsock:9000\n--config\nvsock:2:9101\n--models\n/models\n";
+    assert_eq!(start(Profile::Cpu), real);
+    let simulated = "--listen\nvsock:9000\n--simulator\nvsock:2:9100\n--config\nvsock:2:9101\n--models\n/models\n";
+    assert_eq!(start(Profile::Sim), simulated);
+}
+
+#[test]
+fn an_image_without_a_root_has_neither_disk_nor_manifest() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    let made = Parts {
+        root: None,
+        ..parts(folder.path(), false)
+    };
+    let image = image(made, &out).expect("made");
+    assert_eq!(image.manifest, None);
+    let place = Place::claim(&out).expect("this is an image, too");
+    drop(place);
+    assert_eq!(bytes(&out)["cmdline"].1, b"panic=-1 oops=panic");
+    assert_eq!(bytes(&out).len(), 4);
+}
+
+/// What changes the digest of a draft, by which an image that is there is known again.
+#[test]
+fn every_part_changes_the_drafts_digest() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let digest = |change: &dyn Fn(&mut Parts)| {
+        let mut made = parts(folder.path(), false);
+        change(&mut made);
+        Draft::of(made).expect("a draft").digest()
+    };
+    let same = digest(&|_| {});
+    assert_eq!(same, digest(&|_| {}));
+    let put =
+        |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).expect("written");
+    let changes: [&dyn Fn(&mut Parts); 10] = [
+        &|parts| parts.profile = Profile::Dev,
+        &|parts| parts.lock_sha256.0[31] ^= 1,
+        &|parts| parts.compiler.push('1'),
+        &|parts| parts.packages.clear(),
+        &|parts| parts.cmdline.reverse(),
+        &|parts| parts.cmdline = vec!["panic=-1 oops=panic".into()],
+        &|parts| parts.machine.memory_mib += 1,
+        &|parts| parts.acpi.entry("etc/acpi/tables".into()).or_default()[0] ^= 1,
+        &|parts| parts.root = None,
+        &|parts| {
+            put("another", b"another program");
+            parts.init = folder.path().join("another");
+        },
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        assert_ne!(same, digest(change), "change {number}");
+    }
+    assert_eq!(same, digest(&|_| {}));
+    assert_ne!(
+        same,
+        digest(&|parts| {
+            put("other.json", b"[]");
+            let root = parts.root.as_mut().expect("it has one");
+            root.models[0].files[0].1 = folder.path().join("other.json");
+        })
+    );
+}
+
+#[test]
+fn a_folder_that_holds_something_else_is_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    fs::create_dir(&out).expect("made");
+    image(parts(folder.path(), false), &out).expect("an empty one will do");
+    image(parts(folder.path(), false), &out).expect("so will an image");
+    let occupied = |out: &Path| matches!(Place::claim(out), Err(BuildError::Occupied { .. }));
+    let home = folder.path().join("home");
+    fs::create_dir(&home).expect("made");
+    fs::write(home.join("letters"), b"dear").expect("written");
+    assert!(occupied(&home) && occupied(&home.join("letters")) && occupied(Path::new("/")));
+    assert_eq!(fs::read(home.join("letters")).expect("there"), b"dear");
+
+    // A link where the new folder goes would have its target cleared.
+    let linked = folder.path().join("linked");
+    symlink(&home, folder.path().join(".linked.new")).expect("linked");
+    assert!(Place::claim(&linked).is_err());
+    assert!(home.join("letters").exists());
+}
+
+#[test]
+fn two_builds_do_not_write_one_image_and_a_failure_leaves_the_old_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    let first = Place::claim(&out).expect("free");
+    assert!(matches!(Place::claim(&out), Err(BuildError::Busy { .. })));
+    fs::write(first.folder().join("half"), b"an image").expect("written");
+    drop(first);
+    assert!(!out.exists());
+
+    image(parts(folder.path(), false), &out).expect("made");
+    let before = bytes(&out);
+    let fails = |_: &Path, _: &str, _: &[Entry]| Command::new("false");
+    let place = Place::claim(&out).expect("an image");
+    let draft = Draft::of(parts(folder.path(), false)).expect("a draft");
+    let error = draft.write(&fails, place.folder(), &mut |_| {});
+    assert!(matches!(error, Err(BuildError::Root(_))), "{error:?}");
+    drop(place);
+    assert_eq!(bytes(&out), before);
+    let left: Vec<_> = fs::read_dir(folder.path())
+        .expect("a folder")
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with('.'))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+
+    // What a killed build left is cleared, whatever its mode.
+    let killed = folder.path().join(".out.new");
+    fs::create_dir_all(killed.join("deep")).expect("made");
+    fs::write(killed.join("deep/root.img"), b"half").expect("written");
+    fs::set_permissions(&killed, Permissions::from_mode(0o700)).expect("set");
+    image(parts(folder.path(), false), &out).expect("made");
+    assert_eq!(bytes(&out), before);
+}
