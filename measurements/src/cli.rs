@@ -1,5 +1,8 @@
 //! Commands for providers and verifiers. All file reading and the clock live here; the library has neither.
 
+mod image;
+mod predict;
+
 use std::{
     fs,
     io::{Read, Write},
@@ -11,7 +14,8 @@ use std::{
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use measurements::{
-    Collateral, Digest48, Manifest, Peer, Policy, Quote, ReportData, Root, limits, verify,
+    Collateral, Digest48, ImageManifest, Manifest, Peer, Policy, Quote, ReportData, Root, limits,
+    verify,
 };
 use serde_json::{Value, json};
 
@@ -27,6 +31,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Predict(predict::PredictArguments),
+    /// Check an image.
+    #[command(subcommand)]
+    Image(image::ImageCommand),
     /// Write the paper that says what a guest should measure to.
     #[command(subcommand)]
     Manifest(ManifestCommand),
@@ -43,6 +51,12 @@ enum ManifestCommand {
     ///   measurements manifest process --agent target/debug/guest-agent-sim --config sim.json --out manifest.json
     #[command(verbatim_doc_comment)]
     Process(ProcessArguments),
+    /// For the guest of an image, with its registers as the image manifest predicts them.
+    ///
+    /// Example:
+    ///   measurements manifest vm --image image/manifest.json --config guest.json --out manifest.json
+    #[command(verbatim_doc_comment)]
+    Vm(VmArguments),
 }
 
 #[derive(Args)]
@@ -50,6 +64,19 @@ struct ProcessArguments {
     /// The agent's binary.
     #[arg(long, value_name = "FILE")]
     agent: PathBuf,
+    /// The agent's measured configuration.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Where to write; standard output if left out.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct VmArguments {
+    /// The image manifest.
+    #[arg(long, value_name = "FILE")]
+    image: PathBuf,
     /// The agent's measured configuration.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
@@ -115,7 +142,10 @@ struct VerifyArguments {
 /// Runs the command of this process's arguments.
 pub fn run() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Predict(arguments) => predict::predict(&arguments),
+        Command::Image(image::ImageCommand::Verify(arguments)) => image::verify(&arguments),
         Command::Manifest(ManifestCommand::Process(arguments)) => manifest_process(&arguments),
+        Command::Manifest(ManifestCommand::Vm(arguments)) => manifest_vm(&arguments),
         Command::Quote(QuoteCommand::Parse(arguments)) => quote_parse(&arguments),
         Command::Quote(QuoteCommand::Verify(arguments)) => quote_verify(&arguments),
     };
@@ -131,8 +161,19 @@ pub fn run() -> ExitCode {
 fn manifest_process(arguments: &ProcessArguments) -> anyhow::Result<ExitCode> {
     let agent = digest_of(&arguments.agent)?;
     let config = digest_of(&arguments.config)?;
-    let manifest = Manifest::process(agent, config);
-    match &arguments.out {
+    write_manifest(&Manifest::process(agent, config), arguments.out.as_deref())
+}
+
+fn manifest_vm(arguments: &VmArguments) -> anyhow::Result<ExitCode> {
+    let image = read_bounded(&arguments.image, limits::IMAGE_MANIFEST_BYTES_MAX)?;
+    let image = ImageManifest::from_json(&image)
+        .with_context(|| format!("reading {}", arguments.image.display()))?;
+    let config = digest_of(&arguments.config)?;
+    write_manifest(&Manifest::vm(&image, config), arguments.out.as_deref())
+}
+
+fn write_manifest(manifest: &Manifest, out: Option<&Path>) -> anyhow::Result<ExitCode> {
+    match out {
         Some(path) => write_whole(path, &manifest.to_json())?,
         None => print(&manifest.to_json())?,
     }
@@ -274,16 +315,19 @@ fn digest_of(path: &Path) -> anyhow::Result<Digest48> {
 
 /// Reads at most one byte over the limit, however long the file says it is.
 fn read_bounded(path: &Path, max: usize) -> anyhow::Result<Vec<u8>> {
-    let reading = || format!("reading {}", path.display());
-    let file = fs::File::open(path).with_context(reading)?;
     let mut bytes = Vec::new();
-    file.take(max as u64 + 1)
+    open(path)?
+        .take(max as u64 + 1)
         .read_to_end(&mut bytes)
-        .with_context(reading)?;
+        .with_context(|| format!("reading {}", path.display()))?;
     if bytes.len() > max {
         bail!("{} is longer than the {max} bytes allowed", path.display());
     }
     Ok(bytes)
+}
+
+fn open(path: &Path) -> anyhow::Result<fs::File> {
+    fs::File::open(path).with_context(|| format!("reading {}", path.display()))
 }
 
 /// A reader sees the whole file or none.

@@ -30,6 +30,7 @@ mod registers;
 mod report_data;
 mod root;
 mod verify;
+mod verity;
 
 pub use collateral::{Collateral, CollateralError};
 pub use digest32::Digest32;
@@ -46,3 +47,4 @@ pub use registers::{Digest48, DigestError, Registers, RuntimeEvent, replay};
 pub use report_data::{GpuBinding, ReportData};
 pub use root::{Root, RootClass, RootError};
 pub use verify::{Peer, Verified, verify};
+pub use verity::{VERITY_BLOCK_BYTES, VerityHash};

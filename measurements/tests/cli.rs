@@ -2,27 +2,11 @@
 
 mod common;
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Output},
-};
+use std::{fs, path::Path, process::Output};
 
-use common::{NOW_UNIX_S, random};
+use common::{NOW_UNIX_S, json, random, run};
 use measurements::{Digest48, Manifest};
 use simulator::SimulatedModule;
-
-fn run(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_measurements"))
-        .current_dir(folder)
-        .args(arguments)
-        .output()
-        .unwrap()
-}
-
-fn json(output: &Output) -> serde_json::Value {
-    serde_json::from_slice(&output.stdout).unwrap()
-}
 
 /// A folder as a provider would have it, the manifest made by the program itself.
 fn folder() -> tempfile::TempDir {

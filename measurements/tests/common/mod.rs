@@ -4,7 +4,11 @@
 
 pub mod made;
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
 
 use measurements::{
     Collateral, Digest48, Manifest, Peer, Policy, Refusal, ReportData, Root, Verified, verify,
@@ -87,4 +91,18 @@ pub fn vector(name: &str) -> Option<Vec<u8>> {
             None
         }
     }
+}
+
+/// Runs the program in a folder.
+pub fn run(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_measurements"))
+        .current_dir(folder)
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// What it printed, as JSON.
+pub fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap()
 }

@@ -1,0 +1,305 @@
+//! `measurements image`: an image's files against its manifest.
+
+use std::{
+    io::{BufReader, Read},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use measurements::{
+    Digest32, ImageFile, ImageManifest, Register, VERITY_BLOCK_BYTES, VerityHash, limits,
+    predict::{EventKind, PredictError, PredictedEvent, direct, mrtd, rtmr0, rtmr0_around_acpi},
+};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::predict::{MachineArguments, acpi_files};
+use super::{open, print, print_json, read_bounded};
+
+#[derive(Subcommand)]
+pub enum ImageCommand {
+    /// Compare an image's files with its manifest, and compute again what they measure to.
+    ///
+    /// What it cannot compute from the files it names. To check the rest, rebuild the image from its lock.
+    ///
+    /// Example:
+    ///   measurements image verify --manifest image/manifest.json
+    #[command(verbatim_doc_comment)]
+    Verify(VerifyArguments),
+}
+
+#[derive(Args)]
+pub struct VerifyArguments {
+    /// The image manifest; the files lie beside it.
+    #[arg(long, value_name = "FILE")]
+    manifest: PathBuf,
+    #[command(flatten)]
+    machine: MachineArguments,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Something that the manifest states, and what came of checking it.
+struct Check {
+    what: &'static str,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    /// Computed again, with this result.
+    Same(String),
+    /// Something else came out.
+    Differs(String),
+    /// Not computed; why.
+    Open(&'static str),
+}
+
+pub fn verify(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
+    let path = &arguments.manifest;
+    let bytes = read_bounded(path, limits::IMAGE_MANIFEST_BYTES_MAX)?;
+    let manifest =
+        ImageManifest::from_json(&bytes).with_context(|| format!("reading {}", path.display()))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut checks = file_checks(&manifest, folder)?;
+    checks.extend(register_checks(&manifest, folder, &arguments.machine)?);
+    checks.extend(STATED_ONLY.map(|(what, why)| Check {
+        what,
+        outcome: Outcome::Open(why),
+    }));
+    let differs = |check: &Check| matches!(check.outcome, Outcome::Differs(_));
+    let good = !checks.iter().any(differs);
+    if arguments.json {
+        let fields: Vec<Value> = checks.iter().map(Check::json).collect();
+        let image = manifest.digest();
+        print_json(&json!({ "verified": good, "image_sha256": image, "checks": fields }))?;
+    } else {
+        let lines: String = checks.iter().map(Check::line).collect();
+        print(lines.as_bytes())?;
+    }
+    if good {
+        eprintln!(
+            "image {}: its files are what the manifest says",
+            manifest.digest()
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!(
+        "refused: the files beside {} are not its image",
+        path.display()
+    );
+    Ok(ExitCode::FAILURE)
+}
+
+fn file_checks(manifest: &ImageManifest, folder: &Path) -> anyhow::Result<Vec<Check>> {
+    let mut checks = Vec::new();
+    for (what, file) in manifest.files.each() {
+        let (bytes, sha256) = length_and_digest(&folder.join(&file.name))?;
+        let outcome = if (bytes, sha256) == (file.bytes, file.sha256) {
+            Outcome::Same(format!("{bytes} bytes, sha256 {sha256}"))
+        } else {
+            let (stated_bytes, stated) = (file.bytes, file.sha256);
+            Outcome::Differs(format!(
+                "{} has {bytes} bytes and sha256 {sha256}; the manifest says {stated_bytes} and {stated}",
+                file.name
+            ))
+        };
+        checks.push(Check { what, outcome });
+    }
+    let root = &manifest.root;
+    let computed = verity_hash(
+        &folder.join(&manifest.files.root.name),
+        root.salt,
+        root.data_blocks,
+    )?;
+    checks.push(Check {
+        what: "verity hash",
+        outcome: match computed {
+            Some(hash) if hash == root.verity_hash => Outcome::Same(hash.to_string()),
+            Some(hash) => Outcome::Differs(format!(
+                "the root hashes to {hash}; the command line says {}",
+                root.verity_hash
+            )),
+            None => Outcome::Differs(format!(
+                "the root has fewer than {} blocks",
+                root.data_blocks
+            )),
+        },
+    });
+    Ok(checks)
+}
+
+fn register_checks(
+    manifest: &ImageManifest,
+    folder: &Path,
+    machine: &MachineArguments,
+) -> anyhow::Result<Vec<Check>> {
+    let read = |file: &ImageFile, max| read_bounded(&folder.join(&file.name), max);
+    let firmware = read(&manifest.files.firmware, limits::FIRMWARE_BYTES_MAX)?;
+    let kernel = read(&manifest.files.kernel, limits::KERNEL_BYTES_MAX)?;
+    let initrd = read(&manifest.files.initrd, limits::INITRD_BYTES_MAX)?;
+    let stated = manifest.registers.mrtd;
+    let mrtd = match mrtd(&firmware, machine.page_order.into()) {
+        Ok(computed) if computed == stated => Outcome::Same(computed.to_string()),
+        Ok(computed) => Outcome::Differs(format!("computed {computed}, stated {stated}")),
+        Err(error) => Outcome::Differs(error.to_string()),
+    };
+    Ok(vec![
+        Check {
+            what: "mrtd",
+            outcome: mrtd,
+        },
+        Check {
+            what: "rtmr0",
+            outcome: rtmr0_outcome(manifest, &firmware, machine)?,
+        },
+        Check {
+            what: "rtmr1",
+            outcome: compare(manifest, Register::Rtmr1, direct::rtmr1(&kernel)),
+        },
+        Check {
+            what: "rtmr2",
+            outcome: compare(
+                manifest,
+                Register::Rtmr2,
+                direct::rtmr2(&manifest.cmdline, Some(&initrd)),
+            ),
+        },
+    ])
+}
+
+/// All of it with the tables; without them, everything around them.
+fn rtmr0_outcome(
+    manifest: &ImageManifest,
+    firmware: &[u8],
+    machine: &MachineArguments,
+) -> anyhow::Result<Outcome> {
+    let memory_mib = manifest.machine.memory_mib;
+    if let Some(folder) = &machine.acpi_tables {
+        let events = rtmr0(firmware, memory_mib, &acpi_files(folder)?);
+        return Ok(compare(manifest, Register::Rtmr0, events));
+    }
+    let [before, after] = match rtmr0_around_acpi(firmware, memory_mib) {
+        Ok(around) => around,
+        Err(error) => return Ok(Outcome::Differs(error.to_string())),
+    };
+    let stated = stated(manifest, Register::Rtmr0);
+    let (start, rest) = stated.split_at(before.len().min(stated.len()));
+    let (tables, end) = rest.split_at(rest.len().saturating_sub(after.len()));
+    let is_table = |event: &&PredictedEvent| event.kind == EventKind::PlatformConfigFlags;
+    Ok(
+        if same(start, &before) && same(end, &after) && tables.iter().all(is_table) {
+            Outcome::Open(
+                "computed but for the ACPI tables, whose digests are the manifest's; give --acpi-tables to compute all",
+            )
+        } else {
+            Outcome::Differs(
+                "the manifest's events are not those of this firmware and memory size".into(),
+            )
+        },
+    )
+}
+
+fn compare(
+    manifest: &ImageManifest,
+    register: Register,
+    computed: Result<Vec<PredictedEvent>, PredictError>,
+) -> Outcome {
+    let stated = stated(manifest, register);
+    match computed {
+        Err(error) => Outcome::Differs(error.to_string()),
+        Ok(events) if same(&stated, &events) => {
+            Outcome::Same(measurements::predict::replay(register, &events).to_string())
+        }
+        Ok(events) => {
+            let wrong = stated
+                .iter()
+                .zip(&events)
+                .find(|(a, b)| !same(&[a], &[(*b).clone()]));
+            Outcome::Differs(match wrong {
+                Some((stated, computed)) => format!(
+                    "{}: computed {}, stated {}",
+                    computed.from, computed.digest, stated.digest
+                ),
+                None => format!("computed {} events, stated {}", events.len(), stated.len()),
+            })
+        }
+    }
+}
+
+fn stated(manifest: &ImageManifest, register: Register) -> Vec<&PredictedEvent> {
+    let of = |event: &&PredictedEvent| event.register == register;
+    manifest.events.iter().filter(of).collect()
+}
+
+/// Equal but for the words for people.
+fn same(stated: &[&PredictedEvent], computed: &[PredictedEvent]) -> bool {
+    let key = |event: &PredictedEvent| (event.kind, event.digest);
+    stated.iter().map(|e| key(e)).eq(computed.iter().map(key))
+}
+
+fn length_and_digest(path: &Path) -> anyhow::Result<(u64, Digest32)> {
+    let mut file = open(path)?;
+    let (mut bytes, mut hash, mut buffer) = (0, Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        let read = file
+            .read(&mut buffer)
+            .with_context(|| format!("reading {}", path.display()))?;
+        if read == 0 {
+            return Ok((bytes, Digest32(hash.finalize().into())));
+        }
+        hash.update(&buffer[..read]);
+        bytes += read as u64;
+    }
+}
+
+/// The hash over the first blocks of a file; none if it has not that many.
+fn verity_hash(path: &Path, salt: Digest32, data_blocks: u64) -> anyhow::Result<Option<Digest32>> {
+    let mut file = BufReader::with_capacity(1 << 16, open(path)?);
+    let mut hash = VerityHash::new(salt);
+    let mut block = [0; VERITY_BLOCK_BYTES];
+    for _ in 0..data_blocks {
+        match file.read_exact(&mut block) {
+            Ok(()) => hash.block(&block),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => {
+                return Err(error).with_context(|| format!("reading {}", path.display()));
+            }
+        }
+    }
+    Ok(hash.finish())
+}
+
+impl Check {
+    fn parts(&self) -> (&'static str, &str) {
+        match &self.outcome {
+            Outcome::Same(text) => ("same", text),
+            Outcome::Differs(text) => ("differs", text),
+            Outcome::Open(text) => ("not computed", text),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let (outcome, detail) = self.parts();
+        json!({ "what": self.what, "outcome": outcome, "detail": detail })
+    }
+
+    fn line(&self) -> String {
+        let (outcome, detail) = self.parts();
+        format!("{:12}  {outcome:12}  {detail}\n", self.what)
+    }
+}
+
+/// What only a rebuild shows.
+const STATED_ONLY: [(&str, &str); 2] = [
+    (
+        "agent",
+        "its SHA-384 is the builder's word: no file system is read here",
+    ),
+    (
+        "contents",
+        "the lists of files inside and of packages are the builder's word; rebuild the image from its lock",
+    ),
+];

@@ -1,0 +1,319 @@
+//! The program on images: predicting them, describing their guests, and finding what does not belong to them.
+
+mod common;
+
+use std::{fs, path::Path};
+
+use common::{json, made, run};
+use measurements::{
+    BootRegisters, Content, Digest32, Digest48, ImageFile, ImageFiles, ImageManifest, ImageParts,
+    MachineSize, Manifest, Mode, Profile, VERITY_BLOCK_BYTES, VerityHash, VerityRoot,
+    predict::{Inputs, PageOrder, predict},
+};
+use serde_json::Value;
+
+const INITRD: &[u8] = b"an initrd";
+const DATA_BLOCKS: u64 = 3;
+
+/// An image of small files as a builder would write it, and the ACPI tables of its machine.
+fn image() -> (tempfile::TempDir, ImageManifest) {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        fs::write(folder.path().join(name), bytes).unwrap();
+        ImageFile {
+            name: name.into(),
+            bytes: bytes.len() as u64,
+            sha256: Digest32::of(bytes),
+        }
+    };
+    let data = vec![0x33; DATA_BLOCKS as usize * VERITY_BLOCK_BYTES];
+    let salt = Digest32::of(b"salt");
+    let mut hash = VerityHash::new(salt);
+    data.chunks(VERITY_BLOCK_BYTES)
+        .for_each(|block| hash.block(block.try_into().unwrap()));
+    let root = VerityRoot {
+        verity_hash: hash.finish().unwrap(),
+        salt,
+        data_blocks: DATA_BLOCKS,
+    };
+    let cmdline = format!("console=ttyS0 {}", root.argument());
+    let machine = MachineSize {
+        vcpus: 2,
+        memory_mib: 2048,
+    };
+    let (firmware, kernel, acpi) = (made::firmware(), made::kernel(), made::acpi());
+    fs::create_dir(folder.path().join("acpi")).unwrap();
+    for (file, name) in [
+        ("etc/table-loader", "table-loader"),
+        ("etc/acpi/rsdp", "rsdp.bin"),
+        ("etc/acpi/tables", "tables"),
+    ] {
+        write(&format!("acpi/{name}"), &acpi[file]);
+    }
+    let prediction = predict(&Inputs {
+        firmware: &firmware,
+        page_order: PageOrder::SinglePass,
+        memory_mib: machine.memory_mib,
+        acpi: &acpi,
+        kernel: &kernel,
+        initrd: Some(INITRD),
+        cmdline: &cmdline,
+    })
+    .unwrap();
+    let manifest = ImageManifest::new(ImageParts {
+        version: ImageManifest::VERSION,
+        profile: Profile::Sim,
+        lock_sha256: Digest32::of(b"lock"),
+        compiler: "rustc 1.95.0".into(),
+        files: ImageFiles {
+            firmware: write("firmware.fd", &firmware),
+            kernel: write("kernel", &kernel),
+            initrd: write("initrd", INITRD),
+            root: write("root.img", &[&data[..], b"a tree"].concat()),
+        },
+        cmdline,
+        root,
+        agent_sha384: Digest48::of(b"agent"),
+        contents: vec![Content {
+            path: "/agent".into(),
+            mode: "0755".into(),
+            bytes: 5,
+            sha256: Digest32::of(b"agent"),
+            from: "guest-agent".into(),
+        }],
+        packages: Vec::new(),
+        machine,
+        registers: BootRegisters::from(&prediction),
+        events: prediction.events,
+    })
+    .unwrap();
+    fs::write(folder.path().join("manifest.json"), manifest.to_json()).unwrap();
+    (folder, manifest)
+}
+
+fn verify(folder: &Path, more: &[&str]) -> (Option<i32>, Value) {
+    let fixed = ["image", "verify", "--json", "--manifest", "manifest.json"];
+    let output = run(folder, &[&fixed[..], more].concat());
+    (output.status.code(), json(&output))
+}
+
+fn outcome<'a>(printed: &'a Value, what: &str) -> &'a str {
+    let checks = printed["checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["what"] == what);
+    check.unwrap()["outcome"].as_str().unwrap()
+}
+
+const ALL: [&str; 9] = [
+    "firmware",
+    "kernel",
+    "initrd",
+    "root",
+    "verity hash",
+    "mrtd",
+    "rtmr0",
+    "rtmr1",
+    "rtmr2",
+];
+
+#[test]
+fn predict_prints_the_registers_of_the_whole_machine() {
+    let (folder, manifest) = image();
+    let whole = [
+        "predict",
+        "--firmware",
+        "firmware.fd",
+        "--kernel",
+        "kernel",
+        "--initrd",
+        "initrd",
+        "--cmdline",
+        &manifest.cmdline,
+        "--memory",
+        "2G",
+        "--acpi-tables",
+        "acpi",
+    ];
+    let printed = json(&run(folder.path(), &[&whole[..], &["--json"]].concat()));
+    assert_eq!(
+        printed["registers"],
+        serde_json::to_value(manifest.registers).unwrap()
+    );
+    assert_eq!(
+        printed["events"],
+        serde_json::to_value(&manifest.events).unwrap()
+    );
+    let people = run(folder.path(), &whole);
+    let people = String::from_utf8(people.stdout).unwrap();
+    assert!(people.contains(&manifest.registers.rtmr2.to_string()));
+    assert_eq!(people.lines().count(), 4 + manifest.events.len());
+}
+
+#[test]
+fn predict_says_what_it_lacks_and_refuses_half_a_question() {
+    let (folder, manifest) = image();
+    let only = run(
+        folder.path(),
+        &["predict", "--firmware", "firmware.fd", "--json"],
+    );
+    assert_eq!(only.status.code(), Some(0));
+    let registers = json(&only)["registers"].clone();
+    assert_eq!(
+        registers,
+        serde_json::json!({ "mrtd": manifest.registers.mrtd })
+    );
+    assert!(String::from_utf8_lossy(&only.stderr).contains("rtmr1 is not predicted"));
+
+    let firmware = ["predict", "--firmware", "firmware.fd"];
+    let code = |more: &[&str]| {
+        run(folder.path(), &[&firmware[..], more].concat())
+            .status
+            .code()
+    };
+    for misuse in [
+        &["--kernel", "kernel"][..],
+        &["--cmdline", "x"],
+        &["--initrd", "initrd"],
+        &["--memory", "2G"],
+        &["--memory", "2048", "--acpi-tables", "acpi"],
+        &["--memory", "-1G", "--acpi-tables", "acpi"],
+        &["--memory", "99999999999999999999G", "--acpi-tables", "acpi"],
+        &["--page-order", "three"],
+    ] {
+        assert_eq!(code(misuse), Some(2), "{misuse:?}");
+    }
+    for failure in [
+        &["--acpi-tables", "acpi"][..],
+        &["--memory", "1M", "--acpi-tables", "acpi"],
+        &["--memory", "2G", "--acpi-tables", "."],
+        &["--kernel", "initrd", "--cmdline", "x"],
+        &["--kernel", "kernel", "--cmdline", "a\nb"],
+    ] {
+        assert_eq!(code(failure), Some(1), "{failure:?}");
+    }
+    fs::rename(
+        folder.path().join("acpi/tables"),
+        folder.path().join("acpi/tables.bin.gz"),
+    )
+    .unwrap();
+    let packed = ["--memory", "2G", "--acpi-tables", "acpi"];
+    let output = run(folder.path(), &[&firmware[..], &packed].concat());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("gunzip acpi/*.gz"));
+}
+
+#[test]
+fn an_images_files_are_measured_again() {
+    let (folder, manifest) = image();
+    let (code, printed) = verify(folder.path(), &[]);
+    assert_eq!((code, &printed["verified"]), (Some(0), &true.into()));
+    assert_eq!(printed["image_sha256"], manifest.digest().to_string());
+    for what in ALL {
+        let expected = if what == "rtmr0" {
+            "not computed"
+        } else {
+            "same"
+        };
+        assert_eq!(outcome(&printed, what), expected, "{what}");
+    }
+    assert_eq!(outcome(&printed, "agent"), "not computed");
+    assert_eq!(outcome(&printed, "contents"), "not computed");
+
+    let (code, printed) = verify(folder.path(), &["--acpi-tables", "acpi"]);
+    assert_eq!((code, outcome(&printed, "rtmr0")), (Some(0), "same"));
+}
+
+#[test]
+fn a_changed_file_is_found_in_itself_and_in_what_measures_it() {
+    let check = |name: &str, at: usize, expected: &[&str], more: &[&str]| {
+        let (folder, _) = image();
+        let path = folder.path().join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let (code, printed) = verify(folder.path(), more);
+        assert_eq!((code, &printed["verified"]), (Some(1), &false.into()));
+        for what in ALL {
+            let differs = outcome(&printed, what) == "differs";
+            assert_eq!(differs, expected.contains(&what), "{name}: {what}");
+        }
+    };
+    check("firmware.fd", 0x2000, &["firmware", "mrtd"], &[]);
+    check("firmware.fd", 0x800, &["firmware", "rtmr0"], &[]);
+    check("kernel", 0x300, &["kernel", "rtmr1"], &[]);
+    check("kernel", 0, &["kernel", "rtmr1"], &[]);
+    check("initrd", 3, &["initrd", "rtmr2"], &[]);
+    check("root.img", 9000, &["root", "verity hash"], &[]);
+    check("root.img", 3 * VERITY_BLOCK_BYTES, &["root"], &[]);
+    check("acpi/tables", 1, &["rtmr0"], &["--acpi-tables", "acpi"]);
+}
+
+/// A manifest may agree with itself and still not be about these files.
+#[test]
+fn a_manifest_of_another_machine_or_root_is_found() {
+    let check = |edit: &dyn Fn(&mut ImageParts), expected: &[&str], more: &[&str]| {
+        let (folder, manifest) = image();
+        let mut parts = (*manifest).clone();
+        edit(&mut parts);
+        let other = ImageManifest::new(parts).unwrap();
+        fs::write(folder.path().join("manifest.json"), other.to_json()).unwrap();
+        let (code, printed) = verify(folder.path(), more);
+        assert_eq!(code, Some(1));
+        for what in ALL {
+            let differs = outcome(&printed, what) == "differs";
+            assert_eq!(differs, expected.contains(&what), "{what}");
+        }
+    };
+    check(&|parts| parts.machine.memory_mib = 4096, &["rtmr0"], &[]);
+    check(&|parts| parts.cmdline.push_str(" extra"), &["rtmr2"], &[]);
+    check(
+        &|parts| {
+            parts.root.data_blocks = 1 << 40;
+            parts.cmdline = parts.root.argument();
+        },
+        &["verity hash", "rtmr2"],
+        &[],
+    );
+    check(
+        &|parts| parts.registers.mrtd = Digest48::of(b"other"),
+        &["mrtd"],
+        &[],
+    );
+    let (folder, _) = image();
+    let (code, printed) = verify(folder.path(), &["--page-order", "two"]);
+    assert_eq!((code, outcome(&printed, "mrtd")), (Some(1), "differs"));
+}
+
+#[test]
+fn a_missing_file_ends_with_1_and_its_name() {
+    let (folder, _) = image();
+    fs::remove_file(folder.path().join("root.img")).unwrap();
+    let output = run(
+        folder.path(),
+        &["image", "verify", "--manifest", "manifest.json"],
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("root.img"));
+}
+
+#[test]
+fn the_manifest_of_a_guest_names_its_image() {
+    let (folder, image) = image();
+    fs::write(folder.path().join("guest.json"), b"config bytes").unwrap();
+    let arguments = [
+        "manifest",
+        "vm",
+        "--image",
+        "manifest.json",
+        "--config",
+        "guest.json",
+    ];
+    let output = run(folder.path(), &arguments);
+    assert_eq!(output.status.code(), Some(0));
+    let manifest = Manifest::from_json(&output.stdout).unwrap();
+    assert_eq!(
+        manifest,
+        Manifest::vm(&image, Digest48::of(b"config bytes"))
+    );
+    assert!(matches!(manifest.mode(), Mode::Vm { image: digest, .. } if digest == image.digest()));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("simulated"));
+}
