@@ -1,0 +1,8 @@
+//! A kernel file, measured as a program.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = measurements::predict::authenticode::authenticode(bytes);
+});

@@ -1,0 +1,8 @@
+//! QEMU's script for ACPI tables.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = measurements::predict::acpi::allocated_by(bytes);
+});
