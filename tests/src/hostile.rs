@@ -30,13 +30,28 @@ pub enum Tamper {
     Charge,
     /// The signed voucher, on its way to the provider.
     Voucher,
+    /// The image's initrd: one byte appended.
+    Initrd,
+    /// The image's root: one byte of a file that the agent reads when it starts.
+    Rootfs,
+    /// The kernel's command line.
+    Cmdline,
+    /// The firmware's measured volume.
+    Firmware,
 }
 
 impl Tamper {
     /// Whether it happens between client and courier. A receipt travels inside the seal, and the courier itself looks
     /// at envelopes, so a changed one is put in behind it.
     pub fn is_before_courier(self) -> bool {
-        !matches!(self, Tamper::Receipt | Tamper::Envelope)
+        use Tamper::{Answer, Charge, Quote, Voucher};
+        matches!(self, Quote | Answer | Charge | Voucher)
+    }
+
+    /// Whether it happens to the files of the machine, before it starts.
+    pub fn is_in_image(self) -> bool {
+        use Tamper::{Cmdline, Firmware, Initrd, Rootfs};
+        matches!(self, Initrd | Rootfs | Cmdline | Firmware)
     }
 }
 
@@ -102,8 +117,31 @@ impl Road {
     }
 }
 
+/// Where a hostile host finds the guest.
+#[derive(Debug, Clone)]
+pub enum GuestDoor {
+    /// The socket of a process.
+    Process(PathBuf),
+    /// The socket of a machine's vhost-device-vsock.
+    Machine(PathBuf),
+}
+
+impl GuestDoor {
+    /// A stream to it, as the courier opens one.
+    pub(crate) async fn open(&self) -> anyhow::Result<UnixStream> {
+        let path = match self {
+            GuestDoor::Process(path) => return Ok(UnixStream::connect(path).await?),
+            GuestDoor::Machine(path) => path,
+        };
+        let mut stream = UnixStream::connect(path).await?;
+        stream.write_all(b"CONNECT 9000\n").await?;
+        while stream.read_u8().await? != b'\n' {}
+        Ok(stream)
+    }
+}
+
 /// Listens where the courier looks for its guest, and passes streams on to the guest with each envelope changed.
-pub fn start_before_guest(listen: &Path, guest: PathBuf) -> anyhow::Result<()> {
+pub fn start_before_guest(listen: &Path, guest: GuestDoor) -> anyhow::Result<()> {
     let listener = UnixListener::bind(listen).context("binding the hostile host")?;
     tokio::spawn(async move {
         while let Ok((courier, _)) = listener.accept().await {
@@ -116,9 +154,9 @@ pub fn start_before_guest(listen: &Path, guest: PathBuf) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn pass_to_guest(courier: UnixStream, guest: &Path) -> anyhow::Result<()> {
+async fn pass_to_guest(courier: UnixStream, guest: &GuestDoor) -> anyhow::Result<()> {
     let (mut from_courier, mut to_courier) = courier.into_split();
-    let (mut from_guest, mut to_guest) = UnixStream::connect(guest).await?.into_split();
+    let (mut from_guest, mut to_guest) = guest.open().await?.into_split();
     let back = tokio::spawn(async move { tokio::io::copy(&mut from_guest, &mut to_courier).await });
     let (mut decoder, mut bytes) = (FrameDecoder::default(), vec![0; 16 * 1024]);
     loop {

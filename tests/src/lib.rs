@@ -14,11 +14,16 @@
 #![forbid(unsafe_code)]
 
 pub mod hostile;
+pub mod image;
+pub mod machine;
 pub mod programs;
 pub mod report;
 pub mod scenario;
 pub mod stack;
+pub mod tap;
 
 // The public interface is:
 pub use hostile::Tamper;
+pub use image::Image;
+pub use machine::Machine;
 pub use stack::{Child, Stack, StackOptions};

@@ -13,7 +13,14 @@ pub struct Programs {
 
 /// Packages whose programs a stack needs. `tests` is among them so that features are resolved as in its own build and
 /// nothing is compiled twice.
-const PACKAGES: [&str; 5] = ["tests", "guest-agent", "host-proxy", "client", "simulator"];
+const PACKAGES: [&str; 6] = [
+    "tests",
+    "guest-agent",
+    "host-proxy",
+    "client",
+    "simulator",
+    "image-builder",
+];
 
 impl Programs {
     /// Builds what is not built yet; once per process.
@@ -21,6 +28,14 @@ impl Programs {
         static BUILT: OnceLock<Result<Programs, String>> = OnceLock::new();
         let built = BUILT.get_or_init(|| build().map_err(|e| format!("{e:#}")));
         built.clone().map_err(anyhow::Error::msg)
+    }
+
+    /// The target folder that they were built into.
+    pub fn target_dir(&self) -> anyhow::Result<PathBuf> {
+        let target = self.dir.parent();
+        Ok(target
+            .context("the profile's folder lies in a target folder")?
+            .to_owned())
     }
 
     /// The path of one program.

@@ -1,7 +1,10 @@
 //! The whole product on one machine: an embedded ledger in this process; simulator, guest agent and courier as their own.
 
-use crate::hostile::{self, Tamper};
+use crate::hostile::{self, GuestDoor, Tamper};
+use crate::image::Image;
+use crate::machine::{self, Machine};
 use crate::programs::{Programs, workspace_root};
+use crate::tap;
 use anyhow::{Context, bail, ensure};
 use engine::ModelFiles;
 use ledger::Ledger;
@@ -24,6 +27,7 @@ pub const CHAT: &str = "tiny-chat";
 
 const PROFILE: &str = "sim";
 const READY_TIME: Duration = Duration::from_secs(120);
+const TERMINATE_TIME: Duration = Duration::from_secs(10);
 /// What the developer's wallet is given, simulated like everything on this ledger.
 const DEVELOPER_FUNDS: Nano = Nano(20_000_000_000);
 /// What the provider's wallet holds for fees.
@@ -36,8 +40,12 @@ pub struct StackOptions {
     pub tamper: Option<Tamper>,
     /// The log filter of the courier; it logs to a file in the stack's folder.
     pub proxy_log: Option<String>,
+    /// Everything between courier and guest is also written to `tap.bin` in the stack's folder.
+    pub tap: bool,
     /// W, if not the usual one.
     pub exposure_max: Option<Nano>,
+    /// The guest is a virtual machine with this image; otherwise a process.
+    pub image: Option<Image>,
 }
 
 /// Everything running, in a folder of its own that goes with it.
@@ -58,28 +66,43 @@ pub struct Stack {
     options: StackOptions,
     // Dropped in this order: couriers before what they talk to.
     proxy_child: Option<Child>,
-    guest_child: Child,
-    _simulator_child: Child,
+    guest: Guest,
+}
+
+/// The guest and the simulated module beneath it.
+enum Guest {
+    Process { agent: Child, _simulator: Child },
+    Machine(Machine),
 }
 
 /// A program that ends when this value does.
 #[derive(Debug)]
 pub struct Child {
     process: std::process::Child,
+    softly: bool,
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
+        if self.softly {
+            self.terminate();
+        }
         self.kill();
     }
 }
 
 impl Child {
     /// Starts a program and waits for the line of JSON by which it says that it is ready.
-    fn start(
+    fn start(name: &'static str, command: Command, log: &Path) -> anyhow::Result<(Child, Value)> {
+        Child::start_within(name, command, log, READY_TIME)
+    }
+
+    /// The same with its own patience.
+    pub(crate) fn start_within(
         name: &'static str,
         mut command: Command,
         log: &Path,
+        patience: Duration,
     ) -> anyhow::Result<(Child, Value)> {
         let log_file =
             fs::File::create(log).with_context(|| format!("making {}", log.display()))?;
@@ -91,7 +114,10 @@ impl Child {
             .stdout
             .take()
             .context("its standard output is piped")?;
-        let child = Child { process };
+        let child = Child {
+            process,
+            softly: false,
+        };
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let mut line = String::new();
@@ -102,7 +128,7 @@ impl Child {
             let _ = std::io::copy(&mut stdout, &mut std::io::sink());
         });
         let line = receiver
-            .recv_timeout(READY_TIME)
+            .recv_timeout(patience)
             .with_context(|| format!("{name} did not become ready"))??;
         match serde_json::from_str(&line) {
             Ok(ready) => Ok((child, ready)),
@@ -116,6 +142,22 @@ impl Child {
     /// The process id.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// From now on it is asked to end (SIGTERM) before it is killed, so that it can end what it started.
+    pub(crate) fn ended_softly(mut self) -> Child {
+        self.softly = true;
+        self
+    }
+
+    /// Asks it to end and waits a few seconds for that.
+    fn terminate(&mut self) {
+        let id = i32::try_from(self.id()).unwrap_or_default();
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::SIGTERM);
+        let until = Instant::now() + TERMINATE_TIME;
+        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Ends it at once (SIGKILL) and waits until it is gone.
@@ -149,9 +191,20 @@ impl Stack {
         ledger.faucet(&developer.address(), DEVELOPER_FUNDS)?;
         ledger.faucet(&payee.address(), PROVIDER_FUNDS)?;
 
-        let simulator_child = start_simulator(&programs, dir.path())?;
         let config = measured_config(&at("models"), &payee, &options)?;
-        let (guest_child, manifest) = start_guest(&programs, dir.path(), &config)?;
+        fs::write(at("guest.json"), &config)?;
+        let manifest = match &options.image {
+            Some(image) => machine::manifest(image, &config),
+            None => Manifest::process(
+                sha384(&fs::read(programs.path("guest-agent-sim"))?),
+                sha384(&config),
+            ),
+        };
+        fs::write(at("manifest.json"), manifest.to_json())?;
+        // A boot takes a while, and whoever waits for it may also wait for Ctrl-C.
+        let (for_guest, place, chosen) = (programs.clone(), dir.path().to_owned(), options.clone());
+        let guest = tokio::task::spawn_blocking(move || start_guest(&for_guest, &place, &chosen));
+        let guest = guest.await.context("starting the guest")??;
 
         let mut stack = Stack {
             ledger,
@@ -162,27 +215,39 @@ impl Stack {
             programs,
             options,
             proxy_child: None,
-            guest_child,
-            _simulator_child: simulator_child,
+            guest,
             dir,
         };
-        if stack.options.tamper == Some(Tamper::Envelope) {
-            hostile::start_before_guest(&stack.path("hostile.sock"), stack.path("guest.sock"))?;
-        }
+        stack.start_between_courier_and_guest().await?;
         stack.start_proxy()?;
         stack.write_client_config().await?;
         Ok(stack)
     }
 
+    async fn start_between_courier_and_guest(&self) -> anyhow::Result<()> {
+        let guest = match self.machine() {
+            Some(machine) => GuestDoor::Machine(machine.run.join("vsock.sock")),
+            None => GuestDoor::Process(self.path("guest.sock")),
+        };
+        if self.options.tamper == Some(Tamper::Envelope) {
+            hostile::start_before_guest(&self.path("between.sock"), guest)?;
+        } else if self.options.tap {
+            tap::start(&self.path("between.sock"), guest, self.path("tap.bin")).await?;
+        }
+        Ok(())
+    }
+
     /// Starts the courier, on the port it had before if it ran before.
     pub fn start_proxy(&mut self) -> anyhow::Result<()> {
         let exposure = self.options.exposure_max.unwrap_or(EXPOSURE_MAX);
-        let guest = match self.options.tamper {
-            Some(Tamper::Envelope) => "hostile.sock",
-            _ => "guest.sock",
+        let is_between = self.options.tap || self.options.tamper == Some(Tamper::Envelope);
+        let guest = match &self.guest {
+            _ if is_between => "unix:between.sock".into(),
+            Guest::Machine(machine) => machine.guest(),
+            Guest::Process { .. } => "unix:guest.sock".into(),
         };
         let text = format!(
-            "listen: {}\nguest: unix:{guest}\nchain: {{toncenter: \"{}\", id: {}}}\npayee_key_file: payee.key\n\
+            "listen: {}\nguest: \"{guest}\"\nchain: {{toncenter: \"{}\", id: {}}}\npayee_key_file: payee.key\n\
              collateral: sim/collateral.json\nstate: proxy.sqlite\nexposure_max_nano: {}\n",
             self.proxy,
             self.ledger_url,
@@ -217,9 +282,20 @@ impl Stack {
         self.proxy_child.as_ref().map(Child::id)
     }
 
-    /// The guest agent's process id.
-    pub fn guest_id(&self) -> u32 {
-        self.guest_child.id()
+    /// The guest agent's process id, when it is a process of this host.
+    pub fn guest_id(&self) -> Option<u32> {
+        match &self.guest {
+            Guest::Process { agent, .. } => Some(agent.id()),
+            Guest::Machine(_) => None,
+        }
+    }
+
+    /// The guest, when it is a machine.
+    pub fn machine(&self) -> Option<&Machine> {
+        match &self.guest {
+            Guest::Machine(machine) => Some(machine),
+            Guest::Process { .. } => None,
+        }
     }
 
     /// A file of this stack.
@@ -289,26 +365,37 @@ impl Stack {
     }
 }
 
-fn start_simulator(programs: &Programs, dir: &Path) -> anyhow::Result<Child> {
+/// Starts the simulated module on `socket`. With `launched`, its registers are those of the machine described there.
+pub(crate) fn start_simulator(
+    programs: &Programs,
+    dir: &Path,
+    socket: &Path,
+    launched: Option<&Path>,
+) -> anyhow::Result<Child> {
     let mut command = Command::new(programs.path("simulator"));
-    command.arg("--socket").arg(dir.join("tdx.sock"));
+    command.arg("--socket").arg(socket);
     command.arg("--out").arg(dir.join("sim"));
+    if let Some(launched) = launched {
+        command.arg("--launched").arg(launched);
+    }
     command.arg("--parent-pipe").stdin(Stdio::piped());
     let (child, _) = Child::start("simulator", command, &dir.join("simulator.log"))?;
     Ok(child)
 }
 
-/// Starts the guest agent, and says what it should measure to.
-fn start_guest(
-    programs: &Programs,
-    dir: &Path,
-    config: &[u8],
-) -> anyhow::Result<(Child, Manifest)> {
-    fs::write(dir.join("guest.json"), config)?;
-    let agent = programs.path("guest-agent-sim");
-    let manifest = Manifest::process(sha384(&fs::read(&agent)?), sha384(config));
-    fs::write(dir.join("manifest.json"), manifest.to_json())?;
-    let mut command = Command::new(&agent);
+fn start_guest(programs: &Programs, dir: &Path, options: &StackOptions) -> anyhow::Result<Guest> {
+    if let Some(image) = &options.image {
+        let tampered = match options.tamper {
+            Some(tamper) if tamper.is_in_image() => {
+                Some(image.tampered(tamper, &dir.join("tampered"))?)
+            }
+            _ => None,
+        };
+        let launched = tampered.as_ref().unwrap_or(image);
+        return Ok(Guest::Machine(Machine::start(programs, dir, launched)?));
+    }
+    let simulator = start_simulator(programs, dir, &dir.join("tdx.sock"), None)?;
+    let mut command = Command::new(programs.path("guest-agent-sim"));
     let listen = format!("unix:{}", dir.join("guest.sock").display());
     command.arg("--listen").arg(listen);
     command.arg("--simulator").arg(dir.join("tdx.sock"));
@@ -317,8 +404,11 @@ fn start_guest(
         .arg("--models")
         .arg(dir.join("models"))
         .stdin(Stdio::null());
-    let (child, _) = Child::start("guest-agent-sim", command, &dir.join("guest.log"))?;
-    Ok((child, manifest))
+    let (agent, _) = Child::start("guest-agent-sim", command, &dir.join("guest.log"))?;
+    Ok(Guest::Process {
+        agent,
+        _simulator: simulator,
+    })
 }
 
 /// W of a stack: room for two jobs of the greatest length at once.

@@ -70,7 +70,8 @@ async fn no_run_of_16_bytes_of_prompt_or_answer_is_in_the_couriers_memory_or_log
     let client = scenario::open_client(&stack).unwrap();
     let session = client.attest().await.unwrap();
     let courier = stack.proxy_id().expect("it runs");
-    let blocks_before = block_bytes_read(stack.guest_id());
+    let guest = stack.guest_id().expect("this guest is a process");
+    let blocks_before = block_bytes_read(guest);
 
     let body = json!({"model": CHAT, "messages": [{"role": "user", "content": QUESTION}], "temperature": 0,
         "max_tokens": 40});
@@ -94,7 +95,7 @@ async fn no_run_of_16_bytes_of_prompt_or_answer_is_in_the_couriers_memory_or_log
     );
 
     assert_eq!(
-        block_bytes_read(stack.guest_id()),
+        block_bytes_read(guest),
         blocks_before,
         "no block was read during the job"
     );

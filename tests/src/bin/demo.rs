@@ -1,7 +1,8 @@
 //! `cargo demo`: one private answer, end to end, on this machine.
 
 use anyhow::Context;
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use image_builder::{ModelLock, Progress, Store, ensure_models};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -10,13 +11,13 @@ use std::process::{Command, ExitCode, Stdio};
 use tests::programs::Programs;
 use tests::report::Steps;
 use tests::stack::CHAT;
-use tests::{Stack, StackOptions, Tamper, scenario};
+use tests::{Image, Stack, StackOptions, Tamper, scenario};
 
 /// One private answer, end to end: sealed, attested, signed, verified, paid.
 ///
-/// Starts an embedded TON ledger, a simulated TDX module, the guest agent and the courier, then does what a developer
-/// does. The TDX module and the value of the coins are SIMULATED: this shows that the parts fit and what each refuses,
-/// not that this machine keeps secrets.
+/// Builds a guest image from the committed lock, predicts what it measures to, boots it in QEMU beside an embedded TON
+/// ledger and the courier, then does what a developer does. The TDX module and the value of the coins are SIMULATED:
+/// this shows that the parts fit and what each refuses, not that this machine keeps secrets.
 #[derive(Parser)]
 #[command(
     name = "demo",
@@ -26,6 +27,8 @@ Examples:
   cargo demo                       the whole road, explained
   cargo demo -- --json             the same, one JSON object on the last line of stdout
   cargo demo -- --tamper receipt   one byte changed; ends with exit code 1 and who refused it
+  cargo demo -- --tamper initrd    the same in the image that is booted
+  cargo demo -- --process          the guest is a process: no image, no machine, a few seconds
   cargo demo -- --keep             leaves everything running and prints a curl line"
 )]
 struct Cli {
@@ -35,6 +38,9 @@ struct Cli {
     /// Change one byte there.
     #[arg(long, conflicts_with = "keep")]
     tamper: Option<Tamper>,
+    /// The guest is a process of this host instead of a measured virtual machine.
+    #[arg(long)]
+    process: bool,
     /// Leave everything running, with the OpenAI API on 127.0.0.1:10000, until Ctrl-C.
     #[arg(long)]
     keep: bool,
@@ -43,6 +49,12 @@ struct Cli {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
+    if cli.process && cli.tamper.is_some_and(Tamper::is_in_image) {
+        let sentence = "--process has no image to tamper with";
+        Cli::command()
+            .error(ErrorKind::ArgumentConflict, sentence)
+            .exit();
+    }
     let work = async {
         tokio::select! {
             done = run(&cli) => done,
@@ -72,14 +84,22 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
         "all-MiniLM-L6-v2 by digest; tiny-chat from this repository".into(),
     );
 
+    let image = match cli.process {
+        true => None,
+        false => Some(image(&programs, quiet, &mut steps).await?),
+    };
     let options = StackOptions {
         tamper: cli.tamper,
+        image: image.clone(),
         ..StackOptions::default()
     };
     let stack = Stack::start(programs, &models, options).await?;
-    steps.done("start", "ledger, SIMULATED TDX module, guest agent (measured in RTMR3, other registers zero), courier".into());
+    steps.done("start", started(&stack));
 
-    let report = scenario::run(&stack, cli.tamper, &mut steps).await?;
+    let mut report = scenario::run(&stack, cli.tamper, &mut steps).await?;
+    if let (Some(image), Some(machine)) = (&image, stack.machine()) {
+        report.add_image(&image.manifest, image.build_s, machine.boot_s);
+    }
     if !cli.json {
         eprintln!(
             "{:>7.2}s  in all. Simulated: TDX module, coins. Real: everything else.",
@@ -97,6 +117,35 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
         "one byte was changed and nobody noticed"
     );
     Ok(())
+}
+
+/// Builds the image, and tells what it should measure to before anything is booted.
+async fn image(programs: &Programs, quiet: bool, steps: &mut Steps) -> anyhow::Result<Image> {
+    let programs = programs.clone();
+    let building = tokio::task::spawn_blocking(move || Image::build(&programs, "sim", quiet));
+    let image = building.await??;
+    let registers = &image.manifest.registers;
+    steps.done(
+        "image",
+        format!(
+            "kernel, initrd, verified root; predicted MRTD {}… RTMR0 {}… RTMR1 {}… RTMR2 {}…",
+            &registers.mrtd.to_string()[..8],
+            &registers.rtmr0.to_string()[..8],
+            &registers.rtmr1.to_string()[..8],
+            &registers.rtmr2.to_string()[..8],
+        ),
+    );
+    Ok(image)
+}
+
+fn started(stack: &Stack) -> String {
+    match stack.machine() {
+        Some(machine) => format!(
+            "ledger, courier, SIMULATED TDX module; the image booted by QEMU ({}) in {:.1} s, agent measured in RTMR3",
+            machine.accelerator, machine.boot_s
+        ),
+        None => "ledger, courier, SIMULATED TDX module; guest agent as a process (RTMR3 measured, other registers zero)".into(),
+    }
 }
 
 /// Fetches the embeddings model when it is not there, with progress.

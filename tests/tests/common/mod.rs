@@ -2,7 +2,24 @@
 
 use image_builder::{ModelLock, Store, ensure_models};
 use tests::programs::Programs;
-use tests::{Stack, StackOptions};
+use tests::{Image, Stack, StackOptions};
+
+/// The image of a recipe, built if need be, or `None` with a printed line where the archive cannot be reached.
+#[allow(dead_code, reason = "not every test has a machine")]
+pub async fn image(recipe: &'static str) -> Option<Image> {
+    let building = tokio::task::spawn_blocking(move || {
+        let programs = Programs::build()?;
+        Image::build(&programs, recipe, true)
+    });
+    match building.await.expect("building does not panic") {
+        Ok(image) => Some(image),
+        Err(error) if std::env::var_os("CI").is_none() => {
+            println!("skipped: the image cannot be built: {error:#}");
+            None
+        }
+        Err(error) => panic!("{error:#}"),
+    }
+}
 
 /// A running stack, or `None` with a printed line where the embeddings model is neither here nor to be had.
 pub async fn stack(options: StackOptions) -> Option<Stack> {

@@ -1,0 +1,206 @@
+//! The guest image of this clone: built as a provider does, and tampered with as a hostile host does.
+
+use crate::Tamper;
+use crate::programs::{Programs, workspace_root};
+use anyhow::{Context, bail, ensure};
+use measurements::ImageManifest;
+use memchr::memmem;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// A built image and the tools that run it.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The folder of `manifest.json` and what it lists.
+    pub dir: PathBuf,
+    /// The description of QEMU, swtpm and vhost-device-vsock.
+    pub tools: PathBuf,
+    /// What the image is and measures to.
+    pub manifest: ImageManifest,
+    /// Seconds that building took, tools and downloads included.
+    pub build_s: f64,
+}
+
+impl Image {
+    /// Builds a recipe of this repository with its committed lock, into the target folder. Where the archive no longer has
+    /// what that lock names, a fresh lock is made and used, and said so loudly.
+    pub fn build(programs: &Programs, recipe: &str, quiet: bool) -> anyhow::Result<Image> {
+        let begun = Instant::now();
+        let images = programs.target_dir()?.join("images");
+        fs::create_dir_all(&images)?;
+        let builder = Builder {
+            program: programs.path("image-builder"),
+            recipe: workspace_root().join(format!("image-builder/recipes/{recipe}.yaml")),
+            quiet,
+        };
+        let (dir, tools) = (images.join(recipe), images.join("tools.json"));
+        let built = match builder.tools_and_image(None, &tools, &dir) {
+            Err(error) if error.is::<Gone>() => {
+                let lock = images.join("fresh.lock.json");
+                eprintln!(
+                    "\n  THE COMMITTED LOCK CAN NO LONGER BE FETCHED ({error}).\n  Going on with a fresh one, {}: the \
+                     registers are not those that the committed lock stands for.\n",
+                    lock.display()
+                );
+                builder.fresh_lock(&lock)?;
+                builder.tools_and_image(Some(&lock), &tools, &dir)
+            }
+            other => other,
+        };
+        built?;
+        Ok(Image {
+            manifest: ImageManifest::from_json(&fs::read(dir.join("manifest.json"))?)?,
+            dir,
+            tools,
+            build_s: crate::stack::seconds(begun),
+        })
+    }
+
+    /// The path of its manifest.
+    pub fn manifest_path(&self) -> PathBuf {
+        self.dir.join("manifest.json")
+    }
+
+    /// The same image with one place changed, in the folder `to`, under a manifest that hides the change from an honest
+    /// launcher: what a hostile host would start. The client keeps the true manifest.
+    pub fn tampered(&self, tamper: Tamper, to: &Path) -> anyhow::Result<Image> {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+        let path = to.join("manifest.json");
+        let mut manifest: Value = serde_json::from_slice(&fs::read(&path)?)?;
+        match tamper {
+            Tamper::Initrd => change(&to.join("initrd"), |bytes| {
+                bytes.push(0);
+                Ok(())
+            })?,
+            Tamper::Rootfs => change(&to.join("root.img"), flip_in_weights)?,
+            Tamper::Firmware => change(&to.join("firmware.fd"), flip_in_firmware)?,
+            Tamper::Cmdline => {
+                let cmdline = manifest["cmdline"].as_str().context("a command line")?;
+                let louder = cmdline.replacen("loglevel=4", "loglevel=5", 1);
+                ensure!(louder != cmdline, "the command line has no loglevel=4");
+                fs::write(to.join("cmdline"), &louder)?;
+                manifest["cmdline"] = louder.into();
+            }
+            other => bail!("{other:?} is no place in an image"),
+        }
+        let files = manifest["files"].as_object_mut().context("files")?;
+        for file in files.values_mut() {
+            let bytes = fs::read(to.join(file["name"].as_str().context("a file's name")?))?;
+            file["bytes"] = bytes.len().into();
+            file["sha256"] = hex::encode(Sha256::digest(&bytes)).into();
+        }
+        fs::write(&path, serde_json::to_vec_pretty(&manifest)?)?;
+        Ok(Image {
+            dir: to.to_owned(),
+            ..self.clone()
+        })
+    }
+}
+
+/// The program that builds, as a provider starts it.
+struct Builder {
+    program: PathBuf,
+    recipe: PathBuf,
+    quiet: bool,
+}
+
+/// The archive no longer has a package of the lock.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Gone(String);
+
+impl Builder {
+    fn tools_and_image(&self, lock: Option<&Path>, tools: &Path, dir: &Path) -> anyhow::Result<()> {
+        let described = self.run("tools", lock, &[])?;
+        fs::write(tools, described)?;
+        self.run("build", lock, &["--out".as_ref(), dir.as_os_str()])?;
+        Ok(())
+    }
+
+    fn fresh_lock(&self, lock: &Path) -> anyhow::Result<()> {
+        self.run("lock", None, &["--out".as_ref(), lock.as_os_str()])?;
+        Ok(())
+    }
+
+    /// Runs one command with `--json` and gives what it printed. Its progress goes to our standard error.
+    fn run(
+        &self,
+        command: &str,
+        lock: Option<&Path>,
+        more: &[&std::ffi::OsStr],
+    ) -> anyhow::Result<Vec<u8>> {
+        let mut process = Command::new(&self.program);
+        process
+            .arg(command)
+            .arg(&self.recipe)
+            .arg("--json")
+            .args(more);
+        if let Some(lock) = lock {
+            process.arg("--lock").arg(lock);
+        }
+        let errors = match self.quiet {
+            true => Stdio::piped(),
+            false => Stdio::inherit(),
+        };
+        let output = process
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .and_then(|child| child.wait_with_output())
+            .with_context(|| format!("starting image-builder {command}"))?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let said = match told["error"].as_str() {
+            Some(said) => said.to_owned(),
+            None => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        };
+        match told["fault"].as_str() {
+            Some("gone") => Err(Gone(said).into()),
+            _ => bail!("image-builder {command} failed: {said}"),
+        }
+    }
+}
+
+fn change(path: &Path, how: impl FnOnce(&mut Vec<u8>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    how(&mut bytes)?;
+    fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
+}
+
+/// In the middle of the chat model, whose every byte the agent reads when it starts.
+fn flip_in_weights(image: &mut Vec<u8>) -> anyhow::Result<()> {
+    let weights = fs::read(workspace_root().join("engine/models/tiny-chat/model.safetensors"))?;
+    let middle = weights.len() / 2;
+    let at = memmem::find(image, &weights[middle..middle + 64]);
+    image[at.context("the weights lie in the image as they are")?] ^= 0x01;
+    Ok(())
+}
+
+/// In the largest unused stretch of the firmware's measured volume: it boots as before and measures otherwise.
+fn flip_in_firmware(firmware: &mut Vec<u8>) -> anyhow::Result<()> {
+    // The variable store at the beginning, which MRTD leaves out, ends here (TDVF metadata of this firmware).
+    const VARIABLES_END: usize = 0x84000;
+    let unused = |window: &[u8]| window.iter().all(|byte| *byte == 0xff);
+    let blocks = firmware[VARIABLES_END..].chunks(4096).map(unused);
+    let mut longest = (0, 0);
+    let mut run = 0;
+    for (index, is_unused) in blocks.enumerate() {
+        run = if is_unused { run + 1 } else { 0 };
+        longest = longest.max((run, index + 1 - run));
+    }
+    let (blocks, first) = longest;
+    ensure!(blocks >= 2, "the firmware has no unused stretch");
+    firmware[VARIABLES_END + (first + blocks / 2) * 4096 + 2048] ^= 0x01;
+    Ok(())
+}

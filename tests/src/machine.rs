@@ -1,0 +1,80 @@
+//! The guest as a virtual machine: the simulated TDX module, and `host-proxy launch`, as a provider starts it.
+
+use crate::image::Image;
+use crate::programs::Programs;
+use crate::stack::{Child, start_simulator};
+use anyhow::Context;
+use measurements::{Digest48, Manifest};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// A running machine, its module and its tools, which end with this value.
+pub struct Machine {
+    /// The folder of its sockets and logs.
+    pub run: PathBuf,
+    /// Seconds from the start of QEMU until the agent answered, on the host's clock.
+    pub boot_s: f64,
+    /// What runs the machine's instructions, as the launcher says.
+    pub accelerator: String,
+    launch: Child,
+    _simulator: Child,
+}
+
+/// A boot takes half a minute on a quiet machine without KVM, and longer on a busy one.
+const BOOT_TIME: Duration = Duration::from_secs(600);
+
+impl Machine {
+    /// Starts `image` with a configuration. `dir` is the stack's folder, which holds `guest.json`.
+    pub fn start(programs: &Programs, dir: &Path, image: &Image) -> anyhow::Result<Machine> {
+        let run = dir.join("run");
+        std::fs::create_dir_all(&run)?;
+        let launched = run.join("launched.json");
+        let socket = run.join("vsock.sock_9100");
+        let simulator = start_simulator(programs, dir, &socket, Some(&launched))?;
+
+        let mut command = Command::new(programs.path("host-proxy"));
+        command.args(["launch", "--json", "--manifest"]);
+        command.arg(image.manifest_path());
+        command.arg("--tools").arg(&image.tools);
+        command.arg("--config").arg(dir.join("guest.json"));
+        command.arg("--run").arg(&run);
+        command
+            .args(["--boot-timeout-s", &BOOT_TIME.as_secs().to_string()])
+            .stdin(Stdio::null());
+        let patience = BOOT_TIME + Duration::from_secs(60);
+        let (launch, ready) = Child::start_within(
+            "host-proxy launch",
+            command,
+            &dir.join("launch.log"),
+            patience,
+        )?;
+        Ok(Machine {
+            boot_s: ready["boot_s"]
+                .as_f64()
+                .context("launch says how long the boot took")?,
+            accelerator: ready["accelerator"]
+                .as_str()
+                .unwrap_or("unknown")
+                .to_owned(),
+            run,
+            launch: launch.ended_softly(),
+            _simulator: simulator,
+        })
+    }
+
+    /// The guest's address for a courier.
+    pub fn guest(&self) -> String {
+        format!("hybrid:{}:9000", self.run.join("vsock.sock").display())
+    }
+
+    /// The launcher's process id.
+    pub fn launch_id(&self) -> u32 {
+        self.launch.id()
+    }
+}
+
+/// What a guest of this image with this configuration should measure to.
+pub fn manifest(image: &Image, config: &[u8]) -> Manifest {
+    Manifest::vm(&image.manifest, Digest48::of(config))
+}

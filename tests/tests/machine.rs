@@ -1,0 +1,146 @@
+//! The guest as a measured machine: its boot measures what was predicted, event by event, and nothing that it says, on the
+//! serial port, on vsock or in a log, holds a run of a prompt or an answer, not even when its kernel is made to panic.
+
+mod common;
+
+use measurements::Register;
+use memchr::memmem;
+use serde_json::json;
+use simulator::{Launched, Source, events_of};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tests::report::Steps;
+use tests::stack::CHAT;
+use tests::{Stack, StackOptions, scenario};
+
+const RUN_BYTES: usize = 16;
+const QUESTION: &str = "Explain Chrysalis in one sentence.";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_boot_measures_what_was_predicted_and_says_nothing_of_its_jobs() {
+    let Some(image) = common::image("sim").await else {
+        return;
+    };
+    let options = StackOptions {
+        image: Some(image.clone()),
+        proxy_log: Some("trace".into()),
+        tap: true,
+        ..StackOptions::default()
+    };
+    let Some(stack) = common::stack(options).await else {
+        return;
+    };
+    every_event_is_as_predicted(&stack, &image);
+    logs_hold_no_run_of_prompt_or_answer(&stack).await;
+}
+
+/// RTMR1 and RTMR2 against the log of the boot's own TPM, and RTMR0 too, of which the log knows all but two events.
+fn every_event_is_as_predicted(stack: &Stack, image: &tests::Image) {
+    let machine = stack.machine().expect("this guest is a machine");
+    let launched = Launched::read(&machine.run.join("launched.json")).unwrap();
+    let measured = events_of(&launched).unwrap();
+    for (index, register) in [Register::Rtmr0, Register::Rtmr1, Register::Rtmr2]
+        .into_iter()
+        .enumerate()
+    {
+        let predicted = image.manifest.events.iter();
+        let predicted: Vec<_> = predicted
+            .filter(|event| event.register == register)
+            .map(|event| event.digest)
+            .collect();
+        let seen = measured.iter().filter(|event| event.rtmr == index);
+        let seen: Vec<_> = seen.map(|event| event.digest).collect();
+        assert_eq!(predicted, seen, "{register:?}");
+        assert!(predicted.len() >= 2, "{register:?} has events");
+    }
+    let from_log = measured
+        .iter()
+        .filter(|event| matches!(event.source, Source::Pcr(_)));
+    assert_eq!(from_log.count() + 2, measured.len());
+}
+
+async fn logs_hold_no_run_of_prompt_or_answer(stack: &Stack) {
+    scenario::open_channel(stack, &mut Steps::new(true)).unwrap();
+    let client = scenario::open_client(stack).unwrap();
+    let session = client.attest().await.unwrap();
+    let body = json!({"model": CHAT, "messages": [{"role": "user", "content": QUESTION}], "temperature": 0,
+        "max_tokens": 40});
+    let seal = |body| {
+        client::Job::prepare(&session, client::Endpoint::Chat, body)
+            .unwrap()
+            .seal()
+            .unwrap()
+    };
+
+    let mut answering = seal(body.clone()).send(client.proxy()).await.unwrap();
+    while answering.next_event().await.unwrap().is_some() {}
+    let answer = answering.finish().await.unwrap().verify(&session).unwrap();
+    let text = answer.text.clone();
+    assert!(
+        text.len() > 2 * RUN_BYTES,
+        "long enough to be searched for: {text}"
+    );
+
+    // The second job is under way when the host makes the kernel panic, which any host can do.
+    let mut answering = seal(body).send(client.proxy()).await.unwrap();
+    assert!(answering.next_event().await.unwrap().is_some());
+    let run = stack.machine().expect("a machine").run.clone();
+    inject_nmi(&run.join("monitor.sock"));
+    let serial = wait_for_panic(&run.join("serial.log"));
+    while let Ok(Some(_)) = answering.next_event().await {}
+    assert!(
+        answering.finish().await.is_err(),
+        "a guest that is gone signs nothing"
+    );
+
+    let mut files = vec![("serial.log", serial)];
+    let read =
+        |path: &Path| std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    files.push(("tap.bin", read(&stack.path("tap.bin"))));
+    for name in ["proxy.log", "launch.log", "simulator.log"] {
+        files.push((name, read(&stack.path(name))));
+    }
+    for (name, bytes) in &files {
+        assert_eq!(find(bytes, QUESTION), None, "the prompt is in {name}");
+        assert_eq!(find(bytes, &text), None, "the answer is in {name}");
+    }
+    // The search finds what is there, and the tap has tapped.
+    assert!(find(&files[0].1, "Kernel panic - not syncing").is_some());
+    assert!(files[1].1.len() > 100_000, "{} bytes", files[1].1.len());
+}
+
+/// Over QMP (QEMU, docs/interop/qmp-spec.rst): a greeting, the handshake, the command.
+fn inject_nmi(socket: &Path) {
+    let stream = UnixStream::connect(socket).expect("the machine has a monitor");
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    let mut say = |words: &str| (&stream).write_all(words.as_bytes()).unwrap();
+    say("{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"inject-nmi\"}\n");
+    let answers = lines.by_ref().map(Result::unwrap);
+    let done = answers.filter(|line| line.contains("\"return\"")).take(2);
+    assert_eq!(done.count(), 2);
+}
+
+/// The serial port's bytes once the panic is on it.
+fn wait_for_panic(serial: &Path) -> Vec<u8> {
+    let until = Instant::now() + Duration::from_secs(120);
+    loop {
+        let bytes = std::fs::read(serial).unwrap();
+        if memmem::find(&bytes, b"---[ end Kernel panic").is_some() {
+            return bytes;
+        }
+        assert!(
+            Instant::now() < until,
+            "no panic in {}",
+            String::from_utf8_lossy(&bytes)
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn find(haystack: &[u8], secret: &str) -> Option<String> {
+    let mut runs = secret.as_bytes().windows(RUN_BYTES);
+    let found = runs.find(|run| memmem::find(haystack, run).is_some());
+    found.map(|run| String::from_utf8_lossy(run).into_owned())
+}
