@@ -3,12 +3,12 @@
 use crate::device_mapper::{Command, Target, call};
 use crate::failure::Failure;
 use crate::limits::{DISK_TRIES, PAUSE_MS};
+use crate::mounts::make_folder;
 use crate::verity::{DISK, VerityRoot};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use std::fs::File;
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
 use std::time::Duration;
 
 /// Where the root is mounted until it becomes the root.
@@ -53,7 +53,7 @@ pub(crate) fn open(root: &VerityRoot) -> Result<(), Failure> {
     let number = makedev(device.major, device.minor);
     mknod(NODE, SFlag::S_IFBLK, Mode::S_IRUSR, number)
         .map_err(Failure::system("making the verified device's node"))?;
-    std::fs::create_dir(Path::new(NEW_ROOT)).map_err(Failure::io("making the root's folder"))?;
+    make_folder(NEW_ROOT)?;
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some(NODE), NEW_ROOT, Some("erofs"), flags, None::<&str>)
         .map_err(Failure::system("mounting the verified root"))

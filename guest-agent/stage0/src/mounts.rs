@@ -30,16 +30,21 @@ const MEMORY: [(&str, &str); 2] = [
 /// Mounts `/dev`, `/proc` and `/sys`.
 pub(crate) fn kernel() -> Result<(), Failure> {
     for (folder, system, flags) in KERNEL {
-        match std::fs::create_dir(folder) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(Failure::io("making a folder of the initrd")(error));
-            }
-            _ => {}
-        }
+        make_folder(folder)?;
         mount(Some(system), folder, Some(system), flags, NOTHING)
             .map_err(Failure::system("mounting a file system of the kernel"))?;
     }
     Ok(())
+}
+
+/// A folder of the initrd, which may bring it along.
+pub(crate) fn make_folder(folder: &str) -> Result<(), Failure> {
+    match std::fs::create_dir(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(Failure::io("making a folder of the initrd")(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Makes the verified root the only root. The image holds the empty folders that things are mounted on.
