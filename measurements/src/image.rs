@@ -46,7 +46,7 @@ pub struct ImageParts {
     pub events: Vec<PredictedEvent>,
 }
 
-/// What an image is for. Part of what is measured: an image cannot become another profile's.
+/// What an image is for. Here it is a name; what makes it true is the programs inside, which are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
