@@ -255,3 +255,120 @@ fn read_error(path: &Path) -> impl Fn(std::io::Error) -> BootError {
 /// Measured before and after ExitBootServices (TCG PC Client Platform Firmware Profile, section 8.2.4).
 const LEAVING: &str = "Exit Boot Services Invocation";
 const LEFT: &str = "Exit Boot Services Returned with Success";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REAL: &[u8] = include_bytes!("../tests/data/boot.log");
+
+    fn real() -> Vec<Extend> {
+        extends(REAL).unwrap()
+    }
+
+    fn separator(pcr: u32) -> Extend {
+        let digest = Digest48::of(&[0; 4]);
+        Extend { pcr, digest }
+    }
+
+    fn register(events: &[Event], rtmr: usize) -> String {
+        let of_register = events.iter().filter(|event| event.rtmr == rtmr);
+        of_register
+            .fold(Digest48::ZERO, |value, e| value.extended_by(&e.digest))
+            .to_string()
+    }
+
+    // RTMR1: two other tools and the TPM's event log of another boot agree on it for this kernel. RTMR2: hashlib over the
+    // UTF-16 command line and the initrd of this boot.
+    #[test]
+    fn a_real_boot_gives_the_registers_that_others_computed() {
+        let events = measured(&real()).unwrap();
+        assert_eq!(register(&events, 1), RTMR1);
+        assert_eq!(register(&events, 2), RTMR2);
+        let of = |rtmr| events.iter().filter(|event| event.rtmr == rtmr).count();
+        assert_eq!([of(0), of(1), of(2)], [12, 5, 2]);
+        // Variables and their separator come before the tables.
+        let sources: Vec<_> = events.iter().map(|event| event.source).collect();
+        assert_eq!(
+            sources[..7],
+            [[Source::Pcr(7); 6].as_slice(), &[Source::Pcr(1)]].concat()
+        );
+    }
+
+    #[test]
+    fn what_comes_after_the_firmware_changes_nothing() {
+        let events = measured(&real());
+        for pcr in [1, 4, 9, 10, 15] {
+            let mut longer = real();
+            longer.push(Extend {
+                pcr,
+                digest: Digest48::of(b"the kernel's, or the guest's"),
+            });
+            assert_eq!(measured(&longer), events, "PCR {pcr}");
+        }
+    }
+
+    #[test]
+    fn every_measurement_before_counts_in_its_register() {
+        let before = real();
+        let plain = measured(&before).unwrap();
+        let expected = [
+            None,
+            Some(0),
+            Some(1),
+            Some(1),
+            Some(1),
+            Some(1),
+            Some(1),
+            Some(0),
+        ];
+        for pcr in 0..24u32 {
+            let mut more = before.clone();
+            let digest = Digest48::of(b"more");
+            more.insert(0, Extend { pcr, digest });
+            let events = measured(&more).unwrap();
+            let changed: Vec<_> = (0..3)
+                .filter(|rtmr| register(&events, *rtmr) != register(&plain, *rtmr))
+                .collect();
+            let expected = match pcr {
+                0..=7 => expected[pcr as usize],
+                8..=15 => Some(2),
+                _ => None,
+            };
+            assert_eq!(changed, Vec::from_iter(expected), "PCR {pcr}");
+        }
+    }
+
+    #[test]
+    fn a_boot_is_over_when_the_kernel_has_left_the_firmware() {
+        let whole = real();
+        let left = whole.iter().rposition(|extend| extend.pcr == 5).unwrap();
+        for end in 0..=left {
+            assert_eq!(measured(&whole[..end]), Err(BootError::NotOver), "{end}");
+        }
+        assert_eq!(measured(&whole[..=left]), measured(&whole));
+        let mut without_leaving = whole.clone();
+        without_leaving.remove(left - 1);
+        assert_eq!(measured(&without_leaving), Err(BootError::NotOver));
+        let mut swapped = whole;
+        swapped.swap(left, left - 1);
+        assert_eq!(measured(&swapped), Err(BootError::NotOver));
+    }
+
+    #[test]
+    fn each_of_the_first_eight_pcrs_has_one_separator() {
+        for pcr in 0..8 {
+            let mut missing = real();
+            missing.retain(|extend| *extend != separator(pcr));
+            let expected = Err(BootError::Separators { pcr, got: 0 });
+            assert_eq!(measured(&missing), expected);
+            let mut twice = real();
+            twice.insert(3, separator(pcr));
+            let expected = Err(BootError::Separators { pcr, got: 2 });
+            assert_eq!(measured(&twice), expected);
+        }
+    }
+
+    const RTMR1: &str = "77ec4f2c75e1f25365ff6400aa6f599736cc0f6ab85b1379bbb4cd34cad28b716b0805750258d471b132abb2ea76450d";
+    const RTMR2: &str = "9077a210641145e4406a72c2479c84fe278df0d328d8daba554a3cf11f061cabdb5210189fdd8bb7022d7b8269249374";
+}

@@ -98,3 +98,6 @@ const LOW_MEMORY_MAX: u64 = 0xb000_0000;
 /// One with more has so much of it there.
 const LOW_MEMORY_OF_LARGE: u64 = 0x8000_0000;
 const HIGH_MEMORY: u64 = 1 << 32;
+
+#[cfg(test)]
+mod tests;

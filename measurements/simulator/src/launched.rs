@@ -135,3 +135,77 @@ impl Launched {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn good() -> Value {
+        json!({
+            "version": 1, "accelerator": "tcg", "memory_mib": 2048, "vcpus": 2,
+            "firmware": "/i/firmware.fd", "kernel": "/i/kernel", "initrd": "/i/initrd", "cmdline": "panic=-1",
+            "root": "/i/root.img", "tpm_log": "/run/tpm.log",
+        })
+    }
+
+    fn read(value: &Value) -> Result<Launched, LaunchedError> {
+        Launched::from_json(value.to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_description_is_read() {
+        let launched = read(&good()).unwrap();
+        assert_eq!(launched.memory_mib, 2048);
+        assert_eq!(launched.tpm_log, Path::new("/run/tpm.log"));
+    }
+
+    #[test]
+    fn values_that_no_machine_has_are_refused() {
+        for (field, bad) in [
+            ("version", json!(2)),
+            ("memory_mib", json!(0)),
+            ("memory_mib", json!(MEMORY_MIB_MAX + 1)),
+            ("vcpus", json!(0)),
+            ("firmware", json!("firmware.fd")),
+            ("tpm_log", json!("")),
+            ("cmdline", json!("a\0b")),
+        ] {
+            let mut value = good();
+            value[field] = bad;
+            assert_eq!(read(&value), Err(LaunchedError::Value { field }));
+        }
+    }
+
+    #[test]
+    fn fields_are_these_and_no_others() {
+        let names: Vec<String> = good().as_object().unwrap().keys().cloned().collect();
+        for name in names {
+            let mut value = good();
+            value.as_object_mut().unwrap().remove(&name);
+            assert!(
+                matches!(read(&value), Err(LaunchedError::Json(_))),
+                "{name}"
+            );
+        }
+        for (field, bad) in [
+            ("mrtd", json!("00")),
+            ("accelerator", json!("tdx")),
+            ("memory_mib", json!(-1)),
+        ] {
+            let mut value = good();
+            value[field] = bad;
+            assert!(
+                matches!(read(&value), Err(LaunchedError::Json(_))),
+                "{field}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_description_is_refused_unread() {
+        let mut value = good();
+        value["cmdline"] = "x".repeat(LAUNCHED_BYTES_MAX).into();
+        assert_eq!(read(&value), Err(LaunchedError::TooLong));
+    }
+}

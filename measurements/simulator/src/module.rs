@@ -173,4 +173,40 @@ mod tests {
         );
         assert_eq!(module.registers().rtmr[2], Digest48::ZERO);
     }
+
+    #[test]
+    fn after_a_boot_only_rtmr3_goes_on() {
+        let mut module = SimulatedModule::new(1_790_000_000, &mut |buffer| buffer.fill(3)).unwrap();
+        let registers = Registers {
+            mrtd: Digest48::of(b"mrtd"),
+            rtmr: [
+                Digest48::of(b"0"),
+                Digest48::of(b"1"),
+                Digest48::of(b"2"),
+                Digest48::ZERO,
+            ],
+        };
+        module.boot(registers);
+        for (index, expected) in [
+            (0, SimulatorError::RegisterIndex { index: 0 }),
+            (1, SimulatorError::RegisterIndex { index: 1 }),
+            (2, SimulatorError::RegisterOfBoot),
+            (4, SimulatorError::RegisterIndex { index: 4 }),
+        ] {
+            assert_eq!(module.extend(index, &Digest48::ZERO), Err(expected));
+        }
+        assert_eq!(module.registers(), registers);
+        let event = Digest48::of(b"agent");
+        module.extend(3, &event).unwrap();
+        let rtmr3 = Digest48::ZERO.extended_by(&event);
+        assert_eq!(
+            module.registers().rtmr,
+            [
+                registers.rtmr[0],
+                registers.rtmr[1],
+                registers.rtmr[2],
+                rtmr3
+            ]
+        );
+    }
 }

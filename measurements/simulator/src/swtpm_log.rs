@@ -335,3 +335,6 @@ const SHA256: u16 = 0xb;
 const SHA384: u16 = 0xc;
 const SHA512: u16 = 0xd;
 const SM3_256: u16 = 0x12;
+
+#[cfg(test)]
+mod tests;
