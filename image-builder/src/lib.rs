@@ -1,16 +1,19 @@
-//! The builder of guest images; for now, its fetcher.
+//! The builder of guest images.
 //!
-//! **What it is.** The builder of guest images. In this version it is the first room of that house: it fetches models by
-//! digest into a store (boundary B5, where the internet becomes an image). Recipes, image locks and manifests come later.
+//! **What it is.** Boundary B5, where the internet becomes an image. A recipe names what a guest is made of; a lock, made from
+//! it by one command, names every byte; what the lock lists is fetched into a store and unpacked into trees; from those an
+//! image and its manifest are made. Models have a lock of their own.
 //!
-//! **Trusts.** The committed lock, `models.lock.yaml`, and the store directory's owner. It trusts no mirror, no proxy on
-//! the way and no certificate: TLS only hides what is fetched, the digest in the lock decides whether it is right.
+//! **Trusts.** The reviewed locks and recipes, and the store directory's owner. It trusts no mirror, no proxy on the way and no
+//! certificate: TLS only hides what is fetched, the digest in the lock decides whether it is right. The exception is the
+//! making of a new package lock, which believes the mirror's `InRelease`: its signature is not checked in this version.
 //!
-//! **Promises.** What lies at a final path in the store has the size and SHA-256 that the lock names. A failure leaves
-//! either nothing or a partial download under `partial/`, never half a file at a final path; the next run resumes it.
+//! **Promises.** A file at a final path in the store had the size and SHA-256 that the lock names; a tree holds the files of its
+//! packages and nothing else, and no link in it leads out. A failure leaves either nothing or a partial download under
+//! `partial/`, never half a thing at a final path; the next run resumes it.
 //!
-//! **Lacks.** No unpacking of names chosen by an archive, no Python, no shell, no root, and no way to accept a digest that
-//! the lock does not list. It does not resolve versions: changing the lock is a reviewed edit.
+//! **Lacks.** No maintainer script of a package ever runs. No Python, no shell, no root, and no way to accept a digest that a lock
+//! does not list: changing a lock is a reviewed edit.
 //!
 //! The public interface is:
 
@@ -38,6 +41,6 @@ pub mod verity;
 mod yaml;
 
 pub use error::{Fault, FetchError, MirrorFault};
-pub use fetch::{Progress, ensure_models};
+pub use fetch::{Progress, ensure_file, ensure_models};
 pub use lock::{Digest, LockError, ModelLock};
 pub use store::Store;

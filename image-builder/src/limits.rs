@@ -57,17 +57,19 @@ pub const XZ_MEMORY_KIB_MAX: u32 = 80 * 1024;
 /// Members of a `.deb`, which has three.
 pub const DEB_MEMBERS_MAX: usize = 16;
 /// The data of one `.deb` unpacked, as a tar archive. A kernel has 150 MB, a compiler 200 MB.
-pub const DEB_UNPACKED_BYTES_MAX: u64 = 4 << 30;
+pub const DEB_UNPACKED_BYTES_MAX: u64 = 2 << 30;
 /// Entries of one `.deb`. Kernel headers have some twenty thousand.
 pub const DEB_ENTRIES_MAX: usize = 200_000;
-/// A path or a link's target in a `.deb`; `PATH_MAX` is 4096 and the tree itself lies somewhere.
-pub const DEB_PATH_BYTES_MAX: usize = 2048;
+/// A path or a link's target in a `.deb`; `PATH_MAX` is 4096 and the tree itself lies somewhere. Debian's longest have 300.
+pub const DEB_PATH_BYTES_MAX: usize = 1024;
+/// Parts of such a path. Each may be a folder that is made on the way.
+pub const DEB_DEPTH_MAX: usize = 64;
 /// One component of such a path: the limit of common file systems.
 pub const DEB_COMPONENT_BYTES_MAX: usize = 255;
-/// Bytes of files in one tree. QEMU and a compiler together have 1 GB.
-pub const TREE_BYTES_MAX: u64 = 16 << 30;
-/// Entries in one tree.
-pub const TREE_ENTRIES_MAX: usize = 1 << 20;
+/// Bytes of files in one tree. QEMU with its libraries has 170 MB, a compiler 230 MB.
+pub const TREE_BYTES_MAX: u64 = 8 << 30;
+/// Entries in one tree, whose paths are in memory while it is made. A compiler's has four thousand.
+pub const TREE_ENTRIES_MAX: usize = 1 << 18;
 /// Packages unpacked at a time; decoding is what takes the time, and each decoder may take [`XZ_MEMORY_KIB_MAX`].
 pub const UNPACKERS: usize = 2;
 
@@ -92,3 +94,14 @@ pub const MODULES_BUILTIN_BYTES_MAX: u64 = 1 << 20;
 pub const TOOL_STDERR_BYTES_MAX: u64 = 16 * 1024;
 /// The agent, or the first program of the initrd. With CPU kernels for many processors it has some 40 MiB.
 pub const PROGRAM_BYTES_MAX: usize = 1 << 30;
+
+// What is compiled.
+
+/// One file of the sources. The longest that a source includes has 1 MB.
+pub const SOURCE_BYTES_MAX: u64 = 64 << 20;
+/// Files of the sources: the repository has some 400 of them.
+pub const SOURCE_FILES_MAX: usize = 16 * 1024;
+/// Folders below a package's `src`.
+pub const SOURCE_FOLDER_DEPTH_MAX: usize = 32;
+/// One archive of a crate. The crate registry takes none above 10 MiB.
+pub const CRATE_BYTES_MAX: u64 = 256 << 20;

@@ -10,7 +10,7 @@ use std::io::{self, BufReader, Read};
 use lzma_rust2::XzReader;
 
 use crate::limits::{
-    DEB_COMPONENT_BYTES_MAX, DEB_ENTRIES_MAX, DEB_MEMBERS_MAX, DEB_PATH_BYTES_MAX,
+    DEB_COMPONENT_BYTES_MAX, DEB_DEPTH_MAX, DEB_ENTRIES_MAX, DEB_MEMBERS_MAX, DEB_PATH_BYTES_MAX,
     DEB_UNPACKED_BYTES_MAX, XZ_MEMORY_KIB_MAX,
 };
 use crate::stream::{Limited, TooLong};
@@ -301,6 +301,9 @@ fn checked_path(name: &[u8]) -> Result<String, &'static str> {
             path.push('/');
         }
         path.push_str(part);
+    }
+    if path.split('/').count() > DEB_DEPTH_MAX {
+        return Err("has a path of too many parts");
     }
     Ok(path)
 }

@@ -70,9 +70,9 @@ pub enum IndexError {
         max: u64,
     },
     /// A paragraph is wrong.
-    #[error("the index's paragraph that ends at line {line} has {problem}")]
+    #[error("the index has, in the paragraph at line {line}, {problem}")]
     Paragraph {
-        /// Its last line.
+        /// Where it was noticed: a bad line, or the paragraph's end.
         line: usize,
         /// What is wrong.
         problem: String,
@@ -99,7 +99,7 @@ impl Index {
     /// Adds another component's index.
     pub fn add_xz(&mut self, compressed: impl Read) -> Result<(), IndexError> {
         let text = XzReader::new_mem_limit(compressed, true, XZ_MEMORY_KIB_MAX);
-        self.add(Limited::new(text, INDEX_UNPACKED_BYTES_MAX))
+        self.add(text)
     }
 
     /// Reads an index that is plain text.
@@ -120,6 +120,7 @@ impl Index {
     }
 
     fn add(&mut self, text: impl Read) -> Result<(), IndexError> {
+        let text = Limited::new(text, INDEX_UNPACKED_BYTES_MAX);
         let mut lines = BufReader::with_capacity(1 << 16, text);
         let (mut line, mut number, mut seen) = (Vec::new(), 0, 0);
         let mut paragraph = Paragraph::default();
@@ -338,7 +339,10 @@ mod tests {
             assert!(whole.contains(from), "the case needs `{from}`");
             let error = Index::read(whole.replacen(from, to, 1).as_bytes()).expect_err(to);
             assert!(error.to_string().contains(expected), "{to}: {error}");
-            assert!(error.to_string().contains("at line 1"), "{to}: {error}");
+            assert!(
+                error.to_string().contains("paragraph at line "),
+                "{to}: {error}"
+            );
         }
     }
 
@@ -364,6 +368,19 @@ mod tests {
         assert_eq!(
             Index::read(endless).expect_err("endless"),
             too_much("bytes in a line", INDEX_LINE_BYTES_MAX)
+        );
+    }
+
+    #[test]
+    fn an_endless_index_is_refused() {
+        let line = format!("Tag: {}\n", "a".repeat(INDEX_LINE_BYTES_MAX - 10));
+        let lines = INDEX_UNPACKED_BYTES_MAX as usize / line.len() + 2;
+        let endless = (0..lines).fold(Box::new(std::io::empty()) as Box<dyn Read>, |before, _| {
+            Box::new(before.chain(line.as_bytes()))
+        });
+        assert_eq!(
+            Index::read(endless).expect_err("endless"),
+            too_much("bytes unpacked", INDEX_UNPACKED_BYTES_MAX as usize)
         );
     }
 }

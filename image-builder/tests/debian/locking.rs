@@ -1,0 +1,328 @@
+//! From a recipe to a lock, against a made archive.
+
+use std::fs;
+use std::path::Path;
+
+use image_builder::locking::{LockingError, changes, make_lock};
+use image_builder::package_lock::{PackageLock, Role};
+use image_builder::recipe::Recipe;
+use image_builder::{Digest, Fault, FetchError, MirrorFault, Store};
+
+use crate::archive::Archive;
+use crate::made::xz_stored;
+
+const INDEX: &str = "dists/trixie/main/binary-amd64/Packages.xz";
+const RELEASE: &str = "dists/trixie/InRelease";
+
+/// `name version; Depends; Provides` lines as an index.
+fn index(lines: &[&str]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        let mut fields = line.split(';').map(str::trim);
+        let head = fields.next().unwrap_or_default();
+        let (name, version) = head.split_once(' ').expect("a name and a version");
+        let (depends, provides) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
+        text += &format!(
+            "Package: {name}\nVersion: {version}\nArchitecture: amd64\nDepends: {depends}\nProvides: {provides}\n\
+             Filename: pool/main/{name}_{}_amd64.deb\nSize: 7\nSHA256: {}\n\n",
+            version.replace(':', "%3a"),
+            Digest::of(head.as_bytes())
+        );
+    }
+    text
+}
+
+/// A suite with this index.
+fn publish(archive: &Archive, index: &str) {
+    let packed = xz_stored(index.as_bytes());
+    archive.put(INDEX, &packed);
+    let path = INDEX.trim_start_matches("dists/trixie/");
+    let (sha256, bytes) = (Digest::of(&packed), packed.len());
+    let release = format!(
+        "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nSuite: stable\nCodename: trixie\nDate: Sat, 12 Sep 2026 07:55:41 UTC\n\
+         SHA256:\n {sha256} {bytes} {path}\n-----BEGIN PGP SIGNATURE-----\n\nnobody's\n-----END PGP SIGNATURE-----\n"
+    );
+    archive.put(RELEASE, release.as_bytes());
+}
+
+const PACKAGES: [&str; 11] = [
+    "gcc 4:14.2.0-1; gcc-14 (>= 14.2.0-1~), libc6 (>= 2.3) | libc",
+    "gcc-14 14.2.0-19; libc6 (>= 2.41)",
+    "libc6 2.41-12",
+    "libc6 2.36-9",
+    "swtpm 0.7.1-1; tools-virtual (>= 2), missing | libc6",
+    "aa-tools 1; ; tools-virtual",
+    "zz-tools 1; ; tools-virtual (= 2)",
+    "ovmf 2025.02-8",
+    "linux-image-cloud-amd64 6.12.107-1; linux-image-6.12.107+deb13-cloud-amd64 (= 6.12.107-1)",
+    "linux-image-6.12.107+deb13-cloud-amd64 6.12.107-1; kmod, initramfs-tools",
+    "unrelated 1",
+];
+
+fn recipe() -> Recipe {
+    let text = include_str!("../../recipes/sim.yaml")
+        .replace("[gcc, libc6-dev, erofs-utils]", "[gcc]")
+        .replace("[qemu-system-x86, swtpm]", "[swtpm]");
+    Recipe::parse(&text).expect("a smaller recipe")
+}
+
+struct Place {
+    archive: Archive,
+    store: Store,
+    _folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let archive = Archive::start();
+        publish(&archive, &index(&PACKAGES));
+        Self {
+            archive,
+            store: Store::at(folder.path()),
+            _folder: folder,
+        }
+    }
+
+    fn lock(&self) -> Result<String, LockingError> {
+        let url = self.archive.url();
+        make_lock(&self.store, &recipe(), Some(url), &mut |_| {})
+    }
+
+    fn refuses(&self, expected: &str, fault: Fault) {
+        let error = self.lock().expect_err(expected);
+        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(error.fault(), fault, "{error}");
+    }
+}
+
+#[test]
+fn a_recipe_becomes_a_lock_and_the_same_one_again() {
+    let place = Place::new();
+    let text = place.lock().expect("the archive has everything");
+    assert_eq!(place.lock().expect("still"), text);
+    let lock = PackageLock::parse(text.as_bytes()).expect("what we write we read");
+    assert_eq!(lock.digest(), Digest::of(text.as_bytes()));
+    let names = |role| {
+        let closure = lock.closure(role).into_iter();
+        let shown = closure.map(|package| format!("{} {}", package.name, package.version));
+        shown.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names(Role::Build),
+        ["gcc 4:14.2.0-1", "gcc-14 14.2.0-19", "libc6 2.41-12"]
+    );
+    assert_eq!(
+        names(Role::Run),
+        ["libc6 2.41-12", "swtpm 0.7.1-1", "zz-tools 1"]
+    );
+    assert_eq!(
+        lock.kernel().name,
+        "linux-image-6.12.107+deb13-cloud-amd64",
+        "alone and not the metapackage"
+    );
+    assert_eq!(lock.firmware().name, "ovmf");
+    assert_eq!(lock.packages().len(), 7);
+    // The recipe's mirror and not the one that happened to serve this lock.
+    assert_eq!(lock.debian().mirror, "http://deb.debian.org/debian");
+    assert_eq!(lock.debian().release_date, "Sat, 12 Sep 2026 07:55:41 UTC");
+    assert_eq!(
+        place.archive.asked(),
+        [RELEASE, INDEX, RELEASE],
+        "an index that is in the store is not fetched again"
+    );
+}
+
+#[test]
+fn what_changed_is_named() {
+    let place = Place::new();
+    let lock = |text: String| PackageLock::parse(text.as_bytes()).expect("a lock");
+    let before = lock(place.lock().expect("a lock"));
+    assert_eq!(changes(Some(&before), &before), [""; 0]);
+    let newer: Vec<_> = PACKAGES
+        .map(|line| line.replace("2.41-12", "2.41-12+deb13u1"))
+        .map(|line| line.replace("zz-tools 1", "yy-tools 1"))
+        .to_vec();
+    publish(
+        &place.archive,
+        &index(&newer.iter().map(String::as_str).collect::<Vec<_>>()),
+    );
+    let after = lock(place.lock().expect("a lock"));
+    assert_eq!(
+        changes(Some(&before), &after),
+        [
+            "libc6 2.41-12 -> 2.41-12+deb13u1",
+            "yy-tools 1 is new",
+            "zz-tools 1 is gone"
+        ]
+    );
+    assert_eq!(changes(None, &after), ["7 packages, a new lock"]);
+}
+
+#[test]
+fn an_index_that_the_release_does_not_list_is_refused_and_not_kept() {
+    let place = Place::new();
+    let mut spoilt = xz_stored(index(&PACKAGES).as_bytes());
+    let middle = spoilt.len() / 2;
+    spoilt[middle] ^= 1;
+    place.archive.put(INDEX, &spoilt);
+    let error = place.lock().expect_err("one bit differs");
+    assert!(
+        matches!(
+            &error,
+            LockingError::Fetch(FetchError::Mirror {
+                fault: MirrorFault::WrongDigest { .. },
+                ..
+            })
+        ),
+        "{error}"
+    );
+    spoilt.push(0);
+    place.archive.put(INDEX, &spoilt);
+    place.refuses("announced", Fault::Mirror);
+    let kept = fs::read_dir(place.store.root().join("sha256")).expect("there");
+    assert_eq!(kept.count(), 0);
+}
+
+#[test]
+fn a_release_that_is_wrong_is_refused() {
+    let spoil = |from: &str, to: &str, expected: &str| {
+        let place = Place::new();
+        let url = format!("{}/{RELEASE}", place.archive.url());
+        // What the archive serves, changed.
+        publish(&place.archive, &index(&PACKAGES));
+        let whole = fetch(&url);
+        assert!(whole.contains(from), "the case needs `{from}`");
+        place
+            .archive
+            .put(RELEASE, whole.replacen(from, to, 1).as_bytes());
+        place.refuses(expected, Fault::Mirror);
+    };
+    spoil("Codename: trixie", "Codename: sid", "is not about trixie");
+    spoil(
+        "-----BEGIN PGP SIGNED MESSAGE-----\n",
+        "",
+        "cleartext-signed",
+    );
+    spoil("main/binary-amd64", "main/binary-arm64", "does not list");
+    spoil("Date: ", "Dat: ", "has no date");
+    let place = Place::new();
+    place.archive.drop(RELEASE);
+    place.refuses("404", Fault::Mirror);
+    place.archive.put(RELEASE, &vec![b'a'; (4 << 20) + 1]);
+    place.refuses("more than 4194304 bytes", Fault::Mirror);
+}
+
+/// The text at `url`, by a client of ten lines.
+fn fetch(url: &str) -> String {
+    use std::io::{Read, Write};
+    let rest = url.strip_prefix("http://").expect("a URL");
+    let (host, path) = rest.split_once('/').expect("a path");
+    let mut stream = std::net::TcpStream::connect(host).expect("it listens");
+    write!(stream, "GET /{path} HTTP/1.1\r\n\r\n").expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("text");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+    body.to_owned()
+}
+
+#[test]
+fn what_the_archive_lacks_is_named() {
+    let without = |name: &str, expected: &str| {
+        let place = Place::new();
+        let rest = PACKAGES.iter().filter(|line| !line.starts_with(name));
+        publish(&place.archive, &index(&rest.copied().collect::<Vec<_>>()));
+        place.refuses(expected, Fault::Recipe);
+    };
+    without("gcc ", "no package gcc in the archive");
+    without("ovmf ", "no package ovmf");
+    without("libc6 2.41", "gcc-14 needs `libc6 (>= 2.41)`");
+    without("zz-tools", "swtpm needs `tools-virtual (>= 2)`");
+    without("linux-image-6", "leads to 0 kernels");
+    without("linux-image-cloud", "no package linux-image-cloud-amd64");
+}
+
+#[test]
+fn bytes_that_are_no_index_are_the_mirrors_fault() {
+    let place = Place::new();
+    let bad = index(&PACKAGES).replace("Package: gcc\n", "Package: ../x\n");
+    publish(&place.archive, &bad);
+    place.refuses("Package: ../x", Fault::Mirror);
+    publish(&place.archive, &"a".repeat((1 << 20) + 1));
+    place.refuses("bytes in a line", Fault::Mirror);
+}
+
+#[test]
+fn the_committed_lock_is_of_the_committed_recipe() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+    let recipe = Recipe::read(&folder.join("sim.yaml")).expect("committed");
+    let path = recipe.lock_path(&folder.join("sim.yaml"));
+    let lock = PackageLock::read(&path).expect("committed");
+    lock.check(&recipe).expect("of this recipe");
+    assert!(lock.kernel().name.ends_with("-cloud-amd64"));
+    let run = lock.closure(Role::Run);
+    assert!(run.iter().any(|package| package.name == "libc6"));
+    // Nothing is locked that nobody needs.
+    let needed = lock.closure(Role::Build).into_iter().chain(run);
+    let mut names: Vec<_> = needed.map(|package| &package.name).collect();
+    names.extend([&lock.kernel().name, &lock.firmware().name]);
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), lock.packages().len());
+}
+
+#[test]
+fn a_bad_lock_is_refused_with_its_reason() {
+    let place = Place::new();
+    let good = place.lock().expect("a lock");
+    let check = |from: &str, to: &str, expected: &str| {
+        assert!(good.contains(from), "the case needs `{from}`");
+        let error = PackageLock::parse(good.replacen(from, to, 1).as_bytes()).expect_err(to);
+        assert!(error.to_string().contains(expected), "{to}: {error}");
+    };
+    check("\"version\": 1", "\"version\": 2", "version 2");
+    check("\"recipe\"", "\"extra\": 1,\n\"recipe\"", "unknown field");
+    check("\"name\": \"gcc\"", "\"name\": \"../gcc\"", "name of");
+    check("\"name\": \"gcc\"", "\"name\": \"zz\"", "out of order");
+    check(
+        "\"name\": \"gcc\"",
+        "\"name\": \"gbb\"",
+        "names gcc, which is not",
+    );
+    check("pool/main/gcc_", "/pool/main/gcc_", "path of");
+    check("pool/main/gcc_", "pool/../gcc_", "path of");
+    check("\"bytes\": 7", "\"bytes\": 0", "bytes of");
+    check("\"bytes\": 7", "\"bytes\": 2147483649", "bytes of");
+    check(
+        "\"architecture\": \"amd64\"",
+        "\"architecture\": \"arm64\"",
+        "architecture",
+    );
+    check("\"version\": \"4:14", "\"version\": \"x:14", "version of");
+    check("http://deb", "ftp://deb", "mirror");
+    check(
+        "\"package\": \"ovmf\"",
+        "\"package\": \"seabios\"",
+        "names seabios",
+    );
+    check("      \"gcc\",\n", "      \"zcc\",\n", "out of order");
+    let other = good.replacen("trixie", "forky", 1);
+    let other = PackageLock::parse(other.as_bytes()).expect("well formed");
+    let error = other.check(&recipe()).expect_err("another suite");
+    assert!(error.to_string().contains("image-builder lock"), "{error}");
+}
+
+#[test]
+fn a_lock_with_any_byte_changed_is_an_error_or_a_lock() {
+    let good = Place::new().lock().expect("a lock").into_bytes();
+    for at in 0..good.len() {
+        for bit in [1, 0x80] {
+            let mut bytes = good.clone();
+            bytes[at] ^= bit;
+            if let Ok(lock) = PackageLock::parse(&bytes) {
+                assert_eq!(lock.digest(), Digest::of(&bytes));
+                let _ = (lock.kernel(), lock.firmware(), lock.closure(Role::Run));
+            }
+        }
+    }
+}

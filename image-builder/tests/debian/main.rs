@@ -1,0 +1,7 @@
+//! Recipes, locks, packages and trees against an archive on the loopback that serves what these tests make.
+
+mod archive;
+mod hostile;
+mod locking;
+mod made;
+mod trees;
