@@ -7,8 +7,10 @@
 //! Trusts the trees and programs that it is given: they come from the lock by digest, and from the compiler in the sandbox.
 //! Promises that the same parts make the same bytes, whoever builds, where, and when; and that a folder which is there is whole.
 
+mod again;
 pub mod contents;
 mod error;
+pub mod ingredients;
 mod initrd;
 mod manifest;
 mod place;
@@ -25,12 +27,45 @@ use measurements::predict::{self, Inputs, PageOrder};
 use measurements::{BootRegisters, ImageManifest, Profile, VerityRoot, limits};
 use sha2::{Digest as _, Sha256};
 
+use crate::compile;
+use crate::fetch::Progress;
 use crate::limits::PROGRAM_BYTES_MAX;
 use crate::lock::Digest;
 use crate::modules::Kernel;
+use again::Memory;
 use contents::Entry;
 pub use error::BuildError;
+pub use ingredients::Order;
 pub use place::Place;
+
+/// Makes the image of a recipe in the folder `out`, unless it is there already.
+pub fn build(
+    order: Order<'_>,
+    out: &Path,
+    progress: &mut dyn FnMut(Step<'_>),
+) -> Result<Built, BuildError> {
+    // First of all, so that a folder that cannot be used is known before the long work.
+    let place = Place::claim(out)?;
+    let (parts, tools) = ingredients::gather(order, progress)?;
+    let draft = Draft::of(parts)?;
+    let memory = Memory::of(order.store, &draft)?;
+    if let Some(image) = memory.find(out) {
+        return Ok(Built::Already(image));
+    }
+    let image = draft.write(&ingredients::mkfs(tools), place.folder(), progress)?;
+    place.put()?;
+    memory.keep(&image)?;
+    Ok(Built::New(image))
+}
+
+/// What came of [`build`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Built {
+    /// It was made.
+    New(Image),
+    /// It was there, whole.
+    Already(Image),
+}
 
 /// What an image is made of.
 pub struct Parts {
@@ -83,12 +118,20 @@ pub type Mkfs<'a> = dyn Fn(&Path, &str, &[Entry]) -> Command + 'a;
 
 /// What is being done, for a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// The list of contents, the kernel and the initrd.
+pub enum Step<'a> {
+    /// Something is fetched or unpacked.
+    Fetch(Progress<'a>),
+    /// Packages become a tree: which.
+    Tree(&'a str),
+    /// One of our programs is compiled.
+    Compile(compile::Step<'a>),
+    /// The machine's ACPI tables are read.
+    Tables,
+    /// Kernel and initrd are written.
     Initrd,
-    /// The root's file system and its hash tree.
+    /// The root's file system and its hash tree are written.
     Root,
-    /// The registers.
+    /// The registers are predicted.
     Measure,
 }
 
@@ -172,23 +215,23 @@ impl Draft {
         &self,
         mkfs: &Mkfs<'_>,
         folder: &Path,
-        progress: &mut dyn FnMut(Stage),
+        progress: &mut dyn FnMut(Step<'_>),
     ) -> Result<Image, BuildError> {
-        progress(Stage::Initrd);
+        progress(Step::Initrd);
         write(folder, FIRMWARE, &self.firmware)?;
         write(folder, KERNEL, &self.kernel)?;
         write(folder, INITRD, &self.initrd)?;
         let mut words = self.parts.cmdline.clone();
         let mut root = None;
         if let Some(entries) = &self.root_entries {
-            progress(Stage::Root);
+            progress(Step::Root);
             let made = VerityRoot::from(root::make(entries, mkfs, folder, ROOT)?);
             words.push(made.argument());
             root = Some(made);
         }
         let cmdline = words.join(" ");
         write(folder, CMDLINE, cmdline.as_bytes())?;
-        progress(Stage::Measure);
+        progress(Step::Measure);
         let prediction = predict::predict(&Inputs {
             firmware: &self.firmware,
             page_order: PageOrder::SinglePass,

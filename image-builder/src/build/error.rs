@@ -6,14 +6,36 @@ use std::path::Path;
 use measurements::ImageError;
 use measurements::predict::PredictError;
 
+use crate::acpi::AcpiError;
 use crate::erofs::RootError;
+use crate::compile::CompileError;
 use crate::error::FetchError;
 use crate::modules::ModuleError;
+use crate::package_lock::PackageLockError;
+use crate::packages::PackageError;
 
 /// Why an image was not made. The output folder is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// Something could not be fetched or unpacked.
+    /// The lock is wrong, or not of this recipe.
+    #[error(transparent)]
+    Lock(#[from] PackageLockError),
+    /// A package could not be fetched or unpacked.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// A program could not be compiled.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The recipe has a profile that no manifest has.
+    #[error("the recipe's profile is `{got}`; this program makes sim, cpu, h100 and dev")]
+    Profile {
+        /// What it says.
+        got: String,
+    },
+    /// The ACPI tables could not be read.
+    #[error("reading the machine's ACPI tables: {0}")]
+    Tables(#[from] AcpiError),
+    /// A model could not be fetched or unpacked.
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// The kernel does not give the modules.
@@ -79,6 +101,10 @@ impl BuildError {
     pub fn fault(&self) -> &'static str {
         match self {
             Self::Fetch(error) => error.fault().word(),
+            Self::Lock(_) => "lock",
+            Self::Package(error) => error.fault().word(),
+            Self::Profile { .. } => "recipe",
+            Self::Compile(_) | Self::Tables(_) => "tool",
             Self::Module(_)
             | Self::Predict(_)
             | Self::Manifest(_)

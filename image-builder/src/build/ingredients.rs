@@ -1,0 +1,214 @@
+//! From a recipe and its lock to the parts of an image: fetched, unpacked, compiled.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use measurements::predict::acpi::AcpiFiles;
+use measurements::{Digest32, MachineSize, Profile};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::contents::Entry;
+use super::{BuildError, Model, Parts, RootParts, Step};
+use crate::compile::Compiler;
+use crate::fetch::{Progress, ensure_models};
+use crate::lock::{Digest, ModelLock};
+use crate::modules::Kernel;
+use crate::package_lock::{Package, PackageLock, Role};
+use crate::packages::{ensure_tree, tree_key};
+use crate::recipe::Recipe;
+use crate::sandbox::Sandbox;
+use crate::store::Store;
+use crate::{acpi, erofs};
+
+/// What an image is to be made of.
+#[derive(Clone, Copy)]
+pub struct Order<'a> {
+    /// By name.
+    pub recipe: &'a Recipe,
+    /// By digest.
+    pub lock: &'a PackageLock,
+    /// The models that are fetched.
+    pub models: &'a ModelLock,
+    /// The sources of our programs, and the models that lie beside them in `engine/models`.
+    pub workspace: &'a Path,
+    /// Where everything is kept.
+    pub store: &'a Store,
+}
+
+/// Fetches, unpacks and compiles. Returns the parts and the tree of the tools that make the image.
+pub fn gather(
+    order: Order<'_>,
+    progress: &mut dyn FnMut(Step<'_>),
+) -> Result<(Parts, PathBuf), BuildError> {
+    let Order { recipe, lock, .. } = order;
+    lock.check(recipe)?;
+    let profile = Profile::parse(&recipe.profile).ok_or_else(|| BuildError::Profile {
+        got: recipe.profile.clone(),
+    })?;
+    let mut tree = |what, packages: &[&Package]| {
+        progress(Step::Tree(what));
+        ensure_tree(order.store, lock, packages, &mut |p| {
+            progress(Step::Fetch(p))
+        })
+    };
+    let kernel = tree("kernel", &[lock.kernel()])?;
+    let firmware = tree("firmware", &[lock.firmware()])?;
+    let build = tree("tools that make the image", &lock.closure(Role::Build))?;
+    let run = tree("tools that run it", &lock.closure(Role::Run))?;
+    let firmware = inside(&firmware, &recipe.firmware.file)?;
+    let machine = MachineSize {
+        vcpus: recipe.machine.vcpus,
+        memory_mib: recipe.machine.memory_mib.into(),
+    };
+
+    let compiler = Compiler::new(order.store, Sandbox::new(&build), order.workspace)?;
+    let compile = |name: &str, progress: &mut dyn FnMut(Step<'_>)| {
+        let program = compiler.compile(name, &mut |step| progress(Step::Compile(step)))?;
+        Ok::<PathBuf, BuildError>(program.path)
+    };
+    let init = compile(&recipe.initrd.init, progress)?;
+    let mut root = None;
+    if let Some(wanted) = &recipe.root {
+        root = Some(RootParts {
+            agent: compile(&wanted.agent, progress)?,
+            models: find_models(order, &wanted.models, &mut |p| progress(Step::Fetch(p)))?,
+        });
+    }
+    progress(Step::Tables);
+    let run_key = tree_key(&lock.closure(Role::Run));
+    let acpi = tables(order.store, &run, run_key, &firmware, machine)?;
+    let parts = Parts {
+        profile,
+        lock_sha256: lock.digest(),
+        compiler: compiler.version().to_owned(),
+        packages: packages(lock),
+        firmware,
+        kernel: Kernel::open(&kernel)?,
+        kernel_from: from(lock.kernel()),
+        modules: recipe.initrd.modules.clone(),
+        init,
+        root,
+        cmdline: recipe.cmdline.clone(),
+        machine,
+        acpi,
+    };
+    Ok((parts, build))
+}
+
+/// `mkfs.erofs` of a tree, in the sandbox: it reads its standard input, writes one folder, and sees nothing else.
+pub fn mkfs(tree: PathBuf) -> impl Fn(&Path, &str, &[Entry]) -> std::process::Command {
+    move |folder, name, entries| {
+        let arguments = erofs::arguments(entries, &format!("/out/{name}"));
+        let room = Sandbox::new(&tree).write(folder, "/out");
+        room.command("/usr/bin/mkfs.erofs", arguments)
+    }
+}
+
+/// A file of a package. A link may point elsewhere in the package and not out of it.
+fn inside(tree: &Path, file: &str) -> Result<PathBuf, BuildError> {
+    let path = tree.join(file);
+    let real = |path: &Path| fs::canonicalize(path).map_err(BuildError::disk("finding", path));
+    let found = real(&path)?;
+    match found.starts_with(real(tree)?) {
+        true => Ok(found),
+        false => Err(BuildError::Outside { path: file.into() }),
+    }
+}
+
+/// Models by name: those of the model lock from the store, others from the workspace.
+fn find_models(
+    order: Order<'_>,
+    ids: &[String],
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Vec<Model>, BuildError> {
+    if ids.iter().any(|id| order.models.model(id).is_some()) {
+        ensure_models(order.store, order.models, progress)?;
+    }
+    let find = |id: &String| {
+        let (folder, names) = match order.models.model(id) {
+            Some(model) => {
+                let names = model.files.iter().map(|file| file.name.clone()).collect();
+                (order.store.model_dir(id), names)
+            }
+            None => {
+                let names: Vec<String> = OWN_MODEL_FILES.map(String::from).into();
+                (order.workspace.join("engine/models").join(id), names)
+            }
+        };
+        let place = |name: String| (name.clone(), folder.join(name));
+        let files: Vec<_> = names.into_iter().map(place).collect();
+        match files.iter().all(|(_, path)| path.is_file()) {
+            true => Ok(Model {
+                id: id.clone(),
+                files,
+            }),
+            false => Err(BuildError::Model { id: id.clone() }),
+        }
+    };
+    ids.iter().map(find).collect()
+}
+
+/// The machine's ACPI tables. Reading them starts the machine, so the answer is kept: they depend on nothing but the tools, the
+/// firmware and the machine's arguments.
+fn tables(
+    store: &Store,
+    run: &Path,
+    run_key: Digest,
+    firmware: &Path,
+    machine: MachineSize,
+) -> Result<AcpiFiles, BuildError> {
+    let bytes = super::read(firmware, measurements::limits::FIRMWARE_BYTES_MAX)?;
+    let mut hasher = Sha256::new_with_prefix("chrysalis acpi tables 1\n");
+    hasher.update(run_key.0);
+    hasher.update(Sha256::digest(bytes));
+    hasher.update(format!("{machine:?}"));
+    // A change of the machine's list of devices comes with a new program.
+    hasher.update(super::again::this_program()?.0);
+    let key = Digest(hasher.finalize().into()).to_string();
+    let kept = store.root().join("acpi").join(key);
+    if let Ok(bytes) = fs::read(&kept)
+        && let Ok(Tables(files)) = serde_json::from_slice(&bytes)
+    {
+        return Ok(files);
+    }
+    let files: AcpiFiles = acpi::read(&Sandbox::new(run), firmware, machine)?
+        .into_iter()
+        .collect();
+    let text =
+        serde_json::to_vec(&Tables(files.clone())).expect("names and bytes have a JSON form");
+    super::again::keep(&kept, &text)?;
+    Ok(files)
+}
+
+#[derive(Serialize, Deserialize)]
+struct Tables(AcpiFiles);
+
+fn packages(lock: &PackageLock) -> Vec<measurements::Package> {
+    use measurements::Role as For;
+    let one = |package: &Package, role| measurements::Package {
+        name: package.name.clone(),
+        version: package.version.clone(),
+        sha256: Digest32(package.sha256.0),
+        role,
+    };
+    let mut packages = vec![
+        one(lock.firmware(), For::Firmware),
+        one(lock.kernel(), For::Kernel),
+    ];
+    let build = lock.closure(Role::Build);
+    packages.extend(build.into_iter().map(|package| one(package, For::Build)));
+    packages
+}
+
+fn from(package: &Package) -> String {
+    format!("{} {}", package.name, package.version)
+}
+
+/// Files of a model that lies in the workspace; what else is in its folder is for people.
+const OWN_MODEL_FILES: [&str; 4] = [
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
