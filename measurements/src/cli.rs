@@ -142,8 +142,13 @@ struct VerifyArguments {
 /// Runs the command of this process's arguments.
 pub fn run() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Predict(arguments) => predict::predict(&arguments),
-        Command::Image(image::ImageCommand::Verify(arguments)) => image::verify(&arguments),
+        Command::Predict(arguments) => predict::predict(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Image(image::ImageCommand::Verify(arguments)) => {
+            image::verify(&arguments).map(|good| match good {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::FAILURE,
+            })
+        }
         Command::Manifest(ManifestCommand::Process(arguments)) => manifest_process(&arguments),
         Command::Manifest(ManifestCommand::Vm(arguments)) => manifest_vm(&arguments),
         Command::Quote(QuoteCommand::Parse(arguments)) => quote_parse(&arguments),
