@@ -21,6 +21,7 @@ pub mod report;
 pub mod scenario;
 pub mod stack;
 pub mod tap;
+pub mod tools;
 
 // The public interface is:
 pub use hostile::Tamper;

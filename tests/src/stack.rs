@@ -139,6 +139,15 @@ impl Child {
         }
     }
 
+    /// Starts a program that says nothing.
+    pub(crate) fn start_silent(mut command: Command) -> std::io::Result<Child> {
+        let process = command.spawn()?;
+        Ok(Child {
+            process,
+            softly: false,
+        })
+    }
+
     /// The process id.
     pub fn id(&self) -> u32 {
         self.process.id()

@@ -115,7 +115,7 @@ async fn logs_hold_no_run_of_prompt_or_answer(stack: &Stack) {
 fn inject_nmi(socket: &Path) {
     let stream = UnixStream::connect(socket).expect("the machine has a monitor");
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-    let mut say = |words: &str| (&stream).write_all(words.as_bytes()).unwrap();
+    let say = |words: &str| (&stream).write_all(words.as_bytes()).unwrap();
     say("{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"inject-nmi\"}\n");
     let answers = lines.by_ref().map(Result::unwrap);
     let done = answers.filter(|line| line.contains("\"return\"")).take(2);
