@@ -19,6 +19,7 @@
 
 pub mod acpi;
 pub mod build;
+pub mod compile;
 pub mod cpio;
 pub mod debian;
 mod download;

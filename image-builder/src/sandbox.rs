@@ -161,6 +161,12 @@ impl Sandbox {
         self
     }
 
+    /// The name of the tree, which stands for what is in it when it lies in a store.
+    pub(crate) fn tree_name(&self) -> String {
+        let name = self.tree.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
     /// The command that runs `program` in this room: `image-builder run …`.
     ///
     /// The program is killed when the *thread* that spawns the command ends, so do that on one that lives as long as the

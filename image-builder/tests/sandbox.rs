@@ -252,6 +252,10 @@ fn inputs_cannot_be_written_and_outputs_can() {
     );
     let written = fs::read_to_string(output.join("file")).expect("there");
     assert_eq!(written, "done\n");
+    // An input in an output, whatever their order.
+    let nested = sandbox.read(&input, "/data/out/sub");
+    let script = "cat /data/out/sub/file; ! touch /data/out/sub/new";
+    assert_eq!(says(&nested, script), "before");
     let owner = fs::metadata(output.join("file")).expect("there").uid();
     assert_eq!(owner, nix::unistd::getuid().as_raw());
 }

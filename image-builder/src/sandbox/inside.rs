@@ -188,12 +188,15 @@ fn build_root(plan: &Plan) -> Result<(), SandboxError> {
     tmpfs(new, "0755").map_err(SandboxError::step("mounting the root"))?;
     show_tree(&Path::new("/old").join(relative(&plan.tree)), new)?;
     add_system(&plan.devices, new)?;
-    for (binds, access) in [(&plan.reads, Access::Read), (&plan.writes, Access::Write)] {
-        for Bind { host, inside } in binds {
-            let source = Path::new("/old").join(relative(host));
-            let target = place(new, inside, source.is_dir())?;
-            bind(&source, &target, access)?;
-        }
+    let reads = plan.reads.iter().map(|bind| (bind, Access::Read));
+    let writes = plan.writes.iter().map(|bind| (bind, Access::Write));
+    let mut binds: Vec<_> = reads.chain(writes).collect();
+    // Outer ones first, so that none covers another that is to be seen in it.
+    binds.sort_by_key(|(bind, _)| bind.inside.components().count());
+    for (Bind { host, inside }, access) in binds {
+        let source = Path::new("/old").join(relative(host));
+        let target = place(new, inside, source.is_dir())?;
+        bind(&source, &target, access)?;
     }
     mounts::seal(new)?;
 

@@ -1,0 +1,330 @@
+//! Compiles programs in the sandbox, so that the same sources make the same bytes wherever and by whomever they are compiled.
+//!
+//! ```text
+//!  the checkout ──by content──► STORE/sources/<id>  ──/src──┐
+//!  cargo's downloads ──checked against Cargo.lock──/cargo───┤  cargo build --offline --locked      STORE/programs/<sha256>/<name>
+//!  the pinned toolchain ──────────────────────────/rust─────┤  linked by the tree's gcc, static ──►
+//!  the tree of packages ──────────────────────────────/─────┘  STORE/target/<id>  (/target)
+//! ```
+//! Every path that a compiler could write down is the same on every machine, because it is a path of the sandbox. `<id>` stands
+//! for the toolchain and the tree: sources and intermediate results of another pair are not mixed in.
+//!
+//! **Trusts** the toolchain that `rust-toolchain.toml` pins by version and rustup installed, and the sources. **Promises** that
+//! crates are the ones in `Cargo.lock`: every archive is hashed before it is unpacked, in a folder of ours. **Lacks** the
+//! caller's settings: no `RUSTFLAGS`, no cargo configuration but where crates come from.
+
+mod crates;
+mod sources;
+mod toolchain;
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use object::read::elf::{ElfFile64, ProgramHeader};
+use sha2::{Digest as _, Sha256, Sha384};
+
+use crate::limits::PROGRAM_BYTES_MAX;
+use crate::lock::Digest;
+use crate::sandbox::Sandbox;
+use crate::store::{Store, sync_folder};
+use sources::Checkout;
+pub use sources::workspace_around;
+pub use toolchain::Toolchain;
+
+/// A compiler with its sources.
+pub struct Compiler<'a> {
+    store: &'a Store,
+    room: Sandbox,
+    id: String,
+    checkout: Checkout,
+    toolchain: Toolchain,
+}
+
+/// A program that was compiled: static, stripped, at a path that its digest names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Its file name.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// Its SHA-256.
+    pub sha256: Digest,
+    /// Its SHA-384, which is what a guest measures.
+    pub sha384: [u8; 48],
+}
+
+/// What is being done, for whoever waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// Cargo is asked for the crates that are missing.
+    Fetching,
+    /// Somebody else compiles with the same toolchain into the same store.
+    Waiting,
+    /// Cargo runs; what it says goes to stderr.
+    Compiling {
+        /// The program.
+        program: &'a str,
+        /// With which compiler.
+        compiler: &'a str,
+    },
+}
+
+/// Why a program was not compiled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// The installed toolchain is not the one that the sources pin.
+    #[error("{0}")]
+    Toolchain(String),
+    /// The sources are not what they should be.
+    #[error("{0}")]
+    Sources(String),
+    /// A crate is not the one in the lock.
+    #[error("{0}")]
+    Crate(String),
+    /// A program of the toolchain failed; it has said why itself.
+    #[error("`{command}` failed ({status}){context}")]
+    Failed {
+        /// What was run.
+        command: String,
+        /// How it ended.
+        status: String,
+        /// What it said, if that was not shown.
+        context: String,
+    },
+    /// What came out is not a static program.
+    #[error("{program} came out of the compiler, and {problem}")]
+    Program {
+        /// Its name.
+        program: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The disk.
+    #[error("{doing} {path}: {reason}")]
+    Disk {
+        /// A verb in the -ing form.
+        doing: &'static str,
+        /// The file or folder.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+}
+
+impl CompileError {
+    fn disk(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.display().to_string();
+        move |error| Self::Disk {
+            doing,
+            path,
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl<'a> Compiler<'a> {
+    /// A compiler for the package or workspace in `sources`. `room` is a sandbox of the tree that has the linker.
+    pub fn new(store: &'a Store, room: Sandbox, sources: &Path) -> Result<Self, CompileError> {
+        let toolchain = Toolchain::of(sources)?;
+        let checkout = Checkout::of(&toolchain, sources)?;
+        let mut hasher = Sha256::new_with_prefix(b"chrysalis target 1\n");
+        // What is compiled is apart from what else is: two packages that are called the same would be mixed up.
+        for part in [&toolchain.version, &room.tree_name(), &checkout.name()] {
+            hasher.update(part.as_bytes());
+            hasher.update(b"\n");
+        }
+        let digest = hex::encode(hasher.finalize());
+        Ok(Self {
+            store,
+            room,
+            id: digest[..16].to_owned(),
+            checkout,
+            toolchain,
+        })
+    }
+
+    /// The compiler with its version and commit, for the manifest.
+    pub fn version(&self) -> &str {
+        &self.toolchain.version
+    }
+
+    /// Stands for everything that decides what [`Self::compile`] makes, but for the sources' own text: the toolchain, the tree
+    /// and the sources' name.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Compiles a program of the workspace.
+    pub fn compile(
+        &self,
+        program: &str,
+        progress: &mut dyn FnMut(Step<'_>),
+    ) -> Result<Program, CompileError> {
+        let package = self.checkout.package_of(program)?.to_owned();
+        self.compile_of(&package, program, progress)
+    }
+
+    /// Compiles a program of a package, which may be a dependency.
+    pub fn compile_of(
+        &self,
+        package: &str,
+        program: &str,
+        progress: &mut dyn FnMut(Step<'_>),
+    ) -> Result<Program, CompileError> {
+        progress(Step::Fetching);
+        self.toolchain.fetch(self.checkout.root())?;
+        let target = self.store.root().join("target").join(&self.id);
+        let sources = self.store.root().join("sources").join(&self.id);
+        for folder in [&target.join("out"), &target.join("cargo"), &sources] {
+            fs::create_dir_all(folder).map_err(CompileError::disk("creating", folder))?;
+        }
+        let _claim = claim(&target.join("lock"), progress)?;
+        self.checkout.stage(&sources)?;
+        let crates = crates::Checked::of(&self.toolchain, self.checkout.root())?;
+        crates.configure(&target.join("cargo"))?;
+
+        let compiler = self.version();
+        progress(Step::Compiling { program, compiler });
+        let status = self
+            .cargo(&sources, &target, &crates, package, program)
+            .status()
+            .map_err(CompileError::disk("starting", Path::new("the sandbox")))?;
+        if !status.success() {
+            return Err(CompileError::Failed {
+                command: format!("cargo build --bin {program}"),
+                status: status.to_string(),
+                context: String::new(),
+            });
+        }
+        let made = target.join("out").join(TRIPLE).join(PROFILE).join(program);
+        keep(self.store, program, &made)
+    }
+
+    /// The command, with every setting that the result depends on.
+    fn cargo(
+        &self,
+        sources: &Path,
+        target: &Path,
+        crates: &crates::Checked,
+        package: &str,
+        program: &str,
+    ) -> Command {
+        let mut room = self
+            .room
+            .clone()
+            .read(sources, "/src")
+            .write(target.join("out"), "/target")
+            .write(target.join("cargo"), "/cargo")
+            .cwd("/src");
+        for (host, inside) in self.toolchain.binds() {
+            room = room.read(host, inside);
+        }
+        for (host, inside) in crates.binds() {
+            room = room.read(host, inside);
+        }
+        let variable = TRIPLE.replace('-', "_");
+        let upper = variable.to_uppercase();
+        let (mut rust, mut c) = (RUST_FLAGS.to_owned(), String::new());
+        // The folder's name depends on where crates are fetched from, and must not on its way into messages of panics.
+        for name in crates.source_names() {
+            let map = format!("/cargo/registry/src/{name}=/crates");
+            rust.push_str(&format!(" --remap-path-prefix={map}"));
+            c.push_str(&format!(" -ffile-prefix-map={map}"));
+        }
+        let room = room
+            .env("PATH", "/rust/bin:/usr/bin")
+            .env("CARGO_HOME", "/cargo")
+            .env("CARGO_TARGET_DIR", "/target")
+            .env(format!("CARGO_TARGET_{upper}_LINKER"), "/usr/bin/gcc")
+            .env(format!("CARGO_TARGET_{upper}_RUSTFLAGS"), rust)
+            .env(format!("CFLAGS_{variable}"), c.trim_start())
+            .env("CC", "/usr/bin/gcc")
+            .env("AR", "/usr/bin/ar");
+        let mut command = room.command("cargo", ["build", "--offline", "--locked"]);
+        command.args(["--profile", PROFILE, "--target", TRIPLE]);
+        command.args(["--package", package, "--bin", program]);
+        command.stdin(Stdio::null());
+        command
+    }
+}
+
+/// Waits until nobody else compiles into the same folder; the claim ends with the returned file.
+fn claim(path: &Path, progress: &mut dyn FnMut(Step<'_>)) -> Result<File, CompileError> {
+    let mut options = File::options();
+    let file = options.create(true).truncate(false).write(true).open(path);
+    let file = file.map_err(CompileError::disk("opening", path))?;
+    if file.try_lock().is_err() {
+        progress(Step::Waiting);
+        file.lock().map_err(CompileError::disk("locking", path))?;
+    }
+    Ok(file)
+}
+
+/// Checks what was made and puts it where its digest says, so that the next compilation does not take it away.
+fn keep(store: &Store, name: &str, made: &Path) -> Result<Program, CompileError> {
+    let mut bytes = Vec::new();
+    File::open(made)
+        .and_then(|file| {
+            file.take(PROGRAM_BYTES_MAX as u64 + 1)
+                .read_to_end(&mut bytes)
+        })
+        .map_err(CompileError::disk("reading", made))?;
+    if let Some(problem) = problem_of(&bytes) {
+        let program = name.to_owned();
+        return Err(CompileError::Program { program, problem });
+    }
+    let sha256 = Digest(Sha256::digest(&bytes).into());
+    let folder = store.root().join("programs").join(sha256.to_string());
+    let path = folder.join(name);
+    if fs::read(&path).ok().as_deref() != Some(&bytes[..]) {
+        fs::create_dir_all(&folder).map_err(CompileError::disk("creating", &folder))?;
+        place(&folder, &path, &bytes).map_err(CompileError::disk("writing", &path))?;
+        sync_folder(&folder).map_err(|error| CompileError::Sources(error.to_string()))?;
+    }
+    Ok(Program {
+        name: name.to_owned(),
+        path,
+        bytes: bytes.len() as u64,
+        sha256,
+        sha384: Sha384::digest(&bytes).into(),
+    })
+}
+
+fn place(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    let mode = fs::Permissions::from_mode(0o755);
+    file.as_file().set_permissions(mode)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// What is wrong with a program that is to run without any library beside it.
+fn problem_of(bytes: &[u8]) -> Option<&'static str> {
+    if bytes.len() > PROGRAM_BYTES_MAX {
+        return Some("is larger than a program should be");
+    }
+    let Ok(elf) = ElfFile64::<object::Endianness>::parse(bytes) else {
+        return Some("is not an ELF file of 64 bits");
+    };
+    let endian = elf.endian();
+    let headers = elf.elf_program_headers().iter();
+    let mut kinds = headers.map(|header| header.p_type(endian));
+    kinds
+        .any(|kind| kind == object::elf::PT_INTERP)
+        .then_some("asks for a loader: it is not static")
+}
+
+/// What everything is compiled for.
+pub const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+/// The profile in the root manifest that says how.
+const PROFILE: &str = "image";
+/// Static, and without the linker's digest of its inputs, which would be one more thing to keep equal.
+const RUST_FLAGS: &str = "-Ctarget-feature=+crt-static -Clink-arg=-Wl,--build-id=none";

@@ -1,0 +1,341 @@
+//! The sources, copied by content: what a compilation may see of a checkout, and nothing else of it.
+//!
+//! Cargo decides by the time of a file's last change whether to compile it again. A file is therefore written only when its
+//! content differs, whatever times the checkout has; then cargo's decision is right.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{CompileError, Toolchain};
+use crate::limits::{SOURCE_BYTES_MAX, SOURCE_FILES_MAX, SOURCE_FOLDER_DEPTH_MAX};
+
+/// A workspace or package on this disk, as cargo understands it.
+#[derive(Debug, Clone)]
+pub struct Checkout {
+    root: PathBuf,
+    packages: Vec<Package>,
+}
+
+/// What we read of `cargo metadata`; the rest is for others.
+#[derive(Deserialize)]
+struct Metadata {
+    workspace_root: PathBuf,
+    packages: Vec<Package>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Package {
+    name: String,
+    manifest_path: PathBuf,
+    targets: Vec<Target>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+    src_path: PathBuf,
+}
+
+/// The workspace that a file of a checkout belongs to: the outermost folder above it with both a `Cargo.toml` and a `Cargo.lock`
+/// and a pinned toolchain.
+pub fn workspace_around(file: &Path) -> Option<PathBuf> {
+    let file = fs::canonicalize(file).ok()?;
+    let whole = |folder: &&Path| {
+        let files = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"];
+        { files.iter() }.all(|name| folder.join(name).is_file())
+    };
+    file.ancestors().filter(whole).last().map(Path::to_owned)
+}
+
+impl Checkout {
+    /// Asks cargo what is in `sources`.
+    pub fn of(toolchain: &Toolchain, sources: &Path) -> Result<Self, CompileError> {
+        let text = toolchain.metadata(sources)?;
+        let metadata: Metadata = serde_json::from_str(&text).map_err(|error| {
+            CompileError::Sources(format!("`cargo metadata` is unclear: {error}"))
+        })?;
+        Ok(Self {
+            root: metadata.workspace_root,
+            packages: metadata.packages,
+        })
+    }
+
+    /// The folder of the lock.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The names of the packages, which tell one workspace from another, wherever it lies.
+    pub fn name(&self) -> String {
+        let names: Vec<_> = self
+            .packages
+            .iter()
+            .map(|package| package.name.as_str())
+            .collect();
+        names.join(" ")
+    }
+
+    /// The package that has a program of this name.
+    pub fn package_of(&self, program: &str) -> Result<&str, CompileError> {
+        let has = |package: &&Package| {
+            let mut targets = package.targets.iter();
+            targets.any(|target| {
+                target.name == program && target.kind.iter().any(|kind| kind == "bin")
+            })
+        };
+        let found = self.packages.iter().find(has);
+        found.map(|package| package.name.as_str()).ok_or_else(|| {
+            CompileError::Sources(format!(
+                "no package of {} has a program called {program}",
+                self.root.display()
+            ))
+        })
+    }
+
+    /// Makes `folder` be a copy of what is compiled: manifests, the lock, `src` of every package, build scripts, and files that a
+    /// source includes. Tests, documents and everything else stay behind.
+    pub fn stage(&self, folder: &Path) -> Result<(), CompileError> {
+        let mut files = BTreeMap::new();
+        for name in ["Cargo.toml", "Cargo.lock"] {
+            self.add(&self.root.join(name), &mut files)?;
+        }
+        for package in &self.packages {
+            self.add(&package.manifest_path, &mut files)?;
+            let home = package.manifest_path.parent().unwrap_or(&self.root);
+            self.add_folder(&home.join("src"), 0, &mut files)?;
+            let development = ["test", "bench", "example"];
+            let ours = |target: &&Target| {
+                !{ target.kind.iter() }.any(|kind| development.contains(&kind.as_str()))
+            };
+            for target in package.targets.iter().filter(ours) {
+                self.add(&target.src_path, &mut files)?;
+            }
+        }
+        make_equal(folder, &files)
+    }
+
+    fn add_folder(
+        &self,
+        folder: &Path,
+        depth: usize,
+        files: &mut BTreeMap<PathBuf, Vec<u8>>,
+    ) -> Result<(), CompileError> {
+        if depth > SOURCE_FOLDER_DEPTH_MAX {
+            return Err(CompileError::Sources(format!(
+                "{} is too deep",
+                folder.display()
+            )));
+        }
+        let reading = || CompileError::disk("reading", folder);
+        for entry in fs::read_dir(folder).map_err(reading())? {
+            let entry = entry.map_err(reading())?;
+            match entry.path() {
+                path if path.is_dir() => self.add_folder(&path, depth + 1, files)?,
+                path => self.add(&path, files)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a file, and what it includes if it is Rust, and what that includes.
+    fn add(&self, path: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> Result<(), CompileError> {
+        let mut waiting = vec![path.to_owned()];
+        while let Some(path) = waiting.pop() {
+            let outside = || {
+                let (path, root) = (path.display(), self.root.display());
+                CompileError::Sources(format!("{path} is included, and lies outside of {root}"))
+            };
+            let plain = normalise(&path).ok_or_else(outside)?;
+            let inside = plain.strip_prefix(&self.root).map_err(|_| outside())?;
+            if files.contains_key(inside) {
+                continue;
+            }
+            let bytes = read(&plain)?;
+            if files.len() >= SOURCE_FILES_MAX {
+                return Err(CompileError::Sources(format!(
+                    "the sources have more than {SOURCE_FILES_MAX} files"
+                )));
+            }
+            if plain.extension().is_some_and(|ending| ending == "rs") {
+                let text = String::from_utf8_lossy(&bytes);
+                let paths = includes(&text).into_iter();
+                let paths = paths.map(|name| plain.with_file_name("").join(name));
+                // Text in a comment or a string may look like one; what is really missing cargo will miss.
+                waiting.extend(paths.filter(|path| path.is_file()));
+            }
+            files.insert(inside.to_owned(), bytes);
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, CompileError> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(SOURCE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(CompileError::disk("reading", path))?;
+    if bytes.len() as u64 > SOURCE_BYTES_MAX {
+        return Err(CompileError::Sources(format!(
+            "{} is longer than {SOURCE_BYTES_MAX} bytes",
+            path.display()
+        )));
+    }
+    Ok(bytes)
+}
+
+/// What stands between the quotes of `include_str!("…")`, `include_bytes!("…")` and `include!("…")`.
+fn includes(text: &str) -> Vec<&str> {
+    let calls = ["include_str!", "include_bytes!", "include!"];
+    let mut found = Vec::new();
+    for call in calls {
+        for (at, _) in text.match_indices(call) {
+            let rest = text[at + call.len()..].trim_start();
+            let quoted = rest.strip_prefix('(').map(str::trim_start);
+            let quoted = quoted.and_then(|rest| rest.strip_prefix('"'));
+            found.extend(quoted.and_then(|rest| rest.split('"').next()));
+        }
+    }
+    found
+}
+
+/// An absolute path without `.` and `..`; none when it would climb above the root.
+fn normalise(path: &Path) -> Option<PathBuf> {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                if !plain.pop() {
+                    return None;
+                }
+            }
+            other => plain.push(other),
+        }
+    }
+    plain.is_absolute().then_some(plain)
+}
+
+/// Writes what differs and removes what is not listed.
+fn make_equal(folder: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<(), CompileError> {
+    remove_others(folder, Path::new(""), files)?;
+    for (inside, bytes) in files {
+        let path = folder.join(inside);
+        if fs::read(&path).ok().as_deref() == Some(bytes) {
+            continue;
+        }
+        let parent = path.parent().unwrap_or(folder);
+        fs::create_dir_all(parent).map_err(CompileError::disk("creating", parent))?;
+        fs::write(&path, bytes).map_err(CompileError::disk("writing", &path))?;
+    }
+    Ok(())
+}
+
+/// Removes files that `files` does not have, and folders in which it has none.
+fn remove_others(
+    folder: &Path,
+    inside: &Path,
+    files: &BTreeMap<PathBuf, Vec<u8>>,
+) -> Result<(), CompileError> {
+    let here = folder.join(inside);
+    let entries = fs::read_dir(&here).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
+    for entry in entries.map_err(CompileError::disk("reading", &here))? {
+        let (path, inside) = (entry.path(), inside.join(entry.file_name()));
+        let kind = entry
+            .file_type()
+            .map_err(CompileError::disk("reading", &path))?;
+        let wanted = match kind.is_dir() {
+            true => files
+                .range(inside.clone()..)
+                .next()
+                .is_some_and(|(file, _)| file.starts_with(&inside) && *file != inside),
+            false => kind.is_file() && files.contains_key(&inside),
+        };
+        match (wanted, kind.is_dir()) {
+            (true, true) => remove_others(folder, &inside, files)?,
+            (true, false) => {}
+            (false, true) => {
+                fs::remove_dir_all(&path).map_err(CompileError::disk("removing", &path))?
+            }
+            (false, false) => {
+                fs::remove_file(&path).map_err(CompileError::disk("removing", &path))?
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn what_a_source_includes_is_found() {
+        let check = |text: &str, expected: &[&str]| assert_eq!(includes(text), expected);
+        check(
+            "const A: &str = include_str!(\"../a.yaml\");",
+            &["../a.yaml"],
+        );
+        check("include_bytes!(\n    \"b.der\"\n)", &["b.der"]);
+        check("include_str!(NAME)", &[]);
+        check("include_str!(", &[]);
+        check("include_str!(\"", &[""]);
+        check("", &[]);
+    }
+
+    #[test]
+    fn a_path_is_followed_on_paper() {
+        let check = |path: &str, expected: Option<&str>| {
+            assert_eq!(normalise(Path::new(path)), expected.map(PathBuf::from));
+        };
+        check("/a/b/../c/./d", Some("/a/c/d"));
+        check("/a/../..", None);
+        check("a", None);
+    }
+
+    #[test]
+    fn only_what_differs_is_written_and_what_vanished_is_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        let set = |names: &[(&str, &str)]| {
+            let pairs = names
+                .iter()
+                .map(|(name, text)| (PathBuf::from(name), text.as_bytes().to_vec()));
+            make_equal(folder.path(), &pairs.collect()).expect("staged");
+        };
+        set(&[("a/x", "1"), ("a/y", "1"), ("b/z", "1"), ("c", "1")]);
+        let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        for name in ["a/x", "a/y", "c"] {
+            let file = fs::File::options()
+                .write(true)
+                .open(path(name))
+                .expect("there");
+            file.set_modified(old).expect("ours");
+        }
+        // `c` becomes a folder, and what was a folder goes.
+        set(&[("a/x", "1"), ("a/y", "2"), ("c/d", "1")]);
+        let changed = |name: &str| {
+            fs::metadata(path(name))
+                .and_then(|file| file.modified())
+                .expect("there")
+        };
+        assert_eq!(changed("a/x"), old);
+        assert!(changed("a/y") > old);
+        assert_eq!(fs::read_to_string(path("c/d")).expect("there"), "1");
+        assert!(!path("b").exists());
+    }
+
+    #[test]
+    fn this_repository_is_the_workspace_around_its_recipe() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = workspace_around(&here.join("recipes/sim.yaml")).expect("found");
+        assert_eq!(Some(root.as_path()), here.parent());
+        assert_eq!(workspace_around(Path::new("/")), None);
+    }
+}
