@@ -90,6 +90,8 @@ pub enum Fault {
     Lock,
     /// The server that was asked.
     Mirror,
+    /// Nobody's: the archive dropped what the lock names, as archives do.
+    Gone,
     /// The way to it.
     Network,
     /// The store's disk.
@@ -103,6 +105,7 @@ impl Fault {
             Self::Recipe => "recipe",
             Self::Lock => "lock",
             Self::Mirror => "mirror",
+            Self::Gone => "gone",
             Self::Network => "network",
             Self::Disk => "disk",
         }

@@ -67,7 +67,7 @@ impl PackageError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Lock(_) | Self::Package { .. } => Fault::Lock,
-            Self::Gone { .. } => Fault::Mirror,
+            Self::Gone { .. } => Fault::Gone,
             Self::Fetch(error) => error.fault(),
         }
     }

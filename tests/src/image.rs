@@ -117,6 +117,11 @@ struct Builder {
 #[error("{0}")]
 struct Gone(String);
 
+/// The archive cannot be reached from here.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreachable(String);
+
 impl Builder {
     fn tools_and_image(&self, lock: Option<&Path>, tools: &Path, dir: &Path) -> anyhow::Result<()> {
         let described = self.run("tools", lock, &[])?;
@@ -167,6 +172,7 @@ impl Builder {
         };
         match told["fault"].as_str() {
             Some("gone") => Err(Gone(said).into()),
+            Some("network") => Err(Unreachable(said).into()),
             _ => bail!("image-builder {command} failed: {said}"),
         }
     }
