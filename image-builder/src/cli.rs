@@ -1,5 +1,6 @@
 //! The command line: one `struct` of arguments and one function for each command.
 
+mod build;
 mod lock;
 mod run;
 
@@ -35,6 +36,9 @@ enum Command {
     /// Prints the lock's path; what changed goes to stderr.
     #[command(after_help = lock::EXAMPLE)]
     Lock(lock::Lock),
+    /// Make the image of a recipe from its lock: firmware, kernel, initrd, root and a manifest with its registers.
+    #[command(after_help = build::EXAMPLE)]
+    Build(build::Build),
     /// Run a program of a tree in the sandbox, with the files that are listed and nothing else.
     #[command(after_help = run::EXAMPLE)]
     Run(run::Run),
@@ -48,6 +52,7 @@ impl Command {
         match self {
             Self::Fetch(fetch) => fetch.json,
             Self::Lock(lock) => lock.json,
+            Self::Build(build) => build.json,
             Self::Run(_) | Self::Inside(_) => false,
         }
     }
@@ -56,6 +61,7 @@ impl Command {
         match self {
             Self::Fetch(arguments) => fetch(arguments),
             Self::Lock(arguments) => arguments.run(),
+            Self::Build(arguments) => arguments.run(),
             Self::Run(arguments) => Ok(arguments.run()),
             Self::Inside(arguments) => Ok(arguments.run()),
         }
@@ -161,20 +167,24 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn fetch(arguments: Fetch) -> Result<ExitCode, Refusal> {
-    let store = arguments.store.open()?;
-    let mut lock = match arguments.lock {
+/// The lock of the models, with the mirror that the caller or the environment names.
+fn models_from(lock: Option<PathBuf>, mirror: Option<String>) -> Result<ModelLock, Refusal> {
+    let lock = match lock {
         Some(path) => ModelLock::read(&path).map_err(FetchError::from)?,
         None => ModelLock::committed(),
     };
-    let mirror = arguments
-        .pypi_files_url
-        .or_else(|| std::env::var("CHRYSALIS_PYPI_FILES_URL").ok());
-    if let Some(url) = mirror.filter(|url| !url.is_empty()) {
-        lock = lock
+    let mirror = mirror.or_else(|| std::env::var("CHRYSALIS_PYPI_FILES_URL").ok());
+    match mirror.filter(|url| !url.is_empty()) {
+        Some(url) => lock
             .fetched_from(&url)
-            .map_err(|error| Refusal::Misuse(error.to_string()))?;
+            .map_err(|error| Refusal::Misuse(error.to_string())),
+        None => Ok(lock),
     }
+}
+
+fn fetch(arguments: Fetch) -> Result<ExitCode, Refusal> {
+    let store = arguments.store.open()?;
+    let lock = models_from(arguments.lock, arguments.pypi_files_url)?;
     let mut screen = Screen::new();
     let models = ensure_models(&store, &lock, &mut |progress| screen.show(progress))?;
     if arguments.json {

