@@ -3,6 +3,7 @@
 mod build;
 mod lock;
 mod run;
+mod tools;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +40,9 @@ enum Command {
     /// Make the image of a recipe from its lock: firmware, kernel, initrd, root and a manifest with its registers.
     #[command(after_help = build::EXAMPLE)]
     Build(build::Build),
+    /// Make the programs that run an image be in the store, and describe how each is started.
+    #[command(after_help = tools::EXAMPLE)]
+    Tools(tools::Tools),
     /// Run a program of a tree in the sandbox, with the files that are listed and nothing else.
     #[command(after_help = run::EXAMPLE)]
     Run(run::Run),
@@ -53,6 +57,7 @@ impl Command {
             Self::Fetch(fetch) => fetch.json,
             Self::Lock(lock) => lock.json,
             Self::Build(build) => build.json,
+            Self::Tools(tools) => tools.json,
             Self::Run(_) | Self::Inside(_) => false,
         }
     }
@@ -62,6 +67,7 @@ impl Command {
             Self::Fetch(arguments) => fetch(arguments),
             Self::Lock(arguments) => arguments.run(),
             Self::Build(arguments) => arguments.run(),
+            Self::Tools(arguments) => arguments.run(),
             Self::Run(arguments) => Ok(arguments.run()),
             Self::Inside(arguments) => Ok(arguments.run()),
         }

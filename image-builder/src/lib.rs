@@ -36,6 +36,7 @@ pub mod recipe;
 pub mod sandbox;
 mod store;
 mod stream;
+pub mod tools;
 mod tree;
 mod unpack;
 pub mod verity;

@@ -1,0 +1,1 @@
+//! Empty: the manifest beside it says what this package is for.
