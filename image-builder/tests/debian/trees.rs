@@ -145,7 +145,7 @@ fn a_package_that_the_mirror_dropped_is_named_with_what_to_do() {
         text.contains("no longer has hello 1.0-1") && text.contains("`image-builder lock`"),
         "{text}"
     );
-    assert_eq!(error.fault(), Fault::Mirror);
+    assert_eq!(error.fault(), Fault::Gone);
     place.has_no_tree();
 }
 
