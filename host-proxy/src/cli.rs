@@ -1,24 +1,30 @@
 //! The command line: data on stdout, people on stderr. Exit code 0 for done, 1 for refused or failed, 2 for misuse.
 
+mod machines;
+
 use crate::channels::Age;
 use crate::config::Config;
 use crate::courier::Courier;
 use crate::endorse::Payee;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use machines::{CheckArguments, LaunchArguments};
 use serde_json::json;
 use settlement::Address;
+use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The provider's courier: it carries sealed jobs to the guest and vouchers to the chain. It can read none of them.
+/// The provider's courier: it launches the guest, carries sealed jobs to it and vouchers to the chain. It can read none of them.
 #[derive(Parser)]
 #[command(
     name = "host-proxy",
     version,
     after_help = "\
 Example:
+  host-proxy check                                what this host lacks for a TDX guest
+  host-proxy launch --manifest image/manifest.json --tools tools.json --config guest.json --run run
   host-proxy address --config host-proxy.yaml     whom clients will pay; put it into the guest's configuration
   host-proxy serve --config host-proxy.yaml       carry jobs until SIGTERM
   host-proxy channels --config host-proxy.yaml    what is owed, promised and paid
@@ -50,6 +56,25 @@ enum Command {
     Address(Common),
     /// Print every channel: what is owed, promised, paid.
     Channels(Common),
+    /// Start a guest from its image and stay with it until SIGTERM or SIGINT.
+    #[command(
+        after_help = "With --json the first line on stdout is {\"ready\":true,\"guest\":\"hybrid:PATH:PORT\",\"accelerator\":\"tcg\",\"boot_s\":23.4}.\n\
+                      Exit code: 0 ended by request, 1 the guest stopped itself, or something failed, 2 misuse."
+    )]
+    Launch(LaunchArguments),
+    /// Say what this host lacks for a TDX guest.
+    #[command(after_help = "Exit code: 0 nothing is lacking, 1 something is, 2 misuse.")]
+    Check(CheckArguments),
+    /// Become a program that dies with its parent. What `launch` starts its programs with.
+    #[command(name = crate::launch::HELD, hide = true)]
+    Held {
+        /// The process that must still be the parent.
+        #[arg(long)]
+        by: u32,
+        /// The program and its arguments.
+        #[arg(last = true, required = true)]
+        words: Vec<String>,
+    },
 }
 
 #[derive(Args)]
@@ -66,6 +91,11 @@ struct Common {
 pub fn main() -> ExitCode {
     // clap ends with 2 on misuse and with 0 after --help.
     let cli = Cli::parse();
+    if let Command::Held { by, words } = &cli.command {
+        let error = crate::launch::become_held(*by, words);
+        eprintln!("host-proxy: cannot start {}: {error}", words[0]);
+        return ExitCode::FAILURE;
+    }
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
@@ -77,7 +107,7 @@ pub fn main() -> ExitCode {
         .context("starting the runtime")
         .and_then(|runtime| runtime.block_on(run(cli.command)));
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("host-proxy: {error:#}");
             ExitCode::FAILURE
@@ -85,25 +115,38 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command) -> anyhow::Result<()> {
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve(common) => serve(&common).await,
-        Command::Settle { common, channel } => settle(&common, channel).await,
-        Command::Address(common) => address(&common),
-        Command::Channels(common) => channels(&common).await,
+        Command::Serve(common) => serve(&common).await?,
+        Command::Settle { common, channel } => settle(&common, channel).await?,
+        Command::Address(common) => address(&common)?,
+        Command::Channels(common) => channels(&common).await?,
+        Command::Launch(arguments) => machines::start(arguments, stop_signal()?).await?,
+        Command::Check(arguments) => {
+            if !machines::check(arguments).await? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        // It has become another program before there was a runtime.
+        Command::Held { .. } => {}
     }
+    Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(common: &Common) -> anyhow::Result<()> {
-    // Before anything is promised, so that no signal is missed.
+/// SIGTERM or SIGINT. Watched from the call on, before anything is promised, so that none is missed.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
-    let stop = async move {
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-    };
+    })
+}
+
+async fn serve(common: &Common) -> anyhow::Result<()> {
+    let stop = stop_signal()?;
     let (listen, served) = crate::http::serve(config(common)?, stop).await?;
     if common.json {
         println!("{}", json!({ "ready": true, "listen": listen.to_string() }));

@@ -6,6 +6,7 @@
 //! nobody waits any more.
 
 use crate::limits::{GUEST_CONNECT, HYBRID_ANSWER_BYTES_MAX, WRITE_BYTES_MAX};
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -94,6 +95,16 @@ impl FromStr for GuestAddress {
                 })
             }
             _ => Err(GuestAddressError),
+        }
+    }
+}
+
+impl fmt::Display for GuestAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GuestAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+            GuestAddress::Vsock { cid, port } => write!(f, "vsock:{cid}:{port}"),
+            GuestAddress::Hybrid { path, port } => write!(f, "hybrid:{}:{port}", path.display()),
         }
     }
 }
@@ -223,8 +234,12 @@ mod tests {
 
     #[test]
     fn only_unix_paths_and_vsock_ports_are_addresses() {
-        let check =
-            |text: &str, expected| assert_eq!(text.parse::<GuestAddress>(), expected, "{text}");
+        let check = |text: &str, expected: Result<GuestAddress, GuestAddressError>| {
+            assert_eq!(text.parse(), expected, "{text}");
+            if let Ok(address) = expected {
+                assert_eq!(address.to_string(), text);
+            }
+        };
         check(
             "unix:/run/guest",
             Ok(GuestAddress::Unix("/run/guest".into())),

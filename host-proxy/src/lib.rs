@@ -1,7 +1,7 @@
 //! The untrusted courier: relays sealed jobs, keeps vouchers, settles.
 //!
 //! **What it is.** The provider's program between the internet and its guest. Clients reach it by HTTP; it reaches the
-//! guest by a Unix socket or vsock, and a TON node by HTTP.
+//! guest by a Unix socket or vsock, and a TON node by HTTP. It also launches the guest, and says what a host lacks for one.
 //!
 //! **Trusts.** Its operator, its disk, and one chain node within a maximum age. Of clients and guest it believes what is
 //! signed, after it checked the signature.
@@ -17,6 +17,7 @@
 
 pub mod chain;
 pub mod channels;
+pub mod check;
 pub mod cli;
 mod config;
 mod courier;
@@ -25,6 +26,7 @@ mod endorse;
 mod fake;
 mod guest;
 mod http;
+pub mod launch;
 pub mod limits;
 mod relay;
 mod reply;

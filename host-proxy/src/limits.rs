@@ -60,3 +60,56 @@ pub const PAYOUT_WATCH: Duration = Duration::from_secs(240);
 pub const PAYOUT_POLL: Duration = Duration::from_millis(300);
 /// The running jobs may take this long to end after a request to stop.
 pub const DRAIN: Duration = Duration::from_secs(20);
+
+/// A description of tools; ours are under 2 KiB.
+pub const TOOLS_BYTES_MAX: u64 = 64 * 1024;
+/// Words in front of a tool's program.
+pub const TOOL_WORDS_MAX: usize = 64;
+/// The guest's measured configuration; the agent reads no more.
+pub const GUEST_CONFIG_BYTES_MAX: u64 = 64 * 1024;
+/// The path of a Unix socket: the kernel's `sun_path` with its final zero (unix(7)).
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// How long a program may take to open the socket that we wait for.
+pub const PROGRAM_START: Duration = Duration::from_secs(30);
+/// Pause between two looks for such a socket.
+pub const PROGRAM_POLL: Duration = Duration::from_millis(50);
+/// How long QEMU may take to end after QMP's `quit`, before it is killed.
+pub const QEMU_QUIT: Duration = Duration::from_secs(5);
+/// One line of QMP. The longest that we ask for has a few hundred bytes.
+pub const QMP_LINE_BYTES_MAX: usize = 64 * 1024;
+/// Events that may wait while the answer to a command is read.
+pub const QMP_EVENTS_MAX: usize = 256;
+/// How long QEMU may take to answer a command.
+pub const QMP_ANSWER: Duration = Duration::from_secs(10);
+/// Pause between two looks at the guest's serial port.
+pub const SERIAL_POLL: Duration = Duration::from_millis(200);
+/// Bytes read of the serial port at one look. A guest that prints faster is read later.
+pub const SERIAL_PIECE_BYTES: usize = 64 * 1024;
+/// What the file of the serial port may occupy on the disk. Beyond it, what was printed so far is given up.
+pub const SERIAL_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Characters kept of one line that a guest printed.
+pub const SERIAL_LINE_CHARS_MAX: usize = 200;
+/// Lines that are shown when a guest stops.
+pub const SERIAL_LINES_SHOWN: usize = 12;
+/// Bytes of a program's own words that are shown when it ends.
+pub const PROGRAM_WORDS_BYTES: u64 = 600;
+/// Under KVM a guest has this long until its first program speaks. TCG needs about 20 s on two slow cores.
+pub const KVM_TRIAL: Duration = Duration::from_secs(45);
+/// Pause between two attempts to reach the guest.
+pub const GUEST_PROBE: Duration = Duration::from_secs(1);
+/// How long one reader of the measured configuration may take.
+pub const CONFIG_READ: Duration = Duration::from_secs(20);
+/// Readers of the measured configuration at once; a guest is one.
+pub const CONFIG_READERS_MAX: usize = 4;
+/// Programs remembered as unable to use KVM.
+pub const KVM_FAILURES_MAX: usize = 16;
+/// One read while a file of an image is digested.
+pub const DIGEST_PIECE_BYTES: usize = 1 << 20;
+/// A file of the host that says what it is; `/proc/cpuinfo` of a large machine has a megabyte.
+pub const HOST_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// What a QEMU may say about itself.
+pub const QEMU_WORDS_BYTES_MAX: u64 = 256 * 1024;
+/// How long a QEMU may take to say it; the first start of one in a sandbox reads it from a cold disk.
+pub const QEMU_WORDS: Duration = Duration::from_secs(20);
+/// Memory of the host beside its guest's: QEMU itself, and the TDX module's tables (1/256 of all memory).
+pub const HOST_MEMORY_MIB: u64 = 1024;

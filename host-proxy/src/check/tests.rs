@@ -1,0 +1,159 @@
+use super::*;
+use tempfile::TempDir;
+
+/// A host that has everything, as files.
+struct Fake {
+    folder: TempDir,
+}
+
+impl Fake {
+    fn able() -> Self {
+        let fake = Fake {
+            folder: tempfile::tempdir().expect("a folder"),
+        };
+        fake.write(
+            "proc/cpuinfo",
+            "processor\t: 0\nflags\t\t: fpu tdx_host_platform sgx\n",
+        );
+        fake.write("proc/sys/kernel/osrelease", "6.16.3-amd64\n");
+        fake.write(
+            "proc/meminfo",
+            "MemTotal: 9 kB\nMemAvailable:   16777216 kB\n",
+        );
+        fake.write("proc/17/comm", "qgs\n");
+        fake.write("sys/module/kvm_intel/parameters/tdx", "Y\n");
+        fake.write("etc/qgs.conf", "port = 4050\nnumber_threads = 4\n");
+        for device in ["kvm", "vhost-vsock", "sgx_enclave", "sgx_provision"] {
+            fake.write(&format!("dev/{device}"), "");
+        }
+        fake.qemu("10.1.2", "tdx-guest");
+        fake
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.folder.path().join(path);
+        fs::create_dir_all(path.parent().expect("below the root")).expect("made");
+        fs::write(path, text).expect("written");
+    }
+
+    fn remove(&self, path: &str) {
+        fs::remove_file(self.folder.path().join(path)).expect("removed");
+    }
+
+    fn qemu(&self, version: &str, object: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let answers = format!(
+            "#!/bin/sh\nif [ \"$1\" = --version ]; then echo 'QEMU emulator version {version}'; else echo '  {object}'; fi\n"
+        );
+        self.write("qemu", &answers);
+        fs::set_permissions(
+            self.folder.path().join("qemu"),
+            fs::Permissions::from_mode(0o755),
+        )
+        .expect("set");
+    }
+
+    async fn lacks(&self) -> Vec<&'static str> {
+        let qemu = Tool::of_the_host(self.folder.path().join("qemu").to_string_lossy());
+        let items = Host::at(self.folder.path()).examine(&qemu, 2048).await;
+        assert_eq!(items.len(), 10);
+        assert!(
+            items.iter().all(|item| !item.seen.is_empty()
+                && !item.fix.is_empty()
+                && !item.source.is_empty())
+        );
+        items
+            .iter()
+            .filter(|item| !item.ok)
+            .map(|item| item.item)
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn a_host_with_everything_lacks_nothing() {
+    let fake = Fake::able();
+    assert_eq!(fake.lacks().await, [""; 0]);
+    assert!(Host::at(fake.folder.path()).seems_able());
+}
+
+#[tokio::test]
+async fn an_empty_host_lacks_everything() {
+    let fake = Fake {
+        folder: tempfile::tempdir().expect("a folder"),
+    };
+    assert_eq!(fake.lacks().await.len(), 10);
+    assert!(!Host::at(fake.folder.path()).seems_able());
+}
+
+#[tokio::test]
+async fn each_thing_that_is_taken_away_is_missed_and_nothing_else() {
+    let check = async |take: &dyn Fn(&Fake), expected: &[&str]| {
+        let fake = Fake::able();
+        take(&fake);
+        assert_eq!(fake.lacks().await, expected);
+    };
+    check(
+        &|fake| {
+            fake.write(
+                "proc/cpuinfo",
+                "flags : fpu tdx_host_platform2 sgx\nbugs : tdx_host_platform\n",
+            )
+        },
+        &["processor"],
+    )
+    .await;
+    check(
+        &|fake| fake.write("sys/module/kvm_intel/parameters/tdx", "N\n"),
+        &["kvm_intel"],
+    )
+    .await;
+    check(
+        &|fake| fake.write("proc/sys/kernel/osrelease", "6.8.0-tdx\n"),
+        &[],
+    )
+    .await;
+    let old = |fake: &Fake| {
+        fake.write("proc/sys/kernel/osrelease", "6.15.9\n");
+        fake.remove("sys/module/kvm_intel/parameters/tdx");
+    };
+    check(&old, &["kernel", "kvm_intel"]).await;
+    check(&|fake| fake.remove("dev/kvm"), &["kvm"]).await;
+    check(&|fake| fake.remove("dev/vhost-vsock"), &["vhost-vsock"]).await;
+    check(&|fake| fake.remove("dev/sgx_provision"), &["sgx"]).await;
+    check(
+        &|fake| fake.write("etc/qgs.conf", "port = 4051\n"),
+        &["quoting service"],
+    )
+    .await;
+    check(
+        &|fake| fake.write("proc/17/comm", "qgs2\n"),
+        &["quoting service"],
+    )
+    .await;
+    let socket_only = |fake: &Fake| {
+        fake.remove("etc/qgs.conf");
+        fake.write("var/run/tdx-qgs/qgs.socket", "");
+    };
+    check(&socket_only, &["quoting service"]).await;
+    check(
+        &|fake| fake.qemu("10.0.13 (Debian)", "tdx-guest"),
+        &["qemu"],
+    )
+    .await;
+    check(
+        &|fake| fake.qemu("10.1.0", "sev-guest"),
+        &["qemu tdx-guest"],
+    )
+    .await;
+    check(
+        &|fake| fake.write("proc/meminfo", "MemAvailable: 3145727 kB\n"),
+        &["memory"],
+    )
+    .await;
+    check(
+        &|fake| fake.write("proc/meminfo", "MemAvailable: lots\n"),
+        &["memory"],
+    )
+    .await;
+}

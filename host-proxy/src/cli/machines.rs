@@ -1,0 +1,132 @@
+//! `host-proxy launch` and `host-proxy check`.
+
+use crate::check::{CAVEAT, Host, Item};
+use crate::launch::{Choice, Launch, Ready, Tool, Tools, VsockChoice, launch, word};
+use anyhow::Context;
+use clap::Args;
+use serde_json::json;
+use std::future::Future;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Args)]
+pub(super) struct LaunchArguments {
+    /// The image's manifest; the files that it names lie beside it.
+    #[arg(long, value_name = "FILE")]
+    manifest: PathBuf,
+    /// The description of QEMU and its helpers, as `image-builder tools` writes it.
+    #[arg(long, value_name = "FILE")]
+    tools: PathBuf,
+    /// The guest's measured configuration (JSON).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// A folder for this guest's sockets and logs. Made if it is missing.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// What runs the guest's instructions.
+    #[arg(long, value_enum, default_value = "auto")]
+    accelerator: Choice,
+    /// What carries the guest's vsock.
+    #[arg(long, value_enum, default_value = "auto")]
+    vsock: VsockChoice,
+    /// The guest's number on its vsock; with the kernel's vsock each guest of a host needs its own.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(3..0xffff_ffff))]
+    cid: u32,
+    /// How long the guest may take to answer, in seconds of this host.
+    #[arg(long, value_name = "S", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    boot_timeout_s: u64,
+    /// Print JSON for machines.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct CheckArguments {
+    /// The QEMU to ask [default: the one of --tools, else qemu-system-x86_64 in PATH]
+    #[arg(long, value_name = "PATH", conflicts_with = "tools")]
+    qemu: Option<String>,
+    /// The description of tools with the QEMU to ask.
+    #[arg(long, value_name = "FILE")]
+    tools: Option<PathBuf>,
+    /// Memory of the guest.
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    memory_mib: u64,
+    /// Where the host's /proc, /sys, /dev and /etc are found, for use inside a container.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+    /// Print JSON for machines.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn start(
+    arguments: LaunchArguments,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let json = arguments.json;
+    let wanted = Launch {
+        manifest: arguments.manifest,
+        tools: arguments.tools,
+        config: arguments.config,
+        run: arguments.run,
+        accelerator: arguments.accelerator,
+        vsock: arguments.vsock,
+        cid: arguments.cid,
+        boot_timeout: Duration::from_secs(arguments.boot_timeout_s),
+    };
+    launch(&wanted, stop, |ready| announce(ready, json)).await?;
+    Ok(())
+}
+
+fn announce(ready: &Ready, json: bool) {
+    let (guest, accelerator) = (ready.guest.to_string(), word(ready.accelerator));
+    let line = match json {
+        true => json!({ "ready": true, "guest": guest, "accelerator": accelerator, "boot_s": ready.boot_s }).to_string(),
+        false => format!("The guest answers at {guest} ({accelerator}); SIGTERM ends it."),
+    };
+    // Whoever reads it may have gone; the guest goes on.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Whether nothing is lacking.
+pub(super) async fn check(arguments: CheckArguments) -> anyhow::Result<bool> {
+    let qemu = match (arguments.qemu, &arguments.tools) {
+        (Some(program), _) => Tool::of_the_host(program),
+        (None, Some(tools)) => Tools::read(tools)
+            .context("which QEMU to ask")?
+            .qemu()
+            .clone(),
+        (None, None) => Tool::of_the_host("qemu-system-x86_64"),
+    };
+    let items = Host::at(arguments.root)
+        .examine(&qemu, arguments.memory_mib)
+        .await;
+    let ready = items.iter().all(|item| item.ok);
+    if arguments.json {
+        println!(
+            "{}",
+            json!({ "ready": ready, "items": items, "caveat": CAVEAT })
+        );
+        return Ok(ready);
+    }
+    for item in &items {
+        println!("{}", line(item));
+    }
+    println!("{CAVEAT}");
+    Ok(ready)
+}
+
+fn line(item: &Item) -> String {
+    let Item {
+        item: name,
+        seen,
+        fix,
+        source,
+        ..
+    } = item;
+    match item.ok {
+        true => format!("ok     {name}: {seen}"),
+        false => format!("lacks  {name}: {seen}. Fix: {fix} ({source})"),
+    }
+}

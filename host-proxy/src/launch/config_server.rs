@@ -1,0 +1,217 @@
+//! The measured configuration, for the guest to read: connect, read to the end. Nothing in it is secret, and the guest
+//! measures what it reads, so a host that serves something else only makes a guest that nobody accepts.
+
+use crate::limits::{CONFIG_READ, CONFIG_READERS_MAX, GUEST_CONFIG_BYTES_MAX, WRITE_BYTES_MAX};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_vsock::{VMADDR_CID_ANY, VsockAddr, VsockListener};
+
+/// The port of the host (CID 2) that a guest asks for its configuration.
+pub(super) const CONFIG_PORT: u32 = 9101;
+
+/// Serves until it is dropped.
+#[derive(Debug)]
+pub(super) struct ConfigServer {
+    task: JoinHandle<()>,
+    asked: Arc<AtomicUsize>,
+}
+
+/// Where it listens.
+pub(super) enum Listener {
+    /// Beside the socket of vhost-device-vsock.
+    Unix(UnixListener),
+    /// A port of this host, for one guest.
+    Vsock(VsockListener, u32),
+}
+
+/// Why a configuration is not served. The operator is at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestConfigError {
+    /// Cannot be read.
+    #[error("cannot read the guest's configuration {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// More than the agent reads.
+    #[error("the guest's configuration is longer than {GUEST_CONFIG_BYTES_MAX} bytes")]
+    TooLong,
+    /// The agent would refuse it after a whole boot.
+    #[error("the guest's configuration is not JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Nowhere to serve it.
+    #[error("cannot serve the guest's configuration: {0}")]
+    Listen(io::Error),
+}
+
+/// Reads a configuration. Whether its values make sense is for the agent to say.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, GuestConfigError> {
+    let refuse = |source| GuestConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = std::fs::File::open(path).map_err(refuse)?;
+    let mut bytes = Vec::new();
+    let read = file
+        .take(GUEST_CONFIG_BYTES_MAX + 1)
+        .read_to_end(&mut bytes);
+    if read.map_err(refuse)? as u64 > GUEST_CONFIG_BYTES_MAX {
+        return Err(GuestConfigError::TooLong);
+    }
+    serde_json::from_slice::<serde::de::IgnoredAny>(&bytes)?;
+    Ok(bytes)
+}
+
+impl Listener {
+    /// Listens where vhost-device-vsock looks for the guest's port: at its own socket's path with `_` and the port.
+    pub(super) fn unix(vsock_socket: &Path) -> Result<Self, GuestConfigError> {
+        let mut path = vsock_socket.as_os_str().to_owned();
+        path.push(format!("_{CONFIG_PORT}"));
+        let listener = UnixListener::bind(PathBuf::from(path));
+        Ok(Listener::Unix(listener.map_err(GuestConfigError::Listen)?))
+    }
+
+    /// Listens on the host's port for the guest `cid`.
+    pub(super) fn vsock(cid: u32) -> Result<Self, GuestConfigError> {
+        let listener = VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, CONFIG_PORT));
+        Ok(Listener::Vsock(
+            listener.map_err(GuestConfigError::Listen)?,
+            cid,
+        ))
+    }
+}
+
+impl ConfigServer {
+    /// Serves `config` to whoever connects.
+    pub(super) fn start(listener: Listener, config: Vec<u8>) -> Self {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let task = tokio::spawn(serve(listener, config.into(), asked.clone()));
+        ConfigServer { task, asked }
+    }
+
+    /// How often it was read, or begun to be.
+    pub(super) fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for ConfigServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(listener: Listener, config: Arc<[u8]>, asked: Arc<AtomicUsize>) {
+    let places = Arc::new(Semaphore::new(CONFIG_READERS_MAX));
+    loop {
+        let place = places
+            .clone()
+            .acquire_owned()
+            .await
+            .expect("nobody closes the semaphore");
+        let reader: Box<dyn Reader> = match accept(&listener).await {
+            Ok(Some(reader)) => reader,
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::warn!(%error, "a reader of the guest's configuration is lost");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        asked.fetch_add(1, Ordering::Relaxed);
+        let config = config.clone();
+        tokio::spawn(async move {
+            // A reader that leaves or stalls loses its own copy only.
+            let _ = tokio::time::timeout(CONFIG_READ, send(reader, &config)).await;
+            drop(place);
+        });
+    }
+}
+
+trait Reader: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Reader for T {}
+
+/// The next reader; `None` for another guest than ours.
+async fn accept(listener: &Listener) -> io::Result<Option<Box<dyn Reader>>> {
+    match listener {
+        Listener::Unix(listener) => Ok(Some(Box::new(listener.accept().await?.0))),
+        Listener::Vsock(listener, guest) => {
+            let (stream, from) = listener.accept().await?;
+            Ok((from.cid() == *guest).then(|| Box::new(stream) as _))
+        }
+    }
+}
+
+async fn send(mut reader: Box<dyn Reader>, config: &[u8]) -> io::Result<()> {
+    for piece in config.chunks(WRITE_BYTES_MAX) {
+        reader.write_all(piece).await?;
+    }
+    reader.shutdown().await?;
+    // Closing at once could reset the stream before the guest has read it all.
+    let mut rest = [0; 256];
+    while reader.read(&mut rest).await? > 0 {}
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::UnixStream;
+
+    #[tokio::test]
+    async fn every_reader_gets_the_same_bytes_and_a_stalled_one_holds_up_nobody() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("vsock.sock");
+        let config = format!("[\"{}\"]", "x".repeat(60_000)).into_bytes();
+        let listener = Listener::unix(&socket).expect("bound");
+        let server = ConfigServer::start(listener, config.clone());
+        let path = folder.path().join("vsock.sock_9101");
+        let _stalled = UnixStream::connect(&path).await.expect("connected");
+        for round in 1..4 {
+            let mut stream = UnixStream::connect(&path).await.expect("connected");
+            let mut got = Vec::new();
+            stream.read_to_end(&mut got).await.expect("read");
+            assert_eq!(got, config);
+            assert_eq!(server.asked(), round + 1);
+        }
+    }
+
+    #[test]
+    fn only_short_json_is_served() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("guest.json");
+        let check = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            read(&path)
+        };
+        assert_eq!(
+            check("{\"version\": 1}\n").expect("JSON"),
+            b"{\"version\": 1}\n"
+        );
+        assert!(matches!(check(""), Err(GuestConfigError::Json(_))));
+        assert!(matches!(
+            check("version: 1"),
+            Err(GuestConfigError::Json(_))
+        ));
+        assert!(matches!(check("{} {}"), Err(GuestConfigError::Json(_))));
+        let most = format!("[{}]", " ".repeat(GUEST_CONFIG_BYTES_MAX as usize - 2));
+        assert!(check(&most).is_ok());
+        assert!(matches!(
+            check(&format!("{most} ")),
+            Err(GuestConfigError::TooLong)
+        ));
+        assert!(matches!(
+            read(&folder.path().join("none")),
+            Err(GuestConfigError::Read { .. })
+        ));
+    }
+}
