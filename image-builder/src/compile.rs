@@ -328,3 +328,26 @@ pub const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 const PROFILE: &str = "image";
 /// Static, and without the linker's digest of its inputs, which would be one more thing to keep equal.
 const RUST_FLAGS: &str = "-Ctarget-feature=+crt-static -Clink-arg=-Wl,--build-id=none";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_static_or_it_is_none() {
+        assert_eq!(problem_of(b""), Some("is not an ELF file of 64 bits"));
+        assert_eq!(
+            problem_of(b"#!/bin/sh\n"),
+            Some("is not an ELF file of 64 bits")
+        );
+        // This test itself, which is linked as everything on this machine is.
+        let own = fs::read("/proc/self/exe").expect("it runs");
+        assert_eq!(
+            problem_of(&own),
+            Some("asks for a loader: it is not static")
+        );
+        for length in [4, 63, 64, 100, 300] {
+            assert!(problem_of(&own[..length]).is_some(), "{length}");
+        }
+    }
+}

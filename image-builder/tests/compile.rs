@@ -41,18 +41,21 @@ fn copy(from: &Path, to: &Path, time: SystemTime) {
 
 /// Compiles `stage0` from `sources` into the store.
 fn compile(sandbox: &Sandbox, sources: &Path, store: &Path) -> Result<Program, CompileError> {
+    compile_one(sandbox, sources, store, "stage0")
+}
+
+fn compile_one(
+    sandbox: &Sandbox,
+    sources: &Path,
+    store: &Path,
+    name: &str,
+) -> Result<Program, CompileError> {
     let store = Store::at(store);
     let compiler = Compiler::new(&store, sandbox.clone(), sources)?;
     assert!(compiler.version().starts_with("rustc 1."));
     let mut steps = Vec::new();
-    let program = compiler.compile("stage0", &mut |step| {
-        steps.push(matches!(
-            step,
-            Step::Compiling {
-                program: "stage0",
-                ..
-            }
-        ));
+    let program = compiler.compile(name, &mut |step| {
+        steps.push(matches!(step, Step::Compiling { program, .. } if program == name));
     });
     assert_eq!(
         steps.last(),
@@ -129,6 +132,30 @@ fn the_same_sources_in_two_places_make_the_same_bytes() {
     write(&text);
     let fourth = compile(&sandbox, &path("a"), &path("store-a")).expect("compiled");
     assert_eq!(fourth.sha256, first.sha256);
+}
+
+#[test]
+#[ignore = "compiles the agent twice, which takes half an hour of two processors"]
+fn the_agent_is_the_same_bytes_in_two_places_and_runs_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let (_tree, sandbox) = room();
+    copy(&workspace(), &path("b/c"), SystemTime::now());
+    let agent = "guest-agent-sim";
+    let first = compile_one(&sandbox, &workspace(), &path("one"), agent).expect("compiled");
+    let second = compile_one(&sandbox, &path("b/c"), &path("two"), agent).expect("compiled");
+    assert_eq!(first.sha256, second.sha256);
+
+    let empty = tempfile::tempdir().expect("a folder");
+    let alone = Sandbox::new(empty.path())
+        .launcher(IMAGE_BUILDER)
+        .read(&first.path, "/agent");
+    let said = alone
+        .command("/agent", ["--help"])
+        .output()
+        .expect("starts");
+    assert!(said.status.success());
+    assert!(String::from_utf8_lossy(&said.stdout).contains("--listen"));
 }
 
 #[test]
