@@ -32,7 +32,7 @@ use crate::fetch::Progress;
 use crate::limits::PROGRAM_BYTES_MAX;
 use crate::lock::Digest;
 use crate::modules::Kernel;
-use again::Memory;
+pub use again::Memory;
 use contents::Entry;
 pub use error::BuildError;
 pub use ingredients::Order;

@@ -12,8 +12,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use image_builder::Store;
 use image_builder::build::contents::Entry;
-use image_builder::build::{BuildError, Draft, Image, Model, Parts, Place, RootParts};
+use image_builder::build::{BuildError, Draft, Image, Memory, Model, Parts, Place, RootParts};
 use image_builder::lock::Digest;
 use image_builder::modules::Kernel;
 use measurements::predict::{self, Inputs, PageOrder};
@@ -295,6 +296,42 @@ fn every_part_changes_the_drafts_digest() {
             root.models[0].files[0].1 = folder.path().join("other.json");
         })
     );
+}
+
+#[test]
+fn an_image_is_known_again_only_if_it_is_the_one_that_would_be_made() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (out, store) = (
+        folder.path().join("out"),
+        Store::at(folder.path().join("store")),
+    );
+    let memory = |change: &dyn Fn(&mut Parts)| {
+        let mut made = parts(folder.path(), false);
+        change(&mut made);
+        Memory::of(&store, &Draft::of(made).expect("a draft")).expect("a key")
+    };
+    let same = memory(&|_| {});
+    let image = image(parts(folder.path(), false), &out).expect("made");
+    assert_eq!(same.find(&out), None, "nobody has said so yet");
+    same.keep(&image).expect("kept");
+    assert_eq!(same.find(&out), Some(image));
+    assert_eq!(
+        memory(&|parts| parts.cmdline.push("quiet".into())).find(&out),
+        None
+    );
+    assert_eq!(same.find(folder.path()), None);
+    for (name, (_, bytes)) in bytes(&out) {
+        let (mut changed, path) = (bytes.clone(), out.join(&name));
+        changed[bytes.len() / 2] ^= 1;
+        fs::write(&path, &changed).expect("written");
+        assert_eq!(same.find(&out), None, "{name} changed");
+        fs::write(&path, &bytes[1..]).expect("written");
+        assert_eq!(same.find(&out), None, "{name} cut");
+        fs::remove_file(&path).expect("removed");
+        assert_eq!(same.find(&out), None, "{name} gone");
+        fs::write(&path, &bytes).expect("written");
+        assert!(same.find(&out).is_some(), "{name} back");
+    }
 }
 
 #[test]

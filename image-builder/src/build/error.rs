@@ -7,8 +7,8 @@ use measurements::ImageError;
 use measurements::predict::PredictError;
 
 use crate::acpi::AcpiError;
-use crate::erofs::RootError;
 use crate::compile::CompileError;
+use crate::erofs::RootError;
 use crate::error::FetchError;
 use crate::modules::ModuleError;
 use crate::package_lock::PackageLockError;
