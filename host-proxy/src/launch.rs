@@ -21,7 +21,7 @@ use crate::guest::GuestAddress;
 use crate::limits::KVM_TRIAL;
 use config_server::{ConfigServer, Listener};
 use image::Image;
-use machine::{Ended, GUEST_PORT, KVM, Link, Machine, Parts, VHOST_VSOCK, Watch};
+use machine::{Ended, GUEST_PORT, Link, Machine, Parts, VHOST_VSOCK, Watch};
 use measurements::Accelerator;
 use progress::Progress;
 use run_folder::{RunFolder, VSOCK};
@@ -55,6 +55,8 @@ pub struct Launch {
     pub run: PathBuf,
     /// What runs the guest's instructions.
     pub accelerator: Choice,
+    /// The device whose opening says that KVM is worth trying: `/dev/kvm`.
+    pub kvm_device: PathBuf,
     /// What carries its vsock.
     pub vsock: VsockChoice,
     /// Its number on that vsock.
@@ -199,7 +201,7 @@ pub async fn launch(
         launch.accelerator,
         image.manifest.profile,
         || crate::check::Host::this().seems_able(),
-        || opens(Path::new(KVM)) && !memory.kvm_fails(&program),
+        || opens(&launch.kvm_device) && !memory.kvm_fails(&program),
     )?;
     run_folder::check_name(&image.folder)?;
     let folder = RunFolder::open(&launch.run)?;

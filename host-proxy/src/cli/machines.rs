@@ -27,6 +27,9 @@ pub(super) struct LaunchArguments {
     /// What runs the guest's instructions.
     #[arg(long, value_enum, default_value = "auto")]
     accelerator: Choice,
+    /// The device whose opening says that KVM is worth trying. Tests have another.
+    #[arg(long, value_name = "PATH", default_value = "/dev/kvm", hide = true)]
+    kvm_device: PathBuf,
     /// What carries the guest's vsock.
     #[arg(long, value_enum, default_value = "auto")]
     vsock: VsockChoice,
@@ -71,6 +74,7 @@ pub(super) async fn start(
         config: arguments.config,
         run: arguments.run,
         accelerator: arguments.accelerator,
+        kvm_device: arguments.kvm_device,
         vsock: arguments.vsock,
         cid: arguments.cid,
         boot_timeout: Duration::from_secs(arguments.boot_timeout_s),

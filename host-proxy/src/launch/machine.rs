@@ -84,7 +84,7 @@ pub(super) enum Ended {
 /// The port on which the agent answers.
 pub(super) const GUEST_PORT: u32 = 9000;
 /// Devices of the host that a machine may need.
-pub(super) const KVM: &str = "/dev/kvm";
+const KVM: &str = "/dev/kvm";
 pub(super) const VHOST_VSOCK: &str = "/dev/vhost-vsock";
 
 impl Machine {
@@ -171,9 +171,12 @@ impl Machine {
     /// Ends the guest and every program.
     pub(super) async fn stop(mut self) {
         if let Some(mut qmp) = self.qmp.take() {
-            // Whatever it answers, the next lines see to it.
-            let _ = timeout(QEMU_QUIT, qmp.execute("quit")).await;
-            if timeout(QEMU_QUIT, self.qemu.ended()).await.is_err() {
+            let quitting = async {
+                // Whether it is answered or not, only the end counts.
+                let _ = qmp.execute("quit").await;
+                self.qemu.ended().await
+            };
+            if timeout(QEMU_QUIT, quitting).await.is_err() {
                 tracing::warn!("QEMU does not end; killing it");
             }
         }
