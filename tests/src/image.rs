@@ -25,11 +25,19 @@ pub struct Image {
     pub build_s: f64,
 }
 
-impl Image {
+/// A recipe that was built, whether or not it has a root and so a manifest.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The folder of the image's files.
+    pub dir: PathBuf,
+    /// The description of QEMU, swtpm and vhost-device-vsock.
+    pub tools: PathBuf,
+}
+
+impl Built {
     /// Builds a recipe of this repository with its committed lock, into the target folder. Where the archive no longer has
     /// what that lock names, a fresh lock is made and used, and said so loudly.
-    pub fn build(programs: &Programs, recipe: &str, quiet: bool) -> anyhow::Result<Image> {
-        let begun = Instant::now();
+    pub fn from_recipe(programs: &Programs, recipe: &str, quiet: bool) -> anyhow::Result<Built> {
         let images = programs.target_dir()?.join("images");
         fs::create_dir_all(&images)?;
         let builder = Builder {
@@ -52,6 +60,15 @@ impl Image {
             other => other,
         };
         built?;
+        Ok(Built { dir, tools })
+    }
+}
+
+impl Image {
+    /// Builds the image of a recipe.
+    pub fn build(programs: &Programs, recipe: &str, quiet: bool) -> anyhow::Result<Image> {
+        let begun = Instant::now();
+        let Built { dir, tools } = Built::from_recipe(programs, recipe, quiet)?;
         Ok(Image {
             manifest: ImageManifest::from_json(&fs::read(dir.join("manifest.json"))?)?,
             dir,

@@ -13,14 +13,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tests::report::Steps;
 use tests::stack::CHAT;
-use tests::{Stack, StackOptions, scenario};
+use tests::{Image, Stack, StackOptions, scenario};
 
 const RUN_BYTES: usize = 16;
 const QUESTION: &str = "Explain Chrysalis in one sentence.";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_boot_measures_what_was_predicted_and_says_nothing_of_its_jobs() {
-    let Some(image) = common::image("sim").await else {
+    let Some(image) = common::made(|programs| Image::build(programs, "sim", true)).await else {
         return;
     };
     let options = StackOptions {
@@ -37,7 +37,7 @@ async fn a_boot_measures_what_was_predicted_and_says_nothing_of_its_jobs() {
 }
 
 /// RTMR1 and RTMR2 against the log of the boot's own TPM, and RTMR0 too, of which the log knows all but two events.
-fn every_event_is_as_predicted(stack: &Stack, image: &tests::Image) {
+fn every_event_is_as_predicted(stack: &Stack, image: &Image) {
     let machine = stack.machine().expect("this guest is a machine");
     let launched = Launched::read(&machine.run.join("launched.json")).unwrap();
     let measured = events_of(&launched).unwrap();

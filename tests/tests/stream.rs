@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+use tests::image::Built;
 use tests::tools::Tools;
 
 const BYTES: u64 = 64 << 20;
@@ -15,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sixty_four_mebibytes_from_guest_to_host_arrive_whole() {
-    let Some(image) = common::image("stream").await else {
+    let Some(image) = common::made(|programs| Built::from_recipe(programs, "stream", true)).await
+    else {
         return;
     };
     let tools = Tools::read(&image.tools).unwrap();

@@ -3,17 +3,16 @@
 use image_builder::{ModelLock, Store, ensure_models};
 use tests::image::Unreachable;
 use tests::programs::Programs;
-use tests::{Image, Stack, StackOptions};
+use tests::{Stack, StackOptions};
 
-/// The image of a recipe, built if need be, or `None` with a printed line where the archive cannot be reached.
+/// What a function makes of the programs, or `None` with a printed line where the archive cannot be reached.
 #[allow(dead_code, reason = "not every test has a machine")]
-pub async fn image(recipe: &'static str) -> Option<Image> {
-    let building = tokio::task::spawn_blocking(move || {
-        let programs = Programs::build()?;
-        Image::build(&programs, recipe, true)
-    });
-    match building.await.expect("building does not panic") {
-        Ok(image) => Some(image),
+pub async fn made<T: Send + 'static>(
+    make: impl FnOnce(&Programs) -> anyhow::Result<T> + Send + 'static,
+) -> Option<T> {
+    let making = tokio::task::spawn_blocking(move || make(&Programs::build()?));
+    match making.await.expect("building does not panic") {
+        Ok(made) => Some(made),
         Err(error) if error.is::<Unreachable>() && std::env::var_os("CI").is_none() => {
             println!("skipped: the image cannot be built: {error:#}");
             None
@@ -23,6 +22,7 @@ pub async fn image(recipe: &'static str) -> Option<Image> {
 }
 
 /// A running stack, or `None` with a printed line where the embeddings model is neither here nor to be had.
+#[allow(dead_code, reason = "not every test has a stack")]
 pub async fn stack(options: StackOptions) -> Option<Stack> {
     let models = tokio::task::spawn_blocking(|| {
         let store = Store::from_environment().expect("a home folder, or CHRYSALIS_STORE");
