@@ -42,7 +42,8 @@ pub async fn run<P: Platform>(platform: P, start: Start, simulated: bool) -> any
         .measure(own_digest()?, &start.models)
         .context("measuring")?;
     lock_memory(simulated)?;
-    // getrandom(2) with no flags: it waits until the kernel's generator is seeded (SECURITY.md 9).
+    // getrandom(2) without flags, or, where a static program cannot find it, /dev/urandom after /dev/random was ready to
+    // be read: either waits until the kernel's generator is seeded (SECURITY.md 9).
     let attested = measured
         .attest(&mut UnwrapErr(SysRng))
         .context("making the keys")?;
@@ -74,14 +75,23 @@ pub fn quiet_panics() {
 
 /// Says in one line why `program` ends, with exit code 1.
 pub fn stop(program: &str, error: &anyhow::Error) -> ExitCode {
-    eprintln!("{program}: {}", one_line(&format!("{error:#}")));
+    eprintln!("{program}: {}", one_line(error));
     let_the_line_drain();
     ExitCode::FAILURE
 }
 
-/// A text without line feeds and other control characters: errors quote what others sent.
-fn one_line(text: &str) -> String {
-    text.chars()
+/// An error and its causes, but for causes that the text before them already told, and without line feeds or other control
+/// characters: errors quote what others sent.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        match line.is_empty() {
+            true => line = cause,
+            false if line.ends_with(&cause) => {}
+            false => line = format!("{line}: {cause}"),
+        }
+    }
+    line.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
 }
@@ -138,5 +148,19 @@ fn own_digest() -> anyhow::Result<Digest48> {
             0 => return Ok(Digest48(hasher.finalize().into())),
             n => hasher.update(&buffer[..n]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_one_line_and_says_nothing_twice() {
+        let inner = std::io::Error::other("no\nroom\x1b[2J");
+        let error = anyhow::Error::from(inner).context("reading a: no\nroom\x1b[2J");
+        assert_eq!(one_line(&error), "reading a: no room [2J");
+        let error = error.context("starting");
+        assert_eq!(one_line(&error), "starting: reading a: no room [2J");
     }
 }

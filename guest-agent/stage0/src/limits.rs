@@ -15,8 +15,8 @@ pub const START_ARGUMENTS_MAX: usize = 32;
 /// Looks for the disk, one every [`PAUSE_MS`]. Counted, because the guest's clock belongs to the host and runs several
 /// times too fast in an emulated machine: these are between ten seconds and a minute of somebody's time.
 pub const DISK_TRIES: u32 = 1200;
-/// Attempts to reach the host's vsock port, one every [`PAUSE_MS`].
-pub const CONNECT_TRIES: u32 = 200;
+/// Attempts to reach the host's vsock port. The kernel gives up each after two seconds of the guest's clock.
+pub const CONNECT_TRIES: u32 = 40;
 /// The pause between two tries.
 pub const PAUSE_MS: u64 = 50;
 /// What the stream of the test guest may be asked to send.

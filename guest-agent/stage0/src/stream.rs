@@ -48,7 +48,7 @@ fn fill(piece: &mut [u8; WRITE_BYTES_MAX], first: u64) {
     }
 }
 
-/// Connects, patiently: the kernel gives up an attempt after two seconds of a clock that may run fast.
+/// Connects, patiently: the host's side may still be coming up.
 fn reach() -> Result<File, Errno> {
     let mut last = Errno::ETIMEDOUT;
     for _ in 0..CONNECT_TRIES {
