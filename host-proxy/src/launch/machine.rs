@@ -17,7 +17,9 @@ use super::image::Image;
 use super::programs::{Program, ProgramError};
 use super::progress::Progress;
 use super::qmp::{Event, Qmp, QmpError};
-use super::run_folder::{LAUNCHED, QMP, RunFolder, SERIAL, TPM, TPM_LOG, TPM_STATE, VHOST, VSOCK};
+use super::run_folder::{
+    LAUNCHED, MONITOR, QMP, RunFolder, SERIAL, TPM, TPM_LOG, TPM_STATE, VHOST, VSOCK,
+};
 use super::serial::{Serial, Stage};
 use super::tools::{Room, Tools, ToolsError};
 use crate::guest::GuestAddress;
@@ -445,7 +447,7 @@ fn start_qemu(parts: &Parts<'_>, accelerator: Accelerator) -> Result<Program, La
         image(&files.initrd.name),
     );
     let (root, vhost, tpm) = (image(&files.root.name), run(VHOST), run(TPM));
-    let (serial, qmp) = (run(SERIAL), run(QMP));
+    let (serial, qmp, monitor) = (run(SERIAL), run(QMP), run(MONITOR));
     let backends = Backends {
         firmware: &firmware,
         boot: Some(Boot {
@@ -460,7 +462,7 @@ fn start_qemu(parts: &Parts<'_>, accelerator: Accelerator) -> Result<Program, La
         },
         tpm: parts.image.is_simulated().then_some(tpm.as_str()),
         serial: Some(&serial),
-        qmp: Some(&qmp),
+        qmp: &[&qmp, &monitor],
     };
     let mut devices = Vec::new();
     if accelerator != Accelerator::Tcg {

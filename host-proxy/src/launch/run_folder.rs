@@ -43,7 +43,7 @@ pub enum RunFolderError {
 }
 
 /// Sockets of one machine.
-const SOCKETS: [&str; 4] = [VSOCK, VHOST, QMP, TPM];
+const SOCKETS: [&str; 5] = [VSOCK, VHOST, QMP, MONITOR, TPM];
 /// Where the guest's configuration is served, for every machine of a launch. Whoever serves another port of the guest's
 /// host, as the simulated module does, cleans up its own.
 const CONFIG: &str = "vsock.sock_9101";
@@ -53,6 +53,8 @@ pub(super) const VSOCK: &str = "vsock.sock";
 pub(super) const VHOST: &str = "vhost.sock";
 /// Between QEMU and us.
 pub(super) const QMP: &str = "qmp.sock";
+/// Between QEMU and whoever else looks at the machine: the operator, or a test.
+pub(super) const MONITOR: &str = "monitor.sock";
 /// Between QEMU and swtpm.
 pub(super) const TPM: &str = "tpm.sock";
 /// State of the software TPM.
