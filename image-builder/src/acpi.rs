@@ -88,7 +88,7 @@ pub fn read(tools: &Sandbox, firmware: &Path, size: MachineSize) -> Result<AcpiF
             vsock: Vsock::StandIn,
             tpm: Some(&tpm),
             serial: Some(&serial),
-            qmp: None,
+            qmp: &[],
         },
     );
     arguments.extend(["-qtest".into(), format!("unix:{port},server=on,wait=off")]);

@@ -42,8 +42,8 @@ pub struct Backends<'a> {
     pub tpm: Option<&'a str>,
     /// A file for the serial port, which every machine has; without it what is written there is lost.
     pub serial: Option<&'a str>,
-    /// A socket that QEMU listens on for QMP.
-    pub qmp: Option<&'a str>,
+    /// Sockets that QEMU listens on for QMP; each serves one program at a time.
+    pub qmp: &'a [&'a str],
 }
 
 /// What the firmware starts.
@@ -89,7 +89,7 @@ pub fn qemu_arguments(
         line.option("-append", boot.cmdline);
     }
     devices(&mut line, accelerator, backends);
-    if let Some(socket) = backends.qmp {
+    for socket in backends.qmp {
         line.option(
             "-qmp",
             format!("unix:{},server=on,wait=off", escaped(socket)),
@@ -228,7 +228,7 @@ mod tests {
             vsock: Vsock::VhostUser("/run/vhost.sock"),
             tpm: Some("/run/tpm.sock"),
             serial: None,
-            qmp: None,
+            qmp: &[],
         }
     }
 

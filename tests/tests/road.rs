@@ -13,16 +13,47 @@ fn demo(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn the_whole_road_is_walked_and_its_figures_agree() {
-    let output = demo(&["--json"]);
+fn the_whole_road_is_walked_with_a_process_for_a_guest() {
+    let report = report(&["--json", "--process"]);
+    figures_agree(&report, &["attest", "first_token", "total"]);
+    assert_eq!(report["image"], Value::Null);
+}
+
+#[test]
+fn the_whole_road_is_walked_with_a_measured_machine_for_a_guest() {
+    let report = report(&["--json"]);
+    figures_agree(
+        &report,
+        &["build", "boot", "attest", "first_token", "total"],
+    );
+    for (name, digits) in [
+        ("mrtd", 96),
+        ("rtmr0", 96),
+        ("rtmr1", 96),
+        ("rtmr2", 96),
+        ("rootfs_digest", 64),
+        ("lock_digest", 64),
+    ] {
+        let digest = report["image"][name].as_str().expect("digests are strings");
+        assert_eq!(digest.len(), digits, "{name}");
+        assert!(
+            digest.bytes().any(|byte| byte != b'0'),
+            "{name} is not zero"
+        );
+    }
+}
+
+fn report(arguments: &[&str]) -> Value {
+    let output = demo(arguments);
     let (out, err) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
     assert!(output.status.success(), "{err}");
-    let report: Value =
-        serde_json::from_str(out.lines().last().expect("a last line")).expect("JSON");
+    serde_json::from_str(out.lines().last().expect("a last line")).expect("JSON")
+}
 
+fn figures_agree(report: &Value, timed: &[&str]) {
     assert_eq!(report["attestation"]["verified"], true);
     assert_eq!(report["attestation"]["root"], "insecure-test");
     assert_eq!(report["attestation"]["registers_match"], true);
@@ -60,9 +91,9 @@ fn the_whole_road_is_walked_and_its_figures_agree() {
     let grown = amount("wallet_after_nano") - amount("wallet_before_nano");
     assert_eq!(grown, amount("price_nano") - amount("fee_nano"));
     assert!(grown > 0 && amount("fee_nano") > 0);
-    for name in ["attest", "first_token", "total"] {
+    for name in timed {
         assert!(
-            report["seconds"][name].as_f64().is_some_and(|s| s > 0.0),
+            report["seconds"][*name].as_f64().is_some_and(|s| s > 0.0),
             "{report}"
         );
     }
@@ -79,12 +110,35 @@ fn one_changed_byte_is_refused_by_whom_it_concerns() {
         ("voucher", "host-proxy refused the voucher"),
     ];
     for (place, refusal) in cases {
-        let output = demo(&["--tamper", place]);
-        let err = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{place}: {err}");
-        assert!(err.contains(refusal), "{place}: {err}");
-        assert!(!err.contains("panicked"), "{place}: {err}");
+        refuses(&["--process", "--tamper", place], &[refusal]);
     }
+}
+
+#[test]
+fn a_changed_image_is_refused_by_its_register_or_stops_itself() {
+    let quote = "measurements::verify refused the quote";
+    let cases = [
+        ("initrd", [quote, "RTMR2 is"]),
+        ("cmdline", [quote, "RTMR2 is"]),
+        ("firmware", [quote, "MRTD is"]),
+        (
+            "rootfs",
+            ["the guest stopped itself", "dm-verity device corrupted"],
+        ),
+    ];
+    for (place, said) in cases {
+        refuses(&["--tamper", place], &said);
+    }
+}
+
+fn refuses(arguments: &[&str], said: &[&str]) {
+    let output = demo(arguments);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {err}");
+    for words in said {
+        assert!(err.contains(words), "{arguments:?}: {err}");
+    }
+    assert!(!err.contains("panicked"), "{arguments:?}: {err}");
 }
 
 #[test]
@@ -93,6 +147,7 @@ fn misuse_is_exit_code_2() {
         &["--tamper", "nothing"][..],
         &["--unknown"],
         &["--keep", "--tamper", "quote"],
+        &["--process", "--tamper", "initrd"],
     ] {
         assert_eq!(demo(arguments).status.code(), Some(2), "{arguments:?}");
     }

@@ -62,7 +62,7 @@ async fn sixty_four_mebibytes_from_guest_to_host_arrive_whole() {
             vsock: Vsock::VhostUser(&vhost),
             tpm: None,
             serial: Some(&serial),
-            qmp: None,
+            qmp: &[],
         },
     );
     let images = [(image.dir.as_path(), "/image")];
