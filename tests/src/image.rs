@@ -19,6 +19,8 @@ pub struct Image {
     pub dir: PathBuf,
     /// The description of QEMU, swtpm and vhost-device-vsock.
     pub tools: PathBuf,
+    /// The lock it was built from, if not the committed one.
+    pub fresh_lock: Option<PathBuf>,
     /// What the image is and measures to.
     pub manifest: ImageManifest,
     /// Seconds that building took, tools and downloads included.
@@ -32,6 +34,8 @@ pub struct Built {
     pub dir: PathBuf,
     /// The description of QEMU, swtpm and vhost-device-vsock.
     pub tools: PathBuf,
+    /// The lock it was built from, if not the committed one.
+    pub fresh_lock: Option<PathBuf>,
 }
 
 impl Built {
@@ -46,7 +50,7 @@ impl Built {
             quiet,
         };
         let (dir, tools) = (images.join(recipe), images.join("tools.json"));
-        let built = match builder.tools_and_image(None, &tools, &dir) {
+        let fresh_lock = match builder.tools_and_image(None, &tools, &dir) {
             Err(error) if error.is::<Gone>() => {
                 let lock = images.join("fresh.lock.json");
                 eprintln!(
@@ -55,12 +59,16 @@ impl Built {
                     lock.display()
                 );
                 builder.fresh_lock(&lock)?;
-                builder.tools_and_image(Some(&lock), &tools, &dir)
+                builder.tools_and_image(Some(&lock), &tools, &dir)?;
+                Some(lock)
             }
-            other => other,
+            built => built.map(|()| None)?,
         };
-        built?;
-        Ok(Built { dir, tools })
+        Ok(Built {
+            dir,
+            tools,
+            fresh_lock,
+        })
     }
 }
 
@@ -68,11 +76,12 @@ impl Image {
     /// Builds the image of a recipe.
     pub fn build(programs: &Programs, recipe: &str, quiet: bool) -> anyhow::Result<Image> {
         let begun = Instant::now();
-        let Built { dir, tools } = Built::from_recipe(programs, recipe, quiet)?;
+        let built = Built::from_recipe(programs, recipe, quiet)?;
         Ok(Image {
-            manifest: ImageManifest::from_json(&fs::read(dir.join("manifest.json"))?)?,
-            dir,
-            tools,
+            manifest: ImageManifest::from_json(&fs::read(built.dir.join("manifest.json"))?)?,
+            dir: built.dir,
+            tools: built.tools,
+            fresh_lock: built.fresh_lock,
             build_s: crate::stack::seconds(begun),
         })
     }
