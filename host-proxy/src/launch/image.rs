@@ -34,7 +34,7 @@ pub enum ImageFault {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: measurements::ImageError,
+        source: Box<measurements::ImageError>,
     },
     /// A file of another length.
     #[error(
@@ -75,8 +75,10 @@ impl Image {
         let file = File::open(&path).map_err(refuse)?;
         file.take(most).read_to_end(&mut json).map_err(refuse)?;
         let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
-        let manifest = ImageManifest::from_json(&json)
-            .map_err(|source| ImageFault::Manifest { path, source })?;
+        let manifest = ImageManifest::from_json(&json).map_err(|error| ImageFault::Manifest {
+            path,
+            source: error.into(),
+        })?;
         let image = Image { folder, manifest };
         image.check()?;
         Ok(image)

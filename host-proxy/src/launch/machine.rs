@@ -23,14 +23,14 @@ use super::run_folder::{
 use super::serial::{Serial, Stage};
 use super::tools::{Room, Tools, ToolsError};
 use crate::guest::GuestAddress;
-use crate::limits::{GUEST_PROBE, PROGRAM_POLL, QEMU_QUIT, SERIAL_POLL};
+use crate::limits::{GUEST_PROBE, QEMU_QUIT, SERIAL_POLL};
 use measurements::{Accelerator, Backends, Boot, Vsock, qemu_arguments};
 use serde_json::json;
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{Instant, interval, timeout};
 
 /// What a machine is made of.
 pub(super) struct Parts<'a> {
@@ -427,10 +427,7 @@ async fn start_vsock(parts: &Parts<'_>) -> Result<Program, LaunchError> {
     let words = tool.words(&room, arguments.into());
     let mut program = Program::start("vhost-device-vsock", &words, parts.folder.join("vsock.log"))?;
     program.opens(&parts.folder.join(VHOST)).await?;
-    // It serves this one first, but only the other's presence says that the guest can be reached.
-    while !parts.folder.join(VSOCK).exists() {
-        sleep(PROGRAM_POLL).await;
-    }
+    program.opens(&parts.folder.join(VSOCK)).await?;
     Ok(program)
 }
 

@@ -67,7 +67,8 @@ impl Program {
         tracing::debug!(name, ?words, "starting");
         let out = File::create(&log).map_err(refuse)?;
         let err = out.try_clone().map_err(refuse)?;
-        let mut command = Command::new(std::env::current_exe().map_err(refuse)?);
+        // This program, even if its file has been replaced since it was started.
+        let mut command = Command::new("/proc/self/exe");
         command
             .args([HELD, "--by", &std::process::id().to_string(), "--"])
             .args(words)

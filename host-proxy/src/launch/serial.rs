@@ -42,6 +42,7 @@ struct Screen {
     escape: Escape,
     line: String,
     lines: VecDeque<String>,
+    panicked: bool,
     stage: Stage,
 }
 
@@ -101,7 +102,8 @@ impl Serial {
 
     /// The last lines.
     pub(super) fn last_lines(&self) -> Vec<String> {
-        let unfinished = Some(&self.screen.line).filter(|line| !line.trim().is_empty());
+        let unfinished =
+            Some(&self.screen.line).filter(|line| !line.trim().is_empty() && !self.screen.panicked);
         let lines = self.screen.lines.iter().chain(unfinished);
         let lines: Vec<_> = lines.map(|line| line.trim_end().to_owned()).collect();
         lines[lines.len().saturating_sub(SERIAL_LINES_SHOWN)..].to_vec()
@@ -114,6 +116,7 @@ impl Screen {
             escape: Escape::None,
             line: String::new(),
             lines: VecDeque::new(),
+            panicked: false,
             stage: Stage::Started,
         }
     }
@@ -148,9 +151,11 @@ impl Screen {
     fn end_line(&mut self) {
         self.recognise();
         let line = std::mem::take(&mut self.line);
-        if line.trim().is_empty() {
+        // After a panic the kernel prints registers and stacks, and would push out the line that says why.
+        if line.trim().is_empty() || self.panicked {
             return;
         }
+        self.panicked = line.contains("Kernel panic - ");
         if self.lines.len() == SERIAL_LINES_SHOWN {
             self.lines.pop_front();
         }
@@ -219,6 +224,22 @@ mod tests {
                 .iter()
                 .flat_map(|line| line.chars())
                 .all(|c| matches!(c, ' '..='~'))
+        );
+    }
+
+    #[test]
+    fn a_panic_does_not_push_out_why() {
+        let dump = "[    4.85]  ? do_exit+0x16/0xa0\r\n".repeat(100);
+        let screen = screen(
+            format!("agent: no models\n[    4.84] Kernel panic - not syncing: Attempted\r\n{dump}")
+                .as_bytes(),
+        );
+        assert_eq!(
+            screen.lines,
+            [
+                "agent: no models",
+                "[    4.84] Kernel panic - not syncing: Attempted"
+            ]
         );
     }
 
