@@ -234,6 +234,11 @@ impl Recipe {
         many("initrd.modules", &self.initrd.modules, 0, NAME)?;
         if let Some(root) = &self.root {
             one("root.agent", &root.agent, NAME)?;
+            // Simulation is another image (SECURITY.md 6): one that says so, and no other, has the agent that knows simulators.
+            if (self.profile == "sim") != (root.agent == "guest-agent-sim") {
+                let form = "the agent of its profile: guest-agent-sim for sim, and for no other";
+                return Err(bad("root.agent", &root.agent, form));
+            }
             many("root.models", &root.models, 0, NAME)?;
         }
         many("cmdline", &self.cmdline, 0, WORD)?;
@@ -359,6 +364,12 @@ mod tests {
         check("version: 1", "version: 1\nextra: 1", "unknown field");
         check("vcpus: 2", "vcpus: 2, numa: 1", "unknown field");
         check("profile: sim", "profile: ../sim", "plain name");
+        check("profile: sim", "profile: cpu", "agent of its profile");
+        check(
+            "agent: guest-agent-sim",
+            "agent: guest-agent",
+            "agent of its profile",
+        );
         check("lock: sim.lock.json", "lock: a/b", "plain name");
         check("http://deb", "ftp://deb", "http or https");
         check("suite: trixie", "suite: tri/xie", "plain name");

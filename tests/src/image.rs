@@ -44,6 +44,10 @@ impl Built {
     pub fn from_recipe(programs: &Programs, recipe: &str, quiet: bool) -> anyhow::Result<Built> {
         let images = programs.target_dir()?.join("images");
         fs::create_dir_all(&images)?;
+        // Demos and tests of one clone share the folder; the builder itself refuses to wait.
+        let turn = fs::File::create(images.join("lock"))?;
+        turn.lock()
+            .context("waiting for another build of the image")?;
         let builder = Builder {
             program: programs.path("image-builder"),
             recipe: workspace_root().join(format!("image-builder/recipes/{recipe}.yaml")),
@@ -151,7 +155,10 @@ pub struct Unreachable(String);
 impl Builder {
     fn tools_and_image(&self, lock: Option<&Path>, tools: &Path, dir: &Path) -> anyhow::Result<()> {
         let described = self.run("tools", lock, &[])?;
-        fs::write(tools, described)?;
+        // A launch may be reading it.
+        let unfinished = tools.with_extension("unfinished");
+        fs::write(&unfinished, described)?;
+        fs::rename(&unfinished, tools)?;
         self.run("build", lock, &["--out".as_ref(), dir.as_os_str()])?;
         Ok(())
     }
