@@ -1,0 +1,44 @@
+//! A kernel module, plain and compressed, in a tree of its own: the tree is the only way to its reader.
+#![no_main]
+
+use image_builder::modules::Kernel;
+use libfuzzer_sys::fuzz_target;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use tempfile::TempDir;
+
+struct Tree {
+    kernel: Kernel,
+    files: [PathBuf; 2],
+    _folder: TempDir,
+}
+
+static TREE: LazyLock<Tree> = LazyLock::new(|| make().expect("the temporary folder is writable"));
+
+fuzz_target!(|bytes: &[u8]| {
+    for file in &TREE.files {
+        fs::write(file, bytes).expect("the temporary folder is writable");
+    }
+    for name in ["plain", "packed"] {
+        let _ = TREE.kernel.load_order(&[name.to_owned()]);
+    }
+});
+
+fn make() -> std::io::Result<Tree> {
+    let folder = tempfile::tempdir()?;
+    let modules = folder.path().join("usr/lib/modules/1/kernel");
+    fs::create_dir_all(&modules)?;
+    fs::create_dir(folder.path().join("boot"))?;
+    fs::write(folder.path().join("boot/vmlinuz-1"), "")?;
+    fs::write(modules.with_file_name("modules.builtin"), "")?;
+    let files = ["plain.ko", "packed.ko.xz"].map(|name| modules.join(name));
+    for file in &files {
+        fs::write(file, "")?;
+    }
+    Ok(Tree {
+        kernel: Kernel::open(folder.path()).map_err(std::io::Error::other)?,
+        files,
+        _folder: folder,
+    })
+}

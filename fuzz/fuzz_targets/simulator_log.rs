@@ -1,0 +1,20 @@
+//! swtpm's log of its commands, by the simulator's own file: the crate shows its reader to nobody.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use simulator::limits;
+
+#[rustfmt::skip]
+#[path = "../../measurements/simulator/src/swtpm_log.rs"]
+mod swtpm_log;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(extends) = swtpm_log::extends(bytes) {
+        assert!(extends.len() <= limits::TPM_EXTENDS_MAX);
+        // A log that grows keeps what it has said, or is found to be wrong.
+        let (begun, _) = bytes.split_at(bytes.len() / 2);
+        if let Ok(begun) = swtpm_log::extends(begun) {
+            assert!(extends.starts_with(&begun));
+        }
+    }
+});
