@@ -50,6 +50,12 @@ pub const INDEX_BYTES_MAX: u64 = 64 << 20;
 pub const INDEX_UNPACKED_BYTES_MAX: u64 = 512 << 20;
 /// Paragraphs of an index: trixie's main has 69 thousand.
 pub const INDEX_PACKAGES_MAX: usize = 1 << 20;
+/// A field of an index that is kept, its continuation lines included: the longest of trixie's main has 76 KB.
+pub const INDEX_FIELD_BYTES_MAX: usize = 256 << 10;
+/// Packages and alternatives that one field names: the most in trixie's main are 1,603.
+pub const RELATIONS_MAX: usize = 4096;
+/// Names that the packages of an index provide, in all: trixie's main has 69 thousand.
+pub const INDEX_PROVIDES_MAX: usize = 1 << 20;
 /// One line of an index: the longest of trixie's main has 76 KB, a list of what a package was built with.
 pub const INDEX_LINE_BYTES_MAX: usize = 1 << 20;
 /// Memory for one xz decoder, in KiB: the dictionary of `xz -9` and some. A header that asks for more is refused.

@@ -110,8 +110,8 @@ impl Image {
                 bytes.push(0);
                 Ok(())
             })?,
-            Tamper::Rootfs => change(&to.join("root.img"), flip_in_weights)?,
-            Tamper::Firmware => change(&to.join("firmware.fd"), flip_in_firmware)?,
+            Tamper::Rootfs => change(&to.join("root.img"), |bytes| flip_in_weights(bytes))?,
+            Tamper::Firmware => change(&to.join("firmware.fd"), |bytes| flip_in_firmware(bytes))?,
             Tamper::Cmdline => {
                 let cmdline = manifest["cmdline"].as_str().context("a command line")?;
                 let louder = cmdline.replacen("loglevel=4", "loglevel=5", 1);
@@ -218,7 +218,7 @@ fn change(path: &Path, how: impl FnOnce(&mut Vec<u8>) -> anyhow::Result<()>) -> 
 }
 
 /// In the middle of the chat model, whose every byte the agent reads when it starts.
-fn flip_in_weights(image: &mut Vec<u8>) -> anyhow::Result<()> {
+fn flip_in_weights(image: &mut [u8]) -> anyhow::Result<()> {
     let weights = fs::read(workspace_root().join("engine/models/tiny-chat/model.safetensors"))?;
     let middle = weights.len() / 2;
     let at = memmem::find(image, &weights[middle..middle + 64]);
@@ -227,7 +227,7 @@ fn flip_in_weights(image: &mut Vec<u8>) -> anyhow::Result<()> {
 }
 
 /// In the largest unused stretch of the firmware's measured volume: it boots as before and measures otherwise.
-fn flip_in_firmware(firmware: &mut Vec<u8>) -> anyhow::Result<()> {
+fn flip_in_firmware(firmware: &mut [u8]) -> anyhow::Result<()> {
     // The variable store at the beginning, which MRTD leaves out, ends here (TDVF metadata of this firmware).
     const VARIABLES_END: usize = 0x84000;
     let unused = |window: &[u8]| window.iter().all(|byte| *byte == 0xff);

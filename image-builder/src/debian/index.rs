@@ -13,8 +13,8 @@ use super::is_package_name;
 use super::relation::{self, Relation};
 use super::version::Version;
 use crate::limits::{
-    FILE_BYTES_MAX, INDEX_LINE_BYTES_MAX, INDEX_PACKAGES_MAX, INDEX_UNPACKED_BYTES_MAX,
-    PATH_BYTES_MAX, XZ_MEMORY_KIB_MAX,
+    FILE_BYTES_MAX, INDEX_FIELD_BYTES_MAX, INDEX_LINE_BYTES_MAX, INDEX_PACKAGES_MAX,
+    INDEX_PROVIDES_MAX, INDEX_UNPACKED_BYTES_MAX, PATH_BYTES_MAX, XZ_MEMORY_KIB_MAX,
 };
 use crate::lock::{Digest, is_plain_name};
 use crate::stream::{Limited, TooLong};
@@ -86,6 +86,8 @@ pub struct Index {
     packages: BTreeMap<String, Vec<Available>>,
     /// From a provided name to who provides it.
     providers: BTreeMap<String, Vec<String>>,
+    /// Names provided, counted each time.
+    provided: usize,
 }
 
 impl Index {
@@ -145,7 +147,7 @@ impl Index {
                     return Err(too_much("packages", INDEX_PACKAGES_MAX));
                 }
                 let package = std::mem::take(&mut paragraph).finish();
-                self.insert(package.map_err(at(number))?);
+                self.insert(package.map_err(at(number))?)?;
             }
             if got == 0 {
                 break;
@@ -161,13 +163,27 @@ impl Index {
         Ok(())
     }
 
-    fn insert(&mut self, package: Available) {
+    fn insert(&mut self, package: Available) -> Result<(), IndexError> {
+        self.provided += package.provides.len();
+        if self.provided > INDEX_PROVIDES_MAX {
+            return Err(too_much("provided names", INDEX_PROVIDES_MAX));
+        }
         for (name, _) in &package.provides {
             let providers = self.providers.entry(name.clone()).or_default();
             providers.push(package.name.clone());
         }
         let versions = self.packages.entry(package.name.clone()).or_default();
         versions.push(package);
+        Ok(())
+    }
+}
+
+fn is_short(value: &str) -> Result<(), String> {
+    match value.len() <= INDEX_FIELD_BYTES_MAX {
+        true => Ok(()),
+        false => Err(format!(
+            "a field of more than {INDEX_FIELD_BYTES_MAX} bytes"
+        )),
     }
 }
 
@@ -208,6 +224,7 @@ impl Paragraph {
             if let Some(value) = self.open.and_then(|at| self.values[at].as_mut()) {
                 value.push(' ');
                 value.push_str(text(line)?.trim());
+                return is_short(value);
             }
             return Ok(());
         }
@@ -216,6 +233,7 @@ impl Paragraph {
         self.open = FIELDS.iter().position(|field| field.as_bytes() == name);
         if let Some(at) = self.open {
             let value = text(&value[1..])?.trim().to_owned();
+            is_short(&value)?;
             if self.values[at].replace(value).is_some() {
                 return Err(format!("two fields {}", FIELDS[at]));
             }
@@ -295,6 +313,7 @@ fn broken(error: std::io::Error) -> IndexError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::RELATIONS_MAX;
 
     fn paragraph(name: &str) -> String {
         format!(
@@ -320,6 +339,8 @@ mod tests {
     #[test]
     fn a_malformed_paragraph_is_refused_with_its_line() {
         let whole = paragraph("p1");
+        // One field in many lines, each of them short.
+        let many_lines = format!("Depends: {}", "a1,\n ".repeat(INDEX_FIELD_BYTES_MAX / 4));
         for (from, to, expected) in [
             ("Package: p1", "Package: P1", "Package: P1"),
             ("Package: p1\n", "", "no Package"),
@@ -335,6 +356,12 @@ mod tests {
             ("Provides: v1 (= 4)", "Provides: v1 (>= 4)", "Provides"),
             ("Description: x", "Description", "no field"),
             ("Package: p1", " Package: p1", "continuation of nothing"),
+            ("Depends: a1,", &many_lines, "a field of more than"),
+            (
+                "Provides: v1",
+                &format!("Provides: {}v1", "v3, ".repeat(RELATIONS_MAX)),
+                "Provides",
+            ),
         ] {
             assert!(whole.contains(from), "the case needs `{from}`");
             let error = Index::read(whole.replacen(from, to, 1).as_bytes()).expect_err(to);

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::is_package_name;
 use super::version::Version;
+use crate::limits::RELATIONS_MAX;
 
 /// One alternative of a dependency.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,10 +99,14 @@ fn parse_constraint(text: &str) -> Option<(Comparison, Version)> {
     Some((comparison, Version::parse(version.trim_start())?))
 }
 
-/// A whole field: all groups have to be fulfilled, each by one of its alternatives. `None` when it is not of that form.
+/// A whole field: all groups have to be fulfilled, each by one of its alternatives. `None` when it is not of that form, or
+/// names more than [`RELATIONS_MAX`].
 pub fn parse_field(text: &str) -> Option<Vec<Vec<Relation>>> {
     if text.trim().is_empty() {
         return Some(Vec::new());
+    }
+    if text.matches([',', '|']).count() >= RELATIONS_MAX {
+        return None;
     }
     let alternatives = |group: &str| {
         let relations = group.split('|').map(|one| Relation::parse(one.trim()));
