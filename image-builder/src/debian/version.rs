@@ -6,8 +6,8 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-/// A checked version, `[epoch:]upstream[-revision]`.
-#[derive(Clone, PartialEq, Eq)]
+/// A checked version, `[epoch:]upstream[-revision]`. `1.0` and `1.0-0` are equal, though they are not spelt alike.
+#[derive(Clone)]
 pub struct Version(String);
 
 const BYTES_MAX: usize = 256;
@@ -40,6 +40,14 @@ impl Version {
 fn split_epoch(text: &str) -> (&str, &str) {
     text.split_once(':').unwrap_or(("0", text))
 }
+
+impl PartialEq for Version {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Version {}
 
 impl Ord for Version {
     fn cmp(&self, other: &Self) -> Ordering {
@@ -116,6 +124,7 @@ mod tests {
     fn check(a: &str, expected: Ordering, b: &str) {
         let parse = |text| Version::parse(text).expect(text);
         assert_eq!(parse(a).cmp(&parse(b)), expected, "{a} and {b}");
+        assert_eq!(parse(a) == parse(b), expected.is_eq(), "{a} and {b}");
         assert_eq!(parse(b).cmp(&parse(a)), expected.reverse(), "{b} and {a}");
     }
 
