@@ -2,6 +2,13 @@
 
 use serde_json::Value;
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One machine at a time: each emulates two processors, and two at once would only wait for each other.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn demo(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
@@ -21,6 +28,7 @@ fn the_whole_road_is_walked_with_a_process_for_a_guest() {
 
 #[test]
 fn the_whole_road_is_walked_with_a_measured_machine_for_a_guest() {
+    let _turn = turn();
     let report = report(&["--json"]);
     figures_agree(
         &report,
@@ -116,6 +124,7 @@ fn one_changed_byte_is_refused_by_whom_it_concerns() {
 
 #[test]
 fn a_changed_image_is_refused_by_its_register_or_stops_itself() {
+    let _turn = turn();
     let quote = "measurements::verify refused the quote";
     let cases = [
         ("initrd", [quote, "RTMR2 is"]),

@@ -33,7 +33,7 @@ use crate::{
     hand_off::hand_off_digest,
     kernel::{KernelError, authenticode},
     limits::{FIRMWARE_BYTES_MAX, INITRD_BYTES_MAX, KERNEL_BYTES_MAX},
-    swtpm_log::{Extend, LogError, extends},
+    swtpm_log::{Extend, LogError, extends_until},
 };
 
 /// One thing that was measured into a run-time register before the kernel ran.
@@ -121,7 +121,7 @@ pub fn events_of(launched: &Launched) -> Result<Vec<Event>, BootError> {
 /// MRTD and the events. The log comes first, so that asking before the boot is over costs little.
 fn boot_of(launched: &Launched) -> Result<(Digest48, Vec<Event>), BootError> {
     let log = File::open(&launched.tpm_log).map_err(read_error(&launched.tpm_log))?;
-    let measured = measured(&extends(BufReader::new(log))?)?;
+    let measured = measured(&extends_until(BufReader::new(log), action(LEFT))?)?;
 
     let image = read(&launched.firmware, FIRMWARE_BYTES_MAX)?;
     let firmware = Firmware::parse(&image)?;
@@ -143,10 +143,6 @@ fn boot_of(launched: &Launched) -> Result<(Digest48, Vec<Event>), BootError> {
 
 /// What a log's extends are to a trust domain, until the kernel has left the firmware.
 fn measured(extends: &[Extend]) -> Result<Vec<Event>, BootError> {
-    let action = |text: &str| Extend {
-        pcr: 5,
-        digest: Digest48::of(text.as_bytes()),
-    };
     let at = |wanted: Extend| extends.iter().position(|extend| *extend == wanted);
     let (Some(leaving), Some(left)) = (at(action(LEAVING)), at(action(LEFT))) else {
         return Err(BootError::NotOver);
@@ -182,6 +178,14 @@ fn measured(extends: &[Extend]) -> Result<Vec<Event>, BootError> {
             })
         })
         .collect())
+}
+
+/// What the firmware extends when it reports an action: the digest of the text, in PCR 5.
+fn action(text: &str) -> Extend {
+    Extend {
+        pcr: 5,
+        digest: Digest48::of(text.as_bytes()),
+    }
 }
 
 /// The run-time register that stands for a PCR. PCR 0 is the firmware, which MRTD holds; above 15 nothing is measured.
@@ -263,7 +267,7 @@ mod tests {
     const REAL: &[u8] = include_bytes!("../tests/data/boot.log");
 
     fn real() -> Vec<Extend> {
-        extends(REAL).unwrap()
+        extends_until(REAL, action(LEFT)).unwrap()
     }
 
     fn separator(pcr: u32) -> Extend {

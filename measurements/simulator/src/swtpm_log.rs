@@ -94,8 +94,9 @@ pub enum LogError {
     },
 }
 
-/// All extends since the TPM was started, in order.
-pub fn extends(log: impl BufRead) -> Result<Vec<Extend>, LogError> {
+/// The extends since the TPM was started, in order, up to `last`, or all that are there if it is not. What follows it is not
+/// looked at: it is the affair of a kernel that runs, and may be anything.
+pub fn extends_until(log: impl BufRead, last: Extend) -> Result<Vec<Extend>, LogError> {
     let mut log = log.take(TPM_LOG_BYTES_MAX + 1);
     let mut reader = Reader::default();
     let mut line = Vec::new();
@@ -118,6 +119,9 @@ pub fn extends(log: impl BufRead) -> Result<Vec<Extend>, LogError> {
             return Ok(reader.extends);
         };
         reader.take(text)?;
+        if reader.extends.last() == Some(&last) {
+            return Ok(reader.extends);
+        }
     }
 }
 

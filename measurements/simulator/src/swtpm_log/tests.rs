@@ -2,6 +2,30 @@
 
 use super::*;
 
+/// No log of these tests has it.
+const NEVER: Extend = Extend {
+    pcr: u32::MAX,
+    digest: Digest48::ZERO,
+};
+
+fn extends(log: impl BufRead) -> Result<Vec<Extend>, LogError> {
+    extends_until(log, NEVER)
+}
+
+#[test]
+fn what_follows_the_last_extend_is_not_looked_at() {
+    let whole = extends(REAL).unwrap();
+    let last = whole[whole.len() / 2];
+    let first = whole.iter().position(|extend| *extend == last).unwrap();
+    // The log of a kernel that gave up on its TPM, or was told to by its host.
+    let nonsense = [REAL, b" SWTPM_IO_Read: length nonsense\n"].concat();
+    assert!(extends(&nonsense[..]).is_err());
+    assert_eq!(
+        extends_until(&nonsense[..], last),
+        Ok(whole[..=first].to_vec())
+    );
+}
+
 const REAL: &[u8] = include_bytes!("../../tests/data/boot.log");
 
 /// swtpm's log of commands, each with the answer code it got.
