@@ -2,6 +2,7 @@
 
 mod image;
 mod predict;
+mod replay;
 
 use std::{
     fs,
@@ -32,6 +33,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Predict(predict::PredictArguments),
+    Replay(replay::ReplayArguments),
     /// Check an image.
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -143,11 +145,9 @@ struct VerifyArguments {
 pub fn run() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Predict(arguments) => predict::predict(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Replay(arguments) => replay::replay(&arguments).map(code),
         Command::Image(image::ImageCommand::Verify(arguments)) => {
-            image::verify(&arguments).map(|good| match good {
-                true => ExitCode::SUCCESS,
-                false => ExitCode::FAILURE,
-            })
+            image::verify(&arguments).map(code)
         }
         Command::Manifest(ManifestCommand::Process(arguments)) => manifest_process(&arguments),
         Command::Manifest(ManifestCommand::Vm(arguments)) => manifest_vm(&arguments),
@@ -160,6 +160,13 @@ pub fn run() -> ExitCode {
             eprintln!("measurements: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn code(good: bool) -> ExitCode {
+    match good {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }
 

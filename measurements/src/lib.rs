@@ -19,6 +19,7 @@
 
 mod collateral;
 mod digest32;
+mod event_log;
 mod image;
 pub mod limits;
 mod manifest;
@@ -35,6 +36,7 @@ mod verity;
 
 pub use collateral::{Collateral, CollateralError};
 pub use digest32::Digest32;
+pub use event_log::{Claim, Event, EventLog, EventLogError, EventType, Kind, Replay, Source};
 pub use image::{
     BootRegisters, Content, ImageError, ImageFile, ImageFiles, ImageManifest, ImageParts, Package,
     Profile, Role, VerityRoot,

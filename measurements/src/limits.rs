@@ -52,3 +52,22 @@ pub const IMAGE_TEXT_BYTES_MAX: usize = 512;
 pub const IMAGE_FILE_NAME_BYTES_MAX: usize = 64;
 /// Processors of a guest.
 pub const VCPUS_MAX: u32 = 1024;
+
+/// An event log as firmware writes it. Areas of real guests have 64 KiB and 256 KiB.
+pub const EVENT_LOG_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// An event log as JSON, where data takes two characters a byte.
+pub const EVENT_LOG_JSON_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// Events of one log. A boot through GRUB has about fifty.
+pub const EVENT_LOG_EVENTS_MAX: usize = 4096;
+/// Hash algorithms of one log. TPMs have up to four.
+pub const EVENT_LOG_ALGORITHMS_MAX: u32 = 8;
+/// One digest of a log: SHA-512 has 64 bytes.
+pub const EVENT_LOG_DIGEST_BYTES_MAX: usize = 64;
+/// The data of one event. Lists of revoked programs are the longest, with some 25 KiB.
+pub const EVENT_DATA_BYTES_MAX: usize = 256 * 1024;
+/// The name of a runtime event.
+pub const EVENT_LOG_NAME_BYTES_MAX: usize = 1024;
+/// Words about one event.
+pub const EVENT_DESCRIPTION_CHARACTERS_MAX: usize = 240;
+/// Nodes of a device path, partitions of a disk or tables that are shown.
+pub const EVENT_PATH_NODES_MAX: usize = 32;
