@@ -146,11 +146,11 @@ pub enum EventLogError {
         at: usize,
     },
     /// Not the JSON that was expected.
-    #[error("line {line}, column {column}: not the JSON of an event log")]
+    #[error("not the JSON of an event log (line {line}, column {column})")]
     Json {
-        /// Line, from 1.
+        /// Line, from 1; 0 where the parser does not say.
         line: usize,
-        /// Column, from 1.
+        /// Column, from 1; 0 where the parser does not say.
         column: usize,
     },
     /// Event data that is not hexadecimal.

@@ -236,6 +236,46 @@ fn a_list_of_runtime_events_replays_into_the_last_register() {
     assert!(EventLog::parse_dstack(&list).is_err());
 }
 
+/// Firmware's events in one file, the application's in another: together they lead to the quote, in this order only.
+#[test]
+fn two_logs_are_replayed_one_after_the_other() {
+    let Some(report) = vector(DSTACK) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+    write("quote", &dstack_quote(&report));
+    let report: Value = serde_json::from_slice(&report).unwrap();
+    let list: Vec<Value> = serde_json::from_str(report["event_log"].as_str().unwrap()).unwrap();
+    let runtime: Vec<Value> = list[22..]
+        .iter()
+        .map(|event| json!({ "name": event["event"], "digest": event["digest"] }))
+        .collect();
+    write("firmware", Value::from(&list[..22]).to_string().as_bytes());
+    write("agent", Value::from(runtime).to_string().as_bytes());
+    let good = |logs: [&str; 2]| {
+        let [one, two] = logs;
+        let arguments = [
+            "replay",
+            "--event-log",
+            one,
+            "--event-log",
+            two,
+            "--quote",
+            "quote",
+            "--json",
+        ];
+        let out = run(folder.path(), &arguments);
+        assert_eq!(
+            out.status.code(),
+            Some(i32::from(json(&out)["good"] == false))
+        );
+        assert_eq!(json(&out)["logs"].as_array().unwrap().len(), 2);
+        json(&out)["good"].clone()
+    };
+    assert_eq!(good(["firmware", "agent"]), true);
+    assert_eq!(good(["agent", "firmware"]), false);
+    assert_eq!(good(["firmware", "firmware"]), false);
+}
+
 #[test]
 fn the_program_compares_with_a_quote() {
     let Some(report) = vector(DSTACK) else { return };

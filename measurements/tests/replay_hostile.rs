@@ -439,6 +439,8 @@ fn grub_hashes_what_follows_its_own_word() {
         event.describe(),
         r#"after its first word, "grub_cmd: linux /vmlinuz""#
     );
+    let whole = one(IPL, Digest48::of(b"grub_cmd: linux /vmlinuz"), data);
+    assert_eq!(whole.claim(), Claim::Data);
     for other in [&b"linux /vmlinuz\0"[..], b"vmlinuz", b" linux /vmlinuz"] {
         assert_eq!(one(IPL, Digest48::of(other), data).claim(), Claim::Label);
     }

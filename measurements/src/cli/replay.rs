@@ -106,7 +106,14 @@ fn read(path: &Path, format: Option<Format>) -> anyhow::Result<EventLog> {
         Format::Tcg => EventLog::parse_tcg(&bytes, Kind::Tpm),
         Format::Json => EventLog::parse_runtime(&bytes).or_else(|_| EventLog::parse_dstack(&bytes)),
     };
-    log.with_context(|| format!("reading {}", path.display()))
+    log.with_context(|| {
+        let kind = match format {
+            Format::Ccel => "a CCEL log (a TPM's is `--format tcg`)",
+            Format::Tcg => "a TPM's log",
+            Format::Json => "a JSON log",
+        };
+        format!("reading {} as {kind}", path.display())
+    })
 }
 
 fn compare(replayed: &Replay, quote: Option<&Path>) -> anyhow::Result<Vec<Compared>> {

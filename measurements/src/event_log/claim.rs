@@ -62,7 +62,8 @@ impl Event {
                 Some(contents) if is_digest_of(contents) => Claim::Value,
                 _ => Claim::Differs,
             },
-            EventType::IPL if grub_texts(data).into_iter().any(is_digest_of) => Claim::Value,
+            EventType::IPL if is_digest_of(without_zero(data)) => Claim::Data,
+            EventType::IPL if after_grubs_word(data).is_some_and(is_digest_of) => Claim::Value,
             // The rest names what was hashed: programs, tables, files; Linux's tags too, whatever the profile says.
             _ => Claim::Label,
         }
@@ -112,13 +113,15 @@ fn variable_contents(data: &[u8]) -> Option<&[u8]> {
     Some(contents)
 }
 
-/// What GRUB hashes of a text that it logs (GRUB, `grub_verify_string`): the text without the word before it and without its
-/// final zero.
-fn grub_texts(data: &[u8]) -> Vec<&[u8]> {
-    let text = data.strip_suffix(b"\0").unwrap_or(data);
-    let prefixes: [&[u8]; 4] = [b"", b"grub_cmd: ", b"kernel_cmdline: ", b"module_cmdline: "];
-    prefixes
+/// GRUB logs texts with a final zero that it does not hash.
+fn without_zero(data: &[u8]) -> &[u8] {
+    data.strip_suffix(b"\0").unwrap_or(data)
+}
+
+/// What GRUB hashes of a text that it logs (GRUB, `grub_tpm_verify_string`): not the word that it puts before.
+fn after_grubs_word(data: &[u8]) -> Option<&[u8]> {
+    let words: [&[u8]; 3] = [b"grub_cmd: ", b"kernel_cmdline: ", b"module_cmdline: "];
+    words
         .iter()
-        .filter_map(|prefix| text.strip_prefix(*prefix))
-        .collect()
+        .find_map(|word| without_zero(data).strip_prefix(*word))
 }

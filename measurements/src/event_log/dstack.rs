@@ -22,12 +22,10 @@ struct DstackEvent {
     version: Option<u64>,
 }
 
-/// The list alone, or in an answer of the agent, which carries it as text.
+/// An answer of the agent, which carries the list as text.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Document {
-    List(Vec<DstackEvent>),
-    Answer { event_log: Nested },
+struct Answer {
+    event_log: Nested,
 }
 
 #[derive(Deserialize)]
@@ -38,14 +36,13 @@ enum Nested {
 }
 
 pub(super) fn parse(json: &[u8]) -> Result<EventLog, EventLogError> {
-    let events = match read::<Document>(json)? {
-        Document::List(events)
-        | Document::Answer {
-            event_log: Nested::List(events),
-        } => events,
-        Document::Answer {
-            event_log: Nested::Text(text),
-        } => read::<Vec<DstackEvent>>(text.as_bytes())?,
+    let first = json.iter().find(|byte| !byte.is_ascii_whitespace());
+    let events = match first {
+        Some(b'{') => match read::<Answer>(json)?.event_log {
+            Nested::List(events) => events,
+            Nested::Text(text) => read::<Vec<DstackEvent>>(text.as_bytes())?,
+        },
+        _ => read(json)?,
     };
     collect(Source::Dstack, events, |number, event| {
         let register = match event.imr {
