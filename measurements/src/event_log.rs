@@ -8,7 +8,7 @@
 //! replay equals the registers of a verified quote; then its digests, in their order, are what was measured.
 //!
 //! **Promises.** What an event carries beside its digest is shown as what was measured only where it hashes to the digest
-//! ([`Claim`]). Every length is bounded before it is believed; event types nobody knows are kept, with their number. Two logs
+//! ([`Claim`]); no digest covers the event's type. Every length is bounded before it is believed; event types nobody knows are kept, with their number. Two logs
 //! that replay to the same registers have the same digests in the same order.
 //!
 //! **Lacks.** An end: a log that was cut between two events reads well, and only the registers tell. The list that Linux

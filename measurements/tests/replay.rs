@@ -146,14 +146,16 @@ fn no_flipped_digest_byte_leaves_the_registers_as_they_were() {
 
 /// Anywhere: it is refused, or the log says something else. Data that was hashed does not go on to be called so.
 #[test]
-fn a_flipped_byte_of_a_log_is_harmless() {
+fn every_flipped_byte_of_a_log_is_harmless() {
     for (name, mut bytes, kind) in firmware_logs() {
         let log = EventLog::parse_tcg(&bytes, kind).unwrap();
         let [hashed, values, ..] = claims(&log);
         let used = used(&bytes);
-        for at in (0..used).step_by(1 + used / 400) {
+        for at in 0..used {
             bytes[at] ^= 0x80;
-            if let Ok(flipped) = EventLog::parse_tcg(&bytes, kind) {
+            let flipped = EventLog::parse_tcg(&bytes, kind);
+            // Every byte is read; hashing all data again each time is for some of them.
+            if let (Ok(flipped), true) = (flipped, at % (1 + used / 400) == 0) {
                 let [data, value, ..] = claims(&flipped);
                 assert!(data + value <= hashed + values, "{name} byte {at}");
                 for event in flipped.events() {

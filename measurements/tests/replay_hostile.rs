@@ -486,6 +486,34 @@ fn dstack_digests_cover_name_and_payload_in_both_versions() {
     assert_eq!(words, r#""app\"": 2 bytes abcd"#);
 }
 
+/// One digest, two readings: only that with the shortest name is believed.
+#[test]
+fn a_dstack_name_cannot_grow_into_its_payload() {
+    let digest = Digest48::of(b"\x01\0\0\x08:app:good:bad");
+    assert_eq!(
+        dstack("app", b"good:bad", digest, None).claim(),
+        Claim::Data
+    );
+    assert_eq!(
+        dstack("app:good", b"bad", digest, None).claim(),
+        Claim::Label
+    );
+    assert_eq!(
+        dstack("app:good", b"bad", digest, Some(1)).claim(),
+        Claim::Label
+    );
+    let second = br#"{"event":"app:good","event_type":134217729,"payload":"626164","version":2}"#;
+    let digest = Digest48::of(second);
+    assert_eq!(
+        dstack("app:good", b"bad", digest, None).claim(),
+        Claim::Data
+    );
+    assert_eq!(
+        dstack("app", b"good:bad", digest, None).claim(),
+        Claim::Differs
+    );
+}
+
 /// Only the digests of runtime events cover a name.
 #[test]
 fn a_name_beside_a_firmware_event_is_a_label() {

@@ -92,9 +92,13 @@ impl Event {
         };
         let holds = |bytes: Vec<u8>| Digest48::of(&bytes) == self.digest;
         match self.dstack_version {
-            None if holds(first()) || holds(second()) => Claim::Data,
-            Some(1) if holds(first()) => Claim::Data,
-            Some(2) if holds(second()) => Claim::Data,
+            None | Some(2) if holds(second()) => Claim::Data,
+            // The first way puts nothing but a colon between name and payload. With another in the name, the same digest
+            // is that of a shorter name and a longer payload.
+            None | Some(1) if holds(first()) => match name.contains(':') {
+                true => Claim::Label,
+                false => Claim::Data,
+            },
             None | Some(1 | 2) => Claim::Differs,
             Some(_) => Claim::Label,
         }

@@ -50,7 +50,7 @@ impl fmt::Display for EventType {
     }
 }
 
-const NAMES: [(u32, &str); 39] = [
+const NAMES: [(u32, &str); 40] = [
     (0, "EV_PREBOOT_CERT"),
     (1, "EV_POST_CODE"),
     (2, "EV_UNUSED"),
@@ -90,4 +90,5 @@ const NAMES: [(u32, &str); 39] = [
     (0x8000_00e1, "EV_EFI_SPDM_FIRMWARE_BLOB"),
     (0x8000_00e2, "EV_EFI_SPDM_FIRMWARE_CONFIG"),
     (0x8000_00e3, "EV_EFI_SPDM_DEVICE_POLICY"),
+    (0x8000_00e4, "EV_EFI_SPDM_DEVICE_AUTHORITY"),
 ];
