@@ -229,13 +229,13 @@ pub(super) fn quoted(text: &str) -> String {
     )
 }
 
+/// The last gate before a terminal: whatever was built above, it lets through only printable ASCII, and not much.
 fn bounded(text: &str) -> String {
-    debug_assert!(text.chars().all(|c| (' '..='~').contains(&c)), "{text}");
-    if text.len() <= limits::EVENT_DESCRIPTION_CHARACTERS_MAX {
-        return text.to_owned();
+    let max = limits::EVENT_DESCRIPTION_CHARACTERS_MAX;
+    let printable = |c: char| if (' '..='~').contains(&c) { c } else { '?' };
+    let shown = text.chars().map(printable);
+    if text.chars().count() <= max {
+        return shown.collect();
     }
-    let kept = text
-        .chars()
-        .take(limits::EVENT_DESCRIPTION_CHARACTERS_MAX - 3);
-    kept.chain("...".chars()).collect()
+    shown.take(max - 3).chain("...".chars()).collect()
 }
