@@ -17,6 +17,7 @@
 //! program beside this library does the I/O). It fetches no collateral, knows no receipts, judges no GPU, and
 //! cannot tell whether an attestation key was extracted from its platform.
 
+pub mod acpi;
 mod collateral;
 mod digest32;
 mod event_log;

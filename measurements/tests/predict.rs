@@ -2,12 +2,7 @@
 
 mod common;
 
-use std::{
-    io::Write,
-    process::{Command, Stdio},
-};
-
-use common::{made, vector};
+use common::{gunzip, made, vector};
 use measurements::{
     Digest48, Register,
     predict::{
@@ -327,22 +322,6 @@ fn grid(shape: &str) -> Option<AcpiFiles> {
         file("etc/acpi/rsdp", "rsdp")?,
         file("etc/acpi/tables", "tables")?,
     ]))
-}
-
-/// By the program, which every system has that can unpack a package.
-fn gunzip(packed: &[u8]) -> Vec<u8> {
-    let mut child = Command::new("gzip")
-        .args(["--decompress", "--stdout"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // Shorter than a pipe's buffer, so that writing never waits for reading.
-    assert!(packed.len() < 60_000);
-    child.stdin.take().unwrap().write_all(packed).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
-    output.stdout
 }
 
 /// The script and pointer that QEMU makes for these tables (`hw/i386/acpi-build.c`): a checksum for each table but FACS,

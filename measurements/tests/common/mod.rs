@@ -6,8 +6,9 @@ pub mod made;
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use measurements::{
@@ -82,8 +83,7 @@ pub fn random(seed: &str) -> impl FnMut(&mut [u8]) {
 
 /// A file of the vectors, or `None` where there are none. Continuous integration must have them.
 pub fn vector(name: &str) -> Option<Vec<u8>> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
-    match fs::read(folder.join(name)) {
+    match fs::read(vectors().join(name)) {
         Ok(bytes) => Some(bytes),
         Err(error) if std::env::var("CI").as_deref() == Ok("true") => panic!("{name}: {error}"),
         Err(_) => {
@@ -91,6 +91,27 @@ pub fn vector(name: &str) -> Option<Vec<u8>> {
             None
         }
     }
+}
+
+/// Where they are, if they are.
+pub fn vectors() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors")
+}
+
+/// What gzip packed. By the program, which every system has that can unpack a package.
+pub fn gunzip(packed: &[u8]) -> Vec<u8> {
+    let mut child = Command::new("gzip")
+        .args(["--decompress", "--stdout"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Shorter than a pipe's buffer, so that writing never waits for reading.
+    assert!(packed.len() < 60_000);
+    child.stdin.take().unwrap().write_all(packed).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    output.stdout
 }
 
 /// Runs the program in a folder.

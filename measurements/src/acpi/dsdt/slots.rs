@@ -1,0 +1,37 @@
+//! The devices of the root bus, by their slots, and what stands beside the bus.
+
+use super::super::{aml::*, shape::Shape};
+use super::{hotplug, isa, tpm};
+
+/// Host bridge, the machine's devices, and the chipset's functions in slot 31: ISA bridge, SATA, SMBus.
+pub fn root_bus(shape: &Shape) -> Aml {
+    let mut bus = vec![function(0, 0, [])];
+    bus.extend(shape.slots.iter().map(|(number, slot)| {
+        let inside = match slot.is_port() {
+            true => hotplug::port(shape, *number, *slot),
+            false => Vec::new(),
+        };
+        function(*number, 0, inside)
+    }));
+    bus.push(function(31, 0, isa::bridge(shape)));
+    bus.extend([function(31, 2, []), function(31, 3, [])]);
+    let mut body = vec![scope("PCI0", bus)];
+    if shape.tpm {
+        body.push(tpm::crb());
+    }
+    scope("\\_SB", body)
+}
+
+/// The name of a slot's first function.
+pub fn slot_name(number: u8) -> String {
+    function_name(number, 0)
+}
+
+fn function(slot: u8, function: u8, inside: impl IntoIterator<Item = Aml>) -> Aml {
+    let address = name("_ADR", int(u64::from(slot) << 16 | u64::from(function)));
+    device(&function_name(slot, function), [address, terms(inside)])
+}
+
+fn function_name(slot: u8, function: u8) -> String {
+    format!("S{:02X}", slot << 3 | function)
+}

@@ -1,0 +1,205 @@
+//! A machine, as far as its ACPI tables show it, and which machines this generator vouches for.
+
+use std::collections::BTreeMap;
+
+/// A q35 machine of QEMU that OVMF has set up. What is not here (the CPU's features, the machine type's version, what stands
+/// behind a device) changes no table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Whose tables.
+    pub qemu: Qemu,
+    /// Processors at the start; all in one socket, one thread a core, as `-smp N` makes them.
+    pub vcpus: u32,
+    /// Processors that there can be.
+    pub vcpus_max: u32,
+    /// Memory.
+    pub memory_mib: u64,
+    /// `hpet=on`, which is QEMU's default.
+    pub hpet: bool,
+    /// `smm=on`.
+    pub smm: bool,
+    /// `pic=on`.
+    pub pic: bool,
+    /// `ICH9-LPC.acpi-pci-hotplug-with-bridge-support`, on by default.
+    pub pci_hotplug: bool,
+    /// The first serial port.
+    pub serial: Serial,
+    /// `-device tpm-crb`.
+    pub tpm: bool,
+    /// Devices on the root bus, by slot. Root ports are created in the order of their slots.
+    pub slots: BTreeMap<u8, Slot>,
+    /// Where the firmware puts large BARs.
+    pub address_width: AddressWidth,
+    /// `q35-pcihost.pci-hole64-size`.
+    pub pci_hole64_gib: u64,
+}
+
+/// A version of QEMU whose tables were compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Qemu {
+    /// Debian 13's.
+    V10_0_13,
+    /// That of Debian 13's backports.
+    V11_1_3,
+}
+
+/// The first serial port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serial {
+    /// None.
+    Absent,
+    /// `-serial`: made with the board, between mouse and clock.
+    Board,
+    /// `-device isa-serial`: made after the board, and listed first.
+    Added,
+}
+
+/// What is in a slot of the root bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// A device without a 64-bit BAR.
+    Plain,
+    /// A virtio device, with its BAR of 16 KiB.
+    Virtio,
+    /// A PCI Express port with nothing behind it.
+    Port,
+    /// A port with a device behind it.
+    PortWith {
+        /// The device's only 64-bit BAR.
+        bar_gib: u64,
+    },
+}
+
+impl Slot {
+    pub(super) fn is_port(self) -> bool {
+        matches!(self, Slot::Port | Slot::PortWith { .. })
+    }
+}
+
+/// The width of addresses that OVMF reckons with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressWidth {
+    /// A processor without pages of 1 GiB: OVMF takes 40 bits, whatever the processor says.
+    Bits40,
+    /// 46 bits or more, with pages of 1 GiB: OVMF takes 46.
+    Bits46,
+}
+
+impl Shape {
+    /// A machine without devices that is otherwise as QEMU makes it by default.
+    pub fn new(qemu: Qemu, vcpus: u32, memory_mib: u64) -> Shape {
+        Shape {
+            qemu,
+            vcpus,
+            vcpus_max: vcpus,
+            memory_mib,
+            hpet: true,
+            smm: true,
+            pic: true,
+            pci_hotplug: true,
+            serial: Serial::Absent,
+            tpm: false,
+            slots: BTreeMap::new(),
+            address_width: AddressWidth::Bits46,
+            pci_hole64_gib: 32,
+        }
+    }
+
+    /// The ports' slots, in order.
+    pub(super) fn ports(&self) -> impl DoubleEndedIterator<Item = u8> {
+        let ports = self.slots.iter().filter(|(_, slot)| slot.is_port());
+        ports.map(|(number, _)| *number)
+    }
+
+    /// Whether this machine is like the ones that were compared, byte for byte, with QEMU's own tables.
+    pub(super) fn check(&self) -> Result<(), AcpiError> {
+        self.possible()?;
+        let newer = self.qemu == Qemu::V11_1_3;
+        let ports = self.ports().count();
+        let narrow = self.address_width == AddressWidth::Bits40;
+        let behind = |slot: &Slot| matches!(slot, Slot::PortWith { .. });
+        let devices = self.slots.values().any(behind);
+        let unproven = [
+            (self.vcpus_max > VCPUS_MAX, "more than 200 processors"),
+            (
+                self.memory_mib < MEMORY_MIB_MIN,
+                "less than 1 GiB of memory",
+            ),
+            (
+                self.memory_mib > MEMORY_MIB_MAX,
+                "more than 16 GiB of memory",
+            ),
+            (self.smm != self.pic, "only one of SMM and PIC"),
+            (self.smm && !self.hpet, "SMM and PIC without HPET"),
+            (
+                self.pci_hole64_gib > PCI_HOLE64_GIB_MAX,
+                "a PCI hole of more than 16 TiB",
+            ),
+            (ports > PORTS_MAX, "more than eight root ports"),
+            (
+                ports > 0 && !self.pci_hotplug,
+                "root ports without PCI hotplug",
+            ),
+            (
+                devices && narrow,
+                "a device behind a port, and narrow addresses",
+            ),
+            (self.tpm && newer, "a TPM in QEMU 11.1.3"),
+            (self.tpm && ports > 0, "a TPM and root ports"),
+            (self.tpm && !self.pci_hotplug, "a TPM without PCI hotplug"),
+            (
+                self.serial == Serial::Added && newer,
+                "an added serial port in QEMU 11.1.3",
+            ),
+        ];
+        match unproven.into_iter().find(|(applies, _)| *applies) {
+            Some((_, what)) => Err(AcpiError::Unproven(what)),
+            None => Ok(()),
+        }
+    }
+
+    fn possible(&self) -> Result<(), AcpiError> {
+        let taken = |number: &u8| !(1..=30).contains(number);
+        let odd = |slot: &Slot| match slot {
+            Slot::PortWith { bar_gib } => !bar_gib.is_power_of_two() || *bar_gib > BAR_GIB_MAX,
+            Slot::Plain | Slot::Virtio | Slot::Port => false,
+        };
+        let impossible = [
+            (self.vcpus == 0, "no processor"),
+            (
+                self.vcpus > self.vcpus_max,
+                "more processors than there can be",
+            ),
+            (self.slots.keys().any(taken), "a slot other than 1 to 30"),
+            (
+                self.slots.values().any(odd),
+                "a BAR that is no power of two up to 256 GiB",
+            ),
+            (self.pci_hole64_gib == 0, "no PCI hole"),
+        ];
+        match impossible.into_iter().find(|(applies, _)| *applies) {
+            Some((_, what)) => Err(AcpiError::Impossible(what)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why there are no tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AcpiError {
+    /// Nothing like it was compared with QEMU's own tables, so this generator does not answer.
+    #[error(
+        "the ACPI tables of a machine with {0} were never compared with QEMU's; read them from QEMU"
+    )]
+    Unproven(&'static str),
+    /// There is no such machine.
+    #[error("there is no machine with {0}")]
+    Impossible(&'static str),
+}
+
+const VCPUS_MAX: u32 = 200;
+const MEMORY_MIB_MIN: u64 = 1024;
+const MEMORY_MIB_MAX: u64 = 16 * 1024;
+const PCI_HOLE64_GIB_MAX: u64 = 16 * 1024;
+const PORTS_MAX: usize = 8;
+const BAR_GIB_MAX: u64 = 256;
