@@ -44,7 +44,7 @@ pub use image::{
 };
 pub use manifest::{Manifest, ManifestError, Mode};
 pub use policy::{Policy, TcbStatus};
-pub use qemu::{Accelerator, Backends, Boot, MachineSize, Vsock, qemu_arguments};
+pub use qemu::{Accelerator, Backends, Boot, MachineSize, Vsock, guest_shape, qemu_arguments};
 pub use quote::{Quote, QuoteError, TdReport};
 pub use refusal::{Refusal, Register};
 pub use registers::{Digest48, DigestError, Registers, RuntimeEvent, replay};

@@ -4,7 +4,11 @@
 //! Who launches a guest and who predicts its registers use the same list, so they cannot drift apart. What stands behind
 //! a device (a file, a socket) is a [`Backends`] and changes no register.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::acpi::{AddressWidth, Qemu, Serial, Shape, Slot};
 
 /// What runs the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +100,19 @@ pub fn qemu_arguments(
         );
     }
     line.0
+}
+
+/// The same machine as its ACPI tables show it, for who predicts them. Only a machine with a TPM has the table of one.
+pub fn guest_shape(size: MachineSize, qemu: Qemu, tpm: bool) -> Shape {
+    Shape {
+        smm: false,
+        pic: false,
+        serial: Serial::Added,
+        tpm,
+        slots: BTreeMap::from([(2, Slot::Virtio), (3, Slot::Virtio)]),
+        address_width: AddressWidth::Bits46,
+        ..Shape::new(qemu, size.vcpus, size.memory_mib)
+    }
 }
 
 fn processor(line: &mut Line, size: MachineSize, accelerator: Accelerator) {

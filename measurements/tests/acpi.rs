@@ -6,11 +6,17 @@ use std::collections::BTreeMap;
 
 use common::{gunzip, vector};
 use measurements::{
-    Digest48,
+    Accelerator, Backends, Digest48, MachineSize, Vsock,
     acpi::{AcpiError, AddressWidth, Qemu, Serial, Shape, Slot, acpi_files},
+    guest_shape,
     predict::acpi::AcpiFiles,
+    qemu_arguments,
 };
 
+const SIZE: MachineSize = MachineSize {
+    vcpus: 2,
+    memory_mib: 2048,
+};
 const GRIDS: [(Qemu, &str); 2] = [
     (Qemu::V10_0_13, "acpi/grid-qemu-10.0.13"),
     (Qemu::V11_1_3, "acpi/grid-qemu-11.1.3"),
@@ -63,6 +69,54 @@ fn every_machine_of_the_grids_has_qemus_tables_or_is_refused() {
     assert!(digests >= 80 && bytes >= 35);
 }
 
+/// Read through QEMU's test port while its firmware ran, from the QEMU of the lock file.
+#[test]
+fn the_machine_of_a_simulated_guest_has_qemus_tables() {
+    let dump = AcpiFiles::from([
+        (
+            "etc/acpi/tables".into(),
+            gunzip(include_bytes!("vectors/acpi-simulated/tables.gz")),
+        ),
+        (
+            "etc/acpi/rsdp".into(),
+            gunzip(include_bytes!("vectors/acpi-simulated/rsdp.gz")),
+        ),
+        (
+            "etc/table-loader".into(),
+            gunzip(include_bytes!("vectors/acpi-simulated/table-loader.gz")),
+        ),
+        ("etc/tpm/log".into(), vec![0; 64 * 1024]),
+    ]);
+    let shape = guest_shape(SIZE, Qemu::V10_0_13, true);
+    assert!(acpi_files(&shape).unwrap() == dump);
+}
+
+/// The shape is written once more beside the arguments; here it is read from them.
+#[test]
+fn the_shape_of_a_guest_is_that_of_its_arguments() {
+    for tpm in [None, Some("/run/tpm.sock")] {
+        let backends = Backends {
+            firmware: "/firmware.fd",
+            boot: None,
+            root: None,
+            vsock: Vsock::StandIn,
+            tpm,
+            serial: None,
+            qmp: &[],
+        };
+        for (qemu, accelerator) in [
+            (Qemu::V10_0_13, Accelerator::Tcg),
+            (Qemu::V11_1_3, Accelerator::Tdx),
+        ] {
+            let arguments = qemu_arguments(SIZE, accelerator, &backends);
+            assert_eq!(
+                shape(qemu, &arguments),
+                guest_shape(SIZE, qemu, tpm.is_some())
+            );
+        }
+    }
+}
+
 struct Case {
     name: String,
     shape: Shape,
@@ -81,9 +135,13 @@ fn cases(qemu: Qemu, index: &str) -> Vec<Case> {
                 true => arguments.split_once(") ").unwrap().1,
                 false => &arguments[at..],
             };
+            let mut shape = shape(qemu, &words(arguments));
+            if qemu == Qemu::V10_0_13 {
+                shape.serial = Serial::Board; // all of that grid have it, and its index does not say so
+            }
             cases.push(Case {
                 name: name.into(),
-                shape: shape(qemu, &words(arguments)),
+                shape,
                 digests: BTreeMap::new(),
             });
         } else if let Some(line) = line.strip_prefix("  ")
@@ -124,9 +182,6 @@ fn words(line: &str) -> Vec<String> {
 fn shape(qemu: Qemu, arguments: &[String]) -> Shape {
     let mut shape = Shape::new(qemu, 1, 128);
     shape.address_width = AddressWidth::Bits40;
-    if qemu == Qemu::V10_0_13 {
-        shape.serial = Serial::Board; // every machine of that grid has it, and its index does not say so
-    }
     let mut words = arguments.iter().map(String::as_str);
     while let Some(option) = words.next() {
         if ["-no-reboot", "-nodefaults", "-no-user-config", "-nographic"].contains(&option) {
