@@ -79,7 +79,7 @@ pub fn eisa(name: &str) -> Aml {
 /// A reference to an object; also a call without arguments.
 pub fn path(name: &str) -> Aml {
     let segments = name.trim_start_matches(['\\', '^']);
-    let mut bytes = name[..name.len() - segments.len()].as_bytes().to_vec();
+    let mut bytes = name.as_bytes()[..name.len() - segments.len()].to_vec();
     let segments: Vec<&str> = segments
         .split('.')
         .filter(|segment| !segment.is_empty())
@@ -301,4 +301,57 @@ fn long_length(length: usize, more_bytes: u8) -> Vec<u8> {
     let first = more_bytes << 6 | (length & 0xf) as u8;
     let more = (0..more_bytes).map(|index| (length >> (4 + 8 * u32::from(index))) as u8);
     std::iter::once(first).chain(more).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(term: Aml, expected: &[u8]) {
+        assert_eq!(term, expected);
+    }
+
+    #[test]
+    fn integers_are_as_short_as_they_can_be() {
+        check(int(0), &[0x00]);
+        check(int(1), &[0x01]);
+        check(int(2), &[0x0a, 2]);
+        check(int(0xff), &[0x0a, 0xff]);
+        check(int(0x100), &[0x0b, 0, 1]);
+        check(int(0x1_0000), &[0x0c, 0, 0, 1, 0]);
+        check(int(1 << 32), &[0x0e, 0, 0, 0, 0, 1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn names_are_filled_up_and_counted() {
+        check(path("\\"), b"\\\0");
+        check(path("DBG"), b"DBG_");
+        check(path("_SB.PCI0"), b"\x2e_SB_PCI0");
+        check(path("^S18.PCNT"), b"^\x2eS18_PCNT");
+        check(path("\\_SB.PCI0.PRES"), b"\\\x2f\x03_SB_PCI0PRES");
+    }
+
+    #[test]
+    fn a_length_counts_itself_and_grows_by_bytes() {
+        let length = |content: usize| {
+            let term = package_of(&[0x10], [vec![0xee; content]]);
+            term[1..term.len() - content].to_vec()
+        };
+        check(length(0), &[1]);
+        check(length(62), &[63]);
+        check(length(63), &[0x41, 4]);
+        check(length(4093), &[0x4f, 0xff]);
+        check(length(4094), &[0x81, 0, 1]);
+        check(length(0xf_fffc), &[0x8f, 0xff, 0xff]);
+        check(length(0xf_fffd), &[0xc1, 0, 0, 1]);
+    }
+
+    /// A PCI bus, and the bytes of a UUID numbered by their places.
+    #[test]
+    fn names_of_vendors_and_functions_are_in_their_mixed_orders() {
+        check(eisa("PNP0A03"), &[0x0c, 0x41, 0xd0, 0x0a, 0x03]);
+        let bytes = "33221100554477668899aabbccddeeff";
+        let expected = buffer(&hex::decode(bytes).unwrap());
+        check(uuid("00112233-4455-6677-8899-aabbccddeeff"), &expected);
+    }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-/// A q35 machine of QEMU that OVMF has set up. What is not here (the CPU's features, the machine type's version, what stands
-/// behind a device) changes no table.
+/// A q35 machine of QEMU that OVMF has set up. What is not here (the CPU's features, the machine type's version from 8.2
+/// on, what stands behind a device) changes no table. Nor is here what would add tables or parts of them: more sockets or
+/// threads, NUMA nodes, IOMMUs, memory hotplug, further host bridges, a VM generation ID, devices with code for ACPI of
+/// their own. A machine that has them has no shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// Whose tables.
@@ -111,10 +113,10 @@ impl Shape {
         ports.map(|(number, _)| *number)
     }
 
-    /// Whether this machine is like the ones that were compared, byte for byte, with QEMU's own tables.
+    /// Whether this machine lies among those whose tables were compared with QEMU's own. The limits are the largest and the
+    /// smallest that were; `measurements/tests/acpi.rs` has them all.
     pub(super) fn check(&self) -> Result<(), AcpiError> {
         self.possible()?;
-        let newer = self.qemu == Qemu::V11_1_3;
         let ports = self.ports().count();
         let narrow = self.address_width == AddressWidth::Bits40;
         let behind = |slot: &Slot| matches!(slot, Slot::PortWith { .. });
@@ -123,33 +125,21 @@ impl Shape {
             (self.vcpus_max > VCPUS_MAX, "more than 200 processors"),
             (
                 self.memory_mib < MEMORY_MIB_MIN,
-                "less than 1 GiB of memory",
+                "less than 512 MiB of memory",
             ),
             (
                 self.memory_mib > MEMORY_MIB_MAX,
-                "more than 16 GiB of memory",
+                "more than 512 GiB of memory",
             ),
-            (self.smm != self.pic, "only one of SMM and PIC"),
-            (self.smm && !self.hpet, "SMM and PIC without HPET"),
             (
                 self.pci_hole64_gib > PCI_HOLE64_GIB_MAX,
                 "a PCI hole of more than 16 TiB",
             ),
             (ports > PORTS_MAX, "more than eight root ports"),
-            (
-                ports > 0 && !self.pci_hotplug,
-                "root ports without PCI hotplug",
-            ),
+            // What does not fit into the narrow window goes elsewhere, in ways that were not seen.
             (
                 devices && narrow,
                 "a device behind a port, and narrow addresses",
-            ),
-            (self.tpm && newer, "a TPM in QEMU 11.1.3"),
-            (self.tpm && ports > 0, "a TPM and root ports"),
-            (self.tpm && !self.pci_hotplug, "a TPM without PCI hotplug"),
-            (
-                self.serial == Serial::Added && newer,
-                "an added serial port in QEMU 11.1.3",
             ),
         ];
         match unproven.into_iter().find(|(applies, _)| *applies) {
@@ -198,8 +188,8 @@ pub enum AcpiError {
 }
 
 const VCPUS_MAX: u32 = 200;
-const MEMORY_MIB_MIN: u64 = 1024;
-const MEMORY_MIB_MAX: u64 = 16 * 1024;
+const MEMORY_MIB_MIN: u64 = 512;
+const MEMORY_MIB_MAX: u64 = 512 * 1024;
 const PCI_HOLE64_GIB_MAX: u64 = 16 * 1024;
 const PORTS_MAX: usize = 8;
 const BAR_GIB_MAX: u64 = 256;

@@ -3,10 +3,7 @@
 //! Each bus that devices can be plugged into has a number. QEMU walks from the newest bus to the oldest, so the last port
 //! is number 0.
 
-use super::super::{
-    aml::*,
-    shape::{Shape, Slot},
-};
+use super::super::{aml::*, shape::Shape};
 use super::{board::LABELS, slots::slot_name};
 
 /// The registers, and the methods that all buses share.
@@ -104,40 +101,40 @@ fn device_labels() -> Aml {
     )
 }
 
-/// What a port's device holds besides its address: its only slot, and who to tell.
-pub fn port(shape: &Shape, number: u8, slot: Slot) -> Vec<Aml> {
-    let plugged = matches!(slot, Slot::PortWith { .. });
+/// What a port holds besides its address and a device behind it: its bus's number, its only slot, and who to tell.
+pub fn port(shape: &Shape, number: u8, plugged: bool) -> Aml {
     let later = shape.ports().filter(|port| *port > number).count();
-    let address = || name("_ADR", int(0));
-    let methods = [
-        name("ASUN", int(0)),
-        serialized(
-            "_DSM",
-            4,
-            [
-                store(package([int(0), int(0)]), local(0)),
-                store(path("BSEL"), index(local(0), int(0), none())),
-                store(path("ASUN"), index(local(0), int(1), none())),
-                ret(call("PDSM", [arg(0), arg(1), arg(2), arg(3), local(0)])),
-            ],
-        ),
-        name("_SUN", int(0)),
-        method("_EJ0", 1, [call("PCEJ", [path("BSEL"), path("_SUN")])]),
-    ];
-    let methods = methods.concat();
-    let bus = name("BSEL", int(later as u64));
     let first = slot_name(0);
-    let mut body = match plugged {
-        true => vec![device(&first, [address()]), bus, scope(&first, [methods])],
-        false => vec![bus, device(&first, [address(), methods])],
+    let methods = slot_methods();
+    let slot = match plugged {
+        true => scope(&first, [methods]),
+        false => device(&first, [name("_ADR", int(0)), methods]),
     };
     let changed = and(arg(0), int(1), none());
-    body.push(method(
-        "DVNT",
-        2,
-        [when(changed, [notify(path(&first), arg(1))])],
-    ));
-    body
+    let tell = when(changed, [notify(path(&first), arg(1))]);
+    terms([
+        name("BSEL", int(later as u64)),
+        slot,
+        method("DVNT", 2, [tell]),
+    ])
+}
+
+/// The label and the removal of what is in a slot.
+fn slot_methods() -> Aml {
+    let element = |at| index(local(0), int(at), none());
+    let label = [arg(0), arg(1), arg(2), arg(3), local(0)];
+    let body = [
+        store(package([int(0), int(0)]), local(0)),
+        store(path("BSEL"), element(0)),
+        store(path("ASUN"), element(1)),
+        ret(call("PDSM", label)),
+    ];
+    terms([
+        name("ASUN", int(0)),
+        serialized("_DSM", 4, body),
+        name("_SUN", int(0)),
+        method("_EJ0", 1, [call("PCEJ", [path("BSEL"), path("_SUN")])]),
+    ])
 }
 
 /// The event of a PCI device: asks every bus what changed.

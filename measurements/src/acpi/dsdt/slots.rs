@@ -1,16 +1,23 @@
 //! The devices of the root bus, by their slots, and what stands beside the bus.
 
-use super::super::{aml::*, shape::Shape};
+use super::super::{
+    aml::*,
+    shape::{Shape, Slot},
+};
 use super::{hotplug, isa, tpm};
 
 /// Host bridge, the machine's devices, and the chipset's functions in slot 31: ISA bridge, SATA, SMBus.
 pub fn root_bus(shape: &Shape) -> Aml {
     let mut bus = vec![function(0, 0, [])];
     bus.extend(shape.slots.iter().map(|(number, slot)| {
-        let inside = match slot.is_port() {
-            true => hotplug::port(shape, *number, *slot),
-            false => Vec::new(),
-        };
+        let plugged = matches!(slot, Slot::PortWith { .. });
+        let mut inside = Vec::new();
+        if plugged {
+            inside.push(function(0, 0, []));
+        }
+        if slot.is_port() && shape.pci_hotplug {
+            inside.push(hotplug::port(shape, *number, plugged));
+        }
         function(*number, 0, inside)
     }));
     bus.push(function(31, 0, isa::bridge(shape)));
