@@ -9,7 +9,7 @@ use measurements::{
     Accelerator, Backends, Digest48, MachineSize, Vsock,
     acpi::{AcpiError, AddressWidth, Qemu, Serial, Shape, Slot, acpi_files},
     guest_shape,
-    predict::acpi::AcpiFiles,
+    predict::acpi::{AcpiFiles, allocated_by},
     qemu_arguments,
 };
 
@@ -116,7 +116,7 @@ fn the_shape_of_a_guest_is_that_of_its_arguments() {
 #[test]
 fn every_part_of_a_shape_is_in_the_tables() {
     let guest = guest_shape(SIZE, Qemu::V10_0_13, false);
-    let with = |change: fn(&mut Shape)| {
+    let with = |change: Change| {
         let mut changed = guest.clone();
         change(&mut changed);
         acpi_files(&changed).unwrap()
@@ -146,14 +146,77 @@ fn every_part_of_a_shape_is_in_the_tables() {
     }
 }
 
+/// Whatever is asked for: no panic, and what is made hangs together. The script's own checks are those of the predictor.
+#[test]
+fn any_shape_gives_whole_tables_or_a_reason() {
+    let mut bytes = common::random("shapes");
+    let mut made = 0;
+    for _ in 0..2000 {
+        let mut draw = || {
+            let mut byte = [0];
+            bytes(&mut byte);
+            byte[0]
+        };
+        let shape = drawn(&mut draw);
+        let Ok(files) = acpi_files(&shape) else {
+            continue;
+        };
+        made += 1;
+        let names = allocated_by(&files["etc/table-loader"]).unwrap();
+        assert_eq!(names.len() + 1, files.len());
+        assert!(names.iter().all(|name| files.contains_key(name)));
+        let tables = &files["etc/acpi/tables"];
+        let rsdp = &files["etc/acpi/rsdp"];
+        let root = u32::from_le_bytes(rsdp[16..20].try_into().unwrap()) as usize;
+        assert_eq!(signatures(tables).last().unwrap(), &(root, *b"RSDT"));
+    }
+    assert!(made > 200, "{made}");
+}
+
+fn drawn(draw: &mut impl FnMut() -> u8) -> Shape {
+    let small = [0, 1, 2, 3, 200, 201, u32::MAX];
+    let large = [0, 511, 512, 2815, 2816, 4096, 512 * 1024, u64::MAX];
+    let slots = [
+        Slot::Plain,
+        Slot::Virtio,
+        Slot::Port,
+        Slot::PortWith { bar_gib: 128 },
+        Slot::PortWith { bar_gib: u64::MAX },
+    ];
+    let mut shape = Shape::new(Qemu::V10_0_13, 1, large[usize::from(draw()) % 8]);
+    shape.vcpus_max = small[usize::from(draw()) % 7];
+    shape.vcpus = small[usize::from(draw()) % 7].min(shape.vcpus_max);
+    shape.hpet = draw() % 2 == 0;
+    shape.pci_hotplug = draw() % 2 == 0;
+    shape.tpm = draw() % 2 == 0;
+    shape.pci_hole64_gib = [1, 32, 4096, u64::MAX][usize::from(draw()) % 4];
+    for _ in 0..draw() % 6 {
+        put(&mut shape, draw() % 32, slots[usize::from(draw()) % 5]);
+    }
+    shape
+}
+
+/// Where each table begins, up to the zeros that fill the file.
+fn signatures(tables: &[u8]) -> Vec<(usize, [u8; 4])> {
+    let word = |at: usize| -> [u8; 4] { tables[at..at + 4].try_into().unwrap() };
+    let mut found = Vec::new();
+    let mut at = 0;
+    while word(at) != [0; 4] {
+        found.push((at, word(at)));
+        at += u32::from_le_bytes(word(at + 4)) as usize;
+    }
+    assert!(tables[at..].iter().all(|byte| *byte == 0));
+    found
+}
+
 #[test]
 fn what_was_never_compared_is_refused_by_name() {
-    let refusal = |change: fn(&mut Shape)| {
+    let refusal = |change: Change| {
         let mut shape = guest_shape(SIZE, Qemu::V10_0_13, false);
         change(&mut shape);
         acpi_files(&shape).unwrap_err()
     };
-    let unproven: [(fn(&mut Shape), &str); 7] = [
+    let unproven: [(Change, &str); 7] = [
         (|shape| shape.vcpus_max = 201, "more than 200 processors"),
         (
             |shape| shape.memory_mib = 511,
@@ -186,7 +249,7 @@ fn what_was_never_compared_is_refused_by_name() {
     for (change, what) in unproven {
         assert_eq!(refusal(change), AcpiError::Unproven(what));
     }
-    let impossible: [(fn(&mut Shape), &str); 6] = [
+    let impossible: [(Change, &str); 6] = [
         (|shape| shape.vcpus = 0, "no processor"),
         (|shape| shape.vcpus = 3, "more processors than there can be"),
         (
@@ -207,6 +270,8 @@ fn what_was_never_compared_is_refused_by_name() {
         assert_eq!(refusal(change), AcpiError::Impossible(what));
     }
 }
+
+type Change = fn(&mut Shape);
 
 fn put(shape: &mut Shape, number: u8, slot: Slot) {
     shape.slots.insert(number, slot);
