@@ -186,9 +186,9 @@ fn drawn(draw: &mut impl FnMut() -> u8) -> Shape {
     let mut shape = Shape::new(Qemu::V10_0_13, 1, large[usize::from(draw()) % 8]);
     shape.vcpus_max = small[usize::from(draw()) % 7];
     shape.vcpus = small[usize::from(draw()) % 7].min(shape.vcpus_max);
-    shape.hpet = draw() % 2 == 0;
-    shape.pci_hotplug = draw() % 2 == 0;
-    shape.tpm = draw() % 2 == 0;
+    shape.hpet = draw() & 1 == 0;
+    shape.pci_hotplug = draw() & 1 == 0;
+    shape.tpm = draw() & 1 == 0;
     shape.pci_hole64_gib = [1, 32, 4096, u64::MAX][usize::from(draw()) % 4];
     for _ in 0..draw() % 6 {
         put(&mut shape, draw() % 32, slots[usize::from(draw()) % 5]);
