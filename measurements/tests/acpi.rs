@@ -180,8 +180,14 @@ fn drawn(draw: &mut impl FnMut() -> u8) -> Shape {
         Slot::Plain,
         Slot::Virtio,
         Slot::Port,
-        Slot::PortWith { bar_gib: 128 },
-        Slot::PortWith { bar_gib: u64::MAX },
+        Slot::PortWith {
+            bar_gib: 128,
+            more_mib: 48,
+        },
+        Slot::PortWith {
+            bar_gib: u64::MAX,
+            more_mib: u64::MAX,
+        },
     ];
     let mut shape = Shape::new(Qemu::V10_0_13, 1, large[usize::from(draw()) % 8]);
     shape.vcpus_max = small[usize::from(draw()) % 7];
@@ -216,7 +222,7 @@ fn what_was_never_compared_is_refused_by_name() {
         change(&mut shape);
         acpi_files(&shape).unwrap_err()
     };
-    let unproven: [(Change, &str); 7] = [
+    let unproven: [(Change, &str); 9] = [
         (|shape| shape.vcpus_max = 201, "more than 200 processors"),
         (
             |shape| shape.memory_mib = 511,
@@ -241,9 +247,17 @@ fn what_was_never_compared_is_refused_by_name() {
         (
             |shape| {
                 shape.address_width = AddressWidth::Bits40;
-                put(shape, 4, Slot::PortWith { bar_gib: 1 });
+                put(shape, 4, behind(1, 0));
             },
             "a device behind a port, and narrow addresses",
+        ),
+        (
+            |shape| put(shape, 4, behind(128, 49)),
+            "more than 48 MiB of further BARs behind a port",
+        ),
+        (
+            |shape| put(shape, 4, behind(32, 1)),
+            "further BARs beside one of less than 64 GiB",
         ),
     ];
     for (change, what) in unproven {
@@ -261,7 +275,7 @@ fn what_was_never_compared_is_refused_by_name() {
             "a slot other than 1 to 30",
         ),
         (
-            |shape| put(shape, 4, Slot::PortWith { bar_gib: 3 }),
+            |shape| put(shape, 4, behind(3, 0)),
             "a BAR that is no power of two up to 256 GiB",
         ),
         (|shape| shape.pci_hole64_gib = 0, "no PCI hole"),
@@ -272,6 +286,10 @@ fn what_was_never_compared_is_refused_by_name() {
 }
 
 type Change = fn(&mut Shape);
+
+fn behind(bar_gib: u64, more_mib: u64) -> Slot {
+    Slot::PortWith { bar_gib, more_mib }
+}
 
 fn put(shape: &mut Shape, number: u8, slot: Slot) {
     shape.slots.insert(number, slot);
@@ -413,13 +431,16 @@ fn device(shape: &mut Shape, kind: &str, settings: &BTreeMap<&str, &str>) {
         "virtconsole" => return,
         "pci-testdev" => {
             let bar_gib = settings["membar"].trim_end_matches('G').parse().unwrap();
-            let port: usize = settings["bus"].trim_start_matches("pci.").parse().unwrap();
-            let mut ports = shape
-                .slots
-                .values_mut()
-                .filter(|slot| **slot != Slot::Virtio);
-            *ports.nth(port).unwrap() = Slot::PortWith { bar_gib };
-            return;
+            return plug(shape, settings["bus"], behind(bar_gib, 0));
+        }
+        // With two 64-bit BARs: its memory of this many GiB, whose name says so, and its buffer.
+        "nvme" => {
+            let bar_gib = settings["pmrdev"]
+                .trim_start_matches("pmr")
+                .parse()
+                .unwrap();
+            let more_mib = settings["cmb_size_mb"].parse().unwrap();
+            return plug(shape, settings["bus"], behind(bar_gib, more_mib));
         }
         "pcie-root-port" => Slot::Port,
         "e1000" => Slot::Plain,
@@ -427,4 +448,12 @@ fn device(shape: &mut Shape, kind: &str, settings: &BTreeMap<&str, &str>) {
         _ => panic!("{kind}"),
     };
     assert_eq!(shape.slots.insert(number, slot), None);
+}
+
+/// Puts a device behind a port.
+fn plug(shape: &mut Shape, bus: &str, device: Slot) {
+    let port: usize = bus.trim_start_matches("pci.").parse().unwrap();
+    let slots = shape.slots.values_mut();
+    let mut ports = slots.filter(|slot| matches!(slot, Slot::Port | Slot::PortWith { .. }));
+    *ports.nth(port).unwrap() = device;
 }

@@ -67,8 +67,10 @@ pub enum Slot {
     Port,
     /// A port with a device behind it.
     PortWith {
-        /// The device's only 64-bit BAR.
+        /// The device's largest 64-bit BAR.
         bar_gib: u64,
+        /// Its other 64-bit BARs together, all of them prefetchable.
+        more_mib: u64,
     },
 }
 
@@ -121,6 +123,12 @@ impl Shape {
         let narrow = self.address_width == AddressWidth::Bits40;
         let behind = |slot: &Slot| matches!(slot, Slot::PortWith { .. });
         let devices = self.slots.values().any(behind);
+        let more = |max: u64, least_gib: u64| {
+            self.slots.values().any(|slot| match slot {
+                Slot::PortWith { bar_gib, more_mib } => *more_mib > max && *bar_gib < least_gib,
+                Slot::Plain | Slot::Virtio | Slot::Port => false,
+            })
+        };
         let unproven = [
             (self.vcpus_max > VCPUS_MAX, "more than 200 processors"),
             (
@@ -136,6 +144,14 @@ impl Shape {
                 "a PCI hole of more than 16 TiB",
             ),
             (ports > PORTS_MAX, "more than eight root ports"),
+            (
+                more(BARS_MORE_MIB_MAX, u64::MAX),
+                "more than 48 MiB of further BARs behind a port",
+            ),
+            (
+                more(0, BAR_GIB_WITH_MORE_MIN),
+                "further BARs beside one of less than 64 GiB",
+            ),
             // What does not fit into the narrow window goes elsewhere, in ways that were not seen.
             (
                 devices && narrow,
@@ -151,7 +167,7 @@ impl Shape {
     fn possible(&self) -> Result<(), AcpiError> {
         let taken = |number: &u8| !(1..=30).contains(number);
         let odd = |slot: &Slot| match slot {
-            Slot::PortWith { bar_gib } => !bar_gib.is_power_of_two() || *bar_gib > BAR_GIB_MAX,
+            Slot::PortWith { bar_gib, .. } => !bar_gib.is_power_of_two() || *bar_gib > BAR_GIB_MAX,
             Slot::Plain | Slot::Virtio | Slot::Port => false,
         };
         let impossible = [
@@ -193,3 +209,5 @@ const MEMORY_MIB_MAX: u64 = 512 * 1024;
 const PCI_HOLE64_GIB_MAX: u64 = 16 * 1024;
 const PORTS_MAX: usize = 8;
 const BAR_GIB_MAX: u64 = 256;
+const BARS_MORE_MIB_MAX: u64 = 48;
+const BAR_GIB_WITH_MORE_MIN: u64 = 64;

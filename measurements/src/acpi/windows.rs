@@ -32,28 +32,28 @@ pub fn above_4g(shape: &Shape) -> Range {
 }
 
 /// The 64-bit BARs of the root bus. edk2's resource allocator places them one after another, those with the largest
-/// alignment first; each is aligned to its size.
+/// alignment first. A BAR is aligned to its size, a port's window to the largest BAR behind it.
 fn bars(shape: &Shape) -> Option<Range> {
     let (base, port) = match shape.address_width {
         AddressWidth::Bits40 => (0xc0_0000_0000, GIB / 2),
         AddressWidth::Bits46 => (0x3800_0000_0000, 32 * GIB),
     };
-    let mut sizes: Vec<u64> = shape
-        .slots
-        .values()
-        .filter_map(|slot| match slot {
-            Slot::Plain => None,
-            Slot::Virtio => Some(VIRTIO_BAR_BYTES),
-            // OVMF keeps this much for what may be plugged into a port.
-            Slot::Port => Some(port),
-            Slot::PortWith { bar_gib } => Some(port.max(bar_gib * GIB)),
-        })
-        .collect();
-    sizes.sort_unstable_by(|left, right| right.cmp(left));
-    let end = sizes
-        .iter()
-        .fold(base, |end: u64, size| end.next_multiple_of(*size) + size);
-    (!sizes.is_empty()).then_some((base, end - 1))
+    let placed = shape.slots.values().filter_map(|slot| match slot {
+        Slot::Plain => None,
+        Slot::Virtio => Some((VIRTIO_BAR_BYTES, VIRTIO_BAR_BYTES)),
+        // OVMF keeps this much for what may be plugged into a port.
+        Slot::Port => Some((port, port)),
+        Slot::PortWith { bar_gib, more_mib } => {
+            let bar = bar_gib * GIB;
+            Some((bar.max(port), port.max(bar + more_mib * MIB)))
+        }
+    });
+    let mut placed: Vec<(u64, u64)> = placed.collect();
+    placed.sort_unstable_by(|left, right| right.cmp(left));
+    let place =
+        |end: u64, (alignment, bytes): &(u64, u64)| end.next_multiple_of(*alignment) + bytes;
+    let end = placed.iter().fold(base, place);
+    (!placed.is_empty()).then_some((base, end - 1))
 }
 
 const MIB: u64 = 1 << 20;
