@@ -7,7 +7,7 @@
 //! **Trusts.** Nothing more than the programs do: it plays developer, provider and host, each with its own files.
 //!
 //! **Promises.** What it starts, it ends. It talks to loopback and to files of its own folder, and says in its output
-//! what is simulated.
+//! what is simulated. Only the building of programs and of a guest [`Image`] fetches anything, by digest.
 //!
 //! **Lacks.** Any check of its own that decides trust: it reports what the programs found.
 
