@@ -3,13 +3,13 @@
 mod image;
 mod predict;
 mod replay;
+mod time;
 
 use std::{
     fs,
     io::{Read, Write},
     path::{Path, PathBuf},
     process::ExitCode,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, bail};
@@ -19,6 +19,7 @@ use measurements::{
     verify,
 };
 use serde_json::{Value, json};
+use time::Moment;
 
 /// Says what a machine should measure to, and whether a peer does.
 ///
@@ -133,9 +134,9 @@ struct VerifyArguments {
     /// Trust this root (DER) in place of Intel's. Nothing under it is confidential.
     #[arg(long, value_name = "FILE")]
     insecure_test_root: Option<PathBuf>,
-    /// Judge at this time instead of now, in seconds since 1970.
-    #[arg(long, value_name = "UNIX")]
-    at: Option<u64>,
+    /// Judge at this time instead of now: 2025-06-19T12:00:00Z, or seconds since 1970.
+    #[arg(long, value_name = "RFC3339")]
+    at: Option<Moment>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -224,13 +225,7 @@ fn quote_verify(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
             .with_context(|| format!("reading {}", path.display()))?,
         None => Root::intel(),
     };
-    let now_unix_s = match arguments.at {
-        Some(at) => at,
-        None => SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .context("reading the clock")?
-            .as_secs(),
-    };
+    let at = Moment::or_now(arguments.at)?;
     let policy = Policy::from_manifest(&manifest);
     match verify(
         &quote,
@@ -238,7 +233,7 @@ fn quote_verify(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
         &arguments.report_data,
         &policy,
         &root,
-        now_unix_s,
+        at.unix_s,
     ) {
         Ok(peer) => {
             if arguments.json {
