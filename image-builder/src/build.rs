@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use measurements::predict::acpi::AcpiFiles;
-use measurements::predict::{self, Inputs, PageOrder};
+use measurements::predict::{self, Boot, Inputs, KernelHeader, PageOrder};
 use measurements::{BootRegisters, ImageManifest, Profile, VerityRoot, limits};
 use sha2::{Digest as _, Sha256};
 
@@ -237,9 +237,12 @@ impl Draft {
             page_order: PageOrder::SinglePass,
             memory_mib: self.parts.machine.memory_mib,
             acpi: &self.parts.acpi,
-            kernel: &self.kernel,
-            initrd: Some(&self.initrd),
-            cmdline: &cmdline,
+            boot: Boot::Direct {
+                kernel: &self.kernel,
+                initrd: Some(&self.initrd),
+                cmdline: &cmdline,
+                header: KernelHeader::AsOnDisk,
+            },
         })?;
         let registers = BootRegisters::from(&prediction);
         let mut manifest = None;

@@ -17,7 +17,7 @@ use image_builder::build::contents::Entry;
 use image_builder::build::{BuildError, Draft, Image, Memory, Model, Parts, Place, RootParts};
 use image_builder::lock::Digest;
 use image_builder::modules::Kernel;
-use measurements::predict::{self, Inputs, PageOrder};
+use measurements::predict::{self, Boot, Inputs, KernelHeader, PageOrder};
 use measurements::{Digest32, Digest48, ImageManifest, MachineSize, Package, Profile, Role};
 use sha2::{Digest as _, Sha256};
 
@@ -204,9 +204,12 @@ fn the_manifest_tells_of_what_lies_beside_it() {
         page_order: PageOrder::SinglePass,
         memory_mib: 2048,
         acpi: &made::acpi(),
-        kernel: &files["kernel"].1,
-        initrd: Some(&files["initrd"].1),
-        cmdline: &manifest.cmdline,
+        boot: Boot::Direct {
+            kernel: &files["kernel"].1,
+            initrd: Some(&files["initrd"].1),
+            cmdline: &manifest.cmdline,
+            header: KernelHeader::AsOnDisk,
+        },
     });
     assert_eq!(predicted.expect("predicted").events, manifest.events);
 }

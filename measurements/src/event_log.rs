@@ -26,6 +26,7 @@ mod tcg;
 use crate::{Digest48, Register, limits};
 
 pub use claim::Claim;
+pub(crate) use dstack::DstackForm;
 pub use event_type::EventType;
 pub use replay::Replay;
 

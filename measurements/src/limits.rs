@@ -27,8 +27,18 @@ pub const TDVF_MEMORY_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub const MEMORY_MIB_MAX: u64 = 16 * 1024 * 1024;
 /// A kernel file. Debian's has 12 MiB.
 pub const KERNEL_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Sections of a kernel file. Linux has five.
+/// Sections of a kernel file or a unified kernel image. Linux has five, an image some fifteen.
 pub const PE_SECTIONS_MAX: usize = 96;
+/// A unified kernel image: a kernel, an initrd, and room for the rest.
+pub const UKI_BYTES_MAX: usize = KERNEL_BYTES_MAX + INITRD_BYTES_MAX + 16 * 1024 * 1024;
+/// How a stub names itself. Debian's takes thirty bytes.
+pub const STUB_NAME_BYTES_MAX: usize = 128;
+/// A boot loader. Those known have less than 1 MiB.
+pub const LOADER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Entries of a partition table. It has 128, used or not.
+pub const GPT_ENTRIES_MAX: usize = 1024;
+/// The first blocks of a disk, which have its partition table.
+pub const DISK_HEAD_BYTES_MAX: usize = 1024 * 1024;
 /// An initrd.
 pub const INITRD_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// A command line: what remains of the kernel's 2048 bytes after the final zero and the firmware's ` initrd=initrd`.

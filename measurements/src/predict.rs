@@ -1,33 +1,43 @@
 //! Registers from files, before any boot.
 //!
-//! **What it is.** The measurements of a TDX guest that QEMU boots directly (`-kernel`), computed from the firmware, the
-//! kernel, the initrd, the command line, the memory size and QEMU's ACPI tables. `docs/measurements.md` has each rule
-//! with what proves it.
+//! **What it is.** The measurements of a TDX guest that QEMU starts with a kernel (`-kernel`) or with a unified kernel
+//! image, computed from the firmware, what it starts, the memory size and QEMU's ACPI tables. `docs/measurements.md` has
+//! each rule with what proves it.
 //!
-//! **Trusts.** The caller, for the versions behind the files: QEMU 10.0 or later, edk2 stable202502 (earlier ones patch
-//! the kernel, later ones measure more into RTMR0), Linux 6.9 or later. Bytes are trusted in nothing.
+//! **Trusts.** The caller, for the versions behind the files: QEMU and edk2 ([`KernelHeader::of`] knows what they decide of
+//! RTMR1; edk2 after stable202502 measures more into RTMR0), Linux 6.9 or later. Bytes are trusted in nothing.
 //!
 //! **Promises.** The same inputs give the same events. What it cannot place it refuses: a prediction that is wrong does
 //! not harm, because no guest has such registers, but one that guesses would hide why.
 
 pub mod acpi;
 pub mod authenticode;
+mod boot;
 mod bytes;
 pub mod direct;
+mod gpt;
+mod header;
 mod hob;
 mod mrtd;
+mod pe;
 mod rtmr0;
+pub mod rtmr3;
 pub mod tdvf;
+mod uki;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Digest48, Register, Registers, limits};
 use acpi::{AcpiError, AcpiFiles};
 use authenticode::PeError;
+pub use boot::{Boot, UkiRoad};
+pub use gpt::GptError;
+pub use header::{HeaderError, KernelHeader};
 pub use mrtd::{PageOrder, mrtd};
 use tdvf::{Tdvf, TdvfError};
+pub use uki::{STUBS, UkiError};
 
-/// Everything that a direct boot measures.
+/// Everything that a boot measures.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
     /// OVMF, code and variables in one file, as QEMU's `-bios` takes it.
@@ -38,12 +48,8 @@ pub struct Inputs<'a> {
     pub memory_mib: u64,
     /// QEMU's ACPI tables for this machine, by fw_cfg name.
     pub acpi: &'a AcpiFiles,
-    /// The kernel as it lies on disk.
-    pub kernel: &'a [u8],
-    /// The initrd, if there is one.
-    pub initrd: Option<&'a [u8]>,
-    /// The command line as QEMU's `-append` takes it.
-    pub cmdline: &'a str,
+    /// What the firmware starts.
+    pub boot: Boot<'a>,
 }
 
 /// What a guest will measure to, and what leads there.
@@ -70,7 +76,7 @@ pub struct PredictedEvent {
     pub from: String,
 }
 
-/// Types of events (TCG PC Client Platform Firmware Profile, section 10.4.1) that a direct boot logs.
+/// Types of events (TCG PC Client Platform Firmware Profile, section 10.4.1) that a boot logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EventKind {
     /// Four zero bytes between phases.
@@ -79,6 +85,9 @@ pub enum EventKind {
     /// What the kernel's stub measures.
     #[serde(rename = "EV_EVENT_TAG")]
     Tag,
+    /// What systemd's stub measures.
+    #[serde(rename = "EV_IPL")]
+    Ipl,
     /// ACPI tables.
     #[serde(rename = "EV_PLATFORM_CONFIG_FLAGS")]
     PlatformConfigFlags,
@@ -91,6 +100,9 @@ pub enum EventKind {
     /// A program.
     #[serde(rename = "EV_EFI_BOOT_SERVICES_APPLICATION")]
     BootServicesApplication,
+    /// The partition table of the disk that is booted from.
+    #[serde(rename = "EV_EFI_GPT_EVENT")]
+    Gpt,
     /// A sentence.
     #[serde(rename = "EV_EFI_ACTION")]
     Action,
@@ -126,8 +138,17 @@ pub enum PredictError {
     #[error(transparent)]
     Acpi(#[from] AcpiError),
     /// The kernel is no EFI program.
-    #[error(transparent)]
+    #[error("the kernel: {0}")]
     Kernel(#[from] PeError),
+    /// QEMU's changes to the kernel are not known.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// The unified kernel image is none that is known.
+    #[error(transparent)]
+    Uki(#[from] UkiError),
+    /// The disk is none that a firmware starts from.
+    #[error(transparent)]
+    Disk(#[from] GptError),
     /// An initrd that is empty or too long.
     #[error(
         "the initrd has {got} bytes; it may be absent, or have 1 to {}",
@@ -153,8 +174,7 @@ pub enum PredictError {
 pub fn predict(inputs: &Inputs<'_>) -> Result<Prediction, PredictError> {
     let tdvf = Tdvf::parse(inputs.firmware)?;
     let mut events = rtmr0::with_acpi(&tdvf, inputs.memory_mib, inputs.acpi)?;
-    events.extend(direct::rtmr1(inputs.kernel)?);
-    events.extend(direct::rtmr2(inputs.cmdline, inputs.initrd)?);
+    events.extend(inputs.boot.events()?);
     Ok(Prediction {
         mrtd: mrtd::of(&tdvf, inputs.page_order),
         events,

@@ -8,7 +8,7 @@ use common::{json, made, run};
 use measurements::{
     BootRegisters, Content, Digest32, Digest48, ImageFile, ImageFiles, ImageManifest, ImageParts,
     MachineSize, Manifest, Mode, Profile, VERITY_BLOCK_BYTES, VerityHash, VerityRoot,
-    predict::{Inputs, PageOrder, predict},
+    predict::{Boot, Inputs, KernelHeader, PageOrder, predict},
 };
 use serde_json::Value;
 
@@ -55,9 +55,12 @@ fn image() -> (tempfile::TempDir, ImageManifest) {
         page_order: PageOrder::SinglePass,
         memory_mib: machine.memory_mib,
         acpi: &acpi,
-        kernel: &kernel,
-        initrd: Some(INITRD),
-        cmdline: &cmdline,
+        boot: Boot::Direct {
+            kernel: &kernel,
+            initrd: Some(INITRD),
+            cmdline: &cmdline,
+            header: KernelHeader::AsOnDisk,
+        },
     })
     .unwrap();
     let manifest = ImageManifest::new(ImageParts {

@@ -7,7 +7,7 @@ use measurements::{
     Digest48, Register,
     acpi::{Qemu, Serial, Shape, acpi_files},
     predict::{
-        EventKind, Inputs, PageOrder, PredictedEvent,
+        Boot, EventKind, Inputs, KernelHeader, PageOrder, PredictedEvent,
         acpi::{AcpiFiles, TABLE_LOADER, allocated_by},
         direct, mrtd, predict, replay, rtmr0,
     },
@@ -166,14 +166,19 @@ fn a_tpm_log_has_the_same_events() {
 #[test]
 fn each_input_changes_the_registers_it_belongs_to_and_no_other() {
     let (firmware, kernel, acpi) = (made::firmware(), made::kernel(), made::acpi());
+    let boot = |kernel, initrd, cmdline| Boot::Direct {
+        kernel,
+        initrd,
+        cmdline,
+        header: KernelHeader::AsOnDisk,
+    };
+    let initrd = Some(b"initrd".as_slice());
     let inputs = Inputs {
         firmware: &firmware,
         page_order: PageOrder::SinglePass,
         memory_mib: 2048,
         acpi: &acpi,
-        kernel: &kernel,
-        initrd: Some(b"initrd"),
-        cmdline: "console=ttyS0",
+        boot: boot(&kernel, initrd, "console=ttyS0"),
     };
     let mut code = firmware.clone();
     code[0x2000] ^= 1;
@@ -226,28 +231,28 @@ fn each_input_changes_the_registers_it_belongs_to_and_no_other() {
     );
     check(
         Inputs {
-            kernel: &other_kernel,
+            boot: boot(&other_kernel, initrd, "console=ttyS0"),
             ..inputs
         },
         [f, f, t, f, f],
     );
     check(
         Inputs {
-            initrd: Some(b"other"),
+            boot: boot(&kernel, Some(b"other"), "console=ttyS0"),
             ..inputs
         },
         [f, f, f, t, f],
     );
     check(
         Inputs {
-            initrd: None,
+            boot: boot(&kernel, None, "console=ttyS0"),
             ..inputs
         },
         [f, f, f, t, f],
     );
     check(
         Inputs {
-            cmdline: "console=ttyS1",
+            boot: boot(&kernel, initrd, "console=ttyS1"),
             ..inputs
         },
         [f, f, f, t, f],

@@ -4,9 +4,7 @@
 //! (TCG PC Client Platform Firmware Profile, section 10.4.1); for others, programs or tables above all, the data only names
 //! what was hashed, and nothing in the log can show that the name is right.
 
-use serde_json::json;
-
-use super::{Event, EventType, bytes::Reader};
+use super::{DstackForm, Event, EventType, bytes::Reader};
 use crate::Digest48;
 
 /// How an event's data stands to its digest.
@@ -73,29 +71,12 @@ impl Event {
     /// cover name and payload.
     fn dstack_claim(&self, payload: &[u8]) -> Claim {
         let name = self.name.as_deref().unwrap_or_default();
-        let number = EventType::DSTACK_RUNTIME.0;
-        let first = || {
-            [
-                &number.to_le_bytes(),
-                b":".as_slice(),
-                name.as_bytes(),
-                b":",
-                payload,
-            ]
-            .concat()
-        };
-        // RFC 8785: keys sorted, no spaces, and strings as serde_json escapes them.
-        let second = || {
-            let [name, payload] = [json!(name), json!(hex::encode(payload))];
-            format!(r#"{{"event":{name},"event_type":{number},"payload":{payload},"version":2}}"#)
-                .into_bytes()
-        };
-        let holds = |bytes: Vec<u8>| Digest48::of(&bytes) == self.digest;
+        let holds = |form: DstackForm| form.digest(name, payload) == self.digest;
         match self.dstack_version {
-            None | Some(2) if holds(second()) => Claim::Data,
+            None | Some(2) if holds(DstackForm::Second) => Claim::Data,
             // The first way puts nothing but a colon between name and payload. With another in the name, the same digest
             // is that of a shorter name and a longer payload.
-            None | Some(1) if holds(first()) => match name.contains(':') {
+            None | Some(1) if holds(DstackForm::First) => match name.contains(':') {
                 true => Claim::Label,
                 false => Claim::Data,
             },

@@ -1,9 +1,48 @@
 //! Logs in JSON: of a dstack guest, and of this project's agent.
 
 use serde::Deserialize;
+use serde_json::json;
 
 use super::{Event, EventLog, EventLogError, EventType, Register, Source, limits};
 use crate::{Digest48, RuntimeEvent};
+
+/// How dstack hashes a runtime event (dstack, `cc-eventlog`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DstackForm {
+    /// Type, name and payload with colons between.
+    First,
+    /// Canonical JSON.
+    Second,
+}
+
+impl DstackForm {
+    /// The type of such events.
+    pub(crate) const TYPE: u32 = EventType::DSTACK_RUNTIME.0;
+
+    /// The digest of an event with this name and payload.
+    pub(crate) fn digest(self, name: &str, payload: &[u8]) -> Digest48 {
+        let number = Self::TYPE;
+        let bytes = match self {
+            DstackForm::First => [
+                &number.to_le_bytes(),
+                b":".as_slice(),
+                name.as_bytes(),
+                b":",
+                payload,
+            ]
+            .concat(),
+            // RFC 8785: keys sorted, no spaces, and strings as serde_json escapes them.
+            DstackForm::Second => {
+                let [name, payload] = [json!(name), json!(hex::encode(payload))];
+                format!(
+                    r#"{{"event":{name},"event_type":{number},"payload":{payload},"version":2}}"#
+                )
+                .into_bytes()
+            }
+        };
+        Digest48::of(&bytes)
+    }
+}
 
 /// As `dstack-guest-agent` writes one event (dstack, `cc-eventlog`). It may have more fields than these.
 #[derive(Deserialize)]

@@ -1,70 +1,75 @@
 //! RTMR1 and RTMR2 of a direct boot: QEMU hands the kernel, the initrd and the command line to the firmware.
 //!
-//! Holds for QEMU 10.0 and later with edk2 stable202502 and later: that pair passes the kernel as it lies on disk
-//! (fw_cfg `etc/boot/kernel`). Older pairs patch the kernel's header first, in ways that depend on memory. RTMR2 comes
-//! from the kernel's EFI stub (Linux 6.9 and later, `efi_measure_tagged_event`).
+//! RTMR2 comes from the kernel's EFI stub (Linux 6.9 and later, `efi_measure_tagged_event`).
 
 use super::authenticode::authenticode;
+use super::boot::{calling, leaving, program};
 use super::bytes::utf16;
 use super::{EventKind, PredictError, PredictedEvent};
 use crate::{Digest48, Register, limits};
 
-/// The events of RTMR1, in order.
+/// The events of RTMR1, in order, where the kernel is measured as it lies on disk
+/// ([`KernelHeader::AsOnDisk`](super::KernelHeader::AsOnDisk)).
 pub fn rtmr1(kernel: &[u8]) -> Result<Vec<PredictedEvent>, PredictError> {
-    let event = |kind, digest, from: &str| PredictedEvent {
-        register: Register::Rtmr1,
-        kind,
-        digest,
-        from: from.into(),
-    };
-    let action = |text: &str| event(EventKind::Action, Digest48::of(text.as_bytes()), text);
-    Ok(vec![
-        event(
-            EventKind::BootServicesApplication,
-            authenticode(kernel)?,
-            "kernel, Authenticode",
-        ),
-        action("Calling EFI Application from Boot Option"),
-        event(EventKind::Separator, Digest48::of(&[0; 4]), "separator"),
-        action("Exit Boot Services Invocation"),
-        action("Exit Boot Services Returned with Success"),
-    ])
+    Ok(rtmr1_of(authenticode(kernel)?, "kernel"))
+}
+
+pub(super) fn rtmr1_of(kernel: Digest48, what: &str) -> Vec<PredictedEvent> {
+    let kernel = program(kernel, &format!("{what}, Authenticode"));
+    [kernel]
+        .into_iter()
+        .chain(calling())
+        .chain(leaving())
+        .collect()
 }
 
 /// The events of RTMR2, in order.
 pub fn rtmr2(cmdline: &str, initrd: Option<&[u8]>) -> Result<Vec<PredictedEvent>, PredictError> {
-    check_cmdline(cmdline)?;
-    let event = |digest, from: String| PredictedEvent {
-        register: Register::Rtmr2,
-        kind: EventKind::Tag,
-        digest,
-        from,
-    };
+    check(cmdline, initrd)?;
     let Some(initrd) = initrd else {
-        return Ok(vec![event(
-            Digest48::of(&load_options(cmdline)),
-            "LOADED_IMAGE::LoadOptions".into(),
-        )]);
+        return Ok(vec![load_options(cmdline, "LOADED_IMAGE::LoadOptions")]);
     };
-    if initrd.is_empty() || initrd.len() > limits::INITRD_BYTES_MAX {
-        return Err(PredictError::Initrd { got: initrd.len() });
-    }
     // OvmfPkg's `X86QemuLoadImageLib` appends this when there is an initrd.
     let measured = format!("{cmdline} initrd=initrd");
     Ok(vec![
-        event(
-            Digest48::of(&load_options(&measured)),
-            "LOADED_IMAGE::LoadOptions, with \" initrd=initrd\"".into(),
+        load_options(
+            &measured,
+            "LOADED_IMAGE::LoadOptions, with \" initrd=initrd\"",
         ),
-        event(Digest48::of(initrd), "Linux initrd".into()),
+        tag(Digest48::of(initrd), "Linux initrd"),
     ])
 }
 
+/// What the kernel's stub measures of its command line: UTF-16 with a final zero.
+pub(super) fn load_options(cmdline: &str, from: &str) -> PredictedEvent {
+    tag(Digest48::of(&options(cmdline)), from)
+}
+
 /// UTF-16 with a final zero.
-fn load_options(cmdline: &str) -> Vec<u8> {
+pub(super) fn options(cmdline: &str) -> Vec<u8> {
     let mut options = utf16(cmdline);
     options.extend([0, 0]);
     options
+}
+
+/// What the kernel's stub measures.
+pub(super) fn tag(digest: Digest48, from: &str) -> PredictedEvent {
+    PredictedEvent {
+        register: Register::Rtmr2,
+        kind: EventKind::Tag,
+        digest,
+        from: from.into(),
+    }
+}
+
+pub(super) fn check(cmdline: &str, initrd: Option<&[u8]>) -> Result<(), PredictError> {
+    check_cmdline(cmdline)?;
+    match initrd.map(<[u8]>::len) {
+        Some(got) if got == 0 || got > limits::INITRD_BYTES_MAX => {
+            Err(PredictError::Initrd { got })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Printable ASCII, which has one form in UTF-16 and none that a kernel cuts; not empty, because then the firmware

@@ -76,6 +76,85 @@ pub fn kernel() -> Vec<u8> {
     file
 }
 
+/// A kernel as a stub loads it: [`kernel`] with the version that says it takes an initrd from the firmware.
+pub fn modern_kernel() -> Vec<u8> {
+    let mut file = kernel();
+    file[0x58 + 44] = 1;
+    file
+}
+
+/// How the only known stub names itself.
+pub const SDMAGIC: &[u8] = b"#### LoaderInfo: systemd-stub 257.13-1~deb13u1 ####";
+
+/// A unified kernel image without a stub's code: these sections, one after the other, in the file by 0x200 and in memory by
+/// 0x1000 bytes.
+pub fn uki(sections: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut file = vec![0; 0x600];
+    let mut memory = 0x1000;
+    for (index, (name, contents)) in sections.iter().enumerate() {
+        let (start, filled) = (file.len(), contents.len().next_multiple_of(0x200));
+        let header = 0x58 + 152 + 40 * index;
+        file[header..header + name.len()].copy_from_slice(name.as_bytes());
+        for (at, field) in [(8, contents.len()), (12, memory), (16, filled), (20, start)] {
+            file[header + at..header + at + 4].copy_from_slice(&(field as u32).to_le_bytes());
+        }
+        file.extend_from_slice(contents);
+        file.resize(start + filled, 0);
+        memory += contents.len().next_multiple_of(0x1000);
+    }
+    let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"MZ");
+    put(0x3c, &[0x40]);
+    put(0x40, b"PE\0\0");
+    put(0x44, &0x8664u16.to_le_bytes());
+    put(0x46, &(sections.len() as u16).to_le_bytes());
+    put(0x54, &152u16.to_le_bytes());
+    put(0x58, &0x20bu16.to_le_bytes());
+    put(0x58 + 56, &(memory as u32).to_le_bytes());
+    put(0x58 + 60, &0x600u32.to_le_bytes());
+    put(0x58 + 108, &5u32.to_le_bytes());
+    file
+}
+
+/// The first blocks of a disk with one partition.
+pub fn partition_table() -> Vec<u8> {
+    let mut disk = vec![0; 4 * 512];
+    let mut put = |at: usize, bytes: &[u8]| disk[at..at + bytes.len()].copy_from_slice(bytes);
+    // A partition in use, a free entry, another in use.
+    put(1024, &[0xc1; 128]);
+    put(1024 + 256, &[0xc2; 128]);
+    put(512, b"EFI PART\0\0\x01\0\x5c");
+    put(512 + 24, &[1]);
+    put(512 + 72, &[2]);
+    put(512 + 80, &[8, 0, 0, 0, 128]);
+    sum_up(&mut disk);
+    disk
+}
+
+/// Puts the checksums of [`partition_table`] right, entries first.
+pub fn sum_up(disk: &mut [u8]) {
+    let entries = crc32(&disk[1024..4 * 512]);
+    disk[512 + 88..512 + 92].copy_from_slice(&entries.to_le_bytes());
+    disk[512 + 16..512 + 20].fill(0);
+    let header = crc32(&disk[512..512 + 92]);
+    disk[512 + 16..512 + 20].copy_from_slice(&header.to_le_bytes());
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 {
+                crc >> 1 ^ 0xedb8_8320
+            } else {
+                crc >> 1
+            };
+        }
+    }
+    !crc
+}
+
 /// What QEMU offers without a TPM.
 pub fn acpi() -> AcpiFiles {
     let file = |name: &str, bytes: &[u8]| (name.to_owned(), bytes.to_vec());

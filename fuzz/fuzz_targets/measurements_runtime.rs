@@ -1,0 +1,8 @@
+//! A list of runtime events.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = measurements::predict::rtmr3::events(bytes);
+});

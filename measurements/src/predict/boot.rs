@@ -1,0 +1,158 @@
+//! RTMR1 and RTMR2: what is started, and by which road.
+//!
+//! ```text
+//!  -kernel:  program ─► Calling… ─► separator ─────────────────────────► [kernel in it] ─► Exit… ─► Exit…
+//!  disk:                Calling… ─► separator ─► GPT ─► [loader] ─► UKI ─► kernel in it ─► Exit… ─► Exit…     (RTMR1)
+//!
+//!  kernel:   LoadOptions ─► initrd
+//!  UKI:      sections ─► [passed command line] ─► LoadOptions ─► initrd                                       (RTMR2)
+//! ```
+
+use super::authenticode::{self, authenticode};
+use super::header::{KernelHeader, patched};
+use super::uki::{Uki, UkiError};
+use super::{EventKind, PredictError, PredictedEvent, direct, gpt};
+use crate::{Digest48, Register, limits};
+
+/// What the firmware starts.
+#[derive(Clone, Copy, Debug)]
+pub enum Boot<'a> {
+    /// QEMU's `-kernel` with a Linux kernel.
+    Direct {
+        /// The kernel as it lies on disk.
+        kernel: &'a [u8],
+        /// The initrd, if there is one.
+        initrd: Option<&'a [u8]>,
+        /// The command line as `-append` takes it.
+        cmdline: &'a str,
+        /// Which of the kernel's bytes are measured.
+        header: KernelHeader,
+    },
+    /// A unified kernel image: one program made of systemd's stub, kernel, initrd and command line.
+    Uki {
+        /// The image as it lies on disk.
+        uki: &'a [u8],
+        /// How it gets to the firmware.
+        road: UkiRoad<'a>,
+    },
+}
+
+/// How a unified kernel image gets to the firmware. No other program, driver or boot option runs before it.
+#[derive(Clone, Copy, Debug)]
+pub enum UkiRoad<'a> {
+    /// QEMU's `-kernel`, without `-initrd`.
+    Kernel {
+        /// `-append`. The stub takes it in the place of its own command line, and measures it, unless Secure Boot is on.
+        append: Option<&'a str>,
+    },
+    /// A file on a disk that the firmware starts, itself or through a boot loader that passes no command line. What else
+    /// lies in the disk's boot partition is not seen here: add-ons and credentials beside the image are measured too.
+    Disk {
+        /// The disk's first blocks, of 512 bytes each, with all of its partition table.
+        table: &'a [u8],
+        /// The program that the firmware starts first, if that is not the image itself: systemd-boot.
+        loader: Option<&'a [u8]>,
+    },
+}
+
+impl Boot<'_> {
+    /// The events of RTMR1, then those of RTMR2, each in order.
+    pub fn events(&self) -> Result<Vec<PredictedEvent>, PredictError> {
+        match *self {
+            Boot::Direct {
+                kernel,
+                initrd,
+                cmdline,
+                header,
+            } => {
+                let mut events = match header {
+                    KernelHeader::AsOnDisk => direct::rtmr1(kernel)?,
+                    KernelHeader::PatchedByQemu { memory_mib } => {
+                        direct::check(cmdline, initrd)?;
+                        let patched = patched(kernel, initrd, cmdline, memory_mib)?;
+                        direct::rtmr1_of(authenticode(&patched)?, "kernel with QEMU's header")
+                    }
+                };
+                events.extend(direct::rtmr2(cmdline, initrd)?);
+                Ok(events)
+            }
+            Boot::Uki { uki, road } => {
+                let uki = Uki::parse(uki)?;
+                let mut events = rtmr1(&uki, road)?;
+                let append = match road {
+                    UkiRoad::Kernel { append } => append,
+                    UkiRoad::Disk { .. } => None,
+                };
+                events.extend(uki.rtmr2(append)?);
+                Ok(events)
+            }
+        }
+    }
+}
+
+fn rtmr1(uki: &Uki<'_>, road: UkiRoad<'_>) -> Result<Vec<PredictedEvent>, PredictError> {
+    let image = program(uki.authenticode()?, "unified kernel image, Authenticode");
+    let kernel = program(
+        uki.kernel_authenticode()?,
+        "kernel in the image, Authenticode",
+    );
+    let mut events = Vec::new();
+    match road {
+        UkiRoad::Kernel { .. } => {
+            events.push(image);
+            events.extend(calling());
+        }
+        UkiRoad::Disk { table, loader } => {
+            events.extend(calling());
+            events.push(event(
+                EventKind::Gpt,
+                gpt::digest(table)?,
+                "partition table of the disk",
+            ));
+            if let Some(loader) = loader {
+                let headers = authenticode::headers(loader, limits::LOADER_BYTES_MAX);
+                let digest = headers.and_then(|h| authenticode::of_program(loader, &h));
+                let digest = digest.map_err(UkiError::Loader)?;
+                events.push(program(digest, "boot loader, Authenticode"));
+            }
+            events.push(image);
+        }
+    }
+    events.push(kernel);
+    events.extend(leaving());
+    Ok(events)
+}
+
+/// The boot manager starts an option.
+pub(super) fn calling() -> [PredictedEvent; 2] {
+    [
+        action("Calling EFI Application from Boot Option"),
+        event(EventKind::Separator, Digest48::of(&[0; 4]), "separator"),
+    ]
+}
+
+/// The kernel leaves the firmware.
+pub(super) fn leaving() -> [PredictedEvent; 2] {
+    [
+        action("Exit Boot Services Invocation"),
+        action("Exit Boot Services Returned with Success"),
+    ]
+}
+
+/// The firmware loads a program.
+pub(super) fn program(digest: Digest48, from: &str) -> PredictedEvent {
+    event(EventKind::BootServicesApplication, digest, from)
+}
+
+fn action(text: &str) -> PredictedEvent {
+    event(EventKind::Action, Digest48::of(text.as_bytes()), text)
+}
+
+fn event(kind: EventKind, digest: Digest48, from: &str) -> PredictedEvent {
+    PredictedEvent {
+        register: Register::Rtmr1,
+        kind,
+        digest,
+        from: from.into(),
+    }
+}

@@ -1,0 +1,141 @@
+//! RTMR3: what runs after the boot says of itself.
+//!
+//! Nothing but a list of events decides this register, so a prediction is a list that somebody vouches for. Each entry has
+//! one of three forms: this project's name and digest, or name and payload in one of dstack's two forms (dstack,
+//! `cc-eventlog`), of which the digest is computed here, and compared where the entry has it too.
+
+use serde::Deserialize;
+
+use crate::{Digest48, RuntimeEvent, event_log::DstackForm, limits};
+
+/// Why a list does not give a register. Whoever wrote it is at fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RuntimeError {
+    /// More bytes than any list has.
+    #[error("the list of runtime events has {got} bytes; {max} are allowed")]
+    Length {
+        /// Bytes offered.
+        got: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// Not such a list.
+    #[error(
+        "not a JSON list of runtime events (line {line}, column {column}); an entry has `name` and `digest`, or dstack's `event`, `event_payload` and `version`"
+    )]
+    Json {
+        /// Line, from 1; 0 where the parser does not say.
+        line: usize,
+        /// Column, from 1; 0 where the parser does not say.
+        column: usize,
+    },
+    /// More events than any list has.
+    #[error(
+        "the list has {got} events; {} are allowed",
+        limits::EVENT_LOG_EVENTS_MAX
+    )]
+    Events {
+        /// How many.
+        got: usize,
+    },
+    /// One entry that is not what it should be.
+    #[error("runtime event {event} {what}")]
+    Event {
+        /// Its number, from 0.
+        event: usize,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Ours(RuntimeEvent),
+    Dstack(DstackEntry),
+}
+
+/// As `dstack-guest-agent` lists it; the agent may list more fields than these.
+#[derive(Deserialize)]
+struct DstackEntry {
+    event: String,
+    /// Hexadecimal.
+    event_payload: String,
+    #[serde(default)]
+    version: Option<u64>,
+    #[serde(default)]
+    digest: Option<Digest48>,
+    #[serde(default)]
+    imr: Option<u32>,
+    #[serde(default)]
+    event_type: Option<u32>,
+}
+
+/// Reads a JSON list and gives each event with its digest, in order: [`replay`](crate::replay) makes RTMR3 of them.
+pub fn events(json: &[u8]) -> Result<Vec<RuntimeEvent>, RuntimeError> {
+    let (got, max) = (json.len(), limits::EVENT_LOG_JSON_BYTES_MAX);
+    if got > max {
+        return Err(RuntimeError::Length { got, max });
+    }
+    // The parser's own words may quote the list; a place is enough.
+    let entries: Vec<Entry> = serde_json::from_slice(json).map_err(|error| RuntimeError::Json {
+        line: error.line(),
+        column: error.column(),
+    })?;
+    if entries.len() > limits::EVENT_LOG_EVENTS_MAX {
+        return Err(RuntimeError::Events { got: entries.len() });
+    }
+    let events = entries.into_iter().enumerate();
+    let events = events.map(|(event, entry)| {
+        entry
+            .measured()
+            .map_err(|what| RuntimeError::Event { event, what })
+    });
+    events.collect()
+}
+
+impl Entry {
+    fn measured(self) -> Result<RuntimeEvent, &'static str> {
+        let event = match self {
+            Entry::Ours(event) => event,
+            Entry::Dstack(entry) => entry.measured()?,
+        };
+        match event.name.len() {
+            bytes if bytes > limits::EVENT_LOG_NAME_BYTES_MAX => Err("has too long a name"),
+            _ => Ok(event),
+        }
+    }
+}
+
+impl DstackEntry {
+    fn measured(self) -> Result<RuntimeEvent, &'static str> {
+        if self.imr.is_some_and(|register| register != 3) {
+            return Err("is not of RTMR3");
+        }
+        if self.event_type.is_some_and(|kind| kind != DstackForm::TYPE) {
+            return Err("is not of dstack's runtime type");
+        }
+        let payload = hex::decode(&self.event_payload);
+        let payload = payload.map_err(|_| "has a payload that is not hexadecimal")?;
+        let form = match self.version {
+            Some(1) => DstackForm::First,
+            Some(2) => DstackForm::Second,
+            Some(_) => return Err("is of a version of dstack's that is not known"),
+            None => return Err("does not say its `version`, 1 or 2, which decides its digest"),
+        };
+        // The same digest would be that of a shorter name and a longer payload.
+        if form == DstackForm::First && self.event.contains(':') {
+            return Err(
+                "has a colon in its name, which dstack's first form cannot tell from its end",
+            );
+        }
+        let digest = form.digest(&self.event, &payload);
+        if self.digest.is_some_and(|listed| listed != digest) {
+            return Err("has a digest that is not that of its name and payload");
+        }
+        Ok(RuntimeEvent {
+            name: self.event,
+            digest,
+        })
+    }
+}
