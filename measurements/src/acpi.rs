@@ -9,15 +9,22 @@
 //! where it puts the configuration space, the power management registers and the 64-bit BARs.
 
 mod aml;
+mod command_line;
 mod dsdt;
 mod loader;
 mod resources;
 mod shape;
+mod shape_file;
+mod size;
 mod tables;
+mod version;
 mod windows;
 
+pub use command_line::{CommandLineError, words};
 use loader::{Blobs, Pointer, Zone};
-pub use shape::{AcpiError, AddressWidth, Qemu, Serial, Shape, Slot};
+pub use shape::{AcpiError, AddressWidth, Serial, Shape, Slot};
+pub use shape_file::ShapeError;
+pub use version::Qemu;
 
 use crate::predict::acpi::AcpiFiles;
 

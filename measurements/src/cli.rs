@@ -3,6 +3,7 @@
 mod image;
 mod predict;
 mod replay;
+mod shape;
 mod time;
 
 use std::{
@@ -35,6 +36,8 @@ struct Arguments {
 enum Command {
     Predict(predict::PredictArguments),
     Replay(replay::ReplayArguments),
+    Shape(shape::ShapeArguments),
+    Acpi(shape::AcpiArguments),
     /// Check an image.
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -146,6 +149,8 @@ struct VerifyArguments {
 pub fn run() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Predict(arguments) => predict::predict(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Shape(arguments) => shape::shape(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Acpi(arguments) => shape::acpi(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Replay(arguments) => replay::replay(&arguments).map(code),
         Command::Image(image::ImageCommand::Verify(arguments)) => {
             image::verify(&arguments).map(code)
@@ -344,6 +349,29 @@ fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     fs::write(&unfinished, bytes)
         .and_then(|()| fs::rename(&unfinished, path))
         .with_context(|| format!("writing {}", path.display()))
+}
+
+/// A reader sees the whole folder or none. ACPI files of two machines side by side are no machine's.
+fn write_folder(folder: &Path, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
+    let writing = || format!("writing {}", folder.display());
+    if folder.exists() && fs::read_dir(folder).with_context(writing)?.next().is_some() {
+        bail!("{} is there and not empty", folder.display());
+    }
+    let mut unfinished = folder.as_os_str().to_owned();
+    unfinished.push(".unfinished");
+    let unfinished = PathBuf::from(unfinished);
+    let write = || {
+        fs::create_dir(&unfinished)?;
+        for (name, bytes) in files {
+            fs::write(unfinished.join(name), bytes)?;
+        }
+        fs::rename(&unfinished, folder)
+    };
+    let written = write();
+    if written.is_err() {
+        let _ = fs::remove_dir_all(&unfinished);
+    }
+    written.with_context(writing)
 }
 
 fn print(bytes: &[u8]) -> anyhow::Result<()> {

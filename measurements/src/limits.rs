@@ -48,6 +48,13 @@ pub const TABLE_LOADER_BYTES_MAX: usize = 64 * 1024;
 /// One file that the table loader names. QEMU's `etc/acpi/tables` has 128 KiB.
 pub const ACPI_BLOB_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// A shape of a machine as JSON. One with every slot taken has 3 KiB.
+pub const SHAPE_BYTES_MAX: usize = 16 * 1024;
+/// A command line of QEMU. Those of real guests have 1 to 4 KiB.
+pub const QEMU_COMMAND_BYTES_MAX: usize = 64 * 1024;
+/// Words of such a command line.
+pub const QEMU_COMMAND_WORDS_MAX: usize = 1024;
+
 /// An image manifest as JSON.
 pub const IMAGE_MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Files listed in an image manifest.

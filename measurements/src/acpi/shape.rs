@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::Qemu;
+
 /// A q35 machine of QEMU that OVMF has set up. What is not here (the CPU's features, the machine type's version from 8.2
 /// on, what stands behind a device) changes no table. Nor is here what would add tables or parts of them: more sockets or
 /// threads, NUMA nodes, IOMMUs, memory hotplug, further host bridges, a VM generation ID, devices with code for ACPI of
@@ -34,15 +36,6 @@ pub struct Shape {
     pub address_width: AddressWidth,
     /// `q35-pcihost.pci-hole64-size`.
     pub pci_hole64_gib: u64,
-}
-
-/// A version of QEMU whose tables were compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Qemu {
-    /// Debian 13's.
-    V10_0_13,
-    /// That of Debian 13's backports.
-    V11_1_3,
 }
 
 /// The first serial port.
@@ -130,6 +123,10 @@ impl Shape {
             })
         };
         let unproven = [
+            (
+                !self.is_only_machine_of_its_version(),
+                "this version of QEMU, of which one other machine was compared,",
+            ),
             (self.vcpus_max > VCPUS_MAX, "more than 200 processors"),
             (
                 self.memory_mib < MEMORY_MIB_MIN,
@@ -164,6 +161,21 @@ impl Shape {
         }
     }
 
+    /// Where nothing is plugged in, the width of addresses is in no table.
+    fn is_only_machine_of_its_version(&self) -> bool {
+        self.qemu.only_machine().is_none_or(|only| {
+            let address_width = match self.slots.is_empty() {
+                true => only.address_width,
+                false => self.address_width,
+            };
+            let seen = Shape {
+                address_width,
+                ..self.clone()
+            };
+            seen == only
+        })
+    }
+
     fn possible(&self) -> Result<(), AcpiError> {
         let taken = |number: &u8| !(1..=30).contains(number);
         let odd = |slot: &Slot| match slot {
@@ -191,13 +203,21 @@ impl Shape {
 }
 
 /// Why there are no tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AcpiError {
     /// Nothing like it was compared with QEMU's own tables, so this generator does not answer.
     #[error(
         "the ACPI tables of a machine with {0} were never compared with QEMU's; read them from QEMU"
     )]
     Unproven(&'static str),
+    /// A version of QEMU that was not compared.
+    #[error(
+        "the ACPI tables of QEMU {got:?} were never compared; those of 9.2.1, 10.0.13, 10.2.1 and 11.1.3 were"
+    )]
+    Version {
+        /// What was asked for.
+        got: String,
+    },
     /// There is no such machine.
     #[error("there is no machine with {0}")]
     Impossible(&'static str),

@@ -14,7 +14,7 @@ use measurements::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{print, print_json, read_bounded};
+use super::{print, print_json, read_bounded, shape::memory_mib};
 
 /// Predict what a guest will measure to, before any boot.
 ///
@@ -148,17 +148,6 @@ pub fn acpi_files(folder: &Path) -> anyhow::Result<AcpiFiles> {
         );
     }
     Ok(files)
-}
-
-/// A number of MiB out of `2048M` or `2G`.
-fn memory_mib(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is not a size; write for example 2048M or 2G");
-    let (number, unit) = match text.strip_suffix('G') {
-        Some(number) => (number, 1024),
-        None => (text.strip_suffix('M').ok_or_else(wrong)?, 1),
-    };
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    number.checked_mul(unit).ok_or_else(wrong)
 }
 
 const NEEDS: [(Register, &str, &str); 3] = [

@@ -1,9 +1,10 @@
 //! Processors, and how one is added or taken away. QEMU's `hw/acpi/cpu.c`.
 
 use super::super::{
+    Qemu,
     aml::*,
     resources::{io, resources},
-    shape::{Qemu, Shape},
+    shape::Shape,
     tables::local_apic,
 };
 
@@ -11,7 +12,10 @@ use super::super::{
 pub fn processors(shape: &Shape) -> Aml {
     scope(
         "_SB",
-        [registers(shape.qemu), container(shape.vcpus_max.into())],
+        [
+            registers(shape.qemu),
+            container(shape.qemu, shape.vcpus_max.into()),
+        ],
     )
 }
 
@@ -42,13 +46,15 @@ fn registers(qemu: Qemu) -> Aml {
     ];
     match qemu {
         // It switches from a format of registers that newer versions no longer have.
-        Qemu::V10_0_13 => body.push(serialized("_INI", 0, [store(int(0), path("CSEL"))])),
+        Qemu::V9_2_1 | Qemu::V10_0_13 | Qemu::V10_2_1 => {
+            body.push(serialized("_INI", 0, [store(int(0), path("CSEL"))]))
+        }
         Qemu::V11_1_3 => {}
     }
     device("\\_SB.PCI0.PRES", body)
 }
 
-fn container(count: u64) -> Aml {
+fn container(qemu: Qemu, count: u64) -> Aml {
     let mut body = vec![
         name("_HID", string("ACPI0010")),
         name("_CID", eisa("PNP0A05")),
@@ -64,7 +70,10 @@ fn container(count: u64) -> Aml {
         ),
         status(),
         eject(),
-        scan(count),
+        match qemu {
+            Qemu::V9_2_1 => scan_one_list(count),
+            Qemu::V10_0_13 | Qemu::V10_2_1 | Qemu::V11_1_3 => scan(count),
+        },
         report(),
     ];
     body.extend((0..count).map(one));
@@ -213,6 +222,74 @@ fn scan(count: u64) -> Aml {
                     ),
                 ],
             ),
+            release(LOCK_PATH),
+        ],
+    )
+}
+
+/// `CSCN` before QEMU 10: it tells of a removal where it finds it, so it has no list of those.
+fn scan_one_list(count: u64) -> Aml {
+    let [found, added, at, current, again] = [0, 1, 2, 3, 4].map(|index| move || local(index));
+    let removal = otherwise([when(
+        equal(register("CRMV"), int(1)),
+        [
+            call("CTFY", [current(), int(3)]),
+            store(int(1), register("CRMV")),
+            store(int(1), found()),
+        ],
+    )]);
+    let search = repeat(
+        both(equal(found(), int(1)), less(current(), int(count))),
+        [
+            store(int(0), found()),
+            store(current(), register("CSEL")),
+            store(int(0), register("CCMD")),
+            when(less(register("CDAT"), current()), [leave()]),
+            when(equal(added(), int(0xff)), [store(int(1), again()), leave()]),
+            store(register("CDAT"), current()),
+            when(
+                equal(register("CINS"), int(1)),
+                [
+                    store(current(), index(path("CNEW"), added(), none())),
+                    increment(added()),
+                    store(int(1), found()),
+                ],
+            ),
+            removal,
+            increment(current()),
+        ],
+    );
+    let tell = repeat(
+        less(at(), added()),
+        [
+            store(deref(index(path("CNEW"), at(), none())), current()),
+            call("CTFY", [current(), int(1)]),
+            store(current(), debug()),
+            store(current(), register("CSEL")),
+            store(int(1), register("CINS")),
+            increment(at()),
+        ],
+    );
+    let passes = repeat(
+        equal(again(), int(1)),
+        [
+            store(int(0), again()),
+            store(int(1), found()),
+            store(int(0), added()),
+            search,
+            store(int(0), at()),
+            tell,
+        ],
+    );
+    serialized(
+        "CSCN",
+        0,
+        [
+            acquire(LOCK_PATH),
+            name("CNEW", package_with_room(255, [])),
+            store(int(0), current()),
+            store(int(1), again()),
+            passes,
             release(LOCK_PATH),
         ],
     )

@@ -1,9 +1,10 @@
 //! The ISA bridge: the registers of the interrupt links, and the old devices behind it.
 
 use super::super::{
+    Qemu,
     aml::*,
     resources::{io, irq, irq_level, resources},
-    shape::{Qemu, Serial, Shape},
+    shape::{Serial, Shape},
 };
 
 /// What it holds besides its address.
@@ -56,7 +57,7 @@ fn mouse() -> Aml {
 
 fn serial(qemu: Qemu) -> Aml {
     let interrupt = match qemu {
-        Qemu::V10_0_13 => irq(4),
+        Qemu::V9_2_1 | Qemu::V10_0_13 | Qemu::V10_2_1 => irq(4),
         Qemu::V11_1_3 => irq_level(4),
     };
     device(
