@@ -2,9 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use measurements::predict::{PageOrder, mrtd, rtmr0_around_acpi};
+use measurements::predict::{FirmwareBuild, PageOrder, Platform, mrtd, rtmr0_around_acpi};
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = mrtd(bytes, PageOrder::SinglePass);
-    let _ = rtmr0_around_acpi(bytes, 2048);
+    let build = FirmwareBuild::UP_TO_STABLE202502;
+    let _ = rtmr0_around_acpi(&Platform::new(bytes, build, 2048));
 });

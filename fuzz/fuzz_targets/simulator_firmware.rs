@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use measurements::predict::{PageOrder, mrtd, rtmr0_around_acpi};
+use measurements::predict::{FirmwareBuild, PageOrder, Platform, mrtd, rtmr0_around_acpi};
 use simulator::limits;
 
 #[rustfmt::skip]
@@ -24,7 +24,11 @@ fuzz_target!(|bytes: &[u8]| {
     let hand_off = hand_off::hand_off_digest(firmware.sections(), MEMORY_MIB);
     let volume = firmware.configuration_volume();
     if let (Ok(hand_off), Ok(volume)) = (hand_off, volume)
-        && let Ok([before, _]) = rtmr0_around_acpi(bytes, MEMORY_MIB)
+        && let Ok([before, _]) = rtmr0_around_acpi(&Platform::new(
+            bytes,
+            FirmwareBuild::UP_TO_STABLE202502,
+            MEMORY_MIB,
+        ))
     {
         assert_eq!([before[0].digest, before[1].digest], [hand_off, volume]);
     }

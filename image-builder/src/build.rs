@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use measurements::predict::acpi::AcpiFiles;
-use measurements::predict::{self, Boot, Inputs, KernelHeader, PageOrder};
+use measurements::predict::{self, Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform};
 use measurements::{BootRegisters, ImageManifest, Profile, VerityRoot, limits};
 use sha2::{Digest as _, Sha256};
 
@@ -232,10 +232,12 @@ impl Draft {
         let cmdline = words.join(" ");
         write(folder, CMDLINE, cmdline.as_bytes())?;
         progress(Step::Measure);
+        // A file that is not known is taken for what Debian 13 has, which this crate's recipes lock.
+        let firmware =
+            FirmwareBuild::known(&self.firmware).unwrap_or(FirmwareBuild::UP_TO_STABLE202502);
         let prediction = predict::predict(&Inputs {
-            firmware: &self.firmware,
+            platform: Platform::new(&self.firmware, firmware, self.parts.machine.memory_mib),
             page_order: PageOrder::SinglePass,
-            memory_mib: self.parts.machine.memory_mib,
             acpi: &self.parts.acpi,
             boot: Boot::Direct {
                 kernel: &self.kernel,

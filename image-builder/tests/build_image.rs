@@ -17,7 +17,7 @@ use image_builder::build::contents::Entry;
 use image_builder::build::{BuildError, Draft, Image, Memory, Model, Parts, Place, RootParts};
 use image_builder::lock::Digest;
 use image_builder::modules::Kernel;
-use measurements::predict::{self, Boot, Inputs, KernelHeader, PageOrder};
+use measurements::predict::{self, Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform};
 use measurements::{Digest32, Digest48, ImageManifest, MachineSize, Package, Profile, Role};
 use sha2::{Digest as _, Sha256};
 
@@ -200,9 +200,12 @@ fn the_manifest_tells_of_what_lies_beside_it() {
         ]
     );
     let predicted = predict::predict(&Inputs {
-        firmware: &files["firmware.fd"].1,
+        platform: Platform::new(
+            &files["firmware.fd"].1,
+            FirmwareBuild::UP_TO_STABLE202502,
+            2048,
+        ),
         page_order: PageOrder::SinglePass,
-        memory_mib: 2048,
         acpi: &made::acpi(),
         boot: Boot::Direct {
             kernel: &files["kernel"].1,

@@ -23,6 +23,12 @@ pub const FIRMWARE_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const TDVF_SECTIONS_MAX: usize = 32;
 /// Memory that all those sections describe together; every page of it costs work.
 pub const TDVF_MEMORY_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// A firmware's variable store that holds variables. OVMF's has 528 KiB.
+pub const VARIABLE_STORE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Variables in it, deleted ones among them. A store that was used for years has some hundred.
+pub const VARIABLES_MAX: usize = 1024;
+/// QEMU's SMBIOS structures. A machine has half a KiB of them, and 64 bytes more for each 16 GiB of memory.
+pub const SMBIOS_BYTES_MAX: usize = 256 * 1024;
 /// Memory of a guest in MiB: 16 TiB.
 pub const MEMORY_MIB_MAX: u64 = 16 * 1024 * 1024;
 /// A kernel file. Debian's has 12 MiB.

@@ -5,7 +5,7 @@
 //! each rule with what proves it.
 //!
 //! **Trusts.** The caller, for the versions behind the files: QEMU and edk2 ([`KernelHeader::of`] knows what they decide of
-//! RTMR1; edk2 after stable202502 measures more into RTMR0), Linux 6.9 or later. Bytes are trusted in nothing.
+//! RTMR1, [`FirmwareBuild`] has what they decide of RTMR0), Linux 6.9 or later. Bytes are trusted in nothing.
 //!
 //! **Promises.** The same inputs give the same events. What it cannot place it refuses: a prediction that is wrong does
 //! not harm, because no guest has such registers, but one that guesses would hide why.
@@ -13,8 +13,11 @@
 pub mod acpi;
 pub mod authenticode;
 mod boot;
+mod boot_options;
+mod build;
 mod bytes;
 pub mod direct;
+mod fw_cfg;
 mod gpt;
 mod header;
 mod hob;
@@ -22,8 +25,10 @@ mod mrtd;
 mod pe;
 mod rtmr0;
 pub mod rtmr3;
+mod smbios;
 pub mod tdvf;
 mod uki;
+mod variables;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,21 +36,24 @@ use crate::{Digest48, Register, Registers, limits};
 use acpi::{AcpiError, AcpiFiles};
 use authenticode::PeError;
 pub use boot::{Boot, UkiRoad};
+pub use build::{BiosInformation, FirmwareBuild, FirmwareGeneration};
+pub use fw_cfg::FwCfg;
 pub use gpt::GptError;
 pub use header::{HeaderError, KernelHeader};
 pub use mrtd::{PageOrder, mrtd};
+pub use rtmr0::Platform;
+pub use smbios::SmbiosError;
 use tdvf::{Tdvf, TdvfError};
 pub use uki::{STUBS, UkiError};
+pub use variables::StoreError;
 
 /// Everything that a boot measures.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
-    /// OVMF, code and variables in one file, as QEMU's `-bios` takes it.
-    pub firmware: &'a [u8],
+    /// The firmware and the machine that it finds.
+    pub platform: Platform<'a>,
     /// In which order QEMU adds the firmware's pages.
     pub page_order: PageOrder,
-    /// Memory of the guest.
-    pub memory_mib: u64,
     /// QEMU's ACPI tables for this machine, by fw_cfg name.
     pub acpi: &'a AcpiFiles,
     /// What the firmware starts.
@@ -112,6 +120,12 @@ pub enum EventKind {
     /// The list of memory ranges.
     #[serde(rename = "EV_EFI_HANDOFF_TABLES2")]
     HandoffTables2,
+    /// SMBIOS.
+    #[serde(rename = "EV_EFI_HANDOFF_TABLES")]
+    HandoffTables,
+    /// The key under which a program was let in.
+    #[serde(rename = "EV_EFI_VARIABLE_AUTHORITY")]
+    VariableAuthority,
 }
 
 /// Why nothing is predicted. Whoever chose the inputs is at fault.
@@ -120,11 +134,12 @@ pub enum PredictError {
     /// The firmware is none for TDX.
     #[error(transparent)]
     Firmware(#[from] TdvfError),
-    /// The firmware brings variables of its own.
-    #[error(
-        "the firmware's variable store is not an empty one (Secure Boot keys?); use OVMF without enrolled keys"
-    )]
-    VariableStore,
+    /// The firmware brings variables of its own, and what follows from them is not known.
+    #[error(transparent)]
+    VariableStore(#[from] StoreError),
+    /// The SMBIOS structures are not a machine's.
+    #[error(transparent)]
+    Smbios(#[from] SmbiosError),
     /// No memory size that the firmware could start with.
     #[error(
         "{got_mib} MiB of memory are not enough for the firmware, or more than the {} MiB allowed",
@@ -172,8 +187,8 @@ pub enum PredictError {
 
 /// Predicts MRTD and RTMR0 to RTMR2.
 pub fn predict(inputs: &Inputs<'_>) -> Result<Prediction, PredictError> {
-    let tdvf = Tdvf::parse(inputs.firmware)?;
-    let mut events = rtmr0::with_acpi(&tdvf, inputs.memory_mib, inputs.acpi)?;
+    let tdvf = Tdvf::parse(inputs.platform.firmware)?;
+    let mut events = rtmr0::with_acpi(&tdvf, &inputs.platform, inputs.acpi)?;
     events.extend(inputs.boot.events()?);
     Ok(Prediction {
         mrtd: mrtd::of(&tdvf, inputs.page_order),
@@ -181,22 +196,20 @@ pub fn predict(inputs: &Inputs<'_>) -> Result<Prediction, PredictError> {
     })
 }
 
-/// The events of RTMR0 that the firmware and the memory size decide: those before the ACPI tables, and those after.
-/// For a reader who has no tables of the machine and wants to check the rest.
+/// The events of RTMR0 but for the ACPI tables: those before the tables, and those after. For a reader who has no tables of
+/// the machine and wants to check the rest.
 pub fn rtmr0_around_acpi(
-    firmware: &[u8],
-    memory_mib: u64,
+    platform: &Platform<'_>,
 ) -> Result<[Vec<PredictedEvent>; 2], PredictError> {
-    rtmr0::without_acpi(&Tdvf::parse(firmware)?, memory_mib)
+    rtmr0::without_acpi(&Tdvf::parse(platform.firmware)?, platform)
 }
 
 /// The events of RTMR0, in order.
 pub fn rtmr0(
-    firmware: &[u8],
-    memory_mib: u64,
+    platform: &Platform<'_>,
     acpi: &AcpiFiles,
 ) -> Result<Vec<PredictedEvent>, PredictError> {
-    rtmr0::with_acpi(&Tdvf::parse(firmware)?, memory_mib, acpi)
+    rtmr0::with_acpi(&Tdvf::parse(platform.firmware)?, platform, acpi)
 }
 
 /// The value of a register that these events extend, from zero; events of other registers are passed over.

@@ -8,7 +8,7 @@ use common::{json, made, run};
 use measurements::{
     BootRegisters, Content, Digest32, Digest48, ImageFile, ImageFiles, ImageManifest, ImageParts,
     MachineSize, Manifest, Mode, Profile, VERITY_BLOCK_BYTES, VerityHash, VerityRoot,
-    predict::{Boot, Inputs, KernelHeader, PageOrder, predict},
+    predict::{Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, predict},
 };
 use serde_json::Value;
 
@@ -51,9 +51,12 @@ fn image() -> (tempfile::TempDir, ImageManifest) {
         write(&format!("acpi/{name}"), &acpi[file]);
     }
     let prediction = predict(&Inputs {
-        firmware: &firmware,
+        platform: Platform::new(
+            &firmware,
+            FirmwareBuild::UP_TO_STABLE202502,
+            machine.memory_mib,
+        ),
         page_order: PageOrder::SinglePass,
-        memory_mib: machine.memory_mib,
         acpi: &acpi,
         boot: Boot::Direct {
             kernel: &kernel,

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{gunzip, made, vector};
+use common::{gunzip, made, platform, vector};
 use measurements::{
     Digest48, Register,
     acpi::{Qemu, Serial, Shape, acpi_files},
@@ -33,7 +33,7 @@ fn rtmr0_of_one_whole_machine_is_what_two_other_tools_say() {
     let (Some(firmware), Some(acpi)) = (vector(OVMF), grid("base-4c-2g")) else {
         return;
     };
-    let events = rtmr0(&firmware, 2048, &acpi).unwrap();
+    let events = rtmr0(&platform(&firmware, 2048), &acpi).unwrap();
     assert_eq!(replay(Register::Rtmr0, &events).to_string(), WHOLE_MACHINE);
 }
 
@@ -48,7 +48,7 @@ fn rtmr0_of_a_whole_machine_needs_no_qemu() {
         serial: Serial::Board,
         ..Shape::new(Qemu::V10_0_13, 4, 2048)
     };
-    let events = rtmr0(&firmware, 2048, &acpi_files(&shape).unwrap()).unwrap();
+    let events = rtmr0(&platform(&firmware, 2048), &acpi_files(&shape).unwrap()).unwrap();
     assert_eq!(replay(Register::Rtmr0, &events).to_string(), WHOLE_MACHINE);
 }
 
@@ -63,7 +63,7 @@ fn another_predictors_fixtures_have_the_same_registers() {
         let tables = vector(&format!("acpi/{fixture}/acpi_tables.bin")).unwrap();
         let expected = vector(&format!("acpi/{fixture}/expected.json")).unwrap();
         let expected: serde_json::Value = serde_json::from_slice(&expected).unwrap();
-        let events = rtmr0(&firmware, memory_mib, &rebuilt(tables)).unwrap();
+        let events = rtmr0(&platform(&firmware, memory_mib), &rebuilt(tables)).unwrap();
         let mrtd = mrtd(&firmware, PageOrder::SinglePass).unwrap();
         let rtmr0 = replay(Register::Rtmr0, &events);
         assert_eq!(mrtd.to_string(), expected["mrtd"], "{fixture}");
@@ -99,7 +99,10 @@ fn acpi_files_are_measured_in_the_order_of_the_script() {
     let mut acpi = made::acpi();
     acpi.insert("etc/tpm/log".into(), vec![0; 64 * 1024]);
     acpi.insert(TABLE_LOADER.into(), made::table_loader(&names));
-    let ours: Vec<_> = of_kind(&rtmr0(&made::firmware(), 2048, &acpi).unwrap(), ACPI);
+    let ours: Vec<_> = of_kind(
+        &rtmr0(&platform(&made::firmware(), 2048), &acpi).unwrap(),
+        ACPI,
+    );
     let logged = logged_of_kind(&log, 10);
     assert_eq!((ours.len(), logged.len()), (4, 4));
     assert_eq!(ours[2], logged[2]);
@@ -113,7 +116,7 @@ fn the_memory_list_and_variables_are_those_of_real_guests() {
         return;
     };
     let real = parse_log(&log);
-    let ours = rtmr0(&firmware, 1024, &made::acpi()).unwrap();
+    let ours = rtmr0(&platform(&firmware, 1024), &made::acpi()).unwrap();
     compare_but_acpi(&ours, &in_register(&real, 1));
 
     let report = vector("ccel/dstack/quote-report.json").unwrap();
@@ -130,7 +133,7 @@ fn the_memory_list_and_variables_are_those_of_real_guests() {
         })
         .collect();
     let longer = with_longer_temporary_section(firmware);
-    let ours = rtmr0(&longer, 64 * 1024, &made::acpi()).unwrap();
+    let ours = rtmr0(&platform(&longer, 64 * 1024), &made::acpi()).unwrap();
     compare_but_acpi(&ours, &real);
 }
 
@@ -145,7 +148,7 @@ fn a_tpm_log_has_the_same_events() {
     let cmdline = names.lines().last().unwrap();
     let cmdline = cmdline.strip_suffix(" initrd=initrd").unwrap();
 
-    let ours = rtmr0(&firmware, 2048, &made::acpi()).unwrap();
+    let ours = rtmr0(&platform(&firmware, 2048), &made::acpi()).unwrap();
     let variables = digests(&ours[2..8]);
     assert_eq!(digests_of(&log, 7), variables);
     assert_eq!(
@@ -174,9 +177,8 @@ fn each_input_changes_the_registers_it_belongs_to_and_no_other() {
     };
     let initrd = Some(b"initrd".as_slice());
     let inputs = Inputs {
-        firmware: &firmware,
+        platform: platform(&firmware, 2048),
         page_order: PageOrder::SinglePass,
-        memory_mib: 2048,
         acpi: &acpi,
         boot: boot(&kernel, initrd, "console=ttyS0"),
     };
@@ -202,7 +204,7 @@ fn each_input_changes_the_registers_it_belongs_to_and_no_other() {
     check(inputs, [f, f, f, f, f]);
     check(
         Inputs {
-            firmware: &code,
+            platform: platform(&code, 2048),
             ..inputs
         },
         [t, f, f, f, f],
@@ -217,7 +219,7 @@ fn each_input_changes_the_registers_it_belongs_to_and_no_other() {
     );
     check(
         Inputs {
-            memory_mib: 4096,
+            platform: platform(&firmware, 4096),
             ..inputs
         },
         [f, t, f, f, f],

@@ -2,11 +2,11 @@
 
 mod common;
 
-use common::made;
+use common::{made, platform};
 use measurements::{
     Digest48, limits,
     predict::{
-        PageOrder, PredictError,
+        PageOrder, PredictError, StoreError,
         acpi::{AcpiError, AcpiFiles, TABLE_LOADER, allocated_by},
         authenticode::{PeError, authenticode},
         direct, mrtd, rtmr0,
@@ -34,7 +34,7 @@ fn no_flip_or_cut_of_a_firmware_makes_it_panic() {
         for mask in [0x01, 0x80, 0xff] {
             let mut flipped = firmware.clone();
             flipped[at] ^= mask;
-            let _ = rtmr0(&flipped, 2048, &made::acpi());
+            let _ = rtmr0(&platform(&flipped, 2048), &made::acpi());
             let _ = mrtd(&flipped, PageOrder::SinglePass);
         }
     }
@@ -126,17 +126,17 @@ fn a_firmware_with_variables_of_its_own_has_no_prediction() {
     let with = |at: usize, value: u8| {
         let mut firmware = made::firmware();
         firmware[at] = value;
-        rtmr0(&firmware, 2048, &made::acpi())
+        rtmr0(&platform(&firmware, 2048), &made::acpi())
     };
     assert!(with(0xfff, 0).is_ok(), "free space is not read");
     for (at, value) in [(100, 0xaa), (101, 0x55), (40, 0), (48, 73), (72, 0)] {
-        assert_eq!(with(at, value), Err(PredictError::VariableStore), "{at}");
+        assert_eq!(with(at, value), Err(StoreError::NotRead.into()), "{at}");
     }
 }
 
 #[test]
 fn memory_must_hold_the_firmware_and_have_an_end() {
-    let with = |memory_mib| rtmr0(&made::firmware(), memory_mib, &made::acpi());
+    let with = |memory_mib| rtmr0(&platform(&made::firmware(), memory_mib), &made::acpi());
     for got_mib in [0, 1, 8, limits::MEMORY_MIB_MAX + 1, u64::MAX] {
         assert_eq!(with(got_mib), Err(PredictError::Memory { got_mib }));
     }
@@ -218,7 +218,7 @@ fn no_flip_or_cut_of_a_table_loader_makes_it_panic() {
         let _ = allocated_by(bytes);
         let mut acpi = made::acpi();
         acpi.insert(TABLE_LOADER.into(), bytes.to_vec());
-        let _ = rtmr0(&made::firmware(), 2048, &acpi);
+        let _ = rtmr0(&platform(&made::firmware(), 2048), &acpi);
     });
 }
 
@@ -227,7 +227,7 @@ fn nearby_acpi_files_are_refused() {
     let check = |edit: &dyn Fn(&mut AcpiFiles), expected: AcpiError| {
         let mut acpi = made::acpi();
         edit(&mut acpi);
-        let refusal = rtmr0(&made::firmware(), 2048, &acpi);
+        let refusal = rtmr0(&platform(&made::firmware(), 2048), &acpi);
         assert_eq!(refusal, Err(PredictError::Acpi(expected)));
     };
     let missing = |name: &str| AcpiError::Missing { name: name.into() };

@@ -9,12 +9,14 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use measurements::{
     Digest32, ImageFile, ImageManifest, Register, VERITY_BLOCK_BYTES, VerityHash, limits,
-    predict::{EventKind, PredictError, PredictedEvent, direct, mrtd, rtmr0, rtmr0_around_acpi},
+    predict::{
+        EventKind, Platform, PredictError, PredictedEvent, direct, mrtd, rtmr0, rtmr0_around_acpi,
+    },
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::predict::{MachineArguments, acpi_files};
+use super::predict::{MachineArguments, acpi_files, firmware_build};
 use super::{open, print, print_json, read_bounded};
 
 #[derive(Subcommand)]
@@ -173,11 +175,12 @@ fn rtmr0_outcome(
     machine: &MachineArguments,
 ) -> anyhow::Result<Outcome> {
     let memory_mib = manifest.machine.memory_mib;
+    let platform = Platform::new(firmware, firmware_build(firmware), memory_mib);
     if let Some(folder) = &machine.acpi_tables {
-        let events = rtmr0(firmware, memory_mib, &acpi_files(folder)?);
+        let events = rtmr0(&platform, &acpi_files(folder)?);
         return Ok(compare(manifest, Register::Rtmr0, events));
     }
-    let [before, after] = match rtmr0_around_acpi(firmware, memory_mib) {
+    let [before, after] = match rtmr0_around_acpi(&platform) {
         Ok(around) => around,
         Err(error) => return Ok(Outcome::Differs(error.to_string())),
     };

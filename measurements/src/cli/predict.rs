@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use measurements::{
     Register, limits,
     predict::{
-        PageOrder, PredictedEvent,
+        FirmwareBuild, PageOrder, Platform, PredictedEvent,
         acpi::{AcpiFiles, TABLE_LOADER},
         direct, mrtd, replay, rtmr0,
     },
@@ -89,7 +89,8 @@ pub fn predict(arguments: &PredictArguments) -> anyhow::Result<()> {
     let mut events = Vec::new();
     if let (Some(memory_mib), Some(folder)) = (arguments.memory, &arguments.machine.acpi_tables) {
         let acpi = acpi_files(folder)?;
-        events.extend(rtmr0(&firmware, memory_mib, &acpi).context("predicting RTMR0")?);
+        let platform = Platform::new(&firmware, firmware_build(&firmware), memory_mib);
+        events.extend(rtmr0(&platform, &acpi).context("predicting RTMR0")?);
     }
     if let (Some(path), Some(cmdline)) = (&arguments.kernel, &arguments.cmdline) {
         let kernel = read_bounded(path, limits::KERNEL_BYTES_MAX)?;
@@ -127,6 +128,11 @@ fn print_people(registers: &Map<String, Value>, events: &[PredictedEvent]) -> an
         text += &format!("{}  {}  {}\n", event.register, event.digest, event.from);
     }
     print(text.as_bytes())
+}
+
+/// How a firmware was built: as its digest says, or else as Debian 13's.
+pub fn firmware_build(firmware: &[u8]) -> FirmwareBuild<'static> {
+    FirmwareBuild::known(firmware).unwrap_or(FirmwareBuild::UP_TO_STABLE202502)
 }
 
 /// The files of a folder under the names that QEMU has for them. The library asks for what is missing.

@@ -12,7 +12,9 @@ use std::{
 };
 
 use measurements::{
-    Collateral, Digest48, Manifest, Peer, Policy, Refusal, ReportData, Root, Verified, verify,
+    Collateral, Digest48, Manifest, Peer, Policy, Refusal, ReportData, Root, Verified,
+    predict::{FirmwareBuild, Platform},
+    verify,
 };
 use sha2::{Digest, Sha256};
 use simulator::{Flaws, SimulatedModule};
@@ -112,6 +114,11 @@ pub fn gunzip(packed: &[u8]) -> Vec<u8> {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     output.stdout
+}
+
+/// A direct boot of a firmware of the older generation.
+pub fn platform(firmware: &[u8], memory_mib: u64) -> Platform<'_> {
+    Platform::new(firmware, FirmwareBuild::UP_TO_STABLE202502, memory_mib)
 }
 
 /// Runs the program in a folder.
