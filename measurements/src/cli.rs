@@ -1,5 +1,6 @@
 //! Commands for providers and verifiers. All file reading and the clock live here; the library has neither.
 
+mod gpu;
 mod image;
 mod predict;
 mod replay;
@@ -47,6 +48,9 @@ enum Command {
     /// Read or verify a quote.
     #[command(subcommand)]
     Quote(QuoteCommand),
+    /// Verify the evidence of NVIDIA GPUs.
+    #[command(subcommand)]
+    Gpu(gpu::GpuCommand),
 }
 
 #[derive(Subcommand)]
@@ -159,6 +163,7 @@ pub fn run() -> ExitCode {
         Command::Manifest(ManifestCommand::Vm(arguments)) => manifest_vm(&arguments),
         Command::Quote(QuoteCommand::Parse(arguments)) => quote_parse(&arguments),
         Command::Quote(QuoteCommand::Verify(arguments)) => quote_verify(&arguments),
+        Command::Gpu(gpu::GpuCommand::Verify(arguments)) => gpu::verify(&arguments).map(code),
     };
     match outcome {
         Ok(code) => code,
@@ -336,6 +341,21 @@ fn read_bounded(path: &Path, max: usize) -> anyhow::Result<Vec<u8>> {
         bail!("{} is longer than the {max} bytes allowed", path.display());
     }
     Ok(bytes)
+}
+
+/// The files of a folder with one of these endings, by name.
+fn files_in(folder: &Path, endings: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+    let reading = || format!("reading {}", folder.display());
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).with_context(reading)? {
+        let path = entry.with_context(reading)?.path();
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        if endings.iter().any(|known| ending == *known) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 fn open(path: &Path) -> anyhow::Result<fs::File> {

@@ -14,13 +14,15 @@
 //! no length is believed before it is bounded.
 //!
 //! **Lacks.** Files, sockets, a clock, a random source: time and collateral are arguments (the command line
-//! program beside this library does the I/O). It fetches no collateral, knows no receipts, judges no GPU, and
-//! cannot tell whether an attestation key was extracted from its platform.
+//! program beside this library does the I/O). It fetches no collateral, knows no receipts, and cannot tell whether an
+//! attestation key was extracted from its platform. A peer is judged by its quote, a GPU by its own evidence ([`gpu`]); what
+//! binds one to the other is not judged here.
 
 pub mod acpi;
 mod collateral;
 mod digest32;
 mod event_log;
+pub mod gpu;
 mod image;
 pub mod limits;
 mod manifest;

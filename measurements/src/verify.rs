@@ -15,7 +15,7 @@ use crate::{
     Collateral, Policy, Quote, Refusal, Registers, ReportData, Root, RootClass, TcbStatus,
 };
 
-/// A value that [`verify`] vouches for. It has no other maker:
+/// A value that [`verify`] or [`gpu::verify`](crate::gpu::verify) vouches for. It has no maker outside this crate:
 ///
 /// ```compile_fail,E0423
 /// fn forge(peer: measurements::Peer) -> measurements::Verified<measurements::Peer> {
@@ -30,6 +30,13 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified<T>(T);
+
+impl<T> Verified<T> {
+    /// For the verifiers of this crate, as their last step.
+    pub(crate) fn vouch(value: T) -> Verified<T> {
+        Verified(value)
+    }
+}
 
 impl<T> Deref for Verified<T> {
     type Target = T;
@@ -117,7 +124,7 @@ pub fn verify(
         });
     }
 
-    Ok(Verified(Peer {
+    Ok(Verified::vouch(Peer {
         registers: parsed.td.registers,
         root: root.class(),
         tcb_status,

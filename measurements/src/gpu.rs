@@ -1,0 +1,40 @@
+//! Whether an NVIDIA Hopper GPU is what it says: evidence, reference manifests and certificates, offline.
+//!
+//! **What it is.** A GPU signs measurements of its firmware under SPDM ([`GpuEvidence`]); NVIDIA signs what they should be, for each
+//! driver and each VBIOS ([`Rim`]); [`verify`] compares. All in Rust, with `p384` for the signatures and `roxmltree` for the tree of an XML
+//! file; certificates, SPDM, XML signatures and their canonical form, and OCSP are read here, strictly.
+//!
+//! **Trusts.** Two roots of NVIDIA's ([`GpuRoots`]), and the caller's clock.
+//!
+//! **Promises.** A [`Verified<Gpu>`](crate::Verified) exists only if a device under the root signed, for the expected nonce, exactly what two
+//! RIMs under the other root accept. All of it at one time, which is an argument.
+//!
+//! **Lacks.** Other architectures than GH100, switches, NVIDIA's remote service and its tokens. It does not know which machine a GPU sits
+//! in, nor whether confidential computing is on: the guest's measured driver says that.
+
+mod certificate;
+mod chain;
+mod der;
+mod evidence;
+mod ocsp;
+mod pem;
+mod refusal;
+mod report;
+mod rim;
+mod roots;
+mod verify;
+mod xml;
+
+pub use certificate::CertificateError;
+pub use chain::ChainError;
+pub use evidence::{EvidenceError, GpuBundle, GpuEvidence};
+pub use ocsp::{OcspError, OcspNonce, OcspResponses};
+pub use refusal::{GpuBundleRefusal, GpuRefusal, Mismatch};
+pub use report::{GpuFeature, GpuFields, ReportError};
+pub use rim::{Rim, RimError, RimKind};
+pub use roots::{GpuRootClass, GpuRoots, IsNvidia};
+pub use verify::{
+    Gpu, GpuNonce, GpuPolicy, Inspected, Revocation, RimUsed, inspect, inspect_bundle, verify,
+    verify_bundle,
+};
+pub use xml::XmlError;
