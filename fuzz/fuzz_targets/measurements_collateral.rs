@@ -1,8 +1,10 @@
-//! Collateral from a cache.
+//! Collateral from a cache, and what it says of itself.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = measurements::Collateral::from_json(bytes);
+    if let Ok(collateral) = measurements::Collateral::from_json(bytes) {
+        let _ = collateral.claims();
+    }
 });

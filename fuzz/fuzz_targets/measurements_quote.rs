@@ -1,8 +1,10 @@
-//! A TDX quote.
+//! A TDX quote, and the platform that its certificate names.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = measurements::Quote::parse(bytes);
+    if let Ok(quote) = measurements::Quote::parse(bytes) {
+        let _ = measurements::Platform::of(&quote);
+    }
 });

@@ -1,13 +1,16 @@
 //! The command line: data on stdout, people on stderr. Exit code 0 for done, 1 for refused or failed, 2 for misuse.
 
+mod collateral;
 mod machines;
 
 use crate::channels::Age;
 use crate::config::Config;
 use crate::courier::Courier;
 use crate::endorse::Payee;
+use crate::limits::BLOCKED;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use collateral::CollateralCommand;
 use machines::{CheckArguments, LaunchArguments};
 use serde_json::json;
 use settlement::Address;
@@ -26,6 +29,7 @@ Example:
   host-proxy check                                what this host lacks for a TDX guest
   host-proxy launch --manifest image/manifest.json --tools tools.json --config guest.json --run run
   host-proxy address --config host-proxy.yaml     whom clients will pay; put it into the guest's configuration
+  host-proxy collateral fetch --config collateral.yaml --quote quote.bin --out collateral.json
   host-proxy serve --config host-proxy.yaml       carry jobs until SIGTERM
   host-proxy channels --config host-proxy.yaml    what is owed, promised and paid
   host-proxy settle --config host-proxy.yaml --channel 0:5f3a...   turn the highest voucher into money
@@ -62,6 +66,9 @@ enum Command {
                       Exit code: 0 ended by request, 1 the guest stopped itself, or something failed, 2 misuse."
     )]
     Launch(LaunchArguments),
+    /// Fetch what Intel and NVIDIA sign about platforms, or serve it to clients, who verify it.
+    #[command(subcommand)]
+    Collateral(CollateralCommand),
     /// Say what this host lacks for a TDX guest.
     #[command(after_help = "Exit code: 0 nothing is lacking, 1 something is, 2 misuse.")]
     Check(CheckArguments),
@@ -103,9 +110,12 @@ pub fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
-    let done = runtime
-        .context("starting the runtime")
-        .and_then(|runtime| runtime.block_on(run(cli.command)));
+    let done = runtime.context("starting the runtime").and_then(|runtime| {
+        let done = runtime.block_on(run(cli.command));
+        // A question to a silent source blocks its thread until its deadline; nobody waits for the answer any more.
+        runtime.shutdown_timeout(BLOCKED);
+        done
+    });
     match done {
         Ok(code) => code,
         Err(error) => {
@@ -122,6 +132,11 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Address(common) => address(&common)?,
         Command::Channels(common) => channels(&common).await?,
         Command::Launch(arguments) => machines::start(arguments, stop_signal()?).await?,
+        Command::Collateral(command) => {
+            if !collateral::run(command, stop_signal()?).await? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Command::Check(arguments) => {
             if !machines::check(arguments).await? {
                 return Ok(ExitCode::FAILURE);

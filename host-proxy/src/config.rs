@@ -1,13 +1,18 @@
 //! The operator's file. Whoever writes it can make the courier slow or useless, and can lose the operator's own
 //! money; no client and no guest believes a word of it. Unknown keys are errors.
 
+mod collateral;
+
 use crate::guest::{GuestAddress, GuestAddressError};
 use crate::limits::CONFIG_BYTES_MAX;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use settlement::{ChainId, Nano};
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+pub use collateral::{BaseUrl, CollateralConfig, OcspSource, RimSource, TdxSource};
 
 /// What `host-proxy` runs by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,14 +27,23 @@ pub struct Config {
     pub chain: ChainId,
     /// A file with the seed of the payee's key.
     pub payee_key_file: PathBuf,
-    /// Intel's collateral as JSON, read again for each attestation.
-    pub collateral: PathBuf,
+    /// Where Intel's collateral for the guest's platform comes from.
+    pub collateral: CollateralFrom,
     /// The SQLite file of vouchers, charges and payouts.
     pub state: PathBuf,
     /// W: the most that one channel may owe without a voucher (SECURITY.md 19).
     pub exposure_max: Nano,
     /// Settling without being asked; absent means only by command.
     pub settle: Option<SettleRule>,
+}
+
+/// Where the collateral of a bundle comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CollateralFrom {
+    /// A JSON file, read again for each attestation.
+    File(PathBuf),
+    /// Sources and a cache, which a [`CollateralConfig`] in this file names.
+    Sources(PathBuf),
 }
 
 /// When to settle without being asked.
@@ -81,25 +95,16 @@ pub enum ConfigError {
 impl Config {
     /// Reads a file. Relative paths in it start at its folder.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let refuse = |source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let file = std::fs::File::open(path).map_err(refuse)?;
-        let mut text = String::new();
-        let bytes = file
-            .take(CONFIG_BYTES_MAX + 1)
-            .read_to_string(&mut text)
-            .map_err(refuse)?;
-        if bytes as u64 > CONFIG_BYTES_MAX {
-            return Err(ConfigError::TooLong);
-        }
-        Self::from_yaml(&text, path.parent().unwrap_or(Path::new("")))
+        let (file, folder) = read_yaml(path)?;
+        Self::finish(file, &folder)
     }
 
     /// Parses a file's text; `folder` is where its relative paths start.
     pub fn from_yaml(text: &str, folder: &Path) -> Result<Self, ConfigError> {
-        let file: File = serde_yaml::from_str(text)?;
+        Self::finish(parse(text)?, folder)
+    }
+
+    fn finish(file: File, folder: &Path) -> Result<Self, ConfigError> {
         if file
             .settle
             .as_ref()
@@ -116,13 +121,22 @@ impl Config {
             GuestAddress::Unix(path) => GuestAddress::Unix(folder.join(path)),
             vsock => vsock,
         };
+        let collateral = match (file.collateral, file.collateral_sources) {
+            (Some(path), None) => CollateralFrom::File(folder.join(path)),
+            (None, Some(path)) => CollateralFrom::Sources(folder.join(path)),
+            _ => {
+                return Err(ConfigError::Range(
+                    "exactly one of `collateral` and `collateral_sources` is needed",
+                ));
+            }
+        };
         Ok(Config {
             listen: file.listen,
             guest,
             toncenter: NodeUrl::parse(&file.chain.toncenter).map_err(ConfigError::Node)?,
             chain: ChainId(file.chain.id),
             payee_key_file: folder.join(file.payee_key_file),
-            collateral: folder.join(file.collateral),
+            collateral,
             state: folder.join(file.state),
             exposure_max: file.exposure_max_nano,
             settle: file.settle.map(|rule| SettleRule {
@@ -131,6 +145,29 @@ impl Config {
             }),
         })
     }
+}
+
+/// Reads a file of ours, and says in which folder its relative paths start.
+fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<(T, PathBuf), ConfigError> {
+    let refuse = |source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = std::fs::File::open(path).map_err(refuse)?;
+    let mut text = String::new();
+    let bytes = file
+        .take(CONFIG_BYTES_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(refuse)?;
+    if bytes as u64 > CONFIG_BYTES_MAX {
+        return Err(ConfigError::TooLong);
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    Ok((parse(&text)?, folder.to_owned()))
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ConfigError> {
+    Ok(serde_yaml::from_str(text)?)
 }
 
 impl NodeUrl {
@@ -162,7 +199,8 @@ struct File {
     guest: String,
     chain: ChainSection,
     payee_key_file: PathBuf,
-    collateral: PathBuf,
+    collateral: Option<PathBuf>,
+    collateral_sources: Option<PathBuf>,
     state: PathBuf,
     exposure_max_nano: Nano,
     settle: Option<SettleSection>,
@@ -206,6 +244,25 @@ mod tests {
         refused(&format!("{EXAMPLE}\nexposure: 7\n"));
         refused(&EXAMPLE.replace("  id: 20241", "  id: 20241\n  key: x"));
         refused(&EXAMPLE.replace("  interval_s: 300", "  interval_s: 300\n  often: yes"));
+    }
+
+    #[test]
+    fn collateral_comes_from_a_file_or_from_sources() {
+        let read = |text: &str| Config::from_yaml(text, Path::new("/etc"));
+        let line = "\ncollateral: collateral.json\n";
+        assert!(EXAMPLE.contains(line));
+        let sources = EXAMPLE.replace(line, "\ncollateral_sources: sources.yaml\n");
+        assert_eq!(
+            read(&sources).expect("a configuration").collateral,
+            CollateralFrom::Sources("/etc/sources.yaml".into())
+        );
+        for neither_or_both in [
+            EXAMPLE.replace(line, "\n"),
+            format!("{EXAMPLE}\ncollateral_sources: sources.yaml\n"),
+        ] {
+            let refused = read(&neither_or_both);
+            assert!(matches!(refused, Err(ConfigError::Range(_))), "{refused:?}");
+        }
     }
 
     #[test]

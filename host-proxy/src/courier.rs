@@ -5,7 +5,8 @@
 
 use crate::chain::Chain;
 use crate::channels::{Age, ChannelRefused, Channels, Ours, pays_for_new_jobs};
-use crate::config::Config;
+use crate::collateral::{CacheError, Depot};
+use crate::config::{CollateralConfig, CollateralFrom, Config, ConfigError};
 use crate::endorse::{KeyFileError, Payee};
 use crate::guest::GuestAddress;
 use crate::limits::{ATTESTATIONS_MAX, JOBS_MAX, KEYSET_SEARCH, KEYSETS_MAX};
@@ -33,8 +34,8 @@ pub struct Courier {
     pub channels: Channels,
     /// Where the guest listens.
     pub guest: GuestAddress,
-    /// The collateral's file.
-    pub collateral: PathBuf,
+    /// Where collateral is had.
+    pub collateral: Lists,
     /// W.
     pub exposure_max: Nano,
     pub(crate) jobs: Arc<Semaphore>,
@@ -53,9 +54,43 @@ pub enum StartError {
     /// The state file.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The sources of collateral.
+    #[error("collateral_sources: {0}")]
+    Sources(#[from] ConfigError),
+    /// The cache of collateral.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// The listening socket.
     #[error("cannot listen: {0}")]
     Listen(#[from] std::io::Error),
+}
+
+/// Where Intel's lists are had for a bundle.
+pub enum Lists {
+    /// In a file that somebody else keeps fresh.
+    File(PathBuf),
+    /// From sources, through a cache.
+    Depot(Depot),
+}
+
+impl Lists {
+    fn open(from: &CollateralFrom) -> Result<Self, StartError> {
+        Ok(match from {
+            CollateralFrom::File(path) => Lists::File(path.clone()),
+            CollateralFrom::Sources(path) => {
+                let config = CollateralConfig::read(path)?;
+                Lists::Depot(Depot::open(&config, Depot::system_clock())?)
+            }
+        })
+    }
+
+    /// The depot, if there is one.
+    pub fn depot(&self) -> Option<&Depot> {
+        match self {
+            Lists::File(_) => None,
+            Lists::Depot(depot) => Some(depot),
+        }
+    }
 }
 
 /// Room kept for one running job on its channel; given back when dropped.
@@ -82,7 +117,7 @@ impl Courier {
             store,
             chain,
             guest: config.guest.clone(),
-            collateral: config.collateral.clone(),
+            collateral: Lists::open(&config.collateral)?,
             exposure_max: config.exposure_max,
             jobs: Arc::new(Semaphore::new(JOBS_MAX)),
             attestations: Arc::new(Semaphore::new(ATTESTATIONS_MAX)),

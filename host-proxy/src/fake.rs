@@ -2,7 +2,7 @@
 //! nothing else. The verification under test is never faked.
 
 use crate::channels::terms;
-use crate::config::{Config, NodeUrl};
+use crate::config::{CollateralFrom, Config, NodeUrl};
 use crate::endorse::Payee;
 use crate::guest::GuestAddress;
 use ed25519_dalek::SigningKey;
@@ -142,10 +142,14 @@ pub(crate) fn keyset(payee: &Payee) -> Keyset {
 }
 
 pub(crate) fn evidence(keyset: &Keyset) -> Vec<u8> {
+    evidence_with(keyset, vec![5; 100])
+}
+
+fn evidence_with(keyset: &Keyset, quote: Vec<u8>) -> Vec<u8> {
     let evidence = Evidence {
         version: 1,
         keyset: keyset.encode(),
-        quote: vec![5; 100],
+        quote,
         events: Vec::new(),
     };
     evidence.encode()
@@ -209,13 +213,13 @@ pub(crate) fn config(folder: &Path, toncenter: NodeUrl) -> Config {
         toncenter,
         chain: ChainId::EMBEDDED,
         payee_key_file: folder.join("payee.key"),
-        collateral: folder.join("collateral.json"),
+        collateral: CollateralFrom::File(folder.join("collateral.json")),
         state: folder.join("state.sqlite"),
         exposure_max: Nano(1_000),
         settle: None,
     };
     std::fs::write(&config.payee_key_file, hex::encode(PAYEE_SEED)).expect("written");
-    std::fs::write(&config.collateral, b"{}").expect("written");
+    std::fs::write(folder.join("collateral.json"), b"{}").expect("written");
     config
 }
 
@@ -229,6 +233,15 @@ where
     F: Fn(Vec<Frame>, UnixStream) -> Answer + Send + 'static,
     Answer: Future<Output = ()> + Send + 'static,
 {
+    guest_with_quote(config, vec![5; 100], answer);
+}
+
+/// The same, with this quote in its evidence.
+pub(crate) fn guest_with_quote<F, Answer>(config: &Config, quote: Vec<u8>, answer: F)
+where
+    F: Fn(Vec<Frame>, UnixStream) -> Answer + Send + 'static,
+    Answer: Future<Output = ()> + Send + 'static,
+{
     let GuestAddress::Unix(path) = &config.guest else {
         panic!("tests use Unix sockets");
     };
@@ -237,7 +250,7 @@ where
         while let Ok((mut stream, _)) = listener.accept().await {
             let frames = read_frames(&mut stream).await;
             if frames.first().map(|f| f.kind) == Some(FrameKind::OpenAttest) {
-                let shown = evidence(&keyset(&payee()));
+                let shown = evidence_with(&keyset(&payee()), quote.clone());
                 let reply = [Frame::data(&shown), Frame::encode(FrameKind::End, b"")].concat();
                 // The test may have ended.
                 let _ = stream.write_all(&reply).await;

@@ -52,7 +52,21 @@ async fn run(
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let settling = settle.map(|rule| tokio::spawn(settle_by_rule(courier.clone(), rule)));
-    let router = router(courier);
+    let refreshing = courier.collateral.depot().cloned();
+    let refreshing = refreshing.map(|depot| tokio::spawn(depot.keep_fresh()));
+    answer(listener, router(courier), shutdown).await;
+    for task in settling.into_iter().chain(refreshing) {
+        // At any point: a payout is on the disk before it is sent, a cache holds whole files.
+        task.abort();
+    }
+}
+
+/// Answers on a socket until `shutdown` is done, and lets what runs end, for a while.
+pub(crate) async fn answer(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send,
+) {
     let graceful = GracefulShutdown::new();
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     tokio::pin!(shutdown);
@@ -77,10 +91,6 @@ async fn run(
         }
     }
     drop(listener);
-    if let Some(settling) = settling {
-        // At any point: a payout is on the disk before it is sent.
-        settling.abort();
-    }
     if tokio::time::timeout(DRAIN, graceful.shutdown())
         .await
         .is_err()
@@ -113,12 +123,21 @@ fn serve_connection(
 }
 
 fn router(courier: Arc<Courier>) -> Router {
-    Router::new()
-        .route("/healthz", get(async || Json(json!({ "ok": true }))))
+    let collateral = courier.collateral.depot().cloned();
+    let collateral = collateral.map(crate::collateral::router);
+    let router = Router::new()
         .route("/v1/attestation", get(attestation))
         .route("/v1/sealed", post(sealed))
         .route("/v1/vouchers", post(vouchers))
         .route("/v1/channels/{address}", get(channel))
+        .with_state(courier);
+    with_fallbacks(router.merge(collateral.unwrap_or_default()))
+}
+
+/// What every server of ours says besides its own routes.
+pub(crate) fn with_fallbacks(router: Router) -> Router {
+    router
+        .route("/healthz", get(async || Json(json!({ "ok": true }))))
         .fallback(async || Reply::refuse(StatusCode::NOT_FOUND, "not_found", "no such path"))
         .method_not_allowed_fallback(async || {
             Reply::refuse(
@@ -127,7 +146,6 @@ fn router(courier: Arc<Courier>) -> Router {
                 "this path takes another method",
             )
         })
-        .with_state(courier)
 }
 
 #[derive(Deserialize)]

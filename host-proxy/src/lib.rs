@@ -19,6 +19,7 @@ pub mod chain;
 pub mod channels;
 pub mod check;
 pub mod cli;
+pub mod collateral;
 mod config;
 mod courier;
 mod endorse;
@@ -34,7 +35,10 @@ mod settle;
 pub mod vouchers;
 
 // The public interface is:
-pub use config::{Config, ConfigError, NodeUrl, SettleRule};
+pub use config::{
+    BaseUrl, CollateralConfig, CollateralFrom, Config, ConfigError, NodeUrl, OcspSource, RimSource,
+    SettleRule, TdxSource,
+};
 pub use courier::{Courier, Reservation, StartError};
 pub use endorse::{KeyFileError, NotEndorsed, Payee};
 pub use guest::{GuestAddress, GuestAddressError, GuestError, GuestStream};

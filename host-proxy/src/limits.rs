@@ -60,6 +60,8 @@ pub const PAYOUT_WATCH: Duration = Duration::from_secs(240);
 pub const PAYOUT_POLL: Duration = Duration::from_millis(300);
 /// The running jobs may take this long to end after a request to stop.
 pub const DRAIN: Duration = Duration::from_secs(20);
+/// What a thread that blocks may still take when the program ends: a write to the disk.
+pub const BLOCKED: Duration = Duration::from_secs(1);
 
 /// A description of tools; ours are under 2 KiB.
 pub const TOOLS_BYTES_MAX: u64 = 64 * 1024;
@@ -113,3 +115,49 @@ pub const QEMU_WORDS_BYTES_MAX: u64 = 256 * 1024;
 pub const QEMU_WORDS: Duration = Duration::from_secs(20);
 /// Memory of the host beside its guest's: QEMU itself, and the TDX module's tables (1/256 of all memory).
 pub const HOST_MEMORY_MIB: u64 = 1024;
+
+/// Sources of one kind of collateral.
+pub const SOURCES_MAX: usize = 8;
+/// The longest that one source may be given for all its answers.
+pub const SOURCE_MS_MAX: u64 = 120_000;
+/// How often a source is asked when a moment may have been bad.
+pub const ATTEMPTS_MAX: u32 = 2;
+/// Pause before it is asked again.
+pub const ATTEMPT_PAUSE: Duration = Duration::from_millis(200);
+/// One answer of Intel's. A revocation list has some 3 KiB now, and may grow. All together must fit into a bundle
+/// ([`wire::limits::COLLATERAL_BYTES_MAX`]).
+pub const INTEL_ANSWER_BYTES_MAX: u64 = 128 * 1024;
+/// A RIM as JSON; NVIDIA's have 28 KiB.
+pub const RIM_ANSWER_BYTES_MAX: u64 = 1024 * 1024;
+/// NVIDIA's name of a RIM; the longest known has 41 bytes.
+pub const RIM_ID_BYTES_MAX: usize = 128;
+/// A request about one certificate; with a nonce it has some 120 bytes.
+pub const OCSP_REQUEST_BYTES_MAX: usize = 4 * 1024;
+/// An answer with the responder's certificates.
+pub const OCSP_ANSWER_BYTES_MAX: u64 = 32 * 1024;
+/// How far a date may lie in the future, since clocks differ.
+pub const CLOCK_SLACK_S: u64 = 300;
+/// One file of the cache: the longest answer, Intel's four with their chains as JSON.
+pub const CACHE_ENTRY_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// The smallest cache: one answer fits, and the one that replaces it.
+pub const CACHE_BYTES_MIN: u64 = 4 * 1024 * 1024;
+/// Answers kept, and questions remembered.
+pub const CACHE_ENTRIES_MAX: usize = 4096;
+/// After this, a file that was never renamed is what a killed program left.
+pub const UNFINISHED_AGE: Duration = Duration::from_secs(600);
+/// Questions to sources at once. Each holds a thread.
+pub const FETCHES_MAX: usize = 4;
+/// Questions under way or waiting for that, each different. Beyond it the asker is told to come back.
+pub const FLIGHTS_MAX: usize = 64;
+/// How long a failure is repeated without asking anew.
+pub const FAILURE_REMEMBERED: Duration = Duration::from_secs(10);
+/// Pause between two looks for what is due.
+pub const REFRESH_LOOK: Duration = Duration::from_secs(60);
+/// What nobody asked for in this time is not refreshed.
+pub const REFRESH_ASKED_S: u64 = 7 * 24 * 3600;
+/// Intel's lists are asked for again after a day, since a new evaluation number should not wait for their end.
+pub const TDX_REFRESH_S: u64 = 24 * 3600;
+/// A RIM does not change under its name. It is kept for 30 days,
+pub const RIM_KEPT_S: u64 = 30 * 24 * 3600;
+/// and asked for again in the middle of them.
+pub const RIM_REFRESH_S: u64 = 15 * 24 * 3600;

@@ -11,7 +11,8 @@
 //!
 //! What it refuses here it refuses for its own sake. The guest checks all of it again.
 
-use crate::courier::{Courier, Reservation};
+use crate::collateral::{Depot, Want};
+use crate::courier::{Courier, Lists, Reservation};
 use crate::guest::{GuestError, GuestStream};
 use crate::limits::{ATTESTATION, FRAMES_WAITING, GUEST_GRACE, JOB_MAX, UPLOAD};
 use crate::reply::Reply;
@@ -21,7 +22,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use http_body_util::{BodyExt, Limited};
+use measurements::{Platform, Quote};
 use settlement::SignedCharge;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -32,7 +35,7 @@ use wire::limits::{
     SEALED_REQUEST_BYTES_MAX, STATEMENT_BYTES_MAX,
 };
 use wire::{
-    Bundle, Digest, Endorsement, Frame, FrameError, FrameKind, OpenedJob, SignedEnvelope,
+    Bundle, Digest, Endorsement, Evidence, Frame, FrameError, FrameKind, OpenedJob, SignedEnvelope,
     SignedRefusal,
 };
 
@@ -46,8 +49,11 @@ pub async fn attestation(courier: &Courier, nonce: &[u8; 32]) -> Result<Response
     let Ok(_slot) = courier.attestations.clone().try_acquire_owned() else {
         return Err(busy());
     };
-    let collateral = read_collateral(courier).await?;
     let (evidence, endorsement) = evidence(courier, nonce).await?;
+    let collateral = match &courier.collateral {
+        Lists::File(path) => read_collateral(path).await?,
+        Lists::Depot(depot) => fetch_collateral(depot, &evidence).await?,
+    };
     let bundle = Bundle {
         version: 1,
         evidence,
@@ -313,9 +319,24 @@ async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, Reply> {
     }
 }
 
-async fn read_collateral(courier: &Courier) -> Result<Vec<u8>, Reply> {
+/// Intel's lists about the platform that this evidence names.
+async fn fetch_collateral(depot: &Depot, evidence: &[u8]) -> Result<Vec<u8>, Reply> {
+    let misbehaved = |why: &dyn std::fmt::Display| {
+        tracing::error!(%why, "the guest's evidence names no platform");
+        let words = "the guest's evidence is not understood";
+        Reply::refuse(StatusCode::BAD_GATEWAY, "guest_misbehaved", words)
+    };
+    let evidence = Evidence::decode(evidence).map_err(|e| misbehaved(&e))?;
+    let quote = Quote::parse(&evidence.quote).map_err(|e| misbehaved(&e))?;
+    let platform = Platform::of(&quote).map_err(|e| misbehaved(&e))?;
+    let held = depot.get(&Want::Tdx(platform)).await;
+    let held = held.map_err(|unavailable| crate::collateral::refusal(&unavailable))?;
+    Ok(held.body.to_vec())
+}
+
+async fn read_collateral(path: &Path) -> Result<Vec<u8>, Reply> {
     let missing = |why: &dyn std::fmt::Display| {
-        tracing::error!(path = %courier.collateral.display(), %why, "no collateral");
+        tracing::error!(path = %path.display(), %why, "no collateral");
         Reply::refuse(
             StatusCode::SERVICE_UNAVAILABLE,
             "collateral",
@@ -323,9 +344,7 @@ async fn read_collateral(courier: &Courier) -> Result<Vec<u8>, Reply> {
         )
     };
     let mut bytes = Vec::new();
-    let file = tokio::fs::File::open(&courier.collateral)
-        .await
-        .map_err(|e| missing(&e))?;
+    let file = tokio::fs::File::open(path).await.map_err(|e| missing(&e))?;
     let mut file = file.take(COLLATERAL_BYTES_MAX as u64 + 1);
     file.read_to_end(&mut bytes)
         .await

@@ -26,6 +26,7 @@ pub mod gpu;
 mod image;
 pub mod limits;
 mod manifest;
+mod platform;
 mod policy;
 pub mod predict;
 mod qemu;
@@ -37,7 +38,9 @@ mod root;
 mod verify;
 mod verity;
 
-pub use collateral::{Collateral, CollateralError};
+pub use collateral::{
+    ClaimError, Collateral, CollateralClaims, CollateralDates, CollateralError, CollateralPart,
+};
 pub use digest32::Digest32;
 pub use event_log::{Claim, Event, EventLog, EventLogError, EventType, Kind, Replay, Source};
 pub use image::{
@@ -45,6 +48,7 @@ pub use image::{
     Profile, Role, VerityRoot,
 };
 pub use manifest::{Manifest, ManifestError, Mode};
+pub use platform::{PckCa, Platform, PlatformError};
 pub use policy::{Policy, TcbStatus};
 pub use qemu::{Accelerator, Backends, Boot, MachineSize, Vsock, guest_shape, qemu_arguments};
 pub use quote::{Quote, QuoteError, TdReport};

@@ -7,8 +7,8 @@ mod common;
 
 use common::{Case, NOW_UNIX_S, random};
 use measurements::{
-    Collateral, Digest48, Policy, Quote, QuoteError, Refusal, Register, ReportData, Root,
-    RootClass, TcbStatus,
+    Collateral, CollateralPart, Digest48, PckCa, Platform, Policy, Quote, QuoteError, Refusal,
+    Register, ReportData, Root, RootClass, TcbStatus,
 };
 use simulator::SimulatedModule;
 
@@ -191,4 +191,147 @@ fn no_flipped_byte_of_a_real_quote_is_believed() {
         case.quote[at] ^= 1;
     }
     assert!(case.verify().is_ok());
+}
+
+#[test]
+fn collateral_says_for_whom_it_is_and_until_when_each_part_holds() {
+    for (name, fmspc, number, dates) in [
+        (
+            "tdx_quote",
+            "b0c06f000000",
+            17,
+            // From `openssl crl -noout -lastupdate -nextupdate` and the JSON itself.
+            [
+                (1_750_328_163, 1_752_920_163),
+                (1_750_329_147, 1_752_921_147),
+                (1_750_327_235, 1_752_919_235),
+                (1_742_469_717, 1_775_215_317),
+            ],
+        ),
+        (
+            "tdx_quote_outdated",
+            "90c06f000000",
+            18,
+            [
+                (1_771_412_331, 1_774_004_331),
+                (1_771_411_335, 1_774_003_335),
+                (1_771_411_275, 1_774_003_275),
+                (1_742_469_717, 1_775_215_317),
+            ],
+        ),
+    ] {
+        let (Some(quote), Some(collateral)) =
+            (vector(name), vector(&format!("{name}_collateral.json")))
+        else {
+            return;
+        };
+        let collateral = Collateral::from_json(&collateral).unwrap();
+        let claims = collateral.claims().unwrap();
+        let platform = Platform::of(&Quote::parse(&quote).unwrap()).unwrap();
+        assert_eq!(claims.platform, platform, "{name}");
+        assert_eq!(hex::encode(platform.fmspc), fmspc);
+        assert_eq!(platform.ca, PckCa::Platform);
+        assert_eq!(claims.tcb_evaluation_number, number);
+        let got = claims
+            .dates
+            .map(|part| (part.issued_unix_s, part.expires_unix_s));
+        assert_eq!(got, dates, "{name}");
+        assert_eq!(claims.first_to_expire().part, CollateralPart::PckCrl);
+        assert_eq!(
+            claims.last_issued(),
+            claims.dates[usize::from(name == "tdx_quote")]
+        );
+    }
+}
+
+#[test]
+fn collateral_of_sgx_or_with_a_broken_part_says_nothing() {
+    let check = |json: &[u8], part: CollateralPart, words: &str| {
+        let error = Collateral::from_json(json).unwrap().claims().unwrap_err();
+        assert_eq!(error.part, part, "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    };
+    let (Some(good), Some(sgx)) = (
+        vector("tdx_quote_collateral.json"),
+        vector("sgx_quote_collateral.json"),
+    ) else {
+        return;
+    };
+    check(&sgx, CollateralPart::TcbInfo, "`SGX`");
+    let good: serde_json::Value = serde_json::from_slice(&good).unwrap();
+    for (field, from, to, part, words) in [
+        (
+            "tcb_info",
+            "B0C06F000000",
+            "B0C06F",
+            CollateralPart::TcbInfo,
+            "FMSPC",
+        ),
+        (
+            "tcb_info",
+            "10:16:03Z",
+            "10:16:03+00:00",
+            CollateralPart::TcbInfo,
+            "date",
+        ),
+        (
+            "qe_identity",
+            "TD_QE",
+            "QE",
+            CollateralPart::QeIdentity,
+            "`QE`",
+        ),
+        (
+            "pck_crl",
+            "3082",
+            "3081",
+            CollateralPart::PckCrl,
+            "not understood",
+        ),
+        (
+            "root_ca_crl",
+            "3082",
+            "3083",
+            CollateralPart::RootCrl,
+            "not understood",
+        ),
+        // "Platform" becomes "Qlatform": an authority that is neither.
+        (
+            "pck_crl",
+            "506c6174",
+            "516c6174",
+            CollateralPart::PckCrl,
+            "neither",
+        ),
+    ] {
+        let mut changed = good.clone();
+        let text = changed[field].as_str().unwrap();
+        assert!(text.contains(from), "{field} has {from}");
+        changed[field] = text.replacen(from, to, 1).into();
+        check(&serde_json::to_vec(&changed).unwrap(), part, words);
+    }
+}
+
+#[test]
+fn no_flipped_bit_or_cut_of_a_list_makes_reading_it_panic() {
+    let Some(good) = vector("tdx_quote_collateral.json") else {
+        return;
+    };
+    let good: serde_json::Value = serde_json::from_slice(&good).unwrap();
+    let read = |changed: serde_json::Value| {
+        Collateral::from_json(&serde_json::to_vec(&changed).unwrap()).map(|c| c.claims().is_ok())
+    };
+    let crl = hex::decode(good["root_ca_crl"].as_str().unwrap()).unwrap();
+    for at in 0..crl.len() {
+        for bit in 0..8 {
+            let mut bytes = crl.clone();
+            bytes[at] ^= 1 << bit;
+            let mut changed = good.clone();
+            changed["root_ca_crl"] = hex::encode(bytes).into();
+            read(changed).unwrap();
+        }
+        let mut changed = good.clone();
+        changed["root_ca_crl"] = hex::encode(&crl[..at]).into();
+        assert_eq!(read(changed), Ok(false), "cut at {at}");
+    }
 }

@@ -1,6 +1,7 @@
 //! The whole road over loopback: HTTP in, a guest on a Unix socket, a ledger for the channel.
 
 use super::*;
+use crate::config::CollateralFrom;
 use crate::fake::{
     self, channel_terms, charge, config, envelope, folder, guest, http, node, open_channel, payee,
     sealed, voucher,
@@ -301,6 +302,42 @@ async fn a_bundle_holds_evidence_and_our_endorsement() {
             400,
             "{nonce}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_holds_the_collateral_of_the_platform_in_the_quote() {
+    let mut random = |buffer: &mut [u8]| getrandom::fill(buffer).expect("randomness");
+    let now = crate::settle::now_unix_s();
+    let module = simulator::SimulatedModule::new(now, &mut random).expect("a module");
+    for (quote, status) in [(module.quote(&[7; 64]), 200), (vec![5; 100], 502)] {
+        let folder = folder();
+        let (_, url) = node().await;
+        let mut config = config(folder.path(), url);
+        std::fs::write(folder.path().join("lists.json"), module.collateral_json())
+            .expect("written");
+        let sources = folder.path().join("sources.yaml");
+        let text = "cache: c\ntdx:\n  - kind: file\n    path: lists.json\n";
+        std::fs::write(&sources, text).expect("written");
+        config.collateral = CollateralFrom::Sources(sources);
+        let (listen, _served) = serve(config.clone(), pending()).await.expect("serves");
+        fake::guest_with_quote(&config, quote, async |_, _| ());
+        let path = format!("/v1/attestation?nonce={}", "ab".repeat(32));
+        let (got, body, _) = http(listen, "GET", &path, b"").await;
+        assert_eq!(got, status);
+        if status != 200 {
+            assert_eq!(said(&body).0, "guest_misbehaved");
+            continue;
+        }
+        let bundle = Bundle::decode(&body).expect("a bundle");
+        assert_eq!(bundle.collateral, module.collateral_json());
+        // The source is away; what it gave still holds. The courier also gives it to whoever asks.
+        std::fs::remove_file(folder.path().join("lists.json")).expect("removed");
+        let (_, body, _) = http(listen, "GET", &path, b"").await;
+        let bundle = Bundle::decode(&body).expect("a bundle");
+        assert_eq!(bundle.collateral, module.collateral_json());
+        let path = "/v1/collateral/tdx/fe53494d5444/platform";
+        assert_eq!(http(listen, "GET", path, b"").await.1, bundle.collateral);
     }
 }
 

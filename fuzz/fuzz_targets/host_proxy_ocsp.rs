@@ -1,0 +1,17 @@
+//! An OCSP request, and an answer to it: the first two bytes say where the one ends and the other begins.
+#![no_main]
+
+use host_proxy::collateral::OcspQuestion;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((head, rest)) = bytes.split_first_chunk::<2>() else {
+        return;
+    };
+    let at = usize::from(u16::from_be_bytes(*head)).min(rest.len());
+    let (request, answer) = rest.split_at(at);
+    if let Ok(question) = OcspQuestion::parse(request) {
+        assert_eq!(question.der(), request);
+        let _ = question.check(answer, 1_790_000_000);
+    }
+});

@@ -1,0 +1,234 @@
+//! OCSP messages (RFC 6960): which certificate is asked about, and until when an answer about it holds.
+//!
+//! The nonce and the signature are the client's to judge. A kept answer carries the nonce of whoever asked first, so a client
+//! that takes kept answers accepts the signed dates in the nonce's place; one that does not says so and gets its own.
+
+use super::der::{
+    Der, ENUMERATED, GENERALIZED_TIME, INTEGER, OBJECT, OCTETS, SEQUENCE, context, generalized_time,
+};
+use super::fault::Fault;
+use super::want::WantError;
+use crate::limits::{CLOCK_SLACK_S, OCSP_REQUEST_BYTES_MAX};
+use sha2::{Digest, Sha256};
+
+/// A client's request about one certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OcspQuestion {
+    der: Vec<u8>,
+    certificate: CertificateName,
+    nonce: Option<Vec<u8>>,
+}
+
+/// `CertID`, section 4.1.1. The parameters of the hash algorithm are left out: some write NULL, some nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct CertificateName {
+    hash: Vec<u8>,
+    issuer_name: Vec<u8>,
+    issuer_key: Vec<u8>,
+    serial: Vec<u8>,
+}
+
+impl OcspQuestion {
+    /// Reads a request.
+    pub fn parse(der: &[u8]) -> Result<OcspQuestion, WantError> {
+        if der.len() > OCSP_REQUEST_BYTES_MAX {
+            return Err(WantError::Ocsp("it is too long"));
+        }
+        request(der).ok_or(WantError::Ocsp(
+            "its DER is not of the form that the RFC has",
+        ))
+    }
+
+    /// The request as it came.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// Holds an answer against this request. `Some` is its next update; an answer without one holds for now only.
+    pub fn check(&self, answer: &[u8], now_unix_s: u64) -> Result<Option<u64>, Fault> {
+        let malformed = || {
+            Fault::malformed(
+                "OCSP answer",
+                "its DER is not of the form that RFC 6960 has",
+            )
+        };
+        let (status, basic) = response(answer).ok_or_else(malformed)?;
+        if status != 0 {
+            return Err(Fault::OcspRefused(status));
+        }
+        let basic = basic.ok_or_else(malformed)?;
+        let answer = single_response(basic, &self.certificate).ok_or_else(malformed)?;
+        let Some(answer) = answer else {
+            return Err(Fault::Other {
+                got: "another certificate".into(),
+                asked: "the one in the request".into(),
+            });
+        };
+        // A responder may leave the nonce out (section 4.4.1); another one is the answer to another request.
+        if let (Some(got), Some(asked)) = (&answer.nonce, &self.nonce)
+            && got != asked
+        {
+            return Err(Fault::Replayed);
+        }
+        if answer.this_update > now_unix_s.saturating_add(CLOCK_SLACK_S) {
+            return Err(Fault::FromTheFuture {
+                what: "OCSP answer",
+                at_unix_s: answer.this_update,
+            });
+        }
+        match answer.next_update {
+            Some(at_unix_s) if at_unix_s <= now_unix_s => Err(Fault::Expired {
+                what: "OCSP answer",
+                at_unix_s,
+            }),
+            next => Ok(next),
+        }
+    }
+
+    /// A digest of the certificate's name: the same for every request about it.
+    pub(super) fn key(&self) -> [u8; 32] {
+        let name = &self.certificate;
+        let mut hash = Sha256::new();
+        for part in [
+            &name.hash,
+            &name.issuer_name,
+            &name.issuer_key,
+            &name.serial,
+        ] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        hash.finalize().into()
+    }
+}
+
+fn request(der: &[u8]) -> Option<OcspQuestion> {
+    let mut outer = Der(der);
+    let mut request = outer.take(SEQUENCE)?;
+    outer.end()?;
+    let mut tbs = request.take(SEQUENCE)?;
+    // An optional signature of the requestor.
+    request.optional(context(0))?;
+    request.end()?;
+    tbs.optional(context(0))?;
+    tbs.optional(context(1))?;
+    let mut list = tbs.take(SEQUENCE)?;
+    let extensions = tbs.optional(context(2))?;
+    tbs.end()?;
+    let mut single = list.take(SEQUENCE)?;
+    list.end()?;
+    let certificate = certificate_name(single.take(SEQUENCE)?)?;
+    single.optional(context(0))?;
+    single.end()?;
+    Some(OcspQuestion {
+        der: der.to_owned(),
+        certificate,
+        nonce: extensions.map_or(Some(None), nonce)?,
+    })
+}
+
+/// `OCSPResponse`: its status, and what is inside if it is a basic response.
+fn response(der: &[u8]) -> Option<(u8, Option<Der<'_>>)> {
+    let mut outer = Der(der);
+    let mut response = outer.take(SEQUENCE)?;
+    outer.end()?;
+    let [status] = response.take(ENUMERATED)?.0 else {
+        return None;
+    };
+    let Some(mut bytes) = response.optional(context(0))? else {
+        response.end()?;
+        return Some((*status, None));
+    };
+    response.end()?;
+    let mut bytes_sequence = bytes.take(SEQUENCE)?;
+    bytes.end()?;
+    if bytes_sequence.take(OBJECT)?.0 != BASIC_RESPONSE {
+        return None;
+    }
+    let basic = bytes_sequence.take(OCTETS)?;
+    bytes_sequence.end()?;
+    Some((*status, Some(basic)))
+}
+
+struct SingleResponse {
+    this_update: u64,
+    next_update: Option<u64>,
+    nonce: Option<Vec<u8>>,
+}
+
+/// The response about a certificate, if there is one. `None` outside is broken DER.
+fn single_response(mut basic: Der<'_>, wanted: &CertificateName) -> Option<Option<SingleResponse>> {
+    let mut response = basic.take(SEQUENCE)?;
+    basic.end()?;
+    let mut data = response.take(SEQUENCE)?;
+    data.optional(context(0))?;
+    // The responder, by name or by key.
+    let (responder, _, _) = data.any()?;
+    if responder != context(1) && responder != context(2) {
+        return None;
+    }
+    data.take(GENERALIZED_TIME)?;
+    let mut list = data.take(SEQUENCE)?;
+    let extensions = data.optional(context(1))?;
+    data.end()?;
+    let nonce = extensions.map_or(Some(None), nonce)?;
+    let mut found = None;
+    while !list.0.is_empty() {
+        let mut single = list.take(SEQUENCE)?;
+        let name = certificate_name(single.take(SEQUENCE)?)?;
+        // Good, revoked or unknown: the client's to judge.
+        single.any()?;
+        let this_update = generalized_time(single.take(GENERALIZED_TIME)?)?;
+        let next_update = match single.optional(context(0))? {
+            Some(mut next) => Some(generalized_time(next.take(GENERALIZED_TIME)?)?),
+            None => None,
+        };
+        if name == *wanted {
+            found = Some(SingleResponse {
+                this_update,
+                next_update,
+                nonce: nonce.clone(),
+            });
+        }
+    }
+    Some(found)
+}
+
+fn certificate_name(mut id: Der<'_>) -> Option<CertificateName> {
+    let mut algorithm = id.take(SEQUENCE)?;
+    let name = CertificateName {
+        hash: algorithm.take(OBJECT)?.0.to_owned(),
+        issuer_name: id.take(OCTETS)?.0.to_owned(),
+        issuer_key: id.take(OCTETS)?.0.to_owned(),
+        serial: id.take(INTEGER)?.0.to_owned(),
+    };
+    id.end()?;
+    Some(name)
+}
+
+/// The nonce among extensions. `None` outside is broken DER.
+fn nonce(mut explicit: Der<'_>) -> Option<Option<Vec<u8>>> {
+    let mut list = explicit.take(SEQUENCE)?;
+    explicit.end()?;
+    let mut found = None;
+    while !list.0.is_empty() {
+        let mut extension = list.take(SEQUENCE)?;
+        let is_nonce = extension.take(OBJECT)?.0 == NONCE;
+        extension.optional(BOOLEAN)?;
+        let value = extension.take(OCTETS)?;
+        extension.end()?;
+        if is_nonce {
+            found = Some(value.0.to_owned());
+        }
+    }
+    Some(found)
+}
+
+const BOOLEAN: u8 = 0x01;
+/// 1.3.6.1.5.5.7.48.1.1, id-pkix-ocsp-basic.
+const BASIC_RESPONSE: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 0x30, 1, 1];
+/// 1.3.6.1.5.5.7.48.1.2, id-pkix-ocsp-nonce.
+const NONCE: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 0x30, 1, 2];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,309 @@
+//! Where collateral comes from. Whoever writes this can make clients wait or go without; they verify what they get.
+
+use super::{ConfigError, read_yaml};
+use crate::limits::{CACHE_BYTES_MIN, SOURCE_MS_MAX, SOURCES_MAX};
+use serde::Deserialize;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// What `host-proxy collateral` runs by.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CollateralConfig {
+    /// Where `collateral serve` listens. Port 0 lets the system choose.
+    #[serde(default = "listen_default")]
+    pub listen: SocketAddr,
+    /// The folder of the cache.
+    pub cache: PathBuf,
+    /// What the cache may occupy.
+    #[serde(default = "cache_bytes_default")]
+    pub cache_bytes_max: u64,
+    /// Intel's collateral, asked in this order.
+    #[serde(default)]
+    pub tdx: Vec<TdxSource>,
+    /// NVIDIA's reference values, asked in this order.
+    #[serde(default)]
+    pub rim: Vec<RimSource>,
+    /// NVIDIA's OCSP responders, asked in this order.
+    #[serde(default)]
+    pub ocsp: Vec<OcspSource>,
+}
+
+/// A source of Intel's collateral.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum TdxSource {
+    /// Intel's own service, API version 4.
+    Pcs {
+        /// What stands before `/sgx/certification/v4`.
+        url: BaseUrl,
+        /// The root's revocation list, which that service does not have.
+        root_crl_url: BaseUrl,
+        /// How long all its answers together may take.
+        #[serde(default = "timeout_default")]
+        timeout_ms: u64,
+    },
+    /// A provider's cache of it.
+    Pccs {
+        /// What stands before `/sgx/certification/v4`.
+        url: BaseUrl,
+        /// How long all its answers together may take.
+        #[serde(default = "timeout_default")]
+        timeout_ms: u64,
+    },
+    /// A file with the JSON that `collateral fetch` writes.
+    File {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// A source of NVIDIA's reference values.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum RimSource {
+    /// NVIDIA's service, or another courier.
+    Rim {
+        /// What stands before `/v1/rim`.
+        url: BaseUrl,
+        /// How long an answer may take.
+        #[serde(default = "timeout_default")]
+        timeout_ms: u64,
+    },
+    /// A folder with a file `ID.xml` for each.
+    Folder {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+/// An OCSP responder.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum OcspSource {
+    /// NVIDIA's, or another courier.
+    Ocsp {
+        /// Where requests are posted.
+        url: BaseUrl,
+        /// How long an answer may take.
+        #[serde(default = "timeout_default")]
+        timeout_ms: u64,
+    },
+}
+
+/// `http://` or `https://`, a host, an optional path; no slash at its end.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct BaseUrl(String);
+
+impl CollateralConfig {
+    /// Reads a file. Relative paths in it start at its folder.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let (config, folder) = read_yaml(path)?;
+        Self::finish(config, &folder)
+    }
+
+    /// Parses a file's text; `folder` is where its relative paths start.
+    pub fn from_yaml(text: &str, folder: &Path) -> Result<Self, ConfigError> {
+        Self::finish(super::parse(text)?, folder)
+    }
+
+    fn finish(mut config: CollateralConfig, folder: &Path) -> Result<Self, ConfigError> {
+        let timeouts = [
+            config.tdx.iter().map(TdxSource::timeout_ms).collect(),
+            config.rim.iter().map(RimSource::timeout_ms).collect(),
+            config.ocsp.iter().map(OcspSource::timeout_ms).collect(),
+        ];
+        if timeouts.iter().any(|of: &Vec<_>| of.len() > SOURCES_MAX) {
+            return Err(ConfigError::Range("a list of sources has at most 8"));
+        }
+        let allowed = |ms: &u64| (1..=SOURCE_MS_MAX).contains(ms);
+        if !timeouts.iter().flatten().flatten().all(allowed) {
+            return Err(ConfigError::Range("timeout_ms is 1 to 120000"));
+        }
+        if config.cache_bytes_max < CACHE_BYTES_MIN {
+            return Err(ConfigError::Range(
+                "cache_bytes_max is at least 4194304, or one answer would not fit",
+            ));
+        }
+        config.cache = folder.join(config.cache);
+        for source in &mut config.tdx {
+            if let TdxSource::File { path } = source {
+                *path = folder.join(&*path);
+            }
+        }
+        for source in &mut config.rim {
+            if let RimSource::Folder { path } = source {
+                *path = folder.join(&*path);
+            }
+        }
+        Ok(config)
+    }
+}
+
+impl TdxSource {
+    fn timeout_ms(&self) -> Option<u64> {
+        match self {
+            TdxSource::Pcs { timeout_ms, .. } | TdxSource::Pccs { timeout_ms, .. } => {
+                Some(*timeout_ms)
+            }
+            TdxSource::File { .. } => None,
+        }
+    }
+}
+
+impl RimSource {
+    fn timeout_ms(&self) -> Option<u64> {
+        match self {
+            RimSource::Rim { timeout_ms, .. } => Some(*timeout_ms),
+            RimSource::Folder { .. } => None,
+        }
+    }
+}
+
+impl OcspSource {
+    fn timeout_ms(&self) -> Option<u64> {
+        let OcspSource::Ocsp { timeout_ms, .. } = self;
+        Some(*timeout_ms)
+    }
+}
+
+impl fmt::Display for TdxSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TdxSource::Pcs { url, .. } => write!(f, "pcs {url}"),
+            TdxSource::Pccs { url, .. } => write!(f, "pccs {url}"),
+            TdxSource::File { path } => write!(f, "file {}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for RimSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RimSource::Rim { url, .. } => write!(f, "rim {url}"),
+            RimSource::Folder { path } => write!(f, "folder {}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for OcspSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let OcspSource::Ocsp { url, .. } = self;
+        write!(f, "ocsp {url}")
+    }
+}
+
+impl TryFrom<String> for BaseUrl {
+    type Error = &'static str;
+    fn try_from(url: String) -> Result<Self, &'static str> {
+        let rest = url
+            .strip_prefix("http://")
+            .or_else(|| url.strip_prefix("https://"))
+            .ok_or("a source's address begins with http:// or https://")?;
+        let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '@' | '?' | '#' | '\\');
+        if rest.is_empty() || rest.starts_with('/') || !rest.chars().all(plain) {
+            return Err("a source's address has a host and an optional path, and nothing else");
+        }
+        Ok(BaseUrl(url.trim_end_matches('/').to_owned()))
+    }
+}
+
+impl BaseUrl {
+    /// The address.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn listen_default() -> SocketAddr {
+    ([127, 0, 0, 1], 9002).into()
+}
+
+fn cache_bytes_default() -> u64 {
+    64 * 1024 * 1024
+}
+
+fn timeout_default() -> u64 {
+    20_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../collateral.example.yaml");
+
+    #[test]
+    fn the_example_file_parses() {
+        let config =
+            CollateralConfig::from_yaml(EXAMPLE, Path::new("/etc/chrysalis")).expect("the example");
+        assert!(config.cache.starts_with("/etc/chrysalis"));
+        let sources: Vec<_> = config.tdx.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            sources,
+            [
+                "pcs https://api.trustedservices.intel.com",
+                "pccs https://pccs.example.org:8081",
+                "file /etc/chrysalis/collateral.json"
+            ]
+        );
+        assert_eq!(config.rim.len(), 2);
+        assert_eq!(
+            config.ocsp[0].to_string(),
+            "ocsp https://ocsp.ndis.nvidia.com"
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_at_every_level() {
+        for (from, to) in [
+            ("cache: ", "cash: x\ncache: "),
+            ("  - kind: pccs\n", "  - kind: pccs\n    timeout: 5\n"),
+            (
+                "  - kind: folder\n",
+                "  - kind: folder\n    url: http://a\n",
+            ),
+            ("  - kind: ocsp\n", "  - kind: ocsp\n    nonce: false\n"),
+        ] {
+            assert!(EXAMPLE.contains(from), "the example has `{from}`");
+            let text = EXAMPLE.replacen(from, to, 1);
+            let error = CollateralConfig::from_yaml(&text, Path::new("")).expect_err(to);
+            assert!(error.to_string().contains("unknown field"), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_outside_their_range_are_refused() {
+        for (from, to) in [
+            ("kind: pccs", "kind: pcss"),
+            ("https://pccs.example.org:8081", "ftp://pccs.example.org"),
+            (
+                "https://pccs.example.org:8081",
+                "https://user@pccs.example.org",
+            ),
+            ("https://pccs.example.org:8081", "https:///x"),
+            ("https://pccs.example.org:8081", "https://a?b=c"),
+            ("timeout_ms: 5000", "timeout_ms: 0"),
+            ("timeout_ms: 5000", "timeout_ms: 120001"),
+            ("cache_bytes_max: 67108864", "cache_bytes_max: 1000"),
+        ] {
+            assert!(EXAMPLE.contains(from), "the example has `{from}`");
+            let text = EXAMPLE.replacen(from, to, 1);
+            assert!(
+                CollateralConfig::from_yaml(&text, Path::new("")).is_err(),
+                "{to}"
+            );
+        }
+        let many = "\n  - kind: folder\n    path: a".repeat(SOURCES_MAX + 1);
+        let text = format!("cache: c\nrim:{many}\n");
+        assert!(CollateralConfig::from_yaml(&text, Path::new("")).is_err());
+    }
+}

@@ -1,0 +1,211 @@
+//! Intel's services as they would answer with a given collateral, and the world around them.
+
+use crate::origin::{Origin, Says, body};
+use host_proxy::CollateralConfig;
+use host_proxy::collateral::{Clock, Depot, Fault, Want};
+
+use measurements::{PckCa, Platform};
+use serde_json::Value;
+use simulator::SimulatedModule;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tempfile::TempDir;
+
+/// 2026-09-22. Where a test keeps its own time.
+pub const NOW_UNIX_S: u64 = 1_790_000_000;
+
+/// The bytes of a vector, or `None` with a printed line where vectors are absent.
+pub fn vector(name: &str) -> Option<Vec<u8>> {
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../shared/vectors")
+        .join(name);
+    match std::fs::read(&path) {
+        Ok(bytes) => Some(bytes),
+        Err(_) if std::env::var_os("CI").is_none() => {
+            println!("skipped: vectors not present ({name})");
+            None
+        }
+        Err(error) => panic!("{}: {error}", path.display()),
+    }
+}
+
+/// A simulated platform with its module.
+pub fn module(now_unix_s: u64) -> SimulatedModule {
+    let mut next = 0_u8;
+    let mut random = move |buffer: &mut [u8]| {
+        for byte in buffer {
+            next = next.wrapping_mul(5).wrapping_add(77);
+            *byte = next;
+        }
+    };
+    SimulatedModule::new(now_unix_s, &mut random).expect("a module")
+}
+
+/// The lists of a simulated platform.
+pub fn simulated() -> Value {
+    serde_json::from_slice(module(NOW_UNIX_S).collateral_json()).expect("JSON")
+}
+
+/// The platform that such a collateral is for.
+pub fn platform(collateral: &Value) -> Platform {
+    let tcb_info: Value = serde_json::from_str(text(collateral, "tcb_info")).expect("JSON");
+    let fmspc = tcb_info["fmspc"].as_str().expect("a string");
+    Platform {
+        fmspc: Platform::fmspc_from_hex(fmspc).expect("twelve digits"),
+        ca: PckCa::Platform,
+    }
+}
+
+pub fn text<'a>(collateral: &'a Value, field: &str) -> &'a str {
+    collateral[field].as_str().expect("a string")
+}
+
+/// Makes an origin answer as Intel's service with this collateral.
+pub fn replay(origin: &Origin, collateral: &Value) {
+    let der = |field| hex::decode(text(collateral, field)).expect("hexadecimal");
+    let sgx = "/sgx/certification/v4";
+    let tdx = "/tdx/certification/v4";
+    let json = |key: &str, list: &str, signature: &str| {
+        format!(
+            "{{\"{key}\":{},\"signature\":\"{}\"}}",
+            text(collateral, list),
+            text(collateral, signature)
+        )
+    };
+    let with = |says, header: &str, chain: &str| {
+        with_header(says, header, &encoded(text(collateral, chain)))
+    };
+    origin.says(
+        &format!("{sgx}/pckcrl"),
+        with(
+            body("application/pkix-crl", der("pck_crl")),
+            "SGX-PCK-CRL-Issuer-Chain",
+            "pck_crl_issuer_chain",
+        ),
+    );
+    origin.says(
+        &format!("{tdx}/tcb"),
+        with(
+            body(
+                "application/json",
+                json("tcbInfo", "tcb_info", "tcb_info_signature"),
+            ),
+            "TCB-Info-Issuer-Chain",
+            "tcb_info_issuer_chain",
+        ),
+    );
+    origin.says(
+        &format!("{tdx}/qe/identity"),
+        with(
+            body(
+                "application/json;charset=utf-8",
+                json("enclaveIdentity", "qe_identity", "qe_identity_signature"),
+            ),
+            "SGX-Enclave-Identity-Issuer-Chain",
+            "qe_identity_issuer_chain",
+        ),
+    );
+    origin.says(
+        "/root.crl",
+        body("application/pkix-crl", der("root_ca_crl")),
+    );
+}
+
+/// Makes it answer as a provider's cache: revocation lists in hexadecimal, the root's beside the others.
+pub fn replay_pccs(origin: &Origin, collateral: &Value) {
+    replay(origin, collateral);
+    let sgx = "/sgx/certification/v4";
+    let chain = encoded(text(collateral, "pck_crl_issuer_chain"));
+    let crl = body("text/html; charset=utf-8", text(collateral, "pck_crl"));
+    origin.says(
+        &format!("{sgx}/pckcrl"),
+        with_header(crl, "SGX-PCK-CRL-Issuer-Chain", &chain),
+    );
+    origin.says(
+        &format!("{sgx}/rootcacrl"),
+        body("text/html; charset=utf-8", text(collateral, "root_ca_crl")),
+    );
+}
+
+pub fn with_header(says: Says, name: &str, value: &str) -> Says {
+    let Says::Whole(status, mut headers, body) = says else {
+        panic!("only whole answers have headers");
+    };
+    headers.push((name.into(), value.into()));
+    Says::Whole(status, headers, body)
+}
+
+/// Percent-encoded, all but letters and digits.
+pub fn encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            out.push(byte.into());
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// How the configuration names an origin as Intel's service.
+pub fn pcs(origin: &Origin) -> String {
+    let url = origin.url();
+    format!(
+        "  - kind: pcs\n    url: {url}\n    root_crl_url: {url}/root.crl\n    timeout_ms: 400\n"
+    )
+}
+
+/// A depot, its folder and its clock.
+pub struct World {
+    pub folder: TempDir,
+    pub depot: Depot,
+    pub now: Arc<AtomicU64>,
+    config: CollateralConfig,
+}
+
+impl World {
+    /// Sources as YAML, the clock at [`NOW_UNIX_S`].
+    pub fn with(sources: &str) -> World {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = format!("cache: cache\n{sources}");
+        let config = CollateralConfig::from_yaml(&text, folder.path()).expect("a configuration");
+        let now = Arc::new(AtomicU64::new(NOW_UNIX_S));
+        let depot = Depot::open(&config, clock(&now)).expect("a depot");
+        World {
+            folder,
+            depot,
+            now,
+            config,
+        }
+    }
+
+    /// With these sources of Intel's collateral.
+    pub fn tdx(sources: &[String]) -> World {
+        World::with(&format!("tdx:\n{}", sources.concat()))
+    }
+
+    /// Another program on the same folder, or the same one after a restart: nothing in memory.
+    pub fn restart(&mut self) {
+        self.depot = Depot::open(&self.config, clock(&self.now)).expect("a depot");
+    }
+
+    pub fn set_clock(&self, unix_s: u64) {
+        self.now.store(unix_s, Ordering::SeqCst);
+    }
+
+    /// What went wrong with the only source.
+    pub async fn fault(&self, want: &Want) -> Fault {
+        let unavailable = self.depot.get(want).await.expect_err("no answer");
+        let [fault] = &unavailable.faults[..] else {
+            panic!("one source: {unavailable}");
+        };
+        fault.fault.clone()
+    }
+}
+
+fn clock(now: &Arc<AtomicU64>) -> Clock {
+    let now = now.clone();
+    Arc::new(move || now.load(Ordering::SeqCst))
+}
