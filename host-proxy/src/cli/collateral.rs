@@ -4,7 +4,8 @@ use crate::collateral::{Depot, Held, RimId, Want, rim_document, serve};
 use crate::config::CollateralConfig;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use measurements::limits::QUOTE_BYTES_MAX;
+use measurements::gpu::{GpuBundle, GpuNonce, GpuPolicy, GpuRoots, Revocation, inspect_bundle};
+use measurements::limits::{GPU_BUNDLE_BYTES_MAX, QUOTE_BYTES_MAX};
 use measurements::{PckCa, Platform, Quote};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -25,10 +26,11 @@ With --json and --out, a line about it goes to stdout. Exit code: 0 written, 1 n
     Fetch(FetchArguments),
     /// Fetch NVIDIA's reference values and write one XML file for each.
     #[command(after_help = "\
-Example:
+Examples:
   host-proxy collateral rim --config collateral.yaml --id NV_GPU_DRIVER_GH100_550.144.03 --out rims
+  host-proxy collateral rim --config collateral.yaml --evidence gpus.json --out rims
 
-Exit code: 0 all are written, 1 at least one is not, 2 misuse.")]
+The folder is what `measurements gpu verify --rim` reads. Exit code: 0 all are written, 1 at least one is not, 2 misuse.")]
     Rim(RimArguments),
     /// Serve clients, and keep what they ask for fresh, until SIGTERM or SIGINT.
     #[command(after_help = "\
@@ -79,8 +81,11 @@ pub(super) struct RimArguments {
     #[command(flatten)]
     common: Common,
     /// NVIDIA's name of a RIM; may be given more than once.
-    #[arg(long, value_name = "ID", required = true)]
+    #[arg(long, value_name = "ID", required_unless_present = "evidence")]
     id: Vec<RimId>,
+    /// Evidence of a machine's GPUs (JSON): the RIMs of their drivers and VBIOSes.
+    #[arg(long, value_name = "FILE")]
+    evidence: Option<PathBuf>,
     /// A folder for the files `ID.xml`. Made if it is missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -157,8 +162,14 @@ async fn rim(arguments: &RimArguments) -> anyhow::Result<bool> {
     let depot = depot(&arguments.common.config)?;
     std::fs::create_dir_all(&arguments.out)
         .with_context(|| format!("making {}", arguments.out.display()))?;
+    let mut ids = arguments.id.clone();
+    if let Some(path) = &arguments.evidence {
+        ids.extend(rims_of(path)?);
+    }
+    ids.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    ids.dedup();
     let mut all = true;
-    for id in &arguments.id {
+    for id in &ids {
         match ask(&depot, &Want::Rim(id.clone()), arguments.anew).await {
             Ok(held) => {
                 let out = arguments.out.join(format!("{id}.xml"));
@@ -211,14 +222,34 @@ fn depot(path: &Path) -> anyhow::Result<Depot> {
     Ok(Depot::open(&config(path)?, Depot::system_clock())?)
 }
 
-fn platform_of(path: &Path) -> anyhow::Result<Platform> {
+/// The RIMs that these GPUs need. Nothing is verified but what the library verifies before it reads a report.
+fn rims_of(path: &Path) -> anyhow::Result<Vec<RimId>> {
+    let evidence = || format!("the evidence {}", path.display());
+    let bundle = GpuBundle::from_json(&read(path, GPU_BUNDLE_BYTES_MAX)?).with_context(evidence)?;
+    let policy = GpuPolicy {
+        roots: &GpuRoots::NVIDIA,
+        at_unix_s: crate::settle::now_unix_s(),
+        nonce: GpuNonce::InsecureAny,
+        revocation: Revocation::InsecureUnchecked,
+    };
+    let gpus = inspect_bundle(&bundle, &policy).with_context(evidence)?;
+    let ids = gpus
+        .iter()
+        .flat_map(|gpu| [gpu.fields.driver_rim_id(), gpu.fields.vbios_rim_id()]);
+    Ok(ids.map(|id| id.parse()).collect::<Result<_, _>>()?)
+}
+
+fn read(path: &Path, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| {
-            file.take(QUOTE_BYTES_MAX as u64 + 1)
-                .read_to_end(&mut bytes)
-        })
+        .and_then(|file| file.take(bytes_max as u64 + 1).read_to_end(&mut bytes))
         .with_context(|| format!("reading {}", path.display()))?;
+    // One byte too many is enough for whoever parses it to refuse it.
+    Ok(bytes)
+}
+
+fn platform_of(path: &Path) -> anyhow::Result<Platform> {
+    let bytes = read(path, QUOTE_BYTES_MAX)?;
     let quote = Quote::parse(&bytes).with_context(|| format!("the quote {}", path.display()))?;
     Platform::of(&quote).with_context(|| format!("the quote {}", path.display()))
 }

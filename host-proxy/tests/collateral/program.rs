@@ -223,6 +223,20 @@ async fn rims_are_written_one_file_each_and_a_missing_one_is_told() {
     let written = std::fs::read(place.folder.path().join(format!("rims/{id}.xml")));
     assert_eq!(written.ok(), Some(xml));
 
+    // The RIMs of four GPUs are two: this origin has neither, and both are told.
+    if let Some(evidence) = vector("nvidia/sdk/multi_gpu_hopper.json") {
+        std::fs::write(place.folder.path().join("gpus.json"), evidence).expect("written");
+        let words = ["rim", "--evidence", "gpus.json", "--out", "rims"];
+        let output = place.run(&words).await;
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let asked = origin.seen();
+        let of = |part: &str| asked.iter().filter(|path| path.contains(part)).count();
+        assert_eq!(
+            (of("GH100_590.12"), of("VBIOS_G520_0200_885_9600A50001")),
+            (1, 1),
+            "{asked:?}"
+        );
+    }
     let missing = "NV_GPU_DRIVER_GH100_1.2";
     let output = place.run(&["rim", "--id", missing, "--out", "rims"]).await;
     assert_eq!(output.status.code(), Some(1));
