@@ -108,7 +108,7 @@ impl Depot {
         let flight = match want {
             // An answer to another request about the certificate has another nonce.
             Want::Ocsp(question) => format!("{name} {}", Head::digest(question.der())),
-            _ => name,
+            _ => format!("{name} anew"),
         };
         self.fly(want.clone(), flight).await
     }
@@ -200,9 +200,10 @@ impl Depot {
             return std::future::ready(busy).boxed().shared();
         }
         let depot = self.clone();
+        let anew = name != want.file_name();
         let (flown, lost) = (name.clone(), want.clone());
         let task = tokio::spawn(async move {
-            let outcome = depot.fetch(want).await;
+            let outcome = depot.fetch(want, anew).await;
             // Waits until the flight below is in the table.
             lock(&depot.0.flights).remove(&flown);
             if let Err(failure) = &outcome {
@@ -224,18 +225,25 @@ impl Depot {
         flight
     }
 
-    async fn fetch(&self, want: Want) -> Outcome {
+    async fn fetch(&self, want: Want, anew: bool) -> Outcome {
         let slot = self.0.fetches.acquire().await;
         let depot = self.clone();
         let asked = want.clone();
-        let fetched = tokio::task::spawn_blocking(move || depot.fetch_blocking(&asked)).await;
+        let fetched = tokio::task::spawn_blocking(move || depot.fetch_blocking(&asked, anew)).await;
         drop(slot);
         fetched.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
 
     /// Asks the sources in order until one gives something that fits.
-    fn fetch_blocking(&self, want: &Want) -> Outcome {
-        let held = self.0.cache.read(want).map(|entry| entry.head);
+    fn fetch_blocking(&self, want: &Want, anew: bool) -> Outcome {
+        let held = self.0.cache.read(want);
+        // Whoever looked before another flight landed takes off after it, and need not ask again.
+        let held = match held {
+            Some(entry) if !anew && entry.head.refresh_unix_s > self.now() => {
+                return Ok(Held::from(entry));
+            }
+            held => held.map(|entry| entry.head),
+        };
         let floor = held.as_ref().and_then(|head| head.evaluation_number);
         let mut faults = Vec::new();
         for index in 0.. {
