@@ -35,6 +35,7 @@ mod refusal;
 mod registers;
 mod report_data;
 mod root;
+pub mod smbios;
 mod verify;
 mod verity;
 
