@@ -3,6 +3,7 @@
 mod gpu;
 mod image;
 mod predict;
+mod quote;
 mod replay;
 mod shape;
 mod time;
@@ -12,16 +13,13 @@ use std::{
     io::{Read, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
-use measurements::{
-    Collateral, Digest48, ImageManifest, Manifest, Peer, Policy, Quote, ReportData, Root, limits,
-    verify,
-};
-use serde_json::{Value, json};
-use time::Moment;
+use measurements::{Digest48, ImageManifest, Manifest, limits};
+use serde_json::Value;
 
 /// Says what a machine should measure to, and whether a peer does.
 ///
@@ -47,7 +45,7 @@ enum Command {
     Manifest(ManifestCommand),
     /// Read or verify a quote.
     #[command(subcommand)]
-    Quote(QuoteCommand),
+    Quote(quote::QuoteCommand),
     /// Verify the evidence of NVIDIA GPUs.
     #[command(subcommand)]
     Gpu(gpu::GpuCommand),
@@ -95,60 +93,6 @@ struct VmArguments {
     out: Option<PathBuf>,
 }
 
-#[derive(Subcommand)]
-enum QuoteCommand {
-    /// Print what a quote says, believing nothing.
-    ///
-    /// Example:
-    ///   measurements quote parse --quote quote.bin
-    #[command(verbatim_doc_comment)]
-    Parse(ParseArguments),
-    /// Decide whether a quote comes from the guest a manifest describes.
-    ///
-    /// Example, a real guest now:
-    ///   measurements quote verify --quote quote.bin --collateral collateral.json \
-    ///     --manifest manifest.json --report-data 5a5a…
-    /// Example, a simulated one:
-    ///   … --insecure-test-root run/sim/root.der
-    #[command(verbatim_doc_comment)]
-    Verify(VerifyArguments),
-}
-
-#[derive(Args)]
-struct ParseArguments {
-    /// The quote, binary.
-    #[arg(long, value_name = "FILE")]
-    quote: PathBuf,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
-struct VerifyArguments {
-    /// The quote, binary.
-    #[arg(long, value_name = "FILE")]
-    quote: PathBuf,
-    /// Intel's lists about the platform, JSON.
-    #[arg(long, value_name = "FILE")]
-    collateral: PathBuf,
-    /// What the guest should measure to.
-    #[arg(long, value_name = "FILE")]
-    manifest: PathBuf,
-    /// The 64 bytes the quote must bind, as 128 lower-case hex digits.
-    #[arg(long, value_name = "HEX")]
-    report_data: ReportData,
-    /// Trust this root (DER) in place of Intel's. Nothing under it is confidential.
-    #[arg(long, value_name = "FILE")]
-    insecure_test_root: Option<PathBuf>,
-    /// Judge at this time instead of now: 2025-06-19T12:00:00Z, or seconds since 1970.
-    #[arg(long, value_name = "RFC3339")]
-    at: Option<Moment>,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
-}
-
 /// Runs the command of this process's arguments.
 pub fn run() -> ExitCode {
     let outcome = match Arguments::parse().command {
@@ -161,8 +105,7 @@ pub fn run() -> ExitCode {
         }
         Command::Manifest(ManifestCommand::Process(arguments)) => manifest_process(&arguments),
         Command::Manifest(ManifestCommand::Vm(arguments)) => manifest_vm(&arguments),
-        Command::Quote(QuoteCommand::Parse(arguments)) => quote_parse(&arguments),
-        Command::Quote(QuoteCommand::Verify(arguments)) => quote_verify(&arguments),
+        Command::Quote(command) => quote::run(&command).map(code),
         Command::Gpu(gpu::GpuCommand::Verify(arguments)) => gpu::verify(&arguments).map(code),
     };
     match outcome {
@@ -208,121 +151,12 @@ fn write_manifest(manifest: &Manifest, out: Option<&Path>) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-fn quote_parse(arguments: &ParseArguments) -> anyhow::Result<ExitCode> {
-    let bytes = read_bounded(&arguments.quote, limits::QUOTE_BYTES_MAX)?;
-    let quote = Quote::parse(&bytes)
-        .with_context(|| format!("{} is not a TDX quote", arguments.quote.display()))?;
-    let fields = quote_fields(&quote);
-    if arguments.json {
-        print_json(&Value::Object(
-            fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
-        ))?;
-    } else {
-        eprintln!("nothing below is verified");
-        print_table(&fields)?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn quote_verify(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
-    let quote = read_bounded(&arguments.quote, limits::QUOTE_BYTES_MAX)?;
-    let collateral = read_bounded(&arguments.collateral, limits::COLLATERAL_BYTES_MAX)?;
-    let collateral = Collateral::from_json(&collateral).context("reading the collateral")?;
-    let manifest = read_bounded(&arguments.manifest, limits::MANIFEST_BYTES_MAX)?;
-    let manifest = Manifest::from_json(&manifest).context("reading the manifest")?;
-    let root = match &arguments.insecure_test_root {
-        Some(path) => Root::insecure_test(read_bounded(path, limits::ROOT_BYTES_MAX)?)
-            .with_context(|| format!("reading {}", path.display()))?,
-        None => Root::intel(),
-    };
-    let at = Moment::or_now(arguments.at)?;
-    let policy = Policy::from_manifest(&manifest);
-    match verify(
-        &quote,
-        &collateral,
-        &arguments.report_data,
-        &policy,
-        &root,
-        at.unix_s,
-    ) {
-        Ok(peer) => {
-            if arguments.json {
-                print_json(&accepted(&peer))?;
-            } else {
-                println_people(&peer)?;
-            }
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(refusal) => {
-            if arguments.json {
-                print_json(
-                    &json!({ "verified": false, "root": root.class().to_string(), "refusal": refusal.to_string() }),
-                )?;
-            }
-            eprintln!("refused: {refusal}");
-            Ok(ExitCode::FAILURE)
-        }
-    }
-}
-
-fn accepted(peer: &Peer) -> Value {
-    json!({
-        "verified": true,
-        "root": peer.root.to_string(),
-        "registers": peer.registers,
-        "tcb_status": peer.tcb_status.to_string(),
-        "advisories": peer.advisories,
-        "tcb_evaluation_number": peer.tcb_evaluation_number,
-        "collateral_expires_unix_s": peer.collateral_expires_unix_s,
-        "report_data": peer.report_data.to_string(),
-        "quote_sha256": hex::encode(peer.quote_digest),
-        "fmspc": hex::encode(peer.fmspc),
-        "ppid": hex::encode(&peer.ppid),
-    })
-}
-
-fn println_people(peer: &Peer) -> anyhow::Result<()> {
-    let Value::Object(fields) = accepted(peer) else {
-        unreachable!("written as an object above")
-    };
-    print_table(
-        &fields
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.clone()))
-            .collect::<Vec<_>>(),
-    )?;
-    eprintln!(
-        "verified: the quote comes from the guest of the manifest, while no attestation key is extracted"
-    );
-    if peer.root == measurements::RootClass::InsecureTest {
-        eprintln!("under a test root: nothing about this peer is confidential");
-    }
-    Ok(())
-}
-
-fn quote_fields(quote: &Quote) -> Vec<(&'static str, Value)> {
-    let td = &quote.td;
-    let bits = |value: u64| Value::from(format!("{value:#018x}"));
-    let digest = |value: &Digest48| Value::from(value.to_string());
-    vec![
-        ("version", quote.version.into()),
-        ("tee_tcb_svn", hex::encode(td.tee_tcb_svn).into()),
-        ("mr_seam", digest(&td.mr_seam)),
-        ("mr_signer_seam", digest(&td.mr_signer_seam)),
-        ("seam_attributes", bits(td.seam_attributes)),
-        ("td_attributes", bits(td.td_attributes)),
-        ("xfam", bits(td.xfam)),
-        ("mrtd", digest(&td.registers.mrtd)),
-        ("rtmr0", digest(&td.registers.rtmr[0])),
-        ("rtmr1", digest(&td.registers.rtmr[1])),
-        ("rtmr2", digest(&td.registers.rtmr[2])),
-        ("rtmr3", digest(&td.registers.rtmr[3])),
-        ("mr_config_id", digest(&td.mr_config_id)),
-        ("mr_owner", digest(&td.mr_owner)),
-        ("mr_owner_config", digest(&td.mr_owner_config)),
-        ("mr_service_td", digest(&td.mr_service_td)),
-        ("report_data", td.report_data.to_string().into()),
-    ]
+/// This machine's clock.
+fn now_unix_s() -> anyhow::Result<u64> {
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .context("reading the clock: it lies before 1970")?;
+    Ok(since_1970.as_secs())
 }
 
 fn digest_of(path: &Path) -> anyhow::Result<Digest48> {

@@ -50,12 +50,12 @@ pub use image::{
 };
 pub use manifest::{Manifest, ManifestError, Mode};
 pub use platform::{PckCa, Platform, PlatformError};
-pub use policy::{Policy, TcbStatus};
+pub use policy::{Advisories, Policy, PolicyError, TcbStatus};
 pub use qemu::{Accelerator, Backends, Boot, MachineSize, Vsock, guest_shape, qemu_arguments};
-pub use quote::{Quote, QuoteError, TdReport};
+pub use quote::{Extended, Quote, QuoteError, ReportType, TdReport};
 pub use refusal::{Refusal, Register};
 pub use registers::{Digest48, DigestError, Registers, RuntimeEvent, replay};
 pub use report_data::{GpuBinding, ReportData};
 pub use root::{Root, RootClass, RootError};
-pub use verify::{Peer, Verified, verify};
+pub use verify::{Comparison, Inspected, Peer, Verified, inspect, verify};
 pub use verity::{VERITY_BLOCK_BYTES, VerityHash};

@@ -14,7 +14,17 @@ pub const EVENT_NAME_BYTES_MAX: usize = 64;
 pub const MANIFEST_NOTE_BYTES_MAX: usize = 1024;
 /// Collateral as JSON. Intel's is about 20 KiB; revocation lists may grow.
 pub const COLLATERAL_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// A root certificate.
+/// A policy as JSON.
+pub const POLICY_BYTES_MAX: usize = 256 * 1024;
+/// Guests that one policy lists.
+pub const POLICY_REGISTERS_MAX: usize = 256;
+/// Advisories that one policy names.
+pub const POLICY_ADVISORIES_MAX: usize = 256;
+/// The name of an advisory. Intel's have 14.
+pub const ADVISORY_BYTES_MAX: usize = 64;
+/// Days of grace that a policy file may grant: ten years, which is no grace any more.
+pub const POLICY_GRACE_DAYS_MAX: usize = 3653;
+/// A root certificate, PEM or DER.
 pub const ROOT_BYTES_MAX: usize = 4 * 1024;
 
 /// A firmware file. OVMF has 4 MiB.

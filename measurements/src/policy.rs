@@ -1,6 +1,11 @@
 //! What a verifier accepts of a guest whose signatures are good.
 
-use std::fmt;
+mod file;
+mod tcb;
+
+pub use file::PolicyError;
+pub(crate) use tcb::PlatformTcb;
+pub use tcb::{Advisories, TcbStatus};
 
 use crate::{Digest48, Manifest, Refusal, Register, Registers, TdReport};
 
@@ -14,6 +19,13 @@ pub struct Policy {
     pub registers: Vec<Registers>,
     /// Platform states to accept.
     pub tcb_statuses: Vec<TcbStatus>,
+    /// Advisories that a platform in an accepted state other than `UpToDate` may have against it.
+    pub advisories: Advisories,
+    /// Accept a platform that is out of date, and nothing worse, this many days after the date of its level: the
+    /// `tcbDate` in the collateral, up to which all fixes are in. Not from the day on which a newer level came out: so
+    /// the number bounds how old the missing fixes may be. Where the quoting enclave is out of date too, or alone, the
+    /// older of the two dates counts. 0 accepts none.
+    pub out_of_date_grace_days: u32,
     /// The lowest TCB evaluation number to accept: the highest one ever seen, so that a host cannot go back to
     /// collateral from before an advisory.
     pub tcb_evaluation_number_min: u32,
@@ -34,9 +46,16 @@ pub struct Policy {
 impl Policy {
     /// Exactly this guest on an up-to-date platform; everything the host may choose about it is zero.
     pub fn exact(registers: Registers) -> Policy {
+        Policy::with_registers(vec![registers])
+    }
+
+    /// As strict as [`Policy::exact`] over these guests. Of none, it accepts nobody.
+    pub(crate) fn with_registers(registers: Vec<Registers>) -> Policy {
         Policy {
-            registers: vec![registers],
+            registers,
             tcb_statuses: vec![TcbStatus::UpToDate],
+            advisories: Advisories::Only(Vec::new()),
+            out_of_date_grace_days: 0,
             tcb_evaluation_number_min: 0,
             td_attributes_allowed: SEPT_VE_DISABLE | PKS | LASS | ICSSD,
             xfam_required: XFAM_X87_SSE,
@@ -70,6 +89,23 @@ impl Policy {
                 mr_service_td: td.mr_service_td,
                 td_attributes: bits,
             });
+        }
+        if let Some(extended) = &td.extended {
+            let bound = [
+                extended.init_service_td_hash,
+                extended.current_service_td_hash,
+            ];
+            if let Some(hash) = bound.iter().find(|hash| **hash != Digest48::ZERO) {
+                return Err(Refusal::ServiceTd {
+                    mr_service_td: *hash,
+                    td_attributes: bits,
+                });
+            }
+            if extended.vm_id != 0 {
+                return Err(Refusal::Partitioned {
+                    vm_id: extended.vm_id,
+                });
+            }
         }
         if bits & SEPT_VE_DISABLE == 0 {
             return Err(Refusal::SeptVeDisable {
@@ -155,67 +191,6 @@ impl Policy {
             register,
             got: register.of(got),
             allowed,
-        })
-    }
-}
-
-/// How Intel's collateral judges a platform.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TcbStatus {
-    /// All known fixes are in.
-    UpToDate,
-    /// The hardware is fine; software inside must mitigate something.
-    SwHardeningNeeded,
-    /// The platform must be configured differently.
-    ConfigurationNeeded,
-    /// Both of the above.
-    ConfigurationAndSwHardeningNeeded,
-    /// Fixes are missing.
-    OutOfDate,
-    /// Fixes are missing and the platform must be configured differently.
-    OutOfDateConfigurationNeeded,
-    /// The guest was started before a fix that the platform has now.
-    TdRelaunchAdvised,
-    /// The same, and the platform must be configured differently.
-    TdRelaunchAdvisedConfigurationNeeded,
-    /// Keys of the platform leaked. No policy accepts this.
-    Revoked,
-}
-
-impl From<dcap_qvl::TcbStatus> for TcbStatus {
-    fn from(status: dcap_qvl::TcbStatus) -> TcbStatus {
-        use dcap_qvl::TcbStatus as Q;
-        match status {
-            Q::UpToDate => TcbStatus::UpToDate,
-            Q::SWHardeningNeeded => TcbStatus::SwHardeningNeeded,
-            Q::ConfigurationNeeded => TcbStatus::ConfigurationNeeded,
-            Q::ConfigurationAndSWHardeningNeeded => TcbStatus::ConfigurationAndSwHardeningNeeded,
-            Q::OutOfDate => TcbStatus::OutOfDate,
-            Q::OutOfDateConfigurationNeeded => TcbStatus::OutOfDateConfigurationNeeded,
-            Q::TDRelaunchAdvised => TcbStatus::TdRelaunchAdvised,
-            Q::TDRelaunchAdvisedConfigurationNeeded => {
-                TcbStatus::TdRelaunchAdvisedConfigurationNeeded
-            }
-            Q::Revoked => TcbStatus::Revoked,
-        }
-    }
-}
-
-impl fmt::Display for TcbStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Intel's spelling, so that the word can be searched for in Intel's papers.
-        f.write_str(match self {
-            TcbStatus::UpToDate => "UpToDate",
-            TcbStatus::SwHardeningNeeded => "SWHardeningNeeded",
-            TcbStatus::ConfigurationNeeded => "ConfigurationNeeded",
-            TcbStatus::ConfigurationAndSwHardeningNeeded => "ConfigurationAndSWHardeningNeeded",
-            TcbStatus::OutOfDate => "OutOfDate",
-            TcbStatus::OutOfDateConfigurationNeeded => "OutOfDateConfigurationNeeded",
-            TcbStatus::TdRelaunchAdvised => "TDRelaunchAdvised",
-            TcbStatus::TdRelaunchAdvisedConfigurationNeeded => {
-                "TDRelaunchAdvisedConfigurationNeeded"
-            }
-            TcbStatus::Revoked => "Revoked",
         })
     }
 }

@@ -1,15 +1,18 @@
-//! Reading a TDX quote: versions 4 and 5, TD report 1.0 and 1.5, ECDSA P-256.
+//! Reading a TDX quote: versions 4 and 5, TD report 1.0, 1.5 and 1.5 extended, ECDSA P-256.
 //!
-//! Layout: Intel TDX DCAP Quoting Library API, appendix A.3 (version 4) and A.4 (version 5); all numbers little endian.
+//! Layout: Intel TDX DCAP Quoting Library API, appendix A.3 (version 4) and A.4 (version 5), and `sgx_quote_5.h` for the
+//! extended report; all numbers little endian.
 //!
 //! ```text
-//! header 48 | v5: body type u16, size u32 | TD report 584 or 648 | length u32 | signature data | zero padding
+//! header 48 | v5: body type u16, size u32 | TD report 584, 648 or 885 | length u32 | signature data | zero padding
 //! signature data: signature 64 | attestation key 64 | type 6 u16 | length u32 |
 //!     QE report 384 | QE report signature 64 | length u16 | QE auth data | type 5 u16 | length u32 | PCK chain, PEM
 //! ```
 //!
 //! Every byte is either covered by a signature that `verify` checks or fixed here: types, lengths, zero padding, the
 //! armour of the certificates. So one flipped bit anywhere is refused, here or there.
+
+use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
@@ -20,10 +23,23 @@ use crate::{Digest48, Registers, ReportData, limits};
 pub struct Quote {
     /// 4 or 5.
     pub version: u16,
+    /// Which report the quote carries. Version 4 has the first only.
+    pub report: ReportType,
     /// What the TDX module reported about the guest.
     pub td: TdReport,
     /// The certificates in the quote, DER: PCK leaf, its CA, the root.
     pub(crate) chain: [Vec<u8>; 3],
+}
+
+/// Which fields a TD report has; each type has those of the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReportType {
+    /// TDX 1.0.
+    Td10,
+    /// TDX 1.5: the security versions of the module as it is now, and the service TDs.
+    Td15,
+    /// TDX 1.5, extended ("1.5ex"): the instance and more about service TDs and devices.
+    Td15Ex,
 }
 
 /// The TD report inside a quote. Field names follow Intel's.
@@ -51,8 +67,37 @@ pub struct TdReport {
     pub registers: Registers,
     /// What the guest put into the quote.
     pub report_data: ReportData,
-    /// Hash of the service TDs bound to the guest; only TD report 1.5 has it, elsewhere zero.
+    /// Hash of the service TDs bound to the guest when it was made; report 1.0 lacks it, and then it is zero.
     pub mr_service_td: Digest48,
+    /// Security versions of the TDX module now, after an update below the running guest. Report 1.0 lacks them.
+    pub tee_tcb_svn2: Option<[u8; 16]>,
+    /// What only the extended report says.
+    pub extended: Option<Extended>,
+}
+
+/// What the extended report of TDX 1.5 adds. `sgx_quote_5.h`, `sgx_report2_body_v1_5_ex_t`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extended {
+    /// 0 for a whole guest, 1 to 3 for a guest inside a partitioned one.
+    pub vm_id: u8,
+    /// Random identity of this start of the guest.
+    pub td_id: [u8; 32],
+    /// Hash over what is known of the guest's devices.
+    pub device_info: Digest48,
+    /// Hash of the service TDs bound at the guest's creation.
+    pub init_service_td_hash: Digest48,
+    /// Their attributes.
+    pub init_service_td_attributes: u64,
+    /// CPUSVN at the guest's creation.
+    pub init_cpu_svn: [u8; 16],
+    /// Security versions of the module at the guest's creation.
+    pub init_tee_tcb_svn: [u8; 16],
+    /// Family of the platform on which the guest was created.
+    pub init_fmspc: [u8; 12],
+    /// Hash of the service TDs bound now.
+    pub current_service_td_hash: Digest48,
+    /// Their attributes.
+    pub current_service_td_attributes: u64,
 }
 
 /// Why bytes are not a quote. The sender is at fault.
@@ -72,6 +117,9 @@ pub enum QuoteError {
         /// Where.
         field: &'static str,
     },
+    /// It speaks of an SGX enclave.
+    #[error("it is an SGX quote: it speaks of an enclave, not of a TDX guest")]
+    Sgx,
     /// A field with a value this program does not accept.
     #[error("its {field} is {got}, not {expected}")]
     Field {
@@ -109,15 +157,17 @@ impl Quote {
         }
         let mut input = Reader(bytes);
         let version = header(&mut input)?;
-        let body_type = if version == 5 {
-            body_descriptor(&mut input)?
-        } else {
-            BODY_TD10
+        let report = match version {
+            5 => body_descriptor(&mut input)?,
+            _ => ReportType::Td10,
         };
         let mut td = td_report(&mut input)?;
-        if body_type == BODY_TD15 {
-            let _tee_tcb_svn2 = input.array::<16>("TEE_TCB_SVN2")?;
+        if report != ReportType::Td10 {
+            td.tee_tcb_svn2 = Some(input.array("TEE_TCB_SVN2")?);
             td.mr_service_td = input.digest("MRSERVICETD")?;
+        }
+        if report == ReportType::Td15Ex {
+            td.extended = Some(extended(&mut input)?);
         }
         let signature_len = input.u32("signature length")?;
         let chain = signature_data(input.take(signature_len as usize, "signature data")?)?;
@@ -130,13 +180,22 @@ impl Quote {
         if input.0.iter().any(|byte| *byte != 0) {
             return Err(QuoteError::Padding);
         }
-        Ok(Quote { version, td, chain })
+        Ok(Quote {
+            version,
+            report,
+            td,
+            chain,
+        })
     }
 }
 
 /// Returns the version. Intel's QE vendor id and the SVN fields are under the signature and left to the verifier.
 fn header(input: &mut Reader<'_>) -> Result<u16, QuoteError> {
     let version = input.u16("version")?;
+    // Version 3 knows SGX only; later ones say it in the TEE type.
+    if version == 3 {
+        return Err(QuoteError::Sgx);
+    }
     field("version", version, version == 4 || version == 5, "4 or 5")?;
     let key_type = input.u16("attestation key type")?;
     field(
@@ -146,24 +205,27 @@ fn header(input: &mut Reader<'_>) -> Result<u16, QuoteError> {
         "2 (ECDSA P-256)",
     )?;
     let tee = input.u32("TEE type")?;
+    if tee == TEE_SGX {
+        return Err(QuoteError::Sgx);
+    }
     field("TEE type", tee, tee == TEE_TDX, "0x81 (TDX)")?;
     input.array::<{ 2 + 2 + 16 + 20 }>("header")?;
     Ok(version)
 }
 
-fn body_descriptor(input: &mut Reader<'_>) -> Result<u16, QuoteError> {
+fn body_descriptor(input: &mut Reader<'_>) -> Result<ReportType, QuoteError> {
     let body_type = input.u16("body type")?;
-    let expected_len = match body_type {
-        BODY_TD10 => TD10_BYTES,
-        BODY_TD15 => TD15_BYTES,
+    let (report, expected_len) = match body_type {
+        1 => return Err(QuoteError::Sgx),
+        2 => (ReportType::Td10, TD10_BYTES),
+        3 => (ReportType::Td15, TD15_BYTES),
+        4 => (ReportType::Td15Ex, TD15_EX_BYTES),
         other => {
-            field(
-                "body type",
-                other,
-                false,
-                "2 (TD report 1.0) or 3 (TD report 1.5)",
-            )?;
-            0
+            return Err(QuoteError::Field {
+                field: "body type",
+                got: other.into(),
+                expected: "2, 3 or 4 (TD report 1.0, 1.5 or 1.5 extended)",
+            });
         }
     };
     let len = input.u32("body size")?;
@@ -173,7 +235,23 @@ fn body_descriptor(input: &mut Reader<'_>) -> Result<u16, QuoteError> {
         len == expected_len,
         "the size of its type",
     )?;
-    Ok(body_type)
+    Ok(report)
+}
+
+fn extended(input: &mut Reader<'_>) -> Result<Extended, QuoteError> {
+    let [vm_id] = input.array("VMID")?;
+    Ok(Extended {
+        vm_id,
+        td_id: input.array("TD_ID")?,
+        device_info: input.digest("DEV_INFO")?,
+        init_service_td_hash: input.digest("INIT_SERVTD_HASH")?,
+        init_service_td_attributes: input.u64("INIT_SERVTD_ATTR")?,
+        init_cpu_svn: input.array("INIT_CPUSVN")?,
+        init_tee_tcb_svn: input.array("INIT_TEE_TCB_SVN")?,
+        init_fmspc: input.array("INIT_TEE_FMSPC")?,
+        current_service_td_hash: input.digest("CUR_SERVTD_HASH")?,
+        current_service_td_attributes: input.u64("CUR_SERVTD_ATTR")?,
+    })
 }
 
 fn td_report(input: &mut Reader<'_>) -> Result<TdReport, QuoteError> {
@@ -207,6 +285,8 @@ fn td_report(input: &mut Reader<'_>) -> Result<TdReport, QuoteError> {
         registers: Registers { mrtd, rtmr },
         report_data,
         mr_service_td: Digest48::ZERO,
+        tee_tcb_svn2: None,
+        extended: None,
     })
 }
 
@@ -347,11 +427,21 @@ impl<'a> Reader<'a> {
     }
 }
 
+impl fmt::Display for ReportType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ReportType::Td10 => "1.0",
+            ReportType::Td15 => "1.5",
+            ReportType::Td15Ex => "1.5 extended",
+        })
+    }
+}
+
+const TEE_SGX: u32 = 0;
 const TEE_TDX: u32 = 0x81;
-const BODY_TD10: u16 = 2;
-const BODY_TD15: u16 = 3;
 const TD10_BYTES: u32 = 584;
 const TD15_BYTES: u32 = 648;
+const TD15_EX_BYTES: u32 = 885;
 const CERT_PCK_CHAIN: u16 = 5;
 const CERT_QE_REPORT: u16 = 6;
 const PEM_BEGIN: &str = "-----BEGIN CERTIFICATE-----";

@@ -43,7 +43,9 @@ pub enum Refusal {
         detail: String,
     },
     /// A certificate in the chain was revoked.
-    #[error("the peer's platform certificate was revoked ({detail}); use another provider")]
+    #[error(
+        "a certificate of the peer's platform was revoked by its issuer ({detail}): no update and no policy helps; use another platform"
+    )]
     CertificateRevoked {
         /// The verifier's words.
         detail: String,
@@ -96,7 +98,8 @@ pub enum Refusal {
     },
     /// The platform's state is on the list of none the policy accepts.
     #[error(
-        "the peer's platform is {status}, which the policy does not accept; its operator must update it (advisories: {})",
+        "the peer's platform is {status}, which the policy does not accept: {} (advisories: {})",
+        status.remedy(),
         list(advisories)
     )]
     TcbRefused {
@@ -105,9 +108,38 @@ pub enum Refusal {
         /// What is known against it.
         advisories: Vec<String>,
     },
+    /// The platform's state is accepted; an advisory against it is not.
+    #[error(
+        "the peer's platform is {status}, and the policy does not name these advisories against it: {}; read them, and name in the \
+         policy those that do not matter to you, or have its operator update it",
+        list(advisories)
+    )]
+    AdvisoriesRefused {
+        /// The platform's state.
+        status: TcbStatus,
+        /// Those that the policy does not name.
+        advisories: Vec<String>,
+    },
+    /// The platform is out of date for longer than the policy's days of grace.
+    #[error(
+        "the peer's platform is {status}: its level is {days} days old, and the policy's grace ends after {grace_days}; {} (advisories: {})",
+        status.remedy(),
+        list(advisories)
+    )]
+    GraceOver {
+        /// The platform's state.
+        status: TcbStatus,
+        /// The policy's.
+        grace_days: u32,
+        /// Whole days since the date of the level.
+        days: u64,
+        /// What is known against it.
+        advisories: Vec<String>,
+    },
     /// The platform is older than every level Intel lists.
     #[error(
-        "the peer's platform is older than every level its vendor lists ({detail}); its operator must update it"
+        "the peer's platform is below every level in the collateral, which its vendor lists as the least ({detail}): its operator must update \
+         firmware with microcode and TDX module, and register the platform again; no grace covers this"
     )]
     BelowEveryTcbLevel {
         /// The verifier's words.
@@ -180,6 +212,15 @@ pub enum Refusal {
         mr_service_td: Digest48,
         /// In the quote.
         td_attributes: u64,
+    },
+    /// The report is about a guest inside a guest.
+    #[error(
+        "the peer's quote was made for VM {vm_id} inside a partitioned guest, whose outer part can read it; its operator must start it \
+         without partitioning"
+    )]
+    Partitioned {
+        /// In the quote.
+        vm_id: u8,
     },
     /// Intel did not sign the TDX module.
     #[error(

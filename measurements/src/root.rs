@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+
 use crate::limits;
 
 /// The root of trust a quote must lead to.
@@ -31,9 +33,9 @@ pub enum RootError {
         /// Bytes allowed.
         max: usize,
     },
-    /// Not one DER sequence that fills the file.
-    #[error("the test root is not a DER certificate; give the DER file, not PEM")]
-    NotDer,
+    /// Neither one PEM certificate nor one DER sequence that fills the file.
+    #[error("the test root is no certificate: neither one in PEM nor one in DER fills it")]
+    NotACertificate,
     /// Intel's own root under the name of a test root.
     #[error("this is Intel's root, not a test root; leave the option out to trust Intel")]
     IsIntel,
@@ -48,20 +50,24 @@ impl Root {
         }
     }
 
-    /// A test root, which replaces Intel's and never joins it.
-    pub fn insecure_test(der: Vec<u8>) -> Result<Root, RootError> {
-        if der.len() > limits::ROOT_BYTES_MAX {
+    /// A test root, PEM or DER, which replaces Intel's and never joins it.
+    pub fn insecure_test(certificate: Vec<u8>) -> Result<Root, RootError> {
+        if certificate.len() > limits::ROOT_BYTES_MAX {
             return Err(RootError::TooLong {
-                got: der.len(),
+                got: certificate.len(),
                 max: limits::ROOT_BYTES_MAX,
             });
         }
+        let der = match certificate.strip_prefix(PEM_BEGIN) {
+            Some(armoured) => from_pem(armoured)?,
+            None => certificate,
+        };
         // X.690 8.1.3.5: a SEQUENCE whose two length bytes cover the rest. A certificate is never shorter.
         let [0x30, 0x82, high, low, body @ ..] = &der[..] else {
-            return Err(RootError::NotDer);
+            return Err(RootError::NotACertificate);
         };
         if body.len() != usize::from(u16::from_be_bytes([*high, *low])) {
-            return Err(RootError::NotDer);
+            return Err(RootError::NotACertificate);
         }
         // Otherwise a real peer would carry the class of a simulated one.
         if der == INTEL_DER {
@@ -84,6 +90,23 @@ impl Root {
     }
 }
 
+/// One certificate between its lines, and white space after. Its bytes are compared with others only once decoded, so
+/// that how the lines are broken does not matter.
+fn from_pem(armoured: &[u8]) -> Result<Vec<u8>, RootError> {
+    let text = std::str::from_utf8(armoured).map_err(|_| RootError::NotACertificate)?;
+    let body = text
+        .trim_end()
+        .strip_suffix(PEM_END)
+        .ok_or(RootError::NotACertificate)?;
+    let digits: String = body
+        .chars()
+        .filter(|letter| !letter.is_ascii_whitespace())
+        .collect();
+    STANDARD
+        .decode(digits)
+        .map_err(|_| RootError::NotACertificate)
+}
+
 impl fmt::Display for RootClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -99,6 +122,8 @@ impl fmt::Debug for Root {
     }
 }
 
+const PEM_BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+const PEM_END: &str = "-----END CERTIFICATE-----";
 /// Intel SGX Provisioning Certification Root CA, as published at certificates.trustedservices.intel.com and equal to the
 /// one inside `dcap-qvl`. A test pins its digest.
 const INTEL_DER: &[u8] = include_bytes!("intel-sgx-root-ca.der");
@@ -115,16 +140,50 @@ mod tests {
     }
 
     #[test]
-    fn a_test_root_is_der_and_not_intels() {
+    fn a_test_root_is_the_same_in_pem_and_der() {
+        let mut der = INTEL_DER.to_vec();
+        *der.last_mut().unwrap() ^= 1;
+        let pem = |end: &str| {
+            let body = STANDARD.encode(&der).replace('a', "a\n");
+            format!("-----BEGIN CERTIFICATE-----\n{body}\n{end}").into_bytes()
+        };
+        let good = pem("-----END CERTIFICATE-----\n");
+        assert_eq!(
+            Root::insecure_test(good.clone()),
+            Root::insecure_test(der.clone())
+        );
+        for bad in [
+            pem(""),
+            pem("-----END CERTIFICATE-----\nmore"),
+            [&good[..], &good].concat(),
+            good[1..].to_vec(),
+        ] {
+            assert_eq!(Root::insecure_test(bad), Err(RootError::NotACertificate));
+        }
+        let intel = format!(
+            "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+            STANDARD.encode(INTEL_DER)
+        );
+        assert_eq!(
+            Root::insecure_test(intel.into_bytes()),
+            Err(RootError::IsIntel)
+        );
+    }
+
+    #[test]
+    fn a_test_root_is_a_certificate_and_not_intels() {
         assert_eq!(
             Root::insecure_test(INTEL_DER.to_vec()),
             Err(RootError::IsIntel)
         );
         assert_eq!(
             Root::insecure_test(b"-----BEGIN CERTIFICATE-----".to_vec()),
-            Err(RootError::NotDer)
+            Err(RootError::NotACertificate)
         );
-        assert_eq!(Root::insecure_test(Vec::new()), Err(RootError::NotDer));
+        assert_eq!(
+            Root::insecure_test(Vec::new()),
+            Err(RootError::NotACertificate)
+        );
         let max = limits::ROOT_BYTES_MAX;
         assert_eq!(
             Root::insecure_test(vec![0x30; max + 1]),

@@ -5,14 +5,19 @@
 //!                                                        ─► owner ─► registers ─► report data ─► Verified<Peer>
 //! ```
 //! Each step is reached only through the one before, so the first refusal is the gravest one that can be known.
+//! [`inspect`] goes the same way and stops earlier; what it returns is no [`Verified`].
+
+mod words;
 
 use std::ops::Deref;
 
+use chrono::DateTime;
 use dcap_qvl::{QuoteClaims, verify::QuoteVerifier};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Collateral, Policy, Quote, Refusal, Registers, ReportData, Root, RootClass, TcbStatus,
+    Collateral, Policy, Quote, Refusal, Registers, ReportData, ReportType, Root, RootClass,
+    TcbStatus, policy::PlatformTcb,
 };
 
 /// A value that [`verify`] or [`gpu::verify`](crate::gpu::verify) vouches for. It has no maker outside this crate:
@@ -52,8 +57,14 @@ pub struct Peer {
     pub registers: Registers,
     /// Whose root stands behind it. Say so to people: a peer of a test root is not confidential.
     pub root: RootClass,
+    /// Which report it sent.
+    pub report: ReportType,
     /// The state of its platform.
     pub tcb_status: TcbStatus,
+    /// Up to which day the platform has all fixes: the date of its level, in seconds since 1970.
+    pub tcb_level_unix_s: u64,
+    /// If the state was accepted only by the policy's days of grace: until when.
+    pub grace_ends_unix_s: Option<u64>,
     /// Intel's advisories against its platform.
     pub advisories: Vec<String>,
     /// The evaluation number of the collateral; keep the highest one seen as the policy's minimum.
@@ -70,6 +81,27 @@ pub struct Peer {
     pub ppid: Vec<u8>,
 }
 
+/// What [`inspect`] found: a quote signed by a TDX module in a good state, about a guest that was not compared with
+/// everything a verifier needs. It vouches for nobody. Read it, show it, and send nothing to whoever sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// What the quote and the collateral say.
+    pub peer: Peer,
+    /// Whether registers, MRCONFIGID and owner are those of a policy.
+    pub guest: Comparison,
+    /// Whether the report data is what the caller expected. Where not, the quote may be an old one.
+    pub report_data: Comparison,
+}
+
+/// Whether a value in a quote was held against an expected one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// It was, and is equal. (A difference is a refusal.)
+    Equal,
+    /// Nothing was expected.
+    NotCompared,
+}
+
 /// Turns evidence into a peer, or says why not.
 ///
 /// `Ok` claims: at `now_unix_s`, under `root`, a TDX module in an accepted state signed that a guest with accepted
@@ -83,7 +115,69 @@ pub fn verify(
     root: &Root,
     now_unix_s: u64,
 ) -> Result<Verified<Peer>, Refusal> {
-    if policy.registers.is_empty() {
+    let peer = appraise(quote, collateral, policy, Who::Listed, root, now_unix_s)?;
+    check_report_data(&peer, report_data)?;
+    Ok(Verified::vouch(peer))
+}
+
+/// Checks what can be checked of a quote while something is missing: the policy, the expected report data, or both.
+///
+/// Signatures, chains, revocation, platform state and attributes are checked as [`verify`] does, by the same code; without
+/// a policy as strictly as [`Policy::exact`] does. Registers, MRCONFIGID and owner are compared only with a policy, report
+/// data only where one is expected, and the result says which. It is no [`Verified`], whatever was given.
+pub fn inspect(
+    quote: &[u8],
+    collateral: &Collateral,
+    report_data: Option<&ReportData>,
+    policy: Option<&Policy>,
+    root: &Root,
+    now_unix_s: u64,
+) -> Result<Inspected, Refusal> {
+    let (peer, guest) = match policy {
+        Some(policy) => (
+            appraise(quote, collateral, policy, Who::Listed, root, now_unix_s)?,
+            Comparison::Equal,
+        ),
+        None => {
+            let strict = Policy::with_registers(Vec::new());
+            (
+                appraise(quote, collateral, &strict, Who::Anybody, root, now_unix_s)?,
+                Comparison::NotCompared,
+            )
+        }
+    };
+    let report_data = match report_data {
+        Some(expected) => {
+            check_report_data(&peer, expected)?;
+            Comparison::Equal
+        }
+        None => Comparison::NotCompared,
+    };
+    Ok(Inspected {
+        peer,
+        guest,
+        report_data,
+    })
+}
+
+/// Which guests may go on.
+enum Who {
+    /// Those whose registers, MRCONFIGID and owner the policy lists.
+    Listed,
+    /// Any: only for [`inspect`], which says so in its result.
+    Anybody,
+}
+
+/// Everything but the report data. The one call of the verification library is in here.
+fn appraise(
+    quote: &[u8],
+    collateral: &Collateral,
+    policy: &Policy,
+    who: Who,
+    root: &Root,
+    now_unix_s: u64,
+) -> Result<Peer, Refusal> {
+    if matches!(who, Who::Listed) && policy.registers.is_empty() {
         return Err(Refusal::EmptyPolicy);
     }
     let parsed = Quote::parse(quote)?;
@@ -99,43 +193,90 @@ pub fn verify(
     }
     let claims = QuoteVerifier::new(root.der().to_vec())
         .verify_with_policy(quote, collateral.as_qvl(), now_unix_s, &LeaveJudgementToUs)
-        .map_err(|error| refusal(&format!("{error:#}"), &parsed, policy))?;
+        .map_err(|error| words::refusal(&format!("{error:#}"), &parsed, policy))?;
 
     policy.check_attributes(&parsed.td)?;
-    let tcb_status = TcbStatus::from(claims.tcb.status);
-    if tcb_status == TcbStatus::Revoked || !policy.tcb_statuses.contains(&tcb_status) {
-        return Err(Refusal::TcbRefused {
-            status: tcb_status,
-            advisories: claims.tcb.advisory_ids,
-        });
-    }
+    let tcb = platform_tcb(&claims)?;
+    let grace_ends_unix_s = policy.check_tcb(&tcb, now_unix_s)?;
     if claims.tcb.eval_data_number < policy.tcb_evaluation_number_min {
         return Err(Refusal::EvaluationNumber {
             got: claims.tcb.eval_data_number,
             min: policy.tcb_evaluation_number_min,
         });
     }
-    policy.check_owner(&parsed.td)?;
-    policy.check_registers(&parsed.td.registers)?;
-    if parsed.td.report_data != *report_data {
-        return Err(Refusal::ReportDataMismatch {
-            got: Box::new(parsed.td.report_data),
-            expected: Box::new(*report_data),
-        });
+    if matches!(who, Who::Listed) {
+        policy.check_owner(&parsed.td)?;
+        policy.check_registers(&parsed.td.registers)?;
     }
 
-    Ok(Verified::vouch(Peer {
+    Ok(Peer {
         registers: parsed.td.registers,
         root: root.class(),
-        tcb_status,
-        advisories: claims.tcb.advisory_ids,
+        report: parsed.report,
+        tcb_status: tcb.status,
+        tcb_level_unix_s: claims.platform.tcb_date_tag,
+        grace_ends_unix_s,
+        advisories: tcb.advisories,
         tcb_evaluation_number: claims.tcb.eval_data_number,
         collateral_expires_unix_s: claims.earliest_expiration_date,
         report_data: parsed.td.report_data,
         quote_digest: Sha256::digest(quote).into(),
         fmspc: claims.platform.pck.fmspc,
         ppid: claims.platform.pck.ppid,
-    }))
+    })
+}
+
+fn check_report_data(peer: &Peer, expected: &ReportData) -> Result<(), Refusal> {
+    if peer.report_data == *expected {
+        return Ok(());
+    }
+    Err(Refusal::ReportDataMismatch {
+        got: Box::new(peer.report_data),
+        expected: Box::new(*expected),
+    })
+}
+
+/// The state of all parts together, and the oldest level among the parts that are out of date: platform (with its TDX
+/// module, as launched and as it is now) and quoting enclave.
+fn platform_tcb(claims: &QuoteClaims) -> Result<PlatformTcb, Refusal> {
+    let platform = &claims.platform;
+    let now = platform.current_tcb_level.as_ref();
+    let levels = [
+        (
+            platform.tcb_level.tcb_status,
+            platform.tcb_level.tcb_date.as_str(),
+        ),
+        (
+            claims.qe.tcb_level.tcb_status,
+            claims.qe.tcb_level.tcb_date.as_str(),
+        ),
+    ];
+    let levels = levels
+        .into_iter()
+        .chain(now.map(|level| (level.tcb_status, level.tcb_date.as_str())));
+    let mut out_of_date_level_unix_s = None::<u64>;
+    for (status, date) in levels {
+        let old = matches!(
+            TcbStatus::from(status),
+            TcbStatus::OutOfDate | TcbStatus::OutOfDateConfigurationNeeded
+        );
+        if !old {
+            continue;
+        }
+        let unix_s = DateTime::parse_from_rfc3339(date)
+            .ok()
+            .and_then(|date| u64::try_from(date.timestamp()).ok())
+            .ok_or_else(|| Refusal::CollateralMalformed {
+                detail: format!("a level has the date {date:?}"),
+            })?;
+        let oldest = out_of_date_level_unix_s.map_or(unix_s, |other| other.min(unix_s));
+        out_of_date_level_unix_s = Some(oldest);
+    }
+    Ok(PlatformTcb {
+        status: TcbStatus::from(claims.tcb.status),
+        advisories: claims.tcb.advisory_ids.clone(),
+        out_of_date_level_unix_s,
+    })
 }
 
 /// The library's policy hook accepts everything: the judgement is above, with our types, after the signatures.
@@ -147,138 +288,3 @@ impl dcap_qvl::Policy for LeaveJudgementToUs {
         Ok(())
     }
 }
-
-/// Names a refusal of dcap-qvl 0.7.1, which speaks in sentences. First match wins; what no line knows stays
-/// [`Refusal::Unnamed`], never an acceptance.
-fn refusal(text: &str, quote: &Quote, policy: &Policy) -> Refusal {
-    // Its checks of the guest's attributes come after all signatures, so ours may name them.
-    if ATTRIBUTE_WORDS.iter().any(|words| text.contains(words))
-        && let Err(named) = policy.check_attributes(&quote.td)
-    {
-        return named;
-    }
-    if text.contains("TCB status is invalid: Revoked") {
-        return Refusal::TcbRefused {
-            status: TcbStatus::Revoked,
-            advisories: Vec::new(),
-        };
-    }
-    let detail = text.to_owned();
-    for (words, make) in SENTENCES {
-        if words.iter().any(|words| text.contains(words)) {
-            return make(detail);
-        }
-    }
-    Refusal::Unnamed { detail }
-}
-
-type Make = fn(String) -> Refusal;
-
-const ATTRIBUTE_WORDS: &[&str] = &[
-    "Debug mode is enabled",
-    "TD profiling is enabled",
-    "Reserved bits in TD attributes",
-    "TD migration is enabled",
-    "SERVTD_EXT is enabled",
-    "SEPT_VE_DISABLE is not enabled",
-    "Invalid MR service TD",
-    "TDX module MRSIGNER mismatch",
-    "TDX module SEAMATTRIBUTES",
-];
-
-/// What dcap-qvl and the webpki beneath it say, and what we call it. Time before chains: an expired certificate
-/// is reported inside "Failed to verify certificate chain".
-const SENTENCES: &[(&[&str], Make)] = &[
-    (
-        &[
-            "CrlExpired",
-            "CertExpired",
-            "TCBInfo expired",
-            "QE Identity expired",
-        ],
-        |detail| Refusal::CollateralExpired { detail },
-    ),
-    (
-        &["CertNotValidYet", "issue date is in the future"],
-        |detail| Refusal::CollateralNotYetValid { detail },
-    ),
-    (&["CertRevoked"], |detail| Refusal::CertificateRevoked {
-        detail,
-    }),
-    (
-        &[
-            "InvalidCrlSignatureForPublicKey",
-            "UnknownIssuer",
-            "Failed to load root ca",
-        ],
-        |detail| Refusal::Root { detail },
-    ),
-    (
-        &[
-            "ISV enclave report signature",
-            "Signature is invalid for qe_report",
-            "QE report hash mismatch",
-        ],
-        |detail| Refusal::QuoteSignature { detail },
-    ),
-    (
-        &[
-            "Signature is invalid for tcb_info",
-            "Signature is invalid for qe_identity",
-        ],
-        |detail| Refusal::CollateralSignature { detail },
-    ),
-    (
-        &[
-            "No matching TCB level",
-            "below minimum required from TDX module TCB levels",
-        ],
-        |detail| Refusal::BelowEveryTcbLevel { detail },
-    ),
-    (
-        &[
-            "Fmspc mismatch",
-            "non-TDX TCB info",
-            "No TDX module identity",
-            "Unsupported QE Identity id/version",
-        ],
-        |detail| Refusal::CollateralForAnotherPlatform { detail },
-    ),
-    (
-        &[
-            "QE MRSIGNER",
-            "QE ISVPRODID",
-            "QE ISVSVN",
-            "QE MISCSELECT",
-            "QE ATTRIBUTES",
-            "Unknown QE vendor ID",
-        ],
-        |detail| Refusal::QuotingEnclave { detail },
-    ),
-    (
-        &[
-            "Failed to decode TcbInfo",
-            "Failed to decode QeIdentity",
-            "Failed to parse root CA CRL",
-            "Failed to parse PCK CRL",
-            "Failed to parse certs",
-            "Failed to parse TCB Info",
-            "Failed to parse QE Identity",
-            "Certificate chain is too short for",
-            "No TCB levels found in QE Identity",
-            "Unrecognized TCB status",
-            "component count mismatch",
-        ],
-        |detail| Refusal::CollateralMalformed { detail },
-    ),
-    (
-        &[
-            "certificate",
-            "Certificate",
-            "CRL",
-            "Intel extension",
-            "must be issued directly by the root",
-        ],
-        |detail| Refusal::Chain { detail },
-    ),
-];

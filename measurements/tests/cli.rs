@@ -4,6 +4,7 @@ mod common;
 
 use std::{fs, path::Path, process::Output};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use common::{NOW_UNIX_S, json, random, run};
 use measurements::{Digest48, Manifest};
 use simulator::SimulatedModule;
@@ -185,4 +186,188 @@ fn parse_prints_what_the_quote_says() {
     );
     let people = run(folder.path(), &["quote", "parse", "--quote", "quote"]);
     assert!(String::from_utf8_lossy(&people.stderr).contains("nothing below is verified"));
+}
+
+/// The verification with what a caller names, under the test root.
+fn verify_with(folder: &Path, more: &[&str]) -> Output {
+    let fixed = [
+        "quote",
+        "verify",
+        "--quote",
+        "quote",
+        "--collateral",
+        "collateral.json",
+        "--root",
+        "root.pem",
+        "--at",
+        "2026-09-21T14:13:20Z",
+        "--json",
+    ];
+    run(folder, &[&fixed[..], more].concat())
+}
+
+fn write_pem(folder: &Path) {
+    let der = fs::read(folder.join("root.der")).unwrap();
+    let pem = format!(
+        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+        STANDARD.encode(der)
+    );
+    fs::write(folder.join("root.pem"), pem).unwrap();
+}
+
+#[test]
+fn a_quote_alone_is_inspected_and_never_called_verified() {
+    let folder = folder();
+    write_pem(folder.path());
+    let report_data = "5a".repeat(64);
+    for (more, registers, bound, words) in [
+        (
+            &[][..],
+            false,
+            false,
+            "registers not compared with anything",
+        ),
+        (
+            &["--report-data", &report_data],
+            false,
+            true,
+            "registers not compared with anything",
+        ),
+        (
+            &["--manifest", "manifest.json"],
+            true,
+            false,
+            "report data not compared with anything",
+        ),
+    ] {
+        let out = verify_with(folder.path(), more);
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(0), "{stderr}");
+        assert!(stderr.contains(words), "{stderr}");
+        assert!(stderr.contains("nobody is verified"), "{stderr}");
+        assert!(stderr.contains("INSECURE"), "{stderr}");
+        let printed = json(&out);
+        assert_eq!(
+            (
+                &printed["outcome"],
+                &printed["verified"],
+                &printed["registers_compared"],
+                &printed["report_data_compared"]
+            ),
+            (
+                &"inspected".into(),
+                &false.into(),
+                &registers.into(),
+                &bound.into()
+            )
+        );
+    }
+    let stale = verify_with(folder.path(), &["--report-data", &"00".repeat(64)]);
+    assert_eq!(stale.status.code(), Some(1));
+}
+
+#[test]
+fn a_policy_file_decides_with_or_without_a_manifest() {
+    let folder = folder();
+    write_pem(folder.path());
+    let write = |name: &str, policy: serde_json::Value| {
+        fs::write(folder.path().join(name), policy.to_string()).unwrap();
+    };
+    let registers = serde_json::to_value(common::manifest().registers()).unwrap();
+    let mut others = registers.clone();
+    others["rtmr1"] = "11".repeat(48).into();
+    write("platform.json", serde_json::json!({ "version": 1 }));
+    write(
+        "whole.json",
+        serde_json::json!({ "version": 1, "registers": [others, registers] }),
+    );
+    write(
+        "other.json",
+        serde_json::json!({ "version": 1, "registers": [others] }),
+    );
+    write(
+        "new.json",
+        serde_json::json!({ "version": 1, "registers": [registers], "tcb": { "evaluation_number_min": 19 } }),
+    );
+    write(
+        "wrong.json",
+        serde_json::json!({ "version": 1, "registerz": [] }),
+    );
+    let report_data = "5a".repeat(64);
+    let manifest = ["--manifest", "manifest.json"];
+    for (policy, manifest, code, words) in [
+        ("whole.json", &[][..], 0, "verified: "),
+        ("whole.json", &manifest, 0, "verified: "),
+        ("platform.json", &manifest, 0, "verified: "),
+        ("platform.json", &[], 1, "lists no registers"),
+        ("other.json", &[], 1, "RTMR1"),
+        (
+            "other.json",
+            &manifest,
+            1,
+            "the manifest's are not among them",
+        ),
+        ("new.json", &manifest, 1, "evaluation number 18"),
+        ("wrong.json", &manifest, 1, "registerz"),
+    ] {
+        let named = ["--policy", policy, "--report-data", &report_data];
+        let out = verify_with(folder.path(), &[&named[..], manifest].concat());
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(code), "{policy}: {stderr}");
+        assert!(stderr.contains(words), "{policy}: {stderr}");
+    }
+}
+
+#[test]
+fn a_quote_is_read_from_hexadecimal_text_too() {
+    let folder = folder();
+    let bytes = fs::read(folder.path().join("quote")).unwrap();
+    let binary = run(folder.path(), &["quote", "parse", "--quote", "quote"]);
+    for text in [
+        hex::encode(&bytes),
+        format!("0x{}\n", hex::encode_upper(&bytes)),
+    ] {
+        fs::write(folder.path().join("text"), text).unwrap();
+        let out = run(folder.path(), &["quote", "parse", "--quote", "text"]);
+        assert_eq!(out.stdout, binary.stdout);
+    }
+    for text in ["", "0x", "04", "zz"] {
+        fs::write(folder.path().join("text"), text).unwrap();
+        let out = run(folder.path(), &["quote", "parse", "--quote", "text"]);
+        assert_eq!(out.status.code(), Some(1), "{text:?}");
+    }
+}
+
+#[test]
+fn the_program_believes_a_real_quote_as_of_its_day() {
+    let Some(quote) = common::vector("quotes/dcap-qvl/tdx_quote") else {
+        return;
+    };
+    let collateral = common::vector("quotes/dcap-qvl/tdx_quote_collateral.json").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("quote"), quote).unwrap();
+    fs::write(folder.path().join("collateral.json"), collateral).unwrap();
+    let at = |time: &str| {
+        run(
+            folder.path(),
+            &[
+                "quote",
+                "verify",
+                "--quote",
+                "quote",
+                "--collateral",
+                "collateral.json",
+                "--at",
+                time,
+            ],
+        )
+    };
+    let good = at("2025-06-19T12:32:27Z");
+    let stderr = String::from_utf8_lossy(&good.stderr).into_owned();
+    assert_eq!(good.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("signed by TDX hardware; registers not compared with anything"));
+    let late = at("2035-06-19T12:32:27Z");
+    assert_eq!(late.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&late.stderr).contains("the collateral has expired"));
+    assert_eq!(at("June").status.code(), Some(2));
 }

@@ -4,7 +4,8 @@ mod common;
 
 use common::{Case, NOW_UNIX_S, random};
 use measurements::{
-    Collateral, Digest48, Policy, Refusal, Register, ReportData, Root, RootClass, TcbStatus,
+    Collateral, Comparison, Digest48, Policy, Refusal, Register, ReportData, ReportType, Root,
+    RootClass, TcbStatus, inspect,
 };
 use simulator::{Flaws, Platform, SimulatedModule};
 
@@ -40,10 +41,118 @@ fn a_version_5_quote_is_accepted_too() {
 }
 
 #[test]
+fn an_extended_report_is_accepted_and_its_service_tds_are_looked_at() {
+    let flaws = || Flaws {
+        quote_extended: true,
+        ..Flaws::default()
+    };
+    let peer = Case::simulated(flaws()).verify().unwrap();
+    assert_eq!(peer.report, ReportType::Td15Ex);
+    assert_eq!(peer.registers, *common::manifest().registers());
+
+    let bound = Digest48([9; 48]);
+    let later = Case::simulated(Flaws {
+        current_service_td: Some(bound),
+        ..flaws()
+    });
+    let td_attributes = 1 << 28;
+    assert_eq!(
+        later.refusal(),
+        Refusal::ServiceTd {
+            mr_service_td: bound,
+            td_attributes
+        }
+    );
+    let inside = Case::simulated(Flaws {
+        vm_id: 2,
+        ..flaws()
+    });
+    assert_eq!(inside.refusal(), Refusal::Partitioned { vm_id: 2 });
+    assert_eq!(
+        inspected(&inside, false, false),
+        Err(Refusal::Partitioned { vm_id: 2 })
+    );
+}
+
+fn inspected(
+    case: &Case,
+    policy: bool,
+    report_data: bool,
+) -> Result<(Comparison, Comparison), Refusal> {
+    inspect(
+        &case.quote,
+        &case.collateral,
+        report_data.then_some(&case.report_data),
+        policy.then_some(&case.policy),
+        &case.root,
+        case.now_unix_s,
+    )
+    .map(|inspected| (inspected.guest, inspected.report_data))
+}
+
+#[test]
+fn an_inspection_says_what_it_did_not_compare_and_refuses_all_else() {
+    use Comparison::{Equal, NotCompared};
+    let mut case = Case::simulated(Flaws {
+        mr_owner: Some(Digest48([6; 48])),
+        ..Flaws::default()
+    });
+    assert_eq!(
+        inspected(&case, false, false),
+        Ok((NotCompared, NotCompared))
+    );
+    assert_eq!(inspected(&case, false, true), Ok((NotCompared, Equal)));
+    assert!(matches!(
+        inspected(&case, true, false),
+        Err(Refusal::MrOwner { .. })
+    ));
+    case.policy.mr_owner = Digest48([6; 48]);
+    assert_eq!(inspected(&case, true, false), Ok((Equal, NotCompared)));
+    case.report_data.0[0] ^= 1;
+    assert_eq!(inspected(&case, true, false), Ok((Equal, NotCompared)));
+    assert!(matches!(
+        inspected(&case, false, true),
+        Err(Refusal::ReportDataMismatch { .. })
+    ));
+
+    // Whatever verification refuses of platform and attributes, an inspection refuses too, in the same words.
+    for flaws in [
+        Flaws {
+            td_attributes_set: 1,
+            ..Flaws::default()
+        },
+        Flaws {
+            td_attributes_set: 1 << 63,
+            ..Flaws::default()
+        },
+        Flaws {
+            xfam: Some(0b01),
+            ..Flaws::default()
+        },
+        Flaws {
+            platform: Platform::OutOfDate,
+            ..Flaws::default()
+        },
+        Flaws {
+            platform_certificate_revoked: true,
+            ..Flaws::default()
+        },
+        Flaws {
+            seam_attributes: 1,
+            ..Flaws::default()
+        },
+    ] {
+        let case = Case::simulated(flaws);
+        assert_eq!(inspected(&case, false, false), Err(case.refusal()));
+    }
+}
+
+#[test]
 fn empty_policy_accepts_nobody() {
     let mut case = Case::simulated(Flaws::default());
     case.policy.registers.clear();
     assert_eq!(case.refusal(), Refusal::EmptyPolicy);
+    assert_eq!(inspected(&case, true, true), Err(Refusal::EmptyPolicy));
     let mut case = Case::simulated(Flaws::default());
     case.policy.tcb_statuses.clear();
     assert!(matches!(
@@ -230,58 +339,6 @@ fn what_the_host_chose_must_be_what_the_policy_says() {
     assert_eq!(case.refusal(), Refusal::MrOwnerConfig { got, allowed });
     case.policy.mr_owner_config = got;
     assert!(case.verify().is_ok());
-}
-
-#[test]
-fn an_outdated_platform_is_refused_unless_the_policy_says_otherwise() {
-    let advisories = || vec!["SIMULATED-SA-00001".to_owned()];
-    for (platform, status) in [
-        (Platform::SwHardeningNeeded, TcbStatus::SwHardeningNeeded),
-        (Platform::OutOfDate, TcbStatus::OutOfDate),
-    ] {
-        let mut case = Case::simulated(Flaws {
-            platform,
-            ..Flaws::default()
-        });
-        assert_eq!(
-            case.refusal(),
-            Refusal::TcbRefused {
-                status,
-                advisories: advisories()
-            }
-        );
-        case.policy.tcb_statuses.push(status);
-        let peer = case.verify().unwrap();
-        assert_eq!(
-            (peer.tcb_status, peer.advisories.clone()),
-            (status, advisories())
-        );
-    }
-}
-
-#[test]
-fn a_revoked_platform_is_refused_whatever_the_policy_says() {
-    let mut case = Case::simulated(Flaws {
-        platform: Platform::Revoked,
-        ..Flaws::default()
-    });
-    case.policy.tcb_statuses.push(TcbStatus::Revoked);
-    assert!(matches!(
-        case.refusal(),
-        Refusal::TcbRefused {
-            status: TcbStatus::Revoked,
-            ..
-        }
-    ));
-}
-
-#[test]
-fn a_platform_below_every_level_is_refused() {
-    let case = Case::simulated(Flaws {
-        platform: Platform::BelowEveryLevel,
-        ..Flaws::default()
-    });
-    assert!(matches!(case.refusal(), Refusal::BelowEveryTcbLevel { .. }));
 }
 
 #[test]

@@ -12,17 +12,42 @@ use crate::{
 pub(crate) const FMSPC: [u8; 6] = *b"\xfeSIMTD";
 /// TDX module 1, SVN 6, then the microcode loader's.
 pub(crate) const TEE_TCB_SVN: [u8; 16] = [6, 1, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// What the module was when the guest was started.
+pub(crate) fn launch_tee_tcb_svn(platform: Platform) -> [u8; 16] {
+    let mut svn = TEE_TCB_SVN;
+    if matches!(
+        platform,
+        Platform::TdRelaunchAdvised | Platform::ModuleOutOfDate
+    ) {
+        svn[0] -= 1;
+    }
+    svn
+}
+
+/// What the module is now.
+pub(crate) fn current_tee_tcb_svn(platform: Platform) -> [u8; 16] {
+    match platform {
+        Platform::ModuleOutOfDate => launch_tee_tcb_svn(platform),
+        _ => TEE_TCB_SVN,
+    }
+}
+
 pub(crate) const PCE_SVN: u16 = 13;
 pub(crate) const QE_ISV_SVN: u16 = 4;
+pub(crate) const OLD_QE_ISV_SVN: u16 = 3;
 pub(crate) const QE_ISV_PROD_ID: u16 = 2;
 const EVALUATION_NUMBER: u32 = 18;
 
 /// The first component is the level of the platform; the others are plausible and equal in all levels.
 pub(crate) fn cpu_svn(platform: Platform) -> [u8; 16] {
     let level = match platform {
-        Platform::UpToDate => 5,
-        Platform::SwHardeningNeeded => 4,
-        Platform::OutOfDate => 3,
+        Platform::UpToDate | Platform::TdRelaunchAdvised | Platform::ModuleOutOfDate => 8,
+        Platform::SwHardeningNeeded => 7,
+        Platform::ConfigurationNeeded => 6,
+        Platform::ConfigurationAndSwHardeningNeeded => 5,
+        Platform::OutOfDate => 4,
+        Platform::OutOfDateConfigurationNeeded => 3,
         Platform::Revoked => 2,
         Platform::BelowEveryLevel => 1,
     };
@@ -72,8 +97,11 @@ fn tcb_info(validity: Validity, flaws: &Flaws) -> Value {
     });
     let mut identity = module.clone();
     identity["id"] = "TDX_01".into();
-    identity["tcbLevels"] =
-        json!([{ "tcb": { "isvsvn": 6 }, "tcbDate": LEVEL_DATE, "tcbStatus": "UpToDate" }]);
+    identity["tcbLevels"] = json!([
+        { "tcb": { "isvsvn": 6 }, "tcbDate": LEVEL_DATE, "tcbStatus": "UpToDate" },
+        { "tcb": { "isvsvn": 5 }, "tcbDate": OLD_LEVEL_DATE, "tcbStatus": "OutOfDate",
+          "advisoryIDs": ["SIMULATED-SA-00001"] },
+    ]);
     json!({
         "id": "TDX",
         "version": 3,
@@ -88,7 +116,16 @@ fn tcb_info(validity: Validity, flaws: &Flaws) -> Value {
         "tcbLevels": [
             level(Platform::UpToDate, "UpToDate"),
             level(Platform::SwHardeningNeeded, "SWHardeningNeeded"),
+            level(Platform::ConfigurationNeeded, "ConfigurationNeeded"),
+            level(
+                Platform::ConfigurationAndSwHardeningNeeded,
+                "ConfigurationAndSWHardeningNeeded"
+            ),
             level(Platform::OutOfDate, "OutOfDate"),
+            level(
+                Platform::OutOfDateConfigurationNeeded,
+                "OutOfDateConfigurationNeeded"
+            ),
             level(Platform::Revoked, "Revoked"),
         ],
     })
@@ -96,10 +133,9 @@ fn tcb_info(validity: Validity, flaws: &Flaws) -> Value {
 
 fn level(platform: Platform, status: &str) -> Value {
     let components = |svns: [u8; 16]| svns.map(|svn| json!({ "svn": svn }));
-    let advisories: &[&str] = if platform == Platform::UpToDate {
-        &[]
-    } else {
-        &["SIMULATED-SA-00001"]
+    let (date, advisories): (_, &[&str]) = match platform {
+        Platform::UpToDate => (LEVEL_DATE, &[]),
+        _ => (OLD_LEVEL_DATE, &["SIMULATED-SA-00001"]),
     };
     json!({
         "tcb": {
@@ -107,7 +143,7 @@ fn level(platform: Platform, status: &str) -> Value {
             "pcesvn": PCE_SVN,
             "tdxtcbcomponents": components(TEE_TCB_SVN),
         },
-        "tcbDate": LEVEL_DATE,
+        "tcbDate": date,
         "tcbStatus": status,
         "advisoryIDs": advisories,
     })
@@ -126,7 +162,10 @@ fn qe_identity(qe_signer: &[u8; 32], validity: Validity, flaws: &Flaws) -> Value
         "attributesMask": "FBFFFFFFFFFFFFFF0000000000000000",
         "mrsigner": hex::encode_upper(qe_signer),
         "isvprodid": QE_ISV_PROD_ID,
-        "tcbLevels": [{ "tcb": { "isvsvn": QE_ISV_SVN }, "tcbDate": LEVEL_DATE, "tcbStatus": "UpToDate" }],
+        "tcbLevels": [
+            { "tcb": { "isvsvn": QE_ISV_SVN }, "tcbDate": LEVEL_DATE, "tcbStatus": "UpToDate" },
+            { "tcb": { "isvsvn": OLD_QE_ISV_SVN }, "tcbDate": OLD_QE_LEVEL_DATE, "tcbStatus": "OutOfDate" },
+        ],
     })
 }
 
@@ -142,6 +181,8 @@ fn rfc3339(unix_s: u64) -> String {
 }
 
 const LEVEL_DATE: &str = "2024-11-13T00:00:00Z";
+const OLD_LEVEL_DATE: &str = "2024-03-13T00:00:00Z";
+const OLD_QE_LEVEL_DATE: &str = "2023-08-09T00:00:00Z";
 
 #[cfg(test)]
 mod tests {

@@ -27,8 +27,16 @@ pub struct Flaws {
     pub seam_attributes: u64,
     /// Quotes of version 5 with a TD report 1.5. Not a flaw, another platform.
     pub quote_version_5: bool,
+    /// Quotes with the extended TD report of TDX 1.5. Not a flaw either.
+    pub quote_extended: bool,
+    /// Service TDs bound after the guest was made; such a guest always has an extended report.
+    pub current_service_td: Option<Digest48>,
+    /// The guest is inside a partitioned one; it always has an extended report.
+    pub vm_id: u8,
     /// The state of the platform.
     pub platform: Platform,
+    /// The quoting enclave is older than the collateral's newest, since an earlier day than an out-of-date platform.
+    pub quoting_enclave_out_of_date: bool,
     /// The platform's certificate is on the revocation list.
     pub platform_certificate_revoked: bool,
     /// The platform's certificate was issued under a root of somebody else, who calls it by the same names.
@@ -51,8 +59,18 @@ pub enum Platform {
     UpToDate,
     /// Software must mitigate something.
     SwHardeningNeeded,
+    /// Firmware settings are wrong.
+    ConfigurationNeeded,
+    /// Both.
+    ConfigurationAndSwHardeningNeeded,
     /// Fixes are missing.
     OutOfDate,
+    /// Fixes are missing and firmware settings are wrong.
+    OutOfDateConfigurationNeeded,
+    /// The TDX module was updated since the guest was started; quotes are of version 5.
+    TdRelaunchAdvised,
+    /// The module was so old that its state is out of date; the processor is not.
+    ModuleOutOfDate,
     /// Its keys leaked.
     Revoked,
     /// Older than every level in the collateral.

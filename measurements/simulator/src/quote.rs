@@ -6,8 +6,11 @@ use measurements::{Digest48, Registers};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Flaws,
-    collateral::{QE_ISV_PROD_ID, QE_ISV_SVN, TEE_TCB_SVN, cpu_svn},
+    Flaws, Platform,
+    collateral::{
+        FMSPC, OLD_QE_ISV_SVN, QE_ISV_PROD_ID, QE_ISV_SVN, cpu_svn, current_tee_tcb_svn,
+        launch_tee_tcb_svn,
+    },
     key::Key,
     pki::Pki,
 };
@@ -40,6 +43,11 @@ impl QuotingEnclave {
             *signer
         };
 
+        let isv_svn = match flaws.quoting_enclave_out_of_date {
+            true => OLD_QE_ISV_SVN,
+            false => QE_ISV_SVN,
+        };
+
         // SGX report body, Intel SDM volume 3D, table 38-21.
         let report: [u8; 384] = Layout::new()
             .put(&cpu_svn(flaws.platform))
@@ -51,7 +59,7 @@ impl QuotingEnclave {
             .put(&signer)
             .put(&[0; 96])
             .put(&QE_ISV_PROD_ID.to_le_bytes())
-            .put(&QE_ISV_SVN.to_le_bytes())
+            .put(&isv_svn.to_le_bytes())
             .put(&[0; 60])
             .put(&bound)
             .put(&[0; 32])
@@ -73,7 +81,12 @@ impl QuotingEnclave {
         pki: &Pki,
         flaws: &Flaws,
     ) -> Vec<u8> {
-        let version_5 = flaws.quote_version_5 || flaws.mr_service_td.is_some();
+        let extended =
+            flaws.quote_extended || flaws.current_service_td.is_some() || flaws.vm_id != 0;
+        let version_5 = extended
+            || flaws.quote_version_5
+            || flaws.mr_service_td.is_some()
+            || flaws.platform == Platform::TdRelaunchAdvised;
         let mut quote = Layout::new();
         quote = quote
             .put(&if version_5 { 5u16 } else { 4 }.to_le_bytes())
@@ -83,13 +96,22 @@ impl QuotingEnclave {
             .put(&INTEL_QE_VENDOR_ID)
             .put(USER_DATA);
         if version_5 {
-            quote = quote.put(&3u16.to_le_bytes()).put(&648u32.to_le_bytes());
+            let (body_type, body_len) = match extended {
+                true => (4u16, 885u32),
+                false => (3, 648),
+            };
+            quote = quote
+                .put(&body_type.to_le_bytes())
+                .put(&body_len.to_le_bytes());
         }
         quote = td_report(quote, registers, report_data, flaws);
         if version_5 {
             quote = quote
-                .put(&TEE_TCB_SVN)
+                .put(&current_tee_tcb_svn(flaws.platform))
                 .put(&flaws.mr_service_td.unwrap_or(Digest48::ZERO).0);
+        }
+        if extended {
+            quote = extension(quote, flaws);
         }
         let signature = self.attestation_key.sign_raw(&quote.0);
         let certification = Layout::new()
@@ -121,7 +143,7 @@ fn td_report(
         .or(flaws.seam_signer)
         .unwrap_or(zero);
     let quote = quote
-        .put(&TEE_TCB_SVN)
+        .put(&launch_tee_tcb_svn(flaws.platform))
         .put(&Digest48::of(MODULE_NAME).0)
         .put(&seam_signer.0)
         .put(&flaws.seam_attributes.to_le_bytes())
@@ -136,6 +158,22 @@ fn td_report(
         .iter()
         .fold(quote, |quote, register| quote.put(&register.0))
         .put(report_data)
+}
+
+/// What the extended report adds; `sgx_quote_5.h`, `sgx_report2_body_v1_5_ex_t`.
+fn extension(quote: Layout, flaws: &Flaws) -> Layout {
+    quote
+        .put(&[flaws.vm_id])
+        .put(&Sha256::digest(INSTANCE_NAME))
+        .put(&[0; 48])
+        .put(&flaws.mr_service_td.unwrap_or(Digest48::ZERO).0)
+        .put(&[0; 8])
+        .put(&cpu_svn(flaws.platform))
+        .put(&launch_tee_tcb_svn(flaws.platform))
+        .put(&FMSPC)
+        .put(&[0; 6])
+        .put(&flaws.current_service_td.unwrap_or(Digest48::ZERO).0)
+        .put(&[0; 8])
 }
 
 /// Bytes put one after the other.
@@ -172,4 +210,5 @@ const INTEL_QE_VENDOR_ID: [u8; 16] = [
 ];
 const USER_DATA: &[u8; 20] = b"chrysalis simulated\0";
 const QE_NAME: &[u8] = b"Chrysalis simulated TD quoting enclave (not Intel)";
+const INSTANCE_NAME: &[u8] = b"Chrysalis simulated start of a guest (not Intel)";
 const MODULE_NAME: &[u8] = b"Chrysalis simulated TDX module (not Intel)";

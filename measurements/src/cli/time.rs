@@ -1,12 +1,7 @@
-//! Moments on the command line: `--at 2025-06-19T12:00:00Z`, or seconds since 1970. The one place that reads the clock.
+//! Moments on the command line: `--at 2025-06-19T12:00:00Z`, or seconds since 1970.
 
-use std::{
-    fmt,
-    str::FromStr,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, str::FromStr};
 
-use anyhow::Context;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 /// A moment somebody wrote: RFC 3339 with any offset, or whole seconds since 1970 UTC. Fractions of a second are cut off.
@@ -25,19 +20,12 @@ pub(crate) enum MomentError {
 }
 
 impl Moment {
-    /// This machine's clock.
-    pub(crate) fn now() -> anyhow::Result<Moment> {
-        let since_1970 = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .context("reading the clock: it lies before 1970")?;
-        Ok(Moment {
-            unix_s: since_1970.as_secs(),
-        })
-    }
-
     /// The moment named, or now.
     pub(crate) fn or_now(named: Option<Moment>) -> anyhow::Result<Moment> {
-        named.map_or_else(Moment::now, Ok)
+        match named {
+            Some(moment) => Ok(moment),
+            None => super::now_unix_s().map(|unix_s| Moment { unix_s }),
+        }
     }
 }
 

@@ -95,6 +95,22 @@ pub fn vector(name: &str) -> Option<Vec<u8>> {
     }
 }
 
+/// A sample inside the source of the verification library, which cargo unpacked in order to compile it.
+pub fn sample_of_dcap_qvl(name: &str) -> Option<Vec<u8>> {
+    let home = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")))?;
+    let found = fs::read_dir(home.join("registry/src"))
+        .into_iter()
+        .flatten()
+        .filter_map(|index| index.ok())
+        .find_map(|index| fs::read(index.path().join("dcap-qvl-0.7.1/sample").join(name)).ok());
+    if found.is_none() {
+        println!("skipped: the source of dcap-qvl 0.7.1 is not in cargo's registry");
+    }
+    found
+}
+
 /// Where they are, if they are.
 pub fn vectors() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors")

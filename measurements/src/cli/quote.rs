@@ -1,0 +1,349 @@
+//! `measurements quote`: what a quote says, and whether it is believed.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use measurements::{
+    Collateral, Comparison, Digest48, Extended, Inspected, Manifest, Peer, Policy, Quote,
+    ReportData, Root, RootClass, inspect, limits, verify,
+};
+use serde_json::{Value, json};
+
+use super::{print_json, print_table, read_bounded, time::Moment};
+
+#[derive(Subcommand)]
+pub(crate) enum QuoteCommand {
+    /// Print what a quote says, believing nothing.
+    ///
+    /// Example:
+    ///   measurements quote parse --quote quote.bin
+    #[command(verbatim_doc_comment)]
+    Parse(ParseArguments),
+    /// Decide whether a quote comes from the guest that a manifest or a policy describes.
+    ///
+    /// Checked always: signatures, certificate chains up to the root, revocation, the state of the platform and of its
+    /// quoting enclave, the guest's attributes. With --manifest or --policy: its registers, MRCONFIGID and owner. With
+    /// --report-data: that it was made for you, now. Only all of these together verify a peer; whatever was left out is
+    /// named in the output, and then nobody is verified.
+    ///
+    /// Example, a real guest now:
+    ///   measurements quote verify --quote quote.bin --collateral collateral.json \
+    ///     --manifest manifest.json --report-data 5a5a…
+    /// Example, with a platform policy, as of a day in the past:
+    ///   … --policy policy.json --at 2025-06-19T12:00:00Z
+    /// Example, only whether TDX hardware signed it:
+    ///   measurements quote verify --quote quote.bin --collateral collateral.json
+    /// Example, a simulated guest:
+    ///   … --root run/sim/root.der
+    #[command(verbatim_doc_comment)]
+    Verify(VerifyArguments),
+}
+
+#[derive(Args)]
+pub(crate) struct ParseArguments {
+    /// The quote, binary or as hexadecimal text.
+    #[arg(long, value_name = "FILE")]
+    quote: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct VerifyArguments {
+    /// The quote, binary or as hexadecimal text.
+    #[arg(long, value_name = "FILE")]
+    quote: PathBuf,
+    /// Intel's lists about the platform, JSON.
+    #[arg(long, value_name = "FILE")]
+    collateral: PathBuf,
+    /// What the guest should measure to.
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// What to accept of guest and platform. With --manifest too, that manifest's registers are the ones accepted, and the
+    /// policy, if it lists registers, must list them.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// The 64 bytes the quote must bind, as 128 lower-case hex digits.
+    #[arg(long, value_name = "HEX")]
+    report_data: Option<ReportData>,
+    /// Trust this root (PEM or DER) in place of Intel's: an insecure test root. Nothing under it is confidential.
+    #[arg(long, value_name = "FILE", visible_alias = "insecure-test-root")]
+    root: Option<PathBuf>,
+    /// Judge at this time instead of now: 2025-06-19T12:00:00Z, or seconds since 1970.
+    #[arg(long, value_name = "RFC3339")]
+    at: Option<Moment>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Whether the answer is a good one.
+pub(crate) fn run(command: &QuoteCommand) -> anyhow::Result<bool> {
+    match command {
+        QuoteCommand::Parse(arguments) => parse(arguments),
+        QuoteCommand::Verify(arguments) => check(arguments),
+    }
+}
+
+fn parse(arguments: &ParseArguments) -> anyhow::Result<bool> {
+    let bytes = read_quote(&arguments.quote)?;
+    let quote = Quote::parse(&bytes)
+        .with_context(|| format!("{} is not a TDX quote", arguments.quote.display()))?;
+    let fields = quote_fields(&quote);
+    if arguments.json {
+        print_json(&Value::Object(
+            fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+        ))?;
+    } else {
+        eprintln!("nothing below is verified");
+        print_table(&fields)?;
+    }
+    Ok(true)
+}
+
+fn check(arguments: &VerifyArguments) -> anyhow::Result<bool> {
+    let quote = read_quote(&arguments.quote)?;
+    let collateral = read_bounded(&arguments.collateral, limits::COLLATERAL_BYTES_MAX)?;
+    let collateral = Collateral::from_json(&collateral).context("reading the collateral")?;
+    let policy = read_policy(arguments.policy.as_deref(), arguments.manifest.as_deref())?;
+    let root = read_root(arguments.root.as_deref())?;
+    let at = Moment::or_now(arguments.at)?;
+    if root.class() == RootClass::InsecureTest {
+        eprintln!("INSECURE: under a test root nothing about this peer is confidential");
+    }
+    let outcome = match (&policy, &arguments.report_data) {
+        (Some(policy), Some(report_data)) => {
+            verify(&quote, &collateral, report_data, policy, &root, at.unix_s)
+                .map(|peer| (accepted(&peer, at), VERIFIED))
+        }
+        (policy, report_data) => inspect(
+            &quote,
+            &collateral,
+            report_data.as_ref(),
+            policy.as_ref(),
+            &root,
+            at.unix_s,
+        )
+        .map(|inspected| (inspection(&inspected, at), words(&inspected))),
+    };
+    match outcome {
+        Ok((fields, sentence)) => {
+            match arguments.json {
+                true => print_json(&fields)?,
+                false => print_object(&fields)?,
+            }
+            eprintln!("{sentence}");
+            Ok(true)
+        }
+        Err(refusal) => {
+            if arguments.json {
+                print_json(&json!({
+                    "outcome": "refused",
+                    "verified": false,
+                    "root": root.class().to_string(),
+                    "judged_at": at.to_string(),
+                    "refusal": refusal.to_string(),
+                }))?;
+            }
+            eprintln!("refused: {refusal}");
+            Ok(false)
+        }
+    }
+}
+
+/// Binary as the kernel and Intel's library write it, or the same in hexadecimal, with `0x` or without. No quote begins
+/// with the bytes of a hex digit: its first byte is a version.
+pub(crate) fn read_quote(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let bytes = read_bounded(path, QUOTE_TEXT_BYTES_MAX)?;
+    let text = std::str::from_utf8(&bytes).map(str::trim).ok();
+    let decoded = text
+        .map(|text| text.strip_prefix("0x").unwrap_or(text))
+        .filter(|digits| !digits.is_empty())
+        .and_then(|digits| hex::decode(digits).ok());
+    let quote = decoded.unwrap_or(bytes);
+    if quote.len() > limits::QUOTE_BYTES_MAX {
+        bail!(
+            "{} is longer than the {} bytes allowed",
+            path.display(),
+            limits::QUOTE_BYTES_MAX
+        );
+    }
+    Ok(quote)
+}
+
+/// The policy of a verifier: its file, its manifest, or both. `None` if it named neither.
+pub(crate) fn read_policy(
+    policy: Option<&Path>,
+    manifest: Option<&Path>,
+) -> anyhow::Result<Option<Policy>> {
+    let manifest = manifest.map(read_manifest).transpose()?;
+    let Some(path) = policy else {
+        return Ok(manifest.as_ref().map(Policy::from_manifest));
+    };
+    let bytes = read_bounded(path, limits::POLICY_BYTES_MAX)?;
+    let mut policy =
+        Policy::from_json(&bytes).with_context(|| format!("reading {}", path.display()))?;
+    if let Some(manifest) = manifest {
+        let registers = *manifest.registers();
+        if !policy.registers.is_empty() && !policy.registers.contains(&registers) {
+            bail!("the policy lists registers, and the manifest's are not among them");
+        }
+        policy.registers = vec![registers];
+    }
+    Ok(Some(policy))
+}
+
+fn read_manifest(path: &Path) -> anyhow::Result<Manifest> {
+    let bytes = read_bounded(path, limits::MANIFEST_BYTES_MAX)?;
+    Manifest::from_json(&bytes).with_context(|| format!("reading {}", path.display()))
+}
+
+/// The root named, or Intel's.
+pub(crate) fn read_root(path: Option<&Path>) -> anyhow::Result<Root> {
+    match path {
+        Some(path) => Root::insecure_test(read_bounded(path, limits::ROOT_BYTES_MAX)?)
+            .with_context(|| format!("reading {}", path.display())),
+        None => Ok(Root::intel()),
+    }
+}
+
+fn accepted(peer: &Peer, at: Moment) -> Value {
+    let mut fields = facts(peer, at);
+    fields["outcome"] = "verified".into();
+    fields["verified"] = true.into();
+    fields
+}
+
+fn inspection(inspected: &Inspected, at: Moment) -> Value {
+    let mut fields = facts(&inspected.peer, at);
+    fields["outcome"] = "inspected".into();
+    fields["verified"] = false.into();
+    fields["registers_compared"] = (inspected.guest == Comparison::Equal).into();
+    fields["report_data_compared"] = (inspected.report_data == Comparison::Equal).into();
+    fields
+}
+
+fn facts(peer: &Peer, at: Moment) -> Value {
+    let moment = |unix_s| Moment { unix_s }.to_string();
+    json!({
+        "root": peer.root.to_string(),
+        "judged_at": at.to_string(),
+        "report": peer.report.to_string(),
+        "registers": peer.registers,
+        "tcb_status": peer.tcb_status.to_string(),
+        "tcb_level_date": moment(peer.tcb_level_unix_s),
+        "grace_ends": peer.grace_ends_unix_s.map(moment),
+        "advisories": peer.advisories,
+        "tcb_evaluation_number": peer.tcb_evaluation_number,
+        "collateral_expires": moment(peer.collateral_expires_unix_s),
+        "collateral_expires_unix_s": peer.collateral_expires_unix_s,
+        "report_data": peer.report_data.to_string(),
+        "quote_sha256": hex::encode(peer.quote_digest),
+        "fmspc": hex::encode(peer.fmspc),
+        "ppid": hex::encode(&peer.ppid),
+    })
+}
+
+const VERIFIED: &str = "verified: the quote comes from the guest of the manifest or policy, while no attestation key is extracted";
+
+fn words(inspected: &Inspected) -> &'static str {
+    match (inspected.peer.root, inspected.guest, inspected.report_data) {
+        (RootClass::Intel, Comparison::NotCompared, Comparison::NotCompared) => {
+            "signed by TDX hardware; registers not compared with anything, report data not compared with anything: nobody is verified"
+        }
+        (RootClass::Intel, Comparison::NotCompared, Comparison::Equal) => {
+            "signed by TDX hardware for this report data; registers not compared with anything: nobody is verified"
+        }
+        (RootClass::InsecureTest, Comparison::NotCompared, _) => {
+            "signed under a test root, by no TDX hardware; registers not compared with anything: nobody is verified"
+        }
+        (_, Comparison::Equal, _) => {
+            "the registers are those expected; report data not compared with anything, so the quote may be an old one: nobody is verified"
+        }
+    }
+}
+
+fn print_object(value: &Value) -> anyhow::Result<()> {
+    let Value::Object(fields) = value else {
+        unreachable!("facts are written as an object above")
+    };
+    let fields: Vec<_> = fields
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.clone()))
+        .collect();
+    print_table(&fields)
+}
+
+fn quote_fields(quote: &Quote) -> Vec<(&'static str, Value)> {
+    let td = &quote.td;
+    let mut fields = vec![
+        ("version", quote.version.into()),
+        ("report", quote.report.to_string().into()),
+        ("tee_tcb_svn", hex::encode(td.tee_tcb_svn).into()),
+        ("mr_seam", digest(&td.mr_seam)),
+        ("mr_signer_seam", digest(&td.mr_signer_seam)),
+        ("seam_attributes", bits(td.seam_attributes)),
+        ("td_attributes", bits(td.td_attributes)),
+        ("xfam", bits(td.xfam)),
+        ("mrtd", digest(&td.registers.mrtd)),
+        ("rtmr0", digest(&td.registers.rtmr[0])),
+        ("rtmr1", digest(&td.registers.rtmr[1])),
+        ("rtmr2", digest(&td.registers.rtmr[2])),
+        ("rtmr3", digest(&td.registers.rtmr[3])),
+        ("mr_config_id", digest(&td.mr_config_id)),
+        ("mr_owner", digest(&td.mr_owner)),
+        ("mr_owner_config", digest(&td.mr_owner_config)),
+        ("mr_service_td", digest(&td.mr_service_td)),
+        ("report_data", td.report_data.to_string().into()),
+    ];
+    if let Some(svn) = td.tee_tcb_svn2 {
+        fields.push(("tee_tcb_svn2", hex::encode(svn).into()));
+    }
+    if let Some(extended) = &td.extended {
+        fields.extend(extended_fields(extended));
+    }
+    fields
+}
+
+fn extended_fields(extended: &Extended) -> [(&'static str, Value); 10] {
+    [
+        ("vm_id", extended.vm_id.into()),
+        ("td_id", hex::encode(extended.td_id).into()),
+        ("device_info", digest(&extended.device_info)),
+        (
+            "init_service_td_hash",
+            digest(&extended.init_service_td_hash),
+        ),
+        (
+            "init_service_td_attributes",
+            bits(extended.init_service_td_attributes),
+        ),
+        ("init_cpu_svn", hex::encode(extended.init_cpu_svn).into()),
+        (
+            "init_tee_tcb_svn",
+            hex::encode(extended.init_tee_tcb_svn).into(),
+        ),
+        ("init_fmspc", hex::encode(extended.init_fmspc).into()),
+        (
+            "current_service_td_hash",
+            digest(&extended.current_service_td_hash),
+        ),
+        (
+            "current_service_td_attributes",
+            bits(extended.current_service_td_attributes),
+        ),
+    ]
+}
+
+fn bits(value: u64) -> Value {
+    Value::from(format!("{value:#018x}"))
+}
+
+fn digest(value: &Digest48) -> Value {
+    Value::from(value.to_string())
+}
+
+/// Two characters a byte, and `0x`, and a line's end.
+const QUOTE_TEXT_BYTES_MAX: usize = 2 * limits::QUOTE_BYTES_MAX + 16;
