@@ -187,3 +187,18 @@ pub fn table_loader(names: &[&str]) -> Vec<u8> {
     loader.resize(4096, 0);
     loader
 }
+
+/// The same firmware with another variable store.
+pub fn firmware_with_store(store: &[u8]) -> Vec<u8> {
+    let mut file = [store, &firmware()[0x1000..]].concat();
+    let length = (store.len() as u32).to_le_bytes();
+    let sections = store.len() + 0x2000 + 16;
+    let mut put = |at: usize, bytes: &[u8]| {
+        file[sections + at..sections + at + bytes.len()].copy_from_slice(bytes);
+    };
+    put(0, &length);
+    put(32 + 4, &length);
+    put(32 + 8, &0xff00_0000u64.to_le_bytes());
+    put(32 + 16, &(store.len() as u64).to_le_bytes());
+    file
+}
