@@ -128,7 +128,7 @@ fn no_flipped_bit_of_a_sample_is_believed() {
 }
 
 #[test]
-#[ignore = "minutes: every byte"]
+#[ignore = "twelve minutes: every byte"]
 fn no_flipped_bit_of_any_byte_is_believed() {
     bundles("hopper_evidence.json", (0, 1));
     bundles("multi_gpu_hopper.json", (0, 5));
