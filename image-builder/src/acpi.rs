@@ -1,5 +1,8 @@
 //! The ACPI tables of a machine, read from the QEMU that will run it.
 //!
+//! An image's tables are made from its machine's shape (`measurements::acpi`). This is what holds them against the locked
+//! QEMU, and what a build falls back to, and says so, when the lock has a QEMU whose tables nobody proved.
+//!
 //! QEMU makes the tables when the firmware first asks for them, and from then on gives everybody the same bytes. So the
 //! machine is started with the firmware alone; once that has gone past ACPI, the same files are read through QEMU's test
 //! port (`-qtest`), which reaches the fw_cfg device as the guest's processor would (QEMU, docs/specs/fw_cfg.rst). No kernel
@@ -58,8 +61,14 @@ pub enum AcpiError {
     Device(&'static str),
 }
 
-/// Starts the machine with nothing but its firmware and reads the tables it is given. `tools` is a room with the run tools.
-pub fn read(tools: &Sandbox, firmware: &Path, size: MachineSize) -> Result<AcpiFiles, AcpiError> {
+/// Starts the machine with nothing but its firmware and reads the tables it is given. `tools` is a room with the run tools;
+/// `tpm` gives the machine one, as a simulated guest's has.
+pub fn read(
+    tools: &Sandbox,
+    firmware: &Path,
+    size: MachineSize,
+    tpm: bool,
+) -> Result<AcpiFiles, AcpiError> {
     let folder = tempfile::Builder::new()
         .prefix("chrysalis-acpi-")
         .tempdir()?;
@@ -74,10 +83,13 @@ pub fn read(tools: &Sandbox, firmware: &Path, size: MachineSize) -> Result<AcpiF
         let command = room.command(format!("/usr/bin/{program}"), arguments);
         Program::start(program, command, at(&format!("{program}.log")))
     };
-    let mut swtpm = start("swtpm", &swtpm_arguments())?;
-    swtpm.wait_for("made no socket", || at("tpm.sock").exists())?;
+    let mut swtpm = None;
+    if tpm {
+        let program = swtpm.insert(start("swtpm", &swtpm_arguments())?);
+        program.wait_for("made no socket", || at("tpm.sock").exists())?;
+    }
     let inside = |name: &str| format!("{FOLDER}/{name}");
-    let (tpm, serial, port) = (inside("tpm.sock"), inside("serial"), inside("qtest.sock"));
+    let (socket, serial, port) = (inside("tpm.sock"), inside("serial"), inside("qtest.sock"));
     let mut arguments = qemu_arguments(
         size,
         Accelerator::Tcg,
@@ -86,7 +98,7 @@ pub fn read(tools: &Sandbox, firmware: &Path, size: MachineSize) -> Result<AcpiF
             boot: None,
             root: None,
             vsock: Vsock::StandIn,
-            tpm: Some(&tpm),
+            tpm: tpm.then_some(socket.as_str()),
             serial: Some(&serial),
             qmp: &[],
         },

@@ -22,7 +22,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use measurements::predict::acpi::AcpiFiles;
+use measurements::acpi::Tables;
 use measurements::predict::{self, Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform};
 use measurements::{BootRegisters, ImageManifest, Profile, VerityRoot, limits};
 use sha2::{Digest as _, Sha256};
@@ -94,7 +94,7 @@ pub struct Parts {
     /// The machine to predict for.
     pub machine: measurements::MachineSize,
     /// Its ACPI tables.
-    pub acpi: AcpiFiles,
+    pub acpi: Tables,
 }
 
 /// What a root is made of.
@@ -125,8 +125,10 @@ pub enum Step<'a> {
     Tree(&'a str),
     /// One of our programs is compiled.
     Compile(compile::Step<'a>),
-    /// The machine's ACPI tables are read.
+    /// The machine's ACPI tables are made from its shape.
     Tables,
+    /// They are read from the locked QEMU, because they are not proven.
+    TablesRead(&'a measurements::acpi::AcpiError),
     /// Kernel and initrd are written.
     Initrd,
     /// The root's file system and its hash tree are written.
@@ -199,7 +201,7 @@ impl Draft {
         for bytes in [&self.firmware, &self.kernel, &self.initrd] {
             add(bytes);
         }
-        for (name, bytes) in acpi {
+        for (name, bytes) in acpi.iter() {
             add(name.as_bytes());
             add(bytes);
         }

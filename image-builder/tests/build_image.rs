@@ -17,6 +17,7 @@ use image_builder::build::contents::Entry;
 use image_builder::build::{BuildError, Draft, Image, Memory, Model, Parts, Place, RootParts};
 use image_builder::lock::Digest;
 use image_builder::modules::Kernel;
+use measurements::acpi::Tables;
 use measurements::predict::{self, Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform};
 use measurements::{Digest32, Digest48, ImageManifest, MachineSize, Package, Profile, Role};
 use sha2::{Digest as _, Sha256};
@@ -80,7 +81,7 @@ fn parts(folder: &Path, backwards: bool) -> Parts {
             vcpus: 2,
             memory_mib: 2048,
         },
-        acpi: made::acpi(),
+        acpi: Tables::insecure_from(made::acpi()),
     }
 }
 
@@ -206,7 +207,7 @@ fn the_manifest_tells_of_what_lies_beside_it() {
             2048,
         ),
         page_order: PageOrder::SinglePass,
-        acpi: &made::acpi(),
+        acpi: &Tables::insecure_from(made::acpi()),
         boot: Boot::Direct {
             kernel: &files["kernel"].1,
             initrd: Some(&files["initrd"].1),
@@ -283,7 +284,11 @@ fn every_part_changes_the_drafts_digest() {
         &|parts| parts.cmdline.reverse(),
         &|parts| parts.cmdline = vec!["panic=-1 oops=panic".into()],
         &|parts| parts.machine.memory_mib += 1,
-        &|parts| parts.acpi.entry("etc/acpi/tables".into()).or_default()[0] ^= 1,
+        &|parts| {
+            let mut files = parts.acpi.clone().into_files();
+            files.entry("etc/acpi/tables".into()).or_default()[0] ^= 1;
+            parts.acpi = Tables::insecure_from(files);
+        },
         &|parts| parts.root = None,
         &|parts| {
             put("another", b"another program");

@@ -12,6 +12,7 @@ mod aml;
 mod command_line;
 mod dsdt;
 mod loader;
+mod rebuilt;
 mod resources;
 mod shape;
 mod shape_file;
@@ -20,16 +21,43 @@ mod tables;
 mod version;
 mod windows;
 
+use std::ops::Deref;
+
 pub use command_line::{CommandLineError, words};
 use loader::{Blobs, Pointer, Zone};
+pub use rebuilt::{TablesError, files_of_tables};
 pub use shape::{AcpiError, AddressWidth, Serial, Shape, Slot};
 pub use shape_file::ShapeError;
 pub use version::Qemu;
 
 use crate::predict::acpi::AcpiFiles;
 
-/// The files, by their fw_cfg names.
-pub fn acpi_files(shape: &Shape) -> Result<AcpiFiles, AcpiError> {
+/// The ACPI files of a machine, by their fw_cfg names, that were made here: what a policy may rest on. Files from elsewhere
+/// are code for the guest's kernel that somebody wrote; they stay [`AcpiFiles`] and give events to study, no registers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tables(AcpiFiles);
+
+impl Tables {
+    /// Files from elsewhere, for which the caller answers: who locked a QEMU and asked it, trusts it as if it had made them.
+    pub fn insecure_from(files: AcpiFiles) -> Tables {
+        Tables(files)
+    }
+
+    /// The files themselves.
+    pub fn into_files(self) -> AcpiFiles {
+        self.0
+    }
+}
+
+impl Deref for Tables {
+    type Target = AcpiFiles;
+    fn deref(&self) -> &AcpiFiles {
+        &self.0
+    }
+}
+
+/// The files of a machine whose tables are proven.
+pub fn acpi_files(shape: &Shape) -> Result<Tables, AcpiError> {
     shape.check()?;
     let mut blobs = Blobs::default();
     let mut files = AcpiFiles::new();
@@ -65,7 +93,7 @@ pub fn acpi_files(shape: &Shape) -> Result<AcpiFiles, AcpiError> {
         .finish(rsdt)
         .map(|(name, bytes)| (name.to_owned(), bytes));
     files.extend(named);
-    Ok(files)
+    Ok(Tables(files))
 }
 
 /// RSDT: pointers to the tables.

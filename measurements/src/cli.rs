@@ -192,6 +192,16 @@ fn files_in(folder: &Path, endings: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// The first bytes of a file that may be longer.
+fn read_start(path: &Path, max: usize) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?
+        .take(max as u64)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("reading {}", path.display()))?;
+    Ok(bytes)
+}
+
 fn open(path: &Path) -> anyhow::Result<fs::File> {
     fs::File::open(path).with_context(|| format!("reading {}", path.display()))
 }

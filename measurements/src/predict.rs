@@ -32,6 +32,7 @@ mod variables;
 
 use serde::{Deserialize, Serialize};
 
+use crate::acpi::Tables;
 use crate::{Digest48, Register, Registers, limits};
 use acpi::{AcpiError, AcpiFiles};
 use authenticode::PeError;
@@ -54,8 +55,8 @@ pub struct Inputs<'a> {
     pub platform: Platform<'a>,
     /// In which order QEMU adds the firmware's pages.
     pub page_order: PageOrder,
-    /// QEMU's ACPI tables for this machine, by fw_cfg name.
-    pub acpi: &'a AcpiFiles,
+    /// QEMU's ACPI files for this machine. Those that [`acpi_files`](crate::acpi::acpi_files) makes, so that registers from here can be a policy's.
+    pub acpi: &'a Tables,
     /// What the firmware starts.
     pub boot: Boot<'a>,
 }
@@ -204,7 +205,7 @@ pub fn rtmr0_around_acpi(
     rtmr0::without_acpi(&Tdvf::parse(platform.firmware)?, platform)
 }
 
-/// The events of RTMR0, in order.
+/// The events of RTMR0, in order. With files of any origin, so for study: [`predict`] alone gives registers.
 pub fn rtmr0(
     platform: &Platform<'_>,
     acpi: &AcpiFiles,

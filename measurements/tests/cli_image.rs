@@ -4,11 +4,15 @@ mod common;
 
 use std::{fs, path::Path};
 
-use common::{json, made, run};
+use common::{json, made, platform, run};
 use measurements::{
     BootRegisters, Content, Digest32, Digest48, ImageFile, ImageFiles, ImageManifest, ImageParts,
-    MachineSize, Manifest, Mode, Profile, VERITY_BLOCK_BYTES, VerityHash, VerityRoot,
-    predict::{Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, predict},
+    MachineSize, Manifest, Mode, Profile, Register, VERITY_BLOCK_BYTES, VerityHash, VerityRoot,
+    acpi::{Qemu, Tables, acpi_files},
+    guest_shape,
+    predict::{
+        Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, predict, replay, rtmr0,
+    },
 };
 use serde_json::Value;
 
@@ -57,7 +61,7 @@ fn image() -> (tempfile::TempDir, ImageManifest) {
             machine.memory_mib,
         ),
         page_order: PageOrder::SinglePass,
-        acpi: &acpi,
+        acpi: &Tables::insecure_from(acpi),
         boot: Boot::Direct {
             kernel: &kernel,
             initrd: Some(INITRD),
@@ -140,18 +144,77 @@ fn predict_prints_the_registers_of_the_whole_machine() {
         "acpi",
     ];
     let printed = json(&run(folder.path(), &[&whole[..], &["--json"]].concat()));
-    assert_eq!(
-        printed["registers"],
-        serde_json::to_value(manifest.registers).unwrap()
-    );
-    assert_eq!(
-        printed["events"],
-        serde_json::to_value(&manifest.events).unwrap()
-    );
+    let mut expected = serde_json::to_value(manifest.registers).unwrap();
+    expected["events"] = serde_json::to_value(&manifest.events).unwrap();
+    expected["usable_in_policy"] = false.into();
+    assert_eq!(printed, expected);
     let people = run(folder.path(), &whole);
     let people = String::from_utf8(people.stdout).unwrap();
     assert!(people.contains(&manifest.registers.rtmr2.to_string()));
     assert_eq!(people.lines().count(), 4 + manifest.events.len());
+}
+
+/// With the tables made here, by size or by shape, nothing is said about policies.
+#[test]
+fn predict_needs_no_tables_of_a_machine_that_is_proven() {
+    let (folder, manifest) = image();
+    let shape = guest_shape(manifest.machine, Qemu::V10_0_13, true);
+    fs::write(folder.path().join("shape.json"), shape.to_json()).unwrap();
+    fs::write(folder.path().join("events.json"), "[]").unwrap();
+    let firmware = made::firmware();
+    let platform = platform(&firmware, manifest.machine.memory_mib);
+    let events = rtmr0(&platform, &acpi_files(&shape).unwrap()).unwrap();
+    let expected = serde_json::json!({
+        "mrtd": manifest.registers.mrtd,
+        "rtmr0": replay(Register::Rtmr0, &events),
+        "rtmr3": Digest48::ZERO,
+        "events": events,
+    });
+    for machine in [
+        &["--vcpus", "2", "--memory", "2G", "--tpm"][..],
+        &["--shape", "shape.json"],
+    ] {
+        let fixed = [
+            "predict",
+            "--firmware",
+            "firmware.fd",
+            "--runtime-events",
+            "events.json",
+            "--json",
+        ];
+        let output = run(folder.path(), &[&fixed[..], machine].concat());
+        assert_eq!(json(&output), expected);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("policy"));
+    }
+    // The same tables from a file are somebody's.
+    let tables = &acpi_files(&guest_shape(manifest.machine, Qemu::V10_0_13, false)).unwrap()["etc/acpi/tables"];
+    fs::write(folder.path().join("tables.bin"), tables).unwrap();
+    let foreign = [
+        "predict",
+        "--firmware",
+        "firmware.fd",
+        "--memory",
+        "2G",
+        "--acpi-tables",
+        "tables.bin",
+        "--json",
+    ];
+    let native = [
+        "predict",
+        "--firmware",
+        "firmware.fd",
+        "--memory",
+        "2G",
+        "--vcpus",
+        "2",
+        "--json",
+    ];
+    let output = run(folder.path(), &foreign);
+    let (foreign, native) = (json(&output), json(&run(folder.path(), &native)));
+    assert_eq!(foreign["rtmr0"], native["rtmr0"]);
+    assert_eq!(foreign["usable_in_policy"], false);
+    assert_eq!(native.get("usable_in_policy"), None);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not usable in a policy"));
 }
 
 #[test]
@@ -162,11 +225,8 @@ fn predict_says_what_it_lacks_and_refuses_half_a_question() {
         &["predict", "--firmware", "firmware.fd", "--json"],
     );
     assert_eq!(only.status.code(), Some(0));
-    let registers = json(&only)["registers"].clone();
-    assert_eq!(
-        registers,
-        serde_json::json!({ "mrtd": manifest.registers.mrtd })
-    );
+    let expected = serde_json::json!({ "mrtd": manifest.registers.mrtd, "events": [] });
+    assert_eq!(json(&only), expected);
     assert!(String::from_utf8_lossy(&only.stderr).contains("rtmr1 is not predicted"));
 
     let firmware = ["predict", "--firmware", "firmware.fd"];
@@ -177,9 +237,11 @@ fn predict_says_what_it_lacks_and_refuses_half_a_question() {
     };
     for misuse in [
         &["--kernel", "kernel"][..],
-        &["--cmdline", "x"],
         &["--initrd", "initrd"],
-        &["--memory", "2G"],
+        &["--vcpus", "2"],
+        &["--kernel", "kernel", "--cmdline", "x", "--uki", "kernel"],
+        &["--uki", "kernel", "--loader", "kernel"],
+        &["--vcpus", "2", "--memory", "2G", "--shape", "shape.json"],
         &["--memory", "2048", "--acpi-tables", "acpi"],
         &["--memory", "-1G", "--acpi-tables", "acpi"],
         &["--memory", "99999999999999999999G", "--acpi-tables", "acpi"],
@@ -189,6 +251,17 @@ fn predict_says_what_it_lacks_and_refuses_half_a_question() {
     }
     for failure in [
         &["--acpi-tables", "acpi"][..],
+        &["--cmdline", "x"],
+        &["--memory", "2G"],
+        &["--vcpus", "2", "--memory", "1M"],
+        &["--vcpus", "2", "--memory", "2G", "--qemu", "8.2.2"],
+        &["--shape", "kernel"],
+        &["--uki", "kernel"],
+        &["--uki", "kernel", "--disk", "initrd"],
+        &["--kernel", "kernel", "--cmdline", "x", "--qemu", "8.2.2"],
+        &["--kernel", "kernel", "--cmdline", "x", "--edk2", "1999"],
+        &["--memory", "2G", "--acpi-tables", "kernel"],
+        &["--runtime-events", "kernel"],
         &["--memory", "1M", "--acpi-tables", "acpi"],
         &["--memory", "2G", "--acpi-tables", "."],
         &["--kernel", "initrd", "--cmdline", "x"],

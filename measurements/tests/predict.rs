@@ -5,7 +5,7 @@ mod common;
 use common::{gunzip, made, platform, vector};
 use measurements::{
     Digest48, Register,
-    acpi::{Qemu, Serial, Shape, acpi_files},
+    acpi::{Qemu, Serial, Shape, Tables, TablesError, acpi_files, files_of_tables},
     predict::{
         Boot, EventKind, Inputs, KernelHeader, PageOrder, PredictedEvent,
         acpi::{AcpiFiles, TABLE_LOADER, allocated_by},
@@ -53,7 +53,7 @@ fn rtmr0_of_a_whole_machine_needs_no_qemu() {
 }
 
 /// MRTD of this firmware stands in the signed quote of a real machine too. The fixtures have no table loader, which is
-/// rebuilt here as QEMU builds it.
+/// rebuilt as QEMU builds it.
 #[test]
 fn another_predictors_fixtures_have_the_same_registers() {
     let Some(firmware) = vector(UBUNTU_OVMF) else {
@@ -63,7 +63,11 @@ fn another_predictors_fixtures_have_the_same_registers() {
         let tables = vector(&format!("acpi/{fixture}/acpi_tables.bin")).unwrap();
         let expected = vector(&format!("acpi/{fixture}/expected.json")).unwrap();
         let expected: serde_json::Value = serde_json::from_slice(&expected).unwrap();
-        let events = rtmr0(&platform(&firmware, memory_mib), &rebuilt(tables)).unwrap();
+        let events = rtmr0(
+            &platform(&firmware, memory_mib),
+            &files_of_tables(&tables).unwrap(),
+        )
+        .unwrap();
         let mrtd = mrtd(&firmware, PageOrder::SinglePass).unwrap();
         let rtmr0 = replay(Register::Rtmr0, &events);
         assert_eq!(mrtd.to_string(), expected["mrtd"], "{fixture}");
@@ -80,7 +84,79 @@ fn the_rebuilt_table_loader_is_qemus() {
         "rootport1-8c-4g",
     ] {
         let Some(real) = grid(shape) else { return };
-        assert!(real == rebuilt(real["etc/acpi/tables"].clone()), "{shape}");
+        let rebuilt = files_of_tables(&real["etc/acpi/tables"]).unwrap();
+        assert!(real == rebuilt, "{shape}");
+    }
+}
+
+#[test]
+fn what_is_no_blob_of_tables_is_refused() {
+    let shape = Shape::new(Qemu::V10_0_13, 2, 2048);
+    let good = acpi_files(&shape).unwrap().into_files();
+    let tables = &good["etc/acpi/tables"];
+    assert!(files_of_tables(tables).unwrap() == good);
+    let refused = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bad = tables.clone();
+        change(&mut bad);
+        files_of_tables(&bad).unwrap_err()
+    };
+    let what = |error: TablesError| match error {
+        TablesError::Malformed { what, .. } => what,
+        other => panic!("{other}"),
+    };
+    let fadt = tables.windows(4).position(|word| word == b"FACP").unwrap();
+    let rsdt = tables.windows(4).position(|word| word == b"RSDT").unwrap();
+    assert_eq!(what(refused(&|b| b.clear())), "there is no RSDT at the end");
+    assert_eq!(
+        what(refused(&|b| b[rsdt..].fill(0))),
+        "there is no RSDT at the end"
+    );
+    assert_eq!(
+        what(refused(&|b| b[4..8].fill(0xff))),
+        "a table has no length that it can have"
+    );
+    assert_eq!(
+        what(refused(&|b| b[4] = 35)),
+        "a table has no length that it can have"
+    );
+    assert_eq!(what(refused(&|b| b.truncate(6))), "a table is cut off");
+    assert_eq!(
+        what(refused(&|b| b[fadt + 40] ^= 4)),
+        "a pointer leads to no table"
+    );
+    assert_eq!(
+        what(refused(&|b| b[rsdt + 36] ^= 4)),
+        "a pointer leads to no table"
+    );
+    assert_eq!(
+        what(refused(&|b| b[fadt + 9] = 1)),
+        "a checksum is filled in, which firmware does later"
+    );
+    let many = |b: &mut Vec<u8>| *b = [b"FACS\x24\0\0\0".as_slice(), &[0; 28]].concat().repeat(65);
+    assert_eq!(what(refused(&many)), "there are too many tables");
+    let unknown = TablesError::Unknown {
+        signature: "XACP".into(),
+    };
+    assert_eq!(refused(&|b| b[fadt] = b'X'), unknown);
+    let with_tpm = Shape { tpm: true, ..shape };
+    let with_tpm = acpi_files(&with_tpm).unwrap().into_files();
+    let unknown = TablesError::Unknown {
+        signature: "TPM2".into(),
+    };
+    assert_eq!(files_of_tables(&with_tpm["etc/acpi/tables"]), Err(unknown));
+    let long = vec![0; 4 * 1024 * 1024 + 1];
+    assert!(matches!(
+        files_of_tables(&long),
+        Err(TablesError::TooLong { .. })
+    ));
+    // Each byte of a header turned, and each length cut.
+    for at in (0..64).chain(fadt..fadt + 244).chain(rsdt..rsdt + 60) {
+        let _ = files_of_tables(&tables[..at]);
+        for bit in 0..8 {
+            let mut bad = tables[..16384].to_vec();
+            bad[at] ^= 1 << bit;
+            let _ = files_of_tables(&bad);
+        }
     }
 }
 
@@ -168,7 +244,8 @@ fn a_tpm_log_has_the_same_events() {
 
 #[test]
 fn each_input_changes_the_registers_it_belongs_to_and_no_other() {
-    let (firmware, kernel, acpi) = (made::firmware(), made::kernel(), made::acpi());
+    let (firmware, kernel) = (made::firmware(), made::kernel());
+    let acpi = Tables::insecure_from(made::acpi());
     let boot = |kernel, initrd, cmdline| Boot::Direct {
         kernel,
         initrd,
@@ -186,8 +263,9 @@ fn each_input_changes_the_registers_it_belongs_to_and_no_other() {
     code[0x2000] ^= 1;
     let mut other_kernel = kernel.clone();
     other_kernel[0x210] ^= 1;
-    let mut other_acpi = acpi.clone();
+    let mut other_acpi = made::acpi();
     other_acpi.get_mut("etc/acpi/tables").unwrap()[7] ^= 1;
+    let other_acpi = Tables::insecure_from(other_acpi);
     let check = |other: Inputs, changed: [bool; 5]| {
         let (a, b) = (predict(&inputs).unwrap(), predict(&other).unwrap());
         let (a, b) = (a.registers(), b.registers());
@@ -345,66 +423,6 @@ fn grid(shape: &str) -> Option<AcpiFiles> {
         file("etc/acpi/rsdp", "rsdp")?,
         file("etc/acpi/tables", "tables")?,
     ]))
-}
-
-/// The script and pointer that QEMU makes for these tables (`hw/i386/acpi-build.c`): a checksum for each table but FACS,
-/// pointers of FACP and RSDT, the pointer of the RSDP.
-fn rebuilt(tables: Vec<u8>) -> AcpiFiles {
-    const TABLES: &str = "etc/acpi/tables";
-    const RSDP: &str = "etc/acpi/rsdp";
-    let command = |kind: u32, names: &[&str], rest: &[u8]| {
-        let mut bytes = kind.to_le_bytes().to_vec();
-        for (index, name) in names.iter().enumerate() {
-            bytes.extend(name.as_bytes());
-            bytes.resize(4 + 56 * (index + 1), 0);
-        }
-        bytes.extend(rest);
-        bytes.resize(128, 0);
-        bytes
-    };
-    let allocate = |name, align: u32, zone: u8| {
-        command(1, &[name], &[&align.to_le_bytes()[..], &[zone]].concat())
-    };
-    let pointer = |file, at: usize, bytes: u8| {
-        let rest = [&(at as u32).to_le_bytes()[..], &[bytes]].concat();
-        command(2, &[file, TABLES], &rest)
-    };
-    let checksum = |file, at: usize, start: usize, bytes: usize| {
-        let rest = [at, start, bytes].map(|field| (field as u32).to_le_bytes());
-        command(3, &[file], &rest.concat())
-    };
-    let mut loader = [allocate(RSDP, 16, 2), allocate(TABLES, 64, 1)].concat();
-    let (mut at, mut rsdt) = (0, None);
-    while tables[at..at + 4] != [0; 4] {
-        let bytes = u32::from_le_bytes(tables[at + 4..at + 8].try_into().unwrap()) as usize;
-        match &tables[at..at + 4] {
-            b"FACP" => {
-                for (field, bytes) in [(36, 4), (40, 4), (140, 8)] {
-                    loader.extend(pointer(TABLES, at + field, bytes));
-                }
-            }
-            b"RSDT" => {
-                rsdt = Some(at as u32);
-                for field in (36..bytes).step_by(4) {
-                    loader.extend(pointer(TABLES, at + field, 4));
-                }
-            }
-            _ => {}
-        }
-        if &tables[at..at + 4] != b"FACS" {
-            loader.extend(checksum(TABLES, at + 9, at, bytes));
-        }
-        at += bytes;
-    }
-    loader.extend(pointer(RSDP, 16, 4));
-    loader.extend(checksum(RSDP, 8, 0, 20));
-    loader.resize(4096, 0);
-    let rsdp = [b"RSD PTR \0BOCHS \0", &rsdt.unwrap().to_le_bytes()[..]].concat();
-    AcpiFiles::from([
-        (TABLE_LOADER.into(), loader),
-        (RSDP.into(), rsdp),
-        (TABLES.into(), tables),
-    ])
 }
 
 /// Moves the section that begins at 0x811000 one page down, as older builds of OVMF have it.

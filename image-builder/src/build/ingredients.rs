@@ -4,7 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use measurements::predict::acpi::AcpiFiles;
-use measurements::{Digest32, MachineSize, Profile};
+use measurements::{
+    Digest32, MachineSize, Profile,
+    acpi::{Qemu, Tables},
+    guest_shape,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -75,9 +79,7 @@ pub fn gather(
             models: find_models(order, &wanted.models, &mut |p| progress(Step::Fetch(p)))?,
         });
     }
-    progress(Step::Tables);
-    let run_key = tree_key(&lock.closure(Role::Run));
-    let acpi = tables(order.store, &run, run_key, &firmware, machine)?;
+    let acpi = tables(order, &run, &firmware, profile, machine, progress)?;
     let parts = Parts {
         profile,
         lock_sha256: lock.digest(),
@@ -149,40 +151,69 @@ fn find_models(
     ids.iter().map(find).collect()
 }
 
-/// The machine's ACPI tables. Reading them starts the machine, so the answer is kept: they depend on nothing but the tools, the
-/// firmware and the machine's arguments.
+/// The machine's ACPI tables: made from its shape, where those of the locked QEMU are proven; otherwise read from that QEMU,
+/// which is said, because then only who runs the same program can check them.
 fn tables(
-    store: &Store,
+    order: Order<'_>,
     run: &Path,
-    run_key: Digest,
+    firmware: &Path,
+    profile: Profile,
+    machine: MachineSize,
+    progress: &mut dyn FnMut(Step<'_>),
+) -> Result<Tables, BuildError> {
+    // A simulated guest's registers are in a TPM.
+    let tpm = profile == Profile::Sim;
+    let version = order.lock.package(QEMU).map_or("", |qemu| &qemu.version);
+    let made = Qemu::parse(version)
+        .and_then(|qemu| measurements::acpi::acpi_files(&guest_shape(machine, qemu, tpm)));
+    match made {
+        Ok(tables) => {
+            progress(Step::Tables);
+            Ok(tables)
+        }
+        Err(error) => {
+            progress(Step::TablesRead(&error));
+            tables_of_qemu(order, run, firmware, machine, tpm).map(Tables::insecure_from)
+        }
+    }
+}
+
+/// Reading them starts the machine, so the answer is kept: they depend on nothing but the tools, the firmware and the
+/// machine's arguments.
+fn tables_of_qemu(
+    order: Order<'_>,
+    run: &Path,
     firmware: &Path,
     machine: MachineSize,
+    tpm: bool,
 ) -> Result<AcpiFiles, BuildError> {
     let bytes = super::read(firmware, measurements::limits::FIRMWARE_BYTES_MAX)?;
-    let mut hasher = Sha256::new_with_prefix("chrysalis acpi tables 1\n");
-    hasher.update(run_key.0);
+    let mut hasher = Sha256::new_with_prefix("chrysalis acpi tables 2\n");
+    hasher.update(tree_key(&order.lock.closure(Role::Run)).0);
     hasher.update(Sha256::digest(bytes));
-    hasher.update(format!("{machine:?}"));
+    hasher.update(format!("{machine:?} {tpm}"));
     // A change of the machine's list of devices comes with a new program.
     hasher.update(super::again::this_program()?.0);
     let key = Digest(hasher.finalize().into()).to_string();
-    let kept = store.root().join("acpi").join(key);
+    let kept = order.store.root().join("acpi").join(key);
     if let Ok(bytes) = fs::read(&kept)
-        && let Ok(Tables(files)) = serde_json::from_slice(&bytes)
+        && let Ok(Kept(files)) = serde_json::from_slice(&bytes)
     {
         return Ok(files);
     }
-    let files: AcpiFiles = acpi::read(&Sandbox::new(run), firmware, machine)?
+    let files: AcpiFiles = acpi::read(&Sandbox::new(run), firmware, machine, tpm)?
         .into_iter()
         .collect();
-    let text =
-        serde_json::to_vec(&Tables(files.clone())).expect("names and bytes have a JSON form");
+    let text = serde_json::to_vec(&Kept(files.clone())).expect("names and bytes have a JSON form");
     super::again::keep(&kept, &text)?;
     Ok(files)
 }
 
 #[derive(Serialize, Deserialize)]
-struct Tables(AcpiFiles);
+struct Kept(AcpiFiles);
+
+/// Debian's package of the program that runs guests.
+const QEMU: &str = "qemu-system-x86";
 
 fn packages(lock: &PackageLock) -> Vec<measurements::Package> {
     use measurements::Role as For;

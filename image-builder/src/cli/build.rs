@@ -132,7 +132,10 @@ fn show(screen: &mut Screen, step: Step<'_>) {
         Step::Compile(compile::Step::Compiling { program, compiler }) => {
             screen.say(&format!("compile: {program} with {compiler}"));
         }
-        Step::Tables => screen.say("machine: its ACPI tables"),
+        Step::Tables => screen.say("machine: its ACPI tables, from its shape"),
+        Step::TablesRead(error) => screen.say(&format!(
+            "machine: its ACPI tables are READ FROM THE LOCKED QEMU, because {error}"
+        )),
         Step::Initrd => screen.say("initrd"),
         Step::Root => screen.say("root: file system and hash tree"),
         Step::Measure => screen.say("registers"),

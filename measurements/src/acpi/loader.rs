@@ -31,6 +31,24 @@ pub struct Blobs {
 }
 
 impl Blobs {
+    /// Tables that are there already, without a script.
+    pub fn of(tables: Vec<u8>) -> Blobs {
+        Blobs {
+            tables,
+            ..Blobs::default()
+        }
+    }
+
+    /// Lets the script patch a table that is there: fields that point into the file of tables, and the checksum.
+    pub fn patched_at(&mut self, start: usize, length: usize, fields: &[(usize, usize)]) {
+        for (offset, width) in fields {
+            let command = add_pointer(TABLES, start + offset, *width, TABLES);
+            self.commands.push(command);
+        }
+        self.commands
+            .push(add_checksum(TABLES, start + CHECKSUM_OFFSET, start, length));
+    }
+
     /// Asks for a file. The script asks in the opposite order: QEMU puts each request before all others.
     pub fn allocate(&mut self, file: &str, alignment: u32, zone: Zone) {
         let mut command = command(1, &[(4, file)]);

@@ -5,27 +5,33 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use measurements::{
-    Register, limits,
+    Register, acpi, limits,
     predict::{
-        FirmwareBuild, PageOrder, Platform, PredictedEvent,
+        Boot, FirmwareBuild, KernelHeader, PageOrder, Platform, PredictedEvent, UkiRoad,
         acpi::{AcpiFiles, TABLE_LOADER},
-        direct, mrtd, replay, rtmr0,
+        mrtd, replay, rtmr0, rtmr3,
     },
 };
 use serde_json::{Map, Value, json};
 
-use super::{print, print_json, read_bounded, shape::memory_mib};
+use super::shape::{LOCKED_QEMU, Machine};
+use super::{print, print_json, read_bounded, read_start};
 
 /// Predict what a guest will measure to, before any boot.
 ///
-/// The firmware alone gives MRTD. The kernel gives RTMR1, with initrd and command line RTMR2. Memory size and ACPI tables
-/// give RTMR0. docs/measurements.md says for which versions of QEMU, OVMF and Linux this holds.
+/// The firmware alone gives MRTD. What it starts gives RTMR1 and RTMR2. The machine gives RTMR0: one of a shape file, or this
+/// project's guest with so many processors and so much memory. docs/measurements.md says for which versions of QEMU, OVMF
+/// and Linux this holds.
 ///
 /// Example, MRTD of a firmware:
 ///   measurements predict --firmware OVMF.fd
 /// Example, a whole machine:
 ///   measurements predict --firmware OVMF.fd --kernel vmlinuz --initrd initrd --cmdline 'console=ttyS0 panic=-1' \
-///     --memory 2048M --acpi-tables acpi/
+///     --vcpus 4 --memory 4G
+/// Example, a unified kernel image in a machine of your own:
+///   measurements predict --firmware OVMF.fd --uki linux.efi --shape shape.json --qemu 11.1.3
+/// Example, tables that somebody else collected, for study:
+///   measurements predict --firmware OVMF.fd --memory 4G --acpi-tables acpi_tables.bin
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct PredictArguments {
@@ -33,20 +39,45 @@ pub struct PredictArguments {
     #[arg(long, value_name = "FILE")]
     firmware: PathBuf,
     /// The kernel, as QEMU's -kernel takes it.
-    #[arg(long, value_name = "FILE", requires = "cmdline")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "cmdline",
+        conflicts_with = "uki"
+    )]
     kernel: Option<PathBuf>,
     /// The initrd, as QEMU's -initrd takes it.
     #[arg(long, value_name = "FILE", requires = "kernel")]
     initrd: Option<PathBuf>,
     /// The command line, as QEMU's -append takes it.
-    #[arg(long, value_name = "TEXT", requires = "kernel")]
+    #[arg(long, value_name = "TEXT")]
     cmdline: Option<String>,
-    /// Memory of the guest, for example 2048M or 2G.
-    #[arg(long, value_name = "SIZE", value_parser = memory_mib, requires = "acpi_tables")]
-    memory: Option<u64>,
+    /// A unified kernel image, as QEMU's -kernel takes it or as it lies on the disk of --disk.
+    #[arg(long, value_name = "FILE")]
+    uki: Option<PathBuf>,
+    /// The disk that the unified kernel image is started from; its first MiB is read. RTMR0 is not predicted then.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "uki",
+        conflicts_with = "cmdline"
+    )]
+    disk: Option<PathBuf>,
+    /// The boot loader of that disk (systemd-boot), if the firmware does not start the image itself.
+    #[arg(long, value_name = "FILE", requires = "disk")]
+    loader: Option<PathBuf>,
+    #[command(flatten)]
+    guest: Machine,
     #[command(flatten)]
     machine: MachineArguments,
-    /// Print one JSON object.
+    /// The edk2 release that the firmware was built from, like 202402: 202502 if left out. With older ones QEMU changes the
+    /// kernel's header, and that is what is measured.
+    #[arg(long, value_name = "RELEASE", default_value = "202502")]
+    edk2: String,
+    /// What the guest measures while it runs, for RTMR3: a JSON list of name and digest, or of dstack's events.
+    #[arg(long, value_name = "FILE")]
+    runtime_events: Option<PathBuf>,
+    /// Print one JSON object: each register that is predicted, and the events that lead there.
     #[arg(long)]
     json: bool,
 }
@@ -54,9 +85,9 @@ pub struct PredictArguments {
 /// What a prediction needs to know of QEMU.
 #[derive(Args)]
 pub struct MachineArguments {
-    /// QEMU's ACPI tables of this machine: a folder with table-loader, rsdp, tables, and tpm-log if there is a TPM
-    /// (or loader.bin, rsdp.bin, tables.bin, tpm-log.bin).
-    #[arg(long, value_name = "FOLDER")]
+    /// ACPI tables of another origin, for study: registers from them are in no policy. A folder with table-loader, rsdp, tables, and
+    /// tpm-log if there is a TPM (or loader.bin, rsdp.bin, tables.bin, tpm-log.bin), or a file with the tables alone.
+    #[arg(long, value_name = "FOLDER|FILE")]
     pub acpi_tables: Option<PathBuf>,
     /// In which order QEMU adds the firmware's pages: single from QEMU 9 on, two in the QEMU 8 builds of Canonical and Intel.
     #[arg(long, value_name = "ORDER", value_enum, default_value = "single")]
@@ -79,30 +110,13 @@ impl From<PageOrderName> for PageOrder {
 }
 
 pub fn predict(arguments: &PredictArguments) -> anyhow::Result<()> {
-    if arguments.machine.acpi_tables.is_some() && arguments.memory.is_none() {
-        bail!("--acpi-tables without --memory gives no register; add the guest's memory size");
-    }
     let firmware = read_bounded(&arguments.firmware, limits::FIRMWARE_BYTES_MAX)?;
     let reading = || format!("predicting from {}", arguments.firmware.display());
     let mrtd = mrtd(&firmware, arguments.machine.page_order.into()).with_context(reading)?;
-
-    let mut events = Vec::new();
-    if let (Some(memory_mib), Some(folder)) = (arguments.memory, &arguments.machine.acpi_tables) {
-        let acpi = acpi_files(folder)?;
-        let platform = Platform::new(&firmware, firmware_build(&firmware), memory_mib);
-        events.extend(rtmr0(&platform, &acpi).context("predicting RTMR0")?);
-    }
-    if let (Some(path), Some(cmdline)) = (&arguments.kernel, &arguments.cmdline) {
-        let kernel = read_bounded(path, limits::KERNEL_BYTES_MAX)?;
-        events.extend(
-            direct::rtmr1(&kernel).with_context(|| format!("measuring {}", path.display()))?,
-        );
-        let initrd = match &arguments.initrd {
-            Some(path) => Some(read_bounded(path, limits::INITRD_BYTES_MAX)?),
-            None => None,
-        };
-        events.extend(direct::rtmr2(cmdline, initrd.as_deref()).context("predicting RTMR2")?);
-    }
+    let mut events = rtmr0_events(arguments, &firmware)?;
+    events.extend(boot_events(arguments)?);
+    let listed = events.iter().map(|event| json!(event));
+    let mut listed: Vec<Value> = listed.collect();
 
     let mut registers = Map::from_iter([("mrtd".to_owned(), json!(mrtd))]);
     for (register, name, needs) in NEEDS {
@@ -112,20 +126,144 @@ pub fn predict(arguments: &PredictArguments) -> anyhow::Result<()> {
             eprintln!("{name} is not predicted: it needs {needs}");
         }
     }
+    if let Some(path) = &arguments.runtime_events {
+        let bytes = read_bounded(path, limits::EVENT_LOG_JSON_BYTES_MAX)?;
+        let runtime =
+            rtmr3::events(&bytes).with_context(|| format!("reading {}", path.display()))?;
+        registers.insert("rtmr3".into(), json!(measurements::replay(&runtime)));
+        listed.extend(runtime.iter().map(|event| {
+            json!({
+                "register": Register::Rtmr3, "type": "RUNTIME", "digest": event.digest, "from": event.name,
+            })
+        }));
+    }
+    let foreign = arguments.machine.acpi_tables.is_some();
+    if foreign {
+        eprintln!(
+            "the ACPI tables are of another origin: this result is for study and not usable in a policy"
+        );
+    }
     if arguments.json {
-        print_json(&json!({ "registers": registers, "events": events }))
-    } else {
-        print_people(&registers, &events)
+        registers.insert("events".into(), listed.into());
+        if foreign {
+            registers.insert("usable_in_policy".into(), false.into());
+        }
+        return print_json(&registers.into());
+    }
+    print_people(&registers, &listed)
+}
+
+/// With tables that are made here, or with those of another origin.
+fn rtmr0_events(
+    arguments: &PredictArguments,
+    firmware: &[u8],
+) -> anyhow::Result<Vec<PredictedEvent>> {
+    let shape = match &arguments.machine.acpi_tables {
+        // A shape may still say how much memory there is; its tables need not be known.
+        Some(_) if arguments.guest.shape.is_none() => None,
+        _ => arguments.guest.shape()?,
+    };
+    let memory_mib = shape.as_ref().map(|shape| shape.memory_mib);
+    let memory_mib = memory_mib.or(arguments.guest.memory);
+    if arguments.disk.is_some() {
+        return Ok(Vec::new());
+    }
+    let files = match (&arguments.machine.acpi_tables, &shape) {
+        (Some(path), _) => acpi_files(path)?,
+        (None, Some(shape)) => acpi::acpi_files(shape)?.into_files(),
+        (None, None) if arguments.guest.memory.is_some() && arguments.boots().is_none() => {
+            bail!("--memory without --vcpus gives no register; add the guest's processors")
+        }
+        (None, None) => return Ok(Vec::new()),
+    };
+    let Some(memory_mib) = memory_mib else {
+        bail!("--acpi-tables without --memory gives no register; add the guest's memory size");
+    };
+    let platform = Platform::new(firmware, firmware_build(firmware), memory_mib);
+    rtmr0(&platform, &files).context("predicting RTMR0")
+}
+
+/// Of RTMR1 and RTMR2.
+fn boot_events(arguments: &PredictArguments) -> anyhow::Result<Vec<PredictedEvent>> {
+    let Some(path) = arguments.boots() else {
+        if arguments.cmdline.is_some() {
+            bail!("--cmdline without --kernel or --uki gives no register");
+        }
+        return Ok(Vec::new());
+    };
+    let measuring = || format!("measuring {}", path.display());
+    let cmdline = arguments.cmdline.as_deref();
+    if arguments.kernel.is_none() {
+        let uki = read_bounded(path, limits::UKI_BYTES_MAX)?;
+        let table = match &arguments.disk {
+            Some(disk) => Some(read_start(disk, limits::DISK_HEAD_BYTES_MAX)?),
+            None => None,
+        };
+        let loader = match &arguments.loader {
+            Some(loader) => Some(read_bounded(loader, limits::LOADER_BYTES_MAX)?),
+            None => None,
+        };
+        let road = match &table {
+            Some(table) => UkiRoad::Disk {
+                table,
+                loader: loader.as_deref(),
+            },
+            None => UkiRoad::Kernel { append: cmdline },
+        };
+        let boot = Boot::Uki { uki: &uki, road };
+        return boot.events().with_context(measuring);
+    }
+    let kernel = read_bounded(path, limits::KERNEL_BYTES_MAX)?;
+    let initrd = match &arguments.initrd {
+        Some(path) => Some(read_bounded(path, limits::INITRD_BYTES_MAX)?),
+        None => None,
+    };
+    let boot = Boot::Direct {
+        kernel: &kernel,
+        initrd: initrd.as_deref(),
+        cmdline: cmdline.unwrap_or_default(),
+        header: kernel_header(arguments)?,
+    };
+    boot.events().with_context(measuring)
+}
+
+/// Older pairs of QEMU and edk2 measure another header than the file's, which depends on the guest's memory.
+fn kernel_header(arguments: &PredictArguments) -> anyhow::Result<KernelHeader> {
+    let shape = match &arguments.guest.shape {
+        Some(path) => Some(super::shape::read_shape(path)?),
+        None => None,
+    };
+    let qemu = match (&shape, &arguments.guest.qemu) {
+        (Some(shape), _) => shape.qemu.as_str(),
+        (None, Some(qemu)) => qemu,
+        (None, None) => LOCKED_QEMU.as_str(),
+    };
+    let memory_mib = shape.as_ref().map(|shape| shape.memory_mib);
+    let memory_mib = memory_mib.or(arguments.guest.memory);
+    let header = KernelHeader::of(qemu, &arguments.edk2, true, memory_mib.unwrap_or(0))?;
+    match header {
+        KernelHeader::PatchedByQemu { .. } if memory_mib.is_none() => {
+            bail!("this QEMU and edk2 change the kernel's header by memory size; add --memory")
+        }
+        header => Ok(header),
     }
 }
 
-fn print_people(registers: &Map<String, Value>, events: &[PredictedEvent]) -> anyhow::Result<()> {
+impl PredictArguments {
+    fn boots(&self) -> Option<&Path> {
+        self.kernel.as_deref().or(self.uki.as_deref())
+    }
+}
+
+fn print_people(registers: &Map<String, Value>, events: &[Value]) -> anyhow::Result<()> {
     let mut text = String::new();
     for (name, value) in registers {
         text += &format!("{name:5}  {}\n", value.as_str().unwrap_or_default());
     }
     for event in events {
-        text += &format!("{}  {}  {}\n", event.register, event.digest, event.from);
+        let word = |name: &str| event[name].as_str().unwrap_or_default();
+        let (register, digest, from) = (word("register"), word("digest"), word("from"));
+        text += &format!("{register}  {digest}  {from}\n");
     }
     print(text.as_bytes())
 }
@@ -135,8 +273,15 @@ pub fn firmware_build(firmware: &[u8]) -> FirmwareBuild<'static> {
     FirmwareBuild::known(firmware).unwrap_or(FirmwareBuild::UP_TO_STABLE202502)
 }
 
-/// The files of a folder under the names that QEMU has for them. The library asks for what is missing.
-pub fn acpi_files(folder: &Path) -> anyhow::Result<AcpiFiles> {
+/// The files of a folder under the names that QEMU has for them, or those that follow from a file of tables. The library
+/// asks for what is missing.
+pub fn acpi_files(path: &Path) -> anyhow::Result<AcpiFiles> {
+    if path.is_file() {
+        let tables = read_bounded(path, limits::ACPI_BLOB_BYTES_MAX)?;
+        return acpi::files_of_tables(&tables)
+            .with_context(|| format!("reading {}", path.display()));
+    }
+    let folder = path;
     let mut files = AcpiFiles::new();
     for (fw_cfg, names, max) in ACPI_NAMES {
         let paths = names.map(|name| folder.join(name));
@@ -157,12 +302,16 @@ pub fn acpi_files(folder: &Path) -> anyhow::Result<AcpiFiles> {
 }
 
 const NEEDS: [(Register, &str, &str); 3] = [
-    (Register::Rtmr0, "rtmr0", "--memory and --acpi-tables"),
-    (Register::Rtmr1, "rtmr1", "--kernel and --cmdline"),
+    (
+        Register::Rtmr0,
+        "rtmr0",
+        "--vcpus and --memory, or --shape, and no --disk",
+    ),
+    (Register::Rtmr1, "rtmr1", "--kernel and --cmdline, or --uki"),
     (
         Register::Rtmr2,
         "rtmr2",
-        "--kernel and --cmdline, and --initrd if there is one",
+        "--kernel and --cmdline, and --initrd if there is one, or --uki",
     ),
 ];
 

@@ -81,7 +81,7 @@ pub struct Machine {
     #[arg(long, value_name = "SIZE", value_parser = memory_mib)]
     pub memory: Option<u64>,
     /// The version of QEMU that runs the guest: 10.0.13, which the lock has, if left out.
-    #[arg(long, value_name = "VERSION", requires = "vcpus")]
+    #[arg(long, value_name = "VERSION")]
     pub qemu: Option<String>,
     /// The guest has a TPM, as simulated ones do.
     #[arg(long, requires = "vcpus")]
@@ -97,14 +97,14 @@ impl Machine {
         let (Some(vcpus), Some(memory_mib)) = (self.vcpus, self.memory) else {
             return Ok(None);
         };
-        let qemu = match &self.qemu {
-            Some(version) => Qemu::parse(version)?,
-            None => Qemu::V10_0_13,
-        };
+        let qemu = self.qemu.as_deref().map_or(Ok(LOCKED_QEMU), Qemu::parse)?;
         let size = MachineSize { vcpus, memory_mib };
         Ok(Some(guest_shape(size, qemu, self.tpm)))
     }
 }
+
+/// The QEMU of this project's lock.
+pub const LOCKED_QEMU: Qemu = Qemu::V10_0_13;
 
 pub fn shape(arguments: &ShapeArguments) -> anyhow::Result<()> {
     let qemu = Qemu::parse(&arguments.qemu)?;
