@@ -356,11 +356,12 @@ impl Stack {
             })
         });
         let [embedder, chat] = models;
+        // An emulated processor on a busy machine takes a minute for what a real one does in a tenth of a second.
         let text = format!(
             "listen: 127.0.0.1:10000\nproxy: http://{proxy}\nchain: {{toncenter: \"{}\", id: {}}}\npayer_key_file: payer.key\n\
              wallet_key_file: developer.key\nterms: {{payee: \"{}\", payee_key: \"{}\", close_delay_s: 3600, claims_until: {}, salt: 1}}\n\
              manifest: manifest.json\nprofile: {PROFILE}\nmodels:\n{}{}state: client.sqlite\ncost_max_nano: 400000000\n\
-             insecure_test_root: sim/root.der\n",
+             deadline_ms: 600000\nfirst_token_ms: 300000\ninsecure_test_root: sim/root.der\n",
             self.ledger_url,
             ChainId::EMBEDDED.0,
             self.payee,
