@@ -1,0 +1,177 @@
+//! Seeds for the fuzz targets of this crate: the vectors in the form that each target reads, and small made files where a
+//! vector would be megabytes.
+//!
+//!     cargo run -p measurements --example fuzz_corpus -- ../shared/vectors fuzz/corpus
+
+#[path = "../tests/common/made.rs"]
+mod made;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use measurements::acpi::{Qemu, Shape};
+
+/// How a vector becomes what a target reads.
+type Form = fn(&[u8]) -> anyhow::Result<Vec<Vec<u8>>>;
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [vectors, corpus] = arguments.as_slice() else {
+        bail!("usage: fuzz_corpus VECTORS CORPUS");
+    };
+    let mut written = 0;
+    for (target, names, form) in FROM_VECTORS {
+        for name in *names {
+            let seeds =
+                form(&read(&vectors.join(name))?).with_context(|| format!("using {name}"))?;
+            written += write(corpus, target, &plain(name), &seeds)?;
+        }
+    }
+    for (report, chain) in GPU_REPORTS {
+        let report_bytes = read(&vectors.join(report))?;
+        let [report_bytes] = hex_text(&report_bytes)?.try_into().expect("one seed");
+        let chain_bytes = read(&vectors.join(chain))?;
+        // As the target reads them: where the certificates begin, the report, the certificates.
+        let start = u16::try_from(report_bytes.len())?.to_be_bytes();
+        let seed = [&start[..], &report_bytes, &chain_bytes].concat();
+        written += write(corpus, "measurements_spdm", &plain(report), &[seed])?;
+    }
+    for (target, seed) in made_seeds() {
+        written += write(corpus, target, "made", &[seed])?;
+    }
+    println!("{written} seeds in {}", corpus.display());
+    Ok(())
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("reading {}", path.display()))
+}
+
+fn plain(name: &str) -> String {
+    name.replace('/', "-")
+}
+
+fn write(corpus: &Path, target: &str, name: &str, seeds: &[Vec<u8>]) -> anyhow::Result<usize> {
+    let folder = corpus.join(target);
+    fs::create_dir_all(&folder)?;
+    for (index, seed) in seeds.iter().enumerate() {
+        fs::write(folder.join(format!("{name}-{index}")), seed)?;
+    }
+    Ok(seeds.len())
+}
+
+fn as_it_is(bytes: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
+    Ok(vec![bytes.to_vec()])
+}
+
+/// Text of hex digits.
+fn hex_text(bytes: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
+    let text: String = String::from_utf8(bytes.to_vec())?
+        .split_whitespace()
+        .collect();
+    Ok(vec![hex::decode(text.trim_start_matches("0x"))?])
+}
+
+/// The command lines of a grid, one each.
+fn lines(bytes: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
+    let lines = bytes.split(|byte| *byte == b'\n');
+    let commands = lines.filter(|line| line.windows(5).any(|word| word == b"-smp "));
+    Ok(commands.map(<[u8]>::to_vec).collect())
+}
+
+/// Files of a few kilobytes in the formats whose real files have megabytes.
+fn made_seeds() -> Vec<(&'static str, Vec<u8>)> {
+    let loader = made::table_loader(&["etc/acpi/rsdp", "etc/acpi/tables"]);
+    let policy = include_bytes!("../policy.example.json").to_vec();
+    let shape = Shape::new(Qemu::V11_1_3, 4, 4096).to_json();
+    let uki = made::uki(&[(".linux", &made::kernel()), (".cmdline", b"panic=-1")]);
+    // As the target reads them: where the image ends, the image, a partition table.
+    let end = (uki.len() as u16).to_le_bytes();
+    let uki = [&end[..], &uki, &made::partition_table()].concat();
+    vec![
+        ("measurements_policy", policy),
+        ("measurements_shape", shape),
+        ("measurements_uki", uki),
+        ("measurements_tdvf", made::firmware()),
+        ("measurements_pe", made::kernel()),
+        ("measurements_table_loader", loader),
+    ]
+}
+
+const FROM_VECTORS: &[(&str, &[&str], Form)] = &[
+    (
+        "measurements_quote",
+        &[
+            "quotes/dcap-qvl/tdx_quote",
+            "quotes/dcap-qvl/tdx_quote_outdated",
+            "ccel/gcp-cos-113/cos-113-tdx-quote.dat",
+            "ccel/gcp-cos-113/quote_v5_sample.dat",
+        ],
+        as_it_is,
+    ),
+    (
+        "measurements_quote",
+        &[
+            "quotes/dcap-qvl/tdx-quote.hex",
+            "quotes/dcap-qvl/quote-from-tappd.hex",
+        ],
+        hex_text,
+    ),
+    (
+        "measurements_collateral",
+        &["quotes/dcap-qvl/tdx_quote_collateral.json"],
+        as_it_is,
+    ),
+    (
+        "measurements_event_log",
+        &[
+            "ccel/gcp-cos-113/ccel_data.dat",
+            "tpm-log/direct/tpmlog.bin",
+        ],
+        as_it_is,
+    ),
+    (
+        "measurements_qemu_command",
+        &[
+            "acpi/grid-qemu-10.0.13/index.txt",
+            "acpi/grid-qemu-11.1.3/index.txt",
+        ],
+        lines,
+    ),
+    (
+        "measurements_gpu_bundle",
+        &[
+            "nvidia/sdk/hopper_evidence.json",
+            "nvidia/sdk/multi_gpu_hopper.json",
+        ],
+        as_it_is,
+    ),
+    (
+        "measurements_rim",
+        &[
+            "nvidia/nvtrust/Driver_RIM_test_no_gpu.swidtag",
+            "nvidia/nvtrust/1010_0200_882_96005E0001_PROD.swidtag",
+            "nvidia/sdk/testdata/NV_GPU_DRIVER_GH100_550.144.03.xml",
+        ],
+        as_it_is,
+    ),
+    (
+        "measurements_event_log_json",
+        &["ccel/dstack/quote-report.json"],
+        as_it_is,
+    ),
+];
+
+const GPU_REPORTS: &[(&str, &str)] = &[
+    (
+        "nvidia/nvtrust/hopperAttestationReport.txt",
+        "nvidia/nvtrust/hopperCertChain.txt",
+    ),
+    (
+        "nvidia/go-nvtrust/attestationReport.txt",
+        "nvidia/go-nvtrust/gpuAkCertChain.txt",
+    ),
+];
