@@ -2,6 +2,7 @@
 
 mod gpu;
 mod image;
+mod machine_set;
 mod predict;
 mod quote;
 mod replay;
@@ -34,6 +35,8 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Predict(predict::PredictArguments),
+    PredictSet(machine_set::PredictSetArguments),
+    Match(machine_set::MatchArguments),
     Replay(replay::ReplayArguments),
     Shape(shape::ShapeArguments),
     Acpi(shape::AcpiArguments),
@@ -99,6 +102,10 @@ pub fn run() -> ExitCode {
         Command::Predict(arguments) => predict::predict(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Shape(arguments) => shape::shape(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Acpi(arguments) => shape::acpi(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::PredictSet(arguments) => {
+            machine_set::predict_set(&arguments).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Match(arguments) => machine_set::matches(&arguments).map(code),
         Command::Replay(arguments) => replay::replay(&arguments).map(code),
         Command::Image(image::ImageCommand::Verify(arguments)) => {
             image::verify(&arguments).map(code)

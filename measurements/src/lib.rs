@@ -25,6 +25,7 @@ mod event_log;
 pub mod gpu;
 mod image;
 pub mod limits;
+mod machine_set;
 mod manifest;
 mod platform;
 mod policy;
@@ -48,6 +49,7 @@ pub use image::{
     BootRegisters, Content, ImageError, ImageFile, ImageFiles, ImageManifest, ImageParts, Package,
     Profile, Role, VerityRoot,
 };
+pub use machine_set::{Devices, Machine, MachineSet, MachineSetError, Membership};
 pub use manifest::{Manifest, ManifestError, Mode};
 pub use platform::{PckCa, Platform, PlatformError};
 pub use policy::{Advisories, Policy, PolicyError, TcbStatus};

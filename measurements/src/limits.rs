@@ -71,6 +71,11 @@ pub const QEMU_COMMAND_BYTES_MAX: usize = 64 * 1024;
 /// Words of such a command line.
 pub const QEMU_COMMAND_WORDS_MAX: usize = 1024;
 
+/// A set of machines as JSON, where one machine takes some 220 bytes.
+pub const MACHINE_SET_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Machines of one set.
+pub const MACHINE_SET_MACHINES_MAX: usize = 4096;
+
 /// An image manifest as JSON.
 pub const IMAGE_MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Files listed in an image manifest.

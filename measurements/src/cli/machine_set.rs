@@ -1,0 +1,210 @@
+//! `measurements predict-set` and `measurements match`: an image in many machines, and which of them a quote comes from.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use measurements::{
+    Devices, ImageManifest, Machine, MachineSet, Profile, Quote, Register, acpi::Qemu, limits,
+};
+use serde_json::{Value, json};
+
+use super::predict::firmware_build;
+use super::shape::memory_mib;
+use super::{print, print_json, read_bounded, write_whole};
+
+/// Predict what an image's guest measures to in every machine that is allowed: each version of QEMU with each number of
+/// processors, each size of memory and each list of devices.
+///
+/// A machine whose tables are not proven refuses the whole set, by its name. The output is JSON for `measurements match`
+/// with --json or --out, and a table for people otherwise.
+///
+/// Example:
+///   measurements predict-set --manifest image/manifest.json --vcpus 2,4,8 --memory 4G,8G,16G --out set.json
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct PredictSetArguments {
+    /// The image manifest; the firmware lies beside it.
+    #[arg(long, value_name = "FILE")]
+    manifest: PathBuf,
+    /// Numbers of processors, with commas.
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', required = true)]
+    vcpus: Vec<u32>,
+    /// Sizes of memory, with commas, for example 2048M or 2G.
+    #[arg(long, value_name = "SIZES", value_delimiter = ',', value_parser = memory_mib, required = true)]
+    memory: Vec<u64>,
+    /// Versions of QEMU, with commas.
+    #[arg(
+        long,
+        value_name = "VERSIONS",
+        value_delimiter = ',',
+        default_value = "10.0.13,11.1.3"
+    )]
+    qemu: Vec<String>,
+    /// Lists of devices, with commas; what the image's profile has if left out.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_enum)]
+    devices: Vec<DevicesName>,
+    /// Where to write the set.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Print the set as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DevicesName {
+    Guest,
+    GuestWithTpm,
+}
+
+/// Say which machine of a set a quote comes from. Exit code 1: none.
+///
+/// This does not check the quote's signature: verify it first, with `measurements quote verify`.
+///
+/// Example:
+///   measurements match --set set.json --quote quote.bin
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct MatchArguments {
+    /// The set, as `measurements predict-set` writes it.
+    #[arg(long, value_name = "FILE")]
+    set: PathBuf,
+    /// The quote, binary.
+    #[arg(long, value_name = "FILE")]
+    quote: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn predict_set(arguments: &PredictSetArguments) -> anyhow::Result<()> {
+    let path = &arguments.manifest;
+    let bytes = read_bounded(path, limits::IMAGE_MANIFEST_BYTES_MAX)?;
+    let image =
+        ImageManifest::from_json(&bytes).with_context(|| format!("reading {}", path.display()))?;
+    let beside = path.with_file_name(&image.files.firmware.name);
+    let firmware = read_bounded(&beside, limits::FIRMWARE_BYTES_MAX)?;
+    let machines = machines(arguments, image.profile)?;
+    let set = MachineSet::predict(&image, &firmware, firmware_build(&firmware), machines)
+        .context("predicting the set")?;
+    if let Some(path) = &arguments.out {
+        write_whole(path, &set.to_json())?;
+    }
+    match arguments.json {
+        true => print(&set.to_json()),
+        false => print(table(&set).as_bytes()),
+    }
+}
+
+fn machines(arguments: &PredictSetArguments, profile: Profile) -> anyhow::Result<Vec<Machine>> {
+    let qemus = arguments.qemu.iter().map(|version| Qemu::parse(version));
+    let qemus: Vec<Qemu> = qemus.collect::<Result<_, _>>()?;
+    let named = arguments.devices.iter().map(|name| match name {
+        DevicesName::Guest => Devices::Guest,
+        DevicesName::GuestWithTpm => Devices::GuestWithTpm,
+    });
+    let mut devices: Vec<Devices> = named.collect();
+    if devices.is_empty() {
+        devices.push(match profile {
+            Profile::Sim => Devices::GuestWithTpm,
+            Profile::Cpu | Profile::H100 | Profile::Dev => Devices::Guest,
+        });
+    }
+    let mut machines = Vec::new();
+    for qemu in qemus {
+        for devices in &devices {
+            for vcpus in &arguments.vcpus {
+                machines.extend(arguments.memory.iter().map(|memory_mib| Machine {
+                    qemu,
+                    vcpus: *vcpus,
+                    memory_mib: *memory_mib,
+                    devices: *devices,
+                }));
+            }
+        }
+    }
+    Ok(machines)
+}
+
+fn table(set: &MachineSet) -> String {
+    let shared = [
+        ("mrtd", set.mrtd),
+        ("rtmr1", set.rtmr1),
+        ("rtmr2", set.rtmr2),
+    ];
+    let mut text: String = shared
+        .iter()
+        .map(|(name, value)| format!("{name:5}  {value}\n"))
+        .collect();
+    for (machine, rtmr0) in set.machines() {
+        text += &format!("rtmr0  {rtmr0}  {machine}\n");
+    }
+    text
+}
+
+/// Whether the quote's guest is one of the set's.
+pub fn matches(arguments: &MatchArguments) -> anyhow::Result<bool> {
+    let path = &arguments.set;
+    let bytes = read_bounded(path, limits::MACHINE_SET_BYTES_MAX)?;
+    let set =
+        MachineSet::from_json(&bytes).with_context(|| format!("reading {}", path.display()))?;
+    let bytes = read_bounded(&arguments.quote, limits::QUOTE_BYTES_MAX)?;
+    let quote = Quote::parse(&bytes)
+        .with_context(|| format!("{} is not a TDX quote", arguments.quote.display()))?;
+    let compared = set.compare(&quote.td.registers);
+    let belongs = compared.belongs();
+    eprintln!("the quote's signature and its RTMR3 are not looked at here");
+    if arguments.json {
+        let machines = compared.machines.iter().map(|machine| {
+            json!({
+                "qemu": machine.qemu.as_str(),
+                "vcpus": machine.vcpus,
+                "memory_mib": machine.memory_mib,
+                "devices": machine.devices,
+            })
+        });
+        print_json(&json!({
+            "matches": belongs,
+            "image_sha256": set.image_sha256,
+            "machines": machines.collect::<Vec<Value>>(),
+            "differing": compared.differing,
+        }))?;
+    } else if belongs {
+        let lines = compared.machines.iter();
+        print(
+            lines
+                .map(|machine| format!("{machine}\n"))
+                .collect::<String>()
+                .as_bytes(),
+        )?;
+    }
+    if !belongs {
+        eprintln!(
+            "no machine of the set: {}",
+            nearest(&compared.machines, &compared.differing)
+        );
+    }
+    Ok(belongs)
+}
+
+/// What is true of a guest that is none of the set's.
+fn nearest(machines: &[Machine], differing: &[Register]) -> String {
+    let names: Vec<&str> = differing
+        .iter()
+        .map(|register| match register {
+            Register::Mrtd => "the firmware (MRTD)",
+            Register::Rtmr0 => "the machine (RTMR0)",
+            Register::Rtmr1 => "the kernel (RTMR1)",
+            Register::Rtmr2 => "the initrd or the command line (RTMR2)",
+            Register::Rtmr3 => "the application (RTMR3)",
+        })
+        .collect();
+    let names = names.join(" and ");
+    match (machines.first(), differing.is_empty()) {
+        (None, true) => "its image is the set's, its RTMR0 is that of no machine listed".into(),
+        (Some(machine), _) => format!("its machine is {machine}, but {names} is another"),
+        // A firmware of its own has an RTMR0 of its own, so nothing is known of the machine then.
+        (None, false) => format!("{names} is another, and its RTMR0 is that of no machine listed"),
+    }
+}

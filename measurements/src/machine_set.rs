@@ -1,0 +1,376 @@
+//! One image in many machines: what its guest measures to in each of those that a policy allows.
+//!
+//! Firmware, kernel, initrd and command line are the image's, so MRTD, RTMR1 and RTMR2 are the same in all of them; RTMR0 is each
+//! machine's own. A set in a file is a claim, like every manifest: a reader believes it who computed it again.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::acpi::{AcpiError, Qemu, acpi_files};
+use crate::predict::{
+    FirmwareBuild, PageOrder, Platform, PredictError, mrtd, replay as replay_events, rtmr0,
+};
+use crate::{
+    Digest32, Digest48, ImageManifest, MachineSize, Policy, Register, Registers, guest_shape,
+    limits,
+};
+
+/// An image and the machines that its guest may run in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineSet {
+    /// The digest of the image's manifest.
+    pub image_sha256: Digest32,
+    /// The firmware, in all machines.
+    pub mrtd: Digest48,
+    /// The kernel, in all machines.
+    pub rtmr1: Digest48,
+    /// Command line and initrd, in all machines.
+    pub rtmr2: Digest48,
+    machines: Vec<(Machine, Digest48)>,
+}
+
+/// One machine, as this project's guests have them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Machine {
+    /// The program that makes it.
+    pub qemu: Qemu,
+    /// Virtual processors.
+    pub vcpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// What is plugged in.
+    pub devices: Devices,
+}
+
+/// What is plugged into a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Devices {
+    /// A disk, vsock and a serial port.
+    Guest,
+    /// The same and a TPM: a simulated guest.
+    GuestWithTpm,
+}
+
+/// Why there is no set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MachineSetError {
+    /// A firmware that is not the image's.
+    #[error("the firmware is not the one of the image: its sha256 is {got}, not {expected}")]
+    Firmware {
+        /// That of the file.
+        got: Digest32,
+        /// That of the manifest.
+        expected: Digest32,
+    },
+    /// A firmware that the manifest's own MRTD contradicts.
+    #[error("the image manifest's MRTD is not that of its firmware")]
+    Mrtd,
+    /// A machine whose tables are not known.
+    #[error("{machine}: {error}")]
+    Acpi {
+        /// Which.
+        machine: Machine,
+        /// Why.
+        error: AcpiError,
+    },
+    /// A machine that the firmware would not start in, or a firmware that is not understood.
+    #[error("{machine}: {error}")]
+    Predict {
+        /// Which.
+        machine: Machine,
+        /// Why.
+        error: PredictError,
+    },
+    /// Longer than any set.
+    #[error("the set of machines has {got} bytes, more than the {max} allowed")]
+    TooLong {
+        /// Bytes offered.
+        got: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// More machines than a set has, or none.
+    #[error(
+        "the set has {got} machines; it must have 1 to {}",
+        limits::MACHINE_SET_MACHINES_MAX
+    )]
+    Count {
+        /// How many.
+        got: usize,
+    },
+    /// Not JSON of the right form.
+    #[error("the set of machines is not valid: {0}")]
+    Json(String),
+    /// A version of the format that this program does not know.
+    #[error("the set of machines has version {got}; this program reads version {VERSION}")]
+    Version {
+        /// The version in the file.
+        got: u32,
+    },
+    /// A version of QEMU that is not known.
+    #[error(transparent)]
+    Qemu(#[from] AcpiError),
+    /// One machine twice.
+    #[error("the set has {machine} twice")]
+    Twice {
+        /// Which.
+        machine: Machine,
+    },
+    /// A register that nothing extended.
+    #[error("the set says that a register is zero, so that nothing was measured into it")]
+    Zero,
+}
+
+impl MachineSet {
+    /// Predicts the image's guest in each machine. One whose tables are not proven refuses the whole set, by its name.
+    pub fn predict(
+        image: &ImageManifest,
+        firmware: &[u8],
+        build: FirmwareBuild<'_>,
+        machines: impl IntoIterator<Item = Machine>,
+    ) -> Result<MachineSet, MachineSetError> {
+        let (got, expected) = (Digest32::of(firmware), image.files.firmware.sha256);
+        if got != expected {
+            return Err(MachineSetError::Firmware { got, expected });
+        }
+        let stated = image.registers.mrtd;
+        let orders = [PageOrder::SinglePass, PageOrder::TwoPass];
+        if !orders
+            .iter()
+            .any(|order| mrtd(firmware, *order) == Ok(stated))
+        {
+            return Err(MachineSetError::Mrtd);
+        }
+        let machines: BTreeSet<Machine> = machines
+            .into_iter()
+            .take(limits::MACHINE_SET_MACHINES_MAX + 1)
+            .collect();
+        let machines = machines.into_iter().map(|machine| {
+            let predicted = machine.rtmr0(firmware, build)?;
+            Ok((machine, predicted))
+        });
+        MachineSet {
+            image_sha256: image.digest(),
+            mrtd: stated,
+            rtmr1: image.registers.rtmr1,
+            rtmr2: image.registers.rtmr2,
+            machines: machines.collect::<Result<_, MachineSetError>>()?,
+        }
+        .checked()
+    }
+
+    /// Each machine with its RTMR0, in order.
+    pub fn machines(&self) -> impl ExactSizeIterator<Item = (Machine, Digest48)> {
+        self.machines.iter().copied()
+    }
+
+    /// The registers of a guest in each machine when its application has measured itself, for [`Policy::registers`].
+    pub fn registers(&self, rtmr3: Digest48) -> Vec<Registers> {
+        let one = |(_, rtmr0): &(Machine, Digest48)| Registers {
+            mrtd: self.mrtd,
+            rtmr: [*rtmr0, self.rtmr1, self.rtmr2, rtmr3],
+        };
+        self.machines.iter().map(one).collect()
+    }
+
+    /// As strict as [`Policy::exact`], over these machines and this application.
+    pub fn policy(&self, rtmr3: Digest48) -> Policy {
+        Policy::with_registers(self.registers(rtmr3))
+    }
+
+    /// Which machine has such registers. RTMR3 is not looked at: the application is none of the set's.
+    pub fn compare(&self, got: &Registers) -> Membership {
+        let shared = [
+            (Register::Mrtd, self.mrtd),
+            (Register::Rtmr1, self.rtmr1),
+            (Register::Rtmr2, self.rtmr2),
+        ];
+        let differing = shared
+            .into_iter()
+            .filter(|(register, value)| register.of(got) != *value);
+        let of =
+            |(machine, rtmr0): &(Machine, Digest48)| (*rtmr0 == got.rtmr[0]).then_some(*machine);
+        Membership {
+            machines: self.machines.iter().filter_map(of).collect(),
+            differing: differing.map(|(register, _)| register).collect(),
+        }
+    }
+
+    /// Reads a set and checks that it can be one.
+    pub fn from_json(bytes: &[u8]) -> Result<MachineSet, MachineSetError> {
+        let max = limits::MACHINE_SET_BYTES_MAX;
+        if bytes.len() > max {
+            let got = bytes.len();
+            return Err(MachineSetError::TooLong { got, max });
+        }
+        let written: Written = serde_json::from_slice(bytes)
+            .map_err(|error| MachineSetError::Json(error.to_string()))?;
+        written.set()
+    }
+
+    /// The canonical bytes: one line a machine, in order, and a final newline.
+    pub fn to_json(&self) -> Vec<u8> {
+        let head = WrittenHead {
+            version: VERSION,
+            image_sha256: self.image_sha256,
+            mrtd: self.mrtd,
+            rtmr1: self.rtmr1,
+            rtmr2: self.rtmr2,
+        };
+        let text = |value: serde_json::Result<String>| {
+            value.expect("digests, numbers and names always have a JSON form")
+        };
+        let head = text(serde_json::to_string(&head));
+        let lines: Vec<String> = self
+            .machines
+            .iter()
+            .map(|(machine, rtmr0)| {
+                text(serde_json::to_string(&WrittenMachine::of(*machine, *rtmr0)))
+            })
+            .collect();
+        let head = head.trim_end_matches('}');
+        format!("{head},\"machines\":[\n{}\n]}}\n", lines.join(",\n")).into_bytes()
+    }
+
+    fn checked(self) -> Result<MachineSet, MachineSetError> {
+        let got = self.machines.len();
+        if !(1..=limits::MACHINE_SET_MACHINES_MAX).contains(&got) {
+            return Err(MachineSetError::Count { got });
+        }
+        let rtmr0 = self.machines.iter().map(|(_, rtmr0)| *rtmr0);
+        let mut all = rtmr0.chain([self.mrtd, self.rtmr1, self.rtmr2]);
+        match all.any(|value| value == Digest48::ZERO) {
+            true => Err(MachineSetError::Zero),
+            false => Ok(self),
+        }
+    }
+}
+
+impl Machine {
+    fn rtmr0(self, firmware: &[u8], build: FirmwareBuild<'_>) -> Result<Digest48, MachineSetError> {
+        let size = MachineSize {
+            vcpus: self.vcpus,
+            memory_mib: self.memory_mib,
+        };
+        let shape = guest_shape(size, self.qemu, self.devices == Devices::GuestWithTpm);
+        let tables = acpi_files(&shape).map_err(|error| MachineSetError::Acpi {
+            machine: self,
+            error,
+        })?;
+        let platform = Platform::new(firmware, build, self.memory_mib);
+        match rtmr0(&platform, &tables) {
+            Ok(events) => Ok(replay_events(Register::Rtmr0, &events)),
+            Err(error) => Err(MachineSetError::Predict {
+                machine: self,
+                error,
+            }),
+        }
+    }
+}
+
+impl std::fmt::Display for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Machine {
+            vcpus, memory_mib, ..
+        } = self;
+        let with = match self.devices {
+            Devices::Guest => "",
+            Devices::GuestWithTpm => ", a TPM",
+        };
+        let qemu = self.qemu.as_str();
+        write!(f, "{vcpus} vCPUs, {memory_mib} MiB{with}, QEMU {qemu}")
+    }
+}
+
+/// What a guest's registers have in common with a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// Machines with this RTMR0.
+    pub machines: Vec<Machine>,
+    /// Those of MRTD, RTMR1 and RTMR2 that are not the image's.
+    pub differing: Vec<Register>,
+}
+
+impl Membership {
+    /// Whether it is the image's guest in one of the machines.
+    pub fn belongs(&self) -> bool {
+        self.differing.is_empty() && !self.machines.is_empty()
+    }
+}
+
+#[derive(Serialize)]
+struct WrittenHead {
+    version: u32,
+    image_sha256: Digest32,
+    mrtd: Digest48,
+    rtmr1: Digest48,
+    rtmr2: Digest48,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    version: u32,
+    image_sha256: Digest32,
+    mrtd: Digest48,
+    rtmr1: Digest48,
+    rtmr2: Digest48,
+    machines: Vec<WrittenMachine>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenMachine {
+    qemu: String,
+    vcpus: u32,
+    memory_mib: u64,
+    devices: Devices,
+    rtmr0: Digest48,
+}
+
+impl WrittenMachine {
+    fn of(machine: Machine, rtmr0: Digest48) -> WrittenMachine {
+        WrittenMachine {
+            qemu: machine.qemu.as_str().into(),
+            vcpus: machine.vcpus,
+            memory_mib: machine.memory_mib,
+            devices: machine.devices,
+            rtmr0,
+        }
+    }
+}
+
+impl Written {
+    fn set(self) -> Result<MachineSet, MachineSetError> {
+        if self.version != VERSION {
+            return Err(MachineSetError::Version { got: self.version });
+        }
+        let mut seen = BTreeSet::new();
+        let mut machines = Vec::new();
+        for written in self.machines {
+            let machine = Machine {
+                qemu: Qemu::parse(&written.qemu)?,
+                vcpus: written.vcpus,
+                memory_mib: written.memory_mib,
+                devices: written.devices,
+            };
+            if !seen.insert(machine) {
+                return Err(MachineSetError::Twice { machine });
+            }
+            machines.push((machine, written.rtmr0));
+        }
+        machines.sort_unstable();
+        MachineSet {
+            image_sha256: self.image_sha256,
+            mrtd: self.mrtd,
+            rtmr1: self.rtmr1,
+            rtmr2: self.rtmr2,
+            machines,
+        }
+        .checked()
+    }
+}
+
+const VERSION: u32 = 1;

@@ -1,0 +1,99 @@
+//! An image of small files, as a builder would write it.
+
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::fs;
+
+use measurements::{
+    BootRegisters, Content, Digest32, Digest48, ImageFile, ImageFiles, ImageManifest, ImageParts,
+    MachineSize, Profile, VERITY_BLOCK_BYTES, VerityHash, VerityRoot,
+    acpi::Tables,
+    predict::{Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, predict},
+};
+
+use super::made;
+
+const INITRD: &[u8] = b"an initrd";
+const DATA_BLOCKS: u64 = 3;
+
+/// An image of small files as a builder would write it, and the ACPI tables of its machine.
+pub fn image() -> (tempfile::TempDir, ImageManifest) {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        fs::write(folder.path().join(name), bytes).unwrap();
+        ImageFile {
+            name: name.into(),
+            bytes: bytes.len() as u64,
+            sha256: Digest32::of(bytes),
+        }
+    };
+    let data = vec![0x33; DATA_BLOCKS as usize * VERITY_BLOCK_BYTES];
+    let salt = Digest32::of(b"salt");
+    let mut hash = VerityHash::new(salt);
+    data.chunks(VERITY_BLOCK_BYTES)
+        .for_each(|block| hash.block(block.try_into().unwrap()));
+    let root = VerityRoot {
+        verity_hash: hash.finish().unwrap(),
+        salt,
+        data_blocks: DATA_BLOCKS,
+    };
+    let cmdline = format!("console=ttyS0 {}", root.argument());
+    let machine = MachineSize {
+        vcpus: 2,
+        memory_mib: 2048,
+    };
+    let (firmware, kernel, acpi) = (made::firmware(), made::kernel(), made::acpi());
+    fs::create_dir(folder.path().join("acpi")).unwrap();
+    for (file, name) in [
+        ("etc/table-loader", "table-loader"),
+        ("etc/acpi/rsdp", "rsdp.bin"),
+        ("etc/acpi/tables", "tables"),
+    ] {
+        write(&format!("acpi/{name}"), &acpi[file]);
+    }
+    let prediction = predict(&Inputs {
+        platform: Platform::new(
+            &firmware,
+            FirmwareBuild::UP_TO_STABLE202502,
+            machine.memory_mib,
+        ),
+        page_order: PageOrder::SinglePass,
+        acpi: &Tables::insecure_from(acpi),
+        boot: Boot::Direct {
+            kernel: &kernel,
+            initrd: Some(INITRD),
+            cmdline: &cmdline,
+            header: KernelHeader::AsOnDisk,
+        },
+    })
+    .unwrap();
+    let manifest = ImageManifest::new(ImageParts {
+        version: ImageManifest::VERSION,
+        profile: Profile::Sim,
+        lock_sha256: Digest32::of(b"lock"),
+        compiler: "rustc 1.95.0".into(),
+        files: ImageFiles {
+            firmware: write("firmware.fd", &firmware),
+            kernel: write("kernel", &kernel),
+            initrd: write("initrd", INITRD),
+            root: write("root.img", &[&data[..], b"a tree"].concat()),
+        },
+        cmdline,
+        root,
+        agent_sha384: Digest48::of(b"agent"),
+        contents: vec![Content {
+            path: "/agent".into(),
+            mode: "0755".into(),
+            bytes: 5,
+            sha256: Digest32::of(b"agent"),
+            from: "guest-agent".into(),
+        }],
+        packages: Vec::new(),
+        machine,
+        registers: BootRegisters::from(&prediction),
+        events: prediction.events,
+    })
+    .unwrap();
+    fs::write(folder.path().join("manifest.json"), manifest.to_json()).unwrap();
+    (folder, manifest)
+}
