@@ -12,6 +12,7 @@
 //! and is refused.
 
 mod fw_cfg;
+mod line;
 
 use std::fs;
 use std::io;
@@ -23,6 +24,7 @@ use measurements::{Accelerator, Backends, MachineSize, Vsock, qemu_arguments};
 
 use crate::sandbox::Sandbox;
 use fw_cfg::FwCfg;
+use line::Line;
 
 /// fw_cfg files by name, in the order of QEMU's directory.
 pub type AcpiFiles = Vec<(String, Vec<u8>)>;
@@ -69,6 +71,44 @@ pub fn read(
     size: MachineSize,
     tpm: bool,
 ) -> Result<AcpiFiles, AcpiError> {
+    let inside = |name: &str| format!("{FOLDER}/{name}");
+    let (socket, serial) = (inside("tpm.sock"), inside("serial"));
+    let arguments = qemu_arguments(
+        size,
+        Accelerator::Tcg,
+        &Backends {
+            firmware: FIRMWARE,
+            boot: None,
+            root: None,
+            vsock: Vsock::StandIn,
+            tpm: tpm.then_some(socket.as_str()),
+            serial: Some(&serial),
+            qmp: &[],
+        },
+    );
+    let line = Line {
+        arguments,
+        serial: true,
+        tpm,
+    };
+    ask(tools, firmware, &line)
+}
+
+/// The same of any machine, given as QEMU's arguments. It runs without the host's help, with nothing behind its devices and
+/// nothing to boot.
+pub fn read_machine(
+    tools: &Sandbox,
+    firmware: &Path,
+    words: &[String],
+) -> Result<AcpiFiles, AcpiError> {
+    let mut line = line::prepared(words);
+    for word in ["-accel", "tcg", "-bios", FIRMWARE] {
+        line.arguments.push(word.to_owned());
+    }
+    ask(tools, firmware, &line)
+}
+
+fn ask(tools: &Sandbox, firmware: &Path, line: &Line) -> Result<AcpiFiles, AcpiError> {
     let folder = tempfile::Builder::new()
         .prefix("chrysalis-acpi-")
         .tempdir()?;
@@ -84,32 +124,22 @@ pub fn read(
         Program::start(program, command, at(&format!("{program}.log")))
     };
     let mut swtpm = None;
-    if tpm {
+    if line.tpm {
         let program = swtpm.insert(start("swtpm", &swtpm_arguments())?);
         program.wait_for("made no socket", || at("tpm.sock").exists())?;
     }
-    let inside = |name: &str| format!("{FOLDER}/{name}");
-    let (socket, serial, port) = (inside("tpm.sock"), inside("serial"), inside("qtest.sock"));
-    let mut arguments = qemu_arguments(
-        size,
-        Accelerator::Tcg,
-        &Backends {
-            firmware: FIRMWARE,
-            boot: None,
-            root: None,
-            vsock: Vsock::StandIn,
-            tpm: tpm.then_some(socket.as_str()),
-            serial: Some(&serial),
-            qmp: &[],
-        },
-    );
-    arguments.extend(["-qtest".into(), format!("unix:{port},server=on,wait=off")]);
+    let mut arguments = line.arguments.clone();
+    let port = format!("unix:{FOLDER}/qtest.sock,server=on,wait=off");
+    arguments.extend(["-qtest".into(), port]);
     arguments.extend(["-qtest-log".into(), "/dev/null".into()]);
     let mut qemu = start("qemu-system-x86_64", &arguments)?;
-    // The boot device selection starts after the tables are installed; its first words are on the serial port.
-    qemu.wait_for("did not get its firmware past ACPI", || {
-        fs::read(at("serial"))
-            .is_ok_and(|text| text.windows(PAST_ACPI.len()).any(|w| w == PAST_ACPI))
+    // The boot device selection starts after the tables are installed; its first words are on the serial port. A machine
+    // without one says nothing, and reading too early would freeze other tables, so it gets time.
+    let started = Instant::now();
+    qemu.wait_for("did not get its firmware past ACPI", || match line.serial {
+        true => fs::read(at("serial"))
+            .is_ok_and(|text| text.windows(PAST_ACPI.len()).any(|w| w == PAST_ACPI)),
+        false => started.elapsed() > SILENT_TIME,
     })?;
     let mut device = FwCfg::connect(&at("qtest.sock"))?;
     device.acpi_files()
@@ -197,4 +227,6 @@ impl Drop for Program {
 const PAST_ACPI: &[u8] = b"BdsDxe";
 /// The firmware takes some five seconds here; a machine that is busy with other work takes longer.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// Ten times what the firmware takes.
+const SILENT_TIME: Duration = Duration::from_secs(60);
 const SAID_BYTES_MAX: usize = 2000;

@@ -1,6 +1,7 @@
 //! The command line: one `struct` of arguments and one function for each command.
 
 mod build;
+mod dump_acpi;
 mod lock;
 mod run;
 mod tools;
@@ -43,6 +44,9 @@ enum Command {
     /// Make the programs that run an image be in the store, and describe how each is started.
     #[command(after_help = tools::EXAMPLE)]
     Tools(tools::Tools),
+    /// Keep the ACPI tables that the locked QEMU makes for a machine, so that those made here can be held against them.
+    #[command(after_help = dump_acpi::EXAMPLE)]
+    DumpAcpi(dump_acpi::DumpAcpi),
     /// Run a program of a tree in the sandbox, with the files that are listed and nothing else.
     #[command(after_help = run::EXAMPLE)]
     Run(run::Run),
@@ -58,7 +62,7 @@ impl Command {
             Self::Lock(lock) => lock.json,
             Self::Build(build) => build.json,
             Self::Tools(tools) => tools.json,
-            Self::Run(_) | Self::Inside(_) => false,
+            Self::DumpAcpi(_) | Self::Run(_) | Self::Inside(_) => false,
         }
     }
 
@@ -68,6 +72,7 @@ impl Command {
             Self::Lock(arguments) => arguments.run(),
             Self::Build(arguments) => arguments.run(),
             Self::Tools(arguments) => arguments.run(),
+            Self::DumpAcpi(arguments) => arguments.run(),
             Self::Run(arguments) => Ok(arguments.run()),
             Self::Inside(arguments) => Ok(arguments.run()),
         }

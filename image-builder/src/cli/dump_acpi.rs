@@ -1,0 +1,117 @@
+//! `image-builder dump-acpi`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use image_builder::acpi::{self, AcpiFiles};
+use image_builder::package_lock::{PackageLock, Role};
+use image_builder::packages::ensure_tree;
+use image_builder::recipe::Recipe;
+use image_builder::sandbox::Sandbox;
+use measurements::Digest48;
+
+use super::{Refusal, StoreFolder};
+use crate::screen::Screen;
+
+pub const EXAMPLE: &str = "Example:
+  image-builder dump-acpi recipes/sim.yaml --from-qemu-file machine.txt --name two-ports --out dumps
+
+The file has arguments of QEMU, without what stands behind the devices: that is replaced, and nothing is booted. The folder gets the
+blobs as two-ports/tables.bin and so on, and in index.txt the arguments with the digests, as measurements/tests/acpi.rs reads them.";
+
+#[derive(Args)]
+pub struct DumpAcpi {
+    /// The recipe whose lock has QEMU and firmware
+    #[arg(value_name = "RECIPE")]
+    recipe: PathBuf,
+    /// A file with arguments of QEMU, quoted as for a shell
+    #[arg(long, value_name = "FILE")]
+    from_qemu_file: PathBuf,
+    /// What to call the machine
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// The folder for the dumps
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Another package lock than the file beside the recipe that the recipe names
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreFolder,
+}
+
+impl DumpAcpi {
+    pub fn run(self) -> Result<ExitCode, Refusal> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        if self.name.starts_with('.') || self.name.is_empty() || !self.name.bytes().all(plain) {
+            return Err(Refusal::Misuse(
+                "a name has letters, digits, `.`, `_` and `-`".into(),
+            ));
+        }
+        let disk = |error: std::io::Error, path: &Path| Refusal::Failed {
+            sentence: format!("{}: {error}", path.display()),
+            fault: "disk",
+        };
+        let path = &self.from_qemu_file;
+        let line = fs::read_to_string(path).map_err(|error| disk(error, path))?;
+        let words =
+            measurements::acpi::words(&line).map_err(|error| Refusal::Misuse(error.to_string()))?;
+
+        let store = self.store.open()?;
+        let recipe = Recipe::read(&self.recipe)?;
+        let path = self.lock.unwrap_or_else(|| recipe.lock_path(&self.recipe));
+        let lock = PackageLock::read(&path)?;
+        lock.check(&recipe)?;
+        let mut screen = Screen::new();
+        let mut tree = |packages: &[&_]| {
+            ensure_tree(&store, &lock, packages, &mut |progress| {
+                screen.show(progress)
+            })
+        };
+        let failed = |error: &dyn std::fmt::Display, fault| Refusal::Failed {
+            sentence: error.to_string(),
+            fault,
+        };
+        let firmware = tree(&[lock.firmware()]).map_err(|error| failed(&error, "packages"))?;
+        let tools = tree(&lock.closure(Role::Run)).map_err(|error| failed(&error, "packages"))?;
+        screen.say("machine: its ACPI tables, from the locked QEMU");
+        let firmware = firmware.join(&recipe.firmware.file);
+        let files = acpi::read_machine(&Sandbox::new(&tools), &firmware, &words)
+            .map_err(|error| failed(&error, "tool"))?;
+        drop(screen);
+        write(&self.out, &self.name, &words, &files).map_err(|error| disk(error, &self.out))?;
+        println!("{}", self.out.join(&self.name).display());
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The blobs, and the machine at the end of the index.
+fn write(out: &Path, name: &str, words: &[String], files: &AcpiFiles) -> std::io::Result<()> {
+    fs::create_dir_all(out.join(name))?;
+    let quoted = words
+        .iter()
+        .map(|word| match word.contains(char::is_whitespace) {
+            true => format!("\"{word}\""),
+            false => word.clone(),
+        });
+    let mut entry = format!("== {name} : {}\n", quoted.collect::<Vec<_>>().join(" "));
+    for (fw_cfg, bytes) in files {
+        let short = match fw_cfg.as_str() {
+            "etc/table-loader" => "loader",
+            "etc/tpm/log" => "tpm-log",
+            other => other.rsplit('/').next().unwrap_or(other),
+        };
+        fs::write(out.join(name).join(format!("{short}.bin")), bytes)?;
+        let digest = Digest48::of(bytes).to_string();
+        entry += &format!("  {short} {} {}\n", bytes.len(), &digest[..24]);
+    }
+    let index = out.join("index.txt");
+    let mut text = match fs::read_to_string(&index) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        other => other?,
+    };
+    text += &entry;
+    fs::write(index, text)
+}
