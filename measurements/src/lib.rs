@@ -1,8 +1,8 @@
 //! What a machine should measure to, and whether a peer does.
 //!
-//! **What it is.** The registers of a TDX guest ([`Registers`]), what they follow from ([`predict`], and [`acpi`] for a
-//! machine's tables), the papers that say what they should be ([`ImageManifest`] of an image, [`Manifest`] of a guest), and
-//! the one function that turns evidence into a peer: [`verify`].
+//! **What it is.** The registers of a TDX guest ([`Registers`]), what they follow from ([`predict`], [`acpi`] for a
+//! machine's tables, [`MachineSet`] for many machines), the papers that say what they should be ([`ImageManifest`] of
+//! an image, [`Manifest`] of a guest), and the one function that turns evidence into a peer: [`verify`].
 //!
 //! **Trusts.** One [`Root`] certificate named by the caller, Intel's by default; `dcap-qvl` for the certificate
 //! chains, the signatures and the TCB levels; the caller's clock. Quotes, collateral and manifests come from

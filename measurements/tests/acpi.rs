@@ -6,10 +6,14 @@ use std::collections::BTreeMap;
 
 use common::{gunzip, vector};
 use measurements::{
-    Accelerator, Backends, Digest48, MachineSize, Vsock,
+    Accelerator, Backends, Digest48, MachineSize, Register, Vsock,
     acpi::{AcpiError, AddressWidth, Qemu, Serial, Shape, Slot, acpi_files},
     guest_shape,
-    predict::acpi::{AcpiFiles, allocated_by},
+    predict::{
+        PageOrder,
+        acpi::{AcpiFiles, allocated_by},
+        mrtd, replay, rtmr0,
+    },
     qemu_arguments,
 };
 
@@ -134,6 +138,16 @@ fn another_predictors_machines_have_qemus_tables() {
         let tables = vector(&format!("acpi/{fixture}/acpi_tables.bin")).unwrap();
         let files = acpi_files(&shape).unwrap();
         assert!(files["etc/acpi/tables"] == tables, "{fixture}");
+        // The whole registers, with nothing of the other predictor but its firmware.
+        let expected = vector(&format!("acpi/{fixture}/expected.json")).unwrap();
+        let expected: serde_json::Value = serde_json::from_slice(&expected).unwrap();
+        let firmware = vector("firmware/ovmf-2025.02-3ubuntu2.fd").unwrap();
+        let platform = common::platform(&firmware, shape.memory_mib);
+        let events = rtmr0(&platform, &files).unwrap();
+        let rtmr0 = replay(Register::Rtmr0, &events);
+        assert_eq!(rtmr0.to_string(), expected["rtmr0"], "{fixture}");
+        let mrtd = mrtd(&firmware, PageOrder::SinglePass).unwrap();
+        assert_eq!(mrtd.to_string(), expected["mrtd"], "{fixture}");
     }
 }
 

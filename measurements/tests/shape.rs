@@ -324,6 +324,33 @@ fn quotes_join_words() {
     assert_eq!(split("'a b'c \"d 'e\" ''"), ["a bc", "d 'e", ""]);
 }
 
+/// The machine of which two other tools give the whole RTMR0, from its command line to its register.
+#[test]
+fn a_command_line_leads_to_the_register_that_two_other_tools_say() {
+    let firmware = common::vectors().join("firmware/ovmf-2025.02-8+deb13u1.fd");
+    if common::vector("firmware/ovmf-2025.02-8+deb13u1.fd").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let line = "-nodefaults -serial null -cpu qemu64,phys-bits=46 \
+        -machine q35,kernel-irqchip=split,hpet=off,smm=off,pic=off -smp 4 -m 2048M";
+    let translated = [
+        "shape",
+        "--qemu",
+        "10.0.13",
+        "--out",
+        "shape.json",
+        "--from-qemu",
+        line,
+    ];
+    assert_eq!(run(folder.path(), &translated).status.code(), Some(0));
+    let predicted = ["predict", "--shape", "shape.json", "--json", "--firmware"];
+    let predicted = [&predicted[..], &[firmware.to_str().unwrap()]].concat();
+    let printed = json(&run(folder.path(), &predicted));
+    let expected = "252f61b41c0c2560d1fd737b5932fcc0961e7e94a28e702972843afea4bd354ce997c13cba801a16faf18c921cec4474";
+    assert_eq!(printed["rtmr0"], expected);
+}
+
 #[test]
 fn the_program_writes_a_shape_and_the_files_of_its_machine() {
     let folder = tempfile::tempdir().unwrap();
