@@ -38,6 +38,7 @@ mod store;
 mod stream;
 pub mod tools;
 mod tree;
+pub mod uki;
 mod unpack;
 pub mod verity;
 mod yaml;

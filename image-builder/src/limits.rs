@@ -101,6 +101,9 @@ pub const TOOL_STDERR_BYTES_MAX: u64 = 16 * 1024;
 /// The agent, or the first program of the initrd. With CPU kernels for many processors it has some 40 MiB.
 pub const PROGRAM_BYTES_MAX: usize = 1 << 30;
 
+/// A unified kernel image. Its sections say where they are in 32 bits, and `measurements` reads no longer ones.
+pub const UKI_BYTES_MAX: u64 = 1 << 30;
+
 // What is compiled.
 
 /// One file of the sources. The longest that a source includes has 1 MB.

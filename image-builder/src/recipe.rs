@@ -339,7 +339,8 @@ mod tests {
     fn the_committed_recipe_parses() {
         let recipe = Recipe::parse(SIM).expect("committed");
         assert_eq!(recipe.profile, "sim");
-        assert_eq!(recipe.tools.run, ["qemu-system-x86", "swtpm"]);
+        let run = ["qemu-system-x86", "swtpm", "systemd-boot-efi"];
+        assert_eq!(recipe.tools.run, run);
         assert_eq!(recipe.vhost_device_vsock.as_deref(), Some("0.3.0"));
         assert_eq!(
             recipe.lock_path(Path::new("a/sim.yaml")),
@@ -379,7 +380,11 @@ mod tests {
         check("package: ovmf", "package: -ovmf", "Debian package");
         check("file: usr", "file: /usr", "relative path");
         check("file: usr/share", "file: usr/../share", "relative path");
-        check("[qemu-system-x86, swtpm]", "[swtpm, swtpm]", "twice");
+        check(
+            "[qemu-system-x86, swtpm, systemd-boot-efi]",
+            "[swtpm, swtpm]",
+            "twice",
+        );
         check("vsock: 0.3.0", "vsock: 0.3", "version like");
         check("vsock: 0.3.0", "vsock: 0.3.+1", "version like");
         check("init: stage0", "init: a b", "plain name");

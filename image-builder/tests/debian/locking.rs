@@ -62,7 +62,7 @@ const PACKAGES: [&str; 11] = [
 fn recipe() -> Recipe {
     let text = include_str!("../../recipes/sim.yaml")
         .replace("[gcc, libc6-dev, erofs-utils]", "[gcc]")
-        .replace("[qemu-system-x86, swtpm]", "[swtpm]");
+        .replace("[qemu-system-x86, swtpm, systemd-boot-efi]", "[swtpm]");
     Recipe::parse(&text).expect("a smaller recipe")
 }
 

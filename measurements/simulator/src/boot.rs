@@ -20,7 +20,7 @@
 
 use std::{
     fs::File,
-    io::{BufReader, ErrorKind, Read},
+    io::{BufRead, BufReader, ErrorKind, Read},
     path::{Path, PathBuf},
 };
 
@@ -118,10 +118,15 @@ pub fn events_of(launched: &Launched) -> Result<Vec<Event>, BootError> {
     boot_of(launched).map(|(_, events)| events)
 }
 
+/// Those of RTMR0 (without the first two), RTMR1 and RTMR2 that swtpm's log of one boot has, in the order of time.
+pub fn events_in_log(log: impl BufRead) -> Result<Vec<Event>, BootError> {
+    measured(&extends_until(log, action(LEFT))?)
+}
+
 /// MRTD and the events. The log comes first, so that asking before the boot is over costs little.
 fn boot_of(launched: &Launched) -> Result<(Digest48, Vec<Event>), BootError> {
     let log = File::open(&launched.tpm_log).map_err(read_error(&launched.tpm_log))?;
-    let measured = measured(&extends_until(BufReader::new(log), action(LEFT))?)?;
+    let measured = events_in_log(BufReader::new(log))?;
 
     let image = read(&launched.firmware, FIRMWARE_BYTES_MAX)?;
     let firmware = Firmware::parse(&image)?;

@@ -35,7 +35,7 @@ mod quote;
 mod server;
 mod swtpm_log;
 
-pub use boot::{BootError, Event, Source, events_of, registers_of};
+pub use boot::{BootError, Event, Source, events_in_log, events_of, registers_of};
 pub use firmware::FirmwareError;
 pub use flaws::{Flaws, Platform};
 pub use kernel::KernelError;

@@ -1,0 +1,242 @@
+//! Unified kernel images of this repository's kernel, initrd and command line: what a machine measures of one, by the log of its
+//! software TPM, is what was predicted, event by event. RTMR0 is another matter: a machine without a direct boot has other
+//! boot options.
+
+mod common;
+mod disk;
+
+use anyhow::Context;
+use image_builder::Store;
+use image_builder::package_lock::{PackageLock, Role};
+use image_builder::packages::ensure_tree;
+use image_builder::uki::{Parts, STUB_PATH, lay_out};
+use measurements::predict::{
+    Boot, KernelHeader, PredictedEvent, UkiRoad, authenticode::authenticode,
+};
+use measurements::{Accelerator, Backends, MachineSize, Register, Vsock, qemu_arguments};
+use simulator::{BootError, Event, events_in_log};
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tests::Child;
+use tests::image::Built;
+use tests::programs::workspace_root;
+use tests::tools::Tools;
+
+/// A quiet machine without KVM takes a quarter of a minute until its kernel runs.
+const PATIENCE: Duration = Duration::from_secs(300);
+const OS_RELEASE: &str = "ID=chrysalis\nNAME=Chrysalis\n";
+const SIZE: MachineSize = MachineSize {
+    vcpus: 2,
+    memory_mib: 1024,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unified_kernel_image_measures_what_was_predicted() {
+    let Some(lab) = Lab::new().await else { return };
+    let uki = lab.uki();
+    let boot = Boot::Uki {
+        uki: &uki,
+        road: UkiRoad::Kernel { append: None },
+    };
+    another_reader_agrees(&lab, &uki);
+    lab.write("uki.efi", &uki);
+    same(&lab.boot(Some(("/lab/uki.efi", "")), None), &boot);
+}
+
+/// Stub, kernel, boot loader and image have the digests that Google's `authenticode` gives them.
+fn another_reader_agrees(lab: &Lab, uki: &[u8]) {
+    let read = |path: &Path| fs::read(path).unwrap();
+    let stub = read(&lab.stub);
+    let loader = read(&lab.stub.with_file_name("systemd-bootx64.efi"));
+    let kernel = read(&lab.image.join("kernel"));
+    for program in [&stub, &loader, &kernel, uki] {
+        let file = pe::read::pe::PeFile64::parse(program).unwrap();
+        let mut hash = sha2_of_authenticode::Sha384::default();
+        authenticode::authenticode_digest(&file, &mut hash).unwrap();
+        let theirs = sha2_of_authenticode::Digest::finalize(hash);
+        assert_eq!(authenticode(program).unwrap().0, theirs[..]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long tier: three boots"]
+async fn it_does_so_from_a_disk_through_a_loader_and_with_a_passed_command_line() {
+    let Some(lab) = Lab::new().await else { return };
+    let uki = lab.uki();
+    lab.write("uki.efi", &uki);
+    let append = "console=ttyS0 panic=-1";
+    let boot = Boot::Uki {
+        uki: &uki,
+        road: UkiRoad::Kernel {
+            append: Some(append),
+        },
+    };
+    same(&lab.boot(Some(("/lab/uki.efi", append)), None), &boot);
+
+    let loader = fs::read(lab.stub.with_file_name("systemd-bootx64.efi")).unwrap();
+    let by_loader: [(&str, &[u8]); 2] = [
+        ("EFI/BOOT/BOOTX64.EFI", &loader),
+        ("EFI/LINUX/CHRYSALI.EFI", &uki),
+    ];
+    let alone: [(&str, &[u8]); 1] = [("EFI/BOOT/BOOTX64.EFI", &uki)];
+    for (files, loader) in [(&alone[..], None), (&by_loader[..], Some(&loader[..]))] {
+        let disk = disk::with_files(files);
+        lab.write("disk.img", &disk);
+        let table = &disk[..1 << 20];
+        let boot = Boot::Uki {
+            uki: &uki,
+            road: UkiRoad::Disk { table, loader },
+        };
+        same(&lab.boot(None, Some("/lab/disk.img")), &boot);
+    }
+}
+
+/// A direct boot without an initrd, which no image of this repository has.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long tier: a boot"]
+async fn a_direct_boot_without_an_initrd_measures_what_was_predicted() {
+    let Some(lab) = Lab::new().await else { return };
+    let kernel = fs::read(lab.image.join("kernel")).unwrap();
+    let cmdline = "console=ttyS0 panic=-1";
+    let boot = Boot::Direct {
+        kernel: &kernel,
+        initrd: None,
+        cmdline,
+        header: KernelHeader::AsOnDisk,
+    };
+    same(&lab.boot(Some(("/image/kernel", cmdline)), None), &boot);
+}
+
+/// RTMR1 and RTMR2, each event in its order.
+fn same(measured: &[Event], boot: &Boot<'_>) {
+    let predicted = boot.events().unwrap();
+    for (index, register) in [(1, Register::Rtmr1), (2, Register::Rtmr2)] {
+        let of = |event: &&PredictedEvent| event.register == register;
+        let predicted: Vec<_> = predicted.iter().filter(of).map(|e| e.digest).collect();
+        let seen = measured.iter().filter(|event| event.rtmr == index);
+        let seen: Vec<_> = seen.map(|event| event.digest).collect();
+        assert_eq!(predicted, seen, "{register:?}: {boot:?}");
+    }
+}
+
+/// An image, the tools of its lock, and a folder.
+struct Lab {
+    image: PathBuf,
+    stub: PathBuf,
+    tools: Tools,
+    folder: tempfile::TempDir,
+}
+
+impl Lab {
+    async fn new() -> Option<Lab> {
+        let image = common::made(|programs| {
+            let built = Built::from_recipe(programs, "sim", true)?;
+            let lock = built.fresh_lock.clone();
+            let lock = lock.unwrap_or(workspace_root().join("image-builder/recipes/sim.lock.json"));
+            let store = Store::from_environment().context("a home folder, or CHRYSALIS_STORE")?;
+            let lock = PackageLock::read(&lock)?;
+            let tree = ensure_tree(&store, &lock, &lock.closure(Role::Run), &mut |_| ())?;
+            Ok((built, tree.join(STUB_PATH)))
+        });
+        let (image, stub) = image.await?;
+        Some(Lab {
+            image: image.dir,
+            stub,
+            tools: Tools::read(&image.tools).unwrap(),
+            folder: tempfile::Builder::new()
+                .prefix("chrysalis-")
+                .tempdir()
+                .unwrap(),
+        })
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.folder.path().join(name), bytes).unwrap();
+    }
+
+    /// The image's parts as one program.
+    fn uki(&self) -> Vec<u8> {
+        let read =
+            |path: &Path| fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let of_image = |name| read(&self.image.join(name));
+        let [stub, initrd, kernel] = [read(&self.stub), of_image("initrd"), of_image("kernel")];
+        let cmdline = String::from_utf8(of_image("cmdline")).unwrap();
+        let image = lay_out(&Parts {
+            stub: &stub,
+            os_release: Some(OS_RELEASE),
+            cmdline: &cmdline,
+            uname: Some("6.12"),
+            initrd: Some(&initrd),
+            kernel: &kernel,
+        });
+        let mut uki = Vec::new();
+        image.unwrap().write(&mut uki).unwrap();
+        uki
+    }
+
+    /// Boots a program with a command line, or from a disk, and gives what was measured until its kernel left the firmware.
+    fn boot(&self, program: Option<(&str, &str)>, disk: Option<&str>) -> Vec<Event> {
+        for left in ["tpm.sock", "tpm.log", "tpm/tpm2-00.permall"] {
+            let _ = fs::remove_file(self.folder.path().join(left));
+        }
+        fs::create_dir_all(self.folder.path().join("tpm")).unwrap();
+        let _tpm = self.start_tpm();
+        let boot = program.map(|(kernel, cmdline)| measurements::Boot {
+            kernel,
+            initrd: None,
+            cmdline,
+        });
+        let arguments = qemu_arguments(
+            SIZE,
+            Accelerator::Tcg,
+            &Backends {
+                firmware: "/image/firmware.fd",
+                boot,
+                root: disk,
+                vsock: Vsock::StandIn,
+                tpm: Some("/lab/tpm.sock"),
+                serial: Some("/lab/serial.log"),
+                qmp: &[],
+            },
+        );
+        let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let images = [(self.image.as_path(), "/image")];
+        let room = [(self.folder.path(), "/lab")];
+        let _qemu = self.tools.start("qemu", &images, &room, &words).unwrap();
+        self.until("the boot is over", || {
+            let log = File::open(self.folder.path().join("tpm.log")).ok()?;
+            match events_in_log(BufReader::new(log)) {
+                Err(BootError::NotOver) => None,
+                events => Some(events.unwrap()),
+            }
+        })
+    }
+
+    fn start_tpm(&self) -> Child {
+        let room = [(self.folder.path(), "/lab")];
+        let words = "socket --tpm2 --tpmstate dir=/lab/tpm --ctrl type=unixio,path=/lab/tpm.sock \
+             --log file=/lab/tpm.log,level=20 --seccomp action=none --flags not-need-init,startup-clear";
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let tpm = self.tools.start("swtpm", &[], &room, &words).unwrap();
+        let socket = self.folder.path().join("tpm.sock");
+        self.until("swtpm has a socket", || socket.exists().then_some(()));
+        tpm
+    }
+
+    fn until<T>(&self, what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+        let begun = Instant::now();
+        loop {
+            if let Some(value) = done() {
+                return value;
+            }
+            if begun.elapsed() > PATIENCE {
+                let serial = fs::read(self.folder.path().join("serial.log"));
+                let serial = serial.unwrap_or_default();
+                panic!("waited until {what}; serial: {}", serial.escape_ascii());
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
