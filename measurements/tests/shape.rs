@@ -262,6 +262,11 @@ fn what_a_command_line_has_and_nobody_compared_is_refused_by_name() {
         ),
         ("-device {\"driver\":\"e1000\"}", "-device"),
         ("-serial null -serial null", "a serial port"),
+        ("-serial none -serial null", "a serial port"),
+        (
+            "-object {\"qom-type\":\"acpi-generic-initiator\",\"id\":\"g\"}",
+            "-object",
+        ),
         ("-serial null -device isa-serial,chardev=c", "a serial port"),
         ("-m 2G", "-m"),
         ("-cpu max,phys-bits=46", "-cpu"),

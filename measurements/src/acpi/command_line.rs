@@ -164,7 +164,8 @@ impl Reader {
             "smp" => self.processors(value),
             "cpu" => self.processor(value),
             "global" => self.global(value),
-            "serial" if value == "none" => Ok(()),
+            // What a second port becomes after this changed between versions of QEMU.
+            "serial" if value == "none" => self.serial(Serial::Absent),
             "serial" => self.serial(Serial::Board),
             "device" => self.device(value),
             "object" => self.devices.object(value),
