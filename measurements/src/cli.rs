@@ -1,5 +1,6 @@
 //! Commands for providers and verifiers. All file reading and the clock live here; the library has neither.
 
+mod bundle;
 mod gpu;
 mod image;
 mod machine_set;
@@ -52,6 +53,9 @@ enum Command {
     /// Verify the evidence of NVIDIA GPUs.
     #[command(subcommand)]
     Gpu(gpu::GpuCommand),
+    /// Make or verify one file with everything that a quote is judged by.
+    #[command(subcommand)]
+    Bundle(bundle::BundleCommand),
 }
 
 #[derive(Subcommand)]
@@ -114,6 +118,7 @@ pub fn run() -> ExitCode {
         Command::Manifest(ManifestCommand::Vm(arguments)) => manifest_vm(&arguments),
         Command::Quote(command) => quote::run(&command).map(code),
         Command::Gpu(gpu::GpuCommand::Verify(arguments)) => gpu::verify(&arguments).map(code),
+        Command::Bundle(command) => bundle::run(&command).map(code),
     };
     match outcome {
         Ok(code) => code,

@@ -19,6 +19,7 @@
 //! binds one to the other is not judged here.
 
 pub mod acpi;
+pub mod bundle;
 mod collateral;
 mod digest32;
 mod event_log;

@@ -146,3 +146,10 @@ pub const GPU_OCSP_RESPONSES_MAX: usize = 64;
 pub const GPU_OCSP_ANSWERS_MAX: usize = 16;
 /// Certificates that come with a response.
 pub const GPU_OCSP_CERTIFICATES_MAX: usize = 4;
+
+/// A bundle. One with four GPUs and their RIMs has some 200 KiB.
+pub const BUNDLE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Event logs of one bundle. A guest has the firmware's and the application's.
+pub const BUNDLE_EVENT_LOGS_MAX: usize = 4;
+/// RIMs of one bundle: two for each GPU, and as many again that are passed over.
+pub const BUNDLE_RIMS_MAX: usize = 4 * GPUS_MAX;

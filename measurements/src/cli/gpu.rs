@@ -207,7 +207,7 @@ fn remarks(outcome: &Outcome, policy: &GpuPolicy<'_>, arguments: &VerifyArgument
     }
 }
 
-fn evidence_json(gpu: &Inspected) -> Map<String, Value> {
+pub(crate) fn evidence_json(gpu: &Inspected) -> Map<String, Value> {
     let fields = &gpu.fields;
     let switch = |on: Option<bool>| on.map(|on| if on { "on" } else { "off" });
     let fields = json!({
@@ -233,7 +233,7 @@ fn evidence_json(gpu: &Inspected) -> Map<String, Value> {
     }
 }
 
-fn gpu_json(gpu: &Gpu) -> Value {
+pub(crate) fn gpu_json(gpu: &Gpu) -> Value {
     let mut fields = evidence_json(&gpu.evidence);
     let used = |rim: &RimUsed| json!({ "file": rim.label, "tag_id": rim.tag_id, "version": rim.version, "sha256": rim.digest });
     fields.insert("driver_rim_used".into(), used(&gpu.driver_rim));
@@ -340,7 +340,7 @@ fn read_ocsp(arguments: &VerifyArguments) -> anyhow::Result<Option<OcspResponses
         .with_context(|| format!("reading the responses in {}", folder.display()))
 }
 
-fn nonce_of(text: &str) -> anyhow::Result<[u8; 32]> {
+pub(crate) fn nonce_of(text: &str) -> anyhow::Result<[u8; 32]> {
     let mut nonce = [0; 32];
     hex::decode_to_slice(text, &mut nonce).context("reading --nonce: 64 hex digits")?;
     Ok(nonce)

@@ -225,7 +225,8 @@ fn inspection(inspected: &Inspected, at: Moment) -> Value {
     fields
 }
 
-fn facts(peer: &Peer, at: Moment) -> Value {
+/// What a quote and its collateral say, whoever believes it.
+pub(crate) fn facts(peer: &Peer, at: Moment) -> Value {
     let moment = |unix_s| Moment { unix_s }.to_string();
     json!({
         "root": peer.root.to_string(),

@@ -1,0 +1,26 @@
+//! A bundle of evidence: what is read is written again as the same bytes, and nothing made up is signed under Intel's root.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use measurements::{
+    Root,
+    bundle::{At, Bundle, Expected},
+    gpu::{GpuNonce, GpuRoots},
+};
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(bundle) = Bundle::from_cbor(bytes) else {
+        return;
+    };
+    assert_eq!(bundle.to_cbor().as_deref(), Ok(bytes));
+    let root = Root::intel();
+    let expected = Expected {
+        policy: None,
+        report_data: None,
+        gpu_nonce: GpuNonce::InsecureAny,
+        root: &root,
+        gpu_roots: &GpuRoots::NVIDIA,
+        at: At::Made,
+    };
+    assert!(bundle.appraise(&expected).is_err());
+});
