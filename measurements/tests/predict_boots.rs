@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{gunzip, made};
+use common::{gunzip, made, vector};
 use measurements::{
     Digest48,
     acpi::Qemu,
@@ -195,6 +195,27 @@ fn the_newer_generation_has_no_prediction_without_smbios() {
     platform.smbios = None;
     let refusal = rtmr0_around_acpi(&platform).unwrap_err();
     assert_eq!(refusal, PredictError::Smbios(SmbiosError::Missing));
+}
+
+/// The two builds of the newer generation are not among the vectors; what they measure is held against their boots above.
+#[test]
+fn a_firmware_is_known_by_all_of_its_bytes() {
+    let files = [
+        "firmware/ovmf-2025.02-8+deb13u1.fd",
+        "firmware/ovmf-2025.02-3ubuntu2.fd",
+    ];
+    for mut firmware in files.into_iter().filter_map(vector) {
+        let build = FirmwareBuild::known(&firmware);
+        assert_eq!(build, Some(FirmwareBuild::UP_TO_STABLE202502));
+        let last = firmware.len() - 1;
+        for at in [0, last] {
+            firmware[at] ^= 1;
+            assert_eq!(FirmwareBuild::known(&firmware), None);
+            firmware[at] ^= 1;
+        }
+        assert_eq!(FirmwareBuild::known(&firmware[..last]), None);
+    }
+    assert_eq!(FirmwareBuild::known(&made::firmware()), None);
 }
 
 /// Debian's 2026.08+ds-2.
