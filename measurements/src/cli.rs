@@ -1,6 +1,7 @@
 //! Commands for providers and verifiers. All file reading and the clock live here; the library has neither.
 
 mod bundle;
+mod explain;
 mod gpu;
 mod image;
 mod machine_set;
@@ -39,6 +40,7 @@ enum Command {
     PredictSet(machine_set::PredictSetArguments),
     Match(machine_set::MatchArguments),
     Replay(replay::ReplayArguments),
+    Explain(explain::ExplainArguments),
     Shape(shape::ShapeArguments),
     Acpi(shape::AcpiArguments),
     /// Check an image.
@@ -110,6 +112,7 @@ pub fn run() -> ExitCode {
             machine_set::predict_set(&arguments).map(|()| ExitCode::SUCCESS)
         }
         Command::Match(arguments) => machine_set::matches(&arguments).map(code),
+        Command::Explain(arguments) => explain::run(&arguments).map(code),
         Command::Replay(arguments) => replay::replay(&arguments).map(code),
         Command::Image(image::ImageCommand::Verify(arguments)) => {
             image::verify(&arguments).map(code)

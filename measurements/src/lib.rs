@@ -23,6 +23,7 @@ pub mod bundle;
 mod collateral;
 mod digest32;
 mod event_log;
+pub mod explain;
 pub mod gpu;
 mod image;
 pub mod limits;

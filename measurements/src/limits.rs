@@ -153,3 +153,8 @@ pub const BUNDLE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const BUNDLE_EVENT_LOGS_MAX: usize = 4;
 /// RIMs of one bundle: two for each GPU, and as many again that are passed over.
 pub const BUNDLE_RIMS_MAX: usize = 4 * GPUS_MAX;
+/// Registers that are computed again to explain one that differs. With the ACPI tables of a machine, one takes under a
+/// millisecond.
+pub const EXPLAIN_RECOMPUTATIONS_MAX: u32 = 4096;
+/// Manifests that one explanation takes.
+pub const EXPLAIN_MANIFESTS_MAX: usize = 8;

@@ -213,6 +213,13 @@ pub fn rtmr0(
     rtmr0::with_acpi(&Tdvf::parse(platform.firmware)?, platform, acpi)
 }
 
+/// What the list of memory ranges of a guest of this size extends RTMR0 by: the one event that depends on memory, beside the
+/// ACPI tables.
+pub(crate) fn memory_digest(firmware: &[u8], memory_mib: u64) -> Result<Digest48, PredictError> {
+    let hob = hob::td_hob(&Tdvf::parse(firmware)?, memory_mib)?;
+    Ok(Digest48::of(&hob))
+}
+
 /// The value of a register that these events extend, from zero; events of other registers are passed over.
 pub fn replay(register: Register, events: &[PredictedEvent]) -> Digest48 {
     events

@@ -35,8 +35,9 @@ pub struct ReplayArguments {
     json: bool,
 }
 
+/// Kinds of log.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(super) enum Format {
     /// The log of a TDX guest's firmware.
     Ccel,
     /// The log of a TPM.
@@ -93,7 +94,8 @@ pub fn replay(arguments: &ReplayArguments) -> anyhow::Result<bool> {
     Ok(good)
 }
 
-fn read(path: &Path, format: Option<Format>) -> anyhow::Result<EventLog> {
+/// A log of any kind.
+pub(super) fn read(path: &Path, format: Option<Format>) -> anyhow::Result<EventLog> {
     let most = limits::EVENT_LOG_BYTES_MAX.max(limits::EVENT_LOG_JSON_BYTES_MAX);
     let bytes = read_bounded(path, most)?;
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());

@@ -46,7 +46,7 @@ pub(super) fn load_options(cmdline: &str, from: &str) -> PredictedEvent {
 }
 
 /// UTF-16 with a final zero.
-pub(super) fn options(cmdline: &str) -> Vec<u8> {
+pub(crate) fn options(cmdline: &str) -> Vec<u8> {
     let mut options = utf16(cmdline);
     options.extend([0, 0]);
     options

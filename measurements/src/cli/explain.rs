@@ -1,0 +1,217 @@
+//! `measurements explain`: why a quote's registers are not a manifest's.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use measurements::{
+    EventLog, ImageManifest, Quote,
+    explain::{
+        Contents, Difference, DifferenceKind, Explanation, Files, Finding, Paper, Question, explain,
+    },
+    limits,
+};
+
+use super::{print, print_json, read_bounded, replay};
+
+/// Explain why a quote's registers are not those of a manifest.
+///
+/// Says which register differs, at which event if an event log replays to the quote, and which component that is. The usual
+/// causes are computed again: another QEMU, other vCPUs or memory, another order of pages, a patched kernel header, another
+/// combination of command line and initrd, another manifest. A cause is named only if it gives exactly the quote's
+/// register; otherwise the cause is not known. The quote's signature is not checked: that is `quote verify`.
+///
+/// Exit code 0: every register that the manifest predicts is equal. 1: one differs, explained or not. 2: misuse.
+///
+/// Example, with all that can be had: the guest's manifest, its image's with files beside it, and the guest's log:
+///   measurements explain --manifest guest.json --manifest image/manifest.json --image image \
+///     --quote quote.bin --event-log ccel.bin
+/// Example, whether it is another release's quote:
+///   measurements explain --manifest new.json --manifest old.json --quote quote.bin
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct ExplainArguments {
+    /// A manifest of an image or a guest. The first is expected; the image's of that guest, or the guest's of that image, adds
+    /// to it; others are tried as causes.
+    #[arg(long, value_name = "FILE", required = true)]
+    manifest: Vec<PathBuf>,
+    /// The quote, binary.
+    #[arg(long, value_name = "FILE")]
+    quote: PathBuf,
+    /// A log of the guest, as `replay` takes it; several are replayed one after the other.
+    #[arg(long, value_name = "FILE")]
+    event_log: Vec<PathBuf>,
+    /// The folder with the expected image's firmware, kernel and initrd.
+    #[arg(long, value_name = "FOLDER")]
+    image: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Whether nothing differs.
+pub fn run(arguments: &ExplainArguments) -> anyhow::Result<bool> {
+    if arguments.manifest.len() > limits::EXPLAIN_MANIFESTS_MAX {
+        bail!("at most {} manifests", limits::EXPLAIN_MANIFESTS_MAX);
+    }
+    let papers = arguments.manifest.iter().map(|path| paper(path));
+    let papers = papers.collect::<anyhow::Result<Vec<_>>>()?;
+    let bytes = read_bounded(&arguments.quote, limits::QUOTE_BYTES_MAX)?;
+    let quote = Quote::parse(&bytes)
+        .with_context(|| format!("{} is not a TDX quote", arguments.quote.display()))?;
+    let logs = arguments.event_log.iter();
+    let logs: Vec<EventLog> = logs
+        .map(|path| replay::read(path, None))
+        .collect::<anyhow::Result<_>>()?;
+    let held = match &arguments.image {
+        Some(folder) => Some(image_files(folder, &papers)?),
+        None => None,
+    };
+    let files = held.as_ref().map(|[firmware, kernel, initrd]| Files {
+        firmware,
+        kernel,
+        initrd,
+    });
+    let explanation = explain(&Question {
+        papers: &papers,
+        quoted: &quote.td.registers,
+        logs: &logs,
+        files,
+    })?;
+    match arguments.json {
+        true => print_json(&serde_json::to_value(&explanation)?)?,
+        false => print(text(&explanation).as_bytes())?,
+    }
+    remarks(&explanation, arguments);
+    Ok(explanation.equal)
+}
+
+fn paper(path: &Path) -> anyhow::Result<Paper> {
+    let bytes = read_bounded(path, limits::IMAGE_MANIFEST_BYTES_MAX)?;
+    let name = path.display().to_string();
+    Paper::from_json(&name, &bytes).with_context(|| format!("reading {name}"))
+}
+
+/// Firmware, kernel and initrd, by the names of the first image manifest.
+fn image_files(folder: &Path, papers: &[Paper]) -> anyhow::Result<[Vec<u8>; 3]> {
+    let image = papers.iter().find_map(|paper| match &paper.contents {
+        Contents::Image(image) => Some(image),
+        Contents::Guest(_) => None,
+    });
+    let Some(image) = image else {
+        bail!("--image needs the image's manifest: add --manifest for it");
+    };
+    let image: &ImageManifest = image;
+    let read = |name: &str, max| read_bounded(&folder.join(name), max);
+    Ok([
+        read(&image.files.firmware.name, limits::FIRMWARE_BYTES_MAX)?,
+        read(&image.files.kernel.name, limits::KERNEL_BYTES_MAX)?,
+        read(&image.files.initrd.name, limits::INITRD_BYTES_MAX)?,
+    ])
+}
+
+fn text(explanation: &Explanation) -> String {
+    explanation.registers.iter().map(register).collect()
+}
+
+fn register(finding: &Finding) -> String {
+    let name = finding.register;
+    let expected = match (finding.equal, finding.expected) {
+        (Some(true), _) => return format!("{name} is equal.\n"),
+        (_, None) => {
+            return format!(
+                "{name} is not compared: an image manifest does not predict it. Add the guest's manifest.\n"
+            );
+        }
+        (_, Some(expected)) => expected,
+    };
+    let mut text = format!(
+        "{name} differs.\n  expected  {expected}\n  quote     {}\n",
+        finding.got
+    );
+    for suspect in &finding.suspects {
+        text += &format!(
+            "  It is exactly what it would be {}.\n  {}\n",
+            suspect.what, suspect.advice
+        );
+    }
+    if finding.log_replays == Some(false) {
+        text += "  The log does not lead to the quote's value and is not used.\n";
+    }
+    if let Some(difference) = &finding.first_difference {
+        text += &place(difference);
+    }
+    if let Some(component) = &finding.component {
+        text += &format!("  The manifest has there: {}", component.what);
+        if let Some(file) = &component.file {
+            text += &format!(", file {file}");
+        }
+        if !component.packages.is_empty() {
+            text += &format!(", from {}", component.packages.join(", "));
+        }
+        text += &format!(".\n  {}\n", component.advice);
+    }
+    if !finding.certain {
+        text += "  The cause is not known.\n";
+    }
+    text
+}
+
+fn place(difference: &Difference) -> String {
+    let Difference {
+        index,
+        manifest_events,
+        log_events,
+        ..
+    } = difference;
+    let mut text = match difference.kind {
+        DifferenceKind::Changed => {
+            format!("  {log_events} of its events differ, the first is number {index}")
+        }
+        DifferenceKind::Extra => {
+            format!("  The log has {log_events} events more, the first is number {index}")
+        }
+        DifferenceKind::Missing => format!(
+            "  {manifest_events} events of the manifest were not measured, the first is number {index}"
+        ),
+        DifferenceKind::Rearranged => format!(
+            "  From number {index} on, {manifest_events} events of the manifest stand against {log_events} others in the log"
+        ),
+    };
+    if let Some(kind) = &difference.event_type {
+        text += &format!(", {kind}");
+    }
+    text += ".\n";
+    if let Some(expected) = difference.expected {
+        text += &format!("    expected  {expected}\n");
+    }
+    if let Some(got) = difference.got {
+        text += &format!("    log       {got}\n");
+    }
+    if let Some(says) = &difference.log_says {
+        text += &format!("    the log says: {says}\n");
+    }
+    if let Some(words) = &difference.words {
+        text += &format!(
+            "    words of the command line that are missing: {:?}; that are new: {:?}\n",
+            words.missing, words.added
+        );
+    }
+    text
+}
+
+fn remarks(explanation: &Explanation, arguments: &ExplainArguments) {
+    eprintln!("the quote's signature was not checked (`measurements quote verify` does)");
+    let open = |finding: &Finding| finding.equal == Some(false) && !finding.certain;
+    if !explanation.registers.iter().any(open) {
+        return;
+    }
+    if arguments.event_log.is_empty() {
+        eprintln!("with the guest's event log (--event-log), the event that differs can be named");
+    }
+    if arguments.image.is_none() {
+        eprintln!(
+            "with the image's files (--image), other memory sizes, page orders and kernel headers can be tried"
+        );
+    }
+}
