@@ -20,6 +20,9 @@ const KERNEL_BYTES: usize = 15_000_000;
 const INITRD_BYTES: usize = 50_000_000;
 const CMDLINE: &str = "console=ttyS0 panic=-1";
 
+/// What is timed: its name, one run, and the milliseconds of each run.
+type Timed<'a> = (&'a str, Box<dyn FnMut() + 'a>, Vec<f64>);
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let firmware = match arguments.next() {
@@ -67,7 +70,7 @@ fn main() {
         road: UkiRoad::Kernel { append: None },
     });
 
-    let mut runs: [(&str, Box<dyn FnMut()>, Vec<f64>); 8] = [
+    let mut runs: [Timed<'_>; 8] = [
         (
             "SHA-384 once, sha2",
             Box::new(|| with_sha2(&[&firmware, &kernel, &initrd])),
