@@ -1,4 +1,4 @@
-//! A bundle of evidence: what is read is written again as the same bytes, and nothing made up is signed under Intel's root.
+//! A bundle of evidence: what is read is written again as the same bytes, and its own word verifies nobody.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -22,5 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
         gpu_roots: &GpuRoots::NVIDIA,
         at: At::Made,
     };
-    assert!(bundle.appraise(&expected).is_err());
+    if let Ok(appraised) = bundle.appraise(&expected) {
+        assert!(!appraised.is_verified());
+    }
 });

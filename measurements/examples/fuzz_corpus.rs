@@ -12,7 +12,10 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use measurements::acpi::{Qemu, Shape};
+use measurements::{
+    acpi::{Qemu, Shape},
+    bundle::{Bundle, VERSION},
+};
 
 /// How a vector becomes what a target reads.
 type Form = fn(&[u8]) -> anyhow::Result<Vec<Vec<u8>>>;
@@ -39,6 +42,8 @@ fn main() -> anyhow::Result<()> {
         let seed = [&start[..], &report_bytes, &chain_bytes].concat();
         written += write(corpus, "measurements_spdm", &plain(report), &[seed])?;
     }
+    let seed = bundle(vectors)?;
+    written += write(corpus, "measurements_bundle", "tdx_quote", &[seed])?;
     for (target, seed) in made_seeds() {
         written += write(corpus, target, "made", &[seed])?;
     }
@@ -48,6 +53,21 @@ fn main() -> anyhow::Result<()> {
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("reading {}", path.display()))
+}
+
+/// A quote of real hardware and its collateral, as of a time when it held.
+fn bundle(vectors: &Path) -> anyhow::Result<Vec<u8>> {
+    let bundle = Bundle {
+        version: VERSION,
+        made_unix_s: 1_750_332_747,
+        quote: read(&vectors.join("quotes/dcap-qvl/tdx_quote"))?,
+        collateral: read(&vectors.join("quotes/dcap-qvl/tdx_quote_collateral.json"))?,
+        manifest: None,
+        event_logs: Vec::new(),
+        gpus: None,
+        report_data: None,
+    };
+    Ok(bundle.to_cbor()?)
 }
 
 fn plain(name: &str) -> String {

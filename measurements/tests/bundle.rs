@@ -367,6 +367,12 @@ fn gpus_are_judged_with_the_rims_of_the_bundle() {
     let refused = less.appraise(&full).unwrap_err();
     assert!(matches!(first(refused), GpuRefusal::RimAbsent { .. }));
 
+    let mut elsewhere = bundle.clone();
+    let label = &mut elsewhere.gpus.as_mut().unwrap().rims[1].label;
+    *label = "NV_GPU_VBIOS_G520_0200_885_96005E0001.xml".into();
+    let refused = elsewhere.appraise(&full).unwrap_err();
+    assert!(matches!(first(refused), GpuRefusal::RimAbsent { .. }));
+
     let mut tampered = bundle;
     let xml = &mut tampered.gpus.as_mut().unwrap().rims[0].xml;
     let at = xml.windows(5).position(|found| found == b"Hash0").unwrap();
@@ -416,7 +422,7 @@ fn changed(bytes: &[u8], root: &Root, believed: &Appraised) -> Changed {
     }
 }
 
-/// Every byte, and of its frame every bit. Of quote and collateral every 211th byte, because `flips.rs` is about them.
+/// Every byte, and of its frame every bit. Of quote and collateral every 487th byte, because `flips.rs` is about them.
 #[test]
 fn a_flipped_byte_is_refused_or_stands_where_nothing_covers_it() {
     let (bundle, root) = simulated();
@@ -457,7 +463,7 @@ fn a_flipped_byte_is_refused_or_stands_where_nothing_covers_it() {
             .iter()
             .any(|part| part.contains(&at));
         let bits = match (sampled, long) {
-            (true, _) if at % 211 != 0 => 0..0,
+            (true, _) if at % 487 != 0 => 0..0,
             (false, false) => 0..8,
             (true, _) | (_, true) => at % 8..at % 8 + 1,
         };
