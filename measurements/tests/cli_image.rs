@@ -59,6 +59,8 @@ fn predict_prints_the_registers_of_the_whole_machine() {
     let mut expected = serde_json::to_value(manifest.registers).unwrap();
     expected["events"] = serde_json::to_value(&manifest.events).unwrap();
     expected["usable_in_policy"] = false.into();
+    expected["assumed"] = printed["assumed"].clone();
+    assert_eq!(expected["assumed"].as_array().map(Vec::len), Some(1));
     assert_eq!(printed, expected);
     let people = run(folder.path(), &whole);
     let people = String::from_utf8(people.stdout).unwrap();
@@ -95,8 +97,12 @@ fn predict_needs_no_tables_of_a_machine_that_is_proven() {
             "--json",
         ];
         let output = run(folder.path(), &[&fixed[..], machine].concat());
-        assert_eq!(json(&output), expected);
-        assert!(!String::from_utf8_lossy(&output.stderr).contains("policy"));
+        let mut printed = json(&output);
+        let assumed = printed.as_object_mut().unwrap().remove("assumed").unwrap();
+        assert!(assumed[0].as_str().unwrap().contains("without Secure Boot"));
+        assert_eq!(printed, expected);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!said.contains("policy") && said.contains("assumption"));
     }
     // The same tables from a file are somebody's.
     let tables = &acpi_files(&guest_shape(manifest.machine, Qemu::V10_0_13, false)).unwrap()["etc/acpi/tables"];

@@ -144,6 +144,9 @@ pub fn predict(arguments: &PredictArguments) -> anyhow::Result<()> {
         );
     }
     if arguments.json {
+        if registers.contains_key("rtmr0") && FirmwareBuild::known(&firmware).is_none() {
+            registers.insert("assumed".into(), json!([format!("firmware {ASSUMED}")]));
+        }
         registers.insert("events".into(), listed.into());
         if foreign {
             registers.insert("usable_in_policy".into(), false.into());
@@ -268,10 +271,15 @@ fn print_people(registers: &Map<String, Value>, events: &[Value]) -> anyhow::Res
     print(text.as_bytes())
 }
 
-/// How a firmware was built: as its digest says, or else as Debian 13's.
+/// How a firmware was built: as its digest says, or else as Debian 13's, and then people are told so.
 pub fn firmware_build(firmware: &[u8]) -> FirmwareBuild<'static> {
-    FirmwareBuild::known(firmware).unwrap_or(FirmwareBuild::UP_TO_STABLE202502)
+    FirmwareBuild::known(firmware).unwrap_or_else(|| {
+        eprintln!("the firmware is {ASSUMED}");
+        FirmwareBuild::UP_TO_STABLE202502
+    })
 }
+
+const ASSUMED: &str = "not known by its digest: RTMR0 is for a build up to edk2-stable202502 without Secure Boot, which is an assumption";
 
 /// The files of a folder under the names that QEMU has for them, or those that follow from a file of tables. The library
 /// asks for what is missing.
