@@ -196,7 +196,10 @@ impl<'a> Stub<'a> {
         }
         let length = self.bytes.len();
         let outside = self.headers_end > length || self.optional + 112 > self.headers_end;
-        if outside || length % file as usize != 0 || !self.image_bytes.is_multiple_of(memory) {
+        if outside
+            || !length.is_multiple_of(file as usize)
+            || !self.image_bytes.is_multiple_of(memory)
+        {
             return Err(UkiError::Stub("its headers or sections end at odd places"));
         }
         // Bytes that no section has would lie between the old sections and the new ones.
