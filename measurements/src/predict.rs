@@ -165,6 +165,9 @@ pub enum PredictError {
     /// The disk is none that a firmware starts from.
     #[error(transparent)]
     Disk(#[from] GptError),
+    /// A firmware that boots from a disk has boot options for the machine's disks, and those are in RTMR0.
+    #[error("RTMR0 of a boot from a disk is not known; RTMR1 and RTMR2 alone are")]
+    BootOptions,
     /// An initrd that is empty or too long.
     #[error(
         "the initrd has {got} bytes; it may be absent, or have 1 to {}",
@@ -186,8 +189,15 @@ pub enum PredictError {
     },
 }
 
-/// Predicts MRTD and RTMR0 to RTMR2.
+/// Predicts MRTD and RTMR0 to RTMR2. Of a boot from a disk, [`Boot::events`] has RTMR1 and RTMR2, and nobody RTMR0.
 pub fn predict(inputs: &Inputs<'_>) -> Result<Prediction, PredictError> {
+    if let Boot::Uki {
+        road: UkiRoad::Disk { .. },
+        ..
+    } = inputs.boot
+    {
+        return Err(PredictError::BootOptions);
+    }
     let tdvf = Tdvf::parse(inputs.platform.firmware)?;
     let mut events = rtmr0::with_acpi(&tdvf, &inputs.platform, inputs.acpi)?;
     events.extend(inputs.boot.events()?);

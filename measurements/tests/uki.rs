@@ -4,10 +4,13 @@ mod common;
 
 use common::made;
 use measurements::{
-    Digest48, Register, limits,
+    Digest48, Register,
+    acpi::{Qemu, Shape, acpi_files},
+    limits,
     predict::{
-        Boot, EventKind, GptError, HeaderError, KernelHeader, PredictError, PredictedEvent,
-        UkiError, UkiRoad, authenticode::PeError, direct,
+        Boot, EventKind, FirmwareBuild, GptError, HeaderError, Inputs, KernelHeader, PageOrder,
+        Platform, PredictError, PredictedEvent, UkiError, UkiRoad, authenticode::PeError, direct,
+        predict,
     },
 };
 
@@ -148,6 +151,28 @@ fn each_road_has_its_events_in_its_order() {
         by_disk(Some(&loader)),
         "Calling separator partition boot unified kernel Exit Exit"
     );
+}
+
+/// The firmware's boot options are in RTMR0, and name the disks.
+#[test]
+fn a_boot_from_a_disk_has_no_whole_prediction() {
+    let (uki, table, firmware) = (image(&plain()), made::partition_table(), made::firmware());
+    let acpi = acpi_files(&Shape::new(Qemu::V10_0_13, 1, 2048)).unwrap();
+    let whole = |road| {
+        predict(&Inputs {
+            platform: Platform::new(&firmware, FirmwareBuild::UP_TO_STABLE202502, 2048),
+            page_order: PageOrder::SinglePass,
+            acpi: &acpi,
+            boot: Boot::Uki { uki: &uki, road },
+        })
+    };
+    let table = &table;
+    let loader = None;
+    let refused = whole(UkiRoad::Disk { table, loader });
+    assert_eq!(refused, Err(PredictError::BootOptions));
+    let predicted = whole(BY_KERNEL).unwrap().events;
+    let boot = events(&uki).unwrap();
+    assert_eq!(predicted[predicted.len() - boot.len()..], boot);
 }
 
 /// Expected: the header, the number of entries in use, those entries; put together here by hand.

@@ -14,6 +14,7 @@ use measurements::predict::{
     Boot, KernelHeader, PredictedEvent, UkiRoad, authenticode::authenticode,
 };
 use measurements::{Accelerator, Backends, MachineSize, Register, Vsock, qemu_arguments};
+use sha2::{Digest, Sha256};
 use simulator::{BootError, Event, events_in_log};
 use std::fs::{self, File};
 use std::io::BufReader;
@@ -43,6 +44,33 @@ async fn a_unified_kernel_image_measures_what_was_predicted() {
     another_reader_agrees(&lab, &uki);
     lab.write("uki.efi", &uki);
     same(&lab.boot(Some(("/lab/uki.efi", "")), None), &boot);
+}
+
+/// QEMU 10.0.13 with an OVMF of edk2 2022.11, which takes the kernel with QEMU's header: what the log of a TPM has of three such
+/// boots of the kernel in the committed lock. That firmware is in no lock of ours, so they are not repeated here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kernel_with_qemus_header_is_what_an_older_firmware_measured() {
+    let Some(lab) = Lab::new().await else { return };
+    let kernel = fs::read(lab.image.join("kernel")).unwrap();
+    if hex::encode(Sha256::digest(&kernel)) != OLDER_KERNEL {
+        println!("skipped: the kernel is not the one of those boots");
+        return;
+    }
+    let initrd = [0; OLDER_INITRD_BYTES];
+    for (memory_mib, initrd, measured) in [
+        (1024, Some(&initrd[..]), OLDER_1024_MIB),
+        (3072, Some(&initrd[..]), OLDER_3072_MIB),
+        (1024, None, OLDER_WITHOUT_INITRD),
+    ] {
+        let boot = Boot::Direct {
+            kernel: &kernel,
+            initrd,
+            cmdline: "console=ttyS0 panic=-1",
+            header: KernelHeader::of("10.0.13", "202211", false, memory_mib).unwrap(),
+        };
+        let predicted = boot.events().unwrap();
+        assert_eq!(predicted[0].digest.to_string(), measured);
+    }
 }
 
 /// Stub, kernel, boot loader and image have the digests that Google's `authenticode` gives them.
@@ -240,3 +268,11 @@ impl Lab {
         }
     }
 }
+
+/// Debian's 6.12.107-1, SHA-256.
+const OLDER_KERNEL: &str = "d1bc2c60a78ae6979736d081bc3c90e45ace6baf414f767dff588e319d3492bd";
+/// The initrd's length is in the header, its contents are not.
+const OLDER_INITRD_BYTES: usize = 1407;
+const OLDER_1024_MIB: &str = "a2b6b6f9c98a7aebf28c2941fc358b8d5b048cb8094d7b810ad265d5c0001e9eb118c97d3191b2dd2baf51f3bb5f82fb";
+const OLDER_3072_MIB: &str = "320cc54107f4c5e6fbacb72c3f204740999c9fd013621fb0f46044f3cb0dad6a0ce98616a7fe3948daf58041d6942724";
+const OLDER_WITHOUT_INITRD: &str = "01d54675109d69ebf9d45a51ac38084ec4ad6c9f0d76a2ad345527e1bee33bde7680a1e0593845646be3982f5cf520d4";
