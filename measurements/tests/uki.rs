@@ -1,4 +1,4 @@
-//! Unified kernel images, and kernels with QEMU's header: what is predicted of them, and what is refused.
+//! Unified kernel images: what is predicted of them, and what is refused.
 
 mod common;
 
@@ -8,9 +8,8 @@ use measurements::{
     acpi::{Qemu, Shape, acpi_files},
     limits,
     predict::{
-        Boot, EventKind, FirmwareBuild, GptError, HeaderError, Inputs, KernelHeader, PageOrder,
-        Platform, PredictError, PredictedEvent, UkiError, UkiRoad, authenticode::PeError, direct,
-        predict,
+        Boot, EventKind, FirmwareBuild, GptError, Inputs, PageOrder, Platform, PredictError,
+        PredictedEvent, UkiError, UkiRoad, authenticode::PeError, direct, predict,
     },
 };
 
@@ -53,11 +52,6 @@ const BY_KERNEL: UkiRoad<'_> = UkiRoad::Kernel { append: None };
 fn events(uki: &[u8]) -> Result<Vec<PredictedEvent>, PredictError> {
     let road = BY_KERNEL;
     Boot::Uki { uki, road }.events()
-}
-
-fn of(register: Register, events: &[PredictedEvent]) -> Vec<Digest48> {
-    let of = events.iter().filter(|event| event.register == register);
-    of.map(|event| event.digest).collect()
 }
 
 /// Digest of the joined initrd, which is last.
@@ -454,147 +448,6 @@ fn no_flip_or_cut_of_an_image_makes_it_panic() {
         made::sum_up(&mut flipped);
         predict(&uki, &flipped);
         predict(&uki, &flipped[..at]);
-    }
-}
-
-/// Which versions change the kernel: the table of `predict/header.rs`.
-#[test]
-fn qemu_and_firmware_decide_whether_the_kernel_is_changed() {
-    let memory_mib = 2048;
-    let check = |qemu, edk2, patched: [bool; 2]| {
-        for (trust_domain, patched) in [false, true].into_iter().zip(patched) {
-            let expected = match patched {
-                true => KernelHeader::PatchedByQemu { memory_mib },
-                false => KernelHeader::AsOnDisk,
-            };
-            let got = KernelHeader::of(qemu, edk2, trust_domain, memory_mib);
-            assert_eq!(got, Ok(expected), "{qemu} {edk2} {trust_domain}");
-        }
-    };
-    check("8.2.2", "202402", [true, true]);
-    check("9.2.1", "202502", [true, true]);
-    check("10.0.13", "202211", [true, true]);
-    check("10.1", "202411", [true, true]);
-    check("10.2.1", "202411", [true, false]);
-    check("10.0.13", "202502", [false, false]);
-    check("11.1.3", "202608", [false, false]);
-}
-
-#[test]
-fn versions_nobody_looked_at_are_refused_by_name() {
-    for qemu in [
-        "7.2.22", "11.2", "12.0", "", "ten", "10", "10.0.1.2", "+10.0", "10.x",
-    ] {
-        let expected = HeaderError::Qemu { got: qemu.into() };
-        assert_eq!(KernelHeader::of(qemu, "202502", true, 1), Err(expected));
-    }
-    for edk2 in [
-        "202208",
-        "202611",
-        "202500",
-        "202413",
-        "",
-        "2025.02",
-        "+02502",
-        "stable202502",
-    ] {
-        let expected = HeaderError::Edk2 { got: edk2.into() };
-        assert_eq!(KernelHeader::of("10.0.13", edk2, true, 1), Err(expected));
-    }
-}
-
-/// A program that is also a Linux kernel to QEMU: boot protocol 2.15, may be loaded high and its initrd above 4 GiB.
-fn linux() -> Vec<u8> {
-    let mut kernel = made::kernel();
-    let mut put = |at: usize, bytes: &[u8]| kernel[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0x202, b"HdrS\x0f\x02");
-    put(0x211, &[1]);
-    put(0x22c, &0x7fff_ffffu32.to_le_bytes());
-    put(0x236, &[0x3f, 0]);
-    kernel
-}
-
-fn patched(
-    kernel: &[u8],
-    initrd: Option<&[u8]>,
-    memory_mib: u64,
-) -> Result<Digest48, PredictError> {
-    let header = KernelHeader::PatchedByQemu { memory_mib };
-    let boot = Boot::Direct {
-        kernel,
-        initrd,
-        cmdline: "quiet",
-        header,
-    };
-    boot.events().map(|events| of(Register::Rtmr1, &events)[0])
-}
-
-/// Expected: the fields as QEMU's source has them, put in by hand.
-#[test]
-fn qemus_header_has_its_fields() {
-    let check = |memory_mib, initrd: Option<&[u8]>, address: u32, edit: &[(usize, u8)]| {
-        let mut kernel = linux();
-        edit.iter().for_each(|(at, value)| kernel[*at] = *value);
-        let got = patched(&kernel, initrd, memory_mib);
-        let mut put = |at: usize, bytes: &[u8]| kernel[at..at + bytes.len()].copy_from_slice(bytes);
-        put(0x210, &[0xb0, 0x81]);
-        put(0x224, &[0x00, 0xfe]);
-        put(0x228, &[0, 0, 2, 0]);
-        if let Some(initrd) = initrd {
-            put(0x218, &address.to_le_bytes());
-            put(0x21c, &(initrd.len() as u32).to_le_bytes());
-        }
-        let expected = direct::rtmr1(&kernel).unwrap()[0].digest;
-        assert_eq!(got, Ok(expected), "{memory_mib}");
-    };
-    let initrd = vec![7; 5000];
-    check(1024, Some(&initrd), 0x3ffd_6000, &[]);
-    check(2815, Some(&initrd), 0xafed_6000, &[]);
-    check(2816, Some(&initrd), 0x7ffd_6000, &[]);
-    check(65536, Some(&initrd), 0x7ffd_6000, &[]);
-    check(1024, None, 0, &[]);
-    // A kernel whose initrd must be lower than memory would let it: initrd_addr_max is then 0x37ffffff.
-    check(
-        1024,
-        Some(&initrd),
-        0x37ff_e000,
-        &[(0x236, 0), (0x22f, 0x37)],
-    );
-    assert_ne!(
-        patched(&linux(), None, 1024),
-        Ok(direct::rtmr1(&linux()).unwrap()[0].digest)
-    );
-}
-
-#[test]
-fn kernels_whose_header_qemu_treats_otherwise_are_refused() {
-    let check = |at: usize, value: u8, what| {
-        let mut kernel = linux();
-        kernel[at] = value;
-        let expected = PredictError::Header(HeaderError::Kernel { what });
-        assert_eq!(patched(&kernel, None, 1024), Err(expected));
-    };
-    check(0x202, b'h', "it has no setup header");
-    check(0x206, 0x0b, "its boot protocol is older than 2.12");
-    check(0x211, 0, "its boot protocol is older than 2.12");
-    let boot = Boot::Direct {
-        kernel: &linux(),
-        initrd: None,
-        cmdline: "quiet vga=ask",
-        header: KernelHeader::PatchedByQemu { memory_mib: 1024 },
-    };
-    let what = "the command line has `vga=`, which QEMU puts into it";
-    let expected = PredictError::Header(HeaderError::Kernel { what });
-    assert_eq!(boot.events(), Err(expected));
-    let initrd = vec![7; 1 << 20];
-    let expected = HeaderError::Initrd {
-        got: 1 << 20,
-        max: (1 << 20) - 0x28001,
-    };
-    assert_eq!(patched(&linux(), Some(&initrd), 1), Err(expected.into()));
-    for got_mib in [0, limits::MEMORY_MIB_MAX + 1] {
-        let refused = Err(PredictError::Memory { got_mib });
-        assert_eq!(patched(&linux(), None, got_mib), refused);
     }
 }
 
