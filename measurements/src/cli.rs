@@ -2,6 +2,7 @@
 
 mod bundle;
 mod explain;
+mod firmware;
 mod gpu;
 mod image;
 mod machine_set;

@@ -11,6 +11,7 @@ use crate::acpi::{AcpiError, Qemu, acpi_files};
 use crate::predict::{
     FirmwareBuild, PageOrder, Platform, PredictError, mrtd, replay as replay_events, rtmr0,
 };
+use crate::smbios::{ProcessorId, SmbiosMachine, SmbiosMachineError, q35_of, smbios_tables};
 use crate::{
     Digest32, Digest48, ImageManifest, MachineSize, Policy, Register, Registers, guest_shape,
     limits,
@@ -41,6 +42,19 @@ pub struct Machine {
     pub memory_mib: u64,
     /// What is plugged in.
     pub devices: Devices,
+}
+
+/// A firmware, and what every machine of a set shows it alike.
+#[derive(Clone, Copy, Debug)]
+pub struct SetFirmware<'a> {
+    /// The file.
+    pub bytes: &'a [u8],
+    /// How it was built.
+    pub build: FirmwareBuild<'a>,
+    /// The hosts' processor, if the firmware measures SMBIOS: a set is then for one model.
+    pub processor: Option<ProcessorId>,
+    /// As in [`Platform`].
+    pub signer: Option<&'a [u8]>,
 }
 
 /// What is plugged into a machine.
@@ -74,6 +88,14 @@ pub enum MachineSetError {
         machine: Machine,
         /// Why.
         error: AcpiError,
+    },
+    /// A machine whose SMBIOS is not known.
+    #[error("{machine}: {error}")]
+    Smbios {
+        /// Which.
+        machine: Machine,
+        /// Why.
+        error: SmbiosMachineError,
     },
     /// A machine that the firmware would not start in, or a firmware that is not understood.
     #[error("{machine}: {error}")]
@@ -127,11 +149,10 @@ impl MachineSet {
     /// Predicts the image's guest in each machine. One whose tables are not proven refuses the whole set, by its name.
     pub fn predict(
         image: &ImageManifest,
-        firmware: &[u8],
-        build: FirmwareBuild<'_>,
+        firmware: &SetFirmware<'_>,
         machines: impl IntoIterator<Item = Machine>,
     ) -> Result<MachineSet, MachineSetError> {
-        let (got, expected) = (Digest32::of(firmware), image.files.firmware.sha256);
+        let (got, expected) = (Digest32::of(firmware.bytes), image.files.firmware.sha256);
         if got != expected {
             return Err(MachineSetError::Firmware { got, expected });
         }
@@ -139,7 +160,7 @@ impl MachineSet {
         let orders = [PageOrder::SinglePass, PageOrder::TwoPass];
         if !orders
             .iter()
-            .any(|order| mrtd(firmware, *order) == Ok(stated))
+            .any(|order| mrtd(firmware.bytes, *order) == Ok(stated))
         {
             return Err(MachineSetError::Mrtd);
         }
@@ -148,7 +169,7 @@ impl MachineSet {
             .take(limits::MACHINE_SET_MACHINES_MAX + 1)
             .collect();
         let machines = machines.into_iter().map(|machine| {
-            let predicted = machine.rtmr0(firmware, build)?;
+            let predicted = machine.rtmr0(firmware)?;
             Ok((machine, predicted))
         });
         MachineSet {
@@ -249,7 +270,7 @@ impl MachineSet {
 }
 
 impl Machine {
-    fn rtmr0(self, firmware: &[u8], build: FirmwareBuild<'_>) -> Result<Digest48, MachineSetError> {
+    fn rtmr0(self, firmware: &SetFirmware<'_>) -> Result<Digest48, MachineSetError> {
         let size = MachineSize {
             vcpus: self.vcpus,
             memory_mib: self.memory_mib,
@@ -259,7 +280,24 @@ impl Machine {
             machine: self,
             error,
         })?;
-        let platform = Platform::new(firmware, build, self.memory_mib);
+        let smbios = |processor| {
+            smbios_tables(&SmbiosMachine {
+                machine_type: q35_of(self.qemu),
+                processor,
+                vcpus_max: shape.vcpus_max,
+                memory_mib: self.memory_mib,
+            })
+        };
+        let smbios = firmware.processor.map(smbios).transpose();
+        let smbios = smbios.map_err(|error| MachineSetError::Smbios {
+            machine: self,
+            error,
+        })?;
+        let platform = Platform {
+            smbios: smbios.as_deref(),
+            signer: firmware.signer,
+            ..Platform::new(firmware.bytes, firmware.build, self.memory_mib)
+        };
         match rtmr0(&platform, &tables) {
             Ok(events) => Ok(replay_events(Register::Rtmr0, &events)),
             Err(error) => Err(MachineSetError::Predict {

@@ -18,7 +18,8 @@ use measurements::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::predict::{MachineArguments, acpi_files, firmware_build};
+use super::firmware::FirmwareArguments;
+use super::predict::{MachineArguments, acpi_files};
 use super::{open, print, print_json, read_bounded};
 
 #[derive(Subcommand)]
@@ -177,7 +178,8 @@ fn rtmr0_outcome(
     machine: &MachineArguments,
 ) -> anyhow::Result<Outcome> {
     let memory_mib = manifest.machine.memory_mib;
-    let platform = Platform::new(firmware, firmware_build(firmware), memory_mib);
+    let built = FirmwareArguments::default();
+    let platform = Platform::new(firmware, built.build(firmware)?, memory_mib);
     if let Some(folder) = &machine.acpi_tables {
         let events = rtmr0(&platform, &acpi_files(folder)?);
         return Ok(compare(manifest, Register::Rtmr0, events));

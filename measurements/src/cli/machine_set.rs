@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use measurements::{
-    Devices, ImageManifest, Machine, MachineSet, Profile, Quote, Register, acpi::Qemu, limits,
+    Devices, ImageManifest, Machine, MachineSet, Profile, Quote, Register, SetFirmware, acpi::Qemu,
+    limits,
 };
 use serde_json::{Value, json};
 
-use super::predict::firmware_build;
+use super::firmware::FirmwareArguments;
 use super::shape::memory_mib;
 use super::{print, print_json, read_bounded, write_whole};
 
@@ -44,6 +45,8 @@ pub struct PredictSetArguments {
     /// Lists of devices, with commas; what the image's profile has if left out.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_enum)]
     devices: Vec<DevicesName>,
+    #[command(flatten)]
+    built: FirmwareArguments,
     /// Where to write the set.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -86,8 +89,15 @@ pub fn predict_set(arguments: &PredictSetArguments) -> anyhow::Result<()> {
     let beside = path.with_file_name(&image.files.firmware.name);
     let firmware = read_bounded(&beside, limits::FIRMWARE_BYTES_MAX)?;
     let machines = machines(arguments, image.profile)?;
-    let set = MachineSet::predict(&image, &firmware, firmware_build(&firmware), machines)
-        .context("predicting the set")?;
+    let build = arguments.built.build(&firmware)?;
+    let (processor, signer) = arguments.built.of_set(&build)?;
+    let firmware = SetFirmware {
+        bytes: &firmware,
+        build,
+        processor,
+        signer: signer.as_deref(),
+    };
+    let set = MachineSet::predict(&image, &firmware, machines).context("predicting the set")?;
     if let Some(path) = &arguments.out {
         write_whole(path, &set.to_json())?;
     }

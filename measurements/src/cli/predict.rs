@@ -7,13 +7,14 @@ use clap::{Args, ValueEnum};
 use measurements::{
     Register, acpi, limits,
     predict::{
-        Boot, FirmwareBuild, KernelHeader, PageOrder, Platform, PredictedEvent, UkiRoad,
+        Boot, KernelHeader, PageOrder, PredictedEvent, UkiRoad,
         acpi::{AcpiFiles, TABLE_LOADER},
         mrtd, replay, rtmr0, rtmr3,
     },
 };
 use serde_json::{Map, Value, json};
 
+use super::firmware::FirmwareArguments;
 use super::shape::{LOCKED_QEMU, Machine};
 use super::{print, print_json, read_bounded, read_start};
 
@@ -30,6 +31,9 @@ use super::{print, print_json, read_bounded, read_start};
 ///     --vcpus 4 --memory 4G
 /// Example, a unified kernel image in a machine of your own:
 ///   measurements predict --firmware OVMF.fd --uki linux.efi --shape shape.json --qemu 11.1.3
+/// Example, a firmware of the newer generation that is not known by its digest:
+///   measurements predict --firmware OVMF.fd --vcpus 4 --memory 4G --edk2 202511 --processor 000c06f2:078bfbff \
+///     --bios-vendor 'EDK II' --bios-version edk2-stable202511 --bios-date 11/24/2025
 /// Example, tables that somebody else collected, for study:
 ///   measurements predict --firmware OVMF.fd --memory 4G --acpi-tables acpi_tables.bin
 #[derive(Args)]
@@ -70,10 +74,8 @@ pub struct PredictArguments {
     guest: Machine,
     #[command(flatten)]
     machine: MachineArguments,
-    /// The edk2 release that the firmware was built from, like 202402: 202502 if left out. With older ones QEMU changes the
-    /// kernel's header, and that is what is measured.
-    #[arg(long, value_name = "RELEASE", default_value = "202502")]
-    edk2: String,
+    #[command(flatten)]
+    built: FirmwareArguments,
     /// What the guest measures while it runs, for RTMR3: a JSON list of name and digest, or of dstack's events.
     #[arg(long, value_name = "FILE")]
     runtime_events: Option<PathBuf>,
@@ -114,7 +116,7 @@ pub fn predict(arguments: &PredictArguments) -> anyhow::Result<()> {
     let reading = || format!("predicting from {}", arguments.firmware.display());
     let mrtd = mrtd(&firmware, arguments.machine.page_order.into()).with_context(reading)?;
     let mut events = rtmr0_events(arguments, &firmware)?;
-    events.extend(boot_events(arguments)?);
+    events.extend(boot_events(arguments, &firmware)?);
     let listed = events.iter().map(|event| json!(event));
     let mut listed: Vec<Value> = listed.collect();
 
@@ -144,8 +146,11 @@ pub fn predict(arguments: &PredictArguments) -> anyhow::Result<()> {
         );
     }
     if arguments.json {
-        if registers.contains_key("rtmr0") && FirmwareBuild::known(&firmware).is_none() {
-            registers.insert("assumed".into(), json!([format!("firmware {ASSUMED}")]));
+        if let (true, Some(assumed)) = (
+            registers.contains_key("rtmr0"),
+            arguments.built.assumed(&firmware),
+        ) {
+            registers.insert("assumed".into(), json!([format!("firmware {assumed}")]));
         }
         registers.insert("events".into(), listed.into());
         if foreign {
@@ -182,12 +187,17 @@ fn rtmr0_events(
     let Some(memory_mib) = memory_mib else {
         bail!("--acpi-tables without --memory gives no register; add the guest's memory size");
     };
-    let platform = Platform::new(firmware, firmware_build(firmware), memory_mib);
+    let build = arguments.built.build(firmware)?;
+    let around = arguments.built.surroundings(&build, shape.as_ref())?;
+    let platform = around.platform(firmware, build, memory_mib);
     rtmr0(&platform, &files).context("predicting RTMR0")
 }
 
 /// Of RTMR1 and RTMR2.
-fn boot_events(arguments: &PredictArguments) -> anyhow::Result<Vec<PredictedEvent>> {
+fn boot_events(
+    arguments: &PredictArguments,
+    firmware: &[u8],
+) -> anyhow::Result<Vec<PredictedEvent>> {
     let Some(path) = arguments.boots() else {
         if arguments.cmdline.is_some() {
             bail!("--cmdline without --kernel or --uki gives no register");
@@ -225,13 +235,13 @@ fn boot_events(arguments: &PredictArguments) -> anyhow::Result<Vec<PredictedEven
         kernel: &kernel,
         initrd: initrd.as_deref(),
         cmdline: cmdline.unwrap_or_default(),
-        header: kernel_header(arguments)?,
+        header: kernel_header(arguments, firmware)?,
     };
     boot.events().with_context(measuring)
 }
 
 /// Older pairs of QEMU and edk2 measure another header than the file's, which depends on the guest's memory.
-fn kernel_header(arguments: &PredictArguments) -> anyhow::Result<KernelHeader> {
+fn kernel_header(arguments: &PredictArguments, firmware: &[u8]) -> anyhow::Result<KernelHeader> {
     let shape = match &arguments.guest.shape {
         Some(path) => Some(super::shape::read_shape(path)?),
         None => None,
@@ -243,7 +253,8 @@ fn kernel_header(arguments: &PredictArguments) -> anyhow::Result<KernelHeader> {
     };
     let memory_mib = shape.as_ref().map(|shape| shape.memory_mib);
     let memory_mib = memory_mib.or(arguments.guest.memory);
-    let header = KernelHeader::of(qemu, &arguments.edk2, true, memory_mib.unwrap_or(0))?;
+    let release = arguments.built.release(firmware)?;
+    let header = KernelHeader::of(qemu, release, true, memory_mib.unwrap_or(0))?;
     match header {
         KernelHeader::PatchedByQemu { .. } if memory_mib.is_none() => {
             bail!("this QEMU and edk2 change the kernel's header by memory size; add --memory")
@@ -270,16 +281,6 @@ fn print_people(registers: &Map<String, Value>, events: &[Value]) -> anyhow::Res
     }
     print(text.as_bytes())
 }
-
-/// How a firmware was built: as its digest says, or else as Debian 13's, and then people are told so.
-pub fn firmware_build(firmware: &[u8]) -> FirmwareBuild<'static> {
-    FirmwareBuild::known(firmware).unwrap_or_else(|| {
-        eprintln!("the firmware is {ASSUMED}");
-        FirmwareBuild::UP_TO_STABLE202502
-    })
-}
-
-const ASSUMED: &str = "not known by its digest: RTMR0 is for a build up to edk2-stable202502 without Secure Boot, which is an assumption";
 
 /// The files of a folder under the names that QEMU has for them, or those that follow from a file of tables. The library
 /// asks for what is missing.
