@@ -55,10 +55,12 @@ pub fn arguments(entries: &[Entry], image: &str) -> Vec<String> {
         "--sort=none",
         "-E^inline_data",
         "-b4096",
-        "-x-1",
         "-T1",
     ];
     let mut arguments: Vec<String> = fixed.map(String::from).into();
+    if entries.iter().all(|entry| entry.attributes.is_empty()) {
+        arguments.push("-x-1".into());
+    }
     arguments.push(format!("-U{}", uuid(entries)));
     arguments.push(image.to_owned());
     arguments
@@ -94,54 +96,81 @@ pub fn make(entries: &[Entry], mut mkfs: Command) -> Result<(), RootError> {
     }
 }
 
-/// Writes the stream: `entries` by path, owned by root, of time 1. Each file has to have the digest of the list.
+/// Writes the stream: `entries` by path, of time 1. Each file has to have the digest of the list.
 pub fn write_tar(entries: &[Entry], out: impl Write) -> Result<(), RootError> {
     let mut archive = tar::Builder::new(out);
     for entry in sorted(entries) {
-        let disk = |error| RootError::Disk {
-            path: entry.path.clone(),
-            error,
-        };
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(entry.mode);
-        header.set_uid(0);
-        header.set_gid(0);
-        // Not 0: some tools take that for "no time".
-        header.set_mtime(1);
-        let path = entry.path.trim_matches('/');
-        match &entry.what {
-            What::Folder => {
-                header.set_entry_type(tar::EntryType::Directory);
-                header.set_size(0);
-                let path = if path.is_empty() { "." } else { path };
-                archive
-                    .append_data(&mut header, format!("{path}/"), io::empty())
-                    .map_err(disk)?;
-            }
-            What::File {
-                bytes,
-                sha256,
-                source,
-                ..
-            } => {
-                header.set_entry_type(tar::EntryType::Regular);
-                header.set_size(*bytes);
-                let got = append(&mut archive, &mut header, path, source, *bytes).map_err(disk)?;
-                if got != (*bytes, *sha256) {
-                    return Err(RootError::Changed {
-                        path: entry.path.clone(),
-                        expected: *sha256,
-                        got: got.1,
-                    });
-                }
-            }
-        }
+        put(&mut archive, entry)?;
     }
     let flushed = archive.into_inner().and_then(|mut out| out.flush());
     flushed.map_err(|error| RootError::Disk {
         path: "/".into(),
         error,
     })
+}
+
+fn put<W: Write>(archive: &mut tar::Builder<W>, entry: &Entry) -> Result<(), RootError> {
+    let disk = |error| RootError::Disk {
+        path: entry.path.clone(),
+        error,
+    };
+    put_attributes(archive, entry).map_err(disk)?;
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(entry.mode);
+    header.set_uid(entry.owner.user.into());
+    header.set_gid(entry.owner.group.into());
+    // Not 0: some tools take that for "no time".
+    header.set_mtime(1);
+    header.set_size(0);
+    let path = entry.path.trim_matches('/');
+    match &entry.what {
+        What::Folder => {
+            header.set_entry_type(tar::EntryType::Directory);
+            let path = if path.is_empty() { "." } else { path };
+            archive.append_data(&mut header, format!("{path}/"), io::empty())
+        }
+        What::File {
+            bytes,
+            sha256,
+            source,
+            ..
+        } => {
+            header.set_entry_type(tar::EntryType::Regular);
+            header.set_size(*bytes);
+            let got = append(archive, &mut header, path, source, *bytes).map_err(disk)?;
+            if got != (*bytes, *sha256) {
+                return Err(RootError::Changed {
+                    path: entry.path.clone(),
+                    expected: *sha256,
+                    got: got.1,
+                });
+            }
+            Ok(())
+        }
+        What::Link { target, .. } => {
+            header.set_entry_type(tar::EntryType::Symlink);
+            archive.append_link(&mut header, path, target)
+        }
+        What::SameAs { path: first, .. } => {
+            header.set_entry_type(tar::EntryType::Link);
+            archive.append_link(&mut header, path, first.trim_matches('/'))
+        }
+    }
+    .map_err(disk)
+}
+
+/// The header before a file's own that carries what the old format has no room for (pax, POSIX.1-2001), under the key that
+/// star and GNU tar gave to extended attributes.
+fn put_attributes<W: Write>(archive: &mut tar::Builder<W>, entry: &Entry) -> io::Result<()> {
+    if entry.attributes.is_empty() {
+        return Ok(());
+    }
+    let mut records = Vec::new();
+    for (name, value) in &entry.attributes {
+        records.push((format!("SCHILY.xattr.{name}"), &value[..]));
+    }
+    let records = records.iter().map(|(key, value)| (key.as_str(), *value));
+    archive.append_pax_extensions(records)
 }
 
 fn append<W: Write>(

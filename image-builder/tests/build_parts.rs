@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
-use image_builder::build::contents::Entry;
+use image_builder::build::contents::{Entry, Owner, What};
 use image_builder::erofs::{self, RootError};
 use image_builder::limits::MODULE_BYTES_MAX;
 use image_builder::modules::{Kernel, ModuleError};
@@ -487,6 +487,69 @@ fn the_stream_has_every_entry_once_with_nothing_of_the_builder() {
     );
     assert_eq!(seen["agent"], (0o755, 7));
     assert_eq!(seen["models/m/weights"], (0o644, 100_000));
+}
+
+#[test]
+fn the_stream_keeps_owners_modes_attributes_and_links() {
+    let mut ping = Entry::memory("/usr/bin/ping", 0o4755, b"ping".to_vec(), "p 1".into());
+    ping.owner = Owner { user: 7, group: 42 };
+    let capability = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec();
+    ping.attributes
+        .insert("security.capability".into(), capability.clone());
+    let mut same = Entry::link("/usr/bin/ping6", "", "p 1".into());
+    same.what = What::SameAs {
+        path: "/usr/bin/ping".into(),
+        from: "p 1".into(),
+    };
+    let far = format!("../{}", "x".repeat(200));
+    let link = Entry::link("/usr/bin/far", far.clone(), "p 1".into());
+    let mut stream = Vec::new();
+    erofs::write_tar(&[same, link, ping], &mut stream).expect("written");
+
+    let mut archive = tar::Archive::new(Cursor::new(&stream));
+    let mut entries = archive.entries().expect("a stream");
+    let mut next = || entries.next().expect("one more").expect("an entry");
+    let link = next();
+    assert_eq!(link.link_name_bytes().expect("a target"), far.as_bytes());
+    assert!(link.header().entry_type().is_symlink());
+    let mut ping = next();
+    let header = ping.header();
+    let numbers = (header.mode(), header.uid(), header.gid());
+    assert_eq!(
+        (numbers.0.ok(), numbers.1.ok(), numbers.2.ok()),
+        (Some(0o4755), Some(7), Some(42))
+    );
+    let records = ping.pax_extensions().expect("readable").expect("there");
+    let records: Vec<_> = records.map(|record| record.expect("a record")).collect();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].key(), Ok("SCHILY.xattr.security.capability"));
+    assert_eq!(records[0].value_bytes(), capability);
+    let same = next();
+    assert!(same.header().entry_type().is_hard_link());
+    assert_eq!(
+        same.link_name_bytes().expect("a target"),
+        &b"usr/bin/ping"[..]
+    );
+}
+
+#[test]
+fn whoever_owns_a_file_changes_the_file_systems_name() {
+    let uuid = |change: &dyn Fn(&mut Entry)| {
+        let mut entry = Entry::memory("/a", 0o755, b"a".to_vec(), "p 1".into());
+        change(&mut entry);
+        erofs::arguments(&[entry], "/out/root.img")
+            .into_iter()
+            .find(|word| word.starts_with("-U"))
+    };
+    let same = uuid(&|_| {});
+    assert_ne!(same, uuid(&|entry| entry.owner.user = 1));
+    assert_ne!(same, uuid(&|entry| entry.owner.group = 1));
+    assert_ne!(same, uuid(&|entry| entry.mode = 0o4755));
+    let attribute = |entry: &mut Entry| {
+        entry.attributes.insert("user.a".into(), vec![0]);
+    };
+    assert_ne!(same, uuid(&attribute));
+    assert_eq!(same, uuid(&|_| {}));
 }
 
 #[test]

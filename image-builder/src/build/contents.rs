@@ -1,5 +1,6 @@
 //! What lies in an image: one list for the archive that is written and for the manifest that tells of it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::PathBuf;
@@ -10,15 +11,39 @@ use crate::limits::FILE_BYTES_MAX;
 use crate::lock::Digest;
 use crate::stream::Metered;
 
-/// One file or folder of an image.
+/// One file, folder or link of an image.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// Absolute, in the image.
     pub path: String,
-    /// Permission bits.
+    /// Permission bits, set-user-ID and the like included.
     pub mode: u32,
+    /// Whose it is; root's unless a package says otherwise.
+    pub owner: Owner,
+    /// Extended attributes by their full names, such as `security.capability`.
+    pub attributes: BTreeMap<String, Vec<u8>>,
     /// What it is.
     pub what: What,
+}
+
+/// The numbers of a user and a group of the image.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+pub struct Owner {
+    /// The user.
+    pub user: u32,
+    /// The group.
+    pub group: u32,
 }
 
 /// What an entry is.
@@ -37,6 +62,20 @@ pub enum What {
         /// Where to read it.
         source: Source,
     },
+    /// A symbolic link.
+    Link {
+        /// What it says.
+        target: String,
+        /// As of a file.
+        from: String,
+    },
+    /// Another name of a file that comes earlier in the order of paths; owner, mode and attributes are that file's.
+    SameAs {
+        /// That file's path.
+        path: String,
+        /// As of a file.
+        from: String,
+    },
 }
 
 /// Where a file's bytes are.
@@ -51,25 +90,35 @@ pub enum Source {
 impl Entry {
     /// A folder, open to all to read.
     pub fn folder(path: impl Into<String>) -> Self {
+        Self::plain(path.into(), 0o755, What::Folder)
+    }
+
+    /// A symbolic link.
+    pub fn link(path: impl Into<String>, target: impl Into<String>, from: String) -> Self {
+        let target = target.into();
+        Self::plain(path.into(), 0o777, What::Link { target, from })
+    }
+
+    /// Owned by root, without attributes.
+    fn plain(path: String, mode: u32, what: What) -> Self {
         Self {
-            path: path.into(),
-            mode: 0o755,
-            what: What::Folder,
+            path,
+            mode,
+            owner: Owner::default(),
+            attributes: BTreeMap::new(),
+            what,
         }
     }
 
     /// A small file whose bytes are at hand.
     pub fn memory(path: impl Into<String>, mode: u32, bytes: Vec<u8>, from: String) -> Self {
-        Self {
-            path: path.into(),
-            mode,
-            what: What::File {
-                bytes: bytes.len() as u64,
-                sha256: Digest(Sha256::digest(&bytes).into()),
-                from,
-                source: Source::Memory(bytes),
-            },
-        }
+        let what = What::File {
+            bytes: bytes.len() as u64,
+            sha256: Digest(Sha256::digest(&bytes).into()),
+            from,
+            source: Source::Memory(bytes),
+        };
+        Self::plain(path.into(), mode, what)
     }
 
     /// A file of the host, read once for its digest. What is written later is checked against that digest.
@@ -82,16 +131,13 @@ impl Entry {
         let mut metered = Metered::new(File::open(&source)?, FILE_BYTES_MAX);
         io::copy(&mut metered, &mut io::sink())?;
         let (bytes, sha256) = metered.finish();
-        Ok(Self {
-            path: path.into(),
-            mode,
-            what: What::File {
-                bytes,
-                sha256,
-                from,
-                source: Source::Disk(source),
-            },
-        })
+        let what = What::File {
+            bytes,
+            sha256,
+            from,
+            source: Source::Disk(source),
+        };
+        Ok(Self::plain(path.into(), mode, what))
     }
 }
 
@@ -101,8 +147,19 @@ impl Entry {
         let what = match &self.what {
             What::Folder => "folder".to_owned(),
             What::File { bytes, sha256, .. } => format!("{bytes} {sha256}"),
+            What::Link { target, .. } => format!("link {target}"),
+            What::SameAs { path, .. } => format!("same {path}"),
         };
-        format!("{}\0{:o}\0{what}\n", self.path, self.mode)
+        let mut line = format!("{}\0{:o}\0{what}", self.path, self.mode);
+        let Owner { user, group } = self.owner;
+        if self.owner != Owner::default() {
+            line.push_str(&format!("\0{user}:{group}"));
+        }
+        for (name, value) in &self.attributes {
+            line.push_str(&format!("\0{name}={}", hex::encode(value)));
+        }
+        line.push('\n');
+        line
     }
 }
 
