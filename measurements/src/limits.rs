@@ -31,7 +31,7 @@ pub const ROOT_BYTES_MAX: usize = 4 * 1024;
 pub const FIRMWARE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Sections in a firmware's TDVF metadata. OVMF has six.
 pub const TDVF_SECTIONS_MAX: usize = 32;
-/// Memory that all those sections describe together; every page of it costs work.
+/// Memory that the host adds for those sections before the guest starts; every page of it costs work.
 pub const TDVF_MEMORY_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// A firmware's variable store that holds variables. OVMF's has 528 KiB.
 pub const VARIABLE_STORE_BYTES_MAX: usize = 2 * 1024 * 1024;

@@ -198,7 +198,7 @@ pub fn predict(inputs: &Inputs<'_>) -> Result<Prediction, PredictError> {
     {
         return Err(PredictError::BootOptions);
     }
-    let tdvf = Tdvf::parse(inputs.platform.firmware)?;
+    let tdvf = for_qemu(inputs.platform.firmware)?;
     let mut events = rtmr0::with_acpi(&tdvf, &inputs.platform, inputs.acpi)?;
     events.extend(inputs.boot.events()?);
     Ok(Prediction {
@@ -212,7 +212,7 @@ pub fn predict(inputs: &Inputs<'_>) -> Result<Prediction, PredictError> {
 pub fn rtmr0_around_acpi(
     platform: &Platform<'_>,
 ) -> Result<[Vec<PredictedEvent>; 2], PredictError> {
-    rtmr0::without_acpi(&Tdvf::parse(platform.firmware)?, platform)
+    rtmr0::without_acpi(&for_qemu(platform.firmware)?, platform)
 }
 
 /// The events of RTMR0, in order. With files of any origin, so for study: [`predict`] alone gives registers.
@@ -220,14 +220,21 @@ pub fn rtmr0(
     platform: &Platform<'_>,
     acpi: &AcpiFiles,
 ) -> Result<Vec<PredictedEvent>, PredictError> {
-    rtmr0::with_acpi(&Tdvf::parse(platform.firmware)?, platform, acpi)
+    rtmr0::with_acpi(&for_qemu(platform.firmware)?, platform, acpi)
 }
 
 /// What the list of memory ranges of a guest of this size extends RTMR0 by: the one event that depends on memory, beside the
 /// ACPI tables.
 pub(crate) fn memory_digest(firmware: &[u8], memory_mib: u64) -> Result<Digest48, PredictError> {
-    let hob = hob::td_hob(&Tdvf::parse(firmware)?, memory_mib)?;
+    let hob = hob::td_hob(&for_qemu(firmware)?, memory_mib)?;
     Ok(Digest48::of(&hob))
+}
+
+/// A machine of QEMU's starts with what QEMU loads.
+fn for_qemu(firmware: &[u8]) -> Result<Tdvf<'_>, TdvfError> {
+    let tdvf = Tdvf::parse(firmware)?;
+    tdvf.check_qemu()?;
+    Ok(tdvf)
 }
 
 /// The value of a register that these events extend, from zero; events of other registers are passed over.

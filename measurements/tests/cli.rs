@@ -5,7 +5,7 @@ mod common;
 use std::{fs, path::Path, process::Output};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use common::{NOW_UNIX_S, json, random, run};
+use common::{NOW_UNIX_S, json, made, random, run};
 use measurements::{Digest48, Manifest};
 use simulator::SimulatedModule;
 
@@ -370,4 +370,30 @@ fn the_program_believes_a_real_quote_as_of_its_day() {
     assert_eq!(late.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&late.stderr).contains("the collateral has expired"));
     assert_eq!(at("June").status.code(), Some(2));
+}
+
+/// MRTD of a firmware that QEMU does not start is for people who have another host.
+#[test]
+fn a_prediction_says_where_qemu_does_not_follow_the_design_guide() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("firmware.fd");
+    let [bfv, cfv, hob, temporary] = made::SECTIONS;
+    let permanent = [0, 0, 0x1000_0000, 0x1000, 4, 2];
+    for (sections, by_qemu) in [
+        (vec![temporary, cfv, bfv, hob], true),
+        (vec![temporary, cfv, bfv, hob, permanent], false),
+    ] {
+        fs::write(&path, made::firmware_of(&sections)).unwrap();
+        let arguments = ["predict", "--firmware", "firmware.fd", "--json"];
+        let output = run(folder.path(), &arguments);
+        assert_eq!(output.status.code(), Some(0));
+        let printed = json(&output);
+        assert_eq!(printed["mrtd"].as_str().unwrap().len(), 96);
+        let why = printed["not_by_qemu"].as_str();
+        assert_eq!(why.is_none_or(|why| !why.contains("PermMem")), by_qemu);
+        assert_eq!(printed["usable_in_policy"].is_null(), by_qemu);
+        let machine = ["--vcpus", "2", "--memory", "2G"];
+        let output = run(folder.path(), &[&arguments[..], &machine].concat());
+        assert_eq!(output.status.code(), Some(if by_qemu { 0 } else { 1 }));
+    }
 }

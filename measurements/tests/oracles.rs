@@ -9,7 +9,7 @@ use measurements::{
     Digest48,
     predict::{
         PageOrder, mrtd,
-        tdvf::{Section, Tdvf},
+        tdvf::{Pages, Section, Tdvf},
     },
 };
 
@@ -27,6 +27,16 @@ fn igvm_computes_the_same_mrtd_of_each_firmware() {
         let pages = pages(&Tdvf::parse(&firmware).unwrap());
         assert_eq!(mrtd(&firmware, PageOrder::SinglePass), Ok(measured(&pages)));
         assert_ne!(mrtd(&firmware, PageOrder::TwoPass), Ok(measured(&pages)));
+    }
+}
+
+#[test]
+fn igvm_computes_the_same_mrtd_of_each_layout() {
+    for (name, sections) in made::layouts() {
+        let firmware = made::firmware_of(&sections);
+        let pages = pages(&Tdvf::parse(&firmware).unwrap());
+        let ours = mrtd(&firmware, PageOrder::SinglePass);
+        assert_eq!(ours, Ok(measured(&pages)), "{name}");
     }
 }
 
@@ -62,7 +72,7 @@ fn pages(tdvf: &Tdvf<'_>) -> Vec<Page> {
         let mut bytes = tdvf.data(section).to_vec();
         let memory = section.memory.end - section.memory.start;
         bytes.resize(usize::try_from(memory).unwrap(), 0);
-        let (extended, start) = (section.extended, section.memory.start);
+        let (extended, start) = (section.pages == Pages::Extended, section.memory.start);
         bytes
             .chunks(PAGE)
             .zip((start..).step_by(PAGE))
@@ -72,7 +82,9 @@ fn pages(tdvf: &Tdvf<'_>) -> Vec<Page> {
             })
             .collect::<Vec<_>>()
     };
-    tdvf.sections().iter().flat_map(of_section).collect()
+    let sections = tdvf.sections().iter();
+    let before_the_start = sections.filter(|section| section.pages != Pages::Later);
+    before_the_start.flat_map(of_section).collect()
 }
 
 fn measured(pages: &[Page]) -> Digest48 {

@@ -106,8 +106,8 @@ fn nearby_firmware_is_refused() {
             max: limits::TDVF_MEMORY_BYTES_MAX,
         },
     );
-    check_firmware(put(SECTION + 24, 4), unknown(0, 4, 1));
-    check_firmware(put(SECTION + 28, 2), unknown(0, 0, 2));
+    check_firmware(put(SECTION + 24, 7), unknown(0, 7, 1));
+    check_firmware(put(SECTION + 28, 4), unknown(0, 0, 4));
     check_firmware(
         put(SECTION + 2 * 32 + 8, 0x80_b000),
         malformed("two sections share memory"),

@@ -10,6 +10,7 @@ use measurements::{
         Boot, KernelHeader, PageOrder, PredictedEvent, UkiRoad,
         acpi::{AcpiFiles, TABLE_LOADER},
         mrtd, replay, rtmr0, rtmr3,
+        tdvf::Tdvf,
     },
 };
 use serde_json::{Map, Value, json};
@@ -115,6 +116,10 @@ pub fn predict(arguments: &PredictArguments) -> anyhow::Result<()> {
     let firmware = read_bounded(&arguments.firmware, limits::FIRMWARE_BYTES_MAX)?;
     let reading = || format!("predicting from {}", arguments.firmware.display());
     let mrtd = mrtd(&firmware, arguments.machine.page_order.into()).with_context(reading)?;
+    let not_by_qemu = Tdvf::parse(&firmware)?.check_qemu().err();
+    if let Some(why) = &not_by_qemu {
+        eprintln!("MRTD is that of the TDVF design guide; {why}");
+    }
     let mut events = rtmr0_events(arguments, &firmware)?;
     events.extend(boot_events(arguments, &firmware)?);
     let listed = events.iter().map(|event| json!(event));
@@ -153,7 +158,10 @@ pub fn predict(arguments: &PredictArguments) -> anyhow::Result<()> {
             registers.insert("assumed".into(), json!([format!("firmware {assumed}")]));
         }
         registers.insert("events".into(), listed.into());
-        if foreign {
+        if let Some(why) = &not_by_qemu {
+            registers.insert("not_by_qemu".into(), why.to_string().into());
+        }
+        if foreign || not_by_qemu.is_some() {
             registers.insert("usable_in_policy".into(), false.into());
         }
         return print_json(&registers.into());

@@ -2,11 +2,12 @@
 //!
 //! The host adds pages one by one and may extend the register with their content; each step hashes a record (TDX Module
 //! ABI, TDH.MEM.PAGE.ADD and TDH.MR.EXTEND). The sections and their order come from the firmware, the order within a
-//! section from the version of QEMU. Processors, memory and devices play no part.
+//! section from the version of QEMU. Processors, memory and devices play no part, and neither do pages that the host adds
+//! to the running guest.
 
 use sha2::{Digest, Sha384};
 
-use super::tdvf::{PAGE_BYTES, Section, Tdvf, TdvfError};
+use super::tdvf::{PAGE_BYTES, Pages, Section, Tdvf, TdvfError};
 use crate::Digest48;
 
 /// In which order a host adds and extends the pages of a section.
@@ -18,16 +19,18 @@ pub enum PageOrder {
     TwoPass,
 }
 
-/// The MRTD of a guest that starts with this firmware.
+/// The MRTD of a guest that starts with this firmware, under a host that loads what the design guide says. Whether QEMU does,
+/// [`Tdvf::check_qemu`] says.
 pub fn mrtd(firmware: &[u8], order: PageOrder) -> Result<Digest48, TdvfError> {
     Ok(of(&Tdvf::parse(firmware)?, order))
 }
 
 pub(super) fn of(tdvf: &Tdvf<'_>, order: PageOrder) -> Digest48 {
     let mut hash = Sha384::new();
-    for section in tdvf.sections() {
+    let before_the_start = |section: &&Section| section.pages != Pages::Later;
+    for section in tdvf.sections().iter().filter(before_the_start) {
         let extend = |hash: &mut Sha384, page: u64| {
-            if section.extended {
+            if section.pages == Pages::Extended {
                 extend_page(hash, page, page_bytes(tdvf, section, page));
             }
         };

@@ -3,6 +3,11 @@
 //! The TDVF metadata (Intel TDX Virtual Firmware Design Guide, section 11) lists the sections of the file and of guest
 //! memory. A GUIDed table at the end of the file leads to it (OvmfPkg, `ResetVectorVtf0.asm` and `OvmfSevMetadata.asm`).
 //! The file comes from a stranger: every length is checked before it is used.
+//!
+//! The guide is wider than QEMU, which loads four kinds of sections. [`Tdvf::parse`] reads what the guide has;
+//! [`Tdvf::check_qemu`] says where QEMU does otherwise.
+
+mod qemu;
 
 use std::ops::Range;
 
@@ -25,11 +30,22 @@ pub struct Section {
     pub data: Range<usize>,
     /// Guest-physical addresses; both ends lie on a page.
     pub memory: Range<u64>,
-    /// Whether its bytes extend MRTD, or only the addresses of its pages.
-    pub extended: bool,
+    /// What of it is in MRTD.
+    pub pages: Pages,
 }
 
-/// The kinds of sections that QEMU can load.
+/// How the host adds the pages of a section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// Before the first instruction (TDH.MEM.PAGE.ADD): their addresses are in MRTD.
+    Added,
+    /// The same, and their bytes too (attribute MR.EXTEND).
+    Extended,
+    /// To the running guest, which accepts them (attribute PAGE.AUG): nothing of them is in MRTD.
+    Later,
+}
+
+/// The kinds of sections that the design guide has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SectionKind {
     /// Boot firmware volume: the code.
@@ -40,6 +56,12 @@ pub enum SectionKind {
     TdHob,
     /// Memory that the firmware uses before it finds more.
     TempMem,
+    /// Memory that the guest has from its start and keeps.
+    PermMem,
+    /// A kernel: in the file if the section has bytes there, and otherwise the host's.
+    Payload,
+    /// The kernel's parameters, from the host.
+    PayloadParam,
 }
 
 /// Why a file is not a TDX firmware. Whoever made or chose the file is at fault.
@@ -81,7 +103,7 @@ pub enum TdvfError {
         /// How much is allowed.
         max: u64,
     },
-    /// A kind of section or an attribute that QEMU does not load either.
+    /// A kind of section or an attribute that the design guide does not have.
     #[error(
         "section {index} of the firmware has type {kind} and attributes {attributes:#x}, which this program does not know"
     )]
@@ -92,6 +114,28 @@ pub enum TdvfError {
         kind: u32,
         /// Its attributes.
         attributes: u32,
+    },
+    /// Bytes that extend MRTD and are not in the file.
+    #[error(
+        "section {index} of the firmware ({kind:?}) extends MRTD by bytes of the host, so MRTD does not follow from the file"
+    )]
+    HostBytes {
+        /// Its place in the list.
+        index: usize,
+        /// Its kind.
+        kind: SectionKind,
+    },
+    /// QEMU does not start this firmware, or adds other pages than the design guide says.
+    #[error(
+        "section {index} of the firmware ({kind:?}): {what}, so no prediction of a machine of QEMU's holds"
+    )]
+    NotAsQemu {
+        /// Its place in the list.
+        index: usize,
+        /// Its kind.
+        kind: SectionKind,
+        /// What QEMU does.
+        what: &'static str,
     },
     /// Not exactly one section of a kind that there must be one of.
     #[error("the firmware has {got} sections of kind {kind:?}; there must be one")]
@@ -104,7 +148,8 @@ pub enum TdvfError {
 }
 
 impl<'a> Tdvf<'a> {
-    /// Finds and checks the metadata.
+    /// Finds and checks the metadata: at least one section of code, at most one for the list of memory, and no two in the
+    /// same memory, which a module refuses to add twice.
     pub fn parse(firmware: &'a [u8]) -> Result<Tdvf<'a>, TdvfError> {
         if firmware.len() > limits::FIRMWARE_BYTES_MAX {
             return Err(TdvfError::TooLong {
@@ -120,8 +165,14 @@ impl<'a> Tdvf<'a> {
             .collect::<Result<_, _>>()?;
         check_memory(&sections)?;
         let tdvf = Tdvf { firmware, sections };
-        for kind in [SectionKind::Bfv, SectionKind::Cfv, SectionKind::TdHob] {
-            tdvf.only(kind)?;
+        for (kind, allowed) in [
+            (SectionKind::Bfv, 1..=usize::MAX),
+            (SectionKind::TdHob, 0..=1),
+        ] {
+            let got = tdvf.of_kind(kind).count();
+            if !allowed.contains(&got) {
+                return Err(TdvfError::NotOne { kind, got });
+            }
         }
         Ok(tdvf)
     }
@@ -144,7 +195,7 @@ impl<'a> Tdvf<'a> {
 
     /// The one section of a kind.
     pub(super) fn only(&self, kind: SectionKind) -> Result<&Section, TdvfError> {
-        let found: Vec<_> = self.sections.iter().filter(|s| s.kind == kind).collect();
+        let found: Vec<_> = self.of_kind(kind).collect();
         match found[..] {
             [section] => Ok(section),
             _ => Err(TdvfError::NotOne {
@@ -152,6 +203,10 @@ impl<'a> Tdvf<'a> {
                 got: found.len(),
             }),
         }
+    }
+
+    fn of_kind(&self, kind: SectionKind) -> impl Iterator<Item = &Section> {
+        self.sections.iter().filter(move |s| s.kind == kind)
     }
 }
 
@@ -261,11 +316,17 @@ fn section(index: usize, bytes: &[u8], file_bytes: usize) -> Result<Section, Tdv
         1 => SectionKind::Cfv,
         2 => SectionKind::TdHob,
         3 => SectionKind::TempMem,
+        4 => SectionKind::PermMem,
+        5 => SectionKind::Payload,
+        6 => SectionKind::PayloadParam,
         _ => return Err(unknown),
     };
-    let extended = match attributes {
-        0 => false,
-        MR_EXTEND => true,
+    let pages = match attributes {
+        0 => Pages::Added,
+        MR_EXTEND => Pages::Extended,
+        PAGE_AUG => Pages::Later,
+        // A page can be measured only before the guest runs, and be added by PAGE.AUG only afterwards.
+        BOTH => return Err(malformed("a section is measured and added later")),
         _ => return Err(unknown),
     };
     let (offset, raw_bytes) = (offset as usize, raw_bytes as usize);
@@ -281,18 +342,29 @@ fn section(index: usize, bytes: &[u8], file_bytes: usize) -> Result<Section, Tdv
     if address % PAGE_BYTES != 0 || memory_bytes % PAGE_BYTES != 0 {
         return Err(malformed("a section's memory does not lie on pages"));
     }
-    if memory_bytes == 0 || raw_bytes as u64 > memory_bytes {
+    if memory_bytes == 0 {
+        return Err(malformed("a section has no memory"));
+    }
+    if raw_bytes as u64 > memory_bytes {
         return Err(malformed("a section has more bytes than memory"));
     }
-    let has_bytes = matches!(kind, SectionKind::Bfv | SectionKind::Cfv);
-    if has_bytes == data.is_empty() {
+    let (fits, from_host) = match kind {
+        SectionKind::Bfv | SectionKind::Cfv => (!data.is_empty(), false),
+        SectionKind::TempMem | SectionKind::PermMem => (data.is_empty(), false),
+        SectionKind::TdHob | SectionKind::PayloadParam => (data.is_empty(), true),
+        SectionKind::Payload => (true, data.is_empty()),
+    };
+    if !fits {
         return Err(malformed("code without bytes, or bytes where none belong"));
+    }
+    if from_host && pages == Pages::Extended {
+        return Err(TdvfError::HostBytes { index, kind });
     }
     Ok(Section {
         kind,
         data,
         memory,
-        extended,
+        pages,
     })
 }
 
@@ -304,8 +376,9 @@ fn check_memory(sections: &[Section]) -> Result<(), TdvfError> {
             what: "two sections share memory",
         });
     }
-    // The ranges lie apart within 64 bits, so their sum cannot overflow.
-    let total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+    // What is added later is not hashed. The ranges lie apart within 64 bits, so their sum cannot overflow.
+    let hashed = sections.iter().filter(|s| s.pages != Pages::Later);
+    let total: u64 = hashed.map(|s| s.memory.end - s.memory.start).sum();
     if total > limits::TDVF_MEMORY_BYTES_MAX {
         return Err(TdvfError::OverLimit {
             what: "bytes of memory",
@@ -317,8 +390,10 @@ fn check_memory(sections: &[Section]) -> Result<(), TdvfError> {
 
 /// A page, the unit in which guest memory is added.
 pub(super) const PAGE_BYTES: u64 = 4096;
-/// Attribute bit 0. Bit 1 (PAGE.AUG) belongs to memory that QEMU does not load.
+/// Attribute bits.
 const MR_EXTEND: u32 = 1;
+const PAGE_AUG: u32 = 2;
+const BOTH: u32 = MR_EXTEND | PAGE_AUG;
 const HEADER_BYTES: usize = 16;
 const SECTION_BYTES: usize = 32;
 /// u16 length and GUID.

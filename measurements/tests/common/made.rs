@@ -4,9 +4,24 @@
 
 use measurements::predict::acpi::AcpiFiles;
 
-/// 16 KiB: an empty variable store of one page, three pages of code whose memory ends with a fourth of zeros, and memory
-/// for the firmware's own use.
+/// One section of a made firmware: offset and length in the file, address and length in memory, type, attributes.
+pub type Section = [u64; 6];
+
+/// Those of [`firmware`].
+pub const SECTIONS: [Section; 4] = [
+    [0x1000, 0x3000, 0xffff_d000, 0x3000, 0, 1],
+    [0, 0x1000, 0xffff_c000, 0x1000, 1, 0],
+    [0, 0, 0x80_9000, 0x2000, 2, 0],
+    [0, 0, 0x80_b000, 0x2000, 3, 0],
+];
+
+/// 16 KiB: an empty variable store of one page, three pages of code, and memory for the firmware's own use.
 pub fn firmware() -> Vec<u8> {
+    firmware_of(&SECTIONS)
+}
+
+/// The same file with other sections, at most 59 of them.
+pub fn firmware_of(sections: &[Section]) -> Vec<u8> {
     let mut file = vec![0; 0x1000];
     file[40..44].copy_from_slice(b"_FVH");
     file[48..50].copy_from_slice(&72u16.to_le_bytes());
@@ -15,17 +30,11 @@ pub fn firmware() -> Vec<u8> {
     file[100..].fill(0xff);
     file.extend((0..0x3000u32).map(|at| (at % 251) as u8));
 
-    let sections: [[u64; 6]; 4] = [
-        [0x1000, 0x3000, 0xffff_d000, 0x4000, 0, 1],
-        [0, 0x1000, 0xffff_c000, 0x1000, 1, 0],
-        [0, 0, 0x80_9000, 0x2000, 2, 0],
-        [0, 0, 0x80_b000, 0x2000, 3, 0],
-    ];
     let mut descriptor = b"TDVF".to_vec();
     for field in [16 + 32 * sections.len() as u32, 1, sections.len() as u32] {
         descriptor.extend(field.to_le_bytes());
     }
-    for [offset, raw, address, memory, kind, attributes] in sections {
+    for &[offset, raw, address, memory, kind, attributes] in sections {
         descriptor.extend((offset as u32).to_le_bytes());
         descriptor.extend((raw as u32).to_le_bytes());
         descriptor.extend(address.to_le_bytes());
@@ -48,6 +57,39 @@ pub fn firmware() -> Vec<u8> {
     let end = file.len() - 32;
     file[end - table.len()..end].copy_from_slice(&table);
     file
+}
+
+/// Layouts that the design guide allows, and no OVMF has.
+pub fn layouts() -> Vec<(&'static str, Vec<Section>)> {
+    let [bfv, cfv, hob, temporary] = SECTIONS;
+    let with = |more: &[Section]| [&SECTIONS[..], more].concat();
+    let first = [0x1000, 0x1000, 0xffff_d000, 0x1000, 0, 1];
+    let second = [0x2000, 0x2000, 0xffff_e000, 0x2000, 0, 1];
+    let unmeasured = [0x2000, 0x2000, 0xffff_e000, 0x2000, 0, 0];
+    let padded = [0x1000, 0x2f00, 0xffff_d000, 0x3000, 0, 1];
+    let measured_cfv = [0, 0x1000, 0xffff_c000, 0x1000, 1, 1];
+    let measured_memory = [0, 0, 0x80_b000, 0x2000, 3, 1];
+    let later_memory = [0, 0, 0x80_b000, 0x2000, 3, 2];
+    let permanent = [0, 0, 0x1000_0000, 0x3000, 4, 0];
+    let permanent_later = [0, 0, 0x1000_0000, 0x4000_0000, 4, 2];
+    let payload = [0x2000, 0x1000, 0x20_0000, 0x2000, 5, 1];
+    let payload_of_host = [0, 0, 0x20_0000, 0x2000, 5, 0];
+    let parameters = [0, 0, 0x30_0000, 0x1000, 6, 0];
+    vec![
+        ("sorted by nothing", vec![temporary, hob, bfv, cfv]),
+        ("two of code", vec![first, second, cfv, hob, temporary]),
+        ("two, turned", vec![second, first, cfv, hob, temporary]),
+        ("one measured", vec![first, unmeasured, cfv, hob, temporary]),
+        ("zeros behind", vec![padded, cfv, hob, temporary]),
+        ("store measured", vec![bfv, measured_cfv, hob, temporary]),
+        ("zeros measured", vec![bfv, cfv, hob, measured_memory]),
+        ("memory later", vec![bfv, cfv, hob, later_memory]),
+        ("code alone", vec![bfv]),
+        ("permanent", with(&[permanent])),
+        ("permanent, later", with(&[permanent_later])),
+        ("payload", with(&[payload, parameters])),
+        ("payload of the host", with(&[payload_of_host, parameters])),
+    ]
 }
 
 /// A PE32+ with two sections that lie in the file in the other order, bytes after them, and a certificate; 0x380 bytes.
