@@ -22,6 +22,7 @@ pub mod build;
 pub mod compile;
 pub mod cpio;
 pub mod debian;
+pub mod disk;
 mod download;
 pub mod erofs;
 mod error;

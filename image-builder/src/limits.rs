@@ -103,6 +103,8 @@ pub const PROGRAM_BYTES_MAX: usize = 1 << 30;
 
 /// A unified kernel image. Its sections say where they are in 32 bits, and `measurements` reads no longer ones.
 pub const UKI_BYTES_MAX: u64 = 1 << 30;
+/// Files of a disk's boot partition. A unified kernel image is by far the largest.
+pub const BOOT_PARTITION_BYTES_MAX: u64 = UKI_BYTES_MAX + (64 << 20);
 
 // What is compiled.
 

@@ -22,8 +22,8 @@ pub fn boot() -> Result<Infallible, Failure> {
     let line = prepare()?;
     eprintln!("stage0: modules loaded");
     let root = CommandLine::new(&line)?.root()?;
-    disk::wait()?;
-    disk::open(&root)?;
+    let place = disk::wait()?;
+    disk::open(&root, place)?;
     // It is open under its hash, and its superblock was read and checked. Each further block is checked when it is read.
     eprintln!("stage0: root verified");
     mounts::switch()?;

@@ -4,7 +4,7 @@ use crate::device_mapper::{Command, Target, call};
 use crate::failure::Failure;
 use crate::limits::{DISK_TRIES, PAUSE_MS};
 use crate::mounts::make_folder;
-use crate::verity::{DISK, VerityRoot};
+use crate::verity::{DISK, PARTITIONS, Place, VerityRoot};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use std::fs::File;
@@ -18,29 +18,36 @@ const NAME: &str = "root";
 /// The verified device's node, made by its number: nothing is looked up by name in a folder that others fill.
 const NODE: &str = "/verified";
 
-/// Waits for the disk. Returns when it is a block device.
-pub(crate) fn wait() -> Result<(), Failure> {
+/// Waits for the disk and says where the root is on it. A disk has partitions or is the root as a whole; one that lies
+/// about it has no root that fits.
+pub(crate) fn wait() -> Result<Place, Failure> {
     let there = |_: &u32| {
-        let found = std::fs::metadata(DISK).is_ok_and(|data| data.file_type().is_block_device());
+        // The kernel holds an opener up until it has looked for partitions (block/bdev.c, `blkdev_get_whole`).
+        let found = is_block_device(DISK) && File::open(DISK).is_ok();
         if !found {
             std::thread::sleep(Duration::from_millis(PAUSE_MS));
         }
         found
     };
-    (0..DISK_TRIES)
-        .find(there)
-        .map(|_| ())
-        .ok_or(Failure::NoDisk)
+    (0..DISK_TRIES).find(there).ok_or(Failure::NoDisk)?;
+    Ok(match PARTITIONS.into_iter().all(is_block_device) {
+        true => Place::Partitions,
+        false => Place::Disk,
+    })
+}
+
+fn is_block_device(path: &str) -> bool {
+    std::fs::metadata(path).is_ok_and(|data| data.file_type().is_block_device())
 }
 
 /// Makes the verified device and mounts what is on it, read-only.
-pub(crate) fn open(root: &VerityRoot) -> Result<(), Failure> {
+pub(crate) fn open(root: &VerityRoot, place: Place) -> Result<(), Failure> {
     let doing = "opening the device mapper";
     let control = File::options().read(true).write(true).open(CONTROL);
     let control = control.map_err(Failure::io(doing))?;
     let device = call(&control, Command::Create, NAME, None)
         .map_err(Failure::system("creating the verified device"))?;
-    let parameters = root.parameters();
+    let parameters = root.parameters(place);
     let target = Target {
         kind: "verity",
         sectors: root.sectors(),

@@ -14,7 +14,8 @@
 //! ```text
 //!  prepare ───────────────► open ─────────────────► hand_over
 //!  /dev /proc /sys,         dm-verity over /dev/vda,  /run /tmp, switch root,
-//!  /modules in name order   EROFS on /newroot         arguments from /start, exec /agent
+//!  /modules in name order   or over its partitions 2  arguments from /start, exec /agent
+//!                           and 3; EROFS on /newroot
 //! ```
 
 mod boot;
@@ -33,4 +34,4 @@ pub use boot::{boot, prepare};
 pub use command_line::{CommandLine, CommandLineError};
 pub use failure::{Failure, stop};
 pub use start::{StartError, arguments};
-pub use verity::VerityRoot;
+pub use verity::{Place, VerityRoot};

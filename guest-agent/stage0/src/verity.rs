@@ -6,6 +6,8 @@ use crate::limits::DATA_BLOCKS_MAX;
 
 /// Where the host puts the root disk: the first virtio disk. It may be any disk; what it holds is checked.
 pub(crate) const DISK: &str = "/dev/vda";
+/// The root and its tree on a disk that firmware starts from. The first partition is the firmware's.
+pub(crate) const PARTITIONS: [&str; 2] = ["/dev/vda2", "/dev/vda3"];
 const BLOCK_BYTES: u64 = 4096;
 const SECTOR_BYTES: u64 = 512;
 
@@ -15,6 +17,15 @@ pub struct VerityRoot {
     hash: [u8; 32],
     salt: [u8; 32],
     data_blocks: u64,
+}
+
+/// Where data and tree lie. Nobody vouches for the choice: the hash decides whether it was right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// One after the other on a whole disk.
+    Disk,
+    /// On two partitions, which the kernel found.
+    Partitions,
 }
 
 impl VerityRoot {
@@ -41,15 +52,18 @@ impl VerityRoot {
 
     /// The parameters of the `verity` target.
     ///
-    /// Data and tree lie on one disk. Between them is one block with veritysetup's superblock, which nobody here reads:
-    /// all that it says is on the measured command line. A block that does not fit its hash stops the machine at once
+    /// Before the tree is one block with veritysetup's superblock, which nobody here reads: all that it says is on the
+    /// measured command line. A block that does not fit its hash stops the machine at once
     /// (`panic_on_corruption`); every read is checked, also a repeated one. A disk that fails to answer is an I/O error
     /// of the read instead.
-    pub fn parameters(&self) -> String {
-        let tree = self.data_blocks + 1;
+    pub fn parameters(&self, place: Place) -> String {
+        let blocks = self.data_blocks;
+        let ([data, tree], start) = match place {
+            Place::Disk => ([DISK; 2], blocks + 1),
+            Place::Partitions => (PARTITIONS, 1),
+        };
         format!(
-            "1 {DISK} {DISK} {BLOCK_BYTES} {BLOCK_BYTES} {} {tree} sha256 {} {} 1 panic_on_corruption",
-            self.data_blocks,
+            "1 {data} {tree} {BLOCK_BYTES} {BLOCK_BYTES} {blocks} {start} sha256 {} {} 1 panic_on_corruption",
             Hex(&self.hash),
             Hex(&self.salt)
         )
@@ -102,10 +116,16 @@ mod tests {
     fn the_table_line_is_the_one_of_the_kernels_documentation() {
         let root = VerityRoot::parse(&format!("{HASH},{SALT},262144")).unwrap();
         // verity.rst, "Example": `0 2097152 verity 1 /dev/sda1 /dev/sda2 4096 4096 262144 1 sha256 4392… 1234…`, here
-        // with the tree behind the data and its superblock, and with one option.
+        // with one option, and on a whole disk with the tree behind the data and its superblock.
         assert_eq!(root.sectors(), 2_097_152);
         assert_eq!(
-            root.parameters(),
+            root.parameters(Place::Partitions),
+            format!(
+                "1 /dev/vda2 /dev/vda3 4096 4096 262144 1 sha256 {HASH} {SALT} 1 panic_on_corruption"
+            )
+        );
+        assert_eq!(
+            root.parameters(Place::Disk),
             format!(
                 "1 /dev/vda /dev/vda 4096 4096 262144 262145 sha256 {HASH} {SALT} 1 panic_on_corruption"
             )
