@@ -3,6 +3,7 @@
 
 use image_builder::debian::relation::Relation;
 use image_builder::debian::{Available, Index, closure};
+use image_builder::recipe::Choice;
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeMap;
 
@@ -16,7 +17,10 @@ fuzz_target!(|bytes: &[u8]| {
         .lines()
         .filter_map(|line| line.strip_prefix("Package:"));
     for name in names.take(8) {
-        let Ok(chosen) = closure(&index, &[name.trim().to_owned()]) else {
+        let Ok(choice) = Choice::try_from(name.trim().to_owned()) else {
+            continue;
+        };
+        let Ok(chosen) = closure(&index, &[choice]) else {
             continue;
         };
         for package in chosen.values() {

@@ -10,7 +10,7 @@ fuzz_target!(|bytes: &[u8]| {
             assert_eq!(lock.package(&package.name), Some(package));
             assert!(lock.url(package).ends_with(&package.path));
         }
-        for role in [Role::Build, Role::Run] {
+        for role in [Role::Build, Role::Run, Role::Root] {
             assert!(lock.closure(role).len() <= lock.packages().len());
         }
     }

@@ -40,6 +40,8 @@ pub const MEMORY_MIB_MAX: u32 = 16 << 20;
 pub const PACKAGE_LOCK_BYTES_MAX: u64 = 4 << 20;
 /// Packages in one lock. The closure of a desktop has three thousand.
 pub const PACKAGES_MAX: usize = 4096;
+/// Packages that a solver holds at a version other than the preferred one. Each makes it begin again.
+pub const HELD_PACKAGES_MAX: usize = 64;
 /// One `.deb` of a lock. Trixie's largest has 3.2 GB and is a game's; a compiler has 40 MB.
 pub const PACKAGE_BYTES_MAX: u64 = 2 << 30;
 /// `InRelease` of a suite: 140 KB for trixie.

@@ -6,15 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
-use crate::debian::{Available, Index, IndexError, Release, Unsolved, closure};
+use crate::debian::{Available, Index, IndexError, Release, Unsolved, chosen, closure};
 use crate::download::{Agent, Wanted, get};
 use crate::error::{Fault, FetchError};
 use crate::fetch::{Progress, ensure_wanted};
 use crate::limits::{INDEX_BYTES_MAX, RELEASE_BYTES_MAX};
 use crate::package_lock::{
-    Archive, Content, One, Package, PackageLock, PackageLockError, Sets, is_kernel_for,
+    Archive, Content, KernelPackages, LockedSuite, One, Package, PackageLock, PackageLockError,
+    Sets, VERSION, is_kernel_for,
 };
-use crate::recipe::Recipe;
+use crate::recipe::{Choice, Recipe, Suite};
 use crate::store::Store;
 
 /// Why there is no new lock.
@@ -45,6 +46,12 @@ pub enum LockingError {
         /// How many.
         found: usize,
     },
+    /// It asks for an input of a kind that cannot be locked yet.
+    #[error("the input {name} cannot be locked: this version locks Debian packages only")]
+    Input {
+        /// Which.
+        name: String,
+    },
     /// What came out would not be read back.
     #[error(transparent)]
     Lock(#[from] PackageLockError),
@@ -56,7 +63,7 @@ impl LockingError {
         match self {
             Self::Fetch(error) => error.fault(),
             Self::Release { .. } | Self::Index(_) => Fault::Mirror,
-            Self::Unsolved(_) | Self::Kernel { .. } => Fault::Recipe,
+            Self::Unsolved(_) | Self::Kernel { .. } | Self::Input { .. } => Fault::Recipe,
             Self::Lock(_) => Fault::Lock,
         }
     }
@@ -69,52 +76,77 @@ pub fn make_lock(
     mirror: Option<&str>,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<String, LockingError> {
+    if let Some(input) = recipe.inputs.first() {
+        return Err(LockingError::Input {
+            name: input.name.clone(),
+        });
+    }
     let mirror = mirror.unwrap_or(&recipe.debian.mirror);
-    let (release, index) = fetch_index(store, recipe, mirror, progress)?;
+    let (suites, index) = fetch_index(store, recipe, mirror, progress)?;
+    let root = recipe.root.as_ref();
+    let root = root.map_or(&[][..], |root| &root.packages);
     let build = closure(&index, &recipe.tools.build)?;
     let run = closure(&index, &recipe.tools.run)?;
-    let kernel = kernel(&index, &recipe.kernel.package)?;
-    let firmware = latest(&index, &recipe.firmware.package)?;
+    let root = closure(&index, root)?;
+    let (kernel, parts) = kernel(&index, &recipe.kernel.package)?;
+    let firmware = chosen(&index, &recipe.firmware.package)?;
     let names = |set: &BTreeMap<&str, &Available>| set.keys().map(|name| (*name).into()).collect();
     let tools = Sets {
         build: names(&build),
         run: names(&run),
     };
-    let mut packages = BTreeMap::new();
-    let all = build.into_values().chain(run.into_values());
-    for package in all.chain([kernel, firmware]) {
-        let before = packages.insert(package.name.as_str(), Package::from(package));
-        // Both closures may need a package in different versions, of which the lock has room for one.
-        if before.is_some_and(|before| before.sha256 != package.sha256) {
-            return Err(Unsolved::Versions {
-                package: package.name.clone(),
-            }
-            .into());
-        }
-    }
     let content = Content {
-        version: 1,
+        version: VERSION,
         recipe: recipe.profile.clone(),
         debian: Archive {
             // Not the one that served this lock: a mirror is a setting of a place, and the lock is everybody's.
             mirror: recipe.debian.mirror.clone(),
-            suite: recipe.debian.suite.clone(),
-            release_sha256: release.sha256,
-            release_date: release.date,
+            snapshot: recipe.debian.snapshot.clone(),
+            suites,
         },
-        kernel: One {
+        kernel: KernelPackages {
             package: kernel.name.clone(),
+            with: parts.iter().map(|part| part.name.clone()).collect(),
         },
         firmware: One {
             package: firmware.name.clone(),
         },
-        packages: packages.into_values().collect(),
         tools,
+        root: names(&root),
+        packages: one_version_each(
+            [build, run, root]
+                .into_iter()
+                .flat_map(BTreeMap::into_values)
+                .chain([kernel, firmware])
+                .chain(parts),
+        )?,
         vhost_device_vsock: recipe.vhost_device_vsock.clone(),
+        inputs: Vec::new(),
     };
     let text = content.to_text();
     PackageLock::parse(text.as_bytes())?.check(recipe)?;
     Ok(text)
+}
+
+/// Two closures may need a package in different versions, of which the lock has room for one.
+fn one_version_each<'a>(
+    all: impl Iterator<Item = &'a Available>,
+) -> Result<Vec<Package>, Unsolved> {
+    let mut packages = BTreeMap::new();
+    for package in all {
+        let before = packages.insert(package.name.as_str(), Package::from(package));
+        if let Some(before) = before
+            && before.sha256 != package.sha256
+        {
+            let version = |of: &str, suite: &str| format!("{of} of {suite}");
+            return Err(Unsolved::Versions {
+                package: package.name.clone(),
+                one: version(&before.version, &before.suite),
+                other: version(package.version.as_str(), &package.suite),
+            });
+        }
+    }
+    Ok(packages.into_values().collect())
 }
 
 fn fetch_index(
@@ -122,22 +154,38 @@ fn fetch_index(
     recipe: &Recipe,
     mirror: &str,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(Release, Index), LockingError> {
+) -> Result<(Vec<LockedSuite>, Index), LockingError> {
     let agent = Agent::new();
-    let suite = &recipe.debian.suite;
-    let dists = format!("{}/dists/{suite}", mirror.trim_end_matches('/'));
+    let _claim = store.claim()?;
+    let (mut suites, mut index) = (Vec::new(), Index::default());
+    for suite in &recipe.debian.suites {
+        let dists = format!("{}/dists/{}", mirror.trim_end_matches('/'), suite.name);
+        index.begin_suite(&suite.name);
+        suites.push(add_suite(
+            store, &agent, suite, &dists, &mut index, progress,
+        )?);
+    }
+    Ok((suites, index))
+}
+
+fn add_suite(
+    store: &Store,
+    agent: &Agent,
+    suite: &Suite,
+    dists: &str,
+    index: &mut Index,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<LockedSuite, LockingError> {
     let url = format!("{dists}/InRelease");
     let problem = |problem: String| LockingError::Release {
         url: url.clone(),
         problem,
     };
-    let release = Release::parse(&get(&agent, &url, RELEASE_BYTES_MAX)?).map_err(problem)?;
-    if !release.is_of(suite) {
-        return Err(problem(format!("is not about {suite}")));
+    let release = Release::parse(&get(agent, &url, RELEASE_BYTES_MAX)?).map_err(problem)?;
+    if !release.is_of(&suite.name) {
+        return Err(problem(format!("is not about {}", suite.name)));
     }
-    let _claim = store.claim()?;
-    let mut index = Index::default();
-    for component in &recipe.debian.components {
+    for component in &suite.components {
         let path = format!("{component}/binary-amd64/Packages.xz");
         let listed = release.index(&path);
         let listed = listed.ok_or_else(|| problem(format!("does not list {path}")))?;
@@ -150,7 +198,7 @@ fn fetch_index(
             bytes: listed.bytes,
             sha256: listed.sha256,
         };
-        let file = ensure_wanted(store, &agent, wanted, progress)?;
+        let file = ensure_wanted(store, agent, wanted, progress)?;
         let what = "reading the index";
         progress(Progress::Working {
             what,
@@ -159,44 +207,70 @@ fn fetch_index(
         let opened = File::open(&file).map_err(FetchError::disk("opening", &file))?;
         index.add_xz(std::io::BufReader::new(opened))?;
     }
-    Ok((release, index))
+    Ok(LockedSuite {
+        name: suite.name.clone(),
+        release_sha256: release.sha256,
+        release_date: release.date,
+    })
 }
 
-fn latest<'a>(index: &'a Index, name: &str) -> Result<&'a Available, Unsolved> {
-    let unknown = || Unsolved::Unknown { name: name.into() };
-    index.versions(name).last().ok_or_else(unknown)
-}
-
-/// The package itself, unless it is a metapackage: then the one kernel image that it depends on.
-fn kernel<'a>(index: &'a Index, name: &str) -> Result<&'a Available, LockingError> {
-    let package = latest(index, name)?;
-    let malformed = || Unsolved::Malformed {
-        package: name.into(),
-    };
-    let groups = package.needs().ok_or_else(malformed)?;
-    let relations = groups.iter().flatten();
-    let images =
-        relations.filter(|relation| relation.name != name && is_kernel_for(&relation.name, name));
-    let mut found = BTreeMap::new();
-    for relation in images {
-        let versions = index.versions(&relation.name).iter().rev();
-        let mut allowed = versions.filter(|package| relation.allows(&package.version));
-        if let Some(image) = allowed.next() {
-            found.insert(&image.name, image);
-        }
-    }
+/// The package itself, unless it is a metapackage: then the one kernel image that it depends on. And what of that kernel lies
+/// in packages of its own: from 7.2 on Debian's image package is empty, and `linux-binary-…` and `linux-modules-…` have the files.
+fn kernel<'a>(
+    index: &'a Index,
+    choice: &Choice,
+) -> Result<(&'a Available, Vec<&'a Available>), LockingError> {
+    let name = choice.name.as_str();
+    let package = chosen(index, choice)?;
+    let mut images = needed_of(index, package, |needed| {
+        needed != name && is_kernel_for(needed, name)
+    })?;
     let itself = name
         .trim_start_matches("linux-image-")
         .starts_with(|c: char| c.is_ascii_digit());
-    match (found.len(), found.into_values().next()) {
-        (0, _) if itself => Ok(package),
-        (1, Some(image)) => Ok(image),
-        (found, _) => Err(LockingError::Kernel {
-            package: name.to_owned(),
-            found,
-        }),
-    }
+    let image = match (images.len(), images.pop()) {
+        (0, _) if itself => package,
+        (1, Some(image)) => image,
+        (found, _) => {
+            return Err(LockingError::Kernel {
+                package: choice.to_string(),
+                found,
+            });
+        }
+    };
+    let release = image.name.strip_prefix("linux-image-").unwrap_or_default();
+    let parts = needed_of(index, image, |needed| {
+        KERNEL_PARTS
+            .iter()
+            .any(|part| needed.strip_prefix(part) == Some(release))
+    })?;
+    Ok((image, parts))
 }
+
+/// What `package` depends on and `which` picks by name, from the same suite, by name.
+fn needed_of<'a>(
+    index: &'a Index,
+    package: &Available,
+    which: impl Fn(&str) -> bool,
+) -> Result<Vec<&'a Available>, Unsolved> {
+    let malformed = || Unsolved::Malformed {
+        package: package.name.clone(),
+    };
+    let groups = package.needs().ok_or_else(malformed)?;
+    let mut found = BTreeMap::new();
+    for relation in groups.iter().flatten().filter(|of| which(&of.name)) {
+        let versions = index.versions(&relation.name).iter().rev();
+        let mut allowed = versions
+            .filter(|needed| needed.suite == package.suite && relation.allows(&needed.version));
+        if let Some(needed) = allowed.next() {
+            found.insert(&needed.name, needed);
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+/// How the names of packages begin that hold parts of a kernel whose image package is empty.
+const KERNEL_PARTS: [&str; 3] = ["linux-base-", "linux-binary-", "linux-modules-"];
 
 /// What a new lock changes, a line each, for people. Empty when nothing does.
 pub fn changes(before: Option<&PackageLock>, after: &PackageLock) -> Vec<String> {

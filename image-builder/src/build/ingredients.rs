@@ -56,7 +56,7 @@ pub fn gather(
             progress(Step::Fetch(p))
         })
     };
-    let kernel = tree("kernel", &[lock.kernel()])?;
+    let kernel = tree("kernel", &lock.kernel_packages())?;
     let firmware = tree("firmware", &[lock.firmware()])?;
     let build = tree("tools that make the image", &lock.closure(Role::Build))?;
     let run = tree("tools that run it", &lock.closure(Role::Run))?;
@@ -223,10 +223,9 @@ fn packages(lock: &PackageLock) -> Vec<measurements::Package> {
         sha256: Digest32(package.sha256.0),
         role,
     };
-    let mut packages = vec![
-        one(lock.firmware(), For::Firmware),
-        one(lock.kernel(), For::Kernel),
-    ];
+    let mut packages = vec![one(lock.firmware(), For::Firmware)];
+    let kernel = lock.kernel_packages();
+    packages.extend(kernel.into_iter().map(|package| one(package, For::Kernel)));
     let build = lock.closure(Role::Build);
     packages.extend(build.into_iter().map(|package| one(package, For::Build)));
     packages

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
+use std::sync::Arc;
 
 use lzma_rust2::XzReader;
 
@@ -24,6 +25,8 @@ use crate::stream::{Limited, TooLong};
 pub struct Available {
     /// Its name.
     pub name: String,
+    /// The suite that has it.
+    pub suite: Arc<str>,
     /// Its version.
     pub version: Version,
     /// `amd64` or `all`.
@@ -37,6 +40,8 @@ pub struct Available {
     /// `Pre-Depends` and `Depends`, as text.
     needs: [String; 2],
     provides: Vec<(String, Option<Version>)>,
+    /// Which suite it is of, counted in the order of preference.
+    rank: usize,
 }
 
 impl Available {
@@ -79,10 +84,12 @@ pub enum IndexError {
     },
 }
 
-/// All packages of a suite's component.
+/// All packages of some suites' components.
 #[derive(Debug, Default)]
 pub struct Index {
-    /// By name, then by version; the last is the latest.
+    /// Suites so far, the preferred ones first.
+    suites: Vec<Arc<str>>,
+    /// By name; then the less preferred suites first, and of each suite the earliest version first.
     packages: BTreeMap<String, Vec<Available>>,
     /// From a provided name to who provides it.
     providers: BTreeMap<String, Vec<String>>,
@@ -98,6 +105,11 @@ impl Index {
         Ok(index)
     }
 
+    /// What is added from now on is of `suite`, which is less preferred than those before.
+    pub fn begin_suite(&mut self, suite: &str) {
+        self.suites.push(suite.into());
+    }
+
     /// Adds another component's index.
     pub fn add_xz(&mut self, compressed: impl Read) -> Result<(), IndexError> {
         let text = XzReader::new_mem_limit(compressed, true, XZ_MEMORY_KIB_MAX);
@@ -111,9 +123,14 @@ impl Index {
         Ok(index)
     }
 
-    /// The versions of the real package `name`, earliest first.
+    /// The versions of the real package `name`: the last is the latest of the first suite that has the name, the one to take.
     pub fn versions(&self, name: &str) -> &[Available] {
         self.packages.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Suites that were begun, the preferred ones first.
+    pub fn suites(&self) -> &[Arc<str>] {
+        &self.suites
     }
 
     /// Names of packages with a version that provides `name`, in alphabetical order.
@@ -121,7 +138,7 @@ impl Index {
         self.providers.get(name).map_or(&[], Vec::as_slice)
     }
 
-    fn add(&mut self, text: impl Read) -> Result<(), IndexError> {
+    pub(super) fn add(&mut self, text: impl Read) -> Result<(), IndexError> {
         let text = Limited::new(text, INDEX_UNPACKED_BYTES_MAX);
         let mut lines = BufReader::with_capacity(1 << 16, text);
         let (mut line, mut number, mut seen) = (Vec::new(), 0, 0);
@@ -147,14 +164,19 @@ impl Index {
                     return Err(too_much("packages", INDEX_PACKAGES_MAX));
                 }
                 let package = std::mem::take(&mut paragraph).finish();
-                self.insert(package.map_err(at(number))?)?;
+                let mut package = package.map_err(at(number))?;
+                if let Some(suite) = self.suites.last() {
+                    package.suite = Arc::clone(suite);
+                    package.rank = self.suites.len() - 1;
+                }
+                self.insert(package)?;
             }
             if got == 0 {
                 break;
             }
         }
         for versions in self.packages.values_mut() {
-            versions.sort_by(|a, b| a.version.cmp(&b.version));
+            versions.sort_by(|a, b| b.rank.cmp(&a.rank).then(a.version.cmp(&b.version)));
         }
         for names in self.providers.values_mut() {
             names.sort();
@@ -271,6 +293,7 @@ impl Paragraph {
         let provides = provides.unwrap_or_default();
         Ok(Available {
             name: check(0, name, is_package_name)?,
+            suite: Arc::default(),
             version: Version::parse(&version).ok_or("no Version")?,
             architecture: check(2, architecture, |text| matches!(text, "amd64" | "all"))?,
             path: check(3, path, is_pool_path)?,
@@ -279,6 +302,7 @@ impl Paragraph {
             needs: [pre_depends, depends].map(Option::unwrap_or_default),
             provides: relation::parse_provides(&provides)
                 .ok_or_else(|| "a malformed Provides".to_owned())?,
+            rank: 0,
         })
     }
 }

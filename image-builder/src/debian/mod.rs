@@ -3,6 +3,7 @@
 //! Nothing here opens a connection or writes a file: bytes come in as readers and slices.
 //! Sources: Debian Policy 4.7 (chapters 5 and 7), the wiki's DebianRepository/Format, deb(5).
 
+pub mod date;
 pub mod deb;
 pub mod index;
 pub mod relation;
@@ -10,10 +11,11 @@ pub mod release;
 pub mod solve;
 pub mod version;
 
+pub use date::Date;
 pub use deb::{Deb, DebError};
 pub use index::{Available, Index, IndexError};
 pub use release::{Listed, Release};
-pub use solve::{Unsolved, closure};
+pub use solve::{Unsolved, chosen, closure};
 pub use version::Version;
 
 /// Whether `name` can be a package's: lower-case letters, digits, `+`, `-` and `.`, at least two, the first a letter or digit

@@ -2,8 +2,13 @@
 //!
 //! Deterministic, and simpler than apt on purpose: `Pre-Depends` and `Depends` are followed in the order of the fields, breadth
 //! first; a group that a chosen package fulfils already adds nothing; otherwise the first alternative that the index can fulfil
-//! is chosen, a real package before one that provides the name, the latest version before earlier ones, providers in
-//! alphabetical order. There is no going back: when a choice leads nowhere, that is an error that names the way there.
+//! is chosen, a real package before one that provides the name, preferred suites before others, the latest version of a suite
+//! before earlier ones, providers in alphabetical order.
+//!
+//! A package that was chosen for a dependency and turns out to be the wrong version for another one is held at the version
+//! that the other one needs, and all begins again; so a package of a less preferred suite pulls along what it needs from there,
+//! and only that. What the recipe itself names is never exchanged so. When a choice leads nowhere, that is an error that names
+//! the way there.
 //!
 //! Recommended packages, conflicts and essential packages are not looked at. Nothing is installed and no script of a package
 //! runs; two packages that claim one path are refused when the tree is unpacked.
@@ -12,7 +17,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::index::{Available, Index};
 use super::relation::Relation;
-use crate::limits::PACKAGES_MAX;
+use crate::limits::{HELD_PACKAGES_MAX, PACKAGES_MAX};
+use crate::recipe::Choice;
 
 /// Why there is no closure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +26,7 @@ pub enum Unsolved {
     /// The index does not have what the recipe asks for.
     #[error("no package {name} in the archive")]
     Unknown {
-        /// What was asked for.
+        /// What was asked for, perhaps with a suite.
         name: String,
     },
     /// The index does not have what one of its packages asks for.
@@ -38,10 +44,16 @@ pub enum Unsolved {
         package: String,
     },
     /// One lock has one version of a package.
-    #[error("{package} is needed in two versions")]
+    #[error(
+        "{package} is needed in two versions, {one} and {other}; name the one to take as NAME/SUITE"
+    )]
     Versions {
         /// Which.
         package: String,
+        /// A version and its suite.
+        one: String,
+        /// Another.
+        other: String,
     },
     /// It does not end.
     #[error("the closure has more than {max} packages")]
@@ -51,55 +63,121 @@ pub enum Unsolved {
     },
 }
 
-/// The closure of `roots`, by name.
+/// The closure of what a recipe chooses, by name.
 pub fn closure<'a>(
     index: &'a Index,
-    roots: &[String],
+    choices: &[Choice],
 ) -> Result<BTreeMap<&'a str, &'a Available>, Unsolved> {
-    let mut chosen = Chosen::default();
+    let mut held = BTreeMap::new();
+    loop {
+        match attempt(index, choices, &held)? {
+            Attempt::Closed(packages) => return Ok(packages),
+            Attempt::Hold { package, why } => {
+                let again = held.insert(package.name.as_str(), package).is_some();
+                if again || held.len() > HELD_PACKAGES_MAX {
+                    return Err(why);
+                }
+            }
+        }
+    }
+}
+
+/// The package that a recipe chooses: the latest of the suite that it names, or of the first suite that has the name.
+pub fn chosen<'a>(index: &'a Index, choice: &Choice) -> Result<&'a Available, Unsolved> {
+    let mut versions = index.versions(&choice.name).iter().rev();
+    let suite = choice.suite.as_deref();
+    let found = versions.find(|package| suite.is_none_or(|suite| *package.suite == *suite));
+    found.ok_or_else(|| Unsolved::Unknown {
+        name: choice.to_string(),
+    })
+}
+
+enum Attempt<'a> {
+    /// All is fulfilled.
+    Closed(BTreeMap<&'a str, &'a Available>),
+    /// It would be, perhaps, if this version of this package were taken from the beginning.
+    Hold {
+        package: &'a Available,
+        why: Unsolved,
+    },
+}
+
+fn attempt<'a>(
+    index: &'a Index,
+    choices: &[Choice],
+    held: &BTreeMap<&str, &'a Available>,
+) -> Result<Attempt<'a>, Unsolved> {
+    let mut taken = Taken::default();
     let mut open = VecDeque::new();
-    for name in roots {
-        let latest = index.versions(name).last();
-        let package = latest.ok_or_else(|| Unsolved::Unknown { name: name.clone() })?;
-        if chosen.add(package) {
+    for choice in choices {
+        let package = chosen(index, choice)?;
+        if taken.add(package) {
             open.push_back(package);
         }
     }
+    let roots: Vec<_> = taken.packages.keys().copied().collect();
     while let Some(package) = open.pop_front() {
         let name = || package.name.clone();
         let needs = package.needs();
         for group in needs.ok_or_else(|| Unsolved::Malformed { package: name() })? {
-            if group.iter().any(|relation| chosen.fulfils(relation)) {
+            if group.iter().any(|relation| taken.fulfils(relation)) {
                 continue;
             }
-            let found = group.iter().find_map(|relation| candidate(index, relation));
-            let Some(found) = found.filter(|found| !chosen.has_other_version(found)) else {
-                return Err(Unsolved::Missing {
-                    package: name(),
-                    group: show(&group),
-                });
+            let missing = || Unsolved::Missing {
+                package: name(),
+                group: show(&group),
             };
-            if chosen.add(found) {
+            let found = group
+                .iter()
+                .find_map(|relation| candidate(index, held, relation));
+            let found = found.ok_or_else(missing)?;
+            if taken.has_other_version(found) {
+                if roots.contains(&found.name.as_str()) {
+                    return Err(missing());
+                }
+                let (package, why) = (found, missing());
+                return Ok(Attempt::Hold { package, why });
+            }
+            if taken.add(found) {
                 open.push_back(found);
             }
-            if chosen.packages.len() > PACKAGES_MAX {
+            if taken.packages.len() > PACKAGES_MAX {
                 return Err(Unsolved::TooMany { max: PACKAGES_MAX });
             }
         }
     }
-    Ok(chosen.packages)
+    Ok(Attempt::Closed(taken.packages))
 }
 
-fn candidate<'a>(index: &'a Index, relation: &Relation) -> Option<&'a Available> {
+fn candidate<'a>(
+    index: &'a Index,
+    held: &BTreeMap<&str, &'a Available>,
+    relation: &Relation,
+) -> Option<&'a Available> {
+    // A package that is held at a version that does not do may still be had in another: that is a conflict to be told of.
+    let held = held.get(relation.name.as_str()).copied();
     let real = index.versions(&relation.name).iter().rev();
-    let mut allowed = real.filter(|package| relation.allows(&package.version));
-    allowed.next().or_else(|| {
-        let names = index.providers(&relation.name).iter();
-        let latest = names.filter_map(|name| index.versions(name).last());
-        latest
-            .into_iter()
-            .find(|package| stands_in(package, relation))
-    })
+    let mut allowed = held
+        .into_iter()
+        .chain(real)
+        .filter(|package| relation.allows(&package.version));
+    allowed.next().or_else(|| provider(index, relation))
+}
+
+fn provider<'a>(index: &'a Index, relation: &Relation) -> Option<&'a Available> {
+    let names = index.providers(&relation.name);
+    let latest = |suite: &str| {
+        let of_suite = move |name: &String| {
+            let mut versions = index.versions(name).iter().rev();
+            versions.find(|package| *package.suite == *suite)
+        };
+        let mut found = names.iter().filter_map(of_suite);
+        found.find(|package| stands_in(package, relation))
+    };
+    match index.suites() {
+        [] => latest(""),
+        suites => suites.iter().find_map(|suite| latest(suite)),
+    }
 }
 
 fn stands_in(package: &Available, relation: &Relation) -> bool {
@@ -109,13 +187,13 @@ fn stands_in(package: &Available, relation: &Relation) -> bool {
 }
 
 #[derive(Default)]
-struct Chosen<'a> {
+struct Taken<'a> {
     packages: BTreeMap<&'a str, &'a Available>,
     /// From a provided name to who of the chosen provides it.
     providers: BTreeMap<&'a str, Vec<&'a Available>>,
 }
 
-impl<'a> Chosen<'a> {
+impl<'a> Taken<'a> {
     /// Whether it is new.
     fn add(&mut self, package: &'a Available) -> bool {
         if self.packages.insert(&package.name, package).is_some() {
@@ -152,8 +230,24 @@ fn show(group: &[Relation]) -> String {
 mod tests {
     use super::*;
 
-    /// An index of `name version; Depends; Provides` lines.
+    /// An index of `name version; Depends; Provides` lines, and of lines `suite NAME`.
     fn index(lines: &[&str]) -> Index {
+        let mut index = Index::default();
+        let mut suites = lines.split(|line| line.starts_with("suite "));
+        let first = text(suites.next().unwrap_or_default());
+        index.add(first.as_bytes()).expect("well formed");
+        for (line, lines) in lines
+            .iter()
+            .filter(|line| line.starts_with("suite "))
+            .zip(suites)
+        {
+            index.begin_suite(&line["suite ".len()..]);
+            index.add(text(lines).as_bytes()).expect("well formed");
+        }
+        index
+    }
+
+    fn text(lines: &[&str]) -> String {
         let mut text = String::new();
         for line in lines {
             let mut fields = line.split(';').map(str::trim);
@@ -168,12 +262,13 @@ mod tests {
                 "0".repeat(64)
             );
         }
-        Index::read(text.as_bytes()).expect("well formed")
+        text
     }
 
     fn check(lines: &[&str], roots: &[&str], expected: Result<&[&str], &str>) {
         let index = index(lines);
-        let roots: Vec<_> = roots.iter().map(|root| (*root).to_owned()).collect();
+        let choice = |root: &&str| Choice::try_from((*root).to_owned()).expect("a name");
+        let roots: Vec<_> = roots.iter().map(choice).collect();
         let got = closure(&index, &roots);
         let shown = got.map(|packages| {
             let pairs = packages.values();
@@ -227,6 +322,48 @@ mod tests {
         check(&lines, &["cc"], Ok(&["bb 9", "cc 1"]));
         // One tree has one version of a package.
         check(&lines, &["aa", "bb", "cc"], Err("cc needs `bb (<< 10)`"));
+    }
+
+    #[test]
+    fn an_earlier_version_is_taken_when_a_later_package_needs_it() {
+        let lines = ["aa 1; bb, cc", "bb 9", "bb 10", "cc 1; bb (<< 10)"];
+        check(&lines, &["aa"], Ok(&["aa 1", "bb 9", "cc 1"]));
+        let lines = [
+            "aa 1; bb, cc",
+            "bb 9",
+            "bb 10",
+            "cc 1; bb (<< 10), dd",
+            "dd 1; bb (>> 9)",
+        ];
+        check(&lines, &["aa"], Err("dd needs `bb (>> 9)`"));
+    }
+
+    #[test]
+    fn the_first_suite_that_has_a_package_is_preferred_and_another_can_be_asked_for() {
+        let lines = [
+            "suite stable",
+            "aa 1; lib",
+            "lib 1",
+            "vv-one 1; ; vv",
+            "suite backports",
+            "aa 2; lib (>= 1), more (= 2)",
+            "bb 2; lib (>= 2), aa",
+            "lib 2",
+            "more 2; vv",
+            "aa-vv 2; ; vv",
+        ];
+        check(&lines, &["aa"], Ok(&["aa 1", "lib 1"]));
+        check(&lines, &["aa/stable"], Ok(&["aa 1", "lib 1"]));
+        // Of the other suite only what nothing else fulfils.
+        check(
+            &lines,
+            &["aa/backports"],
+            Ok(&["aa 2", "lib 1", "more 2", "vv-one 1"]),
+        );
+        check(&lines, &["bb"], Ok(&["aa 1", "bb 2", "lib 2"]));
+        check(&lines, &["aa", "bb"], Ok(&["aa 1", "bb 2", "lib 2"]));
+        check(&lines, &["lib", "bb"], Err("bb needs `lib (>= 2)`"));
+        check(&lines, &["bb/stable"], Err("no package bb/stable"));
     }
 
     #[test]

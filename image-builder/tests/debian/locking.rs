@@ -32,17 +32,21 @@ fn index(lines: &[&str]) -> String {
     text
 }
 
-/// A suite with this index.
+/// The suite trixie with this index.
 fn publish(archive: &Archive, index: &str) {
+    publish_as(archive, "trixie", index);
+}
+
+fn publish_as(archive: &Archive, suite: &str, index: &str) {
     let packed = xz_stored(index.as_bytes());
-    archive.put(INDEX, &packed);
-    let path = INDEX.trim_start_matches("dists/trixie/");
+    let path = "main/binary-amd64/Packages.xz";
+    archive.put(&format!("dists/{suite}/{path}"), &packed);
     let (sha256, bytes) = (Digest::of(&packed), packed.len());
     let release = format!(
-        "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nSuite: stable\nCodename: trixie\nDate: Sat, 12 Sep 2026 07:55:41 UTC\n\
+        "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nSuite: stable\nCodename: {suite}\nDate: Sat, 12 Sep 2026 07:55:41 UTC\n\
          SHA256:\n {sha256} {bytes} {path}\n-----BEGIN PGP SIGNATURE-----\n\nnobody's\n-----END PGP SIGNATURE-----\n"
     );
-    archive.put(RELEASE, release.as_bytes());
+    archive.put(&format!("dists/{suite}/InRelease"), release.as_bytes());
 }
 
 const PACKAGES: [&str; 11] = [
@@ -85,8 +89,12 @@ impl Place {
     }
 
     fn lock(&self) -> Result<String, LockingError> {
+        self.lock_of(&recipe())
+    }
+
+    fn lock_of(&self, recipe: &Recipe) -> Result<String, LockingError> {
         let url = self.archive.url();
-        make_lock(&self.store, &recipe(), Some(url), &mut |_| {})
+        make_lock(&self.store, recipe, Some(url), &mut |_| {})
     }
 
     fn refuses(&self, expected: &str, fault: Fault) {
@@ -125,12 +133,95 @@ fn a_recipe_becomes_a_lock_and_the_same_one_again() {
     assert_eq!(lock.packages().len(), 7);
     // The recipe's mirror and not the one that happened to serve this lock.
     assert_eq!(lock.debian().mirror, "http://deb.debian.org/debian");
-    assert_eq!(lock.debian().release_date, "Sat, 12 Sep 2026 07:55:41 UTC");
+    assert_eq!(
+        lock.debian().suites[0].release_date,
+        "Sat, 12 Sep 2026 07:55:41 UTC"
+    );
     assert_eq!(
         place.archive.asked(),
         [RELEASE, INDEX, RELEASE],
         "an index that is in the store is not fetched again"
     );
+}
+
+/// Backports, with a kernel in several packages as Debian has them since 7.2.
+const BACKPORTS: [&str; 7] = [
+    "linux-image-cloud-amd64 7.3.4-1; linux-image-7.3.4-cloud-amd64 (= 7.3.4-1), linux-modules-cloud-amd64",
+    "linux-image-7.3.4-cloud-amd64 7.3.4-1; initramfs-tools, linux-binary-7.3.4-cloud-amd64, linux-modules-7.3.4-cloud-amd64",
+    "linux-binary-7.3.4-cloud-amd64 7.3.4-1",
+    "linux-modules-7.3.4-cloud-amd64 7.3.4-1",
+    "libc6 2.42-1",
+    "swtpm 0.10-1; libc6 (>= 2.42)",
+    "only-here 1; libc6",
+];
+
+#[test]
+fn a_package_of_another_suite_is_taken_when_it_is_named_or_only_there() {
+    let place = Place::new();
+    publish_as(&place.archive, "trixie-backports", &index(&BACKPORTS));
+    let sim = include_str!("../../recipes/sim.yaml");
+    let (from, to) = (sim.find("    - name: trixie"), sim.find("# Files of"));
+    let suite = &sim[from.expect("there")..to.expect("there")];
+    let backports = suite.replace("name: trixie", "name: trixie-backports");
+    let text = sim
+        .replace(suite, &format!("{}\n{backports}", suite.trim_end()))
+        .replace("[gcc, libc6-dev, erofs-utils]", "[only-here]")
+        .replace(
+            "package: linux-image-cloud-amd64",
+            "package: linux-image-cloud-amd64/trixie-backports",
+        );
+    let with_tools = |tools: &str| {
+        let text = text.replace("[qemu-system-x86, swtpm, systemd-boot-efi]", tools);
+        Recipe::parse(&text).expect("a recipe of two suites")
+    };
+    let recipe = with_tools("[swtpm]");
+    let text = place.lock_of(&recipe).expect("both suites are there");
+    let lock = PackageLock::parse(text.as_bytes()).expect("a lock");
+    let shown = |packages: Vec<&image_builder::package_lock::Package>| {
+        let packages = packages.into_iter();
+        let shown = packages.map(|p| format!("{} {} {}", p.name, p.version, p.suite));
+        shown.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        shown(lock.closure(Role::Build)),
+        ["libc6 2.41-12 trixie", "only-here 1 trixie-backports"]
+    );
+    assert_eq!(
+        shown(lock.kernel_packages()),
+        [
+            "linux-image-7.3.4-cloud-amd64 7.3.4-1 trixie-backports",
+            "linux-binary-7.3.4-cloud-amd64 7.3.4-1 trixie-backports",
+            "linux-modules-7.3.4-cloud-amd64 7.3.4-1 trixie-backports"
+        ]
+    );
+    let suites: Vec<_> = lock.debian().suites.iter().map(|s| &*s.name).collect();
+    assert_eq!(suites, ["trixie", "trixie-backports"]);
+    // The same lock for a recipe that asks for another suite of a package is not its lock.
+    let other = lock.check(&with_tools("[swtpm/trixie-backports]"));
+    let other = other.expect_err("swtpm of another suite").to_string();
+    assert!(other.contains("lacks swtpm/trixie-backports"), "{other}");
+    // The two closures would need two versions of libc6, and a lock has one.
+    let error = place.lock_of(&with_tools("[swtpm/trixie-backports]"));
+    let error = error.expect_err("two versions").to_string();
+    assert!(
+        error.contains("libc6 is needed in two versions, 2.4"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_input_that_cannot_be_locked_is_refused_by_name() {
+    let sim = include_str!("../../recipes/sim.yaml");
+    let text = sim.replacen(
+        "\ninitrd:",
+        "\ninputs: [{name: thing, path: keys}]\ninitrd:",
+        1,
+    );
+    let recipe = Recipe::parse(&text).expect("a recipe with an input");
+    let error = Place::new()
+        .lock_of(&recipe)
+        .expect_err("not in this version");
+    assert!(error.to_string().contains("the input thing"), "{error}");
 }
 
 #[test]
@@ -265,7 +356,8 @@ fn the_committed_lock_is_of_the_committed_recipe() {
     // Nothing is locked that nobody needs.
     let needed = lock.closure(Role::Build).into_iter().chain(run);
     let mut names: Vec<_> = needed.map(|package| &package.name).collect();
-    names.extend([&lock.kernel().name, &lock.firmware().name]);
+    names.push(&lock.firmware().name);
+    names.extend(lock.kernel_packages().into_iter().map(|p| &p.name));
     names.sort();
     names.dedup();
     assert_eq!(names.len(), lock.packages().len());
@@ -280,7 +372,11 @@ fn a_bad_lock_is_refused_with_its_reason() {
         let error = PackageLock::parse(good.replacen(from, to, 1).as_bytes()).expect_err(to);
         assert!(error.to_string().contains(expected), "{to}: {error}");
     };
-    check("\"version\": 1", "\"version\": 2", "version 2");
+    check(
+        "\"version\": 2",
+        "\"version\": 1",
+        "version 1; this program",
+    );
     check("\"recipe\"", "\"extra\": 1,\n\"recipe\"", "unknown field");
     check("\"name\": \"gcc\"", "\"name\": \"../gcc\"", "name of");
     check("\"name\": \"gcc\"", "\"name\": \"zz\"", "out of order");
@@ -306,7 +402,13 @@ fn a_bad_lock_is_refused_with_its_reason() {
         "names seabios",
     );
     check("      \"gcc\",\n", "      \"zcc\",\n", "out of order");
-    let other = good.replacen("trixie", "forky", 1);
+    check(
+        "\"suite\": \"trixie\"",
+        "\"suite\": \"forky\"",
+        "suite of `gcc`",
+    );
+    check("Sat, 12 Sep", "Sat, 32 Sep", "date of `trixie`");
+    let other = good.replace("trixie", "forky");
     let other = PackageLock::parse(other.as_bytes()).expect("well formed");
     let error = other.check(&recipe()).expect_err("another suite");
     assert!(error.to_string().contains("image-builder lock"), "{error}");

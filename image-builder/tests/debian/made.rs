@@ -86,13 +86,13 @@ pub fn lock_of(archive: &Archive, packages: &[(&str, &[u8])]) -> PackageLock {
         archive.put(&path, bytes);
         let (size, sha256) = (bytes.len(), Digest::of(bytes));
         listed.push(format!(
-            "{{\"name\": \"{name}\", \"version\": \"1.0-1\", \"architecture\": \"amd64\", \"path\": \"{path}\", \"bytes\": {size}, \"sha256\": \"{sha256}\"}}"
+            "{{\"name\": \"{name}\", \"version\": \"1.0-1\", \"architecture\": \"amd64\", \"suite\": \"trixie\", \"path\": \"{path}\", \"bytes\": {size}, \"sha256\": \"{sha256}\"}}"
         ));
         names.push(format!("\"{name}\""));
     }
     let text = format!(
-        "{{\"version\": 1, \"recipe\": \"sim\", \"debian\": {{\"mirror\": \"{}\", \"suite\": \"trixie\", \"release_sha256\": \"{}\", \
-         \"release_date\": \"today\"}}, \"packages\": [{}], \"kernel\": {{\"package\": {first}}}, \"firmware\": {{\"package\": \
+        "{{\"version\": 2, \"recipe\": \"sim\", \"debian\": {{\"mirror\": \"{}\", \"suites\": [{{\"name\": \"trixie\", \
+         \"release_sha256\": \"{}\", \"release_date\": \"Sat, 12 Sep 2026 07:55:41 UTC\"}}]}}, \"packages\": [{}], \"kernel\": {{\"package\": {first}}}, \"firmware\": {{\"package\": \
          {first}}}, \"tools\": {{\"build\": [], \"run\": [{}]}}}}",
         archive.url(),
         Digest::of(b""),
