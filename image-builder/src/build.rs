@@ -52,7 +52,11 @@ pub fn build(
     if let Some(image) = memory.find(out) {
         return Ok(Built::Already(image));
     }
-    let image = draft.write(&ingredients::mkfs(tools), place.folder(), progress)?;
+    let image = draft.write(
+        &ingredients::mkfs(order.room(&tools)),
+        place.folder(),
+        progress,
+    )?;
     place.put()?;
     memory.keep(&image)?;
     Ok(Built::New(image))

@@ -3,6 +3,7 @@
 mod build;
 mod dump_acpi;
 mod lock;
+mod repro_check;
 mod run;
 mod tools;
 
@@ -47,6 +48,12 @@ enum Command {
     /// Keep the ACPI tables that the locked QEMU makes for a machine, so that those made here can be held against them.
     #[command(after_help = dump_acpi::EXAMPLE)]
     DumpAcpi(dump_acpi::DumpAcpi),
+    /// Make an image twice in circumstances that should not matter, and compare every byte.
+    #[command(after_help = repro_check::EXAMPLE)]
+    ReproCheck(repro_check::ReproCheck),
+    /// What `repro-check` starts its second build with.
+    #[command(name = image_builder::repro::ELSEWHERE, hide = true)]
+    Elsewhere(repro_check::Elsewhere),
     /// Run a program of a tree in the sandbox, with the files that are listed and nothing else.
     #[command(after_help = run::EXAMPLE)]
     Run(run::Run),
@@ -62,7 +69,8 @@ impl Command {
             Self::Lock(lock) => lock.json,
             Self::Build(build) => build.json,
             Self::Tools(tools) => tools.json,
-            Self::DumpAcpi(_) | Self::Run(_) | Self::Inside(_) => false,
+            Self::ReproCheck(check) => check.json,
+            Self::DumpAcpi(_) | Self::Elsewhere(_) | Self::Run(_) | Self::Inside(_) => false,
         }
     }
 
@@ -73,6 +81,8 @@ impl Command {
             Self::Build(arguments) => arguments.run(),
             Self::Tools(arguments) => arguments.run(),
             Self::DumpAcpi(arguments) => arguments.run(),
+            Self::ReproCheck(arguments) => arguments.run(),
+            Self::Elsewhere(arguments) => Ok(arguments.run()),
             Self::Run(arguments) => Ok(arguments.run()),
             Self::Inside(arguments) => Ok(arguments.run()),
         }
@@ -87,8 +97,8 @@ struct StoreFolder {
 }
 
 impl StoreFolder {
-    fn open(self) -> Result<Store, Refusal> {
-        match self.store {
+    fn open(&self) -> Result<Store, Refusal> {
+        match &self.store {
             Some(folder) => Ok(Store::at(folder)),
             None => Store::from_environment().ok_or_else(|| {
                 Refusal::Misuse("no HOME to keep a store in: name one with --store DIR".into())

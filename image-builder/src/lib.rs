@@ -34,6 +34,7 @@ pub mod modules;
 pub mod package_lock;
 pub mod packages;
 pub mod recipe;
+pub mod repro;
 pub mod sandbox;
 mod store;
 mod stream;

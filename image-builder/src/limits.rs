@@ -108,6 +108,11 @@ pub const UKI_BYTES_MAX: u64 = 1 << 30;
 /// Files of a disk's boot partition. A unified kernel image is by far the largest.
 pub const BOOT_PARTITION_BYTES_MAX: u64 = UKI_BYTES_MAX + (64 << 20);
 
+// The second build of a check.
+
+/// What is copied of a checkout: this repository has some 20 MiB.
+pub const REPRO_SOURCES_BYTES_MAX: u64 = 1 << 30;
+
 // What is compiled.
 
 /// One file of the sources. The longest that a source includes has 1 MB.

@@ -27,6 +27,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
+pub(crate) use forbidden::refusal;
 pub use inside::inhabit;
 pub use outside::enter;
 

@@ -1,115 +1,53 @@
-//! The same image from another folder, by another user, with another umask: every byte of it, by the digests in its manifest.
+//! The same image from another folder, by another user, at another time: every byte of it, by `image-builder repro-check`.
 
 mod common;
 
-use std::ffi::OsStr;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use tempfile::TempDir;
+
 use tests::Image;
 use tests::programs::workspace_root;
 
-const RECIPE: &str = "image-builder/recipes/sim.yaml";
-/// Folders that are no sources.
-const LEFT_OUT: [&str; 3] = ["target", ".git", "shared"];
-
-/// Compiled once, for a compilation takes ten minutes; everything after it is done again.
+/// Compiled once, for a compilation takes ten minutes; everything after it is done again, in a store of its own.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_folder_and_another_user_make_the_same_image() {
-    let Some((builder, image)) = this_image().await else {
-        return;
-    };
-    let place = TempDir::new().unwrap();
-    build_as_another(&builder, &image, workspace_root(), None, place.path());
-    same(&image, place.path());
+async fn elsewhere_and_as_another_user_the_same_image_comes_out() {
+    check(&["--share-programs"], "compiled once").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "compiles the agent once more: ten minutes on two cores"]
-async fn other_sources_another_store_and_another_user_make_the_same_image() {
-    let Some((builder, image)) = this_image().await else {
-        return;
-    };
-    let place = TempDir::new().unwrap();
-    let sources = place.path().join("elsewhere");
-    copy(workspace_root(), &sources);
-    let store = place.path().join("store");
-    build_as_another(&builder, &image, &sources, Some(&store), place.path());
-    same(&image, place.path());
+async fn elsewhere_and_compiled_again_the_same_image_comes_out() {
+    check(&[], "compiled twice").await;
 }
 
-async fn this_image() -> Option<(PathBuf, Image)> {
-    common::made(|programs| {
+async fn check(more: &[&str], programs: &str) {
+    let builder = common::made(|programs| {
         let image = Image::build(programs, "sim", true)?;
         Ok((programs.path("image-builder"), image))
-    })
-    .await
-}
-
-/// Builds as user 1234 of a user namespace and with an umask that hides what it makes from everybody else.
-fn build_as_another(
-    builder: &Path,
-    image: &Image,
-    sources: &Path,
-    store: Option<&Path>,
-    place: &Path,
-) {
-    let mut words: Vec<&OsStr> = Vec::new();
-    let recipe = sources.join(RECIPE);
-    let out = place.join("image");
-    words.extend([
-        "build".as_ref(),
-        recipe.as_os_str(),
-        "--out".as_ref(),
-        out.as_os_str(),
-    ]);
-    if let Some(store) = store {
-        words.extend(["--store".as_ref(), store.as_os_str()]);
-    }
+    });
+    let Some((builder, image)) = builder.await else {
+        return;
+    };
+    let recipe = workspace_root().join("image-builder/recipes/sim.yaml");
+    let mut command = Command::new(builder);
+    command
+        .arg("repro-check")
+        .arg(recipe)
+        .arg("--json")
+        .args(more);
     if let Some(lock) = &image.fresh_lock {
-        words.extend(["--lock".as_ref(), lock.as_os_str()]);
+        command.arg("--lock").arg(lock);
     }
-    let output = Command::new("unshare")
-        .args(["--user", "--map-user=1234", "--map-group=1234", "sh", "-c"])
-        .args([
-            "umask 077; exec \"$0\" \"$@\"".as_ref(),
-            builder.as_os_str(),
-        ])
-        .args(words)
-        .stdin(Stdio::null())
-        .output()
-        .expect("unshare and sh are everywhere that Linux is");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
+    let output = command.stdin(Stdio::null()).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["identical"], true, "{report}");
+    assert_eq!(report["programs"], programs);
+    assert_eq!(
+        report["varied"].as_array().map(Vec::len),
+        Some(9),
+        "{report}"
     );
-}
-
-/// The manifest holds the digest of every file; the files are held against it.
-fn same(image: &Image, place: &Path) {
-    let other = place.join("image");
-    let manifest = |dir: &Path| fs::read_to_string(dir.join("manifest.json")).unwrap();
-    assert_eq!(manifest(&image.dir), manifest(&other));
-    for (name, file) in image.manifest.files.each() {
-        let bytes = fs::read(other.join(&file.name)).unwrap();
-        assert!(measurements::Digest32::of(&bytes) == file.sha256, "{name}");
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let (name, kind) = (entry.file_name(), entry.file_type().unwrap());
-        if LEFT_OUT.iter().any(|left| name == *left) {
-            continue;
-        }
-        if kind.is_dir() {
-            copy(&entry.path(), &to.join(name));
-        } else if kind.is_file() {
-            fs::copy(entry.path(), to.join(name)).unwrap();
-        }
-    }
+    let files = report["files"].as_array().expect("a list");
+    assert!(files.iter().any(|file| file["name"] == "root.img"));
 }

@@ -38,7 +38,23 @@ pub struct Order<'a> {
     pub workspace: &'a Path,
     /// Where everything is kept.
     pub store: &'a Store,
+    /// A library to load into the tools that make the image: the clock of a second build ([`crate::repro`]). Never set otherwise.
+    pub preload: Option<&'a Path>,
 }
+
+impl Order<'_> {
+    /// The room in which a tool of `tree` runs.
+    pub fn room(&self, tree: &Path) -> Sandbox {
+        match self.preload {
+            Some(library) => Sandbox::new(tree)
+                .read(library, PRELOADED)
+                .env("LD_PRELOAD", PRELOADED),
+            None => Sandbox::new(tree),
+        }
+    }
+}
+
+const PRELOADED: &str = "/preload.so";
 
 /// Fetches, unpacks and compiles. Returns the parts and the tree of the tools that make the image.
 pub fn gather(
@@ -66,7 +82,7 @@ pub fn gather(
         memory_mib: recipe.machine.memory_mib.into(),
     };
 
-    let compiler = Compiler::new(order.store, Sandbox::new(&build), order.workspace)?;
+    let compiler = Compiler::new(order.store, order.room(&build), order.workspace)?;
     let compile = |name: &str, progress: &mut dyn FnMut(Step<'_>)| {
         let program = compiler.compile(name, &mut |step| progress(Step::Compile(step)))?;
         Ok::<PathBuf, BuildError>(program.path)
@@ -99,10 +115,10 @@ pub fn gather(
 }
 
 /// `mkfs.erofs` of a tree, in the sandbox: it reads its standard input, writes one folder, and sees nothing else.
-pub fn mkfs(tree: PathBuf) -> impl Fn(&Path, &str, &[Entry]) -> std::process::Command {
+pub fn mkfs(room: Sandbox) -> impl Fn(&Path, &str, &[Entry]) -> std::process::Command {
     move |folder, name, entries| {
         let arguments = erofs::arguments(entries, &format!("/out/{name}"));
-        let room = Sandbox::new(&tree).write(folder, "/out");
+        let room = room.clone().write(folder, "/out");
         room.command("/usr/bin/mkfs.erofs", arguments)
     }
 }

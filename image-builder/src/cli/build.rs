@@ -42,6 +42,9 @@ pub struct Build {
     out: PathBuf,
     #[command(flatten)]
     store: StoreFolder,
+    /// The clock of `repro-check`'s second build
+    #[arg(long, hide = true, value_name = "FILE")]
+    preload: Option<PathBuf>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub json: bool,
@@ -79,6 +82,7 @@ impl Build {
             models: &models,
             workspace: &workspace,
             store: &store,
+            preload: self.preload.as_deref(),
         };
         let mut screen = Screen::new();
         let built = build::build(order, &self.out, &mut |step| show(&mut screen, step))?;

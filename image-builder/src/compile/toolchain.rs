@@ -161,7 +161,10 @@ fn steers(name: &str) -> bool {
         "RUSTUP_DIST_",
         "RUSTUP_USE_",
     ];
-    let ours = name == "CARGO" || name.starts_with("CARGO_") || name.starts_with("RUST");
+    let ours = name == "CARGO"
+        || name.starts_with("CARGO_")
+        || name.starts_with("RUST")
+        || name.starts_with("LD_");
     ours && !kept.iter().any(|prefix| name.starts_with(prefix))
 }
 
@@ -220,6 +223,7 @@ mod tests {
             "RUSTC",
             "RUSTC_WRAPPER",
             "RUSTUP_TOOLCHAIN",
+            "LD_PRELOAD",
         ] {
             assert!(steers(name), "{name}");
         }

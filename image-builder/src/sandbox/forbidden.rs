@@ -8,9 +8,14 @@ use super::SandboxError;
 
 /// Turns the refusal of a namespace, or of the first mount in one, into a sentence with the fix.
 pub fn refused(error: Errno) -> SandboxError {
-    SandboxError::Forbidden(reason(error, |name| {
+    SandboxError::Forbidden(refusal(error))
+}
+
+/// The sentence alone.
+pub fn refusal(error: Errno) -> String {
+    reason(error, |name| {
         fs::read_to_string(format!("/proc/sys/{name}")).ok()
-    }))
+    })
 }
 
 fn reason(error: Errno, setting: impl Fn(&str) -> Option<String>) -> String {

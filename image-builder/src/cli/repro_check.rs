@@ -1,0 +1,167 @@
+//! `image-builder repro-check`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use image_builder::compile::workspace_around;
+use image_builder::package_lock::{PackageLock, Role};
+use image_builder::packages::ensure_tree;
+use image_builder::recipe::Recipe;
+use image_builder::repro::{self, Check, Difference, ReproError, Room, VARIED, compare};
+use serde_json::{Value, json};
+
+use super::{Refusal, StoreFolder};
+use crate::screen::Screen;
+
+pub const EXAMPLE: &str = "Example:
+  image-builder repro-check recipes/cpu.yaml
+  image-builder repro-check recipes/cpu.yaml --share-programs --json
+
+Builds once as you are, and once as user 1234 with umask 077 on a host of another name, from a copy of the sources under another
+path whose folders list in another order, with another store, in Turkish, fourteen hours and four years ahead, on one
+processor. Takes as long as two builds from nothing: some twenty minutes if the agent has to be compiled twice. Ends with
+`identical`, or with what differs.
+
+Exit code: 0 identical, 1 different or a build failed, 2 misuse.";
+
+#[derive(Args)]
+pub struct ReproCheck {
+    /// The recipe, in a checkout of the sources that are compiled
+    #[arg(value_name = "RECIPE")]
+    recipe: PathBuf,
+    /// Another package lock than the file beside the recipe that the recipe names
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
+    /// Another mirror of Debian's archive than the lock's
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
+    /// Compile our programs once, and check everything else: minutes less, and said in the result
+    #[arg(long)]
+    share_programs: bool,
+    #[command(flatten)]
+    store: StoreFolder,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What the second build is told.
+#[derive(Args)]
+pub struct Elsewhere {
+    plan: String,
+}
+
+impl From<ReproError> for Refusal {
+    fn from(error: ReproError) -> Self {
+        let fault = match error {
+            ReproError::Sources { .. } | ReproError::Busy { .. } => "caller",
+            ReproError::Build { .. } => "build",
+            _ => "host",
+        };
+        Self::Failed {
+            sentence: error.to_string(),
+            fault,
+        }
+    }
+}
+
+impl ReproCheck {
+    pub fn run(self) -> Result<ExitCode, Refusal> {
+        let store = self.store.open()?;
+        let recipe = Recipe::read(&self.recipe)?;
+        let path = self.lock.clone();
+        let path = path.unwrap_or_else(|| recipe.lock_path(&self.recipe));
+        let mut lock = PackageLock::read(&path)?;
+        if let Some(mirror) = &self.mirror {
+            lock = lock.fetched_from(mirror)?;
+        }
+        let misuse = || Refusal::Misuse("the recipe lies in no checkout of our sources".into());
+        let workspace = workspace_around(&self.recipe).ok_or_else(misuse)?;
+        let whole = std::fs::canonicalize(&self.recipe)
+            .map_err(|error| Refusal::Misuse(format!("{}: {error}", self.recipe.display())))?;
+        let arguments = arguments(self.lock.as_ref(), self.mirror.as_ref())?;
+
+        let room = Room::claim(&store)?;
+        let build = lock.closure(Role::Build);
+        let mut screen = Screen::new();
+        let tools = ensure_tree(&store, &lock, &build, &mut |progress| screen.show(progress))
+            .map_err(|error| Refusal::failed(&error, error.fault()))?;
+        drop(screen);
+        let check = Check {
+            recipe: &whole,
+            workspace: &workspace,
+            arguments: &arguments,
+            share_programs: self.share_programs,
+            store: &store,
+            tools: tools.join("usr/bin/gcc").exists().then_some(&tools),
+        };
+        eprintln!("first build: as you are");
+        check.first(&room)?;
+        let varied = varied(&check);
+        eprintln!("second build: another {}", varied.join(", "));
+        check.second(&room)?;
+        let [first, second] = room.images();
+        Ok(self.report(&varied, &compare(&first, &second)?))
+    }
+
+    fn report(&self, varied: &[&str], files: &[(String, Option<Difference>)]) -> ExitCode {
+        let identical = files.iter().all(|(_, difference)| difference.is_none());
+        if self.json {
+            let file = |(name, difference): &(String, Option<Difference>)| json!({ "name": name, "identical": difference.is_none(), "difference": difference });
+            let files: Vec<Value> = files.iter().map(file).collect();
+            let report = json!({
+                "identical": identical,
+                "varied": varied,
+                "programs": if self.share_programs { "compiled once" } else { "compiled twice" },
+                "files": files,
+            });
+            println!("{report}");
+        } else {
+            for (name, difference) in files {
+                match difference {
+                    None => println!("{name} is identical"),
+                    Some(difference) => println!("{name} {difference}"),
+                }
+            }
+            if self.share_programs {
+                println!("our programs were compiled once, so they were not compared");
+            }
+            println!("{}", if identical { "identical" } else { "different" });
+        }
+        ExitCode::from(u8::from(!identical))
+    }
+}
+
+impl Elsewhere {
+    /// The second build.
+    pub fn run(self) -> ExitCode {
+        let error = match serde_json::from_str(&self.plan) {
+            Ok(plan) => repro::go(&plan).to_string(),
+            Err(error) => error.to_string(),
+        };
+        eprintln!("image-builder: {error}");
+        ExitCode::FAILURE
+    }
+}
+
+/// For builds that start in other folders.
+fn arguments(lock: Option<&PathBuf>, mirror: Option<&String>) -> Result<Vec<String>, Refusal> {
+    let mut words = Vec::new();
+    if let Some(lock) = lock {
+        let lock = std::path::absolute(lock)
+            .map_err(|error| Refusal::Misuse(format!("{}: {error}", lock.display())))?;
+        words.extend(["--lock".into(), lock.display().to_string()]);
+    }
+    if let Some(mirror) = mirror {
+        words.extend(["--mirror".into(), mirror.clone()]);
+    }
+    Ok(words)
+}
+
+/// Without a compiler among the tools there is no other clock.
+fn varied(check: &Check<'_>) -> Vec<&'static str> {
+    let all = VARIED.into_iter();
+    all.filter(|what| *what != "clock" || check.tools.is_some())
+        .collect()
+}
