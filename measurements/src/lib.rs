@@ -51,7 +51,9 @@ pub use image::{
     BootRegisters, Content, ImageError, ImageFile, ImageFiles, ImageManifest, ImageParts, Package,
     Profile, Role, VerityRoot,
 };
-pub use machine_set::{Devices, Machine, MachineSet, MachineSetError, Membership, SetFirmware};
+pub use machine_set::{
+    Devices, DevicesError, Gpus, Machine, MachineSet, MachineSetError, Membership, SetFirmware,
+};
 pub use manifest::{Manifest, ManifestError, Mode};
 pub use platform::{PckCa, Platform, PlatformError};
 pub use policy::{Advisories, Policy, PolicyError, TcbStatus};

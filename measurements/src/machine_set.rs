@@ -3,6 +3,10 @@
 //! Firmware, kernel, initrd and command line are the image's, so MRTD, RTMR1 and RTMR2 are the same in all of them; RTMR0 is each
 //! machine's own. A set in a file is a claim, like every manifest: a reader believes it who computed it again.
 
+mod devices;
+
+pub use devices::{Devices, DevicesError, Gpus};
+
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -12,10 +16,7 @@ use crate::predict::{
     FirmwareBuild, PageOrder, Platform, PredictError, mrtd, replay as replay_events, rtmr0,
 };
 use crate::smbios::{ProcessorId, SmbiosMachine, SmbiosMachineError, q35_of, smbios_tables};
-use crate::{
-    Digest32, Digest48, ImageManifest, MachineSize, Policy, Register, Registers, guest_shape,
-    limits,
-};
+use crate::{Digest32, Digest48, ImageManifest, MachineSize, Policy, Register, Registers, limits};
 
 /// An image and the machines that its guest may run in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,16 +56,6 @@ pub struct SetFirmware<'a> {
     pub processor: Option<ProcessorId>,
     /// As in [`Platform`].
     pub signer: Option<&'a [u8]>,
-}
-
-/// What is plugged into a machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Devices {
-    /// A disk, vsock and a serial port.
-    Guest,
-    /// The same and a TPM: a simulated guest.
-    GuestWithTpm,
 }
 
 /// Why there is no set.
@@ -140,6 +131,14 @@ pub enum MachineSetError {
         /// Which.
         machine: Machine,
     },
+    /// Machines of which something was not compared, and a set that does not say so; or the other way round.
+    #[error("the set must say of its machines {expected:?}, and says {got:?}")]
+    NotCompared {
+        /// What the set says.
+        got: Option<String>,
+        /// What is true.
+        expected: Option<&'static str>,
+    },
     /// A register that nothing extended.
     #[error("the set says that a register is zero, so that nothing was measured into it")]
     Zero,
@@ -180,6 +179,12 @@ impl MachineSet {
             machines: machines.collect::<Result<_, MachineSetError>>()?,
         }
         .checked()
+    }
+
+    /// What was not compared of a machine of this set, if something was not. A set in a file says it too.
+    pub fn not_compared(&self) -> Option<&'static str> {
+        let mut machines = self.machines();
+        machines.find_map(|(machine, _)| machine.devices.not_compared())
     }
 
     /// Each machine with its RTMR0, in order.
@@ -239,6 +244,7 @@ impl MachineSet {
             mrtd: self.mrtd,
             rtmr1: self.rtmr1,
             rtmr2: self.rtmr2,
+            not_compared: self.not_compared(),
         };
         let text = |value: serde_json::Result<String>| {
             value.expect("digests, numbers and names always have a JSON form")
@@ -275,7 +281,7 @@ impl Machine {
             vcpus: self.vcpus,
             memory_mib: self.memory_mib,
         };
-        let shape = guest_shape(size, self.qemu, self.devices == Devices::GuestWithTpm);
+        let shape = self.devices.shape(size, self.qemu);
         let tables = acpi_files(&shape).map_err(|error| MachineSetError::Acpi {
             machine: self,
             error,
@@ -314,8 +320,9 @@ impl std::fmt::Display for Machine {
             vcpus, memory_mib, ..
         } = self;
         let with = match self.devices {
-            Devices::Guest => "",
-            Devices::GuestWithTpm => ", a TPM",
+            Devices::Guest => String::new(),
+            Devices::GuestWithTpm => ", a TPM".into(),
+            Devices::GuestWithH100(gpus) => format!(", {} H100", gpus.count()),
         };
         let qemu = self.qemu.as_str();
         write!(f, "{vcpus} vCPUs, {memory_mib} MiB{with}, QEMU {qemu}")
@@ -345,6 +352,8 @@ struct WrittenHead {
     mrtd: Digest48,
     rtmr1: Digest48,
     rtmr2: Digest48,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_compared: Option<&'static str>,
 }
 
 #[derive(Deserialize)]
@@ -355,6 +364,7 @@ struct Written {
     mrtd: Digest48,
     rtmr1: Digest48,
     rtmr2: Digest48,
+    not_compared: Option<String>,
     machines: Vec<WrittenMachine>,
 }
 
@@ -400,14 +410,18 @@ impl Written {
             machines.push((machine, written.rtmr0));
         }
         machines.sort_unstable();
-        MachineSet {
+        let set = MachineSet {
             image_sha256: self.image_sha256,
             mrtd: self.mrtd,
             rtmr1: self.rtmr1,
             rtmr2: self.rtmr2,
             machines,
+        };
+        let (got, expected) = (self.not_compared, set.not_compared());
+        match got.as_deref() == expected {
+            true => set.checked(),
+            false => Err(MachineSetError::NotCompared { got, expected }),
         }
-        .checked()
     }
 }
 

@@ -6,10 +6,12 @@ use std::{fs, path::Path};
 
 use common::{image::image, json, made, platform, run};
 use measurements::{
-    Devices, Digest48, MachineSet, MachineSetError, MachineSize, Register, Registers,
-    acpi::acpi_files,
+    Accelerator, Backends, Devices, Digest48, MachineSet, MachineSetError, MachineSize, Register,
+    Registers, Vsock,
+    acpi::{Qemu, Shape, acpi_files},
     guest_shape,
     predict::{replay, rtmr0},
+    qemu_arguments,
 };
 
 /// Two versions of QEMU, two sizes each way.
@@ -79,6 +81,90 @@ fn a_set_has_every_machine_that_is_asked_for_and_its_rtmr0() {
     let people = String::from_utf8(run(folder.path(), &people).stdout).unwrap();
     assert_eq!(people.lines().count(), 3 + 2);
     assert!(people.contains("2 vCPUs, 2048 MiB, QEMU 10.0.13"));
+}
+
+/// Each GPU of a set is what a stand-in with its BARs is on a command line, whose tables were compared with QEMU's.
+#[test]
+fn a_set_has_machines_with_gpus_and_says_what_was_not_compared() {
+    let (folder, _) = image();
+    let names = "guest,guest-with-1-h100,guest-with-2-h100,guest-with-8-h100";
+    let arguments = [
+        ["predict-set", "--manifest", "manifest.json", "--json"].as_slice(),
+        &["--vcpus", "8", "--memory", "16G", "--devices", names],
+    ]
+    .concat();
+    let output = run(folder.path(), &arguments);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = json(&output)["not_compared"].clone();
+    assert!(
+        said.as_str()
+            .unwrap()
+            .contains("no passed-through GPU was compared")
+    );
+    let set = MachineSet::from_json(&output.stdout).unwrap();
+    assert_eq!(set.machines().len(), 8);
+    let firmware = made::firmware();
+    for (machine, expected) in set.machines() {
+        let gpus = match machine.devices {
+            Devices::GuestWithH100(gpus) => gpus.count(),
+            _ => 0,
+        };
+        let shape = with_stand_ins(machine.qemu, gpus);
+        let tables = acpi_files(&shape).unwrap();
+        let events = rtmr0(&platform(&firmware, machine.memory_mib), &tables).unwrap();
+        assert_eq!(expected, replay(Register::Rtmr0, &events), "{machine}");
+    }
+    let mut all: Vec<_> = set.machines().map(|(_, rtmr0)| rtmr0).collect();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 8, "a GPU more is another register");
+    // A file that keeps it to itself is no set, and neither is one that says it of other machines.
+    let written = String::from_utf8(set.to_json()).unwrap();
+    let silent = written.replacen(&format!(",\"not_compared\":{said}"), "", 1);
+    let without = written
+        .replace("-1-h100", "-3-h100")
+        .replace("no passed", "Every passed");
+    for text in [silent, without] {
+        assert_ne!(text, written);
+        let refusal = MachineSet::from_json(text.as_bytes()).unwrap_err();
+        assert!(
+            matches!(refusal, MachineSetError::NotCompared { .. }),
+            "{refusal}"
+        );
+    }
+    let output = run(
+        folder.path(),
+        &[&arguments[..9], &["guest-with-9-h100"]].concat(),
+    );
+    assert_eq!(output.status.code(), Some(2));
+}
+
+/// The arguments of a guest, and devices with a BAR of 128 GiB and a buffer of 48 MiB.
+fn with_stand_ins(qemu: Qemu, gpus: u8) -> Shape {
+    let size = MachineSize {
+        vcpus: 8,
+        memory_mib: 16 * 1024,
+    };
+    let backends = Backends {
+        firmware: "/firmware.fd",
+        boot: None,
+        root: None,
+        vsock: Vsock::StandIn,
+        tpm: None,
+        serial: None,
+        qmp: &[],
+    };
+    let mut arguments = qemu_arguments(size, Accelerator::Tdx, &backends);
+    for gpu in 0..gpus {
+        let slot = 4 + gpu;
+        let line = format!(
+            "-device pcie-root-port,id=pci.{gpu},bus=pcie.0,chassis={gpu},addr={slot:#x} \
+             -object memory-backend-ram,id=bar{gpu},size=128G,share=on,reserve=off \
+             -device nvme,serial=s{gpu},bus=pci.{gpu},cmb_size_mb=48,pmrdev=bar{gpu}"
+        );
+        arguments.extend(line.split_whitespace().map(str::to_owned));
+    }
+    Shape::from_arguments(qemu, &arguments).unwrap()
 }
 
 /// One machine that is not proven, and there is no set.
@@ -226,6 +312,9 @@ fn a_set_that_contradicts_itself_is_refused() {
         ("\"vcpus\":2", "\"vcpus\":-2"),
         ("\"vcpus\":2", "\"vcpus\":2,\"gpus\":1"),
         ("guest-with-tpm", "guest-with-gpu"),
+        ("guest-with-tpm", "guest-with-0-h100"),
+        ("guest-with-tpm", "guest-with-9-h100"),
+        ("guest-with-tpm", "guest-with-01-h100"),
         ("\"mrtd\":\"", "\"mrtd\":\"A"),
         ("\"mrtd\":", "\"mrtd2\":"),
     ] {

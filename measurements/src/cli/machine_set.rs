@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use measurements::{
     Devices, ImageManifest, Machine, MachineSet, Profile, Quote, Register, SetFirmware, acpi::Qemu,
     limits,
@@ -22,6 +22,9 @@ use super::{print, print_json, read_bounded, write_whole};
 ///
 /// Example:
 ///   measurements predict-set --manifest image/manifest.json --vcpus 2,4,8 --memory 4G,8G,16G --out set.json
+/// Example, with GPUs, each behind a root port from slot 4 on (no passed-through GPU was compared, and the set says so):
+///   measurements predict-set --manifest image/manifest.json --qemu 11.1.3 --vcpus 16,32 --memory 256G \
+///     --devices guest-with-1-h100,guest-with-8-h100 --out set.json
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct PredictSetArguments {
@@ -42,9 +45,10 @@ pub struct PredictSetArguments {
         default_value = "10.0.13,11.1.3"
     )]
     qemu: Vec<String>,
-    /// Lists of devices, with commas; what the image's profile has if left out.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_enum)]
-    devices: Vec<DevicesName>,
+    /// Lists of devices, with commas: guest, guest-with-tpm, guest-with-1-h100 to guest-with-8-h100. What this project's
+    /// launcher gives the image's profile if left out, which is no GPU yet.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    devices: Vec<Devices>,
     #[command(flatten)]
     built: FirmwareArguments,
     /// Where to write the set.
@@ -53,12 +57,6 @@ pub struct PredictSetArguments {
     /// Print the set as JSON.
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum DevicesName {
-    Guest,
-    GuestWithTpm,
 }
 
 /// Say which machine of a set a quote comes from. Exit code 1: none.
@@ -101,6 +99,9 @@ pub fn predict_set(arguments: &PredictSetArguments) -> anyhow::Result<()> {
     if let Some(path) = &arguments.out {
         write_whole(path, &set.to_json())?;
     }
+    if let Some(what) = set.not_compared() {
+        eprintln!("{what}");
+    }
     match arguments.json {
         true => print(&set.to_json()),
         false => print(table(&set).as_bytes()),
@@ -110,11 +111,7 @@ pub fn predict_set(arguments: &PredictSetArguments) -> anyhow::Result<()> {
 fn machines(arguments: &PredictSetArguments, profile: Profile) -> anyhow::Result<Vec<Machine>> {
     let qemus = arguments.qemu.iter().map(|version| Qemu::parse(version));
     let qemus: Vec<Qemu> = qemus.collect::<Result<_, _>>()?;
-    let named = arguments.devices.iter().map(|name| match name {
-        DevicesName::Guest => Devices::Guest,
-        DevicesName::GuestWithTpm => Devices::GuestWithTpm,
-    });
-    let mut devices: Vec<Devices> = named.collect();
+    let mut devices = arguments.devices.clone();
     if devices.is_empty() {
         devices.push(match profile {
             Profile::Sim => Devices::GuestWithTpm,
@@ -165,6 +162,8 @@ pub fn matches(arguments: &MatchArguments) -> anyhow::Result<bool> {
     let compared = set.compare(&quote.td.registers);
     let belongs = compared.belongs();
     eprintln!("the quote's signature and its RTMR3 are not looked at here");
+    let mut found = compared.machines.iter();
+    let not_compared = found.find_map(|machine| machine.devices.not_compared());
     if arguments.json {
         let machines = compared.machines.iter().map(|machine| {
             json!({
@@ -179,6 +178,7 @@ pub fn matches(arguments: &MatchArguments) -> anyhow::Result<bool> {
             "image_sha256": set.image_sha256,
             "machines": machines.collect::<Vec<Value>>(),
             "differing": compared.differing,
+            "not_compared": not_compared,
         }))?;
     } else if belongs {
         let lines = compared.machines.iter();
