@@ -83,6 +83,8 @@ pub struct Parts {
     pub packages: Vec<measurements::Package>,
     /// OVMF.
     pub firmware: PathBuf,
+    /// How it was built, which its file does not say.
+    pub firmware_build: FirmwareBuild<'static>,
     /// The kernel's tree.
     pub kernel: Kernel,
     /// The kernel's package and version.
@@ -238,9 +240,7 @@ impl Draft {
         let cmdline = words.join(" ");
         write(folder, CMDLINE, cmdline.as_bytes())?;
         progress(Step::Measure);
-        // A file that is not known is taken for what Debian 13 has, which this crate's recipes lock.
-        let firmware =
-            FirmwareBuild::known(&self.firmware).unwrap_or(FirmwareBuild::UP_TO_STABLE202502);
+        let firmware = self.parts.firmware_build;
         let prediction = predict::predict(&Inputs {
             platform: Platform::new(&self.firmware, firmware, self.parts.machine.memory_mib),
             page_order: PageOrder::SinglePass,

@@ -22,7 +22,7 @@ use crate::yaml;
 pub use archive::{Choice, Debian, Fingerprint, Key, Suite};
 pub use error::RecipeError;
 pub(crate) use form::is_plain_path;
-use form::{FILE, NAME, VERSION, WORD, bad, many, one, unique};
+use form::{EDK2, FILE, NAME, VERSION, WORD, bad, many, one, unique};
 pub use inputs::{Input, RootFile, Source};
 pub(crate) use inputs::{file_of, is_wheel_of};
 
@@ -66,6 +66,9 @@ pub struct Firmware {
     pub package: Choice,
     /// Which file of it, relative to the file system's root.
     pub file: String,
+    /// The edk2 release that it was built from, for a file that `measurements` does not know by digest. Only `202502` can be
+    /// said: what newer ones measure depends on the host's processor.
+    pub edk2: Option<String>,
 }
 
 /// A package of a kernel: itself or a metapackage that depends on one.
@@ -173,6 +176,9 @@ impl Recipe {
         let choose = |key, choice| self.debian.has_suite_of(key, choice);
         choose("firmware.package", &self.firmware.package)?;
         one("firmware.file", &self.firmware.file, FILE)?;
+        if let Some(release) = &self.firmware.edk2 {
+            one("firmware.edk2", release, EDK2)?;
+        }
         choose("kernel.package", &self.kernel.package)?;
         self.debian.choices("tools.build", &self.tools.build)?;
         self.debian.choices("tools.run", &self.tools.run)?;

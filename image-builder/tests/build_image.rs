@@ -65,6 +65,7 @@ fn parts(folder: &Path, backwards: bool) -> Parts {
             role: Role::Kernel,
         }],
         firmware: folder.join("firmware.fd"),
+        firmware_build: FirmwareBuild::UP_TO_STABLE202502,
         kernel: Kernel::open(&folder.join("kernel")).expect("a tree"),
         kernel_from: "linux 6.12".into(),
         modules: vec!["built".into()],

@@ -32,6 +32,15 @@ pub enum BuildError {
         /// What it says.
         got: String,
     },
+    /// Nobody knows how the firmware was built, and RTMR0 depends on it.
+    #[error(
+        "the firmware (SHA-256 {sha256}) is not known, and its file does not say how it was built: if it is of \
+         edk2-stable202502 without Secure Boot, say so in the recipe with `edk2: \"202502\"` beside its name"
+    )]
+    FirmwareUnknown {
+        /// Of the file.
+        sha256: measurements::Digest32,
+    },
     /// The ACPI tables could not be read.
     #[error("reading the machine's ACPI tables: {0}")]
     Tables(#[from] AcpiError),
@@ -103,7 +112,7 @@ impl BuildError {
             Self::Fetch(error) => error.fault().word(),
             Self::Lock(_) => "lock",
             Self::Package(error) => error.fault().word(),
-            Self::Profile { .. } => "recipe",
+            Self::Profile { .. } | Self::FirmwareUnknown { .. } => "recipe",
             Self::Compile(_) | Self::Tables(_) => "tool",
             Self::Module(_)
             | Self::Predict(_)

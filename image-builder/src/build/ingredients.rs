@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use measurements::predict::acpi::AcpiFiles;
+use measurements::predict::{FirmwareBuild, acpi::AcpiFiles};
 use measurements::{
     Digest32, MachineSize, Profile,
     acpi::{Qemu, Tables},
@@ -101,6 +101,7 @@ pub fn gather(
         lock_sha256: lock.digest(),
         compiler: compiler.version().to_owned(),
         packages: packages(lock),
+        firmware_build: firmware_build(recipe, &firmware)?,
         firmware,
         kernel: Kernel::open(&kernel)?,
         kernel_from: from(lock.kernel()),
@@ -194,6 +195,17 @@ fn tables(
     }
 }
 
+/// As the digest of the file says, or else the recipe.
+fn firmware_build(recipe: &Recipe, path: &Path) -> Result<FirmwareBuild<'static>, BuildError> {
+    let bytes = super::read(path, measurements::limits::FIRMWARE_BYTES_MAX)?;
+    let said = recipe.firmware.edk2.is_some();
+    let stated = said.then_some(FirmwareBuild::UP_TO_STABLE202502);
+    let unknown = || BuildError::FirmwareUnknown {
+        sha256: Digest32::of(&bytes),
+    };
+    FirmwareBuild::known(&bytes).or(stated).ok_or_else(unknown)
+}
+
 /// Reading them starts the machine, so the answer is kept: they depend on nothing but the tools, the firmware and the
 /// machine's arguments.
 fn tables_of_qemu(
@@ -258,3 +270,22 @@ const OWN_MODEL_FILES: [&str; 4] = [
     "tokenizer.json",
     "tokenizer_config.json",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_firmware_that_nobody_knows_is_described_by_its_recipe_or_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("OVMF.fd");
+        fs::write(&path, "nobody knows it").expect("written");
+        let sim = include_str!("../../recipes/sim.yaml");
+        let described = sim.replacen("OVMF.fd}", "OVMF.fd, edk2: \"202502\"}", 1);
+        let build = |text: &str| firmware_build(&Recipe::parse(text).expect("a recipe"), &path);
+        let found = build(&described).expect("described");
+        assert_eq!(found, FirmwareBuild::UP_TO_STABLE202502);
+        let refused = build(sim).expect_err("not described").to_string();
+        assert!(refused.contains("edk2: \"202502\""), "{refused}");
+    }
+}

@@ -13,6 +13,8 @@ pub(super) const NAME: Form = (
 );
 pub(super) const URL: Form = ("an http or https URL", |text| base_url(text).is_some());
 pub(super) const FILE: Form = ("a plain relative path", is_plain_path);
+/// The one release whose registers are predicted for every host.
+pub(super) const EDK2: Form = ("the release 202502", |text| text == "202502");
 pub(super) const VERSION: Form = ("a version like 1.2.3", |text| {
     let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
     let number = |part: &str| (1..=9).contains(&part.len()) && digits(part);

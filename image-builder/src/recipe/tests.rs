@@ -86,6 +86,11 @@ fn a_bad_recipe_is_refused_with_its_reason() {
     check("file: usr", "file: /usr", "relative path");
     check("file: usr/share", "file: usr/../share", "relative path");
     check(
+        "OVMF.fd}",
+        "OVMF.fd, edk2: \"202505\"}",
+        "the release 202502",
+    );
+    check(
         "[qemu-system-x86, swtpm, systemd-boot-efi]",
         "[swtpm, swtpm]",
         "twice",
