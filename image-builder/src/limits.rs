@@ -96,6 +96,15 @@ pub const MODULE_XZ_MEMORY_KIB_MAX: u32 = 64 * 1024;
 /// `modules.builtin`: Debian's has 6 KB.
 pub const MODULES_BUILTIN_BYTES_MAX: u64 = 1 << 20;
 
+// Kernel modules that are compiled.
+
+/// A text that a recipe has changed in the sources. A page; what is longer is a patch and belongs upstream.
+pub const EDIT_BYTES_MAX: usize = 4 * 1024;
+/// Files and folders of the sources. NVIDIA's have some 800.
+pub const MODULE_SOURCES_MAX: usize = 64 * 1024;
+/// `Module.symvers` of a kernel or of modules: Debian's has 1.2 MB.
+pub const SYMVERS_BYTES_MAX: u64 = 32 << 20;
+
 // The root of an image.
 
 /// What a failing tool says of itself is kept up to this length.

@@ -15,7 +15,7 @@ use crate::package_lock::{
     Archive, Content, KernelPackages, LockedSuite, One, Package, PackageLock, PackageLockError,
     Sets, VERSION, is_kernel_for,
 };
-use crate::recipe::{Choice, Recipe, Suite};
+use crate::recipe::{Choice, Input, Recipe, Source, Suite};
 use crate::store::Store;
 
 /// Why there is no new lock.
@@ -76,7 +76,8 @@ pub fn make_lock(
     mirror: Option<&str>,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<String, LockingError> {
-    if let Some(input) = recipe.inputs.first() {
+    let other = |input: &&Input| !matches!(input.source, Source::Deb { .. });
+    if let Some(input) = recipe.inputs.iter().find(other) {
         return Err(LockingError::Input {
             name: input.name.clone(),
         });
@@ -88,12 +89,17 @@ pub fn make_lock(
     let build = closure(&index, &recipe.tools.build)?;
     let run = closure(&index, &recipe.tools.run)?;
     let root = closure(&index, root)?;
+    let modules = closure(&index, &recipe.tools.modules)?;
+    let alone = recipe.package_inputs().map(|choice| chosen(&index, choice));
+    let mut alone: Vec<_> = alone.collect::<Result<_, _>>()?;
+    alone.sort_by(|one, other| one.name.cmp(&other.name));
     let (kernel, parts) = kernel(&index, &recipe.kernel.package)?;
     let firmware = chosen(&index, &recipe.firmware.package)?;
     let names = |set: &BTreeMap<&str, &Available>| set.keys().map(|name| (*name).into()).collect();
     let tools = Sets {
         build: names(&build),
         run: names(&run),
+        modules: names(&modules),
     };
     let content = Content {
         version: VERSION,
@@ -113,12 +119,14 @@ pub fn make_lock(
         },
         tools,
         root: names(&root),
+        alone: alone.iter().map(|package| package.name.clone()).collect(),
         packages: one_version_each(
-            [build, run, root]
+            [build, run, root, modules]
                 .into_iter()
                 .flat_map(BTreeMap::into_values)
                 .chain([kernel, firmware])
-                .chain(parts),
+                .chain(parts)
+                .chain(alone),
         )?,
         vhost_device_vsock: recipe.vhost_device_vsock.clone(),
         inputs: Vec::new(),

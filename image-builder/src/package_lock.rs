@@ -38,6 +38,8 @@ pub enum Role {
     Run,
     /// What is unpacked into the root.
     Root,
+    /// What compiles kernel modules.
+    Modules,
 }
 
 impl PackageLock {
@@ -109,6 +111,7 @@ impl PackageLock {
             Role::Build => &self.content.tools.build,
             Role::Run => &self.content.tools.run,
             Role::Root => &self.content.root,
+            Role::Modules => &self.content.tools.modules,
         };
         names.iter().filter_map(|name| self.package(name)).collect()
     }
@@ -131,6 +134,12 @@ impl PackageLock {
     pub fn firmware(&self) -> &Package {
         let firmware = self.package(&self.content.firmware.package);
         firmware.expect("parsing refuses a firmware that is not among the packages")
+    }
+
+    /// A package that the recipe takes without what it depends on.
+    pub fn alone(&self, name: &str) -> Option<&Package> {
+        let listed = self.content.alone.iter().any(|alone| alone == name);
+        self.package(name).filter(|_| listed)
     }
 
     /// The version of `vhost-device-vsock`.

@@ -9,6 +9,7 @@ mod archive;
 mod error;
 mod form;
 mod inputs;
+mod modules;
 
 use std::fs::File;
 use std::io::Read;
@@ -25,6 +26,7 @@ pub(crate) use form::is_plain_path;
 use form::{EDK2, FILE, NAME, VERSION, WORD, bad, many, one, unique};
 pub use inputs::{Input, RootFile, Source};
 pub(crate) use inputs::{file_of, is_wheel_of};
+pub use modules::{Edit, Modules};
 
 /// What an image is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -48,6 +50,8 @@ pub struct Recipe {
     /// What is locked beside Debian's packages.
     #[serde(default)]
     pub inputs: Vec<Input>,
+    /// Kernel modules that are compiled, because the kernel's package does not have them; none by default.
+    pub modules: Option<Modules>,
     /// What the kernel starts.
     pub initrd: Initrd,
     /// What the initrd mounts and starts; none when the initrd is all there is.
@@ -87,6 +91,9 @@ pub struct Tools {
     pub build: Vec<Choice>,
     /// Those that run it.
     pub run: Vec<Choice>,
+    /// Those that compile kernel modules, the kernel's headers among them.
+    #[serde(default)]
+    pub modules: Vec<Choice>,
 }
 
 /// What lies in the initial RAM disk.
@@ -167,6 +174,14 @@ impl Recipe {
         self.inputs.iter().find(|input| input.name == name)
     }
 
+    /// The Debian packages among its inputs: those that are taken without what they depend on.
+    pub fn package_inputs(&self) -> impl Iterator<Item = &Choice> {
+        self.inputs.iter().filter_map(|input| match &input.source {
+            Source::Deb { package } => Some(package),
+            _ => None,
+        })
+    }
+
     fn check(&self) -> Result<(), RecipeError> {
         if !PROFILES.contains(&self.profile.as_str()) {
             return Err(bad("profile", &self.profile, "sim, cpu, h100 or dev"));
@@ -182,10 +197,28 @@ impl Recipe {
         choose("kernel.package", &self.kernel.package)?;
         self.debian.choices("tools.build", &self.tools.build)?;
         self.debian.choices("tools.run", &self.tools.run)?;
+        self.debian.choices("tools.modules", &self.tools.modules)?;
         if let Some(version) = &self.vhost_device_vsock {
             one("vhost_device_vsock", version, VERSION)?;
         }
         unique("inputs", 0, self.inputs.iter().map(|input| &*input.name))?;
+        let packages: Vec<_> = self.package_inputs().collect();
+        unique(
+            "inputs' deb",
+            0,
+            packages.iter().map(|choice| &*choice.name),
+        )?;
+        for choice in packages {
+            choose("inputs' deb", choice)?;
+        }
+        match &self.modules {
+            Some(modules) => modules.check(self)?,
+            None if !self.tools.modules.is_empty() => {
+                let form = "there without anything to compile: the recipe has no modules";
+                return Err(bad("tools.modules", &self.tools.modules[0].name, form));
+            }
+            None => {}
+        }
         one("initrd.init", &self.initrd.init, NAME)?;
         many("initrd.modules", &self.initrd.modules, 0, NAME)?;
         if let Some(root) = &self.root {

@@ -45,6 +45,7 @@ impl PackageLock {
             (Role::Build, &recipe.tools.build[..]),
             (Role::Run, &recipe.tools.run),
             (Role::Root, root),
+            (Role::Modules, &recipe.tools.modules),
         ] {
             let locked = self.closure(role);
             let has = |choice: &&Choice| {
@@ -66,7 +67,20 @@ impl PackageLock {
 
     fn check_inputs(&self, recipe: &Recipe) -> Result<(), PackageLockError> {
         let other = |why: String| Err(PackageLockError::OtherRecipe { why });
-        for input in &recipe.inputs {
+        let mut alone: Vec<_> = recipe.package_inputs().map(|choice| &choice.name).collect();
+        alone.sort();
+        if !alone.into_iter().eq(&self.content.alone) {
+            let alone = self.content.alone.join(", ");
+            return other(format!("the packages that it takes alone are `{alone}`"));
+        }
+        for choice in recipe.package_inputs() {
+            let suite = self.package(&choice.name).map(|package| &package.suite);
+            if choice.suite.is_some() && choice.suite.as_ref() != suite {
+                return other(format!("it lacks {choice}"));
+            }
+        }
+        let elsewhere = |input: &&Input| !matches!(input.source, Source::Deb { .. });
+        for input in recipe.inputs.iter().filter(elsewhere) {
             let name = &input.name;
             match self.input(name) {
                 None => return other(format!("it lacks the input {name}")),
@@ -76,7 +90,7 @@ impl PackageLock {
                 Some(_) => {}
             }
         }
-        let more = |locked: &&LockedInput| recipe.input(&locked.name).is_none();
+        let more = |locked: &&LockedInput| recipe.input(&locked.name).filter(elsewhere).is_none();
         match self.inputs().iter().find(more) {
             Some(LockedInput { name, .. }) => other(format!("it has an input {name}")),
             None => Ok(()),

@@ -21,6 +21,9 @@ pub(crate) struct Content {
     /// The closure of what is unpacked into the root, by name, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) root: Vec<String>,
+    /// Packages that are taken without what they depend on, by name, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) alone: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) vhost_device_vsock: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -94,6 +97,8 @@ pub(crate) struct KernelPackages {
 pub(crate) struct Sets {
     pub(crate) build: Vec<String>,
     pub(crate) run: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) modules: Vec<String>,
 }
 
 /// What kind of thing an input is.
@@ -186,8 +191,13 @@ impl Content {
         for package in &self.packages {
             package.check(&self.debian)?;
         }
-        let Sets { build, run } = &self.tools;
-        let sets = [build, run, &self.root, &self.kernel.with];
+        let Sets {
+            build,
+            run,
+            modules,
+        } = &self.tools;
+        let with = &self.kernel.with;
+        let sets = [build, run, modules, &self.root, with, &self.alone];
         for set in sets {
             sorted(set.iter())?;
         }

@@ -1,7 +1,8 @@
-//! Inputs that are no Debian packages, and files of them that go into the root.
+//! Inputs that no closure brings, and files of them that go into the root.
 
 use serde::Deserialize;
 
+use super::Choice;
 use super::form::{Form, NAME, URL, cut, is_plain_path};
 use crate::limits::{FILE_BYTES_MAX, NAME_BYTES_MAX};
 use crate::lock::{Digest, is_plain_name};
@@ -37,6 +38,11 @@ pub enum Source {
         /// Its digest.
         sha256: Digest,
     },
+    /// A Debian package that is taken alone: neither what it depends on nor anything that its scripts would do comes along.
+    Deb {
+        /// Which.
+        package: Choice,
+    },
     /// A file or folder beside the recipe.
     Path {
         /// Where, relative to the recipe's folder.
@@ -56,12 +62,13 @@ pub struct RootFile {
     pub to: String,
 }
 
-/// An input as it is written: one of `pypi`, `url` and `path` says which kind it is.
+/// An input as it is written: one of `pypi`, `url`, `deb` and `path` says which kind it is.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
     name: String,
     pypi: Option<String>,
+    deb: Option<Choice>,
     version: Option<String>,
     file: Option<String>,
     url: Option<String>,
@@ -83,8 +90,13 @@ impl TryFrom<Line> for Input {
             )),
         };
         let name = check("name", name, NAME)?;
-        let source = match (line.pypi, line.url, line.path) {
-            (Some(project), None, None) if line.bytes.is_none() && line.sha256.is_none() => {
+        let alone = line.version.is_none()
+            && line.file.is_none()
+            && line.bytes.is_none()
+            && line.sha256.is_none();
+        let source = match (line.pypi, line.url, line.deb, line.path) {
+            (None, None, Some(package), None) if alone => Source::Deb { package },
+            (Some(project), None, None, None) if line.bytes.is_none() && line.sha256.is_none() => {
                 let version = line.version;
                 let version = version.ok_or(format!("the input {name} has no version"))?;
                 let file = line.file.map(|file| check("file", file, WHEEL));
@@ -94,7 +106,7 @@ impl TryFrom<Line> for Input {
                     file: file.transpose()?,
                 }
             }
-            (None, Some(url), None) if line.version.is_none() && line.file.is_none() => {
+            (None, Some(url), None, None) if line.version.is_none() && line.file.is_none() => {
                 let (Some(bytes), Some(sha256)) = (line.bytes, line.sha256) else {
                     return Err(format!(
                         "the input {name} has a url and lacks bytes or sha256"
@@ -111,19 +123,12 @@ impl TryFrom<Line> for Input {
                     sha256,
                 }
             }
-            (None, None, Some(path))
-                if line.version.is_none()
-                    && line.file.is_none()
-                    && line.bytes.is_none()
-                    && line.sha256.is_none() =>
-            {
-                Source::Path {
-                    path: check("path", path, super::FILE)?,
-                }
-            }
+            (None, None, None, Some(path)) if alone => Source::Path {
+                path: check("path", path, super::FILE)?,
+            },
             _ => {
                 return Err(format!(
-                    "the input {name} is none of: pypi with version and perhaps file; url with bytes and sha256; path"
+                    "the input {name} is none of: pypi with version and perhaps file; url with bytes and sha256; deb; path"
                 ));
             }
         };

@@ -263,3 +263,83 @@ fn projects_and_wheels_are_compared_by_their_normal_names() {
     assert_eq!(file_of("https://a.example"), None);
     assert_eq!(file_of("https://a.example/b/c?d"), None);
 }
+
+/// The committed recipe with compiled modules.
+fn with_modules(modules: &str) -> Result<Recipe, RecipeError> {
+    let text = SIM.replacen("  run: [qemu", "  modules: [make]\n  run: [qemu", 1);
+    Recipe::parse(&text.replacen(
+        "# The initrd:",
+        &format!(
+            "inputs: [{{name: source, deb: nv-dkms/trixie}}, {{name: local, path: b}}]\nmodules: {{{modules}}}\n#"
+        ),
+        1,
+    ))
+}
+
+#[test]
+fn compiled_modules_come_from_a_package_that_is_taken_alone() {
+    let good = "input: source, folder: usr/src/nv-1, names: [nv]";
+    let recipe = with_modules(good).expect("good");
+    let alone: Vec<_> = recipe.package_inputs().map(Choice::to_string).collect();
+    assert_eq!(alone, ["nv-dkms/trixie"]);
+    assert_eq!(recipe.modules.expect("there").names, ["nv"]);
+    let all = "objects: [a.o_binary], make: [ARCH=x86_64, CONFIG_X=], edits: [{file: a/b.c, from: \"f(a)\", to: \"f(a, 0)\"}]";
+    with_modules(&format!("{good}, {all}")).expect("with everything");
+    let edit = |edit: &str| format!("{good}, edits: [{edit}]");
+    let make = |word: &str| format!("{good}, make: [\"{word}\"]");
+    for (modules, expected) in [
+        (
+            good.replace("input: source", "input: local"),
+            "a Debian package among its inputs",
+        ),
+        (
+            good.replace("input: source", "input: nobody"),
+            "a Debian package among its inputs",
+        ),
+        (good.replace("usr/src", "../src"), "plain relative path"),
+        (good.replace("[nv]", "[]"), "names has 0 entries"),
+        (good.replace("[nv]", "[a/b]"), "plain name"),
+        (good.replace("[nv]", "[nv], source: x"), "unknown field"),
+        (make("-f"), "a setting NAME=VALUE"),
+        (make("modules"), "a setting NAME=VALUE"),
+        (make("A=$(shell id)"), "a setting NAME=VALUE"),
+        (make("A=a;b"), "a setting NAME=VALUE"),
+        (edit("{file: /a, from: x, to: y}"), "plain relative path"),
+        (edit("{file: a, from: \"\", to: y}"), "not empty"),
+        (edit("{file: a, from: x}"), "missing field `to`"),
+        (
+            edit("{file: a, from: x, to: y}, {file: b, from: x, to: z}"),
+            "`x` twice",
+        ),
+    ] {
+        let error = with_modules(&modules).expect_err(expected);
+        assert!(error.to_string().contains(expected), "{modules}: {error}");
+    }
+    check(
+        "  run: [qemu",
+        "  modules: [make]\n  run: [qemu",
+        "the recipe has no modules",
+    );
+}
+
+#[test]
+fn a_package_among_the_inputs_has_a_name_and_nothing_else() {
+    let package: Choice = "libcuda1".to_owned().try_into().expect("a name");
+    let recipe = with_inputs("  - {name: a, deb: libcuda1}").expect("one");
+    assert_eq!(
+        recipe.input("a").expect("listed").source,
+        Source::Deb { package }
+    );
+    for (input, expected) in [
+        ("name: a, deb: libcuda1, version: \"1\"", "is none of"),
+        ("name: a, deb: libcuda1, path: b", "is none of"),
+        ("name: a, deb: LIB", "not the name of a Debian package"),
+        ("name: a, deb: libcuda1/sid", "among debian.suites"),
+    ] {
+        let error = with_inputs(&format!("  - {{{input}}}")).expect_err(input);
+        assert!(error.to_string().contains(expected), "{input}: {error}");
+    }
+    let error = with_inputs("  - {name: a, deb: b1}\n  - {name: b, deb: b1/trixie}");
+    let error = error.expect_err("twice").to_string();
+    assert!(error.contains("`b1` twice"), "{error}");
+}

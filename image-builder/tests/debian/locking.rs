@@ -225,6 +225,42 @@ fn an_input_that_cannot_be_locked_is_refused_by_name() {
 }
 
 #[test]
+fn a_package_may_be_taken_without_what_it_depends_on() {
+    let place = Place::new();
+    let sim = include_str!("../../recipes/sim.yaml")
+        .replace("[gcc, libc6-dev, erofs-utils]", "[libc6]")
+        .replace(
+            "  run: [qemu-system-x86, swtpm, systemd-boot-efi]",
+            "  run: [libc6]\n  modules: [zz-tools]",
+        );
+    let with = |inputs: &str| {
+        let text = sim.replacen(
+            "\ninitrd:",
+            &format!("\ninputs: [{inputs}]\nmodules: {{input: a, folder: b, names: [c]}}\ninitrd:"),
+            1,
+        );
+        Recipe::parse(&text).expect("a recipe")
+    };
+    let recipe = with("{name: a, deb: gcc}");
+    let text = place.lock_of(&recipe).expect("the archive has it");
+    let lock = PackageLock::parse(text.as_bytes()).expect("a lock");
+    assert_eq!(lock.alone("gcc").expect("there").version, "4:14.2.0-1");
+    assert_eq!(lock.alone("libc6"), None, "it is there, and not alone");
+    assert!(lock.package("gcc-14").is_none(), "what it depends on");
+    let modules = lock.closure(Role::Modules);
+    assert_eq!(modules[0].name, "zz-tools");
+    for other in [
+        "{name: a, deb: aa-tools}",
+        "{name: a, deb: gcc}, {name: b, deb: libc6}",
+    ] {
+        let error = lock.check(&with(other)).expect_err(other).to_string();
+        assert!(error.contains("takes alone are `gcc`"), "{error}");
+    }
+    let error = PackageLock::parse(text.replace("    \"gcc\"\n", "    \"none\"\n").as_bytes());
+    assert!(error.is_err(), "a package that is not among the packages");
+}
+
+#[test]
 fn what_changed_is_named() {
     let place = Place::new();
     let lock = |text: String| PackageLock::parse(text.as_bytes()).expect("a lock");
