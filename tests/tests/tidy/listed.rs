@@ -49,6 +49,29 @@ pub fn dependency_breaches(manifests: &[Manifest], document: &str) -> Vec<String
     unexplained.chain(stale).collect()
 }
 
+/// Programs that link what the document says is for tests alone: a row whose second cell ends in *(tests)* and names at most
+/// one crate.
+pub fn linked_test_dependencies(manifests: &[Manifest], document: &str) -> Vec<String> {
+    let rows = document
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    let for_tests = rows.filter_map(|(names, rest)| {
+        let place = rest.split_once(" |")?.0.strip_suffix("*(tests)*")?;
+        (!place.contains(',')).then_some(names)
+    });
+    let names: BTreeSet<&str> = for_tests.flat_map(|names| names.split('`')).collect();
+    // The crate of tests is no program.
+    let programs = manifests.iter().filter(|manifest| manifest.name != "tests");
+    let needs = programs.flat_map(|manifest| {
+        let linked = manifest.needs.iter().filter(|need| !need.development);
+        linked.map(move |need| (&manifest.name, need.name.as_str()))
+    });
+    let linked = needs.filter(|(_, name)| names.contains(name));
+    linked
+        .map(|(who, name)| format!("{who} links {name}, which is for tests"))
+        .collect()
+}
+
 /// Uses of `serde_yaml` outside the three programs, or in more than one module of one.
 pub fn yaml_breaches(manifests: &[Manifest], sources: &[&File]) -> Vec<String> {
     let mut breaches = Vec::new();
@@ -103,6 +126,19 @@ fn an_unexplained_dependency_and_a_stale_reason_are_breaches() {
         check(&format!("| `b`, `c`, `e` {reason}\n| `d` {reason}\n")),
         1
     );
+}
+
+#[test]
+fn a_program_that_links_a_dependency_of_tests_is_a_breach() {
+    let text =
+        "[package]\nname = \"a\"\n[dependencies]\nb = \"1\"\n[dev-dependencies]\nd = \"1\"\n";
+    let manifests = [Manifest::parse("a", text)];
+    let check = |row: &str| linked_test_dependencies(&manifests, row).len();
+    assert_eq!(check("| `d` | a *(tests)* | because |\n"), 0);
+    assert_eq!(check("| `b` | a | because |\n"), 0);
+    assert_eq!(check("| `b` | c, a's own *(tests)* | because |\n"), 0);
+    assert_eq!(check("| `b` | a *(tests)* | because |\n"), 1);
+    assert_eq!(check("| `d`, `b` | *(tests)* | because |\n"), 1);
 }
 
 #[test]

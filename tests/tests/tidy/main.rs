@@ -67,6 +67,13 @@ fn every_direct_dependency_has_its_reason_and_every_reason_a_dependency() {
 }
 
 #[test]
+fn no_program_links_what_is_for_tests_alone() {
+    let tree = Tree::read();
+    let document = tree.text("docs/dependencies.md");
+    check(listed::linked_test_dependencies(&tree.manifests, document));
+}
+
+#[test]
 fn yaml_is_read_by_three_programs_in_one_module_each() {
     let tree = Tree::read();
     check(listed::yaml_breaches(&tree.manifests, &tree.sources()));
