@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Parts (checked, on this disk) -> Draft (every byte known by its digest) -> folder: firmware.fd kernel initrd cmdline root.img
-//!                                                                           manifest.json
+//!                                                                           manifest.json, papers
 //! ```
 //! Trusts the trees and programs that it is given: they come from the lock by digest, and from the compiler in the sandbox.
 //! Promises that the same parts make the same bytes, whoever builds, where, and when; and that a folder which is there is whole.
@@ -32,8 +32,10 @@ use crate::fetch::Progress;
 use crate::limits::PROGRAM_BYTES_MAX;
 use crate::lock::Digest;
 use crate::modules::Kernel;
+use crate::papers::{self, ENVELOPE, Kept, Materials, SBOM, STATEMENT, Sha1s};
 pub use again::Memory;
-use contents::Entry;
+pub(crate) use again::{keep, this_program};
+use contents::{Entry, What};
 pub use error::BuildError;
 pub use ingredients::Order;
 pub use place::Place;
@@ -49,7 +51,10 @@ pub fn build(
     let (parts, tools) = ingredients::gather(order, progress)?;
     let draft = Draft::of(parts)?;
     let memory = Memory::of(order.store, &draft)?;
-    if let Some(image) = memory.find(out) {
+    let materials = papers::gather(order, &tools)?;
+    if let Some(image) = memory.find(out)
+        && has_papers(&order, &image, &materials, out)?
+    {
         return Ok(Built::Already(image));
     }
     let image = draft.write(
@@ -57,9 +62,35 @@ pub fn build(
         place.folder(),
         progress,
     )?;
+    if let Some(manifest) = &image.manifest {
+        progress(Step::Papers);
+        let inside = draft.sha1s()?;
+        papers::write(place.folder(), manifest, &materials, inside, order.key)?;
+        Kept::of(order.store, manifest, &materials)?.keep(place.folder())?;
+    }
+    settle(place.folder())?;
     place.put()?;
     memory.keep(&image)?;
     Ok(Built::New(image))
+}
+
+/// Whether an image that is there has the papers that it would be given, signed if it is to be.
+fn has_papers(
+    order: &Order<'_>,
+    image: &Image,
+    materials: &Materials,
+    out: &Path,
+) -> Result<bool, BuildError> {
+    let Some(manifest) = &image.manifest else {
+        return Ok(true);
+    };
+    if !Kept::of(order.store, manifest, materials)?.are_in(out) {
+        return Ok(false);
+    }
+    if let Some(key) = order.key {
+        papers::sign(out, key)?;
+    }
+    Ok(true)
 }
 
 /// What came of [`build`].
@@ -141,6 +172,8 @@ pub enum Step<'a> {
     Root,
     /// The registers are predicted.
     Measure,
+    /// Bill of materials and provenance are written.
+    Papers,
 }
 
 /// An image that was made.
@@ -183,6 +216,20 @@ impl Draft {
             initrd_entries,
             root_entries,
         })
+    }
+
+    /// SHA-1 of each file inside, by its path.
+    pub fn sha1s(&self) -> Result<Sha1s, BuildError> {
+        let entries = self.root_entries.iter().flatten();
+        let mut found = Sha1s::new();
+        for entry in self.initrd_entries.iter().chain(entries) {
+            if let What::File { source, .. } = &entry.what {
+                let sha1 = source.open().and_then(papers::sha1_of_stream);
+                let disk = BuildError::disk("reading", Path::new(&entry.path));
+                found.insert(entry.path.clone(), sha1.map_err(disk)?);
+            }
+        }
+        Ok(found)
     }
 
     /// Stands for everything that decides the image's bytes, but for this program itself.
@@ -299,8 +346,9 @@ fn settle(folder: &Path) -> Result<(), BuildError> {
 
 /// The files of an image that are there.
 fn files(folder: &Path) -> Vec<PathBuf> {
-    let names = [FIRMWARE, KERNEL, INITRD, CMDLINE, ROOT, MANIFEST];
-    let paths = names.into_iter().map(|name| folder.join(name));
+    let image = [FIRMWARE, KERNEL, INITRD, CMDLINE, ROOT, MANIFEST];
+    let names = image.into_iter().chain([SBOM, STATEMENT, ENVELOPE]);
+    let paths = names.map(|name| folder.join(name));
     paths.filter(|path| path.exists()).collect()
 }
 

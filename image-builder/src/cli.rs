@@ -5,6 +5,7 @@ mod dump_acpi;
 mod lock;
 mod repro_check;
 mod run;
+mod sign;
 mod tools;
 
 use std::path::PathBuf;
@@ -42,6 +43,12 @@ enum Command {
     /// Make the image of a recipe from its lock: firmware, kernel, initrd, root and a manifest with its registers.
     #[command(after_help = build::EXAMPLE)]
     Build(build::Build),
+    /// Make a key that signs provenance.
+    #[command(after_help = sign::KEYGEN_EXAMPLE)]
+    Keygen(sign::Keygen),
+    /// Sign the provenance of an image.
+    #[command(after_help = sign::SIGN_EXAMPLE)]
+    Sign(sign::Sign),
     /// Make the programs that run an image be in the store, and describe how each is started.
     #[command(after_help = tools::EXAMPLE)]
     Tools(tools::Tools),
@@ -68,6 +75,8 @@ impl Command {
             Self::Fetch(fetch) => fetch.json,
             Self::Lock(lock) => lock.json,
             Self::Build(build) => build.json,
+            Self::Keygen(keygen) => keygen.json,
+            Self::Sign(sign) => sign.json,
             Self::Tools(tools) => tools.json,
             Self::ReproCheck(check) => check.json,
             Self::DumpAcpi(_) | Self::Elsewhere(_) | Self::Run(_) | Self::Inside(_) => false,
@@ -79,6 +88,8 @@ impl Command {
             Self::Fetch(arguments) => fetch(arguments),
             Self::Lock(arguments) => arguments.run(),
             Self::Build(arguments) => arguments.run(),
+            Self::Keygen(arguments) => arguments.run(),
+            Self::Sign(arguments) => arguments.run(),
             Self::Tools(arguments) => arguments.run(),
             Self::DumpAcpi(arguments) => arguments.run(),
             Self::ReproCheck(arguments) => arguments.run(),

@@ -14,6 +14,7 @@
 //! caller's settings: no `RUSTFLAGS`, no cargo configuration but where crates come from.
 
 mod crates;
+mod linked;
 mod sources;
 mod toolchain;
 
@@ -29,6 +30,7 @@ use crate::limits::PROGRAM_BYTES_MAX;
 use crate::lock::Digest;
 use crate::sandbox::Sandbox;
 use crate::store::{Store, sync_folder};
+pub use linked::{Crate, Ingredients};
 use sources::Checkout;
 pub use sources::workspace_around;
 pub use toolchain::Toolchain;

@@ -132,3 +132,20 @@ pub const SOURCE_FILES_MAX: usize = 16 * 1024;
 pub const SOURCE_FOLDER_DEPTH_MAX: usize = 32;
 /// One archive of a crate. The crate registry takes none above 10 MiB.
 pub const CRATE_BYTES_MAX: u64 = 256 << 20;
+
+// Papers about an image.
+
+/// A file with a key: one of OpenSSL's has 119 bytes, and some put words around it.
+pub const KEY_BYTES_MAX: usize = 4 * 1024;
+/// A signed statement: with four hundred packages and their purls 120 KiB, a third more in base64.
+pub const ENVELOPE_BYTES_MAX: usize = 8 << 20;
+/// Signatures of one envelope; a release has one, and each costs a check.
+pub const ENVELOPE_SIGNATURES_MAX: usize = 16;
+/// Files that a statement lists; an image has some ten.
+pub const SUBJECTS_MAX: usize = 64;
+/// Inputs that a statement lists: packages, models and what else was locked.
+pub const DEPENDENCIES_MAX: usize = 2 * PACKAGES_MAX;
+/// A name, URL or version in a statement.
+pub const STATEMENT_TEXT_BYTES_MAX: usize = 2048;
+/// An SBOM: each of the crates, packages and files takes some 700 bytes of it.
+pub const SBOM_BYTES_MAX: usize = 64 << 20;

@@ -13,6 +13,7 @@ use crate::error::FetchError;
 use crate::modules::ModuleError;
 use crate::package_lock::PackageLockError;
 use crate::packages::PackageError;
+use crate::papers::PaperError;
 
 /// Why an image was not made. The output folder is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,9 @@ pub enum BuildError {
     /// What was made does not fit together, or into a manifest.
     #[error("writing the manifest: {0}")]
     Manifest(#[from] ImageError),
+    /// The papers could not be written.
+    #[error(transparent)]
+    Papers(#[from] PaperError),
     /// A file could not be read or written.
     #[error("{doing} {path}: {error}")]
     Disk {
@@ -120,7 +124,7 @@ impl BuildError {
             | Self::Outside { .. }
             | Self::Model { .. } => "recipe",
             Self::Root(_) => "tool",
-            Self::Disk { .. } | Self::TooLong { .. } => "disk",
+            Self::Disk { .. } | Self::TooLong { .. } | Self::Papers(_) => "disk",
             Self::Occupied { .. } | Self::Busy { .. } => "output",
         }
     }

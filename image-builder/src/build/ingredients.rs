@@ -20,6 +20,7 @@ use crate::lock::{Digest, ModelLock};
 use crate::modules::Kernel;
 use crate::package_lock::{Package, PackageLock, Role};
 use crate::packages::{ensure_tree, tree_key};
+use crate::provenance::SecretKey;
 use crate::recipe::Recipe;
 use crate::sandbox::Sandbox;
 use crate::store::Store;
@@ -40,6 +41,10 @@ pub struct Order<'a> {
     pub store: &'a Store,
     /// A library to load into the tools that make the image: the clock of a second build ([`crate::repro`]). Never set otherwise.
     pub preload: Option<&'a Path>,
+    /// The recipe's file, which the papers name with its digest.
+    pub recipe_file: &'a Path,
+    /// Who signs the provenance; none leaves it unsigned.
+    pub key: Option<&'a SecretKey>,
 }
 
 impl Order<'_> {

@@ -11,14 +11,17 @@ use image_builder::package_lock::PackageLock;
 use image_builder::recipe::Recipe;
 use serde_json::json;
 
+use super::sign::read_secret;
 use super::{Refusal, StoreFolder, models_from};
 use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Example:
   image-builder build recipes/sim.yaml --out image
   image-builder build recipes/sim.yaml --mirror http://mirror.example/debian --out image --json
+  image-builder build recipes/sim.yaml --out image --sign release.key
 
-Writes firmware.fd, kernel, initrd, cmdline, root.img and manifest.json. The folder may be new, empty, or an image, which is
+Writes firmware.fd, kernel, initrd, cmdline, root.img, manifest.json, and papers: sbom.spdx.json, provenance.json and, with --sign,
+provenance.dsse.json. The folder may be new, empty, or an image, which is
 replaced when the new one is whole. The same recipe, lock and sources give the same bytes on every machine.
 
 Exit code: 0 done or already there, 1 refused or failed (the sentence says whose fault), 2 misuse.";
@@ -40,6 +43,9 @@ pub struct Build {
     /// The image's folder
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Sign the provenance with this key, which `image-builder keygen` makes
+    #[arg(long, value_name = "KEYFILE")]
+    sign: Option<PathBuf>,
     #[command(flatten)]
     store: StoreFolder,
     /// The clock of `repro-check`'s second build
@@ -72,6 +78,7 @@ impl Build {
         if let Some(mirror) = &self.mirror {
             lock = lock.fetched_from(mirror)?;
         }
+        let key = self.sign.as_deref().map(read_secret).transpose()?;
         let models = models_from(None, self.pypi_files_url)?;
         let workspace = workspace_around(&self.recipe).ok_or_else(|| {
             Refusal::Misuse("the recipe lies in no checkout of our sources".into())
@@ -83,6 +90,8 @@ impl Build {
             workspace: &workspace,
             store: &store,
             preload: self.preload.as_deref(),
+            recipe_file: &self.recipe,
+            key: key.as_ref(),
         };
         let mut screen = Screen::new();
         let built = build::build(order, &self.out, &mut |step| show(&mut screen, step))?;
@@ -93,6 +102,11 @@ impl Build {
         };
         let seconds = begun.elapsed().as_secs_f64();
         eprintln!("{words} in {seconds:.1} s");
+        if image.manifest.is_some() && key.is_none() {
+            eprintln!(
+                "the provenance is not signed: --sign KEYFILE signs it, or `image-builder sign` later"
+            );
+        }
         let root = image.manifest.as_ref().map(|manifest| &manifest.files.root);
         if self.json {
             let manifest = root.map(|_| self.out.join(MANIFEST));
@@ -101,6 +115,7 @@ impl Build {
                 "registers": image.registers,
                 "lock_digest": lock.digest().to_string(),
                 "rootfs_digest": root.map(|root| root.sha256),
+                "signed_by": key.as_ref().map(|key| key.public().id()),
                 "seconds": seconds,
             });
             println!("{report}");
@@ -143,5 +158,6 @@ fn show(screen: &mut Screen, step: Step<'_>) {
         Step::Initrd => screen.say("initrd"),
         Step::Root => screen.say("root: file system and hash tree"),
         Step::Measure => screen.say("registers"),
+        Step::Papers => screen.say("papers: bill of materials and provenance"),
     }
 }

@@ -3,7 +3,7 @@
 //! Cargo checks an archive when it downloads it and believes its own folders ever after. Those belong to the user and are shared
 //! with every other build, so we hash the archives again, and let the sandbox unpack them into a folder that only we use.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::{CompileError, Toolchain};
 use crate::limits::CRATE_BYTES_MAX;
+use crate::lock::Digest;
 use crate::stream::Metered;
 
 /// Archives of which none contradicts the lock.
@@ -34,15 +35,39 @@ struct Package {
     checksum: Option<String>,
 }
 
+/// What `Cargo.lock` in `sources` says of each crate from the registry, by name and version.
+pub fn checksums(sources: &Path) -> Result<BTreeMap<(String, String), Digest>, CompileError> {
+    let mut found = BTreeMap::new();
+    for package in CargoLock::read(sources)?.package {
+        let Some(checksum) = package.checksum else {
+            continue;
+        };
+        let Some(digest) = Digest::parse(&checksum) else {
+            let (name, version) = (package.name, package.version);
+            return Err(CompileError::Crate(format!(
+                "Cargo.lock gives no SHA-256 for {name} {version}"
+            )));
+        };
+        found.insert((package.name, package.version), digest);
+    }
+    Ok(found)
+}
+
+impl CargoLock {
+    fn read(sources: &Path) -> Result<Self, CompileError> {
+        let path = sources.join("Cargo.lock");
+        let text = fs::read_to_string(&path).map_err(CompileError::disk("reading", &path))?;
+        toml::from_str(&text).map_err(|error| {
+            CompileError::Crate(format!("{} does not parse: {error}", path.display()))
+        })
+    }
+}
+
 impl Checked {
     /// Checks every archive that `Cargo.lock` in `sources` names and cargo has downloaded. One that is missing is one that our
     /// target does not need, or cargo will say so.
     pub fn of(toolchain: &Toolchain, sources: &Path) -> Result<Self, CompileError> {
-        let path = sources.join("Cargo.lock");
-        let text = fs::read_to_string(&path).map_err(CompileError::disk("reading", &path))?;
-        let lock: CargoLock = toml::from_str(&text).map_err(|error| {
-            CompileError::Crate(format!("{} does not parse: {error}", path.display()))
-        })?;
+        let lock = CargoLock::read(sources)?;
         let registry = toolchain.cargo_home().join("registry");
         let cache = registry.join("cache");
         let mut names = Vec::new();

@@ -4,14 +4,17 @@
 //! content differs, whatever times the checkout has; then cargo's decision is right.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 use super::{CompileError, Toolchain};
 use crate::limits::{SOURCE_BYTES_MAX, SOURCE_FILES_MAX, SOURCE_FOLDER_DEPTH_MAX};
+use crate::lock::Digest;
 
 /// A workspace or package on this disk, as cargo understands it.
 #[derive(Debug, Clone)]
@@ -100,6 +103,32 @@ impl Checkout {
     /// Makes `folder` be a copy of what is compiled: manifests, the lock, `src` of every package, build scripts, and files that a
     /// source includes. Tests, documents and everything else stay behind.
     pub fn stage(&self, folder: &Path) -> Result<(), CompileError> {
+        make_equal(folder, &self.files()?)
+    }
+
+    /// Stands for all that [`Self::stage`] copies: paths, and the digest of each file.
+    pub fn digest(&self) -> Result<Digest, CompileError> {
+        self.digest_of(|_| true)
+    }
+
+    /// Stands for what decides which crates are compiled: manifests and the lock.
+    pub fn manifests_digest(&self) -> Result<Digest, CompileError> {
+        self.digest_of(|name| name == "Cargo.toml" || name == "Cargo.lock")
+    }
+
+    fn digest_of(&self, counts: impl Fn(&OsStr) -> bool) -> Result<Digest, CompileError> {
+        let mut hasher = Sha256::new_with_prefix("chrysalis sources 1\n");
+        for (path, bytes) in self.files()? {
+            if !path.file_name().is_some_and(&counts) {
+                continue;
+            }
+            let line = format!("{}\0{}\n", path.display(), Digest::of(&bytes));
+            hasher.update(line);
+        }
+        Ok(Digest(hasher.finalize().into()))
+    }
+
+    fn files(&self) -> Result<BTreeMap<PathBuf, Vec<u8>>, CompileError> {
         let mut files = BTreeMap::new();
         for name in ["Cargo.toml", "Cargo.lock"] {
             self.add(&self.root.join(name), &mut files)?;
@@ -116,7 +145,7 @@ impl Checkout {
                 self.add(&target.src_path, &mut files)?;
             }
         }
-        make_equal(folder, &files)
+        Ok(files)
     }
 
     fn add_folder(

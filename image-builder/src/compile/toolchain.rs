@@ -95,6 +95,14 @@ impl Toolchain {
             "1",
         ]))
     }
+
+    /// What `cargo tree` says a package of `sources` is made of along these edges: a line for each crate, with its licence.
+    pub fn tree(&self, sources: &Path, package: &str, edges: &str) -> Result<String, CompileError> {
+        let mut command = quiet("cargo", sources);
+        command.args(["tree", "--offline", "--locked", "--prefix", "none"]);
+        command.args(["--format", "{p}|{l}", "--target", TRIPLE]);
+        said(command.args(["--edges", edges, "--package", package]))
+    }
 }
 
 /// The `channel` of the nearest `rust-toolchain.toml`.

@@ -36,13 +36,18 @@ impl Date {
 
     /// The form in which an archive by time names it: `20260912T075541Z`.
     pub fn compact(self) -> String {
+        self.rfc3339().replace(['-', ':'], "")
+    }
+
+    /// RFC 3339, to the second: `2026-09-12T07:55:41Z`.
+    pub fn rfc3339(self) -> String {
         let (days, seconds) = (
             self.unix_s.div_euclid(86_400),
             self.unix_s.rem_euclid(86_400),
         );
         let (year, month, day) = civil(days);
         let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
     }
 }
 

@@ -1,0 +1,150 @@
+//! `image-builder keygen` and `image-builder sign`.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use image_builder::limits::KEY_BYTES_MAX;
+use image_builder::papers::{self, ENVELOPE};
+use image_builder::provenance::SecretKey;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::Refusal;
+
+pub const KEYGEN_EXAMPLE: &str = "Example:
+  image-builder keygen --out release.key
+
+Writes release.key, readable by its owner alone, and release.key.pub, which verifiers need. Both are what OpenSSL writes for Ed25519
+(PKCS#8 and SubjectPublicKeyInfo, PEM). Existing files are left alone.
+
+Exit code: 0 done, 1 refused or failed, 2 misuse.";
+
+pub const SIGN_EXAMPLE: &str = "Example:
+  image-builder sign image --key release.key
+
+Writes provenance.dsse.json around provenance.json. The signature says that the owner of the key claims that this image came of these
+inputs. It says nothing about what a guest runs: that is what registers are for.
+
+Exit code: 0 done, 1 refused or failed, 2 misuse.";
+
+/// Makes a key.
+#[derive(Args)]
+pub struct Keygen {
+    /// Where the secret key goes; the public one goes to the same name with `.pub`
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Print one JSON object instead of the public key's name
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Signs an image's provenance.
+#[derive(Args)]
+pub struct Sign {
+    /// The image's folder
+    #[arg(value_name = "DIR")]
+    image: PathBuf,
+    /// The secret key
+    #[arg(long, value_name = "KEYFILE")]
+    key: PathBuf,
+    /// Print one JSON object instead of a path
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Keygen {
+    pub fn run(self) -> Result<ExitCode, Refusal> {
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut seed[..]).map_err(|error| Refusal::Failed {
+            sentence: format!("asking the system for randomness: {error}"),
+            fault: "disk",
+        })?;
+        let key = SecretKey::from_seed(&seed);
+        let public = key.public();
+        let mut name = self.out.file_name().unwrap_or_default().to_owned();
+        name.push(".pub");
+        let beside = self.out.with_file_name(name);
+        write_new(&self.out, key.to_pem().as_bytes(), 0o600)?;
+        write_new(&beside, public.to_pem().as_bytes(), 0o644)?;
+        match self.json {
+            true => println!(
+                "{}",
+                json!({ "key": self.out, "public_key": beside, "id": public.id() })
+            ),
+            false => println!("{}", public.id()),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Sign {
+    pub fn run(self) -> Result<ExitCode, Refusal> {
+        let key = read_secret(&self.key)?;
+        papers::sign(&self.image, &key).map_err(|error| Refusal::Failed {
+            sentence: error.to_string(),
+            fault: "disk",
+        })?;
+        let envelope = self.image.join(ENVELOPE);
+        match self.json {
+            true => println!(
+                "{}",
+                json!({ "envelope": envelope, "signed_by": key.public().id() })
+            ),
+            false => println!("{}", envelope.display()),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A secret key's file. Others who can read it could sign as well, so that is said.
+pub fn read_secret(path: &Path) -> Result<SecretKey, Refusal> {
+    let (text, mode) = read(path)?;
+    if mode & 0o077 != 0 {
+        eprintln!(
+            "image-builder: others on this machine can read {}: chmod 600",
+            path.display()
+        );
+    }
+    SecretKey::from_pem(&text).map_err(|error| no_key(path, &error))
+}
+
+fn no_key(path: &Path, error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::Misuse(format!("{} is no key: {error}", path.display()))
+}
+
+fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), Refusal> {
+    let refuse = |error: io::Error| Refusal::Misuse(format!("reading {}: {error}", path.display()));
+    let file = File::open(path).map_err(refuse)?;
+    let mode = file.metadata().map_err(refuse)?.permissions().mode();
+    // Never grown, so that no copy stays behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(KEY_BYTES_MAX + 2));
+    file.take(KEY_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut text)
+        .map_err(refuse)?;
+    Ok((text, mode))
+}
+
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Refusal> {
+    let opened = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path);
+    let written = opened.and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            Refusal::Misuse(format!("{} is there already", path.display()))
+        }
+        _ => Refusal::Failed {
+            sentence: format!("writing {}: {error}", path.display()),
+            fault: "disk",
+        },
+    })
+}

