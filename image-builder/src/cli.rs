@@ -3,6 +3,7 @@
 mod build;
 mod dump_acpi;
 mod lock;
+mod model;
 mod repro_check;
 mod run;
 mod sign;
@@ -61,6 +62,9 @@ enum Command {
     /// What `repro-check` starts its second build with.
     #[command(name = image_builder::repro::ELSEWHERE, hide = true)]
     Elsewhere(repro_check::Elsewhere),
+    /// Make a volume of a model that a guest believes by one hash, or check one.
+    #[command(after_help = model::EXAMPLE)]
+    Model(model::Model),
     /// Run a program of a tree in the sandbox, with the files that are listed and nothing else.
     #[command(after_help = run::EXAMPLE)]
     Run(run::Run),
@@ -78,6 +82,7 @@ impl Command {
             Self::Keygen(keygen) => keygen.json,
             Self::Sign(sign) => sign.json,
             Self::Tools(tools) => tools.json,
+            Self::Model(model) => model.wants_json(),
             Self::ReproCheck(check) => check.json,
             Self::DumpAcpi(_) | Self::Elsewhere(_) | Self::Run(_) | Self::Inside(_) => false,
         }
@@ -91,6 +96,7 @@ impl Command {
             Self::Keygen(arguments) => arguments.run(),
             Self::Sign(arguments) => arguments.run(),
             Self::Tools(arguments) => arguments.run(),
+            Self::Model(arguments) => arguments.run(),
             Self::DumpAcpi(arguments) => arguments.run(),
             Self::ReproCheck(arguments) => arguments.run(),
             Self::Elsewhere(arguments) => Ok(arguments.run()),

@@ -67,7 +67,16 @@ pub fn arguments(entries: &[Entry], image: &str) -> Vec<String> {
 }
 
 /// Runs `mkfs`, a command with the [`arguments`] for these entries, and feeds it.
-pub fn make(entries: &[Entry], mut mkfs: Command) -> Result<(), RootError> {
+pub fn make(entries: &[Entry], mkfs: Command) -> Result<(), RootError> {
+    make_counted(entries, mkfs, &mut |_| {})
+}
+
+/// As [`make`], and says how many bytes of the stream were written so far.
+pub fn make_counted(
+    entries: &[Entry],
+    mut mkfs: Command,
+    written: &mut dyn FnMut(u64),
+) -> Result<(), RootError> {
     let tool = |problem: String| RootError::Tool { problem };
     let mut child = mkfs
         .stdin(Stdio::piped())
@@ -77,6 +86,7 @@ pub fn make(entries: &[Entry], mut mkfs: Command) -> Result<(), RootError> {
         .map_err(|error| tool(format!("could not be started: {error}")))?;
     let said = listen(&mut child);
     let stdin = child.stdin.take().expect("it was asked for above");
+    let stdin = Counted(stdin, 0, written);
     let written = write_tar(entries, io::BufWriter::with_capacity(1 << 20, stdin));
     // The pipe is closed by now, so the tool ends, whether or not it got everything.
     let status = child
@@ -93,6 +103,22 @@ pub fn make(entries: &[Entry], mut mkfs: Command) -> Result<(), RootError> {
         Err(error) => Err(error),
         Ok(()) if !status.success() => Err(tool(format!("ended with {status}: {said}"))),
         Ok(()) => Ok(()),
+    }
+}
+
+/// A writer, how many bytes went through it, and whom to tell.
+struct Counted<'a, W>(W, u64, &'a mut dyn FnMut(u64));
+
+impl<W: Write> Write for Counted<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.0.write(bytes)?;
+        self.1 += written as u64;
+        (self.2)(self.1);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

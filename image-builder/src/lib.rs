@@ -30,6 +30,7 @@ pub mod fetch;
 pub mod limits;
 pub mod lock;
 pub mod locking;
+pub mod model;
 pub mod modules;
 pub mod package_lock;
 pub mod packages;

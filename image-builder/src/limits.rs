@@ -149,3 +149,19 @@ pub const DEPENDENCIES_MAX: usize = 2 * PACKAGES_MAX;
 pub const STATEMENT_TEXT_BYTES_MAX: usize = 2048;
 /// An SBOM: each of the crates, packages and files takes some 700 bytes of it.
 pub const SBOM_BYTES_MAX: usize = 64 << 20;
+// A model's volume.
+
+/// Bytes of one model. The largest with open weights have some 700 GB; a verified root may have one TiB.
+pub const MODEL_BYTES_MAX: u64 = 1 << 40;
+/// Files and folders of one model. The largest have some two hundred.
+pub const MODEL_ENTRIES_MAX: u64 = 4096;
+/// Folders below each other in a model. Hugging Face's have one or two.
+pub const MODEL_DEPTH_MAX: usize = 8;
+/// A file of a model that is text: tokenizers have up to 35 MB.
+pub const MODEL_TEXT_BYTES_MAX: u64 = 256 << 20;
+/// The name of a model: what the wire format has room for.
+pub const MODEL_ID_BYTES_MAX: usize = 64;
+/// The header of a file of tensors: the limit of the `safetensors` crate itself.
+pub const SAFETENSORS_HEADER_BYTES_MAX: u64 = 100_000_000;
+/// A description of a volume or a statement about it: some 200 bytes a file, and paths.
+pub const MODEL_DESCRIPTION_BYTES_MAX: u64 = 8 << 20;

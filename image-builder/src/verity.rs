@@ -8,6 +8,7 @@
 //! The salt is the SHA-256 of the data: equal images stay equal, and nobody can prepare collisions for a salt in advance.
 //! One block of memory per level, whatever the size of the image.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
@@ -34,6 +35,11 @@ pub struct Root {
 
 /// Appends superblock and hash tree to `image`, which is open for reading and writing and holds whole blocks.
 pub fn append(image: &File) -> io::Result<Root> {
+    append_counted(image, &mut |_| {})
+}
+
+/// As [`append`], and says how many bytes of the data are in the tree so far.
+pub fn append_counted(image: &File, hashed: &mut dyn FnMut(u64)) -> io::Result<Root> {
     let bytes = image.metadata()?.len();
     if bytes == 0 || bytes % BLOCK_BYTES != 0 {
         return Err(io::Error::new(
@@ -50,20 +56,99 @@ pub fn append(image: &File) -> io::Result<Root> {
     let salt: [u8; 32] = hasher.finalize().into();
     image.write_all_at(&superblock(salt, data_blocks), bytes)?;
 
-    let mut tree = Tree::new(image, salt, data_blocks);
-    for_each_block(image, data_blocks, |block| {
-        tree.add(0, salted(&salt, block))
-    })?;
+    let write = |block: &[u8], at: u64| image.write_all_at(block, at * BLOCK_BYTES);
     Ok(Root {
-        hash: tree.finish()?,
+        hash: grow(image, salt, data_blocks, &write, hashed)?,
         salt,
         data_blocks,
     })
 }
 
+/// What [`check`] found first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Difference {
+    /// The superblock is not the one that the root leads to.
+    #[error("the block behind the data is not the superblock of its hash tree")]
+    Superblock,
+    /// A block of the tree is not made of what is below it.
+    #[error("block {block} of the volume, in the hash tree, does not fit the data")]
+    Tree {
+        /// Counted from the first of the volume.
+        block: u64,
+    },
+    /// Data and tree fit each other.
+    #[error("its root hash is another one")]
+    Root,
+}
+
+/// Whether superblock and tree of `image` are those of its data and end in the root hash. Makes the tree again and compares it, so
+/// that also the part of it which nobody has read is right.
+pub fn check(
+    image: &File,
+    root: &Root,
+    hashed: &mut dyn FnMut(u64),
+) -> io::Result<Option<Difference>> {
+    let mut block = vec![0; BLOCK];
+    let data_bytes = root.data_blocks.checked_mul(BLOCK_BYTES);
+    let data_bytes = data_bytes.ok_or(io::ErrorKind::InvalidInput)?;
+    image.read_exact_at(&mut block, data_bytes)?;
+    if block != superblock(root.salt, root.data_blocks) {
+        return Ok(Some(Difference::Superblock));
+    }
+    let first = Cell::new(None);
+    let compare = |made: &[u8], at: u64| {
+        let mut block = [0; BLOCK];
+        image.read_exact_at(&mut block, at * BLOCK_BYTES)?;
+        if block != made && first.get().is_none() {
+            first.set(Some(Difference::Tree { block: at }));
+        }
+        Ok(())
+    };
+    let hash = grow(image, root.salt, root.data_blocks, &compare, hashed)?;
+    let other = (hash != root.hash).then_some(Difference::Root);
+    Ok(first.get().or(other))
+}
+
+/// Blocks of data, superblock and tree together; `None` if nobody can count so far.
+pub fn blocks(data_blocks: u64) -> Option<u64> {
+    let tree: u64 = level_sizes(data_blocks).iter().sum();
+    data_blocks.checked_add(1)?.checked_add(tree)
+}
+
+/// Makes the tree of the data, and gives each of its blocks to `put` with where it belongs.
+fn grow(
+    image: &File,
+    salt: [u8; 32],
+    data_blocks: u64,
+    put: &dyn Fn(&[u8], u64) -> io::Result<()>,
+    hashed: &mut dyn FnMut(u64),
+) -> io::Result<[u8; 32]> {
+    let mut tree = Tree::new(put, salt, data_blocks);
+    let mut done = 0;
+    for_each_block(image, data_blocks, |block| {
+        done += BLOCK_BYTES;
+        if done % READ_BYTES as u64 == 0 {
+            hashed(done);
+        }
+        tree.add(0, salted(&salt, block))
+    })?;
+    tree.finish()
+}
+
+/// Blocks of each level, lowest first. A single block of data needs no tree: its hash is the root hash.
+fn level_sizes(data_blocks: u64) -> Vec<u64> {
+    let mut sizes = Vec::new();
+    let mut blocks = data_blocks;
+    while blocks > 1 {
+        blocks = blocks.div_ceil(DIGESTS_PER_BLOCK);
+        sizes.push(blocks);
+    }
+    sizes
+}
+
 /// The levels of the tree as they fill, lowest first.
 struct Tree<'a> {
-    image: &'a File,
+    put: &'a dyn Fn(&[u8], u64) -> io::Result<()>,
     salt: [u8; 32],
     levels: Vec<Level>,
     top: [u8; 32],
@@ -78,14 +163,12 @@ struct Level {
 }
 
 impl<'a> Tree<'a> {
-    fn new(image: &'a File, salt: [u8; 32], data_blocks: u64) -> Self {
-        let mut sizes = Vec::new();
-        let mut blocks = data_blocks;
-        // A single block needs no tree: its hash is the root hash.
-        while blocks > 1 {
-            blocks = blocks.div_ceil(DIGESTS_PER_BLOCK);
-            sizes.push(blocks);
-        }
+    fn new(
+        put: &'a dyn Fn(&[u8], u64) -> io::Result<()>,
+        salt: [u8; 32],
+        data_blocks: u64,
+    ) -> Self {
+        let sizes = level_sizes(data_blocks);
         // The top level lies first, right after the superblock.
         let mut next = data_blocks + 1;
         let mut levels: Vec<Level> = Vec::new();
@@ -99,7 +182,7 @@ impl<'a> Tree<'a> {
         }
         levels.reverse();
         Self {
-            image,
+            put,
             salt,
             levels,
             top: [0; 32],
@@ -122,8 +205,7 @@ impl<'a> Tree<'a> {
 
     fn close(&mut self, level: usize) -> io::Result<()> {
         let full = &mut self.levels[level];
-        self.image
-            .write_all_at(&full.block[..], full.next * BLOCK_BYTES)?;
+        (self.put)(&full.block[..], full.next)?;
         let digest = salted(&self.salt, &full.block[..]);
         full.next += 1;
         full.filled = 0;

@@ -100,7 +100,7 @@ impl Entry {
     }
 
     /// Owned by root, without attributes.
-    fn plain(path: String, mode: u32, what: What) -> Self {
+    pub(crate) fn plain(path: String, mode: u32, what: What) -> Self {
         Self {
             path,
             mode,

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 
 use super::error::BuildError;
-use super::{CMDLINE, INITRD, files};
+use super::{CMDLINE, INITRD};
 
 /// A claim to write one output folder.
 #[derive(Debug)]
@@ -28,6 +28,12 @@ pub struct Place {
 impl Place {
     /// Claims `out`, which may be absent, empty, or an image that is to be replaced.
     pub fn claim(out: &Path) -> Result<Self, BuildError> {
+        // Two of the names that every image has, with or without a root.
+        Self::claim_of(out, &[INITRD, CMDLINE])
+    }
+
+    /// Claims `out`, which may be absent, empty, or have files of all these names, and is then to be replaced.
+    pub fn claim_of(out: &Path, names: &[&str]) -> Result<Self, BuildError> {
         let occupied = || BuildError::Occupied {
             path: out.display().to_string(),
         };
@@ -35,7 +41,7 @@ impl Place {
         let (Some(parent), Some(name)) = (out.parent(), out.file_name()) else {
             return Err(occupied());
         };
-        if !is_free(&out)? {
+        if !is_free(&out, names)? {
             return Err(occupied());
         }
         fs::create_dir_all(parent).map_err(BuildError::disk("creating", parent))?;
@@ -54,7 +60,8 @@ impl Place {
     /// Moves what was written to the output folder.
     pub fn put(self) -> Result<(), BuildError> {
         let disk = |doing| BuildError::disk(doing, &self.out);
-        for file in files(&self.new) {
+        for entry in fs::read_dir(&self.new).map_err(disk("reading"))? {
+            let file = entry.map_err(disk("reading"))?.path();
             let synced = File::open(&file).and_then(|file| file.sync_all());
             synced.map_err(BuildError::disk("syncing", &file))?;
         }
@@ -100,13 +107,11 @@ impl Drop for Place {
     }
 }
 
-fn is_free(out: &Path) -> Result<bool, BuildError> {
+fn is_free(out: &Path, names: &[&str]) -> Result<bool, BuildError> {
     match fs::read_dir(out) {
-        // Two of the names that every image has, with or without a root.
-        Ok(mut entries) => Ok(entries.next().is_none()
-            || [INITRD, CMDLINE]
-                .iter()
-                .all(|name| out.join(name).is_file())),
+        Ok(mut entries) => {
+            Ok(entries.next().is_none() || names.iter().all(|name| out.join(name).is_file()))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
         Err(error) => Err(BuildError::disk("reading", out)(error)),

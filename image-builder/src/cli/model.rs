@@ -1,0 +1,301 @@
+//! `image-builder model`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Args, Subcommand};
+use image_builder::build::ingredients::mkfs;
+use image_builder::model::{self, Description, Folder, ModelError, Statement, Step, Tool, VOLUME};
+use image_builder::package_lock::{PackageLock, Role};
+use image_builder::packages::ensure_tree;
+use image_builder::sandbox::Sandbox;
+use image_builder::{Digest, Progress};
+use serde_json::{Value, json};
+
+use super::{Refusal, StoreFolder};
+use crate::screen::Screen;
+
+pub const EXAMPLE: &str = "Example:
+  image-builder model pack Llama-3.2-1B-Instruct --out llama-volume
+  image-builder model verify llama-volume --root 4f2c…
+
+A volume is a disk that a guest opens under the root hash in its measured configuration; receipts name the same hash.";
+
+const PACK_EXAMPLE: &str = "Example:
+  image-builder model pack Llama-3.2-1B-Instruct --out llama-volume --leave-out original
+  image-builder model pack ./tiny --id tiny-chat --out tiny-volume --json
+
+Writes model.img (EROFS, and a dm-verity tree behind it), model.json (root hash, salt, blocks, files) and model.sig.json (the files'
+digests in the form of OpenSSF Model Signing 1.0). The same files give the same bytes on every machine.
+
+In a volume are safetensors, json, txt, md, jinja and tokenizer.model files. Anything else is refused by name: what can hold a pickle is a
+program. Links are refused too; a folder of Hugging Face's cache is made of them: `cp -rL snapshots/… model`, or
+`hf download --local-dir model`.
+
+Exit code: 0 done, 1 refused or failed (the sentence says whose fault), 2 misuse.";
+
+const VERIFY_EXAMPLE: &str = "Example:
+  image-builder model verify llama-volume --root 4f2c…
+  image-builder model verify llama-volume --json
+
+Reads all of the volume: hash tree against data and root hash, files against model.json, model.sig.json against the files. Without
+--root it says what the volume is, and not that it is the one you want.
+
+Exit code: 0 all of it fits, 1 it does not, 2 misuse.";
+
+#[derive(Args)]
+pub struct Model {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a volume of a model's folder.
+    #[command(after_help = PACK_EXAMPLE)]
+    Pack(Pack),
+    /// Check a volume against its description.
+    #[command(after_help = VERIFY_EXAMPLE)]
+    Verify(Verify),
+}
+
+#[derive(Args)]
+struct Pack {
+    /// The model's folder, in Hugging Face's form
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// The volume's folder; new, empty, or a volume's, which is replaced when the new one is whole
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// The model's name [default: the folder's]
+    #[arg(long, value_name = "NAME")]
+    id: Option<String>,
+    /// A file or folder in DIR that does not become part of the volume; may be given again
+    #[arg(long, value_name = "PATH")]
+    leave_out: Vec<String>,
+    /// Another package lock than the one built into this program: it decides the version of mkfs.erofs
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
+    /// Another mirror of Debian's archive than the lock's
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
+    #[command(flatten)]
+    store: StoreFolder,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Verify {
+    /// The volume's folder
+    #[arg(value_name = "DIR")]
+    volume: PathBuf,
+    /// The root hash that it should have, 64 hex digits
+    #[arg(long, value_name = "HEX", value_parser = root_hash)]
+    root: Option<Digest>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+impl From<ModelError> for Refusal {
+    fn from(error: ModelError) -> Self {
+        match error {
+            ModelError::Occupied { .. }
+            | ModelError::Id { .. }
+            | ModelError::NothingToLeaveOut { .. } => Self::Misuse(error.to_string()),
+            error => Self::Failed {
+                sentence: error.to_string(),
+                fault: error.fault(),
+            },
+        }
+    }
+}
+
+impl Model {
+    pub fn wants_json(&self) -> bool {
+        match &self.command {
+            Command::Pack(pack) => pack.json,
+            Command::Verify(verify) => verify.json,
+        }
+    }
+
+    pub fn run(self) -> Result<ExitCode, Refusal> {
+        match self.command {
+            Command::Pack(pack) => pack.run(),
+            Command::Verify(verify) => verify.run(),
+        }
+    }
+}
+
+impl Pack {
+    fn run(self) -> Result<ExitCode, Refusal> {
+        let begun = Instant::now();
+        let id = match self.id {
+            Some(id) => id,
+            None => name_of(&self.folder)?,
+        };
+        let mut lock = match &self.lock {
+            Some(path) => PackageLock::read(path)?,
+            None => PackageLock::parse(LOCK).expect("a test parses the committed lock"),
+        };
+        if let Some(mirror) = &self.mirror {
+            lock = lock.fetched_from(mirror)?;
+        }
+        let tool = tool(&lock)?;
+        // First of all, so that a folder that cannot be used is known before the long work.
+        let place = model::claim(&self.out)?;
+        let mut screen = Screen::new();
+        let mut total = 0;
+        let mut step = |step: Step<'_>| show(&mut screen, &mut total, step);
+        let folder = Folder::read(&self.folder, &self.leave_out, &mut step)?;
+        let store = self.store.open()?;
+        let tree = ensure_tree(&store, &lock, &lock.closure(Role::Build), &mut |p| {
+            screen.show(p)
+        });
+        let tree = tree.map_err(|error| Refusal::failed(&error, error.fault()))?;
+        let mut step = |step: Step<'_>| show(&mut screen, &mut total, step);
+        let mkfs = mkfs(Sandbox::new(tree));
+        let description = model::pack(&folder, &id, tool, &mkfs, place, &mut step)?;
+        drop(screen);
+        let seconds = begun.elapsed().as_secs_f64();
+        eprintln!("made in {seconds:.1} s");
+        let volume = self.out.join(VOLUME);
+        match self.json {
+            true => println!("{}", report(&description, Some(&volume))),
+            false => {
+                println!("volume      {}", volume.display());
+                print_table(&description);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Verify {
+    fn run(self) -> Result<ExitCode, Refusal> {
+        let mut screen = Screen::new();
+        let mut total = 0;
+        let mut step = |step: Step<'_>| show(&mut screen, &mut total, step);
+        let description = model::verify(&self.volume, &mut step)?;
+        drop(screen);
+        let got = Digest(description.volume.verity_hash.0);
+        if let Some(wanted) = self.root.filter(|wanted| *wanted != got) {
+            return Err(Refusal::Failed {
+                sentence: format!("the volume is whole, and has the root hash {got}, not {wanted}"),
+                fault: "volume",
+            });
+        }
+        match self.json {
+            true => println!("{}", report(&description, None)),
+            false => print_table(&description),
+        }
+        if self.root.is_none() {
+            eprintln!(
+                "all of it fits together; whether this is the right root hash, nobody has said (--root)"
+            );
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn report(description: &Description, volume: Option<&PathBuf>) -> Value {
+    json!({
+        "id": description.id,
+        "volume": volume,
+        "bytes": description.bytes,
+        "root": description.volume.verity_hash,
+        "configuration": configuration(description),
+        "files": description.files,
+        "subject": Statement::of(description).subject(),
+    })
+}
+
+/// What the guest's configuration says of the model, beside its endpoint, context and prices.
+fn configuration(description: &Description) -> Value {
+    json!({
+        "id": description.id,
+        "root": description.volume.verity_hash,
+        "volume": {
+            "salt": description.volume.salt,
+            "data_blocks": description.volume.data_blocks,
+        },
+    })
+}
+
+fn print_table(description: &Description) {
+    println!("model       {}", description.id);
+    println!("root        {}", description.volume.verity_hash);
+    println!("salt        {}", description.volume.salt);
+    println!("blocks      {}", description.volume.data_blocks);
+    println!(
+        "files       {}, subject {}",
+        description.files.len(),
+        Statement::of(description).subject()
+    );
+    println!("in a guest's configuration:");
+    println!("{}", configuration(description));
+}
+
+fn name_of(folder: &std::path::Path) -> Result<String, Refusal> {
+    let real = folder
+        .canonicalize()
+        .map_err(|error| Refusal::Misuse(format!("finding {}: {error}", folder.display())))?;
+    let name = real
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    name.ok_or_else(|| Refusal::Misuse("name the model with --id".into()))
+}
+
+/// The package of mkfs.erofs, for the description.
+fn tool(lock: &PackageLock) -> Result<Tool, Refusal> {
+    let package = lock.package(MKFS);
+    let package = package.ok_or_else(|| Refusal::Failed {
+        sentence: format!("the lock has no {MKFS}, which makes the file system"),
+        fault: "lock",
+    })?;
+    Ok(Tool {
+        name: package.name.clone(),
+        version: package.version.clone(),
+        sha256: package.sha256,
+    })
+}
+
+fn root_hash(text: &str) -> Result<Digest, String> {
+    Digest::parse(text).ok_or_else(|| "a root hash is 64 lower-case hex digits".into())
+}
+
+fn show(screen: &mut Screen, total: &mut u64, step: Step<'_>) {
+    match step {
+        Step::Begin { what, total: all } => {
+            *total = all;
+            match all < SHOWN_BYTES_MIN {
+                true => screen.say(what),
+                false => screen.show(Progress::Working { what, total: all }),
+            }
+        }
+        Step::Bytes(_) if *total < SHOWN_BYTES_MIN => {}
+        Step::Bytes(got) => screen.show(Progress::Received { got, total: *total }),
+    }
+}
+
+/// Of what takes a moment, no part is shown.
+const SHOWN_BYTES_MIN: u64 = 1 << 30;
+const MKFS: &str = "erofs-utils";
+/// The lock of the `sim` recipe, so that a volume needs no checkout.
+const LOCK: &[u8] = include_bytes!("../../recipes/sim.lock.json");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_lock_has_the_tool() {
+        let lock = PackageLock::parse(LOCK).expect("a lock");
+        assert!(tool(&lock).is_ok_and(|tool| tool.name == MKFS));
+        let closure = lock.closure(Role::Build);
+        assert!(closure.iter().any(|package| package.name == MKFS));
+    }
+}

@@ -1,0 +1,51 @@
+//! A model as a volume: a folder in the form of Hugging Face's becomes a disk that a guest believes by one hash.
+//!
+//! ```text
+//! DIR (a stranger's files) -> Folder (every file allowed, by digest) -> OUT: model.img      EROFS, and a dm-verity tree behind it
+//!                                                                           model.json     root hash, salt, files: a claim
+//!                                                                           model.sig.json the files in the form of OpenSSF Model Signing
+//! ```
+//! **Trusts** nobody's folder: what may be in it is a closed list ([`Folder`]), and no file of it is parsed beyond the length of a
+//! header. **Promises** that the same files make the same bytes, whatever their order, times, owners and modes on the disk; that
+//! the output folder is whole or as it was; that memory does not grow with the weights. [`verify`] believes no byte of a volume
+//! that is not checked against its description, and the description is checked against nothing but a root hash that the caller has.
+//!
+//! **Lacks** an opinion of the model: which one it is, whether it loads, and who made it. A signature over the statement says who
+//! says so.
+
+mod description;
+mod erofs;
+mod error;
+mod folder;
+mod pack;
+mod statement;
+mod verify;
+
+pub use description::{Description, File, Tool};
+pub use erofs::{Found, ReadAt, list as list_erofs};
+pub use error::ModelError;
+pub use folder::{ALWAYS_LEFT_OUT, Folder};
+pub use pack::{claim, pack};
+pub use statement::{PREDICATE_TYPE, STATEMENT_TYPE, Statement};
+pub use verify::verify;
+
+/// What is being done, for a screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// Something begins; [`Step::Bytes`] counts up to `total`.
+    Begin {
+        /// For people.
+        what: &'a str,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// Bytes done of what began last.
+    Bytes(u64),
+}
+
+/// Names in a volume's folder.
+pub const VOLUME: &str = "model.img";
+/// See [`VOLUME`].
+pub const DESCRIPTION: &str = "model.json";
+/// See [`VOLUME`].
+pub const SIGNATURE: &str = "model.sig.json";

@@ -1,0 +1,103 @@
+//! From a folder to a volume, its description and the statement about its files.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use measurements::VerityRoot;
+
+use super::description::is_id;
+use super::{
+    DESCRIPTION, Description, Folder, ModelError, SIGNATURE, Statement, Step, Tool, VOLUME,
+};
+use crate::build::contents::{Entry, Source, What};
+use crate::build::{Mkfs, Place};
+use crate::{erofs, verity};
+
+/// Claims a volume's folder: absent, empty, or a volume that is to be replaced.
+pub fn claim(out: &Path) -> Result<Place, ModelError> {
+    Ok(Place::claim_of(out, &[VOLUME, DESCRIPTION])?)
+}
+
+/// Writes the volume of a model into the claimed folder and puts it in its place.
+pub fn pack(
+    folder: &Folder,
+    id: &str,
+    tool: Tool,
+    mkfs: &Mkfs<'_>,
+    place: Place,
+    progress: &mut dyn FnMut(Step<'_>),
+) -> Result<Description, ModelError> {
+    if !is_id(id) {
+        return Err(ModelError::Id {
+            id: id.chars().take(80).collect(),
+        });
+    }
+    let out = place.folder();
+    let entries = entries(folder);
+    progress(Step::Begin {
+        what: "writing the volume",
+        total: folder.files().iter().map(|file| file.bytes).sum(),
+    });
+    let mut written = |bytes| progress(Step::Bytes(bytes));
+    erofs::make_counted(&entries, mkfs(out, VOLUME, &entries), &mut written)?;
+
+    let path = out.join(VOLUME);
+    let disk = ModelError::disk("hashing", &path);
+    let image = File::options().read(true).write(true).open(&path);
+    let image = image.map_err(&disk)?;
+    let bytes = image.metadata().map_err(&disk)?.len();
+    progress(Step::Begin {
+        what: "its hash tree",
+        total: bytes,
+    });
+    let mut hashed = |bytes| progress(Step::Bytes(bytes));
+    let root = verity::append_counted(&image, &mut hashed).map_err(&disk)?;
+    let description = Description {
+        version: 1,
+        id: id.to_owned(),
+        bytes: image.metadata().map_err(&disk)?.len(),
+        volume: VerityRoot::from(root),
+        files: folder.files().to_vec(),
+        left_out: folder.left_out().to_vec(),
+        tool,
+    };
+    write(out, DESCRIPTION, &description.to_json())?;
+    write(out, SIGNATURE, &Statement::of(&description).to_json())?;
+    for name in [VOLUME, DESCRIPTION, SIGNATURE] {
+        let path = out.join(name);
+        // Whatever the umask says: everybody may read a volume, nobody should change one.
+        fs::set_permissions(&path, Permissions::from_mode(0o644))
+            .map_err(ModelError::disk("setting the mode of", &path))?;
+    }
+    place.put()?;
+    Ok(description)
+}
+
+/// The files, and the folders that they lie in. Empty folders are in no volume: no list of files can tell of them.
+fn entries(folder: &Folder) -> Vec<Entry> {
+    let mut folders = BTreeSet::from(["/"]);
+    let mut entries = Vec::new();
+    for file in folder.files() {
+        let ends = file.path.match_indices('/').map(|(at, _)| at);
+        folders.extend(ends.filter_map(|end| file.path.get(..end)));
+        let what = What::File {
+            bytes: file.bytes,
+            sha256: file.sha256,
+            from: "model".into(),
+            source: Source::Disk(folder.path().join(&file.path)),
+        };
+        entries.push(Entry::plain(format!("/{}", file.path), 0o644, what));
+    }
+    let folders = folders.into_iter().map(|path| match path {
+        "/" => Entry::folder("/"),
+        path => Entry::folder(format!("/{path}")),
+    });
+    folders.chain(entries).collect()
+}
+
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), ModelError> {
+    let path = folder.join(name);
+    fs::write(&path, bytes).map_err(ModelError::disk("writing", &path))
+}

@@ -1,0 +1,564 @@
+//! A folder becomes a volume, or is refused by name; a volume is what its description says, or is refused.
+//!
+//! `dd` stands for `mkfs.erofs` where the data may be anything; images of EROFS are made here, byte by byte, from the kernel's header.
+//! tests/tests/model_volume.rs has the locked tool.
+
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+
+use image_builder::Digest;
+use image_builder::build::contents::Entry;
+use image_builder::model::{
+    self, DESCRIPTION, Description, Folder, Found, ModelError, SIGNATURE, Statement, Tool, VOLUME,
+    list_erofs,
+};
+use image_builder::verity::{self, Difference};
+use measurements::VerityRoot;
+use serde_json::{Value, json};
+
+const TENSORS: &[u8] = b"\x02\0\0\0\0\0\0\0{}";
+
+/// A small model with folders whose names sort differently by byte and by component.
+fn small_model(folder: &Path, backwards: bool) {
+    let mut files = vec![
+        ("config.json", b"{}".to_vec()),
+        ("model.safetensors", [TENSORS, &[7; 9000]].concat()),
+        ("tokenizer.json", b"{}".to_vec()),
+        ("d/a.json", b"1".to_vec()),
+        ("d-1/b.json", b"2".to_vec()),
+        ("d.md", b"3".to_vec()),
+    ];
+    if backwards {
+        files.reverse();
+    }
+    for (path, bytes) in files {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().expect("below the folder")).expect("made");
+        fs::write(path, bytes).expect("written");
+    }
+}
+
+fn read(folder: &Path, leave_out: &[&str]) -> Result<Folder, ModelError> {
+    let leave_out: Vec<String> = leave_out.iter().map(|path| (*path).to_owned()).collect();
+    Folder::read(folder, &leave_out, &mut |_| {})
+}
+
+fn tool() -> Tool {
+    Tool {
+        name: "dd".into(),
+        version: "9".into(),
+        sha256: Digest([9; 32]),
+    }
+}
+
+/// Copies the stream, and fills the last block.
+fn copy(folder: &Path, name: &str, _: &[Entry]) -> Command {
+    let mut command = Command::new("dd");
+    command.args(["status=none", "conv=sync", "ibs=4096", "iflag=fullblock"]);
+    command.arg(format!("of={}", folder.join(name).display()));
+    command
+}
+
+fn pack(folder: &Path, out: &Path) -> Result<Description, ModelError> {
+    let folder = read(folder, &[])?;
+    model::pack(
+        &folder,
+        "small",
+        tool(),
+        &copy,
+        model::claim(out)?,
+        &mut |_| {},
+    )
+}
+
+#[test]
+fn order_times_modes_and_umask_of_a_folder_change_no_byte() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    small_model(&one.path().join("model"), false);
+    let other = two.path().join("called otherwise");
+    small_model(&other, true);
+    fs::create_dir(other.join(".git")).unwrap();
+    fs::write(other.join(".git/config"), "x").unwrap();
+    fs::write(other.join(".gitattributes"), "x").unwrap();
+    fs::create_dir(other.join("empty")).unwrap();
+    for entry in fs::read_dir(&other).unwrap() {
+        let path = entry.unwrap().path();
+        let mode = if path.is_dir() { 0o700 } else { 0o600 };
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let early = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        File::open(&path).unwrap().set_modified(early).unwrap();
+    }
+    let first = pack(&one.path().join("model"), &one.path().join("out")).unwrap();
+    let second = pack(&other, &two.path().join("out")).unwrap();
+    assert_eq!(first, second);
+    for name in [VOLUME, DESCRIPTION, SIGNATURE] {
+        let (one, two) = (
+            one.path().join("out").join(name),
+            two.path().join("out").join(name),
+        );
+        assert_eq!(fs::read(&one).unwrap(), fs::read(&two).unwrap(), "{name}");
+        let mode = fs::metadata(&two).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o644, "{name}");
+    }
+    let paths: Vec<&str> = first.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            "config.json",
+            "d/a.json",
+            "d-1/b.json",
+            "d.md",
+            "model.safetensors",
+            "tokenizer.json"
+        ]
+    );
+}
+
+#[test]
+fn the_statement_is_the_one_that_model_signing_makes() {
+    let folder = tempfile::tempdir().unwrap();
+    small_model(&folder.path().join("model"), false);
+    let description = pack(&folder.path().join("model"), &folder.path().join("out")).unwrap();
+    // Printed by the Python package model-signing 1.1.1 for this folder: `Payload(hashing.Config().hash(…))`.
+    let statement = Statement::of(&description);
+    assert_eq!(statement.subject().to_string(), SUBJECT);
+    let statement: Value = serde_json::from_slice(&statement.to_json()).unwrap();
+    assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
+    assert_eq!(
+        statement["predicateType"],
+        "https://model_signing/signature/v1.0"
+    );
+    assert_eq!(
+        statement["subject"],
+        json!([{"name": "small", "digest": {"sha256": SUBJECT}}])
+    );
+    let second = json!({
+        "name": "d/a.json",
+        "algorithm": "sha256",
+        "digest": "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b",
+    });
+    assert_eq!(statement["predicate"]["resources"][1], second);
+    assert_eq!(statement["predicate"]["serialization"]["method"], "files");
+}
+
+/// SHA-256 over the digests of [`small_model`], as model-signing has it.
+const SUBJECT: &str = "8444b022b1beb3ac10b001abc2ea7b12031a87f0b0518979399bb48b17e1320e";
+
+/// What is said of [`small_model`] after a change.
+fn refusal(change: impl FnOnce(&Path)) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    small_model(&model, false);
+    change(&model);
+    let error = pack(&model, &folder.path().join("out")).expect_err("a refusal");
+    assert!(!folder.path().join("out").exists(), "nothing came out");
+    error.to_string()
+}
+
+#[test]
+fn hostile_folders_are_refused_by_name() {
+    let file = |name: &'static str| move |model: &Path| fs::write(model.join(name), "x").unwrap();
+    let check = |said: String, expected: &str| assert!(said.contains(expected), "{said}");
+    check(
+        refusal(file("pytorch_model.bin")),
+        "pytorch_model.bin: can hold a pickle",
+    );
+    check(refusal(file("d/x.pkl")), "d/x.pkl: can hold a pickle");
+    check(refusal(file("model.pt")), "model.pt: can hold a pickle");
+    check(
+        refusal(file("modeling_x.py")),
+        "modeling_x.py: is a program",
+    );
+    check(refusal(file("x.onnx")), "x.onnx: has weights in a form");
+    check(
+        refusal(file("weights")),
+        "weights: is no file that a model is made of",
+    );
+    check(
+        refusal(file("a b.json")),
+        "a b.json: has a name with other characters",
+    );
+    check(
+        refusal(file("a\n.json")),
+        "has a name with other characters",
+    );
+    check(refusal(file(".hidden.json")), ".hidden.json: has a name");
+    check(refusal(file("d/.gitignore")), "d/.gitignore: has a name");
+    check(
+        refusal(file("other.safetensors")),
+        "other.safetensors: does not begin as",
+    );
+    check(
+        refusal(|model| symlink("config.json", model.join("x.json")).unwrap()),
+        "x.json: is a symbolic link",
+    );
+    check(
+        refusal(|model| symlink("/etc", model.join("x")).unwrap()),
+        "x: is a symbolic link",
+    );
+    check(
+        refusal(|model| drop(UnixListener::bind(model.join("x.json")).unwrap())),
+        "x.json: is neither a file nor a folder",
+    );
+    check(
+        refusal(|model| fs::create_dir_all(model.join("1/2/3/4/5/6/7/8/9")).unwrap()),
+        "1/2/3/4/5/6/7/8/9: lies too deep",
+    );
+    check(
+        refusal(|model| fs::remove_file(model.join("model.safetensors")).unwrap()),
+        "has no file of weights",
+    );
+    check(
+        refusal(|model| {
+            let long = File::create(model.join("long.json")).unwrap();
+            long.set_len((256 << 20) + 1).unwrap();
+            let vast = File::create(model.join("vast.safetensors")).unwrap();
+            vast.set_len(2 << 40).unwrap();
+        }),
+        "more than 1099511627776 bytes in all",
+    );
+}
+
+#[test]
+fn what_is_to_be_left_out_has_to_be_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    small_model(&model, false);
+    fs::write(model.join("pytorch_model.bin"), "x").unwrap();
+    assert!(read(&model, &[]).is_err());
+    let without = read(&model, &["pytorch_model.bin", "d"]).unwrap();
+    assert!(without.left_out().contains(&"d".to_owned()));
+    assert!(
+        without
+            .files()
+            .iter()
+            .all(|file| !file.path.starts_with("d/"))
+    );
+    let missing = read(&model, &["pytorch_model.bin", "nowhere"]);
+    assert!(matches!(missing, Err(ModelError::NothingToLeaveOut { path }) if path == "nowhere"));
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_packed_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (folder.path().join("model"), folder.path().join("out"));
+    small_model(&model, false);
+    let listed = read(&model, &[]).unwrap();
+    fs::write(model.join("config.json"), "[]").unwrap();
+    let claimed = model::claim(&out).unwrap();
+    let packed = model::pack(&listed, "small", tool(), &copy, claimed, &mut |_| {});
+    assert!(packed.is_err_and(|error| error.to_string().contains("changed while")));
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "only the model: {left:?}");
+}
+
+#[test]
+fn a_folder_of_somebody_elses_is_not_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("thesis.txt"), "x").unwrap();
+    let claimed = model::claim(folder.path());
+    assert!(matches!(claimed, Err(ModelError::Occupied { .. })));
+}
+
+// ---- the description ----
+
+#[test]
+fn a_description_is_read_as_it_is_written_and_not_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    small_model(&folder.path().join("model"), false);
+    let description = pack(&folder.path().join("model"), &folder.path().join("out")).unwrap();
+    let text = description.to_json();
+    assert_eq!(Description::parse(&text).unwrap(), description);
+    let value: Value = serde_json::from_slice(&text).unwrap();
+    for (pointer, odd) in [
+        ("/version", json!(2)),
+        ("/id", json!("../x")),
+        ("/bytes", json!(1)),
+        ("/volume/data_blocks", json!(0)),
+        ("/volume/data_blocks", json!(u64::MAX)),
+        ("/files", json!([])),
+        ("/files/0/path", json!("/etc/passwd")),
+        ("/files/0/path", json!("a/../b")),
+        ("/files/0/path", json!("zzz")),
+        ("/files/0/bytes", json!(1u64 << 50)),
+        ("/files/0/bytes", json!(u64::MAX)),
+        ("/files/1/path", json!("config.json")),
+    ] {
+        let mut changed = value.clone();
+        *changed.pointer_mut(pointer).unwrap() = odd;
+        let mut changed = serde_json::to_vec_pretty(&changed).unwrap();
+        changed.push(b'\n');
+        assert!(Description::parse(&changed).is_err(), "{pointer}");
+    }
+    for at in 0..text.len() {
+        assert!(Description::parse(&text[..at]).is_err(), "cut at {at}");
+        let mut flipped = text.clone();
+        flipped[at] ^= 1;
+        // Another digit may be another description; it is never the same one.
+        assert_ne!(
+            Description::parse(&flipped).ok().as_ref(),
+            Some(&description),
+            "byte {at}"
+        );
+    }
+}
+
+// ---- the hash tree ----
+
+#[test]
+fn every_flipped_byte_of_data_and_tree_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image");
+    let data: Vec<u8> = (0..130 * 4096u32).map(|at| (at / 7) as u8).collect();
+    fs::write(&path, &data).unwrap();
+    let file = File::options().read(true).write(true).open(&path).unwrap();
+    let root = verity::append(&file).unwrap();
+    let check = || verity::check(&file, &root, &mut |_| {}).unwrap();
+    assert_eq!(check(), None);
+    let length = file.metadata().unwrap().len();
+    assert_eq!(verity::blocks(130), Some(length / 4096));
+    let mut places: Vec<u64> = (0..length).step_by(9973).collect();
+    places.extend([
+        0,
+        4095,
+        4096,
+        130 * 4096 - 1,
+        130 * 4096,
+        131 * 4096,
+        length - 1,
+    ]);
+    for at in places {
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+        let found = check().expect("a difference");
+        let superblock = at / 4096 == 130;
+        assert_eq!(
+            found == Difference::Superblock,
+            superblock,
+            "byte {at}: {found}"
+        );
+        file.write_all_at(&byte, at).unwrap();
+    }
+    let other = verity::Root {
+        hash: [1; 32],
+        ..root
+    };
+    let found = verity::check(&file, &other, &mut |_| {}).unwrap();
+    assert_eq!(found, Some(Difference::Root));
+}
+
+// ---- EROFS ----
+
+/// An image of two blocks and a file's data: a root whose entries are behind its inode, a file in a block of its own, one behind its
+/// inode, and one in a folder.
+fn erofs_image() -> Vec<u8> {
+    let mut image = vec![0; 3 * 4096];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(1024, &0xe0f5_e1e2_u32.to_le_bytes());
+    put(1024 + 12, &[12]);
+    put(1024 + 14, &2u16.to_le_bytes());
+    put(1024 + 40, &1u32.to_le_bytes());
+    // Inode 0: a file of 4000 bytes in block 2, compact. Inode 1: a file of 5 bytes behind it. Inode 2: the root, extended.
+    let compact = |format: u16, mode: u16, size: u32, block: u32| {
+        let mut inode = [0; 32];
+        inode[0..2].copy_from_slice(&format.to_le_bytes());
+        inode[4..6].copy_from_slice(&mode.to_le_bytes());
+        inode[8..12].copy_from_slice(&size.to_le_bytes());
+        inode[16..20].copy_from_slice(&block.to_le_bytes());
+        inode
+    };
+    let folder = |entries: &[(&str, u64)]| {
+        let mut names = entries.len() * 12;
+        let mut bytes = Vec::new();
+        for (name, number) in entries {
+            bytes.extend(number.to_le_bytes());
+            bytes.extend((names as u16).to_le_bytes());
+            bytes.extend([0, 0]);
+            names += name.len();
+        }
+        bytes.extend(entries.iter().flat_map(|(name, _)| name.bytes()));
+        bytes
+    };
+    let root = folder(&[(".", 2), ("..", 2), ("a", 10), ("b", 14), ("sub", 20)]);
+    let sub = folder(&[(".", 20), ("..", 2), ("c", 10)]);
+    let inodes = 4096;
+    let mut extended = [0; 64];
+    extended[0..2].copy_from_slice(&(1u16 | 2 << 1).to_le_bytes());
+    extended[4..6].copy_from_slice(&0o040_755_u16.to_le_bytes());
+    extended[8..16].copy_from_slice(&(root.len() as u64).to_le_bytes());
+    put(inodes + 2 * 32, &extended);
+    put(inodes + 2 * 32 + 64, &root);
+    put(inodes + 10 * 32, &compact(0, 0o100_644, 4000, 2));
+    put(inodes + 14 * 32, &compact(2 << 1, 0o100_644, 5, 0));
+    put(inodes + 14 * 32 + 32, b"hello");
+    put(
+        inodes + 20 * 32,
+        &compact(2 << 1, 0o040_755, sub.len() as u32, 0),
+    );
+    put(inodes + 20 * 32 + 32, &sub);
+    put(2 * 4096, &[7; 4000]);
+    image
+}
+
+fn listed(image: &[u8]) -> Option<Vec<Found>> {
+    list_erofs(image, image.len() as u64).ok()
+}
+
+#[test]
+fn files_of_an_image_are_found_where_they_lie() {
+    let found = |path: &str, bytes, start| Found {
+        path: path.into(),
+        bytes,
+        start,
+    };
+    let expected = vec![
+        found("a", 4000, 8192),
+        found("b", 5, 4096 + 15 * 32),
+        found("sub/c", 4000, 8192),
+    ];
+    assert_eq!(listed(&erofs_image()), Some(expected));
+}
+
+#[test]
+fn an_image_that_is_odd_or_cut_is_refused() {
+    let whole = erofs_image();
+    let inode = |number: usize| 4096 + number * 32;
+    for (what, at, bytes) in [
+        ("magic", 1024, &[0u8][..]),
+        ("blocks of another size", 1024 + 12, &[13]),
+        ("compression", 1024 + 80, &[2]),
+        ("the root is a file", 1024 + 14, &[10]),
+        ("a root outside", 1024 + 14, &[255, 255]),
+        ("a compressed file", inode(10), &[1 << 1]),
+        ("a file in chunks", inode(10), &[4 << 1]),
+        ("a device", inode(10) + 4, &0o020_644_u16.to_le_bytes()),
+        ("a link", inode(10) + 4, &0o120_777_u16.to_le_bytes()),
+        ("a file beyond the end", inode(10) + 8, &[1, 16]),
+        ("a file's block beyond the end", inode(10) + 16, &[3]),
+        ("a folder that is its own folder", inode(20) + 4 + 40, &[]),
+        (
+            "a tail over the end of its block",
+            inode(14) + 8,
+            &[255, 15],
+        ),
+    ] {
+        let mut image = whole.clone();
+        image[at..at + bytes.len()].copy_from_slice(bytes);
+        if what == "a folder that is its own folder" {
+            // The entry `c` of `sub` leads to `sub`.
+            image[inode(20) + 32 + 24] = 20;
+        }
+        assert_eq!(listed(&image), None, "{what}");
+    }
+    for length in (0..whole.len()).step_by(61) {
+        assert_eq!(listed(&whole[..length.min(12191)]), None, "cut at {length}");
+    }
+}
+
+#[test]
+fn no_flipped_bit_makes_the_reader_stray() {
+    let whole = erofs_image();
+    let limit = whole.len() as u64;
+    for at in (1024..1024 + 128).chain(4096..4096 + 24 * 32) {
+        for bit in 0..8 {
+            let mut image = whole.clone();
+            image[at] ^= 1 << bit;
+            for found in listed(&image).into_iter().flatten() {
+                let end = found.start.checked_add(found.bytes);
+                assert!(
+                    end.is_some_and(|end| end <= limit),
+                    "byte {at} bit {bit}: {found:?}"
+                );
+            }
+        }
+    }
+}
+
+// ---- whole volumes ----
+
+/// A volume of [`erofs_image`] with its description and statement.
+fn volume(folder: &Path) -> Description {
+    let path = folder.join(VOLUME);
+    let mut image = erofs_image();
+    image.resize(4 * 4096, 0);
+    File::create(&path).unwrap().write_all(&image).unwrap();
+    let file = File::options().read(true).write(true).open(&path).unwrap();
+    let root = verity::append(&file).unwrap();
+    let of = |path: &str, bytes: &[u8]| model::File {
+        path: path.into(),
+        bytes: bytes.len() as u64,
+        sha256: Digest::of(bytes),
+    };
+    let description = Description {
+        version: 1,
+        id: "made".into(),
+        bytes: file.metadata().unwrap().len(),
+        volume: VerityRoot::from(root),
+        files: vec![
+            of("a", &[7; 4000]),
+            of("b", b"hello"),
+            of("sub/c", &[7; 4000]),
+        ],
+        left_out: Vec::new(),
+        tool: tool(),
+    };
+    describe(folder, &description);
+    description
+}
+
+fn describe(folder: &Path, description: &Description) {
+    fs::write(folder.join(DESCRIPTION), description.to_json()).unwrap();
+    let statement = Statement::of(description).to_json();
+    fs::write(folder.join(SIGNATURE), statement).unwrap();
+}
+
+#[test]
+fn a_volume_is_what_its_description_says_or_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let description = volume(folder.path());
+    let verify = || model::verify(folder.path(), &mut |_| {});
+    assert_eq!(verify().unwrap(), description);
+
+    // Every file of the folder, flipped where it could matter least.
+    for name in [VOLUME, DESCRIPTION, SIGNATURE] {
+        let path = folder.path().join(name);
+        let whole = fs::read(&path).unwrap();
+        let step = whole.len().div_ceil(100);
+        for at in (0..whole.len()).step_by(step).chain([whole.len() - 1]) {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 4;
+            fs::write(&path, flipped).unwrap();
+            // Which program made the volume is all that nothing checks.
+            let same = verify().is_ok_and(|read| read.tool == tool());
+            assert!(!same, "{name} byte {at}");
+        }
+        let longer = [&whole[..], &[0; 4096]].concat();
+        for other in [&whole[..whole.len() - 1], &longer] {
+            fs::write(&path, other).unwrap();
+            assert!(verify().is_err(), "{name} with {} bytes", other.len());
+        }
+        fs::write(&path, &whole).unwrap();
+        assert!(verify().is_ok());
+    }
+
+    // A description that lies, with a statement that lies with it.
+    let lies: [&dyn Fn(&mut Description); 6] = [
+        &|lie| lie.files[1].sha256 = Digest([1; 32]),
+        &|lie| lie.files[1].bytes = 4,
+        &|lie| lie.files[1].path = "bb".into(),
+        &|lie| drop(lie.files.pop()),
+        &|lie| lie.volume.verity_hash = measurements::Digest32([1; 32]),
+        &|lie| lie.volume.salt = measurements::Digest32([1; 32]),
+    ];
+    for (number, lie) in lies.iter().enumerate() {
+        let mut lying = description.clone();
+        lie(&mut lying);
+        describe(folder.path(), &lying);
+        assert!(verify().is_err(), "lie {number}");
+    }
+}
