@@ -46,6 +46,7 @@ pub mod tools;
 mod tree;
 pub mod uki;
 mod unpack;
+pub mod userland;
 pub mod verity;
 mod yaml;
 

@@ -74,6 +74,16 @@ pub const DEB_PATH_BYTES_MAX: usize = 1024;
 pub const DEB_DEPTH_MAX: usize = 64;
 /// One component of such a path: the limit of common file systems.
 pub const DEB_COMPONENT_BYTES_MAX: usize = 255;
+/// Extended attributes of one entry. Debian's packages have none, and a capability is one.
+pub const DEB_ATTRIBUTES_MAX: usize = 16;
+/// The value of one of them: a block of the file system.
+pub const DEB_ATTRIBUTE_BYTES_MAX: usize = 4096;
+/// The extended header that carries them.
+pub const DEB_EXTENDED_BYTES_MAX: u64 = 128 << 10;
+/// The control archive of a `.deb` unpacked: sums of 20,000 files have 2 MB.
+pub const DEB_CONTROL_BYTES_MAX: u64 = 64 << 20;
+/// One maintainer script: the longest of a C library's packages has 40 KB.
+pub const DEB_SCRIPT_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of files in one tree. QEMU with its libraries has 170 MB, a compiler 230 MB.
 pub const TREE_BYTES_MAX: u64 = 8 << 30;
 /// Entries in one tree, whose paths are in memory while it is made. A compiler's has four thousand.
@@ -107,6 +117,12 @@ pub const SYMVERS_BYTES_MAX: u64 = 32 << 20;
 
 // The root of an image.
 
+/// `list.json` of an unpacked user space: 200 bytes for each of [`TREE_ENTRIES_MAX`] entries, and the scripts.
+pub const USERLAND_LIST_BYTES_MAX: u64 = 256 << 20;
+/// A file of `ld.so.conf.d`, which names a folder or two.
+pub const LOADER_CONFIG_BYTES_MAX: u64 = 64 << 10;
+/// `passwd`, `group` or a file of `sysusers.d`.
+pub const ACCOUNTS_BYTES_MAX: u64 = 1 << 20;
 /// What a failing tool says of itself is kept up to this length.
 pub const TOOL_STDERR_BYTES_MAX: u64 = 16 * 1024;
 /// The agent, or the first program of the initrd. With CPU kernels for many processors it has some 40 MiB.

@@ -75,7 +75,7 @@ impl Tree {
 
     /// Writes one entry of the package with this number.
     pub(crate) fn add(&self, package: usize, entry: Entry<'_>) -> Result<(), TreeError> {
-        let Entry { path, kind } = entry;
+        let Entry { path, kind, .. } = entry;
         if let Some((parent, _)) = path.rsplit_once('/') {
             self.make_folders(parent)?;
         }

@@ -142,6 +142,16 @@ impl Entry {
 }
 
 impl Entry {
+    /// Where a file or link came from. Folders are nobody's: several packages may have one.
+    pub fn from(&self) -> Option<&str> {
+        match &self.what {
+            What::Folder => None,
+            What::File { from, .. } | What::Link { from, .. } | What::SameAs { from, .. } => {
+                Some(from)
+            }
+        }
+    }
+
     /// Stands for all that the image shows of it.
     pub fn line(&self) -> String {
         let what = match &self.what {

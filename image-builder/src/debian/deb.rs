@@ -5,15 +5,18 @@
 //! kind is a folder, a file or a link, and a link stays below the root. The bytes are the caller's to have checked against a
 //! digest; still nothing here trusts them, since a digest only says that they are the same as yesterday's.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read};
 
 use lzma_rust2::XzReader;
 
 use crate::limits::{
-    DEB_COMPONENT_BYTES_MAX, DEB_DEPTH_MAX, DEB_ENTRIES_MAX, DEB_MEMBERS_MAX, DEB_PATH_BYTES_MAX,
-    DEB_UNPACKED_BYTES_MAX, XZ_MEMORY_KIB_MAX,
+    DEB_COMPONENT_BYTES_MAX, DEB_DEPTH_MAX, DEB_ENTRIES_MAX, DEB_EXTENDED_BYTES_MAX,
+    DEB_MEMBERS_MAX, DEB_PATH_BYTES_MAX, DEB_UNPACKED_BYTES_MAX, XZ_MEMORY_KIB_MAX,
 };
 use crate::stream::{Limited, TooLong};
+
+use super::pax::Extended;
 
 /// Why a package cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,8 +53,23 @@ pub struct Entry<'a> {
     /// Its checked path, relative to the root of the file system, without `.` and `..`. Merged directories are mapped: `bin/sh`
     /// is `usr/bin/sh` here.
     pub path: String,
+    /// Whose it is and what may be done with it, for who makes a file system of it; a tree of tools shows none of this.
+    pub meta: Meta,
     /// What it is.
     pub kind: Kind<'a>,
+}
+
+/// What a file system keeps of an entry beside its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meta {
+    /// Permission bits, set-user-ID and the like included.
+    pub mode: u32,
+    /// The number of its user.
+    pub user: u64,
+    /// The number of its group.
+    pub group: u64,
+    /// Extended attributes by their full names.
+    pub attributes: BTreeMap<String, Vec<u8>>,
 }
 
 /// What an entry is.
@@ -93,13 +111,7 @@ pub const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
 impl<R: Read> Deb<R> {
     /// Reads up to where the data begins.
     pub fn open(mut deb: R) -> Result<Self, DebError> {
-        let mut magic = [0; MAGIC.len()];
-        deb.read_exact(&mut magic).map_err(container)?;
-        if &magic != MAGIC {
-            return Err(DebError::Container(
-                "it does not begin as an archive".into(),
-            ));
-        }
+        magic(&mut deb)?;
         for number in 0..DEB_MEMBERS_MAX {
             let (name, bytes) = member_header(&mut deb)?;
             match name.as_str() {
@@ -150,8 +162,16 @@ impl<R: Read> Deb<R> {
     }
 }
 
+/// What every archive of ar(5) begins with.
+pub(super) fn magic(deb: &mut impl Read) -> Result<(), DebError> {
+    let mut magic = [0; MAGIC.len()];
+    deb.read_exact(&mut magic).map_err(container)?;
+    let is = || DebError::Container("it does not begin as an archive".into());
+    (&magic == MAGIC).then_some(()).ok_or_else(is)
+}
+
 /// One header of ar(5): 60 bytes of text. The name may have a slash at its end.
-fn member_header(deb: &mut impl Read) -> Result<(String, u64), DebError> {
+pub(super) fn member_header(deb: &mut impl Read) -> Result<(String, u64), DebError> {
     let mut header = [0; 60];
     deb.read_exact(&mut header).map_err(container)?;
     let bad = || DebError::Container("a header of its members is malformed".into());
@@ -170,7 +190,7 @@ fn member_header(deb: &mut impl Read) -> Result<(String, u64), DebError> {
     Ok((name.strip_suffix('/').unwrap_or(name).to_owned(), bytes))
 }
 
-fn skip(deb: &mut impl Read, bytes: u64) -> Result<(), DebError> {
+pub(super) fn skip(deb: &mut impl Read, bytes: u64) -> Result<(), DebError> {
     let skipped = io::copy(&mut deb.take(bytes), &mut io::sink()).map_err(container)?;
     if skipped < bytes {
         return Err(DebError::Container("it ends in the middle".into()));
@@ -186,6 +206,7 @@ fn read_tar<E: From<DebError>>(
     // Raw: the crate would read a long name of any length into memory before anybody could say no.
     let entries = archive.entries().map_err(broken)?.raw(true);
     let (mut long_name, mut long_link, mut count) = (None, None, 0);
+    let mut extended: Option<Extended> = None;
     for entry in entries {
         let mut entry = entry.map_err(broken)?;
         let kind = entry.header().entry_type();
@@ -197,23 +218,40 @@ fn read_tar<E: From<DebError>>(
             replace(&mut long_link, long_text(&mut entry)?)?;
             continue;
         }
+        if kind.is_pax_local_extensions() {
+            let mut records = Vec::new();
+            let limited = (&mut entry).take(DEB_EXTENDED_BYTES_MAX + 1);
+            { limited }.read_to_end(&mut records).map_err(broken)?;
+            if records.len() as u64 > DEB_EXTENDED_BYTES_MAX {
+                return Err(too_much("bytes in an extended header", DEB_EXTENDED_BYTES_MAX).into());
+            }
+            if extended.replace(Extended::parse(&records)?).is_some() {
+                return Err(DebError::Broken("two extended headers for one entry".into()).into());
+            }
+            continue;
+        }
         count += 1;
         if count > DEB_ENTRIES_MAX {
             let max = DEB_ENTRIES_MAX as u64;
             return Err(too_much("entries", max).into());
         }
-        let name = match long_name.take() {
-            Some(name) => name,
-            None => entry.header().path_bytes().into_owned(),
+        let Extended {
+            path,
+            link,
+            attributes,
+        } = extended.take().unwrap_or_default();
+        let own_path = || entry.header().path_bytes().into_owned();
+        let name = path.or(long_name.take()).unwrap_or_else(own_path);
+        let own_link = || entry.header().link_name_bytes().map(|l| l.into_owned());
+        let link = link.or(long_link.take()).or_else(own_link);
+        let header = entry.header();
+        let meta = Meta {
+            mode: header.mode().map_err(broken)? & 0o7777,
+            user: header.uid().map_err(broken)?,
+            group: header.gid().map_err(broken)?,
+            attributes,
         };
-        let link = match long_link.take() {
-            Some(link) => Some(link),
-            None => entry
-                .header()
-                .link_name_bytes()
-                .map(|link| link.into_owned()),
-        };
-        visit_entry(&mut entry, kind, &name, link.as_deref(), visit)?;
+        visit_entry(&mut entry, meta, &name, link.as_deref(), visit)?;
     }
     // The compressed stream has its checksum at its end, behind the archive's padding.
     let mut rest = archive.into_inner();
@@ -223,7 +261,7 @@ fn read_tar<E: From<DebError>>(
 
 fn visit_entry<E: From<DebError>>(
     entry: &mut tar::Entry<'_, impl Read>,
-    kind: tar::EntryType,
+    meta: Meta,
     name: &[u8],
     link: Option<&[u8]>,
     visit: &mut dyn FnMut(Entry<'_>) -> Result<(), E>,
@@ -233,15 +271,15 @@ fn visit_entry<E: From<DebError>>(
         problem,
     };
     let path = checked_path(name).map_err(refuse)?;
+    let kind = entry.header().entry_type();
     let link = || link.ok_or_else(|| refuse("is a link to nothing"));
     let kind = if kind.is_dir() {
         Kind::Folder
     } else if path.is_empty() {
         return Err(refuse("is the root and no folder").into());
     } else if kind.is_file() || kind.is_contiguous() {
-        let mode = entry.header().mode().map_err(broken)? & 0o777;
         Kind::File {
-            mode,
+            mode: meta.mode & 0o777,
             bytes: entry.size(),
             content: entry,
         }
@@ -261,7 +299,7 @@ fn visit_entry<E: From<DebError>>(
     } else {
         return Err(refuse("is no folder, file or link").into());
     };
-    visit(Entry { path, kind })
+    visit(Entry { path, meta, kind })
 }
 
 /// The content of a GNU long-name entry, which ends with a zero byte.

@@ -6,8 +6,10 @@
 pub mod date;
 pub mod deb;
 pub mod index;
+pub mod pax;
 pub mod relation;
 pub mod release;
+pub mod scripts;
 pub mod solve;
 pub mod version;
 
