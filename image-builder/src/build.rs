@@ -136,6 +136,8 @@ pub struct Parts {
 
 /// What a root is made of.
 pub struct RootParts {
+    /// What Debian's packages make of it.
+    pub userland: Vec<Entry>,
     /// The program that becomes `/agent`.
     pub agent: PathBuf,
     /// Its models.
@@ -160,6 +162,8 @@ pub enum Step<'a> {
     Fetch(Progress<'a>),
     /// Packages become a tree: which.
     Tree(&'a str),
+    /// A script of a package of the root is not run, and why that is right.
+    NotRun(&'a str),
     /// One of our programs is compiled.
     Compile(compile::Step<'a>),
     /// The machine's ACPI tables are made from its shape.

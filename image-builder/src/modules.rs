@@ -105,11 +105,18 @@ impl Kernel {
         let Some(release) = releases.pop().filter(|_| releases.is_empty()) else {
             return Err(wrong("usr/lib/modules holds not exactly one kernel".into()));
         };
-        let image = tree.join("boot").join(format!("vmlinuz-{release}"));
-        if !fs::symlink_metadata(&image).is_ok_and(|found| found.is_file()) {
-            return Err(wrong(format!("it has no boot/vmlinuz-{release}")));
-        }
         let folder = modules.join(&release);
+        // Where Debian's packages put it: that of 6.12, and that of 7.3.
+        let places = [
+            tree.join("boot").join(format!("vmlinuz-{release}")),
+            folder.join("vmlinuz"),
+        ];
+        let plain = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
+        let Some(image) = places.into_iter().find(plain) else {
+            let problem =
+                format!("it has neither boot/vmlinuz-{release} nor a vmlinuz beside its modules");
+            return Err(wrong(problem));
+        };
         let mut text = String::new();
         let path = folder.join("modules.builtin");
         open(&path)?

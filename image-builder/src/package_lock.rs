@@ -130,6 +130,13 @@ impl PackageLock {
         kernel.expect("parsing refuses a kernel that is not among the packages")
     }
 
+    /// The package with the kernel's modules: itself, or the one that its modules were moved to.
+    pub fn kernel_modules(&self) -> &Package {
+        let mut packages = self.kernel_packages().into_iter();
+        let modules = packages.find(|package| package.name.starts_with("linux-modules-"));
+        modules.unwrap_or_else(|| self.kernel())
+    }
+
     /// The firmware, to be unpacked alone.
     pub fn firmware(&self) -> &Package {
         let firmware = self.package(&self.content.firmware.package);

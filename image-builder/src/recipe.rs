@@ -23,7 +23,7 @@ use crate::yaml;
 pub use archive::{Choice, Debian, Fingerprint, Key, Suite};
 pub use error::RecipeError;
 pub(crate) use form::is_plain_path;
-use form::{EDK2, FILE, NAME, VERSION, WORD, bad, many, one, unique};
+use form::{EDK2, FILE, NAME, PACKAGE, VERSION, WORD, bad, many, one, unique};
 pub use inputs::{Input, RootFile, Source};
 pub(crate) use inputs::{file_of, is_wheel_of};
 pub use modules::{Edit, Modules};
@@ -117,6 +117,9 @@ pub struct Root {
     /// Debian packages that are unpacked into it, with what they depend on.
     #[serde(default)]
     pub packages: Vec<Choice>,
+    /// Packages of the closure whose maintainer scripts the image can do without, although nobody reviewed them.
+    #[serde(default)]
+    pub ignore_scripts: Vec<String>,
     /// Single files of inputs.
     #[serde(default)]
     pub files: Vec<RootFile>,
@@ -241,6 +244,7 @@ impl Recipe {
         }
         many("root.models", &root.models, 0, NAME)?;
         self.debian.choices("root.packages", &root.packages)?;
+        many("root.ignore_scripts", &root.ignore_scripts, 0, PACKAGE)?;
         unique("root.files", 0, root.files.iter().map(|file| &*file.to))?;
         for file in &root.files {
             one("root.files' from", &file.from, FILE)?;

@@ -24,6 +24,7 @@ mod view;
 use std::io::Read;
 
 use crate::build::contents::{Entry, What};
+use crate::error::Fault;
 use crate::packages::PackageError;
 
 pub use unpack::{Unpacked, ensure};
@@ -76,6 +77,20 @@ pub enum UserlandError {
         /// What is wrong with it.
         problem: String,
     },
+}
+
+impl UserlandError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Package(error) => error.fault(),
+            Self::Disk(error) => error.fault(),
+            Self::Clash { .. }
+            | Self::Script { .. }
+            | Self::NeedlessIgnore { .. }
+            | Self::Unmakeable { .. } => Fault::Recipe,
+        }
+    }
 }
 
 /// The entries of a root: those of the packages, and what their scripts would have made.

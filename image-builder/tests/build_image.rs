@@ -71,6 +71,7 @@ fn parts(folder: &Path, backwards: bool) -> Parts {
         modules: vec!["built".into()],
         init: folder.join("stage0"),
         root: Some(RootParts {
+            userland: Vec::new(),
             agent: folder.join("agent"),
             models: vec![Model {
                 id: "tiny".into(),

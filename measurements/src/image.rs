@@ -136,6 +136,8 @@ pub enum Role {
     Kernel,
     /// The firmware comes from it.
     Firmware,
+    /// Files of the root come from it.
+    Root,
     /// A tool that made the image.
     Build,
 }

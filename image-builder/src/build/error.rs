@@ -14,6 +14,7 @@ use crate::modules::ModuleError;
 use crate::package_lock::PackageLockError;
 use crate::packages::PackageError;
 use crate::papers::PaperError;
+use crate::userland::UserlandError;
 
 /// Why an image was not made. The output folder is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,15 @@ pub enum BuildError {
     /// The kernel does not give the modules.
     #[error(transparent)]
     Module(#[from] ModuleError),
+    /// The root's packages do not make a root.
+    #[error(transparent)]
+    Userland(#[from] UserlandError),
+    /// A package of the root has a path that is ours.
+    #[error("a package of the root has {path}, which the image needs for itself")]
+    Taken {
+        /// The path.
+        path: String,
+    },
     /// The root's file system could not be made.
     #[error(transparent)]
     Root(#[from] RootError),
@@ -123,6 +133,8 @@ impl BuildError {
             | Self::Manifest(_)
             | Self::Outside { .. }
             | Self::Model { .. } => "recipe",
+            Self::Userland(error) => error.fault().word(),
+            Self::Taken { .. } => "recipe",
             Self::Root(_) => "tool",
             Self::Disk { .. } | Self::TooLong { .. } | Self::Papers(_) => "disk",
             Self::Occupied { .. } | Self::Busy { .. } => "output",

@@ -24,7 +24,7 @@ use crate::provenance::SecretKey;
 use crate::recipe::Recipe;
 use crate::sandbox::Sandbox;
 use crate::store::Store;
-use crate::{acpi, erofs};
+use crate::{acpi, erofs, userland};
 
 /// What an image is to be made of.
 #[derive(Clone, Copy)]
@@ -96,6 +96,7 @@ pub fn gather(
     let mut root = None;
     if let Some(wanted) = &recipe.root {
         root = Some(RootParts {
+            userland: userland(order, &wanted.ignore_scripts, progress)?,
             agent: compile(&wanted.agent, progress)?,
             models: find_models(order, &wanted.models, &mut |p| progress(Step::Fetch(p)))?,
         });
@@ -109,7 +110,7 @@ pub fn gather(
         firmware_build: firmware_build(recipe, &firmware)?,
         firmware,
         kernel: Kernel::open(&kernel)?,
-        kernel_from: from(lock.kernel()),
+        kernel_from: from(lock.kernel_modules()),
         modules: recipe.initrd.modules.clone(),
         init,
         root,
@@ -127,6 +128,27 @@ pub fn mkfs(room: Sandbox) -> impl Fn(&Path, &str, &[Entry]) -> std::process::Co
         let room = room.clone().write(folder, "/out");
         room.command("/usr/bin/mkfs.erofs", arguments)
     }
+}
+
+/// What the root's packages make of it, and what was not run for that.
+fn userland(
+    order: Order<'_>,
+    ignored: &[String],
+    progress: &mut dyn FnMut(Step<'_>),
+) -> Result<Vec<Entry>, BuildError> {
+    let packages = order.lock.closure(Role::Root);
+    if packages.is_empty() {
+        return Ok(Vec::new());
+    }
+    progress(Step::Tree("user space of the root"));
+    let unpacked = userland::ensure(order.store, order.lock, &packages, &mut |p| {
+        progress(Step::Fetch(p))
+    })?;
+    let made = userland::complete(unpacked, ignored)?;
+    for line in &made.not_run {
+        progress(Step::NotRun(line));
+    }
+    Ok(made.entries)
 }
 
 /// A file of a package. A link may point elsewhere in the package and not out of it.
@@ -259,6 +281,8 @@ fn packages(lock: &PackageLock) -> Vec<measurements::Package> {
     let mut packages = vec![one(lock.firmware(), For::Firmware)];
     let kernel = lock.kernel_packages();
     packages.extend(kernel.into_iter().map(|package| one(package, For::Kernel)));
+    let root = lock.closure(Role::Root);
+    packages.extend(root.into_iter().map(|package| one(package, For::Root)));
     let build = lock.closure(Role::Build);
     packages.extend(build.into_iter().map(|package| one(package, For::Build)));
     packages

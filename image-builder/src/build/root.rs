@@ -1,5 +1,6 @@
 //! The root: what the agent finds after the switch, and the image of it with its hash tree.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 
@@ -9,29 +10,45 @@ use super::{Mkfs, Model, RootParts, read};
 use crate::limits::PROGRAM_BYTES_MAX;
 use crate::{erofs, verity};
 
-/// Folders that are mounted over, and the file that tells stage0 what to start: one argument a line.
+/// The packages' entries, folders that are mounted over, the agent, its models, and the file that tells stage0 what to start: one
+/// argument a line. What is ours is at no path of a package.
 pub fn entries(parts: &RootParts, simulated: bool) -> Result<Vec<Entry>, BuildError> {
-    let folders = ["/", "/dev", "/models", "/proc", "/run", "/sys", "/tmp"];
-    let mut entries: Vec<Entry> = folders.into_iter().map(Entry::folder).collect();
+    let mut entries = parts.userland.clone();
+    let mut taken: BTreeSet<String> = entries.iter().map(|entry| entry.path.clone()).collect();
+    for folder in FOLDERS {
+        if taken.insert(folder.into()) {
+            entries.push(Entry::folder(folder));
+        }
+    }
+    let mut ours = vec![Entry::folder("/models")];
     let agent = read(&parts.agent, PROGRAM_BYTES_MAX)?;
-    entries.push(Entry::memory(AGENT, 0o755, agent, "compiled".into()));
+    ours.push(Entry::memory(AGENT, 0o755, agent, "compiled".into()));
     let start = start(simulated).join("\n") + "\n";
-    entries.push(Entry::memory(
+    ours.push(Entry::memory(
         "/start",
         0o644,
         start.into_bytes(),
         "image-builder".into(),
     ));
     for Model { id, files } in &parts.models {
-        entries.push(Entry::folder(format!("/models/{id}")));
+        ours.push(Entry::folder(format!("/models/{id}")));
         for (name, path) in files {
             let disk = BuildError::disk("reading", path);
             let (inside, from) = (format!("/models/{id}/{name}"), format!("model {id}"));
-            entries.push(Entry::disk(inside, 0o644, path.clone(), from).map_err(disk)?);
+            ours.push(Entry::disk(inside, 0o644, path.clone(), from).map_err(disk)?);
         }
+    }
+    for entry in ours {
+        if !taken.insert(entry.path.clone()) {
+            return Err(BuildError::Taken { path: entry.path });
+        }
+        entries.push(entry);
     }
     Ok(entries)
 }
+
+/// The root itself, and what the kernel's file systems and memory are mounted on.
+const FOLDERS: [&str; 6] = ["/", "/dev", "/proc", "/run", "/sys", "/tmp"];
 
 /// The agent's arguments. Only a simulated guest has somebody to ask for its quotes.
 fn start(simulated: bool) -> Vec<&'static str> {

@@ -146,6 +146,7 @@ fn show(screen: &mut Screen, step: Step<'_>) {
     match step {
         Step::Fetch(progress) => screen.show(progress),
         Step::Tree(which) => screen.say(&format!("packages: {which}")),
+        Step::NotRun(line) => screen.say(&format!("not run: {line}")),
         Step::Compile(compile::Step::Fetching) => screen.say("compile: crates that are missing"),
         Step::Compile(compile::Step::Waiting) => screen.say("compile: waiting for another build"),
         Step::Compile(compile::Step::Compiling { program, compiler }) => {

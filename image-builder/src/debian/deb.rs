@@ -64,10 +64,10 @@ pub struct Entry<'a> {
 pub struct Meta {
     /// Permission bits, set-user-ID and the like included.
     pub mode: u32,
-    /// The number of its user.
-    pub user: u64,
-    /// The number of its group.
-    pub group: u64,
+    /// The number of its user, if the archive has one.
+    pub user: Option<u64>,
+    /// The number of its group, if the archive has one.
+    pub group: Option<u64>,
     /// Extended attributes by their full names.
     pub attributes: BTreeMap<String, Vec<u8>>,
 }
@@ -219,13 +219,7 @@ fn read_tar<E: From<DebError>>(
             continue;
         }
         if kind.is_pax_local_extensions() {
-            let mut records = Vec::new();
-            let limited = (&mut entry).take(DEB_EXTENDED_BYTES_MAX + 1);
-            { limited }.read_to_end(&mut records).map_err(broken)?;
-            if records.len() as u64 > DEB_EXTENDED_BYTES_MAX {
-                return Err(too_much("bytes in an extended header", DEB_EXTENDED_BYTES_MAX).into());
-            }
-            if extended.replace(Extended::parse(&records)?).is_some() {
+            if extended.replace(extended_header(&mut entry)?).is_some() {
                 return Err(DebError::Broken("two extended headers for one entry".into()).into());
             }
             continue;
@@ -247,11 +241,14 @@ fn read_tar<E: From<DebError>>(
         let header = entry.header();
         let meta = Meta {
             mode: header.mode().map_err(broken)? & 0o7777,
-            user: header.uid().map_err(broken)?,
-            group: header.gid().map_err(broken)?,
+            user: header.uid().ok(),
+            group: header.gid().ok(),
             attributes,
         };
         visit_entry(&mut entry, meta, &name, link.as_deref(), visit)?;
+    }
+    if extended.is_some() || long_name.is_some() || long_link.is_some() {
+        return Err(DebError::Broken("it ends with a header of no entry".into()).into());
     }
     // The compressed stream has its checksum at its end, behind the archive's padding.
     let mut rest = archive.into_inner();
@@ -300,6 +297,17 @@ fn visit_entry<E: From<DebError>>(
         return Err(refuse("is no folder, file or link").into());
     };
     visit(Entry { path, meta, kind })
+}
+
+fn extended_header(entry: &mut impl Read) -> Result<Extended, DebError> {
+    let mut records = Vec::new();
+    let limit = DEB_EXTENDED_BYTES_MAX;
+    let mut limited = entry.take(limit + 1);
+    limited.read_to_end(&mut records).map_err(broken)?;
+    if records.len() as u64 > limit {
+        return Err(too_much("bytes in an extended header", limit));
+    }
+    Extended::parse(&records)
 }
 
 /// The content of a GNU long-name entry, which ends with a zero byte.

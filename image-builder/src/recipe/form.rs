@@ -11,6 +11,10 @@ pub(super) const NAME: Form = (
     "a plain name of letters, digits, `.`, `-` and `_`",
     is_plain_name,
 );
+pub(super) const PACKAGE: Form = (
+    "the name of a Debian package",
+    crate::debian::is_package_name,
+);
 pub(super) const URL: Form = ("an http or https URL", |text| base_url(text).is_some());
 pub(super) const FILE: Form = ("a plain relative path", is_plain_path);
 /// The one release whose registers are predicted for every host.

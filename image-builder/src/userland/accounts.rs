@@ -97,7 +97,7 @@ impl Accounts {
                 .map(String::as_str)
                 .filter(|word| *word != "-")
         };
-        let name = word(1)?;
+        let name = word(1).filter(|name| is_account(name))?;
         match word(0)? {
             "g" => self.group(name, word(2)).map(drop),
             "u" | "u!" => {
@@ -168,6 +168,9 @@ impl Accounts {
             Some(id) => id.parse().ok()?,
             None => self.free()?,
         };
+        if !is_account(name) {
+            return None;
+        }
         self.groups.push(vec![
             name.into(),
             "!*".into(),
@@ -187,6 +190,16 @@ impl Accounts {
         let text = |rows: &[Vec<String>]| rows.iter().map(|row| row.join(":") + "\n").collect();
         (text(&self.users), text(&self.groups))
     }
+}
+
+/// The form of a name that Debian's own accounts have (`adduser`'s default).
+fn is_account(name: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+    name.len() <= 31
+        && name.bytes().next().is_some_and(letter)
+        && name
+            .bytes()
+            .all(|byte| letter(byte) || byte.is_ascii_digit() || byte == b'-')
 }
 
 /// The words of a line, `"…"` being one; none in a comment. `None` when a quote is left open or a word could leave its field.

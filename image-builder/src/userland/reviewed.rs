@@ -199,8 +199,14 @@ pub const REVIEWED: &[Reviewed] = &[
 /// Groups are those of base-passwd: mail 8, utmp 43.
 const BASE_FILES: &[Effect] = &[
     Link("/etc/dpkg/origins/default", "debian"),
-    Copy("/usr/share/base-files/dot.profile", "/root/.profile"),
-    Copy("/usr/share/base-files/dot.bashrc", "/root/.bashrc"),
+    Copy(
+        "/usr/share/base-files/dot.profile",
+        concat!("/root", "/.profile"),
+    ),
+    Copy(
+        "/usr/share/base-files/dot.bashrc",
+        concat!("/root", "/.bashrc"),
+    ),
     Copy("/usr/share/base-files/profile", "/etc/profile"),
     Copy("/usr/share/base-files/motd", "/etc/motd"),
     Folder("/mnt", 0o755, 0),

@@ -255,9 +255,9 @@ impl Collected {
 }
 
 /// A number that means the same on every Debian system (Policy 9.2.2), so that it can stand in an archive.
-fn static_number(path: &str, number: u64) -> Result<u32, DebError> {
-    match u32::try_from(number) {
-        Ok(number @ (0..=99 | 60000..=64999 | 65534)) => Ok(number),
+fn static_number(path: &str, number: Option<u64>) -> Result<u32, DebError> {
+    match number.and_then(|number| u32::try_from(number).ok()) {
+        Some(number @ (0..=99 | 60000..=64999 | 65534)) => Ok(number),
         _ => Err(DebError::Entry {
             path: path.chars().take(200).collect(),
             problem: "has an owner whose number is not the same on every system",

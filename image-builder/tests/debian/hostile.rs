@@ -123,13 +123,14 @@ fn what_is_no_file_is_refused() {
         EntryType::Block,
         EntryType::Fifo,
         EntryType::GNUSparse,
-        EntryType::XHeader,
         EntryType::XGlobalHeader,
         EntryType::new(b'?'),
     ] {
         let device = deb(&[Made::Link("./dev/evil", kind, "")]);
         refused(&device, "is no folder, file or link");
     }
+    let header = Made::Link("./dev/evil", EntryType::XHeader, "");
+    refused(&deb(&[header]), "ends with a header of no entry");
 }
 
 #[test]

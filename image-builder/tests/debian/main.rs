@@ -5,3 +5,4 @@ mod hostile;
 mod locking;
 mod made;
 mod trees;
+mod userland;

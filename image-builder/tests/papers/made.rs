@@ -136,6 +136,7 @@ fn parts(folder: &Path, agent: &[u8]) -> Parts {
         modules: vec!["built".into()],
         init: folder.join("stage0"),
         root: Some(RootParts {
+            userland: Vec::new(),
             agent: folder.join("agent"),
             models: vec![Model {
                 id: "tiny".into(),
