@@ -181,3 +181,7 @@ pub const MODEL_ID_BYTES_MAX: usize = 64;
 pub const SAFETENSORS_HEADER_BYTES_MAX: u64 = 100_000_000;
 /// A description of a volume or a statement about it: some 200 bytes a file, and paths.
 pub const MODEL_DESCRIPTION_BYTES_MAX: u64 = 8 << 20;
+/// Files and folders inside of one file of an image. A root with a driver and its libraries has some thousands.
+pub const INSIDE_ITEMS_MAX: usize = 1 << 18;
+/// Names in one folder of a root. A thousand long ones take 64 KiB.
+pub const INSIDE_FOLDER_BYTES_MAX: u64 = 16 << 20;

@@ -2,5 +2,6 @@
 
 #[path = "../../../measurements/tests/common/made.rs"]
 mod common;
+mod inside;
 mod made;
 mod written;
