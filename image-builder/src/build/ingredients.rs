@@ -270,7 +270,8 @@ struct Kept(AcpiFiles);
 /// Debian's package of the program that runs guests.
 const QEMU: &str = "qemu-system-x86";
 
-fn packages(lock: &PackageLock) -> Vec<measurements::Package> {
+/// Packages that become part of the image or make it, as the manifest lists them.
+pub(crate) fn packages(lock: &PackageLock) -> Vec<measurements::Package> {
     use measurements::Role as For;
     let one = |package: &Package, role| measurements::Package {
         name: package.name.clone(),

@@ -8,11 +8,11 @@ use measurements::Role;
 use sha2::{Digest as _, Sha256};
 
 use super::materials::{DebianPackage, Input, Materials, ModelInput};
-use crate::build::{BuildError, Order, keep};
+use crate::build::{BuildError, Order, ingredients, keep};
 use crate::compile::{Compiler, Ingredients};
 use crate::debian::Date;
 use crate::lock::Digest;
-use crate::package_lock;
+use crate::package_lock::Package;
 use crate::sandbox::Sandbox;
 
 /// What the image of `order` is made of. `tools` is the tree of the tools that make it.
@@ -22,10 +22,10 @@ pub fn gather(order: Order<'_>, tools: &Path) -> Result<Materials, BuildError> {
     let mut programs = BTreeMap::new();
     programs.insert(
         "/init".into(),
-        ingredients(order, &compiler, &recipe.initrd.init)?,
+        made_from(order, &compiler, &recipe.initrd.init)?,
     );
     if let Some(root) = &recipe.root {
-        programs.insert("/agent".into(), ingredients(order, &compiler, &root.agent)?);
+        programs.insert("/agent".into(), made_from(order, &compiler, &root.agent)?);
     }
     let text =
         fs::read(order.recipe_file).map_err(BuildError::disk("reading", order.recipe_file))?;
@@ -50,11 +50,12 @@ pub fn gather(order: Order<'_>, tools: &Path) -> Result<Materials, BuildError> {
         packages: packages(order),
         programs,
         models: models.map(|id| model(order, id)).collect(),
+        inputs: lock.inputs().to_vec(),
     })
 }
 
 /// Asking cargo takes a second, and the answer depends on manifests, the lock and the target alone.
-fn ingredients(
+fn made_from(
     order: Order<'_>,
     compiler: &Compiler<'_>,
     program: &str,
@@ -85,9 +86,12 @@ fn date(order: Order<'_>) -> String {
     date.expect("a lock has a suite, and the date of each was read when it was parsed")
 }
 
+/// Those that the manifest lists, with what the lock knows of them beyond that.
 fn packages(order: Order<'_>) -> Vec<DebianPackage> {
     let lock = order.lock;
-    let one = |package: &package_lock::Package, role| DebianPackage {
+    let listed = ingredients::packages(lock).into_iter();
+    let found = listed.filter_map(|listed| Some((listed.role, lock.package(&listed.name)?)));
+    let one = |(role, package): (Role, &Package)| DebianPackage {
         name: package.name.clone(),
         version: package.version.clone(),
         architecture: package.architecture.clone(),
@@ -96,13 +100,7 @@ fn packages(order: Order<'_>) -> Vec<DebianPackage> {
         suite: package.suite.clone(),
         role,
     };
-    let mut found = vec![one(lock.firmware(), Role::Firmware)];
-    for package in lock.kernel_packages() {
-        found.push(one(package, Role::Kernel));
-    }
-    let build = lock.closure(package_lock::Role::Build);
-    found.extend(build.into_iter().map(|package| one(package, Role::Build)));
-    found
+    found.map(one).collect()
 }
 
 fn model(order: Order<'_>, id: &str) -> ModelInput {

@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::compile::Ingredients;
 use crate::lock::Digest;
+use crate::package_lock::LockedInput;
 
 /// SHA-1 digests of files, by their name beside the manifest or their path in the image. SPDX asks for them.
 pub type Sha1s = BTreeMap<String, [u8; 20]>;
@@ -32,6 +33,8 @@ pub struct Materials {
     pub programs: BTreeMap<String, Ingredients>,
     /// Models in it.
     pub models: Vec<ModelInput>,
+    /// What is locked beside Debian's packages.
+    pub inputs: Vec<LockedInput>,
 }
 
 /// A file that decides what comes out.

@@ -14,6 +14,7 @@ use super::{ENVELOPE, Materials, SBOM, STATEMENT, Sha1s};
 use crate::build::{BuildError, CMDLINE, MANIFEST, keep, this_program};
 use crate::limits::{CHUNK_BYTES, ENVELOPE_BYTES_MAX};
 use crate::lock::Digest;
+use crate::package_lock::InputKind;
 use crate::provenance::{
     Dependency, Envelope, EnvelopeError, Facts, SecretKey, Statement, StatementError, Subject,
 };
@@ -186,6 +187,12 @@ fn dependencies(materials: &Materials) -> Vec<Dependency> {
     for package in &materials.packages {
         let name = format!("{} {}", package.name, package.version);
         add(name, Some(package.purl()), package.sha256);
+    }
+    for input in &materials.inputs {
+        let name = format!("input {}", input.name);
+        // A path of somebody's checkout is no URI.
+        let uri = (input.kind != InputKind::Path).then(|| input.seen.clone());
+        add(name, uri, input.sha256);
     }
     for model in &materials.models {
         if let Some((url, sha256)) = &model.archive {

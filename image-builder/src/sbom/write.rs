@@ -12,6 +12,7 @@ use super::spdx::{
 };
 use crate::compile::Crate;
 use crate::lock::Digest;
+use crate::package_lock::{InputKind, LockedInput};
 use crate::papers::{DebianPackage, Materials, ModelInput, Sha1s};
 
 /// The bill of an image. A file without a SHA-1 digest in `sha1s` makes a document that breaks a rule.
@@ -21,11 +22,13 @@ pub fn document(manifest: &ImageManifest, materials: &Materials, sha1s: &Sha1s) 
     let packages = bill.packages(&image, &materials.packages);
     let programs = bill.programs(&image, materials);
     let models = bill.models(&image, &materials.models);
+    let inputs = bill.inputs(&image, &materials.inputs);
     bill.compiler(&image, &materials.compiler);
     let origins = Origins {
         packages: &packages,
         programs: &programs,
         models: &models,
+        inputs: &inputs,
     };
     bill.files(&image, manifest, sha1s, &origins);
     bill.verification_code();
@@ -61,6 +64,8 @@ struct Origins<'a> {
     programs: &'a BTreeMap<String, String>,
     /// By name; and whether it was taken from an archive.
     models: &'a BTreeMap<String, (String, bool)>,
+    /// By name.
+    inputs: &'a BTreeMap<String, String>,
 }
 
 #[derive(Default)]
@@ -197,6 +202,34 @@ impl Writer {
         found
     }
 
+    fn inputs(&mut self, image: &str, inputs: &[LockedInput]) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        for input in inputs {
+            let mut package = Package {
+                checksums: vec![sha256(&input.sha256)],
+                ..blank(&format!("Input-{}", input.name), &input.name)
+            };
+            if let Some(version) = &input.version {
+                package.version_info.clone_from(version);
+            }
+            if input.kind != InputKind::Path {
+                package.download_location.clone_from(&input.seen);
+                let file = input.seen.rsplit('/').next();
+                package.package_file_name = file.map(str::to_owned);
+            }
+            // A wheel's name begins with the project's.
+            if let (InputKind::Pypi, Some(version)) = (input.kind, &input.version) {
+                let file = package.package_file_name.as_deref().unwrap_or_default();
+                let project = file.split('-').next().unwrap_or_default();
+                package.external_refs = vec![purl_ref(purl::pypi(project, version))];
+            }
+            let id = self.package(package);
+            self.relate(image, "CONTAINS", &id);
+            found.insert(input.name.clone(), id);
+        }
+        found
+    }
+
     fn compiler(&mut self, image: &str, compiler: &str) {
         let mut words = compiler.splitn(2, ' ');
         let (name, version) = (words.next().unwrap_or_default(), words.next());
@@ -254,10 +287,13 @@ impl Writer {
 
     fn origin(&mut self, id: &str, content: &Content, origins: &Origins<'_>) {
         let model = content.from.strip_prefix("model ");
+        let input = content.from.strip_prefix("input ");
         if let Some(program) = origins.programs.get(&content.path) {
             self.relate(id, "GENERATED_FROM", program);
         } else if let Some(package) = origins.packages.get(&content.from) {
             self.relate(id, "EXPANDED_FROM_ARCHIVE", package);
+        } else if let Some(input) = input.and_then(|name| origins.inputs.get(name)) {
+            self.relate(id, "EXPANDED_FROM_ARCHIVE", input);
         } else if let Some((model, archived)) = model.and_then(|id| origins.models.get(id)) {
             let word = match archived {
                 true => "EXPANDED_FROM_ARCHIVE",

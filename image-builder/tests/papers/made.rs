@@ -10,6 +10,7 @@ use image_builder::build::{Draft, Model, Parts, RootParts};
 use image_builder::compile::{Crate, Ingredients};
 use image_builder::lock::Digest;
 use image_builder::modules::Kernel;
+use image_builder::package_lock::{InputKind, LockedInput};
 use image_builder::papers::{self, DebianPackage, Input, Materials, ModelInput};
 use image_builder::provenance::SecretKey;
 use measurements::acpi::Tables;
@@ -90,6 +91,14 @@ pub fn materials() -> Materials {
             ("/init".to_owned(), program("stage0")),
             ("/agent".to_owned(), program("guest-agent")),
         ]),
+        inputs: vec![LockedInput {
+            kind: InputKind::Pypi,
+            name: "nvrtc".into(),
+            version: Some("12.4.127".into()),
+            bytes: 10,
+            sha256: Digest([6; 32]),
+            seen: "https://pypi.example/nvidia_cuda_nvrtc_cu12-12.4.127-py3.whl".into(),
+        }],
         models: vec![ModelInput {
             id: "tiny".into(),
             licence: None,

@@ -56,6 +56,7 @@ fn the_statement_lists_every_other_file_and_the_envelope_holds_it() {
             "sources",
             "linux 6.12",
             "g++ 4:14.2-1",
+            "input nvrtc",
             "model tiny"
         ]
     );
@@ -96,6 +97,7 @@ fn the_bill_has_every_package_crate_model_and_file_and_how_they_stand() {
             "pkg:deb/debian/g%2B%2B@4%3A14.2-1?arch=amd64&distro=trixie",
             "pkg:cargo/serde@1.2.3",
             "pkg:cargo/syn@1.2.3",
+            "pkg:pypi/nvidia-cuda-nvrtc-cu12@12.4.127",
         ]
     );
     let file = |path: &str| {
