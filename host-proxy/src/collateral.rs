@@ -17,7 +17,6 @@
 mod ask;
 mod cache;
 mod depot;
-mod der;
 mod fault;
 mod intel;
 mod nvidia;

@@ -14,7 +14,6 @@
 
 mod certificate;
 mod chain;
-mod der;
 mod evidence;
 mod ocsp;
 mod pem;

@@ -21,6 +21,7 @@
 pub mod acpi;
 pub mod bundle;
 mod collateral;
+pub mod der;
 mod digest32;
 mod event_log;
 pub mod explain;

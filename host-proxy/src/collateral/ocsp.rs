@@ -3,12 +3,13 @@
 //! The nonce and the signature are the client's to judge. A kept answer carries the nonce of whoever asked first, so a client
 //! that takes kept answers accepts the signed dates in the nonce's place; one that does not says so and gets its own.
 
-use super::der::{
-    Der, ENUMERATED, GENERALIZED_TIME, INTEGER, OBJECT, OCTETS, SEQUENCE, context, generalized_time,
-};
 use super::fault::Fault;
 use super::want::WantError;
 use crate::limits::{CLOCK_SLACK_S, OCSP_REQUEST_BYTES_MAX};
+use measurements::der::{
+    Der, Value,
+    tag::{ENUMERATED, OCTET_STRING, OID, SEQUENCE, constructed},
+};
 use sha2::{Digest, Sha256};
 
 /// A client's request about one certificate.
@@ -103,22 +104,22 @@ impl OcspQuestion {
 }
 
 fn request(der: &[u8]) -> Option<OcspQuestion> {
-    let mut outer = Der(der);
-    let mut request = outer.take(SEQUENCE)?;
+    let mut outer = Der::new(der);
+    let mut request = outer.inside(SEQUENCE)?;
     outer.end()?;
-    let mut tbs = request.take(SEQUENCE)?;
+    let mut tbs = request.inside(SEQUENCE)?;
     // An optional signature of the requestor.
-    request.optional(context(0))?;
+    request.optional(constructed(0))?;
     request.end()?;
-    tbs.optional(context(0))?;
-    tbs.optional(context(1))?;
-    let mut list = tbs.take(SEQUENCE)?;
-    let extensions = tbs.optional(context(2))?;
+    tbs.optional(constructed(0))?;
+    tbs.optional(constructed(1))?;
+    let mut list = tbs.inside(SEQUENCE)?;
+    let extensions = tbs.optional(constructed(2))?;
     tbs.end()?;
-    let mut single = list.take(SEQUENCE)?;
+    let mut single = list.inside(SEQUENCE)?;
     list.end()?;
-    let certificate = certificate_name(single.take(SEQUENCE)?)?;
-    single.optional(context(0))?;
+    let certificate = certificate_name(single.inside(SEQUENCE)?)?;
+    single.optional(constructed(0))?;
     single.end()?;
     Some(OcspQuestion {
         der: der.to_owned(),
@@ -129,25 +130,24 @@ fn request(der: &[u8]) -> Option<OcspQuestion> {
 
 /// `OCSPResponse`: its status, and what is inside if it is a basic response.
 fn response(der: &[u8]) -> Option<(u8, Option<Der<'_>>)> {
-    let mut outer = Der(der);
-    let mut response = outer.take(SEQUENCE)?;
+    let mut outer = Der::new(der);
+    let mut response = outer.inside(SEQUENCE)?;
     outer.end()?;
-    let [status] = response.take(ENUMERATED)?.0 else {
-        return None;
-    };
-    let Some(mut bytes) = response.optional(context(0))? else {
+    let status = response.small(ENUMERATED)?;
+    let Some(bytes) = response.optional(constructed(0))? else {
         response.end()?;
-        return Some((*status, None));
+        return Some((status, None));
     };
     response.end()?;
-    let mut bytes_sequence = bytes.take(SEQUENCE)?;
+    let mut bytes = Der::new(bytes.content);
+    let mut bytes_sequence = bytes.inside(SEQUENCE)?;
     bytes.end()?;
-    if bytes_sequence.take(OBJECT)?.0 != BASIC_RESPONSE {
+    if bytes_sequence.content(OID)? != BASIC_RESPONSE {
         return None;
     }
-    let basic = bytes_sequence.take(OCTETS)?;
+    let basic = bytes_sequence.inside(OCTET_STRING)?;
     bytes_sequence.end()?;
-    Some((*status, Some(basic)))
+    Some((status, Some(basic)))
 }
 
 struct SingleResponse {
@@ -158,29 +158,29 @@ struct SingleResponse {
 
 /// The response about a certificate, if there is one. `None` outside is broken DER.
 fn single_response(mut basic: Der<'_>, wanted: &CertificateName) -> Option<Option<SingleResponse>> {
-    let mut response = basic.take(SEQUENCE)?;
+    let mut response = basic.inside(SEQUENCE)?;
     basic.end()?;
-    let mut data = response.take(SEQUENCE)?;
-    data.optional(context(0))?;
+    let mut data = response.inside(SEQUENCE)?;
+    data.optional(constructed(0))?;
     // The responder, by name or by key.
-    let (responder, _, _) = data.any()?;
-    if responder != context(1) && responder != context(2) {
+    let responder = data.any()?.tag;
+    if responder != constructed(1) && responder != constructed(2) {
         return None;
     }
-    data.take(GENERALIZED_TIME)?;
-    let mut list = data.take(SEQUENCE)?;
-    let extensions = data.optional(context(1))?;
+    data.generalized_unix_s()?;
+    let mut list = data.inside(SEQUENCE)?;
+    let extensions = data.optional(constructed(1))?;
     data.end()?;
     let nonce = extensions.map_or(Some(None), nonce)?;
     let mut found = None;
-    while !list.0.is_empty() {
-        let mut single = list.take(SEQUENCE)?;
-        let name = certificate_name(single.take(SEQUENCE)?)?;
+    while !list.is_empty() {
+        let mut single = list.inside(SEQUENCE)?;
+        let name = certificate_name(single.inside(SEQUENCE)?)?;
         // Good, revoked or unknown: the client's to judge.
         single.any()?;
-        let this_update = generalized_time(single.take(GENERALIZED_TIME)?)?;
-        let next_update = match single.optional(context(0))? {
-            Some(mut next) => Some(generalized_time(next.take(GENERALIZED_TIME)?)?),
+        let this_update = single.generalized_unix_s()?;
+        let next_update = match single.optional(constructed(0))? {
+            Some(next) => Some(Der::new(next.content).generalized_unix_s()?),
             None => None,
         };
         if name == *wanted {
@@ -195,36 +195,36 @@ fn single_response(mut basic: Der<'_>, wanted: &CertificateName) -> Option<Optio
 }
 
 fn certificate_name(mut id: Der<'_>) -> Option<CertificateName> {
-    let mut algorithm = id.take(SEQUENCE)?;
+    let mut algorithm = id.inside(SEQUENCE)?;
     let name = CertificateName {
-        hash: algorithm.take(OBJECT)?.0.to_owned(),
-        issuer_name: id.take(OCTETS)?.0.to_owned(),
-        issuer_key: id.take(OCTETS)?.0.to_owned(),
-        serial: id.take(INTEGER)?.0.to_owned(),
+        hash: algorithm.content(OID)?.to_owned(),
+        issuer_name: id.content(OCTET_STRING)?.to_owned(),
+        issuer_key: id.content(OCTET_STRING)?.to_owned(),
+        serial: id.integer()?.to_owned(),
     };
     id.end()?;
     Some(name)
 }
 
 /// The nonce among extensions. `None` outside is broken DER.
-fn nonce(mut explicit: Der<'_>) -> Option<Option<Vec<u8>>> {
-    let mut list = explicit.take(SEQUENCE)?;
+fn nonce(explicit: Value<'_>) -> Option<Option<Vec<u8>>> {
+    let mut explicit = Der::new(explicit.content);
+    let mut list = explicit.inside(SEQUENCE)?;
     explicit.end()?;
     let mut found = None;
-    while !list.0.is_empty() {
-        let mut extension = list.take(SEQUENCE)?;
-        let is_nonce = extension.take(OBJECT)?.0 == NONCE;
-        extension.optional(BOOLEAN)?;
-        let value = extension.take(OCTETS)?;
+    while !list.is_empty() {
+        let mut extension = list.inside(SEQUENCE)?;
+        let is_nonce = extension.content(OID)? == NONCE;
+        extension.optional_true()?;
+        let value = extension.content(OCTET_STRING)?;
         extension.end()?;
         if is_nonce {
-            found = Some(value.0.to_owned());
+            found = Some(value.to_owned());
         }
     }
     Some(found)
 }
 
-const BOOLEAN: u8 = 0x01;
 /// 1.3.6.1.5.5.7.48.1.1, id-pkix-ocsp-basic.
 const BASIC_RESPONSE: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 0x30, 1, 1];
 /// 1.3.6.1.5.5.7.48.1.2, id-pkix-ocsp-nonce.

@@ -3,7 +3,7 @@
 use p384::ecdsa::{Signature, VerifyingKey, signature::Verifier};
 use sha2::{Digest, Sha256};
 
-use super::der::{Der, p384_signature, tag};
+use crate::der::{Der, p384_signature, tag};
 use crate::{Digest32, Digest48, limits};
 
 /// Why bytes are no certificate of ours.

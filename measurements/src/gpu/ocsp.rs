@@ -6,8 +6,8 @@
 use super::{
     certificate::{Certificate, ECDSA_WITH_SHA384, verifies},
     chain::{ChainError, check_issued, check_time},
-    der::{Der, Value, p384_signature, tag},
 };
+use crate::der::{Der, Value, p384_signature, tag};
 use crate::limits;
 use sha2::{Digest, Sha256, Sha384};
 

@@ -4,6 +4,7 @@
 use super::*;
 use crate::collateral::{Clock, Depot, Want};
 use axum::http::header::CONTENT_TYPE;
+use measurements::der::tag::{GENERALIZED_TIME, INTEGER};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -21,14 +22,14 @@ fn certificate(serial: &[u8]) -> Vec<u8> {
     // SHA-1, as OCSP clients still use to name issuers.
     let algorithm = tlv(
         SEQUENCE,
-        &[&tlv(OBJECT, &[&[0x2b, 0x0e, 3, 2, 0x1a]]), &[5, 0]],
+        &[&tlv(OID, &[&[0x2b, 0x0e, 3, 2, 0x1a]]), &[5, 0]],
     );
     tlv(
         SEQUENCE,
         &[
             &algorithm,
-            &tlv(OCTETS, &[&[1; 20]]),
-            &tlv(OCTETS, &[&[2; 20]]),
+            &tlv(OCTET_STRING, &[&[1; 20]]),
+            &tlv(OCTET_STRING, &[&[2; 20]]),
             &tlv(INTEGER, &[serial]),
         ],
     )
@@ -38,8 +39,8 @@ fn nonce_extensions(tag: u8, nonce: Option<&[u8]>) -> Vec<u8> {
     let Some(nonce) = nonce else {
         return Vec::new();
     };
-    let value = tlv(OCTETS, &[&tlv(OCTETS, &[nonce])]);
-    let extension = tlv(SEQUENCE, &[&tlv(OBJECT, &[NONCE]), &value]);
+    let value = tlv(OCTET_STRING, &[&tlv(OCTET_STRING, &[nonce])]);
+    let extension = tlv(SEQUENCE, &[&tlv(OID, &[NONCE]), &value]);
     tlv(tag, &[&tlv(SEQUENCE, &[&extension])])
 }
 
@@ -49,7 +50,7 @@ fn ask(serials: &[&[u8]], nonce: Option<&[u8]>) -> Vec<u8> {
         .map(|serial| tlv(SEQUENCE, &[&certificate(serial)]))
         .collect();
     let list = tlv(SEQUENCE, &[&list.concat()]);
-    let tbs = tlv(SEQUENCE, &[&list, &nonce_extensions(context(2), nonce)]);
+    let tbs = tlv(SEQUENCE, &[&list, &nonce_extensions(constructed(2), nonce)]);
     tlv(SEQUENCE, &[&tbs])
 }
 
@@ -71,7 +72,7 @@ const NEXT: u64 = THIS + 86_400;
 
 fn say(answer: &Answer<'_>) -> Vec<u8> {
     let time = |text| tlv(GENERALIZED_TIME, &[text]);
-    let next = answer.next.map(|next| tlv(context(0), &[&time(next)]));
+    let next = answer.next.map(|next| tlv(constructed(0), &[&time(next)]));
     let single = tlv(
         SEQUENCE,
         &[
@@ -85,10 +86,10 @@ fn say(answer: &Answer<'_>) -> Vec<u8> {
     let data = tlv(
         SEQUENCE,
         &[
-            &tlv(context(2), &[&tlv(OCTETS, &[&[3; 20]])]),
+            &tlv(constructed(2), &[&tlv(OCTET_STRING, &[&[3; 20]])]),
             &time(answer.this),
             &tlv(SEQUENCE, &[&single]),
-            &nonce_extensions(context(1), answer.nonce),
+            &nonce_extensions(constructed(1), answer.nonce),
         ],
     );
     // The client checks the signature, so any will do.
@@ -98,11 +99,11 @@ fn say(answer: &Answer<'_>) -> Vec<u8> {
     );
     let bytes = tlv(
         SEQUENCE,
-        &[&tlv(OBJECT, &[BASIC_RESPONSE]), &tlv(OCTETS, &[&basic])],
+        &[&tlv(OID, &[BASIC_RESPONSE]), &tlv(OCTET_STRING, &[&basic])],
     );
     tlv(
         SEQUENCE,
-        &[&[ENUMERATED, 1, 0], &tlv(context(0), &[&bytes])],
+        &[&[ENUMERATED, 1, 0], &tlv(constructed(0), &[&bytes])],
     )
 }
 

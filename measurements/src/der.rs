@@ -1,9 +1,12 @@
 //! A reader of DER (X.690) that knows one encoding of each value and refuses every other.
 //!
 //! Certificates and OCSP responses are hashed as they lie, so a value with a second encoding would be bytes that nobody checks.
+//! Tags of one byte, definite lengths up to 64 KiB. Anything else is `None`: whoever sent it is at fault, and the caller says
+//! with what.
 
 /// Universal tags, X.690 8.1.2 and X.680 8.4.
-pub(super) mod tag {
+#[allow(missing_docs, reason = "the standard's names")]
+pub mod tag {
     pub const BOOLEAN: u8 = 0x01;
     pub const INTEGER: u8 = 0x02;
     pub const BIT_STRING: u8 = 0x03;
@@ -28,14 +31,15 @@ pub(super) mod tag {
 }
 
 /// Values one after the other.
-#[derive(Clone, Copy)]
-pub(super) struct Der<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct Der<'a> {
     rest: &'a [u8],
 }
 
 /// One value.
-#[derive(Clone, Copy)]
-pub(super) struct Value<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct Value<'a> {
+    /// Its tag, see [`tag`].
     pub tag: u8,
     /// What is inside.
     pub content: &'a [u8],
@@ -44,6 +48,7 @@ pub(super) struct Value<'a> {
 }
 
 impl<'a> Der<'a> {
+    /// The values that these bytes are.
     pub fn new(bytes: &'a [u8]) -> Der<'a> {
         Der { rest: bytes }
     }
@@ -102,6 +107,7 @@ impl<'a> Der<'a> {
         }
     }
 
+    /// Whether nothing is left.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
@@ -170,7 +176,7 @@ impl<'a> Der<'a> {
 }
 
 /// Two positive INTEGERs of an ECDSA signature as 48 bytes each (RFC 3279 2.2.3).
-pub(super) fn p384_signature(der: &[u8]) -> Option<[u8; 96]> {
+pub(crate) fn p384_signature(der: &[u8]) -> Option<[u8; 96]> {
     let mut outer = Der::new(der);
     let mut inside = outer.inside(tag::SEQUENCE)?;
     outer.end()?;
