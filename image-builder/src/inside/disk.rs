@@ -46,7 +46,7 @@ pub fn list(file: &Part<'_>) -> Result<Listing, InsideError> {
             owner: (0, 0),
             bytes: length,
             header: at..at + 128,
-            extents: vec![from..from + length],
+            extents: Vec::from_iter(Some(from..from + length)),
         });
     }
     let end = start + 128 * count;

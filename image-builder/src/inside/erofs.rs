@@ -154,7 +154,7 @@ impl<'a> Volume<'a> {
         }
         let start = block << self.block_bits;
         self.file.part(start, bytes, "a file's content")?;
-        Ok(vec![start..start + bytes])
+        Ok(Vec::from_iter(Some(start..start + bytes)))
     }
 
     /// All but the last block from a block on, and the last one behind the inode.
@@ -289,7 +289,7 @@ fn entries(block: &[u8], found: &mut Vec<(String, u64, bool)>) -> Result<(), Ins
         return Err(broken("a block of a folder is too short"));
     }
     let first = number::<2>(block, 8) as usize;
-    if first % SIZE != 0 || first < SIZE || first > block.len() {
+    if !first.is_multiple_of(SIZE) || first < SIZE || first > block.len() {
         return Err(broken("the names of a folder begin in a wrong place"));
     }
     for at in (0..first).step_by(SIZE) {
