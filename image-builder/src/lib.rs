@@ -33,6 +33,7 @@ pub mod lock;
 pub mod locking;
 pub mod model;
 pub mod modules;
+pub mod out_of_tree;
 pub mod package_lock;
 pub mod packages;
 pub mod papers;

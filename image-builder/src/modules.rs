@@ -17,6 +17,7 @@ use crate::limits::{
     KERNEL_FILES_MAX, KERNEL_FOLDER_DEPTH_MAX, MODULE_BYTES_MAX, MODULE_DEPTH_MAX,
     MODULE_XZ_MEMORY_KIB_MAX, MODULES_BUILTIN_BYTES_MAX,
 };
+use crate::out_of_tree::symbols::{self, Misfit};
 
 /// A kernel package, unpacked.
 #[derive(Debug)]
@@ -64,6 +65,14 @@ pub enum ModuleError {
         name: String,
         /// The module that asked for it, if it was not the recipe.
         needed_by: Option<String>,
+    },
+    /// A module of this name is there already.
+    #[error("kernel {release} has a module `{name}` itself")]
+    Taken {
+        /// The kernel.
+        release: String,
+        /// The module.
+        name: String,
     },
     /// Modules that need each other can be loaded in no order.
     #[error(
@@ -163,6 +172,38 @@ impl Kernel {
             order.place(&normal(name), &mut Vec::new())?;
         }
         Ok(order.modules)
+    }
+
+    /// The same kernel with a module more, which is in none of its packages.
+    pub fn with(mut self, name: &str, file: PathBuf) -> Result<Self, ModuleError> {
+        match self.files.insert(normal(name), file) {
+            None => Ok(self),
+            Some(_) => Err(ModuleError::Taken {
+                release: self.release,
+                name: name.to_owned(),
+            }),
+        }
+    }
+
+    /// One of its modules: the first by name.
+    pub fn example(&self) -> Result<Module, ModuleError> {
+        let missing = || ModuleError::Missing {
+            release: self.release.clone(),
+            name: "of any name".into(),
+            needed_by: None,
+        };
+        let name = self.files.keys().next().ok_or_else(missing)?;
+        self.read(name, None)
+    }
+
+    /// What its modules say of the kernel that they are for: `vermagic=`.
+    pub fn magic(&self) -> Result<String, ModuleError> {
+        let example = self.example()?;
+        let problem = |misfit: Misfit| {
+            let path = &self.files[&example.name];
+            self.malformed(path, misfit.to_string())
+        };
+        symbols::magic(&example.bytes).map_err(problem)
     }
 
     fn collect(
