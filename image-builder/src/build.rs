@@ -13,6 +13,7 @@ mod error;
 pub mod ingredients;
 mod initrd;
 mod manifest;
+mod modules;
 mod place;
 mod root;
 
@@ -32,6 +33,7 @@ use crate::fetch::Progress;
 use crate::limits::PROGRAM_BYTES_MAX;
 use crate::lock::Digest;
 use crate::modules::Kernel;
+use crate::out_of_tree;
 use crate::papers::{self, ENVELOPE, Kept, Materials, SBOM, STATEMENT, Sha1s};
 pub use again::Memory;
 pub(crate) use again::{keep, this_program};
@@ -166,6 +168,8 @@ pub enum Step<'a> {
     NotRun(&'a str),
     /// One of our programs is compiled.
     Compile(compile::Step<'a>),
+    /// Kernel modules are compiled.
+    Modules(out_of_tree::Step<'a>),
     /// The machine's ACPI tables are made from its shape.
     Tables,
     /// They are read from the locked QEMU, because they are not proven.

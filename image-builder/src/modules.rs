@@ -26,6 +26,8 @@ pub struct Kernel {
     image: PathBuf,
     builtin: BTreeSet<String>,
     files: BTreeMap<String, PathBuf>,
+    /// Where a module is from that is in none of its packages.
+    added: BTreeMap<String, String>,
 }
 
 /// A module as the kernel takes it: not compressed, signature still appended.
@@ -35,6 +37,8 @@ pub struct Module {
     pub name: String,
     /// The file.
     pub bytes: Vec<u8>,
+    /// Where it is from, for people, if that is none of the kernel's packages.
+    pub from: Option<String>,
 }
 
 /// Why the kernel's tree does not give what the recipe asks for.
@@ -144,6 +148,7 @@ impl Kernel {
             image,
             builtin,
             files: BTreeMap::new(),
+            added: BTreeMap::new(),
         };
         let mut seen = 0;
         kernel.collect(&folder.join("kernel"), 0, &mut seen, &wrong)?;
@@ -175,7 +180,8 @@ impl Kernel {
     }
 
     /// The same kernel with a module more, which is in none of its packages.
-    pub fn with(mut self, name: &str, file: PathBuf) -> Result<Self, ModuleError> {
+    pub fn with(mut self, name: &str, file: PathBuf, from: String) -> Result<Self, ModuleError> {
+        self.added.insert(normal(name), from);
         match self.files.insert(normal(name), file) {
             None => Ok(self),
             Some(_) => Err(ModuleError::Taken {
@@ -263,6 +269,7 @@ impl Kernel {
         Ok(Module {
             name: name.to_owned(),
             bytes,
+            from: self.added.get(name).cloned(),
         })
     }
 

@@ -34,7 +34,7 @@ pub use error::OutOfTreeError;
 use symbols::Symvers;
 
 /// What is compiled, and against what.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Job<'a> {
     /// Where the modules are kept.
     pub store: &'a Store,
@@ -44,6 +44,8 @@ pub struct Job<'a> {
     pub sources: &'a Path,
     /// The compiler, `make`, and the headers of the kernel: a tree of the store, whose name is its digest.
     pub tools: &'a Path,
+    /// A sandbox of that tree.
+    pub room: Sandbox,
     /// The kernel that the modules are for.
     pub kernel: &'a Kernel,
 }
@@ -71,7 +73,7 @@ pub enum Step<'a> {
 
 /// Makes the modules be in the store, and checks that each fits its kernel, whether it was there or not.
 pub fn ensure(
-    job: Job<'_>,
+    job: &Job<'_>,
     progress: &mut dyn FnMut(Step<'_>),
 ) -> Result<Vec<Compiled>, OutOfTreeError> {
     let kernel = symvers_of_kernel(job)?;
@@ -184,7 +186,7 @@ impl Job<'_> {
     }
 
     fn command(&self, work: &Path, program: &str, words: &[&str]) -> Command {
-        let mut room = Sandbox::new(self.tools).write(work, SOURCES).cwd(SOURCES);
+        let mut room = self.room.clone().write(work, SOURCES).cwd(SOURCES);
         for (key, value) in ENVIRONMENT {
             room = room.env(key, value);
         }
@@ -223,7 +225,7 @@ impl Job<'_> {
 
 /// What the kernel offers, by its headers; and that these are the headers of this very kernel: the kernel's own modules were
 /// linked against what they list.
-fn symvers_of_kernel(job: Job<'_>) -> Result<Symvers, OutOfTreeError> {
+fn symvers_of_kernel(job: &Job<'_>) -> Result<Symvers, OutOfTreeError> {
     let release = job.kernel.release();
     let path = job.tools.join(format!("usr/src/linux-headers-{release}"));
     let path = path.join(SYMVERS);

@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::Read;
 
 const MODULES: &str = "/modules";
+const MODULES_DISABLED: &str = "/proc/sys/kernel/modules_disabled";
 /// What the agent finds in its environment: nothing. The kernel turns words of the command line that it does not know
 /// into variables of its first program, and no variable may steer what the agent loads or trusts.
 const ENVIRONMENT: [&CStr; 0] = [];
@@ -34,12 +35,13 @@ pub fn boot() -> Result<Infallible, Failure> {
         .map_err(Failure::system("starting the agent"))
 }
 
-/// Mounts what the kernel offers, loads the modules, and returns the command line.
+/// Mounts what the kernel offers, loads the modules, sees to it that they are all, and returns the command line.
 pub fn prepare() -> Result<Vec<u8>, Failure> {
     mounts::kernel()?;
     for name in modules()? {
         load(&name)?;
     }
+    close()?;
     // One byte more for the kernel's line feed.
     read(
         "/proc/cmdline",
@@ -86,6 +88,13 @@ fn load(name: &str) -> Result<(), Failure> {
     let file =
         File::open(format!("{MODULES}/{name}")).map_err(|error| failure(errno_of(&error)))?;
     finit_module(&file, c"", ModuleInitFlags::empty()).map_err(failure)
+}
+
+/// The kernel takes no further module in this boot, signed or not, and nobody can open it again (`kernel.modules_disabled`,
+/// Documentation/admin-guide/sysctl/kernel.rst). What was loaded is of the initrd, which was measured.
+fn close() -> Result<(), Failure> {
+    let doing = "closing the kernel to further modules";
+    std::fs::write(MODULES_DISABLED, "1").map_err(Failure::io(doing))
 }
 
 /// A whole file, if it is not longer than `bytes_max`.

@@ -11,6 +11,7 @@ use crate::compile::CompileError;
 use crate::erofs::RootError;
 use crate::error::FetchError;
 use crate::modules::ModuleError;
+use crate::out_of_tree::OutOfTreeError;
 use crate::package_lock::PackageLockError;
 use crate::packages::PackageError;
 use crate::papers::PaperError;
@@ -61,6 +62,9 @@ pub enum BuildError {
         /// The path.
         path: String,
     },
+    /// A kernel module could not be compiled.
+    #[error(transparent)]
+    Modules(#[from] OutOfTreeError),
     /// The root's file system could not be made.
     #[error(transparent)]
     Root(#[from] RootError),
@@ -128,6 +132,7 @@ impl BuildError {
             Self::Package(error) => error.fault().word(),
             Self::Profile { .. } | Self::FirmwareUnknown { .. } => "recipe",
             Self::Compile(_) | Self::Tables(_) => "tool",
+            Self::Modules(error) => error.fault(),
             Self::Module(_)
             | Self::Predict(_)
             | Self::Manifest(_)

@@ -17,7 +17,6 @@ use super::{BuildError, Model, Parts, RootParts, Step};
 use crate::compile::Compiler;
 use crate::fetch::{Progress, ensure_models};
 use crate::lock::{Digest, ModelLock};
-use crate::modules::Kernel;
 use crate::package_lock::{Package, PackageLock, Role};
 use crate::packages::{ensure_tree, tree_key};
 use crate::provenance::SecretKey;
@@ -109,7 +108,7 @@ pub fn gather(
         packages: packages(lock),
         firmware_build: firmware_build(recipe, &firmware)?,
         firmware,
-        kernel: Kernel::open(&kernel)?,
+        kernel: super::modules::kernel(order, &kernel, progress)?,
         kernel_from: from(lock.kernel_modules()),
         modules: recipe.initrd.modules.clone(),
         init,

@@ -11,7 +11,8 @@ pub fn entries(init: Vec<u8>, modules: Vec<Module>, kernel: &str) -> Vec<Entry> 
     let mut entries = vec![Entry::memory("/init", 0o755, init, "compiled".into())];
     for (number, module) in modules.into_iter().enumerate() {
         let path = format!("/modules/{number:02}-{}.ko", module.name);
-        entries.push(Entry::memory(path, 0o644, module.bytes, kernel.to_owned()));
+        let from = module.from.unwrap_or_else(|| kernel.to_owned());
+        entries.push(Entry::memory(path, 0o644, module.bytes, from));
     }
     entries
 }

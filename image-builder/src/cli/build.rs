@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use image_builder::build::{self, BuildError, Built, Image, MANIFEST, Order, ROOT, Step};
 use image_builder::compile::{self, workspace_around};
+use image_builder::out_of_tree;
 use image_builder::package_lock::PackageLock;
 use image_builder::recipe::Recipe;
 use serde_json::json;
@@ -151,6 +152,12 @@ fn show(screen: &mut Screen, step: Step<'_>) {
         Step::Compile(compile::Step::Waiting) => screen.say("compile: waiting for another build"),
         Step::Compile(compile::Step::Compiling { program, compiler }) => {
             screen.say(&format!("compile: {program} with {compiler}"));
+        }
+        Step::Modules(out_of_tree::Step::Waiting) => {
+            screen.say("modules: waiting for another build")
+        }
+        Step::Modules(out_of_tree::Step::Compiling { release }) => {
+            screen.say(&format!("modules: compiling for kernel {release}"));
         }
         Step::Tables => screen.say("machine: its ACPI tables, from its shape"),
         Step::TablesRead(error) => screen.say(&format!(

@@ -82,9 +82,9 @@ const TEXT: Form = ("a text of at most 4 KiB that is not empty", |text| {
 });
 /// `make` gives values to a shell. What a shell would do something with is no word.
 const WORD: Form = (
-    "a setting NAME=VALUE of letters, digits and `_ . / + -`, with or without a value",
+    "a setting NAME=VALUE of letters, digits, spaces and `_ . / + -`, with or without a value",
     |text| {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_./+-".contains(&b);
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b" _./+-".contains(&b);
         text.split_once('=').is_some_and(|(name, value)| {
             let letter = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
             !name.is_empty() && name.bytes().all(letter) && value.bytes().all(plain)
