@@ -32,20 +32,9 @@ fn main() {
     let rounds: usize = arguments
         .next()
         .map_or(21, |rounds| rounds.parse().expect("a number of rounds"));
-    let (kernel, initrd) = (
-        program(&[(".text", noise(KERNEL_BYTES))]),
-        noise(INITRD_BYTES),
-    );
-    let uki = program(&[
-        (
-            ".sdmagic",
-            b"#### LoaderInfo: systemd-stub 257.13-1~deb13u1 ####".to_vec(),
-        ),
-        (".osrel", b"ID=test\n".to_vec()),
-        (".cmdline", CMDLINE.into()),
-        (".initrd", initrd.clone()),
-        (".linux", kernel.clone()),
-    ]);
+    let kernel = program(&[(".text", noise(KERNEL_BYTES))]);
+    let initrd = noise(INITRD_BYTES);
+    let uki = unified(&kernel, &initrd);
     let shape = Shape {
         smm: false,
         pic: false,
@@ -69,60 +58,26 @@ fn main() {
         uki: &uki,
         road: UkiRoad::Kernel { append: None },
     });
-
-    let mut runs: [Timed<'_>; 8] = [
-        (
-            "SHA-384 once, sha2",
-            Box::new(|| with_sha2(&[&firmware, &kernel, &initrd])),
-            vec![],
-        ),
-        (
-            "SHA-384 once, ring",
-            Box::new(|| with_ring(&[&firmware, &kernel, &initrd])),
-            vec![],
-        ),
-        (
-            "prediction, direct boot",
-            Box::new(|| predicted(&direct)),
-            vec![],
-        ),
-        (
-            "the image once, sha2",
-            Box::new(|| with_sha2(&[&firmware, &uki])),
-            vec![],
-        ),
-        (
-            "the image once, ring",
-            Box::new(|| with_ring(&[&firmware, &uki])),
-            vec![],
-        ),
-        (
-            "prediction, unified kernel image",
-            Box::new(|| predicted(&unified)),
-            vec![],
-        ),
-        (
-            "of these, MRTD",
-            Box::new(|| drop(black_box(mrtd(&firmware, PageOrder::SinglePass)))),
-            vec![],
-        ),
-        (
-            "of these, ACPI files from a shape",
-            Box::new(|| drop(black_box(acpi_files(&shape)))),
-            vec![],
-        ),
-    ];
-    for _ in 0..rounds {
-        for (_, run, times_ms) in &mut runs {
-            let start = Instant::now();
-            run();
-            times_ms.push(start.elapsed().as_secs_f64() * 1e3);
-        }
-    }
-    let medians: Vec<f64> = runs
-        .iter_mut()
-        .map(|(what, _, ms)| report(what, ms))
-        .collect();
+    let files = [&firmware[..], &kernel, &initrd];
+    let image = [&firmware[..], &uki];
+    let single = PageOrder::SinglePass;
+    let medians = medians(
+        rounds,
+        [
+            timed("SHA-384 once, sha2", || with_sha2(&files)),
+            timed("SHA-384 once, ring", || with_ring(&files)),
+            timed("prediction, direct boot", || predicted(&direct)),
+            timed("the image once, sha2", || with_sha2(&image)),
+            timed("the image once, ring", || with_ring(&image)),
+            timed("prediction, unified kernel image", || predicted(&unified)),
+            timed("of these, MRTD", || {
+                drop(black_box(mrtd(&firmware, single)))
+            }),
+            timed("of these, ACPI files from a shape", || {
+                drop(black_box(acpi_files(&shape)));
+            }),
+        ],
+    );
     let ratio =
         |prediction: f64, bare: &[f64]| prediction / bare.iter().copied().fold(f64::MAX, f64::min);
     println!(
@@ -130,6 +85,36 @@ fn main() {
         ratio(medians[2], &medians[..2]),
         ratio(medians[5], &medians[3..5])
     );
+}
+
+fn timed<'a>(what: &'a str, run: impl FnMut() + 'a) -> Timed<'a> {
+    (what, Box::new(run), Vec::new())
+}
+
+/// In each round each thing is timed once. What they took in the middle, in milliseconds.
+fn medians<const N: usize>(rounds: usize, mut runs: [Timed<'_>; N]) -> [f64; N] {
+    for _ in 0..rounds {
+        for (_, run, times_ms) in &mut runs {
+            let start = Instant::now();
+            run();
+            times_ms.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    runs.map(|(what, _, mut times_ms)| report(what, &mut times_ms))
+}
+
+/// The same kernel and initrd in one image.
+fn unified(kernel: &[u8], initrd: &[u8]) -> Vec<u8> {
+    program(&[
+        (
+            ".sdmagic",
+            b"#### LoaderInfo: systemd-stub 257.13-1~deb13u1 ####".to_vec(),
+        ),
+        (".osrel", b"ID=test\n".to_vec()),
+        (".cmdline", CMDLINE.into()),
+        (".initrd", initrd.to_vec()),
+        (".linux", kernel.to_vec()),
+    ])
 }
 
 fn predicted(inputs: &Inputs<'_>) {

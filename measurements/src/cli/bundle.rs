@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::{Args, Subcommand};
 use measurements::{
-    Digest32, ReportData, RootClass, Source,
+    Digest32, ReportData, Source,
     bundle::{
         Appraised, At, Bundle, BundleRefusal, Expected, GpuParts, Gpus, LabelledRim, Log, SaidBy,
         VERSION,
@@ -23,7 +23,7 @@ use super::{
     files_in,
     gpu::{evidence_json, gpu_json, nonce_of},
     now_unix_s, print, print_json, print_table,
-    quote::{facts, read_policy, read_quote, read_root},
+    quote::{RootArgument, facts, read_policy, read_quote},
     read_bounded,
     time::Moment,
     write_whole,
@@ -110,9 +110,8 @@ pub(crate) struct VerifyArguments {
     /// The nonce that the GPUs must answer. Left out: any, and old evidence passes.
     #[arg(long, value_name = "HEX")]
     gpu_nonce: Option<String>,
-    /// Trust this root (PEM or DER) in place of Intel's: an insecure test root. Nothing under it is confidential.
-    #[arg(long, value_name = "FILE", visible_alias = "insecure-test-root")]
-    root: Option<PathBuf>,
+    #[command(flatten)]
+    root: RootArgument,
     /// Judge at this time instead of now: `made`, 2025-06-19T12:00:00Z, or seconds since 1970. `made` is when its maker says
     /// that it was made.
     #[arg(long, value_name = "made|RFC3339")]
@@ -265,7 +264,7 @@ fn check(arguments: &VerifyArguments) -> anyhow::Result<bool> {
     let bundle = Bundle::from_cbor(&bytes)
         .with_context(|| format!("reading {}", arguments.bundle.display()))?;
     let policy = read_policy(arguments.policy.as_deref(), arguments.manifest.as_deref())?;
-    let root = read_root(arguments.root.as_deref())?;
+    let root = arguments.root.read()?;
     let at = match arguments.at {
         None => At::Time(now_unix_s()?),
         Some(When::Moment(moment)) => At::Time(moment.unix_s),
@@ -282,9 +281,6 @@ fn check(arguments: &VerifyArguments) -> anyhow::Result<bool> {
         gpu_roots: &GpuRoots::NVIDIA,
         at,
     };
-    if root.class() == RootClass::InsecureTest {
-        eprintln!("INSECURE: under a test root nothing about this guest is confidential");
-    }
     let outcome = bundle.appraise(&expected);
     let mut fields = about(&bundle, &bytes, &expected);
     let good = outcome.is_ok();

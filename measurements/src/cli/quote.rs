@@ -68,15 +68,37 @@ pub(crate) struct VerifyArguments {
     /// The 64 bytes the quote must bind, as 128 lower-case hex digits.
     #[arg(long, value_name = "HEX")]
     report_data: Option<ReportData>,
-    /// Trust this root (PEM or DER) in place of Intel's: an insecure test root. Nothing under it is confidential.
-    #[arg(long, value_name = "FILE", visible_alias = "insecure-test-root")]
-    root: Option<PathBuf>,
+    #[command(flatten)]
+    root: RootArgument,
     /// Judge at this time instead of now: 2025-06-19T12:00:00Z, or seconds since 1970.
     #[arg(long, value_name = "RFC3339")]
     at: Option<Moment>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+}
+
+/// Whose signature counts.
+#[derive(Args)]
+pub(crate) struct RootArgument {
+    /// Trust this root (PEM or DER) in place of Intel's: an insecure test root. Nothing under it is confidential.
+    #[arg(long, value_name = "FILE", visible_alias = "insecure-test-root")]
+    root: Option<PathBuf>,
+}
+
+impl RootArgument {
+    /// The root named, or Intel's. People are told of another.
+    pub(crate) fn read(&self) -> anyhow::Result<Root> {
+        let Some(path) = &self.root else {
+            return Ok(Root::intel());
+        };
+        let root = Root::insecure_test(read_bounded(path, limits::ROOT_BYTES_MAX)?)
+            .with_context(|| format!("reading {}", path.display()))?;
+        if root.class() == RootClass::InsecureTest {
+            eprintln!("INSECURE: under a test root nothing about this peer is confidential");
+        }
+        Ok(root)
+    }
 }
 
 /// Whether the answer is a good one.
@@ -108,11 +130,8 @@ fn check(arguments: &VerifyArguments) -> anyhow::Result<bool> {
     let collateral = read_bounded(&arguments.collateral, limits::COLLATERAL_BYTES_MAX)?;
     let collateral = Collateral::from_json(&collateral).context("reading the collateral")?;
     let policy = read_policy(arguments.policy.as_deref(), arguments.manifest.as_deref())?;
-    let root = read_root(arguments.root.as_deref())?;
+    let root = arguments.root.read()?;
     let at = Moment::or_now(arguments.at)?;
-    if root.class() == RootClass::InsecureTest {
-        eprintln!("INSECURE: under a test root nothing about this peer is confidential");
-    }
     let outcome = match (&policy, &arguments.report_data) {
         (Some(policy), Some(report_data)) => {
             verify(&quote, &collateral, report_data, policy, &root, at.unix_s)
@@ -198,15 +217,6 @@ pub(crate) fn read_policy(
 fn read_manifest(path: &Path) -> anyhow::Result<Manifest> {
     let bytes = read_bounded(path, limits::MANIFEST_BYTES_MAX)?;
     Manifest::from_json(&bytes).with_context(|| format!("reading {}", path.display()))
-}
-
-/// The root named, or Intel's.
-pub(crate) fn read_root(path: Option<&Path>) -> anyhow::Result<Root> {
-    match path {
-        Some(path) => Root::insecure_test(read_bounded(path, limits::ROOT_BYTES_MAX)?)
-            .with_context(|| format!("reading {}", path.display())),
-        None => Ok(Root::intel()),
-    }
 }
 
 fn accepted(peer: &Peer, at: Moment) -> Value {
