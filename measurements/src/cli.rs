@@ -128,10 +128,18 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("measurements: {error:#}");
-            ExitCode::FAILURE
+            match error.is::<Misuse>() {
+                true => ExitCode::from(2),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
+
+/// Options that each are well-formed and together ask for nothing. The program ends as it does for an unknown option.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}; see --help")]
+struct Misuse(String);
 
 fn code(good: bool) -> ExitCode {
     match good {

@@ -48,6 +48,14 @@ const STATED: Machine = Machine {
     header: KernelHeader::AsOnDisk,
 };
 
+const OTHER_MEMORY: Machine = Machine {
+    size: MachineSize {
+        vcpus: 2,
+        memory_mib: 16 * 1024,
+    },
+    ..STATED
+};
+
 impl Case {
     fn new() -> Case {
         let (folder, image) = image::image();
@@ -226,23 +234,14 @@ fn another_machine_is_found_from_the_manifest_alone() {
     );
 }
 
+/// The nearest machines are tried first, so one change is found soon. Without the files see the bound, below.
 #[test]
-fn other_memory_is_found_with_the_files_and_not_known_without() {
+fn other_memory_is_found_with_the_files() {
     let case = Case::new();
-    let size = MachineSize {
-        vcpus: 8,
-        memory_mib: 16 * 1024,
-    };
-    let registers = case.registers(&Machine { size, ..STATED });
+    let registers = case.registers(&OTHER_MEMORY);
     let (kind, what) = cause(&case.explain_with_files(&registers), Register::Rtmr0);
     assert_eq!(kind, SuspectKind::Machine);
-    assert_eq!(
-        what,
-        "with 8 vCPUs instead of 2 and 16384 MiB of memory instead of 2048"
-    );
-    let without = case.explain(&registers, &[]);
-    let finding = one(&without, Register::Rtmr0);
-    assert!(finding.suspects.is_empty() && !finding.certain);
+    assert_eq!(what, "with 16384 MiB of memory instead of 2048");
 }
 
 #[test]
@@ -275,6 +274,68 @@ fn other_combinations_of_command_line_and_initrd_are_found() {
     );
 }
 
+/// An empty initrd is measured, no initrd is not.
+#[test]
+fn an_empty_initrd_and_another_manifests_files_are_found() {
+    let case = Case::new();
+    let options = |line: &str| {
+        let text = format!("{line} initrd=initrd\0");
+        let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        Digest48::of(&bytes)
+    };
+    let rtmr2 = |options, initrd| Digest48::ZERO.extended_by(&options).extended_by(&initrd);
+    // The same image with another command line and initrd.
+    let other_line = format!("{} quiet", case.image.cmdline);
+    let other_initrd = Digest48::of(b"another initrd");
+    let mut value: Value = serde_json::from_slice(&case.image.to_json()).unwrap();
+    value["cmdline"] = other_line.as_str().into();
+    value["registers"]["rtmr2"] = json!(rtmr2(options(&other_line), other_initrd));
+    let events = value["events"].as_array_mut().unwrap();
+    let of_rtmr2 = events.iter_mut().filter(|e| e["register"] == "rtmr2");
+    for (event, digest) in of_rtmr2.zip([options(&other_line), other_initrd]) {
+        event["digest"] = json!(digest);
+    }
+    let mut papers = case.papers();
+    papers.push(Paper::from_json("other.json", value.to_string().as_bytes()).unwrap());
+
+    let line = options(&case.image.cmdline);
+    let initrd = Digest48::of(&case.file("initrd"));
+    let (own, other) = ("the manifest's", "of other.json");
+    for (options, initrd, line_of, initrd_of) in [
+        (
+            line,
+            Digest48::of(b""),
+            format!("{own} command line"),
+            "an empty initrd".into(),
+        ),
+        (
+            line,
+            other_initrd,
+            format!("{own} command line"),
+            format!("the initrd {other}"),
+        ),
+        (
+            options(&other_line),
+            initrd,
+            format!("the command line {other}"),
+            format!("{own} initrd"),
+        ),
+    ] {
+        let mut quoted = *case.guest.registers();
+        quoted.rtmr[2] = rtmr2(options, initrd);
+        let explanation = explain(&Question {
+            papers: &papers,
+            quoted: &quoted,
+            logs: &[],
+            files: None,
+        });
+        let (kind, what) = cause(&explanation.unwrap(), Register::Rtmr2);
+        let with = "with the firmware's \" initrd=initrd\"";
+        assert_eq!(kind, SuspectKind::BootFiles);
+        assert_eq!(what, format!("with {line_of}, {with}, and {initrd_of}"));
+    }
+}
+
 #[test]
 fn another_manifests_quote_and_a_boot_that_ended_early_are_found() {
     let case = Case::new();
@@ -303,10 +364,12 @@ fn another_manifests_quote_and_a_boot_that_ended_early_are_found() {
 fn what_nobody_knows_is_said_to_be_unknown_within_the_bound() {
     let case = Case::new();
     let unknown = Digest48::of(b"unknown");
-    let registers = Registers {
+    let mut registers = Registers {
         mrtd: unknown,
         rtmr: [unknown; 4],
     };
+    // Known with the image's files, and only then.
+    registers.rtmr[0] = case.registers(&OTHER_MEMORY).rtmr[0];
     let explanation = case.explain(&registers, &[]);
     for finding in &explanation.registers {
         assert!(finding.suspects.is_empty() && !finding.certain);
@@ -421,6 +484,33 @@ fn words_of_a_command_line_are_compared_only_where_they_were_measured() {
     assert_eq!(words.missing, ["console=ttyS0"]);
     assert_eq!(words.added, ["console=hvc0"]);
 
+    let component = |explanation: &Explanation| {
+        let finding = one(explanation, Register::Rtmr2).clone();
+        finding.component.unwrap()
+    };
+    assert_eq!(component(&explanation).what, "the command line");
+    assert_eq!(component(&explanation).file, None);
+
+    // Another root file system is another word, and then the file is named.
+    let other = format!("chrysalis.root={}", "5".repeat(64));
+    let words = case.image.cmdline.split(' ').map(|word| {
+        let root = word.starts_with("chrysalis.root=");
+        if root { other.as_str() } else { word }
+    });
+    let text = format!("{} initrd=initrd\0", words.collect::<Vec<_>>().join(" "));
+    let data_of_root: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let (log, registers) = logged(&case, |events| {
+        events[5] = (2, 0xd, Digest48::of(&data_of_root), &data_of_root);
+    });
+    let explanation = case.explain(&registers, &[log]);
+    let named = component(&explanation);
+    assert!(
+        named.what.starts_with("the root file system"),
+        "{}",
+        named.what
+    );
+    assert_eq!(named.file.as_ref(), Some(&case.image.files.root.name));
+
     let (log, registers) = logged(&case, |events| {
         events[5] = (2, 0xd, Digest48::of(b"another text"), &data);
     });
@@ -513,10 +603,16 @@ fn the_program_says_who_is_at_fault_and_exits_with_it() {
     assert_eq!(value["registers"][1]["register"], "rtmr0");
     assert_eq!(value["registers"][1]["suspects"][0]["kind"], "machine");
     assert_eq!(value["registers"][1]["certain"], true);
-    assert_eq!(
-        run(folder, &["explain", "--quote", "quote.bin"])
-            .status
-            .code(),
-        Some(2)
-    );
+    let misused = |arguments: &[&str]| {
+        let output = run(folder, arguments);
+        assert!(output.stdout.is_empty());
+        output.status.code() == Some(2)
+    };
+    assert!(misused(&["explain", "--quote", "quote.bin"]));
+    let nine = ["--manifest", "guest.json"].repeat(limits::EXPLAIN_MANIFESTS_MAX - 1);
+    assert!(misused(&[&all[..], &nine].concat()));
+    let eight = run(folder, &[&all[..], &nine[2..]].concat());
+    assert_eq!(eight.status.code(), Some(1), "as many as may be");
+    let without_image = ["explain", "--manifest", "guest.json", "--image", "."];
+    assert!(misused(&[&without_image[..], &all[7..]].concat()));
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use measurements::{
     EventLog, ImageManifest, Quote,
@@ -12,7 +12,7 @@ use measurements::{
     limits,
 };
 
-use super::{print, print_json, read_bounded, replay};
+use super::{Misuse, print, print_json, read_bounded, replay};
 
 /// Explain why a quote's registers are not those of a manifest.
 ///
@@ -52,7 +52,8 @@ pub struct ExplainArguments {
 /// Whether nothing differs.
 pub fn run(arguments: &ExplainArguments) -> anyhow::Result<bool> {
     if arguments.manifest.len() > limits::EXPLAIN_MANIFESTS_MAX {
-        bail!("at most {} manifests", limits::EXPLAIN_MANIFESTS_MAX);
+        let (got, max) = (arguments.manifest.len(), limits::EXPLAIN_MANIFESTS_MAX);
+        return Err(Misuse(format!("{got} manifests are more than the {max} allowed")).into());
     }
     let papers = arguments.manifest.iter().map(|path| paper(path));
     let papers = papers.collect::<anyhow::Result<Vec<_>>>()?;
@@ -99,7 +100,8 @@ fn image_files(folder: &Path, papers: &[Paper]) -> anyhow::Result<[Vec<u8>; 3]> 
         Contents::Guest(_) => None,
     });
     let Some(image) = image else {
-        bail!("--image needs the image's manifest: add --manifest for it");
+        let what = "--image needs the image's manifest: add --manifest for it";
+        return Err(Misuse(what.into()).into());
     };
     let image: &ImageManifest = image;
     let read = |name: &str, max| read_bounded(&folder.join(name), max);

@@ -408,4 +408,15 @@ mod tests {
             assert!(all + 512 < limits::EXPLAIN_RECOMPUTATIONS_MAX, "{all}");
         }
     }
+
+    #[test]
+    fn memory_and_vcpus_may_both_be_others_where_memory_can_be_tried() {
+        let size = |vcpus, memory_mib| MachineSize { vcpus, memory_mib };
+        let wanted = size(8, 16 * 1024);
+        let has = |with_memory| {
+            let all = candidates(size(2, 2048), None, with_memory);
+            all.iter().any(|candidate| candidate.size == wanted)
+        };
+        assert!(has(true) && !has(false));
+    }
 }
