@@ -5,9 +5,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::debian::Date;
 use crate::download::{Agent, Wanted, download};
 use crate::error::FetchError;
 use crate::lock::{Digest, Model, ModelLock};
+use crate::recipe::Fingerprint;
 use crate::store::{Store, is_whole, sync_folder};
 use crate::unpack::unpack;
 
@@ -27,6 +29,17 @@ pub enum Progress<'a> {
         got: u64,
         /// Bytes in all.
         total: u64,
+    },
+    /// A suite's list of indexes was signed by a pinned key.
+    Signed {
+        /// The suite.
+        suite: &'a str,
+        /// The key.
+        by: Fingerprint,
+        /// The list's date.
+        dated: Date,
+        /// Until when its archive stands by it, if it says.
+        valid_until: Option<Date>,
     },
     /// Some more bytes arrived.
     Received {

@@ -5,8 +5,8 @@
 //! image and its manifest are made. Models have a lock of their own.
 //!
 //! **Trusts.** The reviewed locks and recipes, and the store directory's owner. It trusts no mirror, no proxy on the way and no
-//! certificate: TLS only hides what is fetched, the digest in the lock decides whether it is right. The exception is the
-//! making of a new package lock, which believes the mirror's `InRelease`: its signature is not checked in this version.
+//! certificate: TLS only hides what is fetched, the digest in the lock decides whether it is right. The making of a new package
+//! lock believes who signed an archive's `InRelease`, if the recipe pins that key by its fingerprint, and the caller's clock.
 //!
 //! **Promises.** A file at a final path in the store had the size and SHA-256 that the lock names; a tree holds the files of its
 //! packages and nothing else, and no link in it leads out. A failure leaves either nothing or a partial download under

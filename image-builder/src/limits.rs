@@ -46,6 +46,14 @@ pub const HELD_PACKAGES_MAX: usize = 64;
 pub const PACKAGE_BYTES_MAX: u64 = 2 << 30;
 /// `InRelease` of a suite: 140 KB for trixie.
 pub const RELEASE_BYTES_MAX: u64 = 4 << 20;
+/// The block of signatures of an `InRelease`: three of them have 1.6 KB.
+pub const SIGNATURE_BYTES_MAX: usize = 64 << 10;
+/// Signatures of one `InRelease`. Debian's have up to four, while keys change.
+pub const SIGNATURES_MAX: usize = 16;
+/// One certificate that may sign a suite: Debian's have 12 KB, most of it signatures of its keepers.
+pub const CERTIFICATE_BYTES_MAX: usize = 256 << 10;
+/// How far the clock of who signs a suite may be ahead of ours.
+pub const CLOCK_SKEW_S_MAX: i64 = 60;
 /// `Packages.xz` as it is downloaded: 9.7 MB for trixie's main.
 pub const INDEX_BYTES_MAX: u64 = 64 << 20;
 /// The same unpacked: 57 MB. More is a bomb.

@@ -1,89 +1,68 @@
 //! `image-builder lock`: from a recipe's names to a lock, with the archive's index as it is today.
 //!
-//! The one place where something is believed that no lock names: the suite's `InRelease`, whose signature is not checked in
-//! this version ([`crate::debian::release`]). The index is checked against it by size and SHA-256.
+//! The one place where something is believed that no lock names: a suite's `InRelease`, as far as one of the keys that the
+//! recipe pins has signed it ([`crate::debian::signature`]). The indexes are checked against it by size and SHA-256. Whether a
+//! time is past is decided by the clock of whoever calls.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+mod changes;
+mod error;
+mod kernel;
+mod suites;
 
-use crate::debian::{Available, Index, IndexError, Release, Unsolved, chosen, closure};
-use crate::download::{Agent, Wanted, get};
-use crate::error::{Fault, FetchError};
-use crate::fetch::{Progress, ensure_wanted};
-use crate::limits::{INDEX_BYTES_MAX, RELEASE_BYTES_MAX};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::debian::{Available, Date, Unsolved, chosen, closure};
+use crate::fetch::Progress;
 use crate::package_lock::{
-    Archive, Content, KernelPackages, LockedSuite, One, Package, PackageLock, PackageLockError,
-    Sets, VERSION, is_kernel_for,
+    Archive, Content, KernelPackages, One, Package, PackageLock, Sets, VERSION,
 };
-use crate::recipe::{Choice, Input, Recipe, Source, Suite};
+use crate::recipe::{Input, Recipe, Source};
 use crate::store::Store;
 
-/// Why there is no new lock.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LockingError {
-    /// Something could not be fetched.
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    /// The suite's release file is wrong.
-    #[error("{url} {problem}")]
-    Release {
-        /// Where it came from.
-        url: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The index is wrong.
-    #[error(transparent)]
-    Index(#[from] IndexError),
-    /// The recipe asks for what the archive does not have.
-    #[error(transparent)]
-    Unsolved(#[from] Unsolved),
-    /// The kernel's package is none, or stands for none or several.
-    #[error("{package} leads to {found} kernels in the archive; a recipe needs one")]
-    Kernel {
-        /// What the recipe names.
-        package: String,
-        /// How many.
-        found: usize,
-    },
-    /// It asks for an input of a kind that cannot be locked yet.
-    #[error("the input {name} cannot be locked: this version locks Debian packages only")]
-    Input {
-        /// Which.
-        name: String,
-    },
-    /// What came out would not be read back.
-    #[error(transparent)]
-    Lock(#[from] PackageLockError),
+pub use changes::changes;
+pub use error::LockingError;
+
+/// What a lock is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    /// Where indexes are kept.
+    pub store: &'a Store,
+    /// What is asked for.
+    pub recipe: &'a Recipe,
+    /// The recipe's folder, which has the files that it names.
+    pub folder: &'a Path,
+    /// Another mirror than the recipe's.
+    pub mirror: Option<&'a str>,
+    /// What time it is.
+    pub now: Date,
+    /// The lock that is there.
+    pub before: Option<&'a PackageLock>,
+    /// Whether a suite may be older than it was for that lock. The strict answer is no: a mirror that shows what is past hides
+    /// what was mended since.
+    pub allow_older: bool,
 }
 
-impl LockingError {
-    /// Whose fault it is.
-    pub fn fault(&self) -> Fault {
-        match self {
-            Self::Fetch(error) => error.fault(),
-            Self::Release { .. } | Self::Index(_) => Fault::Mirror,
-            Self::Unsolved(_) | Self::Kernel { .. } | Self::Input { .. } => Fault::Recipe,
-            Self::Lock(_) => Fault::Lock,
-        }
+impl Order<'_> {
+    fn mirror(&self) -> &str {
+        let mirror = self.mirror.unwrap_or(&self.recipe.debian.mirror);
+        mirror.trim_end_matches('/')
     }
 }
 
-/// Makes the lock's text for `recipe`, from `mirror` if it is given and else from the recipe's.
+/// Makes the lock's text.
 pub fn make_lock(
-    store: &Store,
-    recipe: &Recipe,
-    mirror: Option<&str>,
+    order: Order<'_>,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<String, LockingError> {
+    let recipe = order.recipe;
     let other = |input: &&Input| !matches!(input.source, Source::Deb { .. });
     if let Some(input) = recipe.inputs.iter().find(other) {
         return Err(LockingError::Input {
             name: input.name.clone(),
         });
     }
-    let mirror = mirror.unwrap_or(&recipe.debian.mirror);
-    let (suites, index) = fetch_index(store, recipe, mirror, progress)?;
+    let (suites, index) = suites::fetch(order, progress)?;
     let root = recipe.root.as_ref();
     let root = root.map_or(&[][..], |root| &root.packages);
     let build = closure(&index, &recipe.tools.build)?;
@@ -93,7 +72,7 @@ pub fn make_lock(
     let alone = recipe.package_inputs().map(|choice| chosen(&index, choice));
     let mut alone: Vec<_> = alone.collect::<Result<_, _>>()?;
     alone.sort_by(|one, other| one.name.cmp(&other.name));
-    let (kernel, parts) = kernel(&index, &recipe.kernel.package)?;
+    let (kernel, parts) = kernel::kernel(&index, &recipe.kernel.package)?;
     let firmware = chosen(&index, &recipe.firmware.package)?;
     let names = |set: &BTreeMap<&str, &Available>| set.keys().map(|name| (*name).into()).collect();
     let tools = Sets {
@@ -155,155 +134,4 @@ fn one_version_each<'a>(
         }
     }
     Ok(packages.into_values().collect())
-}
-
-fn fetch_index(
-    store: &Store,
-    recipe: &Recipe,
-    mirror: &str,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(Vec<LockedSuite>, Index), LockingError> {
-    let agent = Agent::new();
-    let _claim = store.claim()?;
-    let (mut suites, mut index) = (Vec::new(), Index::default());
-    for suite in &recipe.debian.suites {
-        let dists = format!("{}/dists/{}", mirror.trim_end_matches('/'), suite.name);
-        index.begin_suite(&suite.name);
-        suites.push(add_suite(
-            store, &agent, suite, &dists, &mut index, progress,
-        )?);
-    }
-    Ok((suites, index))
-}
-
-fn add_suite(
-    store: &Store,
-    agent: &Agent,
-    suite: &Suite,
-    dists: &str,
-    index: &mut Index,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<LockedSuite, LockingError> {
-    let url = format!("{dists}/InRelease");
-    let problem = |problem: String| LockingError::Release {
-        url: url.clone(),
-        problem,
-    };
-    let release = Release::parse(&get(agent, &url, RELEASE_BYTES_MAX)?).map_err(problem)?;
-    if !release.is_of(&suite.name) {
-        return Err(problem(format!("is not about {}", suite.name)));
-    }
-    for component in &suite.components {
-        let path = format!("{component}/binary-amd64/Packages.xz");
-        let listed = release.index(&path);
-        let listed = listed.ok_or_else(|| problem(format!("does not list {path}")))?;
-        if !(1..=INDEX_BYTES_MAX).contains(&listed.bytes) {
-            return Err(problem(format!("gives {path} {} bytes", listed.bytes)));
-        }
-        let url = format!("{dists}/{path}");
-        let wanted = Wanted {
-            url: &url,
-            bytes: listed.bytes,
-            sha256: listed.sha256,
-        };
-        let file = ensure_wanted(store, agent, wanted, progress)?;
-        let what = "reading the index";
-        progress(Progress::Working {
-            what,
-            total: listed.bytes,
-        });
-        let opened = File::open(&file).map_err(FetchError::disk("opening", &file))?;
-        index.add_xz(std::io::BufReader::new(opened))?;
-    }
-    Ok(LockedSuite {
-        name: suite.name.clone(),
-        release_sha256: release.sha256,
-        release_date: release.date,
-    })
-}
-
-/// The package itself, unless it is a metapackage: then the one kernel image that it depends on. And what of that kernel lies
-/// in packages of its own: from 7.2 on Debian's image package is empty, and `linux-binary-…` and `linux-modules-…` have the files.
-fn kernel<'a>(
-    index: &'a Index,
-    choice: &Choice,
-) -> Result<(&'a Available, Vec<&'a Available>), LockingError> {
-    let name = choice.name.as_str();
-    let package = chosen(index, choice)?;
-    let mut images = needed_of(index, package, |needed| {
-        needed != name && is_kernel_for(needed, name)
-    })?;
-    let itself = name
-        .trim_start_matches("linux-image-")
-        .starts_with(|c: char| c.is_ascii_digit());
-    let image = match (images.len(), images.pop()) {
-        (0, _) if itself => package,
-        (1, Some(image)) => image,
-        (found, _) => {
-            return Err(LockingError::Kernel {
-                package: choice.to_string(),
-                found,
-            });
-        }
-    };
-    let release = image.name.strip_prefix("linux-image-").unwrap_or_default();
-    let parts = needed_of(index, image, |needed| {
-        KERNEL_PARTS
-            .iter()
-            .any(|part| needed.strip_prefix(part) == Some(release))
-    })?;
-    Ok((image, parts))
-}
-
-/// What `package` depends on and `which` picks by name, from the same suite, by name.
-fn needed_of<'a>(
-    index: &'a Index,
-    package: &Available,
-    which: impl Fn(&str) -> bool,
-) -> Result<Vec<&'a Available>, Unsolved> {
-    let malformed = || Unsolved::Malformed {
-        package: package.name.clone(),
-    };
-    let groups = package.needs().ok_or_else(malformed)?;
-    let mut found = BTreeMap::new();
-    for relation in groups.iter().flatten().filter(|of| which(&of.name)) {
-        let versions = index.versions(&relation.name).iter().rev();
-        let mut allowed = versions
-            .filter(|needed| needed.suite == package.suite && relation.allows(&needed.version));
-        if let Some(needed) = allowed.next() {
-            found.insert(&needed.name, needed);
-        }
-    }
-    Ok(found.into_values().collect())
-}
-
-/// How the names of packages begin that hold parts of a kernel whose image package is empty.
-const KERNEL_PARTS: [&str; 3] = ["linux-base-", "linux-binary-", "linux-modules-"];
-
-/// What a new lock changes, a line each, for people. Empty when nothing does.
-pub fn changes(before: Option<&PackageLock>, after: &PackageLock) -> Vec<String> {
-    let Some(before) = before else {
-        return vec![format!("{} packages, a new lock", after.packages().len())];
-    };
-    let names = before.packages().iter().chain(after.packages());
-    let names: BTreeSet<_> = names.map(|package| package.name.as_str()).collect();
-    let mut lines = Vec::new();
-    for name in names {
-        lines.extend(match (before.package(name), after.package(name)) {
-            (Some(old), Some(new)) if old.version != new.version => {
-                Some(format!("{name} {} -> {}", old.version, new.version))
-            }
-            (Some(old), Some(new)) if old.sha256 != new.sha256 => Some(format!(
-                "{name} {}: other bytes under the same version",
-                new.version
-            )),
-            (Some(_), Some(_)) | (None, None) => None,
-            (None, Some(new)) => Some(format!("{name} {} is new", new.version)),
-            (Some(old), None) => Some(format!("{name} {} is gone", old.version)),
-        });
-    }
-    if lines.is_empty() && before.digest() != after.digest() {
-        lines.push("no package changes; the lock's other lines do".into());
-    }
-    lines
 }

@@ -35,6 +35,18 @@ impl Screen {
             Progress::Restarting { reason } => self.say(&format!(
                 "the partial download is no use (the mirror {reason}); starting again"
             )),
+            Progress::Signed {
+                suite,
+                by,
+                dated,
+                valid_until,
+            } => {
+                let until = match valid_until {
+                    Some(until) => format!("valid until {until}"),
+                    None => "its archive gives it no end".into(),
+                };
+                self.say(&format!("{suite} of {dated}: signed by {by}; {until}"));
+            }
             Progress::Working { what, total } => {
                 self.end();
                 self.say(what);

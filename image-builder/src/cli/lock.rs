@@ -4,9 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use image_builder::locking::{changes, make_lock};
+use image_builder::debian::Date;
+use image_builder::locking::{Order, changes, make_lock};
 use image_builder::package_lock::PackageLock;
 use image_builder::recipe::Recipe;
 use serde_json::json;
@@ -18,8 +20,8 @@ pub const EXAMPLE: &str = "Example:
   image-builder lock recipes/sim.yaml
   image-builder lock recipes/sim.yaml --mirror http://mirror.example/debian --out new.lock.json
 
-What it believes: the mirror, about which packages there are. The signature of InRelease is not checked in this version.
-Review what changed before you build from it.";
+What it believes about which packages there are: an InRelease that one of the keys pinned in the recipe signed, not older than the one of
+the lock that is there. It believes no mirror. Review what changed before you build from it.";
 
 #[derive(Args)]
 pub struct Lock {
@@ -32,6 +34,9 @@ pub struct Lock {
     /// Where to write the lock [default: the file beside the recipe that the recipe names]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Take an archive that is older than it was for the lock that is there
+    #[arg(long)]
+    allow_older: bool,
     #[command(flatten)]
     store: StoreFolder,
     /// Print one JSON object instead of a path
@@ -57,9 +62,16 @@ impl Lock {
             Err(_) => None,
         };
         let mut screen = Screen::new();
-        screen.say("The signature of Debian's InRelease is not checked in this version.");
-        let mirror = self.mirror.as_deref();
-        let text = make_lock(&store, &recipe, mirror, &mut |event| screen.show(event))?;
+        let order = Order {
+            store: &store,
+            recipe: &recipe,
+            folder: self.recipe.parent().unwrap_or(Path::new("")),
+            mirror: self.mirror.as_deref(),
+            now: now()?,
+            before: before.as_ref(),
+            allow_older: self.allow_older,
+        };
+        let text = make_lock(order, &mut |event| screen.show(event))?;
         drop(screen);
         let after = PackageLock::parse(text.as_bytes())?;
         let changes = changes(before.as_ref(), &after);
@@ -89,6 +101,17 @@ impl Lock {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What time it is: the one clock of this program that anything depends on.
+fn now() -> Result<Date, Refusal> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seconds = since.ok().and_then(|since| since.as_secs().try_into().ok());
+    let unix_s = seconds.ok_or_else(|| Refusal::Failed {
+        sentence: "this machine's clock is before 1970".into(),
+        fault: "clock",
+    })?;
+    Ok(Date { unix_s })
 }
 
 /// Beside the place and then into it, so that a reader sees the old lock or the new one.

@@ -1,5 +1,7 @@
 //! Points in time as Debian's archive writes them: `Sat, 12 Sep 2026 07:55:41 UTC`.
 
+use std::fmt;
+
 /// A point in time, in seconds since 1970-01-01 UTC. Whether it is past is for a caller with a clock to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Date {
@@ -48,6 +50,13 @@ impl Date {
         let (year, month, day) = civil(days);
         let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
+impl fmt::Display for Date {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.rfc3339().replacen('T', " ", 1);
+        f.write_str(&text.replacen('Z', " UTC", 1))
     }
 }
 

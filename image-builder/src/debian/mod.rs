@@ -1,8 +1,12 @@
 //! Debian's archive: the index of a suite, versions, dependencies and the `.deb` format.
 //!
 //! Nothing here opens a connection or writes a file: bytes come in as readers and slices.
-//! Sources: Debian Policy 4.7 (chapters 5 and 7), the wiki's DebianRepository/Format, deb(5).
+//! Only what a key signed is believed, and only keys that a recipe pins ([`signature`]).
+//! Sources: RFC 9580; Debian Policy 4.7 (chapters 5 and 7), the wiki's DebianRepository/Format, deb(5).
 
+mod armor;
+pub mod certificate;
+mod cleartext;
 pub mod date;
 pub mod deb;
 pub mod index;
@@ -10,13 +14,16 @@ pub mod pax;
 pub mod relation;
 pub mod release;
 pub mod scripts;
+pub mod signature;
 pub mod solve;
 pub mod version;
 
+pub use certificate::{Certificate, KeyError, Unfit};
 pub use date::Date;
 pub use deb::{Deb, DebError};
 pub use index::{Available, Index, IndexError};
-pub use release::{Listed, Release};
+pub use release::{Listed, Release, ReleaseError};
+pub use signature::{SignatureError, Signed};
 pub use solve::{Unsolved, chosen, closure};
 pub use version::Version;
 

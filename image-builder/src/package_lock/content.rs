@@ -215,6 +215,13 @@ impl Content {
     }
 }
 
+impl LockedSuite {
+    /// The date of its release.
+    pub fn dated(&self) -> Date {
+        Date::parse(&self.release_date).expect("parsing refuses a date that is none")
+    }
+}
+
 impl Archive {
     /// The suite called `name`.
     pub fn suite(&self, name: &str) -> Option<&LockedSuite> {

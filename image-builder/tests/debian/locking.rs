@@ -3,13 +3,15 @@
 use std::fs;
 use std::path::Path;
 
-use image_builder::locking::{LockingError, changes, make_lock};
+use image_builder::debian::{Date, ReleaseError, SignatureError};
+use image_builder::locking::{LockingError, Order, changes, make_lock};
 use image_builder::package_lock::{PackageLock, Role};
 use image_builder::recipe::Recipe;
 use image_builder::{Digest, Fault, FetchError, MirrorFault, Store};
 
 use crate::archive::Archive;
 use crate::made::xz_stored;
+use crate::signer::{SIGNED_S, Signer};
 
 const INDEX: &str = "dists/trixie/main/binary-amd64/Packages.xz";
 const RELEASE: &str = "dists/trixie/InRelease";
@@ -43,11 +45,19 @@ fn publish_as(archive: &Archive, suite: &str, index: &str) {
     archive.put(&format!("dists/{suite}/{path}"), &packed);
     let (sha256, bytes) = (Digest::of(&packed), packed.len());
     let release = format!(
-        "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nSuite: stable\nCodename: {suite}\nDate: Sat, 12 Sep 2026 07:55:41 UTC\n\
-         SHA256:\n {sha256} {bytes} {path}\n-----BEGIN PGP SIGNATURE-----\n\nnobody's\n-----END PGP SIGNATURE-----\n"
+        "Suite: stable\nCodename: {suite}\nDate: {DATE}\nSHA256:\n {sha256} {bytes} {path}"
     );
+    let release = Signer::new(KEY).sign(&release);
     archive.put(&format!("dists/{suite}/InRelease"), release.as_bytes());
 }
+
+/// The seed of the key that signs these suites.
+const KEY: u8 = 1;
+const DATE: &str = "Sat, 12 Sep 2026 07:55:41 UTC";
+/// An hour after [`DATE`].
+const NOW: Date = Date {
+    unix_s: SIGNED_S as i64 + 3600,
+};
 
 const PACKAGES: [&str; 11] = [
     "gcc 4:14.2.0-1; gcc-14 (>= 14.2.0-1~), libc6 (>= 2.3) | libc",
@@ -63,8 +73,23 @@ const PACKAGES: [&str; 11] = [
     "unrelated 1",
 ];
 
+/// The committed recipe with the key of these tests.
+fn sim() -> String {
+    let (key, print) = ("keys/test.asc", Signer::new(KEY).fingerprint());
+    let line = format!("        - {{file: {key}, fingerprint: {print}}}");
+    let lines = include_str!("../../recipes/sim.yaml").lines();
+    let mut lines: Vec<_> = lines
+        .map(|text| match text.contains("{file: keys/") {
+            true => &line,
+            false => text,
+        })
+        .collect();
+    lines.dedup();
+    lines.join("\n") + "\n"
+}
+
 fn recipe() -> Recipe {
-    let text = include_str!("../../recipes/sim.yaml")
+    let text = sim()
         .replace("[gcc, libc6-dev, erofs-utils]", "[gcc]")
         .replace("[qemu-system-x86, swtpm, systemd-boot-efi]", "[swtpm]");
     Recipe::parse(&text).expect("a smaller recipe")
@@ -73,7 +98,7 @@ fn recipe() -> Recipe {
 struct Place {
     archive: Archive,
     store: Store,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Place {
@@ -81,10 +106,13 @@ impl Place {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let archive = Archive::start();
         publish(&archive, &index(&PACKAGES));
+        fs::create_dir(folder.path().join("keys")).expect("writable");
+        let key = Signer::new(KEY).certificate();
+        fs::write(folder.path().join("keys/test.asc"), key).expect("writable");
         Self {
             archive,
             store: Store::at(folder.path()),
-            _folder: folder,
+            folder,
         }
     }
 
@@ -93,8 +121,19 @@ impl Place {
     }
 
     fn lock_of(&self, recipe: &Recipe) -> Result<String, LockingError> {
-        let url = self.archive.url();
-        make_lock(&self.store, recipe, Some(url), &mut |_| {})
+        make_lock(self.order(recipe), &mut |_| {})
+    }
+
+    fn order<'a>(&'a self, recipe: &'a Recipe) -> Order<'a> {
+        Order {
+            store: &self.store,
+            recipe,
+            folder: self.folder.path(),
+            mirror: Some(self.archive.url()),
+            now: NOW,
+            before: None,
+            allow_older: false,
+        }
     }
 
     fn refuses(&self, expected: &str, fault: Fault) {
@@ -159,7 +198,7 @@ const BACKPORTS: [&str; 7] = [
 fn a_package_of_another_suite_is_taken_when_it_is_named_or_only_there() {
     let place = Place::new();
     publish_as(&place.archive, "trixie-backports", &index(&BACKPORTS));
-    let sim = include_str!("../../recipes/sim.yaml");
+    let sim = sim();
     let (from, to) = (sim.find("    - name: trixie"), sim.find("# Files of"));
     let suite = &sim[from.expect("there")..to.expect("there")];
     let backports = suite.replace("name: trixie", "name: trixie-backports");
@@ -227,7 +266,7 @@ fn an_input_that_cannot_be_locked_is_refused_by_name() {
 #[test]
 fn a_package_may_be_taken_without_what_it_depends_on() {
     let place = Place::new();
-    let sim = include_str!("../../recipes/sim.yaml")
+    let sim = sim()
         .replace("[gcc, libc6-dev, erofs-utils]", "[libc6]")
         .replace(
             "  run: [qemu-system-x86, swtpm, systemd-boot-efi]",
@@ -311,28 +350,39 @@ fn an_index_that_the_release_does_not_list_is_refused_and_not_kept() {
     assert_eq!(kept.count(), 0);
 }
 
+/// A release with this text, signed.
+fn put_release(place: &Place, text: &str) {
+    let signed = Signer::new(KEY).sign(text);
+    place.archive.put(RELEASE, signed.as_bytes());
+}
+
 #[test]
 fn a_release_that_is_wrong_is_refused() {
-    let spoil = |from: &str, to: &str, expected: &str| {
-        let place = Place::new();
-        let url = format!("{}/{RELEASE}", place.archive.url());
-        // What the archive serves, changed.
-        publish(&place.archive, &index(&PACKAGES));
-        let whole = fetch(&url);
-        assert!(whole.contains(from), "the case needs `{from}`");
-        place
-            .archive
-            .put(RELEASE, whole.replacen(from, to, 1).as_bytes());
-        place.refuses(expected, Fault::Mirror);
+    let text = |codename: &str, date: &str, path: &str| {
+        let zeros = "0".repeat(64);
+        format!("Codename: {codename}\nDate: {date}\nSHA256:\n {zeros} 9 main/{path}/Packages.xz")
     };
-    spoil("Codename: trixie", "Codename: sid", "is not about trixie");
+    let spoil = |text: &str, expected: &str| {
+        let place = Place::new();
+        put_release(&place, text);
+        place.refuses(expected, Fault::Mirror);
+        assert_eq!(
+            place.archive.asked(),
+            [RELEASE],
+            "nothing more is asked for"
+        );
+    };
+    let amd64 = "binary-amd64";
     spoil(
-        "-----BEGIN PGP SIGNED MESSAGE-----\n",
-        "",
-        "cleartext-signed",
+        &text("sid", DATE, amd64),
+        "is about sid and not about trixie",
     );
-    spoil("main/binary-amd64", "main/binary-arm64", "does not list");
-    spoil("Date: ", "Dat: ", "has no date");
+    spoil(&text("trixie", DATE, "binary-arm64"), "does not list");
+    spoil(&text("trixie", "today", amd64), "has a date `today`");
+    let future = "Sat, 12 Sep 2026 09:55:41 UTC";
+    spoil(&text("trixie", future, amd64), "is in the future");
+    let over = format!("Valid-Until: {DATE}\n{}", text("trixie", DATE, amd64));
+    spoil(&over, "was valid until 2026-09-12 07:55:41 UTC");
     let place = Place::new();
     place.archive.drop(RELEASE);
     place.refuses("404", Fault::Mirror);
@@ -340,17 +390,69 @@ fn a_release_that_is_wrong_is_refused() {
     place.refuses("more than 4194304 bytes", Fault::Mirror);
 }
 
-/// The text at `url`, by a client of ten lines.
-fn fetch(url: &str) -> String {
-    use std::io::{Read, Write};
-    let rest = url.strip_prefix("http://").expect("a URL");
-    let (host, path) = rest.split_once('/').expect("a path");
-    let mut stream = std::net::TcpStream::connect(host).expect("it listens");
-    write!(stream, "GET /{path} HTTP/1.1\r\n\r\n").expect("it reads");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("text");
-    let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
-    body.to_owned()
+#[test]
+fn a_release_that_no_pinned_key_signed_is_refused_and_nothing_is_fetched_by_it() {
+    let place = Place::new();
+    let text = "Codename: trixie\nDate: Sat, 12 Sep 2026 07:55:41 UTC";
+    let stranger = Signer::new(KEY + 1).sign(text);
+    place.archive.put(RELEASE, stranger.as_bytes());
+    let error = place.lock().expect_err("a stranger's");
+    assert!(
+        matches!(
+            &error,
+            LockingError::Release {
+                error: ReleaseError::Signature(SignatureError::NoPinnedKey { .. }),
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(error.fault(), Fault::Mirror);
+    place.archive.put(RELEASE, text.as_bytes());
+    place.refuses("is not a whole cleartext-signed message", Fault::Mirror);
+    assert_eq!(place.archive.asked(), [RELEASE, RELEASE]);
+}
+
+#[test]
+fn a_key_that_is_not_the_pinned_one_is_the_recipes_fault() {
+    let place = Place::new();
+    let file = place.folder.path().join("keys/test.asc");
+    fs::write(&file, Signer::new(KEY + 1).certificate()).expect("writable");
+    place.refuses("the key keys/test.asc has the fingerprint", Fault::Recipe);
+    fs::write(&file, "no key").expect("writable");
+    place.refuses("is not an OpenPGP certificate", Fault::Recipe);
+    fs::remove_file(&file).expect("there");
+    place.refuses("reading", Fault::Disk);
+    assert_eq!(place.archive.asked(), [""; 0], "no mirror is asked before");
+}
+
+#[test]
+fn an_archive_that_is_older_than_the_locks_is_refused_unless_asked_for() {
+    let place = Place::new();
+    let text = place.lock().expect("a lock");
+    let later = text.replace(DATE, "Sat, 12 Sep 2026 07:55:42 UTC");
+    let before = PackageLock::parse(later.as_bytes()).expect("a lock of a second later");
+    let recipe = recipe();
+    let order = Order {
+        before: Some(&before),
+        ..place.order(&recipe)
+    };
+    let error = make_lock(order, &mut |_| {}).expect_err("a second older");
+    assert!(
+        error.to_string().contains("older than the lock's"),
+        "{error}"
+    );
+    let allowed = Order {
+        allow_older: true,
+        ..order
+    };
+    assert_eq!(make_lock(allowed, &mut |_| {}), Ok(text.clone()));
+    let same = PackageLock::parse(text.as_bytes()).expect("a lock");
+    let again = Order {
+        before: Some(&same),
+        ..order
+    };
+    assert_eq!(make_lock(again, &mut |_| {}), Ok(text));
 }
 
 #[test]

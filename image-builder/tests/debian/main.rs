@@ -4,5 +4,7 @@ mod archive;
 mod hostile;
 mod locking;
 mod made;
+mod signatures;
+mod signer;
 mod trees;
 mod userland;

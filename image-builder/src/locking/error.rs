@@ -1,0 +1,66 @@
+//! Why there is no new lock.
+
+use crate::debian::{IndexError, KeyError, ReleaseError, Unsolved};
+use crate::error::{Fault, FetchError};
+use crate::package_lock::PackageLockError;
+
+/// Why there is no new lock.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LockingError {
+    /// Something could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The suite's release file is wrong.
+    #[error("{url} {error}")]
+    Release {
+        /// Where it came from.
+        url: String,
+        /// What is wrong.
+        error: ReleaseError,
+    },
+    /// A key that the recipe pins cannot be used.
+    #[error("the key {file} {error}")]
+    Key {
+        /// Its file, as the recipe names it.
+        file: String,
+        /// What is wrong.
+        error: KeyError,
+    },
+    /// The index is wrong.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The recipe asks for what the archive does not have.
+    #[error(transparent)]
+    Unsolved(#[from] Unsolved),
+    /// The kernel's package is none, or stands for none or several.
+    #[error("{package} leads to {found} kernels in the archive; a recipe needs one")]
+    Kernel {
+        /// What the recipe names.
+        package: String,
+        /// How many.
+        found: usize,
+    },
+    /// It asks for an input of a kind that cannot be locked yet.
+    #[error("the input {name} cannot be locked: this version locks Debian packages only")]
+    Input {
+        /// Which.
+        name: String,
+    },
+    /// What came out would not be read back.
+    #[error(transparent)]
+    Lock(#[from] PackageLockError),
+}
+
+impl LockingError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Fetch(error) => error.fault(),
+            Self::Release { .. } | Self::Index(_) => Fault::Mirror,
+            Self::Key { .. } | Self::Unsolved(_) | Self::Kernel { .. } | Self::Input { .. } => {
+                Fault::Recipe
+            }
+            Self::Lock(_) => Fault::Lock,
+        }
+    }
+}
