@@ -10,6 +10,7 @@
 mod again;
 pub mod contents;
 mod error;
+mod files;
 pub mod ingredients;
 mod initrd;
 mod manifest;

@@ -27,6 +27,7 @@ mod download;
 pub mod erofs;
 mod error;
 pub mod fetch;
+pub mod inputs;
 pub mod inside;
 pub mod limits;
 pub mod lock;

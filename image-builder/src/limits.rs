@@ -123,6 +123,13 @@ pub const MODULE_SOURCES_MAX: usize = 64 * 1024;
 /// `Module.symvers` of a kernel or of modules: Debian's has 1.2 MB.
 pub const SYMVERS_BYTES_MAX: u64 = 32 << 20;
 
+/// Files of one wheel. NVIDIA's of CUDA headers have some 2,000.
+pub const WHEEL_ENTRIES_MAX: usize = 100_000;
+/// The files of one wheel together. NVRTC has 60 MB, a wheel of PyTorch 2 GB.
+pub const WHEEL_UNPACKED_BYTES_MAX: u64 = 4 << 30;
+/// Libraries that one program or library asks for. Firefox asks for fifty.
+pub const LIBRARIES_ASKED_MAX: usize = 1024;
+
 // The root of an image.
 
 /// `list.json` of an unpacked user space: 200 bytes for each of [`TREE_ENTRIES_MAX`] entries, and the scripts.

@@ -120,7 +120,10 @@ pub struct Root {
     /// Packages of the closure whose maintainer scripts the image can do without, although nobody reviewed them.
     #[serde(default)]
     pub ignore_scripts: Vec<String>,
-    /// Single files of inputs.
+    /// Libraries that programs open by name while they run, and that have to be there.
+    #[serde(default)]
+    pub libraries: Vec<String>,
+    /// Single files of inputs, or folders of them.
     #[serde(default)]
     pub files: Vec<RootFile>,
 }
@@ -244,6 +247,7 @@ impl Recipe {
         }
         many("root.models", &root.models, 0, NAME)?;
         self.debian.choices("root.packages", &root.packages)?;
+        many("root.libraries", &root.libraries, 0, NAME)?;
         many("root.ignore_scripts", &root.ignore_scripts, 0, PACKAGE)?;
         unique("root.files", 0, root.files.iter().map(|file| &*file.to))?;
         for file in &root.files {

@@ -15,6 +15,7 @@
 
 pub mod accounts;
 mod elf;
+pub mod linkage;
 pub mod loader;
 mod reviewed;
 pub mod scripts;
@@ -67,6 +68,22 @@ pub enum UserlandError {
         /// What it names.
         package: String,
     },
+    /// A program or library asks for a library that the root does not have.
+    #[error("{path} of {package} asks for {library}, which is not in the root")]
+    Unresolved {
+        /// The path in the root.
+        path: String,
+        /// The package with its version.
+        package: String,
+        /// What it asks for.
+        library: String,
+    },
+    /// The recipe lists a library that the root does not have.
+    #[error("the recipe's root.libraries names {library}, which is not in the root")]
+    NoLibrary {
+        /// Which.
+        library: String,
+    },
     /// A file that decides what we make says what this version does not know how to make.
     #[error("{path} of {package} {problem}")]
     Unmakeable {
@@ -88,13 +105,21 @@ impl UserlandError {
             Self::Clash { .. }
             | Self::Script { .. }
             | Self::NeedlessIgnore { .. }
+            | Self::Unresolved { .. }
+            | Self::NoLibrary { .. }
             | Self::Unmakeable { .. } => Fault::Recipe,
         }
     }
 }
 
 /// The entries of a root: those of the packages, and what their scripts would have made.
-pub fn complete(unpacked: Unpacked, ignored: &[String]) -> Result<Userland, UserlandError> {
+///
+/// `ignored` are packages whose scripts the recipe has judged, `asked` libraries that programs open by name.
+pub fn complete(
+    unpacked: Unpacked,
+    ignored: &[String],
+    asked: &[String],
+) -> Result<Userland, UserlandError> {
     let Unpacked {
         mut entries,
         scripts: texts,
@@ -103,6 +128,7 @@ pub fn complete(unpacked: Unpacked, ignored: &[String]) -> Result<Userland, User
     scripts::apply(&judged.effects, &mut entries)?;
     accounts::add(&mut entries)?;
     loader::add(&mut entries)?;
+    linkage::check(&entries, asked)?;
     refuse_modules(&entries)?;
     entries.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(Userland {

@@ -56,7 +56,7 @@ fn lay_out(entries: &[Entry], folder: &Path) {
 #[test]
 fn the_loaders_cache_is_the_one_that_ldconfig_writes() {
     let (unpacked, ignored) = unpacked();
-    let Userland { entries, .. } = userland::complete(unpacked, &ignored).expect("complete");
+    let Userland { entries, .. } = userland::complete(unpacked, &ignored, &[]).expect("complete");
     let (tree, out) = (
         tempfile::tempdir().expect("a folder"),
         tempfile::tempdir().expect("a folder"),
@@ -103,7 +103,8 @@ fn the_loaders_cache_is_the_one_that_ldconfig_writes() {
 fn every_file_knows_its_package_and_every_link_leads_somewhere_inside() {
     let (unpacked, ignored) = unpacked();
     let (_, lock) = dev();
-    let Userland { entries, not_run } = userland::complete(unpacked, &ignored).expect("complete");
+    let Userland { entries, not_run } =
+        userland::complete(unpacked, &ignored, &[]).expect("complete");
     let names: Vec<String> = lock
         .closure(Role::Root)
         .into_iter()

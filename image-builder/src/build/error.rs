@@ -10,6 +10,7 @@ use crate::acpi::AcpiError;
 use crate::compile::CompileError;
 use crate::erofs::RootError;
 use crate::error::FetchError;
+use crate::inputs::InputError;
 use crate::modules::ModuleError;
 use crate::out_of_tree::OutOfTreeError;
 use crate::package_lock::PackageLockError;
@@ -56,12 +57,17 @@ pub enum BuildError {
     /// The root's packages do not make a root.
     #[error(transparent)]
     Userland(#[from] UserlandError),
-    /// A package of the root has a path that is ours.
-    #[error("a package of the root has {path}, which the image needs for itself")]
+    /// A package or a file of the root has a path that is ours or another one's.
+    #[error(
+        "something of the root has {path} already, which the image needs for itself or the recipe puts there"
+    )]
     Taken {
         /// The path.
         path: String,
     },
+    /// An input could not be fetched or unpacked.
+    #[error(transparent)]
+    Input(#[from] InputError),
     /// A kernel module could not be compiled.
     #[error(transparent)]
     Modules(#[from] OutOfTreeError),
@@ -139,6 +145,7 @@ impl BuildError {
             | Self::Outside { .. }
             | Self::Model { .. } => "recipe",
             Self::Userland(error) => error.fault().word(),
+            Self::Input(error) => error.fault().word(),
             Self::Taken { .. } => "recipe",
             Self::Root(_) => "tool",
             Self::Disk { .. } | Self::TooLong { .. } | Self::Papers(_) => "disk",

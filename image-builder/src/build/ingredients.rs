@@ -20,7 +20,7 @@ use crate::lock::{Digest, ModelLock};
 use crate::package_lock::{Package, PackageLock, Role};
 use crate::packages::{ensure_tree, tree_key};
 use crate::provenance::SecretKey;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Root};
 use crate::sandbox::Sandbox;
 use crate::store::Store;
 use crate::{acpi, erofs, userland};
@@ -95,7 +95,7 @@ pub fn gather(
     let mut root = None;
     if let Some(wanted) = &recipe.root {
         root = Some(RootParts {
-            userland: userland(order, &wanted.ignore_scripts, progress)?,
+            userland: userland(order, wanted, progress)?,
             agent: compile(&wanted.agent, progress)?,
             models: find_models(order, &wanted.models, &mut |p| progress(Step::Fetch(p)))?,
         });
@@ -132,18 +132,21 @@ pub fn mkfs(room: Sandbox) -> impl Fn(&Path, &str, &[Entry]) -> std::process::Co
 /// What the root's packages make of it, and what was not run for that.
 fn userland(
     order: Order<'_>,
-    ignored: &[String],
+    wanted: &Root,
     progress: &mut dyn FnMut(Step<'_>),
 ) -> Result<Vec<Entry>, BuildError> {
     let packages = order.lock.closure(Role::Root);
+    let files = super::files::entries(order, progress)?;
     if packages.is_empty() {
-        return Ok(Vec::new());
+        userland::linkage::check(&files, &wanted.libraries)?;
+        return Ok(files);
     }
     progress(Step::Tree("user space of the root"));
-    let unpacked = userland::ensure(order.store, order.lock, &packages, &mut |p| {
+    let mut unpacked = userland::ensure(order.store, order.lock, &packages, &mut |p| {
         progress(Step::Fetch(p))
     })?;
-    let made = userland::complete(unpacked, ignored)?;
+    unpacked.add(files)?;
+    let made = userland::complete(unpacked, &wanted.ignore_scripts, &wanted.libraries)?;
     for line in &made.not_run {
         progress(Step::NotRun(line));
     }
@@ -151,7 +154,7 @@ fn userland(
 }
 
 /// A file of a package. A link may point elsewhere in the package and not out of it.
-fn inside(tree: &Path, file: &str) -> Result<PathBuf, BuildError> {
+pub(super) fn inside(tree: &Path, file: &str) -> Result<PathBuf, BuildError> {
     let path = tree.join(file);
     let real = |path: &Path| fs::canonicalize(path).map_err(BuildError::disk("finding", path));
     let found = real(&path)?;

@@ -28,10 +28,7 @@ pub fn add(entries: &mut Vec<Entry>) -> Result<(), UserlandError> {
         let Some(config) = view.resolve(CONFIG) else {
             return Ok(());
         };
-        let mut folders = Vec::new();
-        read_config(&view, config, 0, &mut folders)?;
-        folders.extend(BUILTIN.map(String::from));
-        let libraries = libraries(&view, &folders)?;
+        let libraries = all(&view, config)?;
         let writer = writer(&view);
         let mut made = missing_links(&view, &libraries);
         let bytes = cache(&libraries, &writer);
@@ -40,6 +37,22 @@ pub fn add(entries: &mut Vec<Entry>) -> Result<(), UserlandError> {
     };
     entries.extend(made);
     Ok(())
+}
+
+/// The names in the cache of a root; none when it has none.
+pub fn names(view: &View<'_>) -> Result<BTreeSet<String>, UserlandError> {
+    let Some(config) = view.resolve(CONFIG) else {
+        return Ok(BTreeSet::new());
+    };
+    let all = all(view, config)?.into_iter();
+    Ok(all.map(|library| library.soname).collect())
+}
+
+fn all(view: &View<'_>, config: &Entry) -> Result<Vec<Library>, UserlandError> {
+    let mut folders = Vec::new();
+    read_config(view, config, 0, &mut folders)?;
+    folders.extend(BUILTIN.map(String::from));
+    libraries(view, &folders)
 }
 
 /// One library of the cache.

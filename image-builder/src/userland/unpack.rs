@@ -38,6 +38,34 @@ pub struct Unpacked {
     pub scripts: BTreeMap<String, BTreeMap<String, String>>,
 }
 
+impl Unpacked {
+    /// Adds files that are from elsewhere, and folders. A folder of a package stays as it is; a file is in the place of nothing.
+    pub fn add(&mut self, files: Vec<Entry>) -> Result<(), UserlandError> {
+        let there: BTreeMap<&str, &Entry> = {
+            let entries = self.entries.iter();
+            entries.map(|entry| (entry.path.as_str(), entry)).collect()
+        };
+        let mut added = Vec::new();
+        for file in files {
+            let folder = |entry: &Entry| matches!(entry.what, What::Folder);
+            match there.get(file.path.as_str()) {
+                None => added.push(file),
+                Some(before) if folder(before) && folder(&file) => {}
+                Some(before) => {
+                    return Err(UserlandError::Clash {
+                        path: file.path.clone(),
+                        one: before.from().unwrap_or("a package").to_owned(),
+                        other: file.from().unwrap_or("the recipe").to_owned(),
+                    });
+                }
+            }
+        }
+        self.entries.extend(added);
+        self.entries.sort_by(|one, other| one.path.cmp(&other.path));
+        Ok(())
+    }
+}
+
 /// Makes `packages` be in `store`, unpacked, and says what is in them.
 pub fn ensure(
     store: &Store,

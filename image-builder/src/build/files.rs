@@ -1,0 +1,93 @@
+//! Files of inputs that go into the root: each where the recipe says, and what it is from.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use super::contents::Entry;
+use super::ingredients::Order;
+use super::{BuildError, Step};
+use crate::inputs::{self, Opened};
+use crate::limits::{KERNEL_FOLDER_DEPTH_MAX, TREE_ENTRIES_MAX};
+
+/// The entries that the recipe's `root.files` make, sorted by path, with the folders that they lie in.
+pub(super) fn entries(
+    order: Order<'_>,
+    progress: &mut dyn FnMut(Step<'_>),
+) -> Result<Vec<Entry>, BuildError> {
+    let files = order.recipe.root.iter().flat_map(|root| &root.files);
+    let (mut opened, mut entries) = (BTreeMap::new(), BTreeMap::new());
+    for file in files {
+        if !opened.contains_key(&file.input) {
+            let mut fetch = |p: crate::fetch::Progress<'_>| progress(Step::Fetch(p));
+            let Order {
+                store,
+                recipe,
+                lock,
+                ..
+            } = order;
+            let found = inputs::open(store, recipe, lock, &file.input, &mut fetch)?;
+            opened.insert(&file.input, found);
+        }
+        let Opened { folder, from } = &opened[&file.input];
+        let source = super::ingredients::inside(folder, &file.from)?;
+        let mut found = Found {
+            from,
+            entries: &mut entries,
+        };
+        found.add(&source, &format!("/{}", file.to), 0)?;
+    }
+    Ok(with_folders(entries))
+}
+
+struct Found<'a> {
+    from: &'a str,
+    entries: &'a mut BTreeMap<String, Entry>,
+}
+
+impl Found<'_> {
+    /// A file, or a folder with all that is in it. A link is refused: what it leads to can be named itself.
+    fn add(&mut self, source: &Path, to: &str, depth: usize) -> Result<(), BuildError> {
+        let disk = |doing| BuildError::disk(doing, source);
+        let refuse = || BuildError::Outside {
+            path: source.display().to_string(),
+        };
+        let kind = fs::symlink_metadata(source).map_err(disk("reading"))?;
+        if kind.is_dir() && depth <= KERNEL_FOLDER_DEPTH_MAX {
+            for entry in fs::read_dir(source).map_err(disk("reading"))? {
+                let entry = entry.map_err(disk("reading"))?;
+                let name = entry.file_name();
+                let name = name.to_str().ok_or_else(refuse)?;
+                self.add(&entry.path(), &format!("{to}/{name}"), depth + 1)?;
+            }
+            return Ok(());
+        }
+        if !kind.is_file() || self.entries.len() >= TREE_ENTRIES_MAX {
+            return Err(refuse());
+        }
+        let entry = Entry::disk(to, 0o644, source.to_owned(), self.from.to_owned());
+        let entry = entry.map_err(disk("reading"))?;
+        match self.entries.insert(to.to_owned(), entry) {
+            None => Ok(()),
+            Some(before) => Err(BuildError::Taken { path: before.path }),
+        }
+    }
+}
+
+/// The same, and each folder above them.
+fn with_folders(files: BTreeMap<String, Entry>) -> Vec<Entry> {
+    let mut all = files;
+    let paths: Vec<String> = all.keys().cloned().collect();
+    for path in paths {
+        let mut above = path.as_str();
+        while let Some((folder, _)) = above
+            .rsplit_once('/')
+            .filter(|(folder, _)| !folder.is_empty())
+        {
+            let make = || Entry::folder(folder);
+            all.entry(folder.to_owned()).or_insert_with(make);
+            above = folder;
+        }
+    }
+    all.into_values().collect()
+}
