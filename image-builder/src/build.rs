@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Parts (checked, on this disk) -> Draft (every byte known by its digest) -> folder: firmware.fd kernel initrd cmdline root.img
-//!                                                                           manifest.json, papers
+//!                                                                           image.efi disk.img manifest.json, papers
 //! ```
 //! Trusts the trees and programs that it is given: they come from the lock by digest, and from the compiler in the sandbox.
 //! Promises that the same parts make the same bytes, whoever builds, where, and when; and that a folder which is there is whole.
@@ -16,6 +16,7 @@ mod initrd;
 mod manifest;
 mod modules;
 mod place;
+mod roads;
 mod root;
 
 use std::fs::{self, File, Permissions};
@@ -129,6 +130,10 @@ pub struct Parts {
     pub init: PathBuf,
     /// What the initrd mounts.
     pub root: Option<RootParts>,
+    /// systemd's stub, if kernel, initrd and command line are to be one program, too. Only an image with a root has one.
+    pub stub: Option<PathBuf>,
+    /// Whether that program and the root are to be on one disk, too.
+    pub disk: bool,
     /// Words of the command line.
     pub cmdline: Vec<String>,
     /// The machine to predict for.
@@ -179,6 +184,8 @@ pub enum Step<'a> {
     Initrd,
     /// The root's file system and its hash tree are written.
     Root,
+    /// The unified kernel image and the disk are written.
+    Roads,
     /// The registers are predicted.
     Measure,
     /// Bill of materials and provenance are written.
@@ -200,6 +207,7 @@ pub struct Draft {
     firmware: Vec<u8>,
     kernel: Vec<u8>,
     initrd: Vec<u8>,
+    stub: Option<Vec<u8>>,
     initrd_entries: Vec<Entry>,
     root_entries: Option<Vec<Entry>>,
 }
@@ -211,6 +219,8 @@ impl Draft {
         let kernel = read(parts.kernel.image(), limits::KERNEL_BYTES_MAX)?;
         let modules = parts.kernel.load_order(&parts.modules)?;
         let init = read(&parts.init, PROGRAM_BYTES_MAX)?;
+        let stub = parts.stub.as_deref();
+        let stub = stub.map(|stub| read(stub, PROGRAM_BYTES_MAX)).transpose()?;
         let initrd_entries = initrd::entries(init, modules, &parts.kernel_from);
         let disk = BuildError::disk("writing", Path::new(INITRD));
         let initrd = initrd::write(&initrd_entries).map_err(disk)?;
@@ -222,6 +232,7 @@ impl Draft {
             firmware,
             kernel,
             initrd,
+            stub,
             initrd_entries,
             root_entries,
         })
@@ -256,11 +267,13 @@ impl Draft {
             machine,
             cmdline,
             acpi,
+            disk,
             ..
         } = &self.parts;
         add(format!("{profile:?} {lock_sha256} {compiler} {machine:?} {packages:?}").as_bytes());
-        add(format!("{cmdline:?}").as_bytes());
-        for bytes in [&self.firmware, &self.kernel, &self.initrd] {
+        add(format!("{cmdline:?} {disk}").as_bytes());
+        let stub = self.stub.as_deref().unwrap_or_default();
+        for bytes in [&self.firmware, &self.kernel, &self.initrd, stub] {
             add(bytes);
         }
         for (name, bytes) in acpi.iter() {
@@ -289,12 +302,17 @@ impl Draft {
         let mut root = None;
         if let Some(entries) = &self.root_entries {
             progress(Step::Root);
-            let made = VerityRoot::from(root::make(entries, mkfs, folder, ROOT)?);
-            words.push(made.argument());
+            let made = root::make(entries, mkfs, folder, ROOT)?;
+            words.push(VerityRoot::from(made).argument());
             root = Some(made);
         }
         let cmdline = words.join(" ");
         write(folder, CMDLINE, cmdline.as_bytes())?;
+        let mut uki = None;
+        if let (Some(root), Some(stub)) = (&root, &self.stub) {
+            progress(Step::Roads);
+            uki = Some(roads::make(self, stub, folder, &cmdline, root)?);
+        }
         progress(Step::Measure);
         let firmware = self.parts.firmware_build;
         let prediction = predict::predict(&Inputs {
@@ -311,7 +329,8 @@ impl Draft {
         let registers = BootRegisters::from(&prediction);
         let mut manifest = None;
         if let Some(root) = root {
-            let made = manifest::of(self, folder, cmdline, root, prediction)?;
+            let measured = (prediction, uki);
+            let made = manifest::of(self, folder, cmdline, root.into(), measured)?;
             write(folder, MANIFEST, &made.to_json())?;
             manifest = Some(made);
         }
@@ -355,7 +374,7 @@ fn settle(folder: &Path) -> Result<(), BuildError> {
 
 /// The files of an image that are there.
 fn files(folder: &Path) -> Vec<PathBuf> {
-    let image = [FIRMWARE, KERNEL, INITRD, CMDLINE, ROOT, MANIFEST];
+    let image = [FIRMWARE, KERNEL, INITRD, CMDLINE, ROOT, UKI, DISK, MANIFEST];
     let names = image.into_iter().chain([SBOM, STATEMENT, ENVELOPE]);
     let paths = names.map(|name| folder.join(name));
     paths.filter(|path| path.exists()).collect()
@@ -371,5 +390,9 @@ pub const INITRD: &str = "initrd";
 pub const CMDLINE: &str = "cmdline";
 /// See [`FIRMWARE`].
 pub const ROOT: &str = "root.img";
+/// See [`FIRMWARE`].
+pub const UKI: &str = "image.efi";
+/// See [`FIRMWARE`].
+pub const DISK: &str = "disk.img";
 /// See [`FIRMWARE`].
 pub const MANIFEST: &str = "manifest.json";

@@ -97,12 +97,9 @@ pub fn write(parts: &Parts<'_>, out: &File) -> Result<(), DiskError> {
 /// Data and tree, without a gap.
 fn of_root(image: &File, root: &verity::Root, first: u64) -> Result<[Partition; 2], DiskError> {
     let bytes = image.metadata()?.len();
-    let data_bytes = root.data_blocks.saturating_mul(BLOCK_BYTES);
-    let tree_bytes = bytes.checked_sub(data_bytes);
-    // At least the superblock.
-    let tree_bytes = tree_bytes.filter(|tree| *tree > 0 && tree.is_multiple_of(BLOCK_BYTES));
-    let tree_bytes = tree_bytes.filter(|_| root.data_blocks > 0);
-    let tree_bytes = tree_bytes.ok_or(DiskError::Root {
+    let blocks = verity::blocks(root.data_blocks).filter(|_| root.data_blocks > 0);
+    let whole = blocks.filter(|blocks| blocks.checked_mul(BLOCK_BYTES) == Some(bytes));
+    let blocks = whole.ok_or(DiskError::Root {
         got: bytes,
         data_blocks: root.data_blocks,
     })?;
@@ -112,7 +109,7 @@ fn of_root(image: &File, root: &verity::Root, first: u64) -> Result<[Partition; 
         kind: gpt::ROOT,
         id: half(high),
         first,
-        sectors: data_bytes / SECTOR_BYTES,
+        sectors: root.data_blocks * BLOCK_SECTORS,
         read_only: true,
         name: "root",
     };
@@ -120,7 +117,7 @@ fn of_root(image: &File, root: &verity::Root, first: u64) -> Result<[Partition; 
         kind: gpt::ROOT_VERITY,
         id: half(low),
         first: data.end(),
-        sectors: tree_bytes / SECTOR_BYTES,
+        sectors: (blocks - root.data_blocks) * BLOCK_SECTORS,
         read_only: true,
         name: "root-verity",
     };
@@ -181,5 +178,6 @@ fn put(out: &File, sector: u64, bytes: &[u8]) -> io::Result<()> {
 
 /// What the table counts in; virtio disks have sectors of this size unless told otherwise.
 const SECTOR_BYTES: u64 = 512;
+const BLOCK_SECTORS: u64 = BLOCK_BYTES / SECTOR_BYTES;
 /// One mebibyte.
 const ALIGNMENT_SECTORS: u64 = 2048;

@@ -58,6 +58,8 @@ pub struct Recipe {
     pub root: Option<Root>,
     /// Words of the kernel's command line, in order.
     pub cmdline: Vec<String>,
+    /// See [`Recipe::outputs`].
+    outputs: Option<Vec<Output>>,
     /// The machine that the image is measured for.
     pub machine: Machine,
 }
@@ -128,6 +130,17 @@ pub struct Root {
     pub files: Vec<RootFile>,
 }
 
+/// What is written beside the files of a direct boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Output {
+    /// Kernel, initrd and command line as one program, a unified kernel image.
+    Uki,
+    /// That program and the root on one disk, which firmware starts from. It takes the root's space once more, except where
+    /// files can share blocks.
+    Disk,
+}
+
 /// The shape of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -173,6 +186,19 @@ impl Recipe {
     /// Where the lock lies, for a recipe that lies at `recipe`.
     pub fn lock_path(&self, recipe: &Path) -> PathBuf {
         recipe.with_file_name(&self.lock)
+    }
+
+    /// What is written beside the files of a direct boot. A recipe that does not say it has both, if it has a root and the stub.
+    pub fn outputs(&self) -> &[Output] {
+        match &self.outputs {
+            Some(outputs) => outputs,
+            None if self.root.is_some() && self.has_stub() => &[Output::Uki, Output::Disk],
+            None => &[],
+        }
+    }
+
+    fn has_stub(&self) -> bool {
+        self.tools.run.iter().any(|choice| choice.name == STUB)
     }
 
     /// The input called `name`.
@@ -235,7 +261,20 @@ impl Recipe {
         if length > CMDLINE_BYTES_MAX {
             return Err(bad("cmdline", &self.cmdline.join(" "), "short enough"));
         }
+        self.check_outputs()?;
         self.machine.check()
+    }
+
+    fn check_outputs(&self) -> Result<(), RecipeError> {
+        let outputs = self.outputs();
+        let refused = |form| Err(bad("outputs", &format!("{outputs:?}"), form));
+        match outputs {
+            [] => Ok(()),
+            _ if self.root.is_none() => refused("there without a root"),
+            _ if !self.has_stub() => refused("made without systemd-boot-efi in tools.run"),
+            [Output::Uki] | [Output::Uki, Output::Disk] => Ok(()),
+            _ => refused("one of [], [uki] and [uki, disk]"),
+        }
     }
 
     fn check_root(&self, root: &Root) -> Result<(), RecipeError> {
@@ -281,6 +320,8 @@ struct Version {
     version: u32,
 }
 
+/// Debian's package with the stub of unified kernel images.
+pub(crate) const STUB: &str = "systemd-boot-efi";
 /// What this program reads.
 const VERSION_READ: u32 = 2;
 /// Kinds of guests.

@@ -8,12 +8,16 @@
 //! The salt is the SHA-256 of the data: equal images stay equal, and nobody can prepare collisions for a salt in advance.
 //! One block of memory per level, whatever the size of the image.
 
+mod read;
+
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
 use sha2::{Digest as _, Sha256};
+
+pub use read::{Reader, VerityFault};
 
 /// Bytes of a data or hash block.
 pub const BLOCK_BYTES: u64 = 4096;
@@ -168,23 +172,15 @@ impl<'a> Tree<'a> {
         salt: [u8; 32],
         data_blocks: u64,
     ) -> Self {
-        let sizes = level_sizes(data_blocks);
-        // The top level lies first, right after the superblock.
-        let mut next = data_blocks + 1;
-        let mut levels: Vec<Level> = Vec::new();
-        for size in sizes.iter().rev() {
-            levels.push(Level {
-                next,
-                block: Box::new([0; BLOCK]),
-                filled: 0,
-            });
-            next += size;
-        }
-        levels.reverse();
+        let level = |next| Level {
+            next,
+            block: Box::new([0; BLOCK]),
+            filled: 0,
+        };
         Self {
             put,
             salt,
-            levels,
+            levels: starts(data_blocks).into_iter().map(level).collect(),
             top: [0; 32],
         }
     }
@@ -221,6 +217,19 @@ impl<'a> Tree<'a> {
         }
         Ok(self.top)
     }
+}
+
+/// Where each level begins, lowest first, counted in blocks.
+fn starts(data_blocks: u64) -> Vec<u64> {
+    // The top level lies first, right after the superblock.
+    let mut next = data_blocks + 1;
+    let mut starts = Vec::new();
+    for size in level_sizes(data_blocks).iter().rev() {
+        starts.push(next);
+        next += size;
+    }
+    starts.reverse();
+    starts
 }
 
 fn salted(salt: &[u8], block: &[u8]) -> [u8; 32] {

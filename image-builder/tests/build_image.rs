@@ -18,8 +18,13 @@ use image_builder::build::{BuildError, Draft, Image, Memory, Model, Parts, Place
 use image_builder::lock::Digest;
 use image_builder::modules::Kernel;
 use measurements::acpi::Tables;
-use measurements::predict::{self, Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform};
-use measurements::{Digest32, Digest48, ImageManifest, MachineSize, Package, Profile, Role};
+use measurements::predict::{
+    self, Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, UkiRoad,
+};
+use measurements::{
+    Content, Digest32, Digest48, ImageManifest, ImagePart, MachineSize, Package, Profile,
+    RoadRegisters, Role,
+};
 use sha2::{Digest as _, Sha256};
 
 /// The parts of an image, made below `folder`, its files in the order that `backwards` says.
@@ -27,11 +32,15 @@ fn parts(folder: &Path, backwards: bool) -> Parts {
     let release = "6.12-made";
     let mut files: Vec<(String, Vec<u8>)> = vec![
         ("firmware.fd".into(), made::firmware()),
-        (format!("kernel/boot/vmlinuz-{release}"), made::kernel()),
+        (
+            format!("kernel/boot/vmlinuz-{release}"),
+            made::modern_kernel(),
+        ),
         (
             format!("kernel/usr/lib/modules/{release}/modules.builtin"),
             b"kernel/lib/built.ko\n".to_vec(),
         ),
+        ("stub".into(), made::stub(5)),
         ("stage0".into(), b"first program".to_vec()),
         ("agent".into(), b"the agent".repeat(1000)),
         ("model/config.json".into(), b"{}".to_vec()),
@@ -78,6 +87,8 @@ fn parts(folder: &Path, backwards: bool) -> Parts {
                 files: models,
             }],
         }),
+        stub: Some(folder.join("stub")),
+        disk: true,
         cmdline: vec!["panic=-1".into(), "oops=panic".into()],
         machine: MachineSize {
             vcpus: 2,
@@ -132,7 +143,9 @@ fn another_folder_and_another_order_of_files_change_no_byte() {
         names,
         [
             "cmdline",
+            "disk.img",
             "firmware.fd",
+            "image.efi",
             "initrd",
             "kernel",
             "manifest.json",
@@ -172,7 +185,8 @@ fn the_manifest_tells_of_what_lies_beside_it() {
     let files = bytes(&out);
     let manifest = ImageManifest::from_json(&files["manifest.json"].1).expect("reads");
     assert_eq!(Some(&manifest), image.manifest.as_ref());
-    for (_, file) in manifest.files.each() {
+    assert_eq!(manifest.files.all().count(), 6);
+    for (_, file) in manifest.files.all() {
         let (_, bytes) = &files[&file.name];
         assert_eq!(
             (file.bytes, file.sha256),
@@ -191,15 +205,36 @@ fn the_manifest_tells_of_what_lies_beside_it() {
     let root = &files["root.img"].1;
     let data = &root[..manifest.root.data_blocks as usize * 4096];
     assert_eq!(manifest.root.salt.0[..], Sha256::digest(data)[..]);
-    let paths: Vec<&str> = manifest.contents.iter().map(|c| c.path.as_str()).collect();
+    let inside = |part| {
+        let of = move |content: &&Content| content.part == part;
+        let contents = manifest.contents.iter().filter(of);
+        contents.map(|c| c.path.as_str()).collect::<Vec<_>>()
+    };
+    let initrd = [
+        "/dev",
+        "/dev/console",
+        "/init",
+        "/modules",
+        "/newroot",
+        "/proc",
+        "/sys",
+    ];
+    assert_eq!(inside(ImagePart::Initrd), initrd);
     assert_eq!(
-        paths,
+        inside(ImagePart::Root),
         [
+            "/",
             "/agent",
-            "/init",
+            "/dev",
+            "/models",
+            "/models/tiny",
             "/models/tiny/config.json",
             "/models/tiny/model.safetensors",
-            "/start"
+            "/proc",
+            "/run",
+            "/start",
+            "/sys",
+            "/tmp",
         ]
     );
     let predicted = predict::predict(&Inputs {
@@ -218,6 +253,70 @@ fn the_manifest_tells_of_what_lies_beside_it() {
         },
     });
     assert_eq!(predicted.expect("predicted").events, manifest.events);
+}
+
+#[test]
+fn the_other_roads_lead_to_the_same_kernel_initrd_command_line_and_root() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    let image = image(parts(folder.path(), false), &out).expect("made");
+    let manifest = image.manifest.expect("it has a root");
+    let files = bytes(&out);
+    let of = |name: &str| &files[name].1;
+    let registers = manifest.uki.as_ref().expect("there is such an image");
+    let uki = of("image.efi");
+    let direct = RoadRegisters {
+        rtmr1: manifest.registers.rtmr1,
+        rtmr2: manifest.registers.rtmr2,
+    };
+    let disk = registers.disk.expect("there is a disk");
+    assert!(direct != registers.kernel && registers.kernel.rtmr1 != disk.rtmr1);
+    assert_eq!(registers.kernel.rtmr2, disk.rtmr2);
+    let events = |road| Boot::Uki { uki, road }.events().expect("predicted");
+    let road = UkiRoad::Kernel { append: None };
+    assert_eq!(events(road), registers.kernel_events);
+    let (table, loader) = (&of("disk.img")[..1 << 20], None);
+    let road = UkiRoad::Disk { table, loader };
+    assert_eq!(events(road), registers.disk_events);
+
+    let has = |name: &str, part: &[u8]| {
+        let digest = Digest48::of(part);
+        let from = format!("section {name}");
+        let mut events = registers.kernel_events.iter();
+        events.any(|event| event.from == from && event.digest == digest)
+    };
+    assert!(has(".linux", of("kernel")) && has(".initrd", of("initrd")));
+    assert!(has(".cmdline", of("cmdline")) && has(".uname", b"6.12-made"));
+    assert!(has(
+        ".osrel",
+        b"ID=chrysalis\nNAME=Chrysalis\nVARIANT_ID=sim\n"
+    ));
+    let (disk, root) = (of("disk.img"), of("root.img"));
+    let second = u64::from_le_bytes(disk[1024 + 128 + 32..][..8].try_into().expect("eight"));
+    assert_eq!(disk[second as usize * 512..][..root.len()], root[..]);
+}
+
+#[test]
+fn an_image_has_no_road_that_was_not_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let check = |stub: bool, disk: bool, files: usize| {
+        let made = Parts {
+            stub: stub.then(|| folder.path().join("stub")),
+            disk,
+            ..parts(folder.path(), false)
+        };
+        let out = folder.path().join("out");
+        let manifest = image(made, &out).expect("made").manifest.expect("a root");
+        let registers = manifest.uki.as_ref();
+        assert_eq!(manifest.files.all().count(), files);
+        assert_eq!(registers.is_some(), stub);
+        let disk_registers = registers.and_then(|uki| uki.disk);
+        assert_eq!(disk_registers.is_some(), stub && disk);
+        assert_eq!(bytes(&out).len(), files + 2);
+    };
+    check(true, true, 6);
+    check(true, false, 5);
+    check(false, false, 4);
 }
 
 #[test]
@@ -278,7 +377,10 @@ fn every_part_changes_the_drafts_digest() {
     assert_eq!(same, digest(&|_| {}));
     let put =
         |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).expect("written");
-    let changes: [&dyn Fn(&mut Parts); 10] = [
+    let changes: [&dyn Fn(&mut Parts); 13] = [
+        &|parts| parts.disk = false,
+        &|parts| parts.stub = None,
+        &|parts| parts.stub = Some(folder.path().join("stage0")),
         &|parts| parts.profile = Profile::Dev,
         &|parts| parts.lock_sha256.0[31] ^= 1,
         &|parts| parts.compiler.push('1'),

@@ -3,12 +3,16 @@
 //! It is a claim, like every manifest. A reader believes it who rebuilt the image, or who recomputed its registers from
 //! the files (`measurements image verify`). Reading it checks that it does not contradict itself.
 
+mod content;
+mod form;
+
 use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
 use crate::predict::{PredictedEvent, Prediction, direct::check_cmdline, replay};
 use crate::{Digest32, Digest48, MachineSize, Register, limits};
+pub use content::{Content, ContentKind, ImagePart};
 
 /// An image manifest that agrees with itself. Its fields can be read, and nothing changes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,16 +38,19 @@ pub struct ImageParts {
     pub root: VerityRoot,
     /// The agent in the root: what it measures of itself into RTMR3.
     pub agent_sha384: Digest48,
-    /// Files in the root and in the initrd.
+    /// Everything in the initrd, then everything in the root, each by path.
     pub contents: Vec<Content>,
     /// Packages that went into the image or made it.
     pub packages: Vec<Package>,
     /// The machine that the registers are for.
     pub machine: MachineSize,
-    /// What a guest measures to when it has booted.
+    /// What a guest measures to when it has booted from firmware, kernel, initrd and command line.
     pub registers: BootRegisters,
     /// What leads to RTMR0 to RTMR2.
     pub events: Vec<PredictedEvent>,
+    /// What it measures to when it has booted from the unified kernel image, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uki: Option<UkiRegisters>,
 }
 
 /// What an image is for. Here it is a name; what makes it true is the programs inside, which are measured.
@@ -60,7 +67,7 @@ pub enum Profile {
     Dev,
 }
 
-/// The four files of an image.
+/// The files of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageFiles {
@@ -72,6 +79,12 @@ pub struct ImageFiles {
     pub initrd: ImageFile,
     /// The root file system with its hash tree, for a virtio disk.
     pub root: ImageFile,
+    /// Kernel, initrd and command line as one program, for `-kernel` in the place of the three.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uki: Option<ImageFile>,
+    /// That program and the root on one disk, which firmware starts from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<ImageFile>,
 }
 
 /// One file beside the manifest.
@@ -98,22 +111,6 @@ pub struct VerityRoot {
     pub data_blocks: u64,
 }
 
-/// One file inside the root or the initrd.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Content {
-    /// Where it is in the guest.
-    pub path: String,
-    /// Its permissions: four octal digits.
-    pub mode: String,
-    /// Its length.
-    pub bytes: u64,
-    /// Its digest.
-    pub sha256: Digest32,
-    /// Where it comes from.
-    pub from: String,
-}
-
 /// One package of the lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -136,6 +133,8 @@ pub enum Role {
     Kernel,
     /// The firmware comes from it.
     Firmware,
+    /// The first program of the unified kernel image comes from it.
+    Stub,
     /// Files of the root come from it.
     Root,
     /// A tool that made the image.
@@ -153,6 +152,37 @@ pub struct BootRegisters {
     /// The kernel.
     pub rtmr1: Digest48,
     /// Command line and initrd.
+    pub rtmr2: Digest48,
+}
+
+/// RTMR1 and RTMR2 of a guest that was started from its unified kernel image.
+///
+/// MRTD is the direct boot's on both roads. So is RTMR0 on the road over `-kernel`. From a disk, RTMR0 has boot options that
+/// the firmware makes for the disks that it finds, and nobody has predicted it ([`PredictError::BootOptions`]).
+///
+/// [`PredictError::BootOptions`]: crate::predict::PredictError::BootOptions
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UkiRegisters {
+    /// Over `-kernel`.
+    pub kernel: RoadRegisters,
+    /// What leads there.
+    pub kernel_events: Vec<PredictedEvent>,
+    /// From the disk, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<RoadRegisters>,
+    /// What leads there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disk_events: Vec<PredictedEvent>,
+}
+
+/// The registers that are known of a boot, whatever the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoadRegisters {
+    /// What was started.
+    pub rtmr1: Digest48,
+    /// What it started with.
     pub rtmr2: Digest48,
 }
 
@@ -197,12 +227,23 @@ pub enum ImageError {
         /// The text, or its beginning.
         got: String,
     },
-    /// Two of the four files have one name.
+    /// Two of the files have one name.
     #[error("the image manifest names the file {name:?} twice")]
     SameFile {
         /// The name.
         name: String,
     },
+    /// A list inside that is not in its order, or has a path twice.
+    #[error("the image manifest lists {path:?} in the wrong place, or twice")]
+    Order {
+        /// The path.
+        path: String,
+    },
+    /// A file without its registers, or registers of a file that is not there.
+    #[error(
+        "the image manifest has a file `{0}` without its registers, or the registers without it"
+    )]
+    Road(&'static str),
     /// A machine that nobody has.
     #[error(
         "the image manifest is for {} processors and {} MiB, which no guest has",
@@ -218,8 +259,10 @@ pub enum ImageError {
         /// The word that the manifest's root needs.
         expected: String,
     },
-    /// An event of a register that a boot does not extend.
-    #[error("the image manifest has a boot event of {got}; a boot extends RTMR0 to RTMR2")]
+    /// An event of a register that the boot it belongs to does not extend, or of which nothing is predicted.
+    #[error(
+        "the image manifest has a boot event of {got}, which is not among that boot's registers"
+    )]
     EventRegister {
         /// Its register.
         got: Register,
@@ -248,7 +291,7 @@ pub enum ImageError {
 
 impl ImageManifest {
     /// The version of the format that this program reads and writes.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 
     /// A manifest of these parts, if they agree with each other.
     pub fn new(parts: ImageParts) -> Result<ImageManifest, ImageError> {
@@ -268,13 +311,9 @@ impl ImageManifest {
         ImageManifest::new(parts)
     }
 
-    /// The canonical bytes: fixed field order, two-space indentation, one final newline.
+    /// The canonical bytes: fixed field order, two-space indentation, what is listed on one line each, one final newline.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut bytes = serde_json::to_vec_pretty(&self.0).expect(
-            "an image manifest has only strings, numbers and lists, which always serialise",
-        );
-        bytes.push(b'\n');
-        bytes
+        form::written(&self.0)
     }
 
     /// SHA-256 of the canonical bytes: the name of this image, whatever whitespace its manifest was read with.
@@ -303,6 +342,7 @@ impl ImageParts {
         check_count("packages", self.packages.len(), limits::IMAGE_PACKAGES_MAX)?;
         check_count("events", self.events.len(), limits::IMAGE_EVENTS_MAX)?;
         self.check_texts()?;
+        content::check(&self.contents)?;
         self.files.check()?;
         self.check_root()?;
         let MachineSize { vcpus, memory_mib } = self.machine;
@@ -316,14 +356,6 @@ impl ImageParts {
 
     fn check_texts(&self) -> Result<(), ImageError> {
         check_text("compiler", &self.compiler)?;
-        for content in &self.contents {
-            check_text("path of a file inside", &content.path)?;
-            check_text("origin of a file inside", &content.from)?;
-            let mode = content.mode.as_bytes();
-            if mode.len() != 4 || !mode.iter().all(|b| (b'0'..=b'7').contains(b)) {
-                return Err(text_error("mode of a file inside", &content.mode));
-            }
-        }
         for package in &self.packages {
             check_text("name of a package", &package.name)?;
             check_text("version of a package", &package.version)?;
@@ -349,41 +381,101 @@ impl ImageParts {
     }
 
     fn check_registers(&self) -> Result<(), ImageError> {
-        let booted = [
-            (Register::Rtmr0, self.registers.rtmr0),
-            (Register::Rtmr1, self.registers.rtmr1),
-            (Register::Rtmr2, self.registers.rtmr2),
-        ];
-        let foreign = |event: &&PredictedEvent| !booted.iter().any(|(r, _)| *r == event.register);
-        if let Some(event) = self.events.iter().find(foreign) {
-            return Err(ImageError::EventRegister {
-                got: event.register,
-            });
+        let BootRegisters {
+            mrtd,
+            rtmr0,
+            rtmr1,
+            rtmr2,
+        } = self.registers;
+        if mrtd == Digest48::ZERO {
+            let register = Register::Mrtd;
+            return Err(ImageError::Zero { register });
         }
-        for (register, stated) in booted {
-            let replayed = replay(register, &self.events);
-            if stated != replayed {
-                return Err(ImageError::Contradiction {
-                    register,
-                    stated,
-                    replayed,
-                });
+        let road = RoadRegisters { rtmr1, rtmr2 };
+        check_events(&road.with(Some(rtmr0)), &self.events)?;
+        let uki = self.uki.as_ref();
+        let disk = uki.and_then(|uki| uki.disk);
+        for (name, file, registers) in [
+            ("uki", self.files.uki.is_some(), uki.is_some()),
+            ("disk", self.files.disk.is_some(), disk.is_some()),
+        ] {
+            if file != registers {
+                return Err(ImageError::Road(name));
             }
         }
-        let all = [(Register::Mrtd, self.registers.mrtd)]
-            .into_iter()
-            .chain(booted);
-        for (register, value) in all {
-            if value == Digest48::ZERO {
-                return Err(ImageError::Zero { register });
-            }
-        }
-        Ok(())
+        uki.map_or(Ok(()), UkiRegisters::check)
     }
 }
 
+impl UkiRegisters {
+    fn check(&self) -> Result<(), ImageError> {
+        for events in [&self.kernel_events, &self.disk_events] {
+            check_count("events", events.len(), limits::IMAGE_EVENTS_MAX)?;
+            for event in events {
+                check_text("description of an event", &event.from)?;
+            }
+        }
+        check_events(&self.kernel.with(None), &self.kernel_events)?;
+        match self.disk {
+            Some(disk) => check_events(&disk.with(None), &self.disk_events),
+            None if self.disk_events.is_empty() => Ok(()),
+            None => Err(ImageError::Road("disk")),
+        }
+    }
+}
+
+impl RoadRegisters {
+    /// Of a boot's events, if they are all of RTMR1 and RTMR2 or the others do not matter.
+    pub fn of(events: &[PredictedEvent]) -> RoadRegisters {
+        RoadRegisters {
+            rtmr1: replay(Register::Rtmr1, events),
+            rtmr2: replay(Register::Rtmr2, events),
+        }
+    }
+
+    fn with(self, rtmr0: Option<Digest48>) -> Vec<(Register, Digest48)> {
+        let rtmr0 = rtmr0.map(|value| (Register::Rtmr0, value));
+        let road = [(Register::Rtmr1, self.rtmr1), (Register::Rtmr2, self.rtmr2)];
+        rtmr0.into_iter().chain(road).collect()
+    }
+}
+
+/// The events are of these registers and lead to them, and none was left alone.
+fn check_events(
+    booted: &[(Register, Digest48)],
+    events: &[PredictedEvent],
+) -> Result<(), ImageError> {
+    let foreign = |event: &&PredictedEvent| !booted.iter().any(|(r, _)| *r == event.register);
+    if let Some(event) = events.iter().find(foreign) {
+        return Err(ImageError::EventRegister {
+            got: event.register,
+        });
+    }
+    for (register, stated) in booted.iter().copied() {
+        let replayed = replay(register, events);
+        if stated != replayed {
+            return Err(ImageError::Contradiction {
+                register,
+                stated,
+                replayed,
+            });
+        }
+        if stated == Digest48::ZERO {
+            return Err(ImageError::Zero { register });
+        }
+    }
+    Ok(())
+}
+
 impl ImageFiles {
-    /// The files in a fixed order, with what they are.
+    /// All files, with what they are.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &ImageFile)> {
+        let uki = self.uki.as_ref().map(|file| ("uki", file));
+        let disk = self.disk.as_ref().map(|file| ("disk", file));
+        self.each().into_iter().chain(uki).chain(disk)
+    }
+
+    /// The files that a direct boot needs, in a fixed order, with what they are.
     pub fn each(&self) -> [(&'static str, &ImageFile); 4] {
         [
             ("firmware", &self.firmware),
@@ -396,7 +488,7 @@ impl ImageFiles {
     /// A reader opens these beside the manifest, so a name must not lead elsewhere.
     fn check(&self) -> Result<(), ImageError> {
         let mut seen: Vec<&str> = Vec::new();
-        for (_, file) in self.each() {
+        for (_, file) in self.all() {
             let name = file.name.as_str();
             let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
             let length = 1..=limits::IMAGE_FILE_NAME_BYTES_MAX;

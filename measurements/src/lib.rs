@@ -49,8 +49,8 @@ pub use collateral::{
 pub use digest32::Digest32;
 pub use event_log::{Claim, Event, EventLog, EventLogError, EventType, Kind, Replay, Source};
 pub use image::{
-    BootRegisters, Content, ImageError, ImageFile, ImageFiles, ImageManifest, ImageParts, Package,
-    Profile, Role, VerityRoot,
+    BootRegisters, Content, ContentKind, ImageError, ImageFile, ImageFiles, ImageManifest,
+    ImagePart, ImageParts, Package, Profile, RoadRegisters, Role, UkiRegisters, VerityRoot,
 };
 pub use machine_set::{
     Devices, DevicesError, Gpus, Machine, MachineSet, MachineSetError, Membership, SetFirmware,

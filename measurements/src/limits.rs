@@ -76,10 +76,14 @@ pub const MACHINE_SET_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Machines of one set.
 pub const MACHINE_SET_MACHINES_MAX: usize = 4096;
 
-/// An image manifest as JSON.
-pub const IMAGE_MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Files listed in an image manifest.
+/// An image manifest as JSON. A file inside takes some 250 bytes.
+pub const IMAGE_MANIFEST_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Files, folders, links and devices listed in an image manifest.
 pub const IMAGE_CONTENTS_MAX: usize = 16 * 1024;
+/// Extended attributes of one of them.
+pub const IMAGE_ATTRIBUTES_MAX: usize = 16;
+/// The value of one of those. A file's capabilities have 24 bytes at most.
+pub const IMAGE_ATTRIBUTE_BYTES_MAX: usize = 256;
 /// Packages listed in an image manifest.
 pub const IMAGE_PACKAGES_MAX: usize = 4096;
 /// Boot events in an image manifest. A direct boot has about twenty.

@@ -25,7 +25,7 @@ fn outcome<'a>(printed: &'a Value, what: &str) -> &'a str {
     check.unwrap()["outcome"].as_str().unwrap()
 }
 
-const ALL: [&str; 9] = [
+const ALL: [&str; 16] = [
     "firmware",
     "kernel",
     "initrd",
@@ -35,6 +35,13 @@ const ALL: [&str; 9] = [
     "rtmr0",
     "rtmr1",
     "rtmr2",
+    "uki",
+    "uki parts",
+    "uki rtmr1",
+    "uki rtmr2",
+    "disk",
+    "disk rtmr1",
+    "disk rtmr2",
 ];
 
 #[test]
@@ -236,11 +243,22 @@ fn a_changed_file_is_found_in_itself_and_in_what_measures_it() {
     };
     check("firmware.fd", 0x2000, &["firmware", "mrtd"], &[]);
     check("firmware.fd", 0x800, &["firmware", "rtmr0"], &[]);
-    check("kernel", 0x300, &["kernel", "rtmr1"], &[]);
-    check("kernel", 0, &["kernel", "rtmr1"], &[]);
-    check("initrd", 3, &["initrd", "rtmr2"], &[]);
+    check("kernel", 0x300, &["kernel", "rtmr1", "uki parts"], &[]);
+    check("kernel", 0, &["kernel", "rtmr1", "uki parts"], &[]);
+    check("initrd", 3, &["initrd", "rtmr2", "uki parts"], &[]);
     check("root.img", 9000, &["root", "verity hash"], &[]);
     check("root.img", 3 * VERITY_BLOCK_BYTES, &["root"], &[]);
+    let both = ["uki rtmr1", "disk rtmr1"];
+    check(
+        "disk.img",
+        512 + 60,
+        &["disk", "disk rtmr1", "disk rtmr2"],
+        &[],
+    );
+    // A byte of the headers, then one of the kernel inside.
+    check("image.efi", 2, &[&["uki"], &both[..]].concat(), &[]);
+    let all = ["uki", "uki parts", "uki rtmr2", "disk rtmr2"];
+    check("image.efi", 0xc00 + 0x300, &[&all, &both[..]].concat(), &[]);
     check("acpi/tables", 1, &["rtmr0"], &["--acpi-tables", "acpi"]);
 }
 
@@ -261,13 +279,14 @@ fn a_manifest_of_another_machine_or_root_is_found() {
         }
     };
     check(&|parts| parts.machine.memory_mib = 4096, &["rtmr0"], &[]);
-    check(&|parts| parts.cmdline.push_str(" extra"), &["rtmr2"], &[]);
+    let both = ["rtmr2", "uki parts"];
+    check(&|parts| parts.cmdline.push_str(" extra"), &both, &[]);
     check(
         &|parts| {
             parts.root.data_blocks = 1 << 40;
             parts.cmdline = parts.root.argument();
         },
-        &["verity hash", "rtmr2"],
+        &["verity hash", "rtmr2", "uki parts"],
         &[],
     );
     check(
@@ -278,6 +297,29 @@ fn a_manifest_of_another_machine_or_root_is_found() {
     let (folder, _) = image();
     let (code, printed) = verify(folder.path(), &["--page-order", "two"]);
     assert_eq!((code, outcome(&printed, "mrtd")), (Some(1), "differs"));
+}
+
+#[test]
+fn a_unified_kernel_image_and_a_disk_may_be_missing_or_be_none() {
+    let (folder, manifest) = image();
+    fs::remove_file(folder.path().join("disk.img")).unwrap();
+    let (code, printed) = verify(folder.path(), &[]);
+    assert_eq!(code, Some(0));
+    assert_eq!(outcome(&printed, "disk"), "not computed");
+    assert_eq!(outcome(&printed, "uki rtmr1"), "same");
+    fs::remove_file(folder.path().join("image.efi")).unwrap();
+    let (code, printed) = verify(folder.path(), &[]);
+    assert_eq!((code, outcome(&printed, "uki")), (Some(0), "not computed"));
+
+    // Another command line in the image than beside it.
+    let mut parts = (*manifest).clone();
+    parts.cmdline.push_str(" extra");
+    let (folder, _) = image();
+    let other = ImageManifest::new(parts).unwrap();
+    fs::write(folder.path().join("manifest.json"), other.to_json()).unwrap();
+    let (code, printed) = verify(folder.path(), &[]);
+    assert_eq!((code, outcome(&printed, "uki parts")), (Some(1), "differs"));
+    assert_eq!(outcome(&printed, "uki rtmr2"), "same");
 }
 
 #[test]

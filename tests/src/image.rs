@@ -99,12 +99,20 @@ impl Image {
     /// launcher: what a hostile host would start. The client keeps the true manifest.
     pub fn tampered(&self, tamper: Tamper, to: &Path) -> anyhow::Result<Image> {
         fs::create_dir_all(to)?;
-        for entry in fs::read_dir(&self.dir)? {
-            let entry = entry?;
-            fs::copy(entry.path(), to.join(entry.file_name()))?;
+        let needed = self.manifest.files.each();
+        let needed = needed.map(|(_, file)| file.name.as_str());
+        for name in needed.into_iter().chain(["cmdline", "manifest.json"]) {
+            fs::copy(self.dir.join(name), to.join(name))?;
         }
         let path = to.join("manifest.json");
         let mut manifest: Value = serde_json::from_slice(&fs::read(&path)?)?;
+        // A direct boot needs no other road.
+        let fields = manifest.as_object_mut().context("a manifest")?;
+        fields.remove("uki");
+        let files = fields["files"].as_object_mut().context("files")?;
+        for road in ["uki", "disk"] {
+            files.remove(road);
+        }
         match tamper {
             Tamper::Initrd => change(&to.join("initrd"), |bytes| {
                 bytes.push(0);

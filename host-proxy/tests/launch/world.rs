@@ -140,6 +140,8 @@ impl World {
                 kernel,
                 initrd,
                 root: root_file,
+                uki: None,
+                disk: None,
             },
             cmdline: cmdline(),
             root: root(),
@@ -152,6 +154,7 @@ impl World {
             },
             registers: BootRegisters::from(&prediction),
             events: prediction.events,
+            uki: None,
         };
         let manifest = ImageManifest::new(parts).expect("it agrees with itself");
         fs::write(self.path("image/manifest.json"), manifest.to_json()).expect("written");

@@ -46,11 +46,7 @@ impl Memory {
         let whole = |file: &measurements::ImageFile| {
             is_whole(&out.join(&file.name), file.bytes, Digest(file.sha256.0)).unwrap_or(false)
         };
-        let same = manifest
-            .files
-            .each()
-            .into_iter()
-            .all(|(_, file)| whole(file))
+        let same = manifest.files.all().all(|(_, file)| whole(file))
             && fs::read(out.join(CMDLINE)).is_ok_and(|line| line == manifest.cmdline.as_bytes());
         let registers: BootRegisters = manifest.registers;
         same.then_some(Image {

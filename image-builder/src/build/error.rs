@@ -8,6 +8,7 @@ use measurements::predict::PredictError;
 
 use crate::acpi::AcpiError;
 use crate::compile::CompileError;
+use crate::disk::DiskError;
 use crate::erofs::RootError;
 use crate::error::FetchError;
 use crate::inputs::InputError;
@@ -16,6 +17,7 @@ use crate::out_of_tree::OutOfTreeError;
 use crate::package_lock::PackageLockError;
 use crate::packages::PackageError;
 use crate::papers::PaperError;
+use crate::uki::UkiError;
 use crate::userland::UserlandError;
 
 /// Why an image was not made. The output folder is as it was.
@@ -74,6 +76,12 @@ pub enum BuildError {
     /// The root's file system could not be made.
     #[error(transparent)]
     Root(#[from] RootError),
+    /// The unified kernel image cannot be laid out.
+    #[error(transparent)]
+    Uki(#[from] UkiError),
+    /// The disk cannot be laid out, or not be written.
+    #[error("writing the disk: {0}")]
+    Image(#[from] DiskError),
     /// The registers cannot be predicted.
     #[error("predicting the registers: {0}")]
     Predict(#[from] PredictError),
@@ -142,13 +150,14 @@ impl BuildError {
             Self::Module(_)
             | Self::Predict(_)
             | Self::Manifest(_)
+            | Self::Uki(_)
             | Self::Outside { .. }
             | Self::Model { .. } => "recipe",
             Self::Userland(error) => error.fault().word(),
             Self::Input(error) => error.fault().word(),
             Self::Taken { .. } => "recipe",
             Self::Root(_) => "tool",
-            Self::Disk { .. } | Self::TooLong { .. } | Self::Papers(_) => "disk",
+            Self::Image(_) | Self::Disk { .. } | Self::TooLong { .. } | Self::Papers(_) => "disk",
             Self::Occupied { .. } | Self::Busy { .. } => "output",
         }
     }

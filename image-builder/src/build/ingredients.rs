@@ -20,9 +20,10 @@ use crate::lock::{Digest, ModelLock};
 use crate::package_lock::{Package, PackageLock, Role};
 use crate::packages::{ensure_tree, tree_key};
 use crate::provenance::SecretKey;
-use crate::recipe::{Recipe, Root};
+use crate::recipe::{Output, Recipe, Root, STUB};
 use crate::sandbox::Sandbox;
 use crate::store::Store;
+use crate::uki::STUB_PATH;
 use crate::{acpi, erofs, userland};
 
 /// What an image is to be made of.
@@ -100,12 +101,16 @@ pub fn gather(
             models: find_models(order, &wanted.models, &mut |p| progress(Step::Fetch(p)))?,
         });
     }
+    let stub = match recipe.outputs().contains(&Output::Uki) {
+        true => Some(inside(&run, STUB_PATH)?),
+        false => None,
+    };
     let acpi = tables(order, &run, &firmware, profile, machine, progress)?;
     let parts = Parts {
         profile,
         lock_sha256: lock.digest(),
         compiler: compiler.version().to_owned(),
-        packages: packages(lock),
+        packages: packages(recipe, lock),
         firmware_build: firmware_build(recipe, &firmware)?,
         firmware,
         kernel: super::modules::kernel(order, &kernel, progress)?,
@@ -113,6 +118,8 @@ pub fn gather(
         modules: recipe.initrd.modules.clone(),
         init,
         root,
+        stub,
+        disk: recipe.outputs().contains(&Output::Disk),
         cmdline: recipe.cmdline.clone(),
         machine,
         acpi,
@@ -273,7 +280,7 @@ struct Kept(AcpiFiles);
 const QEMU: &str = "qemu-system-x86";
 
 /// Packages that become part of the image or make it, as the manifest lists them.
-pub(crate) fn packages(lock: &PackageLock) -> Vec<measurements::Package> {
+pub(crate) fn packages(recipe: &Recipe, lock: &PackageLock) -> Vec<measurements::Package> {
     use measurements::Role as For;
     let one = |package: &Package, role| measurements::Package {
         name: package.name.clone(),
@@ -284,6 +291,8 @@ pub(crate) fn packages(lock: &PackageLock) -> Vec<measurements::Package> {
     let mut packages = vec![one(lock.firmware(), For::Firmware)];
     let kernel = lock.kernel_packages();
     packages.extend(kernel.into_iter().map(|package| one(package, For::Kernel)));
+    let stub = lock.package(STUB).filter(|_| !recipe.outputs().is_empty());
+    packages.extend(stub.map(|package| one(package, For::Stub)));
     let root = lock.closure(Role::Root);
     packages.extend(root.into_iter().map(|package| one(package, For::Root)));
     let build = lock.closure(Role::Build);

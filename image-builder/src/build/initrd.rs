@@ -17,14 +17,21 @@ pub fn entries(init: Vec<u8>, modules: Vec<Module>, kernel: &str) -> Vec<Entry> 
     entries
 }
 
+/// Folders of the initrd, most of them to mount on.
+pub const FOLDERS: [&str; 5] = ["/dev", "/modules", "/newroot", "/proc", "/sys"];
+/// Of each.
+pub const FOLDER_MODE: u32 = 0o755;
+/// Its one device. drivers/tty: the system console is 5:1 (Documentation/admin-guide/devices.txt).
+pub const CONSOLE: (&str, u32, (u32, u32)) = ("/dev/console", 0o600, (5, 1));
+
 /// The archive. The kernel mounts nothing over it before `/init` runs, so the console has to be there for it to speak.
 pub fn write(entries: &[Entry]) -> io::Result<Vec<u8>> {
     let mut archive = cpio::Writer::new(Vec::new());
-    for folder in ["/dev", "/modules", "/newroot", "/proc", "/sys"] {
-        archive.folder(folder, 0o755)?;
+    for folder in FOLDERS {
+        archive.folder(folder, FOLDER_MODE)?;
     }
-    // drivers/tty: the system console is 5:1 (Documentation/admin-guide/devices.txt).
-    archive.device("/dev/console", 0o600, (5, 1))?;
+    let (console, mode, number) = CONSOLE;
+    archive.device(console, mode, number)?;
     for entry in entries {
         let What::File { source, .. } = &entry.what else {
             continue;

@@ -1,18 +1,19 @@
 //! The paper about an image, out of what was just written.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use measurements::predict::Prediction;
 use measurements::{
-    BootRegisters, Content, Digest32, Digest48, ImageFile, ImageFiles, ImageManifest, ImageParts,
-    VerityRoot,
+    BootRegisters, Content, ContentKind, Digest32, Digest48, ImageFile, ImageFiles, ImageManifest,
+    ImagePart, ImageParts, UkiRegisters, VerityRoot,
 };
 
 use super::contents::{Entry, Source, What};
 use super::error::BuildError;
-use super::{Draft, FIRMWARE, INITRD, KERNEL, ROOT, root};
+use super::{DISK, Draft, FIRMWARE, INITRD, KERNEL, ROOT, UKI, initrd, root};
 use crate::limits::FILE_BYTES_MAX;
 use crate::stream::Metered;
 
@@ -22,17 +23,11 @@ pub fn of(
     folder: &Path,
     cmdline: String,
     root: VerityRoot,
-    prediction: Prediction,
+    (prediction, uki): (Prediction, Option<UkiRegisters>),
 ) -> Result<ImageManifest, BuildError> {
     let parts = &draft.parts;
-    let entries = draft.root_entries.iter().flatten();
-    let mut contents: Vec<Content> = draft
-        .initrd_entries
-        .iter()
-        .chain(entries)
-        .filter_map(content)
-        .collect();
-    contents.sort_by(|one, other| one.path.cmp(&other.path));
+    let disk = uki.as_ref().and_then(|uki| uki.disk);
+    let if_there = |there: bool, name| there.then(|| file(folder, name)).transpose();
     Ok(ImageManifest::new(ImageParts {
         version: ImageManifest::VERSION,
         profile: parts.profile,
@@ -43,35 +38,88 @@ pub fn of(
             kernel: file(folder, KERNEL)?,
             initrd: file(folder, INITRD)?,
             root: file(folder, ROOT)?,
+            uki: if_there(uki.is_some(), UKI)?,
+            disk: if_there(disk.is_some(), DISK)?,
         },
         cmdline,
         root,
         agent_sha384: agent(draft),
-        contents,
+        contents: contents(draft),
         packages: parts.packages.clone(),
         machine: parts.machine,
         registers: BootRegisters::from(&prediction),
         events: prediction.events,
+        uki,
     })?)
 }
 
-fn content(entry: &Entry) -> Option<Content> {
-    let What::File {
-        bytes,
-        sha256,
-        from,
-        ..
-    } = &entry.what
-    else {
-        return None;
+/// Everything in the initrd and in the root, by path.
+fn contents(draft: &Draft) -> Vec<Content> {
+    use ImagePart::{Initrd, Root};
+    let plain = |path: &str, mode, kind| content(Initrd, path, mode, kind, None);
+    let (console, mode, (major, minor)) = initrd::CONSOLE;
+    let folder = |path| plain(path, initrd::FOLDER_MODE, ContentKind::Folder);
+    let fixed = initrd::FOLDERS.into_iter().map(folder);
+    let console = plain(console, mode, ContentKind::Device { major, minor });
+    let inside = draft
+        .initrd_entries
+        .iter()
+        .map(|entry| of_entry(Initrd, entry));
+    let root = draft.root_entries.iter().flatten();
+    let root = root.map(|entry| of_entry(Root, entry));
+    let mut contents: Vec<Content> = fixed.chain([console]).chain(inside).chain(root).collect();
+    contents.sort_by(|one, other| (one.part, &one.path).cmp(&(other.part, &other.path)));
+    contents
+}
+
+fn of_entry(part: ImagePart, entry: &Entry) -> Content {
+    let (kind, from) = match &entry.what {
+        What::Folder => (ContentKind::Folder, None),
+        What::File {
+            bytes,
+            sha256,
+            from,
+            ..
+        } => {
+            let (bytes, sha256) = (*bytes, Digest32(sha256.0));
+            (ContentKind::File { bytes, sha256 }, Some(from))
+        }
+        What::Link { target, from } => {
+            let target = target.clone();
+            (ContentKind::Link { target }, Some(from))
+        }
+        What::SameAs { path, from } => {
+            let target = path.clone();
+            (ContentKind::Same { target }, Some(from))
+        }
     };
-    Some(Content {
-        path: entry.path.clone(),
-        mode: format!("{:04o}", entry.mode),
-        bytes: *bytes,
-        sha256: Digest32(sha256.0),
-        from: from.clone(),
-    })
+    let hex = |(name, value): (&String, &Vec<u8>)| (name.clone(), hex::encode(value));
+    Content {
+        user: entry.owner.user,
+        group: entry.owner.group,
+        attributes: entry.attributes.iter().map(hex).collect(),
+        ..content(part, &entry.path, entry.mode, kind, from)
+    }
+}
+
+/// Owned by root, without attributes.
+fn content(
+    part: ImagePart,
+    path: &str,
+    mode: u32,
+    kind: ContentKind,
+    from: Option<&String>,
+) -> Content {
+    Content {
+        part,
+        path: path.to_owned(),
+        mode: format!("{mode:04o}"),
+        user: 0,
+        group: 0,
+        attributes: BTreeMap::new(),
+        kind,
+        from: from.cloned(),
+    }
 }
 
 /// What the agent will measure of itself: its own file.

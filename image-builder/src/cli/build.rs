@@ -21,9 +21,10 @@ pub const EXAMPLE: &str = "Example:
   image-builder build recipes/sim.yaml --mirror http://mirror.example/debian --out image --json
   image-builder build recipes/sim.yaml --out image --sign release.key
 
-Writes firmware.fd, kernel, initrd, cmdline, root.img, manifest.json, and papers: sbom.spdx.json, provenance.json and, with --sign,
-provenance.dsse.json. The folder may be new, empty, or an image, which is
-replaced when the new one is whole. The same recipe, lock and sources give the same bytes on every machine.
+Writes firmware.fd, kernel, initrd, cmdline, root.img, image.efi (kernel, initrd and command line as one program), disk.img (that
+program and the root, for firmware to start from), manifest.json, and papers: sbom.spdx.json, provenance.json and, with --sign,
+provenance.dsse.json. The folder may be new, empty, or an image, which is replaced when the new one is whole. The same recipe, lock
+and sources give the same bytes on every machine.
 
 Exit code: 0 done or already there, 1 refused or failed (the sentence says whose fault), 2 misuse.";
 
@@ -165,6 +166,7 @@ fn show(screen: &mut Screen, step: Step<'_>) {
         )),
         Step::Initrd => screen.say("initrd"),
         Step::Root => screen.say("root: file system and hash tree"),
+        Step::Roads => screen.say("unified kernel image and disk"),
         Step::Measure => screen.say("registers"),
         Step::Papers => screen.say("papers: bill of materials and provenance"),
     }

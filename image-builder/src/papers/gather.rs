@@ -89,7 +89,7 @@ fn date(order: Order<'_>) -> String {
 /// Those that the manifest lists, with what the lock knows of them beyond that.
 fn packages(order: Order<'_>) -> Vec<DebianPackage> {
     let lock = order.lock;
-    let listed = ingredients::packages(lock).into_iter();
+    let listed = ingredients::packages(order.recipe, lock).into_iter();
     let found = listed.filter_map(|listed| Some((listed.role, lock.package(&listed.name)?)));
     let one = |(role, package): (Role, &Package)| DebianPackage {
         name: package.name.clone(),

@@ -53,7 +53,7 @@ pub fn write(
     mut inside: Sha1s,
     key: Option<&SecretKey>,
 ) -> Result<(), PaperError> {
-    for (_, file) in manifest.files.each() {
+    for (_, file) in manifest.files.all() {
         inside.insert(file.name.clone(), sha1_of(&folder.join(&file.name))?);
     }
     let line = Sha1::digest(manifest.cmdline.as_bytes());
@@ -148,7 +148,7 @@ fn statement(
         of(SBOM, bill),
         of(CMDLINE, manifest.cmdline.as_bytes()),
     ];
-    for (_, file) in manifest.files.each() {
+    for (_, file) in manifest.files.all() {
         subjects.push(Subject {
             name: file.name.clone(),
             bytes: file.bytes,

@@ -39,6 +39,34 @@ fn a_recipe_may_do_without_root_and_vsock() {
 }
 
 #[test]
+fn a_recipe_says_which_roads_there_are_or_there_are_both() {
+    let outputs = |line: &str| {
+        let text = format!("{SIM}\n{line}\n");
+        Recipe::parse(&text).map(|recipe| recipe.outputs().to_vec())
+    };
+    use Output::{Disk, Uki};
+    assert_eq!(outputs(""), Ok(vec![Uki, Disk]));
+    assert_eq!(outputs("outputs: [uki, disk]"), Ok(vec![Uki, Disk]));
+    assert_eq!(outputs("outputs: [uki]"), Ok(vec![Uki]));
+    assert_eq!(outputs("outputs: []"), Ok(Vec::new()));
+    for bad in ["[disk]", "[disk, uki]", "[uki, uki]", "[uki, disk, disk]"] {
+        let error = outputs(&format!("outputs: {bad}")).expect_err(bad);
+        assert!(error.to_string().contains("[uki, disk]"), "{error}");
+    }
+    assert!(outputs("outputs: [iso]").is_err());
+    let text = SIM.replace(", systemd-boot-efi", "");
+    let error = Recipe::parse(&format!("{text}\noutputs: [uki]\n")).expect_err("no stub");
+    let error = error.to_string();
+    assert!(error.contains("without systemd-boot-efi"), "{error}");
+    assert_eq!(Recipe::parse(&text).expect("a recipe").outputs(), []);
+    let stream = include_str!("../../recipes/stream.yaml");
+    let recipe = Recipe::parse(stream).expect("committed");
+    assert_eq!(recipe.outputs(), []);
+    let error = Recipe::parse(&format!("{stream}\noutputs: [uki]\n")).expect_err("no root");
+    assert!(error.to_string().contains("without a root"), "{error}");
+}
+
+#[test]
 fn a_bad_recipe_is_refused_with_its_reason() {
     check("version: 2", "version: 1", "version 1; this program reads");
     check("version: 2", "version: 2\nextra: 1", "unknown field");

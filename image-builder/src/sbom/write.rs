@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use measurements::{Content, ImageManifest, Role};
+use measurements::{Content, ImageManifest, ImagePart, Role};
 use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
 
@@ -250,7 +250,7 @@ impl Writer {
         origins: &Origins<'_>,
     ) {
         let mut beside = BTreeMap::new();
-        for (what, file) in manifest.files.each() {
+        for (what, file) in manifest.files.all() {
             let id = self.file(&file.name, &file.sha256.to_string(), sha1s.get(&file.name));
             self.relate(image, "CONTAINS", &id);
             let role = match what {
@@ -273,12 +273,17 @@ impl Writer {
         let id = self.file(name, &line, sha1s.get(name));
         self.relate(image, "CONTAINS", &id);
         for content in &manifest.contents {
-            let id = self.file(
-                &content.path,
-                &content.sha256.to_string(),
-                sha1s.get(&content.path),
-            );
-            if let Some(holder) = beside.get(holder(content)) {
+            // Folders, links and devices have no digest, and a bill has no place for them.
+            let Some(sha256) = content.sha256() else {
+                continue;
+            };
+            let sha1 = sha1s.get(&content.path);
+            let id = self.file(&content.path, &sha256.to_string(), sha1);
+            let holder = match content.part {
+                ImagePart::Initrd => "initrd",
+                ImagePart::Root => "root",
+            };
+            if let Some(holder) = beside.get(holder) {
                 self.relate(holder, "CONTAINS", &id);
             }
             self.origin(&id, content, origins);
@@ -286,11 +291,12 @@ impl Writer {
     }
 
     fn origin(&mut self, id: &str, content: &Content, origins: &Origins<'_>) {
-        let model = content.from.strip_prefix("model ");
-        let input = content.from.strip_prefix("input ");
+        let from = content.from.as_deref().unwrap_or_default();
+        let model = from.strip_prefix("model ");
+        let input = from.strip_prefix("input ");
         if let Some(program) = origins.programs.get(&content.path) {
             self.relate(id, "GENERATED_FROM", program);
-        } else if let Some(package) = origins.packages.get(&content.from) {
+        } else if let Some(package) = origins.packages.get(from) {
             self.relate(id, "EXPANDED_FROM_ARCHIVE", package);
         } else if let Some(input) = input.and_then(|name| origins.inputs.get(name)) {
             self.relate(id, "EXPANDED_FROM_ARCHIVE", input);
@@ -371,15 +377,6 @@ impl Writer {
             relationship_type: how.into(),
             related_spdx_element: other.into(),
         });
-    }
-}
-
-/// In which of the files beside the manifest a file lies.
-fn holder(content: &Content) -> &'static str {
-    match content.path.as_str() {
-        "/init" => "initrd",
-        path if path.starts_with("/modules/") => "initrd",
-        _ => "root",
     }
 }
 

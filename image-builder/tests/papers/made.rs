@@ -110,9 +110,13 @@ pub fn materials() -> Materials {
 fn parts(folder: &Path, agent: &[u8]) -> Parts {
     let release = "6.12-made";
     let modules = format!("kernel/usr/lib/modules/{release}");
-    let files: [(String, Vec<u8>); 7] = [
+    let files: [(String, Vec<u8>); 8] = [
+        ("stub".into(), common::stub(5)),
         ("firmware.fd".into(), common::firmware()),
-        (format!("kernel/boot/vmlinuz-{release}"), common::kernel()),
+        (
+            format!("kernel/boot/vmlinuz-{release}"),
+            common::modern_kernel(),
+        ),
         (
             format!("{modules}/modules.builtin"),
             b"kernel/lib/built.ko\n".to_vec(),
@@ -152,6 +156,8 @@ fn parts(folder: &Path, agent: &[u8]) -> Parts {
                 files: vec![(model.into(), folder.join(model))],
             }],
         }),
+        stub: Some(folder.join("stub")),
+        disk: false,
         cmdline: vec!["panic=-1".into(), "oops=panic".into()],
         machine: MachineSize {
             vcpus: 2,

@@ -8,11 +8,13 @@ use std::{
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use measurements::{
-    Digest32, ImageFile, ImageManifest, Profile, Register, VERITY_BLOCK_BYTES, VerityHash,
+    Digest32, Digest48, ImageFile, ImageManifest, Profile, Register, VERITY_BLOCK_BYTES,
+    VerityHash,
     acpi::{self, Qemu},
     guest_shape, limits,
     predict::{
-        EventKind, Platform, PredictError, PredictedEvent, direct, mrtd, rtmr0, rtmr0_around_acpi,
+        Boot, EventKind, Platform, PredictError, PredictedEvent, UkiRoad, direct, mrtd, rtmr0,
+        rtmr0_around_acpi,
     },
 };
 use serde_json::{Value, json};
@@ -96,8 +98,14 @@ pub fn verify(arguments: &VerifyArguments) -> anyhow::Result<bool> {
 
 fn file_checks(manifest: &ImageManifest, folder: &Path) -> anyhow::Result<Vec<Check>> {
     let mut checks = Vec::new();
-    for (what, file) in manifest.files.each() {
-        let (bytes, sha256) = length_and_digest(&folder.join(&file.name))?;
+    for (what, file) in manifest.files.all() {
+        let path = folder.join(&file.name);
+        if is_left_out(manifest, what, &path) {
+            let outcome = Outcome::Open(LEFT_OUT);
+            checks.push(Check { what, outcome });
+            continue;
+        }
+        let (bytes, sha256) = length_and_digest(&path)?;
         let outcome = if (bytes, sha256) == (file.bytes, file.sha256) {
             Outcome::Same(format!("{bytes} bytes, sha256 {sha256}"))
         } else {
@@ -141,13 +149,14 @@ fn register_checks(
     let firmware = read(&manifest.files.firmware, limits::FIRMWARE_BYTES_MAX)?;
     let kernel = read(&manifest.files.kernel, limits::KERNEL_BYTES_MAX)?;
     let initrd = read(&manifest.files.initrd, limits::INITRD_BYTES_MAX)?;
-    let stated = manifest.registers.mrtd;
+    let stated_mrtd = manifest.registers.mrtd;
     let mrtd = match mrtd(&firmware, machine.page_order.into()) {
-        Ok(computed) if computed == stated => Outcome::Same(computed.to_string()),
-        Ok(computed) => Outcome::Differs(format!("computed {computed}, stated {stated}")),
+        Ok(computed) if computed == stated_mrtd => Outcome::Same(computed.to_string()),
+        Ok(computed) => Outcome::Differs(format!("computed {computed}, stated {stated_mrtd}")),
         Err(error) => Outcome::Differs(error.to_string()),
     };
-    Ok(vec![
+    let direct = &manifest.events;
+    let mut checks = vec![
         Check {
             what: "mrtd",
             outcome: mrtd,
@@ -158,17 +167,105 @@ fn register_checks(
         },
         Check {
             what: "rtmr1",
-            outcome: compare(manifest, Register::Rtmr1, direct::rtmr1(&kernel)),
+            outcome: compare(direct, Register::Rtmr1, direct::rtmr1(&kernel)),
         },
         Check {
             what: "rtmr2",
             outcome: compare(
-                manifest,
+                direct,
                 Register::Rtmr2,
                 direct::rtmr2(&manifest.cmdline, Some(&initrd)),
             ),
         },
-    ])
+    ];
+    checks.extend(uki_checks(manifest, folder, [&kernel, &initrd])?);
+    Ok(checks)
+}
+
+/// RTMR1 and RTMR2 of the roads over a unified kernel image, where it and the disk are here.
+fn uki_checks(
+    manifest: &ImageManifest,
+    folder: &Path,
+    direct: [&[u8]; 2],
+) -> anyhow::Result<Vec<Check>> {
+    let (Some(file), Some(uki)) = (&manifest.files.uki, &manifest.uki) else {
+        return Ok(Vec::new());
+    };
+    let path = folder.join(&file.name);
+    if is_left_out(manifest, "uki", &path) {
+        return Ok(Vec::new());
+    }
+    let program = read_bounded(&path, limits::UKI_BYTES_MAX)?;
+    let events = |road| {
+        let uki = &program;
+        Boot::Uki { uki, road }.events()
+    };
+    let check = |what, register, stated, computed: &Result<_, PredictError>| Check {
+        what,
+        outcome: compare(stated, register, computed.clone()),
+    };
+    let computed = events(UkiRoad::Kernel { append: None });
+    let mut checks = vec![
+        Check {
+            what: "uki parts",
+            outcome: parts_outcome(manifest, direct, computed.as_deref().unwrap_or(&[])),
+        },
+        check("uki rtmr1", Register::Rtmr1, &uki.kernel_events, &computed),
+        check("uki rtmr2", Register::Rtmr2, &uki.kernel_events, &computed),
+    ];
+    let Some(file) = &manifest.files.disk else {
+        return Ok(checks);
+    };
+    let path = folder.join(&file.name);
+    if !is_left_out(manifest, "disk", &path) {
+        let mut table = Vec::new();
+        let read = open(&path)?
+            .take(limits::DISK_HEAD_BYTES_MAX as u64)
+            .read_to_end(&mut table);
+        read.with_context(|| format!("reading {}", path.display()))?;
+        let computed = events(UkiRoad::Disk {
+            table: &table,
+            loader: None,
+        });
+        checks.extend([
+            check("disk rtmr1", Register::Rtmr1, &uki.disk_events, &computed),
+            check("disk rtmr2", Register::Rtmr2, &uki.disk_events, &computed),
+        ]);
+    }
+    Ok(checks)
+}
+
+/// Whether the image consists of the kernel, the initrd and the command line that the manifest has for the direct boot.
+fn parts_outcome(
+    manifest: &ImageManifest,
+    [kernel, initrd]: [&[u8]; 2],
+    events: &[PredictedEvent],
+) -> Outcome {
+    let parts = [
+        (".linux", kernel),
+        (".initrd", initrd),
+        (".cmdline", manifest.cmdline.as_bytes()),
+    ];
+    let differs = |(name, part): &(&str, &[u8])| {
+        let (from, digest) = (format!("section {name}"), Digest48::of(part));
+        !events
+            .iter()
+            .any(|event| event.from == from && event.digest == digest)
+    };
+    match parts.iter().find(|part| differs(part)) {
+        None => {
+            Outcome::Same("kernel, initrd and command line are those of the direct boot".into())
+        }
+        Some((name, _)) => Outcome::Differs(format!(
+            "the section {name} is not what the manifest has for the direct boot"
+        )),
+    }
+}
+
+/// A direct boot needs neither the unified kernel image nor the disk, so who makes one may have deleted them.
+fn is_left_out(manifest: &ImageManifest, what: &str, path: &Path) -> bool {
+    let mut needed = manifest.files.each().into_iter();
+    !needed.any(|(name, _)| name == what) && !path.exists()
 }
 
 /// All of it with the tables; without them, everything around them.
@@ -182,14 +279,17 @@ fn rtmr0_outcome(
     let platform = Platform::new(firmware, built.build(firmware)?, memory_mib);
     if let Some(folder) = &machine.acpi_tables {
         let events = rtmr0(&platform, &acpi_files(folder)?);
-        return Ok(compare(manifest, Register::Rtmr0, events));
+        return Ok(compare(&manifest.events, Register::Rtmr0, events));
     }
     // A simulated guest's machine has a TPM, which is in the tables.
     let tpm = manifest.profile == Profile::Sim;
     for qemu in Qemu::ALL {
         let tables = acpi::acpi_files(&guest_shape(manifest.machine, qemu, tpm));
         if let Ok(events) = tables.map_or(Ok(Vec::new()), |tables| rtmr0(&platform, &tables))
-            && same(&stated(manifest, Register::Rtmr0), &events)
+            && same(
+                &of(&manifest.events, Register::Rtmr0),
+                &of(&events, Register::Rtmr0),
+            )
         {
             let value = measurements::predict::replay(Register::Rtmr0, &events);
             return Ok(Outcome::Same(format!("{value}, QEMU {}", qemu.as_str())));
@@ -199,12 +299,15 @@ fn rtmr0_outcome(
         Ok(around) => around,
         Err(error) => return Ok(Outcome::Differs(error.to_string())),
     };
-    let stated = stated(manifest, Register::Rtmr0);
+    let stated = of(&manifest.events, Register::Rtmr0);
     let (start, rest) = stated.split_at(before.len().min(stated.len()));
     let (tables, end) = rest.split_at(rest.len().saturating_sub(after.len()));
     let is_table = |event: &&PredictedEvent| event.kind == EventKind::PlatformConfigFlags;
     Ok(
-        if same(start, &before) && same(end, &after) && tables.iter().all(is_table) {
+        if same(start, &of(&before, Register::Rtmr0))
+            && same(end, &of(&after, Register::Rtmr0))
+            && tables.iter().all(is_table)
+        {
             Outcome::Open(
                 "computed but for the ACPI tables, which are those of no QEMU that this program knows; give --acpi-tables to compute all",
             )
@@ -217,41 +320,45 @@ fn rtmr0_outcome(
 }
 
 fn compare(
-    manifest: &ImageManifest,
+    stated: &[PredictedEvent],
     register: Register,
     computed: Result<Vec<PredictedEvent>, PredictError>,
 ) -> Outcome {
-    let stated = stated(manifest, register);
-    match computed {
-        Err(error) => Outcome::Differs(error.to_string()),
-        Ok(events) if same(&stated, &events) => {
-            Outcome::Same(measurements::predict::replay(register, &events).to_string())
-        }
-        Ok(events) => {
-            let wrong = stated
-                .iter()
-                .zip(&events)
-                .find(|(a, b)| !same(&[a], &[(*b).clone()]));
-            Outcome::Differs(match wrong {
-                Some((stated, computed)) => format!(
-                    "{}: computed {}, stated {}",
-                    computed.from, computed.digest, stated.digest
-                ),
-                None => format!("computed {} events, stated {}", events.len(), stated.len()),
-            })
-        }
+    let stated = of(stated, register);
+    let computed = match computed {
+        Err(error) => return Outcome::Differs(error.to_string()),
+        Ok(computed) => computed,
+    };
+    let computed = of(&computed, register);
+    if same(&stated, &computed) {
+        let value = computed.iter().fold(Digest48::ZERO, |value, event| {
+            value.extended_by(&event.digest)
+        });
+        return Outcome::Same(value.to_string());
     }
+    let mut pairs = stated.iter().zip(&computed);
+    Outcome::Differs(match pairs.find(|(a, b)| !same(&[a], &[b])) {
+        Some((stated, computed)) => format!(
+            "{}: computed {}, stated {}",
+            computed.from, computed.digest, stated.digest
+        ),
+        None => format!(
+            "computed {} events, stated {}",
+            computed.len(),
+            stated.len()
+        ),
+    })
 }
 
-fn stated(manifest: &ImageManifest, register: Register) -> Vec<&PredictedEvent> {
+fn of(events: &[PredictedEvent], register: Register) -> Vec<&PredictedEvent> {
     let of = |event: &&PredictedEvent| event.register == register;
-    manifest.events.iter().filter(of).collect()
+    events.iter().filter(of).collect()
 }
 
 /// Equal but for the words for people.
-fn same(stated: &[&PredictedEvent], computed: &[PredictedEvent]) -> bool {
-    let key = |event: &PredictedEvent| (event.kind, event.digest);
-    stated.iter().map(|e| key(e)).eq(computed.iter().map(key))
+fn same(stated: &[&PredictedEvent], computed: &[&PredictedEvent]) -> bool {
+    let key = |event: &&PredictedEvent| (event.kind, event.digest);
+    stated.iter().map(key).eq(computed.iter().map(key))
 }
 
 fn length_and_digest(path: &Path) -> anyhow::Result<(u64, Digest32)> {
@@ -305,6 +412,8 @@ impl Check {
         format!("{:12}  {outcome:12}  {detail}\n", self.what)
     }
 }
+
+const LEFT_OUT: &str = "it is not beside the manifest, and a direct boot does not need it";
 
 /// What only a rebuild shows.
 const STATED_ONLY: [(&str, &str); 2] = [

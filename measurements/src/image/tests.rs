@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::*;
@@ -20,6 +22,9 @@ pub(crate) fn sample() -> ImageManifest {
             event(Register::Rtmr2, "initrd"),
         ],
     };
+    let over_kernel = prediction.events[1..].to_vec();
+    let table = event(Register::Rtmr1, "partition table");
+    let from_disk = [&[table], &over_kernel[..]].concat();
     let file = |name: &str| ImageFile {
         name: name.into(),
         bytes: name.len() as u64,
@@ -40,17 +45,13 @@ pub(crate) fn sample() -> ImageManifest {
             kernel: file("kernel"),
             initrd: file("initrd"),
             root: file("root.img"),
+            uki: Some(file("image.efi")),
+            disk: Some(file("disk.img")),
         },
         cmdline: format!("console=ttyS0 {} quiet", root.argument()),
         root,
         agent_sha384: Digest48::of(b"agent"),
-        contents: vec![Content {
-            path: "/agent".into(),
-            mode: "0755".into(),
-            bytes: 5,
-            sha256: Digest32::of(b"agent"),
-            from: "guest-agent".into(),
-        }],
+        contents: contents(),
         packages: vec![Package {
             name: "ovmf".into(),
             version: "2025.02-8+deb13u1".into(),
@@ -63,8 +64,56 @@ pub(crate) fn sample() -> ImageManifest {
         },
         registers: BootRegisters::from(&prediction),
         events: prediction.events,
+        uki: Some(UkiRegisters {
+            kernel: RoadRegisters::of(&over_kernel),
+            kernel_events: over_kernel,
+            disk: Some(RoadRegisters::of(&from_disk)),
+            disk_events: from_disk,
+        }),
     };
     ImageManifest::new(parts).unwrap()
+}
+
+/// One of each kind.
+fn contents() -> Vec<Content> {
+    let one = |part, path: &str, kind, from: Option<&str>| Content {
+        part,
+        path: path.into(),
+        mode: "0755".into(),
+        user: 0,
+        group: 0,
+        attributes: BTreeMap::new(),
+        kind,
+        from: from.map(str::to_owned),
+    };
+    let console = ContentKind::Device { major: 5, minor: 1 };
+    let file = |bytes: &[u8]| ContentKind::File {
+        bytes: bytes.len() as u64,
+        sha256: Digest32::of(bytes),
+    };
+    let link = ContentKind::Link {
+        target: "agent".into(),
+    };
+    let same = ContentKind::Same {
+        target: "/agent".into(),
+    };
+    use ImagePart::{Initrd, Root};
+    let capable = Content {
+        user: 7,
+        group: 8,
+        mode: "4711".into(),
+        attributes: BTreeMap::from([("security.capability".into(), "0100".into())]),
+        ..one(Root, "/ping", file(b"ping"), Some("iputils-ping 3"))
+    };
+    vec![
+        one(Initrd, "/dev", ContentKind::Folder, None),
+        one(Initrd, "/dev/console", console, None),
+        one(Root, "/agent", file(b"agent"), Some("compiled")),
+        one(Root, "/dev", ContentKind::Folder, None),
+        one(Root, "/link", link, Some("a 1")),
+        capable,
+        one(Root, "/same", same, Some("a 1")),
+    ]
 }
 
 #[test]
@@ -97,6 +146,8 @@ fn unknown_fields_versions_and_words_are_refused() {
         "/files/root",
         "/root",
         "/contents/0",
+        "/uki",
+        "/uki/disk",
         "/packages/0",
         "/machine",
         "/registers",
@@ -112,8 +163,121 @@ fn unknown_fields_versions_and_words_are_refused() {
     check(|j| j["events"][0]["type"] = "EV_OTHER".into(), is_json);
     check(|j| j["lock_sha256"] = "AB".repeat(32).into(), is_json);
     check(
-        |j| j["version"] = 2.into(),
-        |e| *e == ImageError::Version { got: 2 },
+        |j| j["version"] = 1.into(),
+        |e| *e == ImageError::Version { got: 1 },
+    );
+}
+
+#[test]
+fn what_is_listed_has_a_line_each_and_what_is_usual_is_left_out() {
+    let json = String::from_utf8(sample().to_json()).unwrap();
+    let lines: Vec<&str> = json.lines().map(str::trim_start).collect();
+    for line in [
+        r#"{"in": "initrd", "path": "/dev/console", "kind": "device", "mode": "0755", "device": [5, 1]},"#,
+        r#"{"in": "root", "path": "/dev", "kind": "folder", "mode": "0755"},"#,
+        r#"{"in": "root", "path": "/link", "kind": "link", "mode": "0755", "target": "agent", "from": "a 1"},"#,
+    ] {
+        assert!(lines.contains(&line), "{line} is not in\n{json}");
+    }
+    let ping = lines.iter().find(|line| line.contains("/ping")).unwrap();
+    for part in [
+        r#""mode": "4711", "user": 7, "group": 8, "attributes": {"security.capability": "0100"}, "bytes": 4, "sha256": ""#,
+        r#"", "from": "iputils-ping 3"}"#,
+    ] {
+        assert!(ping.contains(part), "{ping}");
+    }
+    let opened = json.lines().filter(|line| line.starts_with("  \"")).count();
+    assert_eq!(opened, 14, "each field of the manifest begins a line");
+}
+
+#[test]
+fn what_lies_inside_is_sorted_and_of_one_kind() {
+    let is_order =
+        |path: &'static str| move |e: &ImageError| *e == ImageError::Order { path: path.into() };
+    check(
+        |j| j["contents"].as_array_mut().unwrap().swap(3, 4),
+        is_order("/dev"),
+    );
+    check(
+        |j| j["contents"][3] = j["contents"][4].clone(),
+        is_order("/link"),
+    );
+    check(
+        |j| j["contents"][0]["in"] = "root".into(),
+        is_order("/dev/console"),
+    );
+    let is_json = |e: &ImageError| matches!(e, ImageError::Json(_));
+    let kinds = ["file", "folder", "link", "device", "socket"];
+    for (index, own) in [(2, "file"), (3, "folder"), (4, "link"), (1, "device")] {
+        for kind in kinds.into_iter().filter(|kind| *kind != own) {
+            check(|j| j["contents"][index]["kind"] = kind.into(), is_json);
+        }
+    }
+    for field in ["bytes", "sha256"] {
+        check(
+            |j| drop(j["contents"][2].as_object_mut().unwrap().remove(field)),
+            is_json,
+        );
+    }
+    let is_text = |e: &ImageError| matches!(e, ImageError::Text { .. });
+    check(|j| j["contents"][2]["path"] = "agent".into(), is_text);
+    check(|j| j["contents"][4]["target"] = "".into(), is_text);
+    for value in ["0", "0G", "AB", &"00".repeat(257)] {
+        let edit =
+            |j: &mut Value| j["contents"][5]["attributes"]["security.capability"] = value.into();
+        check(edit, is_text);
+    }
+    check(
+        |j| {
+            for number in 0..16 {
+                j["contents"][5]["attributes"][format!("user.{number}")] = "".into();
+            }
+        },
+        |e| matches!(e, ImageError::OverLimit { got: 17, .. }),
+    );
+}
+
+#[test]
+fn an_image_and_a_disk_have_registers_and_no_others_do() {
+    let is_road = |name| move |e: &ImageError| *e == ImageError::Road(name);
+    let remove = |pointer: &'static str, key: &'static str| {
+        move |j: &mut Value| {
+            let object = j.pointer_mut(pointer).unwrap().as_object_mut().unwrap();
+            object.remove(key).unwrap();
+        }
+    };
+    check(remove("/files", "uki"), is_road("uki"));
+    check(remove("", "uki"), is_road("uki"));
+    check(remove("/files", "disk"), is_road("disk"));
+    check(remove("/uki", "disk"), is_road("disk"));
+    for road in ["kernel", "disk"] {
+        for register in ["rtmr1", "rtmr2"] {
+            check(
+                |j| j["uki"][road][register] = "11".repeat(48).into(),
+                |e| matches!(e, ImageError::Contradiction { .. }),
+            );
+        }
+        check(
+            |j| j["uki"][format!("{road}_events")][0]["register"] = "rtmr0".into(),
+            |e| {
+                matches!(
+                    e,
+                    ImageError::EventRegister {
+                        got: Register::Rtmr0
+                    }
+                )
+            },
+        );
+    }
+    // Without both, it is a whole manifest again.
+    let mut json: Value = serde_json::from_slice(&sample().to_json()).unwrap();
+    remove("/files", "uki")(&mut json);
+    remove("/files", "disk")(&mut json);
+    remove("", "uki")(&mut json);
+    let read = ImageManifest::from_json(json.to_string().as_bytes()).unwrap();
+    assert_eq!(
+        (read.files.all().count(), sample().files.all().count()),
+        (4, 6)
     );
 }
 
@@ -254,7 +418,7 @@ fn texts_lists_and_machines_are_bounded() {
     let is_text = |e: &ImageError| matches!(e, ImageError::Text { .. });
     check(|j| j["compiler"] = "".into(), is_text);
     check(|j| j["compiler"] = "x".repeat(513).into(), is_text);
-    check(|j| j["contents"][0]["path"] = "a\u{1b}[2J".into(), is_text);
+    check(|j| j["contents"][0]["path"] = "/a\u{1b}[2J".into(), is_text);
     for mode in ["755", "0758", "00755", "rwxr"] {
         check(|j| j["contents"][0]["mode"] = mode.into(), is_text);
     }
@@ -282,11 +446,9 @@ fn texts_lists_and_machines_are_bounded() {
 fn no_flipped_byte_or_cut_makes_it_panic() {
     let bytes = sample().to_json();
     for at in 0..bytes.len() {
-        for mask in [0x01, 0x20, 0x80] {
-            let mut flipped = bytes.clone();
-            flipped[at] ^= mask;
-            let _ = ImageManifest::from_json(&flipped);
-        }
+        let mut flipped = bytes.clone();
+        flipped[at] ^= [0x01, 0x20, 0x80][at % 3];
+        let _ = ImageManifest::from_json(&flipped);
         let cut = ImageManifest::from_json(&bytes[..at]);
         assert!(cut.is_err() || at == bytes.len() - 1, "cut at {at}");
     }

@@ -2,13 +2,15 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use measurements::{
-    BootRegisters, Content, Digest32, Digest48, ImageFile, ImageFiles, ImageManifest, ImageParts,
-    MachineSize, Profile, VERITY_BLOCK_BYTES, VerityHash, VerityRoot,
+    BootRegisters, Content, ContentKind, Digest32, Digest48, ImageFile, ImageFiles, ImageManifest,
+    ImagePart, ImageParts, MachineSize, Profile, RoadRegisters, UkiRegisters, VERITY_BLOCK_BYTES,
+    VerityHash, VerityRoot,
     acpi::Tables,
-    predict::{Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, predict},
+    predict::{Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, UkiRoad, predict},
 };
 
 use super::made;
@@ -42,7 +44,7 @@ pub fn image() -> (tempfile::TempDir, ImageManifest) {
         vcpus: 2,
         memory_mib: 2048,
     };
-    let (firmware, kernel, acpi) = (made::firmware(), made::kernel(), made::acpi());
+    let (firmware, kernel, acpi) = (made::firmware(), made::modern_kernel(), made::acpi());
     fs::create_dir(folder.path().join("acpi")).unwrap();
     for (file, name) in [
         ("etc/table-loader", "table-loader"),
@@ -67,6 +69,7 @@ pub fn image() -> (tempfile::TempDir, ImageManifest) {
         },
     })
     .unwrap();
+    let uki = uki(&cmdline);
     let manifest = ImageManifest::new(ImageParts {
         version: ImageManifest::VERSION,
         profile: Profile::Sim,
@@ -77,23 +80,59 @@ pub fn image() -> (tempfile::TempDir, ImageManifest) {
             kernel: write("kernel", &kernel),
             initrd: write("initrd", INITRD),
             root: write("root.img", &[&data[..], b"a tree"].concat()),
+            uki: Some(write("image.efi", &uki)),
+            disk: Some(write("disk.img", &made::partition_table())),
         },
         cmdline,
         root,
         agent_sha384: Digest48::of(b"agent"),
         contents: vec![Content {
+            part: ImagePart::Root,
             path: "/agent".into(),
             mode: "0755".into(),
-            bytes: 5,
-            sha256: Digest32::of(b"agent"),
-            from: "guest-agent".into(),
+            user: 0,
+            group: 0,
+            attributes: BTreeMap::new(),
+            kind: ContentKind::File {
+                bytes: 5,
+                sha256: Digest32::of(b"agent"),
+            },
+            from: Some("guest-agent".into()),
         }],
         packages: Vec::new(),
         machine,
         registers: BootRegisters::from(&prediction),
         events: prediction.events,
+        uki: Some(registers(&uki)),
     })
     .unwrap();
     fs::write(folder.path().join("manifest.json"), manifest.to_json()).unwrap();
     (folder, manifest)
+}
+
+fn uki(cmdline: &str) -> Vec<u8> {
+    let kernel = made::modern_kernel();
+    let sections: [(&str, &[u8]); 4] = [
+        (".sdmagic", made::SDMAGIC),
+        (".cmdline", cmdline.as_bytes()),
+        (".initrd", INITRD),
+        (".linux", &kernel),
+    ];
+    made::uki(&sections)
+}
+
+fn registers(uki: &[u8]) -> UkiRegisters {
+    let table = &made::partition_table();
+    let events = |road| Boot::Uki { uki, road }.events().unwrap();
+    let kernel_events = events(UkiRoad::Kernel { append: None });
+    let disk_events = events(UkiRoad::Disk {
+        table,
+        loader: None,
+    });
+    UkiRegisters {
+        kernel: RoadRegisters::of(&kernel_events),
+        kernel_events,
+        disk: Some(RoadRegisters::of(&disk_events)),
+        disk_events,
+    }
 }

@@ -128,6 +128,36 @@ pub fn modern_kernel() -> Vec<u8> {
 /// How the only known stub names itself.
 pub const SDMAGIC: &[u8] = b"#### LoaderInfo: systemd-stub 257.13-1~deb13u1 ####";
 
+/// systemd's stub, as little of it as its readers allow: one section, with room in its headers for `room` sections more.
+pub fn stub(room: usize) -> Vec<u8> {
+    let headers = (0x188 + 40 * (1 + room)).next_multiple_of(0x200);
+    // Filled up from the other side, so that the room is exact.
+    let table = headers - 40 * (1 + room);
+    let mut file = vec![0; headers + 0x200];
+    let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"MZ");
+    put(0x3c, &0x40u32.to_le_bytes());
+    put(0x40, b"PE\0\0\x64\x86\x01\0");
+    put(0x54, &((table - 0x58) as u16).to_le_bytes());
+    put(0x58, &0x20bu16.to_le_bytes());
+    for (at, value) in [
+        (32, 0x1000),
+        (36, 0x200),
+        (56, 0x2000),
+        (60, headers),
+        (64, 7),
+        (108, 16),
+    ] {
+        put(0x58 + at, &(value as u32).to_le_bytes());
+    }
+    put(table, b".sdmagic");
+    for (at, value) in [(8, SDMAGIC.len()), (12, 0x1000), (16, 0x200), (20, headers)] {
+        put(table + at, &(value as u32).to_le_bytes());
+    }
+    put(headers, SDMAGIC);
+    file
+}
+
 /// A unified kernel image without a stub's code: these sections, one after the other, in the file by 0x200 and in memory by
 /// 0x1000 bytes.
 pub fn uki(sections: &[(&str, &[u8])]) -> Vec<u8> {
