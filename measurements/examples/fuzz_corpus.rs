@@ -3,12 +3,15 @@
 //!
 //!     cargo run -p measurements --example fuzz_corpus -- ../shared/vectors fuzz/corpus
 
+#[path = "../tests/common/gpu.rs"]
+mod gpu;
 #[path = "../tests/common/made.rs"]
 mod made;
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, bail};
@@ -16,6 +19,7 @@ use measurements::{
     acpi::{Qemu, Shape},
     bundle::{Bundle, VERSION},
 };
+use serde_json::Value;
 
 /// How a vector becomes what a target reads.
 type Form = fn(&[u8]) -> anyhow::Result<Vec<Vec<u8>>>;
@@ -44,6 +48,8 @@ fn main() -> anyhow::Result<()> {
     }
     let seed = bundle(vectors)?;
     written += write(corpus, "measurements_bundle", "tdx_quote", &[seed])?;
+    let seed = variable_store()?;
+    written += write(corpus, "measurements_variable_store", "boots", &[seed])?;
     for (target, seed) in made_seeds() {
         written += write(corpus, target, "made", &[seed])?;
     }
@@ -70,6 +76,30 @@ fn bundle(vectors: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bundle.to_cbor()?)
 }
 
+/// With the keys that the tests boot with; unpacked by gzip, as the tests do.
+fn variable_store() -> anyhow::Result<Vec<u8>> {
+    let packed =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/rtmr0-boots/snakeoil-store.gz");
+    let unpacked = Command::new("gzip")
+        .args(["--decompress", "--stdout"])
+        .arg(packed)
+        .output()
+        .context("running gzip")?;
+    if !unpacked.status.success() {
+        bail!("gzip does not unpack the variable store");
+    }
+    Ok(made::small_store(unpacked.stdout))
+}
+
+/// An answer about a made-up device's second certificate.
+fn ocsp_answer() -> Vec<u8> {
+    let device = gpu::Device::new();
+    let [subject, issuer] = [&device.parties[1], &device.parties[2]];
+    let mut maker = gpu::OcspMaker::good(&issuer.key);
+    maker.nonce = Some(vec![7; 16]);
+    maker.answer(subject, issuer)
+}
+
 fn plain(name: &str) -> String {
     name.replace('/', "-")
 }
@@ -81,6 +111,21 @@ fn write(corpus: &Path, target: &str, name: &str, seeds: &[Vec<u8>]) -> anyhow::
         fs::write(folder.join(format!("{name}-{index}")), seed)?;
     }
     Ok(seeds.len())
+}
+
+/// The tables before the zeros that fill up their file.
+fn without_zeros(bytes: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
+    let used = bytes.len() - bytes.iter().rev().take_while(|b| **b == 0).count();
+    Ok(vec![bytes[..used.next_multiple_of(4096)].to_vec()])
+}
+
+/// The runtime events of a dstack report: those of its fourth register.
+fn runtime_events(bytes: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
+    let report: Value = serde_json::from_slice(bytes)?;
+    let log = report["event_log"].as_str().context("there is a log")?;
+    let log: Vec<Value> = serde_json::from_str(log)?;
+    let runtime: Vec<Value> = log.into_iter().filter(|event| event["imr"] == 3).collect();
+    Ok(vec![serde_json::to_vec(&runtime)?])
 }
 
 fn as_it_is(bytes: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
@@ -113,6 +158,8 @@ fn made_seeds() -> Vec<(&'static str, Vec<u8>)> {
     let uki = [&end[..], &uki, &made::partition_table()].concat();
     vec![
         ("measurements_policy", policy),
+        ("measurements_ocsp", ocsp_answer()),
+        ("measurements_machine_set", MACHINE_SET.into()),
         ("measurements_shape", shape),
         ("measurements_uki", uki),
         ("measurements_tdvf", made::firmware()),
@@ -120,6 +167,16 @@ fn made_seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("measurements_table_loader", loader),
     ]
 }
+
+/// With registers that nobody has.
+const MACHINE_SET: &str = concat!(
+    r#"{"version":1,"image_sha256":"1111111111111111111111111111111111111111111111111111111111111111","#,
+    r#""mrtd":"111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111","#,
+    r#""rtmr1":"222222222222222222222222222222222222222222222222222222222222222222222222222222222222222222222222","#,
+    r#""rtmr2":"333333333333333333333333333333333333333333333333333333333333333333333333333333333333333333333333","#,
+    r#""machines":[{"qemu":"11.1.3","vcpus":8,"memory_mib":16384,"devices":"guest-with-tpm","#,
+    r#""rtmr0":"444444444444444444444444444444444444444444444444444444444444444444444444444444444444444444444444"}]}"#,
+);
 
 const FROM_VECTORS: &[(&str, &[&str], Form)] = &[
     (
@@ -182,6 +239,16 @@ const FROM_VECTORS: &[(&str, &[&str], Form)] = &[
         "measurements_event_log_json",
         &["ccel/dstack/quote-report.json"],
         as_it_is,
+    ),
+    (
+        "measurements_runtime",
+        &["ccel/dstack/quote-report.json"],
+        runtime_events,
+    ),
+    (
+        "measurements_acpi_tables",
+        &["acpi/q35-with-hpet/acpi_tables.bin"],
+        without_zeros,
     ),
 ];
 

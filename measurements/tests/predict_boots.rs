@@ -80,7 +80,7 @@ fn settings_follow_the_configuration_volume() {
 
 #[test]
 fn stores_whose_consequences_are_not_known_are_refused_by_name() {
-    let (original, smbios) = (small(store()), smbios());
+    let (original, smbios) = (made::small_store(store()), smbios());
     let signer = signer(&original);
     let check = |edit: &dyn Fn(&mut Vec<u8>), signer: Option<&[u8]>, expected: StoreError| {
         let mut store = original.clone();
@@ -162,7 +162,7 @@ fn stores_whose_consequences_are_not_known_are_refused_by_name() {
 
 #[test]
 fn no_flip_or_cut_of_a_store_or_of_smbios_makes_it_panic() {
-    let store = small(store());
+    let store = made::small_store(store());
     let (whole, signer) = (smbios(), signer(&store));
     let refusal_of = |store: &[u8]| {
         let firmware = made::firmware_with_store(store);
@@ -255,20 +255,6 @@ fn store() -> Vec<u8> {
 
 fn without_variables(mut store: Vec<u8>) -> Vec<u8> {
     store[0x64..].fill(0xff);
-    store
-}
-
-/// The same variables in a page.
-fn small(mut store: Vec<u8>) -> Vec<u8> {
-    store.truncate(0x1000);
-    store[32..40].copy_from_slice(&0x1000u64.to_le_bytes());
-    store[0x58..0x5c].copy_from_slice(&(0x1000u32 - 0x48).to_le_bytes());
-    store[50..52].fill(0);
-    let words = store[..0x48].chunks(2);
-    let sum = words.fold(0u16, |sum, word| {
-        sum.wrapping_add(u16::from_le_bytes([word[0], word[1]]))
-    });
-    store[50..52].copy_from_slice(&sum.wrapping_neg().to_le_bytes());
     store
 }
 

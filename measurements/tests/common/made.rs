@@ -274,3 +274,17 @@ pub fn firmware_with_store(store: &[u8]) -> Vec<u8> {
     put(32 + 16, &(store.len() as u64).to_le_bytes());
     file
 }
+
+/// The variables of a store in a page.
+pub fn small_store(mut store: Vec<u8>) -> Vec<u8> {
+    store.truncate(0x1000);
+    store[32..40].copy_from_slice(&0x1000u64.to_le_bytes());
+    store[0x58..0x5c].copy_from_slice(&(0x1000u32 - 0x48).to_le_bytes());
+    store[50..52].fill(0);
+    let words = store[..0x48].chunks(2);
+    let sum = words.fold(0u16, |sum, word| {
+        sum.wrapping_add(u16::from_le_bytes([word[0], word[1]]))
+    });
+    store[50..52].copy_from_slice(&sum.wrapping_neg().to_le_bytes());
+    store
+}
