@@ -1,5 +1,6 @@
 //! From a recipe and its lock to the parts of an image: fetched, unpacked, compiled.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,7 @@ use crate::lock::{Digest, ModelLock};
 use crate::package_lock::{Package, PackageLock, Role};
 use crate::packages::{ensure_tree, tree_key};
 use crate::provenance::SecretKey;
-use crate::recipe::{Output, Recipe, Root, STUB};
+use crate::recipe::{Output, Recipe, Root, STUB, Source};
 use crate::sandbox::Sandbox;
 use crate::store::Store;
 use crate::uki::STUB_PATH;
@@ -295,8 +296,21 @@ pub(crate) fn packages(recipe: &Recipe, lock: &PackageLock) -> Vec<measurements:
     packages.extend(stub.map(|package| one(package, For::Stub)));
     let root = lock.closure(Role::Root);
     packages.extend(root.into_iter().map(|package| one(package, For::Root)));
-    let build = lock.closure(Role::Build);
-    packages.extend(build.into_iter().map(|package| one(package, For::Build)));
+    // Taken without what they depend on: the sources of the kernel's modules, and what has files of the root.
+    for input in &recipe.inputs {
+        if let Source::Deb { package } = &input.source
+            && let Some(package) = lock.alone(&package.name)
+        {
+            let modules = recipe.modules.as_ref();
+            let kernel = modules.is_some_and(|modules| modules.input == input.name);
+            packages.push(one(package, if kernel { For::Kernel } else { For::Root }));
+        }
+    }
+    let tools = [Role::Build, Role::Modules].map(|role| lock.closure(role));
+    let tools = tools.into_iter().flatten();
+    packages.extend(tools.map(|package| one(package, For::Build)));
+    let mut seen = BTreeSet::new();
+    packages.retain(|package| seen.insert((package.name.clone(), package.role as u8)));
     packages
 }
 

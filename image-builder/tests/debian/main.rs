@@ -2,6 +2,7 @@
 
 mod archive;
 mod hostile;
+mod inputs;
 mod locking;
 mod made;
 mod signatures;
