@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
         let Ok(choice) = Choice::try_from(name.trim().to_owned()) else {
             continue;
         };
-        let Ok(chosen) = closure(&index, &[choice]) else {
+        let Ok(chosen) = closure(&index, &[choice], &BTreeMap::new()) else {
             continue;
         };
         for package in chosen.values() {

@@ -8,7 +8,8 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(lock) = PackageLock::parse(bytes) {
         for package in [lock.kernel(), lock.firmware()] {
             assert_eq!(lock.package(&package.name), Some(package));
-            assert!(lock.url(package).ends_with(&package.path));
+            let mut urls = lock.urls(package).into_iter();
+            assert!(urls.all(|url| url.ends_with(&package.path)));
         }
         for role in [Role::Build, Role::Run, Role::Root] {
             assert!(lock.closure(role).len() <= lock.packages().len());

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use image_builder::locking::LockingError;
-use image_builder::package_lock::PackageLockError;
+use image_builder::package_lock::{PackageLock, PackageLockError};
 use image_builder::recipe::RecipeError;
 use image_builder::{Fault, FetchError, ModelLock, Store, ensure_models};
 use serde_json::json;
@@ -120,6 +120,35 @@ impl StoreFolder {
             None => Store::from_environment().ok_or_else(|| {
                 Refusal::Misuse("no HOME to keep a store in: name one with --store DIR".into())
             }),
+        }
+    }
+}
+
+#[derive(Args)]
+struct Mirrors {
+    /// A mirror of Debian's archive instead of the recipe's; may be given again, and the next is asked when one lacks a file or
+    /// serves another [env: CHRYSALIS_DEBIAN_MIRRORS, with spaces between them]
+    #[arg(long = "mirror", value_name = "URL")]
+    mirrors: Vec<String>,
+}
+
+impl Mirrors {
+    /// Those of the command line, else those of the environment; none if there are none.
+    fn list(&self) -> Vec<String> {
+        if !self.mirrors.is_empty() {
+            return self.mirrors.clone();
+        }
+        let named = std::env::var("CHRYSALIS_DEBIAN_MIRRORS").unwrap_or_default();
+        named.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// A lock that is fetched from them, if there are any.
+    fn of(&self, lock: PackageLock) -> Result<PackageLock, Refusal> {
+        match &self.list()[..] {
+            [] => Ok(lock),
+            mirrors => lock
+                .fetched_from(mirrors)
+                .map_err(|error| Refusal::Misuse(error.to_string())),
         }
     }
 }

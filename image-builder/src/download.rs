@@ -224,6 +224,16 @@ impl Download<'_> {
 
 /// Fetches a small file of which no digest is known, into memory.
 pub(crate) fn get(agent: &Agent, url: &str, bytes_max: u64) -> Result<Vec<u8>, FetchError> {
+    get_as(agent, url, None, bytes_max)
+}
+
+/// The same, of the kind that is asked for.
+pub(crate) fn get_as(
+    agent: &Agent,
+    url: &str,
+    accept: Option<&str>,
+    bytes_max: u64,
+) -> Result<Vec<u8>, FetchError> {
     let network = |reason: String| FetchError::Network {
         url: url.to_owned(),
         got: 0,
@@ -234,8 +244,11 @@ pub(crate) fn get(agent: &Agent, url: &str, bytes_max: u64) -> Result<Vec<u8>, F
         url: url.to_owned(),
         fault,
     };
-    let request = agent.0.get(url).call();
-    let mut response = request.map_err(|error| network(error.to_string()))?;
+    let mut request = agent.0.get(url);
+    if let Some(accept) = accept {
+        request = request.header("Accept", accept);
+    }
+    let mut response = request.call().map_err(|error| network(error.to_string()))?;
     let status = response.status().as_u16();
     if status != 200 {
         return Err(mirror(MirrorFault::Status(status)));

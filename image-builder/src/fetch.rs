@@ -53,6 +53,11 @@ pub enum Progress<'a> {
         /// What broke it.
         reason: &'a str,
     },
+    /// A mirror failed, and the next one is asked.
+    Refused {
+        /// What it did.
+        reason: &'a str,
+    },
     /// The partial download was useless and is begun again.
     Restarting {
         /// Why.

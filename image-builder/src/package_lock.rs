@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use crate::debian::Date;
 use crate::limits::PACKAGE_LOCK_BYTES_MAX;
 use crate::lock::{Digest, base_url};
 
@@ -26,7 +27,7 @@ pub use error::PackageLockError;
 pub struct PackageLock {
     content: Content,
     digest: Digest,
-    mirror: String,
+    mirrors: Vec<String>,
 }
 
 /// Which closure.
@@ -65,7 +66,7 @@ impl PackageLock {
         let content = Content::parse(text)?;
         Ok(Self {
             digest: Digest::of(text),
-            mirror: content.debian.mirror.clone(),
+            mirrors: vec![content.debian.mirror.clone()],
             content,
         })
     }
@@ -154,16 +155,38 @@ impl PackageLock {
         self.content.vhost_device_vsock.as_deref()
     }
 
-    /// The same lock, fetched from another mirror with the same paths; its digest stays.
-    pub fn fetched_from(mut self, mirror: &str) -> Result<Self, PackageLockError> {
-        let url = base_url(mirror).ok_or_else(|| error::value("URL", "--mirror", mirror))?;
-        self.mirror = url.to_owned();
+    /// The same lock, fetched from other mirrors with the same paths, asked in this order; its digest stays.
+    pub fn fetched_from(mut self, mirrors: &[String]) -> Result<Self, PackageLockError> {
+        let base = |mirror: &String| {
+            let url = base_url(mirror).ok_or_else(|| error::value("URL", "--mirror", mirror))?;
+            Ok(url.to_owned())
+        };
+        self.mirrors = mirrors.iter().map(base).collect::<Result<_, _>>()?;
         Ok(self)
     }
 
-    /// Where `package` is fetched from.
-    pub fn url(&self, package: &Package) -> String {
-        format!("{}/{}", self.mirror, package.path)
+    /// The mirrors to ask, in order.
+    pub fn mirrors(&self) -> &[String] {
+        &self.mirrors
+    }
+
+    /// Where `package` is fetched from: the mirrors, then the archive by time. That is asked for the moment at which the suite
+    /// was locked and for a day later, because its copies are made some hours after a release.
+    pub fn urls(&self, package: &Package) -> Vec<String> {
+        let path = &package.path;
+        let mirrors = self.mirrors.iter().map(|mirror| format!("{mirror}/{path}"));
+        let archive = &self.content.debian;
+        let suite = archive.suite(&package.suite);
+        let past = archive.snapshot.iter().zip(suite);
+        let past = past.flat_map(|(snapshot, suite)| {
+            [0, 86_400].map(|later_s| {
+                let at = Date {
+                    unix_s: suite.dated().unix_s + later_s,
+                };
+                format!("{snapshot}/{}/{path}", at.compact())
+            })
+        });
+        mirrors.chain(past).collect()
     }
 }
 

@@ -19,12 +19,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::debian::Deb;
 use crate::debian::deb::{DebError, Kind};
-use crate::download::{Agent, Wanted};
-use crate::error::{Fault, FetchError, MirrorFault};
-use crate::fetch::{Progress, ensure_wanted, remove};
+use crate::download::Agent;
+use crate::error::{Fault, FetchError};
+use crate::fetch::{Progress, remove};
 use crate::limits::UNPACKERS;
 use crate::lock::Digest;
 use crate::package_lock::{Package, PackageLock, PackageLockError};
+use crate::sources::{ensure_from, is_gone, sentence};
 use crate::store::{Store, is_whole, sync_folder};
 use crate::tree::{Tree, TreeError};
 
@@ -34,20 +35,29 @@ pub enum PackageError {
     /// The lock is wrong.
     #[error(transparent)]
     Lock(#[from] PackageLockError),
-    /// The mirror does not have a package any more.
+    /// No mirror has a package any more.
     #[error(
-        "the mirror no longer has {package} {version} (HTTP status {status} for {url}): Debian drops a version when a newer one \
-         replaces it; `image-builder lock` locks what is there now"
+        "no mirror has {package} {version} any more ({}): Debian drops a version when a newer one replaces it; `image-builder \
+         lock --update {package}` locks what is there now, and a mirror that keeps old versions can be named with --mirror",
+        sentence(.tried)
     )]
     Gone {
         /// Its name.
         package: String,
         /// The version in the lock.
         version: String,
-        /// What was asked for.
-        url: String,
-        /// What it answered.
-        status: u16,
+        /// What each place that was asked did, the archive by time last.
+        tried: Vec<FetchError>,
+    },
+    /// None of several places gave a package.
+    #[error("{package} {version} cannot be had from any of {} places: {}", .tried.len(), sentence(.tried))]
+    Nowhere {
+        /// Its name.
+        package: String,
+        /// The version in the lock.
+        version: String,
+        /// What each did.
+        tried: Vec<FetchError>,
     },
     /// A package could not be fetched.
     #[error(transparent)]
@@ -69,6 +79,37 @@ impl PackageError {
             Self::Lock(_) | Self::Package { .. } => Fault::Lock,
             Self::Gone { .. } => Fault::Gone,
             Self::Fetch(error) => error.fault(),
+            // It may be there still: a network that fails is the kinder answer.
+            Self::Nowhere { tried, .. } => {
+                let faults: Vec<_> = tried.iter().map(FetchError::fault).collect();
+                match faults.contains(&Fault::Network) {
+                    true => Fault::Network,
+                    false => Fault::Mirror,
+                }
+            }
+        }
+    }
+
+    /// What it means that a package was had from none of its places.
+    fn of(lock: &PackageLock, package: &Package, mut tried: Vec<FetchError>) -> Self {
+        let disk = tried.iter().any(|error| error.fault() == Fault::Disk);
+        let (package, version) = (package.name.clone(), package.version.clone());
+        // The archive by time comes last and may not be reachable; a mirror that lacks a version has dropped it.
+        let mirrors = tried.iter().take(lock.mirrors().len());
+        if !disk && mirrors.clone().count() > 0 && mirrors.clone().all(is_gone) {
+            return Self::Gone {
+                package,
+                version,
+                tried,
+            };
+        }
+        match tried.len() {
+            1 => Self::Fetch(tried.remove(0)),
+            _ => Self::Nowhere {
+                package,
+                version,
+                tried,
+            },
         }
     }
 }
@@ -180,21 +221,15 @@ fn fetch_missing(
     let Some(first) = missing.first() else {
         return Ok(());
     };
-    let url = lock.url(first);
+    let urls = lock.urls(first);
     let got = done;
     progress(Progress::Starting {
-        url: &url,
+        url: urls.first().map_or("nowhere", String::as_str),
         got,
         total,
     });
     let agent = Agent::new();
     for package in missing {
-        let url = lock.url(package);
-        let wanted = Wanted {
-            url: &url,
-            bytes: package.bytes,
-            sha256: package.sha256,
-        };
         let mut inner = |event: Progress<'_>| match event {
             Progress::Received { got, .. } => progress(Progress::Received {
                 got: done + got,
@@ -203,26 +238,12 @@ fn fetch_missing(
             Progress::Starting { .. } => {}
             other => progress(other),
         };
-        ensure_wanted(store, &agent, wanted, &mut inner)
-            .map_err(|error| gone_or(package, error))?;
+        let what = (package.bytes, package.sha256);
+        ensure_from(store, &agent, &lock.urls(package), what, &mut inner)
+            .map_err(|tried| PackageError::of(lock, package, tried))?;
         done += package.bytes;
     }
     Ok(())
-}
-
-fn gone_or(package: &Package, error: FetchError) -> PackageError {
-    match error {
-        FetchError::Mirror {
-            url,
-            fault: MirrorFault::Status(status @ (404 | 410)),
-        } => PackageError::Gone {
-            package: package.name.clone(),
-            version: package.version.clone(),
-            url,
-            status,
-        },
-        other => other.into(),
-    }
 }
 
 /// Several packages at a time: decoding is what takes the time.

@@ -25,7 +25,7 @@ pub use error::RecipeError;
 pub(crate) use form::is_plain_path;
 use form::{EDK2, FILE, NAME, PACKAGE, VERSION, WORD, bad, many, one, unique};
 pub use inputs::{Input, RootFile, Source};
-pub(crate) use inputs::{file_of, is_wheel_of};
+pub(crate) use inputs::{file_of, is_wheel_of, normalised};
 pub use modules::{Edit, Modules};
 
 /// What an image is made of.

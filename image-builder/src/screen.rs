@@ -32,6 +32,9 @@ impl Screen {
             Progress::Resuming { reason } => {
                 self.say(&format!("the connection broke ({reason}); resuming"))
             }
+            Progress::Refused { reason } => {
+                self.say(&format!("{reason}; asking the next"));
+            }
             Progress::Restarting { reason } => self.say(&format!(
                 "the partial download is no use (the mirror {reason}); starting again"
             )),

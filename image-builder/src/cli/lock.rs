@@ -8,29 +8,42 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use image_builder::debian::Date;
-use image_builder::locking::{Order, changes, make_lock};
+use image_builder::locking::{Change, Order, State, Update, changes, make_lock};
 use image_builder::package_lock::PackageLock;
 use image_builder::recipe::Recipe;
 use serde_json::json;
 
-use super::{Refusal, StoreFolder};
+use super::{Mirrors, Refusal, StoreFolder};
 use crate::screen::Screen;
 
-pub const EXAMPLE: &str = "Example:
-  image-builder lock recipes/sim.yaml
-  image-builder lock recipes/sim.yaml --mirror http://mirror.example/debian --out new.lock.json
+pub const EXAMPLE: &str = "Examples:
+  image-builder lock recipes/sim.yaml                        a lock; one that is there keeps its versions
+  image-builder lock recipes/sim.yaml --check                what changed upstream; writes nothing
+  image-builder lock recipes/sim.yaml --update               everything as it is today
+  image-builder lock recipes/sim.yaml --update openssl       one package, and what must follow it
+  image-builder lock recipes/sim.yaml --mirror http://mirror.example/debian --mirror http://deb.debian.org/debian
 
 What it believes about which packages there are: an InRelease that one of the keys pinned in the recipe signed, not older than the one of
-the lock that is there. It believes no mirror. Review what changed before you build from it.";
+the lock that is there. It believes no mirror. About wheels it believes PyPI's index. Review what changed before you build from it.
+
+Exit code: 0 done, or nothing changed upstream; 1 refused or failed, or with --check something changed; 2 misuse.";
 
 #[derive(Args)]
 pub struct Lock {
     /// The recipe
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
-    /// Another mirror of Debian's archive than the recipe's
+    /// Tell what changed upstream since the lock was made, and write nothing
+    #[arg(long, conflicts_with_all = ["update", "out"])]
+    check: bool,
+    /// Lock what is there now: of NAME and what must follow it, or of everything
+    #[arg(long, value_name = "NAME", num_args = 0..=1)]
+    update: Option<Option<String>>,
+    #[command(flatten)]
+    mirrors: Mirrors,
+    /// Where PyPI's simple index lies [env: CHRYSALIS_PYPI_URL] [default: https://pypi.org]
     #[arg(long, value_name = "URL")]
-    mirror: Option<String>,
+    pypi_url: Option<String>,
     /// Where to write the lock [default: the file beside the recipe that the recipe names]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -39,7 +52,7 @@ pub struct Lock {
     allow_older: bool,
     #[command(flatten)]
     store: StoreFolder,
-    /// Print one JSON object instead of a path
+    /// Print one JSON object instead of a table
     #[arg(long)]
     pub json: bool,
 }
@@ -48,58 +61,109 @@ impl Lock {
     pub fn run(self) -> Result<ExitCode, Refusal> {
         let store = self.store.open()?;
         let recipe = Recipe::read(&self.recipe)?;
-        let out = match self.out {
-            Some(out) => out,
+        let out = match &self.out {
+            Some(out) => out.clone(),
             None => recipe.lock_path(&self.recipe),
         };
-        // A lock that cannot be read is one to replace, and the person hears why.
-        let before = match PackageLock::read(&out) {
-            Ok(lock) => Some(lock),
-            Err(error) if out.exists() => {
-                eprintln!("image-builder: replacing {}: {error}", out.display());
-                None
-            }
-            Err(_) => None,
-        };
+        let before = self.before(&out)?;
+        let variable = std::env::var("CHRYSALIS_PYPI_URL").ok();
+        let pypi_url = self.pypi_url.or(variable).filter(|url| !url.is_empty());
         let mut screen = Screen::new();
         let order = Order {
             store: &store,
             recipe: &recipe,
             folder: self.recipe.parent().unwrap_or(Path::new("")),
-            mirror: self.mirror.as_deref(),
+            mirrors: &self.mirrors.list(),
+            pypi_url: pypi_url.as_deref().unwrap_or("https://pypi.org"),
             now: now()?,
             before: before.as_ref(),
             allow_older: self.allow_older,
+            update: match &self.update {
+                Some(Some(name)) => Update::Only(name),
+                Some(None) => Update::All,
+                None if self.check => Update::All,
+                None => Update::Nothing,
+            },
         };
         let text = make_lock(order, &mut |event| screen.show(event))?;
         drop(screen);
         let after = PackageLock::parse(text.as_bytes())?;
         let changes = changes(before.as_ref(), &after);
-        for line in &changes {
-            eprintln!("  {line}");
-        }
-        let sentence = match (before.is_some(), changes.is_empty()) {
-            (true, true) => "the lock is up to date".to_owned(),
-            (true, false) => "the lock changed".to_owned(),
-            (false, _) => "the lock is new".to_owned(),
-        };
-        eprintln!("{sentence}: {} packages", after.packages().len());
-        if !changes.is_empty() {
+        let same = before
+            .as_ref()
+            .is_some_and(|before| before.digest() == after.digest());
+        if !self.check && !same {
             write(&out, &text).map_err(|error| Refusal::Failed {
                 sentence: format!("writing {}: {error}", out.display()),
                 fault: "disk",
             })?;
         }
+        eprintln!("{}", sentence(self.check, before.is_some(), same, &changes));
         if self.json {
-            let digest = after.digest().to_string();
-            println!(
-                "{}",
-                json!({ "lock": out, "sha256": digest, "packages": after.packages().len(), "changes": changes })
-            );
+            let digest = match (self.check, &before) {
+                (true, Some(before)) => before.digest(),
+                _ => after.digest(),
+            };
+            let report = json!({
+                "lock": out,
+                "sha256": digest.to_string(),
+                "packages": after.packages().len(),
+                "inputs": after.inputs().len(),
+                "changes": changes,
+            });
+            println!("{report}");
         } else {
+            if before.is_some() {
+                print_table(&changes);
+            }
             println!("{}", out.display());
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(match self.check && !changes.is_empty() {
+            true => ExitCode::FAILURE,
+            false => ExitCode::SUCCESS,
+        })
+    }
+
+    /// The lock that is there. One that cannot be read is one to replace, and the person hears why; but who asks what changed
+    /// since, or for one update, asks about a lock.
+    fn before(&self, out: &Path) -> Result<Option<PackageLock>, Refusal> {
+        match PackageLock::read(out) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(error) if self.check || matches!(self.update, Some(Some(_))) => Err(error.into()),
+            Err(error) if out.exists() => {
+                eprintln!("image-builder: replacing {}: {error}", out.display());
+                Ok(None)
+            }
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+fn sentence(check: bool, was_there: bool, same: bool, changes: &[Change]) -> String {
+    match (check, was_there, changes.len()) {
+        (true, _, 0) => "nothing that the lock names changed upstream".into(),
+        (true, _, changes) => format!("{changes} things changed upstream since the lock was made"),
+        (false, false, things) => format!("the lock is new: {things} things"),
+        (false, true, 0) if same => "the lock is up to date".into(),
+        (false, true, 0) => "the lock changed, and nothing that it names did".into(),
+        (false, true, changes) => format!("the lock changed: {changes} things"),
+    }
+}
+
+fn print_table(changes: &[Change]) {
+    let shown = |state: &Option<State>| state.as_ref().map_or("-".into(), State::short);
+    let width = |cells: &dyn Fn(&Change) -> usize| changes.iter().map(cells).max().unwrap_or(0);
+    let names = width(&|change| change.name.len());
+    let befores = width(&|change| shown(&change.before).len());
+    let afters = width(&|change| shown(&change.after).len());
+    for change in changes {
+        println!(
+            "{:names$}  {:befores$}  {:afters$}  {}",
+            change.name,
+            shown(&change.before),
+            shown(&change.after),
+            change.word()
+        );
     }
 }
 

@@ -13,7 +13,7 @@ use image_builder::sandbox::Sandbox;
 use image_builder::{Digest, Progress};
 use serde_json::{Value, json};
 
-use super::{Refusal, StoreFolder};
+use super::{Mirrors, Refusal, StoreFolder};
 use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Example:
@@ -77,9 +77,8 @@ struct Pack {
     /// Another package lock than the one built into this program: it decides the version of mkfs.erofs
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
-    /// Another mirror of Debian's archive than the lock's
-    #[arg(long, value_name = "URL")]
-    mirror: Option<String>,
+    #[command(flatten)]
+    mirrors: Mirrors,
     #[command(flatten)]
     store: StoreFolder,
     /// Print one JSON object instead of a table
@@ -141,9 +140,7 @@ impl Pack {
             Some(path) => PackageLock::read(path)?,
             None => PackageLock::parse(LOCK).expect("a test parses the committed lock"),
         };
-        if let Some(mirror) = &self.mirror {
-            lock = lock.fetched_from(mirror)?;
-        }
+        lock = self.mirrors.of(lock)?;
         let tool = tool(&lock)?;
         // First of all, so that a folder that cannot be used is known before the long work.
         let place = model::claim(&self.out)?;

@@ -11,7 +11,7 @@ use image_builder::recipe::Recipe;
 use image_builder::repro::{self, Check, Difference, ReproError, Room, VARIED, compare};
 use serde_json::{Value, json};
 
-use super::{Refusal, StoreFolder};
+use super::{Mirrors, Refusal, StoreFolder};
 use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Example:
@@ -33,9 +33,8 @@ pub struct ReproCheck {
     /// Another package lock than the file beside the recipe that the recipe names
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
-    /// Another mirror of Debian's archive than the lock's
-    #[arg(long, value_name = "URL")]
-    mirror: Option<String>,
+    #[command(flatten)]
+    mirrors: Mirrors,
     /// Compile our programs once, and check everything else: minutes less, and said in the result
     #[arg(long)]
     share_programs: bool,
@@ -73,14 +72,12 @@ impl ReproCheck {
         let path = self.lock.clone();
         let path = path.unwrap_or_else(|| recipe.lock_path(&self.recipe));
         let mut lock = PackageLock::read(&path)?;
-        if let Some(mirror) = &self.mirror {
-            lock = lock.fetched_from(mirror)?;
-        }
+        lock = self.mirrors.of(lock)?;
         let misuse = || Refusal::Misuse("the recipe lies in no checkout of our sources".into());
         let workspace = workspace_around(&self.recipe).ok_or_else(misuse)?;
         let whole = std::fs::canonicalize(&self.recipe)
             .map_err(|error| Refusal::Misuse(format!("{}: {error}", self.recipe.display())))?;
-        let arguments = arguments(self.lock.as_ref(), self.mirror.as_ref())?;
+        let arguments = arguments(self.lock.as_ref(), &self.mirrors.list())?;
 
         let room = Room::claim(&store)?;
         let build = lock.closure(Role::Build);
@@ -146,14 +143,14 @@ impl Elsewhere {
 }
 
 /// For builds that start in other folders.
-fn arguments(lock: Option<&PathBuf>, mirror: Option<&String>) -> Result<Vec<String>, Refusal> {
+fn arguments(lock: Option<&PathBuf>, mirrors: &[String]) -> Result<Vec<String>, Refusal> {
     let mut words = Vec::new();
     if let Some(lock) = lock {
         let lock = std::path::absolute(lock)
             .map_err(|error| Refusal::Misuse(format!("{}: {error}", lock.display())))?;
         words.extend(["--lock".into(), lock.display().to_string()]);
     }
-    if let Some(mirror) = mirror {
+    for mirror in mirrors {
         words.extend(["--mirror".into(), mirror.clone()]);
     }
     Ok(words)

@@ -9,7 +9,7 @@ use image_builder::package_lock::PackageLock;
 use image_builder::recipe::Recipe;
 use image_builder::tools::{Order, Step, ToolsError, ensure_tools};
 
-use super::{Refusal, StoreFolder};
+use super::{Mirrors, Refusal, StoreFolder};
 use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Example:
@@ -26,9 +26,8 @@ pub struct Tools {
     /// Another package lock than the file beside the recipe that the recipe names
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
-    /// Another mirror of Debian's archive than the lock's
-    #[arg(long, value_name = "URL")]
-    mirror: Option<String>,
+    #[command(flatten)]
+    mirrors: Mirrors,
     #[command(flatten)]
     store: StoreFolder,
     /// Print the description instead of its path
@@ -52,9 +51,7 @@ impl Tools {
         let path = self.lock.unwrap_or_else(|| recipe.lock_path(&self.recipe));
         let mut lock = PackageLock::read(&path)?;
         lock.check(&recipe)?;
-        if let Some(mirror) = &self.mirror {
-            lock = lock.fetched_from(mirror)?;
-        }
+        lock = self.mirrors.of(lock)?;
         let workspace = workspace_around(&self.recipe).ok_or_else(|| {
             Refusal::Misuse("the recipe lies in no checkout of our sources".into())
         })?;

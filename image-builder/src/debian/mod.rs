@@ -24,7 +24,7 @@ pub use deb::{Deb, DebError};
 pub use index::{Available, Index, IndexError};
 pub use release::{Listed, Release, ReleaseError};
 pub use signature::{SignatureError, Signed};
-pub use solve::{Unsolved, chosen, closure};
+pub use solve::{Preferred, Unsolved, chosen, closure};
 pub use version::Version;
 
 /// Whether `name` can be a package's: lower-case letters, digits, `+`, `-` and `.`, at least two, the first a letter or digit

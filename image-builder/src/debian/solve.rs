@@ -63,18 +63,30 @@ pub enum Unsolved {
     },
 }
 
+/// Versions to take where nothing speaks against them, by name: those of a lock that is there.
+pub type Preferred<'a> = BTreeMap<&'a str, &'a Available>;
+
 /// The closure of what a recipe chooses, by name.
 pub fn closure<'a>(
     index: &'a Index,
     choices: &[Choice],
+    preferred: &Preferred<'a>,
 ) -> Result<BTreeMap<&'a str, &'a Available>, Unsolved> {
-    let mut held = BTreeMap::new();
+    let mut wishes = Wishes {
+        held: BTreeMap::new(),
+        preferred: preferred.clone(),
+    };
     loop {
-        match attempt(index, choices, &held)? {
+        match attempt(index, choices, &wishes)? {
             Attempt::Closed(packages) => return Ok(packages),
-            Attempt::Hold { package, why } => {
-                let again = held.insert(package.name.as_str(), package).is_some();
-                if again || held.len() > HELD_PACKAGES_MAX {
+            Attempt::Hold { package, root, why } => {
+                let name = package.name.as_str();
+                // What was merely preferred gives way, even if the recipe names it.
+                if wishes.preferred.remove(name).is_some() {
+                    continue;
+                }
+                let again = wishes.held.insert(name, package).is_some();
+                if root || again || wishes.held.len() > HELD_PACKAGES_MAX {
                     return Err(why);
                 }
             }
@@ -82,14 +94,29 @@ pub fn closure<'a>(
     }
 }
 
-/// The package that a recipe chooses: the latest of the suite that it names, or of the first suite that has the name.
-pub fn chosen<'a>(index: &'a Index, choice: &Choice) -> Result<&'a Available, Unsolved> {
-    let mut versions = index.versions(&choice.name).iter().rev();
+/// The package that a recipe chooses: the preferred one if it is of the suite that the recipe names, else the latest of that
+/// suite, or of the first suite that has the name.
+pub fn chosen<'a>(
+    index: &'a Index,
+    choice: &Choice,
+    preferred: &Preferred<'a>,
+) -> Result<&'a Available, Unsolved> {
+    let name = choice.name.as_str();
+    let preferred = preferred.get(name).copied().into_iter();
+    let versions = index.versions(name).iter().rev();
     let suite = choice.suite.as_deref();
-    let found = versions.find(|package| suite.is_none_or(|suite| *package.suite == *suite));
-    found.ok_or_else(|| Unsolved::Unknown {
+    let mut found = preferred
+        .chain(versions)
+        .filter(|package| suite.is_none_or(|suite| *package.suite == *suite));
+    found.next().ok_or_else(|| Unsolved::Unknown {
         name: choice.to_string(),
     })
+}
+
+struct Wishes<'a> {
+    /// Versions that another package needs.
+    held: BTreeMap<&'a str, &'a Available>,
+    preferred: Preferred<'a>,
 }
 
 enum Attempt<'a> {
@@ -98,6 +125,8 @@ enum Attempt<'a> {
     /// It would be, perhaps, if this version of this package were taken from the beginning.
     Hold {
         package: &'a Available,
+        /// Whether the recipe names it.
+        root: bool,
         why: Unsolved,
     },
 }
@@ -105,12 +134,12 @@ enum Attempt<'a> {
 fn attempt<'a>(
     index: &'a Index,
     choices: &[Choice],
-    held: &BTreeMap<&str, &'a Available>,
+    wishes: &Wishes<'a>,
 ) -> Result<Attempt<'a>, Unsolved> {
     let mut taken = Taken::default();
     let mut open = VecDeque::new();
     for choice in choices {
-        let package = chosen(index, choice)?;
+        let package = chosen(index, choice, &wishes.preferred)?;
         if taken.add(package) {
             open.push_back(package);
         }
@@ -129,14 +158,14 @@ fn attempt<'a>(
             };
             let found = group
                 .iter()
-                .find_map(|relation| candidate(index, held, relation));
+                .find_map(|relation| candidate(index, wishes, relation));
             let found = found.ok_or_else(missing)?;
             if taken.has_other_version(found) {
-                if roots.contains(&found.name.as_str()) {
-                    return Err(missing());
-                }
-                let (package, why) = (found, missing());
-                return Ok(Attempt::Hold { package, why });
+                return Ok(Attempt::Hold {
+                    package: found,
+                    root: roots.contains(&found.name.as_str()),
+                    why: missing(),
+                });
             }
             if taken.add(found) {
                 open.push_back(found);
@@ -151,14 +180,15 @@ fn attempt<'a>(
 
 fn candidate<'a>(
     index: &'a Index,
-    held: &BTreeMap<&str, &'a Available>,
+    wishes: &Wishes<'a>,
     relation: &Relation,
 ) -> Option<&'a Available> {
+    let name = relation.name.as_str();
     // A package that is held at a version that does not do may still be had in another: that is a conflict to be told of.
-    let held = held.get(relation.name.as_str()).copied();
-    let real = index.versions(&relation.name).iter().rev();
-    let mut allowed = held
-        .into_iter()
+    let wished = [wishes.held.get(name), wishes.preferred.get(name)];
+    let wished = wished.into_iter().flatten().copied();
+    let real = index.versions(name).iter().rev();
+    let mut allowed = wished
         .chain(real)
         .filter(|package| relation.allows(&package.version));
     allowed.next().or_else(|| provider(index, relation))
@@ -269,7 +299,7 @@ mod tests {
         let index = index(lines);
         let choice = |root: &&str| Choice::try_from((*root).to_owned()).expect("a name");
         let roots: Vec<_> = roots.iter().map(choice).collect();
-        let got = closure(&index, &roots);
+        let got = closure(&index, &roots, &Preferred::new());
         let shown = got.map(|packages| {
             let pairs = packages.values();
             let shown: Vec<_> = pairs.map(|p| format!("{} {}", p.name, p.version)).collect();
@@ -336,6 +366,32 @@ mod tests {
             "dd 1; bb (>> 9)",
         ];
         check(&lines, &["aa"], Err("dd needs `bb (>> 9)`"));
+    }
+
+    #[test]
+    fn what_is_preferred_stays_unless_something_needs_another_version() {
+        let lines = ["aa 1; bb, cc", "bb 1", "bb 2", "cc 1", "cc 2; bb (>= 2)"];
+        let index = index(&lines);
+        let check = |preferred: &[(&str, usize)], roots: &[&str], expected: &[&str]| {
+            let preferred: Preferred<'_> = preferred
+                .iter()
+                .map(|(name, at)| (*name, &index.versions(name)[*at]))
+                .collect();
+            let choice = |root: &&str| Choice::try_from((*root).to_owned()).expect("a name");
+            let roots: Vec<_> = roots.iter().map(choice).collect();
+            let got = closure(&index, &roots, &preferred).expect("solvable");
+            let got: Vec<_> = got
+                .values()
+                .map(|p| format!("{} {}", p.name, p.version))
+                .collect();
+            assert_eq!(got, expected, "{preferred:?}");
+        };
+        check(&[], &["aa"], &["aa 1", "bb 2", "cc 2"]);
+        check(&[("cc", 0)], &["aa"], &["aa 1", "bb 2", "cc 1"]);
+        check(&[("bb", 0), ("cc", 0)], &["aa"], &["aa 1", "bb 1", "cc 1"]);
+        // The update of one pulls the other along, and also when the recipe names it.
+        check(&[("bb", 0)], &["aa"], &["aa 1", "bb 2", "cc 2"]);
+        check(&[("bb", 0)], &["bb", "aa"], &["aa 1", "bb 2", "cc 2"]);
     }
 
     #[test]

@@ -40,10 +40,26 @@ pub enum LockingError {
         /// How many.
         found: usize,
     },
-    /// It asks for an input of a kind that cannot be locked yet.
-    #[error("the input {name} cannot be locked: this version locks Debian packages only")]
+    /// No mirror shows a suite as it should be.
+    #[error("no mirror shows {suite} as it should be: {}", sentences(.tried))]
+    Nowhere {
+        /// Which suite.
+        suite: String,
+        /// What is the matter with each.
+        tried: Vec<LockingError>,
+    },
+    /// An input cannot be locked.
+    #[error("the input {name} {problem}")]
     Input {
         /// Which.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// What is to be updated is not there.
+    #[error("there is no {name} in the lock to update")]
+    NotLocked {
+        /// What was named.
         name: String,
     },
     /// What came out would not be read back.
@@ -57,10 +73,18 @@ impl LockingError {
         match self {
             Self::Fetch(error) => error.fault(),
             Self::Release { .. } | Self::Index(_) => Fault::Mirror,
-            Self::Key { .. } | Self::Unsolved(_) | Self::Kernel { .. } | Self::Input { .. } => {
-                Fault::Recipe
-            }
+            Self::Nowhere { tried, .. } => tried.first().map_or(Fault::Mirror, Self::fault),
+            Self::Key { .. }
+            | Self::Unsolved(_)
+            | Self::Kernel { .. }
+            | Self::Input { .. }
+            | Self::NotLocked { .. } => Fault::Recipe,
             Self::Lock(_) => Fault::Lock,
         }
     }
+}
+
+fn sentences(tried: &[LockingError]) -> String {
+    let tried: Vec<_> = tried.iter().map(LockingError::to_string).collect();
+    tried.join("; ")
 }

@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{LockingError, Order};
 use crate::debian::{Certificate, Index, KeyError, Release, ReleaseError};
 use crate::download::{Agent, Wanted, get};
-use crate::error::FetchError;
+use crate::error::{Fault, FetchError};
 use crate::fetch::{Progress, ensure_wanted};
 use crate::limits::{CERTIFICATE_BYTES_MAX, INDEX_BYTES_MAX, RELEASE_BYTES_MAX};
 use crate::package_lock::LockedSuite;
@@ -22,28 +22,75 @@ pub(super) fn fetch(
     let _claim = order.store.claim()?;
     let (mut suites, mut index) = (Vec::new(), Index::default());
     for suite in &order.recipe.debian.suites {
-        index.begin_suite(&suite.name);
-        suites.push(add(order, &agent, suite, &mut index, progress)?);
+        suites.push(from_some_mirror(
+            order, &agent, suite, &mut index, progress,
+        )?);
     }
     Ok((suites, index))
 }
 
-fn add(
+/// The first mirror that shows the suite as it should be. Others are named and passed over.
+fn from_some_mirror(
     order: Order<'_>,
     agent: &Agent,
     suite: &Suite,
     index: &mut Index,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<LockedSuite, LockingError> {
-    let dists = format!("{}/dists/{}", order.mirror(), suite.name);
-    let url = format!("{dists}/InRelease");
     let keys = keys(order.folder, suite)?;
+    let mut tried = Vec::new();
+    for mirror in order.mirrors() {
+        let dists = format!("{mirror}/dists/{}", suite.name);
+        match open(order, agent, suite, &keys, &dists, progress) {
+            Ok((release, indexes)) => {
+                index.begin_suite(&suite.name);
+                for (file, bytes) in indexes {
+                    let what = "reading the index";
+                    progress(Progress::Working { what, total: bytes });
+                    let opened = File::open(&file).map_err(FetchError::disk("opening", &file))?;
+                    index.add_xz(BufReader::new(opened))?;
+                }
+                return Ok(LockedSuite {
+                    name: suite.name.clone(),
+                    release_sha256: release.sha256,
+                    release_date: release.date,
+                });
+            }
+            Err(error) if matches!(error.fault(), Fault::Mirror | Fault::Network) => {
+                if order.mirrors().last() != Some(&mirror) {
+                    let reason = error.to_string();
+                    progress(Progress::Refused { reason: &reason });
+                }
+                tried.push(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match tried.len() {
+        1 => Err(tried.remove(0)),
+        _ => Err(LockingError::Nowhere {
+            suite: suite.name.clone(),
+            tried,
+        }),
+    }
+}
+
+/// A suite's release, verified, and the files of its indexes with their sizes.
+fn open(
+    order: Order<'_>,
+    agent: &Agent,
+    suite: &Suite,
+    keys: &[Certificate],
+    dists: &str,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<(Release, Vec<(PathBuf, u64)>), LockingError> {
+    let url = format!("{dists}/InRelease");
     let bytes = get(agent, &url, RELEASE_BYTES_MAX)?;
     let wrong = |error| LockingError::Release {
         url: url.clone(),
         error,
     };
-    let release = Release::read(&bytes, &keys, order.now).map_err(wrong)?;
+    let release = Release::read(&bytes, keys, order.now).map_err(wrong)?;
     release.refuse_other_suite(&suite.name).map_err(wrong)?;
     let before = order
         .before
@@ -60,6 +107,7 @@ fn add(
         valid_until: release.valid_until(),
     });
     let malformed = |problem| wrong(ReleaseError::Malformed(problem));
+    let mut indexes = Vec::new();
     for component in &suite.components {
         let path = format!("{component}/binary-amd64/Packages.xz");
         let listed = release.index(&path);
@@ -74,19 +122,9 @@ fn add(
             sha256: listed.sha256,
         };
         let file = ensure_wanted(order.store, agent, wanted, progress)?;
-        let what = "reading the index";
-        progress(Progress::Working {
-            what,
-            total: listed.bytes,
-        });
-        let opened = File::open(&file).map_err(FetchError::disk("opening", &file))?;
-        index.add_xz(BufReader::new(opened))?;
+        indexes.push((file, listed.bytes));
     }
-    Ok(LockedSuite {
-        name: suite.name.clone(),
-        release_sha256: release.sha256,
-        release_date: release.date,
-    })
+    Ok((release, indexes))
 }
 
 /// The certificates that may sign a suite, each the one that the recipe pins.

@@ -84,7 +84,7 @@ impl PackageLock {
             let name = &input.name;
             match self.input(name) {
                 None => return other(format!("it lacks the input {name}")),
-                Some(locked) if !answers(locked, input) => {
+                Some(locked) if !locked.answers(input) => {
                     return other(format!("its input {name} is another"));
                 }
                 Some(_) => {}
@@ -98,27 +98,31 @@ impl PackageLock {
     }
 }
 
-fn answers(locked: &LockedInput, asked: &Input) -> bool {
-    match (locked.kind, &asked.source) {
-        (
-            InputKind::Pypi,
-            Source::Pypi {
-                project,
-                version,
-                file,
-            },
-        ) => {
-            let seen = file_of_wheel(&locked.seen);
-            locked.version.as_ref() == Some(version)
-                && is_wheel_of(seen, project, version)
-                && file.as_ref().is_none_or(|file| file == seen)
+impl LockedInput {
+    /// Whether it is what a recipe's input asks for.
+    pub(crate) fn answers(&self, asked: &Input) -> bool {
+        let locked = self;
+        match (locked.kind, &asked.source) {
+            (
+                InputKind::Pypi,
+                Source::Pypi {
+                    project,
+                    version,
+                    file,
+                },
+            ) => {
+                let seen = file_of_wheel(&locked.seen);
+                locked.version.as_ref() == Some(version)
+                    && is_wheel_of(seen, project, version)
+                    && file.as_ref().is_none_or(|file| file == seen)
+            }
+            (InputKind::Url, Source::Url { url, bytes, sha256 }) => {
+                (&locked.seen, locked.bytes, locked.sha256) == (url, *bytes, *sha256)
+                    && file_of(url).is_some()
+            }
+            (InputKind::Path, Source::Path { path }) => locked.seen == *path,
+            _ => false,
         }
-        (InputKind::Url, Source::Url { url, bytes, sha256 }) => {
-            (&locked.seen, locked.bytes, locked.sha256) == (url, *bytes, *sha256)
-                && file_of(url).is_some()
-        }
-        (InputKind::Path, Source::Path { path }) => locked.seen == *path,
-        _ => false,
     }
 }
 

@@ -41,9 +41,19 @@ impl Archive {
         &self.url
     }
 
+    /// Where its paths outside Debian's lie.
+    pub fn base(&self) -> &str {
+        self.url.trim_end_matches("/debian")
+    }
+
     /// Puts a file there, in place of one that was.
     pub fn put(&self, path: &str, bytes: &[u8]) {
         self.shared().files.insert(path.into(), bytes.to_vec());
+    }
+
+    /// What lies there.
+    pub fn get(&self, path: &str) -> Vec<u8> {
+        self.shared().files[path].clone()
     }
 
     /// Takes a file away.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use image_builder::inputs::{InputError, open};
+use image_builder::inputs::{InputError, Places, open};
 use image_builder::package_lock::PackageLock;
 use image_builder::recipe::Recipe;
 use image_builder::{Digest, Fault, Store};
@@ -26,7 +26,7 @@ struct Place {
     store: Store,
     recipe: Recipe,
     lock: PackageLock,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Place {
@@ -77,13 +77,18 @@ impl Place {
             recipe: recipe.expect("a recipe"),
             archive,
             store: Store::at(folder.path()),
-            _folder: folder,
+            folder,
         }
     }
 
     /// A file of an input, and what the input is.
     fn read(&self, name: &str, file: &str) -> Result<(Vec<u8>, String), InputError> {
-        let opened = open(&self.store, &self.recipe, &self.lock, name, &mut |_| {})?;
+        let places = Places {
+            store: &self.store,
+            folder: self.folder.path(),
+            pypi_files_url: None,
+        };
+        let opened = open(places, &self.recipe, &self.lock, name, &mut |_| {})?;
         let bytes = fs::read(opened.folder.join(file)).expect(file);
         Ok((bytes, opened.from))
     }
@@ -112,7 +117,7 @@ fn an_input_that_cannot_be_opened_is_refused_by_name() {
     assert_eq!(broken.fault(), Fault::Lock);
     let left = fs::read_dir(place.store.root().join("inputs")).expect("there");
     assert_eq!(left.count(), 0, "nothing half is left");
-    for (name, expected) in [("beside", "path beside"), ("nobody", "no input nobody")] {
+    for (name, expected) in [("beside", "is not there"), ("nobody", "no input nobody")] {
         let error = place.read(name, "x").expect_err(name).to_string();
         assert!(error.contains(expected), "{error}");
     }

@@ -79,6 +79,12 @@ pub fn tar_of(entries: &[Made<'_>]) -> Vec<u8> {
 
 /// A lock of packages with these bytes, all of them in the closure `run`.
 pub fn lock_of(archive: &Archive, packages: &[(&str, &[u8])]) -> PackageLock {
+    let text = lock_text(archive, packages);
+    PackageLock::parse(text.as_bytes()).expect("a good lock")
+}
+
+/// The text of that lock.
+pub fn lock_text(archive: &Archive, packages: &[(&str, &[u8])]) -> String {
     let mut listed = Vec::new();
     let mut names = Vec::new();
     for (name, bytes) in packages {
@@ -90,7 +96,7 @@ pub fn lock_of(archive: &Archive, packages: &[(&str, &[u8])]) -> PackageLock {
         ));
         names.push(format!("\"{name}\""));
     }
-    let text = format!(
+    format!(
         "{{\"version\": 2, \"recipe\": \"sim\", \"debian\": {{\"mirror\": \"{}\", \"suites\": [{{\"name\": \"trixie\", \
          \"release_sha256\": \"{}\", \"release_date\": \"Sat, 12 Sep 2026 07:55:41 UTC\"}}]}}, \"packages\": [{}], \"kernel\": {{\"package\": {first}}}, \"firmware\": {{\"package\": \
          {first}}}, \"tools\": {{\"build\": [], \"run\": [{}]}}}}",
@@ -99,8 +105,7 @@ pub fn lock_of(archive: &Archive, packages: &[(&str, &[u8])]) -> PackageLock {
         listed.join(", "),
         names.join(", "),
         first = names[0],
-    );
-    PackageLock::parse(text.as_bytes()).expect("a good lock")
+    )
 }
 
 /// Where the package lies on the mirror.

@@ -1,6 +1,7 @@
 //! Recipes, locks, packages and trees against an archive on the loopback that serves what these tests make.
 
 mod archive;
+mod beside;
 mod hostile;
 mod inputs;
 mod locking;

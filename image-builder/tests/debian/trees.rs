@@ -8,11 +8,11 @@ use image_builder::package_lock::{PackageLock, Role};
 use image_builder::packages::{
     PackageError, ensure_package, ensure_packages, ensure_tree, tree_key, visit_files,
 };
-use image_builder::{Fault, FetchError, MirrorFault, Store};
+use image_builder::{Fault, FetchError, MirrorFault, Progress, Store};
 use tar::EntryType;
 
 use crate::archive::Archive;
-use crate::made::{Made, deb, lock_of, pool_path};
+use crate::made::{Made, deb, lock_of, lock_text, pool_path};
 
 /// Made by `dpkg-deb -Zxz`; its programs are set-user-ID, and a library lies in `lib`.
 pub const HELLO: &[u8] = include_bytes!("hello.deb");
@@ -139,14 +139,115 @@ fn a_package_that_the_mirror_dropped_is_named_with_what_to_do() {
     let place = Place::with(&[("hello", HELLO)]);
     place.archive.drop(&pool_path("hello"));
     let error = place.tree().expect_err("gone");
-    assert!(matches!(error, PackageError::Gone { status: 404, .. }));
+    assert!(matches!(error, PackageError::Gone { .. }));
     let text = error.to_string();
     assert!(
-        text.contains("no longer has hello 1.0-1") && text.contains("`image-builder lock`"),
+        text.contains("no mirror has hello 1.0-1 any more")
+            && text.contains("`image-builder lock --update hello`"),
         "{text}"
     );
     assert_eq!(error.fault(), Fault::Gone);
     place.has_no_tree();
+}
+
+#[test]
+fn a_package_is_had_from_the_next_mirror_and_at_last_from_the_past() {
+    let place = Place::with(&[("hello", HELLO)]);
+    let path = pool_path("hello");
+    let (lacks, spoils, breaks) = (Archive::start(), Archive::start(), Archive::start());
+    let mut other = HELLO.to_vec();
+    other[500] ^= 1;
+    spoils.put(&path, &other);
+    breaks.put(&path, HELLO);
+    breaks.cut(&path, 300);
+    let mirrors = |last: &Archive| {
+        [&lacks, &spoils, &breaks, last]
+            .map(|mirror| mirror.url().to_owned())
+            .to_vec()
+    };
+    let packages = place.lock.closure(Role::Run);
+    let ensure = |lock: &PackageLock, store: &Store| {
+        let mut refused = Vec::new();
+        let result = ensure_packages(store, lock, &packages, &mut |event| {
+            if let Progress::Refused { reason } = event {
+                refused.push(reason.to_owned());
+            }
+        });
+        (result, refused)
+    };
+    let lock = place.lock.clone();
+    let lock = lock.fetched_from(&mirrors(&place.archive)).expect("URLs");
+    let (result, refused) = ensure(&lock, &place.store);
+    assert_eq!(result, Ok(()));
+    assert!(refused[0].contains("HTTP status 404"), "{refused:?}");
+    assert!(
+        refused[1].contains("sent a file with SHA-256"),
+        "{refused:?}"
+    );
+    assert!(
+        refused[2].contains("the network failed after 300"),
+        "{refused:?}"
+    );
+    let asked = place.archive.asked();
+    assert_eq!(asked, [format!("{path} from 300")], "only what was missing");
+
+    // The archive by time has it, a day after the lock's date.
+    let past = Archive::start();
+    past.put(&format!("20260913T075541Z/{path}"), HELLO);
+    let text = lock_text(&Archive::start(), &[("hello", HELLO)]);
+    let text = text.replacen(
+        "\"suites\"",
+        &format!("\"snapshot\": \"{}\", \"suites\"", past.url()),
+        1,
+    );
+    let lock = PackageLock::parse(text.as_bytes()).expect("with a snapshot");
+    let lock = lock.fetched_from(&[lacks.url().to_owned()]).expect("URLs");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (result, refused) = ensure(&lock, &Store::at(folder.path()));
+    assert_eq!((result, refused.len()), (Ok(()), 2));
+    assert_eq!(
+        past.asked(),
+        [
+            format!("20260912T075541Z/{path}"),
+            format!("20260913T075541Z/{path}")
+        ]
+    );
+
+    // And when nobody has it, the sentence names the package, everybody who was asked, and what to do.
+    past.drop(&format!("20260913T075541Z/{path}"));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = Store::at(folder.path());
+    let error = ensure(&lock, &store).0.expect_err("gone");
+    assert_eq!(error.fault(), Fault::Gone);
+    let text = error.to_string();
+    for part in [
+        "hello 1.0-1",
+        lacks.url(),
+        past.url(),
+        "lock --update hello",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    // A mirror that fails in another way may have it still.
+    let both = [lacks.url().to_owned(), spoils.url().to_owned()];
+    let lock = place.lock.clone().fetched_from(&both).expect("URLs");
+    let error = ensure(&lock, &store).0.expect_err("nowhere");
+    assert_eq!(error.fault(), Fault::Mirror);
+    assert!(
+        error.to_string().contains("from any of 2 places"),
+        "{error}"
+    );
+    let dead = ["http://127.0.0.1:1".to_owned(), lacks.url().to_owned()];
+    let lock = place.lock.clone().fetched_from(&dead).expect("URLs");
+    let error = ensure(&lock, &store).0.expect_err("nowhere");
+    assert_eq!(error.fault(), Fault::Network);
+    assert!(
+        place
+            .lock
+            .clone()
+            .fetched_from(&["ftp://x".into()])
+            .is_err()
+    );
 }
 
 #[test]
