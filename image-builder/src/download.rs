@@ -90,7 +90,9 @@ pub(crate) fn download(
                     FetchError::Mirror { fault, .. } => is_about_content(fault),
                     _ => false,
                 };
-                if worthless || download.partial.seen == 0 {
+                // What a full disk took of it is good; how much that was, the next run counts.
+                let ours = matches!(&error, FetchError::Disk { .. });
+                if worthless || (download.partial.seen == 0 && !ours) {
                     download.partial.remove()?;
                 }
                 return Err(error);

@@ -17,7 +17,11 @@ struct Shared {
     files: BTreeMap<String, Vec<u8>>,
     /// Of these paths only so many bytes are sent, once.
     cuts: BTreeMap<String, usize>,
+    /// Of these paths only so many bytes are sent, and then nothing happens.
+    stalls: BTreeMap<String, usize>,
     asked: Vec<String>,
+    /// Connections that are kept open.
+    stalled: Vec<TcpStream>,
 }
 
 impl Archive {
@@ -66,9 +70,15 @@ impl Archive {
         self.shared().cuts.insert(path.into(), bytes);
     }
 
+    /// Sends only so many bytes of `path` and then neither goes on nor ends.
+    pub fn stall(&self, path: &str, bytes: usize) {
+        self.shared().stalls.insert(path.into(), bytes);
+    }
+
     /// Lets connections live again.
     pub fn mend(&self) {
         self.shared().cuts.clear();
+        self.shared().stalls.clear();
     }
 
     /// What was asked for so far, with the range if there was one.
@@ -106,6 +116,11 @@ fn answer(mut stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> 
         stream,
         "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     )?;
+    if let Some(end) = shared.stalls.get(&path) {
+        stream.write_all(&body[start..start.max(*end)])?;
+        shared.stalled.push(stream);
+        return Ok(());
+    }
     let end = shared.cuts.get(&path).map_or(total, |end| start.max(*end));
     stream.write_all(&body[start..end])
 }
