@@ -48,14 +48,15 @@ fn resolve(
             version,
             file,
         } => {
-            let wheel = wheel(order, input, (project, version), file.as_deref(), progress)?;
+            let (bytes, sha256, seen) =
+                wheel(order, input, (project, version), file.as_deref(), progress)?;
             Ok(LockedInput {
                 kind: InputKind::Pypi,
                 name,
                 version: Some(version.clone()),
-                bytes: wheel.size.unwrap_or_default(),
-                sha256: wheel.sha256().unwrap_or(Digest([0; 32])),
-                seen: wheel.url,
+                bytes,
+                sha256,
+                seen,
             })
         }
         Source::Url { url, bytes, sha256 } => Ok(LockedInput {
@@ -126,13 +127,14 @@ impl Wheel {
     }
 }
 
+/// Size, digest and URL of the one wheel that is meant.
 fn wheel(
     order: Order<'_>,
     input: &Input,
     (project, version): (&str, &str),
     file: Option<&str>,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<Wheel, LockingError> {
+) -> Result<(u64, Digest, String), LockingError> {
     let wrong = |problem: String| wrong(input, problem);
     let base = order.pypi_url.trim_end_matches('/');
     let url = format!("{base}/simple/{}/", normalised(project));
@@ -166,11 +168,11 @@ fn wheel(
     if wheel.is_yanked() {
         return Err(wrong(format!("was withdrawn by its authors: {names}")));
     }
-    let good =
-        base_url(&wheel.url).is_some_and(|url| url.ends_with(&format!("/{}", wheel.filename)));
-    match good && wheel.size.is_some() && wheel.sha256().is_some() {
-        true => Ok(wheel),
-        false => Err(wrong(format!("has no size, SHA-256 or plain URL at {url}"))),
+    let named = format!("/{}", wheel.filename);
+    let plain = base_url(&wheel.url).is_some_and(|url| url.ends_with(&named));
+    match (wheel.size, wheel.sha256()) {
+        (Some(bytes), Some(sha256)) if plain => Ok((bytes, sha256, wheel.url)),
+        _ => Err(wrong(format!("has no size, SHA-256 or plain URL at {url}"))),
     }
 }
 
