@@ -43,6 +43,7 @@ use contents::{Entry, What};
 pub use error::BuildError;
 pub use ingredients::Order;
 pub use place::Place;
+pub(crate) use root::AGENT;
 
 /// Makes the image of a recipe in the folder `out`, unless it is there already.
 pub fn build(
@@ -364,7 +365,7 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), BuildError> {
 }
 
 /// Whatever the umask says: everybody may read an image, nobody should change one.
-fn settle(folder: &Path) -> Result<(), BuildError> {
+pub(crate) fn settle(folder: &Path) -> Result<(), BuildError> {
     for file in files(folder) {
         let mode = Permissions::from_mode(0o644);
         fs::set_permissions(&file, mode).map_err(BuildError::disk("setting the mode of", &file))?;

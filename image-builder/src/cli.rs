@@ -2,24 +2,28 @@
 
 mod build;
 mod dump_acpi;
+mod fetch;
+mod inspect;
 mod lock;
 mod model;
 mod repro_check;
+mod reproduce;
 mod run;
 mod sign;
 mod tools;
+mod verify;
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use image_builder::locking::LockingError;
 use image_builder::package_lock::{PackageLock, PackageLockError};
 use image_builder::recipe::RecipeError;
-use image_builder::{Fault, FetchError, ModelLock, Store, ensure_models};
+use image_builder::release::{Folder, FolderError};
+use image_builder::{Fault, FetchError, ModelLock, Store};
 use serde_json::json;
-
-use crate::screen::Screen;
 
 /// Makes guest images out of locked packages, and fetches what a private inference worker needs, by digest.
 #[derive(Parser)]
@@ -31,11 +35,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make the models of the lock be in the store, checked by size and SHA-256.
+    /// Make the models of the lock be in the store, or a published image in a folder, each checked before use.
     ///
-    /// Prints the folder of the models. A broken download is resumed by running this again.
-    #[command(after_help = EXAMPLE)]
-    Fetch(Fetch),
+    /// Prints the folder. A broken download is resumed by running this again.
+    #[command(after_help = fetch::EXAMPLE)]
+    Fetch(fetch::Fetch),
     /// Turn the names of a recipe into a lock: every package with its version, size and SHA-256.
     ///
     /// Prints the lock's path; what changed goes to stderr.
@@ -44,6 +48,21 @@ enum Command {
     /// Make the image of a recipe from its lock: firmware, kernel, initrd, root and a manifest with its registers.
     #[command(after_help = build::EXAMPLE)]
     Build(build::Build),
+    /// Build an image again from its lock, and say where the bytes differ, if they do.
+    #[command(after_help = reproduce::EXAMPLE)]
+    Reproduce(reproduce::Reproduce),
+    /// Show what an image says of itself.
+    #[command(after_help = inspect::INSPECT_EXAMPLE)]
+    Inspect(inspect::Inspect),
+    /// Compare two images component by component.
+    #[command(after_help = inspect::DIFF_EXAMPLE)]
+    Diff(inspect::Diff),
+    /// Print the bill of materials of an image.
+    #[command(after_help = inspect::SBOM_EXAMPLE)]
+    Sbom(inspect::Sbom),
+    /// Check an image: who signed it, every digest, the registers, and what lies inside.
+    #[command(after_help = verify::EXAMPLE)]
+    Verify(verify::Verify),
     /// Make a key that signs provenance.
     #[command(after_help = sign::KEYGEN_EXAMPLE)]
     Keygen(sign::Keygen),
@@ -79,6 +98,11 @@ impl Command {
             Self::Fetch(fetch) => fetch.json,
             Self::Lock(lock) => lock.json,
             Self::Build(build) => build.json,
+            Self::Reproduce(reproduce) => reproduce.json,
+            Self::Inspect(inspect) => inspect.json,
+            Self::Diff(diff) => diff.json,
+            Self::Sbom(sbom) => sbom.json,
+            Self::Verify(verify) => verify.json,
             Self::Keygen(keygen) => keygen.json,
             Self::Sign(sign) => sign.json,
             Self::Tools(tools) => tools.json,
@@ -90,9 +114,14 @@ impl Command {
 
     fn run(self) -> Result<ExitCode, Refusal> {
         match self {
-            Self::Fetch(arguments) => fetch(arguments),
+            Self::Fetch(arguments) => arguments.run(),
             Self::Lock(arguments) => arguments.run(),
             Self::Build(arguments) => arguments.run(),
+            Self::Reproduce(arguments) => arguments.run(),
+            Self::Inspect(arguments) => arguments.run(),
+            Self::Diff(arguments) => arguments.run(),
+            Self::Sbom(arguments) => arguments.run(),
+            Self::Verify(arguments) => arguments.run(),
             Self::Keygen(arguments) => arguments.run(),
             Self::Sign(arguments) => arguments.run(),
             Self::Tools(arguments) => arguments.run(),
@@ -151,21 +180,6 @@ impl Mirrors {
                 .map_err(|error| Refusal::Misuse(error.to_string())),
         }
     }
-}
-
-#[derive(Args)]
-struct Fetch {
-    #[command(flatten)]
-    store: StoreFolder,
-    /// Another lock than the one built into this program
-    #[arg(long, value_name = "FILE")]
-    lock: Option<PathBuf>,
-    /// A mirror that keeps the paths of files.pythonhosted.org [env: CHRYSALIS_PYPI_FILES_URL]
-    #[arg(long, value_name = "URL")]
-    pypi_files_url: Option<String>,
-    /// Print one JSON object instead of a path
-    #[arg(long)]
-    json: bool,
 }
 
 /// Why a command did not do what it was asked for.
@@ -249,37 +263,27 @@ fn models_from(lock: Option<PathBuf>, mirror: Option<String>) -> Result<ModelLoc
     }
 }
 
-fn fetch(arguments: Fetch) -> Result<ExitCode, Refusal> {
-    let store = arguments.store.open()?;
-    let lock = models_from(arguments.lock, arguments.pypi_files_url)?;
-    let mut screen = Screen::new();
-    let models = ensure_models(&store, &lock, &mut |progress| screen.show(progress))?;
-    if arguments.json {
-        println!("{}", describe_models(&store, &lock));
-    } else {
-        println!("{}", models.display());
-    }
-    Ok(ExitCode::SUCCESS)
+/// An image's folder or manifest, for those who look at it.
+fn open_image(path: &Path) -> Result<Folder, Refusal> {
+    Folder::open(path).map_err(|error| match error {
+        FolderError::Disk { .. } => Refusal::Misuse(error.to_string()),
+        error => Refusal::Failed {
+            sentence: error.to_string(),
+            fault: "image",
+        },
+    })
 }
 
-fn describe_models(store: &Store, lock: &ModelLock) -> String {
-    let mut models = Vec::new();
-    for model in lock.models() {
-        let mut files = Vec::new();
-        for file in &model.files {
-            let sha256 = file.sha256.to_string();
-            files.push(json!({ "name": file.name, "bytes": file.bytes, "sha256": sha256 }));
-        }
-        let path = store.model_dir(&model.id);
-        models.push(
-            json!({ "id": model.id, "licence": model.licence, "path": path, "files": files }),
-        );
-    }
-    json!({ "models_dir": store.models_dir(), "models": models }).to_string()
+/// Writes data to stdout. Whoever reads may have seen enough and closed the pipe, which is no fault.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 const EXAMPLE: &str = "Example:
-  image-builder fetch --store /srv/chrysalis --json
-  image-builder fetch --pypi-files-url https://mirror.example/pypi-files
+  image-builder build image-builder/recipes/sim.yaml --out image --sign release.key
+  image-builder verify image --key release.key.pub
+  image-builder reproduce image/manifest.json
+
+Each command says more with --help.
 
 Exit code: 0 done, 1 refused or failed (the sentence says whose fault), 2 misuse.";

@@ -40,6 +40,7 @@ pub mod packages;
 pub mod papers;
 pub mod provenance;
 pub mod recipe;
+pub mod release;
 pub mod repro;
 pub mod sandbox;
 pub mod sbom;

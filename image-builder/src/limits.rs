@@ -207,3 +207,5 @@ pub const MODEL_DESCRIPTION_BYTES_MAX: u64 = 8 << 20;
 pub const INSIDE_ITEMS_MAX: usize = 1 << 18;
 /// Names in one folder of a root. A thousand long ones take 64 KiB.
 pub const INSIDE_FOLDER_BYTES_MAX: u64 = 16 << 20;
+/// Differences between two images that are told one by one.
+pub const DIFFERENCES_MAX: usize = 200;

@@ -20,6 +20,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
+pub(crate) use compare::first_byte;
 pub use compare::{Difference, compare};
 pub use elsewhere::{Elsewhere, go};
 

@@ -141,7 +141,8 @@ fn print_table(image: &Image, out: &str) {
     println!("rtmr2   {}", registers.rtmr2);
 }
 
-fn show(screen: &mut Screen, step: Step<'_>) {
+/// Tells what is being done.
+pub fn show(screen: &mut Screen, step: Step<'_>) {
     match step {
         Step::Fetch(progress) => screen.show(progress),
         Step::Tree(which) => screen.say(&format!("packages: {which}")),

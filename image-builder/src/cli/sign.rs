@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Args;
 use image_builder::limits::KEY_BYTES_MAX;
 use image_builder::papers::{self, ENVELOPE};
-use image_builder::provenance::SecretKey;
+use image_builder::provenance::{PublicKey, SecretKey};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -110,6 +110,12 @@ pub fn read_secret(path: &Path) -> Result<SecretKey, Refusal> {
         );
     }
     SecretKey::from_pem(&text).map_err(|error| no_key(path, &error))
+}
+
+/// A public key's file.
+pub fn read_public(path: &Path) -> Result<PublicKey, Refusal> {
+    let (text, _) = read(path)?;
+    PublicKey::from_pem(&text).map_err(|error| no_key(path, &error))
 }
 
 fn no_key(path: &Path, error: &dyn std::fmt::Display) -> Refusal {

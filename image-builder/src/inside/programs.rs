@@ -31,8 +31,8 @@ pub fn list(file: &Part<'_>) -> Result<Listing, InsideError> {
             return Err(broken("the name of a section is not plain"));
         }
         let [used, filled, start] = [8, 16, 20].map(|at| number::<4>(&header, at));
-        // What fills up the last block of the file is not the section's.
-        let length = used.min(filled);
+        // What fills up the last block of the file is not the section's; some writers do not say how much that is.
+        let length = if used == 0 { filled } else { used.min(filled) };
         file.part(start, length, "a section")?;
         listing.items.push(Item {
             path: String::from_utf8_lossy(&name).into_owned(),

@@ -72,7 +72,8 @@ fn files(one: &Path, two: &Path) -> Result<Option<Difference>, ReproError> {
     Ok(byte.map(Difference::Byte))
 }
 
-fn first_byte(one: &Path, two: &Path) -> io::Result<Option<u64>> {
+/// The first byte in which two files differ; where the shorter one ends, if that is all.
+pub(crate) fn first_byte(one: &Path, two: &Path) -> io::Result<Option<u64>> {
     let open = |path| File::open(path).map(|file| BufReader::with_capacity(CHUNK_BYTES, file));
     let (mut one, mut two) = (open(one)?, open(two)?);
     let (mut a, mut b) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);

@@ -34,10 +34,21 @@ pub struct Made {
 
 /// An image whose agent has these bytes, with papers, signed if there is a key.
 pub fn image(agent: &[u8], key: Option<&SecretKey>) -> Made {
+    make(agent, key, |_| {})
+}
+
+/// The same of changed parts, and unsigned.
+pub fn image_with(agent: &[u8], change: impl FnOnce(&mut Parts)) -> Made {
+    make(agent, None, change)
+}
+
+fn make(agent: &[u8], key: Option<&SecretKey>, change: impl FnOnce(&mut Parts)) -> Made {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out");
     fs::create_dir(&out).expect("made");
-    let draft = Draft::of(parts(folder.path(), agent)).expect("a draft");
+    let mut parts = parts(folder.path(), agent);
+    change(&mut parts);
+    let draft = Draft::of(parts).expect("a draft");
     let image = draft.write(&copy, &out, &mut |_| {}).expect("written");
     let manifest = image.manifest.expect("it has a root");
     let inside = draft.sha1s().expect("read");

@@ -4,4 +4,7 @@
 mod common;
 mod inside;
 mod made;
+mod program;
+mod published;
+mod release;
 mod written;

