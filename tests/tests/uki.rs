@@ -17,6 +17,7 @@ use measurements::{
     Accelerator, Backends, ImageManifest, MachineSize, Register, UkiRegisters, Vsock,
     qemu_arguments,
 };
+use memchr::memmem;
 use sha2::{Digest, Sha256};
 use simulator::{BootError, Event, events_in_log};
 use std::fs::{self, File};
@@ -39,8 +40,8 @@ const SIZE: MachineSize = MachineSize {
 async fn a_unified_kernel_image_measures_what_was_predicted() {
     let Some(lab) = Lab::new().await else { return };
     another_reader_agrees(&lab, &lab.read("image.efi"));
-    let measured = lab.boot(Some(("/image/image.efi", "")), None);
-    same(&measured, &lab.uki().kernel_events);
+    let booted = lab.boot(Some(("/image/image.efi", "")), None);
+    same(&booted, &lab.uki().kernel_events);
 }
 
 /// QEMU 10.0.13 with an OVMF of edk2 2022.11, which takes the kernel with QEMU's header: what the log of a TPM has of three such
@@ -89,8 +90,13 @@ fn another_reader_agrees(lab: &Lab, uki: &[u8]) {
 #[ignore = "long tier: three boots"]
 async fn it_does_so_from_its_disk_through_a_loader_and_with_a_passed_command_line() {
     let Some(lab) = Lab::new().await else { return };
-    let measured = lab.boot(None, Some("/image/disk.img"));
-    same(&measured, &lab.uki().disk_events);
+    let booted = lab.boot(None, Some("/image/disk.img"));
+    same(&booted, &lab.uki().disk_events);
+    lab.until("stage0 starts the agent of the disk's root", || {
+        let serial = fs::read(lab.folder.path().join("serial.log")).ok()?;
+        memmem::find(&serial, b"stage0: starting the agent").map(drop)
+    });
+    drop(booted);
 
     let uki = lab.read("image.efi");
     let append = "console=ttyS0 panic=-1";
@@ -100,8 +106,8 @@ async fn it_does_so_from_its_disk_through_a_loader_and_with_a_passed_command_lin
             append: Some(append),
         },
     };
-    let measured = lab.boot(Some(("/image/image.efi", append)), None);
-    same(&measured, &boot.events().unwrap());
+    let over_kernel = Some(("/image/image.efi", append));
+    same(&lab.boot(over_kernel, None), &boot.events().unwrap());
 
     let loader = fs::read(lab.stub.with_file_name("systemd-bootx64.efi")).unwrap();
     let path = lab.folder.path().join("disk.img");
@@ -118,8 +124,8 @@ async fn it_does_so_from_its_disk_through_a_loader_and_with_a_passed_command_lin
             loader: Some(&loader),
         },
     };
-    let measured = lab.boot(None, Some("/lab/disk.img"));
-    same(&measured, &boot.events().unwrap());
+    let disk = Some("/lab/disk.img");
+    same(&lab.boot(None, disk), &boot.events().unwrap());
 }
 
 /// A direct boot without an initrd, which no image of this repository has.
@@ -135,21 +141,27 @@ async fn a_direct_boot_without_an_initrd_measures_what_was_predicted() {
         cmdline,
         header: KernelHeader::AsOnDisk,
     };
-    let measured = lab.boot(Some(("/image/kernel", cmdline)), None);
-    same(&measured, &boot.events().unwrap());
+    let booted = lab.boot(Some(("/image/kernel", cmdline)), None);
+    same(&booted, &boot.events().unwrap());
 }
 
 /// RTMR1 and RTMR2, each event in its order.
-fn same(measured: &[Event], predicted: &[PredictedEvent]) {
+fn same(booted: &Booted, predicted: &[PredictedEvent]) {
     for (index, register) in [(1, Register::Rtmr1), (2, Register::Rtmr2)] {
         let of = |event: &&PredictedEvent| event.register == register;
         let predicted = predicted.iter().filter(of);
         let predicted: Vec<_> = predicted.map(|event| event.digest).collect();
-        let seen = measured.iter().filter(|event| event.rtmr == index);
+        let seen = booted.measured.iter().filter(|event| event.rtmr == index);
         let seen: Vec<_> = seen.map(|event| event.digest).collect();
         assert_eq!(predicted, seen, "{register:?}");
         assert!(!predicted.is_empty(), "{register:?} has events");
     }
+}
+
+/// A machine whose kernel has left the firmware. It ends with this value.
+struct Booted {
+    measured: Vec<Event>,
+    _programs: [Child; 2],
 }
 
 /// An image, the tools of its lock, and a folder.
@@ -195,12 +207,12 @@ impl Lab {
     }
 
     /// Boots a program with a command line, or from a disk, and gives what was measured until its kernel left the firmware.
-    fn boot(&self, program: Option<(&str, &str)>, disk: Option<&str>) -> Vec<Event> {
+    fn boot(&self, program: Option<(&str, &str)>, disk: Option<&str>) -> Booted {
         for left in ["tpm.sock", "tpm.log", "tpm/tpm2-00.permall"] {
             let _ = fs::remove_file(self.folder.path().join(left));
         }
         fs::create_dir_all(self.folder.path().join("tpm")).unwrap();
-        let _tpm = self.start_tpm();
+        let tpm = self.start_tpm();
         let boot = program.map(|(kernel, cmdline)| measurements::Boot {
             kernel,
             initrd: None,
@@ -222,14 +234,18 @@ impl Lab {
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let images = [(self.image.as_path(), "/image")];
         let room = [(self.folder.path(), "/lab")];
-        let _qemu = self.tools.start("qemu", &images, &room, &words).unwrap();
-        self.until("the boot is over", || {
+        let qemu = self.tools.start("qemu", &images, &room, &words).unwrap();
+        let measured = self.until("the boot is over", || {
             let log = File::open(self.folder.path().join("tpm.log")).ok()?;
             match events_in_log(BufReader::new(log)) {
                 Err(BootError::NotOver) => None,
                 events => Some(events.unwrap()),
             }
-        })
+        });
+        Booted {
+            measured,
+            _programs: [qemu, tpm],
+        }
     }
 
     fn start_tpm(&self) -> Child {
