@@ -13,6 +13,7 @@
 //! **Lacks** an opinion of the model: which one it is, whether it loads, and who made it. A signature over the statement says who
 //! says so.
 
+mod bundle;
 mod description;
 mod erofs;
 mod error;
@@ -21,6 +22,7 @@ mod pack;
 mod statement;
 mod verify;
 
+pub use bundle::{ModelSigner, ModelVerifier};
 pub use description::{Description, File, Tool};
 pub use erofs::{Found, ReadAt, list as list_erofs};
 pub use error::ModelError;

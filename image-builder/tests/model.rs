@@ -13,12 +13,15 @@ use std::process::Command;
 use image_builder::Digest;
 use image_builder::build::contents::Entry;
 use image_builder::model::{
-    self, DESCRIPTION, Description, Folder, Found, ModelError, SIGNATURE, Statement, Tool, VOLUME,
-    list_erofs,
+    self, DESCRIPTION, Description, Folder, Found, ModelError, ModelSigner, ModelVerifier,
+    SIGNATURE, Statement, Tool, VOLUME, list_erofs,
 };
+use image_builder::provenance::SecretKey;
 use image_builder::verity::{self, Difference};
 use measurements::VerityRoot;
+use p256::pkcs8::{EncodePrivateKey, LineEnding};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 const TENSORS: &[u8] = b"\x02\0\0\0\0\0\0\0{}";
 
@@ -70,6 +73,7 @@ fn pack(folder: &Path, out: &Path) -> Result<Description, ModelError> {
         "small",
         tool(),
         &copy,
+        None,
         model::claim(out)?,
         &mut |_| {},
     )
@@ -250,7 +254,7 @@ fn a_file_that_changes_while_it_is_packed_leaves_nothing() {
     let listed = read(&model, &[]).unwrap();
     fs::write(model.join("config.json"), "[]").unwrap();
     let claimed = model::claim(&out).unwrap();
-    let packed = model::pack(&listed, "small", tool(), &copy, claimed, &mut |_| {});
+    let packed = model::pack(&listed, "small", tool(), &copy, None, claimed, &mut |_| {});
     assert!(packed.is_err_and(|error| error.to_string().contains("changed while")));
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "only the model: {left:?}");
@@ -521,7 +525,7 @@ fn describe(folder: &Path, description: &Description) {
 fn a_volume_is_what_its_description_says_or_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let description = volume(folder.path());
-    let verify = || model::verify(folder.path(), &mut |_| {});
+    let verify = || model::verify(folder.path(), None, &mut |_| {});
     assert_eq!(verify().unwrap(), description);
 
     // Every file of the folder, flipped where it could matter least.
@@ -560,5 +564,66 @@ fn a_volume_is_what_its_description_says_or_is_refused() {
         lie(&mut lying);
         describe(folder.path(), &lying);
         assert!(verify().is_err(), "lie {number}");
+    }
+}
+
+// ---- signatures ----
+
+/// Keys in the files that `openssl genpkey` writes.
+fn keys() -> [String; 2] {
+    let p256 = p256::SecretKey::from_slice(&[5; 32]).unwrap();
+    let p256 = p256.to_pkcs8_pem(LineEnding::LF).unwrap().to_string();
+    let ed25519 = SecretKey::from_seed(&Zeroizing::new([5; 32]));
+    [p256, ed25519.to_pem().to_string()]
+}
+
+#[test]
+fn a_signed_statement_is_believed_with_its_key_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let description = volume(folder.path());
+    let statement = Statement::of(&description).to_json();
+    let path = folder.path().join(SIGNATURE);
+    let keys = keys().map(|text| ModelSigner::from_pem(text.as_bytes()).unwrap());
+    let [p256, ed25519] = &keys;
+    for (key, other) in [(p256, ed25519), (ed25519, p256)] {
+        let verify = |key: Option<&ModelVerifier>| model::verify(folder.path(), key, &mut |_| {});
+        let (right, wrong) = (key.verifier(), other.verifier());
+        let bundle = key.sign(&statement);
+        assert_eq!(bundle, key.sign(&statement), "the same every time");
+        fs::write(&path, &bundle).unwrap();
+        assert_eq!(verify(Some(&right)).unwrap(), description);
+        assert_eq!(verify(None).unwrap(), description);
+        assert!(verify(Some(&wrong)).is_err());
+
+        // Another statement, well signed.
+        let mut lying = description.clone();
+        lying.files[0].sha256 = Digest([1; 32]);
+        fs::write(&path, key.sign(&Statement::of(&lying).to_json())).unwrap();
+        assert!(verify(Some(&right)).is_err());
+
+        // No byte of the payload or of the signature may change; names of keys are not signed.
+        let text = String::from_utf8(bundle.clone()).unwrap();
+        let hint = text.find("\"hint\"").unwrap()..text.find("\"dsseEnvelope\"").unwrap();
+        for at in (0..bundle.len()).step_by(7) {
+            let mut flipped = bundle.clone();
+            flipped[at] ^= 1;
+            fs::write(&path, flipped).unwrap();
+            let refused = verify(Some(&right)).is_err();
+            let white = bundle[at].is_ascii_whitespace();
+            assert!(refused || hint.contains(&at) || white, "byte {at}");
+        }
+        fs::write(&path, &statement).unwrap();
+        let unsigned = verify(Some(&right)).unwrap_err().to_string();
+        assert!(unsigned.contains("is not signed"), "{unsigned}");
+    }
+}
+
+#[test]
+fn what_is_no_key_signs_nothing() {
+    let rsa = "-----BEGIN PRIVATE KEY-----\nMIIBVAIBADANBgkqhkiG9w0BAQEFAASCAT4wggE6AgEAAkEA\n-----END PRIVATE KEY-----\n";
+    let [p256, _] = keys();
+    for text in ["", "hello", rsa, &p256.replace("PRIVATE", "PUBLIC")] {
+        assert!(ModelSigner::from_pem(text.as_bytes()).is_err(), "{text}");
+        assert!(ModelVerifier::from_pem(text.as_bytes()).is_err(), "{text}");
     }
 }

@@ -1,18 +1,23 @@
 //! `image-builder model`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
 use image_builder::build::ingredients::mkfs;
-use image_builder::model::{self, Description, Folder, ModelError, Statement, Step, Tool, VOLUME};
+use image_builder::model::{
+    self, Description, Folder, ModelError, ModelSigner, ModelVerifier, Statement, Step, Tool,
+    VOLUME,
+};
 use image_builder::package_lock::{PackageLock, Role};
 use image_builder::packages::ensure_tree;
+use image_builder::provenance::KeyError;
 use image_builder::sandbox::Sandbox;
 use image_builder::{Digest, Progress};
 use serde_json::{Value, json};
 
+use super::sign::read as read_key;
 use super::{Mirrors, Refusal, StoreFolder};
 use crate::screen::Screen;
 
@@ -27,7 +32,7 @@ const PACK_EXAMPLE: &str = "Example:
   image-builder model pack ./tiny --id tiny-chat --out tiny-volume --json
 
 Writes model.img (EROFS, and a dm-verity tree behind it), model.json (root hash, salt, blocks, files) and model.sig.json (the files'
-digests in the form of OpenSSF Model Signing 1.0). The same files give the same bytes on every machine.
+digests in the form of OpenSSF Model Signing 1.0, signed with --sign). The same files give the same bytes on every machine.
 
 In a volume are safetensors, json, txt, md, jinja and tokenizer.model files. Anything else is refused by name: what can hold a pickle is a
 program. Links are refused too; a folder of Hugging Face's cache is made of them: `cp -rL snapshots/… model`, or
@@ -37,10 +42,10 @@ Exit code: 0 done, 1 refused or failed (the sentence says whose fault), 2 misuse
 
 const VERIFY_EXAMPLE: &str = "Example:
   image-builder model verify llama-volume --root 4f2c…
-  image-builder model verify llama-volume --json
+  image-builder model verify llama-volume --key maker.pub --json
 
 Reads all of the volume: hash tree against data and root hash, files against model.json, model.sig.json against the files. Without
---root it says what the volume is, and not that it is the one you want.
+--root or --key it says what the volume is, and not that it is the one you want.
 
 Exit code: 0 all of it fits, 1 it does not, 2 misuse.";
 
@@ -74,6 +79,9 @@ struct Pack {
     /// A file or folder in DIR that does not become part of the volume; may be given again
     #[arg(long, value_name = "PATH")]
     leave_out: Vec<String>,
+    /// Sign model.sig.json with this key: P-256, which OpenSSF's model_signing verifies, or Ed25519 (PKCS#8, PEM)
+    #[arg(long, value_name = "KEYFILE")]
+    sign: Option<PathBuf>,
     /// Another package lock than the one built into this program: it decides the version of mkfs.erofs
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
@@ -94,6 +102,9 @@ struct Verify {
     /// The root hash that it should have, 64 hex digits
     #[arg(long, value_name = "HEX", value_parser = root_hash)]
     root: Option<Digest>,
+    /// The public key that has to have signed model.sig.json (PEM)
+    #[arg(long, value_name = "KEYFILE")]
+    key: Option<PathBuf>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -142,6 +153,11 @@ impl Pack {
         };
         lock = self.mirrors.of(lock)?;
         let tool = tool(&lock)?;
+        let signer = self.sign.as_deref().map(|path| {
+            let key = ModelSigner::from_pem(&read_key(path)?.0);
+            key.map_err(|error| no_key(path, &error))
+        });
+        let signer = signer.transpose()?;
         // First of all, so that a folder that cannot be used is known before the long work.
         let place = model::claim(&self.out)?;
         let mut screen = Screen::new();
@@ -155,7 +171,8 @@ impl Pack {
         let tree = tree.map_err(|error| Refusal::failed(&error, error.fault()))?;
         let mut step = |step: Step<'_>| show(&mut screen, &mut total, step);
         let mkfs = mkfs(Sandbox::new(tree));
-        let description = model::pack(&folder, &id, tool, &mkfs, place, &mut step)?;
+        let signer = signer.as_ref();
+        let description = model::pack(&folder, &id, tool, &mkfs, signer, place, &mut step)?;
         drop(screen);
         let seconds = begun.elapsed().as_secs_f64();
         eprintln!("made in {seconds:.1} s");
@@ -173,10 +190,15 @@ impl Pack {
 
 impl Verify {
     fn run(self) -> Result<ExitCode, Refusal> {
+        let key = self.key.as_deref().map(|path| {
+            let key = ModelVerifier::from_pem(&read_key(path)?.0);
+            key.map_err(|error| no_key(path, &error))
+        });
+        let key = key.transpose()?;
         let mut screen = Screen::new();
         let mut total = 0;
         let mut step = |step: Step<'_>| show(&mut screen, &mut total, step);
-        let description = model::verify(&self.volume, &mut step)?;
+        let description = model::verify(&self.volume, key.as_ref(), &mut step)?;
         drop(screen);
         let got = Digest(description.volume.verity_hash.0);
         if let Some(wanted) = self.root.filter(|wanted| *wanted != got) {
@@ -189,9 +211,9 @@ impl Verify {
             true => println!("{}", report(&description, None)),
             false => print_table(&description),
         }
-        if self.root.is_none() {
+        if self.root.is_none() && key.is_none() {
             eprintln!(
-                "all of it fits together; whether this is the right root hash, nobody has said (--root)"
+                "all of it fits together; whether this is the right model, nobody has said (--root, --key)"
             );
         }
         Ok(ExitCode::SUCCESS)
@@ -236,7 +258,7 @@ fn print_table(description: &Description) {
     println!("{}", configuration(description));
 }
 
-fn name_of(folder: &std::path::Path) -> Result<String, Refusal> {
+fn name_of(folder: &Path) -> Result<String, Refusal> {
     let real = folder
         .canonicalize()
         .map_err(|error| Refusal::Misuse(format!("finding {}: {error}", folder.display())))?;
@@ -258,6 +280,10 @@ fn tool(lock: &PackageLock) -> Result<Tool, Refusal> {
         version: package.version.clone(),
         sha256: package.sha256,
     })
+}
+
+fn no_key(path: &Path, error: &KeyError) -> Refusal {
+    Refusal::Misuse(format!("{} is no key: {error}", path.display()))
 }
 
 fn root_hash(text: &str) -> Result<Digest, String> {

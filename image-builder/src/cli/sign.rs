@@ -122,7 +122,8 @@ fn no_key(path: &Path, error: &dyn std::fmt::Display) -> Refusal {
     Refusal::Misuse(format!("{} is no key: {error}", path.display()))
 }
 
-fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), Refusal> {
+/// A key's file and its mode.
+pub fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), Refusal> {
     let refuse = |error: io::Error| Refusal::Misuse(format!("reading {}: {error}", path.display()));
     let file = File::open(path).map_err(refuse)?;
     let mode = file.metadata().map_err(refuse)?.permissions().mode();

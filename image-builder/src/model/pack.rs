@@ -9,7 +9,8 @@ use measurements::VerityRoot;
 
 use super::description::is_id;
 use super::{
-    DESCRIPTION, Description, Folder, ModelError, SIGNATURE, Statement, Step, Tool, VOLUME,
+    DESCRIPTION, Description, Folder, ModelError, ModelSigner, SIGNATURE, Statement, Step, Tool,
+    VOLUME,
 };
 use crate::build::contents::{Entry, Source, What};
 use crate::build::{Mkfs, Place};
@@ -20,12 +21,13 @@ pub fn claim(out: &Path) -> Result<Place, ModelError> {
     Ok(Place::claim_of(out, &[VOLUME, DESCRIPTION])?)
 }
 
-/// Writes the volume of a model into the claimed folder and puts it in its place.
+/// Writes the volume of a model into the claimed folder and puts it in its place. The statement is signed if there is a key.
 pub fn pack(
     folder: &Folder,
     id: &str,
     tool: Tool,
     mkfs: &Mkfs<'_>,
+    signer: Option<&ModelSigner>,
     place: Place,
     progress: &mut dyn FnMut(Step<'_>),
 ) -> Result<Description, ModelError> {
@@ -64,7 +66,11 @@ pub fn pack(
         tool,
     };
     write(out, DESCRIPTION, &description.to_json())?;
-    write(out, SIGNATURE, &Statement::of(&description).to_json())?;
+    let mut statement = Statement::of(&description).to_json();
+    if let Some(signer) = signer {
+        statement = signer.sign(&statement);
+    }
+    write(out, SIGNATURE, &statement)?;
     for name in [VOLUME, DESCRIPTION, SIGNATURE] {
         let path = out.join(name);
         // Whatever the umask says: everybody may read a volume, nobody should change one.

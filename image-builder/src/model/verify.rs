@@ -7,27 +7,23 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    DESCRIPTION, Description, Found, ModelError, ReadAt, SIGNATURE, Statement, Step, VOLUME,
-    list_erofs,
+    DESCRIPTION, Description, Found, ModelError, ModelVerifier, ReadAt, SIGNATURE, Statement, Step,
+    VOLUME, bundle, list_erofs,
 };
 use crate::limits::{CHUNK_BYTES, MODEL_DESCRIPTION_BYTES_MAX};
 use crate::lock::Digest;
 use crate::verity::{self, Root};
 
 /// Reads all of the volume in `folder`: its hash tree has to be that of its data and end in the described root hash, its files have
-/// to be the described ones and no others, and the statement the one about them. Where the root hash comes from is the caller's
-/// affair: a volume with its description is as easily made as another one.
+/// to be the described ones and no others, and the statement the one about them; with a `key`, signed by it. Without one, and without
+/// a root hash from elsewhere to compare, a volume with its description is as easily made as another one.
 pub fn verify(
     folder: &Path,
+    key: Option<&ModelVerifier>,
     progress: &mut dyn FnMut(Step<'_>),
 ) -> Result<Description, ModelError> {
     let description = Description::parse(&read(&folder.join(DESCRIPTION))?)?;
-    let statement = Statement::of(&description).to_json();
-    if read(&folder.join(SIGNATURE))? != statement {
-        return Err(ModelError::Statement(
-            "is not the one that the description's files lead to".into(),
-        ));
-    }
+    check_statement(&read(&folder.join(SIGNATURE))?, &description, key)?;
     let path = folder.join(VOLUME);
     let disk = ModelError::disk("reading", &path);
     let volume = File::open(&path).map_err(&disk)?;
@@ -54,6 +50,23 @@ pub fn verify(
     }
     check_files(&volume, &description, progress)?;
     Ok(description)
+}
+
+/// The statement in a bundle, or bare.
+fn check_statement(
+    text: &[u8],
+    description: &Description,
+    key: Option<&ModelVerifier>,
+) -> Result<(), ModelError> {
+    let refuse = |problem: &str| Err(ModelError::Statement(problem.to_owned()));
+    let signed = bundle::open(text, key)?;
+    if signed.is_none() && key.is_some() {
+        return refuse("is not signed");
+    }
+    match signed.as_deref().unwrap_or(text) == Statement::of(description).to_json() {
+        true => Ok(()),
+        false => refuse("is not the one that the description's files lead to"),
+    }
 }
 
 /// The files in the data, against the list. The tree is right by now, so what differs was packed so.
