@@ -70,7 +70,7 @@ pub struct ChainConfig {
 pub struct ModelConfig {
     /// The name that requests use.
     pub id: String,
-    /// Digest over the model's files, 64 hexadecimal characters.
+    /// Digest over the model's files, or the root hash of its volume: 64 hexadecimal characters.
     #[serde(deserialize_with = "digest")]
     pub root: Digest,
     /// Folder with `tokenizer.json` and `tokenizer_config.json`.

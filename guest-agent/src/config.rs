@@ -6,8 +6,11 @@
 
 use serde::Deserialize;
 use settlement::{Address, ChainId, Nano};
+use stage0::VerityRoot;
 use wire::Endpoint;
 
+/// Disks for models: what the list of a guest's devices has (`measurements/src/qemu.rs`).
+pub(crate) const VOLUMES_MAX: usize = 1;
 /// More would be no configuration.
 pub(crate) const CONFIG_BYTES_MAX: usize = 64 * 1024;
 
@@ -49,14 +52,27 @@ pub struct MeasuredModel {
     pub id: String,
     /// `embeddings` or `chat`.
     pub endpoint: MeasuredEndpoint,
-    /// The model root, 64 hex digits.
+    /// The model root, 64 hex digits: of its files in the image, or the root hash of its volume.
     pub root: String,
+    /// The rest of what opens its volume; without it, the model's files are in the image.
+    #[serde(default)]
+    pub volume: Option<MeasuredVolume>,
     /// Tokens of prompt and completion at most.
     pub context_tokens: u32,
     /// Price of a million prompt tokens, in nanoTON.
     pub prompt_nano: u64,
     /// Price of a million completion tokens, in nanoTON.
     pub completion_nano: u64,
+}
+
+/// A disk under dm-verity whose root hash is the model's root, as `image-builder model pack` writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasuredVolume {
+    /// What each hash begins with, 64 hex digits.
+    pub salt: String,
+    /// Blocks of 4096 bytes that the tree covers.
+    pub data_blocks: u64,
 }
 
 /// What a model answers.
@@ -111,6 +127,7 @@ impl MeasuredConfig {
                 "models.root",
                 self.models.iter().all(|m| key(&m.root).is_some()),
             ),
+            ("models.volume", self.volumes_are_usable()),
             ("payee", self.payee.parse::<Address>().is_ok()),
             ("payee_key", key(&self.payee_key).is_some()),
             ("stake", self.stake.parse::<Address>().is_ok()),
@@ -119,6 +136,12 @@ impl MeasuredConfig {
             Some((field, _)) => Err(ConfigError::Field(field)),
             None => Ok(()),
         }
+    }
+
+    /// As many as a machine has disks for, each of a size that a guest opens.
+    fn volumes_are_usable(&self) -> bool {
+        let with = self.models.iter().filter(|model| model.volume.is_some());
+        with.clone().count() <= VOLUMES_MAX && with.clone().all(|model| model.verity().is_some())
     }
 
     pub(crate) fn chain(&self) -> ChainId {
@@ -149,6 +172,12 @@ impl MeasuredConfig {
 impl MeasuredModel {
     pub(crate) fn root(&self) -> [u8; 32] {
         key(&self.root).expect("checked when the configuration was parsed")
+    }
+
+    /// How its volume is opened, if it has one.
+    pub(crate) fn verity(&self) -> Option<VerityRoot> {
+        let volume = self.volume.as_ref()?;
+        VerityRoot::new(key(&self.root)?, key(&volume.salt)?, volume.data_blocks)
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
@@ -187,6 +216,42 @@ pub(crate) mod tests {
             "models": [{"id": "tiny-chat", "endpoint": "chat", "root": "33".repeat(32), "context_tokens": 256,
                 "prompt_nano": 1_000_000, "completion_nano": 2_000_000}],
         })
+    }
+
+    #[test]
+    fn a_models_volume_is_whole_and_there_are_no_more_than_disks() {
+        let volume = serde_json::json!({"salt": "44".repeat(32), "data_blocks": 5});
+        let parse = |volumes: &[&serde_json::Value]| {
+            let mut config = example();
+            let model = config["models"][0].clone();
+            config["models"] = volumes
+                .iter()
+                .enumerate()
+                .map(|(number, volume)| {
+                    let mut model = model.clone();
+                    model["id"] = format!("model-{number}").into();
+                    model["volume"] = (*volume).clone();
+                    model
+                })
+                .collect();
+            MeasuredConfig::parse(config.to_string().as_bytes())
+        };
+        let root = parse(&[&volume]).unwrap().models[0].verity();
+        assert_eq!(root.map(|root| root.data_blocks()), Some(5));
+        let none = parse(&[&serde_json::Value::Null]).unwrap();
+        assert_eq!(none.models[0].verity(), None);
+        assert!(parse(&[&serde_json::Value::Null, &volume]).is_ok());
+        assert!(parse(&[&volume, &volume]).is_err(), "one disk");
+        for odd in [
+            serde_json::json!({"salt": "44".repeat(32)}),
+            serde_json::json!({"data_blocks": 5}),
+            serde_json::json!({"salt": "44".repeat(31), "data_blocks": 5}),
+            serde_json::json!({"salt": "44".repeat(32), "data_blocks": 0}),
+            serde_json::json!({"salt": "44".repeat(32), "data_blocks": 1u64 << 40}),
+            serde_json::json!({"salt": "44".repeat(32), "data_blocks": 5, "disk": "/dev/vdc"}),
+        ] {
+            assert!(parse(&[&odd]).is_err(), "{odd}");
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod boot;
 mod config;
 mod job;
 mod listen;
+mod memory;
 mod models;
 mod openai;
 mod pieces;
@@ -32,11 +33,13 @@ mod replay;
 mod run;
 mod serve;
 mod start;
+mod volume;
 
 // The public interface is:
 pub use boot::{Attested, BootError, Booted, Measured};
-pub use config::{ConfigError, MeasuredConfig, MeasuredModel};
+pub use config::{ConfigError, MeasuredConfig, MeasuredModel, MeasuredVolume};
 pub use listen::{Listen, ListenError};
+pub use memory::MemoryError;
 pub use models::{Models, ModelsError};
 pub use place::{Connection, Place, PlaceError};
 pub use serve::Serving;

@@ -1,7 +1,10 @@
-//! The models of one boot: read once into anonymous memory, checked against the measured roots, shared by all jobs.
+//! The models of one boot: read once into anonymous memory, from the image and checked against the measured roots, or from a volume
+//! under its measured root hash; shared by all jobs.
 
 use crate::config::{MeasuredEndpoint, MeasuredModel};
+use crate::volume;
 use engine::{Chat, Embedder, EngineError, ModelFiles, ModelRoot, WeightsError};
+use stage0::VerityRoot;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,6 +38,14 @@ pub enum ModelsError {
         /// What is wrong.
         source: WeightsError,
     },
+    /// Its volume cannot be opened, or not be closed.
+    #[error("the volume of model `{id}`: {source}")]
+    Volume {
+        /// The model.
+        id: String,
+        /// What is wrong.
+        source: stage0::Failure,
+    },
     /// Its files are the right ones and do not make a model.
     #[error("model `{id}`: {source}")]
     Engine {
@@ -46,22 +57,22 @@ pub enum ModelsError {
 }
 
 impl Models {
-    /// Loads each model from the folder of its name under `dir`.
+    /// Loads each model from its volume, or from the folder of its name under `dir`. No volume is open afterwards.
     pub fn load(dir: &Path, models: &[MeasuredModel]) -> Result<Self, ModelsError> {
         let mut loaded = BTreeMap::new();
+        let mut volumes = 0;
         for model in models {
-            let weights = |source| ModelsError::Weights {
-                id: model.id.clone(),
-                source,
-            };
             let engine = |source| ModelsError::Engine {
                 id: model.id.clone(),
                 source,
             };
-            let files = ModelFiles::read(&dir.join(&model.id)).map_err(weights)?;
-            let files = files
-                .expect_root(&ModelRoot(model.root()))
-                .map_err(weights)?;
+            let files = match model.verity() {
+                None => from_image(dir, model)?,
+                Some(root) => {
+                    volumes += 1;
+                    from_volume(volumes - 1, &root, model)?
+                }
+            };
             let tokenizer = Digest(files.tokenizer_digest());
             let model_loaded = match model.endpoint {
                 MeasuredEndpoint::Embeddings => {
@@ -91,5 +102,35 @@ impl Models {
             .get(id)
             .map(|loaded| loaded.tokenizer)
             .expect("every configured model was loaded")
+    }
+}
+
+/// The files in the image, if they are those of the measured root.
+fn from_image(dir: &Path, model: &MeasuredModel) -> Result<ModelFiles, ModelsError> {
+    let files = ModelFiles::read(&dir.join(&model.id));
+    let files = files.and_then(|files| files.expect_root(&ModelRoot(model.root())));
+    files.map_err(weights(model))
+}
+
+/// The files on the disk, all of whose blocks fitted the measured root hash when they were read.
+fn from_volume(
+    number: usize,
+    root: &VerityRoot,
+    model: &MeasuredModel,
+) -> Result<ModelFiles, ModelsError> {
+    let failed = |source| ModelsError::Volume {
+        id: model.id.clone(),
+        source,
+    };
+    let mounted = volume::open(number, root).map_err(failed)?;
+    let files = ModelFiles::read(mounted.folder()).map_err(weights(model))?;
+    mounted.close().map_err(failed)?;
+    Ok(files)
+}
+
+fn weights(model: &MeasuredModel) -> impl Fn(WeightsError) -> ModelsError {
+    |source| ModelsError::Weights {
+        id: model.id.clone(),
+        source,
     }
 }

@@ -2,12 +2,11 @@
 
 use crate::config::CONFIG_BYTES_MAX;
 use crate::platform::Platform;
-use crate::{Booted, Listen, Place};
+use crate::{Booted, Listen, Place, memory};
 use anyhow::Context;
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
 use measurements::Digest48;
-use nix::sys::mman::{MlockAllFlags, mlockall};
 use sha2::{Digest as _, Sha384};
 use std::io::Read;
 use std::path::PathBuf;
@@ -41,7 +40,7 @@ pub async fn run<P: Platform>(platform: P, start: Start, simulated: bool) -> any
     let measured = booted
         .measure(own_digest()?, &start.models)
         .context("measuring")?;
-    lock_memory(simulated)?;
+    memory::lock(simulated).context("before the first key")?;
     // getrandom(2) without flags, or, where a static program cannot find it, /dev/urandom after /dev/random was ready to
     // be read: either waits until the kernel's generator is seeded (SECURITY.md 9).
     let attested = measured
@@ -116,24 +115,6 @@ fn end_on_signals() -> std::io::Result<()> {
         std::process::exit(0);
     });
     Ok(())
-}
-
-/// Weights and keys must stay in memory that the host cannot page in and out (SECURITY.md 1). Called when the weights are
-/// loaded and before the first key is made.
-fn lock_memory(simulated: bool) -> anyhow::Result<()> {
-    // A demonstration runs without privileges: there, locking the future would turn a low limit into a failed allocation.
-    let flags = match simulated {
-        true => MlockAllFlags::MCL_CURRENT,
-        false => MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE,
-    };
-    match mlockall(flags) {
-        Ok(()) => Ok(()),
-        Err(error) if simulated => {
-            tracing::warn!(%error, "memory is not locked; acceptable only because everything here is simulated");
-            Ok(())
-        }
-        Err(error) => Err(error).context("locking memory; the image must allow it"),
-    }
 }
 
 /// SHA-384 of the running program's file.

@@ -51,6 +51,8 @@ pub struct Launch {
     pub tools: PathBuf,
     /// The guest's measured configuration.
     pub config: PathBuf,
+    /// The volume of a model, as `image-builder model pack` writes it.
+    pub model: Option<PathBuf>,
     /// A folder for sockets and logs.
     pub run: PathBuf,
     /// What runs the guest's instructions.
@@ -99,6 +101,14 @@ pub enum LaunchError {
     /// The measured configuration.
     #[error(transparent)]
     Config(#[from] GuestConfigError),
+    /// The volume of a model. What is in it, the guest judges.
+    #[error("cannot read the model's volume {path}: {source}")]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The run folder.
     #[error(transparent)]
     RunFolder(#[from] RunFolderError),
@@ -204,6 +214,7 @@ pub async fn launch(
         || opens(&launch.kvm_device) && !memory.kvm_fails(&program),
     )?;
     run_folder::check_name(&image.folder)?;
+    let model = launch.model.as_deref().map(volume).transpose()?;
     let folder = RunFolder::open(&launch.run)?;
     let link = link(launch.vsock, &image);
     let (listener, guest) = ends(link, &folder, launch.cid)?;
@@ -212,6 +223,7 @@ pub async fn launch(
         image: &image,
         tools: &tools,
         folder: &folder,
+        model: model.as_deref(),
         link,
         cid: launch.cid,
     };
@@ -251,6 +263,20 @@ pub async fn launch(
             }
             (Ended::Unfit(error) | Ended::Failed(error), _) => return Err(error),
         }
+    }
+}
+
+/// The volume's real path, if it is a file that can be read.
+fn volume(path: &Path) -> Result<PathBuf, LaunchError> {
+    let refuse = |source| LaunchError::Model {
+        path: path.to_owned(),
+        source,
+    };
+    let real = path.canonicalize().map_err(refuse)?;
+    let file = std::fs::File::open(&real).map_err(refuse)?;
+    match file.metadata().map_err(refuse)?.is_file() {
+        true => Ok(real),
+        false => Err(refuse(std::io::ErrorKind::InvalidInput.into())),
     }
 }
 

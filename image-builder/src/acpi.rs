@@ -80,6 +80,7 @@ pub fn read(
             firmware: FIRMWARE,
             boot: None,
             root: None,
+            model: None,
             vsock: Vsock::StandIn,
             tpm: tpm.then_some(socket.as_str()),
             serial: Some(&serial),

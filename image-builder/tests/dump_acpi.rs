@@ -22,6 +22,7 @@ fn the_locked_qemu_makes_the_tables_that_a_shape_says() {
             firmware: "/any",
             boot: None,
             root: None,
+            model: None,
             vsock: Vsock::StandIn,
             tpm,
             serial: None,

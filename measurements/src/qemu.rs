@@ -40,6 +40,9 @@ pub struct Backends<'a> {
     pub boot: Option<Boot<'a>>,
     /// The root image on the disk; without it the disk is there and reads as zeros.
     pub root: Option<&'a str>,
+    /// The volume of a model on the second disk, which every machine has too, so that no register tells which model is there: that
+    /// is in the guest's configuration.
+    pub model: Option<&'a str>,
     /// The guest's only connection.
     pub vsock: Vsock<'a>,
     /// The control socket of a software TPM. Only simulated machines have one: its log stands in for TDX's registers.
@@ -109,7 +112,7 @@ pub fn guest_shape(size: MachineSize, qemu: Qemu, tpm: bool) -> Shape {
         pic: false,
         serial: Serial::Added,
         tpm,
-        slots: BTreeMap::from([(2, Slot::Virtio), (3, Slot::Virtio)]),
+        slots: BTreeMap::from([2, 3, MODEL_SLOT].map(|slot| (slot, Slot::Virtio))),
         address_width: AddressWidth::Bits46,
         ..Shape::new(qemu, size.vcpus, size.memory_mib)
     }
@@ -157,18 +160,8 @@ fn devices(line: &mut Line, accelerator: Accelerator, backends: &Backends) {
         Accelerator::Tcg | Accelerator::Kvm => "",
     };
     let pci = format!("romfile=,disable-legacy=on{dma}");
-    let root = match backends.root {
-        Some(path) => format!(
-            "driver=file,filename={},node-name=root,read-only=on,locking=off",
-            escaped(path)
-        ),
-        None => "driver=null-co,node-name=root,size=1048576,read-only=on".into(),
-    };
-    line.option("-blockdev", root);
-    line.option(
-        "-device",
-        format!("virtio-blk-pci,drive=root,addr=0x2,{pci}"),
-    );
+    disk(line, "root", 2, backends.root, &pci);
+    disk(line, "model", MODEL_SLOT, backends.model, &pci);
     match backends.vsock {
         Vsock::VhostUser(socket) => {
             line.option(
@@ -204,6 +197,22 @@ fn devices(line: &mut Line, accelerator: Accelerator, backends: &Backends) {
     }
 }
 
+/// A disk that the guest cannot write to.
+fn disk(line: &mut Line, name: &str, slot: u8, file: Option<&str>, pci: &str) {
+    let behind = match file {
+        Some(path) => format!(
+            "driver=file,filename={},node-name={name},read-only=on,locking=off",
+            escaped(path)
+        ),
+        None => format!("driver=null-co,node-name={name},size=1048576,read-zeroes=on,read-only=on"),
+    };
+    line.option("-blockdev", behind);
+    line.option(
+        "-device",
+        format!("virtio-blk-pci,drive={name},addr={slot:#x},{pci}"),
+    );
+}
+
 struct Line(Vec<String>);
 
 impl Line {
@@ -221,6 +230,8 @@ fn escaped(path: &str) -> String {
     path.replace(',', ",,")
 }
 
+/// Of the disk for a model: behind those of eight GPUs.
+const MODEL_SLOT: u8 = 12;
 /// The quoting service of a TDX host listens on vsock port 4050 (Intel's QGS, its default).
 const TDX_GUEST: &str = r#"{"qom-type":"tdx-guest","id":"tdx0","quote-generation-socket":{"type":"vsock","cid":"2","port":"4050"}}"#;
 
@@ -242,6 +253,7 @@ mod tests {
                 cmdline: "panic=-1",
             }),
             root: Some("/a,b/root.img"),
+            model: Some("/models/one.img"),
             vsock: Vsock::VhostUser("/run/vhost.sock"),
             tpm: Some("/run/tpm.sock"),
             serial: None,
@@ -264,11 +276,12 @@ mod tests {
         let looked_at = Backends {
             boot: None,
             root: None,
+            model: None,
             vsock: Vsock::StandIn,
             ..backends()
         };
         let looked_at = qemu_arguments(SIZE, Accelerator::Tcg, &looked_at);
-        assert_eq!(slots(&real), ["0x2", "0x3", "isa-serial", "tpm-crb"]);
+        assert_eq!(slots(&real), ["0x2", "0xc", "0x3", "isa-serial", "tpm-crb"]);
         assert_eq!(slots(&real), slots(&looked_at));
     }
 

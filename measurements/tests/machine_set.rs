@@ -149,6 +149,7 @@ fn with_stand_ins(qemu: Qemu, gpus: u8) -> Shape {
         firmware: "/firmware.fd",
         boot: None,
         root: None,
+        model: None,
         vsock: Vsock::StandIn,
         tpm: None,
         serial: None,

@@ -25,8 +25,13 @@ pub struct Machine {
 const BOOT_TIME: Duration = Duration::from_secs(600);
 
 impl Machine {
-    /// Starts `image` with a configuration. `dir` is the stack's folder, which holds `guest.json`.
-    pub fn start(programs: &Programs, dir: &Path, image: &Image) -> anyhow::Result<Machine> {
+    /// Starts `image` with a configuration, and `model` on its second disk. `dir` is the stack's folder, which holds `guest.json`.
+    pub fn start(
+        programs: &Programs,
+        dir: &Path,
+        image: &Image,
+        model: Option<&Path>,
+    ) -> anyhow::Result<Machine> {
         let run = dir.join("run");
         std::fs::create_dir_all(&run)?;
         let launched = run.join("launched.json");
@@ -39,6 +44,9 @@ impl Machine {
         command.arg("--tools").arg(&image.tools);
         command.arg("--config").arg(dir.join("guest.json"));
         command.arg("--run").arg(&run);
+        if let Some(model) = model {
+            command.arg("--model").arg(model);
+        }
         command
             .args(["--boot-timeout-s", &BOOT_TIME.as_secs().to_string()])
             .stdin(Stdio::null());

@@ -8,7 +8,7 @@ use crate::tap;
 use anyhow::{Context, bail, ensure};
 use engine::ModelFiles;
 use ledger::Ledger;
-use measurements::{Digest48, Manifest};
+use measurements::{Digest48, Manifest, VerityRoot};
 use serde_json::{Value, json};
 use settlement::{Address, ChainId, Nano, Wallet};
 use sha2::{Digest as _, Sha384};
@@ -46,6 +46,8 @@ pub struct StackOptions {
     pub exposure_max: Option<Nano>,
     /// The guest is a virtual machine with this image; otherwise a process.
     pub image: Option<Image>,
+    /// The chat model is on its second disk: a folder that `image-builder model pack` wrote.
+    pub volume: Option<PathBuf>,
 }
 
 /// Everything running, in a folder of its own that goes with it.
@@ -350,10 +352,15 @@ impl Stack {
         };
         let payee = read_wallet(&self.path("payee.key"))?;
         let models = [EMBEDDER, CHAT].map(|id| {
-            let root = ModelFiles::read(&self.path("models").join(id)).map(|files| files.root());
-            root.map(|root| {
-                format!("  - {{id: \"{id}\", root: \"{root}\", dir: \"models/{id}\"}}\n")
-            })
+            let root = match &self.options.volume {
+                Some(volume) if id == CHAT => described(volume)?.verity_hash.to_string(),
+                _ => ModelFiles::read(&self.path("models").join(id))?
+                    .root()
+                    .to_string(),
+            };
+            anyhow::Ok(format!(
+                "  - {{id: \"{id}\", root: \"{root}\", dir: \"models/{id}\"}}\n"
+            ))
         });
         let [embedder, chat] = models;
         // An emulated processor on a busy machine takes a minute for what a real one does in a tenth of a second.
@@ -402,7 +409,10 @@ fn start_guest(programs: &Programs, dir: &Path, options: &StackOptions) -> anyho
             _ => None,
         };
         let launched = tampered.as_ref().unwrap_or(image);
-        return Ok(Guest::Machine(Machine::start(programs, dir, launched)?));
+        let model = options.volume.as_deref();
+        let model = model.map(|folder| folder.join(image_builder::model::VOLUME));
+        let machine = Machine::start(programs, dir, launched, model.as_deref())?;
+        return Ok(Guest::Machine(machine));
     }
     let simulator = start_simulator(programs, dir, &dir.join("tdx.sock"), None)?;
     let mut command = Command::new(programs.path("guest-agent-sim"));
@@ -435,7 +445,12 @@ fn measured_config(
         Ok(files.root().to_string())
     };
     let address = payee.address().to_string();
-    let config = json!({
+    let volume = options.volume.as_deref().map(described).transpose()?;
+    let chat_root = match &volume {
+        Some(volume) => volume.verity_hash.to_string(),
+        None => root(CHAT)?,
+    };
+    let mut config = json!({
         "version": 1,
         "profile": PROFILE,
         "chain": ChainId::EMBEDDED.0,
@@ -450,11 +465,21 @@ fn measured_config(
         "models": [
             {"id": EMBEDDER, "endpoint": "embeddings", "root": root(EMBEDDER)?, "context_tokens": 256,
              "prompt_nano": 100_000_000_000u64, "completion_nano": 0},
-            {"id": CHAT, "endpoint": "chat", "root": root(CHAT)?, "context_tokens": 256,
+            {"id": CHAT, "endpoint": "chat", "root": chat_root, "context_tokens": 256,
              "prompt_nano": 200_000_000_000u64, "completion_nano": 1_000_000_000_000u64},
         ],
     });
+    if let Some(volume) = volume {
+        config["models"][1]["volume"] =
+            json!({"salt": volume.salt, "data_blocks": volume.data_blocks});
+    }
     Ok(serde_json::to_vec_pretty(&config)?)
+}
+
+/// What the description of a volume says that a guest has to be told.
+fn described(volume: &Path) -> anyhow::Result<VerityRoot> {
+    let text = fs::read(volume.join(image_builder::model::DESCRIPTION))?;
+    Ok(image_builder::model::Description::parse(&text)?.volume)
 }
 
 /// One folder per model, as the guest expects it.

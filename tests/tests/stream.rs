@@ -59,6 +59,7 @@ async fn sixty_four_mebibytes_from_guest_to_host_arrive_whole() {
                 cmdline: &cmdline,
             }),
             root: None,
+            model: None,
             vsock: Vsock::VhostUser(&vhost),
             tpm: None,
             serial: Some(&serial),

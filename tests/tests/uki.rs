@@ -225,6 +225,7 @@ impl Lab {
                 firmware: "/image/firmware.fd",
                 boot,
                 root: disk,
+                model: None,
                 vsock: Vsock::StandIn,
                 tpm: Some("/lab/tpm.sock"),
                 serial: Some("/lab/serial.log"),

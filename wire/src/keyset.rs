@@ -107,7 +107,8 @@ pub struct ModelOffer {
     /// What it answers.
     #[n(1)]
     pub endpoint: Endpoint,
-    /// Digest over the model's files: weights, configuration, tokenizer.
+    /// Which model, in one digest. Over its files (weights, configuration, tokenizer) where they are in the image; the dm-verity
+    /// root hash of its volume where they are on one. The guest's measured configuration says which.
     #[n(2)]
     pub root: Digest,
     /// SHA-256 of its `tokenizer.json`, by which a client recounts.

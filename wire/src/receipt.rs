@@ -60,7 +60,7 @@ pub struct ReceiptCore {
     /// The model's name.
     #[n(11)]
     pub model: String,
-    /// The model's root.
+    /// The model's root, as the keyset offers it.
     #[n(12)]
     pub model_root: Digest,
     /// SHA-256 of the tokenizer.

@@ -1,4 +1,4 @@
-//! The device mapper's ioctls: create a device, load its table, let it run.
+//! The device mapper's ioctls: create a device, load its table, let it run, remove it.
 //!
 //! Source: the kernel's `include/uapi/linux/dm-ioctl.h`, interface version 4. Integers are in the machine's order, which
 //! is little-endian wherever this boots; the tests hold what a C compiler makes of that header on x86-64.
@@ -45,6 +45,8 @@ const IOCTL_TYPE: u8 = 0xfd;
 pub(crate) enum Command {
     /// `DM_DEV_CREATE`
     Create = 3,
+    /// `DM_DEV_REMOVE`
+    Remove = 4,
     /// `DM_DEV_SUSPEND`, which without its flag resumes.
     Resume = 6,
     /// `DM_TABLE_LOAD`
@@ -186,6 +188,7 @@ mod tests {
             ],
         );
         assert_eq!(Command::Create.code(), 0xc138_fd03);
+        assert_eq!(Command::Remove.code(), 0xc138_fd04);
         assert_eq!(Command::Resume.code(), 0xc138_fd06);
         assert_eq!(Command::Load.code(), 0xc138_fd09);
     }

@@ -71,7 +71,7 @@ impl std::fmt::Display for Failure {
             Failure::Unread { what, errno } => write!(f, "reading {what} failed ({errno:?})"),
             Failure::TooLong(what) => write!(f, "{what} is too long"),
             Failure::CommandLine(error) => write!(f, "{error}"),
-            Failure::NoDisk => write!(f, "the root disk did not appear"),
+            Failure::NoDisk => write!(f, "the disk did not appear"),
             Failure::Start(error) => write!(f, "{error}"),
         }
     }

@@ -3,6 +3,8 @@
 //! **What it is.** PID 1 of the initrd: it loads the listed kernel modules, opens the root through dm-verity and becomes
 //! the agent.
 //!
+//! The agent links this library for one thing: to open the disk of a model as the root's was opened ([`Mounted`]).
+//!
 //! **Trusts.** The measured kernel, initrd and command line that it was started with; no byte of the disk.
 //!
 //! **Promises.** What the agent reads from its root has the hash that the command line names, or the machine stops: a
@@ -32,6 +34,7 @@ mod verity;
 // The public interface is:
 pub use boot::{boot, prepare};
 pub use command_line::{CommandLine, CommandLineError};
+pub use disk::{Mounted, wait_for};
 pub use failure::{Failure, stop};
 pub use start::{StartError, arguments};
 pub use verity::{Place, VerityRoot};

@@ -29,6 +29,16 @@ pub enum Place {
 }
 
 impl VerityRoot {
+    /// `None` if a guest takes no volume of so many blocks.
+    pub fn new(hash: [u8; 32], salt: [u8; 32], data_blocks: u64) -> Option<Self> {
+        let whole = (1..=DATA_BLOCKS_MAX).contains(&data_blocks);
+        whole.then_some(VerityRoot {
+            hash,
+            salt,
+            data_blocks,
+        })
+    }
+
     /// `<hash>,<salt>,<blocks>`: 64 lower-case hex digits each, then a decimal number.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(',');
@@ -57,16 +67,22 @@ impl VerityRoot {
     /// (`panic_on_corruption`); every read is checked, also a repeated one. A disk that fails to answer is an I/O error
     /// of the read instead.
     pub fn parameters(&self, place: Place) -> String {
-        let blocks = self.data_blocks;
-        let ([data, tree], start) = match place {
-            Place::Disk => ([DISK; 2], blocks + 1),
+        let (disks, start) = match place {
+            Place::Disk => ([DISK; 2], self.data_blocks + 1),
             Place::Partitions => (PARTITIONS, 1),
         };
-        format!(
-            "1 {data} {tree} {BLOCK_BYTES} {BLOCK_BYTES} {blocks} {start} sha256 {} {} 1 panic_on_corruption",
-            Hex(&self.hash),
-            Hex(&self.salt)
-        )
+        self.line(disks, start) + " 1 panic_on_corruption"
+    }
+
+    /// The same for a whole disk that is read once, from its first byte to its last, by a program that ends with the first error:
+    /// a block that does not fit is one, and the program can say of which disk.
+    pub fn parameters_to_read(&self, disk: &str) -> String {
+        self.line([disk; 2], self.data_blocks + 1)
+    }
+
+    fn line(&self, [data, tree]: [&str; 2], start: u64) -> String {
+        let (blocks, hash, salt) = (self.data_blocks, Hex(&self.hash), Hex(&self.salt));
+        format!("1 {data} {tree} {BLOCK_BYTES} {BLOCK_BYTES} {blocks} {start} sha256 {hash} {salt}")
     }
 }
 
@@ -125,11 +141,25 @@ mod tests {
             )
         );
         assert_eq!(
+            root.parameters_to_read("/dev/vdb"),
+            format!("1 /dev/vdb /dev/vdb 4096 4096 262144 262145 sha256 {HASH} {SALT}")
+        );
+        assert_eq!(
             root.parameters(Place::Disk),
             format!(
                 "1 /dev/vda /dev/vda 4096 4096 262144 262145 sha256 {HASH} {SALT} 1 panic_on_corruption"
             )
         );
+    }
+
+    #[test]
+    fn a_volume_of_no_blocks_or_too_many_is_none() {
+        let check = |blocks| VerityRoot::new([1; 32], [2; 32], blocks).map(|root| root.sectors());
+        assert_eq!(check(1), Some(8));
+        assert_eq!(check(DATA_BLOCKS_MAX), Some(DATA_BLOCKS_MAX * 8));
+        assert_eq!(check(0), None);
+        assert_eq!(check(DATA_BLOCKS_MAX + 1), None);
+        assert_eq!(check(u64::MAX), None);
     }
 
     #[test]

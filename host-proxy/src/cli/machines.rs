@@ -21,6 +21,9 @@ pub(super) struct LaunchArguments {
     /// The guest's measured configuration (JSON).
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// The volume of a model that the configuration names: `model.img`, as `image-builder model pack` writes it.
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
     /// A folder for this guest's sockets and logs. Made if it is missing.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
@@ -72,6 +75,7 @@ pub(super) async fn start(
         manifest: arguments.manifest,
         tools: arguments.tools,
         config: arguments.config,
+        model: arguments.model,
         run: arguments.run,
         accelerator: arguments.accelerator,
         kvm_device: arguments.kvm_device,

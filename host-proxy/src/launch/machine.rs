@@ -27,6 +27,7 @@ use crate::limits::{GUEST_PROBE, QEMU_QUIT, SERIAL_POLL};
 use measurements::{Accelerator, Backends, Boot, Vsock, qemu_arguments};
 use serde_json::json;
 use std::future::{Future, pending};
+use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -37,6 +38,8 @@ pub(super) struct Parts<'a> {
     pub(super) image: &'a Image,
     pub(super) tools: &'a Tools,
     pub(super) folder: &'a RunFolder,
+    /// The file behind the second disk.
+    pub(super) model: Option<&'a Path>,
     pub(super) link: Link,
     pub(super) cid: u32,
 }
@@ -397,6 +400,7 @@ async fn start_tpm(parts: &Parts<'_>) -> Result<Program, LaunchError> {
     ];
     let room = Room {
         image: None,
+        model: None,
         run: parts.folder.path(),
         devices: &[],
     };
@@ -421,6 +425,7 @@ async fn start_vsock(parts: &Parts<'_>) -> Result<Program, LaunchError> {
     ];
     let room = Room {
         image: None,
+        model: None,
         run: parts.folder.path(),
         devices: &[],
     };
@@ -445,6 +450,7 @@ fn start_qemu(parts: &Parts<'_>, accelerator: Accelerator) -> Result<Program, La
     );
     let (root, vhost, tpm) = (image(&files.root.name), run(VHOST), run(TPM));
     let (serial, qmp, monitor) = (run(SERIAL), run(QMP), run(MONITOR));
+    let model = parts.model.map(|model| tool.model_place(model));
     let backends = Backends {
         firmware: &firmware,
         boot: Some(Boot {
@@ -453,6 +459,7 @@ fn start_qemu(parts: &Parts<'_>, accelerator: Accelerator) -> Result<Program, La
             cmdline: &manifest.cmdline,
         }),
         root: Some(&root),
+        model: model.as_deref(),
         vsock: match parts.link {
             Link::User => Vsock::VhostUser(&vhost),
             Link::Kernel => Vsock::Kernel(parts.cid),
@@ -470,6 +477,7 @@ fn start_qemu(parts: &Parts<'_>, accelerator: Accelerator) -> Result<Program, La
     }
     let room = Room {
         image: Some(&parts.image.folder),
+        model: parts.model,
         run: parts.folder.path(),
         devices: &devices,
     };

@@ -30,6 +30,8 @@ pub struct Tool {
 pub(super) struct Room<'a> {
     /// Readable.
     pub(super) image: Option<&'a Path>,
+    /// A file, readable.
+    pub(super) model: Option<&'a Path>,
     /// Writable.
     pub(super) run: &'a Path,
     /// Devices.
@@ -142,11 +144,22 @@ impl Tool {
         }
     }
 
+    /// Where it finds the model's volume.
+    pub(super) fn model_place(&self, model: &Path) -> String {
+        match self.run.is_empty() {
+            true => model.to_string_lossy().into_owned(),
+            false => MODEL.into(),
+        }
+    }
+
     /// The words to start it with, and what it may see.
     pub(super) fn words(&self, room: &Room, arguments: Vec<String>) -> Vec<String> {
         let mut binds = Vec::new();
         if let Some(image) = room.image {
             binds.extend(["--read".into(), format!("{}={IMAGE}", image.display())]);
+        }
+        if let Some(model) = room.model {
+            binds.extend(["--read".into(), format!("{}={MODEL}", model.display())]);
         }
         binds.extend(["--write".into(), format!("{}={RUN}", room.run.display())]);
         for device in room.devices {
@@ -174,6 +187,7 @@ impl Tool {
 }
 
 const IMAGE: &str = "/image";
+const MODEL: &str = "/model.img";
 const RUN: &str = "/run/chrysalis";
 
 #[cfg(test)]
@@ -183,6 +197,7 @@ mod tests {
     fn room() -> Room<'static> {
         Room {
             image: Some(Path::new("/srv/image")),
+            model: None,
             run: Path::new("/srv/run"),
             devices: &["/dev/kvm"],
         }
@@ -203,6 +218,16 @@ mod tests {
             "/b/image-builder run --tree /t --read /srv/image=/image --write /srv/run=/run/chrysalis --device /dev/kvm \
              -- /usr/bin/qemu -m 1"
         );
+        let with_model = Room {
+            model: Some(Path::new("/srv/model.img")),
+            ..room()
+        };
+        assert_eq!(
+            tools.qemu.words(&with_model, Vec::new()).join(" "),
+            "/b/image-builder run --tree /t --read /srv/image=/image --read /srv/model.img=/model.img \
+             --write /srv/run=/run/chrysalis --device /dev/kvm -- /usr/bin/qemu"
+        );
+        assert_eq!(tools.qemu.model_place(Path::new("/srv/model.img")), MODEL);
         let places = tools
             .qemu
             .places(Path::new("/srv/image"), Path::new("/srv/run"));

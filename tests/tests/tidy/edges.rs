@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("client", &["wire", "measurements", "settlement"]),
     (
         "guest-agent",
-        &["wire", "measurements", "settlement", "engine"],
+        &["wire", "measurements", "settlement", "engine", "stage0"],
     ),
     (
         "host-proxy",

@@ -1,0 +1,36 @@
+//! A model's volume: the disk beside the root's, opened under the hash in the measured configuration (boundary B6).
+//!
+//! The disk is the host's, and no byte of it is believed: dm-verity judges each block as it is read, under root hash, salt and size
+//! that are in RTMR3 by now. A model's files are read once, into memory, and then the device is taken down: a page fault on a
+//! mapped table would tell the host which tokens a prompt has (SECURITY.md 1), and what was read does not change when the host
+//! exchanges the disk.
+
+use crate::config::VOLUMES_MAX;
+use stage0::{Failure, Mounted, VerityRoot, wait_for};
+
+/// Opens the disk of the model with this number among those that have one.
+pub(crate) fn open(number: usize, root: &VerityRoot) -> Result<Mounted<'static>, Failure> {
+    let Volume {
+        name,
+        disk,
+        node,
+        folder,
+    } = VOLUMES[number];
+    wait_for(disk)?;
+    Mounted::open(name, node, folder, root, &root.parameters_to_read(disk))
+}
+
+struct Volume {
+    name: &'static str,
+    disk: &'static str,
+    node: &'static str,
+    folder: &'static str,
+}
+
+/// The first virtio disk has the root. `/run` is memory.
+const VOLUMES: [Volume; VOLUMES_MAX] = [Volume {
+    name: "model",
+    disk: "/dev/vdb",
+    node: "/dev/model",
+    folder: "/run/model",
+}];
