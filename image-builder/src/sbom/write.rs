@@ -64,7 +64,7 @@ struct Origins<'a> {
     programs: &'a BTreeMap<String, String>,
     /// By name; and whether it was taken from an archive.
     models: &'a BTreeMap<String, (String, bool)>,
-    /// By name.
+    /// By where they are from, as a manifest has it.
     inputs: &'a BTreeMap<String, String>,
 }
 
@@ -217,15 +217,18 @@ impl Writer {
                 let file = input.seen.rsplit('/').next();
                 package.package_file_name = file.map(str::to_owned);
             }
-            // A wheel's name begins with the project's.
+            // As the manifest has the origin of files: a project with its version, or where it was seen.
+            let mut key = input.seen.clone();
             if let (InputKind::Pypi, Some(version)) = (input.kind, &input.version) {
+                // A wheel's name begins with the project's, with `_` for `-`.
                 let file = package.package_file_name.as_deref().unwrap_or_default();
                 let project = file.split('-').next().unwrap_or_default();
                 package.external_refs = vec![purl_ref(purl::pypi(project, version))];
+                key = format!("{} {version}", project.replace('_', "-"));
             }
             let id = self.package(package);
             self.relate(image, "CONTAINS", &id);
-            found.insert(input.name.clone(), id);
+            found.insert(key, id);
         }
         found
     }
@@ -293,12 +296,14 @@ impl Writer {
     fn origin(&mut self, id: &str, content: &Content, origins: &Origins<'_>) {
         let from = content.from.as_deref().unwrap_or_default();
         let model = from.strip_prefix("model ");
-        let input = from.strip_prefix("input ");
+        let sources = from.strip_prefix("compiled from ");
         if let Some(program) = origins.programs.get(&content.path) {
             self.relate(id, "GENERATED_FROM", program);
         } else if let Some(package) = origins.packages.get(from) {
             self.relate(id, "EXPANDED_FROM_ARCHIVE", package);
-        } else if let Some(input) = input.and_then(|name| origins.inputs.get(name)) {
+        } else if let Some(package) = sources.and_then(|from| origins.packages.get(from)) {
+            self.relate(id, "GENERATED_FROM", package);
+        } else if let Some(input) = origins.inputs.get(from) {
             self.relate(id, "EXPANDED_FROM_ARCHIVE", input);
         } else if let Some((model, archived)) = model.and_then(|id| origins.models.get(id)) {
             let word = match archived {
