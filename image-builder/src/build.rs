@@ -42,7 +42,7 @@ pub(crate) use again::{keep, this_program};
 use contents::{Entry, What};
 pub use error::BuildError;
 pub use ingredients::Order;
-pub use place::Place;
+pub use place::{Place, abandon};
 pub(crate) use root::AGENT;
 
 /// Makes the image of a recipe in the folder `out`, unless it is there already.

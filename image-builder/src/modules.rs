@@ -39,6 +39,28 @@ pub struct Module {
     pub bytes: Vec<u8>,
     /// Where it is from, for people, if that is none of the kernel's packages.
     pub from: Option<String>,
+    /// The bus whose devices it drives, if the recipe asked for it by name. What comes along because another module needs it
+    /// gets no device.
+    pub drives: Option<Bus>,
+}
+
+/// A bus that a host can put devices on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bus {
+    /// PCI itself.
+    Pci,
+    /// Virtio, whose devices lie behind PCI ones.
+    Virtio,
+}
+
+impl Bus {
+    /// As the kernel calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pci => "pci",
+            Self::Virtio => "virtio",
+        }
+    }
 }
 
 /// Why the kernel's tree does not give what the recipe asks for.
@@ -270,6 +292,7 @@ impl Kernel {
             name: name.to_owned(),
             bytes,
             from: self.added.get(name).cloned(),
+            drives: None,
         })
     }
 
@@ -301,9 +324,10 @@ impl Order<'_> {
                 name: name.to_owned(),
             });
         }
-        let module = self.kernel.read(name, path.last())?;
-        let needs = depends(&module.bytes)
+        let mut module = self.kernel.read(name, path.last())?;
+        let (needs, drives) = depends(&module.bytes)
             .map_err(|problem| self.kernel.malformed(&self.kernel.files[name], problem))?;
+        module.drives = drives.filter(|_| path.is_empty());
         path.push(name.to_owned());
         for need in needs {
             self.place(&need, path)?;
@@ -315,8 +339,9 @@ impl Order<'_> {
     }
 }
 
-/// The names after `depends=` in `.modinfo`, a section of NUL-terminated `key=value` strings.
-fn depends(bytes: &[u8]) -> Result<Vec<String>, String> {
+/// The names after `depends=` in `.modinfo`, a section of NUL-terminated `key=value` strings, and the bus of its `alias=…`, which
+/// `modpost` makes from the driver's table of devices.
+fn depends(bytes: &[u8]) -> Result<(Vec<String>, Option<Bus>), String> {
     let file = ElfFile64::<Endianness>::parse(bytes).map_err(|error| error.to_string())?;
     let section = file
         .section_by_name(".modinfo")
@@ -327,11 +352,14 @@ fn depends(bytes: &[u8]) -> Result<Vec<String>, String> {
         .find_map(|field| field.strip_prefix(b"depends="))
         .ok_or("its .modinfo has no depends=")?;
     let value = std::str::from_utf8(value).map_err(|error| error.to_string())?;
-    Ok(value
-        .split(',')
-        .filter(|name| !name.is_empty())
-        .map(normal)
-        .collect())
+    let names = value.split(',').filter(|name| !name.is_empty());
+    let alias = |bus: Bus| {
+        let begin = format!("alias={}:", bus.name());
+        let mut fields = data.split(|byte| *byte == 0);
+        fields.any(|field| field.starts_with(begin.as_bytes()))
+    };
+    let drives = [Bus::Pci, Bus::Virtio].into_iter().find(|bus| alias(*bus));
+    Ok((names.map(normal).collect(), drives))
 }
 
 /// `some/dm-verity.ko.xz` is the module `dm_verity`.

@@ -252,6 +252,14 @@ impl Recipe {
             None => {}
         }
         one("initrd.init", &self.initrd.init, NAME)?;
+        // A shell on the console is another image, too, and says so.
+        let dev = self.profile == "dev";
+        if dev != (self.initrd.init == "stage0-dev")
+            || dev != self.cmdline.iter().any(|word| word == INSECURE)
+        {
+            let form = "that of its profile: stage0-dev with `chrysalis.insecure` on the command line for dev, and for no other";
+            return Err(bad("initrd.init", &self.initrd.init, form));
+        }
         many("initrd.modules", &self.initrd.modules, 0, NAME)?;
         if let Some(root) = &self.root {
             self.check_root(root)?;
@@ -324,6 +332,8 @@ struct Version {
 pub(crate) const STUB: &str = "systemd-boot-efi";
 /// What this program reads.
 const VERSION_READ: u32 = 2;
+/// The word of the measured command line by which a guest for developers says what it is.
+const INSECURE: &str = "chrysalis.insecure";
 /// Kinds of guests.
 const PROFILES: [&str; 4] = ["sim", "cpu", "h100", "dev"];
 

@@ -213,6 +213,8 @@ fn the_manifest_tells_of_what_lies_beside_it() {
     let initrd = [
         "/dev",
         "/dev/console",
+        "/dev/null",
+        "/devices",
         "/init",
         "/modules",
         "/newroot",

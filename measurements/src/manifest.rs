@@ -137,7 +137,8 @@ impl Manifest {
             rtmr3_events,
             note: match image.profile {
                 Profile::Sim => VM_SIM_NOTE,
-                Profile::Cpu | Profile::H100 | Profile::Dev => VM_NOTE,
+                Profile::Dev => VM_DEV_NOTE,
+                Profile::Cpu | Profile::H100 => VM_NOTE,
             }
             .into(),
         }
@@ -268,6 +269,9 @@ const VM_SIM_NOTE: &str = "The TDX module is simulated. MRTD and RTMR0-2 were pr
 from its agent and the configuration. A guest with these registers proves plumbing and prediction, not isolation.";
 const VM_NOTE: &str = "MRTD and RTMR0-2 were predicted from the files of the image, RTMR3 from its agent and the \
 configuration. Rebuild the image from the lock, and the same registers must follow.";
+
+const VM_DEV_NOTE: &str = "INSECURE: a guest for developers. Whoever holds its console is root in it, so it protects nothing, \
+whatever its registers say. No policy is made of this manifest.";
 
 #[cfg(test)]
 mod tests {

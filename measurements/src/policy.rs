@@ -7,7 +7,7 @@ pub use file::PolicyError;
 pub(crate) use tcb::PlatformTcb;
 pub use tcb::{Advisories, TcbStatus};
 
-use crate::{Digest48, Manifest, Refusal, Register, Registers, TdReport};
+use crate::{Digest48, Manifest, Profile, Refusal, Register, Registers, TdReport};
 
 /// What a peer may be. Everything here is an exact value or a closed list; what is not listed is refused.
 ///
@@ -66,8 +66,12 @@ impl Policy {
         }
     }
 
-    /// Exactly the guest a manifest describes.
+    /// Exactly the guest a manifest describes; nobody, if that is one for developers, whose console is a way in. Who wants
+    /// such a guest all the same lists its registers in a policy of his own.
     pub fn from_manifest(manifest: &Manifest) -> Policy {
+        if manifest.profile() == Profile::Dev.as_str() {
+            return Policy::with_registers(Vec::new());
+        }
         Policy::exact(*manifest.registers())
     }
 
@@ -251,6 +255,25 @@ mod tests {
         check(&two, [1, 1, 1, 1, 2], Some((Register::Rtmr3, &[1])));
         check(&two, [1, 1, 3, 1, 1], Some((Register::Rtmr1, &[1, 2])));
         check(&two, [9, 1, 1, 1, 1], Some((Register::Mrtd, &[1, 1])));
+    }
+
+    #[test]
+    fn a_guest_for_developers_is_in_no_policy_that_a_manifest_makes() {
+        let image = crate::image::sample();
+        let of = |profile| {
+            let mut parts = (*image).clone();
+            parts.profile = profile;
+            let image = crate::ImageManifest::new(parts).expect("as good as the sample");
+            Manifest::vm(&image, Digest48([2; 48]))
+        };
+        let cpu = of(Profile::Cpu);
+        assert_eq!(Policy::from_manifest(&cpu).registers, [*cpu.registers()]);
+        let manifest = of(Profile::Dev);
+        assert!(manifest.note().starts_with("INSECURE"));
+        assert_eq!(manifest.profile(), "dev");
+        let policy = Policy::from_manifest(&manifest);
+        assert!(policy.check_registers(manifest.registers()).is_err());
+        assert_eq!(policy.registers, []);
     }
 
     #[test]

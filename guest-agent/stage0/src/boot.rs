@@ -2,45 +2,65 @@
 
 use crate::command_line::CommandLine;
 use crate::failure::{Failure, errno_of};
-use crate::limits::{COMMAND_LINE_BYTES_MAX, MODULE_NAME_BYTES_MAX, MODULES_MAX, START_BYTES_MAX};
+use crate::limits::{
+    CLOCK_BYTES_MAX, COMMAND_LINE_BYTES_MAX, DEVICES_BYTES_MAX, MODULE_NAME_BYTES_MAX, MODULES_MAX,
+    START_BYTES_MAX,
+};
 use crate::start::{AGENT, arguments};
-use crate::{disk, mounts};
+use crate::{devices, disk, mounts};
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use std::convert::Infallible;
-use std::ffi::{CStr, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
 use std::io::Read;
 
 const MODULES: &str = "/modules";
 const MODULES_DISABLED: &str = "/proc/sys/kernel/modules_disabled";
+const CLOCK: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 /// What the agent finds in its environment: nothing. The kernel turns words of the command line that it does not know
 /// into variables of its first program, and no variable may steer what the agent loads or trusts.
 const ENVIRONMENT: [&CStr; 0] = [];
 
 /// From the initrd to the agent. Returns only with a failure.
 pub fn boot() -> Result<Infallible, Failure> {
-    let line = prepare()?;
+    let arguments = enter(Err)?;
+    eprintln!("stage0: starting the agent");
+    nix::unistd::execve(AGENT, &arguments, &ENVIRONMENT)
+        .map_err(Failure::system("starting the agent"))
+}
+
+/// From the initrd into the verified root. Returns the agent's arguments, its own name first. `refused` decides about a module
+/// that does not load: to return the failure ends the boot, as it has to where all modules are needed.
+pub fn enter(refused: fn(Failure) -> Result<(), Failure>) -> Result<Vec<CString>, Failure> {
+    let line = prepare(refused)?;
     eprintln!("stage0: modules loaded");
-    let root = CommandLine::new(&line)?.root()?;
+    let line = CommandLine::new(&line)?;
+    if line.asks_for_tsc() {
+        clock()?;
+    }
+    let root = line.root()?;
     let place = disk::wait()?;
     disk::open(&root, place)?;
     // It is open under its hash, and its superblock was read and checked. Each further block is checked when it is read.
     eprintln!("stage0: root verified");
     mounts::switch()?;
     let start = read("/start", "the file of arguments", START_BYTES_MAX)?;
-    let arguments = arguments(&start)?;
-    eprintln!("stage0: starting the agent");
-    nix::unistd::execve(AGENT, &arguments, &ENVIRONMENT)
-        .map_err(Failure::system("starting the agent"))
+    Ok(arguments(&start)?)
 }
 
-/// Mounts what the kernel offers, loads the modules, sees to it that they are all, and returns the command line.
-pub fn prepare() -> Result<Vec<u8>, Failure> {
+/// Mounts what the kernel offers, loads the modules, gives their drivers the listed devices, and returns the command line.
+/// Afterwards the kernel takes no module from anybody.
+pub fn prepare(refused: fn(Failure) -> Result<(), Failure>) -> Result<Vec<u8>, Failure> {
     mounts::kernel()?;
+    let drivers = read(devices::LIST, "the list of devices", DEVICES_BYTES_MAX)?;
+    let drivers = devices::list(&drivers).ok_or(Failure::Devices)?;
+    devices::hold()?;
     for name in modules()? {
-        load(&name)?;
+        load(&name).or_else(refused)?;
     }
+    mounts::configuration()?;
+    devices::bind(&drivers)?;
     close()?;
     // One byte more for the kernel's line feed.
     read(
@@ -48,6 +68,16 @@ pub fn prepare() -> Result<Vec<u8>, Failure> {
         "the command line",
         COMMAND_LINE_BYTES_MAX + 1,
     )
+}
+
+/// Whether the kernel reads time from the TSC, as it was told to: it takes another clock, which is the host's, if it finds
+/// something wrong with the TSC. `tsc-early` is the TSC before its frequency was refined.
+fn clock() -> Result<(), Failure> {
+    let name = read(CLOCK, "the name of the clock", CLOCK_BYTES_MAX)?;
+    match name.as_slice() {
+        b"tsc\n" | b"tsc-early\n" => Ok(()),
+        _ => Err(Failure::Clock),
+    }
 }
 
 fn modules() -> Result<Vec<String>, Failure> {

@@ -55,6 +55,11 @@ impl<'a> CommandLine<'a> {
         VerityRoot::parse(value).ok_or(CommandLineError::Value)
     }
 
+    /// Whether the kernel was told to read time from the TSC.
+    pub fn asks_for_tsc(&self) -> bool {
+        self.0.split(' ').any(|word| word == "clocksource=tsc")
+    }
+
     /// `chrysalis.stream=<bytes>` of the test guest, which need not be there.
     pub fn stream_bytes(&self) -> Result<Option<u64>, CommandLineError> {
         let Some(value) = self.value("chrysalis.stream")? else {
@@ -138,6 +143,20 @@ mod tests {
                 let root = CommandLine::new(&bytes).and_then(|line| line.root());
                 assert_ne!(root, Ok(whole), "byte {at} bit {bit}");
             }
+        }
+    }
+
+    #[test]
+    fn the_tsc_is_asked_for_by_a_whole_word() {
+        let check = |line: &str| CommandLine::new(line.as_bytes()).map(|line| line.asks_for_tsc());
+        assert_eq!(check("a clocksource=tsc b"), Ok(true));
+        for no in [
+            "",
+            "clocksource=hpet",
+            "xclocksource=tsc",
+            "clocksource=tsc2",
+        ] {
+            assert_eq!(check(no), Ok(false), "{no}");
         }
     }
 

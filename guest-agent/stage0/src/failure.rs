@@ -23,6 +23,15 @@ pub enum Failure {
         /// The kernel's reason.
         errno: Errno,
     },
+    /// A driver did not take a device that it knows, or is not there.
+    Driver {
+        /// Its name in `/devices`, which is measured with the initrd.
+        name: String,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// `/devices` is no list of drivers.
+    Devices,
     /// `/modules` holds too much, or something that is no module.
     Modules,
     /// A file could not be read.
@@ -36,6 +45,8 @@ pub enum Failure {
     TooLong(&'static str),
     /// The measured command line.
     CommandLine(CommandLineError),
+    /// The kernel reads time from somewhere else than it was told to.
+    Clock,
     /// The disk did not appear.
     NoDisk,
     /// The file `/start` of the root.
@@ -67,10 +78,15 @@ impl std::fmt::Display for Failure {
             Failure::Module { name, errno } => {
                 write!(f, "loading the module {name} failed ({errno:?})")
             }
+            Failure::Driver { name, errno } => {
+                write!(f, "giving the driver {name} its device failed ({errno:?})")
+            }
+            Failure::Devices => write!(f, "the list of devices is not usable"),
             Failure::Modules => write!(f, "the folder of modules is not usable"),
             Failure::Unread { what, errno } => write!(f, "reading {what} failed ({errno:?})"),
             Failure::TooLong(what) => write!(f, "{what} is too long"),
             Failure::CommandLine(error) => write!(f, "{error}"),
+            Failure::Clock => write!(f, "time does not come from the TSC"),
             Failure::NoDisk => write!(f, "the disk did not appear"),
             Failure::Start(error) => write!(f, "{error}"),
         }
@@ -120,12 +136,18 @@ mod tests {
         );
         for failure in [
             Failure::Modules,
+            Failure::Devices,
+            Failure::Driver {
+                name: "virtio_blk".into(),
+                errno: Errno::EIO,
+            },
             Failure::Unread {
                 what: "the command line",
                 errno: Errno::EIO,
             },
             Failure::TooLong("the file of arguments"),
             Failure::CommandLine(CommandLineError::Repeated),
+            Failure::Clock,
             Failure::NoDisk,
             Failure::Start(StartError::Line),
         ] {

@@ -11,7 +11,7 @@
 //! first program that ends makes the kernel panic, and nothing else runs that could go on without it. What it prints is
 //! fixed text, names of measured files and error numbers.
 //!
-//! **Lacks.** A shell, a network, a child process, a way to start anything but `/agent`. It asks nobody where the root is.
+//! **Lacks.** (Of `main.rs`; `bin/` has programs of test and developers' guests.) A shell, a network, a child process, a way to start anything but `/agent`. It asks nobody where the root is.
 //!
 //! ```text
 //!  prepare ───────────────► open ─────────────────► hand_over
@@ -23,6 +23,7 @@
 mod boot;
 mod command_line;
 mod device_mapper;
+mod devices;
 mod disk;
 mod failure;
 pub mod limits;
@@ -32,8 +33,9 @@ pub mod stream;
 mod verity;
 
 // The public interface is:
-pub use boot::{boot, prepare};
+pub use boot::{boot, enter, prepare};
 pub use command_line::{CommandLine, CommandLineError};
+pub use devices::{Driver, list};
 pub use disk::{Mounted, wait_for};
 pub use failure::{Failure, stop};
 pub use start::{StartError, arguments};

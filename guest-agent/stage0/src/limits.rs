@@ -8,6 +8,14 @@ pub const DATA_BLOCKS_MAX: u64 = 1 << 28;
 pub const MODULES_MAX: usize = 64;
 /// The name of one of them.
 pub const MODULE_NAME_BYTES_MAX: usize = 64;
+/// The name of a clock: CS_NAME_LEN of the kernel is 32.
+pub const CLOCK_BYTES_MAX: usize = 64;
+/// The file `/devices`.
+pub const DEVICES_BYTES_MAX: usize = 4096;
+/// Drivers in it.
+pub const DRIVERS_MAX: usize = 32;
+/// Devices of one driver. A machine has at most eight GPUs and four switches.
+pub const DEVICES_MAX: usize = 16;
 /// The file `/start`.
 pub const START_BYTES_MAX: usize = 4096;
 /// Arguments in it.

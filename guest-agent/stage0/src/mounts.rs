@@ -21,6 +21,8 @@ const KERNEL: [(&str, &str, MsFlags); 3] = [
     ("/proc", "proc", CLOSED),
     ("/sys", "sysfs", CLOSED),
 ];
+/// Where the kernel wants its configuration mounted (Documentation/filesystems/configfs.rst).
+const CONFIGURATION: &str = "/sys/kernel/config";
 /// Memory that the agent may write to, and how much: folder, options.
 const MEMORY: [(&str, &str); 2] = [
     ("/newroot/run", "size=16m,mode=0755"),
@@ -35,6 +37,16 @@ pub(crate) fn kernel() -> Result<(), Failure> {
             .map_err(Failure::system("mounting a file system of the kernel"))?;
     }
     Ok(())
+}
+
+/// Mounts the file system in which a guest asks for quotes, if a module brought it: it is no part of `/sys` by itself.
+pub(crate) fn configuration() -> Result<(), Failure> {
+    if !std::path::Path::new(CONFIGURATION).is_dir() {
+        return Ok(());
+    }
+    let system = Some("configfs");
+    mount(system, CONFIGURATION, system, CLOSED, NOTHING)
+        .map_err(Failure::system("mounting the kernel's configuration"))
 }
 
 /// A folder of the initrd, which may bring it along.

@@ -1,14 +1,28 @@
-//! The initrd: `/init`, the modules in the order of their loading, and the folders that `/init` mounts on.
+//! The initrd: `/init`, the modules in the order of their loading, the list of drivers that get devices, and the folders that
+//! `/init` mounts on.
 
 use std::io::{self, Read};
 
 use super::contents::{Entry, What};
 use crate::cpio;
-use crate::modules::Module;
+use crate::modules::{Bus, Module};
 
 /// Files of the initrd. A module's number is its place: `/init` loads them sorted by name.
 pub fn entries(init: Vec<u8>, modules: Vec<Module>, kernel: &str) -> Vec<Entry> {
     let mut entries = vec![Entry::memory("/init", 0o755, init, "compiled".into())];
+    let drives = |module: &Module| Some((module.drives?, module.name.clone()));
+    let drivers: Vec<(Bus, String)> = modules.iter().filter_map(drives).collect();
+    let lines = drivers.iter().map(|(bus, name)| {
+        let devices_max = devices_max(*bus, name);
+        format!("{} {name} {devices_max}\n", bus.name())
+    });
+    let list: String = lines.collect();
+    entries.push(Entry::memory(
+        "/devices",
+        0o644,
+        list.into(),
+        "image-builder".into(),
+    ));
     for (number, module) in modules.into_iter().enumerate() {
         let path = format!("/modules/{number:02}-{}.ko", module.name);
         let from = module.from.unwrap_or_else(|| kernel.to_owned());
@@ -21,8 +35,24 @@ pub fn entries(init: Vec<u8>, modules: Vec<Module>, kernel: &str) -> Vec<Entry> 
 pub const FOLDERS: [&str; 5] = ["/dev", "/modules", "/newroot", "/proc", "/sys"];
 /// Of each.
 pub const FOLDER_MODE: u32 = 0o755;
-/// Its one device. drivers/tty: the system console is 5:1 (Documentation/admin-guide/devices.txt).
-pub const CONSOLE: (&str, u32, (u32, u32)) = ("/dev/console", 0o600, (5, 1));
+/// A device: path, mode, number.
+pub type Device = (&'static str, u32, (u32, u32));
+/// Its devices (Documentation/admin-guide/devices.txt). The system console is 5:1. 1:3 is where a program's standard streams
+/// lead that was started without a console: Rust's runtime opens it.
+pub const DEVICES: [Device; 2] = [
+    ("/dev/console", 0o600, (5, 1)),
+    ("/dev/null", 0o666, (1, 3)),
+];
+
+/// How many devices a driver gets. The machine has two disks (the root, and a model's volume) and one of each other virtio kind;
+/// on PCI, as many GPUs as there are slots.
+fn devices_max(bus: Bus, driver: &str) -> usize {
+    match (bus, driver) {
+        (Bus::Virtio, "virtio_blk") => 2,
+        (Bus::Virtio, _) => 1,
+        (Bus::Pci, _) => 16,
+    }
+}
 
 /// The archive. The kernel mounts nothing over it before `/init` runs, so the console has to be there for it to speak.
 pub fn write(entries: &[Entry]) -> io::Result<Vec<u8>> {
@@ -30,8 +60,9 @@ pub fn write(entries: &[Entry]) -> io::Result<Vec<u8>> {
     for folder in FOLDERS {
         archive.folder(folder, FOLDER_MODE)?;
     }
-    let (console, mode, number) = CONSOLE;
-    archive.device(console, mode, number)?;
+    for (path, mode, number) in DEVICES {
+        archive.device(path, mode, number)?;
+    }
     for entry in entries {
         let What::File { source, .. } = &entry.what else {
             continue;

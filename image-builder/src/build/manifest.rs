@@ -57,17 +57,19 @@ pub fn of(
 fn contents(draft: &Draft) -> Vec<Content> {
     use ImagePart::{Initrd, Root};
     let plain = |path: &str, mode, kind| content(Initrd, path, mode, kind, None);
-    let (console, mode, (major, minor)) = initrd::CONSOLE;
+    let devices = initrd::DEVICES.into_iter();
+    let devices = devices.map(|(path, mode, (major, minor))| {
+        plain(path, mode, ContentKind::Device { major, minor })
+    });
     let folder = |path| plain(path, initrd::FOLDER_MODE, ContentKind::Folder);
     let fixed = initrd::FOLDERS.into_iter().map(folder);
-    let console = plain(console, mode, ContentKind::Device { major, minor });
     let inside = draft
         .initrd_entries
         .iter()
         .map(|entry| of_entry(Initrd, entry));
     let root = draft.root_entries.iter().flatten();
     let root = root.map(|entry| of_entry(Root, entry));
-    let mut contents: Vec<Content> = fixed.chain([console]).chain(inside).chain(root).collect();
+    let mut contents: Vec<Content> = fixed.chain(devices).chain(inside).chain(root).collect();
     contents.sort_by(|one, other| (one.part, &one.path).cmp(&(other.part, &other.path)));
     contents
 }

@@ -5,10 +5,14 @@
 //! PARENT/NAME         a whole image
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
@@ -47,6 +51,7 @@ impl Place {
         fs::create_dir_all(parent).map_err(BuildError::disk("creating", parent))?;
         let new = parent.join(format!(".{}.new", name.to_string_lossy()));
         let claim = lock(&new)?;
+        under_way().insert(new.clone());
         let place = Self { out, new, claim };
         place.clear()?;
         Ok(place)
@@ -100,8 +105,33 @@ impl Place {
     }
 }
 
+/// Removes what this program has under way; for a program that is told to end. Nothing of it was at a final place.
+pub fn abandon() {
+    for folder in under_way().iter() {
+        // A tool may be writing there still, until it ends with us.
+        for _ in 0..ABANDON_TRIES {
+            match fs::remove_dir_all(folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    thread::sleep(ABANDON_PAUSE)
+                }
+                _ => break,
+            }
+        }
+    }
+}
+
+/// The folders of this program's claims.
+fn under_way() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    static UNDER_WAY: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const ABANDON_TRIES: u32 = 20;
+const ABANDON_PAUSE: Duration = Duration::from_millis(20);
+
 impl Drop for Place {
     fn drop(&mut self) {
+        under_way().remove(&self.new);
         // When it cannot be removed now, the next build tries again.
         let _ = fs::remove_dir_all(&self.new);
     }

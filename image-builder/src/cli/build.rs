@@ -1,7 +1,7 @@
 //! `image-builder build`.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 use std::time::Instant;
 
 use clap::Args;
@@ -10,8 +10,11 @@ use image_builder::compile::{self, workspace_around};
 use image_builder::out_of_tree;
 use image_builder::package_lock::PackageLock;
 use image_builder::recipe::Recipe;
+use image_builder::sandbox::Sandbox;
 use serde_json::json;
 
+use super::interrupted;
+use super::measured::{Stages, peak_memory_bytes};
 use super::sign::read_secret;
 use super::{Mirrors, Refusal, StoreFolder, models_from};
 use crate::screen::Screen;
@@ -72,6 +75,8 @@ impl From<BuildError> for Refusal {
 impl Build {
     pub fn run(self) -> Result<ExitCode, Refusal> {
         let begun = Instant::now();
+        interrupted::clean_with(build::abandon);
+        check_sandbox()?;
         let store = self.store.open()?;
         let recipe = Recipe::read(&self.recipe)?;
         let path = self.lock.unwrap_or_else(|| recipe.lock_path(&self.recipe));
@@ -93,7 +98,14 @@ impl Build {
             key: key.as_ref(),
         };
         let mut screen = Screen::new();
-        let built = build::build(order, &self.out, &mut |step| show(&mut screen, step))?;
+        let mut stages = Stages::new();
+        let built = build::build(order, &self.out, &mut |step| {
+            if let Some(name) = stage(&step) {
+                stages.begin(name);
+            }
+            show(&mut screen, step);
+        })?;
+        stages.end();
         drop(screen);
         let (image, words) = match &built {
             Built::New(image) => (image, "made"),
@@ -116,6 +128,8 @@ impl Build {
                 "rootfs_digest": root.map(|root| root.sha256),
                 "signed_by": key.as_ref().map(|key| key.public().id()),
                 "seconds": seconds,
+                "stages": stages.report(),
+                "peak_memory_bytes": peak_memory_bytes().map(|(own, tool)| json!({ "own": own, "largest_tool": tool })),
             });
             println!("{report}");
         } else {
@@ -123,6 +137,44 @@ impl Build {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Tools run in a sandbox; where there can be none, that is said before anything else is done.
+fn check_sandbox() -> Result<(), Refusal> {
+    let failed = |sentence: String| Refusal::Failed {
+        sentence,
+        fault: "host",
+    };
+    let nothing = tempfile::tempdir().map_err(|error| failed(error.to_string()))?;
+    let mut command = Sandbox::new(nothing.path()).command("/nothing", [""; 0]);
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|error| failed(format!("starting the sandbox: {error}")))?;
+    // The room was made, and the program is not in it.
+    if output.status.code() == Some(NOT_THERE) {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.trim().trim_start_matches("image-builder: ");
+    Err(failed(said.to_owned()))
+}
+
+/// The exit code of `image-builder run` for a program that is not there.
+const NOT_THERE: i32 = 127;
+
+/// What a step is counted under.
+fn stage(step: &Step<'_>) -> Option<&'static str> {
+    Some(match step {
+        Step::Fetch(_) | Step::NotRun(_) => return None,
+        Step::Tree(_) => "packages",
+        Step::Compile(_) => "compile",
+        Step::Modules(_) => "modules",
+        Step::Tables | Step::TablesRead(_) => "tables",
+        Step::Initrd => "initrd",
+        Step::Root => "root",
+        Step::Measure => "registers",
+        Step::Roads => "unified image and disk",
+        Step::Papers => "papers",
+    })
 }
 
 fn print_table(image: &Image, out: &str) {

@@ -13,6 +13,36 @@ fn check(from: &str, to: &str, expected: &str) {
 }
 
 #[test]
+fn a_shell_is_in_images_for_developers_that_say_so_and_in_no_other() {
+    const CPU: &str = include_str!("../../recipes/cpu.yaml");
+    const DEV: &str = include_str!("../../recipes/dev.yaml");
+    let good = |text: &str| Recipe::parse(text).map(|recipe| recipe.profile);
+    assert_eq!(good(CPU).as_deref(), Ok("cpu"));
+    assert_eq!(good(DEV).as_deref(), Ok("dev"));
+    let refused = |text: &str, from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        let error = good(&text.replacen(from, to, 1)).expect_err(to);
+        assert!(error.to_string().contains("stage0-dev"), "{error}");
+    };
+    refused(DEV, "profile: dev", "profile: cpu");
+    refused(DEV, "init: stage0-dev", "init: stage0");
+    refused(DEV, "  - chrysalis.insecure\n", "");
+    refused(CPU, "init: stage0\n", "init: stage0-dev\n");
+    refused(CPU, "cmdline:\n", "cmdline:\n  - chrysalis.insecure\n");
+    // A production image has no console, and no package of Debian's user space.
+    let cpu = Recipe::parse(CPU).expect("committed");
+    assert!(cpu.cmdline.iter().any(|word| word == "console=null"));
+    assert_eq!(
+        cpu.cmdline
+            .iter()
+            .filter(|word| word.starts_with("console"))
+            .count(),
+        1
+    );
+    assert_eq!(cpu.root.expect("it has one").packages, []);
+}
+
+#[test]
 fn the_committed_recipe_parses() {
     let recipe = Recipe::parse(SIM).expect("committed");
     assert_eq!(recipe.profile, "sim");

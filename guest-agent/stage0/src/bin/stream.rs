@@ -12,7 +12,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
-    let line = stage0::prepare()?;
+    let line = stage0::prepare(Err)?;
     eprintln!("stream: modules loaded");
     let bytes = CommandLine::new(&line)?
         .stream_bytes()?
