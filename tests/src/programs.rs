@@ -81,11 +81,11 @@ fn build() -> anyhow::Result<Programs> {
     Ok(Programs { dir })
 }
 
-/// `target/debug` of the running program, which lies in it or in its `deps`.
+/// `target/debug` of the running program, which lies in it, in its `deps` or in its `examples`.
 fn profile_dir() -> anyhow::Result<PathBuf> {
     let exe = std::env::current_exe().context("finding the running program")?;
     let dir = exe.parent().context("a program lies in a folder")?;
-    let dir = if dir.ends_with("deps") {
+    let dir = if dir.ends_with("deps") || dir.ends_with("examples") {
         dir.parent().context("deps lies in a folder")?
     } else {
         dir
