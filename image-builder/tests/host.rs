@@ -18,7 +18,7 @@ fn a_host_that_forbids_user_namespaces_is_told_so_in_one_sentence_with_the_fix()
     let (_tree, room) = room();
     let room = room.read(IMAGE_BUILDER, "/ib");
     // In a room of its own, whose root may lower the limit for whatever is below.
-    let script = "echo 0 > /proc/sys/user/max_user_namespaces && /ib build /none.yaml --out /tmp/image --store /tmp/store --json";
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && /ib build /none.yaml --out image --store store --json";
     let output = room
         .command("sh", ["-c", script])
         .stdin(Stdio::null())

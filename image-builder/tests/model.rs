@@ -3,6 +3,9 @@
 //! `dd` stands for `mkfs.erofs` where the data may be anything; images of EROFS are made here, byte by byte, from the kernel's header.
 //! tests/tests/model_volume.rs has the locked tool.
 
+#[path = "made_erofs/mod.rs"]
+mod made_erofs;
+
 use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
@@ -13,11 +16,12 @@ use std::process::Command;
 use image_builder::Digest;
 use image_builder::build::contents::Entry;
 use image_builder::model::{
-    self, DESCRIPTION, Description, Folder, Found, ModelError, ModelSigner, ModelVerifier,
-    SIGNATURE, Statement, Tool, VOLUME, list_erofs,
+    self, DESCRIPTION, Description, Folder, ModelError, ModelSigner, ModelVerifier, SIGNATURE,
+    Statement, Tool, VOLUME,
 };
 use image_builder::provenance::SecretKey;
 use image_builder::verity::{self, Difference};
+use made_erofs::erofs_image;
 use measurements::VerityRoot;
 use p256::pkcs8::{EncodePrivateKey, LineEnding};
 use serde_json::{Value, json};
@@ -354,133 +358,6 @@ fn every_flipped_byte_of_data_and_tree_is_found() {
     };
     let found = verity::check(&file, &other, &mut |_| {}).unwrap();
     assert_eq!(found, Some(Difference::Root));
-}
-
-// ---- EROFS ----
-
-/// An image of two blocks and a file's data: a root whose entries are behind its inode, a file in a block of its own, one behind its
-/// inode, and one in a folder.
-fn erofs_image() -> Vec<u8> {
-    let mut image = vec![0; 3 * 4096];
-    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
-    put(1024, &0xe0f5_e1e2_u32.to_le_bytes());
-    put(1024 + 12, &[12]);
-    put(1024 + 14, &2u16.to_le_bytes());
-    put(1024 + 40, &1u32.to_le_bytes());
-    // Inode 0: a file of 4000 bytes in block 2, compact. Inode 1: a file of 5 bytes behind it. Inode 2: the root, extended.
-    let compact = |format: u16, mode: u16, size: u32, block: u32| {
-        let mut inode = [0; 32];
-        inode[0..2].copy_from_slice(&format.to_le_bytes());
-        inode[4..6].copy_from_slice(&mode.to_le_bytes());
-        inode[8..12].copy_from_slice(&size.to_le_bytes());
-        inode[16..20].copy_from_slice(&block.to_le_bytes());
-        inode
-    };
-    let folder = |entries: &[(&str, u64)]| {
-        let mut names = entries.len() * 12;
-        let mut bytes = Vec::new();
-        for (name, number) in entries {
-            bytes.extend(number.to_le_bytes());
-            bytes.extend((names as u16).to_le_bytes());
-            bytes.extend([0, 0]);
-            names += name.len();
-        }
-        bytes.extend(entries.iter().flat_map(|(name, _)| name.bytes()));
-        bytes
-    };
-    let root = folder(&[(".", 2), ("..", 2), ("a", 10), ("b", 14), ("sub", 20)]);
-    let sub = folder(&[(".", 20), ("..", 2), ("c", 10)]);
-    let inodes = 4096;
-    let mut extended = [0; 64];
-    extended[0..2].copy_from_slice(&(1u16 | 2 << 1).to_le_bytes());
-    extended[4..6].copy_from_slice(&0o040_755_u16.to_le_bytes());
-    extended[8..16].copy_from_slice(&(root.len() as u64).to_le_bytes());
-    put(inodes + 2 * 32, &extended);
-    put(inodes + 2 * 32 + 64, &root);
-    put(inodes + 10 * 32, &compact(0, 0o100_644, 4000, 2));
-    put(inodes + 14 * 32, &compact(2 << 1, 0o100_644, 5, 0));
-    put(inodes + 14 * 32 + 32, b"hello");
-    put(
-        inodes + 20 * 32,
-        &compact(2 << 1, 0o040_755, sub.len() as u32, 0),
-    );
-    put(inodes + 20 * 32 + 32, &sub);
-    put(2 * 4096, &[7; 4000]);
-    image
-}
-
-fn listed(image: &[u8]) -> Option<Vec<Found>> {
-    list_erofs(image, image.len() as u64).ok()
-}
-
-#[test]
-fn files_of_an_image_are_found_where_they_lie() {
-    let found = |path: &str, bytes, start| Found {
-        path: path.into(),
-        bytes,
-        start,
-    };
-    let expected = vec![
-        found("a", 4000, 8192),
-        found("b", 5, 4096 + 15 * 32),
-        found("sub/c", 4000, 8192),
-    ];
-    assert_eq!(listed(&erofs_image()), Some(expected));
-}
-
-#[test]
-fn an_image_that_is_odd_or_cut_is_refused() {
-    let whole = erofs_image();
-    let inode = |number: usize| 4096 + number * 32;
-    for (what, at, bytes) in [
-        ("magic", 1024, &[0u8][..]),
-        ("blocks of another size", 1024 + 12, &[13]),
-        ("compression", 1024 + 80, &[2]),
-        ("the root is a file", 1024 + 14, &[10]),
-        ("a root outside", 1024 + 14, &[255, 255]),
-        ("a compressed file", inode(10), &[1 << 1]),
-        ("a file in chunks", inode(10), &[4 << 1]),
-        ("a device", inode(10) + 4, &0o020_644_u16.to_le_bytes()),
-        ("a link", inode(10) + 4, &0o120_777_u16.to_le_bytes()),
-        ("a file beyond the end", inode(10) + 8, &[1, 16]),
-        ("a file's block beyond the end", inode(10) + 16, &[3]),
-        ("a folder that is its own folder", inode(20) + 4 + 40, &[]),
-        (
-            "a tail over the end of its block",
-            inode(14) + 8,
-            &[255, 15],
-        ),
-    ] {
-        let mut image = whole.clone();
-        image[at..at + bytes.len()].copy_from_slice(bytes);
-        if what == "a folder that is its own folder" {
-            // The entry `c` of `sub` leads to `sub`.
-            image[inode(20) + 32 + 24] = 20;
-        }
-        assert_eq!(listed(&image), None, "{what}");
-    }
-    for length in (0..whole.len()).step_by(61) {
-        assert_eq!(listed(&whole[..length.min(12191)]), None, "cut at {length}");
-    }
-}
-
-#[test]
-fn no_flipped_bit_makes_the_reader_stray() {
-    let whole = erofs_image();
-    let limit = whole.len() as u64;
-    for at in (1024..1024 + 128).chain(4096..4096 + 24 * 32) {
-        for bit in 0..8 {
-            let mut image = whole.clone();
-            image[at] ^= 1 << bit;
-            for found in listed(&image).into_iter().flatten() {
-                let end = found.start.checked_add(found.bytes);
-                assert!(
-                    end.is_some_and(|end| end <= limit),
-                    "byte {at} bit {bit}: {found:?}"
-                );
-            }
-        }
-    }
 }
 
 // ---- whole volumes ----
