@@ -360,7 +360,7 @@ fn a_command_line_leads_to_the_register_that_two_other_tools_say() {
 fn the_program_writes_a_shape_and_the_files_of_its_machine() {
     let folder = tempfile::tempdir().unwrap();
     let line = format!(
-        "{BASE} -device virtio-blk-pci,addr=2 -device virtio-rng-pci -device isa-serial,chardev=c"
+        "{BASE} -device virtio-blk-pci,addr=2 -device virtio-blk-pci,addr=0xc -device virtio-rng-pci -device isa-serial,chardev=c"
     );
     let line = line.replace("virtio-rng-pci", "virtio-rng-pci,addr=3");
     let translated = run(
