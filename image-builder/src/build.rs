@@ -41,6 +41,7 @@ pub use again::Memory;
 pub(crate) use again::{keep, this_program};
 use contents::{Entry, What};
 pub use error::BuildError;
+use ingredients::Gathered;
 pub use ingredients::Order;
 pub use place::{Place, abandon};
 pub(crate) use root::AGENT;
@@ -53,10 +54,14 @@ pub fn build(
 ) -> Result<Built, BuildError> {
     // First of all, so that a folder that cannot be used is known before the long work.
     let place = Place::claim(out)?;
-    let (parts, tools) = ingredients::gather(order, progress)?;
+    let Gathered {
+        parts,
+        tools,
+        compiler,
+    } = ingredients::gather(order, progress)?;
     let draft = Draft::of(parts)?;
     let memory = Memory::of(order.store, &draft)?;
-    let materials = papers::gather(order, &tools)?;
+    let materials = papers::gather(order, &compiler)?;
     if let Some(image) = memory.find(out)
         && has_papers(&order, &image, &materials, out)?
     {

@@ -62,11 +62,21 @@ impl Order<'_> {
 
 const PRELOADED: &str = "/preload.so";
 
-/// Fetches, unpacks and compiles. Returns the parts and the tree of the tools that make the image.
-pub fn gather(
-    order: Order<'_>,
+/// What [`gather`] found.
+pub struct Gathered<'a> {
+    /// The image's parts.
+    pub parts: Parts,
+    /// The tree of the tools that make it.
+    pub tools: PathBuf,
+    /// What compiled its programs.
+    pub compiler: Compiler<'a>,
+}
+
+/// Fetches, unpacks and compiles.
+pub fn gather<'a>(
+    order: Order<'a>,
     progress: &mut dyn FnMut(Step<'_>),
-) -> Result<(Parts, PathBuf), BuildError> {
+) -> Result<Gathered<'a>, BuildError> {
     let Order { recipe, lock, .. } = order;
     lock.check(recipe)?;
     let profile = Profile::parse(&recipe.profile).ok_or_else(|| BuildError::Profile {
@@ -125,7 +135,11 @@ pub fn gather(
         machine,
         acpi,
     };
-    Ok((parts, build))
+    Ok(Gathered {
+        parts,
+        tools: build,
+        compiler,
+    })
 }
 
 /// `mkfs.erofs` of a tree, in the sandbox: it reads its standard input, writes one folder, and sees nothing else.

@@ -205,11 +205,10 @@ fn check(
         return Err(SignatureError::Kind { by });
     }
     let hash = signature.hash_alg();
-    let Some(hash) = hash.filter(|hash| is_strong(*hash)) else {
+    if !hash.is_some_and(is_strong) {
         let hash = hash.map_or_else(String::new, |hash| hash.to_string());
         return Err(SignatureError::WeakHash { by, hash });
-    };
-    debug_assert!(is_strong(hash));
+    }
     // First of all whether it is real: nothing that it says counts before.
     if !key.made(signature, hashed) {
         return Err(SignatureError::Wrong { by });

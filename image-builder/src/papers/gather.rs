@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
 use measurements::Role;
 use sha2::{Digest as _, Sha256};
@@ -13,19 +12,17 @@ use crate::compile::{Compiler, Ingredients};
 use crate::debian::Date;
 use crate::lock::Digest;
 use crate::package_lock::Package;
-use crate::sandbox::Sandbox;
 
-/// What the image of `order` is made of. `tools` is the tree of the tools that make it.
-pub fn gather(order: Order<'_>, tools: &Path) -> Result<Materials, BuildError> {
+/// What the image of `order` is made of. `compiler` compiled its programs.
+pub fn gather(order: Order<'_>, compiler: &Compiler<'_>) -> Result<Materials, BuildError> {
     let Order { recipe, lock, .. } = order;
-    let compiler = Compiler::new(order.store, Sandbox::new(tools), order.workspace)?;
     let mut programs = BTreeMap::new();
     programs.insert(
         "/init".into(),
-        made_from(order, &compiler, &recipe.initrd.init)?,
+        made_from(order, compiler, &recipe.initrd.init)?,
     );
     if let Some(root) = &recipe.root {
-        programs.insert("/agent".into(), made_from(order, &compiler, &root.agent)?);
+        programs.insert("/agent".into(), made_from(order, compiler, &root.agent)?);
     }
     let text =
         fs::read(order.recipe_file).map_err(BuildError::disk("reading", order.recipe_file))?;

@@ -306,29 +306,7 @@ fn section(index: usize, bytes: &[u8], file_bytes: usize) -> Result<Section, Tdv
     else {
         return Err(short);
     };
-    let unknown = TdvfError::SectionUnknown {
-        index,
-        kind,
-        attributes,
-    };
-    let kind = match kind {
-        0 => SectionKind::Bfv,
-        1 => SectionKind::Cfv,
-        2 => SectionKind::TdHob,
-        3 => SectionKind::TempMem,
-        4 => SectionKind::PermMem,
-        5 => SectionKind::Payload,
-        6 => SectionKind::PayloadParam,
-        _ => return Err(unknown),
-    };
-    let pages = match attributes {
-        0 => Pages::Added,
-        MR_EXTEND => Pages::Extended,
-        PAGE_AUG => Pages::Later,
-        // A page can be measured only before the guest runs, and be added by PAGE.AUG only afterwards.
-        BOTH => return Err(malformed("a section is measured and added later")),
-        _ => return Err(unknown),
-    };
+    let (kind, pages) = treatment(index, kind, attributes)?;
     let (offset, raw_bytes) = (offset as usize, raw_bytes as usize);
     let data = offset
         .checked_add(raw_bytes)
@@ -366,6 +344,37 @@ fn section(index: usize, bytes: &[u8], file_bytes: usize) -> Result<Section, Tdv
         memory,
         pages,
     })
+}
+
+/// What a section is for, and when its pages come.
+fn treatment(index: usize, kind: u32, attributes: u32) -> Result<(SectionKind, Pages), TdvfError> {
+    let unknown = TdvfError::SectionUnknown {
+        index,
+        kind,
+        attributes,
+    };
+    let kind = match kind {
+        0 => SectionKind::Bfv,
+        1 => SectionKind::Cfv,
+        2 => SectionKind::TdHob,
+        3 => SectionKind::TempMem,
+        4 => SectionKind::PermMem,
+        5 => SectionKind::Payload,
+        6 => SectionKind::PayloadParam,
+        _ => return Err(unknown),
+    };
+    let pages = match attributes {
+        0 => Pages::Added,
+        MR_EXTEND => Pages::Extended,
+        PAGE_AUG => Pages::Later,
+        // A page can be measured only before the guest runs, and be added by PAGE.AUG only afterwards.
+        BOTH => {
+            let what = "a section is measured and added later";
+            return Err(TdvfError::Malformed { what });
+        }
+        _ => return Err(unknown),
+    };
+    Ok((kind, pages))
 }
 
 fn check_memory(sections: &[Section]) -> Result<(), TdvfError> {
