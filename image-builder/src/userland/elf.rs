@@ -32,6 +32,16 @@ pub struct Dynamic {
     pub interpreter: Option<String>,
 }
 
+impl Dynamic {
+    /// What others ask for when they want it: the name that it gives itself, or that of its file.
+    pub fn name<'a>(&'a self, file: &'a str) -> Option<&'a str> {
+        match &self.soname {
+            None => Some(file),
+            Some(own) => own.as_deref(),
+        }
+    }
+}
+
 /// The name that a library gives itself; its file's name stands for a library that says none. `None` when `file` is no shared
 /// object of 64 bits for this machine. Only the parts that are asked for are read, however long the file is.
 pub fn soname(file: impl Read + Seek, name: &str) -> Option<String> {

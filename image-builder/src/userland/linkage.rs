@@ -2,7 +2,8 @@
 //!
 //! What the loader would do is done here with the list of entries: the folders that a file names itself (`DT_RUNPATH`, `DT_RPATH`), then
 //! the loader's cache, then the loader's own folders (ld.so(8)). Libraries that a program opens by name while it runs are in no
-//! table; a recipe lists them in `root.libraries`, and they are looked for in the same way.
+//! table; a recipe lists them in `root.libraries`, and they are looked for in the same way. A library may leave finding to whoever
+//! loads it: what is loaded already is not looked for again, and all that a file asks for is loaded before what those ask for.
 //!
 //! **Lacks** versions: whether a library has each symbol that is asked of it, in the version that is asked for, is not looked at.
 
@@ -20,11 +21,17 @@ use crate::error::FetchError;
 /// Checks all files of a root, and that the libraries `asked` for are there.
 pub fn check(entries: &[Entry], asked: &[String]) -> Result<(), UserlandError> {
     let search = Search::of(entries)?;
+    let mut tables = Vec::new();
     for entry in entries {
-        let Some(dynamic) = read(entry)? else {
-            continue;
-        };
-        if let Some(missing) = search.missing(entry, &dynamic) {
+        if let Some(dynamic) = read(entry)? {
+            tables.push((entry, dynamic));
+        }
+    }
+    for (entry, dynamic) in &tables {
+        let mut missing = search.missing(entry, dynamic);
+        if let Some(missing) =
+            missing.find(|library| !search.loaded(&tables, entry, dynamic, library))
+        {
             return Err(UserlandError::Unresolved {
                 path: entry.path.clone(),
                 package: entry.from().unwrap_or("no package").to_owned(),
@@ -53,20 +60,37 @@ impl<'a> Search<'a> {
         Ok(Self { view, cached })
     }
 
-    /// The first thing that a file asks for and does not get.
-    fn missing<'d>(&self, entry: &Entry, dynamic: &'d Dynamic) -> Option<&'d str> {
+    /// What a file asks for and does not find.
+    fn missing<'d>(
+        &'d self,
+        entry: &Entry,
+        dynamic: &'d Dynamic,
+    ) -> impl Iterator<Item = &'d str> + use<'a, 'd> {
         let interpreter = dynamic.interpreter.as_deref();
-        if let Some(gone) = interpreter.filter(|path| !self.is_file(path)) {
-            return Some(gone);
-        }
-        let own = entry.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let folders = dynamic.folders.iter().map(|folder| {
-            let folder = folder.replace("${ORIGIN}", own);
-            folder.replace("$ORIGIN", own)
-        });
-        let folders: Vec<String> = folders.collect();
-        let mut needed = dynamic.needed.iter().map(String::as_str);
-        needed.find(|library| !self.has(library, &folders))
+        let gone = interpreter.filter(|path| !self.is_file(path));
+        let folders = folders(entry, dynamic);
+        let needed = dynamic.needed.iter().map(String::as_str);
+        let lost = needed.filter(move |library| !self.has(library, &folders));
+        gone.into_iter().chain(lost)
+    }
+
+    /// Whether all that ask for the library `entry` ask for what it lacks as well, and find that.
+    fn loaded(
+        &self,
+        tables: &[(&Entry, Dynamic)],
+        entry: &Entry,
+        dynamic: &Dynamic,
+        lacked: &str,
+    ) -> bool {
+        let file = entry.path.rsplit_once('/').map_or("", |(_, name)| name);
+        let name = dynamic.name(file);
+        let asks = |of: &Dynamic, library: &str| of.needed.iter().any(|one| one == library);
+        let mut askers = tables
+            .iter()
+            .filter(|(_, one)| name.is_some_and(|name| asks(one, name)))
+            .peekable();
+        askers.peek().is_some()
+            && askers.all(|(at, one)| asks(one, lacked) && self.has(lacked, &folders(at, one)))
     }
 
     fn has(&self, library: &str, folders: &[String]) -> bool {
@@ -84,6 +108,15 @@ impl<'a> Search<'a> {
         let found = self.view.resolve(path);
         found.is_some_and(|entry| matches!(entry.what, What::File { .. }))
     }
+}
+
+/// The folders that a file names itself.
+fn folders(entry: &Entry, dynamic: &Dynamic) -> Vec<String> {
+    let own = entry.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let folders = dynamic.folders.iter();
+    folders
+        .map(|folder| folder.replace("${ORIGIN}", own).replace("$ORIGIN", own))
+        .collect()
 }
 
 fn read(entry: &Entry) -> Result<Option<Dynamic>, UserlandError> {

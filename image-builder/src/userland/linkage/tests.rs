@@ -166,6 +166,36 @@ fn a_library_that_is_opened_by_name_has_to_be_where_the_loader_looks() {
 }
 
 #[test]
+fn a_library_may_leave_finding_to_those_who_load_it_if_all_of_them_find() {
+    let made = |soname, needed, folders| Made {
+        soname,
+        needed,
+        folders,
+        ..PLAIN
+    };
+    let hidden = made("libhidden.so", &[], None).at("/opt/a/libhidden.so");
+    let trusting = made("libtrusting.so", &["libhidden.so"], None);
+    let trusting = trusting.at(&format!("{LIBRARIES}/libtrusting.so"));
+    let path = Some("/opt/a");
+    let finds = made("", &["libtrusting.so", "libhidden.so"], path).at("/usr/finds");
+    let both = || vec![hidden.clone(), trusting.clone()];
+    let lost = format!("{LIBRARIES}/libtrusting.so libhidden.so");
+    assert_eq!(judge(both(), &[]), Some(lost.clone()));
+    let with = |more: &[&Entry]| {
+        let more = more.iter().map(|entry| (*entry).clone());
+        judge(both().into_iter().chain(more).collect(), &[])
+    };
+    assert_eq!(with(&[&finds]), None);
+    let alone = made("", &["libtrusting.so"], path).at("/usr/alone");
+    assert_eq!(with(&[&finds, &alone]), Some(lost));
+    let elsewhere = made("", &["libtrusting.so", "libhidden.so"], Some("/opt")).at("/usr/blind");
+    assert_eq!(
+        with(&[&elsewhere]).as_deref(),
+        Some("/usr/blind libhidden.so")
+    );
+}
+
+#[test]
 fn a_file_with_any_byte_changed_is_judged_without_a_panic() {
     let program = Made {
         soname: "libp.so.1",
