@@ -34,12 +34,12 @@ mkosi() {
         mkdir -p old && pivot_root . old && umount -l /old && cd /bench && exec mkosi -f build' sh "$tree"
 }
 
-# A store with downloads, compiled programs and tools, and nothing that is made of the image's packages.
+# A store with downloads, compiled programs (and what cargo says of them) and tools, and nothing that is made of the image's packages.
 fresh_store() {
     rm -rf "$folder/fresh" "$folder/image"
     mkdir "$folder/fresh"
     cp -al "$folder/store/sha256" "$folder/store/trees" "$folder/fresh/"
-    for kept in target programs sources models; do
+    for kept in target programs sources models ingredients; do
         [ ! -e "$folder/store/$kept" ] || ln -s "$folder/store/$kept" "$folder/fresh/$kept"
     done
     # The kernel's tree, and the firmware's: they are no tools.

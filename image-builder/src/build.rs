@@ -24,6 +24,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 use measurements::acpi::Tables;
 use measurements::predict::{self, Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform};
@@ -67,15 +68,17 @@ pub fn build(
     {
         return Ok(Built::Already(image));
     }
-    let image = draft.write(
-        &ingredients::mkfs(order.room(&tools)),
-        place.folder(),
-        progress,
-    )?;
+    let mkfs = ingredients::mkfs(order.room(&tools));
+    // Reading all files once more takes its time, which the other core has.
+    let (image, inside) = thread::scope(|scope| {
+        let inside = scope.spawn(|| draft.sha1s());
+        let image = draft.write(&mkfs, place.folder(), progress);
+        (image, inside.join().expect("reading files does not panic"))
+    });
+    let image = image?;
     if let Some(manifest) = &image.manifest {
         progress(Step::Papers);
-        let inside = draft.sha1s()?;
-        papers::write(place.folder(), manifest, &materials, inside, order.key)?;
+        papers::write(place.folder(), manifest, &materials, inside?, order.key)?;
         Kept::of(order.store, manifest, &materials)?.keep(place.folder())?;
     }
     settle(place.folder())?;

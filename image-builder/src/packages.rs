@@ -8,11 +8,12 @@
 //! Trusts the lock, and the store's owner not to change a tree: a tree that is there is used as it is. A package is checked
 //! against the lock whenever it is unpacked. A failure leaves nothing at a tree's final path.
 
+use std::cmp::Reverse;
 use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 use std::thread;
 
 use sha2::{Digest as _, Sha256};
@@ -246,7 +247,6 @@ fn fetch_missing(
     Ok(())
 }
 
-/// Several packages at a time: decoding is what takes the time.
 fn unpack_all(
     store: &Store,
     packages: &[&Package],
@@ -254,68 +254,65 @@ fn unpack_all(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(), PackageError> {
     let tree = Tree::create(root).map_err(|error| tree_error("the tree", error))?;
-    let total = packages.iter().map(|package| package.bytes).sum();
+    let one =
+        |number, package: &Package| unpack(&store.whole(package.sha256), package, number, &tree);
     let what = format!("unpacking {} packages", packages.len());
-    progress(Progress::Working { what: &what, total });
+    each(packages, &what, one, progress)?;
+    Ok(tree.finish()?)
+}
+
+/// Does something with each package, with several at a time: decoding is what takes the time. `one` is also given the place of
+/// its package in the list. The answers have the order of the list.
+pub(crate) fn each<T: Send, E: Send>(
+    packages: &[&Package],
+    what: &str,
+    one: impl Fn(usize, &Package) -> Result<T, E> + Sync,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Vec<T>, E> {
+    let total = packages.iter().map(|package| package.bytes).sum();
+    progress(Progress::Working { what, total });
+    // Large ones first, so that nobody waits for one at the end.
+    let mut order: Vec<usize> = (0..packages.len()).collect();
+    order.sort_by_key(|number| Reverse(packages[*number].bytes));
     let next = AtomicUsize::new(0);
     let (sender, receiver) = channel();
-    let first_error = thread::scope(|scope| {
+    let mut done = thread::scope(|scope| {
         for _ in 0..UNPACKERS {
-            let (sender, tree, next) = (sender.clone(), &tree, &next);
-            scope.spawn(move || unpack_some(store, packages, tree, next, &sender));
+            let (sender, order, next, one) = (sender.clone(), &order, &next, &one);
+            scope.spawn(move || {
+                while let Some(number) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if sender
+                        .send((*number, one(*number, packages[*number])))
+                        .is_err()
+                    {
+                        return;
+                    }
+                }
+            });
         }
         drop(sender);
-        let (mut got, mut failed) = (0, None);
+        let (mut got, mut done) = (0, Vec::new());
         for (number, result) in receiver {
-            match result {
-                Ok(bytes) => got += bytes,
-                // Of several the first in the list, whichever thread was faster.
-                Err(error) => {
-                    next.store(packages.len(), Ordering::Relaxed);
-                    let earlier = failed.as_ref().is_none_or(|(first, _)| number < *first);
-                    failed = if earlier {
-                        Some((number, error))
-                    } else {
-                        failed
-                    };
-                }
+            if result.is_err() {
+                next.store(packages.len(), Ordering::Relaxed);
             }
+            got += packages[number].bytes;
             progress(Progress::Received { got, total });
+            done.push((number, result));
         }
-        failed
+        done
     });
-    match first_error {
-        Some((_, error)) => Err(error),
-        None => Ok(tree.finish()?),
-    }
+    // Of several failures the first in the list, whichever thread was faster.
+    done.sort_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
-fn unpack_some(
-    store: &Store,
-    packages: &[&Package],
-    tree: &Tree,
-    next: &AtomicUsize,
-    sender: &Sender<(usize, Result<u64, PackageError>)>,
-) {
-    loop {
-        let number = next.fetch_add(1, Ordering::Relaxed);
-        let Some(package) = packages.get(number) else {
-            return;
-        };
-        let result = unpack(&store.whole(package.sha256), package, number, tree);
-        if sender.send((number, result)).is_err() {
-            return;
-        }
-    }
-}
-
-fn unpack(deb: &Path, package: &Package, number: usize, tree: &Tree) -> Result<u64, PackageError> {
+fn unpack(deb: &Path, package: &Package, number: usize, tree: &Tree) -> Result<(), PackageError> {
     let file = File::open(deb).map_err(FetchError::disk("opening", deb))?;
     Deb::open(BufReader::with_capacity(1 << 16, file))
         .map_err(TreeError::from)
         .and_then(|deb| deb.entries(|entry| tree.add(number, entry)))
-        .map_err(|error| tree_error(&package.name, error))?;
-    Ok(package.bytes)
+        .map_err(|error| tree_error(&package.name, error))
 }
 
 fn tree_error(package: &str, error: TreeError) -> PackageError {

@@ -106,7 +106,18 @@ impl Store {
         ] {
             fs::create_dir_all(folder).map_err(FetchError::disk("creating", folder))?;
         }
-        let path = self.root.join("lock");
+        self.lock("lock")
+    }
+
+    /// As [`Store::claim`], for unpacking a root's packages, which may be done while something else is fetched.
+    pub(crate) fn claim_userlands(&self) -> Result<File, FetchError> {
+        let folder = self.root.join("userlands");
+        fs::create_dir_all(&folder).map_err(FetchError::disk("creating", &folder))?;
+        self.lock("userlands/lock")
+    }
+
+    fn lock(&self, name: &str) -> Result<File, FetchError> {
+        let path = self.root.join(name);
         let file = File::options()
             .create(true)
             .truncate(false)

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use measurements::predict::{FirmwareBuild, acpi::AcpiFiles};
 use measurements::{
@@ -19,7 +20,7 @@ use crate::compile::Compiler;
 use crate::fetch::{Progress, ensure_models};
 use crate::lock::{Digest, ModelLock};
 use crate::package_lock::{Package, PackageLock, Role};
-use crate::packages::{ensure_tree, tree_key};
+use crate::packages::{ensure_packages, ensure_tree, tree_key};
 use crate::provenance::SecretKey;
 use crate::recipe::{Output, Recipe, Root, STUB, Source};
 use crate::sandbox::Sandbox;
@@ -82,16 +83,12 @@ pub fn gather<'a>(
     let profile = Profile::parse(&recipe.profile).ok_or_else(|| BuildError::Profile {
         got: recipe.profile.clone(),
     })?;
-    let mut tree = |what, packages: &[&Package]| {
-        progress(Step::Tree(what));
-        ensure_tree(order.store, lock, packages, &mut |p| {
-            progress(Step::Fetch(p))
-        })
-    };
-    let kernel = tree("kernel", &lock.kernel_packages())?;
-    let firmware = tree("firmware", &[lock.firmware()])?;
-    let build = tree("tools that make the image", &lock.closure(Role::Build))?;
-    let run = tree("tools that run it", &lock.closure(Role::Run))?;
+    let Trees {
+        kernel,
+        firmware,
+        build,
+        run,
+    } = trees(order, progress)?;
     let firmware = inside(&firmware, &recipe.firmware.file)?;
     let machine = MachineSize {
         vcpus: recipe.machine.vcpus,
@@ -142,6 +139,43 @@ pub fn gather<'a>(
     })
 }
 
+struct Trees {
+    kernel: PathBuf,
+    firmware: PathBuf,
+    build: PathBuf,
+    run: PathBuf,
+}
+
+/// Fetches and unpacks what is no part of the root, and beside it, where there is a core for that, the root's packages.
+fn trees(order: Order<'_>, progress: &mut dyn FnMut(Step<'_>)) -> Result<Trees, BuildError> {
+    let Order { lock, store, .. } = order;
+    let root = lock.closure(Role::Root);
+    let missing = !root.is_empty() && !userland::is_there(store, &root);
+    if missing {
+        progress(Step::Tree(USERLAND));
+        let progress = &mut |p: Progress<'_>| progress(Step::Fetch(p));
+        ensure_packages(store, lock, &root, progress)?;
+    }
+    thread::scope(|scope| {
+        let userland = missing
+            .then(|| scope.spawn(|| userland::ensure(store, lock, &root, &mut |_| {}).map(drop)));
+        let mut tree = |what, packages: &[&Package]| {
+            progress(Step::Tree(what));
+            ensure_tree(store, lock, packages, &mut |p| progress(Step::Fetch(p)))
+        };
+        let trees = Trees {
+            kernel: tree("kernel", &lock.kernel_packages())?,
+            firmware: tree("firmware", &[lock.firmware()])?,
+            build: tree("tools that make the image", &lock.closure(Role::Build))?,
+            run: tree("tools that run it", &lock.closure(Role::Run))?,
+        };
+        if let Some(userland) = userland {
+            userland.join().expect("unpacking does not panic")?;
+        }
+        Ok(trees)
+    })
+}
+
 /// `mkfs.erofs` of a tree, in the sandbox: it reads its standard input, writes one folder, and sees nothing else.
 pub fn mkfs(room: Sandbox) -> impl Fn(&Path, &str, &[Entry]) -> std::process::Command {
     move |folder, name, entries| {
@@ -163,7 +197,6 @@ fn userland(
         userland::linkage::check(&files, &wanted.libraries)?;
         return Ok(files);
     }
-    progress(Step::Tree("user space of the root"));
     let mut unpacked = userland::ensure(order.store, order.lock, &packages, &mut |p| {
         progress(Step::Fetch(p))
     })?;
@@ -290,6 +323,8 @@ fn tables_of_qemu(
 
 #[derive(Serialize, Deserialize)]
 struct Kept(AcpiFiles);
+
+const USERLAND: &str = "user space of the root";
 
 /// Debian's package of the program that runs guests.
 const QEMU: &str = "qemu-system-x86";

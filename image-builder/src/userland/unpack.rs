@@ -24,7 +24,7 @@ use crate::fetch::{Progress, remove};
 use crate::limits::{FILE_BYTES_MAX, USERLAND_LIST_BYTES_MAX};
 use crate::lock::Digest;
 use crate::package_lock::{Package, PackageLock};
-use crate::packages::{PackageError, ensure_packages};
+use crate::packages::{PackageError, each, ensure_packages};
 use crate::store::{Store, sync_folder};
 use crate::stream::Metered;
 use crate::tree::{Tree, TreeError};
@@ -66,6 +66,16 @@ impl Unpacked {
     }
 }
 
+/// Whether `packages` are in `store`, unpacked.
+pub fn is_there(store: &Store, packages: &[&Package]) -> bool {
+    place(store, packages).is_dir()
+}
+
+fn place(store: &Store, packages: &[&Package]) -> PathBuf {
+    let userlands = store.root().join("userlands");
+    userlands.join(key(packages).to_string())
+}
+
 /// Makes `packages` be in `store`, unpacked, and says what is in them.
 pub fn ensure(
     store: &Store,
@@ -78,15 +88,11 @@ pub fn ensure(
     let place = userlands.join(&name);
     if !place.is_dir() {
         ensure_packages(store, lock, packages, progress)?;
-        let _claim = store.claim()?;
+        let _claim = store.claim_userlands()?;
         if !place.is_dir() {
-            fs::create_dir_all(&userlands).map_err(FetchError::disk("creating", &userlands))?;
             let new = userlands.join(format!(".new-{name}"));
             remove(&new)?;
-            let total = packages.iter().map(|package| package.bytes).sum();
-            let what = format!("unpacking {} packages for the root", packages.len());
-            progress(Progress::Working { what: &what, total });
-            if let Err(error) = unpack(store, packages, &new) {
+            if let Err(error) = unpack(store, packages, &new, progress) {
                 remove(&new)?;
                 return Err(error);
             }
@@ -109,12 +115,45 @@ fn key(packages: &[&Package]) -> Digest {
     Digest(hasher.finalize().into())
 }
 
-fn unpack(store: &Store, packages: &[&Package], new: &Path) -> Result<(), UserlandError> {
+fn unpack(
+    store: &Store,
+    packages: &[&Package],
+    new: &Path,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<(), UserlandError> {
     fs::create_dir(new).map_err(FetchError::disk("creating", new))?;
     let folder = new.join("tree");
     let tree = Tree::create(&folder).map_err(|error| tree_error("the tree", error))?;
+    let what = format!("unpacking {} packages for the root", packages.len());
+    let one = |number, package: &Package| One::unpack(store, number, package, &tree);
+    let unpacked = each(packages, &what, one, progress)?;
+    tree.finish()?;
     let mut list = Collected::default();
-    for (number, package) in packages.iter().enumerate() {
+    for one in unpacked {
+        list.scripts.insert(one.name, one.scripts);
+        for (path, listed) in one.entries {
+            list.put(path, listed)?;
+        }
+    }
+    list.settle_links();
+    write(&new.join("list.json"), &list)
+}
+
+/// One package, unpacked.
+struct One {
+    /// With its version.
+    name: String,
+    scripts: BTreeMap<String, String>,
+    entries: Vec<(String, Listed)>,
+}
+
+impl One {
+    fn unpack(
+        store: &Store,
+        number: usize,
+        package: &Package,
+        tree: &Tree,
+    ) -> Result<Self, UserlandError> {
         let name = format!("{} {}", package.name, package.version);
         let deb = store.whole(package.sha256);
         let open = || File::open(&deb).map_err(FetchError::disk("opening", &deb));
@@ -123,14 +162,19 @@ fn unpack(store: &Store, packages: &[&Package], new: &Path) -> Result<(), Userla
         let texts = scripts::install_scripts(buffered(open()?)).map_err(refuse)?;
         let text =
             |(name, bytes): (String, Vec<u8>)| (name, String::from_utf8_lossy(&bytes).into());
-        list.scripts
-            .insert(name.clone(), texts.into_iter().map(text).collect());
-        let entries = Deb::open(buffered(open()?)).map_err(refuse)?;
-        entries.entries(|entry| list.add(&tree, number, &name, entry))?;
+        let mut entries = Vec::new();
+        let read = Deb::open(buffered(open()?)).map_err(refuse)?;
+        read.entries(|entry| {
+            let path = entry.path.clone();
+            entries.push((path, add(tree, number, &name, entry)?));
+            Ok::<_, UserlandError>(())
+        })?;
+        Ok(Self {
+            scripts: texts.into_iter().map(text).collect(),
+            name,
+            entries,
+        })
     }
-    tree.finish()?;
-    list.settle_links();
-    write(&new.join("list.json"), &list)
 }
 
 /// The list under way.
@@ -171,71 +215,6 @@ enum Is {
 }
 
 impl Collected {
-    /// Adds one entry of a package, to the tree and to the list.
-    fn add(
-        &mut self,
-        tree: &Tree,
-        number: usize,
-        from: &str,
-        entry: deb::Entry<'_>,
-    ) -> Result<(), UserlandError> {
-        let refuse = |error| tree_error(from, error);
-        let path = entry.path.clone();
-        let deb::Meta {
-            mode,
-            user,
-            group,
-            attributes,
-        } = entry.meta.clone();
-        let owner = Owner {
-            user: static_number(&path, user).map_err(|error| refuse(error.into()))?,
-            group: static_number(&path, group).map_err(|error| refuse(error.into()))?,
-        };
-        let is = match entry.kind {
-            Kind::File {
-                mode,
-                bytes,
-                content,
-            } => {
-                let mut metered = Metered::new(content, FILE_BYTES_MAX);
-                let kind = Kind::File {
-                    mode,
-                    bytes,
-                    content: &mut metered,
-                };
-                tree.add(number, deb::Entry { kind, ..entry })
-                    .map_err(refuse)?;
-                let (bytes, sha256) = metered.finish();
-                Is::File { bytes, sha256 }
-            }
-            kind => {
-                let is = match &kind {
-                    Kind::Symlink { target } => Is::Link {
-                        target: target.clone(),
-                    },
-                    Kind::HardLink { target } => Is::Same {
-                        path: target.clone(),
-                    },
-                    _ => Is::Folder,
-                };
-                tree.add(number, deb::Entry { kind, ..entry })
-                    .map_err(refuse)?;
-                is
-            }
-        };
-        let hex = |(name, value): (String, Vec<u8>)| (name, hex::encode(value));
-        self.put(
-            path,
-            Listed {
-                mode,
-                owner,
-                attributes: attributes.into_iter().map(hex).collect(),
-                from: from.to_owned(),
-                is,
-            },
-        )
-    }
-
     /// Files clash in the tree; folders may be in many packages, which have to agree. `base-files` decides where they do not,
     /// because it is unpacked first wherever Debian is installed, and dpkg leaves a folder that is there as it is.
     fn put(&mut self, path: String, new: Listed) -> Result<(), UserlandError> {
@@ -280,6 +259,67 @@ impl Collected {
             self.entries.insert(first.clone(), content);
         }
     }
+}
+
+/// Adds one entry of a package to the tree, and says how it is listed.
+fn add(
+    tree: &Tree,
+    number: usize,
+    from: &str,
+    entry: deb::Entry<'_>,
+) -> Result<Listed, UserlandError> {
+    let refuse = |error| tree_error(from, error);
+    let path = &entry.path;
+    let deb::Meta {
+        mode,
+        user,
+        group,
+        attributes,
+    } = entry.meta.clone();
+    let owner = Owner {
+        user: static_number(path, user).map_err(|error| refuse(error.into()))?,
+        group: static_number(path, group).map_err(|error| refuse(error.into()))?,
+    };
+    let is = match entry.kind {
+        Kind::File {
+            mode,
+            bytes,
+            content,
+        } => {
+            let mut metered = Metered::new(content, FILE_BYTES_MAX);
+            let kind = Kind::File {
+                mode,
+                bytes,
+                content: &mut metered,
+            };
+            tree.add(number, deb::Entry { kind, ..entry })
+                .map_err(refuse)?;
+            let (bytes, sha256) = metered.finish();
+            Is::File { bytes, sha256 }
+        }
+        kind => {
+            let is = match &kind {
+                Kind::Symlink { target } => Is::Link {
+                    target: target.clone(),
+                },
+                Kind::HardLink { target } => Is::Same {
+                    path: target.clone(),
+                },
+                _ => Is::Folder,
+            };
+            tree.add(number, deb::Entry { kind, ..entry })
+                .map_err(refuse)?;
+            is
+        }
+    };
+    let hex = |(name, value): (String, Vec<u8>)| (name, hex::encode(value));
+    Ok(Listed {
+        mode,
+        owner,
+        attributes: attributes.into_iter().map(hex).collect(),
+        from: from.to_owned(),
+        is,
+    })
 }
 
 /// A number that means the same on every Debian system (Policy 9.2.2), so that it can stand in an archive.
