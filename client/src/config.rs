@@ -75,6 +75,9 @@ pub struct ModelConfig {
     pub root: Digest,
     /// Folder with `tokenizer.json` and `tokenizer_config.json`.
     pub dir: PathBuf,
+    /// The description of its volume (`model.json`), when the root is the volume's root hash.
+    #[serde(default)]
+    pub volume: Option<PathBuf>,
 }
 
 /// What a channel is made of; its address is a function of this and of the payer's keys.
@@ -125,8 +128,9 @@ impl Config {
             &mut config.state,
         ];
         let optional = [&mut config.wallet_key_file, &mut config.insecure_test_root];
-        let models = config.models.iter_mut().map(|model| &mut model.dir);
-        let paths = required.into_iter().chain(models);
+        let models = config.models.iter_mut();
+        let models = models.flat_map(|model| [Some(&mut model.dir), model.volume.as_mut()]);
+        let paths = required.into_iter().chain(models.flatten());
         for path in paths.chain(optional.into_iter().flatten()) {
             *path = folder.join(&*path);
         }

@@ -26,6 +26,7 @@ mod error;
 pub mod job;
 pub mod limits;
 pub mod openai;
+mod roots;
 pub mod serve;
 mod session;
 pub mod tokens;

@@ -8,6 +8,8 @@ pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 pub const KEY_FILE_BYTES_MAX: u64 = 128;
 /// A test root certificate or a manifest is far below this.
 pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// The description of a model's volume: some 200 bytes a file.
+pub const DESCRIPTION_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// A `tokenizer.json`; large vocabularies take about 20 MB.
 pub const TOKENIZER_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// A chat template: instructions it may execute for one conversation, so that a template cannot loop for ever.

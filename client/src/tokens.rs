@@ -1,7 +1,6 @@
 //! Recounting: the client tokenises what it asked and what it got, and pays for no token it did not count.
 //!
-//! Trusted: the folder of the model, which its owner chose; where the weights lie beside the tokenizer, the model root
-//! of the allow-list is computed from the files and compared. A chat template is a program from a stranger (SECURITY.md
+//! Trusted: the folder of the model, which its owner chose and [`crate::roots`] holds against the allow-list. A chat template is a program from a stranger (SECURITY.md
 //! 17): it runs with bounded fuel, and only for a model on the allow-list. Promised: the same rules as the engine's,
 //! so an honest guest's numbers come out equal:
 //! - embeddings: each text with its special tokens, cut at 256, no padding;
@@ -17,12 +16,10 @@ use crate::limits::{
     TOKENIZER_BYTES_MAX,
 };
 use crate::openai::Message;
+use crate::roots::{self, TOKENIZER, TOKENIZER_CONFIG};
 use minijinja::{Environment, Value, context, syntax::SyntaxConfig};
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashSet};
-use std::io::Read;
-use std::path::Path;
 use tokenizers::Tokenizer;
 use wire::Digest;
 
@@ -103,15 +100,7 @@ impl Models {
 impl Model {
     fn load(config: &ModelConfig) -> Result<Self, ClientError> {
         let refuse = |reason: &str| ClientError::Config(format!("model `{}`: {reason}", config.id));
-        if let Some(found) = root_of(&config.dir).map_err(|e| refuse(&e.to_string()))?
-            && found != config.root
-        {
-            return Err(refuse(&format!(
-                "the files in {} have root {found}, the configuration allows {}",
-                config.dir.display(),
-                config.root
-            )));
-        }
+        roots::check(config)?;
         let bytes = read_file(&config.dir.join(TOKENIZER), TOKENIZER_BYTES_MAX)?;
         let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(|e| refuse(&e.to_string()))?;
         // What the file says of padding and truncation is another program's taste.
@@ -253,46 +242,7 @@ impl Template {
     }
 }
 
-/// The root of the model in a folder, by the engine's rule: SHA-256 over, for each file present and sorted by name, the
-/// name, a zero byte, the size (u64, little endian) and the file's SHA-256. `None` where the weights are not there:
-/// a client needs only the tokenizer.
-fn root_of(folder: &Path) -> std::io::Result<Option<Digest>> {
-    if !folder.join(WEIGHTS).exists() {
-        return Ok(None);
-    }
-    let mut listing = Sha256::new();
-    for name in [CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG] {
-        let path = folder.join(name);
-        if name == TOKENIZER_CONFIG && !path.exists() {
-            continue;
-        }
-        let (size, digest) = digest_of(&path)?;
-        listing.update(name.as_bytes());
-        listing.update([0]);
-        listing.update(size.to_le_bytes());
-        listing.update(digest);
-    }
-    Ok(Some(Digest(listing.finalize().into())))
-}
-
-fn digest_of(path: &Path) -> std::io::Result<(u64, [u8; 32])> {
-    let mut file = std::fs::File::open(path)?;
-    let (mut hash, mut size, mut buffer) = (Sha256::new(), 0u64, vec![0; 1 << 20]);
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            return Ok((size, hash.finalize().into()));
-        }
-        hash.update(&buffer[..read]);
-        size += read as u64;
-    }
-}
-
 const NAME: &str = "chat";
-const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
-const TOKENIZER: &str = "tokenizer.json";
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 #[cfg(test)]
 mod tests {

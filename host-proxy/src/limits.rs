@@ -84,7 +84,7 @@ pub const QMP_EVENTS_MAX: usize = 256;
 /// How long QEMU may take to answer a command.
 pub const QMP_ANSWER: Duration = Duration::from_secs(10);
 /// Pause between two looks at the guest's serial port.
-pub const SERIAL_POLL: Duration = Duration::from_millis(200);
+pub const SERIAL_POLL: Duration = Duration::from_millis(100);
 /// Bytes read of the serial port at one look. A guest that prints faster is read later.
 pub const SERIAL_PIECE_BYTES: usize = 64 * 1024;
 /// What the file of the serial port may occupy on the disk. Beyond it, what was printed so far is given up.
@@ -98,7 +98,7 @@ pub const PROGRAM_WORDS_BYTES: u64 = 600;
 /// Under KVM a guest has this long until its first program speaks. TCG needs about 20 s on two slow cores.
 pub const KVM_TRIAL: Duration = Duration::from_secs(45);
 /// Pause between two attempts to reach the guest.
-pub const GUEST_PROBE: Duration = Duration::from_secs(1);
+pub const GUEST_PROBE: Duration = Duration::from_millis(200);
 /// How long one reader of the measured configuration may take.
 pub const CONFIG_READ: Duration = Duration::from_secs(20);
 /// Readers of the measured configuration at once; a guest is one.

@@ -352,14 +352,19 @@ impl Stack {
         };
         let payee = read_wallet(&self.path("payee.key"))?;
         let models = [EMBEDDER, CHAT].map(|id| {
-            let root = match &self.options.volume {
-                Some(volume) if id == CHAT => described(volume)?.verity_hash.to_string(),
-                _ => ModelFiles::read(&self.path("models").join(id))?
-                    .root()
-                    .to_string(),
+            let (root, volume) = match &self.options.volume {
+                Some(volume) if id == CHAT => {
+                    let file = volume.join(image_builder::model::DESCRIPTION);
+                    let named = format!(", volume: \"{}\"", file.display());
+                    (described(volume)?.verity_hash.to_string(), named)
+                }
+                _ => {
+                    let files = ModelFiles::read(&self.path("models").join(id))?;
+                    (files.root().to_string(), String::new())
+                }
             };
             anyhow::Ok(format!(
-                "  - {{id: \"{id}\", root: \"{root}\", dir: \"models/{id}\"}}\n"
+                "  - {{id: \"{id}\", root: \"{root}\", dir: \"models/{id}\"{volume}}}\n"
             ))
         });
         let [embedder, chat] = models;

@@ -33,7 +33,6 @@ fn image_and_volume(programs: &Programs, folder: &Path) -> anyhow::Result<(Image
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the client takes the root for a digest over files, and refuses its configuration: docs/image.md"]
 async fn a_model_on_a_volume_is_served_from_memory_and_receipts_name_its_root_hash() {
     let folder = tempfile::tempdir().expect("a folder");
     let volume = folder.path().join("volume");
