@@ -2,6 +2,7 @@
 #![no_main]
 
 use image_builder::debian::deb::{Entry, Kind, MERGED};
+use image_builder::debian::scripts::install_scripts;
 use image_builder::debian::{Deb, DebError};
 use libfuzzer_sys::fuzz_target;
 use std::io;
@@ -10,6 +11,12 @@ fuzz_target!(|bytes: &[u8]| {
     read(bytes);
     read(&with_data("data.tar", bytes));
     read(&with_data("data.tar.xz", bytes));
+    read(&with_data("data.tar.gz", bytes));
+    read(&with_data("data.tar.zst", bytes));
+    let _ = install_scripts(bytes);
+    for name in ["control.tar", "control.tar.xz", "control.tar.zst"] {
+        let _ = install_scripts(&with_data(name, bytes)[..]);
+    }
 });
 
 fn read(deb: &[u8]) {

@@ -70,6 +70,8 @@ pub const INDEX_PROVIDES_MAX: usize = 1 << 20;
 pub const INDEX_LINE_BYTES_MAX: usize = 1 << 20;
 /// Memory for one xz decoder, in KiB: the dictionary of `xz -9` and some. A header that asks for more is refused.
 pub const XZ_MEMORY_KIB_MAX: u32 = 80 * 1024;
+/// The window of one zstd decoder, in bytes: the level that dpkg takes, 19, asks for 8 MiB.
+pub const ZSTD_WINDOW_BYTES_MAX: u64 = 64 << 20;
 /// Members of a `.deb`, which has three.
 pub const DEB_MEMBERS_MAX: usize = 16;
 /// The data of one `.deb` unpacked, as a tar archive. A kernel has 150 MB, a compiler 200 MB.
@@ -96,7 +98,8 @@ pub const DEB_SCRIPT_BYTES_MAX: u64 = 1 << 20;
 pub const TREE_BYTES_MAX: u64 = 8 << 30;
 /// Entries in one tree, whose paths are in memory while it is made. A compiler's has four thousand.
 pub const TREE_ENTRIES_MAX: usize = 1 << 18;
-/// Packages unpacked at a time; decoding is what takes the time, and each decoder may take [`XZ_MEMORY_KIB_MAX`].
+/// Packages unpacked at a time; decoding is what takes the time, and each decoder may take [`XZ_MEMORY_KIB_MAX`]. A root's packages
+/// are unpacked beside the tools', so there may be twice as many decoders.
 pub const UNPACKERS: usize = 2;
 
 // The kernel of an image.

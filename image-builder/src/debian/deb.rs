@@ -6,16 +6,15 @@
 //! digest; still nothing here trusts them, since a digest only says that they are the same as yesterday's.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufReader, Read};
-
-use lzma_rust2::XzReader;
+use std::io::{self, Read};
 
 use crate::limits::{
     DEB_COMPONENT_BYTES_MAX, DEB_DEPTH_MAX, DEB_ENTRIES_MAX, DEB_EXTENDED_BYTES_MAX,
-    DEB_MEMBERS_MAX, DEB_PATH_BYTES_MAX, DEB_UNPACKED_BYTES_MAX, XZ_MEMORY_KIB_MAX,
+    DEB_MEMBERS_MAX, DEB_PATH_BYTES_MAX, DEB_UNPACKED_BYTES_MAX,
 };
 use crate::stream::{Limited, TooLong};
 
+use super::compression::Compression;
 use super::pax::Extended;
 
 /// Why a package cannot be read.
@@ -25,7 +24,7 @@ pub enum DebError {
     #[error("it is not a Debian package: {0}")]
     Container(String),
     /// Its data is compressed in a way that this version does not read.
-    #[error("its data is `{0}`; this version reads data.tar and data.tar.xz")]
+    #[error("its data is `{0}`; this version reads .gz, .xz, .zst, and what is not compressed")]
     Compression(String),
     /// Its data cannot be read.
     #[error("its data is broken: {0}")]
@@ -100,7 +99,7 @@ pub enum Kind<'a> {
 /// A package under way.
 pub struct Deb<R> {
     data: R,
-    compressed: bool,
+    compression: Compression,
     bytes: u64,
 }
 
@@ -126,18 +125,16 @@ impl<R: Read> Deb<R> {
                 _ if number == 0 => {
                     return Err(DebError::Container("debian-binary is not first".into()));
                 }
-                "data.tar.xz" | "data.tar" => {
-                    let compressed = name == "data.tar.xz";
-                    return Ok(Self {
-                        data: deb,
-                        compressed,
-                        bytes,
-                    });
-                }
-                data if data.starts_with("data.tar") => {
-                    return Err(DebError::Compression(data.to_owned()));
-                }
-                _ => skip(&mut deb, bytes.saturating_add(bytes % 2))?,
+                _ => match Compression::of(&name, "data.tar") {
+                    Some(compression) => {
+                        return Ok(Self {
+                            data: deb,
+                            compression: compression?,
+                            bytes,
+                        });
+                    }
+                    None => skip(&mut deb, bytes.saturating_add(bytes % 2))?,
+                },
             }
         }
         Err(DebError::TooMuch {
@@ -152,13 +149,7 @@ impl<R: Read> Deb<R> {
         mut visit: impl FnMut(Entry<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let member = Exactly::new(self.data, self.bytes);
-        if self.compressed {
-            let buffered = BufReader::with_capacity(1 << 16, member);
-            let tar = XzReader::new_mem_limit(buffered, false, XZ_MEMORY_KIB_MAX);
-            read_tar(tar, &mut visit)
-        } else {
-            read_tar(BufReader::with_capacity(1 << 16, member), &mut visit)
-        }
+        read_tar(self.compression.open(member)?, &mut visit)
     }
 }
 

@@ -7,6 +7,7 @@
 mod armor;
 pub mod certificate;
 mod cleartext;
+mod compression;
 pub mod date;
 pub mod deb;
 pub mod index;

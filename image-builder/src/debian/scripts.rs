@@ -2,14 +2,12 @@
 //! ever run.
 
 use std::collections::BTreeMap;
-use std::io::{BufReader, Read};
+use std::io::Read;
 
-use lzma_rust2::XzReader;
-
+use super::compression::Compression;
 use super::deb::{self, DebError};
 use crate::limits::{
     DEB_CONTROL_BYTES_MAX, DEB_ENTRIES_MAX, DEB_MEMBERS_MAX, DEB_SCRIPT_BYTES_MAX,
-    XZ_MEMORY_KIB_MAX,
 };
 use crate::stream::Limited;
 
@@ -21,18 +19,13 @@ pub fn install_scripts(mut deb: impl Read) -> Result<BTreeMap<String, Vec<u8>>, 
     deb::magic(&mut deb)?;
     for _ in 0..DEB_MEMBERS_MAX {
         let (name, bytes) = deb::member_header(&mut deb)?;
-        match name.as_str() {
-            "control.tar.xz" => {
-                let member = BufReader::new((&mut deb).take(bytes));
-                let tar = XzReader::new_mem_limit(member, false, XZ_MEMORY_KIB_MAX);
-                return pick(tar);
-            }
-            "control.tar" => return pick((&mut deb).take(bytes)),
-            other if other.starts_with("control.tar") || other.starts_with("data.tar") => {
-                return Err(DebError::Compression(other.to_owned()));
-            }
-            _ => deb::skip(&mut deb, bytes.saturating_add(bytes % 2))?,
+        if let Some(compression) = Compression::of(&name, "control.tar") {
+            return pick(compression?.open((&mut deb).take(bytes))?);
         }
+        if name.starts_with("data.tar") {
+            break;
+        }
+        deb::skip(&mut deb, bytes.saturating_add(bytes % 2))?;
     }
     Err(DebError::Container("it has no control archive".into()))
 }
