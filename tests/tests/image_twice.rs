@@ -10,24 +10,40 @@ use tests::programs::workspace_root;
 /// Compiled once, for a compilation takes ten minutes; everything after it is done again, in a store of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn elsewhere_and_as_another_user_the_same_image_comes_out() {
-    check(&["--share-programs"], "compiled once").await;
+    check("sim", &["--share-programs"], "compiled once").await;
+}
+
+/// A recipe of profile `cpu` with a root of Debian packages, in which the small program `stage0` stands for the agent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reduced_image_for_a_processor_comes_out_the_same_with_its_programs_compiled_again() {
+    check("bench", &[], "compiled twice").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "compiles the agent twice: twenty minutes on two cores"]
+async fn elsewhere_and_compiled_again_the_image_for_a_processor_comes_out_the_same() {
+    check("cpu", &[], "compiled twice").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "compiles the agent once more: ten minutes on two cores"]
 async fn elsewhere_and_compiled_again_the_same_image_comes_out() {
-    check(&[], "compiled twice").await;
+    check("sim", &[], "compiled twice").await;
 }
 
-async fn check(more: &[&str], programs: &str) {
-    let builder = common::made(|programs| {
-        let image = Image::build(programs, "sim", true)?;
+/// One after the other: each test keeps both processors busy.
+static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+async fn check(recipe: &'static str, more: &[&str], programs: &str) {
+    let _turn = ONE.lock().await;
+    let builder = common::made(move |programs| {
+        let image = Image::build(programs, recipe, true)?;
         Ok((programs.path("image-builder"), image))
     });
     let Some((builder, image)) = builder.await else {
         return;
     };
-    let recipe = workspace_root().join("image-builder/recipes/sim.yaml");
+    let recipe = workspace_root().join(format!("image-builder/recipes/{recipe}.yaml"));
     let mut command = Command::new(builder);
     command
         .arg("repro-check")
