@@ -28,7 +28,7 @@ use crate::build::contents::{Entry, What};
 use crate::error::Fault;
 use crate::packages::PackageError;
 
-pub use unpack::{Unpacked, ensure, is_there};
+pub use unpack::{Unpacked, ensure, is_there, unpack_fetched};
 
 /// Why a set of packages makes no root.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

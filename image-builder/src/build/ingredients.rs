@@ -146,19 +146,19 @@ struct Trees {
     run: PathBuf,
 }
 
-/// Fetches and unpacks what is no part of the root, and beside it, where there is a core for that, the root's packages.
+/// Fetches and unpacks what is no part of the root, and beside it the root's packages.
 fn trees(order: Order<'_>, progress: &mut dyn FnMut(Step<'_>)) -> Result<Trees, BuildError> {
     let Order { lock, store, .. } = order;
     let root = lock.closure(Role::Root);
     let missing = !root.is_empty() && !userland::is_there(store, &root);
     if missing {
-        progress(Step::Tree(USERLAND));
+        progress(Step::Tree("user space of the root"));
         let progress = &mut |p: Progress<'_>| progress(Step::Fetch(p));
         ensure_packages(store, lock, &root, progress)?;
     }
     thread::scope(|scope| {
-        let userland = missing
-            .then(|| scope.spawn(|| userland::ensure(store, lock, &root, &mut |_| {}).map(drop)));
+        let userland =
+            missing.then(|| scope.spawn(|| userland::unpack_fetched(store, &root, &mut |_| {})));
         let mut tree = |what, packages: &[&Package]| {
             progress(Step::Tree(what));
             ensure_tree(store, lock, packages, &mut |p| progress(Step::Fetch(p)))
@@ -323,8 +323,6 @@ fn tables_of_qemu(
 
 #[derive(Serialize, Deserialize)]
 struct Kept(AcpiFiles);
-
-const USERLAND: &str = "user space of the root";
 
 /// Debian's package of the program that runs guests.
 const QEMU: &str = "qemu-system-x86";

@@ -72,8 +72,8 @@ pub fn is_there(store: &Store, packages: &[&Package]) -> bool {
 }
 
 fn place(store: &Store, packages: &[&Package]) -> PathBuf {
-    let userlands = store.root().join("userlands");
-    userlands.join(key(packages).to_string())
+    let name = key(packages).to_string();
+    store.root().join("userlands").join(name)
 }
 
 /// Makes `packages` be in `store`, unpacked, and says what is in them.
@@ -83,24 +83,34 @@ pub fn ensure(
     packages: &[&Package],
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Unpacked, UserlandError> {
-    let userlands = store.root().join("userlands");
-    let name = key(packages).to_string();
-    let place = userlands.join(&name);
-    if !place.is_dir() {
+    if !is_there(store, packages) {
         ensure_packages(store, lock, packages, progress)?;
-        let _claim = store.claim_userlands()?;
-        if !place.is_dir() {
-            let new = userlands.join(format!(".new-{name}"));
-            remove(&new)?;
-            if let Err(error) = unpack(store, packages, &new, progress) {
-                remove(&new)?;
-                return Err(error);
-            }
-            fs::rename(&new, &place).map_err(FetchError::disk("moving into place", &place))?;
-            sync_folder(&userlands)?;
-        }
+        unpack_fetched(store, packages, progress)?;
     }
-    read(&place)
+    read(&place(store, packages))
+}
+
+/// Unpacks `packages`, all of which are in `store`. Does not wait for who fetches or unpacks something else.
+pub fn unpack_fetched(
+    store: &Store,
+    packages: &[&Package],
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<(), UserlandError> {
+    let _claim = store.claim_userlands()?;
+    let place = place(store, packages);
+    // Somebody else may have made it while we waited.
+    if place.is_dir() {
+        return Ok(());
+    }
+    let userlands = place.parent().unwrap_or(&place);
+    let new = userlands.join(format!(".new-{}", key(packages)));
+    remove(&new)?;
+    if let Err(error) = unpack(store, packages, &new, progress) {
+        remove(&new)?;
+        return Err(error);
+    }
+    fs::rename(&new, &place).map_err(FetchError::disk("moving into place", &place))?;
+    Ok(sync_folder(userlands)?)
 }
 
 /// The text at the beginning changes when the way we unpack does.
