@@ -281,7 +281,15 @@ mod tests {
 
     #[test]
     fn the_example_file_parses_and_its_paths_are_beside_it() {
-        let config = Config::parse(EXAMPLE, Path::new("/etc/chrysalis")).unwrap();
+        let volume = EXAMPLE.replace("# volume:", "volume:");
+        let config = Config::parse(&volume, Path::new("/etc/chrysalis")).unwrap();
+        let paths = config
+            .models
+            .iter()
+            .flat_map(|model| [Some(&model.dir), model.volume.as_ref()]);
+        let paths: Vec<_> = paths.flatten().collect();
+        assert_eq!(paths.len(), 2);
+        assert!(paths.iter().all(|path| path.starts_with("/etc/chrysalis")));
         assert_eq!(config.listen, "127.0.0.1:10000");
         assert!(config.state.starts_with("/etc/chrysalis"));
         assert!(config.insecure_test_root.is_none());

@@ -1,8 +1,8 @@
 //! Recounting: the client tokenises what it asked and what it got, and pays for no token it did not count.
 //!
-//! Trusted: the folder of the model, which its owner chose and [`crate::roots`] holds against the allow-list. A chat template is a program from a stranger (SECURITY.md
-//! 17): it runs with bounded fuel, and only for a model on the allow-list. Promised: the same rules as the engine's,
-//! so an honest guest's numbers come out equal:
+//! Trusted: the folder of the model, which its owner chose and [`crate::roots`] holds against the allow-list. A chat
+//! template is a program from a stranger (SECURITY.md 17): it runs with bounded fuel, and only for a model on the
+//! allow-list. Promised: the same rules as the engine's, so an honest guest's numbers come out equal:
 //! - embeddings: each text with its special tokens, cut at 256, no padding;
 //! - a prompt: the template of `tokenizer_config.json` with `messages`, `add_generation_prompt` and `eos_token`, blocks
 //!   trimmed and stripped, nothing escaped, then tokenised without adding special tokens; a message that spells out a

@@ -31,7 +31,7 @@ async fn elsewhere_and_compiled_again_the_same_image_comes_out() {
     check("sim", &[], "compiled twice").await;
 }
 
-/// One after the other: each test keeps both processors busy.
+/// One after the other: a second check in the same store is refused while the first runs.
 static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 async fn check(recipe: &'static str, more: &[&str], programs: &str) {
