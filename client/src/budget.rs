@@ -434,8 +434,8 @@ mod tests {
 
     #[test]
     fn two_clients_on_one_state_file_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
         let first = open(&path, 1).unwrap();
         assert!(matches!(open(&path, 1), Err(BudgetError::InUse(_))));
         drop(first);
@@ -451,8 +451,8 @@ mod tests {
 
     #[test]
     fn the_payees_echo_heals_a_restored_backup_and_nothing_else_does() {
-        let folder = tempfile::tempdir().unwrap();
-        let budget = open(&folder.path().join("state"), 1).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let budget = open(&directory.path().join("state"), 1).unwrap();
         assert_eq!(budget.adopt(&voucher(50, 7)), Ok(true));
         assert_eq!(budget.adopt(&voucher(40, 7)), Ok(false));
         assert_eq!(budget.adopt(&voucher(60, 8)), Err(BudgetError::NotOurs));
@@ -462,8 +462,8 @@ mod tests {
 
     #[test]
     fn jobs_in_flight_together_stay_within_the_deposit() {
-        let folder = tempfile::tempdir().unwrap();
-        let budget = open(&folder.path().join("state"), 1).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let budget = open(&directory.path().join("state"), 1).unwrap();
         budget.adopt(&voucher(50, 7)).unwrap();
         let first = budget.reserve(Nano(40), Nano(100)).unwrap();
         assert!(matches!(
@@ -476,8 +476,8 @@ mod tests {
 
     #[test]
     fn a_floor_only_rises() {
-        let folder = tempfile::tempdir().unwrap();
-        let budget = open(&folder.path().join("state"), 1).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let budget = open(&directory.path().join("state"), 1).unwrap();
         for (value, floor) in [(5, 5), (3, 5), (9, 9)] {
             budget.raise_floor("tcb", value).unwrap();
             assert_eq!(budget.floor("tcb"), Ok(floor));

@@ -6,7 +6,7 @@ use crate::config::{Config, read_file, read_key};
 use crate::error::{ClientError, Executed};
 use crate::job::{Job, Payment, Prepared};
 use crate::limits::{REPLY_BYTES_MAX, SMALL_FILE_BYTES_MAX};
-use crate::session::{Session, Shared, courier, courier_refused};
+use crate::session::{Session, Shared, proxy, proxy_refused};
 use crate::tokens::Models;
 use crate::transport::{Ask, Transport};
 use measurements::{Manifest, Root};
@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use wire::{Digest, Endpoint, Finish, RefusalCode, Usage};
 
-/// The sidecar: one channel, one courier, one purse.
+/// The sidecar: one channel, one proxy, one purse.
 pub struct Client {
     proxy: Transport,
     node: Transport,
@@ -257,18 +257,18 @@ impl Client {
             body: voucher.encode(),
         };
         let reply = self.proxy.call(ask, REPLY_BYTES_MAX).await;
-        let reply = reply.map_err(|e| courier(WHAT, e, Executed::Yes))?;
+        let reply = reply.map_err(|e| proxy(WHAT, e, Executed::Yes))?;
         let stored = serde_json::from_slice::<Value>(&reply.body);
         match (reply.status, stored) {
             (200, Ok(answer)) if answer.get("stored") == Some(&Value::Bool(true)) => {
                 Ok(self.shared.budget.acknowledge(cumulative)?)
             }
-            (200, _) => Err(ClientError::CourierMisbehaved {
+            (200, _) => Err(ClientError::ProxyMisbehaved {
                 what: WHAT,
                 detail: "it does not say that the voucher is stored".into(),
                 executed: Executed::Yes,
             }),
-            (status, _) => Err(courier_refused(WHAT, status, &reply.body, Executed::Yes)),
+            (status, _) => Err(proxy_refused(WHAT, status, &reply.body, Executed::Yes)),
         }
     }
 
@@ -284,16 +284,11 @@ impl Client {
             body: Vec::new(),
         };
         let reply = self.proxy.call(ask, REPLY_BYTES_MAX).await;
-        let reply = reply.map_err(|e| courier(WHAT, e, Executed::No))?;
+        let reply = reply.map_err(|e| proxy(WHAT, e, Executed::No))?;
         if reply.status != 200 {
-            return Err(courier_refused(
-                WHAT,
-                reply.status,
-                &reply.body,
-                Executed::No,
-            ));
+            return Err(proxy_refused(WHAT, reply.status, &reply.body, Executed::No));
         }
-        let misshapen = || ClientError::CourierMisbehaved {
+        let misshapen = || ClientError::ProxyMisbehaved {
             what: WHAT,
             detail: "its record is not of the expected shape".into(),
             executed: Executed::No,
@@ -327,7 +322,7 @@ impl Client {
         &self.shared.budget
     }
 
-    /// The way to the courier.
+    /// The way to the proxy.
     pub fn proxy(&self) -> &Transport {
         &self.proxy
     }

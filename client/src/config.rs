@@ -20,7 +20,7 @@ pub struct Config {
     /// Where `serve` listens.
     #[serde(default = "listen_default")]
     pub listen: String,
-    /// The courier, `http://host:port`.
+    /// The proxy, `http://host:port`.
     pub proxy: String,
     /// The chain that settles.
     pub chain: ChainConfig,
@@ -73,7 +73,7 @@ pub struct ModelConfig {
     /// Digest over the model's files, or the root hash of its volume: 64 hexadecimal characters.
     #[serde(deserialize_with = "digest")]
     pub root: Digest,
-    /// Folder with `tokenizer.json` and `tokenizer_config.json`.
+    /// Directory with `tokenizer.json` and `tokenizer_config.json`.
     pub dir: PathBuf,
     /// The description of its volume (`model.json`), when the root is the volume's root hash.
     #[serde(default)]
@@ -107,15 +107,15 @@ impl Config {
     pub fn read(path: &Path) -> Result<Config, ClientError> {
         let bytes = read_file(path, CONFIG_BYTES_MAX)?;
         let text = String::from_utf8(bytes).map_err(|_| refused(path, "not UTF-8"))?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        Config::parse(&text, folder).map_err(|error| match error {
+        let directory = path.parent().unwrap_or(Path::new("."));
+        Config::parse(&text, directory).map_err(|error| match error {
             ClientError::Config(reason) => refused(path, &reason),
             other => other,
         })
     }
 
-    /// Parses the text of a configuration file that lies in `folder`.
-    pub fn parse(text: &str, folder: &Path) -> Result<Config, ClientError> {
+    /// Parses the text of a configuration file that lies in `directory`.
+    pub fn parse(text: &str, directory: &Path) -> Result<Config, ClientError> {
         let mut config: Config =
             serde_yaml::from_str(text).map_err(|e| ClientError::Config(e.to_string()))?;
         if config.channel.is_some() == config.terms.is_some() {
@@ -132,7 +132,7 @@ impl Config {
         let models = models.flat_map(|model| [Some(&mut model.dir), model.volume.as_mut()]);
         let paths = required.into_iter().chain(models.flatten());
         for path in paths.chain(optional.into_iter().flatten()) {
-            *path = folder.join(&*path);
+            *path = directory.join(&*path);
         }
         Ok(config)
     }

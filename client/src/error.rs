@@ -9,8 +9,8 @@ use wire::{NotTrusted, ReceiptRefused, RefusalCode, SealError};
 /// Whose fault a failure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The untrusted courier: it is dead, or its bytes are not what they should be.
-    Courier,
+    /// The untrusted proxy: it is dead, or its bytes are not what they should be.
+    Proxy,
     /// The worker inside the confidential machine, or whoever put its bytes in place.
     Guest,
     /// The TON node.
@@ -71,12 +71,12 @@ pub enum ClientError {
     /// Evidence that does not make a peer.
     #[error("{}", not_trusted(.0))]
     NotTrusted(#[from] NotTrusted),
-    /// Nothing listens where the courier should.
+    /// Nothing listens where the proxy should.
     #[error("host-proxy cannot be reached: {0}")]
     Unreachable(String),
-    /// The courier said no, unsigned: its words are shown and not believed.
+    /// The proxy said no, unsigned: its words are shown and not believed.
     #[error("host-proxy refused the {what}: {message} ({code})")]
-    CourierRefused {
+    ProxyRefused {
         /// What it was asked to take.
         what: &'static str,
         /// HTTP status.
@@ -88,9 +88,9 @@ pub enum ClientError {
         /// `No` only where nothing could be executed.
         executed: Executed,
     },
-    /// The courier's bytes are not what they should be.
+    /// The proxy's bytes are not what they should be.
     #[error("host-proxy misbehaved with the {what}: {detail}")]
-    CourierMisbehaved {
+    ProxyMisbehaved {
         /// What it was asked for.
         what: &'static str,
         /// What came.
@@ -167,10 +167,10 @@ impl ClientError {
             Config(_) | Budget(_) | Sealing(_) | Internal(_) => Fault::Ourselves,
             Request { .. } | Model { .. } => Fault::Caller,
             NotTrusted(_) => Fault::Guest,
-            Unreachable(_) | CourierRefused { .. } | CourierMisbehaved { .. } => Fault::Courier,
-            Cut(_) | Deadline(_) | RefusedAnother(_) | ChargeMismatch => Fault::Courier,
+            Unreachable(_) | ProxyRefused { .. } | ProxyMisbehaved { .. } => Fault::Proxy,
+            Cut(_) | Deadline(_) | RefusedAnother(_) | ChargeMismatch => Fault::Proxy,
             GuestRefused(_) | GuestFailed { .. } | Answer(_) => Fault::Guest,
-            Seal(_) | Charge(_) => Fault::Courier,
+            Seal(_) | Charge(_) => Fault::Proxy,
             Tokens(_) | Receipt(_) => Fault::Guest,
             Chain(_) => Fault::Chain,
         }
@@ -180,7 +180,7 @@ impl ClientError {
     pub fn executed(&self) -> Executed {
         use ClientError::*;
         match self {
-            CourierRefused { executed, .. } | CourierMisbehaved { executed, .. } => *executed,
+            ProxyRefused { executed, .. } | ProxyMisbehaved { executed, .. } => *executed,
             Cut(_) | Deadline(_) | RefusedAnother(_) | Seal(_) | Answer(_) | Internal(_) => {
                 Executed::Maybe
             }
@@ -198,12 +198,12 @@ impl ClientError {
         use ClientError::*;
         match self {
             Unreachable(_) | Cut(_) | Deadline(_) | Chain(_) | Seal(_) => true,
-            RefusedAnother(_) | CourierMisbehaved { .. } => true,
+            RefusedAnother(_) | ProxyMisbehaved { .. } => true,
             GuestRefused(code) => matches!(
                 code,
                 RefusalCode::StaleKeyset | RefusalCode::KeysWorn | RefusalCode::Busy
             ),
-            CourierRefused { status, .. } => *status >= 500 || *status == 429,
+            ProxyRefused { status, .. } => *status >= 500 || *status == 429,
             _ => false,
         }
     }
@@ -217,9 +217,9 @@ impl ClientError {
             Model { .. } => "model_not_found",
             Budget(_) => "budget_exceeded",
             NotTrusted(_) => "attestation_failed",
-            Unreachable(_) => "courier_unreachable",
-            CourierRefused { .. } => "courier_refused",
-            CourierMisbehaved { .. } => "courier_misbehaved",
+            Unreachable(_) => "proxy_unreachable",
+            ProxyRefused { .. } => "proxy_refused",
+            ProxyMisbehaved { .. } => "proxy_misbehaved",
             Cut(_) => "truncated_stream",
             Deadline(_) => "deadline",
             GuestRefused(RefusalCode::StaleKeyset | RefusalCode::KeysWorn) => "key_epoch_stale",
@@ -251,8 +251,8 @@ impl ClientError {
             GuestRefused(RefusalCode::Replay) => 409,
             GuestRefused(RefusalCode::StaleKeyset | RefusalCode::KeysWorn) => 422,
             GuestRefused(RefusalCode::Busy) => 429,
-            CourierRefused { status: 402, .. } => 402,
-            CourierRefused { status: 429, .. } => 429,
+            ProxyRefused { status: 402, .. } => 402,
+            ProxyRefused { status: 429, .. } => 429,
             Unreachable(_) | Chain(_) => 503,
             Config(_) | Sealing(_) | Internal(_) => 500,
             _ => 502,

@@ -19,7 +19,7 @@ use crate::budget::{BudgetError, Reservation};
 use crate::error::{ClientError, Executed};
 use crate::limits::DEADLINE_GRACE;
 use crate::openai::{self, Ask, Delivery};
-use crate::session::{Session, courier, courier_refused, random};
+use crate::session::{Session, proxy, proxy_refused, random};
 use crate::tokens::{Model, TokensError};
 use crate::transport::{self, Transport, TransportError};
 use getrandom::SysRng;
@@ -51,7 +51,7 @@ pub struct Prepared {
 
 /// A sealed job that nobody has seen yet.
 pub struct Sealed {
-    /// What is posted to the courier: the signed envelope, then the sealed request.
+    /// What is posted to the proxy: the signed envelope, then the sealed request.
     pub body: Vec<u8>,
     opener: ResponseOpener,
     known: Known,
@@ -278,7 +278,7 @@ impl Sealed {
         self.known.job
     }
 
-    /// Hands the job to the courier and waits for the head of the answer.
+    /// Hands the job to the proxy and waits for the head of the answer.
     pub async fn send(self, proxy: &Transport) -> Result<Answering, ClientError> {
         let sent_at = Instant::now();
         let shared = self.known.session.shared();
@@ -299,7 +299,7 @@ impl Sealed {
                 TransportError::Timeout => {
                     ClientError::Deadline("no answer to the job in time".into())
                 }
-                other => courier("job", other, Executed::Maybe),
+                other => proxy("job", other, Executed::Maybe),
             })?;
         match stream.status {
             200 => Ok(Answering::new(
@@ -312,7 +312,7 @@ impl Sealed {
             status => {
                 let body = stream.rest(16 * 1024, deadlines.whole).await;
                 // Unsigned: whatever it says of execution is not believed.
-                Err(courier_refused("job", status, &body, Executed::Maybe))
+                Err(proxy_refused("job", status, &body, Executed::Maybe))
             }
         }
     }

@@ -4,14 +4,14 @@
 //! it ([`Client`], stage by stage in [`job`]), and a program that offers this as the OpenAI API on the loopback.
 //!
 //! **Trusts.** Its own disk, clock and random source, the configuration of its owner, and a worker only once
-//! `measurements::verify` has made a peer of it. It trusts the courier to carry bytes, and the TON node for what a
+//! `measurements::verify` has made a peer of it. It trusts the proxy to carry bytes, and the TON node for what a
 //! channel's address does not already prove.
 //!
 //! **Promises.** Plaintext leaves only under the seal to an attested key. Nothing is paid that was not verified and
-//! counted here, never above the deposit, and a voucher is on disk before it is sent. A courier that dies or lies gives
+//! counted here, never above the deposit, and a voucher is on disk before it is sent. A proxy that dies or lies gives
 //! a typed error that says whose fault it is and whether the job may have run, or a whole verified answer.
 //!
-//! **Lacks.** TLS (a courier is untrusted, so it needs none; a TON node behind `https` needs a local relay), GPU
+//! **Lacks.** TLS (a proxy is untrusted, so it needs none; a TON node behind `https` needs a local relay), GPU
 //! evidence, several workers to choose from, tools and structured outputs. It hides neither the payer's key, the model,
 //! the size bucket nor the timing of a job.
 

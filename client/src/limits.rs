@@ -17,16 +17,16 @@ pub const TEMPLATE_FUEL: u64 = 200_000;
 /// A chat template's text.
 pub const TEMPLATE_BYTES_MAX: usize = 64 * 1024;
 
-/// An answer that is not streamed, from courier or chain: JSON of a few fields, or a bundle.
+/// An answer that is not streamed, from proxy or chain: JSON of a few fields, or a bundle.
 pub const REPLY_BYTES_MAX: usize = 1024 * 1024;
-/// Words of a courier that are shown to a person.
+/// Words of a proxy that are shown to a person.
 pub const FOREIGN_TEXT_CHARS_MAX: usize = 200;
 /// Head of an HTTP answer.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header lines of an HTTP answer.
 pub const HEADERS_MAX: usize = 64;
 
-/// To reach a courier or a node.
+/// To reach a proxy or a node.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For one answer that is not streamed.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);

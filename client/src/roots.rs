@@ -1,13 +1,13 @@
-//! Whether the folder of a model is that of the root which the allow-list names.
+//! Whether the directory of a model is that of the root which the allow-list names.
 //!
 //! A root is one of two things, and a guest's keyset does not say which. Of a model in the image it is a digest over the
 //! model's files, by the engine's rule: SHA-256 over, for each file present and sorted by name, the name, a zero byte,
 //! the size (u64, little endian) and the file's SHA-256. Of a model on a volume it is the root hash of the volume's
-//! dm-verity tree, which a folder cannot be held against: the volume's description (`model.json` of `image-builder
+//! dm-verity tree, which a directory cannot be held against: the volume's description (`model.json` of `image-builder
 //! model pack`) names that hash and the digest of each file.
 //!
 //! Trusted: the description, which the owner of the allow-list checked with `image-builder model verify`. Promised: a
-//! folder whose files are others than those of the root is refused, as far as files are there: a client needs only the
+//! directory whose files are others than those of the root is refused, as far as files are there: a client needs only the
 //! tokenizer, and the weights are looked at where they lie beside it.
 
 use crate::config::{ModelConfig, read_file};
@@ -29,7 +29,7 @@ const WEIGHTS: &str = "model.safetensors";
 /// What a client or an engine reads of a model, sorted.
 const FILES: [&str; 4] = [CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG];
 
-/// Holds the folder of a model against its root.
+/// Holds the directory of a model against its root.
 pub(crate) fn check(config: &ModelConfig) -> Result<(), ClientError> {
     let checked = match &config.volume {
         Some(description) => {
@@ -94,8 +94,8 @@ impl Description {
         Ok(())
     }
 
-    fn check_file(&self, folder: &Path, name: &str) -> Result<(), String> {
-        let path = folder.join(name);
+    fn check_file(&self, directory: &Path, name: &str) -> Result<(), String> {
+        let path = directory.join(name);
         let listed = self.files.iter().find(|file| file.path == name);
         let needed = [TOKENIZER, TOKENIZER_CONFIG].contains(&name);
         match (listed, path.exists()) {
@@ -113,14 +113,14 @@ impl Description {
     }
 }
 
-/// The root of the files in a folder. `None` where the weights are not there.
-fn root_of(folder: &Path) -> std::io::Result<Option<Digest>> {
-    if !folder.join(WEIGHTS).exists() {
+/// The root of the files in a directory. `None` where the weights are not there.
+fn root_of(directory: &Path) -> std::io::Result<Option<Digest>> {
+    if !directory.join(WEIGHTS).exists() {
         return Ok(None);
     }
     let mut listing = Sha256::new();
     for name in FILES {
-        let path = folder.join(name);
+        let path = directory.join(name);
         if name == TOKENIZER_CONFIG && !path.exists() {
             continue;
         }
@@ -151,25 +151,25 @@ mod tests {
     use super::*;
     use std::path::PathBuf;
 
-    /// A folder with these files, and a model in it whose volume has the root `[root; 32]` and is described so.
+    /// A directory with these files, and a model in it whose volume has the root `[root; 32]` and is described so.
     fn world(
         files: &[(&str, &str)],
         described: serde_json::Value,
         root: u8,
     ) -> (tempfile::TempDir, ModelConfig) {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for (name, text) in files {
-            std::fs::write(folder.path().join(name), text).unwrap();
+            std::fs::write(directory.path().join(name), text).unwrap();
         }
-        let description = folder.path().join("model.json");
+        let description = directory.path().join("model.json");
         std::fs::write(&description, described.to_string()).unwrap();
         let config = ModelConfig {
             id: "m".into(),
             root: Digest([root; 32]),
-            dir: folder.path().to_owned(),
+            dir: directory.path().to_owned(),
             volume: Some(description),
         };
-        (folder, config)
+        (directory, config)
     }
 
     fn described(files: &[(&str, &str)]) -> serde_json::Value {
@@ -195,37 +195,37 @@ mod tests {
     ];
 
     #[test]
-    fn a_folder_of_a_volume_is_held_against_the_description() {
+    fn a_directory_of_a_volume_is_held_against_the_description() {
         let good = described(&ALL);
         // The weights need not be beside the tokenizer.
         for files in [&ALL[..], &ALL[1..]] {
-            let (_folder, config) = world(files, good.clone(), 7);
+            let (_directory, config) = world(files, good.clone(), 7);
             assert_eq!(check(&config), Ok(()));
         }
-        let (_folder, other) = world(&ALL, good.clone(), 8);
+        let (_directory, other) = world(&ALL, good.clone(), 8);
         assert!(said(check(&other)).contains("the described volume has root 0707"));
-        let (_folder, without) = world(&ALL[..2], good.clone(), 7);
+        let (_directory, without) = world(&ALL[..2], good.clone(), 7);
         assert!(said(check(&without)).contains("tokenizer_config.json is missing"));
         for (name, text) in ALL {
             let changed = ALL.map(|(one, before)| match one == name {
                 true => (one, "other"),
                 false => (one, before),
             });
-            let (_folder, config) = world(&changed, good.clone(), 7);
+            let (_directory, config) = world(&changed, good.clone(), 7);
             let expected = format!("{name} is another than the volume's");
             assert!(said(check(&config)).contains(&expected), "{text}");
         }
-        let (_folder, more) = world(&ALL, described(&ALL[..2]), 7);
+        let (_directory, more) = world(&ALL, described(&ALL[..2]), 7);
         assert!(said(check(&more)).contains("tokenizer_config.json is not in the volume"));
     }
 
     #[test]
     fn a_description_that_is_none_is_refused_whatever_byte_is_changed() {
-        let (_folder, config) = world(&ALL, serde_json::json!({"version": 1}), 7);
+        let (_directory, config) = world(&ALL, serde_json::json!({"version": 1}), 7);
         assert!(said(check(&config)).contains("the description of its volume"));
         let mut later = described(&ALL);
         later["version"] = 2.into();
-        let (_folder, config) = world(&ALL, later, 7);
+        let (_directory, config) = world(&ALL, later, 7);
         assert!(said(check(&config)).contains("has version 2"));
         let gone = ModelConfig {
             volume: Some(PathBuf::from("/nowhere/model.json")),
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn a_root_that_is_not_of_the_files_is_refused_with_what_a_volume_would_need() {
         let all = [(CONFIG, "{}"), ALL[0], ALL[1], ALL[2]];
-        let (_folder, mut config) = world(&all, described(&ALL), 7);
+        let (_directory, mut config) = world(&all, described(&ALL), 7);
         config.volume = None;
         let reason = said(check(&config));
         assert!(reason.contains("`volume: model.json`"), "{reason}");

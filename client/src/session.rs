@@ -1,6 +1,6 @@
 //! An attested worker, and everything a job needs to be sealed to it.
 //!
-//! A [`Session`] is made by [`Session::attest`] alone: a fresh nonce, the bundle that the courier brings, and
+//! A [`Session`] is made by [`Session::attest`] alone: a fresh nonce, the bundle that the proxy brings, and
 //! `wire::attest` with the policy of the owner's manifest and the payee of the owner's channel. Its age counts from the
 //! moment the nonce was made, by this machine's monotonic clock: a host that slows its guest's clock gains nothing.
 
@@ -52,7 +52,7 @@ pub struct Shared {
 }
 
 impl Session {
-    /// Challenges the worker behind the courier and verifies its evidence.
+    /// Challenges the worker behind the proxy and verifies its evidence.
     pub async fn attest(
         proxy: &Transport,
         channel: Channel,
@@ -148,10 +148,10 @@ async fn fetch_bundle(proxy: &Transport, nonce: &[u8; 32]) -> Result<Vec<u8>, Cl
     let reply = proxy
         .call(ask, REPLY_BYTES_MAX)
         .await
-        .map_err(|e| courier("attestation", e, Executed::No))?;
+        .map_err(|e| proxy("attestation", e, Executed::No))?;
     match reply.status {
         200 => Ok(reply.body),
-        status => Err(courier_refused(
+        status => Err(proxy_refused(
             "attestation",
             status,
             &reply.body,
@@ -160,11 +160,11 @@ async fn fetch_bundle(proxy: &Transport, nonce: &[u8; 32]) -> Result<Vec<u8>, Cl
     }
 }
 
-/// A failed exchange with the courier. `sent` is what holds when something may have been sent.
-pub(crate) fn courier(what: &'static str, error: TransportError, sent: Executed) -> ClientError {
+/// A failed exchange with the proxy. `sent` is what holds when something may have been sent.
+pub(crate) fn proxy(what: &'static str, error: TransportError, sent: Executed) -> ClientError {
     match error {
         TransportError::Connect { .. } => ClientError::Unreachable(error.to_string()),
-        _ => ClientError::CourierMisbehaved {
+        _ => ClientError::ProxyMisbehaved {
             what,
             detail: error.to_string(),
             executed: sent,
@@ -172,8 +172,8 @@ pub(crate) fn courier(what: &'static str, error: TransportError, sent: Executed)
     }
 }
 
-/// The courier's error object, for display.
-pub(crate) fn courier_refused(
+/// The proxy's error object, for display.
+pub(crate) fn proxy_refused(
     what: &'static str,
     status: u16,
     body: &[u8],
@@ -184,7 +184,7 @@ pub(crate) fn courier_refused(
         let text = object.pointer(&format!("/error/{name}"));
         text.and_then(|text| text.as_str()).map(crate::error::shown)
     };
-    ClientError::CourierRefused {
+    ClientError::ProxyRefused {
         what,
         status,
         code: field("code").unwrap_or_else(|| format!("status {status}")),

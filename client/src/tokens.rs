@@ -1,6 +1,6 @@
 //! Recounting: the client tokenises what it asked and what it got, and pays for no token it did not count.
 //!
-//! Trusted: the folder of the model, which its owner chose and [`crate::roots`] holds against the allow-list. A chat
+//! Trusted: the directory of the model, which its owner chose and [`crate::roots`] holds against the allow-list. A chat
 //! template is a program from a stranger (SECURITY.md 17): it runs with bounded fuel, and only for a model on the
 //! allow-list. Promised: the same rules as the engine's, so an honest guest's numbers come out equal:
 //! - embeddings: each text with its special tokens, cut at 256, no padding;
@@ -48,7 +48,7 @@ struct Template {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokensError {
     /// The model here has no chat template.
-    #[error("the model's folder has no chat template, so a conversation cannot be counted")]
+    #[error("the model's directory has no chat template, so a conversation cannot be counted")]
     NoTemplate,
     /// The template does not take this conversation.
     #[error("the chat template refused the conversation: {0}")]
@@ -73,7 +73,7 @@ pub enum TokensError {
 }
 
 impl Models {
-    /// Reads the folders of the allow-list.
+    /// Reads the directories of the allow-list.
     pub fn load(models: &[ModelConfig]) -> Result<Self, ClientError> {
         let mut loaded = BTreeMap::new();
         for config in models {

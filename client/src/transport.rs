@@ -1,4 +1,4 @@
-//! HTTP/1.1 to the courier and to the TON node: one connection for each exchange, limits and time-outs on everything.
+//! HTTP/1.1 to the proxy and to the TON node: one connection for each exchange, limits and time-outs on everything.
 //!
 //! Trusted: nobody at the other end. Plain HTTP is enough, because what is private is sealed before it comes here and
 //! what is believed is signed. Promised: a failure says whether anything was sent, since a job that was sent may have

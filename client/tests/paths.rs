@@ -1,4 +1,4 @@
-//! Whole paths of the client against a courier that may misbehave: a typed error, or a whole verified answer.
+//! Whole paths of the client against a proxy that may misbehave: a typed error, or a whole verified answer.
 
 mod world;
 
@@ -60,17 +60,11 @@ async fn refused(fault: Fault, expected: &str, whose: Whose, executed: Executed)
 #[tokio::test]
 async fn every_fault_is_named_and_nothing_is_paid() {
     use Executed::{Maybe, Yes};
-    refused(
-        Fault::Cut,
-        "host-proxy cut the answer",
-        Whose::Courier,
-        Maybe,
-    )
-    .await;
+    refused(Fault::Cut, "host-proxy cut the answer", Whose::Proxy, Maybe).await;
     refused(
         Fault::FlipAnswer,
         "wire::seal refused the answer",
-        Whose::Courier,
+        Whose::Proxy,
         Maybe,
     )
     .await;
@@ -98,21 +92,21 @@ async fn every_fault_is_named_and_nothing_is_paid() {
     refused(
         Fault::FlipCharge,
         "settlement::charge refused the charge",
-        Whose::Courier,
+        Whose::Proxy,
         Yes,
     )
     .await;
     refused(
         Fault::OtherCharge,
         "settlement::charge refused the charge: the one in the clear",
-        Whose::Courier,
+        Whose::Proxy,
         Yes,
     )
     .await;
     refused(
         Fault::UnsignedRefusal,
         "host-proxy refused the job: pay first (exposure)",
-        Whose::Courier,
+        Whose::Proxy,
         Maybe,
     )
     .await;
@@ -195,7 +189,7 @@ async fn tampering_between_the_stages_is_named() {
 }
 
 #[tokio::test]
-async fn a_voucher_survives_a_courier_that_dies_before_it_acknowledges() {
+async fn a_voucher_survives_a_proxy_that_dies_before_it_acknowledges() {
     let mut world = World::start(3600).await;
     let client = world.client().unwrap();
     client.attest().await.unwrap();
@@ -205,7 +199,7 @@ async fn a_voucher_survives_a_courier_that_dies_before_it_acknowledges() {
     {
         let mut sink = |_: &Value| ();
         tokio::select! {
-            _ = client.chat(&body, &mut sink) => panic!("the courier never acknowledges"),
+            _ = client.chat(&body, &mut sink) => panic!("the proxy never acknowledges"),
             () = came.voucher_came.notified() => world.server.abort(),
         }
     }
@@ -228,11 +222,11 @@ async fn a_state_file_from_a_backup_learns_what_it_promised() {
     let client = world.client().unwrap();
     chat(&client).await.unwrap();
     drop(client);
-    copy(world.folder.path(), "state.sqlite", "backup.sqlite");
+    copy(world.directory.path(), "state.sqlite", "backup.sqlite");
     let client = world.client().unwrap();
     chat(&client).await.unwrap();
     drop(client);
-    copy(world.folder.path(), "backup.sqlite", "state.sqlite");
+    copy(world.directory.path(), "backup.sqlite", "state.sqlite");
     let client = world.client().unwrap();
     assert_eq!(client.budget().cumulative(), Ok(Nano(9000)));
     assert_eq!(
@@ -298,7 +292,7 @@ async fn a_test_root_counts_only_when_a_person_named_it() {
 }
 
 #[tokio::test]
-async fn a_dead_courier_is_unreachable_and_nothing_was_executed() {
+async fn a_dead_proxy_is_unreachable_and_nothing_was_executed() {
     let world = World::start(3600).await;
     let client = world.client().unwrap();
     let session = client.attest().await.unwrap();

@@ -1,6 +1,6 @@
 //! Prints how fast the two models load and run on this machine.
 //!
-//! `cargo run -p engine --example bench -- [FOLDER of all-MiniLM-L6-v2]`
+//! `cargo run -p engine --example bench -- [DIRECTORY of all-MiniLM-L6-v2]`
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,9 @@ fn main() -> anyhow::Result<()> {
     machine();
     chat()?;
     match std::env::args_os().nth(1).map(PathBuf::from) {
-        Some(folder) => embed(&folder),
+        Some(directory) => embed(&directory),
         None => {
-            println!("embeddings: name the folder of all-MiniLM-L6-v2 to measure them");
+            println!("embeddings: name the directory of all-MiniLM-L6-v2 to measure them");
             Ok(())
         }
     }
@@ -41,9 +41,9 @@ fn machine() {
 }
 
 fn chat() -> anyhow::Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-chat");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-chat");
     let began = Instant::now();
-    let chat = Chat::load(&ModelFiles::read(&folder)?)?;
+    let chat = Chat::load(&ModelFiles::read(&directory)?)?;
     println!("tiny-chat load: {:.0} ms", ms(began));
     let question = Message {
         role: Role::User,
@@ -81,9 +81,9 @@ fn chat() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn embed(folder: &Path) -> anyhow::Result<()> {
+fn embed(directory: &Path) -> anyhow::Result<()> {
     let began = Instant::now();
-    let embedder = Embedder::load(&ModelFiles::read(folder)?)?;
+    let embedder = Embedder::load(&ModelFiles::read(directory)?)?;
     println!("all-MiniLM-L6-v2 load: {:.0} ms", ms(began));
     for words in [6, 126, 254] {
         let text = "word ".repeat(words);

@@ -4,7 +4,7 @@
 //! mapping would tell the host which rows of an embedding table, hence which tokens, a prompt touched), and their
 //! digests are computed from the very bytes that are kept. Sizes are limited before memory is asked for.
 //!
-//! Only the four names below exist for this crate; whatever else lies in the folder is never opened and never counts.
+//! Only the four names below exist for this crate; whatever else lies in the directory is never opened and never counts.
 
 use std::fmt;
 use std::fs::File;
@@ -83,7 +83,7 @@ struct Held {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum WeightsError {
     /// A file that every model has is absent.
-    #[error("the model folder has no {file}")]
+    #[error("the model directory has no {file}")]
     Missing {
         /// Its name.
         file: &'static str,
@@ -123,14 +123,19 @@ pub enum WeightsError {
 }
 
 impl ModelFiles {
-    /// Reads a model's folder.
-    pub fn read(folder: &Path) -> Result<Self, WeightsError> {
-        let required =
-            |file, bytes_max| read(folder, file, bytes_max)?.ok_or(WeightsError::Missing { file });
+    /// Reads a model's directory.
+    pub fn read(directory: &Path) -> Result<Self, WeightsError> {
+        let required = |file, bytes_max| {
+            read(directory, file, bytes_max)?.ok_or(WeightsError::Missing { file })
+        };
         Ok(ModelFiles {
             config: required(CONFIG, limits::CONFIG_BYTES_MAX)?,
             tokenizer: required(TOKENIZER, limits::TOKENIZER_BYTES_MAX)?,
-            tokenizer_config: read(folder, TOKENIZER_CONFIG, limits::TOKENIZER_CONFIG_BYTES_MAX)?,
+            tokenizer_config: read(
+                directory,
+                TOKENIZER_CONFIG,
+                limits::TOKENIZER_CONFIG_BYTES_MAX,
+            )?,
             weights: required(WEIGHTS, limits::WEIGHTS_BYTES_MAX)?,
         })
     }
@@ -197,20 +202,24 @@ const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// The file's bytes and digest, or `None` if there is no such name.
-fn read(folder: &Path, file: &'static str, bytes_max: u64) -> Result<Option<Held>, WeightsError> {
+fn read(
+    directory: &Path,
+    file: &'static str,
+    bytes_max: u64,
+) -> Result<Option<Held>, WeightsError> {
     let unreadable = |error: std::io::Error| WeightsError::Unreadable {
         file,
         kind: error.kind(),
     };
     // Asked before opening: opening a pipe would wait for its writer.
-    let entry = match std::fs::metadata(folder.join(file)) {
+    let entry = match std::fs::metadata(directory.join(file)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         entry => entry.map_err(unreadable)?,
     };
     if !entry.is_file() {
         return Err(WeightsError::NotAFile { file });
     }
-    let mut opened = File::open(folder.join(file)).map_err(unreadable)?;
+    let mut opened = File::open(directory.join(file)).map_err(unreadable)?;
     let size = opened.metadata().map_err(unreadable)?.len();
     let too_large = |bytes| WeightsError::TooLarge {
         file,

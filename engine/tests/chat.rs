@@ -25,14 +25,14 @@ struct Row {
     scores_of_first: Vec<f32>,
 }
 
-fn folder() -> &'static Path {
+fn directory() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny-chat"))
 }
 
 fn chat() -> &'static Chat {
     static CHAT: OnceLock<Chat> = OnceLock::new();
     CHAT.get_or_init(|| {
-        let files = ModelFiles::read(folder()).expect("the repository carries the model");
+        let files = ModelFiles::read(directory()).expect("the repository carries the model");
         Chat::load(&files).expect("the model loads")
     })
 }
@@ -166,7 +166,7 @@ fn steps_add_up_to_the_answer() {
 #[test]
 fn text_is_what_the_tokenizer_decodes_whatever_the_tokens() {
     let tokenizer =
-        tokenizers::Tokenizer::from_file(folder().join("tokenizer.json")).expect("reads");
+        tokenizers::Tokenizer::from_file(directory().join("tokenizer.json")).expect("reads");
     let hot = Sampling {
         temperature: 2.0,
         top_p: 1.0,
@@ -201,8 +201,8 @@ fn the_end_token_counts_and_a_limit_or_a_caller_ends_early() {
 #[test]
 fn a_client_gets_the_same_tokens_from_the_two_tokenizer_files() {
     let tokenizer =
-        tokenizers::Tokenizer::from_file(folder().join("tokenizer.json")).expect("reads");
-    let config = std::fs::read(folder().join("tokenizer_config.json")).expect("reads");
+        tokenizers::Tokenizer::from_file(directory().join("tokenizer.json")).expect("reads");
+    let config = std::fs::read(directory().join("tokenizer_config.json")).expect("reads");
     let config: serde_json::Value = serde_json::from_slice(&config).expect("is JSON");
     let mut environment = minijinja::Environment::new();
     let mut syntax = minijinja::syntax::SyntaxConfig::builder();

@@ -22,23 +22,23 @@ fn original() -> PathBuf {
 
 /// A copy of the model with one file changed.
 fn changed(name: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let directory = tempfile::tempdir().expect("a temporary directory");
     for file in NAMES {
-        std::fs::copy(original().join(file), folder.path().join(file)).expect("copies");
+        std::fs::copy(original().join(file), directory.path().join(file)).expect("copies");
     }
-    let path = folder.path().join(name);
+    let path = directory.path().join(name);
     let bytes = change(std::fs::read(&path).expect("reads"));
     std::fs::write(path, bytes).expect("writes");
-    folder
+    directory
 }
 
-fn load(folder: &TempDir) -> Result<(), EngineError> {
-    let files = ModelFiles::read(folder.path())?;
+fn load(directory: &TempDir) -> Result<(), EngineError> {
+    let files = ModelFiles::read(directory.path())?;
     Chat::load(&files).map(|_| ())
 }
 
-fn refusal(folder: &TempDir) -> ModelError {
-    match load(folder) {
+fn refusal(directory: &TempDir) -> ModelError {
+    match load(directory) {
         Err(EngineError::Model(error)) => error,
         other => panic!("not the model's fault: {other:?}"),
     }
@@ -138,16 +138,16 @@ fn sizes_in_the_configuration_are_bounded_and_must_fit_the_weights() {
 
 #[test]
 fn a_huge_claimed_context_allocates_no_more_than_the_limit() {
-    let folder = with_config("max_position_embeddings", json!(u32::MAX));
-    let files = ModelFiles::read(folder.path()).expect("reads");
+    let directory = with_config("max_position_embeddings", json!(u32::MAX));
+    let files = ModelFiles::read(directory.path()).expect("reads");
     let chat = Chat::load(&files).expect("loads");
     assert_eq!(chat.context_max(), limits::CONTEXT_TOKENS_MAX);
 }
 
 #[test]
 fn a_header_that_lies_is_refused() {
-    let header = |folder: &TempDir| {
-        let error = refusal(folder);
+    let header = |directory: &TempDir| {
+        let error = refusal(directory);
         assert!(matches!(error, ModelError::Header(_)), "{error}");
     };
     header(&changed("model.safetensors", |_| Vec::new()));
@@ -233,8 +233,8 @@ fn a_template_must_compile_and_cannot_run_for_ever() {
     }
     let endless =
         "{% for a in range(9999) %}{% for b in range(9999) %}{{ a * b }}{% endfor %}{% endfor %}";
-    let folder = template(endless);
-    let chat = Chat::load(&ModelFiles::read(folder.path()).expect("reads")).expect("loads");
+    let directory = template(endless);
+    let chat = Chat::load(&ModelFiles::read(directory.path()).expect("reads")).expect("loads");
     let messages = [engine::Message {
         role: engine::Role::User,
         content: "Hi".into(),
@@ -252,10 +252,10 @@ fn a_template_must_compile_and_cannot_run_for_ever() {
 fn flipped_and_cut_files_never_panic() {
     for name in ["config.json", "tokenizer_config.json"] {
         let bytes = std::fs::read(original().join(name)).expect("reads");
-        let folder = changed(name, |bytes| bytes);
+        let directory = changed(name, |bytes| bytes);
         let files_with = |bytes: &[u8]| {
-            std::fs::write(folder.path().join(name), bytes).expect("writes");
-            ModelFiles::read(folder.path()).expect("reads")
+            std::fs::write(directory.path().join(name), bytes).expect("writes");
+            ModelFiles::read(directory.path()).expect("reads")
         };
         for place in (0..bytes.len()).step_by(7) {
             let mut flipped = bytes.clone();
@@ -286,12 +286,12 @@ fn a_wrong_root_is_refused_and_every_byte_of_every_file_counts() {
     assert_eq!(root.to_string().parse(), Ok(root));
     assert!(files.expect_root(&root).is_ok());
     for name in NAMES {
-        let folder = changed(name, |mut bytes| {
+        let directory = changed(name, |mut bytes| {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
             bytes
         });
-        let files = ModelFiles::read(folder.path()).expect("reads");
+        let files = ModelFiles::read(directory.path()).expect("reads");
         let found = files.root();
         assert_ne!(found, root);
         let refused = files.expect_root(&root).err();
@@ -303,11 +303,17 @@ fn a_wrong_root_is_refused_and_every_byte_of_every_file_counts() {
             })
         );
     }
-    let folder = changed("config.json", |bytes| bytes);
-    std::fs::write(folder.path().join("README.md"), "not part of the model").expect("writes");
-    assert_eq!(ModelFiles::read(folder.path()).expect("reads").root(), root);
-    std::fs::remove_file(folder.path().join("tokenizer_config.json")).expect("removes");
-    assert_ne!(ModelFiles::read(folder.path()).expect("reads").root(), root);
+    let directory = changed("config.json", |bytes| bytes);
+    std::fs::write(directory.path().join("README.md"), "not part of the model").expect("writes");
+    assert_eq!(
+        ModelFiles::read(directory.path()).expect("reads").root(),
+        root
+    );
+    std::fs::remove_file(directory.path().join("tokenizer_config.json")).expect("removes");
+    assert_ne!(
+        ModelFiles::read(directory.path()).expect("reads").root(),
+        root
+    );
 }
 
 #[test]
@@ -327,19 +333,19 @@ fn the_root_is_the_documented_listing() {
 
 #[test]
 fn files_that_are_absent_too_large_or_no_files_are_refused() {
-    let read = |folder: &TempDir| ModelFiles::read(folder.path()).err();
+    let read = |directory: &TempDir| ModelFiles::read(directory.path()).err();
     for file in ["config.json", "model.safetensors", "tokenizer.json"] {
-        let folder = changed(file, |bytes| bytes);
-        std::fs::remove_file(folder.path().join(file)).expect("removes");
-        assert_eq!(read(&folder), Some(WeightsError::Missing { file }));
-        std::fs::create_dir(folder.path().join(file)).expect("creates");
-        assert_eq!(read(&folder), Some(WeightsError::NotAFile { file }));
+        let directory = changed(file, |bytes| bytes);
+        std::fs::remove_file(directory.path().join(file)).expect("removes");
+        assert_eq!(read(&directory), Some(WeightsError::Missing { file }));
+        std::fs::create_dir(directory.path().join(file)).expect("creates");
+        assert_eq!(read(&directory), Some(WeightsError::NotAFile { file }));
     }
-    let folder = changed("config.json", |_| {
+    let directory = changed("config.json", |_| {
         vec![b' '; limits::CONFIG_BYTES_MAX as usize + 1]
     });
     assert_eq!(
-        read(&folder),
+        read(&directory),
         Some(WeightsError::TooLarge {
             file: "config.json",
             bytes: limits::CONFIG_BYTES_MAX + 1,
@@ -347,11 +353,12 @@ fn files_that_are_absent_too_large_or_no_files_are_refused() {
         })
     );
     // A sparse file claims 1 TiB and holds nothing.
-    let folder = changed("config.json", |bytes| bytes);
-    let weights = std::fs::File::create(folder.path().join("model.safetensors")).expect("creates");
+    let directory = changed("config.json", |bytes| bytes);
+    let weights =
+        std::fs::File::create(directory.path().join("model.safetensors")).expect("creates");
     weights.set_len(1 << 40).expect("is sparse");
     assert!(
-        matches!(read(&folder), Some(WeightsError::TooLarge { bytes, .. }) if bytes == 1 << 40)
+        matches!(read(&directory), Some(WeightsError::TooLarge { bytes, .. }) if bytes == 1 << 40)
     );
 }
 

@@ -19,8 +19,8 @@ struct Row {
     vector: Vec<f32>,
 }
 
-/// The model's folder, or `None` after saying that the test is skipped.
-fn folder() -> Option<PathBuf> {
+/// The model's directory, or `None` after saying that the test is skipped.
+fn directory() -> Option<PathBuf> {
     let cache = || {
         std::env::var_os("XDG_CACHE_HOME")
             .map(PathBuf::from)
@@ -30,9 +30,9 @@ fn folder() -> Option<PathBuf> {
     let models = std::env::var_os("CHRYSALIS_MODELS")
         .map(PathBuf::from)
         .or_else(cache);
-    let folder = models?.join("all-MiniLM-L6-v2");
-    if folder.join("model.safetensors").is_file() {
-        return Some(folder);
+    let directory = models?.join("all-MiniLM-L6-v2");
+    if directory.join("model.safetensors").is_file() {
+        return Some(directory);
     }
     assert!(
         std::env::var_os("CI").is_none_or(|ci| ci != "true"),
@@ -43,7 +43,7 @@ fn folder() -> Option<PathBuf> {
 }
 
 fn embedder() -> Option<Embedder> {
-    let files = ModelFiles::read(&folder()?).expect("the store holds whole models");
+    let files = ModelFiles::read(&directory()?).expect("the store holds whole models");
     Some(Embedder::load(&files).expect("the model loads"))
 }
 

@@ -28,7 +28,7 @@ fn read(deb: &[u8]) {
 fn check(entry: Entry<'_>) -> Result<(), DebError> {
     check_path(&entry.path);
     match entry.kind {
-        Kind::Folder => {}
+        Kind::Directory => {}
         Kind::File {
             mode,
             bytes,

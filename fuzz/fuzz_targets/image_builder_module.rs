@@ -11,14 +11,14 @@ use tempfile::TempDir;
 struct Tree {
     kernel: Kernel,
     files: [PathBuf; 2],
-    _folder: TempDir,
+    _directory: TempDir,
 }
 
-static TREE: LazyLock<Tree> = LazyLock::new(|| make().expect("the temporary folder is writable"));
+static TREE: LazyLock<Tree> = LazyLock::new(|| make().expect("the temporary directory is writable"));
 
 fuzz_target!(|bytes: &[u8]| {
     for file in &TREE.files {
-        fs::write(file, bytes).expect("the temporary folder is writable");
+        fs::write(file, bytes).expect("the temporary directory is writable");
     }
     for name in ["plain", "packed"] {
         let _ = TREE.kernel.load_order(&[name.to_owned()]);
@@ -26,19 +26,19 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn make() -> std::io::Result<Tree> {
-    let folder = tempfile::tempdir()?;
-    let modules = folder.path().join("usr/lib/modules/1/kernel");
+    let directory = tempfile::tempdir()?;
+    let modules = directory.path().join("usr/lib/modules/1/kernel");
     fs::create_dir_all(&modules)?;
-    fs::create_dir(folder.path().join("boot"))?;
-    fs::write(folder.path().join("boot/vmlinuz-1"), "")?;
+    fs::create_dir(directory.path().join("boot"))?;
+    fs::write(directory.path().join("boot/vmlinuz-1"), "")?;
     fs::write(modules.with_file_name("modules.builtin"), "")?;
     let files = ["plain.ko", "packed.ko.xz"].map(|name| modules.join(name));
     for file in &files {
         fs::write(file, "")?;
     }
     Ok(Tree {
-        kernel: Kernel::open(folder.path()).map_err(std::io::Error::other)?,
+        kernel: Kernel::open(directory.path()).map_err(std::io::Error::other)?,
         files,
-        _folder: folder,
+        _directory: directory,
     })
 }

@@ -1,4 +1,4 @@
-//! A signed charge, as a courier and a client get it from a guest.
+//! A signed charge, as a proxy and a client get it from a guest.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! A signed voucher, and a signed close, as a courier gets them.
+//! A signed voucher, and a signed close, as a proxy gets them.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

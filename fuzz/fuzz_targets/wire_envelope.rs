@@ -1,4 +1,4 @@
-//! A signed envelope, as the courier and the guest get it: what decodes encodes to the same bytes.
+//! A signed envelope, as the proxy and the guest get it: what decodes encodes to the same bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! A keyset, as a client gets it from a courier.
+//! A keyset, as a client gets it from a proxy.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

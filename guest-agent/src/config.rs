@@ -48,7 +48,7 @@ pub struct MeasuredConfig {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MeasuredModel {
-    /// The name in requests, and of its folder.
+    /// The name in requests, and of its directory.
     pub id: String,
     /// `embeddings` or `chat`.
     pub endpoint: MeasuredEndpoint,
@@ -188,7 +188,7 @@ impl MeasuredModel {
     }
 }
 
-/// The id is a folder's name too, so it may not wander.
+/// The id is a directory's name too, so it may not wander.
 fn plain_name(id: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     !id.is_empty()

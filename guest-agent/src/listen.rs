@@ -11,7 +11,7 @@ use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio_vsock::{VMADDR_CID_ANY, VsockAddr, VsockListener};
 
-/// Streams open at once; a courier has no use for more.
+/// Streams open at once; a proxy has no use for more.
 const STREAMS_MAX: usize = 128;
 
 /// An address to listen on: `vsock:PORT` or `unix:PATH`.

@@ -57,7 +57,7 @@ pub enum ModelsError {
 }
 
 impl Models {
-    /// Loads each model from its volume, or from the folder of its name under `dir`. No volume is open afterwards.
+    /// Loads each model from its volume, or from the directory of its name under `dir`. No volume is open afterwards.
     pub fn load(dir: &Path, models: &[MeasuredModel]) -> Result<Self, ModelsError> {
         let mut loaded = BTreeMap::new();
         let mut volumes = 0;
@@ -123,7 +123,7 @@ fn from_volume(
         source,
     };
     let mounted = volume::open(number, root).map_err(failed)?;
-    let files = ModelFiles::read(mounted.folder()).map_err(weights(model))?;
+    let files = ModelFiles::read(mounted.directory()).map_err(weights(model))?;
     mounted.close().map_err(failed)?;
     Ok(files)
 }

@@ -305,7 +305,7 @@ async fn chat<W: AsyncWrite + Unpin>(
     let mut expired = false;
     while let Some((token, text)) = received.recv().await {
         first_token.get_or_insert_with(|| pace.started.elapsed());
-        // Wait out the interval and take what came meanwhile: the courier sees a steady rhythm, not tokens.
+        // Wait out the interval and take what came meanwhile: the proxy sees a steady rhythm, not tokens.
         tokio::time::sleep(pace.interval).await;
         let (mut ids, mut content) = (vec![token], text);
         while let Ok((token, text)) = received.try_recv() {

@@ -46,7 +46,7 @@ impl<P> Clone for Serving<P> {
     }
 }
 
-/// Why an exchange ended early. The courier is at fault, or the machine.
+/// Why an exchange ended early. The proxy is at fault, or the machine.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
     /// The stream broke.

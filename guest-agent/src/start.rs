@@ -17,14 +17,14 @@ use tokio::signal::unix::{SignalKind, signal};
 /// What the command line names. Everything else is in the measured configuration.
 #[derive(Debug, clap::Args)]
 pub struct Start {
-    /// Where to listen for the courier: vsock:PORT or unix:PATH.
+    /// Where to listen for the proxy: vsock:PORT or unix:PATH.
     #[arg(long)]
     pub listen: Listen,
     /// The measured configuration (JSON): PATH, or vsock:CID:PORT to read it from. Its SHA-384 is extended into RTMR3,
     /// so it does not matter who hands it over.
     #[arg(long)]
     pub config: Place,
-    /// The folder that holds one folder per model.
+    /// The directory that holds one directory per model.
     #[arg(long)]
     pub models: PathBuf,
 }

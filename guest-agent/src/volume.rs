@@ -14,17 +14,17 @@ pub(crate) fn open(number: usize, root: &VerityRoot) -> Result<Mounted<'static>,
         name,
         disk,
         node,
-        folder,
+        directory,
     } = VOLUMES[number];
     wait_for(disk)?;
-    Mounted::open(name, node, folder, root, &root.parameters_to_read(disk))
+    Mounted::open(name, node, directory, root, &root.parameters_to_read(disk))
 }
 
 struct Volume {
     name: &'static str,
     disk: &'static str,
     node: &'static str,
-    folder: &'static str,
+    directory: &'static str,
 }
 
 /// The first virtio disk has the root. `/run` is memory.
@@ -32,5 +32,5 @@ const VOLUMES: [Volume; VOLUMES_MAX] = [Volume {
     name: "model",
     disk: "/dev/vdb",
     node: "/dev/model",
-    folder: "/run/model",
+    directory: "/run/model",
 }];

@@ -11,19 +11,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/models");
 
-fn agent(folder: &Path) -> Command {
+fn agent(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_guest-agent-sim"));
-    let listen = format!("unix:{}", folder.join("guest.sock").display());
+    let listen = format!("unix:{}", directory.join("guest.sock").display());
     command.arg("--listen").arg(listen);
-    command.arg("--simulator").arg(folder.join("tdx.sock"));
-    command.arg("--config").arg(folder.join("config.json"));
+    command.arg("--simulator").arg(directory.join("tdx.sock"));
+    command.arg("--config").arg(directory.join("config.json"));
     command.arg("--models").arg(MODELS);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     command.stderr(Stdio::piped());
     command
 }
 
-fn write_config(folder: &Path) {
+fn write_config(directory: &Path) {
     let root = engine::ModelFiles::read(&Path::new(MODELS).join("tiny-chat"))
         .unwrap()
         .root();
@@ -35,11 +35,11 @@ fn write_config(folder: &Path) {
         "models": [{"id": "tiny-chat", "endpoint": "chat", "root": root.to_string(), "context_tokens": 256,
             "prompt_nano": 1, "completion_nano": 1}],
     });
-    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
 }
 
 /// A module that answers on `tdx.sock` for as long as this process lives.
-fn start_module(folder: &Path) {
+fn start_module(directory: &Path) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let mut counter = 0u8;
     let mut random = |out: &mut [u8]| {
@@ -49,13 +49,13 @@ fn start_module(folder: &Path) {
             .for_each(|(at, byte)| *byte = counter.wrapping_mul(37).wrapping_add(at as u8));
     };
     let module = SimulatedModule::new(now.as_secs(), &mut random).unwrap();
-    let listener = UnixListener::bind(folder.join("tdx.sock")).unwrap();
+    let listener = UnixListener::bind(directory.join("tdx.sock")).unwrap();
     std::thread::spawn(move || simulator::serve(&listener, module));
 }
 
 /// Started and ready, with the line that said so.
-fn ready(folder: &Path) -> (Child, serde_json::Value) {
-    let mut child = agent(folder).spawn().unwrap();
+fn ready(directory: &Path) -> (Child, serde_json::Value) {
+    let mut child = agent(directory).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap())
         .read_line(&mut line)
@@ -70,10 +70,10 @@ fn ready(folder: &Path) -> (Child, serde_json::Value) {
 #[test]
 fn a_serving_agent_says_so_and_ends_when_it_is_told_to() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let folder = tempfile::tempdir().unwrap();
-        start_module(folder.path());
-        write_config(folder.path());
-        let (mut child, line) = ready(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        start_module(directory.path());
+        write_config(directory.path());
+        let (mut child, line) = ready(directory.path());
         assert_eq!(line["ready"], true);
         assert_eq!(line["keyset"].as_str().map(str::len), Some(64));
         kill(Pid::from_raw(child.id() as i32), signal).unwrap();
@@ -100,38 +100,41 @@ fn check(output: &Output, said: &[&str]) {
 
 #[test]
 fn an_agent_that_cannot_start_says_why_in_one_line() {
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
     check(
-        &agent(folder).output().unwrap(),
+        &agent(directory).output().unwrap(),
         &["measured configuration", "config.json", "No such file"],
     );
 
-    std::fs::write(folder.join("config.json"), "{\n\"version\": 1}\n").unwrap();
+    std::fs::write(directory.join("config.json"), "{\n\"version\": 1}\n").unwrap();
     check(
-        &agent(folder).output().unwrap(),
+        &agent(directory).output().unwrap(),
         &["does not parse", "missing field"],
     );
 
-    std::fs::write(folder.join("config.json"), vec![b' '; 1 << 20]).unwrap();
-    check(&agent(folder).output().unwrap(), &["65537 bytes or more"]);
-
-    write_config(folder);
+    std::fs::write(directory.join("config.json"), vec![b' '; 1 << 20]).unwrap();
     check(
-        &agent(folder).output().unwrap(),
+        &agent(directory).output().unwrap(),
+        &["65537 bytes or more"],
+    );
+
+    write_config(directory);
+    check(
+        &agent(directory).output().unwrap(),
         &["extending the simulated RTMR3", "No such file"],
     );
 
-    start_module(folder);
-    let config = std::fs::read_to_string(folder.join("config.json")).unwrap();
+    start_module(directory);
+    let config = std::fs::read_to_string(directory.join("config.json")).unwrap();
     let odd = config.replace("tiny-chat", "no-such-model");
-    std::fs::write(folder.join("config.json"), odd).unwrap();
-    check(&agent(folder).output().unwrap(), &["no-such-model"]);
+    std::fs::write(directory.join("config.json"), odd).unwrap();
+    check(&agent(directory).output().unwrap(), &["no-such-model"]);
 }
 
 #[test]
 fn a_place_that_is_none_is_misuse() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for option in ["--config", "--simulator"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_guest-agent-sim"));
         command.args(["--listen", "vsock:9000", "--models", MODELS]);
@@ -139,7 +142,7 @@ fn a_place_that_is_none_is_misuse() {
             let place = if each == option { "vsock:2" } else { "a" };
             command.args([each, place]);
         }
-        let output = command.current_dir(folder.path()).output().unwrap();
+        let output = command.current_dir(directory.path()).output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{text}");
         assert!(

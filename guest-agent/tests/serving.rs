@@ -480,7 +480,7 @@ impl AsyncWrite for Recorded {
 
 /// A vsock stream was seen to stall on writes of 64 KiB and never on 16 KiB.
 #[tokio::test]
-async fn no_write_to_the_courier_is_longer_than_16_kib() {
+async fn no_write_to_the_proxy_is_longer_than_16_kib() {
     let booted = Booted::new(LongQuote(InProcess(module())), &config(|_| ()), true).unwrap();
     let measured = booted.measure(Digest48([7; 48]), models()).unwrap();
     let attested = measured

@@ -38,7 +38,7 @@ pub struct Ours {
 /// How old the chain's word may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Age {
-    /// As young as a busy courier keeps it.
+    /// As young as a busy proxy keeps it.
     Recent,
     /// Asked again, since something speaks for a change; at most twice a second.
     AskAgain,
@@ -198,26 +198,26 @@ pub fn pays_for_new_jobs(state: &ChannelState, now_unix_s: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::{FAR, channel_terms, folder, node, open_channel, payee};
+    use crate::fake::{FAR, channel_terms, directory, node, open_channel, payee};
     use settlement::{Nano, Wallet};
 
-    fn channels(folder: &std::path::Path, chain: &Chain, paid: &Address) -> Channels {
+    fn channels(directory: &std::path::Path, chain: &Chain, paid: &Address) -> Channels {
         let ours = Ours {
             chain: ChainId::EMBEDDED,
             payee: *paid,
             payee_key: payee().public_key(),
         };
-        let path = folder.join(format!("{}.sqlite", hex::encode(paid.hash)));
+        let path = directory.join(format!("{}.sqlite", hex::encode(paid.hash)));
         let store = Store::open(&path, paid, ChainId::EMBEDDED).expect("opens");
         Channels::new(chain.clone(), store, ours)
     }
 
     #[tokio::test]
     async fn only_a_proved_channel_that_pays_us_is_known() {
-        let (folder, (ledger, url)) = (folder(), node().await);
+        let (directory, (ledger, url)) = (directory(), node().await);
         let chain = Chain::new(url);
         let (us, wallet) = (payee().address(), channel_terms().payer);
-        let ours = channels(folder.path(), &chain, &us);
+        let ours = channels(directory.path(), &chain, &us);
         let channel = channel_terms().address();
         let absent = ours.state(&channel, Age::Recent).await;
         assert!(
@@ -231,7 +231,7 @@ mod tests {
             matches!(no_channel, Err(ChannelRefused::Unproven(_))),
             "{no_channel:?}"
         );
-        let strangers = channels(folder.path(), &chain, &wallet);
+        let strangers = channels(directory.path(), &chain, &wallet);
         let not_theirs = strangers.state(&channel, Age::Recent).await;
         assert!(
             matches!(not_theirs, Err(ChannelRefused::Payee)),
@@ -241,11 +241,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_channel_known_before_its_key_rotated_stays_proved() {
-        let (folder, (ledger, url)) = (folder(), node().await);
+        let (directory, (ledger, url)) = (directory(), node().await);
         let chain = Chain::new(url);
         let channel = open_channel(&ledger);
         let us = payee().address();
-        let known = channels(folder.path(), &chain, &us);
+        let known = channels(directory.path(), &chain, &us);
         known.state(&channel, Age::Now).await.expect("proved");
         let payer = Wallet::from_seed(&[2; 32], ChainId::EMBEDDED);
         let rotate = channel_terms().rotate_key(&[9; 32], 1);
@@ -257,7 +257,7 @@ mod tests {
             (state.payer_key, state.deposit > Nano::ZERO),
             ([9; 32], true)
         );
-        let empty = tempfile::tempdir().expect("a folder");
+        let empty = tempfile::tempdir().expect("a directory");
         let strange = channels(empty.path(), &chain, &us)
             .state(&channel, Age::Now)
             .await;

@@ -5,9 +5,9 @@ mod machines;
 
 use crate::channels::Age;
 use crate::config::Config;
-use crate::courier::Courier;
 use crate::endorse::Payee;
 use crate::limits::BLOCKED;
+use crate::proxy::Proxy;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use collateral::CollateralCommand;
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The provider's courier: it launches the guest, carries sealed jobs to it and vouchers to the chain. It can read none of them.
+/// The provider's proxy: it launches the guest, carries sealed jobs to it and vouchers to the chain. It can read none of them.
 #[derive(Parser)]
 #[command(
     name = "host-proxy",
@@ -172,8 +172,8 @@ async fn serve(common: &Common) -> anyhow::Result<()> {
 }
 
 async fn settle(common: &Common, channel: Address) -> anyhow::Result<()> {
-    let courier = Courier::open(&config(common)?)?;
-    let settled = courier.settler().settle(&channel).await?;
+    let proxy = Proxy::open(&config(common)?)?;
+    let settled = proxy.settler().settle(&channel).await?;
     if common.json {
         println!("{}", serde_json::to_string(&settled)?);
     } else if settled.price_nano.0 == 0 {
@@ -209,16 +209,16 @@ fn address(common: &Common) -> anyhow::Result<()> {
 }
 
 async fn channels(common: &Common) -> anyhow::Result<()> {
-    let courier = Courier::open(&config(common)?)?;
+    let proxy = Proxy::open(&config(common)?)?;
     let mut list = Vec::new();
-    for channel in courier.store.channels()? {
-        let figures = courier.store.figures(&channel)?;
+    for channel in proxy.store.channels()? {
+        let figures = proxy.store.figures(&channel)?;
         // The node may be away; what we know ourselves is shown all the same.
-        let state = courier.channels.state(&channel, Age::Now).await;
+        let state = proxy.channels.state(&channel, Age::Now).await;
         let state = state
             .inspect_err(|error| eprintln!("{channel}: {error}"))
             .ok();
-        let (payouts, paid_out) = courier.store.paid_out(&channel)?;
+        let (payouts, paid_out) = proxy.store.paid_out(&channel)?;
         list.push(json!({
             "channel": channel.to_string(),
             "owed_nano": figures.owed,

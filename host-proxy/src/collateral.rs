@@ -1,7 +1,7 @@
 //! Collateral: what Intel and NVIDIA sign about platforms, fetched for clients who verify it themselves.
 //!
 //! ```text
-//! client ──► routes, or the courier's bundle ──► Depot ──► Cache (disk), as long as it holds
+//! client ──► routes, or the proxy's bundle ──► Depot ──► Cache (disk), as long as it holds
 //!                                                  └────► sources in order, each checked before it is kept
 //! ```
 //! **Trusts** no source: what came is parsed and held against the question before it is kept, and the next source is asked

@@ -1,4 +1,4 @@
-//! The operator's file. Whoever writes it can make the courier slow or useless, and can lose the operator's own
+//! The operator's file. Whoever writes it can make the proxy slow or useless, and can lose the operator's own
 //! money; no client and no guest believes a word of it. Unknown keys are errors.
 
 mod collateral;
@@ -93,18 +93,18 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads a file. Relative paths in it start at its folder.
+    /// Reads a file. Relative paths in it start at its directory.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let (file, folder) = read_yaml(path)?;
-        Self::finish(file, &folder)
+        let (file, directory) = read_yaml(path)?;
+        Self::finish(file, &directory)
     }
 
-    /// Parses a file's text; `folder` is where its relative paths start.
-    pub fn from_yaml(text: &str, folder: &Path) -> Result<Self, ConfigError> {
-        Self::finish(parse(text)?, folder)
+    /// Parses a file's text; `directory` is where its relative paths start.
+    pub fn from_yaml(text: &str, directory: &Path) -> Result<Self, ConfigError> {
+        Self::finish(parse(text)?, directory)
     }
 
-    fn finish(file: File, folder: &Path) -> Result<Self, ConfigError> {
+    fn finish(file: File, directory: &Path) -> Result<Self, ConfigError> {
         if file
             .settle
             .as_ref()
@@ -118,12 +118,12 @@ impl Config {
             ));
         }
         let guest = match file.guest.parse()? {
-            GuestAddress::Unix(path) => GuestAddress::Unix(folder.join(path)),
+            GuestAddress::Unix(path) => GuestAddress::Unix(directory.join(path)),
             vsock => vsock,
         };
         let collateral = match (file.collateral, file.collateral_sources) {
-            (Some(path), None) => CollateralFrom::File(folder.join(path)),
-            (None, Some(path)) => CollateralFrom::Sources(folder.join(path)),
+            (Some(path), None) => CollateralFrom::File(directory.join(path)),
+            (None, Some(path)) => CollateralFrom::Sources(directory.join(path)),
             _ => {
                 return Err(ConfigError::Range(
                     "exactly one of `collateral` and `collateral_sources` is needed",
@@ -135,9 +135,9 @@ impl Config {
             guest,
             toncenter: NodeUrl::parse(&file.chain.toncenter).map_err(ConfigError::Node)?,
             chain: ChainId(file.chain.id),
-            payee_key_file: folder.join(file.payee_key_file),
+            payee_key_file: directory.join(file.payee_key_file),
             collateral,
-            state: folder.join(file.state),
+            state: directory.join(file.state),
             exposure_max: file.exposure_max_nano,
             settle: file.settle.map(|rule| SettleRule {
                 threshold: rule.threshold_nano,
@@ -147,7 +147,7 @@ impl Config {
     }
 }
 
-/// Reads a file of ours, and says in which folder its relative paths start.
+/// Reads a file of ours, and says in which directory its relative paths start.
 fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<(T, PathBuf), ConfigError> {
     let refuse = |source| ConfigError::Read {
         path: path.to_owned(),
@@ -162,8 +162,8 @@ fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<(T, PathBuf), ConfigErr
     if bytes as u64 > CONFIG_BYTES_MAX {
         return Err(ConfigError::TooLong);
     }
-    let folder = path.parent().unwrap_or(Path::new(""));
-    Ok((parse(&text)?, folder.to_owned()))
+    let directory = path.parent().unwrap_or(Path::new(""));
+    Ok((parse(&text)?, directory.to_owned()))
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ConfigError> {

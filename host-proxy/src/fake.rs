@@ -155,7 +155,7 @@ fn evidence_with(keyset: &Keyset, quote: Vec<u8>) -> Vec<u8> {
     evidence.encode()
 }
 
-/// A sealed request as a courier sees it: bytes of which it knows only where the encapsulated key lies.
+/// A sealed request as a proxy sees it: bytes of which it knows only where the encapsulated key lies.
 pub(crate) fn sealed() -> Vec<u8> {
     vec![6; 7 + 1120 + 300]
 }
@@ -205,26 +205,26 @@ pub(crate) fn open_channel(ledger: &Ledger) -> Address {
     channel_terms().address()
 }
 
-/// A configuration in `folder`, its files written.
-pub(crate) fn config(folder: &Path, toncenter: NodeUrl) -> Config {
+/// A configuration in `directory`, its files written.
+pub(crate) fn config(directory: &Path, toncenter: NodeUrl) -> Config {
     let config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
-        guest: GuestAddress::Unix(folder.join("guest.sock")),
+        guest: GuestAddress::Unix(directory.join("guest.sock")),
         toncenter,
         chain: ChainId::EMBEDDED,
-        payee_key_file: folder.join("payee.key"),
-        collateral: CollateralFrom::File(folder.join("collateral.json")),
-        state: folder.join("state.sqlite"),
+        payee_key_file: directory.join("payee.key"),
+        collateral: CollateralFrom::File(directory.join("collateral.json")),
+        state: directory.join("state.sqlite"),
         exposure_max: Nano(1_000),
         settle: None,
     };
     std::fs::write(&config.payee_key_file, hex::encode(PAYEE_SEED)).expect("written");
-    std::fs::write(folder.join("collateral.json"), b"{}").expect("written");
+    std::fs::write(directory.join("collateral.json"), b"{}").expect("written");
     config
 }
 
-pub(crate) fn folder() -> TempDir {
-    tempfile::tempdir().expect("a folder")
+pub(crate) fn directory() -> TempDir {
+    tempfile::tempdir().expect("a directory")
 }
 
 /// Listens where the configuration says and answers each exchange as `answer` does, which gets the frames that came.
@@ -295,7 +295,7 @@ pub(crate) async fn http(
     let request = hyper::Request::builder()
         .method(method)
         .uri(path)
-        .header("host", "courier")
+        .header("host", "proxy")
         .body(Full::new(hyper::body::Bytes::copy_from_slice(body)))
         .expect("a request");
     let answer = sender.send_request(request).await.expect("an answer");

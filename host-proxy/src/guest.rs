@@ -276,8 +276,8 @@ mod tests {
 
     /// Connects through a socket that answers the first line with `answer` and then echoes.
     async fn through(answer: &'static [u8]) -> (String, Result<GuestStream, GuestError>) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("vsock.sock");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("vsock.sock");
         let listener = tokio::net::UnixListener::bind(&path).expect("a socket");
         let played = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("one connection");

@@ -5,8 +5,8 @@
 
 use crate::channels::Age;
 use crate::config::{Config, SettleRule};
-use crate::courier::{Courier, StartError};
 use crate::limits::{CONNECTION_BUFFER_BYTES, CONNECTION_MAX, CONNECTIONS_MAX, DRAIN, HEADER_READ};
+use crate::proxy::{Proxy, StartError};
 use crate::relay;
 use crate::reply::Reply;
 use axum::body::Body;
@@ -29,32 +29,32 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
-/// Starts the courier: opens its state, binds its address, serves until `shutdown` is done.
+/// Starts the proxy: opens its state, binds its address, serves until `shutdown` is done.
 ///
 /// The handle ends after the last connection, or after [`DRAIN`](crate::limits::DRAIN).
 pub async fn serve(
     config: Config,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(SocketAddr, JoinHandle<()>), StartError> {
-    let courier = Arc::new(Courier::open(&config)?);
+    let proxy = Arc::new(Proxy::open(&config)?);
     let listener = TcpListener::bind(config.listen).await?;
     let address = listener.local_addr()?;
     Ok((
         address,
-        tokio::spawn(run(courier, listener, config.settle, shutdown)),
+        tokio::spawn(run(proxy, listener, config.settle, shutdown)),
     ))
 }
 
 async fn run(
-    courier: Arc<Courier>,
+    proxy: Arc<Proxy>,
     listener: TcpListener,
     settle: Option<SettleRule>,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let settling = settle.map(|rule| tokio::spawn(settle_by_rule(courier.clone(), rule)));
-    let refreshing = courier.collateral.depot().cloned();
+    let settling = settle.map(|rule| tokio::spawn(settle_by_rule(proxy.clone(), rule)));
+    let refreshing = proxy.collateral.depot().cloned();
     let refreshing = refreshing.map(|depot| tokio::spawn(depot.keep_fresh()));
-    answer(listener, router(courier), shutdown).await;
+    answer(listener, router(proxy), shutdown).await;
     for task in settling.into_iter().chain(refreshing) {
         // At any point: a payout is on the disk before it is sent, a cache holds whole files.
         task.abort();
@@ -122,15 +122,15 @@ fn serve_connection(
     });
 }
 
-fn router(courier: Arc<Courier>) -> Router {
-    let collateral = courier.collateral.depot().cloned();
+fn router(proxy: Arc<Proxy>) -> Router {
+    let collateral = proxy.collateral.depot().cloned();
     let collateral = collateral.map(crate::collateral::router);
     let router = Router::new()
         .route("/v1/attestation", get(attestation))
         .route("/v1/sealed", post(sealed))
         .route("/v1/vouchers", post(vouchers))
         .route("/v1/channels/{address}", get(channel))
-        .with_state(courier);
+        .with_state(proxy);
     with_fallbacks(router.merge(collateral.unwrap_or_default()))
 }
 
@@ -155,7 +155,7 @@ struct NonceQuery {
 }
 
 async fn attestation(
-    State(courier): State<Arc<Courier>>,
+    State(proxy): State<Arc<Proxy>>,
     query: Result<Query<NonceQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Reply> {
     let refuse = || {
@@ -168,16 +168,16 @@ async fn attestation(
     let Query(query) = query.map_err(|_| refuse())?;
     let mut nonce = [0; 32];
     hex::decode_to_slice(query.nonce, &mut nonce).map_err(|_| refuse())?;
-    relay::attestation(&courier, &nonce).await
+    relay::attestation(&proxy, &nonce).await
 }
 
-async fn sealed(State(courier): State<Arc<Courier>>, body: Body) -> Result<Response, Reply> {
-    relay::job(courier, body).await
+async fn sealed(State(proxy): State<Arc<Proxy>>, body: Body) -> Result<Response, Reply> {
+    relay::job(proxy, body).await
 }
 
-async fn vouchers(State(courier): State<Arc<Courier>>, body: Body) -> Result<Json<Value>, Reply> {
+async fn vouchers(State(proxy): State<Arc<Proxy>>, body: Body) -> Result<Json<Value>, Reply> {
     let signed = relay::read_voucher(body).await?;
-    courier.take(&signed).await?;
+    proxy.take(&signed).await?;
     Ok(Json(json!({
         "channel": signed.voucher.channel.to_string(),
         "cumulative_nano": signed.voucher.cumulative,
@@ -186,7 +186,7 @@ async fn vouchers(State(courier): State<Arc<Courier>>, body: Body) -> Result<Jso
 }
 
 async fn channel(
-    State(courier): State<Arc<Courier>>,
+    State(proxy): State<Arc<Proxy>>,
     Path(address): Path<String>,
 ) -> Result<Json<Value>, Reply> {
     let refuse = |_| {
@@ -197,11 +197,11 @@ async fn channel(
         )
     };
     let address: Address = address.parse().map_err(refuse)?;
-    let state = courier.channel(&address, Age::Recent).await?;
+    let state = proxy.channel(&address, Age::Recent).await?;
     let read = move |store: &crate::vouchers::Store| {
         Ok((store.figures(&address)?, store.highest(&address)?))
     };
-    let read = courier.store.clone().on_disk(read).await;
+    let read = proxy.store.clone().on_disk(read).await;
     let (figures, voucher) = read.map_err(|e: crate::vouchers::StoreError| Reply::internal(&e))?;
     Ok(Json(json!({
         "channel": address.to_string(),
@@ -213,15 +213,15 @@ async fn channel(
 }
 
 /// Settles what is worth it, and at once whatever will soon be worth nothing.
-async fn settle_by_rule(courier: Arc<Courier>, rule: SettleRule) {
+async fn settle_by_rule(proxy: Arc<Proxy>, rule: SettleRule) {
     loop {
         tokio::time::sleep(Duration::from_secs(rule.interval_s)).await;
-        let channels = courier.store.clone().on_disk(|s| s.channels()).await;
+        let channels = proxy.store.clone().on_disk(|s| s.channels()).await;
         for channel in channels
             .inspect_err(|error| tracing::error!(%error, "settling"))
             .unwrap_or_default()
         {
-            if let Err(error) = settle_if_due(&courier, &channel, rule).await {
+            if let Err(error) = settle_if_due(&proxy, &channel, rule).await {
                 tracing::warn!(%channel, %error, "not settled");
             }
         }
@@ -229,16 +229,13 @@ async fn settle_by_rule(courier: Arc<Courier>, rule: SettleRule) {
 }
 
 async fn settle_if_due(
-    courier: &Courier,
+    proxy: &Proxy,
     channel: &Address,
     rule: SettleRule,
 ) -> Result<(), crate::settle::SettleError> {
     const DAY_S: u64 = 24 * 3600;
-    let (state, of) = (
-        courier.channels.state(channel, Age::Recent).await?,
-        *channel,
-    );
-    let vouchered = courier
+    let (state, of) = (proxy.channels.state(channel, Age::Recent).await?, *channel);
+    let vouchered = proxy
         .store
         .clone()
         .on_disk(move |s| s.figures(&of))
@@ -254,7 +251,7 @@ async fn settle_if_due(
     if state.status == ChannelStatus::Closed || gain.0 == 0 || gain < rule.threshold && !ends_soon {
         return Ok(());
     }
-    let settled = courier.settler().settle(channel).await?;
+    let settled = proxy.settler().settle(channel).await?;
     tracing::info!(%channel, price = %settled.price_nano, fee = %settled.fee_nano, "settled");
     Ok(())
 }

@@ -13,7 +13,7 @@ mod machine;
 mod programs;
 mod progress;
 mod qmp;
-mod run_folder;
+mod run_directory;
 mod serial;
 mod tools;
 
@@ -24,7 +24,7 @@ use image::Image;
 use machine::{Ended, GUEST_PORT, Link, Machine, Parts, VHOST_VSOCK, Watch};
 use measurements::Accelerator;
 use progress::Progress;
-use run_folder::{RunFolder, VSOCK};
+use run_directory::{RunDirectory, VSOCK};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
@@ -38,7 +38,7 @@ pub use image::ImageFault;
 pub use programs::ProgramError;
 pub(crate) use programs::{HELD, become_held};
 pub use qmp::QmpError;
-pub use run_folder::RunFolderError;
+pub use run_directory::RunDirectoryError;
 pub use serial::Stage;
 pub use tools::{Tool, Tools, ToolsError};
 
@@ -53,7 +53,7 @@ pub struct Launch {
     pub config: PathBuf,
     /// The volume of a model, as `image-builder model pack` writes it.
     pub model: Option<PathBuf>,
-    /// A folder for sockets and logs.
+    /// A directory for sockets and logs.
     pub run: PathBuf,
     /// What runs the guest's instructions.
     pub accelerator: Choice,
@@ -109,9 +109,9 @@ pub enum LaunchError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// The run folder.
+    /// The run directory.
     #[error(transparent)]
-    RunFolder(#[from] RunFolderError),
+    RunDirectory(#[from] RunDirectoryError),
     /// The accelerator.
     #[error(transparent)]
     Accelerator(#[from] NoAccelerator),
@@ -213,16 +213,16 @@ pub async fn launch(
         || crate::check::Host::this().seems_able(),
         || opens(&launch.kvm_device) && !memory.kvm_fails(&program),
     )?;
-    run_folder::check_name(&image.folder)?;
+    run_directory::check_name(&image.directory)?;
     let model = launch.model.as_deref().map(volume).transpose()?;
-    let folder = RunFolder::open(&launch.run)?;
+    let directory = RunDirectory::open(&launch.run)?;
     let link = link(launch.vsock, &image);
-    let (listener, guest) = ends(link, &folder, launch.cid)?;
+    let (listener, guest) = ends(link, &directory, launch.cid)?;
     let config = ConfigServer::start(listener, config);
     let parts = Parts {
         image: &image,
         tools: &tools,
-        folder: &folder,
+        directory: &directory,
         model: model.as_deref(),
         link,
         cid: launch.cid,
@@ -336,12 +336,12 @@ fn link(choice: VsockChoice, image: &Image) -> Link {
 /// Where the guest asks for its configuration, and where it is reached.
 fn ends(
     link: Link,
-    folder: &RunFolder,
+    directory: &RunDirectory,
     cid: u32,
 ) -> Result<(Listener, GuestAddress), GuestConfigError> {
     match link {
         Link::User => {
-            let path = folder.join(VSOCK);
+            let path = directory.join(VSOCK);
             let listener = Listener::unix(&path)?;
             Ok((
                 listener,

@@ -1,4 +1,4 @@
-//! The untrusted courier: relays sealed jobs, keeps vouchers, settles.
+//! The untrusted proxy: relays sealed jobs, keeps vouchers, settles.
 //!
 //! **What it is.** The provider's program between the internet and its guest. Clients reach it by HTTP; it reaches the
 //! guest by a Unix socket or vsock, and a TON node by HTTP. It also launches the guest, and says what a host lacks for one.
@@ -21,7 +21,6 @@ pub mod check;
 pub mod cli;
 pub mod collateral;
 mod config;
-mod courier;
 mod endorse;
 #[cfg(test)]
 mod fake;
@@ -29,6 +28,7 @@ mod guest;
 mod http;
 pub mod launch;
 pub mod limits;
+mod proxy;
 mod relay;
 mod reply;
 mod settle;
@@ -39,9 +39,9 @@ pub use config::{
     BaseUrl, CollateralConfig, CollateralFrom, Config, ConfigError, NodeUrl, OcspSource, RimSource,
     SettleRule, TdxSource,
 };
-pub use courier::{Courier, Reservation, StartError};
 pub use endorse::{KeyFileError, NotEndorsed, Payee};
 pub use guest::{GuestAddress, GuestAddressError, GuestError, GuestStream};
 pub use http::serve;
+pub use proxy::{Proxy, Reservation, StartError};
 pub use reply::{Executed, Reply};
 pub use settle::{SettleError, Settled, Settler};

@@ -1,4 +1,4 @@
-//! Every bound of the courier, with its reason. Sizes of what crosses a boundary are in [`wire::limits`].
+//! Every bound of the proxy, with its reason. Sizes of what crosses a boundary are in [`wire::limits`].
 
 use std::time::Duration;
 

@@ -12,9 +12,9 @@
 //! What it refuses here it refuses for its own sake. The guest checks all of it again.
 
 use crate::collateral::{Depot, Want};
-use crate::courier::{Courier, Lists, Reservation};
 use crate::guest::{GuestError, GuestStream};
 use crate::limits::{ATTESTATION, FRAMES_WAITING, GUEST_GRACE, JOB_MAX, UPLOAD};
+use crate::proxy::{Lists, Proxy, Reservation};
 use crate::reply::Reply;
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
@@ -45,12 +45,12 @@ const SIGNED_ENVELOPE_BYTES_MAX: usize = 2 + ENVELOPE_BYTES_MAX + 64;
 const SEALED_ANSWER_BYTES_MAX: usize = ANSWER_BYTES_MAX + ANSWER_BYTES_MAX / 8;
 
 /// Evidence from the guest with our endorsement and Intel's collateral.
-pub async fn attestation(courier: &Courier, nonce: &[u8; 32]) -> Result<Response, Reply> {
-    let Ok(_slot) = courier.attestations.clone().try_acquire_owned() else {
+pub async fn attestation(proxy: &Proxy, nonce: &[u8; 32]) -> Result<Response, Reply> {
+    let Ok(_slot) = proxy.attestations.clone().try_acquire_owned() else {
         return Err(busy());
     };
-    let (evidence, endorsement) = evidence(courier, nonce).await?;
-    let collateral = match &courier.collateral {
+    let (evidence, endorsement) = evidence(proxy, nonce).await?;
+    let collateral = match &proxy.collateral {
         Lists::File(path) => read_collateral(path).await?,
         Lists::Depot(depot) => fetch_collateral(depot, &evidence).await?,
     };
@@ -66,11 +66,11 @@ pub async fn attestation(courier: &Courier, nonce: &[u8; 32]) -> Result<Response
 
 /// Asks the guest for evidence, endorses its keyset if it is ours, and remembers its receipt key.
 pub(crate) async fn evidence(
-    courier: &Courier,
+    proxy: &Proxy,
     nonce: &[u8; 32],
 ) -> Result<(Vec<u8>, Endorsement), Reply> {
     let until = Instant::now() + ATTESTATION;
-    let mut guest = courier.guest.connect().await?;
+    let mut guest = proxy.guest.connect().await?;
     let open = Frame::encode(FrameKind::OpenAttest, nonce);
     let request = [open, Frame::encode(FrameKind::End, b"")].concat();
     let mut frame = guest.ask(&request, until).await?;
@@ -85,7 +85,7 @@ pub(crate) async fn evidence(
         }
         frame = guest.next(until).await?;
     }
-    let (keyset, endorsement) = courier.payee.endorse(&evidence).map_err(|refused| {
+    let (keyset, endorsement) = proxy.payee.endorse(&evidence).map_err(|refused| {
         tracing::error!(%refused, "the guest's keyset is not endorsed");
         Reply::refuse(
             StatusCode::BAD_GATEWAY,
@@ -93,21 +93,21 @@ pub(crate) async fn evidence(
             "this provider does not endorse its guest's keyset",
         )
     })?;
-    courier.learn(&keyset);
+    proxy.learn(&keyset);
     Ok((evidence, endorsement))
 }
 
 /// Carries one sealed job to the guest and its frames back.
-pub async fn job(courier: Arc<Courier>, body: Body) -> Result<Response, Reply> {
-    let Ok(slot) = courier.jobs.clone().try_acquire_owned() else {
+pub async fn job(proxy: Arc<Proxy>, body: Body) -> Result<Response, Reply> {
+    let Ok(slot) = proxy.jobs.clone().try_acquire_owned() else {
         return Err(busy());
     };
     let body = read_body(body, SIGNED_ENVELOPE_BYTES_MAX + SEALED_REQUEST_BYTES_MAX).await?;
     let (envelope, sealed) = open_envelope(&body)?;
     let content = envelope.unverified();
-    let reservation = courier.admit(content).await?;
-    if courier.receipt_key(content.keyset).is_none() {
-        courier.search(content.keyset).await;
+    let reservation = proxy.admit(content).await?;
+    if proxy.receipt_key(content.keyset).is_none() {
+        proxy.search(content.keyset).await;
     }
     let started = Instant::now();
     let within = |ms: u32| started + (Duration::from_millis(ms.into()) + GUEST_GRACE).min(JOB_MAX);
@@ -118,7 +118,7 @@ pub async fn job(courier: Arc<Courier>, body: Body) -> Result<Response, Reply> {
         answer_bytes: 0,
         until,
         envelope: envelope.clone(),
-        courier: courier.clone(),
+        proxy: proxy.clone(),
         reservation: Some(reservation),
         _slot: slot,
     };
@@ -130,7 +130,7 @@ pub async fn job(courier: Arc<Courier>, body: Body) -> Result<Response, Reply> {
     .concat();
     drop(body);
     tracing::trace!(envelope = %envelope.digest(), bytes = request.len(), "job to the guest");
-    let mut guest = courier.guest.connect().await?;
+    let mut guest = proxy.guest.connect().await?;
     let first = guest
         .ask(
             &request,
@@ -156,7 +156,7 @@ pub async fn read_voucher(body: Body) -> Result<settlement::SignedVoucher, Reply
 
 /// One running job, from the guest's first frame to its last.
 struct Exchange {
-    courier: Arc<Courier>,
+    proxy: Arc<Proxy>,
     envelope: SignedEnvelope,
     keyset: Digest,
     order: Order,
@@ -263,7 +263,7 @@ impl Exchange {
     async fn keep_charge(&self, bytes: &[u8]) -> Result<(), Stopped> {
         let refuse = |why: &str| Stopped::Charge(why.to_owned());
         let unknown = || refuse("the guest's receipt key is not known");
-        let receipt_key = self.courier.receipt_key(self.keyset).ok_or_else(unknown)?;
+        let receipt_key = self.proxy.receipt_key(self.keyset).ok_or_else(unknown)?;
         let envelope = self.envelope.unverified();
         let charge = SignedCharge::decode(bytes)
             .and_then(|signed| signed.verify(&receipt_key))
@@ -271,13 +271,13 @@ impl Exchange {
         if charge.chain != envelope.chain || charge.channel != envelope.channel {
             return Err(refuse("it is for another channel"));
         }
-        if charge.stake != self.courier.payee.address() {
+        if charge.stake != self.proxy.payee.address() {
             return Err(refuse("it names another stake"));
         }
         if charge.cost > envelope.cost_max || charge.cumulative < charge.cost {
             return Err(refuse("its amounts do not fit the envelope"));
         }
-        let store = self.courier.store.clone();
+        let store = self.proxy.store.clone();
         let recorded = store
             .on_disk(move |s| s.record(&receipt_key, &charge))
             .await?;

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// Whether the guest may have started the job. A courier's word for display only.
+/// Whether the guest may have started the job. A proxy's word for display only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Executed {
     /// It was never given to the guest.
@@ -52,7 +52,7 @@ impl Reply {
         Self::refuse(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
-            "the courier failed; its operator can see why",
+            "the proxy failed; its operator can see why",
         )
     }
 }

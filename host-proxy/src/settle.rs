@@ -12,7 +12,7 @@
 //! one at a time, since the wallet numbers its messages. So a kill at any point loses nothing and pays nothing twice.
 //! (The channel pays only the growth of `paid`, so a second claim could only waste its fee; we do not lean on that.)
 //!
-//! Trusts: the node's word about the wallet and the channel. A lying node can make the courier wait or waste a fee.
+//! Trusts: the node's word about the wallet and the channel. A lying node can make the proxy wait or waste a fee.
 
 use crate::chain::{Chain, ChainFault};
 use crate::channels::{Age, ChannelRefused, Channels, terms};

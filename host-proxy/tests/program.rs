@@ -18,7 +18,7 @@ const PAYEE_SEED: [u8; 32] = [1; 32];
 const PAYER_SEED: [u8; 32] = [2; 32];
 
 struct World {
-    folder: TempDir,
+    directory: TempDir,
     ledger: Ledger,
     channel: Address,
 }
@@ -51,9 +51,10 @@ async fn world() -> World {
         .expect("a deposit there can be");
     let boc = payer.transfer(0, FAR, &[deploy]).expect("one transfer");
     ledger.send_external(&boc).expect("accepted");
-    let folder = tempfile::tempdir().expect("a folder");
-    let write =
-        |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| {
+        std::fs::write(directory.path().join(name), text).expect("written")
+    };
     write("payee.key", &format!("{}\n", hex::encode(PAYEE_SEED)));
     write("collateral.json", "{}");
     let config = include_str!("../example.yaml")
@@ -61,7 +62,7 @@ async fn world() -> World {
         .replace("127.0.0.1:8081", &node.to_string());
     write("host-proxy.yaml", &config);
     World {
-        folder,
+        directory,
         ledger,
         channel: terms.address(),
     }
@@ -77,7 +78,7 @@ impl World {
         command.args(arguments);
         command
             .arg("--config")
-            .arg(self.folder.path().join("host-proxy.yaml"));
+            .arg(self.directory.path().join("host-proxy.yaml"));
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -284,7 +285,7 @@ async fn the_exit_code_tells_refusal_from_misuse() {
         Some(2)
     );
     assert_eq!(world.run(&["sell"]).await.status.code(), Some(2));
-    let config = world.folder.path().join("host-proxy.yaml");
+    let config = world.directory.path().join("host-proxy.yaml");
     let text = std::fs::read_to_string(&config).expect("read");
     std::fs::write(&config, format!("{text}\nunknown: 1\n")).expect("written");
     let refused = world.run(&["address"]).await;

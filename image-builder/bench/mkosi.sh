@@ -1,19 +1,19 @@
 #!/bin/bash
 # The same packages as an image by image-builder and by mkosi, in pairs, wall time and CPU time of each.
 #
-#   image-builder/bench/mkosi.sh FOLDER [PAIRS]
+#   image-builder/bench/mkosi.sh DIRECTORY [PAIRS]
 #
-# Needs root, debootstrap and unshare, a release build of image-builder, and room for 4 GB in FOLDER. mkosi is Debian unstable's, in
+# Needs root, debootstrap and unshare, a release build of image-builder, and room for 4 GB in DIRECTORY. mkosi is Debian unstable's, in
 # a tool tree of its own. Both have all packages downloaded and their tools unpacked; neither has any stage cached. Our programs
 # are compiled already, and what is left of that step (cargo finds nothing to do) is taken off our time.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
-folder="$(mkdir -p "$1" && cd "$1" && pwd)"
+directory="$(mkdir -p "$1" && cd "$1" && pwd)"
 pairs="${2:-3}"
 mirror="${MIRROR:-http://deb.debian.org/debian}"
 builder="$here/../../target/release/image-builder"
 recipe="$here/../recipes/bench.yaml"
-tree="$folder/tree"
+tree="$directory/tree"
 
 if [ ! -e "$tree/ready" ]; then
     debootstrap --variant=minbase sid "$tree" "$mirror"
@@ -36,32 +36,32 @@ mkosi() {
 
 # A store with downloads, compiled programs (and what cargo says of them) and tools, and nothing that is made of the image's packages.
 fresh_store() {
-    rm -rf "$folder/fresh" "$folder/image"
-    mkdir "$folder/fresh"
-    cp -al "$folder/store/sha256" "$folder/store/trees" "$folder/fresh/"
+    rm -rf "$directory/fresh" "$directory/image"
+    mkdir "$directory/fresh"
+    cp -al "$directory/store/sha256" "$directory/store/trees" "$directory/fresh/"
     for kept in target programs sources models ingredients; do
-        [ ! -e "$folder/store/$kept" ] || ln -s "$folder/store/$kept" "$folder/fresh/$kept"
+        [ ! -e "$directory/store/$kept" ] || ln -s "$directory/store/$kept" "$directory/fresh/$kept"
     done
     # The kernel's tree, and the firmware's: they are no tools.
-    for of_image in "$folder"/fresh/trees/*; do
+    for of_image in "$directory"/fresh/trees/*; do
         if [ -d "$of_image/boot" ] || [ ! -d "$of_image/usr/bin" ]; then rm -rf "$of_image"; fi
     done
 }
 
 [ -e "${recipe%.yaml}.lock.json" ] || "$builder" lock "$recipe" --mirror "$mirror"
-"$builder" build "$recipe" --store "$folder/store" --mirror "$mirror" --out "$folder/image" >/dev/null
-cp "$folder/image/initrd" "$tree/bench/initrd.cpio"
-mkosi >"$folder/mkosi.log" 2>&1
+"$builder" build "$recipe" --store "$directory/store" --mirror "$mirror" --out "$directory/image" >/dev/null
+cp "$directory/image/initrd" "$tree/bench/initrd.cpio"
+mkosi >"$directory/mkosi.log" 2>&1
 
 TIMEFORMAT='%R s wall, %U s user, %S s system'
 for pair in $(seq "$pairs"); do
     echo "pair $pair"
     fresh_store
     sync
-    echo -n "  mkosi:         "; time mkosi >"$folder/mkosi.log" 2>&1
+    echo -n "  mkosi:         "; time mkosi >"$directory/mkosi.log" 2>&1
     sync
     echo -n "  image-builder: "
-    time "$builder" build "$recipe" --store "$folder/fresh" --out "$folder/image" --json >"$folder/built.json" 2>"$folder/built.log"
-    echo "  stages: $(python3 -c 'import json,sys; print(json.load(open(sys.argv[1])).get("stages"))' "$folder/built.json")"
+    time "$builder" build "$recipe" --store "$directory/fresh" --out "$directory/image" --json >"$directory/built.json" 2>"$directory/built.log"
+    echo "  stages: $(python3 -c 'import json,sys; print(json.load(open(sys.argv[1])).get("stages"))' "$directory/built.json")"
 done
-ls -ls "$folder/image" "$tree/bench/out"
+ls -ls "$directory/image" "$tree/bench/out"

@@ -31,8 +31,8 @@ pub type AcpiFiles = Vec<(String, Vec<u8>)>;
 
 /// Where the firmware is inside.
 const FIRMWARE: &str = "/image/firmware.fd";
-/// Where the folder of sockets and logs is inside.
-const FOLDER: &str = "/run/chrysalis";
+/// Where the directory of sockets and logs is inside.
+const DIRECTORY: &str = "/run/chrysalis";
 
 /// Why the tables could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +71,7 @@ pub fn read(
     size: MachineSize,
     tpm: bool,
 ) -> Result<AcpiFiles, AcpiError> {
-    let inside = |name: &str| format!("{FOLDER}/{name}");
+    let inside = |name: &str| format!("{DIRECTORY}/{name}");
     let (socket, serial) = (inside("tpm.sock"), inside("serial"));
     let arguments = qemu_arguments(
         size,
@@ -110,16 +110,16 @@ pub fn read_machine(
 }
 
 fn ask(tools: &Sandbox, firmware: &Path, line: &Line) -> Result<AcpiFiles, AcpiError> {
-    let folder = tempfile::Builder::new()
+    let directory = tempfile::Builder::new()
         .prefix("chrysalis-acpi-")
         .tempdir()?;
-    let at = |name: &str| folder.path().join(name);
+    let at = |name: &str| directory.path().join(name);
     fs::create_dir(at("tpm"))?;
 
     let room = tools
         .clone()
         .read(firmware, FIRMWARE)
-        .write(folder.path(), FOLDER);
+        .write(directory.path(), DIRECTORY);
     let start = |program: &'static str, arguments: &[String]| {
         let command = room.command(format!("/usr/bin/{program}"), arguments);
         Program::start(program, command, at(&format!("{program}.log")))
@@ -130,7 +130,7 @@ fn ask(tools: &Sandbox, firmware: &Path, line: &Line) -> Result<AcpiFiles, AcpiE
         program.wait_for("made no socket", || at("tpm.sock").exists())?;
     }
     let mut arguments = line.arguments.clone();
-    let port = format!("unix:{FOLDER}/qtest.sock,server=on,wait=off");
+    let port = format!("unix:{DIRECTORY}/qtest.sock,server=on,wait=off");
     arguments.extend(["-qtest".into(), port]);
     arguments.extend(["-qtest-log".into(), "/dev/null".into()]);
     let mut qemu = start("qemu-system-x86_64", &arguments)?;
@@ -148,8 +148,8 @@ fn ask(tools: &Sandbox, firmware: &Path, line: &Line) -> Result<AcpiFiles, AcpiE
 
 /// A TPM in a fresh state that answers from the start and logs every command.
 fn swtpm_arguments() -> Vec<String> {
-    let socket = format!("type=unixio,path={FOLDER}/tpm.sock");
-    let state = format!("dir={FOLDER}/tpm");
+    let socket = format!("type=unixio,path={DIRECTORY}/tpm.sock");
+    let state = format!("dir={DIRECTORY}/tpm");
     let words = [
         "socket",
         "--tpm2",

@@ -1,11 +1,11 @@
 //! The image: what goes in, and the files that come out.
 //!
 //! ```text
-//! Parts (checked, on this disk) -> Draft (every byte known by its digest) -> folder: firmware.fd kernel initrd cmdline root.img
+//! Parts (checked, on this disk) -> Draft (every byte known by its digest) -> directory: firmware.fd kernel initrd cmdline root.img
 //!                                                                           image.efi disk.img manifest.json, papers
 //! ```
 //! Trusts the trees and programs that it is given: they come from the lock by digest, and from the compiler in the sandbox.
-//! Promises that the same parts make the same bytes, whoever builds, where, and when; and that a folder which is there is whole.
+//! Promises that the same parts make the same bytes, whoever builds, where, and when; and that a directory which is there is whole.
 
 mod again;
 pub mod contents;
@@ -47,13 +47,13 @@ pub use ingredients::Order;
 pub use place::{Place, abandon};
 pub(crate) use root::AGENT;
 
-/// Makes the image of a recipe in the folder `out`, unless it is there already.
+/// Makes the image of a recipe in the directory `out`, unless it is there already.
 pub fn build(
     order: Order<'_>,
     out: &Path,
     progress: &mut dyn FnMut(Step<'_>),
 ) -> Result<Built, BuildError> {
-    // First of all, so that a folder that cannot be used is known before the long work.
+    // First of all, so that a directory that cannot be used is known before the long work.
     let place = Place::claim(out)?;
     let Gathered {
         parts,
@@ -72,16 +72,16 @@ pub fn build(
     // Reading all files once more takes its time, which the other core has.
     let (image, inside) = thread::scope(|scope| {
         let inside = scope.spawn(|| draft.sha1s());
-        let image = draft.write(&mkfs, place.folder(), progress);
+        let image = draft.write(&mkfs, place.directory(), progress);
         (image, inside.join().expect("reading files does not panic"))
     });
     let image = image?;
     if let Some(manifest) = &image.manifest {
         progress(Step::Papers);
-        papers::write(place.folder(), manifest, &materials, inside?, order.key)?;
-        Kept::of(order.store, manifest, &materials)?.keep(place.folder())?;
+        papers::write(place.directory(), manifest, &materials, inside?, order.key)?;
+        Kept::of(order.store, manifest, &materials)?.keep(place.directory())?;
     }
-    settle(place.folder())?;
+    settle(place.directory())?;
     place.put()?;
     memory.keep(&image)?;
     Ok(Built::New(image))
@@ -169,7 +169,7 @@ pub struct Model {
     pub files: Vec<(String, PathBuf)>,
 }
 
-/// Makes the command that runs `mkfs.erofs` for these entries and writes the named file of a folder.
+/// Makes the command that runs `mkfs.erofs` for these entries and writes the named file of a directory.
 pub type Mkfs<'a> = dyn Fn(&Path, &str, &[Entry]) -> Command + 'a;
 
 /// What is being done, for a log.
@@ -296,31 +296,31 @@ impl Draft {
         Digest(hasher.finalize().into())
     }
 
-    /// Writes the image into `folder`, which is empty.
+    /// Writes the image into `directory`, which is empty.
     pub fn write(
         &self,
         mkfs: &Mkfs<'_>,
-        folder: &Path,
+        directory: &Path,
         progress: &mut dyn FnMut(Step<'_>),
     ) -> Result<Image, BuildError> {
         progress(Step::Initrd);
-        write(folder, FIRMWARE, &self.firmware)?;
-        write(folder, KERNEL, &self.kernel)?;
-        write(folder, INITRD, &self.initrd)?;
+        write(directory, FIRMWARE, &self.firmware)?;
+        write(directory, KERNEL, &self.kernel)?;
+        write(directory, INITRD, &self.initrd)?;
         let mut words = self.parts.cmdline.clone();
         let mut root = None;
         if let Some(entries) = &self.root_entries {
             progress(Step::Root);
-            let made = root::make(entries, mkfs, folder, ROOT)?;
+            let made = root::make(entries, mkfs, directory, ROOT)?;
             words.push(VerityRoot::from(made).argument());
             root = Some(made);
         }
         let cmdline = words.join(" ");
-        write(folder, CMDLINE, cmdline.as_bytes())?;
+        write(directory, CMDLINE, cmdline.as_bytes())?;
         let mut uki = None;
         if let (Some(root), Some(stub)) = (&root, &self.stub) {
             progress(Step::Roads);
-            uki = Some(roads::make(self, stub, folder, &cmdline, root)?);
+            uki = Some(roads::make(self, stub, directory, &cmdline, root)?);
         }
         progress(Step::Measure);
         let firmware = self.parts.firmware_build;
@@ -339,11 +339,11 @@ impl Draft {
         let mut manifest = None;
         if let Some(root) = root {
             let measured = (prediction, uki);
-            let made = manifest::of(self, folder, cmdline, root.into(), measured)?;
-            write(folder, MANIFEST, &made.to_json())?;
+            let made = manifest::of(self, directory, cmdline, root.into(), measured)?;
+            write(directory, MANIFEST, &made.to_json())?;
             manifest = Some(made);
         }
-        settle(folder)?;
+        settle(directory)?;
         Ok(Image {
             manifest,
             registers,
@@ -367,14 +367,14 @@ fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, BuildError> {
     Ok(bytes)
 }
 
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), BuildError> {
-    let path = folder.join(name);
+fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), BuildError> {
+    let path = directory.join(name);
     fs::write(&path, bytes).map_err(BuildError::disk("writing", &path))
 }
 
 /// Whatever the umask says: everybody may read an image, nobody should change one.
-pub(crate) fn settle(folder: &Path) -> Result<(), BuildError> {
-    for file in files(folder) {
+pub(crate) fn settle(directory: &Path) -> Result<(), BuildError> {
+    for file in files(directory) {
         let mode = Permissions::from_mode(0o644);
         fs::set_permissions(&file, mode).map_err(BuildError::disk("setting the mode of", &file))?;
     }
@@ -382,14 +382,14 @@ pub(crate) fn settle(folder: &Path) -> Result<(), BuildError> {
 }
 
 /// The files of an image that are there.
-fn files(folder: &Path) -> Vec<PathBuf> {
+fn files(directory: &Path) -> Vec<PathBuf> {
     let image = [FIRMWARE, KERNEL, INITRD, CMDLINE, ROOT, UKI, DISK, MANIFEST];
     let names = image.into_iter().chain([SBOM, STATEMENT, ENVELOPE]);
-    let paths = names.map(|name| folder.join(name));
+    let paths = names.map(|name| directory.join(name));
     paths.filter(|path| path.exists()).collect()
 }
 
-/// Names in an image's folder.
+/// Names in an image's directory.
 pub const FIRMWARE: &str = "firmware.fd";
 /// See [`FIRMWARE`].
 pub const KERNEL: &str = "kernel";

@@ -23,7 +23,7 @@ use clap::{Args, Parser, Subcommand};
 use image_builder::locking::LockingError;
 use image_builder::package_lock::{PackageLock, PackageLockError};
 use image_builder::recipe::RecipeError;
-use image_builder::release::{Folder, FolderError};
+use image_builder::release::{Directory, DirectoryError};
 use image_builder::{Fault, FetchError, ModelLock, Store};
 use serde_json::json;
 
@@ -37,9 +37,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make the models of the lock be in the store, or a published image in a folder, each checked before use.
+    /// Make the models of the lock be in the store, or a published image in a directory, each checked before use.
     ///
-    /// Prints the folder. A broken download is resumed by running this again.
+    /// Prints the directory. A broken download is resumed by running this again.
     #[command(after_help = fetch::EXAMPLE)]
     Fetch(fetch::Fetch),
     /// Turn the names of a recipe into a lock: every package with its version, size and SHA-256.
@@ -138,16 +138,16 @@ impl Command {
 }
 
 #[derive(Args)]
-struct StoreFolder {
-    /// Where fetched files lie [default: $CHRYSALIS_STORE, else chrysalis in the user's cache folder]
+struct StoreDirectory {
+    /// Where fetched files lie [default: $CHRYSALIS_STORE, else chrysalis in the user's cache directory]
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
 }
 
-impl StoreFolder {
+impl StoreDirectory {
     fn open(&self) -> Result<Store, Refusal> {
         match &self.store {
-            Some(folder) => Ok(Store::at(folder)),
+            Some(directory) => Ok(Store::at(directory)),
             None => Store::from_environment().ok_or_else(|| {
                 Refusal::Misuse("no HOME to keep a store in: name one with --store DIR".into())
             }),
@@ -265,10 +265,10 @@ fn models_from(lock: Option<PathBuf>, mirror: Option<String>) -> Result<ModelLoc
     }
 }
 
-/// An image's folder or manifest, for those who look at it.
-fn open_image(path: &Path) -> Result<Folder, Refusal> {
-    Folder::open(path).map_err(|error| match error {
-        FolderError::Disk { .. } => Refusal::Misuse(error.to_string()),
+/// An image's directory or manifest, for those who look at it.
+fn open_image(path: &Path) -> Result<Directory, Refusal> {
+    Directory::open(path).map_err(|error| match error {
+        DirectoryError::Disk { .. } => Refusal::Misuse(error.to_string()),
         error => Refusal::Failed {
             sentence: error.to_string(),
             fault: "image",

@@ -10,7 +10,7 @@
 //! for the toolchain and the tree: sources and intermediate results of another pair are not mixed in.
 //!
 //! **Trusts** the toolchain that `rust-toolchain.toml` pins by version and rustup installed, and the sources. **Promises** that
-//! crates are the ones in `Cargo.lock`: every archive is hashed before it is unpacked, in a folder of ours. **Lacks** the
+//! crates are the ones in `Cargo.lock`: every archive is hashed before it is unpacked, in a directory of ours. **Lacks** the
 //! caller's settings: no `RUSTFLAGS`, no cargo configuration but where crates come from.
 
 mod crates;
@@ -29,7 +29,7 @@ use sha2::{Digest as _, Sha256, Sha384};
 use crate::limits::PROGRAM_BYTES_MAX;
 use crate::lock::Digest;
 use crate::sandbox::Sandbox;
-use crate::store::{Store, sync_folder};
+use crate::store::{Store, sync_directory};
 pub use linked::{Crate, Ingredients};
 use sources::Checkout;
 pub use sources::workspace_around;
@@ -110,7 +110,7 @@ pub enum CompileError {
     Disk {
         /// A verb in the -ing form.
         doing: &'static str,
-        /// The file or folder.
+        /// The file or directory.
         path: String,
         /// What the system said.
         reason: String,
@@ -181,8 +181,8 @@ impl<'a> Compiler<'a> {
         self.toolchain.fetch(self.checkout.root())?;
         let target = self.store.root().join("target").join(&self.id);
         let sources = self.store.root().join("sources").join(&self.id);
-        for folder in [&target.join("out"), &target.join("cargo"), &sources] {
-            fs::create_dir_all(folder).map_err(CompileError::disk("creating", folder))?;
+        for directory in [&target.join("out"), &target.join("cargo"), &sources] {
+            fs::create_dir_all(directory).map_err(CompileError::disk("creating", directory))?;
         }
         let _claim = claim(&target.join("lock"), progress)?;
         self.checkout.stage(&sources)?;
@@ -231,7 +231,7 @@ impl<'a> Compiler<'a> {
         let variable = TRIPLE.replace('-', "_");
         let upper = variable.to_uppercase();
         let (mut rust, mut c) = (RUST_FLAGS.to_owned(), String::new());
-        // The folder's name depends on where crates are fetched from, and must not on its way into messages of panics.
+        // The directory's name depends on where crates are fetched from, and must not on its way into messages of panics.
         for name in crates.source_names() {
             let map = format!("/cargo/registry/src/{name}=/crates");
             rust.push_str(&format!(" --remap-path-prefix={map}"));
@@ -254,7 +254,7 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// Waits until nobody else compiles into the same folder; the claim ends with the returned file.
+/// Waits until nobody else compiles into the same directory; the claim ends with the returned file.
 fn claim(path: &Path, progress: &mut dyn FnMut(Step<'_>)) -> Result<File, CompileError> {
     let mut options = File::options();
     let file = options.create(true).truncate(false).write(true).open(path);
@@ -280,12 +280,12 @@ fn keep(store: &Store, name: &str, made: &Path) -> Result<Program, CompileError>
         return Err(CompileError::Program { program, problem });
     }
     let sha256 = Digest(Sha256::digest(&bytes).into());
-    let folder = store.root().join("programs").join(sha256.to_string());
-    let path = folder.join(name);
+    let directory = store.root().join("programs").join(sha256.to_string());
+    let path = directory.join(name);
     if fs::read(&path).ok().as_deref() != Some(&bytes[..]) {
-        fs::create_dir_all(&folder).map_err(CompileError::disk("creating", &folder))?;
-        place(&folder, &path, &bytes).map_err(CompileError::disk("writing", &path))?;
-        sync_folder(&folder).map_err(|error| CompileError::Sources(error.to_string()))?;
+        fs::create_dir_all(&directory).map_err(CompileError::disk("creating", &directory))?;
+        place(&directory, &path, &bytes).map_err(CompileError::disk("writing", &path))?;
+        sync_directory(&directory).map_err(|error| CompileError::Sources(error.to_string()))?;
     }
     Ok(Program {
         name: name.to_owned(),
@@ -296,10 +296,10 @@ fn keep(store: &Store, name: &str, made: &Path) -> Result<Program, CompileError>
     })
 }
 
-fn place(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+fn place(directory: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(bytes)?;
     let mode = fs::Permissions::from_mode(0o755);
     file.as_file().set_permissions(mode)?;

@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 
 /// Type bits of a mode: `inode(7)`.
-const FOLDER: u32 = 0o040_000;
+const DIRECTORY: u32 = 0o040_000;
 const FILE: u32 = 0o100_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
 
@@ -27,9 +27,9 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// A folder. Its own folder must have been written before it.
-    pub fn folder(&mut self, path: &str, mode: u32) -> io::Result<()> {
-        self.entry(path, FOLDER | mode, 2, (0, 0), &[])
+    /// A directory. Its own directory must have been written before it.
+    pub fn directory(&mut self, path: &str, mode: u32) -> io::Result<()> {
+        self.entry(path, DIRECTORY | mode, 2, (0, 0), &[])
     }
 
     /// A plain file.

@@ -1,6 +1,6 @@
 //! The file system of the root: EROFS, made by the locked `mkfs.erofs` from a tar stream that is written here.
 //!
-//! A stream, because a folder would have to carry owners, modes and times that depend on who builds, and would need the space
+//! A stream, because a directory would have to carry owners, modes and times that depend on who builds, and would need the space
 //! of the models a second time. Nothing is compressed: weights do not shrink, and a decompressor is code that reads a disk.
 //! The file system's UUID is a function of its contents; there is no build time in it.
 
@@ -47,7 +47,7 @@ pub enum RootError {
 /// Arguments for `mkfs.erofs` so that it reads the stream of [`make`] on its standard input and writes `image`.
 ///
 /// `--sort=none` with `^inline_data` makes it write as it reads; otherwise it spools the whole stream. It replaces `image`
-/// by unlinking it, so the folder has to be writable.
+/// by unlinking it, so the directory has to be writable.
 pub fn arguments(entries: &[Entry], image: &str) -> Vec<String> {
     let fixed = [
         "--tar=f",
@@ -150,7 +150,7 @@ fn put<W: Write>(archive: &mut tar::Builder<W>, entry: &Entry) -> Result<(), Roo
     header.set_size(0);
     let path = entry.path.trim_matches('/');
     match &entry.what {
-        What::Folder => {
+        What::Directory => {
             header.set_entry_type(tar::EntryType::Directory);
             let path = if path.is_empty() { "." } else { path };
             archive.append_data(&mut header, format!("{path}/"), io::empty())
@@ -211,7 +211,7 @@ fn append<W: Write>(
     Ok(metered.finish())
 }
 
-/// By path, so that a folder comes before what lies in it and the order of a listing never shows.
+/// By path, so that a directory comes before what lies in it and the order of a listing never shows.
 fn sorted(entries: &[Entry]) -> Vec<&Entry> {
     let mut entries: Vec<&Entry> = entries.iter().collect();
     entries.sort_by(|one, other| one.path.cmp(&other.path));

@@ -50,7 +50,7 @@ pub enum FetchError {
     Disk {
         /// A verb in the -ing form.
         doing: &'static str,
-        /// The file or folder.
+        /// The file or directory.
         path: String,
         /// For callers that tell a full disk from a forbidden one.
         kind: io::ErrorKind,

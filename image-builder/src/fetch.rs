@@ -10,7 +10,7 @@ use crate::download::{Agent, Wanted, download};
 use crate::error::FetchError;
 use crate::lock::{Digest, Model, ModelLock};
 use crate::recipe::Fingerprint;
-use crate::store::{Store, is_whole, sync_folder};
+use crate::store::{Store, is_whole, sync_directory};
 use crate::unpack::unpack;
 
 /// What is happening, for a progress bar or a log.
@@ -82,7 +82,7 @@ pub enum Progress<'a> {
     },
 }
 
-/// Makes every model of `lock` be in `store`, whole and checked, and returns the folder that holds one folder per model.
+/// Makes every model of `lock` be in `store`, whole and checked, and returns the directory that holds one directory per model.
 pub fn ensure_models(
     store: &Store,
     lock: &ModelLock,
@@ -140,11 +140,11 @@ pub(crate) fn ensure_wanted(
     let partial = store.partial(wanted.sha256);
     download(agent, wanted, &partial, progress)?;
     fs::rename(&partial, &whole).map_err(FetchError::disk("moving into place", &whole))?;
-    sync_folder(&store.root().join("sha256"))?;
+    sync_directory(&store.root().join("sha256"))?;
     Ok(whole)
 }
 
-/// Unpacks into a folder beside the final one and swaps the two, so that a reader sees the old model or the new one.
+/// Unpacks into a directory beside the final one and swaps the two, so that a reader sees the old model or the new one.
 fn place(store: &Store, model: &Model) -> Result<(), FetchError> {
     let (new, old, place) = (
         store.new_model(&model.id),
@@ -163,11 +163,11 @@ fn place(store: &Store, model: &Model) -> Result<(), FetchError> {
         fs::rename(&place, &old).map_err(FetchError::disk("moving aside", &place))?;
     }
     fs::rename(&new, &place).map_err(FetchError::disk("moving into place", &place))?;
-    sync_folder(store.models_dir())?;
+    sync_directory(store.models_dir())?;
     remove(&old)
 }
 
-/// Removes a file or folder, if it is there.
+/// Removes a file or directory, if it is there.
 pub(crate) fn remove(path: &Path) -> Result<(), FetchError> {
     let Ok(metadata) = path.symlink_metadata() else {
         return Ok(());

@@ -1,16 +1,16 @@
-//! Inputs of a recipe as folders: what a package or a wheel has inside, a file of the web, what lies beside the recipe.
+//! Inputs of a recipe as directories: what a package or a wheel has inside, a file of the web, what lies beside the recipe.
 //!
 //! ```text
 //! deb    STORE/trees/<digest>       the package alone, as crate::packages unpacks it
 //! pypi   STORE/inputs/<sha256>      a wheel, unpacked; <sha256> is the wheel's own
-//! url    STORE/inputs/<sha256>      a folder with this one file
+//! url    STORE/inputs/<sha256>      a directory with this one file
 //! path   STORE/inputs/<sha256>      what lies beside the recipe, copied
 //!        STORE/inputs/.new-…        being made; removed by the next run
 //! ```
-//! Trusts the lock, and the store's owner not to change a folder that is there. Promises that a folder's content has the digest
+//! Trusts the lock, and the store's owner not to change a directory that is there. Promises that a directory's content has the digest
 //! that the lock names, that no path in it leads out and that nothing in it is a link. A failure leaves nothing at a final path.
 
-pub mod folder;
+pub mod directory;
 mod wheel;
 
 use std::fs::{self, File};
@@ -24,8 +24,8 @@ use crate::package_lock::{InputKind, LockedInput, PackageLock};
 use crate::packages::{PackageError, ensure_tree};
 use crate::recipe::{Recipe, Source, file_of};
 use crate::sources::{ensure_from, is_gone, sentence};
-use crate::store::{Store, sync_folder};
-use folder::FolderError;
+use crate::store::{Store, sync_directory};
+use directory::DirectoryError;
 
 /// Why an input is not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,7 +61,7 @@ pub enum InputError {
         /// Which.
         name: String,
     },
-    /// The archive has the digest that the lock names, and is none, or has what a folder cannot have.
+    /// The archive has the digest that the lock names, and is none, or has what a directory cannot have.
     #[error("the input {name} is the one in the lock, but {problem}")]
     Broken {
         /// Which.
@@ -86,11 +86,11 @@ pub enum InputError {
     },
     /// What lies beside the recipe cannot be an input.
     #[error("the input {name} {error}")]
-    Folder {
+    Directory {
         /// Which.
         name: String,
         /// What is wrong.
-        error: FolderError,
+        error: DirectoryError,
     },
 }
 
@@ -103,7 +103,7 @@ impl InputError {
             Self::Nowhere { tried, .. } => tried.last().map_or(Fault::Network, FetchError::fault),
             Self::Package(error) => error.fault(),
             Self::Absent { .. } | Self::Broken { .. } => Fault::Lock,
-            Self::Changed { .. } | Self::Folder { .. } => Fault::Recipe,
+            Self::Changed { .. } | Self::Directory { .. } => Fault::Recipe,
         }
     }
 }
@@ -113,8 +113,8 @@ impl InputError {
 pub struct Places<'a> {
     /// Where everything is kept.
     pub store: &'a Store,
-    /// The recipe's folder, which has the files that it names.
-    pub folder: &'a Path,
+    /// The recipe's directory, which has the files that it names.
+    pub directory: &'a Path,
     /// A mirror that keeps the paths of files.pythonhosted.org, asked first.
     pub pypi_files_url: Option<&'a str>,
 }
@@ -123,12 +123,12 @@ pub struct Places<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {
     /// What is inside.
-    pub folder: PathBuf,
+    pub directory: PathBuf,
     /// What it is, for people: a name and a version, a URL or a path.
     pub from: String,
 }
 
-/// Makes the input called `name` be in the store, as a folder.
+/// Makes the input called `name` be in the store, as a directory.
 pub fn open(
     places: Places<'_>,
     recipe: &Recipe,
@@ -141,7 +141,7 @@ pub fn open(
     if let Source::Deb { package } = &input.source {
         let package = lock.alone(&package.name).ok_or_else(absent)?;
         return Ok(Opened {
-            folder: ensure_tree(places.store, lock, &[package], progress)?,
+            directory: ensure_tree(places.store, lock, &[package], progress)?,
             from: format!("{} {}", package.name, package.version),
         });
     }
@@ -150,11 +150,11 @@ pub fn open(
         (Source::Pypi { project, .. }, Some(version)) => format!("{project} {version}"),
         _ => locked.seen.clone(),
     };
-    let folder = ensure_input(places, locked, progress)?;
-    Ok(Opened { folder, from })
+    let directory = ensure_input(places, locked, progress)?;
+    Ok(Opened { directory, from })
 }
 
-/// Makes a locked input be in the store and returns its folder. A folder that is there is reused, and nobody is asked.
+/// Makes a locked input be in the store and returns its directory. A directory that is there is reused, and nobody is asked.
 pub fn ensure_input(
     places: Places<'_>,
     input: &LockedInput,
@@ -184,10 +184,10 @@ pub fn ensure_input(
         return Ok(place);
     }
     // Thousands of small files: once for all of them.
-    let synced = File::open(&new).and_then(|folder| Ok(nix::unistd::syncfs(folder.as_fd())?));
+    let synced = File::open(&new).and_then(|directory| Ok(nix::unistd::syncfs(directory.as_fd())?));
     synced.map_err(FetchError::disk("syncing", &new))?;
     fs::rename(&new, &place).map_err(FetchError::disk("moving into place", &place))?;
-    sync_folder(&inputs)?;
+    sync_directory(&inputs)?;
     Ok(place)
 }
 
@@ -251,10 +251,10 @@ fn copy_file(
 }
 
 fn copy_path(places: Places<'_>, input: &LockedInput, new: &Path) -> Result<(), InputError> {
-    let path = places.folder.join(&input.seen);
-    let found = folder::copy(&path, Some(new)).map_err(|error| match error {
-        FolderError::Disk(error) => InputError::Disk(error),
-        error => InputError::Folder {
+    let path = places.directory.join(&input.seen);
+    let found = directory::copy(&path, Some(new)).map_err(|error| match error {
+        DirectoryError::Disk(error) => InputError::Disk(error),
+        error => InputError::Directory {
             name: input.name.clone(),
             error,
         },

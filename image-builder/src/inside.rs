@@ -5,7 +5,7 @@
 //! `mkfs.erofs` makes the root, `cpio`, `uki` and `disk` the rest, and no code is shared with them.
 //!
 //! **Trusts** nothing: an image may be a stranger's. **Promises** that reading ends, whatever the bytes say: every count has a limit,
-//! no folder is entered twice, and no length is believed before it was held against the file's. **Lacks** compression: our roots have none, and a
+//! no directory is entered twice, and no length is believed before it was held against the file's. **Lacks** compression: our roots have none, and a
 //! compressed one is refused by name.
 
 mod bytes;

@@ -80,7 +80,7 @@ pub const DEB_UNPACKED_BYTES_MAX: u64 = 2 << 30;
 pub const DEB_ENTRIES_MAX: usize = 200_000;
 /// A path or a link's target in a `.deb`; `PATH_MAX` is 4096 and the tree itself lies somewhere. Debian's longest have 300.
 pub const DEB_PATH_BYTES_MAX: usize = 1024;
-/// Parts of such a path. Each may be a folder that is made on the way.
+/// Parts of such a path. Each may be a directory that is made on the way.
 pub const DEB_DEPTH_MAX: usize = 64;
 /// One component of such a path: the limit of common file systems.
 pub const DEB_COMPONENT_BYTES_MAX: usize = 255;
@@ -104,10 +104,10 @@ pub const UNPACKERS: usize = 2;
 
 // The kernel of an image.
 
-/// Files and folders of one kernel package. Debian's full kernel has some 5,000.
+/// Files and directories of one kernel package. Debian's full kernel has some 5,000.
 pub const KERNEL_FILES_MAX: usize = 64 * 1024;
-/// Folders below `kernel/`. Debian's go nine deep.
-pub const KERNEL_FOLDER_DEPTH_MAX: usize = 32;
+/// Directories below `kernel/`. Debian's go nine deep.
+pub const KERNEL_DIRECTORY_DEPTH_MAX: usize = 32;
 /// One kernel module, not compressed. The largest of Debian's full kernel (amdgpu) has about 30 MiB.
 pub const MODULE_BYTES_MAX: u64 = 128 << 20;
 /// How long a chain of modules that need each other may be.
@@ -121,7 +121,7 @@ pub const MODULES_BUILTIN_BYTES_MAX: u64 = 1 << 20;
 
 /// A text that a recipe has changed in the sources. A page; what is longer is a patch and belongs upstream.
 pub const EDIT_BYTES_MAX: usize = 4 * 1024;
-/// Files and folders of the sources. NVIDIA's have some 800.
+/// Files and directories of the sources. NVIDIA's have some 800.
 pub const MODULE_SOURCES_MAX: usize = 64 * 1024;
 /// `Module.symvers` of a kernel or of modules: Debian's has 1.2 MB.
 pub const SYMVERS_BYTES_MAX: u64 = 32 << 20;
@@ -137,7 +137,7 @@ pub const LIBRARIES_ASKED_MAX: usize = 1024;
 
 /// `list.json` of an unpacked user space: 200 bytes for each of [`TREE_ENTRIES_MAX`] entries, and the scripts.
 pub const USERLAND_LIST_BYTES_MAX: u64 = 256 << 20;
-/// A file of `ld.so.conf.d`, which names a folder or two.
+/// A file of `ld.so.conf.d`, which names a directory or two.
 pub const LOADER_CONFIG_BYTES_MAX: u64 = 64 << 10;
 /// `passwd`, `group` or a file of `sysusers.d`.
 pub const ACCOUNTS_BYTES_MAX: u64 = 1 << 20;
@@ -162,14 +162,14 @@ pub const REPRO_SOURCES_BYTES_MAX: u64 = 1 << 30;
 pub const SOURCE_BYTES_MAX: u64 = 64 << 20;
 /// Files of the sources: the repository has some 400 of them.
 pub const SOURCE_FILES_MAX: usize = 16 * 1024;
-/// Folders below a package's `src`.
-pub const SOURCE_FOLDER_DEPTH_MAX: usize = 32;
+/// Directories below a package's `src`.
+pub const SOURCE_DIRECTORY_DEPTH_MAX: usize = 32;
 /// One archive of a crate. The crate registry takes none above 10 MiB.
 pub const CRATE_BYTES_MAX: u64 = 256 << 20;
 
 // Inputs beside Debian's packages.
 
-/// Files of one folder beside a recipe. Sources have thousands.
+/// Files of one directory beside a recipe. Sources have thousands.
 pub const INPUT_FILES_MAX: usize = 64 * 1024;
 /// What PyPI says about a project: the largest have some MB.
 pub const PYPI_PAGE_BYTES_MAX: u64 = 32 << 20;
@@ -194,9 +194,9 @@ pub const SBOM_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of one model. The largest with open weights have some 700 GB; a verified root may have one TiB.
 pub const MODEL_BYTES_MAX: u64 = 1 << 40;
-/// Files and folders of one model. The largest have some two hundred.
+/// Files and directories of one model. The largest have some two hundred.
 pub const MODEL_ENTRIES_MAX: u64 = 4096;
-/// Folders below each other in a model. Hugging Face's have one or two.
+/// Directories below each other in a model. Hugging Face's have one or two.
 pub const MODEL_DEPTH_MAX: usize = 8;
 /// A file of a model that is text: tokenizers have up to 35 MB.
 pub const MODEL_TEXT_BYTES_MAX: u64 = 256 << 20;
@@ -206,9 +206,9 @@ pub const MODEL_ID_BYTES_MAX: usize = 64;
 pub const SAFETENSORS_HEADER_BYTES_MAX: u64 = 100_000_000;
 /// A description of a volume or a statement about it: some 200 bytes a file, and paths.
 pub const MODEL_DESCRIPTION_BYTES_MAX: u64 = 8 << 20;
-/// Files and folders inside of one file of an image. A root with a driver and its libraries has some thousands.
+/// Files and directories inside of one file of an image. A root with a driver and its libraries has some thousands.
 pub const INSIDE_ITEMS_MAX: usize = 1 << 18;
-/// Names in one folder of a root. A thousand long ones take 64 KiB.
-pub const INSIDE_FOLDER_BYTES_MAX: u64 = 16 << 20;
+/// Names in one directory of a root. A thousand long ones take 64 KiB.
+pub const INSIDE_DIRECTORY_BYTES_MAX: u64 = 16 << 20;
 /// Differences between two images that are told one by one.
 pub const DIFFERENCES_MAX: usize = 200;

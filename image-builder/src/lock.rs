@@ -101,7 +101,7 @@ impl ModelLock {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// The name of its folder in the store, and the name that clients ask for.
+    /// The name of its directory in the store, and the name that clients ask for.
     pub id: String,
     /// An SPDX expression.
     pub licence: String,
@@ -131,7 +131,7 @@ pub struct Archive {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedFile {
-    /// Its name in the model's folder: one path component.
+    /// Its name in the model's directory: one path component.
     pub name: String,
     /// Its member name in the archive; only looked up, never used as a path on disk.
     pub member: String,
@@ -326,7 +326,7 @@ fn check_name(name: &str) -> Result<(), LockError> {
 /// Whether `name` can be a file name anywhere: one component of letters, digits, `.`, `-` and `_`.
 pub(crate) fn is_plain_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    // A leading dot would also allow `.` and `..`, and is where the store keeps its own temporary folders.
+    // A leading dot would also allow `.` and `..`, and is where the store keeps its own temporary directories.
     let length = 1..=NAME_BYTES_MAX;
     length.contains(&name.len()) && !name.starts_with('.') && name.chars().all(plain)
 }

@@ -32,8 +32,8 @@ pub struct Order<'a> {
     pub store: &'a Store,
     /// What is asked for.
     pub recipe: &'a Recipe,
-    /// The recipe's folder, which has the files that it names.
-    pub folder: &'a Path,
+    /// The recipe's directory, which has the files that it names.
+    pub directory: &'a Path,
     /// Mirrors instead of the recipe's, asked in this order.
     pub mirrors: &'a [String],
     /// Where PyPI's simple index lies.

@@ -1,13 +1,13 @@
-//! A model as a volume: a folder in the form of Hugging Face's becomes a disk that a guest believes by one hash.
+//! A model as a volume: a directory in the form of Hugging Face's becomes a disk that a guest believes by one hash.
 //!
 //! ```text
-//! DIR (a stranger's files) -> Folder (every file allowed, by digest) -> OUT: model.img      EROFS, and a dm-verity tree behind it
+//! DIR (a stranger's files) -> Directory (every file allowed, by digest) -> OUT: model.img      EROFS, and a dm-verity tree behind it
 //!                                                                           model.json     root hash, salt, files: a claim
 //!                                                                           model.sig.json the files in the form of OpenSSF Model Signing
 //! ```
-//! **Trusts** nobody's folder: what may be in it is a closed list ([`Folder`]), and no file of it is parsed beyond the length of a
+//! **Trusts** nobody's directory: what may be in it is a closed list ([`Directory`]), and no file of it is parsed beyond the length of a
 //! header. **Promises** that the same files make the same bytes, whatever their order, times, owners and modes on the disk; that
-//! the output folder is whole or as it was; that memory does not grow with the weights. [`verify`] believes no byte of a volume
+//! the output directory is whole or as it was; that memory does not grow with the weights. [`verify`] believes no byte of a volume
 //! that is not checked against its description, and the description is checked against nothing but a root hash that the caller has.
 //!
 //! **Lacks** an opinion of the model: which one it is, whether it loads, and who made it. A signature over the statement says who
@@ -15,18 +15,18 @@
 
 mod bundle;
 mod description;
+mod directory;
 mod erofs;
 mod error;
-mod folder;
 mod pack;
 mod statement;
 mod verify;
 
 pub use bundle::{ModelSigner, ModelVerifier};
 pub use description::{Description, File, Tool};
+pub use directory::{ALWAYS_LEFT_OUT, Directory};
 pub use erofs::{Found, ReadAt, list as list_erofs};
 pub use error::ModelError;
-pub use folder::{ALWAYS_LEFT_OUT, Folder};
 pub use pack::{claim, pack};
 pub use statement::{PREDICATE_TYPE, STATEMENT_TYPE, Statement};
 pub use verify::verify;
@@ -45,7 +45,7 @@ pub enum Step<'a> {
     Bytes(u64),
 }
 
-/// Names in a volume's folder.
+/// Names in a volume's directory.
 pub const VOLUME: &str = "model.img";
 /// See [`VOLUME`].
 pub const DESCRIPTION: &str = "model.json";

@@ -14,7 +14,7 @@ use object::read::elf::ElfFile64;
 use object::{Endianness, Object, ObjectSection};
 
 use crate::limits::{
-    KERNEL_FILES_MAX, KERNEL_FOLDER_DEPTH_MAX, MODULE_BYTES_MAX, MODULE_DEPTH_MAX,
+    KERNEL_DIRECTORY_DEPTH_MAX, KERNEL_FILES_MAX, MODULE_BYTES_MAX, MODULE_DEPTH_MAX,
     MODULE_XZ_MEMORY_KIB_MAX, MODULES_BUILTIN_BYTES_MAX,
 };
 use crate::out_of_tree::symbols::{self, Misfit};
@@ -66,7 +66,7 @@ impl Bus {
 /// Why the kernel's tree does not give what the recipe asks for.
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
-    /// A file or folder could not be read.
+    /// A file or directory could not be read.
     #[error("reading {path}: {error}")]
     Disk {
         /// Which.
@@ -140,11 +140,11 @@ impl Kernel {
         let Some(release) = releases.pop().filter(|_| releases.is_empty()) else {
             return Err(wrong("usr/lib/modules holds not exactly one kernel".into()));
         };
-        let folder = modules.join(&release);
+        let directory = modules.join(&release);
         // Where Debian's packages put it: that of 6.12, and that of 7.3.
         let places = [
             tree.join("boot").join(format!("vmlinuz-{release}")),
-            folder.join("vmlinuz"),
+            directory.join("vmlinuz"),
         ];
         let plain = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
         let Some(image) = places.into_iter().find(plain) else {
@@ -153,7 +153,7 @@ impl Kernel {
             return Err(wrong(problem));
         };
         let mut text = String::new();
-        let path = folder.join("modules.builtin");
+        let path = directory.join("modules.builtin");
         open(&path)?
             .take(MODULES_BUILTIN_BYTES_MAX + 1)
             .read_to_string(&mut text)
@@ -173,7 +173,7 @@ impl Kernel {
             added: BTreeMap::new(),
         };
         let mut seen = 0;
-        kernel.collect(&folder.join("kernel"), 0, &mut seen, &wrong)?;
+        kernel.collect(&directory.join("kernel"), 0, &mut seen, &wrong)?;
         Ok(kernel)
     }
 
@@ -236,16 +236,16 @@ impl Kernel {
 
     fn collect(
         &mut self,
-        folder: &Path,
+        directory: &Path,
         depth: usize,
         seen: &mut usize,
         wrong: &dyn Fn(String) -> ModuleError,
     ) -> Result<(), ModuleError> {
-        if depth > KERNEL_FOLDER_DEPTH_MAX {
-            return Err(wrong("its folders are too deep".into()));
+        if depth > KERNEL_DIRECTORY_DEPTH_MAX {
+            return Err(wrong("its directories are too deep".into()));
         }
-        for entry in fs::read_dir(folder).map_err(disk(folder))? {
-            let entry = entry.map_err(disk(folder))?;
+        for entry in fs::read_dir(directory).map_err(disk(directory))? {
+            let entry = entry.map_err(disk(directory))?;
             *seen += 1;
             if *seen > KERNEL_FILES_MAX {
                 return Err(wrong("it has too many files".into()));
@@ -257,7 +257,7 @@ impl Kernel {
             } else if let Some(name) = module_name(&entry.path()).filter(|_| kind.is_file())
                 && let Some(other) = self.files.insert(name.clone(), entry.path())
             {
-                // Which of the two came first would depend on the order of the folder.
+                // Which of the two came first would depend on the order of the directory.
                 return Err(wrong(format!(
                     "`{name}` is there twice, once as {}",
                     other.display()
@@ -376,10 +376,10 @@ fn normal(name: &str) -> String {
     name.replace('-', "_")
 }
 
-fn names(folder: &Path) -> Result<Vec<String>, ModuleError> {
+fn names(directory: &Path) -> Result<Vec<String>, ModuleError> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(disk(folder))? {
-        let entry = entry.map_err(disk(folder))?;
+    for entry in fs::read_dir(directory).map_err(disk(directory))? {
+        let entry = entry.map_err(disk(directory))?;
         // The type of the entry itself: a link could lead out of the tree.
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             names.push(entry.file_name().to_string_lossy().into_owned());

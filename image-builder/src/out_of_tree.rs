@@ -29,7 +29,7 @@ use crate::lock::Digest;
 use crate::modules::Kernel;
 use crate::recipe::Modules;
 use crate::sandbox::Sandbox;
-use crate::store::{Store, sync_folder};
+use crate::store::{Store, sync_directory};
 pub use error::OutOfTreeError;
 use symbols::Symvers;
 
@@ -77,15 +77,15 @@ pub fn ensure(
     progress: &mut dyn FnMut(Step<'_>),
 ) -> Result<Vec<Compiled>, OutOfTreeError> {
     let kernel = symvers_of_kernel(job)?;
-    let folder = job.store.root().join("modules");
+    let directory = job.store.root().join("modules");
     let key = job.key()?.to_string();
-    let place = folder.join(&key);
+    let place = directory.join(&key);
     if !place.is_dir() {
-        fs::create_dir_all(&folder).map_err(OutOfTreeError::disk("creating", &folder))?;
-        let _claim = claim(&folder.join("lock"), progress)?;
+        fs::create_dir_all(&directory).map_err(OutOfTreeError::disk("creating", &directory))?;
+        let _claim = claim(&directory.join("lock"), progress)?;
         // Somebody else may have made it while we waited.
         if !place.is_dir() {
-            let new = folder.join(format!(".new-{key}"));
+            let new = directory.join(format!(".new-{key}"));
             let made = job.compile(&new, progress).and_then(|()| {
                 job.check(&new, &kernel)?;
                 fs::rename(&new, &place).map_err(OutOfTreeError::disk("moving to", &place))
@@ -94,7 +94,7 @@ pub fn ensure(
                 remove(&new)?;
                 return Err(error);
             }
-            sync_folder(&folder)?;
+            sync_directory(&directory)?;
         }
     }
     job.check(&place, &kernel)
@@ -108,7 +108,7 @@ impl Job<'_> {
         let Modules {
             // What a recipe calls its input decides nothing.
             input: _,
-            folder,
+            directory,
             objects,
             edits,
             make,
@@ -121,7 +121,7 @@ impl Job<'_> {
         add(name(self.tools).as_encoded_bytes());
         add(name(self.sources).as_encoded_bytes());
         add(self.kernel.release().as_bytes());
-        add(format!("{folder:?} {objects:?} {edits:?} {make:?} {names:?}").as_bytes());
+        add(format!("{directory:?} {objects:?} {edits:?} {make:?} {names:?}").as_bytes());
         for (key, value) in ENVIRONMENT {
             add(key.as_bytes());
             add(value.as_bytes());
@@ -129,7 +129,7 @@ impl Job<'_> {
         Ok(Digest(hasher.finalize().into()))
     }
 
-    /// Compiles into the folder `new`: the modules and their symbols, and nothing else.
+    /// Compiles into the directory `new`: the modules and their symbols, and nothing else.
     fn compile(
         &self,
         new: &Path,
@@ -138,7 +138,7 @@ impl Job<'_> {
         remove(new)?;
         let work = new.join("src");
         fs::create_dir_all(&work).map_err(OutOfTreeError::disk("creating", &work))?;
-        sources::copy(&self.sources.join(&self.wanted.folder), &work)?;
+        sources::copy(&self.sources.join(&self.wanted.directory), &work)?;
         sources::edit(&work, &self.wanted.edits)?;
         let release = self.kernel.release();
         progress(Step::Compiling { release });
@@ -196,17 +196,17 @@ impl Job<'_> {
         command
     }
 
-    /// Whether each module in `folder` fits the kernel and the other ones.
-    fn check(&self, folder: &Path, kernel: &Symvers) -> Result<Vec<Compiled>, OutOfTreeError> {
-        let own = read(&folder.join(SYMVERS), SYMVERS_BYTES_MAX)?;
+    /// Whether each module in `directory` fits the kernel and the other ones.
+    fn check(&self, directory: &Path, kernel: &Symvers) -> Result<Vec<Compiled>, OutOfTreeError> {
+        let own = read(&directory.join(SYMVERS), SYMVERS_BYTES_MAX)?;
         let own = Symvers::parse(&own).map_err(|problem| OutOfTreeError::Symvers {
-            path: folder.join(SYMVERS).display().to_string(),
+            path: directory.join(SYMVERS).display().to_string(),
             problem,
         })?;
         let magic = self.kernel.magic()?;
         let mut compiled = Vec::new();
         for name in &self.wanted.names {
-            let path = folder.join(format!("{name}.ko"));
+            let path = directory.join(format!("{name}.ko"));
             let bytes = read(&path, MODULE_BYTES_MAX)?;
             symbols::check(&bytes, &magic, &[kernel, &own]).map_err(|misfit| {
                 let (name, release) = (name.clone(), self.kernel.release().to_owned());
@@ -262,10 +262,10 @@ fn claim(path: &Path, progress: &mut dyn FnMut(Step<'_>)) -> Result<File, OutOfT
     Ok(file)
 }
 
-fn remove(folder: &Path) -> Result<(), OutOfTreeError> {
-    match fs::remove_dir_all(folder) {
+fn remove(directory: &Path) -> Result<(), OutOfTreeError> {
+    match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(OutOfTreeError::disk("removing", folder)(error))
+            Err(OutOfTreeError::disk("removing", directory)(error))
         }
         _ => Ok(()),
     }

@@ -27,7 +27,7 @@ use crate::limits::UNPACKERS;
 use crate::lock::Digest;
 use crate::package_lock::{Package, PackageLock, PackageLockError};
 use crate::sources::{ensure_from, is_gone, sentence};
-use crate::store::{Store, is_whole, sync_folder};
+use crate::store::{Store, is_whole, sync_directory};
 use crate::tree::{Tree, TreeError};
 
 /// Why packages or a tree of them are not in the store.
@@ -165,7 +165,7 @@ pub fn ensure_tree(
         return Err(error);
     }
     fs::rename(&new, &place).map_err(FetchError::disk("moving into place", &place))?;
-    sync_folder(&trees)?;
+    sync_directory(&trees)?;
     Ok(place)
 }
 

@@ -125,7 +125,7 @@ pub struct Root {
     /// Libraries that programs open by name while they run, and that have to be there.
     #[serde(default)]
     pub libraries: Vec<String>,
-    /// Single files of inputs, or folders of them.
+    /// Single files of inputs, or directories of them.
     #[serde(default)]
     pub files: Vec<RootFile>,
 }

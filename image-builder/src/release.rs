@@ -1,7 +1,7 @@
 //! An image in the hands of somebody who did not build it: what it says, whether that is so, how two differ, and where.
 //!
 //! ```text
-//! a published folder or URL ──fetch──► image ──verify──► Report      image, image ──diff──► changes
+//! a published directory or URL ──fetch──► image ──verify──► Report      image, image ──diff──► changes
 //!        (signature, then every digest)                              image, rebuilt image ──differences──► artifact, file, byte
 //! ```
 //! **Trusts** the key that the caller names, and nobody else. **Promises** that nothing of a release reaches its final place before the
@@ -10,12 +10,12 @@
 mod changes;
 mod check;
 mod differences;
+mod directory;
 mod fetch;
-mod folder;
 mod registers;
 
 pub use changes::{Change, changes};
 pub use check::{Check, Outcome, Report, check};
 pub use differences::{Difference, differences};
+pub use directory::{Directory, DirectoryError};
 pub use fetch::{ReleaseError, Source, fetch};
-pub use folder::{Folder, FolderError};

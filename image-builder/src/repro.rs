@@ -2,7 +2,7 @@
 //!
 //! | what | first build | second build |
 //! |---|---|---|
-//! | sources | where they lie | a copy under a longer path, in a file system that lists folders in another order |
+//! | sources | where they lie | a copy under a longer path, in a file system that lists directories in another order |
 //! | store | the user's | another, with the same downloads and nothing else |
 //! | user, umask, host name | the caller's | 1234, 077, another |
 //! | language, time zone | the caller's | Turkish, fourteen hours ahead |
@@ -63,7 +63,7 @@ pub enum ReproError {
     /// Another check runs in this store.
     #[error("another repro-check is using {path}")]
     Busy {
-        /// Its folder.
+        /// Its directory.
         path: String,
     },
     /// One of the builds failed; it said why.
@@ -93,7 +93,7 @@ pub enum ReproError {
     Disk {
         /// A verb in the -ing form.
         doing: &'static str,
-        /// The file or folder.
+        /// The file or directory.
         path: String,
         /// What the system said.
         reason: String,
@@ -111,44 +111,44 @@ impl ReproError {
     }
 }
 
-/// The folder of a check, empty, and nobody else's as long as this lives.
+/// The directory of a check, empty, and nobody else's as long as this lives.
 pub struct Room {
-    folder: PathBuf,
+    directory: PathBuf,
     _claim: fs::File,
 }
 
 impl Room {
     /// Claims it. What an earlier check left that was killed is removed.
     pub fn claim(store: &Store) -> Result<Self, ReproError> {
-        let folder = store.root().join("repro");
-        let disk = ReproError::disk("preparing", &folder);
+        let directory = store.root().join("repro");
+        let disk = ReproError::disk("preparing", &directory);
         fs::create_dir_all(store.root()).map_err(&disk)?;
         let lock = store.root().join("repro.lock");
         let claim = fs::File::create(&lock).map_err(ReproError::disk("creating", &lock))?;
         if claim.try_lock().is_err() {
-            let path = folder.display().to_string();
+            let path = directory.display().to_string();
             return Err(ReproError::Busy { path });
         }
-        if folder.exists() {
-            fs::remove_dir_all(&folder).map_err(&disk)?;
+        if directory.exists() {
+            fs::remove_dir_all(&directory).map_err(&disk)?;
         }
-        fs::create_dir_all(&folder).map_err(&disk)?;
+        fs::create_dir_all(&directory).map_err(&disk)?;
         Ok(Self {
-            folder,
+            directory,
             _claim: claim,
         })
     }
 
     /// Where the first image is written, then the second.
     pub fn images(&self) -> [PathBuf; 2] {
-        ["first", "second"].map(|name| self.folder.join(name))
+        ["first", "second"].map(|name| self.directory.join(name))
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
         // When it cannot be removed now, the next check tries again.
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
@@ -165,19 +165,19 @@ impl Check<'_> {
 
     /// Makes it in other circumstances.
     pub fn second(&self, room: &Room) -> Result<(), ReproError> {
-        let store = room.folder.join("another store");
+        let store = room.directory.join("another store");
         self.furnish(&store)?;
         let inside = self.recipe.strip_prefix(self.workspace);
         let plan = Elsewhere {
             builder: THIS_PROGRAM.into(),
             workspace: self.workspace.to_owned(),
-            place: room.folder.join("elsewhere"),
+            place: room.directory.join("elsewhere"),
             recipe: inside.unwrap_or(self.recipe).to_owned(),
             out: room.images()[1].clone(),
             store,
             preload: self
                 .tools
-                .map(|tools| clock(tools, &room.folder))
+                .map(|tools| clock(tools, &room.directory))
                 .transpose()?,
             arguments: self.arguments.to_vec(),
         };
@@ -231,10 +231,10 @@ fn link_all(from: &Path, to: &Path) -> Result<(), ReproError> {
 }
 
 /// Compiles the calendar with the locked compiler.
-fn clock(tools: &Path, folder: &Path) -> Result<PathBuf, ReproError> {
-    let source = folder.join("clock.c");
+fn clock(tools: &Path, directory: &Path) -> Result<PathBuf, ReproError> {
+    let source = directory.join("clock.c");
     fs::write(&source, CLOCK).map_err(ReproError::disk("writing", &source))?;
-    let out = folder.join("clock");
+    let out = directory.join("clock");
     fs::create_dir_all(&out).map_err(ReproError::disk("creating", &out))?;
     let room = Sandbox::new(tools)
         .read(&source, "/clock.c")

@@ -43,7 +43,7 @@ pub struct Sandbox {
     cwd: PathBuf,
 }
 
-/// A file or folder of the host, and where it is seen inside.
+/// A file or directory of the host, and where it is seen inside.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bind {

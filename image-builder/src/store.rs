@@ -1,4 +1,4 @@
-//! The store: a folder that holds what was fetched, by digest, and the models unpacked from it.
+//! The store: a directory that holds what was fetched, by digest, and the models unpacked from it.
 //!
 //! ```text
 //! STORE/lock                    held while somebody fetches
@@ -20,7 +20,7 @@ use crate::limits::CHUNK_BYTES;
 use crate::lock::{Digest, Model};
 use crate::stream::{Metered, TooLong};
 
-/// A folder of fetched things; see the module.
+/// A directory of fetched things; see the module.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
@@ -37,7 +37,7 @@ impl Store {
         }
     }
 
-    /// The store that the environment names: `CHRYSALIS_STORE`, else `chrysalis` in the user's cache folder. `CHRYSALIS_MODELS`
+    /// The store that the environment names: `CHRYSALIS_STORE`, else `chrysalis` in the user's cache directory. `CHRYSALIS_MODELS`
     /// puts the unpacked models elsewhere. `None` when there is neither a setting nor a home.
     pub fn from_environment() -> Option<Self> {
         Self::from_variables(|name| env::var_os(name).filter(|value| !value.is_empty()))
@@ -65,12 +65,12 @@ impl Store {
         })
     }
 
-    /// The folder itself.
+    /// The directory itself.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where unpacked models lie, one folder each.
+    /// Where unpacked models lie, one directory each.
     pub fn models_dir(&self) -> &Path {
         &self.models
     }
@@ -96,23 +96,23 @@ impl Store {
         self.models.join(format!(".old-{id}"))
     }
 
-    /// Makes the folders and waits until no other process fetches into them. The lock ends with the returned file.
+    /// Makes the directories and waits until no other process fetches into them. The lock ends with the returned file.
     pub(crate) fn claim(&self) -> Result<File, FetchError> {
-        for folder in [
+        for directory in [
             &self.root,
             &self.root.join("partial"),
             &self.root.join("sha256"),
             &self.models,
         ] {
-            fs::create_dir_all(folder).map_err(FetchError::disk("creating", folder))?;
+            fs::create_dir_all(directory).map_err(FetchError::disk("creating", directory))?;
         }
         self.lock("lock")
     }
 
     /// As [`Store::claim`], for unpacking a root's packages, which may be done while something else is fetched.
     pub(crate) fn claim_userlands(&self) -> Result<File, FetchError> {
-        let folder = self.root.join("userlands");
-        fs::create_dir_all(&folder).map_err(FetchError::disk("creating", &folder))?;
+        let directory = self.root.join("userlands");
+        fs::create_dir_all(&directory).map_err(FetchError::disk("creating", &directory))?;
         self.lock("userlands/lock")
     }
 
@@ -130,9 +130,9 @@ impl Store {
 
     /// Whether every file of `model` is there and right, read in full.
     pub(crate) fn has_model(&self, model: &Model) -> Result<bool, FetchError> {
-        let folder = self.model_dir(&model.id);
+        let directory = self.model_dir(&model.id);
         for file in &model.files {
-            if !is_whole(&folder.join(&file.name), file.bytes, file.sha256)? {
+            if !is_whole(&directory.join(&file.name), file.bytes, file.sha256)? {
                 return Ok(false);
             }
         }
@@ -166,11 +166,11 @@ pub(crate) fn is_whole(path: &Path, bytes: u64, sha256: Digest) -> Result<bool, 
     }
 }
 
-/// Makes a rename in `folder` survive a power cut.
-pub(crate) fn sync_folder(folder: &Path) -> Result<(), FetchError> {
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(FetchError::disk("syncing", folder))
+/// Makes a rename in `directory` survive a power cut.
+pub(crate) fn sync_directory(directory: &Path) -> Result<(), FetchError> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(FetchError::disk("syncing", directory))
 }
 
 #[cfg(test)]

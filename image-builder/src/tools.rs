@@ -192,19 +192,19 @@ fn check_pin(path: &Path, asked: &str) -> Result<(), ToolsError> {
 
 /// Writes the description, whole or not at all.
 fn keep(store: &Store, lock: &PackageLock, tools: &Tools) -> Result<PathBuf, ToolsError> {
-    let folder = store.root().join("tools");
-    let path = folder.join(format!("{}.json", lock.digest()));
+    let directory = store.root().join("tools");
+    let path = directory.join(format!("{}.json", lock.digest()));
     let mut text = serde_json::to_string_pretty(tools).expect("names and words have a JSON form");
     text.push('\n');
-    fs::create_dir_all(&folder).map_err(FetchError::disk("creating", &folder))?;
+    fs::create_dir_all(&directory).map_err(FetchError::disk("creating", &directory))?;
     let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(&folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(&directory)?;
         file.write_all(text.as_bytes())?;
         file.persist(&path)?;
         Ok(())
     };
     write().map_err(FetchError::disk("writing", &path))?;
-    // The folder's name may be relative; a description is for programs that run elsewhere.
+    // The directory's name may be relative; a description is for programs that run elsewhere.
     Ok(fs::canonicalize(&path).map_err(FetchError::disk("finding", &path))?)
 }
 
@@ -258,10 +258,10 @@ mod tests {
 
     #[test]
     fn a_description_has_the_words_that_start_a_program() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let folder = fs::canonicalize(folder.path()).expect("there");
-        let tree = folder.to_str().expect("UTF-8");
-        let qemu = tool(Path::new("/ib"), &folder, None, "/usr/bin/q").expect("UTF-8");
+        let directory = tempfile::tempdir().expect("a directory");
+        let directory = fs::canonicalize(directory.path()).expect("there");
+        let tree = directory.to_str().expect("UTF-8");
+        let qemu = tool(Path::new("/ib"), &directory, None, "/usr/bin/q").expect("UTF-8");
         let text = serde_json::to_string(&qemu).expect("JSON");
         assert_eq!(
             text,
@@ -269,7 +269,7 @@ mod tests {
                 "{{\"run\":[\"/ib\",\"run\",\"--tree\",\"{tree}\"],\"program\":\"/usr/bin/q\"}}"
             )
         );
-        let mine = tool(Path::new("/ib"), &folder, Some(&folder), "/opt/v").expect("UTF-8");
+        let mine = tool(Path::new("/ib"), &directory, Some(&directory), "/opt/v").expect("UTF-8");
         assert_eq!(
             mine.run[4..],
             ["--read".to_owned(), format!("{tree}=/opt/v")]

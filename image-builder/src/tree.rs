@@ -1,7 +1,7 @@
-//! A tree: the files of a set of packages, as one folder that a sandbox shows as its root.
+//! A tree: the files of a set of packages, as one directory that a sandbox shows as its root.
 //!
-//! Trusts [`crate::debian::deb`] for paths and link targets that stay below the root. Promises that every file lies in real folders
-//! (an entry below a link is refused), that no two packages give one path different owners, that folders have mode 0755,
+//! Trusts [`crate::debian::deb`] for paths and link targets that stay below the root. Promises that every file lies in real directories
+//! (an entry below a link is refused), that no two packages give one path different owners, that directories have mode 0755,
 //! files their permission bits and everything the time 1, so that the same packages make the same tree in whatever order they
 //! are unpacked. What it keeps to know this is in memory, bounded by [`crate::limits`]; nothing is asked of the disk, so a link
 //! there is never followed.
@@ -47,14 +47,14 @@ struct State {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Made {
-    Folder,
+    Directory,
     /// With the number of the package that it is from.
     File(usize),
     Link,
 }
 
 impl Tree {
-    /// A new tree in the folder `root`, which must not exist, with the links of merged directories.
+    /// A new tree in the directory `root`, which must not exist, with the links of merged directories.
     pub(crate) fn create(root: &Path) -> Result<Self, TreeError> {
         fs::create_dir(root).map_err(FetchError::disk("creating", root))?;
         let tree = Self {
@@ -68,7 +68,7 @@ impl Tree {
         }
         // The targets exist even when no package has a file there, so that a link never dangles.
         for merged in MERGED {
-            tree.make_folders(&format!("usr/{merged}"))?;
+            tree.make_directories(&format!("usr/{merged}"))?;
         }
         Ok(tree)
     }
@@ -77,11 +77,11 @@ impl Tree {
     pub(crate) fn add(&self, package: usize, entry: Entry<'_>) -> Result<(), TreeError> {
         let Entry { path, kind, .. } = entry;
         if let Some((parent, _)) = path.rsplit_once('/') {
-            self.make_folders(parent)?;
+            self.make_directories(parent)?;
         }
         match kind {
-            Kind::Folder if path.is_empty() => Ok(()),
-            Kind::Folder => self.make_folders(&path),
+            Kind::Directory if path.is_empty() => Ok(()),
+            Kind::Directory => self.make_directories(&path),
             Kind::File {
                 mode,
                 bytes,
@@ -108,14 +108,14 @@ impl Tree {
         }
     }
 
-    /// Gives the folders their time, and the disk everything.
+    /// Gives the directories their time, and the disk everything.
     pub(crate) fn finish(self) -> Result<(), FetchError> {
         let state = self.state();
-        let folders = state
+        let directories = state
             .kinds
             .iter()
-            .filter(|(_, made)| **made == Made::Folder);
-        for (path, _) in folders {
+            .filter(|(_, made)| **made == Made::Directory);
+        for (path, _) in directories {
             touch(&self.root.join(path))?;
         }
         for merged in MERGED {
@@ -126,20 +126,20 @@ impl Tree {
         synced.map_err(FetchError::disk("syncing", &self.root))
     }
 
-    fn make_folders(&self, path: &str) -> Result<(), TreeError> {
+    fn make_directories(&self, path: &str) -> Result<(), TreeError> {
         let mut state = self.state();
         let ends = path
             .match_indices('/')
             .map(|(at, _)| at)
             .chain([path.len()]);
-        for folder in ends.filter_map(|end| path.get(..end)) {
-            match state.kinds.get(folder) {
-                Some(Made::Folder) => continue,
+        for directory in ends.filter_map(|end| path.get(..end)) {
+            match state.kinds.get(directory) {
+                Some(Made::Directory) => continue,
                 Some(_) => return Err(refuse(path, "lies below a file or link").into()),
                 None => {}
             }
-            state.insert(folder, Made::Folder, 0)?;
-            let place = self.root.join(folder);
+            state.insert(directory, Made::Directory, 0)?;
+            let place = self.root.join(directory);
             fs::create_dir(&place)
                 .and_then(|()| fs::set_permissions(&place, Permissions::from_mode(0o755)))
                 .map_err(FetchError::disk("creating", &place))?;
@@ -197,7 +197,7 @@ impl Tree {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A thread that panicked has failed the whole tree, and its folder is thrown away.
+        // A thread that panicked has failed the whole tree, and its directory is thrown away.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

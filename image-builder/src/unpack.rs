@@ -1,7 +1,7 @@
-//! The listed members of a zip archive, and only those, into a new folder.
+//! The listed members of a zip archive, and only those, into a new directory.
 //!
 //! Trusts nothing in the archive: a file's name on disk comes from the lock, a member's name is only looked up, and its size
-//! and digest are checked while it is written. The folder is the caller's to throw away when this fails.
+//! and digest are checked while it is written. The directory is the caller's to throw away when this fails.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader};
@@ -12,11 +12,11 @@ use zip::result::ZipError;
 
 use crate::error::FetchError;
 use crate::lock::{LockedFile, Model};
-use crate::store::sync_folder;
+use crate::store::sync_directory;
 use crate::stream::{Metered, TooLong};
 
-/// Takes the files of `model` out of `archive` into `folder`, which must not exist.
-pub(crate) fn unpack(archive: &Path, model: &Model, folder: &Path) -> Result<(), FetchError> {
+/// Takes the files of `model` out of `archive` into `directory`, which must not exist.
+pub(crate) fn unpack(archive: &Path, model: &Model, directory: &Path) -> Result<(), FetchError> {
     let opened = File::open(archive).map_err(FetchError::disk("opening", archive))?;
     let mut zip = ZipArchive::new(BufReader::new(opened)).map_err(|error| {
         contents(
@@ -25,11 +25,11 @@ pub(crate) fn unpack(archive: &Path, model: &Model, folder: &Path) -> Result<(),
             format!("cannot be read: {error}"),
         )
     })?;
-    fs::create_dir(folder).map_err(FetchError::disk("creating", folder))?;
+    fs::create_dir(directory).map_err(FetchError::disk("creating", directory))?;
     for file in &model.files {
-        unpack_one(&mut zip, model, file, &folder.join(&file.name))?;
+        unpack_one(&mut zip, model, file, &directory.join(&file.name))?;
     }
-    sync_folder(folder)
+    sync_directory(directory)
 }
 
 fn unpack_one(

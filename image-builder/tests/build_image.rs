@@ -27,8 +27,8 @@ use measurements::{
 };
 use sha2::{Digest as _, Sha256};
 
-/// The parts of an image, made below `folder`, its files in the order that `backwards` says.
-fn parts(folder: &Path, backwards: bool) -> Parts {
+/// The parts of an image, made below `directory`, its files in the order that `backwards` says.
+fn parts(directory: &Path, backwards: bool) -> Parts {
     let release = "6.12-made";
     let mut files: Vec<(String, Vec<u8>)> = vec![
         ("firmware.fd".into(), made::firmware()),
@@ -54,11 +54,11 @@ fn parts(folder: &Path, backwards: bool) -> Parts {
         files.reverse();
     }
     for (path, bytes) in files {
-        let path = folder.join(path);
-        fs::create_dir_all(path.parent().expect("below the folder")).expect("made");
+        let path = directory.join(path);
+        fs::create_dir_all(path.parent().expect("below the directory")).expect("made");
         fs::write(path, bytes).expect("written");
     }
-    let file = |name: &str| (name.to_owned(), folder.join("model").join(name));
+    let file = |name: &str| (name.to_owned(), directory.join("model").join(name));
     let mut models = vec![file("config.json"), file("model.safetensors")];
     if backwards {
         models.reverse();
@@ -73,21 +73,21 @@ fn parts(folder: &Path, backwards: bool) -> Parts {
             sha256: Digest32([1; 32]),
             role: Role::Kernel,
         }],
-        firmware: folder.join("firmware.fd"),
+        firmware: directory.join("firmware.fd"),
         firmware_build: FirmwareBuild::UP_TO_STABLE202502,
-        kernel: Kernel::open(&folder.join("kernel")).expect("a tree"),
+        kernel: Kernel::open(&directory.join("kernel")).expect("a tree"),
         kernel_from: "linux 6.12".into(),
         modules: vec!["built".into()],
-        init: folder.join("stage0"),
+        init: directory.join("stage0"),
         root: Some(RootParts {
             userland: Vec::new(),
-            agent: folder.join("agent"),
+            agent: directory.join("agent"),
             models: vec![Model {
                 id: "tiny".into(),
                 files: models,
             }],
         }),
-        stub: Some(folder.join("stub")),
+        stub: Some(directory.join("stub")),
         disk: true,
         cmdline: vec!["panic=-1".into(), "oops=panic".into()],
         machine: MachineSize {
@@ -99,23 +99,23 @@ fn parts(folder: &Path, backwards: bool) -> Parts {
 }
 
 /// Copies the stream, and fills the last block.
-fn copy(folder: &Path, name: &str, _: &[Entry]) -> Command {
+fn copy(directory: &Path, name: &str, _: &[Entry]) -> Command {
     let mut command = Command::new("dd");
     command.args(["status=none", "conv=sync", "ibs=4096", "iflag=fullblock"]);
-    command.arg(format!("of={}", folder.join(name).display()));
+    command.arg(format!("of={}", directory.join(name).display()));
     command
 }
 
 fn image(parts: Parts, out: &Path) -> Result<Image, BuildError> {
     let place = Place::claim(out)?;
-    let image = Draft::of(parts)?.write(&copy, place.folder(), &mut |_| {})?;
+    let image = Draft::of(parts)?.write(&copy, place.directory(), &mut |_| {})?;
     place.put()?;
     Ok(image)
 }
 
 fn bytes(out: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir(out).expect("a folder") {
+    for entry in fs::read_dir(out).expect("a directory") {
         let entry = entry.expect("an entry");
         let mode = entry.metadata().expect("known").permissions().mode();
         let bytes = fs::read(entry.path()).expect("a file");
@@ -128,10 +128,10 @@ fn bytes(out: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
 }
 
 #[test]
-fn another_folder_and_another_order_of_files_change_no_byte() {
+fn another_directory_and_another_order_of_files_change_no_byte() {
     let (one, two) = (
-        tempfile::tempdir().expect("a folder"),
-        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("a directory"),
     );
     let (out, again) = (one.path().join("out"), two.path().join("a longer name"));
     let first = image(parts(one.path(), false), &out).expect("made");
@@ -156,11 +156,11 @@ fn another_folder_and_another_order_of_files_change_no_byte() {
 
 #[test]
 fn another_umask_changes_no_byte_and_no_mode() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let mut seen = Vec::new();
     for umask in [0o077, 0o000] {
-        let parts = parts(folder.path(), false);
-        let out = folder.path().join(format!("out{umask}"));
+        let parts = parts(directory.path(), false);
+        let out = directory.path().join(format!("out{umask}"));
         // It belongs to the whole process; the other tests here do not depend on theirs.
         let before = umask_is(umask);
         image(parts, &out).expect("made");
@@ -179,9 +179,9 @@ fn umask_is(mode: u32) -> u32 {
 
 #[test]
 fn the_manifest_tells_of_what_lies_beside_it() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let out = folder.path().join("out");
-    let image = image(parts(folder.path(), false), &out).expect("made");
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("out");
+    let image = image(parts(directory.path(), false), &out).expect("made");
     let files = bytes(&out);
     let manifest = ImageManifest::from_json(&files["manifest.json"].1).expect("reads");
     assert_eq!(Some(&manifest), image.manifest.as_ref());
@@ -259,9 +259,9 @@ fn the_manifest_tells_of_what_lies_beside_it() {
 
 #[test]
 fn the_other_roads_lead_to_the_same_kernel_initrd_command_line_and_root() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let out = folder.path().join("out");
-    let image = image(parts(folder.path(), false), &out).expect("made");
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("out");
+    let image = image(parts(directory.path(), false), &out).expect("made");
     let manifest = image.manifest.expect("it has a root");
     let files = bytes(&out);
     let of = |name: &str| &files[name].1;
@@ -300,14 +300,14 @@ fn the_other_roads_lead_to_the_same_kernel_initrd_command_line_and_root() {
 
 #[test]
 fn an_image_has_no_road_that_was_not_asked_for() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let check = |stub: bool, disk: bool, files: usize| {
         let made = Parts {
-            stub: stub.then(|| folder.path().join("stub")),
+            stub: stub.then(|| directory.path().join("stub")),
             disk,
-            ..parts(folder.path(), false)
+            ..parts(directory.path(), false)
         };
-        let out = folder.path().join("out");
+        let out = directory.path().join("out");
         let manifest = image(made, &out).expect("made").manifest.expect("a root");
         let registers = manifest.uki.as_ref();
         assert_eq!(manifest.files.all().count(), files);
@@ -324,11 +324,11 @@ fn an_image_has_no_road_that_was_not_asked_for() {
 #[test]
 fn the_agent_is_told_of_a_simulator_only_in_a_simulated_image() {
     let start = |profile: Profile| {
-        let folder = tempfile::tempdir().expect("a folder");
-        let out = folder.path().join("out");
+        let directory = tempfile::tempdir().expect("a directory");
+        let out = directory.path().join("out");
         let made = Parts {
             profile,
-            ..parts(folder.path(), false)
+            ..parts(directory.path(), false)
         };
         image(made, &out).expect("made");
         let root = fs::read(out.join("root.img")).expect("there");
@@ -352,11 +352,11 @@ fn the_agent_is_told_of_a_simulator_only_in_a_simulated_image() {
 
 #[test]
 fn an_image_without_a_root_has_neither_disk_nor_manifest() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let out = folder.path().join("out");
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("out");
     let made = Parts {
         root: None,
-        ..parts(folder.path(), false)
+        ..parts(directory.path(), false)
     };
     let image = image(made, &out).expect("made");
     assert_eq!(image.manifest, None);
@@ -369,20 +369,20 @@ fn an_image_without_a_root_has_neither_disk_nor_manifest() {
 /// What changes the digest of a draft, by which an image that is there is known again.
 #[test]
 fn every_part_changes_the_drafts_digest() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let digest = |change: &dyn Fn(&mut Parts)| {
-        let mut made = parts(folder.path(), false);
+        let mut made = parts(directory.path(), false);
         change(&mut made);
         Draft::of(made).expect("a draft").digest()
     };
     let same = digest(&|_| {});
     assert_eq!(same, digest(&|_| {}));
     let put =
-        |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).expect("written");
+        |name: &str, bytes: &[u8]| fs::write(directory.path().join(name), bytes).expect("written");
     let changes: [&dyn Fn(&mut Parts); 13] = [
         &|parts| parts.disk = false,
         &|parts| parts.stub = None,
-        &|parts| parts.stub = Some(folder.path().join("stage0")),
+        &|parts| parts.stub = Some(directory.path().join("stage0")),
         &|parts| parts.profile = Profile::Dev,
         &|parts| parts.lock_sha256.0[31] ^= 1,
         &|parts| parts.compiler.push('1'),
@@ -398,7 +398,7 @@ fn every_part_changes_the_drafts_digest() {
         &|parts| parts.root = None,
         &|parts| {
             put("another", b"another program");
-            parts.init = folder.path().join("another");
+            parts.init = directory.path().join("another");
         },
     ];
     for (number, change) in changes.into_iter().enumerate() {
@@ -410,25 +410,25 @@ fn every_part_changes_the_drafts_digest() {
         digest(&|parts| {
             put("other.json", b"[]");
             let root = parts.root.as_mut().expect("it has one");
-            root.models[0].files[0].1 = folder.path().join("other.json");
+            root.models[0].files[0].1 = directory.path().join("other.json");
         })
     );
 }
 
 #[test]
 fn an_image_is_known_again_only_if_it_is_the_one_that_would_be_made() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let (out, store) = (
-        folder.path().join("out"),
-        Store::at(folder.path().join("store")),
+        directory.path().join("out"),
+        Store::at(directory.path().join("store")),
     );
     let memory = |change: &dyn Fn(&mut Parts)| {
-        let mut made = parts(folder.path(), false);
+        let mut made = parts(directory.path(), false);
         change(&mut made);
         Memory::of(&store, &Draft::of(made).expect("a draft")).expect("a key")
     };
     let same = memory(&|_| {});
-    let image = image(parts(folder.path(), false), &out).expect("made");
+    let image = image(parts(directory.path(), false), &out).expect("made");
     assert_eq!(same.find(&out), None, "nobody has said so yet");
     same.keep(&image).expect("kept");
     assert_eq!(same.find(&out), Some(image));
@@ -436,7 +436,7 @@ fn an_image_is_known_again_only_if_it_is_the_one_that_would_be_made() {
         memory(&|parts| parts.cmdline.push("quiet".into())).find(&out),
         None
     );
-    assert_eq!(same.find(folder.path()), None);
+    assert_eq!(same.find(directory.path()), None);
     for (name, (_, bytes)) in bytes(&out) {
         let (mut changed, path) = (bytes.clone(), out.join(&name));
         changed[bytes.len() / 2] ^= 1;
@@ -452,57 +452,57 @@ fn an_image_is_known_again_only_if_it_is_the_one_that_would_be_made() {
 }
 
 #[test]
-fn a_folder_that_holds_something_else_is_left_alone() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let out = folder.path().join("out");
+fn a_directory_that_holds_something_else_is_left_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("out");
     fs::create_dir(&out).expect("made");
-    image(parts(folder.path(), false), &out).expect("an empty one will do");
-    image(parts(folder.path(), false), &out).expect("so will an image");
+    image(parts(directory.path(), false), &out).expect("an empty one will do");
+    image(parts(directory.path(), false), &out).expect("so will an image");
     let occupied = |out: &Path| matches!(Place::claim(out), Err(BuildError::Occupied { .. }));
-    let home = folder.path().join("home");
+    let home = directory.path().join("home");
     fs::create_dir(&home).expect("made");
     fs::write(home.join("letters"), b"dear").expect("written");
     assert!(occupied(&home) && occupied(&home.join("letters")) && occupied(Path::new("/")));
     assert_eq!(fs::read(home.join("letters")).expect("there"), b"dear");
 
-    // A link where the new folder goes would have its target cleared.
-    let linked = folder.path().join("linked");
-    symlink(&home, folder.path().join(".linked.new")).expect("linked");
+    // A link where the new directory goes would have its target cleared.
+    let linked = directory.path().join("linked");
+    symlink(&home, directory.path().join(".linked.new")).expect("linked");
     assert!(Place::claim(&linked).is_err());
     assert!(home.join("letters").exists());
 }
 
 #[test]
 fn two_builds_do_not_write_one_image_and_a_failure_leaves_the_old_one() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let out = folder.path().join("out");
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("out");
     let first = Place::claim(&out).expect("free");
     assert!(matches!(Place::claim(&out), Err(BuildError::Busy { .. })));
-    fs::write(first.folder().join("half"), b"an image").expect("written");
+    fs::write(first.directory().join("half"), b"an image").expect("written");
     drop(first);
     assert!(!out.exists());
 
-    image(parts(folder.path(), false), &out).expect("made");
+    image(parts(directory.path(), false), &out).expect("made");
     let before = bytes(&out);
     let fails = |_: &Path, _: &str, _: &[Entry]| Command::new("false");
     let place = Place::claim(&out).expect("an image");
-    let draft = Draft::of(parts(folder.path(), false)).expect("a draft");
-    let error = draft.write(&fails, place.folder(), &mut |_| {});
+    let draft = Draft::of(parts(directory.path(), false)).expect("a draft");
+    let error = draft.write(&fails, place.directory(), &mut |_| {});
     assert!(matches!(error, Err(BuildError::Root(_))), "{error:?}");
     drop(place);
     assert_eq!(bytes(&out), before);
-    let left: Vec<_> = fs::read_dir(folder.path())
-        .expect("a folder")
+    let left: Vec<_> = fs::read_dir(directory.path())
+        .expect("a directory")
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.starts_with('.'))
         .collect();
     assert!(left.is_empty(), "{left:?}");
 
     // What a killed build left is cleared, whatever its mode.
-    let killed = folder.path().join(".out.new");
+    let killed = directory.path().join(".out.new");
     fs::create_dir_all(killed.join("deep")).expect("made");
     fs::write(killed.join("deep/root.img"), b"half").expect("written");
     fs::set_permissions(&killed, Permissions::from_mode(0o700)).expect("set");
-    image(parts(folder.path(), false), &out).expect("made");
+    image(parts(directory.path(), false), &out).expect("made");
     assert_eq!(bytes(&out), before);
 }

@@ -69,7 +69,7 @@ fn read_newc(archive: &[u8]) -> Vec<Found> {
 #[test]
 fn an_initrd_reads_back_as_it_was_written() {
     let mut writer = cpio::Writer::new(Vec::new());
-    writer.folder("/dev", 0o755).expect("a folder");
+    writer.directory("/dev", 0o755).expect("a directory");
     writer
         .device("/dev/console", 0o600, (5, 1))
         .expect("a device");
@@ -261,13 +261,13 @@ fn module(modinfo: &str) -> Vec<u8> {
 
 /// A kernel package's tree with these modules (file name, dependencies).
 fn kernel_tree(modules: &[(&str, &str)]) -> tempfile::TempDir {
-    let tree = tempfile::tempdir().expect("a folder");
-    let folder = tree.path().join("usr/lib/modules/6.1-test");
-    fs::create_dir_all(folder.join("kernel/deep/er")).expect("made");
+    let tree = tempfile::tempdir().expect("a directory");
+    let directory = tree.path().join("usr/lib/modules/6.1-test");
+    fs::create_dir_all(directory.join("kernel/deep/er")).expect("made");
     fs::create_dir_all(tree.path().join("boot")).expect("made");
     fs::write(tree.path().join("boot/vmlinuz-6.1-test"), b"kernel").expect("written");
     fs::write(
-        folder.join("modules.builtin"),
+        directory.join("modules.builtin"),
         "kernel/lib/crc32c-built.ko\n",
     )
     .expect("written");
@@ -276,7 +276,7 @@ fn kernel_tree(modules: &[(&str, &str)]) -> tempfile::TempDir {
         let bytes = module(&format!(
             "license=GPL\0depends={depends}\0name={name}\0vermagic=6.1-test\0"
         ));
-        fs::write(folder.join(place).join(format!("{name}.ko")), bytes).expect("written");
+        fs::write(directory.join(place).join(format!("{name}.ko")), bytes).expect("written");
     }
     tree
 }
@@ -331,11 +331,11 @@ fn a_missing_module_is_named_with_its_kernel() {
 #[test]
 fn what_is_no_module_is_refused_and_nothing_panics() {
     let tree = kernel_tree(&[("whole", "")]);
-    let folder = tree.path().join("usr/lib/modules/6.1-test/kernel");
+    let directory = tree.path().join("usr/lib/modules/6.1-test/kernel");
     let whole = module("depends=\0");
     let names = ["m".to_owned()];
     let refused = |bytes: &[u8]| {
-        fs::write(folder.join("m.ko"), bytes).expect("written");
+        fs::write(directory.join("m.ko"), bytes).expect("written");
         Kernel::open(tree.path())
             .expect("a tree")
             .load_order(&names)
@@ -353,9 +353,9 @@ fn what_is_no_module_is_refused_and_nothing_panics() {
         changed[at] ^= 0xff;
         refused(&changed);
     }
-    fs::remove_file(folder.join("m.ko")).expect("removed");
+    fs::remove_file(directory.join("m.ko")).expect("removed");
     // Compressed by name only.
-    fs::write(folder.join("m.ko.xz"), &whole).expect("written");
+    fs::write(directory.join("m.ko.xz"), &whole).expect("written");
     let kernel = Kernel::open(tree.path()).expect("a tree");
     assert!(matches!(
         kernel.load_order(&names),
@@ -373,30 +373,30 @@ const MODULE_XZ: [&str; 3] = [
 #[test]
 fn a_compressed_module_is_taken_out_whole_and_within_its_limit() {
     let tree = kernel_tree(&[]);
-    let folder = tree.path().join("usr/lib/modules/6.1-test/kernel");
+    let directory = tree.path().join("usr/lib/modules/6.1-test/kernel");
     let names = ["m".to_owned()];
     let load = || {
         let kernel = Kernel::open(tree.path()).expect("a tree");
         kernel.load_order(&names)
     };
     let packed = hex::decode(MODULE_XZ.concat()).expect("hex");
-    fs::write(folder.join("m.ko.xz"), &packed).expect("written");
+    fs::write(directory.join("m.ko.xz"), &packed).expect("written");
     let modules = load().expect("a module");
     assert_eq!(modules.len(), 1);
     assert_eq!(modules[0].bytes, module("depends=\0"));
     for end in 0..packed.len() {
-        fs::write(folder.join("m.ko.xz"), &packed[..end]).expect("written");
+        fs::write(directory.join("m.ko.xz"), &packed[..end]).expect("written");
         assert!(load().is_err(), "cut at {end}");
     }
     for at in 0..packed.len() {
         let mut changed = packed.clone();
         changed[at] ^= 0x55;
-        fs::write(folder.join("m.ko.xz"), &changed).expect("written");
+        fs::write(directory.join("m.ko.xz"), &changed).expect("written");
         assert!(load().is_err(), "changed at {at}");
     }
-    fs::remove_file(folder.join("m.ko.xz")).expect("removed");
+    fs::remove_file(directory.join("m.ko.xz")).expect("removed");
     // Sparse: it takes no room.
-    let long = File::create(folder.join("m.ko")).expect("made");
+    let long = File::create(directory.join("m.ko")).expect("made");
     long.set_len(MODULE_BYTES_MAX + 1).expect("set");
     let error = load().expect_err("too long").to_string();
     assert!(error.contains("longer than"), "{error}");
@@ -428,9 +428,9 @@ fn a_tree_that_is_not_one_kernel_is_refused() {
     );
     check(
         &|tree| {
-            let folder = tree.join("usr/lib/modules/6.1-test/kernel");
-            fs::create_dir(folder.join("other")).expect("made");
-            fs::write(folder.join("other/a.ko"), b"").expect("written");
+            let directory = tree.join("usr/lib/modules/6.1-test/kernel");
+            fs::create_dir(directory.join("other")).expect("made");
+            fs::write(directory.join("other/a.ko"), b"").expect("written");
         },
         "twice",
     );

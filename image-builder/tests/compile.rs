@@ -18,8 +18,8 @@ fn workspace() -> PathBuf {
 
 /// Copies what version control would have, all of it last changed at `time`.
 fn copy(from: &Path, to: &Path, time: SystemTime) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
         let entry = entry.expect("an entry");
         let name = entry.file_name();
         if [".git", "target", "node_modules", "shared"]
@@ -67,14 +67,14 @@ fn compile_one(
 
 #[test]
 fn the_same_sources_in_two_places_make_the_same_bytes() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = |name: &str| folder.path().join(name);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name);
     let past = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     copy(&workspace(), &path("a"), SystemTime::now());
     copy(&workspace(), &path("elsewhere/much/deeper"), past);
     // Nothing of it may matter: a file that nobody compiles, a configuration that nobody asked for.
     fs::write(path("a/guest-agent/stage0/notes.txt"), "notes").expect("written");
-    fs::create_dir_all(path("a/.cargo")).expect("a folder");
+    fs::create_dir_all(path("a/.cargo")).expect("a directory");
     let flags = "[build]\nrustflags = [\"-Cdebuginfo=2\"]\n[profile.image]\nopt-level = 0\n";
     fs::write(path("a/.cargo/config.toml"), flags).expect("written");
 
@@ -95,7 +95,7 @@ fn the_same_sources_in_two_places_make_the_same_bytes() {
     assert_eq!(fs::read(&first.path).ok(), fs::read(&second.path).ok());
 
     // It runs where there is no loader and no library. It is no guest's first process there, and says so.
-    let empty = tempfile::tempdir().expect("a folder");
+    let empty = tempfile::tempdir().expect("a directory");
     let alone = Sandbox::new(empty.path())
         .launcher(IMAGE_BUILDER)
         .read(&first.path, "/stage0");
@@ -103,7 +103,7 @@ fn the_same_sources_in_two_places_make_the_same_bytes() {
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(said.starts_with("stage0: "), "{said}");
     let bytes = fs::read(&first.path).expect("there");
-    for word in [folder.path().to_str().expect("UTF-8"), "/cargo/registry"] {
+    for word in [directory.path().to_str().expect("UTF-8"), "/cargo/registry"] {
         let found = bytes
             .windows(word.len())
             .any(|window| window == word.as_bytes());
@@ -137,8 +137,8 @@ fn the_same_sources_in_two_places_make_the_same_bytes() {
 #[test]
 #[ignore = "compiles the agent twice, which takes half an hour of two processors"]
 fn the_agent_is_the_same_bytes_in_two_places_and_runs_alone() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = |name: &str| folder.path().join(name);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name);
     let (_tree, sandbox) = room();
     copy(&workspace(), &path("b/c"), SystemTime::now());
     let agent = "guest-agent-sim";
@@ -146,7 +146,7 @@ fn the_agent_is_the_same_bytes_in_two_places_and_runs_alone() {
     let second = compile_one(&sandbox, &path("b/c"), &path("two"), agent).expect("compiled");
     assert_eq!(first.sha256, second.sha256);
 
-    let empty = tempfile::tempdir().expect("a folder");
+    let empty = tempfile::tempdir().expect("a directory");
     let alone = Sandbox::new(empty.path())
         .launcher(IMAGE_BUILDER)
         .read(&first.path, "/agent");
@@ -160,21 +160,24 @@ fn the_agent_is_the_same_bytes_in_two_places_and_runs_alone() {
 
 #[test]
 fn a_program_that_no_package_has_is_refused_before_anything_is_compiled() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let (_tree, sandbox) = room();
-    let store = Store::at(folder.path());
+    let store = Store::at(directory.path());
     let compiler = Compiler::new(&store, sandbox, &workspace()).expect("a toolchain");
     let error = compiler.compile("no-such-program", &mut |_| panic!("nothing is done"));
     assert!(matches!(error, Err(CompileError::Sources(_))));
-    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    assert_eq!(
+        fs::read_dir(directory.path()).expect("a directory").count(),
+        0
+    );
 }
 
 #[test]
 fn sources_that_pin_no_toolchain_are_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let (_tree, sandbox) = room();
-    let store = Store::at(folder.path().join("store"));
-    let error = Compiler::new(&store, sandbox, folder.path()).err();
+    let store = Store::at(directory.path().join("store"));
+    let error = Compiler::new(&store, sandbox, directory.path()).err();
     assert!(
         matches!(error, Some(CompileError::Toolchain(_))),
         "{error:?}"

@@ -217,11 +217,11 @@ fn files_and_roots_that_a_disk_cannot_have_are_refused() {
     assert_eq!(path(&[("A", b"")]).1, "it is empty");
     assert_eq!(path(&[("A", b"x"), ("A", b"x")]).1, "something is there");
     assert_eq!(path(&[("A/B", b"x"), ("A", b"x")]).1, "something is there");
-    let below = "a file is in the place of its folder";
+    let below = "a file is in the place of its directory";
     assert_eq!(path(&[("A", b"x"), ("A/B", b"x")]).1, below);
     let names: Vec<String> = (0..17).map(|number| format!("N{number}")).collect();
     let many: Vec<(&str, &[u8])> = names.iter().map(|n| (n.as_str(), &b"x"[..])).collect();
-    assert_eq!(path(&many).1, "a folder has too many files");
+    assert_eq!(path(&many).1, "a directory has too many files");
     with_files(&many[..16]);
 
     let long = vec![0; 64 * MIB];

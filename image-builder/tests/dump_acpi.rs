@@ -16,7 +16,7 @@ const SIZE: MachineSize = MachineSize {
 #[ignore = "starts the locked QEMU three times, whose packages it may have to fetch"]
 fn the_locked_qemu_makes_the_tables_that_a_shape_says() {
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/sim.yaml");
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let guest = |tpm| {
         let backends = Backends {
             firmware: "/any",
@@ -47,7 +47,7 @@ fn the_locked_qemu_makes_the_tables_that_a_shape_says() {
         ),
         ("other", other, shape),
     ] {
-        let line = folder.path().join("line.txt");
+        let line = directory.path().join("line.txt");
         let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
         fs::write(&line, quoted.join(" ")).expect("written");
         let output = Command::new(env!("CARGO_BIN_EXE_image-builder"))
@@ -56,12 +56,12 @@ fn the_locked_qemu_makes_the_tables_that_a_shape_says() {
             .arg("--from-qemu-file")
             .arg(&line)
             .args(["--name", name, "--out"])
-            .arg(folder.path())
+            .arg(directory.path())
             .output()
             .expect("it starts");
         assert!(output.status.success(), "{name}: {output:?}");
         let made = acpi_files(&shape).expect("proven");
-        let dump = folder.path().join(name);
+        let dump = directory.path().join(name);
         for (fw_cfg, file) in [
             ("etc/acpi/tables", "tables.bin"),
             ("etc/acpi/rsdp", "rsdp.bin"),
@@ -77,7 +77,7 @@ fn the_locked_qemu_makes_the_tables_that_a_shape_says() {
             made.contains_key("etc/tpm/log")
         );
     }
-    let index = fs::read_to_string(folder.path().join("index.txt")).expect("an index");
+    let index = fs::read_to_string(directory.path().join("index.txt")).expect("an index");
     assert_eq!(
         index.lines().filter(|line| line.starts_with("== ")).count(),
         3

@@ -74,13 +74,16 @@ fn fetch(store: &Store, lock: &ModelLock) -> (Result<std::path::PathBuf, FetchEr
 }
 
 fn assert_placed(store: &Store) {
-    let folder = store.model_dir("tiny");
-    assert_eq!(fs::read(folder.join("config.json")).expect("there"), CONFIG);
+    let directory = store.model_dir("tiny");
     assert_eq!(
-        fs::read(folder.join("model.safetensors")).expect("there"),
+        fs::read(directory.join("config.json")).expect("there"),
+        CONFIG
+    );
+    assert_eq!(
+        fs::read(directory.join("model.safetensors")).expect("there"),
         weights()
     );
-    assert_eq!(names(&folder), ["config.json", "model.safetensors"]);
+    assert_eq!(names(&directory), ["config.json", "model.safetensors"]);
     assert_eq!(names(store.models_dir()), ["tiny"], "no leftovers");
     assert_eq!(
         names(&store.root().join("partial")),
@@ -96,8 +99,8 @@ fn assert_nothing_placed(store: &Store, partials: usize) {
     assert_eq!(names(&store.root().join("partial")).len(), partials);
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).expect("the folder exists");
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("the directory exists");
     let mut names: Vec<_> = entries
         .map(|entry| {
             entry
@@ -121,18 +124,18 @@ fn check(
     tempfile::TempDir,
     Mirror,
 ) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let store = Store::at(folder.path());
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = Store::at(directory.path());
     let archive = archive();
     let mirror = Mirror::start(archive.clone(), replies);
     let lock = lock_for(&archive, &mirror, |text| text);
     let (result, said) = fetch(&store, &lock);
-    (result, said, store, folder, mirror)
+    (result, said, store, directory, mirror)
 }
 
 #[test]
 fn a_whole_answer_is_placed_and_the_next_run_asks_nobody() {
-    let (result, said, store, _folder, mirror) = check(vec![Reply::Whole]);
+    let (result, said, store, _directory, mirror) = check(vec![Reply::Whole]);
     assert_eq!(result, Ok(store.models_dir().to_owned()));
     assert_eq!(said, ["Starting", "Unpacking", "Placed"]);
     assert_placed(&store);
@@ -143,7 +146,7 @@ fn a_whole_answer_is_placed_and_the_next_run_asks_nobody() {
 
 #[test]
 fn a_spoilt_model_is_put_right_from_the_archive_in_the_store() {
-    let (_, _, store, _folder, mirror) = check(vec![Reply::Whole]);
+    let (_, _, store, _directory, mirror) = check(vec![Reply::Whole]);
     fs::write(
         store.model_dir("tiny").join("config.json"),
         b"{\"hidden_size\": 385}",
@@ -157,7 +160,7 @@ fn a_spoilt_model_is_put_right_from_the_archive_in_the_store() {
 
 #[test]
 fn a_broken_connection_is_resumed_where_it_stopped() {
-    let (result, said, store, _folder, mirror) = check(vec![Reply::Cut(100_000), Reply::Range]);
+    let (result, said, store, _directory, mirror) = check(vec![Reply::Cut(100_000), Reply::Range]);
     assert!(result.is_ok(), "{result:?}");
     assert_eq!(
         said,
@@ -169,11 +172,11 @@ fn a_broken_connection_is_resumed_where_it_stopped() {
 
 #[test]
 fn a_partial_of_an_earlier_run_is_resumed() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let store = Store::at(folder.path());
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = Store::at(directory.path());
     let archive = archive();
-    let partial = folder.path().join("partial").join(sha256(&archive));
-    fs::create_dir_all(folder.path().join("partial")).expect("writable");
+    let partial = directory.path().join("partial").join(sha256(&archive));
+    fs::create_dir_all(directory.path().join("partial")).expect("writable");
     fs::write(&partial, &archive[..5000]).expect("writable");
     let mirror = Mirror::start(archive.clone(), vec![Reply::Range]);
     let (result, _) = fetch(&store, &lock_for(&archive, &mirror, |text| text));
@@ -184,7 +187,7 @@ fn a_partial_of_an_earlier_run_is_resumed() {
 
 #[test]
 fn a_mirror_that_ignores_range_is_noticed() {
-    let (result, said, store, _folder, mirror) = check(vec![Reply::Cut(100_000), Reply::Whole]);
+    let (result, said, store, _directory, mirror) = check(vec![Reply::Cut(100_000), Reply::Whole]);
     assert!(result.is_ok(), "{result:?}");
     assert_eq!(
         said,
@@ -196,7 +199,7 @@ fn a_mirror_that_ignores_range_is_noticed() {
 
 #[test]
 fn a_mirror_that_sends_another_range_is_asked_for_everything() {
-    let (result, said, store, _folder, _) =
+    let (result, said, store, _directory, _) =
         check(vec![Reply::Cut(100_000), Reply::RangeFrom(7), Reply::Whole]);
     assert!(result.is_ok(), "{result:?}");
     assert_eq!(
@@ -215,7 +218,7 @@ fn a_mirror_that_sends_another_range_is_asked_for_everything() {
 
 #[test]
 fn a_poisoned_partial_is_thrown_away_once() {
-    let (result, said, store, _folder, _) =
+    let (result, said, store, _directory, _) =
         check(vec![Reply::CutSpoilt(100_000), Reply::Range, Reply::Whole]);
     assert!(result.is_ok(), "{result:?}");
     assert!(said.contains(&"Restarting".to_owned()), "{said:?}");
@@ -224,7 +227,7 @@ fn a_poisoned_partial_is_thrown_away_once() {
 
 #[test]
 fn wrong_bytes_are_the_mirrors_fault_and_nothing_stays() {
-    let (result, _, store, _folder, _) = check(vec![Reply::Spoilt]);
+    let (result, _, store, _directory, _) = check(vec![Reply::Spoilt]);
     let error = result.expect_err("one bit differs");
     assert!(
         matches!(
@@ -266,7 +269,7 @@ fn one_byte_too_many_is_refused_announced_or_not() {
 
 #[test]
 fn a_mirror_that_dies_leaves_a_partial_to_resume() {
-    let (result, _, store, _folder, _) = check(vec![Reply::Cut(100_000), Reply::Close]);
+    let (result, _, store, _directory, _) = check(vec![Reply::Cut(100_000), Reply::Close]);
     let error = result.expect_err("cut and gone");
     assert_eq!(error.fault(), Fault::Network);
     assert!(
@@ -285,11 +288,11 @@ fn a_mirror_that_dies_leaves_a_partial_to_resume() {
 
 #[test]
 fn a_status_is_named_and_keeps_what_was_there() {
-    let (result, _, store, _folder, _) = check(vec![Reply::Status(404)]);
+    let (result, _, store, _directory, _) = check(vec![Reply::Status(404)]);
     let error = result.expect_err("not found");
     assert!(error.to_string().contains("404"), "{error}");
     assert_nothing_placed(&store, 0);
-    let (result, _, store, _folder, _) = check(vec![Reply::Cut(100_000), Reply::Status(503)]);
+    let (result, _, store, _directory, _) = check(vec![Reply::Cut(100_000), Reply::Status(503)]);
     assert!(
         result
             .expect_err("out of order")
@@ -316,8 +319,8 @@ fn an_archive_that_contradicts_the_lock_leaves_no_model() {
         (&sha256(&weights()), &sha256(b""), "with SHA-256"),
     ];
     for (from, to, expected) in spoil {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let store = Store::at(folder.path());
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let store = Store::at(directory.path());
         let archive = archive();
         let mirror = Mirror::start(archive.clone(), vec![Reply::Whole]);
         let lock = lock_for(&archive, &mirror, |text| text.replacen(from, to, 1));
@@ -330,8 +333,8 @@ fn an_archive_that_contradicts_the_lock_leaves_no_model() {
 
 #[test]
 fn bytes_that_are_no_archive_leave_no_model() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let store = Store::at(folder.path());
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = Store::at(directory.path());
     let noise = weights();
     let mirror = Mirror::start(noise.clone(), vec![Reply::Whole]);
     let error = fetch(&store, &lock_for(&noise, &mirror, |text| text))
@@ -343,8 +346,8 @@ fn bytes_that_are_no_archive_leave_no_model() {
 
 #[test]
 fn a_store_that_cannot_be_made_is_the_disks_fault() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("file");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("file");
     fs::write(&file, b"in the way").expect("writable");
     let error = fetch(&Store::at(file.join("store")), &ModelLock::committed())
         .0
@@ -354,8 +357,8 @@ fn a_store_that_cannot_be_made_is_the_disks_fault() {
 
 #[test]
 fn members_that_climb_are_never_written() {
-    let (result, _, store, folder, _) = check(vec![Reply::Whole]);
+    let (result, _, store, directory, _) = check(vec![Reply::Whole]);
     assert!(result.is_ok(), "{result:?}");
     assert_placed(&store);
-    assert!(!folder.path().join("evil").exists() && !Path::new("/evil").exists());
+    assert!(!directory.path().join("evil").exists() && !Path::new("/evil").exists());
 }

@@ -47,9 +47,9 @@ fn kernel_headers_and_the_driver_are_of_one_version_each() {
             "{name}"
         );
     }
-    let folder = &recipe().modules.expect("it has modules").folder;
+    let directory = &recipe().modules.expect("it has modules").directory;
     let version = upstream(&driver.version).expect("a version");
-    assert!(folder.ends_with(&format!("-{version}")), "{folder}");
+    assert!(directory.ends_with(&format!("-{version}")), "{directory}");
     let root = recipe().root.expect("it has a root");
     let firmware = format!("usr/lib/firmware/nvidia/{version}/gsp_ga10x.bin");
     assert!(

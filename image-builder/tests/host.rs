@@ -37,16 +37,16 @@ fn a_host_that_forbids_user_namespaces_is_told_so_in_one_sentence_with_the_fix()
 }
 
 #[test]
-fn a_build_that_is_told_to_end_leaves_the_folder_as_it_was() {
+fn a_build_that_is_told_to_end_leaves_the_directory_as_it_was() {
     // A mirror that takes the question and never answers.
     let mirror = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", mirror.local_addr().expect("bound"));
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/sim.yaml");
     for (signal, before) in [(Signal::SIGINT, false), (Signal::SIGTERM, true)] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let directory = tempfile::tempdir().expect("a directory");
         let (out, new) = (
-            folder.path().join("image"),
-            folder.path().join(".image.new"),
+            directory.path().join("image"),
+            directory.path().join(".image.new"),
         );
         if before {
             fs::create_dir(&out).expect("made");
@@ -58,7 +58,7 @@ fn a_build_that_is_told_to_end_leaves_the_folder_as_it_was() {
         build.arg("build").arg(&recipe).arg("--out").arg(&out);
         build
             .arg("--store")
-            .arg(folder.path().join("store"))
+            .arg(directory.path().join("store"))
             .args(["--mirror", &url]);
         let mut build = build
             .stdin(Stdio::null())
@@ -66,7 +66,7 @@ fn a_build_that_is_told_to_end_leaves_the_folder_as_it_was() {
             .spawn()
             .expect("it starts");
         let (asked, _) = mirror.accept().expect("it asks");
-        assert!(new.is_dir(), "it writes beside the folder");
+        assert!(new.is_dir(), "it writes beside the directory");
         kill(Pid::from_raw(build.id() as i32), signal).expect("ours");
         let begun = Instant::now();
         let status = loop {

@@ -1,4 +1,4 @@
-//! A folder becomes a volume, or is refused by name; a volume is what its description says, or is refused.
+//! A directory becomes a volume, or is refused by name; a volume is what its description says, or is refused.
 //!
 //! `dd` stands for `mkfs.erofs` where the data may be anything; images of EROFS are made here, byte by byte, from the kernel's header.
 //! tests/tests/model_volume.rs has the locked tool.
@@ -16,7 +16,7 @@ use std::process::Command;
 use image_builder::Digest;
 use image_builder::build::contents::Entry;
 use image_builder::model::{
-    self, DESCRIPTION, Description, Folder, ModelError, ModelSigner, ModelVerifier, SIGNATURE,
+    self, DESCRIPTION, Description, Directory, ModelError, ModelSigner, ModelVerifier, SIGNATURE,
     Statement, Tool, VOLUME,
 };
 use image_builder::provenance::SecretKey;
@@ -29,8 +29,8 @@ use zeroize::Zeroizing;
 
 const TENSORS: &[u8] = b"\x02\0\0\0\0\0\0\0{}";
 
-/// A small model with folders whose names sort differently by byte and by component.
-fn small_model(folder: &Path, backwards: bool) {
+/// A small model with directories whose names sort differently by byte and by component.
+fn small_model(directory: &Path, backwards: bool) {
     let mut files = vec![
         ("config.json", b"{}".to_vec()),
         ("model.safetensors", [TENSORS, &[7; 9000]].concat()),
@@ -43,15 +43,15 @@ fn small_model(folder: &Path, backwards: bool) {
         files.reverse();
     }
     for (path, bytes) in files {
-        let path = folder.join(path);
-        fs::create_dir_all(path.parent().expect("below the folder")).expect("made");
+        let path = directory.join(path);
+        fs::create_dir_all(path.parent().expect("below the directory")).expect("made");
         fs::write(path, bytes).expect("written");
     }
 }
 
-fn read(folder: &Path, leave_out: &[&str]) -> Result<Folder, ModelError> {
+fn read(directory: &Path, leave_out: &[&str]) -> Result<Directory, ModelError> {
     let leave_out: Vec<String> = leave_out.iter().map(|path| (*path).to_owned()).collect();
-    Folder::read(folder, &leave_out, &mut |_| {})
+    Directory::read(directory, &leave_out, &mut |_| {})
 }
 
 fn tool() -> Tool {
@@ -63,17 +63,17 @@ fn tool() -> Tool {
 }
 
 /// Copies the stream, and fills the last block.
-fn copy(folder: &Path, name: &str, _: &[Entry]) -> Command {
+fn copy(directory: &Path, name: &str, _: &[Entry]) -> Command {
     let mut command = Command::new("dd");
     command.args(["status=none", "conv=sync", "ibs=4096", "iflag=fullblock"]);
-    command.arg(format!("of={}", folder.join(name).display()));
+    command.arg(format!("of={}", directory.join(name).display()));
     command
 }
 
-fn pack(folder: &Path, out: &Path) -> Result<Description, ModelError> {
-    let folder = read(folder, &[])?;
+fn pack(directory: &Path, out: &Path) -> Result<Description, ModelError> {
+    let directory = read(directory, &[])?;
     model::pack(
-        &folder,
+        &directory,
         "small",
         tool(),
         &copy,
@@ -84,7 +84,7 @@ fn pack(folder: &Path, out: &Path) -> Result<Description, ModelError> {
 }
 
 #[test]
-fn order_times_modes_and_umask_of_a_folder_change_no_byte() {
+fn order_times_modes_and_umask_of_a_directory_change_no_byte() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     small_model(&one.path().join("model"), false);
     let other = two.path().join("called otherwise");
@@ -128,10 +128,14 @@ fn order_times_modes_and_umask_of_a_folder_change_no_byte() {
 
 #[test]
 fn the_statement_is_the_one_that_model_signing_makes() {
-    let folder = tempfile::tempdir().unwrap();
-    small_model(&folder.path().join("model"), false);
-    let description = pack(&folder.path().join("model"), &folder.path().join("out")).unwrap();
-    // Printed by the Python package model-signing 1.1.1 for this folder: `Payload(hashing.Config().hash(…))`.
+    let directory = tempfile::tempdir().unwrap();
+    small_model(&directory.path().join("model"), false);
+    let description = pack(
+        &directory.path().join("model"),
+        &directory.path().join("out"),
+    )
+    .unwrap();
+    // Printed by the Python package model-signing 1.1.1 for this directory: `Payload(hashing.Config().hash(…))`.
     let statement = Statement::of(&description);
     assert_eq!(statement.subject().to_string(), SUBJECT);
     let statement: Value = serde_json::from_slice(&statement.to_json()).unwrap();
@@ -158,17 +162,17 @@ const SUBJECT: &str = "8444b022b1beb3ac10b001abc2ea7b12031a87f0b0518979399bb48b1
 
 /// What is said of [`small_model`] after a change.
 fn refusal(change: impl FnOnce(&Path)) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let model = folder.path().join("model");
+    let directory = tempfile::tempdir().unwrap();
+    let model = directory.path().join("model");
     small_model(&model, false);
     change(&model);
-    let error = pack(&model, &folder.path().join("out")).expect_err("a refusal");
-    assert!(!folder.path().join("out").exists(), "nothing came out");
+    let error = pack(&model, &directory.path().join("out")).expect_err("a refusal");
+    assert!(!directory.path().join("out").exists(), "nothing came out");
     error.to_string()
 }
 
 #[test]
-fn hostile_folders_are_refused_by_name() {
+fn hostile_directories_are_refused_by_name() {
     let file = |name: &'static str| move |model: &Path| fs::write(model.join(name), "x").unwrap();
     let check = |said: String, expected: &str| assert!(said.contains(expected), "{said}");
     check(
@@ -210,7 +214,7 @@ fn hostile_folders_are_refused_by_name() {
     );
     check(
         refusal(|model| drop(UnixListener::bind(model.join("x.json")).unwrap())),
-        "x.json: is neither a file nor a folder",
+        "x.json: is neither a file nor a directory",
     );
     check(
         refusal(|model| fs::create_dir_all(model.join("1/2/3/4/5/6/7/8/9")).unwrap()),
@@ -233,8 +237,8 @@ fn hostile_folders_are_refused_by_name() {
 
 #[test]
 fn what_is_to_be_left_out_has_to_be_there() {
-    let folder = tempfile::tempdir().unwrap();
-    let model = folder.path().join("model");
+    let directory = tempfile::tempdir().unwrap();
+    let model = directory.path().join("model");
     small_model(&model, false);
     fs::write(model.join("pytorch_model.bin"), "x").unwrap();
     assert!(read(&model, &[]).is_err());
@@ -252,23 +256,23 @@ fn what_is_to_be_left_out_has_to_be_there() {
 
 #[test]
 fn a_file_that_changes_while_it_is_packed_leaves_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let (model, out) = (folder.path().join("model"), folder.path().join("out"));
+    let directory = tempfile::tempdir().unwrap();
+    let (model, out) = (directory.path().join("model"), directory.path().join("out"));
     small_model(&model, false);
     let listed = read(&model, &[]).unwrap();
     fs::write(model.join("config.json"), "[]").unwrap();
     let claimed = model::claim(&out).unwrap();
     let packed = model::pack(&listed, "small", tool(), &copy, None, claimed, &mut |_| {});
     assert!(packed.is_err_and(|error| error.to_string().contains("changed while")));
-    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    let left: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "only the model: {left:?}");
 }
 
 #[test]
-fn a_folder_of_somebody_elses_is_not_overwritten() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("thesis.txt"), "x").unwrap();
-    let claimed = model::claim(folder.path());
+fn a_directory_of_somebody_elses_is_not_overwritten() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("thesis.txt"), "x").unwrap();
+    let claimed = model::claim(directory.path());
     assert!(matches!(claimed, Err(ModelError::Occupied { .. })));
 }
 
@@ -276,9 +280,13 @@ fn a_folder_of_somebody_elses_is_not_overwritten() {
 
 #[test]
 fn a_description_is_read_as_it_is_written_and_not_otherwise() {
-    let folder = tempfile::tempdir().unwrap();
-    small_model(&folder.path().join("model"), false);
-    let description = pack(&folder.path().join("model"), &folder.path().join("out")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    small_model(&directory.path().join("model"), false);
+    let description = pack(
+        &directory.path().join("model"),
+        &directory.path().join("out"),
+    )
+    .unwrap();
     let text = description.to_json();
     assert_eq!(Description::parse(&text).unwrap(), description);
     let value: Value = serde_json::from_slice(&text).unwrap();
@@ -319,8 +327,8 @@ fn a_description_is_read_as_it_is_written_and_not_otherwise() {
 
 #[test]
 fn every_flipped_byte_of_data_and_tree_is_found() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("image");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("image");
     let data: Vec<u8> = (0..130 * 4096u32).map(|at| (at / 7) as u8).collect();
     fs::write(&path, &data).unwrap();
     let file = File::options().read(true).write(true).open(&path).unwrap();
@@ -363,8 +371,8 @@ fn every_flipped_byte_of_data_and_tree_is_found() {
 // ---- whole volumes ----
 
 /// A volume of [`erofs_image`] with its description and statement.
-fn volume(folder: &Path) -> Description {
-    let path = folder.join(VOLUME);
+fn volume(directory: &Path) -> Description {
+    let path = directory.join(VOLUME);
     let mut image = erofs_image();
     image.resize(4 * 4096, 0);
     File::create(&path).unwrap().write_all(&image).unwrap();
@@ -388,26 +396,26 @@ fn volume(folder: &Path) -> Description {
         left_out: Vec::new(),
         tool: tool(),
     };
-    describe(folder, &description);
+    describe(directory, &description);
     description
 }
 
-fn describe(folder: &Path, description: &Description) {
-    fs::write(folder.join(DESCRIPTION), description.to_json()).unwrap();
+fn describe(directory: &Path, description: &Description) {
+    fs::write(directory.join(DESCRIPTION), description.to_json()).unwrap();
     let statement = Statement::of(description).to_json();
-    fs::write(folder.join(SIGNATURE), statement).unwrap();
+    fs::write(directory.join(SIGNATURE), statement).unwrap();
 }
 
 #[test]
 fn a_volume_is_what_its_description_says_or_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let description = volume(folder.path());
-    let verify = || model::verify(folder.path(), None, &mut |_| {});
+    let directory = tempfile::tempdir().unwrap();
+    let description = volume(directory.path());
+    let verify = || model::verify(directory.path(), None, &mut |_| {});
     assert_eq!(verify().unwrap(), description);
 
-    // Every file of the folder, flipped where it could matter least.
+    // Every file of the directory, flipped where it could matter least.
     for name in [VOLUME, DESCRIPTION, SIGNATURE] {
-        let path = folder.path().join(name);
+        let path = directory.path().join(name);
         let whole = fs::read(&path).unwrap();
         let step = whole.len().div_ceil(100);
         for at in (0..whole.len()).step_by(step).chain([whole.len() - 1]) {
@@ -439,7 +447,7 @@ fn a_volume_is_what_its_description_says_or_is_refused() {
     for (number, lie) in lies.iter().enumerate() {
         let mut lying = description.clone();
         lie(&mut lying);
-        describe(folder.path(), &lying);
+        describe(directory.path(), &lying);
         assert!(verify().is_err(), "lie {number}");
     }
 }
@@ -456,14 +464,15 @@ fn keys() -> [String; 2] {
 
 #[test]
 fn a_signed_statement_is_believed_with_its_key_and_no_other() {
-    let folder = tempfile::tempdir().unwrap();
-    let description = volume(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let description = volume(directory.path());
     let statement = Statement::of(&description).to_json();
-    let path = folder.path().join(SIGNATURE);
+    let path = directory.path().join(SIGNATURE);
     let keys = keys().map(|text| ModelSigner::from_pem(text.as_bytes()).unwrap());
     let [p256, ed25519] = &keys;
     for (key, other) in [(p256, ed25519), (ed25519, p256)] {
-        let verify = |key: Option<&ModelVerifier>| model::verify(folder.path(), key, &mut |_| {});
+        let verify =
+            |key: Option<&ModelVerifier>| model::verify(directory.path(), key, &mut |_| {});
         let (right, wrong) = (key.verifier(), other.verifier());
         let bundle = key.sign(&statement);
         assert_eq!(bundle, key.sign(&statement), "the same every time");

@@ -41,7 +41,11 @@ fn an_image_that_is_odd_or_cut_is_refused() {
         ("a link", inode(10) + 4, &0o120_777_u16.to_le_bytes()),
         ("a file beyond the end", inode(10) + 8, &[1, 16]),
         ("a file's block beyond the end", inode(10) + 16, &[3]),
-        ("a folder that is its own folder", inode(20) + 4 + 40, &[]),
+        (
+            "a directory that is its own directory",
+            inode(20) + 4 + 40,
+            &[],
+        ),
         (
             "a tail over the end of its block",
             inode(14) + 8,
@@ -50,7 +54,7 @@ fn an_image_that_is_odd_or_cut_is_refused() {
     ] {
         let mut image = whole.clone();
         image[at..at + bytes.len()].copy_from_slice(bytes);
-        if what == "a folder that is its own folder" {
+        if what == "a directory that is its own directory" {
             // The entry `c` of `sub` leads to `sub`.
             image[inode(20) + 32 + 24] = 20;
         }

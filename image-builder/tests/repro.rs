@@ -34,8 +34,8 @@ fn seen(text: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn script(folder: &Path) -> std::path::PathBuf {
-    let script = folder.join("witness");
+fn script(directory: &Path) -> std::path::PathBuf {
+    let script = directory.join("witness");
     fs::write(&script, WITNESS).expect("written");
     fs::set_permissions(&script, Permissions::from_mode(0o755)).expect("ours");
     script
@@ -49,8 +49,8 @@ fn ran(command: &mut Command, witness: &Path) -> BTreeMap<String, String> {
 
 #[test]
 fn the_second_build_is_elsewhere() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = |name: &str| folder.path().join(name);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name);
     for made in ["sources/target", "sources/.git", "place", "store"] {
         fs::create_dir_all(path(made)).expect("made");
     }
@@ -65,7 +65,7 @@ fn the_second_build_is_elsewhere() {
     assert!(compile.status().expect("a C compiler").success());
 
     let plan = Elsewhere {
-        builder: script(folder.path()),
+        builder: script(directory.path()),
         workspace: path("sources"),
         place: path("place"),
         recipe: "recipe.yaml".into(),

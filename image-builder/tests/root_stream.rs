@@ -9,28 +9,28 @@ use std::process::Command;
 use image_builder::build::contents::{Entry, Owner, What};
 use image_builder::erofs::{self, RootError};
 
-fn entries(folder: &Path) -> Vec<Entry> {
-    fs::write(folder.join("weights"), vec![7; 100_000]).expect("written");
+fn entries(directory: &Path) -> Vec<Entry> {
+    fs::write(directory.join("weights"), vec![7; 100_000]).expect("written");
     vec![
-        Entry::folder("/models/m"),
+        Entry::directory("/models/m"),
         Entry::disk(
             "/models/m/weights",
             0o644,
-            folder.join("weights"),
+            directory.join("weights"),
             "m".into(),
         )
         .expect("read"),
         Entry::memory("/agent", 0o755, b"program".to_vec(), "compiled".into()),
-        Entry::folder("/models"),
-        Entry::folder("/"),
+        Entry::directory("/models"),
+        Entry::directory("/"),
     ]
 }
 
 #[test]
 fn the_stream_has_every_entry_once_with_nothing_of_the_builder() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let mut stream = Vec::new();
-    erofs::write_tar(&entries(folder.path()), &mut stream).expect("written");
+    erofs::write_tar(&entries(directory.path()), &mut stream).expect("written");
     let mut seen = BTreeMap::new();
     let mut order = Vec::new();
     let mut archive = tar::Archive::new(Cursor::new(&stream));
@@ -121,9 +121,9 @@ fn whoever_owns_a_file_changes_the_file_systems_name() {
 #[test]
 fn a_file_that_changes_under_the_writer_is_an_error() {
     for changed in [&[8u8; 100_000][..], &[7; 99_999], &[7; 100_001], &[]] {
-        let folder = tempfile::tempdir().expect("a folder");
-        let entries = entries(folder.path());
-        fs::write(folder.path().join("weights"), changed).expect("written");
+        let directory = tempfile::tempdir().expect("a directory");
+        let entries = entries(directory.path());
+        fs::write(directory.path().join("weights"), changed).expect("written");
         let error = erofs::write_tar(&entries, std::io::sink()).expect_err("changed");
         let sentence = error.to_string();
         assert!(sentence.contains("/models/m/weights"), "{sentence}");
@@ -132,9 +132,9 @@ fn a_file_that_changes_under_the_writer_is_an_error() {
 
 #[test]
 fn the_tool_gets_the_whole_stream_and_its_failure_is_ours() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let entries = entries(folder.path());
-    let image = folder.path().join("image");
+    let directory = tempfile::tempdir().expect("a directory");
+    let entries = entries(directory.path());
+    let image = directory.path().join("image");
     let mut copy = Command::new("dd");
     copy.arg("status=none")
         .arg(format!("of={}", image.display()));
@@ -149,7 +149,7 @@ fn the_tool_gets_the_whole_stream_and_its_failure_is_ours() {
         Err(RootError::Tool { problem }) => assert!(problem.contains("no room"), "{problem}"),
         other => panic!("{other:?}"),
     }
-    let missing = Command::new(folder.path().join("nothing"));
+    let missing = Command::new(directory.path().join("nothing"));
     assert!(matches!(
         erofs::make(&entries, missing),
         Err(RootError::Tool { .. })
@@ -159,8 +159,8 @@ fn the_tool_gets_the_whole_stream_and_its_failure_is_ours() {
 #[test]
 fn the_tools_arguments_depend_on_contents_and_on_nothing_else() {
     let (one, two) = (
-        tempfile::tempdir().expect("a folder"),
-        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("a directory"),
     );
     let mut shuffled = entries(two.path());
     shuffled.reverse();

@@ -176,11 +176,11 @@ fn there_is_no_network() {
 #[test]
 fn files_of_the_host_do_not_show() {
     let (_tree, sandbox) = room();
-    let secret = tempfile::tempdir().expect("a folder");
+    let secret = tempfile::tempdir().expect("a directory");
     fs::write(secret.path().join("file"), "secret").expect("written");
     let path = secret.path().display();
     assert!(!shell(&sandbox, &format!("ls {path}")).status.success());
-    // What every room has, and the links and folders of this tree.
+    // What every room has, and the links and directories of this tree.
     let mut found: Vec<_> = says(&sandbox, "ls -A /")
         .lines()
         .map(str::to_owned)
@@ -201,9 +201,9 @@ fn files_of_the_host_do_not_show() {
 #[test]
 fn open_files_of_the_caller_do_not_come_along() {
     let (_tree, sandbox) = room();
-    let folder = File::open("/").expect("a folder");
+    let directory = File::open("/").expect("a directory");
     // `dup` gives a number that the next program inherits, as a careless caller would leave one.
-    let inherited = nix::unistd::dup(&folder).expect("a number");
+    let inherited = nix::unistd::dup(&directory).expect("a number");
     let number = inherited.as_raw_fd();
     let plain = Command::new("ls")
         .arg(format!("/proc/self/fd/{number}/"))
@@ -222,16 +222,16 @@ fn open_files_of_the_caller_do_not_come_along() {
 #[test]
 fn inputs_cannot_be_written_and_outputs_can() {
     let (_tree, sandbox) = room();
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     for name in ["in", "out"] {
-        fs::create_dir(folder.path().join(name)).expect("a folder");
+        fs::create_dir(directory.path().join(name)).expect("a directory");
     }
-    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    let (input, output) = (directory.path().join("in"), directory.path().join("out"));
     fs::write(input.join("file"), "before").expect("written");
-    fs::write(folder.path().join("single"), "one").expect("written");
+    fs::write(directory.path().join("single"), "one").expect("written");
     let sandbox = sandbox
         .read(&input, "/data/in")
-        .read(folder.path().join("single"), "/data/single")
+        .read(directory.path().join("single"), "/data/single")
         .write(&output, "/data/out");
     assert_eq!(
         says(&sandbox, "cat /data/in/file /data/single"),
@@ -413,7 +413,7 @@ fn it_works_for_another_user_than_root() {
         return;
     }
     let (tree, sandbox) = room();
-    // The folder of a build is often closed to others: the program goes where everybody can read it.
+    // The directory of a build is often closed to others: the program goes where everybody can read it.
     let program = tree.path().join("image-builder");
     fs::copy(IMAGE_BUILDER, &program).expect("copied");
     open_to_all(tree.path());
@@ -430,9 +430,9 @@ fn it_works_for_another_user_than_root() {
     assert_eq!(numbers, ["0", "0", "0", "1"]);
 }
 
-fn open_to_all(folder: &std::path::Path) {
+fn open_to_all(directory: &std::path::Path) {
     use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("ours");
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("ours");
 }
 
 #[test]

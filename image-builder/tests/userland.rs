@@ -31,14 +31,14 @@ fn unpacked() -> (Unpacked, Vec<String>) {
 }
 
 /// Puts entries onto the disk, owners and attributes aside.
-fn lay_out(entries: &[Entry], folder: &Path) {
+fn lay_out(entries: &[Entry], directory: &Path) {
     for entry in entries {
-        let path = folder.join(entry.path.trim_start_matches('/'));
+        let path = directory.join(entry.path.trim_start_matches('/'));
         match &entry.what {
-            What::Folder => fs::create_dir_all(&path).expect("made"),
+            What::Directory => fs::create_dir_all(&path).expect("made"),
             What::Link { target, .. } => std::os::unix::fs::symlink(target, &path).expect("made"),
             What::SameAs { path: first, .. } => {
-                let first = folder.join(first.trim_start_matches('/'));
+                let first = directory.join(first.trim_start_matches('/'));
                 fs::hard_link(first, &path).expect("linked");
             }
             What::File { source, .. } => match source {
@@ -58,8 +58,8 @@ fn the_loaders_cache_is_the_one_that_ldconfig_writes() {
     let (unpacked, ignored) = unpacked();
     let Userland { entries, .. } = userland::complete(unpacked, &ignored, &[]).expect("complete");
     let (tree, out) = (
-        tempfile::tempdir().expect("a folder"),
-        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("a directory"),
     );
     lay_out(&entries, tree.path());
     let room = Sandbox::new(tree.path())
@@ -128,7 +128,7 @@ fn every_file_knows_its_package_and_every_link_leads_somewhere_inside() {
             .rsplit_once('/')
             .filter(|(parent, _)| !parent.is_empty())
         {
-            assert!(matches!(by_path[parent].what, What::Folder), "{parent}");
+            assert!(matches!(by_path[parent].what, What::Directory), "{parent}");
         }
     }
     // Owners and bits that a tree on the disk would have lost.

@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run --release -p measurements --example bench_gpu -- ../shared/vectors/nvidia [runs]
 //! ```
-//! The folder is the vectors', with a report whose RIMs are there too.
+//! The directory is the vectors', with a report whose RIMs are there too.
 
 use std::{fs, path::Path, time::Instant};
 
@@ -11,14 +11,15 @@ use measurements::gpu::{GpuEvidence, GpuNonce, GpuPolicy, GpuRoots, Revocation, 
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let folder = arguments
+    let directory = arguments
         .next()
-        .expect("the first argument is the folder of vectors");
+        .expect("the first argument is the directory of vectors");
     let runs: usize = arguments
         .next()
         .map_or(200, |runs| runs.parse().expect("a number of runs"));
-    let read =
-        |name: &str| fs::read(Path::new(&folder).join(name)).expect("the folder has the vectors");
+    let read = |name: &str| {
+        fs::read(Path::new(&directory).join(name)).expect("the directory has the vectors")
+    };
     let report = read("go-nvtrust/attestationReport.txt");
     let chain = read("go-nvtrust/gpuAkCertChain.txt");
     let rims = [

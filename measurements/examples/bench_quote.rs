@@ -21,13 +21,17 @@ const AT_UNIX_S: u64 = 1_750_332_747;
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args_os().skip(1);
-    let folder = PathBuf::from(arguments.next().context("name the folder of tdx_quote")?);
+    let directory = PathBuf::from(
+        arguments
+            .next()
+            .context("name the directory of tdx_quote")?,
+    );
     let pairs = match arguments.next() {
         Some(count) => count.to_string_lossy().parse().context("PAIRS")?,
         None => 300,
     };
     let read = |name: &str| {
-        let path = Path::new(&folder).join(name);
+        let path = Path::new(&directory).join(name);
         fs::read(&path).with_context(|| format!("reading {}", path.display()))
     };
     let (quote, json) = (read("tdx_quote")?, read("tdx_quote_collateral.json")?);

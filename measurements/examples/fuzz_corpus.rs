@@ -105,10 +105,10 @@ fn plain(name: &str) -> String {
 }
 
 fn write(corpus: &Path, target: &str, name: &str, seeds: &[Vec<u8>]) -> anyhow::Result<usize> {
-    let folder = corpus.join(target);
-    fs::create_dir_all(&folder)?;
+    let directory = corpus.join(target);
+    fs::create_dir_all(&directory)?;
     for (index, seed) in seeds.iter().enumerate() {
-        fs::write(folder.join(format!("{name}-{index}")), seed)?;
+        fs::write(directory.join(format!("{name}-{index}")), seed)?;
     }
     Ok(seeds.len())
 }

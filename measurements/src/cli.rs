@@ -201,11 +201,11 @@ fn read_bounded(path: &Path, max: usize) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The files of a folder with one of these endings, by name.
-fn files_in(folder: &Path, endings: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
-    let reading = || format!("reading {}", folder.display());
+/// The files of a directory with one of these endings, by name.
+fn files_in(directory: &Path, endings: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+    let reading = || format!("reading {}", directory.display());
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder).with_context(reading)? {
+    for entry in fs::read_dir(directory).with_context(reading)? {
         let path = entry.with_context(reading)?.path();
         let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
         if endings.iter().any(|known| ending == *known) {
@@ -239,13 +239,18 @@ fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         .with_context(|| format!("writing {}", path.display()))
 }
 
-/// A reader sees the whole folder or none. ACPI files of two machines side by side are no machine's.
-fn write_folder(folder: &Path, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
-    let writing = || format!("writing {}", folder.display());
-    if folder.exists() && fs::read_dir(folder).with_context(writing)?.next().is_some() {
-        bail!("{} is there and not empty", folder.display());
+/// A reader sees the whole directory or none. ACPI files of two machines side by side are no machine's.
+fn write_directory(directory: &Path, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
+    let writing = || format!("writing {}", directory.display());
+    if directory.exists()
+        && fs::read_dir(directory)
+            .with_context(writing)?
+            .next()
+            .is_some()
+    {
+        bail!("{} is there and not empty", directory.display());
     }
-    let mut unfinished = folder.as_os_str().to_owned();
+    let mut unfinished = directory.as_os_str().to_owned();
     unfinished.push(".unfinished");
     let unfinished = PathBuf::from(unfinished);
     let write = || {
@@ -253,7 +258,7 @@ fn write_folder(folder: &Path, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
         for (name, bytes) in files {
             fs::write(unfinished.join(name), bytes)?;
         }
-        fs::rename(&unfinished, folder)
+        fs::rename(&unfinished, directory)
     };
     let written = write();
     if written.is_err() {

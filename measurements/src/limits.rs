@@ -78,7 +78,7 @@ pub const MACHINE_SET_MACHINES_MAX: usize = 4096;
 
 /// An image manifest as JSON. A file inside takes some 250 bytes.
 pub const IMAGE_MANIFEST_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Files, folders, links and devices listed in an image manifest.
+/// Files, directories, links and devices listed in an image manifest.
 pub const IMAGE_CONTENTS_MAX: usize = 16 * 1024;
 /// Extended attributes of one of them.
 pub const IMAGE_ATTRIBUTES_MAX: usize = 16;

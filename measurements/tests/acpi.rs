@@ -36,8 +36,8 @@ const FILES: [(&str, &str); 3] = [
 #[test]
 fn the_machines_of_the_grids_have_qemus_tables() {
     let (mut by_digest, mut by_byte) = (0, 0);
-    for (qemu, folder) in GRIDS {
-        let Some(index) = vector(&format!("{folder}/index.txt")) else {
+    for (qemu, directory) in GRIDS {
+        let Some(index) = vector(&format!("{directory}/index.txt")) else {
             return;
         };
         // What every machine of the index has and its lines leave out.
@@ -48,7 +48,7 @@ fn the_machines_of_the_grids_have_qemus_tables() {
         for case in cases(qemu, common, std::str::from_utf8(&index).unwrap()) {
             let files = case.compare();
             by_digest += 1;
-            if let Some(dump) = dump(folder, &case.name) {
+            if let Some(dump) = dump(directory, &case.name) {
                 assert!(dump == files, "{}", case.name);
                 by_byte += 1;
             }
@@ -434,12 +434,12 @@ fn cases(qemu: Qemu, common: &str, index: &str) -> Vec<Case> {
     cases
 }
 
-fn dump(folder: &str, name: &str) -> Option<AcpiFiles> {
-    if !common::vectors().join(folder).join(name).is_dir() {
+fn dump(directory: &str, name: &str) -> Option<AcpiFiles> {
+    if !common::vectors().join(directory).join(name).is_dir() {
         return None;
     }
     let read = |(full, short): (&str, &str)| {
-        let packed = vector(&format!("{folder}/{name}/{short}.bin.gz")).unwrap();
+        let packed = vector(&format!("{directory}/{name}/{short}.bin.gz")).unwrap();
         (full.to_owned(), gunzip(&packed))
     };
     Some(FILES.map(read).into())

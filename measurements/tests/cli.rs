@@ -9,14 +9,14 @@ use common::{NOW_UNIX_S, json, made, random, run};
 use measurements::{Digest48, Manifest};
 use simulator::SimulatedModule;
 
-/// A folder as a provider would have it, the manifest made by the program itself.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+/// A directory as a provider would have it, the manifest made by the program itself.
+fn directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(directory.path().join(name), bytes).unwrap();
     write("agent", b"agent binary");
     write("config", b"config bytes");
     let out = run(
-        folder.path(),
+        directory.path(),
         &[
             "manifest",
             "process",
@@ -42,10 +42,10 @@ fn folder() -> tempfile::TempDir {
     write("quote", &module.quote(&[0x5a; 64]));
     write("collateral.json", module.collateral_json());
     write("root.der", module.root_der());
-    folder
+    directory
 }
 
-fn verify(folder: &Path, report_data: &str, more: &[&str]) -> Output {
+fn verify(directory: &Path, report_data: &str, more: &[&str]) -> Output {
     let fixed = [
         "quote",
         "verify",
@@ -61,17 +61,17 @@ fn verify(folder: &Path, report_data: &str, more: &[&str]) -> Output {
         "--report-data",
         report_data,
     ];
-    run(folder, &[&fixed[..], more].concat())
+    run(directory, &[&fixed[..], more].concat())
 }
 
 #[test]
 fn the_manifest_is_the_librarys() {
-    let folder = folder();
-    let written = fs::read(folder.path().join("manifest.json")).unwrap();
+    let directory = directory();
+    let written = fs::read(directory.path().join("manifest.json")).unwrap();
     assert_eq!(Manifest::from_json(&written), Ok(common::manifest()));
     assert_eq!(written, common::manifest().to_json());
     let printed = run(
-        folder.path(),
+        directory.path(),
         &[
             "manifest", "process", "--agent", "agent", "--config", "config",
         ],
@@ -81,9 +81,9 @@ fn the_manifest_is_the_librarys() {
 
 #[test]
 fn a_believed_quote_ends_with_0_and_names_its_root() {
-    let folder = folder();
+    let directory = directory();
     let out = verify(
-        folder.path(),
+        directory.path(),
         &"5a".repeat(64),
         &["--insecure-test-root", "root.der"],
     );
@@ -106,9 +106,9 @@ fn a_believed_quote_ends_with_0_and_names_its_root() {
 
 #[test]
 fn a_refused_quote_ends_with_1_and_a_sentence() {
-    let folder = folder();
+    let directory = directory();
     let stale = verify(
-        folder.path(),
+        directory.path(),
         &"00".repeat(64),
         &["--insecure-test-root", "root.der"],
     );
@@ -116,43 +116,43 @@ fn a_refused_quote_ends_with_1_and_a_sentence() {
     assert_eq!(json(&stale)["verified"], false);
     assert!(String::from_utf8_lossy(&stale.stderr).contains("ask for a fresh one"));
 
-    let unnamed_root = verify(folder.path(), &"5a".repeat(64), &[]);
+    let unnamed_root = verify(directory.path(), &"5a".repeat(64), &[]);
     assert_eq!(unnamed_root.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&unnamed_root.stderr).contains("does not lead to the root"));
 }
 
 #[test]
 fn misuse_ends_with_2() {
-    let folder = folder();
+    let directory = directory();
     for arguments in [
         &["quote", "verify"][..],
         &["nonsense"],
         &["quote", "parse", "--quote", "quote", "--nonsense"],
     ] {
         assert_eq!(
-            run(folder.path(), arguments).status.code(),
+            run(directory.path(), arguments).status.code(),
             Some(2),
             "{arguments:?}"
         );
     }
-    assert_eq!(verify(folder.path(), "5a", &[]).status.code(), Some(2));
+    assert_eq!(verify(directory.path(), "5a", &[]).status.code(), Some(2));
     let upper_case = "5A".repeat(64);
     assert_eq!(
-        verify(folder.path(), &upper_case, &[]).status.code(),
+        verify(directory.path(), &upper_case, &[]).status.code(),
         Some(2)
     );
 }
 
 #[test]
 fn bad_files_end_with_1_and_name_the_file() {
-    let folder = folder();
-    fs::write(folder.path().join("long"), vec![0; 20_000]).unwrap();
+    let directory = directory();
+    fs::write(directory.path().join("long"), vec![0; 20_000]).unwrap();
     for (name, words) in [
         ("missing", "missing"),
         ("agent", "agent is not a TDX quote"),
         ("long", "long is longer"),
     ] {
-        let out = run(folder.path(), &["quote", "parse", "--quote", name]);
+        let out = run(directory.path(), &["quote", "parse", "--quote", name]);
         assert_eq!(out.status.code(), Some(1));
         assert!(out.stdout.is_empty());
         assert!(
@@ -161,20 +161,20 @@ fn bad_files_end_with_1_and_name_the_file() {
         );
     }
     let out = run(
-        folder.path(),
+        directory.path(),
         &[
             "manifest", "process", "--agent", "missing", "--config", "config", "--out", "new",
         ],
     );
     assert_eq!(out.status.code(), Some(1));
-    assert!(!folder.path().join("new").exists());
+    assert!(!directory.path().join("new").exists());
 }
 
 #[test]
 fn parse_prints_what_the_quote_says() {
-    let folder = folder();
+    let directory = directory();
     let out = run(
-        folder.path(),
+        directory.path(),
         &["quote", "parse", "--quote", "quote", "--json"],
     );
     assert_eq!(out.status.code(), Some(0));
@@ -184,12 +184,12 @@ fn parse_prints_what_the_quote_says() {
         printed["rtmr3"],
         common::manifest().registers().rtmr[3].to_string()
     );
-    let people = run(folder.path(), &["quote", "parse", "--quote", "quote"]);
+    let people = run(directory.path(), &["quote", "parse", "--quote", "quote"]);
     assert!(String::from_utf8_lossy(&people.stderr).contains("nothing below is verified"));
 }
 
 /// The verification with what a caller names, under the test root.
-fn verify_with(folder: &Path, more: &[&str]) -> Output {
+fn verify_with(directory: &Path, more: &[&str]) -> Output {
     let fixed = [
         "quote",
         "verify",
@@ -203,22 +203,22 @@ fn verify_with(folder: &Path, more: &[&str]) -> Output {
         "2026-09-21T14:13:20Z",
         "--json",
     ];
-    run(folder, &[&fixed[..], more].concat())
+    run(directory, &[&fixed[..], more].concat())
 }
 
-fn write_pem(folder: &Path) {
-    let der = fs::read(folder.join("root.der")).unwrap();
+fn write_pem(directory: &Path) {
+    let der = fs::read(directory.join("root.der")).unwrap();
     let pem = format!(
         "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
         STANDARD.encode(der)
     );
-    fs::write(folder.join("root.pem"), pem).unwrap();
+    fs::write(directory.join("root.pem"), pem).unwrap();
 }
 
 #[test]
 fn a_quote_alone_is_inspected_and_never_called_verified() {
-    let folder = folder();
-    write_pem(folder.path());
+    let directory = directory();
+    write_pem(directory.path());
     let report_data = "5a".repeat(64);
     for (more, registers, bound, words) in [
         (
@@ -240,7 +240,7 @@ fn a_quote_alone_is_inspected_and_never_called_verified() {
             "report data not compared with anything",
         ),
     ] {
-        let out = verify_with(folder.path(), more);
+        let out = verify_with(directory.path(), more);
         let stderr = String::from_utf8_lossy(&out.stderr);
         assert_eq!(out.status.code(), Some(0), "{stderr}");
         assert!(stderr.contains(words), "{stderr}");
@@ -262,16 +262,16 @@ fn a_quote_alone_is_inspected_and_never_called_verified() {
             )
         );
     }
-    let stale = verify_with(folder.path(), &["--report-data", &"00".repeat(64)]);
+    let stale = verify_with(directory.path(), &["--report-data", &"00".repeat(64)]);
     assert_eq!(stale.status.code(), Some(1));
 }
 
 #[test]
 fn a_policy_file_decides_with_or_without_a_manifest() {
-    let folder = folder();
-    write_pem(folder.path());
+    let directory = directory();
+    write_pem(directory.path());
     let write = |name: &str, policy: serde_json::Value| {
-        fs::write(folder.path().join(name), policy.to_string()).unwrap();
+        fs::write(directory.path().join(name), policy.to_string()).unwrap();
     };
     let registers = serde_json::to_value(common::manifest().registers()).unwrap();
     let mut others = registers.clone();
@@ -311,7 +311,7 @@ fn a_policy_file_decides_with_or_without_a_manifest() {
         ("wrong.json", &manifest, 1, "registerz"),
     ] {
         let named = ["--policy", policy, "--report-data", &report_data];
-        let out = verify_with(folder.path(), &[&named[..], manifest].concat());
+        let out = verify_with(directory.path(), &[&named[..], manifest].concat());
         let stderr = String::from_utf8_lossy(&out.stderr);
         assert_eq!(out.status.code(), Some(code), "{policy}: {stderr}");
         assert!(stderr.contains(words), "{policy}: {stderr}");
@@ -320,20 +320,20 @@ fn a_policy_file_decides_with_or_without_a_manifest() {
 
 #[test]
 fn a_quote_is_read_from_hexadecimal_text_too() {
-    let folder = folder();
-    let bytes = fs::read(folder.path().join("quote")).unwrap();
-    let binary = run(folder.path(), &["quote", "parse", "--quote", "quote"]);
+    let directory = directory();
+    let bytes = fs::read(directory.path().join("quote")).unwrap();
+    let binary = run(directory.path(), &["quote", "parse", "--quote", "quote"]);
     for text in [
         hex::encode(&bytes),
         format!("0x{}\n", hex::encode_upper(&bytes)),
     ] {
-        fs::write(folder.path().join("text"), text).unwrap();
-        let out = run(folder.path(), &["quote", "parse", "--quote", "text"]);
+        fs::write(directory.path().join("text"), text).unwrap();
+        let out = run(directory.path(), &["quote", "parse", "--quote", "text"]);
         assert_eq!(out.stdout, binary.stdout);
     }
     for text in ["", "0x", "04", "zz"] {
-        fs::write(folder.path().join("text"), text).unwrap();
-        let out = run(folder.path(), &["quote", "parse", "--quote", "text"]);
+        fs::write(directory.path().join("text"), text).unwrap();
+        let out = run(directory.path(), &["quote", "parse", "--quote", "text"]);
         assert_eq!(out.status.code(), Some(1), "{text:?}");
     }
 }
@@ -344,12 +344,12 @@ fn the_program_believes_a_real_quote_as_of_its_day() {
         return;
     };
     let collateral = common::vector("quotes/dcap-qvl/tdx_quote_collateral.json").unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("quote"), quote).unwrap();
-    fs::write(folder.path().join("collateral.json"), collateral).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("quote"), quote).unwrap();
+    fs::write(directory.path().join("collateral.json"), collateral).unwrap();
     let at = |time: &str| {
         run(
-            folder.path(),
+            directory.path(),
             &[
                 "quote",
                 "verify",
@@ -375,8 +375,8 @@ fn the_program_believes_a_real_quote_as_of_its_day() {
 /// MRTD of a firmware that QEMU does not start is for people who have another host.
 #[test]
 fn a_prediction_says_where_qemu_does_not_follow_the_design_guide() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("firmware.fd");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("firmware.fd");
     let [bfv, cfv, hob, temporary] = made::SECTIONS;
     let permanent = [0, 0, 0x1000_0000, 0x1000, 4, 2];
     for (sections, by_qemu) in [
@@ -385,7 +385,7 @@ fn a_prediction_says_where_qemu_does_not_follow_the_design_guide() {
     ] {
         fs::write(&path, made::firmware_of(&sections)).unwrap();
         let arguments = ["predict", "--firmware", "firmware.fd", "--json"];
-        let output = run(folder.path(), &arguments);
+        let output = run(directory.path(), &arguments);
         assert_eq!(output.status.code(), Some(0));
         let printed = json(&output);
         assert_eq!(printed["mrtd"].as_str().unwrap().len(), 96);
@@ -393,7 +393,7 @@ fn a_prediction_says_where_qemu_does_not_follow_the_design_guide() {
         assert_eq!(why.is_none_or(|why| !why.contains("PermMem")), by_qemu);
         assert_eq!(printed["usable_in_policy"].is_null(), by_qemu);
         let machine = ["--vcpus", "2", "--memory", "2G"];
-        let output = run(folder.path(), &[&arguments[..], &machine].concat());
+        let output = run(directory.path(), &[&arguments[..], &machine].concat());
         assert_eq!(output.status.code(), Some(if by_qemu { 0 } else { 1 }));
     }
 }

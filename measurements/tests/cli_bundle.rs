@@ -10,10 +10,10 @@ use simulator::SimulatedModule;
 
 const AT: &str = "2026-09-21T14:13:20Z";
 
-/// A folder with what a simulated guest hands out, and its bundle.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+/// A directory with what a simulated guest hands out, and its bundle.
+fn directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(directory.path().join(name), bytes).unwrap();
     let mut module = SimulatedModule::new(NOW_UNIX_S, &mut random("cli bundle")).unwrap();
     for event in manifest().rtmr3_events() {
         module.extend(3, &event.digest).unwrap();
@@ -25,7 +25,7 @@ fn folder() -> tempfile::TempDir {
     let events = serde_json::to_vec(manifest().rtmr3_events()).unwrap();
     write("events.json", &events);
     let out = make(
-        folder.path(),
+        directory.path(),
         &[
             "--manifest",
             "manifest.json",
@@ -37,10 +37,10 @@ fn folder() -> tempfile::TempDir {
     );
     assert_eq!(out.status.code(), Some(0), "{}", errors(&out));
     assert!(errors(&out).contains(NOT_ANCHORED));
-    folder
+    directory
 }
 
-fn make(folder: &Path, more: &[&str]) -> Output {
+fn make(directory: &Path, more: &[&str]) -> Output {
     let first = [
         "bundle",
         "make",
@@ -51,12 +51,12 @@ fn make(folder: &Path, more: &[&str]) -> Output {
         "--out",
         "b",
     ];
-    run(folder, &[&first, more].concat())
+    run(directory, &[&first, more].concat())
 }
 
-fn verify(folder: &Path, more: &[&str]) -> Output {
+fn verify(directory: &Path, more: &[&str]) -> Output {
     let first = ["bundle", "verify", "--bundle", "b", "--root", "root.der"];
-    run(folder, &[&first, more].concat())
+    run(directory, &[&first, more].concat())
 }
 
 fn errors(out: &Output) -> String {
@@ -67,7 +67,7 @@ const NOT_ANCHORED: &str = "not anchored: the time it says it was made is its ma
 
 #[test]
 fn a_bundle_verifies_what_the_verifier_names() {
-    let folder = folder();
+    let directory = directory();
     let bound = "5a".repeat(64);
     let full = [
         "--at",
@@ -77,7 +77,7 @@ fn a_bundle_verifies_what_the_verifier_names() {
         "--report-data",
         &bound,
     ];
-    let out = verify(folder.path(), &[&full[..], &["--json"]].concat());
+    let out = verify(directory.path(), &[&full[..], &["--json"]].concat());
     assert_eq!(out.status.code(), Some(0), "{}", errors(&out));
     let printed = json(&out);
     assert_eq!(printed["outcome"], "verified");
@@ -90,7 +90,7 @@ fn a_bundle_verifies_what_the_verifier_names() {
     assert!(errors(&out).contains("INSECURE"));
     assert!(errors(&out).contains(NOT_ANCHORED));
 
-    let out = verify(folder.path(), &full);
+    let out = verify(directory.path(), &full);
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(text.contains("anchored"), "{text}");
     assert!(errors(&out).contains("verified: "));
@@ -98,8 +98,8 @@ fn a_bundle_verifies_what_the_verifier_names() {
 
 #[test]
 fn a_bundle_by_its_own_word_holds_and_verifies_nobody() {
-    let folder = folder();
-    let out = verify(folder.path(), &["--at", AT, "--json"]);
+    let directory = directory();
+    let out = verify(directory.path(), &["--at", AT, "--json"]);
     assert_eq!(out.status.code(), Some(0), "{}", errors(&out));
     let printed = json(&out);
     assert_eq!(printed["outcome"], "inspected");
@@ -117,9 +117,9 @@ fn a_bundle_by_its_own_word_holds_and_verifies_nobody() {
 
 #[test]
 fn a_refused_bundle_ends_with_1_and_a_sentence() {
-    let folder = folder();
+    let directory = directory();
     let check = |more: &[&str], words: &str| {
-        let out = verify(folder.path(), more);
+        let out = verify(directory.path(), more);
         assert_eq!(out.status.code(), Some(1), "{more:?}");
         assert!(errors(&out).contains(words), "{more:?}: {}", errors(&out));
     };
@@ -134,28 +134,28 @@ fn a_refused_bundle_ends_with_1_and_a_sentence() {
     );
     let other =
         measurements::Manifest::process(measurements::Digest48::ZERO, measurements::Digest48::ZERO);
-    fs::write(folder.path().join("other.json"), other.to_json()).unwrap();
+    fs::write(directory.path().join("other.json"), other.to_json()).unwrap();
     check(
         &["--at", AT, "--manifest", "other.json"],
         "refused: quote: ",
     );
 
-    let path = folder.path().join("b");
+    let path = directory.path().join("b");
     let mut bytes = fs::read(&path).unwrap();
     bytes.push(0);
     fs::write(&path, bytes).unwrap();
-    let out = verify(folder.path(), &["--at", AT]);
+    let out = verify(directory.path(), &["--at", AT]);
     assert_eq!(out.status.code(), Some(1));
     assert!(errors(&out).contains("not the one encoding"));
 }
 
 #[test]
 fn a_part_that_cannot_be_read_is_bundled_by_nobody() {
-    let folder = folder();
-    let bundled = fs::read(folder.path().join("b")).unwrap();
-    fs::write(folder.path().join("bad"), "{}").unwrap();
+    let directory = directory();
+    let bundled = fs::read(directory.path().join("b")).unwrap();
+    fs::write(directory.path().join("bad"), "{}").unwrap();
     let check = |more: &[&str], code: i32, words: &str| {
-        let out = make(folder.path(), more);
+        let out = make(directory.path(), more);
         assert_eq!(out.status.code(), Some(code), "{more:?}");
         assert!(errors(&out).contains(words), "{more:?}: {}", errors(&out));
     };
@@ -168,9 +168,9 @@ fn a_part_that_cannot_be_read_is_bundled_by_nobody() {
         "the GPU evidence of the bundle: ",
     );
     check(&["--rim", "bad"], 2, "--gpu-evidence");
-    assert_eq!(fs::read(folder.path().join("b")).unwrap(), bundled);
+    assert_eq!(fs::read(directory.path().join("b")).unwrap(), bundled);
     let out = run(
-        folder.path(),
+        directory.path(),
         &["bundle", "verify", "--bundle", "b", "--at", "now"],
     );
     assert_eq!(out.status.code(), Some(2));
@@ -184,12 +184,12 @@ fn a_real_quote_holds_at_the_time_it_was_made_and_not_now() {
     let (Some(quote), Some(collateral)) = (quote, collateral) else {
         return;
     };
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("quote"), quote).unwrap();
-    fs::write(folder.path().join("collateral.json"), collateral).unwrap();
-    let out = make(folder.path(), &[]);
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("quote"), quote).unwrap();
+    fs::write(directory.path().join("collateral.json"), collateral).unwrap();
+    let out = make(directory.path(), &[]);
     assert_eq!(out.status.code(), Some(0), "{}", errors(&out));
-    let path = folder.path().join("b");
+    let path = directory.path().join("b");
     let mut bundle = Bundle::from_cbor(&fs::read(&path).unwrap()).unwrap();
     assert!(bundle.made_unix_s > NOW_UNIX_S - 365 * 86_400);
     bundle.made_unix_s = 1_750_332_747;
@@ -197,7 +197,7 @@ fn a_real_quote_holds_at_the_time_it_was_made_and_not_now() {
 
     let verify = |more: &[&str]| {
         let first = ["bundle", "verify", "--bundle", "b", "--json"];
-        run(folder.path(), &[&first, more].concat())
+        run(directory.path(), &[&first, more].concat())
     };
     let out = verify(&["--at", "made"]);
     assert_eq!(out.status.code(), Some(0), "{}", errors(&out));
@@ -215,7 +215,7 @@ fn a_real_quote_holds_at_the_time_it_was_made_and_not_now() {
 
 #[test]
 fn a_report_in_hex_is_bundled_with_its_rims() {
-    let folder = folder();
+    let directory = directory();
     for (name, into) in [
         ("go-nvtrust/attestationReport.txt", "report.txt"),
         ("go-nvtrust/gpuAkCertChain.txt", "chain.pem"),
@@ -231,15 +231,15 @@ fn a_report_in_hex_is_bundled_with_its_rims() {
         let Some(bytes) = vector(&format!("nvidia/{name}")) else {
             return;
         };
-        fs::create_dir_all(folder.path().join("rims")).unwrap();
-        fs::write(folder.path().join(into), bytes).unwrap();
+        fs::create_dir_all(directory.path().join("rims")).unwrap();
+        fs::write(directory.path().join(into), bytes).unwrap();
     }
     // A simulated module of the day of the GPU evidence.
     let mut module = SimulatedModule::new(1_700_000_000, &mut random("gpu")).unwrap();
     for event in manifest().rtmr3_events() {
         module.extend(3, &event.digest).unwrap();
     }
-    let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(directory.path().join(name), bytes).unwrap();
     write("quote", &module.quote(&[0x5a; 64]));
     write("collateral.json", module.collateral_json());
     write("root.der", module.root_der());
@@ -252,11 +252,11 @@ fn a_report_in_hex_is_bundled_with_its_rims() {
         "--rim",
         "rims",
     ];
-    let out = make(folder.path(), &gpu);
+    let out = make(directory.path(), &gpu);
     assert_eq!(out.status.code(), Some(0), "{}", errors(&out));
     assert!(errors(&out).contains("left aside: rims/other.xml"));
 
-    let out = verify(folder.path(), &["--at", "1700000000", "--json"]);
+    let out = verify(directory.path(), &["--at", "1700000000", "--json"]);
     assert_eq!(out.status.code(), Some(0), "{}", errors(&out));
     let printed = json(&out);
     assert_eq!(printed["gpu_root"], "nvidia");
@@ -265,7 +265,7 @@ fn a_report_in_hex_is_bundled_with_its_rims() {
     assert_eq!(printed["gpus"]["each"][0]["driver"], "545.00");
     assert!(errors(&out).contains("the nonce was not checked"));
     let out = verify(
-        folder.path(),
+        directory.path(),
         &["--at", "1700000000", "--gpu-nonce", &"00".repeat(32)],
     );
     assert_eq!(out.status.code(), Some(1));

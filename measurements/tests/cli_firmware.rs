@@ -69,17 +69,17 @@ fn newer(processor: u32) -> String {
     replay(Register::Rtmr0, &events).to_string()
 }
 
-fn refusal(folder: &Path, more: &[&str]) -> (Option<i32>, String) {
-    let output = run(folder, &[&MACHINE[..], more].concat());
+fn refusal(directory: &Path, more: &[&str]) -> (Option<i32>, String) {
+    let output = run(directory, &[&MACHINE[..], more].concat());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.code(), said)
 }
 
 #[test]
 fn the_newer_generation_is_predicted_for_one_processor() {
-    let (folder, manifest) = image();
+    let (directory, manifest) = image();
     let told = [&MACHINE[..], &NEWER, &BIOS, &["--json"]].concat();
-    let printed = json(&run(folder.path(), &told));
+    let printed = json(&run(directory.path(), &told));
     assert_eq!(printed["rtmr0"], newer(0xc_06f2));
     assert_eq!(printed.get("assumed"), None);
     assert_ne!(newer(0xc_06f2), newer(0xc_06f1));
@@ -99,30 +99,33 @@ fn the_newer_generation_is_predicted_for_one_processor() {
         "guest",
         "--json",
     ];
-    let printed = json(&run(folder.path(), &[&set[..], &NEWER, &BIOS].concat()));
+    let printed = json(&run(directory.path(), &[&set[..], &NEWER, &BIOS].concat()));
     assert_eq!(printed["machines"][0]["rtmr0"], newer(0xc_06f2));
     assert_eq!(printed["rtmr2"], manifest.registers.rtmr2.to_string());
 }
 
 #[test]
 fn the_older_generation_need_not_be_assumed() {
-    let (folder, _) = image();
-    let assumed = json(&run(folder.path(), &[&MACHINE[..], &["--json"]].concat()));
+    let (directory, _) = image();
+    let assumed = json(&run(
+        directory.path(),
+        &[&MACHINE[..], &["--json"]].concat(),
+    ));
     let stated = [&MACHINE[..], &["--edk2", "202502", "--json"]].concat();
-    let stated = json(&run(folder.path(), &stated));
+    let stated = json(&run(directory.path(), &stated));
     assert_eq!(assumed["rtmr0"], stated["rtmr0"]);
     assert!(assumed.get("assumed").is_some() && stated.get("assumed").is_none());
 }
 
 #[test]
 fn half_a_description_is_refused() {
-    let (folder, _) = image();
+    let (directory, _) = image();
     fs::write(
-        folder.path().join("signer.pem"),
+        directory.path().join("signer.pem"),
         "-----BEGIN CERTIFICATE-----\n",
     )
     .unwrap();
-    fs::write(folder.path().join("signer.der"), [0x30, 0]).unwrap();
+    fs::write(directory.path().join("signer.der"), [0x30, 0]).unwrap();
     for (more, code, why) in [
         (&NEWER[..], 1, "add --bios-vendor"),
         (
@@ -144,7 +147,7 @@ fn half_a_description_is_refused() {
         (&["--processor", "+1:0"], 2, "EAX:EDX"),
         (&["--bios-vendor", "EDK II"], 2, "--bios-version"),
     ] {
-        let (got, said) = refusal(folder.path(), more);
+        let (got, said) = refusal(directory.path(), more);
         assert_eq!(got, Some(code), "{more:?}: {said}");
         assert!(said.contains(why), "{more:?}: {said}");
     }
@@ -156,12 +159,12 @@ fn a_known_firmware_is_not_described_otherwise() {
     let Some(firmware) = common::vector("firmware/ovmf-2025.02-8+deb13u1.fd") else {
         return;
     };
-    let (folder, _) = image();
-    fs::write(folder.path().join("firmware.fd"), firmware).unwrap();
+    let (directory, _) = image();
+    fs::write(directory.path().join("firmware.fd"), firmware).unwrap();
     let told = [&MACHINE[..], &["--edk2", "202502", "--json"]].concat();
-    let printed = json(&run(folder.path(), &told));
+    let printed = json(&run(directory.path(), &told));
     assert_eq!(printed.get("assumed"), None);
-    let (code, said) = refusal(folder.path(), &["--secure-boot"]);
+    let (code, said) = refusal(directory.path(), &["--secure-boot"]);
     assert!(
         code == Some(1) && said.contains("known by its SHA-256"),
         "{said}"

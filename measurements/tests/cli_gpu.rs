@@ -8,18 +8,18 @@ use common::{json, run, vector};
 
 const AT: &str = "2023-11-14T22:13:20Z";
 
-fn copy(folder: &Path, name: &str, into: &str) -> Option<()> {
+fn copy(directory: &Path, name: &str, into: &str) -> Option<()> {
     let bytes = vector(&format!("nvidia/{name}"))?;
-    let path = folder.join(into);
+    let path = directory.join(into);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap();
     Some(())
 }
 
-/// A folder with a report, its chain, the RIM of its driver and one of its VBIOS.
-fn folder(vbios: &str) -> Option<tempfile::TempDir> {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+/// A directory with a report, its chain, the RIM of its driver and one of its VBIOS.
+fn directory(vbios: &str) -> Option<tempfile::TempDir> {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
     copy(at, "go-nvtrust/attestationReport.txt", "report.txt")?;
     copy(at, "go-nvtrust/gpuAkCertChain.txt", "chain.pem")?;
     copy(
@@ -30,12 +30,12 @@ fn folder(vbios: &str) -> Option<tempfile::TempDir> {
     copy(at, &format!("nvtrust/{vbios}"), "rims/vbios.swidtag")?;
     copy(at, "sdk/multi_gpu_hopper.json", "gpus.json")?;
     fs::write(at.join("rims/README.txt"), "no RIM").unwrap();
-    Some(folder)
+    Some(directory)
 }
 
-fn verify(folder: &Path, more: &[&str]) -> Output {
+fn verify(directory: &Path, more: &[&str]) -> Output {
     let first = ["gpu", "verify", "--evidence"];
-    run(folder, &[&first, more].concat())
+    run(directory, &[&first, more].concat())
 }
 
 fn errors(out: &Output) -> String {
@@ -44,7 +44,7 @@ fn errors(out: &Output) -> String {
 
 #[test]
 fn a_report_is_verified_with_its_rims() {
-    let Some(folder) = folder("1010_0200_882_96005E0001_test_no_gpu.swidtag") else {
+    let Some(directory) = directory("1010_0200_882_96005E0001_test_no_gpu.swidtag") else {
         return;
     };
     let report = [
@@ -56,7 +56,7 @@ fn a_report_is_verified_with_its_rims() {
         "--at",
         AT,
     ];
-    let out = verify(folder.path(), &report);
+    let out = verify(directory.path(), &report);
     assert_eq!(out.status.code(), Some(0), "{}", errors(&out));
     assert!(errors(&out).contains("verified: "));
     assert!(errors(&out).contains("the nonce was not checked"));
@@ -64,7 +64,7 @@ fn a_report_is_verified_with_its_rims() {
 
     let nonce = "4cff7f5380ead8fad8ec2c531c110aca4302a88f603792801a8ca29ee151af2e";
     let out = verify(
-        folder.path(),
+        directory.path(),
         &[&report[..], &["--nonce", nonce, "--json"]].concat(),
     );
     let printed = json(&out);
@@ -76,7 +76,7 @@ fn a_report_is_verified_with_its_rims() {
     assert_eq!(printed["gpus"][0]["skipped"], serde_json::json!([35]));
 
     let out = verify(
-        folder.path(),
+        directory.path(),
         &[&report[..], &["--nonce", &nonce.replace('4', "5")]].concat(),
     );
     assert_eq!(out.status.code(), Some(1));
@@ -85,7 +85,7 @@ fn a_report_is_verified_with_its_rims() {
 
 #[test]
 fn every_measurement_that_differs_is_listed() {
-    let Some(folder) = folder("1010_0200_882_96005E0001_PROD.swidtag") else {
+    let Some(directory) = directory("1010_0200_882_96005E0001_PROD.swidtag") else {
         return;
     };
     let arguments = [
@@ -98,7 +98,7 @@ fn every_measurement_that_differs_is_listed() {
         AT,
         "--json",
     ];
-    let out = verify(folder.path(), &arguments);
+    let out = verify(directory.path(), &arguments);
     assert_eq!(out.status.code(), Some(1));
     let printed = json(&out);
     assert_eq!(printed["verified"], false);
@@ -113,11 +113,11 @@ fn every_measurement_that_differs_is_listed() {
 
 #[test]
 fn without_rims_nothing_is_verified_and_it_says_so() {
-    let Some(folder) = folder("1010_0200_882_96005E0001_PROD.swidtag") else {
+    let Some(directory) = directory("1010_0200_882_96005E0001_PROD.swidtag") else {
         return;
     };
     let out = verify(
-        folder.path(),
+        directory.path(),
         &["gpus.json", "--no-rim", "--at", AT, "--json"],
     );
     assert_eq!(out.status.code(), Some(0), "{}", errors(&out));
@@ -132,7 +132,10 @@ fn without_rims_nothing_is_verified_and_it_says_so() {
     );
 
     // None of these has the RIMs of driver 590.12.
-    let out = verify(folder.path(), &["gpus.json", "--rim", "rims", "--at", AT]);
+    let out = verify(
+        directory.path(),
+        &["gpus.json", "--rim", "rims", "--at", AT],
+    );
     assert_eq!(out.status.code(), Some(1));
     assert!(
         errors(&out).contains("GPU 3: no driver RIM for `NV_GPU_DRIVER_GH100_590.12` was given")
@@ -141,10 +144,10 @@ fn without_rims_nothing_is_verified_and_it_says_so() {
 
 #[test]
 fn misuse_is_no_refusal() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("e"), "[]").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("e"), "[]").unwrap();
     let check = |more: &[&str], code: i32, words: &str| {
-        let out = verify(folder.path(), more);
+        let out = verify(directory.path(), more);
         assert_eq!(out.status.code(), Some(code), "{more:?}: {}", errors(&out));
         assert!(errors(&out).contains(words), "{more:?}: {}", errors(&out));
     };

@@ -13,9 +13,9 @@ use measurements::{
 };
 use serde_json::Value;
 
-fn verify(folder: &Path, more: &[&str]) -> (Option<i32>, Value) {
+fn verify(directory: &Path, more: &[&str]) -> (Option<i32>, Value) {
     let fixed = ["image", "verify", "--json", "--manifest", "manifest.json"];
-    let output = run(folder, &[&fixed[..], more].concat());
+    let output = run(directory, &[&fixed[..], more].concat());
     (output.status.code(), json(&output))
 }
 
@@ -46,7 +46,7 @@ const ALL: [&str; 16] = [
 
 #[test]
 fn predict_prints_the_registers_of_the_whole_machine() {
-    let (folder, manifest) = image();
+    let (directory, manifest) = image();
     let whole = [
         "predict",
         "--firmware",
@@ -62,14 +62,14 @@ fn predict_prints_the_registers_of_the_whole_machine() {
         "--acpi-tables",
         "acpi",
     ];
-    let printed = json(&run(folder.path(), &[&whole[..], &["--json"]].concat()));
+    let printed = json(&run(directory.path(), &[&whole[..], &["--json"]].concat()));
     let mut expected = serde_json::to_value(manifest.registers).unwrap();
     expected["events"] = serde_json::to_value(&manifest.events).unwrap();
     expected["usable_in_policy"] = false.into();
     expected["assumed"] = printed["assumed"].clone();
     assert_eq!(expected["assumed"].as_array().map(Vec::len), Some(1));
     assert_eq!(printed, expected);
-    let people = run(folder.path(), &whole);
+    let people = run(directory.path(), &whole);
     let people = String::from_utf8(people.stdout).unwrap();
     assert!(people.contains(&manifest.registers.rtmr2.to_string()));
     assert_eq!(people.lines().count(), 4 + manifest.events.len());
@@ -78,10 +78,10 @@ fn predict_prints_the_registers_of_the_whole_machine() {
 /// With the tables made here, by size or by shape, nothing is said about policies.
 #[test]
 fn predict_needs_no_tables_of_a_machine_that_is_proven() {
-    let (folder, manifest) = image();
+    let (directory, manifest) = image();
     let shape = guest_shape(manifest.machine, Qemu::V10_0_13, true);
-    fs::write(folder.path().join("shape.json"), shape.to_json()).unwrap();
-    fs::write(folder.path().join("events.json"), "[]").unwrap();
+    fs::write(directory.path().join("shape.json"), shape.to_json()).unwrap();
+    fs::write(directory.path().join("events.json"), "[]").unwrap();
     let firmware = made::firmware();
     let platform = platform(&firmware, manifest.machine.memory_mib);
     let events = rtmr0(&platform, &acpi_files(&shape).unwrap()).unwrap();
@@ -103,7 +103,7 @@ fn predict_needs_no_tables_of_a_machine_that_is_proven() {
             "events.json",
             "--json",
         ];
-        let output = run(folder.path(), &[&fixed[..], machine].concat());
+        let output = run(directory.path(), &[&fixed[..], machine].concat());
         let mut printed = json(&output);
         let assumed = printed.as_object_mut().unwrap().remove("assumed").unwrap();
         assert!(assumed[0].as_str().unwrap().contains("without Secure Boot"));
@@ -113,7 +113,7 @@ fn predict_needs_no_tables_of_a_machine_that_is_proven() {
     }
     // The same tables from a file are somebody's.
     let tables = &acpi_files(&guest_shape(manifest.machine, Qemu::V10_0_13, false)).unwrap()["etc/acpi/tables"];
-    fs::write(folder.path().join("tables.bin"), tables).unwrap();
+    fs::write(directory.path().join("tables.bin"), tables).unwrap();
     let foreign = [
         "predict",
         "--firmware",
@@ -134,8 +134,8 @@ fn predict_needs_no_tables_of_a_machine_that_is_proven() {
         "2",
         "--json",
     ];
-    let output = run(folder.path(), &foreign);
-    let (foreign, native) = (json(&output), json(&run(folder.path(), &native)));
+    let output = run(directory.path(), &foreign);
+    let (foreign, native) = (json(&output), json(&run(directory.path(), &native)));
     assert_eq!(foreign["rtmr0"], native["rtmr0"]);
     assert_eq!(foreign["usable_in_policy"], false);
     assert_eq!(native.get("usable_in_policy"), None);
@@ -144,9 +144,9 @@ fn predict_needs_no_tables_of_a_machine_that_is_proven() {
 
 #[test]
 fn predict_says_what_it_lacks_and_refuses_half_a_question() {
-    let (folder, manifest) = image();
+    let (directory, manifest) = image();
     let only = run(
-        folder.path(),
+        directory.path(),
         &["predict", "--firmware", "firmware.fd", "--json"],
     );
     assert_eq!(only.status.code(), Some(0));
@@ -156,7 +156,7 @@ fn predict_says_what_it_lacks_and_refuses_half_a_question() {
 
     let firmware = ["predict", "--firmware", "firmware.fd"];
     let code = |more: &[&str]| {
-        run(folder.path(), &[&firmware[..], more].concat())
+        run(directory.path(), &[&firmware[..], more].concat())
             .status
             .code()
     };
@@ -195,20 +195,20 @@ fn predict_says_what_it_lacks_and_refuses_half_a_question() {
         assert_eq!(code(failure), Some(1), "{failure:?}");
     }
     fs::rename(
-        folder.path().join("acpi/tables"),
-        folder.path().join("acpi/tables.bin.gz"),
+        directory.path().join("acpi/tables"),
+        directory.path().join("acpi/tables.bin.gz"),
     )
     .unwrap();
     let packed = ["--memory", "2G", "--acpi-tables", "acpi"];
-    let output = run(folder.path(), &[&firmware[..], &packed].concat());
+    let output = run(directory.path(), &[&firmware[..], &packed].concat());
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("gunzip acpi/*.gz"));
 }
 
 #[test]
 fn an_images_files_are_measured_again() {
-    let (folder, manifest) = image();
-    let (code, printed) = verify(folder.path(), &[]);
+    let (directory, manifest) = image();
+    let (code, printed) = verify(directory.path(), &[]);
     assert_eq!((code, &printed["verified"]), (Some(0), &true.into()));
     assert_eq!(printed["image_sha256"], manifest.digest().to_string());
     for what in ALL {
@@ -222,19 +222,19 @@ fn an_images_files_are_measured_again() {
     assert_eq!(outcome(&printed, "agent"), "not computed");
     assert_eq!(outcome(&printed, "contents"), "not computed");
 
-    let (code, printed) = verify(folder.path(), &["--acpi-tables", "acpi"]);
+    let (code, printed) = verify(directory.path(), &["--acpi-tables", "acpi"]);
     assert_eq!((code, outcome(&printed, "rtmr0")), (Some(0), "same"));
 }
 
 #[test]
 fn a_changed_file_is_found_in_itself_and_in_what_measures_it() {
     let check = |name: &str, at: usize, expected: &[&str], more: &[&str]| {
-        let (folder, _) = image();
-        let path = folder.path().join(name);
+        let (directory, _) = image();
+        let path = directory.path().join(name);
         let mut bytes = fs::read(&path).unwrap();
         bytes[at] ^= 1;
         fs::write(&path, bytes).unwrap();
-        let (code, printed) = verify(folder.path(), more);
+        let (code, printed) = verify(directory.path(), more);
         assert_eq!((code, &printed["verified"]), (Some(1), &false.into()));
         for what in ALL {
             let differs = outcome(&printed, what) == "differs";
@@ -266,12 +266,12 @@ fn a_changed_file_is_found_in_itself_and_in_what_measures_it() {
 #[test]
 fn a_manifest_of_another_machine_or_root_is_found() {
     let check = |edit: &dyn Fn(&mut ImageParts), expected: &[&str], more: &[&str]| {
-        let (folder, manifest) = image();
+        let (directory, manifest) = image();
         let mut parts = (*manifest).clone();
         edit(&mut parts);
         let other = ImageManifest::new(parts).unwrap();
-        fs::write(folder.path().join("manifest.json"), other.to_json()).unwrap();
-        let (code, printed) = verify(folder.path(), more);
+        fs::write(directory.path().join("manifest.json"), other.to_json()).unwrap();
+        let (code, printed) = verify(directory.path(), more);
         assert_eq!(code, Some(1));
         for what in ALL {
             let differs = outcome(&printed, what) == "differs";
@@ -294,40 +294,40 @@ fn a_manifest_of_another_machine_or_root_is_found() {
         &["mrtd"],
         &[],
     );
-    let (folder, _) = image();
-    let (code, printed) = verify(folder.path(), &["--page-order", "two"]);
+    let (directory, _) = image();
+    let (code, printed) = verify(directory.path(), &["--page-order", "two"]);
     assert_eq!((code, outcome(&printed, "mrtd")), (Some(1), "differs"));
 }
 
 #[test]
 fn a_unified_kernel_image_and_a_disk_may_be_missing_or_be_none() {
-    let (folder, manifest) = image();
-    fs::remove_file(folder.path().join("disk.img")).unwrap();
-    let (code, printed) = verify(folder.path(), &[]);
+    let (directory, manifest) = image();
+    fs::remove_file(directory.path().join("disk.img")).unwrap();
+    let (code, printed) = verify(directory.path(), &[]);
     assert_eq!(code, Some(0));
     assert_eq!(outcome(&printed, "disk"), "not computed");
     assert_eq!(outcome(&printed, "uki rtmr1"), "same");
-    fs::remove_file(folder.path().join("image.efi")).unwrap();
-    let (code, printed) = verify(folder.path(), &[]);
+    fs::remove_file(directory.path().join("image.efi")).unwrap();
+    let (code, printed) = verify(directory.path(), &[]);
     assert_eq!((code, outcome(&printed, "uki")), (Some(0), "not computed"));
 
     // Another command line in the image than beside it.
     let mut parts = (*manifest).clone();
     parts.cmdline.push_str(" extra");
-    let (folder, _) = image();
+    let (directory, _) = image();
     let other = ImageManifest::new(parts).unwrap();
-    fs::write(folder.path().join("manifest.json"), other.to_json()).unwrap();
-    let (code, printed) = verify(folder.path(), &[]);
+    fs::write(directory.path().join("manifest.json"), other.to_json()).unwrap();
+    let (code, printed) = verify(directory.path(), &[]);
     assert_eq!((code, outcome(&printed, "uki parts")), (Some(1), "differs"));
     assert_eq!(outcome(&printed, "uki rtmr2"), "same");
 }
 
 #[test]
 fn a_missing_file_ends_with_1_and_its_name() {
-    let (folder, _) = image();
-    fs::remove_file(folder.path().join("root.img")).unwrap();
+    let (directory, _) = image();
+    fs::remove_file(directory.path().join("root.img")).unwrap();
     let output = run(
-        folder.path(),
+        directory.path(),
         &["image", "verify", "--manifest", "manifest.json"],
     );
     assert_eq!(output.status.code(), Some(1));
@@ -336,8 +336,8 @@ fn a_missing_file_ends_with_1_and_its_name() {
 
 #[test]
 fn the_manifest_of_a_guest_names_its_image() {
-    let (folder, image) = image();
-    fs::write(folder.path().join("guest.json"), b"config bytes").unwrap();
+    let (directory, image) = image();
+    fs::write(directory.path().join("guest.json"), b"config bytes").unwrap();
     let arguments = [
         "manifest",
         "vm",
@@ -346,7 +346,7 @@ fn the_manifest_of_a_guest_names_its_image() {
         "--config",
         "guest.json",
     ];
-    let output = run(folder.path(), &arguments);
+    let output = run(directory.path(), &arguments);
     assert_eq!(output.status.code(), Some(0));
     let manifest = Manifest::from_json(&output.stdout).unwrap();
     assert_eq!(

@@ -249,12 +249,12 @@ fn files_of_another_image_and_papers_of_no_kind_are_refused() {
 #[test]
 fn the_program_says_who_is_at_fault_and_exits_with_it() {
     let case = Case::new();
-    let folder = case.folder.path();
-    fs::write(folder.join("guest.json"), case.guest.to_json()).unwrap();
+    let directory = case.directory.path();
+    fs::write(directory.join("guest.json"), case.guest.to_json()).unwrap();
     let write_quote = |registers| {
         let mut module = SimulatedModule::new(common::NOW_UNIX_S, &mut random("explain")).unwrap();
         module.boot(registers);
-        fs::write(folder.join("quote.bin"), module.quote(&[0; 64])).unwrap();
+        fs::write(directory.join("quote.bin"), module.quote(&[0; 64])).unwrap();
     };
     let all = [
         "explain",
@@ -268,30 +268,30 @@ fn the_program_says_who_is_at_fault_and_exits_with_it() {
         "quote.bin",
     ];
     write_quote(*case.guest.registers());
-    assert_eq!(run(folder, &all).status.code(), Some(0));
+    assert_eq!(run(directory, &all).status.code(), Some(0));
 
     let size = MachineSize { vcpus: 4, ..SIZE };
     write_quote(case.registers(&Machine { size, ..STATED }));
-    let output = run(folder, &all);
+    let output = run(directory, &all);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("RTMR0 differs."), "{text}");
     assert!(text.contains("exactly what it would be with 4 vCPUs instead of 2."));
-    let output = run(folder, &[&all[..], &["--json"]].concat());
+    let output = run(directory, &[&all[..], &["--json"]].concat());
     let value = json(&output);
     assert_eq!(value["equal"], false);
     assert_eq!(value["registers"][1]["register"], "rtmr0");
     assert_eq!(value["registers"][1]["suspects"][0]["kind"], "machine");
     assert_eq!(value["registers"][1]["certain"], true);
     let misused = |arguments: &[&str]| {
-        let output = run(folder, arguments);
+        let output = run(directory, arguments);
         assert!(output.stdout.is_empty());
         output.status.code() == Some(2)
     };
     assert!(misused(&["explain", "--quote", "quote.bin"]));
     let nine = ["--manifest", "guest.json"].repeat(limits::EXPLAIN_MANIFESTS_MAX - 1);
     assert!(misused(&[&all[..], &nine].concat()));
-    let eight = run(folder, &[&all[..], &nine[2..]].concat());
+    let eight = run(directory, &[&all[..], &nine[2..]].concat());
     assert_eq!(eight.status.code(), Some(1), "as many as may be");
     let without_image = ["explain", "--manifest", "guest.json", "--image", "."];
     assert!(misused(&[&without_image[..], &all[7..]].concat()));

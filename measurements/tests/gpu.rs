@@ -287,9 +287,9 @@ fn an_older_report_passes_inspection_and_lacks_the_newer_fields() {
 
 #[test]
 fn a_report_with_a_broken_signature_is_refused() {
-    let folder = "sdk/testdata/sample_attestation_data/gpu";
-    let report = format!("{folder}/hopperAttestationReportInvalidSignature.txt");
-    let Some(evidence) = evidence(&report, &format!("{folder}/hopperCertChain.txt")) else {
+    let directory = "sdk/testdata/sample_attestation_data/gpu";
+    let report = format!("{directory}/hopperAttestationReportInvalidSignature.txt");
+    let Some(evidence) = evidence(&report, &format!("{directory}/hopperCertChain.txt")) else {
         return;
     };
     assert_eq!(

@@ -58,8 +58,8 @@ fn bundles(name: &str, step: (usize, usize)) {
     flip(&json, step, believed, case_of_hex);
 }
 
-fn reports(folder: &str, report: &str, chain: &str, steps: [(usize, usize); 2]) {
-    let read = |name: &str| vector(&format!("nvidia/{folder}/{name}"));
+fn reports(directory: &str, report: &str, chain: &str, steps: [(usize, usize); 2]) {
+    let read = |name: &str| vector(&format!("nvidia/{directory}/{name}"));
     let (Some(report), Some(chain)) = (read(report), read(chain)) else {
         return;
     };
@@ -119,8 +119,8 @@ const REPORTS: [[&str; 3]; 2] = [
 #[test]
 fn no_flipped_bit_of_a_sample_is_believed() {
     bundles("hopper_evidence.json", (5, 211));
-    for [folder, report, chain] in REPORTS {
-        reports(folder, report, chain, [(3, 173), (3, 101)]);
+    for [directory, report, chain] in REPORTS {
+        reports(directory, report, chain, [(3, 173), (3, 101)]);
     }
     for (start, (name, at_unix_s)) in RIMS.iter().enumerate() {
         rims(name, *at_unix_s, (100 * start, 911));
@@ -132,8 +132,8 @@ fn no_flipped_bit_of_a_sample_is_believed() {
 fn no_flipped_bit_of_any_byte_is_believed() {
     bundles("hopper_evidence.json", (0, 1));
     bundles("multi_gpu_hopper.json", (0, 5));
-    for [folder, report, chain] in REPORTS {
-        reports(folder, report, chain, [(0, 1), (0, 1)]);
+    for [directory, report, chain] in REPORTS {
+        reports(directory, report, chain, [(0, 1), (0, 1)]);
     }
     for (name, at_unix_s) in RIMS {
         rims(name, at_unix_s, (0, 1));

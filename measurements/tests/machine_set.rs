@@ -15,7 +15,7 @@ use measurements::{
 };
 
 /// Two versions of QEMU, two sizes each way.
-fn set_of(folder: &Path) -> MachineSet {
+fn set_of(directory: &Path) -> MachineSet {
     let arguments = [
         "predict-set",
         "--manifest",
@@ -28,16 +28,16 @@ fn set_of(folder: &Path) -> MachineSet {
         "set.json",
         "--json",
     ];
-    let output = run(folder, &arguments);
+    let output = run(directory, &arguments);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert_eq!(output.stdout, fs::read(folder.join("set.json")).unwrap());
+    assert_eq!(output.stdout, fs::read(directory.join("set.json")).unwrap());
     MachineSet::from_json(&output.stdout).unwrap()
 }
 
 #[test]
 fn a_set_has_every_machine_that_is_asked_for_and_its_rtmr0() {
-    let (folder, manifest) = image();
-    let set = set_of(folder.path());
+    let (directory, manifest) = image();
+    let set = set_of(directory.path());
     assert_eq!(set.machines().len(), 8);
     assert_eq!(set.image_sha256, manifest.digest());
     let firmware = made::firmware();
@@ -78,7 +78,7 @@ fn a_set_has_every_machine_that_is_asked_for_and_its_rtmr0() {
         "--devices",
         "guest",
     ];
-    let people = String::from_utf8(run(folder.path(), &people).stdout).unwrap();
+    let people = String::from_utf8(run(directory.path(), &people).stdout).unwrap();
     assert_eq!(people.lines().count(), 3 + 2);
     assert!(people.contains("2 vCPUs, 2048 MiB, QEMU 10.0.13"));
 }
@@ -86,14 +86,14 @@ fn a_set_has_every_machine_that_is_asked_for_and_its_rtmr0() {
 /// Each GPU of a set is what a stand-in with its BARs is on a command line, whose tables were compared with QEMU's.
 #[test]
 fn a_set_has_machines_with_gpus_and_says_what_was_not_compared() {
-    let (folder, _) = image();
+    let (directory, _) = image();
     let names = "guest,guest-with-1-h100,guest-with-2-h100,guest-with-8-h100";
     let arguments = [
         ["predict-set", "--manifest", "manifest.json", "--json"].as_slice(),
         &["--vcpus", "8", "--memory", "16G", "--devices", names],
     ]
     .concat();
-    let output = run(folder.path(), &arguments);
+    let output = run(directory.path(), &arguments);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let said = json(&output)["not_compared"].clone();
     assert!(
@@ -133,7 +133,7 @@ fn a_set_has_machines_with_gpus_and_says_what_was_not_compared() {
         );
     }
     let output = run(
-        folder.path(),
+        directory.path(),
         &[&arguments[..9], &["guest-with-9-h100"]].concat(),
     );
     assert_eq!(output.status.code(), Some(2));
@@ -171,7 +171,7 @@ fn with_stand_ins(qemu: Qemu, gpus: u8) -> Shape {
 /// One machine that is not proven, and there is no set.
 #[test]
 fn a_set_that_would_guess_is_refused_by_the_machines_name() {
-    let (folder, _) = image();
+    let (directory, _) = image();
     let said = |more: &[&str]| {
         let fixed = [
             "predict-set",
@@ -180,9 +180,9 @@ fn a_set_that_would_guess_is_refused_by_the_machines_name() {
             "--out",
             "set.json",
         ];
-        let output = run(folder.path(), &[&fixed[..], more].concat());
+        let output = run(directory.path(), &[&fixed[..], more].concat());
         assert_eq!(output.status.code(), Some(1), "{more:?}");
-        assert!(!folder.path().join("set.json").exists());
+        assert!(!directory.path().join("set.json").exists());
         String::from_utf8(output.stderr).unwrap()
     };
     assert!(
@@ -196,14 +196,14 @@ fn a_set_that_would_guess_is_refused_by_the_machines_name() {
     );
     let mut firmware = made::firmware();
     firmware[0x2000] ^= 1;
-    fs::write(folder.path().join("firmware.fd"), firmware).unwrap();
+    fs::write(directory.path().join("firmware.fd"), firmware).unwrap();
     assert!(said(&["--vcpus", "2", "--memory", "2G"]).contains("not the one of the image"));
 }
 
 #[test]
 fn a_quote_is_matched_to_its_machine_or_to_none() {
-    let (folder, _) = image();
-    let set = set_of(folder.path());
+    let (directory, _) = image();
+    let set = set_of(directory.path());
     let quote = common::Case::simulated(simulator::Flaws::default()).quote;
     let matched = |registers: &Registers| {
         let mut quote = quote.clone();
@@ -212,7 +212,7 @@ fn a_quote_is_matched_to_its_machine_or_to_none() {
         for (index, value) in registers.rtmr.iter().enumerate() {
             quote[376 + 48 * index..][..48].copy_from_slice(&value.0);
         }
-        fs::write(folder.path().join("quote.bin"), quote).unwrap();
+        fs::write(directory.path().join("quote.bin"), quote).unwrap();
         let arguments = [
             "match",
             "--set",
@@ -221,7 +221,7 @@ fn a_quote_is_matched_to_its_machine_or_to_none() {
             "quote.bin",
             "--json",
         ];
-        let output = run(folder.path(), &arguments);
+        let output = run(directory.path(), &arguments);
         let printed = json(&output);
         assert_eq!(
             output.status.code(),
@@ -266,8 +266,8 @@ fn a_quote_is_matched_to_its_machine_or_to_none() {
 
 #[test]
 fn a_set_that_contradicts_itself_is_refused() {
-    let (folder, _) = image();
-    let set = set_of(folder.path());
+    let (directory, _) = image();
+    let set = set_of(directory.path());
     let good = String::from_utf8(set.to_json()).unwrap();
     let read = |text: &str| MachineSet::from_json(text.as_bytes());
     assert_eq!(read(&good), Ok(set.clone()));

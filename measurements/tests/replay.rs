@@ -242,8 +242,8 @@ fn a_list_of_runtime_events_replays_into_the_last_register() {
 #[test]
 fn two_logs_are_replayed_one_after_the_other() {
     let Some(report) = vector(DSTACK) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(directory.path().join(name), bytes).unwrap();
     write("quote", &dstack_quote(&report));
     let report: Value = serde_json::from_slice(&report).unwrap();
     let list: Vec<Value> = serde_json::from_str(report["event_log"].as_str().unwrap()).unwrap();
@@ -265,7 +265,7 @@ fn two_logs_are_replayed_one_after_the_other() {
             "quote",
             "--json",
         ];
-        let out = run(folder.path(), &arguments);
+        let out = run(directory.path(), &arguments);
         assert_eq!(
             out.status.code(),
             Some(i32::from(json(&out)["good"] == false))
@@ -281,13 +281,13 @@ fn two_logs_are_replayed_one_after_the_other() {
 #[test]
 fn the_program_compares_with_a_quote() {
     let Some(report) = vector(DSTACK) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(directory.path().join(name), bytes).unwrap();
     write("report", &report);
     write("quote", &dstack_quote(&report));
     let replay = |log: &str, more: &[&str]| {
         let fixed = ["replay", "--event-log", log, "--quote", "quote", "--json"];
-        run(folder.path(), &[&fixed[..], more].concat())
+        run(directory.path(), &[&fixed[..], more].concat())
     };
     let out = replay("report", &[]);
     assert_eq!(
@@ -322,7 +322,7 @@ fn the_program_compares_with_a_quote() {
     assert_eq!(json(&out)["registers"]["rtmr0"]["matches"], false);
     write("tpm", &vector(TPM).expect(BESIDE));
     let out = run(
-        folder.path(),
+        directory.path(),
         &["replay", "--event-log", "tpm", "--format", "tcg"],
     );
     assert_eq!(out.status.code(), Some(0));

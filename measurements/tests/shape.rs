@@ -336,7 +336,7 @@ fn a_command_line_leads_to_the_register_that_two_other_tools_say() {
     if common::vector("firmware/ovmf-2025.02-8+deb13u1.fd").is_none() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let line = "-nodefaults -serial null -cpu qemu64,phys-bits=46 \
         -machine q35,kernel-irqchip=split,hpet=off,smm=off,pic=off -smp 4 -m 2048M";
     let translated = [
@@ -348,23 +348,23 @@ fn a_command_line_leads_to_the_register_that_two_other_tools_say() {
         "--from-qemu",
         line,
     ];
-    assert_eq!(run(folder.path(), &translated).status.code(), Some(0));
+    assert_eq!(run(directory.path(), &translated).status.code(), Some(0));
     let predicted = ["predict", "--shape", "shape.json", "--json", "--firmware"];
     let predicted = [&predicted[..], &[firmware.to_str().unwrap()]].concat();
-    let printed = json(&run(folder.path(), &predicted));
+    let printed = json(&run(directory.path(), &predicted));
     let expected = "252f61b41c0c2560d1fd737b5932fcc0961e7e94a28e702972843afea4bd354ce997c13cba801a16faf18c921cec4474";
     assert_eq!(printed["rtmr0"], expected);
 }
 
 #[test]
 fn the_program_writes_a_shape_and_the_files_of_its_machine() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let line = format!(
         "{BASE} -device virtio-blk-pci,addr=2 -device virtio-blk-pci,addr=0xc -device virtio-rng-pci -device isa-serial,chardev=c"
     );
     let line = line.replace("virtio-rng-pci", "virtio-rng-pci,addr=3");
     let translated = run(
-        folder.path(),
+        directory.path(),
         &[
             "shape",
             "--qemu",
@@ -377,24 +377,24 @@ fn the_program_writes_a_shape_and_the_files_of_its_machine() {
     );
     assert_eq!(translated.status.code(), Some(0), "{translated:?}");
     let expected = guest_shape(SIZE, Qemu::V10_0_13, false);
-    assert!(fs::read(folder.path().join("shape.json")).unwrap() == expected.to_json());
+    assert!(fs::read(directory.path().join("shape.json")).unwrap() == expected.to_json());
 
-    fs::write(folder.path().join("line.txt"), &line).unwrap();
+    fs::write(directory.path().join("line.txt"), &line).unwrap();
     let from_file = ["shape", "--qemu", "10.0.13", "--from-qemu-file", "line.txt"];
-    assert!(run(folder.path(), &from_file).stdout == expected.to_json());
+    assert!(run(directory.path(), &from_file).stdout == expected.to_json());
 
     let files = acpi_files(&expected).unwrap();
     let by_shape = ["acpi", "--shape", "shape.json", "--out", "one", "--json"];
-    let printed = json(&run(folder.path(), &by_shape));
+    let printed = json(&run(directory.path(), &by_shape));
     let by_size = ["acpi", "--vcpus", "4", "--memory", "4G", "--out", "two"];
-    let people = String::from_utf8(run(folder.path(), &by_size).stdout).unwrap();
+    let people = String::from_utf8(run(directory.path(), &by_size).stdout).unwrap();
     for (fw_cfg, name) in [
         ("etc/acpi/tables", "tables"),
         ("etc/acpi/rsdp", "rsdp"),
         ("etc/table-loader", "table-loader"),
     ] {
         for out in ["one", "two"] {
-            assert!(fs::read(folder.path().join(out).join(name)).unwrap() == files[fw_cfg]);
+            assert!(fs::read(directory.path().join(out).join(name)).unwrap() == files[fw_cfg]);
         }
         let digest = Digest48::of(&files[fw_cfg]).to_string();
         assert!(people.contains(&format!("{digest}  {name}\n")));
@@ -406,8 +406,8 @@ fn the_program_writes_a_shape_and_the_files_of_its_machine() {
         );
     }
 
-    let refused = |arguments: &[&str]| run(folder.path(), arguments).status.code();
-    assert_eq!(refused(&by_size), Some(1), "the folder is not empty");
+    let refused = |arguments: &[&str]| run(directory.path(), arguments).status.code();
+    assert_eq!(refused(&by_size), Some(1), "the directory is not empty");
     assert_eq!(
         refused(&["acpi", "--vcpus", "500", "--memory", "4G", "--out", "three"]),
         Some(1)
@@ -442,5 +442,5 @@ fn the_program_writes_a_shape_and_the_files_of_its_machine() {
         Some(1)
     );
     assert_eq!(refused(&["shape", "--qemu", "10.0.13"]), Some(2));
-    assert!(!folder.path().join("three").exists());
+    assert!(!directory.path().join("three").exists());
 }

@@ -12,11 +12,11 @@ use measurements::{
 /// Every machine of the two grids: 11 of QEMU 10.0.13 and 24 of 11.1.3 by every byte, the others by 96 bits of their digest.
 #[test]
 fn every_machine_of_the_grids_has_the_same_structures() {
-    for (qemu, folder, machines, whole) in [
+    for (qemu, directory, machines, whole) in [
         (Qemu::V10_0_13, "acpi/grid-qemu-10.0.13", 20, 11),
         (Qemu::V11_1_3, "acpi/grid-qemu-11.1.3", 60, 24),
     ] {
-        let Some(index) = vector(&format!("{folder}/index.txt")) else {
+        let Some(index) = vector(&format!("{directory}/index.txt")) else {
             return;
         };
         let index = format!("\n{}", String::from_utf8(index).unwrap());
@@ -37,7 +37,7 @@ fn every_machine_of_the_grids_has_the_same_structures() {
                 "{name}"
             );
             seen += 1;
-            let file = format!("{folder}/{name}/smbiost.bin.gz");
+            let file = format!("{directory}/{name}/smbiost.bin.gz");
             if common::vectors().join(&file).exists() {
                 assert_eq!(made, gunzip(&vector(&file).unwrap()), "{name}");
                 by_bytes += 1;

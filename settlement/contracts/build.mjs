@@ -4,7 +4,7 @@
 //   node build.mjs          writes *.boc, manifest.json and ../vectors/*.json
 //   node build.mjs --check  writes nothing; exits 1 if a committed file differs from what it would write
 //
-// Packages are found in ./node_modules, or in the folder that CHRYSALIS_TOLK names.
+// Packages are found in ./node_modules, or in the directory that CHRYSALIS_TOLK names.
 
 import { createRequire } from 'node:module';
 import fs from 'node:fs';

@@ -62,7 +62,7 @@ fn main() -> anyhow::Result<()> {
 
 struct Bench {
     programs: Programs,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     tools: PathBuf,
     image: PathBuf,
     peer: PathBuf,
@@ -70,7 +70,7 @@ struct Bench {
 
 impl Bench {
     fn prepare(programs: Programs) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("chrysalis-").tempdir()?;
+        let directory = tempfile::Builder::new().prefix("chrysalis-").tempdir()?;
         let images = programs.target_dir()?.join("images");
         fs::create_dir_all(&images)?;
         let recipes = workspace_root().join("image-builder/recipes");
@@ -96,14 +96,14 @@ impl Bench {
                 .arg("--json");
             builder
         };
-        let tools = folder.path().join("tools.json");
+        let tools = directory.path().join("tools.json");
         fs::write(&tools, output(&mut builder("tools"))?)?;
         output(builder("build").arg("--out").arg(&image))?;
         let bench = Self {
-            peer: folder.path().join("peer"),
+            peer: directory.path().join("peer"),
             tools,
             image,
-            folder,
+            directory,
             programs,
         };
         bench.write_config()?;
@@ -131,7 +131,7 @@ impl Bench {
             let entry = entry?;
             fs::copy(entry.path(), self.peer.join(entry.file_name()))?;
         }
-        let initrd = initrd(&first_program(self.folder.path())?)?;
+        let initrd = initrd(&first_program(self.directory.path())?)?;
         fs::write(self.peer.join("initrd"), &initrd)?;
         let path = self.peer.join("manifest.json");
         let mut manifest: Value = serde_json::from_slice(&fs::read(&path)?)?;
@@ -141,7 +141,7 @@ impl Bench {
     }
 
     fn config(&self) -> PathBuf {
-        self.folder.path().join("guest.json")
+        self.directory.path().join("guest.json")
     }
 
     /// Seconds until the agent has answered, as the launcher hears it.
@@ -163,8 +163,8 @@ impl Bench {
     }
 
     fn launch(&self, image: &Path) -> anyhow::Result<Launched> {
-        let folder = self.folder.path();
-        let run = folder.join("run");
+        let directory = self.directory.path();
+        let run = directory.join("run");
         if run.exists() {
             fs::remove_dir_all(&run)?;
         }
@@ -174,7 +174,7 @@ impl Bench {
             .arg("--socket")
             .arg(run.join("vsock.sock_9100"))
             .arg("--out")
-            .arg(folder.join("sim"));
+            .arg(directory.join("sim"));
         simulator
             .arg("--launched")
             .arg(run.join("launched.json"))
@@ -259,13 +259,13 @@ fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
 }
 
 /// A static program without a library: it prints the line and waits.
-fn first_program(folder: &Path) -> anyhow::Result<Vec<u8>> {
+fn first_program(directory: &Path) -> anyhow::Result<Vec<u8>> {
     let source = format!(
         ".globl _start\n_start:\n mov $1, %eax\n mov $1, %edi\n lea line(%rip), %rsi\n mov ${}, %edx\n syscall\n\
          wait: mov $34, %eax\n syscall\n jmp wait\nline: .ascii \"{LINE}\\n\"\n",
         LINE.len() + 1
     );
-    let (assembly, program) = (folder.join("first.s"), folder.join("first"));
+    let (assembly, program) = (directory.join("first.s"), directory.join("first"));
     fs::write(&assembly, source)?;
     let mut compiler = Command::new("cc");
     compiler
@@ -278,7 +278,7 @@ fn first_program(folder: &Path) -> anyhow::Result<Vec<u8>> {
 
 fn initrd(init: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut archive = cpio::Writer::new(Vec::new());
-    archive.folder("/dev", 0o755)?;
+    archive.directory("/dev", 0o755)?;
     archive.device("/dev/console", 0o600, (5, 1))?;
     archive.file("/init", 0o755, init)?;
     archive.finish()

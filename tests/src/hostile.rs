@@ -1,4 +1,4 @@
-//! A hostile host: it sits on the road, before the courier or between courier and guest, and changes one byte of what
+//! A hostile host: it sits on the road, before the proxy or between proxy and guest, and changes one byte of what
 //! passes.
 
 use anyhow::Context;
@@ -20,7 +20,7 @@ use wire::{Bundle, Evidence, Frame, FrameDecoder, FrameKind};
 pub enum Tamper {
     /// The TDX quote, on its way to the client.
     Quote,
-    /// The signed envelope, between courier and guest.
+    /// The signed envelope, between proxy and guest.
     Envelope,
     /// The sealed answer, on its way to the client.
     Answer,
@@ -41,9 +41,9 @@ pub enum Tamper {
 }
 
 impl Tamper {
-    /// Whether it happens between client and courier. A receipt travels inside the seal, and the courier itself looks
+    /// Whether it happens between client and proxy. A receipt travels inside the seal, and the proxy itself looks
     /// at envelopes, so a changed one is put in behind it.
-    pub fn is_before_courier(self) -> bool {
+    pub fn is_before_proxy(self) -> bool {
         use Tamper::{Answer, Charge, Quote, Voucher};
         matches!(self, Quote | Answer | Charge | Voucher)
     }
@@ -127,7 +127,7 @@ pub enum GuestDoor {
 }
 
 impl GuestDoor {
-    /// A stream to it, as the courier opens one.
+    /// A stream to it, as the proxy opens one.
     pub(crate) async fn open(&self) -> anyhow::Result<UnixStream> {
         let path = match self {
             GuestDoor::Process(path) => return Ok(UnixStream::connect(path).await?),
@@ -140,24 +140,24 @@ impl GuestDoor {
     }
 }
 
-/// Listens where the courier looks for its guest, and passes streams on to the guest with each envelope changed.
+/// Listens where the proxy looks for its guest, and passes streams on to the guest with each envelope changed.
 pub fn start_before_guest(listen: &Path, guest: GuestDoor) -> anyhow::Result<()> {
     let listener = UnixListener::bind(listen).context("binding the hostile host")?;
     tokio::spawn(async move {
-        while let Ok((courier, _)) = listener.accept().await {
+        while let Ok((proxy, _)) = listener.accept().await {
             let guest = guest.clone();
             tokio::spawn(async move {
-                let _ = pass_to_guest(courier, &guest).await;
+                let _ = pass_to_guest(proxy, &guest).await;
             });
         }
     });
     Ok(())
 }
 
-async fn pass_to_guest(courier: UnixStream, guest: &GuestDoor) -> anyhow::Result<()> {
-    let (mut from_courier, mut to_courier) = courier.into_split();
+async fn pass_to_guest(proxy: UnixStream, guest: &GuestDoor) -> anyhow::Result<()> {
+    let (mut from_proxy, mut to_proxy) = proxy.into_split();
     let (mut from_guest, mut to_guest) = guest.open().await?.into_split();
-    let back = tokio::spawn(async move { tokio::io::copy(&mut from_guest, &mut to_courier).await });
+    let back = tokio::spawn(async move { tokio::io::copy(&mut from_guest, &mut to_proxy).await });
     let (mut decoder, mut bytes) = (FrameDecoder::default(), vec![0; 16 * 1024]);
     loop {
         while let Some(mut frame) = decoder.next_frame()? {
@@ -169,7 +169,7 @@ async fn pass_to_guest(courier: UnixStream, guest: &GuestDoor) -> anyhow::Result
                 .write_all(&Frame::encode(frame.kind, &frame.payload))
                 .await?;
         }
-        match from_courier.read(&mut bytes).await? {
+        match from_proxy.read(&mut bytes).await? {
             0 => break,
             n => decoder.push(&bytes[..n]),
         }

@@ -15,7 +15,7 @@ use std::time::Instant;
 /// A built image and the tools that run it.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// The folder of `manifest.json` and what it lists.
+    /// The directory of `manifest.json` and what it lists.
     pub dir: PathBuf,
     /// The description of QEMU, swtpm and vhost-device-vsock.
     pub tools: PathBuf,
@@ -30,7 +30,7 @@ pub struct Image {
 /// A recipe that was built, whether or not it has a root and so a manifest.
 #[derive(Debug, Clone)]
 pub struct Built {
-    /// The folder of the image's files.
+    /// The directory of the image's files.
     pub dir: PathBuf,
     /// The description of QEMU, swtpm and vhost-device-vsock.
     pub tools: PathBuf,
@@ -39,12 +39,12 @@ pub struct Built {
 }
 
 impl Built {
-    /// Builds a recipe of this repository with its committed lock, into the target folder. Where the archive no longer has
+    /// Builds a recipe of this repository with its committed lock, into the target directory. Where the archive no longer has
     /// what that lock names, a fresh lock is made and used, and said so loudly.
     pub fn from_recipe(programs: &Programs, recipe: &str, quiet: bool) -> anyhow::Result<Built> {
         let images = programs.target_dir()?.join("images");
         fs::create_dir_all(&images)?;
-        // Demos and tests of one clone share the folder; the builder itself refuses to wait.
+        // Demos and tests of one clone share the directory; the builder itself refuses to wait.
         let turn = fs::File::create(images.join("lock"))?;
         turn.lock()
             .context("waiting for another build of the image")?;
@@ -95,7 +95,7 @@ impl Image {
         self.dir.join("manifest.json")
     }
 
-    /// The same image with one place changed, in the folder `to`, under a manifest that hides the change from an honest
+    /// The same image with one place changed, in the directory `to`, under a manifest that hides the change from an honest
     /// launcher: what a hostile host would start. The client keeps the true manifest.
     pub fn tampered(&self, tamper: Tamper, to: &Path) -> anyhow::Result<Image> {
         fs::create_dir_all(to)?;

@@ -1,12 +1,12 @@
 //! Scenarios: the whole product running on one machine, for the demo and for tests.
 //!
-//! **What it is.** [`Stack`] starts ledger, simulator, guest agent and courier as they run in the field (the last three
+//! **What it is.** [`Stack`] starts ledger, simulator, guest agent and proxy as they run in the field (the last three
 //! as their own programs); [`scenario`] is the road of one private answer over it; [`hostile`] is a host that
 //! changes bytes on that road.
 //!
 //! **Trusts.** Nothing more than the programs do: it plays developer, provider and host, each with its own files.
 //!
-//! **Promises.** What it starts, it ends. It talks to loopback and to files of its own folder, and says in its output
+//! **Promises.** What it starts, it ends. It talks to loopback and to files of its own directory, and says in its output
 //! what is simulated. Only the building of programs and of a guest [`Image`] fetches anything, by digest.
 //!
 //! **Lacks.** Any check of its own that decides trust: it reports what the programs found.

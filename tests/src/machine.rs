@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// A running machine, its module and its tools, which end with this value.
 pub struct Machine {
-    /// The folder of its sockets and logs.
+    /// The directory of its sockets and logs.
     pub run: PathBuf,
     /// Seconds from the start of QEMU until the agent answered, on the host's clock.
     pub boot_s: f64,
@@ -25,7 +25,7 @@ pub struct Machine {
 const BOOT_TIME: Duration = Duration::from_secs(600);
 
 impl Machine {
-    /// Starts `image` with a configuration, and `model` on its second disk. `dir` is the stack's folder, which holds `guest.json`.
+    /// Starts `image` with a configuration, and `model` on its second disk. `dir` is the stack's directory, which holds `guest.json`.
     pub fn start(
         programs: &Programs,
         dir: &Path,
@@ -71,7 +71,7 @@ impl Machine {
         })
     }
 
-    /// The guest's address for a courier.
+    /// The guest's address for a proxy.
     pub fn guest(&self) -> String {
         format!("hybrid:{}:9000", self.run.join("vsock.sock").display())
     }

@@ -1,4 +1,4 @@
-//! The programs that a stack starts, built by the cargo and into the target folder of the running one.
+//! The programs that a stack starts, built by the cargo and into the target directory of the running one.
 
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
@@ -30,11 +30,11 @@ impl Programs {
         built.clone().map_err(anyhow::Error::msg)
     }
 
-    /// The target folder that they were built into.
+    /// The target directory that they were built into.
     pub fn target_dir(&self) -> anyhow::Result<PathBuf> {
         let target = self.dir.parent();
         Ok(target
-            .context("the profile's folder lies in a target folder")?
+            .context("the profile's directory lies in a target directory")?
             .to_owned())
     }
 
@@ -48,7 +48,7 @@ fn build() -> anyhow::Result<Programs> {
     let dir = profile_dir()?;
     let target = dir
         .parent()
-        .context("the profile's folder lies in a target folder")?;
+        .context("the profile's directory lies in a target directory")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .args(["build", "--bins", "--manifest-path"])
@@ -84,16 +84,16 @@ fn build() -> anyhow::Result<Programs> {
 /// `target/debug` of the running program, which lies in it, in its `deps` or in its `examples`.
 fn profile_dir() -> anyhow::Result<PathBuf> {
     let exe = std::env::current_exe().context("finding the running program")?;
-    let dir = exe.parent().context("a program lies in a folder")?;
+    let dir = exe.parent().context("a program lies in a directory")?;
     let dir = if dir.ends_with("deps") || dir.ends_with("examples") {
-        dir.parent().context("deps lies in a folder")?
+        dir.parent().context("deps lies in a directory")?
     } else {
         dir
     };
     Ok(dir.to_owned())
 }
 
-/// The folder of the workspace.
+/// The directory of the workspace.
 pub fn workspace_root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }

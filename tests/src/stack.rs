@@ -1,4 +1,4 @@
-//! The whole product on one machine: an embedded ledger in this process; simulator, guest agent and courier as their own.
+//! The whole product on one machine: an embedded ledger in this process; simulator, guest agent and proxy as their own.
 
 use crate::hostile::{self, GuestDoor, Tamper};
 use crate::image::Image;
@@ -36,29 +36,29 @@ const PROVIDER_FUNDS: Nano = Nano(1_000_000_000);
 /// What a stack is made with.
 #[derive(Debug, Clone, Default)]
 pub struct StackOptions {
-    /// Changes bytes between client and courier.
+    /// Changes bytes between client and proxy.
     pub tamper: Option<Tamper>,
-    /// The log filter of the courier; it logs to a file in the stack's folder.
+    /// The log filter of the proxy; it logs to a file in the stack's directory.
     pub proxy_log: Option<String>,
-    /// Everything between courier and guest is also written to `tap.bin` in the stack's folder.
+    /// Everything between proxy and guest is also written to `tap.bin` in the stack's directory.
     pub tap: bool,
     /// W, if not the usual one.
     pub exposure_max: Option<Nano>,
     /// The guest is a virtual machine with this image; otherwise a process.
     pub image: Option<Image>,
-    /// The chat model is on its second disk: a folder that `image-builder model pack` wrote.
+    /// The chat model is on its second disk: a directory that `image-builder model pack` wrote.
     pub volume: Option<PathBuf>,
 }
 
-/// Everything running, in a folder of its own that goes with it.
+/// Everything running, in a directory of its own that goes with it.
 pub struct Stack {
-    /// The folder of keys, configurations, sockets and logs.
+    /// The directory of keys, configurations, sockets and logs.
     pub dir: TempDir,
     /// The ledger, in this process.
     pub ledger: Ledger,
     /// Its toncenter-shaped address.
     pub ledger_url: String,
-    /// The courier's address.
+    /// The proxy's address.
     pub proxy: SocketAddr,
     /// The provider's wallet.
     pub payee: Address,
@@ -66,7 +66,7 @@ pub struct Stack {
     pub manifest: Manifest,
     programs: Programs,
     options: StackOptions,
-    // Dropped in this order: couriers before what they talk to.
+    // Dropped in this order: proxies before what they talk to.
     proxy_child: Option<Child>,
     guest: Guest,
 }
@@ -179,13 +179,13 @@ impl Child {
 }
 
 impl Stack {
-    /// Starts everything. `models` holds the embeddings model's folder.
+    /// Starts everything. `models` holds the embeddings model's directory.
     pub async fn start(
         programs: Programs,
         models: &Path,
         options: StackOptions,
     ) -> anyhow::Result<Stack> {
-        let dir = TempDir::with_prefix("chrysalis-").context("making a folder")?;
+        let dir = TempDir::with_prefix("chrysalis-").context("making a directory")?;
         let at = |name: &str| dir.path().join(name);
         place_models(models, &at("models"))?;
 
@@ -229,13 +229,13 @@ impl Stack {
             guest,
             dir,
         };
-        stack.start_between_courier_and_guest().await?;
+        stack.start_between_proxy_and_guest().await?;
         stack.start_proxy()?;
         stack.write_client_config().await?;
         Ok(stack)
     }
 
-    async fn start_between_courier_and_guest(&self) -> anyhow::Result<()> {
+    async fn start_between_proxy_and_guest(&self) -> anyhow::Result<()> {
         let guest = match self.machine() {
             Some(machine) => GuestDoor::Machine(machine.run.join("vsock.sock")),
             None => GuestDoor::Process(self.path("guest.sock")),
@@ -248,7 +248,7 @@ impl Stack {
         Ok(())
     }
 
-    /// Starts the courier, on the port it had before if it ran before.
+    /// Starts the proxy, on the port it had before if it ran before.
     pub fn start_proxy(&mut self) -> anyhow::Result<()> {
         let exposure = self.options.exposure_max.unwrap_or(EXPOSURE_MAX);
         let is_between = self.options.tap || self.options.tamper == Some(Tamper::Envelope);
@@ -283,12 +283,12 @@ impl Stack {
         Ok(())
     }
 
-    /// Ends the courier as a crash would.
+    /// Ends the proxy as a crash would.
     pub fn kill_proxy(&mut self) {
         self.proxy_child = None;
     }
 
-    /// The courier's process id, while it runs.
+    /// The proxy's process id, while it runs.
     pub fn proxy_id(&self) -> Option<u32> {
         self.proxy_child.as_ref().map(Child::id)
     }
@@ -345,9 +345,7 @@ impl Stack {
 
     async fn write_client_config(&self) -> anyhow::Result<()> {
         let proxy = match self.options.tamper {
-            Some(tamper) if tamper.is_before_courier() => {
-                hostile::start(self.proxy, tamper).await?
-            }
+            Some(tamper) if tamper.is_before_proxy() => hostile::start(self.proxy, tamper).await?,
             _ => self.proxy,
         };
         let payee = read_wallet(&self.path("payee.key"))?;
@@ -415,7 +413,7 @@ fn start_guest(programs: &Programs, dir: &Path, options: &StackOptions) -> anyho
         };
         let launched = tampered.as_ref().unwrap_or(image);
         let model = options.volume.as_deref();
-        let model = model.map(|folder| folder.join(image_builder::model::VOLUME));
+        let model = model.map(|directory| directory.join(image_builder::model::VOLUME));
         let machine = Machine::start(programs, dir, launched, model.as_deref())?;
         return Ok(Guest::Machine(machine));
     }
@@ -487,7 +485,7 @@ fn described(volume: &Path) -> anyhow::Result<VerityRoot> {
     Ok(image_builder::model::Description::parse(&text)?.volume)
 }
 
-/// One folder per model, as the guest expects it.
+/// One directory per model, as the guest expects it.
 fn place_models(embedder: &Path, to: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(to)?;
     for (id, from) in [

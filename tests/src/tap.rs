@@ -1,4 +1,4 @@
-//! A tap on the stream between courier and guest: everything that passes is also written to a file, in both directions.
+//! A tap on the stream between proxy and guest: everything that passes is also written to a file, in both directions.
 
 use crate::hostile::GuestDoor;
 use anyhow::Context;
@@ -9,26 +9,26 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Mutex;
 
-/// Listens where the courier looks for its guest, and passes streams on. It ends with the process.
+/// Listens where the proxy looks for its guest, and passes streams on. It ends with the process.
 pub async fn start(listen: &Path, guest: GuestDoor, record: PathBuf) -> anyhow::Result<()> {
     let listener = UnixListener::bind(listen).context("binding the tap")?;
     let record = Arc::new(Mutex::new(File::create(record).await?));
     tokio::spawn(async move {
-        while let Ok((courier, _)) = listener.accept().await {
+        while let Ok((proxy, _)) = listener.accept().await {
             let (guest, record) = (guest.clone(), record.clone());
             tokio::spawn(async move {
-                let _ = pass(courier, &guest, &record).await;
+                let _ = pass(proxy, &guest, &record).await;
             });
         }
     });
     Ok(())
 }
 
-async fn pass(courier: UnixStream, guest: &GuestDoor, record: &Mutex<File>) -> anyhow::Result<()> {
-    let (from_courier, to_courier) = courier.into_split();
+async fn pass(proxy: UnixStream, guest: &GuestDoor, record: &Mutex<File>) -> anyhow::Result<()> {
+    let (from_proxy, to_proxy) = proxy.into_split();
     let (from_guest, to_guest) = guest.open().await?.into_split();
-    let forth = copy(from_courier, to_guest, record);
-    let back = copy(from_guest, to_courier, record);
+    let forth = copy(from_proxy, to_guest, record);
+    let back = copy(from_guest, to_proxy, record);
     tokio::try_join!(forth, back)?;
     Ok(())
 }

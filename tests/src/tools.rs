@@ -19,7 +19,7 @@ struct Tool {
     program: String,
 }
 
-/// A folder of this host and where a tool sees it.
+/// A directory of this host and where a tool sees it.
 pub type Shown<'a> = (&'a Path, &'a str);
 
 impl Tools {

@@ -44,7 +44,7 @@ async fn every_byte_of_the_first_and_last_blocks_does_too() {
 
 /// An image, and the seed of the places.
 struct Lab {
-    folder: PathBuf,
+    directory: PathBuf,
     manifest: ImageManifest,
     seed: u64,
 }
@@ -56,14 +56,14 @@ impl Lab {
         let seed = seed.map_or(20_261_124, |seed| seed.parse().expect("a number"));
         println!("CHRYSALIS_SEED={seed}");
         Some(Lab {
-            folder: image.dir,
+            directory: image.dir,
             manifest: image.manifest,
             seed,
         })
     }
 
     fn read(&self, name: &str) -> Vec<u8> {
-        fs::read(self.folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+        fs::read(self.directory.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
     /// Not by flipping, but of every byte at once: the digest is the hash of exactly the others, in their order.
@@ -138,9 +138,9 @@ impl Lab {
     }
 
     fn flips_of_the_root_are_not_read(&self, tier: Tier) {
-        let folder = tempfile::tempdir().unwrap();
-        let copy = folder.path().join("root.img");
-        fs::copy(self.folder.join("root.img"), &copy).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let copy = directory.path().join("root.img");
+        fs::copy(self.directory.join("root.img"), &copy).unwrap();
         let file = File::options().read(true).write(true).open(&copy).unwrap();
         let root = Root {
             hash: self.manifest.root.verity_hash.0,
@@ -189,7 +189,7 @@ impl Lab {
     /// Of the disk's first MiB the header of the table and the entries of its three partitions, and nothing else.
     fn of_the_disk_its_table_is_measured(&self) {
         let uki = self.read("image.efi");
-        let head = head(&self.folder.join("disk.img"));
+        let head = head(&self.directory.join("disk.img"));
         let events = |table: &[u8]| {
             let loader = None;
             let road = UkiRoad::Disk { table, loader };

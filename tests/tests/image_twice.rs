@@ -1,4 +1,4 @@
-//! The same image from another folder, by another user, at another time: every byte of it, by `image-builder repro-check`.
+//! The same image from another directory, by another user, at another time: every byte of it, by `image-builder repro-check`.
 
 mod common;
 

@@ -16,26 +16,26 @@ use tests::report::Steps;
 use tests::stack::CHAT;
 use tests::{Image, Stack, StackOptions, scenario};
 
-/// The image, and the chat model as a volume in `folder`.
-fn image_and_volume(programs: &Programs, folder: &Path) -> anyhow::Result<(Image, Description)> {
+/// The image, and the chat model as a volume in `directory`.
+fn image_and_volume(programs: &Programs, directory: &Path) -> anyhow::Result<(Image, Description)> {
     let image = Image::build(programs, "sim", true)?;
     let mut pack = Command::new(programs.path("image-builder"));
     pack.args(["model", "pack"]);
     pack.arg(workspace_root().join("engine/models").join(CHAT));
-    pack.arg("--out").arg(folder);
+    pack.arg("--out").arg(directory);
     if let Some(lock) = &image.fresh_lock {
         pack.arg("--lock").arg(lock);
     }
     let output = pack.stdin(Stdio::null()).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     anyhow::ensure!(output.status.success(), "{said}");
-    Ok((image, model::verify(folder, None, &mut |_| {})?))
+    Ok((image, model::verify(directory, None, &mut |_| {})?))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_on_a_volume_is_served_from_memory_and_receipts_name_its_root_hash() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let volume = folder.path().join("volume");
+    let directory = tempfile::tempdir().expect("a directory");
+    let volume = directory.path().join("volume");
     let to = volume.clone();
     let made = common::made(move |programs| image_and_volume(programs, &to));
     let Some((image, description)) = made.await else {
@@ -106,8 +106,8 @@ fn every_flipped_byte_is_found(volume: &Path, description: &Description) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long tier: a boot, and a model packed"]
 async fn a_guest_whose_model_has_another_byte_stops_before_it_serves() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let volume = folder.path().join("volume");
+    let directory = tempfile::tempdir().expect("a directory");
+    let volume = directory.path().join("volume");
     let to = volume.clone();
     let made = common::made(move |programs| {
         let made = image_and_volume(programs, &to)?;

@@ -93,7 +93,7 @@ async fn it_does_so_from_its_disk_through_a_loader_and_with_a_passed_command_lin
     let booted = lab.boot(None, Some("/image/disk.img"));
     same(&booted, &lab.uki().disk_events);
     lab.until("stage0 starts the agent of the disk's root", || {
-        let serial = fs::read(lab.folder.path().join("serial.log")).ok()?;
+        let serial = fs::read(lab.directory.path().join("serial.log")).ok()?;
         memmem::find(&serial, b"stage0: starting the agent").map(drop)
     });
     drop(booted);
@@ -110,7 +110,7 @@ async fn it_does_so_from_its_disk_through_a_loader_and_with_a_passed_command_lin
     same(&lab.boot(over_kernel, None), &boot.events().unwrap());
 
     let loader = fs::read(lab.stub.with_file_name("systemd-bootx64.efi")).unwrap();
-    let path = lab.folder.path().join("disk.img");
+    let path = lab.directory.path().join("disk.img");
     let disk = File::create_new(&path).unwrap();
     let parts = disk::Parts {
         files: &[(BOOT_PATH, &loader), ("EFI/LINUX/CHRYSALI.EFI", &uki)],
@@ -164,12 +164,12 @@ struct Booted {
     _programs: [Child; 2],
 }
 
-/// An image, the tools of its lock, and a folder.
+/// An image, the tools of its lock, and a directory.
 struct Lab {
     image: PathBuf,
     stub: PathBuf,
     tools: Tools,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Lab {
@@ -178,7 +178,8 @@ impl Lab {
             let built = Built::from_recipe(programs, "sim", true)?;
             let lock = built.fresh_lock.clone();
             let lock = lock.unwrap_or(workspace_root().join("image-builder/recipes/sim.lock.json"));
-            let store = Store::from_environment().context("a home folder, or CHRYSALIS_STORE")?;
+            let store =
+                Store::from_environment().context("a home directory, or CHRYSALIS_STORE")?;
             let lock = PackageLock::read(&lock)?;
             let tree = ensure_tree(&store, &lock, &lock.closure(Role::Run), &mut |_| ())?;
             Ok((built, tree.join(STUB_PATH)))
@@ -188,7 +189,7 @@ impl Lab {
             image: image.dir,
             stub,
             tools: Tools::read(&image.tools).unwrap(),
-            folder: tempfile::Builder::new()
+            directory: tempfile::Builder::new()
                 .prefix("chrysalis-")
                 .tempdir()
                 .unwrap(),
@@ -209,9 +210,9 @@ impl Lab {
     /// Boots a program with a command line, or from a disk, and gives what was measured until its kernel left the firmware.
     fn boot(&self, program: Option<(&str, &str)>, disk: Option<&str>) -> Booted {
         for left in ["tpm.sock", "tpm.log", "tpm/tpm2-00.permall"] {
-            let _ = fs::remove_file(self.folder.path().join(left));
+            let _ = fs::remove_file(self.directory.path().join(left));
         }
-        fs::create_dir_all(self.folder.path().join("tpm")).unwrap();
+        fs::create_dir_all(self.directory.path().join("tpm")).unwrap();
         let tpm = self.start_tpm();
         let boot = program.map(|(kernel, cmdline)| measurements::Boot {
             kernel,
@@ -234,10 +235,10 @@ impl Lab {
         );
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let images = [(self.image.as_path(), "/image")];
-        let room = [(self.folder.path(), "/lab")];
+        let room = [(self.directory.path(), "/lab")];
         let qemu = self.tools.start("qemu", &images, &room, &words).unwrap();
         let measured = self.until("the boot is over", || {
-            let log = File::open(self.folder.path().join("tpm.log")).ok()?;
+            let log = File::open(self.directory.path().join("tpm.log")).ok()?;
             match events_in_log(BufReader::new(log)) {
                 Err(BootError::NotOver) => None,
                 events => Some(events.unwrap()),
@@ -250,12 +251,12 @@ impl Lab {
     }
 
     fn start_tpm(&self) -> Child {
-        let room = [(self.folder.path(), "/lab")];
+        let room = [(self.directory.path(), "/lab")];
         let words = "socket --tpm2 --tpmstate dir=/lab/tpm --ctrl type=unixio,path=/lab/tpm.sock \
              --log file=/lab/tpm.log,level=20 --seccomp action=none --flags not-need-init,startup-clear";
         let words: Vec<&str> = words.split_whitespace().collect();
         let tpm = self.tools.start("swtpm", &[], &room, &words).unwrap();
-        let socket = self.folder.path().join("tpm.sock");
+        let socket = self.directory.path().join("tpm.sock");
         self.until("swtpm has a socket", || socket.exists().then_some(()));
         tpm
     }
@@ -267,7 +268,7 @@ impl Lab {
                 return value;
             }
             if begun.elapsed() > PATIENCE {
-                let serial = fs::read(self.folder.path().join("serial.log"));
+                let serial = fs::read(self.directory.path().join("serial.log"));
                 let serial = serial.unwrap_or_default();
                 panic!("waited until {what}; serial: {}", serial.escape_ascii());
             }

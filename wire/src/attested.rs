@@ -37,10 +37,10 @@ pub struct Expected {
 /// Why a worker is not trusted.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum NotTrusted {
-    /// The courier's bytes are no bundle.
+    /// The proxy's bytes are no bundle.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// The collateral is not usable; the courier should fetch it again.
+    /// The collateral is not usable; the proxy should fetch it again.
     #[error("the collateral cannot be read: {0}")]
     Collateral(#[from] CollateralError),
     /// The quote was refused.

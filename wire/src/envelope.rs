@@ -1,4 +1,4 @@
-//! The envelope: what a courier may read of a job, signed by the payer's session key together with the encapsulated
+//! The envelope: what a proxy may read of a job, signed by the payer's session key together with the encapsulated
 //! key of the sealed request. A seen voucher or a seen envelope therefore binds no other job (SECURITY.md 12).
 
 use crate::cbor::{self, Malformed};
@@ -209,7 +209,7 @@ impl SignedEnvelope {
         Ok(&self.envelope)
     }
 
-    /// The content, signature unchecked: for couriers, who route by it and trust nothing in it.
+    /// The content, signature unchecked: for proxies, who route by it and trust nothing in it.
     pub fn unverified(&self) -> &Envelope {
         &self.envelope
     }

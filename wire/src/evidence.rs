@@ -1,4 +1,4 @@
-//! What a guest shows to be trusted, and the bundle in which a courier carries it.
+//! What a guest shows to be trusted, and the bundle in which a proxy carries it.
 
 use crate::cbor::{self, Malformed};
 use crate::limits::{
@@ -42,7 +42,7 @@ pub struct Event {
     pub digest: [u8; 48],
 }
 
-/// Evidence with what the courier adds: nothing of it is believed unsigned.
+/// Evidence with what the proxy adds: nothing of it is believed unsigned.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Bundle {

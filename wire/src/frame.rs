@@ -1,5 +1,5 @@
-//! Frames on the stream between courier and guest (trust boundary B1): one byte of kind, four of length (big endian),
-//! the payload. One stream carries one exchange: the courier opens, sends data, ends; the guest answers and ends.
+//! Frames on the stream between proxy and guest (trust boundary B1): one byte of kind, four of length (big endian),
+//! the payload. One stream carries one exchange: the proxy opens, sends data, ends; the guest answers and ends.
 //!
 //! The decoder is sans-IO: push what was read, take whole frames. It never holds more than one frame and its header
 //! beyond what the caller pushed, and it refuses a length before it asks for the memory.
@@ -11,17 +11,17 @@ const HEADER_BYTES: usize = 5;
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameKind {
-    /// Courier to guest: 32 bytes of nonce; the answer is evidence.
+    /// Proxy to guest: 32 bytes of nonce; the answer is evidence.
     OpenAttest,
-    /// Courier to guest: a signed envelope; sealed data follows.
+    /// Proxy to guest: a signed envelope; sealed data follows.
     OpenJob,
     /// Either way: the next bytes of the body.
     Data,
     /// Either way: the body is complete.
     End,
-    /// Guest to courier: a signed charge, in the clear.
+    /// Guest to proxy: a signed charge, in the clear.
     Charge,
-    /// Guest to courier: a signed refusal; nothing was executed.
+    /// Guest to proxy: a signed refusal; nothing was executed.
     Refused,
 }
 

@@ -1,6 +1,6 @@
 //! The bytes that cross a boundary: keyset, envelope, sealed job, frames, receipt, evidence bundle.
 //!
-//! **What it is.** Every encoding that a client, a courier and a guest exchange, with the cryptography that binds them:
+//! **What it is.** Every encoding that a client, a proxy and a guest exchange, with the cryptography that binds them:
 //! chunked Oblivious HTTP with X-Wing for the job, Ed25519 over the envelope, COSE_Sign1 for the receipt.
 //!
 //! **Trusts.** The `hpke`, `ed25519-dalek`, `coset` and `minicbor` crates, and `measurements::verify` for the peer.

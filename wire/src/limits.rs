@@ -12,7 +12,7 @@ pub const NAME_BYTES_MAX: usize = 96;
 pub const ENVELOPE_BYTES_MAX: usize = 1024;
 /// A signed voucher or a signed charge as it travels.
 pub const STATEMENT_BYTES_MAX: usize = 512;
-/// One frame on the stream between courier and guest. vhost-device-vsock stalls on larger writes.
+/// One frame on the stream between proxy and guest. vhost-device-vsock stalls on larger writes.
 pub const FRAME_BYTES_MAX: usize = 16 * 1024;
 /// The plaintext of one sealed chunk (draft-ietf-ohai-chunked-ohttp: a receiver may refuse more).
 pub const CHUNK_BYTES_MAX: usize = 16 * 1024;
@@ -36,7 +36,7 @@ pub const QUOTE_BYTES_MAX: usize = 32 * 1024;
 pub const EVENTS_MAX: usize = 64;
 /// What the guest answers to an attestation request.
 pub const EVIDENCE_BYTES_MAX: usize = 64 * 1024;
-/// What a courier hands to a client: evidence, endorsement, collateral.
+/// What a proxy hands to a client: evidence, endorsement, collateral.
 pub const BUNDLE_BYTES_MAX: usize = 512 * 1024;
 /// Intel's collateral for one platform is about 20 KiB of JSON.
 pub const COLLATERAL_BYTES_MAX: usize = 256 * 1024;

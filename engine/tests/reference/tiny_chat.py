@@ -21,10 +21,10 @@ QUESTIONS = [
 ]
 
 
-def main(folder, out):
+def main(directory, out):
     torch.set_num_threads(1)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
     rows = []
     for question in QUESTIONS:
         messages = [{"role": "user", "content": question}]
@@ -49,7 +49,7 @@ def main(folder, out):
             "transformers": transformers.__version__,
             "torch": torch.__version__,
         },
-        "weights_sha256": hashlib.sha256((pathlib.Path(folder) / "model.safetensors").read_bytes()).hexdigest(),
+        "weights_sha256": hashlib.sha256((pathlib.Path(directory) / "model.safetensors").read_bytes()).hexdigest(),
         "rows": rows,
     }
     text = json.dumps(result, ensure_ascii=False).replace('{"question"', '\n{"question"')

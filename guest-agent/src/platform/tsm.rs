@@ -1,7 +1,7 @@
 //! Linux: quotes through configfs-tsm (Documentation/ABI/testing/configfs-tsm-report), registers through the measurement
 //! attributes of `tdx_guest` (Documentation/ABI/testing/sysfs-devices-virtual-misc-tdx_guest, kernel 6.16 and later).
 //!
-//! Not yet run on TDX hardware: the tests hold it against the documented file layout in a folder of their own.
+//! Not yet run on TDX hardware: the tests hold it against the documented file layout in a directory of their own.
 
 use super::{Platform, PlatformError};
 use measurements::{Digest48, Registers, ReportData};

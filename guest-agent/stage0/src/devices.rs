@@ -25,7 +25,7 @@ const SYSTEM: &str = "/sys/bus";
 pub struct Driver {
     /// `pci` or `virtio`.
     pub bus: String,
-    /// Its name in the folder of the bus.
+    /// Its name in the directory of the bus.
     pub name: String,
     /// How many devices it may have.
     pub devices_max: usize,

@@ -3,7 +3,7 @@
 use crate::device_mapper::{Command, Target, call};
 use crate::failure::Failure;
 use crate::limits::{DISK_TRIES, PAUSE_MS};
-use crate::mounts::make_folder;
+use crate::mounts::make_directory;
 use crate::verity::{DISK, PARTITIONS, Place, VerityRoot};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
@@ -17,7 +17,7 @@ use std::time::Duration;
 pub(crate) const NEW_ROOT: &str = "/newroot";
 const CONTROL: &str = "/dev/mapper/control";
 const NAME: &str = "root";
-/// The verified device's node, made by its number: nothing is looked up by name in a folder that others fill.
+/// The verified device's node, made by its number: nothing is looked up by name in a directory that others fill.
 const NODE: &str = "/verified";
 
 /// Waits for the disk and says where the root is on it. A disk has partitions or is the root as a whole; one that lies
@@ -58,15 +58,15 @@ pub(crate) fn open(root: &VerityRoot, place: Place) -> Result<(), Failure> {
 pub struct Mounted<'a> {
     name: &'a str,
     node: &'a str,
-    folder: &'a str,
+    directory: &'a str,
 }
 
 impl<'a> Mounted<'a> {
-    /// Makes the device called `name` under `root` with these `parameters`, its `node`, and mounts its EROFS on `folder`.
+    /// Makes the device called `name` under `root` with these `parameters`, its `node`, and mounts its EROFS on `directory`.
     pub fn open(
         name: &'a str,
         node: &'a str,
-        folder: &'a str,
+        directory: &'a str,
         root: &VerityRoot,
         parameters: &str,
     ) -> Result<Self, Failure> {
@@ -85,21 +85,25 @@ impl<'a> Mounted<'a> {
         let number = makedev(device.major, device.minor);
         mknod(node, SFlag::S_IFBLK, Mode::S_IRUSR, number)
             .map_err(Failure::system("making the verified device's node"))?;
-        make_folder(folder)?;
+        make_directory(directory)?;
         let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        mount(Some(node), folder, Some("erofs"), flags, None::<&str>)
+        mount(Some(node), directory, Some("erofs"), flags, None::<&str>)
             .map_err(Failure::system("mounting the verified device"))?;
-        Ok(Self { name, node, folder })
+        Ok(Self {
+            name,
+            node,
+            directory,
+        })
     }
 
     /// Where its files are.
-    pub fn folder(&self) -> &Path {
-        Path::new(self.folder)
+    pub fn directory(&self) -> &Path {
+        Path::new(self.directory)
     }
 
     /// Takes it all down again: after this nobody can read the disk by it.
     pub fn close(self) -> Result<(), Failure> {
-        umount(self.folder).map_err(Failure::system("unmounting the verified device"))?;
+        umount(self.directory).map_err(Failure::system("unmounting the verified device"))?;
         unlink(self.node).map_err(Failure::system("removing the verified device's node"))?;
         call(&control()?, Command::Remove, self.name, None)
             .map_err(Failure::system("removing the verified device"))?;

@@ -82,7 +82,7 @@ impl std::fmt::Display for Failure {
                 write!(f, "giving the driver {name} its device failed ({errno:?})")
             }
             Failure::Devices => write!(f, "the list of devices is not usable"),
-            Failure::Modules => write!(f, "the folder of modules is not usable"),
+            Failure::Modules => write!(f, "the directory of modules is not usable"),
             Failure::Unread { what, errno } => write!(f, "reading {what} failed ({errno:?})"),
             Failure::TooLong(what) => write!(f, "{what} is too long"),
             Failure::CommandLine(error) => write!(f, "{error}"),

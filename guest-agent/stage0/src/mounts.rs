@@ -11,7 +11,7 @@ const CLOSED: MsFlags = MsFlags::MS_NOSUID
     .union(MsFlags::MS_NODEV)
     .union(MsFlags::MS_NOEXEC);
 
-/// Folder, file system, flags. `/dev` is all devices; nothing else may hold one.
+/// Directory, file system, flags. `/dev` is all devices; nothing else may hold one.
 const KERNEL: [(&str, &str, MsFlags); 3] = [
     (
         "/dev",
@@ -23,7 +23,7 @@ const KERNEL: [(&str, &str, MsFlags); 3] = [
 ];
 /// Where the kernel wants its configuration mounted (Documentation/filesystems/configfs.rst).
 const CONFIGURATION: &str = "/sys/kernel/config";
-/// Memory that the agent may write to, and how much: folder, options.
+/// Memory that the agent may write to, and how much: directory, options.
 const MEMORY: [(&str, &str); 2] = [
     ("/newroot/run", "size=16m,mode=0755"),
     ("/newroot/tmp", "size=64m,mode=1777"),
@@ -31,9 +31,9 @@ const MEMORY: [(&str, &str); 2] = [
 
 /// Mounts `/dev`, `/proc` and `/sys`.
 pub(crate) fn kernel() -> Result<(), Failure> {
-    for (folder, system, flags) in KERNEL {
-        make_folder(folder)?;
-        mount(Some(system), folder, Some(system), flags, NOTHING)
+    for (directory, system, flags) in KERNEL {
+        make_directory(directory)?;
+        mount(Some(system), directory, Some(system), flags, NOTHING)
             .map_err(Failure::system("mounting a file system of the kernel"))?;
     }
     Ok(())
@@ -49,28 +49,34 @@ pub(crate) fn configuration() -> Result<(), Failure> {
         .map_err(Failure::system("mounting the kernel's configuration"))
 }
 
-/// A folder of the initrd, which may bring it along.
-pub(crate) fn make_folder(folder: &str) -> Result<(), Failure> {
-    match std::fs::create_dir(folder) {
+/// A directory of the initrd, which may bring it along.
+pub(crate) fn make_directory(directory: &str) -> Result<(), Failure> {
+    match std::fs::create_dir(directory) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            Err(Failure::io("making a folder of the initrd")(error))
+            Err(Failure::io("making a directory of the initrd")(error))
         }
         _ => Ok(()),
     }
 }
 
-/// Makes the verified root the only root. The image holds the empty folders that things are mounted on.
+/// Makes the verified root the only root. The image holds the empty directories that things are mounted on.
 pub(crate) fn switch() -> Result<(), Failure> {
-    for (folder, options) in MEMORY {
-        mount(Some("tmpfs"), folder, Some("tmpfs"), CLOSED, Some(options))
-            .map_err(Failure::system("mounting memory in the root"))?;
+    for (directory, options) in MEMORY {
+        mount(
+            Some("tmpfs"),
+            directory,
+            Some("tmpfs"),
+            CLOSED,
+            Some(options),
+        )
+        .map_err(Failure::system("mounting memory in the root"))?;
     }
     let moving = MsFlags::MS_MOVE;
-    for (folder, ..) in KERNEL {
-        let target = format!("{NEW_ROOT}{folder}");
-        mount(Some(folder), target.as_str(), NOTHING, moving, NOTHING).map_err(Failure::system(
-            "moving a file system of the kernel into the root",
-        ))?;
+    for (directory, ..) in KERNEL {
+        let target = format!("{NEW_ROOT}{directory}");
+        mount(Some(directory), target.as_str(), NOTHING, moving, NOTHING).map_err(
+            Failure::system("moving a file system of the kernel into the root"),
+        )?;
     }
     // The kernel's initramfs cannot be unmounted or pivoted away from: Documentation/filesystems/ramfs-rootfs-initramfs.rst
     // says to mount over it. What stays below it is the measured initrd.

@@ -3,13 +3,13 @@ use tempfile::TempDir;
 
 /// A host that has everything, as files.
 struct Fake {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Fake {
     fn able() -> Self {
         let fake = Fake {
-            folder: tempfile::tempdir().expect("a folder"),
+            directory: tempfile::tempdir().expect("a directory"),
         };
         fake.write(
             "proc/cpuinfo",
@@ -31,13 +31,13 @@ impl Fake {
     }
 
     fn write(&self, path: &str, text: &str) {
-        let path = self.folder.path().join(path);
+        let path = self.directory.path().join(path);
         fs::create_dir_all(path.parent().expect("below the root")).expect("made");
         fs::write(path, text).expect("written");
     }
 
     fn remove(&self, path: &str) {
-        fs::remove_file(self.folder.path().join(path)).expect("removed");
+        fs::remove_file(self.directory.path().join(path)).expect("removed");
     }
 
     fn qemu(&self, version: &str, object: &str) {
@@ -47,15 +47,15 @@ impl Fake {
         );
         self.write("qemu", &answers);
         fs::set_permissions(
-            self.folder.path().join("qemu"),
+            self.directory.path().join("qemu"),
             fs::Permissions::from_mode(0o755),
         )
         .expect("set");
     }
 
     async fn lacks(&self) -> Vec<&'static str> {
-        let qemu = Tool::of_the_host(self.folder.path().join("qemu").to_string_lossy());
-        let items = Host::at(self.folder.path()).examine(&qemu, 2048).await;
+        let qemu = Tool::of_the_host(self.directory.path().join("qemu").to_string_lossy());
+        let items = Host::at(self.directory.path()).examine(&qemu, 2048).await;
         assert_eq!(items.len(), 10);
         assert!(
             items.iter().all(|item| !item.seen.is_empty()
@@ -74,16 +74,16 @@ impl Fake {
 async fn a_host_with_everything_lacks_nothing() {
     let fake = Fake::able();
     assert_eq!(fake.lacks().await, [""; 0]);
-    assert!(Host::at(fake.folder.path()).seems_able());
+    assert!(Host::at(fake.directory.path()).seems_able());
 }
 
 #[tokio::test]
 async fn an_empty_host_lacks_everything() {
     let fake = Fake {
-        folder: tempfile::tempdir().expect("a folder"),
+        directory: tempfile::tempdir().expect("a directory"),
     };
     assert_eq!(fake.lacks().await.len(), 10);
-    assert!(!Host::at(fake.folder.path()).seems_able());
+    assert!(!Host::at(fake.directory.path()).seems_able());
 }
 
 #[tokio::test]

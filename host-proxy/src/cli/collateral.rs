@@ -21,7 +21,7 @@ Examples:
   host-proxy collateral fetch --config collateral.yaml --quote quote.bin --out collateral.json
   host-proxy collateral fetch --config collateral.yaml --fmspc B0C06F000000 --ca platform > collateral.json
 
-The file is what `measurements quote verify --collateral` reads, and `collateral:` of the courier's configuration.
+The file is what `measurements quote verify --collateral` reads, and `collateral:` of the proxy's configuration.
 With --json and --out, a line about it goes to stdout. Exit code: 0 written, 1 no source had it, 2 misuse.")]
     Fetch(FetchArguments),
     /// Fetch NVIDIA's reference values and write one XML file for each.
@@ -30,7 +30,7 @@ Examples:
   host-proxy collateral rim --config collateral.yaml --id NV_GPU_DRIVER_GH100_550.144.03 --out rims
   host-proxy collateral rim --config collateral.yaml --evidence gpus.json --out rims
 
-The folder is what `measurements gpu verify --rim` reads. Exit code: 0 all are written, 1 at least one is not, 2 misuse.")]
+The directory is what `measurements gpu verify --rim` reads. Exit code: 0 all are written, 1 at least one is not, 2 misuse.")]
     Rim(RimArguments),
     /// Serve clients, and keep what they ask for fresh, until SIGTERM or SIGINT.
     #[command(after_help = "\
@@ -86,7 +86,7 @@ pub(super) struct RimArguments {
     /// Evidence of a machine's GPUs (JSON): the RIMs of their drivers and VBIOSes.
     #[arg(long, value_name = "FILE")]
     evidence: Option<PathBuf>,
-    /// A folder for the files `ID.xml`. Made if it is missing.
+    /// A directory for the files `ID.xml`. Made if it is missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Ask the sources even if the cache has it.
@@ -254,7 +254,7 @@ fn platform_of(path: &Path) -> anyhow::Result<Platform> {
     Platform::of(&quote).with_context(|| format!("the quote {}", path.display()))
 }
 
-/// Writes a file whole or not at all: a courier may be reading it.
+/// Writes a file whole or not at all: a proxy may be reading it.
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut name = path.file_name().context("--out names no file")?.to_owned();
     name.push(format!(".unfinished-{}", std::process::id()));

@@ -24,7 +24,7 @@ pub(super) struct LaunchArguments {
     /// The volume of a model that the configuration names: `model.img`, as `image-builder model pack` writes it.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// A folder for this guest's sockets and logs. Made if it is missing.
+    /// A directory for this guest's sockets and logs. Made if it is missing.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
     /// What runs the guest's instructions.

@@ -1,7 +1,7 @@
 //! The cache: one file for each answer, whole or absent.
 //!
 //! A file is one line of JSON about the answer, then the answer. It is written beside its place, synced and renamed into it,
-//! so that being killed leaves either the old answer or the new one. Several programs may share a folder.
+//! so that being killed leaves either the old answer or the new one. Several programs may share a directory.
 
 use super::ocsp::OcspQuestion;
 use super::want::Want;
@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-/// A folder of answers.
+/// A directory of answers.
 pub(super) struct Cache {
-    folder: PathBuf,
+    directory: PathBuf,
     bytes_max: u64,
 }
 
-/// Why the cache cannot be used. The disk, or whoever named the folder, is at fault.
+/// Why the cache cannot be used. The disk, or whoever named the directory, is at fault.
 #[derive(Debug, thiserror::Error)]
 #[error("the cache cannot be used: {doing} {path}: {source}")]
 pub struct CacheError {
@@ -58,11 +58,11 @@ pub(super) struct Entry {
 }
 
 impl Cache {
-    /// Opens the folder, makes it if it is missing, and clears what a killed program left behind.
-    pub(super) fn open(folder: &Path, bytes_max: u64) -> Result<Cache, CacheError> {
-        fs::create_dir_all(folder).map_err(CacheError::of("making", folder))?;
+    /// Opens the directory, makes it if it is missing, and clears what a killed program left behind.
+    pub(super) fn open(directory: &Path, bytes_max: u64) -> Result<Cache, CacheError> {
+        fs::create_dir_all(directory).map_err(CacheError::of("making", directory))?;
         let cache = Cache {
-            folder: folder.to_owned(),
+            directory: directory.to_owned(),
             bytes_max,
         };
         cache.trim(None)?;
@@ -71,7 +71,7 @@ impl Cache {
 
     /// The answer to a question, expired or not. What is broken is removed and was never there.
     pub(super) fn read(&self, want: &Want) -> Option<Entry> {
-        let path = self.folder.join(want.file_name());
+        let path = self.directory.join(want.file_name());
         match read_entry(&path) {
             Ok(entry) => Some(entry),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -87,8 +87,8 @@ impl Cache {
     /// Keeps an answer in place of an older one.
     pub(super) fn write(&self, want: &Want, head: Head, body: &[u8]) -> Result<(), CacheError> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let path = self.folder.join(want.file_name());
-        let unfinished = self.folder.join(format!(
+        let path = self.directory.join(want.file_name());
+        let unfinished = self.directory.join(format!(
             "{UNFINISHED}{}-{}",
             std::process::id(),
             COUNT.fetch_add(1, Ordering::Relaxed)
@@ -105,7 +105,7 @@ impl Cache {
             });
         let placed = written.and_then(|()| {
             fs::rename(&unfinished, &path)?;
-            File::open(&self.folder)?.sync_all()
+            File::open(&self.directory)?.sync_all()
         });
         if let Err(error) = placed {
             let _ = fs::remove_file(&unfinished);
@@ -166,9 +166,9 @@ impl Cache {
     fn files(&self) -> Result<Vec<Listed>, CacheError> {
         let mut files = Vec::new();
         let entries =
-            fs::read_dir(&self.folder).map_err(CacheError::of("listing", &self.folder))?;
+            fs::read_dir(&self.directory).map_err(CacheError::of("listing", &self.directory))?;
         for entry in entries {
-            let entry = entry.map_err(CacheError::of("listing", &self.folder))?;
+            let entry = entry.map_err(CacheError::of("listing", &self.directory))?;
             // Gone again: another program trims, too.
             let Ok(data) = entry.metadata() else { continue };
             if data.is_file() {

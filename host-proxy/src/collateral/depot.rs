@@ -189,7 +189,7 @@ impl Depot {
             Arc::new(Unavailable {
                 want,
                 faults: vec![SourceFault {
-                    source: "this courier".to_owned(),
+                    source: "this proxy".to_owned(),
                     fault,
                 }],
                 expired_at_unix_s: None,

@@ -29,7 +29,7 @@ pub(super) fn fetch_rim(asker: &Asker, source: &RimSource, id: &RimId) -> Result
             };
             Ok(asker.ask(&question, Deadline::after_ms(*timeout_ms))?.body)
         }
-        RimSource::Folder { path } => {
+        RimSource::Directory { path } => {
             let file = path.join(format!("{id}.xml"));
             let xml = read_file(&file, RIM_ANSWER_BYTES_MAX)?;
             let json = serde_json::json!({

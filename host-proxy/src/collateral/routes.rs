@@ -1,4 +1,4 @@
-//! The HTTP face of the depot, on a port of its own or among the courier's routes.
+//! The HTTP face of the depot, on a port of its own or among the proxy's routes.
 //!
 //! The paths under `/v1/rim` and `/v1/ocsp` are those of NVIDIA's services, so their tools can be pointed here as they are.
 
@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 /// Why the service cannot start. The operator is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The cache's folder.
+    /// The cache's directory.
     #[error(transparent)]
     Cache(#[from] CacheError),
     /// The listening socket.

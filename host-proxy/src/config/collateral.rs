@@ -14,7 +14,7 @@ pub struct CollateralConfig {
     /// Where `collateral serve` listens. Port 0 lets the system choose.
     #[serde(default = "listen_default")]
     pub listen: SocketAddr,
-    /// The folder of the cache.
+    /// The directory of the cache.
     pub cache: PathBuf,
     /// What the cache may occupy.
     #[serde(default = "cache_bytes_default")]
@@ -63,7 +63,7 @@ pub enum TdxSource {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RimSource {
-    /// NVIDIA's service, or another courier.
+    /// NVIDIA's service, or another proxy.
     Rim {
         /// What stands before `/v1/rim`.
         url: BaseUrl,
@@ -71,9 +71,9 @@ pub enum RimSource {
         #[serde(default = "timeout_default")]
         timeout_ms: u64,
     },
-    /// A folder with a file `ID.xml` for each.
-    Folder {
-        /// The folder.
+    /// A directory with a file `ID.xml` for each.
+    Directory {
+        /// The directory.
         path: PathBuf,
     },
 }
@@ -82,7 +82,7 @@ pub enum RimSource {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum OcspSource {
-    /// NVIDIA's, or another courier.
+    /// NVIDIA's, or another proxy.
     Ocsp {
         /// Where requests are posted.
         url: BaseUrl,
@@ -98,18 +98,18 @@ pub enum OcspSource {
 pub struct BaseUrl(String);
 
 impl CollateralConfig {
-    /// Reads a file. Relative paths in it start at its folder.
+    /// Reads a file. Relative paths in it start at its directory.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let (config, folder) = read_yaml(path)?;
-        Self::finish(config, &folder)
+        let (config, directory) = read_yaml(path)?;
+        Self::finish(config, &directory)
     }
 
-    /// Parses a file's text; `folder` is where its relative paths start.
-    pub fn from_yaml(text: &str, folder: &Path) -> Result<Self, ConfigError> {
-        Self::finish(super::parse(text)?, folder)
+    /// Parses a file's text; `directory` is where its relative paths start.
+    pub fn from_yaml(text: &str, directory: &Path) -> Result<Self, ConfigError> {
+        Self::finish(super::parse(text)?, directory)
     }
 
-    fn finish(mut config: CollateralConfig, folder: &Path) -> Result<Self, ConfigError> {
+    fn finish(mut config: CollateralConfig, directory: &Path) -> Result<Self, ConfigError> {
         let timeouts = [
             config.tdx.iter().map(TdxSource::timeout_ms).collect(),
             config.rim.iter().map(RimSource::timeout_ms).collect(),
@@ -127,15 +127,15 @@ impl CollateralConfig {
                 "cache_bytes_max is at least 4194304, or one answer would not fit",
             ));
         }
-        config.cache = folder.join(config.cache);
+        config.cache = directory.join(config.cache);
         for source in &mut config.tdx {
             if let TdxSource::File { path } = source {
-                *path = folder.join(&*path);
+                *path = directory.join(&*path);
             }
         }
         for source in &mut config.rim {
-            if let RimSource::Folder { path } = source {
-                *path = folder.join(&*path);
+            if let RimSource::Directory { path } = source {
+                *path = directory.join(&*path);
             }
         }
         Ok(config)
@@ -157,7 +157,7 @@ impl RimSource {
     fn timeout_ms(&self) -> Option<u64> {
         match self {
             RimSource::Rim { timeout_ms, .. } => Some(*timeout_ms),
-            RimSource::Folder { .. } => None,
+            RimSource::Directory { .. } => None,
         }
     }
 }
@@ -183,7 +183,7 @@ impl fmt::Display for RimSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RimSource::Rim { url, .. } => write!(f, "rim {url}"),
-            RimSource::Folder { path } => write!(f, "folder {}", path.display()),
+            RimSource::Directory { path } => write!(f, "directory {}", path.display()),
         }
     }
 }
@@ -268,8 +268,8 @@ mod tests {
             ("cache: ", "cash: x\ncache: "),
             ("  - kind: pccs\n", "  - kind: pccs\n    timeout: 5\n"),
             (
-                "  - kind: folder\n",
-                "  - kind: folder\n    url: http://a\n",
+                "  - kind: directory\n",
+                "  - kind: directory\n    url: http://a\n",
             ),
             ("  - kind: ocsp\n", "  - kind: ocsp\n    nonce: false\n"),
         ] {
@@ -302,7 +302,7 @@ mod tests {
                 "{to}"
             );
         }
-        let many = "\n  - kind: folder\n    path: a".repeat(SOURCES_MAX + 1);
+        let many = "\n  - kind: directory\n    path: a".repeat(SOURCES_MAX + 1);
         let text = format!("cache: c\nrim:{many}\n");
         assert!(CollateralConfig::from_yaml(&text, Path::new("")).is_err());
     }

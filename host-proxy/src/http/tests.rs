@@ -3,8 +3,8 @@
 use super::*;
 use crate::config::CollateralFrom;
 use crate::fake::{
-    self, channel_terms, charge, config, envelope, folder, guest, http, node, open_channel, payee,
-    sealed, voucher,
+    self, channel_terms, charge, config, directory, envelope, guest, http, node, open_channel,
+    payee, sealed, voucher,
 };
 use crate::guest::GuestAddress;
 use std::future::pending;
@@ -14,20 +14,20 @@ use tokio::net::UnixStream;
 use wire::{Bundle, Digest, Evidence, Frame, FrameDecoder, FrameKind, RefusalCode, SignedRefusal};
 
 struct World {
-    _folder: TempDir,
+    _directory: TempDir,
     config: Config,
     listen: SocketAddr,
     _served: JoinHandle<()>,
 }
 
 async fn world() -> World {
-    let folder = folder();
+    let directory = directory();
     let (ledger, url) = node().await;
     open_channel(&ledger);
-    let config = config(folder.path(), url);
+    let config = config(directory.path(), url);
     let (listen, served) = serve(config.clone(), pending()).await.expect("serves");
     World {
-        _folder: folder,
+        _directory: directory,
         config,
         listen,
         _served: served,
@@ -57,7 +57,7 @@ fn answering(world: &World, answer: Vec<u8>) {
     guest(&world.config, move |_, mut stream: UnixStream| {
         let answer = answer.clone();
         async move {
-            // The courier may have hung up already.
+            // The proxy may have hung up already.
             let _ = stream.write_all(&answer).await;
             let _ = stream.shutdown().await;
         }
@@ -311,12 +311,15 @@ async fn a_bundle_holds_the_collateral_of_the_platform_in_the_quote() {
     let now = crate::settle::now_unix_s();
     let module = simulator::SimulatedModule::new(now, &mut random).expect("a module");
     for (quote, status) in [(module.quote(&[7; 64]), 200), (vec![5; 100], 502)] {
-        let folder = folder();
+        let directory = directory();
         let (_, url) = node().await;
-        let mut config = config(folder.path(), url);
-        std::fs::write(folder.path().join("lists.json"), module.collateral_json())
-            .expect("written");
-        let sources = folder.path().join("sources.yaml");
+        let mut config = config(directory.path(), url);
+        std::fs::write(
+            directory.path().join("lists.json"),
+            module.collateral_json(),
+        )
+        .expect("written");
+        let sources = directory.path().join("sources.yaml");
         let text = "cache: c\ntdx:\n  - kind: file\n    path: lists.json\n";
         std::fs::write(&sources, text).expect("written");
         config.collateral = CollateralFrom::Sources(sources);
@@ -331,8 +334,8 @@ async fn a_bundle_holds_the_collateral_of_the_platform_in_the_quote() {
         }
         let bundle = Bundle::decode(&body).expect("a bundle");
         assert_eq!(bundle.collateral, module.collateral_json());
-        // The source is away; what it gave still holds. The courier also gives it to whoever asks.
-        std::fs::remove_file(folder.path().join("lists.json")).expect("removed");
+        // The source is away; what it gave still holds. The proxy also gives it to whoever asks.
+        std::fs::remove_file(directory.path().join("lists.json")).expect("removed");
         let (_, body, _) = http(listen, "GET", &path, b"").await;
         let bundle = Bundle::decode(&body).expect("a bundle");
         assert_eq!(bundle.collateral, module.collateral_json());
@@ -342,7 +345,7 @@ async fn a_bundle_holds_the_collateral_of_the_platform_in_the_quote() {
 }
 
 #[tokio::test]
-async fn a_voucher_is_acknowledged_again_and_again_and_outlives_the_courier() {
+async fn a_voucher_is_acknowledged_again_and_again_and_outlives_the_proxy() {
     let world = world().await;
     let good = voucher(500).encode();
     for _ in 0..2 {
@@ -398,13 +401,13 @@ async fn unknown_paths_and_methods_are_errors_with_an_object() {
 
 #[tokio::test]
 async fn a_stop_request_ends_the_server() {
-    let folder = folder();
+    let directory = directory();
     let (_ledger, url) = node().await;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async move {
         let _ = stopped.await;
     };
-    let (listen, served) = serve(config(folder.path(), url), shutdown)
+    let (listen, served) = serve(config(directory.path(), url), shutdown)
         .await
         .expect("serves");
     assert_eq!(http(listen, "GET", "/healthz", b"").await.0, 200);

@@ -106,7 +106,7 @@ struct Known {
 const MEMORY_BYTES_MAX: u64 = 256 * 1024;
 
 impl Memory {
-    /// What the user's cache folder holds.
+    /// What the user's cache directory holds.
     pub(super) fn of_the_user() -> Self {
         let set = |name| {
             std::env::var_os(name)
@@ -155,8 +155,8 @@ impl Memory {
         failures.retain(|failed| failed != program);
         failures.push(program.to_owned());
         failures.drain(..failures.len().saturating_sub(KVM_FAILURES_MAX));
-        if let Some(folder) = file.parent() {
-            fs::create_dir_all(folder)?;
+        if let Some(directory) = file.parent() {
+            fs::create_dir_all(directory)?;
         }
         let unfinished = file.with_extension(format!("{}.new", std::process::id()));
         fs::write(&unfinished, serde_json::to_vec(&self.known)?)?;
@@ -204,8 +204,8 @@ mod tests {
 
     #[test]
     fn what_failed_is_remembered_until_the_host_starts_again() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = Some(folder.path().join("deep/kvm.json"));
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = Some(directory.path().join("deep/kvm.json"));
         let mut memory = Memory::read(file.clone(), "boot-1");
         assert!(!memory.kvm_fails("qemu"));
         memory.remember("qemu").expect("written");

@@ -169,12 +169,12 @@ mod tests {
 
     #[tokio::test]
     async fn every_reader_gets_the_same_bytes_and_a_stalled_one_holds_up_nobody() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let socket = folder.path().join("vsock.sock");
+        let directory = tempfile::tempdir().expect("a directory");
+        let socket = directory.path().join("vsock.sock");
         let config = format!("[\"{}\"]", "x".repeat(60_000)).into_bytes();
         let listener = Listener::unix(&socket).expect("bound");
         let server = ConfigServer::start(listener, config.clone());
-        let path = folder.path().join("vsock.sock_9101");
+        let path = directory.path().join("vsock.sock_9101");
         let _stalled = UnixStream::connect(&path).await.expect("connected");
         for round in 1..4 {
             let mut stream = UnixStream::connect(&path).await.expect("connected");
@@ -187,8 +187,8 @@ mod tests {
 
     #[test]
     fn only_short_json_is_served() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("guest.json");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("guest.json");
         let check = |text: &str| {
             std::fs::write(&path, text).expect("written");
             read(&path)
@@ -210,7 +210,7 @@ mod tests {
             Err(GuestConfigError::TooLong)
         ));
         assert!(matches!(
-            read(&folder.path().join("none")),
+            read(&directory.path().join("none")),
             Err(GuestConfigError::Read { .. })
         ));
     }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// An image whose files are what its manifest says.
 #[derive(Debug, Clone)]
 pub(super) struct Image {
-    pub(super) folder: PathBuf,
+    pub(super) directory: PathBuf,
     pub(super) manifest: ImageManifest,
 }
 
@@ -74,19 +74,22 @@ impl Image {
         let most = measurements::limits::IMAGE_MANIFEST_BYTES_MAX as u64 + 1;
         let file = File::open(&path).map_err(refuse)?;
         file.take(most).read_to_end(&mut json).map_err(refuse)?;
-        let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
         let manifest = ImageManifest::from_json(&json).map_err(|error| ImageFault::Manifest {
             path,
             source: error.into(),
         })?;
-        let image = Image { folder, manifest };
+        let image = Image {
+            directory,
+            manifest,
+        };
         image.check()?;
         Ok(image)
     }
 
     /// Where a file of the image lies on the host.
     pub(super) fn path(&self, file: &ImageFile) -> PathBuf {
-        self.folder.join(&file.name)
+        self.directory.join(&file.name)
     }
 
     /// Whether its module is simulated.
@@ -140,8 +143,8 @@ mod tests {
 
     #[test]
     fn a_file_is_accepted_only_with_its_length_and_its_bytes() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("kernel");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("kernel");
         let bytes = vec![7; 3_000_000];
         let expected = ImageFile {
             name: "kernel".into(),

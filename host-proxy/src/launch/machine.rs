@@ -17,8 +17,8 @@ use super::image::Image;
 use super::programs::{Program, ProgramError};
 use super::progress::Progress;
 use super::qmp::{Event, Qmp, QmpError};
-use super::run_folder::{
-    LAUNCHED, MONITOR, QMP, RunFolder, SERIAL, TPM, TPM_LOG, TPM_STATE, VHOST, VSOCK,
+use super::run_directory::{
+    LAUNCHED, MONITOR, QMP, RunDirectory, SERIAL, TPM, TPM_LOG, TPM_STATE, VHOST, VSOCK,
 };
 use super::serial::{Serial, Stage};
 use super::tools::{Room, Tools, ToolsError};
@@ -37,7 +37,7 @@ use tokio::time::{Instant, interval, timeout};
 pub(super) struct Parts<'a> {
     pub(super) image: &'a Image,
     pub(super) tools: &'a Tools,
-    pub(super) folder: &'a RunFolder,
+    pub(super) directory: &'a RunDirectory,
     /// The file behind the second disk.
     pub(super) model: Option<&'a Path>,
     pub(super) link: Link,
@@ -98,7 +98,7 @@ impl Machine {
         parts: &Parts<'_>,
         accelerator: Accelerator,
     ) -> Result<Self, LaunchError> {
-        parts.folder.clear()?;
+        parts.directory.clear()?;
         let mut beside = Vec::new();
         if parts.image.is_simulated() {
             beside.push(start_tpm(parts).await?);
@@ -106,13 +106,13 @@ impl Machine {
         if parts.link == Link::User {
             beside.push(start_vsock(parts).await?);
         }
-        let serial = Serial::create(&parts.folder.join(SERIAL))
-            .map_err(|source| parts.folder.fault(source))?;
+        let serial = Serial::create(&parts.directory.join(SERIAL))
+            .map_err(|source| parts.directory.fault(source))?;
         parts
-            .folder
+            .directory
             .write(LAUNCHED, &describe(parts, accelerator))?;
         let mut qemu = start_qemu(parts, accelerator)?;
-        let socket = parts.folder.join(QMP);
+        let socket = parts.directory.join(QMP);
         qemu.opens(&socket).await?;
         let qmp = match Qmp::connect(&socket).await {
             Ok(qmp) => qmp,
@@ -314,7 +314,7 @@ impl Machine {
 }
 
 /// Attempts to reach the guest, one at a time. A stream that is accepted is closed at once; the agent takes that for a
-/// courier that changed its mind.
+/// proxy that changed its mind.
 struct Probe {
     guest: GuestAddress,
     attempt: Option<JoinHandle<bool>>,
@@ -381,8 +381,10 @@ async fn start_tpm(parts: &Parts<'_>) -> Result<Program, LaunchError> {
         .swtpm
         .as_ref()
         .ok_or(ToolsError::Missing("swtpm"))?;
-    parts.folder.make_tpm_state()?;
-    let run = tool.places(&parts.image.folder, parts.folder.path()).run;
+    parts.directory.make_tpm_state()?;
+    let run = tool
+        .places(&parts.image.directory, parts.directory.path())
+        .run;
     let arguments = [
         "socket".into(),
         "--tpm2".into(),
@@ -401,12 +403,12 @@ async fn start_tpm(parts: &Parts<'_>) -> Result<Program, LaunchError> {
     let room = Room {
         image: None,
         model: None,
-        run: parts.folder.path(),
+        run: parts.directory.path(),
         devices: &[],
     };
     let words = tool.words(&room, arguments.into());
-    let mut program = Program::start("swtpm", &words, parts.folder.join("swtpm.out"))?;
-    program.opens(&parts.folder.join(TPM)).await?;
+    let mut program = Program::start("swtpm", &words, parts.directory.join("swtpm.out"))?;
+    program.opens(&parts.directory.join(TPM)).await?;
     Ok(program)
 }
 
@@ -414,7 +416,9 @@ async fn start_tpm(parts: &Parts<'_>) -> Result<Program, LaunchError> {
 async fn start_vsock(parts: &Parts<'_>) -> Result<Program, LaunchError> {
     let missing = ToolsError::Missing("vhost-device-vsock");
     let tool = parts.tools.vhost_device_vsock.as_ref().ok_or(missing)?;
-    let run = tool.places(&parts.image.folder, parts.folder.path()).run;
+    let run = tool
+        .places(&parts.image.directory, parts.directory.path())
+        .run;
     let arguments = [
         "--guest-cid".into(),
         parts.cid.to_string(),
@@ -426,20 +430,24 @@ async fn start_vsock(parts: &Parts<'_>) -> Result<Program, LaunchError> {
     let room = Room {
         image: None,
         model: None,
-        run: parts.folder.path(),
+        run: parts.directory.path(),
         devices: &[],
     };
     let words = tool.words(&room, arguments.into());
-    let mut program = Program::start("vhost-device-vsock", &words, parts.folder.join("vsock.log"))?;
-    program.opens(&parts.folder.join(VHOST)).await?;
-    program.opens(&parts.folder.join(VSOCK)).await?;
+    let mut program = Program::start(
+        "vhost-device-vsock",
+        &words,
+        parts.directory.join("vsock.log"),
+    )?;
+    program.opens(&parts.directory.join(VHOST)).await?;
+    program.opens(&parts.directory.join(VSOCK)).await?;
     Ok(program)
 }
 
 fn start_qemu(parts: &Parts<'_>, accelerator: Accelerator) -> Result<Program, LaunchError> {
     let manifest = &parts.image.manifest;
     let tool = &parts.tools.qemu;
-    let places = tool.places(&parts.image.folder, parts.folder.path());
+    let places = tool.places(&parts.image.directory, parts.directory.path());
     let image = |name: &str| format!("{}/{name}", places.image);
     let run = |name: &str| format!("{}/{name}", places.run);
     let files = &manifest.files;
@@ -476,9 +484,9 @@ fn start_qemu(parts: &Parts<'_>, accelerator: Accelerator) -> Result<Program, La
         devices.push(VHOST_VSOCK);
     }
     let room = Room {
-        image: Some(&parts.image.folder),
+        image: Some(&parts.image.directory),
         model: parts.model,
-        run: parts.folder.path(),
+        run: parts.directory.path(),
         devices: &devices,
     };
     let words = tool.words(
@@ -488,7 +496,7 @@ fn start_qemu(parts: &Parts<'_>, accelerator: Accelerator) -> Result<Program, La
     Ok(Program::start(
         "QEMU",
         &words,
-        parts.folder.join("qemu.log"),
+        parts.directory.join("qemu.log"),
     )?)
 }
 
@@ -507,7 +515,7 @@ fn describe(parts: &Parts<'_>, accelerator: Accelerator) -> Vec<u8> {
         "root": image.path(&manifest.files.root),
     });
     if image.is_simulated() {
-        described["tpm_log"] = json!(parts.folder.join(TPM_LOG));
+        described["tpm_log"] = json!(parts.directory.join(TPM_LOG));
     }
     format!("{described}\n").into_bytes()
 }

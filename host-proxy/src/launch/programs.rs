@@ -1,5 +1,5 @@
 //! Child processes. Each has its own process group, so that a ^C on the terminal reaches us alone and we end them in
-//! order; each is killed by the kernel when we die, however we die; what it prints goes to a file in the run folder.
+//! order; each is killed by the kernel when we die, however we die; what it prints goes to a file in the run directory.
 
 use crate::limits::{PROGRAM_POLL, PROGRAM_START, PROGRAM_WORDS_BYTES};
 use nix::sys::prctl::set_pdeathsig;

@@ -272,8 +272,8 @@ mod tests {
 
     /// A QEMU that answers each line it gets with the next of `answers`.
     async fn played(answers: Vec<String>) -> Result<Qmp, QmpError> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("qmp.sock");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("qmp.sock");
         let listener = UnixListener::bind(&path).expect("a socket");
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("one connection");

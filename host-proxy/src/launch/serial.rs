@@ -260,8 +260,8 @@ mod tests {
 
     #[test]
     fn the_file_is_read_once_and_piece_by_piece() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("serial.log");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("serial.log");
         let mut serial = Serial::create(&path).expect("made");
         let mut qemu = OpenOptions::new().write(true).open(&path).expect("opened");
         qemu.write_all(b"BdsDxe: a\nEFI st").expect("written");

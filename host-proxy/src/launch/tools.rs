@@ -1,7 +1,7 @@
 //! Which programs a launch may start, and how: the description that `image-builder tools` writes.
 //!
 //! A program with an empty `run` list is started directly and sees the host's paths. Any other is started by the words of
-//! its list, `image-builder run` with a tree, and sees the image at `/image` and the run folder at `/run/chrysalis`, so
+//! its list, `image-builder run` with a tree, and sees the image at `/image` and the run directory at `/run/chrysalis`, so
 //! that its arguments are the same on every host.
 
 use crate::limits::{TOOL_WORDS_MAX, TOOLS_BYTES_MAX};
@@ -38,7 +38,7 @@ pub(super) struct Room<'a> {
     pub(super) devices: &'a [&'a str],
 }
 
-/// Where a program finds the two folders.
+/// Where a program finds the two directories.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Places {
     pub(super) image: String,
@@ -130,7 +130,7 @@ impl Tool {
         words.map(String::as_str).collect::<Vec<_>>().join(" ")
     }
 
-    /// Where the program finds the image and the run folder.
+    /// Where the program finds the image and the run directory.
     pub(super) fn places(&self, image: &Path, run: &Path) -> Places {
         match self.run.is_empty() {
             true => Places {
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_of_a_tree_sees_two_folders_and_the_named_devices() {
+    fn a_program_of_a_tree_sees_two_directories_and_the_named_devices() {
         let json = br#"{"programs":{
             "qemu":{"run":["/b/image-builder","run","--tree","/t"],"program":"/usr/bin/qemu"},
             "swtpm":{"run":[],"program":"/usr/bin/swtpm"},

@@ -3,7 +3,7 @@
 use super::*;
 use crate::channels::Ours;
 use crate::config::NodeUrl;
-use crate::fake::{FAR, channel_terms, folder, node, open_channel, payee, voucher};
+use crate::fake::{FAR, channel_terms, directory, node, open_channel, payee, voucher};
 use ledger::Ledger;
 use settlement::{ChainId, Transfer};
 use std::path::Path;
@@ -17,9 +17,9 @@ struct Life {
 }
 
 impl Life {
-    fn begin(folder: &Path, url: &NodeUrl) -> Life {
+    fn begin(directory: &Path, url: &NodeUrl) -> Life {
         let payee = payee();
-        let path = folder.join("state.sqlite");
+        let path = directory.join("state.sqlite");
         let store = Store::open(&path, &payee.address(), ChainId::EMBEDDED).expect("opens");
         let chain = Chain::new(url.clone());
         let ours = Ours {
@@ -112,9 +112,9 @@ async fn check_paid_once(ledger: &Ledger, life: &Life, settled: &Settled) {
 
 #[tokio::test]
 async fn the_highest_voucher_becomes_money_once() {
-    let (folder, (ledger, url)) = (folder(), node().await);
+    let (directory, (ledger, url)) = (directory(), node().await);
     open_channel(&ledger);
-    let life = Life::begin(folder.path(), &url);
+    let life = Life::begin(directory.path(), &url);
     life.promise(PROMISED / 2);
     life.promise(PROMISED);
     let settled = life.settle().await.expect("settled");
@@ -123,13 +123,13 @@ async fn the_highest_voucher_becomes_money_once() {
 
 #[tokio::test]
 async fn a_kill_before_sending_repeats_the_same_message() {
-    let (folder, (ledger, url)) = (folder(), node().await);
+    let (directory, (ledger, url)) = (directory(), node().await);
     open_channel(&ledger);
-    let life = Life::begin(folder.path(), &url);
+    let life = Life::begin(directory.path(), &url);
     life.promise(PROMISED);
     let written = life.write_payout().await;
     drop(life);
-    let life = Life::begin(folder.path(), &url);
+    let life = Life::begin(directory.path(), &url);
     assert_eq!(life.store.pending_payout().expect("read"), Some(written));
     let settled = life.settle().await.expect("settled");
     check_paid_once(&ledger, &life, &settled).await;
@@ -137,9 +137,9 @@ async fn a_kill_before_sending_repeats_the_same_message() {
 
 #[tokio::test]
 async fn a_pending_payout_of_a_lower_voucher_is_followed_by_the_rest() {
-    let (folder, (ledger, url)) = (folder(), node().await);
+    let (directory, (ledger, url)) = (directory(), node().await);
     open_channel(&ledger);
-    let life = Life::begin(folder.path(), &url);
+    let life = Life::begin(directory.path(), &url);
     life.promise(PROMISED / 2);
     life.write_payout().await;
     life.promise(PROMISED);
@@ -157,9 +157,9 @@ async fn a_pending_payout_of_a_lower_voucher_is_followed_by_the_rest() {
 
 #[tokio::test]
 async fn a_kill_after_sending_sends_nothing_more() {
-    let (folder, (ledger, url)) = (folder(), node().await);
+    let (directory, (ledger, url)) = (directory(), node().await);
     open_channel(&ledger);
-    let life = Life::begin(folder.path(), &url);
+    let life = Life::begin(directory.path(), &url);
     life.promise(PROMISED);
     let written = life.write_payout().await;
     life.chain
@@ -167,16 +167,16 @@ async fn a_kill_after_sending_sends_nothing_more() {
         .await
         .expect("accepted");
     drop(life);
-    let life = Life::begin(folder.path(), &url);
+    let life = Life::begin(directory.path(), &url);
     let settled = life.settle().await.expect("settled");
     check_paid_once(&ledger, &life, &settled).await;
 }
 
 #[tokio::test]
 async fn a_kill_before_signing_leaves_nothing_behind() {
-    let (folder, (ledger, url)) = (folder(), node().await);
+    let (directory, (ledger, url)) = (directory(), node().await);
     open_channel(&ledger);
-    let life = Life::begin(folder.path(), &url);
+    let life = Life::begin(directory.path(), &url);
     life.promise(PROMISED);
     drop(
         life.settler()
@@ -185,7 +185,7 @@ async fn a_kill_before_signing_leaves_nothing_behind() {
             .expect("prepared"),
     );
     drop(life);
-    let life = Life::begin(folder.path(), &url);
+    let life = Life::begin(directory.path(), &url);
     assert_eq!(life.store.pending_payout().expect("read"), None);
     let settled = life.settle().await.expect("settled");
     check_paid_once(&ledger, &life, &settled).await;
@@ -193,11 +193,11 @@ async fn a_kill_before_signing_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn two_processes_settle_once_between_them() {
-    let (folder, (ledger, url)) = (folder(), node().await);
+    let (directory, (ledger, url)) = (directory(), node().await);
     open_channel(&ledger);
     let (one, other) = (
-        Life::begin(folder.path(), &url),
-        Life::begin(folder.path(), &url),
+        Life::begin(directory.path(), &url),
+        Life::begin(directory.path(), &url),
     );
     one.promise(PROMISED);
     let (first, second) = tokio::join!(one.settle(), other.settle());
@@ -213,9 +213,9 @@ async fn two_processes_settle_once_between_them() {
 
 #[tokio::test]
 async fn only_a_void_message_is_replaced() {
-    let (folder, (ledger, url)) = (folder(), node().await);
+    let (directory, (ledger, url)) = (directory(), node().await);
     open_channel(&ledger);
-    let life = Life::begin(folder.path(), &url);
+    let life = Life::begin(directory.path(), &url);
     life.promise(PROMISED);
     let written = life.write_payout().await;
     ledger.set_time(written.payout.valid_until + PAYOUT_MARGIN_S + 1);
@@ -227,9 +227,9 @@ async fn only_a_void_message_is_replaced() {
 
 #[tokio::test]
 async fn a_number_that_another_message_took_is_noticed() {
-    let (folder, (ledger, url)) = (folder(), node().await);
+    let (directory, (ledger, url)) = (directory(), node().await);
     open_channel(&ledger);
-    let life = Life::begin(folder.path(), &url);
+    let life = Life::begin(directory.path(), &url);
     life.promise(PROMISED);
     let written = life.write_payout().await;
     let by_hand = Transfer::money(channel_terms().payer, Nano(1));
@@ -252,8 +252,8 @@ async fn a_number_that_another_message_took_is_noticed() {
 
 #[tokio::test]
 async fn without_a_voucher_a_channel_or_money_for_fees_nothing_is_sent() {
-    let (folder, (ledger, url)) = (folder(), node().await);
-    let life = Life::begin(folder.path(), &url);
+    let (directory, (ledger, url)) = (directory(), node().await);
+    let life = Life::begin(directory.path(), &url);
     assert!(matches!(
         life.settle().await,
         Err(SettleError::NoVoucher(_))
@@ -286,9 +286,9 @@ async fn without_a_voucher_a_channel_or_money_for_fees_nothing_is_sent() {
 
 #[tokio::test]
 async fn a_node_that_is_away_is_an_error_with_a_name() {
-    let folder = folder();
+    let directory = directory();
     let life = Life::begin(
-        folder.path(),
+        directory.path(),
         &NodeUrl::parse("http://127.0.0.1:1").expect("a url"),
     );
     life.promise(PROMISED);

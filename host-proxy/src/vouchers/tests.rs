@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::fake::{
-    DEPOSIT, channel_state, channel_terms, charge, folder, payee, payer_key, receipt_key, voucher,
+    DEPOSIT, channel_state, channel_terms, charge, directory, payee, payer_key, receipt_key,
+    voucher,
 };
 use settlement::Voucher;
 
@@ -76,8 +77,8 @@ fn only_the_payers_word_for_this_channel_within_its_deposit_is_taken() {
 
 #[test]
 fn a_lower_voucher_never_replaces_a_higher_one_and_a_repeat_is_fine() {
-    let folder = folder();
-    let path = folder.path().join("state.sqlite");
+    let directory = directory();
+    let path = directory.path().join("state.sqlite");
     let store = open(&path);
     assert_eq!(store.take(&verified(10)).expect("stored"), Taken::Stored);
     assert_eq!(store.take(&verified(10)).expect("stored"), Taken::Repeated);
@@ -111,8 +112,8 @@ fn a_lower_voucher_never_replaces_a_higher_one_and_a_repeat_is_fine() {
 
 #[test]
 fn a_file_of_another_payee_or_chain_is_refused() {
-    let folder = folder();
-    let path = folder.path().join("state.sqlite");
+    let directory = directory();
+    let path = directory.path().join("state.sqlite");
     drop(open(&path));
     let other = channel_terms().address();
     assert!(matches!(
@@ -127,8 +128,8 @@ fn a_file_of_another_payee_or_chain_is_refused() {
 
 #[test]
 fn charges_add_up_per_receipt_key_and_one_number_has_one_charge() {
-    let folder = folder();
-    let store = open(&folder.path().join("state.sqlite"));
+    let directory = directory();
+    let store = open(&directory.path().join("state.sqlite"));
     let channel = channel_terms().address();
     let key = receipt_key().verifying_key().to_bytes();
     let keep = |key: &[u8; 32], seq, cost, cumulative| {
@@ -157,8 +158,8 @@ fn charges_add_up_per_receipt_key_and_one_number_has_one_charge() {
 
 #[test]
 fn one_payout_is_on_its_way_at_a_time_and_ends_once() {
-    let folder = folder();
-    let store = open(&folder.path().join("state.sqlite"));
+    let directory = directory();
+    let store = open(&directory.path().join("state.sqlite"));
     let new = NewPayout {
         channel: channel_terms().address(),
         cumulative: Nano(10),

@@ -1,7 +1,7 @@
 //! Collateral from sources that work, fail and lie; all of them on loopback.
 //!
-//! The courier keeps what cannot be right out of its cache and asks the next source. What only a signature tells, it passes
-//! on, and `measurements::verify` refuses it: nobody believes the courier.
+//! The proxy keeps what cannot be right out of its cache and asks the next source. What only a signature tells, it passes
+//! on, and `measurements::verify` refuses it: nobody believes the proxy.
 
 mod origin;
 mod program;
@@ -85,7 +85,7 @@ type Way = (&'static str, fn(&Origin, &Value), fn(&Fault) -> bool);
 
 const TCB: &str = "/tdx/certification/v4/tcb";
 
-/// The TCB info with other words in it. Its signature is then wrong, which is not the courier's to notice.
+/// The TCB info with other words in it. Its signature is then wrong, which is not the proxy's to notice.
 fn reworded(origin: &Origin, good: &Value, from: &str, to: &str) {
     let mut changed = good.clone();
     let list = text(good, "tcb_info");
@@ -290,7 +290,7 @@ async fn an_error_names_every_source_and_what_was_wrong_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lie_that_keeps_its_shape_passes_the_courier_and_is_refused_by_the_verifier() {
+async fn a_lie_that_keeps_its_shape_passes_the_proxy_and_is_refused_by_the_verifier() {
     let module = module(NOW_UNIX_S);
     let good = json_of(module.collateral_json());
     let report_data = ReportData([7; 64]);
@@ -443,7 +443,7 @@ async fn nvidias_reference_values_come_through_whole_and_under_their_own_names()
     };
     let origin = Origin::start();
     let world = World::with(&format!(
-        "rim:\n  - kind: rim\n    url: {}\n  - kind: folder\n    path: rims\n",
+        "rim:\n  - kind: rim\n    url: {}\n  - kind: directory\n    path: rims\n",
         origin.url()
     ));
     let want = |id: &str| Want::Rim(id.parse().expect("an id"));
@@ -465,15 +465,15 @@ async fn nvidias_reference_values_come_through_whole_and_under_their_own_names()
         let fault = &refused.faults[0].fault;
         assert!(matches!(fault, Fault::Other { .. }), "{fault:?}");
     }
-    // A host without a way out has them in a folder.
-    let rims = world.folder.path().join("rims");
-    std::fs::create_dir(&rims).expect("a folder");
+    // A host without a way out has them in a directory.
+    let rims = world.directory.path().join("rims");
+    std::fs::create_dir(&rims).expect("a directory");
     std::fs::write(rims.join(format!("{DRIVER}.xml")), &driver).expect("written");
     let held = world
         .depot
         .get_anew(&want(DRIVER))
         .await
-        .expect("the folder has it");
-    assert!(held.source.starts_with("folder "), "{}", held.source);
+        .expect("the directory has it");
+    assert!(held.source.starts_with("directory "), "{}", held.source);
     assert_eq!(rim_document(&held.body), Ok(driver));
 }

@@ -97,7 +97,7 @@ impl Origin {
         self.seen.lock().expect("whole").push(target.clone());
         let path = target.split('?').next().unwrap_or_default();
         let says = self.answers.lock().expect("whole").get(path).cloned();
-        // The courier may have hung up; then there is nobody to tell.
+        // The proxy may have hung up; then there is nobody to tell.
         let _ = answer(&mut stream, says.unwrap_or(status(404)));
     }
 }

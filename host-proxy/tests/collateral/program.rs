@@ -13,22 +13,22 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 struct Place {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Place {
     fn with(sources: &str) -> Place {
-        let folder = tempfile::tempdir().expect("a folder");
+        let directory = tempfile::tempdir().expect("a directory");
         let text = format!("listen: 127.0.0.1:0\ncache: cache\n{sources}");
-        std::fs::write(folder.path().join("collateral.yaml"), text).expect("written");
-        Place { folder }
+        std::fs::write(directory.path().join("collateral.yaml"), text).expect("written");
+        Place { directory }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_host-proxy"));
         command.arg("collateral").args(arguments);
         command.arg("--config").arg("collateral.yaml");
-        command.current_dir(self.folder.path());
+        command.current_dir(self.directory.path());
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -68,7 +68,7 @@ fn now_unix_s() -> u64 {
 /// Head and body of an answer.
 async fn get(address: &str, path: &str) -> (String, Vec<u8>) {
     let mut stream = TcpStream::connect(address).await.expect("connected");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: courier\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: proxy\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.expect("an answer");
@@ -136,14 +136,18 @@ async fn fetch_writes_what_the_quote_needs_and_names_what_failed() {
     let origin = Origin::start();
     replay(&origin, &collateral);
     let place = Place::with(&format!("tdx:\n{}", pcs(&origin)));
-    std::fs::write(place.folder.path().join("quote.bin"), made.quote(&[7; 64])).expect("written");
+    std::fs::write(
+        place.directory.path().join("quote.bin"),
+        made.quote(&[7; 64]),
+    )
+    .expect("written");
 
     let words = ["fetch", "--quote", "quote.bin", "--out", "c.json", "--json"];
     let output = place.run(&words).await;
     assert!(output.status.success(), "{output:?}");
     let line: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(line["source"], format!("pcs {}", origin.url()));
-    let written = std::fs::read(place.folder.path().join("c.json")).expect("written");
+    let written = std::fs::read(place.directory.path().join("c.json")).expect("written");
     assert_eq!(
         serde_json::from_slice::<Value>(&written).ok(),
         Some(collateral.clone())
@@ -165,7 +169,7 @@ async fn fetch_writes_what_the_quote_needs_and_names_what_failed() {
         told.contains(&origin.url()) && told.contains("cannot be reached"),
         "{told}"
     );
-    let kept = std::fs::read(place.folder.path().join("c.json")).expect("still there");
+    let kept = std::fs::read(place.directory.path().join("c.json")).expect("still there");
     assert_eq!(kept, written, "a failure changes no file");
 
     for misuse in [
@@ -220,12 +224,12 @@ async fn rims_are_written_one_file_each_and_a_missing_one_is_told() {
     let place = Place::with(&format!("rim:\n  - kind: rim\n    url: {}\n", origin.url()));
     let words = ["rim", "--id", id, "--out", "rims"];
     assert!(place.run(&words).await.status.success());
-    let written = std::fs::read(place.folder.path().join(format!("rims/{id}.xml")));
+    let written = std::fs::read(place.directory.path().join(format!("rims/{id}.xml")));
     assert_eq!(written.ok(), Some(xml));
 
     // The RIMs of four GPUs are two: this origin has neither, and both are told.
     if let Some(evidence) = vector("nvidia/sdk/multi_gpu_hopper.json") {
-        std::fs::write(place.folder.path().join("gpus.json"), evidence).expect("written");
+        std::fs::write(place.directory.path().join("gpus.json"), evidence).expect("written");
         let words = ["rim", "--evidence", "gpus.json", "--out", "rims"];
         let output = place.run(&words).await;
         assert_eq!(output.status.code(), Some(1), "{output:?}");

@@ -157,9 +157,9 @@ pub fn pcs(origin: &Origin) -> String {
     )
 }
 
-/// A depot, its folder and its clock.
+/// A depot, its directory and its clock.
 pub struct World {
-    pub folder: TempDir,
+    pub directory: TempDir,
     pub depot: Depot,
     pub now: Arc<AtomicU64>,
     config: CollateralConfig,
@@ -168,13 +168,13 @@ pub struct World {
 impl World {
     /// Sources as YAML, the clock at [`NOW_UNIX_S`].
     pub fn with(sources: &str) -> World {
-        let folder = tempfile::tempdir().expect("a folder");
+        let directory = tempfile::tempdir().expect("a directory");
         let text = format!("cache: cache\n{sources}");
-        let config = CollateralConfig::from_yaml(&text, folder.path()).expect("a configuration");
+        let config = CollateralConfig::from_yaml(&text, directory.path()).expect("a configuration");
         let now = Arc::new(AtomicU64::new(NOW_UNIX_S));
         let depot = Depot::open(&config, clock(&now)).expect("a depot");
         World {
-            folder,
+            directory,
             depot,
             now,
             config,
@@ -186,7 +186,7 @@ impl World {
         World::with(&format!("tdx:\n{}", sources.concat()))
     }
 
-    /// Another program on the same folder, or the same one after a restart: nothing in memory.
+    /// Another program on the same directory, or the same one after a restart: nothing in memory.
     pub fn restart(&mut self) {
         self.depot = Depot::open(&self.config, clock(&self.now)).expect("a depot");
     }

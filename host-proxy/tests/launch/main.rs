@@ -106,7 +106,7 @@ fn nothing_outlives_a_launch_that_is_killed() {
 }
 
 #[test]
-fn a_folder_in_use_is_refused_and_its_guest_is_not_disturbed() {
+fn a_directory_in_use_is_refused_and_its_guest_is_not_disturbed() {
     let Some(world) = world("boots") else { return };
     let mut launch = world.launch(&[]);
     launch.ready();
@@ -312,7 +312,7 @@ fn a_damaged_image_starts_nothing() {
             "{}",
             ended.said
         );
-        assert!(!world.run().exists(), "not even the run folder is made");
+        assert!(!world.run().exists(), "not even the run directory is made");
     }
 }
 

@@ -20,7 +20,7 @@ fn a_program() {
     let (program, play) = played.split_once(' ').expect("a program and a play");
     let stage = Stage {
         play: play.to_owned(),
-        run: std::env::var("PLAYED_IN").expect("a folder").into(),
+        run: std::env::var("PLAYED_IN").expect("a directory").into(),
         arguments: std::env::var("PLAYED_ARGUMENTS").expect("arguments"),
     };
     match program {
@@ -58,7 +58,7 @@ impl Stage {
         sleep(Duration::from_secs(600));
     }
 
-    /// Connects courier and guest while the file `up` is there, as if the guest listened then.
+    /// Connects proxy and guest while the file `up` is there, as if the guest listened then.
     fn vsock(&self) {
         if self.play == "vsock-dies" {
             exit(3);

@@ -1,4 +1,4 @@
-//! A folder with an image, a description of tools that leads to the played programs, and the launches in it.
+//! A directory with an image, a description of tools that leads to the played programs, and the launches in it.
 
 use measurements::predict::{EventKind, PredictedEvent, Prediction};
 use measurements::{
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 pub struct World {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 pub struct Running {
@@ -41,7 +41,7 @@ pub fn world(play: &str) -> Option<World> {
         return None;
     }
     let world = World {
-        folder: tempfile::tempdir().expect("a folder"),
+        directory: tempfile::tempdir().expect("a directory"),
     };
     fs::create_dir(world.path("image")).expect("made");
     for (name, _) in files() {
@@ -96,8 +96,8 @@ pub fn cmdline() -> String {
 
 impl World {
     pub fn path(&self, name: &str) -> PathBuf {
-        // As the program names it: temporary folders may lie behind a link.
-        self.folder
+        // As the program names it: temporary directories may lie behind a link.
+        self.directory
             .path()
             .canonicalize()
             .expect("it is there")
@@ -188,7 +188,7 @@ impl World {
         command
     }
 
-    /// The names of the sockets in the run folder.
+    /// The names of the sockets in the run directory.
     pub fn sockets(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.run()) else {
             return Vec::new();

@@ -1,6 +1,6 @@
 //! A command line of QEMU made fit to be looked at: the same machine, with nothing behind its devices.
 
-use super::FOLDER;
+use super::DIRECTORY;
 
 /// What is started.
 pub(super) struct Line {
@@ -36,12 +36,12 @@ pub(super) fn prepared(words: &[String]) -> Line {
             | "-qtest-log" | "-tpmdev" => None,
             "-serial" if value != "none" && !line.serial => {
                 line.serial = true;
-                Some(format!("file:{FOLDER}/serial"))
+                Some(format!("file:{DIRECTORY}/serial"))
             }
             "-chardev" if id.is_some() && id == serial_chardev => {
                 line.serial = true;
                 Some(format!(
-                    "file,id={},path={FOLDER}/serial",
+                    "file,id={},path={DIRECTORY}/serial",
                     id.unwrap_or_default()
                 ))
             }
@@ -67,7 +67,10 @@ pub(super) fn prepared(words: &[String]) -> Line {
     if let Some(id) = tpmdev {
         line.tpm = true;
         for (option, value) in [
-            ("-chardev", format!("socket,id={id},path={FOLDER}/tpm.sock")),
+            (
+                "-chardev",
+                format!("socket,id={id},path={DIRECTORY}/tpm.sock"),
+            ),
             ("-tpmdev", format!("emulator,id={id},chardev={id}")),
         ] {
             line.arguments.extend([option.to_owned(), value]);

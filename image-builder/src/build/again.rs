@@ -67,9 +67,9 @@ impl Memory {
 /// Writes a file of the store in one step.
 pub fn keep(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
     let disk = BuildError::disk("writing", path);
-    let folder = path.parent().unwrap_or(path);
-    fs::create_dir_all(folder).map_err(&disk)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(&disk)?;
+    let directory = path.parent().unwrap_or(path);
+    fs::create_dir_all(directory).map_err(&disk)?;
+    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(&disk)?;
     io::Write::write_all(&mut file, bytes).map_err(&disk)?;
     file.persist(path).map_err(|error| disk(error.error))?;
     Ok(())

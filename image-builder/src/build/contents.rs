@@ -11,7 +11,7 @@ use crate::limits::FILE_BYTES_MAX;
 use crate::lock::Digest;
 use crate::stream::Metered;
 
-/// One file, folder or link of an image.
+/// One file, directory or link of an image.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// Absolute, in the image.
@@ -49,8 +49,8 @@ pub struct Owner {
 /// What an entry is.
 #[derive(Debug, Clone)]
 pub enum What {
-    /// An empty folder, or one whose files follow.
-    Folder,
+    /// An empty directory, or one whose files follow.
+    Directory,
     /// A file and where it came from.
     File {
         /// Its length.
@@ -88,9 +88,9 @@ pub enum Source {
 }
 
 impl Entry {
-    /// A folder, open to all to read.
-    pub fn folder(path: impl Into<String>) -> Self {
-        Self::plain(path.into(), 0o755, What::Folder)
+    /// A directory, open to all to read.
+    pub fn directory(path: impl Into<String>) -> Self {
+        Self::plain(path.into(), 0o755, What::Directory)
     }
 
     /// A symbolic link.
@@ -142,10 +142,10 @@ impl Entry {
 }
 
 impl Entry {
-    /// Where a file or link came from. Folders are nobody's: several packages may have one.
+    /// Where a file or link came from. Directories are nobody's: several packages may have one.
     pub fn from(&self) -> Option<&str> {
         match &self.what {
-            What::Folder => None,
+            What::Directory => None,
             What::File { from, .. } | What::Link { from, .. } | What::SameAs { from, .. } => {
                 Some(from)
             }
@@ -155,7 +155,7 @@ impl Entry {
     /// Stands for all that the image shows of it.
     pub fn line(&self) -> String {
         let what = match &self.what {
-            What::Folder => "folder".to_owned(),
+            What::Directory => "directory".to_owned(),
             What::File { bytes, sha256, .. } => format!("{bytes} {sha256}"),
             What::Link { target, .. } => format!("link {target}"),
             What::SameAs { path, .. } => format!("same {path}"),

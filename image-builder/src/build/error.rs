@@ -20,7 +20,7 @@ use crate::papers::PaperError;
 use crate::uki::UkiError;
 use crate::userland::UserlandError;
 
-/// Why an image was not made. The output folder is as it was.
+/// Why an image was not made. The output directory is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The lock is wrong, or not of this recipe.
@@ -96,7 +96,7 @@ pub enum BuildError {
     Disk {
         /// A verb in the -ing form.
         doing: &'static str,
-        /// The file or folder.
+        /// The file or directory.
         path: String,
         /// What the system said.
         error: io::Error,
@@ -123,16 +123,16 @@ pub enum BuildError {
         /// Its name.
         id: String,
     },
-    /// The output folder is something else than an image.
-    #[error("{path} is there and holds no image; name a folder that is new, empty, or an image")]
+    /// The output directory is something else than an image.
+    #[error("{path} is there and holds no image; name a directory that is new, empty, or an image")]
     Occupied {
-        /// The folder.
+        /// The directory.
         path: String,
     },
     /// Somebody else is writing the same image.
     #[error("another build is writing {path}")]
     Busy {
-        /// The folder.
+        /// The directory.
         path: String,
     },
 }

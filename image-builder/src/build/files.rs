@@ -8,9 +8,9 @@ use super::contents::Entry;
 use super::ingredients::Order;
 use super::{BuildError, Step};
 use crate::inputs::{self, Opened, Places};
-use crate::limits::{KERNEL_FOLDER_DEPTH_MAX, TREE_ENTRIES_MAX};
+use crate::limits::{KERNEL_DIRECTORY_DEPTH_MAX, TREE_ENTRIES_MAX};
 
-/// The entries that the recipe's `root.files` make, sorted by path, with the folders that they lie in.
+/// The entries that the recipe's `root.files` make, sorted by path, with the directories that they lie in.
 pub(super) fn entries(
     order: Order<'_>,
     progress: &mut dyn FnMut(Step<'_>),
@@ -30,21 +30,21 @@ pub(super) fn entries(
             } = order;
             let places = Places {
                 store,
-                folder: recipe_file.parent().unwrap_or(Path::new("")),
+                directory: recipe_file.parent().unwrap_or(Path::new("")),
                 pypi_files_url: Some(models.pypi_files_url()),
             };
             let found = inputs::open(places, recipe, lock, &file.input, &mut fetch)?;
             opened.insert(&file.input, found);
         }
-        let Opened { folder, from } = &opened[&file.input];
-        let source = super::ingredients::inside(folder, &file.from)?;
+        let Opened { directory, from } = &opened[&file.input];
+        let source = super::ingredients::inside(directory, &file.from)?;
         let mut found = Found {
             from,
             entries: &mut entries,
         };
         found.add(&source, &format!("/{}", file.to), 0)?;
     }
-    Ok(with_folders(entries))
+    Ok(with_directories(entries))
 }
 
 struct Found<'a> {
@@ -53,14 +53,14 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// A file, or a folder with all that is in it. A link is refused: what it leads to can be named itself.
+    /// A file, or a directory with all that is in it. A link is refused: what it leads to can be named itself.
     fn add(&mut self, source: &Path, to: &str, depth: usize) -> Result<(), BuildError> {
         let disk = |doing| BuildError::disk(doing, source);
         let refuse = || BuildError::Outside {
             path: source.display().to_string(),
         };
         let kind = fs::symlink_metadata(source).map_err(disk("reading"))?;
-        if kind.is_dir() && depth <= KERNEL_FOLDER_DEPTH_MAX {
+        if kind.is_dir() && depth <= KERNEL_DIRECTORY_DEPTH_MAX {
             for entry in fs::read_dir(source).map_err(disk("reading"))? {
                 let entry = entry.map_err(disk("reading"))?;
                 let name = entry.file_name();
@@ -81,19 +81,19 @@ impl Found<'_> {
     }
 }
 
-/// The same, and each folder above them.
-fn with_folders(files: BTreeMap<String, Entry>) -> Vec<Entry> {
+/// The same, and each directory above them.
+fn with_directories(files: BTreeMap<String, Entry>) -> Vec<Entry> {
     let mut all = files;
     let paths: Vec<String> = all.keys().cloned().collect();
     for path in paths {
         let mut above = path.as_str();
-        while let Some((folder, _)) = above
+        while let Some((directory, _)) = above
             .rsplit_once('/')
-            .filter(|(folder, _)| !folder.is_empty())
+            .filter(|(directory, _)| !directory.is_empty())
         {
-            let make = || Entry::folder(folder);
-            all.entry(folder.to_owned()).or_insert_with(make);
-            above = folder;
+            let make = || Entry::directory(directory);
+            all.entry(directory.to_owned()).or_insert_with(make);
+            above = directory;
         }
     }
     all.into_values().collect()

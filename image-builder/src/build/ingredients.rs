@@ -176,11 +176,11 @@ fn trees(order: Order<'_>, progress: &mut dyn FnMut(Step<'_>)) -> Result<Trees, 
     })
 }
 
-/// `mkfs.erofs` of a tree, in the sandbox: it reads its standard input, writes one folder, and sees nothing else.
+/// `mkfs.erofs` of a tree, in the sandbox: it reads its standard input, writes one directory, and sees nothing else.
 pub fn mkfs(room: Sandbox) -> impl Fn(&Path, &str, &[Entry]) -> std::process::Command {
-    move |folder, name, entries| {
+    move |directory, name, entries| {
         let arguments = erofs::arguments(entries, &format!("/out/{name}"));
-        let room = room.clone().write(folder, "/out");
+        let room = room.clone().write(directory, "/out");
         room.command("/usr/bin/mkfs.erofs", arguments)
     }
 }
@@ -229,7 +229,7 @@ fn find_models(
         ensure_models(order.store, order.models, progress)?;
     }
     let find = |id: &String| {
-        let (folder, names) = match order.models.model(id) {
+        let (directory, names) = match order.models.model(id) {
             Some(model) => {
                 let names = model.files.iter().map(|file| file.name.clone()).collect();
                 (order.store.model_dir(id), names)
@@ -239,7 +239,7 @@ fn find_models(
                 (order.workspace.join("engine/models").join(id), names)
             }
         };
-        let place = |name: String| (name.clone(), folder.join(name));
+        let place = |name: String| (name.clone(), directory.join(name));
         let files: Vec<_> = names.into_iter().map(place).collect();
         match files.iter().all(|(_, path)| path.is_file()) {
             true => Ok(Model {
@@ -365,7 +365,7 @@ fn from(package: &Package) -> String {
     format!("{} {}", package.name, package.version)
 }
 
-/// Files of a model that lies in the workspace; what else is in its folder is for people.
+/// Files of a model that lies in the workspace; what else is in its directory is for people.
 const OWN_MODEL_FILES: [&str; 4] = [
     "config.json",
     "model.safetensors",
@@ -379,8 +379,8 @@ mod tests {
 
     #[test]
     fn a_firmware_that_nobody_knows_is_described_by_its_recipe_or_refused() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("OVMF.fd");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("OVMF.fd");
         fs::write(&path, "nobody knows it").expect("written");
         let sim = include_str!("../../recipes/sim.yaml");
         let described = sim.replacen("OVMF.fd}", "OVMF.fd, edk2: \"202502\"}", 1);

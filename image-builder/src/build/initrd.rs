@@ -1,4 +1,4 @@
-//! The initrd: `/init`, the modules in the order of their loading, the list of drivers that get devices, and the folders that
+//! The initrd: `/init`, the modules in the order of their loading, the list of drivers that get devices, and the directories that
 //! `/init` mounts on.
 
 use std::io::{self, Read};
@@ -31,10 +31,10 @@ pub fn entries(init: Vec<u8>, modules: Vec<Module>, kernel: &str) -> Vec<Entry> 
     entries
 }
 
-/// Folders of the initrd, most of them to mount on.
-pub const FOLDERS: [&str; 5] = ["/dev", "/modules", "/newroot", "/proc", "/sys"];
+/// Directories of the initrd, most of them to mount on.
+pub const DIRECTORIES: [&str; 5] = ["/dev", "/modules", "/newroot", "/proc", "/sys"];
 /// Of each.
-pub const FOLDER_MODE: u32 = 0o755;
+pub const DIRECTORY_MODE: u32 = 0o755;
 /// A device: path, mode, number.
 pub type Device = (&'static str, u32, (u32, u32));
 /// Its devices (Documentation/admin-guide/devices.txt). The system console is 5:1. 1:3 is where a program's standard streams
@@ -57,8 +57,8 @@ fn devices_max(bus: Bus, driver: &str) -> usize {
 /// The archive. The kernel mounts nothing over it before `/init` runs, so the console has to be there for it to speak.
 pub fn write(entries: &[Entry]) -> io::Result<Vec<u8>> {
     let mut archive = cpio::Writer::new(Vec::new());
-    for folder in FOLDERS {
-        archive.folder(folder, FOLDER_MODE)?;
+    for directory in DIRECTORIES {
+        archive.directory(directory, DIRECTORY_MODE)?;
     }
     for (path, mode, number) in DEVICES {
         archive.device(path, mode, number)?;

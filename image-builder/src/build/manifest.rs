@@ -17,27 +17,27 @@ use super::{DISK, Draft, FIRMWARE, INITRD, KERNEL, ROOT, UKI, initrd, root};
 use crate::limits::FILE_BYTES_MAX;
 use crate::stream::Metered;
 
-/// The manifest of the image in `folder`.
+/// The manifest of the image in `directory`.
 pub fn of(
     draft: &Draft,
-    folder: &Path,
+    directory: &Path,
     cmdline: String,
     root: VerityRoot,
     (prediction, uki): (Prediction, Option<UkiRegisters>),
 ) -> Result<ImageManifest, BuildError> {
     let parts = &draft.parts;
     let disk = uki.as_ref().and_then(|uki| uki.disk);
-    let if_there = |there: bool, name| there.then(|| file(folder, name)).transpose();
+    let if_there = |there: bool, name| there.then(|| file(directory, name)).transpose();
     Ok(ImageManifest::new(ImageParts {
         version: ImageManifest::VERSION,
         profile: parts.profile,
         lock_sha256: Digest32(parts.lock_sha256.0),
         compiler: parts.compiler.clone(),
         files: ImageFiles {
-            firmware: file(folder, FIRMWARE)?,
-            kernel: file(folder, KERNEL)?,
-            initrd: file(folder, INITRD)?,
-            root: file(folder, ROOT)?,
+            firmware: file(directory, FIRMWARE)?,
+            kernel: file(directory, KERNEL)?,
+            initrd: file(directory, INITRD)?,
+            root: file(directory, ROOT)?,
             uki: if_there(uki.is_some(), UKI)?,
             disk: if_there(disk.is_some(), DISK)?,
         },
@@ -61,8 +61,8 @@ fn contents(draft: &Draft) -> Vec<Content> {
     let devices = devices.map(|(path, mode, (major, minor))| {
         plain(path, mode, ContentKind::Device { major, minor })
     });
-    let folder = |path| plain(path, initrd::FOLDER_MODE, ContentKind::Folder);
-    let fixed = initrd::FOLDERS.into_iter().map(folder);
+    let directory = |path| plain(path, initrd::DIRECTORY_MODE, ContentKind::Directory);
+    let fixed = initrd::DIRECTORIES.into_iter().map(directory);
     let inside = draft
         .initrd_entries
         .iter()
@@ -76,7 +76,7 @@ fn contents(draft: &Draft) -> Vec<Content> {
 
 fn of_entry(part: ImagePart, entry: &Entry) -> Content {
     let (kind, from) = match &entry.what {
-        What::Folder => (ContentKind::Folder, None),
+        What::Directory => (ContentKind::Directory, None),
         What::File {
             bytes,
             sha256,
@@ -138,8 +138,8 @@ fn agent(draft: &Draft) -> Digest48 {
 }
 
 /// As it lies there, read once more: what was meant to be written is not what counts.
-fn file(folder: &Path, name: &str) -> Result<ImageFile, BuildError> {
-    let path = folder.join(name);
+fn file(directory: &Path, name: &str) -> Result<ImageFile, BuildError> {
+    let path = directory.join(name);
     let disk = BuildError::disk("reading", &path);
     let file = File::open(&path).map_err(&disk)?;
     let mut metered = Metered::new(io::BufReader::with_capacity(1 << 20, file), FILE_BYTES_MAX);

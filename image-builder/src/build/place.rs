@@ -1,4 +1,4 @@
-//! The output folder: what is in it was written elsewhere, in full, and moved there in one step.
+//! The output directory: what is in it was written elsewhere, in full, and moved there in one step.
 //!
 //! ```text
 //! PARENT/.NAME.new    being written; locked by who writes, removed by the next build when that one was killed
@@ -20,12 +20,12 @@ use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 use super::error::BuildError;
 use super::{CMDLINE, INITRD};
 
-/// A claim to write one output folder.
+/// A claim to write one output directory.
 #[derive(Debug)]
 pub struct Place {
     out: PathBuf,
     new: PathBuf,
-    /// The folder itself, locked as long as this lives.
+    /// The directory itself, locked as long as this lives.
     claim: File,
 }
 
@@ -58,11 +58,11 @@ impl Place {
     }
 
     /// Where to write; empty, and seen by nobody else.
-    pub fn folder(&self) -> &Path {
+    pub fn directory(&self) -> &Path {
         &self.new
     }
 
-    /// Moves what was written to the output folder.
+    /// Moves what was written to the output directory.
     pub fn put(self) -> Result<(), BuildError> {
         let disk = |doing| BuildError::disk(doing, &self.out);
         for entry in fs::read_dir(&self.new).map_err(disk("reading"))? {
@@ -85,7 +85,7 @@ impl Place {
         }
         let parent = self.out.parent().unwrap_or(&self.out);
         File::open(parent)
-            .and_then(|folder| folder.sync_all())
+            .and_then(|directory| directory.sync_all())
             .map_err(BuildError::disk("syncing", parent))
     }
 
@@ -93,8 +93,8 @@ impl Place {
         let disk = BuildError::disk("clearing", &self.new);
         for entry in fs::read_dir(&self.new).map_err(&disk)? {
             let entry = entry.map_err(&disk)?;
-            let folder = entry.file_type().map_err(&disk)?.is_dir();
-            let removed = match folder {
+            let directory = entry.file_type().map_err(&disk)?.is_dir();
+            let removed = match directory {
                 true => fs::remove_dir_all(entry.path()),
                 false => fs::remove_file(entry.path()),
             };
@@ -107,10 +107,10 @@ impl Place {
 
 /// Removes what this program has under way; for a program that is told to end. Nothing of it was at a final place.
 pub fn abandon() {
-    for folder in under_way().iter() {
+    for directory in under_way().iter() {
         // A tool may be writing there still, until it ends with us.
         for _ in 0..ABANDON_TRIES {
-            match fs::remove_dir_all(folder) {
+            match fs::remove_dir_all(directory) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     thread::sleep(ABANDON_PAUSE)
                 }
@@ -120,7 +120,7 @@ pub fn abandon() {
     }
 }
 
-/// The folders of this program's claims.
+/// The directories of this program's claims.
 fn under_way() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     static UNDER_WAY: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner)
@@ -148,12 +148,12 @@ fn is_free(out: &Path, names: &[&str]) -> Result<bool, BuildError> {
     }
 }
 
-/// Makes the folder and locks it. It may be moved or removed by its last owner in between; then what was locked is not what
+/// Makes the directory and locks it. It may be moved or removed by its last owner in between; then what was locked is not what
 /// lies there.
-fn lock(folder: &Path) -> Result<File, BuildError> {
-    let disk = |doing| BuildError::disk(doing, folder);
+fn lock(directory: &Path) -> Result<File, BuildError> {
+    let disk = |doing| BuildError::disk(doing, directory);
     loop {
-        match fs::create_dir(folder) {
+        match fs::create_dir(directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(disk("creating")(error));
             }
@@ -164,7 +164,7 @@ fn lock(folder: &Path) -> Result<File, BuildError> {
         let opened = File::options()
             .read(true)
             .custom_flags(flags.bits())
-            .open(folder);
+            .open(directory);
         let file = match opened {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -174,13 +174,13 @@ fn lock(folder: &Path) -> Result<File, BuildError> {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
                 return Err(BuildError::Busy {
-                    path: folder.display().to_string(),
+                    path: directory.display().to_string(),
                 });
             }
             Err(fs::TryLockError::Error(error)) => return Err(disk("locking")(error)),
         }
         let locked = file.metadata().map_err(disk("reading"))?;
-        if fs::symlink_metadata(folder)
+        if fs::symlink_metadata(directory)
             .is_ok_and(|found| (found.dev(), found.ino()) == (locked.dev(), locked.ino()))
         {
             return Ok(file);

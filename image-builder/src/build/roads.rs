@@ -11,16 +11,16 @@ use super::error::BuildError;
 use super::{DISK, Draft, ROOT, UKI, write};
 use crate::{disk, uki, verity};
 
-/// Writes the program into `folder`, the disk too if there is to be one, and predicts what they measure to.
+/// Writes the program into `directory`, the disk too if there is to be one, and predicts what they measure to.
 pub fn make(
     draft: &Draft,
     stub: &[u8],
-    folder: &Path,
+    directory: &Path,
     cmdline: &str,
     root: &verity::Root,
 ) -> Result<UkiRegisters, BuildError> {
     let image = program(draft, stub, cmdline)?;
-    write(folder, UKI, &image)?;
+    write(directory, UKI, &image)?;
     let kernel_events = events(&image, UkiRoad::Kernel { append: None })?;
     let mut registers = UkiRegisters {
         kernel: RoadRegisters::of(&kernel_events),
@@ -29,7 +29,7 @@ pub fn make(
         disk_events: Vec::new(),
     };
     if draft.parts.disk {
-        let table = disk(folder, &image, root)?;
+        let table = disk(directory, &image, root)?;
         let loader = None;
         let road = UkiRoad::Disk {
             table: &table,
@@ -65,8 +65,8 @@ fn events(uki: &[u8], road: UkiRoad<'_>) -> Result<Vec<PredictedEvent>, BuildErr
 }
 
 /// Returns the disk's first blocks, which have its partition table.
-fn disk(folder: &Path, program: &[u8], root: &verity::Root) -> Result<Vec<u8>, BuildError> {
-    let (image, path) = (folder.join(ROOT), folder.join(DISK));
+fn disk(directory: &Path, program: &[u8], root: &verity::Root) -> Result<Vec<u8>, BuildError> {
+    let (image, path) = (directory.join(ROOT), directory.join(DISK));
     let image = File::open(&image).map_err(BuildError::disk("reading", &image))?;
     let out = File::create_new(&path).map_err(BuildError::disk("writing", &path))?;
     let parts = disk::Parts {

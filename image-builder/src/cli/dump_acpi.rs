@@ -12,13 +12,13 @@ use image_builder::recipe::Recipe;
 use image_builder::sandbox::Sandbox;
 use measurements::Digest48;
 
-use super::{Refusal, StoreFolder};
+use super::{Refusal, StoreDirectory};
 use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Example:
   image-builder dump-acpi recipes/sim.yaml --from-qemu-file machine.txt --name two-ports --out dumps
 
-The file has arguments of QEMU, without what stands behind the devices: that is replaced, and nothing is booted. The folder gets the
+The file has arguments of QEMU, without what stands behind the devices: that is replaced, and nothing is booted. The directory gets the
 blobs as two-ports/tables.bin and so on, and in index.txt the arguments with the digests, as measurements/tests/acpi.rs reads them.";
 
 #[derive(Args)]
@@ -32,14 +32,14 @@ pub struct DumpAcpi {
     /// What to call the machine
     #[arg(long, value_name = "NAME")]
     name: String,
-    /// The folder for the dumps
+    /// The directory for the dumps
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Another package lock than the file beside the recipe that the recipe names
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
     #[command(flatten)]
-    store: StoreFolder,
+    store: StoreDirectory,
 }
 
 impl DumpAcpi {

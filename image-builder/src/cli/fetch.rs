@@ -10,7 +10,7 @@ use image_builder::{ModelLock, Store, ensure_models};
 use serde_json::json;
 
 use super::sign::read_public;
-use super::{Refusal, StoreFolder, models_from, verify};
+use super::{Refusal, StoreDirectory, models_from, verify};
 use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Example:
@@ -18,7 +18,7 @@ pub const EXAMPLE: &str = "Example:
   image-builder fetch --pypi-files-url https://mirror.example/pypi-files
   image-builder fetch https://releases.example/chrysalis/cpu-1 --key release.key.pub --out image
 
-Without a URL or folder it fetches the models of the lock. With one it fetches a published image: provenance.dsse.json first, whose
+Without a URL or directory it fetches the models of the lock. With one it fetches a published image: provenance.dsse.json first, whose
 signature has to be by the key; then every file that it lists, by length and digest while it arrives; then the image is
 checked as `verify` does, and moved to its place in one step. A broken download is resumed by running this again.
 
@@ -27,17 +27,17 @@ Exit code: 0 done, 1 refused or failed (the sentence says whose fault), 2 misuse
 /// Fetches.
 #[derive(Args)]
 pub struct Fetch {
-    /// Where an image is published: a URL that has its files below it, or a folder [default: fetch models]
+    /// Where an image is published: a URL that has its files below it, or a directory [default: fetch models]
     #[arg(value_name = "URL|DIR", requires = "key", requires = "out")]
     release: Option<String>,
     /// The public key of whoever published the image
     #[arg(long, value_name = "PUB", requires = "release")]
     key: Option<PathBuf>,
-    /// The image's folder
+    /// The image's directory
     #[arg(long, value_name = "DIR", requires = "release")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    store: StoreFolder,
+    store: StoreDirectory,
     /// Another lock of models than the one built into this program
     #[arg(long, value_name = "FILE", conflicts_with = "release")]
     lock: Option<PathBuf>,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use image_builder::provenance::Envelope;
-use image_builder::release::{Folder, changes};
+use image_builder::release::{Directory, changes};
 use image_builder::sbom::Bill;
 use measurements::{Profile, Role};
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ Exit code: 0 printed, 1 there is none or it is not of this image, 2 misuse.";
 /// Shows an image.
 #[derive(Args)]
 pub struct Inspect {
-    /// The image's folder, or its manifest
+    /// The image's directory, or its manifest
     #[arg(value_name = "IMAGE|MANIFEST")]
     image: PathBuf,
     /// Print packages and files inside as well
@@ -58,7 +58,7 @@ pub struct Inspect {
 /// Compares two images.
 #[derive(Args)]
 pub struct Diff {
-    /// An image's folder, or its manifest
+    /// An image's directory, or its manifest
     #[arg(value_name = "A")]
     first: PathBuf,
     /// Another one
@@ -72,7 +72,7 @@ pub struct Diff {
 /// Prints a bill of materials.
 #[derive(Args)]
 pub struct Sbom {
-    /// The image's folder, or its manifest
+    /// The image's directory, or its manifest
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
     /// Print the SPDX document
@@ -82,26 +82,26 @@ pub struct Sbom {
 
 impl Inspect {
     pub fn run(self) -> Result<ExitCode, Refusal> {
-        let folder = super::open_image(&self.image)?;
-        let signers = signers(&folder);
+        let directory = super::open_image(&self.image)?;
+        let signers = signers(&directory);
         if self.json {
-            let manifest: Value =
-                serde_json::from_slice(&folder.manifest_bytes).expect("it was parsed a moment ago");
+            let manifest: Value = serde_json::from_slice(&directory.manifest_bytes)
+                .expect("it was parsed a moment ago");
             let report = json!({
-                "image_sha256": folder.manifest.digest(),
+                "image_sha256": directory.manifest.digest(),
                 "manifest": manifest,
                 "signatures_not_checked": signers,
             });
             print(&format!("{report}\n"));
             return Ok(ExitCode::SUCCESS);
         }
-        print(&self.text(&folder, &signers));
+        print(&self.text(&directory, &signers));
         Ok(ExitCode::SUCCESS)
     }
 
-    fn text(&self, folder: &Folder, signers: &[String]) -> String {
+    fn text(&self, directory: &Directory, signers: &[String]) -> String {
         let mut lines: Vec<String> = Vec::new();
-        let manifest = &folder.manifest;
+        let manifest = &directory.manifest;
         let machine = manifest.machine;
         lines.push(format!("image        {}", manifest.digest()));
         lines.push(format!("profile      {}", manifest.profile.as_str()));
@@ -142,7 +142,7 @@ impl Inspect {
             manifest.packages.len() - tools
         ));
         lines.push(format!(
-            "inside       {} files, folders, links and devices",
+            "inside       {} files, directories, links and devices",
             manifest.contents.len()
         ));
         match signers {
@@ -153,20 +153,20 @@ impl Inspect {
             )),
         }
         if self.all {
-            lines.extend(lists(folder));
+            lines.extend(lists(directory));
         }
         lines.join("\n") + "\n"
     }
 }
 
 /// Packages, and what lies inside.
-fn lists(folder: &Folder) -> Vec<String> {
+fn lists(directory: &Directory) -> Vec<String> {
     let word = |role: &dyn std::fmt::Debug| format!("{role:?}").to_lowercase();
-    let packages = folder.manifest.packages.iter().map(|package| {
+    let packages = directory.manifest.packages.iter().map(|package| {
         let (role, name) = (word(&package.role), &package.name);
         format!("package      {role:8} {name} {}", package.version)
     });
-    let contents = folder.manifest.contents.iter().map(|content| {
+    let contents = directory.manifest.contents.iter().map(|content| {
         let (part, from) = (word(&content.part), content.from.as_deref().unwrap_or("-"));
         format!("{part:12} {} {} ({from})", content.mode, content.path)
     });
@@ -174,8 +174,8 @@ fn lists(folder: &Folder) -> Vec<String> {
 }
 
 /// Names of keys in the envelope, which prove nothing.
-fn signers(folder: &Folder) -> Vec<String> {
-    let envelope = folder.envelope().ok().flatten();
+fn signers(directory: &Directory) -> Vec<String> {
+    let envelope = directory.envelope().ok().flatten();
     let envelope = envelope.and_then(|text| Envelope::from_json(&text).ok());
     let plain =
         |id: &str| -> String { id.chars().filter(char::is_ascii_graphic).take(64).collect() };
@@ -186,8 +186,9 @@ fn signers(folder: &Folder) -> Vec<String> {
 impl Diff {
     pub fn run(self) -> Result<ExitCode, Refusal> {
         // Two images that cannot be read are neither the same nor different.
-        let open =
-            |path: &PathBuf| Folder::open(path).map_err(|error| Refusal::Misuse(error.to_string()));
+        let open = |path: &PathBuf| {
+            Directory::open(path).map_err(|error| Refusal::Misuse(error.to_string()))
+        };
         let (first, second) = (open(&self.first)?, open(&self.second)?);
         let changes = changes(&first.manifest, &second.manifest);
         let same = changes.is_empty();
@@ -207,16 +208,18 @@ impl Diff {
 
 impl Sbom {
     pub fn run(self) -> Result<ExitCode, Refusal> {
-        let folder = super::open_image(&self.image)?;
+        let directory = super::open_image(&self.image)?;
         let refuse = |sentence: String| Refusal::Failed {
             sentence,
             fault: "image",
         };
-        let text = folder.bill().map_err(|error| refuse(error.to_string()))?;
+        let text = directory
+            .bill()
+            .map_err(|error| refuse(error.to_string()))?;
         let text = text.ok_or_else(|| refuse("the image has no bill of materials".into()))?;
         let bill = Bill::from_json(&text).map_err(|error| refuse(error.to_string()))?;
         let document = bill.document();
-        let digest = folder.manifest.digest().to_string();
+        let digest = directory.manifest.digest().to_string();
         let of_it = document.packages.first().is_some_and(|image| {
             { image.checksums.iter() }.any(|checksum| checksum.checksum_value == digest)
         });

@@ -19,7 +19,7 @@ pub fn clean_with(clean: fn()) {
     thread::spawn(move || {
         if let Ok(signal) = signals.wait() {
             clean();
-            eprintln!("image-builder: ended by {signal}; the output folder is as it was");
+            eprintln!("image-builder: ended by {signal}; the output directory is as it was");
             process::exit(128 + signal as i32);
         }
     });

@@ -13,7 +13,7 @@ use image_builder::package_lock::PackageLock;
 use image_builder::recipe::Recipe;
 use serde_json::json;
 
-use super::{Mirrors, Refusal, StoreFolder};
+use super::{Mirrors, Refusal, StoreDirectory};
 use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Examples:
@@ -51,7 +51,7 @@ pub struct Lock {
     #[arg(long)]
     allow_older: bool,
     #[command(flatten)]
-    store: StoreFolder,
+    store: StoreDirectory,
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub json: bool,
@@ -72,7 +72,7 @@ impl Lock {
         let order = Order {
             store: &store,
             recipe: &recipe,
-            folder: self.recipe.parent().unwrap_or(Path::new("")),
+            directory: self.recipe.parent().unwrap_or(Path::new("")),
             mirrors: &self.mirrors.list(),
             pypi_url: pypi_url.as_deref().unwrap_or("https://pypi.org"),
             now: now()?,

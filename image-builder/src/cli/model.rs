@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::{Args, Subcommand};
 use image_builder::build::ingredients::mkfs;
 use image_builder::model::{
-    self, Description, Folder, ModelError, ModelSigner, ModelVerifier, Statement, Step, Tool,
+    self, Description, Directory, ModelError, ModelSigner, ModelVerifier, Statement, Step, Tool,
     VOLUME,
 };
 use image_builder::package_lock::{PackageLock, Role};
@@ -18,7 +18,7 @@ use image_builder::{Digest, Progress};
 use serde_json::{Value, json};
 
 use super::sign::read as read_key;
-use super::{Mirrors, Refusal, StoreFolder};
+use super::{Mirrors, Refusal, StoreDirectory};
 use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Example:
@@ -35,7 +35,7 @@ Writes model.img (EROFS, and a dm-verity tree behind it), model.json (root hash,
 digests in the form of OpenSSF Model Signing 1.0, signed with --sign). The same files give the same bytes on every machine.
 
 In a volume are safetensors, json, txt, md, jinja and tokenizer.model files. Anything else is refused by name: what can hold a pickle is a
-program. Links are refused too; a folder of Hugging Face's cache is made of them: `cp -rL snapshots/… model`, or
+program. Links are refused too; a directory of Hugging Face's cache is made of them: `cp -rL snapshots/… model`, or
 `hf download --local-dir model`.
 
 Exit code: 0 done, 1 refused or failed (the sentence says whose fault), 2 misuse.";
@@ -57,7 +57,7 @@ pub struct Model {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make a volume of a model's folder.
+    /// Make a volume of a model's directory.
     #[command(after_help = PACK_EXAMPLE)]
     Pack(Pack),
     /// Check a volume against its description.
@@ -67,16 +67,16 @@ enum Command {
 
 #[derive(Args)]
 struct Pack {
-    /// The model's folder, in Hugging Face's form
+    /// The model's directory, in Hugging Face's form
     #[arg(value_name = "DIR")]
-    folder: PathBuf,
-    /// The volume's folder; new, empty, or a volume's, which is replaced when the new one is whole
+    directory: PathBuf,
+    /// The volume's directory; new, empty, or a volume's, which is replaced when the new one is whole
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// The model's name [default: the folder's]
+    /// The model's name [default: the directory's]
     #[arg(long, value_name = "NAME")]
     id: Option<String>,
-    /// A file or folder in DIR that does not become part of the volume; may be given again
+    /// A file or directory in DIR that does not become part of the volume; may be given again
     #[arg(long, value_name = "PATH")]
     leave_out: Vec<String>,
     /// Sign model.sig.json with this key: P-256, which OpenSSF's model_signing verifies, or Ed25519 (PKCS#8, PEM)
@@ -88,7 +88,7 @@ struct Pack {
     #[command(flatten)]
     mirrors: Mirrors,
     #[command(flatten)]
-    store: StoreFolder,
+    store: StoreDirectory,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -96,7 +96,7 @@ struct Pack {
 
 #[derive(Args)]
 struct Verify {
-    /// The volume's folder
+    /// The volume's directory
     #[arg(value_name = "DIR")]
     volume: PathBuf,
     /// The root hash that it should have, 64 hex digits
@@ -145,7 +145,7 @@ impl Pack {
         let begun = Instant::now();
         let id = match self.id {
             Some(id) => id,
-            None => name_of(&self.folder)?,
+            None => name_of(&self.directory)?,
         };
         let mut lock = match &self.lock {
             Some(path) => PackageLock::read(path)?,
@@ -158,12 +158,12 @@ impl Pack {
             key.map_err(|error| no_key(path, &error))
         });
         let signer = signer.transpose()?;
-        // First of all, so that a folder that cannot be used is known before the long work.
+        // First of all, so that a directory that cannot be used is known before the long work.
         let place = model::claim(&self.out)?;
         let mut screen = Screen::new();
         let mut total = 0;
         let mut step = |step: Step<'_>| show(&mut screen, &mut total, step);
-        let folder = Folder::read(&self.folder, &self.leave_out, &mut step)?;
+        let directory = Directory::read(&self.directory, &self.leave_out, &mut step)?;
         let store = self.store.open()?;
         let tree = ensure_tree(&store, &lock, &lock.closure(Role::Build), &mut |p| {
             screen.show(p)
@@ -172,7 +172,7 @@ impl Pack {
         let mut step = |step: Step<'_>| show(&mut screen, &mut total, step);
         let mkfs = mkfs(Sandbox::new(tree));
         let signer = signer.as_ref();
-        let description = model::pack(&folder, &id, tool, &mkfs, signer, place, &mut step)?;
+        let description = model::pack(&directory, &id, tool, &mkfs, signer, place, &mut step)?;
         drop(screen);
         let seconds = begun.elapsed().as_secs_f64();
         eprintln!("made in {seconds:.1} s");
@@ -258,10 +258,10 @@ fn print_table(description: &Description) {
     println!("{}", configuration(description));
 }
 
-fn name_of(folder: &Path) -> Result<String, Refusal> {
-    let real = folder
+fn name_of(directory: &Path) -> Result<String, Refusal> {
+    let real = directory
         .canonicalize()
-        .map_err(|error| Refusal::Misuse(format!("finding {}: {error}", folder.display())))?;
+        .map_err(|error| Refusal::Misuse(format!("finding {}: {error}", directory.display())))?;
     let name = real
         .file_name()
         .map(|name| name.to_string_lossy().into_owned());

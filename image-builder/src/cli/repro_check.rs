@@ -11,7 +11,7 @@ use image_builder::recipe::Recipe;
 use image_builder::repro::{self, Check, Difference, ReproError, Room, VARIED, compare};
 use serde_json::{Value, json};
 
-use super::{Mirrors, Refusal, StoreFolder};
+use super::{Mirrors, Refusal, StoreDirectory};
 use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Example:
@@ -19,7 +19,7 @@ pub const EXAMPLE: &str = "Example:
   image-builder repro-check recipes/cpu.yaml --share-programs --json
 
 Builds once as you are, and once as user 1234 with umask 077 on a host of another name, from a copy of the sources under another
-path whose folders list in another order, with another store, in Turkish, fourteen hours and four years ahead, on one
+path whose directories list in another order, with another store, in Turkish, fourteen hours and four years ahead, on one
 processor. Takes as long as two builds from nothing: some twenty minutes if the agent has to be compiled twice. Ends with
 `identical`, or with what differs.
 
@@ -39,7 +39,7 @@ pub struct ReproCheck {
     #[arg(long)]
     share_programs: bool,
     #[command(flatten)]
-    store: StoreFolder,
+    store: StoreDirectory,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -142,7 +142,7 @@ impl Elsewhere {
     }
 }
 
-/// For builds that start in other folders.
+/// For builds that start in other directories.
 fn arguments(lock: Option<&PathBuf>, mirrors: &[String]) -> Result<Vec<String>, Refusal> {
     let mut words = Vec::new();
     if let Some(lock) = lock {

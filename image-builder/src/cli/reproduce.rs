@@ -9,12 +9,12 @@ use image_builder::build::{self, Order};
 use image_builder::compile::workspace_around;
 use image_builder::package_lock::PackageLock;
 use image_builder::recipe::Recipe;
-use image_builder::release::{Change, Difference, Folder, changes, differences};
+use image_builder::release::{Change, Difference, Directory, changes, differences};
 use measurements::ImageManifest;
 use serde_json::json;
 
 use super::build::show;
-use super::{Mirrors, Refusal, StoreFolder, models_from, print};
+use super::{Mirrors, Refusal, StoreDirectory, models_from, print};
 use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Example, in a checkout of the sources that the image was built from:
@@ -25,7 +25,7 @@ Builds the image again from the recipe whose lock the manifest names, for the ma
 the files lie beside it, every byte. For each difference it says which artifact, what inside of it, which package brought
 that, and the first byte. The last line is `identical` or `different`.
 
-What the store has is used: packages and crates by digest, programs by their sources. With --store and a new folder nothing of an earlier build
+What the store has is used: packages and crates by digest, programs by their sources. With --store and a new directory nothing of an earlier build
 is used, and everything is downloaded and compiled again.
 
 Exit code: 0 identical, 1 different or it cannot be built, 2 misuse.";
@@ -45,7 +45,7 @@ pub struct Reproduce {
     #[arg(long, value_name = "URL")]
     pypi_files_url: Option<String>,
     #[command(flatten)]
-    store: StoreFolder,
+    store: StoreDirectory,
     /// Print one JSON object; the last line is still `identical` or `different`
     #[arg(long)]
     pub json: bool,
@@ -84,17 +84,17 @@ impl Reproduce {
 
     fn rebuild(
         &self,
-        given: &Folder,
+        given: &Directory,
         recipe: &Recipe,
         recipe_file: &Path,
         lock: &PackageLock,
         workspace: &Path,
     ) -> Result<Found, Refusal> {
         let disk = |error: std::io::Error| Refusal::Failed {
-            sentence: format!("making a folder for the image: {error}"),
+            sentence: format!("making a directory for the image: {error}"),
             fault: "disk",
         };
-        let store = StoreFolder {
+        let store = StoreDirectory {
             store: self.store.store.clone(),
         }
         .open()?;
@@ -122,7 +122,7 @@ impl Reproduce {
             sentence: error.to_string(),
             fault: "disk",
         };
-        let built = Folder::open(&out).map_err(|error| failed(&error))?;
+        let built = Directory::open(&out).map_err(|error| failed(&error))?;
         let mut found = Found {
             reason: None,
             changes: changes(&built.manifest, &given.manifest),
@@ -149,8 +149,8 @@ impl Reproduce {
         if let Some(recipe) = &self.recipe {
             return Ok((recipe.clone(), workspace));
         }
-        let folder = workspace.join("image-builder/recipes");
-        let mut paths: Vec<PathBuf> = { fs::read_dir(&folder).into_iter().flatten().flatten() }
+        let directory = workspace.join("image-builder/recipes");
+        let mut paths: Vec<PathBuf> = { fs::read_dir(&directory).into_iter().flatten().flatten() }
             .map(|entry| entry.path())
             .filter(|path| path.extension().is_some_and(|ending| ending == "yaml"))
             .collect();
@@ -171,7 +171,10 @@ impl Reproduce {
         }
         of_profile.map(|path| (path, workspace)).ok_or_else(|| {
             let profile = manifest.profile.as_str();
-            Refusal::Misuse(format!("{} has no recipe for {profile}", folder.display()))
+            Refusal::Misuse(format!(
+                "{} has no recipe for {profile}",
+                directory.display()
+            ))
         })
     }
 }
@@ -228,7 +231,7 @@ fn packages(lock: &PackageLock, manifest: &ImageManifest) -> Vec<Change> {
 }
 
 /// Other sources can make the same image; then the papers say so, and the image is the same.
-fn compare_papers(built: &Folder, given: &Folder) {
+fn compare_papers(built: &Directory, given: &Directory) {
     let pairs = [
         ("bill of materials", built.bill(), given.bill()),
         ("provenance", built.statement(), given.statement()),

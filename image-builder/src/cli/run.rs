@@ -9,13 +9,13 @@ use image_builder::sandbox::{self, Bind, Sandbox, SandboxError};
 /// What the program finds in its room.
 #[derive(Args)]
 pub struct Run {
-    /// The tree of packages whose top-level folders become the root, read-only
+    /// The tree of packages whose top-level directories become the root, read-only
     #[arg(long, value_name = "DIR")]
     tree: PathBuf,
-    /// Show a file or folder of the host, read-only; may be repeated
+    /// Show a file or directory of the host, read-only; may be repeated
     #[arg(long, value_name = "HOST=INSIDE", value_parser = Bind::parse)]
     read: Vec<Bind>,
-    /// Show a file or folder of the host, writable; may be repeated
+    /// Show a file or directory of the host, writable; may be repeated
     #[arg(long, value_name = "HOST=INSIDE", value_parser = Bind::parse)]
     write: Vec<Bind>,
     /// Show a device, for example /dev/kvm; may be repeated

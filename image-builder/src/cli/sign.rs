@@ -45,7 +45,7 @@ pub struct Keygen {
 /// Signs an image's provenance.
 #[derive(Args)]
 pub struct Sign {
-    /// The image's folder
+    /// The image's directory
     #[arg(value_name = "DIR")]
     image: PathBuf,
     /// The secret key

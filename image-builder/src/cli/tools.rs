@@ -9,7 +9,7 @@ use image_builder::package_lock::PackageLock;
 use image_builder::recipe::Recipe;
 use image_builder::tools::{Order, Step, ToolsError, ensure_tools};
 
-use super::{Mirrors, Refusal, StoreFolder};
+use super::{Mirrors, Refusal, StoreDirectory};
 use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Example:
@@ -29,7 +29,7 @@ pub struct Tools {
     #[command(flatten)]
     mirrors: Mirrors,
     #[command(flatten)]
-    store: StoreFolder,
+    store: StoreDirectory,
     /// Print the description instead of its path
     #[arg(long)]
     pub json: bool,

@@ -25,7 +25,7 @@ Exit code: 0 all of it holds, 1 refused, 2 misuse.";
 /// Checks an image.
 #[derive(Args)]
 pub struct Verify {
-    /// The image's folder
+    /// The image's directory
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
     /// The public key of whoever published it
@@ -46,8 +46,8 @@ pub struct Verify {
 impl Verify {
     pub fn run(self) -> Result<ExitCode, Refusal> {
         let key = self.key.as_deref().map(read_public).transpose()?;
-        let folder = super::open_image(&self.image)?;
-        let report = check(&folder, key.as_ref()).map_err(|error| Refusal::Failed {
+        let directory = super::open_image(&self.image)?;
+        let report = check(&directory, key.as_ref()).map_err(|error| Refusal::Failed {
             sentence: error.to_string(),
             fault: "image",
         })?;
@@ -55,7 +55,7 @@ impl Verify {
         match self.json {
             true => {
                 let signed_by = key.as_ref().map(|key| key.id());
-                let image = folder.manifest.digest();
+                let image = directory.manifest.digest();
                 let checks = describe(&report);
                 let report = json!({ "verified": holds, "signed_by": signed_by, "image_sha256": image, "checks": checks });
                 print(&format!("{report}\n"));

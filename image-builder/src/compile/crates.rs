@@ -1,7 +1,7 @@
 //! Crates: what cargo has downloaded, held to `Cargo.lock` before anything is compiled.
 //!
-//! Cargo checks an archive when it downloads it and believes its own folders ever after. Those belong to the user and are shared
-//! with every other build, so we hash the archives again, and let the sandbox unpack them into a folder that only we use.
+//! Cargo checks an archive when it downloads it and believes its own directories ever after. Those belong to the user and are shared
+//! with every other build, so we hash the archives again, and let the sandbox unpack them into a directory that only we use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -82,8 +82,10 @@ impl Checked {
         } in &lock.package
         {
             let Some(checksum) = checksum else { continue };
-            for folder in &names {
-                let archive = cache.join(folder).join(format!("{name}-{version}.crate"));
+            for directory in &names {
+                let archive = cache
+                    .join(directory)
+                    .join(format!("{name}-{version}.crate"));
                 check(&archive, checksum)?;
             }
         }
@@ -94,12 +96,12 @@ impl Checked {
         })
     }
 
-    /// The folders below `registry/src`, one for each place that crates come from.
+    /// The directories below `registry/src`, one for each place that crates come from.
     pub fn source_names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str)
     }
 
-    /// What is seen of cargo's folder: its archives and its index. Both read-only, which cargo takes in its stride.
+    /// What is seen of cargo's directory: its archives and its index. Both read-only, which cargo takes in its stride.
     pub fn binds(&self) -> Vec<(PathBuf, String)> {
         let parts = ["cache", "index"].iter();
         let there = parts.filter(|part| self.registry.join(part).is_dir());
@@ -109,7 +111,7 @@ impl Checked {
     }
 
     /// Writes the one setting that travels into the sandbox: which place stands for the crate registry. It decides in which of
-    /// cargo's folders the archives are.
+    /// cargo's directories the archives are.
     pub fn configure(&self, cargo_home: &Path) -> Result<(), CompileError> {
         let path = cargo_home.join("config.toml");
         fs::write(&path, self.config.to_string()).map_err(CompileError::disk("writing", &path))
@@ -136,12 +138,14 @@ fn check(archive: &Path, checksum: &str) -> Result<(), CompileError> {
 
 /// The tables `[source.…]` of the configuration files that cargo reads for `sources`, nearest first, and no other setting.
 fn replacement(cargo_home: &Path, sources: &Path) -> Result<toml::Table, CompileError> {
-    let folders = sources.ancestors().map(|folder| folder.join(".cargo"));
+    let directories = sources
+        .ancestors()
+        .map(|directory| directory.join(".cargo"));
     let mut seen = BTreeSet::new();
     let mut kept = toml::Table::new();
-    for folder in folders.chain([cargo_home.to_owned()]) {
+    for directory in directories.chain([cargo_home.to_owned()]) {
         // Cargo prefers the name without an ending when both are there.
-        let files = ["config", "config.toml"].map(|name| folder.join(name));
+        let files = ["config", "config.toml"].map(|name| directory.join(name));
         let Some(file) = files.into_iter().find(|file| file.is_file()) else {
             continue;
         };
@@ -174,8 +178,8 @@ mod tests {
 
     #[test]
     fn an_archive_is_the_one_in_the_lock_or_is_not_there() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("a-1.0.0.crate");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a-1.0.0.crate");
         let digest = hex::encode(Sha256::digest(b"archive"));
         assert_eq!(check(&path, &digest), Ok(()));
         fs::write(&path, b"archive").expect("written");
@@ -187,13 +191,13 @@ mod tests {
 
     #[test]
     fn of_a_configuration_only_the_sources_travel() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (home, checkout) = (folder.path().join("home"), folder.path().join("a/b"));
-        let write = |folder: &Path, name: &str, text: &str| {
-            fs::create_dir_all(folder).expect("a folder");
-            fs::write(folder.join(name), text).expect("written");
+        let directory = tempfile::tempdir().expect("a directory");
+        let (home, checkout) = (directory.path().join("home"), directory.path().join("a/b"));
+        let write = |directory: &Path, name: &str, text: &str| {
+            fs::create_dir_all(directory).expect("a directory");
+            fs::write(directory.join(name), text).expect("written");
         };
-        fs::create_dir_all(&checkout).expect("a folder");
+        fs::create_dir_all(&checkout).expect("a directory");
         assert_eq!(replacement(&home, &checkout), Ok(toml::Table::new()));
         let mirror = "[source.crates-io]\nreplace-with = \"mirror\"\n[source.mirror]\nregistry = \"sparse+https://m.example/\"\n";
         write(
@@ -205,7 +209,7 @@ mod tests {
         assert_eq!(replacement(&home, &checkout), Ok(expected));
         // A nearer file wins, name by name.
         write(
-            &folder.path().join("a/.cargo"),
+            &directory.path().join("a/.cargo"),
             "config.toml",
             "[source.mirror]\nregistry = \"sparse+https://n.example/\"\n",
         );

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::{CompileError, Toolchain};
-use crate::limits::{SOURCE_BYTES_MAX, SOURCE_FILES_MAX, SOURCE_FOLDER_DEPTH_MAX};
+use crate::limits::{SOURCE_BYTES_MAX, SOURCE_DIRECTORY_DEPTH_MAX, SOURCE_FILES_MAX};
 use crate::lock::Digest;
 
 /// A workspace or package on this disk, as cargo understands it.
@@ -44,13 +44,13 @@ struct Target {
     src_path: PathBuf,
 }
 
-/// The workspace that a file of a checkout belongs to: the outermost folder above it with both a `Cargo.toml` and a `Cargo.lock`
+/// The workspace that a file of a checkout belongs to: the outermost directory above it with both a `Cargo.toml` and a `Cargo.lock`
 /// and a pinned toolchain.
 pub fn workspace_around(file: &Path) -> Option<PathBuf> {
     let file = fs::canonicalize(file).ok()?;
-    let whole = |folder: &&Path| {
+    let whole = |directory: &&Path| {
         let files = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"];
-        { files.iter() }.all(|name| folder.join(name).is_file())
+        { files.iter() }.all(|name| directory.join(name).is_file())
     };
     file.ancestors().filter(whole).last().map(Path::to_owned)
 }
@@ -68,7 +68,7 @@ impl Checkout {
         })
     }
 
-    /// The folder of the lock.
+    /// The directory of the lock.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -100,10 +100,10 @@ impl Checkout {
         })
     }
 
-    /// Makes `folder` be a copy of what is compiled: manifests, the lock, `src` of every package, build scripts, and files that a
+    /// Makes `directory` be a copy of what is compiled: manifests, the lock, `src` of every package, build scripts, and files that a
     /// source includes. Tests, documents and everything else stay behind.
-    pub fn stage(&self, folder: &Path) -> Result<(), CompileError> {
-        make_equal(folder, &self.files()?)
+    pub fn stage(&self, directory: &Path) -> Result<(), CompileError> {
+        make_equal(directory, &self.files()?)
     }
 
     /// Stands for all that [`Self::stage`] copies: paths, and the digest of each file.
@@ -136,7 +136,7 @@ impl Checkout {
         for package in &self.packages {
             self.add(&package.manifest_path, &mut files)?;
             let home = package.manifest_path.parent().unwrap_or(&self.root);
-            self.add_folder(&home.join("src"), 0, &mut files)?;
+            self.add_directory(&home.join("src"), 0, &mut files)?;
             let development = ["test", "bench", "example"];
             let ours = |target: &&Target| {
                 !{ target.kind.iter() }.any(|kind| development.contains(&kind.as_str()))
@@ -148,23 +148,23 @@ impl Checkout {
         Ok(files)
     }
 
-    fn add_folder(
+    fn add_directory(
         &self,
-        folder: &Path,
+        directory: &Path,
         depth: usize,
         files: &mut BTreeMap<PathBuf, Vec<u8>>,
     ) -> Result<(), CompileError> {
-        if depth > SOURCE_FOLDER_DEPTH_MAX {
+        if depth > SOURCE_DIRECTORY_DEPTH_MAX {
             return Err(CompileError::Sources(format!(
                 "{} is too deep",
-                folder.display()
+                directory.display()
             )));
         }
-        let reading = || CompileError::disk("reading", folder);
-        for entry in fs::read_dir(folder).map_err(reading())? {
+        let reading = || CompileError::disk("reading", directory);
+        for entry in fs::read_dir(directory).map_err(reading())? {
             let entry = entry.map_err(reading())?;
             match entry.path() {
-                path if path.is_dir() => self.add_folder(&path, depth + 1, files)?,
+                path if path.is_dir() => self.add_directory(&path, depth + 1, files)?,
                 path => self.add(&path, files)?,
             }
         }
@@ -250,27 +250,27 @@ fn normalise(path: &Path) -> Option<PathBuf> {
 }
 
 /// Writes what differs and removes what is not listed.
-fn make_equal(folder: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<(), CompileError> {
-    remove_others(folder, Path::new(""), files)?;
+fn make_equal(directory: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<(), CompileError> {
+    remove_others(directory, Path::new(""), files)?;
     for (inside, bytes) in files {
-        let path = folder.join(inside);
+        let path = directory.join(inside);
         if fs::read(&path).ok().as_deref() == Some(bytes) {
             continue;
         }
-        let parent = path.parent().unwrap_or(folder);
+        let parent = path.parent().unwrap_or(directory);
         fs::create_dir_all(parent).map_err(CompileError::disk("creating", parent))?;
         fs::write(&path, bytes).map_err(CompileError::disk("writing", &path))?;
     }
     Ok(())
 }
 
-/// Removes files that `files` does not have, and folders in which it has none.
+/// Removes files that `files` does not have, and directories in which it has none.
 fn remove_others(
-    folder: &Path,
+    directory: &Path,
     inside: &Path,
     files: &BTreeMap<PathBuf, Vec<u8>>,
 ) -> Result<(), CompileError> {
-    let here = folder.join(inside);
+    let here = directory.join(inside);
     let entries = fs::read_dir(&here).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
     for entry in entries.map_err(CompileError::disk("reading", &here))? {
         let (path, inside) = (entry.path(), inside.join(entry.file_name()));
@@ -285,7 +285,7 @@ fn remove_others(
             false => kind.is_file() && files.contains_key(&inside),
         };
         match (wanted, kind.is_dir()) {
-            (true, true) => remove_others(folder, &inside, files)?,
+            (true, true) => remove_others(directory, &inside, files)?,
             (true, false) => {}
             (false, true) => {
                 fs::remove_dir_all(&path).map_err(CompileError::disk("removing", &path))?
@@ -330,13 +330,13 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_written_and_what_vanished_is_removed() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
         let set = |names: &[(&str, &str)]| {
             let pairs = names
                 .iter()
                 .map(|(name, text)| (PathBuf::from(name), text.as_bytes().to_vec()));
-            make_equal(folder.path(), &pairs.collect()).expect("staged");
+            make_equal(directory.path(), &pairs.collect()).expect("staged");
         };
         set(&[("a/x", "1"), ("a/y", "1"), ("b/z", "1"), ("c", "1")]);
         let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
@@ -347,7 +347,7 @@ mod tests {
                 .expect("there");
             file.set_modified(old).expect("ours");
         }
-        // `c` becomes a folder, and what was a folder goes.
+        // `c` becomes a directory, and what was a directory goes.
         set(&[("a/x", "1"), ("a/y", "2"), ("c/d", "1")]);
         let changed = |name: &str| {
             fs::metadata(path(name))

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use super::{CompileError, TRIPLE};
 
-/// A toolchain, and the folder where its cargo keeps what it downloads.
+/// A toolchain, and the directory where its cargo keeps what it downloads.
 #[derive(Debug, Clone)]
 pub struct Toolchain {
     sysroot: PathBuf,
@@ -30,7 +30,7 @@ impl Toolchain {
         let release = field("release:").unwrap_or("of no version");
         if release != pinned {
             return Err(CompileError::Toolchain(format!(
-                "the sources pin Rust {pinned}, and `rustc` in their folder is {release}: install rustup, which follows \
+                "the sources pin Rust {pinned}, and `rustc` in their directory is {release}: install rustup, which follows \
                  rust-toolchain.toml, or put that version first in PATH"
             )));
         }
@@ -51,7 +51,7 @@ impl Toolchain {
         })
     }
 
-    /// Cargo's own folder on this machine.
+    /// Cargo's own directory on this machine.
     pub fn cargo_home(&self) -> &Path {
         &self.cargo_home
     }
@@ -112,7 +112,7 @@ fn pinned_in(sources: &Path) -> Result<String, CompileError> {
     };
     let files = sources
         .ancestors()
-        .map(|folder| folder.join("rust-toolchain.toml"));
+        .map(|directory| directory.join("rust-toolchain.toml"));
     let file = { files }.find(|file| file.is_file());
     let file = file.ok_or_else(|| unpinned("there is no rust-toolchain.toml"))?;
     let text = fs::read_to_string(&file).map_err(CompileError::disk("reading", &file))?;
@@ -252,10 +252,10 @@ mod tests {
     #[test]
     fn only_an_exact_version_is_a_pin() {
         let check = |text: &str, expected: Option<&str>| {
-            let folder = tempfile::tempdir().expect("a folder");
-            let below = folder.path().join("a/b");
-            fs::create_dir_all(&below).expect("a folder");
-            fs::write(folder.path().join("rust-toolchain.toml"), text).expect("written");
+            let directory = tempfile::tempdir().expect("a directory");
+            let below = directory.path().join("a/b");
+            fs::create_dir_all(&below).expect("a directory");
+            fs::write(directory.path().join("rust-toolchain.toml"), text).expect("written");
             assert_eq!(pinned_in(&below).ok().as_deref(), expected, "{text}");
         };
         check("[toolchain]\nchannel = \"1.95.0\"\n", Some("1.95.0"));

@@ -2,7 +2,7 @@
 //!
 //! The control archive, with its maintainer scripts, is passed over: no script of a package ever runs. The data archive is a
 //! compressed tar archive of which each entry is checked before the caller sees it: its path is relative, plain and bounded, its
-//! kind is a folder, a file or a link, and a link stays below the root. The bytes are the caller's to have checked against a
+//! kind is a directory, a file or a link, and a link stays below the root. The bytes are the caller's to have checked against a
 //! digest; still nothing here trusts them, since a digest only says that they are the same as yesterday's.
 
 use std::collections::BTreeMap;
@@ -73,8 +73,8 @@ pub struct Meta {
 
 /// What an entry is.
 pub enum Kind<'a> {
-    /// A folder.
-    Folder,
+    /// A directory.
+    Directory,
     /// A file.
     File {
         /// Its permission bits; no set-user-ID and the like.
@@ -104,7 +104,7 @@ pub struct Deb<R> {
 }
 
 const MAGIC: &[u8; 8] = b"!<arch>\n";
-/// Folders that Debian merged into `usr`, where packages may still ship files by the old name.
+/// Directories that Debian merged into `usr`, where packages may still ship files by the old name.
 pub const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
 
 impl<R: Read> Deb<R> {
@@ -262,9 +262,9 @@ fn visit_entry<E: From<DebError>>(
     let kind = entry.header().entry_type();
     let link = || link.ok_or_else(|| refuse("is a link to nothing"));
     let kind = if kind.is_dir() {
-        Kind::Folder
+        Kind::Directory
     } else if path.is_empty() {
-        return Err(refuse("is the root and no folder").into());
+        return Err(refuse("is the root and no directory").into());
     } else if kind.is_file() || kind.is_contiguous() {
         Kind::File {
             mode: meta.mode & 0o777,
@@ -276,7 +276,7 @@ fn visit_entry<E: From<DebError>>(
             // A package that ships `lib64 -> usr/lib64` says what holds for every tree.
             let target = link()?;
             let same = target.strip_prefix(b"/").unwrap_or(target) == path.as_bytes();
-            let other = || refuse("is a link in place of a merged folder");
+            let other = || refuse("is a link in place of a merged directory");
             return same.then_some(()).ok_or_else(|| other().into());
         }
         let target = checked_target(&path, link()?).map_err(refuse)?;
@@ -285,7 +285,7 @@ fn visit_entry<E: From<DebError>>(
         let target = checked_path(link()?).map_err(refuse)?;
         Kind::HardLink { target }
     } else {
-        return Err(refuse("is no folder, file or link").into());
+        return Err(refuse("is no directory, file or link").into());
     };
     visit(Entry { path, meta, kind })
 }
@@ -352,8 +352,8 @@ fn is_merged(name: &[u8]) -> bool {
 
 /// The target of a symbolic link at `path`, relative.
 ///
-/// Only `..` at the beginning climb, and no further than to the root. As every folder above the link is a folder and no link
-/// itself (the tree sees to that), those climb where they seem to; the rest descends, through folders and links of which the
+/// Only `..` at the beginning climb, and no further than to the root. As every directory above the link is a directory and no link
+/// itself (the tree sees to that), those climb where they seem to; the rest descends, through directories and links of which the
 /// same holds. So following never leaves the root, from inside or from the host. An absolute target becomes the relative one
 /// that means the same inside.
 fn checked_target(path: &str, target: &[u8]) -> Result<String, &'static str> {

@@ -1,5 +1,5 @@
 //! FAT32 (Microsoft, "FAT: General Overview of On-Disk Format", version 1.03), as far as firmware needs it: names of eight and
-//! three letters, folders of one cluster, everything in a row and in the order of its path.
+//! three letters, directories of one cluster, everything in a row and in the order of its path.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,7 +22,7 @@ pub(super) fn lay_out<'a>(files: &[(&'a str, &'a [u8])]) -> Result<Volume<'a>, D
     }
     let mut volume = Volume {
         cluster_sectors,
-        folders: Vec::new(),
+        directories: Vec::new(),
         files: Vec::new(),
         chains: Vec::new(),
     };
@@ -30,7 +30,7 @@ pub(super) fn lay_out<'a>(files: &[(&'a str, &'a [u8])]) -> Result<Volume<'a>, D
     Ok(volume)
 }
 
-/// Folders and files by path; `""` is the root.
+/// Directories and files by path; `""` is the root.
 struct Tree<'a>(BTreeMap<String, Option<&'a [u8]>>);
 
 impl Default for Tree<'_> {
@@ -52,9 +52,9 @@ impl<'a> Tree<'a> {
             return Err(wrong("a name is not of eight and three capital letters"));
         }
         for (end, _) in path.match_indices('/') {
-            let folder = self.0.entry(path[..end].to_owned()).or_insert(None);
-            if folder.is_some() {
-                return Err(wrong("a file is in the place of its folder"));
+            let directory = self.0.entry(path[..end].to_owned()).or_insert(None);
+            if directory.is_some() {
+                return Err(wrong("a file is in the place of its directory"));
             }
         }
         match self.0.insert(path.to_owned(), Some(contents)) {
@@ -68,7 +68,7 @@ impl<'a> Tree<'a> {
 pub(super) struct Volume<'a> {
     cluster_sectors: u64,
     /// Each with its first cluster.
-    folders: Vec<(u32, Vec<u8>)>,
+    directories: Vec<(u32, Vec<u8>)>,
     files: Vec<(u32, &'a [u8])>,
     /// First cluster and length, from cluster 2 on without a gap.
     chains: Vec<(u32, u32)>,
@@ -88,7 +88,7 @@ impl<'a> Volume<'a> {
                 self.files.push((own, contents));
                 continue;
             }
-            let mut folder = Vec::new();
+            let mut directory = Vec::new();
             if !path.is_empty() {
                 let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
                 // The root is called cluster 0 there.
@@ -97,8 +97,8 @@ impl<'a> Volume<'a> {
                 } else {
                     clusters[parent]
                 };
-                folder.extend(entry(*b".          ", FOLDER, own, 0));
-                folder.extend(entry(*b"..         ", FOLDER, above, 0));
+                directory.extend(entry(*b".          ", DIRECTORY, own, 0));
+                directory.extend(entry(*b"..         ", DIRECTORY, above, 0));
             }
             let inside = |(other, _): &(&String, _)| {
                 let parent = other.rsplit_once('/').map_or("", |(parent, _)| parent);
@@ -110,17 +110,17 @@ impl<'a> Volume<'a> {
                     .map_or(other.as_str(), |(_, name)| name);
                 let (kind, bytes) = match contents {
                     Some(contents) => (FILE, contents.len() as u32),
-                    None => (FOLDER, 0),
+                    None => (DIRECTORY, 0),
                 };
-                folder.extend(entry(padded(name), kind, clusters[other.as_str()], bytes));
+                directory.extend(entry(padded(name), kind, clusters[other.as_str()], bytes));
             }
-            if folder.len() as u64 > self.cluster_bytes() {
+            if directory.len() as u64 > self.cluster_bytes() {
                 return Err(DiskError::Path {
                     path: path.clone(),
-                    why: "a folder has too many files",
+                    why: "a directory has too many files",
                 });
             }
-            self.folders.push((own, folder));
+            self.directories.push((own, directory));
         }
         Ok(())
     }
@@ -175,7 +175,7 @@ impl<'a> Volume<'a> {
         }
         let place =
             |cluster: u32| first + self.data() + (u64::from(cluster) - 2) * self.cluster_sectors;
-        for (cluster, entries) in &self.folders {
+        for (cluster, entries) in &self.directories {
             put(out, place(*cluster), entries)?;
         }
         for (cluster, contents) in &self.files {
@@ -275,6 +275,6 @@ const BACKUP: u64 = 6;
 /// Fewer are FAT16 to some; the specification asks for sixteen more than its own 65525.
 const CLUSTERS_MIN: u64 = 65_525 + 16;
 const SMALL_BYTES_MAX: u64 = 256 << 20;
-const FOLDER: u8 = 0x10;
+const DIRECTORY: u8 = 0x10;
 const FILE: u8 = 0x20;
 const END: u32 = 0x0fff_ffff;

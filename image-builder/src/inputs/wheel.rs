@@ -1,4 +1,4 @@
-//! A wheel, which is a zip archive, into a new folder.
+//! A wheel, which is a zip archive, into a new directory.
 //!
 //! Trusts nothing in it: names are plain relative paths, there are no links, and sizes are limits on streams.
 
@@ -22,8 +22,8 @@ pub enum Problem {
     Broken(String),
 }
 
-/// Unpacks the files of `archive` into `folder`, which is empty.
-pub fn unpack(archive: &Path, folder: &Path) -> Result<(), Problem> {
+/// Unpacks the files of `archive` into `directory`, which is empty.
+pub fn unpack(archive: &Path, directory: &Path) -> Result<(), Problem> {
     let opened = File::open(archive).map_err(disk("opening", archive))?;
     let mut zip = ZipArchive::new(BufReader::new(opened))
         .map_err(|error| Problem::Broken(format!("it is no wheel: {error}")))?;
@@ -35,7 +35,7 @@ pub fn unpack(archive: &Path, folder: &Path) -> Result<(), Problem> {
         let member = zip.by_index(index).map_err(|error| {
             Problem::Broken(format!("its file {index} cannot be read: {error}"))
         })?;
-        left -= unpack_one(member, folder, left)?;
+        left -= unpack_one(member, directory, left)?;
     }
     Ok(())
 }
@@ -43,7 +43,7 @@ pub fn unpack(archive: &Path, folder: &Path) -> Result<(), Problem> {
 /// Returns how many bytes it had.
 fn unpack_one<R: Read>(
     member: ZipFile<'_, R>,
-    folder: &Path,
+    directory: &Path,
     bytes_max: u64,
 ) -> Result<u64, Problem> {
     let name = match member.name() {
@@ -58,12 +58,12 @@ fn unpack_one<R: Read>(
     if !is_plain(name.strip_suffix('/').unwrap_or(&name)) {
         return Err(wrong("has a name that is not plain"));
     }
-    let path = folder.join(&name);
+    let path = directory.join(&name);
     if name.ends_with('/') {
         fs::create_dir_all(&path).map_err(disk("creating", &path))?;
         return Ok(0);
     }
-    let parent = path.parent().unwrap_or(folder);
+    let parent = path.parent().unwrap_or(directory);
     fs::create_dir_all(parent).map_err(disk("creating", parent))?;
     let mut output = match File::create_new(&path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -116,13 +116,13 @@ mod tests {
     }
 
     fn unpacked(bytes: &[u8]) -> Result<tempfile::TempDir, String> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let archive = folder.path().join("a.whl");
+        let directory = tempfile::tempdir().expect("a directory");
+        let archive = directory.path().join("a.whl");
         fs::write(&archive, bytes).expect("written");
-        let out = folder.path().join("out");
-        fs::create_dir(&out).expect("a folder");
+        let out = directory.path().join("out");
+        fs::create_dir(&out).expect("a directory");
         match unpack(&archive, &out) {
-            Ok(()) => Ok(folder),
+            Ok(()) => Ok(directory),
             Err(Problem::Broken(problem)) => Err(problem),
             Err(Problem::Disk(error)) => Err(error.to_string()),
         }
@@ -143,9 +143,9 @@ mod tests {
     }
 
     #[test]
-    fn a_wheel_becomes_a_folder_with_its_files() {
-        let folder = unpacked(&good()).expect("good");
-        let read = |path: &str| fs::read(folder.path().join("out").join(path)).expect(path);
+    fn a_wheel_becomes_a_directory_with_its_files() {
+        let directory = unpacked(&good()).expect("good");
+        let read = |path: &str| fs::read(directory.path().join("out").join(path)).expect(path);
         assert_eq!(read("nv/lib/libx.so.12"), b"elf");
         assert_eq!(read("nv/include/cuda/std/__x"), b"header");
         assert_eq!(read("nv-1.0+a.dist-info/RECORD"), b"list");
@@ -169,7 +169,10 @@ mod tests {
             add(writer, "a", b"x");
             add(writer, "a/b", b"x");
         });
-        assert!(unpacked(&below).is_err(), "a folder in the place of a file");
+        assert!(
+            unpacked(&below).is_err(),
+            "a directory in the place of a file"
+        );
         assert!(
             unpacked(b"no zip")
                 .expect_err("no zip")
@@ -178,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wheel_with_any_byte_changed_is_an_error_or_a_folder() {
+    fn a_wheel_with_any_byte_changed_is_an_error_or_a_directory() {
         let good = good();
         for at in 0..good.len() {
             let mut bytes = good.clone();

@@ -76,7 +76,7 @@ fn at_the_end(file: &Part<'_>, from: u64) -> Result<(), InsideError> {
 pub fn kind(mode: u32) -> ItemKind {
     match mode & 0o170_000 {
         0o100_000 => ItemKind::File,
-        0o040_000 => ItemKind::Folder,
+        0o040_000 => ItemKind::Directory,
         0o120_000 => ItemKind::Link,
         _ => ItemKind::Device,
     }

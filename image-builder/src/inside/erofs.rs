@@ -10,14 +10,14 @@ use super::InsideError;
 use super::bytes::{Part, number};
 use super::cpio::kind;
 use super::listing::{Item, ItemKind, Listing};
-use crate::limits::{DEB_DEPTH_MAX, INSIDE_FOLDER_BYTES_MAX, INSIDE_ITEMS_MAX};
+use crate::limits::{DEB_DEPTH_MAX, INSIDE_DIRECTORY_BYTES_MAX, INSIDE_ITEMS_MAX};
 
 /// `EROFS_SUPER_MAGIC_V1`.
 pub const MAGIC: [u8; 4] = 0xE0F5_E1E2_u32.to_le_bytes();
 /// `EROFS_SUPER_OFFSET`.
 pub const SUPERBLOCK: u64 = 1024;
 
-/// Everything below the root folder, folders before what is in them.
+/// Everything below the root directory, directories before what is in them.
 pub fn list(file: &Part<'_>) -> Result<Listing, InsideError> {
     let volume = Volume::open(*file)?;
     let mut reader = Reader {
@@ -26,7 +26,7 @@ pub fn list(file: &Part<'_>) -> Result<Listing, InsideError> {
         bytes: 0,
         volume,
     };
-    reader.folder("/", reader.volume.root, 0)?;
+    reader.directory("/", reader.volume.root, 0)?;
     let Reader {
         mut listing,
         volume,
@@ -211,22 +211,22 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// A folder and everything in it. `path` is its own.
-    fn folder(&mut self, path: &str, number_of: u64, depth: usize) -> Result<(), InsideError> {
+    /// A directory and everything in it. `path` is its own.
+    fn directory(&mut self, path: &str, number_of: u64, depth: usize) -> Result<(), InsideError> {
         if depth > DEB_DEPTH_MAX {
-            let (format, what, max) = (FORMAT, "folders in each other", DEB_DEPTH_MAX as u64);
+            let (format, what, max) = (FORMAT, "directories in each other", DEB_DEPTH_MAX as u64);
             return Err(InsideError::TooMany { format, what, max });
         }
         if !self.seen.insert(number_of) {
-            return Err(broken("a folder is in two places"));
+            return Err(broken("a directory is in two places"));
         }
         let inode = self.volume.inode(number_of)?;
-        if kind(inode.mode) != ItemKind::Folder {
-            return Err(broken("a folder is none"));
+        if kind(inode.mode) != ItemKind::Directory {
+            return Err(broken("a directory is none"));
         }
-        if inode.bytes > INSIDE_FOLDER_BYTES_MAX {
-            let (format, what) = (FORMAT, "bytes in one folder");
-            let max = INSIDE_FOLDER_BYTES_MAX;
+        if inode.bytes > INSIDE_DIRECTORY_BYTES_MAX {
+            let (format, what) = (FORMAT, "bytes in one directory");
+            let max = INSIDE_DIRECTORY_BYTES_MAX;
             return Err(InsideError::TooMany { format, what, max });
         }
         let mut names = Vec::with_capacity(inode.bytes as usize);
@@ -239,17 +239,17 @@ impl Reader<'_> {
         for names in names.chunks(block) {
             entries(names, &mut found)?;
         }
-        for (name, number_of, is_folder) in found {
+        for (name, number_of, is_directory) in found {
             if name == "." || name == ".." {
                 continue;
             }
             let path = format!("{}/{name}", path.trim_end_matches('/'));
-            if is_folder {
-                self.folder(&path, number_of, depth + 1)?;
+            if is_directory {
+                self.directory(&path, number_of, depth + 1)?;
             } else {
                 let inode = self.volume.inode(number_of)?;
-                if kind(inode.mode) == ItemKind::Folder {
-                    return Err(broken("a folder is called something else"));
+                if kind(inode.mode) == ItemKind::Directory {
+                    return Err(broken("a directory is called something else"));
                 }
                 self.add(&path, inode)?;
             }
@@ -282,15 +282,15 @@ impl Reader<'_> {
     }
 }
 
-/// The entries of one block of a folder: descriptions of twelve bytes, then the names, the last one up to the end or to a zero.
+/// The entries of one block of a directory: descriptions of twelve bytes, then the names, the last one up to the end or to a zero.
 fn entries(block: &[u8], found: &mut Vec<(String, u64, bool)>) -> Result<(), InsideError> {
     const SIZE: usize = 12;
     if block.len() < SIZE {
-        return Err(broken("a block of a folder is too short"));
+        return Err(broken("a block of a directory is too short"));
     }
     let first = number::<2>(block, 8) as usize;
     if !first.is_multiple_of(SIZE) || first < SIZE || first > block.len() {
-        return Err(broken("the names of a folder begin in a wrong place"));
+        return Err(broken("the names of a directory begin in a wrong place"));
     }
     for at in (0..first).step_by(SIZE) {
         let start = number::<2>(block, at + 8) as usize;
@@ -299,7 +299,7 @@ fn entries(block: &[u8], found: &mut Vec<(String, u64, bool)>) -> Result<(), Ins
             false => block.len(),
         };
         let name = block.get(start..next).filter(|_| start >= first);
-        let name = name.ok_or(broken("a name of a folder is out of place"))?;
+        let name = name.ok_or(broken("a name of a directory is out of place"))?;
         let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
         let name = std::str::from_utf8(name).map_err(|_| broken("a name is not UTF-8"))?;
         if name.is_empty() || name.contains('/') || name.len() > 255 {

@@ -8,7 +8,7 @@ use super::{InsideError, cpio, disk, erofs, programs};
 /// What lies in a file, in the file's own order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Listing {
-    /// Files, folders, sections, partitions.
+    /// Files, directories, sections, partitions.
     pub items: Vec<Item>,
     /// Parts that belong to none of them, with their names.
     pub areas: Vec<(Range<u64>, &'static str)>,
@@ -38,8 +38,8 @@ pub struct Item {
 pub enum ItemKind {
     /// A file.
     File,
-    /// A folder; its bytes are the names in it.
-    Folder,
+    /// A directory; its bytes are the names in it.
+    Directory,
     /// A symbolic link; its bytes are the target.
     Link,
     /// A device, or another special file.
@@ -143,7 +143,7 @@ impl Listing {
     fn within(&self, file: &Part<'_>, item: &Item, at: u64) -> Place {
         let part = match item.kind {
             ItemKind::File | ItemKind::Section => "its content",
-            ItemKind::Folder => "the names in it",
+            ItemKind::Directory => "the names in it",
             ItemKind::Link => "its target",
             ItemKind::Device => "it",
         };

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::{LockingError, Order};
 use crate::download::{Agent, get_as};
 use crate::fetch::Progress;
-use crate::inputs::folder;
+use crate::inputs::directory;
 use crate::limits::PYPI_PAGE_BYTES_MAX;
 use crate::lock::{Digest, base_url};
 use crate::package_lock::{InputKind, LockedInput};
@@ -68,7 +68,7 @@ fn resolve(
             seen: url.clone(),
         }),
         Source::Path { path } => {
-            let found = folder::copy(&order.folder.join(path), None);
+            let found = directory::copy(&order.directory.join(path), None);
             let found = found.map_err(|error| wrong(input, error.to_string()))?;
             Ok(LockedInput {
                 kind: InputKind::Path,

@@ -37,7 +37,7 @@ fn from_some_mirror(
     index: &mut Index,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<LockedSuite, LockingError> {
-    let keys = keys(order.folder, suite)?;
+    let keys = keys(order.directory, suite)?;
     let mut tried = Vec::new();
     for mirror in order.mirrors() {
         let dists = format!("{mirror}/dists/{}", suite.name);
@@ -128,9 +128,9 @@ fn open(
 }
 
 /// The certificates that may sign a suite, each the one that the recipe pins.
-fn keys(folder: &Path, suite: &Suite) -> Result<Vec<Certificate>, LockingError> {
+fn keys(directory: &Path, suite: &Suite) -> Result<Vec<Certificate>, LockingError> {
     let read = |key: &crate::recipe::Key| {
-        let path = folder.join(&key.file);
+        let path = directory.join(&key.file);
         let mut text = String::new();
         File::open(&path)
             .and_then(|file| {

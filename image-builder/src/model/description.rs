@@ -30,7 +30,7 @@ pub struct Description {
     pub volume: VerityRoot,
     /// Sorted by the components of their paths.
     pub files: Vec<File>,
-    /// Paths that were left out of the folder if they were there, sorted.
+    /// Paths that were left out of the directory if they were there, sorted.
     pub left_out: Vec<String>,
     /// The program that made the file system: another version may make other bytes.
     pub tool: Tool,
@@ -40,7 +40,7 @@ pub struct Description {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
-    /// Below the model's folder, with `/` between its components.
+    /// Below the model's directory, with `/` between its components.
     pub path: String,
     /// Its length.
     pub bytes: u64,
@@ -105,7 +105,7 @@ impl Description {
             if !plain || file.path.len() > PATH_BYTES_MAX || parts.len() > MODEL_DEPTH_MAX + 1 {
                 return Err("has a path that no file of a volume has");
             }
-            // Sorted and nothing twice; a folder cannot be a file as well, or the listing of the volume would differ.
+            // Sorted and nothing twice; a directory cannot be a file as well, or the listing of the volume would differ.
             if paths.last().is_some_and(|last| *last >= parts) {
                 return Err("has files out of their order");
             }

@@ -1,6 +1,6 @@
 //! The files of an EROFS image, for whoever checks a volume without mounting it.
 //!
-//! Only what a volume needs: no compression, no chunks, no several devices, no extended attributes that are read; folders and
+//! Only what a volume needs: no compression, no chunks, no several devices, no extended attributes that are read; directories and
 //! files, each in one piece. Everything else is refused. Source: the kernel's `fs/erofs/erofs_fs.h` and
 //! `Documentation/filesystems/erofs.rst`. Nothing is allocated beyond one block and the list that comes out, whose length is
 //! limited.
@@ -55,10 +55,10 @@ pub fn list(image: &(impl ReadAt + ?Sized), bytes_max: u64) -> Result<Vec<Found>
     };
     let root = reader.superblock()?;
     let root = reader.inode(root)?;
-    if root.kind != FOLDER {
-        return Err(refuse("its root is no folder"));
+    if root.kind != DIRECTORY {
+        return Err(refuse("its root is no directory"));
     }
-    reader.folder(root, "", 0)?;
+    reader.directory(root, "", 0)?;
     Ok(reader.found)
 }
 
@@ -160,9 +160,9 @@ impl Reader<'_> {
         Ok(inode)
     }
 
-    fn folder(&mut self, inode: Inode, path: &str, depth: usize) -> Result<(), ModelError> {
+    fn directory(&mut self, inode: Inode, path: &str, depth: usize) -> Result<(), ModelError> {
         if depth > MODEL_DEPTH_MAX {
-            return Err(refuse("a folder lies too deep"));
+            return Err(refuse("a directory lies too deep"));
         }
         let mut at = 0;
         while at < inode.bytes {
@@ -170,7 +170,7 @@ impl Reader<'_> {
             let mut block = vec![0; usize::try_from(length).unwrap_or(0)];
             let place = inode
                 .place(at)
-                .ok_or_else(|| refuse("a folder lies nowhere"))?;
+                .ok_or_else(|| refuse("a directory lies nowhere"))?;
             self.read(place, &mut block)?;
             for (name, number) in names(&block)? {
                 self.entries += 1;
@@ -190,19 +190,19 @@ impl Reader<'_> {
         &mut self,
         name: &str,
         number: u64,
-        folder: &str,
+        directory: &str,
         depth: usize,
     ) -> Result<(), ModelError> {
-        let path = match folder {
+        let path = match directory {
             "" => name.to_owned(),
-            folder => format!("{folder}/{name}"),
+            directory => format!("{directory}/{name}"),
         };
         if path.len() > PATH_BYTES_MAX {
             return Err(refuse("a path is too long"));
         }
         let inode = self.inode(number)?;
         match inode.kind {
-            FOLDER => self.folder(inode, &path, depth + 1),
+            DIRECTORY => self.directory(inode, &path, depth + 1),
             FILE => {
                 // A file in one piece: all in blocks, or all behind its inode.
                 let start = match inode.inline {
@@ -214,7 +214,7 @@ impl Reader<'_> {
                 self.found.push(Found { path, bytes, start });
                 Ok(())
             }
-            _ => Err(refuse("something in it is neither a file nor a folder")),
+            _ => Err(refuse("something in it is neither a file nor a directory")),
         }
     }
 
@@ -227,9 +227,9 @@ impl Reader<'_> {
     }
 }
 
-/// Names and inode numbers of one block of a folder: entries of 12 bytes, then their names one after the other.
+/// Names and inode numbers of one block of a directory: entries of 12 bytes, then their names one after the other.
 fn names(block: &[u8]) -> Result<Vec<(String, u64)>, ModelError> {
-    let broken = || refuse("a folder is broken");
+    let broken = || refuse("a directory is broken");
     let entry = |index: usize| block.get(index * 12..index * 12 + 12);
     let first = usize::from(half(entry(0).ok_or_else(broken)?, 8));
     if first == 0 || first % 12 != 0 || first > block.len() {
@@ -280,5 +280,5 @@ const BLOCK_BITS: u8 = 12;
 const LZ4_0PADDING: u32 = 1;
 /// Of a mode: what the inode is.
 const KIND: u16 = 0o170_000;
-const FOLDER: u16 = 0o040_000;
+const DIRECTORY: u16 = 0o040_000;
 const FILE: u16 = 0o100_000;

@@ -6,13 +6,13 @@ use std::path::Path;
 use crate::build::BuildError;
 use crate::erofs::RootError;
 
-/// Why a folder was not packed or a volume not accepted.
+/// Why a directory was not packed or a volume not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// A file or folder of the model may not be in a volume.
+    /// A file or directory of the model may not be in a volume.
     #[error("{path}: {problem}")]
     Refused {
-        /// Its path in the model's folder.
+        /// Its path in the model's directory.
         path: String,
         /// Why, and what to do.
         problem: &'static str,
@@ -27,10 +27,10 @@ pub enum ModelError {
         /// The limit.
         max: u64,
     },
-    /// The folder is no model.
+    /// The directory is no model.
     #[error("{path} has no file of weights (*.safetensors)")]
     NoWeights {
-        /// The folder.
+        /// The directory.
         path: String,
     },
     /// A path to leave out that is not there.
@@ -52,7 +52,7 @@ pub enum ModelError {
     Disk {
         /// A verb in the -ing form.
         doing: &'static str,
-        /// The file or folder.
+        /// The file or directory.
         path: String,
         /// What the system said.
         error: io::Error,
@@ -60,15 +60,15 @@ pub enum ModelError {
     /// The file system could not be made.
     #[error(transparent)]
     FileSystem(#[from] RootError),
-    /// The output folder cannot be used.
+    /// The output directory cannot be used.
     #[error(
-        "{path} is there and holds no model volume; name a folder that is new, empty, or a volume's"
+        "{path} is there and holds no model volume; name a directory that is new, empty, or a volume's"
     )]
     Occupied {
         /// Which.
         path: String,
     },
-    /// The output folder failed otherwise.
+    /// The output directory failed otherwise.
     #[error(transparent)]
     Place(BuildError),
     /// A description is not of the form.

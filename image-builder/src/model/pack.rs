@@ -1,4 +1,4 @@
-//! From a folder to a volume, its description and the statement about its files.
+//! From a directory to a volume, its description and the statement about its files.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
@@ -9,21 +9,21 @@ use measurements::VerityRoot;
 
 use super::description::is_id;
 use super::{
-    DESCRIPTION, Description, Folder, ModelError, ModelSigner, SIGNATURE, Statement, Step, Tool,
+    DESCRIPTION, Description, Directory, ModelError, ModelSigner, SIGNATURE, Statement, Step, Tool,
     VOLUME,
 };
 use crate::build::contents::{Entry, Source, What};
 use crate::build::{Mkfs, Place};
 use crate::{erofs, verity};
 
-/// Claims a volume's folder: absent, empty, or a volume that is to be replaced.
+/// Claims a volume's directory: absent, empty, or a volume that is to be replaced.
 pub fn claim(out: &Path) -> Result<Place, ModelError> {
     Ok(Place::claim_of(out, &[VOLUME, DESCRIPTION])?)
 }
 
-/// Writes the volume of a model into the claimed folder and puts it in its place. The statement is signed if there is a key.
+/// Writes the volume of a model into the claimed directory and puts it in its place. The statement is signed if there is a key.
 pub fn pack(
-    folder: &Folder,
+    directory: &Directory,
     id: &str,
     tool: Tool,
     mkfs: &Mkfs<'_>,
@@ -36,11 +36,11 @@ pub fn pack(
             id: id.chars().take(80).collect(),
         });
     }
-    let out = place.folder();
-    let entries = entries(folder);
+    let out = place.directory();
+    let entries = entries(directory);
     progress(Step::Begin {
         what: "writing the volume",
-        total: folder.files().iter().map(|file| file.bytes).sum(),
+        total: directory.files().iter().map(|file| file.bytes).sum(),
     });
     let mut written = |bytes| progress(Step::Bytes(bytes));
     erofs::make_counted(&entries, mkfs(out, VOLUME, &entries), &mut written)?;
@@ -61,8 +61,8 @@ pub fn pack(
         id: id.to_owned(),
         bytes: image.metadata().map_err(&disk)?.len(),
         volume: VerityRoot::from(root),
-        files: folder.files().to_vec(),
-        left_out: folder.left_out().to_vec(),
+        files: directory.files().to_vec(),
+        left_out: directory.left_out().to_vec(),
         tool,
     };
     write(out, DESCRIPTION, &description.to_json())?;
@@ -81,29 +81,29 @@ pub fn pack(
     Ok(description)
 }
 
-/// The files, and the folders that they lie in. Empty folders are in no volume: no list of files can tell of them.
-fn entries(folder: &Folder) -> Vec<Entry> {
-    let mut folders = BTreeSet::from(["/"]);
+/// The files, and the directories that they lie in. Empty directories are in no volume: no list of files can tell of them.
+fn entries(directory: &Directory) -> Vec<Entry> {
+    let mut directories = BTreeSet::from(["/"]);
     let mut entries = Vec::new();
-    for file in folder.files() {
+    for file in directory.files() {
         let ends = file.path.match_indices('/').map(|(at, _)| at);
-        folders.extend(ends.filter_map(|end| file.path.get(..end)));
+        directories.extend(ends.filter_map(|end| file.path.get(..end)));
         let what = What::File {
             bytes: file.bytes,
             sha256: file.sha256,
             from: "model".into(),
-            source: Source::Disk(folder.path().join(&file.path)),
+            source: Source::Disk(directory.path().join(&file.path)),
         };
         entries.push(Entry::plain(format!("/{}", file.path), 0o644, what));
     }
-    let folders = folders.into_iter().map(|path| match path {
-        "/" => Entry::folder("/"),
-        path => Entry::folder(format!("/{path}")),
+    let directories = directories.into_iter().map(|path| match path {
+        "/" => Entry::directory("/"),
+        path => Entry::directory(format!("/{path}")),
     });
-    folders.chain(entries).collect()
+    directories.chain(entries).collect()
 }
 
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), ModelError> {
-    let path = folder.join(name);
+fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), ModelError> {
+    let path = directory.join(name);
     fs::write(&path, bytes).map_err(ModelError::disk("writing", &path))
 }

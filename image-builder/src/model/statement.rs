@@ -3,7 +3,7 @@
 //! An in-toto statement (version 1) with the predicate type `https://model_signing/signature/v1.0`. Its predicate lists each file
 //! with its SHA-256, sorted by the components of the path; its subject is the model's name and SHA-256 over those digests, 32 bytes
 //! each, in that order. Source: the documentation of `Payload` in the Python package `model-signing` 1.1.1, whose `verify` compares
-//! such a list with a folder; docs/image.md says what was compared.
+//! such a list with a directory; docs/image.md says what was compared.
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};

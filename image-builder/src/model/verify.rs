@@ -14,17 +14,17 @@ use crate::limits::{CHUNK_BYTES, MODEL_DESCRIPTION_BYTES_MAX};
 use crate::lock::Digest;
 use crate::verity::{self, Root};
 
-/// Reads all of the volume in `folder`: its hash tree has to be that of its data and end in the described root hash, its files have
+/// Reads all of the volume in `directory`: its hash tree has to be that of its data and end in the described root hash, its files have
 /// to be the described ones and no others, and the statement the one about them; with a `key`, signed by it. Without one, and without
 /// a root hash from elsewhere to compare, a volume with its description is as easily made as another one.
 pub fn verify(
-    folder: &Path,
+    directory: &Path,
     key: Option<&ModelVerifier>,
     progress: &mut dyn FnMut(Step<'_>),
 ) -> Result<Description, ModelError> {
-    let description = Description::parse(&read(&folder.join(DESCRIPTION))?)?;
-    check_statement(&read(&folder.join(SIGNATURE))?, &description, key)?;
-    let path = folder.join(VOLUME);
+    let description = Description::parse(&read(&directory.join(DESCRIPTION))?)?;
+    check_statement(&read(&directory.join(SIGNATURE))?, &description, key)?;
+    let path = directory.join(VOLUME);
     let disk = ModelError::disk("reading", &path);
     let volume = File::open(&path).map_err(&disk)?;
     let bytes = volume.metadata().map_err(&disk)?.len();

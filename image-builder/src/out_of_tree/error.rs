@@ -22,7 +22,7 @@ pub enum OutOfTreeError {
     /// The sources have something that is no source, or more than they should.
     #[error("{path} in the sources of the modules {problem}")]
     Source {
-        /// Which, relative to their folder.
+        /// Which, relative to their directory.
         path: String,
         /// What is wrong with it.
         problem: String,
@@ -87,7 +87,7 @@ pub enum OutOfTreeError {
     Disk {
         /// A verb in the -ing form.
         doing: &'static str,
-        /// The file or folder.
+        /// The file or directory.
         path: String,
         /// What the system said.
         error: io::Error,

@@ -6,16 +6,16 @@ use std::path::Path;
 
 use super::OutOfTreeError;
 use super::read;
-use crate::limits::{KERNEL_FOLDER_DEPTH_MAX, MODULE_SOURCES_MAX, SOURCE_BYTES_MAX};
+use crate::limits::{KERNEL_DIRECTORY_DEPTH_MAX, MODULE_SOURCES_MAX, SOURCE_BYTES_MAX};
 use crate::recipe::Edit;
 
-/// Copies a folder of files and folders. A link in it is refused: what it leads to is nobody's to copy.
+/// Copies a directory of files and directories. A link in it is refused: what it leads to is nobody's to copy.
 pub fn copy(from: &Path, to: &Path) -> Result<(), OutOfTreeError> {
     let mut seen = 0;
-    copy_folder(from, to, Path::new(""), 0, &mut seen)
+    copy_directory(from, to, Path::new(""), 0, &mut seen)
 }
 
-fn copy_folder(
+fn copy_directory(
     from: &Path,
     to: &Path,
     below: &Path,
@@ -26,12 +26,12 @@ fn copy_folder(
         path: path.display().to_string(),
         problem: problem.into(),
     };
-    if depth > KERNEL_FOLDER_DEPTH_MAX {
+    if depth > KERNEL_DIRECTORY_DEPTH_MAX {
         return Err(wrong(below, "is too deep"));
     }
-    let folder = from.join(below);
-    for entry in fs::read_dir(&folder).map_err(OutOfTreeError::disk("reading", &folder))? {
-        let entry = entry.map_err(OutOfTreeError::disk("reading", &folder))?;
+    let directory = from.join(below);
+    for entry in fs::read_dir(&directory).map_err(OutOfTreeError::disk("reading", &directory))? {
+        let entry = entry.map_err(OutOfTreeError::disk("reading", &directory))?;
         *seen += 1;
         if *seen > MODULE_SOURCES_MAX {
             return Err(wrong(below, "is one of too many"));
@@ -43,14 +43,14 @@ fn copy_folder(
         if found.is_dir() {
             fs::create_dir(&target).map_err(OutOfTreeError::disk("creating", &target))?;
             mode(&target, 0o755)?;
-            copy_folder(from, to, &path, depth + 1, seen)?;
+            copy_directory(from, to, &path, depth + 1, seen)?;
         } else if found.is_file() {
             fs::copy(&source, &target).map_err(OutOfTreeError::disk("copying", &source))?;
             // Whatever the tree's owner may do with it: a script has to run, and the object files are written anew.
             let runs = found.permissions().mode() & 0o100;
             mode(&target, 0o644 | runs | runs >> 3 | runs >> 6)?;
         } else {
-            return Err(wrong(&path, "is neither a file nor a folder"));
+            return Err(wrong(&path, "is neither a file nor a directory"));
         }
     }
     Ok(())
@@ -89,8 +89,8 @@ mod tests {
     use super::*;
 
     fn edited(text: &str, edits: &[(&str, &str, &str)]) -> Result<String, OutOfTreeError> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("a.c");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.c");
         fs::write(&path, text).expect("written");
         let edits: Vec<_> = edits
             .iter()
@@ -100,7 +100,7 @@ mod tests {
                 to: (*to).into(),
             })
             .collect();
-        edit(folder.path(), &edits)?;
+        edit(directory.path(), &edits)?;
         Ok(fs::read_to_string(&path).expect("there"))
     }
 
@@ -120,15 +120,15 @@ mod tests {
 
     #[test]
     fn sources_are_copied_with_modes_of_their_own_and_links_are_refused() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
-        fs::create_dir_all(from.join("a/b")).expect("folders");
-        fs::create_dir(&to).expect("a folder");
+        let directory = tempfile::tempdir().expect("a directory");
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        fs::create_dir_all(from.join("a/b")).expect("directories");
+        fs::create_dir(&to).expect("a directory");
         fs::write(from.join("a/b/c.c"), "c").expect("a file");
         fs::write(from.join("run.sh"), "s").expect("a file");
         fs::set_permissions(from.join("run.sh"), Permissions::from_mode(0o500)).expect("set");
         fs::set_permissions(from.join("a/b/c.c"), Permissions::from_mode(0o400)).expect("set");
-        copy(&from, &to).expect("files and folders");
+        copy(&from, &to).expect("files and directories");
         let mode = |path: &str| {
             let found = fs::metadata(to.join(path)).expect(path);
             found.permissions().mode() & 0o7777
@@ -137,8 +137,8 @@ mod tests {
         assert_eq!(fs::read(to.join("a/b/c.c")).expect("there"), b"c");
 
         std::os::unix::fs::symlink("/etc/passwd", from.join("a/link")).expect("a link");
-        let again = folder.path().join("again");
-        fs::create_dir(&again).expect("a folder");
+        let again = directory.path().join("again");
+        fs::create_dir(&again).expect("a directory");
         let error = copy(&from, &again).expect_err("a link").to_string();
         assert!(
             error.contains("a/link") && error.contains("neither"),

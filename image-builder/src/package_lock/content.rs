@@ -109,7 +109,7 @@ pub enum InputKind {
     Pypi,
     /// A file on the web.
     Url,
-    /// A file or folder beside the recipe.
+    /// A file or directory beside the recipe.
     Path,
 }
 
@@ -124,11 +124,11 @@ pub struct LockedInput {
     /// Of a wheel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Its exact size; of a folder, of all its files.
+    /// Its exact size; of a directory, of all its files.
     pub bytes: u64,
-    /// Its digest; of a folder, over its list of files.
+    /// Its digest; of a directory, over its list of files.
     pub sha256: Digest,
-    /// Where it was seen: a URL, or a path relative to the recipe's folder.
+    /// Where it was seen: a URL, or a path relative to the recipe's directory.
     #[serde(rename = "where")]
     pub seen: String,
 }
@@ -300,7 +300,7 @@ impl LockedInput {
             (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
         };
         let (size, seen) = match kind {
-            // An empty folder has no bytes.
+            // An empty directory has no bytes.
             InputKind::Path => (0..=FILE_BYTES_MAX, is_plain_path(&self.seen)),
             InputKind::Pypi | InputKind::Url => (
                 1..=FILE_BYTES_MAX,

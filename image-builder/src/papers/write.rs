@@ -1,4 +1,4 @@
-//! The papers of an image in a folder.
+//! The papers of an image in a directory.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -45,44 +45,44 @@ pub enum PaperError {
     },
 }
 
-/// Writes the papers of the image in `folder`, whose files `manifest` describes. `inside` has the digests of the files within.
+/// Writes the papers of the image in `directory`, whose files `manifest` describes. `inside` has the digests of the files within.
 pub fn write(
-    folder: &Path,
+    directory: &Path,
     manifest: &ImageManifest,
     materials: &Materials,
     mut inside: Sha1s,
     key: Option<&SecretKey>,
 ) -> Result<(), PaperError> {
     for (_, file) in manifest.files.all() {
-        inside.insert(file.name.clone(), sha1_of(&folder.join(&file.name))?);
+        inside.insert(file.name.clone(), sha1_of(&directory.join(&file.name))?);
     }
     let line = Sha1::digest(manifest.cmdline.as_bytes());
     inside.insert(CMDLINE.into(), line.into());
     let bill = Bill::new(document(manifest, materials, &inside))?.to_json();
     let statement = statement(manifest, materials, &bill)?.to_json();
     for (name, bytes) in [(SBOM, &bill), (STATEMENT, &statement)] {
-        let path = folder.join(name);
+        let path = directory.join(name);
         fs::write(&path, bytes).map_err(disk("writing", &path))?;
     }
     if let Some(key) = key {
-        let path = folder.join(ENVELOPE);
+        let path = directory.join(ENVELOPE);
         let envelope = Envelope::sign(statement, key).to_json();
         fs::write(&path, envelope).map_err(disk("writing", &path))?;
     }
     Ok(())
 }
 
-/// Signs the statement in `folder`, in one step: a reader sees the envelope of before or the new one.
-pub fn sign(folder: &Path, key: &SecretKey) -> Result<(), PaperError> {
-    let statement = read(&folder.join(STATEMENT))?;
+/// Signs the statement in `directory`, in one step: a reader sees the envelope of before or the new one.
+pub fn sign(directory: &Path, key: &SecretKey) -> Result<(), PaperError> {
+    let statement = read(&directory.join(STATEMENT))?;
     // What cannot be read again is not worth a signature.
     Statement::from_json(&statement)?;
-    let path = folder.join(ENVELOPE);
+    let path = directory.join(ENVELOPE);
     let envelope = Envelope::sign(statement, key).to_json();
     let written = tempfile::Builder::new()
         .prefix(".envelope")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
+        .tempfile_in(directory)
         .and_then(|mut file| {
             io::Write::write_all(&mut file, &envelope)?;
             file.as_file().sync_all()?;
@@ -109,23 +109,24 @@ impl Kept {
         Ok(Self(store.root().join("papers").join(key)))
     }
 
-    /// Remembers those in `folder`.
-    pub fn keep(&self, folder: &Path) -> Result<(), BuildError> {
-        let statement = read(&folder.join(STATEMENT))?;
+    /// Remembers those in `directory`.
+    pub fn keep(&self, directory: &Path) -> Result<(), BuildError> {
+        let statement = read(&directory.join(STATEMENT))?;
         keep(&self.0, Digest::of(&statement).to_string().as_bytes())
     }
 
-    /// Whether they lie in `folder`, whole. An envelope there has to be around them, or absent.
-    pub fn are_in(&self, folder: &Path) -> bool {
+    /// Whether they lie in `directory`, whole. An envelope there has to be around them, or absent.
+    pub fn are_in(&self, directory: &Path) -> bool {
         let whole = || {
             let kept = Digest::parse(&fs::read_to_string(&self.0).ok()?)?;
-            let statement = read(&folder.join(STATEMENT)).ok()?;
+            let statement = read(&directory.join(STATEMENT)).ok()?;
             let same = Digest::of(&statement) == kept;
             let bill = Statement::from_json(&statement).ok()?.subject(SBOM)?;
-            let bill = crate::store::is_whole(&folder.join(SBOM), bill.bytes, bill.sha256).ok()?;
-            let around = match read(&folder.join(ENVELOPE)) {
+            let bill =
+                crate::store::is_whole(&directory.join(SBOM), bill.bytes, bill.sha256).ok()?;
+            let around = match read(&directory.join(ENVELOPE)) {
                 Ok(text) => Envelope::from_json(&text).ok()?.insecure_payload() == statement,
-                Err(_) => !folder.join(ENVELOPE).exists(),
+                Err(_) => !directory.join(ENVELOPE).exists(),
             };
             Some(same && bill && around)
         };

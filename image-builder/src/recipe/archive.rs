@@ -37,7 +37,7 @@ pub struct Suite {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
-    /// Its file, in ASCII armour, relative to the recipe's folder.
+    /// Its file, in ASCII armour, relative to the recipe's directory.
     pub file: String,
     /// Its fingerprint: what is believed. A file with another certificate is refused.
     pub fingerprint: Fingerprint,

@@ -43,9 +43,9 @@ pub enum Source {
         /// Which.
         package: Choice,
     },
-    /// A file or folder beside the recipe.
+    /// A file or directory beside the recipe.
     Path {
-        /// Where, relative to the recipe's folder.
+        /// Where, relative to the recipe's directory.
         path: String,
     },
 }

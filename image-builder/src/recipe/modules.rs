@@ -12,8 +12,8 @@ use crate::limits::{EDIT_BYTES_MAX, RECIPE_LIST_MAX};
 pub struct Modules {
     /// Which of the inputs has the sources: a Debian package.
     pub input: String,
-    /// The folder in it that has the `Makefile`.
-    pub folder: String,
+    /// The directory in it that has the `Makefile`.
+    pub directory: String,
     /// Object files that come compiled with the sources: what they carry for debuggers is taken out before they are linked.
     #[serde(default)]
     pub objects: Vec<String>,
@@ -31,7 +31,7 @@ pub struct Modules {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Edit {
-    /// The file, below the folder.
+    /// The file, below the directory.
     pub file: String,
     /// What is there, exactly once.
     pub from: String,
@@ -56,7 +56,7 @@ impl Modules {
                 max,
             });
         }
-        one("modules.folder", &self.folder, FILE)?;
+        one("modules.directory", &self.directory, FILE)?;
         many("modules.objects", &self.objects, 0, FILE)?;
         many("modules.make", &self.make, 0, WORD)?;
         many("modules.names", &self.names, 1, NAME)?;

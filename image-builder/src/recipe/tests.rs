@@ -216,7 +216,7 @@ fn inputs_are_wheels_urls_and_paths() {
     let zeros = "0".repeat(64);
     let recipe = with_inputs(&format!(
         "  - {{name: nvrtc, pypi: nvidia-cuda-nvrtc-cu12, version: 12.4.127}}\n  - {{name: sources, url: \
-         \"https://a.example/b/c.tar.gz\", sha256: \"{zeros}\", bytes: 7}}\n  - {{name: local, path: some/folder}}"
+         \"https://a.example/b/c.tar.gz\", sha256: \"{zeros}\", bytes: 7}}\n  - {{name: local, path: some/directory}}"
     ))
     .expect("three inputs");
     assert_eq!(
@@ -227,7 +227,7 @@ fn inputs_are_wheels_urls_and_paths() {
             file: None
         }
     );
-    let path = "some/folder".into();
+    let path = "some/directory".into();
     assert_eq!(
         recipe.input("local").expect("listed").source,
         Source::Path { path }
@@ -336,7 +336,7 @@ fn with_modules(modules: &str) -> Result<Recipe, RecipeError> {
 
 #[test]
 fn compiled_modules_come_from_a_package_that_is_taken_alone() {
-    let good = "input: source, folder: usr/src/nv-1, names: [nv]";
+    let good = "input: source, directory: usr/src/nv-1, names: [nv]";
     let recipe = with_modules(good).expect("good");
     let alone: Vec<_> = recipe.package_inputs().map(Choice::to_string).collect();
     assert_eq!(alone, ["nv-dkms/trixie"]);

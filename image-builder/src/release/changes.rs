@@ -95,7 +95,7 @@ fn inside(manifest: &ImageManifest, modules: bool) -> Things {
 fn describe(content: &Content) -> String {
     let what = match &content.kind {
         ContentKind::File { bytes, sha256 } => format!("{bytes} bytes, {sha256}"),
-        ContentKind::Folder => "folder".into(),
+        ContentKind::Directory => "directory".into(),
         ContentKind::Link { target } => format!("link to {target}"),
         ContentKind::Same { target } => format!("the same file as {target}"),
         ContentKind::Device { major, minor } => format!("device {major}:{minor}"),

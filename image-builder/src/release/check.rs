@@ -8,7 +8,7 @@ use std::path::Path;
 use measurements::{Content, ContentKind, Digest48, ImagePart};
 use sha2::{Digest as _, Sha256, Sha384};
 
-use super::folder::{Folder, FolderError, disk};
+use super::directory::{Directory, DirectoryError, disk};
 use super::registers;
 use crate::build::{AGENT, MANIFEST};
 use crate::inside::{InsideError, Item, ItemKind, Listing, Part, list};
@@ -63,35 +63,35 @@ impl Check {
 }
 
 /// Checks an image. Without a key nobody answers for it, and its papers are held against its bytes all the same; the report says so.
-pub fn check(folder: &Folder, key: Option<&PublicKey>) -> Result<Report, FolderError> {
-    let (statement, signature) = signature(folder, key)?;
+pub fn check(directory: &Directory, key: Option<&PublicKey>) -> Result<Report, DirectoryError> {
+    let (statement, signature) = signature(directory, key)?;
     let mut checks = vec![signature];
     if let Some(statement) = &statement {
-        checks.extend(files(folder, statement)?);
-        checks.push(agreement(folder, statement));
+        checks.extend(files(directory, statement)?);
+        checks.push(agreement(directory, statement));
     }
     // What a broken image's other parts say is of no interest.
     if !checks
         .iter()
         .any(|check| matches!(check.outcome, Outcome::Differs(_)))
     {
-        checks.push(listed(folder)?);
-        checks.push(bill(folder)?);
-        checks.extend(registers::checks(folder)?);
-        checks.push(contents(folder, ImagePart::Initrd)?);
-        checks.push(contents(folder, ImagePart::Root)?);
-        checks.push(agent(folder)?);
+        checks.push(listed(directory)?);
+        checks.push(bill(directory)?);
+        checks.extend(registers::checks(directory)?);
+        checks.push(contents(directory, ImagePart::Initrd)?);
+        checks.push(contents(directory, ImagePart::Root)?);
+        checks.push(agent(directory)?);
     }
     Ok(Report { checks })
 }
 
 /// The statement: signed if there is a key, otherwise as it lies there.
 fn signature(
-    folder: &Folder,
+    directory: &Directory,
     key: Option<&PublicKey>,
-) -> Result<(Option<Statement>, Check), FolderError> {
+) -> Result<(Option<Statement>, Check), DirectoryError> {
     let differs = |why: String| Ok((None, Check::new("signature", Outcome::Differs(why))));
-    let loose = folder.statement()?;
+    let loose = directory.statement()?;
     let Some(key) = key else {
         let parsed = loose.as_deref().map(Statement::from_json).transpose();
         return match parsed {
@@ -102,7 +102,7 @@ fn signature(
             Err(error) => differs(error.to_string()),
         };
     };
-    let Some(text) = folder.envelope()? else {
+    let Some(text) = directory.envelope()? else {
         return differs("there is no envelope: the image is not signed".into());
     };
     let opened = || {
@@ -124,10 +124,10 @@ fn signature(
 }
 
 /// Every file of the statement, by length and digest.
-fn files(folder: &Folder, statement: &Statement) -> Result<Vec<Check>, FolderError> {
+fn files(directory: &Directory, statement: &Statement) -> Result<Vec<Check>, DirectoryError> {
     let mut found = Vec::new();
     for subject in statement.subjects() {
-        let outcome = match measured(&folder.file(&subject.name)) {
+        let outcome = match measured(&directory.file(&subject.name)) {
             Ok((bytes, sha256)) if (bytes, sha256) == (subject.bytes, subject.sha256) => {
                 Outcome::Same(format!("{bytes} bytes, sha256 {sha256}"))
             }
@@ -138,7 +138,7 @@ fn files(folder: &Folder, statement: &Statement) -> Result<Vec<Check>, FolderErr
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Outcome::Differs("it is missing".into())
             }
-            Err(error) => return Err(disk(&folder.file(&subject.name), &error)),
+            Err(error) => return Err(disk(&directory.file(&subject.name), &error)),
         };
         found.push(Check::new(subject.name, outcome));
     }
@@ -146,11 +146,11 @@ fn files(folder: &Folder, statement: &Statement) -> Result<Vec<Check>, FolderErr
 }
 
 /// Whether statement and manifest speak of the same image.
-fn agreement(folder: &Folder, statement: &Statement) -> Check {
-    let manifest = &folder.manifest;
+fn agreement(directory: &Directory, statement: &Statement) -> Check {
+    let manifest = &directory.manifest;
     let of_manifest = statement.subject(MANIFEST).map(|subject| subject.sha256);
     let mut problem = None;
-    if of_manifest != Some(Digest::of(&folder.manifest_bytes)) {
+    if of_manifest != Some(Digest::of(&directory.manifest_bytes)) {
         problem = Some("the statement is of another manifest".to_owned());
     }
     for (what, file) in manifest.files.all() {
@@ -177,40 +177,40 @@ fn agreement(folder: &Folder, statement: &Statement) -> Check {
 }
 
 /// The files of the manifest, for those who have no statement; and the command line's.
-fn listed(folder: &Folder) -> Result<Check, FolderError> {
-    for (_, file) in folder.manifest.files.all() {
-        let path = folder.file(&file.name);
+fn listed(directory: &Directory) -> Result<Check, DirectoryError> {
+    for (_, file) in directory.manifest.files.all() {
+        let path = directory.file(&file.name);
         let (bytes, sha256) = measured(&path).map_err(|error| disk(&path, &error))?;
         if (bytes, sha256.0) != (file.bytes, file.sha256.0) {
             let why = format!("{} has {bytes} bytes and sha256 {sha256}", file.name);
             return Ok(Check::new("manifest", Outcome::Differs(why)));
         }
     }
-    let path = folder.cmdline();
-    let line = super::folder::read(&path, measurements::limits::CMDLINE_BYTES_MAX)?;
+    let path = directory.cmdline();
+    let line = super::directory::read(&path, measurements::limits::CMDLINE_BYTES_MAX)?;
     Ok(Check::new(
         "manifest",
-        match line == folder.manifest.cmdline.as_bytes() {
+        match line == directory.manifest.cmdline.as_bytes() {
             true => Outcome::Same("its files and its command line lie beside it".into()),
             false => Outcome::Differs("the command line beside it is another one".into()),
         },
     ))
 }
 
-fn bill(folder: &Folder) -> Result<Check, FolderError> {
-    let outcome = match folder.bill()? {
+fn bill(directory: &Directory) -> Result<Check, DirectoryError> {
+    let outcome = match directory.bill()? {
         None => Outcome::Open(format!("there is no {SBOM}")),
         Some(text) => match Bill::from_json(&text) {
             Err(error) => Outcome::Differs(error.to_string()),
-            Ok(bill) => of_this_image(folder, &bill),
+            Ok(bill) => of_this_image(directory, &bill),
         },
     };
     Ok(Check::new("bill of materials", outcome))
 }
 
 /// Its first package is the image, by the digest of the manifest.
-fn of_this_image(folder: &Folder, bill: &Bill) -> Outcome {
-    let digest = Digest::of(&folder.manifest_bytes).to_string();
+fn of_this_image(directory: &Directory, bill: &Bill) -> Outcome {
+    let digest = Digest::of(&directory.manifest_bytes).to_string();
     let document = bill.document();
     let image = document.packages.first();
     let names = image.is_some_and(|image| {
@@ -227,17 +227,17 @@ fn of_this_image(folder: &Folder, bill: &Bill) -> Outcome {
 }
 
 /// Whether what lies inside is what the manifest lists: nothing more, nothing less, nothing else.
-fn contents(folder: &Folder, part: ImagePart) -> Result<Check, FolderError> {
+fn contents(directory: &Directory, part: ImagePart) -> Result<Check, DirectoryError> {
     let (what, name) = match part {
-        ImagePart::Initrd => ("inside the initrd", &folder.manifest.files.initrd.name),
-        ImagePart::Root => ("inside the root", &folder.manifest.files.root.name),
+        ImagePart::Initrd => ("inside the initrd", &directory.manifest.files.initrd.name),
+        ImagePart::Root => ("inside the root", &directory.manifest.files.root.name),
     };
-    let path = folder.file(name);
+    let path = directory.file(name);
     let file = File::open(&path).map_err(|error| disk(&path, &error))?;
     let looked = || {
         let whole = Part::whole(&file)?;
         let listing = list(&whole)?;
-        compare(folder, part, &whole, &listing)
+        compare(directory, part, &whole, &listing)
     };
     let outcome = match looked() {
         Ok(outcome) => outcome,
@@ -250,8 +250,8 @@ fn contents(folder: &Folder, part: ImagePart) -> Result<Check, FolderError> {
 }
 
 /// What the agent will measure of itself into RTMR3.
-fn agent(folder: &Folder) -> Result<Check, FolderError> {
-    let path = folder.file(&folder.manifest.files.root.name);
+fn agent(directory: &Directory) -> Result<Check, DirectoryError> {
+    let path = directory.file(&directory.manifest.files.root.name);
     let file = File::open(&path).map_err(|error| disk(&path, &error))?;
     let hashed = || {
         let whole = Part::whole(&file)?;
@@ -262,7 +262,7 @@ fn agent(folder: &Folder) -> Result<Check, FolderError> {
         }
         Ok::<_, InsideError>(Digest48(hasher.finalize().into()))
     };
-    let stated = folder.manifest.agent_sha384;
+    let stated = directory.manifest.agent_sha384;
     let outcome = match hashed() {
         Ok(hash) if hash == stated => Outcome::Same(hash.to_string()),
         Ok(hash) => Outcome::Differs(format!("computed {hash}, stated {stated}")),
@@ -275,12 +275,12 @@ fn agent(folder: &Folder) -> Result<Check, FolderError> {
 }
 
 fn compare(
-    folder: &Folder,
+    directory: &Directory,
     part: ImagePart,
     whole: &Part<'_>,
     listing: &Listing,
 ) -> Result<Outcome, InsideError> {
-    let mut stated: BTreeMap<&str, &Content> = { folder.manifest.contents.iter() }
+    let mut stated: BTreeMap<&str, &Content> = { directory.manifest.contents.iter() }
         .filter(|content| content.part == part)
         .map(|content| (content.path.as_str(), content))
         .collect();
@@ -290,7 +290,7 @@ fn compare(
     let mut count = 0;
     for item in &listing.items {
         let Some(content) = stated.remove(item.path.as_str()) else {
-            // The top folder may go without saying.
+            // The top directory may go without saying.
             if item.path == "/" {
                 continue;
             }
@@ -307,7 +307,7 @@ fn compare(
     match stated.first_key_value() {
         Some((path, _)) => Ok(Outcome::Differs(format!("{path} is in the manifest alone"))),
         None => Ok(Outcome::Same(format!(
-            "{count} files, folders, links and devices"
+            "{count} files, directories, links and devices"
         ))),
     }
 }
@@ -345,7 +345,7 @@ fn problem_of(
             }
             found == target.as_bytes()
         }
-        (ContentKind::Folder, ItemKind::Folder) => true,
+        (ContentKind::Directory, ItemKind::Directory) => true,
         (ContentKind::Device { .. }, ItemKind::Device) => true,
         _ => return Ok(Some("is of another kind than the manifest says")),
     };

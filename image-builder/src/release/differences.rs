@@ -9,7 +9,7 @@ use std::path::Path;
 use measurements::{Content, ImageFile, ImageManifest, ImagePart, Role};
 use serde::Serialize;
 
-use super::folder::{Folder, FolderError, disk};
+use super::directory::{Directory, DirectoryError, disk};
 use crate::build::CMDLINE;
 use crate::inside::{InsideError, Item, ItemKind, Listing, Part, list};
 use crate::limits::DIFFERENCES_MAX;
@@ -34,7 +34,10 @@ pub struct Difference {
 
 /// Everything in which the bytes of two images differ, up to a limit. Files of the second that are not there are held against the
 /// first by their digests.
-pub fn differences(first: &Folder, second: &Folder) -> Result<Vec<Difference>, FolderError> {
+pub fn differences(
+    first: &Directory,
+    second: &Directory,
+) -> Result<Vec<Difference>, DirectoryError> {
     let mut found = Vec::new();
     let theirs: BTreeMap<_, _> = second.manifest.files.all().collect();
     for (what, mine) in first.manifest.files.all() {
@@ -67,11 +70,11 @@ pub fn differences(first: &Folder, second: &Folder) -> Result<Vec<Difference>, F
 }
 
 fn artifact(
-    first: &Folder,
-    second: &Folder,
+    first: &Directory,
+    second: &Directory,
     (what, mine, other): (&str, &ImageFile, &ImageFile),
     (one, two): (&Path, &Path),
-) -> Result<Vec<Difference>, FolderError> {
+) -> Result<Vec<Difference>, DirectoryError> {
     if !two.exists() {
         let same = (mine.bytes, mine.sha256) == (other.bytes, other.sha256);
         let text = "has another digest; its bytes are not beside the manifest";
@@ -123,8 +126,8 @@ fn artifact(
 }
 
 struct Look<'a> {
-    first: &'a Folder,
-    second: &'a Folder,
+    first: &'a Directory,
+    second: &'a Directory,
     artifact: &'a str,
     what: &'a str,
     found: &'a mut Vec<Difference>,
@@ -333,14 +336,14 @@ fn part_of(what: &str) -> Option<ImagePart> {
 
 /// Who brought a file inside, as either manifest says.
 fn from_of(
-    first: &Folder,
-    second: &Folder,
+    first: &Directory,
+    second: &Directory,
     part: Option<ImagePart>,
     path: Option<&String>,
 ) -> Option<String> {
     let is = |content: &&Content| Some(content.part) == part && Some(&content.path) == path;
-    let find = |folder: &Folder| {
-        let content = folder.manifest.contents.iter().find(is);
+    let find = |directory: &Directory| {
+        let content = directory.manifest.contents.iter().find(is);
         content.and_then(|content| content.from.clone())
     };
     find(first).or_else(|| find(second))

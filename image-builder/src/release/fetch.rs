@@ -1,11 +1,11 @@
-//! A published image: a folder, or a URL with the same names below it. Its index is the signed statement.
+//! A published image: a directory, or a URL with the same names below it. Its index is the signed statement.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::check::{Outcome, Report, check};
-use super::folder::{Folder, FolderError, read};
+use super::directory::{Directory, DirectoryError, read};
 use crate::build::{BuildError, MANIFEST, Place};
 use crate::download::{Agent, Wanted, get};
 use crate::error::{Fault, FetchError};
@@ -22,11 +22,11 @@ use crate::stream::Metered;
 pub enum Source {
     /// Below this URL.
     Url(String),
-    /// In this folder.
-    Folder(PathBuf),
+    /// In this directory.
+    Directory(PathBuf),
 }
 
-/// Why an image was not fetched. The output folder is as it was.
+/// Why an image was not fetched. The output directory is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseError {
     /// The envelope is none, or not signed by the key.
@@ -38,7 +38,7 @@ pub enum ReleaseError {
     /// The statement has no manifest.
     #[error("{ENVELOPE} lists no {MANIFEST}")]
     NoManifest,
-    /// A file of a folder is not what the statement says.
+    /// A file of a directory is not what the statement says.
     #[error("{name} has {bytes} bytes and SHA-256 {sha256}, not what the signed statement says")]
     OtherFile {
         /// Which.
@@ -59,12 +59,12 @@ pub enum ReleaseError {
     /// A file could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// The output folder cannot be used.
+    /// The output directory cannot be used.
     #[error(transparent)]
     Place(#[from] BuildError),
     /// A file could not be read.
     #[error(transparent)]
-    Folder(#[from] FolderError),
+    Directory(#[from] DirectoryError),
 }
 
 impl ReleaseError {
@@ -79,7 +79,7 @@ impl ReleaseError {
             Self::Fetch(error) if error.fault() == Fault::Lock => "release",
             Self::Fetch(error) => error.fault().word(),
             Self::Place(error) => error.fault(),
-            Self::Folder(_) => "disk",
+            Self::Directory(_) => "disk",
         }
     }
 }
@@ -89,7 +89,7 @@ impl Source {
     pub fn parse(text: &str) -> Self {
         match base_url(text) {
             Some(url) => Self::Url(url.to_owned()),
-            None => Self::Folder(text.into()),
+            None => Self::Directory(text.into()),
         }
     }
 
@@ -100,7 +100,7 @@ impl Source {
                 let url = format!("{base}/{ENVELOPE}");
                 get(&Agent::new(), &url, ENVELOPE_BYTES_MAX as u64)?
             }
-            Self::Folder(folder) => read(&folder.join(ENVELOPE), ENVELOPE_BYTES_MAX)?,
+            Self::Directory(directory) => read(&directory.join(ENVELOPE), ENVELOPE_BYTES_MAX)?,
         })
     }
 }
@@ -122,27 +122,27 @@ pub fn fetch(
     if statement.subject(MANIFEST).is_none() {
         return Err(ReleaseError::NoManifest);
     }
-    let folder = place.folder();
+    let directory = place.directory();
     match source {
-        Source::Url(base) => download_all(base, &statement, store, folder, progress)?,
-        Source::Folder(from) => {
+        Source::Url(base) => download_all(base, &statement, store, directory, progress)?,
+        Source::Directory(from) => {
             for subject in statement.subjects() {
-                copy(&from.join(&subject.name), &subject, folder)?;
+                copy(&from.join(&subject.name), &subject, directory)?;
             }
         }
     }
     for (name, bytes) in [(ENVELOPE, &text[..]), (STATEMENT, payload)] {
-        let path = folder.join(name);
+        let path = directory.join(name);
         fs::write(&path, bytes).map_err(BuildError::disk("writing", &path))?;
     }
-    let report = check(&Folder::open(folder)?, Some(key))?;
+    let report = check(&Directory::open(directory)?, Some(key))?;
     for one in &report.checks {
         if let Outcome::Differs(why) = &one.outcome {
             let (what, why) = (one.what.clone(), why.clone());
             return Err(ReleaseError::NoImage { what, why });
         }
     }
-    crate::build::settle(folder)?;
+    crate::build::settle(directory)?;
     place.put()?;
     Ok(report)
 }
@@ -152,7 +152,7 @@ fn download_all(
     base: &str,
     statement: &Statement,
     store: &Store,
-    folder: &Path,
+    directory: &Path,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(), ReleaseError> {
     let _claim = store.claim()?;
@@ -172,12 +172,12 @@ fn download_all(
         let path = ensure_wanted(store, &agent, wanted, progress)?;
         if subject.name == MANIFEST {
             // Not one byte more for a manifest that is none.
-            Folder::open(&path)?;
+            Directory::open(&path)?;
         }
         whole.push(path);
     }
     for (path, subject) in whole.iter().zip(&subjects) {
-        copy(path, subject, folder)?;
+        copy(path, subject, directory)?;
     }
     for path in &whole {
         // What is in the image is not kept twice. When it cannot be removed, it is in the way of nobody.
@@ -186,10 +186,10 @@ fn download_all(
     Ok(())
 }
 
-/// A file into the image's folder, held against the statement on the way.
-fn copy(from: &Path, subject: &Subject, folder: &Path) -> Result<(), ReleaseError> {
+/// A file into the image's directory, held against the statement on the way.
+fn copy(from: &Path, subject: &Subject, directory: &Path) -> Result<(), ReleaseError> {
     let open = File::open(from).map_err(BuildError::disk("opening", from))?;
-    let to = folder.join(&subject.name);
+    let to = directory.join(&subject.name);
     let disk = BuildError::disk("writing", &to);
     let mut out = File::create_new(&to).map_err(&disk)?;
     let mut metered = Metered::new(open, subject.bytes);

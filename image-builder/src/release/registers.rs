@@ -14,12 +14,12 @@ use measurements::{
 };
 
 use super::check::{Check, Outcome};
-use super::folder::{Folder, FolderError, disk, read};
+use super::directory::{Directory, DirectoryError, disk, read};
 
 /// A check for each register, and one for the hash over the root.
-pub fn checks(folder: &Folder) -> Result<Vec<Check>, FolderError> {
-    let manifest = &folder.manifest;
-    let bytes = |name: &str, max| read(&folder.file(name), max);
+pub fn checks(directory: &Directory) -> Result<Vec<Check>, DirectoryError> {
+    let manifest = &directory.manifest;
+    let bytes = |name: &str, max| read(&directory.file(name), max);
     let firmware = bytes(&manifest.files.firmware.name, limits::FIRMWARE_BYTES_MAX)?;
     let kernel = bytes(&manifest.files.kernel.name, limits::KERNEL_BYTES_MAX)?;
     let initrd = bytes(&manifest.files.initrd.name, limits::INITRD_BYTES_MAX)?;
@@ -28,7 +28,7 @@ pub fn checks(folder: &Folder) -> Result<Vec<Check>, FolderError> {
     let rtmr2 = direct::rtmr2(&manifest.cmdline, Some(&initrd));
     let mut checks = vec![
         Check::new("mrtd", same(registers.mrtd, mrtd)),
-        Check::new("rtmr0", platform(folder, &firmware)),
+        Check::new("rtmr0", platform(directory, &firmware)),
         Check::new(
             "rtmr1",
             same(
@@ -40,19 +40,19 @@ pub fn checks(folder: &Folder) -> Result<Vec<Check>, FolderError> {
             "rtmr2",
             same(registers.rtmr2, value(Register::Rtmr2, rtmr2)),
         ),
-        Check::new("root hash", root(folder)?),
+        Check::new("root hash", root(directory)?),
     ];
-    checks.extend(unified(folder)?);
+    checks.extend(unified(directory)?);
     Ok(checks)
 }
 
 /// What the unified kernel image measures to, over `-kernel` and from the disk.
-fn unified(folder: &Folder) -> Result<Vec<Check>, FolderError> {
-    let manifest = &folder.manifest;
+fn unified(directory: &Directory) -> Result<Vec<Check>, DirectoryError> {
+    let manifest = &directory.manifest;
     let (Some(file), Some(stated)) = (&manifest.files.uki, &manifest.uki) else {
         return Ok(Vec::new());
     };
-    let uki = &read(&folder.file(&file.name), limits::UKI_BYTES_MAX)?;
+    let uki = &read(&directory.file(&file.name), limits::UKI_BYTES_MAX)?;
     let pair = |road: &str, stated: RoadRegisters, events: Events| {
         let one = |register, stated| same(stated, value(register, events.clone()));
         [
@@ -63,7 +63,7 @@ fn unified(folder: &Folder) -> Result<Vec<Check>, FolderError> {
     let road = UkiRoad::Kernel { append: None };
     let mut checks = Vec::from(pair("uki", stated.kernel, Boot::Uki { uki, road }.events()));
     if let (Some(file), Some(stated)) = (&manifest.files.disk, stated.disk) {
-        let path = folder.file(&file.name);
+        let path = directory.file(&file.name);
         let table = &head(&path, limits::DISK_HEAD_BYTES_MAX as u64)?;
         let road = UkiRoad::Disk {
             table,
@@ -74,7 +74,7 @@ fn unified(folder: &Folder) -> Result<Vec<Check>, FolderError> {
     Ok(checks)
 }
 
-fn head(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FolderError> {
+fn head(path: &Path, bytes_max: u64) -> Result<Vec<u8>, DirectoryError> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(bytes_max).read_to_end(&mut bytes))
@@ -97,8 +97,8 @@ fn same(stated: Digest48, computed: Result<Digest48, PredictError>) -> Outcome {
 }
 
 /// RTMR0 has the tables of the machine, which are known of the QEMU versions that were compared.
-fn platform(folder: &Folder, firmware: &[u8]) -> Outcome {
-    let manifest = &folder.manifest;
+fn platform(directory: &Directory, firmware: &[u8]) -> Outcome {
+    let manifest = &directory.manifest;
     let build = FirmwareBuild::known(firmware).unwrap_or(FirmwareBuild::UP_TO_STABLE202502);
     let platform = Platform::new(firmware, build, manifest.machine.memory_mib);
     // A simulated guest's machine has a TPM.
@@ -118,9 +118,9 @@ fn platform(folder: &Folder, firmware: &[u8]) -> Outcome {
 }
 
 /// The hash over the data of the root, as the command line names it.
-fn root(folder: &Folder) -> Result<Outcome, FolderError> {
-    let stated = &folder.manifest.root;
-    let path = folder.file(&folder.manifest.files.root.name);
+fn root(directory: &Directory) -> Result<Outcome, DirectoryError> {
+    let stated = &directory.manifest.root;
+    let path = directory.file(&directory.manifest.files.root.name);
     let file = File::open(&path).map_err(|error| disk(&path, &error))?;
     let mut file = BufReader::with_capacity(1 << 20, file);
     let mut hash = VerityHash::new(stated.salt);

@@ -1,4 +1,4 @@
-//! Two folders, byte for byte.
+//! Two directories, byte for byte.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use crate::limits::CHUNK_BYTES;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Difference {
-    /// Only one of the folders has it: the first or the second.
+    /// Only one of the directories has it: the first or the second.
     OnlyIn(&'static str),
     /// Permissions.
     Mode([u32; 2]),
@@ -33,16 +33,16 @@ impl std::fmt::Display for Difference {
     }
 }
 
-/// Every name in either folder, with the first difference if there is one. Folders inside are not expected and count as
+/// Every name in either directory, with the first difference if there is one. Directories inside are not expected and count as
 /// different.
 pub fn compare(
     first: &Path,
     second: &Path,
 ) -> Result<Vec<(String, Option<Difference>)>, ReproError> {
     let mut names = BTreeSet::new();
-    for folder in [first, second] {
-        let reading = ReproError::disk("reading", folder);
-        for entry in fs::read_dir(folder).map_err(&reading)? {
+    for directory in [first, second] {
+        let reading = ReproError::disk("reading", directory);
+        for entry in fs::read_dir(directory).map_err(&reading)? {
             names.insert(entry.map_err(&reading)?.file_name());
         }
     }
@@ -112,11 +112,11 @@ mod tests {
 
     fn compared(one: &[(&str, &[u8])], two: &[(&str, &[u8])]) -> Vec<(String, Option<Difference>)> {
         let write = |files: &[(&str, &[u8])]| {
-            let folder = tempfile::tempdir().expect("a folder");
+            let directory = tempfile::tempdir().expect("a directory");
             for (name, bytes) in files {
-                fs::write(folder.path().join(name), bytes).expect("written");
+                fs::write(directory.path().join(name), bytes).expect("written");
             }
-            folder
+            directory
         };
         compare(write(one).path(), write(two).path()).expect("compared")
     }

@@ -25,11 +25,11 @@ pub struct Elsewhere {
     pub builder: PathBuf,
     /// The checkout to copy.
     pub workspace: PathBuf,
-    /// An empty folder that becomes a file system in memory.
+    /// An empty directory that becomes a file system in memory.
     pub place: PathBuf,
     /// The recipe, relative to the checkout.
     pub recipe: PathBuf,
-    /// The image's folder.
+    /// The image's directory.
     pub out: PathBuf,
     /// The store.
     pub store: PathBuf,

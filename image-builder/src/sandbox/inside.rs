@@ -127,7 +127,7 @@ fn spawn(plan: &Plan) -> Result<Pid, SandboxError> {
     match child {
         Ok(child) => Ok(Pid::from_raw(child.id() as i32)),
         Err(_) if !plan.cwd.is_dir() => {
-            let sentence = format!("{} is no folder inside", plan.cwd.display());
+            let sentence = format!("{} is no directory inside", plan.cwd.display());
             Err(SandboxError::Misuse(sentence))
         }
         Err(error) => Err(SandboxError::Program {
@@ -150,7 +150,7 @@ fn parent_number() -> Result<String, SandboxError> {
     Ok(rest.split_whitespace().nth(1).unwrap_or("").to_owned())
 }
 
-/// Closes what the caller left open, other than the standard three: an open folder of the host would be a way out.
+/// Closes what the caller left open, other than the standard three: an open directory of the host would be a way out.
 /// What this program opens itself closes when the next one starts.
 fn close_inherited(keep: &File) -> Result<(), SandboxError> {
     use std::os::fd::AsRawFd;
@@ -173,7 +173,7 @@ fn close_inherited(keep: &File) -> Result<(), SandboxError> {
 
 /// Makes the new root and moves into it.
 ///
-/// 1. An empty file system becomes the root, with the host's at `/old`. It is mounted over the tree, which is a folder that
+/// 1. An empty file system becomes the root, with the host's at `/old`. It is mounted over the tree, which is a directory that
 ///    surely exists; the move takes it off again.
 /// 2. The room is built in `/new`.
 /// 3. `/new` becomes the root and all else goes.
@@ -218,7 +218,7 @@ fn first_mount(error: Errno) -> SandboxError {
 fn change_root(base: &Path) -> Result<(), SandboxError> {
     let step = |doing: &str| format!("{doing} for its root");
     for name in ["old", "new"] {
-        fs::create_dir(base.join(name)).map_err(SandboxError::step(step("making folders")))?;
+        fs::create_dir(base.join(name)).map_err(SandboxError::step(step("making directories")))?;
     }
     pivot_root(base, &base.join("old")).map_err(SandboxError::step(step("pivot_root")))?;
     chdir("/").map_err(SandboxError::step(step("chdir")))
@@ -275,7 +275,7 @@ fn add_system(devices: &[PathBuf], new: &Path) -> Result<(), SandboxError> {
 
 /// Makes the place for a bind at `inside`, and returns where it is as long as the new root is not yet the root. A link on the
 /// way is refused: it would lead elsewhere now than later.
-fn place(new: &Path, inside: &Path, folder: bool) -> Result<PathBuf, SandboxError> {
+fn place(new: &Path, inside: &Path, directory: bool) -> Result<PathBuf, SandboxError> {
     let refuse = |why: String| {
         SandboxError::Misuse(format!(
             "nothing can be shown at {}: {why}",
@@ -286,24 +286,24 @@ fn place(new: &Path, inside: &Path, folder: bool) -> Result<PathBuf, SandboxErro
     let mut path = new.to_owned();
     for (index, part) in parts.iter().enumerate() {
         path.push(part);
-        let folder = folder || index + 1 < parts.len();
+        let directory = directory || index + 1 < parts.len();
         match fs::symlink_metadata(&path) {
             Ok(found) if found.is_symlink() => {
                 return Err(refuse(format!("{} is a link", part.display())));
             }
-            Ok(found) if found.is_dir() != folder => {
-                let other = if folder { "a file" } else { "a folder" };
+            Ok(found) if found.is_dir() != directory => {
+                let other = if directory { "a file" } else { "a directory" };
                 return Err(refuse(format!("{} is {other}", part.display())));
             }
             Ok(_) => {}
-            Err(_) => make(&path, folder).map_err(|error| refuse(error.to_string()))?,
+            Err(_) => make(&path, directory).map_err(|error| refuse(error.to_string()))?,
         }
     }
     Ok(path)
 }
 
-fn make(path: &Path, folder: bool) -> io::Result<()> {
-    if folder {
+fn make(path: &Path, directory: bool) -> io::Result<()> {
+    if directory {
         fs::create_dir(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o755))
     } else {
@@ -329,7 +329,7 @@ fn is_device_path(path: &Path) -> bool {
         && !path.components().any(|part| part == Component::ParentDir)
 }
 
-/// Folders that every room has of its own, whatever the tree has there.
+/// Directories that every room has of its own, whatever the tree has there.
 const OURS: [&str; 3] = ["proc", "dev", "tmp"];
 /// Nodes that tell nothing and change nothing.
 const DEVICES: [&str; 5] = [

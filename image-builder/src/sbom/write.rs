@@ -276,7 +276,7 @@ impl Writer {
         let id = self.file(name, &line, sha1s.get(name));
         self.relate(image, "CONTAINS", &id);
         for content in &manifest.contents {
-            // Folders, links and devices have no digest, and a bill has no place for them.
+            // Directories, links and devices have no digest, and a bill has no place for them.
             let Some(sha256) = content.sha256() else {
                 continue;
             };

@@ -14,8 +14,8 @@ use crate::limits::LIBRARIES_ASKED_MAX;
 
 /// The longest name that is read; a file name has 255 bytes.
 const SONAME_BYTES_MAX: u64 = 255;
-/// The longest list of folders.
-const FOLDERS_BYTES_MAX: u64 = 4096;
+/// The longest list of directories.
+const DIRECTORIES_BYTES_MAX: u64 = 4096;
 
 /// The table for the loader of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub struct Dynamic {
     soname: Option<Option<String>>,
     /// `DT_NEEDED`: names of libraries, or paths.
     pub needed: Vec<String>,
-    /// `DT_RUNPATH` or `DT_RPATH`: folders, in which `$ORIGIN` is the file's own.
-    pub folders: Vec<String>,
+    /// `DT_RUNPATH` or `DT_RPATH`: directories, in which `$ORIGIN` is the file's own.
+    pub directories: Vec<String>,
     /// `PT_INTERP`: the loader that a program asks for.
     pub interpreter: Option<String>,
 }
@@ -105,10 +105,12 @@ pub fn dynamic(file: impl Read + Seek) -> Result<Option<Dynamic>, &'static str> 
     let needed = values(DT_NEEDED).map(|(_, offset)| text(*offset, SONAME_BYTES_MAX));
     let needed: Option<Vec<_>> = needed.collect();
     // Of both the loader takes DT_RUNPATH (ld.so(8)).
-    let folders = value(DT_RUNPATH).or_else(|| value(DT_RPATH));
-    let folders = folders.map(|offset| text(offset, FOLDERS_BYTES_MAX).ok_or(broken));
-    let folders = folders.transpose()?.unwrap_or_default();
-    let folders = folders.split(':').filter(|folder| !folder.is_empty());
+    let directories = value(DT_RUNPATH).or_else(|| value(DT_RPATH));
+    let directories = directories.map(|offset| text(offset, DIRECTORIES_BYTES_MAX).ok_or(broken));
+    let directories = directories.transpose()?.unwrap_or_default();
+    let directories = directories
+        .split(':')
+        .filter(|directory| !directory.is_empty());
     let interpreter = segments.iter().find(|one| one.p_type(endian) == PT_INTERP);
     let interpreter = interpreter.map(|segment| {
         let bytes = segment.data(endian, data).ok()?;
@@ -120,7 +122,7 @@ pub fn dynamic(file: impl Read + Seek) -> Result<Option<Dynamic>, &'static str> 
         shared: kind == ET_DYN,
         soname: value(DT_SONAME).map(own),
         needed: needed.ok_or(broken)?,
-        folders: folders.map(str::to_owned).collect(),
+        directories: directories.map(str::to_owned).collect(),
         interpreter: interpreter.map(|path| path.ok_or(broken)).transpose()?,
     }))
 }

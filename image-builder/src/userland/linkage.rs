@@ -1,7 +1,7 @@
 //! Whether every program and library of a root finds the libraries that it asks for, inside that root.
 //!
-//! What the loader would do is done here with the list of entries: the folders that a file names itself (`DT_RUNPATH`, `DT_RPATH`), then
-//! the loader's cache, then the loader's own folders (ld.so(8)). Libraries that a program opens by name while it runs are in no
+//! What the loader would do is done here with the list of entries: the directories that a file names itself (`DT_RUNPATH`, `DT_RPATH`), then
+//! the loader's cache, then the loader's own directories (ld.so(8)). Libraries that a program opens by name while it runs are in no
 //! table; a recipe lists them in `root.libraries`, and they are looked for in the same way. A library may leave finding to whoever
 //! loads it: what is loaded already is not looked for again, and all that a file asks for is loaded before what those ask for.
 //!
@@ -68,9 +68,9 @@ impl<'a> Search<'a> {
     ) -> impl Iterator<Item = &'d str> + use<'a, 'd> {
         let interpreter = dynamic.interpreter.as_deref();
         let gone = interpreter.filter(|path| !self.is_file(path));
-        let folders = folders(entry, dynamic);
+        let directories = directories(entry, dynamic);
         let needed = dynamic.needed.iter().map(String::as_str);
-        let lost = needed.filter(move |library| !self.has(library, &folders));
+        let lost = needed.filter(move |library| !self.has(library, &directories));
         gone.into_iter().chain(lost)
     }
 
@@ -90,18 +90,18 @@ impl<'a> Search<'a> {
             .filter(|(_, one)| name.is_some_and(|name| asks(one, name)))
             .peekable();
         askers.peek().is_some()
-            && askers.all(|(at, one)| asks(one, lacked) && self.has(lacked, &folders(at, one)))
+            && askers.all(|(at, one)| asks(one, lacked) && self.has(lacked, &directories(at, one)))
     }
 
-    fn has(&self, library: &str, folders: &[String]) -> bool {
+    fn has(&self, library: &str, directories: &[String]) -> bool {
         if library.contains('/') {
             return self.is_file(library);
         }
-        let own = folders.iter().map(String::as_str);
+        let own = directories.iter().map(String::as_str);
         self.cached.contains(library)
             || own
                 .chain(DEFAULT)
-                .any(|folder| self.is_file(&format!("{folder}/{library}")))
+                .any(|directory| self.is_file(&format!("{directory}/{library}")))
     }
 
     fn is_file(&self, path: &str) -> bool {
@@ -110,12 +110,15 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The folders that a file names itself.
-fn folders(entry: &Entry, dynamic: &Dynamic) -> Vec<String> {
-    let own = entry.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let folders = dynamic.folders.iter();
-    folders
-        .map(|folder| folder.replace("${ORIGIN}", own).replace("$ORIGIN", own))
+/// The directories that a file names itself.
+fn directories(entry: &Entry, dynamic: &Dynamic) -> Vec<String> {
+    let own = entry
+        .path
+        .rsplit_once('/')
+        .map_or("", |(directory, _)| directory);
+    let directories = dynamic.directories.iter();
+    directories
+        .map(|directory| directory.replace("${ORIGIN}", own).replace("$ORIGIN", own))
         .collect()
 }
 
@@ -133,7 +136,7 @@ fn read(entry: &Entry) -> Result<Option<Dynamic>, UserlandError> {
     dynamic.map_err(|problem| super::unmakeable(entry, problem))
 }
 
-/// The loader's own folders on Debian for machines with x86-64 (`ld.so --list-diagnostics`).
+/// The loader's own directories on Debian for machines with x86-64 (`ld.so --list-diagnostics`).
 const DEFAULT: [&str; 4] = [
     "/lib/x86_64-linux-gnu",
     "/usr/lib/x86_64-linux-gnu",

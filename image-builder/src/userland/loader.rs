@@ -21,7 +21,7 @@ use crate::error::FetchError;
 use crate::limits::LOADER_CONFIG_BYTES_MAX;
 
 /// Adds the cache, and the links to libraries by their own names that a package left out, to a root whose C library is configured.
-/// Without `/etc/ld.so.conf` there is nothing to add: the loader looks into its own folders.
+/// Without `/etc/ld.so.conf` there is nothing to add: the loader looks into its own directories.
 pub fn add(entries: &mut Vec<Entry>) -> Result<(), UserlandError> {
     let made = {
         let view = View::of(entries);
@@ -49,10 +49,10 @@ pub fn names(view: &View<'_>) -> Result<BTreeSet<String>, UserlandError> {
 }
 
 fn all(view: &View<'_>, config: &Entry) -> Result<Vec<Library>, UserlandError> {
-    let mut folders = Vec::new();
-    read_config(view, config, 0, &mut folders)?;
-    folders.extend(BUILTIN.map(String::from));
-    libraries(view, &folders)
+    let mut directories = Vec::new();
+    read_config(view, config, 0, &mut directories)?;
+    directories.extend(BUILTIN.map(String::from));
+    libraries(view, &directories)
 }
 
 /// One library of the cache.
@@ -60,24 +60,24 @@ fn all(view: &View<'_>, config: &Entry) -> Result<Vec<Library>, UserlandError> {
 pub struct Library {
     /// What programs ask for.
     pub soname: String,
-    /// The folder as the configuration has it.
-    pub folder: String,
+    /// The directory as the configuration has it.
+    pub directory: String,
     /// The file there that it is.
     pub file: String,
 }
 
 impl Library {
     fn path(&self) -> String {
-        format!("{}/{}", self.folder, self.soname)
+        format!("{}/{}", self.directory, self.soname)
     }
 }
 
-/// The lines of a configuration file, and of those that it includes: folders in order.
+/// The lines of a configuration file, and of those that it includes: directories in order.
 fn read_config(
     view: &View<'_>,
     config: &Entry,
     depth: usize,
-    folders: &mut Vec<String>,
+    directories: &mut Vec<String>,
 ) -> Result<(), UserlandError> {
     if depth > INCLUDES_MAX {
         return Err(unmakeable(config, "includes files that include each other"));
@@ -90,7 +90,7 @@ fn read_config(
         if let Some(patterns) = include {
             for pattern in patterns.split_ascii_whitespace() {
                 for found in matches(view, config, pattern)? {
-                    read_config(view, found, depth + 1, folders)?;
+                    read_config(view, found, depth + 1, directories)?;
                 }
             }
         } else if line.contains('=') || (line.starts_with("hwcap") && line.contains(' ')) {
@@ -99,13 +99,13 @@ fn read_config(
                 format!("has a line that this version does not know: {line}"),
             ));
         } else if !line.is_empty() {
-            folders.push(line.trim_end_matches('/').to_owned());
+            directories.push(line.trim_end_matches('/').to_owned());
         }
     }
     Ok(())
 }
 
-/// The files that `FOLDER/*SUFFIX` stands for; Debian's configuration has no other pattern.
+/// The files that `DIRECTORY/*SUFFIX` stands for; Debian's configuration has no other pattern.
 fn matches<'a>(
     view: &View<'a>,
     config: &Entry,
@@ -121,28 +121,29 @@ fn matches<'a>(
     if pattern.starts_with('/') && !special(pattern) {
         return Ok(view.resolve(pattern).into_iter().collect());
     }
-    let (folder, suffix) = pattern.split_once("/*").ok_or_else(unknown)?;
-    if !folder.starts_with('/') || special(folder) || special(suffix) || suffix.contains('/') {
+    let (directory, suffix) = pattern.split_once("/*").ok_or_else(unknown)?;
+    if !directory.starts_with('/') || special(directory) || special(suffix) || suffix.contains('/')
+    {
         return Err(unknown());
     }
-    let Some(folder) = view.resolve(folder) else {
+    let Some(directory) = view.resolve(directory) else {
         return Ok(Vec::new());
     };
-    let children = view.children(&folder.path).into_iter();
+    let children = view.children(&directory.path).into_iter();
     let names = children.map(|(name, _)| name);
     let names = names.filter(|name| !name.starts_with('.') && name.ends_with(suffix));
-    let found = names.filter_map(|name| view.resolve(&format!("{}/{name}", folder.path)));
+    let found = names.filter_map(|name| view.resolve(&format!("{}/{name}", directory.path)));
     Ok(found.collect())
 }
 
-/// The libraries of the folders, each folder once, in the order of the cache.
-fn libraries(view: &View<'_>, folders: &[String]) -> Result<Vec<Library>, UserlandError> {
+/// The libraries of the directories, each directory once, in the order of the cache.
+fn libraries(view: &View<'_>, directories: &[String]) -> Result<Vec<Library>, UserlandError> {
     let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
-    for folder in folders {
-        let Some(real) = view.resolve(folder) else {
+    for directory in directories {
+        let Some(real) = view.resolve(directory) else {
             continue;
         };
-        if !matches!(real.what, What::Folder) || !seen.insert(&real.path) {
+        if !matches!(real.what, What::Directory) || !seen.insert(&real.path) {
             continue;
         }
         let special = format!("{}/glibc-hwcaps", real.path);
@@ -154,16 +155,16 @@ fn libraries(view: &View<'_>, folders: &[String]) -> Result<Vec<Library>, Userla
                 "has libraries for particular processors, which this version does not put into the loader's cache",
             ));
         }
-        found.extend(libraries_in(view, folder, real)?);
+        found.extend(libraries_in(view, directory, real)?);
     }
-    // Stable: of two with one name the one of the earlier folder comes first.
+    // Stable: of two with one name the one of the earlier directory comes first.
     found.sort_by(|one, other| compare(&other.soname, &one.soname));
     Ok(found)
 }
 
 fn libraries_in(
     view: &View<'_>,
-    folder: &str,
+    directory: &str,
     real: &Entry,
 ) -> Result<Vec<Library>, UserlandError> {
     // By the name that programs ask for: the file that it is, and whether that is a link.
@@ -192,7 +193,7 @@ fn libraries_in(
     }
     let library = |(soname, (file, _)): (String, (&str, bool))| Library {
         soname,
-        folder: folder.to_owned(),
+        directory: directory.to_owned(),
         file: file.to_owned(),
     };
     Ok(chosen.into_iter().map(library).collect())
@@ -223,10 +224,10 @@ fn soname(file: &Entry, name: &str) -> Result<Option<String>, UserlandError> {
 fn missing_links(view: &View<'_>, libraries: &[Library]) -> Vec<Entry> {
     let mut made = Vec::new();
     for library in libraries {
-        let Some(folder) = view.resolve(&library.folder) else {
+        let Some(directory) = view.resolve(&library.directory) else {
             continue;
         };
-        let path = format!("{}/{}", folder.path, library.soname);
+        let path = format!("{}/{}", directory.path, library.soname);
         if library.file != library.soname && view.get(&path).is_none() {
             made.push(Entry::link(path, library.file.clone(), MAKER.into()));
         }
@@ -406,7 +407,7 @@ mod tests {
     fn a_cache_says_where_its_strings_are() {
         let library = Library {
             soname: "liba.so.1".into(),
-            folder: "/lib".into(),
+            directory: "/lib".into(),
             file: "liba.so.1.2".into(),
         };
         let bytes = cache(&[library], "w");

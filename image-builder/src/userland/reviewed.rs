@@ -1,8 +1,8 @@
 //! Maintainer scripts that were read, by digest, and what each makes when its package is installed into an empty root. To review
-//! another one: `dpkg-deb -e PACKAGE.deb FOLDER`, read the script as if `$1` were `install` or `configure` and `$2` empty, and
+//! another one: `dpkg-deb -e PACKAGE.deb DIRECTORY`, read the script as if `$1` were `install` or `configure` and `$2` empty, and
 //! write down everything that stays. A script that starts, restarts or converts something of a running system leaves nothing.
 
-use super::scripts::Effect::{self, Alternative, Copy, Empty, Folder, Link, Replace};
+use super::scripts::Effect::{self, Alternative, Copy, Directory, Empty, Link, Replace};
 
 /// One script.
 pub struct Reviewed {
@@ -25,14 +25,14 @@ pub const REVIEWED: &[Reviewed] = &[
         script: "preinst",
         sha256: "e593a5b0e3be354a3c0c0c0b5905de242da960e50bc0bb6d8f128247f125088a",
         effects: &[],
-        says: "checks that folders are merged into usr, which they are, and diverts folders that nobody has",
+        says: "checks that directories are merged into usr, which they are, and diverts directories that nobody has",
     },
     Reviewed {
         package: "base-files",
         script: "postinst",
         sha256: "c3afcbe1aa12e56b62955e75bbf432f21446c4901e66f19468f68351791b08be",
         effects: BASE_FILES,
-        says: "files and folders of /etc, /root, /usr/local and /var are made",
+        says: "files and directories of /etc, /root, /usr/local and /var are made",
     },
     Reviewed {
         package: "base-passwd",
@@ -209,27 +209,27 @@ const BASE_FILES: &[Effect] = &[
     ),
     Copy("/usr/share/base-files/profile", "/etc/profile"),
     Copy("/usr/share/base-files/motd", "/etc/motd"),
-    Folder("/mnt", 0o755, 0),
-    Folder("/srv", 0o755, 0),
-    Folder("/opt", 0o755, 0),
-    Folder("/etc/opt", 0o755, 0),
-    Folder("/var/opt", 0o755, 0),
-    Folder("/media", 0o755, 0),
-    Folder("/var/mail", 0o2775, 8),
+    Directory("/mnt", 0o755, 0),
+    Directory("/srv", 0o755, 0),
+    Directory("/opt", 0o755, 0),
+    Directory("/etc/opt", 0o755, 0),
+    Directory("/var/opt", 0o755, 0),
+    Directory("/media", 0o755, 0),
+    Directory("/var/mail", 0o2775, 8),
     Link("/var/spool/mail", "../mail"),
     Replace("/var/run", "/run"),
     Replace("/var/lock", "/run/lock"),
-    Folder("/usr/local", 0o755, 0),
-    Folder("/usr/local/share", 0o755, 0),
-    Folder("/usr/local/share/man", 0o755, 0),
-    Folder("/usr/local/bin", 0o755, 0),
-    Folder("/usr/local/games", 0o755, 0),
-    Folder("/usr/local/lib", 0o755, 0),
-    Folder("/usr/local/libexec", 0o755, 0),
-    Folder("/usr/local/include", 0o755, 0),
-    Folder("/usr/local/sbin", 0o755, 0),
-    Folder("/usr/local/src", 0o755, 0),
-    Folder("/usr/local/etc", 0o755, 0),
+    Directory("/usr/local", 0o755, 0),
+    Directory("/usr/local/share", 0o755, 0),
+    Directory("/usr/local/share/man", 0o755, 0),
+    Directory("/usr/local/bin", 0o755, 0),
+    Directory("/usr/local/games", 0o755, 0),
+    Directory("/usr/local/lib", 0o755, 0),
+    Directory("/usr/local/libexec", 0o755, 0),
+    Directory("/usr/local/include", 0o755, 0),
+    Directory("/usr/local/sbin", 0o755, 0),
+    Directory("/usr/local/src", 0o755, 0),
+    Directory("/usr/local/etc", 0o755, 0),
     Link("/usr/local/man", "share/man"),
     Empty("/var/log/wtmp", 0o664, 43),
     Empty("/var/log/btmp", 0o660, 43),

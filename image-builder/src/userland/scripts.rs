@@ -25,13 +25,13 @@ use crate::lock::Digest;
 pub enum Effect {
     /// A copy of a file: from, to. Left alone if something is there.
     Copy(&'static str, &'static str),
-    /// A folder: path, mode, group. Left alone if something is there.
-    Folder(&'static str, u32, u32),
+    /// A directory: path, mode, group. Left alone if something is there.
+    Directory(&'static str, u32, u32),
     /// An empty file: path, mode, group. Left alone if something is there.
     Empty(&'static str, u32, u32),
     /// A link: path, target. Left alone if something is there.
     Link(&'static str, &'static str),
-    /// A link in place of an empty folder: path, target.
+    /// A link in place of an empty directory: path, target.
     Replace(&'static str, &'static str),
     /// One of several programs for a path, of which that with the highest priority is taken (`update-alternatives`): path, name,
     /// program, priority. Slaves, which are pages of manuals, are left out.
@@ -105,8 +105,8 @@ pub fn apply(effects: &[Effect], entries: &mut Vec<Entry>) -> Result<(), Userlan
                     add(entries, copy);
                 }
             }
-            Effect::Folder(path, mode, group) => {
-                add(entries, owned(Entry::folder(path), mode, group));
+            Effect::Directory(path, mode, group) => {
+                add(entries, owned(Entry::directory(path), mode, group));
             }
             Effect::Empty(path, mode, group) => {
                 let file = Entry::memory(path, mode, Vec::new(), MAKER.into());
@@ -116,8 +116,9 @@ pub fn apply(effects: &[Effect], entries: &mut Vec<Entry>) -> Result<(), Userlan
             Effect::Replace(path, target) => {
                 let below = format!("{path}/");
                 if !entries.iter().any(|entry| entry.path.starts_with(&below)) {
-                    entries
-                        .retain(|entry| entry.path != path || !matches!(entry.what, What::Folder));
+                    entries.retain(|entry| {
+                        entry.path != path || !matches!(entry.what, What::Directory)
+                    });
                 }
                 add(entries, Entry::link(path, target, MAKER.into()));
             }
@@ -148,7 +149,7 @@ fn owned(entry: Entry, mode: u32, group: u32) -> Entry {
     }
 }
 
-/// Adds an entry and the folders above it, unless something is there.
+/// Adds an entry and the directories above it, unless something is there.
 fn add(entries: &mut Vec<Entry>, entry: Entry) {
     let there = |path: &str, entries: &[Entry]| entries.iter().any(|entry| entry.path == path);
     if there(&entry.path, entries) {
@@ -157,7 +158,7 @@ fn add(entries: &mut Vec<Entry>, entry: Entry) {
     for (at, _) in entry.path.match_indices('/').skip(1) {
         let parent = &entry.path[..at];
         if !there(parent, entries) {
-            entries.push(Entry::folder(parent));
+            entries.push(Entry::directory(parent));
         }
     }
     entries.push(entry);
@@ -186,7 +187,7 @@ fn is_generated(text: &str) -> bool {
 ///
 /// - `dh_installdeb`: `dpkg-maintscript-helper`, which acts on upgrades.
 /// - `dh_installsystemd`, `dh_installsystemduser`, `dh_systemd_enable`, `dh_systemd_start`, `dh_installinit`: enable and start services; nothing is there that would.
-/// - `dh_installtmpfiles`: makes what `systemd-tmpfiles` is told to, if that program is there; folders of a running system.
+/// - `dh_installtmpfiles`: makes what `systemd-tmpfiles` is told to, if that program is there; directories of a running system.
 /// - `dh_installsysusers`: accounts, which are made here (`accounts.rs`).
 /// - `dh_makeshlibs`: `ldconfig`, whose cache is made here (`loader.rs`).
 /// - `dh_python3`: compiles what Python would compile when it is run.
@@ -278,7 +279,7 @@ mod tests {
     fn effects_fill_in_what_is_missing_and_replace_nothing() {
         let file = |path: &str, text: &str| Entry::memory(path, 0o644, text.into(), "p 1".into());
         let mut entries = vec![
-            Entry::folder("/usr"),
+            Entry::directory("/usr"),
             file("/usr/share/a.conf", "a"),
             file("/etc/b.conf", "mine"),
         ];
@@ -286,7 +287,7 @@ mod tests {
             Effect::Copy("/usr/share/a.conf", "/etc/a.conf"),
             Effect::Copy("/usr/share/a.conf", "/etc/b.conf"),
             Effect::Copy("/usr/share/none", "/etc/none"),
-            Effect::Folder("/var/mail", 0o2775, 8),
+            Effect::Directory("/var/mail", 0o2775, 8),
             Effect::Alternative("/usr/bin/awk", "awk", "/usr/bin/mawk", 5),
             Effect::Alternative("/usr/bin/awk", "awk", "/usr/bin/gawk", 10),
         ];
@@ -310,6 +311,6 @@ mod tests {
         assert_eq!((of("/etc/a.conf"), of("/etc/b.conf")), (1, 4));
         let mail = lines["/var/mail"];
         assert_eq!((mail.mode, mail.owner.group), (0o2775, 8));
-        assert!(matches!(lines["/var"].what, What::Folder));
+        assert!(matches!(lines["/var"].what, What::Directory));
     }
 }

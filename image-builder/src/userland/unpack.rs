@@ -25,7 +25,7 @@ use crate::limits::{FILE_BYTES_MAX, USERLAND_LIST_BYTES_MAX};
 use crate::lock::Digest;
 use crate::package_lock::{Package, PackageLock};
 use crate::packages::{PackageError, each, ensure_packages};
-use crate::store::{Store, sync_folder};
+use crate::store::{Store, sync_directory};
 use crate::stream::Metered;
 use crate::tree::{Tree, TreeError};
 
@@ -39,7 +39,7 @@ pub struct Unpacked {
 }
 
 impl Unpacked {
-    /// Adds files that are from elsewhere, and folders. A folder of a package stays as it is; a file is in the place of nothing.
+    /// Adds files that are from elsewhere, and directories. A directory of a package stays as it is; a file is in the place of nothing.
     pub fn add(&mut self, files: Vec<Entry>) -> Result<(), UserlandError> {
         let there: BTreeMap<&str, &Entry> = {
             let entries = self.entries.iter();
@@ -47,10 +47,10 @@ impl Unpacked {
         };
         let mut added = Vec::new();
         for file in files {
-            let folder = |entry: &Entry| matches!(entry.what, What::Folder);
+            let directory = |entry: &Entry| matches!(entry.what, What::Directory);
             match there.get(file.path.as_str()) {
                 None => added.push(file),
-                Some(before) if folder(before) && folder(&file) => {}
+                Some(before) if directory(before) && directory(&file) => {}
                 Some(before) => {
                     return Err(UserlandError::Clash {
                         path: file.path.clone(),
@@ -110,7 +110,7 @@ pub fn unpack_fetched(
         return Err(error);
     }
     fs::rename(&new, &place).map_err(FetchError::disk("moving into place", &place))?;
-    Ok(sync_folder(userlands)?)
+    Ok(sync_directory(userlands)?)
 }
 
 /// The text at the beginning changes when the way we unpack does.
@@ -132,8 +132,8 @@ fn unpack(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(), UserlandError> {
     fs::create_dir(new).map_err(FetchError::disk("creating", new))?;
-    let folder = new.join("tree");
-    let tree = Tree::create(&folder).map_err(|error| tree_error("the tree", error))?;
+    let directory = new.join("tree");
+    let tree = Tree::create(&directory).map_err(|error| tree_error("the tree", error))?;
     let what = format!("unpacking {} packages for the root", packages.len());
     let one = |number, package: &Package| One::unpack(store, number, package, &tree);
     let unpacked = each(packages, &what, one, progress)?;
@@ -210,7 +210,7 @@ struct Listed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Is {
-    Folder,
+    Directory,
     File {
         bytes: u64,
         sha256: Digest,
@@ -225,8 +225,8 @@ enum Is {
 }
 
 impl Collected {
-    /// Files clash in the tree; folders may be in many packages, which have to agree. `base-files` decides where they do not,
-    /// because it is unpacked first wherever Debian is installed, and dpkg leaves a folder that is there as it is.
+    /// Files clash in the tree; directories may be in many packages, which have to agree. `base-files` decides where they do not,
+    /// because it is unpacked first wherever Debian is installed, and dpkg leaves a directory that is there as it is.
     fn put(&mut self, path: String, new: Listed) -> Result<(), UserlandError> {
         let base = |listed: &Listed| listed.from.starts_with("base-files ");
         match self.entries.get_mut(&path) {
@@ -315,7 +315,7 @@ fn add(
                 Kind::HardLink { target } => Is::Same {
                     path: target.clone(),
                 },
-                _ => Is::Folder,
+                _ => Is::Directory,
             };
             tree.add(number, deb::Entry { kind, ..entry })
                 .map_err(refuse)?;
@@ -392,7 +392,7 @@ fn entry(tree: &Path, path: &str, listed: Listed) -> Entry {
         is,
     } = listed;
     let what = match is {
-        Is::Folder => What::Folder,
+        Is::Directory => What::Directory,
         Is::File { bytes, sha256 } => What::File {
             bytes,
             sha256,
@@ -419,7 +419,7 @@ fn content(tree: &Path, path: &str) -> PathBuf {
     tree.join(path)
 }
 
-/// Folders that a package takes for granted.
+/// Directories that a package takes for granted.
 fn add_parents(entries: &mut Vec<Entry>) {
     let there: std::collections::BTreeSet<String> =
         entries.iter().map(|entry| entry.path.clone()).collect();
@@ -432,7 +432,7 @@ fn add_parents(entries: &mut Vec<Entry>) {
             }
         }
     }
-    entries.extend(missing.into_iter().map(Entry::folder));
+    entries.extend(missing.into_iter().map(Entry::directory));
 }
 
 fn tree_error(package: &str, error: TreeError) -> UserlandError {

@@ -26,7 +26,7 @@ impl<'a> View<'a> {
         self.entries.get(path).copied()
     }
 
-    /// The file or folder that `path` leads to. Nothing when the way ends or goes round.
+    /// The file or directory that `path` leads to. Nothing when the way ends or goes round.
     pub fn resolve(&self, path: &str) -> Option<&'a Entry> {
         let mut todo: Vec<String> = parts(path);
         todo.reverse();
@@ -58,7 +58,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The names in the folder at `path` (no link), sorted, with what they are.
+    /// The names in the directory at `path` (no link), sorted, with what they are.
     pub fn children(&self, path: &str) -> Vec<(&'a str, &'a Entry)> {
         let prefix = format!("{}/", path.trim_end_matches('/'));
         let below = self
@@ -85,9 +85,9 @@ mod tests {
     fn links_are_followed_inside_the_root_and_no_further() {
         let from = || "p 1".to_owned();
         let entries = [
-            Entry::folder("/"),
-            Entry::folder("/usr"),
-            Entry::folder("/usr/lib"),
+            Entry::directory("/"),
+            Entry::directory("/usr"),
+            Entry::directory("/usr/lib"),
             Entry::link("/lib", "usr/lib", from()),
             Entry::memory("/usr/lib/a.so.1", 0o644, vec![], from()),
             Entry::link("/usr/lib/a.so", "a.so.1", from()),

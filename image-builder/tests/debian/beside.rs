@@ -1,4 +1,4 @@
-//! Wheels, files of the web and folders beside a recipe: fetched, unpacked, copied, and refused.
+//! Wheels, files of the web and directories beside a recipe: fetched, unpacked, copied, and refused.
 
 use std::fs::{self, Permissions};
 use std::io::{Cursor, Write};
@@ -23,7 +23,7 @@ fn zip_of(members: &[(&str, u32, &[u8])]) -> Vec<u8> {
             continue;
         }
         match name.strip_suffix('/') {
-            Some(folder) => zip.add_directory(folder, options).expect("memory"),
+            Some(directory) => zip.add_directory(directory, options).expect("memory"),
             None => zip.start_file(*name, options).expect("memory"),
         }
         if !name.ends_with('/') {
@@ -35,24 +35,24 @@ fn zip_of(members: &[(&str, u32, &[u8])]) -> Vec<u8> {
 
 struct Place {
     archive: Archive,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     store: Store,
 }
 
 impl Place {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let directory = tempfile::tempdir().expect("a temporary directory");
         Self {
             archive: Archive::start(),
-            store: Store::at(folder.path().join("store")),
-            folder,
+            store: Store::at(directory.path().join("store")),
+            directory,
         }
     }
 
     fn ensure(&self, input: &LockedInput) -> Result<PathBuf, InputError> {
         let places = Places {
             store: &self.store,
-            folder: self.folder.path(),
+            directory: self.directory.path(),
             pypi_files_url: None,
         };
         ensure_input(places, input, &mut |_| {})
@@ -75,17 +75,17 @@ impl Place {
     fn is_clean(&self) {
         let inputs = self.store.root().join("inputs");
         assert_eq!(fs::read_dir(inputs).map_or(0, Iterator::count), 0);
-        let beside = fs::read_dir(self.folder.path()).expect("there");
+        let beside = fs::read_dir(self.directory.path()).expect("there");
         assert!(beside.count() <= 2, "the store, and what a test put there");
     }
 }
 
-fn read(folder: &Path, path: &str) -> Vec<u8> {
-    fs::read(folder.join(path)).expect(path)
+fn read(directory: &Path, path: &str) -> Vec<u8> {
+    fs::read(directory.join(path)).expect(path)
 }
 
 #[test]
-fn a_wheel_becomes_a_folder_once() {
+fn a_wheel_becomes_a_directory_once() {
     let place = Place::new();
     let wheel = zip_of(&[
         ("pkg/", 0o040_755, b""),
@@ -93,9 +93,9 @@ fn a_wheel_becomes_a_folder_once() {
         ("pkg/a.h", 0o100_644, b"header"),
     ]);
     let input = place.served(InputKind::Pypi, "a-1-py3-none-any.whl", &wheel);
-    let folder = place.ensure(&input).expect("a good wheel");
-    assert_eq!(read(&folder, "pkg/lib/a.so"), b"library");
-    assert_eq!(place.ensure(&input), Ok(folder));
+    let directory = place.ensure(&input).expect("a good wheel");
+    assert_eq!(read(&directory, "pkg/lib/a.so"), b"library");
+    assert_eq!(place.ensure(&input), Ok(directory));
     assert_eq!(place.archive.asked().len(), 1, "nobody is asked again");
 }
 
@@ -148,7 +148,7 @@ fn a_wheel_with_any_byte_changed_is_refused_or_stays_inside() {
             Err(InputError::Broken { .. }) => place.is_clean(),
             Err(error) => panic!("byte {at}: {error}"),
         }
-        let beside = fs::read_dir(place.folder.path()).expect("there");
+        let beside = fs::read_dir(place.directory.path()).expect("there");
         assert_eq!(beside.count(), 1, "byte {at}: nothing outside the store");
     }
 }
@@ -157,8 +157,8 @@ fn a_wheel_with_any_byte_changed_is_refused_or_stays_inside() {
 fn a_file_on_the_web_is_what_the_lock_says_or_refused() {
     let place = Place::new();
     let input = place.served(InputKind::Url, "x/c.tar.gz", b"sources");
-    let folder = place.ensure(&input).expect("there");
-    assert_eq!(read(&folder, "c.tar.gz"), b"sources");
+    let directory = place.ensure(&input).expect("there");
+    assert_eq!(read(&directory, "c.tar.gz"), b"sources");
     let place = Place::new();
     let input = place.served(InputKind::Url, "x/c.tar.gz", b"sources");
     place.archive.put("x/c.tar.gz", b"sourceZ");
@@ -181,8 +181,8 @@ fn a_file_on_the_web_is_what_the_lock_says_or_refused() {
 
 /// The lock's line about what lies at `local`, made as `lock` makes it.
 fn local(place: &Place) -> LockedInput {
-    let found = image_builder::inputs::folder::copy(&place.folder.path().join("local"), None);
-    let found = found.expect("a folder");
+    let found = image_builder::inputs::directory::copy(&place.directory.path().join("local"), None);
+    let found = found.expect("a directory");
     LockedInput {
         kind: InputKind::Path,
         name: "thing".into(),
@@ -194,18 +194,18 @@ fn local(place: &Place) -> LockedInput {
 }
 
 #[test]
-fn a_folder_beside_the_recipe_is_copied_and_its_changes_are_noticed() {
+fn a_directory_beside_the_recipe_is_copied_and_its_changes_are_noticed() {
     let place = Place::new();
-    let local_folder = place.folder.path().join("local");
-    fs::create_dir_all(local_folder.join("sub")).expect("writable");
-    fs::write(local_folder.join("sub/a"), b"one").expect("writable");
-    fs::write(local_folder.join(".b"), b"two").expect("writable");
+    let local_directory = place.directory.path().join("local");
+    fs::create_dir_all(local_directory.join("sub")).expect("writable");
+    fs::write(local_directory.join("sub/a"), b"one").expect("writable");
+    fs::write(local_directory.join(".b"), b"two").expect("writable");
     let input = local(&place);
-    let folder = place.ensure(&input).expect("as it was locked");
-    assert_eq!(read(&folder, "sub/a"), b"one");
-    assert_eq!(read(&folder, ".b"), b"two");
+    let directory = place.ensure(&input).expect("as it was locked");
+    assert_eq!(read(&directory, "sub/a"), b"one");
+    assert_eq!(read(&directory, ".b"), b"two");
     let mode = |mode| {
-        let path = local_folder.join("sub/a");
+        let path = local_directory.join("sub/a");
         fs::set_permissions(path, Permissions::from_mode(mode)).expect("ours");
     };
     // What a umask makes of a checkout does not count; whether a file is a program does.
@@ -215,15 +215,15 @@ fn a_folder_beside_the_recipe_is_copied_and_its_changes_are_noticed() {
     assert_ne!(local(&place), input);
     mode(0o644);
     for (path, content) in [("sub/a", "onE"), ("sub/c", "")] {
-        fs::write(local_folder.join(path), content).expect("writable");
+        fs::write(local_directory.join(path), content).expect("writable");
         let error = place.ensure(&input).expect_err("changed");
         assert!(error.to_string().contains("lock --update thing"), "{error}");
         assert_eq!(error.fault(), Fault::Recipe);
     }
-    fs::remove_file(local_folder.join("sub/c")).expect("there");
-    fs::write(local_folder.join("sub/a"), b"one").expect("writable");
-    assert_eq!(place.ensure(&input), Ok(folder));
-    fs::remove_dir_all(&local_folder).expect("ours");
+    fs::remove_file(local_directory.join("sub/c")).expect("there");
+    fs::write(local_directory.join("sub/a"), b"one").expect("writable");
+    assert_eq!(place.ensure(&input), Ok(directory));
+    fs::remove_dir_all(&local_directory).expect("ours");
     let error = place.ensure(&input).expect_err("gone");
     assert!(error.to_string().contains("is not there"), "{error}");
 }
@@ -232,11 +232,11 @@ fn a_folder_beside_the_recipe_is_copied_and_its_changes_are_noticed() {
 fn links_beside_the_recipe_are_refused_by_name() {
     for target in ["/etc/passwd", "a", ".."] {
         let place = Place::new();
-        let local_folder = place.folder.path().join("local");
-        fs::create_dir(&local_folder).expect("writable");
-        fs::write(local_folder.join("a"), b"one").expect("writable");
+        let local_directory = place.directory.path().join("local");
+        fs::create_dir(&local_directory).expect("writable");
+        fs::write(local_directory.join("a"), b"one").expect("writable");
         let input = local(&place);
-        symlink(target, local_folder.join("link")).expect("writable");
+        symlink(target, local_directory.join("link")).expect("writable");
         let error = place.ensure(&input).expect_err("a link");
         assert!(error.to_string().contains("neither a file nor"), "{error}");
         place.is_clean();
@@ -246,9 +246,9 @@ fn links_beside_the_recipe_are_refused_by_name() {
 #[test]
 fn a_single_file_beside_the_recipe_is_an_input_too() {
     let place = Place::new();
-    fs::write(place.folder.path().join("local"), b"one").expect("writable");
+    fs::write(place.directory.path().join("local"), b"one").expect("writable");
     let input = local(&place);
     assert_eq!(input.sha256, Digest::of(b"one"));
-    let folder = place.ensure(&input).expect("there");
-    assert_eq!(read(&folder, "local"), b"one");
+    let directory = place.ensure(&input).expect("there");
+    assert_eq!(read(&directory, "local"), b"one");
 }

@@ -15,8 +15,8 @@ use crate::trees::HELLO;
 
 /// Tries to make a tree of this package: it has to fail for this reason, leave nothing, and name the package.
 fn refused(bytes: &[u8], expected: &str) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let store = image_builder::Store::at(folder.path().join("store"));
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = image_builder::Store::at(directory.path().join("store"));
     let archive = Archive::start();
     let lock = lock_of(&archive, &[("evil", bytes)]);
     let packages = lock.closure(Role::Run);
@@ -29,7 +29,7 @@ fn refused(bytes: &[u8], expected: &str) {
     assert_eq!(error.fault(), Fault::Lock);
     let trees = fs::read_dir(store.root().join("trees")).expect("made");
     assert_eq!(trees.count(), 0, "nothing stays");
-    let beside = fs::read_dir(folder.path()).expect("there");
+    let beside = fs::read_dir(directory.path()).expect("there");
     assert_eq!(beside.count(), 1, "nothing outside the store");
 }
 
@@ -41,14 +41,14 @@ fn paths_that_leave_the_tree_are_refused() {
         "with `..`",
     );
     refused(&deb(&[Made::File("/evil", 0o644, b"x")]), "absolute path");
-    refused(&deb(&[Made::Folder("./a/..")]), "with `..`");
+    refused(&deb(&[Made::Directory("./a/..")]), "with `..`");
     refused(
         &deb(&[Made::File("./a\nb", 0o644, b"x")]),
         "control character",
     );
     refused(
         &deb(&[Made::File("./", 0o644, b"x")]),
-        "the root and no folder",
+        "the root and no directory",
     );
     let long = tar_long("L", &format!("./{}", "a".repeat(256)));
     refused(&deb_of("data.tar", &long), "too long");
@@ -94,7 +94,10 @@ fn links_that_leave_the_tree_are_refused() {
         "climbs after it descended",
     );
     refused(&link("./evil", ""), "link to nothing");
-    refused(&link("./bin", "usr/share"), "in place of a merged folder");
+    refused(
+        &link("./bin", "usr/share"),
+        "in place of a merged directory",
+    );
     let hard = |target| deb(&[Made::Link("./usr/evil", EntryType::Link, target)]);
     refused(&hard("../../etc/passwd"), "with `..`");
     refused(&hard("/etc/passwd"), "absolute path");
@@ -127,7 +130,7 @@ fn what_is_no_file_is_refused() {
         EntryType::new(b'?'),
     ] {
         let device = deb(&[Made::Link("./dev/evil", kind, "")]);
-        refused(&device, "is no folder, file or link");
+        refused(&device, "is no directory, file or link");
     }
     let header = Made::Link("./dev/evil", EntryType::XHeader, "");
     refused(&deb(&[header]), "ends with a header of no entry");
@@ -235,7 +238,7 @@ fn entries(bytes: &[u8]) -> Result<Vec<(String, String)>, DebError> {
     let mut all = Vec::new();
     Deb::open(bytes)?.entries::<DebError>(|entry| {
         let kind = match entry.kind {
-            Kind::Folder => "folder".to_owned(),
+            Kind::Directory => "directory".to_owned(),
             Kind::Symlink { target } => format!("-> {target}"),
             Kind::HardLink { target } => format!("= {target}"),
             Kind::File {
@@ -283,7 +286,7 @@ fn a_package_with_any_byte_changed_is_an_error_or_the_same() {
 fn a_plain_package_with_any_byte_changed_never_panics() {
     // Without compression there is no checksum over content: flips reach the tar reader and our checks.
     let plain = deb(&[
-        Made::Folder("./usr"),
+        Made::Directory("./usr"),
         Made::File("./usr/file", 0o644, b"content"),
         Made::Link("./usr/link", EntryType::Symlink, "file"),
         Made::Link("./usr/hard", EntryType::Link, "./usr/file"),

@@ -1,4 +1,4 @@
-//! Inputs of a recipe as folders.
+//! Inputs of a recipe as directories.
 
 use std::fs;
 
@@ -26,12 +26,12 @@ struct Place {
     store: Store,
     recipe: Recipe,
     lock: PackageLock,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Place {
     fn with(wheel: &[u8]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let directory = tempfile::tempdir().expect("a temporary directory");
         let archive = Archive::start();
         let package = deb(&[Made::File("./usr/lib/libcuda.so.1", 0o644, b"driver")]);
         archive.put(&pool_path("libcuda1"), &package);
@@ -76,8 +76,8 @@ impl Place {
             lock: PackageLock::parse(lock.as_bytes()).expect("a lock"),
             recipe: recipe.expect("a recipe"),
             archive,
-            store: Store::at(folder.path()),
-            folder,
+            store: Store::at(directory.path()),
+            directory,
         }
     }
 
@@ -85,17 +85,17 @@ impl Place {
     fn read(&self, name: &str, file: &str) -> Result<(Vec<u8>, String), InputError> {
         let places = Places {
             store: &self.store,
-            folder: self.folder.path(),
+            directory: self.directory.path(),
             pypi_files_url: None,
         };
         let opened = open(places, &self.recipe, &self.lock, name, &mut |_| {})?;
-        let bytes = fs::read(opened.folder.join(file)).expect(file);
+        let bytes = fs::read(opened.directory.join(file)).expect(file);
         Ok((bytes, opened.from))
     }
 }
 
 #[test]
-fn packages_wheels_and_files_are_folders_and_are_fetched_once() {
+fn packages_wheels_and_files_are_directories_and_are_fetched_once() {
     let place = Place::with(&wheel("nv/lib/libnv.so"));
     for _ in 0..2 {
         let (bytes, from) = place.read("cuda", "usr/lib/libcuda.so.1").expect("there");

@@ -25,11 +25,11 @@ const FILE_BYTES_MAX: &str = "CHRYSALIS_TEST_FILE_BYTES_MAX";
 /// Makes a tree, as the other process. It is no test by itself.
 #[test]
 fn the_other_process() {
-    let Ok(folder) = env::var(JOB) else {
+    let Ok(directory) = env::var(JOB) else {
         return;
     };
-    let folder = PathBuf::from(folder);
-    let lock = PackageLock::read(&folder.join("lock.json")).expect("a lock");
+    let directory = PathBuf::from(directory);
+    let lock = PackageLock::read(&directory.join("lock.json")).expect("a lock");
     if let Ok(bytes_max) = env::var(FILE_BYTES_MAX) {
         // No file may grow past this, as on a full disk. Blocked, the signal for it becomes an error of the write.
         let mut signals = SigSet::empty();
@@ -37,7 +37,7 @@ fn the_other_process() {
         signals.thread_block().expect("a signal of ours");
         let bytes_max = bytes_max.parse().expect("a number");
         setrlimit(Resource::RLIMIT_FSIZE, bytes_max, bytes_max).expect("less is allowed");
-        let store = Store::at(folder.join("store"));
+        let store = Store::at(directory.join("store"));
         let error = ensure_tree(&store, &lock, &lock.closure(Role::Run), &mut |_| {});
         let error = error.expect_err("nothing fits");
         assert_eq!(error.fault(), Fault::Disk, "{error}");
@@ -48,13 +48,13 @@ fn the_other_process() {
         assert_eq!(kind, ErrorKind::FileTooLarge);
         return;
     }
-    let store = Store::at(folder.join("store"));
+    let store = Store::at(directory.join("store"));
     let tree = ensure_tree(&store, &lock, &lock.closure(Role::Run), &mut |_| {});
     tree.expect("killed before it ends, or whole");
 }
 
 struct Place {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     archive: Archive,
     bytes: Vec<u8>,
     lock: PackageLock,
@@ -63,16 +63,16 @@ struct Place {
 
 impl Place {
     fn with(bytes: Vec<u8>) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let directory = tempfile::tempdir().expect("a temporary directory");
         let archive = Archive::start();
         let text = lock_text(&archive, &[("big", &bytes)]);
-        fs::write(folder.path().join("lock.json"), &text).expect("writable");
+        fs::write(directory.path().join("lock.json"), &text).expect("writable");
         Self {
             lock: PackageLock::parse(text.as_bytes()).expect("a lock"),
-            store: Store::at(folder.path().join("store")),
+            store: Store::at(directory.path().join("store")),
             archive,
             bytes,
-            folder,
+            directory,
         }
     }
 
@@ -80,7 +80,7 @@ impl Place {
         let mut other = Command::new(env::current_exe().expect("this program"));
         other
             .args(["--exact", "killed::the_other_process"])
-            .env(JOB, self.folder.path())
+            .env(JOB, self.directory.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         other
@@ -120,7 +120,7 @@ impl Place {
             let path = tree.join(format!("usr/share/big/{number}"));
             assert_eq!(fs::read(path).expect("there").len(), FILE_BYTES);
         }
-        let left = |folder: &str| fs::read_dir(self.within(folder)).expect("there").count();
+        let left = |directory: &str| fs::read_dir(self.within(directory)).expect("there").count();
         assert_eq!((left("trees"), left("partial")), (1, 0), "nothing else");
     }
 }
@@ -149,8 +149,8 @@ fn kill_when(mut other: Child, seen: impl Fn() -> bool) {
     other.wait().expect("it ends");
 }
 
-fn count(folder: &Path) -> usize {
-    fs::read_dir(folder).map_or(0, Iterator::count)
+fn count(directory: &Path) -> usize {
+    fs::read_dir(directory).map_or(0, Iterator::count)
 }
 
 #[test]

@@ -132,7 +132,9 @@ fn a_package_may_be_taken_without_what_it_depends_on() {
     let with = |inputs: &str| {
         let text = sim.replacen(
             "\ninitrd:",
-            &format!("\ninputs: [{inputs}]\nmodules: {{input: a, folder: b, names: [c]}}\ninitrd:"),
+            &format!(
+                "\ninputs: [{inputs}]\nmodules: {{input: a, directory: b, names: [c]}}\ninitrd:"
+            ),
             1,
         );
         Recipe::parse(&text).expect("a recipe")
@@ -247,7 +249,7 @@ fn a_release_that_no_pinned_key_signed_is_refused_and_nothing_is_fetched_by_it()
 #[test]
 fn a_key_that_is_not_the_pinned_one_is_the_recipes_fault() {
     let place = Place::new();
-    let file = place.folder.path().join("keys/test.asc");
+    let file = place.directory.path().join("keys/test.asc");
     fs::write(&file, Signer::new(KEY + 1).certificate()).expect("writable");
     place.refuses("the key keys/test.asc has the fingerprint", Fault::Recipe);
     fs::write(&file, "no key").expect("writable");
@@ -314,9 +316,9 @@ fn bytes_that_are_no_index_are_the_mirrors_fault() {
 
 #[test]
 fn the_committed_lock_is_of_the_committed_recipe() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
-    let recipe = Recipe::read(&folder.join("sim.yaml")).expect("committed");
-    let path = recipe.lock_path(&folder.join("sim.yaml"));
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+    let recipe = Recipe::read(&directory.join("sim.yaml")).expect("committed");
+    let path = recipe.lock_path(&directory.join("sim.yaml"));
     let lock = PackageLock::read(&path).expect("committed");
     lock.check(&recipe).expect("of this recipe");
     assert!(lock.kernel().name.ends_with("-cloud-amd64"));

@@ -9,7 +9,7 @@ use crate::archive::Archive;
 /// One entry of a made package, taken as it is, however bad.
 pub enum Made<'a> {
     /// Name.
-    Folder(&'a str),
+    Directory(&'a str),
     /// Name, mode, content.
     File(&'a str, u32, &'a [u8]),
     /// Name, length that the header claims, content.
@@ -50,7 +50,7 @@ pub fn tar_of(entries: &[Made<'_>]) -> Vec<u8> {
     let mut archive = Vec::new();
     for entry in entries {
         let (name, kind, mode, target, bytes, content): (_, _, _, _, _, &[u8]) = match entry {
-            Made::Folder(name) => (name, EntryType::Directory, 0o700, "", 0, b""),
+            Made::Directory(name) => (name, EntryType::Directory, 0o700, "", 0, b""),
             Made::File(name, mode, content) => {
                 let bytes = content.len() as u64;
                 (name, EntryType::Regular, *mode, "", bytes, content)

@@ -98,22 +98,22 @@ pub struct Place {
     pub archive: Archive,
     pub mirrors: Vec<String>,
     pub store: Store,
-    pub folder: tempfile::TempDir,
+    pub directory: tempfile::TempDir,
 }
 
 impl Place {
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let directory = tempfile::tempdir().expect("a temporary directory");
         let archive = Archive::start();
         publish(&archive, &index(&PACKAGES));
-        fs::create_dir(folder.path().join("keys")).expect("writable");
+        fs::create_dir(directory.path().join("keys")).expect("writable");
         let key = Signer::new(KEY).certificate();
-        fs::write(folder.path().join("keys/test.asc"), key).expect("writable");
+        fs::write(directory.path().join("keys/test.asc"), key).expect("writable");
         Self {
             mirrors: vec![archive.url().to_owned()],
             archive,
-            store: Store::at(folder.path()),
-            folder,
+            store: Store::at(directory.path()),
+            directory,
         }
     }
 
@@ -129,7 +129,7 @@ impl Place {
         Order {
             store: &self.store,
             recipe,
-            folder: self.folder.path(),
+            directory: self.directory.path(),
             mirrors: &self.mirrors,
             pypi_url: self.archive.base(),
             now: NOW,

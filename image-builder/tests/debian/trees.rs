@@ -21,18 +21,18 @@ struct Place {
     archive: Archive,
     store: Store,
     lock: PackageLock,
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl Place {
     fn with(packages: &[(&str, &[u8])]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let directory = tempfile::tempdir().expect("a temporary directory");
         let archive = Archive::start();
         Self {
             lock: lock_of(&archive, packages),
             archive,
-            store: Store::at(folder.path()),
-            _folder: folder,
+            store: Store::at(directory.path()),
+            _directory: directory,
         }
     }
 
@@ -48,8 +48,8 @@ impl Place {
     }
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(folder) else {
+fn names(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else {
         return Vec::new();
     };
     let mut names: Vec<_> = entries
@@ -107,7 +107,10 @@ fn a_package_of_dpkg_becomes_a_tree() {
 
 #[test]
 fn what_is_there_is_not_fetched_again() {
-    let place = Place::with(&[("hello", HELLO), ("world", &deb(&[Made::Folder("./srv")]))]);
+    let place = Place::with(&[
+        ("hello", HELLO),
+        ("world", &deb(&[Made::Directory("./srv")])),
+    ]);
     let packages = place.lock.closure(Role::Run);
     let ensure = || ensure_packages(&place.store, &place.lock, &packages, &mut |_| {});
     ensure().expect("two packages");
@@ -125,7 +128,7 @@ fn what_is_there_is_not_fetched_again() {
 
 #[test]
 fn order_and_mirror_do_not_change_a_tree_and_content_does() {
-    let other = deb(&[Made::Folder("./srv")]);
+    let other = deb(&[Made::Directory("./srv")]);
     let place = Place::with(&[("hello", HELLO), ("world", &other)]);
     let mut packages = place.lock.closure(Role::Run);
     let key = tree_key(&packages);
@@ -202,8 +205,8 @@ fn a_package_is_had_from_the_next_mirror_and_at_last_from_the_past() {
     );
     let lock = PackageLock::parse(text.as_bytes()).expect("with a snapshot");
     let lock = lock.fetched_from(&[lacks.url().to_owned()]).expect("URLs");
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let (result, refused) = ensure(&lock, &Store::at(folder.path()));
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (result, refused) = ensure(&lock, &Store::at(directory.path()));
     assert_eq!((result, refused.len()), (Ok(()), 2));
     assert_eq!(
         past.asked(),
@@ -215,8 +218,8 @@ fn a_package_is_had_from_the_next_mirror_and_at_last_from_the_past() {
 
     // And when nobody has it, the sentence names the package, everybody who was asked, and what to do.
     past.drop(&format!("20260913T075541Z/{path}"));
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let store = Store::at(folder.path());
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = Store::at(directory.path());
     let error = ensure(&lock, &store).0.expect_err("gone");
     assert_eq!(error.fault(), Fault::Gone);
     let text = error.to_string();
@@ -281,8 +284,8 @@ fn other_bytes_than_the_lock_names_are_refused() {
             "{error}"
         );
         place.has_no_tree();
-        for folder in ["partial", "sha256"] {
-            assert_eq!(names(&place.store.root().join(folder)), [""; 0]);
+        for directory in ["partial", "sha256"] {
+            assert_eq!(names(&place.store.root().join(directory)), [""; 0]);
         }
     };
     check(&|bytes| bytes[500] ^= 1, |fault| {
@@ -310,13 +313,13 @@ fn a_spoilt_package_in_the_store_is_fetched_again() {
 }
 
 #[test]
-fn two_packages_share_folders_and_no_file() {
+fn two_packages_share_directories_and_no_file() {
     let one = deb(&[
-        Made::Folder("./usr/share"),
+        Made::Directory("./usr/share"),
         Made::File("./usr/share/a", 0o644, b"1"),
     ]);
     let two = deb(&[
-        Made::Folder("./usr/share"),
+        Made::Directory("./usr/share"),
         Made::File("./usr/share/b", 0o600, b"2"),
     ]);
     let place = Place::with(&[("aa", &one), ("bb", &two)]);
@@ -333,7 +336,7 @@ fn two_packages_share_folders_and_no_file() {
 
     let through = deb(&[Made::Link("./usr/share", EntryType::Symlink, "../srv")]);
     let place = Place::with(&[("aa", &one), ("dd", &through)]);
-    place.tree().expect_err("a folder and a link");
+    place.tree().expect_err("a directory and a link");
     place.has_no_tree();
 }
 

@@ -148,8 +148,8 @@ fn a_mirror_that_shows_something_else_is_passed_over_for_the_next() {
     others.insert(0, "http://127.0.0.1:1/debian".into());
     let mut refused = Vec::new();
     // An empty store: nothing is to be found there.
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let store = Store::at(folder.path());
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = Store::at(directory.path());
     for mirrors in [
         [others.clone(), vec![place.archive.url().to_owned()]].concat(),
         others,
@@ -220,7 +220,7 @@ fn inputs_of_every_kind_are_locked_and_kept() {
     ];
     let all: Vec<_> = others.iter().chain([&file]).map(|f| wheel(f, "")).collect();
     put_project(&place, &all.join(", "));
-    fs::write(place.folder.path().join("local"), b"one").expect("writable");
+    fs::write(place.directory.path().join("local"), b"one").expect("writable");
     let zeros = "0".repeat(64);
     let inputs = format!(
         "{{name: wheel, pypi: Some.Project, version: \"1.2\"}}, {{name: local, path: local}}, \
@@ -243,7 +243,7 @@ fn inputs_of_every_kind_are_locked_and_kept() {
         Digest::of(b"one")
     );
     // A lock that is there keeps them, and an update of one changes one.
-    fs::write(place.folder.path().join("local"), b"two").expect("writable");
+    fs::write(place.directory.path().join("local"), b"two").expect("writable");
     put_project(&place, "");
     let update = |update| {
         let order = Order {

@@ -33,7 +33,7 @@ const FILE: Made<'_> = Made {
     attribute: None,
 };
 
-const FOLDER: Made<'_> = Made {
+const DIRECTORY: Made<'_> = Made {
     path: "./var/mail/",
     kind: EntryType::Directory,
     mode: 0o2775,
@@ -87,7 +87,7 @@ fn unpack(packages: &[(&str, Vec<u8>)]) -> Result<Unpacked, UserlandError> {
         .map(|(name, deb)| (*name, &deb[..]))
         .collect();
     let lock = lock_of(&archive, &packages);
-    let store = tempfile::tempdir().expect("a folder");
+    let store = tempfile::tempdir().expect("a directory");
     let store = Store::at(store.path());
     // The lock's packages are the tools' there; which closure they are of makes no difference here.
     let first = userland::ensure(&store, &lock, &lock.closure(Role::Run), &mut |_| {});
@@ -109,7 +109,7 @@ fn owners_modes_attributes_and_packages_are_kept() {
     let capability: &[u8] = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
     let one = deb(
         &[
-            FOLDER,
+            DIRECTORY,
             Made {
                 mode: 0o4755,
                 owner: (0, 42),
@@ -132,7 +132,7 @@ fn owners_modes_attributes_and_packages_are_kept() {
     );
     let two = deb(
         &[
-            FOLDER,
+            DIRECTORY,
             Made {
                 path: "./usr/bin/b",
                 kind: EntryType::Symlink,
@@ -197,10 +197,10 @@ fn what_would_be_lost_or_be_someone_elses_is_refused() {
     );
     let other = Made {
         mode: 0o755,
-        ..FOLDER
+        ..DIRECTORY
     };
     fails(
-        &[("one", deb(&[FOLDER], &[])), ("two", deb(&[other], &[]))],
+        &[("one", deb(&[DIRECTORY], &[])), ("two", deb(&[other], &[]))],
         "say different things",
     );
     let device = Made {
@@ -208,18 +208,21 @@ fn what_would_be_lost_or_be_someone_elses_is_refused() {
         content: b"",
         ..FILE
     };
-    fails(&[("one", deb(&[device], &[]))], "no folder, file or link");
+    fails(
+        &[("one", deb(&[device], &[]))],
+        "no directory, file or link",
+    );
 }
 
 #[test]
-fn base_files_decides_about_folders() {
+fn base_files_decides_about_directories() {
     let other = Made {
         mode: 0o755,
-        ..FOLDER
+        ..DIRECTORY
     };
     for order in [["base-files", "two"], ["base-files", "a-first"]] {
         let packages = [
-            (order[0], deb(&[FOLDER], &[])),
+            (order[0], deb(&[DIRECTORY], &[])),
             (order[1], deb(&[other], &[])),
         ];
         let mut sorted = packages;

@@ -1,7 +1,7 @@
 //! A small EROFS image, byte by byte from the kernel's header.
 
 /// An image of two blocks and a file's data: a root whose entries are behind its inode, a file in a block of its own, one behind its
-/// inode, and one in a folder.
+/// inode, and one in a directory.
 pub fn erofs_image() -> Vec<u8> {
     let mut image = vec![0; 3 * 4096];
     let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
@@ -18,7 +18,7 @@ pub fn erofs_image() -> Vec<u8> {
         inode[16..20].copy_from_slice(&block.to_le_bytes());
         inode
     };
-    let folder = |entries: &[(&str, u64)]| {
+    let directory = |entries: &[(&str, u64)]| {
         let mut names = entries.len() * 12;
         let mut bytes = Vec::new();
         for (name, number) in entries {
@@ -30,8 +30,8 @@ pub fn erofs_image() -> Vec<u8> {
         bytes.extend(entries.iter().flat_map(|(name, _)| name.bytes()));
         bytes
     };
-    let root = folder(&[(".", 2), ("..", 2), ("a", 10), ("b", 14), ("sub", 20)]);
-    let sub = folder(&[(".", 20), ("..", 2), ("c", 10)]);
+    let root = directory(&[(".", 2), ("..", 2), ("a", 10), ("b", 14), ("sub", 20)]);
+    let sub = directory(&[(".", 20), ("..", 2), ("c", 10)]);
     let inodes = 4096;
     let mut extended = [0; 64];
     extended[0..2].copy_from_slice(&(1u16 | 2 << 1).to_le_bytes());

@@ -41,7 +41,7 @@ fn a_root_is_read_as_it_was_written_however_it_is_laid_out() {
     for packed in ROOTS {
         let bytes = root(packed);
         let listing = listed(&bytes).expect("an uncompressed root");
-        // The root, two folders, 300 files with names and five others.
+        // The root, two directories, 300 files with names and five others.
         assert_eq!(listing.items.len(), 1 + 2 + 300 + 5);
         let hello = listing.item("/hello").expect("there");
         assert_eq!(
@@ -120,11 +120,11 @@ fn a_hostile_root_is_refused_by_what_is_wrong_with_it() {
     check(1060, &[255; 4], "behind the end");
     let listing = listed(&bytes).expect("read");
     let top = listing.item("/").expect("there").header.start as usize;
-    // The root's inode: no folder; longer than everything; a layout of compressed files.
-    check(top + 4, &[0xff, 0x81], "a folder is none");
+    // The root's inode: no directory; longer than everything; a layout of compressed files.
+    check(top + 4, &[0xff, 0x81], "a directory is none");
     check(top + 8, &[255; 4], "longer than the file system");
     check(top, &[bytes[top] & 0xf1 | 2], "compression");
-    // A folder that contains itself: the number of the root in the place of the one of /sub.
+    // A directory that contains itself: the number of the root in the place of the one of /sub.
     let names = listing.item("/").expect("there").extents[0].start as usize;
     let number = bytes[1038..1040].to_vec();
     let entry = (0..10).map(|entry| names + 12 * entry).find(|at| {

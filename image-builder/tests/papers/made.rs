@@ -25,9 +25,9 @@ pub fn key(seed: u8) -> SecretKey {
     SecretKey::from_seed(&Zeroizing::new([seed; 32]))
 }
 
-/// An image in a folder of its own.
+/// An image in a directory of its own.
 pub struct Made {
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
     pub out: PathBuf,
     pub manifest: ImageManifest,
 }
@@ -43,10 +43,10 @@ pub fn image_with(agent: &[u8], change: impl FnOnce(&mut Parts)) -> Made {
 }
 
 fn make(agent: &[u8], key: Option<&SecretKey>, change: impl FnOnce(&mut Parts)) -> Made {
-    let folder = tempfile::tempdir().expect("a folder");
-    let out = folder.path().join("out");
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("out");
     fs::create_dir(&out).expect("made");
-    let mut parts = parts(folder.path(), agent);
+    let mut parts = parts(directory.path(), agent);
     change(&mut parts);
     let draft = Draft::of(parts).expect("a draft");
     let image = draft.write(&copy, &out, &mut |_| {}).expect("written");
@@ -54,7 +54,7 @@ fn make(agent: &[u8], key: Option<&SecretKey>, change: impl FnOnce(&mut Parts)) 
     let inside = draft.sha1s().expect("read");
     papers::write(&out, &manifest, &materials(), inside, key).expect("written");
     Made {
-        _folder: folder,
+        _directory: directory,
         out,
         manifest,
     }
@@ -118,7 +118,7 @@ pub fn materials() -> Materials {
     }
 }
 
-fn parts(folder: &Path, agent: &[u8]) -> Parts {
+fn parts(directory: &Path, agent: &[u8]) -> Parts {
     let release = "6.12-made";
     let modules = format!("kernel/usr/lib/modules/{release}");
     let files: [(String, Vec<u8>); 8] = [
@@ -138,8 +138,8 @@ fn parts(folder: &Path, agent: &[u8]) -> Parts {
         ("model.safetensors".into(), vec![7; 5000]),
     ];
     for (path, bytes) in files {
-        let path = folder.join(path);
-        fs::create_dir_all(path.parent().expect("below the folder")).expect("made");
+        let path = directory.join(path);
+        fs::create_dir_all(path.parent().expect("below the directory")).expect("made");
         fs::write(path, bytes).expect("written");
     }
     let model = "model.safetensors";
@@ -153,21 +153,21 @@ fn parts(folder: &Path, agent: &[u8]) -> Parts {
             sha256: Digest32([1; 32]),
             role: Role::Kernel,
         }],
-        firmware: folder.join("firmware.fd"),
+        firmware: directory.join("firmware.fd"),
         firmware_build: FirmwareBuild::UP_TO_STABLE202502,
-        kernel: Kernel::open(&folder.join("kernel")).expect("a tree"),
+        kernel: Kernel::open(&directory.join("kernel")).expect("a tree"),
         kernel_from: "linux 6.12".into(),
         modules: vec!["built".into()],
-        init: folder.join("stage0"),
+        init: directory.join("stage0"),
         root: Some(RootParts {
             userland: Vec::new(),
-            agent: folder.join("agent"),
+            agent: directory.join("agent"),
             models: vec![Model {
                 id: "tiny".into(),
-                files: vec![(model.into(), folder.join(model))],
+                files: vec![(model.into(), directory.join(model))],
             }],
         }),
-        stub: Some(folder.join("stub")),
+        stub: Some(directory.join("stub")),
         disk: false,
         cmdline: vec!["panic=-1".into(), "oops=panic".into()],
         machine: MachineSize {
@@ -179,9 +179,9 @@ fn parts(folder: &Path, agent: &[u8]) -> Parts {
 }
 
 /// Copies the stream, and fills the last block.
-fn copy(folder: &Path, name: &str, _: &[Entry]) -> Command {
+fn copy(directory: &Path, name: &str, _: &[Entry]) -> Command {
     let mut command = Command::new("dd");
     command.args(["status=none", "conv=sync", "ibs=4096", "iflag=fullblock"]);
-    command.arg(format!("of={}", folder.join(name).display()));
+    command.arg(format!("of={}", directory.join(name).display()));
     command
 }

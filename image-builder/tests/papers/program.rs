@@ -30,8 +30,8 @@ fn json(words: &[&str]) -> (i32, Value) {
 
 #[test]
 fn who_signs_and_who_verifies_need_no_other_program() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let place = |name: &str| folder.path().join(name).display().to_string();
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = |name: &str| directory.path().join(name).display().to_string();
     let (key, public, other) = (place("key"), place("key.pub"), place("other"));
     let (code, id, _) = run(&["keygen", "--out", &key]);
     assert_eq!((code, id.trim().len()), (0, 64));
@@ -88,7 +88,7 @@ fn who_signs_and_who_verifies_need_no_other_program() {
 #[test]
 fn images_are_shown_and_compared() {
     let (one, other) = (image(b"agent", None), image(b"another agent", None));
-    let path = |folder: &Path| folder.display().to_string();
+    let path = |directory: &Path| directory.display().to_string();
     let (one_path, other_path) = (path(&one.out), path(&other.out));
     let manifest = path(&other.out.join("manifest.json"));
     let (code, report) = json(&["inspect", &one_path, "--json"]);

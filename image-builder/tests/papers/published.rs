@@ -1,4 +1,4 @@
-//! Fetching a published image from a folder and from a server, honest and hostile ones.
+//! Fetching a published image from a directory and from a server, honest and hostile ones.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,9 +17,9 @@ use crate::made::{image, key};
 /// Files by name.
 type Files = BTreeMap<String, Vec<u8>>;
 
-fn files(folder: &Path) -> Files {
-    let entries = fs::read_dir(folder)
-        .expect("a folder")
+fn files(directory: &Path) -> Files {
+    let entries = fs::read_dir(directory)
+        .expect("a directory")
         .map(|entry| entry.expect("an entry"));
     entries
         .map(|entry| {
@@ -102,29 +102,29 @@ fn answer(
 }
 
 struct Room {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Room {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        Self { folder }
+        let directory = tempfile::tempdir().expect("a directory");
+        Self { directory }
     }
 
     fn out(&self) -> PathBuf {
-        self.folder.path().join("out")
+        self.directory.path().join("out")
     }
 
     /// Fetches with the key of this seed.
     fn fetch(&self, source: &str, seed: u8) -> Result<(), ReleaseError> {
-        let store = Store::at(self.folder.path().join("store"));
+        let store = Store::at(self.directory.path().join("store"));
         let (source, key) = (Source::parse(source), key(seed).public());
         fetch(&source, &key, &self.out(), &store, &mut |_| {}).map(drop)
     }
 }
 
 #[test]
-fn an_image_arrives_whole_from_a_folder_and_from_a_server() {
+fn an_image_arrives_whole_from_a_directory_and_from_a_server() {
     let made = image(b"agent", Some(&key(1)));
     let published = files(&made.out);
     let room = Room::new();
@@ -144,8 +144,8 @@ fn an_image_arrives_whole_from_a_folder_and_from_a_server() {
     assert_eq!(asked[1], "manifest.json");
     assert!(asked.contains(&"kernel from 100".to_owned()), "{asked:?}");
     // Nothing is kept twice.
-    let kept = room.folder.path().join("store/sha256");
-    assert_eq!(fs::read_dir(kept).expect("a folder").count(), 0);
+    let kept = room.directory.path().join("store/sha256");
+    assert_eq!(fs::read_dir(kept).expect("a directory").count(), 0);
 }
 
 #[test]
@@ -174,15 +174,15 @@ fn a_release_with_any_file_changed_is_refused_and_the_old_image_stays() {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         // What arrived right before is not asked for again.
-        let _ = fs::remove_dir_all(room.folder.path().join("store"));
+        let _ = fs::remove_dir_all(room.directory.path().join("store"));
         let served = Server::start(spoilt.clone(), None);
         let error = room.fetch(&served.url, 1).expect_err(name);
         assert!(error.to_string().contains(name.as_str()), "{name}: {error}");
-        let folder = tempfile::tempdir().expect("a folder");
+        let directory = tempfile::tempdir().expect("a directory");
         for (name, bytes) in &spoilt {
-            fs::write(folder.path().join(name), bytes).expect("written");
+            fs::write(directory.path().join(name), bytes).expect("written");
         }
-        let error = room.fetch(&folder.path().display().to_string(), 1);
+        let error = room.fetch(&directory.path().display().to_string(), 1);
         let error = error.expect_err(name);
         assert!(error.to_string().contains(name.as_str()), "{name}: {error}");
         for (cut, longer) in [(true, false), (false, true)] {
@@ -193,9 +193,9 @@ fn a_release_with_any_file_changed_is_refused_and_the_old_image_stays() {
             if longer {
                 other.push(b'\n');
             }
-            fs::write(folder.path().join(name), other).expect("written");
+            fs::write(directory.path().join(name), other).expect("written");
             // JSON may end with another blank, and says the same.
-            let said = room.fetch(&folder.path().display().to_string(), 1);
+            let said = room.fetch(&directory.path().display().to_string(), 1);
             assert!(said.is_err() || name == ENVELOPE, "{name}");
         }
         if name == ENVELOPE {
@@ -204,7 +204,7 @@ fn a_release_with_any_file_changed_is_refused_and_the_old_image_stays() {
         }
         assert_eq!(files(&room.out()), before, "{name}");
     }
-    let left = fs::read_dir(room.folder.path()).expect("a folder");
+    let left = fs::read_dir(room.directory.path()).expect("a directory");
     let hidden = left.filter(|entry| {
         let name = entry.as_ref().expect("an entry").file_name();
         name.to_string_lossy().starts_with('.')

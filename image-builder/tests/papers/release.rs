@@ -6,18 +6,18 @@ use std::path::Path;
 use image_builder::build::MANIFEST;
 use image_builder::papers::{self, ENVELOPE, SBOM, STATEMENT, Sha1s};
 use image_builder::provenance::PublicKey;
-use image_builder::release::{Change, Folder, Outcome, changes, check, differences};
+use image_builder::release::{Change, Directory, Outcome, changes, check, differences};
 use measurements::{Digest32, ImageManifest, ImageParts};
 
 use crate::made::{Made, image, image_with, key, materials};
 
 /// What does not hold of an image, or why it is none.
 fn refusals(out: &Path, key: Option<&PublicKey>) -> Vec<String> {
-    let folder = match Folder::open(out) {
-        Ok(folder) => folder,
+    let directory = match Directory::open(out) {
+        Ok(directory) => directory,
         Err(error) => return vec![error.to_string()],
     };
-    let report = match check(&folder, key) {
+    let report = match check(&directory, key) {
         Ok(report) => report,
         Err(error) => return vec![error.to_string()],
     };
@@ -50,7 +50,7 @@ fn a_signed_image_verifies_with_its_key_and_no_other() {
 #[test]
 fn an_image_with_any_file_changed_or_missing_is_refused_by_the_files_name() {
     let made = image(b"agent", Some(&key(1)));
-    let names: Vec<_> = { fs::read_dir(&made.out).expect("a folder") }
+    let names: Vec<_> = { fs::read_dir(&made.out).expect("a directory") }
         .map(|entry| {
             entry
                 .expect("an entry")
@@ -208,7 +208,7 @@ fn a_difference_is_named_by_artifact_file_origin_and_byte() {
     let one = image(b"agent", None);
     let other = image(b"agent", None);
     let told = |other: &Path| {
-        let (first, second) = (Folder::open(&one.out), Folder::open(other));
+        let (first, second) = (Directory::open(&one.out), Directory::open(other));
         let found = differences(&first.expect("opens"), &second.expect("opens"));
         let found = found.expect("compared");
         found.iter().map(ToString::to_string).collect::<Vec<_>>()

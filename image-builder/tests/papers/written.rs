@@ -16,7 +16,7 @@ fn the_same_image_has_the_same_papers_and_another_has_others() {
     let two = image(b"agent", Some(&key(1)));
     let other = image(b"agent of another build", Some(&key(1)));
     for name in [SBOM, STATEMENT, ENVELOPE] {
-        let read = |folder: &std::path::Path| fs::read(folder.join(name)).expect("there");
+        let read = |directory: &std::path::Path| fs::read(directory.join(name)).expect("there");
         assert_eq!(read(&one.out), read(&two.out), "{name}");
         assert_ne!(read(&one.out), read(&other.out), "{name}");
     }
@@ -35,7 +35,7 @@ fn the_statement_lists_every_other_file_and_the_envelope_holds_it() {
         listed.insert(subject.name);
     }
     let beside: BTreeSet<String> = fs::read_dir(&made.out)
-        .expect("a folder")
+        .expect("a directory")
         .map(|entry| {
             entry
                 .expect("an entry")
@@ -72,7 +72,7 @@ fn without_a_key_there_is_no_envelope_and_signing_later_makes_the_same_one() {
     assert!(!unsigned.out.join(ENVELOPE).exists());
     papers::sign(&unsigned.out, &key(1)).expect("signed");
     let signed = image(b"agent", Some(&key(1)));
-    let read = |folder: &std::path::Path| fs::read(folder.join(ENVELOPE)).expect("there");
+    let read = |directory: &std::path::Path| fs::read(directory.join(ENVELOPE)).expect("there");
     assert_eq!(read(&unsigned.out), read(&signed.out));
     fs::write(unsigned.out.join(STATEMENT), b"{}").expect("written");
     assert!(papers::sign(&unsigned.out, &key(1)).is_err());

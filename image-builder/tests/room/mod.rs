@@ -10,9 +10,9 @@ use tempfile::TempDir;
 /// The program under test.
 pub const IMAGE_BUILDER: &str = env!("CARGO_BIN_EXE_image-builder");
 
-/// A folder that is a tree of nothing but links, and a room in which they lead to the host's programs.
+/// A directory that is a tree of nothing but links, and a room in which they lead to the host's programs.
 pub fn room() -> (TempDir, Sandbox) {
-    let tree = tempfile::tempdir().expect("a folder");
+    let tree = tempfile::tempdir().expect("a directory");
     let mut sandbox = Sandbox::new(tree.path()).launcher(IMAGE_BUILDER);
     for name in ["usr", "bin", "sbin", "lib", "lib64"] {
         let host = Path::new("/").join(name);

@@ -26,7 +26,7 @@ struct Arguments {
     /// The Unix socket to listen on. It must not exist yet.
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
-    /// The folder for root.der and collateral.json; made if missing.
+    /// The directory for root.der and collateral.json; made if missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// The description of a machine that was launched; it may be written later. The registers are those that its boot
@@ -95,10 +95,10 @@ fn end_with_parent(socket: PathBuf) {
 }
 
 /// A reader sees the whole file or none.
-fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+fn write_whole(directory: &Path, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
     let (path, unfinished) = (
-        folder.join(name),
-        folder.join(format!(".{name}.unfinished")),
+        directory.join(name),
+        directory.join(format!(".{name}.unfinished")),
     );
     fs::write(&unfinished, bytes)
         .and_then(|()| fs::rename(&unfinished, &path))

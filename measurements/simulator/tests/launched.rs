@@ -21,14 +21,14 @@ use simulator::{
 
 struct Simulator {
     child: Child,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Simulator {
     fn start(launched: &Path) -> Simulator {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_simulator"))
-            .current_dir(folder.path())
+            .current_dir(directory.path())
             .args(["--socket", "tdx.sock", "--out", "sim", "--parent-pipe"])
             .arg("--launched")
             .arg(launched)
@@ -41,12 +41,12 @@ impl Simulator {
             .read_line(&mut ready)
             .unwrap();
         assert!(ready.contains("\"ready\":true"), "{ready}");
-        Simulator { child, folder }
+        Simulator { child, directory }
     }
 
     /// The answer to one request on a connection of its own: the payload, or the sentence.
     fn ask(&self, request: &Request) -> Result<Vec<u8>, String> {
-        let mut stream = UnixStream::connect(self.folder.path().join("tdx.sock")).unwrap();
+        let mut stream = UnixStream::connect(self.directory.path().join("tdx.sock")).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(30)))
             .unwrap();
@@ -119,7 +119,7 @@ fn the_guest_goes_on_with_rtmr3_only_and_its_quote_is_verified() {
     registers.rtmr[3] = Digest48::ZERO.extended_by(&digest);
     let report_data = [5; 64];
     let quote = simulator.ask(&Request::Quote { report_data }).unwrap();
-    let of_run = |name: &str| fs::read(simulator.folder.path().join("sim").join(name)).unwrap();
+    let of_run = |name: &str| fs::read(simulator.directory.path().join("sim").join(name)).unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     verify(
         &quote,
@@ -189,8 +189,8 @@ fn a_description_may_be_written_after_the_start() {
 
 #[test]
 fn a_description_that_never_comes_is_said_to_the_guest() {
-    let folder = tempfile::tempdir().unwrap();
-    let simulator = Simulator::start(&folder.path().join("launched.json"));
+    let directory = tempfile::tempdir().unwrap();
+    let simulator = Simulator::start(&directory.path().join("launched.json"));
     // Together they wait as long as one does.
     let start = std::time::Instant::now();
     std::thread::scope(|scope| {

@@ -13,14 +13,14 @@ use simulator::protocol::{Request, encode};
 
 struct Simulator {
     child: Child,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Simulator {
     fn start() -> Simulator {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_simulator"))
-            .current_dir(folder.path())
+            .current_dir(directory.path())
             .args(["--socket", "tdx.sock", "--out", "sim", "--parent-pipe"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -35,11 +35,11 @@ impl Simulator {
             (&ready["ready"], &ready["socket"]),
             (&true.into(), &"tdx.sock".into())
         );
-        Simulator { child, folder }
+        Simulator { child, directory }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn connect(&self) -> UnixStream {
@@ -198,7 +198,7 @@ fn misuse_ends_with_2_and_a_socket_in_use_with_1() {
     let simulator = Simulator::start();
     let run = |arguments: &[&str]| {
         Command::new(env!("CARGO_BIN_EXE_simulator"))
-            .current_dir(simulator.folder.path())
+            .current_dir(simulator.directory.path())
             .args(arguments)
             .output()
             .unwrap()

@@ -79,10 +79,10 @@ pub(crate) struct MakeArguments {
     /// The certificates of one report, PEM or PEM in base64, leaf first.
     #[arg(long, value_name = "FILE", requires = "gpu_evidence")]
     gpu_chain: Option<PathBuf>,
-    /// A folder with RIMs (.xml, .swidtag), or one RIM.
+    /// A directory with RIMs (.xml, .swidtag), or one RIM.
     #[arg(long, value_name = "DIR", requires = "gpu_evidence")]
     rim: Vec<PathBuf>,
-    /// A folder with OCSP responses (.der, .ocsp).
+    /// A directory with OCSP responses (.der, .ocsp).
     #[arg(long, value_name = "DIR", requires = "gpu_evidence")]
     ocsp: Option<PathBuf>,
     /// The 64 bytes that the quote binds, as 128 lower-case hex digits.
@@ -198,7 +198,7 @@ fn read_gpus(path: &Path, arguments: &MakeArguments) -> anyhow::Result<GpuParts>
     };
     let responses = match &arguments.ocsp {
         None => Vec::new(),
-        Some(folder) => files_in(folder, &["der", "ocsp"])?,
+        Some(directory) => files_in(directory, &["der", "ocsp"])?,
     };
     let ocsp = responses
         .iter()
@@ -228,7 +228,7 @@ fn listed(report: &[u8], chain: &[u8]) -> anyhow::Result<Vec<u8>> {
     Ok(list.to_string().into_bytes())
 }
 
-/// In a folder, files that cannot be read as RIMs are said and left aside: NVIDIA publishes others beside those of Hopper. A
+/// In a directory, files that cannot be read as RIMs are said and left aside: NVIDIA publishes others beside those of Hopper. A
 /// file that was named goes in, or nothing is written.
 fn read_rims(paths: &[PathBuf]) -> anyhow::Result<Vec<LabelledRim>> {
     let mut rims = Vec::new();

@@ -41,8 +41,8 @@ pub struct ExplainArguments {
     /// A log of the guest, as `replay` takes it; several are replayed one after the other.
     #[arg(long, value_name = "FILE")]
     event_log: Vec<PathBuf>,
-    /// The folder with the expected image's firmware, kernel and initrd.
-    #[arg(long, value_name = "FOLDER")]
+    /// The directory with the expected image's firmware, kernel and initrd.
+    #[arg(long, value_name = "DIRECTORY")]
     image: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
@@ -65,7 +65,7 @@ pub fn run(arguments: &ExplainArguments) -> anyhow::Result<bool> {
         .map(|path| replay::read(path, None))
         .collect::<anyhow::Result<_>>()?;
     let held = match &arguments.image {
-        Some(folder) => Some(image_files(folder, &papers)?),
+        Some(directory) => Some(image_files(directory, &papers)?),
         None => None,
     };
     let files = held.as_ref().map(|[firmware, kernel, initrd]| Files {
@@ -94,7 +94,7 @@ fn paper(path: &Path) -> anyhow::Result<Paper> {
 }
 
 /// Firmware, kernel and initrd, by the names of the first image manifest.
-fn image_files(folder: &Path, papers: &[Paper]) -> anyhow::Result<[Vec<u8>; 3]> {
+fn image_files(directory: &Path, papers: &[Paper]) -> anyhow::Result<[Vec<u8>; 3]> {
     let image = papers.iter().find_map(|paper| match &paper.contents {
         Contents::Image(image) => Some(image),
         Contents::Guest(_) => None,
@@ -104,7 +104,7 @@ fn image_files(folder: &Path, papers: &[Paper]) -> anyhow::Result<[Vec<u8>; 3]> 
         return Err(Misuse(what.into()).into());
     };
     let image: &ImageManifest = image;
-    let read = |name: &str, max| read_bounded(&folder.join(name), max);
+    let read = |name: &str, max| read_bounded(&directory.join(name), max);
     Ok([
         read(&image.files.firmware.name, limits::FIRMWARE_BYTES_MAX)?,
         read(&image.files.kernel.name, limits::KERNEL_BYTES_MAX)?,

@@ -45,7 +45,7 @@ pub struct VerifyArguments {
     /// The certificates of one report, PEM or PEM in base64, leaf first.
     #[arg(long, value_name = "FILE")]
     chain: Option<PathBuf>,
-    /// A folder with RIMs (.xml, .swidtag), or one RIM. A file named like one of NVIDIA's ids is used for that board only.
+    /// A directory with RIMs (.xml, .swidtag), or one RIM. A file named like one of NVIDIA's ids is used for that board only.
     #[arg(long, value_name = "DIR")]
     rim: Vec<PathBuf>,
     /// Compare no measurement: chain, signature and fields only. Nothing is verified by that.
@@ -54,7 +54,7 @@ pub struct VerifyArguments {
     /// The nonce that the evidence must answer. Left out: any, and old evidence passes.
     #[arg(long, value_name = "HEX")]
     nonce: Option<String>,
-    /// A folder with OCSP responses (.der, .ocsp) about every certificate but leaf and root. Left out: no revocation check.
+    /// A directory with OCSP responses (.der, .ocsp) about every certificate but leaf and root. Left out: no revocation check.
     #[arg(long, value_name = "DIR")]
     ocsp: Option<PathBuf>,
     /// The nonce that the OCSP responses must carry. Left out: any.
@@ -323,21 +323,21 @@ fn read_rims(paths: &[PathBuf]) -> anyhow::Result<Vec<Rim>> {
 }
 
 fn read_ocsp(arguments: &VerifyArguments) -> anyhow::Result<Option<OcspResponses>> {
-    let Some(folder) = &arguments.ocsp else {
+    let Some(directory) = &arguments.ocsp else {
         return Ok(None);
     };
     let nonce = match &arguments.ocsp_nonce {
         None => OcspNonce::Any,
         Some(nonce) => OcspNonce::Expected(hex::decode(nonce).context("reading --ocsp-nonce")?),
     };
-    let responses = files_in(folder, &["der", "ocsp"])?
+    let responses = files_in(directory, &["der", "ocsp"])?
         .iter()
         .map(|path| read_bounded(path, limits::GPU_OCSP_BYTES_MAX))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let parsed = OcspResponses::parse(&responses, nonce);
     parsed
         .map(Some)
-        .with_context(|| format!("reading the responses in {}", folder.display()))
+        .with_context(|| format!("reading the responses in {}", directory.display()))
 }
 
 pub(crate) fn nonce_of(text: &str) -> anyhow::Result<[u8; 32]> {

@@ -69,9 +69,9 @@ pub fn verify(arguments: &VerifyArguments) -> anyhow::Result<bool> {
     let bytes = read_bounded(path, limits::IMAGE_MANIFEST_BYTES_MAX)?;
     let manifest =
         ImageManifest::from_json(&bytes).with_context(|| format!("reading {}", path.display()))?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let mut checks = file_checks(&manifest, folder)?;
-    checks.extend(register_checks(&manifest, folder, &arguments.machine)?);
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let mut checks = file_checks(&manifest, directory)?;
+    checks.extend(register_checks(&manifest, directory, &arguments.machine)?);
     checks.extend(STATED_ONLY.map(|(what, why)| Check {
         what,
         outcome: Outcome::Open(why),
@@ -96,10 +96,10 @@ pub fn verify(arguments: &VerifyArguments) -> anyhow::Result<bool> {
     Ok(good)
 }
 
-fn file_checks(manifest: &ImageManifest, folder: &Path) -> anyhow::Result<Vec<Check>> {
+fn file_checks(manifest: &ImageManifest, directory: &Path) -> anyhow::Result<Vec<Check>> {
     let mut checks = Vec::new();
     for (what, file) in manifest.files.all() {
-        let path = folder.join(&file.name);
+        let path = directory.join(&file.name);
         if is_left_out(manifest, what, &path) {
             let outcome = Outcome::Open(LEFT_OUT);
             checks.push(Check { what, outcome });
@@ -119,7 +119,7 @@ fn file_checks(manifest: &ImageManifest, folder: &Path) -> anyhow::Result<Vec<Ch
     }
     let root = &manifest.root;
     let computed = verity_hash(
-        &folder.join(&manifest.files.root.name),
+        &directory.join(&manifest.files.root.name),
         root.salt,
         root.data_blocks,
     )?;
@@ -142,10 +142,10 @@ fn file_checks(manifest: &ImageManifest, folder: &Path) -> anyhow::Result<Vec<Ch
 
 fn register_checks(
     manifest: &ImageManifest,
-    folder: &Path,
+    directory: &Path,
     machine: &MachineArguments,
 ) -> anyhow::Result<Vec<Check>> {
-    let read = |file: &ImageFile, max| read_bounded(&folder.join(&file.name), max);
+    let read = |file: &ImageFile, max| read_bounded(&directory.join(&file.name), max);
     let firmware = read(&manifest.files.firmware, limits::FIRMWARE_BYTES_MAX)?;
     let kernel = read(&manifest.files.kernel, limits::KERNEL_BYTES_MAX)?;
     let initrd = read(&manifest.files.initrd, limits::INITRD_BYTES_MAX)?;
@@ -178,20 +178,20 @@ fn register_checks(
             ),
         },
     ];
-    checks.extend(uki_checks(manifest, folder, [&kernel, &initrd])?);
+    checks.extend(uki_checks(manifest, directory, [&kernel, &initrd])?);
     Ok(checks)
 }
 
 /// RTMR1 and RTMR2 of the roads over a unified kernel image, where it and the disk are here.
 fn uki_checks(
     manifest: &ImageManifest,
-    folder: &Path,
+    directory: &Path,
     direct: [&[u8]; 2],
 ) -> anyhow::Result<Vec<Check>> {
     let (Some(file), Some(uki)) = (&manifest.files.uki, &manifest.uki) else {
         return Ok(Vec::new());
     };
-    let path = folder.join(&file.name);
+    let path = directory.join(&file.name);
     if is_left_out(manifest, "uki", &path) {
         return Ok(Vec::new());
     }
@@ -216,7 +216,7 @@ fn uki_checks(
     let Some(file) = &manifest.files.disk else {
         return Ok(checks);
     };
-    let path = folder.join(&file.name);
+    let path = directory.join(&file.name);
     if !is_left_out(manifest, "disk", &path) {
         let mut table = Vec::new();
         let read = open(&path)?
@@ -277,8 +277,8 @@ fn rtmr0_outcome(
     let memory_mib = manifest.machine.memory_mib;
     let built = FirmwareArguments::default();
     let platform = Platform::new(firmware, built.build(firmware)?, memory_mib);
-    if let Some(folder) = &machine.acpi_tables {
-        let events = rtmr0(&platform, &acpi_files(folder)?);
+    if let Some(directory) = &machine.acpi_tables {
+        let events = rtmr0(&platform, &acpi_files(directory)?);
         return Ok(compare(&manifest.events, Register::Rtmr0, events));
     }
     // A simulated guest's machine has a TPM, which is in the tables.

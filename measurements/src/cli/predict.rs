@@ -88,9 +88,9 @@ pub struct PredictArguments {
 /// What a prediction needs to know of QEMU.
 #[derive(Args)]
 pub struct MachineArguments {
-    /// ACPI tables of another origin, for study: registers from them are in no policy. A folder with table-loader, rsdp, tables, and
+    /// ACPI tables of another origin, for study: registers from them are in no policy. A directory with table-loader, rsdp, tables, and
     /// tpm-log if there is a TPM (or loader.bin, rsdp.bin, tables.bin, tpm-log.bin), or a file with the tables alone.
-    #[arg(long, value_name = "FOLDER|FILE")]
+    #[arg(long, value_name = "DIRECTORY|FILE")]
     pub acpi_tables: Option<PathBuf>,
     /// In which order QEMU adds the firmware's pages: single from QEMU 9 on, two in the QEMU 8 builds of Canonical and Intel.
     #[arg(long, value_name = "ORDER", value_enum, default_value = "single")]
@@ -290,7 +290,7 @@ fn print_people(registers: &Map<String, Value>, events: &[Value]) -> anyhow::Res
     print(text.as_bytes())
 }
 
-/// The files of a folder under the names that QEMU has for them, or those that follow from a file of tables. The library
+/// The files of a directory under the names that QEMU has for them, or those that follow from a file of tables. The library
 /// asks for what is missing.
 pub fn acpi_files(path: &Path) -> anyhow::Result<AcpiFiles> {
     if path.is_file() {
@@ -298,21 +298,23 @@ pub fn acpi_files(path: &Path) -> anyhow::Result<AcpiFiles> {
         return acpi::files_of_tables(&tables)
             .with_context(|| format!("reading {}", path.display()));
     }
-    let folder = path;
+    let directory = path;
     let mut files = AcpiFiles::new();
     for (fw_cfg, names, max) in ACPI_NAMES {
-        let paths = names.map(|name| folder.join(name));
+        let paths = names.map(|name| directory.join(name));
         if let Some(path) = paths.iter().find(|path| path.exists()) {
             files.insert(fw_cfg.into(), read_bounded(path, max)?);
-        } else if folder.join(format!("{}.gz", names[1])).exists() {
-            let folder = folder.display();
-            bail!("the tables in {folder} are compressed; unpack them first: gunzip {folder}/*.gz");
+        } else if directory.join(format!("{}.gz", names[1])).exists() {
+            let directory = directory.display();
+            bail!(
+                "the tables in {directory} are compressed; unpack them first: gunzip {directory}/*.gz"
+            );
         }
     }
     if files.is_empty() {
         bail!(
             "{} has no ACPI tables; see --help for the names",
-            folder.display()
+            directory.display()
         );
     }
     Ok(files)
@@ -332,7 +334,7 @@ const NEEDS: [(Register, &str, &str); 3] = [
     ),
 ];
 
-/// Names in fw_cfg, names in a folder, and limits.
+/// Names in fw_cfg, names in a directory, and limits.
 const ACPI_NAMES: [(&str, [&str; 2], usize); 4] = [
     (
         TABLE_LOADER,

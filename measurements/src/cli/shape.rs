@@ -11,7 +11,7 @@ use measurements::{
 };
 use serde_json::{Value, json};
 
-use super::{print, print_json, read_bounded, write_folder, write_whole};
+use super::{print, print_json, read_bounded, write_directory, write_whole};
 
 /// Write down the machine that a command line of QEMU makes, as a shape file.
 ///
@@ -60,8 +60,8 @@ pub struct ShapeArguments {
 pub struct AcpiArguments {
     #[command(flatten)]
     machine: Machine,
-    /// A new folder for table-loader, rsdp, tables, and tpm-log if there is a TPM.
-    #[arg(long, value_name = "FOLDER")]
+    /// A new directory for table-loader, rsdp, tables, and tpm-log if there is a TPM.
+    #[arg(long, value_name = "DIRECTORY")]
     out: PathBuf,
     /// Print one JSON object.
     #[arg(long)]
@@ -135,7 +135,7 @@ pub fn acpi(arguments: &AcpiArguments) -> anyhow::Result<()> {
         .iter()
         .map(|(name, bytes)| (file_name(name), bytes.as_slice()))
         .collect();
-    write_folder(&arguments.out, &named)?;
+    write_directory(&arguments.out, &named)?;
     let files = files.iter().map(|(fw_cfg, bytes)| {
         json!({
             "fw_cfg": fw_cfg,
@@ -161,7 +161,7 @@ pub fn read_shape(path: &Path) -> anyhow::Result<Shape> {
     Shape::from_json(&bytes).with_context(|| format!("reading {}", path.display()))
 }
 
-/// `etc/acpi/tables` is `tables` in a folder, and `etc/tpm/log` is `tpm-log`, so that no name says less than it must.
+/// `etc/acpi/tables` is `tables` in a directory, and `etc/tpm/log` is `tpm-log`, so that no name says less than it must.
 fn file_name(fw_cfg: &str) -> &str {
     match fw_cfg {
         "etc/tpm/log" => "tpm-log",

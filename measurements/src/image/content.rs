@@ -1,4 +1,4 @@
-//! What lies inside an image: every file, folder, link and device of its initrd and its root.
+//! What lies inside an image: every file, directory, link and device of its initrd and its root.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{ImageError, check_count, check_text, text_error};
 use crate::{Digest32, limits};
 
-/// One file, folder, link or device.
+/// One file, directory, link or device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Line", into = "Line")]
 pub struct Content {
@@ -25,7 +25,7 @@ pub struct Content {
     pub attributes: BTreeMap<String, String>,
     /// What it is.
     pub kind: ContentKind,
-    /// Where it comes from: a package with its version, `compiled`, a model. Folders and devices that are only there to
+    /// Where it comes from: a package with its version, `compiled`, a model. Directories and devices that are only there to
     /// be used come from nowhere.
     pub from: Option<String>,
 }
@@ -50,8 +50,8 @@ pub enum ContentKind {
         /// Its digest.
         sha256: Digest32,
     },
-    /// A folder.
-    Folder,
+    /// A directory.
+    Directory,
     /// A symbolic link.
     Link {
         /// What it says.
@@ -151,7 +151,7 @@ struct Line {
 #[serde(rename_all = "lowercase")]
 enum Word {
     File,
-    Folder,
+    Directory,
     Link,
     Same,
     Device,
@@ -169,7 +169,7 @@ impl TryFrom<Line> for Content {
             (Word::File, Some(bytes), Some(sha256), None, None) => {
                 ContentKind::File { bytes, sha256 }
             }
-            (Word::Folder, None, None, None, None) => ContentKind::Folder,
+            (Word::Directory, None, None, None, None) => ContentKind::Directory,
             (Word::Link, None, None, Some(target), None) => ContentKind::Link { target },
             (Word::Same, None, None, Some(target), None) => ContentKind::Same { target },
             (Word::Device, None, None, None, Some((major, minor))) => {
@@ -195,7 +195,7 @@ impl From<Content> for Line {
         let mut line = Line {
             part: content.part,
             path: content.path,
-            kind: Word::Folder,
+            kind: Word::Directory,
             mode: content.mode,
             user: content.user,
             group: content.group,
@@ -212,7 +212,7 @@ impl From<Content> for Line {
                 line.bytes = Some(bytes);
                 line.sha256 = Some(sha256);
             }
-            ContentKind::Folder => {}
+            ContentKind::Directory => {}
             ContentKind::Link { target } => {
                 line.kind = Word::Link;
                 line.target = Some(target);

@@ -106,10 +106,10 @@ fn contents() -> Vec<Content> {
         ..one(Root, "/ping", file(b"ping"), Some("iputils-ping 3"))
     };
     vec![
-        one(Initrd, "/dev", ContentKind::Folder, None),
+        one(Initrd, "/dev", ContentKind::Directory, None),
         one(Initrd, "/dev/console", console, None),
         one(Root, "/agent", file(b"agent"), Some("compiled")),
-        one(Root, "/dev", ContentKind::Folder, None),
+        one(Root, "/dev", ContentKind::Directory, None),
         one(Root, "/link", link, Some("a 1")),
         capable,
         one(Root, "/same", same, Some("a 1")),
@@ -174,7 +174,7 @@ fn what_is_listed_has_a_line_each_and_what_is_usual_is_left_out() {
     let lines: Vec<&str> = json.lines().map(str::trim_start).collect();
     for line in [
         r#"{"in": "initrd", "path": "/dev/console", "kind": "device", "mode": "0755", "device": [5, 1]},"#,
-        r#"{"in": "root", "path": "/dev", "kind": "folder", "mode": "0755"},"#,
+        r#"{"in": "root", "path": "/dev", "kind": "directory", "mode": "0755"},"#,
         r#"{"in": "root", "path": "/link", "kind": "link", "mode": "0755", "target": "agent", "from": "a 1"},"#,
     ] {
         assert!(lines.contains(&line), "{line} is not in\n{json}");
@@ -207,8 +207,8 @@ fn what_lies_inside_is_sorted_and_of_one_kind() {
         is_order("/dev/console"),
     );
     let is_json = |e: &ImageError| matches!(e, ImageError::Json(_));
-    let kinds = ["file", "folder", "link", "device", "socket"];
-    for (index, own) in [(2, "file"), (3, "folder"), (4, "link"), (1, "device")] {
+    let kinds = ["file", "directory", "link", "device", "socket"];
+    for (index, own) in [(2, "file"), (3, "directory"), (4, "link"), (1, "device")] {
         for kind in kinds.into_iter().filter(|kind| *kind != own) {
             check(|j| j["contents"][index]["kind"] = kind.into(), is_json);
         }

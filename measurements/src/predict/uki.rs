@@ -319,7 +319,7 @@ fn padded(hash: &mut Sha384, part: &[u8]) {
     hash.update(&[0; 3][..part.len().next_multiple_of(4) - part.len()]);
 }
 
-/// The archive that the stub makes of a section (`pack_cpio_literal`): a folder, a file in it, the end mark.
+/// The archive that the stub makes of a section (`pack_cpio_literal`): a directory, a file in it, the end mark.
 fn archive(hash: &mut Sha384, file: &str, contents: &[u8]) {
     padded(hash, &entry(1, 0o040_555, 0, ".extra"));
     let name = format!(".extra/{file}");

@@ -24,7 +24,7 @@ pub const SIZE: MachineSize = MachineSize {
 
 /// An image of a proven machine, its guest's manifest, and its files.
 pub struct Case {
-    pub folder: tempfile::TempDir,
+    pub directory: tempfile::TempDir,
     pub image: ImageManifest,
     pub guest: Manifest,
     pub kernel: Vec<u8>,
@@ -54,12 +54,12 @@ pub const OTHER_MEMORY: Machine = Machine {
 
 impl Case {
     pub fn new() -> Case {
-        let (folder, image) = image::image();
+        let (directory, image) = image::image();
         let kernel = kernel_with_header();
-        fs::write(folder.path().join("kernel"), &kernel).unwrap();
+        fs::write(directory.path().join("kernel"), &kernel).unwrap();
         let mut case = Case {
             guest: Manifest::vm(&image, Digest48::of(b"config")),
-            folder,
+            directory,
             image,
             kernel,
         };
@@ -78,7 +78,7 @@ impl Case {
         case.image = ImageManifest::from_json(value.to_string().as_bytes()).unwrap();
         case.guest = Manifest::vm(&case.image, Digest48::of(b"config"));
         fs::write(
-            case.folder.path().join("manifest.json"),
+            case.directory.path().join("manifest.json"),
             case.image.to_json(),
         )
         .unwrap();
@@ -86,7 +86,7 @@ impl Case {
     }
 
     pub fn file(&self, name: &str) -> Vec<u8> {
-        fs::read(self.folder.path().join(name)).unwrap()
+        fs::read(self.directory.path().join(name)).unwrap()
     }
 
     /// What the image measures to on another machine.

@@ -20,9 +20,9 @@ const DATA_BLOCKS: u64 = 3;
 
 /// An image of small files as a builder would write it, and the ACPI tables of its machine.
 pub fn image() -> (tempfile::TempDir, ImageManifest) {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| {
-        fs::write(folder.path().join(name), bytes).unwrap();
+        fs::write(directory.path().join(name), bytes).unwrap();
         ImageFile {
             name: name.into(),
             bytes: bytes.len() as u64,
@@ -45,7 +45,7 @@ pub fn image() -> (tempfile::TempDir, ImageManifest) {
         memory_mib: 2048,
     };
     let (firmware, kernel, acpi) = (made::firmware(), made::modern_kernel(), made::acpi());
-    fs::create_dir(folder.path().join("acpi")).unwrap();
+    fs::create_dir(directory.path().join("acpi")).unwrap();
     for (file, name) in [
         ("etc/table-loader", "table-loader"),
         ("etc/acpi/rsdp", "rsdp.bin"),
@@ -106,8 +106,8 @@ pub fn image() -> (tempfile::TempDir, ImageManifest) {
         uki: Some(registers(&uki)),
     })
     .unwrap();
-    fs::write(folder.path().join("manifest.json"), manifest.to_json()).unwrap();
-    (folder, manifest)
+    fs::write(directory.path().join("manifest.json"), manifest.to_json()).unwrap();
+    (directory, manifest)
 }
 
 fn uki(cmdline: &str) -> Vec<u8> {

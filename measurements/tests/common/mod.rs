@@ -138,10 +138,10 @@ pub fn platform(firmware: &[u8], memory_mib: u64) -> Platform<'_> {
     Platform::new(firmware, FirmwareBuild::UP_TO_STABLE202502, memory_mib)
 }
 
-/// Runs the program in a folder.
-pub fn run(folder: &Path, arguments: &[&str]) -> Output {
+/// Runs the program in a directory.
+pub fn run(directory: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_measurements"))
-        .current_dir(folder)
+        .current_dir(directory)
         .args(arguments)
         .output()
         .unwrap()

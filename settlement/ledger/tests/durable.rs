@@ -13,8 +13,8 @@ use street::Street;
 
 #[test]
 fn a_ledger_opened_again_is_the_same() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("ledger.sqlite");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("ledger.sqlite");
     let street = Street::on(Ledger::open(&path).expect("a new ledger"));
     assert_eq!(street.claim(&street.voucher(500)), Ok(()));
     let addresses = [
@@ -69,14 +69,14 @@ fn a_ledger_opened_again_is_the_same() {
 
 #[test]
 fn a_database_in_use_or_of_another_program_is_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("ledger.sqlite");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("ledger.sqlite");
     let first = Ledger::open(&path).expect("a new ledger");
     assert!(matches!(Ledger::open(&path), Err(LedgerError::InUse)));
     drop(first);
     Ledger::open(&path).expect("free again");
 
-    let text = folder.path().join("notes.txt");
+    let text = directory.path().join("notes.txt");
     std::fs::write(&text, "not a database, and longer than a header would be, so that it is read as one and found wanting ....").expect("written");
     assert!(Ledger::open(&text).is_err());
 }
@@ -84,8 +84,8 @@ fn a_database_in_use_or_of_another_program_is_refused() {
 /// Kills the program the hard way after each answer; whatever it had answered must be there when it starts again.
 #[test]
 fn a_killed_program_keeps_everything_it_answered() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("ledger.sqlite");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("ledger.sqlite");
     let to = Address {
         workchain: 0,
         hash: [9; 32],

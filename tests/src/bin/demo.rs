@@ -16,7 +16,7 @@ use tests::{Image, Stack, StackOptions, Tamper, scenario};
 /// One private answer, end to end: sealed, attested, signed, verified, paid.
 ///
 /// Builds a guest image from the committed lock, predicts what it measures to, boots it in QEMU beside an embedded TON
-/// ledger and the courier, then does what a developer does. The TDX module and the value of the coins are SIMULATED:
+/// ledger and the proxy, then does what a developer does. The TDX module and the value of the coins are SIMULATED:
 /// this shows that the parts fit and what each refuses, not that this machine keeps secrets.
 #[derive(Parser)]
 #[command(
@@ -141,17 +141,17 @@ async fn image(programs: &Programs, quiet: bool, steps: &mut Steps) -> anyhow::R
 fn started(stack: &Stack) -> String {
     match stack.machine() {
         Some(machine) => format!(
-            "ledger, courier, SIMULATED TDX module; the image booted by QEMU ({}) in {:.1} s, agent measured in RTMR3",
+            "ledger, proxy, SIMULATED TDX module; the image booted by QEMU ({}) in {:.1} s, agent measured in RTMR3",
             machine.accelerator, machine.boot_s
         ),
-        None => "ledger, courier, SIMULATED TDX module; guest agent as a process (RTMR3 measured, other registers zero)".into(),
+        None => "ledger, proxy, SIMULATED TDX module; guest agent as a process (RTMR3 measured, other registers zero)".into(),
     }
 }
 
 /// Fetches the embeddings model when it is not there, with progress.
 fn models(quiet: bool) -> anyhow::Result<PathBuf> {
     let store = Store::from_environment()
-        .context("no home folder to keep models in; set CHRYSALIS_STORE")?;
+        .context("no home directory to keep models in; set CHRYSALIS_STORE")?;
     let bar = if quiet || !std::io::stderr().is_terminal() {
         ProgressBar::hidden()
     } else {

@@ -25,7 +25,7 @@ pub async fn made<T: Send + 'static>(
 #[allow(dead_code, reason = "not every test has a stack")]
 pub async fn stack(options: StackOptions) -> Option<Stack> {
     let models = tokio::task::spawn_blocking(|| {
-        let store = Store::from_environment().expect("a home folder, or CHRYSALIS_STORE");
+        let store = Store::from_environment().expect("a home directory, or CHRYSALIS_STORE");
         ensure_models(&store, &ModelLock::committed(), &mut |_| ())
     });
     let models = match models.await.expect("fetching does not panic") {

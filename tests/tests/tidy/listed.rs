@@ -80,7 +80,7 @@ pub fn yaml_breaches(manifests: &[Manifest], sources: &[&File]) -> Vec<String> {
         if needs && !YAML_READERS.contains(&manifest.name.as_str()) {
             breaches.push(format!("{} may not depend on serde_yaml", manifest.name));
         }
-        let inside = format!("{}/src/", manifest.folder);
+        let inside = format!("{}/src/", manifest.directory);
         let reads = |file: &&&File| {
             file.path.starts_with(&inside) && count_word(&code_of(&file.text), "serde_yaml") > 0
         };

@@ -37,7 +37,7 @@ fn every_crate_opens_with_what_it_is_trusts_promises_and_lacks() {
     let opens: Vec<_> = tree
         .manifests
         .iter()
-        .map(|manifest| format!("{}/src/lib.rs", manifest.folder))
+        .map(|manifest| format!("{}/src/lib.rs", manifest.directory))
         .collect();
     check(
         opens

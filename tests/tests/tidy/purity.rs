@@ -3,7 +3,7 @@
 use crate::code::{count_word, shipped_code_of, test_modules_of};
 use crate::tree::File;
 
-/// Source folders of the pure libraries.
+/// Source directories of the pure libraries.
 const PURE: &[&str] = &["measurements/src/", "wire/src/", "settlement/src/"];
 /// Their programs, which do the input and output.
 const PROGRAMS: &[&str] = &["main.rs", "cli.rs"];
@@ -56,16 +56,18 @@ pub fn breaches(sources: &[&File]) -> Vec<String> {
 }
 
 fn is_pure(path: &str) -> bool {
-    let inside = PURE.iter().find_map(|folder| path.strip_prefix(folder));
+    let inside = PURE
+        .iter()
+        .find_map(|directory| path.strip_prefix(directory));
     inside.is_some_and(|inside| !inside.starts_with("bin/") && !PROGRAMS.contains(&inside))
 }
 
 /// Where the modules lie that `parent` declares by `#[cfg(test)] mod name;`, without their ending.
 fn test_modules(parent: &File) -> Vec<String> {
     let stem = parent.path.trim_end_matches(".rs");
-    let folder = stem.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let directory = stem.rsplit_once('/').map_or("", |(directory, _)| directory);
     let below = if stem.ends_with("/lib") || stem.ends_with("/mod") {
-        folder
+        directory
     } else {
         stem
     };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use toml::Table;
 
-/// Folders that are not the repository's text: build output, version control, packages of the Tolk compiler.
+/// Directories that are not the repository's text: build output, version control, packages of the Tolk compiler.
 const NOT_OURS: &[&str] = &["target", ".git", "node_modules", "shared"];
 /// Endings of the files that people write.
 const ENDINGS: &[&str] = &[
@@ -32,8 +32,8 @@ pub struct File {
 pub struct Manifest {
     /// The package's name.
     pub name: String,
-    /// The member's folder from the root.
-    pub folder: String,
+    /// The member's directory from the root.
+    pub directory: String,
     /// What it needs, by kind.
     pub needs: Vec<Need>,
 }
@@ -54,7 +54,7 @@ impl Tree {
             .parent()
             .expect("the package lies in the repository");
         let mut files = Vec::new();
-        read_folder(root, root, &mut files);
+        read_directory(root, root, &mut files);
         assert!(files.len() > 20, "the walk finds the repository");
         let mut tree = Self {
             files,
@@ -87,18 +87,20 @@ impl Tree {
         let members = workspace["workspace"]["members"]
             .as_array()
             .expect("members are a list");
-        let folders = members
+        let directories = members
             .iter()
             .map(|member| member.as_str().expect("a member is a path"));
-        folders
-            .map(|folder| Manifest::parse(folder, self.text(&format!("{folder}/Cargo.toml"))))
+        directories
+            .map(|directory| {
+                Manifest::parse(directory, self.text(&format!("{directory}/Cargo.toml")))
+            })
             .collect()
     }
 }
 
 impl Manifest {
-    /// Parses a manifest that lies in `folder`.
-    pub fn parse(folder: &str, text: &str) -> Self {
+    /// Parses a manifest that lies in `directory`.
+    pub fn parse(directory: &str, text: &str) -> Self {
         let manifest: Table = text.parse().expect("cargo has read the manifest");
         let mut needs = needs_of(&manifest);
         let targets = manifest
@@ -113,7 +115,7 @@ impl Manifest {
             .to_owned();
         Self {
             name,
-            folder: folder.to_owned(),
+            directory: directory.to_owned(),
             needs,
         }
     }
@@ -139,11 +141,11 @@ fn needs_of(sections: &Table) -> Vec<Need> {
     needs
 }
 
-fn read_folder(root: &Path, folder: &Path, files: &mut Vec<File>) {
+fn read_directory(root: &Path, directory: &Path, files: &mut Vec<File>) {
     let entries =
-        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     let mut paths: Vec<PathBuf> = entries
-        .map(|entry| entry.expect("a folder entry").path())
+        .map(|entry| entry.expect("a directory entry").path())
         .collect();
     paths.sort();
     for path in paths {
@@ -156,7 +158,7 @@ fn read_folder(root: &Path, folder: &Path, files: &mut Vec<File>) {
             .expect("an entry just listed")
             .file_type();
         if kind.is_dir() && !NOT_OURS.contains(&name) {
-            read_folder(root, &path, files);
+            read_directory(root, &path, files);
         } else if kind.is_file() && is_text(&path) {
             let text = fs::read_to_string(&path)
                 .unwrap_or_else(|error| panic!("{}: {error}", path.display()));

@@ -12,7 +12,7 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     (
         "/tm",
         "p/",
-        "a path that another user can take; ask the system for a temporary folder",
+        "a path that another user can take; ask the system for a temporary directory",
     ),
     ("to", "do!", "work undone"),
     ("unimple", "mented!", "work undone"),

@@ -18,7 +18,7 @@ use clap::Parser;
 #[command(after_help = "Example, run at the top of the repository:\n  \
     cargo run -p engine --bin train-tiny-chat -- --out engine/models/tiny-chat")]
 struct Arguments {
-    /// Folder that receives config.json, tokenizer.json, tokenizer_config.json and model.safetensors.
+    /// Directory that receives config.json, tokenizer.json, tokenizer_config.json and model.safetensors.
     #[arg(long)]
     out: PathBuf,
     /// Optimizer steps. The stored model took the default number.
@@ -43,7 +43,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ..trainer::Plan::STORED
     };
     let trained = trainer::train(&pairs, &plan, &mut |line| eprintln!("{line}"))?;
-    std::fs::create_dir_all(&arguments.out).context("creating the output folder")?;
+    std::fs::create_dir_all(&arguments.out).context("creating the output directory")?;
     for (name, bytes) in &trained.files {
         std::fs::write(arguments.out.join(name), bytes)
             .with_context(|| format!("writing {name}"))?;

@@ -24,12 +24,12 @@ fn write(cache: &Cache, name: &str, body: &[u8]) {
 
 #[test]
 fn what_is_written_is_read_again_by_another_program() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let cache = Cache::open(folder.path(), 1 << 20).expect("a cache");
+    let directory = tempfile::tempdir().expect("a directory");
+    let cache = Cache::open(directory.path(), 1 << 20).expect("a cache");
     assert_eq!(cache.read(&want("a")), None);
     write(&cache, "a", b"one\nline");
     write(&cache, "a", b"two\nlines");
-    let other = Cache::open(folder.path(), 1 << 20).expect("a cache");
+    let other = Cache::open(directory.path(), 1 << 20).expect("a cache");
     let entry = other.read(&want("a")).expect("it is there");
     assert_eq!(entry.body, b"two\nlines");
     assert_eq!(other.list().expect("a list"), [(want("a"), entry.head)]);
@@ -37,10 +37,10 @@ fn what_is_written_is_read_again_by_another_program() {
 
 #[test]
 fn no_cut_and_no_flipped_bit_of_a_file_is_served() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let cache = Cache::open(folder.path(), 1 << 20).expect("a cache");
+    let directory = tempfile::tempdir().expect("a directory");
+    let cache = Cache::open(directory.path(), 1 << 20).expect("a cache");
     write(&cache, "a", b"the body");
-    let path = folder.path().join("rim-a");
+    let path = directory.path().join("rim-a");
     let whole = fs::read(&path).expect("written");
     let good = cache.read(&want("a")).expect("whole");
     for cut in 0..whole.len() {
@@ -61,10 +61,10 @@ fn no_cut_and_no_flipped_bit_of_a_file_is_served() {
 
 #[test]
 fn what_a_killed_program_left_is_cleared_and_what_another_writes_is_not() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let (old, young) = (
-        folder.path().join(".unfinished-1-0"),
-        folder.path().join(".unfinished-2-0"),
+        directory.path().join(".unfinished-1-0"),
+        directory.path().join(".unfinished-2-0"),
     );
     for path in [&old, &young] {
         fs::write(path, b"half").expect("written");
@@ -75,21 +75,21 @@ fn what_a_killed_program_left_is_cleared_and_what_another_writes_is_not() {
         .open(&old)
         .and_then(|file| file.set_modified(long_ago))
         .expect("aged");
-    let cache = Cache::open(folder.path(), 1 << 20).expect("a cache");
+    let cache = Cache::open(directory.path(), 1 << 20).expect("a cache");
     assert!(!old.exists() && young.exists());
     assert_eq!(cache.list().expect("a list"), []);
 }
 
 #[test]
 fn the_oldest_answers_make_room() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let cache = Cache::open(folder.path(), 3000).expect("a cache");
+    let directory = tempfile::tempdir().expect("a directory");
+    let cache = Cache::open(directory.path(), 3000).expect("a cache");
     for (age, name) in ["a", "b", "c"].into_iter().enumerate() {
         write(&cache, name, &[b'x'; 600]);
         let at = SystemTime::now() - Duration::from_secs(100 - age as u64);
         File::options()
             .write(true)
-            .open(folder.path().join(format!("rim-{name}")))
+            .open(directory.path().join(format!("rim-{name}")))
             .and_then(|file| file.set_modified(at))
             .expect("aged");
     }
@@ -100,8 +100,8 @@ fn the_oldest_answers_make_room() {
 
 #[test]
 fn a_cache_that_is_a_file_says_so() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("cache");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("cache");
     fs::write(&path, b"").expect("written");
     let error = Cache::open(&path, 1 << 20).err().expect("refused");
     assert!(error.to_string().contains("cache"), "{error}");

@@ -291,10 +291,11 @@ async fn responder() -> (String, Arc<Mutex<Manner>>, Arc<AtomicUsize>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kept_answer_is_for_all_and_a_fresh_one_for_whoever_insists() {
     let (url, manner, count) = responder().await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let text =
         format!("cache: cache\nocsp:\n  - kind: ocsp\n    url: {url}\n    timeout_ms: 2000\n");
-    let config = crate::CollateralConfig::from_yaml(&text, folder.path()).expect("a configuration");
+    let config =
+        crate::CollateralConfig::from_yaml(&text, directory.path()).expect("a configuration");
     let now = Arc::new(AtomicU64::new(THIS + 60));
     let clock = now.clone();
     let clock: Clock = Arc::new(move || clock.load(Ordering::SeqCst));

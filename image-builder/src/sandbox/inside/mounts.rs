@@ -69,7 +69,7 @@ pub fn bind(source: &Path, target: &Path, access: Access) -> Result<(), SandboxE
         .map_err(SandboxError::step(doing()))?;
     for path in mounts_below(target)? {
         match restrict(&path, access.flags()) {
-            // Below a folder that this user cannot enter, and neither can the program.
+            // Below a directory that this user cannot enter, and neither can the program.
             Err(Errno::EACCES) if path != target => {}
             done => done.map_err(SandboxError::step(doing()))?,
         }

@@ -1,17 +1,17 @@
 use super::*;
 
-/// A shared object, by the ELF-64 object file format: its own name, what it asks for, its folders, and its loader.
+/// A shared object, by the ELF-64 object file format: its own name, what it asks for, its directories, and its loader.
 struct Made<'a> {
     soname: &'a str,
     needed: &'a [&'a str],
-    folders: Option<&'a str>,
+    directories: Option<&'a str>,
     interpreter: Option<&'a str>,
 }
 
 const PLAIN: Made<'_> = Made {
     soname: "",
     needed: &[],
-    folders: None,
+    directories: None,
     interpreter: None,
 };
 
@@ -26,8 +26,8 @@ impl Made<'_> {
             add(14, self.soname);
         }
         self.needed.iter().for_each(|name| add(1, name));
-        if let Some(folders) = self.folders {
-            add(29, folders);
+        if let Some(directories) = self.directories {
+            add(29, directories);
         }
         let mut interpreter = self.interpreter.unwrap_or_default().as_bytes().to_vec();
         interpreter.push(0);
@@ -75,10 +75,10 @@ const LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu";
 fn root(more: Vec<Entry>) -> Vec<Entry> {
     let mut entries: Vec<Entry> = ["/", "/etc", "/usr", "/usr/lib", LIBRARIES, "/opt", "/opt/a"]
         .into_iter()
-        .map(Entry::folder)
+        .map(Entry::directory)
         .collect();
     entries.push(Entry::link("/lib64", "usr/lib64", "maker 1".into()));
-    entries.push(Entry::folder("/usr/lib64"));
+    entries.push(Entry::directory("/usr/lib64"));
     entries.extend(more);
     entries.sort_by(|one, other| one.path.cmp(&other.path));
     entries
@@ -105,7 +105,7 @@ fn a_root_whose_files_find_everything_passes() {
     let loader = "/lib64/ld-linux-x86-64.so.2";
     let program = Made {
         needed: &["libc.so.6", "libx.so.1"],
-        folders: Some("/nowhere:$ORIGIN/../opt/a"),
+        directories: Some("/nowhere:$ORIGIN/../opt/a"),
         interpreter: Some(loader),
         ..PLAIN
     };
@@ -155,7 +155,7 @@ fn a_library_that_is_opened_by_name_has_to_be_where_the_loader_looks() {
     );
     let there = cuda.at(&format!("{LIBRARIES}/libcuda.so.1"));
     assert_eq!(judge(vec![there.clone()], &[soname]), None);
-    // A folder that the loader's configuration names.
+    // A directory that the loader's configuration names.
     let config = Entry::memory("/etc/ld.so.conf", 0o644, b"/opt/a\n".to_vec(), "m".into());
     let linked = Entry::link("/opt/a/libcuda.so", "libcuda.so.1", "maker 1".into());
     let configured = vec![cuda.at("/opt/a/libcuda.so.1"), linked, config];
@@ -167,10 +167,10 @@ fn a_library_that_is_opened_by_name_has_to_be_where_the_loader_looks() {
 
 #[test]
 fn a_library_may_leave_finding_to_those_who_load_it_if_all_of_them_find() {
-    let made = |soname, needed, folders| Made {
+    let made = |soname, needed, directories| Made {
         soname,
         needed,
-        folders,
+        directories,
         ..PLAIN
     };
     let hidden = made("libhidden.so", &[], None).at("/opt/a/libhidden.so");
@@ -200,7 +200,7 @@ fn a_file_with_any_byte_changed_is_judged_without_a_panic() {
     let program = Made {
         soname: "libp.so.1",
         needed: &["libc.so.6"],
-        folders: Some("$ORIGIN"),
+        directories: Some("$ORIGIN"),
         interpreter: Some("/lib64/ld.so"),
     };
     let good = program.bytes();
@@ -208,7 +208,7 @@ fn a_file_with_any_byte_changed_is_judged_without_a_panic() {
         .expect("read")
         .expect("a table");
     assert_eq!(dynamic.needed, ["libc.so.6"]);
-    assert_eq!(dynamic.folders, ["$ORIGIN"]);
+    assert_eq!(dynamic.directories, ["$ORIGIN"]);
     assert_eq!(dynamic.interpreter.as_deref(), Some("/lib64/ld.so"));
     for at in 0..good.len() {
         for bit in [0x01, 0x80] {

@@ -6,8 +6,8 @@ use super::*;
 
 /// A file of the vectors, or `None` where there are none. Continuous integration must have them.
 pub(crate) fn vector(name: &str) -> Option<Vec<u8>> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors");
-    match fs::read(folder.join(name)) {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors");
+    match fs::read(directory.join(name)) {
         Ok(bytes) => Some(bytes),
         Err(error) if std::env::var("CI").as_deref() == Ok("true") => panic!("{name}: {error}"),
         Err(_) => {

@@ -8,22 +8,22 @@ use serde_json::{Value, json};
 pub const CMDLINE: &str = "console=ttyS0 panic=-1";
 
 pub struct Machine {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     description: Value,
 }
 
 impl Machine {
     /// A machine whose kernel runs.
     pub fn booted() -> Machine {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
         let description = json!({
             "version": 1, "accelerator": "tcg", "memory_mib": 2048, "vcpus": 2,
             "firmware": path("firmware.fd"), "kernel": path("kernel"), "initrd": path("initrd"), "cmdline": CMDLINE,
             "root": path("root.img"), "tpm_log": path("tpm.log"),
         });
         let mut machine = Machine {
-            folder,
+            directory,
             description,
         };
         machine.write("firmware.fd", &firmware());
@@ -36,7 +36,7 @@ impl Machine {
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// Where its description is.

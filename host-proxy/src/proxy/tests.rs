@@ -1,36 +1,37 @@
-//! Taking vouchers and lending: what the courier decides for its operator's purse.
+//! Taking vouchers and lending: what the proxy decides for its operator's purse.
 
 use super::*;
 use crate::config::NodeUrl;
 use crate::fake::{
-    DEPOSIT, channel_state, channel_terms, charge, config, envelope, folder, receipt_key, voucher,
+    DEPOSIT, channel_state, channel_terms, charge, config, directory, envelope, receipt_key,
+    voucher,
 };
 use settlement::ChannelStatus;
 use tempfile::TempDir;
 
-/// A courier whose node is away: what it knows of the channel is all it will ever know.
-fn courier(state: &ChannelState) -> (TempDir, Courier) {
-    let folder = folder();
+/// A proxy whose node is away: what it knows of the channel is all it will ever know.
+fn proxy(state: &ChannelState) -> (TempDir, Proxy) {
+    let directory = directory();
     let away = NodeUrl::parse("http://127.0.0.1:1").expect("a url");
-    let courier = Courier::open(&config(folder.path(), away)).expect("opens");
-    courier
+    let proxy = Proxy::open(&config(directory.path(), away)).expect("opens");
+    proxy
         .channels
         .pretend(&channel_terms().address(), state, Instant::now());
-    (folder, courier)
+    (directory, proxy)
 }
 
-fn owe(courier: &Courier, seq: u64, cost: u64, cumulative: u64) {
+fn owe(proxy: &Proxy, seq: u64, cost: u64, cumulative: u64) {
     let key = receipt_key().verifying_key().to_bytes();
     let verified = charge(seq, cost, cumulative).verify(&key).expect("signed");
-    courier
+    proxy
         .store
         .record(&key, &verified)
         .expect("stored")
         .expect("new");
 }
 
-async fn refused(courier: &Courier, cost_max: u64) -> Option<&'static str> {
-    courier
+async fn refused(proxy: &Proxy, cost_max: u64) -> Option<&'static str> {
+    proxy
         .admit(envelope(cost_max, None).unverified())
         .await
         .err()
@@ -39,63 +40,63 @@ async fn refused(courier: &Courier, cost_max: u64) -> Option<&'static str> {
 
 #[tokio::test]
 async fn a_channel_is_lent_the_window_and_no_more() {
-    let (_folder, courier) = courier(&channel_state(DEPOSIT));
-    assert_eq!(refused(&courier, 1_000).await, None);
-    assert_eq!(refused(&courier, 1_001).await, Some("exposure"));
-    owe(&courier, 0, 600, 600);
-    assert_eq!(refused(&courier, 400).await, None);
-    assert_eq!(refused(&courier, 401).await, Some("exposure"));
-    courier.take(&voucher(600)).await.expect("taken");
-    assert_eq!(refused(&courier, 1_000).await, None);
-    assert_eq!(refused(&courier, u64::MAX).await, Some("exposure"));
+    let (_directory, proxy) = proxy(&channel_state(DEPOSIT));
+    assert_eq!(refused(&proxy, 1_000).await, None);
+    assert_eq!(refused(&proxy, 1_001).await, Some("exposure"));
+    owe(&proxy, 0, 600, 600);
+    assert_eq!(refused(&proxy, 400).await, None);
+    assert_eq!(refused(&proxy, 401).await, Some("exposure"));
+    proxy.take(&voucher(600)).await.expect("taken");
+    assert_eq!(refused(&proxy, 1_000).await, None);
+    assert_eq!(refused(&proxy, u64::MAX).await, Some("exposure"));
 }
 
 #[tokio::test]
 async fn jobs_that_run_at_once_share_the_window() {
-    let (_folder, courier) = courier(&channel_state(DEPOSIT));
-    let running = courier
+    let (_directory, proxy) = proxy(&channel_state(DEPOSIT));
+    let running = proxy
         .admit(envelope(700, None).unverified())
         .await
         .expect("admitted");
-    assert_eq!(refused(&courier, 400).await, Some("exposure"));
+    assert_eq!(refused(&proxy, 400).await, Some("exposure"));
     drop(running);
-    assert_eq!(refused(&courier, 400).await, None);
-    assert!(courier.reserved.lock().expect("whole").is_empty());
+    assert_eq!(refused(&proxy, 400).await, None);
+    assert!(proxy.reserved.lock().expect("whole").is_empty());
 }
 
 #[tokio::test]
 async fn the_deposit_bounds_what_is_lent() {
-    let (_folder, courier) = courier(&channel_state(Nano(500)));
-    assert_eq!(refused(&courier, 500).await, None);
+    let (_directory, proxy) = proxy(&channel_state(Nano(500)));
+    assert_eq!(refused(&proxy, 500).await, None);
     // Asked again whether there was a top-up; the node is away, so the answer is no.
     tokio::time::sleep(crate::limits::CHAIN_WORD_AGE_MIN).await;
-    assert_eq!(refused(&courier, 501).await, Some("chain_unavailable"));
-    courier.channels.pretend(
+    assert_eq!(refused(&proxy, 501).await, Some("chain_unavailable"));
+    proxy.channels.pretend(
         &channel_terms().address(),
         &channel_state(Nano(500)),
         Instant::now(),
     );
-    assert_eq!(refused(&courier, 501).await, Some("exposure"));
+    assert_eq!(refused(&proxy, 501).await, Some("exposure"));
 }
 
 #[tokio::test]
 async fn a_voucher_in_the_envelope_counts_and_an_old_one_is_no_fault() {
-    let (_folder, courier) = courier(&channel_state(DEPOSIT));
-    owe(&courier, 0, 900, 900);
-    assert_eq!(refused(&courier, 500).await, Some("exposure"));
+    let (_directory, proxy) = proxy(&channel_state(DEPOSIT));
+    owe(&proxy, 0, 900, 900);
+    assert_eq!(refused(&proxy, 500).await, Some("exposure"));
     let paying = envelope(500, Some(&voucher(900)));
-    drop(courier.admit(paying.unverified()).await.expect("admitted"));
+    drop(proxy.admit(paying.unverified()).await.expect("admitted"));
     let old = envelope(500, Some(&voucher(800)));
-    drop(courier.admit(old.unverified()).await.expect("admitted"));
+    drop(proxy.admit(old.unverified()).await.expect("admitted"));
     let channel = channel_terms().address();
     assert_eq!(
-        courier.store.highest(&channel).expect("read"),
+        proxy.store.highest(&channel).expect("read"),
         Some(voucher(900))
     );
     let mut forged = voucher(1_000);
     forged.signature[0] ^= 1;
     let forged = envelope(500, Some(&forged));
-    let reply = courier
+    let reply = proxy
         .admit(forged.unverified())
         .await
         .err()
@@ -119,26 +120,26 @@ async fn a_channel_that_will_not_pay_gets_no_job() {
         ..open.clone()
     };
     for state in [closing, closed, late] {
-        let (_folder, courier) = courier(&state);
-        assert_eq!(refused(&courier, 1).await, Some("closed"), "{state:?}");
+        let (_directory, proxy) = proxy(&state);
+        assert_eq!(refused(&proxy, 1).await, Some("closed"), "{state:?}");
     }
     let rotated = ChannelState {
         payer_key: [9; 32],
         ..open
     };
-    let (_folder, courier) = courier(&rotated);
-    assert_eq!(refused(&courier, 1).await, Some("payer"));
+    let (_directory, proxy) = proxy(&rotated);
+    assert_eq!(refused(&proxy, 1).await, Some("payer"));
 }
 
 #[tokio::test]
 async fn without_a_young_word_from_the_chain_nothing_is_lent() {
-    let (_folder, courier) = courier(&channel_state(DEPOSIT));
-    assert_eq!(refused(&courier, 1).await, None);
+    let (_directory, proxy) = proxy(&channel_state(DEPOSIT));
+    assert_eq!(refused(&proxy, 1).await, None);
     let long_ago = Instant::now() - crate::limits::CHAIN_WORD_AGE_MAX * 2;
-    courier.channels.pretend(
+    proxy.channels.pretend(
         &channel_terms().address(),
         &channel_state(DEPOSIT),
         long_ago,
     );
-    assert_eq!(refused(&courier, 1).await, Some("chain_unavailable"));
+    assert_eq!(refused(&proxy, 1).await, Some("chain_unavailable"));
 }

@@ -1,7 +1,7 @@
-//! A file or folder beside a recipe: its digest, and a copy of it.
+//! A file or directory beside a recipe: its digest, and a copy of it.
 //!
-//! The digest of a folder is over a list of its files, sorted by path: for each whether it may be executed, its size, its
-//! SHA-256 and its path. Dates, owners and the rest of a mode are what a checkout made of them and do not count; a folder is
+//! The digest of a directory is over a list of its files, sorted by path: for each whether it may be executed, its size, its
+//! SHA-256 and its path. Dates, owners and the rest of a mode are what a checkout made of them and do not count; a directory is
 //! there because of the files in it. Links are refused: where one leads depends on where it lies.
 
 use std::fs::{self, File, Permissions};
@@ -12,7 +12,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::FetchError;
-use crate::limits::{CHUNK_BYTES, FILE_BYTES_MAX, INPUT_FILES_MAX, SOURCE_FOLDER_DEPTH_MAX};
+use crate::limits::{CHUNK_BYTES, FILE_BYTES_MAX, INPUT_FILES_MAX, SOURCE_DIRECTORY_DEPTH_MAX};
 use crate::lock::Digest;
 
 /// What lies there.
@@ -26,7 +26,7 @@ pub struct Found {
 
 /// Why something cannot be an input.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FolderError {
+pub enum DirectoryError {
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] FetchError),
@@ -36,8 +36,8 @@ pub enum FolderError {
         /// Where it should be.
         path: String,
     },
-    /// There is something that is neither file nor folder.
-    #[error("has {path}, which is neither a file nor a folder")]
+    /// There is something that is neither file nor directory.
+    #[error("has {path}, which is neither a file nor a directory")]
     Odd {
         /// Where.
         path: String,
@@ -58,12 +58,12 @@ pub enum FolderError {
     },
 }
 
-/// Reads what lies at `path`, and copies it into the new folder `to` if there is one: a folder as it is, a file under its name.
-pub fn copy(path: &Path, to: Option<&Path>) -> Result<Found, FolderError> {
+/// Reads what lies at `path`, and copies it into the new directory `to` if there is one: a directory as it is, a file under its name.
+pub fn copy(path: &Path, to: Option<&Path>) -> Result<Found, DirectoryError> {
     let disk = FetchError::disk("reading", path);
     let metadata = match path.symlink_metadata() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(FolderError::Absent { path: show(path) });
+            return Err(DirectoryError::Absent { path: show(path) });
         }
         metadata => metadata.map_err(disk)?,
     };
@@ -80,9 +80,9 @@ pub fn copy(path: &Path, to: Option<&Path>) -> Result<Found, FolderError> {
             sha256: file.sha256,
         });
     }
-    walk.folder(path, "", to, 0)?;
+    walk.directory(path, "", to, 0)?;
     walk.files.sort_by(|a, b| a.path.cmp(&b.path));
-    let mut hasher = Sha256::new_with_prefix("chrysalis folder 1\n");
+    let mut hasher = Sha256::new_with_prefix("chrysalis directory 1\n");
     for file in &walk.files {
         let mode = if file.executable { 'x' } else { '-' };
         hasher.update(format!(
@@ -110,17 +110,17 @@ struct Seen {
 }
 
 impl Walk {
-    fn folder(
+    fn directory(
         &mut self,
         from: &Path,
         below: &str,
         to: Option<&Path>,
         depth: usize,
-    ) -> Result<(), FolderError> {
-        if depth > SOURCE_FOLDER_DEPTH_MAX {
+    ) -> Result<(), DirectoryError> {
+        if depth > SOURCE_DIRECTORY_DEPTH_MAX {
             return Err(too_much(
-                "folders in each other",
-                SOURCE_FOLDER_DEPTH_MAX as u64,
+                "directories in each other",
+                SOURCE_DIRECTORY_DEPTH_MAX as u64,
             ));
         }
         let disk = FetchError::disk("reading", from);
@@ -130,7 +130,7 @@ impl Walk {
             let name = entry.file_name();
             let plain = |name: &&str| !name.contains(|c: char| c.is_control() || c == '\\');
             let name = name.to_str().filter(plain);
-            let name = name.ok_or_else(|| FolderError::Name { path: show(&place) })?;
+            let name = name.ok_or_else(|| DirectoryError::Name { path: show(&place) })?;
             let path = match below {
                 "" => name.to_owned(),
                 below => format!("{below}/{name}"),
@@ -140,17 +140,17 @@ impl Walk {
                 if let Some(to) = &to {
                     fs::create_dir(to).map_err(FetchError::disk("creating", to))?;
                 }
-                self.folder(&place, &path, to.as_deref(), depth + 1)?;
+                self.directory(&place, &path, to.as_deref(), depth + 1)?;
             } else if kind.is_file() {
                 self.file(&place, &path, to.as_deref())?;
             } else {
-                return Err(FolderError::Odd { path: show(&place) });
+                return Err(DirectoryError::Odd { path: show(&place) });
             }
         }
         Ok(())
     }
 
-    fn file(&mut self, from: &Path, path: &str, to: Option<&Path>) -> Result<(), FolderError> {
+    fn file(&mut self, from: &Path, path: &str, to: Option<&Path>) -> Result<(), DirectoryError> {
         if self.files.len() >= INPUT_FILES_MAX {
             return Err(too_much("files", INPUT_FILES_MAX as u64));
         }
@@ -197,8 +197,8 @@ impl Walk {
     }
 }
 
-fn too_much(what: &'static str, max: u64) -> FolderError {
-    FolderError::TooMuch { what, max }
+fn too_much(what: &'static str, max: u64) -> DirectoryError {
+    DirectoryError::TooMuch { what, max }
 }
 
 fn show(path: &Path) -> String {

@@ -1,4 +1,4 @@
-//! The courier's state, and the two decisions it makes for its own operator: whether to take a voucher, and whether a
+//! The proxy's state, and the two decisions it makes for its own operator: whether to take a voucher, and whether a
 //! channel is good for one more job (SECURITY.md 19).
 //!
 //! Both protect the provider's income and nobody else: guest and client decide again for themselves.
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use wire::{Digest, Envelope, Keyset};
 
 /// What every connection shares.
-pub struct Courier {
+pub struct Proxy {
     /// Who is paid.
     pub payee: Payee,
     /// Vouchers, charges, payouts.
@@ -45,7 +45,7 @@ pub struct Courier {
     searched: tokio::sync::Mutex<Option<Instant>>,
 }
 
-/// Why a courier cannot start. The operator is at fault.
+/// Why a proxy cannot start. The operator is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The payee's key.
@@ -100,7 +100,7 @@ pub struct Reservation {
     amount: Nano,
 }
 
-impl Courier {
+impl Proxy {
     /// Opens the state file and reads the key.
     pub fn open(config: &Config) -> Result<Self, StartError> {
         let payee = Payee::read(&config.payee_key_file, config.chain)?;
@@ -111,7 +111,7 @@ impl Courier {
             payee: payee.address(),
             payee_key: payee.public_key(),
         };
-        Ok(Courier {
+        Ok(Proxy {
             channels: Channels::new(chain.clone(), store.clone(), ours),
             payee,
             store,

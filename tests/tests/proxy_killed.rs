@@ -1,4 +1,4 @@
-//! A hundred jobs, and the courier killed with SIGKILL at a random moment in each: no voucher is lost or paid twice, and
+//! A hundred jobs, and the proxy killed with SIGKILL at a random moment in each: no voucher is lost or paid twice, and
 //! the client has a typed error or a whole answer.
 
 mod common;
@@ -37,7 +37,7 @@ impl Moments {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_voucher_is_lost_or_paid_twice_when_the_courier_is_killed_in_every_job() {
+async fn no_voucher_is_lost_or_paid_twice_when_the_proxy_is_killed_in_every_job() {
     let Some(mut stack) = common::stack(StackOptions::default()).await else {
         return;
     };
@@ -67,14 +67,10 @@ async fn no_voucher_is_lost_or_paid_twice_when_the_courier_is_killed_in_every_jo
                 promised += answer.payment.cost.0;
                 assert_eq!(answer.payment.cumulative, Nano(promised), "job {number}");
             }
-            // Typed, and it says whose fault: the courier's.
+            // Typed, and it says whose fault: the proxy's.
             Err(error) => {
                 errors += 1;
-                assert_eq!(
-                    error.fault(),
-                    client::Fault::Courier,
-                    "job {number}: {error}"
-                );
+                assert_eq!(error.fault(), client::Fault::Proxy, "job {number}: {error}");
             }
         }
         stack.start_proxy().unwrap();

@@ -1,11 +1,11 @@
-//! A stranger's folder, looked at before anything is made of it.
+//! A stranger's directory, looked at before anything is made of it.
 //!
 //! What may become part of a volume is a closed list of kinds, known by name: tensors (`*.safetensors`), data that is text
 //! (`*.json`, `*.txt`, `*.md`, `*.jinja`, licences) and SentencePiece's `tokenizer.model`. A pickle is a program that runs when
 //! it is loaded, so no file that can hold one gets in, whatever it is called by: a `*.safetensors` has to begin as one.
 //!
-//! Links are refused, also those that lead to a file beside them: a volume is what lies in the folder. Files are opened by a path
-//! that was listed, without following a link at its end; whoever can change the folder meanwhile can change what is packed,
+//! Links are refused, also those that lead to a file beside them: a volume is what lies in the directory. Files are opened by a path
+//! that was listed, without following a link at its end; whoever can change the directory meanwhile can change what is packed,
 //! and the digests of what was packed are in the description.
 
 use std::collections::BTreeMap;
@@ -24,16 +24,16 @@ use crate::limits::{
 use crate::lock::is_plain_name;
 use crate::stream::{Metered, TooLong};
 
-/// A folder whose every file may be packed.
+/// A directory whose every file may be packed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Folder {
+pub struct Directory {
     path: PathBuf,
     files: Vec<File>,
     left_out: Vec<String>,
 }
 
-impl Folder {
-    /// Lists and hashes the folder. `leave_out` has paths in it, of files or of whole folders, that do not become part of the
+impl Directory {
+    /// Lists and hashes the directory. `leave_out` has paths in it, of files or of whole directories, that do not become part of the
     /// volume; each has to be there. [`ALWAYS_LEFT_OUT`] may be there.
     pub fn read(
         path: &Path,
@@ -123,7 +123,7 @@ impl<'a> Walk<'a> {
         if !entry.is_dir() {
             return Err(ModelError::Refused {
                 path: root.display().to_string(),
-                problem: "is no folder",
+                problem: "is no directory",
             });
         }
         let leave_out = leave_out.iter().map(|path| (path.as_str(), false));
@@ -136,7 +136,7 @@ impl<'a> Walk<'a> {
     }
 
     fn run(mut self) -> Result<Candidates, ModelError> {
-        self.folder(&mut Vec::new())?;
+        self.directory(&mut Vec::new())?;
         match self.leave_out.iter().find(|(_, seen)| !**seen) {
             Some((path, _)) => Err(ModelError::NothingToLeaveOut {
                 path: (*path).to_owned(),
@@ -145,7 +145,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn folder(&mut self, parts: &mut Vec<String>) -> Result<(), ModelError> {
+    fn directory(&mut self, parts: &mut Vec<String>) -> Result<(), ModelError> {
         let place = self.root.join(parts.join("/"));
         let disk = ModelError::disk("reading", &place);
         for entry in fs::read_dir(&place).map_err(&disk)? {
@@ -154,7 +154,7 @@ impl<'a> Walk<'a> {
             if self.entries > MODEL_ENTRIES_MAX {
                 return Err(ModelError::TooMuch {
                     path: self.root.display().to_string(),
-                    what: "files and folders",
+                    what: "files and directories",
                     max: MODEL_ENTRIES_MAX,
                 });
             }
@@ -186,7 +186,7 @@ impl<'a> Walk<'a> {
                 if parts.len() > MODEL_DEPTH_MAX {
                     return Err(refuse("lies too deep"));
                 }
-                self.folder(parts)?;
+                self.directory(parts)?;
             } else if about.is_file() {
                 let candidate = Candidate {
                     place: entry.path(),
@@ -196,10 +196,10 @@ impl<'a> Walk<'a> {
                 self.found.insert(parts.clone(), candidate);
             } else if about.is_symlink() {
                 return Err(refuse(
-                    "is a symbolic link, and a volume holds what lies in the folder: copy the folder with `cp -rL` and pack the copy",
+                    "is a symbolic link, and a volume holds what lies in the directory: copy the directory with `cp -rL` and pack the copy",
                 ));
             } else {
-                return Err(refuse("is neither a file nor a folder"));
+                return Err(refuse("is neither a file nor a directory"));
             }
             parts.pop();
         }
@@ -299,7 +299,7 @@ fn begins_as_tensors(start: &[u8], bytes: u64) -> bool {
     fits && rest.first() == Some(&b'{')
 }
 
-/// What is at the top of folders that `git` or Hugging Face's tools made, and belongs to those.
+/// What is at the top of directories that `git` or Hugging Face's tools made, and belongs to those.
 pub const ALWAYS_LEFT_OUT: [&str; 5] =
     [".cache", ".git", ".gitattributes", ".github", ".gitignore"];
 

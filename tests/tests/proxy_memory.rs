@@ -1,4 +1,4 @@
-//! The courier holds no plaintext: its memory is read while it carries a job, and its trace log afterwards. And the guest
+//! The proxy holds no plaintext: its memory is read while it carries a job, and its trace log afterwards. And the guest
 //! reads no block of a disk during jobs, from which its host could tell which weights are touched.
 
 mod common;
@@ -58,7 +58,7 @@ fn find(haystacks: &[Vec<u8>], secret: &str) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_run_of_16_bytes_of_prompt_or_answer_is_in_the_couriers_memory_or_logs() {
+async fn no_run_of_16_bytes_of_prompt_or_answer_is_in_the_proxies_memory_or_logs() {
     let options = StackOptions {
         proxy_log: Some("trace".into()),
         ..StackOptions::default()
@@ -69,7 +69,7 @@ async fn no_run_of_16_bytes_of_prompt_or_answer_is_in_the_couriers_memory_or_log
     scenario::open_channel(&stack, &mut Steps::new(true)).unwrap();
     let client = scenario::open_client(&stack).unwrap();
     let session = client.attest().await.unwrap();
-    let courier = stack.proxy_id().expect("it runs");
+    let proxy = stack.proxy_id().expect("it runs");
     let guest = stack.guest_id().expect("this guest is a process");
     let blocks_before = block_bytes_read(guest);
 
@@ -82,11 +82,11 @@ async fn no_run_of_16_bytes_of_prompt_or_answer_is_in_the_couriers_memory_or_log
     let mut answering = sealed.send(client.proxy()).await.unwrap();
     // The job is under way: the first event has come through and the rest is on its road.
     assert!(answering.next_event().await.unwrap().is_some());
-    let mut snapshots = vec![memory(courier)];
+    let mut snapshots = vec![memory(proxy)];
     assert!(answering.next_event().await.unwrap().is_some());
-    snapshots.push(memory(courier));
+    snapshots.push(memory(proxy));
     while answering.next_event().await.unwrap().is_some() {}
-    snapshots.push(memory(courier));
+    snapshots.push(memory(proxy));
     let answer = answering.finish().await.unwrap().verify(&session).unwrap();
     let text = answer.text.clone();
     assert!(
@@ -106,7 +106,7 @@ async fn no_run_of_16_bytes_of_prompt_or_answer_is_in_the_couriers_memory_or_log
         assert_eq!(find(snapshot, QUESTION), None, "the prompt");
         assert_eq!(find(snapshot, &text), None, "the answer");
     }
-    // The search finds what is there: a path of the courier's own configuration.
+    // The search finds what is there: a path of the proxy's own configuration.
     let known = stack.path("sim/collateral.json");
     for snapshot in &snapshots[..3] {
         assert!(

@@ -1,4 +1,4 @@
-//! An image's folder, or a manifest alone.
+//! An image's directory, or a manifest alone.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,7 +12,7 @@ use crate::papers::{ENVELOPE, SBOM, STATEMENT};
 
 /// Where an image lies, with its manifest.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Folder {
+pub struct Directory {
     /// The manifest.
     pub manifest: ImageManifest,
     /// As it lies there, whose digest a statement has.
@@ -23,7 +23,7 @@ pub struct Folder {
 
 /// Why there is no image to look at.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FolderError {
+pub enum DirectoryError {
     /// A file could not be read.
     #[error("reading {path}: {reason}")]
     Disk {
@@ -50,9 +50,9 @@ pub enum FolderError {
     },
 }
 
-impl Folder {
-    /// The image in a folder, or the one that a manifest's file describes.
-    pub fn open(path: &Path) -> Result<Self, FolderError> {
+impl Directory {
+    /// The image in a directory, or the one that a manifest's file describes.
+    pub fn open(path: &Path) -> Result<Self, DirectoryError> {
         let manifest_path = match path.is_dir() {
             true => path.join(MANIFEST),
             false => path.to_owned(),
@@ -62,7 +62,7 @@ impl Folder {
         let manifest = ImageManifest::from_json(&manifest_bytes).map_err(|error| {
             let path = manifest_path.display().to_string();
             let error = Box::new(error);
-            FolderError::Manifest { path, error }
+            DirectoryError::Manifest { path, error }
         })?;
         let path = manifest_path.parent().unwrap_or(Path::new("")).to_owned();
         Ok(Self {
@@ -94,21 +94,21 @@ impl Folder {
     }
 
     /// The bill of materials, if one is there.
-    pub fn bill(&self) -> Result<Option<Vec<u8>>, FolderError> {
+    pub fn bill(&self) -> Result<Option<Vec<u8>>, DirectoryError> {
         self.paper(SBOM, crate::limits::SBOM_BYTES_MAX)
     }
 
     /// The statement, if one is there.
-    pub fn statement(&self) -> Result<Option<Vec<u8>>, FolderError> {
+    pub fn statement(&self) -> Result<Option<Vec<u8>>, DirectoryError> {
         self.paper(STATEMENT, ENVELOPE_BYTES_MAX)
     }
 
     /// The envelope, if one is there.
-    pub fn envelope(&self) -> Result<Option<Vec<u8>>, FolderError> {
+    pub fn envelope(&self) -> Result<Option<Vec<u8>>, DirectoryError> {
         self.paper(ENVELOPE, ENVELOPE_BYTES_MAX)
     }
 
-    fn paper(&self, name: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, FolderError> {
+    fn paper(&self, name: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, DirectoryError> {
         let path = self.path.join(name);
         match path.symlink_metadata() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -118,13 +118,13 @@ impl Folder {
 }
 
 /// A file that is not longer than its limit.
-pub fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, FolderError> {
+pub fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, DirectoryError> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(bytes_max as u64 + 1).read_to_end(&mut bytes))
         .map_err(|error| disk(path, &error))?;
     match bytes.len() > bytes_max {
-        true => Err(FolderError::TooLong {
+        true => Err(DirectoryError::TooLong {
             path: path.display().to_string(),
             bytes_max,
         }),
@@ -132,8 +132,8 @@ pub fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, FolderError> {
     }
 }
 
-pub fn disk(path: &Path, error: &io::Error) -> FolderError {
-    FolderError::Disk {
+pub fn disk(path: &Path, error: &io::Error) -> DirectoryError {
+    DirectoryError::Disk {
         path: path.display().to_string(),
         reason: error.to_string(),
     }

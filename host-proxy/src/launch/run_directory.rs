@@ -1,4 +1,4 @@
-//! The run folder: sockets, logs and the software TPM's state of one launch.
+//! The run directory: sockets, logs and the software TPM's state of one launch.
 //!
 //! A lock, which the kernel releases however its holder dies, tells a running launch from the remains of a dead one. Only
 //! what this program makes is ever removed, and only sockets where a socket is expected.
@@ -10,35 +10,35 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
-/// A folder that is ours alone until this value is dropped.
+/// A directory that is ours alone until this value is dropped.
 #[derive(Debug)]
-pub(super) struct RunFolder {
+pub(super) struct RunDirectory {
     path: PathBuf,
     _lock: File,
 }
 
-/// Why a folder cannot be used.
+/// Why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum RunFolderError {
+pub enum RunDirectoryError {
     /// The system refuses something.
-    #[error("the run folder {path}: {source}")]
+    #[error("the run directory {path}: {source}")]
     Io {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
         /// What the system says.
         source: io::Error,
     },
     /// Another launch is running in it.
-    #[error("another launch is running in {}: give each guest a folder of its own", .0.display())]
+    #[error("another launch is running in {}: give each guest a directory of its own", .0.display())]
     Busy(PathBuf),
     /// Something of another kind is where a socket belongs.
-    #[error("{} is not a socket and will not be removed: choose another run folder", .0.display())]
+    #[error("{} is not a socket and will not be removed: choose another run directory", .0.display())]
     Foreign(PathBuf),
     /// The sockets' paths would be too long.
-    #[error("{} is too long for a Unix socket (at most {SOCKET_PATH_BYTES_MAX} bytes): choose a shorter run folder", .0.display())]
+    #[error("{} is too long for a Unix socket (at most {SOCKET_PATH_BYTES_MAX} bytes): choose a shorter run directory", .0.display())]
     TooLong(PathBuf),
     /// QEMU and swtpm split their options at these.
-    #[error("{} has a comma, a control character or is not UTF-8: choose another folder", .0.display())]
+    #[error("{} has a comma, a control character or is not UTF-8: choose another directory", .0.display())]
     Name(PathBuf),
 }
 
@@ -47,7 +47,7 @@ const SOCKETS: [&str; 5] = [VSOCK, VHOST, QMP, MONITOR, TPM];
 /// Where the guest's configuration is served, for every machine of a launch. Whoever serves another port of the guest's
 /// host, as the simulated module does, cleans up its own.
 const CONFIG: &str = "vsock.sock_9101";
-/// Where a courier connects.
+/// Where a proxy connects.
 pub(super) const VSOCK: &str = "vsock.sock";
 /// Between QEMU and vhost-device-vsock.
 pub(super) const VHOST: &str = "vhost.sock";
@@ -67,10 +67,10 @@ pub(super) const SERIAL: &str = "serial.log";
 pub(super) const LAUNCHED: &str = "launched.json";
 const LOCK: &str = "lock";
 
-impl RunFolder {
-    /// Makes the folder if need be, locks it, and removes what a dead launch left behind.
-    pub(super) fn open(path: &Path) -> Result<Self, RunFolderError> {
-        let refuse = |source| RunFolderError::Io {
+impl RunDirectory {
+    /// Makes the directory if need be, locks it, and removes what a dead launch left behind.
+    pub(super) fn open(path: &Path) -> Result<Self, RunDirectoryError> {
+        let refuse = |source| RunDirectoryError::Io {
             path: path.to_owned(),
             source,
         };
@@ -89,16 +89,16 @@ impl RunFolder {
             .map_err(refuse)?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(RunFolderError::Busy(path)),
+            Err(TryLockError::WouldBlock) => return Err(RunDirectoryError::Busy(path)),
             Err(TryLockError::Error(source)) => return Err(refuse(source)),
         }
-        let folder = RunFolder { path, _lock: lock };
-        folder.remove_socket(CONFIG)?;
-        folder.clear()?;
-        Ok(folder)
+        let directory = RunDirectory { path, _lock: lock };
+        directory.remove_socket(CONFIG)?;
+        directory.clear()?;
+        Ok(directory)
     }
 
-    /// The folder.
+    /// The directory.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -109,7 +109,7 @@ impl RunFolder {
     }
 
     /// Removes what a machine that is no more leaves behind. Logs stay until they are overwritten.
-    pub(super) fn clear(&self) -> Result<(), RunFolderError> {
+    pub(super) fn clear(&self) -> Result<(), RunDirectoryError> {
         for name in SOCKETS {
             self.remove_socket(name)?;
         }
@@ -118,45 +118,45 @@ impl RunFolder {
     }
 
     /// Removes the socket `name`.
-    fn remove_socket(&self, name: &str) -> Result<(), RunFolderError> {
+    fn remove_socket(&self, name: &str) -> Result<(), RunDirectoryError> {
         let path = self.join(name);
         match path.symlink_metadata() {
-            Ok(found) if !found.file_type().is_socket() => Err(RunFolderError::Foreign(path)),
+            Ok(found) if !found.file_type().is_socket() => Err(RunDirectoryError::Foreign(path)),
             Ok(_) => self.removed(fs::remove_file(path)),
             Err(error) => self.removed(Err(error)),
         }
     }
 
-    /// Makes an empty folder for the TPM's state: each machine begins with a TPM that has measured nothing.
-    pub(super) fn make_tpm_state(&self) -> Result<(), RunFolderError> {
+    /// Makes an empty directory for the TPM's state: each machine begins with a TPM that has measured nothing.
+    pub(super) fn make_tpm_state(&self) -> Result<(), RunDirectoryError> {
         let made = DirBuilder::new().mode(0o700).create(self.join(TPM_STATE));
         made.map_err(|source| self.fault(source))
     }
 
     /// Writes a file whole or not at all: somebody may be waiting for it.
-    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RunFolderError> {
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RunDirectoryError> {
         let unfinished = self.join(&format!("{name}.new"));
         let written =
             fs::write(&unfinished, bytes).and_then(|()| fs::rename(&unfinished, self.join(name)));
         written.map_err(|source| self.fault(source))
     }
 
-    fn removed(&self, result: io::Result<()>) -> Result<(), RunFolderError> {
+    fn removed(&self, result: io::Result<()>) -> Result<(), RunDirectoryError> {
         match result {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.fault(error)),
             _ => Ok(()),
         }
     }
 
-    pub(super) fn fault(&self, source: io::Error) -> RunFolderError {
-        RunFolderError::Io {
+    pub(super) fn fault(&self, source: io::Error) -> RunDirectoryError {
+        RunDirectoryError::Io {
             path: self.path.clone(),
             source,
         }
     }
 }
 
-impl Drop for RunFolder {
+impl Drop for RunDirectory {
     fn drop(&mut self) {
         for name in SOCKETS.into_iter().chain([CONFIG]) {
             if let Err(error) = self.remove_socket(name) {
@@ -166,16 +166,16 @@ impl Drop for RunFolder {
     }
 }
 
-/// Refuses folders whose name QEMU or swtpm would read as something else.
-pub(super) fn check_name(path: &Path) -> Result<(), RunFolderError> {
+/// Refuses directories whose name QEMU or swtpm would read as something else.
+pub(super) fn check_name(path: &Path) -> Result<(), RunDirectoryError> {
     let plain = |text: &str| !text.chars().any(|c| c == ',' || c.is_control());
     if !path.to_str().is_some_and(plain) {
-        return Err(RunFolderError::Name(path.to_owned()));
+        return Err(RunDirectoryError::Name(path.to_owned()));
     }
     let longest = path.join(CONFIG);
     match longest.as_os_str().as_bytes().len() <= SOCKET_PATH_BYTES_MAX {
         true => Ok(()),
-        false => Err(RunFolderError::TooLong(longest)),
+        false => Err(RunDirectoryError::TooLong(longest)),
     }
 }
 
@@ -186,12 +186,12 @@ mod tests {
 
     #[test]
     fn a_live_launch_is_refused_and_a_dead_ones_remains_are_removed() {
-        let parent = tempfile::tempdir().expect("a folder");
+        let parent = tempfile::tempdir().expect("a directory");
         let path = parent.path().join("a/run");
-        let first = RunFolder::open(&path).expect("made");
+        let first = RunDirectory::open(&path).expect("made");
         assert!(matches!(
-            RunFolder::open(&path),
-            Err(RunFolderError::Busy(_))
+            RunDirectory::open(&path),
+            Err(RunDirectoryError::Busy(_))
         ));
         drop(first);
         for name in SOCKETS.into_iter().chain([CONFIG]) {
@@ -201,7 +201,7 @@ mod tests {
         fs::write(path.join(LAUNCHED), "{}").expect("written");
         // The simulator's, which may be waiting already.
         let other = UnixListener::bind(path.join("vsock.sock_9100")).expect("a socket");
-        let second = RunFolder::open(&path).expect("cleared");
+        let second = RunDirectory::open(&path).expect("cleared");
         let left: Vec<_> = fs::read_dir(&path)
             .expect("read")
             .map(|entry| entry.expect("an entry").file_name())
@@ -212,28 +212,28 @@ mod tests {
 
     #[test]
     fn what_is_no_socket_is_not_removed() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let precious = folder.path().join(QMP);
+        let directory = tempfile::tempdir().expect("a directory");
+        let precious = directory.path().join(QMP);
         fs::write(&precious, "precious").expect("written");
         assert!(
-            matches!(RunFolder::open(folder.path()), Err(RunFolderError::Foreign(path)) if path.ends_with(QMP))
+            matches!(RunDirectory::open(directory.path()), Err(RunDirectoryError::Foreign(path)) if path.ends_with(QMP))
         );
         assert_eq!(fs::read(&precious).expect("read"), b"precious");
     }
 
     #[test]
     fn names_that_would_be_read_as_something_else_are_refused() {
-        let parent = tempfile::tempdir().expect("a folder");
+        let parent = tempfile::tempdir().expect("a directory");
         for name in ["a,b", "a\nb"] {
             assert!(matches!(
-                RunFolder::open(&parent.path().join(name)),
-                Err(RunFolderError::Name(_))
+                RunDirectory::open(&parent.path().join(name)),
+                Err(RunDirectoryError::Name(_))
             ));
         }
         let long = parent.path().join("x".repeat(100));
         assert!(matches!(
-            RunFolder::open(&long),
-            Err(RunFolderError::TooLong(_))
+            RunDirectory::open(&long),
+            Err(RunDirectoryError::TooLong(_))
         ));
     }
 }
