@@ -6,7 +6,7 @@ use crate::config::{Config, read_file, read_key};
 use crate::error::{ClientError, Executed};
 use crate::job::{Job, Payment, Prepared};
 use crate::limits::{REPLY_BYTES_MAX, SMALL_FILE_BYTES_MAX};
-use crate::session::{Session, Shared, proxy, proxy_refused};
+use crate::session::{Session, Shared, proxy_error, proxy_refused};
 use crate::tokens::Models;
 use crate::transport::{Ask, Transport};
 use measurements::{Manifest, Root};
@@ -257,7 +257,7 @@ impl Client {
             body: voucher.encode(),
         };
         let reply = self.proxy.call(ask, REPLY_BYTES_MAX).await;
-        let reply = reply.map_err(|e| proxy(WHAT, e, Executed::Yes))?;
+        let reply = reply.map_err(|e| proxy_error(WHAT, e, Executed::Yes))?;
         let stored = serde_json::from_slice::<Value>(&reply.body);
         match (reply.status, stored) {
             (200, Ok(answer)) if answer.get("stored") == Some(&Value::Bool(true)) => {
@@ -284,7 +284,7 @@ impl Client {
             body: Vec::new(),
         };
         let reply = self.proxy.call(ask, REPLY_BYTES_MAX).await;
-        let reply = reply.map_err(|e| proxy(WHAT, e, Executed::No))?;
+        let reply = reply.map_err(|e| proxy_error(WHAT, e, Executed::No))?;
         if reply.status != 200 {
             return Err(proxy_refused(WHAT, reply.status, &reply.body, Executed::No));
         }

@@ -19,7 +19,7 @@ use crate::budget::{BudgetError, Reservation};
 use crate::error::{ClientError, Executed};
 use crate::limits::DEADLINE_GRACE;
 use crate::openai::{self, Ask, Delivery};
-use crate::session::{Session, proxy, proxy_refused, random};
+use crate::session::{Session, proxy_error, proxy_refused, random};
 use crate::tokens::{Model, TokensError};
 use crate::transport::{self, Transport, TransportError};
 use getrandom::SysRng;
@@ -299,7 +299,7 @@ impl Sealed {
                 TransportError::Timeout => {
                     ClientError::Deadline("no answer to the job in time".into())
                 }
-                other => proxy("job", other, Executed::Maybe),
+                other => proxy_error("job", other, Executed::Maybe),
             })?;
         match stream.status {
             200 => Ok(Answering::new(

@@ -148,7 +148,7 @@ async fn fetch_bundle(proxy: &Transport, nonce: &[u8; 32]) -> Result<Vec<u8>, Cl
     let reply = proxy
         .call(ask, REPLY_BYTES_MAX)
         .await
-        .map_err(|e| proxy("attestation", e, Executed::No))?;
+        .map_err(|e| proxy_error("attestation", e, Executed::No))?;
     match reply.status {
         200 => Ok(reply.body),
         status => Err(proxy_refused(
@@ -161,7 +161,11 @@ async fn fetch_bundle(proxy: &Transport, nonce: &[u8; 32]) -> Result<Vec<u8>, Cl
 }
 
 /// A failed exchange with the proxy. `sent` is what holds when something may have been sent.
-pub(crate) fn proxy(what: &'static str, error: TransportError, sent: Executed) -> ClientError {
+pub(crate) fn proxy_error(
+    what: &'static str,
+    error: TransportError,
+    sent: Executed,
+) -> ClientError {
     match error {
         TransportError::Connect { .. } => ClientError::Unreachable(error.to_string()),
         _ => ClientError::ProxyMisbehaved {
