@@ -51,8 +51,9 @@ impl Tree {
     /// Reads the repository that this test was built in.
     pub fn read() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .expect("the package lies in the repository");
+            .ancestors()
+            .nth(2)
+            .expect("the package lies in tests/tidy");
         let mut files = Vec::new();
         read_directory(root, root, &mut files);
         assert!(files.len() > 20, "the walk finds the repository");
