@@ -9,6 +9,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("engine", &[]),
     ("stage0", &[]),
     ("tidy", &[]),
+    ("without", &[]),
     ("simulator", &["measurements"]),
     ("image-builder", &["measurements"]),
     ("ledger", &["settlement"]),
@@ -38,8 +39,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
 ];
-/// What tests of any package may use besides: the two stand-ins for things we cannot have in a test.
-const FOR_TESTS: &[&str] = &["simulator", "ledger"];
+/// What tests of any package may use besides: the two stand-ins for things we cannot have in a test, and how a test says that it
+/// was skipped.
+const FOR_TESTS: &[&str] = &["simulator", "ledger", "without"];
 
 /// Edges outside the table, and packages that the table does not know.
 pub fn breaches(manifests: &[Manifest]) -> Vec<String> {
