@@ -1,9 +1,13 @@
 //! A payment channel: its terms, its address, and the messages it understands (`contracts/channel.tolk`).
 
 use crate::{
-    Address, ChainId, Contract, Nano, Payload, SignedClose, SignedVoucher, StateInit, Transfer,
-    VerifiedVoucher, ton,
+    Address, ChainId, Nano,
+    cell::{CellHasher, Layout, state_init},
+    contracts::CHANNEL_CODE,
 };
+
+#[cfg(feature = "wallet")]
+mod messages;
 
 /// What payer and payee agree on. The terms are the contract's initial state, so they determine its address: other terms, other
 /// address.
@@ -27,17 +31,18 @@ pub struct ChannelTerms {
     pub salt: u64,
 }
 
-/// Value that goes with a claim. What gas and forwarding leave of it comes back to the sender.
-const CLAIM_VALUE: Nano = Nano(50_000_000);
-/// Value that goes with a request that moves no deposit.
-const REQUEST_VALUE: Nano = Nano(30_000_000);
-/// Value above the amount that goes with a top-up: the contract's reserve of 0.05 TON when it starts, and gas.
-const TOP_UP_EXTRA: Nano = Nano(80_000_000);
-
 impl ChannelTerms {
-    /// Code and data that deploy the channel.
-    pub fn state_init(&self) -> StateInit {
-        let terms = ton::Layout::new()
+    /// Where these terms live: the hash of the contract's initial state.
+    pub fn address(&self) -> Address {
+        let state = state_init::<CellHasher>(&CHANNEL_CODE, &self.data::<CellHasher>());
+        Address {
+            workchain: 0,
+            hash: state.hash,
+        }
+    }
+
+    fn data<L: Layout>(&self) -> L::Cell {
+        let terms = L::new()
             .address(&self.payer)
             .address(&self.payee)
             .uint(32, self.close_delay_s.into())
@@ -46,7 +51,7 @@ impl ChannelTerms {
             .uint(64, self.salt)
             .build();
         // status:open chain deposit paid unlock_at payer_key pending_key pending_at ^terms
-        let data = ton::Layout::new()
+        L::new()
             .uint(8, 0)
             .int32(self.chain.0)
             .coins(Nano::ZERO)
@@ -56,79 +61,8 @@ impl ChannelTerms {
             .bytes(&[0; 32])
             .uint(32, 0)
             .reference(&terms)
-            .build();
-        Contract::Channel.with_data(data)
+            .build()
     }
-
-    /// Where these terms live.
-    pub fn address(&self) -> Address {
-        self.state_init().address()
-    }
-
-    /// Deploys the channel with its first deposit. `None` if the amount is beyond what money there can be.
-    pub fn deploy(&self, deposit: Nano, query_id: u64) -> Option<Transfer> {
-        let transfer = self.top_up(deposit, query_id)?;
-        Some(Transfer {
-            state_init: Some(self.state_init()),
-            ..transfer
-        })
-    }
-
-    /// Adds to the deposit; anyone may. `None` if the amount is beyond what money there can be.
-    pub fn top_up(&self, amount: Nano, query_id: u64) -> Option<Transfer> {
-        let body = request(b"topu", query_id).coins(amount);
-        Some(self.message(amount.checked_add(TOP_UP_EXTRA)?, body))
-    }
-
-    /// Delivers a voucher; anyone may, the payee is paid.
-    pub fn claim(&self, voucher: &VerifiedVoucher, query_id: u64) -> Transfer {
-        self.insecure_claim(voucher.signed(), query_id)
-    }
-
-    /// Delivers a voucher that nobody has checked. The contract refuses a bad one, and the sender has paid for the refusal.
-    pub fn insecure_claim(&self, signed: &SignedVoucher, query_id: u64) -> Transfer {
-        let body = request(b"clai", query_id)
-            .bytes(&signed.signature)
-            .reference(&signed.voucher.tree());
-        self.message(CLAIM_VALUE, body)
-    }
-
-    /// Starts the close delay. From the payer's wallet only.
-    pub fn request_close(&self, query_id: u64) -> Transfer {
-        self.message(REQUEST_VALUE, request(b"rcls", query_id))
-    }
-
-    /// Returns what is left to the payer, after the close delay. From the payer's wallet only.
-    pub fn finalize_close(&self, query_id: u64) -> Transfer {
-        self.message(REQUEST_VALUE, request(b"fcls", query_id))
-    }
-
-    /// Closes at once with the payee's signature. From anyone; the rest goes to the payer.
-    pub fn cooperate(&self, signed: &SignedClose, query_id: u64) -> Transfer {
-        let body = request(b"coop", query_id)
-            .bytes(&signed.signature)
-            .reference(&signed.close.tree());
-        self.message(REQUEST_VALUE, body)
-    }
-
-    /// Replaces the payer's voucher key after the close delay. From the payer's wallet only.
-    pub fn rotate_key(&self, new_key: &[u8; 32], query_id: u64) -> Transfer {
-        self.message(REQUEST_VALUE, request(b"rotk", query_id).bytes(new_key))
-    }
-
-    fn message(&self, value: Nano, body: ton::Layout) -> Transfer {
-        Transfer {
-            to: self.address(),
-            value,
-            bounce: true,
-            payload: Some(Payload(body.build())),
-            state_init: None,
-        }
-    }
-}
-
-fn request(tag: &[u8; 4], query_id: u64) -> ton::Layout {
-    ton::Layout::new().bytes(tag).uint(64, query_id)
 }
 
 /// The channel's exit codes, as a transaction or a refusal shows them.

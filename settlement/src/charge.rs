@@ -1,6 +1,10 @@
 //! The guest's statement of what one job cost, small enough for a TVM to judge.
 
-use crate::{Address, ChainId, ChargeError, Nano, limits, signing, ton};
+use crate::{
+    Address, ChainId, ChargeError, Nano,
+    cell::{CellHasher, Layout},
+    limits, signing,
+};
 use ed25519_dalek::SigningKey;
 use std::ops::Deref;
 
@@ -46,12 +50,13 @@ impl Charge {
     /// What the receipt key signs and a TVM recomputes: `charge#63686731 chain:int32 stake:MsgAddressInt receipt_hash:uint256
     /// seq:uint64 cost:Coins cap:Coins tail:^[ channel:MsgAddressInt cumulative:Coins ]`.
     pub fn cell_hash(&self) -> [u8; 32] {
-        self.tree().hash()
+        self.cell::<CellHasher>().hash
     }
 
     /// The cell as a bag of cells, for a get method or a stake contract.
+    #[cfg(feature = "wallet")]
     pub fn cell_boc(&self) -> Vec<u8> {
-        self.tree().boc()
+        self.cell::<crate::ton::TreeBuilder>().boc()
     }
 
     /// Signs with the guest's receipt key. It signs what it is told: the check of cost against cap is the verifier's, so that
@@ -63,12 +68,12 @@ impl Charge {
         }
     }
 
-    fn tree(&self) -> ton::Tree {
-        let tail = ton::Layout::new()
+    fn cell<L: Layout>(&self) -> L::Cell {
+        let tail = L::new()
             .address(&self.channel)
             .coins(self.cumulative)
             .build();
-        ton::Layout::new()
+        L::new()
             .uint(32, TAG.into())
             .int32(self.chain.0)
             .address(&self.stake)

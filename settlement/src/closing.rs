@@ -1,6 +1,10 @@
 //! The payee's word that it wants no more, so that a channel may close at once.
 
-use crate::{Address, ChainId, Nano, VoucherError, limits, signing, ton};
+use crate::{
+    Address, ChainId, Nano, VoucherError,
+    cell::{CellHasher, Layout},
+    limits, signing,
+};
 use ed25519_dalek::SigningKey;
 
 const TAG: u32 = 0x6363_6c31; // "ccl1"
@@ -28,7 +32,7 @@ pub struct SignedClose {
 impl CooperativeClose {
     /// `close#63636c31 chain:int32 channel:MsgAddressInt paid:Coins`.
     pub fn cell_hash(&self) -> [u8; 32] {
-        self.tree().hash()
+        self.cell::<CellHasher>().hash
     }
 
     /// Signs with the payee's key.
@@ -39,8 +43,8 @@ impl CooperativeClose {
         }
     }
 
-    pub(crate) fn tree(&self) -> ton::Tree {
-        ton::Layout::new()
+    pub(crate) fn cell<L: Layout>(&self) -> L::Cell {
+        L::new()
             .uint(32, TAG.into())
             .int32(self.chain.0)
             .address(&self.channel)

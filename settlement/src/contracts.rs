@@ -1,7 +1,13 @@
 //! The compiled contracts. Source, compiler and hashes are in `contracts/`; a test compares these bytes with the manifest, and with
 //! a fresh compilation where the compiler is at hand.
 
-use crate::{StateInit, ton};
+use crate::cell::CellHash;
+#[cfg(feature = "wallet")]
+use crate::{
+    StateInit,
+    cell::Layout,
+    ton::{Tree, TreeBuilder},
+};
 
 /// Representation hash of the channel's code.
 pub const CHANNEL_CODE_HASH: [u8; 32] =
@@ -10,7 +16,14 @@ pub const CHANNEL_CODE_HASH: [u8; 32] =
 pub const CHARGE_CHECK_CODE_HASH: [u8; 32] =
     hash("36ae5b41bfc9c83b3fffea9e7ceae593de3332f4147abfc4d9a0f3c39db05174");
 
+/// The channel's code, as far as its address needs it.
+pub(crate) const CHANNEL_CODE: CellHash = CellHash {
+    hash: CHANNEL_CODE_HASH,
+    depth: 5,
+};
+
 /// A contract whose code is compiled in.
+#[cfg(feature = "wallet")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contract {
     /// The payment channel.
@@ -19,6 +32,7 @@ pub enum Contract {
     ChargeCheck,
 }
 
+#[cfg(feature = "wallet")]
 impl Contract {
     /// The code as a bag of cells.
     pub fn code_boc(self) -> &'static [u8] {
@@ -30,20 +44,20 @@ impl Contract {
 
     /// The hash of that code, computed from its cells.
     pub fn code_hash(self) -> [u8; 32] {
-        self.code().hash()
+        self.code().root().hash
     }
 
-    pub(crate) fn code(self) -> ton::Tree {
-        ton::Tree::from_our_boc(self.code_boc()).expect("the compiled-in code is a bag of cells")
+    pub(crate) fn code(self) -> Tree {
+        Tree::from_our_boc(self.code_boc()).expect("the compiled-in code is a bag of cells")
     }
 
-    pub(crate) fn with_data(self, data: ton::Tree) -> StateInit {
+    pub(crate) fn with_data(self, data: Tree) -> StateInit {
         StateInit::new(self.code(), data)
     }
 
     /// The initial state of a charge check contract. It has no data; every deployment has the same address.
     pub fn charge_check_state() -> StateInit {
-        Contract::ChargeCheck.with_data(ton::Layout::new().build())
+        Contract::ChargeCheck.with_data(TreeBuilder::new().build())
     }
 }
 

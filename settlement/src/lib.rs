@@ -1,11 +1,11 @@
 //! Amounts, vouchers, charges, channels: what is owed, who signed for it, and the messages that settle it on TON.
 //!
 //! **What it is.** The payer signs cumulative [`Voucher`]s, a guest's receipt key signs [`Charge`]s, both as TL-B cells whose hash a
-//! TVM can check. [`ChannelTerms`] names a payment channel and makes its messages, [`Wallet`] signs them for a chain, and
-//! [`toncenter`] turns questions to a node into requests and its answers into typed values.
+//! TVM can check. [`ChannelTerms`] names a payment channel. With feature `wallet`, which a guest does not have, [`Wallet`] signs a
+//! channel's messages for a chain, and [`toncenter`] turns questions to a node into requests and its answers into typed values.
 //!
-//! **Trusts.** The Ed25519 of `ed25519-dalek`, and `tonlib-core` for cells, bags of cells and wallet code, behind one private
-//! module. A node's answers are a claim by that node: parsed within limits, never believed about signatures or terms.
+//! **Trusts.** The Ed25519 of `ed25519-dalek`, and with feature `wallet` `tonlib-core` for bags of cells and wallet code, behind one
+//! private module. A node's answers are a claim by that node: parsed within limits, never believed about signatures or terms.
 //!
 //! **Promises.** A [`VerifiedVoucher`] or [`VerifiedCharge`] exists only if its signature was checked. Encodings have one form per
 //! value. Amounts never wrap. A channel's address is a function of its terms, the chain id among them.
@@ -14,6 +14,7 @@
 //! the stake and the payout engine are not here yet.
 
 mod address;
+mod cell;
 mod chain;
 mod channel;
 mod charge;
@@ -22,10 +23,16 @@ mod contracts;
 pub mod limits;
 mod nano;
 mod signing;
-mod state;
-mod ton;
-pub mod toncenter;
 mod voucher;
+
+// Feature `wallet`: what settles on a chain.
+#[cfg(feature = "wallet")]
+mod state;
+#[cfg(feature = "wallet")]
+mod ton;
+#[cfg(feature = "wallet")]
+pub mod toncenter;
+#[cfg(feature = "wallet")]
 mod wallet;
 
 pub use address::{Address, AddressError};
@@ -33,9 +40,13 @@ pub use chain::ChainId;
 pub use channel::{ChannelTerms, exit};
 pub use charge::{Charge, SignedCharge, VerifiedCharge};
 pub use closing::{CooperativeClose, SignedClose};
-pub use contracts::{CHANNEL_CODE_HASH, CHARGE_CHECK_CODE_HASH, Contract};
+pub use contracts::{CHANNEL_CODE_HASH, CHARGE_CHECK_CODE_HASH};
 pub use nano::{Nano, NanoError};
 pub use signing::{ChargeError, DecodeError, VoucherError};
-pub use state::{ChannelState, ChannelStatus, StateError};
 pub use voucher::{SignedVoucher, VerifiedVoucher, Voucher};
-pub use wallet::{Payload, StateInit, Transfer, Wallet, WalletError, message_hash};
+#[cfg(feature = "wallet")]
+pub use {
+    contracts::Contract,
+    state::{ChannelState, ChannelStatus, StateError},
+    wallet::{Payload, StateInit, Transfer, Wallet, WalletError, message_hash},
+};

@@ -1,23 +1,32 @@
-//! The one place that touches `tonlib-core`.
+//! The one place that touches `tonlib-core`: cells as trees, bags of cells and wallet code (feature `wallet`).
 //!
 //! Its types belong to an older generation of crates and its author has announced a successor, so nothing outside this file names
 //! it. Bytes from peers never reach its parser: what is parsed here was compiled in or made by us.
 
-use crate::{Address, ChainId, Nano};
+use crate::{
+    ChainId,
+    cell::{CellHash, Layout},
+};
 use tonlib_core::{
     cell::{ArcCell, BagOfCells, CellBuilder},
     wallet::{mnemonic::KeyPair, version_helper::VersionHelper, wallet_version::WalletVersion},
 };
 
-/// A cell tree.
+/// A cell with everything below it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Tree(ArcCell);
 
 impl Tree {
-    pub(crate) fn hash(&self) -> [u8; 32] {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(self.0.cell_hash().as_slice());
-        hash
+    pub(crate) fn root(&self) -> CellHash {
+        CellHash {
+            hash: *self
+                .0
+                .cell_hash()
+                .as_slice()
+                .first_chunk()
+                .expect("32 bytes of SHA-256"),
+            depth: self.0.cell_depth(),
+        }
     }
 
     /// The bag of cells with this root and a checksum.
@@ -33,57 +42,29 @@ impl Tree {
     }
 }
 
-/// Builds a cell of fixed layout. Every layout in this crate fits 1,023 bits and 4 references by arithmetic over its field widths,
-/// so a failure to store is a mistake in the layout, not in a value.
-pub(crate) struct Layout(CellBuilder);
+/// The [`Layout`] that keeps the cells, to send them.
+pub(crate) struct TreeBuilder(CellBuilder);
 
 const FITS: &str = "the layout fits a cell whatever the values";
 
-impl Layout {
-    pub(crate) fn new() -> Layout {
-        Layout(CellBuilder::new())
+impl Layout for TreeBuilder {
+    type Cell = Tree;
+
+    fn new() -> TreeBuilder {
+        TreeBuilder(CellBuilder::new())
     }
 
-    pub(crate) fn bit(mut self, value: bool) -> Layout {
-        self.0.store_bit(value).expect(FITS);
-        self
-    }
-
-    pub(crate) fn uint(mut self, bits: usize, value: u64) -> Layout {
+    fn uint(mut self, bits: usize, value: u64) -> TreeBuilder {
         self.0.store_u64(bits, value).expect(FITS);
         self
     }
 
-    pub(crate) fn int32(mut self, value: i32) -> Layout {
-        self.0.store_i32(32, value).expect(FITS);
-        self
-    }
-
-    pub(crate) fn bytes(mut self, value: &[u8]) -> Layout {
-        self.0.store_slice(value).expect(FITS);
-        self
-    }
-
-    /// `VarUInteger 16`: a length in bytes (4 bits), then that many bytes without leading zeros.
-    pub(crate) fn coins(self, amount: Nano) -> Layout {
-        let bytes = amount.0.to_be_bytes();
-        let significant = &bytes[(amount.0.leading_zeros() / 8) as usize..];
-        self.uint(4, significant.len() as u64).bytes(significant)
-    }
-
-    /// `addr_std$10 anycast:nothing$0 workchain:int8 address:bits256`.
-    pub(crate) fn address(self, address: &Address) -> Layout {
-        self.uint(3, 0b100)
-            .uint(8, u64::from(address.workchain as u8))
-            .bytes(&address.hash)
-    }
-
-    pub(crate) fn reference(mut self, tree: &Tree) -> Layout {
+    fn reference(mut self, tree: &Tree) -> TreeBuilder {
         self.0.store_reference(&tree.0).expect(FITS);
         self
     }
 
-    pub(crate) fn build(mut self) -> Tree {
+    fn build(mut self) -> Tree {
         Tree(self.0.build().expect(FITS).to_arc())
     }
 }
@@ -161,6 +142,6 @@ mod tests {
             .expect("a seed and a public key");
         let wallet = crate::Wallet::from_seed(&seed, ChainId::MAINNET);
         let known = "UQDv2YSmlrlLH3hLNOVxC8FcQf4F9eGNs4vb2zKma4txo6i3";
-        assert_eq!(Address::from_friendly(known), Ok(wallet.address()));
+        assert_eq!(crate::Address::from_friendly(known), Ok(wallet.address()));
     }
 }

@@ -1,6 +1,10 @@
 //! The payer's promise: "of my deposit in this channel, this much in total is the payee's".
 
-use crate::{Address, ChainId, Nano, VoucherError, limits, signing, ton};
+use crate::{
+    Address, ChainId, Nano, VoucherError,
+    cell::{CellHasher, Layout},
+    limits, signing,
+};
 use ed25519_dalek::SigningKey;
 use std::ops::Deref;
 
@@ -46,7 +50,7 @@ impl Voucher {
     /// What the payer signs and the channel contract recomputes:
     /// `voucher#76636831 chain:int32 channel:MsgAddressInt cumulative:Coins usage_root:uint256`.
     pub fn cell_hash(&self) -> [u8; 32] {
-        self.tree().hash()
+        self.cell::<CellHasher>().hash
     }
 
     /// Signs with the payer's voucher key.
@@ -57,8 +61,8 @@ impl Voucher {
         }
     }
 
-    pub(crate) fn tree(&self) -> ton::Tree {
-        ton::Layout::new()
+    pub(crate) fn cell<L: Layout>(&self) -> L::Cell {
+        L::new()
             .uint(32, TAG.into())
             .int32(self.chain.0)
             .address(&self.channel)

@@ -1,15 +1,20 @@
 //! A wallet V5R1, and the messages it sends.
 
-use crate::{Address, ChainId, Nano, limits, signing, ton};
+use crate::{
+    Address, ChainId, Nano,
+    cell::{self, Layout},
+    limits, signing,
+    ton::{self, Tree, TreeBuilder},
+};
 use ed25519_dalek::SigningKey;
 
 /// The body of a message, opaque outside this crate.
 #[derive(Clone)]
-pub struct Payload(pub(crate) ton::Tree);
+pub struct Payload(pub(crate) Tree);
 
 /// Code and data that an account starts with; its hash is the account's address.
 #[derive(Clone)]
-pub struct StateInit(ton::Tree);
+pub struct StateInit(Tree);
 
 /// One message a wallet sends. The wallet pays the forwarding, so the account is credited `value`.
 #[derive(Clone)]
@@ -53,22 +58,15 @@ pub enum WalletError {
 }
 
 impl StateInit {
-    pub(crate) fn new(code: ton::Tree, data: ton::Tree) -> StateInit {
-        // split_depth:nothing special:nothing code:just data:just library:nothing
-        StateInit(
-            ton::Layout::new()
-                .uint(5, 0b00110)
-                .reference(&code)
-                .reference(&data)
-                .build(),
-        )
+    pub(crate) fn new(code: Tree, data: Tree) -> StateInit {
+        StateInit(cell::state_init::<TreeBuilder>(&code, &data))
     }
 
     /// The address of an account on the base chain that starts so.
     pub fn address(&self) -> Address {
         Address {
             workchain: 0,
-            hash: self.0.hash(),
+            hash: self.0.root().hash,
         }
     }
 
@@ -90,10 +88,10 @@ impl Transfer {
         }
     }
 
-    fn message(&self) -> ton::Tree {
+    fn message(&self) -> Tree {
         // int_msg_info$0 ihr_disabled:true bounce bounced:false src:addr_none dest value (no other currencies)
         // ihr_fee:0 fwd_fee:0 created_lt:0 created_at:0; the chain fills in what is left empty.
-        let mut message = ton::Layout::new()
+        let mut message = TreeBuilder::new()
             .bit(false)
             .bit(true)
             .bit(self.bounce)
@@ -168,12 +166,12 @@ impl Wallet {
         if transfers.len() > limits::TRANSFERS_MAX {
             return Err(too_many);
         }
-        let messages: Vec<ton::Tree> = transfers.iter().map(Transfer::message).collect();
+        let messages: Vec<Tree> = transfers.iter().map(Transfer::message).collect();
         let body = ton::wallet_body(seqno, valid_until_unix_s, self.wallet_id, &messages)
             .ok_or(too_many)?;
-        let signed = ton::wallet_signed(&body, &signing::sign(&self.key, &body.hash()));
+        let signed = ton::wallet_signed(&body, &signing::sign(&self.key, &body.root().hash));
         // ext_in_msg_info$10 src:addr_none dest import_fee:0
-        let mut message = ton::Layout::new()
+        let mut message = TreeBuilder::new()
             .uint(2, 0b10)
             .uint(2, 0)
             .address(&self.address)
@@ -188,7 +186,7 @@ impl Wallet {
 
 /// The hash by which a node's answers name a message this crate made. `None` if the bytes are not one of ours.
 pub fn message_hash(boc: &[u8]) -> Option<[u8; 32]> {
-    Some(ton::Tree::from_our_boc(boc)?.hash())
+    Some(Tree::from_our_boc(boc)?.root().hash)
 }
 
 #[cfg(test)]
