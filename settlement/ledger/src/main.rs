@@ -1,4 +1,4 @@
-//! The ledger as a program: `ledger serve`.
+//! The ledger as a program: `chrysalis-ledger serve`.
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -10,11 +10,11 @@ use tokio::net::TcpListener;
 ///
 /// Example: start one, give an account money, ask for its balance.
 ///
-///   ledger serve --db ledger.sqlite --listen 127.0.0.1:8081
+///   chrysalis-ledger serve --db ledger.sqlite --listen 127.0.0.1:8081
 ///   curl -d '{"address":"0:…","amount":"5000000000"}' http://127.0.0.1:8081/faucet
 ///   curl 'http://127.0.0.1:8081/api/v2/getAddressBalance?address=0:…'
 #[derive(Parser)]
-#[command(version, verbatim_doc_comment)]
+#[command(name = "chrysalis-ledger", version, verbatim_doc_comment)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -42,7 +42,7 @@ async fn main() -> ExitCode {
     match serve(db, listen, json).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ledger: {error:#}");
+            eprintln!("chrysalis-ledger: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -65,7 +65,7 @@ async fn serve(db: PathBuf, listen: SocketAddr, json: bool) -> anyhow::Result<()
         false => println!("http://{address}"),
     }
     eprintln!(
-        "ledger: network {chain} in {}; its value is simulated and worth nothing",
+        "chrysalis-ledger: network {chain} in {}; its value is simulated and worth nothing",
         db.display()
     );
     tokio::select! {

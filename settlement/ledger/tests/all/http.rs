@@ -1,7 +1,6 @@
 //! A client that knows only HTTP and `settlement` settles a voucher.
 
-mod street;
-
+use crate::network::{DEPOSIT, Network, START};
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -10,7 +9,6 @@ use settlement::{
     Nano, message_hash,
     toncenter::{self, AccountStatus, Call, ChainError},
 };
-use street::{DEPOSIT, START, Street};
 use tokio::net::{TcpListener, TcpStream};
 
 struct Client {
@@ -63,16 +61,16 @@ async fn serve(ledger: &Ledger) -> Client {
 
 #[tokio::test]
 async fn a_voucher_is_settled_over_http_alone() {
-    let street = Street::open();
-    let client = serve(&street.ledger).await;
-    let (wallet, channel) = (street.provider.address(), street.terms.address());
+    let network = Network::open();
+    let client = serve(&network.ledger).await;
+    let (wallet, channel) = (network.provider.address(), network.terms.address());
 
     let state = client
         .ask(toncenter::channel_state(&channel))
         .await
         .expect("a channel");
     assert_eq!(
-        (state.deposit, state.matches(&street.terms)),
+        (state.deposit, state.matches(&network.terms)),
         (DEPOSIT, Ok(()))
     );
     let before = client
@@ -83,13 +81,13 @@ async fn a_voucher_is_settled_over_http_alone() {
     assert_eq!(before.node_unix_s, Some(START.into()));
 
     // A first message takes seqno 0 and deploys the wallet.
-    let verified = street
+    let verified = network
         .voucher(250_000)
-        .verify(&street.terms.payer_key)
+        .verify(&network.terms.payer_key)
         .expect("signed");
-    let boc = street
+    let boc = network
         .provider
-        .transfer(0, START + 60, &[street.terms.claim(&verified, 1)])
+        .transfer(0, START + 60, &[network.terms.claim(&verified, 1)])
         .expect("a message");
     client
         .ask(toncenter::send_boc(&boc))
@@ -152,13 +150,13 @@ async fn a_voucher_is_settled_over_http_alone() {
 
 #[tokio::test]
 async fn the_faucet_and_queries_by_get_work_and_bad_requests_are_named() {
-    let street = Street::open();
-    let client = serve(&street.ledger).await;
-    let to = street.stranger.address();
+    let network = Network::open();
+    let client = serve(&network.ledger).await;
+    let to = network.stranger.address();
     let body = format!("{{\"address\":\"{to}\",\"amount\":\"5\"}}").into_bytes();
-    let before = street.balance(&to);
+    let before = network.balance(&to);
     let (status, answer) = client.request("POST", "/faucet", body).await;
-    assert_eq!((status, street.balance(&to)), (200, before + 5));
+    assert_eq!((status, network.balance(&to)), (200, before + 5));
     assert!(String::from_utf8_lossy(&answer).contains("simulated value, worth nothing"));
 
     let path = format!("/api/v2/getAddressBalance?address={}", to.friendly());

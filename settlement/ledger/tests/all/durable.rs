@@ -1,7 +1,6 @@
 //! What was answered is on disk; what another program is using is left alone.
 
-mod street;
-
+use crate::network::{self, Network};
 use ledger::{Ledger, LedgerError};
 use settlement::{Address, Nano};
 use std::{
@@ -9,18 +8,17 @@ use std::{
     net::TcpStream,
     process::{Child, Command, Stdio},
 };
-use street::Street;
 
 #[test]
 fn a_ledger_opened_again_is_the_same() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("ledger.sqlite");
-    let street = Street::on(Ledger::open(&path).expect("a new ledger"));
-    assert_eq!(street.claim(&street.voucher(500)), Ok(()));
+    let network = Network::on(Ledger::open(&path).expect("a new ledger"));
+    assert_eq!(network.claim(&network.voucher(500)), Ok(()));
     let addresses = [
-        street.terms.address(),
-        street.provider.address(),
-        street.developer.address(),
+        network.terms.address(),
+        network.provider.address(),
+        network.developer.address(),
     ];
     let look = |ledger: &Ledger| {
         let each = addresses.map(|address| {
@@ -35,8 +33,8 @@ fn a_ledger_opened_again_is_the_same() {
             ledger.seqno().expect("a number"),
         )
     };
-    let before = look(&street.ledger);
-    let Street {
+    let before = look(&network.ledger);
+    let Network {
         ledger,
         developer,
         provider,
@@ -44,13 +42,13 @@ fn a_ledger_opened_again_is_the_same() {
         voucher_key,
         payee_key,
         terms,
-    } = street;
+    } = network;
     drop(ledger);
     let ledger = Ledger::open(&path).expect("opens again");
     assert_eq!(look(&ledger), before);
     // And goes on.
-    ledger.set_time(street::START + 5);
-    let street = Street {
+    ledger.set_time(network::START + 5);
+    let network = Network {
         ledger,
         developer,
         provider,
@@ -60,11 +58,11 @@ fn a_ledger_opened_again_is_the_same() {
         terms,
     };
     assert_eq!(
-        street.claim(&street.voucher(500)),
+        network.claim(&network.voucher(500)),
         Err(settlement::exit::NOT_ABOVE_PAID)
     );
-    assert_eq!(street.claim(&street.voucher(700)), Ok(()));
-    street.assert_conserved();
+    assert_eq!(network.claim(&network.voucher(700)), Ok(()));
+    network.assert_conserved();
 }
 
 #[test]
@@ -111,7 +109,7 @@ fn a_killed_program_keeps_everything_it_answered() {
 }
 
 fn start(path: &std::path::Path) -> (Child, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_ledger"))
+    let mut child = Command::new(env!("CARGO_BIN_EXE_chrysalis-ledger"))
         .args(["serve", "--db"])
         .arg(path)
         .args(["--listen", "127.0.0.1:0"])

@@ -1,14 +1,12 @@
 //! From a signed voucher to money in the provider's wallet, to the nanoTON; and the charge check in the TVM.
 
-mod street;
-
+use crate::network::{Network, START};
 use ed25519_dalek::SigningKey;
 use ledger::{Ledger, Refusal};
 use settlement::{
     Address, ChainId, Charge, Contract, Nano, SignedCharge, Transfer, exit, message_hash,
     toncenter::{StackItem, Transaction, payout_fee},
 };
-use street::{START, Street};
 
 /// Transactions as a client of the HTTP interface sees them.
 fn seen(ledger: &Ledger, address: &Address) -> Vec<Transaction> {
@@ -45,29 +43,29 @@ fn as_seen(view: &ledger::TransactionView) -> Transaction {
 
 #[test]
 fn a_claim_pays_exactly_the_price_and_costs_exactly_the_computed_fee() {
-    let street = Street::open();
-    let (wallet, channel) = (street.provider.address(), street.terms.address());
+    let network = Network::open();
+    let (wallet, channel) = (network.provider.address(), network.terms.address());
     let mut cumulative = 0;
     for (number, price) in [(0, 1_500), (1, 777_000_000), (2, 1)] {
-        street.ledger.set_time(START + number * 100_000);
+        network.ledger.set_time(START + number * 100_000);
         cumulative += price;
-        let verified = street
+        let verified = network
             .voucher(cumulative)
-            .verify(&street.terms.payer_key)
+            .verify(&network.terms.payer_key)
             .expect("the payer signed it");
-        let boc = street.message(&street.provider, street.terms.claim(&verified, 1));
-        let (paid_before, before) = (street.paid(), street.balance(&wallet));
-        let accepted = street
+        let boc = network.message(&network.provider, network.terms.claim(&verified, 1));
+        let (paid_before, before) = (network.paid(), network.balance(&wallet));
+        let accepted = network
             .ledger
             .send_external(&boc)
             .expect("the wallet accepts");
-        let (paid_after, after) = (street.paid(), street.balance(&wallet));
+        let (paid_after, after) = (network.paid(), network.balance(&wallet));
 
         let hash = message_hash(&boc).expect("ours");
         assert_eq!(accepted.hash, hash);
         let (of_wallet, of_channel) = (
-            seen(&street.ledger, &wallet),
-            seen(&street.ledger, &channel),
+            seen(&network.ledger, &wallet),
+            seen(&network.ledger, &channel),
         );
         let payout =
             payout_fee(&hash, &wallet, &channel, &of_wallet, &of_channel).expect("settled");
@@ -82,25 +80,25 @@ fn a_claim_pays_exactly_the_price_and_costs_exactly_the_computed_fee() {
             Nano(price).in_ton(),
             payout.fee.in_ton()
         );
-        street.assert_conserved();
+        network.assert_conserved();
     }
 }
 
 #[test]
 fn a_refused_claim_has_no_payout() {
-    let street = Street::open();
-    let (wallet, channel) = (street.provider.address(), street.terms.address());
-    let mut forged = street.voucher(5);
+    let network = Network::open();
+    let (wallet, channel) = (network.provider.address(), network.terms.address());
+    let mut forged = network.voucher(5);
     forged.signature[0] ^= 1;
-    let boc = street.message(&street.provider, street.terms.insecure_claim(&forged, 1));
+    let boc = network.message(&network.provider, network.terms.insecure_claim(&forged, 1));
     let hash = message_hash(&boc).expect("ours");
     let payout = || {
         payout_fee(
             &hash,
             &wallet,
             &channel,
-            &seen(&street.ledger, &wallet),
-            &seen(&street.ledger, &channel),
+            &seen(&network.ledger, &wallet),
+            &seen(&network.ledger, &channel),
         )
     };
     assert_eq!(
@@ -109,28 +107,28 @@ fn a_refused_claim_has_no_payout() {
             "transaction of the wallet"
         ))
     );
-    street
+    network
         .ledger
         .send_external(&boc)
         .expect("the wallet accepts");
     assert_eq!(payout(), Err(settlement::toncenter::PayoutError::Refused));
-    assert_eq!(street.paid(), 0);
+    assert_eq!(network.paid(), 0);
 }
 
 #[test]
 fn a_wallet_takes_a_message_once_in_its_time_and_only_from_its_key() {
-    let street = Street::open();
-    let to = street.stranger.address();
+    let network = Network::open();
+    let to = network.stranger.address();
     let transfer = Transfer::money(to, Nano(5));
-    let boc = street.message(&street.developer, transfer.clone());
-    street.ledger.send_external(&boc).expect("the first time");
+    let boc = network.message(&network.developer, transfer.clone());
+    network.ledger.send_external(&boc).expect("the first time");
     let before = (
-        street.balance(&street.developer.address()),
-        street.ledger.totals().expect("totals"),
+        network.balance(&network.developer.address()),
+        network.ledger.totals().expect("totals"),
     );
     let refused = |boc: &[u8], exit_code: i32| {
-        let error = street.ledger.send_external(boc).expect_err("refused");
-        let account = street.developer.address();
+        let error = network.ledger.send_external(boc).expect_err("refused");
+        let account = network.developer.address();
         assert_eq!(
             error.refusal(),
             Some(&Refusal::NotAccepted { account, exit_code })
@@ -138,13 +136,13 @@ fn a_wallet_takes_a_message_once_in_its_time_and_only_from_its_key() {
     };
     // Wallet V5R1's own codes: 133 seqno, 136 expired, 135 signature.
     refused(&boc, 133);
-    let seqno = street.seqno(&street.developer);
-    let wait = street
+    let seqno = network.seqno(&network.developer);
+    let wait = network
         .developer
         .transfer(seqno, START - 1, std::slice::from_ref(&transfer))
         .expect("a message");
     refused(&wait, 136);
-    let mut bad = street
+    let mut bad = network
         .developer
         .transfer(seqno + 1, START + 60, &[transfer])
         .expect("a message");
@@ -152,15 +150,15 @@ fn a_wallet_takes_a_message_once_in_its_time_and_only_from_its_key() {
     // Refused messages left no trace.
     assert_eq!(
         (
-            street.balance(&street.developer.address()),
-            street.ledger.totals().expect("totals")
+            network.balance(&network.developer.address()),
+            network.ledger.totals().expect("totals")
         ),
         before
     );
     // A message cut short is no message.
     bad.truncate(bad.len() - 1);
     assert!(matches!(
-        street
+        network
             .ledger
             .send_external(&bad)
             .expect_err("cut")
@@ -171,28 +169,28 @@ fn a_wallet_takes_a_message_once_in_its_time_and_only_from_its_key() {
 
 #[test]
 fn altered_external_messages_never_panic_and_never_move_money() {
-    let street = Street::open();
-    let boc = street.message(
-        &street.developer,
-        Transfer::money(street.stranger.address(), Nano(5)),
+    let network = Network::open();
+    let boc = network.message(
+        &network.developer,
+        Transfer::money(network.stranger.address(), Nano(5)),
     );
-    let before = street.ledger.totals().expect("totals");
+    let before = network.ledger.totals().expect("totals");
     for byte in 0..boc.len() {
         let mut changed = boc.clone();
         changed[byte] ^= 0x10;
         assert!(
-            street.ledger.send_external(&changed).is_err(),
+            network.ledger.send_external(&changed).is_err(),
             "byte {byte}"
         );
     }
     for length in 0..boc.len() {
         assert!(
-            street.ledger.send_external(&boc[..length]).is_err(),
+            network.ledger.send_external(&boc[..length]).is_err(),
             "length {length}"
         );
     }
-    assert_eq!(street.ledger.totals().expect("totals"), before);
-    street
+    assert_eq!(network.ledger.totals().expect("totals"), before);
+    network
         .ledger
         .send_external(&boc)
         .expect("the message itself is good");
@@ -219,14 +217,14 @@ fn charge(cost: u64, cap: u64) -> Charge {
 
 #[test]
 fn the_tvm_judges_charges_as_the_library_does() {
-    let street = Street::open();
+    let network = Network::open();
     let code = Contract::charge_check_state();
     let at = code.address();
     let deploy = Transfer {
         state_init: Some(code),
         ..Transfer::money(at, Nano(100_000_000))
     };
-    street.send(&street.stranger, deploy);
+    network.send(&network.stranger, deploy);
 
     let key = SigningKey::from_bytes(&[12; 32]);
     let public = key.verifying_key().to_bytes();
@@ -237,7 +235,7 @@ fn the_tvm_judges_charges_as_the_library_does() {
             signature,
             StackItem::from_uint256(*key),
         ];
-        let answer = street
+        let answer = network
             .ledger
             .run_get_method(&at, "check_charge", &stack)
             .expect("it runs");

@@ -1,7 +1,5 @@
 //! A developer, a provider and a channel between them, on a ledger in memory. Keys are fixed: they guard simulated value only.
 
-#![allow(dead_code)] // each test file uses its part
-
 use ed25519_dalek::SigningKey;
 use ledger::{Accepted, AccountState, Ledger, TransactionView};
 use settlement::{
@@ -13,7 +11,7 @@ pub const DELAY: u32 = 3_600;
 pub const CLAIMS_UNTIL: u32 = START + 30 * 86_400;
 pub const DEPOSIT: Nano = Nano(2_000_000_000);
 
-pub struct Street {
+pub struct Network {
     pub ledger: Ledger,
     pub developer: Wallet,
     pub provider: Wallet,
@@ -23,9 +21,9 @@ pub struct Street {
     pub terms: ChannelTerms,
 }
 
-impl Street {
+impl Network {
     /// Wallets have money, the channel is not deployed.
-    pub fn without_channel(ledger: Ledger) -> Street {
+    pub fn without_channel(ledger: Ledger) -> Network {
         ledger.set_time(START);
         let [developer, provider, stranger] =
             [1, 2, 3].map(|n| Wallet::from_seed(&[n; 32], ChainId::EMBEDDED));
@@ -46,7 +44,7 @@ impl Street {
             claims_until: CLAIMS_UNTIL,
             salt: 1,
         };
-        Street {
+        Network {
             ledger,
             developer,
             provider,
@@ -57,15 +55,15 @@ impl Street {
         }
     }
 
-    pub fn on(ledger: Ledger) -> Street {
-        let street = Street::without_channel(ledger);
-        let deploy = street.terms.deploy(DEPOSIT, 1).expect("an amount");
-        assert_eq!(street.at_channel(&street.developer, deploy), Ok(()));
-        street
+    pub fn on(ledger: Ledger) -> Network {
+        let network = Network::without_channel(ledger);
+        let deploy = network.terms.deploy(DEPOSIT, 1).expect("an amount");
+        assert_eq!(network.at_channel(&network.developer, deploy), Ok(()));
+        network
     }
 
-    pub fn open() -> Street {
-        Street::on(Ledger::in_memory().expect("a ledger in memory"))
+    pub fn open() -> Network {
+        Network::on(Ledger::in_memory().expect("a ledger in memory"))
     }
 
     pub fn seqno(&self, wallet: &Wallet) -> u32 {

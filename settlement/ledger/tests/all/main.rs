@@ -1,0 +1,8 @@
+//! Everything that is tested from outside, in one binary.
+
+mod channel;
+mod durable;
+mod http;
+mod network;
+mod reference;
+mod settle;
