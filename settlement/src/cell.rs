@@ -33,10 +33,6 @@ pub(crate) trait Layout: Sized {
 
     fn build(self) -> Self::Cell;
 
-    fn bit(self, value: bool) -> Self {
-        self.uint(1, value.into())
-    }
-
     fn int32(self, value: i32) -> Self {
         self.uint(32, value.cast_unsigned().into())
     }
@@ -220,7 +216,7 @@ mod tests {
             full::<TreeBuilder>().build().root()
         );
         let too_much: [fn(CellHasher) -> CellHasher; 3] = [
-            |cell| cell.bit(true),
+            |cell| cell.uint(1, 1),
             |cell| cell.reference(&CellHasher::new().build()),
             |cell| cell.uint(0, 1),
         ];

@@ -91,27 +91,30 @@ impl Transfer {
     fn message(&self) -> Tree {
         // int_msg_info$0 ihr_disabled:true bounce bounced:false src:addr_none dest value (no other currencies)
         // ihr_fee:0 fwd_fee:0 created_lt:0 created_at:0; the chain fills in what is left empty.
-        let mut message = TreeBuilder::new()
-            .bit(false)
-            .bit(true)
-            .bit(self.bounce)
-            .bit(false)
-            .uint(2, 0)
+        let message = TreeBuilder::new()
+            .uint(2, 0b01)
+            .uint(1, self.bounce.into())
+            .uint(3, 0)
             .address(&self.to)
             .coins(self.value)
-            .bit(false)
+            .uint(1, 0)
             .coins(Nano::ZERO)
             .coins(Nano::ZERO)
             .uint(64, 0)
             .uint(32, 0);
-        message = match &self.state_init {
-            Some(state) => message.bit(true).bit(true).reference(&state.0),
-            None => message.bit(false),
-        };
+        let message = with_state(message, self.state_init.as_ref());
         match &self.payload {
-            Some(payload) => message.bit(true).reference(&payload.0).build(),
-            None => message.bit(false).build(),
+            Some(payload) => message.uint(1, 1).reference(&payload.0).build(),
+            None => message.uint(1, 0).build(),
         }
+    }
+}
+
+/// `init:(Maybe (Either StateInit ^StateInit))`, as a reference.
+fn with_state(message: TreeBuilder, state: Option<&StateInit>) -> TreeBuilder {
+    match state {
+        Some(state) => message.uint(2, 0b11).reference(&state.0),
+        None => message.uint(1, 0),
     }
 }
 
@@ -171,16 +174,14 @@ impl Wallet {
             .ok_or(too_many)?;
         let signed = ton::wallet_signed(&body, &signing::sign(&self.key, &body.root().hash));
         // ext_in_msg_info$10 src:addr_none dest import_fee:0
-        let mut message = TreeBuilder::new()
+        let message = TreeBuilder::new()
             .uint(2, 0b10)
             .uint(2, 0)
             .address(&self.address)
             .coins(Nano::ZERO);
-        message = match seqno {
-            0 => message.bit(true).bit(true).reference(&self.state_init.0),
-            _ => message.bit(false),
-        };
-        Ok(message.bit(true).reference(&signed).build().boc())
+        let state = (seqno == 0).then_some(&self.state_init);
+        let message = with_state(message, state).uint(1, 1).reference(&signed);
+        Ok(message.build().boc())
     }
 }
 
