@@ -121,7 +121,7 @@ impl Layout for CellHasher {
         let descriptors =
             [self.references.len(), self.bits / 8 + self.bits.div_ceil(8)].map(|d| d as u8);
         // An unfinished last byte ends in a one and zeros.
-        if self.bits % 8 != 0 {
+        if !self.bits.is_multiple_of(8) {
             *self.data.last_mut().expect("the byte begun last") |= 0x80 >> (self.bits % 8);
         }
         let mut hasher = Sha256::new();
