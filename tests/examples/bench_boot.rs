@@ -14,11 +14,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use demo::Guest;
 use image_builder::cpio;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tests::programs::{Programs, workspace_root};
 use tests::stack::CHAT;
+use tests::{Programs, workspace_root};
 
 const LINE: &str = "the first program has printed a line";
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -26,7 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 fn main() -> anyhow::Result<()> {
     let pairs = std::env::args().nth(1).unwrap_or("7".into());
     let pairs: usize = pairs.parse().context("the number of pairs")?;
-    let programs = Programs::build()?;
+    let programs = Programs::beside_this_one()?;
+    programs.build(Guest::Machine)?;
     let bench = Bench::prepare(programs)?;
     let (mut guests, mut peers, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for pair in 0..pairs {
@@ -71,7 +73,7 @@ struct Bench {
 impl Bench {
     fn prepare(programs: Programs) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("chrysalis-").tempdir()?;
-        let images = programs.target_dir()?.join("images");
+        let images = programs.target_dir().join("images");
         fs::create_dir_all(&images)?;
         let recipes = workspace_root().join("image-builder/recipes");
         let sim = fs::read_to_string(recipes.join("sim.yaml"))?;

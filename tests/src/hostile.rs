@@ -1,4 +1,4 @@
-//! A hostile host: it sits on the road, before the proxy or between proxy and guest, and changes one byte of what
+//! A hostile host: it sits on the path, before the proxy or between proxy and guest, and changes one byte of what
 //! passes.
 
 use anyhow::Context;
@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
-use clap::ValueEnum;
+use demo::Tamper;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
@@ -15,67 +15,27 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use wire::{Bundle, Evidence, Frame, FrameDecoder, FrameKind};
 
-/// Where one byte is changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Tamper {
-    /// The TDX quote, on its way to the client.
-    Quote,
-    /// The signed envelope, between proxy and guest.
-    Envelope,
-    /// The sealed answer, on its way to the client.
-    Answer,
-    /// The receipt, after the client opened the seal: only a lying guest could do this.
-    Receipt,
-    /// The charge in the clear, on its way to the client.
-    Charge,
-    /// The signed voucher, on its way to the provider.
-    Voucher,
-    /// The image's initrd: one byte appended.
-    Initrd,
-    /// The image's root: one byte of a file that the agent reads when it starts.
-    Rootfs,
-    /// The kernel's command line.
-    Cmdline,
-    /// The firmware's measured volume.
-    Firmware,
-}
-
-impl Tamper {
-    /// Whether it happens between client and proxy. A receipt travels inside the seal, and the proxy itself looks
-    /// at envelopes, so a changed one is put in behind it.
-    pub fn is_before_proxy(self) -> bool {
-        use Tamper::{Answer, Charge, Quote, Voucher};
-        matches!(self, Quote | Answer | Charge | Voucher)
-    }
-
-    /// Whether it happens to the files of the machine, before it starts.
-    pub fn is_in_image(self) -> bool {
-        use Tamper::{Cmdline, Firmware, Initrd, Rootfs};
-        matches!(self, Initrd | Rootfs | Cmdline | Firmware)
-    }
-}
-
 #[derive(Clone, Copy)]
-struct Road {
-    upstream: SocketAddr,
+struct Upstream {
+    address: SocketAddr,
     tamper: Tamper,
 }
 
-/// Starts the hostile host in front of `upstream` and returns its address. It ends with the process.
-pub async fn start(upstream: SocketAddr, tamper: Tamper) -> anyhow::Result<SocketAddr> {
+/// Starts the hostile host in front of the proxy at `address` and returns its address. It ends with the process.
+pub async fn start(address: SocketAddr, tamper: Tamper) -> anyhow::Result<SocketAddr> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .context("binding the hostile host")?;
-    let address = listener.local_addr()?;
+    let listens_at = listener.local_addr()?;
     let router = Router::new()
         .fallback(pass)
-        .with_state(Road { upstream, tamper });
+        .with_state(Upstream { address, tamper });
     tokio::spawn(async move { axum::serve(listener, router).await });
-    Ok(address)
+    Ok(listens_at)
 }
 
-async fn pass(State(road): State<Road>, request: Request<Body>) -> Response<Body> {
-    match road.forward(request).await {
+async fn pass(State(upstream): State<Upstream>, request: Request<Body>) -> Response<Body> {
+    match upstream.forward(request).await {
         Ok(response) => response,
         Err(error) => {
             let mut response = Response::new(Body::from(format!("{error:#}")));
@@ -85,7 +45,7 @@ async fn pass(State(road): State<Road>, request: Request<Body>) -> Response<Body
     }
 }
 
-impl Road {
+impl Upstream {
     async fn forward(self, request: Request<Body>) -> anyhow::Result<Response<Body>> {
         let path = request.uri().path().to_owned();
         let (parts, body) = request.into_parts();
@@ -94,7 +54,7 @@ impl Road {
             let middle = body.len() / 2;
             flip(&mut body, middle);
         }
-        let stream = tokio::net::TcpStream::connect(self.upstream).await?;
+        let stream = tokio::net::TcpStream::connect(self.address).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);

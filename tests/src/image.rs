@@ -1,7 +1,6 @@
 //! The guest image of this clone: built as a provider does, and tampered with as a hostile host does.
 
-use crate::Tamper;
-use crate::programs::{Programs, workspace_root};
+use crate::{Programs, Tamper, workspace_root};
 use anyhow::{Context, bail, ensure};
 use measurements::ImageManifest;
 use memchr::memmem;
@@ -42,7 +41,7 @@ impl Built {
     /// Builds a recipe of this repository with its committed lock, into the target directory. Where the archive no longer has
     /// what that lock names, a fresh lock is made and used, and said so loudly.
     pub fn from_recipe(programs: &Programs, recipe: &str, quiet: bool) -> anyhow::Result<Built> {
-        let images = programs.target_dir()?.join("images");
+        let images = programs.target_dir().join("images");
         fs::create_dir_all(&images)?;
         // Demos and tests of one clone share the directory; the builder itself refuses to wait.
         let turn = fs::File::create(images.join("lock"))?;
@@ -95,7 +94,7 @@ impl Image {
         self.dir.join("manifest.json")
     }
 
-    /// The same image with one place changed, in the directory `to`, under a manifest that hides the change from an honest
+    /// The same image with one byte changed, in the directory `to`, under a manifest that hides the change from an honest
     /// launcher: what a hostile host would start. The client keeps the true manifest.
     pub fn tampered(&self, tamper: Tamper, to: &Path) -> anyhow::Result<Image> {
         fs::create_dir_all(to)?;
@@ -106,12 +105,12 @@ impl Image {
         }
         let path = to.join("manifest.json");
         let mut manifest: Value = serde_json::from_slice(&fs::read(&path)?)?;
-        // A direct boot needs no other road.
+        // A direct boot needs no other boot method.
         let fields = manifest.as_object_mut().context("a manifest")?;
         fields.remove("uki");
         let files = fields["files"].as_object_mut().context("files")?;
-        for road in ["uki", "disk"] {
-            files.remove(road);
+        for file in ["uki", "disk"] {
+            files.remove(file);
         }
         match tamper {
             Tamper::Initrd => change(&to.join("initrd"), |bytes| {
@@ -127,7 +126,7 @@ impl Image {
                 fs::write(to.join("cmdline"), &louder)?;
                 manifest["cmdline"] = louder.into();
             }
-            other => bail!("{other:?} is no place in an image"),
+            other => bail!("{other:?} does not change an image"),
         }
         let files = manifest["files"].as_object_mut().context("files")?;
         for file in files.values_mut() {

@@ -1,7 +1,7 @@
 //! The guest as a virtual machine: the simulated TDX module, and `host-proxy launch`, as a provider starts it.
 
+use crate::Programs;
 use crate::image::Image;
-use crate::programs::Programs;
 use crate::stack::{Child, start_simulator};
 use anyhow::Context;
 use measurements::{Digest48, Manifest};

@@ -1,5 +1,6 @@
 //! What the demo tells: each step with its time for people, one object for machines.
 
+use demo::{Plan, Step};
 use measurements::ImageManifest;
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -25,34 +26,54 @@ impl Report {
     }
 }
 
-/// Prints steps to standard error as they are done.
+/// Prints to standard error what is about to be done, and what was.
 pub struct Steps {
-    quiet: bool,
+    plan: Option<Plan>,
     begun: Instant,
     last: Instant,
 }
 
 impl Steps {
-    /// Prints nothing when `quiet`.
-    pub fn new(quiet: bool) -> Self {
+    /// Prints the steps of a plan.
+    pub fn of(plan: Plan) -> Self {
         Steps {
-            quiet,
+            plan: Some(plan),
+            ..Steps::quiet()
+        }
+    }
+
+    /// Prints nothing.
+    pub fn quiet() -> Self {
+        Steps {
+            plan: None,
             begun: Instant::now(),
             last: Instant::now(),
         }
     }
 
-    /// A step is done: its name, and what was found, by whom.
+    /// A step of the plan begins: what it is, and how long it and the rest will take.
+    pub fn begin(&self, step: Step) {
+        if let Some(plan) = &self.plan {
+            eprintln!("{}", plan.announce(step));
+        }
+    }
+
+    /// Something is done: its name, and what was found, by whom.
     pub fn done(&mut self, name: &str, what: String) {
         let took = self.last.elapsed();
         self.last = Instant::now();
-        if !self.quiet {
+        if self.plan.is_some() {
             eprintln!("{:>7.2}s  {name:<11} {what}", took.as_secs_f64());
         }
     }
 
-    /// Seconds since the first step began.
-    pub fn total_s(&self) -> f64 {
-        crate::stack::seconds(self.begun)
+    /// The last line.
+    pub fn end(&self) {
+        if self.plan.is_some() {
+            let total_s = self.begun.elapsed().as_secs_f64();
+            eprintln!(
+                "{total_s:>7.2}s  in all. Simulated: TDX module, coins. Real: everything else."
+            );
+        }
     }
 }

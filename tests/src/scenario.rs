@@ -1,4 +1,4 @@
-//! The road of one private answer, step by step, over a running [`Stack`].
+//! One private answer, step by step, over a running [`Stack`].
 
 use crate::report::{Report, Steps};
 use crate::stack::{CHAT, EMBEDDER, seconds};
@@ -20,7 +20,7 @@ const QUESTION: &str = "Can the host read my prompt?";
 /// What the developer locks in the channel.
 const DEPOSIT_TON: &str = "2";
 
-/// Runs the whole road. With `tamper`, it ends with the error of whoever noticed.
+/// Runs all of it. With `tamper`, it ends with the error of whoever noticed.
 pub async fn run(
     stack: &Stack,
     tamper: Option<Tamper>,

@@ -1,10 +1,11 @@
 //! The whole product on one machine: an embedded ledger in this process; simulator, guest agent and proxy as their own.
 
-use crate::hostile::{self, GuestDoor, Tamper};
+use crate::Tamper;
+use crate::hostile::{self, GuestDoor};
 use crate::image::Image;
 use crate::machine::{self, Machine};
-use crate::programs::{Programs, workspace_root};
-use crate::tap;
+use crate::recorder;
+use crate::{Programs, workspace_root};
 use anyhow::{Context, bail, ensure};
 use engine::ModelFiles;
 use ledger::Ledger;
@@ -40,9 +41,9 @@ pub struct StackOptions {
     pub tamper: Option<Tamper>,
     /// The log filter of the proxy; it logs to a file in the stack's directory.
     pub proxy_log: Option<String>,
-    /// Everything between proxy and guest is also written to `tap.bin` in the stack's directory.
-    pub tap: bool,
-    /// W, if not the usual one.
+    /// Everything between proxy and guest is also written to `recorded.bin` in the stack's directory.
+    pub record: bool,
+    /// The maximum unpaid cost of a channel, if not the usual one.
     pub exposure_max: Option<Nano>,
     /// The guest is a virtual machine with this image; otherwise a process.
     pub image: Option<Image>,
@@ -179,7 +180,7 @@ impl Child {
 }
 
 impl Stack {
-    /// Starts everything. `models` holds the embeddings model's directory.
+    /// Starts everything, with programs that were built. `models` holds the embeddings model's directory.
     pub async fn start(
         programs: Programs,
         models: &Path,
@@ -213,8 +214,10 @@ impl Stack {
         };
         fs::write(at("manifest.json"), manifest.to_json())?;
         // A boot takes a while, and whoever waits for it may also wait for Ctrl-C.
-        let (for_guest, place, chosen) = (programs.clone(), dir.path().to_owned(), options.clone());
-        let guest = tokio::task::spawn_blocking(move || start_guest(&for_guest, &place, &chosen));
+        let (for_guest, directory, chosen) =
+            (programs.clone(), dir.path().to_owned(), options.clone());
+        let guest =
+            tokio::task::spawn_blocking(move || start_guest(&for_guest, &directory, &chosen));
         let guest = guest.await.context("starting the guest")??;
 
         let mut stack = Stack {
@@ -242,8 +245,8 @@ impl Stack {
         };
         if self.options.tamper == Some(Tamper::Envelope) {
             hostile::start_before_guest(&self.path("between.sock"), guest)?;
-        } else if self.options.tap {
-            tap::start(&self.path("between.sock"), guest, self.path("tap.bin")).await?;
+        } else if self.options.record {
+            recorder::start(&self.path("between.sock"), guest, self.path("recorded.bin")).await?;
         }
         Ok(())
     }
@@ -251,7 +254,7 @@ impl Stack {
     /// Starts the proxy, on the port it had before if it ran before.
     pub fn start_proxy(&mut self) -> anyhow::Result<()> {
         let exposure = self.options.exposure_max.unwrap_or(EXPOSURE_MAX);
-        let is_between = self.options.tap || self.options.tamper == Some(Tamper::Envelope);
+        let is_between = self.options.record || self.options.tamper == Some(Tamper::Envelope);
         let guest = match &self.guest {
             _ if is_between => "unix:between.sock".into(),
             Guest::Machine(machine) => machine.guest(),
@@ -434,7 +437,7 @@ fn start_guest(programs: &Programs, dir: &Path, options: &StackOptions) -> anyho
     })
 }
 
-/// W of a stack: room for two jobs of the greatest length at once.
+/// The maximum unpaid cost: enough for two jobs of the greatest length at once.
 const EXPOSURE_MAX: Nano = Nano(1_000_000_000);
 
 fn measured_config(

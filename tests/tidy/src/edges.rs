@@ -9,6 +9,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("engine", &[]),
     ("stage0", &[]),
     ("tidy", &[]),
+    ("demo", &[]),
     ("without", &[]),
     ("simulator", &["measurements"]),
     ("image-builder", &["measurements"]),
@@ -27,8 +28,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "tests",
         &[
             "client",
+            "demo",
             "engine",
-            "guest-agent",
             "host-proxy",
             "image-builder",
             "ledger",

@@ -1,18 +1,20 @@
-//! **What it is.** How a test says that it was skipped, and how a run of `cargo test` counts that.
+//! **What it is.** What tests use that a clone may lack: how a test finds it, says that it goes without, and how a run of
+//! `cargo test` counts that.
 //!
 //! **Trusts.** `/proc`, for which cargo started the test.
 //!
 //! **Promises.** A skip is seen: it goes to standard error past the test harness, which hides what passing tests print. With
 //! `CI=true` it is a failure. The last test of a workspace's run, `tests/count.rs`, says how many there were and why.
 //!
-//! **Lacks.** Dependencies, and any judgement of its own: the test knows what it needs.
+//! **Lacks.** Dependencies, and any look at what it finds: a test holds that by its digest.
 
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Says that the running test goes without `what`, and why. The test then returns.
 ///
@@ -31,6 +33,47 @@ pub fn skip(what: &str, why: &str) {
         let file = File::options().create(true).append(true).open(path);
         let _ = file.and_then(|mut file| file.write_all(format!("{what}: {why}\n").as_bytes()));
     }
+}
+
+/// A vector from a real machine or another implementation, or `None` after [`skip`]: they are not ours to redistribute.
+pub fn vector(name: &str) -> Option<Vec<u8>> {
+    let path = vectors().join(name);
+    match fs::read(&path) {
+        Ok(bytes) => Some(bytes),
+        Err(error) if vectors().is_dir() => panic!("{}: {error}", path.display()),
+        Err(_) => {
+            let why = "there is no directory shared/vectors beside the clone";
+            skip("vectors from elsewhere", why);
+            None
+        }
+    }
+}
+
+/// Where the vectors are, if they are.
+pub fn vectors() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors")
+}
+
+/// The source directory of a package of the lock, in which cargo found it in order to compile it.
+///
+/// # Panics
+/// If cargo does not know the package.
+pub fn source_of(package: &str, version: &str) -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut metadata = Command::new(cargo);
+    metadata.args(["metadata", "--format-version=1", "--locked"]);
+    metadata.args(["--filter-platform", "x86_64-unknown-linux-gnu"]);
+    metadata.current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = metadata.output().expect("cargo runs this test");
+    let text = String::from_utf8_lossy(&output.stdout);
+    // Its manifest's path is a string of that JSON.
+    let end = format!("/{package}-{version}/Cargo.toml\"");
+    let end = text
+        .find(&end)
+        .map(|at| at + end.len() - "/Cargo.toml\"".len());
+    let end = end.unwrap_or_else(|| panic!("cargo metadata does not name {package} {version}"));
+    let start = text[..end].rfind('"').map_or(0, |at| at + 1);
+    PathBuf::from(&text[start..end])
 }
 
 /// What was skipped in the run of cargo that started this program, with how often; afterwards it is forgotten.

@@ -1,8 +1,9 @@
-//! The guest as a measured machine: its boot measures what was predicted, event by event, and nothing that it says, on the
-//! serial port, on vsock or in a log, holds a run of a prompt or an answer, not even when its kernel is made to panic.
+//! The guest as a measured machine: its boot measures what was predicted, event by event; its model on a volume is served from
+//! memory; and nothing that it says, on the serial port, on vsock or in a log, holds a run of a prompt or an answer, not even
+//! when its kernel is made to panic. One boot for all of it.
 
-mod common;
-
+use crate::common;
+use crate::model_volume::{Packed, reads};
 use measurements::Register;
 use memchr::memmem;
 use serde_json::json;
@@ -20,21 +21,22 @@ const PANIC: &[u8] = b"Kernel panic - not syncing";
 const QUESTION: &str = "Explain Chrysalis in one sentence.";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_boot_measures_what_was_predicted_and_says_nothing_of_its_jobs() {
-    let Some(image) = common::made(|programs| Image::build(programs, "sim", true)).await else {
+async fn a_boot_measures_what_was_predicted_and_serves_from_memory_and_says_nothing_of_its_jobs() {
+    let Some(packed) = Packed::new().await else {
         return;
     };
     let options = StackOptions {
-        image: Some(image.clone()),
+        image: Some(packed.image.clone()),
+        volume: Some(packed.volume()),
         proxy_log: Some("trace".into()),
-        tap: true,
+        record: true,
         ..StackOptions::default()
     };
     let Some(stack) = common::stack(options).await else {
         return;
     };
-    every_event_is_as_predicted(&stack, &image);
-    logs_hold_no_run_of_prompt_or_answer(&stack).await;
+    every_event_is_as_predicted(&stack, &packed.image);
+    jobs_read_no_disk_and_logs_hold_no_run_of_prompt_or_answer(&stack, &packed).await;
 }
 
 /// RTMR1 and RTMR2 against the log of the boot's own TPM, and RTMR0 too, of which the log knows all but two events.
@@ -62,8 +64,11 @@ fn every_event_is_as_predicted(stack: &Stack, image: &Image) {
     assert_eq!(from_log.count() + 2, measured.len());
 }
 
-async fn logs_hold_no_run_of_prompt_or_answer(stack: &Stack) {
-    scenario::open_channel(stack, &mut Steps::new(true)).unwrap();
+async fn jobs_read_no_disk_and_logs_hold_no_run_of_prompt_or_answer(
+    stack: &Stack,
+    packed: &Packed,
+) {
+    scenario::open_channel(stack, &mut Steps::quiet()).unwrap();
     let client = scenario::open_client(stack).unwrap();
     let session = client.attest().await.unwrap();
     let body = json!({"model": CHAT, "messages": [{"role": "user", "content": QUESTION}], "temperature": 0,
@@ -75,9 +80,21 @@ async fn logs_hold_no_run_of_prompt_or_answer(stack: &Stack) {
             .unwrap()
     };
 
+    let run = stack.machine().expect("a machine").run.clone();
+    let monitor = run.join("monitor.sock");
+    let before = reads(&monitor);
     let mut answering = seal(body.clone()).send(client.proxy()).await.unwrap();
     while answering.next_event().await.unwrap().is_some() {}
     let answer = answering.finish().await.unwrap().verify(&session).unwrap();
+    // SECURITY.md 1: no block is read during jobs, of the model's disk or of the root's.
+    assert_eq!(reads(&monitor), before);
+    let of_the_model = before.iter().find(|(disk, _)| disk == "model");
+    assert!(
+        of_the_model.is_some_and(|(_, reads)| *reads > 0),
+        "{before:?}"
+    );
+    let root = answer.receipt().core().model_root.to_string();
+    assert_eq!(root, packed.description.volume.verity_hash.to_string());
     let text = answer.text.clone();
     assert!(
         text.len() > 2 * RUN_BYTES,
@@ -87,8 +104,7 @@ async fn logs_hold_no_run_of_prompt_or_answer(stack: &Stack) {
     // The second job is under way when the host makes the kernel panic, which any host can do.
     let mut answering = seal(body).send(client.proxy()).await.unwrap();
     assert!(answering.next_event().await.unwrap().is_some());
-    let run = stack.machine().expect("a machine").run.clone();
-    inject_nmi(&run.join("monitor.sock"));
+    inject_nmi(&monitor);
     let serial = wait_for_panic(&run.join("serial.log"));
     while let Ok(Some(_)) = answering.next_event().await {}
     assert!(
@@ -99,7 +115,7 @@ async fn logs_hold_no_run_of_prompt_or_answer(stack: &Stack) {
     let mut files = vec![("serial.log", serial)];
     let read =
         |path: &Path| std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    files.push(("tap.bin", read(&stack.path("tap.bin"))));
+    files.push(("recorded.bin", read(&stack.path("recorded.bin"))));
     for name in ["proxy.log", "launch.log", "simulator.log"] {
         files.push((name, read(&stack.path(name))));
     }
@@ -107,7 +123,7 @@ async fn logs_hold_no_run_of_prompt_or_answer(stack: &Stack) {
         assert_eq!(find(bytes, QUESTION), None, "the prompt is in {name}");
         assert_eq!(find(bytes, &text), None, "the answer is in {name}");
     }
-    // The search finds what is there, and the tap has tapped.
+    // The search finds what is there, and the recorder has recorded.
     assert!(memmem::find(&files[0].1, PANIC).is_some());
     assert!(files[1].1.len() > 16_000, "{} bytes", files[1].1.len());
 }

@@ -1,11 +1,10 @@
 //! Bad input to any program of a stack: a named error, exit code 2 for misuse and 1 for refusal, and help that teaches.
 
+use crate::common;
 use std::process::{Command, Output, Stdio};
-use tests::programs::Programs;
 
 fn run(program: &str, arguments: &[&str]) -> Output {
-    let programs = Programs::build().expect("programs build");
-    let mut command = Command::new(programs.path(program));
+    let mut command = Command::new(common::programs().path(program));
     command
         .args(arguments)
         .stdin(Stdio::null())

@@ -1,7 +1,6 @@
 //! A long stream from guest to host over vsock arrives whole and does not stall.
 
-mod common;
-
+use crate::common;
 use measurements::{Accelerator, Backends, Boot, MachineSize, Vsock, qemu_arguments};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -29,10 +28,10 @@ async fn sixty_four_mebibytes_from_guest_to_host_arrive_whole() {
     let inside = |name: &str| format!("/run/chrysalis/{name}");
 
     let (vhost, uds) = (inside("vhost.sock"), inside("vsock.sock"));
-    let room = [(run.path(), "/run/chrysalis")];
+    let directory = [(run.path(), "/run/chrysalis")];
     let words = ["--guest-cid", "3", "--socket", &vhost, "--uds-path", &uds];
     let _device = tools
-        .start("vhost-device-vsock", &[], &room, &words)
+        .start("vhost-device-vsock", &[], &directory, &words)
         .unwrap();
     let socket = run.path().join("vhost.sock");
     let started = Instant::now();
@@ -68,7 +67,7 @@ async fn sixty_four_mebibytes_from_guest_to_host_arrive_whole() {
     );
     let images = [(image.dir.as_path(), "/image")];
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let _qemu = tools.start("qemu", &images, &room, &words).unwrap();
+    let _qemu = tools.start("qemu", &images, &directory, &words).unwrap();
 
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || sender.send(receive(&listener)));
@@ -87,14 +86,14 @@ async fn sixty_four_mebibytes_from_guest_to_host_arrive_whole() {
 /// Takes the counted pattern, checks every number, answers with one byte.
 fn receive(listener: &UnixListener) -> std::io::Result<Duration> {
     let (mut guest, _) = listener.accept()?;
-    let (mut piece, mut seen, begun) = (vec![0; 1 << 16], 0u64, Instant::now());
+    let (mut chunk, mut seen, begun) = (vec![0; 1 << 16], 0u64, Instant::now());
     while seen < BYTES {
-        guest.read_exact(&mut piece)?;
-        let (numbers, _) = piece.as_chunks::<8>();
+        guest.read_exact(&mut chunk)?;
+        let (numbers, _) = chunk.as_chunks::<8>();
         for (number, bytes) in (seen / 8..).zip(numbers) {
             assert_eq!(number, u64::from_be_bytes(*bytes));
         }
-        seen += piece.len() as u64;
+        seen += chunk.len() as u64;
     }
     let took = begun.elapsed();
     guest.write_all(&[1])?;

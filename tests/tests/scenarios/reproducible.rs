@@ -1,11 +1,10 @@
 //! The same image from another directory, by another user, at another time: every byte of it, by `image-builder repro-check`.
 
-mod common;
-
+use crate::common;
 use std::process::{Command, Stdio};
 
 use tests::Image;
-use tests::programs::workspace_root;
+use tests::workspace_root;
 
 /// Compiled once, for a compilation takes ten minutes; everything after it is done again, in a store of its own.
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,7 @@
 //! Authenticode leaves out; of the root, data and tree but not the superblock; of the disk, its partition table. Flipping one
 //! of them changes what is predicted, or the block is not read. docs/image.md has the list of the others.
 
-mod common;
-
+use crate::common;
 use image_builder::verity::{Reader, Root, VerityFault};
 use measurements::predict::{
     Boot, PredictError, PredictedEvent, UkiRoad, authenticode::authenticode, direct,
@@ -14,7 +13,6 @@ use std::fs::{self, File};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use tests::Image;
 
 /// Where a test looks beside the places that its seed chose.
 #[derive(Clone, Copy, PartialEq)]
@@ -51,7 +49,7 @@ struct Lab {
 
 impl Lab {
     async fn new() -> Option<Lab> {
-        let image = common::made(|programs| Image::build(programs, "sim", true)).await?;
+        let image = common::sim().await?;
         let seed = std::env::var("CHRYSALIS_SEED");
         let seed = seed.map_or(20_261_124, |seed| seed.parse().expect("a number"));
         println!("CHRYSALIS_SEED={seed}");

@@ -1,8 +1,7 @@
 //! The proxy holds no plaintext: its memory is read while it carries a job, and its trace log afterwards. And the guest
 //! reads no block of a disk during jobs, from which its host could tell which weights are touched.
 
-mod common;
-
+use crate::common;
 use memchr::memmem;
 use serde_json::json;
 use std::fs::File;
@@ -66,7 +65,7 @@ async fn no_run_of_16_bytes_of_prompt_or_answer_is_in_the_proxies_memory_or_logs
     let Some(stack) = common::stack(options).await else {
         return;
     };
-    scenario::open_channel(&stack, &mut Steps::new(true)).unwrap();
+    scenario::open_channel(&stack, &mut Steps::quiet()).unwrap();
     let client = scenario::open_client(&stack).unwrap();
     let session = client.attest().await.unwrap();
     let proxy = stack.proxy_id().expect("it runs");
@@ -80,7 +79,7 @@ async fn no_run_of_16_bytes_of_prompt_or_answer_is_in_the_proxies_memory_or_logs
         .seal()
         .unwrap();
     let mut answering = sealed.send(client.proxy()).await.unwrap();
-    // The job is under way: the first event has come through and the rest is on its road.
+    // The job is under way: the first event has come through and the rest is on its way.
     assert!(answering.next_event().await.unwrap().is_some());
     let mut snapshots = vec![memory(proxy)];
     assert!(answering.next_event().await.unwrap().is_some());

@@ -1,63 +1,27 @@
-//! `cargo demo`: one private answer, end to end, on this machine.
+//! The scenario of `cargo demo`, which compiles the programs, then starts this one with the same options.
 
 use anyhow::Context;
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use demo::{Options, Plan, Programs, Step};
 use image_builder::{ModelLock, Progress, Store, ensure_models};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
-use tests::programs::Programs;
 use tests::report::Steps;
 use tests::stack::CHAT;
-use tests::{Image, Stack, StackOptions, Tamper, scenario};
-
-/// One private answer, end to end: sealed, attested, signed, verified, paid.
-///
-/// Builds a guest image from the committed lock, predicts what it measures to, boots it in QEMU beside an embedded TON
-/// ledger and the proxy, then does what a developer does. The TDX module and the value of the coins are SIMULATED:
-/// this shows that the parts fit and what each refuses, not that this machine keeps secrets.
-#[derive(Parser)]
-#[command(
-    name = "demo",
-    version,
-    after_help = "\
-Examples:
-  cargo demo                       the whole road, explained
-  cargo demo -- --json             the same, one JSON object on the last line of stdout
-  cargo demo -- --tamper receipt   one byte changed; ends with exit code 1 and who refused it
-  cargo demo -- --tamper initrd    the same in the image that is booted
-  cargo demo -- --process          the guest is a process: no image, no machine, a few seconds
-  cargo demo -- --keep             leaves everything running and prints a curl line"
-)]
-struct Cli {
-    /// Print one JSON object on the last line of standard output, and no words.
-    #[arg(long)]
-    json: bool,
-    /// Change one byte there.
-    #[arg(long, conflicts_with = "keep")]
-    tamper: Option<Tamper>,
-    /// The guest is a process of this host instead of a measured virtual machine.
-    #[arg(long)]
-    process: bool,
-    /// Leave everything running, with the OpenAI API on 127.0.0.1:10000, until Ctrl-C.
-    #[arg(long)]
-    keep: bool,
-}
+use tests::{Image, Stack, StackOptions, scenario};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
-    if cli.process && cli.tamper.is_some_and(Tamper::is_in_image) {
-        let sentence = "--process has no image to tamper with";
-        Cli::command()
-            .error(ErrorKind::ArgumentConflict, sentence)
-            .exit();
-    }
+    let Ok(options) = Options::parse(std::env::args().skip(1)) else {
+        eprintln!(
+            "this program is started by `cargo demo`, which explains its options with --help"
+        );
+        return ExitCode::from(2);
+    };
     let work = async {
         tokio::select! {
-            done = run(&cli) => done,
+            done = run(options) => done,
             _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted; everything that was started has ended")),
         }
     };
@@ -70,50 +34,47 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(cli: &Cli) -> anyhow::Result<()> {
-    let mut steps = Steps::new(cli.json);
-    let programs = tokio::task::spawn_blocking(Programs::build).await??;
-    steps.done(
-        "build",
-        "guest-agent-sim, host-proxy, client, simulator".into(),
-    );
-    let quiet = cli.json;
+async fn run(options: Options) -> anyhow::Result<()> {
+    let programs = Programs::beside_this_one()?;
+    let quiet = options.json;
+    let mut steps = match quiet {
+        true => Steps::quiet(),
+        false => Steps::of(Plan::new(options, &programs)),
+    };
+    steps.begin(Step::Models);
     let models = tokio::task::spawn_blocking(move || models(quiet)).await??;
     steps.done(
         "models",
         "all-MiniLM-L6-v2 by digest; tiny-chat from this repository".into(),
     );
 
-    let image = match cli.process {
+    let image = match options.process {
         true => None,
         false => Some(image(&programs, quiet, &mut steps).await?),
     };
-    let options = StackOptions {
-        tamper: cli.tamper,
+    steps.begin(Step::Start);
+    let stack_options = StackOptions {
+        tamper: options.tamper,
         image: image.clone(),
         ..StackOptions::default()
     };
-    let stack = Stack::start(programs, &models, options).await?;
+    let stack = Stack::start(programs, &models, stack_options).await?;
     steps.done("start", started(&stack));
 
-    let mut report = scenario::run(&stack, cli.tamper, &mut steps).await?;
+    steps.begin(Step::Answer);
+    let mut report = scenario::run(&stack, options.tamper, &mut steps).await?;
     if let (Some(image), Some(machine)) = (&image, stack.machine()) {
         report.add_image(&image.manifest, image.build_s, machine.boot_s);
     }
-    if !cli.json {
-        eprintln!(
-            "{:>7.2}s  in all. Simulated: TDX module, coins. Real: everything else.",
-            steps.total_s()
-        );
-    }
-    if cli.keep {
+    steps.end();
+    if options.keep {
         keep(&stack).await?;
     }
-    if cli.json {
+    if options.json {
         println!("{}", report.0);
     }
     anyhow::ensure!(
-        cli.tamper.is_none(),
+        options.tamper.is_none(),
         "one byte was changed and nobody noticed"
     );
     Ok(())
@@ -121,6 +82,7 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
 
 /// Builds the image, and tells what it should measure to before anything is booted.
 async fn image(programs: &Programs, quiet: bool, steps: &mut Steps) -> anyhow::Result<Image> {
+    steps.begin(Step::Image);
     let programs = programs.clone();
     let building = tokio::task::spawn_blocking(move || Image::build(&programs, "sim", quiet));
     let image = building.await??;

@@ -1,8 +1,7 @@
 //! A hundred jobs, and the proxy killed with SIGKILL at a random moment in each: no voucher is lost or paid twice, and
 //! the client has a typed error or a whole answer.
 
-mod common;
-
+use crate::common;
 use serde_json::json;
 use settlement::Nano;
 use std::process::{Command, Stdio};
@@ -41,7 +40,7 @@ async fn no_voucher_is_lost_or_paid_twice_when_the_proxy_is_killed_in_every_job(
     let Some(mut stack) = common::stack(StackOptions::default()).await else {
         return;
     };
-    let channel = scenario::open_channel(&stack, &mut Steps::new(true)).unwrap();
+    let channel = scenario::open_channel(&stack, &mut Steps::quiet()).unwrap();
     let client = scenario::open_client(&stack).unwrap();
     client.attest().await.unwrap();
     let body = json!({"model": EMBEDDER, "input": "A voucher is on disk before it is sent."});

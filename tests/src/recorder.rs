@@ -1,4 +1,4 @@
-//! A tap on the stream between proxy and guest: everything that passes is also written to a file, in both directions.
+//! A recorder on the stream between proxy and guest: everything that passes, in both directions, is also written to a file.
 
 use crate::hostile::GuestDoor;
 use anyhow::Context;
@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 /// Listens where the proxy looks for its guest, and passes streams on. It ends with the process.
 pub async fn start(listen: &Path, guest: GuestDoor, record: PathBuf) -> anyhow::Result<()> {
-    let listener = UnixListener::bind(listen).context("binding the tap")?;
+    let listener = UnixListener::bind(listen).context("binding the recorder")?;
     let record = Arc::new(Mutex::new(File::create(record).await?));
     tokio::spawn(async move {
         while let Ok((proxy, _)) = listener.accept().await {
@@ -38,16 +38,16 @@ async fn copy(
     mut to: impl AsyncWrite + Unpin,
     record: &Mutex<File>,
 ) -> std::io::Result<()> {
-    let mut piece = vec![0; 16 * 1024];
+    let mut chunk = vec![0; 16 * 1024];
     loop {
-        let got = from.read(&mut piece).await?;
+        let got = from.read(&mut chunk).await?;
         if got == 0 {
             return to.shutdown().await;
         }
         let mut record = record.lock().await;
-        record.write_all(&piece[..got]).await?;
+        record.write_all(&chunk[..got]).await?;
         record.flush().await?;
         drop(record);
-        to.write_all(&piece[..got]).await?;
+        to.write_all(&chunk[..got]).await?;
     }
 }

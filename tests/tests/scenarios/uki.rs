@@ -2,8 +2,7 @@
 //! software TPM, is what their manifest says, event by event. RTMR0 is another matter: a machine without a direct boot has
 //! other boot options.
 
-mod common;
-
+use crate::common;
 use anyhow::Context;
 use image_builder::Store;
 use image_builder::disk::{self, BOOT_PATH};
@@ -26,8 +25,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tests::Child;
 use tests::image::Built;
-use tests::programs::workspace_root;
 use tests::tools::Tools;
+use tests::workspace_root;
 
 /// A quiet machine without KVM takes a quarter of a minute until its kernel runs.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -51,8 +50,10 @@ async fn a_kernel_with_qemus_header_is_what_an_older_firmware_measured() {
     let Some(lab) = Lab::new().await else { return };
     let kernel = fs::read(lab.image.join("kernel")).unwrap();
     if hex::encode(Sha256::digest(&kernel)) != OLDER_KERNEL {
-        println!("skipped: the kernel is not the one of those boots");
-        return;
+        return without::skip(
+            "an older firmware's boots",
+            "the kernel is not the one of those boots",
+        );
     }
     let initrd = [0; OLDER_INITRD_BYTES];
     for (memory_mib, initrd, measured) in [
@@ -235,8 +236,11 @@ impl Lab {
         );
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let images = [(self.image.as_path(), "/image")];
-        let room = [(self.directory.path(), "/lab")];
-        let qemu = self.tools.start("qemu", &images, &room, &words).unwrap();
+        let directory = [(self.directory.path(), "/lab")];
+        let qemu = self
+            .tools
+            .start("qemu", &images, &directory, &words)
+            .unwrap();
         let measured = self.until("the boot is over", || {
             let log = File::open(self.directory.path().join("tpm.log")).ok()?;
             match events_in_log(BufReader::new(log)) {
@@ -251,11 +255,11 @@ impl Lab {
     }
 
     fn start_tpm(&self) -> Child {
-        let room = [(self.directory.path(), "/lab")];
+        let directory = [(self.directory.path(), "/lab")];
         let words = "socket --tpm2 --tpmstate dir=/lab/tpm --ctrl type=unixio,path=/lab/tpm.sock \
              --log file=/lab/tpm.log,level=20 --seccomp action=none --flags not-need-init,startup-clear";
         let words: Vec<&str> = words.split_whitespace().collect();
-        let tpm = self.tools.start("swtpm", &[], &room, &words).unwrap();
+        let tpm = self.tools.start("swtpm", &[], &directory, &words).unwrap();
         let socket = self.directory.path().join("tpm.sock");
         self.until("swtpm has a socket", || socket.exists().then_some(()));
         tpm

@@ -1,35 +1,36 @@
-//! The demo as a person starts it: the whole road, and one byte changed at each place.
+//! The demo as a person starts it: all of it, and one byte changed at each place.
 
+use crate::common;
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::process::{Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One machine at a time: each emulates two processors, and two at once would only wait for each other.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+/// `cargo demo` with its compilation, of which nothing is left to do.
+fn demo(arguments: &[&str]) -> Output {
+    output(common::programs().path("demo"), arguments)
 }
 
-fn demo(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .expect("the demo starts")
+/// `cargo demo` after its compilation.
+fn scenario(arguments: &[&str]) -> Output {
+    output(common::programs().path("scenario"), arguments)
+}
+
+fn output(program: impl AsRef<OsStr>, arguments: &[&str]) -> Output {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null());
+    command.output().expect("it starts")
 }
 
 #[test]
-fn the_whole_road_is_walked_with_a_process_for_a_guest() {
-    let report = report(&["--json", "--process"]);
+fn an_answer_is_sealed_attested_and_paid_with_a_process_for_a_guest() {
+    let report = report(demo(&["--json", "--process"]));
     figures_agree(&report, &["attest", "first_token", "total"]);
     assert_eq!(report["image"], Value::Null);
 }
 
 #[test]
-fn the_whole_road_is_walked_with_a_measured_machine_for_a_guest() {
-    let _turn = turn();
-    let report = report(&["--json"]);
+fn an_answer_is_sealed_attested_and_paid_with_a_measured_machine_for_a_guest() {
+    let report = report(scenario(&["--json"]));
     figures_agree(
         &report,
         &["build", "boot", "attest", "first_token", "total"],
@@ -51,8 +52,7 @@ fn the_whole_road_is_walked_with_a_measured_machine_for_a_guest() {
     }
 }
 
-fn report(arguments: &[&str]) -> Value {
-    let output = demo(arguments);
+fn report(output: Output) -> Value {
     let (out, err) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
@@ -124,7 +124,6 @@ fn one_changed_byte_is_refused_by_whom_it_concerns() {
 
 #[test]
 fn a_changed_image_is_refused_by_its_register_or_stops_itself() {
-    let _turn = turn();
     let quote = "measurements::verify refused the quote";
     let cases = [
         ("initrd", [quote, "RTMR2 is"]),
@@ -141,7 +140,7 @@ fn a_changed_image_is_refused_by_its_register_or_stops_itself() {
 }
 
 fn refuses(arguments: &[&str], said: &[&str]) {
-    let output = demo(arguments);
+    let output = scenario(arguments);
     let err = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {err}");
     for words in said {

@@ -1,0 +1,15 @@
+//! The whole product on one machine, and the image that it boots. One program, so that it is linked once and that what waits
+//! for a machine to boot runs beside something else.
+
+mod common;
+
+mod covered;
+mod demo;
+mod machine;
+mod misuse;
+mod model_volume;
+mod proxy_killed;
+mod proxy_memory;
+mod reproducible;
+mod stream;
+mod uki;
