@@ -1,7 +1,7 @@
 //! A directory becomes a volume, or is refused by name; a volume is what its description says, or is refused.
 //!
 //! `dd` stands for `mkfs.erofs` where the data may be anything; images of EROFS are made here, byte by byte, from the kernel's header.
-//! tests/tests/model_volume.rs has the locked tool.
+//! tests/tests/scenarios/model_volume.rs has the locked tool.
 
 #[path = "made_erofs/mod.rs"]
 mod made_erofs;
