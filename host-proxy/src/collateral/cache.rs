@@ -1,249 +1,388 @@
-//! The cache: one file for each answer, whole or absent.
+//! Where answers are had: from the cache as long as they hold, from the sources in order when they do not.
 //!
-//! A file is one line of JSON about the answer, then the answer. It is written beside its place, synced and renamed into it,
-//! so that being killed leaves either the old answer or the new one. Several programs may share a directory.
+//! ```text
+//!            fresh ───────────── refresh due ─────────────── expired
+//!  fetched ── served ──►│── served, and fetched again ──►│── fetched first, or refused
+//! ```
 
-use super::ocsp::OcspQuestion;
+use super::ask::Asker;
+use super::cache::{Cache, CacheError, Entry, Head};
+use super::fault::{Fault, SourceFault, Unavailable};
 use super::want::Want;
-use crate::limits::{CACHE_ENTRIES_MAX, CACHE_ENTRY_BYTES_MAX, UNFINISHED_AGE};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use super::{intel, nvidia};
+use crate::config::CollateralConfig;
+use crate::limits::{
+    CACHE_ENTRIES_MAX, FAILURE_REMEMBERED, FETCHES_MAX, FLIGHTS_MAX, REFRESH_ASKED_S, REFRESH_LOOK,
+    RIM_KEPT_S, RIM_REFRESH_S, TDX_REFRESH_S,
+};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use hyper::body::Bytes;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use tokio::sync::Semaphore;
 
-/// A directory of answers.
-pub(super) struct Cache {
-    directory: PathBuf,
-    bytes_max: u64,
+/// Seconds since 1970. A test has its own.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// The cache and the sources behind it. Cheap to clone.
+#[derive(Clone)]
+pub struct Depot(Arc<Inner>);
+
+struct Inner {
+    config: CollateralConfig,
+    cache: Cache,
+    asker: Asker,
+    clock: Clock,
+    fetches: Semaphore,
+    flights: Mutex<HashMap<String, Flight>>,
+    failures: Mutex<HashMap<String, (Instant, Arc<Unavailable>)>>,
+    /// When each answer was asked for last. What nobody asks for is not kept fresh.
+    asked: Mutex<HashMap<String, u64>>,
+    opened_unix_s: u64,
 }
 
-/// Why the cache cannot be used. The disk, or whoever named the directory, is at fault.
-#[derive(Debug, thiserror::Error)]
-#[error("the cache cannot be used: {doing} {path}: {source}")]
-pub struct CacheError {
-    doing: &'static str,
-    path: PathBuf,
-    source: io::Error,
-}
-
-/// What is known about an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Head {
-    /// Always 1.
-    pub(super) version: u32,
-    /// Who gave it.
-    pub(super) source: String,
-    pub(super) fetched_unix_s: u64,
-    /// When to ask again, though it still holds.
-    pub(super) refresh_unix_s: u64,
-    /// It is served until then.
-    pub(super) expires_unix_s: u64,
-    /// Of Intel's collateral: the evaluation number, below which nothing is taken any more.
-    pub(super) evaluation_number: Option<u32>,
-    /// The request behind an OCSP answer, hexadecimal.
-    pub(super) question: Option<String>,
-    /// Of the answer. A disk may lie, too.
-    pub(super) sha256: String,
-}
-
-/// An answer and what is known about it.
+/// An answer that holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) head: Head,
-    pub(super) body: Vec<u8>,
+pub struct Held {
+    /// Intel's lists as our JSON, a RIM as NVIDIA's JSON, or an OCSP answer as DER.
+    pub body: Bytes,
+    /// Which source gave it.
+    pub source: String,
+    /// When it was fetched.
+    pub fetched_unix_s: u64,
+    /// It is never served after this: the first signed next update, or for a RIM thirty days.
+    pub expires_unix_s: u64,
 }
 
-impl Cache {
-    /// Opens the directory, makes it if it is missing, and clears what a killed program left behind.
-    pub(super) fn open(directory: &Path, bytes_max: u64) -> Result<Cache, CacheError> {
-        fs::create_dir_all(directory).map_err(CacheError::of("making", directory))?;
-        let cache = Cache {
-            directory: directory.to_owned(),
-            bytes_max,
+type Outcome = Result<Held, Arc<Unavailable>>;
+type Flight = Shared<BoxFuture<'static, Outcome>>;
+
+impl Depot {
+    /// Opens the cache. Nothing is asked before somebody asks.
+    pub fn open(config: &CollateralConfig, clock: Clock) -> Result<Depot, CacheError> {
+        let opened_unix_s = clock();
+        Ok(Depot(Arc::new(Inner {
+            cache: Cache::open(&config.cache, config.cache_bytes_max)?,
+            config: config.clone(),
+            asker: Asker::new(),
+            clock,
+            fetches: Semaphore::new(FETCHES_MAX),
+            flights: Mutex::default(),
+            failures: Mutex::default(),
+            asked: Mutex::default(),
+            opened_unix_s,
+        })))
+    }
+
+    /// The system's clock.
+    pub fn system_clock() -> Clock {
+        Arc::new(crate::settle::now_unix_s)
+    }
+
+    /// An answer that holds, from the cache if there is one there.
+    pub async fn get(&self, want: &Want) -> Outcome {
+        let now = self.now();
+        let name = want.file_name();
+        self.remember_asked(&name, now);
+        if let Some(held) = self.held(want).await
+            && held.head.expires_unix_s > now
+        {
+            if held.head.refresh_unix_s <= now && self.failure(&name).is_none() {
+                // Not waited for: what is held is good.
+                drop(self.fly(want.clone(), name));
+            }
+            return Ok(Held::from(held));
+        }
+        if let Some(failure) = self.failure(&name) {
+            return Err(failure);
+        }
+        self.fly(want.clone(), name).await
+    }
+
+    /// An answer that was fetched after this was called, or while it waited: for whoever sent a nonce, or distrusts the cache.
+    pub async fn get_anew(&self, want: &Want) -> Outcome {
+        let name = want.file_name();
+        self.remember_asked(&name, self.now());
+        let flight = match want {
+            // An answer to another request about the certificate has another nonce.
+            Want::Ocsp(question) => format!("{name} {}", Head::digest(question.der())),
+            _ => format!("{name} anew"),
         };
-        cache.trim(None)?;
-        Ok(cache)
+        self.fly(want.clone(), flight).await
     }
 
-    /// The answer to a question, expired or not. What is broken is removed and was never there.
-    pub(super) fn read(&self, want: &Want) -> Option<Entry> {
-        let path = self.directory.join(want.file_name());
-        match read_entry(&path) {
-            Ok(entry) => Some(entry),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "removing a broken file of the cache");
-                // If it cannot be removed, it is as broken at the next look.
-                let _ = fs::remove_file(&path);
-                None
+    /// Fetches again what is due, one after another. Failures are logged; what is held goes on being served.
+    pub async fn refresh_due(&self) {
+        let depot = self.clone();
+        let listed = tokio::task::spawn_blocking(move || depot.0.cache.list()).await;
+        let list = match listed {
+            Ok(Ok(list)) => list,
+            Ok(Err(error)) => return tracing::error!(%error, "refreshing"),
+            Err(error) => return tracing::error!(%error, "refreshing"),
+        };
+        for (want, head) in list {
+            let (name, now) = (want.file_name(), self.now());
+            let asked = lock(&self.0.asked).get(&name).copied();
+            let asked = asked.unwrap_or(self.0.opened_unix_s);
+            let wanted = asked.saturating_add(REFRESH_ASKED_S) > now;
+            if wanted && head.refresh_unix_s <= now && self.failure(&name).is_none() {
+                // The flight has logged its own failure.
+                let _ = self.fly(want, name).await;
             }
         }
     }
 
-    /// Keeps an answer in place of an older one.
-    pub(super) fn write(&self, want: &Want, head: Head, body: &[u8]) -> Result<(), CacheError> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let path = self.directory.join(want.file_name());
-        let unfinished = self.directory.join(format!(
-            "{UNFINISHED}{}-{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        ));
-        let written = File::options()
-            .write(true)
-            .create_new(true)
-            .open(&unfinished)
-            .and_then(|mut file| {
-                serde_json::to_writer(&file, &head)?;
-                file.write_all(b"\n")?;
-                file.write_all(body)?;
-                file.sync_all()
-            });
-        let placed = written.and_then(|()| {
-            fs::rename(&unfinished, &path)?;
-            File::open(&self.directory)?.sync_all()
+    /// Keeps what is held fresh, for ever.
+    pub async fn keep_fresh(self) {
+        loop {
+            tokio::time::sleep(REFRESH_LOOK).await;
+            self.refresh_due().await;
+        }
+    }
+
+    fn now(&self) -> u64 {
+        (self.0.clock)()
+    }
+
+    fn remember_asked(&self, name: &str, now: u64) {
+        let mut asked = lock(&self.0.asked);
+        if asked.len() >= CACHE_ENTRIES_MAX {
+            asked.retain(|_, at| at.saturating_add(REFRESH_ASKED_S) > now);
+        }
+        if asked.len() < CACHE_ENTRIES_MAX || asked.contains_key(name) {
+            asked.insert(name.to_owned(), now);
+        }
+    }
+
+    async fn held(&self, want: &Want) -> Option<Entry> {
+        let (depot, want) = (self.clone(), want.clone());
+        let read = tokio::task::spawn_blocking(move || depot.0.cache.read(&want)).await;
+        read.ok().flatten()
+    }
+
+    /// A failure of a moment ago: a source in trouble is not asked by every client anew.
+    fn failure(&self, name: &str) -> Option<Arc<Unavailable>> {
+        let failures = lock(&self.0.failures);
+        let (at, failure) = failures.get(name)?;
+        (at.elapsed() < FAILURE_REMEMBERED).then(|| failure.clone())
+    }
+
+    fn remember_failure(&self, name: String, failure: Arc<Unavailable>) {
+        let mut failures = lock(&self.0.failures);
+        if failures.len() >= CACHE_ENTRIES_MAX {
+            failures.retain(|_, (at, _)| at.elapsed() < FAILURE_REMEMBERED);
+        }
+        if failures.len() < CACHE_ENTRIES_MAX {
+            failures.insert(name, (Instant::now(), failure));
+        }
+    }
+
+    /// The one fetch under way for this name, started if there is none. It goes on when nobody waits any more.
+    fn fly(&self, want: Want, name: String) -> Flight {
+        let mut flights = lock(&self.0.flights);
+        if let Some(flight) = flights.get(&name) {
+            return flight.clone();
+        }
+        let ours = move |want: Want, fault| {
+            Arc::new(Unavailable {
+                want,
+                faults: vec![SourceFault {
+                    source: "this proxy".to_owned(),
+                    fault,
+                }],
+                expired_at_unix_s: None,
+            })
+        };
+        if flights.len() >= FLIGHTS_MAX {
+            let busy = Err(ours(want, Fault::Busy));
+            return std::future::ready(busy).boxed().shared();
+        }
+        let depot = self.clone();
+        let anew = name != want.file_name();
+        let (flown, lost) = (name.clone(), want.clone());
+        let task = tokio::spawn(async move {
+            let outcome = depot.fetch(want, anew).await;
+            // Waits until the flight below is in the table.
+            lock(&depot.0.flights).remove(&flown);
+            if let Err(failure) = &outcome {
+                tracing::error!(%failure, "collateral");
+                depot.remember_failure(flown, failure.clone());
+            } else {
+                lock(&depot.0.failures).remove(&flown);
+            }
+            outcome
         });
-        if let Err(error) = placed {
-            let _ = fs::remove_file(&unfinished);
-            return Err(CacheError::of("writing", &path)(error));
-        }
-        self.trim(Some(&path))
+        let flight = async move {
+            match task.await {
+                Ok(outcome) => outcome,
+                Err(error) => Err(ours(lost, Fault::Internal(error.to_string()))),
+            }
+        };
+        let flight = flight.boxed().shared();
+        flights.insert(name, flight.clone());
+        flight
     }
 
-    /// What is there and when to ask for it again.
-    pub(super) fn list(&self) -> Result<Vec<(Want, Head)>, CacheError> {
-        let mut list = Vec::new();
-        for file in self.files()? {
-            let Ok(head) =
-                File::open(&file.path).and_then(|file| read_head(&mut BufReader::new(file)))
-            else {
-                continue;
-            };
-            let name = file.path.file_name().and_then(|name| name.to_str());
-            let want = name.and_then(|name| Want::from_file_name(name, question(&head)));
-            list.extend(want.map(|want| (want, head)));
-        }
-        Ok(list)
+    async fn fetch(&self, want: Want, anew: bool) -> Outcome {
+        let slot = self.0.fetches.acquire().await;
+        let depot = self.clone();
+        let asked = want.clone();
+        let fetched = tokio::task::spawn_blocking(move || depot.fetch_blocking(&asked, anew)).await;
+        drop(slot);
+        fetched.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
 
-    /// Removes what a killed program left, and the oldest answers while there is too much.
-    fn trim(&self, keep: Option<&Path>) -> Result<(), CacheError> {
-        let now = SystemTime::now();
-        let mut files = self.files()?;
-        files.retain(|file| {
-            let name = file.path.file_name().unwrap_or_default();
-            if !name.to_string_lossy().starts_with(UNFINISHED) {
-                return true;
+    /// Asks the sources in order until one gives something that fits.
+    fn fetch_blocking(&self, want: &Want, anew: bool) -> Outcome {
+        let held = self.0.cache.read(want);
+        // Whoever looked before another flight landed takes off after it, and need not ask again.
+        let held = match held {
+            Some(entry) if !anew && entry.head.refresh_unix_s > self.now() => {
+                return Ok(Held::from(entry));
             }
-            // A younger one may be another program's, which is about to rename it.
-            if now.duration_since(file.modified).unwrap_or_default() > UNFINISHED_AGE {
-                let _ = fs::remove_file(&file.path);
-            }
-            false
-        });
-        files.sort_by_key(|file| file.modified);
-        let mut bytes: u64 = files.iter().map(|file| file.bytes).sum();
-        let mut count = files.len();
-        for file in &files {
-            if bytes <= self.bytes_max && count <= CACHE_ENTRIES_MAX {
+            held => held.map(|entry| entry.head),
+        };
+        let floor = held.as_ref().and_then(|head| head.evaluation_number);
+        let mut faults = Vec::new();
+        for index in 0.. {
+            let Some((source, asked)) = self.ask(want, index) else {
                 break;
-            }
-            if keep == Some(&*file.path) {
-                continue;
-            }
-            // Another program may have removed it meanwhile; what counts is that it is gone.
-            let _ = fs::remove_file(&file.path);
-            bytes -= file.bytes;
-            count -= 1;
-        }
-        Ok(())
-    }
-
-    fn files(&self) -> Result<Vec<Listed>, CacheError> {
-        let mut files = Vec::new();
-        let entries =
-            fs::read_dir(&self.directory).map_err(CacheError::of("listing", &self.directory))?;
-        for entry in entries {
-            let entry = entry.map_err(CacheError::of("listing", &self.directory))?;
-            // Gone again: another program trims, too.
-            let Ok(data) = entry.metadata() else { continue };
-            if data.is_file() {
-                files.push(Listed {
-                    path: entry.path(),
-                    bytes: data.len(),
-                    modified: data.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-                });
+            };
+            let checked = asked.and_then(|body| {
+                let claims = check(&body, want, floor, self.now())?;
+                Ok((body, claims))
+            });
+            match checked {
+                Ok((body, claims)) => return Ok(self.keep(want, source, body, claims)),
+                Err(fault) => {
+                    tracing::warn!(%want, "{source} {fault}");
+                    faults.push(SourceFault { source, fault });
+                }
             }
         }
-        Ok(files)
+        Err(Arc::new(Unavailable {
+            want: want.clone(),
+            faults,
+            expired_at_unix_s: held.map(|head| head.expires_unix_s),
+        }))
     }
-}
 
-struct Listed {
-    path: PathBuf,
-    bytes: u64,
-    modified: SystemTime,
-}
-
-impl Head {
-    /// The digest that a body must have.
-    pub(super) fn digest(body: &[u8]) -> String {
-        hex::encode(Sha256::digest(body))
+    /// Asks one source. `None` is the end of the list.
+    fn ask(&self, want: &Want, index: usize) -> Option<(String, Result<Vec<u8>, Fault>)> {
+        let (asker, config) = (&self.0.asker, &self.0.config);
+        Some(match want {
+            Want::Tdx(platform) => {
+                let source = config.tdx.get(index)?;
+                (source.to_string(), intel::fetch(asker, source, platform))
+            }
+            Want::Rim(id) => {
+                let source = config.rim.get(index)?;
+                (source.to_string(), nvidia::fetch_rim(asker, source, id))
+            }
+            Want::Ocsp(question) => {
+                let source = config.ocsp.get(index)?;
+                (
+                    source.to_string(),
+                    nvidia::fetch_ocsp(asker, source, question),
+                )
+            }
+        })
     }
-}
 
-/// The request behind an OCSP answer.
-fn question(head: &Head) -> Option<OcspQuestion> {
-    let der = hex::decode(head.question.as_ref()?).ok()?;
-    OcspQuestion::parse(&der).ok()
-}
-
-fn read_entry(path: &Path) -> io::Result<Entry> {
-    let mut file = BufReader::new(File::open(path)?);
-    let head = read_head(&mut file)?;
-    let mut body = Vec::new();
-    file.take(CACHE_ENTRY_BYTES_MAX + 1)
-        .read_to_end(&mut body)?;
-    let broken = |why: &'static str| io::Error::new(io::ErrorKind::InvalidData, why);
-    if body.len() as u64 > CACHE_ENTRY_BYTES_MAX {
-        return Err(broken("longer than any answer"));
-    }
-    if Head::digest(&body) != head.sha256 {
-        return Err(broken("its digest does not fit"));
-    }
-    Ok(Entry { head, body })
-}
-
-fn read_head(file: &mut impl BufRead) -> io::Result<Head> {
-    let mut line = Vec::new();
-    file.take(HEAD_BYTES_MAX).read_until(b'\n', &mut line)?;
-    let head: Head = serde_json::from_slice(&line)?;
-    if head.version != 1 {
-        let words = format!("version {} is not known", head.version);
-        return Err(io::Error::new(io::ErrorKind::InvalidData, words));
-    }
-    Ok(head)
-}
-
-impl CacheError {
-    fn of(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CacheError {
-        let path = path.to_owned();
-        move |source| CacheError {
-            doing,
-            path,
+    fn keep(&self, want: &Want, source: String, body: Vec<u8>, claims: Claims) -> Held {
+        let now = self.now();
+        let expires_unix_s = claims.expires_unix_s.unwrap_or(now);
+        let head = Head {
+            version: 1,
+            source: source.clone(),
+            fetched_unix_s: now,
+            refresh_unix_s: refresh_at(want, now, expires_unix_s),
+            expires_unix_s,
+            evaluation_number: claims.evaluation_number,
+            question: match want {
+                Want::Ocsp(question) => Some(hex::encode(question.der())),
+                _ => None,
+            },
+            sha256: Head::digest(&body),
+        };
+        // An answer that holds for this moment only is not kept.
+        if claims.expires_unix_s.is_some()
+            && let Err(error) = self.0.cache.write(want, head, &body)
+        {
+            tracing::error!(%error, "not kept");
+        }
+        tracing::info!(%want, %source, expires_unix_s, "fetched");
+        Held {
+            body: body.into(),
             source,
+            fetched_unix_s: now,
+            expires_unix_s,
         }
     }
 }
 
-/// How the names of files under way begin.
-const UNFINISHED: &str = ".unfinished-";
-/// The line in front of an answer; an OCSP request makes it longest.
-const HEAD_BYTES_MAX: u64 = 32 * 1024;
+/// What an answer says of itself, after it was held against the question.
+struct Claims {
+    expires_unix_s: Option<u64>,
+    evaluation_number: Option<u32>,
+}
 
-#[cfg(test)]
-mod tests;
+fn check(body: &[u8], want: &Want, floor: Option<u32>, now: u64) -> Result<Claims, Fault> {
+    match want {
+        Want::Tdx(platform) => {
+            let claims = intel::check(body, platform, now)?;
+            let got = claims.tcb_evaluation_number;
+            match floor {
+                Some(held) if got < held => Err(Fault::Older { got, held }),
+                _ => Ok(Claims {
+                    expires_unix_s: Some(claims.first_to_expire().expires_unix_s),
+                    evaluation_number: Some(got),
+                }),
+            }
+        }
+        Want::Rim(id) => {
+            nvidia::check_rim(body, id)?;
+            Ok(Claims {
+                expires_unix_s: Some(now.saturating_add(RIM_KEPT_S)),
+                evaluation_number: None,
+            })
+        }
+        Want::Ocsp(question) => Ok(Claims {
+            expires_unix_s: question.check(body, now)?,
+            evaluation_number: None,
+        }),
+    }
+}
+
+/// Half of its life or sooner, and not at one moment for all who fetched at one moment.
+fn refresh_at(want: &Want, now: u64, expires: u64) -> u64 {
+    let life = expires.saturating_sub(now);
+    let after = match want {
+        Want::Tdx(_) => TDX_REFRESH_S.min(life / 2),
+        Want::Rim(_) => RIM_REFRESH_S.min(life / 2),
+        Want::Ocsp(_) => life / 2,
+    };
+    let mut random = [0; 8];
+    // Without randomness everybody asks at once; that is no reason to fail.
+    let _ = getrandom::fill(&mut random);
+    let sooner = u64::from_le_bytes(random) % (after / 4 + 1);
+    now + after - sooner
+}
+
+impl From<Entry> for Held {
+    fn from(entry: Entry) -> Held {
+        Held {
+            body: entry.body.into(),
+            source: entry.head.source,
+            fetched_unix_s: entry.head.fetched_unix_s,
+            expires_unix_s: entry.head.expires_unix_s,
+        }
+    }
+}
+
+/// No holder of these locks can leave a table half-changed.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
