@@ -1,36 +1,37 @@
-//! What a client is told when there is no answer. It is unsigned: the client shows it and believes nothing of it.
+//! The error object that a client gets instead of an answer. It is unsigned: the client shows it and believes nothing of it.
 
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// Whether the guest may have started the job. A proxy's word for display only.
+/// Whether the guest may have started the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Executed {
+pub(crate) enum Executed {
     /// It was never given to the guest.
     No,
     /// It was, and what became of it is not known.
     Maybe,
 }
 
-/// An error on its way to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// HTTP status.
-    pub status: StatusCode,
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
     /// For programs.
-    pub code: &'static str,
+    pub(crate) code: &'static str,
     /// For people. It tells nothing about other clients or this host.
-    pub message: String,
-    /// Whether the guest may have started.
-    pub executed: Executed,
+    pub(crate) message: String,
+    pub(crate) executed: Executed,
 }
 
-impl Reply {
+impl ApiError {
     /// Refused before the guest saw anything.
-    pub fn refuse(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Reply {
+    pub(crate) fn refuse(
+        status: StatusCode,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        ApiError {
             status,
             code,
             message: message.into(),
@@ -38,38 +39,44 @@ impl Reply {
         }
     }
 
+    /// A request that is not of the form that this API has.
+    pub(crate) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
+        Self::refuse(StatusCode::BAD_REQUEST, code, message)
+    }
+
     /// Failed after the guest was given the job.
-    pub fn broken(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Reply {
+    pub(crate) fn after_start(self) -> Self {
+        ApiError {
             executed: Executed::Maybe,
-            ..Self::refuse(status, code, message)
+            ..self
         }
     }
 
-    /// Our own fault; the operator reads why in the log.
-    pub fn internal(error: &dyn std::error::Error) -> Self {
+    pub(crate) fn busy() -> Self {
+        let words = "this provider is at its limit of concurrent requests";
+        Self::refuse(StatusCode::SERVICE_UNAVAILABLE, "busy", words)
+    }
+
+    /// The proxy failed; the operator reads why in the log.
+    pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(%error, "internal");
         Self::refuse(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
-            "the proxy failed; its operator can see why",
+            "the proxy failed; its operator finds the reason in the log",
         )
     }
 }
 
-impl IntoResponse for Reply {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        tracing::debug!(
-            status = self.status.as_u16(),
-            code = self.code,
-            message = self.message,
-            "refused"
-        );
+        let (status, code) = (self.status.as_u16(), self.code);
+        tracing::debug!(status, code, message = self.message, "refused");
         let executed = match self.executed {
             Executed::No => "no",
             Executed::Maybe => "maybe",
         };
-        let error = json!({ "code": self.code, "message": self.message, "executed": executed });
+        let error = json!({ "code": code, "message": self.message, "executed": executed });
         (self.status, Json(json!({ "error": error }))).into_response()
     }
 }

@@ -1,46 +1,45 @@
-//! Channels: what the chain says of them, how old that word is, and what can be proved without believing the node.
+//! The state of payment channels: as the node reports it, with a maximum age, and as far as it can be proved without the node.
 //!
-//! A channel's address is the hash of its code and its terms. So a state that gives back the address, with our code, is
-//! that of a true channel, whatever the node: nobody can have a made-up contract pass for one. The figures that change
-//! (deposit, paid, status) are the node's word; it is asked again when its word is older than
-//! [`CHAIN_WORD_AGE_MAX`](crate::limits::CHAIN_WORD_AGE_MAX), and without a young word there is no credit.
+//! A channel's address is the hash of its code and its terms. So terms that hash to the address are those of a genuine
+//! channel, whatever the node says. The figures that change (deposit, paid, status) are the node's word; it is asked again
+//! after [`CHANNEL_AGE_MAX`], and without a recent answer there is no credit.
 //!
-//! After a payer rotated its key the first key is no longer in the state; the store remembers it from before.
+//! After a payer has rotated its key the first key is no longer in the state; the store remembers it from before.
 
-use crate::chain::{Chain, ChainFault};
-use crate::limits::{CHAIN_WORD_AGE_MAX, CHAIN_WORD_AGE_MIN, CHANNELS_MAX};
-use crate::vouchers::{Store, StoreError};
+use crate::api_error::ApiError;
+use crate::error::Error;
+use crate::limits::{CHANNEL_AGE_MAX, CHANNEL_AGE_MIN, CHANNELS_MAX};
+use crate::node::{Node, NodeError};
+use crate::store::Store;
+use axum::http::StatusCode;
 use settlement::toncenter::{AccountStatus, ChainError};
 use settlement::{Address, ChainId, ChannelState, ChannelStatus, ChannelTerms};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use tokio::time::Instant;
 
-/// Asks the chain about channels that pay one payee, and remembers the answers for a while.
+/// Asks the node about channels that pay one payee, and remembers the answers for a while.
 pub struct Channels {
-    chain: Chain,
+    node: Node,
     store: Store,
-    ours: Ours,
-    heard: Mutex<HashMap<Address, (Instant, ChannelState)>>,
+    expected: ExpectedPayee,
+    states: Mutex<HashMap<Address, (Instant, ChannelState)>>,
 }
 
-/// Who must be paid for a channel to concern us.
+/// Whom a channel must pay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ours {
-    /// The chain that settles.
+pub struct ExpectedPayee {
     pub chain: ChainId,
-    /// The account that is paid.
     pub payee: Address,
-    /// Its key.
     pub payee_key: [u8; 32],
 }
 
-/// How old the chain's word may be.
+/// How old a channel's state may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Age {
-    /// As young as a busy proxy keeps it.
+pub enum MaxAge {
+    /// [`CHANNEL_AGE_MAX`].
     Recent,
-    /// Asked again, since something speaks for a change; at most twice a second.
+    /// [`CHANNEL_AGE_MIN`]: something suggests that it has changed.
     AskAgain,
     /// Asked now: money depends on it.
     Now,
@@ -49,129 +48,115 @@ pub enum Age {
 /// Why a channel gives no credit.
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelRefused {
-    /// No contract answers there.
     #[error("there is no payment channel at {0}")]
     Absent(Address),
-    /// A contract answers, and it is no channel whose address its terms give.
-    #[error("the contract at {0} is not a payment channel this program can prove")]
+    #[error("the contract at {0} is not a payment channel: its terms do not hash to its address")]
     Unproven(Address),
-    /// It pays somebody else.
     #[error("the channel pays another payee")]
     Payee,
-    /// It is on another chain.
-    #[error("the channel is on chain {got}, this provider settles on {want}")]
-    Chain {
-        /// The channel's.
-        got: ChainId,
-        /// Ours.
-        want: ChainId,
-    },
-    /// Nobody can say.
+    #[error("the channel is on chain {got}, this provider settles on {own}")]
+    Chain { got: ChainId, own: ChainId },
     #[error(transparent)]
-    Unknown(#[from] ChainFault),
-    /// Our own disk.
+    Node(#[from] NodeError),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] Error),
 }
 
 impl Channels {
-    /// Channels that pay `ours`, as `chain` tells them.
-    pub fn new(chain: Chain, store: Store, ours: Ours) -> Self {
+    pub fn new(node: Node, store: Store, expected: ExpectedPayee) -> Self {
         Channels {
-            chain,
+            node,
             store,
-            ours,
-            heard: Mutex::default(),
+            expected,
+            states: Mutex::default(),
         }
     }
 
-    /// The state of a channel that is proved to be one and that pays us.
-    pub async fn state(&self, channel: &Address, age: Age) -> Result<ChannelState, ChannelRefused> {
+    /// The state of a channel that is proved to be one and that pays the expected payee.
+    pub async fn state(
+        &self,
+        channel: &Address,
+        age: MaxAge,
+    ) -> Result<ChannelState, ChannelRefused> {
         if let Some(state) = self.remembered(channel, age) {
             return Ok(state);
         }
-        let state = match self.chain.channel_state(channel).await {
+        let state = match self.node.channel_state(channel).await {
             Ok(state) => state,
-            Err(ChainFault::Answer(fault)) => return Err(self.why_none(channel, fault).await?),
-            Err(fault) => return Err(fault.into()),
+            Err(NodeError::Answer(error)) => return Err(self.why_no_state(channel, error).await?),
+            Err(error) => return Err(error.into()),
         };
         self.prove(channel, &state).await?;
         self.remember(channel, &state);
         Ok(state)
     }
 
-    /// Nodes differ in how they say that there is no such get method; whether the account runs at all is told alike.
-    async fn why_none(
+    /// Nodes differ in how they report a missing get method, and agree on whether an account is active.
+    async fn why_no_state(
         &self,
         channel: &Address,
-        fault: ChainError,
-    ) -> Result<ChannelRefused, ChainFault> {
-        let runs = self.chain.account(channel).await?.status == AccountStatus::Active;
-        Ok(match fault {
+        error: ChainError,
+    ) -> Result<ChannelRefused, NodeError> {
+        let runs = self.node.account(channel).await?.status == AccountStatus::Active;
+        Ok(match error {
             _ if !runs => ChannelRefused::Absent(*channel),
             ChainError::Refused { .. } | ChainError::State(_) => ChannelRefused::Unproven(*channel),
-            fault => ChannelRefused::Unknown(fault.into()),
+            error => ChannelRefused::Node(error.into()),
         })
     }
 
     async fn prove(&self, channel: &Address, state: &ChannelState) -> Result<(), ChannelRefused> {
         let (channel, key) = (*channel, state.payer_key);
         if terms(state, key).address() == channel {
-            self.store
-                .clone()
-                .on_disk(move |s| s.remember_first_key(&channel, &key))
-                .await?;
+            let remember = move |s: &Store| s.remember_first_key(&channel, &key);
+            self.store.on_disk(remember).await?;
         } else {
-            let first = self
-                .store
-                .clone()
-                .on_disk(move |s| s.first_key(&channel))
-                .await?;
+            let first = self.store.on_disk(move |s| s.first_key(&channel)).await?;
             match first {
                 Some(first) if terms(state, first).address() == channel => {}
                 _ => return Err(ChannelRefused::Unproven(channel)),
             }
         }
-        if state.chain != self.ours.chain {
-            return Err(ChannelRefused::Chain {
-                got: state.chain,
-                want: self.ours.chain,
-            });
+        let (got, own) = (state.chain, self.expected.chain);
+        if got != own {
+            return Err(ChannelRefused::Chain { got, own });
         }
-        if state.payee != self.ours.payee || state.payee_key != self.ours.payee_key {
+        if state.payee != self.expected.payee || state.payee_key != self.expected.payee_key {
             return Err(ChannelRefused::Payee);
         }
         Ok(())
     }
 
-    fn remembered(&self, channel: &Address, age: Age) -> Option<ChannelState> {
+    fn remembered(&self, channel: &Address, age: MaxAge) -> Option<ChannelState> {
         let age_max = match age {
-            Age::Recent => CHAIN_WORD_AGE_MAX,
-            Age::AskAgain => CHAIN_WORD_AGE_MIN,
-            Age::Now => return None,
+            MaxAge::Recent => CHANNEL_AGE_MAX,
+            MaxAge::AskAgain => CHANNEL_AGE_MIN,
+            MaxAge::Now => return None,
         };
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, state) = heard.get(channel)?;
+        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, state) = states.get(channel)?;
         (at.elapsed() <= age_max).then(|| state.clone())
     }
 
     fn remember(&self, channel: &Address, state: &ChannelState) {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        if heard.len() >= CHANNELS_MAX && !heard.contains_key(channel) {
-            heard.retain(|_, (at, _)| at.elapsed() <= CHAIN_WORD_AGE_MAX);
-            let oldest = heard.iter().min_by_key(|(_, (at, _))| *at).map(|(a, _)| *a);
-            if let (true, Some(oldest)) = (heard.len() >= CHANNELS_MAX, oldest) {
-                heard.remove(&oldest);
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        if states.len() >= CHANNELS_MAX && !states.contains_key(channel) {
+            states.retain(|_, (at, _)| at.elapsed() <= CHANNEL_AGE_MAX);
+            let oldest = states
+                .iter()
+                .min_by_key(|(_, (at, _))| *at)
+                .map(|(a, _)| *a);
+            if let (true, Some(oldest)) = (states.len() >= CHANNELS_MAX, oldest) {
+                states.remove(&oldest);
             }
         }
-        heard.insert(*channel, (Instant::now(), state.clone()));
+        states.insert(*channel, (Instant::now(), state.clone()));
     }
 
-    /// Puts a word in the chain's mouth.
     #[cfg(test)]
-    pub(crate) fn pretend(&self, channel: &Address, state: &ChannelState, at: Instant) {
-        let mut heard = self.heard.lock().expect("whole");
-        heard.insert(*channel, (at, state.clone()));
+    pub(crate) fn set_state(&self, channel: &Address, state: &ChannelState, at: Instant) {
+        let mut states = self.states.lock().expect("whole");
+        states.insert(*channel, (at, state.clone()));
     }
 }
 
@@ -195,71 +180,97 @@ pub fn pays_for_new_jobs(state: &ChannelState, now_unix_s: u64) -> bool {
         && now_unix_s + crate::limits::CLAIM_MARGIN_S < u64::from(state.claims_until)
 }
 
+impl From<ChannelRefused> for ApiError {
+    fn from(refused: ChannelRefused) -> Self {
+        let (status, code) = match &refused {
+            ChannelRefused::Absent(_) | ChannelRefused::Unproven(_) => {
+                (StatusCode::NOT_FOUND, "channel")
+            }
+            ChannelRefused::Payee => (StatusCode::FORBIDDEN, "payee"),
+            ChannelRefused::Chain { .. } => (StatusCode::BAD_REQUEST, "chain"),
+            ChannelRefused::Node(error) => {
+                tracing::warn!(%error, "TON node");
+                let words = "this provider cannot reach the chain now";
+                return ApiError::refuse(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "chain_unavailable",
+                    words,
+                );
+            }
+            ChannelRefused::Store(error) => return ApiError::internal(error),
+        };
+        ApiError::refuse(status, code, refused.to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::{FAR, channel_terms, directory, node, open_channel, payee};
+    use crate::fixtures::{FAR, channel_terms, directory, node, open_channel, payee};
     use settlement::{Nano, Wallet};
 
-    fn channels(directory: &std::path::Path, chain: &Chain, paid: &Address) -> Channels {
-        let ours = Ours {
+    fn channels(directory: &std::path::Path, node: &Node, paid: &Address) -> Channels {
+        let expected = ExpectedPayee {
             chain: ChainId::EMBEDDED,
             payee: *paid,
             payee_key: payee().public_key(),
         };
         let path = directory.join(format!("{}.sqlite", hex::encode(paid.hash)));
         let store = Store::open(&path, paid, ChainId::EMBEDDED).expect("opens");
-        Channels::new(chain.clone(), store, ours)
+        Channels::new(node.clone(), store, expected)
     }
 
     #[tokio::test]
     async fn only_a_proved_channel_that_pays_us_is_known() {
         let (directory, (ledger, url)) = (directory(), node().await);
-        let chain = Chain::new(url);
+        let node = Node::new(url);
         let (us, wallet) = (payee().address(), channel_terms().payer);
-        let ours = channels(directory.path(), &chain, &us);
+        let ours = channels(directory.path(), &node, &us);
         let channel = channel_terms().address();
-        let absent = ours.state(&channel, Age::Recent).await;
+        let absent = ours.state(&channel, MaxAge::Recent).await;
         assert!(
             matches!(absent, Err(ChannelRefused::Absent(_))),
             "{absent:?}"
         );
         open_channel(&ledger);
-        assert!(ours.state(&channel, Age::Recent).await.is_ok());
-        let no_channel = ours.state(&wallet, Age::Recent).await;
+        assert!(ours.state(&channel, MaxAge::Recent).await.is_ok());
+        let no_channel = ours.state(&wallet, MaxAge::Recent).await;
         assert!(
             matches!(no_channel, Err(ChannelRefused::Unproven(_))),
             "{no_channel:?}"
         );
-        let strangers = channels(directory.path(), &chain, &wallet);
-        let not_theirs = strangers.state(&channel, Age::Recent).await;
+        let other_payees = channels(directory.path(), &node, &wallet);
+        let not_the_others = other_payees.state(&channel, MaxAge::Recent).await;
         assert!(
-            matches!(not_theirs, Err(ChannelRefused::Payee)),
-            "{not_theirs:?}"
+            matches!(not_the_others, Err(ChannelRefused::Payee)),
+            "{not_the_others:?}"
         );
     }
 
     #[tokio::test]
     async fn a_channel_known_before_its_key_rotated_stays_proved() {
         let (directory, (ledger, url)) = (directory(), node().await);
-        let chain = Chain::new(url);
+        let node = Node::new(url);
         let channel = open_channel(&ledger);
         let us = payee().address();
-        let known = channels(directory.path(), &chain, &us);
-        known.state(&channel, Age::Now).await.expect("proved");
+        let known = channels(directory.path(), &node, &us);
+        known.state(&channel, MaxAge::Now).await.expect("proved");
         let payer = Wallet::from_seed(&[2; 32], ChainId::EMBEDDED);
         let rotate = channel_terms().rotate_key(&[9; 32], 1);
         let boc = payer.transfer(1, FAR, &[rotate]).expect("one transfer");
         ledger.send_external(&boc).expect("accepted");
         ledger.set_time(ledger.now() + channel_terms().close_delay_s + 1);
-        let state = known.state(&channel, Age::Now).await.expect("proved still");
+        let state = known
+            .state(&channel, MaxAge::Now)
+            .await
+            .expect("proved still");
         assert_eq!(
             (state.payer_key, state.deposit > Nano::ZERO),
             ([9; 32], true)
         );
         let empty = tempfile::tempdir().expect("a directory");
-        let strange = channels(empty.path(), &chain, &us)
-            .state(&channel, Age::Now)
+        let strange = channels(empty.path(), &node, &us)
+            .state(&channel, MaxAge::Now)
             .await;
         assert!(
             matches!(strange, Err(ChannelRefused::Unproven(_))),

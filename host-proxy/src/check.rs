@@ -1,12 +1,12 @@
-//! What a host lacks for a TDX guest: one item after another, each with what was seen, how to mend it, and who says so.
+//! What a host lacks for a TDX guest: item by item, with what was found, how to fix it, and the document that says so.
 //!
-//! Looks and changes nothing. No check here proves that a trust domain will start: the last word has the TDX module, and
-//! the path that launches one has not been run on TDX hardware by us.
+//! Changes nothing. No check here proves that a trust domain will start: the TDX module decides, and launching one has not
+//! been tested on TDX hardware.
 
 mod qemu;
 
-use crate::launch::{Tool, opens};
 use crate::limits::{GUEST_CONNECT, HOST_FILE_BYTES_MAX, HOST_MEMORY_MIB};
+use crate::tools::Tool;
 use serde::Serialize;
 use std::fs;
 use std::io::Read;
@@ -18,27 +18,30 @@ pub struct Host {
     root: PathBuf,
 }
 
-/// One thing that a TDX guest needs.
+/// One requirement of a TDX guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Item {
-    /// Its name.
     pub item: &'static str,
-    /// Whether the host has it.
     pub ok: bool,
-    /// What was seen.
+    /// What was found.
     pub seen: String,
-    /// What to do when it is lacking.
     pub fix: &'static str,
-    /// Who says so.
+    /// The document that says so.
     pub source: &'static str,
 }
 
-/// What [`Host::examine`] cannot know.
+/// What [`Host::check`] cannot know.
 pub const CAVEAT: &str = "No check proves that a trust domain will start; only starting one does. \
-                          The TDX launch path was not run on TDX hardware by us.";
+                          Launching one has not been tested on TDX hardware.";
 
 /// The port of Intel's quoting service that QEMU is told (`measurements::qemu_arguments`).
 const QUOTING_PORT: u32 = 4050;
+
+/// Whether this user may open a device for reading and writing.
+pub(crate) fn can_open(device: &Path) -> bool {
+    let opened = fs::File::options().read(true).write(true).open(device);
+    opened.is_ok()
+}
 
 impl Host {
     /// The host that this runs on.
@@ -51,8 +54,8 @@ impl Host {
         Host { root: root.into() }
     }
 
-    /// Everything that a TDX guest with this much memory needs, in the order in which to mend it.
-    pub async fn examine(&self, qemu: &Tool, memory_mib: u64) -> Vec<Item> {
+    /// Everything that a TDX guest with this much memory needs, in the order in which to fix it.
+    pub async fn check(&self, qemu: &Tool, memory_mib: u64) -> Vec<Item> {
         let mut items = vec![
             self.processor(),
             self.kernel(),
@@ -72,14 +75,14 @@ impl Host {
             self.sgx(),
             self.quoting_service().await,
         ];
-        items.extend(qemu::examine(qemu).await);
+        items.extend(qemu::check(qemu).await);
         items.push(self.memory(memory_mib));
         items
     }
 
-    /// Whether it is worth trying to start a trust domain.
+    /// Whether starting a trust domain is worth trying.
     pub(crate) fn seems_able(&self) -> bool {
-        self.processor().ok && self.kvm_intel().ok && opens(&self.path("/dev/kvm"))
+        self.processor().ok && self.kvm_intel().ok && can_open(&self.path("/dev/kvm"))
     }
 
     fn processor(&self) -> Item {
@@ -96,8 +99,8 @@ impl Host {
                 true => format!("/proc/cpuinfo has the flag {TDX_FLAG}"),
                 false => format!("/proc/cpuinfo lacks the flag {TDX_FLAG}"),
             },
-            fix: "take a Xeon with TDX (5th generation or later) and switch on TME-MT, SGX and TDX in its BIOS; \
-                  `dmesg | grep -i tdx` says what the kernel found",
+            fix: "use a Xeon with TDX (5th generation or later) and enable TME-MT, SGX and TDX in its BIOS; \
+                  `dmesg | grep -i tdx` shows what the kernel found",
             source: "Linux, Documentation/arch/x86/tdx.rst, \"TDX boot-time detection\"",
         }
     }
@@ -106,13 +109,13 @@ impl Host {
         let release = self.read("/proc/sys/kernel/osrelease");
         let release = release.trim();
         let version = version(release);
-        // A distribution may have brought TDX to an older kernel; its parameter tells.
-        let brought = self.path(TDX_PARAMETER).exists();
+        // A distribution may have backported TDX to an older kernel; its parameter tells.
+        let backported = self.path(TDX_PARAMETER).exists();
         Item {
             item: "kernel",
-            ok: version >= Some((6, 16)) || brought,
-            seen: match (version, brought) {
-                (None, _) => "the kernel does not say its version".into(),
+            ok: version >= Some((6, 16)) || backported,
+            seen: match (version, backported) {
+                (None, _) => "the kernel's version is unknown".into(),
                 (Some(_), true) => format!("{} has {TDX_PARAMETER}", printable(release)),
                 (Some(_), false) => printable(release),
             },
@@ -144,13 +147,13 @@ impl Host {
         source: &'static str,
     ) -> Item {
         let path = self.path(device);
-        let ok = opens(&path);
+        let ok = can_open(&path);
         Item {
             item,
             ok,
             seen: match (ok, path.exists()) {
                 (true, _) => format!("{device} opens"),
-                (false, true) => format!("{device} is there and may not be opened by this user"),
+                (false, true) => format!("{device} exists, but this user may not open it"),
                 (false, false) => format!("no {device}"),
             },
             fix,
@@ -168,10 +171,10 @@ impl Host {
             item: "sgx",
             ok: missing.is_empty(),
             seen: match missing.is_empty() {
-                true => format!("{} are there", devices.join(" and ")),
+                true => format!("{} exist", devices.join(" and ")),
                 false => format!("no {}", missing.join(", no ")),
             },
-            fix: "switch on SGX in the BIOS: the enclave that signs quotes needs it",
+            fix: "enable SGX in the BIOS: the enclave that signs quotes needs it",
             source: "Linux, Documentation/arch/x86/sgx.rst",
         }
     }
@@ -194,11 +197,11 @@ impl Host {
                 format!("qgs runs, and {QGS_CONFIGURATION} has port {QUOTING_PORT}")
             } else if socket {
                 format!(
-                    "{QGS_SOCKET} is there, and nothing says that vsock port {QUOTING_PORT} is served"
+                    "{QGS_SOCKET} exists, but vsock port {QUOTING_PORT} is not served as far as can be seen"
                 )
             } else {
                 format!(
-                    "no {QGS_SOCKET}, and nothing says that vsock port {QUOTING_PORT} is served"
+                    "no {QGS_SOCKET}, and vsock port {QUOTING_PORT} is not served as far as can be seen"
                 )
             },
             fix: "install Intel's tdx-qgs, write `port = 4050` into /etc/qgs.conf and restart qgsd; it also needs a PCCS",
@@ -258,7 +261,7 @@ async fn quoting_service_answers() -> bool {
     )
 }
 
-/// A file's text, or nothing: what cannot be read is lacking.
+/// A file's text; empty if it cannot be read.
 fn text(path: &Path) -> String {
     let mut text = String::new();
     let file = fs::File::open(path);
@@ -286,8 +289,8 @@ const TDX_FLAG: &str = "tdx_host_platform";
 const TDX_PARAMETER: &str = "/sys/module/kvm_intel/parameters/tdx";
 const QGS_CONFIGURATION: &str = "/etc/qgs.conf";
 const QGS_SOCKET: &str = "/var/run/tdx-qgs/qgs.socket";
-const KVM_FIX: &str = "switch on VT-x in the BIOS, load kvm_intel, and give this user /dev/kvm (often: the group kvm)";
-const VSOCK_FIX: &str = "load vhost_vsock and give this user /dev/vhost-vsock";
+const KVM_FIX: &str = "enable VT-x in the BIOS, load kvm_intel, and give this user access to /dev/kvm (often: the group kvm)";
+const VSOCK_FIX: &str = "load vhost_vsock and give this user access to /dev/vhost-vsock";
 
 #[cfg(test)]
 mod tests;

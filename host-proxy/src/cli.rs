@@ -1,40 +1,43 @@
-//! The command line: data on stdout, people on stderr. Exit code 0 for done, 1 for refused or failed, 2 for misuse.
+//! The command line: data on stdout, messages on stderr. Exit code 0 for success, 1 for failure, 2 for a usage error.
 
 mod collateral;
 mod machines;
 
-use crate::channels::Age;
+use crate::channels::{ChannelRefused, MaxAge};
 use crate::config::Config;
-use crate::endorse::Payee;
+use crate::error::{Context, Error, Fault};
+use crate::launch::{EXEC_TIED, exec_tied};
 use crate::limits::BLOCKED;
+use crate::payee::Payee;
 use crate::proxy::Proxy;
-use anyhow::Context;
+use crate::settle::SettleError;
 use clap::{Args, Parser, Subcommand};
 use collateral::CollateralCommand;
 use machines::{CheckArguments, LaunchArguments};
 use serde_json::json;
 use settlement::Address;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The provider's proxy: it launches the guest, carries sealed jobs to it and vouchers to the chain. It can read none of them.
+/// The provider's proxy: launches the guest, relays sealed jobs to it, and settles vouchers on chain.
 #[derive(Parser)]
 #[command(
     name = "host-proxy",
     version,
     after_help = "\
-Example:
+Examples:
   host-proxy check                                what this host lacks for a TDX guest
   host-proxy launch --manifest image/manifest.json --tools tools.json --config guest.json --run run
-  host-proxy address --config host-proxy.yaml     whom clients will pay; put it into the guest's configuration
+  host-proxy address --config host-proxy.yaml     the payee, for the guest's configuration
   host-proxy collateral fetch --config collateral.yaml --quote quote.bin --out collateral.json
-  host-proxy serve --config host-proxy.yaml       carry jobs until SIGTERM
+  host-proxy serve --config host-proxy.yaml       relay jobs until SIGTERM
   host-proxy channels --config host-proxy.yaml    what is owed, promised and paid
-  host-proxy settle --config host-proxy.yaml --channel 0:5f3a...   turn the highest voucher into money
+  host-proxy settle --config host-proxy.yaml --channel 0:5f3a...   claim the highest voucher of a channel
 
-RUST_LOG=host_proxy=debug tells more on stderr; payloads are never logged."
+RUST_LOG=host_proxy=debug logs more to stderr; payloads are never logged."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -43,12 +46,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Carry jobs until SIGTERM or SIGINT.
+    /// Relay jobs to the guest until SIGTERM or SIGINT.
     #[command(
         after_help = "With --json the first line on stdout is {\"ready\":true,\"listen\":\"127.0.0.1:PORT\"}."
     )]
     Serve(Common),
-    /// Settle the highest voucher of a channel and wait until the chain shows it. Safe to run again after any crash.
+    /// Claim the highest voucher of a channel and wait until the chain shows the payout. Safe to repeat after a crash.
     Settle {
         #[command(flatten)]
         common: Common,
@@ -56,28 +59,28 @@ enum Command {
         #[arg(long)]
         channel: Address,
     },
-    /// Print the payee: wallet address and public key.
+    /// Print the payee's wallet address and public key.
     Address(Common),
-    /// Print every channel: what is owed, promised, paid.
+    /// Print what is owed, promised and paid on every channel.
     Channels(Common),
-    /// Start a guest from its image and stay with it until SIGTERM or SIGINT.
+    /// Start a guest from its image and run it until SIGTERM or SIGINT.
     #[command(
         after_help = "With --json the first line on stdout is {\"ready\":true,\"guest\":\"hybrid:PATH:PORT\",\"accelerator\":\"tcg\",\"boot_s\":23.4}.\n\
-                      Exit code: 0 ended by request, 1 the guest stopped itself, or something failed, 2 misuse."
+                      Exit code: 0 stopped by request, 1 the guest stopped itself or something failed, 2 usage error."
     )]
     Launch(LaunchArguments),
-    /// Fetch what Intel and NVIDIA sign about platforms, or serve it to clients, who verify it.
+    /// Fetch or serve collateral: what Intel and NVIDIA sign about platforms. Clients verify it.
     #[command(subcommand)]
     Collateral(CollateralCommand),
-    /// Say what this host lacks for a TDX guest.
-    #[command(after_help = "Exit code: 0 nothing is lacking, 1 something is, 2 misuse.")]
+    /// Report what this host lacks for a TDX guest.
+    #[command(after_help = "Exit code: 0 nothing is lacking, 1 something is, 2 usage error.")]
     Check(CheckArguments),
-    /// Become a program that dies with its parent. What `launch` starts its programs with.
-    #[command(name = crate::launch::HELD, hide = true)]
-    Held {
+    /// Execute a program that the kernel kills when its parent dies: how `launch` starts programs.
+    #[command(name = EXEC_TIED, hide = true)]
+    ExecTied {
         /// The process that must still be the parent.
         #[arg(long)]
-        by: u32,
+        parent: u32,
         /// The program and its arguments.
         #[arg(last = true, required = true)]
         words: Vec<String>,
@@ -89,7 +92,7 @@ struct Common {
     /// The configuration file (see host-proxy/example.yaml).
     #[arg(long)]
     config: PathBuf,
-    /// Print JSON for machines.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
@@ -98,8 +101,8 @@ struct Common {
 pub fn main() -> ExitCode {
     // clap ends with 2 on misuse and with 0 after --help.
     let cli = Cli::parse();
-    if let Command::Held { by, words } = &cli.command {
-        let error = crate::launch::become_held(*by, words);
+    if let Command::ExecTied { parent, words } = &cli.command {
+        let error = exec_tied(*parent, words);
         eprintln!("host-proxy: cannot start {}: {error}", words[0]);
         return ExitCode::FAILURE;
     }
@@ -110,22 +113,23 @@ pub fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
-    let done = runtime.context("starting the runtime").and_then(|runtime| {
+    let runtime = runtime.context(Fault::Host, || "starting the async runtime");
+    let done = runtime.and_then(|runtime| {
         let done = runtime.block_on(run(cli.command));
-        // A question to a silent source blocks its thread until its deadline; nobody waits for the answer any more.
+        // A request to a silent source blocks its thread until its deadline; nobody waits for the answer any more.
         runtime.shutdown_timeout(BLOCKED);
         done
     });
     match done {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("host-proxy: {error:#}");
+            eprintln!("host-proxy: {}: {error}", error.fault);
             ExitCode::FAILURE
         }
     }
 }
 
-async fn run(command: Command) -> anyhow::Result<ExitCode> {
+async fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Serve(common) => serve(&common).await?,
         Command::Settle { common, channel } => settle(&common, channel).await?,
@@ -142,16 +146,17 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        // It has become another program before there was a runtime.
-        Command::Held { .. } => {}
+        // Executed before there was a runtime.
+        Command::ExecTied { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// SIGTERM or SIGINT. Watched from the call on, before anything is promised, so that none is missed.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-    let mut terminate = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
+/// SIGTERM or SIGINT. Watched from the call on, so that none is missed.
+fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, Error> {
+    let watch = |kind| signal(kind).context(Fault::Host, || "watching for signals");
+    let mut terminate = watch(SignalKind::terminate())?;
+    let mut interrupt = watch(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -160,30 +165,35 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     })
 }
 
-async fn serve(common: &Common) -> anyhow::Result<()> {
+async fn serve(common: &Common) -> Result<(), Error> {
     let stop = stop_signal()?;
-    let (listen, served) = crate::http::serve(config(common)?, stop).await?;
-    if common.json {
-        println!("{}", json!({ "ready": true, "listen": listen.to_string() }));
-    } else {
-        println!("host-proxy carries jobs on {listen}; SIGTERM ends it.");
-    }
-    served.await.context("serving")
+    let (listen, served) = crate::http::serve(Config::read(&common.config)?, stop).await?;
+    announce(common.json, listen, "jobs");
+    served.await.context(Fault::Host, || "serving")
 }
 
-async fn settle(common: &Common, channel: Address) -> anyhow::Result<()> {
-    let proxy = Proxy::open(&config(common)?)?;
-    let settled = proxy.settler().settle(&channel).await?;
+fn announce(json: bool, listen: SocketAddr, what: &str) {
+    if json {
+        println!("{}", json!({ "ready": true, "listen": listen.to_string() }));
+    } else {
+        println!("host-proxy serves {what} on {listen}; stop it with SIGTERM.");
+    }
+}
+
+async fn settle(common: &Common, channel: Address) -> Result<(), Error> {
+    let proxy = Proxy::open(&Config::read(&common.config)?)?;
+    let settled = proxy.settler().settle(&channel).await;
+    let settled = settled.map_err(settle_error)?;
     if common.json {
-        println!("{}", serde_json::to_string(&settled)?);
+        println!("{}", json!(settled));
     } else if settled.price_nano.0 == 0 {
         println!(
-            "Nothing to settle: {} are paid already.",
+            "Nothing to settle: {} are already paid.",
             settled.paid_after_nano.in_ton()
         );
     } else {
         println!(
-            "The channel paid {}; settling cost {}; the wallet holds {}.",
+            "The channel paid {}; the claim cost {}; the wallet holds {}.",
             settled.price_nano.in_ton(),
             settled.fee_nano.in_ton(),
             settled.wallet_after_nano.in_ton()
@@ -192,8 +202,8 @@ async fn settle(common: &Common, channel: Address) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn address(common: &Common) -> anyhow::Result<()> {
-    let config = config(common)?;
+fn address(common: &Common) -> Result<(), Error> {
+    let config = Config::read(&common.config)?;
     let payee = Payee::read(&config.payee_key_file, config.chain)?;
     let (address, key) = (payee.address(), hex::encode(payee.public_key()));
     if common.json {
@@ -208,13 +218,13 @@ fn address(common: &Common) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn channels(common: &Common) -> anyhow::Result<()> {
-    let proxy = Proxy::open(&config(common)?)?;
+async fn channels(common: &Common) -> Result<(), Error> {
+    let proxy = Proxy::open(&Config::read(&common.config)?)?;
     let mut list = Vec::new();
     for channel in proxy.store.channels()? {
         let figures = proxy.store.figures(&channel)?;
-        // The node may be away; what we know ourselves is shown all the same.
-        let state = proxy.channels.state(&channel, Age::Now).await;
+        // The node may be away; the proxy's own figures are shown all the same.
+        let state = proxy.channels.state(&channel, MaxAge::Now).await;
         let state = state
             .inspect_err(|error| eprintln!("{channel}: {error}"))
             .ok();
@@ -250,9 +260,14 @@ async fn channels(common: &Common) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn config(common: &Common) -> anyhow::Result<Config> {
-    Config::read(&common.config)
-        .with_context(|| format!("configuration {}", common.config.display()))
+fn settle_error(error: SettleError) -> Error {
+    let fault = match &error {
+        SettleError::Store(_) | SettleError::Channel(ChannelRefused::Store(_)) => Fault::Host,
+        SettleError::Wallet { .. } | SettleError::NoVoucher(_) => Fault::Configuration,
+        SettleError::Void(_) => Fault::Payer,
+        _ => Fault::Node,
+    };
+    Error::new(fault, error.to_string())
 }
 
 #[cfg(test)]

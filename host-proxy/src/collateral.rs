@@ -1,34 +1,34 @@
-//! Collateral: what Intel and NVIDIA sign about platforms, fetched for clients who verify it themselves.
+//! Collateral: what Intel and NVIDIA sign about platforms and GPUs, fetched for clients, who verify it themselves.
 //!
 //! ```text
-//! client ──► routes, or the proxy's bundle ──► Depot ──► Cache (disk), as long as it holds
-//!                                                  └────► sources in order, each checked before it is kept
+//! client ──► routes, or the proxy's bundle ──► CollateralCache ──► DiskCache, until what it holds expires
+//!                                                  └─────────────► sources in order; each answer is checked, then kept
 //! ```
-//! **Trusts** no source: what came is parsed and held against the question before it is kept, and the next source is asked
-//! when it does not fit. No signature is checked here: a lie that keeps its shape reaches the client, whose verifier
-//! refuses it.
+//! **Trusts** no source: an answer is parsed and checked against its key before it is kept, and the next source is asked
+//! when it does not fit. No signature is checked here: a well-formed forgery reaches the client, whose verifier refuses it.
 //!
-//! **Promises.** What is served was published for the thing asked and has not passed its own signed next update. One
-//! question makes one fetch, however many ask. The cache holds whole answers only, whatever kills the program, and no
-//! more bytes than it may. A failure names each source and what was wrong with it.
+//! **Promises.** What is served was published for the key asked for and is before its own signed next update. Concurrent
+//! requests for one key make one fetch. The cache holds whole answers only, whatever kills the program, and at most the
+//! configured number of bytes. An error names each source and what was wrong with it.
 //!
-//! **Lacks.** Anybody's belief, and a way to make an answer up.
+//! **Lacks.** A way to make an answer up.
 
-mod ask;
 mod cache;
-mod depot;
-mod fault;
+mod disk_cache;
+mod http_client;
 mod intel;
+mod key;
 mod nvidia;
 mod ocsp;
 mod routes;
-mod want;
+mod source;
+mod source_error;
 
-pub use cache::CacheError;
-pub use depot::{Clock, Depot, Held};
-pub use fault::{Fault, SourceFault, Unavailable};
+pub use cache::{Clock, CollateralCache, Document};
+pub use key::{CollateralKey, KeyError, RimId};
 pub use nvidia::rim_document;
-pub use ocsp::OcspQuestion;
-pub(crate) use routes::refusal;
-pub use routes::{ServeError, router, serve};
-pub use want::{RimId, Want, WantError};
+pub use ocsp::{OcspAnswer, OcspRequest};
+pub use source_error::{SourceError, SourceFailure, Unavailable};
+
+pub(crate) use routes::{router, serve};
+pub(crate) use source::CollateralSource;

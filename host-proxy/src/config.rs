@@ -1,20 +1,20 @@
-//! The operator's file. Whoever writes it can make the proxy slow or useless, and can lose the operator's own
-//! money; no client and no guest believes a word of it. Unknown keys are errors.
+//! The operator's configuration. Whoever writes it can make the proxy slow or useless, and can lose the operator's own
+//! money; no client and no guest trusts any of it. Unknown keys are errors.
 
 mod collateral;
 
-use crate::guest::{GuestAddress, GuestAddressError};
+use crate::error::{Context, Error, Fault, read_file};
+use crate::guest::GuestAddress;
 use crate::limits::CONFIG_BYTES_MAX;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use settlement::{ChainId, Nano};
-use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use collateral::{BaseUrl, CollateralConfig, OcspSource, RimSource, TdxSource};
 
-/// What `host-proxy` runs by.
+/// `host-proxy.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Where clients connect. Port 0 lets the system choose.
@@ -28,30 +28,30 @@ pub struct Config {
     /// A file with the seed of the payee's key.
     pub payee_key_file: PathBuf,
     /// Where Intel's collateral for the guest's platform comes from.
-    pub collateral: CollateralFrom,
+    pub collateral: BundleCollateral,
     /// The SQLite file of vouchers, charges and payouts.
     pub state: PathBuf,
-    /// W: the most that one channel may owe without a voucher (SECURITY.md 19).
+    /// Maximum unpaid cost per channel (SECURITY.md 19).
     pub exposure_max: Nano,
-    /// Settling without being asked; absent means only by command.
+    /// When to settle automatically; absent means only by command.
     pub settle: Option<SettleRule>,
 }
 
-/// Where the collateral of a bundle comes from.
+/// Where the collateral of attestation bundles comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CollateralFrom {
+pub enum BundleCollateral {
     /// A JSON file, read again for each attestation.
     File(PathBuf),
-    /// Sources and a cache, which a [`CollateralConfig`] in this file names.
+    /// The sources and the cache of a [`CollateralConfig`] in this file.
     Sources(PathBuf),
 }
 
-/// When to settle without being asked.
+/// When to settle automatically.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SettleRule {
     /// Settle a channel when its voucher exceeds what is paid by this much.
     pub threshold: Nano,
-    /// Seconds between two looks.
+    /// Seconds between two checks.
     pub interval_s: u64,
 }
 
@@ -64,76 +64,50 @@ pub struct NodeUrl {
     pub prefix: String,
 }
 
-/// Why a configuration is refused. The operator is at fault.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The file is longer than any of ours.
-    #[error("the configuration is longer than {CONFIG_BYTES_MAX} bytes")]
-    TooLong,
-    /// Not the YAML it should be: the parser says where.
-    #[error("the configuration is not understood: {0}")]
-    Yaml(#[from] serde_yaml::Error),
-    /// The guest's address.
-    #[error("guest: {0}")]
-    Guest(#[from] GuestAddressError),
-    /// The node's address.
-    #[error("chain.toncenter: {0}")]
-    Node(&'static str),
-    /// A number outside its range.
-    #[error("{0}")]
-    Range(&'static str),
-}
-
 impl Config {
     /// Reads a file. Relative paths in it start at its directory.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+    pub fn read(path: &Path) -> Result<Self, Error> {
         let (file, directory) = read_yaml(path)?;
         Self::finish(file, &directory)
     }
 
     /// Parses a file's text; `directory` is where its relative paths start.
-    pub fn from_yaml(text: &str, directory: &Path) -> Result<Self, ConfigError> {
+    pub fn from_yaml(text: &str, directory: &Path) -> Result<Self, Error> {
         Self::finish(parse(text)?, directory)
     }
 
-    fn finish(file: File, directory: &Path) -> Result<Self, ConfigError> {
+    fn finish(file: File, directory: &Path) -> Result<Self, Error> {
         if file
             .settle
             .as_ref()
             .is_some_and(|rule| rule.interval_s == 0)
         {
-            return Err(ConfigError::Range("settle.interval_s is at least 1"));
+            return Err(refused("settle.interval_s is 0; it must be at least 1"));
         }
         if file.exposure_max_nano == Nano::ZERO {
-            return Err(ConfigError::Range(
-                "exposure_max_nano is at least 1, or no job could be served",
-            ));
+            return Err(refused("exposure_max_nano is 0; no job could be served"));
         }
-        let guest = match file.guest.parse()? {
+        let configuration = Fault::Configuration;
+        let guest = file.guest.parse();
+        let guest = match guest.context(configuration, || format!("guest `{}`", file.guest))? {
             GuestAddress::Unix(path) => GuestAddress::Unix(directory.join(path)),
             vsock => vsock,
         };
         let collateral = match (file.collateral, file.collateral_sources) {
-            (Some(path), None) => CollateralFrom::File(directory.join(path)),
-            (None, Some(path)) => CollateralFrom::Sources(directory.join(path)),
+            (Some(path), None) => BundleCollateral::File(directory.join(path)),
+            (None, Some(path)) => BundleCollateral::Sources(directory.join(path)),
             _ => {
-                return Err(ConfigError::Range(
-                    "exactly one of `collateral` and `collateral_sources` is needed",
+                return Err(refused(
+                    "set exactly one of `collateral` and `collateral_sources`",
                 ));
             }
         };
+        let node = &file.chain.toncenter;
         Ok(Config {
             listen: file.listen,
             guest,
-            toncenter: NodeUrl::parse(&file.chain.toncenter).map_err(ConfigError::Node)?,
+            toncenter: NodeUrl::parse(node)
+                .context(configuration, || format!("chain.toncenter `{node}`"))?,
             chain: ChainId(file.chain.id),
             payee_key_file: directory.join(file.payee_key_file),
             collateral,
@@ -147,39 +121,34 @@ impl Config {
     }
 }
 
-/// Reads a file of ours, and says in which directory its relative paths start.
-fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<(T, PathBuf), ConfigError> {
-    let refuse = |source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let file = std::fs::File::open(path).map_err(refuse)?;
-    let mut text = String::new();
-    let bytes = file
-        .take(CONFIG_BYTES_MAX + 1)
-        .read_to_string(&mut text)
-        .map_err(refuse)?;
-    if bytes as u64 > CONFIG_BYTES_MAX {
-        return Err(ConfigError::TooLong);
-    }
+/// Reads a YAML file of the operator's, and tells in which directory its relative paths start.
+fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<(T, PathBuf), Error> {
+    let reading = || path.display();
+    let text = read_file(path, CONFIG_BYTES_MAX)?;
+    let text = String::from_utf8(text).context(Fault::Configuration, reading)?;
+    let parsed = parse(&text).context(Fault::Configuration, reading)?;
     let directory = path.parent().unwrap_or(Path::new(""));
-    Ok((parse(&text)?, directory.to_owned()))
+    Ok((parsed, directory.to_owned()))
 }
 
-fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ConfigError> {
-    Ok(serde_yaml::from_str(text)?)
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+    serde_yaml::from_str(text).context(Fault::Configuration, || "YAML")
+}
+
+fn refused(words: impl Into<String>) -> Error {
+    Error::new(Fault::Configuration, words)
 }
 
 impl NodeUrl {
     /// Takes `http://host[:port][/path]`.
     pub fn parse(url: &str) -> Result<Self, &'static str> {
-        let rest = url.strip_prefix("http://").ok_or(
-            "this version speaks http:// to a node of one's own; put a TLS tunnel before a public one",
-        )?;
+        let rest = url
+            .strip_prefix("http://")
+            .ok_or("only http:// is supported; put a TLS tunnel before a remote node")?;
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '@' | '?' | '#' | '\\');
         if authority.is_empty() || !rest.chars().all(plain) {
-            return Err("not of the form http://host:port/path");
+            return Err("it must have the form http://host:port/path");
         }
         let authority = match authority.rsplit_once(':') {
             Some((_, port)) if port.parse::<u16>().is_ok() => authority.to_owned(),
@@ -254,14 +223,15 @@ mod tests {
         let sources = EXAMPLE.replace(line, "\ncollateral_sources: sources.yaml\n");
         assert_eq!(
             read(&sources).expect("a configuration").collateral,
-            CollateralFrom::Sources("/etc/sources.yaml".into())
+            BundleCollateral::Sources("/etc/sources.yaml".into())
         );
         for neither_or_both in [
             EXAMPLE.replace(line, "\n"),
             format!("{EXAMPLE}\ncollateral_sources: sources.yaml\n"),
         ] {
             let refused = read(&neither_or_both);
-            assert!(matches!(refused, Err(ConfigError::Range(_))), "{refused:?}");
+            let error = refused.expect_err("neither or both").to_string();
+            assert!(error.contains("exactly one of"), "{error}");
         }
     }
 

@@ -2,9 +2,9 @@
 //! nothing else. The verification under test is never faked.
 
 use crate::channels::terms;
-use crate::config::{CollateralFrom, Config, NodeUrl};
-use crate::endorse::Payee;
+use crate::config::{BundleCollateral, Config, NodeUrl};
 use crate::guest::GuestAddress;
+use crate::payee::Payee;
 use ed25519_dalek::SigningKey;
 use ledger::Ledger;
 use settlement::{
@@ -213,7 +213,7 @@ pub(crate) fn config(directory: &Path, toncenter: NodeUrl) -> Config {
         toncenter,
         chain: ChainId::EMBEDDED,
         payee_key_file: directory.join("payee.key"),
-        collateral: CollateralFrom::File(directory.join("collateral.json")),
+        collateral: BundleCollateral::File(directory.join("collateral.json")),
         state: directory.join("state.sqlite"),
         exposure_max: Nano(1_000),
         settle: None,

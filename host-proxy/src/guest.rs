@@ -1,11 +1,13 @@
-//! The stream to the guest: a Unix socket while the guest is a process; once it is a machine, vsock, or the Unix socket of
-//! the program that plays vsock for it.
+//! The stream to the guest: a Unix socket where the guest is a process; where it is a virtual machine, vsock or the Unix
+//! socket of vhost-device-vsock.
 //!
 //! Promises: one exchange per stream; nothing is read without a deadline; no more than one frame and one read is
 //! held; a frame over its limit or out of its place ends the stream. Dropping the stream is how the guest learns that
 //! nobody waits any more.
 
-use crate::limits::{GUEST_CONNECT, HYBRID_ANSWER_BYTES_MAX, WRITE_BYTES_MAX};
+use crate::api_error::ApiError;
+use crate::limits::{GUEST_CONNECT, HYBRID_REPLY_BYTES_MAX, WRITE_BYTES_MAX};
+use axum::http::StatusCode;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -37,30 +39,28 @@ pub enum GuestAddress {
     },
 }
 
-/// Not an address of a guest. The operator is at fault.
+/// Not an address of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a guest's address is unix:PATH, vsock:CID:PORT or hybrid:PATH:PORT")]
 pub struct GuestAddressError;
 
 /// Why an exchange with a guest failed.
 #[derive(Debug, thiserror::Error)]
-pub enum GuestError {
-    /// Nobody answers: nothing was sent.
+pub(crate) enum GuestError {
+    /// Nothing was sent.
     #[error("the guest cannot be reached: {0}")]
     Unreachable(io::Error),
-    /// No frame came in time.
-    #[error("the guest was silent until the deadline")]
-    Silent,
+    #[error("the guest sent nothing until the deadline")]
+    Timeout,
     /// The stream ended, or broke, before its `End` frame.
-    #[error("the guest's stream broke off: {0}")]
-    Cut(io::Error),
-    /// The guest sent what it may not send.
-    #[error("the guest misbehaves: {0}")]
-    Misbehaved(#[from] FrameError),
+    #[error("the guest's stream ended early: {0}")]
+    Truncated(io::Error),
+    #[error("the guest violated the protocol: {0}")]
+    Protocol(#[from] FrameError),
 }
 
-/// One stream, connected.
-pub struct GuestStream {
+/// A connected stream.
+pub(crate) struct GuestStream {
     read: ReadHalf<Box<dyn Duplex>>,
     write: WriteHalf<Box<dyn Duplex>>,
     decoder: FrameDecoder,
@@ -111,7 +111,7 @@ impl fmt::Display for GuestAddress {
 
 impl GuestAddress {
     /// Opens a stream for one exchange.
-    pub async fn connect(&self) -> Result<GuestStream, GuestError> {
+    pub(crate) async fn connect(&self) -> Result<GuestStream, GuestError> {
         let connecting = async {
             Ok::<Box<dyn Duplex>, io::Error>(match self {
                 GuestAddress::Unix(path) => Box::new(UnixStream::connect(path).await?),
@@ -140,7 +140,11 @@ impl GuestStream {
     ///
     /// It reads while it writes: a guest may refuse a job before it has read all of it, and would otherwise wait for us
     /// while we wait for it. When writing fails the answer may still be on its way, so only reading decides.
-    pub async fn ask(&mut self, request: &[u8], until: Instant) -> Result<Frame, GuestError> {
+    pub(crate) async fn ask(
+        &mut self,
+        request: &[u8],
+        until: Instant,
+    ) -> Result<Frame, GuestError> {
         let Self {
             read,
             write,
@@ -156,7 +160,7 @@ impl GuestStream {
         tokio::pin!(writing, reading);
         let flatten = |answer| match answer {
             Ok(frame) => frame,
-            Err(_elapsed) => Err(GuestError::Silent),
+            Err(_elapsed) => Err(GuestError::Timeout),
         };
         tokio::select! {
             written = &mut writing => {
@@ -170,7 +174,7 @@ impl GuestStream {
     }
 
     /// The next frame, at `until` at the latest.
-    pub fn next(
+    pub(crate) fn next(
         &mut self,
         until: Instant,
     ) -> impl Future<Output = Result<Frame, GuestError>> + Send {
@@ -178,7 +182,7 @@ impl GuestStream {
         async move {
             match timeout_at(until, next_frame(read, decoder)).await {
                 Ok(frame) => frame,
-                Err(_elapsed) => Err(GuestError::Silent),
+                Err(_elapsed) => Err(GuestError::Timeout),
             }
         }
     }
@@ -199,13 +203,13 @@ async fn connect_hybrid(path: &Path, port: u32) -> io::Result<UnixStream> {
     loop {
         match stream.read_u8().await? {
             b'\n' => break,
-            byte if line.len() < HYBRID_ANSWER_BYTES_MAX => line.push(byte),
-            _ => return Err(refused("the vsock socket's answer has no end")),
+            byte if line.len() < HYBRID_REPLY_BYTES_MAX => line.push(byte),
+            _ => return Err(refused("the vsock socket's reply is too long")),
         }
     }
     let number = line.strip_prefix(b"OK ").unwrap_or_default();
     if number.is_empty() || !number.iter().all(u8::is_ascii_digit) {
-        return Err(refused("the vsock socket answers something else than OK"));
+        return Err(refused("the vsock socket did not reply OK"));
     }
     Ok(stream)
 }
@@ -220,9 +224,39 @@ async fn next_frame(
             tracing::trace!(kind = ?frame.kind, bytes = frame.payload.len(), "frame from the guest");
             return Ok(frame);
         }
-        match read.read(&mut piece).await.map_err(GuestError::Cut)? {
-            0 => return Err(GuestError::Cut(io::ErrorKind::UnexpectedEof.into())),
+        match read.read(&mut piece).await.map_err(GuestError::Truncated)? {
+            0 => return Err(GuestError::Truncated(io::ErrorKind::UnexpectedEof.into())),
             got => decoder.push(&piece[..got]),
+        }
+    }
+}
+
+impl GuestError {
+    /// A client learns no more of what the guest sent.
+    pub(crate) fn protocol_reply() -> ApiError {
+        let words = "the guest violated the protocol";
+        ApiError::refuse(StatusCode::BAD_GATEWAY, "guest_protocol", words).after_start()
+    }
+}
+
+impl From<GuestError> for ApiError {
+    fn from(error: GuestError) -> Self {
+        tracing::warn!(%error, "guest");
+        let refuse = ApiError::refuse;
+        match error {
+            GuestError::Unreachable(_) => {
+                let words = "the guest cannot be reached";
+                refuse(StatusCode::SERVICE_UNAVAILABLE, "guest_unreachable", words)
+            }
+            GuestError::Timeout => {
+                let words = "the guest did not answer in time";
+                refuse(StatusCode::GATEWAY_TIMEOUT, "guest_timeout", words).after_start()
+            }
+            GuestError::Truncated(_) => {
+                let words = "the guest's answer is incomplete";
+                refuse(StatusCode::BAD_GATEWAY, "guest_truncated", words).after_start()
+            }
+            GuestError::Protocol(_) => GuestError::protocol_reply(),
         }
     }
 }
@@ -274,7 +308,7 @@ mod tests {
         }
     }
 
-    /// Connects through a socket that answers the first line with `answer` and then echoes.
+    /// Connects through a socket that replies to the first line with `answer` and then echoes.
     async fn through(answer: &'static [u8]) -> (String, Result<GuestStream, GuestError>) {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("vsock.sock");
@@ -317,7 +351,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hybrid_socket_that_answers_anything_else_is_no_guest() {
-        let endless = [b'1'; HYBRID_ANSWER_BYTES_MAX + 2].as_slice();
+        let endless = [b'1'; HYBRID_REPLY_BYTES_MAX + 2].as_slice();
         for answer in [
             b"\n".as_slice(),
             b"OK\n",

@@ -9,70 +9,57 @@
 mod accelerator;
 mod config_server;
 mod image;
+mod kvm_failures;
 mod machine;
-mod programs;
+mod program;
 mod progress;
 mod qmp;
 mod run_directory;
 mod serial;
-mod tools;
 
+use crate::check::{Host, can_open};
+use crate::error::{Context, Error, Fault};
 use crate::guest::GuestAddress;
 use crate::limits::KVM_TRIAL;
+use crate::tools::Tools;
 use config_server::{ConfigServer, Listener};
 use image::Image;
-use machine::{Ended, GUEST_PORT, Link, Machine, Parts, VHOST_VSOCK, Watch};
+use kvm_failures::KvmFailures;
+use machine::{GUEST_PORT, Machine, MachineSpec, Outcome, VHOST_VSOCK, VsockBackend, Watch};
 use measurements::Accelerator;
 use progress::Progress;
 use run_directory::{RunDirectory, VSOCK};
 use std::future::Future;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::time::Duration;
 use tokio::time::Instant;
 
-pub(crate) use accelerator::opens;
-pub use accelerator::{Choice, NoAccelerator, word};
-pub use config_server::GuestConfigError;
-pub use image::ImageFault;
-pub use programs::ProgramError;
-pub(crate) use programs::{HELD, become_held};
-pub use qmp::QmpError;
-pub use run_directory::RunDirectoryError;
-pub use serial::Stage;
-pub use tools::{Tool, Tools, ToolsError};
+pub(crate) use accelerator::{AcceleratorChoice, name as accelerator_name};
+pub(crate) use program::{EXEC_TIED, exec_tied};
 
-/// What to launch, and how.
+/// The options of `host-proxy launch`.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// The image's manifest, beside its files.
     pub manifest: PathBuf,
-    /// What `image-builder tools` describes.
     pub tools: PathBuf,
-    /// The guest's measured configuration.
     pub config: PathBuf,
-    /// The volume of a model, as `image-builder model pack` writes it.
     pub model: Option<PathBuf>,
-    /// A directory for sockets and logs.
     pub run: PathBuf,
-    /// What runs the guest's instructions.
-    pub accelerator: Choice,
-    /// The device whose opening says that KVM is worth trying: `/dev/kvm`.
+    pub accelerator: AcceleratorChoice,
+    /// KVM is tried if this can be opened: `/dev/kvm`.
     pub kvm_device: PathBuf,
-    /// What carries its vsock.
     pub vsock: VsockChoice,
-    /// Its number on that vsock.
     pub cid: u32,
-    /// How long a boot may take.
     pub boot_timeout: Duration,
 }
 
-/// What carries the guest's vsock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum VsockChoice {
-    /// `user` for a simulated image, whose module listens there; for another `kernel` if this host has it.
+    /// `user` for a simulated image, whose TDX module listens there; for another one `kernel` if this host has it.
     Auto,
-    /// vhost-device-vsock of the tools.
+    /// vhost-device-vsock.
     User,
     /// The kernel's vhost-vsock.
     Kernel,
@@ -81,119 +68,20 @@ pub enum VsockChoice {
 /// A guest that answers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ready {
-    /// Where.
     pub guest: GuestAddress,
-    /// What runs it.
     pub accelerator: Accelerator,
-    /// Host seconds from the start of QEMU.
+    /// Since the start of QEMU, by the host's clock.
     pub boot_s: f64,
-}
-
-/// Why a launch ended otherwise than by request.
-#[derive(Debug, thiserror::Error)]
-pub enum LaunchError {
-    /// The image.
-    #[error(transparent)]
-    Image(#[from] ImageFault),
-    /// The description of tools.
-    #[error(transparent)]
-    Tools(#[from] ToolsError),
-    /// The measured configuration.
-    #[error(transparent)]
-    Config(#[from] GuestConfigError),
-    /// The volume of a model. What is in it, the guest judges.
-    #[error("cannot read the model's volume {path}: {source}")]
-    Model {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The run directory.
-    #[error(transparent)]
-    RunDirectory(#[from] RunDirectoryError),
-    /// The accelerator.
-    #[error(transparent)]
-    Accelerator(#[from] NoAccelerator),
-    /// A program.
-    #[error(transparent)]
-    Program(#[from] ProgramError),
-    /// QEMU's control socket.
-    #[error(transparent)]
-    Qmp(#[from] QmpError),
-    /// The guest ended of its own accord. The image, its configuration or its agent is at fault.
-    #[error("the guest stopped itself at {}: it {how}{}", stage.word(), printed(lines))]
-    GuestStopped {
-        /// How far it had come.
-        stage: Stage,
-        /// How it ended.
-        how: &'static str,
-        /// The last of what it printed.
-        lines: Vec<String>,
-    },
-    /// QEMU ended, and not because the guest did.
-    #[error("{error}{}{}", because(reason), printed(lines))]
-    QemuEnded {
-        /// How.
-        error: ProgramError,
-        /// QEMU's reason, if it gave one.
-        reason: Option<String>,
-        /// The last of what the guest printed.
-        lines: Vec<String>,
-    },
-    /// QEMU does not go on with the guest.
-    #[error(
-        "QEMU stopped the guest's processors ({status}); it said: {words}{}",
-        printed(lines)
-    )]
-    Halted {
-        /// QEMU's state.
-        status: String,
-        /// The end of what QEMU printed.
-        words: String,
-        /// The last of what the guest printed.
-        lines: Vec<String>,
-    },
-    /// A boot that takes too long.
-    #[error("the guest came no further than {} in {seconds} s; --boot-timeout-s gives it longer{}", stage.word(), printed(lines))]
-    TooSlow {
-        /// How far it has come.
-        stage: Stage,
-        /// Host seconds since QEMU was started.
-        seconds: f64,
-        /// The last of what the guest printed.
-        lines: Vec<String>,
-    },
-}
-
-impl LaunchError {
-    /// The first line, without what the guest printed.
-    fn in_short(&self) -> String {
-        match self {
-            LaunchError::TooSlow { stage, seconds, .. } => {
-                format!(
-                    "no word from stage0 in {seconds} s, no further than {}",
-                    stage.word()
-                )
-            }
-            other => other
-                .to_string()
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
-        }
-    }
 }
 
 /// Launches a guest and stays with it until `stop`. `ready` is called once, when it answers.
 ///
-/// Run it on the thread that lives longest: its programs are killed by the kernel when the thread that started them ends.
+/// Call it on the thread that lives longest: the kernel kills its programs when the thread that started them ends.
 pub async fn launch(
     launch: &Launch,
     stop: impl Future<Output = ()>,
     mut ready: impl FnMut(&Ready),
-) -> Result<(), LaunchError> {
+) -> Result<(), Error> {
     let mut stop = pin!(stop);
     let mut progress = Progress::new();
     let config = config_server::read(&launch.config)?;
@@ -205,41 +93,42 @@ pub async fn launch(
         () = stop.as_mut() => return Ok(()),
         image = checking => image.expect("digesting files does not panic")?,
     };
-    let mut memory = accelerator::Memory::of_the_user();
-    let program = tools.qemu().identity();
+    let mut kvm_failures = KvmFailures::of_the_user();
+    let program = tools.qemu.identity();
     let plan = accelerator::plan(
         launch.accelerator,
         image.manifest.profile,
-        || crate::check::Host::this().seems_able(),
-        || opens(&launch.kvm_device) && !memory.kvm_fails(&program),
-    )?;
+        || Host::this().seems_able(),
+        || can_open(&launch.kvm_device) && !kvm_failures.kvm_fails(&program),
+    );
+    let plan = plan.context(Fault::Configuration, || launch.manifest.display())?;
     run_directory::check_name(&image.directory)?;
     let model = launch.model.as_deref().map(volume).transpose()?;
     let directory = RunDirectory::open(&launch.run)?;
-    let link = link(launch.vsock, &image);
-    let (listener, guest) = ends(link, &directory, launch.cid)?;
+    let vsock = vsock_backend(launch.vsock, &image);
+    let (listener, guest) = endpoints(vsock, &directory, launch.cid)?;
     let config = ConfigServer::start(listener, config);
-    let parts = Parts {
+    let spec = MachineSpec {
         image: &image,
         tools: &tools,
         directory: &directory,
         model: model.as_deref(),
-        link,
+        vsock,
         cid: launch.cid,
     };
     let (mut accelerator, mut fallback) = (plan.first, plan.fallback);
     let mut failed = false;
     loop {
         let attempt = Attempt {
-            parts: &parts,
+            spec: &spec,
             accelerator,
             guest: &guest,
             timeout: launch.boot_timeout,
             on_trial: fallback.is_some(),
         };
         let mut ready = |boot_s| {
-            // Only now is it certain that not the image was to blame.
-            if failed && let Err(error) = memory.remember(&program) {
+            // Only now is it certain that the image was not to blame.
+            if failed && let Err(error) = kvm_failures.remember(&program) {
                 tracing::warn!(%error, "the next launch will try KVM again");
             }
             ready(&Ready {
@@ -252,37 +141,38 @@ pub async fn launch(
             .run(&config, &mut progress, stop.as_mut(), &mut ready)
             .await;
         match (ended, fallback.take()) {
-            (Ended::Asked, _) => return Ok(()),
-            (Ended::Unfit(error), Some(next)) => {
-                let (this, why) = (word(accelerator), error.in_short());
-                progress.say(&format!(
-                    "{this} does not boot this guest here ({why}); starting over with {}",
-                    word(next)
+            (Outcome::Stopped, _) => return Ok(()),
+            (Outcome::AcceleratorFailed(error), Some(next)) => {
+                let (this, other) = (accelerator_name(accelerator), accelerator_name(next));
+                // Without what the guest printed.
+                let why = error.to_string();
+                let why = why.lines().next().unwrap_or_default();
+                progress.print(&format!(
+                    "{this} does not boot this guest here ({why}); starting over with {other}"
                 ));
                 (accelerator, failed) = (next, true);
             }
-            (Ended::Unfit(error) | Ended::Failed(error), _) => return Err(error),
+            (Outcome::AcceleratorFailed(error) | Outcome::Failed(error), _) => return Err(error),
         }
     }
 }
 
 /// The volume's real path, if it is a file that can be read.
-fn volume(path: &Path) -> Result<PathBuf, LaunchError> {
-    let refuse = |source| LaunchError::Model {
-        path: path.to_owned(),
-        source,
-    };
-    let real = path.canonicalize().map_err(refuse)?;
-    let file = std::fs::File::open(&real).map_err(refuse)?;
-    match file.metadata().map_err(refuse)?.is_file() {
-        true => Ok(real),
-        false => Err(refuse(std::io::ErrorKind::InvalidInput.into())),
-    }
+fn volume(path: &Path) -> Result<PathBuf, Error> {
+    let real = path.canonicalize().and_then(|real| {
+        match std::fs::File::open(&real)?.metadata()?.is_file() {
+            true => Ok(real),
+            false => Err(io::Error::other("it is not a file")),
+        }
+    });
+    real.context(Fault::Configuration, || {
+        format!("the model's volume {}", path.display())
+    })
 }
 
 /// One machine, from start to end.
 struct Attempt<'a> {
-    parts: &'a Parts<'a>,
+    spec: &'a MachineSpec<'a>,
     accelerator: Accelerator,
     guest: &'a GuestAddress,
     timeout: Duration,
@@ -297,16 +187,16 @@ impl Attempt<'_> {
         progress: &mut Progress,
         mut stop: Pin<&mut S>,
         ready: &mut dyn FnMut(f64),
-    ) -> Ended {
+    ) -> Outcome {
         progress.restart();
         progress.doing("starting the machine's programs");
         let started = tokio::select! {
-            () = stop.as_mut() => return Ended::Asked,
-            started = Machine::start(self.parts, self.accelerator) => started,
+            () = stop.as_mut() => return Outcome::Stopped,
+            started = Machine::start(self.spec, self.accelerator) => started,
         };
         let mut machine = match started {
             Ok(machine) => machine,
-            Err(error) => return Ended::Unfit(error),
+            Err(error) => return Outcome::AcceleratorFailed(error),
         };
         progress.restart();
         let begun = Instant::now();
@@ -314,7 +204,7 @@ impl Attempt<'_> {
             guest: self.guest.clone(),
             deadline: begun + self.timeout,
             trial: self.on_trial.then(|| begun + KVM_TRIAL),
-            simulated: self.parts.image.is_simulated(),
+            simulated: self.spec.image.is_simulated(),
             config,
             progress,
         };
@@ -324,54 +214,33 @@ impl Attempt<'_> {
     }
 }
 
-fn link(choice: VsockChoice, image: &Image) -> Link {
+fn vsock_backend(choice: VsockChoice, image: &Image) -> VsockBackend {
     match choice {
-        VsockChoice::User => Link::User,
-        VsockChoice::Kernel => Link::Kernel,
-        VsockChoice::Auto if image.is_simulated() || !opens(Path::new(VHOST_VSOCK)) => Link::User,
-        VsockChoice::Auto => Link::Kernel,
+        VsockChoice::User => VsockBackend::User,
+        VsockChoice::Kernel => VsockBackend::Kernel,
+        VsockChoice::Auto if image.is_simulated() || !can_open(Path::new(VHOST_VSOCK)) => {
+            VsockBackend::User
+        }
+        VsockChoice::Auto => VsockBackend::Kernel,
     }
 }
 
 /// Where the guest asks for its configuration, and where it is reached.
-fn ends(
-    link: Link,
+fn endpoints(
+    vsock: VsockBackend,
     directory: &RunDirectory,
     cid: u32,
-) -> Result<(Listener, GuestAddress), GuestConfigError> {
-    match link {
-        Link::User => {
+) -> Result<(Listener, GuestAddress), Error> {
+    match vsock {
+        VsockBackend::User => {
             let path = directory.join(VSOCK);
             let listener = Listener::unix(&path)?;
-            Ok((
-                listener,
-                GuestAddress::Hybrid {
-                    path,
-                    port: GUEST_PORT,
-                },
-            ))
+            let port = GUEST_PORT;
+            Ok((listener, GuestAddress::Hybrid { path, port }))
         }
-        Link::Kernel => {
-            let guest = GuestAddress::Vsock {
-                cid,
-                port: GUEST_PORT,
-            };
-            Ok((Listener::vsock(cid)?, guest))
+        VsockBackend::Kernel => {
+            let port = GUEST_PORT;
+            Ok((Listener::vsock(cid)?, GuestAddress::Vsock { cid, port }))
         }
-    }
-}
-
-fn because(reason: &Option<String>) -> String {
-    match reason {
-        Some(reason) => format!(" because of {reason}"),
-        None => String::new(),
-    }
-}
-
-/// What a guest printed, line by line, told apart from our own words.
-fn printed(lines: &[String]) -> String {
-    match lines {
-        [] => "; it printed nothing".into(),
-        lines => format!(". The last it printed:\n  | {}", lines.join("\n  | ")),
     }
 }

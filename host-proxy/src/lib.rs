@@ -1,47 +1,55 @@
 //! The untrusted proxy: relays sealed jobs, keeps vouchers, settles.
 //!
 //! **What it is.** The provider's program between the internet and its guest. Clients reach it by HTTP; it reaches the
-//! guest by a Unix socket or vsock, and a TON node by HTTP. It also launches the guest, and says what a host lacks for one.
+//! guest by a Unix socket or vsock, and a TON node by HTTP. It also launches the guest, and reports what a host lacks for one.
 //!
-//! **Trusts.** Its operator, its disk, and one chain node within a maximum age. Of clients and guest it believes what is
+//! **Trusts.** Its operator, its disk, and one TON node within a maximum age. From clients and guest it accepts what is
 //! signed, after it checked the signature.
 //!
 //! **Promises.** It may be killed at any moment: a voucher it acknowledged is on the disk, and no payout happens twice.
 //! It endorses only keysets that pay its own operator. No peer makes it hold more than a bounded amount of memory or wait
 //! without a deadline.
 //!
-//! **Lacks.** A session key, a plaintext, anybody's belief. It can drop, delay and refuse; it can neither read an answer
-//! nor make one up.
+//! **Lacks.** Session keys, plaintext, and anyone's trust. It can drop, delay and refuse; it can neither read an answer nor
+//! forge one.
 
 #![forbid(unsafe_code)]
 
-pub mod chain;
-pub mod channels;
-pub mod check;
+mod api_error;
+mod auto_settle;
+mod channels;
+mod check;
 pub mod cli;
-pub mod collateral;
+mod clock;
+mod collateral;
 mod config;
-mod endorse;
+mod error;
+mod evidence;
 #[cfg(test)]
-mod fake;
+mod fixtures;
 mod guest;
 mod http;
-pub mod launch;
+mod launch;
 pub mod limits;
+mod node;
+mod payee;
 mod proxy;
 mod relay;
-mod reply;
+mod server;
 mod settle;
-pub mod vouchers;
+mod store;
+mod tools;
+mod voucher;
 
-// The public interface is:
+// Beside the program, for the fuzz targets and the tests of collateral:
+pub use collateral::{
+    Clock, CollateralCache, CollateralKey, Document, KeyError, OcspAnswer, OcspRequest, RimId,
+    SourceError, SourceFailure, Unavailable, rim_document,
+};
 pub use config::{
-    BaseUrl, CollateralConfig, CollateralFrom, Config, ConfigError, NodeUrl, OcspSource, RimSource,
+    BaseUrl, BundleCollateral, CollateralConfig, Config, NodeUrl, OcspSource, RimSource,
     SettleRule, TdxSource,
 };
-pub use endorse::{KeyFileError, NotEndorsed, Payee};
-pub use guest::{GuestAddress, GuestAddressError, GuestError, GuestStream};
-pub use http::serve;
-pub use proxy::{Proxy, Reservation, StartError};
-pub use reply::{Executed, Reply};
-pub use settle::{SettleError, Settled, Settler};
+pub use error::Error;
+pub use guest::{GuestAddress, GuestAddressError};
+pub use tools::Tools;

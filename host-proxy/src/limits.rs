@@ -23,7 +23,7 @@ pub const UPLOAD: Duration = Duration::from_secs(30);
 /// How long a guest may take to accept a stream.
 pub const GUEST_CONNECT: Duration = Duration::from_secs(5);
 /// The line by which vhost-device-vsock says that a guest has accepted: `OK` and a 32-bit number.
-pub const HYBRID_ANSWER_BYTES_MAX: usize = 32;
+pub const HYBRID_REPLY_BYTES_MAX: usize = 32;
 /// How long a guest may take to show evidence; a quote takes about a second.
 pub const ATTESTATION: Duration = Duration::from_secs(30);
 /// Added to the deadlines that a client names, since the guest watches those itself and signs its answer to them.
@@ -35,11 +35,11 @@ pub const FRAMES_WAITING: usize = 4;
 /// The largest piece written to a guest at once; vhost-device-vsock stalls on larger ones.
 pub const WRITE_BYTES_MAX: usize = 16 * 1024;
 /// One question to a chain node, from connecting to the last byte.
-pub const CHAIN_CALL: Duration = Duration::from_secs(10);
+pub const NODE_CALL: Duration = Duration::from_secs(10);
 /// The chain's word about a channel is asked for again when it is older (SECURITY.md 22).
-pub const CHAIN_WORD_AGE_MAX: Duration = Duration::from_secs(15);
+pub const CHANNEL_AGE_MAX: Duration = Duration::from_secs(15);
 /// Even to a client who says that a channel has changed, a node is asked about it at most this often.
-pub const CHAIN_WORD_AGE_MIN: Duration = Duration::from_millis(500);
+pub const CHANNEL_AGE_MIN: Duration = Duration::from_millis(500);
 /// Channels remembered in memory; the oldest answer is forgotten first.
 pub const CHANNELS_MAX: usize = 4096;
 /// Keysets remembered: one guest has one at a time.
@@ -66,7 +66,7 @@ pub const BLOCKED: Duration = Duration::from_secs(1);
 /// A description of tools; ours are under 2 KiB.
 pub const TOOLS_BYTES_MAX: u64 = 64 * 1024;
 /// Words in front of a tool's program.
-pub const TOOL_WORDS_MAX: usize = 64;
+pub const TOOL_ARGUMENTS_MAX: usize = 64;
 /// The guest's measured configuration; the agent reads no more.
 pub const GUEST_CONFIG_BYTES_MAX: u64 = 64 * 1024;
 /// The path of a Unix socket: the kernel's `sun_path` with its final zero (unix(7)).
@@ -86,7 +86,7 @@ pub const QMP_ANSWER: Duration = Duration::from_secs(10);
 /// Pause between two looks at the guest's serial port.
 pub const SERIAL_POLL: Duration = Duration::from_millis(100);
 /// Bytes read of the serial port at one look. A guest that prints faster is read later.
-pub const SERIAL_PIECE_BYTES: usize = 64 * 1024;
+pub const SERIAL_CHUNK_BYTES: usize = 64 * 1024;
 /// What the file of the serial port may occupy on the disk. Beyond it, what was printed so far is given up.
 pub const SERIAL_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Characters kept of one line that a guest printed.
@@ -94,7 +94,7 @@ pub const SERIAL_LINE_CHARS_MAX: usize = 200;
 /// Lines that are shown when a guest stops.
 pub const SERIAL_LINES_SHOWN: usize = 12;
 /// Bytes of a program's own words that are shown when it ends.
-pub const PROGRAM_WORDS_BYTES: u64 = 600;
+pub const PROGRAM_OUTPUT_BYTES: u64 = 600;
 /// Under KVM a guest has this long until its first program speaks. TCG needs about 20 s on two slow cores.
 pub const KVM_TRIAL: Duration = Duration::from_secs(45);
 /// Pause between two attempts to reach the guest.
@@ -106,13 +106,13 @@ pub const CONFIG_READERS_MAX: usize = 4;
 /// Programs remembered as unable to use KVM.
 pub const KVM_FAILURES_MAX: usize = 16;
 /// One read while a file of an image is digested.
-pub const DIGEST_PIECE_BYTES: usize = 1 << 20;
+pub const DIGEST_CHUNK_BYTES: usize = 1 << 20;
 /// A file of the host that says what it is; `/proc/cpuinfo` of a large machine has a megabyte.
 pub const HOST_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// What a QEMU may say about itself.
-pub const QEMU_WORDS_BYTES_MAX: u64 = 256 * 1024;
+pub const QEMU_OUTPUT_BYTES_MAX: u64 = 256 * 1024;
 /// How long a QEMU may take to say it; the first start of one in a sandbox reads it from a cold disk.
-pub const QEMU_WORDS: Duration = Duration::from_secs(20);
+pub const QEMU_OUTPUT: Duration = Duration::from_secs(20);
 /// Memory of the host beside its guest's: QEMU itself, and the TDX module's tables (1/256 of all memory).
 pub const HOST_MEMORY_MIB: u64 = 1024;
 
@@ -148,11 +148,11 @@ pub const UNFINISHED_AGE: Duration = Duration::from_secs(600);
 /// Questions to sources at once. Each holds a thread.
 pub const FETCHES_MAX: usize = 4;
 /// Questions under way or waiting for that, each different. Beyond it the asker is told to come back.
-pub const FLIGHTS_MAX: usize = 64;
+pub const FETCHES_WAITING_MAX: usize = 64;
 /// How long a failure is repeated without asking anew.
 pub const FAILURE_REMEMBERED: Duration = Duration::from_secs(10);
 /// Pause between two looks for what is due.
-pub const REFRESH_LOOK: Duration = Duration::from_secs(60);
+pub const REFRESH_PAUSE: Duration = Duration::from_secs(60);
 /// What nobody asked for in this time is not refreshed.
 pub const REFRESH_ASKED_S: u64 = 7 * 24 * 3600;
 /// Intel's lists are asked for again after a day, since a new evaluation number should not wait for their end.

@@ -1,99 +1,47 @@
-//! The proxy's state, and the two decisions it makes for its own operator: whether to take a voucher, and whether a
-//! channel is good for one more job (SECURITY.md 19).
+//! The proxy's state, and its two decisions about money: whether to take a voucher, and whether to admit one more job on a
+//! channel (SECURITY.md 19).
 //!
 //! Both protect the provider's income and nobody else: guest and client decide again for themselves.
 
-use crate::chain::Chain;
-use crate::channels::{Age, ChannelRefused, Channels, Ours, pays_for_new_jobs};
-use crate::collateral::{CacheError, Depot};
-use crate::config::{CollateralConfig, CollateralFrom, Config, ConfigError};
-use crate::endorse::{KeyFileError, Payee};
+use crate::api_error::ApiError;
+use crate::channels::{Channels, ExpectedPayee, MaxAge, pays_for_new_jobs};
+use crate::clock::now_unix_s;
+use crate::collateral::CollateralSource;
+use crate::config::Config;
+use crate::error::Error;
+use crate::evidence::{self, EndorsedEvidence};
 use crate::guest::GuestAddress;
 use crate::limits::{ATTESTATIONS_MAX, JOBS_MAX, KEYSET_SEARCH, KEYSETS_MAX};
-use crate::reply::Reply;
-use crate::settle::{Settler, now_unix_s};
-use crate::vouchers::{Store, StoreError, Taken, VoucherRefused, judge};
+use crate::node::Node;
+use crate::payee::Payee;
+use crate::settle::Settler;
+use crate::store::{Store, Taken};
+use crate::voucher::{self, STALE, VoucherRefused};
 use axum::http::StatusCode;
-use settlement::{Address, ChannelState, Nano, SignedVoucher, VoucherError};
+use settlement::{Address, ChannelState, Nano, SignedVoucher};
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use wire::{Digest, Envelope, Keyset};
+use wire::{Bundle, Digest, Envelope, Keyset};
 
 /// What every connection shares.
 pub struct Proxy {
-    /// Who is paid.
     pub payee: Payee,
-    /// Vouchers, charges, payouts.
     pub store: Store,
-    /// The node.
-    pub chain: Chain,
-    /// Its word about channels.
+    node: Node,
     pub channels: Channels,
-    /// Where the guest listens.
     pub guest: GuestAddress,
-    /// Where collateral is had.
-    pub collateral: Lists,
-    /// W.
-    pub exposure_max: Nano,
+    pub(crate) collateral: CollateralSource,
+    exposure_max: Nano,
     pub(crate) jobs: Arc<Semaphore>,
-    pub(crate) attestations: Arc<Semaphore>,
+    attestations: Semaphore,
     reserved: Arc<Mutex<HashMap<Address, Nano>>>,
     keysets: Mutex<VecDeque<(Digest, [u8; 32])>>,
     searched: tokio::sync::Mutex<Option<Instant>>,
 }
 
-/// Why a proxy cannot start. The operator is at fault.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The payee's key.
-    #[error(transparent)]
-    Key(#[from] KeyFileError),
-    /// The state file.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The sources of collateral.
-    #[error("collateral_sources: {0}")]
-    Sources(#[from] ConfigError),
-    /// The cache of collateral.
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-    /// The listening socket.
-    #[error("cannot listen: {0}")]
-    Listen(#[from] std::io::Error),
-}
-
-/// Where Intel's lists are had for a bundle.
-pub enum Lists {
-    /// In a file that somebody else keeps fresh.
-    File(PathBuf),
-    /// From sources, through a cache.
-    Depot(Depot),
-}
-
-impl Lists {
-    fn open(from: &CollateralFrom) -> Result<Self, StartError> {
-        Ok(match from {
-            CollateralFrom::File(path) => Lists::File(path.clone()),
-            CollateralFrom::Sources(path) => {
-                let config = CollateralConfig::read(path)?;
-                Lists::Depot(Depot::open(&config, Depot::system_clock())?)
-            }
-        })
-    }
-
-    /// The depot, if there is one.
-    pub fn depot(&self) -> Option<&Depot> {
-        match self {
-            Lists::File(_) => None,
-            Lists::Depot(depot) => Some(depot),
-        }
-    }
-}
-
-/// Room kept for one running job on its channel; given back when dropped.
+/// The maximum cost of one running job, held against its channel until dropped.
 pub struct Reservation {
     reserved: Arc<Mutex<HashMap<Address, Nano>>>,
     channel: Address,
@@ -102,35 +50,34 @@ pub struct Reservation {
 
 impl Proxy {
     /// Opens the state file and reads the key.
-    pub fn open(config: &Config) -> Result<Self, StartError> {
+    pub fn open(config: &Config) -> Result<Self, Error> {
         let payee = Payee::read(&config.payee_key_file, config.chain)?;
         let store = Store::open(&config.state, &payee.address(), config.chain)?;
-        let chain = Chain::new(config.toncenter.clone());
-        let ours = Ours {
+        let node = Node::new(config.toncenter.clone());
+        let expected = ExpectedPayee {
             chain: config.chain,
             payee: payee.address(),
             payee_key: payee.public_key(),
         };
         Ok(Proxy {
-            channels: Channels::new(chain.clone(), store.clone(), ours),
+            channels: Channels::new(node.clone(), store.clone(), expected),
             payee,
             store,
-            chain,
+            node,
             guest: config.guest.clone(),
-            collateral: Lists::open(&config.collateral)?,
+            collateral: CollateralSource::open(&config.collateral)?,
             exposure_max: config.exposure_max,
             jobs: Arc::new(Semaphore::new(JOBS_MAX)),
-            attestations: Arc::new(Semaphore::new(ATTESTATIONS_MAX)),
+            attestations: Semaphore::new(ATTESTATIONS_MAX),
             reserved: Arc::default(),
             keysets: Mutex::default(),
             searched: tokio::sync::Mutex::default(),
         })
     }
 
-    /// What settles.
     pub fn settler(&self) -> Settler<'_> {
         Settler {
-            chain: &self.chain,
+            node: &self.node,
             channels: &self.channels,
             store: &self.store,
             payee: &self.payee,
@@ -138,28 +85,23 @@ impl Proxy {
     }
 
     /// Takes a voucher. `Ok` says that it, or the same before it, is on the disk.
-    pub async fn take(&self, signed: &SignedVoucher) -> Result<(), Reply> {
+    pub async fn take(&self, signed: &SignedVoucher) -> Result<(), ApiError> {
         let channel = signed.voucher.channel;
-        let known = self
-            .store
-            .clone()
-            .on_disk(move |s| s.highest(&channel))
-            .await;
-        if known.map_err(|e| Reply::internal(&e))?.as_ref() == Some(signed) {
+        let known = self.store.on_disk(move |s| s.highest(&channel)).await;
+        if known.map_err(|e| ApiError::internal(&e))?.as_ref() == Some(signed) {
             return Ok(());
         }
-        let state = self.channel(&channel, Age::Recent).await?;
-        let verified = match judge(signed, &channel, &state) {
-            // A top-up or a new key may be younger than what we remember.
-            Err(VoucherRefused::AboveDeposit { .. } | VoucherRefused::Voucher(_)) => judge(
-                signed,
-                &channel,
-                &self.channel(&channel, Age::AskAgain).await?,
-            ),
-            decided => decided,
+        let state = self.channel(&channel, MaxAge::Recent).await?;
+        let verified = match voucher::verify(signed, &channel, &state) {
+            // A top-up or a new key may be younger than what is remembered.
+            Err(VoucherRefused::AboveDeposit { .. } | VoucherRefused::Voucher(_)) => {
+                let state = self.channel(&channel, MaxAge::AskAgain).await?;
+                voucher::verify(signed, &channel, &state)
+            }
+            checked => checked,
         }?;
-        let taken = self.store.clone().on_disk(move |s| s.take(&verified)).await;
-        match taken.map_err(|e| Reply::internal(&e))? {
+        let taken = self.store.on_disk(move |s| s.take(&verified)).await;
+        match taken.map_err(|e| ApiError::internal(&e))? {
             Taken::Stored | Taken::Repeated => Ok(()),
             Taken::Stale { highest } => {
                 let got = signed.voucher.cumulative;
@@ -168,21 +110,19 @@ impl Proxy {
         }
     }
 
-    /// Decides whether a channel is good for one more job, and keeps room for it.
+    /// Decides whether a channel is good for one more job, and reserves the job's maximum cost.
     ///
-    /// The room is kept before the figures are read, so that two jobs at once cannot both use what is left.
-    pub async fn admit(&self, envelope: &Envelope) -> Result<Reservation, Reply> {
+    /// It is reserved before the figures are read, so that two concurrent jobs cannot both use what is left.
+    pub async fn admit(&self, envelope: &Envelope) -> Result<Reservation, ApiError> {
         if envelope.chain != self.payee.chain() {
-            return Err(Reply::refuse(
-                StatusCode::BAD_REQUEST,
-                "chain",
-                "this provider settles on another chain",
-            ));
+            let (got, own) = (envelope.chain, self.payee.chain());
+            let words = format!("the envelope is for chain {got}; this provider settles on {own}");
+            return Err(ApiError::bad_request("chain", words));
         }
         let channel = envelope.channel;
-        let state = self.channel(&channel, Age::Recent).await?;
+        let state = self.channel(&channel, MaxAge::Recent).await?;
         if envelope.payer_key != state.payer_key {
-            return Err(Reply::refuse(
+            return Err(ApiError::refuse(
                 StatusCode::FORBIDDEN,
                 "payer",
                 "the envelope is not signed by the channel's payer key",
@@ -191,43 +131,39 @@ impl Proxy {
         if !pays_for_new_jobs(&state, now_unix_s()) {
             return Err(payment(
                 "closed",
-                "the channel is closing, closed, or near its last moment for claims",
+                "the channel is closing, closed, or too close to its claims_until",
             ));
         }
         if let Some(voucher) = &envelope.voucher {
-            self.take_along(voucher).await?;
+            self.take_enclosed(voucher).await?;
         }
         let (reservation, running) = self.reserve(channel, envelope.cost_max)?;
-        let figures = self
-            .store
-            .clone()
-            .on_disk(move |s| s.figures(&channel))
-            .await;
-        let figures = figures.map_err(|e| Reply::internal(&e))?;
+        let figures = self.store.on_disk(move |s| s.figures(&channel)).await;
+        let figures = figures.map_err(|e| ApiError::internal(&e))?;
         let used = figures
             .owed
             .checked_add(running)
-            .ok_or_else(|| payment("exposure", "the cost does not fit"))?;
+            .ok_or_else(|| payment("exposure", "the sum of costs is out of range"))?;
         let uncovered = used.checked_sub(figures.vouchered).unwrap_or(Nano::ZERO);
         if uncovered > self.exposure_max {
             let words = format!(
-                "the channel would owe {uncovered} nanoTON without a voucher; at most {} are lent",
+                "the channel would owe {uncovered} nanoTON without a voucher; at most {} are allowed",
                 self.exposure_max
             );
             return Err(payment("exposure", words));
         }
         let fits = |state: &ChannelState| used.max(figures.vouchered) <= state.deposit;
-        if !fits(&state) && !fits(&self.channel(&channel, Age::AskAgain).await?) {
+        if !fits(&state) && !fits(&self.channel(&channel, MaxAge::AskAgain).await?) {
             return Err(payment(
                 "exposure",
-                "the job may cost more than is left of the deposit; top up",
+                "the job may cost more than the rest of the deposit; top up the channel",
             ));
         }
         Ok(reservation)
     }
 
-    /// The voucher that travels with an envelope. An old one is no fault: the payer may have been restored from a backup.
-    async fn take_along(&self, voucher: &[u8]) -> Result<(), Reply> {
+    /// The voucher in an envelope. An old one is no error: the payer may have been restored from a backup.
+    async fn take_enclosed(&self, voucher: &[u8]) -> Result<(), ApiError> {
         let signed = SignedVoucher::decode(voucher).map_err(VoucherRefused::from)?;
         match self.take(&signed).await {
             Err(reply) if reply.code == STALE => Ok(()),
@@ -235,11 +171,11 @@ impl Proxy {
         }
     }
 
-    fn reserve(&self, channel: Address, amount: Nano) -> Result<(Reservation, Nano), Reply> {
+    fn reserve(&self, channel: Address, amount: Nano) -> Result<(Reservation, Nano), ApiError> {
         let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         let running = reserved.entry(channel).or_default();
         let sum = running.checked_add(amount);
-        *running = sum.ok_or_else(|| payment("exposure", "the cost does not fit"))?;
+        *running = sum.ok_or_else(|| payment("exposure", "the sum of costs is out of range"))?;
         let running = *running;
         let reservation = Reservation {
             reserved: self.reserved.clone(),
@@ -249,13 +185,32 @@ impl Proxy {
         Ok((reservation, running))
     }
 
-    /// A channel's state, or the words for a client.
-    pub async fn channel(&self, channel: &Address, age: Age) -> Result<ChannelState, Reply> {
+    pub async fn channel(&self, channel: &Address, age: MaxAge) -> Result<ChannelState, ApiError> {
         Ok(self.channels.state(channel, age).await?)
     }
 
-    /// Remembers whose charges to believe.
-    pub(crate) fn learn(&self, keyset: &Keyset) {
+    /// An attestation bundle: evidence, endorsement and collateral.
+    pub(crate) async fn bundle(&self, nonce: &[u8; 32]) -> Result<Bundle, ApiError> {
+        let slot = self.attestations.try_acquire();
+        let _slot = slot.map_err(|_| ApiError::busy())?;
+        let endorsed = self.evidence(nonce).await?;
+        Ok(Bundle {
+            version: 1,
+            collateral: self.collateral.for_evidence(&endorsed.evidence).await?,
+            evidence: endorsed.evidence,
+            endorsement: endorsed.endorsement,
+        })
+    }
+
+    /// The guest's evidence, if it pays this payee. Its receipt key is remembered.
+    async fn evidence(&self, nonce: &[u8; 32]) -> Result<EndorsedEvidence, ApiError> {
+        let endorsed = evidence::ask(&self.guest, &self.payee, nonce).await?;
+        self.learn(&endorsed.keyset);
+        Ok(endorsed)
+    }
+
+    /// Remembers the key that signs this keyset's charges.
+    fn learn(&self, keyset: &Keyset) {
         let mut keysets = self.keysets.lock().unwrap_or_else(PoisonError::into_inner);
         let digest = keyset.digest();
         keysets.retain(|(known, _)| *known != digest);
@@ -265,7 +220,7 @@ impl Proxy {
         keysets.push_front((digest, keyset.receipt_key));
     }
 
-    /// The receipt key of a keyset we have seen.
+    /// The receipt key of a known keyset.
     pub(crate) fn receipt_key(&self, keyset: Digest) -> Option<[u8; 32]> {
         let keysets = self.keysets.lock().unwrap_or_else(PoisonError::into_inner);
         keysets
@@ -274,7 +229,7 @@ impl Proxy {
             .map(|(_, key)| *key)
     }
 
-    /// Asks the guest who it is when a job names a keyset we do not know: after our own restart, say.
+    /// Asks the guest for its keyset when a job names an unknown one, for instance after a restart of this program.
     pub(crate) async fn search(&self, keyset: Digest) {
         let mut searched = self.searched.lock().await;
         let lately = searched.is_some_and(|at| at.elapsed() < KEYSET_SEARCH);
@@ -284,8 +239,8 @@ impl Proxy {
         *searched = Some(Instant::now());
         let mut nonce = [0; 32];
         let seen = match getrandom::fill(&mut nonce) {
-            Ok(()) => crate::relay::evidence(self, &nonce).await.map(drop),
-            Err(error) => Err(Reply::internal(&error)),
+            Ok(()) => self.evidence(&nonce).await.map(drop),
+            Err(error) => Err(ApiError::internal(&error)),
         };
         if let Err(reply) = seen {
             tracing::warn!(code = reply.code, "cannot learn the guest's keyset");
@@ -305,46 +260,8 @@ impl Drop for Reservation {
     }
 }
 
-const STALE: &str = "stale";
-
-fn payment(code: &'static str, message: impl Into<String>) -> Reply {
-    Reply::refuse(StatusCode::PAYMENT_REQUIRED, code, message)
-}
-
-impl From<VoucherRefused> for Reply {
-    fn from(refused: VoucherRefused) -> Self {
-        let (status, code) = match refused {
-            VoucherRefused::Voucher(VoucherError::Decode(_)) => {
-                (StatusCode::BAD_REQUEST, "malformed")
-            }
-            VoucherRefused::Voucher(_) => (StatusCode::FORBIDDEN, "signature"),
-            VoucherRefused::Chain { .. } => (StatusCode::BAD_REQUEST, "chain"),
-            VoucherRefused::Channel(_) => (StatusCode::BAD_REQUEST, "channel"),
-            VoucherRefused::AboveDeposit { .. } => (StatusCode::PAYMENT_REQUIRED, "deposit"),
-            VoucherRefused::Closed => (StatusCode::PAYMENT_REQUIRED, "closed"),
-            VoucherRefused::Stale { .. } => (StatusCode::CONFLICT, STALE),
-        };
-        Reply::refuse(status, code, refused.to_string())
-    }
-}
-
-impl From<ChannelRefused> for Reply {
-    fn from(refused: ChannelRefused) -> Self {
-        let (status, code) = match &refused {
-            ChannelRefused::Absent(_) | ChannelRefused::Unproven(_) => {
-                (StatusCode::NOT_FOUND, "channel")
-            }
-            ChannelRefused::Payee => (StatusCode::FORBIDDEN, "payee"),
-            ChannelRefused::Chain { .. } => (StatusCode::BAD_REQUEST, "chain"),
-            ChannelRefused::Unknown(fault) => {
-                tracing::warn!(%fault, "no word from the chain");
-                let words = "the chain does not answer this provider now";
-                return Reply::refuse(StatusCode::SERVICE_UNAVAILABLE, "chain_unavailable", words);
-            }
-            ChannelRefused::Store(error) => return Reply::internal(error),
-        };
-        Reply::refuse(status, code, refused.to_string())
-    }
+fn payment(code: &'static str, message: impl Into<String>) -> ApiError {
+    ApiError::refuse(StatusCode::PAYMENT_REQUIRED, code, message)
 }
 
 #[cfg(test)]

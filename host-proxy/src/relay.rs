@@ -1,4 +1,4 @@
-//! Relaying: HTTP in, guest stream out, frames back (trust boundary B1 from the host's side).
+//! One job: HTTP in, guest stream out, frames back (trust boundary B1 from the host's side).
 //!
 //! ```text
 //!  body read ──► envelope checked ──► channel admitted ──► guest asked ──► frames passed on ──► End
@@ -9,98 +9,39 @@
 //! Promises: a request is held once, an answer four frames at most; a charge is verified and on the disk before it is
 //! passed on; a client that leaves closes the guest's stream. Frame kinds and sizes may be traced, payloads never are.
 //!
-//! What it refuses here it refuses for its own sake. The guest checks all of it again.
+//! These checks protect the proxy only. The guest repeats all of them.
 
-use crate::collateral::{Depot, Want};
+use crate::api_error::ApiError;
+use crate::error::Error;
 use crate::guest::{GuestError, GuestStream};
-use crate::limits::{ATTESTATION, FRAMES_WAITING, GUEST_GRACE, JOB_MAX, UPLOAD};
-use crate::proxy::{Lists, Proxy, Reservation};
-use crate::reply::Reply;
+use crate::limits::{FRAMES_WAITING, GUEST_GRACE, JOB_MAX, UPLOAD};
+use crate::proxy::{Proxy, Reservation};
+use crate::voucher::VoucherRefused;
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use http_body_util::{BodyExt, Limited};
-use measurements::{Platform, Quote};
 use settlement::SignedCharge;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 use wire::limits::{
-    ANSWER_BYTES_MAX, COLLATERAL_BYTES_MAX, ENVELOPE_BYTES_MAX, EVIDENCE_BYTES_MAX,
-    SEALED_REQUEST_BYTES_MAX, STATEMENT_BYTES_MAX,
+    ANSWER_BYTES_MAX, ENVELOPE_BYTES_MAX, SEALED_REQUEST_BYTES_MAX, STATEMENT_BYTES_MAX,
 };
-use wire::{
-    Bundle, Digest, Endorsement, Evidence, Frame, FrameError, FrameKind, OpenedJob, SignedEnvelope,
-    SignedRefusal,
-};
+use wire::{Digest, Frame, FrameError, FrameKind, OpenedJob, SignedEnvelope, SignedRefusal};
 
 /// Length, envelope and signature, as [`SignedEnvelope::encode`] writes them.
 const SIGNED_ENVELOPE_BYTES_MAX: usize = 2 + ENVELOPE_BYTES_MAX + 64;
 /// Records of an answer with their chunk headers and tags.
 const SEALED_ANSWER_BYTES_MAX: usize = ANSWER_BYTES_MAX + ANSWER_BYTES_MAX / 8;
 
-/// Evidence from the guest with our endorsement and Intel's collateral.
-pub async fn attestation(proxy: &Proxy, nonce: &[u8; 32]) -> Result<Response, Reply> {
-    let Ok(_slot) = proxy.attestations.clone().try_acquire_owned() else {
-        return Err(busy());
-    };
-    let (evidence, endorsement) = evidence(proxy, nonce).await?;
-    let collateral = match &proxy.collateral {
-        Lists::File(path) => read_collateral(path).await?,
-        Lists::Depot(depot) => fetch_collateral(depot, &evidence).await?,
-    };
-    let bundle = Bundle {
-        version: 1,
-        evidence,
-        endorsement,
-        collateral,
-    };
-    let kind = [(CONTENT_TYPE, "application/vnd.chrysalis.bundle")];
-    Ok((kind, bundle.encode()).into_response())
-}
-
-/// Asks the guest for evidence, endorses its keyset if it is ours, and remembers its receipt key.
-pub(crate) async fn evidence(
-    proxy: &Proxy,
-    nonce: &[u8; 32],
-) -> Result<(Vec<u8>, Endorsement), Reply> {
-    let until = Instant::now() + ATTESTATION;
-    let mut guest = proxy.guest.connect().await?;
-    let open = Frame::encode(FrameKind::OpenAttest, nonce);
-    let request = [open, Frame::encode(FrameKind::End, b"")].concat();
-    let mut frame = guest.ask(&request, until).await?;
-    let mut evidence = Vec::new();
-    loop {
-        match frame.kind {
-            FrameKind::Data if evidence.len() + frame.payload.len() <= EVIDENCE_BYTES_MAX => {
-                evidence.extend_from_slice(&frame.payload);
-            }
-            FrameKind::End => break,
-            other => return Err(GuestError::from(FrameError::OutOfPlace(other)).into()),
-        }
-        frame = guest.next(until).await?;
-    }
-    let (keyset, endorsement) = proxy.payee.endorse(&evidence).map_err(|refused| {
-        tracing::error!(%refused, "the guest's keyset is not endorsed");
-        Reply::refuse(
-            StatusCode::BAD_GATEWAY,
-            "not_endorsed",
-            "this provider does not endorse its guest's keyset",
-        )
-    })?;
-    proxy.learn(&keyset);
-    Ok((evidence, endorsement))
-}
-
-/// Carries one sealed job to the guest and its frames back.
-pub async fn job(proxy: Arc<Proxy>, body: Body) -> Result<Response, Reply> {
+/// Relays one sealed job to the guest, and the guest's frames to the client.
+pub async fn job(proxy: Arc<Proxy>, body: Body) -> Result<Response, ApiError> {
     let Ok(slot) = proxy.jobs.clone().try_acquire_owned() else {
-        return Err(busy());
+        return Err(ApiError::busy());
     };
     let body = read_body(body, SIGNED_ENVELOPE_BYTES_MAX + SEALED_REQUEST_BYTES_MAX).await?;
     let (envelope, sealed) = open_envelope(&body)?;
@@ -148,10 +89,10 @@ pub async fn job(proxy: Arc<Proxy>, body: Body) -> Result<Response, Reply> {
     Ok((kind, Body::from_stream(stream)).into_response())
 }
 
-/// Takes a voucher's bytes: the body of `POST /v1/vouchers`.
-pub async fn read_voucher(body: Body) -> Result<settlement::SignedVoucher, Reply> {
+/// Reads the body of `POST /v1/vouchers`.
+pub async fn read_voucher(body: Body) -> Result<settlement::SignedVoucher, ApiError> {
     let body = read_body(body, STATEMENT_BYTES_MAX).await?;
-    Ok(settlement::SignedVoucher::decode(&body).map_err(crate::vouchers::VoucherRefused::from)?)
+    Ok(settlement::SignedVoucher::decode(&body).map_err(VoucherRefused::from)?)
 }
 
 /// One running job, from the guest's first frame to its last.
@@ -188,7 +129,7 @@ enum Stopped {
     #[error("the refusal cannot be read: {0}")]
     Refusal(#[from] wire::Malformed),
     #[error(transparent)]
-    Store(#[from] crate::vouchers::StoreError),
+    Store(#[from] Error),
     #[error("the client has left")]
     ClientLeft,
 }
@@ -285,129 +226,52 @@ impl Exchange {
     }
 }
 
-fn open_envelope(body: &[u8]) -> Result<(SignedEnvelope, &[u8]), Reply> {
-    let refuse = |code, words: String| Reply::refuse(StatusCode::BAD_REQUEST, code, words);
-    let (envelope, sealed) =
-        SignedEnvelope::decode_prefix(body).map_err(|e| refuse("malformed", e.to_string()))?;
+fn open_envelope(body: &[u8]) -> Result<(SignedEnvelope, &[u8]), ApiError> {
+    let (envelope, sealed) = SignedEnvelope::decode_prefix(body)
+        .map_err(|e| ApiError::bad_request("malformed", e.to_string()))?;
     if sealed.len() > SEALED_REQUEST_BYTES_MAX {
         return Err(too_long(SEALED_REQUEST_BYTES_MAX));
     }
-    let enc =
-        OpenedJob::encapsulated_key(sealed).map_err(|e| refuse("malformed", e.to_string()))?;
+    let enc = OpenedJob::encapsulated_key(sealed)
+        .map_err(|e| ApiError::bad_request("malformed", e.to_string()))?;
     envelope
         .verify(enc)
-        .map_err(|e| refuse("envelope_signature", e.to_string()))?;
+        .map_err(|e| ApiError::bad_request("envelope_signature", e.to_string()))?;
     Ok((envelope, sealed))
 }
 
-async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, Reply> {
+async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
     let collected = timeout(UPLOAD, Limited::new(body, bytes_max).collect()).await;
     match collected {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             Err(too_long(bytes_max))
         }
-        Ok(Err(_)) => Err(Reply::refuse(
-            StatusCode::BAD_REQUEST,
+        Ok(Err(_)) => Err(ApiError::bad_request(
             "cut",
-            "the request's body was cut",
+            "the request's body is incomplete",
         )),
         Err(_elapsed) => {
-            let words = "the request's body took too long";
-            Err(Reply::refuse(StatusCode::REQUEST_TIMEOUT, "slow", words))
+            let words = "the request's body was not complete within 30 s";
+            Err(ApiError::refuse(StatusCode::REQUEST_TIMEOUT, "slow", words))
         }
     }
 }
 
-/// Intel's lists about the platform that this evidence names.
-async fn fetch_collateral(depot: &Depot, evidence: &[u8]) -> Result<Vec<u8>, Reply> {
-    let misbehaved = |why: &dyn std::fmt::Display| {
-        tracing::error!(%why, "the guest's evidence names no platform");
-        let words = "the guest's evidence is not understood";
-        Reply::refuse(StatusCode::BAD_GATEWAY, "guest_misbehaved", words)
-    };
-    let evidence = Evidence::decode(evidence).map_err(|e| misbehaved(&e))?;
-    let quote = Quote::parse(&evidence.quote).map_err(|e| misbehaved(&e))?;
-    let platform = Platform::of(&quote).map_err(|e| misbehaved(&e))?;
-    let held = depot.get(&Want::Tdx(platform)).await;
-    let held = held.map_err(|unavailable| crate::collateral::refusal(&unavailable))?;
-    Ok(held.body.to_vec())
-}
-
-async fn read_collateral(path: &Path) -> Result<Vec<u8>, Reply> {
-    let missing = |why: &dyn std::fmt::Display| {
-        tracing::error!(path = %path.display(), %why, "no collateral");
-        Reply::refuse(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "collateral",
-            "this provider has no collateral at hand",
-        )
-    };
-    let mut bytes = Vec::new();
-    let file = tokio::fs::File::open(path).await.map_err(|e| missing(&e))?;
-    let mut file = file.take(COLLATERAL_BYTES_MAX as u64 + 1);
-    file.read_to_end(&mut bytes)
-        .await
-        .map_err(|e| missing(&e))?;
-    if bytes.len() > COLLATERAL_BYTES_MAX {
-        return Err(missing(&"longer than its limit"));
-    }
-    Ok(bytes)
-}
-
-fn too_long(bytes_max: usize) -> Reply {
+fn too_long(bytes_max: usize) -> ApiError {
     let words = format!("at most {bytes_max} bytes are accepted");
-    Reply::refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_long", words)
+    ApiError::refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_long", words)
 }
 
-fn busy() -> Reply {
-    Reply::refuse(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "busy",
-        "this provider has no room now",
-    )
-}
-
-impl From<Stopped> for Reply {
+impl From<Stopped> for ApiError {
     fn from(stopped: Stopped) -> Self {
         match stopped {
             Stopped::Guest(error) => error.into(),
-            Stopped::Store(error) => Reply {
-                executed: crate::reply::Executed::Maybe,
-                ..Reply::internal(&error)
-            },
+            Stopped::Store(error) => ApiError::internal(&error).after_start(),
             other => {
                 tracing::warn!(%other, "guest");
-                let words = "the guest's answer is not understood";
-                Reply::broken(StatusCode::BAD_GATEWAY, "guest_misbehaved", words)
+                GuestError::protocol_reply()
             }
-        }
-    }
-}
-
-impl From<GuestError> for Reply {
-    fn from(error: GuestError) -> Self {
-        tracing::warn!(%error, "guest");
-        match error {
-            GuestError::Unreachable(_) => {
-                let words = "the guest cannot be reached";
-                Reply::refuse(StatusCode::SERVICE_UNAVAILABLE, "guest_unreachable", words)
-            }
-            GuestError::Silent => Reply::broken(
-                StatusCode::GATEWAY_TIMEOUT,
-                "guest_silent",
-                "the guest did not answer in time",
-            ),
-            GuestError::Cut(_) => Reply::broken(
-                StatusCode::BAD_GATEWAY,
-                "guest_cut",
-                "the guest's answer was cut",
-            ),
-            GuestError::Misbehaved(_) => Reply::broken(
-                StatusCode::BAD_GATEWAY,
-                "guest_misbehaved",
-                "the guest's answer is not understood",
-            ),
         }
     }
 }

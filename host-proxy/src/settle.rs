@@ -10,93 +10,67 @@
 //!
 //! Promises: the message is on the disk before it is on the wire; only its bytes are ever sent for this payout; there is
 //! one at a time, since the wallet numbers its messages. So a kill at any point loses nothing and pays nothing twice.
-//! (The channel pays only the growth of `paid`, so a second claim could only waste its fee; we do not lean on that.)
+//! (The channel pays only the growth of `paid`, so a second claim could only waste its fee; this does not rely on it.)
 //!
-//! Trusts: the node's word about the wallet and the channel. A lying node can make the proxy wait or waste a fee.
+//! Trusts: the node about the wallet and the channel. A lying node can make the proxy wait or waste a fee.
 
-use crate::chain::{Chain, ChainFault};
-use crate::channels::{Age, ChannelRefused, Channels, terms};
-use crate::endorse::Payee;
+use crate::channels::{ChannelRefused, Channels, MaxAge, terms};
+use crate::clock::now_unix_s;
+use crate::error::Error;
 use crate::limits::{PAYOUT_MARGIN_S, PAYOUT_POLL, PAYOUT_VALID_S, PAYOUT_WATCH};
-use crate::vouchers::{NewPayout, Paid, Payout, PayoutOutcome, Store, StoreError};
+use crate::node::{Node, NodeError};
+use crate::payee::Payee;
+use crate::store::{NewPayout, Paid, Payout, PayoutOutcome, Store, corrupt};
 use serde::Serialize;
 use settlement::toncenter::{ChainError, PayoutError, payout_fee};
 use settlement::{Address, ChannelStatus, Nano, VoucherError, message_hash};
-use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
-/// Everything that settling needs.
 pub struct Settler<'a> {
-    /// The node.
-    pub chain: &'a Chain,
-    /// The same node's word about channels.
+    pub node: &'a Node,
     pub channels: &'a Channels,
-    /// Vouchers and payouts.
     pub store: &'a Store,
-    /// Who is paid.
     pub payee: &'a Payee,
 }
 
-/// What settling one channel brought. In JSON, amounts are decimal strings.
+/// What settling one channel changed. In JSON, amounts are decimal strings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Settled {
-    /// Which channel.
     pub channel: String,
     /// The growth of what the channel has paid.
     pub price_nano: Nano,
-    /// What it had paid before.
     pub paid_before_nano: Nano,
-    /// What it has paid now.
     pub paid_after_nano: Nano,
-    /// What the wallet held before.
     pub wallet_before_nano: Nano,
-    /// What it holds now.
     pub wallet_after_nano: Nano,
-    /// What the claim cost: `wallet_after - wallet_before == price - fee`.
+    /// The cost of the claim: `wallet_after - wallet_before == price - fee`.
     pub fee_nano: Nano,
 }
 
 /// Why nothing was settled.
 #[derive(Debug, thiserror::Error)]
 pub enum SettleError {
-    /// The payer has promised nothing.
     #[error("there is no voucher for channel {0}")]
     NoVoucher(Address),
-    /// The channel is none of ours.
     #[error(transparent)]
     Channel(#[from] ChannelRefused),
-    /// The channel does not pay any more.
-    #[error(
-        "the channel pays no claims any more: it is closed, or its last moment for claims has passed"
-    )]
-    Over,
-    /// The payer has rotated its key and the voucher is void.
-    #[error("the stored voucher is not signed by the key that counts now: {0}")]
+    #[error("channel {0} pays no claims any more: it is closed, or past its claims_until")]
+    Over(Address),
+    /// The payer has rotated its key.
+    #[error("the stored voucher is not signed by the channel's current payer key: {0}")]
     Void(VoucherError),
-    /// Not enough in the wallet to carry a claim.
     #[error("the wallet holds {balance} nanoTON; a claim needs {needed}, most of which comes back")]
-    Wallet {
-        /// What it holds.
-        balance: Nano,
-        /// What it needs.
-        needed: Nano,
-    },
-    /// The message could not be built.
+    Wallet { balance: Nano, needed: Nano },
     #[error("the claim cannot be built: {0}")]
     Build(#[from] settlement::WalletError),
-    /// The node.
     #[error(transparent)]
-    Chain(#[from] ChainFault),
-    /// The disk.
+    Node(#[from] NodeError),
     #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The claim was sent and not paid.
+    Store(#[from] Error),
     #[error("the claim was not paid: the channel refused it, or the wallet could not carry it")]
     Refused,
-    /// The node contradicts itself.
-    #[error("the node's figures for the claim contradict each other; it stays pending")]
+    #[error("the node's figures for the claim contradict each other; the claim stays pending")]
     Contradiction,
-    /// Not shown in time; the next run goes on from here.
     #[error("the chain does not show the payout yet; run again, the same message will be repeated")]
     NotYet,
     /// Something else happened to the wallet or the channel meanwhile.
@@ -104,13 +78,9 @@ pub enum SettleError {
         "paid, but the figures differ: the wallet went from {wallet_before} to {wallet_after}, price {price}, fee {fee}"
     )]
     Figures {
-        /// The wallet before.
         wallet_before: Nano,
-        /// The wallet after.
         wallet_after: Nano,
-        /// The channel's growth.
         price: Nano,
-        /// The claim's cost.
         fee: Nano,
     },
 }
@@ -141,7 +111,7 @@ impl Settler<'_> {
     pub async fn settle(&self, channel: &Address) -> Result<Settled, SettleError> {
         let mut done: Option<Settled> = None;
         loop {
-            if let Some(pending) = self.store.clone().on_disk(|s| s.pending_payout()).await? {
+            if let Some(pending) = self.store.on_disk(|s| s.pending_payout()).await? {
                 match self.follow(&pending).await {
                     Ok(Some(settled)) if pending.payout.channel == *channel => {
                         done = Some(match done {
@@ -163,10 +133,7 @@ impl Settler<'_> {
                 Prepared::Nothing(settled) => return Ok(done.unwrap_or(settled)),
                 Prepared::Payout(payout) => {
                     // `None`: the other process was faster; follow its payout.
-                    self.store
-                        .clone()
-                        .on_disk(move |s| s.begin_payout(&payout))
-                        .await?;
+                    self.store.on_disk(move |s| s.begin_payout(&payout)).await?;
                 }
             }
         }
@@ -175,14 +142,10 @@ impl Settler<'_> {
     /// Signs a claim. Nothing is written and nothing is sent.
     pub(crate) async fn prepare(&self, channel: &Address) -> Result<Prepared, SettleError> {
         let channel = *channel;
-        let voucher = self
-            .store
-            .clone()
-            .on_disk(move |s| s.highest(&channel))
-            .await?;
+        let voucher = self.store.on_disk(move |s| s.highest(&channel)).await?;
         let voucher = voucher.ok_or(SettleError::NoVoucher(channel))?;
-        let state = self.channels.state(&channel, Age::Now).await?;
-        let wallet = self.chain.wallet(&self.payee.address()).await?;
+        let state = self.channels.state(&channel, MaxAge::Now).await?;
+        let wallet = self.node.wallet(&self.payee.address()).await?;
         if voucher.voucher.cumulative.min(state.deposit) <= state.paid {
             return Ok(Prepared::Nothing(Settled {
                 channel: channel.to_string(),
@@ -196,7 +159,7 @@ impl Settler<'_> {
         }
         let now = chain_time(wallet.node_unix_s);
         if state.status == ChannelStatus::Closed || now >= u64::from(state.claims_until) {
-            return Err(SettleError::Over);
+            return Err(SettleError::Over(channel));
         }
         let verified = voucher
             .verify(&state.payer_key)
@@ -231,18 +194,17 @@ impl Settler<'_> {
     /// Brings a written payout to its end. `None`: it expired, and another may be made.
     pub(crate) async fn follow(&self, payout: &Payout) -> Result<Option<Settled>, SettleError> {
         let started = Instant::now();
-        let mut last = ChainFault::TimedOut;
+        let mut last = NodeError::Timeout;
         while started.elapsed() < PAYOUT_WATCH {
             match self.step(payout).await {
                 Ok(Step::Ended(settled)) => return Ok(settled),
                 Ok(Step::Wait) => {}
-                // A node that is away, or slow, or tells us to wait: so we wait.
+                // A node that is away, or slow, or asks for patience.
                 Err(
-                    SettleError::Chain(fault)
-                    | SettleError::Channel(ChannelRefused::Unknown(fault)),
+                    SettleError::Node(error) | SettleError::Channel(ChannelRefused::Node(error)),
                 ) => {
-                    tracing::warn!(%fault, "watching a payout");
-                    last = fault;
+                    tracing::warn!(%error, "watching a payout");
+                    last = error;
                 }
                 Err(error) => return Err(error),
             }
@@ -255,17 +217,17 @@ impl Settler<'_> {
     async fn step(&self, payout: &Payout) -> Result<Step, SettleError> {
         let (id, payout) = (payout.id, &payout.payout);
         let wallet = self.payee.address();
-        let hash = message_hash(&payout.boc).ok_or(StoreError::Corrupt("payout"))?;
-        let in_wallet = self.chain.transactions(&wallet).await?;
-        let in_channel = self.chain.transactions(&payout.channel).await?;
+        let hash = message_hash(&payout.boc).ok_or_else(|| corrupt("payout"))?;
+        let in_wallet = self.node.transactions(&wallet).await?;
+        let in_channel = self.node.transactions(&payout.channel).await?;
         match payout_fee(&hash, &wallet, &payout.channel, &in_wallet, &in_channel) {
             Ok(shown) => {
-                let state = self.channels.state(&payout.channel, Age::Now).await?;
+                let state = self.channels.state(&payout.channel, MaxAge::Now).await?;
                 let paid = Paid {
                     price: shown.price,
                     fee: shown.fee,
                     paid_after: state.paid,
-                    wallet_after: self.chain.account(&wallet).await?.balance,
+                    wallet_after: self.node.account(&wallet).await?.balance,
                 };
                 self.end(id, PayoutOutcome::Paid(paid)).await?;
                 report(payout, &paid).map(|settled| Step::Ended(Some(settled)))
@@ -281,7 +243,7 @@ impl Settler<'_> {
 
     /// The chain does not show the payout: send it again, or see that it can never come.
     async fn repeat(&self, id: i64, payout: &NewPayout) -> Result<Step, SettleError> {
-        let view = self.chain.wallet(&self.payee.address()).await?;
+        let view = self.node.wallet(&self.payee.address()).await?;
         let void_at = u64::from(payout.valid_until) + u64::from(PAYOUT_MARGIN_S);
         let void = chain_time(view.node_unix_s) > void_at;
         if void && view.seqno == payout.seqno {
@@ -291,7 +253,7 @@ impl Settler<'_> {
         if view.seqno > payout.seqno {
             // Taken, and on its way through the chain; or another message of this wallet took its number. When it is void
             // and its claim is not in the channel, only the second is left.
-            let state = self.channels.state(&payout.channel, Age::Now).await?;
+            let state = self.channels.state(&payout.channel, MaxAge::Now).await?;
             if void && state.paid < payout.cumulative.min(state.deposit) {
                 self.end(id, PayoutOutcome::Expired).await?;
                 return Ok(Step::Ended(None));
@@ -299,23 +261,21 @@ impl Settler<'_> {
             return Ok(Step::Wait);
         }
         if !void {
-            match self.chain.send(&payout.boc).await {
+            match self.node.send(&payout.boc).await {
                 Ok(()) => tracing::debug!(seqno = payout.seqno, "payout sent"),
                 // Refused may mean "already taken": the transactions will tell.
-                Err(ChainFault::Answer(error @ ChainError::Refused { .. })) => {
+                Err(NodeError::Answer(error @ ChainError::Refused { .. })) => {
                     tracing::warn!(%error, seqno = payout.seqno, "the node did not take the payout");
                 }
-                Err(fault) => return Err(fault.into()),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(Step::Wait)
     }
 
-    async fn end(&self, id: i64, outcome: PayoutOutcome) -> Result<(), StoreError> {
-        self.store
-            .clone()
-            .on_disk(move |s| s.end_payout(id, &outcome))
-            .await
+    async fn end(&self, id: i64, outcome: PayoutOutcome) -> Result<(), Error> {
+        let write = move |s: &Store| s.end_payout(id, &outcome);
+        self.store.on_disk(write).await
     }
 }
 
@@ -359,16 +319,9 @@ fn report(payout: &NewPayout, paid: &Paid) -> Result<Settled, SettleError> {
     })
 }
 
-/// The chain's clock decides when a message is void; our own stands in where the node does not tell.
+/// The chain's clock decides when a message is void; this host's stands in where the node does not tell.
 fn chain_time(node_unix_s: Option<u64>) -> u64 {
     node_unix_s.unwrap_or_else(now_unix_s)
-}
-
-/// Our clock.
-pub(crate) fn now_unix_s() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

@@ -1,19 +1,17 @@
-//! The store: vouchers, charges and payouts in one SQLite file, and the rules by which a voucher is taken.
+//! What the proxy remembers: vouchers, charges and payouts in one SQLite file.
 //!
 //! Promises: what was answered with success is on the disk (`synchronous=FULL`); a lower voucher never replaces a higher
-//! one; one number of one receipt key has one charge. Two processes may share the file: each change is one immediate
-//! transaction. A file belongs to one payee on one chain and is refused by any other.
+//! one; a receipt key has one charge for each sequence number. Two processes may share the file: each change is one
+//! immediate transaction. A file belongs to one payee on one chain and is refused by any other.
 
 mod payouts;
 
 pub use payouts::{NewPayout, Paid, Payout, PayoutOutcome};
 
+use crate::error::{Context, Error, Fault};
 use crate::limits::STORE_BUSY;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
-use settlement::{
-    Address, ChainId, ChannelState, ChannelStatus, Nano, SignedVoucher, VerifiedCharge,
-    VerifiedVoucher, VoucherError,
-};
+use settlement::{Address, ChainId, Nano, SignedVoucher, VerifiedCharge, VerifiedVoucher};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,70 +19,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone)]
 pub struct Store(Arc<Mutex<Connection>>);
 
-/// Why the store did not do what it was told.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// SQLite, the disk, or a file that is not ours.
-    #[error("the state file: {0}")]
-    Sqlite(#[from] rusqlite::Error),
-    /// Another program version wrote it.
-    #[error("the state file has version {0}, this program writes version {VERSION}")]
-    Version(i64),
-    /// Another payee, or the same on another chain, wrote it.
-    #[error("the state file belongs to payee {payee} on chain {chain}")]
-    Owner {
-        /// Its payee.
-        payee: String,
-        /// Its chain.
-        chain: i32,
-    },
-    /// More money than there can be.
-    #[error("{0} nanoTON are more than there can be")]
-    Amount(u64),
-    /// What is stored cannot be read back.
-    #[error("the state file holds a {0} that cannot be read")]
-    Corrupt(&'static str),
-}
-
-/// Why a voucher is not taken. The payer is at fault, or whoever sent it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum VoucherRefused {
-    /// No voucher, or not signed by the channel's payer key.
-    #[error(transparent)]
-    Voucher(#[from] VoucherError),
-    /// For another chain.
-    #[error("the voucher is for chain {got}, the channel is on {want}")]
-    Chain {
-        /// The voucher's.
-        got: ChainId,
-        /// The channel's.
-        want: ChainId,
-    },
-    /// For another channel.
-    #[error("the voucher is for channel {0}")]
-    Channel(Address),
-    /// More than was deposited.
-    #[error("the voucher promises {cumulative} nanoTON, the deposit is {deposit}")]
-    AboveDeposit {
-        /// What it promises.
-        cumulative: Nano,
-        /// What is there.
-        deposit: Nano,
-    },
-    /// The channel will never pay again.
-    #[error("the channel is closed")]
-    Closed,
-    /// Not above the one we have.
-    #[error("the voucher promises {got} nanoTON, {highest} are promised already")]
-    Stale {
-        /// What it promises.
-        got: Nano,
-        /// What is stored.
-        highest: Nano,
-    },
-}
-
-/// What taking a voucher did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {
     /// It is the highest now, and on the disk.
@@ -92,24 +26,19 @@ pub enum Taken {
     /// It was there before.
     Repeated,
     /// A higher one is there; the sender's file is old.
-    Stale {
-        /// The highest.
-        highest: Nano,
-    },
+    Stale { highest: Nano },
 }
 
-/// A receipt key signed two charges with one number: grounds to slash it, so both are kept.
+/// A receipt key signed two charges with one sequence number: grounds to slash it, so both are kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the receipt key signed another charge with the number {seq}")]
+#[error("the receipt key signed another charge with the sequence number {seq}")]
 pub struct Equivocation {
-    /// The number.
     pub seq: u64,
 }
 
 /// What is owed and promised on one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Figures {
-    /// Which.
     pub channel: Address,
     /// Sum of the charges of every receipt key.
     pub owed: Nano,
@@ -117,38 +46,14 @@ pub struct Figures {
     pub vouchered: Nano,
 }
 
-/// Decides on a voucher by the channel's state; a pure function. Whether it is above the highest is for the store.
-pub fn judge(
-    signed: &SignedVoucher,
-    channel: &Address,
-    state: &ChannelState,
-) -> Result<VerifiedVoucher, VoucherRefused> {
-    let voucher = &signed.voucher;
-    if voucher.chain != state.chain {
-        return Err(VoucherRefused::Chain {
-            got: voucher.chain,
-            want: state.chain,
-        });
-    }
-    if voucher.channel != *channel {
-        return Err(VoucherRefused::Channel(voucher.channel));
-    }
-    if state.status == ChannelStatus::Closed {
-        return Err(VoucherRefused::Closed);
-    }
-    let verified = signed.verify(&state.payer_key)?;
-    if verified.cumulative > state.deposit {
-        return Err(VoucherRefused::AboveDeposit {
-            cumulative: verified.cumulative,
-            deposit: state.deposit,
-        });
-    }
-    Ok(verified)
-}
-
 impl Store {
-    /// Opens or makes the file of `payee` on `chain`.
-    pub fn open(path: &Path, payee: &Address, chain: ChainId) -> Result<Self, StoreError> {
+    /// Opens or creates the file of `payee` on `chain`.
+    pub fn open(path: &Path, payee: &Address, chain: ChainId) -> Result<Self, Error> {
+        let opened = Self::open_connection(path, payee, chain);
+        opened.context(Fault::Host, || path.display())
+    }
+
+    fn open_connection(path: &Path, payee: &Address, chain: ChainId) -> Result<Self, Error> {
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(STORE_BUSY)?;
         // A reader in one process does not wait for a writer in the other.
@@ -165,7 +70,11 @@ impl Store {
                 change.pragma_update(None, "user_version", VERSION)?;
             }
             VERSION => {}
-            other => return Err(StoreError::Version(other)),
+            other => {
+                let words =
+                    format!("the state file has version {other}; this program writes {VERSION}");
+                return Err(Error::new(Fault::Host, words));
+            }
         }
         let owner: (String, i32) =
             change.query_row("SELECT payee, chain FROM owner", [], |row| {
@@ -173,18 +82,20 @@ impl Store {
             })?;
         if owner != (payee.to_string(), chain.0) {
             let (payee, chain) = owner;
-            return Err(StoreError::Owner { payee, chain });
+            let words = format!("the state file belongs to payee {payee} on chain {chain}");
+            return Err(Error::new(Fault::Configuration, words));
         }
         change.commit()?;
         Ok(Store(Arc::new(Mutex::new(connection))))
     }
 
-    /// Runs `work` where waiting for the disk holds up nobody.
+    /// Runs `work` on a thread that may wait for the disk.
     pub async fn on_disk<T: Send + 'static>(
-        self,
+        &self,
         work: impl FnOnce(&Store) -> T + Send + 'static,
     ) -> T {
-        match tokio::task::spawn_blocking(move || work(&self)).await {
+        let store = self.clone();
+        match tokio::task::spawn_blocking(move || work(&store)).await {
             Ok(done) => done,
             Err(failed) => match failed.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -195,7 +106,7 @@ impl Store {
     }
 
     /// Keeps a voucher if it is the highest. When this returns, it is on the disk.
-    pub fn take(&self, voucher: &VerifiedVoucher) -> Result<Taken, StoreError> {
+    pub fn take(&self, voucher: &VerifiedVoucher) -> Result<Taken, Error> {
         let amount = to_sql(voucher.cumulative)?;
         let bytes = voucher.signed().encode();
         self.change(|change| {
@@ -224,7 +135,7 @@ impl Store {
     }
 
     /// The highest voucher of a channel.
-    pub fn highest(&self, channel: &Address) -> Result<Option<SignedVoucher>, StoreError> {
+    pub fn highest(&self, channel: &Address) -> Result<Option<SignedVoucher>, Error> {
         let bytes: Option<Vec<u8>> = self
             .lock()
             .query_row(
@@ -233,18 +144,16 @@ impl Store {
                 |row| row.get(0),
             )
             .optional()?;
-        let decode = |bytes: Vec<u8>| {
-            SignedVoucher::decode(&bytes).map_err(|_| StoreError::Corrupt("voucher"))
-        };
+        let decode = |bytes: Vec<u8>| SignedVoucher::decode(&bytes).map_err(|_| corrupt("voucher"));
         bytes.map(decode).transpose()
     }
 
-    /// Keeps a charge. The same again is fine; another with the same number is not.
+    /// Keeps a charge. The same again is fine; another with the same sequence number is not.
     pub fn record(
         &self,
         receipt_key: &[u8; 32],
         charge: &VerifiedCharge,
-    ) -> Result<Result<(), Equivocation>, StoreError> {
+    ) -> Result<Result<(), Equivocation>, Error> {
         let bytes = charge.signed().encode();
         let (cost, cumulative) = (to_sql(charge.cost)?, to_sql(charge.cumulative)?);
         // A number above 2^63 wraps to a negative one and back: SQLite has no unsigned integers, and only equality counts.
@@ -284,7 +193,7 @@ impl Store {
     }
 
     /// What is owed and promised on a channel.
-    pub fn figures(&self, channel: &Address) -> Result<Figures, StoreError> {
+    pub fn figures(&self, channel: &Address) -> Result<Figures, Error> {
         let name = channel.to_string();
         let connection = self.lock();
         let vouchered: Option<i64> = connection
@@ -303,7 +212,7 @@ impl Store {
         for sum in sums {
             owed = owed
                 .checked_add(from_sql(sum?)?)
-                .ok_or(StoreError::Corrupt("sum of charges"))?;
+                .ok_or(corrupt("sum of charges"))?;
         }
         Ok(Figures {
             channel: *channel,
@@ -313,23 +222,19 @@ impl Store {
     }
 
     /// Every channel with a charge or a voucher.
-    pub fn channels(&self) -> Result<Vec<Address>, StoreError> {
+    pub fn channels(&self) -> Result<Vec<Address>, Error> {
         let connection = self.lock();
         let mut all = connection.prepare(
             "SELECT channel FROM vouchers UNION SELECT channel FROM charges ORDER BY channel",
         )?;
         let names = all.query_map([], |row| row.get::<_, String>(0))?;
         names
-            .map(|name| {
-                name?
-                    .parse()
-                    .map_err(|_| StoreError::Corrupt("channel address"))
-            })
+            .map(|name| name?.parse().map_err(|_| corrupt("channel address")))
             .collect()
     }
 
     /// Remembers the payer key that a channel's address was made with.
-    pub fn remember_first_key(&self, channel: &Address, key: &[u8; 32]) -> Result<(), StoreError> {
+    pub fn remember_first_key(&self, channel: &Address, key: &[u8; 32]) -> Result<(), Error> {
         if self.first_key(channel)?.is_some() {
             return Ok(());
         }
@@ -343,7 +248,7 @@ impl Store {
     }
 
     /// The payer key that a channel's address was made with, if it was ever seen.
-    pub fn first_key(&self, channel: &Address) -> Result<Option<[u8; 32]>, StoreError> {
+    pub fn first_key(&self, channel: &Address) -> Result<Option<[u8; 32]>, Error> {
         let sql = "SELECT key FROM first_keys WHERE channel = ?1";
         Ok(self
             .lock()
@@ -353,8 +258,8 @@ impl Store {
 
     fn change<T>(
         &self,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let mut connection = self.lock();
         let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let done = work(&change)?;
@@ -368,14 +273,34 @@ impl Store {
     }
 }
 
-fn to_sql(amount: Nano) -> Result<i64, StoreError> {
-    i64::try_from(amount.0).map_err(|_| StoreError::Amount(amount.0))
+pub(crate) fn corrupt(what: &str) -> Error {
+    Error::new(
+        Fault::Host,
+        format!("the state file holds a {what} that cannot be read"),
+    )
 }
 
-fn from_sql(amount: i64) -> Result<Nano, StoreError> {
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        Err::<(), _>(error)
+            .context(Fault::Host, || "SQLite")
+            .unwrap_err()
+    }
+}
+
+fn to_sql(amount: Nano) -> Result<i64, Error> {
+    i64::try_from(amount.0).map_err(|_| {
+        Error::new(
+            Fault::Host,
+            format!("{amount} nanoTON do not fit into the state file"),
+        )
+    })
+}
+
+fn from_sql(amount: i64) -> Result<Nano, Error> {
     u64::try_from(amount)
         .map(Nano)
-        .map_err(|_| StoreError::Corrupt("amount"))
+        .map_err(|_| corrupt("amount"))
 }
 
 const VERSION: i64 = 1;

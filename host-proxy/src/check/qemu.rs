@@ -1,18 +1,18 @@
-//! Asking a QEMU what it can do.
+//! What a QEMU says that it can do.
 
 use super::{Item, printable, version};
-use crate::launch::Tool;
-use crate::limits::{QEMU_WORDS, QEMU_WORDS_BYTES_MAX};
+use crate::limits::{QEMU_OUTPUT, QEMU_OUTPUT_BYTES_MAX};
+use crate::tools::Tool;
 use std::io;
 use std::process::Stdio;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-const FIX: &str = "take QEMU 10.1 or later, built with KVM: Debian's trixie-backports has one; name it with --qemu or --tools";
+const FIX: &str = "use QEMU 10.1 or later, built with KVM: Debian's trixie-backports has one; name it with --qemu or --tools";
 
 /// Its version, and whether it can make a trust domain.
-pub(super) async fn examine(qemu: &Tool) -> [Item; 2] {
+pub(super) async fn check(qemu: &Tool) -> [Item; 2] {
     let (said, objects) = (
         ask(qemu, &["--version"]).await,
         ask(qemu, &["-object", "help"]).await,
@@ -21,7 +21,7 @@ pub(super) async fn examine(qemu: &Tool) -> [Item; 2] {
 }
 
 fn by_version(said: io::Result<String>) -> Item {
-    let said = said.map_err(|error| format!("cannot be asked: {error}"));
+    let said = said.map_err(|error| format!("cannot be run: {error}"));
     let found = said.as_ref().ok().and_then(|said| {
         let rest = said.strip_prefix("QEMU emulator version ")?;
         version(rest)
@@ -32,7 +32,7 @@ fn by_version(said: io::Result<String>) -> Item {
         seen: match (said, found) {
             (Err(error), _) => error,
             (Ok(said), Some(_)) => printable(said.lines().next().unwrap_or_default()),
-            (Ok(_), None) => "does not say its version as QEMU does".into(),
+            (Ok(_), None) => "does not print a version as QEMU does".into(),
         },
         fix: FIX,
         source: "QEMU 10.1, docs/system/i386/tdx.rst",
@@ -54,7 +54,7 @@ fn by_objects(said: io::Result<String>) -> Item {
 }
 
 async fn ask(qemu: &Tool, arguments: &[&str]) -> io::Result<String> {
-    let words = qemu.alone(arguments);
+    let words = qemu.command_line(None, arguments.iter().map(|&word| word.into()).collect());
     let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(program);
     command
@@ -67,12 +67,12 @@ async fn ask(qemu: &Tool, arguments: &[&str]) -> io::Result<String> {
     let reading = async {
         let mut text = String::new();
         stdout
-            .take(QEMU_WORDS_BYTES_MAX)
+            .take(QEMU_OUTPUT_BYTES_MAX)
             .read_to_string(&mut text)
             .await?;
         Ok(text)
     };
-    timeout(QEMU_WORDS, reading)
+    timeout(QEMU_OUTPUT, reading)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

@@ -2,13 +2,13 @@ use super::*;
 use tempfile::TempDir;
 
 /// A host that has everything, as files.
-struct Fake {
+struct FakeHost {
     directory: TempDir,
 }
 
-impl Fake {
+impl FakeHost {
     fn able() -> Self {
-        let fake = Fake {
+        let fake = FakeHost {
             directory: tempfile::tempdir().expect("a directory"),
         };
         fake.write(
@@ -55,7 +55,7 @@ impl Fake {
 
     async fn lacks(&self) -> Vec<&'static str> {
         let qemu = Tool::of_the_host(self.directory.path().join("qemu").to_string_lossy());
-        let items = Host::at(self.directory.path()).examine(&qemu, 2048).await;
+        let items = Host::at(self.directory.path()).check(&qemu, 2048).await;
         assert_eq!(items.len(), 10);
         assert!(
             items.iter().all(|item| !item.seen.is_empty()
@@ -72,14 +72,14 @@ impl Fake {
 
 #[tokio::test]
 async fn a_host_with_everything_lacks_nothing() {
-    let fake = Fake::able();
+    let fake = FakeHost::able();
     assert_eq!(fake.lacks().await, [""; 0]);
     assert!(Host::at(fake.directory.path()).seems_able());
 }
 
 #[tokio::test]
 async fn an_empty_host_lacks_everything() {
-    let fake = Fake {
+    let fake = FakeHost {
         directory: tempfile::tempdir().expect("a directory"),
     };
     assert_eq!(fake.lacks().await.len(), 10);
@@ -88,8 +88,8 @@ async fn an_empty_host_lacks_everything() {
 
 #[tokio::test]
 async fn each_thing_that_is_taken_away_is_missed_and_nothing_else() {
-    let check = async |take: &dyn Fn(&Fake), expected: &[&str]| {
-        let fake = Fake::able();
+    let check = async |take: &dyn Fn(&FakeHost), expected: &[&str]| {
+        let fake = FakeHost::able();
         take(&fake);
         assert_eq!(fake.lacks().await, expected);
     };
@@ -113,7 +113,7 @@ async fn each_thing_that_is_taken_away_is_missed_and_nothing_else() {
         &[],
     )
     .await;
-    let old = |fake: &Fake| {
+    let old = |fake: &FakeHost| {
         fake.write("proc/sys/kernel/osrelease", "6.15.9\n");
         fake.remove("sys/module/kvm_intel/parameters/tdx");
     };
@@ -131,7 +131,7 @@ async fn each_thing_that_is_taken_away_is_missed_and_nothing_else() {
         &["quoting service"],
     )
     .await;
-    let socket_only = |fake: &Fake| {
+    let socket_only = |fake: &FakeHost| {
         fake.remove("etc/qgs.conf");
         fake.write("var/run/tdx-qgs/qgs.socket", "");
     };

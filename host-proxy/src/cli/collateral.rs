@@ -1,8 +1,10 @@
-//! `host-proxy collateral`: what Intel and NVIDIA sign about platforms, fetched once or served.
+//! `host-proxy collateral`.
 
-use crate::collateral::{Depot, Held, RimId, Want, rim_document, serve};
+use super::announce;
+use crate::clock::now_unix_s;
+use crate::collateral::{CollateralCache, CollateralKey, Document, RimId, rim_document, serve};
 use crate::config::CollateralConfig;
-use anyhow::{Context, bail};
+use crate::error::{Context, Error, Fault, read_file};
 use clap::{Args, Subcommand};
 use measurements::gpu::{GpuBundle, GpuNonce, GpuPolicy, GpuRoots, Revocation, inspect_bundle};
 use measurements::limits::{GPU_BUNDLE_BYTES_MAX, QUOTE_BYTES_MAX};
@@ -10,35 +12,35 @@ use measurements::{PckCa, Platform, Quote};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::future::Future;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 #[derive(Subcommand)]
 pub(super) enum CollateralCommand {
-    /// Fetch Intel's lists about one platform and write them as one JSON file.
+    /// Fetch Intel's collateral for one platform and write it as one JSON file.
     #[command(after_help = "\
 Examples:
   host-proxy collateral fetch --config collateral.yaml --quote quote.bin --out collateral.json
   host-proxy collateral fetch --config collateral.yaml --fmspc B0C06F000000 --ca platform > collateral.json
 
 The file is what `measurements quote verify --collateral` reads, and `collateral:` of the proxy's configuration.
-With --json and --out, a line about it goes to stdout. Exit code: 0 written, 1 no source had it, 2 misuse.")]
+With --json and --out, one line about it goes to stdout. Exit code: 0 written, 1 no source had it, 2 usage error.")]
     Fetch(FetchArguments),
-    /// Fetch NVIDIA's reference values and write one XML file for each.
+    /// Fetch NVIDIA's reference integrity manifests (RIMs) and write one XML file for each.
     #[command(after_help = "\
 Examples:
   host-proxy collateral rim --config collateral.yaml --id NV_GPU_DRIVER_GH100_550.144.03 --out rims
   host-proxy collateral rim --config collateral.yaml --evidence gpus.json --out rims
 
-The directory is what `measurements gpu verify --rim` reads. Exit code: 0 all are written, 1 at least one is not, 2 misuse.")]
+The directory is what `measurements gpu verify --rim` reads. Exit code: 0 all written, 1 at least one not, 2 usage error.")]
     Rim(RimArguments),
-    /// Serve clients, and keep what they ask for fresh, until SIGTERM or SIGINT.
+    /// Serve collateral to clients, and refresh what they ask for, until SIGTERM or SIGINT.
     #[command(after_help = "\
   GET  /v1/collateral/tdx/FMSPC/CA   Intel's lists as JSON; CA is platform or processor
   GET  /v1/rim/ID                    a RIM, as NVIDIA's service answers
   POST /v1/ocsp                      an OCSP request about one certificate (DER)
 
-An answer says how old it is (Age) and until when it holds (X-Expires-Unix-S). It may be a kept one, with the nonce of another
+An answer says how old it is (MaxAge) and until when it holds (X-Expires-Unix-S). It may be a kept one, with the nonce of another
 request; whoever wants its own asks with `Cache-Control: no-cache`.
 With --json the first line on stdout is {\"ready\":true,\"listen\":\"127.0.0.1:PORT\"}.")]
     Serve(Common),
@@ -49,7 +51,7 @@ pub(super) struct Common {
     /// The sources and the cache (see host-proxy/collateral.example.yaml).
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Print JSON for machines.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
@@ -62,10 +64,10 @@ pub(super) struct FetchArguments {
     /// A quote of the platform, binary.
     #[arg(long, value_name = "FILE")]
     quote: Option<PathBuf>,
-    /// The family of the platform, twelve hexadecimal digits.
+    /// The platform's FMSPC, twelve hexadecimal digits.
     #[arg(long, value_name = "HEX", requires = "ca")]
     fmspc: Option<String>,
-    /// Who certified the platform: `platform` or `processor`.
+    /// The CA that certified the platform: `platform` or `processor`.
     #[arg(long, value_name = "CA", requires = "fmspc")]
     ca: Option<PckCa>,
     /// Where to write [default: stdout]
@@ -73,32 +75,32 @@ pub(super) struct FetchArguments {
     out: Option<PathBuf>,
     /// Ask the sources even if the cache has it.
     #[arg(long)]
-    anew: bool,
+    no_cache: bool,
 }
 
 #[derive(Args)]
 pub(super) struct RimArguments {
     #[command(flatten)]
     common: Common,
-    /// NVIDIA's name of a RIM; may be given more than once.
+    /// NVIDIA's id of a RIM. Repeatable.
     #[arg(long, value_name = "ID", required_unless_present = "evidence")]
     id: Vec<RimId>,
-    /// Evidence of a machine's GPUs (JSON): the RIMs of their drivers and VBIOSes.
+    /// Evidence of a machine's GPUs (JSON); fetches the RIMs of their drivers and VBIOSes.
     #[arg(long, value_name = "FILE")]
     evidence: Option<PathBuf>,
-    /// A directory for the files `ID.xml`. Made if it is missing.
+    /// A directory for the files `ID.xml`. Created if it is missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Ask the sources even if the cache has it.
     #[arg(long)]
-    anew: bool,
+    no_cache: bool,
 }
 
-/// Runs a command; `false` is a failure that was told already.
+/// Runs a command; `false` is a failure that has been printed already.
 pub(super) async fn run(
     command: CollateralCommand,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> anyhow::Result<bool> {
+) -> Result<bool, Error> {
     if let CollateralCommand::Serve(common) = &command {
         run_service(common, stop).await?;
         return Ok(true);
@@ -112,75 +114,78 @@ pub(super) async fn run(
     };
     tokio::select! {
         done = done => done,
-        () = stop => bail!("stopped before it was done; nothing half-written was left"),
+        () = stop => Err(Error::new(Fault::Configuration, "stopped by a signal; no incomplete file was left")),
     }
 }
 
 async fn run_service(
     common: &Common,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> anyhow::Result<()> {
-    let (listen, served) = serve(config(&common.config)?, stop).await?;
-    if common.json {
-        println!("{}", json!({ "ready": true, "listen": listen.to_string() }));
-    } else {
-        println!("host-proxy serves collateral on {listen}; SIGTERM ends it.");
-    }
-    served.await.context("serving")
+) -> Result<(), Error> {
+    let (listen, served) = serve(CollateralConfig::read(&common.config)?, stop).await?;
+    announce(common.json, listen, "collateral");
+    served.await.context(Fault::Host, || "serving")
 }
 
-async fn fetch(arguments: &FetchArguments) -> anyhow::Result<()> {
+async fn fetch(arguments: &FetchArguments) -> Result<(), Error> {
     let platform = match (&arguments.quote, &arguments.fmspc, arguments.ca) {
         (Some(path), _, _) => platform_of(path)?,
         (None, Some(fmspc), Some(ca)) => Platform {
-            fmspc: Platform::fmspc_from_hex(fmspc)?,
+            fmspc: Platform::fmspc_from_hex(fmspc).context(Fault::Configuration, || "--fmspc")?,
             ca,
         },
-        _ => bail!("--quote, or --fmspc with --ca, says for which platform"),
+        _ => {
+            let words = "name the platform by --quote, or by --fmspc and --ca";
+            return Err(Error::new(Fault::Configuration, words));
+        }
     };
-    let depot = depot(&arguments.common.config)?;
-    let held = ask(&depot, &Want::Tdx(platform), arguments.anew).await?;
+    let cache = open_cache(&arguments.common.config)?;
+    let key = CollateralKey::Tdx(platform);
+    let document = get(&cache, &key, arguments.no_cache).await?;
     let Some(out) = &arguments.out else {
-        std::io::stdout().write_all(&held.body)?;
-        return Ok(());
+        let written = std::io::stdout().write_all(&document.body);
+        return written.context(Fault::Host, || "writing to stdout");
     };
-    write(out, &held.body)?;
-    let mut line = about(&held);
+    write(out, &document.body)?;
+    let mut line = about(&document);
     line["fmspc"] = hex::encode_upper(platform.fmspc).into();
     line["ca"] = platform.ca.to_string().into();
     line["out"] = out.display().to_string().into();
-    tell(
-        &arguments.common,
-        &line,
-        &format!("{} for {platform}", out.display()),
-        &held,
-    );
+    let what = format!("{} for {platform}", out.display());
+    report(&arguments.common, &line, &what, &document);
     Ok(())
 }
 
-async fn rim(arguments: &RimArguments) -> anyhow::Result<bool> {
-    let depot = depot(&arguments.common.config)?;
-    std::fs::create_dir_all(&arguments.out)
-        .with_context(|| format!("making {}", arguments.out.display()))?;
+async fn rim(arguments: &RimArguments) -> Result<bool, Error> {
+    let cache = open_cache(&arguments.common.config)?;
+    std::fs::create_dir_all(&arguments.out).context(Fault::Host, || {
+        format!("creating {}", arguments.out.display())
+    })?;
     let mut ids = arguments.id.clone();
     if let Some(path) = &arguments.evidence {
         ids.extend(rims_of(path)?);
     }
-    ids.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    ids.sort();
     ids.dedup();
     let mut all = true;
     for id in &ids {
-        match ask(&depot, &Want::Rim(id.clone()), arguments.anew).await {
-            Ok(held) => {
+        match get(&cache, &CollateralKey::Rim(id.clone()), arguments.no_cache).await {
+            Ok(document) => {
                 let out = arguments.out.join(format!("{id}.xml"));
-                write(&out, &rim_document(&held.body)?)?;
-                let mut line = about(&held);
+                let xml = rim_document(&document.body);
+                write(&out, &xml.context(Fault::CollateralSource, || id.clone())?)?;
+                let mut line = about(&document);
                 line["id"] = id.as_str().into();
                 line["out"] = out.display().to_string().into();
-                tell(&arguments.common, &line, &out.display().to_string(), &held);
+                report(
+                    &arguments.common,
+                    &line,
+                    &out.display().to_string(),
+                    &document,
+                );
             }
             Err(error) => {
-                eprintln!("host-proxy: {error:#}");
+                eprintln!("host-proxy: {}: {error}", error.fault);
                 all = false;
             }
         }
@@ -188,75 +193,71 @@ async fn rim(arguments: &RimArguments) -> anyhow::Result<bool> {
     Ok(all)
 }
 
-async fn ask(depot: &Depot, want: &Want, anew: bool) -> anyhow::Result<Held> {
-    let held = if anew {
-        depot.get_anew(want).await
-    } else {
-        depot.get(want).await
+async fn get(
+    cache: &CollateralCache,
+    key: &CollateralKey,
+    no_cache: bool,
+) -> Result<Document, Error> {
+    let document = match no_cache {
+        true => cache.get_fresh(key).await,
+        false => cache.get(key).await,
     };
-    held.map_err(|unavailable| anyhow::anyhow!("{unavailable}"))
+    document.map_err(|error| Error::new(Fault::CollateralSource, error.to_string()))
 }
 
-fn about(held: &Held) -> Value {
+fn about(document: &Document) -> Value {
     json!({
-        "source": held.source,
-        "fetched_unix_s": held.fetched_unix_s,
-        "expires_unix_s": held.expires_unix_s,
+        "source": document.source,
+        "fetched_unix_s": document.fetched_unix_s,
+        "expires_unix_s": document.expires_unix_s,
     })
 }
 
-fn tell(common: &Common, line: &Value, what: &str, held: &Held) {
+fn report(common: &Common, line: &Value, what: &str, document: &Document) {
     if common.json {
         println!("{line}");
     } else {
-        let (source, expires) = (&held.source, held.expires_unix_s);
-        eprintln!("{what}: from {source}, holds until {expires} (seconds since 1970)");
+        let (source, expires) = (&document.source, document.expires_unix_s);
+        eprintln!("{what}: from {source}, expires at {expires} (Unix time)");
     }
 }
 
-fn config(path: &Path) -> anyhow::Result<CollateralConfig> {
-    CollateralConfig::read(path).with_context(|| format!("configuration {}", path.display()))
-}
-
-fn depot(path: &Path) -> anyhow::Result<Depot> {
-    Ok(Depot::open(&config(path)?, Depot::system_clock())?)
+fn open_cache(path: &Path) -> Result<CollateralCache, Error> {
+    CollateralCache::open(
+        &CollateralConfig::read(path)?,
+        CollateralCache::system_clock(),
+    )
 }
 
 /// The RIMs that these GPUs need. Nothing is verified but what the library verifies before it reads a report.
-fn rims_of(path: &Path) -> anyhow::Result<Vec<RimId>> {
-    let evidence = || format!("the evidence {}", path.display());
-    let bundle = GpuBundle::from_json(&read(path, GPU_BUNDLE_BYTES_MAX)?).with_context(evidence)?;
+fn rims_of(path: &Path) -> Result<Vec<RimId>, Error> {
+    let evidence = || format!("GPU evidence {}", path.display());
+    let bytes = read_file(path, GPU_BUNDLE_BYTES_MAX as u64)?;
+    let bundle = GpuBundle::from_json(&bytes).context(Fault::Configuration, evidence)?;
     let policy = GpuPolicy {
         roots: &GpuRoots::NVIDIA,
-        at_unix_s: crate::settle::now_unix_s(),
+        at_unix_s: now_unix_s(),
         nonce: GpuNonce::InsecureAny,
         revocation: Revocation::InsecureUnchecked,
     };
-    let gpus = inspect_bundle(&bundle, &policy).with_context(evidence)?;
+    let gpus = inspect_bundle(&bundle, &policy).context(Fault::Configuration, evidence)?;
     let ids = gpus
         .iter()
         .flat_map(|gpu| [gpu.fields.driver_rim_id(), gpu.fields.vbios_rim_id()]);
-    Ok(ids.map(|id| id.parse()).collect::<Result<_, _>>()?)
+    let ids: Result<_, _> = ids.map(|id| id.parse::<RimId>()).collect();
+    ids.context(Fault::Configuration, evidence)
 }
 
-fn read(path: &Path, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(bytes_max as u64 + 1).read_to_end(&mut bytes))
-        .with_context(|| format!("reading {}", path.display()))?;
-    // One byte too many is enough for whoever parses it to refuse it.
-    Ok(bytes)
-}
-
-fn platform_of(path: &Path) -> anyhow::Result<Platform> {
-    let bytes = read(path, QUOTE_BYTES_MAX)?;
-    let quote = Quote::parse(&bytes).with_context(|| format!("the quote {}", path.display()))?;
-    Platform::of(&quote).with_context(|| format!("the quote {}", path.display()))
+fn platform_of(path: &Path) -> Result<Platform, Error> {
+    let bytes = read_file(path, QUOTE_BYTES_MAX as u64)?;
+    let quote = || format!("quote {}", path.display());
+    let parsed = Quote::parse(&bytes).context(Fault::Configuration, quote)?;
+    Platform::of(&parsed).context(Fault::Configuration, quote)
 }
 
 /// Writes a file whole or not at all: a proxy may be reading it.
-fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let mut name = path.file_name().context("--out names no file")?.to_owned();
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".unfinished-{}", std::process::id()));
     let unfinished = path.with_file_name(name);
     let written = File::create(&unfinished).and_then(|mut file| {
@@ -267,5 +268,5 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     if written.is_err() {
         let _ = std::fs::remove_file(&unfinished);
     }
-    written.with_context(|| format!("writing {}", path.display()))
+    written.context(Fault::Host, || format!("writing {}", path.display()))
 }

@@ -1,8 +1,9 @@
 //! `host-proxy launch` and `host-proxy check`.
 
 use crate::check::{CAVEAT, Host, Item};
-use crate::launch::{Choice, Launch, Ready, Tool, Tools, VsockChoice, launch, word};
-use anyhow::Context;
+use crate::error::Error;
+use crate::launch::{AcceleratorChoice, Launch, Ready, VsockChoice, accelerator_name, launch};
+use crate::tools::{Tool, Tools};
 use clap::Args;
 use serde_json::json;
 use std::future::Future;
@@ -12,37 +13,37 @@ use std::time::Duration;
 
 #[derive(Args)]
 pub(super) struct LaunchArguments {
-    /// The image's manifest; the files that it names lie beside it.
+    /// The image's manifest; its files are in the same directory.
     #[arg(long, value_name = "FILE")]
     manifest: PathBuf,
-    /// The description of QEMU and its helpers, as `image-builder tools` writes it.
+    /// The description of QEMU and its helpers, written by `image-builder tools`.
     #[arg(long, value_name = "FILE")]
     tools: PathBuf,
     /// The guest's measured configuration (JSON).
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// The volume of a model that the configuration names: `model.img`, as `image-builder model pack` writes it.
+    /// The volume of a model that the configuration names: `model.img`, written by `image-builder model pack`.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// A directory for this guest's sockets and logs. Made if it is missing.
+    /// A directory for this guest's sockets and logs. Created if it is missing.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
-    /// What runs the guest's instructions.
+    /// How the guest's instructions are executed.
     #[arg(long, value_enum, default_value = "auto")]
-    accelerator: Choice,
-    /// The device whose opening says that KVM is worth trying. Tests have another.
+    accelerator: AcceleratorChoice,
+    /// KVM is tried if this device can be opened. Tests have another.
     #[arg(long, value_name = "PATH", default_value = "/dev/kvm", hide = true)]
     kvm_device: PathBuf,
-    /// What carries the guest's vsock.
+    /// The implementation of the guest's vsock.
     #[arg(long, value_enum, default_value = "auto")]
     vsock: VsockChoice,
-    /// The guest's number on its vsock; with the kernel's vsock each guest of a host needs its own.
+    /// The guest's vsock context id; with the kernel's vsock each guest of a host needs its own.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(3..0xffff_ffff))]
     cid: u32,
-    /// How long the guest may take to answer, in seconds of this host.
+    /// How long the guest may take until it answers, in seconds.
     #[arg(long, value_name = "S", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     boot_timeout_s: u64,
-    /// Print JSON for machines.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
@@ -52,16 +53,16 @@ pub(super) struct CheckArguments {
     /// The QEMU to ask [default: the one of --tools, else qemu-system-x86_64 in PATH]
     #[arg(long, value_name = "PATH", conflicts_with = "tools")]
     qemu: Option<String>,
-    /// The description of tools with the QEMU to ask.
+    /// The description of tools whose QEMU to ask.
     #[arg(long, value_name = "FILE")]
     tools: Option<PathBuf>,
-    /// Memory of the guest.
+    /// Memory of the guest, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     memory_mib: u64,
-    /// Where the host's /proc, /sys, /dev and /etc are found, for use inside a container.
+    /// Where the host's /proc, /sys, /dev and /etc are mounted, for use in a container.
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
-    /// Print JSON for machines.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
@@ -69,9 +70,9 @@ pub(super) struct CheckArguments {
 pub(super) async fn start(
     arguments: LaunchArguments,
     stop: impl Future<Output = ()>,
-) -> anyhow::Result<()> {
+) -> Result<(), Error> {
     let json = arguments.json;
-    let wanted = Launch {
+    let options = Launch {
         manifest: arguments.manifest,
         tools: arguments.tools,
         config: arguments.config,
@@ -83,33 +84,28 @@ pub(super) async fn start(
         cid: arguments.cid,
         boot_timeout: Duration::from_secs(arguments.boot_timeout_s),
     };
-    launch(&wanted, stop, |ready| announce(ready, json)).await?;
-    Ok(())
+    launch(&options, stop, |ready| announce(ready, json)).await
 }
 
 fn announce(ready: &Ready, json: bool) {
-    let (guest, accelerator) = (ready.guest.to_string(), word(ready.accelerator));
+    let (guest, accelerator) = (ready.guest.to_string(), accelerator_name(ready.accelerator));
     let line = match json {
         true => json!({ "ready": true, "guest": guest, "accelerator": accelerator, "boot_s": ready.boot_s }).to_string(),
-        false => format!("The guest answers at {guest} ({accelerator}); SIGTERM ends it."),
+        false => format!("The guest answers at {guest} ({accelerator}); stop it with SIGTERM."),
     };
-    // Whoever reads it may have gone; the guest goes on.
+    // The reader may have gone; the guest goes on.
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Whether nothing is lacking.
-pub(super) async fn check(arguments: CheckArguments) -> anyhow::Result<bool> {
+pub(super) async fn check(arguments: CheckArguments) -> Result<bool, Error> {
     let qemu = match (arguments.qemu, &arguments.tools) {
         (Some(program), _) => Tool::of_the_host(program),
-        (None, Some(tools)) => Tools::read(tools)
-            .context("which QEMU to ask")?
-            .qemu()
-            .clone(),
+        (None, Some(tools)) => Tools::read(tools)?.qemu,
         (None, None) => Tool::of_the_host("qemu-system-x86_64"),
     };
-    let items = Host::at(arguments.root)
-        .examine(&qemu, arguments.memory_mib)
-        .await;
+    let host = Host::at(arguments.root);
+    let items = host.check(&qemu, arguments.memory_mib).await;
     let ready = items.iter().all(|item| item.ok);
     if arguments.json {
         println!(

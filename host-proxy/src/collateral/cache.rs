@@ -1,19 +1,20 @@
-//! Where answers are had: from the cache as long as they hold, from the sources in order when they do not.
+//! Collateral from the disk until it expires, and from the sources in order when it has.
 //!
 //! ```text
-//!            fresh ───────────── refresh due ─────────────── expired
-//!  fetched ── served ──►│── served, and fetched again ──►│── fetched first, or refused
+//!            fresh ─────────── refresh due ─────────────── expired
+//!  fetched ─ served ────►│─ served, and fetched again ──►│─ fetched first, or refused
 //! ```
 
-use super::ask::Asker;
-use super::cache::{Cache, CacheError, Entry, Head};
-use super::fault::{Fault, SourceFault, Unavailable};
-use super::want::Want;
+use super::disk_cache::{DiskCache, Entry, EntryHeader};
+use super::http_client::HttpClient;
+use super::key::CollateralKey;
+use super::source_error::{SourceError, SourceFailure, Unavailable};
 use super::{intel, nvidia};
 use crate::config::CollateralConfig;
+use crate::error::Error;
 use crate::limits::{
-    CACHE_ENTRIES_MAX, FAILURE_REMEMBERED, FETCHES_MAX, FLIGHTS_MAX, REFRESH_ASKED_S, REFRESH_LOOK,
-    RIM_KEPT_S, RIM_REFRESH_S, TDX_REFRESH_S,
+    CACHE_ENTRIES_MAX, FAILURE_REMEMBERED, FETCHES_MAX, FETCHES_WAITING_MAX, REFRESH_ASKED_S,
+    REFRESH_PAUSE, RIM_KEPT_S, RIM_REFRESH_S, TDX_REFRESH_S,
 };
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
@@ -23,121 +24,126 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::Semaphore;
 
-/// Seconds since 1970. A test has its own.
+/// Unix time in seconds. A test has its own.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// The cache and the sources behind it. Cheap to clone.
 #[derive(Clone)]
-pub struct Depot(Arc<Inner>);
+pub struct CollateralCache(Arc<Inner>);
 
 struct Inner {
     config: CollateralConfig,
-    cache: Cache,
-    asker: Asker,
+    disk: DiskCache,
+    client: HttpClient,
     clock: Clock,
-    fetches: Semaphore,
-    flights: Mutex<HashMap<String, Flight>>,
+    fetch_slots: Semaphore,
+    /// By key, and by request where an answer of its own was asked for.
+    fetches: Mutex<HashMap<String, Fetch>>,
     failures: Mutex<HashMap<String, (Instant, Arc<Unavailable>)>>,
-    /// When each answer was asked for last. What nobody asks for is not kept fresh.
+    /// When each key was asked for last. What nobody asks for is not refreshed.
     asked: Mutex<HashMap<String, u64>>,
     opened_unix_s: u64,
 }
 
-/// An answer that holds.
+/// Collateral that has not expired.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    /// Intel's lists as our JSON, a RIM as NVIDIA's JSON, or an OCSP answer as DER.
+pub struct Document {
+    /// Intel's collateral as our JSON, a RIM as NVIDIA's JSON, or an OCSP answer as DER.
     pub body: Bytes,
-    /// Which source gave it.
+    /// The source that gave it, as the configuration names it.
     pub source: String,
     /// When it was fetched.
     pub fetched_unix_s: u64,
-    /// It is never served after this: the first signed next update, or for a RIM thirty days.
+    /// Never served after this: the earliest signed next update, or for a RIM thirty days.
     pub expires_unix_s: u64,
 }
 
-type Outcome = Result<Held, Arc<Unavailable>>;
-type Flight = Shared<BoxFuture<'static, Outcome>>;
+type Outcome = Result<Document, Arc<Unavailable>>;
+type Fetch = Shared<BoxFuture<'static, Outcome>>;
 
-impl Depot {
-    /// Opens the cache. Nothing is asked before somebody asks.
-    pub fn open(config: &CollateralConfig, clock: Clock) -> Result<Depot, CacheError> {
+impl CollateralCache {
+    /// Opens the cache's directory. Nothing is fetched yet.
+    pub fn open(config: &CollateralConfig, clock: Clock) -> Result<CollateralCache, Error> {
         let opened_unix_s = clock();
-        Ok(Depot(Arc::new(Inner {
-            cache: Cache::open(&config.cache, config.cache_bytes_max)?,
+        Ok(CollateralCache(Arc::new(Inner {
+            disk: DiskCache::open(&config.cache, config.cache_bytes_max)?,
             config: config.clone(),
-            asker: Asker::new(),
+            client: HttpClient::new(),
             clock,
-            fetches: Semaphore::new(FETCHES_MAX),
-            flights: Mutex::default(),
+            fetch_slots: Semaphore::new(FETCHES_MAX),
+            fetches: Mutex::default(),
             failures: Mutex::default(),
             asked: Mutex::default(),
             opened_unix_s,
         })))
     }
 
-    /// The system's clock.
+    /// This host's clock.
     pub fn system_clock() -> Clock {
-        Arc::new(crate::settle::now_unix_s)
+        Arc::new(crate::clock::now_unix_s)
     }
 
-    /// An answer that holds, from the cache if there is one there.
-    pub async fn get(&self, want: &Want) -> Outcome {
+    /// Collateral that has not expired, from the disk if it is there.
+    pub async fn get(&self, key: &CollateralKey) -> Outcome {
         let now = self.now();
-        let name = want.file_name();
+        let name = key.file_name();
         self.remember_asked(&name, now);
-        if let Some(held) = self.held(want).await
-            && held.head.expires_unix_s > now
+        let (cache, cached) = (self.clone(), key.clone());
+        let cached = tokio::task::spawn_blocking(move || cache.0.disk.read(&cached)).await;
+        if let Ok(Some(entry)) = cached
+            && entry.header.expires_unix_s > now
         {
-            if held.head.refresh_unix_s <= now && self.failure(&name).is_none() {
-                // Not waited for: what is held is good.
-                drop(self.fly(want.clone(), name));
+            if entry.header.refresh_unix_s <= now && self.failure(&name).is_none() {
+                // Not waited for: the cached answer is still valid.
+                drop(self.fetch_once(key.clone(), name));
             }
-            return Ok(Held::from(held));
+            return Ok(Document::from(entry));
         }
         if let Some(failure) = self.failure(&name) {
             return Err(failure);
         }
-        self.fly(want.clone(), name).await
+        self.fetch_once(key.clone(), name).await
     }
 
-    /// An answer that was fetched after this was called, or while it waited: for whoever sent a nonce, or distrusts the cache.
-    pub async fn get_anew(&self, want: &Want) -> Outcome {
-        let name = want.file_name();
+    /// Collateral that was fetched after this call, or while it waited: for a client with a nonce, or with doubts.
+    pub async fn get_fresh(&self, key: &CollateralKey) -> Outcome {
+        let name = key.file_name();
         self.remember_asked(&name, self.now());
-        let flight = match want {
+        let fetch = match key {
             // An answer to another request about the certificate has another nonce.
-            Want::Ocsp(question) => format!("{name} {}", Head::digest(question.der())),
-            _ => format!("{name} anew"),
+            CollateralKey::Ocsp(request) => {
+                format!("{name} {}", EntryHeader::digest(request.der()))
+            }
+            _ => format!("{name} fresh"),
         };
-        self.fly(want.clone(), flight).await
+        self.fetch_once(key.clone(), fetch).await
     }
 
-    /// Fetches again what is due, one after another. Failures are logged; what is held goes on being served.
+    /// Fetches again what is due, one key after another. Failures are logged; the cached answer stays.
     pub async fn refresh_due(&self) {
-        let depot = self.clone();
-        let listed = tokio::task::spawn_blocking(move || depot.0.cache.list()).await;
+        let cache = self.clone();
+        let listed = tokio::task::spawn_blocking(move || cache.0.disk.list()).await;
         let list = match listed {
             Ok(Ok(list)) => list,
             Ok(Err(error)) => return tracing::error!(%error, "refreshing"),
             Err(error) => return tracing::error!(%error, "refreshing"),
         };
-        for (want, head) in list {
-            let (name, now) = (want.file_name(), self.now());
+        for (key, header) in list {
+            let (name, now) = (key.file_name(), self.now());
             let asked = lock(&self.0.asked).get(&name).copied();
             let asked = asked.unwrap_or(self.0.opened_unix_s);
-            let wanted = asked.saturating_add(REFRESH_ASKED_S) > now;
-            if wanted && head.refresh_unix_s <= now && self.failure(&name).is_none() {
-                // The flight has logged its own failure.
-                let _ = self.fly(want, name).await;
+            let in_use = asked.saturating_add(REFRESH_ASKED_S) > now;
+            if in_use && header.refresh_unix_s <= now && self.failure(&name).is_none() {
+                // The fetch logs its own failure.
+                let _ = self.fetch_once(key, name).await;
             }
         }
     }
 
-    /// Keeps what is held fresh, for ever.
+    /// Refreshes for ever.
     pub async fn keep_fresh(self) {
         loop {
-            tokio::time::sleep(REFRESH_LOOK).await;
+            tokio::time::sleep(REFRESH_PAUSE).await;
             self.refresh_due().await;
         }
     }
@@ -156,13 +162,7 @@ impl Depot {
         }
     }
 
-    async fn held(&self, want: &Want) -> Option<Entry> {
-        let (depot, want) = (self.clone(), want.clone());
-        let read = tokio::task::spawn_blocking(move || depot.0.cache.read(&want)).await;
-        read.ok().flatten()
-    }
-
-    /// A failure of a moment ago: a source in trouble is not asked by every client anew.
+    /// A failure of a moment ago, so that a source in trouble is not asked anew by every client.
     fn failure(&self, name: &str) -> Option<Arc<Unavailable>> {
         let failures = lock(&self.0.failures);
         let (at, failure) = failures.get(name)?;
@@ -179,142 +179,144 @@ impl Depot {
         }
     }
 
-    /// The one fetch under way for this name, started if there is none. It goes on when nobody waits any more.
-    fn fly(&self, want: Want, name: String) -> Flight {
-        let mut flights = lock(&self.0.flights);
-        if let Some(flight) = flights.get(&name) {
-            return flight.clone();
+    /// The one running fetch of this name, started if there is none. It goes on when nobody waits any more.
+    fn fetch_once(&self, key: CollateralKey, name: String) -> Fetch {
+        let mut fetches = lock(&self.0.fetches);
+        if let Some(fetch) = fetches.get(&name) {
+            return fetch.clone();
         }
-        let ours = move |want: Want, fault| {
+        let not_asked = move |key: CollateralKey, error| {
             Arc::new(Unavailable {
-                want,
-                faults: vec![SourceFault {
+                key,
+                failures: vec![SourceFailure {
                     source: "this proxy".to_owned(),
-                    fault,
+                    error,
                 }],
                 expired_at_unix_s: None,
             })
         };
-        if flights.len() >= FLIGHTS_MAX {
-            let busy = Err(ours(want, Fault::Busy));
+        if fetches.len() >= FETCHES_WAITING_MAX {
+            let busy = Err(not_asked(key, SourceError::Busy));
             return std::future::ready(busy).boxed().shared();
         }
-        let depot = self.clone();
-        let anew = name != want.file_name();
-        let (flown, lost) = (name.clone(), want.clone());
+        let cache = self.clone();
+        let skip_disk = name != key.file_name();
+        let (task_name, task_key) = (name.clone(), key.clone());
         let task = tokio::spawn(async move {
-            let outcome = depot.fetch(want, anew).await;
-            // Waits until the flight below is in the table.
-            lock(&depot.0.flights).remove(&flown);
+            let outcome = cache.fetch(task_key, skip_disk).await;
+            // Waits until the fetch below is in the table.
+            lock(&cache.0.fetches).remove(&task_name);
             if let Err(failure) = &outcome {
                 tracing::error!(%failure, "collateral");
-                depot.remember_failure(flown, failure.clone());
+                cache.remember_failure(task_name, failure.clone());
             } else {
-                lock(&depot.0.failures).remove(&flown);
+                lock(&cache.0.failures).remove(&task_name);
             }
             outcome
         });
-        let flight = async move {
-            match task.await {
-                Ok(outcome) => outcome,
-                Err(error) => Err(ours(lost, Fault::Internal(error.to_string()))),
-            }
+        let fetch = async move {
+            let internal = |error: tokio::task::JoinError| {
+                Err(not_asked(key, SourceError::Internal(error.to_string())))
+            };
+            task.await.unwrap_or_else(internal)
         };
-        let flight = flight.boxed().shared();
-        flights.insert(name, flight.clone());
-        flight
+        let fetch = fetch.boxed().shared();
+        fetches.insert(name, fetch.clone());
+        fetch
     }
 
-    async fn fetch(&self, want: Want, anew: bool) -> Outcome {
-        let slot = self.0.fetches.acquire().await;
-        let depot = self.clone();
-        let asked = want.clone();
-        let fetched = tokio::task::spawn_blocking(move || depot.fetch_blocking(&asked, anew)).await;
+    async fn fetch(&self, key: CollateralKey, skip_disk: bool) -> Outcome {
+        let slot = self.0.fetch_slots.acquire().await;
+        let cache = self.clone();
+        let fetched = tokio::task::spawn_blocking(move || cache.fetch_blocking(&key, skip_disk));
+        let fetched = fetched.await;
         drop(slot);
         fetched.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
 
     /// Asks the sources in order until one gives something that fits.
-    fn fetch_blocking(&self, want: &Want, anew: bool) -> Outcome {
-        let held = self.0.cache.read(want);
-        // Whoever looked before another flight landed takes off after it, and need not ask again.
-        let held = match held {
-            Some(entry) if !anew && entry.head.refresh_unix_s > self.now() => {
-                return Ok(Held::from(entry));
+    fn fetch_blocking(&self, key: &CollateralKey, skip_disk: bool) -> Outcome {
+        let cached = self.0.disk.read(key);
+        let cached = match cached {
+            // Another fetch has ended since the caller looked.
+            Some(entry) if !skip_disk && entry.header.refresh_unix_s > self.now() => {
+                return Ok(Document::from(entry));
             }
-            held => held.map(|entry| entry.head),
+            cached => cached.map(|entry| entry.header),
         };
-        let floor = held.as_ref().and_then(|head| head.evaluation_number);
-        let mut faults = Vec::new();
+        let number_min = cached.as_ref().and_then(|header| header.evaluation_number);
+        let mut failures = Vec::new();
         for index in 0.. {
-            let Some((source, asked)) = self.ask(want, index) else {
+            let Some((source, answer)) = self.ask(key, index) else {
                 break;
             };
-            let checked = asked.and_then(|body| {
-                let claims = check(&body, want, floor, self.now())?;
+            let checked = answer.and_then(|body| {
+                let claims = check(&body, key, number_min, self.now())?;
                 Ok((body, claims))
             });
             match checked {
-                Ok((body, claims)) => return Ok(self.keep(want, source, body, claims)),
-                Err(fault) => {
-                    tracing::warn!(%want, "{source} {fault}");
-                    faults.push(SourceFault { source, fault });
+                Ok((body, claims)) => return Ok(self.keep(key, source, body, claims)),
+                Err(error) => {
+                    tracing::warn!(%key, "{source} {error}");
+                    failures.push(SourceFailure { source, error });
                 }
             }
         }
         Err(Arc::new(Unavailable {
-            want: want.clone(),
-            faults,
-            expired_at_unix_s: held.map(|head| head.expires_unix_s),
+            key: key.clone(),
+            failures,
+            expired_at_unix_s: cached.map(|header| header.expires_unix_s),
         }))
     }
 
     /// Asks one source. `None` is the end of the list.
-    fn ask(&self, want: &Want, index: usize) -> Option<(String, Result<Vec<u8>, Fault>)> {
-        let (asker, config) = (&self.0.asker, &self.0.config);
-        Some(match want {
-            Want::Tdx(platform) => {
+    fn ask(
+        &self,
+        key: &CollateralKey,
+        index: usize,
+    ) -> Option<(String, Result<Vec<u8>, SourceError>)> {
+        let (client, config) = (&self.0.client, &self.0.config);
+        Some(match key {
+            CollateralKey::Tdx(platform) => {
                 let source = config.tdx.get(index)?;
-                (source.to_string(), intel::fetch(asker, source, platform))
+                (source.to_string(), intel::fetch(client, source, platform))
             }
-            Want::Rim(id) => {
+            CollateralKey::Rim(id) => {
                 let source = config.rim.get(index)?;
-                (source.to_string(), nvidia::fetch_rim(asker, source, id))
+                (source.to_string(), nvidia::fetch_rim(client, source, id))
             }
-            Want::Ocsp(question) => {
+            CollateralKey::Ocsp(request) => {
                 let source = config.ocsp.get(index)?;
-                (
-                    source.to_string(),
-                    nvidia::fetch_ocsp(asker, source, question),
-                )
+                let answer = nvidia::fetch_ocsp(client, source, request);
+                (source.to_string(), answer)
             }
         })
     }
 
-    fn keep(&self, want: &Want, source: String, body: Vec<u8>, claims: Claims) -> Held {
+    fn keep(&self, key: &CollateralKey, source: String, body: Vec<u8>, claims: Claims) -> Document {
         let now = self.now();
         let expires_unix_s = claims.expires_unix_s.unwrap_or(now);
-        let head = Head {
+        let header = EntryHeader {
             version: 1,
             source: source.clone(),
             fetched_unix_s: now,
-            refresh_unix_s: refresh_at(want, now, expires_unix_s),
+            refresh_unix_s: refresh_at(key, now, expires_unix_s),
             expires_unix_s,
             evaluation_number: claims.evaluation_number,
-            question: match want {
-                Want::Ocsp(question) => Some(hex::encode(question.der())),
+            ocsp_request: match key {
+                CollateralKey::Ocsp(request) => Some(hex::encode(request.der())),
                 _ => None,
             },
-            sha256: Head::digest(&body),
+            sha256: EntryHeader::digest(&body),
         };
-        // An answer that holds for this moment only is not kept.
+        // An answer that holds for this moment only is not cached.
         if claims.expires_unix_s.is_some()
-            && let Err(error) = self.0.cache.write(want, head, &body)
+            && let Err(error) = self.0.disk.write(key, header, &body)
         {
-            tracing::error!(%error, "not kept");
+            tracing::error!(%error, "not cached");
         }
-        tracing::info!(%want, %source, expires_unix_s, "fetched");
-        Held {
+        tracing::info!(%key, %source, expires_unix_s, "fetched");
+        Document {
             body: body.into(),
             source,
             fetched_unix_s: now,
@@ -323,61 +325,66 @@ impl Depot {
     }
 }
 
-/// What an answer says of itself, after it was held against the question.
+/// What an answer says of itself, after it was checked against its key.
 struct Claims {
     expires_unix_s: Option<u64>,
     evaluation_number: Option<u32>,
 }
 
-fn check(body: &[u8], want: &Want, floor: Option<u32>, now: u64) -> Result<Claims, Fault> {
-    match want {
-        Want::Tdx(platform) => {
+fn check(
+    body: &[u8],
+    key: &CollateralKey,
+    number_min: Option<u32>,
+    now: u64,
+) -> Result<Claims, SourceError> {
+    match key {
+        CollateralKey::Tdx(platform) => {
             let claims = intel::check(body, platform, now)?;
             let got = claims.tcb_evaluation_number;
-            match floor {
-                Some(held) if got < held => Err(Fault::Older { got, held }),
+            match number_min {
+                Some(cached) if got < cached => Err(SourceError::Older { got, cached }),
                 _ => Ok(Claims {
                     expires_unix_s: Some(claims.first_to_expire().expires_unix_s),
                     evaluation_number: Some(got),
                 }),
             }
         }
-        Want::Rim(id) => {
+        CollateralKey::Rim(id) => {
             nvidia::check_rim(body, id)?;
             Ok(Claims {
                 expires_unix_s: Some(now.saturating_add(RIM_KEPT_S)),
                 evaluation_number: None,
             })
         }
-        Want::Ocsp(question) => Ok(Claims {
-            expires_unix_s: question.check(body, now)?,
+        CollateralKey::Ocsp(request) => Ok(Claims {
+            expires_unix_s: nvidia::check_ocsp(body, request, now)?,
             evaluation_number: None,
         }),
     }
 }
 
-/// Half of its life or sooner, and not at one moment for all who fetched at one moment.
-fn refresh_at(want: &Want, now: u64, expires: u64) -> u64 {
+/// Half of the remaining life or sooner, spread so that hosts that fetched together do not ask together.
+fn refresh_at(key: &CollateralKey, now: u64, expires: u64) -> u64 {
     let life = expires.saturating_sub(now);
-    let after = match want {
-        Want::Tdx(_) => TDX_REFRESH_S.min(life / 2),
-        Want::Rim(_) => RIM_REFRESH_S.min(life / 2),
-        Want::Ocsp(_) => life / 2,
+    let after = match key {
+        CollateralKey::Tdx(_) => TDX_REFRESH_S.min(life / 2),
+        CollateralKey::Rim(_) => RIM_REFRESH_S.min(life / 2),
+        CollateralKey::Ocsp(_) => life / 2,
     };
     let mut random = [0; 8];
-    // Without randomness everybody asks at once; that is no reason to fail.
+    // Without randomness all ask at once, which is no reason to fail.
     let _ = getrandom::fill(&mut random);
     let sooner = u64::from_le_bytes(random) % (after / 4 + 1);
     now + after - sooner
 }
 
-impl From<Entry> for Held {
-    fn from(entry: Entry) -> Held {
-        Held {
+impl From<Entry> for Document {
+    fn from(entry: Entry) -> Document {
+        Document {
             body: entry.body.into(),
-            source: entry.head.source,
-            fetched_unix_s: entry.head.fetched_unix_s,
-            expires_unix_s: entry.head.expires_unix_s,
+            source: entry.header.source,
+            fetched_unix_s: entry.header.fetched_unix_s,
+            expires_unix_s: entry.header.expires_unix_s,
         }
     }
 }

@@ -1,10 +1,11 @@
-//! The cache: one file for each answer, whole or absent.
+//! One file for each answer, whole or absent.
 //!
-//! A file is one line of JSON about the answer, then the answer. It is written beside its place, synced and renamed into it,
-//! so that being killed leaves either the old answer or the new one. Several programs may share a directory.
+//! A file is one line of JSON about the answer, then the answer. It is written under a temporary name, synced and renamed,
+//! so that a kill leaves either the old answer or the new one. Several programs may share a directory.
 
-use super::ocsp::OcspQuestion;
-use super::want::Want;
+use super::key::CollateralKey;
+use super::ocsp::OcspRequest;
+use crate::error::{Context, Error, Fault};
 use crate::limits::{CACHE_ENTRIES_MAX, CACHE_ENTRY_BYTES_MAX, UNFINISHED_AGE};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -14,54 +15,42 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-/// A directory of answers.
-pub(super) struct Cache {
+pub(super) struct DiskCache {
     directory: PathBuf,
     bytes_max: u64,
 }
 
-/// Why the cache cannot be used. The disk, or whoever named the directory, is at fault.
-#[derive(Debug, thiserror::Error)]
-#[error("the cache cannot be used: {doing} {path}: {source}")]
-pub struct CacheError {
-    doing: &'static str,
-    path: PathBuf,
-    source: io::Error,
-}
-
-/// What is known about an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Head {
+pub(super) struct EntryHeader {
     /// Always 1.
     pub(super) version: u32,
-    /// Who gave it.
     pub(super) source: String,
     pub(super) fetched_unix_s: u64,
     /// When to ask again, though it still holds.
     pub(super) refresh_unix_s: u64,
-    /// It is served until then.
+    /// Never served after this.
     pub(super) expires_unix_s: u64,
-    /// Of Intel's collateral: the evaluation number, below which nothing is taken any more.
+    /// Of Intel's collateral. An answer with a lower number is refused from then on.
     pub(super) evaluation_number: Option<u32>,
-    /// The request behind an OCSP answer, hexadecimal.
-    pub(super) question: Option<String>,
-    /// Of the answer. A disk may lie, too.
+    /// Of an OCSP answer: the request in hexadecimal, since the file is named by its digest.
+    #[serde(rename = "question")]
+    pub(super) ocsp_request: Option<String>,
+    /// Of the answer: a disk may lie, too.
     pub(super) sha256: String,
 }
 
-/// An answer and what is known about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
-    pub(super) head: Head,
+    pub(super) header: EntryHeader,
     pub(super) body: Vec<u8>,
 }
 
-impl Cache {
-    /// Opens the directory, makes it if it is missing, and clears what a killed program left behind.
-    pub(super) fn open(directory: &Path, bytes_max: u64) -> Result<Cache, CacheError> {
-        fs::create_dir_all(directory).map_err(CacheError::of("making", directory))?;
-        let cache = Cache {
+impl DiskCache {
+    /// Opens the directory, creates it if it is missing, and removes what a killed program left behind.
+    pub(super) fn open(directory: &Path, bytes_max: u64) -> Result<DiskCache, Error> {
+        fs::create_dir_all(directory).context(Fault::Host, failed("creating", directory))?;
+        let cache = DiskCache {
             directory: directory.to_owned(),
             bytes_max,
         };
@@ -69,15 +58,15 @@ impl Cache {
         Ok(cache)
     }
 
-    /// The answer to a question, expired or not. What is broken is removed and was never there.
-    pub(super) fn read(&self, want: &Want) -> Option<Entry> {
-        let path = self.directory.join(want.file_name());
+    /// The answer for a key, expired or not. A broken file is removed and counts as absent.
+    pub(super) fn read(&self, key: &CollateralKey) -> Option<Entry> {
+        let path = self.directory.join(key.file_name());
         match read_entry(&path) {
             Ok(entry) => Some(entry),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "removing a broken file of the cache");
-                // If it cannot be removed, it is as broken at the next look.
+                // If it cannot be removed, the next reader finds it as broken.
                 let _ = fs::remove_file(&path);
                 None
             }
@@ -85,9 +74,14 @@ impl Cache {
     }
 
     /// Keeps an answer in place of an older one.
-    pub(super) fn write(&self, want: &Want, head: Head, body: &[u8]) -> Result<(), CacheError> {
+    pub(super) fn write(
+        &self,
+        key: &CollateralKey,
+        header: EntryHeader,
+        body: &[u8],
+    ) -> Result<(), Error> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let path = self.directory.join(want.file_name());
+        let path = self.directory.join(key.file_name());
         let unfinished = self.directory.join(format!(
             "{UNFINISHED}{}-{}",
             std::process::id(),
@@ -98,7 +92,7 @@ impl Cache {
             .create_new(true)
             .open(&unfinished)
             .and_then(|mut file| {
-                serde_json::to_writer(&file, &head)?;
+                serde_json::to_writer(&file, &header)?;
                 file.write_all(b"\n")?;
                 file.write_all(body)?;
                 file.sync_all()
@@ -109,29 +103,30 @@ impl Cache {
         });
         if let Err(error) = placed {
             let _ = fs::remove_file(&unfinished);
-            return Err(CacheError::of("writing", &path)(error));
+            return Err(error).context(Fault::Host, failed("writing", &path));
         }
         self.trim(Some(&path))
     }
 
-    /// What is there and when to ask for it again.
-    pub(super) fn list(&self) -> Result<Vec<(Want, Head)>, CacheError> {
+    /// Every key with the header of its answer.
+    pub(super) fn list(&self) -> Result<Vec<(CollateralKey, EntryHeader)>, Error> {
         let mut list = Vec::new();
         for file in self.files()? {
-            let Ok(head) =
+            let Ok(header) =
                 File::open(&file.path).and_then(|file| read_head(&mut BufReader::new(file)))
             else {
                 continue;
             };
             let name = file.path.file_name().and_then(|name| name.to_str());
-            let want = name.and_then(|name| Want::from_file_name(name, question(&head)));
-            list.extend(want.map(|want| (want, head)));
+            let key =
+                name.and_then(|name| CollateralKey::from_file_name(name, ocsp_request(&header)));
+            list.extend(key.map(|key| (key, header)));
         }
         Ok(list)
     }
 
-    /// Removes what a killed program left, and the oldest answers while there is too much.
-    fn trim(&self, keep: Option<&Path>) -> Result<(), CacheError> {
+    /// Removes what a killed program left, and the oldest answers while there are too many or too large ones.
+    fn trim(&self, keep: Option<&Path>) -> Result<(), Error> {
         let now = SystemTime::now();
         let mut files = self.files()?;
         files.retain(|file| {
@@ -163,16 +158,15 @@ impl Cache {
         Ok(())
     }
 
-    fn files(&self) -> Result<Vec<Listed>, CacheError> {
+    fn files(&self) -> Result<Vec<CacheFile>, Error> {
         let mut files = Vec::new();
-        let entries =
-            fs::read_dir(&self.directory).map_err(CacheError::of("listing", &self.directory))?;
-        for entry in entries {
-            let entry = entry.map_err(CacheError::of("listing", &self.directory))?;
+        let listing = || failed("listing", &self.directory)();
+        for entry in fs::read_dir(&self.directory).context(Fault::Host, listing)? {
+            let entry = entry.context(Fault::Host, listing)?;
             // Gone again: another program trims, too.
             let Ok(data) = entry.metadata() else { continue };
             if data.is_file() {
-                files.push(Listed {
+                files.push(CacheFile {
                     path: entry.path(),
                     bytes: data.len(),
                     modified: data.modified().unwrap_or(SystemTime::UNIX_EPOCH),
@@ -183,28 +177,26 @@ impl Cache {
     }
 }
 
-struct Listed {
+struct CacheFile {
     path: PathBuf,
     bytes: u64,
     modified: SystemTime,
 }
 
-impl Head {
-    /// The digest that a body must have.
+impl EntryHeader {
     pub(super) fn digest(body: &[u8]) -> String {
         hex::encode(Sha256::digest(body))
     }
 }
 
-/// The request behind an OCSP answer.
-fn question(head: &Head) -> Option<OcspQuestion> {
-    let der = hex::decode(head.question.as_ref()?).ok()?;
-    OcspQuestion::parse(&der).ok()
+fn ocsp_request(header: &EntryHeader) -> Option<OcspRequest> {
+    let der = hex::decode(header.ocsp_request.as_ref()?).ok()?;
+    OcspRequest::parse(&der)
 }
 
 fn read_entry(path: &Path) -> io::Result<Entry> {
     let mut file = BufReader::new(File::open(path)?);
-    let head = read_head(&mut file)?;
+    let header = read_head(&mut file)?;
     let mut body = Vec::new();
     file.take(CACHE_ENTRY_BYTES_MAX + 1)
         .read_to_end(&mut body)?;
@@ -212,37 +204,31 @@ fn read_entry(path: &Path) -> io::Result<Entry> {
     if body.len() as u64 > CACHE_ENTRY_BYTES_MAX {
         return Err(broken("longer than any answer"));
     }
-    if Head::digest(&body) != head.sha256 {
+    if EntryHeader::digest(&body) != header.sha256 {
         return Err(broken("its digest does not fit"));
     }
-    Ok(Entry { head, body })
+    Ok(Entry { header, body })
 }
 
-fn read_head(file: &mut impl BufRead) -> io::Result<Head> {
+fn read_head(file: &mut impl BufRead) -> io::Result<EntryHeader> {
     let mut line = Vec::new();
     file.take(HEAD_BYTES_MAX).read_until(b'\n', &mut line)?;
-    let head: Head = serde_json::from_slice(&line)?;
-    if head.version != 1 {
-        let words = format!("version {} is not known", head.version);
+    let header: EntryHeader = serde_json::from_slice(&line)?;
+    if header.version != 1 {
+        let words = format!("version {} is not known", header.version);
         return Err(io::Error::new(io::ErrorKind::InvalidData, words));
     }
-    Ok(head)
+    Ok(header)
 }
 
-impl CacheError {
-    fn of(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CacheError {
-        let path = path.to_owned();
-        move |source| CacheError {
-            doing,
-            path,
-            source,
-        }
-    }
+fn failed(doing: &'static str, path: &Path) -> impl Fn() -> String {
+    let path = path.display().to_string();
+    move || format!("{doing} {path} in the collateral cache")
 }
 
-/// How the names of files under way begin.
+/// Prefix of a file that is not complete yet.
 const UNFINISHED: &str = ".unfinished-";
-/// The line in front of an answer; an OCSP request makes it longest.
+/// The line before an answer; longest with an OCSP request.
 const HEAD_BYTES_MAX: u64 = 32 * 1024;
 
 #[cfg(test)]

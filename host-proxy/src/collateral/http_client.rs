@@ -1,28 +1,27 @@
-//! One question over HTTP, with everything about it bounded: time, bytes, redirects, repetitions.
+//! One HTTP request with everything about it bounded: time, bytes, redirects, attempts.
 
-use super::fault::Fault;
+use super::source_error::SourceError;
 use crate::limits::{ATTEMPT_PAUSE, ATTEMPTS_MAX};
 use std::io::Read;
 use std::time::{Duration, Instant};
 use ureq::Body;
-use ureq::http::Response;
+use ureq::http::HeaderMap;
 use ureq::tls::{RootCerts, TlsConfig};
 
-/// An HTTP client that trusts the system's certificate store. What makes an answer right is its signature, which clients check.
-pub(super) struct Asker(ureq::Agent);
+/// Trusts the system's certificate store. What makes an answer right is its signature, which clients check.
+pub(super) struct HttpClient(ureq::Agent);
 
-/// What to ask.
-pub(super) struct Question<'a> {
+pub(super) struct Request<'a> {
     pub(super) url: &'a str,
     /// A body to post, as `application/ocsp-request`.
     pub(super) post: Option<&'a [u8]>,
-    /// The kind that the answer must have: a part of its `Content-Type`. Absent where services disagree.
-    pub(super) kind: Option<&'static str>,
-    /// The longest that the answer may be.
+    /// A part of the `Content-Type` that the answer must have. Absent where services disagree.
+    pub(super) content_type: Option<&'static str>,
+    /// Of the answer.
     pub(super) bytes_max: u64,
 }
 
-/// How long one source may take, over all its answers.
+/// One source's, over all its answers.
 #[derive(Clone, Copy)]
 pub(super) struct Deadline {
     until: Instant,
@@ -30,12 +29,12 @@ pub(super) struct Deadline {
 }
 
 /// A whole answer with status 200.
-pub(super) struct Answer {
-    headers: ureq::http::HeaderMap,
+pub(super) struct Response {
+    headers: HeaderMap,
     pub(super) body: Vec<u8>,
 }
 
-impl Asker {
+impl HttpClient {
     pub(super) fn new() -> Self {
         let tls = TlsConfig::builder()
             .root_certs(RootCerts::PlatformVerifier)
@@ -53,11 +52,15 @@ impl Asker {
         Self(config.into())
     }
 
-    /// Asks, and asks again where a moment may have been bad. Blocks; call it where blocking is allowed.
-    pub(super) fn ask(&self, question: &Question<'_>, deadline: Deadline) -> Result<Answer, Fault> {
+    /// Sends, and retries a transient failure. Blocks the thread.
+    pub(super) fn send(
+        &self,
+        request: &Request<'_>,
+        deadline: Deadline,
+    ) -> Result<Response, SourceError> {
         let mut attempt = 1;
         loop {
-            match self.once(question, deadline) {
+            match self.send_once(request, deadline) {
                 Err(fault)
                     if fault.is_transient()
                         && attempt < ATTEMPTS_MAX
@@ -71,37 +74,43 @@ impl Asker {
         }
     }
 
-    fn once(&self, question: &Question<'_>, deadline: Deadline) -> Result<Answer, Fault> {
+    fn send_once(
+        &self,
+        request: &Request<'_>,
+        deadline: Deadline,
+    ) -> Result<Response, SourceError> {
         let left = deadline.left();
         if left.is_zero() {
             return Err(deadline.missed());
         }
-        let sent = match question.post {
+        let sent = match request.post {
             None => {
-                let request = self.0.get(question.url).config();
-                request.timeout_global(Some(left)).build().call()
+                let get = self.0.get(request.url).config();
+                get.timeout_global(Some(left)).build().call()
             }
             Some(body) => {
-                let request = self.0.post(question.url).config();
-                let request = request.timeout_global(Some(left)).build();
-                request.content_type("application/ocsp-request").send(body)
+                let post = self.0.post(request.url).config();
+                let post = post.timeout_global(Some(left)).build();
+                post.content_type("application/ocsp-request").send(body)
             }
         };
         let response = sent.map_err(|error| match error {
             ureq::Error::Timeout(_) => deadline.missed(),
-            other => Fault::Network(other.to_string()),
+            other => SourceError::Network(other.to_string()),
         })?;
-        judge_head(question, &response)?;
+        check_head(request, &response)?;
         let (head, body) = response.into_parts();
-        let body = read(body, question.bytes_max, deadline)?;
-        Ok(Answer {
+        Ok(Response {
             headers: head.headers,
-            body,
+            body: read(body, request.bytes_max, deadline)?,
         })
     }
 }
 
-fn judge_head(question: &Question<'_>, response: &Response<Body>) -> Result<(), Fault> {
+fn check_head(
+    request: &Request<'_>,
+    response: &ureq::http::Response<Body>,
+) -> Result<(), SourceError> {
     let header = |name: &str| {
         let value = response.headers().get(name)?;
         Some(value.to_str().unwrap_or("?").chars().take(120).collect())
@@ -110,51 +119,50 @@ fn judge_head(question: &Question<'_>, response: &Response<Body>) -> Result<(), 
         200 => {}
         300..=399 => {
             let to: Option<String> = header("location");
-            return Err(Fault::Redirect(to.unwrap_or_else(|| "nowhere".into())));
+            return Err(SourceError::Redirect(
+                to.unwrap_or_else(|| "nowhere".into()),
+            ));
         }
-        status => return Err(Fault::Status(status)),
+        status => return Err(SourceError::Status(status)),
     }
     let kind: Option<String> = header("content-type");
-    if let (Some(wanted), Some(kind)) = (question.kind, kind)
+    if let (Some(wanted), Some(kind)) = (request.content_type, kind)
         && !kind.to_ascii_lowercase().contains(wanted)
     {
-        return Err(Fault::ContentType(kind));
+        return Err(SourceError::ContentType(kind));
     }
-    let bytes_max = question.bytes_max;
+    let bytes_max = request.bytes_max;
     match response.body().content_length() {
-        Some(bytes) if bytes > bytes_max => Err(Fault::TooLong { bytes_max }),
+        Some(bytes) if bytes > bytes_max => Err(SourceError::TooLong { bytes_max }),
         _ => Ok(()),
     }
 }
 
-fn read(body: Body, bytes_max: u64, deadline: Deadline) -> Result<Vec<u8>, Fault> {
+fn read(body: Body, bytes_max: u64, deadline: Deadline) -> Result<Vec<u8>, SourceError> {
     let mut bytes = Vec::new();
     let read = body
         .into_reader()
         .take(bytes_max + 1)
         .read_to_end(&mut bytes);
     match read.map_err(ureq::Error::from) {
-        Ok(got) if got as u64 > bytes_max => Err(Fault::TooLong { bytes_max }),
+        Ok(got) if got as u64 > bytes_max => Err(SourceError::TooLong { bytes_max }),
         Ok(_) => Ok(bytes),
         Err(ureq::Error::Timeout(_)) => Err(deadline.missed()),
-        Err(error) => Err(Fault::Cut(error.to_string())),
+        Err(error) => Err(SourceError::Truncated(error.to_string())),
     }
 }
 
-impl Answer {
-    /// A header's value.
+impl Response {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The body as text.
-    pub(super) fn text(&self, what: &'static str) -> Result<&str, Fault> {
-        std::str::from_utf8(&self.body).map_err(|error| Fault::malformed(what, error))
+    pub(super) fn text(&self, what: &'static str) -> Result<&str, SourceError> {
+        std::str::from_utf8(&self.body).map_err(|error| SourceError::malformed(what, error))
     }
 }
 
 impl Deadline {
-    /// From now on.
     pub(super) fn after_ms(ms: u64) -> Self {
         let whole = Duration::from_millis(ms);
         Deadline {
@@ -167,8 +175,8 @@ impl Deadline {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    fn missed(&self) -> Fault {
+    fn missed(&self) -> SourceError {
         let after_ms = u64::try_from(self.whole.as_millis()).unwrap_or(u64::MAX);
-        Fault::Slow { after_ms }
+        SourceError::Timeout { after_ms }
     }
 }

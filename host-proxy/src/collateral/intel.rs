@@ -1,10 +1,10 @@
 //! Intel's collateral, from its own service (PCS) or from a cache of it that a provider runs (PCCS).
 //!
 //! The four answers and their headers are those of Intel's PCS API, version 4; a PCCS has the same paths and in part other
-//! encodings. We have read the documentation and replayed recorded answers; we have not reached either service.
+//! encodings. Written from the documentation and tested with recorded answers; neither service has been reached.
 
-use super::ask::{Answer, Asker, Deadline, Question};
-use super::fault::{Fault, part_name};
+use super::http_client::{Deadline, HttpClient, Request, Response};
+use super::source_error::{SourceError, part_name};
 use crate::config::TdxSource;
 use crate::limits::{CLOCK_SLACK_S, INTEL_ANSWER_BYTES_MAX};
 use base64::Engine;
@@ -13,12 +13,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use wire::limits::COLLATERAL_BYTES_MAX;
 
-/// Asks one source for the lists about a platform and writes them as our JSON.
+/// Asks one source for a platform's collateral and writes it as our JSON.
 pub(super) fn fetch(
-    asker: &Asker,
+    client: &HttpClient,
     source: &TdxSource,
     platform: &Platform,
-) -> Result<Vec<u8>, Fault> {
+) -> Result<Vec<u8>, SourceError> {
     match source {
         TdxSource::File { path } => super::nvidia::read_file(path, COLLATERAL_BYTES_MAX as u64),
         TdxSource::Pcs {
@@ -26,7 +26,7 @@ pub(super) fn fetch(
             root_crl_url,
             timeout_ms,
         } => service(
-            asker,
+            client,
             url.as_str(),
             root_crl_url.as_str(),
             *timeout_ms,
@@ -34,27 +34,27 @@ pub(super) fn fetch(
         ),
         TdxSource::Pccs { url, timeout_ms } => {
             let root_crl_url = format!("{url}/sgx/certification/v4/rootcacrl");
-            service(asker, url.as_str(), &root_crl_url, *timeout_ms, platform)
+            service(client, url.as_str(), &root_crl_url, *timeout_ms, platform)
         }
     }
 }
 
 fn service(
-    asker: &Asker,
+    client: &HttpClient,
     base: &str,
     root_crl_url: &str,
     timeout_ms: u64,
     platform: &Platform,
-) -> Result<Vec<u8>, Fault> {
+) -> Result<Vec<u8>, SourceError> {
     let deadline = Deadline::after_ms(timeout_ms);
     let get = |url: &str, kind| {
-        let question = Question {
+        let request = Request {
             url,
             post: None,
-            kind,
+            content_type: kind,
             bytes_max: INTEL_ANSWER_BYTES_MAX,
         };
-        asker.ask(&question, deadline)
+        client.send(&request, deadline)
     };
     let ca = platform.ca;
     let fmspc = hex::encode_upper(platform.fmspc);
@@ -72,52 +72,52 @@ fn service(
     let tcb_info: TcbInfoAnswer = parse("TCB info", &tcb)?;
     let qe_identity: QeIdentityAnswer = parse("QE identity", &qe)?;
     // Version 3 of the API called the header by the second name.
-    let tcb_chain = ["TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain"];
+    let tcb_chain = ["TCB-Info-Issuer-Node", "SGX-TCB-Info-Issuer-Node"];
     let json = serde_json::json!({
-        "pck_crl_issuer_chain": chain(&pck_crl, &["SGX-PCK-CRL-Issuer-Chain"])?,
+        "pck_crl_issuer_chain": chain(&pck_crl, &["SGX-PCK-CRL-Issuer-Node"])?,
         "root_ca_crl": hex::encode(crl("root revocation list", &root_crl)?),
         "pck_crl": hex::encode(crl("PCK revocation list", &pck_crl)?),
         "tcb_info_issuer_chain": chain(&tcb, &tcb_chain)?,
         // The signature covers these bytes as they came, so they are passed on as they came.
         "tcb_info": tcb_info.tcb_info.get(),
         "tcb_info_signature": tcb_info.signature,
-        "qe_identity_issuer_chain": chain(&qe, &["SGX-Enclave-Identity-Issuer-Chain"])?,
+        "qe_identity_issuer_chain": chain(&qe, &["SGX-Enclave-Identity-Issuer-Node"])?,
         "qe_identity": qe_identity.enclave_identity.get(),
         "qe_identity_signature": qe_identity.signature,
     });
-    serde_json::to_vec(&json).map_err(|error| Fault::malformed("collateral", error))
+    serde_json::to_vec(&json).map_err(|error| SourceError::malformed("collateral", error))
 }
 
-/// Holds what came against what was asked. Signatures are for whoever believes it.
+/// Checks an answer against the platform asked for. Signatures are for the client.
 pub(super) fn check(
     json: &[u8],
     platform: &Platform,
     now_unix_s: u64,
-) -> Result<CollateralClaims, Fault> {
+) -> Result<CollateralClaims, SourceError> {
     if json.len() > COLLATERAL_BYTES_MAX {
         // No client takes a bundle with more.
         let bytes_max = COLLATERAL_BYTES_MAX as u64;
-        return Err(Fault::TooLong { bytes_max });
+        return Err(SourceError::TooLong { bytes_max });
     }
-    let malformed = |error: &dyn std::fmt::Display| Fault::malformed("collateral", error);
+    let malformed = |error: &dyn std::fmt::Display| SourceError::malformed("collateral", error);
     let collateral = Collateral::from_json(json).map_err(|e| malformed(&e))?;
     let claims = collateral.claims().map_err(|e| malformed(&e))?;
     if claims.platform != *platform {
-        return Err(Fault::Other {
+        return Err(SourceError::Mismatch {
             got: claims.platform.to_string(),
             asked: platform.to_string(),
         });
     }
     let first = claims.first_to_expire();
     if first.expires_unix_s <= now_unix_s {
-        return Err(Fault::Expired {
+        return Err(SourceError::Expired {
             what: part_name(first.part),
             at_unix_s: first.expires_unix_s,
         });
     }
     let last = claims.last_issued();
     if last.issued_unix_s > now_unix_s.saturating_add(CLOCK_SLACK_S) {
-        return Err(Fault::FromTheFuture {
+        return Err(SourceError::NotYetValid {
             what: part_name(last.part),
             at_unix_s: last.issued_unix_s,
         });
@@ -139,23 +139,29 @@ struct QeIdentityAnswer<'a> {
     signature: String,
 }
 
-fn parse<'a, T: Deserialize<'a>>(what: &'static str, answer: &'a Answer) -> Result<T, Fault> {
-    serde_json::from_str(answer.text(what)?).map_err(|error| Fault::malformed(what, error))
+fn parse<'a, T: Deserialize<'a>>(
+    what: &'static str,
+    answer: &'a Response,
+) -> Result<T, SourceError> {
+    serde_json::from_str(answer.text(what)?).map_err(|error| SourceError::malformed(what, error))
 }
 
 /// The first of these headers: PEM certificates, percent-encoded.
-fn chain(answer: &Answer, names: &[&'static str]) -> Result<String, Fault> {
+fn chain(answer: &Response, names: &[&'static str]) -> Result<String, SourceError> {
     let found = names
         .iter()
         .find_map(|name| Some((name, answer.header(name)?)));
     let Some((name, value)) = found else {
         let name = names.first().copied().unwrap_or("issuer chain");
-        return Err(Fault::malformed(name, "the header is missing"));
+        return Err(SourceError::malformed(name, "the header is missing"));
     };
     let pem = percent_decoded(value)
-        .ok_or_else(|| Fault::malformed(name, "the header is not percent-encoded text"))?;
+        .ok_or_else(|| SourceError::malformed(name, "the header is not percent-encoded text"))?;
     if !pem.starts_with("-----BEGIN CERTIFICATE-----") {
-        return Err(Fault::malformed(name, "the header holds no certificate"));
+        return Err(SourceError::malformed(
+            name,
+            "the header holds no certificate",
+        ));
     }
     Ok(pem)
 }
@@ -180,7 +186,7 @@ fn percent_decoded(text: &str) -> Option<String> {
 }
 
 /// A revocation list as DER. Intel sends that, or PEM; a PCCS sends it in hexadecimal.
-fn crl(what: &'static str, answer: &Answer) -> Result<Vec<u8>, Fault> {
+fn crl(what: &'static str, answer: &Response) -> Result<Vec<u8>, SourceError> {
     // X.690 8.1: a SEQUENCE whose length takes two bytes, as every such list has.
     if let [0x30, 0x81..=0x84, ..] = &answer.body[..] {
         return Ok(answer.body.clone());
@@ -193,12 +199,12 @@ fn crl(what: &'static str, answer: &Answer) -> Result<Vec<u8>, Fault> {
         let digits: String = body.split_ascii_whitespace().collect();
         return base64::engine::general_purpose::STANDARD
             .decode(digits)
-            .map_err(|error| Fault::malformed(what, error));
+            .map_err(|error| SourceError::malformed(what, error));
     }
     if text.starts_with('<') {
-        return Err(Fault::ContentType("a web page".into()));
+        return Err(SourceError::ContentType("a web page".into()));
     }
-    hex::decode(text).map_err(|_| Fault::malformed(what, "neither DER, PEM nor hexadecimal"))
+    hex::decode(text).map_err(|_| SourceError::malformed(what, "neither DER, PEM nor hexadecimal"))
 }
 
 #[cfg(test)]

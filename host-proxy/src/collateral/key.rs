@@ -1,78 +1,92 @@
-//! What can be asked for, and the name under which it is kept.
+//! What collateral is asked for by, and the file name of the answer in the cache.
 
-use super::ocsp::OcspQuestion;
-use crate::limits::RIM_ID_BYTES_MAX;
+use super::ocsp::OcspRequest;
+use crate::limits::{OCSP_REQUEST_BYTES_MAX, RIM_ID_BYTES_MAX};
 use measurements::Platform;
 use std::fmt;
 use std::str::FromStr;
 
-/// One thing to fetch.
+/// What one answer is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Want {
-    /// Intel's four lists about a platform with TDX.
+pub enum CollateralKey {
+    /// Intel's collateral for a TDX platform.
     Tdx(Platform),
-    /// NVIDIA's reference values for a driver or a VBIOS.
+    /// NVIDIA's reference integrity manifest for a driver or a VBIOS.
     Rim(RimId),
-    /// Whether a certificate of NVIDIA's is revoked.
-    Ocsp(OcspQuestion),
+    /// The revocation status of one of NVIDIA's certificates.
+    Ocsp(OcspRequest),
 }
 
 /// NVIDIA's name of a reference integrity manifest, such as `NV_GPU_DRIVER_GH100_550.144.03`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RimId(String);
 
-/// Why a question is not asked. Whoever asks is at fault.
+/// A key that cannot be asked for. The caller is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WantError {
-    /// Not a name that becomes part of a URL and of a file's name.
+#[expect(missing_docs)]
+pub enum KeyError {
+    /// It becomes part of a URL and of a file's name.
     #[error(
-        "a RIM is named by up to {RIM_ID_BYTES_MAX} letters, digits, `_`, `-` and `.`, and begins with a letter"
+        "a RIM id is a letter followed by letters, digits, `_`, `-` and `.`, at most {RIM_ID_BYTES_MAX} in all"
     )]
     RimId,
-    /// Not an OCSP request.
-    #[error("this is not an OCSP request (RFC 6960) about one certificate: {0}")]
+    #[error("not an OCSP request (RFC 6960) for one certificate: {0}")]
     Ocsp(&'static str),
 }
 
-impl Want {
-    /// The name of the file that holds the answer: one for each question, and of letters that every file system takes.
+impl CollateralKey {
+    /// Reads an OCSP request.
+    pub fn ocsp(der: &[u8]) -> Result<CollateralKey, KeyError> {
+        if der.len() > OCSP_REQUEST_BYTES_MAX {
+            return Err(KeyError::Ocsp("it is longer than 4096 bytes"));
+        }
+        let request = OcspRequest::parse(der);
+        Ok(CollateralKey::Ocsp(
+            request.ok_or(KeyError::Ocsp("malformed DER"))?,
+        ))
+    }
+
+    /// The name of the file that holds the answer: one for each request, and of letters that every file system takes.
     pub(super) fn file_name(&self) -> String {
         match self {
-            Want::Tdx(platform) => {
+            CollateralKey::Tdx(platform) => {
                 let fmspc = hex::encode_upper(platform.fmspc);
                 format!("tdx-{fmspc}-{}", platform.ca)
             }
-            Want::Rim(id) => format!("rim-{id}"),
-            Want::Ocsp(question) => format!("ocsp-{}", hex::encode(question.key())),
+            CollateralKey::Rim(id) => format!("rim-{id}"),
+            CollateralKey::Ocsp(request) => format!("ocsp-{}", hex::encode(request.key())),
         }
     }
 
-    /// The reverse of [`Want::file_name`]; an OCSP request has to be given, since its name is a digest.
-    pub(super) fn from_file_name(name: &str, question: Option<OcspQuestion>) -> Option<Want> {
+    /// The reverse of [`CollateralKey::file_name`]; an OCSP request has to be given, since its name is a digest.
+    pub(super) fn from_file_name(
+        name: &str,
+        request: Option<OcspRequest>,
+    ) -> Option<CollateralKey> {
         let (kind, rest) = name.split_once('-')?;
-        let want = match kind {
+        let key = match kind {
             "tdx" => {
                 let (fmspc, ca) = rest.split_once('-')?;
-                Want::Tdx(Platform {
+                CollateralKey::Tdx(Platform {
                     fmspc: Platform::fmspc_from_hex(fmspc).ok()?,
                     ca: ca.parse().ok()?,
                 })
             }
-            "rim" => Want::Rim(rest.parse().ok()?),
-            "ocsp" => Want::Ocsp(question?),
+            "rim" => CollateralKey::Rim(rest.parse().ok()?),
+            "ocsp" => CollateralKey::Ocsp(request?),
             _ => return None,
         };
-        (want.file_name() == name).then_some(want)
+        (key.file_name() == name).then_some(key)
     }
 }
 
-impl fmt::Display for Want {
+impl fmt::Display for CollateralKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Want::Tdx(platform) => write!(f, "Intel's collateral for {platform}"),
-            Want::Rim(id) => write!(f, "NVIDIA's RIM {id}"),
-            Want::Ocsp(question) => {
-                let key = hex::encode(&question.key()[..4]);
+            CollateralKey::Tdx(platform) => write!(f, "Intel's collateral for {platform}"),
+            CollateralKey::Rim(id) => write!(f, "NVIDIA's RIM {id}"),
+            CollateralKey::Ocsp(request) => {
+                let key = hex::encode(&request.key()[..4]);
                 write!(f, "NVIDIA's OCSP answer {key}…")
             }
         }
@@ -80,8 +94,8 @@ impl fmt::Display for Want {
 }
 
 impl FromStr for RimId {
-    type Err = WantError;
-    fn from_str(text: &str) -> Result<Self, WantError> {
+    type Err = KeyError;
+    fn from_str(text: &str) -> Result<Self, KeyError> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         let fits = text.len() <= RIM_ID_BYTES_MAX
             && text.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -89,7 +103,7 @@ impl FromStr for RimId {
         if fits {
             Ok(RimId(text.to_owned()))
         } else {
-            Err(WantError::RimId)
+            Err(KeyError::RimId)
         }
     }
 }
@@ -120,22 +134,22 @@ mod tests {
         for wrong in [
             "", ".", "..", "../x", "a/b", "a?b", "a%2f", "a b", "a\n", "é", &long,
         ] {
-            assert_eq!(wrong.parse::<RimId>(), Err(WantError::RimId), "{wrong}");
+            assert_eq!(wrong.parse::<RimId>(), Err(KeyError::RimId), "{wrong}");
         }
     }
 
     #[test]
     fn a_file_name_leads_back_to_what_was_asked() {
-        let tdx = Want::Tdx(Platform {
+        let tdx = CollateralKey::Tdx(Platform {
             fmspc: [0xb0, 0xc0, 0x6f, 0, 0, 0],
             ca: PckCa::Platform,
         });
         assert_eq!(tdx.file_name(), "tdx-B0C06F000000-platform");
-        let rim = Want::Rim("NV-1".parse().expect("an id"));
-        for want in [tdx, rim] {
+        let rim = CollateralKey::Rim("NV-1".parse().expect("an id"));
+        for key in [tdx, rim] {
             assert_eq!(
-                Want::from_file_name(&want.file_name(), None),
-                Some(want.clone())
+                CollateralKey::from_file_name(&key.file_name(), None),
+                Some(key.clone())
             );
         }
         for strange in [
@@ -146,7 +160,11 @@ mod tests {
             "ocsp-00",
             "x-y",
         ] {
-            assert_eq!(Want::from_file_name(strange, None), None, "{strange}");
+            assert_eq!(
+                CollateralKey::from_file_name(strange, None),
+                None,
+                "{strange}"
+            );
         }
     }
 }

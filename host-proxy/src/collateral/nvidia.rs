@@ -1,59 +1,90 @@
 //! NVIDIA's reference integrity manifests and OCSP answers.
 //!
-//! A RIM travels as JSON with the XML in base64 (RIM service, `GET /v1/rim/{id}`), an OCSP answer as DER (RFC 6960). We have
-//! read the documentation and replayed public files; we have not reached either service.
+//! A RIM travels as JSON with the XML in base64 (RIM service, `GET /v1/rim/{id}`), an OCSP answer as DER (RFC 6960). Written
+//! from the documentation and tested with public files; neither service has been reached.
 
-use super::ask::{Asker, Deadline, Question};
-use super::fault::Fault;
-use super::ocsp::OcspQuestion;
-use super::want::RimId;
+use super::http_client::{Deadline, HttpClient, Request};
+use super::key::RimId;
+use super::ocsp::{OcspAnswer, OcspRequest};
+use super::source_error::SourceError;
 use crate::config::{OcspSource, RimSource};
-use crate::limits::{OCSP_ANSWER_BYTES_MAX, RIM_ANSWER_BYTES_MAX};
+use crate::error::read_bounded;
+use crate::limits::{CLOCK_SLACK_S, OCSP_ANSWER_BYTES_MAX, RIM_ANSWER_BYTES_MAX};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use measurements::gpu::Rim;
 use serde::Deserialize;
-use std::io::Read;
 use std::path::Path;
 
 /// Asks one source for a RIM, in the service's JSON.
-pub(super) fn fetch_rim(asker: &Asker, source: &RimSource, id: &RimId) -> Result<Vec<u8>, Fault> {
+pub(super) fn fetch_rim(
+    client: &HttpClient,
+    source: &RimSource,
+    id: &RimId,
+) -> Result<Vec<u8>, SourceError> {
     match source {
         RimSource::Rim { url, timeout_ms } => {
-            let url = format!("{url}/v1/rim/{id}");
-            let question = Question {
-                url: &url,
+            let request = Request {
+                url: &format!("{url}/v1/rim/{id}"),
                 post: None,
-                kind: Some("json"),
+                content_type: Some("json"),
                 bytes_max: RIM_ANSWER_BYTES_MAX,
             };
-            Ok(asker.ask(&question, Deadline::after_ms(*timeout_ms))?.body)
+            Ok(client.send(&request, Deadline::after_ms(*timeout_ms))?.body)
         }
         RimSource::Directory { path } => {
-            let file = path.join(format!("{id}.xml"));
-            let xml = read_file(&file, RIM_ANSWER_BYTES_MAX)?;
+            let xml = read_file(&path.join(format!("{id}.xml")), RIM_ANSWER_BYTES_MAX)?;
             let json = serde_json::json!({
                 "id": id.as_str(), "rim": STANDARD.encode(xml), "rim_format": "TCG_RIM",
             });
-            serde_json::to_vec(&json).map_err(|error| Fault::malformed("RIM", error))
+            serde_json::to_vec(&json).map_err(|error| SourceError::malformed("RIM", error))
         }
     }
 }
 
 /// Asks one source about a certificate.
 pub(super) fn fetch_ocsp(
-    asker: &Asker,
+    client: &HttpClient,
     source: &OcspSource,
-    asked: &OcspQuestion,
-) -> Result<Vec<u8>, Fault> {
+    asked: &OcspRequest,
+) -> Result<Vec<u8>, SourceError> {
     let OcspSource::Ocsp { url, timeout_ms } = source;
-    let question = Question {
+    let request = Request {
         url: url.as_str(),
         post: Some(asked.der()),
-        kind: Some("ocsp-response"),
+        content_type: Some("ocsp-response"),
         bytes_max: OCSP_ANSWER_BYTES_MAX,
     };
-    Ok(asker.ask(&question, Deadline::after_ms(*timeout_ms))?.body)
+    Ok(client.send(&request, Deadline::after_ms(*timeout_ms))?.body)
+}
+
+/// Checks an answer against its request. `Some` is its next update; an answer without one holds for now only.
+pub(super) fn check_ocsp(
+    answer: &[u8],
+    asked: &OcspRequest,
+    now_unix_s: u64,
+) -> Result<Option<u64>, SourceError> {
+    let what = "OCSP answer";
+    let answer = asked.answer(answer);
+    match answer.ok_or_else(|| SourceError::malformed(what, "not the DER of RFC 6960"))? {
+        OcspAnswer::Status(status) => Err(SourceError::OcspStatus(status)),
+        OcspAnswer::OtherNonce => Err(SourceError::Replay),
+        OcspAnswer::OtherCertificate => Err(SourceError::Mismatch {
+            got: "another certificate".into(),
+            asked: "the one in the request".into(),
+        }),
+        OcspAnswer::Dated {
+            this_update: at_unix_s,
+            ..
+        } if at_unix_s > now_unix_s.saturating_add(CLOCK_SLACK_S) => {
+            Err(SourceError::NotYetValid { what, at_unix_s })
+        }
+        OcspAnswer::Dated {
+            next_update: Some(at_unix_s),
+            ..
+        } if at_unix_s <= now_unix_s => Err(SourceError::Expired { what, at_unix_s }),
+        OcspAnswer::Dated { next_update, .. } => Ok(next_update),
+    }
 }
 
 #[derive(Deserialize)]
@@ -63,11 +94,11 @@ struct RimAnswer {
     rim: String,
 }
 
-/// Holds a RIM against its name: the id beside it, and the version inside it. Its signature is for whoever believes it.
-pub(super) fn check_rim(json: &[u8], id: &RimId) -> Result<(), Fault> {
+/// Checks a RIM against the id asked for: the id beside it, and the version in it. Its signature is for the client.
+pub(super) fn check_rim(json: &[u8], id: &RimId) -> Result<(), SourceError> {
     let answer: RimAnswer =
-        serde_json::from_slice(json).map_err(|error| Fault::malformed("RIM", error))?;
-    let other = |got: &str| Fault::Other {
+        serde_json::from_slice(json).map_err(|error| SourceError::malformed("RIM", error))?;
+    let other = |got: &str| SourceError::Mismatch {
         got: format!("`{}`", got.chars().take(120).collect::<String>()),
         asked: format!("`{id}`"),
     };
@@ -77,7 +108,7 @@ pub(super) fn check_rim(json: &[u8], id: &RimId) -> Result<(), Fault> {
         return Err(other(got));
     }
     let rim = Rim::parse(id.as_str(), &decode(&answer)?)
-        .map_err(|error| Fault::malformed("RIM", error))?;
+        .map_err(|error| SourceError::malformed("RIM", error))?;
     if is_named_after(id, rim.version()) {
         Ok(())
     } else {
@@ -95,27 +126,23 @@ fn is_named_after(id: &RimId, version: &str) -> bool {
 }
 
 /// The XML inside the service's JSON.
-pub fn rim_document(json: &[u8]) -> Result<Vec<u8>, Fault> {
-    let answer = serde_json::from_slice(json).map_err(|error| Fault::malformed("RIM", error))?;
+pub fn rim_document(json: &[u8]) -> Result<Vec<u8>, SourceError> {
+    let answer =
+        serde_json::from_slice(json).map_err(|error| SourceError::malformed("RIM", error))?;
     decode(&answer)
 }
 
-fn decode(answer: &RimAnswer) -> Result<Vec<u8>, Fault> {
+fn decode(answer: &RimAnswer) -> Result<Vec<u8>, SourceError> {
     STANDARD
         .decode(answer.rim.trim())
-        .map_err(|error| Fault::malformed("RIM", error))
+        .map_err(|error| SourceError::malformed("RIM", error))
 }
 
-/// A file of the operator's, of bounded size.
-pub(super) fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Fault> {
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path)
-        .and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes))
-        .map_err(|error| Fault::Disk(error.to_string()))?;
-    if read as u64 > bytes_max {
-        return Err(Fault::TooLong { bytes_max });
-    }
-    Ok(bytes)
+/// A source that is a file.
+pub(super) fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, SourceError> {
+    let read = read_bounded(path, bytes_max);
+    let bytes = read.map_err(|error| SourceError::File(error.to_string()))?;
+    bytes.ok_or(SourceError::TooLong { bytes_max })
 }
 
 #[cfg(test)]
@@ -153,7 +180,7 @@ mod tests {
         ] {
             let got = check_rim(json.as_bytes(), &id);
             assert!(
-                matches!(got, Err(Fault::Malformed { .. })),
+                matches!(got, Err(SourceError::Malformed { .. })),
                 "{json}: {got:?}"
             );
         }

@@ -1,20 +1,17 @@
-//! OCSP messages (RFC 6960): which certificate is asked about, and until when an answer about it holds.
+//! OCSP messages (RFC 6960): which certificate a request names, and what an answer says about it.
 //!
-//! The nonce and the signature are the client's to judge. A kept answer carries the nonce of whoever asked first, so a client
-//! that takes kept answers accepts the signed dates in the nonce's place; one that does not says so and gets its own.
+//! Nonce and signature are for the client to judge. A cached answer has the nonce of an earlier request; a client that
+//! does not accept that in exchange for the signed dates asks with `Cache-Control: no-cache`.
 
-use super::fault::Fault;
-use super::want::WantError;
-use crate::limits::{CLOCK_SLACK_S, OCSP_REQUEST_BYTES_MAX};
 use measurements::der::{
     Der, Value,
     tag::{ENUMERATED, OCTET_STRING, OID, SEQUENCE, constructed},
 };
 use sha2::{Digest, Sha256};
 
-/// A client's request about one certificate.
+/// A client's request for one certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OcspQuestion {
+pub struct OcspRequest {
     der: Vec<u8>,
     certificate: CertificateName,
     nonce: Option<Vec<u8>>,
@@ -29,15 +26,25 @@ struct CertificateName {
     serial: Vec<u8>,
 }
 
-impl OcspQuestion {
-    /// Reads a request.
-    pub fn parse(der: &[u8]) -> Result<OcspQuestion, WantError> {
-        if der.len() > OCSP_REQUEST_BYTES_MAX {
-            return Err(WantError::Ocsp("it is too long"));
-        }
-        request(der).ok_or(WantError::Ocsp(
-            "its DER is not of the form that the RFC has",
-        ))
+/// What an `OCSPResponse` says about a request's certificate.
+#[derive(Debug, PartialEq, Eq)]
+#[expect(missing_docs)]
+pub enum OcspAnswer {
+    /// `responseStatus` other than successful (section 4.2.1).
+    Status(u8),
+    OtherCertificate,
+    /// The answer has a nonce, and not the request's. A responder may leave it out (section 4.4.1).
+    OtherNonce,
+    Dated {
+        this_update: u64,
+        next_update: Option<u64>,
+    },
+}
+
+impl OcspRequest {
+    /// Reads a request; `None` is malformed DER, or other than one certificate.
+    pub fn parse(der: &[u8]) -> Option<OcspRequest> {
+        request(der)
     }
 
     /// The request as it came.
@@ -45,45 +52,22 @@ impl OcspQuestion {
         &self.der
     }
 
-    /// Holds an answer against this request. `Some` is its next update; an answer without one holds for now only.
-    pub fn check(&self, answer: &[u8], now_unix_s: u64) -> Result<Option<u64>, Fault> {
-        let malformed = || {
-            Fault::malformed(
-                "OCSP answer",
-                "its DER is not of the form that RFC 6960 has",
-            )
-        };
-        let (status, basic) = response(answer).ok_or_else(malformed)?;
+    /// Reads an answer; `None` is malformed DER.
+    pub fn answer(&self, der: &[u8]) -> Option<OcspAnswer> {
+        let (status, basic) = response(der)?;
         if status != 0 {
-            return Err(Fault::OcspRefused(status));
+            return Some(OcspAnswer::Status(status));
         }
-        let basic = basic.ok_or_else(malformed)?;
-        let answer = single_response(basic, &self.certificate).ok_or_else(malformed)?;
-        let Some(answer) = answer else {
-            return Err(Fault::Other {
-                got: "another certificate".into(),
-                asked: "the one in the request".into(),
-            });
+        let Some(answer) = single_response(basic?, &self.certificate)? else {
+            return Some(OcspAnswer::OtherCertificate);
         };
-        // A responder may leave the nonce out (section 4.4.1); another one is the answer to another request.
-        if let (Some(got), Some(asked)) = (&answer.nonce, &self.nonce)
-            && got != asked
-        {
-            return Err(Fault::Replayed);
-        }
-        if answer.this_update > now_unix_s.saturating_add(CLOCK_SLACK_S) {
-            return Err(Fault::FromTheFuture {
-                what: "OCSP answer",
-                at_unix_s: answer.this_update,
-            });
-        }
-        match answer.next_update {
-            Some(at_unix_s) if at_unix_s <= now_unix_s => Err(Fault::Expired {
-                what: "OCSP answer",
-                at_unix_s,
-            }),
-            next => Ok(next),
-        }
+        Some(match (&answer.nonce, &self.nonce) {
+            (Some(got), Some(asked)) if got != asked => OcspAnswer::OtherNonce,
+            _ => OcspAnswer::Dated {
+                this_update: answer.this_update,
+                next_update: answer.next_update,
+            },
+        })
     }
 
     /// A digest of the certificate's name: the same for every request about it.
@@ -103,7 +87,7 @@ impl OcspQuestion {
     }
 }
 
-fn request(der: &[u8]) -> Option<OcspQuestion> {
+fn request(der: &[u8]) -> Option<OcspRequest> {
     let mut outer = Der::new(der);
     let mut request = outer.inside(SEQUENCE)?;
     outer.end()?;
@@ -121,7 +105,7 @@ fn request(der: &[u8]) -> Option<OcspQuestion> {
     let certificate = certificate_name(single.inside(SEQUENCE)?)?;
     single.optional(constructed(0))?;
     single.end()?;
-    Some(OcspQuestion {
+    Some(OcspRequest {
         der: der.to_owned(),
         certificate,
         nonce: extensions.map_or(Some(None), nonce)?,

@@ -1,13 +1,14 @@
-//! Where collateral comes from. Whoever writes this can make clients wait or go without; they verify what they get.
+//! The sources of collateral. Whoever writes this can make clients wait or go without; they verify what they get.
 
-use super::{ConfigError, read_yaml};
+use super::{read_yaml, refused};
+use crate::error::Error;
 use crate::limits::{CACHE_BYTES_MIN, SOURCE_MS_MAX, SOURCES_MAX};
 use serde::Deserialize;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// What `host-proxy collateral` runs by.
+/// `collateral.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CollateralConfig {
@@ -16,13 +17,13 @@ pub struct CollateralConfig {
     pub listen: SocketAddr,
     /// The directory of the cache.
     pub cache: PathBuf,
-    /// What the cache may occupy.
+    /// Maximum size of the cache on disk.
     #[serde(default = "cache_bytes_default")]
     pub cache_bytes_max: u64,
-    /// Intel's collateral, asked in this order.
+    /// Sources of Intel's collateral, asked in this order.
     #[serde(default)]
     pub tdx: Vec<TdxSource>,
-    /// NVIDIA's reference values, asked in this order.
+    /// Sources of NVIDIA's reference integrity manifests, asked in this order.
     #[serde(default)]
     pub rim: Vec<RimSource>,
     /// NVIDIA's OCSP responders, asked in this order.
@@ -36,19 +37,19 @@ pub struct CollateralConfig {
 pub enum TdxSource {
     /// Intel's own service, API version 4.
     Pcs {
-        /// What stands before `/sgx/certification/v4`.
+        /// Base URL, before `/sgx/certification/v4`.
         url: BaseUrl,
-        /// The root's revocation list, which that service does not have.
+        /// The root CA's revocation list, which that service does not have.
         root_crl_url: BaseUrl,
-        /// How long all its answers together may take.
+        /// Limit for all its answers together.
         #[serde(default = "timeout_default")]
         timeout_ms: u64,
     },
-    /// A provider's cache of it.
+    /// A provisioning certificate caching service: a provider's cache of the former.
     Pccs {
-        /// What stands before `/sgx/certification/v4`.
+        /// Base URL, before `/sgx/certification/v4`.
         url: BaseUrl,
-        /// How long all its answers together may take.
+        /// Limit for all its answers together.
         #[serde(default = "timeout_default")]
         timeout_ms: u64,
     },
@@ -59,15 +60,15 @@ pub enum TdxSource {
     },
 }
 
-/// A source of NVIDIA's reference values.
+/// A source of NVIDIA's reference integrity manifests.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RimSource {
     /// NVIDIA's service, or another proxy.
     Rim {
-        /// What stands before `/v1/rim`.
+        /// Base URL, before `/v1/rim`.
         url: BaseUrl,
-        /// How long an answer may take.
+        /// Limit for an answer.
         #[serde(default = "timeout_default")]
         timeout_ms: u64,
     },
@@ -86,7 +87,7 @@ pub enum OcspSource {
     Ocsp {
         /// Where requests are posted.
         url: BaseUrl,
-        /// How long an answer may take.
+        /// Limit for an answer.
         #[serde(default = "timeout_default")]
         timeout_ms: u64,
     },
@@ -99,33 +100,52 @@ pub struct BaseUrl(String);
 
 impl CollateralConfig {
     /// Reads a file. Relative paths in it start at its directory.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+    pub fn read(path: &Path) -> Result<Self, Error> {
         let (config, directory) = read_yaml(path)?;
         Self::finish(config, &directory)
     }
 
     /// Parses a file's text; `directory` is where its relative paths start.
-    pub fn from_yaml(text: &str, directory: &Path) -> Result<Self, ConfigError> {
+    pub fn from_yaml(text: &str, directory: &Path) -> Result<Self, Error> {
         Self::finish(super::parse(text)?, directory)
     }
 
-    fn finish(mut config: CollateralConfig, directory: &Path) -> Result<Self, ConfigError> {
+    fn finish(mut config: CollateralConfig, directory: &Path) -> Result<Self, Error> {
         let timeouts = [
-            config.tdx.iter().map(TdxSource::timeout_ms).collect(),
-            config.rim.iter().map(RimSource::timeout_ms).collect(),
-            config.ocsp.iter().map(OcspSource::timeout_ms).collect(),
+            (
+                "tdx",
+                config.tdx.iter().map(TdxSource::timeout_ms).collect(),
+            ),
+            (
+                "rim",
+                config.rim.iter().map(RimSource::timeout_ms).collect(),
+            ),
+            (
+                "ocsp",
+                config.ocsp.iter().map(OcspSource::timeout_ms).collect(),
+            ),
         ];
-        if timeouts.iter().any(|of: &Vec<_>| of.len() > SOURCES_MAX) {
-            return Err(ConfigError::Range("a list of sources has at most 8"));
-        }
-        let allowed = |ms: &u64| (1..=SOURCE_MS_MAX).contains(ms);
-        if !timeouts.iter().flatten().flatten().all(allowed) {
-            return Err(ConfigError::Range("timeout_ms is 1 to 120000"));
+        for (list, timeouts) in timeouts {
+            let timeouts: Vec<Option<u64>> = timeouts;
+            if timeouts.len() > SOURCES_MAX {
+                let count = timeouts.len();
+                return Err(refused(format!(
+                    "{list} has {count} sources; at most {SOURCES_MAX} are allowed"
+                )));
+            }
+            for ms in timeouts.into_iter().flatten() {
+                if !(1..=SOURCE_MS_MAX).contains(&ms) {
+                    return Err(refused(format!(
+                        "{list}: timeout_ms is {ms}; 1 to {SOURCE_MS_MAX} are allowed"
+                    )));
+                }
+            }
         }
         if config.cache_bytes_max < CACHE_BYTES_MIN {
-            return Err(ConfigError::Range(
-                "cache_bytes_max is at least 4194304, or one answer would not fit",
-            ));
+            let got = config.cache_bytes_max;
+            return Err(refused(format!(
+                "cache_bytes_max is {got}; it must be at least {CACHE_BYTES_MIN}"
+            )));
         }
         config.cache = directory.join(config.cache);
         for source in &mut config.tdx {
@@ -201,17 +221,17 @@ impl TryFrom<String> for BaseUrl {
         let rest = url
             .strip_prefix("http://")
             .or_else(|| url.strip_prefix("https://"))
-            .ok_or("a source's address begins with http:// or https://")?;
+            .ok_or("a source's URL must begin with http:// or https://")?;
         let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '@' | '?' | '#' | '\\');
         if rest.is_empty() || rest.starts_with('/') || !rest.chars().all(plain) {
-            return Err("a source's address has a host and an optional path, and nothing else");
+            return Err("a source's URL may have a host and a path, and nothing else");
         }
         Ok(BaseUrl(url.trim_end_matches('/').to_owned()))
     }
 }
 
 impl BaseUrl {
-    /// The address.
+    /// The URL.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,32 +1,33 @@
-//! The whole road over loopback: HTTP in, a guest on a Unix socket, a ledger for the channel.
+//! The proxy over loopback: HTTP in, a guest on a Unix socket, a ledger for the channel.
 
 use super::*;
-use crate::config::CollateralFrom;
-use crate::fake::{
+use crate::config::BundleCollateral;
+use crate::fixtures::{
     self, channel_terms, charge, config, directory, envelope, guest, http, node, open_channel,
     payee, sealed, voucher,
 };
 use crate::guest::GuestAddress;
 use std::future::pending;
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use wire::{Bundle, Digest, Evidence, Frame, FrameDecoder, FrameKind, RefusalCode, SignedRefusal};
 
-struct World {
+struct RunningProxy {
     _directory: TempDir,
     config: Config,
     listen: SocketAddr,
     _served: JoinHandle<()>,
 }
 
-async fn world() -> World {
+async fn proxy() -> RunningProxy {
     let directory = directory();
     let (ledger, url) = node().await;
     open_channel(&ledger);
     let config = config(directory.path(), url);
     let (listen, served) = serve(config.clone(), pending()).await.expect("serves");
-    World {
+    RunningProxy {
         _directory: directory,
         config,
         listen,
@@ -53,8 +54,8 @@ fn kinds(bytes: &[u8]) -> Vec<FrameKind> {
 }
 
 /// A guest that answers every job with these bytes and hangs up.
-fn answering(world: &World, answer: Vec<u8>) {
-    guest(&world.config, move |_, mut stream: UnixStream| {
+fn answering(proxy: &RunningProxy, answer: Vec<u8>) {
+    guest(&proxy.config, move |_, mut stream: UnixStream| {
         let answer = answer.clone();
         async move {
             // The proxy may have hung up already.
@@ -80,8 +81,8 @@ fn said(body: &[u8]) -> (String, String) {
     (text("code"), text("executed"))
 }
 
-async fn check_refused(world: &World, body: &[u8], status: u16, code: &str, executed: &str) {
-    let (got, body, _) = http(world.listen, "POST", "/v1/sealed", body).await;
+async fn check_refused(proxy: &RunningProxy, body: &[u8], status: u16, code: &str, executed: &str) {
+    let (got, body, _) = http(proxy.listen, "POST", "/v1/sealed", body).await;
     let said = said(&body);
     assert_eq!(
         (got, said.0.as_str(), said.1.as_str()),
@@ -91,18 +92,18 @@ async fn check_refused(world: &World, body: &[u8], status: u16, code: &str, exec
 
 #[tokio::test]
 async fn a_whole_answer_passes_unchanged_and_its_charge_is_kept() {
-    let world = world().await;
-    guest(&world.config, |frames, mut stream: UnixStream| async move {
+    let proxy = proxy().await;
+    guest(&proxy.config, |frames, mut stream: UnixStream| async move {
         let sent: Vec<u8> = frames[1..].iter().flat_map(|f| f.payload.clone()).collect();
         assert_eq!(frames[0].payload, envelope(100, None).encode());
         assert_eq!(sent, sealed());
         stream.write_all(&whole_answer(90)).await.expect("read");
     });
-    let (status, body, whole) = http(world.listen, "POST", "/v1/sealed", &job(100)).await;
+    let (status, body, whole) = http(proxy.listen, "POST", "/v1/sealed", &job(100)).await;
     assert_eq!((status, whole), (200, true));
     assert_eq!(body, whole_answer(90));
     let path = format!("/v1/channels/{}", channel_terms().address());
-    let (_, body, _) = http(world.listen, "GET", &path, b"").await;
+    let (_, body, _) = http(proxy.listen, "GET", &path, b"").await;
     let channel: Value = serde_json::from_slice(&body).expect("JSON");
     assert_eq!(
         (&channel["owed_nano"], &channel["deposit_nano"]),
@@ -113,24 +114,24 @@ async fn a_whole_answer_passes_unchanged_and_its_charge_is_kept() {
 
 #[tokio::test]
 async fn a_refusal_passes_unchanged() {
-    let world = world().await;
+    let proxy = proxy().await;
     let refusal =
-        SignedRefusal::sign(Digest([0; 32]), RefusalCode::Busy, &fake::receipt_key()).encode();
+        SignedRefusal::sign(Digest([0; 32]), RefusalCode::Busy, &fixtures::receipt_key()).encode();
     let answer = [
         Frame::encode(FrameKind::Refused, &refusal),
         Frame::encode(FrameKind::End, b""),
     ]
     .concat();
-    answering(&world, answer.clone());
-    let (status, body, whole) = http(world.listen, "POST", "/v1/sealed", &job(100)).await;
+    answering(&proxy, answer.clone());
+    let (status, body, whole) = http(proxy.listen, "POST", "/v1/sealed", &job(100)).await;
     assert_eq!((status, whole, body), (200, true, answer));
 }
 
 #[tokio::test]
 async fn an_answer_cut_in_the_middle_ends_without_end() {
-    let world = world().await;
-    answering(&world, Frame::data(&[1; 5_000]));
-    let (status, body, whole) = http(world.listen, "POST", "/v1/sealed", &job(100)).await;
+    let proxy = proxy().await;
+    answering(&proxy, Frame::data(&[1; 5_000]));
+    let (status, body, whole) = http(proxy.listen, "POST", "/v1/sealed", &job(100)).await;
     assert_eq!((status, whole), (200, false));
     assert!(!kinds(&body).contains(&FrameKind::End));
 }
@@ -178,9 +179,9 @@ async fn what_a_guest_may_not_send_is_not_passed_on() {
         ),
     ];
     for (what, answer) in cases {
-        let world = world().await;
-        answering(&world, answer);
-        let (status, body, whole) = http(world.listen, "POST", "/v1/sealed", &job(100)).await;
+        let proxy = proxy().await;
+        answering(&proxy, answer);
+        let (status, body, whole) = http(proxy.listen, "POST", "/v1/sealed", &job(100)).await;
         assert_eq!((status, whole), (200, false), "{what}");
         assert!(!kinds(&body).contains(&FrameKind::End), "{what}");
     }
@@ -194,58 +195,58 @@ async fn a_guest_that_begins_badly_is_a_bad_gateway() {
     let no_refusal = Frame::encode(FrameKind::Refused, b"no");
     let empty = Frame::encode(FrameKind::End, b"");
     for answer in [unknown_kind, too_long, out_of_place, no_refusal, empty] {
-        let world = world().await;
-        answering(&world, answer);
-        check_refused(&world, &job(100), 502, "guest_misbehaved", "maybe").await;
+        let proxy = proxy().await;
+        answering(&proxy, answer);
+        check_refused(&proxy, &job(100), 502, "guest_protocol", "maybe").await;
     }
 }
 
 #[tokio::test]
 async fn a_guest_that_hangs_up_a_silent_one_and_none_differ() {
-    let world = world().await;
-    check_refused(&world, &job(100), 503, "guest_unreachable", "no").await;
-    guest(&world.config, |frames, stream: UnixStream| async move {
+    let proxy = proxy().await;
+    check_refused(&proxy, &job(100), 503, "guest_unreachable", "no").await;
+    guest(&proxy.config, |frames, stream: UnixStream| async move {
         // Silent: holds the stream and says nothing.
         tokio::time::sleep(Duration::from_secs(60)).await;
         drop((frames, stream));
     });
-    check_refused(&world, &job(100), 504, "guest_silent", "maybe").await;
-    let GuestAddress::Unix(path) = &world.config.guest else {
+    check_refused(&proxy, &job(100), 504, "guest_timeout", "maybe").await;
+    let GuestAddress::Unix(path) = &proxy.config.guest else {
         unreachable!("the tests' guest is a Unix socket")
     };
     std::fs::remove_file(path).expect("the silent guest's socket");
-    answering(&world, Vec::new());
-    check_refused(&world, &job(100), 502, "guest_cut", "maybe").await;
+    answering(&proxy, Vec::new());
+    check_refused(&proxy, &job(100), 502, "guest_truncated", "maybe").await;
 }
 
 #[tokio::test]
 async fn what_is_no_job_never_reaches_the_guest() {
-    let world = world().await;
-    guest(&world.config, |_, _| async {
+    let proxy = proxy().await;
+    guest(&proxy.config, |_, _| async {
         panic!("the guest was asked")
     });
     let good = job(100);
-    check_refused(&world, b"", 400, "malformed", "no").await;
-    check_refused(&world, &good[..good.len() - 400], 400, "malformed", "no").await;
+    check_refused(&proxy, b"", 400, "malformed", "no").await;
+    check_refused(&proxy, &good[..good.len() - 400], 400, "malformed", "no").await;
     let mut changed = good.clone();
     let at = envelope(100, None).encode().len() + 7;
     changed[at] ^= 1;
-    check_refused(&world, &changed, 400, "envelope_signature", "no").await;
+    check_refused(&proxy, &changed, 400, "envelope_signature", "no").await;
     let long = [
         envelope(100, None).encode(),
         vec![0; wire::limits::SEALED_REQUEST_BYTES_MAX + 2_000],
     ]
     .concat();
-    check_refused(&world, &long, 413, "too_long", "no").await;
-    check_refused(&world, &job(1_001), 402, "exposure", "no").await;
+    check_refused(&proxy, &long, 413, "too_long", "no").await;
+    check_refused(&proxy, &job(1_001), 402, "exposure", "no").await;
 }
 
 #[tokio::test]
 async fn a_client_that_leaves_closes_the_guests_stream() {
-    let world = world().await;
+    let proxy = proxy().await;
     let (closed, seen) = tokio::sync::oneshot::channel();
     let closed = std::sync::Mutex::new(Some(closed));
-    guest(&world.config, move |_, mut stream: UnixStream| {
+    guest(&proxy.config, move |_, mut stream: UnixStream| {
         let closed = closed.lock().expect("whole").take();
         async move {
             stream
@@ -259,7 +260,7 @@ async fn a_client_that_leaves_closes_the_guests_stream() {
                 .expect("awaited");
         }
     });
-    let mut client = tokio::net::TcpStream::connect(world.listen)
+    let mut client = tokio::net::TcpStream::connect(proxy.listen)
         .await
         .expect("connected");
     let body = job(100);
@@ -282,10 +283,10 @@ async fn a_client_that_leaves_closes_the_guests_stream() {
 
 #[tokio::test]
 async fn a_bundle_holds_evidence_and_our_endorsement() {
-    let world = world().await;
-    answering(&world, Vec::new());
+    let proxy = proxy().await;
+    answering(&proxy, Vec::new());
     let path = format!("/v1/attestation?nonce={}", "ab".repeat(32));
-    let (status, body, _) = http(world.listen, "GET", &path, b"").await;
+    let (status, body, _) = http(proxy.listen, "GET", &path, b"").await;
     assert_eq!(status, 200);
     let bundle = Bundle::decode(&body).expect("a bundle");
     let evidence = Evidence::decode(&bundle.evidence).expect("evidence");
@@ -298,7 +299,7 @@ async fn a_bundle_holds_evidence_and_our_endorsement() {
     for nonce in ["", "ab", &"zz".repeat(32), &"ab".repeat(33)] {
         let path = format!("/v1/attestation?nonce={nonce}");
         assert_eq!(
-            http(world.listen, "GET", &path, b"").await.0,
+            http(proxy.listen, "GET", &path, b"").await.0,
             400,
             "{nonce}"
         );
@@ -308,7 +309,7 @@ async fn a_bundle_holds_evidence_and_our_endorsement() {
 #[tokio::test]
 async fn a_bundle_holds_the_collateral_of_the_platform_in_the_quote() {
     let mut random = |buffer: &mut [u8]| getrandom::fill(buffer).expect("randomness");
-    let now = crate::settle::now_unix_s();
+    let now = crate::clock::now_unix_s();
     let module = simulator::SimulatedModule::new(now, &mut random).expect("a module");
     for (quote, status) in [(module.quote(&[7; 64]), 200), (vec![5; 100], 502)] {
         let directory = directory();
@@ -322,14 +323,14 @@ async fn a_bundle_holds_the_collateral_of_the_platform_in_the_quote() {
         let sources = directory.path().join("sources.yaml");
         let text = "cache: c\ntdx:\n  - kind: file\n    path: lists.json\n";
         std::fs::write(&sources, text).expect("written");
-        config.collateral = CollateralFrom::Sources(sources);
+        config.collateral = BundleCollateral::Sources(sources);
         let (listen, _served) = serve(config.clone(), pending()).await.expect("serves");
-        fake::guest_with_quote(&config, quote, async |_, _| ());
+        fixtures::guest_with_quote(&config, quote, async |_, _| ());
         let path = format!("/v1/attestation?nonce={}", "ab".repeat(32));
         let (got, body, _) = http(listen, "GET", &path, b"").await;
         assert_eq!(got, status);
         if status != 200 {
-            assert_eq!(said(&body).0, "guest_misbehaved");
+            assert_eq!(said(&body).0, "guest_protocol");
             continue;
         }
         let bundle = Bundle::decode(&body).expect("a bundle");
@@ -346,10 +347,10 @@ async fn a_bundle_holds_the_collateral_of_the_platform_in_the_quote() {
 
 #[tokio::test]
 async fn a_voucher_is_acknowledged_again_and_again_and_outlives_the_proxy() {
-    let world = world().await;
+    let proxy = proxy().await;
     let good = voucher(500).encode();
     for _ in 0..2 {
-        let (status, body, _) = http(world.listen, "POST", "/v1/vouchers", &good).await;
+        let (status, body, _) = http(proxy.listen, "POST", "/v1/vouchers", &good).await;
         let answer: Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(
             (status, &answer["stored"], &answer["cumulative_nano"]),
@@ -357,7 +358,7 @@ async fn a_voucher_is_acknowledged_again_and_again_and_outlives_the_proxy() {
         );
     }
     let check = async |bytes: Vec<u8>, status: u16, code: &str| {
-        let (got, body, _) = http(world.listen, "POST", "/v1/vouchers", &bytes).await;
+        let (got, body, _) = http(proxy.listen, "POST", "/v1/vouchers", &bytes).await;
         assert_eq!((got, said(&body).0.as_str()), (status, code));
     };
     check(voucher(499).encode(), 409, "stale").await;
@@ -369,13 +370,18 @@ async fn a_voucher_is_acknowledged_again_and_again_and_outlives_the_proxy() {
     check(forged, 403, "signature").await;
     let mut elsewhere = voucher(600).voucher;
     elsewhere.channel = payee().address();
-    check(elsewhere.sign(&fake::payer_key()).encode(), 404, "channel").await;
+    check(
+        elsewhere.sign(&fixtures::payer_key()).encode(),
+        404,
+        "channel",
+    )
+    .await;
     let mut live = voucher(600).voucher;
     live.chain = settlement::ChainId::MAINNET;
-    check(live.sign(&fake::payer_key()).encode(), 400, "chain").await;
-    let (listen, _served) = serve(world.config.clone(), pending())
+    check(live.sign(&fixtures::payer_key()).encode(), 400, "chain").await;
+    let (listen, _served) = serve(proxy.config.clone(), pending())
         .await
-        .expect("a second life");
+        .expect("restarted");
     let path = format!("/v1/channels/{}", channel_terms().address());
     let (_, body, _) = http(listen, "GET", &path, b"").await;
     let channel: Value = serde_json::from_slice(&body).expect("JSON");
@@ -384,9 +390,9 @@ async fn a_voucher_is_acknowledged_again_and_again_and_outlives_the_proxy() {
 
 #[tokio::test]
 async fn unknown_paths_and_methods_are_errors_with_an_object() {
-    let world = world().await;
+    let proxy = proxy().await;
     assert_eq!(
-        http(world.listen, "GET", "/healthz", b"").await.1,
+        http(proxy.listen, "GET", "/healthz", b"").await.1,
         br#"{"ok":true}"#
     );
     for (method, path, status) in [
@@ -394,7 +400,7 @@ async fn unknown_paths_and_methods_are_errors_with_an_object() {
         ("GET", "/v1/sealed", 405),
         ("GET", "/v1/channels/x", 400),
     ] {
-        let (got, body, _) = http(world.listen, method, path, b"").await;
+        let (got, body, _) = http(proxy.listen, method, path, b"").await;
         assert_eq!((got, said(&body).1.as_str()), (status, "no"), "{path}");
     }
 }

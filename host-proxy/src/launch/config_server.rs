@@ -1,8 +1,9 @@
-//! The measured configuration, for the guest to read: connect, read to the end. Nothing in it is secret, and the guest
-//! measures what it reads, so a host that serves something else only makes a guest that nobody accepts.
+//! The measured configuration, served to the guest: connect, read to the end. Nothing in it is secret, and the guest measures
+//! what it reads, so serving anything else only makes a guest that no client accepts.
 
+use crate::error::{Context, Error, Fault, read_file};
 use crate::limits::{CONFIG_READ, CONFIG_READERS_MAX, GUEST_CONFIG_BYTES_MAX, WRITE_BYTES_MAX};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,63 +32,38 @@ pub(super) enum Listener {
     Vsock(VsockListener, u32),
 }
 
-/// Why a configuration is not served. The operator is at fault.
-#[derive(Debug, thiserror::Error)]
-pub enum GuestConfigError {
-    /// Cannot be read.
-    #[error("cannot read the guest's configuration {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// More than the agent reads.
-    #[error("the guest's configuration is longer than {GUEST_CONFIG_BYTES_MAX} bytes")]
-    TooLong,
-    /// The agent would refuse it after a whole boot.
-    #[error("the guest's configuration is not JSON: {0}")]
-    Json(#[from] serde_json::Error),
-    /// Nowhere to serve it.
-    #[error("cannot serve the guest's configuration: {0}")]
-    Listen(io::Error),
-}
-
-/// Reads a configuration. Whether its values make sense is for the agent to say.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, GuestConfigError> {
-    let refuse = |source| GuestConfigError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let file = std::fs::File::open(path).map_err(refuse)?;
-    let mut bytes = Vec::new();
-    let read = file
-        .take(GUEST_CONFIG_BYTES_MAX + 1)
-        .read_to_end(&mut bytes);
-    if read.map_err(refuse)? as u64 > GUEST_CONFIG_BYTES_MAX {
-        return Err(GuestConfigError::TooLong);
-    }
-    serde_json::from_slice::<serde::de::IgnoredAny>(&bytes)?;
+/// Reads a configuration. Whether its values make sense is for the agent to say; one that is not JSON would be refused
+/// only after a whole boot.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let bytes = read_file(path, GUEST_CONFIG_BYTES_MAX)?;
+    serde_json::from_slice::<serde::de::IgnoredAny>(&bytes)
+        .context(Fault::Configuration, || {
+            format!("the guest's configuration {} is not JSON", path.display())
+        })?;
     Ok(bytes)
 }
 
 impl Listener {
     /// Listens where vhost-device-vsock looks for the guest's port: at its own socket's path with `_` and the port.
-    pub(super) fn unix(vsock_socket: &Path) -> Result<Self, GuestConfigError> {
+    pub(super) fn unix(vsock_socket: &Path) -> Result<Self, Error> {
         let mut path = vsock_socket.as_os_str().to_owned();
         path.push(format!("_{CONFIG_PORT}"));
         let listener = UnixListener::bind(PathBuf::from(path));
-        Ok(Listener::Unix(listener.map_err(GuestConfigError::Listen)?))
+        Ok(Listener::Unix(listener.context(Fault::Host, serving)?))
     }
 
     /// Listens on the host's port for the guest `cid`.
-    pub(super) fn vsock(cid: u32) -> Result<Self, GuestConfigError> {
+    pub(super) fn vsock(cid: u32) -> Result<Self, Error> {
         let listener = VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, CONFIG_PORT));
         Ok(Listener::Vsock(
-            listener.map_err(GuestConfigError::Listen)?,
+            listener.context(Fault::Host, serving)?,
             cid,
         ))
     }
+}
+
+fn serving() -> String {
+    format!("cannot serve the guest's configuration on port {CONFIG_PORT}")
 }
 
 impl ConfigServer {
@@ -98,7 +74,7 @@ impl ConfigServer {
         ConfigServer { task, asked }
     }
 
-    /// How often it was read, or begun to be.
+    /// How many readers have connected.
     pub(super) fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }
@@ -111,13 +87,10 @@ impl Drop for ConfigServer {
 }
 
 async fn serve(listener: Listener, config: Arc<[u8]>, asked: Arc<AtomicUsize>) {
-    let places = Arc::new(Semaphore::new(CONFIG_READERS_MAX));
+    let slots = Arc::new(Semaphore::new(CONFIG_READERS_MAX));
     loop {
-        let place = places
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("nobody closes the semaphore");
+        let slot = slots.clone().acquire_owned().await;
+        let slot = slot.expect("the semaphore is never closed");
         let reader: Box<dyn Reader> = match accept(&listener).await {
             Ok(Some(reader)) => reader,
             Ok(None) => continue,
@@ -132,7 +105,7 @@ async fn serve(listener: Listener, config: Arc<[u8]>, asked: Arc<AtomicUsize>) {
         tokio::spawn(async move {
             // A reader that leaves or stalls loses its own copy only.
             let _ = tokio::time::timeout(CONFIG_READ, send(reader, &config)).await;
-            drop(place);
+            drop(slot);
         });
     }
 }
@@ -197,21 +170,14 @@ mod tests {
             check("{\"version\": 1}\n").expect("JSON"),
             b"{\"version\": 1}\n"
         );
-        assert!(matches!(check(""), Err(GuestConfigError::Json(_))));
-        assert!(matches!(
-            check("version: 1"),
-            Err(GuestConfigError::Json(_))
-        ));
-        assert!(matches!(check("{} {}"), Err(GuestConfigError::Json(_))));
+        let refused = |result: Result<_, Error>| result.expect_err("refused").to_string();
+        for text in ["", "version: 1", "{} {}"] {
+            assert!(refused(check(text)).contains("is not JSON"), "{text}");
+        }
         let most = format!("[{}]", " ".repeat(GUEST_CONFIG_BYTES_MAX as usize - 2));
         assert!(check(&most).is_ok());
-        assert!(matches!(
-            check(&format!("{most} ")),
-            Err(GuestConfigError::TooLong)
-        ));
-        assert!(matches!(
-            read(&directory.path().join("none")),
-            Err(GuestConfigError::Read { .. })
-        ));
+        assert!(refused(check(&format!("{most} "))).contains("has more than"));
+        let absent = read(&directory.path().join("none"));
+        assert!(refused(absent).contains("cannot read"));
     }
 }

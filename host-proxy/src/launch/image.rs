@@ -1,9 +1,10 @@
-//! The image that is launched: its manifest, and the files beside it, checked before anything starts.
+//! The image that is launched: its manifest and the files beside it, checked before anything starts.
 //!
-//! The check spares an operator half a minute and a puzzle. It protects nobody: who runs this program can change the files
-//! afterwards, and then the guest measures to something that no client accepts.
+//! The check saves an operator half a minute and a puzzle. It protects nobody: whoever runs this program can change the files
+//! afterwards, and then no client accepts the guest's registers.
 
-use crate::limits::DIGEST_PIECE_BYTES;
+use crate::error::{Context, Error, Fault, read_file};
+use crate::limits::DIGEST_CHUNK_BYTES;
 use measurements::{Digest32, ImageFile, ImageManifest, Profile};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -17,73 +18,22 @@ pub(super) struct Image {
     pub(super) manifest: ImageManifest,
 }
 
-/// Why an image is not launched. Whoever copied or built it is at fault.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageFault {
-    /// A file cannot be read.
-    #[error("cannot read {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Not a manifest of an image.
-    #[error("{path}: {source}")]
-    Manifest {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: Box<measurements::ImageError>,
-    },
-    /// A file of another length.
-    #[error(
-        "{path} has {got} bytes, its manifest says {expected}: the image is damaged or not of this manifest"
-    )]
-    Length {
-        /// The file.
-        path: PathBuf,
-        /// Its length.
-        got: u64,
-        /// The manifest's.
-        expected: u64,
-    },
-    /// A file with other bytes.
-    #[error(
-        "{path} has SHA-256 {got}, its manifest says {expected}: the image is damaged or not of this manifest"
-    )]
-    Digest {
-        /// The file.
-        path: PathBuf,
-        /// Its digest.
-        got: Digest32,
-        /// The manifest's.
-        expected: Digest32,
-    },
-}
-
 impl Image {
     /// Reads a manifest and digests every file that it lists.
-    pub(super) fn read(manifest: &Path) -> Result<Self, ImageFault> {
-        let refuse = |source| ImageFault::Read {
-            path: manifest.to_owned(),
-            source,
-        };
-        let path = manifest.canonicalize().map_err(refuse)?;
-        let mut json = Vec::new();
-        let most = measurements::limits::IMAGE_MANIFEST_BYTES_MAX as u64 + 1;
-        let file = File::open(&path).map_err(refuse)?;
-        file.take(most).read_to_end(&mut json).map_err(refuse)?;
-        let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
-        let manifest = ImageManifest::from_json(&json).map_err(|error| ImageFault::Manifest {
-            path,
-            source: error.into(),
-        })?;
+    pub(super) fn read(manifest: &Path) -> Result<Self, Error> {
+        let shown = || manifest.display();
+        let path = manifest
+            .canonicalize()
+            .context(Fault::Configuration, shown)?;
+        let bytes_max = measurements::limits::IMAGE_MANIFEST_BYTES_MAX as u64;
+        let json = read_file(&path, bytes_max)?;
         let image = Image {
-            directory,
-            manifest,
+            directory: path.parent().unwrap_or(Path::new("/")).to_owned(),
+            manifest: ImageManifest::from_json(&json).context(Fault::Image, shown)?,
         };
-        image.check()?;
+        for (_, file) in image.manifest.files.each() {
+            check(&image.path(file), file)?;
+        }
         Ok(image)
     }
 
@@ -92,49 +42,44 @@ impl Image {
         self.directory.join(&file.name)
     }
 
-    /// Whether its module is simulated.
+    /// Whether its TDX module is simulated.
     pub(super) fn is_simulated(&self) -> bool {
         self.manifest.profile == Profile::Sim
     }
-
-    fn check(&self) -> Result<(), ImageFault> {
-        for (_, file) in self.manifest.files.each() {
-            check(&self.path(file), file)?;
-        }
-        Ok(())
-    }
 }
 
-fn check(path: &Path, expected: &ImageFile) -> Result<(), ImageFault> {
-    let refuse = |source| ImageFault::Read {
-        path: path.to_owned(),
-        source,
+fn check(path: &Path, expected: &ImageFile) -> Result<(), Error> {
+    let reading = || format!("cannot read {}", path.display());
+    let (bytes, digest) = measure(path, expected.bytes).context(Fault::Image, reading)?;
+    let (got, expected) = if bytes != expected.bytes {
+        (format!("{bytes} bytes"), expected.bytes.to_string())
+    } else if digest != expected.sha256 {
+        (format!("SHA-256 {digest}"), expected.sha256.to_string())
+    } else {
+        return Ok(());
     };
-    let mut file = File::open(path).map_err(refuse)?;
-    let got = file.metadata().map_err(refuse)?.len();
-    if got != expected.bytes {
-        return Err(ImageFault::Length {
-            path: path.to_owned(),
-            got,
-            expected: expected.bytes,
-        });
+    let path = path.display();
+    let words = format!(
+        "{path} has {got}, its manifest says {expected}: the file is damaged or of another image"
+    );
+    Err(Error::new(Fault::Image, words))
+}
+
+/// A file's length, and its digest, zero unless it has the expected length.
+fn measure(path: &Path, expected_bytes: u64) -> io::Result<(u64, Digest32)> {
+    let mut file = File::open(path)?;
+    let bytes = file.metadata()?.len();
+    let (mut sha256, mut chunk) = (Sha256::new(), vec![0; DIGEST_CHUNK_BYTES]);
+    if bytes != expected_bytes {
+        return Ok((bytes, Digest32([0; 32])));
     }
-    let (mut sha256, mut piece) = (Sha256::new(), vec![0; DIGEST_PIECE_BYTES]);
     loop {
-        match file.read(&mut piece).map_err(refuse)? {
+        match file.read(&mut chunk)? {
             0 => break,
-            got => sha256.update(&piece[..got]),
+            got => sha256.update(&chunk[..got]),
         }
     }
-    let got = Digest32(sha256.finalize().into());
-    match got == expected.sha256 {
-        true => Ok(()),
-        false => Err(ImageFault::Digest {
-            path: path.to_owned(),
-            got,
-            expected: expected.sha256,
-        }),
-    }
+    Ok((bytes, Digest32(sha256.finalize().into())))
 }
 
 #[cfg(test)]
@@ -155,18 +100,14 @@ mod tests {
             std::fs::write(&path, bytes).expect("written");
             check(&path, &expected)
         };
+        let refused = |bytes: &[u8]| with(bytes).expect_err("refused").to_string();
         assert!(with(&bytes).is_ok());
         let mut flipped = bytes.clone();
         flipped[2_999_999] ^= 1;
-        assert!(matches!(with(&flipped), Err(ImageFault::Digest { .. })));
-        assert!(matches!(
-            with(&bytes[1..]),
-            Err(ImageFault::Length { got: 2_999_999, .. })
-        ));
+        assert!(refused(&flipped).contains("has SHA-256"));
+        assert!(refused(&bytes[1..]).contains("has 2999999 bytes"));
         std::fs::remove_file(&path).expect("removed");
-        assert!(matches!(
-            check(&path, &expected),
-            Err(ImageFault::Read { .. })
-        ));
+        let absent = check(&path, &expected).expect_err("refused").to_string();
+        assert!(absent.contains("cannot read"), "{absent}");
     }
 }

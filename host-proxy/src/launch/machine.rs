@@ -3,27 +3,27 @@
 //! ```text
 //!  swtpm ─► vhost-device-vsock ─► launched.json ─► QEMU ─► watched: QMP, serial port, port 9000
 //!                                                            │ ready                │ an end
-//!                                                            └─► watched on         ├ asked: QMP quit
-//!                                                                                   ├ unfit: KVM, before stage0 spoke
+//!                                                            └─► watched on         ├ stopped: asked to, QMP quit
+//!                                                                                   ├ accelerator failed: before stage0 ran
 //!                                                                                   └ failed: whose fault, and what was printed
 //! ```
 //!
 //! Time is the host's alone: a guest's clock may be wrong by minutes under TCG, and is the host's to choose anyway.
 
-use super::LaunchError;
-use super::accelerator::word;
+use super::accelerator::name;
 use super::config_server::ConfigServer;
 use super::image::Image;
-use super::programs::{Program, ProgramError};
+use super::program::Program;
 use super::progress::Progress;
-use super::qmp::{Event, Qmp, QmpError};
+use super::qmp::{Event, Qmp};
 use super::run_directory::{
     LAUNCHED, MONITOR, QMP, RunDirectory, SERIAL, TPM, TPM_LOG, TPM_STATE, VHOST, VSOCK,
 };
 use super::serial::{Serial, Stage};
-use super::tools::{Room, Tools, ToolsError};
+use crate::error::{Error, Fault};
 use crate::guest::GuestAddress;
 use crate::limits::{GUEST_PROBE, QEMU_QUIT, SERIAL_POLL};
+use crate::tools::{Sandbox, Tools, missing};
 use measurements::{Accelerator, Backends, Boot, Vsock, qemu_arguments};
 use serde_json::json;
 use std::future::{Future, pending};
@@ -34,56 +34,56 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, timeout};
 
 /// What a machine is made of.
-pub(super) struct Parts<'a> {
+pub(super) struct MachineSpec<'a> {
     pub(super) image: &'a Image,
     pub(super) tools: &'a Tools,
     pub(super) directory: &'a RunDirectory,
     /// The file behind the second disk.
     pub(super) model: Option<&'a Path>,
-    pub(super) link: Link,
+    pub(super) vsock: VsockBackend,
     pub(super) cid: u32,
 }
 
 /// What carries the guest's vsock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Link {
+pub(super) enum VsockBackend {
     /// vhost-device-vsock, with Unix sockets on the host's side.
     User,
     /// The kernel's vhost-vsock.
     Kernel,
 }
 
-/// A started machine.
 pub(super) struct Machine {
     qemu: Program,
-    beside: Vec<Program>,
+    /// swtpm, vhost-device-vsock.
+    helpers: Vec<Program>,
     qmp: Option<Qmp>,
     serial: Serial,
     stage: Stage,
-    shutdown: Option<String>,
+    /// Why QEMU said that it would end.
+    shutdown_reason: Option<String>,
 }
 
-/// What to wait for, and how long.
 pub(super) struct Watch<'a> {
     pub(super) guest: GuestAddress,
     /// The guest must answer by then.
     pub(super) deadline: Instant,
-    /// With another accelerator to fall back to: its first program must speak by then.
+    /// With another accelerator to fall back to: stage0 must have printed something by then.
     pub(super) trial: Option<Instant>,
     pub(super) simulated: bool,
     pub(super) config: &'a ConfigServer,
     pub(super) progress: &'a mut Progress,
 }
 
-/// How the watching of a machine ended.
+/// How a machine ended.
 #[derive(Debug)]
-pub(super) enum Ended {
-    /// We were asked to stop.
-    Asked,
+pub(super) enum Outcome {
+    /// As requested.
+    Stopped,
     /// The accelerator on trial did not bring the guest to its first program.
-    Unfit(LaunchError),
-    /// The guest, a program or the host is at fault.
-    Failed(LaunchError),
+    AcceleratorFailed(Error),
+    /// The guest, a program or the host failed.
+    Failed(Error),
 }
 
 /// The port on which the agent answers.
@@ -95,40 +95,39 @@ pub(super) const VHOST_VSOCK: &str = "/dev/vhost-vsock";
 impl Machine {
     /// Starts every program, QEMU last. What was started is killed when this fails or is given up.
     pub(super) async fn start(
-        parts: &Parts<'_>,
+        spec: &MachineSpec<'_>,
         accelerator: Accelerator,
-    ) -> Result<Self, LaunchError> {
-        parts.directory.clear()?;
-        let mut beside = Vec::new();
-        if parts.image.is_simulated() {
-            beside.push(start_tpm(parts).await?);
+    ) -> Result<Self, Error> {
+        spec.directory.clear()?;
+        let mut helpers = Vec::new();
+        if spec.image.is_simulated() {
+            helpers.push(start_tpm(spec).await?);
         }
-        if parts.link == Link::User {
-            beside.push(start_vsock(parts).await?);
+        if spec.vsock == VsockBackend::User {
+            helpers.push(start_vsock(spec).await?);
         }
-        let serial = Serial::create(&parts.directory.join(SERIAL))
-            .map_err(|source| parts.directory.fault(source))?;
-        parts
-            .directory
-            .write(LAUNCHED, &describe(parts, accelerator))?;
-        let mut qemu = start_qemu(parts, accelerator)?;
-        let socket = parts.directory.join(QMP);
+        let serial = Serial::create(&spec.directory.join(SERIAL));
+        let serial = spec.directory.checked(serial)?;
+        let description = describe(spec, accelerator);
+        spec.directory.write(LAUNCHED, &description)?;
+        let mut qemu = start_qemu(spec, accelerator)?;
+        let socket = spec.directory.join(QMP);
         qemu.opens(&socket).await?;
         let qmp = match Qmp::connect(&socket).await {
             Ok(qmp) => qmp,
             // A QEMU that has ended says more than its socket does.
             Err(error) => {
                 let ended = timeout(Duration::from_secs(1), qemu.ended()).await;
-                return Err(ended.map_or(error.into(), LaunchError::from));
+                return Err(ended.unwrap_or(error));
             }
         };
         Ok(Machine {
             qemu,
-            beside,
+            helpers,
             qmp: Some(qmp),
             serial,
             stage: Stage::Started,
-            shutdown: None,
+            shutdown_reason: None,
         })
     }
 
@@ -138,7 +137,7 @@ impl Machine {
         watch: &mut Watch<'_>,
         mut stop: Pin<&mut S>,
         ready: &mut dyn FnMut(f64),
-    ) -> Ended {
+    ) -> Outcome {
         let asked_before = watch.config.asked();
         let mut look = interval(SERIAL_POLL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -146,10 +145,10 @@ impl Machine {
         watch.progress.reached(self.stage);
         loop {
             let end = tokio::select! {
-                () = stop.as_mut() => return Ended::Asked,
-                event = next_event(&mut self.qmp) => self.heard(event).await,
-                error = self.qemu.ended() => Some(self.gone(error).await),
-                error = first_end(&mut self.beside) => Some(self.abandoned(error).await),
+                () = stop.as_mut() => return Outcome::Stopped,
+                event = next_event(&mut self.qmp) => self.handle(event).await,
+                error = self.qemu.ended() => Some(self.qemu_ended(error).await),
+                error = first_end(&mut self.helpers) => Some(self.helper_ended(error).await),
                 _ = look.tick() => {
                     let asked = watch.config.asked() > asked_before;
                     self.look(asked, watch)
@@ -164,9 +163,9 @@ impl Machine {
                 }
             };
             if let Some(error) = end {
-                return self.judged(error, watch.trial);
+                return self.outcome(error, watch.trial);
             }
-            // A guest with a serial port says when it is worth asking; another is asked from the beginning.
+            // A guest with a serial port shows when it is worth asking; another is asked from the beginning.
             if self.stage != Stage::Ready && (self.stage >= Stage::Stage0 || !watch.simulated) {
                 probe.ask();
             }
@@ -186,12 +185,12 @@ impl Machine {
             }
         }
         self.qemu.kill().await;
-        for program in &mut self.beside {
+        for program in &mut self.helpers {
             program.kill().await;
         }
     }
 
-    fn look(&mut self, asked: bool, watch: &mut Watch<'_>) -> Option<LaunchError> {
+    fn look(&mut self, asked: bool, watch: &mut Watch<'_>) -> Option<Error> {
         let seen = match self.serial.look() {
             Ok(seen) => seen,
             Err(error) => {
@@ -206,23 +205,24 @@ impl Machine {
             watch.trial = None;
         }
         watch.progress.reached(self.stage);
-        let now = Instant::now();
-        let begun_s = watch.progress.seconds();
-        match self.stage {
-            Stage::Ready => None,
-            _ if now >= watch.deadline || watch.trial.is_some_and(|trial| now >= trial) => {
-                Some(LaunchError::TooSlow {
-                    stage: self.stage,
-                    seconds: begun_s,
-                    lines: self.serial.last_lines(),
-                })
-            }
-            _ => None,
+        if self.stage == Stage::Ready {
+            return None;
         }
+        let (now, seconds, stage) = (Instant::now(), watch.progress.seconds(), self.stage.name());
+        let words = if now >= watch.deadline {
+            format!(
+                "the guest came no further than {stage} in {seconds} s; --boot-timeout-s extends that"
+            )
+        } else if watch.trial.is_some_and(|trial| now >= trial) {
+            format!("the guest came no further than {stage} in {seconds} s")
+        } else {
+            return None;
+        };
+        Some(self.error(Fault::Guest, words))
     }
 
-    /// What an event means; `None` if the guest goes on, or if QEMU is about to end and its end will say more.
-    async fn heard(&mut self, event: Result<Event, QmpError>) -> Option<LaunchError> {
+    /// `None` if the guest goes on, or if QEMU is about to end, which will tell more.
+    async fn handle(&mut self, event: Result<Event, Error>) -> Option<Error> {
         let event = match event {
             Ok(event) => event,
             Err(error) => {
@@ -233,8 +233,8 @@ impl Machine {
         };
         tracing::debug!(name = event.name, reason = event.reason, "event");
         match event.name.as_str() {
-            "SHUTDOWN" => self.shutdown = event.reason,
-            "GUEST_PANICKED" => self.shutdown = Some("guest-panic".into()),
+            "SHUTDOWN" => self.shutdown_reason = event.reason,
+            "GUEST_PANICKED" => self.shutdown_reason = Some("guest-panic".into()),
             "STOP" => {
                 let status = match &mut self.qmp {
                     Some(qmp) => qmp.status().await.ok(),
@@ -244,11 +244,11 @@ impl Machine {
                     None | Some("running" | "shutdown") => {}
                     Some("guest-panicked") => return Some(self.stopped_itself("guest-panic")),
                     Some(status) => {
-                        return Some(LaunchError::Halted {
-                            status: status.to_owned(),
-                            words: self.qemu.last_words(),
-                            lines: self.serial.last_lines(),
-                        });
+                        let output = self.qemu.last_output();
+                        let words = format!(
+                            "QEMU stopped the guest's processors ({status}); its last output: {output}"
+                        );
+                        return Some(self.error(Fault::Host, words));
                     }
                 }
             }
@@ -257,12 +257,12 @@ impl Machine {
         None
     }
 
-    /// QEMU has ended: why, as far as its last events say.
-    async fn gone(&mut self, error: ProgramError) -> LaunchError {
+    /// QEMU has ended: its last events may say why.
+    async fn qemu_ended(&mut self, error: Error) -> Error {
         let draining = async {
             while let Some(qmp) = &mut self.qmp {
                 match qmp.event().await {
-                    Ok(event) if event.name == "SHUTDOWN" => self.shutdown = event.reason,
+                    Ok(event) if event.name == "SHUTDOWN" => self.shutdown_reason = event.reason,
                     Ok(_) => {}
                     Err(_) => self.qmp = None,
                 }
@@ -274,41 +274,46 @@ impl Machine {
         if let Ok(seen) = self.serial.look() {
             self.stage = self.stage.max(seen);
         }
-        match self.shutdown.take() {
+        match self.shutdown_reason.take() {
             Some(reason) if reason.starts_with("guest-") => self.stopped_itself(&reason),
-            reason => LaunchError::QemuEnded {
-                error,
-                reason,
-                lines: self.serial.last_lines(),
-            },
+            Some(reason) => self.error(error.fault, format!("{error} because of {reason}")),
+            None => self.error(error.fault, error.to_string()),
         }
     }
 
-    /// A program beside QEMU has ended. When QEMU ends with it, QEMU's reason counts.
-    async fn abandoned(&mut self, error: ProgramError) -> LaunchError {
+    /// If QEMU ends with it, QEMU's reason counts.
+    async fn helper_ended(&mut self, error: Error) -> Error {
         match timeout(Duration::from_secs(1), self.qemu.ended()).await {
-            Ok(error) => self.gone(error).await,
-            Err(_elapsed) => error.into(),
+            Ok(error) => self.qemu_ended(error).await,
+            Err(_elapsed) => error,
         }
     }
 
-    fn stopped_itself(&self, reason: &str) -> LaunchError {
-        LaunchError::GuestStopped {
-            stage: self.stage,
-            how: match reason {
-                "guest-reset" => "reset itself, as a kernel does that panics",
-                "guest-shutdown" => "switched itself off",
-                "guest-panic" => "reported a panic",
-                _ => "ended",
-            },
-            lines: self.serial.last_lines(),
-        }
+    fn stopped_itself(&self, reason: &str) -> Error {
+        let how = match reason {
+            "guest-reset" => "reset itself, as a kernel does that panics",
+            "guest-shutdown" => "switched itself off",
+            "guest-panic" => "reported a panic",
+            _ => "ended",
+        };
+        let stage = self.stage.name();
+        let words = format!("the guest stopped itself at {stage}: it {how}");
+        self.error(Fault::Guest, words)
     }
 
-    fn judged(&self, error: LaunchError, trial: Option<Instant>) -> Ended {
+    /// An error in one line, followed by what the guest printed last.
+    fn error(&self, fault: Fault, line: String) -> Error {
+        let printed = match &self.serial.last_lines()[..] {
+            [] => "it printed nothing".into(),
+            lines => format!("the last it printed:\n  | {}", lines.join("\n  | ")),
+        };
+        Error::new(fault, format!("{line}\n{printed}"))
+    }
+
+    fn outcome(&self, error: Error, trial: Option<Instant>) -> Outcome {
         match trial {
-            Some(_) if self.stage < Stage::Stage0 => Ended::Unfit(error),
-            _ => Ended::Failed(error),
+            Some(_) if self.stage < Stage::Stage0 => Outcome::AcceleratorFailed(error),
+            _ => Outcome::Failed(error),
         }
     }
 }
@@ -356,14 +361,14 @@ impl Drop for Probe {
     }
 }
 
-async fn next_event(qmp: &mut Option<Qmp>) -> Result<Event, QmpError> {
+async fn next_event(qmp: &mut Option<Qmp>) -> Result<Event, Error> {
     match qmp {
         Some(qmp) => qmp.event().await,
         None => pending().await,
     }
 }
 
-async fn first_end(programs: &mut [Program]) -> ProgramError {
+async fn first_end(programs: &mut [Program]) -> Error {
     match programs {
         [] => pending().await,
         [one] => one.ended().await,
@@ -374,17 +379,11 @@ async fn first_end(programs: &mut [Program]) -> ProgramError {
     }
 }
 
-/// A software TPM that has measured nothing yet. Its log is what a simulated module takes its registers from.
-async fn start_tpm(parts: &Parts<'_>) -> Result<Program, LaunchError> {
-    let tool = parts
-        .tools
-        .swtpm
-        .as_ref()
-        .ok_or(ToolsError::Missing("swtpm"))?;
-    parts.directory.make_tpm_state()?;
-    let run = tool
-        .places(&parts.image.directory, parts.directory.path())
-        .run;
+/// A software TPM that has measured nothing yet. A simulated TDX module takes its registers from the TPM's log.
+async fn start_tpm(spec: &MachineSpec<'_>) -> Result<Program, Error> {
+    let tool = spec.tools.swtpm.as_ref().ok_or_else(|| missing("swtpm"))?;
+    spec.directory.make_tpm_state()?;
+    let run = tool.run_path(spec.directory.path());
     let arguments = [
         "socket".into(),
         "--tpm2".into(),
@@ -394,62 +393,56 @@ async fn start_tpm(parts: &Parts<'_>) -> Result<Program, LaunchError> {
         format!("type=unixio,path={run}/{TPM}"),
         "--log".into(),
         format!("file={run}/{TPM_LOG},level=20,truncate"),
-        // It runs in a sandbox of ours already, whose kernel may not know its list of system calls.
+        // It is confined already, perhaps by a kernel that does not know its list of system calls.
         "--seccomp".into(),
         "action=none".into(),
         "--flags".into(),
         "not-need-init,startup-clear".into(),
     ];
-    let room = Room {
-        image: None,
-        model: None,
-        run: parts.directory.path(),
-        devices: &[],
-    };
-    let words = tool.words(&room, arguments.into());
-    let mut program = Program::start("swtpm", &words, parts.directory.join("swtpm.out"))?;
-    program.opens(&parts.directory.join(TPM)).await?;
+    let words = tool.command_line(Some(&run_only(spec)), arguments.into());
+    let mut program = Program::start("swtpm", &words, spec.directory.join("swtpm.out"))?;
+    program.opens(&spec.directory.join(TPM)).await?;
     Ok(program)
 }
 
-/// vhost-device-vsock with its own sizes of buffers: with larger ones it stalls.
-async fn start_vsock(parts: &Parts<'_>) -> Result<Program, LaunchError> {
-    let missing = ToolsError::Missing("vhost-device-vsock");
-    let tool = parts.tools.vhost_device_vsock.as_ref().ok_or(missing)?;
-    let run = tool
-        .places(&parts.image.directory, parts.directory.path())
-        .run;
+/// vhost-device-vsock with its default buffer sizes: with larger ones it stalls.
+async fn start_vsock(spec: &MachineSpec<'_>) -> Result<Program, Error> {
+    let tool = spec.tools.vhost_device_vsock.as_ref();
+    let tool = tool.ok_or_else(|| missing("vhost-device-vsock"))?;
+    let run = tool.run_path(spec.directory.path());
     let arguments = [
         "--guest-cid".into(),
-        parts.cid.to_string(),
+        spec.cid.to_string(),
         "--socket".into(),
         format!("{run}/{VHOST}"),
         "--uds-path".into(),
         format!("{run}/{VSOCK}"),
     ];
-    let room = Room {
-        image: None,
-        model: None,
-        run: parts.directory.path(),
-        devices: &[],
-    };
-    let words = tool.words(&room, arguments.into());
-    let mut program = Program::start(
-        "vhost-device-vsock",
-        &words,
-        parts.directory.join("vsock.log"),
-    )?;
-    program.opens(&parts.directory.join(VHOST)).await?;
-    program.opens(&parts.directory.join(VSOCK)).await?;
+    let words = tool.command_line(Some(&run_only(spec)), arguments.into());
+    let log = spec.directory.join("vsock.log");
+    let mut program = Program::start("vhost-device-vsock", &words, log)?;
+    program.opens(&spec.directory.join(VHOST)).await?;
+    program.opens(&spec.directory.join(VSOCK)).await?;
     Ok(program)
 }
 
-fn start_qemu(parts: &Parts<'_>, accelerator: Accelerator) -> Result<Program, LaunchError> {
-    let manifest = &parts.image.manifest;
-    let tool = &parts.tools.qemu;
-    let places = tool.places(&parts.image.directory, parts.directory.path());
-    let image = |name: &str| format!("{}/{name}", places.image);
-    let run = |name: &str| format!("{}/{name}", places.run);
+/// What the helpers may see.
+fn run_only<'a>(spec: &MachineSpec<'a>) -> Sandbox<'a> {
+    Sandbox {
+        image: None,
+        model: None,
+        run: spec.directory.path(),
+        devices: &[],
+    }
+}
+
+fn start_qemu(spec: &MachineSpec<'_>, accelerator: Accelerator) -> Result<Program, Error> {
+    let manifest = &spec.image.manifest;
+    let tool = &spec.tools.qemu;
+    let image_path = tool.image_path(&spec.image.directory);
+    let run_path = tool.run_path(spec.directory.path());
+    let image = |name: &str| format!("{image_path}/{name}");
+    let run = |name: &str| format!("{run_path}/{name}");
     let files = &manifest.files;
     let (firmware, kernel, initrd) = (
         image(&files.firmware.name),
@@ -458,7 +451,7 @@ fn start_qemu(parts: &Parts<'_>, accelerator: Accelerator) -> Result<Program, La
     );
     let (root, vhost, tpm) = (image(&files.root.name), run(VHOST), run(TPM));
     let (serial, qmp, monitor) = (run(SERIAL), run(QMP), run(MONITOR));
-    let model = parts.model.map(|model| tool.model_place(model));
+    let model = spec.model.map(|model| tool.model_path(model));
     let backends = Backends {
         firmware: &firmware,
         boot: Some(Boot {
@@ -468,11 +461,11 @@ fn start_qemu(parts: &Parts<'_>, accelerator: Accelerator) -> Result<Program, La
         }),
         root: Some(&root),
         model: model.as_deref(),
-        vsock: match parts.link {
-            Link::User => Vsock::VhostUser(&vhost),
-            Link::Kernel => Vsock::Kernel(parts.cid),
+        vsock: match spec.vsock {
+            VsockBackend::User => Vsock::VhostUser(&vhost),
+            VsockBackend::Kernel => Vsock::Kernel(spec.cid),
         },
-        tpm: parts.image.is_simulated().then_some(tpm.as_str()),
+        tpm: spec.image.is_simulated().then_some(tpm.as_str()),
         serial: Some(&serial),
         qmp: &[&qmp, &monitor],
     };
@@ -480,32 +473,26 @@ fn start_qemu(parts: &Parts<'_>, accelerator: Accelerator) -> Result<Program, La
     if accelerator != Accelerator::Tcg {
         devices.push(KVM);
     }
-    if parts.link == Link::Kernel {
+    if spec.vsock == VsockBackend::Kernel {
         devices.push(VHOST_VSOCK);
     }
-    let room = Room {
-        image: Some(&parts.image.directory),
-        model: parts.model,
-        run: parts.directory.path(),
+    let sandbox = Sandbox {
+        image: Some(&spec.image.directory),
+        model: spec.model,
+        run: spec.directory.path(),
         devices: &devices,
     };
-    let words = tool.words(
-        &room,
-        qemu_arguments(manifest.machine, accelerator, &backends),
-    );
-    Ok(Program::start(
-        "QEMU",
-        &words,
-        parts.directory.join("qemu.log"),
-    )?)
+    let arguments = qemu_arguments(manifest.machine, accelerator, &backends);
+    let words = tool.command_line(Some(&sandbox), arguments);
+    Program::start("QEMU", &words, spec.directory.join("qemu.log"))
 }
 
-/// What QEMU was given, in the host's paths: `launched.json`, which the simulated module reads.
-fn describe(parts: &Parts<'_>, accelerator: Accelerator) -> Vec<u8> {
-    let (image, manifest) = (parts.image, &parts.image.manifest);
+/// `launched.json`: what QEMU was given, by the host's paths. The simulated TDX module reads it.
+fn describe(spec: &MachineSpec<'_>, accelerator: Accelerator) -> Vec<u8> {
+    let (image, manifest) = (spec.image, &spec.image.manifest);
     let mut described = json!({
         "version": 1,
-        "accelerator": word(accelerator),
+        "accelerator": name(accelerator),
         "memory_mib": manifest.machine.memory_mib,
         "vcpus": manifest.machine.vcpus,
         "firmware": image.path(&manifest.files.firmware),
@@ -515,7 +502,7 @@ fn describe(parts: &Parts<'_>, accelerator: Accelerator) -> Vec<u8> {
         "root": image.path(&manifest.files.root),
     });
     if image.is_simulated() {
-        described["tpm_log"] = json!(parts.directory.join(TPM_LOG));
+        described["tpm_log"] = json!(spec.directory.join(TPM_LOG));
     }
     format!("{described}\n").into_bytes()
 }

@@ -1,12 +1,11 @@
-//! What people see of a boot, on stderr: a line for each stage with the host's seconds, and on a terminal a spinner that
-//! says what is being waited for.
+//! The progress of a boot on stderr: a line for each stage with the host's seconds, and on a terminal a spinner with what
+//! is being waited for.
 
 use super::serial::Stage;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-/// Shows one launch.
 #[derive(Debug)]
 pub(super) struct Progress {
     begun: Instant,
@@ -15,7 +14,6 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Nothing shown yet.
     pub(super) fn new() -> Self {
         let spinner = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{spinner} {elapsed:>5} {msg}");
@@ -31,7 +29,7 @@ impl Progress {
         }
     }
 
-    /// Begins to count anew.
+    /// Counts from zero again.
     pub(super) fn restart(&mut self) {
         self.begun = Instant::now();
         self.shown = None;
@@ -45,13 +43,13 @@ impl Progress {
         (self.begun.elapsed().as_secs_f64() * 10.0).round() / 10.0
     }
 
-    /// The boot has come as far as `stage`. Stages that went by unseen are not made up.
+    /// The boot has reached `stage`. Stages that went by unseen are not printed.
     pub(super) fn reached(&mut self, stage: Stage) {
         if self.shown >= Some(stage) {
             return;
         }
         self.shown = Some(stage);
-        self.say(&format!("{:6.1} s  {}", self.seconds(), described(stage)));
+        self.print(&format!("{:6.1} s  {}", self.seconds(), described(stage)));
         match (&self.spinner, stage) {
             (Some(spinner), Stage::Ready) => spinner.finish_and_clear(),
             (Some(spinner), _) => spinner.set_message(awaited(stage)),
@@ -60,7 +58,7 @@ impl Progress {
     }
 
     /// One line, above the spinner when there is one.
-    pub(super) fn say(&self, line: &str) {
+    pub(super) fn print(&self, line: &str) {
         match &self.spinner {
             Some(spinner) if !spinner.is_finished() => spinner.suspend(|| eprintln!("{line}")),
             _ => eprintln!("{line}"),
@@ -86,10 +84,10 @@ impl Drop for Progress {
 
 fn described(stage: Stage) -> &'static str {
     match stage {
-        Stage::Started => "qemu      runs",
-        Stage::Firmware => "firmware  runs",
-        Stage::Kernel => "kernel    measured and started",
-        Stage::Stage0 => "stage0    opens the verified root",
+        Stage::Started => "qemu      started",
+        Stage::Firmware => "firmware  started",
+        Stage::Kernel => "kernel    started",
+        Stage::Stage0 => "stage0    opening the verified root",
         Stage::Agent => "agent     started",
         Stage::Ready => "ready     the guest answers",
     }

@@ -1,12 +1,12 @@
 //! QEMU's control socket: lines of JSON, answers and events mixed (QEMU Machine Protocol Specification).
 //!
-//! QEMU may have been taken over by its guest. It can end the launch and lie about the guest, which it could anyway; it
-//! cannot make us hold more than one bounded line and a bounded number of events.
+//! The guest may have taken over QEMU, which can then end the launch and lie about the guest, as it could anyway; it cannot
+//! make this program hold more than one bounded line and a bounded number of events.
 
+use crate::error::{Context, Error, Fault};
 use crate::limits::{QMP_ANSWER, QMP_EVENTS_MAX, QMP_LINE_BYTES_MAX};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
-use std::io;
 use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -20,7 +20,6 @@ pub(super) struct Qmp {
     events: VecDeque<Event>,
 }
 
-/// Something that QEMU tells unasked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event {
     pub(super) name: String,
@@ -28,26 +27,6 @@ pub(super) struct Event {
     pub(super) reason: Option<String>,
 }
 
-/// Why QMP failed. QEMU is at fault.
-#[derive(Debug, thiserror::Error)]
-pub enum QmpError {
-    /// The socket.
-    #[error("QEMU's control socket: {0}")]
-    Io(#[from] io::Error),
-    /// Not a message.
-    #[error("QEMU's control socket says what is no message: {0}")]
-    Malformed(&'static str),
-    /// A command that QEMU refuses.
-    #[error("QEMU refuses {command}: {class}")]
-    Refused {
-        /// Which.
-        command: &'static str,
-        /// QEMU's class of errors.
-        class: String,
-    },
-}
-
-/// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Message {
     Greeting,
@@ -58,51 +37,57 @@ enum Message {
 
 impl Qmp {
     /// Connects, reads the greeting and leaves the mode in which only capabilities may be set.
-    pub(super) async fn connect(path: &Path) -> Result<Self, QmpError> {
+    pub(super) async fn connect(path: &Path) -> Result<Self, Error> {
         let mut qmp = Qmp {
-            stream: UnixStream::connect(path).await?,
+            stream: UnixStream::connect(path)
+                .await
+                .context(Fault::Host, socket)?,
             lines: Lines::default(),
             events: VecDeque::new(),
         };
-        let greeting = timeout(QMP_ANSWER, qmp.message())
-            .await
-            .map_err(|_| late())??;
-        if greeting != Message::Greeting {
-            return Err(QmpError::Malformed("no greeting"));
+        let greeting = timeout(QMP_ANSWER, qmp.message()).await;
+        if greeting.context(Fault::Host, socket)?? != Message::Greeting {
+            return Err(malformed("no greeting"));
         }
         qmp.execute("qmp_capabilities").await?;
         Ok(qmp)
     }
 
-    /// Asks, and gives the answer. Events that come before it are kept.
-    pub(super) async fn execute(&mut self, command: &'static str) -> Result<Value, QmpError> {
+    /// Sends a command and returns its answer. Events that come before it are kept.
+    pub(super) async fn execute(&mut self, command: &'static str) -> Result<Value, Error> {
         let asking = async {
             let line = format!("{}\n", json!({ "execute": command }));
-            self.stream.write_all(line.as_bytes()).await?;
+            let written = self.stream.write_all(line.as_bytes()).await;
+            written.context(Fault::Host, socket)?;
             loop {
                 match self.message().await? {
                     Message::Return(value) => return Ok(value),
-                    Message::Error(class) => return Err(QmpError::Refused { command, class }),
+                    Message::Error(class) => {
+                        let words = format!("QEMU refuses {command}: {class}");
+                        return Err(Error::new(Fault::Host, words));
+                    }
                     Message::Event(event) if self.events.len() < QMP_EVENTS_MAX => {
                         self.events.push_back(event)
                     }
-                    Message::Event(_) => return Err(QmpError::Malformed("too many events")),
-                    Message::Greeting => return Err(QmpError::Malformed("a second greeting")),
+                    Message::Event(_) => return Err(malformed("too many events")),
+                    Message::Greeting => return Err(malformed("a second greeting")),
                 }
             }
         };
-        timeout(QMP_ANSWER, asking).await.map_err(|_| late())?
+        timeout(QMP_ANSWER, asking)
+            .await
+            .context(Fault::Host, socket)?
     }
 
-    /// What the guest's processors do, in QEMU's word: `running`, `internal-error`, `shutdown`, ...
-    pub(super) async fn status(&mut self) -> Result<String, QmpError> {
+    /// QEMU's run state: `running`, `internal-error`, `shutdown`, ...
+    pub(super) async fn status(&mut self) -> Result<String, Error> {
         let answer = self.execute("query-status").await?;
         let status = answer.get("status").and_then(Value::as_str);
-        Ok(status.ok_or(QmpError::Malformed("no status"))?.to_owned())
+        Ok(status.ok_or_else(|| malformed("no status"))?.to_owned())
     }
 
     /// Waits for the next event. Nothing is lost when the waiting is given up.
-    pub(super) async fn event(&mut self) -> Result<Event, QmpError> {
+    pub(super) async fn event(&mut self) -> Result<Event, Error> {
         if let Some(event) = self.events.pop_front() {
             return Ok(event);
         }
@@ -113,15 +98,16 @@ impl Qmp {
         }
     }
 
-    async fn message(&mut self) -> Result<Message, QmpError> {
-        let mut piece = [0; 4096];
+    async fn message(&mut self) -> Result<Message, Error> {
+        let mut chunk = [0; 4096];
         loop {
             if let Some(line) = self.lines.next()? {
                 return parse(&line);
             }
-            match self.stream.read(&mut piece).await? {
-                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                got => self.lines.push(&piece[..got]),
+            let read = self.stream.read(&mut chunk).await;
+            match read.context(Fault::Host, socket)? {
+                0 => return Err(malformed("the end of the stream")),
+                got => self.lines.push(&chunk[..got]),
             }
         }
     }
@@ -136,7 +122,7 @@ impl Lines {
         self.0.extend_from_slice(bytes);
     }
 
-    fn next(&mut self) -> Result<Option<Vec<u8>>, QmpError> {
+    fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
         let end = self
             .0
             .iter()
@@ -144,22 +130,20 @@ impl Lines {
             .position(|&byte| byte == b'\n');
         match end {
             Some(end) => Ok(Some(self.0.drain(..=end).collect())),
-            None if self.0.len() >= QMP_LINE_BYTES_MAX => {
-                Err(QmpError::Malformed("a line without end"))
-            }
+            None if self.0.len() >= QMP_LINE_BYTES_MAX => Err(malformed("a line without end")),
             None => Ok(None),
         }
     }
 }
 
-fn parse(line: &[u8]) -> Result<Message, QmpError> {
+fn parse(line: &[u8]) -> Result<Message, Error> {
     let mut object: Map<String, Value> =
-        serde_json::from_slice(line).map_err(|_| QmpError::Malformed("not JSON"))?;
+        serde_json::from_slice(line).map_err(|_| malformed("a line that is not JSON"))?;
     let word = |value: Option<&Value>| value.and_then(Value::as_str).map(plain);
     if let Some(name) = object.get("event") {
         let reason = object.get("data").and_then(|data| data.get("reason"));
         return Ok(Message::Event(Event {
-            name: word(Some(name)).ok_or(QmpError::Malformed("an event without a name"))?,
+            name: word(Some(name)).ok_or_else(|| malformed("an event without a name"))?,
             reason: word(reason),
         }));
     }
@@ -171,18 +155,22 @@ fn parse(line: &[u8]) -> Result<Message, QmpError> {
     }
     match object.contains_key("QMP") {
         true => Ok(Message::Greeting),
-        false => Err(QmpError::Malformed("neither answer nor event")),
+        false => Err(malformed("neither an answer nor an event")),
     }
 }
 
-/// A word of QEMU, fit to be shown.
+/// Without characters that could disturb a terminal.
 fn plain(word: &str) -> String {
     let kept = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     word.chars().filter(kept).take(64).collect()
 }
 
-fn late() -> io::Error {
-    io::ErrorKind::TimedOut.into()
+fn socket() -> &'static str {
+    "QEMU's control socket"
+}
+
+fn malformed(what: &str) -> Error {
+    Error::new(Fault::Host, format!("QEMU's control socket sent {what}"))
 }
 
 #[cfg(test)]
@@ -271,7 +259,7 @@ mod tests {
     }
 
     /// A QEMU that answers each line it gets with the next of `answers`.
-    async fn played(answers: Vec<String>) -> Result<Qmp, QmpError> {
+    async fn played(answers: Vec<String>) -> Result<Qmp, Error> {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("qmp.sock");
         let listener = UnixListener::bind(&path).expect("a socket");

@@ -1,8 +1,9 @@
 //! The run directory: sockets, logs and the software TPM's state of one launch.
 //!
 //! A lock, which the kernel releases however its holder dies, tells a running launch from the remains of a dead one. Only
-//! what this program makes is ever removed, and only sockets where a socket is expected.
+//! what this program creates is ever removed, and only sockets where a socket is expected.
 
+use crate::error::{Context, Error, Fault};
 use crate::limits::SOCKET_PATH_BYTES_MAX;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
@@ -10,36 +11,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
-/// A directory that is ours alone until this value is dropped.
+/// Locked until this value is dropped.
 #[derive(Debug)]
 pub(super) struct RunDirectory {
     path: PathBuf,
     _lock: File,
-}
-
-/// Why a directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum RunDirectoryError {
-    /// The system refuses something.
-    #[error("the run directory {path}: {source}")]
-    Io {
-        /// The directory.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Another launch is running in it.
-    #[error("another launch is running in {}: give each guest a directory of its own", .0.display())]
-    Busy(PathBuf),
-    /// Something of another kind is where a socket belongs.
-    #[error("{} is not a socket and will not be removed: choose another run directory", .0.display())]
-    Foreign(PathBuf),
-    /// The sockets' paths would be too long.
-    #[error("{} is too long for a Unix socket (at most {SOCKET_PATH_BYTES_MAX} bytes): choose a shorter run directory", .0.display())]
-    TooLong(PathBuf),
-    /// QEMU and swtpm split their options at these.
-    #[error("{} has a comma, a control character or is not UTF-8: choose another directory", .0.display())]
-    Name(PathBuf),
 }
 
 /// Sockets of one machine.
@@ -69,47 +45,50 @@ const LOCK: &str = "lock";
 
 impl RunDirectory {
     /// Makes the directory if need be, locks it, and removes what a dead launch left behind.
-    pub(super) fn open(path: &Path) -> Result<Self, RunDirectoryError> {
-        let refuse = |source| RunDirectoryError::Io {
-            path: path.to_owned(),
-            source,
-        };
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let shown = || format!("the run directory {}", path.display());
         // Who can connect to these sockets can use the guest, and stop it.
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
-            .map_err(refuse)?;
-        let path = path.canonicalize().map_err(refuse)?;
-        check_name(&path)?;
+            .context(Fault::Host, shown)?;
+        let real = path.canonicalize().context(Fault::Host, shown)?;
+        check_name(&real)?;
         let lock = File::options()
             .create(true)
             .append(true)
-            .open(path.join(LOCK))
-            .map_err(refuse)?;
+            .open(real.join(LOCK));
+        let lock = lock.context(Fault::Host, shown)?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(RunDirectoryError::Busy(path)),
-            Err(TryLockError::Error(source)) => return Err(refuse(source)),
+            Err(TryLockError::WouldBlock) => {
+                return Err(refused(
+                    path,
+                    "is used by another launch: each guest needs its own run directory",
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(error).context(Fault::Host, shown),
         }
-        let directory = RunDirectory { path, _lock: lock };
+        let directory = RunDirectory {
+            path: real,
+            _lock: lock,
+        };
         directory.remove_socket(CONFIG)?;
         directory.clear()?;
         Ok(directory)
     }
 
-    /// The directory.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Something in it.
     pub(super) fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// Removes what a machine that is no more leaves behind. Logs stay until they are overwritten.
-    pub(super) fn clear(&self) -> Result<(), RunDirectoryError> {
+    pub(super) fn clear(&self) -> Result<(), Error> {
         for name in SOCKETS {
             self.remove_socket(name)?;
         }
@@ -117,42 +96,44 @@ impl RunDirectory {
         self.removed(fs::remove_dir_all(self.join(TPM_STATE)))
     }
 
-    /// Removes the socket `name`.
-    fn remove_socket(&self, name: &str) -> Result<(), RunDirectoryError> {
+    fn remove_socket(&self, name: &str) -> Result<(), Error> {
         let path = self.join(name);
         match path.symlink_metadata() {
-            Ok(found) if !found.file_type().is_socket() => Err(RunDirectoryError::Foreign(path)),
+            Ok(found) if !found.file_type().is_socket() => Err(refused(
+                &path,
+                "is not a socket and will not be removed: choose another run directory",
+            )),
             Ok(_) => self.removed(fs::remove_file(path)),
             Err(error) => self.removed(Err(error)),
         }
     }
 
     /// Makes an empty directory for the TPM's state: each machine begins with a TPM that has measured nothing.
-    pub(super) fn make_tpm_state(&self) -> Result<(), RunDirectoryError> {
+    pub(super) fn make_tpm_state(&self) -> Result<(), Error> {
         let made = DirBuilder::new().mode(0o700).create(self.join(TPM_STATE));
-        made.map_err(|source| self.fault(source))
+        self.checked(made)
     }
 
-    /// Writes a file whole or not at all: somebody may be waiting for it.
-    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RunDirectoryError> {
+    /// Writes a file whole or not at all: another program may be waiting for it.
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let unfinished = self.join(&format!("{name}.new"));
         let written =
             fs::write(&unfinished, bytes).and_then(|()| fs::rename(&unfinished, self.join(name)));
-        written.map_err(|source| self.fault(source))
+        self.checked(written)
     }
 
-    fn removed(&self, result: io::Result<()>) -> Result<(), RunDirectoryError> {
+    fn removed(&self, result: io::Result<()>) -> Result<(), Error> {
         match result {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.fault(error)),
-            _ => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => self.checked(other),
         }
     }
 
-    pub(super) fn fault(&self, source: io::Error) -> RunDirectoryError {
-        RunDirectoryError::Io {
-            path: self.path.clone(),
-            source,
-        }
+    /// Names this directory in an error.
+    pub(super) fn checked<T>(&self, result: io::Result<T>) -> Result<T, Error> {
+        result.context(Fault::Host, || {
+            format!("the run directory {}", self.path.display())
+        })
     }
 }
 
@@ -167,16 +148,28 @@ impl Drop for RunDirectory {
 }
 
 /// Refuses directories whose name QEMU or swtpm would read as something else.
-pub(super) fn check_name(path: &Path) -> Result<(), RunDirectoryError> {
+pub(super) fn check_name(path: &Path) -> Result<(), Error> {
     let plain = |text: &str| !text.chars().any(|c| c == ',' || c.is_control());
     if !path.to_str().is_some_and(plain) {
-        return Err(RunDirectoryError::Name(path.to_owned()));
+        return Err(refused(
+            path,
+            "contains a comma or a control character, or is not UTF-8: choose another directory",
+        ));
     }
     let longest = path.join(CONFIG);
     match longest.as_os_str().as_bytes().len() <= SOCKET_PATH_BYTES_MAX {
         true => Ok(()),
-        false => Err(RunDirectoryError::TooLong(longest)),
+        false => {
+            let words = format!(
+                "is too long for a Unix socket (at most {SOCKET_PATH_BYTES_MAX} bytes): choose a shorter run directory"
+            );
+            Err(refused(&longest, &words))
+        }
     }
+}
+
+fn refused(path: &Path, words: &str) -> Error {
+    Error::new(Fault::Configuration, format!("{} {words}", path.display()))
 }
 
 #[cfg(test)]
@@ -184,15 +177,17 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
 
+    fn refusal(path: &Path) -> String {
+        let error = RunDirectory::open(path).expect_err("refused");
+        error.to_string()
+    }
+
     #[test]
     fn a_live_launch_is_refused_and_a_dead_ones_remains_are_removed() {
         let parent = tempfile::tempdir().expect("a directory");
         let path = parent.path().join("a/run");
         let first = RunDirectory::open(&path).expect("made");
-        assert!(matches!(
-            RunDirectory::open(&path),
-            Err(RunDirectoryError::Busy(_))
-        ));
+        assert!(refusal(&path).contains("is used by another launch"));
         drop(first);
         for name in SOCKETS.into_iter().chain([CONFIG]) {
             drop(UnixListener::bind(path.join(name)).expect("a socket"));
@@ -215,8 +210,10 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let precious = directory.path().join(QMP);
         fs::write(&precious, "precious").expect("written");
+        let refusal = refusal(directory.path());
         assert!(
-            matches!(RunDirectory::open(directory.path()), Err(RunDirectoryError::Foreign(path)) if path.ends_with(QMP))
+            refusal.contains(&format!("/{QMP} is not a socket")),
+            "{refusal}"
         );
         assert_eq!(fs::read(&precious).expect("read"), b"precious");
     }
@@ -225,15 +222,9 @@ mod tests {
     fn names_that_would_be_read_as_something_else_are_refused() {
         let parent = tempfile::tempdir().expect("a directory");
         for name in ["a,b", "a\nb"] {
-            assert!(matches!(
-                RunDirectory::open(&parent.path().join(name)),
-                Err(RunDirectoryError::Name(_))
-            ));
+            assert!(refusal(&parent.path().join(name)).contains("a comma or a control character"));
         }
         let long = parent.path().join("x".repeat(100));
-        assert!(matches!(
-            RunDirectory::open(&long),
-            Err(RunDirectoryError::TooLong(_))
-        ));
+        assert!(refusal(&long).contains("is too long for a Unix socket"));
     }
 }

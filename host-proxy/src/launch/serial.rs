@@ -1,9 +1,9 @@
-//! What a guest prints on its serial port. It is a stranger's text: shown, bounded and without control characters, and
-//! believed only where a lie costs nobody but the guest's own operator a wrong line of progress.
+//! What a guest prints on its serial port. It is untrusted: shown within limits and without control characters, and believed
+//! only where a lie costs nothing but a wrong line of progress.
 
-use super::programs::printable;
+use super::program::printable;
 use crate::limits::{
-    SERIAL_FILE_BYTES_MAX, SERIAL_LINE_CHARS_MAX, SERIAL_LINES_SHOWN, SERIAL_PIECE_BYTES,
+    SERIAL_CHUNK_BYTES, SERIAL_FILE_BYTES_MAX, SERIAL_LINE_CHARS_MAX, SERIAL_LINES_SHOWN,
 };
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -16,11 +16,11 @@ use std::path::Path;
 pub enum Stage {
     /// QEMU runs.
     Started,
-    /// The firmware speaks.
+    /// The firmware has printed something.
     Firmware,
     /// The kernel has been handed the machine.
     Kernel,
-    /// The first program of the initrd speaks.
+    /// The first program of the initrd has printed something.
     Stage0,
     /// The agent was started.
     Agent,
@@ -33,12 +33,11 @@ pub enum Stage {
 pub(super) struct Serial {
     file: File,
     read_to: u64,
-    screen: Screen,
+    transcript: Transcript,
 }
 
-/// Text on its way to lines.
 #[derive(Debug)]
-struct Screen {
+struct Transcript {
     escape: Escape,
     line: String,
     lines: VecDeque<String>,
@@ -55,8 +54,7 @@ enum Escape {
 }
 
 impl Stage {
-    /// The stage in one word.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Stage::Started => "qemu",
             Stage::Firmware => "firmware",
@@ -80,39 +78,38 @@ impl Serial {
         Ok(Serial {
             file,
             read_to: 0,
-            screen: Screen::new(),
+            transcript: Transcript::new(),
         })
     }
 
-    /// Reads what is new, a bounded piece of it, and says how far the text speaks of.
+    /// Reads a bounded part of what is new, and returns the stage that the text has reached.
     pub(super) fn look(&mut self) -> io::Result<Stage> {
-        let mut piece = Vec::new();
+        let mut chunk = Vec::new();
         self.file.seek(SeekFrom::Start(self.read_to))?;
         let got = (&self.file)
-            .take(SERIAL_PIECE_BYTES as u64)
-            .read_to_end(&mut piece)?;
+            .take(SERIAL_CHUNK_BYTES as u64)
+            .read_to_end(&mut chunk)?;
         self.read_to += got as u64;
-        self.screen.take(&piece);
+        self.transcript.take(&chunk);
         // QEMU goes on writing where it was; what lies before is a hole then, and occupies nothing.
         if self.file.metadata()?.blocks() * 512 > SERIAL_FILE_BYTES_MAX {
             self.file.set_len(0)?;
         }
-        Ok(self.screen.stage)
+        Ok(self.transcript.stage)
     }
 
-    /// The last lines.
     pub(super) fn last_lines(&self) -> Vec<String> {
-        let unfinished =
-            Some(&self.screen.line).filter(|line| !line.trim().is_empty() && !self.screen.panicked);
-        let lines = self.screen.lines.iter().chain(unfinished);
+        let unfinished = Some(&self.transcript.line)
+            .filter(|line| !line.trim().is_empty() && !self.transcript.panicked);
+        let lines = self.transcript.lines.iter().chain(unfinished);
         let lines: Vec<_> = lines.map(|line| line.trim_end().to_owned()).collect();
         lines[lines.len().saturating_sub(SERIAL_LINES_SHOWN)..].to_vec()
     }
 }
 
-impl Screen {
+impl Transcript {
     fn new() -> Self {
-        Screen {
+        Transcript {
             escape: Escape::None,
             line: String::new(),
             lines: VecDeque::new(),
@@ -183,15 +180,16 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    fn screen(text: &[u8]) -> Screen {
-        let mut screen = Screen::new();
-        screen.take(text);
-        screen
+    fn transcript(text: &[u8]) -> Transcript {
+        let mut transcript = Transcript::new();
+        transcript.take(text);
+        transcript
     }
 
     #[test]
     fn a_boot_is_recognised_stage_by_stage() {
-        let check = |text: &str, stage| assert_eq!(screen(text.as_bytes()).stage, stage, "{text}");
+        let check =
+            |text: &str, stage| assert_eq!(transcript(text.as_bytes()).stage, stage, "{text}");
         check("", Stage::Started);
         check("\x1b[2J\x1b[01;01H", Stage::Firmware);
         check(
@@ -216,7 +214,7 @@ mod tests {
             b"\n\x1b[2Jx\n",
         ]
         .concat();
-        let lines = screen(&text).lines;
+        let lines = transcript(&text).lines;
         assert!(lines[0].starts_with("red "), "{lines:?}");
         assert_eq!(lines[1], "x");
         assert!(
@@ -230,12 +228,12 @@ mod tests {
     #[test]
     fn a_panic_does_not_push_out_why() {
         let dump = "[    4.85]  ? do_exit+0x16/0xa0\r\n".repeat(100);
-        let screen = screen(
+        let transcript = transcript(
             format!("agent: no models\n[    4.84] Kernel panic - not syncing: Attempted\r\n{dump}")
                 .as_bytes(),
         );
         assert_eq!(
-            screen.lines,
+            transcript.lines,
             [
                 "agent: no models",
                 "[    4.84] Kernel panic - not syncing: Attempted"
@@ -245,7 +243,7 @@ mod tests {
 
     #[test]
     fn lines_are_bounded_in_length_and_number() {
-        let screen = screen(
+        let transcript = transcript(
             &[
                 "x".repeat(100_000).as_bytes(),
                 b"\n",
@@ -253,13 +251,13 @@ mod tests {
             ]
             .concat(),
         );
-        assert_eq!(screen.lines.len(), SERIAL_LINES_SHOWN);
-        let long = super::tests::screen("x".repeat(100_000).as_bytes());
+        assert_eq!(transcript.lines.len(), SERIAL_LINES_SHOWN);
+        let long = super::tests::transcript("x".repeat(100_000).as_bytes());
         assert_eq!(long.line.len(), SERIAL_LINE_CHARS_MAX);
     }
 
     #[test]
-    fn the_file_is_read_once_and_piece_by_piece() {
+    fn the_file_is_read_once_and_chunk_by_chunk() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("serial.log");
         let mut serial = Serial::create(&path).expect("made");

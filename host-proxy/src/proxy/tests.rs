@@ -1,8 +1,8 @@
-//! Taking vouchers and lending: what the proxy decides for its operator's purse.
+//! Taking vouchers and admitting jobs.
 
 use super::*;
 use crate::config::NodeUrl;
-use crate::fake::{
+use crate::fixtures::{
     DEPOSIT, channel_state, channel_terms, charge, config, directory, envelope, receipt_key,
     voucher,
 };
@@ -16,7 +16,7 @@ fn proxy(state: &ChannelState) -> (TempDir, Proxy) {
     let proxy = Proxy::open(&config(directory.path(), away)).expect("opens");
     proxy
         .channels
-        .pretend(&channel_terms().address(), state, Instant::now());
+        .set_state(&channel_terms().address(), state, Instant::now());
     (directory, proxy)
 }
 
@@ -69,9 +69,9 @@ async fn the_deposit_bounds_what_is_lent() {
     let (_directory, proxy) = proxy(&channel_state(Nano(500)));
     assert_eq!(refused(&proxy, 500).await, None);
     // Asked again whether there was a top-up; the node is away, so the answer is no.
-    tokio::time::sleep(crate::limits::CHAIN_WORD_AGE_MIN).await;
+    tokio::time::sleep(crate::limits::CHANNEL_AGE_MIN).await;
     assert_eq!(refused(&proxy, 501).await, Some("chain_unavailable"));
-    proxy.channels.pretend(
+    proxy.channels.set_state(
         &channel_terms().address(),
         &channel_state(Nano(500)),
         Instant::now(),
@@ -135,8 +135,8 @@ async fn a_channel_that_will_not_pay_gets_no_job() {
 async fn without_a_young_word_from_the_chain_nothing_is_lent() {
     let (_directory, proxy) = proxy(&channel_state(DEPOSIT));
     assert_eq!(refused(&proxy, 1).await, None);
-    let long_ago = Instant::now() - crate::limits::CHAIN_WORD_AGE_MAX * 2;
-    proxy.channels.pretend(
+    let long_ago = Instant::now() - crate::limits::CHANNEL_AGE_MAX * 2;
+    proxy.channels.set_state(
         &channel_terms().address(),
         &channel_state(DEPOSIT),
         long_ago,

@@ -1,35 +1,35 @@
 //! Settling against a real TVM, killed at every point that differs.
 
 use super::*;
-use crate::channels::Ours;
+use crate::channels::ExpectedPayee;
 use crate::config::NodeUrl;
-use crate::fake::{FAR, channel_terms, directory, node, open_channel, payee, voucher};
+use crate::fixtures::{FAR, channel_terms, directory, node, open_channel, payee, voucher};
 use ledger::Ledger;
 use settlement::{ChainId, Transfer};
 use std::path::Path;
 
-/// One life of the program: whatever is not in the file or on the chain is lost with it.
-struct Life {
-    chain: Chain,
+/// One run of the program: whatever is not in the file or on the chain is lost with it.
+struct Process {
+    node: Node,
     channels: Channels,
     store: Store,
     payee: Payee,
 }
 
-impl Life {
-    fn begin(directory: &Path, url: &NodeUrl) -> Life {
+impl Process {
+    fn start(directory: &Path, url: &NodeUrl) -> Process {
         let payee = payee();
         let path = directory.join("state.sqlite");
         let store = Store::open(&path, &payee.address(), ChainId::EMBEDDED).expect("opens");
-        let chain = Chain::new(url.clone());
-        let ours = Ours {
+        let node = Node::new(url.clone());
+        let expected = ExpectedPayee {
             chain: ChainId::EMBEDDED,
             payee: payee.address(),
             payee_key: payee.public_key(),
         };
-        let channels = Channels::new(chain.clone(), store.clone(), ours);
-        Life {
-            chain,
+        let channels = Channels::new(node.clone(), store.clone(), expected);
+        Process {
+            node,
             channels,
             store,
             payee,
@@ -45,7 +45,7 @@ impl Life {
 
     fn settler(&self) -> Settler<'_> {
         Settler {
-            chain: &self.chain,
+            node: &self.node,
             channels: &self.channels,
             store: &self.store,
             payee: &self.payee,
@@ -75,7 +75,7 @@ impl Life {
 const PROMISED: u64 = 400_000_000;
 
 /// The wallet sends exactly one message, the channel pays exactly once, and the figures agree.
-async fn check_paid_once(ledger: &Ledger, life: &Life, settled: &Settled) {
+async fn check_paid_once(ledger: &Ledger, process: &Process, settled: &Settled) {
     assert_eq!(settled.price_nano, Nano(PROMISED));
     assert_eq!(
         (settled.paid_before_nano, settled.paid_after_nano),
@@ -89,7 +89,8 @@ async fn check_paid_once(ledger: &Ledger, life: &Life, settled: &Settled) {
     );
     let wallet = payee().address();
     assert_eq!(
-        life.chain
+        process
+            .node
             .wallet(&wallet)
             .await
             .expect("the node answers")
@@ -100,10 +101,11 @@ async fn check_paid_once(ledger: &Ledger, life: &Life, settled: &Settled) {
         ledger.account(&wallet).expect("read").balance,
         settled.wallet_after_nano
     );
-    let again = life.settle().await.expect("nothing to do");
+    let again = process.settle().await.expect("nothing to do");
     assert_eq!((again.price_nano, again.fee_nano), (Nano::ZERO, Nano::ZERO));
     assert_eq!(
-        life.store
+        process
+            .store
             .paid_out(&channel_terms().address())
             .expect("read"),
         (1, Nano(PROMISED))
@@ -114,36 +116,36 @@ async fn check_paid_once(ledger: &Ledger, life: &Life, settled: &Settled) {
 async fn the_highest_voucher_becomes_money_once() {
     let (directory, (ledger, url)) = (directory(), node().await);
     open_channel(&ledger);
-    let life = Life::begin(directory.path(), &url);
-    life.promise(PROMISED / 2);
-    life.promise(PROMISED);
-    let settled = life.settle().await.expect("settled");
-    check_paid_once(&ledger, &life, &settled).await;
+    let process = Process::start(directory.path(), &url);
+    process.promise(PROMISED / 2);
+    process.promise(PROMISED);
+    let settled = process.settle().await.expect("settled");
+    check_paid_once(&ledger, &process, &settled).await;
 }
 
 #[tokio::test]
 async fn a_kill_before_sending_repeats_the_same_message() {
     let (directory, (ledger, url)) = (directory(), node().await);
     open_channel(&ledger);
-    let life = Life::begin(directory.path(), &url);
-    life.promise(PROMISED);
-    let written = life.write_payout().await;
-    drop(life);
-    let life = Life::begin(directory.path(), &url);
-    assert_eq!(life.store.pending_payout().expect("read"), Some(written));
-    let settled = life.settle().await.expect("settled");
-    check_paid_once(&ledger, &life, &settled).await;
+    let process = Process::start(directory.path(), &url);
+    process.promise(PROMISED);
+    let written = process.write_payout().await;
+    drop(process);
+    let process = Process::start(directory.path(), &url);
+    assert_eq!(process.store.pending_payout().expect("read"), Some(written));
+    let settled = process.settle().await.expect("settled");
+    check_paid_once(&ledger, &process, &settled).await;
 }
 
 #[tokio::test]
 async fn a_pending_payout_of_a_lower_voucher_is_followed_by_the_rest() {
     let (directory, (ledger, url)) = (directory(), node().await);
     open_channel(&ledger);
-    let life = Life::begin(directory.path(), &url);
-    life.promise(PROMISED / 2);
-    life.write_payout().await;
-    life.promise(PROMISED);
-    let settled = life.settle().await.expect("settled");
+    let process = Process::start(directory.path(), &url);
+    process.promise(PROMISED / 2);
+    process.write_payout().await;
+    process.promise(PROMISED);
+    let settled = process.settle().await.expect("settled");
     assert_eq!(settled.price_nano, Nano(PROMISED));
     assert_eq!(
         (settled.paid_before_nano, settled.paid_after_nano),
@@ -151,7 +153,7 @@ async fn a_pending_payout_of_a_lower_voucher_is_followed_by_the_rest() {
     );
     let left = settled.wallet_before_nano.0 + settled.price_nano.0 - settled.fee_nano.0;
     assert_eq!(settled.wallet_after_nano.0, left);
-    let again = life.settle().await.expect("nothing to do");
+    let again = process.settle().await.expect("nothing to do");
     assert_eq!((again.price_nano, again.fee_nano), (Nano::ZERO, Nano::ZERO));
 }
 
@@ -159,36 +161,38 @@ async fn a_pending_payout_of_a_lower_voucher_is_followed_by_the_rest() {
 async fn a_kill_after_sending_sends_nothing_more() {
     let (directory, (ledger, url)) = (directory(), node().await);
     open_channel(&ledger);
-    let life = Life::begin(directory.path(), &url);
-    life.promise(PROMISED);
-    let written = life.write_payout().await;
-    life.chain
+    let process = Process::start(directory.path(), &url);
+    process.promise(PROMISED);
+    let written = process.write_payout().await;
+    process
+        .node
         .send(&written.payout.boc)
         .await
         .expect("accepted");
-    drop(life);
-    let life = Life::begin(directory.path(), &url);
-    let settled = life.settle().await.expect("settled");
-    check_paid_once(&ledger, &life, &settled).await;
+    drop(process);
+    let process = Process::start(directory.path(), &url);
+    let settled = process.settle().await.expect("settled");
+    check_paid_once(&ledger, &process, &settled).await;
 }
 
 #[tokio::test]
 async fn a_kill_before_signing_leaves_nothing_behind() {
     let (directory, (ledger, url)) = (directory(), node().await);
     open_channel(&ledger);
-    let life = Life::begin(directory.path(), &url);
-    life.promise(PROMISED);
+    let process = Process::start(directory.path(), &url);
+    process.promise(PROMISED);
     drop(
-        life.settler()
+        process
+            .settler()
             .prepare(&channel_terms().address())
             .await
             .expect("prepared"),
     );
-    drop(life);
-    let life = Life::begin(directory.path(), &url);
-    assert_eq!(life.store.pending_payout().expect("read"), None);
-    let settled = life.settle().await.expect("settled");
-    check_paid_once(&ledger, &life, &settled).await;
+    drop(process);
+    let process = Process::start(directory.path(), &url);
+    assert_eq!(process.store.pending_payout().expect("read"), None);
+    let settled = process.settle().await.expect("settled");
+    check_paid_once(&ledger, &process, &settled).await;
 }
 
 #[tokio::test]
@@ -196,8 +200,8 @@ async fn two_processes_settle_once_between_them() {
     let (directory, (ledger, url)) = (directory(), node().await);
     open_channel(&ledger);
     let (one, other) = (
-        Life::begin(directory.path(), &url),
-        Life::begin(directory.path(), &url),
+        Process::start(directory.path(), &url),
+        Process::start(directory.path(), &url),
     );
     one.promise(PROMISED);
     let (first, second) = tokio::join!(one.settle(), other.settle());
@@ -215,87 +219,85 @@ async fn two_processes_settle_once_between_them() {
 async fn only_a_void_message_is_replaced() {
     let (directory, (ledger, url)) = (directory(), node().await);
     open_channel(&ledger);
-    let life = Life::begin(directory.path(), &url);
-    life.promise(PROMISED);
-    let written = life.write_payout().await;
+    let process = Process::start(directory.path(), &url);
+    process.promise(PROMISED);
+    let written = process.write_payout().await;
     ledger.set_time(written.payout.valid_until + PAYOUT_MARGIN_S + 1);
-    let settled = life.settle().await.expect("settled");
-    check_paid_once(&ledger, &life, &settled).await;
+    let settled = process.settle().await.expect("settled");
+    check_paid_once(&ledger, &process, &settled).await;
     // The void message is void for good.
-    assert!(life.chain.send(&written.payout.boc).await.is_err());
+    assert!(process.node.send(&written.payout.boc).await.is_err());
 }
 
 #[tokio::test]
 async fn a_number_that_another_message_took_is_noticed() {
     let (directory, (ledger, url)) = (directory(), node().await);
     open_channel(&ledger);
-    let life = Life::begin(directory.path(), &url);
-    life.promise(PROMISED);
-    let written = life.write_payout().await;
+    let process = Process::start(directory.path(), &url);
+    process.promise(PROMISED);
+    let written = process.write_payout().await;
     let by_hand = Transfer::money(channel_terms().payer, Nano(1));
-    let boc = life
+    let boc = process
         .payee
         .wallet()
         .transfer(0, FAR, &[by_hand])
         .expect("one transfer");
     ledger.send_external(&boc).expect("accepted");
-    let stuck = life
+    let stuck = process
         .settler()
         .step(&written)
         .await
         .expect("the node answers");
     assert!(matches!(stuck, Step::Wait), "it is not void yet");
     ledger.set_time(written.payout.valid_until + PAYOUT_MARGIN_S + 1);
-    let settled = life.settle().await.expect("settled");
+    let settled = process.settle().await.expect("settled");
     assert_eq!(settled.price_nano, Nano(PROMISED));
 }
 
 #[tokio::test]
 async fn without_a_voucher_a_channel_or_money_for_fees_nothing_is_sent() {
     let (directory, (ledger, url)) = (directory(), node().await);
-    let life = Life::begin(directory.path(), &url);
+    let process = Process::start(directory.path(), &url);
     assert!(matches!(
-        life.settle().await,
+        process.settle().await,
         Err(SettleError::NoVoucher(_))
     ));
-    life.promise(PROMISED);
-    let absent = life.settle().await;
+    process.promise(PROMISED);
+    let absent = process.settle().await;
     assert!(
         matches!(absent, Err(SettleError::Channel(ChannelRefused::Absent(_)))),
         "{absent:?}"
     );
     open_channel(&ledger);
-    let view = life
-        .chain
-        .wallet(&life.payee.address())
+    let view = process
+        .node
+        .wallet(&process.payee.address())
         .await
         .expect("the node answers");
     let all_but_little = Transfer::money(channel_terms().payer, Nano(view.balance.0 - 40_000_000));
-    let boc = life
+    let boc = process
         .payee
         .wallet()
         .transfer(0, FAR, &[all_but_little])
         .expect("one transfer");
     ledger.send_external(&boc).expect("accepted");
     assert!(matches!(
-        life.settle().await,
+        process.settle().await,
         Err(SettleError::Wallet { .. })
     ));
-    assert_eq!(life.store.pending_payout().expect("read"), None);
+    assert_eq!(process.store.pending_payout().expect("read"), None);
 }
 
 #[tokio::test]
 async fn a_node_that_is_away_is_an_error_with_a_name() {
     let directory = directory();
-    let life = Life::begin(
+    let process = Process::start(
         directory.path(),
         &NodeUrl::parse("http://127.0.0.1:1").expect("a url"),
     );
-    life.promise(PROMISED);
-    let away = life.settle().await;
-    let Err(SettleError::Channel(ChannelRefused::Unknown(ChainFault::Unreachable {
-        node, ..
-    }))) = away
+    process.promise(PROMISED);
+    let away = process.settle().await;
+    let Err(SettleError::Channel(ChannelRefused::Node(NodeError::Unreachable { node, .. }))) = away
     else {
         panic!("{away:?}");
     };
@@ -320,12 +322,12 @@ fn figures_that_do_not_add_up_are_an_error() {
         wallet_after: Nano(86),
     };
     assert_eq!(report(&payout, &paid).expect("adds up").price_nano, Nano(6));
-    let stranger = Paid {
+    let other = Paid {
         wallet_after: Nano(87),
         ..paid
     };
     assert!(matches!(
-        report(&payout, &stranger),
+        report(&payout, &other),
         Err(SettleError::Figures { .. })
     ));
 }

@@ -1,17 +1,16 @@
-//! Payouts: written before they are sent, so that a crash repeats the same bytes and never makes others.
+//! Payouts, written before they are sent, so that a crash repeats the same message and never makes another.
 
-use super::{Store, StoreError, from_sql, to_sql};
+use super::{Store, corrupt, from_sql, to_sql};
+use crate::error::Error;
 use rusqlite::{OptionalExtension, Row, params};
 use settlement::{Address, Nano};
 
 /// A claim that is signed and about to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewPayout {
-    /// The channel that will pay.
     pub channel: Address,
-    /// The voucher's amount.
+    /// Of the voucher.
     pub cumulative: Nano,
-    /// The wallet's number for this message.
     pub seqno: u32,
     /// The message is void after this moment, by the chain's clock.
     pub valid_until: u32,
@@ -23,12 +22,9 @@ pub struct NewPayout {
     pub wallet_before: Nano,
 }
 
-/// A payout in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payout {
-    /// Its number in the store.
     pub id: i64,
-    /// What it is.
     pub payout: NewPayout,
 }
 
@@ -37,7 +33,6 @@ pub struct Payout {
 pub struct Paid {
     /// What the claim's own transaction paid.
     pub price: Nano,
-    /// What it cost.
     pub fee: Nano,
     /// What the channel had paid after it.
     pub paid_after: Nano,
@@ -45,7 +40,6 @@ pub struct Paid {
     pub wallet_after: Nano,
 }
 
-/// How a payout ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PayoutOutcome {
     /// The chain shows it.
@@ -61,7 +55,7 @@ const COLUMNS: &str =
 
 impl Store {
     /// The payout that is on its way, if one is.
-    pub fn pending_payout(&self) -> Result<Option<Payout>, StoreError> {
+    pub fn pending_payout(&self) -> Result<Option<Payout>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM payouts WHERE state = 'pending'");
         let connection = self.lock();
         let mut statement = connection.prepare_cached(&sql)?;
@@ -70,7 +64,7 @@ impl Store {
     }
 
     /// Writes a payout before it is sent. `None` when another is on its way: nothing is written then.
-    pub fn begin_payout(&self, payout: &NewPayout) -> Result<Option<Payout>, StoreError> {
+    pub fn begin_payout(&self, payout: &NewPayout) -> Result<Option<Payout>, Error> {
         let amounts = [payout.cumulative, payout.paid_before, payout.wallet_before];
         let [cumulative, paid_before, wallet_before] = amounts.map(to_sql);
         let (cumulative, paid_before, wallet_before) = (cumulative?, paid_before?, wallet_before?);
@@ -97,7 +91,7 @@ impl Store {
     }
 
     /// Writes how a payout ended. Ending it twice changes nothing: another process may have seen it first.
-    pub fn end_payout(&self, id: i64, outcome: &PayoutOutcome) -> Result<(), StoreError> {
+    pub fn end_payout(&self, id: i64, outcome: &PayoutOutcome) -> Result<(), Error> {
         let (state, paid) = match outcome {
             PayoutOutcome::Paid(paid) => ("paid", Some(paid)),
             PayoutOutcome::Refused => ("refused", None),
@@ -119,7 +113,7 @@ impl Store {
     }
 
     /// How many payouts ended as paid on a channel, and their sum.
-    pub fn paid_out(&self, channel: &Address) -> Result<(u32, Nano), StoreError> {
+    pub fn paid_out(&self, channel: &Address) -> Result<(u32, Nano), Error> {
         let sql = "SELECT COUNT(*), COALESCE(SUM(price), 0) FROM payouts WHERE channel = ?1 AND state = 'paid'";
         let row = self.lock().query_row(sql, [channel.to_string()], |row| {
             Ok((row.get(0)?, row.get(1)?))
@@ -129,14 +123,12 @@ impl Store {
     }
 }
 
-fn read(row: &Row<'_>) -> Result<Payout, StoreError> {
+fn read(row: &Row<'_>) -> Result<Payout, Error> {
     let channel: String = row.get(1)?;
     Ok(Payout {
         id: row.get(0)?,
         payout: NewPayout {
-            channel: channel
-                .parse()
-                .map_err(|_| StoreError::Corrupt("channel address"))?,
+            channel: channel.parse().map_err(|_| corrupt("channel address"))?,
             cumulative: from_sql(row.get(2)?)?,
             seqno: row.get(3)?,
             valid_until: row.get(4)?,

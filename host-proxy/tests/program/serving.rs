@@ -1,15 +1,17 @@
-//! The program itself, with a real TVM behind it: what it prints, how it ends, and what a `kill -9` costs.
+//! `serve`, `settle`, `channels` and `address`, with a real TVM behind them: what they print, how they end, and what a
+//! `kill -9` costs.
+
+use crate::process;
 
 use ed25519_dalek::SigningKey;
 use ledger::Ledger;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use settlement::{Address, ChainId, ChannelTerms, Nano, SignedVoucher, Voucher, Wallet};
-use std::process::{Output, Stdio};
+use std::process::Output;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
@@ -17,14 +19,14 @@ const FAR: u32 = 4_000_000_000;
 const PAYEE_SEED: [u8; 32] = [1; 32];
 const PAYER_SEED: [u8; 32] = [2; 32];
 
-struct World {
+struct Provider {
     directory: TempDir,
     ledger: Ledger,
     channel: Address,
 }
 
 /// A ledger on loopback with an open channel, and a configuration that names it.
-async fn world() -> World {
+async fn provider() -> Provider {
     let ledger = Ledger::in_memory().expect("a ledger");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let node = listener.local_addr().expect("bound");
@@ -57,11 +59,11 @@ async fn world() -> World {
     };
     write("payee.key", &format!("{}\n", hex::encode(PAYEE_SEED)));
     write("collateral.json", "{}");
-    let config = include_str!("../example.yaml")
+    let config = include_str!("../../example.yaml")
         .replace("127.0.0.1:9000", "127.0.0.1:0")
         .replace("127.0.0.1:8081", &node.to_string());
     write("host-proxy.yaml", &config);
-    World {
+    Provider {
         directory,
         ledger,
         channel: terms.address(),
@@ -72,19 +74,9 @@ fn payer_key() -> SigningKey {
     SigningKey::from_bytes(&[3; 32])
 }
 
-impl World {
+impl Provider {
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_host-proxy"));
-        command.args(arguments);
-        command
-            .arg("--config")
-            .arg(self.directory.path().join("host-proxy.yaml"));
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command.kill_on_drop(true);
-        command
+        process::command(arguments, &self.directory.path().join("host-proxy.yaml"))
     }
 
     async fn run(&self, arguments: &[&str]) -> Output {
@@ -121,23 +113,10 @@ impl World {
 
     /// Starts `serve` and gives its address.
     async fn serve(&self) -> (Child, String) {
-        let mut child = self
-            .command(&["serve", "--json"])
-            .env("RUST_LOG", "trace")
-            .spawn()
-            .expect("starts");
-        let mut line = String::new();
-        let stdout = child.stdout.as_mut().expect("piped");
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .await
-            .expect("a line");
-        let ready: Value = serde_json::from_str(&line).expect("JSON");
-        assert_eq!(ready["ready"], true);
-        (
-            child,
-            ready["listen"].as_str().expect("an address").to_owned(),
-        )
+        let mut command = self.command(&["serve", "--json"]);
+        let mut child = command.env("RUST_LOG", "trace").spawn().expect("starts");
+        let listen = process::listen_address(&mut child).await;
+        (child, listen)
     }
 }
 
@@ -181,20 +160,20 @@ fn check_figures(settled: &Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_acknowledged_voucher_outlives_a_kill_and_is_paid() {
-    let world = world().await;
-    let (mut child, listen) = world.serve().await;
-    let answer = post_voucher(&listen, &world.voucher(700_000_000)).await;
+    let provider = provider().await;
+    let (mut child, listen) = provider.serve().await;
+    let answer = post_voucher(&listen, &provider.voucher(700_000_000)).await;
     child.kill().await.expect("killed");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    let settled = world.settle().await;
+    let settled = provider.settle().await;
     assert_eq!(nano(&settled, "price_nano"), 700_000_000);
     check_figures(&settled);
-    let again = world.settle().await;
+    let again = provider.settle().await;
     assert_eq!(
         (nano(&again, "price_nano"), nano(&again, "fee_nano")),
         (0, 0)
     );
-    let list = world.json(&["channels", "--json"]).await;
+    let list = provider.json(&["channels", "--json"]).await;
     let line = &list["channels"][0];
     assert_eq!(
         (nano(line, "vouchered_nano"), nano(line, "paid_nano")),
@@ -208,14 +187,14 @@ async fn an_acknowledged_voucher_outlives_a_kill_and_is_paid() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settling_killed_at_any_moment_pays_everything_once() {
-    let world = world().await;
-    let (mut child, listen) = world.serve().await;
-    let channel = world.channel.to_string();
+    let provider = provider().await;
+    let (mut child, listen) = provider.serve().await;
+    let channel = provider.channel.to_string();
     let payee = Wallet::from_seed(&PAYEE_SEED, ChainId::EMBEDDED).address();
     for round in 1..=12 {
-        let answer = post_voucher(&listen, &world.voucher(round * 100_000_000)).await;
+        let answer = post_voucher(&listen, &provider.voucher(round * 100_000_000)).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        let mut settling = world
+        let mut settling = provider
             .command(&["settle", "--channel", &channel])
             .spawn()
             .expect("starts");
@@ -223,12 +202,12 @@ async fn settling_killed_at_any_moment_pays_everything_once() {
         // It may have ended already.
         let _ = settling.kill().await;
     }
-    let last = world.settle().await;
+    let last = provider.settle().await;
     assert_eq!(nano(&last, "paid_after_nano"), 1_200_000_000);
     // What the channel sent to the wallet, message by message, is what was promised.
-    let received: u64 = world
+    let received: u64 = provider
         .ledger
-        .transactions(&world.channel)
+        .transactions(&provider.channel)
         .expect("read")
         .iter()
         .fold(0, |sum, transaction| {
@@ -238,18 +217,17 @@ async fn settling_killed_at_any_moment_pays_everything_once() {
             }
         });
     assert_eq!(received, 1_200_000_000);
-    assert!(world.ledger.account(&payee).expect("read").balance.0 > 6_000_000_000);
+    assert!(provider.ledger.account(&payee).expect("read").balance.0 > 6_000_000_000);
     child.kill().await.expect("killed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_signal_ends_it_well_and_nothing_of_a_payload_is_logged() {
-    let world = world().await;
-    let (child, listen) = world.serve().await;
-    let voucher = world.voucher(5);
+    let provider = provider().await;
+    let (child, listen) = provider.serve().await;
+    let voucher = provider.voucher(5);
     post_voucher(&listen, &voucher).await;
-    let id = child.id().expect("it runs") as i32;
-    kill(Pid::from_raw(id), Signal::SIGTERM).expect("signalled");
+    process::signal(&child, Signal::SIGTERM);
     let output = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output()).await;
     let output = output.expect("in time").expect("ended");
     assert_eq!(output.status.code(), Some(0));
@@ -266,29 +244,29 @@ async fn a_stop_signal_ends_it_well_and_nothing_of_a_payload_is_logged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_exit_code_tells_refusal_from_misuse() {
-    let world = world().await;
-    let address = world.json(&["address", "--json"]).await;
+    let provider = provider().await;
+    let address = provider.json(&["address", "--json"]).await;
     let payee = Wallet::from_seed(&PAYEE_SEED, ChainId::EMBEDDED);
     assert_eq!(address["address"], payee.address().to_string());
     assert_eq!(address["public_key"], hex::encode(payee.public_key()));
-    let no_voucher = world
-        .run(&["settle", "--channel", &world.channel.to_string()])
+    let no_voucher = provider
+        .run(&["settle", "--channel", &provider.channel.to_string()])
         .await;
     assert_eq!(no_voucher.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&no_voucher.stderr).contains("no voucher"));
     assert_eq!(
-        world
+        provider
             .run(&["settle", "--channel", "nonsense"])
             .await
             .status
             .code(),
         Some(2)
     );
-    assert_eq!(world.run(&["sell"]).await.status.code(), Some(2));
-    let config = world.directory.path().join("host-proxy.yaml");
+    assert_eq!(provider.run(&["sell"]).await.status.code(), Some(2));
+    let config = provider.directory.path().join("host-proxy.yaml");
     let text = std::fs::read_to_string(&config).expect("read");
     std::fs::write(&config, format!("{text}\nunknown: 1\n")).expect("written");
-    let refused = world.run(&["address"]).await;
+    let refused = provider.run(&["address"]).await;
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("unknown field"));
 }

@@ -1,59 +1,61 @@
 use super::*;
 use std::time::Duration;
 
-fn want(name: &str) -> Want {
-    Want::Rim(name.parse().expect("an id"))
+fn key(name: &str) -> CollateralKey {
+    CollateralKey::Rim(name.parse().expect("an id"))
 }
 
-fn head(body: &[u8]) -> Head {
-    Head {
+fn header(body: &[u8]) -> EntryHeader {
+    EntryHeader {
         version: 1,
         source: "here".into(),
         fetched_unix_s: 1,
         refresh_unix_s: 2,
         expires_unix_s: 3,
         evaluation_number: None,
-        question: None,
-        sha256: Head::digest(body),
+        ocsp_request: None,
+        sha256: EntryHeader::digest(body),
     }
 }
 
-fn write(cache: &Cache, name: &str, body: &[u8]) {
-    cache.write(&want(name), head(body), body).expect("written");
+fn write(cache: &DiskCache, name: &str, body: &[u8]) {
+    cache
+        .write(&key(name), header(body), body)
+        .expect("written");
 }
 
 #[test]
 fn what_is_written_is_read_again_by_another_program() {
     let directory = tempfile::tempdir().expect("a directory");
-    let cache = Cache::open(directory.path(), 1 << 20).expect("a cache");
-    assert_eq!(cache.read(&want("a")), None);
+    let cache = DiskCache::open(directory.path(), 1 << 20).expect("a cache");
+    assert_eq!(cache.read(&key("a")), None);
     write(&cache, "a", b"one\nline");
     write(&cache, "a", b"two\nlines");
-    let other = Cache::open(directory.path(), 1 << 20).expect("a cache");
-    let entry = other.read(&want("a")).expect("it is there");
+    let other = DiskCache::open(directory.path(), 1 << 20).expect("a cache");
+    let entry = other.read(&key("a")).expect("it is there");
     assert_eq!(entry.body, b"two\nlines");
-    assert_eq!(other.list().expect("a list"), [(want("a"), entry.head)]);
+    assert_eq!(other.list().expect("a list"), [(key("a"), entry.header)]);
 }
 
 #[test]
 fn no_cut_and_no_flipped_bit_of_a_file_is_served() {
     let directory = tempfile::tempdir().expect("a directory");
-    let cache = Cache::open(directory.path(), 1 << 20).expect("a cache");
+    let cache = DiskCache::open(directory.path(), 1 << 20).expect("a cache");
     write(&cache, "a", b"the body");
     let path = directory.path().join("rim-a");
     let whole = fs::read(&path).expect("written");
-    let good = cache.read(&want("a")).expect("whole");
+    let good = cache.read(&key("a")).expect("whole");
     for cut in 0..whole.len() {
         fs::write(&path, &whole[..cut]).expect("written");
-        assert_eq!(cache.read(&want("a")), None, "cut at {cut}");
+        assert_eq!(cache.read(&key("a")), None, "cut at {cut}");
         assert!(!path.exists(), "a broken file is removed");
     }
     for at in 0..whole.len() {
         let mut flipped = whole.clone();
         flipped[at] ^= 1;
         fs::write(&path, &flipped).expect("written");
-        if let Some(entry) = cache.read(&want("a")) {
-            // The head is this host's own note; what was signed is the body.
+        if let Some(entry) = cache.read(&key("a")) {
+            // The header is this host's own note; what was signed is the body.
             assert_eq!(entry.body, good.body, "flipped at {at}");
         }
     }
@@ -75,7 +77,7 @@ fn what_a_killed_program_left_is_cleared_and_what_another_writes_is_not() {
         .open(&old)
         .and_then(|file| file.set_modified(long_ago))
         .expect("aged");
-    let cache = Cache::open(directory.path(), 1 << 20).expect("a cache");
+    let cache = DiskCache::open(directory.path(), 1 << 20).expect("a cache");
     assert!(!old.exists() && young.exists());
     assert_eq!(cache.list().expect("a list"), []);
 }
@@ -83,7 +85,7 @@ fn what_a_killed_program_left_is_cleared_and_what_another_writes_is_not() {
 #[test]
 fn the_oldest_answers_make_room() {
     let directory = tempfile::tempdir().expect("a directory");
-    let cache = Cache::open(directory.path(), 3000).expect("a cache");
+    let cache = DiskCache::open(directory.path(), 3000).expect("a cache");
     for (age, name) in ["a", "b", "c"].into_iter().enumerate() {
         write(&cache, name, &[b'x'; 600]);
         let at = SystemTime::now() - Duration::from_secs(100 - age as u64);
@@ -94,7 +96,7 @@ fn the_oldest_answers_make_room() {
             .expect("aged");
     }
     write(&cache, "d", &[b'x'; 600]);
-    let there = |name| cache.read(&want(name)).is_some();
+    let there = |name| cache.read(&key(name)).is_some();
     assert_eq!(["a", "b", "c", "d"].map(there), [false, true, true, true]);
 }
 
@@ -103,6 +105,6 @@ fn a_cache_that_is_a_file_says_so() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("cache");
     fs::write(&path, b"").expect("written");
-    let error = Cache::open(&path, 1 << 20).err().expect("refused");
+    let error = DiskCache::open(&path, 1 << 20).err().expect("refused");
     assert!(error.to_string().contains("cache"), "{error}");
 }

@@ -2,7 +2,9 @@
 //! form, and one request of its making is among them.
 
 use super::*;
-use crate::collateral::{Clock, Depot, Want};
+use crate::collateral::nvidia::check_ocsp;
+use crate::collateral::{Clock, CollateralCache, CollateralKey, KeyError, SourceError};
+use crate::limits::{CLOCK_SLACK_S, OCSP_REQUEST_BYTES_MAX};
 use axum::http::header::CONTENT_TYPE;
 use measurements::der::tag::{GENERALIZED_TIME, INTEGER};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,12 +12,12 @@ use std::sync::{Arc, Mutex};
 
 fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let content = parts.concat();
-    let head = match content.len() {
+    let header = match content.len() {
         short @ 0..=0x7f => vec![tag, short as u8],
         middle @ 0x80..=0xff => vec![tag, 0x81, middle as u8],
         long => vec![tag, 0x82, (long >> 8) as u8, long as u8],
     };
-    [head, content].concat()
+    [header, content].concat()
 }
 
 fn certificate(serial: &[u8]) -> Vec<u8> {
@@ -44,7 +46,7 @@ fn nonce_extensions(tag: u8, nonce: Option<&[u8]>) -> Vec<u8> {
     tlv(tag, &[&tlv(SEQUENCE, &[&extension])])
 }
 
-fn ask(serials: &[&[u8]], nonce: Option<&[u8]>) -> Vec<u8> {
+fn request_der(serials: &[&[u8]], nonce: Option<&[u8]>) -> Vec<u8> {
     let list: Vec<_> = serials
         .iter()
         .map(|serial| tlv(SEQUENCE, &[&certificate(serial)]))
@@ -70,7 +72,7 @@ const ANSWER: Answer<'_> = Answer {
 const THIS: u64 = 1_767_225_600;
 const NEXT: u64 = THIS + 86_400;
 
-fn say(answer: &Answer<'_>) -> Vec<u8> {
+fn answer_der(answer: &Answer<'_>) -> Vec<u8> {
     let time = |text| tlv(GENERALIZED_TIME, &[text]);
     let next = answer.next.map(|next| tlv(constructed(0), &[&time(next)]));
     let single = tlv(
@@ -107,15 +109,15 @@ fn say(answer: &Answer<'_>) -> Vec<u8> {
     )
 }
 
-fn question(nonce: Option<&[u8]>) -> OcspQuestion {
-    OcspQuestion::parse(&ask(&[&[7]], nonce)).expect("a request")
+fn request_with(nonce: Option<&[u8]>) -> OcspRequest {
+    OcspRequest::parse(&request_der(&[&[7]], nonce)).expect("a request")
 }
 
 #[test]
 fn a_request_of_openssl_is_read() {
     // openssl ocsp -issuer ca.pem -serial 0x1234 -reqout request.der -no_nonce
     let der = hex::decode(OPENSSL_REQUEST).expect("hexadecimal");
-    let question = OcspQuestion::parse(&der).expect("a request");
+    let question = OcspRequest::parse(&der).expect("a request");
     assert_eq!(question.certificate.serial, [0x12, 0x34]);
     assert_eq!(question.nonce, None);
     assert_eq!(question.der(), der);
@@ -123,115 +125,130 @@ fn a_request_of_openssl_is_read() {
 
 #[test]
 fn one_certificate_has_one_key_whatever_the_nonce() {
-    let (bare, one) = (question(None), question(Some(&[1; 32])));
+    let (bare, one) = (request_with(None), request_with(Some(&[1; 32])));
     assert_eq!(bare.key(), one.key());
     assert_ne!(bare.nonce, one.nonce);
-    let other = OcspQuestion::parse(&ask(&[&[8]], None)).expect("a request");
+    let other = OcspRequest::parse(&request_der(&[&[8]], None)).expect("a request");
     assert_ne!(bare.key(), other.key());
 }
 
 #[test]
 fn an_answer_holds_until_its_signed_next_update() {
-    let question = question(None);
-    let der = say(&ANSWER);
-    assert_eq!(question.check(&der, THIS), Ok(Some(NEXT)));
-    assert_eq!(question.check(&der, NEXT - 1), Ok(Some(NEXT)));
-    let expired = Fault::Expired {
+    let question = request_with(None);
+    let der = answer_der(&ANSWER);
+    assert_eq!(check_ocsp(&der, &question, THIS), Ok(Some(NEXT)));
+    assert_eq!(check_ocsp(&der, &question, NEXT - 1), Ok(Some(NEXT)));
+    let expired = SourceError::Expired {
         what: "OCSP answer",
         at_unix_s: NEXT,
     };
-    assert_eq!(question.check(&der, NEXT), Err(expired));
-    let early = question.check(&der, THIS - CLOCK_SLACK_S - 1);
+    assert_eq!(check_ocsp(&der, &question, NEXT), Err(expired));
+    let early = check_ocsp(&der, &question, THIS - CLOCK_SLACK_S - 1);
     assert!(
-        matches!(early, Err(Fault::FromTheFuture { .. })),
+        matches!(early, Err(SourceError::NotYetValid { .. })),
         "{early:?}"
     );
-    let der = say(&Answer {
+    let der = answer_der(&Answer {
         next: None,
         ..ANSWER
     });
-    assert_eq!(question.check(&der, NEXT), Ok(None));
+    assert_eq!(check_ocsp(&der, &question, NEXT), Ok(None));
 }
 
 #[test]
 fn an_answer_about_another_certificate_or_to_another_nonce_is_refused() {
-    let other = say(&Answer {
+    let other = answer_der(&Answer {
         serial: &[8],
         ..ANSWER
     });
-    let refused = question(None).check(&other, THIS);
-    assert!(matches!(refused, Err(Fault::Other { .. })), "{refused:?}");
+    let refused = check_ocsp(&other, &request_with(None), THIS);
+    assert!(
+        matches!(refused, Err(SourceError::Mismatch { .. })),
+        "{refused:?}"
+    );
 
     let nonce: &[u8] = &[1; 32];
-    let answered = say(&Answer {
+    let answered = answer_der(&Answer {
         nonce: Some(nonce),
         ..ANSWER
     });
-    assert_eq!(question(Some(nonce)).check(&answered, THIS), Ok(Some(NEXT)));
-    assert_eq!(question(None).check(&answered, THIS), Ok(Some(NEXT)));
-    // A responder may leave it out; whether that is enough is the client's to say.
     assert_eq!(
-        question(Some(nonce)).check(&say(&ANSWER), THIS),
+        check_ocsp(&answered, &request_with(Some(nonce)), THIS),
         Ok(Some(NEXT))
     );
-    let replayed = question(Some(&[2; 32])).check(&answered, THIS);
-    assert_eq!(replayed, Err(Fault::Replayed));
+    assert_eq!(
+        check_ocsp(&answered, &request_with(None), THIS),
+        Ok(Some(NEXT))
+    );
+    // A responder may leave it out; whether that is enough is the client's to say.
+    assert_eq!(
+        check_ocsp(&answer_der(&ANSWER), &request_with(Some(nonce)), THIS),
+        Ok(Some(NEXT))
+    );
+    let replayed = check_ocsp(&answered, &request_with(Some(&[2; 32])), THIS);
+    assert_eq!(replayed, Err(SourceError::Replay));
 }
 
 #[test]
 fn a_refusal_of_the_responder_is_named() {
     // tryLater, section 4.2.1.
     let der = tlv(SEQUENCE, &[&[ENUMERATED, 1, 3]]);
-    assert_eq!(question(None).check(&der, THIS), Err(Fault::OcspRefused(3)));
+    assert_eq!(
+        check_ocsp(&der, &request_with(None), THIS),
+        Err(SourceError::OcspStatus(3))
+    );
 }
 
 #[test]
 fn two_certificates_trailing_bytes_and_long_requests_are_refused() {
     for der in [
-        ask(&[], None),
-        ask(&[&[7], &[8]], None),
-        [ask(&[&[7]], None), vec![0]].concat(),
+        request_der(&[], None),
+        request_der(&[&[7], &[8]], None),
+        [request_der(&[&[7]], None), vec![0]].concat(),
         vec![0; OCSP_REQUEST_BYTES_MAX + 1],
     ] {
-        assert!(matches!(OcspQuestion::parse(&der), Err(WantError::Ocsp(_))));
+        assert!(matches!(CollateralKey::ocsp(&der), Err(KeyError::Ocsp(_))));
     }
 }
 
 #[test]
 fn no_cut_is_accepted_and_no_flipped_bit_panics() {
     let nonce: &[u8] = &[1; 32];
-    let request = ask(&[&[7]], Some(nonce));
-    let answer = say(&Answer {
+    let request = request_der(&[&[7]], Some(nonce));
+    let answer = answer_der(&Answer {
         nonce: Some(nonce),
         ..ANSWER
     });
-    let question = question(Some(nonce));
+    let question = request_with(Some(nonce));
     for cut in 0..request.len() {
-        assert!(OcspQuestion::parse(&request[..cut]).is_err(), "{cut}");
+        assert!(OcspRequest::parse(&request[..cut]).is_none(), "{cut}");
     }
     for cut in 0..answer.len() {
-        assert!(question.check(&answer[..cut], THIS).is_err(), "{cut}");
+        assert!(
+            check_ocsp(&answer[..cut], &question, THIS).is_err(),
+            "{cut}"
+        );
     }
     for bit in 0..8 {
         for at in 0..request.len() {
             let mut flipped = request.clone();
             flipped[at] ^= 1 << bit;
             // Some remain requests, about another certificate or with another nonce.
-            if let Ok(other) = OcspQuestion::parse(&flipped) {
+            if let Some(other) = OcspRequest::parse(&flipped) {
                 assert!(other != question, "{at}");
             }
         }
         for at in 0..answer.len() {
             let mut flipped = answer.clone();
             flipped[at] ^= 1 << bit;
-            let _ = question.check(&flipped, THIS);
+            let _ = check_ocsp(&flipped, &question, THIS);
         }
     }
 }
 
 /// How the responder below answers.
 #[derive(Clone, Copy, PartialEq)]
-enum Manner {
+enum Behaviour {
     /// With the nonce of the request.
     Echoes,
     /// With the nonce of the first request it ever saw.
@@ -240,24 +257,24 @@ enum Manner {
 }
 
 /// A responder on loopback: its address, how it answers, how often it did.
-async fn responder() -> (String, Arc<Mutex<Manner>>, Arc<AtomicUsize>) {
-    let (manner, count) = (Arc::new(Mutex::new(Manner::Echoes)), Arc::default());
-    let (asked, counted): (_, Arc<AtomicUsize>) = (manner.clone(), Arc::clone(&count));
+async fn responder() -> (String, Arc<Mutex<Behaviour>>, Arc<AtomicUsize>) {
+    let (behaviour, count) = (Arc::new(Mutex::new(Behaviour::Echoes)), Arc::default());
+    let (asked, counted): (_, Arc<AtomicUsize>) = (behaviour.clone(), Arc::clone(&count));
     let first: Mutex<Option<Vec<u8>>> = Mutex::default();
     let first = Arc::new(first);
     let router = axum::Router::new().route(
         "/",
         axum::routing::post(async move |body: axum::body::Bytes| {
             counted.fetch_add(1, Ordering::SeqCst);
-            let question = OcspQuestion::parse(&body).expect("the request as it was sent");
+            let question = OcspRequest::parse(&body).expect("the request as it was sent");
             let mut first = first.lock().expect("whole");
             let first = first.get_or_insert_with(|| question.nonce.clone().expect("a nonce"));
             // The extension's value is itself an octet string.
             let inner = |nonce: &[u8]| nonce[2..].to_vec();
             let nonce = match *asked.lock().expect("whole") {
-                Manner::Echoes => inner(&question.nonce.expect("a nonce")),
-                Manner::Replays => inner(first),
-                Manner::Fails => {
+                Behaviour::Echoes => inner(&question.nonce.expect("a nonce")),
+                Behaviour::Replays => inner(first),
+                Behaviour::Fails => {
                     return (
                         axum::http::StatusCode::BAD_GATEWAY,
                         [(CONTENT_TYPE, "text/plain")],
@@ -265,7 +282,7 @@ async fn responder() -> (String, Arc<Mutex<Manner>>, Arc<AtomicUsize>) {
                     );
                 }
             };
-            let answer = say(&Answer {
+            let answer = answer_der(&Answer {
                 nonce: Some(&nonce),
                 ..ANSWER
             });
@@ -280,69 +297,69 @@ async fn responder() -> (String, Arc<Mutex<Manner>>, Arc<AtomicUsize>) {
         .await
         .expect("loopback");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
-    tokio::spawn(crate::http::answer(
+    tokio::spawn(crate::server::serve(
         listener,
         router,
         std::future::pending(),
     ));
-    (url, manner, count)
+    (url, behaviour, count)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kept_answer_is_for_all_and_a_fresh_one_for_whoever_insists() {
-    let (url, manner, count) = responder().await;
+    let (url, behaviour, count) = responder().await;
     let directory = tempfile::tempdir().expect("a directory");
     let text =
         format!("cache: cache\nocsp:\n  - kind: ocsp\n    url: {url}\n    timeout_ms: 2000\n");
-    let config =
-        crate::CollateralConfig::from_yaml(&text, directory.path()).expect("a configuration");
+    let config = crate::config::CollateralConfig::from_yaml(&text, directory.path())
+        .expect("a configuration");
     let now = Arc::new(AtomicU64::new(THIS + 60));
     let clock = now.clone();
     let clock: Clock = Arc::new(move || clock.load(Ordering::SeqCst));
-    let depot = Depot::open(&config, clock).expect("a depot");
-    let want = |nonce: u8| Want::Ocsp(question(Some(&[nonce; 32])));
+    let cache = CollateralCache::open(&config, clock).expect("a cache");
+    let key = |nonce: u8| CollateralKey::Ocsp(request_with(Some(&[nonce; 32])));
     let with = |nonce: u8| {
-        say(&Answer {
+        answer_der(&Answer {
             nonce: Some(&[nonce; 32]),
             ..ANSWER
         })
     };
 
-    let first = depot.get(&want(1)).await.expect("an answer");
+    let first = cache.get(&key(1)).await.expect("an answer");
     assert_eq!(
         (&first.body[..], first.expires_unix_s),
         (&with(1)[..], NEXT)
     );
-    let kept = depot.get(&want(2)).await.expect("an answer");
+    let kept = cache.get(&key(2)).await.expect("an answer");
     assert_eq!((&kept, count.load(Ordering::SeqCst)), (&first, 1));
-    let own = depot.get_anew(&want(3)).await.expect("an answer");
+    let own = cache.get_fresh(&key(3)).await.expect("an answer");
     assert_eq!(
         (&own.body[..], count.load(Ordering::SeqCst)),
         (&with(3)[..], 2)
     );
 
-    *manner.lock().expect("whole") = Manner::Replays;
-    let refused = depot.get_anew(&want(4)).await.expect_err("a replay");
-    assert_eq!(refused.faults[0].fault, Fault::Replayed);
+    *behaviour.lock().expect("whole") = Behaviour::Replays;
+    let refused = cache.get_fresh(&key(4)).await.expect_err("a replay");
+    assert_eq!(refused.failures[0].error, SourceError::Replay);
 
     // Through an outage it is served to its last second, over HTTP too.
-    *manner.lock().expect("whole") = Manner::Fails;
+    *behaviour.lock().expect("whole") = Behaviour::Fails;
     now.store(NEXT - 1, Ordering::SeqCst);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("loopback");
     let listen = listener.local_addr().expect("bound");
-    let router = crate::collateral::router(depot.clone());
-    tokio::spawn(crate::http::answer(
+    let router = crate::collateral::router(cache.clone());
+    tokio::spawn(crate::server::serve(
         listener,
         router,
         std::future::pending(),
     ));
     let post = async |body: &[u8]| {
-        let (status, body, _) = crate::fake::http(listen, "POST", "/v1/ocsp", body).await;
+        let (status, body, _) = crate::fixtures::http(listen, "POST", "/v1/ocsp", body).await;
         (status, body)
     };
-    let request = ask(&[&[7]], Some(&[5; 32]));
+    let request = request_der(&[&[7]], Some(&[5; 32]));
     assert_eq!(post(&request).await, (200, own.body.to_vec()));
     assert_eq!(post(b"no request").await.0, 400);
     assert_eq!(post(&vec![0; OCSP_REQUEST_BYTES_MAX + 1]).await.0, 400);

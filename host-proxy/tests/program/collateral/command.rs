@@ -1,39 +1,34 @@
-//! The program itself: what it writes, how it ends, and what a `kill -9` costs.
+//! `host-proxy collateral`: what it writes, how it ends, and what a `kill -9` costs.
 
-use crate::origin::{Origin, Says, body};
-use crate::replay::{module, pcs, platform, replay, vector};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use super::fake_source::{FakeSource, Reply, body};
+use super::recorded::{module, pcs, platform, serve_as_pcs, vector};
+use crate::process;
+use nix::sys::signal::Signal;
 use serde_json::Value;
-use std::process::{Output, Stdio};
+use std::path::Path;
+use std::process::Output;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-struct Place {
+struct Sources {
     directory: TempDir,
 }
 
-impl Place {
-    fn with(sources: &str) -> Place {
+impl Sources {
+    fn with(sources: &str) -> Sources {
         let directory = tempfile::tempdir().expect("a directory");
         let text = format!("listen: 127.0.0.1:0\ncache: cache\n{sources}");
         std::fs::write(directory.path().join("collateral.yaml"), text).expect("written");
-        Place { directory }
+        Sources { directory }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_host-proxy"));
-        command.arg("collateral").args(arguments);
-        command.arg("--config").arg("collateral.yaml");
+        let arguments = [&["collateral"], arguments].concat();
+        let mut command = process::command(&arguments, Path::new("collateral.yaml"));
         command.current_dir(self.directory.path());
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
         command
     }
 
@@ -45,18 +40,8 @@ impl Place {
     /// Starts the service and says where it listens.
     async fn serve(&self) -> (Child, String) {
         let mut child = self.command(&["serve", "--json"]).spawn().expect("started");
-        let stdout = child.stdout.take().expect("piped");
-        let mut line = String::new();
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .await
-            .expect("a line");
-        let ready: Value = serde_json::from_str(&line).expect("JSON");
-        assert_eq!(ready["ready"], true);
-        (
-            child,
-            ready["listen"].as_str().expect("an address").to_owned(),
-        )
+        let listen = process::listen_address(&mut child).await;
+        (child, listen)
     }
 }
 
@@ -65,7 +50,7 @@ fn now_unix_s() -> u64 {
     since.expect("after 1970").as_secs()
 }
 
-/// Head and body of an answer.
+/// EntryHeader and body of an answer.
 async fn get(address: &str, path: &str) -> (String, Vec<u8>) {
     let mut stream = TcpStream::connect(address).await.expect("connected");
     let request = format!("GET {path} HTTP/1.1\r\nHost: proxy\r\nConnection: close\r\n\r\n");
@@ -75,9 +60,9 @@ async fn get(address: &str, path: &str) -> (String, Vec<u8>) {
     let at = answer
         .windows(4)
         .position(|window| window == b"\r\n\r\n")
-        .expect("a head");
-    let head = String::from_utf8(answer[..at].to_vec()).expect("text");
-    (head.to_ascii_lowercase(), answer[at + 4..].to_vec())
+        .expect("a header");
+    let header = String::from_utf8(answer[..at].to_vec()).expect("text");
+    (header.to_ascii_lowercase(), answer[at + 4..].to_vec())
 }
 
 #[tokio::test]
@@ -90,42 +75,40 @@ async fn a_kill_costs_nothing_that_was_fetched() {
         hex::encode(platform.fmspc),
         platform.ca
     );
-    let origin = Origin::start();
-    replay(&origin, &collateral);
-    let place = Place::with(&format!("tdx:\n{}", pcs(&origin)));
-    let (mut child, address) = place.serve().await;
-    let (head, body) = get(&address, &path).await;
-    assert!(head.starts_with("http/1.1 200"), "{head}");
+    let source = FakeSource::start();
+    serve_as_pcs(&source, &collateral);
+    let sources = Sources::with(&format!("tdx:\n{}", pcs(&source)));
+    let (mut child, address) = sources.serve().await;
+    let (header, body) = get(&address, &path).await;
+    assert!(header.starts_with("http/1.1 200"), "{header}");
     assert!(
-        head.contains("x-expires-unix-s: ") && head.contains("age: "),
-        "{head}"
+        header.contains("x-expires-unix-s: ") && header.contains("age: "),
+        "{header}"
     );
     assert_eq!(
         serde_json::from_slice::<Value>(&body).ok(),
         Some(collateral)
     );
 
-    let pid = Pid::from_raw(child.id().expect("running").cast_signed());
-    kill(pid, Signal::SIGKILL).expect("killed");
+    process::signal(&child, Signal::SIGKILL);
     child.wait().await.expect("ended");
-    origin.is_down(true);
-    let (mut child, address) = place.serve().await;
+    source.is_down(true);
+    let (mut child, address) = sources.serve().await;
     assert_eq!(get(&address, &path).await.1, body);
-    // What it never had, it says it has not, and tells a stranger no more.
-    let (head, refused) = get(&address, "/v1/collateral/tdx/00a067110000/processor").await;
-    assert!(head.starts_with("http/1.1 503"), "{head}");
+    // What it never had is not available, and a client learns no more than that.
+    let (header, refused) = get(&address, "/v1/collateral/tdx/00a067110000/processor").await;
+    assert!(header.starts_with("http/1.1 503"), "{header}");
     assert!(!String::from_utf8_lossy(&refused).contains("127.0.0.1"));
     for wrong in [
         "/v1/collateral/tdx/00a06711000/processor",
         "/v1/rim/..%2fx",
         "/v1/collateral/tdx/00a067110000/root",
     ] {
-        let (head, _) = get(&address, wrong).await;
-        assert!(head.starts_with("http/1.1 400"), "{wrong}: {head}");
+        let (header, _) = get(&address, wrong).await;
+        assert!(header.starts_with("http/1.1 400"), "{wrong}: {header}");
     }
 
-    let pid = Pid::from_raw(child.id().expect("running").cast_signed());
-    kill(pid, Signal::SIGTERM).expect("asked to end");
+    process::signal(&child, Signal::SIGTERM);
     assert!(child.wait().await.expect("ended").success());
 }
 
@@ -133,21 +116,21 @@ async fn a_kill_costs_nothing_that_was_fetched() {
 async fn fetch_writes_what_the_quote_needs_and_names_what_failed() {
     let made = module(now_unix_s());
     let collateral: Value = serde_json::from_slice(made.collateral_json()).expect("JSON");
-    let origin = Origin::start();
-    replay(&origin, &collateral);
-    let place = Place::with(&format!("tdx:\n{}", pcs(&origin)));
+    let source = FakeSource::start();
+    serve_as_pcs(&source, &collateral);
+    let sources = Sources::with(&format!("tdx:\n{}", pcs(&source)));
     std::fs::write(
-        place.directory.path().join("quote.bin"),
+        sources.directory.path().join("quote.bin"),
         made.quote(&[7; 64]),
     )
     .expect("written");
 
     let words = ["fetch", "--quote", "quote.bin", "--out", "c.json", "--json"];
-    let output = place.run(&words).await;
+    let output = sources.run(&words).await;
     assert!(output.status.success(), "{output:?}");
     let line: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(line["source"], format!("pcs {}", origin.url()));
-    let written = std::fs::read(place.directory.path().join("c.json")).expect("written");
+    assert_eq!(line["source"], format!("pcs {}", source.url()));
+    let written = std::fs::read(sources.directory.path().join("c.json")).expect("written");
     assert_eq!(
         serde_json::from_slice::<Value>(&written).ok(),
         Some(collateral.clone())
@@ -155,21 +138,28 @@ async fn fetch_writes_what_the_quote_needs_and_names_what_failed() {
 
     let fmspc = hex::encode_upper(platform(&collateral).fmspc);
     let words = ["fetch", "--fmspc", &fmspc, "--ca", "platform"];
-    let output = place.run(&words).await;
+    let output = sources.run(&words).await;
     assert_eq!(output.stdout, written, "data goes to stdout");
 
-    origin.is_down(true);
+    source.is_down(true);
     let words = [
-        "fetch", "--fmspc", &fmspc, "--ca", "platform", "--anew", "--out", "c.json",
+        "fetch",
+        "--fmspc",
+        &fmspc,
+        "--ca",
+        "platform",
+        "--no-cache",
+        "--out",
+        "c.json",
     ];
-    let output = place.run(&words).await;
+    let output = sources.run(&words).await;
     assert_eq!(output.status.code(), Some(1));
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(
-        told.contains(&origin.url()) && told.contains("cannot be reached"),
+        told.contains(&source.url()) && told.contains("cannot be reached"),
         "{told}"
     );
-    let kept = std::fs::read(place.directory.path().join("c.json")).expect("still there");
+    let kept = std::fs::read(sources.directory.path().join("c.json")).expect("still there");
     assert_eq!(kept, written, "a failure changes no file");
 
     for misuse in [
@@ -179,28 +169,31 @@ async fn fetch_writes_what_the_quote_needs_and_names_what_failed() {
         &["rim", "--out", "rims"],
         &["rim", "--out", "rims", "--id", "../x"],
     ] {
-        assert_eq!(place.run(misuse).await.status.code(), Some(2), "{misuse:?}");
+        assert_eq!(
+            sources.run(misuse).await.status.code(),
+            Some(2),
+            "{misuse:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_stop_ends_a_fetch_from_a_silent_source() {
-    let origin = Origin::start();
-    origin.says("/sgx/certification/v4/pckcrl", Says::Nothing);
-    let source = pcs(&origin).replace("timeout_ms: 400", "timeout_ms: 60000");
-    let place = Place::with(&format!("tdx:\n{source}"));
+    let source = FakeSource::start();
+    source.replies("/sgx/certification/v4/pckcrl", Reply::Nothing);
+    let listed = pcs(&source).replace("timeout_ms: 400", "timeout_ms: 60000");
+    let sources = Sources::with(&format!("tdx:\n{listed}"));
     let words = ["fetch", "--fmspc", "00A067110000", "--ca", "platform"];
-    let mut child = place.command(&words).spawn().expect("started");
+    let mut child = sources.command(&words).spawn().expect("started");
     let asked = async {
-        while origin.seen().is_empty() {
+        while source.seen().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     let asked = tokio::time::timeout(Duration::from_secs(60), asked).await;
     asked.expect("the source is asked");
     let since = Instant::now();
-    let pid = Pid::from_raw(child.id().expect("running").cast_signed());
-    kill(pid, Signal::SIGINT).expect("asked to end");
+    process::signal(&child, Signal::SIGINT);
     let status = child.wait().await.expect("ended");
     assert_eq!(status.code(), Some(1));
     assert!(
@@ -219,21 +212,21 @@ async fn rims_are_written_one_file_each_and_a_missing_one_is_told() {
     let id = "NV_GPU_DRIVER_GH100_550.144.03";
     let rim = base64::engine::general_purpose::STANDARD.encode(&xml);
     let json = serde_json::json!({ "id": id, "rim": rim }).to_string();
-    let origin = Origin::start();
-    origin.says(&format!("/v1/rim/{id}"), body("application/json", json));
-    let place = Place::with(&format!("rim:\n  - kind: rim\n    url: {}\n", origin.url()));
+    let source = FakeSource::start();
+    source.replies(&format!("/v1/rim/{id}"), body("application/json", json));
+    let sources = Sources::with(&format!("rim:\n  - kind: rim\n    url: {}\n", source.url()));
     let words = ["rim", "--id", id, "--out", "rims"];
-    assert!(place.run(&words).await.status.success());
-    let written = std::fs::read(place.directory.path().join(format!("rims/{id}.xml")));
+    assert!(sources.run(&words).await.status.success());
+    let written = std::fs::read(sources.directory.path().join(format!("rims/{id}.xml")));
     assert_eq!(written.ok(), Some(xml));
 
-    // The RIMs of four GPUs are two: this origin has neither, and both are told.
+    // The RIMs of four GPUs are two: this source has neither, and both are told.
     if let Some(evidence) = vector("nvidia/sdk/multi_gpu_hopper.json") {
-        std::fs::write(place.directory.path().join("gpus.json"), evidence).expect("written");
+        std::fs::write(sources.directory.path().join("gpus.json"), evidence).expect("written");
         let words = ["rim", "--evidence", "gpus.json", "--out", "rims"];
-        let output = place.run(&words).await;
+        let output = sources.run(&words).await;
         assert_eq!(output.status.code(), Some(1), "{output:?}");
-        let asked = origin.seen();
+        let asked = source.seen();
         let of = |part: &str| asked.iter().filter(|path| path.contains(part)).count();
         assert_eq!(
             (of("GH100_590.12"), of("VBIOS_G520_0200_885_9600A50001")),
@@ -242,7 +235,9 @@ async fn rims_are_written_one_file_each_and_a_missing_one_is_told() {
         );
     }
     let missing = "NV_GPU_DRIVER_GH100_1.2";
-    let output = place.run(&["rim", "--id", missing, "--out", "rims"]).await;
+    let output = sources
+        .run(&["rim", "--id", missing, "--out", "rims"])
+        .await;
     assert_eq!(output.status.code(), Some(1));
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains(missing) && told.contains("404"), "{told}");

@@ -1,5 +1,5 @@
-//! A source on loopback that answers as it is told: well, badly, slowly, or not at all. Bytes on a socket, so that it can
-//! break HTTP in ways that no library would.
+//! A source of collateral on loopback that replies as a test wants: well, badly, slowly, or not at all. It writes bytes to a
+//! socket, so that it can break HTTP in ways that no library would.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -7,12 +7,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What it does with a request.
+/// How it answers a request.
 #[derive(Clone)]
-pub enum Says {
+pub enum Reply {
     /// A whole answer: status, headers, body.
     Whole(u16, Vec<(String, String)>, Vec<u8>),
-    /// A head that promises the body, and half of the body.
+    /// A header that promises the body, and half of the body.
     Cut(Vec<u8>),
     /// Nothing, for ever.
     Nothing,
@@ -26,31 +26,31 @@ pub enum Says {
 
 /// A server that ends with the test's process.
 #[derive(Clone)]
-pub struct Origin {
+pub struct FakeSource {
     pub address: SocketAddr,
-    answers: Arc<Mutex<HashMap<String, Says>>>,
+    answers: Arc<Mutex<HashMap<String, Reply>>>,
     seen: Arc<Mutex<Vec<String>>>,
     down: Arc<Mutex<bool>>,
 }
 
-impl Origin {
+impl FakeSource {
     /// Listens. What it was not told about is 404.
-    pub fn start() -> Origin {
+    pub fn start() -> FakeSource {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let origin = Origin {
+        let source = FakeSource {
             address: listener.local_addr().expect("bound"),
             answers: Arc::default(),
             seen: Arc::default(),
             down: Arc::default(),
         };
-        let served = origin.clone();
+        let served = source.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let served = served.clone();
                 std::thread::spawn(move || served.serve(stream));
             }
         });
-        origin
+        source
     }
 
     pub fn url(&self) -> String {
@@ -58,11 +58,11 @@ impl Origin {
     }
 
     /// From now on, `path` (without its query) gets this answer.
-    pub fn says(&self, path: &str, says: Says) {
+    pub fn replies(&self, path: &str, reply: Reply) {
         self.answers
             .lock()
             .expect("whole")
-            .insert(path.to_owned(), says);
+            .insert(path.to_owned(), reply);
     }
 
     /// From now on, connections are closed unanswered, or no longer.
@@ -96,26 +96,26 @@ impl Origin {
         let target = request.split(' ').nth(1).unwrap_or("/").to_owned();
         self.seen.lock().expect("whole").push(target.clone());
         let path = target.split('?').next().unwrap_or_default();
-        let says = self.answers.lock().expect("whole").get(path).cloned();
+        let reply = self.answers.lock().expect("whole").get(path).cloned();
         // The proxy may have hung up; then there is nobody to tell.
-        let _ = answer(&mut stream, says.unwrap_or(status(404)));
+        let _ = answer(&mut stream, reply.unwrap_or(status(404)));
     }
 }
 
 /// An answer without a body.
-pub fn status(status: u16) -> Says {
-    Says::Whole(status, Vec::new(), Vec::new())
+pub fn status(status: u16) -> Reply {
+    Reply::Whole(status, Vec::new(), Vec::new())
 }
 
 /// A whole answer of a kind.
-pub fn body(kind: &str, body: impl Into<Vec<u8>>) -> Says {
-    Says::Whole(200, vec![("Content-Type".into(), kind.into())], body.into())
+pub fn body(kind: &str, body: impl Into<Vec<u8>>) -> Reply {
+    Reply::Whole(200, vec![("Content-Type".into(), kind.into())], body.into())
 }
 
-fn answer(stream: &mut TcpStream, says: Says) -> std::io::Result<()> {
+fn answer(stream: &mut TcpStream, reply: Reply) -> std::io::Result<()> {
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: close\r\n";
-    match says {
-        Says::Whole(status, headers, body) => {
+    match reply {
+        Reply::Whole(status, headers, body) => {
             write!(stream, "HTTP/1.1 {status} x\r\nConnection: close\r\n")?;
             for (name, value) in headers {
                 write!(stream, "{name}: {value}\r\n")?;
@@ -123,16 +123,16 @@ fn answer(stream: &mut TcpStream, says: Says) -> std::io::Result<()> {
             write!(stream, "Content-Length: {}\r\n\r\n", body.len())?;
             stream.write_all(&body)
         }
-        Says::Cut(body) => {
+        Reply::Cut(body) => {
             stream.write_all(OK)?;
             write!(stream, "Content-Length: {}\r\n\r\n", body.len())?;
             stream.write_all(&body[..body.len() / 2])
         }
-        Says::Nothing => {
+        Reply::Nothing => {
             std::thread::sleep(Duration::from_secs(3600));
             Ok(())
         }
-        Says::Drip => {
+        Reply::Drip => {
             stream.write_all(OK)?;
             stream.write_all(b"Content-Length: 100000\r\n\r\n")?;
             loop {
@@ -140,13 +140,13 @@ fn answer(stream: &mut TcpStream, says: Says) -> std::io::Result<()> {
                 std::thread::sleep(Duration::from_millis(20));
             }
         }
-        Says::Endless => {
+        Reply::Endless => {
             stream.write_all(OK)?;
             stream.write_all(b"\r\n")?;
             loop {
                 stream.write_all(&[b' '; 4096])?;
             }
         }
-        Says::NotHttp => stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n"),
+        Reply::NotHttp => stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n"),
     }
 }

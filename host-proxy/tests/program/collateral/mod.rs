@@ -1,17 +1,18 @@
 //! Collateral from sources that work, fail and lie; all of them on loopback.
 //!
-//! The proxy keeps what cannot be right out of its cache and asks the next source. What only a signature tells, it passes
-//! on, and `measurements::verify` refuses it: nobody believes the proxy.
+//! The proxy keeps what cannot be right out of its cache and asks the next source. What only a signature tells it passes on,
+//! and `measurements::verify` refuses it: clients do not trust the proxy.
 
-mod origin;
-mod program;
-mod replay;
+mod command;
+mod fake_source;
+mod recorded;
 
-use host_proxy::collateral::{Fault, Want, rim_document};
+use fake_source::{FakeSource, Reply, body, status};
+use host_proxy::{CollateralKey, SourceError, rim_document};
 use measurements::{Collateral, Policy, Quote, Refusal, ReportData, Root, verify};
-use origin::{Origin, Says, body, status};
-use replay::{
-    NOW_UNIX_S, World, module, pcs, platform, replay, replay_pccs, simulated, text, vector,
+use recorded::{
+    NOW_UNIX_S, TestCache, module, pcs, platform, serve_as_pccs, serve_as_pcs, simulated, text,
+    vector,
 };
 use serde_json::{Value, json};
 
@@ -32,26 +33,26 @@ async fn recorded_lists_of_intel_become_the_collateral_that_a_real_quote_is_veri
         return;
     };
     let recorded = json_of(&recorded);
-    let want = Want::Tdx(platform(&recorded));
-    let intel = Origin::start();
-    replay(&intel, &recorded);
-    let pccs = Origin::start();
-    replay_pccs(&pccs, &recorded);
+    let key = CollateralKey::Tdx(platform(&recorded));
+    let intel = FakeSource::start();
+    serve_as_pcs(&intel, &recorded);
+    let pccs = FakeSource::start();
+    serve_as_pccs(&pccs, &recorded);
     let sources = [
         pcs(&intel),
         format!("  - kind: pccs\n    url: {}/\n", pccs.url()),
     ];
     for source in sources {
-        let world = World::tdx(&[source]);
-        world.set_clock(TDX_QUOTE_UNIX_S);
-        let held = world.depot.get(&want).await.expect("an answer");
+        let test = TestCache::tdx(&[source]);
+        test.set_clock(TDX_QUOTE_UNIX_S);
+        let held = test.cache.get(&key).await.expect("an answer");
         let mut expected = recorded.clone();
         expected
             .as_object_mut()
             .expect("an object")
             .remove("pck_certificate_chain");
         assert_eq!(json_of(&held.body), expected);
-        // The PCK revocation list ends first: `openssl crl -nextupdate`, Jul 19 10:00:35 2025 GMT.
+        // The PCK revocation list expires first: `openssl crl -nextupdate`, Jul 19 10:00:35 2025 GMT.
         assert_eq!(held.expires_unix_s, 1_752_919_235);
 
         let collateral = Collateral::from_json(&held.body).expect("collateral");
@@ -80,78 +81,82 @@ async fn recorded_lists_of_intel_become_the_collateral_that_a_real_quote_is_veri
     );
 }
 
-/// Makes a source bad in one way, and says what must be said of it.
-type Way = (&'static str, fn(&Origin, &Value), fn(&Fault) -> bool);
+/// How a source fails, how to make it fail, and the error expected.
+type Failure = (
+    &'static str,
+    fn(&FakeSource, &Value),
+    fn(&SourceError) -> bool,
+);
 
 const TCB: &str = "/tdx/certification/v4/tcb";
 
 /// The TCB info with other words in it. Its signature is then wrong, which is not the proxy's to notice.
-fn reworded(origin: &Origin, good: &Value, from: &str, to: &str) {
+fn reworded(source: &FakeSource, good: &Value, from: &str, to: &str) {
     let mut changed = good.clone();
     let list = text(good, "tcb_info");
     assert!(list.contains(from), "the TCB info has {from}");
     changed["tcb_info"] = list.replace(from, to).into();
-    replay(origin, &changed);
+    serve_as_pcs(source, &changed);
 }
 
-const WAYS: &[Way] = &[
+const FAILURES: &[Failure] = &[
     (
         "closes every connection",
         |o, _| o.is_down(true),
-        |f| matches!(f, Fault::Network(_)),
+        |f| matches!(f, SourceError::Network(_)),
     ),
     (
         "speaks another protocol",
-        |o, _| o.says(TCB, Says::NotHttp),
-        |f| matches!(f, Fault::Network(_)),
+        |o, _| o.replies(TCB, Reply::NotHttp),
+        |f| matches!(f, SourceError::Network(_)),
     ),
     (
         "has a server error",
-        |o, _| o.says(TCB, status(500)),
-        |f| *f == Fault::Status(500),
+        |o, _| o.replies(TCB, status(500)),
+        |f| *f == SourceError::Status(500),
     ),
     (
         "does not know the platform",
-        |o, _| o.says(TCB, status(404)),
-        |f| *f == Fault::Status(404),
+        |o, _| o.replies(TCB, status(404)),
+        |f| *f == SourceError::Status(404),
     ),
     (
         "hangs",
-        |o, _| o.says(TCB, Says::Nothing),
-        |f| *f == Fault::Slow { after_ms: 400 },
+        |o, _| o.replies(TCB, Reply::Nothing),
+        |f| *f == SourceError::Timeout { after_ms: 400 },
     ),
     (
         "drips",
-        |o, _| o.says(TCB, Says::Drip),
-        |f| *f == Fault::Slow { after_ms: 400 },
+        |o, _| o.replies(TCB, Reply::Drip),
+        |f| *f == SourceError::Timeout { after_ms: 400 },
     ),
     (
         "is cut off",
-        |o, _| o.says(TCB, Says::Cut(vec![b'{'; 4000])),
-        |f| matches!(f, Fault::Cut(_)),
+        |o, _| o.replies(TCB, Reply::Cut(vec![b'{'; 4000])),
+        |f| matches!(f, SourceError::Truncated(_)),
     ),
     (
         "never ends",
-        |o, _| o.says(TCB, Says::Endless),
-        |f| matches!(f, Fault::TooLong { .. }),
+        |o, _| o.replies(TCB, Reply::Endless),
+        |f| matches!(f, SourceError::TooLong { .. }),
     ),
     (
         "promises more than there can be",
-        |o, _| o.says(TCB, body("application/json", vec![b' '; 200_000])),
-        |f| matches!(f, Fault::TooLong { .. }),
+        |o, _| o.replies(TCB, body("application/json", vec![b' '; 200_000])),
+        |f| matches!(f, SourceError::TooLong { .. }),
     ),
     (
         "is a portal",
-        |o, _| o.says(TCB, body("text/html", "<html>Please log in</html>")),
-        |f| *f == Fault::ContentType("text/html".into()),
+        |o, _| o.replies(TCB, body("text/html", "<html>Please log in</html>")),
+        |f| *f == SourceError::ContentType("text/html".into()),
     ),
     (
         "is a portal that lies about it",
-        |o, _| o.says(TCB, body("application/json", "<html>Please log in</html>")),
+        |o, _| o.replies(TCB, body("application/json", "<html>Please log in</html>")),
         |f| {
             matches!(
                 f,
-                Fault::Malformed {
+                SourceError::Malformed {
                     what: "TCB info",
                     ..
                 }
@@ -162,14 +167,14 @@ const WAYS: &[Way] = &[
         "redirects elsewhere",
         |o, _| {
             let to = vec![("Location".into(), "http://127.0.0.1:9/evil".into())];
-            o.says(TCB, Says::Whole(302, to, Vec::new()));
+            o.replies(TCB, Reply::Whole(302, to, Vec::new()));
         },
-        |f| *f == Fault::Redirect("http://127.0.0.1:9/evil".into()),
+        |f| *f == SourceError::Redirect("http://127.0.0.1:9/evil".into()),
     ),
     (
         "leaves the chain out",
         |o, _| {
-            o.says(
+            o.replies(
                 TCB,
                 body("application/json", "{\"tcbInfo\":{},\"signature\":\"00\"}"),
             )
@@ -177,8 +182,8 @@ const WAYS: &[Way] = &[
         |f| {
             matches!(
                 f,
-                Fault::Malformed {
-                    what: "TCB-Info-Issuer-Chain",
+                SourceError::Malformed {
+                    what: "TCB-Info-Issuer-Node",
                     ..
                 }
             )
@@ -190,7 +195,7 @@ const WAYS: &[Way] = &[
             let fmspc = hex::encode_upper(platform(good).fmspc);
             reworded(o, good, &fmspc, "00A067110000");
         },
-        |f| matches!(f, Fault::Other { .. }),
+        |f| matches!(f, SourceError::Mismatch { .. }),
     ),
     (
         "has a list for another kind of enclave",
@@ -198,7 +203,7 @@ const WAYS: &[Way] = &[
         |f| {
             matches!(
                 f,
-                Fault::Malformed {
+                SourceError::Malformed {
                     what: "collateral",
                     ..
                 }
@@ -207,51 +212,51 @@ const WAYS: &[Way] = &[
     ),
     (
         "has a root revocation list that is none",
-        |o, _| o.says("/root.crl", body("application/pkix-crl", "<html>")),
-        |f| matches!(f, Fault::ContentType(_)),
+        |o, _| o.replies("/root.crl", body("application/pkix-crl", "<html>")),
+        |f| matches!(f, SourceError::ContentType(_)),
     ),
     (
         "serves what has expired",
         |o, _| {
-            replay(
+            serve_as_pcs(
                 o,
                 &json_of(module(NOW_UNIX_S - 60 * DAY_S).collateral_json()),
             )
         },
-        |f| matches!(f, Fault::Expired { .. }),
+        |f| matches!(f, SourceError::Expired { .. }),
     ),
     (
         "serves what is to come",
         |o, _| {
-            replay(
+            serve_as_pcs(
                 o,
                 &json_of(module(NOW_UNIX_S + 60 * DAY_S).collateral_json()),
             )
         },
-        |f| matches!(f, Fault::FromTheFuture { .. }),
+        |f| matches!(f, SourceError::NotYetValid { .. }),
     ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_outage_and_each_lie_is_named_and_the_next_source_is_asked() {
     let good = simulated();
-    let want = Want::Tdx(platform(&good));
-    let second = Origin::start();
-    replay(&second, &good);
+    let key = CollateralKey::Tdx(platform(&good));
+    let second = FakeSource::start();
+    serve_as_pcs(&second, &good);
     let mut all = tokio::task::JoinSet::new();
-    for (way, break_it, is_named) in WAYS {
-        let (good, want, second) = (good.clone(), want.clone(), second.clone());
+    for (way, break_it, is_named) in FAILURES {
+        let (good, key, second) = (good.clone(), key.clone(), second.clone());
         all.spawn(async move {
-            let first = Origin::start();
-            replay(&first, &good);
+            let first = FakeSource::start();
+            serve_as_pcs(&first, &good);
             break_it(&first, &good);
 
-            let alone = World::tdx(&[pcs(&first)]);
-            let fault = alone.fault(&want).await;
+            let alone = TestCache::tdx(&[pcs(&first)]);
+            let fault = alone.error(&key).await;
             assert!(is_named(&fault), "{way}: {fault:?}");
 
-            let both = World::tdx(&[pcs(&first), pcs(&second)]);
-            let held = both.depot.get(&want).await;
+            let both = TestCache::tdx(&[pcs(&first), pcs(&second)]);
+            let held = both.cache.get(&key).await;
             let held = held.unwrap_or_else(|e| panic!("{way}: {e}"));
             assert_eq!(held.source, format!("pcs {}", second.url()), "{way}");
             assert_eq!(json_of(&held.body), good, "{way}");
@@ -263,16 +268,16 @@ async fn each_outage_and_each_lie_is_named_and_the_next_source_is_asked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_names_every_source_and_what_was_wrong_with_it() {
     let good = simulated();
-    let [down, behind] = [Origin::start(), Origin::start()];
+    let [down, behind] = [FakeSource::start(), FakeSource::start()];
     down.is_down(true);
-    replay(
+    serve_as_pcs(
         &behind,
         &json_of(module(NOW_UNIX_S - 60 * DAY_S).collateral_json()),
     );
     let missing = "  - kind: file\n    path: missing.json\n".to_owned();
-    let world = World::tdx(&[pcs(&down), pcs(&behind), missing]);
-    let want = Want::Tdx(platform(&good));
-    let unavailable = world.depot.get(&want).await.expect_err("no answer");
+    let test = TestCache::tdx(&[pcs(&down), pcs(&behind), missing]);
+    let key = CollateralKey::Tdx(platform(&good));
+    let unavailable = test.cache.get(&key).await.expect_err("no answer");
     let words = unavailable.to_string();
     for part in [
         "Intel's collateral for FE53494D5444",
@@ -283,9 +288,9 @@ async fn an_error_names_every_source_and_what_was_wrong_with_it() {
     ] {
         assert!(words.contains(part), "{part} in: {words}");
     }
-    // For a moment it is repeated without another question.
+    // For a moment it is repeated without asking again.
     let asked = behind.seen().len();
-    assert_eq!(world.depot.get(&want).await, Err(unavailable));
+    assert_eq!(test.cache.get(&key).await, Err(unavailable));
     assert_eq!(behind.seen().len(), asked);
 }
 
@@ -309,18 +314,18 @@ async fn a_lie_that_keeps_its_shape_passes_the_proxy_and_is_refused_by_the_verif
         )
         .map(|_| ())
     };
-    let want = Want::Tdx(platform(&good));
-    let origin = Origin::start();
-    replay(&origin, &good);
-    let world = World::tdx(&[pcs(&origin)]);
-    let held = world.depot.get(&want).await.expect("an answer");
+    let key = CollateralKey::Tdx(platform(&good));
+    let source = FakeSource::start();
+    serve_as_pcs(&source, &good);
+    let test = TestCache::tdx(&[pcs(&source)]);
+    let held = test.cache.get(&key).await.expect("an answer");
     assert_eq!(judge(&held.body), Ok(()));
 
     // A revoked level is called up to date.
-    reworded(&origin, &good, "Revoked", "UpToDate");
-    let held = world
-        .depot
-        .get_anew(&want)
+    reworded(&source, &good, "Revoked", "UpToDate");
+    let held = test
+        .cache
+        .get_fresh(&key)
         .await
         .expect("it has the right shape");
     let refused = judge(&held.body).expect_err("forged");
@@ -333,98 +338,98 @@ async fn a_lie_that_keeps_its_shape_passes_the_proxy_and_is_refused_by_the_verif
 #[tokio::test(flavor = "multi_thread")]
 async fn one_question_makes_one_fetch_however_many_ask() {
     let good = simulated();
-    let want = Want::Tdx(platform(&good));
-    let origin = Origin::start();
-    replay(&origin, &good);
-    let world = World::tdx(&[pcs(&origin)]);
+    let key = CollateralKey::Tdx(platform(&good));
+    let source = FakeSource::start();
+    serve_as_pcs(&source, &good);
+    let test = TestCache::tdx(&[pcs(&source)]);
     let asking = (0..50).map(|_| {
-        let (depot, want) = (world.depot.clone(), want.clone());
-        tokio::spawn(async move { depot.get(&want).await })
+        let (cache, key) = (test.cache.clone(), key.clone());
+        tokio::spawn(async move { cache.get(&key).await })
     });
     for asked in asking.collect::<Vec<_>>() {
         let held = asked.await.expect("no panic").expect("an answer");
         assert_eq!(json_of(&held.body), good);
     }
-    assert_eq!(origin.seen().len(), 4, "{:?}", origin.seen());
+    assert_eq!(source.seen().len(), 4, "{:?}", source.seen());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_held_outlasts_an_outage_and_a_restart_until_its_own_next_update_and_never_after() {
     let good = simulated();
-    let want = Want::Tdx(platform(&good));
-    let origin = Origin::start();
-    replay(&origin, &good);
-    let mut world = World::tdx(&[pcs(&origin)]);
-    let fetched = world.depot.get(&want).await.expect("an answer");
-    origin.is_down(true);
+    let key = CollateralKey::Tdx(platform(&good));
+    let source = FakeSource::start();
+    serve_as_pcs(&source, &good);
+    let mut test = TestCache::tdx(&[pcs(&source)]);
+    let fetched = test.cache.get(&key).await.expect("an answer");
+    source.is_down(true);
     for (after, restart) in [
         (0, true),
         (3 * DAY_S, false),
         (3 * DAY_S, true),
         (fetched.expires_unix_s - NOW_UNIX_S - 1, true),
     ] {
-        world.set_clock(NOW_UNIX_S + after);
+        test.set_clock(NOW_UNIX_S + after);
         if restart {
-            world.restart();
+            test.restart();
         }
-        let held = world.depot.get(&want).await;
+        let held = test.cache.get(&key).await;
         assert_eq!(held.as_ref(), Ok(&fetched), "after {after} s");
     }
-    world.set_clock(fetched.expires_unix_s);
-    world.restart();
-    let refused = world.depot.get(&want).await.expect_err("expired");
+    test.set_clock(fetched.expires_unix_s);
+    test.restart();
+    let refused = test.cache.get(&key).await.expect_err("expired");
     assert_eq!(refused.expired_at_unix_s, Some(fetched.expires_unix_s));
-    assert!(matches!(refused.faults[0].fault, Fault::Network(_)));
+    assert!(matches!(refused.failures[0].error, SourceError::Network(_)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_due_is_fetched_again_before_it_ends() {
     let good = simulated();
-    let want = Want::Tdx(platform(&good));
-    let origin = Origin::start();
-    replay(&origin, &good);
-    let world = World::tdx(&[pcs(&origin)]);
-    let first = world.depot.get(&want).await.expect("an answer");
-    world.depot.refresh_due().await;
-    assert_eq!(origin.seen().len(), 4, "not due yet");
+    let key = CollateralKey::Tdx(platform(&good));
+    let source = FakeSource::start();
+    serve_as_pcs(&source, &good);
+    let test = TestCache::tdx(&[pcs(&source)]);
+    let first = test.cache.get(&key).await.expect("an answer");
+    test.cache.refresh_due().await;
+    assert_eq!(source.seen().len(), 4, "not due yet");
     // A day later it is, and it still holds.
-    world.set_clock(NOW_UNIX_S + DAY_S);
-    world.depot.refresh_due().await;
-    assert_eq!(origin.seen().len(), 8);
-    let second = world.depot.get(&want).await.expect("an answer");
+    test.set_clock(NOW_UNIX_S + DAY_S);
+    test.cache.refresh_due().await;
+    assert_eq!(source.seen().len(), 8);
+    let second = test.cache.get(&key).await.expect("an answer");
     assert_eq!(second.fetched_unix_s, first.fetched_unix_s + DAY_S);
     // What nobody asks for is left to end.
-    world.set_clock(NOW_UNIX_S + 20 * DAY_S);
-    world.depot.refresh_due().await;
-    assert_eq!(origin.seen().len(), 8);
+    test.set_clock(NOW_UNIX_S + 20 * DAY_S);
+    test.cache.refresh_due().await;
+    assert_eq!(source.seen().len(), 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_is_behind_never_takes_the_cache_back() {
     let good = simulated();
-    let want = Want::Tdx(platform(&good));
-    let origin = Origin::start();
-    replay(&origin, &good);
-    let world = World::tdx(&[pcs(&origin)]);
-    let held = world.depot.get(&want).await.expect("an answer");
+    let key = CollateralKey::Tdx(platform(&good));
+    let source = FakeSource::start();
+    serve_as_pcs(&source, &good);
+    let test = TestCache::tdx(&[pcs(&source)]);
+    let held = test.cache.get(&key).await.expect("an answer");
 
     let tcb_info: Value = serde_json::from_str(text(&good, "tcb_info")).expect("JSON");
     let number = tcb_info["tcbEvaluationDataNumber"]
         .as_u64()
         .expect("a number");
-    let key = "\"tcbEvaluationDataNumber\":";
-    let (from, to) = (format!("{key}{number}"), format!("{key}{}", number - 1));
-    reworded(&origin, &good, &from, &to);
-    let refused = world.depot.get_anew(&want).await.expect_err("older");
-    let fault = &refused.faults[0].fault;
-    assert!(matches!(fault, Fault::Older { .. }), "{fault:?}");
-    assert_eq!(world.depot.get(&want).await, Ok(held));
+    let field = "\"tcbEvaluationDataNumber\":";
+    let (from, to) = (format!("{field}{number}"), format!("{field}{}", number - 1));
+    reworded(&source, &good, &from, &to);
+    let refused = test.cache.get_fresh(&key).await.expect_err("older");
+    let fault = &refused.failures[0].error;
+    assert!(matches!(fault, SourceError::Older { .. }), "{fault:?}");
+    assert_eq!(test.cache.get(&key).await, Ok(held));
 }
 
 const DRIVER: &str = "NV_GPU_DRIVER_GH100_550.144.03";
 const VBIOS: &str = "NV_GPU_VBIOS_1010_0200_882_96005E0001";
 
-fn rim_answer(id: &str, xml: &[u8]) -> Says {
+fn rim_answer(id: &str, xml: &[u8]) -> Reply {
     use base64::Engine;
     let rim = base64::engine::general_purpose::STANDARD.encode(xml);
     body(
@@ -441,37 +446,33 @@ async fn nvidias_reference_values_come_through_whole_and_under_their_own_names()
     ) else {
         return;
     };
-    let origin = Origin::start();
-    let world = World::with(&format!(
+    let source = FakeSource::start();
+    let test = TestCache::with(&format!(
         "rim:\n  - kind: rim\n    url: {}\n  - kind: directory\n    path: rims\n",
-        origin.url()
+        source.url()
     ));
-    let want = |id: &str| Want::Rim(id.parse().expect("an id"));
+    let key = |id: &str| CollateralKey::Rim(id.parse().expect("an id"));
     for (id, xml) in [(DRIVER, &driver), (VBIOS, &vbios)] {
         let path = format!("/v1/rim/{id}");
-        origin.says(&path, rim_answer(id, xml));
-        let held = world.depot.get(&want(id)).await.expect("an answer");
+        source.replies(&path, rim_answer(id, xml));
+        let held = test.cache.get(&key(id)).await.expect("an answer");
         assert_eq!(rim_document(&held.body).as_ref(), Ok(xml));
         assert_eq!(held.expires_unix_s, NOW_UNIX_S + 30 * DAY_S);
     }
     // The other's content under this name, and this content under the other's name.
     for lie in [rim_answer(DRIVER, &vbios), rim_answer(VBIOS, &driver)] {
-        origin.says(&format!("/v1/rim/{DRIVER}"), lie);
-        let refused = world
-            .depot
-            .get_anew(&want(DRIVER))
-            .await
-            .expect_err("a lie");
-        let fault = &refused.faults[0].fault;
-        assert!(matches!(fault, Fault::Other { .. }), "{fault:?}");
+        source.replies(&format!("/v1/rim/{DRIVER}"), lie);
+        let refused = test.cache.get_fresh(&key(DRIVER)).await.expect_err("a lie");
+        let fault = &refused.failures[0].error;
+        assert!(matches!(fault, SourceError::Mismatch { .. }), "{fault:?}");
     }
     // A host without a way out has them in a directory.
-    let rims = world.directory.path().join("rims");
+    let rims = test.directory.path().join("rims");
     std::fs::create_dir(&rims).expect("a directory");
     std::fs::write(rims.join(format!("{DRIVER}.xml")), &driver).expect("written");
-    let held = world
-        .depot
-        .get_anew(&want(DRIVER))
+    let held = test
+        .cache
+        .get_fresh(&key(DRIVER))
         .await
         .expect("the directory has it");
     assert!(held.source.starts_with("directory "), "{}", held.source);

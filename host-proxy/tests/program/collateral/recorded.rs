@@ -1,9 +1,7 @@
-//! Intel's services as they would answer with a given collateral, and the world around them.
+//! Intel's services, as they answer with given collateral, and a cache with its clock.
 
-use crate::origin::{Origin, Says, body};
-use host_proxy::CollateralConfig;
-use host_proxy::collateral::{Clock, Depot, Fault, Want};
-
+use super::fake_source::{FakeSource, Reply, body};
+use host_proxy::{Clock, CollateralCache, CollateralConfig, CollateralKey, SourceError};
 use measurements::{PckCa, Platform};
 use serde_json::Value;
 use simulator::SimulatedModule;
@@ -42,7 +40,7 @@ pub fn module(now_unix_s: u64) -> SimulatedModule {
     SimulatedModule::new(now_unix_s, &mut random).expect("a module")
 }
 
-/// The lists of a simulated platform.
+/// The collateral of a simulated platform.
 pub fn simulated() -> Value {
     serde_json::from_slice(module(NOW_UNIX_S).collateral_json()).expect("JSON")
 }
@@ -61,8 +59,8 @@ pub fn text<'a>(collateral: &'a Value, field: &str) -> &'a str {
     collateral[field].as_str().expect("a string")
 }
 
-/// Makes an origin answer as Intel's service with this collateral.
-pub fn replay(origin: &Origin, collateral: &Value) {
+/// Makes an source answer as Intel's service with this collateral.
+pub fn serve_as_pcs(source: &FakeSource, collateral: &Value) {
     let der = |field| hex::decode(text(collateral, field)).expect("hexadecimal");
     let sgx = "/sgx/certification/v4";
     let tdx = "/tdx/certification/v4";
@@ -73,67 +71,67 @@ pub fn replay(origin: &Origin, collateral: &Value) {
             text(collateral, signature)
         )
     };
-    let with = |says, header: &str, chain: &str| {
-        with_header(says, header, &encoded(text(collateral, chain)))
+    let with = |reply, header: &str, chain: &str| {
+        with_header(reply, header, &encoded(text(collateral, chain)))
     };
-    origin.says(
+    source.replies(
         &format!("{sgx}/pckcrl"),
         with(
             body("application/pkix-crl", der("pck_crl")),
-            "SGX-PCK-CRL-Issuer-Chain",
+            "SGX-PCK-CRL-Issuer-Node",
             "pck_crl_issuer_chain",
         ),
     );
-    origin.says(
+    source.replies(
         &format!("{tdx}/tcb"),
         with(
             body(
                 "application/json",
                 json("tcbInfo", "tcb_info", "tcb_info_signature"),
             ),
-            "TCB-Info-Issuer-Chain",
+            "TCB-Info-Issuer-Node",
             "tcb_info_issuer_chain",
         ),
     );
-    origin.says(
+    source.replies(
         &format!("{tdx}/qe/identity"),
         with(
             body(
                 "application/json;charset=utf-8",
                 json("enclaveIdentity", "qe_identity", "qe_identity_signature"),
             ),
-            "SGX-Enclave-Identity-Issuer-Chain",
+            "SGX-Enclave-Identity-Issuer-Node",
             "qe_identity_issuer_chain",
         ),
     );
-    origin.says(
+    source.replies(
         "/root.crl",
         body("application/pkix-crl", der("root_ca_crl")),
     );
 }
 
 /// Makes it answer as a provider's cache: revocation lists in hexadecimal, the root's beside the others.
-pub fn replay_pccs(origin: &Origin, collateral: &Value) {
-    replay(origin, collateral);
+pub fn serve_as_pccs(source: &FakeSource, collateral: &Value) {
+    serve_as_pcs(source, collateral);
     let sgx = "/sgx/certification/v4";
     let chain = encoded(text(collateral, "pck_crl_issuer_chain"));
     let crl = body("text/html; charset=utf-8", text(collateral, "pck_crl"));
-    origin.says(
+    source.replies(
         &format!("{sgx}/pckcrl"),
-        with_header(crl, "SGX-PCK-CRL-Issuer-Chain", &chain),
+        with_header(crl, "SGX-PCK-CRL-Issuer-Node", &chain),
     );
-    origin.says(
+    source.replies(
         &format!("{sgx}/rootcacrl"),
         body("text/html; charset=utf-8", text(collateral, "root_ca_crl")),
     );
 }
 
-pub fn with_header(says: Says, name: &str, value: &str) -> Says {
-    let Says::Whole(status, mut headers, body) = says else {
+pub fn with_header(reply: Reply, name: &str, value: &str) -> Reply {
+    let Reply::Whole(status, mut headers, body) = reply else {
         panic!("only whole answers have headers");
     };
     headers.push((name.into(), value.into()));
-    Says::Whole(status, headers, body)
+    Reply::Whole(status, headers, body)
 }
 
 /// Percent-encoded, all but letters and digits.
@@ -149,46 +147,46 @@ pub fn encoded(text: &str) -> String {
     out
 }
 
-/// How the configuration names an origin as Intel's service.
-pub fn pcs(origin: &Origin) -> String {
-    let url = origin.url();
+/// How the configuration names an source as Intel's service.
+pub fn pcs(source: &FakeSource) -> String {
+    let url = source.url();
     format!(
         "  - kind: pcs\n    url: {url}\n    root_crl_url: {url}/root.crl\n    timeout_ms: 400\n"
     )
 }
 
-/// A depot, its directory and its clock.
-pub struct World {
+/// A cache, its directory and its clock.
+pub struct TestCache {
     pub directory: TempDir,
-    pub depot: Depot,
+    pub cache: CollateralCache,
     pub now: Arc<AtomicU64>,
     config: CollateralConfig,
 }
 
-impl World {
+impl TestCache {
     /// Sources as YAML, the clock at [`NOW_UNIX_S`].
-    pub fn with(sources: &str) -> World {
+    pub fn with(sources: &str) -> TestCache {
         let directory = tempfile::tempdir().expect("a directory");
         let text = format!("cache: cache\n{sources}");
         let config = CollateralConfig::from_yaml(&text, directory.path()).expect("a configuration");
         let now = Arc::new(AtomicU64::new(NOW_UNIX_S));
-        let depot = Depot::open(&config, clock(&now)).expect("a depot");
-        World {
+        let cache = CollateralCache::open(&config, clock(&now)).expect("a cache");
+        TestCache {
             directory,
-            depot,
+            cache,
             now,
             config,
         }
     }
 
     /// With these sources of Intel's collateral.
-    pub fn tdx(sources: &[String]) -> World {
-        World::with(&format!("tdx:\n{}", sources.concat()))
+    pub fn tdx(sources: &[String]) -> TestCache {
+        TestCache::with(&format!("tdx:\n{}", sources.concat()))
     }
 
     /// Another program on the same directory, or the same one after a restart: nothing in memory.
     pub fn restart(&mut self) {
-        self.depot = Depot::open(&self.config, clock(&self.now)).expect("a depot");
+        self.cache = CollateralCache::open(&self.config, clock(&self.now)).expect("a cache");
     }
 
     pub fn set_clock(&self, unix_s: u64) {
@@ -196,12 +194,12 @@ impl World {
     }
 
     /// What went wrong with the only source.
-    pub async fn fault(&self, want: &Want) -> Fault {
-        let unavailable = self.depot.get(want).await.expect_err("no answer");
-        let [fault] = &unavailable.faults[..] else {
+    pub async fn error(&self, key: &CollateralKey) -> SourceError {
+        let unavailable = self.cache.get(key).await.expect_err("no answer");
+        let [failure] = &unavailable.failures[..] else {
             panic!("one source: {unavailable}");
         };
-        fault.fault.clone()
+        failure.error.clone()
     }
 }
 

@@ -1,5 +1,5 @@
-//! The played programs. They do as little as the launcher can tell from the real ones: open sockets, speak a little QMP,
-//! print what a guest prints.
+//! Programs in place of QEMU, swtpm and vhost-device-vsock. They do no more than a launch can tell from the real ones: open
+//! sockets, speak a little QMP, print what a guest prints.
 
 use serde_json::{Value, json};
 use std::fs;
@@ -11,34 +11,34 @@ use std::sync::{Arc, Mutex};
 use std::thread::{sleep, spawn};
 use std::time::Duration;
 
-/// Not a test: what the scripts of a [`World`](super::World) start. Without their variables it does nothing.
+/// Not a test: what the scripts of a [`Fixture`](super::fixture::Fixture) start. Without their variables it does nothing.
 #[test]
 fn a_program() {
-    let Ok(played) = std::env::var("PLAYED") else {
+    let Ok(fake) = std::env::var("FAKE_PROGRAM") else {
         return;
     };
-    let (program, play) = played.split_once(' ').expect("a program and a play");
-    let stage = Stage {
-        play: play.to_owned(),
-        run: std::env::var("PLAYED_IN").expect("a directory").into(),
-        arguments: std::env::var("PLAYED_ARGUMENTS").expect("arguments"),
+    let (program, scenario) = fake.split_once(' ').expect("a program and a scenario");
+    let fake = FakeProgram {
+        scenario: scenario.to_owned(),
+        run: std::env::var("FAKE_RUN").expect("a directory").into(),
+        arguments: std::env::var("FAKE_ARGUMENTS").expect("arguments"),
     };
     match program {
-        "qemu" => stage.qemu(),
-        "swtpm" => stage.swtpm(),
-        _ => stage.vsock(),
+        "qemu" => fake.qemu(),
+        "swtpm" => fake.swtpm(),
+        _ => fake.vsock(),
     }
 }
 
-struct Stage {
-    play: String,
+struct FakeProgram {
+    scenario: String,
     run: PathBuf,
     arguments: String,
 }
 
-impl Stage {
+impl FakeProgram {
     fn swtpm(&self) {
-        if self.play == "tpm-dies" {
+        if self.scenario == "tpm-dies" {
             eprintln!("no state");
             exit(1);
         }
@@ -60,7 +60,7 @@ impl Stage {
 
     /// Connects proxy and guest while the file `up` is there, as if the guest listened then.
     fn vsock(&self) {
-        if self.play == "vsock-dies" {
+        if self.scenario == "vsock-dies" {
             exit(3);
         }
         let listener = UnixListener::bind(self.run.join("vsock.sock")).expect("a socket");
@@ -88,7 +88,7 @@ impl Stage {
         )
         .expect("written");
         let kvm = self.arguments.contains("-accel kvm");
-        match self.play.as_str() {
+        match self.scenario.as_str() {
             "no-socket" => {
                 eprintln!("cannot open the firmware");
                 exit(1);
@@ -101,12 +101,12 @@ impl Stage {
         }
         let monitor = Monitor::open(
             &self.run.join("qmp.sock"),
-            self.play == "babbles",
-            self.play == "deaf",
+            self.scenario == "malformed",
+            self.scenario == "deaf",
         );
         let print = |text: &str| self.print(text);
-        match self.play.as_str() {
-            "silent" | "babbles" => {}
+        match self.scenario.as_str() {
+            "silent" | "malformed" => {}
             "kvm-stops" if kvm => {
                 print("\x1b[2J");
                 monitor.set("internal-error");
@@ -159,11 +159,11 @@ impl Stage {
             UnixStream::connect(self.run.join("vsock.sock_9101")).expect("a configuration");
         stream.read_to_end(&mut config).expect("read");
         fs::write(self.run.join("config.read"), config).expect("written");
-        if self.play == "unanswering" {
+        if self.scenario == "unanswering" {
             return;
         }
         fs::write(self.run.join("up"), "").expect("written");
-        if self.play == "boots-then-resets" {
+        if self.scenario == "boots-then-resets" {
             sleep(Duration::from_secs(3));
             monitor.end("guest-reset");
         }
@@ -186,7 +186,7 @@ struct Monitor {
 }
 
 impl Monitor {
-    fn open(path: &Path, babbles: bool, deaf: bool) -> Self {
+    fn open(path: &Path, malformed: bool, deaf: bool) -> Self {
         let listener = UnixListener::bind(path).expect("a socket");
         let monitor = Monitor {
             status: Arc::new(Mutex::new("running")),
@@ -203,8 +203,8 @@ impl Monitor {
                 );
                 for line in BufReader::new(stream.try_clone().expect("cloned")).lines() {
                     let Ok(line) = line else { break };
-                    if babbles {
-                        (&stream).write_all(b"who is there?\n").expect("written");
+                    if malformed {
+                        (&stream).write_all(b"not JSON\n").expect("written");
                         continue;
                     }
                     let command: Value = serde_json::from_str(&line).expect("JSON");

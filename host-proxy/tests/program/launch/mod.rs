@@ -1,27 +1,29 @@
-//! `host-proxy launch` with programs that play QEMU, swtpm and vhost-device-vsock: what it starts, what it says, and that
-//! nothing stays behind. The programs are this test binary itself, started again by a script of two lines; where the system
-//! has no shell for the script, the tests are skipped.
+//! `host-proxy launch` with fakes of QEMU, swtpm and vhost-device-vsock: what it starts, what it prints, and that nothing
+//! stays behind. The fakes are this test binary itself, started by a script of two lines; where the system has no shell for
+//! the script, the tests are skipped.
 
-mod played;
-mod world;
+mod fake_programs;
+mod fixture;
 
+use fixture::{Fixture, fixture};
 use nix::sys::signal::Signal;
 use std::time::Duration;
-use world::{World, world};
 
 /// A test must see an end long before this; a busy machine is slow to start programs.
 const LONG: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_guest_boots_is_served_its_configuration_and_ends_when_asked() {
-    let Some(world) = world("boots") else { return };
-    let mut launch = world.launch(&[]);
+    let Some(fixture) = fixture("boots") else {
+        return;
+    };
+    let mut launch = fixture.launch(&[]);
     let ready = launch.ready();
-    let socket = world.run().join("vsock.sock");
+    let socket = fixture.run().join("vsock.sock");
     assert_eq!(ready["guest"], format!("hybrid:{}:9000", socket.display()));
     assert_eq!(ready["accelerator"], "tcg");
     assert!(ready["boot_s"].as_f64().expect("seconds") < LONG.as_secs_f64());
-    let launched = world.json("run/launched.json");
+    let launched = fixture.json("run/launched.json");
     for (name, expected) in [
         ("firmware", "image/firmware.fd"),
         ("kernel", "image/kernel"),
@@ -31,7 +33,7 @@ fn a_guest_boots_is_served_its_configuration_and_ends_when_asked() {
     ] {
         assert_eq!(
             launched[name],
-            world.path(expected).display().to_string(),
+            fixture.path(expected).display().to_string(),
             "{name}"
         );
     }
@@ -43,10 +45,10 @@ fn a_guest_boots_is_served_its_configuration_and_ends_when_asked() {
         ),
         (&1.into(), &1.into(), &64.into())
     );
-    assert_eq!(launched["cmdline"], world::cmdline());
-    assert_eq!(world.read("run/config.read"), world.read("guest.json"));
+    assert_eq!(launched["cmdline"], fixture::cmdline());
+    assert_eq!(fixture.read("run/config.read"), fixture.read("guest.json"));
     // Exactly the measured machine, with the host's paths behind its devices.
-    let arguments = world.read("run/qemu.arguments");
+    let arguments = fixture.read("run/qemu.arguments");
     assert!(
         arguments.contains("q35,kernel-irqchip=split,smm=off,pic=off,memory-backend=mem0"),
         "{arguments}"
@@ -54,14 +56,14 @@ fn a_guest_boots_is_served_its_configuration_and_ends_when_asked() {
     assert!(
         arguments.contains(&format!(
             "type=unixio,path={}/tpm.sock",
-            world.run().display()
+            fixture.run().display()
         )),
         "{arguments}"
     );
 
     launch.signal(Signal::SIGTERM);
     let ended = launch.ended(LONG);
-    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     for stage in [
         "qemu ",
         "firmware ",
@@ -71,100 +73,108 @@ fn a_guest_boots_is_served_its_configuration_and_ends_when_asked() {
         "ready ",
     ] {
         assert!(
-            ended.said.contains(&format!("s  {stage}")),
+            ended.stderr.contains(&format!("s  {stage}")),
             "{stage}: {}",
-            ended.said
+            ended.stderr
         );
     }
-    assert_eq!(world.sockets(), [""; 0]);
-    world.is_quiet();
+    assert_eq!(fixture.sockets(), [""; 0]);
+    fixture.wait_for_exit();
     assert!(
-        world.read("run/qemu.end").contains("quit"),
+        fixture.read("run/qemu.end").contains("quit"),
         "QEMU was asked, not killed"
     );
 }
 
 #[test]
 fn nothing_outlives_a_launch_that_is_killed() {
-    let Some(world) = world("boots") else { return };
-    let mut launch = world.launch(&[]);
+    let Some(fixture) = fixture("boots") else {
+        return;
+    };
+    let mut launch = fixture.launch(&[]);
     launch.ready();
-    assert!(world.programs().len() >= 3, "three programs run");
+    assert!(fixture.programs().len() >= 3, "three programs run");
     launch.signal(Signal::SIGKILL);
     launch.ended(LONG);
-    world.is_quiet();
+    fixture.wait_for_exit();
     // What it left is no obstacle: the kernel has given up its lock.
     assert!(
-        !world.sockets().is_empty(),
+        !fixture.sockets().is_empty(),
         "a killed program cleans nothing up"
     );
-    let mut again = world.launch(&[]);
+    let mut again = fixture.launch(&[]);
     again.ready();
     again.signal(Signal::SIGINT);
     assert_eq!(again.ended(LONG).code, Some(0));
-    assert_eq!(world.sockets(), [""; 0]);
+    assert_eq!(fixture.sockets(), [""; 0]);
 }
 
 #[test]
 fn a_directory_in_use_is_refused_and_its_guest_is_not_disturbed() {
-    let Some(world) = world("boots") else { return };
-    let mut launch = world.launch(&[]);
+    let Some(fixture) = fixture("boots") else {
+        return;
+    };
+    let mut launch = fixture.launch(&[]);
     launch.ready();
-    let second = world.launch(&[]).ended(LONG);
+    let second = fixture.launch(&[]).ended(LONG);
     assert_eq!(second.code, Some(1));
     assert!(
-        second.said.contains("another launch is running in"),
+        second.stderr.contains("is used by another launch"),
         "{}",
-        second.said
+        second.stderr
     );
-    assert_eq!(world.sockets().len(), 5, "{:?}", world.sockets());
+    assert_eq!(fixture.sockets().len(), 5, "{:?}", fixture.sockets());
     launch.signal(Signal::SIGTERM);
     assert_eq!(launch.ended(LONG).code, Some(0));
 }
 
 #[test]
 fn a_stop_during_the_boot_is_no_failure() {
-    let Some(world) = world("silent") else { return };
-    let launch = world.launch(&[]);
-    world.wait_for("run/qemu.arguments");
+    let Some(fixture) = fixture("silent") else {
+        return;
+    };
+    let launch = fixture.launch(&[]);
+    fixture.wait_for("run/qemu.arguments");
     launch.signal(Signal::SIGTERM);
     let ended = launch.ended(LONG);
     assert_eq!(
-        (ended.code, ended.data.as_str()),
+        (ended.code, ended.stdout.as_str()),
         (Some(0), ""),
         "{}",
-        ended.said
+        ended.stderr
     );
-    world.is_quiet();
-    assert_eq!(world.sockets(), [""; 0]);
+    fixture.wait_for_exit();
+    assert_eq!(fixture.sockets(), [""; 0]);
 }
 
 #[test]
 fn a_qemu_that_does_not_quit_is_killed() {
-    let Some(world) = world("deaf") else { return };
-    let mut launch = world.launch(&[]);
+    let Some(fixture) = fixture("deaf") else {
+        return;
+    };
+    let mut launch = fixture.launch(&[]);
     launch.ready();
     launch.signal(Signal::SIGTERM);
     assert_eq!(launch.ended(LONG).code, Some(0));
-    world.is_quiet();
+    fixture.wait_for_exit();
 }
 
 /// Launches, expects a failure with every one of `expected` in what it says, and nothing left running.
-fn fails(play: &str, arguments: &[&str], expected: &[&str]) -> Option<World> {
-    let world = world(play)?;
-    let ended = world.launch(arguments).ended(LONG);
-    assert_eq!(ended.code, Some(1), "{play}: {}", ended.said);
-    assert_eq!(ended.data, "", "{play}: nothing is ready");
+fn fails(scenario: &str, arguments: &[&str], expected: &[&str]) -> Option<Fixture> {
+    let fixture = fixture(scenario)?;
+    let ended = fixture.launch(arguments).ended(LONG);
+    assert_eq!(ended.code, Some(1), "{scenario}: {}", ended.stderr);
+    assert_eq!(ended.stdout, "", "{scenario}: nothing is ready");
     for words in expected {
         assert!(
-            ended.said.contains(words),
-            "{play}: `{words}` in {}",
-            ended.said
+            ended.stderr.contains(words),
+            "{scenario}: `{words}` in {}",
+            ended.stderr
         );
     }
-    world.is_quiet();
-    assert_eq!(world.sockets(), [""; 0], "{play}");
-    Some(world)
+    fixture.wait_for_exit();
+    assert_eq!(fixture.sockets(), [""; 0], "{scenario}");
+    Some(fixture)
 }
 
 #[test]
@@ -187,18 +197,25 @@ fn a_guest_that_stops_itself_is_told_from_a_host_that_fails() {
         &[],
         &["the guest stopped itself", "it reported a panic"],
     );
-    fails("dies", &[], &["QEMU has ended", "it said: out of luck"]);
+    fails(
+        "dies",
+        &[],
+        &["QEMU has ended", "its last output: out of luck"],
+    );
     fails(
         "no-socket",
         &[],
-        &["QEMU has ended", "it said: cannot open the firmware"],
+        &[
+            "QEMU has ended",
+            "its last output: cannot open the firmware",
+        ],
     );
+    fails("malformed", &[], &["QEMU's control socket sent"]);
     fails(
-        "babbles",
+        "tpm-dies",
         &[],
-        &["QEMU's control socket says what is no message"],
+        &["swtpm has ended", "its last output: no state"],
     );
-    fails("tpm-dies", &[], &["swtpm has ended", "it said: no state"]);
     fails("vsock-dies", &[], &["vhost-device-vsock has ended"]);
 }
 
@@ -221,26 +238,28 @@ fn a_guest_that_never_answers_meets_the_hosts_deadline() {
 
 #[test]
 fn a_guest_that_stops_after_it_was_ready_ends_the_launch() {
-    let Some(world) = world("boots-then-resets") else {
+    let Some(fixture) = fixture("boots-then-resets") else {
         return;
     };
-    let mut launch = world.launch(&[]);
+    let mut launch = fixture.launch(&[]);
     launch.ready();
     let ended = launch.ended(LONG);
     assert_eq!(ended.code, Some(1));
     assert!(
-        ended.said.contains("the guest stopped itself at ready"),
+        ended.stderr.contains("the guest stopped itself at ready"),
         "{}",
-        ended.said
+        ended.stderr
     );
-    world.is_quiet();
+    fixture.wait_for_exit();
 }
 
 #[test]
 fn where_kvm_fails_the_launch_starts_over_with_tcg_and_remembers() {
-    for play in ["kvm-stops", "kvm-dies", "kvm-refuses"] {
-        let Some(world) = world(play) else { return };
-        let kvm = world.path("kvm");
+    for scenario in ["kvm-stops", "kvm-dies", "kvm-refuses"] {
+        let Some(fixture) = fixture(scenario) else {
+            return;
+        };
+        let kvm = fixture.path("kvm");
         std::fs::write(&kvm, "").expect("written");
         let try_kvm = [
             "--accelerator",
@@ -248,41 +267,43 @@ fn where_kvm_fails_the_launch_starts_over_with_tcg_and_remembers() {
             "--kvm-device",
             kvm.to_str().expect("text"),
         ];
-        let mut launch = world.launch(&try_kvm);
+        let mut launch = fixture.launch(&try_kvm);
         let ready = launch.ready();
-        assert_eq!(ready["accelerator"], "tcg", "{play}");
-        assert_eq!(world.json("run/launched.json")["accelerator"], "tcg");
+        assert_eq!(ready["accelerator"], "tcg", "{scenario}");
+        assert_eq!(fixture.json("run/launched.json")["accelerator"], "tcg");
         launch.signal(Signal::SIGTERM);
-        let said = launch.ended(LONG).said;
+        let said = launch.ended(LONG).stderr;
         assert!(
             said.contains("kvm does not boot this guest here"),
-            "{play}: {said}"
+            "{scenario}: {said}"
         );
-        let mut again = world.launch(&try_kvm);
+        let mut again = fixture.launch(&try_kvm);
         assert_eq!(again.ready()["accelerator"], "tcg");
         again.signal(Signal::SIGTERM);
-        let said = again.ended(LONG).said;
-        assert!(!said.contains("kvm"), "{play} is remembered: {said}");
-        world.is_quiet();
+        let said = again.ended(LONG).stderr;
+        assert!(!said.contains("kvm"), "{scenario} is remembered: {said}");
+        fixture.wait_for_exit();
         // Asked for by name, nothing else will do.
-        let only = world.launch(&["--accelerator", "kvm"]).ended(LONG);
-        assert_eq!(only.code, Some(1), "{play}: {}", only.said);
+        let only = fixture.launch(&["--accelerator", "kvm"]).ended(LONG);
+        assert_eq!(only.code, Some(1), "{scenario}: {}", only.stderr);
     }
 }
 
 #[test]
 fn kvm_that_boots_the_guest_is_kept() {
-    let Some(world) = world("boots") else { return };
-    let kvm = world.path("kvm");
+    let Some(fixture) = fixture("boots") else {
+        return;
+    };
+    let kvm = fixture.path("kvm");
     std::fs::write(&kvm, "").expect("written");
-    let mut launch = world.launch(&[
+    let mut launch = fixture.launch(&[
         "--accelerator",
         "auto",
         "--kvm-device",
         kvm.to_str().expect("text"),
     ]);
     assert_eq!(launch.ready()["accelerator"], "kvm");
-    assert_eq!(world.json("run/launched.json")["accelerator"], "kvm");
+    assert_eq!(fixture.json("run/launched.json")["accelerator"], "kvm");
     launch.signal(Signal::SIGTERM);
     assert_eq!(launch.ended(LONG).code, Some(0));
 }
@@ -290,41 +311,48 @@ fn kvm_that_boots_the_guest_is_kept() {
 #[test]
 fn a_damaged_image_starts_nothing() {
     for name in ["firmware.fd", "kernel", "initrd", "root.img"] {
-        let Some(world) = world("boots") else { return };
-        let path = world.path(&format!("image/{name}"));
+        let Some(fixture) = fixture("boots") else {
+            return;
+        };
+        let path = fixture.path(&format!("image/{name}"));
         let mut bytes = std::fs::read(&path).expect("read");
         bytes[0] ^= 1;
         std::fs::write(&path, &bytes).expect("written");
-        let ended = world.launch(&[]).ended(LONG);
+        let ended = fixture.launch(&[]).ended(LONG);
         assert_eq!(ended.code, Some(1));
         assert!(
-            ended.said.contains(&format!("image/{name} has SHA-256")),
+            ended.stderr.contains(&format!("image/{name} has SHA-256")),
             "{}",
-            ended.said
+            ended.stderr
         );
         bytes.pop();
         std::fs::write(&path, &bytes).expect("written");
-        let ended = world.launch(&[]).ended(LONG);
+        let ended = fixture.launch(&[]).ended(LONG);
         assert!(
             ended
-                .said
+                .stderr
                 .contains(&format!("image/{name} has {} bytes", bytes.len())),
             "{}",
-            ended.said
+            ended.stderr
         );
-        assert!(!world.run().exists(), "not even the run directory is made");
+        assert!(
+            !fixture.run().exists(),
+            "not even the run directory is made"
+        );
     }
 }
 
 #[test]
 fn an_image_is_launched_as_its_profile_says_or_not_at_all() {
-    let Some(world) = world("boots") else { return };
+    let Some(fixture) = fixture("boots") else {
+        return;
+    };
     let check = |profile, arguments: &[&str], expected: &str| {
-        world.write_manifest(profile);
-        let ended = world.launch(arguments).ended(LONG);
+        fixture.write_manifest(profile);
+        let ended = fixture.launch(arguments).ended(LONG);
         assert_eq!(ended.code, Some(1));
-        assert!(ended.said.contains(expected), "{}", ended.said);
-        assert!(!world.run().exists());
+        assert!(ended.stderr.contains(expected), "{}", ended.stderr);
+        assert!(!fixture.run().exists());
     };
     for accelerator in ["tcg", "kvm"] {
         let arguments = ["--accelerator", accelerator];
@@ -343,7 +371,9 @@ fn an_image_is_launched_as_its_profile_says_or_not_at_all() {
 
 #[test]
 fn misuse_and_unusable_files_are_told_apart() {
-    let Some(world) = world("boots") else { return };
+    let Some(fixture) = fixture("boots") else {
+        return;
+    };
     for arguments in [
         ["--cid", "2"],
         ["--accelerator", "sev"],
@@ -351,36 +381,32 @@ fn misuse_and_unusable_files_are_told_apart() {
         ["--fast", "1"],
     ] {
         assert_eq!(
-            world.launch(&arguments).ended(LONG).code,
+            fixture.launch(&arguments).ended(LONG).code,
             Some(2),
             "{arguments:?}"
         );
     }
     for (file, text, expected) in [
-        (
-            "guest.json",
-            "version: 1",
-            "the guest's configuration is not JSON",
-        ),
-        ("tools.json", "{\"programs\":{}}", "lists no qemu"),
+        ("guest.json", "version: 1", "is not JSON"),
+        ("tools.json", "{\"programs\":{}}", "has no qemu"),
         (
             "image/manifest.json",
             "{}",
             "the image manifest is not valid",
         ),
     ] {
-        let path = world.path(file);
+        let path = fixture.path(file);
         let before = std::fs::read(&path).expect("read");
         std::fs::write(&path, text).expect("written");
-        let ended = world.launch(&[]).ended(LONG);
+        let ended = fixture.launch(&[]).ended(LONG);
         assert_eq!(ended.code, Some(1));
-        assert!(ended.said.contains(expected), "{}", ended.said);
+        assert!(ended.stderr.contains(expected), "{}", ended.stderr);
         std::fs::write(&path, before).expect("written");
     }
-    assert_eq!(world.check(&["--root"]).code, Some(2));
-    let bare = world.path("bare");
+    assert_eq!(fixture.check(&["--root"]).code, Some(2));
+    let bare = fixture.path("bare");
     std::fs::create_dir(&bare).expect("made");
-    let ended = world.check(&[
+    let ended = fixture.check(&[
         "--json",
         "--root",
         bare.to_str().expect("text"),
@@ -388,7 +414,7 @@ fn misuse_and_unusable_files_are_told_apart() {
         "/nonexistent",
     ]);
     assert_eq!(ended.code, Some(1));
-    let report: serde_json::Value = serde_json::from_str(&ended.data).expect("JSON");
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
     assert_eq!(report["ready"], false);
     assert_eq!(report["items"].as_array().expect("a list").len(), 10);
 }

@@ -1,4 +1,4 @@
-//! A directory with an image, a description of tools that leads to the played programs, and the launches in it.
+//! A directory with an image, a description of tools that names fake programs, and the launches in it.
 
 use measurements::predict::{EventKind, PredictedEvent, Prediction};
 use measurements::{
@@ -17,45 +17,45 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-pub struct World {
+pub struct Fixture {
     directory: TempDir,
 }
 
-pub struct Running {
+pub struct Launch {
     child: Child,
     stdout: BufReader<ChildStdout>,
     stderr: mpsc::Receiver<String>,
 }
 
-pub struct Finished {
+pub struct Ended {
     pub code: Option<i32>,
-    pub data: String,
-    pub said: String,
+    pub stdout: String,
+    pub stderr: String,
 }
 
-/// A world in which the programs play `play`; `None` where there is no shell.
-pub fn world(play: &str) -> Option<World> {
+/// A fixture whose programs act out `scenario`; `None` where there is no shell.
+pub fn fixture(scenario: &str) -> Option<Fixture> {
     if !Path::new("/bin/sh").exists() {
         assert!(std::env::var_os("CI").is_none(), "CI has a shell");
-        eprintln!("skipped: no /bin/sh to start played programs with");
+        eprintln!("skipped: no /bin/sh to start fake programs with");
         return None;
     }
-    let world = World {
+    let fixture = Fixture {
         directory: tempfile::tempdir().expect("a directory"),
     };
-    fs::create_dir(world.path("image")).expect("made");
+    fs::create_dir(fixture.path("image")).expect("made");
     for (name, _) in files() {
-        fs::write(world.path("image").join(name), name.repeat(1000)).expect("written");
+        fs::write(fixture.path("image").join(name), name.repeat(1000)).expect("written");
     }
-    world.write_manifest(Profile::Sim);
-    fs::write(world.path("guest.json"), "{\"version\": 1}\n").expect("written");
+    fixture.write_manifest(Profile::Sim);
+    fs::write(fixture.path("guest.json"), "{\"version\": 1}\n").expect("written");
     let mut programs = json!({});
     for name in ["qemu", "swtpm", "vhost-device-vsock"] {
-        let script = world.path(name);
+        let script = fixture.path(name);
         let this = std::env::current_exe().expect("this program");
         let text = format!(
-            "#!/bin/sh\nPLAYED='{name} {play}' PLAYED_IN='{}' PLAYED_ARGUMENTS=\"$*\" exec '{}' --exact played::a_program --nocapture >/dev/null\n",
-            world.run().display(),
+            "#!/bin/sh\nFAKE_PROGRAM='{name} {scenario}' FAKE_RUN='{}' FAKE_ARGUMENTS=\"$*\" exec '{}' --exact launch::fake_programs::a_program --nocapture >/dev/null\n",
+            fixture.run().display(),
             this.display()
         );
         fs::write(&script, text).expect("written");
@@ -63,11 +63,11 @@ pub fn world(play: &str) -> Option<World> {
         programs[name] = json!({ "run": [], "program": script });
     }
     fs::write(
-        world.path("tools.json"),
+        fixture.path("tools.json"),
         json!({ "programs": programs }).to_string(),
     )
     .expect("written");
-    Some(world)
+    Some(fixture)
 }
 
 fn files() -> [(&'static str, ImageFile); 4] {
@@ -94,7 +94,7 @@ pub fn cmdline() -> String {
     format!("console=ttyS0 {}", root().argument())
 }
 
-impl World {
+impl Fixture {
     pub fn path(&self, name: &str) -> PathBuf {
         // As the program names it: temporary directories may lie behind a link.
         self.directory
@@ -161,7 +161,7 @@ impl World {
     }
 
     /// Starts `launch`, with TCG unless `arguments` name another accelerator.
-    pub fn launch(&self, arguments: &[&str]) -> Running {
+    pub fn launch(&self, arguments: &[&str]) -> Launch {
         let mut command = self.command("launch");
         command.arg("--json");
         for (option, name) in [
@@ -175,11 +175,11 @@ impl World {
         if !arguments.contains(&"--accelerator") {
             command.args(["--accelerator", "tcg"]);
         }
-        Running::start(command.args(arguments))
+        Launch::start(command.args(arguments))
     }
 
-    pub fn check(&self, arguments: &[&str]) -> Finished {
-        Running::start(self.command("check").args(arguments)).ended(Duration::from_secs(60))
+    pub fn check(&self, arguments: &[&str]) -> Ended {
+        Launch::start(self.command("check").args(arguments)).ended(Duration::from_secs(60))
     }
 
     fn command(&self, name: &str) -> Command {
@@ -201,9 +201,9 @@ impl World {
             .collect()
     }
 
-    /// The played programs of this world that run now.
+    /// The fake programs of this fixture that run now.
     pub fn programs(&self) -> Vec<u32> {
-        let ours = format!("PLAYED_IN={}", self.run().display()).into_bytes();
+        let ours = format!("FAKE_RUN={}", self.run().display()).into_bytes();
         let numbers = fs::read_dir("/proc").expect("a Linux").flatten();
         let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         numbers
@@ -216,11 +216,15 @@ impl World {
             .collect()
     }
 
-    /// Waits until no program of this world is left.
-    pub fn is_quiet(&self) {
+    /// Waits until no program of this fixture is left.
+    pub fn wait_for_exit(&self) {
         let until = Instant::now() + Duration::from_secs(20);
         while !self.programs().is_empty() {
-            assert!(Instant::now() < until, "{:?} go on", self.programs());
+            assert!(
+                Instant::now() < until,
+                "{:?} are still running",
+                self.programs()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -228,13 +232,13 @@ impl World {
     pub fn wait_for(&self, name: &str) {
         let until = Instant::now() + Duration::from_secs(60);
         while !self.path(name).exists() {
-            assert!(Instant::now() < until, "{name} does not come");
+            assert!(Instant::now() < until, "{name} does not appear");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
 
-impl Running {
+impl Launch {
     fn start(command: &mut Command) -> Self {
         let piped = command
             .stdin(Stdio::null())
@@ -250,7 +254,7 @@ impl Running {
             let _ = sender.send(said);
         });
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        Running {
+        Launch {
             child,
             stdout,
             stderr: receiver,
@@ -277,7 +281,7 @@ impl Running {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("signalled");
     }
 
-    pub fn ended(mut self, within: Duration) -> Finished {
+    pub fn ended(mut self, within: Duration) -> Ended {
         let until = Instant::now() + within;
         let code = loop {
             if let Some(status) = self.child.try_wait().expect("ours") {
@@ -285,23 +289,23 @@ impl Running {
             }
             assert!(
                 Instant::now() < until,
-                "it goes on for more than {within:?}"
+                "it is still running after {within:?}"
             );
             std::thread::sleep(Duration::from_millis(10));
         };
-        let mut data = String::new();
-        self.stdout.read_to_string(&mut data).expect("text");
-        Finished {
+        let mut stdout = String::new();
+        self.stdout.read_to_string(&mut stdout).expect("text");
+        Ended {
             code,
-            data,
-            said: self.stderr.recv_timeout(within).expect("its end"),
+            stdout,
+            stderr: self.stderr.recv_timeout(within).expect("its end"),
         }
     }
 }
 
-impl Drop for Running {
+impl Drop for Launch {
     fn drop(&mut self) {
-        // Also when a test fails: nothing may go on.
+        // Also when a test fails: nothing may go on running.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

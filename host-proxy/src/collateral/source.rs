@@ -1,0 +1,78 @@
+//! Where a proxy takes the collateral of its attestation bundles from.
+
+use super::cache::CollateralCache;
+use super::key::CollateralKey;
+use super::routes::unavailable;
+use crate::api_error::ApiError;
+use crate::config::{BundleCollateral, CollateralConfig};
+use crate::error::{Context, Error, Fault, read_bounded};
+use axum::http::StatusCode;
+use measurements::{Platform, Quote};
+use std::io;
+use std::path::PathBuf;
+use wire::Evidence;
+use wire::limits::COLLATERAL_BYTES_MAX;
+
+pub(crate) enum CollateralSource {
+    /// A file that somebody else keeps fresh, read again for each bundle.
+    File(PathBuf),
+    Cache(CollateralCache),
+}
+
+impl CollateralSource {
+    pub(crate) fn open(configured: &BundleCollateral) -> Result<Self, Error> {
+        Ok(match configured {
+            BundleCollateral::File(path) => CollateralSource::File(path.clone()),
+            BundleCollateral::Sources(path) => {
+                let config = CollateralConfig::read(path)
+                    .context(Fault::Configuration, || "collateral_sources")?;
+                let clock = CollateralCache::system_clock();
+                CollateralSource::Cache(CollateralCache::open(&config, clock)?)
+            }
+        })
+    }
+
+    pub(crate) fn cache(&self) -> Option<&CollateralCache> {
+        match self {
+            CollateralSource::File(_) => None,
+            CollateralSource::Cache(cache) => Some(cache),
+        }
+    }
+
+    /// Intel's collateral for the platform in a guest's evidence.
+    pub(crate) async fn for_evidence(&self, evidence: &[u8]) -> Result<Vec<u8>, ApiError> {
+        match self {
+            CollateralSource::File(path) => {
+                let file = path.clone();
+                let bytes_max = COLLATERAL_BYTES_MAX as u64;
+                let read = tokio::task::spawn_blocking(move || read_bounded(&file, bytes_max));
+                let read = read
+                    .await
+                    .unwrap_or_else(|error| Err(io::Error::other(error)));
+                let too_long = || io::Error::other(format!("it has more than {bytes_max} bytes"));
+                read.and_then(|bytes| bytes.ok_or_else(too_long))
+                    .map_err(|error| {
+                        tracing::error!(path = %path.display(), %error, "no collateral");
+                        let words = "this provider has no collateral now";
+                        ApiError::refuse(StatusCode::SERVICE_UNAVAILABLE, "collateral", words)
+                    })
+            }
+            CollateralSource::Cache(cache) => {
+                let platform = platform(evidence).map_err(|error| {
+                    tracing::error!(%error, "the guest's evidence names no platform");
+                    let words = "the guest's evidence is malformed";
+                    ApiError::refuse(StatusCode::BAD_GATEWAY, "guest_protocol", words)
+                })?;
+                let document = cache.get(&CollateralKey::Tdx(platform)).await;
+                Ok(document.map_err(|error| unavailable(&error))?.body.to_vec())
+            }
+        }
+    }
+}
+
+fn platform(evidence: &[u8]) -> Result<Platform, Error> {
+    let guest = Fault::Guest;
+    let evidence = Evidence::decode(evidence).context(guest, || "evidence")?;
+    let quote = Quote::parse(&evidence.quote).context(guest, || "quote")?;
+    Platform::of(&quote).context(guest, || "quote")
+}

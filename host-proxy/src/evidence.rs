@@ -1,0 +1,53 @@
+//! A guest's evidence, with the payee's endorsement of the keyset in it.
+
+use crate::api_error::ApiError;
+use crate::guest::{GuestAddress, GuestError};
+use crate::limits::ATTESTATION;
+use crate::payee::Payee;
+use axum::http::StatusCode;
+use tokio::time::Instant;
+use wire::limits::EVIDENCE_BYTES_MAX;
+use wire::{Endorsement, Frame, FrameError, FrameKind, Keyset};
+
+pub(crate) struct EndorsedEvidence {
+    pub(crate) evidence: Vec<u8>,
+    pub(crate) keyset: Keyset,
+    pub(crate) endorsement: Endorsement,
+}
+
+/// Asks the guest for evidence and endorses its keyset if it pays this payee.
+pub(crate) async fn ask(
+    guest: &GuestAddress,
+    payee: &Payee,
+    nonce: &[u8; 32],
+) -> Result<EndorsedEvidence, ApiError> {
+    let until = Instant::now() + ATTESTATION;
+    let mut guest = guest.connect().await?;
+    let open = Frame::encode(FrameKind::OpenAttest, nonce);
+    let request = [open, Frame::encode(FrameKind::End, b"")].concat();
+    let mut frame = guest.ask(&request, until).await?;
+    let mut evidence = Vec::new();
+    loop {
+        match frame.kind {
+            FrameKind::Data if evidence.len() + frame.payload.len() <= EVIDENCE_BYTES_MAX => {
+                evidence.extend_from_slice(&frame.payload);
+            }
+            FrameKind::End => break,
+            other => return Err(GuestError::from(FrameError::OutOfPlace(other)).into()),
+        }
+        frame = guest.next(until).await?;
+    }
+    let (keyset, endorsement) = payee.endorse(&evidence).map_err(|refused| {
+        tracing::error!(%refused, "the guest's keyset is not endorsed");
+        ApiError::refuse(
+            StatusCode::BAD_GATEWAY,
+            "not_endorsed",
+            "this provider does not endorse its guest's keyset",
+        )
+    })?;
+    Ok(EndorsedEvidence {
+        evidence,
+        keyset,
+        endorsement,
+    })
+}

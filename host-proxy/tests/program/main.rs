@@ -1,0 +1,6 @@
+//! The program itself: `serve`, `settle`, `collateral`, `launch` and `check`, run as an operator runs them.
+
+mod collateral;
+mod launch;
+mod process;
+mod serving;
