@@ -3,7 +3,8 @@
 use crate::chain;
 use crate::client::{Answer, Client, channel_address};
 use crate::config::{Config, read_key};
-use crate::serve::{serve, x_job};
+use crate::openai::Delivery;
+use crate::serve::{embeddings_object, serve, x_job};
 use crate::session::{Session, unix_s};
 use crate::transport::Transport;
 use anyhow::Context;
@@ -255,9 +256,7 @@ async fn embed(client: &Client, model: Option<String>, texts: Vec<String>) -> an
     let answer = client
         .embeddings(&json!({"model": model, "input": texts}))
         .await?;
-    let mut object = answer.events.first().cloned().unwrap_or_default();
-    object["x_job"] = x_job(&answer);
-    println!("{object}");
+    println!("{}", embeddings_object(&answer, Delivery::default()));
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use crate::budget::BudgetError;
 use crate::limits::FOREIGN_TEXT_CHARS_MAX;
 use crate::tokens::TokensError;
 use settlement::ChargeError;
-use wire::{NotTrusted, ReceiptRefused, RefusalCode, SealError};
+use wire::{JobFailure, NotTrusted, ReceiptRefused, RefusalCode, SealError};
 
 /// Whose fault a failure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,13 +113,8 @@ pub enum ClientError {
     )]
     RefusedAnother(RefusalCode),
     /// The guest accepted the job and then failed. Nothing is charged.
-    #[error("guest-agent failed after it accepted the job: {message} ({code})")]
-    GuestFailed {
-        /// Its code.
-        code: String,
-        /// Its words, which came through the seal.
-        message: String,
-    },
+    #[error("guest-agent failed after it accepted the job: {0}")]
+    GuestFailed(JobFailure),
     /// The answer inside the seal has another shape than it should.
     #[error("client::job refused the answer: {0}")]
     Answer(String),
@@ -169,7 +164,7 @@ impl ClientError {
             NotTrusted(_) => Fault::Guest,
             Unreachable(_) | ProxyRefused { .. } | ProxyMisbehaved { .. } => Fault::Proxy,
             Cut(_) | Deadline(_) | RefusedAnother(_) | ChargeMismatch => Fault::Proxy,
-            GuestRefused(_) | GuestFailed { .. } | Answer(_) => Fault::Guest,
+            GuestRefused(_) | GuestFailed(_) | Answer(_) => Fault::Guest,
             Seal(_) | Charge(_) => Fault::Proxy,
             Tokens(_) | Receipt(_) => Fault::Guest,
             Chain(_) => Fault::Chain,
@@ -184,9 +179,7 @@ impl ClientError {
             Cut(_) | Deadline(_) | RefusedAnother(_) | Seal(_) | Answer(_) | Internal(_) => {
                 Executed::Maybe
             }
-            GuestFailed { .. } | Receipt(_) | Charge(_) | ChargeMismatch | Tokens(_) => {
-                Executed::Yes
-            }
+            GuestFailed(_) | Receipt(_) | Charge(_) | ChargeMismatch | Tokens(_) => Executed::Yes,
             Budget(BudgetError::AfterTheAnswer { .. }) => Executed::Yes,
             GuestRefused(code) if !code.proves_not_started() => Executed::Maybe,
             _ => Executed::No,
@@ -227,7 +220,7 @@ impl ClientError {
             GuestRefused(RefusalCode::Busy) => "no_capacity",
             GuestRefused(RefusalCode::Exposure | RefusalCode::CostMax) => "budget_exceeded",
             GuestRefused(_) | RefusedAnother(_) => "worker_refused",
-            GuestFailed { .. } => "worker_failed",
+            GuestFailed(_) => "worker_failed",
             Answer(_) | Seal(_) => "bad_answer",
             Sealing(_) => "sealing_failed",
             Tokens(_) => "bad_token_count",

@@ -18,8 +18,8 @@ pub use verified::{Payment, VerifiedAnswer};
 use crate::budget::{BudgetError, Reservation};
 use crate::error::{ClientError, Executed};
 use crate::limits::DEADLINE_GRACE;
-use crate::openai::{self, Ask, Delivery};
-use crate::session::{Session, proxy_error, proxy_refused, random};
+use crate::openai::{self, Delivery, Head};
+use crate::session::{Session, proxy_error, proxy_refused, random, unix_s};
 use crate::tokens::{Model, TokensError};
 use crate::transport::{self, Transport, TransportError};
 use getrandom::SysRng;
@@ -28,9 +28,9 @@ use serde_json::Value;
 use settlement::Nano;
 use std::time::{Duration, Instant};
 use wire::{
-    Commitments, Digest, Endpoint, Envelope, JobRequest, ModelOffer, ResponseOpener, Usage,
+    ChatRequest, Commitments, Digest, EmbeddingsRequest, Endpoint, Envelope, ModelOffer, Request,
+    ResponseOpener, Usage,
 };
-use zeroize::Zeroizing;
 
 /// Where a job begins.
 #[derive(Debug)]
@@ -39,7 +39,6 @@ pub enum Job {}
 /// A request that was read, counted and found affordable.
 pub struct Prepared {
     session: Session,
-    endpoint: Endpoint,
     offer: ModelOffer,
     request: openai::Request,
     prompt_tokens: u32,
@@ -60,8 +59,8 @@ pub struct Sealed {
 /// What this side knows of its own job, to hold the answer against.
 pub(crate) struct Known {
     pub(crate) session: Session,
-    pub(crate) ask: Ask,
-    pub(crate) model: String,
+    pub(crate) ask: Request,
+    pub(crate) head: Head,
     pub(crate) job: [u8; 16],
     pub(crate) envelope: Digest,
     pub(crate) request: Digest,
@@ -80,7 +79,7 @@ impl Job {
         body: Value,
     ) -> Result<Prepared, ClientError> {
         let request = openai::parse(endpoint, &body)?;
-        let (model, offer) = allowed(session, endpoint, &request.model)?;
+        let (model, offer) = allowed(session, endpoint, request.ask.model())?;
         let tokens = count(model, offer, &request.ask)?;
         let estimate = offer.prices.cost(&tokens.most, session.keyset().price_step);
         let estimate = estimate.unwrap_or(Nano(u64::MAX));
@@ -94,7 +93,6 @@ impl Job {
         let reservation = shared.budget.reserve(max, deposit)?;
         Ok(Prepared {
             session: session.clone(),
-            endpoint,
             offer: offer.clone(),
             request,
             prompt_tokens: tokens.prompt,
@@ -146,7 +144,7 @@ struct Tokens {
     most: Usage,
 }
 
-fn count(model: &Model, offer: &ModelOffer, ask: &Ask) -> Result<Tokens, ClientError> {
+fn count(model: &Model, offer: &ModelOffer, ask: &Request) -> Result<Tokens, ClientError> {
     let refuse = |param: Option<&str>, message: String| ClientError::Request {
         param: param.map(str::to_owned),
         message,
@@ -158,7 +156,7 @@ fn count(model: &Model, offer: &ModelOffer, ask: &Ask) -> Result<Tokens, ClientE
         completion,
     };
     match ask {
-        Ask::Embeddings { inputs } => {
+        Request::Embeddings(EmbeddingsRequest { inputs, .. }) => {
             let prompt = model.count_inputs(inputs).map_err(uncounted)?;
             // The guest reserves whole contexts before it tokenises.
             let contexts = u32::try_from(inputs.len())
@@ -170,10 +168,11 @@ fn count(model: &Model, offer: &ModelOffer, ask: &Ask) -> Result<Tokens, ClientE
                 most: most(contexts.unwrap_or(u32::MAX), 0),
             })
         }
-        Ask::Chat {
+        Request::Chat(ChatRequest {
             messages,
             tokens_max,
-        } => {
+            ..
+        }) => {
             let prompt = model.count_prompt(messages).map_err(uncounted)?;
             let context = offer.context_tokens;
             let room = context.checked_sub(prompt).filter(|room| *room > 0);
@@ -216,15 +215,14 @@ impl Prepared {
         let shared = self.session.shared();
         let budget = &shared.budget;
         let job = random()?;
-        let body = serde_json::to_vec(&self.request.body);
-        let body = Zeroizing::new(body.map_err(|e| ClientError::Internal(e.to_string()))?);
+        let ask = self.request.ask;
         let envelope = Envelope {
             version: 1,
             job,
             keyset: self.session.worker().keyset_digest(),
             model: self.offer.id.clone(),
             model_root: self.offer.root,
-            endpoint: self.endpoint,
+            endpoint: ask.endpoint(),
             cost_max: self.cost_max,
             chain: self.session.keyset().chain,
             channel: budget.channel(),
@@ -237,11 +235,7 @@ impl Prepared {
             completion_tokens_max: self.completion_tokens_max,
             voucher: budget.highest()?.map(|voucher| voucher.encode()),
         };
-        let request = JobRequest {
-            endpoint: self.endpoint,
-            parent: self.parent,
-            body,
-        };
+        let request = ask.job(self.parent);
         let sealed = wire::seal_job(
             self.session.worker(),
             envelope,
@@ -256,8 +250,12 @@ impl Prepared {
             body,
             opener: sealed.opener,
             known: Known {
-                ask: self.request.ask,
-                model: self.offer.id,
+                head: Head {
+                    id: format!("chatcmpl-{}", hex::encode(job)),
+                    model: self.offer.id,
+                    created_unix_s: unix_s()?,
+                },
+                ask,
                 job,
                 envelope: sealed.envelope.digest(),
                 request: sealed.commitments.request(&request.body),

@@ -35,17 +35,7 @@ pub const DEADLINE_GRACE: Duration = Duration::from_secs(5);
 
 /// A request of an application to the sidecar.
 pub const REQUEST_BYTES_MAX: usize = wire::limits::REQUEST_BYTES_MAX;
-/// Inputs of one embeddings request.
-pub const INPUTS_MAX: usize = 64;
-/// Messages of one conversation.
-pub const MESSAGES_MAX: usize = 64;
-/// One text to embed, or the content of one message.
-pub const TEXT_BYTES_MAX: usize = 64 * 1024;
 /// Tokens of one embedded text, `[CLS]` and `[SEP]` included; the rest of the text is cut off.
 pub const EMBEDDING_TOKENS_MAX: usize = 256;
-/// Completion tokens of one request at most.
-pub const COMPLETION_TOKENS_MAX: u32 = 4096;
-/// Completion tokens when the application names no limit.
-pub const COMPLETION_TOKENS_DEFAULT: u32 = 256;
 /// Events that the sidecar holds before an application has read them.
 pub const EVENTS_QUEUED_MAX: usize = 256;

@@ -4,50 +4,21 @@
 //! gets an answer without them would be deceived. A field whose value changes nothing (`n: 1`, `logprobs: false`) is
 //! accepted and goes no further than here, so that a request inside the seal says little about the program behind it.
 
-use crate::error::ClientError;
-use crate::limits::{
-    COMPLETION_TOKENS_DEFAULT, COMPLETION_TOKENS_MAX, INPUTS_MAX, MESSAGES_MAX, TEXT_BYTES_MAX,
-};
+use crate::error::{ClientError, shown};
 use serde_json::{Map, Value, json};
-use wire::Endpoint;
+use wire::limits::{
+    COMPLETION_TOKENS_MAX, CONVERSATION_BYTES_MAX, INPUTS_MAX, MESSAGES_MAX, TEMPERATURE_MAX,
+    TEXT_BYTES_MAX, TOP_P_MAX,
+};
+use wire::{AnswerEvent, ChatRequest, EmbeddingsRequest, Endpoint, Finish, Message, Role, Vectors};
 
-/// A request that was read, in the form in which it is sealed.
+/// A request that was read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// The model's name.
-    pub model: String,
-    /// What is asked.
-    pub ask: Ask,
-    /// The JSON that the guest reads.
-    pub body: Value,
+    /// What is sealed.
+    pub ask: wire::Request,
     /// How the application wants its answer.
     pub delivery: Delivery,
-}
-
-/// What is asked, as far as it decides tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
-    /// Vectors of these texts.
-    Embeddings {
-        /// The texts.
-        inputs: Vec<String>,
-    },
-    /// The next message.
-    Chat {
-        /// The conversation.
-        messages: Vec<Message>,
-        /// Completion tokens at most.
-        tokens_max: u32,
-    },
-}
-
-/// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Message {
-    /// `system`, `user` or `assistant`.
-    pub role: String,
-    /// Its text.
-    pub content: String,
 }
 
 /// How the application wants its answer.
@@ -90,18 +61,14 @@ fn embeddings(fields: &Map<String, Value>) -> Result<Request, ClientError> {
     }
     let model = model.ok_or_else(|| missing("model"))?;
     let inputs = inputs.ok_or_else(|| missing("input"))?;
-    Ok(Request {
-        body: json!({"model": model, "input": inputs}),
-        model,
-        ask: Ask::Embeddings { inputs },
-        delivery,
-    })
+    let ask = wire::Request::Embeddings(EmbeddingsRequest { model, inputs });
+    Ok(Request { ask, delivery })
 }
 
 fn chat(fields: &Map<String, Value>) -> Result<Request, ClientError> {
     let (mut model, mut messages, mut tokens_max) = (None, None, None);
+    let (mut temperature, mut top_p, mut seed) = (None, None, None);
     let mut delivery = Delivery::default();
-    let mut body = Map::new();
     for (name, value) in fields {
         match name.as_str() {
             // An SDK that sends every field it knows sends null for most of them.
@@ -111,16 +78,19 @@ fn chat(fields: &Map<String, Value>) -> Result<Request, ClientError> {
             "max_tokens" | "max_completion_tokens" => {
                 let wanted = value.as_u64().and_then(|n| u32::try_from(n).ok());
                 let wanted = wanted.filter(|n| (1..=COMPLETION_TOKENS_MAX).contains(n));
-                let range = format!("a whole number from 1 to {COMPLETION_TOKENS_MAX} is needed");
+                let range = format!(
+                    "{name} is {}; 1 to {COMPLETION_TOKENS_MAX} is allowed",
+                    shown(&value.to_string())
+                );
                 let wanted = wanted.ok_or_else(|| refuse(Some(name), &range))?;
                 tokens_max = Some(tokens_max.map_or(wanted, |other: u32| other.min(wanted)));
             }
-            "temperature" => drop(body.insert(name.clone(), number(name, value, 2.0)?)),
-            "top_p" => drop(body.insert(name.clone(), number(name, value, 1.0)?)),
-            "seed" => match value.as_u64() {
-                Some(_) => drop(body.insert(name.clone(), value.clone())),
-                None => return Err(refuse(Some(name), "a whole number from 0 is needed")),
-            },
+            "temperature" => temperature = Some(number(name, value, TEMPERATURE_MAX)?),
+            "top_p" => top_p = Some(number(name, value, TOP_P_MAX)?),
+            "seed" => {
+                let whole = "a whole number from 0 is needed";
+                seed = Some(value.as_u64().ok_or_else(|| refuse(Some(name), whole))?);
+            }
             "stream" => delivery.stream = flag(name, value)?,
             "stream_options" => delivery.include_usage = stream_options(value)?,
             "user" => drop(text(name, value)?),
@@ -128,20 +98,16 @@ fn chat(fields: &Map<String, Value>) -> Result<Request, ClientError> {
         }
     }
     let model = model.ok_or_else(|| missing("model"))?;
-    let messages: Vec<Message> = messages.ok_or_else(|| missing("messages"))?;
-    let tokens_max = tokens_max.unwrap_or(COMPLETION_TOKENS_DEFAULT);
-    body.insert("model".into(), model.clone().into());
-    body.insert("messages".into(), json!(messages));
-    body.insert("max_tokens".into(), tokens_max.into());
-    Ok(Request {
-        model,
-        ask: Ask::Chat {
-            messages,
-            tokens_max,
-        },
-        body: Value::Object(body),
-        delivery,
-    })
+    let messages = messages.ok_or_else(|| missing("messages"))?;
+    let default = ChatRequest::new(model, messages);
+    let ask = wire::Request::Chat(ChatRequest {
+        tokens_max: tokens_max.unwrap_or(default.tokens_max),
+        temperature: temperature.unwrap_or(default.temperature),
+        top_p: top_p.unwrap_or(default.top_p),
+        seed,
+        ..default
+    });
+    Ok(Request { ask, delivery })
 }
 
 /// Fields of the chat API whose named value means "nothing": accepted, not sent.
@@ -198,10 +164,18 @@ fn conversation(value: &Value) -> Result<Vec<Message>, ClientError> {
         .as_array()
         .filter(|list| (1..=MESSAGES_MAX).contains(&list.len()));
     let range = format!("a list of 1 to {MESSAGES_MAX} messages is needed");
-    list.ok_or_else(|| refuse(Some(name), &range))?
+    let messages: Vec<Message> = list
+        .ok_or_else(|| refuse(Some(name), &range))?
         .iter()
         .map(message)
-        .collect()
+        .collect::<Result<_, _>>()?;
+    match messages.iter().map(|message| message.content.len()).sum() {
+        0..=CONVERSATION_BYTES_MAX => Ok(messages),
+        bytes => Err(refuse(
+            Some(name),
+            &format!("messages have {bytes} bytes; {CONVERSATION_BYTES_MAX} are allowed"),
+        )),
+    }
 }
 
 fn message(value: &Value) -> Result<Message, ClientError> {
@@ -213,15 +187,16 @@ fn message(value: &Value) -> Result<Message, ClientError> {
         .keys()
         .find(|key| !["role", "content"].contains(&key.as_str()))
     {
-        let other = crate::error::shown(other);
+        let other = shown(other);
         return Err(refuse(
             name,
             &format!("a message's field `{other}` is not supported in this version"),
         ));
     }
     let role = match fields.get("role").and_then(Value::as_str) {
-        Some(role @ ("system" | "user" | "assistant")) => role,
-        Some("developer") => "system",
+        Some("system" | "developer") => Role::System,
+        Some("user") => Role::User,
+        Some("assistant") => Role::Assistant,
         _ => {
             return Err(refuse(
                 name,
@@ -230,7 +205,7 @@ fn message(value: &Value) -> Result<Message, ClientError> {
         }
     };
     Ok(Message {
-        role: role.into(),
+        role,
         content: content(fields.get("content").unwrap_or(&Value::Null))?,
     })
 }
@@ -311,9 +286,9 @@ fn flag(name: &str, value: &Value) -> Result<bool, ClientError> {
         .ok_or_else(|| refuse(Some(name), "true or false is needed"))
 }
 
-fn number(name: &str, value: &Value, max: f64) -> Result<Value, ClientError> {
+fn number(name: &str, value: &Value, max: f32) -> Result<f32, ClientError> {
     match value.as_f64() {
-        Some(number) if (0.0..=max).contains(&number) => Ok(value.clone()),
+        Some(number) if (0.0..=f64::from(max)).contains(&number) => Ok(number as f32),
         _ => Err(refuse(
             Some(name),
             &format!("a number from 0 to {max} is needed"),
@@ -326,7 +301,7 @@ fn missing(name: &str) -> ClientError {
 }
 
 fn unknown(name: &str) -> ClientError {
-    let name = crate::error::shown(name);
+    let name = shown(name);
     refuse(
         Some(&name),
         &format!("the field `{name}` is not supported in this version"),
@@ -337,6 +312,51 @@ fn refuse(param: Option<&str>, message: &str) -> ClientError {
     ClientError::Request {
         param: param.map(str::to_owned),
         message: message.to_owned(),
+    }
+}
+
+/// What the application sees of an answer's events: the objects of the OpenAI API, without the token ids.
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    /// `chatcmpl-` and the job's id.
+    pub(crate) id: String,
+    pub(crate) model: String,
+    pub(crate) created_unix_s: u64,
+}
+
+impl Head {
+    /// An event as its object.
+    pub(crate) fn object(&self, event: &AnswerEvent) -> Value {
+        let (delta, finish) = match event {
+            AnswerEvent::Start => (json!({"role": "assistant", "content": ""}), None),
+            AnswerEvent::Text { content, .. } => (json!({"content": content}), None),
+            AnswerEvent::End { finish, .. } => (json!({}), Some(finish_reason(*finish))),
+            AnswerEvent::Embeddings(vectors) => return self.embeddings(vectors),
+        };
+        json!({"id": self.id, "object": "chat.completion.chunk", "created": self.created_unix_s, "model": self.model,
+            "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+    }
+
+    fn embeddings(&self, vectors: &Vectors) -> Value {
+        let floats = |bytes: &[u8]| -> Vec<f32> {
+            let (floats, _) = bytes.as_chunks::<4>();
+            floats
+                .iter()
+                .map(|bytes| f32::from_le_bytes(*bytes))
+                .collect()
+        };
+        let data = vectors.iter().enumerate().map(|(index, bytes)| {
+            json!({"object": "embedding", "index": index, "embedding": floats(bytes)})
+        });
+        json!({"object": "list", "data": data.collect::<Vec<_>>(), "model": self.model})
+    }
+}
+
+/// Why an answer ended, in the OpenAI API's words.
+pub(crate) fn finish_reason(finish: Finish) -> &'static str {
+    match finish {
+        Finish::Stop => "stop",
+        Finish::Length | Finish::Deadline => "length",
     }
 }
 
@@ -418,10 +438,23 @@ mod tests {
                 base64: false,
             }
         );
+        let message = |role, content: &str| Message {
+            role,
+            content: content.into(),
+        };
+        let expected = wire::Request::Chat(ChatRequest {
+            model: "m".into(),
+            messages: vec![message(Role::System, "be brief"), message(Role::User, "ab")],
+            temperature: 0.5,
+            top_p: 1.0,
+            seed: Some(7),
+            tokens_max: 5,
+        });
+        assert_eq!(request.ask, expected);
         assert_eq!(
-            request.body,
-            json!({"model": "m", "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "ab"}],
-                "temperature": 0.5, "top_p": 1, "seed": 7, "max_tokens": 5})
+            wire::Request::decode(Endpoint::Chat, &request.ask.encode()),
+            Ok(expected),
+            "what is accepted here, a guest accepts"
         );
     }
 

@@ -22,7 +22,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use wire::{Digest, Endpoint, Finish, Receipt};
+use wire::{Digest, Endpoint, Receipt};
 
 /// Serves until the listener fails.
 pub async fn serve(client: Arc<Client>, listener: TcpListener) -> std::io::Result<()> {
@@ -190,7 +190,7 @@ async fn stream(client: Arc<Client>, body: Value, include_usage: bool) -> Respon
     let (sender, mut events) = mpsc::channel::<Result<String, ClientError>>(EVENTS_QUEUED_MAX);
     tokio::spawn(async move {
         // A reader that stopped reading loses events, never the verification and the payment.
-        let mut sink = |event: &Value| drop(sender.try_send(Ok(line(&chunk(event)))));
+        let mut sink = |event: &Value| drop(sender.try_send(Ok(line(event))));
         let last = match client.chat(&body, &mut sink).await {
             Ok(answer) => Ok(format!(
                 "{}data: [DONE]\n\n",
@@ -229,18 +229,8 @@ fn line(event: &Value) -> String {
     format!("data: {event}\n\n")
 }
 
-/// An event of the guest as an application expects it: token ids and usage are for the recount.
-fn chunk(event: &Value) -> Value {
-    let mut chunk = event.clone();
-    if let Some(fields) = chunk.as_object_mut() {
-        fields.remove("x_job");
-        fields.remove("usage");
-    }
-    chunk
-}
-
 fn final_chunk(answer: &Answer, include_usage: bool) -> Value {
-    let mut chunk = chunk(answer.events.last().unwrap_or(&Value::Null));
+    let mut chunk = answer.events.last().cloned().unwrap_or_default();
     chunk["choices"] = json!([]);
     if include_usage {
         chunk["usage"] = usage(answer);
@@ -251,10 +241,6 @@ fn final_chunk(answer: &Answer, include_usage: bool) -> Value {
 
 fn chat_object(answer: &Answer) -> Value {
     let head = answer.events.first().unwrap_or(&Value::Null);
-    let finish = match answer.finish {
-        Finish::Stop => "stop",
-        Finish::Length | Finish::Deadline => "length",
-    };
     json!({
         "id": format!("chatcmpl-{}", hex::encode(answer.job)),
         "object": "chat.completion",
@@ -263,7 +249,7 @@ fn chat_object(answer: &Answer) -> Value {
         "choices": [{
             "index": 0,
             "message": {"role": "assistant", "content": answer.text},
-            "finish_reason": finish,
+            "finish_reason": openai::finish_reason(answer.finish),
             "logprobs": null,
         }],
         "usage": usage(answer),
@@ -271,7 +257,8 @@ fn chat_object(answer: &Answer) -> Value {
     })
 }
 
-fn embeddings_object(answer: &Answer, delivery: Delivery) -> Value {
+/// The OpenAI API's answer to an embeddings request.
+pub(crate) fn embeddings_object(answer: &Answer, delivery: Delivery) -> Value {
     let mut object = answer.events.first().cloned().unwrap_or_default();
     if delivery.base64 {
         let data = object["data"].as_array_mut().into_iter().flatten();

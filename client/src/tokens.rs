@@ -15,13 +15,12 @@ use crate::limits::{
     EMBEDDING_TOKENS_MAX, SMALL_FILE_BYTES_MAX, TEMPLATE_BYTES_MAX, TEMPLATE_FUEL,
     TOKENIZER_BYTES_MAX,
 };
-use crate::openai::Message;
 use crate::roots::{self, TOKENIZER, TOKENIZER_CONFIG};
 use minijinja::{Environment, Value, context, syntax::SyntaxConfig};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
 use tokenizers::Tokenizer;
-use wire::Digest;
+use wire::{Digest, Message};
 
 /// The models on the allow-list, ready to count.
 pub struct Models(BTreeMap<String, Model>);
@@ -231,7 +230,7 @@ impl Template {
         let refuse = |e: minijinja::Error| TokensError::Template(e.kind().to_string());
         let template = self.environment.get_template(NAME).map_err(refuse)?;
         let message = |m: &Message| {
-            Value::from_pairs([("role", m.role.as_str()), ("content", m.content.as_str())])
+            Value::from_pairs([("role", m.role.name()), ("content", m.content.as_str())])
         };
         let values = context! {
             messages => messages.iter().map(message).collect::<Vec<Value>>(),
@@ -247,6 +246,7 @@ const NAME: &str = "chat";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wire::Role;
 
     const CHATML: &str = "{% for message in messages %}\n{{ message.role }}:{{ message.content }}{{ eos_token }}\n{% endfor %}\
         {% if add_generation_prompt %}assistant:{% endif %}";
@@ -257,11 +257,11 @@ mod tests {
         let template = Template::parse(config.to_string().as_bytes())
             .unwrap()
             .unwrap();
-        let message = |role: &str, content: &str| Message {
-            role: role.into(),
+        let message = |role, content: &str| Message {
+            role,
             content: content.into(),
         };
-        template.render(&[message("user", "hi"), message("assistant", "ho")])
+        template.render(&[message(Role::User, "hi"), message(Role::Assistant, "ho")])
     }
 
     #[test]

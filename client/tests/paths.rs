@@ -112,7 +112,7 @@ async fn every_fault_is_named_and_nothing_is_paid() {
     .await;
     refused(
         Fault::Failure,
-        "guest-agent failed after it accepted the job: out of luck",
+        "guest-agent failed after it accepted the job: the engine failed",
         Whose::Guest,
         Yes,
     )

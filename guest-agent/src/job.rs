@@ -6,7 +6,6 @@
 use crate::accounts::{Accounts, Reservation};
 use crate::boot::Keys;
 use crate::models::{Model, Models};
-use crate::openai::{ChatRequest, EmbeddingsRequest, Unanswerable};
 use crate::replay::ReplayCache;
 use engine::{Chat, Embedder, Sampling};
 use rand_core::CryptoRng;
@@ -14,7 +13,7 @@ use settlement::SignedVoucher;
 use std::sync::{Arc, Mutex};
 use wire::{
     Commitments, Digest, Envelope, EnvelopeRefused, Keyset, ModelOffer, OpenedJob, RefusalCode,
-    ResponseSealer, SealError, SignedEnvelope, Usage, open_job,
+    Request, ResponseSealer, Role, SealError, SignedEnvelope, Usage, open_job,
 };
 
 /// What admission needs of the serving agent.
@@ -208,6 +207,7 @@ impl Desk {
     }
 }
 
+/// The work that the body inside the seal asks for, and the most it may use.
 fn work(
     model: Model,
     offer: &ModelOffer,
@@ -215,68 +215,71 @@ fn work(
     body: &[u8],
     rng: &mut impl CryptoRng,
 ) -> Result<(Work, Usage), RefusalCode> {
-    match model {
-        Model::Embedder(model) => {
-            let request = EmbeddingsRequest::parse(body).map_err(unanswerable)?;
-            if request.model != envelope.model {
-                return Err(RefusalCode::Model);
-            }
-            let inputs = request.inputs().to_vec();
-            let most = u32::try_from(inputs.len())
+    let request = Request::decode(envelope.endpoint, body).map_err(|_| RefusalCode::Request)?;
+    if request.model() != envelope.model {
+        return Err(RefusalCode::Model);
+    }
+    let most = |prompt, completion| Usage {
+        prompt,
+        cached: 0,
+        completion,
+    };
+    match (model, request) {
+        (Model::Embedder(model), Request::Embeddings(request)) => {
+            let inputs = request.inputs;
+            let prompt = u32::try_from(inputs.len())
                 .ok()
                 .and_then(|n| n.checked_mul(offer.context_tokens));
-            let prompt = most.ok_or(RefusalCode::CostMax)?;
-            Ok((
-                Work::Embeddings { model, inputs },
-                Usage {
-                    prompt,
-                    cached: 0,
-                    completion: 0,
-                },
-            ))
+            let most = most(prompt.ok_or(RefusalCode::CostMax)?, 0);
+            Ok((Work::Embeddings { model, inputs }, most))
         }
-        Model::Chat(model) => {
-            let request = ChatRequest::parse(body).map_err(unanswerable)?;
-            if request.model != envelope.model {
-                return Err(RefusalCode::Model);
-            }
-            let (temperature, top_p) = (request.temperature(), request.top_p());
-            let seed = request.seed.unwrap_or_else(|| rng.next_u64());
-            let wanted = request
-                .completion_tokens_max()
-                .min(envelope.completion_tokens_max);
+        (Model::Chat(model), Request::Chat(request)) => {
+            let messages: Vec<_> = request.messages.into_iter().map(message).collect();
             let prompt = model
-                .prompt_tokens(&request.messages())
+                .prompt_tokens(&messages)
                 .map_err(|_| RefusalCode::Request)?;
             let prompt_count = u32::try_from(prompt.len()).map_err(|_| RefusalCode::Request)?;
             let room = offer
                 .context_tokens
                 .checked_sub(prompt_count)
-                .filter(|room| *room > 0);
-            let tokens_max = wanted.min(room.ok_or(RefusalCode::Request)?);
-            let usage = Usage {
-                prompt: prompt_count,
-                cached: 0,
-                completion: tokens_max,
-            };
+                .filter(|room| *room > 0)
+                .ok_or(RefusalCode::Request)?;
             let sampling = Sampling {
-                temperature,
-                top_p,
-                seed,
-                tokens_max,
+                temperature: request.temperature,
+                top_p: request.top_p,
+                seed: request.seed.unwrap_or_else(|| rng.next_u64()),
+                tokens_max: request
+                    .tokens_max
+                    .min(envelope.completion_tokens_max)
+                    .min(room),
             };
-            Ok((
-                Work::Chat {
-                    model,
-                    prompt,
-                    sampling,
-                },
-                usage,
-            ))
+            let most = most(prompt_count, sampling.tokens_max);
+            let work = Work::Chat {
+                model,
+                prompt,
+                sampling,
+            };
+            Ok((work, most))
         }
+        _ => Err(RefusalCode::Model),
     }
 }
 
-fn unanswerable(_: Unanswerable) -> RefusalCode {
-    RefusalCode::Request
+fn message(message: wire::Message) -> engine::Message {
+    engine::Message {
+        role: match message.role {
+            Role::System => engine::Role::System,
+            Role::User => engine::Role::User,
+            Role::Assistant => engine::Role::Assistant,
+        },
+        content: message.content,
+    }
 }
+
+// What a client may seal, the engine takes.
+const _: () = assert!(
+    engine::limits::MESSAGES_MAX >= wire::limits::MESSAGES_MAX
+        && engine::limits::TEXT_BYTES_MAX >= wire::limits::TEXT_BYTES_MAX
+        && engine::limits::CONVERSATION_BYTES_MAX >= wire::limits::CONVERSATION_BYTES_MAX
+        && engine::limits::COMPLETION_TOKENS_MAX >= wire::limits::COMPLETION_TOKENS_MAX
+);

@@ -25,7 +25,6 @@ mod job;
 mod listen;
 mod memory;
 mod models;
-mod openai;
 mod pieces;
 mod place;
 pub mod platform;

@@ -2,9 +2,7 @@
 
 use crate::accounts::Reservation;
 use crate::job::{Admitted, Desk, Facts, Work};
-use crate::openai::{ChunkHead, embeddings_response};
 use engine::{Chat, Embedder, EngineError, Generated, Sampling, Step};
-use serde_json::Value;
 use settlement::{Charge, Nano};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use wire::{
-    Digest, Finish, Frame, FrameKind, Receipt, ReceiptCore, RecordKind, ResponseSealer, Timings,
-    Usage, core_digest, frame_chain, frame_chain_start,
+    AnswerEvent, Digest, Finish, Frame, FrameKind, JobFailure, Receipt, ReceiptCore, RecordKind,
+    ResponseSealer, Timings, Usage, Vectors, core_digest, frame_chain, frame_chain_start,
 };
 
 /// Steps that generation may run ahead of the stream. A slow reader slows the model and nothing else.
@@ -48,11 +46,11 @@ struct Outcome {
 }
 
 impl<W: AsyncWrite + Unpin> Answer<'_, W> {
-    async fn event(&mut self, event: &Value) -> std::io::Result<()> {
-        let payload = event.to_string();
-        self.chain = frame_chain(self.chain, payload.as_bytes());
+    async fn event(&mut self, event: &AnswerEvent) -> std::io::Result<()> {
+        let payload = event.encode();
+        self.chain = frame_chain(self.chain, &payload);
         self.events += 1;
-        self.record(RecordKind::Event, payload.as_bytes()).await
+        self.record(RecordKind::Event, &payload).await
     }
 
     async fn record(&mut self, kind: RecordKind, payload: &[u8]) -> std::io::Result<()> {
@@ -89,7 +87,7 @@ impl Admitted {
         };
         let computed = match work {
             Work::Embeddings { model, inputs } => {
-                embeddings(&mut answer, &facts.offer.id, model, inputs, started).await
+                embeddings(&mut answer, model, inputs, started).await
             }
             Work::Chat {
                 model,
@@ -101,15 +99,7 @@ impl Admitted {
                     deadline: arrived + Duration::from_millis(facts.envelope.deadline_ms.into()),
                     started,
                 };
-                chat(
-                    &mut answer,
-                    &facts.chunk_head(),
-                    model,
-                    prompt,
-                    sampling,
-                    &pace,
-                )
-                .await
+                chat(&mut answer, model, prompt, sampling, &pace).await
             }
         };
         let outcome = match computed {
@@ -142,9 +132,7 @@ impl<W: AsyncWrite + Unpin> Answer<'_, W> {
 
     /// Tells the client, inside the seal, that the engine failed. No receipt, so no charge.
     async fn fail(mut self) -> Result<(), RunError> {
-        let failure =
-            serde_json::json!({"error": {"code": "engine", "message": "the engine failed"}});
-        self.record(RecordKind::Failure, failure.to_string().as_bytes())
+        self.record(RecordKind::Failure, &JobFailure::Engine.encode())
             .await?;
         let end = [
             Frame::data(&self.sealer.finish()),
@@ -158,14 +146,6 @@ impl<W: AsyncWrite + Unpin> Answer<'_, W> {
 }
 
 impl Facts {
-    fn chunk_head(&self) -> ChunkHead {
-        ChunkHead {
-            id: format!("chatcmpl-{}", hex::encode(self.envelope.job)),
-            model: self.offer.id.clone(),
-            created: unix_s(),
-        }
-    }
-
     /// What the receipt says, but for its place in the chain.
     fn core<W>(
         &self,
@@ -245,7 +225,6 @@ fn sign(desk: &Desk, reservation: Reservation, core: ReceiptCore) -> Receipt {
 
 async fn embeddings<W: AsyncWrite + Unpin>(
     answer: &mut Answer<'_, W>,
-    id: &str,
     model: Arc<Embedder>,
     inputs: Vec<String>,
     started: Instant,
@@ -263,7 +242,7 @@ async fn embeddings<W: AsyncWrite + Unpin>(
     let tokens = computed.iter().map(|e| e.tokens).sum();
     let vectors: Vec<Vec<f32>> = computed.into_iter().map(|e| e.vector).collect();
     answer
-        .event(&embeddings_response(id, &vectors, tokens))
+        .event(&AnswerEvent::Embeddings(Vectors::new(&vectors)))
         .await?;
     let usage = Usage {
         prompt: tokens,
@@ -287,7 +266,6 @@ struct Pace {
 
 async fn chat<W: AsyncWrite + Unpin>(
     answer: &mut Answer<'_, W>,
-    head: &ChunkHead,
     model: Arc<Chat>,
     prompt: Vec<u32>,
     sampling: Sampling,
@@ -295,7 +273,7 @@ async fn chat<W: AsyncWrite + Unpin>(
 ) -> Result<Outcome, RunError> {
     let prompt_tokens = prompt.len() as u32;
     let seed = sampling.seed;
-    answer.event(&head.role()).await?;
+    answer.event(&AnswerEvent::Start).await?;
     let (steps, mut received) = mpsc::channel::<(u32, String)>(STEPS_AHEAD);
     let generation =
         tokio::task::spawn_blocking(move || generate(&model, &prompt, &sampling, &steps));
@@ -307,13 +285,15 @@ async fn chat<W: AsyncWrite + Unpin>(
         first_token.get_or_insert_with(|| pace.started.elapsed());
         // Wait out the interval and take what came meanwhile: the proxy sees a steady rhythm, not tokens.
         tokio::time::sleep(pace.interval).await;
-        let (mut ids, mut content) = (vec![token], text);
+        let (mut token_ids, mut content) = (vec![token], text);
         while let Ok((token, text)) = received.try_recv() {
-            ids.push(token);
+            token_ids.push(token);
             content.push_str(&text);
         }
-        streamed += ids.len();
-        answer.event(&head.piece(&content, &ids)).await?;
+        streamed += token_ids.len();
+        answer
+            .event(&AnswerEvent::Text { content, token_ids })
+            .await?;
         if Instant::now() >= pace.deadline {
             expired = true;
             break;
@@ -325,19 +305,19 @@ async fn chat<W: AsyncWrite + Unpin>(
         .map_err(|_| RunError::Engine)?
         .map_err(|_| RunError::Engine)?;
     // What was generated beyond the deadline was not delivered, so it is neither counted nor charged.
-    let rest = if expired {
-        &[]
-    } else {
-        generated.tokens.get(streamed..).unwrap_or_default()
+    let rest = match expired {
+        true => &[],
+        false => generated.tokens.get(streamed..).unwrap_or_default(),
     };
     let completion = (streamed + rest.len()) as u32;
-    let (finish, name) = match generated.finish {
-        _ if expired => (Finish::Deadline, "length"),
-        engine::Finish::Stop => (Finish::Stop, "stop"),
-        engine::Finish::Length | engine::Finish::Cancelled => (Finish::Length, "length"),
+    let finish = match generated.finish {
+        _ if expired => Finish::Deadline,
+        engine::Finish::Stop => Finish::Stop,
+        engine::Finish::Length | engine::Finish::Cancelled => Finish::Length,
     };
+    let token_ids = rest.to_vec();
     answer
-        .event(&head.last(rest, name, prompt_tokens, completion))
+        .event(&AnswerEvent::End { token_ids, finish })
         .await?;
     Ok(Outcome {
         usage: Usage {

@@ -163,6 +163,17 @@ fn body(frames: &[Frame], kind: FrameKind) -> Vec<u8> {
         .collect()
 }
 
+/// A short conversation, answered the same each time.
+fn greeting() -> ChatRequest {
+    let content = "Hello".into();
+    let role = Role::User;
+    ChatRequest {
+        tokens_max: 16,
+        temperature: 0.0,
+        ..ChatRequest::new(MODEL.into(), vec![Message { role, content }])
+    }
+}
+
 impl Running {
     fn envelope(&self, job: u8) -> Envelope {
         let offer = &self.worker.keyset().models[0];
@@ -187,8 +198,8 @@ impl Running {
     }
 
     fn seal(&self, job: u8, change: impl FnOnce(&mut Envelope)) -> SealedJob {
-        let body = br#"{"model":"tiny-chat","messages":[{"role":"user","content":"Hello"}],"temperature":0,"max_tokens":16}"#;
-        self.seal_body(job, body, change)
+        let body = Request::Chat(greeting()).encode();
+        self.seal_body(job, &body, change)
     }
 
     fn seal_body(&self, job: u8, body: &[u8], change: impl FnOnce(&mut Envelope)) -> SealedJob {
@@ -244,15 +255,14 @@ async fn a_job_is_answered_with_a_receipt_that_its_client_verifies() {
     let chain = events
         .iter()
         .fold(chain, |chain, event| frame_chain(chain, &event.payload));
-    let events: Vec<serde_json::Value> = events
+    let events: Vec<AnswerEvent> = events
         .iter()
-        .map(|e| serde_json::from_slice(&e.payload).unwrap())
+        .map(|e| AnswerEvent::decode(&e.payload).unwrap())
         .collect();
-    let ids = events.iter().flat_map(|e| {
-        e["x_job"]["token_ids"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default()
+    assert_eq!(events[0], AnswerEvent::Start);
+    let ids = events.iter().map(|event| match event {
+        AnswerEvent::Text { token_ids, .. } | AnswerEvent::End { token_ids, .. } => token_ids.len(),
+        AnswerEvent::Start | AnswerEvent::Embeddings(_) => 0,
     });
     let receipt = Receipt::decode(&receipts[0].payload).unwrap();
     let prompt = receipt.unverified().usage.prompt;
@@ -268,7 +278,7 @@ async fn a_job_is_answered_with_a_receipt_that_its_client_verifies() {
         usage: Usage {
             prompt,
             cached: 0,
-            completion: ids.count() as u32,
+            completion: ids.sum::<usize>() as u32,
         },
     };
     let verified = receipt.verify(running.worker.keyset(), &claims).unwrap();
@@ -325,17 +335,37 @@ async fn an_envelope_that_asks_for_something_else_is_refused_by_name() {
         Some(RefusalCode::Envelope),
         "a voucher of another channel"
     );
+    let chat = |change: fn(&mut ChatRequest)| {
+        let mut request = greeting();
+        change(&mut request);
+        Request::Chat(request).encode().to_vec()
+    };
+    let embeddings = Request::Embeddings(EmbeddingsRequest {
+        model: MODEL.into(),
+        inputs: vec!["Hello".into()],
+    });
     for (number, odd) in [
-        &b"{"[..],
-        b"{}",
-        br#"{"model":"tiny-chat","messages":[],"tools":[]}"#,
+        b"{".to_vec(),
+        b"{}".to_vec(),
+        br#"{"model":"tiny-chat","messages":[{"role":"user","content":"Hello"}]}"#.to_vec(),
+        [&chat(|_| ())[..], &[0]].concat(),
+        embeddings.encode().to_vec(),
+        chat(|r| r.messages.clear()),
+        chat(|r| r.tokens_max = 0),
+        chat(|r| r.temperature = -1.0),
     ]
     .iter()
     .enumerate()
     {
         let job = running.seal_body(30 + number as u8, odd, |_| ());
-        assert_eq!(running.code(job).await, Some(RefusalCode::Request));
+        assert_eq!(
+            running.code(job).await,
+            Some(RefusalCode::Request),
+            "{number}"
+        );
     }
+    let other = running.seal_body(40, &chat(|r| r.model = "other".into()), |_| ());
+    assert_eq!(running.code(other).await, Some(RefusalCode::Model));
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
 mod attested;
 mod cbor;
 mod digest;
@@ -25,9 +26,11 @@ pub mod limits;
 mod receipt;
 mod record;
 mod refusal;
+mod request;
 mod seal;
 
 // The public interface is:
+pub use answer::{AnswerEvent, JobFailure, Vectors};
 pub use attested::{AttestedWorker, Expected, NotTrusted, attest, registers_digest};
 pub use cbor::Malformed;
 pub use digest::{Digest, sha256};
@@ -43,6 +46,7 @@ pub use record::{
     Record, RecordError, RecordKind, RecordReader, encode_record, frame_chain, frame_chain_start,
 };
 pub use refusal::{RefusalCode, SignedRefusal};
+pub use request::{ChatRequest, EmbeddingsRequest, Message, Request, Role};
 pub use seal::{
     Commitments, JobRequest, OpenedJob, ResponseOpener, ResponseSealer, SealError, SealedJob,
     SealingKey, open_job, request_bucket, seal_job,

@@ -20,6 +20,22 @@ pub const CHUNK_BYTES_MAX: usize = 16 * 1024;
 pub const SEALED_REQUEST_BYTES_MAX: usize = 1024 * 1024 + 64 * 1024;
 /// The plaintext of a request before padding.
 pub const REQUEST_BYTES_MAX: usize = 900 * 1024;
+/// Messages of one conversation: more than an application keeps before it summarises.
+pub const MESSAGES_MAX: usize = 64;
+/// Texts of one embeddings request. The guest reserves the cost of a whole context for each.
+pub const INPUTS_MAX: usize = 64;
+/// One text to embed, or the content of one message: some 16,000 tokens, above the context of every model on offer.
+pub const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// The contents of all messages of one conversation.
+pub const CONVERSATION_BYTES_MAX: usize = 256 * 1024;
+/// Completion tokens when the application names no limit: a long paragraph, so that a forgotten limit costs little.
+pub const COMPLETION_TOKENS_DEFAULT: u32 = 256;
+/// Completion tokens of one request.
+pub const COMPLETION_TOKENS_MAX: u32 = 4096;
+/// The highest temperature, the OpenAI API's.
+pub const TEMPERATURE_MAX: f32 = 2.0;
+/// The highest share of probability that is sampled from: all of it.
+pub const TOP_P_MAX: f32 = 1.0;
 /// The smallest padded request: a short question and a long one look alike below this.
 pub const REQUEST_BYTES_MIN: usize = 2048;
 /// A whole answer as the client is willing to hold it.

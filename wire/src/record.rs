@@ -10,11 +10,11 @@ const MORE: u8 = 0x80;
 /// What a record holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordKind {
-    /// One JSON object of the OpenAI API: a whole answer, or the next chunk of a streamed one.
+    /// A [`crate::AnswerEvent`].
     Event,
     /// The receipt, the last record of a complete answer.
     Receipt,
-    /// One JSON error object: the job was accepted and then failed. Nothing is charged.
+    /// A [`crate::JobFailure`]: the job was accepted and then failed. Nothing is charged.
     Failure,
 }
 

@@ -1,14 +1,14 @@
 //! An answer that is arriving: frames from the proxy, records from the seal, events for the application.
 
 use super::{Deadlines, Known};
-use crate::error::{ClientError, Executed, shown};
+use crate::error::{ClientError, Executed};
 use crate::transport::{Stream, TransportError};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use wire::{
-    Digest, Frame, FrameDecoder, FrameError, FrameKind, Record, RecordKind, ResponseOpener,
-    SignedRefusal, frame_chain, frame_chain_start,
+    AnswerEvent, Digest, Frame, FrameDecoder, FrameError, FrameKind, JobFailure, Record,
+    RecordKind, ResponseOpener, SignedRefusal, frame_chain, frame_chain_start,
 };
 
 /// An answer on its way.
@@ -22,10 +22,10 @@ pub struct Answering {
     // `None` once the sealed answer has come to its authenticated end.
     opener: Option<ResponseOpener>,
     arrived: VecDeque<Value>,
-    events: Vec<Value>,
+    events: Vec<AnswerEvent>,
     frames: Digest,
     receipt: Option<Vec<u8>>,
-    failure: Option<Value>,
+    failure: Option<JobFailure>,
     charge: Option<Vec<u8>>,
 }
 
@@ -36,7 +36,7 @@ pub struct Answered {
     /// The charge as it travelled in the clear.
     pub charge: Vec<u8>,
     /// The events, in order.
-    pub events: Vec<Value>,
+    pub events: Vec<AnswerEvent>,
     /// From sending the job to the first event that carries content.
     pub first_token: Duration,
     /// From sending the job to the end of the answer.
@@ -70,7 +70,7 @@ impl Answering {
         }
     }
 
-    /// The next event as it arrives; `None` at the end of the answer. What was delivered here is not verified yet.
+    /// The next event as it arrives, as the OpenAI API's object; `None` at the end of the answer. What was delivered here is not verified yet.
     pub async fn next_event(&mut self) -> Result<Option<Value>, ClientError> {
         loop {
             if let Some(event) = self.arrived.pop_front() {
@@ -90,14 +90,7 @@ impl Answering {
     pub async fn finish(mut self) -> Result<Answered, ClientError> {
         while self.next_event().await?.is_some() {}
         if let Some(failure) = self.failure {
-            let field = |name: &str| {
-                let text = failure.pointer(&format!("/error/{name}"));
-                shown(text.and_then(Value::as_str).unwrap_or("unknown"))
-            };
-            return Err(ClientError::GuestFailed {
-                code: field("code"),
-                message: field("message"),
-            });
+            return Err(ClientError::GuestFailed(failure));
         }
         let receipt = self
             .receipt
@@ -174,19 +167,17 @@ impl Answering {
         }
         match record.kind {
             RecordKind::Event => {
-                let event: Value = serde_json::from_slice(&record.payload)
-                    .map_err(|_| ClientError::Answer("an event is not JSON".into()))?;
+                let event = AnswerEvent::decode(&record.payload).map_err(malformed)?;
                 self.frames = frame_chain(self.frames, &record.payload);
-                if self.first_token.is_none() && has_content(&event) {
+                if self.first_token.is_none() && event.has_content() {
                     self.first_token = Some(self.sent_at.elapsed());
                 }
-                self.events.push(event.clone());
-                self.arrived.push_back(event);
+                self.arrived.push_back(self.known.head.object(&event));
+                self.events.push(event);
             }
             RecordKind::Receipt => self.receipt = Some(record.payload),
             RecordKind::Failure => {
-                let failure = serde_json::from_slice(&record.payload);
-                self.failure = Some(failure.unwrap_or(Value::Null));
+                self.failure = Some(JobFailure::decode(&record.payload).map_err(malformed)?);
             }
         }
         Ok(())
@@ -213,14 +204,8 @@ impl Answering {
     }
 }
 
-fn has_content(event: &Value) -> bool {
-    match event.pointer("/choices/0/delta") {
-        Some(_) => event
-            .pointer("/x_job/token_ids")
-            .and_then(Value::as_array)
-            .is_some_and(|ids| !ids.is_empty()),
-        None => true,
-    }
+fn malformed(error: wire::Malformed) -> ClientError {
+    ClientError::Answer(error.to_string())
 }
 
 fn misframed(error: FrameError) -> ClientError {

@@ -3,19 +3,18 @@
 use super::Answered;
 use crate::budget::Budget;
 use crate::error::ClientError;
-use crate::openai::Ask;
 use crate::session::Session;
 use crate::tokens::Model;
 use serde_json::Value;
 use settlement::{Nano, SignedCharge, SignedVoucher};
 use std::time::Duration;
-use wire::{Digest, Receipt, RequestClaims, Usage, VerifiedReceipt};
+use wire::{AnswerEvent, Digest, Receipt, Request, RequestClaims, Usage, VerifiedReceipt};
 
 /// An answer whose receipt, charge and token count agree with what this side knows.
 pub struct VerifiedAnswer {
     /// The job's id.
     pub job: [u8; 16],
-    /// The events, in order.
+    /// The events, in order, as the OpenAI API's objects.
     pub events: Vec<Value>,
     /// The completion's text; empty for embeddings.
     pub text: String,
@@ -46,7 +45,7 @@ pub struct Payment {
 impl Answered {
     /// The model that answered.
     pub fn model(&self) -> &str {
-        &self.known.model
+        &self.known.head.model
     }
 
     /// Believes nothing of the answer until everything agrees: the charge in the clear, the receipt, the tokens.
@@ -59,7 +58,7 @@ impl Answered {
         let receipt = Receipt::decode(&self.receipt)?;
         // 3. The tokens, counted here.
         let shared = session.shared();
-        let model = shared.models.get(&known.model);
+        let model = shared.models.get(&known.head.model);
         let model =
             model.ok_or_else(|| ClientError::Internal("the model left the allow-list".into()))?;
         let (usage, text) = recount(model, &known.ask, known.prompt_tokens, &self.events)?;
@@ -87,7 +86,11 @@ impl Answered {
         }
         Ok(VerifiedAnswer {
             job: known.job,
-            events: self.events,
+            events: self
+                .events
+                .iter()
+                .map(|event| known.head.object(event))
+                .collect(),
             text,
             first_token: self.first_token,
             total: self.total,
@@ -119,9 +122,9 @@ impl VerifiedAnswer {
 
 fn recount(
     model: &Model,
-    ask: &Ask,
+    ask: &Request,
     prompt: u32,
-    events: &[Value],
+    events: &[AnswerEvent],
 ) -> Result<(Usage, String), ClientError> {
     let usage = |completion| Usage {
         prompt,
@@ -129,103 +132,67 @@ fn recount(
         completion,
     };
     match ask {
-        Ask::Embeddings { inputs } => {
-            check_embeddings(inputs.len(), events)?;
-            Ok((usage(0), String::new()))
-        }
-        Ask::Chat { .. } => {
+        Request::Embeddings(request) => match events {
+            [AnswerEvent::Embeddings(vectors)] if vectors.count() == request.inputs.len() => {
+                Ok((usage(0), String::new()))
+            }
+            _ => Err(ClientError::Answer(format!(
+                "it is not one event with {} vectors",
+                request.inputs.len()
+            ))),
+        },
+        Request::Chat(_) => {
             let (text, ids) = completion(events)?;
             Ok((usage(model.count_completion(&ids, &text)?), text))
         }
     }
 }
 
-fn check_embeddings(inputs: usize, events: &[Value]) -> Result<(), ClientError> {
-    let refuse = |why: &str| Err(ClientError::Answer(why.into()));
-    let [event] = events else {
-        return refuse("embeddings come in one event");
-    };
-    let Some(data) = event.get("data").and_then(Value::as_array) else {
-        return refuse("the embeddings are missing");
-    };
-    if data.len() != inputs {
-        return refuse("there are not as many embeddings as inputs");
-    }
-    let dimensions = |item: &Value| {
-        let vector = item.get("embedding")?.as_array()?;
-        vector.iter().all(Value::is_number).then_some(vector.len())
-    };
-    let first = data.first().and_then(dimensions);
-    let indexed = data
-        .iter()
-        .enumerate()
-        .all(|(index, item)| item.get("index") == Some(&Value::from(index)));
-    if first.is_none_or(|n| n == 0) || !indexed || data.iter().any(|item| dimensions(item) != first)
-    {
-        return refuse("an embedding is not a vector of the others' length");
-    }
-    Ok(())
-}
-
 /// The text of a chat answer and the token ids that came with it.
-fn completion(events: &[Value]) -> Result<(String, Vec<u32>), ClientError> {
+fn completion(events: &[AnswerEvent]) -> Result<(String, Vec<u32>), ClientError> {
     let refuse = |why: &str| ClientError::Answer(why.into());
+    let [
+        AnswerEvent::Start,
+        texts @ ..,
+        AnswerEvent::End { token_ids, .. },
+    ] = events
+    else {
+        return Err(refuse("it does not begin and end as a completion does"));
+    };
     let (mut text, mut ids) = (String::new(), Vec::new());
-    for event in events {
-        match event.pointer("/choices/0/delta/content") {
-            None | Some(Value::Null) => {}
-            Some(Value::String(piece)) => text.push_str(piece),
-            Some(_) => return Err(refuse("a piece of the text is not text")),
-        }
-        let named = event.pointer("/x_job/token_ids");
-        let named = named.map(|ids| {
-            ids.as_array()
-                .ok_or_else(|| refuse("token ids are not a list"))
-        });
-        for id in named.transpose()?.into_iter().flatten() {
-            let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
-            ids.push(id.ok_or_else(|| refuse("a token id is not a number"))?);
-        }
+    for event in texts {
+        let AnswerEvent::Text { content, token_ids } = event else {
+            return Err(refuse("something in the middle of it is not text"));
+        };
+        text.push_str(content);
+        ids.extend(token_ids);
     }
-    let ended = events.iter().rposition(|event| {
-        event
-            .pointer("/choices/0/finish_reason")
-            .is_some_and(Value::is_string)
-    });
-    match ended {
-        Some(at) if at + 1 == events.len() => Ok((text, ids)),
-        _ => Err(refuse("it does not say at its end why it ended")),
-    }
+    ids.extend(token_ids);
+    Ok((text, ids))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn embeddings_of_another_shape_are_refused() {
-        let good = json!({"data": [{"index": 0, "embedding": [1.0, 2]}, {"index": 1, "embedding": [0, 1]}]});
-        assert_eq!(check_embeddings(2, std::slice::from_ref(&good)), Ok(()));
-        assert!(check_embeddings(1, std::slice::from_ref(&good)).is_err());
-        assert!(check_embeddings(2, &[good.clone(), good.clone()]).is_err());
-        for (path, value) in [
-            ("/data/1/embedding", json!([1])),
-            ("/data/1/index", json!(0)),
-            ("/data", json!(1)),
-        ] {
-            let mut bad = good.clone();
-            *bad.pointer_mut(path).unwrap() = value;
-            assert!(check_embeddings(2, &[bad]).is_err(), "{path}");
-        }
-    }
+    use wire::{Finish, Vectors};
 
     #[test]
     fn a_completion_names_its_tokens_and_its_end() {
-        let piece = |text: &str, id: u32| json!({"choices": [{"delta": {"content": text}}], "x_job": {"token_ids": [id]}});
-        let end = json!({"choices": [{"delta": {}, "finish_reason": "stop"}], "x_job": {"token_ids": [9]}});
-        let events = [piece("a", 1), piece("b", 2), end];
+        let text = |content: &str, id| AnswerEvent::Text {
+            content: content.into(),
+            token_ids: vec![id],
+        };
+        let end = AnswerEvent::End {
+            token_ids: vec![9],
+            finish: Finish::Stop,
+        };
+        let events = [AnswerEvent::Start, text("a", 1), text("b", 2), end.clone()];
         assert_eq!(completion(&events), Ok(("ab".into(), vec![1, 2, 9])));
-        assert!(completion(&events[..2]).is_err());
+        assert!(completion(&events[..3]).is_err(), "no end");
+        assert!(completion(&events[1..]).is_err(), "no start");
+        let vectors = AnswerEvent::Embeddings(Vectors::new(&[vec![1.0]]));
+        for odd in [AnswerEvent::Start, end.clone(), vectors] {
+            assert!(completion(&[AnswerEvent::Start, odd, end.clone()]).is_err());
+        }
     }
 }

@@ -23,9 +23,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use wire::{
-    Bundle, Digest, Endorsement, Endpoint, Event, Evidence, Finish, Frame, FrameKind, Keyset,
-    ModelOffer, OpenedJob, Padding, Prices, Receipt, ReceiptCore, RecordKind, RefusalCode,
-    SealingKey, SignedEnvelope, SignedRefusal, Timings, Usage,
+    AnswerEvent, Bundle, Digest, Endorsement, Endpoint, Event, Evidence, Finish, Frame, FrameKind,
+    JobFailure, Keyset, ModelOffer, OpenedJob, Padding, Prices, Receipt, ReceiptCore, RecordKind,
+    RefusalCode, SealingKey, SignedEnvelope, SignedRefusal, Timings, Usage, Vectors,
 };
 
 /// What the proxy or the guest does wrong.
@@ -318,10 +318,8 @@ impl Guest {
         .unwrap();
         let mut sealer = opened.sealer;
         if self.fault() == Fault::Failure {
-            let failure =
-                json!({"error": {"code": "engine", "message": "out of luck"}}).to_string();
             let sealed = [
-                sealer.seal(RecordKind::Failure, failure.as_bytes()),
+                sealer.seal(RecordKind::Failure, &JobFailure::Engine.encode()),
                 sealer.finish(),
             ]
             .concat();
@@ -332,9 +330,9 @@ impl Guest {
         let mut frames = wire::frame_chain_start(signed.digest());
         let mut sealed = Vec::new();
         for event in &events {
-            let event = event.to_string();
-            frames = wire::frame_chain(frames, event.as_bytes());
-            sealed.extend(sealer.seal(RecordKind::Event, event.as_bytes()));
+            let event = event.encode();
+            frames = wire::frame_chain(frames, &event);
+            sealed.extend(sealer.seal(RecordKind::Event, &event));
         }
         if self.fault() == Fault::OverCount {
             usage.completion += 1;
@@ -374,53 +372,36 @@ impl Guest {
         .concat()
     }
 
-    fn work(&self, endpoint: Endpoint) -> (Vec<Value>, Usage) {
+    fn work(&self, endpoint: Endpoint) -> (Vec<AnswerEvent>, Usage) {
+        let usage = |completion| Usage {
+            prompt: 3,
+            cached: 0,
+            completion,
+        };
         if endpoint == Endpoint::Embeddings {
-            let data = json!([{"object": "embedding", "index": 0, "embedding": [0.6, 0.8]},
-                {"object": "embedding", "index": 1, "embedding": [1.0, 0.0]}]);
-            let event = json!({"object": "list", "data": data, "model": EMBEDDER, "usage": {"prompt_tokens": 3, "total_tokens": 3}});
-            return (
-                vec![event],
-                Usage {
-                    prompt: 3,
-                    cached: 0,
-                    completion: 0,
-                },
-            );
+            let vectors = Vectors::new(&[vec![0.6, 0.8], vec![1.0, 0.0]]);
+            return (vec![AnswerEvent::Embeddings(vectors)], usage(0));
         }
-        let chunk = |delta: Value, finish: Value, ids: Value| {
-            json!({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": CHAT,
-                "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], "x_job": {"token_ids": ids}})
+        let text = |content: &str, id| AnswerEvent::Text {
+            content: content.into(),
+            token_ids: vec![id],
         };
-        let second = if self.fault() == Fault::OtherText {
-            " hello"
-        } else {
-            " world"
+        let second = match self.fault() {
+            Fault::OtherText => " hello",
+            _ => " world",
         };
-        let events = vec![
-            chunk(
-                json!({"role": "assistant", "content": ""}),
-                Value::Null,
-                json!([]),
-            ),
-            chunk(json!({"content": "hello"}), Value::Null, json!([1])),
-            chunk(json!({"content": second}), Value::Null, json!([2])),
-            chunk(json!({}), json!("stop"), json!([0])),
-        ];
-        (
-            events,
-            Usage {
-                prompt: 3,
-                cached: 0,
-                completion: 3,
-            },
-        )
+        let end = AnswerEvent::End {
+            token_ids: vec![0],
+            finish: Finish::Stop,
+        };
+        let events = vec![AnswerEvent::Start, text("hello", 1), text(second, 2), end];
+        (events, usage(3))
     }
 
     fn receipt(
         &self,
         signed: &SignedEnvelope,
-        events: &[Value],
+        events: &[AnswerEvent],
         usage: Usage,
         frames: Digest,
         commitments: &wire::Commitments,

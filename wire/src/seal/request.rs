@@ -34,7 +34,7 @@ pub struct JobRequest {
     pub endpoint: Endpoint,
     /// The job this one retries.
     pub parent: Option<[u8; 16]>,
-    /// The JSON body of the OpenAI API.
+    /// [`crate::Request::encode`].
     pub body: Zeroizing<Vec<u8>>,
 }
 
@@ -298,7 +298,7 @@ fn plaintext(request: &JobRequest, envelope: Digest) -> Result<Zeroizing<Vec<u8>
         Vec::new(),
         request.endpoint.path().into(),
     );
-    message.put_header("content-type", "application/json");
+    message.put_header("content-type", "application/cbor");
     message.put_header(ENVELOPE_FIELD, envelope.to_string());
     if let Some(parent) = request.parent {
         message.put_header(PARENT_FIELD, hex::encode(parent));
