@@ -9,7 +9,7 @@ use crate::limits::{REPLY_BYTES_MAX, SMALL_FILE_BYTES_MAX};
 use crate::session::{Session, Shared, proxy_error, proxy_refused};
 use crate::tokens::Models;
 use crate::transport::{Ask, Transport};
-use measurements::{Manifest, Root};
+use attest::{Manifest, Root};
 use serde_json::Value;
 use settlement::{Address, ChainId, Nano, SignedVoucher};
 use std::sync::Arc;

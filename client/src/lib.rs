@@ -4,7 +4,7 @@
 //! it ([`Client`], stage by stage in [`job`]), and a program that offers this as the OpenAI API on the loopback.
 //!
 //! **Trusts.** Its own disk, clock and random source, the configuration of its owner, and a worker only once
-//! `measurements::verify` has made a peer of it. It trusts the proxy to carry bytes, and the TON node for what a
+//! `attest::verify` has made a peer of it. It trusts the proxy to carry bytes, and the TON node for what a
 //! channel's address does not already prove.
 //!
 //! **Promises.** Plaintext leaves only under the seal to an attested key. Nothing is paid that was not verified and

@@ -13,7 +13,7 @@
 use crate::config::{ModelConfig, read_file};
 use crate::error::ClientError;
 use crate::limits::DESCRIPTION_BYTES_MAX;
-use measurements::{Digest32, VerityRoot};
+use registers::{Digest32, VerityRoot};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use std::io::Read;

@@ -10,7 +10,7 @@ use crate::error::{ClientError, Executed};
 use crate::limits::REPLY_BYTES_MAX;
 use crate::tokens::Models;
 use crate::transport::{Ask, Transport, TransportError};
-use measurements::{Manifest, Policy, Root, RootClass};
+use attest::{Manifest, Policy, Root, RootClass};
 use settlement::Nano;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -286,7 +286,7 @@ async fn a_test_root_counts_only_when_a_person_named_it() {
     assert!(
         error
             .to_string()
-            .starts_with("measurements::verify refused the quote"),
+            .starts_with("attest::verify refused the quote"),
         "{error}"
     );
 }

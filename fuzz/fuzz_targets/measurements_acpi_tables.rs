@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use measurements::{acpi::files_of_tables, predict::acpi::allocated_by};
+use predict::acpi::{files_of_tables, files::allocated_by};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(files) = files_of_tables(bytes) {

@@ -2,11 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use measurements::{
-    Root,
-    bundle::{At, Bundle, Expected},
-    gpu::{GpuNonce, GpuRoots},
-};
+use attest::Root;
+use diagnose::bundle::{At, Bundle, Expected};
+use gpu::{GpuNonce, GpuRoots};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(bundle) = Bundle::from_cbor(bytes) else {

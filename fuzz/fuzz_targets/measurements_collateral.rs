@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Ok(collateral) = measurements::Collateral::from_json(bytes) {
+    if let Ok(collateral) = attest::Collateral::from_json(bytes) {
         let _ = collateral.claims();
     }
 });

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use measurements::{EventLog, Kind, limits};
+use diagnose::{EventLog, Kind};
 
 fuzz_target!(|bytes: &[u8]| {
     for kind in [Kind::Ccel, Kind::Tpm] {
@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
         log.replay_by_index();
         for event in log.events() {
             let words = event.describe();
-            assert!(words.len() <= limits::EVENT_DESCRIPTION_CHARACTERS_MAX);
+            assert!(words.len() <= diagnose::limits::EVENT_DESCRIPTION_CHARACTERS_MAX);
             assert!(words.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
         }
     }

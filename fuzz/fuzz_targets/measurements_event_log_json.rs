@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use measurements::{EventLog, limits};
+use diagnose::EventLog;
 
 fuzz_target!(|bytes: &[u8]| {
     let logs = [
@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
         log.replay();
         for event in log.events() {
             let words = event.describe();
-            assert!(words.len() <= limits::EVENT_DESCRIPTION_CHARACTERS_MAX);
+            assert!(words.len() <= diagnose::limits::EVENT_DESCRIPTION_CHARACTERS_MAX);
             assert!(words.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
         }
     }

@@ -3,9 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use measurements::gpu::{
-    GpuBundle, GpuNonce, GpuPolicy, GpuRoots, Revocation, inspect_bundle, verify_bundle,
-};
+use gpu::{GpuBundle, GpuNonce, GpuPolicy, GpuRoots, Revocation, inspect_bundle, verify_bundle};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(bundle) = GpuBundle::from_json(bytes) else {

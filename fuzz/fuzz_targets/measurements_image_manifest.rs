@@ -4,5 +4,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = measurements::ImageManifest::from_json(bytes);
+    let _ = predict::image::ImageManifest::from_json(bytes);
 });

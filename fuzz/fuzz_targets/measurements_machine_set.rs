@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use measurements::MachineSet;
+use diagnose::MachineSet;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(set) = MachineSet::from_json(bytes) {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use measurements::gpu::{OcspNonce, OcspResponses};
+use gpu::{OcspNonce, OcspResponses};
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = OcspResponses::parse(&[bytes.to_vec()], OcspNonce::Any);

@@ -4,5 +4,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = measurements::predict::authenticode::authenticode(bytes);
+    let _ = predict::authenticode::authenticode(bytes);
 });

@@ -4,5 +4,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = measurements::Policy::from_json(bytes);
+    let _ = attest::Policy::from_json(bytes);
 });

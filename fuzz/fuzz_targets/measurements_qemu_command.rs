@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use measurements::acpi::{Qemu, Shape, acpi_files};
+use predict::acpi::{Qemu, Shape, acpi_files};
 
 fuzz_target!(|line: &str| {
     if let Ok(shape) = Shape::from_command_line(Qemu::V10_0_13, line) {

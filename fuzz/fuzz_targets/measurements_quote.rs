@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Ok(quote) = measurements::Quote::parse(bytes) {
-        let _ = measurements::Platform::of(&quote);
+    if let Ok(quote) = attest::Quote::parse(bytes) {
+        let _ = attest::Platform::of(&quote);
     }
 });

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use measurements::gpu::{GpuRoots, Rim};
+use gpu::{GpuRoots, Rim};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(rim) = Rim::parse("fuzzed", bytes) {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use measurements::acpi::{Shape, acpi_files};
+use predict::acpi::{Shape, acpi_files};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(shape) = Shape::from_json(bytes) {

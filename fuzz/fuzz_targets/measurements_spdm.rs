@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use measurements::gpu::GpuEvidence;
+use gpu::GpuEvidence;
 
 fuzz_target!(|bytes: &[u8]| {
     // The first two bytes say where the certificates begin.

@@ -4,5 +4,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = measurements::predict::acpi::allocated_by(bytes);
+    let _ = predict::acpi::files::allocated_by(bytes);
 });

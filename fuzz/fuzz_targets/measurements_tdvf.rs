@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use measurements::predict::{FirmwareBuild, PageOrder, Platform, mrtd, rtmr0_around_acpi};
+use predict::{FirmwareBuild, PageOrder, Platform, mrtd, rtmr0_around_acpi};
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = mrtd(bytes, PageOrder::SinglePass);

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use measurements::predict::{Boot, KernelHeader, UkiRoad};
+use predict::{Boot, KernelHeader, UkiRoad};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((end, rest)) = bytes.split_first_chunk() else {

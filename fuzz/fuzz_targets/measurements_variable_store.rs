@@ -2,10 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use measurements::predict::{FirmwareBuild, Platform, rtmr0_around_acpi};
+use predict::{FirmwareBuild, Platform, rtmr0_around_acpi};
 
 #[allow(dead_code, reason = "one of its files is used")]
-#[path = "../../measurements/tests/common/made.rs"]
+#[path = "../../measurements/predict/tests/it/made.rs"]
 mod made;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use measurements::predict::authenticode::authenticode;
+use predict::authenticode::authenticode;
 use simulator::limits;
 
 #[rustfmt::skip]

@@ -12,7 +12,7 @@ fn extends(log: &[u8]) -> Result<Vec<swtpm_log::Extend>, swtpm_log::LogError> {
     // No PCR has this number, so the whole log is read.
     let never = swtpm_log::Extend {
         pcr: u32::MAX,
-        digest: measurements::Digest48::ZERO,
+        digest: registers::Digest48::ZERO,
     };
     swtpm_log::extends_until(log, never)
 }

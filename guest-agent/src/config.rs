@@ -9,7 +9,7 @@ use settlement::{Address, ChainId, Nano};
 use stage0::VerityRoot;
 use wire::Endpoint;
 
-/// Disks for models: what the list of a guest's devices has (`measurements/src/qemu.rs`).
+/// Disks for models: what the list of a guest's devices has (`measurements/predict/src/qemu.rs`).
 pub(crate) const VOLUMES_MAX: usize = 1;
 /// More would be no configuration.
 pub(crate) const CONFIG_BYTES_MAX: usize = 64 * 1024;

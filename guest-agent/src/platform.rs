@@ -7,7 +7,7 @@ mod tsm;
 
 pub use tsm::Tsm;
 
-use measurements::{Digest48, Registers, ReportData};
+use registers::{Digest48, Registers, ReportData};
 
 /// A trust domain's own measurement and quoting.
 pub trait Platform: Send + 'static {

@@ -8,7 +8,7 @@ use crate::platform::Platform;
 use crate::replay::ReplayCache;
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
-use measurements::{GpuBinding, ReportData};
+use registers::{GpuBinding, ReportData};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};

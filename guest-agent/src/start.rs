@@ -6,7 +6,7 @@ use crate::{Booted, Listen, Place, memory};
 use anyhow::Context;
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
-use measurements::Digest48;
+use registers::Digest48;
 use sha2::{Digest as _, Sha384};
 use std::io::Read;
 use std::path::PathBuf;

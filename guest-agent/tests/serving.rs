@@ -1,11 +1,12 @@
 //! The agent over an in-memory stream, from boot to receipt, and each job it refuses.
 
+use attest::{Manifest, Policy, Root};
 use ed25519_dalek::SigningKey;
 use guest_agent::platform::{Platform, PlatformError};
 use guest_agent::{BootError, Booted, Serving};
-use measurements::{Digest48, Manifest, Policy, Registers, ReportData, Root};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use registers::{Digest48, Registers, ReportData};
 use settlement::{Address, ChainId, Nano, SignedCharge, Voucher};
 use simulator::SimulatedModule;
 use std::path::Path;

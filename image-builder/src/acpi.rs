@@ -1,6 +1,6 @@
 //! The ACPI tables of a machine, read from the QEMU that will run it.
 //!
-//! An image's tables are made from its machine's shape (`measurements::acpi`). This is what holds them against the locked
+//! An image's tables are made from its machine's shape (`predict::acpi`). This is what holds them against the locked
 //! QEMU, and what a build falls back to, and says so, when the lock has a QEMU whose tables nobody proved.
 //!
 //! QEMU makes the tables when the firmware first asks for them, and from then on gives everybody the same bytes. So the
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use measurements::{Accelerator, Backends, MachineSize, Vsock, qemu_arguments};
+use predict::qemu::{Accelerator, Backends, MachineSize, Vsock, qemu_arguments};
 
 use crate::sandbox::Sandbox;
 use fw_cfg::FwCfg;

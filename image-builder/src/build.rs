@@ -26,9 +26,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use measurements::acpi::Tables;
-use measurements::predict::{self, Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform};
-use measurements::{BootRegisters, ImageManifest, Profile, VerityRoot, limits};
+use attest::Profile;
+use predict::acpi::Tables;
+use predict::image::{BootRegisters, ImageManifest};
+use predict::{Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform};
+use registers::VerityRoot;
 use sha2::{Digest as _, Sha256};
 
 use crate::compile;
@@ -124,7 +126,7 @@ pub struct Parts {
     /// With its version.
     pub compiler: String,
     /// Those that became part of the image or made it.
-    pub packages: Vec<measurements::Package>,
+    pub packages: Vec<predict::image::Package>,
     /// OVMF.
     pub firmware: PathBuf,
     /// How it was built, which its file does not say.
@@ -146,7 +148,7 @@ pub struct Parts {
     /// Words of the command line.
     pub cmdline: Vec<String>,
     /// The machine to predict for.
-    pub machine: measurements::MachineSize,
+    pub machine: predict::qemu::MachineSize,
     /// Its ACPI tables.
     pub acpi: Tables,
 }
@@ -188,7 +190,7 @@ pub enum Step<'a> {
     /// The machine's ACPI tables are made from its shape.
     Tables,
     /// They are read from the locked QEMU, because they are not proven.
-    TablesRead(&'a measurements::acpi::AcpiError),
+    TablesRead(&'a predict::acpi::AcpiError),
     /// Kernel and initrd are written.
     Initrd,
     /// The root's file system and its hash tree are written.
@@ -224,8 +226,8 @@ pub struct Draft {
 impl Draft {
     /// Reads the parts.
     pub fn of(parts: Parts) -> Result<Self, BuildError> {
-        let firmware = read(&parts.firmware, limits::FIRMWARE_BYTES_MAX)?;
-        let kernel = read(parts.kernel.image(), limits::KERNEL_BYTES_MAX)?;
+        let firmware = read(&parts.firmware, predict::limits::FIRMWARE_BYTES_MAX)?;
+        let kernel = read(parts.kernel.image(), predict::limits::KERNEL_BYTES_MAX)?;
         let modules = parts.kernel.load_order(&parts.modules)?;
         let init = read(&parts.init, PROGRAM_BYTES_MAX)?;
         let stub = parts.stub.as_deref();

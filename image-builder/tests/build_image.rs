@@ -3,7 +3,7 @@
 //! `dd` stands for `mkfs.erofs`, so the root of these images is the stream itself; tests/build_parts.rs and the boot tests
 //! look at the rest.
 
-#[path = "../../measurements/tests/common/made.rs"]
+#[path = "../../measurements/predict/tests/it/made.rs"]
 mod made;
 
 use std::collections::BTreeMap;
@@ -12,19 +12,19 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use attest::Profile;
 use image_builder::Store;
 use image_builder::build::contents::Entry;
 use image_builder::build::{BuildError, Draft, Image, Memory, Model, Parts, Place, RootParts};
 use image_builder::lock::Digest;
 use image_builder::modules::Kernel;
-use measurements::acpi::Tables;
-use measurements::predict::{
-    self, Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, UkiRoad,
+use predict::acpi::Tables;
+use predict::{Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, UkiRoad};
+use predict::{
+    image::{Content, ImageManifest, ImagePart, Package, RoadRegisters, Role},
+    qemu::MachineSize,
 };
-use measurements::{
-    Content, Digest32, Digest48, ImageManifest, ImagePart, MachineSize, Package, Profile,
-    RoadRegisters, Role,
-};
+use registers::{Digest32, Digest48};
 use sha2::{Digest as _, Sha256};
 
 /// The parts of an image, made below `directory`, its files in the order that `backwards` says.

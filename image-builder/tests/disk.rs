@@ -1,6 +1,6 @@
 //! Disks as they are written, by other readers: two crates, and the function that predicts what firmware measures.
 
-#[path = "../../measurements/tests/common/made.rs"]
+#[path = "../../measurements/predict/tests/it/made.rs"]
 mod made;
 
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use image_builder::disk::{BOOT_PATH, DiskError, Parts, write};
 use image_builder::limits::BOOT_PARTITION_BYTES_MAX;
 use image_builder::verity;
-use measurements::predict::{Boot, UkiRoad};
+use predict::{Boot, UkiRoad};
 
 const MIB: usize = 1 << 20;
 

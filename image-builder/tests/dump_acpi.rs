@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use measurements::acpi::{Qemu, Shape, acpi_files};
-use measurements::{Accelerator, Backends, MachineSize, Vsock, guest_shape, qemu_arguments};
+use predict::acpi::{Qemu, Shape, acpi_files};
+use predict::qemu::{Accelerator, Backends, MachineSize, Vsock, guest_shape, qemu_arguments};
 
 const SIZE: MachineSize = MachineSize {
     vcpus: 3,
@@ -32,7 +32,7 @@ fn the_locked_qemu_makes_the_tables_that_a_shape_says() {
     };
     let other = "-nodefaults -machine q35 -cpu max,phys-bits=46 -smp 2,maxcpus=5 -m 1G -serial null -display none \
         -device e1000,romfile= -device pcie-root-port,id=a,chassis=1 -device pci-testdev,membar=1G,bus=a";
-    let other = measurements::acpi::words(other).expect("words");
+    let other = predict::acpi::words(other).expect("words");
     let shape = Shape::from_arguments(Qemu::V10_0_13, &other).expect("a shape");
     for (name, words, shape) in [
         (

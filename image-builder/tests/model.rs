@@ -22,8 +22,8 @@ use image_builder::model::{
 use image_builder::provenance::SecretKey;
 use image_builder::verity::{self, Difference};
 use made_erofs::erofs_image;
-use measurements::VerityRoot;
 use p256::pkcs8::{EncodePrivateKey, LineEnding};
+use registers::VerityRoot;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -441,8 +441,8 @@ fn a_volume_is_what_its_description_says_or_is_refused() {
         &|lie| lie.files[1].bytes = 4,
         &|lie| lie.files[1].path = "bb".into(),
         &|lie| drop(lie.files.pop()),
-        &|lie| lie.volume.verity_hash = measurements::Digest32([1; 32]),
-        &|lie| lie.volume.salt = measurements::Digest32([1; 32]),
+        &|lie| lie.volume.verity_hash = registers::Digest32([1; 32]),
+        &|lie| lie.volume.salt = registers::Digest32([1; 32]),
     ];
     for (number, lie) in lies.iter().enumerate() {
         let mut lying = description.clone();

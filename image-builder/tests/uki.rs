@@ -1,12 +1,12 @@
 //! Unified kernel images as they are written, by another reader: the one that predicts what they measure.
 
-#[path = "../../measurements/tests/common/made.rs"]
+#[path = "../../measurements/predict/tests/it/made.rs"]
 mod made;
 
 use image_builder::limits::UKI_BYTES_MAX;
 use image_builder::uki::{Parts, UkiError, lay_out};
 use made::stub;
-use measurements::predict::{Boot, UkiRoad};
+use predict::{Boot, UkiRoad};
 
 /// A program, as little of one as its reader allows.
 fn kernel() -> Vec<u8> {

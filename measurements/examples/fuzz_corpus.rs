@@ -3,9 +3,9 @@
 //!
 //!     cargo run -p measurements --example fuzz_corpus -- ../shared/vectors fuzz/corpus
 
-#[path = "../tests/common/gpu.rs"]
+#[path = "../gpu/tests/it/made.rs"]
 mod gpu;
-#[path = "../tests/common/made.rs"]
+#[path = "../predict/tests/it/made.rs"]
 mod made;
 
 use std::{
@@ -15,10 +15,8 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use measurements::{
-    acpi::{Qemu, Shape},
-    bundle::{Bundle, VERSION},
-};
+use diagnose::bundle::{Bundle, VERSION};
+use predict::acpi::{Qemu, Shape};
 use serde_json::Value;
 
 /// How a vector becomes what a target reads.
@@ -78,8 +76,8 @@ fn bundle(vectors: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// With the keys that the tests boot with; unpacked by gzip, as the tests do.
 fn variable_store() -> anyhow::Result<Vec<u8>> {
-    let packed =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/rtmr0-boots/snakeoil-store.gz");
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("predict/tests/vectors/rtmr0-boots/snakeoil-store.gz");
     let unpacked = Command::new("gzip")
         .args(["--decompress", "--stdout"])
         .arg(packed)
@@ -150,7 +148,7 @@ fn lines(bytes: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
 /// Files of a few kilobytes in the formats whose real files have megabytes.
 fn made_seeds() -> Vec<(&'static str, Vec<u8>)> {
     let loader = made::table_loader(&["etc/acpi/rsdp", "etc/acpi/tables"]);
-    let policy = include_bytes!("../policy.example.json").to_vec();
+    let policy = include_bytes!("../attest/policy.example.json").to_vec();
     let shape = Shape::new(Qemu::V11_1_3, 4, 4096).to_json();
     let uki = made::uki(&[(".linux", &made::kernel()), (".cmdline", b"panic=-1")]);
     // As the target reads them: where the image ends, the image, a partition table.

@@ -20,9 +20,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use ::predict::image::ImageManifest;
 use anyhow::{Context, bail};
+use attest::Manifest;
 use clap::{Args, Parser, Subcommand};
-use measurements::{Digest48, ImageManifest, Manifest, limits};
+use registers::Digest48;
 use serde_json::Value;
 
 /// Says what a machine should measure to, and whether a peer does.
@@ -155,11 +157,14 @@ fn manifest_process(arguments: &ProcessArguments) -> anyhow::Result<ExitCode> {
 }
 
 fn manifest_vm(arguments: &VmArguments) -> anyhow::Result<ExitCode> {
-    let image = read_bounded(&arguments.image, limits::IMAGE_MANIFEST_BYTES_MAX)?;
+    let image = read_bounded(
+        &arguments.image,
+        ::predict::limits::IMAGE_MANIFEST_BYTES_MAX,
+    )?;
     let image = ImageManifest::from_json(&image)
         .with_context(|| format!("reading {}", arguments.image.display()))?;
     let config = digest_of(&arguments.config)?;
-    write_manifest(&Manifest::vm(&image, config), arguments.out.as_deref())
+    write_manifest(&image.guest(config), arguments.out.as_deref())
 }
 
 fn write_manifest(manifest: &Manifest, out: Option<&Path>) -> anyhow::Result<ExitCode> {

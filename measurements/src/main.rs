@@ -1,7 +1,5 @@
-//! The command line of `measurements`: reads files, calls the library, prints.
-
-mod cli;
+//! The program `measurements`.
 
 fn main() -> std::process::ExitCode {
-    cli::run()
+    measurements::run()
 }

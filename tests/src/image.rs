@@ -2,8 +2,8 @@
 
 use crate::{Programs, Tamper, workspace_root};
 use anyhow::{Context, bail, ensure};
-use measurements::ImageManifest;
 use memchr::memmem;
+use predict::image::ImageManifest;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::fs;

@@ -4,7 +4,8 @@ use crate::Programs;
 use crate::image::Image;
 use crate::stack::{Child, start_simulator};
 use anyhow::Context;
-use measurements::{Digest48, Manifest};
+use attest::Manifest;
+use registers::Digest48;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -84,5 +85,5 @@ impl Machine {
 
 /// What a guest of this image with this configuration should measure to.
 pub fn manifest(image: &Image, config: &[u8]) -> Manifest {
-    Manifest::vm(&image.manifest, Digest48::of(config))
+    image.manifest.guest(Digest48::of(config))
 }

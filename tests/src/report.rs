@@ -1,7 +1,7 @@
 //! What the demo tells: each step with its time for people, one object for machines.
 
 use demo::{Plan, Step};
-use measurements::ImageManifest;
+use predict::image::ImageManifest;
 use serde_json::{Value, json};
 use std::time::Instant;
 

@@ -1,15 +1,13 @@
 //! From evidence to a worker that may see plaintext (trust boundaries B2 and B3).
 //!
 //! [`attest`] is the only way to an [`AttestedWorker`], and sealing takes nothing else. It calls
-//! `measurements::verify` and adds what only this crate knows: the keyset that the report data names, its endorsement,
+//! `attest::verify` and adds what only this crate knows: the keyset that the report data names, its endorsement,
 //! and the event list behind RTMR3.
 
 use crate::cbor::Malformed;
 use crate::{Bundle, Digest, Evidence, Keyset};
-use measurements::{
-    Collateral, CollateralError, Digest48, GpuBinding, Peer, Policy, Refusal, ReportData, Root,
-    RuntimeEvent, Verified,
-};
+use attest::{Collateral, CollateralError, Peer, Policy, Refusal, Root, Verified};
+use registers::{Digest48, GpuBinding, ReportData, RuntimeEvent};
 use settlement::{Address, ChainId};
 
 /// A worker whose quote, keyset and endorsement were checked against a policy.
@@ -44,7 +42,7 @@ pub enum NotTrusted {
     #[error("the collateral cannot be read: {0}")]
     Collateral(#[from] CollateralError),
     /// The quote was refused.
-    #[error("measurements::verify refused the quote: {0}")]
+    #[error("attest::verify refused the quote: {0}")]
     Quote(#[from] Refusal),
     /// The event list does not give RTMR3.
     #[error("the listed runtime events replay to {replayed}, the quote's RTMR3 is {quoted}")]
@@ -102,7 +100,7 @@ pub fn attest(
     // 2. The quote, bound to this keyset and this nonce.
     let digest = Digest::of(&evidence.keyset);
     let report_data = ReportData::bind(&digest.0, nonce, GpuBinding::None);
-    let peer = measurements::verify(
+    let peer = attest::verify(
         &evidence.quote,
         &collateral,
         &report_data,
@@ -118,7 +116,7 @@ pub fn attest(
             digest: Digest48(e.digest),
         })
         .collect();
-    let replayed = measurements::replay(&events);
+    let replayed = registers::replay(&events);
     let quoted = peer.registers.rtmr[3];
     if replayed != quoted {
         return Err(NotTrusted::Events { replayed, quoted });
@@ -153,7 +151,7 @@ fn check_keyset(keyset: &Keyset, peer: &Peer, expected: &Expected) -> Result<(),
             want: expected.chain.0,
         });
     }
-    if peer.root == measurements::RootClass::InsecureTest && keyset.chain.is_live() {
+    if peer.root == attest::RootClass::InsecureTest && keyset.chain.is_live() {
         return Err(NotTrusted::SimulatedOnLiveChain);
     }
     if keyset.payee != expected.payee || keyset.payee_key != expected.payee_key {
@@ -163,7 +161,7 @@ fn check_keyset(keyset: &Keyset, peer: &Peer, expected: &Expected) -> Result<(),
 }
 
 /// SHA-256 over MRTD and RTMR0 to RTMR3, as [`Keyset::registers`] holds it.
-pub fn registers_digest(registers: &measurements::Registers) -> Digest {
+pub fn registers_digest(registers: &registers::Registers) -> Digest {
     let [r0, r1, r2, r3] = &registers.rtmr;
     Digest::of(&[registers.mrtd.0, r0.0, r1.0, r2.0, r3.0].concat())
 }

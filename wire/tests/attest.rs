@@ -12,7 +12,7 @@ fn a_guest_with_the_demanded_registers_is_attested() {
     let guest = guest();
     let worker = guest.attest(&guest.bundle(&NONCE)).unwrap();
     assert_eq!(worker.keyset(), &guest.keyset);
-    assert_eq!(worker.peer().root, measurements::RootClass::InsecureTest);
+    assert_eq!(worker.peer().root, attest::RootClass::InsecureTest);
     assert_eq!(worker.events(), guest.events);
 }
 

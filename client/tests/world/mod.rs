@@ -1,6 +1,7 @@
 //! A proxy, a guest and a node for tests: real HTTP, real evidence of a simulated module, real seals and receipts; only
 //! the model is made up. The proxy misbehaves on demand.
 
+use attest::Manifest;
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -11,7 +12,7 @@ use client::config::Config;
 use client::{Client, ClientError};
 use ed25519_dalek::SigningKey;
 use getrandom::{SysRng, rand_core::UnwrapErr};
-use measurements::{Digest48, GpuBinding, Manifest, ReportData};
+use registers::{Digest48, GpuBinding, ReportData};
 use serde_json::{Value, json};
 use settlement::{Address, ChainId, ChannelTerms, Charge, Nano, SignedVoucher};
 use simulator::SimulatedModule;

@@ -4,7 +4,7 @@
 //! Not yet run on TDX hardware: the tests hold it against the documented file layout in a directory of their own.
 
 use super::{Platform, PlatformError};
-use measurements::{Digest48, Registers, ReportData};
+use registers::{Digest48, Registers, ReportData};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 

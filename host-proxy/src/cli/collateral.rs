@@ -6,9 +6,8 @@ use crate::collateral::{CollateralCache, CollateralKey, Document, RimId, rim_doc
 use crate::config::CollateralConfig;
 use crate::error::{Context, Error, Fault, read_file};
 use clap::{Args, Subcommand};
-use measurements::gpu::{GpuBundle, GpuNonce, GpuPolicy, GpuRoots, Revocation, inspect_bundle};
-use measurements::limits::{GPU_BUNDLE_BYTES_MAX, QUOTE_BYTES_MAX};
-use measurements::{PckCa, Platform, Quote};
+use gpu::limits::GPU_BUNDLE_BYTES_MAX;
+use gpu::{GpuBundle, GpuNonce, GpuPolicy, GpuRoots, Revocation, inspect_bundle};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::future::Future;

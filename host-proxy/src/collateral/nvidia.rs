@@ -12,7 +12,7 @@ use crate::error::read_bounded;
 use crate::limits::{CLOCK_SLACK_S, OCSP_ANSWER_BYTES_MAX, RIM_ANSWER_BYTES_MAX};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use measurements::gpu::Rim;
+use gpu::Rim;
 use serde::Deserialize;
 use std::path::Path;
 

@@ -19,7 +19,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http_body_util::{BodyExt, Limited};
-use measurements::Platform;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -8,7 +8,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use measurements::{BootRegisters, Digest32, ImageManifest};
+use predict::image::{BootRegisters, ImageManifest};
+use registers::Digest32;
 use sha2::{Digest as _, Sha256};
 
 use super::{BuildError, CMDLINE, Draft, Image, MANIFEST, read};
@@ -39,11 +40,11 @@ impl Memory {
         let expected: Digest32 = fs::read_to_string(&self.path).ok()?.parse().ok()?;
         let bytes = read(
             &out.join(MANIFEST),
-            measurements::limits::IMAGE_MANIFEST_BYTES_MAX,
+            predict::limits::IMAGE_MANIFEST_BYTES_MAX,
         );
         let bytes = bytes.ok().filter(|bytes| Digest32::of(bytes) == expected)?;
         let manifest = ImageManifest::from_json(&bytes).ok()?;
-        let whole = |file: &measurements::ImageFile| {
+        let whole = |file: &predict::image::ImageFile| {
             is_whole(&out.join(&file.name), file.bytes, Digest(file.sha256.0)).unwrap_or(false)
         };
         let same = manifest.files.all().all(|(_, file)| whole(file))

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use measurements::ImageError;
-use measurements::predict::PredictError;
+use predict::PredictError;
+use predict::image::ImageError;
 
 use crate::acpi::AcpiError;
 use crate::compile::CompileError;
@@ -45,7 +45,7 @@ pub enum BuildError {
     )]
     FirmwareUnknown {
         /// Of the file.
-        sha256: measurements::Digest32,
+        sha256: registers::Digest32,
     },
     /// The ACPI tables could not be read.
     #[error("reading the machine's ACPI tables: {0}")]

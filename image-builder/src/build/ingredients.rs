@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use measurements::predict::{FirmwareBuild, acpi::AcpiFiles};
-use measurements::{
-    Digest32, MachineSize, Profile,
+use attest::Profile;
+use predict::{FirmwareBuild, acpi::files::AcpiFiles};
+use predict::{
     acpi::{Qemu, Tables},
-    guest_shape,
+    qemu::{MachineSize, guest_shape},
 };
+use registers::Digest32;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -266,7 +267,7 @@ fn tables(
     let tpm = profile == Profile::Sim;
     let version = order.lock.package(QEMU).map_or("", |qemu| &qemu.version);
     let made = Qemu::parse(version)
-        .and_then(|qemu| measurements::acpi::acpi_files(&guest_shape(machine, qemu, tpm)));
+        .and_then(|qemu| predict::acpi::acpi_files(&guest_shape(machine, qemu, tpm)));
     match made {
         Ok(tables) => {
             progress(Step::Tables);
@@ -281,7 +282,7 @@ fn tables(
 
 /// As the digest of the file says, or else the recipe.
 fn firmware_build(recipe: &Recipe, path: &Path) -> Result<FirmwareBuild<'static>, BuildError> {
-    let bytes = super::read(path, measurements::limits::FIRMWARE_BYTES_MAX)?;
+    let bytes = super::read(path, predict::limits::FIRMWARE_BYTES_MAX)?;
     let said = recipe.firmware.edk2.is_some();
     let stated = said.then_some(FirmwareBuild::UP_TO_STABLE202502);
     let unknown = || BuildError::FirmwareUnknown {
@@ -299,7 +300,7 @@ fn tables_of_qemu(
     machine: MachineSize,
     tpm: bool,
 ) -> Result<AcpiFiles, BuildError> {
-    let bytes = super::read(firmware, measurements::limits::FIRMWARE_BYTES_MAX)?;
+    let bytes = super::read(firmware, predict::limits::FIRMWARE_BYTES_MAX)?;
     let mut hasher = Sha256::new_with_prefix("chrysalis acpi tables 2\n");
     hasher.update(tree_key(&order.lock.closure(Role::Run)).0);
     hasher.update(Sha256::digest(bytes));
@@ -328,9 +329,9 @@ struct Kept(AcpiFiles);
 const QEMU: &str = "qemu-system-x86";
 
 /// Packages that become part of the image or make it, as the manifest lists them.
-pub(crate) fn packages(recipe: &Recipe, lock: &PackageLock) -> Vec<measurements::Package> {
-    use measurements::Role as For;
-    let one = |package: &Package, role| measurements::Package {
+pub(crate) fn packages(recipe: &Recipe, lock: &PackageLock) -> Vec<predict::image::Package> {
+    use predict::image::Role as For;
+    let one = |package: &Package, role| predict::image::Package {
         name: package.name.clone(),
         version: package.version.clone(),
         sha256: Digest32(package.sha256.0),

@@ -5,11 +5,12 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use measurements::predict::Prediction;
-use measurements::{
-    BootRegisters, Content, ContentKind, Digest32, Digest48, ImageFile, ImageFiles, ImageManifest,
-    ImagePart, ImageParts, UkiRegisters, VerityRoot,
+use predict::Prediction;
+use predict::image::{
+    BootRegisters, Content, ContentKind, ImageFile, ImageFiles, ImageManifest, ImagePart,
+    ImageParts, UkiRegisters,
 };
+use registers::{Digest32, Digest48, VerityRoot};
 
 use super::contents::{Entry, Source, What};
 use super::error::BuildError;

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use measurements::predict::{Boot, PredictedEvent, UkiRoad};
-use measurements::{RoadRegisters, UkiRegisters, limits};
+use predict::image::{RoadRegisters, UkiRegisters};
+use predict::{Boot, PredictedEvent, UkiRoad};
 
 use super::error::BuildError;
 use super::{DISK, Draft, ROOT, UKI, write};
@@ -78,7 +78,7 @@ fn disk(directory: &Path, program: &[u8], root: &verity::Root) -> Result<Vec<u8>
     let mut head = Vec::new();
     File::open(&path)
         .and_then(|file| {
-            let most = limits::DISK_HEAD_BYTES_MAX as u64;
+            let most = predict::limits::DISK_HEAD_BYTES_MAX as u64;
             file.take(most).read_to_end(&mut head)
         })
         .map_err(disk)?;

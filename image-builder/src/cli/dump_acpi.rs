@@ -10,7 +10,7 @@ use image_builder::package_lock::{PackageLock, Role};
 use image_builder::packages::ensure_tree;
 use image_builder::recipe::Recipe;
 use image_builder::sandbox::Sandbox;
-use measurements::Digest48;
+use registers::Digest48;
 
 use super::{Refusal, StoreDirectory};
 use crate::screen::Screen;
@@ -19,7 +19,7 @@ pub const EXAMPLE: &str = "Example:
   image-builder dump-acpi recipes/sim.yaml --from-qemu-file machine.txt --name two-ports --out dumps
 
 The file has arguments of QEMU, without what stands behind the devices: that is replaced, and nothing is booted. The directory gets the
-blobs as two-ports/tables.bin and so on, and in index.txt the arguments with the digests, as measurements/tests/acpi.rs reads them.";
+blobs as two-ports/tables.bin and so on, and in index.txt the arguments with the digests, as measurements/predict/tests/it/acpi.rs reads them.";
 
 #[derive(Args)]
 pub struct DumpAcpi {
@@ -57,7 +57,7 @@ impl DumpAcpi {
         let path = &self.from_qemu_file;
         let line = fs::read_to_string(path).map_err(|error| disk(error, path))?;
         let words =
-            measurements::acpi::words(&line).map_err(|error| Refusal::Misuse(error.to_string()))?;
+            predict::acpi::words(&line).map_err(|error| Refusal::Misuse(error.to_string()))?;
 
         let store = self.store.open()?;
         let recipe = Recipe::read(&self.recipe)?;

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use attest::Profile;
 use clap::Args;
 use image_builder::provenance::Envelope;
 use image_builder::release::{Directory, changes};
 use image_builder::sbom::Bill;
-use measurements::{Profile, Role};
+use predict::image::Role;
 use serde_json::{Value, json};
 
 use super::{Refusal, print};

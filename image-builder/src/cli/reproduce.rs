@@ -10,7 +10,7 @@ use image_builder::compile::workspace_around;
 use image_builder::package_lock::PackageLock;
 use image_builder::recipe::Recipe;
 use image_builder::release::{Change, Difference, Directory, changes, differences};
-use measurements::ImageManifest;
+use predict::image::ImageManifest;
 use serde_json::json;
 
 use super::build::show;
@@ -210,11 +210,11 @@ impl Found {
 
 /// Packages of which lock and manifest have other versions or digests.
 fn packages(lock: &PackageLock, manifest: &ImageManifest) -> Vec<Change> {
-    let differs = |listed: &&measurements::Package| {
+    let differs = |listed: &&predict::image::Package| {
         lock.package(&listed.name)
             .is_none_or(|locked| locked.sha256.0 != listed.sha256.0)
     };
-    let change = |listed: &measurements::Package| Change {
+    let change = |listed: &predict::image::Package| Change {
         component: "package",
         name: listed.name.clone(),
         first: lock

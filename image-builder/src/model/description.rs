@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use measurements::VerityRoot;
+use registers::VerityRoot;
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;

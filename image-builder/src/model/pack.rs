@@ -5,7 +5,7 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use measurements::VerityRoot;
+use registers::VerityRoot;
 
 use super::description::is_id;
 use super::{

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use measurements::Role;
+use predict::image::Role;
 use sha2::{Digest as _, Sha256};
 
 use super::materials::{DebianPackage, Input, Materials, ModelInput};

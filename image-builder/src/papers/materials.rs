@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use measurements::Role;
+use predict::image::Role;
 use sha2::{Digest as _, Sha256};
 
 use crate::compile::Ingredients;

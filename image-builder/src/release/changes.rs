@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use measurements::{Content, ContentKind, ImageManifest, ImagePart};
+use predict::image::{Content, ContentKind, ImageManifest, ImagePart};
 use serde::Serialize;
 
 /// One thing that is not the same.

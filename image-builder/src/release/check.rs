@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use measurements::{Content, ContentKind, Digest48, ImagePart};
+use ::registers::Digest48;
+use predict::image::{Content, ContentKind, ImagePart};
 use sha2::{Digest as _, Sha256, Sha384};
 
 use super::directory::{Directory, DirectoryError, disk};
@@ -187,7 +188,7 @@ fn listed(directory: &Directory) -> Result<Check, DirectoryError> {
         }
     }
     let path = directory.cmdline();
-    let line = super::directory::read(&path, measurements::limits::CMDLINE_BYTES_MAX)?;
+    let line = super::directory::read(&path, predict::limits::CMDLINE_BYTES_MAX)?;
     Ok(Check::new(
         "manifest",
         match line == directory.manifest.cmdline.as_bytes() {

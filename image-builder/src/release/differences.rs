@@ -6,7 +6,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
-use measurements::{Content, ImageFile, ImageManifest, ImagePart, Role};
+use predict::image::{Content, ImageFile, ImageManifest, ImagePart, Role};
 use serde::Serialize;
 
 use super::directory::{Directory, DirectoryError, disk};

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use measurements::{ImageError, ImageManifest};
+use predict::image::{ImageError, ImageManifest};
 
 use crate::build::{CMDLINE, MANIFEST};
 use crate::limits::ENVELOPE_BYTES_MAX;
@@ -57,7 +57,7 @@ impl Directory {
             true => path.join(MANIFEST),
             false => path.to_owned(),
         };
-        let bytes_max = measurements::limits::IMAGE_MANIFEST_BYTES_MAX;
+        let bytes_max = predict::limits::IMAGE_MANIFEST_BYTES_MAX;
         let manifest_bytes = read(&manifest_path, bytes_max)?;
         let manifest = ImageManifest::from_json(&manifest_bytes).map_err(|error| {
             let path = manifest_path.display().to_string();

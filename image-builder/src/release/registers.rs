@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
 use std::path::Path;
 
-use measurements::acpi::{Qemu, acpi_files};
-use measurements::predict::{
+use attest::Profile;
+use predict::acpi::{Qemu, acpi_files};
+use predict::{
     Boot, FirmwareBuild, PageOrder, Platform, PredictError, PredictedEvent, UkiRoad, direct, mrtd,
     replay, rtmr0,
 };
-use measurements::{
-    Digest48, Profile, Register, RoadRegisters, VERITY_BLOCK_BYTES, VerityHash, guest_shape, limits,
-};
+use predict::{VERITY_BLOCK_BYTES, VerityHash, image::RoadRegisters, qemu::guest_shape};
+use registers::{Digest48, Register};
 
 use super::check::{Check, Outcome};
 use super::directory::{Directory, DirectoryError, disk, read};
@@ -20,9 +20,18 @@ use super::directory::{Directory, DirectoryError, disk, read};
 pub fn checks(directory: &Directory) -> Result<Vec<Check>, DirectoryError> {
     let manifest = &directory.manifest;
     let bytes = |name: &str, max| read(&directory.file(name), max);
-    let firmware = bytes(&manifest.files.firmware.name, limits::FIRMWARE_BYTES_MAX)?;
-    let kernel = bytes(&manifest.files.kernel.name, limits::KERNEL_BYTES_MAX)?;
-    let initrd = bytes(&manifest.files.initrd.name, limits::INITRD_BYTES_MAX)?;
+    let firmware = bytes(
+        &manifest.files.firmware.name,
+        predict::limits::FIRMWARE_BYTES_MAX,
+    )?;
+    let kernel = bytes(
+        &manifest.files.kernel.name,
+        predict::limits::KERNEL_BYTES_MAX,
+    )?;
+    let initrd = bytes(
+        &manifest.files.initrd.name,
+        predict::limits::INITRD_BYTES_MAX,
+    )?;
     let registers = manifest.registers;
     let mrtd = mrtd(&firmware, PageOrder::SinglePass).map_err(PredictError::from);
     let rtmr2 = direct::rtmr2(&manifest.cmdline, Some(&initrd));
@@ -52,7 +61,7 @@ fn unified(directory: &Directory) -> Result<Vec<Check>, DirectoryError> {
     let (Some(file), Some(stated)) = (&manifest.files.uki, &manifest.uki) else {
         return Ok(Vec::new());
     };
-    let uki = &read(&directory.file(&file.name), limits::UKI_BYTES_MAX)?;
+    let uki = &read(&directory.file(&file.name), predict::limits::UKI_BYTES_MAX)?;
     let pair = |road: &str, stated: RoadRegisters, events: Events| {
         let one = |register, stated| same(stated, value(register, events.clone()));
         [
@@ -64,7 +73,7 @@ fn unified(directory: &Directory) -> Result<Vec<Check>, DirectoryError> {
     let mut checks = Vec::from(pair("uki", stated.kernel, Boot::Uki { uki, road }.events()));
     if let (Some(file), Some(stated)) = (&manifest.files.disk, stated.disk) {
         let path = directory.file(&file.name);
-        let table = &head(&path, limits::DISK_HEAD_BYTES_MAX as u64)?;
+        let table = &head(&path, predict::limits::DISK_HEAD_BYTES_MAX as u64)?;
         let road = UkiRoad::Disk {
             table,
             loader: None,

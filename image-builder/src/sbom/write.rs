@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use measurements::{Content, ImageManifest, ImagePart, Role};
+use predict::image::{Content, ImageManifest, ImagePart, Role};
 use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
 

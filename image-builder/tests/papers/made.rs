@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use attest::Profile;
 use image_builder::build::contents::Entry;
 use image_builder::build::{Draft, Model, Parts, RootParts};
 use image_builder::compile::{Crate, Ingredients};
@@ -13,9 +14,13 @@ use image_builder::modules::Kernel;
 use image_builder::package_lock::{InputKind, LockedInput};
 use image_builder::papers::{self, DebianPackage, Input, Materials, ModelInput};
 use image_builder::provenance::SecretKey;
-use measurements::acpi::Tables;
-use measurements::predict::FirmwareBuild;
-use measurements::{Digest32, ImageManifest, MachineSize, Package, Profile, Role};
+use predict::FirmwareBuild;
+use predict::acpi::Tables;
+use predict::{
+    image::{ImageManifest, Package, Role},
+    qemu::MachineSize,
+};
+use registers::Digest32;
 use zeroize::Zeroizing;
 
 use crate::common;

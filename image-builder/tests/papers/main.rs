@@ -1,6 +1,6 @@
 //! The papers of an image: what they say, that they are the same for the same image, and what is made of hostile ones.
 
-#[path = "../../../measurements/tests/common/made.rs"]
+#[path = "../../../measurements/predict/tests/it/made.rs"]
 mod common;
 mod inside;
 mod made;

@@ -7,7 +7,8 @@ use image_builder::build::MANIFEST;
 use image_builder::papers::{self, ENVELOPE, SBOM, STATEMENT, Sha1s};
 use image_builder::provenance::PublicKey;
 use image_builder::release::{Change, Directory, Outcome, changes, check, differences};
-use measurements::{Digest32, ImageManifest, ImageParts};
+use predict::image::{ImageManifest, ImageParts};
+use registers::Digest32;
 
 use crate::made::{Made, image, image_with, key, materials};
 

@@ -6,7 +6,7 @@ use std::fs;
 use image_builder::papers::{self, ENVELOPE, SBOM, STATEMENT};
 use image_builder::provenance::{Envelope, Statement};
 use image_builder::sbom::{Bill, SbomError};
-use measurements::Digest32;
+use registers::Digest32;
 
 use crate::made::{image, key};
 

@@ -13,8 +13,8 @@ use std::{
 };
 
 use anyhow::Context;
+use attest::{Collateral, Policy, Quote, Root, verify};
 use dcap_qvl::{QuoteCollateralV3, verify::QuoteVerifier};
-use measurements::{Collateral, Policy, Quote, Root, verify};
 
 /// One hour after the collateral beside the quote was issued.
 const AT_UNIX_S: u64 = 1_750_332_747;

@@ -1,4 +1,4 @@
-//! The paper that says what a guest should measure to.
+//! The manifest of the registers that a guest should have.
 //!
 //! A builder writes it, a verifier reads it. It is a claim: nobody believes a manifest because it parses, but
 //! because the reader made it, or rebuilt what it describes.
@@ -6,8 +6,10 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{
-    Digest32, Digest48, ImageManifest, Profile, Register, Registers, RuntimeEvent, limits, replay,
+use crate::Profile;
+use crate::limits;
+use registers::{
+    Digest32, Digest48, Register, Registers, RuntimeEvent, application_events, replay,
 };
 
 /// Registers a guest should have, how they come about, and for which kind of guest.
@@ -35,6 +37,21 @@ pub enum Mode {
         /// The digest of the lock that the image was built from.
         lock: Digest32,
     },
+}
+
+/// What a guest's manifest takes from its image. The manifest of an image (crate `predict`) makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestImage {
+    /// The digest of the image manifest.
+    pub digest: Digest32,
+    /// The digest of the lock that the image was built from.
+    pub lock: Digest32,
+    /// What the image is for.
+    pub profile: Profile,
+    /// What its guest has measured to when the agent starts. RTMR3 is zero then.
+    pub booted: Registers,
+    /// The agent in the image.
+    pub agent: Digest48,
 }
 
 /// Why bytes are not a manifest. The author of the file is at fault.
@@ -102,7 +119,7 @@ impl Manifest {
     /// The manifest of an agent run as a process: RTMR3 holds the digest of the agent binary, then of its measured
     /// configuration; nothing measured the machine below, and the note says so.
     pub fn process(agent: Digest48, config: Digest48) -> Manifest {
-        let rtmr3_events = application_events(agent, config);
+        let rtmr3_events = application_events(agent, config).to_vec();
         Manifest {
             version: VERSION,
             mode: Mode::Process {},
@@ -115,25 +132,18 @@ impl Manifest {
 
     /// The manifest of an image's guest with a measured configuration: MRTD and RTMR0-2 are the image's, RTMR3 holds the
     /// digest of the image's agent, then of the configuration.
-    pub fn vm(image: &ImageManifest, config: Digest48) -> Manifest {
-        let rtmr3_events = application_events(image.agent_sha384, config);
-        let booted = image.registers;
+    pub fn vm(image: &GuestImage, config: Digest48) -> Manifest {
+        let rtmr3_events = application_events(image.agent, config).to_vec();
+        let mut registers = image.booted;
+        registers.rtmr[3] = replay(&rtmr3_events);
         Manifest {
             version: VERSION,
             mode: Mode::Vm {
-                image: image.digest(),
-                lock: image.lock_sha256,
+                image: image.digest,
+                lock: image.lock,
             },
             profile: image.profile.as_str().into(),
-            registers: Registers {
-                mrtd: booted.mrtd,
-                rtmr: [
-                    booted.rtmr0,
-                    booted.rtmr1,
-                    booted.rtmr2,
-                    replay(&rtmr3_events),
-                ],
-            },
+            registers,
             rtmr3_events,
             note: match image.profile {
                 Profile::Sim => VM_SIM_NOTE,
@@ -242,15 +252,6 @@ impl Manifest {
             }
         }
     }
-}
-
-/// What an agent measures into RTMR3, whatever it runs on.
-fn application_events(agent: Digest48, config: Digest48) -> Vec<RuntimeEvent> {
-    let event = |name: &str, digest| RuntimeEvent {
-        name: name.into(),
-        digest,
-    };
-    vec![event("agent", agent), event("config", config)]
 }
 
 fn process_registers(events: &[RuntimeEvent]) -> Registers {
@@ -367,33 +368,40 @@ mod tests {
         );
     }
 
+    fn image() -> GuestImage {
+        let [mrtd, rtmr0, rtmr1, rtmr2] =
+            ["firmware", "settings", "kernel", "initrd"].map(|name| Digest48::of(name.as_bytes()));
+        GuestImage {
+            digest: Digest32([1; 32]),
+            lock: Digest32([2; 32]),
+            profile: Profile::Sim,
+            booted: Registers {
+                mrtd,
+                rtmr: [rtmr0, rtmr1, rtmr2, Digest48::ZERO],
+            },
+            agent: Digest48::of(b"agent"),
+        }
+    }
+
     fn vm_sample() -> Manifest {
-        Manifest::vm(&crate::image::sample(), Digest48::of(b"config"))
+        Manifest::vm(&image(), Digest48::of(b"config"))
     }
 
     #[test]
     fn a_vm_manifest_has_the_images_registers_and_the_configurations() {
-        let (image, manifest) = (crate::image::sample(), vm_sample());
+        let (image, manifest) = (image(), vm_sample());
         assert_eq!(
             Manifest::from_json(&manifest.to_json()),
             Ok(manifest.clone())
         );
-        let booted = image.registers;
-        let expected = Registers {
-            mrtd: booted.mrtd,
-            rtmr: [
-                booted.rtmr0,
-                booted.rtmr1,
-                booted.rtmr2,
-                sample().registers().rtmr[3],
-            ],
-        };
+        let mut expected = image.booted;
+        expected.rtmr[3] = sample().registers().rtmr[3];
         assert_eq!(manifest.registers(), &expected);
         assert_eq!(
             manifest.mode(),
             Mode::Vm {
-                image: image.digest(),
-                lock: image.lock_sha256
+                image: image.digest,
+                lock: image.lock
             }
         );
         assert_eq!(manifest.profile(), "sim");

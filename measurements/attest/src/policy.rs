@@ -7,7 +7,8 @@ pub use file::PolicyError;
 pub(crate) use tcb::PlatformTcb;
 pub use tcb::{Advisories, TcbStatus};
 
-use crate::{Digest48, Manifest, Profile, Refusal, Register, Registers, TdReport};
+use crate::{Manifest, Profile, Refusal, TdReport};
+use registers::{Digest48, Register, Registers};
 
 /// What a peer may be. Everything here is an exact value or a closed list; what is not listed is refused.
 ///
@@ -50,7 +51,7 @@ impl Policy {
     }
 
     /// As strict as [`Policy::exact`] over these guests. Of none, it accepts nobody.
-    pub(crate) fn with_registers(registers: Vec<Registers>) -> Policy {
+    pub fn with_registers(registers: Vec<Registers>) -> Policy {
         Policy {
             registers,
             tcb_statuses: vec![TcbStatus::UpToDate],
@@ -226,6 +227,7 @@ const XFAM_COMPUTE: u64 = 0b111 | 0b111 << 5 | 1 << 9 | 0b11 << 11 | 0b11 << 17;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use registers::Digest32;
 
     fn registers(values: [u8; 5]) -> Registers {
         let [mrtd, a, b, c, d] = values.map(|value| Digest48([value; 48]));
@@ -259,11 +261,14 @@ mod tests {
 
     #[test]
     fn a_guest_for_developers_is_in_no_policy_that_a_manifest_makes() {
-        let image = crate::image::sample();
         let of = |profile| {
-            let mut parts = (*image).clone();
-            parts.profile = profile;
-            let image = crate::ImageManifest::new(parts).expect("as good as the sample");
+            let image = crate::GuestImage {
+                digest: Digest32([3; 32]),
+                lock: Digest32([4; 32]),
+                profile,
+                booted: registers([1, 2, 3, 4, 0]),
+                agent: Digest48([5; 48]),
+            };
             Manifest::vm(&image, Digest48([2; 48]))
         };
         let cpu = of(Profile::Cpu);

@@ -16,7 +16,8 @@ use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use crate::{Digest48, Registers, ReportData, limits};
+use crate::limits;
+use registers::{Digest48, Registers, ReportData};
 
 /// A quote that has the right shape. Nothing in it is true until `verify` says so.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
-use crate::{Digest48, QuoteError, Registers, ReportData, TcbStatus};
+use crate::{QuoteError, TcbStatus};
+use registers::{Digest48, Register, ReportData};
 
 /// Why [`verify`](crate::verify) refused. The text says whose fault it is and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -306,57 +305,6 @@ pub enum Refusal {
         /// The verifier's words.
         detail: String,
     },
-}
-
-/// One of the five registers. In files, its name in lower case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Register {
-    /// Initial memory.
-    Mrtd,
-    /// Firmware configuration.
-    Rtmr0,
-    /// Kernel.
-    Rtmr1,
-    /// Command line and initrd.
-    Rtmr2,
-    /// The application.
-    Rtmr3,
-}
-
-impl Register {
-    /// In the order they are compared.
-    pub(crate) const ALL: [Register; 5] = [
-        Register::Mrtd,
-        Register::Rtmr0,
-        Register::Rtmr1,
-        Register::Rtmr2,
-        Register::Rtmr3,
-    ];
-
-    /// Its value among all five.
-    pub fn of(self, registers: &Registers) -> Digest48 {
-        let [rtmr0, rtmr1, rtmr2, rtmr3] = registers.rtmr;
-        match self {
-            Register::Mrtd => registers.mrtd,
-            Register::Rtmr0 => rtmr0,
-            Register::Rtmr1 => rtmr1,
-            Register::Rtmr2 => rtmr2,
-            Register::Rtmr3 => rtmr3,
-        }
-    }
-}
-
-impl fmt::Display for Register {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Register::Mrtd => "MRTD",
-            Register::Rtmr0 => "RTMR0",
-            Register::Rtmr1 => "RTMR1",
-            Register::Rtmr2 => "RTMR2",
-            Register::Rtmr3 => "RTMR3",
-        })
-    }
 }
 
 fn list<T: fmt::Display>(items: &[T]) -> String {

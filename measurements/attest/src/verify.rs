@@ -16,20 +16,20 @@ use dcap_qvl::{QuoteClaims, verify::QuoteVerifier};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Collateral, Policy, Quote, Refusal, Registers, ReportData, ReportType, Root, RootClass,
-    TcbStatus, policy::PlatformTcb,
+    Collateral, Policy, Quote, Refusal, ReportType, Root, RootClass, TcbStatus, policy::PlatformTcb,
 };
+use registers::{Registers, ReportData};
 
-/// A value that [`verify`] or [`gpu::verify`](crate::gpu::verify) vouches for. It has no maker outside this crate:
+/// A value that [`verify`] or [`gpu::verify`](gpu::verify) vouches for. It has no maker outside this crate:
 ///
 /// ```compile_fail,E0423
-/// fn forge(peer: measurements::Peer) -> measurements::Verified<measurements::Peer> {
-///     measurements::Verified(peer)
+/// fn forge(peer: crate::Peer) -> crate::Verified<crate::Peer> {
+///     crate::Verified(peer)
 /// }
 /// ```
 /// It can be read and passed on:
 /// ```
-/// fn registers(peer: &measurements::Verified<measurements::Peer>) -> measurements::Registers {
+/// fn registers(peer: &crate::Verified<crate::Peer>) -> registers::Registers {
 ///     peer.registers
 /// }
 /// ```

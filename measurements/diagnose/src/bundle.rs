@@ -1,8 +1,8 @@
 //! One file with everything that a quote is judged by, and the judgement.
 //!
 //! **What it is.** A [`Bundle`]: a quote, Intel's collateral, and if there are any a manifest, event logs, the evidence of GPUs with
-//! RIMs and OCSP responses, as they were found. [`Bundle::appraise`] judges it offline, through [`verify`](crate::verify()),
-//! [`inspect`](crate::inspect()), the replay of logs and [`gpu::verify_bundle`](crate::gpu::verify_bundle), and nothing else.
+//! RIMs and OCSP responses, as they were found. [`Bundle::appraise`] judges it offline, through [`verify`](attest::verify()),
+//! [`inspect`](attest::inspect()), the replay of logs and [`gpu::verify_bundle`](gpu::verify_bundle), and nothing else.
 //!
 //! **Trusts.** Nothing in it. What it says of itself (its manifest, the report data, the time it says it was made) is its maker's
 //! word: held against the signed parts, but nobody becomes verified by it.
@@ -22,7 +22,8 @@ use minicbor::{Decode, Encode};
 pub use appraise::{Appraised, At, Expected, Gpus, Guest, SaidBy};
 pub use refusal::{BundleError, BundleRefusal, Part, PartError, Unreadable};
 
-use crate::{EventLog, EventLogError, Kind, limits};
+use crate::limits;
+use crate::{EventLog, EventLogError, Kind};
 
 /// The version that this program writes and reads.
 pub const VERSION: u64 = 1;
@@ -41,11 +42,11 @@ pub struct Bundle {
     #[n(2)]
     #[cbor(with = "minicbor::bytes")]
     pub quote: Vec<u8>,
-    /// Intel's collateral, JSON as [`Collateral::from_json`](crate::Collateral::from_json) reads it.
+    /// Intel's collateral, JSON as [`Collateral::from_json`](attest::Collateral::from_json) reads it.
     #[n(3)]
     #[cbor(with = "minicbor::bytes")]
     pub collateral: Vec<u8>,
-    /// What its maker says that the guest should measure to, JSON as [`Manifest::from_json`](crate::Manifest::from_json) reads it.
+    /// What its maker says that the guest should measure to, JSON as [`Manifest::from_json`](attest::Manifest::from_json) reads it.
     #[n(4)]
     #[cbor(with = "minicbor::bytes")]
     pub manifest: Option<Vec<u8>>,
@@ -94,7 +95,7 @@ pub enum LogForm {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct GpuParts {
-    /// NVIDIA's JSON list of GPUs ([`GpuBundle::from_json`](crate::gpu::GpuBundle::from_json)).
+    /// NVIDIA's JSON list of GPUs ([`GpuBundle::from_json`](gpu::GpuBundle::from_json)).
     #[n(0)]
     #[cbor(with = "minicbor::bytes")]
     pub evidence: Vec<u8>,
@@ -150,11 +151,19 @@ impl Bundle {
         if self.version != VERSION {
             return Err(BundleError::Version { got: self.version });
         }
-        within("the quote", self.quote.len(), limits::QUOTE_BYTES_MAX)?;
+        within(
+            "the quote",
+            self.quote.len(),
+            attest::limits::QUOTE_BYTES_MAX,
+        )?;
         let collateral = self.collateral.len();
-        within("the collateral", collateral, limits::COLLATERAL_BYTES_MAX)?;
+        within(
+            "the collateral",
+            collateral,
+            attest::limits::COLLATERAL_BYTES_MAX,
+        )?;
         let manifest = self.manifest.as_ref().map_or(0, Vec::len);
-        within("the manifest", manifest, limits::MANIFEST_BYTES_MAX)?;
+        within("the manifest", manifest, attest::limits::MANIFEST_BYTES_MAX)?;
         let logs = self.event_logs.len();
         within("the list of logs", logs, limits::BUNDLE_EVENT_LOGS_MAX)?;
         for log in &self.event_logs {
@@ -164,24 +173,32 @@ impl Bundle {
             return Ok(());
         };
         let evidence = gpus.evidence.len();
-        within("the list of GPUs", evidence, limits::GPU_BUNDLE_BYTES_MAX)?;
+        within(
+            "the list of GPUs",
+            evidence,
+            gpu::limits::GPU_BUNDLE_BYTES_MAX,
+        )?;
         let rims = gpus.rims.len();
         within("the list of RIMs", rims, limits::BUNDLE_RIMS_MAX)?;
         for rim in &gpus.rims {
-            within("a RIM", rim.xml.len(), limits::GPU_RIM_BYTES_MAX)?;
-            within("a RIM's label", rim.label.len(), limits::GPU_TEXT_BYTES_MAX)?;
+            within("a RIM", rim.xml.len(), gpu::limits::GPU_RIM_BYTES_MAX)?;
+            within(
+                "a RIM's label",
+                rim.label.len(),
+                gpu::limits::GPU_TEXT_BYTES_MAX,
+            )?;
         }
         let responses = gpus.ocsp.len();
         within(
             "the list of OCSP responses",
             responses,
-            limits::GPU_OCSP_RESPONSES_MAX,
+            gpu::limits::GPU_OCSP_RESPONSES_MAX,
         )?;
         for response in &gpus.ocsp {
             within(
                 "an OCSP response",
                 response.len(),
-                limits::GPU_OCSP_BYTES_MAX,
+                gpu::limits::GPU_OCSP_BYTES_MAX,
             )?;
         }
         Ok(())
@@ -217,7 +234,7 @@ impl LogForm {
     fn bytes_max(self) -> usize {
         match self {
             LogForm::Ccel => limits::EVENT_LOG_BYTES_MAX,
-            LogForm::Dstack | LogForm::Runtime => limits::EVENT_LOG_JSON_BYTES_MAX,
+            LogForm::Dstack | LogForm::Runtime => predict::limits::EVENT_LOG_JSON_BYTES_MAX,
         }
     }
 }

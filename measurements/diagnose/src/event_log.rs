@@ -23,10 +23,9 @@ mod event_type;
 mod replay;
 mod tcg;
 
-use crate::{Digest48, Register, limits};
+use registers::{Digest48, Register};
 
 pub use claim::Claim;
-pub(crate) use dstack::DstackForm;
 pub use event_type::EventType;
 pub use replay::Replay;
 
@@ -137,7 +136,7 @@ pub enum EventLogError {
     /// More events than any log has.
     #[error(
         "the log has more than the {} events allowed",
-        limits::EVENT_LOG_EVENTS_MAX
+        predict::limits::EVENT_LOG_EVENTS_MAX
     )]
     Events,
     /// After the last event comes something else than a filling of zeros or ones.
@@ -175,7 +174,7 @@ impl EventLog {
         dstack::parse(json)
     }
 
-    /// Reads a JSON list of this project's [`RuntimeEvent`](crate::RuntimeEvent)s.
+    /// Reads a JSON list of this project's [`RuntimeEvent`](registers::RuntimeEvent)s.
     pub fn parse_runtime(json: &[u8]) -> Result<EventLog, EventLogError> {
         dstack::parse_runtime(json)
     }

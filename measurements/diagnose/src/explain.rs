@@ -8,7 +8,7 @@
 //! image are used only where they have the digests of the manifest.
 //!
 //! **Promises.** A suspect is named only if the register recomputed with it equals the quote's; everything else is said to be
-//! not known. At most [`limits::EXPLAIN_RECOMPUTATIONS_MAX`] registers are recomputed.
+//! not known. At most [`crate::limits::EXPLAIN_RECOMPUTATIONS_MAX`] registers are recomputed.
 
 mod alignment;
 mod component;
@@ -16,11 +16,11 @@ mod suspects;
 
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
-use crate::predict::PredictedEvent;
-use crate::{
-    Digest32, Digest48, EventLog, ImageError, ImageManifest, Manifest, ManifestError, Mode,
-    Register, Registers, Replay, limits,
-};
+use crate::{EventLog, Replay};
+use attest::{Manifest, ManifestError, Mode};
+use predict::PredictedEvent;
+use predict::image::{ImageError, ImageManifest};
+use registers::{Digest32, Digest48, Register, Registers};
 
 /// A manifest of either kind, under the name that people know it by.
 #[derive(Clone, Debug)]
@@ -227,7 +227,7 @@ impl Paper {
             files: Option<IgnoredAny>,
         }
         // Longer ones the two readers below refuse; the probe keeps nothing of what it reads.
-        let bounded = bytes.get(..limits::IMAGE_MANIFEST_BYTES_MAX + 1);
+        let bounded = bytes.get(..predict::limits::IMAGE_MANIFEST_BYTES_MAX + 1);
         let probe = serde_json::from_slice::<Probe>(bounded.unwrap_or(bytes));
         let contents = match probe.map_err(|_| ExplainError::NoPaper)? {
             Probe { mode: Some(_), .. } => Contents::Guest(Box::new(Manifest::from_json(bytes)?)),

@@ -11,12 +11,15 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::acpi::{AcpiError, Qemu, acpi_files};
-use crate::predict::{
+use crate::limits;
+use attest::Policy;
+use predict::acpi::{AcpiError, Qemu, acpi_files};
+use predict::smbios::{ProcessorId, SmbiosMachine, SmbiosMachineError, q35_of, smbios_tables};
+use predict::{
     FirmwareBuild, PageOrder, Platform, PredictError, mrtd, replay as replay_events, rtmr0,
 };
-use crate::smbios::{ProcessorId, SmbiosMachine, SmbiosMachineError, q35_of, smbios_tables};
-use crate::{Digest32, Digest48, ImageManifest, MachineSize, Policy, Register, Registers, limits};
+use predict::{image::ImageManifest, qemu::MachineSize};
+use registers::{Digest32, Digest48, Register, Registers};
 
 /// An image and the machines that its guest may run in.
 #[derive(Clone, Debug, PartialEq, Eq)]

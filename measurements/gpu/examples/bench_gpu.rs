@@ -7,7 +7,7 @@
 
 use std::{fs, path::Path, time::Instant};
 
-use measurements::gpu::{GpuEvidence, GpuNonce, GpuPolicy, GpuRoots, Revocation, Rim, verify};
+use gpu::{GpuEvidence, GpuNonce, GpuPolicy, GpuRoots, Revocation, Rim, verify};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);

@@ -3,8 +3,9 @@
 use p384::ecdsa::{Signature, VerifyingKey, signature::Verifier};
 use sha2::{Digest, Sha256};
 
-use crate::der::{Der, p384_signature, tag};
-use crate::{Digest32, Digest48, limits};
+use crate::limits;
+use pki::der::{Der, p384_signature, tag};
+use registers::{Digest32, Digest48};
 
 /// Why bytes are no certificate of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,7 +1,8 @@
 //! Certificates from a leaf to a pinned root.
 
 use super::certificate::{Certificate, CertificateError, DIGITAL_SIGNATURE, KEY_CERT_SIGN};
-use crate::{Digest32, limits};
+use crate::limits;
+use registers::Digest32;
 
 /// Why a chain does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,7 +8,8 @@ use super::{
     pem,
     report::{GpuFields, Report, ReportError},
 };
-use crate::{Digest32, limits};
+use crate::limits;
+use registers::Digest32;
 
 /// Why something is no evidence of a Hopper GPU.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

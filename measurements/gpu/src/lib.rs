@@ -6,15 +6,18 @@
 //!
 //! **Trusts.** Two roots of NVIDIA's ([`GpuRoots`]), and the caller's clock.
 //!
-//! **Promises.** A [`Verified<Gpu>`](crate::Verified) exists only if a device under the root signed, for the expected nonce, exactly what two
+//! **Promises.** A [`Verified<Gpu>`](Verified) exists only if a device under the root signed, for the expected nonce, exactly what two
 //! RIMs under the other root accept. All of it at one time, which is an argument.
 //!
 //! **Lacks.** Other architectures than GH100, switches, NVIDIA's remote service and its tokens. It does not know which machine a GPU sits
-//! in, nor whether confidential computing is on: the guest's measured driver says that.
+//! in, nor whether confidential computing is on: the guest's measured driver says that. Files, sockets and a clock.
+
+#![forbid(unsafe_code)]
 
 mod certificate;
 mod chain;
 mod evidence;
+pub mod limits;
 mod ocsp;
 mod pem;
 mod refusal;
@@ -24,6 +27,7 @@ mod roots;
 mod verify;
 mod xml;
 
+// The public interface is:
 pub use certificate::CertificateError;
 pub use chain::ChainError;
 pub use evidence::{EvidenceError, GpuBundle, GpuEvidence};
@@ -33,7 +37,7 @@ pub use report::{GpuFeature, GpuFields, ReportError};
 pub use rim::{Rim, RimError, RimKind};
 pub use roots::{GpuRootClass, GpuRoots, IsNvidia};
 pub use verify::{
-    Gpu, GpuNonce, GpuPolicy, Inspected, Revocation, RimUsed, inspect, inspect_bundle, verify,
-    verify_bundle,
+    Gpu, GpuNonce, GpuPolicy, Inspected, Revocation, RimUsed, Verified, inspect, inspect_bundle,
+    verify, verify_bundle,
 };
 pub use xml::XmlError;

@@ -7,8 +7,8 @@ use super::{
     certificate::{Certificate, ECDSA_WITH_SHA384, verifies},
     chain::{ChainError, check_issued, check_time},
 };
-use crate::der::{Der, Value, p384_signature, tag};
 use crate::limits;
+use pki::der::{Der, Value, p384_signature, tag};
 use sha2::{Digest, Sha256, Sha384};
 
 /// Why an OCSP response is of no use, or what bad thing it says.

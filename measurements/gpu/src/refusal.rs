@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::{ChainError, OcspError, RimError, RimKind};
-use crate::Digest48;
+use registers::Digest48;
 
 /// Why [`verify`](super::verify) refused a GPU.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

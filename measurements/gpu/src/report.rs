@@ -11,7 +11,8 @@ use std::fmt;
 use p384::ecdsa::VerifyingKey;
 
 use super::certificate::verifies;
-use crate::{Digest48, limits};
+use crate::limits;
+use registers::Digest48;
 
 /// Why bytes are no report of a Hopper GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -15,7 +15,8 @@ use super::{
     chain::{Chain, ChainError, RIM_CHAIN},
     xml::{self, XmlError},
 };
-use crate::{Digest32, Digest48, limits};
+use crate::limits;
+use registers::{Digest32, Digest48};
 
 /// Why a RIM is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::Digest32;
+use registers::Digest32;
 
 /// The roots that GPU evidence must lead to.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -7,11 +7,13 @@
 //! Each step is reached only through the one before, so the first refusal is the gravest one that can be known. The last step goes
 //! through all measurements and names every one that differs.
 
+use std::ops::Deref;
+
 use super::{
     GpuBundle, GpuBundleRefusal, GpuEvidence, GpuFields, GpuRefusal, GpuRootClass, GpuRoots,
     Mismatch, OcspResponses, Rim, RimKind,
 };
-use crate::{Digest32, Verified};
+use registers::Digest32;
 
 /// What is expected of a GPU, and by what it is judged.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +100,17 @@ pub struct RimUsed {
     pub digest: Digest32,
 }
 
+/// What [`verify`] or [`verify_bundle`] vouches for. Nothing outside this crate can make one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified<T>(T);
+
+impl<T> Deref for Verified<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
 /// Turns the evidence of one GPU into a GPU, or says why not. `rims` are those of its driver and its VBIOS; others among them are
 /// passed over.
 ///
@@ -109,7 +122,7 @@ pub fn verify(
     rims: &[Rim],
     policy: &GpuPolicy<'_>,
 ) -> Result<Verified<Gpu>, GpuRefusal> {
-    appraise(evidence, rims, policy).map(Verified::vouch)
+    appraise(evidence, rims, policy).map(Verified)
 }
 
 /// Turns the evidence of a machine's GPUs into GPUs. All answer one nonce, and none stands there twice.
@@ -118,7 +131,7 @@ pub fn verify_bundle(
     rims: &[Rim],
     policy: &GpuPolicy<'_>,
 ) -> Result<Verified<Vec<Gpu>>, GpuBundleRefusal> {
-    each(bundle, |evidence| appraise(evidence, rims, policy)).map(Verified::vouch)
+    each(bundle, |evidence| appraise(evidence, rims, policy)).map(Verified)
 }
 
 /// Chain, signature, firmware, nonce and revocation of each GPU, and that they are different ones with one nonce. No RIM is looked at, so

@@ -176,7 +176,7 @@ impl<'a> Der<'a> {
 }
 
 /// Two positive INTEGERs of an ECDSA signature as 48 bytes each (RFC 3279 2.2.3).
-pub(crate) fn p384_signature(der: &[u8]) -> Option<[u8; 96]> {
+pub fn p384_signature(der: &[u8]) -> Option<[u8; 96]> {
     let mut outer = Der::new(der);
     let mut inside = outer.inside(tag::SEQUENCE)?;
     outer.end()?;

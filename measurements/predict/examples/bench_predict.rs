@@ -8,11 +8,10 @@
 
 use std::{fs, hint::black_box, time::Instant};
 
-use measurements::{
+use predict::{
+    Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, UkiRoad,
     acpi::{Qemu, Serial, Shape, acpi_files},
-    predict::{
-        Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, UkiRoad, mrtd, predict,
-    },
+    mrtd, predict,
 };
 use sha2::{Digest, Sha384};
 

@@ -2,7 +2,7 @@
 //!
 //! QEMU gives its guest three files (four with a TPM) and OVMF measures them into RTMR0. They follow from the machine
 //! alone, so they can be predicted: this is QEMU's `hw/i386/acpi-build.c` for q35 as a function, written from its
-//! structure and compared, byte for byte, with what QEMU gave real guests (`measurements/tests/acpi.rs`). A
+//! structure and compared, byte for byte, with what QEMU gave real guests (`measurements/predict/tests/it/acpi.rs`). A
 //! [`Shape`] that no comparison covers is refused by name, never guessed.
 //!
 //! QEMU builds the tables when firmware first asks for them, after it has placed PCI devices. So they also follow from OVMF:
@@ -11,6 +11,7 @@
 mod aml;
 mod command_line;
 mod dsdt;
+pub mod files;
 mod loader;
 mod rebuilt;
 mod resources;
@@ -30,7 +31,7 @@ pub use shape::{AcpiError, AddressWidth, Serial, Shape, Slot};
 pub use shape_file::ShapeError;
 pub use version::Qemu;
 
-use crate::predict::acpi::AcpiFiles;
+use files::AcpiFiles;
 
 /// The ACPI files of a machine, by their fw_cfg names, that were made here: what a policy may rest on. Files from elsewhere
 /// are code for the guest's kernel that somebody wrote; they stay [`AcpiFiles`] and give events to study, no registers.

@@ -7,7 +7,8 @@
 use sha2::{Digest, Sha384};
 
 use super::pe::Headers;
-use crate::{Digest48, limits};
+use crate::limits;
+use registers::Digest48;
 
 /// Why a file cannot be measured as a program. Whoever chose the file is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -12,7 +12,8 @@ use super::authenticode::{self, authenticode};
 use super::header::{KernelHeader, patched};
 use super::uki::{Uki, UkiError};
 use super::{EventKind, PredictError, PredictedEvent, direct, gpt};
-use crate::{Digest48, Register, limits};
+use crate::limits;
+use registers::{Digest48, Register};
 
 /// What the firmware starts.
 #[derive(Clone, Copy, Debug)]

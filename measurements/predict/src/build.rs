@@ -3,7 +3,7 @@
 //! The code in the file is compressed, and nothing outside of it names its version. So whoever predicts must know it,
 //! unless the file is one of those that this module knows by digest.
 
-use crate::Digest32;
+use registers::Digest32;
 
 /// How a firmware was built, as far as RTMR0 depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,8 @@ use super::authenticode::authenticode;
 use super::boot::{calling, leaving, program};
 use super::bytes::utf16;
 use super::{EventKind, PredictError, PredictedEvent};
-use crate::{Digest48, Register, limits};
+use crate::limits;
+use registers::{Digest48, Register};
 
 /// The events of RTMR1, in order, where the kernel is measured as it lies on disk
 /// ([`KernelHeader::AsOnDisk`](super::KernelHeader::AsOnDisk)).
@@ -46,7 +47,7 @@ pub(super) fn load_options(cmdline: &str, from: &str) -> PredictedEvent {
 }
 
 /// UTF-16 with a final zero.
-pub(crate) fn options(cmdline: &str) -> Vec<u8> {
+pub fn options(cmdline: &str) -> Vec<u8> {
     let mut options = utf16(cmdline);
     options.extend([0, 0]);
     options

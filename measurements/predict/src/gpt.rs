@@ -7,7 +7,8 @@
 use sha2::{Digest, Sha384};
 
 use super::bytes::{array_at, u32_at, u64_at};
-use crate::{Digest48, limits};
+use crate::limits;
+use registers::Digest48;
 
 /// Why a disk's partition table cannot be predicted. Whoever made the disk is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! The paper that a builder writes about an image: its files, what is in them, and what a guest made of them measures to.
+//! The manifest of an image: its files, what is in them, and what a guest made of them measures to.
 //!
 //! It is a claim, like every manifest. A reader believes it who rebuilt the image, or who recomputed its registers from
 //! the files (`measurements image verify`). Reading it checks that it does not contradict itself.
@@ -10,9 +10,12 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
-use crate::predict::{PredictedEvent, Prediction, direct::check_cmdline, replay};
-use crate::{Digest32, Digest48, MachineSize, Register, limits};
+use crate::limits;
+use crate::qemu::MachineSize;
+use crate::{PredictedEvent, Prediction, direct::check_cmdline, replay};
+use attest::{GuestImage, Manifest, Profile};
 pub use content::{Content, ContentKind, ImagePart};
+use registers::{Digest32, Digest48, Register, Registers, VerityRoot};
 
 /// An image manifest that agrees with itself. Its fields can be read, and nothing changes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,20 +56,6 @@ pub struct ImageParts {
     pub uki: Option<UkiRegisters>,
 }
 
-/// What an image is for. Here it is a name; what makes it true is the programs inside, which are measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Profile {
-    /// Its module is simulated. Protects nothing.
-    Sim,
-    /// Runs models on the processor.
-    Cpu,
-    /// Runs models on an H100 and stops without one.
-    H100,
-    /// For developers, with doors that production does not have.
-    Dev,
-}
-
 /// The files of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,18 +86,6 @@ pub struct ImageFile {
     pub bytes: u64,
     /// Its digest.
     pub sha256: Digest32,
-}
-
-/// A dm-verity device: SHA-256, blocks of 4096 bytes, the tree behind the data.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VerityRoot {
-    /// The hash at the top of the tree.
-    pub verity_hash: Digest32,
-    /// What each hash begins with.
-    pub salt: Digest32,
-    /// Blocks of data.
-    pub data_blocks: u64,
 }
 
 /// One package of the lock.
@@ -160,7 +137,7 @@ pub struct BootRegisters {
 /// MRTD is the direct boot's on both roads. So is RTMR0 on the road over `-kernel`. From a disk, RTMR0 has boot options that
 /// the firmware makes for the disks that it finds, and nobody has predicted it ([`PredictError::BootOptions`]).
 ///
-/// [`PredictError::BootOptions`]: crate::predict::PredictError::BootOptions
+/// [`PredictError::BootOptions`]: crate::PredictError::BootOptions
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UkiRegisters {
@@ -253,7 +230,8 @@ pub enum ImageError {
     Machine(MachineSize),
     /// A command line that names another root, or not exactly one.
     #[error(
-        "the command line of the image manifest must have the word {expected:?} once, and no other beginning with {ROOT_KEY:?}"
+        "the command line of the image manifest must have the word {expected:?} once, and no other beginning with {:?}",
+        VerityRoot::KEY
     )]
     Root {
         /// The word that the manifest's root needs.
@@ -320,6 +298,18 @@ impl ImageManifest {
     pub fn digest(&self) -> Digest32 {
         Digest32::of(&self.to_json())
     }
+
+    /// The manifest of this image's guest with a measured configuration.
+    pub fn guest(&self, config: Digest48) -> Manifest {
+        let image = GuestImage {
+            digest: self.digest(),
+            lock: self.lock_sha256,
+            profile: self.profile,
+            booted: self.registers.into(),
+            agent: self.agent_sha384,
+        };
+        Manifest::vm(&image, config)
+    }
 }
 
 impl Deref for ImageManifest {
@@ -373,7 +363,9 @@ impl ImageParts {
         }
         let expected = self.root.argument();
         let words = self.cmdline.split(' ');
-        let roots: Vec<_> = words.filter(|word| word.starts_with(ROOT_KEY)).collect();
+        let roots: Vec<_> = words
+            .filter(|word| word.starts_with(VerityRoot::KEY))
+            .collect();
         if roots != [expected.as_str()] {
             return Err(ImageError::Root { expected });
         }
@@ -504,34 +496,13 @@ impl ImageFiles {
     }
 }
 
-impl VerityRoot {
-    /// The word of the command line that tells the guest which root to open.
-    pub fn argument(&self) -> String {
-        let VerityRoot {
-            verity_hash,
-            salt,
-            data_blocks,
-        } = self;
-        format!("{ROOT_KEY}{verity_hash},{salt},{data_blocks}")
-    }
-}
-
-impl Profile {
-    /// As files write it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Profile::Sim => "sim",
-            Profile::Cpu => "cpu",
-            Profile::H100 => "h100",
-            Profile::Dev => "dev",
+/// RTMR3 is zero: what extends it runs after the boot.
+impl From<BootRegisters> for Registers {
+    fn from(booted: BootRegisters) -> Self {
+        Registers {
+            mrtd: booted.mrtd,
+            rtmr: [booted.rtmr0, booted.rtmr1, booted.rtmr2, Digest48::ZERO],
         }
-    }
-
-    /// The profile that files write so.
-    pub fn parse(text: &str) -> Option<Profile> {
-        [Profile::Sim, Profile::Cpu, Profile::H100, Profile::Dev]
-            .into_iter()
-            .find(|profile| profile.as_str() == text)
     }
 }
 
@@ -568,10 +539,5 @@ fn text_error(what: &'static str, text: &str) -> ImageError {
     ImageError::Text { what, got }
 }
 
-/// The guest's stage 0 reads its root from this word.
-const ROOT_KEY: &str = "chrysalis.root=";
-
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-pub(crate) use tests::sample;

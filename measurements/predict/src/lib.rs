@@ -1,14 +1,19 @@
-//! Registers from files, before any boot.
+//! What a TDX guest should measure to, computed from its image and its machine.
 //!
 //! **What it is.** The measurements of a TDX guest that QEMU starts with a kernel (`-kernel`) or with a unified kernel
-//! image, computed from the firmware, what it starts, the memory size and QEMU's ACPI tables. `docs/measurements.md` has
-//! each rule with what proves it.
+//! image, from the firmware, what it starts, the memory size and QEMU's ACPI tables ([`predict`]); the machine that QEMU is
+//! told ([`qemu`]), its tables made as QEMU makes them ([`acpi`], [`smbios`]); the manifest of an image ([`image`]).
+//! `docs/measurements.md` has each rule with what proves it.
 //!
 //! **Trusts.** The caller, for the versions behind the files: QEMU and edk2 ([`KernelHeader::of`] knows what they decide of
 //! RTMR1, [`FirmwareBuild`] has what they decide of RTMR0), Linux 6.9 or later. Bytes are trusted in nothing.
 //!
 //! **Promises.** The same inputs give the same events. What it cannot place it refuses: a prediction that is wrong does
-//! not harm, because no guest has such registers, but one that guesses would hide why.
+//! not harm, because no guest has such registers, but one that guesses would hide why. No input makes it panic.
+//!
+//! **Lacks.** Files, sockets, a clock, a random source: files are arguments. It judges no quote.
+
+#![forbid(unsafe_code)]
 
 pub mod acpi;
 pub mod authenticode;
@@ -21,20 +26,23 @@ mod fw_cfg;
 mod gpt;
 mod header;
 mod hob;
+pub mod image;
+pub mod limits;
 mod mrtd;
 mod pe;
+pub mod qemu;
 mod rtmr0;
 pub mod rtmr3;
-mod smbios;
+pub mod smbios;
 pub mod tdvf;
 mod uki;
 mod variables;
+mod verity;
 
 use serde::{Deserialize, Serialize};
 
 use crate::acpi::Tables;
-use crate::{Digest48, Register, Registers, limits};
-use acpi::{AcpiError, AcpiFiles};
+use acpi::files::{AcpiError, AcpiFiles};
 use authenticode::PeError;
 pub use boot::{Boot, UkiRoad};
 pub use build::{BiosInformation, FirmwareBuild, FirmwareGeneration};
@@ -42,11 +50,13 @@ pub use fw_cfg::FwCfg;
 pub use gpt::GptError;
 pub use header::{HeaderError, KernelHeader};
 pub use mrtd::{PageOrder, mrtd};
+use registers::{Digest48, Register, Registers};
 pub use rtmr0::Platform;
-pub use smbios::SmbiosError;
+pub use smbios::measured::SmbiosError;
 use tdvf::{Tdvf, TdvfError};
 pub use uki::{STUBS, UkiError};
 pub use variables::StoreError;
+pub use verity::{VERITY_BLOCK_BYTES, VerityHash};
 
 /// Everything that a boot measures.
 #[derive(Clone, Copy, Debug)]
@@ -225,7 +235,7 @@ pub fn rtmr0(
 
 /// What the list of memory ranges of a guest of this size extends RTMR0 by: the one event that depends on memory, beside the
 /// ACPI tables.
-pub(crate) fn memory_digest(firmware: &[u8], memory_mib: u64) -> Result<Digest48, PredictError> {
+pub fn memory_digest(firmware: &[u8], memory_mib: u64) -> Result<Digest48, PredictError> {
     let hob = hob::td_hob(&for_qemu(firmware)?, memory_mib)?;
     Ok(Digest48::of(&hob))
 }

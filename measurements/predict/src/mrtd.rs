@@ -8,7 +8,7 @@
 use sha2::{Digest, Sha384};
 
 use super::tdvf::{PAGE_BYTES, Pages, Section, Tdvf, TdvfError};
-use crate::Digest48;
+use registers::Digest48;
 
 /// In which order a host adds and extends the pages of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

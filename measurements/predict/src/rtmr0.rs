@@ -10,19 +10,19 @@
 //! | SMBIOS | – | one |
 //! | boot variables | `BootOrder`, one option | `BootOrder`, two options |
 
-use super::acpi::{self, AcpiFiles};
+use super::acpi::files::{self, AcpiFiles};
 use super::boot_options;
 use super::build::{FirmwareBuild, FirmwareGeneration};
 use super::fw_cfg::FwCfg;
 use super::hob::td_hob;
-use super::smbios::{self, SmbiosError};
+use super::smbios::measured::{self, SmbiosError};
 use super::tdvf::Tdvf;
 use super::variables::{
     IMAGE_SECURITY_DATABASE, MEASURED, SecureBoot, StoreError, VariableStore, check_empty,
     variable_data,
 };
 use super::{EventKind, PredictError, PredictedEvent};
-use crate::{Digest48, Register};
+use registers::{Digest48, Register};
 
 /// A firmware and the machine that it finds, but for the ACPI tables.
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +98,7 @@ pub(super) fn without_acpi(
     let mut after: Vec<PredictedEvent> = authority.into_iter().collect();
     if let FirmwareGeneration::FromStable202505(bios) = &platform.build.generation {
         let tables = platform.smbios.ok_or(SmbiosError::Missing)?;
-        let measured = smbios::measured(tables, bios)?;
+        let measured = measured::measured(tables, bios)?;
         after.push(event(EventKind::HandoffTables, &measured, "SMBIOS"));
     }
     for (name, data) in boot_options::measured(&platform.build.generation) {
@@ -114,7 +114,7 @@ pub(super) fn with_acpi(
     acpi: &AcpiFiles,
 ) -> Result<Vec<PredictedEvent>, PredictError> {
     let [mut events, after] = without_acpi(tdvf, platform)?;
-    for (name, bytes) in acpi::in_order(acpi)? {
+    for (name, bytes) in files::in_order(acpi)? {
         events.push(event(EventKind::PlatformConfigFlags, bytes, name));
     }
     events.extend(after);

@@ -5,8 +5,10 @@
 //! `cc-eventlog`), of which the digest is computed here, and compared where the entry has it too.
 
 use serde::Deserialize;
+use serde_json::json;
 
-use crate::{Digest48, RuntimeEvent, event_log::DstackForm, limits};
+use crate::limits;
+use registers::{Digest48, RuntimeEvent};
 
 /// Why a list does not give a register. Whoever wrote it is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +73,7 @@ struct DstackEntry {
     event_type: Option<u32>,
 }
 
-/// Reads a JSON list and gives each event with its digest, in order: [`replay`](crate::replay) makes RTMR3 of them.
+/// Reads a JSON list and gives each event with its digest, in order: [`replay`](registers::replay) makes RTMR3 of them.
 pub fn events(json: &[u8]) -> Result<Vec<RuntimeEvent>, RuntimeError> {
     let (got, max) = (json.len(), limits::EVENT_LOG_JSON_BYTES_MAX);
     if got > max {
@@ -137,5 +139,43 @@ impl DstackEntry {
             name: self.event,
             digest,
         })
+    }
+}
+
+/// How dstack hashes a runtime event (dstack, `cc-eventlog`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DstackForm {
+    /// Type, name and payload with colons between.
+    First,
+    /// Canonical JSON.
+    Second,
+}
+
+impl DstackForm {
+    /// The type of such events.
+    pub const TYPE: u32 = 0x0800_0001;
+
+    /// The digest of an event with this name and payload.
+    pub fn digest(self, name: &str, payload: &[u8]) -> Digest48 {
+        let number = Self::TYPE;
+        let bytes = match self {
+            DstackForm::First => [
+                &number.to_le_bytes(),
+                b":".as_slice(),
+                name.as_bytes(),
+                b":",
+                payload,
+            ]
+            .concat(),
+            // RFC 8785: keys sorted, no spaces, and strings as serde_json escapes them.
+            DstackForm::Second => {
+                let [name, payload] = [json!(name), json!(hex::encode(payload))];
+                format!(
+                    r#"{{"event":{name},"event_type":{number},"payload":{payload},"version":2}}"#
+                )
+                .into_bytes()
+            }
+        };
+        Digest48::of(&bytes)
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! **What it is.** The contents of fw_cfg's `etc/smbios/smbios-tables` for a q35 machine, as a function of machine type, processor,
 //! number of vCPUs and memory (QEMU's `hw/smbios/smbios.c` and `hw/i386/fw_cfg.c`). Devices, accelerator and the version of
-//! QEMU change nothing but the machine type's name. Firmware measures a part of it; see [`crate::predict`].
+//! QEMU change nothing but the machine type's name. Firmware measures a part of it; see [`crate`].
 //!
-//! **Promises.** It answers only within what was compared with QEMU's own files (`measurements/tests/smbios.rs`).
+//! **Promises.** It answers only within what was compared with QEMU's own files (`measurements/predict/tests/it/smbios.rs`).
 //!
 //! **Lacks.** What `-smbios` options change; several sockets; more processors than were compared.
+
+pub(crate) mod measured;
 
 use crate::acpi::Qemu;
 

@@ -18,7 +18,8 @@ use super::authenticode::{self, PeError};
 use super::direct::{self, check_cmdline, load_options, options};
 use super::pe::{Headers, Section};
 use super::{EventKind, PredictError, PredictedEvent};
-use crate::{Digest48, Register, limits};
+use crate::limits;
+use registers::{Digest48, Register};
 
 /// Stubs whose measurements were compared with logs, as they name themselves.
 pub const STUBS: [&str; 1] = ["systemd-stub 257.13-1~deb13u1"];

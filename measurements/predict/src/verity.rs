@@ -6,7 +6,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::Digest32;
+use registers::Digest32;
 
 /// Bytes of a block, of data and of hashes alike.
 pub const VERITY_BLOCK_BYTES: usize = 4096;

@@ -1,10 +1,8 @@
 //! The 64 bytes a guest puts into its quote, and what they bind.
 
-use std::{fmt, str::FromStr};
-
 use sha2::{Digest, Sha512};
 
-use crate::registers::{DigestError, lower_hex};
+use crate::digest_type;
 
 /// The GPU evidence a guest stands behind, or the explicit statement that there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,9 +13,11 @@ pub enum GpuBinding {
     Evidence([u8; 32]),
 }
 
-/// The 64 bytes that a TDX module copies from the guest into the quote.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ReportData(pub [u8; 64]);
+digest_type!(
+    /// The 64 bytes that a TDX module copies from the guest into the quote. Written as 128 lower-case hex digits.
+    ReportData,
+    64
+);
 
 impl ReportData {
     /// Binds a subject (the digest of a keyset), the verifier's nonce and the GPU.
@@ -38,25 +38,6 @@ impl ReportData {
             .chain_update(evidence)
             .finalize();
         ReportData(hash.into())
-    }
-}
-
-impl fmt::Display for ReportData {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for ReportData {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ReportData({self})")
-    }
-}
-
-impl FromStr for ReportData {
-    type Err = DigestError;
-    fn from_str(text: &str) -> Result<Self, DigestError> {
-        lower_hex(text).map(ReportData)
     }
 }
 

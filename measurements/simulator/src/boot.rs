@@ -24,7 +24,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use measurements::{Digest48, Registers};
+use registers::{Digest48, Registers};
 use sha2::{Digest, Sha384};
 
 use crate::{

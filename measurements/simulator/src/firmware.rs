@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use measurements::Digest48;
+use registers::Digest48;
 use sha2::{Digest, Sha384};
 
 use crate::limits::{FIRMWARE_BYTES_MAX, FIRMWARE_MEMORY_BYTES_MAX, FIRMWARE_SECTIONS_MAX};

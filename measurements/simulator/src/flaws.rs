@@ -1,6 +1,6 @@
 //! Ways in which a test may want a guest or a platform to be bad, with every signature still good.
 
-use measurements::Digest48;
+use registers::Digest48;
 
 /// What is wrong. The default is nothing.
 #[derive(Clone, Debug, Default)]

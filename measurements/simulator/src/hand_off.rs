@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use measurements::Digest48;
+use registers::Digest48;
 
 use crate::firmware::{FirmwareError, Kind, Section, the_one};
 

@@ -3,7 +3,7 @@
 //! Microsoft, "Windows Authenticode Portable Executable Signature Format", "Calculating the PE Image Hash"; offsets from
 //! the PE format specification for PE32+. Read a second time here, to be compared with what predicts registers.
 
-use measurements::Digest48;
+use registers::Digest48;
 use sha2::{Digest, Sha384};
 
 use crate::limits::{KERNEL_BYTES_MAX, KERNEL_SECTIONS_MAX};

@@ -1,6 +1,6 @@
 //! The simulated module: registers, and quotes over them.
 
-use measurements::{Digest48, Registers};
+use registers::{Digest48, Registers};
 use sha2::{Digest, Sha256};
 
 use crate::{

@@ -3,7 +3,7 @@
 //! Request: `op u8 | length u16 | payload`. Answer: `status u8 | length u32 | payload`, status 0 and the result, or 1 and
 //! a sentence. Numbers are big endian. Requests are answered in order.
 
-use measurements::Digest48;
+use registers::Digest48;
 
 use crate::{SimulatedModule, limits::REQUEST_BYTES_MAX};
 

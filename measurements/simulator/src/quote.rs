@@ -2,7 +2,7 @@
 //!
 //! The layout is the one `measurements` reads; see its `quote` module for the picture and Intel's appendix.
 
-use measurements::{Digest48, Registers};
+use registers::{Digest48, Registers};
 use sha2::{Digest, Sha256};
 
 use crate::{

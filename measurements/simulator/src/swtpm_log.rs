@@ -13,7 +13,7 @@
 
 use std::io::{BufRead, Read};
 
-use measurements::Digest48;
+use registers::Digest48;
 
 use crate::limits::{
     TPM_COMMAND_BYTES_MAX, TPM_EXTENDS_MAX, TPM_LOG_BYTES_MAX, TPM_LOG_LINE_BYTES_MAX,

@@ -11,8 +11,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use attest::{Collateral, Policy, Root, verify};
 use machine::Machine;
-use measurements::{Collateral, Digest48, Policy, Registers, ReportData, Root, verify};
+use registers::{Digest48, Registers, ReportData};
 use simulator::{
     BootError, Launched, Source, events_of,
     protocol::{Request, encode},

@@ -8,7 +8,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use measurements::{Collateral, Digest48, Policy, Registers, ReportData, Root, RootClass, verify};
+use attest::{Collateral, Policy, Root, RootClass, verify};
+use registers::{Digest48, Registers, ReportData};
 use simulator::protocol::{Request, encode};
 
 struct Simulator {

@@ -8,15 +8,15 @@ use std::{
 use anyhow::{Context, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::{Args, Subcommand};
-use measurements::{
-    Digest32, ReportData, Source,
+use diagnose::{
+    Source,
     bundle::{
         Appraised, At, Bundle, BundleRefusal, Expected, GpuParts, Gpus, LabelledRim, Log, SaidBy,
         VERSION,
     },
-    gpu::{GpuEvidence, GpuNonce, GpuRoots, Rim},
-    limits,
 };
+use gpu::{GpuEvidence, GpuNonce, GpuRoots, Rim};
+use registers::{Digest32, ReportData};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -152,9 +152,9 @@ fn make(arguments: &MakeArguments) -> anyhow::Result<bool> {
         version: VERSION,
         made_unix_s: now_unix_s()?,
         quote: read_quote(&arguments.quote)?,
-        collateral: read_bounded(&arguments.collateral, limits::COLLATERAL_BYTES_MAX)?,
+        collateral: read_bounded(&arguments.collateral, attest::limits::COLLATERAL_BYTES_MAX)?,
         manifest: manifest
-            .map(|path| read_bounded(path, limits::MANIFEST_BYTES_MAX))
+            .map(|path| read_bounded(path, attest::limits::MANIFEST_BYTES_MAX))
             .transpose()?,
         event_logs: arguments
             .event_log
@@ -182,17 +182,17 @@ fn make(arguments: &MakeArguments) -> anyhow::Result<bool> {
 }
 
 fn read_log(path: &Path) -> anyhow::Result<Log> {
-    let most = limits::EVENT_LOG_BYTES_MAX.max(limits::EVENT_LOG_JSON_BYTES_MAX);
+    let most = diagnose::limits::EVENT_LOG_BYTES_MAX.max(predict::limits::EVENT_LOG_JSON_BYTES_MAX);
     let bytes = read_bounded(path, most)?;
     Log::detect(bytes).with_context(|| format!("reading {}", path.display()))
 }
 
 fn read_gpus(path: &Path, arguments: &MakeArguments) -> anyhow::Result<GpuParts> {
-    let evidence = read_bounded(path, limits::GPU_BUNDLE_BYTES_MAX)?;
+    let evidence = read_bounded(path, gpu::limits::GPU_BUNDLE_BYTES_MAX)?;
     let evidence = match &arguments.gpu_chain {
         None => evidence,
         Some(chain) => {
-            let chain = read_bounded(chain, limits::GPU_CHAIN_BYTES_MAX)?;
+            let chain = read_bounded(chain, gpu::limits::GPU_CHAIN_BYTES_MAX)?;
             listed(&evidence, &chain).with_context(|| format!("reading {}", path.display()))?
         }
     };
@@ -202,7 +202,7 @@ fn read_gpus(path: &Path, arguments: &MakeArguments) -> anyhow::Result<GpuParts>
     };
     let ocsp = responses
         .iter()
-        .map(|path| read_bounded(path, limits::GPU_OCSP_BYTES_MAX))
+        .map(|path| read_bounded(path, gpu::limits::GPU_OCSP_BYTES_MAX))
         .collect::<anyhow::Result<_>>()?;
     Ok(GpuParts {
         evidence,
@@ -255,12 +255,12 @@ fn read_rim(path: &Path) -> anyhow::Result<LabelledRim> {
     let label = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(LabelledRim {
         label: label.into_owned(),
-        xml: read_bounded(path, limits::GPU_RIM_BYTES_MAX)?,
+        xml: read_bounded(path, gpu::limits::GPU_RIM_BYTES_MAX)?,
     })
 }
 
 fn check(arguments: &VerifyArguments) -> anyhow::Result<bool> {
-    let bytes = read_bounded(&arguments.bundle, limits::BUNDLE_BYTES_MAX)?;
+    let bytes = read_bounded(&arguments.bundle, diagnose::limits::BUNDLE_BYTES_MAX)?;
     let bundle = Bundle::from_cbor(&bytes)
         .with_context(|| format!("reading {}", arguments.bundle.display()))?;
     let policy = read_policy(arguments.policy.as_deref(), arguments.manifest.as_deref())?;

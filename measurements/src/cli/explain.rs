@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use attest::Quote;
 use clap::Args;
-use measurements::{
-    EventLog, ImageManifest, Quote,
+use diagnose::{
+    EventLog,
     explain::{
         Contents, Difference, DifferenceKind, Explanation, Files, Finding, Paper, Question, explain,
     },
-    limits,
 };
+use predict::image::ImageManifest;
 
 use super::{Misuse, print, print_json, read_bounded, replay};
 
@@ -51,13 +52,16 @@ pub struct ExplainArguments {
 
 /// Whether nothing differs.
 pub fn run(arguments: &ExplainArguments) -> anyhow::Result<bool> {
-    if arguments.manifest.len() > limits::EXPLAIN_MANIFESTS_MAX {
-        let (got, max) = (arguments.manifest.len(), limits::EXPLAIN_MANIFESTS_MAX);
+    if arguments.manifest.len() > diagnose::limits::EXPLAIN_MANIFESTS_MAX {
+        let (got, max) = (
+            arguments.manifest.len(),
+            diagnose::limits::EXPLAIN_MANIFESTS_MAX,
+        );
         return Err(Misuse(format!("{got} manifests are more than the {max} allowed")).into());
     }
     let papers = arguments.manifest.iter().map(|path| paper(path));
     let papers = papers.collect::<anyhow::Result<Vec<_>>>()?;
-    let bytes = read_bounded(&arguments.quote, limits::QUOTE_BYTES_MAX)?;
+    let bytes = read_bounded(&arguments.quote, attest::limits::QUOTE_BYTES_MAX)?;
     let quote = Quote::parse(&bytes)
         .with_context(|| format!("{} is not a TDX quote", arguments.quote.display()))?;
     let logs = arguments.event_log.iter();
@@ -88,7 +92,7 @@ pub fn run(arguments: &ExplainArguments) -> anyhow::Result<bool> {
 }
 
 fn paper(path: &Path) -> anyhow::Result<Paper> {
-    let bytes = read_bounded(path, limits::IMAGE_MANIFEST_BYTES_MAX)?;
+    let bytes = read_bounded(path, predict::limits::IMAGE_MANIFEST_BYTES_MAX)?;
     let name = path.display().to_string();
     Paper::from_json(&name, &bytes).with_context(|| format!("reading {name}"))
 }
@@ -106,9 +110,12 @@ fn image_files(directory: &Path, papers: &[Paper]) -> anyhow::Result<[Vec<u8>; 3
     let image: &ImageManifest = image;
     let read = |name: &str, max| read_bounded(&directory.join(name), max);
     Ok([
-        read(&image.files.firmware.name, limits::FIRMWARE_BYTES_MAX)?,
-        read(&image.files.kernel.name, limits::KERNEL_BYTES_MAX)?,
-        read(&image.files.initrd.name, limits::INITRD_BYTES_MAX)?,
+        read(
+            &image.files.firmware.name,
+            predict::limits::FIRMWARE_BYTES_MAX,
+        )?,
+        read(&image.files.kernel.name, predict::limits::KERNEL_BYTES_MAX)?,
+        read(&image.files.initrd.name, predict::limits::INITRD_BYTES_MAX)?,
     ])
 }
 

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use measurements::{
+use predict::{
+    BiosInformation, FirmwareBuild, FirmwareGeneration, FwCfg, Platform,
     acpi::Shape,
-    limits,
-    predict::{BiosInformation, FirmwareBuild, FirmwareGeneration, FwCfg, Platform},
     smbios::{ProcessorId, SmbiosMachine, q35_of, smbios_tables},
 };
 
@@ -201,7 +200,7 @@ impl Surroundings {
 
 /// In PEM it would be no entry of db, and the refusal would blame the wrong thing.
 fn certificate(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let bytes = read_bounded(path, limits::ROOT_BYTES_MAX)?;
+    let bytes = read_bounded(path, attest::limits::ROOT_BYTES_MAX)?;
     if bytes.starts_with(b"-----BEGIN") {
         let path = path.display();
         bail!("{path} is PEM, and db has DER: openssl x509 -in {path} -outform DER");

@@ -4,13 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{ArgGroup, Args, Subcommand};
-use measurements::{
-    gpu::{
-        Gpu, GpuBundle, GpuBundleRefusal, GpuEvidence, GpuNonce, GpuPolicy, GpuRefusal,
-        GpuRootClass, GpuRoots, Inspected, Mismatch, OcspNonce, OcspResponses, Revocation, Rim,
-        RimUsed, inspect_bundle, verify_bundle,
-    },
-    limits,
+use gpu::{
+    Gpu, GpuBundle, GpuBundleRefusal, GpuEvidence, GpuNonce, GpuPolicy, GpuRefusal, GpuRootClass,
+    GpuRoots, Inspected, Mismatch, OcspNonce, OcspResponses, Revocation, Rim, RimUsed,
+    inspect_bundle, verify_bundle,
 };
 use serde_json::{Map, Value, json};
 
@@ -267,11 +264,11 @@ fn mismatch_json(mismatch: &Mismatch) -> Value {
 
 fn read_evidence(arguments: &VerifyArguments) -> anyhow::Result<GpuBundle> {
     let path = &arguments.evidence;
-    let bytes = read_bounded(path, limits::GPU_BUNDLE_BYTES_MAX)?;
+    let bytes = read_bounded(path, gpu::limits::GPU_BUNDLE_BYTES_MAX)?;
     let bundle = match &arguments.chain {
         None => GpuBundle::from_json(&bytes),
         Some(chain) => {
-            let chain = read_bounded(chain, limits::GPU_CHAIN_BYTES_MAX)?;
+            let chain = read_bounded(chain, gpu::limits::GPU_CHAIN_BYTES_MAX)?;
             GpuEvidence::from_report(&bytes, &chain).map(GpuBundle::from)
         }
     };
@@ -289,8 +286,8 @@ fn read_roots(arguments: &VerifyArguments) -> anyhow::Result<GpuRoots> {
     let (Some(device), Some(rim)) = named else {
         return Ok(GpuRoots::NVIDIA);
     };
-    let device_der = read_bounded(device, limits::ROOT_BYTES_MAX)?;
-    let rim_der = read_bounded(rim, limits::ROOT_BYTES_MAX)?;
+    let device_der = read_bounded(device, attest::limits::ROOT_BYTES_MAX)?;
+    let rim_der = read_bounded(rim, attest::limits::ROOT_BYTES_MAX)?;
     GpuRoots::insecure_test(&device_der, &rim_der).context("reading the test roots")
 }
 
@@ -303,16 +300,16 @@ fn read_rims(paths: &[PathBuf]) -> anyhow::Result<Vec<Rim>> {
             false => files.push(path.clone()),
         }
     }
-    if files.len() > limits::GPU_RIMS_MAX {
+    if files.len() > gpu::limits::GPU_RIMS_MAX {
         bail!(
             "there are {} RIMs; {} may be given at once",
             files.len(),
-            limits::GPU_RIMS_MAX
+            gpu::limits::GPU_RIMS_MAX
         );
     }
     let mut rims = Vec::new();
     for path in files {
-        let bytes = read_bounded(&path, limits::GPU_RIM_BYTES_MAX)?;
+        let bytes = read_bounded(&path, gpu::limits::GPU_RIM_BYTES_MAX)?;
         let label = path.file_name().unwrap_or_default().to_string_lossy();
         match Rim::parse(&label, &bytes) {
             Ok(rim) => rims.push(rim),
@@ -332,7 +329,7 @@ fn read_ocsp(arguments: &VerifyArguments) -> anyhow::Result<Option<OcspResponses
     };
     let responses = files_in(directory, &["der", "ocsp"])?
         .iter()
-        .map(|path| read_bounded(path, limits::GPU_OCSP_BYTES_MAX))
+        .map(|path| read_bounded(path, gpu::limits::GPU_OCSP_BYTES_MAX))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let parsed = OcspResponses::parse(&responses, nonce);
     parsed

@@ -6,17 +6,19 @@ use std::{
 };
 
 use anyhow::Context;
+use attest::Profile;
 use clap::{Args, Subcommand};
-use measurements::{
-    Digest32, Digest48, ImageFile, ImageManifest, Profile, Register, VERITY_BLOCK_BYTES,
+use predict::{
+    Boot, EventKind, Platform, PredictError, PredictedEvent, UkiRoad, VERITY_BLOCK_BYTES,
     VerityHash,
     acpi::{self, Qemu},
-    guest_shape, limits,
-    predict::{
-        Boot, EventKind, Platform, PredictError, PredictedEvent, UkiRoad, direct, mrtd, rtmr0,
-        rtmr0_around_acpi,
-    },
+    direct,
+    image::{ImageFile, ImageManifest},
+    mrtd,
+    qemu::guest_shape,
+    rtmr0, rtmr0_around_acpi,
 };
+use registers::{Digest32, Digest48, Register};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -66,7 +68,7 @@ enum Outcome {
 /// Whether everything that could be computed is what the manifest says.
 pub fn verify(arguments: &VerifyArguments) -> anyhow::Result<bool> {
     let path = &arguments.manifest;
-    let bytes = read_bounded(path, limits::IMAGE_MANIFEST_BYTES_MAX)?;
+    let bytes = read_bounded(path, predict::limits::IMAGE_MANIFEST_BYTES_MAX)?;
     let manifest =
         ImageManifest::from_json(&bytes).with_context(|| format!("reading {}", path.display()))?;
     let directory = path.parent().unwrap_or(Path::new(""));
@@ -146,9 +148,12 @@ fn register_checks(
     machine: &MachineArguments,
 ) -> anyhow::Result<Vec<Check>> {
     let read = |file: &ImageFile, max| read_bounded(&directory.join(&file.name), max);
-    let firmware = read(&manifest.files.firmware, limits::FIRMWARE_BYTES_MAX)?;
-    let kernel = read(&manifest.files.kernel, limits::KERNEL_BYTES_MAX)?;
-    let initrd = read(&manifest.files.initrd, limits::INITRD_BYTES_MAX)?;
+    let firmware = read(
+        &manifest.files.firmware,
+        predict::limits::FIRMWARE_BYTES_MAX,
+    )?;
+    let kernel = read(&manifest.files.kernel, predict::limits::KERNEL_BYTES_MAX)?;
+    let initrd = read(&manifest.files.initrd, predict::limits::INITRD_BYTES_MAX)?;
     let stated_mrtd = manifest.registers.mrtd;
     let mrtd = match mrtd(&firmware, machine.page_order.into()) {
         Ok(computed) if computed == stated_mrtd => Outcome::Same(computed.to_string()),
@@ -195,7 +200,7 @@ fn uki_checks(
     if is_left_out(manifest, "uki", &path) {
         return Ok(Vec::new());
     }
-    let program = read_bounded(&path, limits::UKI_BYTES_MAX)?;
+    let program = read_bounded(&path, predict::limits::UKI_BYTES_MAX)?;
     let events = |road| {
         let uki = &program;
         Boot::Uki { uki, road }.events()
@@ -220,7 +225,7 @@ fn uki_checks(
     if !is_left_out(manifest, "disk", &path) {
         let mut table = Vec::new();
         let read = open(&path)?
-            .take(limits::DISK_HEAD_BYTES_MAX as u64)
+            .take(predict::limits::DISK_HEAD_BYTES_MAX as u64)
             .read_to_end(&mut table);
         read.with_context(|| format!("reading {}", path.display()))?;
         let computed = events(UkiRoad::Disk {
@@ -291,7 +296,7 @@ fn rtmr0_outcome(
                 &of(&events, Register::Rtmr0),
             )
         {
-            let value = measurements::predict::replay(Register::Rtmr0, &events);
+            let value = predict::replay(Register::Rtmr0, &events);
             return Ok(Outcome::Same(format!("{value}, QEMU {}", qemu.as_str())));
         }
     }

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use attest::{Profile, Quote};
 use clap::Args;
-use measurements::{
-    Devices, ImageManifest, Machine, MachineSet, Profile, Quote, Register, SetFirmware, acpi::Qemu,
-    limits,
-};
+use diagnose::{Devices, Machine, MachineSet, SetFirmware};
+use predict::{acpi::Qemu, image::ImageManifest};
+use registers::Register;
 use serde_json::{Value, json};
 
 use super::firmware::FirmwareArguments;
@@ -81,11 +81,11 @@ pub struct MatchArguments {
 
 pub fn predict_set(arguments: &PredictSetArguments) -> anyhow::Result<()> {
     let path = &arguments.manifest;
-    let bytes = read_bounded(path, limits::IMAGE_MANIFEST_BYTES_MAX)?;
+    let bytes = read_bounded(path, predict::limits::IMAGE_MANIFEST_BYTES_MAX)?;
     let image =
         ImageManifest::from_json(&bytes).with_context(|| format!("reading {}", path.display()))?;
     let beside = path.with_file_name(&image.files.firmware.name);
-    let firmware = read_bounded(&beside, limits::FIRMWARE_BYTES_MAX)?;
+    let firmware = read_bounded(&beside, predict::limits::FIRMWARE_BYTES_MAX)?;
     let machines = machines(arguments, image.profile)?;
     let build = arguments.built.build(&firmware)?;
     let (processor, signer) = arguments.built.of_set(&build)?;
@@ -153,10 +153,10 @@ fn table(set: &MachineSet) -> String {
 /// Whether the quote's guest is one of the set's.
 pub fn matches(arguments: &MatchArguments) -> anyhow::Result<bool> {
     let path = &arguments.set;
-    let bytes = read_bounded(path, limits::MACHINE_SET_BYTES_MAX)?;
+    let bytes = read_bounded(path, diagnose::limits::MACHINE_SET_BYTES_MAX)?;
     let set =
         MachineSet::from_json(&bytes).with_context(|| format!("reading {}", path.display()))?;
-    let bytes = read_bounded(&arguments.quote, limits::QUOTE_BYTES_MAX)?;
+    let bytes = read_bounded(&arguments.quote, attest::limits::QUOTE_BYTES_MAX)?;
     let quote = Quote::parse(&bytes)
         .with_context(|| format!("{} is not a TDX quote", arguments.quote.display()))?;
     let compared = set.compare(&quote.td.registers);

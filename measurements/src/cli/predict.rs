@@ -4,15 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use measurements::{
-    Register, acpi, limits,
-    predict::{
-        Boot, KernelHeader, PageOrder, PredictedEvent, UkiRoad,
-        acpi::{AcpiFiles, TABLE_LOADER},
-        mrtd, replay, rtmr0, rtmr3,
-        tdvf::Tdvf,
-    },
+use predict::{
+    Boot, KernelHeader, PageOrder, PredictedEvent, UkiRoad, acpi,
+    acpi::files::{AcpiFiles, TABLE_LOADER},
+    mrtd, replay, rtmr0, rtmr3,
+    tdvf::Tdvf,
 };
+use registers::Register;
 use serde_json::{Map, Value, json};
 
 use super::firmware::FirmwareArguments;
@@ -113,7 +111,7 @@ impl From<PageOrderName> for PageOrder {
 }
 
 pub fn predict(arguments: &PredictArguments) -> anyhow::Result<()> {
-    let firmware = read_bounded(&arguments.firmware, limits::FIRMWARE_BYTES_MAX)?;
+    let firmware = read_bounded(&arguments.firmware, predict::limits::FIRMWARE_BYTES_MAX)?;
     let reading = || format!("predicting from {}", arguments.firmware.display());
     let mrtd = mrtd(&firmware, arguments.machine.page_order.into()).with_context(reading)?;
     let not_by_qemu = Tdvf::parse(&firmware)?.check_qemu().err();
@@ -134,10 +132,10 @@ pub fn predict(arguments: &PredictArguments) -> anyhow::Result<()> {
         }
     }
     if let Some(path) = &arguments.runtime_events {
-        let bytes = read_bounded(path, limits::EVENT_LOG_JSON_BYTES_MAX)?;
+        let bytes = read_bounded(path, predict::limits::EVENT_LOG_JSON_BYTES_MAX)?;
         let runtime =
             rtmr3::events(&bytes).with_context(|| format!("reading {}", path.display()))?;
-        registers.insert("rtmr3".into(), json!(measurements::replay(&runtime)));
+        registers.insert("rtmr3".into(), json!(registers::replay(&runtime)));
         listed.extend(runtime.iter().map(|event| {
             json!({
                 "register": Register::Rtmr3, "type": "RUNTIME", "digest": event.digest, "from": event.name,
@@ -215,13 +213,13 @@ fn boot_events(
     let measuring = || format!("measuring {}", path.display());
     let cmdline = arguments.cmdline.as_deref();
     if arguments.kernel.is_none() {
-        let uki = read_bounded(path, limits::UKI_BYTES_MAX)?;
+        let uki = read_bounded(path, predict::limits::UKI_BYTES_MAX)?;
         let table = match &arguments.disk {
-            Some(disk) => Some(read_start(disk, limits::DISK_HEAD_BYTES_MAX)?),
+            Some(disk) => Some(read_start(disk, predict::limits::DISK_HEAD_BYTES_MAX)?),
             None => None,
         };
         let loader = match &arguments.loader {
-            Some(loader) => Some(read_bounded(loader, limits::LOADER_BYTES_MAX)?),
+            Some(loader) => Some(read_bounded(loader, predict::limits::LOADER_BYTES_MAX)?),
             None => None,
         };
         let road = match &table {
@@ -234,9 +232,9 @@ fn boot_events(
         let boot = Boot::Uki { uki: &uki, road };
         return boot.events().with_context(measuring);
     }
-    let kernel = read_bounded(path, limits::KERNEL_BYTES_MAX)?;
+    let kernel = read_bounded(path, predict::limits::KERNEL_BYTES_MAX)?;
     let initrd = match &arguments.initrd {
-        Some(path) => Some(read_bounded(path, limits::INITRD_BYTES_MAX)?),
+        Some(path) => Some(read_bounded(path, predict::limits::INITRD_BYTES_MAX)?),
         None => None,
     };
     let boot = Boot::Direct {
@@ -294,7 +292,7 @@ fn print_people(registers: &Map<String, Value>, events: &[Value]) -> anyhow::Res
 /// asks for what is missing.
 pub fn acpi_files(path: &Path) -> anyhow::Result<AcpiFiles> {
     if path.is_file() {
-        let tables = read_bounded(path, limits::ACPI_BLOB_BYTES_MAX)?;
+        let tables = read_bounded(path, predict::limits::ACPI_BLOB_BYTES_MAX)?;
         return acpi::files_of_tables(&tables)
             .with_context(|| format!("reading {}", path.display()));
     }
@@ -339,21 +337,21 @@ const ACPI_NAMES: [(&str, [&str; 2], usize); 4] = [
     (
         TABLE_LOADER,
         ["table-loader", "loader.bin"],
-        limits::TABLE_LOADER_BYTES_MAX,
+        predict::limits::TABLE_LOADER_BYTES_MAX,
     ),
     (
         "etc/acpi/rsdp",
         ["rsdp", "rsdp.bin"],
-        limits::ACPI_BLOB_BYTES_MAX,
+        predict::limits::ACPI_BLOB_BYTES_MAX,
     ),
     (
         "etc/acpi/tables",
         ["tables", "tables.bin"],
-        limits::ACPI_BLOB_BYTES_MAX,
+        predict::limits::ACPI_BLOB_BYTES_MAX,
     ),
     (
         "etc/tpm/log",
         ["tpm-log", "tpm-log.bin"],
-        limits::ACPI_BLOB_BYTES_MAX,
+        predict::limits::ACPI_BLOB_BYTES_MAX,
     ),
 ];

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use clap::{Args, Subcommand};
-use measurements::{
-    Collateral, Comparison, Digest48, Extended, Inspected, Manifest, Peer, Policy, Quote,
-    ReportData, Root, RootClass, inspect, limits, verify,
+use attest::{
+    Collateral, Comparison, Extended, Inspected, Manifest, Peer, Policy, Quote, Root, RootClass,
+    inspect, verify,
 };
+use clap::{Args, Subcommand};
+use registers::{Digest48, ReportData};
 use serde_json::{Value, json};
 
 use super::{print_json, print_table, read_bounded, time::Moment};
@@ -92,7 +93,7 @@ impl RootArgument {
         let Some(path) = &self.root else {
             return Ok(Root::intel());
         };
-        let root = Root::insecure_test(read_bounded(path, limits::ROOT_BYTES_MAX)?)
+        let root = Root::insecure_test(read_bounded(path, attest::limits::ROOT_BYTES_MAX)?)
             .with_context(|| format!("reading {}", path.display()))?;
         if root.class() == RootClass::InsecureTest {
             eprintln!("INSECURE: under a test root nothing about this peer is confidential");
@@ -127,7 +128,7 @@ fn parse(arguments: &ParseArguments) -> anyhow::Result<bool> {
 
 fn check(arguments: &VerifyArguments) -> anyhow::Result<bool> {
     let quote = read_quote(&arguments.quote)?;
-    let collateral = read_bounded(&arguments.collateral, limits::COLLATERAL_BYTES_MAX)?;
+    let collateral = read_bounded(&arguments.collateral, attest::limits::COLLATERAL_BYTES_MAX)?;
     let collateral = Collateral::from_json(&collateral).context("reading the collateral")?;
     let policy = read_policy(arguments.policy.as_deref(), arguments.manifest.as_deref())?;
     let root = arguments.root.read()?;
@@ -182,11 +183,11 @@ pub(crate) fn read_quote(path: &Path) -> anyhow::Result<Vec<u8>> {
         .filter(|digits| !digits.is_empty())
         .and_then(|digits| hex::decode(digits).ok());
     let quote = decoded.unwrap_or(bytes);
-    if quote.len() > limits::QUOTE_BYTES_MAX {
+    if quote.len() > attest::limits::QUOTE_BYTES_MAX {
         bail!(
             "{} is longer than the {} bytes allowed",
             path.display(),
-            limits::QUOTE_BYTES_MAX
+            attest::limits::QUOTE_BYTES_MAX
         );
     }
     Ok(quote)
@@ -201,7 +202,7 @@ pub(crate) fn read_policy(
     let Some(path) = policy else {
         return Ok(manifest.as_ref().map(Policy::from_manifest));
     };
-    let bytes = read_bounded(path, limits::POLICY_BYTES_MAX)?;
+    let bytes = read_bounded(path, attest::limits::POLICY_BYTES_MAX)?;
     let mut policy =
         Policy::from_json(&bytes).with_context(|| format!("reading {}", path.display()))?;
     if let Some(manifest) = manifest {
@@ -215,7 +216,7 @@ pub(crate) fn read_policy(
 }
 
 fn read_manifest(path: &Path) -> anyhow::Result<Manifest> {
-    let bytes = read_bounded(path, limits::MANIFEST_BYTES_MAX)?;
+    let bytes = read_bounded(path, attest::limits::MANIFEST_BYTES_MAX)?;
     Manifest::from_json(&bytes).with_context(|| format!("reading {}", path.display()))
 }
 
@@ -357,4 +358,4 @@ fn digest(value: &Digest48) -> Value {
 }
 
 /// Two characters a byte, and `0x`, and a line's end.
-const QUOTE_TEXT_BYTES_MAX: usize = 2 * limits::QUOTE_BYTES_MAX + 16;
+const QUOTE_TEXT_BYTES_MAX: usize = 2 * attest::limits::QUOTE_BYTES_MAX + 16;

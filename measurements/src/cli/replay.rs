@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use attest::Quote;
 use clap::{Args, ValueEnum};
-use measurements::{Claim, Event, EventLog, Kind, Quote, Register, Replay, Source, limits};
+use diagnose::{Claim, Event, EventLog, Kind, Replay, Source};
+use registers::Register;
 use serde_json::{Map, Value, json};
 
 use super::{print, print_json, read_bounded};
@@ -96,7 +98,7 @@ pub fn replay(arguments: &ReplayArguments) -> anyhow::Result<bool> {
 
 /// A log of any kind.
 pub(super) fn read(path: &Path, format: Option<Format>) -> anyhow::Result<EventLog> {
-    let most = limits::EVENT_LOG_BYTES_MAX.max(limits::EVENT_LOG_JSON_BYTES_MAX);
+    let most = diagnose::limits::EVENT_LOG_BYTES_MAX.max(predict::limits::EVENT_LOG_JSON_BYTES_MAX);
     let bytes = read_bounded(path, most)?;
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     let format = format.unwrap_or(match first {
@@ -122,7 +124,7 @@ fn compare(replayed: &Replay, quote: Option<&Path>) -> anyhow::Result<Vec<Compar
     let quote = match quote {
         None => None,
         Some(path) => {
-            let bytes = read_bounded(path, limits::QUOTE_BYTES_MAX)?;
+            let bytes = read_bounded(path, attest::limits::QUOTE_BYTES_MAX)?;
             Some(
                 Quote::parse(&bytes)
                     .with_context(|| format!("{} is not a TDX quote", path.display()))?,

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use measurements::{
-    Digest48, MachineSize,
+use predict::{
     acpi::{Qemu, Shape, acpi_files},
-    guest_shape, limits,
+    qemu::{MachineSize, guest_shape},
 };
+use registers::Digest48;
 use serde_json::{Value, json};
 
 use super::{print, print_json, read_bounded, write_directory, write_whole};
@@ -111,7 +111,7 @@ pub fn shape(arguments: &ShapeArguments) -> anyhow::Result<()> {
     let line = match (&arguments.from_qemu, &arguments.from_qemu_file) {
         (Some(line), _) => line.clone(),
         (None, Some(path)) => {
-            let bytes = read_bounded(path, limits::QEMU_COMMAND_BYTES_MAX)?;
+            let bytes = read_bounded(path, predict::limits::QEMU_COMMAND_BYTES_MAX)?;
             String::from_utf8(bytes).with_context(|| format!("reading {}", path.display()))?
         }
         (None, None) => bail!("nothing to translate"),
@@ -157,7 +157,7 @@ pub fn acpi(arguments: &AcpiArguments) -> anyhow::Result<()> {
 }
 
 pub fn read_shape(path: &Path) -> anyhow::Result<Shape> {
-    let bytes = read_bounded(path, limits::SHAPE_BYTES_MAX)?;
+    let bytes = read_bounded(path, predict::limits::SHAPE_BYTES_MAX)?;
     Shape::from_json(&bytes).with_context(|| format!("reading {}", path.display()))
 }
 

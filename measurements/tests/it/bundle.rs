@@ -1,11 +1,9 @@
 //! `measurements bundle`, as a person runs it.
 
-mod common;
-
 use std::{fs, path::Path, process::Output};
 
-use common::{NOW_UNIX_S, json, manifest, random, run, vector};
-use measurements::bundle::Bundle;
+use crate::common::{NOW_UNIX_S, json, manifest, random, run, vector};
+use diagnose::bundle::Bundle;
 use simulator::SimulatedModule;
 
 const AT: &str = "2026-09-21T14:13:20Z";
@@ -132,8 +130,7 @@ fn a_refused_bundle_ends_with_1_and_a_sentence() {
         &["--at", AT, "--report-data", &"00".repeat(64)],
         NOT_ANCHORED,
     );
-    let other =
-        measurements::Manifest::process(measurements::Digest48::ZERO, measurements::Digest48::ZERO);
+    let other = attest::Manifest::process(registers::Digest48::ZERO, registers::Digest48::ZERO);
     fs::write(directory.path().join("other.json"), other.to_json()).unwrap();
     check(
         &["--at", AT, "--manifest", "other.json"],

@@ -1,12 +1,11 @@
 //! The program: what it prints, and with which exit code it ends.
 
-mod common;
-
 use std::{fs, path::Path, process::Output};
 
+use crate::common::{NOW_UNIX_S, json, made, random, run};
+use attest::Manifest;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use common::{NOW_UNIX_S, json, made, random, run};
-use measurements::{Digest48, Manifest};
+use registers::Digest48;
 use simulator::SimulatedModule;
 
 /// A directory as a provider would have it, the manifest made by the program itself.
@@ -68,8 +67,8 @@ fn verify(directory: &Path, report_data: &str, more: &[&str]) -> Output {
 fn the_manifest_is_the_librarys() {
     let directory = directory();
     let written = fs::read(directory.path().join("manifest.json")).unwrap();
-    assert_eq!(Manifest::from_json(&written), Ok(common::manifest()));
-    assert_eq!(written, common::manifest().to_json());
+    assert_eq!(Manifest::from_json(&written), Ok(crate::common::manifest()));
+    assert_eq!(written, crate::common::manifest().to_json());
     let printed = run(
         directory.path(),
         &[
@@ -100,7 +99,7 @@ fn a_believed_quote_ends_with_0_and_names_its_root() {
     );
     assert_eq!(
         printed["registers"],
-        serde_json::to_value(common::manifest().registers()).unwrap()
+        serde_json::to_value(crate::common::manifest().registers()).unwrap()
     );
 }
 
@@ -182,7 +181,7 @@ fn parse_prints_what_the_quote_says() {
     assert_eq!(printed["version"], 4);
     assert_eq!(
         printed["rtmr3"],
-        common::manifest().registers().rtmr[3].to_string()
+        crate::common::manifest().registers().rtmr[3].to_string()
     );
     let people = run(directory.path(), &["quote", "parse", "--quote", "quote"]);
     assert!(String::from_utf8_lossy(&people.stderr).contains("nothing below is verified"));
@@ -273,7 +272,7 @@ fn a_policy_file_decides_with_or_without_a_manifest() {
     let write = |name: &str, policy: serde_json::Value| {
         fs::write(directory.path().join(name), policy.to_string()).unwrap();
     };
-    let registers = serde_json::to_value(common::manifest().registers()).unwrap();
+    let registers = serde_json::to_value(crate::common::manifest().registers()).unwrap();
     let mut others = registers.clone();
     others["rtmr1"] = "11".repeat(48).into();
     write("platform.json", serde_json::json!({ "version": 1 }));
@@ -340,10 +339,10 @@ fn a_quote_is_read_from_hexadecimal_text_too() {
 
 #[test]
 fn the_program_believes_a_real_quote_as_of_its_day() {
-    let Some(quote) = common::vector("quotes/dcap-qvl/tdx_quote") else {
+    let Some(quote) = crate::common::vector("quotes/dcap-qvl/tdx_quote") else {
         return;
     };
-    let collateral = common::vector("quotes/dcap-qvl/tdx_quote_collateral.json").unwrap();
+    let collateral = crate::common::vector("quotes/dcap-qvl/tdx_quote_collateral.json").unwrap();
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("quote"), quote).unwrap();
     fs::write(directory.path().join("collateral.json"), collateral).unwrap();

@@ -1,20 +1,13 @@
 //! What differs is named, causes only where they are computed again, and everything else is not known.
 
-mod common;
-#[path = "common/explained.rs"]
-mod explained;
-
 use std::fs;
 
-use common::{json, random, run};
-use explained::{Case, Machine, OTHER_MEMORY, SIZE, STATED, cause};
-use measurements::{
-    Digest48, MachineSize, Manifest, Register, Registers,
-    acpi::Qemu,
-    explain::{ExplainError, Files, Paper, Question, SuspectKind, explain},
-    limits,
-    predict::{KernelHeader, PageOrder, direct, mrtd},
-};
+use crate::common::{json, random, run};
+use crate::explained::{Case, Machine, OTHER_MEMORY, SIZE, STATED, cause};
+
+use diagnose::explain::{ExplainError, Files, Paper, Question, SuspectKind, explain};
+use predict::{KernelHeader, PageOrder, acpi::Qemu, direct, mrtd, qemu::MachineSize};
+use registers::{Digest48, Register, Registers};
 use serde_json::{Value, json};
 use simulator::SimulatedModule;
 
@@ -97,7 +90,7 @@ fn other_combinations_of_command_line_and_initrd_are_found() {
     let case = Case::new();
     let mut registers = *case.guest.registers();
     let events = direct::rtmr2(&case.image.cmdline, None).unwrap();
-    registers.rtmr[2] = measurements::predict::replay(Register::Rtmr2, &events);
+    registers.rtmr[2] = predict::replay(Register::Rtmr2, &events);
     let (kind, what) = cause(&case.explain(&registers, &[]), Register::Rtmr2);
     assert_eq!(kind, SuspectKind::BootFiles);
     assert!(
@@ -171,7 +164,7 @@ fn an_empty_initrd_and_another_manifests_files_are_found() {
 #[test]
 fn another_manifests_quote_and_a_boot_that_ended_early_are_found() {
     let case = Case::new();
-    let other = Manifest::vm(&case.image, Digest48::of(b"other config"));
+    let other = case.image.guest(Digest48::of(b"other config"));
     let mut papers = case.papers();
     papers.push(Paper::from_json("other.json", &other.to_json()).unwrap());
     let explanation = explain(&Question {
@@ -207,7 +200,7 @@ fn what_nobody_knows_is_said_to_be_unknown_within_the_bound() {
         assert!(finding.suspects.is_empty() && !finding.certain);
         assert_eq!(finding.component, None);
     }
-    assert!(explanation.recomputations < limits::EXPLAIN_RECOMPUTATIONS_MAX);
+    assert!(explanation.recomputations < diagnose::limits::EXPLAIN_RECOMPUTATIONS_MAX);
 }
 
 #[test]
@@ -252,7 +245,8 @@ fn the_program_says_who_is_at_fault_and_exits_with_it() {
     let directory = case.directory.path();
     fs::write(directory.join("guest.json"), case.guest.to_json()).unwrap();
     let write_quote = |registers| {
-        let mut module = SimulatedModule::new(common::NOW_UNIX_S, &mut random("explain")).unwrap();
+        let mut module =
+            SimulatedModule::new(crate::common::NOW_UNIX_S, &mut random("explain")).unwrap();
         module.boot(registers);
         fs::write(directory.join("quote.bin"), module.quote(&[0; 64])).unwrap();
     };
@@ -289,7 +283,7 @@ fn the_program_says_who_is_at_fault_and_exits_with_it() {
         output.status.code() == Some(2)
     };
     assert!(misused(&["explain", "--quote", "quote.bin"]));
-    let nine = ["--manifest", "guest.json"].repeat(limits::EXPLAIN_MANIFESTS_MAX - 1);
+    let nine = ["--manifest", "guest.json"].repeat(diagnose::limits::EXPLAIN_MANIFESTS_MAX - 1);
     assert!(misused(&[&all[..], &nine].concat()));
     let eight = run(directory, &[&all[..], &nine[2..]].concat());
     assert_eq!(eight.status.code(), Some(1), "as many as may be");

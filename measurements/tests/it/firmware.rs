@@ -1,17 +1,16 @@
 //! What the program is told about a firmware decides what it predicts, and half of it is refused.
 
-mod common;
-
 use std::{fs, path::Path};
 
-use common::{image::image, json, made, run};
-use measurements::{
-    MachineSize, Register,
+use crate::common::{image::image, json, made, run};
+use predict::{
+    BiosInformation, FirmwareBuild, FirmwareGeneration, Platform,
     acpi::{Qemu, acpi_files},
-    guest_shape,
-    predict::{BiosInformation, FirmwareBuild, FirmwareGeneration, Platform, replay, rtmr0},
+    qemu::{MachineSize, guest_shape},
+    replay, rtmr0,
     smbios::{ProcessorId, SmbiosMachine, q35_of, smbios_tables},
 };
+use registers::Register;
 
 const MACHINE: [&str; 7] = [
     "predict",
@@ -156,7 +155,7 @@ fn half_a_description_is_refused() {
 /// A file that is known needs no word, and a word against it is a mistake.
 #[test]
 fn a_known_firmware_is_not_described_otherwise() {
-    let Some(firmware) = common::vector("firmware/ovmf-2025.02-8+deb13u1.fd") else {
+    let Some(firmware) = crate::common::vector("firmware/ovmf-2025.02-8+deb13u1.fd") else {
         return;
     };
     let (directory, _) = image();

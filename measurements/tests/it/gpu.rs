@@ -1,10 +1,8 @@
 //! `measurements gpu verify`, as a person runs it.
 
-mod common;
-
 use std::{fs, path::Path, process::Output};
 
-use common::{json, run, vector};
+use crate::common::{json, run, vector};
 
 const AT: &str = "2023-11-14T22:13:20Z";
 

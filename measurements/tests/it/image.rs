@@ -1,16 +1,17 @@
 //! The program on images: predicting them, describing their guests, and finding what does not belong to them.
 
-mod common;
-
 use std::{fs, path::Path};
 
-use common::{image::image, json, made, platform, run};
-use measurements::{
-    Digest48, ImageManifest, ImageParts, Manifest, Mode, Register, VERITY_BLOCK_BYTES,
+use crate::common::{image::image, json, made, platform, run};
+use attest::{Manifest, Mode};
+use predict::{
+    VERITY_BLOCK_BYTES,
     acpi::{Qemu, acpi_files},
-    guest_shape,
-    predict::{replay, rtmr0},
+    image::{ImageManifest, ImageParts},
+    qemu::guest_shape,
+    replay, rtmr0,
 };
+use registers::{Digest48, Register};
 use serde_json::Value;
 
 fn verify(directory: &Path, more: &[&str]) -> (Option<i32>, Value) {
@@ -349,10 +350,7 @@ fn the_manifest_of_a_guest_names_its_image() {
     let output = run(directory.path(), &arguments);
     assert_eq!(output.status.code(), Some(0));
     let manifest = Manifest::from_json(&output.stdout).unwrap();
-    assert_eq!(
-        manifest,
-        Manifest::vm(&image, Digest48::of(b"config bytes"))
-    );
+    assert_eq!(manifest, image.guest(Digest48::of(b"config bytes")));
     assert!(matches!(manifest.mode(), Mode::Vm { image: digest, .. } if digest == image.digest()));
     assert!(String::from_utf8_lossy(&output.stderr).contains("simulated"));
 }

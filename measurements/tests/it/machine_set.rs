@@ -1,18 +1,15 @@
 //! An image in many machines: the set as it is predicted, as a file, and as what a quote is matched with.
 
-mod common;
-
 use std::{fs, path::Path};
 
-use common::{image::image, json, made, platform, run};
-use measurements::{
-    Accelerator, Backends, Devices, Digest48, MachineSet, MachineSetError, MachineSize, Register,
-    Registers, Vsock,
+use crate::common::{image::image, json, made, platform, run};
+use diagnose::{Devices, MachineSet, MachineSetError};
+use predict::{
     acpi::{Qemu, Shape, acpi_files},
-    guest_shape,
-    predict::{replay, rtmr0},
-    qemu_arguments,
+    qemu::{Accelerator, Backends, MachineSize, Vsock, guest_shape, qemu_arguments},
+    replay, rtmr0,
 };
+use registers::{Digest48, Register, Registers};
 
 /// Two versions of QEMU, two sizes each way.
 fn set_of(directory: &Path) -> MachineSet {
@@ -204,7 +201,7 @@ fn a_set_that_would_guess_is_refused_by_the_machines_name() {
 fn a_quote_is_matched_to_its_machine_or_to_none() {
     let (directory, _) = image();
     let set = set_of(directory.path());
-    let quote = common::Case::simulated(simulator::Flaws::default()).quote;
+    let quote = crate::common::Case::simulated(simulator::Flaws::default()).quote;
     let matched = |registers: &Registers| {
         let mut quote = quote.clone();
         // The registers in a version 4 quote: Intel's TDX DCAP quoting library API, appendix 3.

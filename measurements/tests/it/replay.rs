@@ -1,11 +1,11 @@
 //! Event logs: those of real machines lead to the registers of the quotes beside them; no others are believed.
 
-mod common;
-
 use std::fs;
 
-use common::{json, run, vector};
-use measurements::{Claim, Digest48, EventLog, EventLogError, Kind, Quote, Source, limits};
+use crate::common::{json, run, vector};
+use attest::Quote;
+use diagnose::{Claim, EventLog, EventLogError, Kind, Source};
+use registers::Digest48;
 use serde_json::{Value, json};
 
 const COS: &str = "ccel/gcp-cos-113/ccel_data.dat";
@@ -169,7 +169,7 @@ fn every_flipped_byte_of_a_log_is_harmless() {
 
 fn plain(words: &str) {
     assert!(words.chars().all(|c| (' '..='~').contains(&c)), "{words}");
-    assert!(words.len() <= limits::EVENT_DESCRIPTION_CHARACTERS_MAX);
+    assert!(words.len() <= diagnose::limits::EVENT_DESCRIPTION_CHARACTERS_MAX);
 }
 
 /// Between two events a cut cannot be seen in the log; in the registers it can.
@@ -211,7 +211,7 @@ fn a_flipped_or_cut_json_log_is_harmless() {
             bytes[at] ^= 1 << bit;
             if let Ok(flipped) = EventLog::parse_dstack(&bytes) {
                 assert!(claims(&flipped)[0] <= claims(&log)[0], "byte {at}");
-                let same = |(a, b): (&measurements::Event, &measurements::Event)| {
+                let same = |(a, b): (&diagnose::Event, &diagnose::Event)| {
                     (a.register, a.digest) == (b.register, b.digest)
                 };
                 if flipped.events().iter().zip(log.events()).all(same) {
@@ -227,11 +227,11 @@ fn a_flipped_or_cut_json_log_is_harmless() {
 
 #[test]
 fn a_list_of_runtime_events_replays_into_the_last_register() {
-    let manifest = common::manifest();
+    let manifest = crate::common::manifest();
     let list = serde_json::to_vec(manifest.rtmr3_events()).unwrap();
     let log = EventLog::parse_runtime(&list).unwrap();
     assert_eq!(log.source(), Source::Runtime);
-    let last = measurements::replay(manifest.rtmr3_events());
+    let last = registers::replay(manifest.rtmr3_events());
     let zero = Digest48::ZERO;
     assert_eq!(log.replay().rtmr, [zero, zero, zero, last]);
     assert_eq!(log.events()[0].claim(), Claim::Label);

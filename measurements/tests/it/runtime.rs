@@ -1,13 +1,8 @@
 //! RTMR3 from lists of runtime events: this project's and dstack's.
 
-mod common;
-
-use common::vector;
-use measurements::{
-    Digest48, RuntimeEvent, limits,
-    predict::rtmr3::{RuntimeError, events},
-    replay,
-};
+use crate::common::vector;
+use predict::rtmr3::{RuntimeError, events};
+use registers::{Digest48, RuntimeEvent, replay};
 use serde_json::{Value, json};
 
 fn read(list: &Value) -> Result<Vec<RuntimeEvent>, RuntimeError> {
@@ -36,11 +31,7 @@ fn rtmr3_of_a_real_dstack_guest_follows_from_names_and_payloads() {
     assert!(ours.iter().map(|event| event.digest).eq(listed));
 
     let quote = hex::decode(report["quote"].as_str().unwrap()).unwrap();
-    let quoted = measurements::Quote::parse(&quote)
-        .unwrap()
-        .td
-        .registers
-        .rtmr[3];
+    let quoted = attest::Quote::parse(&quote).unwrap().td.registers.rtmr[3];
     assert_eq!(replay(&ours), quoted);
 }
 
@@ -90,7 +81,7 @@ fn nearby_entries_are_refused() {
     refused("event", "a:b".into(), colon);
     let digest = "has a digest that is not that of its name and payload";
     refused("digest", json!(Digest48::ZERO), digest);
-    let long = "x".repeat(limits::EVENT_LOG_NAME_BYTES_MAX + 1);
+    let long = "x".repeat(predict::limits::EVENT_LOG_NAME_BYTES_MAX + 1);
     refused("event", long.into(), "has too long a name");
 }
 
@@ -108,13 +99,13 @@ fn lists_that_are_none_are_refused() {
         let refused = events(json.as_bytes());
         assert!(matches!(refused, Err(RuntimeError::Json { .. })), "{json}");
     }
-    let got = limits::EVENT_LOG_EVENTS_MAX + 1;
+    let got = predict::limits::EVENT_LOG_EVENTS_MAX + 1;
     let entry = json!({"event": "", "event_payload": "", "version": 2});
     let many = Value::from(vec![entry; got]);
     assert_eq!(read(&many), Err(RuntimeError::Events { got }));
     let (got, max) = (
-        limits::EVENT_LOG_JSON_BYTES_MAX + 1,
-        limits::EVENT_LOG_JSON_BYTES_MAX,
+        predict::limits::EVENT_LOG_JSON_BYTES_MAX + 1,
+        predict::limits::EVENT_LOG_JSON_BYTES_MAX,
     );
     let long = vec![b' '; got];
     assert_eq!(events(&long), Err(RuntimeError::Length { got, max }));

@@ -1,15 +1,13 @@
 //! A machine as a file, and as a command line of QEMU: what is read, and what is refused by name.
 
-mod common;
-
 use std::fs;
 
-use common::{json, run};
-use measurements::{
-    Digest48, MachineSize,
+use crate::common::{json, run};
+use predict::{
     acpi::{CommandLineError, Qemu, Serial, Shape, ShapeError, Slot, acpi_files, words},
-    guest_shape, limits,
+    qemu::{MachineSize, guest_shape},
 };
+use registers::Digest48;
 
 const SIZE: MachineSize = MachineSize {
     vcpus: 4,
@@ -49,7 +47,7 @@ fn a_shape_survives_its_file() {
 /// The example that the pages show.
 #[test]
 fn the_documented_shape_is_one() {
-    let page = include_str!("../../docs/measurements.md");
+    let page = include_str!("../../../docs/measurements.md");
     let (_, rest) = page.split_once("```json shape\n").unwrap();
     let (example, _) = rest.split_once("```").unwrap();
     let shape = Shape::from_json(example.as_bytes()).unwrap();
@@ -106,7 +104,7 @@ fn a_shape_that_is_not_exact_is_refused() {
         version.contains("\"11.1.4\" were never compared"),
         "{version}"
     );
-    let max = limits::SHAPE_BYTES_MAX;
+    let max = predict::limits::SHAPE_BYTES_MAX;
     let long = format!("{good}{}", " ".repeat(max + 1 - good.len()));
     assert_eq!(
         Shape::from_json(long.as_bytes()),
@@ -309,12 +307,15 @@ fn what_a_command_line_has_and_nobody_compared_is_refused_by_name() {
         assert!(refusal.contains(named), "{line}: {refusal}");
     }
     assert_eq!(read("-append 'x"), Err(CommandLineError::Quote));
-    let long = format!("-append {}", "x".repeat(limits::QEMU_COMMAND_BYTES_MAX));
+    let long = format!(
+        "-append {}",
+        "x".repeat(predict::limits::QEMU_COMMAND_BYTES_MAX)
+    );
     assert!(matches!(
         read(&long),
         Err(CommandLineError::TooLong { what: "bytes", .. })
     ));
-    let many = vec!["-S"; limits::QEMU_COMMAND_WORDS_MAX + 1];
+    let many = vec!["-S"; predict::limits::QEMU_COMMAND_WORDS_MAX + 1];
     let many = Shape::from_arguments(Qemu::V10_0_13, &many);
     assert!(matches!(
         many,
@@ -332,8 +333,8 @@ fn quotes_join_words() {
 /// The machine of which two other tools give the whole RTMR0, from its command line to its register.
 #[test]
 fn a_command_line_leads_to_the_register_that_two_other_tools_say() {
-    let firmware = common::vectors().join("firmware/ovmf-2025.02-8+deb13u1.fd");
-    if common::vector("firmware/ovmf-2025.02-8+deb13u1.fd").is_none() {
+    let firmware = crate::common::vectors().join("firmware/ovmf-2025.02-8+deb13u1.fd");
+    if crate::common::vector("firmware/ovmf-2025.02-8+deb13u1.fd").is_none() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();

@@ -4,10 +4,9 @@
 
 use crate::common;
 use image_builder::verity::{Reader, Root, VerityFault};
-use measurements::predict::{
-    Boot, PredictError, PredictedEvent, UkiRoad, authenticode::authenticode, direct,
-};
-use measurements::{Digest48, ImageManifest};
+use predict::image::ImageManifest;
+use predict::{Boot, PredictError, PredictedEvent, UkiRoad, authenticode::authenticode, direct};
+use registers::Digest48;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::ops::Range;

@@ -110,7 +110,7 @@ fn figures_agree(report: &Value, timed: &[&str]) {
 #[test]
 fn one_changed_byte_is_refused_by_whom_it_concerns() {
     let cases = [
-        ("quote", "measurements::verify refused the quote"),
+        ("quote", "attest::verify refused the quote"),
         ("envelope", "guest-agent refused the envelope"),
         ("answer", "wire::seal refused the answer"),
         ("receipt", "wire::receipt refused the receipt"),
@@ -124,7 +124,7 @@ fn one_changed_byte_is_refused_by_whom_it_concerns() {
 
 #[test]
 fn a_changed_image_is_refused_by_its_register_or_stops_itself() {
-    let quote = "measurements::verify refused the quote";
+    let quote = "attest::verify refused the quote";
     let cases = [
         ("initrd", [quote, "RTMR2 is"]),
         ("cmdline", [quote, "RTMR2 is"]),

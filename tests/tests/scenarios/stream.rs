@@ -1,7 +1,7 @@
 //! A long stream from guest to host over vsock arrives whole and does not stall.
 
 use crate::common;
-use measurements::{Accelerator, Backends, Boot, MachineSize, Vsock, qemu_arguments};
+use predict::qemu::{Accelerator, Backends, Boot, MachineSize, Vsock, qemu_arguments};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::sync::mpsc;

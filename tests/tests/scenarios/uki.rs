@@ -9,14 +9,13 @@ use image_builder::disk::{self, BOOT_PATH};
 use image_builder::package_lock::{PackageLock, Role};
 use image_builder::packages::ensure_tree;
 use image_builder::uki::STUB_PATH;
-use measurements::predict::{
-    Boot, KernelHeader, PredictedEvent, UkiRoad, authenticode::authenticode,
-};
-use measurements::{
-    Accelerator, Backends, ImageManifest, MachineSize, Register, UkiRegisters, Vsock,
-    qemu_arguments,
-};
 use memchr::memmem;
+use predict::{Boot, KernelHeader, PredictedEvent, UkiRoad, authenticode::authenticode};
+use predict::{
+    image::{ImageManifest, UkiRegisters},
+    qemu::{Accelerator, Backends, MachineSize, Vsock, qemu_arguments},
+};
+use registers::Register;
 use sha2::{Digest, Sha256};
 use simulator::{BootError, Event, events_in_log};
 use std::fs::{self, File};
@@ -215,7 +214,7 @@ impl Lab {
         }
         fs::create_dir_all(self.directory.path().join("tpm")).unwrap();
         let tpm = self.start_tpm();
-        let boot = program.map(|(kernel, cmdline)| measurements::Boot {
+        let boot = program.map(|(kernel, cmdline)| predict::qemu::Boot {
             kernel,
             initrd: None,
             cmdline,

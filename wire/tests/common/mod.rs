@@ -1,10 +1,11 @@
 //! A whole guest in a test: simulated quotes, real keys, real encodings.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use attest::{Policy, Root};
 use ed25519_dalek::SigningKey;
-use measurements::{Digest48, GpuBinding, Policy, ReportData, Root, RuntimeEvent, replay};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use registers::{Digest48, GpuBinding, ReportData, RuntimeEvent, replay};
 use settlement::{Address, ChainId, Nano};
 use simulator::SimulatedModule;
 use wire::*;

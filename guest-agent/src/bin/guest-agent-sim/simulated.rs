@@ -3,7 +3,7 @@
 
 use guest_agent::Place;
 use guest_agent::platform::{Platform, PlatformError};
-use measurements::{Digest48, Registers, ReportData};
+use registers::{Digest48, Registers, ReportData};
 use std::io::{Read, Write};
 
 const EXTEND: u8 = 1;

@@ -6,7 +6,7 @@ use crate::collateral::nvidia::check_ocsp;
 use crate::collateral::{Clock, CollateralCache, CollateralKey, KeyError, SourceError};
 use crate::limits::{CLOCK_SLACK_S, OCSP_REQUEST_BYTES_MAX};
 use axum::http::header::CONTENT_TYPE;
-use measurements::der::tag::{GENERALIZED_TIME, INTEGER};
+use pki::der::tag::{GENERALIZED_TIME, INTEGER};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 

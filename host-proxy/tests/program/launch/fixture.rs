@@ -1,12 +1,14 @@
 //! A directory with an image, a description of tools that names fake programs, and the launches in it.
 
-use measurements::predict::{EventKind, PredictedEvent, Prediction};
-use measurements::{
-    BootRegisters, Digest32, Digest48, ImageFile, ImageFiles, ImageManifest, ImageParts,
-    MachineSize, Profile, Register, VerityRoot,
-};
+use attest::Profile;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use predict::{EventKind, PredictedEvent, Prediction};
+use predict::{
+    image::{BootRegisters, ImageFile, ImageFiles, ImageManifest, ImageParts},
+    qemu::MachineSize,
+};
+use registers::{Digest32, Digest48, Register, VerityRoot};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

@@ -357,13 +357,13 @@ fn an_image_is_launched_as_its_profile_says_or_not_at_all() {
     for accelerator in ["tcg", "kvm"] {
         let arguments = ["--accelerator", accelerator];
         check(
-            measurements::Profile::Cpu,
+            attest::Profile::Cpu,
             &arguments,
             "runs as a TDX trust domain or not at all",
         );
     }
     check(
-        measurements::Profile::Sim,
+        attest::Profile::Sim,
         &["--accelerator", "tdx"],
         "cannot run as a trust domain",
     );

@@ -6,7 +6,9 @@
 use serde::{Deserialize, Deserializer, de};
 
 use super::{Advisories, MIGRATABLE, SERVTD_EXT, TUD, TcbStatus};
-use crate::{Digest48, Policy, Registers, limits};
+use crate::Policy;
+use crate::limits;
+use registers::{Digest48, Registers};
 
 /// Why bytes are not a policy. The author of the file is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -204,7 +204,7 @@ const DAY_S: u64 = 86_400;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Digest48, Registers};
+    use registers::{Digest48, Registers};
 
     const LEVEL_UNIX_S: u64 = 1_700_000_000;
 

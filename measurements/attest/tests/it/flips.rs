@@ -1,9 +1,7 @@
 //! Every byte of a quote matters, and no bytes make the reader panic.
 
-mod common;
-
-use common::Case;
-use measurements::{Collateral, Quote, QuoteError, Refusal, limits};
+use crate::common::Case;
+use attest::{Collateral, Quote, QuoteError, Refusal};
 use simulator::Flaws;
 
 /// A guest whose quote carries a report 1.0, one with 1.5, one with the extended one.
@@ -76,8 +74,8 @@ fn only_zeros_may_follow_a_quote_and_not_many() {
     assert!(case.verify().is_ok());
     case.quote[len + 69] = 1;
     assert_eq!(Quote::parse(&case.quote), Err(QuoteError::Padding));
-    case.quote.resize(limits::QUOTE_BYTES_MAX + 1, 0);
-    let got = limits::QUOTE_BYTES_MAX + 1;
+    case.quote.resize(attest::limits::QUOTE_BYTES_MAX + 1, 0);
+    let got = attest::limits::QUOTE_BYTES_MAX + 1;
     assert_eq!(
         Quote::parse(&case.quote),
         Err(QuoteError::TooLong { got, max: got - 1 })
@@ -100,8 +98,11 @@ fn a_length_that_lies_is_refused_before_anything_is_kept() {
 /// change nothing at all.
 #[test]
 fn a_flipped_byte_of_collateral_is_refused_or_changes_nothing() {
-    let module =
-        simulator::SimulatedModule::new(common::NOW_UNIX_S, &mut common::random("case")).unwrap();
+    let module = simulator::SimulatedModule::new(
+        crate::common::NOW_UNIX_S,
+        &mut crate::common::random("case"),
+    )
+    .unwrap();
     let mut case = Case::simulated(Flaws::default());
     let believed = case.verify().unwrap();
     let json = module.collateral_json();

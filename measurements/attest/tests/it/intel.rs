@@ -3,13 +3,12 @@
 //! The vectors are Phala's dcap-qvl samples (MIT), read from beside the workspace and not part of it. Nothing in the
 //! policy is relaxed for them: they pass `Policy::exact` over their own registers.
 
-mod common;
-
-use common::{Case, NOW_UNIX_S, random};
-use measurements::{
-    Collateral, CollateralPart, Comparison, Digest48, PckCa, Platform, Policy, Quote, QuoteError,
-    Refusal, Register, ReportData, ReportType, Root, RootClass, TcbStatus, inspect,
+use crate::common::{Case, NOW_UNIX_S, random};
+use attest::{
+    Collateral, CollateralPart, Comparison, PckCa, Platform, Policy, Quote, QuoteError, Refusal,
+    ReportType, Root, RootClass, TcbStatus, inspect,
 };
+use registers::{Digest48, Register, ReportData};
 use simulator::SimulatedModule;
 
 /// One hour after the youngest part of `tdx_quote_collateral.json` was issued, 2025-06-19T11:32:27Z.
@@ -20,7 +19,7 @@ const OUTDATED_UNIX_S: u64 = 1_771_415_931;
 const EXTENDED_UNIX_S: u64 = 1_791_421_786;
 
 fn vector(name: &str) -> Option<Vec<u8>> {
-    common::vector(&format!("quotes/dcap-qvl/{name}"))
+    crate::common::vector(&format!("quotes/dcap-qvl/{name}"))
 }
 
 /// A policy made from what the quote itself says, as a verifier who rebuilt that image would have.
@@ -198,7 +197,7 @@ fn quotes_of_other_clouds_are_read() {
         ("quote_v5_sample.dat", 5, ReportType::Td15, "7348651a"),
         ("tdx_prod_quote_SPR_E4.dat", 4, ReportType::Td10, "6363b804"),
     ] {
-        let Some(mut bytes) = common::vector(&format!("ccel/gcp-cos-113/{name}")) else {
+        let Some(mut bytes) = crate::common::vector(&format!("ccel/gcp-cos-113/{name}")) else {
             return;
         };
         // Its makers put a line of text behind this one, for their own test.
@@ -215,8 +214,8 @@ fn quotes_of_other_clouds_are_read() {
 
 /// A version 5 quote with the extended report, which the verification library brings among its samples.
 fn extended_case() -> Option<Case> {
-    let quote = common::sample_of_dcap_qvl("tdx_quote_td15ex")?;
-    let collateral = common::sample_of_dcap_qvl("tdx_quote_td15ex_collateral.json")?;
+    let quote = crate::common::sample_of_dcap_qvl("tdx_quote_td15ex")?;
+    let collateral = crate::common::sample_of_dcap_qvl("tdx_quote_td15ex_collateral.json")?;
     let td = Quote::parse(&quote).unwrap().td;
     let mut policy = Policy::exact(td.registers);
     policy.mr_config_id = td.mr_config_id;
@@ -308,7 +307,7 @@ fn no_flipped_byte_at_all_of_real_collateral_changes_anything_but_slack() {
             case("tdx_quote", TDX_QUOTE_UNIX_S),
         ),
         (
-            common::sample_of_dcap_qvl("tdx_quote_td15ex_collateral.json"),
+            crate::common::sample_of_dcap_qvl("tdx_quote_td15ex_collateral.json"),
             extended_case(),
         ),
     ] {

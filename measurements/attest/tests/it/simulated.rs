@@ -1,12 +1,10 @@
 //! A simulated guest is accepted, and every guest, platform or evidence beside it is refused for its own reason.
 
-mod common;
-
-use common::{Case, NOW_UNIX_S, random};
-use measurements::{
-    Collateral, Comparison, Digest48, Policy, Refusal, Register, ReportData, ReportType, Root,
-    RootClass, TcbStatus, inspect,
+use crate::common::{Case, NOW_UNIX_S, random};
+use attest::{
+    Collateral, Comparison, Policy, Refusal, ReportType, Root, RootClass, TcbStatus, inspect,
 };
+use registers::{Digest48, Register, ReportData};
 use simulator::{Flaws, Platform, SimulatedModule};
 
 #[test]
@@ -15,7 +13,7 @@ fn a_simulated_guest_is_accepted_under_its_own_root_and_says_so() {
     let peer = case.verify().unwrap();
     assert_eq!(peer.root, RootClass::InsecureTest);
     assert_eq!(peer.root.to_string(), "insecure-test");
-    assert_eq!(peer.registers, *common::manifest().registers());
+    assert_eq!(peer.registers, *crate::common::manifest().registers());
     assert_eq!(peer.tcb_status, TcbStatus::UpToDate);
     assert_eq!(peer.report_data, case.report_data);
     assert_eq!(peer.advisories, Vec::<String>::new());
@@ -36,7 +34,7 @@ fn a_version_5_quote_is_accepted_too() {
     });
     assert_eq!(
         case.verify().unwrap().registers,
-        *common::manifest().registers()
+        *crate::common::manifest().registers()
     );
 }
 
@@ -48,7 +46,7 @@ fn an_extended_report_is_accepted_and_its_service_tds_are_looked_at() {
     };
     let peer = Case::simulated(flaws()).verify().unwrap();
     assert_eq!(peer.report, ReportType::Td15Ex);
-    assert_eq!(peer.registers, *common::manifest().registers());
+    assert_eq!(peer.registers, *crate::common::manifest().registers());
 
     let bound = Digest48([9; 48]);
     let later = Case::simulated(Flaws {
@@ -448,7 +446,7 @@ fn every_register_must_match() {
     .enumerate()
     {
         let mut case = Case::simulated(Flaws::default());
-        let mut expected = *common::manifest().registers();
+        let mut expected = *crate::common::manifest().registers();
         let value = if at == 0 {
             &mut expected.mrtd
         } else {

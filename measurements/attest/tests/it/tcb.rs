@@ -1,9 +1,7 @@
 //! What a policy makes of a platform's state: each state, its advisories, days of grace, and words that keep them apart.
 
-mod common;
-
-use common::{Case, NOW_UNIX_S};
-use measurements::{Advisories, Refusal, TcbStatus};
+use crate::common::{Case, NOW_UNIX_S};
+use attest::{Advisories, Refusal, TcbStatus};
 use simulator::{Flaws, Platform};
 
 const LEVEL_UNIX_S: u64 = 1_710_288_000; // 2024-03-13

@@ -8,15 +8,15 @@ use super::{
     Bundle, BundleRefusal,
     refusal::{Part, PartError, Unreadable},
 };
-use crate::{
-    Claim, Collateral, EventLog, Inspected, Manifest, Peer, Policy, Quote, Register, Replay,
-    ReportData, Root, Source, Verified,
-    gpu::{
-        self, Gpu, GpuBundle, GpuNonce, GpuPolicy, GpuRoots, OcspNonce, OcspResponses, Revocation,
-        Rim, inspect_bundle, verify_bundle,
-    },
-    inspect, verify,
+use crate::{Claim, EventLog, Replay, Source};
+use attest::{
+    Collateral, Inspected, Manifest, Peer, Policy, Quote, Root, Verified, inspect, verify,
 };
+use gpu::{
+    Gpu, GpuBundle, GpuNonce, GpuPolicy, GpuRoots, OcspNonce, OcspResponses, Revocation, Rim,
+    inspect_bundle, verify_bundle,
+};
+use registers::{Register, ReportData};
 
 /// What the verifier brings, and no bundle can.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +88,7 @@ pub enum Guest {
 #[derive(Clone, Debug)]
 pub enum Gpus {
     /// They measured what their RIMs say. At the time of [`Appraised::at_unix_s`], whoever named it.
-    Verified(Verified<Vec<Gpu>>),
+    Verified(gpu::Verified<Vec<Gpu>>),
     /// There are no RIMs in the bundle: devices of the root signed, and what firmware runs is unknown.
     Inspected(Vec<gpu::Inspected>),
 }

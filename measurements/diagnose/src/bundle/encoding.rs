@@ -8,7 +8,6 @@ use minicbor::{
 };
 
 use super::Bundle;
-use crate::limits;
 
 /// Maps with integer keys in order, shortest integers, definite lengths: RFC 8949, section 4.2.1.
 pub(super) fn encode(bundle: &Bundle) -> Vec<u8> {
@@ -60,7 +59,7 @@ pub(super) mod byte_strings {
     }
 
     pub fn decode<C>(decoder: &mut Decoder<'_>, _: &mut C) -> Result<Vec<Vec<u8>>, decode::Error> {
-        (0..length(decoder, limits::GPU_OCSP_RESPONSES_MAX)?)
+        (0..length(decoder, gpu::limits::GPU_OCSP_RESPONSES_MAX)?)
             .map(|_| decoder.bytes().map(<[u8]>::to_vec))
             .collect()
     }

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use super::VERSION;
-use crate::{
-    CollateralError, Digest48, EventLogError, ManifestError, QuoteError, Refusal, Register,
-    gpu::{EvidenceError, GpuBundleRefusal, OcspError, RimError},
-};
+use crate::EventLogError;
+use attest::{CollateralError, ManifestError, QuoteError, Refusal};
+use gpu::{EvidenceError, GpuBundleRefusal, OcspError, RimError};
+use registers::{Digest48, Register};
 
 /// Why bytes are no bundle. Whoever wrote them is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,8 +4,9 @@
 //! (TCG PC Client Platform Firmware Profile, section 10.4.1); for others, programs or tables above all, the data only names
 //! what was hashed, and nothing in the log can show that the name is right.
 
-use super::{DstackForm, Event, EventType, bytes::Reader};
-use crate::Digest48;
+use super::{Event, EventType, bytes::Reader};
+use predict::rtmr3::DstackForm;
+use registers::Digest48;
 
 /// How an event's data stands to its digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

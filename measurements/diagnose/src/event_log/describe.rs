@@ -3,8 +3,9 @@
 use super::{
     Claim, Event, EventType,
     bytes::{Reader, guid},
-    device_path, limits,
+    device_path,
 };
+use crate::limits;
 
 impl Event {
     /// What the log says about the event, after what that is worth. Printable ASCII of at most

@@ -3,8 +3,8 @@
 use super::{
     bytes::{Reader, guid},
     describe::{quoted, utf16},
-    limits,
 };
+use crate::limits;
 
 /// The path as text. None if the nodes do not fill the bytes exactly; types that are not known here keep their numbers.
 pub(super) fn text(bytes: &[u8]) -> Option<String> {

@@ -1,48 +1,10 @@
 //! Logs in JSON: of a dstack guest, and of this project's agent.
 
 use serde::Deserialize;
-use serde_json::json;
 
-use super::{Event, EventLog, EventLogError, EventType, Register, Source, limits};
-use crate::{Digest48, RuntimeEvent};
-
-/// How dstack hashes a runtime event (dstack, `cc-eventlog`).
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DstackForm {
-    /// Type, name and payload with colons between.
-    First,
-    /// Canonical JSON.
-    Second,
-}
-
-impl DstackForm {
-    /// The type of such events.
-    pub(crate) const TYPE: u32 = EventType::DSTACK_RUNTIME.0;
-
-    /// The digest of an event with this name and payload.
-    pub(crate) fn digest(self, name: &str, payload: &[u8]) -> Digest48 {
-        let number = Self::TYPE;
-        let bytes = match self {
-            DstackForm::First => [
-                &number.to_le_bytes(),
-                b":".as_slice(),
-                name.as_bytes(),
-                b":",
-                payload,
-            ]
-            .concat(),
-            // RFC 8785: keys sorted, no spaces, and strings as serde_json escapes them.
-            DstackForm::Second => {
-                let [name, payload] = [json!(name), json!(hex::encode(payload))];
-                format!(
-                    r#"{{"event":{name},"event_type":{number},"payload":{payload},"version":2}}"#
-                )
-                .into_bytes()
-            }
-        };
-        Digest48::of(&bytes)
-    }
-}
+use super::{Event, EventLog, EventLogError, EventType, Register, Source};
+use crate::limits;
+use registers::{Digest48, RuntimeEvent};
 
 /// As `dstack-guest-agent` writes one event (dstack, `cc-eventlog`). It may have more fields than these.
 #[derive(Deserialize)]
@@ -128,10 +90,10 @@ pub(super) fn parse_runtime(json: &[u8]) -> Result<EventLog, EventLogError> {
 }
 
 fn read<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, EventLogError> {
-    if json.len() > limits::EVENT_LOG_JSON_BYTES_MAX {
+    if json.len() > predict::limits::EVENT_LOG_JSON_BYTES_MAX {
         return Err(EventLogError::Length {
             got: json.len(),
-            max: limits::EVENT_LOG_JSON_BYTES_MAX,
+            max: predict::limits::EVENT_LOG_JSON_BYTES_MAX,
         });
     }
     // The parser's own words may quote the log; a place is enough.
@@ -146,7 +108,7 @@ fn collect<T>(
     from: Vec<T>,
     one: impl Fn(usize, T) -> Result<Event, EventLogError>,
 ) -> Result<EventLog, EventLogError> {
-    if from.len() > limits::EVENT_LOG_EVENTS_MAX {
+    if from.len() > predict::limits::EVENT_LOG_EVENTS_MAX {
         return Err(EventLogError::Events);
     }
     let mut events = Vec::with_capacity(from.len());
@@ -154,7 +116,7 @@ fn collect<T>(
         let event = one(number, event)?;
         let name = (
             event.name.as_ref().map_or(0, String::len),
-            limits::EVENT_LOG_NAME_BYTES_MAX,
+            predict::limits::EVENT_LOG_NAME_BYTES_MAX,
         );
         let data = (
             event.data.as_ref().map_or(0, Vec::len),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use predict::rtmr3::DstackForm;
+
 /// The type of an event, by its number (TCG PC Client Platform Firmware Profile, section 10.4.1). Not a closed list: a
 /// number nobody knows is a type too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,7 +32,7 @@ impl EventType {
     pub(super) const GPT2: EventType = EventType(0x8000_000d);
     pub(super) const VARIABLE_AUTHORITY: EventType = EventType(0x8000_00e0);
     /// Chosen by dstack; no specification has it.
-    pub(super) const DSTACK_RUNTIME: EventType = EventType(0x0800_0001);
+    pub(super) const DSTACK_RUNTIME: EventType = EventType(DstackForm::TYPE);
 
     /// Its name, if it has one.
     pub fn name(self) -> Option<&'static str> {

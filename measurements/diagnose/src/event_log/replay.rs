@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::EventLog;
-use crate::{Digest48, Register};
+use registers::{Digest48, Register};
 
 /// The run-time registers as a log would leave them. They are the guest's only if a verified quote has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

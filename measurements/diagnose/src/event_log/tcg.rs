@@ -6,10 +6,9 @@
 //! filling to the end of the area:          ones or zeros
 //! ```
 
-use super::{
-    Event, EventLog, EventLogError, EventType, Kind, Register, Source, bytes::Reader, limits,
-};
-use crate::Digest48;
+use super::{Event, EventLog, EventLogError, EventType, Kind, Register, Source, bytes::Reader};
+use crate::limits;
+use registers::Digest48;
 
 pub(super) fn parse(bytes: &[u8], kind: Kind) -> Result<EventLog, EventLogError> {
     if bytes.len() > limits::EVENT_LOG_BYTES_MAX {
@@ -26,7 +25,7 @@ pub(super) fn parse(bytes: &[u8], kind: Kind) -> Result<EventLog, EventLogError>
         if filling(reader.rest).ok_or(EventLogError::Filling { at })? {
             break;
         }
-        if events.len() == limits::EVENT_LOG_EVENTS_MAX {
+        if events.len() == predict::limits::EVENT_LOG_EVENTS_MAX {
             return Err(EventLogError::Events);
         }
         events.push(event(&mut reader, at, events.len(), &algorithms, kind)?);

@@ -4,7 +4,8 @@
 //! proven by the register, types and names in the log are not.
 
 use super::{Difference, DifferenceKind, Planned, Words};
-use crate::{Claim, Event, EventLog, Register};
+use crate::{Claim, Event, EventLog};
+use registers::Register;
 
 pub(super) fn difference(
     register: Register,
@@ -58,7 +59,7 @@ pub(super) fn difference(
 }
 
 /// As files write it.
-fn name(kind: crate::predict::EventKind) -> Option<String> {
+fn name(kind: predict::EventKind) -> Option<String> {
     let value = serde_json::to_value(kind).ok()?;
     value.as_str().map(str::to_owned)
 }
@@ -99,7 +100,7 @@ fn text(data: &[u8]) -> Option<String> {
     if units.last() == Some(&0) {
         units.pop();
     }
-    let plain = units.len() <= crate::limits::CMDLINE_BYTES_MAX
+    let plain = units.len() <= predict::limits::CMDLINE_BYTES_MAX
         && units.iter().all(|unit| (b' '..=b'~').contains(unit));
     plain.then(|| units.into_iter().map(char::from).collect())
 }

@@ -1,8 +1,9 @@
 //! What an event of a manifest measures: file and packages, as far as the manifest says.
 
 use super::{Component, Difference, Planned};
-use crate::predict::EventKind;
-use crate::{ImageManifest, Register, Role};
+use predict::EventKind;
+use predict::image::{ImageManifest, Role};
+use registers::Register;
 
 pub(super) fn of(
     planned: &Planned<'_>,

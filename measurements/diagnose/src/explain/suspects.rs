@@ -2,12 +2,18 @@
 
 use super::component::MACHINE;
 use super::{Expected, Files, Paper, Planned, Suspect, SuspectKind};
-use crate::acpi::{Qemu, acpi_files};
-use crate::predict::{
-    self, Boot, EventKind, KernelHeader, PageOrder, acpi::TABLE_LOADER, acpi::allocated_by, direct,
-    mrtd,
+use crate::limits;
+use predict::acpi::{Qemu, acpi_files};
+use predict::{
+    Boot, EventKind, KernelHeader, PageOrder,
+    acpi::files::{TABLE_LOADER, allocated_by},
+    direct, mrtd,
 };
-use crate::{Digest48, ImageManifest, MachineSize, Register, guest_shape, limits};
+use predict::{
+    image::ImageManifest,
+    qemu::{MachineSize, guest_shape},
+};
+use registers::{Digest48, Register};
 
 pub(super) struct Search<'a> {
     image: Option<&'a ImageManifest>,
@@ -398,7 +404,7 @@ mod tests {
 
     #[test]
     fn the_bound_is_never_in_the_way_of_a_machine() {
-        for vcpus in [1, 64, 200, limits::VCPUS_MAX] {
+        for vcpus in [1, 64, 200, predict::limits::VCPUS_MAX] {
             let size = MachineSize {
                 vcpus,
                 memory_mib: 2048,

@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::acpi::{Qemu, Shape, Slot};
-use crate::{MachineSize, guest_shape};
+use predict::acpi::{Qemu, Shape, Slot};
+use predict::qemu::{MachineSize, guest_shape};
 
 /// What is plugged into a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,17 +1,16 @@
 //! Bundles: one encoding for each, every part held against the signed ones, and nobody verified by the bundle's own word.
 
-mod common;
-
-use common::{NOW_UNIX_S, manifest, random, vector};
-use measurements::{
-    Comparison, Digest48, EventLogError, Policy, Quote, Refusal, Register, ReportData, Root,
-    RootClass, Source,
+use crate::common::{NOW_UNIX_S, manifest, random, vector};
+use attest::{Comparison, Policy, Quote, Refusal, Root, RootClass};
+use diagnose::{
+    EventLogError, Source,
     bundle::{
         Appraised, At, Bundle, BundleRefusal, Expected, GpuParts, Gpus, Guest, LabelledRim, Log,
         LogForm, Part, PartError, SaidBy, VERSION,
     },
-    gpu::{GpuBundleRefusal, GpuNonce, GpuRefusal, GpuRoots, RimError},
 };
+use gpu::{GpuBundleRefusal, GpuNonce, GpuRefusal, GpuRoots, RimError};
+use registers::{Digest48, Register, ReportData};
 use serde_json::json;
 use simulator::SimulatedModule;
 
@@ -163,7 +162,7 @@ fn each_part_is_held_against_the_quote() {
         edit(&mut bundle);
         refusal(&bundle, &root)
     };
-    let other = measurements::Manifest::process(Digest48::of(b"other"), Digest48::of(b"config"));
+    let other = attest::Manifest::process(Digest48::of(b"other"), Digest48::of(b"config"));
     let refused = with(&|bundle| bundle.manifest = Some(other.to_json()));
     assert!(
         matches!(
@@ -223,7 +222,7 @@ fn a_bundle_that_contradicts_its_quote_does_not_hold_whatever_the_verifier_names
         at: At::Time(NOW_UNIX_S),
         ..expected(&root)
     };
-    let other = measurements::Manifest::process(Digest48::of(b"other"), Digest48::of(b"config"));
+    let other = attest::Manifest::process(Digest48::of(b"other"), Digest48::of(b"config"));
     let mut bundle = good.clone();
     bundle.manifest = Some(other.to_json());
     assert_eq!(
@@ -441,8 +440,8 @@ fn a_flipped_byte_is_refused_or_stands_where_nothing_covers_it() {
     let bound = bytes.len() - BOUND.len()..bytes.len();
     // The frame is `a7 00 01 01 1a`, then the time.
     let made = 5..9;
-    let note = of(common::manifest().note().as_bytes());
-    let names: Vec<String> = common::manifest()
+    let note = of(crate::common::manifest().note().as_bytes());
+    let names: Vec<String> = crate::common::manifest()
         .rtmr3_events()
         .iter()
         .map(|event| event.name.clone())

@@ -1,9 +1,6 @@
 //! The encoding of bundles: each has one, and nothing is kept that is over its limit.
 
-use measurements::{
-    bundle::{Bundle, BundleError, GpuParts, LabelledRim, Log, LogForm, VERSION},
-    limits,
-};
+use diagnose::bundle::{Bundle, BundleError, GpuParts, LabelledRim, Log, LogForm, VERSION};
 
 /// Every part is there; none of them is looked into here.
 fn bundle() -> Bundle {
@@ -188,7 +185,7 @@ fn other_encodings_of_a_bundle_are_refused() {
 
 #[test]
 fn what_is_over_its_limit_is_refused_before_it_is_kept() {
-    let max = limits::BUNDLE_BYTES_MAX;
+    let max = diagnose::limits::BUNDLE_BYTES_MAX;
     let over = |what, got, max| BundleError::OverLimit { what, got, max };
     assert_eq!(
         Bundle::from_cbor(&vec![0; max + 1]),
@@ -213,17 +210,17 @@ fn what_is_over_its_limit_is_refused_before_it_is_kept() {
         edit(&mut bundle);
         assert_eq!(bundle.to_cbor(), Err(error));
     };
-    let max = limits::QUOTE_BYTES_MAX;
+    let max = attest::limits::QUOTE_BYTES_MAX;
     check(
-        |bundle| bundle.quote = vec![0; limits::QUOTE_BYTES_MAX + 1],
+        |bundle| bundle.quote = vec![0; attest::limits::QUOTE_BYTES_MAX + 1],
         over("the quote", max + 1, max),
     );
-    let max = limits::MANIFEST_BYTES_MAX;
+    let max = attest::limits::MANIFEST_BYTES_MAX;
     check(
-        |bundle| bundle.manifest = Some(vec![0; limits::MANIFEST_BYTES_MAX + 1]),
+        |bundle| bundle.manifest = Some(vec![0; attest::limits::MANIFEST_BYTES_MAX + 1]),
         over("the manifest", max + 1, max),
     );
-    let max = limits::BUNDLE_EVENT_LOGS_MAX;
+    let max = diagnose::limits::BUNDLE_EVENT_LOGS_MAX;
     check(
         |bundle| bundle.event_logs = vec![bundle.event_logs[0].clone(); 5],
         over("the list of logs", max + 1, max),

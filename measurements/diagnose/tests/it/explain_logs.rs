@@ -1,14 +1,11 @@
 //! With a log that leads to the quote, what differs is named by its event.
 
-mod common;
-#[path = "common/explained.rs"]
-mod explained;
-
-use explained::{Case, one};
-use measurements::{
-    Digest48, EventLog, Register, Registers,
+use crate::explained::{Case, one};
+use diagnose::{
+    EventLog,
     explain::{DifferenceKind, Explanation},
 };
+use registers::{Digest48, Register, Registers};
 use serde_json::{Value, json};
 
 /// Register, type, digest and data.

@@ -4,15 +4,19 @@
 
 use std::fs;
 
-use measurements::{
-    Digest48, EventLog, ImageManifest, MachineSize, Manifest, Register, Registers,
-    acpi::{Qemu, acpi_files},
+use attest::Manifest;
+use diagnose::{
+    EventLog,
     explain::{Explanation, Files, Finding, Paper, Question, SuspectKind, explain},
-    guest_shape,
-    predict::{
-        Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, Prediction, predict,
-    },
 };
+use predict::{
+    Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, Prediction,
+    acpi::{Qemu, acpi_files},
+    image::ImageManifest,
+    predict,
+    qemu::{MachineSize, guest_shape},
+};
+use registers::{Digest48, Register, Registers};
 use serde_json::{Value, json};
 
 use crate::common::{image, made};
@@ -58,7 +62,7 @@ impl Case {
         let kernel = kernel_with_header();
         fs::write(directory.path().join("kernel"), &kernel).unwrap();
         let mut case = Case {
-            guest: Manifest::vm(&image, Digest48::of(b"config")),
+            guest: image.guest(Digest48::of(b"config")),
             directory,
             image,
             kernel,
@@ -66,17 +70,17 @@ impl Case {
         let prediction = case.on(&STATED);
         let mut value: Value = serde_json::from_slice(&case.image.to_json()).unwrap();
         value["registers"] =
-            serde_json::to_value(measurements::BootRegisters::from(&prediction)).unwrap();
+            serde_json::to_value(predict::image::BootRegisters::from(&prediction)).unwrap();
         value["events"] = serde_json::to_value(&prediction.events).unwrap();
         value["files"]["kernel"]["sha256"] =
-            measurements::Digest32::of(&case.kernel).to_string().into();
-        let digest = measurements::Digest32::of(b"package").to_string();
+            registers::Digest32::of(&case.kernel).to_string().into();
+        let digest = registers::Digest32::of(b"package").to_string();
         value["packages"] = json!([
             {"name": "linux-image-6.12", "version": "6.12.1", "sha256": digest, "role": "kernel"},
             {"name": "ovmf", "version": "2025.02", "sha256": digest, "role": "firmware"},
         ]);
         case.image = ImageManifest::from_json(value.to_string().as_bytes()).unwrap();
-        case.guest = Manifest::vm(&case.image, Digest48::of(b"config"));
+        case.guest = case.image.guest(Digest48::of(b"config"));
         fs::write(
             case.directory.path().join("manifest.json"),
             case.image.to_json(),

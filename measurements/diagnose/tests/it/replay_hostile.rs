@@ -1,8 +1,7 @@
 //! Small logs written here: each limit and each rule of the formats, and what becomes of lies in the data.
 
-use measurements::{
-    Claim, Digest48, Event, EventLog, EventLogError, EventType, Kind, Register, limits,
-};
+use diagnose::{Claim, Event, EventLog, EventLogError, EventType, Kind};
+use registers::{Digest48, Register};
 
 const SEPARATOR: u32 = 4;
 const TAG: u32 = 6;
@@ -197,7 +196,7 @@ fn each_event_has_one_digest_for_each_algorithm() {
 
 #[test]
 fn lengths_are_bounded_before_they_are_believed() {
-    let max = limits::EVENT_LOG_BYTES_MAX;
+    let max = diagnose::limits::EVENT_LOG_BYTES_MAX;
     let long = vec![0; max + 1];
     assert_eq!(
         parse(&long),
@@ -206,7 +205,7 @@ fn lengths_are_bounded_before_they_are_believed() {
 
     let mut bytes = log(ONE, &[event(1, SEPARATOR, &Digest48::ZERO, &[])]);
     let length_at = bytes.len() - 4;
-    let max = limits::EVENT_DATA_BYTES_MAX;
+    let max = diagnose::limits::EVENT_DATA_BYTES_MAX;
     for got in [max + 1, u32::MAX as usize] {
         bytes[length_at..].copy_from_slice(&(got as u32).to_le_bytes());
         let refused = EventLogError::Data { event: 0, got, max };
@@ -218,7 +217,7 @@ fn lengths_are_bounded_before_they_are_believed() {
     assert!(parse(&bytes).is_ok());
 
     let note = event(1, 3, &Digest48::ZERO, &[]);
-    let many = vec![note.clone(); limits::EVENT_LOG_EVENTS_MAX];
+    let many = vec![note.clone(); predict::limits::EVENT_LOG_EVENTS_MAX];
     assert!(parse(&log(ONE, &many)).is_ok());
     let refused = parse(&log(ONE, &[many, vec![note]].concat()));
     assert_eq!(refused, Err(EventLogError::Events));
@@ -226,7 +225,7 @@ fn lengths_are_bounded_before_they_are_believed() {
 
 #[test]
 fn json_lengths_are_bounded() {
-    let max = limits::EVENT_LOG_JSON_BYTES_MAX;
+    let max = predict::limits::EVENT_LOG_JSON_BYTES_MAX;
     let long = vec![b' '; max + 1];
     let refused = Err(EventLogError::Length { got: max + 1, max });
     assert_eq!(EventLog::parse_dstack(&long), refused);
@@ -251,16 +250,16 @@ fn json_lengths_are_bounded() {
             Err(EventLogError::Hex { event: 0 })
         );
     }
-    let many = vec![dstack(3, "n", ""); limits::EVENT_LOG_EVENTS_MAX + 1];
+    let many = vec![dstack(3, "n", ""); predict::limits::EVENT_LOG_EVENTS_MAX + 1];
     assert_eq!(list(&many), Err(EventLogError::Events));
-    let max = limits::EVENT_LOG_NAME_BYTES_MAX;
+    let max = predict::limits::EVENT_LOG_NAME_BYTES_MAX;
     let refused = Err(EventLogError::Data {
         event: 0,
         got: max + 1,
         max,
     });
     assert_eq!(list(&[dstack(3, &"n".repeat(max + 1), "")]), refused);
-    let max = limits::EVENT_DATA_BYTES_MAX;
+    let max = diagnose::limits::EVENT_DATA_BYTES_MAX;
     let refused = Err(EventLogError::Data {
         event: 0,
         got: max + 1,
@@ -424,7 +423,7 @@ fn words_are_printable_and_bounded() {
             &[],
         ] {
             let words = one(kind, Digest48::of(data), data).describe();
-            assert!(words.len() <= limits::EVENT_DESCRIPTION_CHARACTERS_MAX);
+            assert!(words.len() <= diagnose::limits::EVENT_DESCRIPTION_CHARACTERS_MAX);
             assert!(words.chars().all(|c| (' '..='~').contains(&c)), "{words}");
         }
     }

@@ -1,11 +1,10 @@
 //! Logs of real machines against other readers and other ways: `eventlog-rs`, and digests made again from what a log says was
 //! hashed.
 
-mod common;
-
-use common::vector;
+use crate::common::vector;
+use diagnose::{EventLog, Kind};
 use eventlog_rs::Eventlog;
-use measurements::{Digest48, EventLog, Kind, Register};
+use registers::{Digest48, Register};
 
 const LOGS: [&str; 2] = ["ccel/gcp-cos-113/ccel_data.dat", "ccel/dstack/ccel.bin"];
 const DSTACK: &str = "ccel/dstack/quote-report.json";

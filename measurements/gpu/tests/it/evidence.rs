@@ -1,15 +1,11 @@
 //! GPU evidence and RIMs of NVIDIA's own test data: what must be accepted, and what is wrong with the rest.
 
-mod common;
-
-use common::vector;
-use measurements::{
-    Verified,
-    gpu::{
-        ChainError, EvidenceError, Gpu, GpuBundle, GpuBundleRefusal, GpuEvidence, GpuFeature,
-        GpuNonce, GpuPolicy, GpuRefusal, GpuRootClass, GpuRoots, Inspected, Mismatch, Revocation,
-        Rim, RimError, RimKind, inspect, inspect_bundle, verify, verify_bundle,
-    },
+use crate::common::vector;
+use gpu::Verified;
+use gpu::{
+    ChainError, EvidenceError, Gpu, GpuBundle, GpuBundleRefusal, GpuEvidence, GpuFeature, GpuNonce,
+    GpuPolicy, GpuRefusal, GpuRootClass, GpuRoots, Inspected, Mismatch, Revocation, Rim, RimError,
+    RimKind, inspect, inspect_bundle, verify, verify_bundle,
 };
 
 /// 2023-11-14, when every certificate of the older vectors was valid.

@@ -1,9 +1,7 @@
 //! Every byte of evidence and of a RIM matters: NVIDIA's test data with one bit turned, and cut.
 
-mod common;
-
-use common::vector;
-use measurements::gpu::{
+use crate::common::vector;
+use gpu::{
     GpuBundle, GpuEvidence, GpuNonce, GpuPolicy, GpuRoots, Revocation, Rim, inspect, inspect_bundle,
 };
 

@@ -1,19 +1,14 @@
 //! A made-up NVIDIA that lies: certificates, reports and RIMs that are well signed and wrong.
 
-#[path = "common/gpu.rs"]
-mod made;
-
-use made::{
+use crate::made::{
     AT_UNIX_S, Device, Party, RimMaker, Terms, certificate, extension, measurement, tcb_info,
 };
-use measurements::{
-    Digest48,
-    gpu::{
-        CertificateError, ChainError, EvidenceError, GpuBundle, GpuEvidence, GpuNonce, GpuPolicy,
-        GpuRefusal, GpuRootClass, ReportError, Revocation, Rim, RimError, RimKind, inspect, verify,
-        verify_bundle,
-    },
+use gpu::{
+    CertificateError, ChainError, EvidenceError, GpuBundle, GpuEvidence, GpuNonce, GpuPolicy,
+    GpuRefusal, GpuRootClass, ReportError, Revocation, Rim, RimError, RimKind, inspect, verify,
+    verify_bundle,
 };
+use registers::Digest48;
 
 fn judge(device: &Device, rims: &[Rim]) -> Result<Vec<u8>, GpuRefusal> {
     let roots = device.roots(&RimMaker::driver());
@@ -44,7 +39,7 @@ fn a_made_up_device_is_verified_under_its_own_roots_only() {
     let roots = device.roots(&RimMaker::driver());
     assert_eq!(roots.class(), GpuRootClass::InsecureTest);
     let nvidias = GpuPolicy {
-        roots: &measurements::gpu::GpuRoots::NVIDIA,
+        roots: &gpu::GpuRoots::NVIDIA,
         at_unix_s: AT_UNIX_S,
         nonce: GpuNonce::InsecureAny,
         revocation: Revocation::InsecureUnchecked,
@@ -121,7 +116,7 @@ fn times_names_and_keys_of_a_chain_are_checked() {
         revocation: Revocation::InsecureUnchecked,
     };
     let check = |certificates: &[Vec<u8>]| {
-        let pem = made::pem(certificates);
+        let pem = crate::made::pem(certificates);
         let evidence = GpuEvidence::from_report(&device.signed_report(), &pem).unwrap();
         inspect(&evidence, &policy).unwrap_err()
     };
@@ -149,7 +144,7 @@ fn extensions_that_nobody_knows_or_that_stand_twice_are_refused() {
     let refused = |extra: Vec<Vec<u8>>| {
         let mut device = Device::new();
         device.terms[2].extensions.extend(extra);
-        let pem = made::pem(&device.certificates());
+        let pem = crate::made::pem(&device.certificates());
         let evidence = GpuEvidence::from_report(&device.signed_report(), &pem);
         match evidence {
             Err(EvidenceError::Chain(ChainError::Certificate { position: 2, error })) => {
@@ -175,7 +170,7 @@ fn devices_of_another_kind_are_called_by_their_name() {
     let mut device = Device::new();
     device.parties[0].name = "GB100 A01 GSP FMC LF".into();
     let read = |device: &Device| {
-        let pem = made::pem(&device.certificates());
+        let pem = crate::made::pem(&device.certificates());
         GpuEvidence::from_report(&device.signed_report(), &pem).unwrap_err()
     };
     let got = "GB100 A01 GSP FMC LF".into();
@@ -226,7 +221,7 @@ fn fields_that_stand_twice_or_say_something_new_are_refused() {
     let refused = |change: &dyn Fn(&mut Fields)| {
         let mut device = Device::new();
         change(&mut device.report.fields);
-        let pem = made::pem(&device.certificates());
+        let pem = crate::made::pem(&device.certificates());
         match GpuEvidence::from_report(&device.signed_report(), &pem) {
             Err(EvidenceError::Report(error)) => Some(error),
             Ok(_) => None,

@@ -3,11 +3,9 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use measurements::{
-    Digest48,
-    gpu::{GpuEvidence, GpuRoots, Rim},
-};
+use gpu::{GpuEvidence, GpuRoots, Rim};
 use p384::ecdsa::{Signature, SigningKey, signature::Signer};
+use registers::Digest48;
 use sha2::{Digest, Sha384};
 
 /// 2026-01-01.

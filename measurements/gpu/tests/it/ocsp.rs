@@ -1,10 +1,9 @@
 //! Answers of a made-up OCSP responder: no answer of NVIDIA's was ever seen.
 
-#[path = "common/gpu.rs"]
-mod made;
-
-use made::{AT_UNIX_S, Device, OcspMaker, Party, RimMaker, Terms, certificate, extension, tlv};
-use measurements::gpu::{
+use crate::made::{
+    AT_UNIX_S, Device, OcspMaker, Party, RimMaker, Terms, certificate, extension, tlv,
+};
+use gpu::{
     GpuNonce, GpuPolicy, GpuRefusal, OcspError, OcspNonce, OcspResponses, Revocation, inspect,
     verify,
 };

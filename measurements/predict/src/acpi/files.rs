@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::bytes::u32_at;
+use crate::bytes::u32_at;
 use crate::limits;
 
 /// The files, by their fw_cfg names.
@@ -79,7 +79,7 @@ pub fn allocated_by(loader: &[u8]) -> Result<Vec<String>, AcpiError> {
 }
 
 /// What is measured, by name, in order: the script, then the files it allocates.
-pub(super) fn in_order(files: &AcpiFiles) -> Result<Vec<(&str, &[u8])>, AcpiError> {
+pub(crate) fn in_order(files: &AcpiFiles) -> Result<Vec<(&str, &[u8])>, AcpiError> {
     let file = |name: &str| {
         let missing = || AcpiError::Missing { name: name.into() };
         files.get_key_value(name).ok_or_else(missing)

@@ -1,7 +1,7 @@
 //! The files as firmware finds them: tables without checksums and with offsets for pointers, and the script that turns
 //! them into tables. QEMU's `hw/acpi/bios-linker-loader.c`.
 
-use crate::predict::acpi::TABLE_LOADER;
+use crate::acpi::files::TABLE_LOADER;
 
 /// The file of all tables but the first pointer.
 pub const TABLES: &str = "etc/acpi/tables";

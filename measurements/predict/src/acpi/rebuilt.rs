@@ -5,8 +5,8 @@
 
 use super::loader::{Blobs, TABLES, Zone};
 use super::tables;
+use crate::acpi::files::AcpiFiles;
 use crate::limits;
-use crate::predict::acpi::AcpiFiles;
 
 /// Why bytes are not QEMU's tables. Whoever collected them is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -109,7 +109,7 @@ impl Shape {
     }
 
     /// Whether this machine lies among those whose tables were compared with QEMU's own. The limits are the largest and the
-    /// smallest that were; `measurements/tests/acpi.rs` has them all.
+    /// smallest that were; `measurements/predict/tests/it/acpi.rs` has them all.
     pub(super) fn check(&self) -> Result<(), AcpiError> {
         self.possible()?;
         let ports = self.ports().count();

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{ImageError, check_count, check_text, text_error};
-use crate::{Digest32, limits};
+use crate::limits;
+use registers::Digest32;
 
 /// One file, directory, link or device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

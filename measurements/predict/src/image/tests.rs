@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::*;
-use crate::predict::EventKind;
+use crate::EventKind;
 
 /// A small image whose files nobody has.
 pub(crate) fn sample() -> ImageManifest {

@@ -7,8 +7,8 @@
 //! A structure is u8 type, u8 bytes of its fields with these four, u16 handle, fields, then strings that end with zeros, and
 //! one more zero (two if there is no string). SMBIOS 3.7, section 6.1.
 
-use super::build::BiosInformation;
-use super::bytes::u16_at;
+use crate::build::BiosInformation;
+use crate::bytes::u16_at;
 use crate::limits;
 
 /// Why SMBIOS structures cannot be measured as firmware does. Whoever collected them is at fault.
@@ -46,7 +46,7 @@ pub enum SmbiosError {
 }
 
 /// The bytes that the firmware measures.
-pub(super) fn measured(tables: &[u8], bios: &BiosInformation<'_>) -> Result<Vec<u8>, SmbiosError> {
+pub(crate) fn measured(tables: &[u8], bios: &BiosInformation<'_>) -> Result<Vec<u8>, SmbiosError> {
     if tables.len() > limits::SMBIOS_BYTES_MAX {
         return Err(SmbiosError::TooLong { got: tables.len() });
     }

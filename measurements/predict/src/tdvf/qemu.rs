@@ -4,7 +4,7 @@
 use super::{PAGE_BYTES, Pages, Section, SectionKind, Tdvf, TdvfError};
 
 impl Tdvf<'_> {
-    /// Whether QEMU starts this firmware and adds the pages that [`mrtd`](crate::predict::mrtd) counts.
+    /// Whether QEMU starts this firmware and adds the pages that [`mrtd`](crate::mrtd) counts.
     pub fn check_qemu(&self) -> Result<(), TdvfError> {
         self.only(SectionKind::TdHob)?;
         for (index, section) in self.sections.iter().enumerate() {

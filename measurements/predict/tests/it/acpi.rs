@@ -1,21 +1,19 @@
 //! The ACPI tables made here against those that QEMU gave its guests.
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::{gunzip, vector};
-use measurements::{
-    Accelerator, Backends, Digest48, MachineSize, Register, Vsock,
-    acpi::{AcpiError, AddressWidth, Qemu, Serial, Shape, Slot, acpi_files},
-    guest_shape,
-    predict::{
-        PageOrder,
-        acpi::{AcpiFiles, allocated_by},
-        mrtd, replay, rtmr0,
+use crate::common::{gunzip, vector};
+use predict::{
+    PageOrder,
+    acpi::{
+        AcpiError, AddressWidth, Qemu, Serial, Shape, Slot, acpi_files,
+        files::{AcpiFiles, allocated_by},
     },
-    qemu_arguments,
+    mrtd,
+    qemu::{Accelerator, Backends, MachineSize, Vsock, guest_shape, qemu_arguments},
+    replay, rtmr0,
 };
+use registers::{Digest48, Register};
 
 const SIZE: MachineSize = MachineSize {
     vcpus: 2,
@@ -62,8 +60,8 @@ fn the_machines_of_the_grids_have_qemus_tables() {
 #[test]
 fn machines_like_our_guests_have_qemus_tables() {
     let indexes = [
-        (Qemu::V10_0_13, include_str!("vectors/acpi-10.0.13.txt")),
-        (Qemu::V11_1_3, include_str!("vectors/acpi-11.1.3.txt")),
+        (Qemu::V10_0_13, include_str!("../vectors/acpi-10.0.13.txt")),
+        (Qemu::V11_1_3, include_str!("../vectors/acpi-11.1.3.txt")),
     ];
     for (qemu, index) in indexes {
         for case in cases(qemu, "-nodefaults", index) {
@@ -78,15 +76,15 @@ fn the_machine_of_a_simulated_guest_has_qemus_tables() {
     let dump = AcpiFiles::from([
         (
             "etc/acpi/tables".into(),
-            gunzip(include_bytes!("vectors/acpi-simulated/tables.gz")),
+            gunzip(include_bytes!("../vectors/acpi-simulated/tables.gz")),
         ),
         (
             "etc/acpi/rsdp".into(),
-            gunzip(include_bytes!("vectors/acpi-simulated/rsdp.gz")),
+            gunzip(include_bytes!("../vectors/acpi-simulated/rsdp.gz")),
         ),
         (
             "etc/table-loader".into(),
-            gunzip(include_bytes!("vectors/acpi-simulated/table-loader.gz")),
+            gunzip(include_bytes!("../vectors/acpi-simulated/table-loader.gz")),
         ),
         ("etc/tpm/log".into(), vec![0; 64 * 1024]),
     ]);
@@ -143,7 +141,7 @@ fn another_predictors_machines_have_qemus_tables() {
         let expected = vector(&format!("acpi/{fixture}/expected.json")).unwrap();
         let expected: serde_json::Value = serde_json::from_slice(&expected).unwrap();
         let firmware = vector("firmware/ovmf-2025.02-3ubuntu2.fd").unwrap();
-        let platform = common::platform(&firmware, shape.memory_mib);
+        let platform = crate::common::platform(&firmware, shape.memory_mib);
         let events = rtmr0(&platform, &files).unwrap();
         let rtmr0 = replay(Register::Rtmr0, &events);
         assert_eq!(rtmr0.to_string(), expected["rtmr0"], "{fixture}");
@@ -236,7 +234,7 @@ fn every_part_of_a_shape_is_in_the_tables() {
 /// Whatever is asked for: no panic, and what is made hangs together. The script's own checks are those of the predictor.
 #[test]
 fn any_shape_gives_whole_tables_or_a_reason() {
-    let mut bytes = common::random("shapes");
+    let mut bytes = crate::common::random("shapes");
     let mut made = 0;
     for _ in 0..2000 {
         let mut draw = || {
@@ -435,7 +433,7 @@ fn cases(qemu: Qemu, common: &str, index: &str) -> Vec<Case> {
 }
 
 fn dump(directory: &str, name: &str) -> Option<AcpiFiles> {
-    if !common::vectors().join(directory).join(name).is_dir() {
+    if !crate::common::vectors().join(directory).join(name).is_dir() {
         return None;
     }
     let read = |(full, short): (&str, &str)| {

@@ -1,17 +1,14 @@
 //! RTMR0 of the newer generation and of Secure Boot against TPM logs of real boots, and stores and SMBIOS from strangers.
 
-mod common;
-
-use common::{gunzip, made, vector};
-use measurements::{
-    Digest48,
+use crate::common::{gunzip, made, vector};
+use predict::{
+    BiosInformation, EventKind, FirmwareBuild, FirmwareGeneration, FwCfg, Platform, PredictError,
+    PredictedEvent, SmbiosError, StoreError,
     acpi::Qemu,
-    predict::{
-        BiosInformation, EventKind, FirmwareBuild, FirmwareGeneration, FwCfg, Platform,
-        PredictError, PredictedEvent, SmbiosError, StoreError, rtmr0_around_acpi,
-    },
+    rtmr0_around_acpi,
     smbios::{ProcessorId, SmbiosMachine, q35_of, smbios_tables},
 };
+use registers::Digest48;
 
 #[test]
 fn the_newer_generation_measures_what_a_tpm_logged_in_its_order() {
@@ -250,7 +247,7 @@ fn smbios() -> Vec<u8> {
 }
 
 fn store() -> Vec<u8> {
-    gunzip(include_bytes!("vectors/rtmr0-boots/snakeoil-store.gz"))
+    gunzip(include_bytes!("../vectors/rtmr0-boots/snakeoil-store.gz"))
 }
 
 fn without_variables(mut store: Vec<u8>) -> Vec<u8> {
@@ -291,7 +288,7 @@ fn number(kind: EventKind) -> u32 {
 }
 
 fn logged(boot: &str) -> Vec<(u32, Digest48)> {
-    let boots = include_str!("vectors/rtmr0-boots/events.txt").split("\n== ");
+    let boots = include_str!("../vectors/rtmr0-boots/events.txt").split("\n== ");
     let mut boots = boots.filter_map(|text| text.split_once('\n'));
     let (_, events) = boots.find(|(name, _)| *name == boot).unwrap();
     let events = events.lines().map(|line| {

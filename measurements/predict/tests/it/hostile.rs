@@ -1,18 +1,14 @@
 //! Files from strangers: a typed error or a value, never a panic, and each nearby file refused for its own reason.
 
-mod common;
-
-use common::{made, platform};
-use measurements::{
-    Digest48, limits,
-    predict::{
-        PageOrder, PredictError, StoreError,
-        acpi::{AcpiError, AcpiFiles, TABLE_LOADER, allocated_by},
-        authenticode::{PeError, authenticode},
-        direct, mrtd, rtmr0,
-        tdvf::{SectionKind, Tdvf, TdvfError},
-    },
+use crate::common::{made, platform};
+use predict::{
+    PageOrder, PredictError, StoreError,
+    acpi::files::{AcpiError, AcpiFiles, TABLE_LOADER, allocated_by},
+    authenticode::{PeError, authenticode},
+    direct, mrtd, rtmr0,
+    tdvf::{SectionKind, Tdvf, TdvfError},
 };
+use registers::Digest48;
 
 /// Calls `check` with every byte flipped in three ways, and with every cut.
 fn flips_and_cuts(bytes: &[u8], mut check: impl FnMut(&[u8])) {
@@ -80,7 +76,7 @@ fn nearby_firmware_is_refused() {
         put(0x300c, u32::MAX),
         TdvfError::OverLimit {
             what: "sections",
-            max: limits::TDVF_SECTIONS_MAX as u64,
+            max: predict::limits::TDVF_SECTIONS_MAX as u64,
         },
     );
     check_firmware(
@@ -103,7 +99,7 @@ fn nearby_firmware_is_refused() {
         put(SECTION + 20, 1),
         TdvfError::OverLimit {
             what: "bytes of memory",
-            max: limits::TDVF_MEMORY_BYTES_MAX,
+            max: predict::limits::TDVF_MEMORY_BYTES_MAX,
         },
     );
     check_firmware(put(SECTION + 24, 7), unknown(0, 7, 1));
@@ -137,10 +133,10 @@ fn a_firmware_with_variables_of_its_own_has_no_prediction() {
 #[test]
 fn memory_must_hold_the_firmware_and_have_an_end() {
     let with = |memory_mib| rtmr0(&platform(&made::firmware(), memory_mib), &made::acpi());
-    for got_mib in [0, 1, 8, limits::MEMORY_MIB_MAX + 1, u64::MAX] {
+    for got_mib in [0, 1, 8, predict::limits::MEMORY_MIB_MAX + 1, u64::MAX] {
         assert_eq!(with(got_mib), Err(PredictError::Memory { got_mib }));
     }
-    for good in [9, 2815, 2816, limits::MEMORY_MIB_MAX] {
+    for good in [9, 2815, 2816, predict::limits::MEMORY_MIB_MAX] {
         assert!(with(good).is_ok());
     }
 }
@@ -191,7 +187,7 @@ fn nearby_kernels_are_refused() {
     check(0x3c, &[0xff; 4], not_efi("no PE header"));
     check(0x44, &[0x4c, 0x01], not_efi("another machine"));
     check(0x58, &[0x0b, 0x01], not_efi("no PE32+ header"));
-    let max = limits::PE_SECTIONS_MAX;
+    let max = predict::limits::PE_SECTIONS_MAX;
     check(0x46, &[97, 0], PeError::Sections { got: 97, max });
     check(0x46, &[96, 0], malformed("the list of sections is cut off"));
     check(
@@ -244,7 +240,7 @@ fn nearby_acpi_files_are_refused() {
         &|acpi| drop(acpi.insert(extra.into(), vec![0])),
         AcpiError::Unnamed { name: extra.into() },
     );
-    let max = limits::ACPI_BLOB_BYTES_MAX;
+    let max = predict::limits::ACPI_BLOB_BYTES_MAX;
     let long = "etc/acpi/tables";
     check(
         &|acpi| drop(acpi.insert(long.into(), vec![0; max + 1])),
@@ -280,7 +276,7 @@ fn nearby_acpi_files_are_refused() {
 #[test]
 fn command_lines_that_are_not_measured_as_they_are_have_no_prediction() {
     let refused = |cmdline: &str| {
-        let (got, max) = (cmdline.len(), limits::CMDLINE_BYTES_MAX);
+        let (got, max) = (cmdline.len(), predict::limits::CMDLINE_BYTES_MAX);
         let expected = Err(PredictError::Cmdline { got, max });
         assert_eq!(direct::rtmr2(cmdline, Some(b"initrd")), expected);
         assert_eq!(direct::rtmr2(cmdline, None), expected);
@@ -288,8 +284,8 @@ fn command_lines_that_are_not_measured_as_they_are_have_no_prediction() {
     for bad in ["", "a\nb", "a\tb", "a\0", "é", "\u{7f}"] {
         refused(bad);
     }
-    refused(&"x".repeat(limits::CMDLINE_BYTES_MAX + 1));
-    assert!(direct::rtmr2(&"x".repeat(limits::CMDLINE_BYTES_MAX), None).is_ok());
+    refused(&"x".repeat(predict::limits::CMDLINE_BYTES_MAX + 1));
+    assert!(direct::rtmr2(&"x".repeat(predict::limits::CMDLINE_BYTES_MAX), None).is_ok());
     assert_eq!(
         direct::rtmr2("x", Some(b"")),
         Err(PredictError::Initrd { got: 0 })

@@ -5,13 +5,19 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use measurements::{
-    BootRegisters, Content, ContentKind, Digest32, Digest48, ImageFile, ImageFiles, ImageManifest,
-    ImagePart, ImageParts, MachineSize, Profile, RoadRegisters, UkiRegisters, VERITY_BLOCK_BYTES,
-    VerityHash, VerityRoot,
+use attest::Profile;
+use predict::{
+    Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, UkiRoad, VERITY_BLOCK_BYTES,
+    VerityHash,
     acpi::Tables,
-    predict::{Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, UkiRoad, predict},
+    image::{
+        BootRegisters, Content, ContentKind, ImageFile, ImageFiles, ImageManifest, ImagePart,
+        ImageParts, RoadRegisters, UkiRegisters,
+    },
+    predict,
+    qemu::MachineSize,
 };
+use registers::{Digest32, Digest48, VerityRoot};
 
 use super::made;
 

@@ -1,12 +1,8 @@
 //! Kernels with QEMU's header: when they are measured so, and what then.
 
-mod common;
-
-use common::made;
-use measurements::{
-    Digest48, limits,
-    predict::{Boot, HeaderError, KernelHeader, PredictError, direct},
-};
+use crate::common::made;
+use predict::{Boot, HeaderError, KernelHeader, PredictError, direct};
+use registers::Digest48;
 
 /// Which versions change the kernel: the table of `predict/header.rs`.
 #[test]
@@ -143,7 +139,7 @@ fn kernels_whose_header_qemu_treats_otherwise_are_refused() {
         max: (1 << 20) - 0x28001,
     };
     assert_eq!(patched(&linux(), Some(&initrd), 1), Err(expected.into()));
-    for got_mib in [0, limits::MEMORY_MIB_MAX + 1] {
+    for got_mib in [0, predict::limits::MEMORY_MIB_MAX + 1] {
         let refused = Err(PredictError::Memory { got_mib });
         assert_eq!(patched(&linux(), None, got_mib), refused);
     }

@@ -1,16 +1,12 @@
 //! TDVF metadata in any layout: what each section adds to MRTD, which layouts QEMU does not load as the design guide says, and
 //! lengths that lie.
 
-mod common;
-
-use common::{made, platform};
-use measurements::{
-    Digest48, limits,
-    predict::{
-        PageOrder, PredictError, mrtd, rtmr0,
-        tdvf::{SectionKind, Tdvf, TdvfError},
-    },
+use crate::common::{made, platform};
+use predict::{
+    PageOrder, PredictError, mrtd, rtmr0,
+    tdvf::{SectionKind, Tdvf, TdvfError},
 };
+use registers::Digest48;
 use sha2::{Digest, Sha384};
 
 const ORDERS: [PageOrder; 2] = [PageOrder::SinglePass, PageOrder::TwoPass];
@@ -162,11 +158,11 @@ fn sections_that_contradict_themselves_or_each_other_are_refused() {
     refused(0, [0x1000, 0x3000, 0xffff_d000, 0x3000, 1, 1], none);
     let long = TdvfError::OverLimit {
         what: "bytes of memory",
-        max: limits::TDVF_MEMORY_BYTES_MAX,
+        max: predict::limits::TDVF_MEMORY_BYTES_MAX,
     };
     refused(
         3,
-        [0, 0, 1 << 40, limits::TDVF_MEMORY_BYTES_MAX, 4, 0],
+        [0, 0, 1 << 40, predict::limits::TDVF_MEMORY_BYTES_MAX, 4, 0],
         long,
     );
 }
@@ -194,7 +190,11 @@ fn no_length_in_the_metadata_is_believed() {
                 ..
             }
         );
-        assert_eq!(over, count as usize > limits::TDVF_SECTIONS_MAX, "{count}");
+        assert_eq!(
+            over,
+            count as usize > predict::limits::TDVF_SECTIONS_MAX,
+            "{count}"
+        );
     }
     // Read backwards from 0x3fd0: GUID and length of the table; GUID and length of our entry, its four bytes.
     let (table, entry, offset) = (0x3fce, 0x3fbc, 0x3fb8);
@@ -217,7 +217,7 @@ fn no_length_in_the_metadata_is_believed() {
     assert_eq!(mrtd(&none, PageOrder::SinglePass), expected);
     let mut many = made::SECTIONS.to_vec();
     let pages = (0..).map(|page| [0, 0, 0x100_0000 + page * 0x1000, 0x1000, 3, 0]);
-    many.extend(pages.take(limits::TDVF_SECTIONS_MAX - many.len()));
+    many.extend(pages.take(predict::limits::TDVF_SECTIONS_MAX - many.len()));
     assert!(Tdvf::parse(&made::firmware_of(&many)).is_ok());
     many.push([0, 0, 0x200_0000, 0x1000, 3, 0]);
     let over = Tdvf::parse(&made::firmware_of(&many)).unwrap_err();

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
-use measurements::predict::acpi::AcpiFiles;
+use predict::acpi::files::AcpiFiles;
 
 /// One section of a made firmware: offset and length in the file, address and length in memory, type, attributes.
 pub type Section = [u64; 6];

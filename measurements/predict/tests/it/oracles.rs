@@ -1,17 +1,13 @@
 //! MRTD as Microsoft's `igvm` computes it: another implementation of the same records, given the same pages.
 
-mod common;
-
-use common::{made, vector};
+use crate::common::{made, vector};
 use igvm::{IgvmDirectiveHeader, measurement::generate_tdx_measurement};
 use igvm_defs::{IgvmPageDataFlags, IgvmPageDataType};
-use measurements::{
-    Digest48,
-    predict::{
-        PageOrder, mrtd,
-        tdvf::{Pages, Section, Tdvf},
-    },
+use predict::{
+    PageOrder, mrtd,
+    tdvf::{Pages, Section, Tdvf},
 };
+use registers::Digest48;
 
 const MASK: u32 = 1;
 const PAGE: usize = 4096;

@@ -1,17 +1,16 @@
 //! Predictions against registers and logs that others made: real machines, other predictors, a TPM.
 
-mod common;
-
-use common::{gunzip, made, platform, vector};
-use measurements::{
-    Digest48, Register,
-    acpi::{Qemu, Serial, Shape, Tables, TablesError, acpi_files, files_of_tables},
-    predict::{
-        Boot, EventKind, Inputs, KernelHeader, PageOrder, PredictedEvent,
-        acpi::{AcpiFiles, TABLE_LOADER, allocated_by},
-        direct, mrtd, predict, replay, rtmr0,
+use crate::common::{gunzip, made, platform, vector};
+use predict::{
+    Boot, EventKind, Inputs, KernelHeader, PageOrder, PredictedEvent,
+    acpi::{
+        Qemu, Serial, Shape, Tables, TablesError, acpi_files,
+        files::{AcpiFiles, TABLE_LOADER, allocated_by},
+        files_of_tables,
     },
+    direct, mrtd, predict, replay, rtmr0,
 };
+use registers::{Digest48, Register};
 
 const OVMF: &str = "firmware/ovmf-2025.02-8+deb13u1.fd";
 const UBUNTU_OVMF: &str = "firmware/ovmf-2025.02-3ubuntu2.fd";

@@ -1,13 +1,11 @@
 //! SMBIOS made here against SMBIOS made by QEMU.
 
-mod common;
-
-use common::{gunzip, vector};
-use measurements::{
-    Digest48,
+use crate::common::{gunzip, vector};
+use predict::{
     acpi::Qemu,
     smbios::{ProcessorId, SmbiosMachine, SmbiosMachineError, q35_of, smbios_tables},
 };
+use registers::Digest48;
 
 /// Every machine of the two grids: 11 of QEMU 10.0.13 and 24 of 11.1.3 by every byte, the others by 96 bits of their digest.
 #[test]
@@ -38,7 +36,7 @@ fn every_machine_of_the_grids_has_the_same_structures() {
             );
             seen += 1;
             let file = format!("{directory}/{name}/smbiost.bin.gz");
-            if common::vectors().join(&file).exists() {
+            if crate::common::vectors().join(&file).exists() {
                 assert_eq!(made, gunzip(&vector(&file).unwrap()), "{name}");
                 by_bytes += 1;
             }
@@ -51,7 +49,7 @@ fn every_machine_of_the_grids_has_the_same_structures() {
 /// `tests/vectors/smbios.txt`.
 #[test]
 fn large_machines_and_old_types_have_the_same_structures() {
-    let lines = include_str!("vectors/smbios.txt");
+    let lines = include_str!("../vectors/smbios.txt");
     let mut seen = 0;
     for line in lines.lines().filter(|line| !line.starts_with('#')) {
         let words: Vec<&str> = line.split_whitespace().collect();

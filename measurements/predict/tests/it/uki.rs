@@ -1,17 +1,14 @@
 //! Unified kernel images: what is predicted of them, and what is refused.
 
-mod common;
-
-use common::made;
-use measurements::{
-    Digest48, Register,
+use crate::common::made;
+use predict::{
+    Boot, EventKind, FirmwareBuild, GptError, Inputs, PageOrder, Platform, PredictError,
+    PredictedEvent, UkiError, UkiRoad,
     acpi::{Qemu, Shape, acpi_files},
-    limits,
-    predict::{
-        Boot, EventKind, FirmwareBuild, GptError, Inputs, PageOrder, Platform, PredictError,
-        PredictedEvent, UkiError, UkiRoad, authenticode::PeError, direct, predict,
-    },
+    authenticode::PeError,
+    direct, predict,
 };
+use registers::{Digest48, Register};
 
 /// Sections of a plain image.
 fn plain() -> Vec<(&'static str, Vec<u8>)> {
@@ -299,7 +296,7 @@ fn other_stubs_are_refused_by_name() {
     refused(&with(".sdmagic", b"LoaderInfo"), "none of systemd");
     let long = format!(
         "#### LoaderInfo: {} ####",
-        "x".repeat(limits::STUB_NAME_BYTES_MAX + 1)
+        "x".repeat(predict::limits::STUB_NAME_BYTES_MAX + 1)
     );
     refused(&with(".sdmagic", long.as_bytes()), "none of systemd");
 }
@@ -347,7 +344,7 @@ fn an_image_needs_a_kernel_that_the_firmware_loads_and_a_command_line() {
         events(&with(".cmdline", "é".as_bytes())),
         section(".cmdline", "is not ASCII")
     );
-    let max = limits::CMDLINE_BYTES_MAX;
+    let max = predict::limits::CMDLINE_BYTES_MAX;
     for (text, got) in [(" \n\t".to_owned(), 0), ("x".repeat(max + 1), max + 1)] {
         let refused = Err(PredictError::Cmdline { got, max });
         assert_eq!(events(&with(".cmdline", text.as_bytes())), refused);
@@ -452,4 +449,4 @@ fn no_flip_or_cut_of_an_image_makes_it_panic() {
 }
 
 /// PCR and digest of each event of those boots, from the first program of the boot on.
-const BOOTS: &str = include_str!("vectors/uki-257.13.txt");
+const BOOTS: &str = include_str!("../vectors/uki-257.13.txt");

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use measurements::Digest48;
+use registers::Digest48;
 use serde_json::{Value, json};
 
 pub const CMDLINE: &str = "console=ttyS0 panic=-1";

@@ -1,0 +1,7 @@
+//! Quotes that are verified and refused.
+
+mod common;
+mod flips;
+mod intel;
+mod simulated;
+mod tcb;

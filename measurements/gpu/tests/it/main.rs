@@ -1,0 +1,8 @@
+//! Evidence of GPUs that is verified and refused.
+
+mod common;
+mod evidence;
+mod flips;
+mod hostile;
+mod made;
+mod ocsp;

@@ -1,0 +1,15 @@
+//! The program, run as a user runs it, and libraries through it.
+
+mod bundle;
+mod cli;
+mod common;
+mod explain;
+#[path = "../../diagnose/tests/it/explained.rs"]
+mod explained;
+mod firmware;
+mod gpu;
+mod image;
+mod machine_set;
+mod replay;
+mod runtime;
+mod shape;
