@@ -2,7 +2,7 @@
 //! alternating order. It decides nothing.
 //!
 //! ```text
-//! cargo run --release -p measurements --example bench_quote -- shared/vectors/quotes/dcap-qvl [PAIRS]
+//! cargo run --release -p attest --example bench_quote -- shared/vectors/quotes/dcap-qvl [PAIRS]
 //! ```
 
 use std::{

@@ -1,7 +1,7 @@
 //! How long the appraisal of one GPU takes: evidence, two RIMs, every signature, from the bytes of the files.
 //!
 //! ```text
-//! cargo run --release -p measurements --example bench_gpu -- ../shared/vectors/nvidia [runs]
+//! cargo run --release -p gpu --example bench_gpu -- ../shared/vectors/nvidia [runs]
 //! ```
 //! The directory is the vectors', with a report whose RIMs are there too.
 

@@ -1,7 +1,7 @@
 //! How long a prediction takes, next to hashing the same bytes once.
 //!
 //! ```text
-//! cargo run --release -p measurements --example bench_predict -- [FIRMWARE] [rounds]
+//! cargo run --release -p predict --example bench_predict -- [FIRMWARE] [rounds]
 //! ```
 //! The kernel (15 MB) and the initrd (50 MB) are made up; so is the firmware of 4 MiB, if none is given. In each round each
 //! thing is timed once, so that all see the same machine.

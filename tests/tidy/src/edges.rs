@@ -4,29 +4,52 @@ use crate::tree::Manifest;
 
 /// Each package with all that it may use of ours.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("measurements", &[]),
+    ("registers", &[]),
+    ("pki", &[]),
     ("settlement", &[]),
     ("engine", &[]),
     ("stage0", &[]),
     ("tidy", &[]),
     ("demo", &[]),
     ("without", &[]),
-    ("simulator", &["measurements"]),
-    ("image-builder", &["measurements"]),
+    // It shares nothing with the predictor, so that one can be held against the other.
+    ("simulator", &["registers"]),
+    ("attest", &["registers", "pki"]),
+    ("gpu", &["registers", "pki"]),
+    ("predict", &["registers", "attest"]),
+    ("diagnose", &["registers", "attest", "gpu", "predict"]),
+    (
+        "measurements",
+        &["registers", "pki", "attest", "gpu", "predict", "diagnose"],
+    ),
+    ("image-builder", &["registers", "attest", "predict"]),
     ("ledger", &["settlement"]),
-    ("wire", &["measurements", "settlement"]),
-    ("client", &["wire", "measurements", "settlement"]),
+    ("wire", &["registers", "settlement", "attest", "gpu"]),
+    (
+        "client",
+        &["wire", "registers", "attest", "gpu", "settlement"],
+    ),
     (
         "guest-agent",
-        &["wire", "measurements", "settlement", "engine", "stage0"],
+        &["wire", "registers", "settlement", "engine", "stage0"],
     ),
     (
         "host-proxy",
-        &["wire", "measurements", "settlement", "ledger"],
+        &[
+            "wire",
+            "settlement",
+            "ledger",
+            "registers",
+            "pki",
+            "attest",
+            "gpu",
+            "predict",
+        ],
     ),
     (
         "tests",
         &[
+            "attest",
             "client",
             "demo",
             "engine",
@@ -34,15 +57,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "image-builder",
             "ledger",
             "measurements",
+            "pki",
+            "predict",
+            "registers",
             "settlement",
             "simulator",
             "wire",
         ],
     ),
 ];
-/// What tests of any package may use besides: the two stand-ins for things we cannot have in a test, and how a test says that it
-/// was skipped.
-const FOR_TESTS: &[&str] = &["simulator", "ledger", "without"];
+/// What tests of any package may use besides: the two stand-ins for things we cannot have in a test, the verifier that judges
+/// what they signed, and how a test says that it was skipped.
+const FOR_TESTS: &[&str] = &["simulator", "ledger", "attest", "without"];
 
 /// Edges outside the table, and packages that the table does not know.
 pub fn breaches(manifests: &[Manifest]) -> Vec<String> {
@@ -89,6 +115,14 @@ fn an_edge_outside_the_table_is_a_breach() {
     assert_eq!(
         check("client", "dependencies", "ledger"),
         ["client may not depend on ledger"]
+    );
+    assert_eq!(
+        check("simulator", "dependencies", "predict"),
+        ["simulator may not depend on predict"]
+    );
+    assert_eq!(
+        check("guest-agent", "dependencies", "attest"),
+        ["guest-agent may not depend on attest"]
     );
     assert_eq!(
         check("client", "dev-dependencies", "engine"),

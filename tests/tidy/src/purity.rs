@@ -4,7 +4,16 @@ use crate::code::{count_word, shipped_code_of, test_modules_of};
 use crate::tree::File;
 
 /// Source directories of the pure libraries.
-const PURE: &[&str] = &["measurements/src/", "wire/src/", "settlement/src/"];
+const PURE: &[&str] = &[
+    "measurements/registers/src/",
+    "measurements/pki/src/",
+    "measurements/attest/src/",
+    "measurements/gpu/src/",
+    "measurements/predict/src/",
+    "measurements/diagnose/src/",
+    "wire/src/",
+    "settlement/src/",
+];
 /// Their programs, which do the input and output.
 const PROGRAMS: &[&str] = &["main.rs", "cli.rs"];
 /// Modules and functions that reach out of the process.
@@ -138,7 +147,10 @@ fn a_pure_library_that_reaches_out_is_a_breach() {
     assert_eq!(check("wire/src/a/b.rs", "let t = SystemTime::now();"), 1);
     assert_eq!(check("settlement/src/a.rs", "getrandom::fill(&mut b)"), 1);
     assert_eq!(
-        check("measurements/src/seal.rs", "use tokio::net::TcpStream;"),
+        check(
+            "measurements/attest/src/seal.rs",
+            "use tokio::net::TcpStream;"
+        ),
         1
     );
     assert_eq!(check("wire/src/a.rs", "/// std::fs\nuse std::io::Read;"), 0);
@@ -149,7 +161,8 @@ fn a_pure_library_that_reaches_out_is_a_breach() {
     assert_eq!(check("wire/src/seal/interop.rs", "use std::fs;"), 0);
     assert_eq!(check("wire/src/seal/open.rs", "use std::fs;"), 1);
     assert_eq!(check("measurements/src/cli.rs", "use std::fs;"), 0);
-    assert_eq!(check("measurements/src/bin/a.rs", "use std::fs;"), 0);
+    assert_eq!(check("settlement/src/cli.rs", "use std::fs;"), 0);
+    assert_eq!(check("wire/src/bin/a.rs", "use std::fs;"), 0);
     assert_eq!(check("client/src/a.rs", "use std::fs;"), 0);
     assert_eq!(check("settlement/ledger/src/a.rs", "use std::fs;"), 0);
 }
