@@ -26,7 +26,7 @@ use config_server::{ConfigServer, Listener};
 use image::Image;
 use kvm_failures::KvmFailures;
 use machine::{GUEST_PORT, Machine, MachineSpec, Outcome, VHOST_VSOCK, VsockBackend, Watch};
-use measurements::Accelerator;
+use predict::qemu::Accelerator;
 use progress::Progress;
 use run_directory::{RunDirectory, VSOCK};
 use std::future::Future;

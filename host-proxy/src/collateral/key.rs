@@ -2,7 +2,7 @@
 
 use super::ocsp::OcspRequest;
 use crate::limits::{OCSP_REQUEST_BYTES_MAX, RIM_ID_BYTES_MAX};
-use measurements::Platform;
+use attest::Platform;
 use std::fmt;
 use std::str::FromStr;
 
@@ -124,7 +124,7 @@ impl fmt::Display for RimId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use measurements::PckCa;
+    use attest::PckCa;
 
     #[test]
     fn a_rim_id_is_no_path_and_no_url() {

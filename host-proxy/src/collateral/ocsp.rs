@@ -3,7 +3,7 @@
 //! Nonce and signature are for the client to judge. A cached answer has the nonce of an earlier request; a client that
 //! does not accept that in exchange for the signed dates asks with `Cache-Control: no-cache`.
 
-use measurements::der::{
+use pki::der::{
     Der, Value,
     tag::{ENUMERATED, OCTET_STRING, OID, SEQUENCE, constructed},
 };

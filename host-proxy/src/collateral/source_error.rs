@@ -1,7 +1,7 @@
 //! Why a source's answer was not taken, and why a key is not available at all.
 
 use super::key::CollateralKey;
-use measurements::CollateralPart;
+use attest::CollateralPart;
 use std::fmt;
 
 /// Why one source's answer was not taken. It prints as what follows the source's name.

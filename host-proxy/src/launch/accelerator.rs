@@ -3,7 +3,8 @@
 //! An image that needs TDX gets TDX or nothing (SECURITY.md 5). A simulated one gets KVM where KVM is seen to boot it, else
 //! TCG: a `/dev/kvm` that opens may still be of no use, for instance inside another virtual machine.
 
-use measurements::{Accelerator, Profile};
+use attest::Profile;
+use predict::qemu::Accelerator;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum AcceleratorChoice {

@@ -5,7 +5,9 @@
 
 use crate::error::{Context, Error, Fault, read_file};
 use crate::limits::DIGEST_CHUNK_BYTES;
-use measurements::{Digest32, ImageFile, ImageManifest, Profile};
+use attest::Profile;
+use predict::image::{ImageFile, ImageManifest};
+use registers::Digest32;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
@@ -25,7 +27,7 @@ impl Image {
         let path = manifest
             .canonicalize()
             .context(Fault::Configuration, shown)?;
-        let bytes_max = measurements::limits::IMAGE_MANIFEST_BYTES_MAX as u64;
+        let bytes_max = predict::limits::IMAGE_MANIFEST_BYTES_MAX as u64;
         let json = read_file(&path, bytes_max)?;
         let image = Image {
             directory: path.parent().unwrap_or(Path::new("/")).to_owned(),

@@ -24,7 +24,7 @@ use crate::error::{Error, Fault};
 use crate::guest::GuestAddress;
 use crate::limits::{GUEST_PROBE, QEMU_QUIT, SERIAL_POLL};
 use crate::tools::{Sandbox, Tools, missing};
-use measurements::{Accelerator, Backends, Boot, Vsock, qemu_arguments};
+use predict::qemu::{Accelerator, Backends, Boot, Vsock, qemu_arguments};
 use serde_json::json;
 use std::future::{Future, pending};
 use std::path::Path;

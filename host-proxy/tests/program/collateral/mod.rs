@@ -1,19 +1,20 @@
 //! Collateral from sources that work, fail and lie; all of them on loopback.
 //!
 //! The proxy keeps what cannot be right out of its cache and asks the next source. What only a signature tells it passes on,
-//! and `measurements::verify` refuses it: clients do not trust the proxy.
+//! and `attest::verify` refuses it: clients do not trust the proxy.
 
 mod command;
 mod fake_source;
 mod recorded;
 
+use attest::{Collateral, Policy, Quote, Refusal, Root, verify};
 use fake_source::{FakeSource, Reply, body, status};
 use host_proxy::{CollateralKey, SourceError, rim_document};
-use measurements::{Collateral, Policy, Quote, Refusal, ReportData, Root, verify};
 use recorded::{
     NOW_UNIX_S, TestCache, module, pcs, platform, serve_as_pccs, serve_as_pcs, simulated, text,
     vector,
 };
+use registers::ReportData;
 use serde_json::{Value, json};
 
 /// One hour after the youngest part of `tdx_quote_collateral.json` was issued.

@@ -1,8 +1,8 @@
 //! Intel's services, as they answer with given collateral, and a cache with its clock.
 
 use super::fake_source::{FakeSource, Reply, body};
+use attest::{PckCa, Platform};
 use host_proxy::{Clock, CollateralCache, CollateralConfig, CollateralKey, SourceError};
-use measurements::{PckCa, Platform};
 use serde_json::Value;
 use simulator::SimulatedModule;
 use std::path::{Path, PathBuf};
