@@ -5,6 +5,8 @@ use crate::clock::now_unix_s;
 use crate::collateral::{CollateralCache, CollateralKey, Document, RimId, rim_document, serve};
 use crate::config::CollateralConfig;
 use crate::error::{Context, Error, Fault, read_file};
+use attest::limits::QUOTE_BYTES_MAX;
+use attest::{PckCa, Platform, Quote};
 use clap::{Args, Subcommand};
 use gpu::limits::GPU_BUNDLE_BYTES_MAX;
 use gpu::{GpuBundle, GpuNonce, GpuPolicy, GpuRoots, Revocation, inspect_bundle};

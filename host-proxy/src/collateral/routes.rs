@@ -11,6 +11,7 @@ use crate::config::CollateralConfig;
 use crate::error::Error;
 use crate::limits::{OCSP_REQUEST_BYTES_MAX, UPLOAD};
 use crate::server;
+use attest::Platform;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};

@@ -6,7 +6,6 @@ use crate::common;
 use crate::model_volume::{Packed, reads};
 use memchr::memmem;
 use registers::Register;
-use registers::Register;
 use serde_json::json;
 use simulator::{Launched, Source, events_of};
 use std::io::{BufRead, BufReader, Write};
