@@ -1,7 +1,7 @@
 //! The state of payment channels: as the node reports it, with a maximum age, and as far as it can be proved without the node.
 //!
 //! A channel's address is the hash of its code and its terms. So terms that hash to the address are those of a genuine
-//! channel, whatever the node says. The figures that change (deposit, paid, status) are the node's word; it is asked again
+//! channel, whatever the node says. The figures that change (deposit, paid, status) are taken from the node; it is asked again
 //! after [`CHANNEL_AGE_MAX`], and without a recent answer there is no credit.
 //!
 //! After a payer has rotated its key the first key is no longer in the state; the store remembers it from before.

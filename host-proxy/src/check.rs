@@ -34,7 +34,7 @@ pub struct Item {
 pub const CAVEAT: &str = "No check proves that a trust domain will start; only starting one does. \
                           Launching one has not been tested on TDX hardware.";
 
-/// The port of Intel's quoting service that QEMU is told (`predict::qemu::qemu_arguments`).
+/// The port of Intel's quoting service in QEMU's arguments (`predict::qemu::qemu_arguments`).
 const QUOTING_PORT: u32 = 4050;
 
 /// Whether this user may open a device for reading and writing.

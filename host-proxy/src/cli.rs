@@ -116,7 +116,7 @@ pub fn main() -> ExitCode {
     let runtime = runtime.context(Fault::Host, || "starting the async runtime");
     let done = runtime.and_then(|runtime| {
         let done = runtime.block_on(run(cli.command));
-        // A request to a silent source blocks its thread until its deadline; nobody waits for the answer any more.
+        // A request to a silent source blocks its thread until its deadline; its answer is not needed any more.
         runtime.shutdown_timeout(BLOCKED);
         done
     });

@@ -121,7 +121,7 @@ impl Config {
     }
 }
 
-/// Reads a YAML file of the operator's, and tells in which directory its relative paths start.
+/// Reads a YAML file; also returns the directory in which its relative paths start.
 fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<(T, PathBuf), Error> {
     let reading = || path.display();
     let text = read_file(path, CONFIG_BYTES_MAX)?;

@@ -262,7 +262,7 @@ where
 }
 
 async fn read_frames(stream: &mut UnixStream) -> Vec<Frame> {
-    let (mut decoder, mut frames, mut piece) = (FrameDecoder::default(), Vec::new(), [0; 4096]);
+    let (mut decoder, mut frames, mut chunk) = (FrameDecoder::default(), Vec::new(), [0; 4096]);
     loop {
         while let Some(frame) = decoder.next_frame().expect("frames") {
             let ended = frame.kind == FrameKind::End;
@@ -271,8 +271,8 @@ async fn read_frames(stream: &mut UnixStream) -> Vec<Frame> {
                 return frames;
             }
         }
-        match stream.read(&mut piece).await {
-            Ok(got) if got > 0 => decoder.push(&piece[..got]),
+        match stream.read(&mut chunk).await {
+            Ok(got) if got > 0 => decoder.push(&chunk[..got]),
             _ => return frames,
         }
     }

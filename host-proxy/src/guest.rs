@@ -2,8 +2,8 @@
 //! socket of vhost-device-vsock.
 //!
 //! Promises: one exchange per stream; nothing is read without a deadline; no more than one frame and one read is
-//! held; a frame over its limit or out of its place ends the stream. Dropping the stream is how the guest learns that
-//! nobody waits any more.
+//! in memory; a frame over its limit or out of order ends the stream. Dropping the stream tells the guest that the client
+//! has left.
 
 use crate::api_error::ApiError;
 use crate::limits::{GUEST_CONNECT, HYBRID_REPLY_BYTES_MAX, WRITE_BYTES_MAX};
@@ -151,8 +151,8 @@ impl GuestStream {
             decoder,
         } = self;
         let writing = async {
-            for piece in request.chunks(WRITE_BYTES_MAX) {
-                write.write_all(piece).await?;
+            for chunk in request.chunks(WRITE_BYTES_MAX) {
+                write.write_all(chunk).await?;
             }
             write.flush().await
         };
@@ -218,15 +218,15 @@ async fn next_frame(
     read: &mut ReadHalf<Box<dyn Duplex>>,
     decoder: &mut FrameDecoder,
 ) -> Result<Frame, GuestError> {
-    let mut piece = [0; 4096];
+    let mut chunk = [0; 4096];
     loop {
         if let Some(frame) = decoder.next_frame()? {
             tracing::trace!(kind = ?frame.kind, bytes = frame.payload.len(), "frame from the guest");
             return Ok(frame);
         }
-        match read.read(&mut piece).await.map_err(GuestError::Truncated)? {
+        match read.read(&mut chunk).await.map_err(GuestError::Truncated)? {
             0 => return Err(GuestError::Truncated(io::ErrorKind::UnexpectedEof.into())),
-            got => decoder.push(&piece[..got]),
+            got => decoder.push(&chunk[..got]),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! end or is killed; no waiting without a deadline on the host's clock; a guest that stops itself is told from a host that
 //! fails. An image runs as its profile says or not at all.
 //!
-//! Lacks: any say in what a guest is. The registers are made by the processor (or its simulation), and clients judge them.
+//! Lacks: influence on the guest's identity. The processor (or its simulation) makes the registers, and clients check them.
 
 mod accelerator;
 mod config_server;

@@ -1,6 +1,6 @@
 //! A TON node: HTTP for the calls of [`settlement::toncenter`] (trust boundary B4).
 //!
-//! Promises: every call ends within [`NODE_CALL`](crate::limits::NODE_CALL); no answer longer than its limit is held.
+//! Promises: every call ends within [`NODE_CALL`](crate::limits::NODE_CALL); no answer longer than its limit is read.
 //! The node is not trusted; [`crate::channels`] limits the age of what it says and checks what can be checked without it.
 
 use crate::config::NodeUrl;
@@ -37,7 +37,7 @@ pub struct WalletView {
     pub balance: settlement::Nano,
     /// Of the wallet's next message.
     pub seqno: u32,
-    /// The node's clock, where it tells.
+    /// The node's clock, where it reports one.
     pub node_unix_s: Option<u64>,
 }
 

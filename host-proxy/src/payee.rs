@@ -1,6 +1,6 @@
 //! Who is paid: its key endorses keysets and signs payouts (SECURITY.md 18).
 //!
-//! Promises: a keyset that pays anybody else, on any other chain, or answers with another stake, is not endorsed, so
+//! Promises: a keyset that pays anyone else, is for another chain, or names another stake, is not endorsed, so
 //! that a guest whose configuration was swapped finds no client. Nothing simulated is endorsed for a live chain.
 
 use crate::error::{Context, Error, Fault};
@@ -14,14 +14,14 @@ use std::path::Path;
 use wire::{Endorsement, Evidence, Keyset, Malformed};
 use zeroize::{Zeroize, Zeroizing};
 
-/// The key and wallet of whoever is paid. It cannot be printed, and wipes the key when dropped.
+/// The payee's key and wallet. It cannot be printed, and wipes the key when dropped.
 pub struct Payee {
     key: SigningKey,
     wallet: Wallet,
     chain: ChainId,
 }
 
-/// Why a keyset is not endorsed. The guest, or whoever configured it, is at fault.
+/// Why a keyset is not endorsed. The guest or its configuration is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotEndorsed {
     #[error("the guest's evidence is malformed: {0}")]

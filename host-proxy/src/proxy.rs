@@ -1,7 +1,7 @@
 //! The proxy's state, and its two decisions about money: whether to take a voucher, and whether to admit one more job on a
 //! channel (SECURITY.md 19).
 //!
-//! Both protect the provider's income and nobody else: guest and client decide again for themselves.
+//! Both protect the provider's income and nobody else: guest and client make their own decisions.
 
 use crate::api_error::ApiError;
 use crate::channels::{Channels, ExpectedPayee, MaxAge, pays_for_new_jobs};
@@ -84,7 +84,7 @@ impl Proxy {
         }
     }
 
-    /// Takes a voucher. `Ok` says that it, or the same before it, is on the disk.
+    /// Takes a voucher. After `Ok` it is on the disk, now or already before.
     pub async fn take(&self, signed: &SignedVoucher) -> Result<(), ApiError> {
         let channel = signed.voucher.channel;
         let known = self.store.on_disk(move |s| s.highest(&channel)).await;

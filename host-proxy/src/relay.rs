@@ -6,7 +6,7 @@
 //!                                                             504, 502 (maybe)
 //! ```
 //!
-//! Promises: a request is held once, an answer four frames at most; a charge is verified and on the disk before it is
+//! Promises: a request is in memory once, an answer four frames at most; a charge is verified and on the disk before it is
 //! passed on; a client that leaves closes the guest's stream. Frame kinds and sizes may be traced, payloads never are.
 //!
 //! These checks protect the proxy only. The guest repeats all of them.

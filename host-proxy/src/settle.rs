@@ -263,7 +263,7 @@ impl Settler<'_> {
         if !void {
             match self.node.send(&payout.boc).await {
                 Ok(()) => tracing::debug!(seqno = payout.seqno, "payout sent"),
-                // Refused may mean "already taken": the transactions will tell.
+                // Refused may mean "already taken": the transactions will show it.
                 Err(NodeError::Answer(error @ ChainError::Refused { .. })) => {
                     tracing::warn!(%error, seqno = payout.seqno, "the node did not take the payout");
                 }
@@ -319,7 +319,7 @@ fn report(payout: &NewPayout, paid: &Paid) -> Result<Settled, SettleError> {
     })
 }
 
-/// The chain's clock decides when a message is void; this host's stands in where the node does not tell.
+/// The chain's clock decides when a message is void; this host's clock is used where the node does not report it.
 fn chain_time(node_unix_s: Option<u64>) -> u64 {
     node_unix_s.unwrap_or_else(now_unix_s)
 }

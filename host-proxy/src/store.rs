@@ -99,7 +99,7 @@ impl Store {
             Ok(done) => done,
             Err(failed) => match failed.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is going away and nobody will poll us again.
+                // The runtime is shutting down and will not poll this again.
                 Err(_cancelled) => std::future::pending().await,
             },
         }

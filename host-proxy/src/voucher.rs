@@ -7,7 +7,7 @@ use settlement::{
     VoucherError,
 };
 
-/// Why a voucher is not taken. The payer is at fault, or whoever sent it.
+/// Why a voucher is not taken. The payer or the sender is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VoucherRefused {
     #[error(transparent)]

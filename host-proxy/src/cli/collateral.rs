@@ -37,12 +37,12 @@ The directory is what `measurements gpu verify --rim` reads. Exit code: 0 all wr
     Rim(RimArguments),
     /// Serve collateral to clients, and refresh what they ask for, until SIGTERM or SIGINT.
     #[command(after_help = "\
-  GET  /v1/collateral/tdx/FMSPC/CA   Intel's lists as JSON; CA is platform or processor
+  GET  /v1/collateral/tdx/FMSPC/CA   Intel's collateral as JSON; CA is platform or processor
   GET  /v1/rim/ID                    a RIM, as NVIDIA's service answers
-  POST /v1/ocsp                      an OCSP request about one certificate (DER)
+  POST /v1/ocsp                      an OCSP request for one certificate (DER)
 
-An answer says how old it is (MaxAge) and until when it holds (X-Expires-Unix-S). It may be a kept one, with the nonce of another
-request; whoever wants its own asks with `Cache-Control: no-cache`.
+An answer has its age (Age) and expiry (X-Expires-Unix-S). It may come from the cache, with the nonce of another request;
+`Cache-Control: no-cache` in the request prevents that.
 With --json the first line on stdout is {\"ready\":true,\"listen\":\"127.0.0.1:PORT\"}.")]
     Serve(Common),
 }

@@ -40,7 +40,7 @@ struct Inner {
     /// By key, and by request where an answer of its own was asked for.
     fetches: Mutex<HashMap<String, Fetch>>,
     failures: Mutex<HashMap<String, (Instant, Arc<Unavailable>)>>,
-    /// When each key was asked for last. What nobody asks for is not refreshed.
+    /// When each key was asked for last. Unused keys are not refreshed.
     asked: Mutex<HashMap<String, u64>>,
     opened_unix_s: u64,
 }
@@ -162,7 +162,7 @@ impl CollateralCache {
         }
     }
 
-    /// A failure of a moment ago, so that a source in trouble is not asked anew by every client.
+    /// A recent failure, so that not every client asks a failing source again.
     fn failure(&self, name: &str) -> Option<Arc<Unavailable>> {
         let failures = lock(&self.0.failures);
         let (at, failure) = failures.get(name)?;
@@ -179,7 +179,7 @@ impl CollateralCache {
         }
     }
 
-    /// The one running fetch of this name, started if there is none. It goes on when nobody waits any more.
+    /// The one running fetch of this name, started if there is none. It continues when its callers have left.
     fn fetch_once(&self, key: CollateralKey, name: String) -> Fetch {
         let mut fetches = lock(&self.0.fetches);
         if let Some(fetch) = fetches.get(&name) {

@@ -14,7 +14,7 @@ use wire::Evidence;
 use wire::limits::COLLATERAL_BYTES_MAX;
 
 pub(crate) enum CollateralSource {
-    /// A file that somebody else keeps fresh, read again for each bundle.
+    /// A file that the operator keeps current, read again for each bundle.
     File(PathBuf),
     Cache(CollateralCache),
 }

@@ -206,7 +206,7 @@ async fn a_guest_that_hangs_up_a_silent_one_and_none_differ() {
     let proxy = proxy().await;
     check_refused(&proxy, &job(100), 503, "guest_unreachable", "no").await;
     guest(&proxy.config, |frames, stream: UnixStream| async move {
-        // Silent: holds the stream and says nothing.
+        // Silent: keeps the stream open and sends nothing.
         tokio::time::sleep(Duration::from_secs(60)).await;
         drop((frames, stream));
     });
@@ -316,12 +316,12 @@ async fn a_bundle_holds_the_collateral_of_the_platform_in_the_quote() {
         let (_, url) = node().await;
         let mut config = config(directory.path(), url);
         std::fs::write(
-            directory.path().join("lists.json"),
+            directory.path().join("intel.json"),
             module.collateral_json(),
         )
         .expect("written");
         let sources = directory.path().join("sources.yaml");
-        let text = "cache: c\ntdx:\n  - kind: file\n    path: lists.json\n";
+        let text = "cache: c\ntdx:\n  - kind: file\n    path: intel.json\n";
         std::fs::write(&sources, text).expect("written");
         config.collateral = BundleCollateral::Sources(sources);
         let (listen, _served) = serve(config.clone(), pending()).await.expect("serves");
@@ -335,8 +335,8 @@ async fn a_bundle_holds_the_collateral_of_the_platform_in_the_quote() {
         }
         let bundle = Bundle::decode(&body).expect("a bundle");
         assert_eq!(bundle.collateral, module.collateral_json());
-        // The source is away; what it gave still holds. The proxy also gives it to whoever asks.
-        std::fs::remove_file(directory.path().join("lists.json")).expect("removed");
+        // The source is gone; what it gave is still valid. The proxy also serves it to anyone.
+        std::fs::remove_file(directory.path().join("intel.json")).expect("removed");
         let (_, body, _) = http(listen, "GET", &path, b"").await;
         let bundle = Bundle::decode(&body).expect("a bundle");
         assert_eq!(bundle.collateral, module.collateral_json());

@@ -22,7 +22,7 @@ pub enum AcceleratorChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AcceleratorError {
     #[error(
-        "an image of profile {0:?} runs as a TDX trust domain or not at all; `host-proxy check` says what this host lacks"
+        "an image of profile {0:?} runs as a TDX trust domain or not at all; `host-proxy check` shows what this host lacks"
     )]
     NeedsTdx(Profile),
     #[error("an image of profile Sim has a simulated TDX module; it cannot run as a trust domain")]

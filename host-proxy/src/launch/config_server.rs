@@ -67,7 +67,7 @@ fn serving() -> String {
 }
 
 impl ConfigServer {
-    /// Serves `config` to whoever connects.
+    /// Serves `config` to every reader.
     pub(super) fn start(listener: Listener, config: Vec<u8>) -> Self {
         let asked = Arc::new(AtomicUsize::new(0));
         let task = tokio::spawn(serve(listener, config.into(), asked.clone()));
@@ -125,8 +125,8 @@ async fn accept(listener: &Listener) -> io::Result<Option<Box<dyn Reader>>> {
 }
 
 async fn send(mut reader: Box<dyn Reader>, config: &[u8]) -> io::Result<()> {
-    for piece in config.chunks(WRITE_BYTES_MAX) {
-        reader.write_all(piece).await?;
+    for chunk in config.chunks(WRITE_BYTES_MAX) {
+        reader.write_all(chunk).await?;
     }
     reader.shutdown().await?;
     // Closing at once could reset the stream before the guest has read it all.

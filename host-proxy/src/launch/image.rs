@@ -1,6 +1,6 @@
 //! The image that is launched: its manifest and the files beside it, checked before anything starts.
 //!
-//! The check saves an operator half a minute and a puzzle. It protects nobody: whoever runs this program can change the files
+//! The check saves an operator half a minute and a puzzle. It is no protection: whoever runs this program can change the files
 //! afterwards, and then no client accepts the guest's registers.
 
 use crate::error::{Context, Error, Fault, read_file};

@@ -29,13 +29,13 @@ pub(super) const VSOCK: &str = "vsock.sock";
 pub(super) const VHOST: &str = "vhost.sock";
 /// Between QEMU and us.
 pub(super) const QMP: &str = "qmp.sock";
-/// Between QEMU and whoever else looks at the machine: the operator, or a test.
+/// Between QEMU and the operator, or a test.
 pub(super) const MONITOR: &str = "monitor.sock";
 /// Between QEMU and swtpm.
 pub(super) const TPM: &str = "tpm.sock";
 /// State of the software TPM.
 pub(super) const TPM_STATE: &str = "tpm";
-/// What the software TPM was told: the simulated module reads it.
+/// The software TPM's log of commands: the simulated TDX module reads it.
 pub(super) const TPM_LOG: &str = "swtpm.log";
 /// What the guest prints.
 pub(super) const SERIAL: &str = "serial.log";

@@ -6,10 +6,12 @@ use crate::config::NodeUrl;
 use crate::fixtures::{FAR, channel_terms, directory, node, open_channel, payee, voucher};
 use ledger::Ledger;
 use settlement::{ChainId, Transfer};
-use std::path::Path;
+use std::sync::Arc;
+use tempfile::TempDir;
 
 /// One run of the program: whatever is not in the file or on the chain is lost with it.
 struct Process {
+    directory: Arc<TempDir>,
     node: Node,
     channels: Channels,
     store: Store,
@@ -17,23 +19,29 @@ struct Process {
 }
 
 impl Process {
-    fn start(directory: &Path, url: &NodeUrl) -> Process {
+    fn start(directory: Arc<TempDir>, node: Node) -> Process {
         let payee = payee();
-        let path = directory.join("state.sqlite");
+        let path = directory.path().join("state.sqlite");
         let store = Store::open(&path, &payee.address(), ChainId::EMBEDDED).expect("opens");
-        let node = Node::new(url.clone());
         let expected = ExpectedPayee {
             chain: ChainId::EMBEDDED,
             payee: payee.address(),
             payee_key: payee.public_key(),
         };
-        let channels = Channels::new(node.clone(), store.clone(), expected);
         Process {
+            channels: Channels::new(node.clone(), store.clone(), expected),
+            directory,
             node,
-            channels,
             store,
             payee,
         }
+    }
+
+    /// As after a kill.
+    fn restart(self) -> Process {
+        let (directory, node) = (self.directory.clone(), self.node.clone());
+        drop(self);
+        Process::start(directory, node)
     }
 
     fn promise(&self, amount: u64) {
@@ -70,6 +78,19 @@ impl Process {
     async fn settle(&self) -> Result<Settled, SettleError> {
         self.settler().settle(&channel_terms().address()).await
     }
+}
+
+/// A process and its ledger.
+async fn start() -> (Ledger, Process) {
+    let (ledger, url) = node().await;
+    (ledger, Process::start(directory().into(), Node::new(url)))
+}
+
+/// The same, with a channel.
+async fn open() -> (Ledger, Process) {
+    let (ledger, process) = start().await;
+    open_channel(&ledger);
+    (ledger, process)
 }
 
 const PROMISED: u64 = 400_000_000;
@@ -114,9 +135,7 @@ async fn check_paid_once(ledger: &Ledger, process: &Process, settled: &Settled) 
 
 #[tokio::test]
 async fn the_highest_voucher_becomes_money_once() {
-    let (directory, (ledger, url)) = (directory(), node().await);
-    open_channel(&ledger);
-    let process = Process::start(directory.path(), &url);
+    let (ledger, process) = open().await;
     process.promise(PROMISED / 2);
     process.promise(PROMISED);
     let settled = process.settle().await.expect("settled");
@@ -125,13 +144,10 @@ async fn the_highest_voucher_becomes_money_once() {
 
 #[tokio::test]
 async fn a_kill_before_sending_repeats_the_same_message() {
-    let (directory, (ledger, url)) = (directory(), node().await);
-    open_channel(&ledger);
-    let process = Process::start(directory.path(), &url);
+    let (ledger, process) = open().await;
     process.promise(PROMISED);
     let written = process.write_payout().await;
-    drop(process);
-    let process = Process::start(directory.path(), &url);
+    let process = process.restart();
     assert_eq!(process.store.pending_payout().expect("read"), Some(written));
     let settled = process.settle().await.expect("settled");
     check_paid_once(&ledger, &process, &settled).await;
@@ -139,9 +155,7 @@ async fn a_kill_before_sending_repeats_the_same_message() {
 
 #[tokio::test]
 async fn a_pending_payout_of_a_lower_voucher_is_followed_by_the_rest() {
-    let (directory, (ledger, url)) = (directory(), node().await);
-    open_channel(&ledger);
-    let process = Process::start(directory.path(), &url);
+    let (_ledger, process) = open().await;
     process.promise(PROMISED / 2);
     process.write_payout().await;
     process.promise(PROMISED);
@@ -159,9 +173,7 @@ async fn a_pending_payout_of_a_lower_voucher_is_followed_by_the_rest() {
 
 #[tokio::test]
 async fn a_kill_after_sending_sends_nothing_more() {
-    let (directory, (ledger, url)) = (directory(), node().await);
-    open_channel(&ledger);
-    let process = Process::start(directory.path(), &url);
+    let (ledger, process) = open().await;
     process.promise(PROMISED);
     let written = process.write_payout().await;
     process
@@ -169,17 +181,14 @@ async fn a_kill_after_sending_sends_nothing_more() {
         .send(&written.payout.boc)
         .await
         .expect("accepted");
-    drop(process);
-    let process = Process::start(directory.path(), &url);
+    let process = process.restart();
     let settled = process.settle().await.expect("settled");
     check_paid_once(&ledger, &process, &settled).await;
 }
 
 #[tokio::test]
 async fn a_kill_before_signing_leaves_nothing_behind() {
-    let (directory, (ledger, url)) = (directory(), node().await);
-    open_channel(&ledger);
-    let process = Process::start(directory.path(), &url);
+    let (ledger, process) = open().await;
     process.promise(PROMISED);
     drop(
         process
@@ -188,8 +197,7 @@ async fn a_kill_before_signing_leaves_nothing_behind() {
             .await
             .expect("prepared"),
     );
-    drop(process);
-    let process = Process::start(directory.path(), &url);
+    let process = process.restart();
     assert_eq!(process.store.pending_payout().expect("read"), None);
     let settled = process.settle().await.expect("settled");
     check_paid_once(&ledger, &process, &settled).await;
@@ -197,12 +205,8 @@ async fn a_kill_before_signing_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn two_processes_settle_once_between_them() {
-    let (directory, (ledger, url)) = (directory(), node().await);
-    open_channel(&ledger);
-    let (one, other) = (
-        Process::start(directory.path(), &url),
-        Process::start(directory.path(), &url),
-    );
+    let (ledger, one) = open().await;
+    let other = Process::start(one.directory.clone(), one.node.clone());
     one.promise(PROMISED);
     let (first, second) = tokio::join!(one.settle(), other.settle());
     let (first, second) = (first.expect("settled"), second.expect("settled"));
@@ -217,9 +221,7 @@ async fn two_processes_settle_once_between_them() {
 
 #[tokio::test]
 async fn only_a_void_message_is_replaced() {
-    let (directory, (ledger, url)) = (directory(), node().await);
-    open_channel(&ledger);
-    let process = Process::start(directory.path(), &url);
+    let (ledger, process) = open().await;
     process.promise(PROMISED);
     let written = process.write_payout().await;
     ledger.set_time(written.payout.valid_until + PAYOUT_MARGIN_S + 1);
@@ -231,9 +233,7 @@ async fn only_a_void_message_is_replaced() {
 
 #[tokio::test]
 async fn a_number_that_another_message_took_is_noticed() {
-    let (directory, (ledger, url)) = (directory(), node().await);
-    open_channel(&ledger);
-    let process = Process::start(directory.path(), &url);
+    let (ledger, process) = open().await;
     process.promise(PROMISED);
     let written = process.write_payout().await;
     let by_hand = Transfer::money(channel_terms().payer, Nano(1));
@@ -256,8 +256,7 @@ async fn a_number_that_another_message_took_is_noticed() {
 
 #[tokio::test]
 async fn without_a_voucher_a_channel_or_money_for_fees_nothing_is_sent() {
-    let (directory, (ledger, url)) = (directory(), node().await);
-    let process = Process::start(directory.path(), &url);
+    let (ledger, process) = start().await;
     assert!(matches!(
         process.settle().await,
         Err(SettleError::NoVoucher(_))
@@ -290,11 +289,8 @@ async fn without_a_voucher_a_channel_or_money_for_fees_nothing_is_sent() {
 
 #[tokio::test]
 async fn a_node_that_is_away_is_an_error_with_a_name() {
-    let directory = directory();
-    let process = Process::start(
-        directory.path(),
-        &NodeUrl::parse("http://127.0.0.1:1").expect("a url"),
-    );
+    let away = NodeUrl::parse("http://127.0.0.1:1").expect("a url");
+    let process = Process::start(directory().into(), Node::new(away));
     process.promise(PROMISED);
     let away = process.settle().await;
     let Err(SettleError::Channel(ChannelRefused::Node(NodeError::Unreachable { node, .. }))) = away

@@ -37,7 +37,7 @@ impl Sources {
         command.await.expect("the program runs")
     }
 
-    /// Starts the service and says where it listens.
+    /// Starts the service and returns its address.
     async fn serve(&self) -> (Child, String) {
         let mut child = self.command(&["serve", "--json"]).spawn().expect("started");
         let listen = process::listen_address(&mut child).await;
@@ -154,10 +154,10 @@ async fn fetch_writes_what_the_quote_needs_and_names_what_failed() {
     ];
     let output = sources.run(&words).await;
     assert_eq!(output.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
-        told.contains(&source.url()) && told.contains("cannot be reached"),
-        "{told}"
+        stderr.contains(&source.url()) && stderr.contains("cannot be reached"),
+        "{stderr}"
     );
     let kept = std::fs::read(sources.directory.path().join("c.json")).expect("still there");
     assert_eq!(kept, written, "a failure changes no file");
@@ -220,7 +220,7 @@ async fn rims_are_written_one_file_each_and_a_missing_one_is_told() {
     let written = std::fs::read(sources.directory.path().join(format!("rims/{id}.xml")));
     assert_eq!(written.ok(), Some(xml));
 
-    // The RIMs of four GPUs are two: this source has neither, and both are told.
+    // Four GPUs need two RIMs: this source has neither, and both are reported.
     if let Some(evidence) = vector("nvidia/sdk/multi_gpu_hopper.json") {
         std::fs::write(sources.directory.path().join("gpus.json"), evidence).expect("written");
         let words = ["rim", "--evidence", "gpus.json", "--out", "rims"];
@@ -239,6 +239,9 @@ async fn rims_are_written_one_file_each_and_a_missing_one_is_told() {
         .run(&["rim", "--id", missing, "--out", "rims"])
         .await;
     assert_eq!(output.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains(missing) && told.contains("404"), "{told}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains(missing) && stderr.contains("404"),
+        "{stderr}"
+    );
 }

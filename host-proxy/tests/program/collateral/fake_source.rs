@@ -34,7 +34,7 @@ pub struct FakeSource {
 }
 
 impl FakeSource {
-    /// Listens. What it was not told about is 404.
+    /// Listens. Any other path is 404.
     pub fn start() -> FakeSource {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
         let source = FakeSource {
@@ -97,7 +97,7 @@ impl FakeSource {
         self.seen.lock().expect("whole").push(target.clone());
         let path = target.split('?').next().unwrap_or_default();
         let reply = self.answers.lock().expect("whole").get(path).cloned();
-        // The proxy may have hung up; then there is nobody to tell.
+        // The proxy may have hung up.
         let _ = answer(&mut stream, reply.unwrap_or(status(404)));
     }
 }

@@ -46,17 +46,17 @@ async fn recorded_lists_of_intel_become_the_collateral_that_a_real_quote_is_veri
     for source in sources {
         let test = TestCache::tdx(&[source]);
         test.set_clock(TDX_QUOTE_UNIX_S);
-        let held = test.cache.get(&key).await.expect("an answer");
+        let document = test.cache.get(&key).await.expect("an answer");
         let mut expected = recorded.clone();
         expected
             .as_object_mut()
             .expect("an object")
             .remove("pck_certificate_chain");
-        assert_eq!(json_of(&held.body), expected);
+        assert_eq!(json_of(&document.body), expected);
         // The PCK revocation list expires first: `openssl crl -nextupdate`, Jul 19 10:00:35 2025 GMT.
-        assert_eq!(held.expires_unix_s, 1_752_919_235);
+        assert_eq!(document.expires_unix_s, 1_752_919_235);
 
-        let collateral = Collateral::from_json(&held.body).expect("collateral");
+        let collateral = Collateral::from_json(&document.body).expect("collateral");
         let parsed = Quote::parse(&quote).expect("a quote");
         let policy = Policy::exact(parsed.td.registers);
         let report_data = parsed.td.report_data;
@@ -107,7 +107,7 @@ const FAILURES: &[Failure] = &[
         |f| matches!(f, SourceError::Network(_)),
     ),
     (
-        "speaks another protocol",
+        "uses another protocol",
         |o, _| o.replies(TCB, Reply::NotHttp),
         |f| matches!(f, SourceError::Network(_)),
     ),
@@ -245,7 +245,7 @@ async fn each_outage_and_each_lie_is_named_and_the_next_source_is_asked() {
     let second = FakeSource::start();
     serve_as_pcs(&second, &good);
     let mut all = tokio::task::JoinSet::new();
-    for (way, break_it, is_named) in FAILURES {
+    for (failure, break_it, is_named) in FAILURES {
         let (good, key, second) = (good.clone(), key.clone(), second.clone());
         all.spawn(async move {
             let first = FakeSource::start();
@@ -254,13 +254,17 @@ async fn each_outage_and_each_lie_is_named_and_the_next_source_is_asked() {
 
             let alone = TestCache::tdx(&[pcs(&first)]);
             let fault = alone.error(&key).await;
-            assert!(is_named(&fault), "{way}: {fault:?}");
+            assert!(is_named(&fault), "{failure}: {fault:?}");
 
             let both = TestCache::tdx(&[pcs(&first), pcs(&second)]);
-            let held = both.cache.get(&key).await;
-            let held = held.unwrap_or_else(|e| panic!("{way}: {e}"));
-            assert_eq!(held.source, format!("pcs {}", second.url()), "{way}");
-            assert_eq!(json_of(&held.body), good, "{way}");
+            let document = both.cache.get(&key).await;
+            let document = document.unwrap_or_else(|e| panic!("{failure}: {e}"));
+            assert_eq!(
+                document.source,
+                format!("pcs {}", second.url()),
+                "{failure}"
+            );
+            assert_eq!(json_of(&document.body), good, "{failure}");
         });
     }
     all.join_all().await;
@@ -319,17 +323,17 @@ async fn a_lie_that_keeps_its_shape_passes_the_proxy_and_is_refused_by_the_verif
     let source = FakeSource::start();
     serve_as_pcs(&source, &good);
     let test = TestCache::tdx(&[pcs(&source)]);
-    let held = test.cache.get(&key).await.expect("an answer");
-    assert_eq!(judge(&held.body), Ok(()));
+    let document = test.cache.get(&key).await.expect("an answer");
+    assert_eq!(judge(&document.body), Ok(()));
 
     // A revoked level is called up to date.
     reworded(&source, &good, "Revoked", "UpToDate");
-    let held = test
+    let document = test
         .cache
         .get_fresh(&key)
         .await
         .expect("it has the right shape");
-    let refused = judge(&held.body).expect_err("forged");
+    let refused = judge(&document.body).expect_err("forged");
     assert!(
         matches!(refused, Refusal::CollateralSignature { .. }),
         "{refused}"
@@ -348,8 +352,8 @@ async fn one_question_makes_one_fetch_however_many_ask() {
         tokio::spawn(async move { cache.get(&key).await })
     });
     for asked in asking.collect::<Vec<_>>() {
-        let held = asked.await.expect("no panic").expect("an answer");
-        assert_eq!(json_of(&held.body), good);
+        let document = asked.await.expect("no panic").expect("an answer");
+        assert_eq!(json_of(&document.body), good);
     }
     assert_eq!(source.seen().len(), 4, "{:?}", source.seen());
 }
@@ -373,8 +377,8 @@ async fn what_is_held_outlasts_an_outage_and_a_restart_until_its_own_next_update
         if restart {
             test.restart();
         }
-        let held = test.cache.get(&key).await;
-        assert_eq!(held.as_ref(), Ok(&fetched), "after {after} s");
+        let document = test.cache.get(&key).await;
+        assert_eq!(document.as_ref(), Ok(&fetched), "after {after} s");
     }
     test.set_clock(fetched.expires_unix_s);
     test.restart();
@@ -399,7 +403,7 @@ async fn what_is_due_is_fetched_again_before_it_ends() {
     assert_eq!(source.seen().len(), 8);
     let second = test.cache.get(&key).await.expect("an answer");
     assert_eq!(second.fetched_unix_s, first.fetched_unix_s + DAY_S);
-    // What nobody asks for is left to end.
+    // What is not asked for any more is left to expire.
     test.set_clock(NOW_UNIX_S + 20 * DAY_S);
     test.cache.refresh_due().await;
     assert_eq!(source.seen().len(), 8);
@@ -412,7 +416,7 @@ async fn a_source_that_is_behind_never_takes_the_cache_back() {
     let source = FakeSource::start();
     serve_as_pcs(&source, &good);
     let test = TestCache::tdx(&[pcs(&source)]);
-    let held = test.cache.get(&key).await.expect("an answer");
+    let document = test.cache.get(&key).await.expect("an answer");
 
     let tcb_info: Value = serde_json::from_str(text(&good, "tcb_info")).expect("JSON");
     let number = tcb_info["tcbEvaluationDataNumber"]
@@ -424,7 +428,7 @@ async fn a_source_that_is_behind_never_takes_the_cache_back() {
     let refused = test.cache.get_fresh(&key).await.expect_err("older");
     let fault = &refused.failures[0].error;
     assert!(matches!(fault, SourceError::Older { .. }), "{fault:?}");
-    assert_eq!(test.cache.get(&key).await, Ok(held));
+    assert_eq!(test.cache.get(&key).await, Ok(document));
 }
 
 const DRIVER: &str = "NV_GPU_DRIVER_GH100_550.144.03";
@@ -456,9 +460,9 @@ async fn nvidias_reference_values_come_through_whole_and_under_their_own_names()
     for (id, xml) in [(DRIVER, &driver), (VBIOS, &vbios)] {
         let path = format!("/v1/rim/{id}");
         source.replies(&path, rim_answer(id, xml));
-        let held = test.cache.get(&key(id)).await.expect("an answer");
-        assert_eq!(rim_document(&held.body).as_ref(), Ok(xml));
-        assert_eq!(held.expires_unix_s, NOW_UNIX_S + 30 * DAY_S);
+        let document = test.cache.get(&key(id)).await.expect("an answer");
+        assert_eq!(rim_document(&document.body).as_ref(), Ok(xml));
+        assert_eq!(document.expires_unix_s, NOW_UNIX_S + 30 * DAY_S);
     }
     // The other's content under this name, and this content under the other's name.
     for lie in [rim_answer(DRIVER, &vbios), rim_answer(VBIOS, &driver)] {
@@ -467,15 +471,19 @@ async fn nvidias_reference_values_come_through_whole_and_under_their_own_names()
         let fault = &refused.failures[0].error;
         assert!(matches!(fault, SourceError::Mismatch { .. }), "{fault:?}");
     }
-    // A host without a way out has them in a directory.
+    // A host without a failure out has them in a directory.
     let rims = test.directory.path().join("rims");
     std::fs::create_dir(&rims).expect("a directory");
     std::fs::write(rims.join(format!("{DRIVER}.xml")), &driver).expect("written");
-    let held = test
+    let document = test
         .cache
         .get_fresh(&key(DRIVER))
         .await
         .expect("the directory has it");
-    assert!(held.source.starts_with("directory "), "{}", held.source);
-    assert_eq!(rim_document(&held.body), Ok(driver));
+    assert!(
+        document.source.starts_with("directory "),
+        "{}",
+        document.source
+    );
+    assert_eq!(rim_document(&document.body), Ok(driver));
 }

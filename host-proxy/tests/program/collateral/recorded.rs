@@ -110,7 +110,7 @@ pub fn serve_as_pcs(source: &FakeSource, collateral: &Value) {
     );
 }
 
-/// Makes it answer as a provider's cache: revocation lists in hexadecimal, the root's beside the others.
+/// Makes it answer as a PCCS: revocation lists in hexadecimal, and the root CA's among them.
 pub fn serve_as_pccs(source: &FakeSource, collateral: &Value) {
     serve_as_pcs(source, collateral);
     let sgx = "/sgx/certification/v4";

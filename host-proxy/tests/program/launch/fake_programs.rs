@@ -240,7 +240,7 @@ impl Monitor {
         *self.status.lock().expect("no panic") = status;
     }
 
-    /// Tells whoever listens, and waits until somebody does.
+    /// Sends it to every client, and waits until there is one.
     fn event(&self, event: Value) {
         while self.clients.lock().expect("no panic").is_empty() {
             sleep(Duration::from_millis(10));

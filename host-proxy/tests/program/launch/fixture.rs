@@ -263,7 +263,7 @@ impl Launch {
         }
     }
 
-    /// The line that says that the guest answers.
+    /// The line that announces the guest.
     pub fn ready(&mut self) -> Value {
         let mut line = String::new();
         self.stdout.read_line(&mut line).expect("read");

@@ -159,7 +159,7 @@ fn a_qemu_that_does_not_quit_is_killed() {
     fixture.wait_for_exit();
 }
 
-/// Launches, expects a failure with every one of `expected` in what it says, and nothing left running.
+/// Expects a failed launch with every one of `expected` in its messages, and nothing left running.
 fn fails(scenario: &str, arguments: &[&str], expected: &[&str]) -> Option<Fixture> {
     let fixture = fixture(scenario)?;
     let ended = fixture.launch(arguments).ended(LONG);
