@@ -18,8 +18,8 @@ use std::io::Read;
 const MODULES: &str = "/modules";
 const MODULES_DISABLED: &str = "/proc/sys/kernel/modules_disabled";
 const CLOCK: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
-/// What the agent finds in its environment: nothing. The kernel turns words of the command line that it does not know
-/// into variables of its first program, and no variable may steer what the agent loads or trusts.
+/// The agent's environment is empty. The kernel turns parameters that it does not know into variables of its first program,
+/// and no variable may influence what the agent loads or trusts.
 const ENVIRONMENT: [&CStr; 0] = [];
 
 /// From the initrd to the agent. Returns only with a failure.
@@ -31,7 +31,7 @@ pub fn boot() -> Result<Infallible, Failure> {
 }
 
 /// From the initrd into the verified root. Returns the agent's arguments, its own name first. `refused` decides about a module
-/// that does not load: to return the failure ends the boot, as it has to where all modules are needed.
+/// that does not load: returning the failure ends the boot, as it must where all modules are needed.
 pub fn enter(refused: fn(Failure) -> Result<(), Failure>) -> Result<Vec<CString>, Failure> {
     let line = prepare(refused)?;
     eprintln!("stage0: modules loaded");
@@ -40,20 +40,20 @@ pub fn enter(refused: fn(Failure) -> Result<(), Failure>) -> Result<Vec<CString>
         clock()?;
     }
     let root = line.root()?;
-    let place = disk::wait()?;
-    disk::open(&root, place)?;
-    // It is open under its hash, and its superblock was read and checked. Each further block is checked when it is read.
+    let layout = disk::wait()?;
+    disk::open(&root, layout)?;
+    // Its superblock was read and checked under its hash. Each further block is checked when it is read.
     eprintln!("stage0: root verified");
     mounts::switch()?;
-    let start = read("/start", "the file of arguments", START_BYTES_MAX)?;
+    let start = read("/start", "/start", START_BYTES_MAX)?;
     Ok(arguments(&start)?)
 }
 
-/// Mounts what the kernel offers, loads the modules, gives their drivers the listed devices, and returns the command line.
-/// Afterwards the kernel takes no module from anybody.
+/// Mounts the kernel's file systems, loads the modules, binds their drivers to the listed devices, and returns the command line.
+/// Afterwards the kernel takes no further module.
 pub fn prepare(refused: fn(Failure) -> Result<(), Failure>) -> Result<Vec<u8>, Failure> {
     mounts::kernel()?;
-    let drivers = read(devices::LIST, "the list of devices", DEVICES_BYTES_MAX)?;
+    let drivers = read(devices::LIST, "/devices", DEVICES_BYTES_MAX)?;
     let drivers = devices::list(&drivers).ok_or(Failure::Devices)?;
     devices::hold()?;
     for name in modules()? {
@@ -70,8 +70,8 @@ pub fn prepare(refused: fn(Failure) -> Result<(), Failure>) -> Result<Vec<u8>, F
     )
 }
 
-/// Whether the kernel reads time from the TSC, as it was told to: it takes another clock, which is the host's, if it finds
-/// something wrong with the TSC. `tsc-early` is the TSC before its frequency was refined.
+/// Whether the kernel reads time from the TSC, as it was told to: it falls back to another clock, which is the host's, if it
+/// distrusts the TSC. `tsc-early` is the TSC before its frequency was refined.
 fn clock() -> Result<(), Failure> {
     let name = read(CLOCK, "the name of the clock", CLOCK_BYTES_MAX)?;
     match name.as_slice() {
@@ -120,10 +120,10 @@ fn load(name: &str) -> Result<(), Failure> {
     finit_module(&file, c"", ModuleInitFlags::empty()).map_err(failure)
 }
 
-/// The kernel takes no further module in this boot, signed or not, and nobody can open it again (`kernel.modules_disabled`,
-/// Documentation/admin-guide/sysctl/kernel.rst). What was loaded is of the initrd, which was measured.
+/// The kernel takes no further module in this boot, signed or not, and this cannot be undone (`kernel.modules_disabled`,
+/// Documentation/admin-guide/sysctl/kernel.rst). What was loaded is in the initrd, which was measured.
 fn close() -> Result<(), Failure> {
-    let doing = "closing the kernel to further modules";
+    let doing = "disabling further modules";
     std::fs::write(MODULES_DISABLED, "1").map_err(Failure::io(doing))
 }
 
@@ -132,7 +132,7 @@ fn read(path: &str, what: &'static str, bytes_max: usize) -> Result<Vec<u8>, Fai
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(bytes_max as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|error| Failure::Unread {
+        .map_err(|error| Failure::Unreadable {
             what,
             errno: errno_of(&error),
         })?;
@@ -176,7 +176,7 @@ mod tests {
         let own = std::env::current_exe().unwrap();
         let own = own.to_str().unwrap();
         assert_eq!(read(own, "it", 16), Err(Failure::TooLong("it")));
-        let Err(Failure::Unread { errno, .. }) = read("/nowhere/at/all", "it", 16) else {
+        let Err(Failure::Unreadable { errno, .. }) = read("/nowhere/at/all", "it", 16) else {
             panic!("a file that does not exist was read");
         };
         assert_eq!(errno, Errno::ENOENT);

@@ -4,30 +4,27 @@ use crate::VerityRoot;
 use crate::limits::{COMMAND_LINE_BYTES_MAX, STREAM_BYTES_MAX};
 use crate::verity::decimal;
 
-/// The kernel command line, of which two parameters are ours.
+/// The kernel command line, two of whose parameters are read here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommandLine<'a>(&'a str);
 
-/// A command line that names no root, or more than one. Whoever built the image is at fault.
+/// A command line without one valid root. The builder of the image is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs)]
 pub enum CommandLineError {
-    /// Too long, or with bytes that are not printable ASCII.
     Text,
-    /// Without our parameter.
     Absent,
-    /// With our parameter twice.
     Repeated,
-    /// With a value that is not what it should be.
     Value,
 }
 
 impl std::fmt::Display for CommandLineError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            CommandLineError::Text => "the command line is not printable text of its length",
-            CommandLineError::Absent => "the command line names no root",
-            CommandLineError::Repeated => "the command line has a parameter of ours twice",
-            CommandLineError::Value => "a parameter of ours on the command line has no right value",
+            CommandLineError::Text => "the command line is too long or not printable ASCII",
+            CommandLineError::Absent => "the command line lacks chrysalis.root",
+            CommandLineError::Repeated => "the command line repeats a chrysalis parameter",
+            CommandLineError::Value => "a chrysalis parameter on the command line is malformed",
         })
     }
 }
@@ -35,7 +32,7 @@ impl std::fmt::Display for CommandLineError {
 impl std::error::Error for CommandLineError {}
 
 impl<'a> CommandLine<'a> {
-    /// What `/proc/cmdline` holds; the kernel ends it with a line feed.
+    /// The content of `/proc/cmdline`, which the kernel ends with a line feed.
     pub fn new(bytes: &'a [u8]) -> Result<Self, CommandLineError> {
         let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let printable = line.iter().all(|byte| (b' '..=b'~').contains(byte));
@@ -47,7 +44,7 @@ impl<'a> CommandLine<'a> {
             .map_err(|_| CommandLineError::Text)
     }
 
-    /// `chrysalis.root=<hash>,<salt>,<blocks>`, which must be there.
+    /// `chrysalis.root=<hash>,<salt>,<blocks>`, which is required.
     pub fn root(&self) -> Result<VerityRoot, CommandLineError> {
         let value = self
             .value("chrysalis.root")?
@@ -60,7 +57,7 @@ impl<'a> CommandLine<'a> {
         self.0.split(' ').any(|word| word == "clocksource=tsc")
     }
 
-    /// `chrysalis.stream=<bytes>` of the test guest, which need not be there.
+    /// `chrysalis.stream=<bytes>` of the test guest, which is optional.
     pub fn stream_bytes(&self) -> Result<Option<u64>, CommandLineError> {
         let Some(value) = self.value("chrysalis.stream")? else {
             return Ok(None);
@@ -70,8 +67,8 @@ impl<'a> CommandLine<'a> {
             .ok_or(CommandLineError::Value)
     }
 
-    /// The value of a parameter that stands there once. Every occurrence of the name counts, also one inside quotes or
-    /// inside another word: a second reading of the line must not find another value.
+    /// The value of a parameter that occurs once. Every occurrence of the name counts, also in quotes or in another word, so
+    /// that no other parser can find another value.
     fn value(&self, name: &str) -> Result<Option<&'a str>, CommandLineError> {
         match self.0.matches(name).count() {
             0 => return Ok(None),

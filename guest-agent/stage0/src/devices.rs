@@ -1,9 +1,9 @@
 //! Which devices get a driver: those that the measured initrd lists, and no other, however many the host plugs in.
 //!
-//! A bus of the kernel offers each new device to all its drivers by itself. That is switched off before a module is loaded; then
-//! each listed driver is given the devices that it knows, in the order of their names, up to its number. What the host adds later
-//! is not looked at. Drivers that are built into the kernel have seen the devices that were there at its start; the command line
-//! keeps those from being there that no image needs.
+//! A bus of the kernel offers each new device to all its drivers. That is switched off before a module is loaded; then each
+//! listed driver is bound to the devices that it knows, in the order of their names, up to its number. Devices that the host
+//! adds later are ignored. Drivers built into the kernel have seen the devices that were present at its start; the command line
+//! disables those that no image needs.
 //!
 //! Source: `Documentation/ABI/testing/sysfs-bus-*`, `drivers/base/bus.c` (`bind_store`, `drivers_autoprobe_store`).
 
@@ -25,7 +25,7 @@ const SYSTEM: &str = "/sys/bus";
 pub struct Driver {
     /// `pci` or `virtio`.
     pub bus: String,
-    /// Its name in the directory of the bus.
+    /// Its name in the bus's `drivers` directory.
     pub name: String,
     /// How many devices it may have.
     pub devices_max: usize,
@@ -61,16 +61,17 @@ pub fn list(bytes: &[u8]) -> Option<Vec<Driver>> {
     (text.is_empty() || text.ends_with('\n')).then_some(drivers)
 }
 
-/// Stops the buses from offering devices to drivers. To be called before a module is loaded.
+/// Stops the buses from offering devices to drivers. Call it before a module is loaded.
 pub(crate) fn hold() -> Result<(), Failure> {
     for bus in BUSES {
         let file = format!("{SYSTEM}/{bus}/drivers_autoprobe");
-        write(Path::new(&file), "0").map_err(Failure::io("holding the buses"))?;
+        write(Path::new(&file), "0")
+            .map_err(Failure::io("disabling automatic binding of drivers"))?;
     }
     Ok(())
 }
 
-/// Gives each listed driver its devices.
+/// Binds each listed driver to its devices.
 pub(crate) fn bind(drivers: &[Driver]) -> Result<(), Failure> {
     bind_in(Path::new(SYSTEM), drivers)
 }
@@ -96,7 +97,7 @@ fn bind_in(system: &Path, drivers: &[Driver]) -> Result<(), Failure> {
             }
             match write(&file, &device.to_string_lossy()) {
                 Ok(()) => bound += 1,
-                // The device is none of this driver's.
+                // The driver does not know this device.
                 Err(error) if errno_of(&error) == Errno::ENODEV => {}
                 Err(error) => {
                     return Err(Failure::Driver {
@@ -110,7 +111,7 @@ fn bind_in(system: &Path, drivers: &[Driver]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// In one call: the kernel takes each write to such a file for a whole.
+/// In one call: the kernel takes each write to such a file as a whole.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     fs::OpenOptions::new()
         .write(true)

@@ -3,8 +3,8 @@
 use crate::device_mapper::{Command, Target, call};
 use crate::failure::Failure;
 use crate::limits::{DISK_TRIES, PAUSE_MS};
-use crate::mounts::make_directory;
-use crate::verity::{DISK, PARTITIONS, Place, VerityRoot};
+use crate::mounts::{NEW_ROOT, make_directory};
+use crate::verity::{DISK, DiskLayout, PARTITIONS, VerityRoot};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::unlink;
@@ -13,27 +13,25 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// Where the root is mounted until it becomes the root.
-pub(crate) const NEW_ROOT: &str = "/newroot";
 const CONTROL: &str = "/dev/mapper/control";
 const NAME: &str = "root";
-/// The verified device's node, made by its number: nothing is looked up by name in a directory that others fill.
+/// The verified device's node, created from its number, so that nothing is looked up by name in a directory that others fill.
 const NODE: &str = "/verified";
 
-/// Waits for the disk and says where the root is on it. A disk has partitions or is the root as a whole; one that lies
-/// about it has no root that fits.
-pub(crate) fn wait() -> Result<Place, Failure> {
+/// Waits for the disk and returns where the root is on it: in partitions, or on the whole disk. If the disk lies about it, the
+/// root does not match its hash.
+pub(crate) fn wait() -> Result<DiskLayout, Failure> {
     wait_for(DISK)?;
     Ok(match PARTITIONS.into_iter().all(is_block_device) {
-        true => Place::Partitions,
-        false => Place::Disk,
+        true => DiskLayout::Partitions,
+        false => DiskLayout::Disk,
     })
 }
 
 /// Waits for a disk, but not for ever.
 pub fn wait_for(disk: &str) -> Result<(), Failure> {
     let there = |_: &u32| {
-        // The kernel holds an opener up until it has looked for partitions (block/bdev.c, `blkdev_get_whole`).
+        // The kernel blocks an opener until it has looked for partitions (block/bdev.c, `blkdev_get_whole`).
         let found = is_block_device(disk) && File::open(disk).is_ok();
         if !found {
             std::thread::sleep(Duration::from_millis(PAUSE_MS));
@@ -48,9 +46,9 @@ fn is_block_device(path: &str) -> bool {
     std::fs::metadata(path).is_ok_and(|data| data.file_type().is_block_device())
 }
 
-/// Makes the verified device and mounts what is on it, read-only.
-pub(crate) fn open(root: &VerityRoot, place: Place) -> Result<(), Failure> {
-    Mounted::open(NAME, NODE, NEW_ROOT, root, &root.parameters(place)).map(drop)
+/// Creates the verified device and mounts its file system, read-only.
+pub(crate) fn open(root: &VerityRoot, layout: DiskLayout) -> Result<(), Failure> {
+    Mounted::open(NAME, NODE, NEW_ROOT, root, &root.parameters(layout)).map(drop)
 }
 
 /// A disk's verified device, mounted. It stays when this is dropped.
@@ -62,7 +60,7 @@ pub struct Mounted<'a> {
 }
 
 impl<'a> Mounted<'a> {
-    /// Makes the device called `name` under `root` with these `parameters`, its `node`, and mounts its EROFS on `directory`.
+    /// Creates the device `name` under `root` with these `parameters`, and its `node`, and mounts its EROFS on `directory`.
     pub fn open(
         name: &'a str,
         node: &'a str,
@@ -84,7 +82,7 @@ impl<'a> Mounted<'a> {
             .map_err(Failure::system("starting the verified device"))?;
         let number = makedev(device.major, device.minor);
         mknod(node, SFlag::S_IFBLK, Mode::S_IRUSR, number)
-            .map_err(Failure::system("making the verified device's node"))?;
+            .map_err(Failure::system("creating the verified device's node"))?;
         make_directory(directory)?;
         let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some(node), directory, Some("erofs"), flags, None::<&str>)
@@ -96,12 +94,12 @@ impl<'a> Mounted<'a> {
         })
     }
 
-    /// Where its files are.
+    /// The mount point.
     pub fn directory(&self) -> &Path {
         Path::new(self.directory)
     }
 
-    /// Takes it all down again: after this nobody can read the disk by it.
+    /// Removes the mount, the node and the device: afterwards the disk cannot be read through it.
     pub fn close(self) -> Result<(), Failure> {
         umount(self.directory).map_err(Failure::system("unmounting the verified device"))?;
         unlink(self.node).map_err(Failure::system("removing the verified device's node"))?;

@@ -5,51 +5,36 @@ use nix::errno::Errno;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// A step that did not work. Each prints as one line of fixed text, with the name of a measured file or an error number
-/// where that helps; never with bytes of the disk.
+/// A step that failed. Each prints as one line of fixed text, with the name of a measured file or an error number where that
+/// helps; never with bytes of the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs)]
 pub enum Failure {
-    /// The kernel refused something.
     System {
-        /// What was being done.
         doing: &'static str,
-        /// Its reason.
         errno: Errno,
     },
-    /// A kernel module did not load.
+    /// A module in `/modules`, which is measured with the initrd.
     Module {
-        /// Its name in `/modules`, which is measured with the initrd.
         name: String,
-        /// The kernel's reason.
         errno: Errno,
     },
-    /// A driver did not take a device that it knows, or is not there.
+    /// A driver in `/devices`, which is measured with the initrd: it did not take a device that it knows, or is absent.
     Driver {
-        /// Its name in `/devices`, which is measured with the initrd.
         name: String,
-        /// The kernel's reason.
         errno: Errno,
     },
-    /// `/devices` is no list of drivers.
     Devices,
-    /// `/modules` holds too much, or something that is no module.
     Modules,
-    /// A file could not be read.
-    Unread {
-        /// Which.
+    Unreadable {
         what: &'static str,
-        /// The kernel's reason.
         errno: Errno,
     },
-    /// A file is longer than it may be.
     TooLong(&'static str),
-    /// The measured command line.
     CommandLine(CommandLineError),
-    /// The kernel reads time from somewhere else than it was told to.
+    /// The kernel did not take the TSC as its clock, as it was told to.
     Clock,
-    /// The disk did not appear.
     NoDisk,
-    /// The file `/start` of the root.
     Start(StartError),
 }
 
@@ -79,14 +64,21 @@ impl std::fmt::Display for Failure {
                 write!(f, "loading the module {name} failed ({errno:?})")
             }
             Failure::Driver { name, errno } => {
-                write!(f, "giving the driver {name} its device failed ({errno:?})")
+                write!(
+                    f,
+                    "binding the driver {name} to its device failed ({errno:?})"
+                )
             }
-            Failure::Devices => write!(f, "the list of devices is not usable"),
-            Failure::Modules => write!(f, "the directory of modules is not usable"),
-            Failure::Unread { what, errno } => write!(f, "reading {what} failed ({errno:?})"),
+            Failure::Devices => {
+                write!(f, "/devices is malformed: a line must be BUS DRIVER NUMBER")
+            }
+            Failure::Modules => {
+                write!(f, "/modules has too many files, or one that is not NAME.ko")
+            }
+            Failure::Unreadable { what, errno } => write!(f, "reading {what} failed ({errno:?})"),
             Failure::TooLong(what) => write!(f, "{what} is too long"),
             Failure::CommandLine(error) => write!(f, "{error}"),
-            Failure::Clock => write!(f, "time does not come from the TSC"),
+            Failure::Clock => write!(f, "the kernel's clock source is not the TSC"),
             Failure::NoDisk => write!(f, "the disk did not appear"),
             Failure::Start(error) => write!(f, "{error}"),
         }
@@ -107,7 +99,7 @@ impl From<StartError> for Failure {
     }
 }
 
-/// Says why `program` stops, and gives the serial line time to send it: the end of PID 1 is a kernel panic, which drops
+/// Prints why `program` stops, and waits until the serial line has sent it: the end of PID 1 is a kernel panic, which drops
 /// what a terminal still buffers.
 pub fn stop(program: &str, failure: &Failure) -> ExitCode {
     eprintln!("{program}: {failure}");
@@ -141,11 +133,11 @@ mod tests {
                 name: "virtio_blk".into(),
                 errno: Errno::EIO,
             },
-            Failure::Unread {
+            Failure::Unreadable {
                 what: "the command line",
                 errno: Errno::EIO,
             },
-            Failure::TooLong("the file of arguments"),
+            Failure::TooLong("/start"),
             Failure::CommandLine(CommandLineError::Repeated),
             Failure::Clock,
             Failure::NoDisk,

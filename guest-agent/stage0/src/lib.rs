@@ -3,15 +3,16 @@
 //! **What it is.** PID 1 of the initrd: it loads the listed kernel modules, opens the root through dm-verity and becomes
 //! the agent.
 //!
-//! The agent links this library for one thing: to open the disk of a model as the root's was opened ([`Mounted`]).
+//! The agent links this library for one thing: to open a model's disk in the same way as the root's ([`Mounted`]).
 //!
 //! **Trusts.** The measured kernel, initrd and command line that it was started with; no byte of the disk.
 //!
-//! **Promises.** What the agent reads from its root has the hash that the command line names, or the machine stops: a
-//! first program that ends makes the kernel panic, and nothing else runs that could go on without it. What it prints is
-//! fixed text, names of measured files and error numbers.
+//! **Promises.** What the agent reads from its root has the hash on the command line, or the machine stops: when the first
+//! program ends the kernel panics, and nothing else is running. It prints fixed text, names of measured files and error
+//! numbers only.
 //!
-//! **Lacks.** (Of `main.rs`; `bin/` has programs of test and developers' guests.) A shell, a network, a child process, a way to start anything but `/agent`. It asks nobody where the root is.
+//! **Lacks.** A shell, a network, child processes, and a way to start anything but `/agent`. (`bin/` has programs for test and
+//! developers' guests.)
 //!
 //! ```text
 //!  prepare ───────────────► open ─────────────────► hand_over
@@ -39,4 +40,4 @@ pub use devices::{Driver, list};
 pub use disk::{Mounted, wait_for};
 pub use failure::{Failure, stop};
 pub use start::{StartError, arguments};
-pub use verity::{Place, VerityRoot};
+pub use verity::{DiskLayout, VerityRoot};

@@ -1,4 +1,4 @@
-//! How much of anything is read, and how often anything is tried.
+//! Limits of what is read, and numbers of attempts.
 
 /// The kernel command line. The kernel itself takes 2048 bytes on x86.
 pub const COMMAND_LINE_BYTES_MAX: usize = 4096;
@@ -20,14 +20,14 @@ pub const DEVICES_MAX: usize = 16;
 pub const START_BYTES_MAX: usize = 4096;
 /// Arguments in it.
 pub const START_ARGUMENTS_MAX: usize = 32;
-/// Looks for the disk, one every [`PAUSE_MS`]. Counted, because the guest's clock belongs to the host and runs several
-/// times too fast in an emulated machine: these are between ten seconds and a minute of somebody's time.
+/// Checks for the disk, one every [`PAUSE_MS`]. Counted, because the host controls the guest's clock, which runs several
+/// times too fast in an emulated machine: these take between ten seconds and a minute.
 pub const DISK_TRIES: u32 = 1200;
 /// Attempts to reach the host's vsock port. The kernel gives up each after two seconds of the guest's clock.
 pub const CONNECT_TRIES: u32 = 40;
-/// The pause between two tries.
+/// The pause between two attempts.
 pub const PAUSE_MS: u64 = 50;
-/// What the stream of the test guest may be asked to send.
+/// The most that the test guest may be asked to send.
 pub const STREAM_BYTES_MAX: u64 = 4 << 30;
 /// One write to a vsock stream. Writes of 64 KiB were seen to stall `vhost-device-vsock` 0.3.0; 16 KiB never did.
 pub const WRITE_BYTES_MAX: usize = 16 * 1024;

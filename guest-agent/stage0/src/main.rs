@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // A message may hold what was read; the place says enough.
+    // A message may contain what was read; the location is enough.
     std::panic::set_hook(Box::new(|info| match info.location() {
         Some(at) => eprintln!("stage0: panic at {}:{}", at.file(), at.line()),
         None => eprintln!("stage0: panic"),

@@ -1,11 +1,12 @@
 //! The kernel's own file systems, and the step from the initrd to the verified root.
 
-use crate::disk::NEW_ROOT;
 use crate::failure::Failure;
 use nix::mount::{MsFlags, mount};
 use nix::unistd::{chdir, chroot};
 use std::io::ErrorKind;
 
+/// Where the root is mounted until it becomes the root.
+pub(crate) const NEW_ROOT: &str = "/newroot";
 const NOTHING: Option<&str> = None;
 const CLOSED: MsFlags = MsFlags::MS_NOSUID
     .union(MsFlags::MS_NODEV)
@@ -39,7 +40,7 @@ pub(crate) fn kernel() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Mounts the file system in which a guest asks for quotes, if a module brought it: it is no part of `/sys` by itself.
+/// Mounts the file system through which a guest asks for quotes, if a module provides it.
 pub(crate) fn configuration() -> Result<(), Failure> {
     if !std::path::Path::new(CONFIGURATION).is_dir() {
         return Ok(());
@@ -49,17 +50,17 @@ pub(crate) fn configuration() -> Result<(), Failure> {
         .map_err(Failure::system("mounting the kernel's configuration"))
 }
 
-/// A directory of the initrd, which may bring it along.
+/// A directory of the initrd, which may exist already.
 pub(crate) fn make_directory(directory: &str) -> Result<(), Failure> {
     match std::fs::create_dir(directory) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            Err(Failure::io("making a directory of the initrd")(error))
+            Err(Failure::io("creating a directory of the initrd")(error))
         }
         _ => Ok(()),
     }
 }
 
-/// Makes the verified root the only root. The image holds the empty directories that things are mounted on.
+/// Makes the verified root the only root. The image has the empty directories that are mounted on.
 pub(crate) fn switch() -> Result<(), Failure> {
     for (directory, options) in MEMORY {
         mount(

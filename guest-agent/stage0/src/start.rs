@@ -3,26 +3,26 @@
 use crate::limits::{START_ARGUMENTS_MAX, START_BYTES_MAX};
 use std::ffi::CString;
 
-/// What the agent is called, in the verified root and as its first argument.
+/// The agent's path in the verified root, and its first argument.
 pub(crate) const AGENT: &std::ffi::CStr = c"/agent";
 
-/// A list of arguments that cannot be used. Whoever built the image is at fault.
+/// An unusable list of arguments. The builder of the image is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs)]
 pub enum StartError {
-    /// More bytes than may be.
     TooLong,
-    /// More arguments than may be.
     TooMany,
-    /// A line that is empty, does not end, or holds something else than printable ASCII.
     Line,
 }
 
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            StartError::TooLong => "the file of arguments is too long",
-            StartError::TooMany => "the file of arguments has too many lines",
-            StartError::Line => "the file of arguments has a line that is no argument",
+            StartError::TooLong => "/start has more than 4096 bytes",
+            StartError::TooMany => "/start has more than 32 lines",
+            StartError::Line => {
+                "/start has a line that is empty, unterminated or not printable ASCII"
+            }
         })
     }
 }

@@ -1,12 +1,12 @@
-//! Which root a guest accepts, and the line that tells the kernel so.
+//! The root that a guest accepts, and its dm-verity table.
 //!
 //! Source: the kernel's `Documentation/admin-guide/device-mapper/verity.rst`.
 
 use crate::limits::DATA_BLOCKS_MAX;
 
-/// Where the host puts the root disk: the first virtio disk. It may be any disk; what it holds is checked.
+/// The root disk: the first virtio disk. It may be any disk; its content is checked.
 pub(crate) const DISK: &str = "/dev/vda";
-/// The root and its tree on a disk that firmware starts from. The first partition is the firmware's.
+/// The root and its hash tree on a disk that firmware boots from. The first partition is the firmware's.
 pub(crate) const PARTITIONS: [&str; 2] = ["/dev/vda2", "/dev/vda3"];
 const BLOCK_BYTES: u64 = 4096;
 const SECTOR_BYTES: u64 = 512;
@@ -19,9 +19,9 @@ pub struct VerityRoot {
     data_blocks: u64,
 }
 
-/// Where data and tree lie. Nobody vouches for the choice: the hash decides whether it was right.
+/// Where data and hash tree are. This is not trusted: the hash decides whether it was right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum DiskLayout {
     /// One after the other on a whole disk.
     Disk,
     /// On two partitions, which the kernel found.
@@ -29,7 +29,7 @@ pub enum Place {
 }
 
 impl VerityRoot {
-    /// `None` if a guest takes no volume of so many blocks.
+    /// `None` if a volume of so many blocks is not allowed.
     pub fn new(hash: [u8; 32], salt: [u8; 32], data_blocks: u64) -> Option<Self> {
         let whole = (1..=DATA_BLOCKS_MAX).contains(&data_blocks);
         whole.then_some(VerityRoot {
@@ -62,20 +62,20 @@ impl VerityRoot {
 
     /// The parameters of the `verity` target.
     ///
-    /// Before the tree is one block with veritysetup's superblock, which nobody here reads: all that it says is on the
-    /// measured command line. A block that does not fit its hash stops the machine at once
+    /// Before the tree is one block with veritysetup's superblock, which is not read: all of it is on the measured command
+    /// line. A block that does not match its hash stops the machine at once
     /// (`panic_on_corruption`); every read is checked, also a repeated one. A disk that fails to answer is an I/O error
     /// of the read instead.
-    pub fn parameters(&self, place: Place) -> String {
-        let (disks, start) = match place {
-            Place::Disk => ([DISK; 2], self.data_blocks + 1),
-            Place::Partitions => (PARTITIONS, 1),
+    pub fn parameters(&self, layout: DiskLayout) -> String {
+        let (disks, start) = match layout {
+            DiskLayout::Disk => ([DISK; 2], self.data_blocks + 1),
+            DiskLayout::Partitions => (PARTITIONS, 1),
         };
         self.line(disks, start) + " 1 panic_on_corruption"
     }
 
     /// The same for a whole disk that is read once, from its first byte to its last, by a program that ends with the first error:
-    /// a block that does not fit is one, and the program can say of which disk.
+    /// a block that does not match is one, and the program can report which disk it is on.
     pub fn parameters_to_read(&self, disk: &str) -> String {
         self.line([disk; 2], self.data_blocks + 1)
     }
@@ -114,7 +114,7 @@ fn digit(character: u8) -> Option<u8> {
     }
 }
 
-/// A decimal number from 1 to `max`, written in the one way there is.
+/// A decimal number from 1 to `max`, without sign or leading zeros.
 pub(crate) fn decimal(text: &str, max: u64) -> Option<u64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number: u64 = text.parse().ok()?;
@@ -135,7 +135,7 @@ mod tests {
         // with one option, and on a whole disk with the tree behind the data and its superblock.
         assert_eq!(root.sectors(), 2_097_152);
         assert_eq!(
-            root.parameters(Place::Partitions),
+            root.parameters(DiskLayout::Partitions),
             format!(
                 "1 /dev/vda2 /dev/vda3 4096 4096 262144 1 sha256 {HASH} {SALT} 1 panic_on_corruption"
             )
@@ -145,7 +145,7 @@ mod tests {
             format!("1 /dev/vdb /dev/vdb 4096 4096 262144 262145 sha256 {HASH} {SALT}")
         );
         assert_eq!(
-            root.parameters(Place::Disk),
+            root.parameters(DiskLayout::Disk),
             format!(
                 "1 /dev/vda /dev/vda 4096 4096 262144 262145 sha256 {HASH} {SALT} 1 panic_on_corruption"
             )

@@ -1,8 +1,8 @@
-//! The first program of a guest for developers: opens the root as `stage0` does, then keeps a shell on the console, and the agent
+//! The first program of a developers' guest: opens the root as `stage0` does, then runs a shell on the console, and the agent
 //! beside it.
 //!
-//! Whoever holds the console is root, so such a guest protects nothing. It is a program of its own, in images of the profile
-//! `dev` alone, so that no image for production has code that starts a shell. It lacks job control beyond what `setsid` gives.
+//! Whoever has the console is root, so such a guest protects nothing. It is a separate program, in images of profile `dev`
+//! only, so that no production image has code that starts a shell. It has no job control beyond that of `setsid`.
 
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use stage0::Failure;
@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 const CONSOLE: &str = "/dev/console";
-/// The shell at a terminal of its own: the console is nobody's until somebody takes it.
+/// The shell on a terminal of its own: no process controls the console yet.
 const SHELL: [&str; 4] = ["/usr/bin/setsid", "--ctty", "--wait", "/bin/bash"];
 const ENVIRONMENT: [(&str, &str); 3] = [
     ("PATH", "/usr/sbin:/usr/bin"),
@@ -31,12 +31,12 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<std::convert::Infallible, Failure> {
-    // Whoever looks around may do so on a machine without TDX.
+    // A developer may use it on a machine without TDX.
     let arguments = stage0::enter(|failure| {
         eprintln!("stage0-dev: {failure}");
         Ok(())
     })?;
-    eprintln!("stage0-dev: THIS GUEST IS INSECURE: whoever holds its console is root");
+    eprintln!("stage0-dev: THIS GUEST IS INSECURE: whoever has its console is root");
     match agent(&arguments) {
         Ok(()) => eprintln!("stage0-dev: the agent runs beside the shell"),
         Err(error) => eprintln!("stage0-dev: the agent was not started: {error}"),
@@ -45,7 +45,7 @@ fn run() -> Result<std::convert::Infallible, Failure> {
         if let Err(error) = shell() {
             eprintln!("stage0-dev: the shell was not started: {error}");
         }
-        // Whatever lost its parent is ours, and stays until somebody asks for it.
+        // Orphans are children of PID 1 and stay zombies until it reaps them.
         while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|state| state.pid().is_some()) {}
         std::thread::sleep(PAUSE);
     }

@@ -1,4 +1,4 @@
-//! PID 1 of a guest that is only for a test: sends a counted pattern to the host and switches the machine off.
+//! PID 1 of a test guest: sends a counted pattern to the host and switches the machine off.
 
 use nix::sys::reboot::{RebootMode, reboot};
 use stage0::{CommandLine, Failure, stream};
