@@ -1,9 +1,8 @@
 //! A Debian package, and bytes that stand for its data: no entry that is shown leaves the root.
 #![no_main]
 
-use image_builder::debian::deb::{Entry, Kind, MERGED};
-use image_builder::debian::scripts::install_scripts;
-use image_builder::debian::{Deb, DebError};
+use image_builder::formats::deb::{Deb, DebError, Entry, Kind, MERGED};
+use image_builder::formats::deb_scripts::install_scripts;
 use libfuzzer_sys::fuzz_target;
 use std::io;
 

@@ -1,9 +1,9 @@
 //! An index of packages, plain and compressed, and the closures of what it lists: nothing in one lacks what it needs.
 #![no_main]
 
-use image_builder::debian::relation::Relation;
-use image_builder::debian::{Available, Index, closure};
-use image_builder::recipe::Choice;
+use image_builder::lock::Choice;
+use image_builder::lock::debian::relation::Relation;
+use image_builder::lock::debian::{Available, Index, closure};
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeMap;
 

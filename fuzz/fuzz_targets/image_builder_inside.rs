@@ -1,7 +1,7 @@
 //! What lies inside an image's file: what was accepted can be read, and every byte belongs to something.
 #![no_main]
 
-use image_builder::inside::{Part, list};
+use image_builder::formats::{Part, list};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,7 +1,7 @@
 //! A kernel module, plain and compressed, in a tree of its own: the tree is the only way to its reader.
 #![no_main]
 
-use image_builder::modules::Kernel;
+use image_builder::compile::Kernel;
 use libfuzzer_sys::fuzz_target;
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +14,8 @@ struct Tree {
     _directory: TempDir,
 }
 
-static TREE: LazyLock<Tree> = LazyLock::new(|| make().expect("the temporary directory is writable"));
+static TREE: LazyLock<Tree> =
+    LazyLock::new(|| make().expect("the temporary directory is writable"));
 
 fuzz_target!(|bytes: &[u8]| {
     for file in &TREE.files {

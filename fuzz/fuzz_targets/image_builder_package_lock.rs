@@ -1,7 +1,7 @@
 //! A package lock: what was accepted answers every question about itself.
 #![no_main]
 
-use image_builder::package_lock::{PackageLock, Role};
+use image_builder::lock::{PackageLock, Role};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -4,6 +4,6 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    let _ = image_builder::recipe::Recipe::parse(text);
-    let _ = image_builder::ModelLock::parse(text);
+    let _ = image_builder::lock::Recipe::parse(text);
+    let _ = image_builder::lock::ModelLock::parse(text);
 });

@@ -1,7 +1,7 @@
 //! The value of a field of dependencies: what is read, written and read again is the same.
 #![no_main]
 
-use image_builder::debian::relation::{Relation, parse_field, parse_provides};
+use image_builder::lock::debian::relation::{Relation, parse_field, parse_provides};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -1,7 +1,7 @@
 //! The list of a suite's indexes, as the text that somebody signed.
 #![no_main]
 
-use image_builder::debian::Release;
+use image_builder::lock::debian::Release;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

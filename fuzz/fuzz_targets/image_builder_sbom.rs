@@ -1,7 +1,7 @@
 //! A bill of materials: what was accepted is written as it was read.
 #![no_main]
 
-use image_builder::sbom::Bill;
+use image_builder::provenance::Bill;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -4,8 +4,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use image_builder::debian::{Certificate, Date, Signed};
-use image_builder::recipe::Fingerprint;
+use image_builder::lock::Fingerprint;
+use image_builder::lock::debian::{Certificate, Date, Signed};
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 

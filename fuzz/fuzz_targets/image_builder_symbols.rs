@@ -2,7 +2,7 @@
 //! list that is longer as well.
 #![no_main]
 
-use image_builder::out_of_tree::symbols::{Symvers, check, magic};
+use image_builder::compile::out_of_tree::symbols::{Symvers, check, magic};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

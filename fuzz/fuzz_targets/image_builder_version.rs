@@ -1,7 +1,7 @@
 //! Three versions, one a line: their order is one.
 #![no_main]
 
-use image_builder::debian::Version;
+use image_builder::lock::debian::Version;
 use libfuzzer_sys::fuzz_target;
 use std::cmp::Ordering;
 

@@ -11,6 +11,7 @@ mod model;
 mod repro_check;
 mod reproduce;
 mod run;
+mod screen;
 mod sign;
 mod tools;
 mod verify;
@@ -20,11 +21,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use image_builder::locking::LockingError;
-use image_builder::package_lock::{PackageLock, PackageLockError};
-use image_builder::recipe::RecipeError;
+use image_builder::lock::{LockingError, ModelLock, PackageLock, PackageLockError, RecipeError};
 use image_builder::release::{Directory, DirectoryError};
-use image_builder::{Fault, FetchError, ModelLock, Store};
+use image_builder::store::{Fault, FetchError, Store};
 use serde_json::json;
 
 /// Makes guest images out of locked packages, and fetches what a private inference worker needs, by digest.
@@ -81,7 +80,7 @@ enum Command {
     #[command(after_help = repro_check::EXAMPLE)]
     ReproCheck(repro_check::ReproCheck),
     /// What `repro-check` starts its second build with.
-    #[command(name = image_builder::repro::ELSEWHERE, hide = true)]
+    #[command(name = image_builder::image::repro::ELSEWHERE, hide = true)]
     Elsewhere(repro_check::Elsewhere),
     /// Make a volume of a model that a guest believes by one hash, or check one.
     #[command(after_help = model::EXAMPLE)]

@@ -14,7 +14,9 @@
 //! caller's settings: no `RUSTFLAGS`, no cargo configuration but where crates come from.
 
 mod crates;
+pub(crate) mod kernel_modules;
 mod linked;
+pub mod out_of_tree;
 mod sources;
 mod toolchain;
 
@@ -30,6 +32,7 @@ use crate::limits::PROGRAM_BYTES_MAX;
 use crate::lock::Digest;
 use crate::sandbox::Sandbox;
 use crate::store::{Store, sync_directory};
+pub use kernel_modules::{Kernel, ModuleError};
 pub use linked::{Crate, Ingredients};
 use sources::Checkout;
 pub use sources::workspace_around;

@@ -15,47 +15,16 @@
 //! **Lacks.** No maintainer script of a package ever runs. No Python, no shell, no root, and no way to accept a digest that a lock
 //! does not list: changing a lock is a reviewed edit.
 //!
-//! The public interface is:
+//! The public interface is, in the order in which an image comes to be:
 
-pub mod acpi;
-pub mod build;
 pub mod compile;
-pub mod cpio;
-pub mod debian;
-pub mod disk;
-mod download;
-pub mod erofs;
-mod error;
-pub mod fetch;
-pub mod inputs;
-pub mod inside;
+pub mod formats;
+pub mod image;
 pub mod limits;
 pub mod lock;
-pub mod locking;
 pub mod model;
-pub mod modules;
-pub mod out_of_tree;
-pub mod package_lock;
-pub mod packages;
-pub mod papers;
 pub mod provenance;
-pub mod recipe;
 pub mod release;
-pub mod repro;
+pub mod rootfs;
 pub mod sandbox;
-pub mod sbom;
-mod sources;
-mod store;
-mod stream;
-pub mod tools;
-mod tree;
-pub mod uki;
-mod unpack;
-pub mod userland;
-pub mod verity;
-mod yaml;
-
-pub use error::{Fault, FetchError, MirrorFault};
-pub use fetch::{Progress, ensure_file, ensure_models};
-pub use lock::{Digest, LockError, ModelLock};
-pub use store::Store;
+pub mod store;

@@ -1,7 +1,6 @@
 //! The `image-builder` program: arguments in, people's words to stderr, data to stdout.
 
 mod cli;
-mod screen;
 
 use std::process::ExitCode;
 

@@ -16,20 +16,18 @@
 mod bundle;
 mod description;
 mod directory;
-mod erofs;
-mod error;
+mod model_error;
 mod pack;
-mod statement;
-mod verify;
+mod signed_files;
+mod verify_volume;
 
 pub use bundle::{ModelSigner, ModelVerifier};
 pub use description::{Description, File, Tool};
 pub use directory::{ALWAYS_LEFT_OUT, Directory};
-pub use erofs::{Found, ReadAt, list as list_erofs};
-pub use error::ModelError;
+pub use model_error::ModelError;
 pub use pack::{claim, pack};
-pub use statement::{PREDICATE_TYPE, STATEMENT_TYPE, Statement};
-pub use verify::verify;
+pub use signed_files::{PREDICATE_TYPE, STATEMENT_TYPE, Statement};
+pub use verify_volume::verify;
 
 /// What is being done, for a screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,14 +8,14 @@
 //! signature over its list was checked and every byte held against that list.
 
 mod changes;
-mod check;
 mod differences;
 mod directory;
-mod fetch;
+mod published;
 mod registers;
+mod verify;
 
 pub use changes::{Change, changes};
-pub use check::{Check, Outcome, Report, check};
 pub use differences::{Difference, differences};
 pub use directory::{Directory, DirectoryError};
-pub use fetch::{ReleaseError, Source, fetch};
+pub use published::{ReleaseError, Source, fetch};
+pub use verify::{Check, Outcome, Report, check};

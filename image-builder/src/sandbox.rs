@@ -18,9 +18,9 @@
 //! back `AF_VSOCK`, which no namespace covers. No `unsafe`: the second half is this program started again.
 
 mod forbidden;
-mod inside;
-mod outside;
-mod relay;
+mod init;
+mod launcher;
+mod signals;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -28,8 +28,8 @@ use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 pub(crate) use forbidden::refusal;
-pub use inside::inhabit;
-pub use outside::enter;
+pub use init::inhabit;
+pub use launcher::enter;
 
 /// What is in the room; the program is named when it is started.
 #[derive(Debug, Clone, PartialEq, Eq)]

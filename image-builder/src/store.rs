@@ -9,16 +9,31 @@
 //! ```
 //! Trusts the file system's `rename`. Promises that nothing reaches `sha256/` or `models/<id>` except whole and checked.
 
+pub(crate) mod download;
+pub(crate) mod fetch;
+mod fetch_error;
+pub mod inputs;
+pub(crate) mod metered;
+pub(crate) mod mirrors;
+pub(crate) mod packages;
+pub(crate) mod tree;
+mod zip_members;
+
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::FetchError;
 use crate::limits::CHUNK_BYTES;
 use crate::lock::{Digest, Model};
-use crate::stream::{Metered, TooLong};
+use metered::{Metered, TooLong};
+
+pub use fetch::{Progress, ensure_file, ensure_models};
+pub use fetch_error::{Fault, FetchError, MirrorFault};
+pub use packages::{
+    PackageError, ensure_package, ensure_packages, ensure_tree, tree_key, visit_files,
+};
 
 /// A directory of fetched things; see the module.
 #[derive(Debug, Clone)]

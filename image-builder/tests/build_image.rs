@@ -13,11 +13,11 @@ use std::path::Path;
 use std::process::Command;
 
 use attest::Profile;
-use image_builder::Store;
-use image_builder::build::contents::Entry;
-use image_builder::build::{BuildError, Draft, Image, Memory, Model, Parts, Place, RootParts};
+use image_builder::compile::Kernel;
+use image_builder::formats::entry::Entry;
+use image_builder::image::{BuildError, Draft, Image, Memory, Model, Parts, Place, RootParts};
 use image_builder::lock::Digest;
-use image_builder::modules::Kernel;
+use image_builder::store::Store;
 use predict::acpi::Tables;
 use predict::{Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, UkiRoad};
 use predict::{

@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use image_builder::compile::{Kernel, ModuleError};
+use image_builder::formats::{cpio, verity};
 use image_builder::limits::MODULE_BYTES_MAX;
-use image_builder::modules::{Kernel, ModuleError};
-use image_builder::{cpio, verity};
 use sha2::{Digest as _, Sha256};
 
 // ---- cpio ----

@@ -6,9 +6,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use image_builder::Store;
 use image_builder::compile::{CompileError, Compiler, Program, Step, workspace_around};
 use image_builder::sandbox::Sandbox;
+use image_builder::store::Store;
 use room::{IMAGE_BUILDER, room};
 
 /// The workspace that this test belongs to.

@@ -7,9 +7,9 @@ use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use image_builder::disk::{BOOT_PATH, DiskError, Parts, write};
+use image_builder::formats::verity;
+use image_builder::image::disk::{BOOT_PATH, DiskError, Parts, write};
 use image_builder::limits::BOOT_PARTITION_BYTES_MAX;
-use image_builder::verity;
 use predict::{Boot, UkiRoad};
 
 const MIB: usize = 1 << 20;

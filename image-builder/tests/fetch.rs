@@ -6,7 +6,8 @@ use std::fs;
 use std::io::{Cursor, Write};
 use std::path::Path;
 
-use image_builder::{Fault, FetchError, MirrorFault, ModelLock, Progress, Store, ensure_models};
+use image_builder::lock::ModelLock;
+use image_builder::store::{Fault, FetchError, MirrorFault, Progress, Store, ensure_models};
 use mirror::{Mirror, Reply};
 use sha2::{Digest, Sha256};
 use zip::write::SimpleFileOptions;

@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use image_builder::package_lock::{PackageLock, Role};
-use image_builder::recipe::Recipe;
+use image_builder::lock::{PackageLock, Recipe, Role};
 
 const RECIPE: &str = "recipes/h100.yaml";
 

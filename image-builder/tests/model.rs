@@ -13,14 +13,16 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
-use image_builder::Digest;
-use image_builder::build::contents::Entry;
+use image_builder::formats::entry::Entry;
+use image_builder::formats::verity;
+use image_builder::formats::verity::Difference;
+use image_builder::lock::Digest;
+use image_builder::model;
 use image_builder::model::{
-    self, DESCRIPTION, Description, Directory, ModelError, ModelSigner, ModelVerifier, SIGNATURE,
+    DESCRIPTION, Description, Directory, ModelError, ModelSigner, ModelVerifier, SIGNATURE,
     Statement, Tool, VOLUME,
 };
 use image_builder::provenance::SecretKey;
-use image_builder::verity::{self, Difference};
 use made_erofs::erofs_image;
 use p256::pkcs8::{EncodePrivateKey, LineEnding};
 use registers::VerityRoot;

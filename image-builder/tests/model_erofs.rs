@@ -3,7 +3,7 @@
 #[path = "made_erofs/mod.rs"]
 mod made_erofs;
 
-use image_builder::model::{Found, list_erofs};
+use image_builder::formats::erofs::volume::{Found, list as list_erofs};
 use made_erofs::erofs_image;
 
 fn listed(image: &[u8]) -> Option<Vec<Found>> {

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use image_builder::repro::Elsewhere;
+use image_builder::image::repro::Elsewhere;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_image-builder");
 

@@ -6,8 +6,9 @@ use std::io::Cursor;
 use std::path::Path;
 use std::process::Command;
 
-use image_builder::build::contents::{Entry, Owner, What};
-use image_builder::erofs::{self, RootError};
+use image_builder::formats::entry::{Entry, Owner, What};
+use image_builder::formats::erofs::writer as erofs;
+use image_builder::formats::erofs::writer::RootError;
 
 fn entries(directory: &Path) -> Vec<Entry> {
     fs::write(directory.join("weights"), vec![7; 100_000]).expect("written");

@@ -3,8 +3,8 @@
 #[path = "../../measurements/predict/tests/it/made.rs"]
 mod made;
 
+use image_builder::formats::uki::{Parts, UkiError, lay_out};
 use image_builder::limits::UKI_BYTES_MAX;
-use image_builder::uki::{Parts, UkiError, lay_out};
 use made::stub;
 use predict::{Boot, UkiRoad};
 

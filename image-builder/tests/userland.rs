@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use image_builder::Store;
-use image_builder::build::contents::{Entry, Source, What};
-use image_builder::package_lock::{PackageLock, Role};
-use image_builder::recipe::Recipe;
+use image_builder::formats::entry::{Entry, Source, What};
+use image_builder::lock::{PackageLock, Recipe, Role};
+use image_builder::rootfs as userland;
+use image_builder::rootfs::{Unpacked, Userland};
 use image_builder::sandbox::Sandbox;
-use image_builder::userland::{self, Unpacked, Userland};
+use image_builder::store::Store;
 
 /// The program under test.
 const IMAGE_BUILDER: &str = env!("CARGO_BIN_EXE_image-builder");

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use demo::Guest;
-use image_builder::cpio;
+use image_builder::formats::cpio;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tests::stack::CHAT;

@@ -5,19 +5,17 @@ use std::process::{ExitCode, Stdio};
 use std::time::Instant;
 
 use clap::Args;
-use image_builder::build::{self, BuildError, Built, Image, MANIFEST, Order, ROOT, Step};
-use image_builder::compile::{self, workspace_around};
-use image_builder::out_of_tree;
-use image_builder::package_lock::PackageLock;
-use image_builder::recipe::Recipe;
+use image_builder::compile::{out_of_tree, workspace_around};
+use image_builder::image::{BuildError, Built, Image, MANIFEST, Order, ROOT, Step};
+use image_builder::lock::{PackageLock, Recipe};
 use image_builder::sandbox::Sandbox;
+use image_builder::{compile, image as build};
 use serde_json::json;
 
-use super::interrupted;
 use super::measured::{Stages, peak_memory_bytes};
+use super::screen::Screen;
 use super::sign::read_secret;
-use super::{Mirrors, Refusal, StoreDirectory, models_from};
-use crate::screen::Screen;
+use super::{Mirrors, Refusal, StoreDirectory, interrupted, models_from};
 
 pub const EXAMPLE: &str = "Example:
   image-builder build recipes/sim.yaml --out image

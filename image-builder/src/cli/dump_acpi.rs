@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use image_builder::acpi::{self, AcpiFiles};
-use image_builder::package_lock::{PackageLock, Role};
-use image_builder::packages::ensure_tree;
-use image_builder::recipe::Recipe;
+use image_builder::image::acpi;
+use image_builder::image::acpi::AcpiFiles;
+use image_builder::lock::{PackageLock, Recipe, Role};
 use image_builder::sandbox::Sandbox;
+use image_builder::store::ensure_tree;
 use registers::Digest48;
 
+use super::screen::Screen;
 use super::{Refusal, StoreDirectory};
-use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Example:
   image-builder dump-acpi recipes/sim.yaml --from-qemu-file machine.txt --name two-ports --out dumps

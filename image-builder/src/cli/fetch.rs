@@ -4,14 +4,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use image_builder::build::BuildError;
-use image_builder::release::{self, ReleaseError, Source};
-use image_builder::{ModelLock, Store, ensure_models};
+use image_builder::image::BuildError;
+use image_builder::lock::ModelLock;
+use image_builder::release;
+use image_builder::release::{ReleaseError, Source};
+use image_builder::store::{Store, ensure_models};
 use serde_json::json;
 
+use super::screen::Screen;
 use super::sign::read_public;
 use super::{Refusal, StoreDirectory, models_from, verify};
-use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Example:
   image-builder fetch --store /srv/chrysalis --json

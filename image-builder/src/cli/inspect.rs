@@ -5,9 +5,8 @@ use std::process::ExitCode;
 
 use attest::Profile;
 use clap::Args;
-use image_builder::provenance::Envelope;
+use image_builder::provenance::{Bill, Envelope};
 use image_builder::release::{Directory, changes};
-use image_builder::sbom::Bill;
 use predict::image::Role;
 use serde_json::{Value, json};
 

@@ -1,20 +1,17 @@
 //! `image-builder lock`.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
+use std::{fs, io};
 
 use clap::Args;
-use image_builder::debian::Date;
-use image_builder::locking::{Change, Order, State, Update, changes, make_lock};
-use image_builder::package_lock::PackageLock;
-use image_builder::recipe::Recipe;
+use image_builder::lock::debian::Date;
+use image_builder::lock::{Change, Order, PackageLock, Recipe, State, Update, changes, make_lock};
 use serde_json::json;
 
+use super::screen::Screen;
 use super::{Mirrors, Refusal, StoreDirectory};
-use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Examples:
   image-builder lock recipes/sim.yaml                        a lock; one that is there keeps its versions

@@ -5,21 +5,20 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
-use image_builder::build::ingredients::mkfs;
+use image_builder::image::mkfs;
+use image_builder::lock::{Digest, PackageLock, Role};
+use image_builder::model;
 use image_builder::model::{
-    self, Description, Directory, ModelError, ModelSigner, ModelVerifier, Statement, Step, Tool,
-    VOLUME,
+    Description, Directory, ModelError, ModelSigner, ModelVerifier, Statement, Step, Tool, VOLUME,
 };
-use image_builder::package_lock::{PackageLock, Role};
-use image_builder::packages::ensure_tree;
 use image_builder::provenance::KeyError;
 use image_builder::sandbox::Sandbox;
-use image_builder::{Digest, Progress};
+use image_builder::store::{Progress, ensure_tree};
 use serde_json::{Value, json};
 
+use super::screen::Screen;
 use super::sign::read as read_key;
 use super::{Mirrors, Refusal, StoreDirectory};
-use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Example:
   image-builder model pack Llama-3.2-1B-Instruct --out llama-volume

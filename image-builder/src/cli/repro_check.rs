@@ -5,14 +5,14 @@ use std::process::ExitCode;
 
 use clap::Args;
 use image_builder::compile::workspace_around;
-use image_builder::package_lock::{PackageLock, Role};
-use image_builder::packages::ensure_tree;
-use image_builder::recipe::Recipe;
-use image_builder::repro::{self, Check, Difference, ReproError, Room, VARIED, compare};
+use image_builder::image::repro;
+use image_builder::image::repro::{Check, Difference, ReproError, Room, VARIED, compare};
+use image_builder::lock::{PackageLock, Recipe, Role};
+use image_builder::store::ensure_tree;
 use serde_json::{Value, json};
 
+use super::screen::Screen;
 use super::{Mirrors, Refusal, StoreDirectory};
-use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Example:
   image-builder repro-check recipes/cpu.yaml

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use image_builder::build::{self, Order};
 use image_builder::compile::workspace_around;
-use image_builder::package_lock::PackageLock;
-use image_builder::recipe::Recipe;
+use image_builder::image as build;
+use image_builder::image::Order;
+use image_builder::lock::{PackageLock, Recipe};
 use image_builder::release::{Change, Difference, Directory, changes, differences};
 use predict::image::ImageManifest;
 use serde_json::json;
 
 use super::build::show;
+use super::screen::Screen;
 use super::{Mirrors, Refusal, StoreDirectory, models_from, print};
-use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Example, in a checkout of the sources that the image was built from:
   image-builder reproduce image/manifest.json

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use image_builder::sandbox::{self, Bind, Sandbox, SandboxError};
+use image_builder::sandbox;
+use image_builder::sandbox::{Bind, Sandbox, SandboxError};
 
 /// What the program finds in its room.
 #[derive(Args)]

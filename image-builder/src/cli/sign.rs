@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use image_builder::limits::KEY_BYTES_MAX;
-use image_builder::papers::{self, ENVELOPE};
-use image_builder::provenance::{PublicKey, SecretKey};
+use image_builder::provenance as papers;
+use image_builder::provenance::{ENVELOPE, PublicKey, SecretKey};
 use serde_json::json;
 use zeroize::Zeroizing;
 

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use image_builder::compile::{self, workspace_around};
-use image_builder::package_lock::PackageLock;
-use image_builder::recipe::Recipe;
-use image_builder::tools::{Order, Step, ToolsError, ensure_tools};
+use image_builder::compile;
+use image_builder::compile::workspace_around;
+use image_builder::image::tools::{Order, Step, ToolsError, ensure_tools};
+use image_builder::lock::{PackageLock, Recipe};
 
+use super::screen::Screen;
 use super::{Mirrors, Refusal, StoreDirectory};
-use crate::screen::Screen;
 
 pub const EXAMPLE: &str = "Example:
   image-builder tools recipes/sim.yaml --json > tools.json

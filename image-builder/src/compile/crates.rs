@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::{CompileError, Toolchain};
 use crate::limits::CRATE_BYTES_MAX;
 use crate::lock::Digest;
-use crate::stream::Metered;
+use crate::store::metered::Metered;
 
 /// Archives of which none contradicts the lock.
 pub struct Checked {

@@ -1,9 +1,8 @@
 //! The Rust toolchain of the sources: found through rustup as cargo itself would, held to the version that they pin.
 
-use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::{env, fs};
 
 use super::{CompileError, TRIPLE};
 

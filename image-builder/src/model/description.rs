@@ -1,6 +1,6 @@
 //! `model.json`: what a volume holds, and what a guest has to be told to believe it.
 //!
-//! A claim, as a manifest is one: [`super::verify`] holds it against the volume, and whoever decides which model to trust
+//! A claim, as a manifest is one: [`super::verify_volume`] holds it against the volume, and whoever decides which model to trust
 //! compares its root hash with one from elsewhere.
 
 use std::collections::BTreeSet;
@@ -9,12 +9,12 @@ use registers::VerityRoot;
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
+use crate::formats::verity;
 use crate::limits::{
     MODEL_BYTES_MAX, MODEL_DEPTH_MAX, MODEL_DESCRIPTION_BYTES_MAX, MODEL_ENTRIES_MAX,
     MODEL_ID_BYTES_MAX, PATH_BYTES_MAX,
 };
 use crate::lock::{Digest, is_plain_name};
-use crate::verity;
 
 /// A volume, described.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

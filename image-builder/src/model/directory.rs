@@ -22,7 +22,7 @@ use crate::limits::{
     MODEL_TEXT_BYTES_MAX, PATH_BYTES_MAX, SAFETENSORS_HEADER_BYTES_MAX,
 };
 use crate::lock::is_plain_name;
-use crate::stream::{Metered, TooLong};
+use crate::store::metered::{Metered, TooLong};
 
 /// A directory whose every file may be packed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,9 +12,10 @@ use super::{
     DESCRIPTION, Description, Directory, ModelError, ModelSigner, SIGNATURE, Statement, Step, Tool,
     VOLUME,
 };
-use crate::build::contents::{Entry, Source, What};
-use crate::build::{Mkfs, Place};
-use crate::{erofs, verity};
+use crate::formats::entry::{Entry, Source, What};
+use crate::formats::erofs::writer as erofs;
+use crate::formats::verity;
+use crate::image::{Mkfs, Place};
 
 /// Claims a volume's directory: absent, empty, or a volume that is to be replaced.
 pub fn claim(out: &Path) -> Result<Place, ModelError> {

@@ -10,10 +10,11 @@ use predict::image::{Content, ImageFile, ImageManifest, ImagePart, Role};
 use serde::Serialize;
 
 use super::directory::{Directory, DirectoryError, disk};
-use crate::build::CMDLINE;
-use crate::inside::{InsideError, Item, ItemKind, Listing, Part, list};
+use crate::formats::bytes::{Part, ReadError};
+use crate::formats::listing::{Item, ItemKind, Listing, list};
+use crate::image::CMDLINE;
+use crate::image::repro::first_byte;
 use crate::limits::DIFFERENCES_MAX;
-use crate::repro::first_byte;
 
 /// One place in which the second image is not the first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -112,7 +113,7 @@ fn artifact(
                 inside: place.inside,
             });
         }
-        Ok::<_, InsideError>(found)
+        Ok::<_, ReadError>(found)
     };
     // What cannot be looked into differs as a whole.
     Ok(looked().unwrap_or_else(|_| {
@@ -141,7 +142,7 @@ impl Look<'_> {
         part: Option<ImagePart>,
         (one, two): (&Part<'_>, &Part<'_>),
         start: u64,
-    ) -> Result<(), InsideError> {
+    ) -> Result<(), ReadError> {
         let (mine, theirs) = (list(one)?, list(two)?);
         let (mine, theirs) = (by_name(&mine), by_name(&theirs));
         for (name, item) in &mine {
@@ -262,7 +263,7 @@ fn by_name(listing: &Listing) -> BTreeMap<(&str, usize), &Item> {
 fn first_difference(
     (one, item): (&Part<'_>, &Item),
     (two, other): (&Part<'_>, &Item),
-) -> Result<Option<u64>, InsideError> {
+) -> Result<Option<u64>, ReadError> {
     let mut mine = Stream::of(one, item);
     let mut theirs = Stream::of(two, other);
     let mut at = 0;
@@ -295,7 +296,7 @@ impl<'a> Stream<'a> {
         Self { from, extents }
     }
 
-    fn next(&mut self) -> Result<Vec<u8>, InsideError> {
+    fn next(&mut self) -> Result<Vec<u8>, ReadError> {
         const PIECE: u64 = 64 * 1024;
         let mut piece = Vec::new();
         while let Some(extent) = self.extents.last_mut()

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use predict::image::{ImageError, ImageManifest};
 
-use crate::build::{CMDLINE, MANIFEST};
+use crate::image::{CMDLINE, MANIFEST};
 use crate::limits::ENVELOPE_BYTES_MAX;
-use crate::papers::{ENVELOPE, SBOM, STATEMENT};
+use crate::provenance::{ENVELOPE, SBOM, STATEMENT};
 
 /// Where an image lies, with its manifest.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,8 +13,8 @@ use predict::{
 use predict::{VERITY_BLOCK_BYTES, VerityHash, image::RoadRegisters, qemu::guest_shape};
 use registers::{Digest48, Register};
 
-use super::check::{Check, Outcome};
 use super::directory::{Directory, DirectoryError, disk, read};
+use super::verify::{Check, Outcome};
 
 /// A check for each register, and one for the hash over the root.
 pub fn checks(directory: &Directory) -> Result<Vec<Check>, DirectoryError> {

@@ -5,9 +5,9 @@ use std::io::{Cursor, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use image_builder::inputs::{InputError, Places, ensure_input};
-use image_builder::package_lock::{InputKind, LockedInput};
-use image_builder::{Digest, Fault, Store};
+use image_builder::lock::{Digest, InputKind, LockedInput};
+use image_builder::store::inputs::{InputError, Places, ensure_input};
+use image_builder::store::{Fault, Store};
 use zip::write::SimpleFileOptions;
 
 use crate::archive::Archive;
@@ -181,7 +181,8 @@ fn a_file_on_the_web_is_what_the_lock_says_or_refused() {
 
 /// The lock's line about what lies at `local`, made as `lock` makes it.
 fn local(place: &Place) -> LockedInput {
-    let found = image_builder::inputs::directory::copy(&place.directory.path().join("local"), None);
+    let found =
+        image_builder::store::inputs::local::copy(&place.directory.path().join("local"), None);
     let found = found.expect("a directory");
     LockedInput {
         kind: InputKind::Path,

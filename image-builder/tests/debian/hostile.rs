@@ -3,10 +3,9 @@
 use std::fs;
 use std::io::Read;
 
-use image_builder::Fault;
-use image_builder::debian::deb::{Deb, DebError, Kind};
-use image_builder::package_lock::Role;
-use image_builder::packages::{PackageError, ensure_tree};
+use image_builder::formats::deb::{Deb, DebError, Kind};
+use image_builder::lock::Role;
+use image_builder::store::{Fault, PackageError, ensure_tree};
 use tar::EntryType;
 
 use crate::archive::Archive;
@@ -16,7 +15,7 @@ use crate::trees::HELLO;
 /// Tries to make a tree of this package: it has to fail for this reason, leave nothing, and name the package.
 fn refused(bytes: &[u8], expected: &str) {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let store = image_builder::Store::at(directory.path().join("store"));
+    let store = image_builder::store::Store::at(directory.path().join("store"));
     let archive = Archive::start();
     let lock = lock_of(&archive, &[("evil", bytes)]);
     let packages = lock.closure(Role::Run);

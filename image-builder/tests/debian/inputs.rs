@@ -2,10 +2,9 @@
 
 use std::fs;
 
-use image_builder::inputs::{InputError, Places, open};
-use image_builder::package_lock::PackageLock;
-use image_builder::recipe::Recipe;
-use image_builder::{Digest, Fault, Store};
+use image_builder::lock::{Digest, PackageLock, Recipe};
+use image_builder::store::inputs::{InputError, Places, open};
+use image_builder::store::{Fault, Store};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 

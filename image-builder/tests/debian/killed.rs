@@ -2,17 +2,17 @@
 //!
 //! The process is this test program again, which runs one of its tests for that.
 
-use std::env;
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
-use image_builder::package_lock::{PackageLock, Role};
-use image_builder::packages::{PackageError, ensure_packages, ensure_tree, tree_key};
-use image_builder::{Digest, Fault, FetchError, Store};
+use image_builder::lock::{Digest, PackageLock, Role};
+use image_builder::store::{
+    Fault, FetchError, PackageError, Store, ensure_packages, ensure_tree, tree_key,
+};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 

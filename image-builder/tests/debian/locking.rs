@@ -3,11 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use image_builder::debian::{ReleaseError, SignatureError};
-use image_builder::locking::{LockingError, Order, make_lock};
-use image_builder::package_lock::{PackageLock, Role};
-use image_builder::recipe::Recipe;
-use image_builder::{Digest, Fault, FetchError, MirrorFault};
+use image_builder::lock::debian::{ReleaseError, SignatureError};
+use image_builder::lock::{Digest, LockingError, Order, PackageLock, Recipe, Role, make_lock};
+use image_builder::store::{Fault, FetchError, MirrorFault};
 
 use crate::made::xz_stored;
 use crate::signer::Signer;
@@ -88,7 +86,7 @@ fn a_package_of_another_suite_is_taken_when_it_is_named_or_only_there() {
     let recipe = with_tools("[swtpm]");
     let text = place.lock_of(&recipe).expect("both suites are there");
     let lock = PackageLock::parse(text.as_bytes()).expect("a lock");
-    let shown = |packages: Vec<&image_builder::package_lock::Package>| {
+    let shown = |packages: Vec<&image_builder::lock::Package>| {
         let packages = packages.into_iter();
         let shown = packages.map(|p| format!("{} {} {}", p.name, p.version, p.suite));
         shown.collect::<Vec<_>>()

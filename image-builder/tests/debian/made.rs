@@ -1,7 +1,6 @@
 //! Made packages, indexes and locks.
 
-use image_builder::Digest;
-use image_builder::package_lock::PackageLock;
+use image_builder::lock::{Digest, PackageLock};
 use tar::{EntryType, Header};
 
 use crate::archive::Archive;

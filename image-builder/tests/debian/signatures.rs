@@ -1,9 +1,9 @@
 //! Signatures of `InRelease`: what is accepted, and beside each the nearest thing that is refused.
 
-use image_builder::debian::{
+use image_builder::lock::Fingerprint;
+use image_builder::lock::debian::{
     Certificate, Date, KeyError, Release, ReleaseError, SignatureError, Signed, Unfit,
 };
-use image_builder::recipe::Fingerprint;
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{Notation, RevocationCode, SignatureType, Subpacket, SubpacketData};
 

@@ -14,7 +14,7 @@ use pgp::types::{
     PublicParams, SecretParams, SignedUser, SigningKey, Tag, Timestamp,
 };
 
-use image_builder::recipe::Fingerprint;
+use image_builder::lock::Fingerprint;
 
 /// When the keys of tests are made, in Unix seconds: 2026-01-01.
 pub const BORN_S: u32 = 1_767_225_600;

@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use image_builder::debian::Date;
-use image_builder::locking::{Change, LockingError, Order, Update, make_lock};
-use image_builder::package_lock::PackageLock;
-use image_builder::recipe::Recipe;
-use image_builder::{Digest, Fault, Store};
+use image_builder::lock::debian::Date;
+use image_builder::lock::{
+    Change, Digest, LockingError, Order, PackageLock, Recipe, Update, make_lock,
+};
+use image_builder::store::{Fault, Store};
 
 use crate::archive::Archive;
 use crate::made::xz_stored;

@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use image_builder::package_lock::{PackageLock, Role};
-use image_builder::packages::{
-    PackageError, ensure_package, ensure_packages, ensure_tree, tree_key, visit_files,
+use image_builder::lock::{PackageLock, Role};
+use image_builder::store::{
+    Fault, FetchError, MirrorFault, PackageError, Progress, Store, ensure_package, ensure_packages,
+    ensure_tree, tree_key, visit_files,
 };
-use image_builder::{Fault, FetchError, MirrorFault, Progress, Store};
 use tar::EntryType;
 
 use crate::archive::Archive;

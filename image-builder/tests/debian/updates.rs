@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use image_builder::locking::{Change, LockingError, Order, Update, changes, make_lock};
-use image_builder::recipe::Recipe;
-use image_builder::{Digest, Progress, Store};
+use image_builder::lock::{
+    Change, Digest, LockingError, Order, Recipe, Update, changes, make_lock,
+};
+use image_builder::store::{Progress, Store};
 
 use crate::archive::Archive;
 use crate::signer::Signer;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use image_builder::Store;
-use image_builder::build::contents::{Entry, Owner, What};
-use image_builder::package_lock::Role;
-use image_builder::userland::{self, Unpacked, UserlandError};
+use image_builder::formats::entry::{Entry, Owner, What};
+use image_builder::lock::Role;
+use image_builder::rootfs as userland;
+use image_builder::rootfs::{Unpacked, UserlandError};
+use image_builder::store::Store;
 use tar::{EntryType, Header};
 
 use crate::archive::Archive;

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 
-use image_builder::inside::{InsideError, ItemKind, Listing, Part, list};
+use image_builder::formats::{ItemKind, Listing, Part, ReadError, list};
 use image_builder::limits::XZ_MEMORY_KIB_MAX;
 
 use crate::made::image;
@@ -23,7 +23,7 @@ fn root(packed: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn listed(bytes: &[u8]) -> Result<Listing, InsideError> {
+fn listed(bytes: &[u8]) -> Result<Listing, ReadError> {
     list(&Part::whole(&bytes).expect("memory has a length"))
 }
 
@@ -160,7 +160,7 @@ fn an_initrd_is_read_as_it_was_written_and_nothing_may_follow_it() {
     }
     // The kernel would unpack it, too.
     let second = [&bytes[..], &bytes[..]].concat();
-    assert!(matches!(listed(&second), Err(InsideError::Broken { .. })));
+    assert!(matches!(listed(&second), Err(ReadError::Broken { .. })));
 }
 
 /// A program of one section.

@@ -6,14 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use attest::Profile;
-use image_builder::build::contents::Entry;
-use image_builder::build::{Draft, Model, Parts, RootParts};
-use image_builder::compile::{Crate, Ingredients};
-use image_builder::lock::Digest;
-use image_builder::modules::Kernel;
-use image_builder::package_lock::{InputKind, LockedInput};
-use image_builder::papers::{self, DebianPackage, Input, Materials, ModelInput};
-use image_builder::provenance::SecretKey;
+use image_builder::compile::{Crate, Ingredients, Kernel};
+use image_builder::formats::entry::Entry;
+use image_builder::image::{Draft, Model, Parts, RootParts};
+use image_builder::lock::{Digest, InputKind, LockedInput};
+use image_builder::provenance as papers;
+use image_builder::provenance::{DebianPackage, Input, Materials, ModelInput, SecretKey};
 use predict::FirmwareBuild;
 use predict::acpi::Tables;
 use predict::{

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use image_builder::Store;
-use image_builder::papers::ENVELOPE;
+use image_builder::provenance::ENVELOPE;
 use image_builder::release::{ReleaseError, Source, fetch};
+use image_builder::store::Store;
 
 use crate::made::{image, key};
 

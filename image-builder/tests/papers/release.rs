@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use image_builder::build::MANIFEST;
-use image_builder::papers::{self, ENVELOPE, SBOM, STATEMENT, Sha1s};
-use image_builder::provenance::PublicKey;
+use image_builder::image::MANIFEST;
+use image_builder::provenance as papers;
+use image_builder::provenance::{ENVELOPE, PublicKey, SBOM, STATEMENT, Sha1s};
 use image_builder::release::{Change, Directory, Outcome, changes, check, differences};
 use predict::image::{ImageManifest, ImageParts};
 use registers::Digest32;

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use image_builder::papers::{self, ENVELOPE, SBOM, STATEMENT};
-use image_builder::provenance::{Envelope, Statement};
-use image_builder::sbom::{Bill, SbomError};
+use image_builder::provenance as papers;
+use image_builder::provenance::{Bill, ENVELOPE, Envelope, SBOM, STATEMENT, SbomError, Statement};
 use registers::Digest32;
 
 use crate::made::{image, key};

@@ -2,7 +2,8 @@
 
 use anyhow::Context;
 use demo::{Options, Plan, Programs, Step};
-use image_builder::{ModelLock, Progress, Store, ensure_models};
+use image_builder::lock::ModelLock;
+use image_builder::store::{Progress, Store, ensure_models};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::PathBuf;

@@ -1,7 +1,8 @@
 //! What the tests share: the programs, the image of `sim` and a running stack, each made once.
 
 use demo::Guest;
-use image_builder::{ModelLock, Store, ensure_models};
+use image_builder::lock::ModelLock;
+use image_builder::store::{Store, ensure_models};
 use std::sync::OnceLock;
 use tests::image::Unreachable;
 use tests::{Image, Programs, Stack, StackOptions};

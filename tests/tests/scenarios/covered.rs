@@ -3,7 +3,7 @@
 //! of them changes what is predicted, or the block is not read. docs/image.md has the list of the others.
 
 use crate::common;
-use image_builder::verity::{Reader, Root, VerityFault};
+use image_builder::formats::verity::{Reader, Root, VerityFault};
 use predict::image::ImageManifest;
 use predict::{Boot, PredictError, PredictedEvent, UkiRoad, authenticode::authenticode, direct};
 use registers::Digest48;

@@ -8,8 +8,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use image_builder::Store;
-use image_builder::model::{self, DESCRIPTION, Description, SIGNATURE, VOLUME};
+use image_builder::model;
+use image_builder::model::{DESCRIPTION, Description, SIGNATURE, VOLUME};
+use image_builder::store::Store;
 use serde_json::Value;
 use tests::stack::CHAT;
 use tests::{Image, Programs, Stack, StackOptions, workspace_root};

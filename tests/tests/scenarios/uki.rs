@@ -4,11 +4,11 @@
 
 use crate::common;
 use anyhow::Context;
-use image_builder::Store;
-use image_builder::disk::{self, BOOT_PATH};
-use image_builder::package_lock::{PackageLock, Role};
-use image_builder::packages::ensure_tree;
-use image_builder::uki::STUB_PATH;
+use image_builder::formats::uki::STUB_PATH;
+use image_builder::image::disk;
+use image_builder::image::disk::BOOT_PATH;
+use image_builder::lock::{PackageLock, Role};
+use image_builder::store::{Store, ensure_tree};
 use memchr::memmem;
 use predict::{Boot, KernelHeader, PredictedEvent, UkiRoad, authenticode::authenticode};
 use predict::{
@@ -22,10 +22,9 @@ use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tests::Child;
 use tests::image::Built;
 use tests::tools::Tools;
-use tests::workspace_root;
+use tests::{Child, workspace_root};
 
 /// A quiet machine without KVM takes a quarter of a minute until its kernel runs.
 const PATIENCE: Duration = Duration::from_secs(300);

@@ -1,0 +1,5 @@
+//! EROFS: the file system of a root and of a model's volume.
+
+pub mod reader;
+pub mod volume;
+pub mod writer;

@@ -1,0 +1,62 @@
+//! The kernel of an image with the modules that a recipe has compiled.
+
+use std::path::Path;
+
+use super::ingredients::Order;
+use super::{BuildError, Step};
+use crate::compile::kernel_modules::Kernel;
+use crate::compile::out_of_tree;
+use crate::compile::out_of_tree::{Job, OutOfTreeError};
+use crate::lock::package_lock::{Package, Role};
+use crate::lock::recipe::{Modules, Source};
+use crate::store::packages::ensure_tree;
+
+/// The kernel in `tree`, and what the recipe's `modules` make of their sources.
+pub(super) fn kernel(
+    order: Order<'_>,
+    tree: &Path,
+    progress: &mut dyn FnMut(Step<'_>),
+) -> Result<Kernel, BuildError> {
+    let mut kernel = Kernel::open(tree)?;
+    let Some(wanted) = &order.recipe.modules else {
+        return Ok(kernel);
+    };
+    let package = package(order, wanted)?;
+    let mut tree = |what, packages: &[&Package]| {
+        progress(Step::Tree(what));
+        let mut fetch = |p: crate::store::Progress<'_>| progress(Step::Fetch(p));
+        ensure_tree(order.store, order.lock, packages, &mut fetch)
+    };
+    let sources = tree("sources of kernel modules", &[package])?;
+    let tools = order.lock.closure(Role::Modules);
+    let tools = tree("tools that compile kernel modules", &tools)?;
+    let job = Job {
+        store: order.store,
+        wanted,
+        sources: &sources,
+        tools: &tools,
+        room: order.room(&tools),
+        kernel: &kernel,
+    };
+    let compiled = out_of_tree::ensure(&job, &mut |step| progress(Step::Modules(step)))?;
+    let from = format!("compiled from {} {}", package.name, package.version);
+    for module in compiled {
+        kernel = kernel.with(&module.name, module.path, from.clone())?;
+    }
+    Ok(kernel)
+}
+
+/// The package with their sources.
+fn package<'a>(order: Order<'a>, wanted: &Modules) -> Result<&'a Package, BuildError> {
+    let input = order.recipe.input(&wanted.input);
+    let name = match input.map(|input| &input.source) {
+        Some(Source::Deb { package }) => &package.name,
+        // The recipe was checked for this when it was read.
+        _ => &wanted.input,
+    };
+    let found = order.lock.alone(name);
+    found.ok_or_else(|| {
+        let (path, problem) = (name.clone(), "is not in the lock".to_owned());
+        OutOfTreeError::Source { path, problem }.into()
+    })
+}

@@ -1,0 +1,164 @@
+//! The paper about an image, out of what was just written.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use predict::Prediction;
+use predict::image::{
+    BootRegisters, Content, ContentKind, ImageFile, ImageFiles, ImageManifest, ImagePart,
+    ImageParts, UkiRegisters,
+};
+use registers::{Digest32, Digest48, VerityRoot};
+
+use super::build_error::BuildError;
+use super::{DISK, Draft, FIRMWARE, INITRD, KERNEL, ROOT, UKI, initrd, root};
+use crate::formats::entry::{Entry, Source, What};
+use crate::limits::FILE_BYTES_MAX;
+use crate::store::metered::Metered;
+
+/// The manifest of the image in `directory`.
+pub fn of(
+    draft: &Draft,
+    directory: &Path,
+    cmdline: String,
+    root: VerityRoot,
+    (prediction, uki): (Prediction, Option<UkiRegisters>),
+) -> Result<ImageManifest, BuildError> {
+    let parts = &draft.parts;
+    let disk = uki.as_ref().and_then(|uki| uki.disk);
+    let if_there = |there: bool, name| there.then(|| file(directory, name)).transpose();
+    Ok(ImageManifest::new(ImageParts {
+        version: ImageManifest::VERSION,
+        profile: parts.profile,
+        lock_sha256: Digest32(parts.lock_sha256.0),
+        compiler: parts.compiler.clone(),
+        files: ImageFiles {
+            firmware: file(directory, FIRMWARE)?,
+            kernel: file(directory, KERNEL)?,
+            initrd: file(directory, INITRD)?,
+            root: file(directory, ROOT)?,
+            uki: if_there(uki.is_some(), UKI)?,
+            disk: if_there(disk.is_some(), DISK)?,
+        },
+        cmdline,
+        root,
+        agent_sha384: agent(draft),
+        contents: contents(draft),
+        packages: parts.packages.clone(),
+        machine: parts.machine,
+        registers: BootRegisters::from(&prediction),
+        events: prediction.events,
+        uki,
+    })?)
+}
+
+/// Everything in the initrd and in the root, by path.
+fn contents(draft: &Draft) -> Vec<Content> {
+    use ImagePart::{Initrd, Root};
+    let plain = |path: &str, mode, kind| content(Initrd, path, mode, kind, None);
+    let devices = initrd::DEVICES.into_iter();
+    let devices = devices.map(|(path, mode, (major, minor))| {
+        plain(path, mode, ContentKind::Device { major, minor })
+    });
+    let directory = |path| plain(path, initrd::DIRECTORY_MODE, ContentKind::Directory);
+    let fixed = initrd::DIRECTORIES.into_iter().map(directory);
+    let inside = draft
+        .initrd_entries
+        .iter()
+        .map(|entry| of_entry(Initrd, entry));
+    let root = draft.root_entries.iter().flatten();
+    let root = root.map(|entry| of_entry(Root, entry));
+    let mut contents: Vec<Content> = fixed.chain(devices).chain(inside).chain(root).collect();
+    contents.sort_by(|one, other| (one.part, &one.path).cmp(&(other.part, &other.path)));
+    contents
+}
+
+fn of_entry(part: ImagePart, entry: &Entry) -> Content {
+    let (kind, from) = match &entry.what {
+        What::Directory => (ContentKind::Directory, None),
+        What::File {
+            bytes,
+            sha256,
+            from,
+            ..
+        } => {
+            let (bytes, sha256) = (*bytes, Digest32(sha256.0));
+            (ContentKind::File { bytes, sha256 }, Some(from))
+        }
+        What::Link { target, from } => {
+            let target = target.clone();
+            (ContentKind::Link { target }, Some(from))
+        }
+        What::SameAs { path, from } => {
+            let target = path.clone();
+            (ContentKind::Same { target }, Some(from))
+        }
+    };
+    let hex = |(name, value): (&String, &Vec<u8>)| (name.clone(), hex::encode(value));
+    Content {
+        user: entry.owner.user,
+        group: entry.owner.group,
+        attributes: entry.attributes.iter().map(hex).collect(),
+        ..content(part, &entry.path, entry.mode, kind, from)
+    }
+}
+
+/// Owned by root, without attributes.
+fn content(
+    part: ImagePart,
+    path: &str,
+    mode: u32,
+    kind: ContentKind,
+    from: Option<&String>,
+) -> Content {
+    Content {
+        part,
+        path: path.to_owned(),
+        mode: format!("{mode:04o}"),
+        user: 0,
+        group: 0,
+        attributes: BTreeMap::new(),
+        kind,
+        from: from.cloned(),
+    }
+}
+
+/// What the agent will measure of itself: its own file.
+fn agent(draft: &Draft) -> Digest48 {
+    let mut entries = draft.root_entries.iter().flatten();
+    let agent = entries.find(|entry| entry.path == root::AGENT);
+    match agent.map(|agent| &agent.what) {
+        Some(What::File {
+            source: Source::Memory(bytes),
+            ..
+        }) => Digest48::of(bytes),
+        _ => unreachable!("root::entries puts the agent there, in memory"),
+    }
+}
+
+/// As it lies there, read once more: what was meant to be written is not what counts.
+fn file(directory: &Path, name: &str) -> Result<ImageFile, BuildError> {
+    let path = directory.join(name);
+    let disk = BuildError::disk("reading", &path);
+    let file = File::open(&path).map_err(&disk)?;
+    let mut metered = Metered::new(io::BufReader::with_capacity(1 << 20, file), FILE_BYTES_MAX);
+    io::copy(&mut metered, &mut io::sink()).map_err(disk)?;
+    let (bytes, sha256) = metered.finish();
+    Ok(ImageFile {
+        name: name.into(),
+        bytes,
+        sha256: Digest32(sha256.0),
+    })
+}
+
+impl From<crate::formats::verity::Root> for VerityRoot {
+    fn from(root: crate::formats::verity::Root) -> Self {
+        Self {
+            verity_hash: Digest32(root.hash),
+            salt: Digest32(root.salt),
+            data_blocks: root.data_blocks,
+        }
+    }
+}

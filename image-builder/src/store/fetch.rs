@@ -1,0 +1,180 @@
+//! Files into the store by digest, and models out of them.
+//!
+//! Per model: unpacked and right? done. Archive whole in the store? else download it. Unpack, check, move into place.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::download::{Agent, Wanted, download};
+use super::zip_members::unpack;
+use super::{FetchError, Store, is_whole, sync_directory};
+use crate::lock::debian::Date;
+use crate::lock::recipe::Fingerprint;
+use crate::lock::{Digest, Model, ModelLock};
+
+/// What is happening, for a progress bar or a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress<'a> {
+    /// The model was there and right.
+    Present {
+        /// The model.
+        id: &'a str,
+    },
+    /// A download begins, or goes on from `got`.
+    Starting {
+        /// Where from.
+        url: &'a str,
+        /// Bytes that are there already.
+        got: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// A suite's list of indexes was signed by a pinned key.
+    Signed {
+        /// The suite.
+        suite: &'a str,
+        /// The key.
+        by: Fingerprint,
+        /// The list's date.
+        dated: Date,
+        /// Until when its archive stands by it, if it says.
+        valid_until: Option<Date>,
+    },
+    /// Some more bytes arrived.
+    Received {
+        /// Bytes so far.
+        got: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// The connection broke and the download is resumed.
+    Resuming {
+        /// What broke it.
+        reason: &'a str,
+    },
+    /// A mirror failed, and the next one is asked.
+    Refused {
+        /// What it did.
+        reason: &'a str,
+    },
+    /// The partial download was useless and is begun again.
+    Restarting {
+        /// Why.
+        reason: &'a str,
+    },
+    /// The archive is whole; its files are being taken out.
+    Unpacking {
+        /// The model.
+        id: &'a str,
+    },
+    /// Packages are being unpacked; [`Progress::Received`] counts their bytes.
+    Working {
+        /// What is being done, for people.
+        what: &'a str,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// The model was put in place.
+    Placed {
+        /// The model.
+        id: &'a str,
+    },
+}
+
+/// Makes every model of `lock` be in `store`, whole and checked, and returns the directory that holds one directory per model.
+pub fn ensure_models(
+    store: &Store,
+    lock: &ModelLock,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<PathBuf, FetchError> {
+    let _claim = store.claim()?;
+    let agent = Agent::new();
+    for model in lock.models() {
+        if store.has_model(model)? {
+            progress(Progress::Present { id: &model.id });
+            continue;
+        }
+        let (url, bytes, sha256) = (
+            lock.url(&model.archive),
+            model.archive.bytes,
+            model.archive.sha256,
+        );
+        let url = &url;
+        ensure_wanted(store, &agent, Wanted { url, bytes, sha256 }, progress)?;
+        progress(Progress::Unpacking { id: &model.id });
+        place(store, model)?;
+        progress(Progress::Placed { id: &model.id });
+    }
+    Ok(store.models_dir().to_owned())
+}
+
+/// Makes the file of this size and digest be in `store`, fetched from `url` unless it is there, and returns where it lies.
+pub fn ensure_file(
+    store: &Store,
+    url: &str,
+    bytes: u64,
+    sha256: Digest,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<PathBuf, FetchError> {
+    let _claim = store.claim()?;
+    ensure_wanted(
+        store,
+        &Agent::new(),
+        Wanted { url, bytes, sha256 },
+        progress,
+    )
+}
+
+/// The same for a caller that has claimed the store.
+pub(crate) fn ensure_wanted(
+    store: &Store,
+    agent: &Agent,
+    wanted: Wanted<'_>,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<PathBuf, FetchError> {
+    let whole = store.whole(wanted.sha256);
+    if is_whole(&whole, wanted.bytes, wanted.sha256)? {
+        return Ok(whole);
+    }
+    let partial = store.partial(wanted.sha256);
+    download(agent, wanted, &partial, progress)?;
+    fs::rename(&partial, &whole).map_err(FetchError::disk("moving into place", &whole))?;
+    sync_directory(&store.root().join("sha256"))?;
+    Ok(whole)
+}
+
+/// Unpacks into a directory beside the final one and swaps the two, so that a reader sees the old model or the new one.
+fn place(store: &Store, model: &Model) -> Result<(), FetchError> {
+    let (new, old, place) = (
+        store.new_model(&model.id),
+        store.old_model(&model.id),
+        store.model_dir(&model.id),
+    );
+    for leftover in [&new, &old] {
+        remove(leftover)?;
+    }
+    let unpacked = unpack(&store.whole(model.archive.sha256), model, &new);
+    if let Err(error) = unpacked {
+        remove(&new)?;
+        return Err(error);
+    }
+    if place.symlink_metadata().is_ok() {
+        fs::rename(&place, &old).map_err(FetchError::disk("moving aside", &place))?;
+    }
+    fs::rename(&new, &place).map_err(FetchError::disk("moving into place", &place))?;
+    sync_directory(store.models_dir())?;
+    remove(&old)
+}
+
+/// Removes a file or directory, if it is there.
+pub(crate) fn remove(path: &Path) -> Result<(), FetchError> {
+    let Ok(metadata) = path.symlink_metadata() else {
+        return Ok(());
+    };
+    let removed = if metadata.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
+    removed.map_err(FetchError::disk("removing", path))
+}
