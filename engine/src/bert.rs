@@ -6,42 +6,10 @@ use burn::nn;
 use burn::tensor::activation::{gelu, softmax};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor};
-use serde::Deserialize;
+use model::ModelError;
+use model::bert::Config;
 
-use crate::error::ModelError;
-use crate::limits;
-use crate::llama::bounded;
-use crate::tensors::{Source, linear, table, vector};
-
-/// The parts of `config.json` that shape the model, checked.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    /// Entries of the vocabulary.
-    pub vocabulary: usize,
-    /// Width of a layer.
-    pub hidden: usize,
-    /// Width of the feed-forward part.
-    pub intermediate: usize,
-    /// Number of layers.
-    pub layers: usize,
-    /// Attention heads; divides `hidden`.
-    pub heads: usize,
-    /// Positions the model knows.
-    pub positions: usize,
-    /// Kinds of segment the model knows.
-    pub segments: usize,
-    /// Added to the variance before its root is taken.
-    pub norm_epsilon: f64,
-}
-
-impl Config {
-    /// Parses and checks `config.json`.
-    pub fn parse(json: &[u8]) -> Result<Self, ModelError> {
-        let file: ConfigFile =
-            serde_json::from_slice(json).map_err(|error| ModelError::Config(error.to_string()))?;
-        file.check()
-    }
-}
+use crate::tensors::{Stored, linear, table, vector};
 
 /// A BERT encoder on backend `B`.
 #[derive(Module, Debug)]
@@ -67,24 +35,24 @@ struct Layer<B: Backend> {
 }
 
 impl<B: Backend> Bert<B> {
-    /// Builds the model from the numbers of `source`.
+    /// Builds the model from the numbers of `stored`.
     pub fn build(
         config: &Config,
-        source: &mut dyn Source,
+        stored: &Stored<'_>,
         device: &B::Device,
     ) -> Result<Self, ModelError> {
-        let mut rows = |part: &str, rows| {
+        let rows = |part: &str, rows| {
             let name = format!("embeddings.{part}_embeddings.weight");
-            table(source, &name, [rows, config.hidden], device)
+            table(stored, &name, [rows, config.hidden], device)
         };
         Ok(Bert {
             words: rows("word", config.vocabulary)?,
             positions: rows("position", config.positions)?,
             segments: rows("token_type", config.segments)?,
-            norm: norm(config, source, "embeddings.LayerNorm", device)?,
+            norm: norm(config, stored, "embeddings.LayerNorm", device)?,
             layers: (0..config.layers)
                 .map(|index| {
-                    Layer::build(config, &format!("encoder.layer.{index}"), source, device)
+                    Layer::build(config, &format!("encoder.layer.{index}"), stored, device)
                 })
                 .collect::<Result<_, _>>()?,
         })
@@ -107,20 +75,19 @@ impl<B: Backend> Layer<B> {
     fn build(
         config: &Config,
         name: &str,
-        source: &mut dyn Source,
+        stored: &Stored<'_>,
         device: &B::Device,
     ) -> Result<Self, ModelError> {
         let (hidden, feed) = (config.hidden, config.intermediate);
-        let mut layer =
-            |part: &str, shape| linear(source, &format!("{name}.{part}"), shape, true, device);
+        let layer =
+            |part: &str, shape| linear(stored, &format!("{name}.{part}"), shape, true, device);
         let query = layer("attention.self.query", [hidden, hidden])?;
         let key = layer("attention.self.key", [hidden, hidden])?;
         let value = layer("attention.self.value", [hidden, hidden])?;
         let attention_out = layer("attention.output.dense", [hidden, hidden])?;
         let up = layer("intermediate.dense", [hidden, feed])?;
         let down = layer("output.dense", [feed, hidden])?;
-        let mut scale =
-            |part: &str| norm(config, source, &format!("{name}.{part}.LayerNorm"), device);
+        let scale = |part: &str| norm(config, stored, &format!("{name}.{part}.LayerNorm"), device);
         Ok(Layer {
             attention_norm: scale("attention.output")?,
             feed_norm: scale("output")?,
@@ -157,89 +124,19 @@ impl<B: Backend> Layer<B> {
 
 fn norm<B: Backend>(
     config: &Config,
-    source: &mut dyn Source,
+    stored: &Stored<'_>,
     name: &str,
     device: &B::Device,
 ) -> Result<nn::LayerNorm<B>, ModelError> {
     let mut norm = nn::LayerNormConfig::new(config.hidden)
         .with_epsilon(config.norm_epsilon)
         .init(device);
-    norm.gamma = vector(source, &format!("{name}.weight"), config.hidden, device)?;
+    norm.gamma = vector(stored, &format!("{name}.weight"), config.hidden, device)?;
     norm.beta = Some(vector(
-        source,
+        stored,
         &format!("{name}.bias"),
         config.hidden,
         device,
     )?);
     Ok(norm)
-}
-
-/// `config.json` as Hugging Face writes it; keys that do not change the arithmetic are ignored.
-#[derive(Deserialize)]
-struct ConfigFile {
-    model_type: String,
-    vocab_size: usize,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    max_position_embeddings: usize,
-    type_vocab_size: usize,
-    layer_norm_eps: f64,
-    hidden_act: Option<String>,
-    position_embedding_type: Option<String>,
-}
-
-impl ConfigFile {
-    fn check(self) -> Result<Config, ModelError> {
-        let unsupported = |what: &str| Err(ModelError::Unsupported(what.into()));
-        if self.model_type != "bert" {
-            return unsupported(&format!("model_type {:?}", self.model_type));
-        }
-        if self.hidden_act.as_deref().is_some_and(|act| act != "gelu") {
-            return unsupported("an activation other than gelu");
-        }
-        if self
-            .position_embedding_type
-            .as_deref()
-            .is_some_and(|kind| kind != "absolute")
-        {
-            return unsupported("positions other than absolute");
-        }
-        let config = Config {
-            vocabulary: bounded("vocab_size", self.vocab_size, limits::VOCABULARY_MAX)?,
-            hidden: bounded("hidden_size", self.hidden_size, limits::WIDTH_MAX)?,
-            intermediate: bounded(
-                "intermediate_size",
-                self.intermediate_size,
-                limits::WIDTH_MAX,
-            )?,
-            layers: bounded(
-                "num_hidden_layers",
-                self.num_hidden_layers,
-                limits::LAYERS_MAX,
-            )?,
-            heads: bounded(
-                "num_attention_heads",
-                self.num_attention_heads,
-                limits::HEADS_MAX,
-            )?,
-            positions: bounded(
-                "max_position_embeddings",
-                self.max_position_embeddings,
-                limits::CONTEXT_TOKENS_MAX,
-            )?,
-            segments: bounded("type_vocab_size", self.type_vocab_size, 16)?,
-            norm_epsilon: self.layer_norm_eps,
-        };
-        if !config.hidden.is_multiple_of(config.heads) {
-            return Err(ModelError::Config(
-                "num_attention_heads does not divide hidden_size".into(),
-            ));
-        }
-        if !(config.norm_epsilon > 0.0 && config.norm_epsilon < 1.0) {
-            return Err(ModelError::Config("layer_norm_eps is out of bounds".into()));
-        }
-        Ok(config)
-    }
 }

@@ -1,42 +1,21 @@
-//! A chat model: a conversation in, tokens out.
-//!
-//! # The exact rule from messages to tokens
-//!
-//! A client that holds only `tokenizer.json` and `tokenizer_config.json` gets the same tokens, hence the same count, by
-//! these steps with the `minijinja` and `tokenizers` crates:
-//!
-//! 1. Refuse a content that the tokenizer, with `encode(content, false)`, turns into any token that `tokenizer.json`
-//!    lists in `added_tokens` with `"special": true`. (A text that spells out `<|im_end|>` would end its own message and
-//!    could speak in another role. It is refused, not escaped: escaping differs between programs.)
-//! 2. Render `chat_template` in an `Environment` whose syntax has `trim_blocks` and `lstrip_blocks` on, with
-//!    `messages` (a list of `{role, content}`; roles `system`, `user`, `assistant`), `add_generation_prompt = true` and
-//!    `eos_token`; nothing is escaped.
-//! 3. The prompt is `encode(rendered, false)`, without truncation and padding. As a second line it is refused if it has
-//!    another number of special tokens than the same conversation with every content replaced by `x`.
-//!
-//! Completion tokens are counted as they were generated, the end token included. Encoding the text again may give
-//! fewer: a model can spell one text in several ways. Who must recount needs the tokens.
+//! A chat model: a prompt's tokens in, a completion's tokens out. `model::text` has the rule from messages to tokens.
 //!
 //! # What is computed
 //!
 //! The prompt in chunks of [`CHUNK`] tokens, then one token at a time over a cache. A row computed in a chunk and the
 //! same row computed alone differ in the last bits (the CPU backend takes another matrix kernel), so the split is fixed.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use burn::tensor::{Int, Tensor, TensorData};
-use tokenizers::Tokenizer;
+use model::ModelFiles;
+use model::llama::Config;
 
 use crate::backend::{Cpu, cpu};
-use crate::error::{ComputationError, EngineError, ModelError, RequestError};
-use crate::limits;
-use crate::llama::{Cache, Config, Llama};
+use crate::error::{EngineError, RequestError};
+use crate::llama::{Cache, Llama};
 use crate::sampler::Sampling;
-use crate::template::{Message, Template};
 use crate::tensors::Stored;
-use crate::text::{self, Detokeniser, Spelling};
-use crate::weights::ModelFiles;
 
 /// Prompt tokens computed together.
 pub const CHUNK: usize = 128;
@@ -45,26 +24,20 @@ pub const CHUNK: usize = 128;
 pub struct Chat {
     config: Config,
     model: Llama<Cpu>,
-    tokenizer: Tokenizer,
-    control: HashSet<u32>,
-    spelling: Spelling,
-    template: Template,
 }
 
 /// One completion token.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
     /// The token.
     pub token: u32,
-    /// The text it completes: whole characters only, perhaps none.
-    pub text: String,
+    /// Whether it ends the completion.
+    pub last: bool,
 }
 
 /// A completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generated {
-    /// The texts of all steps.
-    pub text: String,
     /// The tokens of all steps; the end token, if there is one, is the last and counts.
     pub tokens: Vec<u32>,
     /// Why it ended.
@@ -86,22 +59,8 @@ impl Chat {
     /// Builds the model from its files.
     pub fn load(files: &ModelFiles) -> Result<Self, EngineError> {
         let config = Config::parse(files.config())?;
-        let tokenizer = text::tokenizer(files.tokenizer(), config.vocabulary)?;
-        let template = files.tokenizer_config().ok_or_else(|| {
-            ModelError::Template("it is absent, and a chat model needs a template".into())
-        })?;
-        let template = Template::parse(template)?;
-        let model = Llama::build(&config, &mut Stored::parse(files.weights())?, &cpu())?;
-        let control = tokenizer.get_added_tokens_decoder();
-        let control = control.into_iter().filter(|(_, token)| token.special);
-        Ok(Chat {
-            control: control.map(|(id, _)| id).collect(),
-            spelling: Spelling::of(&tokenizer, config.vocabulary)?,
-            config,
-            model,
-            tokenizer,
-            template,
-        })
+        let model = Llama::build(&config, &Stored::parse(files.weights())?, &cpu())?;
+        Ok(Chat { config, model })
     }
 
     /// How many tokens the model can hold at once, prompt and completion together.
@@ -109,35 +68,10 @@ impl Chat {
         self.config.context
     }
 
-    /// The tokens of a conversation, by the rule in this module's description.
-    pub fn prompt_tokens(&self, messages: &[Message]) -> Result<Vec<u32>, EngineError> {
-        check_sizes(messages)?;
-        for (index, message) in messages.iter().enumerate() {
-            let tokens = text::encode(&self.tokenizer, &message.content)?;
-            if let Some(token) = tokens.iter().find(|token| self.control.contains(token)) {
-                let token = self.tokenizer.id_to_token(*token).unwrap_or_default();
-                return Err(RequestError::ControlToken {
-                    message: index,
-                    token,
-                }
-                .into());
-            }
-        }
-        let prompt = text::encode(&self.tokenizer, &self.template.render(messages)?)?;
-        let harmless: Vec<Message> = messages
-            .iter()
-            .map(|message| Message {
-                role: message.role,
-                content: "x".into(),
-            })
-            .collect();
-        let pattern = text::encode(&self.tokenizer, &self.template.render(&harmless)?)?;
-        let controls = |tokens: &[u32]| tokens.iter().filter(|t| self.control.contains(t)).count();
-        if controls(&prompt) != controls(&pattern) {
-            return Err(RequestError::ControlTokenAcross.into());
-        }
-        self.check_prompt(&prompt)?;
-        Ok(prompt)
+    /// Refuses a prompt that is empty, leaves no room for a completion, or names a token that the model does not have.
+    pub fn check_prompt(&self, prompt: &[u32]) -> Result<(), RequestError> {
+        let tokens_max = self.config.context - 1;
+        RequestError::check_tokens(prompt, tokens_max, self.config.vocabulary)
     }
 
     /// Completes `prompt`. `on_token` sees every token as it comes and may break off.
@@ -145,7 +79,7 @@ impl Chat {
         &self,
         prompt: &[u32],
         sampling: &Sampling,
-        on_token: &mut dyn FnMut(&Step) -> ControlFlow<()>,
+        on_token: &mut dyn FnMut(Step) -> ControlFlow<()>,
     ) -> Result<Generated, EngineError> {
         self.check_prompt(prompt)?;
         sampling.check()?;
@@ -156,22 +90,18 @@ impl Chat {
         for chunk in prompt.chunks(CHUNK) {
             scores = self.advance(chunk, &mut cache)?;
         }
-        let mut detokeniser = Detokeniser::new(&self.spelling);
         let mut out = Generated {
-            text: String::new(),
             tokens: Vec::new(),
             finish: Finish::Length,
         };
         while out.tokens.len() < tokens_max {
             let token = sampling
                 .choose(&scores, out.tokens.len() as u64)
-                .ok_or(ComputationError::NotFinite)?;
+                .ok_or(EngineError::Computation("a result is not finite"))?;
             let ends = self.config.end_tokens.contains(&token);
             out.tokens.push(token);
             let last = ends || out.tokens.len() == tokens_max;
-            let text = detokeniser.push(token, last);
-            out.text += &text;
-            let flow = on_token(&Step { token, text });
+            let flow = on_token(Step { token, last });
             if ends {
                 out.finish = Finish::Stop;
                 break;
@@ -214,63 +144,16 @@ impl Chat {
             .reshape([1, width]);
         numbers(self.model.scores(last))
     }
-
-    fn check_prompt(&self, prompt: &[u32]) -> Result<(), RequestError> {
-        let vocabulary = self.config.vocabulary;
-        if prompt.is_empty() {
-            return Err(RequestError::PromptEmpty);
-        }
-        if prompt.len() >= self.config.context {
-            return Err(RequestError::PromptTooLong {
-                tokens: prompt.len(),
-                context_max: self.config.context,
-            });
-        }
-        match prompt.iter().find(|token| **token as usize >= vocabulary) {
-            Some(token) => Err(RequestError::TokenUnknown {
-                token: *token,
-                vocabulary,
-            }),
-            None => Ok(()),
-        }
-    }
-}
-
-fn check_sizes(messages: &[Message]) -> Result<(), RequestError> {
-    if messages.is_empty() {
-        return Err(RequestError::NoMessages);
-    }
-    if messages.len() > limits::MESSAGES_MAX {
-        return Err(RequestError::TooManyMessages {
-            messages: messages.len(),
-            messages_max: limits::MESSAGES_MAX,
-        });
-    }
-    let too_long = |bytes, bytes_max| Err(RequestError::TextTooLong { bytes, bytes_max });
-    for message in messages {
-        if message.content.len() > limits::TEXT_BYTES_MAX {
-            return too_long(message.content.len(), limits::TEXT_BYTES_MAX);
-        }
-    }
-    let all = messages.iter().map(|message| message.content.len()).sum();
-    if all > limits::CONVERSATION_BYTES_MAX {
-        return too_long(all, limits::CONVERSATION_BYTES_MAX);
-    }
-    Ok(())
 }
 
 /// One row of tokens for the backend. They are below `VOCABULARY_MAX`, so they fit its integers.
-fn tokens(tokens: &[u32]) -> Tensor<Cpu, 2, Int> {
+pub(crate) fn tokens(tokens: &[u32]) -> Tensor<Cpu, 2, Int> {
     let values: Vec<i32> = tokens.iter().map(|token| *token as i32).collect();
     Tensor::from_data(TensorData::new(values, [1, tokens.len()]), &cpu())
 }
 
-fn numbers(tensor: Tensor<Cpu, 2>) -> Result<Vec<f32>, EngineError> {
-    let data = tensor
-        .try_into_data()
-        .map_err(|_| ComputationError::Backend)?;
-    let values = data
-        .into_vec::<f32>()
-        .map_err(|_| ComputationError::Backend)?;
-    Ok(values)
+pub(crate) fn numbers(tensor: Tensor<Cpu, 2>) -> Result<Vec<f32>, EngineError> {
+    let data = tensor.try_into_data().ok();
+    data.and_then(|data| data.into_vec::<f32>().ok())
+        .ok_or(EngineError::Computation("the backend gave no result"))
 }

@@ -1,9 +1,5 @@
 //! The Llama architecture: root-mean-square norms, rotary positions (rotate-half), grouped-query attention, a gated
 //! feed-forward part, tied or untied output. Names and shapes are those of Hugging Face's `LlamaForCausalLM`.
-//!
-//! Generic over the backend, so that the same code trains (`Autodiff<..>`) and runs.
-
-mod config;
 
 use burn::module::{Module, Param};
 use burn::nn;
@@ -11,11 +7,10 @@ use burn::tensor::activation::{silu, softmax};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::error::ModelError;
-use crate::tensors::{Source, linear, table, transposed, vector};
+use model::ModelError;
+use model::llama::Config;
 
-pub use config::Config;
-pub(crate) use config::bounded;
+use crate::tensors::{Stored, linear, table, vector};
 
 /// A Llama model on backend `B`.
 #[derive(Module, Debug)]
@@ -74,23 +69,23 @@ impl<B: Backend> Cache<B> {
 }
 
 impl<B: Backend> Llama<B> {
-    /// Builds the model from the numbers of `source`.
+    /// Builds the model from the numbers of `stored`.
     pub fn build(
         config: &Config,
-        source: &mut dyn Source,
+        stored: &Stored<'_>,
         device: &B::Device,
     ) -> Result<Self, ModelError> {
         let shape = [config.vocabulary, config.hidden];
-        let embedding = table(source, "model.embed_tokens.weight", shape, device)?;
+        let embedding = table(stored, "model.embed_tokens.weight", shape, device)?;
         let layers = (0..config.layers)
-            .map(|index| Layer::build(config, &format!("model.layers.{index}"), source, device))
+            .map(|index| Layer::build(config, &format!("model.layers.{index}"), stored, device))
             .collect::<Result<_, _>>()?;
-        let norm = norm(config, source, "model.norm.weight", device)?;
+        let norm = norm(config, stored, "model.norm.weight", device)?;
         let output = match config.tied {
             true => None,
             false => {
                 let shape = [config.hidden, config.vocabulary];
-                Some(linear(source, "lm_head", shape, false, device)?)
+                Some(linear(stored, "lm_head", shape, false, device)?)
             }
         };
         let (cosines, sines) = rotations(config, device);
@@ -170,34 +165,21 @@ impl<B: Backend> Llama<B> {
         }
         self.norm.forward(x)
     }
-
-    /// Every parameter under its stored name, shape and order of numbers. The inverse of [`Llama::build`].
-    pub fn export(&self) -> Vec<(String, Vec<usize>, Vec<f32>)> {
-        let mut out = vec![stored_table("model.embed_tokens.weight", &self.embedding)];
-        for (index, layer) in self.layers.iter().enumerate() {
-            layer.export(&format!("model.layers.{index}"), &mut out);
-        }
-        out.push(stored_vector("model.norm.weight", &self.norm.gamma));
-        if let Some(output) = &self.output {
-            out.push(stored_linear("lm_head", output));
-        }
-        out
-    }
 }
 
 impl<B: Backend> Layer<B> {
     fn build(
         config: &Config,
         name: &str,
-        source: &mut dyn Source,
+        stored: &Stored<'_>,
         device: &B::Device,
     ) -> Result<Self, ModelError> {
         let hidden = config.hidden;
         let queries = config.heads * config.head_width;
         let keys = config.key_value_heads * config.head_width;
         let feed = config.intermediate;
-        let mut layer =
-            |part: &str, shape| linear(source, &format!("{name}.{part}"), shape, false, device);
+        let layer =
+            |part: &str, shape| linear(stored, &format!("{name}.{part}"), shape, false, device);
         let query = layer("self_attn.q_proj", [hidden, queries])?;
         let key = layer("self_attn.k_proj", [hidden, keys])?;
         let value = layer("self_attn.v_proj", [hidden, keys])?;
@@ -205,7 +187,7 @@ impl<B: Backend> Layer<B> {
         let gate = layer("mlp.gate_proj", [hidden, feed])?;
         let up = layer("mlp.up_proj", [hidden, feed])?;
         let down = layer("mlp.down_proj", [feed, hidden])?;
-        let mut scale = |part: &str| norm(config, source, &format!("{name}.{part}.weight"), device);
+        let scale = |part: &str| norm(config, stored, &format!("{name}.{part}.weight"), device);
         Ok(Layer {
             attention_norm: scale("input_layernorm")?,
             feed_norm: scale("post_attention_layernorm")?,
@@ -274,26 +256,6 @@ impl<B: Backend> Layer<B> {
             .swap_dims(1, 2);
         self.out
             .forward(mixed.reshape([batch, sequence, heads * width]))
-    }
-
-    fn export(&self, name: &str, out: &mut Vec<(String, Vec<usize>, Vec<f32>)>) {
-        for (part, layer) in [
-            ("self_attn.q_proj", &self.query),
-            ("self_attn.k_proj", &self.key),
-            ("self_attn.v_proj", &self.value),
-            ("self_attn.o_proj", &self.out),
-            ("mlp.gate_proj", &self.gate),
-            ("mlp.up_proj", &self.up),
-            ("mlp.down_proj", &self.down),
-        ] {
-            out.push(stored_linear(&format!("{name}.{part}"), layer));
-        }
-        for (part, norm) in [
-            ("input_layernorm", &self.attention_norm),
-            ("post_attention_layernorm", &self.feed_norm),
-        ] {
-            out.push(stored_vector(&format!("{name}.{part}.weight"), &norm.gamma));
-        }
     }
 }
 
@@ -370,40 +332,12 @@ fn causal_mask<B: Backend>(
 
 fn norm<B: Backend>(
     config: &Config,
-    source: &mut dyn Source,
+    stored: &Stored<'_>,
     name: &str,
     device: &B::Device,
 ) -> Result<nn::RmsNorm<B>, ModelError> {
     Ok(nn::RmsNorm {
-        gamma: vector(source, name, config.hidden, device)?,
+        gamma: vector(stored, name, config.hidden, device)?,
         epsilon: config.norm_epsilon,
     })
-}
-
-fn stored_vector<B: Backend>(
-    name: &str,
-    p: &Param<Tensor<B, 1>>,
-) -> (String, Vec<usize>, Vec<f32>) {
-    let data = p.val().into_data();
-    (
-        name.into(),
-        data.shape.to_vec(),
-        data.iter::<f32>().collect(),
-    )
-}
-
-fn stored_table<B: Backend>(name: &str, p: &Param<Tensor<B, 2>>) -> (String, Vec<usize>, Vec<f32>) {
-    let data = p.val().into_data();
-    (
-        name.into(),
-        data.shape.to_vec(),
-        data.iter::<f32>().collect(),
-    )
-}
-
-fn stored_linear<B: Backend>(name: &str, layer: &nn::Linear<B>) -> (String, Vec<usize>, Vec<f32>) {
-    let [inputs, outputs] = layer.weight.val().dims();
-    let held: Vec<f32> = layer.weight.val().into_data().iter::<f32>().collect();
-    let stored = transposed(&held, inputs, outputs);
-    (format!("{name}.weight"), vec![outputs, inputs], stored)
 }

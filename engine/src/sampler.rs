@@ -3,8 +3,9 @@
 //! Everything runs in single precision and in one fixed order (score descending, then token number ascending), so the
 //! same scores and the same seed give the same token, and step `n` needs no state of the steps before it.
 
+use model::limits;
+
 use crate::error::RequestError;
-use crate::limits;
 
 /// How completion tokens are chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -97,18 +98,18 @@ fn best(scores: &[f32]) -> Option<u32> {
 
 /// Numbers drawn by place, not in sequence: SplitMix64's mixing function over a seed and a counter. Not for secrets.
 #[derive(Debug, Clone, Copy)]
-pub struct Chance {
+struct Chance {
     seed: u64,
 }
 
 impl Chance {
     /// The numbers that belong to `seed`.
-    pub fn new(seed: u64) -> Self {
+    fn new(seed: u64) -> Self {
         Chance { seed }
     }
 
     /// The 64 bits at `place`.
-    pub fn bits(&self, place: u64) -> u64 {
+    fn bits(&self, place: u64) -> u64 {
         let step = place.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut z = self.seed.wrapping_add(step);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -117,7 +118,7 @@ impl Chance {
     }
 
     /// The number in `[0, 1)` at `place`, a multiple of 2^-24.
-    pub fn unit(&self, place: u64) -> f32 {
+    fn unit(&self, place: u64) -> f32 {
         (self.bits(place) >> 40) as f32 / (1u64 << 24) as f32
     }
 }

@@ -1,24 +1,14 @@
 //! Named arrays of numbers, checked against the shape that the configuration calls for.
 //!
-//! A model asks for each of its tensors by name and shape, in one fixed order. Whether the answer comes from a
-//! `model.safetensors` ([`Stored`]) or from a random start (the training program) is the other side's business, so the
-//! list of names and shapes of an architecture stands in one place.
+//! A model asks for each of its tensors by name and shape, in one fixed order.
 
 use burn::module::Param;
 use burn::nn;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
+use model::{ModelError, limits};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
-
-use crate::error::ModelError;
-use crate::limits;
-
-/// Where a model's numbers come from.
-pub trait Source {
-    /// The tensor `name`, row-major, which must have `shape` and hold finite numbers only.
-    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError>;
-}
 
 /// A parsed `model.safetensors`. The bytes stay where they are; only tensors that are taken are copied.
 pub struct Stored<'a>(SafeTensors<'a>);
@@ -32,7 +22,7 @@ impl<'a> Stored<'a> {
             .ok_or_else(|| ModelError::Header("no header length".into()))?;
         if header_bytes > limits::WEIGHTS_HEADER_BYTES_MAX {
             return Err(ModelError::Header(format!(
-                "a header of {header_bytes} bytes is over the limit of {}",
+                "it claims {header_bytes} bytes; at most {} are allowed",
                 limits::WEIGHTS_HEADER_BYTES_MAX
             )));
         }
@@ -40,10 +30,9 @@ impl<'a> Stored<'a> {
             .map(Stored)
             .map_err(|error| ModelError::Header(error.to_string()))
     }
-}
 
-impl Source for Stored<'_> {
-    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
+    /// The tensor `name`, row-major, which must have `shape` and hold finite numbers only.
+    fn take(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
         let view = self
             .0
             .tensor(name)
@@ -73,12 +62,12 @@ impl Source for Stored<'_> {
 
 /// A vector of `length` numbers as a parameter.
 pub(crate) fn vector<B: Backend>(
-    source: &mut dyn Source,
+    stored: &Stored<'_>,
     name: &str,
     length: usize,
     device: &B::Device,
 ) -> Result<Param<Tensor<B, 1>>, ModelError> {
-    let values = source.take(name, &[length])?;
+    let values = stored.take(name, &[length])?;
     Ok(Param::from_tensor(Tensor::from_data(
         TensorData::new(values, [length]),
         device,
@@ -87,12 +76,12 @@ pub(crate) fn vector<B: Backend>(
 
 /// A table of `rows` vectors, as it is stored.
 pub(crate) fn table<B: Backend>(
-    source: &mut dyn Source,
+    stored: &Stored<'_>,
     name: &str,
     [rows, columns]: [usize; 2],
     device: &B::Device,
 ) -> Result<Param<Tensor<B, 2>>, ModelError> {
-    let values = source.take(name, &[rows, columns])?;
+    let values = stored.take(name, &[rows, columns])?;
     Ok(Param::from_tensor(Tensor::from_data(
         TensorData::new(values, [rows, columns]),
         device,
@@ -102,16 +91,16 @@ pub(crate) fn table<B: Backend>(
 /// A linear layer `NAME.weight` (and `NAME.bias`). Stored as `[out, in]`; held as `[in, out]`, row-major, because a
 /// transposed view makes the CPU backend copy the whole weight for every token.
 pub(crate) fn linear<B: Backend>(
-    source: &mut dyn Source,
+    stored: &Stored<'_>,
     name: &str,
     [inputs, outputs]: [usize; 2],
     bias: bool,
     device: &B::Device,
 ) -> Result<nn::Linear<B>, ModelError> {
-    let stored = source.take(&format!("{name}.weight"), &[outputs, inputs])?;
-    let weight = TensorData::new(transposed(&stored, outputs, inputs), [inputs, outputs]);
+    let values = stored.take(&format!("{name}.weight"), &[outputs, inputs])?;
+    let weight = TensorData::new(transposed(&values, outputs, inputs), [inputs, outputs]);
     let bias = match bias {
-        true => Some(vector(source, &format!("{name}.bias"), outputs, device)?),
+        true => Some(vector(stored, &format!("{name}.bias"), outputs, device)?),
         false => None,
     };
     Ok(nn::Linear {
@@ -121,7 +110,7 @@ pub(crate) fn linear<B: Backend>(
 }
 
 /// A `[rows, columns]` array as `[columns, rows]`, in square tiles so that both sides stay in the cache.
-pub fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     const TILE: usize = 32;
     let mut out = vec![0.0; values.len()];
     for row_tile in (0..rows).step_by(TILE) {

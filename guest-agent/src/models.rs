@@ -3,7 +3,9 @@
 
 use crate::config::{MeasuredEndpoint, MeasuredModel};
 use crate::volume;
-use engine::{Chat, Embedder, EngineError, ModelFiles, ModelRoot, WeightsError};
+use engine::{Chat, Embedder, EngineError, weights};
+use model::text::Text;
+use model::{FilesError, ModelFiles, ModelRoot};
 use stage0::VerityRoot;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,9 +24,9 @@ struct Loaded {
 #[derive(Clone)]
 pub(crate) enum Model {
     /// Answers embeddings.
-    Embedder(Arc<Embedder>),
+    Embedder(Arc<(Embedder, Text)>),
     /// Answers chat.
-    Chat(Arc<Chat>),
+    Chat(Arc<(Chat, Text)>),
 }
 
 /// A model that cannot be served.
@@ -36,7 +38,7 @@ pub enum ModelsError {
         /// The model.
         id: String,
         /// What is wrong.
-        source: WeightsError,
+        source: FilesError,
     },
     /// Its volume cannot be opened, or not be closed.
     #[error("the volume of model `{id}`: {source}")]
@@ -74,14 +76,7 @@ impl Models {
                 }
             };
             let tokenizer = Digest(files.tokenizer_digest());
-            let model_loaded = match model.endpoint {
-                MeasuredEndpoint::Embeddings => {
-                    Model::Embedder(Arc::new(Embedder::load(&files).map_err(engine)?))
-                }
-                MeasuredEndpoint::Chat => {
-                    Model::Chat(Arc::new(Chat::load(&files).map_err(engine)?))
-                }
-            };
+            let model_loaded = made(model.endpoint, &files).map_err(engine)?;
             loaded.insert(
                 model.id.clone(),
                 Loaded {
@@ -105,11 +100,24 @@ impl Models {
     }
 }
 
+fn made(endpoint: MeasuredEndpoint, files: &ModelFiles) -> Result<Model, EngineError> {
+    Ok(match endpoint {
+        MeasuredEndpoint::Embeddings => {
+            let text = Text::of_embedder(files)?;
+            Model::Embedder(Arc::new((Embedder::load(files)?, text)))
+        }
+        MeasuredEndpoint::Chat => {
+            let text = Text::of_chat(files)?;
+            Model::Chat(Arc::new((Chat::load(files)?, text)))
+        }
+    })
+}
+
 /// The files in the image, if they are those of the measured root.
 fn from_image(dir: &Path, model: &MeasuredModel) -> Result<ModelFiles, ModelsError> {
-    let files = ModelFiles::read(&dir.join(&model.id));
+    let files = weights::read(&dir.join(&model.id));
     let files = files.and_then(|files| files.expect_root(&ModelRoot(model.root())));
-    files.map_err(weights(model))
+    files.map_err(unread(model))
 }
 
 /// The files on the disk, all of whose blocks fitted the measured root hash when they were read.
@@ -123,12 +131,12 @@ fn from_volume(
         source,
     };
     let mounted = volume::open(number, root).map_err(failed)?;
-    let files = ModelFiles::read(mounted.directory()).map_err(weights(model))?;
+    let files = weights::read(mounted.directory()).map_err(unread(model))?;
     mounted.close().map_err(failed)?;
     Ok(files)
 }
 
-fn weights(model: &MeasuredModel) -> impl Fn(WeightsError) -> ModelsError {
+fn unread(model: &MeasuredModel) -> impl Fn(FilesError) -> ModelsError {
     |source| ModelsError::Weights {
         id: model.id.clone(),
         source,

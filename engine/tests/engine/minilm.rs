@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use engine::{Embedder, EngineError, ModelFiles, RequestError, limits};
+use engine::{Embedder, weights};
+use model::limits;
+use model::text::{Text, TextError};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -42,15 +44,39 @@ fn directory() -> Option<PathBuf> {
     None
 }
 
-fn embedder() -> Option<Embedder> {
-    let files = ModelFiles::read(&directory()?).expect("the store holds whole models");
-    Some(Embedder::load(&files).expect("the model loads"))
+struct Model {
+    embedder: Embedder,
+    text: Text,
+}
+
+#[derive(Debug, PartialEq)]
+struct Embedding {
+    vector: Vec<f32>,
+    tokens: u32,
+}
+
+impl Model {
+    fn embed(&self, text: &str) -> Result<Embedding, TextError> {
+        let tokens = self.text.to_embed(text)?;
+        Ok(Embedding {
+            vector: self.embedder.embed(&tokens).expect("the tokens are fine"),
+            tokens: tokens.len() as u32,
+        })
+    }
+}
+
+fn embedder() -> Option<Model> {
+    let files = weights::read(&directory()?).expect("the store holds whole models");
+    Some(Model {
+        embedder: Embedder::load(&files).expect("the model loads"),
+        text: Text::of_embedder(&files).expect("the model embeds"),
+    })
 }
 
 #[test]
 fn vectors_and_token_counts_are_those_of_the_reference_runtime() {
     let Some(embedder) = embedder() else { return };
-    let reference: Reference = serde_json::from_str(include_str!("reference/minilm.json"))
+    let reference: Reference = serde_json::from_str(include_str!("../reference/minilm.json"))
         .expect("the committed reference is well formed");
     assert!(reference.rows.len() >= 8);
     let mut worst = 0.0f32;
@@ -108,9 +134,9 @@ fn a_text_over_the_limit_is_refused_and_one_at_the_limit_is_not() {
     assert_eq!(embedding.tokens as usize, limits::EMBEDDING_TOKENS_MAX);
     assert_eq!(
         embedder.embed(&format!("{most}a")),
-        Err(EngineError::Request(RequestError::TextTooLong {
+        Err(TextError::TooLong {
             bytes: limits::TEXT_BYTES_MAX + 1,
             bytes_max: limits::TEXT_BYTES_MAX
-        }))
+        })
     );
 }

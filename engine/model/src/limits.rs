@@ -1,5 +1,5 @@
-//! Every number that bounds what a file or a request may make this crate do. A value over its limit is a typed
-//! error before anything is allocated for it.
+//! Every number that bounds what a file or a request may make this crate or the engine do. A value over its limit is a
+//! typed error before anything is allocated for it.
 
 /// `config.json`: a page of numbers.
 pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
@@ -11,6 +11,9 @@ pub const TOKENIZER_CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 pub const WEIGHTS_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 /// The JSON header of `model.safetensors`. The `safetensors` crate would parse up to 100 MB of it.
 pub const WEIGHTS_HEADER_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The description of a model's volume: some 200 bytes a file.
+pub const DESCRIPTION_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// One text to embed, or the content of one message.
 pub const TEXT_BYTES_MAX: usize = 64 * 1024;

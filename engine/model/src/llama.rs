@@ -2,8 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::error::ModelError;
-use crate::limits;
+use crate::{ModelError, limits};
 
 /// The parts of `config.json` that shape the model, checked.
 #[derive(Debug, Clone, PartialEq)]

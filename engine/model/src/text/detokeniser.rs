@@ -1,50 +1,26 @@
-//! Text to tokens and back.
+//! Tokens to text, as they come.
 
 use tokenizers::{DecoderWrapper, Tokenizer};
 
-use crate::error::{ComputationError, EngineError, ModelError};
-
-/// Reads `tokenizer.json`, with the truncation and padding it may carry switched off: they belong to whoever stored
-/// the file, and silently change what is computed. Whoever needs truncation asks for it.
-pub(crate) fn tokenizer(json: &[u8], vocabulary: usize) -> Result<Tokenizer, ModelError> {
-    let broken = |error: tokenizers::Error| ModelError::Tokenizer(error.to_string());
-    let mut tokenizer = Tokenizer::from_bytes(json).map_err(broken)?;
-    tokenizer.with_truncation(None).map_err(broken)?;
-    tokenizer.with_padding(None);
-    let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
-    if largest as usize >= vocabulary {
-        return Err(ModelError::Tokenizer(format!(
-            "it has a token {largest}, the model's vocabulary has {vocabulary} entries"
-        )));
-    }
-    Ok(tokenizer)
-}
-
-/// The tokens of `text`, and only those: nothing is put before or after.
-pub(crate) fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, EngineError> {
-    let encoding = tokenizer
-        .encode_fast(text, false)
-        .map_err(|_| ComputationError::Tokenizer)?;
-    Ok(encoding.get_ids().to_vec())
-}
+use crate::ModelError;
 
 /// The bytes that each token of a byte-level vocabulary stands for. Control tokens stand for none.
-pub(crate) struct Spelling(Vec<Vec<u8>>);
+pub(super) struct Spelling(Vec<Vec<u8>>);
 
 impl Spelling {
-    pub(crate) fn of(tokenizer: &Tokenizer, vocabulary: usize) -> Result<Self, ModelError> {
+    /// Of a tokenizer whose vocabulary is known to be bounded.
+    pub(super) fn of(tokenizer: &Tokenizer) -> Result<Self, ModelError> {
         if !matches!(tokenizer.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
             return Err(ModelError::Unsupported(
                 "a decoder other than ByteLevel".into(),
             ));
         }
-        let mut spelling = vec![Vec::new(); vocabulary];
+        let vocabulary = tokenizer.get_vocab(true);
+        let largest = vocabulary.values().max().map_or(0, |id| *id as usize);
+        let mut spelling = vec![Vec::new(); largest + 1];
         let control = tokenizer.get_added_tokens_decoder();
-        for (token, id) in tokenizer.get_vocab(true) {
-            let Some(place) = spelling.get_mut(id as usize) else {
-                continue; // `tokenizer` above has refused such a vocabulary.
-            };
-            *place = match control.get(&id) {
+        for (token, id) in vocabulary {
+            spelling[id as usize] = match control.get(&id) {
                 Some(added) if added.special => Vec::new(),
                 Some(_) => token.into_bytes(),
                 None => token.chars().flat_map(bytes_of).collect(),
@@ -75,13 +51,13 @@ fn bytes_of(character: char) -> Vec<u8> {
 
 /// Turns tokens into text as they come: what is returned is always whole characters, and all of it together is the
 /// text. Bytes that are not UTF-8 become U+FFFD, as `String::from_utf8_lossy` would have it.
-pub(crate) struct Detokeniser<'a> {
+pub struct Detokeniser<'a> {
     spelling: &'a Spelling,
     held: Vec<u8>,
 }
 
 impl<'a> Detokeniser<'a> {
-    pub(crate) fn new(spelling: &'a Spelling) -> Self {
+    pub(super) fn new(spelling: &'a Spelling) -> Self {
         Detokeniser {
             spelling,
             held: Vec::new(),
@@ -89,7 +65,7 @@ impl<'a> Detokeniser<'a> {
     }
 
     /// The text that `token` completes. With `last`, also what is left over.
-    pub(crate) fn push(&mut self, token: u32, last: bool) -> String {
+    pub fn push(&mut self, token: u32, last: bool) -> String {
         self.held.extend_from_slice(self.spelling.bytes(token));
         let whole = match last {
             true => self.held.len(),

@@ -1,24 +1,18 @@
-//! Prints how fast the two models load and run on this machine.
-//!
-//! `cargo run -p engine --example bench -- [DIRECTORY of all-MiniLM-L6-v2]`
+//! How fast models load and run on this machine.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
-use engine::{Chat, Embedder, Message, ModelFiles, Role, Sampling};
+use engine::{Chat, Embedder, Sampling, weights};
+use model::text::{Message, Text};
 
-fn main() -> anyhow::Result<()> {
+/// Prints the figures of a chat model and, if there is one, of an embeddings model.
+pub fn run(chat_model: &Path, embeddings_model: Option<&Path>) -> anyhow::Result<()> {
     machine();
-    chat()?;
-    match std::env::args_os().nth(1).map(PathBuf::from) {
-        Some(directory) => embed(&directory),
-        None => {
-            println!("embeddings: name the directory of all-MiniLM-L6-v2 to measure them");
-            Ok(())
-        }
-    }
+    chat(chat_model)?;
+    embeddings_model.map_or(Ok(()), embed)
 }
 
 fn machine() {
@@ -40,16 +34,16 @@ fn machine() {
     );
 }
 
-fn chat() -> anyhow::Result<()> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-chat");
+fn chat(directory: &Path) -> anyhow::Result<()> {
+    let name = name(directory);
     let began = Instant::now();
-    let chat = Chat::load(&ModelFiles::read(&directory)?)?;
-    println!("tiny-chat load: {:.0} ms", ms(began));
-    let question = Message {
-        role: Role::User,
-        content: "What does Chrysalis prove? ".repeat(10),
-    };
-    let prompt = chat.prompt_tokens(&[question])?;
+    let files = weights::read(directory)?;
+    let (chat, text) = (Chat::load(&files)?, Text::of_chat(&files)?);
+    println!("{name} load: {:.0} ms", ms(began));
+    let prompt = text.prompt(&[Message {
+        role: "user",
+        content: &"What does Chrysalis prove? ".repeat(10),
+    }])?;
     // Hot, so that it talks long; several seeds, best of them, so that a busy neighbour counts less.
     let mut best: Option<(f64, usize, f64)> = None;
     for seed in 0..8 {
@@ -73,30 +67,36 @@ fn chat() -> anyhow::Result<()> {
         }
     }
     let (speed, decoded, first) = best.context("every answer was too short to measure")?;
-    println!(
-        "tiny-chat prefill: {} tokens in {first:.1} ms",
-        prompt.len()
-    );
-    println!("tiny-chat decode: {speed:.0} tokens/s over {decoded} tokens");
+    println!("{name} prefill: {} tokens in {first:.1} ms", prompt.len());
+    println!("{name} decode: {speed:.0} tokens/s over {decoded} tokens");
     Ok(())
 }
 
 fn embed(directory: &Path) -> anyhow::Result<()> {
+    let name = name(directory);
     let began = Instant::now();
-    let embedder = Embedder::load(&ModelFiles::read(directory)?)?;
-    println!("all-MiniLM-L6-v2 load: {:.0} ms", ms(began));
+    let files = weights::read(directory)?;
+    let (embedder, text) = (Embedder::load(&files)?, Text::of_embedder(&files)?);
+    println!("{name} load: {:.0} ms", ms(began));
     for words in [6, 126, 254] {
-        let text = "word ".repeat(words);
+        let content = "word ".repeat(words);
         let mut best = f64::INFINITY;
         let mut tokens = 0;
         for _ in 0..10 {
             let began = Instant::now();
-            tokens = embedder.embed(&text)?.tokens;
+            let input = text.to_embed(&content)?;
+            embedder.embed(&input)?;
+            tokens = input.len();
             best = best.min(ms(began));
         }
-        println!("all-MiniLM-L6-v2 embed: {tokens} tokens in {best:.1} ms");
+        println!("{name} embed: {tokens} tokens in {best:.1} ms");
     }
     Ok(())
+}
+
+fn name(directory: &Path) -> String {
+    let name = directory.file_name().unwrap_or(directory.as_os_str());
+    name.to_string_lossy().into_owned()
 }
 
 fn ms(since: Instant) -> f64 {

@@ -1,0 +1,35 @@
+//! What can be wrong with a model.
+
+use thiserror::Error;
+
+/// Files that do not describe a model which can be run here.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[expect(missing_docs)]
+pub enum ModelError {
+    /// It is not JSON of the right form, or has a value out of bounds.
+    #[error("config.json: {0}")]
+    Config(String),
+    /// It asks for a feature that is not implemented.
+    #[error("the model needs {0}, which is not supported")]
+    Unsupported(String),
+    #[error("the header of model.safetensors: {0}")]
+    Header(String),
+    #[error("model.safetensors has no tensor {0}")]
+    TensorMissing(String),
+    #[error("tensor {name} has shape {found:?}, config.json calls for {expected:?}")]
+    TensorShape {
+        name: String,
+        found: Vec<usize>,
+        expected: Vec<usize>,
+    },
+    #[error("tensor {name} is stored as {found}; only F32 is supported")]
+    TensorType { name: String, found: String },
+    #[error("tensor {0} holds a number that is not finite")]
+    TensorNotFinite(String),
+    /// It is malformed or does not fit the model.
+    #[error("tokenizer.json: {0}")]
+    Tokenizer(String),
+    /// It is malformed, or its chat template is absent or does not compile.
+    #[error("tokenizer_config.json: {0}")]
+    Template(String),
+}

@@ -1,0 +1,30 @@
+//! What a model is without running it: its files, its configuration, its root, and the rule from text to tokens.
+//!
+//! **What it is.** Whoever computes tokens, counts them or decides which model to trust must agree on all of this, so
+//! it stands here once: [`files`] and [`root`] say which bytes a model is, [`llama`] and [`bert`] read `config.json`,
+//! [`limits`] bounds every value, and `text` (a feature) makes tokens of messages and text of tokens.
+//!
+//! **Trusts.** Nothing. A model's files may be malformed even when their root is the expected one, and a caller's text
+//! may contain control tokens.
+//!
+//! **Promises.** The same files and the same messages give the same tokens for everybody. A text cannot speak in
+//! another role. Whatever is wrong with a file is a typed error before memory is allocated for it.
+//!
+//! **Lacks.** Tensors and arithmetic, which are the engine's. It opens no file: whoever links it hands in what it opened.
+
+#![forbid(unsafe_code)]
+
+pub mod bert;
+mod error;
+pub mod files;
+pub mod limits;
+pub mod llama;
+pub mod root;
+#[cfg(feature = "text")]
+pub mod text;
+pub mod volume;
+
+// The public interface is:
+pub use error::ModelError;
+pub use files::{File, FilesError, ModelFiles, Opened};
+pub use root::ModelRoot;

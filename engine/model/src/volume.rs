@@ -1,0 +1,98 @@
+//! The description of a volume: what a directory is held against when a model's root is the root hash of a volume.
+//!
+//! A keyset does not say which of the two a root is. `image-builder model pack` writes the description (`model.json`),
+//! `image-builder model verify` holds it against the volume; here it is believed.
+
+use serde::{Deserialize, Deserializer};
+use thiserror::Error;
+
+use crate::files::{File, FileDigest, FilesError, Open};
+use crate::limits::DESCRIPTION_BYTES_MAX;
+use crate::root::ModelRoot;
+
+/// What a client reads of a volume's description.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Description {
+    version: u64,
+    volume: Volume,
+    files: Vec<Described>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Volume {
+    verity_hash: ModelRoot,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Described {
+    path: String,
+    bytes: u64,
+    #[serde(deserialize_with = "sha256")]
+    sha256: [u8; 32],
+}
+
+/// Why a directory is not that of a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[expect(missing_docs)]
+pub enum VolumeError {
+    #[error("the description of the volume {0}")]
+    Description(String),
+    #[error("the described volume has root {found}, the configuration allows {expected}")]
+    Root {
+        found: ModelRoot,
+        expected: ModelRoot,
+    },
+    #[error("{0} is not in the volume")]
+    NotInTheVolume(File),
+    #[error("{0} is another than the volume's")]
+    Another(File),
+    #[error(transparent)]
+    Files(#[from] FilesError),
+}
+
+impl Description {
+    /// Reads `model.json`.
+    pub fn parse(json: &[u8]) -> Result<Self, VolumeError> {
+        let refuse = |why| Err(VolumeError::Description(why));
+        if json.len() > DESCRIPTION_BYTES_MAX {
+            return refuse(format!("has more than {DESCRIPTION_BYTES_MAX} bytes"));
+        }
+        match serde_json::from_slice::<Description>(json) {
+            Ok(described) if described.version == 1 => Ok(described),
+            Ok(other) => refuse(format!(
+                "has version {}; this program reads version 1",
+                other.version
+            )),
+            Err(error) => refuse(format!("is not one: {error}")),
+        }
+    }
+
+    /// Whether this is the volume of `root` and a directory's files are those of the volume. A client needs only the
+    /// tokenizer; weights and configuration are compared where they lie beside it.
+    pub fn check(&self, root: &ModelRoot, open: &mut Open<'_>) -> Result<(), VolumeError> {
+        let (found, expected) = (self.volume.verity_hash, *root);
+        if found != expected {
+            return Err(VolumeError::Root { found, expected });
+        }
+        for file in File::ALL {
+            let listed = self.files.iter().find(|one| one.path == file.name());
+            let needed = matches!(file, File::Tokenizer | File::TokenizerConfig);
+            match (listed, open(file)?) {
+                (Some(_), None) if needed => return Err(FilesError::Missing { file }.into()),
+                (_, None) => {}
+                (None, Some(_)) => return Err(VolumeError::NotInTheVolume(file)),
+                (Some(listed), Some(opened)) => {
+                    let (bytes, sha256) = (listed.bytes, listed.sha256);
+                    if opened.digest()? != (FileDigest { bytes, sha256 }) {
+                        return Err(VolumeError::Another(file));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sha256<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
+    ModelRoot::deserialize(deserializer).map(|digest| digest.0)
+}

@@ -1,0 +1,7 @@
+//! The two models against their reference runtimes, and files that lie.
+
+#[path = "../../model/tests/model/changed.rs"]
+mod changed;
+mod chat;
+mod hostile_files;
+mod minilm;
