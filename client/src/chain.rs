@@ -4,6 +4,7 @@
 //! paid is caught here. What it says about deposit and paid is its claim; a lie there costs at most a refused job, since
 //! the payer signs no more than it counted.
 
+use crate::config::ConfigError;
 use crate::error::ClientError;
 use crate::limits::REPLY_BYTES_MAX;
 use crate::transport::{Ask, Transport};
@@ -123,9 +124,9 @@ pub async fn open_channel(
     let seqno = wallet_seqno(node, &wallet.address()).await?;
     let deploy = terms
         .deploy(deposit, now_unix_s)
-        .ok_or_else(|| ClientError::Config("the deposit is more than there is".into()))?;
+        .ok_or_else(|| ConfigError("the deposit is more than there is".into()))?;
     let valid_until = u32::try_from(now_unix_s + 60)
-        .map_err(|_| ClientError::Config("this machine's clock is not set".into()))?;
+        .map_err(|_| ClientError::Internal("this machine's clock is not set".into()))?;
     let message = wallet
         .transfer(seqno, valid_until, &[deploy])
         .map_err(|e| ClientError::Internal(e.to_string()))?;

@@ -3,9 +3,10 @@
 use crate::chain;
 use crate::client::{Answer, Client, channel_address};
 use crate::config::{Config, read_key};
+use crate::objects::{attestation_object, embeddings_object, x_job};
 use crate::openai::Delivery;
-use crate::serve::{embeddings_object, serve, x_job};
-use crate::session::{Session, unix_s};
+use crate::serve::serve;
+use crate::session::unix_s;
 use crate::transport::Transport;
 use anyhow::Context;
 use attest::RootClass;
@@ -22,8 +23,9 @@ use tracing_subscriber::EnvFilter;
 /// Private answers from attested machines, with a receipt and a price.
 #[derive(Debug, Parser)]
 #[command(
+    name = "chrysalis",
     version,
-    after_help = "Example:\n  client attest --config client.yaml\n  client serve --config client.yaml &\n  \
+    after_help = "Example:\n  chrysalis attest --config client.yaml\n  chrysalis serve --config client.yaml &\n  \
     curl http://127.0.0.1:10000/v1/models"
 )]
 pub struct Arguments {
@@ -42,7 +44,9 @@ enum Command {
         json: bool,
     },
     /// Embed texts; prints the JSON of the OpenAI API.
-    #[command(after_help = "Example:\n  client embed --config client.yaml \"a cat\" \"a kitten\"")]
+    #[command(
+        after_help = "Example:\n  chrysalis embed --config client.yaml \"a cat\" \"a kitten\""
+    )]
     Embed {
         #[command(flatten)]
         common: Common,
@@ -54,7 +58,9 @@ enum Command {
         texts: Vec<String>,
     },
     /// Ask one question; the answer streams to stdout and is verified at its end.
-    #[command(after_help = "Example:\n  client chat --config client.yaml \"Why is the sky blue?\"")]
+    #[command(
+        after_help = "Example:\n  chrysalis chat --config client.yaml \"Why is the sky blue?\""
+    )]
     Chat {
         #[command(flatten)]
         common: Common,
@@ -88,7 +94,7 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum ChannelCommand {
     /// Deploy the channel of the configured terms and fund it from the wallet.
-    #[command(after_help = "Example:\n  client channel open --config client.yaml --deposit 0.5")]
+    #[command(after_help = "Example:\n  chrysalis channel open --config client.yaml --deposit 0.5")]
     Open {
         /// The configuration file.
         #[arg(long)]
@@ -132,14 +138,14 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("client: no runtime: {error}");
+            eprintln!("chrysalis: no runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(command(arguments.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("client: {}", told(&error));
+            eprintln!("chrysalis: {}", told(&error));
             ExitCode::FAILURE
         }
     }
@@ -214,36 +220,6 @@ async fn attest(client: &Client, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What was verified, for machines.
-pub(crate) fn attestation_object(session: &Session) -> Value {
-    let (worker, keyset) = (session.worker(), session.keyset());
-    let peer = worker.peer();
-    let models = keyset.models.iter();
-    let models: Vec<Value> = models
-        .map(|m| json!({"id": m.id, "root": m.root.to_string(), "tokenizer": m.tokenizer.to_string()}))
-        .collect();
-    json!({
-        "verified": true,
-        "root": peer.root.to_string(),
-        // Verification refuses a quote whose registers are not exactly the manifest's.
-        "registers_match": true,
-        "profile": keyset.profile,
-        "tcb_status": peer.tcb_status.to_string(),
-        "tcb_evaluation_number": peer.tcb_evaluation_number,
-        "registers": peer.registers,
-        "keyset": worker.keyset_digest().to_string(),
-        "lifetime_s": keyset.lifetime_s,
-        "receipt_key": hex::encode(keyset.receipt_key),
-        "payee": keyset.payee.to_string(),
-        "chain": keyset.chain.0,
-        "models": models,
-        "nonce": hex::encode(session.nonce()),
-        "quote_digest": hex::encode(peer.quote_digest),
-        "verified_at_unix_s": session.verified_at_unix_s(),
-        "bundle": hex::encode(session.bundle()),
-    })
-}
-
 fn root_words(root: RootClass) -> &'static str {
     match root {
         RootClass::Intel => "Intel's root",
@@ -273,13 +249,13 @@ async fn chat(
         body["max_tokens"] = max.into();
     }
     let mut sink = |event: &Value| {
-        if let (false, Some(piece)) = (
+        if let (false, Some(chunk)) = (
             json,
             event
                 .pointer("/choices/0/delta/content")
                 .and_then(Value::as_str),
         ) {
-            print!("{piece}");
+            print!("{chunk}");
             // A closed pipe is the reader's affair; the answer is still verified and paid.
             let _ = std::io::stdout().flush();
         }

@@ -2,7 +2,7 @@
 
 use crate::budget::Budget;
 use crate::chain::{self, Channel};
-use crate::config::{Config, read_file, read_key};
+use crate::config::{Config, ConfigError, read_file, read_key};
 use crate::error::{ClientError, Executed};
 use crate::job::{Job, Payment, Prepared};
 use crate::limits::{REPLY_BYTES_MAX, SMALL_FILE_BYTES_MAX};
@@ -63,16 +63,17 @@ impl Client {
         let root = match &config.insecure_test_root {
             None => Root::intel(),
             Some(path) if !test_root_confirmed => {
-                return Err(ClientError::Config(format!(
+                return Err(ConfigError(format!(
                     "it names the test root {}; confirm it with --insecure-test-root, or remove the line to trust Intel's",
                     path.display()
-                )));
+                ))
+                .into());
             }
             Some(path) => Root::insecure_test(read_file(path, SMALL_FILE_BYTES_MAX)?)
-                .map_err(|e| ClientError::Config(format!("{}: {e}", path.display())))?,
+                .map_err(|e| ConfigError(format!("{}: {e}", path.display())))?,
         };
         let manifest = Manifest::from_json(&read_file(&config.manifest, SMALL_FILE_BYTES_MAX)?)
-            .map_err(|e| ClientError::Config(format!("{}: {e}", config.manifest.display())))?;
+            .map_err(|e| ConfigError(format!("{}: {e}", config.manifest.display())))?;
         let payer = read_key(&config.payer_key_file)?;
         let payer_key = payer.verifying_key().to_bytes();
         let channel = channel_address(&config, payer_key)?;
@@ -349,6 +350,6 @@ pub fn channel_address(config: &Config, payer_key: [u8; 32]) -> Result<Address, 
     match (config.channel, config.channel_terms(payer_key)?) {
         (Some(address), _) => Ok(address),
         (None, Some(terms)) => Ok(terms.address()),
-        (None, None) => Err(ClientError::Config("no channel is named".into())),
+        (None, None) => Err(ConfigError("no channel is named".into()).into()),
     }
 }

@@ -3,7 +3,6 @@
 //! Trusted: it is the developer's own. Unknown keys are errors all the same, because a misspelt limit is no limit.
 //! Paths in it are relative to the file itself.
 
-use crate::error::ClientError;
 use crate::limits::{CONFIG_BYTES_MAX, KEY_FILE_BYTES_MAX};
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Deserializer};
@@ -12,6 +11,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use wire::Digest;
 use zeroize::Zeroizing;
+
+/// Why the configuration, or a file that it names, is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the configuration is refused: {0}")]
+pub struct ConfigError(pub String);
 
 /// What the sidecar is told by its owner.
 #[derive(Debug, Clone, Deserialize)]
@@ -104,23 +108,20 @@ pub struct TermsConfig {
 
 impl Config {
     /// Reads a configuration file and makes its paths absolute.
-    pub fn read(path: &Path) -> Result<Config, ClientError> {
+    pub fn read(path: &Path) -> Result<Config, ConfigError> {
         let bytes = read_file(path, CONFIG_BYTES_MAX)?;
         let text = String::from_utf8(bytes).map_err(|_| refused(path, "not UTF-8"))?;
         let directory = path.parent().unwrap_or(Path::new("."));
-        Config::parse(&text, directory).map_err(|error| match error {
-            ClientError::Config(reason) => refused(path, &reason),
-            other => other,
-        })
+        Config::parse(&text, directory).map_err(|error| refused(path, &error.0))
     }
 
     /// Parses the text of a configuration file that lies in `directory`.
-    pub fn parse(text: &str, directory: &Path) -> Result<Config, ClientError> {
+    pub fn parse(text: &str, directory: &Path) -> Result<Config, ConfigError> {
         let mut config: Config =
-            serde_yaml::from_str(text).map_err(|e| ClientError::Config(e.to_string()))?;
+            serde_yaml::from_str(text).map_err(|e| ConfigError(e.to_string()))?;
         if config.channel.is_some() == config.terms.is_some() {
             let reason = "exactly one of `channel` and `terms` is needed";
-            return Err(ClientError::Config(reason.into()));
+            return Err(ConfigError(reason.into()));
         }
         let required = [
             &mut config.payer_key_file,
@@ -138,7 +139,7 @@ impl Config {
     }
 
     /// Takes the test root that the command line names. One in the file alone is refused: a person must name it.
-    pub fn confirm_test_root(&mut self, named: Option<&Path>) -> Result<bool, ClientError> {
+    pub fn confirm_test_root(&mut self, named: Option<&Path>) -> Result<bool, ConfigError> {
         let Some(named) = named else {
             return Ok(false);
         };
@@ -147,7 +148,7 @@ impl Config {
             a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
         };
         match &self.insecure_test_root {
-            Some(path) if !same(path, named) => Err(ClientError::Config(format!(
+            Some(path) if !same(path, named) => Err(ConfigError(format!(
                 "--insecure-test-root names {}, the configuration names {}",
                 named.display(),
                 path.display()
@@ -165,7 +166,7 @@ impl Config {
     }
 
     /// The terms of the channel, when the file gives them.
-    pub fn channel_terms(&self, payer_key: [u8; 32]) -> Result<Option<ChannelTerms>, ClientError> {
+    pub fn channel_terms(&self, payer_key: [u8; 32]) -> Result<Option<ChannelTerms>, ConfigError> {
         let Some(terms) = &self.terms else {
             return Ok(None);
         };
@@ -186,10 +187,10 @@ impl Config {
     }
 
     /// The wallet, when the file names its key.
-    pub fn wallet(&self) -> Result<settlement::Wallet, ClientError> {
+    pub fn wallet(&self) -> Result<settlement::Wallet, ConfigError> {
         let Some(path) = &self.wallet_key_file else {
             let reason = "`wallet_key_file` is needed to open a channel";
-            return Err(ClientError::Config(reason.into()));
+            return Err(ConfigError(reason.into()));
         };
         let seed = read_seed(path)?;
         Ok(settlement::Wallet::from_seed(&seed, self.chain_id()))
@@ -197,11 +198,11 @@ impl Config {
 }
 
 /// Reads a key: 64 hexadecimal characters in a file.
-pub fn read_key(path: &Path) -> Result<SigningKey, ClientError> {
+pub fn read_key(path: &Path) -> Result<SigningKey, ConfigError> {
     Ok(SigningKey::from_bytes(&*read_seed(path)?))
 }
 
-fn read_seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, ClientError> {
+fn read_seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, ConfigError> {
     let text = Zeroizing::new(read_file(path, KEY_FILE_BYTES_MAX)?);
     let mut seed = Zeroizing::new([0; 32]);
     hex::decode_to_slice(text.trim_ascii(), &mut seed[..])
@@ -210,7 +211,7 @@ fn read_seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, ClientError> {
 }
 
 /// Reads a file of at most `max` bytes.
-pub(crate) fn read_file(path: &Path, max: u64) -> Result<Vec<u8>, ClientError> {
+pub(crate) fn read_file(path: &Path, max: u64) -> Result<Vec<u8>, ConfigError> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(max + 1).read_to_end(&mut bytes))
@@ -221,8 +222,8 @@ pub(crate) fn read_file(path: &Path, max: u64) -> Result<Vec<u8>, ClientError> {
     Ok(bytes)
 }
 
-fn refused(path: &Path, reason: &str) -> ClientError {
-    ClientError::Config(format!("{}: {reason}", path.display()))
+fn refused(path: &Path, reason: &str) -> ConfigError {
+    ConfigError(format!("{}: {reason}", path.display()))
 }
 
 fn listen_default() -> String {

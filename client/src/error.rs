@@ -1,6 +1,7 @@
 //! What can go wrong, whose fault it is, and whether the job may have been executed.
 
 use crate::budget::BudgetError;
+use crate::config::ConfigError;
 use crate::limits::FOREIGN_TEXT_CHARS_MAX;
 use crate::tokens::TokensError;
 use settlement::ChargeError;
@@ -47,8 +48,8 @@ impl Executed {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ClientError {
     /// The configuration or a file it names.
-    #[error("the configuration is refused: {0}")]
-    Config(String),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The application's request.
     #[error("the request is refused: {message}")]
     Request {
@@ -66,7 +67,7 @@ pub enum ClientError {
         message: String,
     },
     /// The budget, or the file that holds it.
-    #[error("client::budget refused: {0}")]
+    #[error(transparent)]
     Budget(#[from] BudgetError),
     /// Evidence that does not make a peer.
     #[error("{}", not_trusted(.0))]
@@ -89,7 +90,7 @@ pub enum ClientError {
         executed: Executed,
     },
     /// The proxy's bytes are not what they should be.
-    #[error("host-proxy misbehaved with the {what}: {detail}")]
+    #[error("the {what} from host-proxy is not valid: {detail}")]
     ProxyMisbehaved {
         /// What it was asked for.
         what: &'static str,
@@ -116,7 +117,7 @@ pub enum ClientError {
     #[error("guest-agent failed after it accepted the job: {0}")]
     GuestFailed(JobFailure),
     /// The answer inside the seal has another shape than it should.
-    #[error("client::job refused the answer: {0}")]
+    #[error("the answer is refused: {0}")]
     Answer(String),
     /// The request does not seal.
     #[error("wire::seal refused the request: {0}")]
@@ -125,7 +126,7 @@ pub enum ClientError {
     #[error("wire::seal refused the answer: {0}")]
     Seal(SealError),
     /// The tokens do not add up to the text, or cannot be counted.
-    #[error("client::tokens refused the answer: {0}")]
+    #[error("the answer is refused: {0}")]
     Tokens(#[from] TokensError),
     /// The receipt.
     #[error("wire::receipt refused the receipt: {0}")]

@@ -8,14 +8,6 @@ pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 pub const KEY_FILE_BYTES_MAX: u64 = 128;
 /// A test root certificate or a manifest is far below this.
 pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// The description of a model's volume: some 200 bytes a file.
-pub const DESCRIPTION_BYTES_MAX: u64 = 8 * 1024 * 1024;
-/// A `tokenizer.json`; large vocabularies take about 20 MB.
-pub const TOKENIZER_BYTES_MAX: u64 = 32 * 1024 * 1024;
-/// A chat template: instructions it may execute for one conversation, so that a template cannot loop for ever.
-pub const TEMPLATE_FUEL: u64 = 200_000;
-/// A chat template's text.
-pub const TEMPLATE_BYTES_MAX: usize = 64 * 1024;
 
 /// An answer that is not streamed, from proxy or chain: JSON of a few fields, or a bundle.
 pub const REPLY_BYTES_MAX: usize = 1024 * 1024;
@@ -35,7 +27,5 @@ pub const DEADLINE_GRACE: Duration = Duration::from_secs(5);
 
 /// A request of an application to the sidecar.
 pub const REQUEST_BYTES_MAX: usize = wire::limits::REQUEST_BYTES_MAX;
-/// Tokens of one embedded text, `[CLS]` and `[SEP]` included; the rest of the text is cut off.
-pub const EMBEDDING_TOKENS_MAX: usize = 256;
 /// Events that the sidecar holds before an application has read them.
 pub const EVENTS_QUEUED_MAX: usize = 256;

@@ -5,10 +5,11 @@
 //! page that rebinds its own name to the loopback cannot say that). Promised: `[DONE]` or a whole JSON answer is
 //! written only after the receipt was verified; an answer that fails ends with an error object.
 
-use crate::client::{Answer, Client};
+use crate::client::Client;
 use crate::error::{ClientError, Executed};
 use crate::limits::{EVENTS_QUEUED_MAX, REQUEST_BYTES_MAX};
-use crate::openai::{self, Delivery, error_object};
+use crate::objects::{CURRENCY, attestation_object, chat_object, embeddings_object, final_chunk};
+use crate::openai::{self, error_object};
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -16,7 +17,6 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -100,7 +100,7 @@ async fn models(State(client): State<Arc<Client>>) -> Response {
 
 async fn attestation(State(client): State<Arc<Client>>) -> Response {
     match client.session().await {
-        Ok(session) => Json(crate::cli::attestation_object(&session)).into_response(),
+        Ok(session) => Json(attestation_object(&session)).into_response(),
         Err(error) => failed(&error),
     }
 }
@@ -229,75 +229,6 @@ fn line(event: &Value) -> String {
     format!("data: {event}\n\n")
 }
 
-fn final_chunk(answer: &Answer, include_usage: bool) -> Value {
-    let mut chunk = answer.events.last().cloned().unwrap_or_default();
-    chunk["choices"] = json!([]);
-    if include_usage {
-        chunk["usage"] = usage(answer);
-    }
-    chunk["x_job"] = x_job(answer);
-    chunk
-}
-
-fn chat_object(answer: &Answer) -> Value {
-    let head = answer.events.first().unwrap_or(&Value::Null);
-    json!({
-        "id": format!("chatcmpl-{}", hex::encode(answer.job)),
-        "object": "chat.completion",
-        "created": head["created"],
-        "model": head["model"],
-        "choices": [{
-            "index": 0,
-            "message": {"role": "assistant", "content": answer.text},
-            "finish_reason": openai::finish_reason(answer.finish),
-            "logprobs": null,
-        }],
-        "usage": usage(answer),
-        "x_job": x_job(answer),
-    })
-}
-
-/// The OpenAI API's answer to an embeddings request.
-pub(crate) fn embeddings_object(answer: &Answer, delivery: Delivery) -> Value {
-    let mut object = answer.events.first().cloned().unwrap_or_default();
-    if delivery.base64 {
-        let data = object["data"].as_array_mut().into_iter().flatten();
-        data.for_each(|entry| entry["embedding"] = base64_floats(&entry["embedding"]));
-    }
-    let prompt = answer.usage.prompt;
-    object["usage"] = json!({"prompt_tokens": prompt, "total_tokens": prompt});
-    object["x_job"] = x_job(answer);
-    object
-}
-
-/// A list of numbers as the OpenAI API's base64: little-endian 32-bit floats. They were 32-bit floats before they were
-/// JSON, so nothing is lost.
-fn base64_floats(numbers: &Value) -> Value {
-    let numbers = numbers.as_array().into_iter().flatten();
-    let floats = numbers.map(|number| number.as_f64().unwrap_or_default() as f32);
-    let bytes: Vec<u8> = floats.flat_map(f32::to_le_bytes).collect();
-    BASE64_STANDARD.encode(bytes).into()
-}
-
-fn usage(answer: &Answer) -> Value {
-    let used = answer.usage;
-    let prompt = used.prompt + used.cached;
-    json!({
-        "prompt_tokens": prompt, "completion_tokens": used.completion, "total_tokens": prompt + used.completion,
-        "prompt_tokens_details": {"cached_tokens": used.cached},
-    })
-}
-
-/// What is known of the job beyond the OpenAI API.
-pub fn x_job(answer: &Answer) -> Value {
-    json!({
-        "id": hex::encode(answer.job),
-        "receipt_id": answer.payment.receipt.to_string(),
-        "cost": {"amount": answer.payment.cost, "currency": CURRENCY},
-        "verified": true,
-    })
-}
-
 fn read(headers: &HeaderMap, body: &[u8]) -> Result<Value, Box<Response>> {
     let kind = headers
         .get(header::CONTENT_TYPE)
@@ -333,21 +264,9 @@ fn named(status: u16, code: &str, message: &str) -> Response {
     (status, Json(error)).into_response()
 }
 
-const CURRENCY: &str = "nanoTON";
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_vector_survives_its_base64() {
-        let vector = [0.1f32, -1.5, f32::MIN_POSITIVE, 0.090_476_18];
-        let encoded = base64_floats(&json!(vector));
-        let bytes = BASE64_STANDARD.decode(encoded.as_str().unwrap()).unwrap();
-        let (floats, rest) = bytes.as_chunks::<4>();
-        let floats: Vec<f32> = floats.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        assert_eq!((floats.as_slice(), rest), (&vector[..], &[][..]));
-    }
 
     #[test]
     fn a_web_page_cannot_name_itself_as_the_host() {

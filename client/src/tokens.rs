@@ -1,25 +1,17 @@
 //! Recounting: the client tokenises what it asked and what it got, and pays for no token it did not count.
 //!
-//! Trusted: the directory of the model, which its owner chose and [`crate::roots`] holds against the allow-list. A chat
-//! template is a program from a stranger (SECURITY.md 17): it runs with bounded fuel, and only for a model on the
-//! allow-list. Promised: the same rules as the engine's, so an honest guest's numbers come out equal:
-//! - embeddings: each text with its special tokens, cut at 256, no padding;
-//! - a prompt: the template of `tokenizer_config.json` with `messages`, `add_generation_prompt` and `eos_token`, blocks
-//!   trimmed and stripped, nothing escaped, then tokenised without adding special tokens; a message that spells out a
-//!   control token is refused, since it could speak in another role;
-//! - a completion: the token ids that came with the text, and they must decode to that text.
+//! Trusted: the directory of a model, which its owner chose and which is held against the allow-list here, as far as
+//! files are there: a client needs only the tokenizer, and the weights are looked at where they lie beside it. Promised:
+//! the rule from text to tokens is `model::text`, as in the guest, so an honest guest's numbers come out equal.
 
-use crate::config::{ModelConfig, read_file};
-use crate::error::ClientError;
-use crate::limits::{
-    EMBEDDING_TOKENS_MAX, SMALL_FILE_BYTES_MAX, TEMPLATE_BYTES_MAX, TEMPLATE_FUEL,
-    TOKENIZER_BYTES_MAX,
-};
-use crate::roots::{self, TOKENIZER, TOKENIZER_CONFIG};
-use minijinja::{Environment, Value, context, syntax::SyntaxConfig};
-use serde::Deserialize;
-use std::collections::{BTreeMap, HashSet};
-use tokenizers::Tokenizer;
+use crate::config::{ConfigError, ModelConfig, read_file};
+use model::limits::{DESCRIPTION_BYTES_MAX, TOKENIZER_BYTES_MAX, TOKENIZER_CONFIG_BYTES_MAX};
+use model::text::{Text, TextError};
+use model::volume::{Description, VolumeError};
+use model::{File, FilesError, ModelRoot, Opened};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 use wire::{Digest, Message};
 
 /// The models on the allow-list, ready to count.
@@ -33,53 +25,30 @@ pub struct Model {
     pub root: Digest,
     /// SHA-256 of its `tokenizer.json`, which its keyset entry must have.
     pub tokenizer_digest: Digest,
-    tokenizer: Tokenizer,
-    control: HashSet<u32>,
-    template: Option<Template>,
-}
-
-struct Template {
-    environment: Environment<'static>,
-    eos_token: Option<String>,
+    text: Text,
 }
 
 /// Why tokens cannot be counted, or do not add up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum TokensError {
-    /// The model here has no chat template.
-    #[error("the model's directory has no chat template, so a conversation cannot be counted")]
-    NoTemplate,
-    /// The template does not take this conversation.
-    #[error("the chat template refused the conversation: {0}")]
-    Template(String),
-    /// A message spells out one of the model's control tokens.
-    #[error("message {message} contains the control token {token}")]
-    ControlToken {
-        /// Index of the message.
-        message: usize,
-        /// The token.
-        token: String,
-    },
-    /// The tokenizer failed on our own text.
-    #[error("the tokenizer failed: {0}")]
-    Tokenizer(String),
-    /// The guest's token ids are not those of its text.
+    #[error(transparent)]
+    Text(#[from] TextError),
     #[error("the token ids of the answer do not decode to its text")]
-    Text,
-    /// A number of tokens that fits no counter.
+    AnotherText,
     #[error("more tokens than can be counted")]
     TooMany,
 }
 
 impl Models {
     /// Reads the directories of the allow-list.
-    pub fn load(models: &[ModelConfig]) -> Result<Self, ClientError> {
+    pub fn load(models: &[ModelConfig]) -> Result<Self, ConfigError> {
         let mut loaded = BTreeMap::new();
         for config in models {
-            let model = Model::load(config)?;
+            let refuse = |reason: String| ConfigError(format!("model `{}`: {reason}", config.id));
+            let model = Model::load(config).map_err(refuse)?;
             if loaded.insert(config.id.clone(), model).is_some() {
-                let reason = format!("model `{}` is listed twice", config.id);
-                return Err(ClientError::Config(reason));
+                return Err(refuse("it is listed twice".into()));
             }
         }
         Ok(Models(loaded))
@@ -89,197 +58,165 @@ impl Models {
     pub fn get(&self, id: &str) -> Option<&Model> {
         self.0.get(id)
     }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Model> {
-        self.0.values()
-    }
 }
 
 impl Model {
-    fn load(config: &ModelConfig) -> Result<Self, ClientError> {
-        let refuse = |reason: &str| ClientError::Config(format!("model `{}`: {reason}", config.id));
-        roots::check(config)?;
-        let bytes = read_file(&config.dir.join(TOKENIZER), TOKENIZER_BYTES_MAX)?;
-        let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(|e| refuse(&e.to_string()))?;
-        // What the file says of padding and truncation is another program's taste.
-        tokenizer.with_padding(None);
-        tokenizer
-            .with_truncation(None)
-            .map_err(|e| refuse(&e.to_string()))?;
-        let path = config.dir.join(TOKENIZER_CONFIG);
-        let template = match path.exists() {
-            true => {
-                Template::parse(&read_file(&path, SMALL_FILE_BYTES_MAX)?).map_err(|e| refuse(&e))?
-            }
+    fn load(config: &ModelConfig) -> Result<Self, String> {
+        check(config)?;
+        let read = |file: File, max| read_file(&config.dir.join(file.name()), max).map_err(|e| e.0);
+        let tokenizer = read(File::Tokenizer, TOKENIZER_BYTES_MAX)?;
+        let template = match config.dir.join(File::TokenizerConfig.name()).exists() {
+            true => Some(read(File::TokenizerConfig, TOKENIZER_CONFIG_BYTES_MAX)?),
             false => None,
         };
-        let control = tokenizer.get_added_tokens_decoder().into_iter();
         Ok(Model {
             id: config.id.clone(),
             root: config.root,
-            tokenizer_digest: Digest::of(&bytes),
-            control: control
-                .filter(|(_, token)| token.special)
-                .map(|(id, _)| id)
-                .collect(),
-            tokenizer,
-            template,
+            tokenizer_digest: Digest::of(&tokenizer),
+            text: Text::parse(&tokenizer, template.as_deref()).map_err(|e| e.to_string())?,
         })
     }
 
     /// Tokens of texts to embed.
     pub fn count_inputs(&self, inputs: &[String]) -> Result<u32, TokensError> {
-        let mut sum = 0usize;
-        for input in inputs {
-            let encoding = self
-                .tokenizer
-                .encode_fast(input.as_str(), true)
-                .map_err(|e| TokensError::Tokenizer(e.to_string()))?;
-            // Cutting keeps the two special tokens, so a cut text has exactly the maximum.
-            sum += encoding.len().min(EMBEDDING_TOKENS_MAX);
-        }
-        u32::try_from(sum).map_err(|_| TokensError::TooMany)
+        let tokens = inputs
+            .iter()
+            .map(|input| Ok(self.text.to_embed(input)?.len()));
+        count(tokens.sum::<Result<usize, TextError>>()?)
     }
 
     /// Tokens of the prompt that a conversation becomes.
     pub fn count_prompt(&self, messages: &[Message]) -> Result<u32, TokensError> {
-        let template = self.template.as_ref().ok_or(TokensError::NoTemplate)?;
-        for (index, message) in messages.iter().enumerate() {
-            let tokens = self.encode(&message.content)?;
-            if let Some(token) = tokens.iter().find(|token| self.control.contains(token)) {
-                return Err(TokensError::ControlToken {
-                    message: index,
-                    token: self.tokenizer.id_to_token(*token).unwrap_or_default(),
-                });
-            }
-        }
-        let prompt = self.encode(&template.render(messages)?)?;
-        u32::try_from(prompt.len()).map_err(|_| TokensError::TooMany)
-    }
-
-    fn encode(&self, text: &str) -> Result<Vec<u32>, TokensError> {
-        let encoding = self.tokenizer.encode_fast(text, false);
-        let encoding = encoding.map_err(|e| TokensError::Tokenizer(e.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
+        let messages = messages.iter().map(|message| model::text::Message {
+            role: message.role.name(),
+            content: &message.content,
+        });
+        count(self.text.prompt(&messages.collect::<Vec<_>>())?.len())
     }
 
     /// Tokens of a completion, once its ids are seen to be those of its text.
     pub fn count_completion(&self, ids: &[u32], text: &str) -> Result<u32, TokensError> {
-        let decoded = self
-            .tokenizer
-            .decode(ids, true)
-            .map_err(|_| TokensError::Text)?;
-        if decoded != text {
-            return Err(TokensError::Text);
-        }
-        u32::try_from(ids.len()).map_err(|_| TokensError::TooMany)
-    }
-}
-
-#[derive(Deserialize)]
-struct TokenizerConfig {
-    chat_template: Option<String>,
-    eos_token: Option<SpecialToken>,
-}
-
-/// Hugging Face writes a special token as a text or as an object around it.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum SpecialToken {
-    Text(String),
-    Object { content: String },
-}
-
-impl SpecialToken {
-    fn text(self) -> String {
-        match self {
-            SpecialToken::Text(text) | SpecialToken::Object { content: text } => text,
+        match self.text.decode(ids)? == text {
+            true => count(ids.len()),
+            false => Err(TokensError::AnotherText),
         }
     }
 }
 
-impl Template {
-    fn parse(bytes: &[u8]) -> Result<Option<Self>, String> {
-        let config: TokenizerConfig = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-        let Some(source) = config.chat_template else {
-            return Ok(None);
-        };
-        if source.len() > TEMPLATE_BYTES_MAX {
-            return Err(format!(
-                "a chat template of more than {TEMPLATE_BYTES_MAX} bytes"
-            ));
-        }
-        let compile = || {
-            let mut environment = Environment::new();
-            let mut syntax = SyntaxConfig::builder();
-            syntax.trim_blocks(true).lstrip_blocks(true);
-            environment.set_syntax(syntax.build()?);
-            environment.set_fuel(Some(TEMPLATE_FUEL));
-            environment.add_template_owned(NAME, source)?;
-            Ok(environment)
-        };
-        Ok(Some(Template {
-            environment: compile().map_err(|e: minijinja::Error| e.to_string())?,
-            eos_token: config.eos_token.map(SpecialToken::text),
-        }))
-    }
+fn count(tokens: usize) -> Result<u32, TokensError> {
+    u32::try_from(tokens).map_err(|_| TokensError::TooMany)
+}
 
-    fn render(&self, messages: &[Message]) -> Result<String, TokensError> {
-        // Only the kind: an error's text may quote the conversation.
-        let refuse = |e: minijinja::Error| TokensError::Template(e.kind().to_string());
-        let template = self.environment.get_template(NAME).map_err(refuse)?;
-        let message = |m: &Message| {
-            Value::from_pairs([("role", m.role.name()), ("content", m.content.as_str())])
-        };
-        let values = context! {
-            messages => messages.iter().map(message).collect::<Vec<Value>>(),
-            add_generation_prompt => true,
-            eos_token => self.eos_token.as_deref(),
-        };
-        template.render(values).map_err(refuse)
+/// The root of the files in a model's directory.
+pub fn model_root(directory: &Path) -> Result<ModelRoot, FilesError> {
+    ModelRoot::read(&mut |file| open(directory, file))
+}
+
+/// Holds the directory of a model against the root that the allow-list names.
+fn check(config: &ModelConfig) -> Result<(), String> {
+    let root = ModelRoot(config.root.0);
+    let open = &mut |file| open(&config.dir, file);
+    if let Some(description) = &config.volume {
+        let text = read_file(description, DESCRIPTION_BYTES_MAX as u64).map_err(|e| e.0)?;
+        let checked = Description::parse(&text).and_then(|described| described.check(&root, open));
+        return checked.map_err(|error| match error {
+            VolumeError::Description(_) => format!("{}: {error}", description.display()),
+            _ => format!("{}: {error}", config.dir.display()),
+        });
+    }
+    let here = |error: FilesError| format!("{}: {error}", config.dir.display());
+    if open(File::Weights).map_err(here)?.is_none() {
+        return Ok(());
+    }
+    let found = model_root(&config.dir).map_err(here)?;
+    match found == root {
+        true => Ok(()),
+        false => Err(format!(
+            "the files in {} have root {found}, the configuration allows {root}; if that is the root hash of a volume, \
+             name the volume's description with `volume: model.json`",
+            config.dir.display()
+        )),
     }
 }
 
-const NAME: &str = "chat";
+fn open(directory: &Path, file: File) -> Result<Option<Opened>, FilesError> {
+    let opened = match fs::File::open(directory.join(file.name())) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(FilesError::unreadable(file))?,
+    };
+    let entry = opened.metadata().map_err(FilesError::unreadable(file))?;
+    Opened::new(file, entry.len(), opened).map(Some)
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wire::Role;
 
-    const CHATML: &str = "{% for message in messages %}\n{{ message.role }}:{{ message.content }}{{ eos_token }}\n{% endfor %}\
-        {% if add_generation_prompt %}assistant:{% endif %}";
-
-    fn render(template: &str) -> Result<String, TokensError> {
-        let config =
-            serde_json::json!({"chat_template": template, "eos_token": {"content": "</s>"}});
-        let template = Template::parse(config.to_string().as_bytes())
-            .unwrap()
-            .unwrap();
-        let message = |role, content: &str| Message {
-            role,
-            content: content.into(),
+    fn world(files: &[(File, &str)]) -> (tempfile::TempDir, ModelConfig) {
+        let directory = tempfile::tempdir().unwrap();
+        for (file, text) in files {
+            fs::write(directory.path().join(file.name()), text).unwrap();
+        }
+        let config = ModelConfig {
+            id: "m".into(),
+            root: Digest([7; 32]),
+            dir: directory.path().to_owned(),
+            volume: None,
         };
-        template.render(&[message(Role::User, "hi"), message(Role::Assistant, "ho")])
+        (directory, config)
+    }
+
+    const ALL: [(File, &str); 4] = [
+        (File::Config, "{}"),
+        (File::Weights, "weights"),
+        (File::Tokenizer, "words"),
+        (File::TokenizerConfig, "a template"),
+    ];
+
+    fn said(config: &ModelConfig) -> String {
+        Model::load(config).err().unwrap()
     }
 
     #[test]
-    fn a_template_sees_what_hugging_face_gives_it() {
-        assert_eq!(
-            render(CHATML).unwrap(),
-            "user:hi</s>\nassistant:ho</s>\nassistant:"
-        );
+    fn a_root_that_is_not_of_the_files_is_refused_with_what_a_volume_would_need() {
+        let (_directory, mut config) = world(&ALL);
+        let reason = said(&config);
+        assert!(reason.contains("`volume: model.json`"), "{reason}");
+        let root = model_root(&config.dir).unwrap();
+        config.root = Digest(root.0);
+        assert_eq!(check(&config), Ok(()));
+        // Without its weights a directory has no root, and only its tokenizer counts.
+        let (_directory, without) = world(&ALL[2..]);
+        assert_eq!(check(&without), Ok(()));
     }
 
     #[test]
-    fn a_template_that_loops_for_ever_or_refuses_is_an_error() {
-        let endless =
-            "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
-        assert!(matches!(render(endless), Err(TokensError::Template(_))));
-        assert!(matches!(
-            render("{{ raise_exception('no') }}"),
-            Err(TokensError::Template(_))
-        ));
+    fn the_description_of_a_volume_is_read_where_the_configuration_names_one() {
+        let (directory, mut config) = world(&ALL);
+        config.volume = Some("/nowhere/model.json".into());
+        assert!(said(&config).contains("/nowhere/model.json"));
+        let description = directory.path().join("model.json");
+        let root = |byte| ModelRoot([byte; 32]).to_string();
+        for (byte, expected) in [
+            (8, "has root 0808"),
+            (7, "config.json is not in the volume"),
+        ] {
+            let text = format!(
+                r#"{{"version": 1, "volume": {{"verity_hash": "{}"}}, "files": []}}"#,
+                root(byte)
+            );
+            fs::write(&description, text).unwrap();
+            config.volume = Some(description.clone());
+            assert!(said(&config).contains(expected), "{}", said(&config));
+        }
+        // One whose files are all there.
+        let digest = |text: &str| ModelRoot(Digest::of(text.as_bytes()).0).to_string();
+        let listed = ALL.map(|(file, text)| {
+            serde_json::json!({"path": file.name(), "bytes": text.len(), "sha256": digest(text)})
+        });
+        let whole =
+            serde_json::json!({"version": 1, "volume": {"verity_hash": root(7)}, "files": listed});
+        fs::write(&description, whole.to_string()).unwrap();
+        assert_eq!(check(&config), Ok(()));
     }
 }

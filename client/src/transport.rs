@@ -4,7 +4,8 @@
 //! what is believed is signed. Promised: a failure says whether anything was sent, since a job that was sent may have
 //! been executed.
 
-use crate::error::{ClientError, shown};
+use crate::config::ConfigError;
+use crate::error::shown;
 use crate::limits::{CALL_TIMEOUT, CONNECT_TIMEOUT, HEAD_BYTES_MAX, HEADERS_MAX};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -78,8 +79,8 @@ pub struct Ask<'a> {
 
 impl Transport {
     /// Takes `http://host:port`, with or without a path.
-    pub fn new(url: &str) -> Result<Self, ClientError> {
-        let refuse = |why| ClientError::Config(format!("`{}`: {why}", shown(url)));
+    pub fn new(url: &str) -> Result<Self, ConfigError> {
+        let refuse = |why| ConfigError(format!("`{}`: {why}", shown(url)));
         let rest = url
             .strip_prefix("http://")
             .ok_or_else(|| refuse("an address of the form http://host:port is needed"))?;

@@ -19,12 +19,12 @@ async fn chat(client: &Client) -> Result<client::Answer, ClientError> {
 async fn chat_and_embeddings_are_answered_verified_and_paid() {
     let world = World::start(3600).await;
     let client = world.client().unwrap();
-    let mut pieces = Vec::new();
+    let mut chunks = Vec::new();
     let mut sink =
-        |event: &Value| pieces.extend(event.pointer("/choices/0/delta/content").cloned());
+        |event: &Value| chunks.extend(event.pointer("/choices/0/delta/content").cloned());
     let answer = client.chat(&chat_body(false), &mut sink).await.unwrap();
     assert_eq!(answer.text, "hello world");
-    assert_eq!(pieces, [json!(""), json!("hello"), json!(" world")]);
+    assert_eq!(chunks, [json!(""), json!("hello"), json!(" world")]);
     // 3 prompt tokens at 1000 and 3 completion tokens at 2000 nanoTON.
     assert_eq!(answer.payment.cost, Nano(9000));
     let embeddings = client.embeddings(&embeddings_body()).await.unwrap();
@@ -84,7 +84,7 @@ async fn every_fault_is_named_and_nothing_is_paid() {
     .await;
     refused(
         Fault::OtherText,
-        "client::tokens refused the answer",
+        "the answer is refused: the token ids",
         Whose::Guest,
         Yes,
     )

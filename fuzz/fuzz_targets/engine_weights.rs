@@ -5,6 +5,6 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = engine::tensors::Stored::parse(bytes);
-    let _ = engine::llama::Config::parse(bytes);
-    let _ = engine::bert::Config::parse(bytes);
+    let _ = model::llama::Config::parse(bytes);
+    let _ = model::bert::Config::parse(bytes);
 });

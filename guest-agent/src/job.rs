@@ -8,12 +8,13 @@ use crate::boot::Keys;
 use crate::models::{Model, Models};
 use crate::replay::ReplayCache;
 use engine::{Chat, Embedder, Sampling};
+use model::text::{Message, Text};
 use rand_core::CryptoRng;
 use settlement::SignedVoucher;
 use std::sync::{Arc, Mutex};
 use wire::{
     Commitments, Digest, Envelope, EnvelopeRefused, Keyset, ModelOffer, OpenedJob, RefusalCode,
-    Request, ResponseSealer, Role, SealError, SignedEnvelope, Usage, open_job,
+    Request, ResponseSealer, SealError, SignedEnvelope, Usage, open_job,
 };
 
 /// What admission needs of the serving agent.
@@ -48,12 +49,12 @@ pub(crate) struct Facts {
 pub(crate) enum Work {
     /// Embeddings of these texts.
     Embeddings {
-        model: Arc<Embedder>,
+        model: Arc<(Embedder, Text)>,
         inputs: Vec<String>,
     },
     /// A completion of this prompt.
     Chat {
-        model: Arc<Chat>,
+        model: Arc<(Chat, Text)>,
         prompt: Vec<u32>,
         sampling: Sampling,
     },
@@ -234,9 +235,14 @@ fn work(
             Ok((Work::Embeddings { model, inputs }, most))
         }
         (Model::Chat(model), Request::Chat(request)) => {
-            let messages: Vec<_> = request.messages.into_iter().map(message).collect();
-            let prompt = model
-                .prompt_tokens(&messages)
+            let messages = request.messages.iter().map(|message| Message {
+                role: message.role.name(),
+                content: &message.content,
+            });
+            let (chat, text) = &*model;
+            let prompt = text.prompt(&messages.collect::<Vec<_>>());
+            let prompt = prompt.map_err(|_| RefusalCode::Request)?;
+            chat.check_prompt(&prompt)
                 .map_err(|_| RefusalCode::Request)?;
             let prompt_count = u32::try_from(prompt.len()).map_err(|_| RefusalCode::Request)?;
             let room = offer
@@ -265,21 +271,10 @@ fn work(
     }
 }
 
-fn message(message: wire::Message) -> engine::Message {
-    engine::Message {
-        role: match message.role {
-            Role::System => engine::Role::System,
-            Role::User => engine::Role::User,
-            Role::Assistant => engine::Role::Assistant,
-        },
-        content: message.content,
-    }
-}
-
-// What a client may seal, the engine takes.
+// What a client may seal, the model takes.
 const _: () = assert!(
-    engine::limits::MESSAGES_MAX >= wire::limits::MESSAGES_MAX
-        && engine::limits::TEXT_BYTES_MAX >= wire::limits::TEXT_BYTES_MAX
-        && engine::limits::CONVERSATION_BYTES_MAX >= wire::limits::CONVERSATION_BYTES_MAX
-        && engine::limits::COMPLETION_TOKENS_MAX >= wire::limits::COMPLETION_TOKENS_MAX
+    model::limits::MESSAGES_MAX >= wire::limits::MESSAGES_MAX
+        && model::limits::TEXT_BYTES_MAX >= wire::limits::TEXT_BYTES_MAX
+        && model::limits::CONVERSATION_BYTES_MAX >= wire::limits::CONVERSATION_BYTES_MAX
+        && model::limits::COMPLETION_TOKENS_MAX >= wire::limits::COMPLETION_TOKENS_MAX
 );

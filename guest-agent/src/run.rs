@@ -2,7 +2,8 @@
 
 use crate::accounts::Reservation;
 use crate::job::{Admitted, Desk, Facts, Work};
-use engine::{Chat, Embedder, EngineError, Generated, Sampling, Step};
+use engine::{Chat, Embedder, Generated, Sampling};
+use model::text::Text;
 use settlement::{Charge, Nano};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -225,22 +226,25 @@ fn sign(desk: &Desk, reservation: Reservation, core: ReceiptCore) -> Receipt {
 
 async fn embeddings<W: AsyncWrite + Unpin>(
     answer: &mut Answer<'_, W>,
-    model: Arc<Embedder>,
+    model: Arc<(Embedder, Text)>,
     inputs: Vec<String>,
     started: Instant,
 ) -> Result<Outcome, RunError> {
     let computed = tokio::task::spawn_blocking(move || {
+        let (embedder, text) = &*model;
+        let embed = |input: String| {
+            let tokens = text.to_embed(&input).map_err(|_| RunError::Engine)?;
+            let vector = embedder.embed(&tokens).map_err(|_| RunError::Engine)?;
+            Ok((tokens.len() as u32, vector))
+        };
         inputs
-            .iter()
-            .map(|text| model.embed(text))
-            .collect::<Result<Vec<_>, EngineError>>()
+            .into_iter()
+            .map(embed)
+            .collect::<Result<_, RunError>>()
     });
-    let computed = computed
-        .await
-        .map_err(|_| RunError::Engine)?
-        .map_err(|_| RunError::Engine)?;
-    let tokens = computed.iter().map(|e| e.tokens).sum();
-    let vectors: Vec<Vec<f32>> = computed.into_iter().map(|e| e.vector).collect();
+    let computed: Vec<(u32, Vec<f32>)> = computed.await.map_err(|_| RunError::Engine)??;
+    let tokens = computed.iter().map(|(tokens, _)| tokens).sum();
+    let vectors: Vec<Vec<f32>> = computed.into_iter().map(|(_, vector)| vector).collect();
     answer
         .event(&AnswerEvent::Embeddings(Vectors::new(&vectors)))
         .await?;
@@ -266,7 +270,7 @@ struct Pace {
 
 async fn chat<W: AsyncWrite + Unpin>(
     answer: &mut Answer<'_, W>,
-    model: Arc<Chat>,
+    model: Arc<(Chat, Text)>,
     prompt: Vec<u32>,
     sampling: Sampling,
     pace: &Pace,
@@ -300,10 +304,7 @@ async fn chat<W: AsyncWrite + Unpin>(
         }
     }
     drop(received);
-    let generated = generation
-        .await
-        .map_err(|_| RunError::Engine)?
-        .map_err(|_| RunError::Engine)?;
+    let generated = generation.await.map_err(|_| RunError::Engine)??;
     // What was generated beyond the deadline was not delivered, so it is neither counted nor charged.
     let rest = match expired {
         true => &[],
@@ -333,17 +334,20 @@ async fn chat<W: AsyncWrite + Unpin>(
 
 /// Runs on a blocking thread; stops when nobody receives any more.
 fn generate(
-    model: &Chat,
+    (chat, text): &(Chat, Text),
     prompt: &[u32],
     sampling: &Sampling,
     steps: &mpsc::Sender<(u32, String)>,
-) -> Result<Generated, EngineError> {
-    model.generate(prompt, sampling, &mut |step: &Step| match steps
-        .blocking_send((step.token, step.text.clone()))
-    {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(_) => ControlFlow::Break(()),
-    })
+) -> Result<Generated, RunError> {
+    let mut detokeniser = text.detokeniser().map_err(|_| RunError::Engine)?;
+    let generated = chat.generate(prompt, sampling, &mut |step| {
+        let text = detokeniser.push(step.token, step.last);
+        match steps.blocking_send((step.token, text)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    });
+    generated.map_err(|_| RunError::Engine)
 }
 
 fn millis(duration: Duration) -> u32 {

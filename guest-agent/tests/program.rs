@@ -24,7 +24,7 @@ fn agent(directory: &Path) -> Command {
 }
 
 fn write_config(directory: &Path) {
-    let root = engine::ModelFiles::read(&Path::new(MODELS).join("tiny-chat"))
+    let root = engine::weights::read(&Path::new(MODELS).join("tiny-chat"))
         .unwrap()
         .root();
     let account = format!("0:{}", "11".repeat(32));

@@ -56,9 +56,7 @@ fn models() -> &'static Path {
 }
 
 fn config(change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
-    let root = engine::ModelFiles::read(&models().join(MODEL))
-        .unwrap()
-        .root();
+    let root = engine::weights::read(&models().join(MODEL)).unwrap().root();
     let mut config = serde_json::json!({
         "version": 1, "profile": "sim", "chain": 20241, "payee": PAYEE.to_string(),
         "payee_key": hex::encode(payee().verifying_key().to_bytes()), "stake": PAYEE.to_string(),

@@ -114,13 +114,13 @@ impl Bench {
     }
 
     fn write_config(&self) -> anyhow::Result<()> {
-        let model = engine::ModelFiles::read(&workspace_root().join("engine/models").join(CHAT))?;
+        let root = client::model_root(&workspace_root().join("engine/models").join(CHAT))?;
         let payee = format!("0:{}", "11".repeat(32));
         let config = json!({
             "version": 1, "profile": "sim", "chain": settlement::ChainId::EMBEDDED.0,
             "payee": payee, "payee_key": "22".repeat(32), "stake": payee, "lifetime_s": 3600, "jobs_max": 10_000,
             "price_step_nano": 100_000, "exposure_max_nano": 1_000_000_000, "interval_ms": 50,
-            "models": [{"id": CHAT, "endpoint": "chat", "root": model.root().to_string(), "context_tokens": 256,
+            "models": [{"id": CHAT, "endpoint": "chat", "root": root.to_string(), "context_tokens": 256,
                         "prompt_nano": 200_000_000_000u64, "completion_nano": 1_000_000_000_000u64}],
         });
         Ok(fs::write(self.config(), config.to_string())?)

@@ -71,7 +71,7 @@ pub async fn run(
 
 /// Opens the developer's channel by command, as a developer would.
 pub fn open_channel(stack: &Stack, steps: &mut Steps) -> anyhow::Result<Address> {
-    let mut command = Command::new(stack.program("client"));
+    let mut command = Command::new(stack.program("chrysalis"));
     command
         .args([
             "channel",
@@ -85,14 +85,14 @@ pub fn open_channel(stack: &Stack, steps: &mut Steps) -> anyhow::Result<Address>
     let output = command
         .stdin(Stdio::null())
         .output()
-        .context("starting client channel open")?;
+        .context("starting chrysalis channel open")?;
     ensure!(
         output.status.success(),
         "{}",
         String::from_utf8_lossy(&output.stderr).trim()
     );
     let opened: Value = serde_json::from_slice(&output.stdout)
-        .context("reading what client channel open printed")?;
+        .context("reading what chrysalis channel open printed")?;
     let channel = opened["channel"]
         .as_str()
         .context("it names the channel")?

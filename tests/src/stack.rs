@@ -8,7 +8,7 @@ use crate::recorder;
 use crate::{Programs, workspace_root};
 use anyhow::{Context, bail, ensure};
 use attest::Manifest;
-use engine::ModelFiles;
+use client::model_root;
 use ledger::Ledger;
 use registers::{Digest48, VerityRoot};
 use serde_json::{Value, json};
@@ -361,8 +361,8 @@ impl Stack {
                     (described(volume)?.verity_hash.to_string(), named)
                 }
                 _ => {
-                    let files = ModelFiles::read(&self.path("models").join(id))?;
-                    (files.root().to_string(), String::new())
+                    let root = model_root(&self.path("models").join(id))?;
+                    (root.to_string(), String::new())
                 }
             };
             anyhow::Ok(format!(
@@ -447,9 +447,8 @@ fn measured_config(
     options: &StackOptions,
 ) -> anyhow::Result<Vec<u8>> {
     let root = |id: &str| -> anyhow::Result<String> {
-        let files =
-            ModelFiles::read(&models.join(id)).with_context(|| format!("reading model {id}"))?;
-        Ok(files.root().to_string())
+        let root = model_root(&models.join(id)).with_context(|| format!("reading model {id}"))?;
+        Ok(root.to_string())
     };
     let address = payee.address().to_string();
     let volume = options.volume.as_deref().map(described).transpose()?;

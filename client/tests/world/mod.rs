@@ -62,9 +62,11 @@ pub const EMBEDDER: &str = "tiny-embedder";
 
 const TOKENIZER: &str = r#"{"version":"1.0","truncation":null,"padding":null,
     "added_tokens":[{"id":0,"content":"<end>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}],
-    "normalizer":null,"pre_tokenizer":{"type":"WhitespaceSplit"},"post_processor":null,"decoder":null,
-    "model":{"type":"WordLevel","vocab":{"<end>":0,"hello":1,"world":2,"[UNK]":3},"unk_token":"[UNK]"}}"#;
-const TEMPLATE: &str = r#"{"chat_template":"{% for m in messages %}{{ m.content }} {% endfor %}","eos_token":"<end>"}"#;
+    "normalizer":null,"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
+    "post_processor":null,"decoder":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
+    "model":{"type":"WordLevel","vocab":{"<end>":0,"hello":1,"Ġworld":2,"[UNK]":3,"Ġhello":4},"unk_token":"[UNK]"}}"#;
+const TEMPLATE: &str =
+    r#"{"chat_template":"{% for m in messages %}{{ m.content }}{% endfor %}","eos_token":"<end>"}"#;
 
 /// Everything behind one address.
 pub struct World {

@@ -142,7 +142,7 @@ fn models(quiet: bool) -> anyhow::Result<PathBuf> {
 
 /// Offers the OpenAI API over the running stack until Ctrl-C.
 async fn keep(stack: &Stack) -> anyhow::Result<()> {
-    let mut command = Command::new(stack.program("client"));
+    let mut command = Command::new(stack.program("chrysalis"));
     command
         .args(["serve", "--config"])
         .arg(stack.client_config());
@@ -154,13 +154,13 @@ async fn keep(stack: &Stack) -> anyhow::Result<()> {
     let mut serve = serve
         .kill_on_drop(true)
         .spawn()
-        .context("starting client serve")?;
+        .context("starting chrysalis serve")?;
     eprintln!("\nEverything keeps running until Ctrl-C. Try:\n");
     println!(
         "curl -s http://127.0.0.1:10000/v1/chat/completions -H 'content-type: application/json' \
          -d '{{\"model\":\"{CHAT}\",\"messages\":[{{\"role\":\"user\",\"content\":\"What does a receipt prove?\"}}],\"temperature\":0}}'"
     );
     let status = serve.wait().await?;
-    anyhow::ensure!(status.success(), "client serve ended with {status}");
+    anyhow::ensure!(status.success(), "chrysalis serve ended with {status}");
     Ok(())
 }

@@ -36,7 +36,7 @@ fn help_teaches_by_example() {
         "guest-agent",
         "guest-agent-sim",
         "host-proxy",
-        "client",
+        "chrysalis",
         "simulator",
     ] {
         check(program, &["--help"], 0, "Example");
@@ -49,13 +49,13 @@ fn misuse_is_exit_code_2_and_names_what_was_wrong() {
         "guest-agent",
         "guest-agent-sim",
         "host-proxy",
-        "client",
+        "chrysalis",
         "simulator",
     ] {
         check(program, &["--nonsense"], 2, "--nonsense");
     }
     check(
-        "client",
+        "chrysalis",
         &["channel", "open", "--config", "x", "--deposit", "much"],
         2,
         "much",
@@ -79,7 +79,7 @@ fn misuse_is_exit_code_2_and_names_what_was_wrong() {
 fn a_missing_file_is_exit_code_1_and_named() {
     let absent = "/nonexistent/chrysalis";
     for command in ["attest", "serve"] {
-        check("client", &[command, "--config", absent], 1, absent);
+        check("chrysalis", &[command, "--config", absent], 1, absent);
     }
     check("host-proxy", &["serve", "--config", absent], 1, absent);
     let agent = [

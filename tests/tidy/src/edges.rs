@@ -7,7 +7,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("registers", &[]),
     ("pki", &[]),
     ("settlement", &[]),
-    ("engine", &[]),
+    ("model", &[]),
+    ("engine", &["model"]),
+    ("engine-cli", &["engine", "model"]),
     ("stage0", &[]),
     ("tidy", &[]),
     ("demo", &[]),
@@ -27,11 +29,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("wire", &["registers", "settlement", "attest", "gpu"]),
     (
         "client",
-        &["wire", "registers", "attest", "gpu", "settlement"],
+        &["wire", "registers", "attest", "gpu", "model", "settlement"],
     ),
     (
         "guest-agent",
-        &["wire", "registers", "settlement", "engine", "stage0"],
+        &["wire", "registers", "settlement", "engine", "model", "stage0"],
     ),
     (
         "host-proxy",
@@ -52,7 +54,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "attest",
             "client",
             "demo",
-            "engine",
             "host-proxy",
             "image-builder",
             "ledger",

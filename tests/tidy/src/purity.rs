@@ -5,6 +5,7 @@ use crate::tree::File;
 
 /// Source directories of the pure libraries.
 const PURE: &[&str] = &[
+    "engine/model/src/",
     "measurements/registers/src/",
     "measurements/pki/src/",
     "measurements/attest/src/",

@@ -1,0 +1,126 @@
+//! What the program says of verified answers and workers, as JSON: for the OpenAI API and for `--json`.
+
+use crate::client::Answer;
+use crate::openai::{Delivery, finish_reason};
+use crate::session::Session;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde_json::{Value, json};
+
+/// The unit of all amounts here.
+pub(crate) const CURRENCY: &str = "nanoTON";
+
+/// What was verified of a worker.
+pub(crate) fn attestation_object(session: &Session) -> Value {
+    let (worker, keyset) = (session.worker(), session.keyset());
+    let peer = worker.peer();
+    let models = keyset.models.iter();
+    let models: Vec<Value> = models
+        .map(|m| json!({"id": m.id, "root": m.root.to_string(), "tokenizer": m.tokenizer.to_string()}))
+        .collect();
+    json!({
+        "verified": true,
+        "root": peer.root.to_string(),
+        // Verification refuses a quote whose registers are not exactly the manifest's.
+        "registers_match": true,
+        "profile": keyset.profile,
+        "tcb_status": peer.tcb_status.to_string(),
+        "tcb_evaluation_number": peer.tcb_evaluation_number,
+        "registers": peer.registers,
+        "keyset": worker.keyset_digest().to_string(),
+        "lifetime_s": keyset.lifetime_s,
+        "receipt_key": hex::encode(keyset.receipt_key),
+        "payee": keyset.payee.to_string(),
+        "chain": keyset.chain.0,
+        "models": models,
+        "nonce": hex::encode(session.nonce()),
+        "quote_digest": hex::encode(peer.quote_digest),
+        "verified_at_unix_s": session.verified_at_unix_s(),
+        "bundle": hex::encode(session.bundle()),
+    })
+}
+
+/// What ends a stream: no choices, but what is known of the job.
+pub(crate) fn final_chunk(answer: &Answer, include_usage: bool) -> Value {
+    let mut chunk = answer.events.last().cloned().unwrap_or_default();
+    chunk["choices"] = json!([]);
+    if include_usage {
+        chunk["usage"] = usage(answer);
+    }
+    chunk["x_job"] = x_job(answer);
+    chunk
+}
+
+/// The OpenAI API's answer to a chat request that is not streamed.
+pub(crate) fn chat_object(answer: &Answer) -> Value {
+    let head = answer.events.first().unwrap_or(&Value::Null);
+    json!({
+        "id": format!("chatcmpl-{}", hex::encode(answer.job)),
+        "object": "chat.completion",
+        "created": head["created"],
+        "model": head["model"],
+        "choices": [{
+            "index": 0,
+            "message": {"role": "assistant", "content": answer.text},
+            "finish_reason": finish_reason(answer.finish),
+            "logprobs": null,
+        }],
+        "usage": usage(answer),
+        "x_job": x_job(answer),
+    })
+}
+
+/// The OpenAI API's answer to an embeddings request.
+pub(crate) fn embeddings_object(answer: &Answer, delivery: Delivery) -> Value {
+    let mut object = answer.events.first().cloned().unwrap_or_default();
+    if delivery.base64 {
+        let data = object["data"].as_array_mut().into_iter().flatten();
+        data.for_each(|entry| entry["embedding"] = base64_floats(&entry["embedding"]));
+    }
+    let prompt = answer.usage.prompt;
+    object["usage"] = json!({"prompt_tokens": prompt, "total_tokens": prompt});
+    object["x_job"] = x_job(answer);
+    object
+}
+
+/// A list of numbers as the OpenAI API's base64: little-endian 32-bit floats. They were 32-bit floats before they were
+/// JSON, so nothing is lost.
+fn base64_floats(numbers: &Value) -> Value {
+    let numbers = numbers.as_array().into_iter().flatten();
+    let floats = numbers.map(|number| number.as_f64().unwrap_or_default() as f32);
+    let bytes: Vec<u8> = floats.flat_map(f32::to_le_bytes).collect();
+    BASE64_STANDARD.encode(bytes).into()
+}
+
+fn usage(answer: &Answer) -> Value {
+    let used = answer.usage;
+    let prompt = used.prompt + used.cached;
+    json!({
+        "prompt_tokens": prompt, "completion_tokens": used.completion, "total_tokens": prompt + used.completion,
+        "prompt_tokens_details": {"cached_tokens": used.cached},
+    })
+}
+
+/// What is known of the job beyond the OpenAI API.
+pub(crate) fn x_job(answer: &Answer) -> Value {
+    json!({
+        "id": hex::encode(answer.job),
+        "receipt_id": answer.payment.receipt.to_string(),
+        "cost": {"amount": answer.payment.cost, "currency": CURRENCY},
+        "verified": true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vector_survives_its_base64() {
+        let vector = [0.1f32, -1.5, f32::MIN_POSITIVE, 0.090_476_18];
+        let encoded = base64_floats(&json!(vector));
+        let bytes = BASE64_STANDARD.decode(encoded.as_str().unwrap()).unwrap();
+        let (floats, rest) = bytes.as_chunks::<4>();
+        let floats: Vec<f32> = floats.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        assert_eq!((floats.as_slice(), rest), (&vector[..], &[][..]));
+    }
+}
