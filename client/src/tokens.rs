@@ -196,14 +196,17 @@ mod tests {
         config.volume = Some("/nowhere/model.json".into());
         assert!(said(&config).contains("/nowhere/model.json"));
         let description = directory.path().join("model.json");
-        let root = |byte| ModelRoot([byte; 32]).to_string();
+        let volume = |byte| {
+            let verity_hash = ModelRoot([byte; 32]);
+            serde_json::json!({"verity_hash": verity_hash, "salt": verity_hash, "data_blocks": 3})
+        };
         for (byte, expected) in [
             (8, "has root 0808"),
             (7, "config.json is not in the volume"),
         ] {
             let text = format!(
-                r#"{{"version": 1, "volume": {{"verity_hash": "{}"}}, "files": []}}"#,
-                root(byte)
+                r#"{{"version": 1, "volume": {}, "files": []}}"#,
+                volume(byte)
             );
             fs::write(&description, text).unwrap();
             config.volume = Some(description.clone());
@@ -214,8 +217,7 @@ mod tests {
         let listed = ALL.map(|(file, text)| {
             serde_json::json!({"path": file.name(), "bytes": text.len(), "sha256": digest(text)})
         });
-        let whole =
-            serde_json::json!({"version": 1, "volume": {"verity_hash": root(7)}, "files": listed});
+        let whole = serde_json::json!({"version": 1, "volume": volume(7), "files": listed});
         fs::write(&description, whole.to_string()).unwrap();
         assert_eq!(check(&config), Ok(()));
     }

@@ -3,7 +3,8 @@
 //! A keyset does not say which of the two a root is. `image-builder model pack` writes the description (`model.json`),
 //! `image-builder model verify` holds it against the volume; here it is believed.
 
-use serde::{Deserialize, Deserializer};
+use registers::{Digest32, VerityRoot};
+use serde::Deserialize;
 use thiserror::Error;
 
 use crate::files::{File, FileDigest, FilesError, Open};
@@ -14,21 +15,15 @@ use crate::root::ModelRoot;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Description {
     version: u64,
-    volume: Volume,
+    volume: VerityRoot,
     files: Vec<Described>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Volume {
-    verity_hash: ModelRoot,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct Described {
     path: String,
     bytes: u64,
-    #[serde(deserialize_with = "sha256")]
-    sha256: [u8; 32],
+    sha256: Digest32,
 }
 
 /// Why a directory is not that of a volume.
@@ -70,7 +65,7 @@ impl Description {
     /// Whether this is the volume of `root` and a directory's files are those of the volume. A client needs only the
     /// tokenizer; weights and configuration are compared where they lie beside it.
     pub fn check(&self, root: &ModelRoot, open: &mut Open<'_>) -> Result<(), VolumeError> {
-        let (found, expected) = (self.volume.verity_hash, *root);
+        let (found, expected) = (ModelRoot(self.volume.verity_hash.0), *root);
         if found != expected {
             return Err(VolumeError::Root { found, expected });
         }
@@ -82,7 +77,7 @@ impl Description {
                 (_, None) => {}
                 (None, Some(_)) => return Err(VolumeError::NotInTheVolume(file)),
                 (Some(listed), Some(opened)) => {
-                    let (bytes, sha256) = (listed.bytes, listed.sha256);
+                    let (bytes, sha256) = (listed.bytes, listed.sha256.0);
                     if opened.digest()? != (FileDigest { bytes, sha256 }) {
                         return Err(VolumeError::Another(file));
                     }
@@ -91,8 +86,4 @@ impl Description {
         }
         Ok(())
     }
-}
-
-fn sha256<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
-    ModelRoot::deserialize(deserializer).map(|digest| digest.0)
 }

@@ -7,9 +7,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("registers", &[]),
     ("pki", &[]),
     ("settlement", &[]),
-    ("model", &[]),
-    ("engine", &["model"]),
-    ("engine-cli", &["engine", "model"]),
     ("stage0", &[]),
     ("tidy", &[]),
     ("demo", &[]),
@@ -24,7 +21,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "measurements",
         &["registers", "pki", "attest", "gpu", "predict", "diagnose"],
     ),
-    ("image-builder", &["registers", "attest", "predict"]),
+    ("model", &["registers"]),
+    ("engine", &["model"]),
+    ("engine-cli", &["engine", "model"]),
+    (
+        "image-builder",
+        &["registers", "attest", "predict", "model"],
+    ),
     ("ledger", &["settlement"]),
     ("wire", &["registers", "settlement", "attest", "gpu"]),
     (
@@ -33,7 +36,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "guest-agent",
-        &["wire", "registers", "settlement", "engine", "model", "stage0"],
+        &[
+            "wire",
+            "registers",
+            "settlement",
+            "engine",
+            "model",
+            "stage0",
+        ],
     ),
     (
         "host-proxy",
