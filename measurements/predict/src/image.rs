@@ -3,6 +3,7 @@
 //! It is a claim, like every manifest. A reader believes it who rebuilt the image, or who recomputed its registers from
 //! the files (`measurements image verify`). Reading it checks that it does not contradict itself.
 
+mod check;
 mod content;
 mod form;
 
@@ -14,6 +15,7 @@ use crate::limits;
 use crate::qemu::MachineSize;
 use crate::{PredictedEvent, Prediction, direct::check_cmdline, replay};
 use attest::{GuestImage, Manifest, Profile};
+pub use check::{Check, Disk, Files, Outcome, Report, Root, check};
 pub use content::{Content, ContentKind, ImagePart};
 use registers::{Digest32, Digest48, Register, Registers, VerityRoot};
 

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use crate::common::{image::image, json, made, platform, run};
 use attest::{Manifest, Mode};
 use predict::{
-    VERITY_BLOCK_BYTES,
+    EventKind, PredictedEvent, VERITY_BLOCK_BYTES,
     acpi::{Qemu, acpi_files},
     image::{ImageManifest, ImageParts},
     qemu::guest_shape,
@@ -209,8 +209,10 @@ fn predict_says_what_it_lacks_and_refuses_half_a_question() {
 #[test]
 fn an_images_files_are_measured_again() {
     let (directory, manifest) = image();
-    let (code, printed) = verify(directory.path(), &[]);
-    assert_eq!((code, &printed["verified"]), (Some(0), &true.into()));
+    let (code, printed) = verify(directory.path(), &["--allow-unchecked", "rtmr0"]);
+    assert_eq!((code, &printed["verified"]), (Some(0), &false.into()));
+    assert_eq!(printed["accepted"], true);
+    assert_eq!(printed["unchecked"], serde_json::json!(["rtmr0"]));
     assert_eq!(printed["image_sha256"], manifest.digest().to_string());
     for what in ALL {
         let expected = if what == "rtmr0" {
@@ -225,6 +227,57 @@ fn an_images_files_are_measured_again() {
 
     let (code, printed) = verify(directory.path(), &["--acpi-tables", "acpi"]);
     assert_eq!((code, outcome(&printed, "rtmr0")), (Some(0), "same"));
+    assert_eq!(printed["verified"], true);
+}
+
+/// A manifest that its author forged and made consistent again: the table's digest in RTMR0 is one that no machine has. Any
+/// signature over it would hold.
+#[test]
+fn a_forged_register_that_cannot_be_computed_is_refused() {
+    let (directory, manifest) = image();
+    let write = |edit: &dyn Fn(&mut Vec<PredictedEvent>)| {
+        let mut parts = (*manifest).clone();
+        edit(&mut parts.events);
+        parts.registers.rtmr0 = replay(Register::Rtmr0, &parts.events);
+        let manifest = ImageManifest::new(parts).expect("it agrees with itself");
+        fs::write(directory.path().join("manifest.json"), manifest.to_json()).unwrap();
+    };
+    let honest = |events: &mut Vec<PredictedEvent>| {
+        let shape = guest_shape(manifest.machine, Qemu::V10_0_13, true);
+        let firmware = made::firmware();
+        let platform = platform(&firmware, manifest.machine.memory_mib);
+        let computed = rtmr0(&platform, &acpi_files(&shape).unwrap()).unwrap();
+        events.retain(|event| event.register != Register::Rtmr0);
+        events.splice(0..0, computed);
+    };
+    write(&honest);
+    let (code, printed) = verify(directory.path(), &[]);
+    assert_eq!((code, &printed["verified"]), (Some(0), &true.into()));
+    assert_eq!(outcome(&printed, "rtmr0"), "same");
+
+    write(&|events| {
+        honest(events);
+        let table = |event: &&mut PredictedEvent| event.kind == EventKind::PlatformConfigFlags;
+        events.iter_mut().find(table).unwrap().digest = Digest48::of(b"forged");
+    });
+    let (code, printed) = verify(directory.path(), &[]);
+    assert_eq!((code, &printed["verified"]), (Some(1), &false.into()));
+    assert_eq!(outcome(&printed, "rtmr0"), "not computed");
+    let output = run(
+        directory.path(),
+        &["image", "verify", "--manifest", "manifest.json"],
+    );
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("refused: rtmr0 was not computed"), "{said}");
+    let (code, printed) = verify(directory.path(), &["--allow-unchecked", "rtmr0"]);
+    assert_eq!((code, &printed["verified"]), (Some(0), &false.into()));
+    assert_eq!(printed["unchecked"], serde_json::json!(["rtmr0"]));
+    // Another register's permission does not help, and neither does any against a register that differs.
+    let (code, _) = verify(directory.path(), &["--allow-unchecked", "uki"]);
+    assert_eq!(code, Some(1));
+    fs::write(directory.path().join("initrd"), b"another").unwrap();
+    let (code, printed) = verify(directory.path(), &["--allow-unchecked", "rtmr0"]);
+    assert_eq!((code, outcome(&printed, "rtmr2")), (Some(1), "differs"));
 }
 
 #[test]
@@ -304,13 +357,17 @@ fn a_manifest_of_another_machine_or_root_is_found() {
 fn a_unified_kernel_image_and_a_disk_may_be_missing_or_be_none() {
     let (directory, manifest) = image();
     fs::remove_file(directory.path().join("disk.img")).unwrap();
-    let (code, printed) = verify(directory.path(), &[]);
+    let rtmr0 = ["--allow-unchecked", "rtmr0", "--allow-unchecked", "disk"];
+    assert_eq!(verify(directory.path(), &rtmr0[..2]).0, Some(1));
+    let (code, printed) = verify(directory.path(), &rtmr0);
     assert_eq!(code, Some(0));
     assert_eq!(outcome(&printed, "disk"), "not computed");
     assert_eq!(outcome(&printed, "uki rtmr1"), "same");
     fs::remove_file(directory.path().join("image.efi")).unwrap();
-    let (code, printed) = verify(directory.path(), &[]);
+    let all = [&rtmr0[..], &["--allow-unchecked", "uki"]].concat();
+    let (code, printed) = verify(directory.path(), &all);
     assert_eq!((code, outcome(&printed, "uki")), (Some(0), "not computed"));
+    assert_eq!(outcome(&printed, "uki rtmr1"), "not computed");
 
     // Another command line in the image than beside it.
     let mut parts = (*manifest).clone();
