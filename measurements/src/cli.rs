@@ -8,6 +8,7 @@ mod image;
 mod machine_set;
 mod predict;
 mod quote;
+mod quote_file;
 mod replay;
 mod shape;
 mod time;

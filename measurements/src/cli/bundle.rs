@@ -23,7 +23,8 @@ use super::{
     files_in,
     gpu::{evidence_json, gpu_json, nonce_of},
     now_unix_s, print, print_json, print_table,
-    quote::{RootArgument, facts, read_policy, read_quote},
+    quote::{RootArgument, facts, read_policy},
+    quote_file::read_quote,
     read_bounded,
     time::Moment,
     write_whole,
@@ -61,7 +62,7 @@ pub(crate) enum BundleCommand {
 
 #[derive(Args)]
 pub(crate) struct MakeArguments {
-    /// The quote, binary or as hexadecimal text.
+    /// The quote: binary, hexadecimal or base64.
     #[arg(long, value_name = "FILE")]
     quote: PathBuf,
     /// Intel's lists about the platform, JSON.

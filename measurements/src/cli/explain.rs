@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use attest::Quote;
 use clap::Args;
 use diagnose::{
     EventLog,
@@ -13,6 +12,7 @@ use diagnose::{
 };
 use predict::image::ImageManifest;
 
+use super::quote_file::parse_quote;
 use super::{Misuse, print, print_json, read_bounded, replay};
 
 /// Explain why a quote's registers are not those of a manifest.
@@ -36,7 +36,7 @@ pub struct ExplainArguments {
     /// to it; others are tried as causes.
     #[arg(long, value_name = "FILE", required = true)]
     manifest: Vec<PathBuf>,
-    /// The quote, binary.
+    /// The quote: binary, hexadecimal or base64.
     #[arg(long, value_name = "FILE")]
     quote: PathBuf,
     /// A log of the guest, as `replay` takes it; several are replayed one after the other.
@@ -61,9 +61,7 @@ pub fn run(arguments: &ExplainArguments) -> anyhow::Result<bool> {
     }
     let papers = arguments.manifest.iter().map(|path| paper(path));
     let papers = papers.collect::<anyhow::Result<Vec<_>>>()?;
-    let bytes = read_bounded(&arguments.quote, attest::limits::QUOTE_BYTES_MAX)?;
-    let quote = Quote::parse(&bytes)
-        .with_context(|| format!("{} is not a TDX quote", arguments.quote.display()))?;
+    let quote = parse_quote(&arguments.quote)?;
     let logs = arguments.event_log.iter();
     let logs: Vec<EventLog> = logs
         .map(|path| replay::read(path, None))

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use attest::{Profile, Quote};
+use attest::Profile;
 use clap::Args;
 use diagnose::{Devices, Machine, MachineSet, SetFirmware};
 use predict::{acpi::Qemu, image::ImageManifest};
@@ -11,6 +11,7 @@ use registers::Register;
 use serde_json::{Value, json};
 
 use super::firmware::FirmwareArguments;
+use super::quote_file::parse_quote;
 use super::shape::memory_mib;
 use super::{print, print_json, read_bounded, write_whole};
 
@@ -71,7 +72,7 @@ pub struct MatchArguments {
     /// The set, as `measurements predict-set` writes it.
     #[arg(long, value_name = "FILE")]
     set: PathBuf,
-    /// The quote, binary.
+    /// The quote: binary, hexadecimal or base64.
     #[arg(long, value_name = "FILE")]
     quote: PathBuf,
     /// Print one JSON object.
@@ -156,9 +157,7 @@ pub fn matches(arguments: &MatchArguments) -> anyhow::Result<bool> {
     let bytes = read_bounded(path, diagnose::limits::MACHINE_SET_BYTES_MAX)?;
     let set =
         MachineSet::from_json(&bytes).with_context(|| format!("reading {}", path.display()))?;
-    let bytes = read_bounded(&arguments.quote, attest::limits::QUOTE_BYTES_MAX)?;
-    let quote = Quote::parse(&bytes)
-        .with_context(|| format!("{} is not a TDX quote", arguments.quote.display()))?;
+    let quote = parse_quote(&arguments.quote)?;
     let compared = set.compare(&quote.td.registers);
     let belongs = compared.belongs();
     eprintln!("the quote's signature and its RTMR3 are not looked at here");

@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use registers::{Digest48, ReportData};
 use serde_json::{Value, json};
 
+use super::quote_file::{parse_quote, read_quote};
 use super::{print_json, print_table, read_bounded, time::Moment};
 
 #[derive(Subcommand)]
@@ -43,7 +44,7 @@ pub(crate) enum QuoteCommand {
 
 #[derive(Args)]
 pub(crate) struct ParseArguments {
-    /// The quote, binary or as hexadecimal text.
+    /// The quote: binary, hexadecimal or base64.
     #[arg(long, value_name = "FILE")]
     quote: PathBuf,
     /// Print one JSON object.
@@ -53,7 +54,7 @@ pub(crate) struct ParseArguments {
 
 #[derive(Args)]
 pub(crate) struct VerifyArguments {
-    /// The quote, binary or as hexadecimal text.
+    /// The quote: binary, hexadecimal or base64.
     #[arg(long, value_name = "FILE")]
     quote: PathBuf,
     /// Intel's lists about the platform, JSON.
@@ -111,9 +112,7 @@ pub(crate) fn run(command: &QuoteCommand) -> anyhow::Result<bool> {
 }
 
 fn parse(arguments: &ParseArguments) -> anyhow::Result<bool> {
-    let bytes = read_quote(&arguments.quote)?;
-    let quote = Quote::parse(&bytes)
-        .with_context(|| format!("{} is not a TDX quote", arguments.quote.display()))?;
+    let quote = parse_quote(&arguments.quote)?;
     let fields = quote_fields(&quote);
     if arguments.json {
         print_json(&Value::Object(
@@ -171,26 +170,6 @@ fn check(arguments: &VerifyArguments) -> anyhow::Result<bool> {
             Ok(false)
         }
     }
-}
-
-/// Binary as the kernel and Intel's library write it, or the same in hexadecimal, with `0x` or without. No quote begins
-/// with the bytes of a hex digit: its first byte is a version.
-pub(crate) fn read_quote(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let bytes = read_bounded(path, QUOTE_TEXT_BYTES_MAX)?;
-    let text = std::str::from_utf8(&bytes).map(str::trim).ok();
-    let decoded = text
-        .map(|text| text.strip_prefix("0x").unwrap_or(text))
-        .filter(|digits| !digits.is_empty())
-        .and_then(|digits| hex::decode(digits).ok());
-    let quote = decoded.unwrap_or(bytes);
-    if quote.len() > attest::limits::QUOTE_BYTES_MAX {
-        bail!(
-            "{} is longer than the {} bytes allowed",
-            path.display(),
-            attest::limits::QUOTE_BYTES_MAX
-        );
-    }
-    Ok(quote)
 }
 
 /// The policy of a verifier: its file, its manifest, or both. `None` if it named neither.
@@ -356,6 +335,3 @@ fn bits(value: u64) -> Value {
 fn digest(value: &Digest48) -> Value {
     Value::from(value.to_string())
 }
-
-/// Two characters a byte, and `0x`, and a line's end.
-const QUOTE_TEXT_BYTES_MAX: usize = 2 * attest::limits::QUOTE_BYTES_MAX + 16;

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use attest::Quote;
 use clap::{Args, ValueEnum};
 use diagnose::{Claim, Event, EventLog, Kind, Replay, Source};
 use registers::Register;
 use serde_json::{Map, Value, json};
 
+use super::quote_file::parse_quote;
 use super::{print, print_json, read_bounded};
 
 /// Replay event logs into registers, compare them with a quote, and say what each event is.
@@ -29,7 +29,7 @@ pub struct ReplayArguments {
     /// What the logs are. Left out: JSON if they begin like it, else ccel.
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// A quote to compare with, binary.
+    /// A quote to compare with: binary, hexadecimal or base64.
     #[arg(long, value_name = "FILE")]
     quote: Option<PathBuf>,
     /// Print one JSON object.
@@ -121,16 +121,7 @@ pub(super) fn read(path: &Path, format: Option<Format>) -> anyhow::Result<EventL
 }
 
 fn compare(replayed: &Replay, quote: Option<&Path>) -> anyhow::Result<Vec<Compared>> {
-    let quote = match quote {
-        None => None,
-        Some(path) => {
-            let bytes = read_bounded(path, attest::limits::QUOTE_BYTES_MAX)?;
-            Some(
-                Quote::parse(&bytes)
-                    .with_context(|| format!("{} is not a TDX quote", path.display()))?,
-            )
-        }
-    };
+    let quote = quote.map(parse_quote).transpose()?;
     let rtmrs = [
         Register::Rtmr0,
         Register::Rtmr1,
