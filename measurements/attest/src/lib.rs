@@ -23,7 +23,6 @@ pub mod limits;
 mod manifest;
 mod platform;
 mod policy;
-mod profile;
 mod quote;
 mod refusal;
 mod root;
@@ -33,10 +32,9 @@ mod verify;
 pub use collateral::{
     ClaimError, Collateral, CollateralClaims, CollateralDates, CollateralError, CollateralPart,
 };
-pub use manifest::{GuestImage, Manifest, ManifestError, Mode};
+pub use manifest::{GuestImage, Manifest, ManifestError, Mode, Profile};
 pub use platform::{PckCa, Platform, PlatformError};
 pub use policy::{Advisories, Policy, PolicyError, TcbStatus};
-pub use profile::Profile;
 pub use quote::{Extended, Quote, QuoteError, ReportType, TdReport};
 pub use refusal::Refusal;
 pub use root::{Root, RootClass, RootError};

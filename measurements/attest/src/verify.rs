@@ -20,28 +20,21 @@ use crate::{
 };
 use registers::{Registers, ReportData};
 
-/// A value that [`verify`] or [`gpu::verify`](gpu::verify) vouches for. It has no maker outside this crate:
+/// A value that [`verify`] vouches for. Nothing outside this module can make one:
 ///
 /// ```compile_fail,E0423
-/// fn forge(peer: crate::Peer) -> crate::Verified<crate::Peer> {
-///     crate::Verified(peer)
+/// fn forge(peer: attest::Peer) -> attest::Verified<attest::Peer> {
+///     attest::Verified(peer)
 /// }
 /// ```
 /// It can be read and passed on:
 /// ```
-/// fn registers(peer: &crate::Verified<crate::Peer>) -> registers::Registers {
+/// fn registers(peer: &attest::Verified<attest::Peer>) -> registers::Registers {
 ///     peer.registers
 /// }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified<T>(T);
-
-impl<T> Verified<T> {
-    /// For the verifiers of this crate, as their last step.
-    pub(crate) fn vouch(value: T) -> Verified<T> {
-        Verified(value)
-    }
-}
 
 impl<T> Deref for Verified<T> {
     type Target = T;
@@ -117,7 +110,7 @@ pub fn verify(
 ) -> Result<Verified<Peer>, Refusal> {
     let peer = appraise(quote, collateral, policy, Who::Listed, root, now_unix_s)?;
     check_report_data(&peer, report_data)?;
-    Ok(Verified::vouch(peer))
+    Ok(Verified(peer))
 }
 
 /// Checks what can be checked of a quote while something is missing: the policy, the expected report data, or both.

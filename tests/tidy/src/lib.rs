@@ -15,6 +15,7 @@ mod code;
 mod edges;
 mod headings;
 mod listed;
+mod perimeter;
 mod purity;
 mod tree;
 mod unsafety;
@@ -53,6 +54,11 @@ fn every_crate_opens_with_what_it_is_trusts_promises_and_lacks() {
             .flat_map(|path| headings::breaches(path, tree.text(path)))
             .collect(),
     );
+}
+
+#[test]
+fn what_decides_whom_to_believe_can_be_read_at_one_sitting() {
+    check(perimeter::breaches(&Tree::read().sources()));
 }
 
 #[test]
