@@ -19,15 +19,13 @@ mod http_client;
 mod intel;
 mod key;
 mod nvidia;
-mod ocsp;
 mod routes;
 mod source;
 mod source_error;
 
 pub use cache::{Clock, CollateralCache, Document};
-pub use key::{CollateralKey, KeyError, RimId};
+pub use key::{CollateralKey, KeyError, OcspRequest, RimId};
 pub use nvidia::rim_document;
-pub use ocsp::{OcspAnswer, OcspRequest};
 pub use source_error::{SourceError, SourceFailure, Unavailable};
 
 pub(crate) use routes::{router, serve};

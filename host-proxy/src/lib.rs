@@ -43,8 +43,8 @@ mod voucher;
 
 // Beside the program, for the fuzz targets and the tests of collateral:
 pub use collateral::{
-    Clock, CollateralCache, CollateralKey, Document, KeyError, OcspAnswer, OcspRequest, RimId,
-    SourceError, SourceFailure, Unavailable, rim_document,
+    Clock, CollateralCache, CollateralKey, Document, KeyError, OcspRequest, RimId, SourceError,
+    SourceFailure, Unavailable, rim_document,
 };
 pub use config::{
     BaseUrl, BundleCollateral, CollateralConfig, Config, NodeUrl, OcspSource, RimSource,

@@ -4,7 +4,6 @@
 //! so that a kill leaves either the old answer or the new one. Several programs may share a directory.
 
 use super::key::CollateralKey;
-use super::ocsp::OcspRequest;
 use crate::error::{Context, Error, Fault};
 use crate::limits::{CACHE_ENTRIES_MAX, CACHE_ENTRY_BYTES_MAX, UNFINISHED_AGE};
 use serde::{Deserialize, Serialize};
@@ -118,8 +117,7 @@ impl DiskCache {
                 continue;
             };
             let name = file.path.file_name().and_then(|name| name.to_str());
-            let key =
-                name.and_then(|name| CollateralKey::from_file_name(name, ocsp_request(&header)));
+            let key = name.and_then(|name| CollateralKey::from_file_name(name, ocsp_key(&header)));
             list.extend(key.map(|key| (key, header)));
         }
         Ok(list)
@@ -189,9 +187,9 @@ impl EntryHeader {
     }
 }
 
-fn ocsp_request(header: &EntryHeader) -> Option<OcspRequest> {
+fn ocsp_key(header: &EntryHeader) -> Option<CollateralKey> {
     let der = hex::decode(header.ocsp_request.as_ref()?).ok()?;
-    OcspRequest::parse(&der)
+    CollateralKey::ocsp(&der).ok()
 }
 
 fn read_entry(path: &Path) -> io::Result<Entry> {

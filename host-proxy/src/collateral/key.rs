@@ -1,8 +1,9 @@
 //! What collateral is asked for by, and the file name of the answer in the cache.
 
-use super::ocsp::OcspRequest;
 use crate::limits::{OCSP_REQUEST_BYTES_MAX, RIM_ID_BYTES_MAX};
 use attest::Platform;
+use pki::ocsp;
+use sha2::{Digest, Sha256};
 use std::fmt;
 use std::str::FromStr;
 
@@ -20,6 +21,16 @@ pub enum CollateralKey {
 /// NVIDIA's name of a reference integrity manifest, such as `NV_GPU_DRIVER_GH100_550.144.03`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RimId(String);
+
+/// A client's OCSP request for one certificate.
+///
+/// Nonce and signature are for the client to judge. A cached answer has the nonce of an earlier request; a client that does
+/// not accept that in exchange for the signed dates asks with `Cache-Control: no-cache`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OcspRequest {
+    der: Vec<u8>,
+    request: ocsp::Request,
+}
 
 /// A key that cannot be asked for. The caller is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,10 +51,9 @@ impl CollateralKey {
         if der.len() > OCSP_REQUEST_BYTES_MAX {
             return Err(KeyError::Ocsp("it is longer than 4096 bytes"));
         }
-        let request = OcspRequest::parse(der);
-        Ok(CollateralKey::Ocsp(
-            request.ok_or(KeyError::Ocsp("malformed DER"))?,
-        ))
+        let request = ocsp::Request::parse(der).ok_or(KeyError::Ocsp("malformed DER"))?;
+        let der = der.to_owned();
+        Ok(CollateralKey::Ocsp(OcspRequest { der, request }))
     }
 
     /// The name of the file that holds the answer: one for each request, and of letters that every file system takes.
@@ -54,15 +64,12 @@ impl CollateralKey {
                 format!("tdx-{fmspc}-{}", platform.ca)
             }
             CollateralKey::Rim(id) => format!("rim-{id}"),
-            CollateralKey::Ocsp(request) => format!("ocsp-{}", hex::encode(request.key())),
+            CollateralKey::Ocsp(request) => format!("ocsp-{}", hex::encode(request.digest())),
         }
     }
 
-    /// The reverse of [`CollateralKey::file_name`]; an OCSP request has to be given, since its name is a digest.
-    pub(super) fn from_file_name(
-        name: &str,
-        request: Option<OcspRequest>,
-    ) -> Option<CollateralKey> {
+    /// The reverse of [`CollateralKey::file_name`]; an OCSP key has to be given, since its name is a digest.
+    pub(super) fn from_file_name(name: &str, ocsp: Option<CollateralKey>) -> Option<CollateralKey> {
         let (kind, rest) = name.split_once('-')?;
         let key = match kind {
             "tdx" => {
@@ -73,10 +80,37 @@ impl CollateralKey {
                 })
             }
             "rim" => CollateralKey::Rim(rest.parse().ok()?),
-            "ocsp" => CollateralKey::Ocsp(request?),
+            "ocsp" => ocsp?,
             _ => return None,
         };
         (key.file_name() == name).then_some(key)
+    }
+}
+
+impl OcspRequest {
+    /// The request as it came.
+    pub(super) fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    pub(super) fn parsed(&self) -> &ocsp::Request {
+        &self.request
+    }
+
+    /// A digest of the certificate's name: the same for every request about it.
+    fn digest(&self) -> [u8; 32] {
+        let name = &self.request.certificate;
+        let mut hash = Sha256::new();
+        for part in [
+            &name.hash,
+            &name.issuer_name,
+            &name.issuer_key,
+            &name.serial,
+        ] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        hash.finalize().into()
     }
 }
 
@@ -86,7 +120,7 @@ impl fmt::Display for CollateralKey {
             CollateralKey::Tdx(platform) => write!(f, "Intel's collateral for {platform}"),
             CollateralKey::Rim(id) => write!(f, "NVIDIA's RIM {id}"),
             CollateralKey::Ocsp(request) => {
-                let key = hex::encode(&request.key()[..4]);
+                let key = hex::encode(&request.digest()[..4]);
                 write!(f, "NVIDIA's OCSP answer {key}…")
             }
         }

@@ -4,8 +4,7 @@
 //! from the documentation and tested with public files; neither service has been reached.
 
 use super::http_client::{Deadline, HttpClient, Request};
-use super::key::RimId;
-use super::ocsp::{OcspAnswer, OcspRequest};
+use super::key::{OcspRequest, RimId};
 use super::source_error::SourceError;
 use crate::config::{OcspSource, RimSource};
 use crate::error::read_bounded;
@@ -13,6 +12,7 @@ use crate::limits::{CLOCK_SLACK_S, OCSP_ANSWER_BYTES_MAX, RIM_ANSWER_BYTES_MAX};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use gpu::Rim;
+use pki::ocsp::{Response, SingleResponse};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -65,25 +65,33 @@ pub(super) fn check_ocsp(
     now_unix_s: u64,
 ) -> Result<Option<u64>, SourceError> {
     let what = "OCSP answer";
-    let answer = asked.answer(answer);
-    match answer.ok_or_else(|| SourceError::malformed(what, "not the DER of RFC 6960"))? {
-        OcspAnswer::Status(status) => Err(SourceError::OcspStatus(status)),
-        OcspAnswer::OtherNonce => Err(SourceError::Replay),
-        OcspAnswer::OtherCertificate => Err(SourceError::Mismatch {
+    let response = Response::parse(answer);
+    let basic =
+        match response.ok_or_else(|| SourceError::malformed(what, "not the DER of RFC 6960"))? {
+            Response::Status(status) => return Err(SourceError::OcspStatus(status)),
+            Response::Basic(basic) => basic,
+        };
+    let asked = asked.parsed();
+    let about = |answer: &&SingleResponse| answer.certificate == asked.certificate;
+    let Some(answer) = basic.answers.iter().rev().find(about) else {
+        return Err(SourceError::Mismatch {
             got: "another certificate".into(),
             asked: "the one in the request".into(),
-        }),
-        OcspAnswer::Dated {
-            this_update: at_unix_s,
-            ..
-        } if at_unix_s > now_unix_s.saturating_add(CLOCK_SLACK_S) => {
-            Err(SourceError::NotYetValid { what, at_unix_s })
-        }
-        OcspAnswer::Dated {
-            next_update: Some(at_unix_s),
-            ..
-        } if at_unix_s <= now_unix_s => Err(SourceError::Expired { what, at_unix_s }),
-        OcspAnswer::Dated { next_update, .. } => Ok(next_update),
+        });
+    };
+    // A responder may leave the nonce out (section 4.4.1).
+    if let (Some(got), Some(nonce)) = (&basic.nonce, &asked.nonce)
+        && got != nonce
+    {
+        return Err(SourceError::Replay);
+    }
+    let at_unix_s = answer.this_unix_s;
+    if at_unix_s > now_unix_s.saturating_add(CLOCK_SLACK_S) {
+        return Err(SourceError::NotYetValid { what, at_unix_s });
+    }
+    match answer.next_unix_s {
+        Some(at_unix_s) if at_unix_s <= now_unix_s => Err(SourceError::Expired { what, at_unix_s }),
+        next => Ok(next),
     }
 }
 
@@ -145,6 +153,8 @@ pub(super) fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, SourceEr
     bytes.ok_or(SourceError::TooLong { bytes_max })
 }
 
+#[cfg(test)]
+mod ocsp_tests;
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -32,7 +32,3 @@ pub const GPU_RIMS_MAX: usize = 256;
 pub const GPU_OCSP_BYTES_MAX: usize = 16 * 1024;
 /// OCSP responses that are given at once.
 pub const GPU_OCSP_RESPONSES_MAX: usize = 64;
-/// Answers in one response. A question has one.
-pub const GPU_OCSP_ANSWERS_MAX: usize = 16;
-/// Certificates that come with a response.
-pub const GPU_OCSP_CERTIFICATES_MAX: usize = 4;

@@ -4,11 +4,12 @@
 //! it is then, never taken for good.
 
 use super::{
-    certificate::{Certificate, ECDSA_WITH_SHA384, verifies},
+    certificate::{Certificate, ECDSA_WITH_SHA384, SHA384, verifies},
     chain::{ChainError, check_issued, check_time},
 };
 use crate::limits;
-use pki::der::{Der, Value, p384_signature, tag};
+use pki::der::p384_signature;
+use pki::ocsp::{self, CertificateStatus, SingleResponse};
 use sha2::{Digest, Sha256, Sha384};
 
 /// Why an OCSP response is of no use, or what bad thing it says.
@@ -126,35 +127,8 @@ struct Response {
     signature: [u8; 96],
     produced_unix_s: u64,
     nonce: Option<Vec<u8>>,
-    answers: Vec<Answer>,
+    answers: Vec<SingleResponse>,
     delegates: Vec<Certificate>,
-}
-
-#[derive(Clone, Debug)]
-struct Answer {
-    hash: Hash,
-    issuer_name: Vec<u8>,
-    issuer_key: Vec<u8>,
-    serial: Vec<u8>,
-    status: Status,
-    this_unix_s: u64,
-    next_unix_s: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Hash {
-    Sha256,
-    Sha384,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Status {
-    Good,
-    Revoked {
-        since_unix_s: u64,
-        reason: Option<u8>,
-    },
-    Unknown,
 }
 
 impl OcspResponses {
@@ -184,7 +158,7 @@ impl OcspResponses {
         let name = || certificate.common_name.clone();
         let mut answered = false;
         for response in &self.responses {
-            let about = |answer: &&Answer| answer.is_about(certificate, issuer);
+            let about = |answer: &&SingleResponse| is_about(answer, certificate, issuer);
             for answer in response.answers.iter().filter(about) {
                 response.check_signer(&name(), issuer, at_unix_s)?;
                 if let OcspNonce::Expected(expected) = &self.nonce
@@ -192,7 +166,7 @@ impl OcspResponses {
                 {
                     return Err(OcspError::Nonce { name: name() });
                 }
-                answer.check(&name(), response.produced_unix_s, at_unix_s)?;
+                check_answer(answer, &name(), response.produced_unix_s, at_unix_s)?;
                 answered = true;
             }
         }
@@ -212,20 +186,26 @@ impl Response {
                 max: limits::GPU_OCSP_BYTES_MAX,
             });
         }
-        let (signed, algorithm, signature, certificates) =
-            basic(der).ok_or(OcspError::Malformed)?;
-        if algorithm != ECDSA_WITH_SHA384 {
+        let Some(ocsp::Response::Basic(basic)) = ocsp::Response::parse(der) else {
+            return Err(OcspError::Malformed);
+        };
+        if basic.algorithm != ECDSA_WITH_SHA384 {
             return Err(OcspError::Algorithm);
         }
-        let (produced_unix_s, answers, nonce) =
-            response_data(signed.content).ok_or(OcspError::Malformed)?;
-        let delegates = certificates.iter().map(|der| Certificate::parse(der));
+        let known = |answer: &SingleResponse| {
+            let hash = answer.certificate.hash.as_slice();
+            hash == SHA256 || hash == SHA384
+        };
+        if !basic.answers.iter().all(known) {
+            return Err(OcspError::Malformed);
+        }
+        let delegates = basic.certificates.iter().map(|der| Certificate::parse(der));
         Ok(Response {
-            signed: signed.whole.to_vec(),
-            signature: p384_signature(signature).ok_or(OcspError::Malformed)?,
-            produced_unix_s,
-            nonce,
-            answers,
+            signed: basic.signed.to_vec(),
+            signature: p384_signature(basic.signature).ok_or(OcspError::Malformed)?,
+            produced_unix_s: basic.produced_unix_s,
+            nonce: basic.nonce,
+            answers: basic.answers,
             delegates: delegates
                 .collect::<Result<_, _>>()
                 .map_err(|_| OcspError::Malformed)?,
@@ -266,212 +246,60 @@ impl Response {
     }
 }
 
-impl Answer {
-    fn is_about(&self, certificate: &Certificate, issuer: &Certificate) -> bool {
-        let same = |bytes: &[u8], digest: &[u8]| match self.hash {
-            Hash::Sha256 => Sha256::digest(bytes)[..] == *digest,
-            Hash::Sha384 => Sha384::digest(bytes)[..] == *digest,
-        };
-        self.serial == certificate.serial
-            && same(&issuer.subject, &self.issuer_name)
-            && same(&issuer.key_bits, &self.issuer_key)
-    }
+fn is_about(answer: &SingleResponse, certificate: &Certificate, issuer: &Certificate) -> bool {
+    let id = &answer.certificate;
+    let same = |bytes: &[u8], digest: &[u8]| match id.hash == SHA256 {
+        true => Sha256::digest(bytes)[..] == *digest,
+        false => Sha384::digest(bytes)[..] == *digest,
+    };
+    id.serial == certificate.serial
+        && same(&issuer.subject, &id.issuer_name)
+        && same(&issuer.key_bits, &id.issuer_key)
+}
 
-    fn check(&self, name: &str, produced_unix_s: u64, at_unix_s: u64) -> Result<(), OcspError> {
-        let name = name.to_owned();
-        // CRLReason 6 is certificateHold.
-        match self.status {
-            Status::Good => {}
-            Status::Unknown => return Err(OcspError::Unknown { name }),
-            Status::Revoked {
-                since_unix_s,
-                reason: Some(6),
-            } => return Err(OcspError::OnHold { name, since_unix_s }),
-            Status::Revoked {
+fn check_answer(
+    answer: &SingleResponse,
+    name: &str,
+    produced_unix_s: u64,
+    at_unix_s: u64,
+) -> Result<(), OcspError> {
+    let name = name.to_owned();
+    // CRLReason 6 is certificateHold.
+    match answer.status {
+        CertificateStatus::Good => {}
+        CertificateStatus::Unknown => return Err(OcspError::Unknown { name }),
+        CertificateStatus::Revoked {
+            since_unix_s,
+            reason: Some(6),
+        } => return Err(OcspError::OnHold { name, since_unix_s }),
+        CertificateStatus::Revoked {
+            since_unix_s,
+            reason,
+        } => {
+            return Err(OcspError::Revoked {
+                name,
                 since_unix_s,
                 reason,
-            } => {
-                return Err(OcspError::Revoked {
-                    name,
-                    since_unix_s,
-                    reason,
-                });
-            }
-        }
-        let from_unix_s = self.this_unix_s.max(produced_unix_s);
-        if from_unix_s > at_unix_s {
-            return Err(OcspError::NotYetValid {
-                name,
-                from_unix_s,
-                at_unix_s,
             });
         }
-        match self.next_unix_s {
-            Some(next) if next >= at_unix_s => Ok(()),
-            until_unix_s => Err(OcspError::Stale {
-                name,
-                until_unix_s,
-                at_unix_s,
-            }),
-        }
+    }
+    let from_unix_s = answer.this_unix_s.max(produced_unix_s);
+    if from_unix_s > at_unix_s {
+        return Err(OcspError::NotYetValid {
+            name,
+            from_unix_s,
+            at_unix_s,
+        });
+    }
+    match answer.next_unix_s {
+        Some(next) if next >= at_unix_s => Ok(()),
+        until_unix_s => Err(OcspError::Stale {
+            name,
+            until_unix_s,
+            at_unix_s,
+        }),
     }
 }
 
-type Basic<'a> = (Value<'a>, &'a [u8], &'a [u8], Vec<&'a [u8]>);
-
-/// What is signed, the algorithm, the signature and the certificates of a successful basic response (RFC 6960 4.2.1).
-fn basic(der: &[u8]) -> Option<Basic<'_>> {
-    let mut outer = Der::new(der);
-    let mut parts = outer.inside(tag::SEQUENCE)?;
-    outer.end()?;
-    // OCSPResponseStatus successful is 0; others bring no bytes.
-    (parts.small(tag::ENUMERATED)? == 0).then_some(())?;
-    let mut wrapped = parts.inside(tag::constructed(0))?;
-    parts.end()?;
-    let mut bytes = wrapped.inside(tag::SEQUENCE)?;
-    wrapped.end()?;
-    (bytes.content(tag::OID)? == OCSP_BASIC).then_some(())?;
-    let mut octets = Der::new(bytes.content(tag::OCTET_STRING)?);
-    bytes.end()?;
-    let mut response = octets.inside(tag::SEQUENCE)?;
-    octets.end()?;
-    let signed = response.value(tag::SEQUENCE)?;
-    let algorithm = response.content(tag::SEQUENCE)?;
-    let signature = response.bytes_of_bits()?;
-    let mut certificates = Vec::new();
-    if let Some(given) = response.optional(tag::constructed(0))? {
-        let mut wrapped = Der::new(given.content);
-        let mut list = wrapped.inside(tag::SEQUENCE)?;
-        wrapped.end()?;
-        while !list.is_empty() {
-            (certificates.len() < limits::GPU_OCSP_CERTIFICATES_MAX).then_some(())?;
-            certificates.push(list.value(tag::SEQUENCE)?.whole);
-        }
-    }
-    response.end()?;
-    Some((signed, algorithm, signature, certificates))
-}
-
-/// When it was produced, what it answers, and its nonce.
-fn response_data(content: &[u8]) -> Option<(u64, Vec<Answer>, Option<Vec<u8>>)> {
-    let mut data = Der::new(content);
-    // Version 1 is the default, so it is left out. Who answers, by name [1] or key [2], is found out by the signature.
-    let responder = data.any()?;
-    matches!(responder.tag, 0xa1 | 0xa2).then_some(())?;
-    let produced_unix_s = data.generalized_unix_s()?;
-    let mut list = data.inside(tag::SEQUENCE)?;
-    let mut answers = Vec::new();
-    while !list.is_empty() {
-        (answers.len() < limits::GPU_OCSP_ANSWERS_MAX).then_some(())?;
-        answers.push(answer(&mut list.inside(tag::SEQUENCE)?)?);
-    }
-    let mut nonce = None;
-    if let Some(given) = data.optional(tag::constructed(1))? {
-        let mut wrapped = Der::new(given.content);
-        let mut extensions = wrapped.inside(tag::SEQUENCE)?;
-        wrapped.end()?;
-        while !extensions.is_empty() {
-            let mut extension = extensions.inside(tag::SEQUENCE)?;
-            let kind = extension.content(tag::OID)?;
-            let critical = extension.optional_true()?;
-            let value = extension.content(tag::OCTET_STRING)?;
-            extension.end()?;
-            match kind {
-                // RFC 8954 2.1: an OCTET STRING inside the extension's own.
-                NONCE if nonce.is_none() => {
-                    let mut inside = Der::new(value);
-                    nonce = Some(inside.content(tag::OCTET_STRING)?.to_vec());
-                    inside.end()?;
-                }
-                NONCE => return None,
-                _ if critical => return None,
-                _ => {}
-            }
-        }
-    }
-    data.end()?;
-    Some((produced_unix_s, answers, nonce))
-}
-
-/// SingleResponse, RFC 6960 4.2.1.
-fn answer(single: &mut Der<'_>) -> Option<Answer> {
-    let mut id = single.inside(tag::SEQUENCE)?;
-    let mut algorithm = id.inside(tag::SEQUENCE)?;
-    let hash = match algorithm.content(tag::OID)? {
-        SHA256 => Hash::Sha256,
-        super::certificate::SHA384 => Hash::Sha384,
-        _ => return None,
-    };
-    // RFC 5754 2: parameters absent, or NULL.
-    if let Some(null) = algorithm.optional(tag::NULL)? {
-        null.content.is_empty().then_some(())?;
-    }
-    algorithm.end()?;
-    let issuer_name = id.content(tag::OCTET_STRING)?.to_vec();
-    let issuer_key = id.content(tag::OCTET_STRING)?.to_vec();
-    let serial = id.integer()?.to_vec();
-    id.end()?;
-    let status = single.any()?;
-    let status = match status.tag {
-        0x80 if status.content.is_empty() => Status::Good,
-        0xa1 => {
-            let mut revoked = Der::new(status.content);
-            let since_unix_s = revoked.generalized_unix_s()?;
-            let reason = match revoked.optional(tag::constructed(0))? {
-                None => None,
-                Some(wrapped) => {
-                    let mut wrapped = Der::new(wrapped.content);
-                    let reason = wrapped.small(tag::ENUMERATED)?;
-                    wrapped.end()?;
-                    Some(reason)
-                }
-            };
-            revoked.end()?;
-            Status::Revoked {
-                since_unix_s,
-                reason,
-            }
-        }
-        0x82 if status.content.is_empty() => Status::Unknown,
-        _ => return None,
-    };
-    let this_unix_s = single.generalized_unix_s()?;
-    let next_unix_s = match single.optional(tag::constructed(0))? {
-        None => None,
-        Some(wrapped) => {
-            let mut wrapped = Der::new(wrapped.content);
-            let next = wrapped.generalized_unix_s()?;
-            wrapped.end()?;
-            Some(next)
-        }
-    };
-    // Extensions of one answer change nothing about it; a critical one would.
-    if let Some(extensions) = single.optional(tag::constructed(1))? {
-        let mut wrapped = Der::new(extensions.content);
-        let mut list = wrapped.inside(tag::SEQUENCE)?;
-        wrapped.end()?;
-        while !list.is_empty() {
-            let mut extension = list.inside(tag::SEQUENCE)?;
-            extension.content(tag::OID)?;
-            (!extension.optional_true()?).then_some(())?;
-            extension.content(tag::OCTET_STRING)?;
-            extension.end()?;
-        }
-    }
-    single.is_empty().then_some(Answer {
-        hash,
-        issuer_name,
-        issuer_key,
-        serial,
-        status,
-        this_unix_s,
-        next_unix_s,
-    })
-}
-
-/// 1.3.6.1.5.5.7.48.1.1.
-const OCSP_BASIC: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 0x30, 1, 1];
-/// 1.3.6.1.5.5.7.48.1.2.
-const NONCE: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 0x30, 1, 2];
 /// 2.16.840.1.101.3.4.2.1.
 const SHA256: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01];

@@ -1,6 +1,6 @@
 //! A strict reader of DER, X.509 and OCSP.
 //!
-//! **What it is.** The values of DER ([`Der`]) as certificates and OCSP messages have them.
+//! **What it is.** The values of DER ([`Der`]) as certificates and OCSP messages have them, and OCSP messages ([`ocsp`]).
 //!
 //! **Trusts.** Nothing that it reads.
 //!
@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod der;
+pub mod ocsp;
 
 // The public interface is:
 pub use der::{Der, Value, p384_signature};

@@ -1,12 +1,16 @@
 //! The messages are built here, since no recorded answer of NVIDIA's is to be had; `openssl ocsp` reads and writes the same
 //! form, and one request of its making is among them.
 
-use super::*;
-use crate::collateral::nvidia::check_ocsp;
-use crate::collateral::{Clock, CollateralCache, CollateralKey, KeyError, SourceError};
+use super::check_ocsp;
+use crate::collateral::{
+    Clock, CollateralCache, CollateralKey, KeyError, OcspRequest, SourceError,
+};
 use crate::limits::{CLOCK_SLACK_S, OCSP_REQUEST_BYTES_MAX};
 use axum::http::header::CONTENT_TYPE;
-use pki::der::tag::{GENERALIZED_TIME, INTEGER};
+use pki::der::tag::{
+    ENUMERATED, GENERALIZED_TIME, INTEGER, OCTET_STRING, OID, SEQUENCE, constructed,
+};
+use pki::ocsp::Request;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -110,26 +114,34 @@ fn answer_der(answer: &Answer<'_>) -> Vec<u8> {
 }
 
 fn request_with(nonce: Option<&[u8]>) -> OcspRequest {
-    OcspRequest::parse(&request_der(&[&[7]], nonce)).expect("a request")
+    key(&request_der(&[&[7]], nonce))
+}
+
+fn key(der: &[u8]) -> OcspRequest {
+    let CollateralKey::Ocsp(request) = CollateralKey::ocsp(der).expect("a request") else {
+        panic!("another kind of key");
+    };
+    request
 }
 
 #[test]
 fn a_request_of_openssl_is_read() {
     // openssl ocsp -issuer ca.pem -serial 0x1234 -reqout request.der -no_nonce
     let der = hex::decode(OPENSSL_REQUEST).expect("hexadecimal");
-    let question = OcspRequest::parse(&der).expect("a request");
-    assert_eq!(question.certificate.serial, [0x12, 0x34]);
-    assert_eq!(question.nonce, None);
+    let question = key(&der);
+    assert_eq!(question.parsed().certificate.serial, [0x12, 0x34]);
+    assert_eq!(question.parsed().nonce, None);
     assert_eq!(question.der(), der);
 }
 
 #[test]
 fn one_certificate_has_one_key_whatever_the_nonce() {
     let (bare, one) = (request_with(None), request_with(Some(&[1; 32])));
-    assert_eq!(bare.key(), one.key());
-    assert_ne!(bare.nonce, one.nonce);
-    let other = OcspRequest::parse(&request_der(&[&[8]], None)).expect("a request");
-    assert_ne!(bare.key(), other.key());
+    let name = |request: &OcspRequest| CollateralKey::Ocsp(request.clone()).file_name();
+    assert_eq!(name(&bare), name(&one));
+    assert_ne!(bare.parsed().nonce, one.parsed().nonce);
+    let other = key(&request_der(&[&[8]], None));
+    assert_ne!(name(&bare), name(&other));
 }
 
 #[test]
@@ -221,7 +233,7 @@ fn no_cut_is_accepted_and_no_flipped_bit_panics() {
     });
     let question = request_with(Some(nonce));
     for cut in 0..request.len() {
-        assert!(OcspRequest::parse(&request[..cut]).is_none(), "{cut}");
+        assert!(Request::parse(&request[..cut]).is_none(), "{cut}");
     }
     for cut in 0..answer.len() {
         assert!(
@@ -234,8 +246,8 @@ fn no_cut_is_accepted_and_no_flipped_bit_panics() {
             let mut flipped = request.clone();
             flipped[at] ^= 1 << bit;
             // Some remain requests, about another certificate or with another nonce.
-            if let Some(other) = OcspRequest::parse(&flipped) {
-                assert!(other != question, "{at}");
+            if let Some(other) = Request::parse(&flipped) {
+                assert!(other != *question.parsed(), "{at}");
             }
         }
         for at in 0..answer.len() {
@@ -266,14 +278,12 @@ async fn responder() -> (String, Arc<Mutex<Behaviour>>, Arc<AtomicUsize>) {
         "/",
         axum::routing::post(async move |body: axum::body::Bytes| {
             counted.fetch_add(1, Ordering::SeqCst);
-            let question = OcspRequest::parse(&body).expect("the request as it was sent");
+            let question = Request::parse(&body).expect("the request as it was sent");
             let mut first = first.lock().expect("whole");
             let first = first.get_or_insert_with(|| question.nonce.clone().expect("a nonce"));
-            // The extension's value is itself an octet string.
-            let inner = |nonce: &[u8]| nonce[2..].to_vec();
             let nonce = match *asked.lock().expect("whole") {
-                Behaviour::Echoes => inner(&question.nonce.expect("a nonce")),
-                Behaviour::Replays => inner(first),
+                Behaviour::Echoes => question.nonce.expect("a nonce"),
+                Behaviour::Replays => first.clone(),
                 Behaviour::Fails => {
                     return (
                         axum::http::StatusCode::BAD_GATEWAY,
@@ -317,7 +327,7 @@ async fn a_kept_answer_is_for_all_and_a_fresh_one_for_whoever_insists() {
     let clock = now.clone();
     let clock: Clock = Arc::new(move || clock.load(Ordering::SeqCst));
     let cache = CollateralCache::open(&config, clock).expect("a cache");
-    let key = |nonce: u8| CollateralKey::Ocsp(request_with(Some(&[nonce; 32])));
+    let key_with = |nonce: u8| CollateralKey::Ocsp(request_with(Some(&[nonce; 32])));
     let with = |nonce: u8| {
         answer_der(&Answer {
             nonce: Some(&[nonce; 32]),
@@ -325,21 +335,21 @@ async fn a_kept_answer_is_for_all_and_a_fresh_one_for_whoever_insists() {
         })
     };
 
-    let first = cache.get(&key(1)).await.expect("an answer");
+    let first = cache.get(&key_with(1)).await.expect("an answer");
     assert_eq!(
         (&first.body[..], first.expires_unix_s),
         (&with(1)[..], NEXT)
     );
-    let kept = cache.get(&key(2)).await.expect("an answer");
+    let kept = cache.get(&key_with(2)).await.expect("an answer");
     assert_eq!((&kept, count.load(Ordering::SeqCst)), (&first, 1));
-    let own = cache.get_fresh(&key(3)).await.expect("an answer");
+    let own = cache.get_fresh(&key_with(3)).await.expect("an answer");
     assert_eq!(
         (&own.body[..], count.load(Ordering::SeqCst)),
         (&with(3)[..], 2)
     );
 
     *behaviour.lock().expect("whole") = Behaviour::Replays;
-    let refused = cache.get_fresh(&key(4)).await.expect_err("a replay");
+    let refused = cache.get_fresh(&key_with(4)).await.expect_err("a replay");
     assert_eq!(refused.failures[0].error, SourceError::Replay);
 
     // Through an outage it is served to its last second, over HTTP too.
@@ -367,4 +377,8 @@ async fn a_kept_answer_is_for_all_and_a_fresh_one_for_whoever_insists() {
     assert_eq!(post(&request).await.0, 503);
 }
 
+/// 1.3.6.1.5.5.7.48.1.1, id-pkix-ocsp-basic.
+const BASIC_RESPONSE: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 0x30, 1, 1];
+/// 1.3.6.1.5.5.7.48.1.2, id-pkix-ocsp-nonce.
+const NONCE: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 0x30, 1, 2];
 const OPENSSL_REQUEST: &str = "30433041303f303d303b300906052b0e03021a0500041476b3b6f408e4a7f0006b430211595e17ad61ad0f04140c929cbb6ed715c43bbe3e6f4d3d1e938a0b35f802021234";
