@@ -23,6 +23,7 @@ mod boot;
 mod config;
 mod job;
 mod listen;
+mod log;
 mod memory;
 mod models;
 mod pieces;

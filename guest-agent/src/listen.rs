@@ -1,7 +1,7 @@
 //! Where streams come from: vsock in a VM, a Unix socket in process mode.
 
-use crate::Serving;
 use crate::platform::Platform;
+use crate::{Serving, log};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -97,7 +97,7 @@ where
     let stream = match accepted {
         Ok(stream) => stream,
         Err(error) => {
-            tracing::warn!(%error, "accepting a stream failed");
+            log::line(format_args!("accepting a stream failed: {error}"));
             // Out of file descriptors, most likely: let some close instead of spinning.
             return tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -110,7 +110,7 @@ where
     let serving = serving.clone();
     tokio::spawn(async move {
         if let Err(error) = serving.exchange(stream).await {
-            tracing::info!(%error, "an exchange ended early");
+            log::line(format_args!("an exchange ended early: {error}"));
         }
         drop(place);
     });

@@ -3,6 +3,7 @@
 use crate::accounts::Accounts;
 use crate::boot::Attested;
 use crate::job::{Desk, Refused};
+use crate::log;
 use crate::pieces::Pieces;
 use crate::platform::Platform;
 use crate::replay::ReplayCache;
@@ -180,7 +181,7 @@ impl<P: Platform> Serving<P> {
         (name, code): Refused,
         out: &mut W,
     ) -> Result<(), ExchangeError> {
-        tracing::info!(?code, "refused a job");
+        log::line(format_args!("refused a job: {code:?}"));
         let refusal = SignedRefusal::sign(name, code, &self.desk.keys.receipt);
         out.write_all(&Frame::encode(FrameKind::Refused, &refusal.encode()))
             .await?;

@@ -2,7 +2,7 @@
 
 use crate::config::CONFIG_BYTES_MAX;
 use crate::platform::Platform;
-use crate::{Booted, Listen, Place, memory};
+use crate::{Booted, Listen, Place, log, memory};
 use anyhow::Context;
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
@@ -79,8 +79,7 @@ pub fn stop(program: &str, error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// An error and its causes, but for causes that the text before them already told, and without line feeds or other control
-/// characters: errors quote what others sent.
+/// An error and its causes, but for causes that the text before them already told, and on one line.
 fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -90,9 +89,7 @@ fn one_line(error: &anyhow::Error) -> String {
             false => line = format!("{line}: {cause}"),
         }
     }
-    line.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    log::printable(&line)
 }
 
 /// The end of PID 1 is a kernel panic, which drops what the serial line has not sent yet.

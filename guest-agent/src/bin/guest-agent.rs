@@ -20,10 +20,6 @@ struct Cli {
 async fn main() -> std::process::ExitCode {
     guest_agent::quiet_panics();
     let cli = Cli::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(tracing::Level::INFO)
-        .init();
     match guest_agent::run(Tsm::default(), cli.start, false).await {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => guest_agent::stop("guest-agent", &error),

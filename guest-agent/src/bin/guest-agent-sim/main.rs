@@ -27,10 +27,6 @@ struct Cli {
 async fn main() -> std::process::ExitCode {
     guest_agent::quiet_panics();
     let cli = Cli::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(tracing::Level::INFO)
-        .init();
     eprintln!(
         "guest-agent-sim: SIMULATED platform, no confidentiality against the owner of this machine"
     );
