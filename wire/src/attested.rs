@@ -1,11 +1,11 @@
-//! From evidence to a worker that may see plaintext (trust boundaries B2 and B3).
+//! From evidence to a worker that may see plaintext (trust boundaries B2 and B3; feature `client`).
 //!
 //! [`attest`] is the only way to an [`AttestedWorker`], and sealing takes nothing else. It calls
 //! `attest::verify` and adds what only this crate knows: the keyset that the report data names, its endorsement,
 //! and the event list behind RTMR3.
 
 use crate::cbor::Malformed;
-use crate::{Bundle, Digest, Evidence, Keyset};
+use crate::{Bundle, Digest, Evidence, Keyset, registers_digest};
 use attest::{Collateral, CollateralError, Peer, Policy, Refusal, Root, Verified};
 use registers::{Digest48, GpuBinding, ReportData, RuntimeEvent};
 use settlement::{Address, ChainId};
@@ -158,12 +158,6 @@ fn check_keyset(keyset: &Keyset, peer: &Peer, expected: &Expected) -> Result<(),
         return Err(NotTrusted::Payee);
     }
     Ok(())
-}
-
-/// SHA-256 over MRTD and RTMR0 to RTMR3, as [`Keyset::registers`] holds it.
-pub fn registers_digest(registers: &registers::Registers) -> Digest {
-    let [r0, r1, r2, r3] = &registers.rtmr;
-    Digest::of(&[registers.mrtd.0, r0.0, r1.0, r2.0, r3.0].concat())
 }
 
 impl AttestedWorker {

@@ -1,6 +1,6 @@
 //! The keyset: what an attested guest says it is, in the bytes that its quote's report data names.
 //!
-//! Promises: whoever holds a [`crate::AttestedWorker`] knows that code with the attested registers made these keys
+//! Promises: whoever holds an `AttestedWorker` knows that code with the attested registers made these keys
 //! and asks these prices. A keyset lives for one boot at most (SECURITY.md, "Keys live one boot").
 
 use crate::cbor::{self, Malformed};
@@ -244,4 +244,10 @@ impl Keyset {
         }
         Ok(())
     }
+}
+
+/// SHA-256 over MRTD and RTMR0 to RTMR3, as [`Keyset::registers`] holds it.
+pub fn registers_digest(registers: &registers::Registers) -> Digest {
+    let [r0, r1, r2, r3] = &registers.rtmr;
+    Digest::of(&[registers.mrtd.0, r0.0, r1.0, r2.0, r3.0].concat())
 }

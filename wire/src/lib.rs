@@ -3,18 +3,19 @@
 //! **What it is.** Every encoding that a client, a proxy and a guest exchange, with the cryptography that binds them:
 //! chunked Oblivious HTTP with X-Wing for the job, Ed25519 over the envelope, COSE_Sign1 for the receipt.
 //!
-//! **Trusts.** The `hpke`, `ed25519-dalek`, `coset` and `minicbor` crates, and `attest::verify` for the peer.
+//! **Trusts.** The `hpke`, `ed25519-dalek`, `coset` and `minicbor` crates, and in a client `attest::verify` for the peer.
 //! It trusts no byte it decodes: every length has a limit in [`limits`] before it has an allocation.
 //!
 //! **Promises.** One value has one encoding (decoders re-encode and compare). Nothing is sealed to a key that no
-//! [`AttestedWorker`] holds, and nothing but [`attest`] makes one. Decoders return typed errors and never panic.
+//! `AttestedWorker` holds, and nothing but `attest` makes one. Decoders return typed errors and never panic.
 //!
 //! **Lacks.** Files, sockets, clocks and random sources: bytes, times and randomness are arguments. It knows no HTTP
-//! server, no model and no chain node.
+//! server, no model and no chain node. Without its feature `client`, which only clients have, no verifier of quotes.
 
 #![forbid(unsafe_code)]
 
 mod answer;
+#[cfg(feature = "client")]
 mod attested;
 mod cbor;
 mod digest;
@@ -31,13 +32,12 @@ mod seal;
 
 // The public interface is:
 pub use answer::{AnswerEvent, JobFailure, Vectors};
-pub use attested::{AttestedWorker, Expected, NotTrusted, attest, registers_digest};
 pub use cbor::Malformed;
 pub use digest::{Digest, sha256};
 pub use envelope::{Endpoint, Envelope, EnvelopeRefused, SignedEnvelope};
 pub use evidence::{Bundle, Endorsement, Event, Evidence};
 pub use frame::{Frame, FrameDecoder, FrameError, FrameKind};
-pub use keyset::{KemKey, Keyset, ModelOffer, Padding, Prices, Usage};
+pub use keyset::{KemKey, Keyset, ModelOffer, Padding, Prices, Usage, registers_digest};
 pub use receipt::{
     Finish, Receipt, ReceiptCore, ReceiptRefused, RequestClaims, Timings, VerifiedReceipt,
     core_digest,
@@ -48,6 +48,12 @@ pub use record::{
 pub use refusal::{RefusalCode, SignedRefusal};
 pub use request::{ChatRequest, EmbeddingsRequest, Message, Request, Role};
 pub use seal::{
-    Commitments, JobRequest, OpenedJob, ResponseOpener, ResponseSealer, SealError, SealedJob,
-    SealingKey, open_job, request_bucket, seal_job,
+    Commitments, JobRequest, OpenedJob, ResponseSealer, SealError, SealingKey, open_job,
+    request_bucket,
+};
+// Feature `client`: whom to trust, and the client's side of the seal.
+#[cfg(feature = "client")]
+pub use {
+    attested::{AttestedWorker, Expected, NotTrusted, attest},
+    seal::{ResponseOpener, SealedJob, seal_job},
 };

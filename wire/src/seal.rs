@@ -7,13 +7,20 @@
 mod chunks;
 #[cfg(test)]
 mod interop;
+#[cfg(feature = "client")]
+mod opener;
 mod request;
 mod response;
+#[cfg(feature = "client")]
+mod sender;
 
-pub use request::{
-    Commitments, JobRequest, OpenedJob, SealedJob, SealingKey, open_job, request_bucket, seal_job,
+pub use request::{Commitments, JobRequest, OpenedJob, SealingKey, open_job, request_bucket};
+pub use response::ResponseSealer;
+#[cfg(feature = "client")]
+pub use {
+    opener::ResponseOpener,
+    sender::{SealedJob, seal_job},
 };
-pub use response::{ResponseOpener, ResponseSealer};
 
 use crate::{Digest, Malformed, RecordError};
 

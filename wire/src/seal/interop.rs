@@ -39,7 +39,7 @@ fn sealed_to(key: &crate::KemKey, body: &[u8]) -> SealedJob {
         parent: None,
         body: zeroize::Zeroizing::new(body.to_vec()),
     };
-    request::seal_to(
+    sender::seal_to(
         key,
         super::tests::envelope(&payer),
         &request,

@@ -1,10 +1,9 @@
-//! The sealed answer: a response nonce, then chunks. The first chunk is the head of an indeterminate-length binary HTTP
+//! The sealed answer, made: a response nonce, then chunks. The first chunk is the head of an indeterminate-length binary HTTP
 //! response, each following chunk is one content chunk that holds one padded record, the last one closes the message.
 
-use super::chunks::{Chunk, ChunkReader, put_varint, take_varint};
-use super::{RESPONSE_NONCE_BYTES, SealError};
-use crate::limits::ANSWER_BYTES_MAX;
-use crate::{Record, RecordKind, RecordReader, encode_record};
+use super::RESPONSE_NONCE_BYTES;
+use super::chunks::put_varint;
+use crate::{RecordKind, encode_record};
 use chacha20poly1305::aead::{Aead as _, KeyInit, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
 use hkdf::Hkdf;
@@ -12,7 +11,7 @@ use rand_core::CryptoRng;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-const LABEL: &[u8] = b"message/bhttp chunked response";
+pub(super) const LABEL: &[u8] = b"message/bhttp chunked response";
 const CONTENT_TYPE: &str = "application/vnd.chrysalis.records";
 
 /// The AEAD of one answer and the counter of its chunks (RFC 9458 §4.4, chunked draft §6.2).
@@ -23,7 +22,11 @@ pub(super) struct ChunkKey {
 }
 
 impl ChunkKey {
-    fn derive(secret: &[u8; 32], enc: &[u8], nonce: &[u8; RESPONSE_NONCE_BYTES]) -> Self {
+    pub(super) fn derive(
+        secret: &[u8; 32],
+        enc: &[u8],
+        nonce: &[u8; RESPONSE_NONCE_BYTES],
+    ) -> Self {
         let hkdf = Hkdf::<Sha256>::new(Some(&[enc, nonce].concat()), secret);
         let (mut key, mut base) = (Zeroizing::new([0; 32]), Zeroizing::new([0; 12]));
         hkdf.expand(b"key", &mut key[..])
@@ -62,7 +65,7 @@ impl ChunkKey {
     }
 }
 
-fn aad(last: bool) -> &'static [u8] {
+pub(super) fn aad(last: bool) -> &'static [u8] {
     if last { b"final" } else { b"" }
 }
 
@@ -119,114 +122,8 @@ impl ResponseSealer {
     }
 }
 
-/// Opens one answer as it arrives.
-pub struct ResponseOpener {
-    secret: Zeroizing<[u8; 32]>,
-    enc: Vec<u8>,
-    key: Option<ChunkKey>,
-    nonce: Vec<u8>,
-    chunks: ChunkReader,
-    records: RecordReader,
-    head_seen: bool,
-    received: usize,
-}
-
-impl ResponseOpener {
-    pub(super) fn new(enc: &[u8], export: &dyn Fn(&[u8], &mut [u8])) -> Self {
-        let mut secret = Zeroizing::new([0; 32]);
-        export(LABEL, &mut secret[..]);
-        ResponseOpener {
-            secret,
-            enc: enc.to_vec(),
-            key: None,
-            nonce: Vec::new(),
-            chunks: ChunkReader::default(),
-            records: RecordReader::default(),
-            head_seen: false,
-            received: 0,
-        }
-    }
-
-    pub(super) fn chunk_key(&self, nonce: &[u8; RESPONSE_NONCE_BYTES]) -> ChunkKey {
-        ChunkKey::derive(&self.secret, &self.enc, nonce)
-    }
-
-    /// Takes sealed bytes as they arrive and returns the records they complete.
-    pub fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<Record>, SealError> {
-        self.received = self.received.saturating_add(bytes.len());
-        if self.received > ANSWER_BYTES_MAX {
-            return Err(SealError::TooLong {
-                got: self.received,
-                max: ANSWER_BYTES_MAX,
-            });
-        }
-        if self.key.is_none() {
-            let (nonce, rest) =
-                bytes.split_at((RESPONSE_NONCE_BYTES - self.nonce.len()).min(bytes.len()));
-            self.nonce.extend_from_slice(nonce);
-            bytes = rest;
-            let Ok(nonce) = <&[u8; RESPONSE_NONCE_BYTES]>::try_from(&self.nonce[..]) else {
-                return Ok(Vec::new());
-            };
-            self.key = Some(self.chunk_key(nonce));
-        }
-        self.chunks.push(bytes);
-        let mut records = Vec::new();
-        while let Some(Chunk::Middle(chunk)) = self.chunks.next_chunk()? {
-            let plaintext = self.open(&chunk, false)?;
-            records.extend(self.content(&plaintext)?);
-        }
-        Ok(records)
-    }
-
-    /// To be called when the stream has ended: refuses an answer that was cut short.
-    pub fn finish(mut self) -> Result<(), SealError> {
-        let chunks = std::mem::take(&mut self.chunks);
-        let Chunk::Last(last) = chunks.finish()? else {
-            return Err(SealError::Truncated);
-        };
-        let plaintext = self.open(&last, true)?;
-        if !self.head_seen || plaintext[..] != [0, 0] {
-            return Err(SealError::Message("the answer does not end as it should"));
-        }
-        Ok(())
-    }
-
-    fn open(&mut self, chunk: &[u8], last: bool) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        let key = self.key.as_mut().ok_or(SealError::Truncated)?;
-        let nonce = key.next_nonce();
-        let opened = key.aead.decrypt(
-            &nonce,
-            Payload {
-                msg: chunk,
-                aad: aad(last),
-            },
-        );
-        opened
-            .map(Zeroizing::new)
-            .map_err(|_| SealError::NotAuthentic)
-    }
-
-    fn content(&mut self, plaintext: &[u8]) -> Result<Option<Record>, SealError> {
-        if !std::mem::replace(&mut self.head_seen, true) {
-            return match plaintext == head() {
-                true => Ok(None),
-                false => Err(SealError::Message(
-                    "the answer's head is not the expected one",
-                )),
-            };
-        }
-        match take_varint(plaintext) {
-            Some((length, record)) if length == record.len() as u64 => {
-                Ok(self.records.take(record, ANSWER_BYTES_MAX)?)
-            }
-            _ => Err(SealError::Message("a chunk is not one content chunk")),
-        }
-    }
-}
-
 /// The head of the answer: indeterminate-length response (RFC 9292 §3.2), status 200, one field, end of fields.
-fn head() -> Vec<u8> {
+pub(super) fn head() -> Vec<u8> {
     let mut out = vec![3];
     put_varint(&mut out, 200);
     for text in ["content-type", CONTENT_TYPE] {

@@ -1,4 +1,4 @@
-use super::request::seal_to;
+use super::sender::seal_to;
 use super::*;
 use crate::limits::{RECORD_PAYLOAD_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_BYTES_MIN};
 use crate::{Endpoint, Envelope, Record, RecordKind};

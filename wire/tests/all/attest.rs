@@ -1,8 +1,6 @@
 //! What makes a worker trusted, and everything nearby that does not.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use ed25519_dalek::SigningKey;
 use settlement::{Address, ChainId};
 use wire::*;

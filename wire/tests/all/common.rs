@@ -1,6 +1,4 @@
 //! A whole guest in a test: simulated quotes, real keys, real encodings.
-#![allow(dead_code, reason = "each test file uses its part")]
-
 use attest::{Policy, Root};
 use ed25519_dalek::SigningKey;
 use rand_chacha::ChaCha20Rng;
@@ -23,7 +21,6 @@ pub const CHANNEL: Address = Address {
 
 pub struct Guest {
     pub module: SimulatedModule,
-    pub sealing: SealingKey,
     pub receipt: SigningKey,
     pub payee: SigningKey,
     pub keyset: Keyset,
@@ -61,7 +58,6 @@ pub fn guest() -> Guest {
     let keyset = keyset(&module, &sealing, &receipt, &payee);
     Guest {
         module,
-        sealing,
         receipt,
         payee,
         keyset,

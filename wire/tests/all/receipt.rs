@@ -1,8 +1,6 @@
 //! Receipts and envelopes: what is accepted, and each nearby thing that is not.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use ed25519_dalek::SigningKey;
 use settlement::{Charge, Nano};
 use wire::*;
