@@ -15,6 +15,7 @@ mod code;
 mod edges;
 mod headings;
 mod listed;
+mod packages;
 mod perimeter;
 mod purity;
 mod tree;
@@ -77,6 +78,15 @@ fn every_direct_dependency_has_its_reason_and_every_reason_a_dependency() {
     check(listed::dependency_breaches(
         &tree.manifests,
         tree.text("docs/dependencies.md"),
+    ));
+}
+
+#[test]
+fn a_guest_links_few_packages_of_others_and_no_verifier_of_quotes() {
+    let root = tree::root();
+    check(packages::breaches(
+        &packages::linked(root, &[]),
+        &packages::linked(root, &["engine", "model"]),
     ));
 }
 

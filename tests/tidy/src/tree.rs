@@ -47,13 +47,16 @@ pub struct Need {
     pub development: bool,
 }
 
+/// The repository that this test was built in.
+pub fn root() -> &'static Path {
+    let mut above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    above.nth(2).expect("the package lies in tests/tidy")
+}
+
 impl Tree {
     /// Reads the repository that this test was built in.
     pub fn read() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .ancestors()
-            .nth(2)
-            .expect("the package lies in tests/tidy");
+        let root = root();
         let mut files = Vec::new();
         read_directory(root, root, &mut files);
         assert!(files.len() > 20, "the walk finds the repository");
