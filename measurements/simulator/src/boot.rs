@@ -1,4 +1,4 @@
-//! What a machine that was launched measured until its kernel ran.
+//! The registers of a launched machine at the moment when its kernel runs.
 //!
 //! ```text
 //!  launched.json ─► firmware file ─► MRTD
@@ -12,11 +12,11 @@
 //! Under simulation the firmware measures into a software TPM what it would measure into the registers of a trust domain
 //! (the map is that of the UEFI specification, section 38.4.1, and edk2's `TdTcg2Dxe`). Two things differ. A TPM gets a
 //! separator in each of PCRs 0 to 7 where a trust domain gets one in RTMR0, after the variables, and one in RTMR1; PCR 7
-//! and PCR 4 have them at those places. And what the kernel tells the TPM once it has left the firmware (IMA's PCR 10,
-//! for one) concerns a device that a trust domain does not have: the registers are those at that moment.
+//! and PCR 4 have them at those places. And what the kernel extends after it has left the firmware (IMA's PCR 10, for
+//! instance) is ignored, since a trust domain has no TPM.
 //!
-//! **Trusts.** The description of the machine, for the firmware and the size of memory, which no log shows. Nothing is
-//! taken from what the guest says of itself.
+//! **Trusts.** The description of the machine, for the firmware and the size of memory, which no log shows. Nothing that the
+//! guest claims about itself is used.
 
 use std::{
     fs::File,
@@ -58,49 +58,29 @@ pub enum Source {
     Pcr(u32),
 }
 
-/// Why a machine's registers cannot be said.
+/// Why a machine's registers cannot be computed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum BootError {
-    /// The firmware has not handed over to the kernel, or its log says nothing of it.
     #[error(
-        "the boot is not over: the TPM's log has no event yet of the kernel leaving the firmware"
+        "the boot is not over: the TPM's log does not show yet that the kernel has left the firmware"
     )]
     NotOver,
-    /// A separator is missing or there are several, so the log is not of such a firmware.
-    #[error("PCR {pcr} has {got} separators where a boot has one")]
-    Separators {
-        /// The PCR.
-        pcr: u32,
-        /// How many there are.
-        got: usize,
-    },
-    /// The log is not understood.
-    #[error("the TPM's log: {0}")]
+    #[error("PCR {pcr} has {got} separators; a boot has one")]
+    Separators { pcr: u32, got: usize },
+    #[error("TPM log: {0}")]
     Log(#[from] LogError),
-    /// The firmware file is not understood.
-    #[error("the firmware file: {0}")]
+    #[error("firmware: {0}")]
     Firmware(#[from] FirmwareError),
-    /// The kernel file is not understood.
-    #[error("the kernel file: {0}")]
+    #[error("kernel: {0}")]
     Kernel(#[from] KernelError),
-    /// The machine was given something else than was written down.
-    #[error(
-        "the machine did not boot the {what} of its description: the TPM's log has no {digest}"
-    )]
+    #[error("the machine booted another {what} than described: the TPM's log has no {digest}")]
     OtherFile {
-        /// What it is.
         what: &'static str,
-        /// The digest it has.
         digest: Digest48,
     },
-    /// A file that could not be read.
-    #[error("reading {}: {kind}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        kind: ErrorKind,
-    },
+    #[error("cannot read {}: {kind}", path.display())]
+    Read { path: PathBuf, kind: ErrorKind },
 }
 
 /// The registers of a machine whose boot is over; RTMR3 is zero.

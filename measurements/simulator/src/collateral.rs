@@ -1,4 +1,4 @@
-//! The lists that a platform is judged by: TCB info, QE identity, and the JSON file that carries them.
+//! The collateral that a platform is judged by: TCB info, QE identity, and the JSON file with them.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::{
     pki::{Pki, Validity},
 };
 
-/// Family of the simulated platform; it spells its name to whoever looks.
+/// Family of the simulated platform; it spells SIMTD.
 pub(crate) const FMSPC: [u8; 6] = *b"\xfeSIMTD";
 /// TDX module 1, SVN 6, then the microcode loader's.
 pub(crate) const TEE_TCB_SVN: [u8; 16] = [6, 1, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -60,12 +60,12 @@ pub(crate) fn json(
     qe_signer: &[u8; 32],
     validity: Validity,
     flaws: &Flaws,
-    stranger: &Key,
+    other_key: &Key,
 ) -> Vec<u8> {
-    let lists_key = if flaws.collateral_signed_by_stranger {
-        stranger
+    let tcb_key = if flaws.collateral_signed_by_other_key {
+        other_key
     } else {
-        &pki.lists_key
+        &pki.tcb_key
     };
     let tcb_info = tcb_info(validity, flaws).to_string();
     let qe_identity = qe_identity(qe_signer, validity, flaws).to_string();
@@ -73,11 +73,11 @@ pub(crate) fn json(
         "pck_crl_issuer_chain": pki.platform_ca_chain,
         "root_ca_crl": hex::encode(&pki.root_crl),
         "pck_crl": hex::encode(&pki.platform_crl),
-        "tcb_info_issuer_chain": pki.lists_chain,
-        "tcb_info_signature": hex::encode(lists_key.sign_raw(tcb_info.as_bytes())),
+        "tcb_info_issuer_chain": pki.tcb_chain,
+        "tcb_info_signature": hex::encode(tcb_key.sign_raw(tcb_info.as_bytes())),
         "tcb_info": tcb_info,
-        "qe_identity_issuer_chain": pki.lists_chain,
-        "qe_identity_signature": hex::encode(lists_key.sign_raw(qe_identity.as_bytes())),
+        "qe_identity_issuer_chain": pki.tcb_chain,
+        "qe_identity_signature": hex::encode(tcb_key.sign_raw(qe_identity.as_bytes())),
         "qe_identity": qe_identity,
     });
     file.to_string().into_bytes()

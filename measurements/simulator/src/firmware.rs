@@ -1,8 +1,8 @@
 //! A firmware file as QEMU and the TDX module see it: the memory a trust domain starts with, and MRTD over it.
 //!
 //! The metadata is in Intel's "TDX Virtual Firmware Design Guide", section 11; the table that leads to it ends 32 bytes
-//! before the end of the file (edk2, `OvmfPkg/ResetVector`). This is a second reading, made to be compared with the one
-//! that predicts registers, and shares no code with it.
+//! before the end of the file (edk2, `OvmfPkg/ResetVector`). This is a second implementation, made to be compared with
+//! the one that predicts registers; they share no code.
 
 use std::ops::Range;
 
@@ -13,41 +13,20 @@ use crate::limits::{FIRMWARE_BYTES_MAX, FIRMWARE_MEMORY_BYTES_MAX, FIRMWARE_SECT
 
 /// Why a file is not a firmware that can start a trust domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum FirmwareError {
-    /// More than [`FIRMWARE_BYTES_MAX`].
     #[error("it has {got} bytes, more than the {FIRMWARE_BYTES_MAX} allowed")]
-    TooLong {
-        /// Its size.
-        got: usize,
-    },
-    /// The table at the end is not there, or names no metadata.
-    #[error("it has no metadata for trust domains")]
+    TooLong { got: usize },
+    #[error("it has no TDX metadata")]
     NoMetadata,
-    /// The metadata is not what the guide says.
-    #[error("its metadata is wrong: {0}")]
+    #[error("malformed TDX metadata: {0}")]
     Metadata(&'static str),
-    /// A section that is not what the guide says.
-    #[error("section {index} of its metadata is wrong: {why}")]
-    Section {
-        /// Counted from zero.
-        index: usize,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// Not exactly one section of a kind.
-    #[error("its metadata has {got} sections of the kind {kind:?}, where there is one")]
-    Kind {
-        /// The kind.
-        kind: Kind,
-        /// How many there are.
-        got: usize,
-    },
-    /// Sections in memory that the machine does not have, or over one another.
-    #[error("its sections do not fit into the machine's memory at {address:#x}")]
-    Memory {
-        /// Where a section begins.
-        address: u64,
-    },
+    #[error("malformed TDX metadata: section {index}: {why}")]
+    Section { index: usize, why: &'static str },
+    #[error("its TDX metadata has {got} sections of kind {kind:?}; one is expected")]
+    Kind { kind: Kind, got: usize },
+    #[error("its section at {address:#x} overlaps another or exceeds the machine's memory")]
+    Memory { address: u64 },
 }
 
 /// What a section is for.

@@ -1,4 +1,4 @@
-//! Ways in which a test may want a guest or a platform to be bad, with every signature still good.
+//! What a test may want to be wrong with a guest or a platform, with every signature still valid.
 
 use registers::Digest48;
 
@@ -19,11 +19,11 @@ pub struct Flaws {
     pub mr_owner_config: Option<Digest48>,
     /// Service TDs; such a guest always has a version 5 quote, as on hardware.
     pub mr_service_td: Option<Digest48>,
-    /// A TDX module of another signer, which the collateral vouches for.
+    /// A TDX module of another signer, which the collateral lists.
     pub seam_signer: Option<Digest48>,
-    /// A TDX module of another signer than the collateral says.
+    /// A TDX module of another signer than the collateral lists.
     pub seam_signer_unlisted: Option<Digest48>,
-    /// TDX module attributes, which the collateral vouches for.
+    /// TDX module attributes, which the collateral lists.
     pub seam_attributes: u64,
     /// Quotes of version 5 with a TD report 1.5. Not a flaw, another platform.
     pub quote_version_5: bool,
@@ -39,14 +39,14 @@ pub struct Flaws {
     pub quoting_enclave_out_of_date: bool,
     /// The platform's certificate is on the revocation list.
     pub platform_certificate_revoked: bool,
-    /// The platform's certificate was issued under a root of somebody else, who calls it by the same names.
+    /// The platform's certificate was issued under another root with the same names.
     pub platform_under_another_root: bool,
     /// The quoting enclave has a signer that the collateral does not list.
     pub quoting_enclave_unlisted: bool,
     /// The collateral is for another family of platforms.
     pub collateral_for_another_platform: bool,
-    /// The collateral's lists were signed by a key that the root did not certify.
-    pub collateral_signed_by_stranger: bool,
+    /// TCB info and QE identity were signed by a key that the root did not certify.
+    pub collateral_signed_by_other_key: bool,
     /// The evaluation number of the collateral.
     pub tcb_evaluation_number: Option<u32>,
 }

@@ -1,7 +1,7 @@
 //! The digest by which the firmware measures a kernel that it starts: Authenticode, in SHA-384.
 //!
 //! Microsoft, "Windows Authenticode Portable Executable Signature Format", "Calculating the PE Image Hash"; offsets from
-//! the PE format specification for PE32+. Read a second time here, to be compared with what predicts registers.
+//! the PE format specification for PE32+. A second implementation, to be compared with the one that predicts registers.
 
 use registers::Digest48;
 use sha2::{Digest, Sha384};
@@ -24,9 +24,9 @@ pub fn authenticode(file: &[u8]) -> Result<Digest48, KernelError> {
     })
 }
 
-/// The parts that are hashed, one after the other; numbered as in the paper.
+/// The parts that are hashed, one after the other; numbered as in the specification.
 fn hashed_parts(file: &[u8]) -> Result<Vec<&[u8]>, KernelError> {
-    let cut = KernelError("it is cut");
+    let cut = KernelError("it is truncated");
     let u16_at = |at| number::<2>(file, at).ok_or(cut);
     let u32_at = |at| number::<4>(file, at).ok_or(cut);
     let part = |from, to| file.get(from..to).ok_or(cut);
@@ -41,10 +41,10 @@ fn hashed_parts(file: &[u8]) -> Result<Vec<&[u8]>, KernelError> {
     let section_count = u16_at(pe + 6)?;
     let optional = pe + 24;
     if u16_at(optional)? != PE32_PLUS || u32_at(optional + 108)? <= CERTIFICATES {
-        return Err(KernelError("its optional header"));
+        return Err(KernelError("its optional header is malformed"));
     }
     if section_count > KERNEL_SECTIONS_MAX {
-        return Err(KernelError("the number of its sections"));
+        return Err(KernelError("it has too many sections"));
     }
 
     // 3-7. The headers, without the checksum and without the entry that says where the signature is.
@@ -70,7 +70,7 @@ fn hashed_parts(file: &[u8]) -> Result<Vec<&[u8]>, KernelError> {
     let (mut hashed, mut end) = (headers_end, headers_end);
     for (at, length) in sections {
         if at < end {
-            return Err(KernelError("its sections lie over one another"));
+            return Err(KernelError("its sections overlap"));
         }
         end = at + length;
         parts.push(part(at, end)?);
@@ -172,7 +172,7 @@ mod tests {
             for value in [0x7f, 0xff] {
                 let mut changed = file.clone();
                 changed[end] = value;
-                // Whatever it says now, it is said without a panic.
+                // Whatever the result, no panic.
                 let _ = authenticode(&changed);
             }
         }
@@ -183,14 +183,17 @@ mod tests {
         check(|file| file[0] = 0, "it does not begin with MZ");
         check(|file| file[PE] = 0, "its header is missing");
         check(|file| file[0x3f] = 0xff, "its header is missing");
-        check(|file| file[OPTIONAL] = 0x0c, "its optional header");
-        check(|file| file[OPTIONAL + 108] = 4, "its optional header");
-        check(|file| file[PE + 6] = 97, "the number of its sections");
         check(
-            |file| file[TABLE + 21] = 0x01,
-            "its sections lie over one another",
+            |file| file[OPTIONAL] = 0x0c,
+            "its optional header is malformed",
         );
-        check(|file| file[OPTIONAL + 151] = 1, "it is cut");
+        check(
+            |file| file[OPTIONAL + 108] = 4,
+            "its optional header is malformed",
+        );
+        check(|file| file[PE + 6] = 97, "it has too many sections");
+        check(|file| file[TABLE + 21] = 0x01, "its sections overlap");
+        check(|file| file[OPTIONAL + 151] = 1, "it is truncated");
         check(
             |file| *file = vec![0; KERNEL_BYTES_MAX + 1],
             "it is too long",

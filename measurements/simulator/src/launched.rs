@@ -1,4 +1,4 @@
-//! What QEMU was given, as whoever started it wrote it down (`launched.json`).
+//! What QEMU was given, as its launcher wrote it (`launched.json`).
 
 use std::{
     fs::File,
@@ -9,7 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::limits::{LAUNCHED_BYTES_MAX, LAUNCHED_PATIENCE, MEMORY_MIB_MAX};
+use crate::limits::{LAUNCHED_BYTES_MAX, LAUNCHED_WAIT, MEMORY_MIB_MAX};
 
 /// A machine that was started. Paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -37,11 +37,11 @@ pub struct Launched {
     pub tpm_log: PathBuf,
 }
 
-/// What runs a simulated guest's instructions. A real trust domain has real registers and is not in the list.
+/// What runs a simulated guest's instructions. TDX is absent: a real trust domain has real registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accelerator {
-    /// QEMU's own translator.
+    /// QEMU's emulation.
     Tcg,
     /// The host's KVM.
     Kvm,
@@ -49,27 +49,16 @@ pub enum Accelerator {
 
 /// Why there is no description of a machine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum LaunchedError {
-    /// It could not be read; with [`ErrorKind::NotFound`], no machine was launched yet.
-    #[error("reading {}: {kind}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        kind: ErrorKind,
-    },
-    /// More than [`LAUNCHED_BYTES_MAX`].
-    #[error("the description of the machine has more than {LAUNCHED_BYTES_MAX} bytes")]
+    #[error("cannot read {}: {kind}", path.display())]
+    Read { path: PathBuf, kind: ErrorKind },
+    #[error("launched.json has more than {LAUNCHED_BYTES_MAX} bytes")]
     TooLong,
-    /// Not the format.
-    #[error("the description of the machine is not understood: {0}")]
+    #[error("launched.json: {0}")]
     Json(String),
-    /// A value that no machine has.
-    #[error("the description of the machine has a {field} that cannot be")]
-    Value {
-        /// The field.
-        field: &'static str,
-    },
+    #[error("launched.json: {field} is out of range")]
+    Value { field: &'static str },
 }
 
 impl Launched {
@@ -119,7 +108,7 @@ impl Launched {
         Launched::from_json(&json)
     }
 
-    /// The same for a file that may be about to be written; waits [`LAUNCHED_PATIENCE`] at most.
+    /// The same for a file that may not be written yet; waits at most [`LAUNCHED_WAIT`].
     pub(crate) fn wait(path: &Path) -> Result<Launched, LaunchedError> {
         let start = Instant::now();
         loop {
@@ -127,7 +116,7 @@ impl Launched {
                 Err(LaunchedError::Read {
                     kind: ErrorKind::NotFound,
                     ..
-                }) if start.elapsed() < LAUNCHED_PATIENCE => {
+                }) if start.elapsed() < LAUNCHED_WAIT => {
                     std::thread::sleep(std::time::Duration::from_millis(50));
                 }
                 result => return result,

@@ -1,16 +1,16 @@
-//! How much anybody may send to the socket, and how large the files of a boot may be.
+//! Limits of what is sent to the socket, and of the files of a boot.
 
 use std::time::Duration;
 
 /// The payload of a request: the largest is report data.
 pub const REQUEST_BYTES_MAX: usize = 64;
-/// The payload of an answer, for those who read one: a quote.
+/// The payload of an answer, for its readers: a quote.
 pub const ANSWER_BYTES_MAX: usize = 16 * 1024;
-/// Connections at once; each has a thread.
+/// Concurrent connections; each has a thread.
 pub const CONNECTIONS_MAX: usize = 32;
 
 /// How long a request waits for the description of the machine to be written.
-pub const LAUNCHED_PATIENCE: Duration = Duration::from_secs(5);
+pub const LAUNCHED_WAIT: Duration = Duration::from_secs(5);
 /// The description of the machine: a few paths and a command line.
 pub const LAUNCHED_BYTES_MAX: usize = 64 * 1024;
 /// A firmware file. OVMF has 4 MiB.
@@ -30,7 +30,7 @@ pub const INITRD_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// The TPM's log. A boot writes 70 KiB; a kernel that asks its TPM for randomness goes on writing.
 pub const TPM_LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// A line of it. Sixteen bytes as hex make 49 characters; sentences are longer.
+/// A line of it. Sixteen bytes as hex make 49 characters; messages are longer.
 pub const TPM_LOG_LINE_BYTES_MAX: usize = 4096;
 /// A command to the TPM or its answer: swtpm's buffer.
 pub const TPM_COMMAND_BYTES_MAX: usize = 4096;

@@ -1,4 +1,4 @@
-//! The simulator as a program: a socket, two files, one line on standard output.
+//! The program: a socket, two files, one line on standard output.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use anyhow::Context;
 use clap::Parser;
 use simulator::SimulatedModule;
 
-/// Simulate a TDX module for tests: real formats, a test root made for this run, nothing confidential.
+/// Simulate a TDX module for tests: real formats, a test root of this run, nothing confidential.
 ///
 /// Writes root.der and collateral.json to --out, listens on --socket, then prints one JSON line.
 ///
@@ -26,20 +26,20 @@ struct Arguments {
     /// The Unix socket to listen on. It must not exist yet.
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
-    /// The directory for root.der and collateral.json; made if missing.
+    /// The directory for root.der and collateral.json. Created if it is missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// The description of a machine that was launched; it may be written later. The registers are those that its boot
-    /// measured, read at the first request after it; without this option they start at zero.
+    /// The description of a launched machine (launched.json), which may be written later. The registers are those that its boot
+    /// measured, computed at the first request after it; without this option they start at zero.
     #[arg(long, value_name = "FILE")]
     launched: Option<PathBuf>,
-    /// End when standard input reaches its end, so that this program dies with the one that started it.
+    /// Exit when standard input is closed, so that this program ends with the one that started it.
     #[arg(long)]
     parent_pipe: bool,
 }
 
 fn main() -> ExitCode {
-    // Misuse ends inside `parse`, with exit code 2.
+    // `parse` exits with code 2 on a usage error.
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -60,7 +60,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let module = SimulatedModule::new(now_unix_s, &mut random)?;
 
     fs::create_dir_all(&arguments.out)
-        .with_context(|| format!("making {}", arguments.out.display()))?;
+        .with_context(|| format!("creating {}", arguments.out.display()))?;
     write_whole(&arguments.out, "root.der", module.root_der())?;
     write_whole(&arguments.out, "collateral.json", module.collateral_json())?;
 
@@ -68,7 +68,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let listener =
         UnixListener::bind(socket).with_context(|| format!("listening on {}", socket.display()))?;
     fs::set_permissions(socket, fs::Permissions::from_mode(0o600))
-        .context("closing the socket to other users")?;
+        .context("restricting the socket to this user")?;
     if arguments.parent_pipe {
         end_with_parent(socket.clone());
     }
@@ -76,7 +76,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{ready}")
         .and_then(|()| stdout.flush())
-        .context("saying that the socket is ready")?;
+        .context("writing to standard output")?;
     match &arguments.launched {
         Some(launched) => simulator::serve_launched(&listener, module, launched.clone())?,
         None => simulator::serve(&listener, module)?,

@@ -23,23 +23,18 @@ pub struct SimulatedModule {
     collateral_json: Vec<u8>,
 }
 
-/// Why the module did not do what was asked.
+/// Why the module refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum SimulatorError {
-    /// The guest asked for a register it may not extend.
     #[error(
         "register {index} cannot be extended: a guest's software extends RTMR2 and RTMR3, its firmware the others"
     )]
-    RegisterIndex {
-        /// The index asked for.
-        index: u8,
-    },
-    /// The guest is a machine and asked for RTMR2.
+    RegisterIndex { index: u8 },
     #[error(
-        "register 2 cannot be extended: in a machine that was launched it is what its firmware measured"
+        "register 2 cannot be extended: in a launched machine it holds what the firmware measured"
     )]
     RegisterOfBoot,
-    /// The certificates of the run could not be made: a fault of this program or of its clock.
     #[error("the simulated certificates could not be made: {0}")]
     Certificates(String),
 }
@@ -51,7 +46,7 @@ impl From<rcgen::Error> for SimulatorError {
 }
 
 impl SimulatedModule {
-    /// A good guest on an up-to-date platform, all registers zero. Certificates and lists are valid from a day before
+    /// A good guest on an up-to-date platform, all registers zero. Certificates and collateral are valid from a day before
     /// `now_unix_s` until 30 days after. `random` fills buffers; all keys come from it.
     pub fn new(
         now_unix_s: u64,
@@ -60,7 +55,7 @@ impl SimulatedModule {
         SimulatedModule::with_flaws(now_unix_s, random, Flaws::default())
     }
 
-    /// The same with something wrong, for tests of what a verifier refuses.
+    /// The same with flaws, for tests of what a verifier refuses.
     pub fn with_flaws(
         now_unix_s: u64,
         random: &mut impl FnMut(&mut [u8]),
@@ -98,8 +93,8 @@ impl SimulatedModule {
         })
     }
 
-    /// Takes over the registers that the boot of a machine left. From then on only RTMR3 can be extended: no software of
-    /// ours extends RTMR2, and then what it says of the boot stays said.
+    /// Sets the registers that the boot of a machine left. From then on only RTMR3 can be extended: no software of this
+    /// project extends RTMR2, which so remains evidence of the boot.
     pub fn boot(&mut self, registers: Registers) {
         self.registers = registers;
         self.booted = true;

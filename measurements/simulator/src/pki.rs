@@ -1,4 +1,4 @@
-//! The certificates of one run: root, platform CA, platform, signer of the lists, and both revocation lists.
+//! The certificates of one run: root, platform CA, platform, TCB signer, and both revocation lists.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rcgen::{
@@ -21,9 +21,9 @@ pub(crate) struct Pki {
     /// Platform CA, root; PEM.
     pub platform_ca_chain: String,
     /// Signs TCB info and QE identity.
-    pub lists_key: Key,
-    /// Signer of the lists, root; PEM.
-    pub lists_chain: String,
+    pub tcb_key: Key,
+    /// TCB signing certificate, root; PEM.
+    pub tcb_chain: String,
     pub root_crl: Vec<u8>,
     pub platform_crl: Vec<u8>,
 }
@@ -75,14 +75,14 @@ impl Pki {
             .der()
             .to_vec();
 
-        let lists_key = Key::generate(random);
-        let mut lists = params("TCB signer", validity, &lists_key, random);
+        let tcb_key = Key::generate(random);
+        let mut lists = params("TCB signer", validity, &tcb_key, random);
         lists.is_ca = IsCa::ExplicitNoCa;
         lists.key_usages = vec![
             KeyUsagePurpose::DigitalSignature,
             KeyUsagePurpose::ContentCommitment,
         ];
-        let lists_der = lists.signed_by(&lists_key, &root.issuer)?.der().to_vec();
+        let lists_der = lists.signed_by(&tcb_key, &root.issuer)?.der().to_vec();
 
         let revoked = platform_serial.filter(|_| flaws.platform_certificate_revoked);
         Ok(Pki {
@@ -90,12 +90,12 @@ impl Pki {
             // the forger writes what the verifier wants to read.
             platform_chain: pem(&[&platform_der, &platform_ca.der, &root.der]),
             platform_ca_chain: pem(&[&platform_ca.der, &root.der]),
-            lists_chain: pem(&[&lists_der, &root.der]),
+            tcb_chain: pem(&[&lists_der, &root.der]),
             root_crl: crl(&root, None, validity)?,
             platform_crl: crl(&platform_ca, revoked, validity)?,
             root_der: root.der,
             platform_key,
-            lists_key,
+            tcb_key,
         })
     }
 }

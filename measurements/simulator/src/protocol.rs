@@ -1,7 +1,7 @@
-//! What is said on the socket.
+//! The protocol on the socket.
 //!
 //! Request: `op u8 | length u16 | payload`. Answer: `status u8 | length u32 | payload`, status 0 and the result, or 1 and
-//! a sentence. Numbers are big endian. Requests are answered in order.
+//! an error message. Numbers are big endian. Requests are answered in order.
 
 use registers::Digest48;
 
@@ -26,29 +26,19 @@ pub enum Request {
     },
 }
 
-/// Why a request was not understood.
+/// Why a request is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum RequestError {
-    /// A payload longer than any request.
     #[error("the request has {got} bytes of payload, more than the {REQUEST_BYTES_MAX} allowed")]
-    TooLong {
-        /// Bytes announced.
-        got: usize,
-    },
-    /// An op that is none.
-    #[error("there is no op {0}")]
+    TooLong { got: usize },
+    #[error("unknown op {0}; 1 to 3 are known")]
     Op(u8),
-    /// A payload that does not fit the op.
     #[error("op {op} does not take a payload of {got} bytes")]
-    Length {
-        /// The op.
-        op: u8,
-        /// Bytes sent.
-        got: usize,
-    },
+    Length { op: u8, got: usize },
 }
 
-/// Reads the three bytes before a payload; the length is checked before anybody allocates.
+/// Reads the three bytes before a payload; the length is checked before the payload is allocated.
 pub fn decode_header(header: [u8; 3]) -> Result<(u8, usize), RequestError> {
     let [op, high, low] = header;
     let got = usize::from(u16::from_be_bytes([high, low]));

@@ -1,7 +1,7 @@
 //! The socket: one thread per connection, one module for all.
 //!
-//! Behind it is a process, whose registers start at zero, or a machine, whose registers are computed at the first request
-//! after its boot. Until then every request is refused with the reason, and the next one looks again.
+//! The guest is a process, whose registers start at zero, or a machine, whose registers are computed at the first request
+//! after its boot. Until then every request is refused with the reason, and the next one tries again.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -36,7 +36,6 @@ pub fn serve_launched(
     accept(listener, Guest::of(module, Some(launched)))
 }
 
-/// Whom a module serves.
 struct Guest {
     module: Mutex<SimulatedModule>,
     /// The description of a machine whose registers are not computed yet.
@@ -66,7 +65,7 @@ fn accept(listener: &UnixListener, guest: Guest) -> Result<(), ServeError> {
         }
         let guest = Arc::clone(&guest);
         std::thread::spawn(move || {
-            // An error here is the peer's going away in the middle of a message; it knows.
+            // An error here means that the peer left in the middle of a message.
             let _ = converse(stream, &guest);
         });
     }
@@ -119,7 +118,7 @@ impl Guest {
         let Some(path) = lock(&self.launched).clone() else {
             return Ok(());
         };
-        // Not under the lock: those who wait for the file wait side by side.
+        // Not under the lock, so that several requests can wait for the file at once.
         let launched = Launched::wait(&path)?;
         let mut pending = lock(&self.launched);
         if pending.is_some() {

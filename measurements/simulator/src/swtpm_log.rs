@@ -2,11 +2,11 @@
 //!
 //! A block of the log is a line ` SWTPM_IO_Read: length N` (a command) or ` SWTPM_IO_Write: length N` (its answer), then N
 //! bytes in hex. ` Ctrl Cmd` and ` Ctrl Rsp` are the same for orders of the machine to the TPM. All that comes from the
-//! guest is inside the hex. A command counts when the TPM answered that it is done: what a guest asks for in vain
-//! changes nothing here either.
+//! guest is inside the hex. A command counts when the TPM answered with success, so that what a guest asks for in
+//! vain changes nothing.
 //!
 //! The log may still be growing: a line without its end, a block without all its bytes and a command without an answer
-//! are not there yet.
+//! are ignored.
 //!
 //! Numbers and layouts: TPM 2.0 Library, part 2 (6.5.2 command codes, 6.3 algorithms) and part 3 (9.3 TPM2_Startup,
 //! 22.2 TPM2_PCR_Extend); orders: swtpm's `tpm_ioctl.h`.
@@ -28,70 +28,32 @@ pub struct Extend {
     pub digest: Digest48,
 }
 
-/// Why a log does not say what the PCRs are.
+/// Why the PCRs cannot be computed from a log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum LogError {
-    /// The log could not be read.
-    #[error("reading failed: {0}")]
+    #[error("cannot be read: {0}")]
     Read(std::io::ErrorKind),
-    /// More than [`TPM_LOG_BYTES_MAX`].
     #[error("it has more than {TPM_LOG_BYTES_MAX} bytes")]
     TooLong,
-    /// A line longer than [`TPM_LOG_LINE_BYTES_MAX`].
     #[error("line {line} has more than {TPM_LOG_LINE_BYTES_MAX} bytes")]
-    LineTooLong {
-        /// Counted from one.
-        line: usize,
-    },
-    /// More extends than [`TPM_EXTENDS_MAX`].
+    LineTooLong { line: usize },
     #[error("it has more than {TPM_EXTENDS_MAX} extends")]
     TooManyExtends,
-    /// A line that is not where it can be: hex too long or cut, a block inside another, an answer to nothing.
-    #[error("line {line} is out of place: {why}")]
-    Line {
-        /// Counted from one.
-        line: usize,
-        /// What was expected.
-        why: &'static str,
-    },
-    /// Bytes that are no command or answer of a TPM 2.0.
-    #[error("the block that ends on line {line} is not understood: {why}")]
-    Command {
-        /// Counted from one.
-        line: usize,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// The PCRs changed in a way that this reader does not follow.
-    #[error("line {line}: the TPM did {what}, after which its PCRs are not what the extends say")]
-    NotFollowed {
-        /// Counted from one.
-        line: usize,
-        /// The command.
-        what: &'static str,
-    },
-    /// A second start: a log tells of one boot.
+    #[error("line {line} is unexpected: {why}")]
+    Line { line: usize, why: &'static str },
+    #[error("the block that ends on line {line} is malformed: {why}")]
+    Command { line: usize, why: &'static str },
+    #[error(
+        "line {line}: the TPM executed {what}, after which its PCRs do not follow from the extends"
+    )]
+    NotFollowed { line: usize, what: &'static str },
     #[error("line {line}: the TPM was started a second time")]
-    StartedTwice {
-        /// Counted from one.
-        line: usize,
-    },
-    /// An extend before the start.
+    StartedTwice { line: usize },
     #[error("line {line}: PCR {pcr} was extended before the TPM was started")]
-    NotStarted {
-        /// Counted from one.
-        line: usize,
-        /// The PCR.
-        pcr: u32,
-    },
-    /// An extend that left the SHA-384 bank out.
+    NotStarted { line: usize, pcr: u32 },
     #[error("line {line}: PCR {pcr} was extended without one SHA-384 digest")]
-    NoSha384 {
-        /// Counted from one.
-        line: usize,
-        /// The PCR.
-        pcr: u32,
-    },
+    NoSha384 { line: usize, pcr: u32 },
 }
 
 /// The extends since the TPM was started, in order, up to `last`, or all that are there if it is not. What follows it is not

@@ -110,7 +110,7 @@ fn the_guest_goes_on_with_rtmr3_only_and_its_quote_is_verified() {
     let extend = |index| simulator.ask(&Request::Extend { index, digest });
     let sentence = extend(2).unwrap_err();
     assert!(
-        sentence.contains("what its firmware measured"),
+        sentence.contains("what the firmware measured"),
         "{sentence}"
     );
     assert_eq!(extend(3), Ok(Vec::new()));
@@ -203,7 +203,7 @@ fn a_description_that_never_comes_is_said_to_the_guest() {
             assert!(sentence.contains("launched.json"), "{sentence}");
         }
     });
-    assert!(start.elapsed() < 3 * simulator::limits::LAUNCHED_PATIENCE);
+    assert!(start.elapsed() < 3 * simulator::limits::LAUNCHED_WAIT);
 }
 
 #[test]

@@ -398,7 +398,7 @@ fn an_unlisted_quoting_enclave_is_refused() {
 #[test]
 fn collateral_of_a_stranger_or_of_another_platform_is_refused() {
     let case = Case::simulated(Flaws {
-        collateral_signed_by_stranger: true,
+        collateral_signed_by_other_key: true,
         ..Flaws::default()
     });
     assert!(matches!(
