@@ -35,16 +35,8 @@ fn source_compiles_to_the_committed_code_and_vectors() {
     let contracts = Path::new(env!("CARGO_MANIFEST_DIR")).join("contracts");
     let modules = env::var_os("CHRYSALIS_TOLK").map_or(contracts.join("node_modules"), Into::into);
     if !modules.join("@ton/tolk-js").is_dir() {
-        assert_ne!(
-            env::var("CI").as_deref(),
-            Ok("true"),
-            "CI installs the Tolk compiler and sets CHRYSALIS_TOLK"
-        );
-        eprintln!(
-            "skipped: no @ton/tolk-js in {}; set CHRYSALIS_TOLK",
-            modules.display()
-        );
-        return;
+        let why = "set CHRYSALIS_TOLK to a node_modules with @ton/tolk-js";
+        return without::skip("the Tolk compiler", why);
     }
     let output = Command::new("node")
         .arg("build.mjs")

@@ -13,6 +13,7 @@
 
 mod code;
 mod edges;
+mod examples;
 mod headings;
 mod listed;
 mod packages;
@@ -60,6 +61,22 @@ fn every_crate_opens_with_what_it_is_trusts_promises_and_lacks() {
 #[test]
 fn what_decides_whom_to_believe_can_be_read_at_one_sitting() {
     check(perimeter::breaches(&Tree::read().sources()));
+}
+
+#[test]
+fn examples_are_tested_where_there_are_some() {
+    let tree = Tree::read();
+    let directories = tree.manifests.iter().map(|manifest| &manifest.directory);
+    let has_library = |directory: &&String| tree.has(&format!("{directory}/src/lib.rs"));
+    check(
+        directories
+            .filter(has_library)
+            .flat_map(|directory| {
+                let manifest = tree.text(&format!("{directory}/Cargo.toml"));
+                examples::breaches(directory, manifest, &tree.sources())
+            })
+            .collect(),
+    );
 }
 
 #[test]

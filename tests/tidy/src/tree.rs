@@ -77,6 +77,11 @@ impl Tree {
             .collect()
     }
 
+    /// Whether there is a text file at `path`.
+    pub fn has(&self, path: &str) -> bool {
+        self.files.iter().any(|file| file.path == path)
+    }
+
     /// The text at `path`.
     pub fn text(&self, path: &str) -> &str {
         let file = self.files.iter().find(|file| file.path == path);

@@ -1,20 +1,21 @@
 //! **What it is.** What tests use that a clone may lack: how a test finds it, says that it goes without, and how a run of
 //! `cargo test` counts that.
 //!
-//! **Trusts.** `/proc`, for which cargo started the test.
+//! **Trusts.** `/proc` for which cargo started the test, and a SHA-256 for what a sample is.
 //!
 //! **Promises.** A skip is seen: it goes to standard error past the test harness, which hides what passing tests print. With
 //! `CI=true` it is a failure. The last test of a workspace's run, `tests/count.rs`, says how many there were and why.
 //!
-//! **Lacks.** Dependencies, and any look at what it finds: a test holds that by its digest.
+//! **Lacks.** Any judgement of its own: a test knows what it needs.
 
 #![forbid(unsafe_code)]
+
+mod samples;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Says that the running test goes without `what`, and why. The test then returns.
 ///
@@ -35,8 +36,12 @@ pub fn skip(what: &str, why: &str) {
     }
 }
 
-/// A vector from a real machine or another implementation, or `None` after [`skip`]: they are not ours to redistribute.
+/// A vector from a real machine or another implementation, or `None` after [`skip`]: most are not ours to redistribute. Those
+/// below `quotes/dcap-qvl/` always are there, because cargo has the package that carries them.
 pub fn vector(name: &str) -> Option<Vec<u8>> {
+    if let Some(name) = name.strip_prefix("quotes/dcap-qvl/") {
+        return Some(samples::read(name));
+    }
     let path = vectors().join(name);
     match fs::read(&path) {
         Ok(bytes) => Some(bytes),
@@ -52,28 +57,6 @@ pub fn vector(name: &str) -> Option<Vec<u8>> {
 /// Where the vectors are, if they are.
 pub fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors")
-}
-
-/// The source directory of a package of the lock, in which cargo found it in order to compile it.
-///
-/// # Panics
-/// If cargo does not know the package.
-pub fn source_of(package: &str, version: &str) -> PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut metadata = Command::new(cargo);
-    metadata.args(["metadata", "--format-version=1", "--locked"]);
-    metadata.args(["--filter-platform", "x86_64-unknown-linux-gnu"]);
-    metadata.current_dir(env!("CARGO_MANIFEST_DIR"));
-    let output = metadata.output().expect("cargo runs this test");
-    let text = String::from_utf8_lossy(&output.stdout);
-    // Its manifest's path is a string of that JSON.
-    let end = format!("/{package}-{version}/Cargo.toml\"");
-    let end = text
-        .find(&end)
-        .map(|at| at + end.len() - "/Cargo.toml\"".len());
-    let end = end.unwrap_or_else(|| panic!("cargo metadata does not name {package} {version}"));
-    let start = text[..end].rfind('"').map_or(0, |at| at + 1);
-    PathBuf::from(&text[start..end])
 }
 
 /// What was skipped in the run of cargo that started this program, with how often; afterwards it is forgotten.

@@ -5,28 +5,13 @@ use attest::{PckCa, Platform};
 use host_proxy::{Clock, CollateralCache, CollateralConfig, CollateralKey, SourceError};
 use serde_json::Value;
 use simulator::SimulatedModule;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
+pub use without::vector;
 
 /// 2026-09-22. Where a test keeps its own time.
 pub const NOW_UNIX_S: u64 = 1_790_000_000;
-
-/// The bytes of a vector, or `None` with a printed line where vectors are absent.
-pub fn vector(name: &str) -> Option<Vec<u8>> {
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../shared/vectors")
-        .join(name);
-    match std::fs::read(&path) {
-        Ok(bytes) => Some(bytes),
-        Err(_) if std::env::var_os("CI").is_none() => {
-            println!("skipped: vectors not present ({name})");
-            None
-        }
-        Err(error) => panic!("{}: {error}", path.display()),
-    }
-}
 
 /// A simulated platform with its module.
 pub fn module(now_unix_s: u64) -> SimulatedModule {

@@ -38,8 +38,7 @@ pub struct Ended {
 /// A fixture whose programs act out `scenario`; `None` where there is no shell.
 pub fn fixture(scenario: &str) -> Option<Fixture> {
     if !Path::new("/bin/sh").exists() {
-        assert!(std::env::var_os("CI").is_none(), "CI has a shell");
-        eprintln!("skipped: no /bin/sh to start fake programs with");
+        without::skip("fake programs", "there is no /bin/sh to start them with");
         return None;
     }
     let fixture = Fixture {

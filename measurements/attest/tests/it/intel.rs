@@ -1,6 +1,6 @@
 //! Quotes from real machines, through the same function as simulated ones.
 //!
-//! The vectors are Phala's dcap-qvl samples (MIT), read from beside the workspace and not part of it. Nothing in the
+//! The vectors are Phala's dcap-qvl samples (MIT), read from the source that cargo compiled, by their digests. Nothing in the
 //! policy is relaxed for them: they pass `Policy::exact` over their own registers.
 
 use crate::common::{Case, NOW_UNIX_S, random};
@@ -214,8 +214,8 @@ fn quotes_of_other_clouds_are_read() {
 
 /// A version 5 quote with the extended report, which the verification library brings among its samples.
 fn extended_case() -> Option<Case> {
-    let quote = crate::common::sample_of_dcap_qvl("tdx_quote_td15ex")?;
-    let collateral = crate::common::sample_of_dcap_qvl("tdx_quote_td15ex_collateral.json")?;
+    let quote = vector("tdx_quote_td15ex")?;
+    let collateral = vector("tdx_quote_td15ex_collateral.json")?;
     let td = Quote::parse(&quote).unwrap().td;
     let mut policy = Policy::exact(td.registers);
     policy.mr_config_id = td.mr_config_id;
@@ -306,10 +306,7 @@ fn no_flipped_byte_at_all_of_real_collateral_changes_anything_but_slack() {
             vector("tdx_quote_collateral.json"),
             case("tdx_quote", TDX_QUOTE_UNIX_S),
         ),
-        (
-            crate::common::sample_of_dcap_qvl("tdx_quote_td15ex_collateral.json"),
-            extended_case(),
-        ),
+        (vector("tdx_quote_td15ex_collateral.json"), extended_case()),
     ] {
         let (Some(json), Some(mut case)) = (name, case) else {
             continue;

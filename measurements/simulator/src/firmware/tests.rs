@@ -1,21 +1,7 @@
 //! Firmware files: real ones, and small ones with something wrong.
 
-use std::{fs, path::PathBuf};
-
 use super::*;
-
-/// A file of the vectors, or `None` where there are none. Continuous integration must have them.
-pub(crate) fn vector(name: &str) -> Option<Vec<u8>> {
-    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors");
-    match fs::read(directory.join(name)) {
-        Ok(bytes) => Some(bytes),
-        Err(error) if std::env::var("CI").as_deref() == Ok("true") => panic!("{name}: {error}"),
-        Err(_) => {
-            println!("skipped: vectors not present");
-            None
-        }
-    }
-}
+pub(crate) use without::vector;
 
 pub(crate) const DEBIAN: &str = "firmware/ovmf-2025.02-8+deb13u1.fd";
 
