@@ -18,4 +18,4 @@ pub use changes::{Change, changes};
 pub use differences::{Difference, differences};
 pub use directory::{Directory, DirectoryError};
 pub use published::{ReleaseError, Source, fetch};
-pub use verify::{Check, Outcome, Report, check};
+pub use verify::{Check, Outcome, Report, SIGNATURE, check};

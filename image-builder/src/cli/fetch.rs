@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use image_builder::image::BuildError;
 use image_builder::lock::ModelLock;
-use image_builder::release;
-use image_builder::release::{ReleaseError, Source};
+use image_builder::release::{self, ReleaseError, Source};
 use image_builder::store::{Store, ensure_models};
 use serde_json::json;
 
@@ -40,6 +39,8 @@ pub struct Fetch {
     out: Option<PathBuf>,
     #[command(flatten)]
     store: StoreDirectory,
+    #[command(flatten)]
+    unchecked: verify::AllowUnchecked,
     /// Another lock of models than the one built into this program
     #[arg(long, value_name = "FILE", conflicts_with = "release")]
     lock: Option<PathBuf>,
@@ -71,9 +72,14 @@ impl Fetch {
                 let key = read_public(key)?;
                 let store = self.store.open()?;
                 let mut screen = Screen::new();
-                let report = release::fetch(&source, &key, out, &store, &mut |progress| {
-                    screen.show(progress);
-                })?;
+                let report = release::fetch(
+                    &source,
+                    &key,
+                    out,
+                    &store,
+                    &self.unchecked.names(),
+                    &mut |progress| screen.show(progress),
+                )?;
                 drop(screen);
                 match self.json {
                     true => println!(

@@ -56,6 +56,16 @@ pub enum ReleaseError {
         /// Why.
         why: String,
     },
+    /// The files are those that were signed, and what they state could not all be computed.
+    #[error(
+        "the release was signed, and its {what} was not computed: {why}; --allow-unchecked {what} takes the word of whoever signed"
+    )]
+    NotComputed {
+        /// What it states.
+        what: String,
+        /// Why it was not computed.
+        why: String,
+    },
     /// A file could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -75,6 +85,7 @@ impl ReleaseError {
             | Self::Statement(_)
             | Self::NoManifest
             | Self::OtherFile { .. }
+            | Self::NotComputed { .. }
             | Self::NoImage { .. } => "release",
             Self::Fetch(error) if error.fault() == Fault::Lock => "release",
             Self::Fetch(error) => error.fault().word(),
@@ -106,12 +117,13 @@ impl Source {
 }
 
 /// Makes the image that `key` signed be in `out`: the statement's signature first, then every file by its length and digest while
-/// it arrives, then the image as a whole.
+/// it arrives, then the image as a whole. What it states must hold, except for what the caller `allowed` to go unchecked.
 pub fn fetch(
     source: &Source,
     key: &PublicKey,
     out: &Path,
     store: &Store,
+    allowed: &[&str],
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Report, ReleaseError> {
     let place = Place::claim(out)?;
@@ -136,11 +148,18 @@ pub fn fetch(
         fs::write(&path, bytes).map_err(BuildError::disk("writing", &path))?;
     }
     let report = check(&Directory::open(directory)?, Some(key))?;
-    for one in &report.checks {
-        if let Outcome::Differs(why) = &one.outcome {
-            let (what, why) = (one.what.clone(), why.clone());
-            return Err(ReleaseError::NoImage { what, why });
-        }
+    if let Some(refused) = report.refusal(allowed) {
+        let what = refused.what.clone();
+        return Err(match &refused.outcome {
+            Outcome::NotComputed(why) => ReleaseError::NotComputed {
+                what,
+                why: why.clone(),
+            },
+            Outcome::Same(why) | Outcome::Differs(why) => ReleaseError::NoImage {
+                what,
+                why: why.clone(),
+            },
+        });
     }
     crate::image::settle(directory)?;
     place.put()?;

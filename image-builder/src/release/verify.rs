@@ -1,4 +1,5 @@
-//! Whether an image is what its papers say.
+//! Whether an image is what its manifest and its provenance say. What was not computed is not verified: whoever accepts that an image's
+//! statement about something goes unchecked names it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -6,10 +7,11 @@ use std::io;
 use std::path::Path;
 
 use ::registers::Digest48;
+pub use predict::image::Outcome;
 use predict::image::{Content, ContentKind, ImagePart};
 use sha2::{Digest as _, Sha256, Sha384};
 
-use super::directory::{Directory, DirectoryError, disk};
+use super::directory::{Directory, DirectoryError, disk, read};
 use super::registers;
 use crate::formats::bytes::{Part, ReadError};
 use crate::formats::listing::{Item, ItemKind, Listing, list};
@@ -36,22 +38,15 @@ pub struct Check {
     pub outcome: Outcome,
 }
 
-/// What a check found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is so.
-    Same(String),
-    /// It is not.
-    Differs(String),
-    /// It was not checked; why.
-    Open(String),
-}
-
 impl Report {
-    /// Whether everything that was checked is so.
-    pub fn holds(&self) -> bool {
-        let differs = |check: &Check| matches!(check.outcome, Outcome::Differs(_));
-        !self.checks.iter().any(differs)
+    /// The first check that differs, or was not computed and is not named among the `allowed`. The image is verified if there is none
+    /// and nothing is allowed.
+    pub fn refusal(&self, allowed: &[&str]) -> Option<&Check> {
+        self.checks.iter().find(|check| match &check.outcome {
+            Outcome::Same(_) => false,
+            Outcome::Differs(_) => true,
+            Outcome::NotComputed(_) => !allowed.contains(&&*check.what),
+        })
     }
 }
 
@@ -63,7 +58,7 @@ impl Check {
     }
 }
 
-/// Checks an image. Without a key nobody answers for it, and its papers are held against its bytes all the same; the report says so.
+/// Checks an image. Without a key nobody answers for it, and its provenance is compared with its bytes all the same; the report says so.
 pub fn check(directory: &Directory, key: Option<&PublicKey>) -> Result<Report, DirectoryError> {
     let (statement, signature) = signature(directory, key)?;
     let mut checks = vec![signature];
@@ -76,7 +71,7 @@ pub fn check(directory: &Directory, key: Option<&PublicKey>) -> Result<Report, D
         .iter()
         .any(|check| matches!(check.outcome, Outcome::Differs(_)))
     {
-        checks.push(listed(directory)?);
+        checks.push(cmdline(directory)?);
         checks.push(bill(directory)?);
         checks.extend(registers::checks(directory)?);
         checks.push(contents(directory, ImagePart::Initrd)?);
@@ -91,14 +86,14 @@ fn signature(
     directory: &Directory,
     key: Option<&PublicKey>,
 ) -> Result<(Option<Statement>, Check), DirectoryError> {
-    let differs = |why: String| Ok((None, Check::new("signature", Outcome::Differs(why))));
+    let differs = |why: String| Ok((None, Check::new(SIGNATURE, Outcome::Differs(why))));
     let loose = directory.statement()?;
     let Some(key) = key else {
         let parsed = loose.as_deref().map(Statement::from_json).transpose();
         return match parsed {
             Ok(statement) => {
                 let why = "no key was given: nobody answers for this image".into();
-                Ok((statement, Check::new("signature", Outcome::Open(why))))
+                Ok((statement, Check::new(SIGNATURE, Outcome::NotComputed(why))))
             }
             Err(error) => differs(error.to_string()),
         };
@@ -118,7 +113,7 @@ fn signature(
     match opened() {
         Ok(statement) => {
             let outcome = Outcome::Same(format!("by the key {}", key.id()));
-            Ok((Some(statement), Check::new("signature", outcome)))
+            Ok((Some(statement), Check::new(SIGNATURE, outcome)))
         }
         Err(why) => differs(why),
     }
@@ -174,33 +169,22 @@ fn agreement(directory: &Directory, statement: &Statement) -> Check {
         Some(problem) => Outcome::Differs(problem),
         None => Outcome::Same("the statement is about this manifest".into()),
     };
-    Check::new("papers", outcome)
+    Check::new("provenance", outcome)
 }
 
-/// The files of the manifest, for those who have no statement; and the command line's.
-fn listed(directory: &Directory) -> Result<Check, DirectoryError> {
-    for (_, file) in directory.manifest.files.all() {
-        let path = directory.file(&file.name);
-        let (bytes, sha256) = measured(&path).map_err(|error| disk(&path, &error))?;
-        if (bytes, sha256.0) != (file.bytes, file.sha256.0) {
-            let why = format!("{} has {bytes} bytes and sha256 {sha256}", file.name);
-            return Ok(Check::new("manifest", Outcome::Differs(why)));
-        }
-    }
-    let path = directory.cmdline();
-    let line = super::directory::read(&path, predict::limits::CMDLINE_BYTES_MAX)?;
-    Ok(Check::new(
-        "manifest",
-        match line == directory.manifest.cmdline.as_bytes() {
-            true => Outcome::Same("its files and its command line lie beside it".into()),
-            false => Outcome::Differs("the command line beside it is another one".into()),
-        },
-    ))
+/// The command line, which QEMU is given and no file of the manifest has.
+fn cmdline(directory: &Directory) -> Result<Check, DirectoryError> {
+    let line = read(&directory.cmdline(), predict::limits::CMDLINE_BYTES_MAX)?;
+    let outcome = match line == directory.manifest.cmdline.as_bytes() {
+        true => Outcome::Same("as the manifest says".into()),
+        false => Outcome::Differs("it is not the manifest's".into()),
+    };
+    Ok(Check::new("command line", outcome))
 }
 
 fn bill(directory: &Directory) -> Result<Check, DirectoryError> {
     let outcome = match directory.bill()? {
-        None => Outcome::Open(format!("there is no {SBOM}")),
+        None => Outcome::NotComputed(format!("there is no {SBOM}")),
         Some(text) => match Bill::from_json(&text) {
             Err(error) => Outcome::Differs(error.to_string()),
             Ok(bill) => of_this_image(directory, &bill),
@@ -243,7 +227,7 @@ fn contents(directory: &Directory, part: ImagePart) -> Result<Check, DirectoryEr
     let outcome = match looked() {
         Ok(outcome) => outcome,
         Err(error @ (ReadError::Unknown { .. } | ReadError::Strange)) => {
-            Outcome::Open(error.to_string())
+            Outcome::NotComputed(error.to_string())
         }
         Err(error) => Outcome::Differs(error.to_string()),
     };
@@ -268,7 +252,7 @@ fn agent(directory: &Directory) -> Result<Check, DirectoryError> {
         Ok(hash) if hash == stated => Outcome::Same(hash.to_string()),
         Ok(hash) => Outcome::Differs(format!("computed {hash}, stated {stated}")),
         Err(error @ (ReadError::Unknown { .. } | ReadError::Strange)) => {
-            Outcome::Open(error.to_string())
+            Outcome::NotComputed(error.to_string())
         }
         Err(error) => Outcome::Differs(error.to_string()),
     };
@@ -352,6 +336,9 @@ fn problem_of(
     };
     Ok((!right).then_some("has other content than the manifest says"))
 }
+
+/// The check that fails without a key, for [`Report::refusal`].
+pub const SIGNATURE: &str = "signature";
 
 /// Length and digest of a file, read once in pieces. A link would lead elsewhere, and is followed by nobody.
 fn measured(path: &Path) -> io::Result<(u64, Digest)> {

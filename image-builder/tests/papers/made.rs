@@ -13,10 +13,10 @@ use image_builder::lock::{Digest, InputKind, LockedInput};
 use image_builder::provenance as papers;
 use image_builder::provenance::{DebianPackage, Input, Materials, ModelInput, SecretKey};
 use predict::FirmwareBuild;
-use predict::acpi::Tables;
+use predict::acpi::{Qemu, acpi_files};
 use predict::{
     image::{ImageManifest, Package, Role},
-    qemu::MachineSize,
+    qemu::{MachineSize, guest_shape},
 };
 use registers::Digest32;
 use zeroize::Zeroizing;
@@ -173,13 +173,20 @@ fn parts(directory: &Path, agent: &[u8]) -> Parts {
         stub: Some(directory.join("stub")),
         disk: false,
         cmdline: vec!["panic=-1".into(), "oops=panic".into()],
-        machine: MachineSize {
-            vcpus: 2,
-            memory_mib: 2048,
-        },
-        acpi: Tables::insecure_from(common::acpi()),
+        machine: SIZE,
+        acpi: { Qemu::ALL.into_iter() }
+            .find_map(|qemu| acpi_files(&guest_shape(SIZE, qemu, true)).ok())
+            .expect("a machine whose tables are known"),
     }
 }
+
+/// Checks that cannot be made of that root, which is no file system: somebody who uses these images has to allow it.
+pub const ROOT_UNREAD: [&str; 2] = ["inside the root", "agent"];
+
+const SIZE: MachineSize = MachineSize {
+    vcpus: 2,
+    memory_mib: 2048,
+};
 
 /// Copies the stream, and fills the last block.
 fn copy(directory: &Path, name: &str, _: &[Entry]) -> Command {

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use crate::made::image;
 
+const ALLOW: &str = "--allow-unchecked";
+
 /// Exit code, stdout, stderr.
 fn run(words: &[&str]) -> (i32, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_image-builder"))
@@ -50,12 +52,23 @@ fn who_signs_and_who_verifies_need_no_other_program() {
         2,
         "a key, or the word that none is wanted"
     );
-    let (code, _, words) = run(&["verify", &out, "--insecure-unsigned"]);
+    let (code, _, words) = run(&["verify", &out, "--insecure-unsigned", ALLOW, "contents"]);
     assert!(code == 0 && words.contains("NOBODY SIGNED"), "{words}");
     assert_eq!(run(&["verify", &out, "--key", &public]).0, 1, "not signed");
     assert_eq!(run(&["sign", &out, "--key", &key]).0, 0);
-    let (code, report) = json(&["verify", &out, "--key", &public, "--json"]);
-    assert_eq!((code, &report["verified"]), (0, &Value::from(true)));
+    assert_eq!(
+        run(&["verify", &out, "--key", &public]).0,
+        1,
+        "its root is no file system"
+    );
+    let (code, report) = json(&[
+        "verify", &out, "--key", &public, "--json", ALLOW, "contents",
+    ]);
+    assert_eq!((code, &report["accepted"]), (0, &Value::from(true)));
+    assert_eq!(
+        report["verified"], false,
+        "what was not computed is not verified"
+    );
     assert_eq!(report["signed_by"], id.trim());
     let (code, report) = json(&["verify", &out, "--key", &format!("{other}.pub"), "--json"]);
     assert_eq!((code, &report["verified"]), (1, &Value::from(false)));
@@ -67,7 +80,9 @@ fn who_signs_and_who_verifies_need_no_other_program() {
     assert_eq!(run(&["verify", &place("absent"), "--key", &public]).0, 2);
 
     let to = place("fetched");
-    let (code, stdout, _) = run(&["fetch", &out, "--key", &public, "--out", &to]);
+    let (code, stdout, _) = run(&[
+        "fetch", &out, "--key", &public, "--out", &to, ALLOW, "contents",
+    ]);
     assert_eq!((code, stdout.trim()), (0, &*to));
     assert_eq!(run(&["diff", &out, &to]).0, 0);
     assert_eq!(run(&["fetch", &out, "--out", &to]).0, 2, "without a key");
@@ -83,6 +98,34 @@ fn who_signs_and_who_verifies_need_no_other_program() {
         .0,
         1
     );
+}
+
+#[test]
+fn what_was_not_computed_is_not_verified() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = |name: &str| directory.path().join(name).display().to_string();
+    let (key, public, to) = (place("key"), place("key.pub"), place("fetched"));
+    assert_eq!(run(&["keygen", "--out", &key]).0, 0);
+    let made = crate::release::forged();
+    let out = made.out.display().to_string();
+    assert_eq!(run(&["sign", &out, "--key", &key]).0, 0);
+    let verify = ["verify", &out, "--key", &public, ALLOW, "contents"];
+    let (code, _, words) = run(&verify);
+    assert!(code == 1 && words.contains("refused: rtmr0"), "{words}");
+    let (code, report) = json(&[&verify[..], &["--json"]].concat());
+    assert_eq!((code, &report["verified"]), (1, &Value::from(false)));
+    let allow = [ALLOW, "rtmr0"];
+    assert_eq!(run(&[&verify[..], &allow].concat()).0, 0);
+    let fetch = [
+        "fetch", &out, "--key", &public, "--out", &to, ALLOW, "contents",
+    ];
+    let (code, _, words) = run(&fetch);
+    assert!(
+        code == 1 && words.contains("rtmr0 was not computed"),
+        "{words}"
+    );
+    assert!(!Path::new(&to).exists());
+    assert_eq!(run(&[&fetch[..], &allow].concat()).0, 0);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use image_builder::provenance::ENVELOPE;
 use image_builder::release::{ReleaseError, Source, fetch};
 use image_builder::store::Store;
 
-use crate::made::{image, key};
+use crate::made::{ROOT_UNREAD, image, key};
 
 /// Files by name.
 type Files = BTreeMap<String, Vec<u8>>;
@@ -117,9 +117,20 @@ impl Room {
 
     /// Fetches with the key of this seed.
     fn fetch(&self, source: &str, seed: u8) -> Result<(), ReleaseError> {
+        self.fetch_unchecked(source, seed, &[])
+    }
+
+    /// The same, with what may go unchecked.
+    fn fetch_unchecked(
+        &self,
+        source: &str,
+        seed: u8,
+        allowed: &[&str],
+    ) -> Result<(), ReleaseError> {
         let store = Store::at(self.directory.path().join("store"));
         let (source, key) = (Source::parse(source), key(seed).public());
-        fetch(&source, &key, &self.out(), &store, &mut |_| {}).map(drop)
+        let allowed = [&ROOT_UNREAD, allowed].concat();
+        fetch(&source, &key, &self.out(), &store, &allowed, &mut |_| {}).map(drop)
     }
 }
 
@@ -210,6 +221,19 @@ fn a_release_with_any_file_changed_is_refused_and_the_old_image_stays() {
         name.to_string_lossy().starts_with('.')
     });
     assert_eq!(hidden.count(), 0);
+}
+
+#[test]
+fn a_release_with_a_forged_rtmr0_is_refused_unless_that_is_asked_for() {
+    let made = crate::release::forged();
+    let source = made.out.display().to_string();
+    let room = Room::new();
+    let error = room.fetch(&source, 1).expect_err("forged");
+    let named = matches!(&error, ReleaseError::NotComputed { what, .. } if what == "rtmr0");
+    assert!(named, "{error}");
+    assert!(!room.out().exists());
+    let asked = room.fetch_unchecked(&source, 1, &["rtmr0"]);
+    asked.expect("the builder's word is taken");
 }
 
 #[test]
