@@ -1,7 +1,7 @@
 //! Certificates from a leaf to a pinned root.
 
-use super::certificate::{Certificate, CertificateError, DIGITAL_SIGNATURE, KEY_CERT_SIGN};
 use crate::limits;
+use pki::{Certificate, CertificateError, DIGITAL_SIGNATURE, KEY_CERT_SIGN};
 use registers::Digest32;
 
 /// Why a chain does not hold.

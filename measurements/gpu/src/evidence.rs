@@ -5,7 +5,6 @@ use serde::Deserialize;
 
 use super::{
     chain::{Chain, ChainError, DEVICE_CHAIN},
-    pem,
     report::{GpuFields, Report, ReportError},
 };
 use crate::limits;
@@ -84,6 +83,18 @@ pub struct GpuEvidence {
     digest: Digest32,
 }
 
+/// The certificates of a device, as a collector wrote them.
+fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, EvidenceError> {
+    if text.len() > limits::GPU_CHAIN_BYTES_MAX {
+        return Err(EvidenceError::TooLong {
+            what: "the certificate chain",
+            got: text.len(),
+            max: limits::GPU_CHAIN_BYTES_MAX,
+        });
+    }
+    pki::pem::certificates(text, limits::GPU_CHAIN_CERTIFICATES_MAX).ok_or(EvidenceError::Pem)
+}
+
 impl GpuEvidence {
     /// From a report in hex (or as it is) and its chain in PEM, leaf first.
     pub fn from_report(report: &[u8], chain_pem: &[u8]) -> Result<GpuEvidence, EvidenceError> {
@@ -95,7 +106,7 @@ impl GpuEvidence {
                 max,
             });
         }
-        let chain = pem::certificates(chain_pem)?;
+        let chain = certificates(chain_pem)?;
         if report.starts_with(&[0x11, 0xe0]) {
             return GpuEvidence::parse(report, &chain);
         }
@@ -204,7 +215,7 @@ impl Listed {
         let report = STANDARD
             .decode(&self.evidence)
             .map_err(|_| EvidenceError::ReportEncoding)?;
-        let chain = pem::certificates(self.certificate.as_bytes())?;
+        let chain = certificates(self.certificate.as_bytes())?;
         let evidence = GpuEvidence::parse(&report, &chain)?;
         let mut stated = [0; 32];
         hex::decode_to_slice(&self.nonce, &mut stated).map_err(|_| EvidenceError::StatedNonce)?;

@@ -2,7 +2,7 @@
 //!
 //! **What it is.** A GPU signs measurements of its firmware under SPDM ([`GpuEvidence`]); NVIDIA signs what they should be, for each
 //! driver and each VBIOS ([`Rim`]); [`verify`] compares. All in Rust, with `p384` for the signatures and `roxmltree` for the tree of an XML
-//! file; certificates, SPDM, XML signatures and their canonical form, and OCSP are read here, strictly.
+//! file; SPDM, XML signatures and their canonical form are read here, certificates and OCSP by `pki`, strictly.
 //!
 //! **Trusts.** Two roots of NVIDIA's ([`GpuRoots`]), and the caller's clock.
 //!
@@ -14,12 +14,10 @@
 
 #![forbid(unsafe_code)]
 
-mod certificate;
 mod chain;
 mod evidence;
 pub mod limits;
 mod ocsp;
-mod pem;
 mod refusal;
 mod report;
 mod rim;
@@ -28,10 +26,10 @@ mod verify;
 mod xml;
 
 // The public interface is:
-pub use certificate::CertificateError;
 pub use chain::ChainError;
 pub use evidence::{EvidenceError, GpuBundle, GpuEvidence};
 pub use ocsp::{OcspError, OcspNonce, OcspResponses};
+pub use pki::CertificateError;
 pub use refusal::{GpuBundleRefusal, GpuRefusal, Mismatch};
 pub use report::{GpuFeature, GpuFields, ReportError};
 pub use rim::{Rim, RimError, RimKind};

@@ -6,10 +6,6 @@ pub const GPU_REPORT_BYTES_MAX: usize = 16 * 1024;
 pub const GPU_CHAIN_BYTES_MAX: usize = 32 * 1024;
 /// Certificates in such a text. A GPU has five.
 pub const GPU_CHAIN_CERTIFICATES_MAX: usize = 8;
-/// One certificate. Those of GPUs and RIMs have up to 900 bytes.
-pub const GPU_CERTIFICATE_BYTES_MAX: usize = 4 * 1024;
-/// Extensions of one certificate.
-pub const GPU_CERTIFICATE_EXTENSIONS_MAX: usize = 24;
 /// A name, version or label of a GPU or a RIM.
 pub const GPU_TEXT_BYTES_MAX: usize = 128;
 /// The evidence of a machine's GPUs as JSON, 13 KiB for each.

@@ -3,13 +3,10 @@
 //! Written from the standard: no answer of NVIDIA's service was ever seen by us, so what it sends may be refused here. Refused
 //! it is then, never taken for good.
 
-use super::{
-    certificate::{Certificate, ECDSA_WITH_SHA384, SHA384, verifies},
-    chain::{ChainError, check_issued, check_time},
-};
+use super::chain::{ChainError, check_issued, check_time};
 use crate::limits;
-use pki::der::p384_signature;
 use pki::ocsp::{self, CertificateStatus, SingleResponse};
+use pki::{Certificate, ECDSA_WITH_SHA384, SHA384, p384_signature, verifies};
 use sha2::{Digest, Sha256, Sha384};
 
 /// Why an OCSP response is of no use, or what bad thing it says.

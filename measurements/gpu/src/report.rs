@@ -10,8 +10,8 @@ use std::fmt;
 
 use p384::ecdsa::VerifyingKey;
 
-use super::certificate::verifies;
 use crate::limits;
+use pki::verifies;
 use registers::Digest48;
 
 /// Why bytes are no report of a Hopper GPU.

@@ -11,11 +11,11 @@ use roxmltree::Node;
 
 use super::{
     GpuRoots,
-    certificate::verifies,
     chain::{Chain, ChainError, RIM_CHAIN},
     xml::{self, XmlError},
 };
 use crate::limits;
+use pki::verifies;
 use registers::{Digest32, Digest48};
 
 /// Why a RIM is not believed.

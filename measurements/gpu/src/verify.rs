@@ -13,7 +13,7 @@ use super::{
     GpuBundle, GpuBundleRefusal, GpuEvidence, GpuFields, GpuRefusal, GpuRootClass, GpuRoots,
     Mismatch, OcspResponses, Rim, RimKind,
 };
-use registers::Digest32;
+use registers::{Digest32, Digest48};
 
 /// What is expected of a GPU, and by what it is judged.
 #[derive(Clone, Copy, Debug)]
@@ -169,7 +169,7 @@ pub fn inspect(evidence: &GpuEvidence, policy: &GpuPolicy<'_>) -> Result<Inspect
     if tcb_info.is_some_and(|info| info.device_key_info != device.key_info) {
         return Err(GpuRefusal::FirmwareOfAnotherDevice);
     }
-    let certified = tcb_info.map(|info| info.firmware);
+    let certified = tcb_info.map(|info| Digest48(info.firmware));
     let got = report.fields.firmware;
     if got.is_some() && got != certified {
         return Err(GpuRefusal::Firmware { got, certified });
@@ -192,8 +192,8 @@ pub fn inspect(evidence: &GpuEvidence, policy: &GpuPolicy<'_>) -> Result<Inspect
     Ok(Inspected {
         fields: report.fields.clone(),
         device: device.subject_serial.clone().unwrap_or_default(),
-        device_key: device.key_info_digest,
-        report_key: leaf.key_info_digest,
+        device_key: Digest32(device.key_info_digest),
+        report_key: Digest32(leaf.key_info_digest),
         nonce: report.nonce,
         report: evidence.digest(),
         measurements: report.measurements.len(),
@@ -336,7 +336,7 @@ fn each<T>(
     let mut seen: Vec<Option<Digest32>> = Vec::new();
     for (second, evidence) in bundle.gpus.iter().enumerate() {
         let device = evidence.chain.certificates().nth(1);
-        let key = device.map(|device| device.key_info_digest);
+        let key = device.map(|device| Digest32(device.key_info_digest));
         if let Some(first) = seen.iter().position(|other| *other == key) {
             return Err(GpuBundleRefusal::Twice { first, second });
         }

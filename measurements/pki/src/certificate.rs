@@ -1,11 +1,12 @@
-//! One X.509 certificate (RFC 5280), read strictly: P-384 keys, ECDSA with SHA-384, version 3, no unknown critical extension.
+//! One X.509 certificate (RFC 5280) of NVIDIA's kind, read strictly: P-384 keys, ECDSA with SHA-384, version 3, no unknown critical extension.
+
+#![expect(missing_docs, reason = "the names are those of RFC 5280")]
 
 use p384::ecdsa::{Signature, VerifyingKey, signature::Verifier};
 use sha2::{Digest, Sha256};
 
+use crate::der::{Der, p384_signature, tag};
 use crate::limits;
-use pki::der::{Der, p384_signature, tag};
-use registers::{Digest32, Digest48};
 
 /// Why bytes are no certificate of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,12 +38,12 @@ pub enum CertificateError {
 
 /// A certificate that was read, and that nobody has vouched for yet.
 #[derive(Clone, Debug)]
-pub(super) struct Certificate {
+pub struct Certificate {
     der: Vec<u8>,
     to_be_signed: Vec<u8>,
     signature: [u8; 96],
     pub key: VerifyingKey,
-    pub key_info_digest: Digest32,
+    pub key_info_digest: [u8; 32],
     /// The key as SubjectPublicKeyInfo.
     pub key_info: Vec<u8>,
     /// The key's BIT STRING, which OCSP hashes.
@@ -60,7 +61,7 @@ pub(super) struct Certificate {
 
 /// What the extensions say.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Extensions {
+pub struct Extensions {
     /// Whether this is a certificate authority, and how many may stand below it. `None` where the extension is absent.
     pub basic: Option<Basic>,
     /// The first byte of the bits, as they lie: 0x80 is digitalSignature, 0x04 keyCertSign.
@@ -75,28 +76,28 @@ pub(super) struct Extensions {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Basic {
+pub struct Basic {
     pub authority: bool,
     pub path_length: Option<u8>,
 }
 
 /// The DICE extension of a Hopper leaf: whose device it is and which firmware asked for the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TcbInfo {
+pub struct TcbInfo {
     /// SubjectPublicKeyInfo of the device's own key.
     pub device_key_info: Vec<u8>,
-    pub firmware: Digest48,
+    pub firmware: [u8; 48],
 }
 
-pub(super) const DIGITAL_SIGNATURE: u8 = 0x80;
-pub(super) const KEY_CERT_SIGN: u8 = 0x04;
+pub const DIGITAL_SIGNATURE: u8 = 0x80;
+pub const KEY_CERT_SIGN: u8 = 0x04;
 
 impl Certificate {
     pub fn parse(der: &[u8]) -> Result<Certificate, CertificateError> {
-        if der.len() > limits::GPU_CERTIFICATE_BYTES_MAX {
+        if der.len() > limits::CERTIFICATE_BYTES_MAX {
             return Err(CertificateError::TooLong {
                 got: der.len(),
-                max: limits::GPU_CERTIFICATE_BYTES_MAX,
+                max: limits::CERTIFICATE_BYTES_MAX,
             });
         }
         let mut outer = Der::new(der);
@@ -125,7 +126,7 @@ impl Certificate {
             der: der.to_vec(),
             to_be_signed: signed.whole.to_vec(),
             signature,
-            key_info_digest: Digest32(Sha256::digest(body.key_info).into()),
+            key_info_digest: Sha256::digest(body.key_info).into(),
             key_bits: key.to_sec1_point(false).as_bytes().to_vec(),
             key,
             key_info: body.key_info.to_vec(),
@@ -152,7 +153,7 @@ impl Certificate {
 }
 
 /// ECDSA over P-384 with SHA-384; `signature` is r then s, big-endian.
-pub(super) fn verifies(key: &VerifyingKey, message: &[u8], signature: &[u8; 96]) -> bool {
+pub fn verifies(key: &VerifyingKey, message: &[u8], signature: &[u8; 96]) -> bool {
     Signature::from_slice(signature).is_ok_and(|signature| key.verify(message, &signature).is_ok())
 }
 
@@ -245,7 +246,7 @@ fn names(subject: &[u8]) -> Option<(String, Option<String>)> {
             };
             let text = std::str::from_utf8(value.content).ok()?;
             let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-            if !printable || text.len() > limits::GPU_TEXT_BYTES_MAX || slot.is_some() {
+            if !printable || text.len() > limits::CERTIFICATE_NAME_BYTES_MAX || slot.is_some() {
                 return None;
             }
             *slot = Some(text.to_owned());
@@ -271,7 +272,7 @@ impl Extensions {
             if seen.contains(&kind) {
                 return Err(CertificateError::ExtensionTwice);
             }
-            if seen.len() >= limits::GPU_CERTIFICATE_EXTENSIONS_MAX {
+            if seen.len() >= limits::CERTIFICATE_EXTENSIONS_MAX {
                 return Err(CertificateError::Malformed);
             }
             seen.push(kind);
@@ -351,20 +352,19 @@ impl TcbInfo {
         firmware.end()?;
         Some(TcbInfo {
             device_key_info,
-            firmware: Digest48(digest),
+            firmware: digest,
         })
     }
 }
 
 /// 1.2.840.10045.4.3.3, without parameters.
-pub(super) const ECDSA_WITH_SHA384: &[u8] =
-    &[0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03];
+pub const ECDSA_WITH_SHA384: &[u8] = &[0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03];
 /// 1.2.840.10045.2.1 with 1.3.132.0.34.
 const P384_KEY: &[u8] = &[
     0x06, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 5, 0x2b, 0x81, 0x04, 0x00, 0x22,
 ];
 /// 2.16.840.1.101.3.4.2.2.
-pub(super) const SHA384: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02];
+pub const SHA384: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02];
 /// 2.5.4.3.
 const COMMON_NAME: &[u8] = &[0x55, 4, 3];
 /// 2.5.4.5.
