@@ -50,7 +50,7 @@ enum Command {
     /// Check an image.
     #[command(subcommand)]
     Image(image::ImageCommand),
-    /// Write the paper that says what a guest should measure to.
+    /// Write the manifest of expected registers for a guest.
     #[command(subcommand)]
     Manifest(ManifestCommand),
     /// Read or verify a quote.

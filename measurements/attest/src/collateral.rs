@@ -13,7 +13,7 @@ use crate::limits;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Collateral(QuoteCollateralV3);
 
-/// Why bytes are not collateral. Whoever supplied the file is at fault.
+/// Why bytes are not collateral.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CollateralError {
     /// Longer than any collateral.

@@ -67,7 +67,7 @@ pub struct GuestImage {
     pub agent: Digest48,
 }
 
-/// Why bytes are not a manifest. The author of the file is at fault.
+/// Why bytes are not a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// Longer than any manifest.

@@ -24,7 +24,7 @@ pub enum PckCa {
     Platform,
 }
 
-/// Why a platform is not known. Whoever made the quote or wrote the words is at fault.
+/// Why a platform is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlatformError {
     /// The certificate of the platform cannot be read.

@@ -101,7 +101,7 @@ pub struct Extended {
     pub current_service_td_attributes: u64,
 }
 
-/// Why bytes are not a quote. The sender is at fault.
+/// Why bytes are not a quote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuoteError {
     /// Longer than any quote.

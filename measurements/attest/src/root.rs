@@ -22,7 +22,7 @@ pub enum RootClass {
     InsecureTest,
 }
 
-/// Why bytes are no root certificate. Whoever named the file is at fault.
+/// Why bytes are no root certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RootError {
     /// Longer than any root certificate.

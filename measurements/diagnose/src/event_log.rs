@@ -79,7 +79,7 @@ pub struct Event {
     pub dstack_version: Option<u64>,
 }
 
-/// Bytes that are not an event log. Whoever wrote them is at fault.
+/// Bytes that are not an event log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EventLogError {
     /// More bytes than any log has.

@@ -24,7 +24,7 @@ use registers::{Digest32, Digest48, Register, Registers};
 
 /// A manifest of either kind, under the name that people know it by.
 #[derive(Clone, Debug)]
-pub struct Paper {
+pub struct NamedManifest {
     /// For people: the name of its file.
     pub name: String,
     /// What it says.
@@ -56,7 +56,7 @@ pub struct Files<'a> {
 pub struct Question<'a> {
     /// The manifests: what is expected, then others. An image manifest of the expected guest, and a guest manifest of the
     /// expected image, add to what is expected; the rest are suspects.
-    pub papers: &'a [Paper],
+    pub manifests: &'a [NamedManifest],
     /// The registers of the quote.
     pub quoted: &'a Registers,
     /// Event logs of the guest, one after the other.
@@ -65,7 +65,7 @@ pub struct Question<'a> {
     pub files: Option<Files<'a>>,
 }
 
-/// Why nothing is explained. Whoever asked is at fault.
+/// Why nothing is explained.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExplainError {
     /// No manifest.
@@ -218,9 +218,9 @@ pub struct Component {
     pub advice: &'static str,
 }
 
-impl Paper {
+impl NamedManifest {
     /// Reads a manifest of either kind: a guest's has a `mode`, an image's has `files`.
-    pub fn from_json(name: &str, bytes: &[u8]) -> Result<Paper, ExplainError> {
+    pub fn from_json(name: &str, bytes: &[u8]) -> Result<NamedManifest, ExplainError> {
         #[derive(Deserialize)]
         struct Probe {
             mode: Option<IgnoredAny>,
@@ -236,7 +236,7 @@ impl Paper {
             }
             _ => return Err(ExplainError::NoPaper),
         };
-        Ok(Paper {
+        Ok(NamedManifest {
             name: name.into(),
             contents,
         })
@@ -268,7 +268,7 @@ impl Paper {
     }
 
     /// Whether one is the guest of the other.
-    fn belongs_to(&self, other: &Paper) -> bool {
+    fn belongs_to(&self, other: &NamedManifest) -> bool {
         let of = |guest: &Manifest, image: &ImageManifest| matches!(guest.mode(), Mode::Vm { image: digest, .. } if digest == image.digest());
         match (&self.contents, &other.contents) {
             (Contents::Guest(guest), Contents::Image(image))
@@ -282,21 +282,21 @@ impl Paper {
 struct Expected<'a> {
     image: Option<&'a ImageManifest>,
     guest: Option<&'a Manifest>,
-    others: Vec<&'a Paper>,
+    others: Vec<&'a NamedManifest>,
 }
 
 impl<'a> Expected<'a> {
-    fn of(papers: &'a [Paper]) -> Result<Expected<'a>, ExplainError> {
-        let (first, rest) = papers.split_first().ok_or(ExplainError::NoManifest)?;
-        let partner = rest.iter().position(|paper| paper.belongs_to(first));
+    fn of(manifests: &'a [NamedManifest]) -> Result<Expected<'a>, ExplainError> {
+        let (first, rest) = manifests.split_first().ok_or(ExplainError::NoManifest)?;
+        let partner = rest.iter().position(|manifest| manifest.belongs_to(first));
         let pair = [Some(first), partner.map(|at| &rest[at])];
         let others = rest.iter().enumerate();
         Ok(Expected {
-            image: pair.into_iter().flatten().find_map(Paper::image),
-            guest: pair.into_iter().flatten().find_map(Paper::guest),
+            image: pair.into_iter().flatten().find_map(NamedManifest::image),
+            guest: pair.into_iter().flatten().find_map(NamedManifest::guest),
             others: others
                 .filter(|(at, _)| Some(*at) != partner)
-                .map(|(_, paper)| paper)
+                .map(|(_, manifest)| manifest)
                 .collect(),
         })
     }
@@ -351,7 +351,7 @@ struct Planned<'a> {
 
 /// Compares the quote with what is expected, and looks for causes.
 pub fn explain(question: &Question<'_>) -> Result<Explanation, ExplainError> {
-    let expected = Expected::of(question.papers)?;
+    let expected = Expected::of(question.manifests)?;
     if let Some(files) = &question.files {
         check_files(
             files,

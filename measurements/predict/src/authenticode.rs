@@ -10,7 +10,7 @@ use super::pe::Headers;
 use crate::limits;
 use registers::Digest48;
 
-/// Why a file cannot be measured as a program. Whoever chose the file is at fault.
+/// Why a file cannot be measured as a program.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeError {
     /// Longer than any program of its kind.

@@ -1,4 +1,4 @@
-//! RTMR1 and RTMR2: what is started, and by which road.
+//! RTMR1 and RTMR2: what is started, and how.
 //!
 //! ```text
 //!  -kernel:  program ─► Calling… ─► separator ─────────────────────────► [kernel in it] ─► Exit… ─► Exit…

@@ -10,7 +10,7 @@ use super::bytes::{array_at, u32_at, u64_at};
 use crate::limits;
 use registers::Digest48;
 
-/// Why a disk's partition table cannot be predicted. Whoever made the disk is at fault.
+/// Why a disk's partition table cannot be predicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GptError {
     /// No table in the second block of 512 bytes.

@@ -29,7 +29,7 @@ pub enum KernelHeader {
     },
 }
 
-/// Why it is not known which bytes are measured. Whoever chose QEMU, firmware or kernel is at fault.
+/// Why it is not known which bytes are measured.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// A version of QEMU that nobody looked at, or none.

@@ -136,7 +136,7 @@ pub struct BootRegisters {
 
 /// RTMR1 and RTMR2 of a guest that was started from its unified kernel image.
 ///
-/// MRTD is the direct boot's on both roads. So is RTMR0 on the road over `-kernel`. From a disk, RTMR0 has boot options that
+/// MRTD is the direct boot's with both methods. So is RTMR0 over `-kernel`. From a disk, RTMR0 has boot options that
 /// the firmware makes for the disks that it finds, and nobody has predicted it ([`PredictError::BootOptions`]).
 ///
 /// [`PredictError::BootOptions`]: crate::PredictError::BootOptions
@@ -165,7 +165,7 @@ pub struct RoadRegisters {
     pub rtmr2: Digest48,
 }
 
-/// Why bytes or parts are not an image manifest. Its author is at fault.
+/// Why bytes or parts are not an image manifest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
     /// Longer than any image manifest.

@@ -139,7 +139,7 @@ pub enum EventKind {
     VariableAuthority,
 }
 
-/// Why nothing is predicted. Whoever chose the inputs is at fault.
+/// Why nothing is predicted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PredictError {
     /// The firmware is none for TDX.

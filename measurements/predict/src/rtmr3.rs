@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::limits;
 use registers::{Digest48, RuntimeEvent};
 
-/// Why a list does not give a register. Whoever wrote it is at fault.
+/// Why a list does not give a register.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuntimeError {
     /// More bytes than any list has.

@@ -2,7 +2,7 @@
 //!
 //! The TDVF metadata (Intel TDX Virtual Firmware Design Guide, section 11) lists the sections of the file and of guest
 //! memory. A GUIDed table at the end of the file leads to it (OvmfPkg, `ResetVectorVtf0.asm` and `OvmfSevMetadata.asm`).
-//! The file comes from a stranger: every length is checked before it is used.
+//! The file is untrusted: every length is checked before it is used.
 //!
 //! The guide is wider than QEMU, which loads four kinds of sections. [`Tdvf::parse`] reads what the guide has;
 //! [`Tdvf::check_qemu`] says where QEMU does otherwise.
@@ -64,7 +64,7 @@ pub enum SectionKind {
     PayloadParam,
 }
 
-/// Why a file is not a TDX firmware. Whoever made or chose the file is at fault.
+/// Why a file is not a TDX firmware.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TdvfError {
     /// Longer than any firmware.

@@ -24,7 +24,7 @@ use registers::{Digest48, Register};
 /// Stubs whose measurements were compared with logs, as they name themselves.
 pub const STUBS: [&str; 1] = ["systemd-stub 257.13-1~deb13u1"];
 
-/// Why a unified kernel image has no prediction. Whoever made it is at fault.
+/// Why a unified kernel image has no prediction.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UkiError {
     /// It is no program.

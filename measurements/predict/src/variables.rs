@@ -1,14 +1,14 @@
 //! The firmware's variable store, and what Secure Boot makes of it.
 //!
 //! The store is a firmware volume (PI 1.8, volume 3, section 3.2.1) that holds one list of variables (edk2's
-//! `AuthenticatedVariable.h`). It comes from a stranger: what edk2's `PlatformValidateNvVarStore` would not take is refused,
+//! `AuthenticatedVariable.h`). It is untrusted: what edk2's `PlatformValidateNvVarStore` would not take is refused,
 //! and what it would take in more than one way is refused too.
 
 use super::PredictError;
 use super::bytes::{array_at, guid, u16_at, u32_at, u64_at, utf16};
 use crate::limits;
 
-/// Why a store's consequences are not predicted. Whoever made or chose the firmware is at fault.
+/// Why a store's consequences are not predicted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Variables for a firmware that would not read them.

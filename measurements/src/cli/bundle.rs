@@ -65,7 +65,7 @@ pub(crate) struct MakeArguments {
     /// The quote: binary, hexadecimal or base64.
     #[arg(long, value_name = "FILE")]
     quote: PathBuf,
-    /// Intel's lists about the platform, JSON.
+    /// Intel's collateral for the platform, JSON.
     #[arg(long, value_name = "FILE")]
     collateral: PathBuf,
     /// What the guest should measure to.

@@ -7,7 +7,8 @@ use clap::Args;
 use diagnose::{
     EventLog,
     explain::{
-        Contents, Difference, DifferenceKind, Explanation, Files, Finding, Paper, Question, explain,
+        Contents, Difference, DifferenceKind, Explanation, Files, Finding, NamedManifest, Question,
+        explain,
     },
 };
 use predict::image::ImageManifest;
@@ -59,15 +60,15 @@ pub fn run(arguments: &ExplainArguments) -> anyhow::Result<bool> {
         );
         return Err(Misuse(format!("{got} manifests are more than the {max} allowed")).into());
     }
-    let papers = arguments.manifest.iter().map(|path| paper(path));
-    let papers = papers.collect::<anyhow::Result<Vec<_>>>()?;
+    let manifests = arguments.manifest.iter().map(|path| manifest(path));
+    let manifests = manifests.collect::<anyhow::Result<Vec<_>>>()?;
     let quote = parse_quote(&arguments.quote)?;
     let logs = arguments.event_log.iter();
     let logs: Vec<EventLog> = logs
         .map(|path| replay::read(path, None))
         .collect::<anyhow::Result<_>>()?;
     let held = match &arguments.image {
-        Some(directory) => Some(image_files(directory, &papers)?),
+        Some(directory) => Some(image_files(directory, &manifests)?),
         None => None,
     };
     let files = held.as_ref().map(|[firmware, kernel, initrd]| Files {
@@ -76,7 +77,7 @@ pub fn run(arguments: &ExplainArguments) -> anyhow::Result<bool> {
         initrd,
     });
     let explanation = explain(&Question {
-        papers: &papers,
+        manifests: &manifests,
         quoted: &quote.td.registers,
         logs: &logs,
         files,
@@ -89,18 +90,20 @@ pub fn run(arguments: &ExplainArguments) -> anyhow::Result<bool> {
     Ok(explanation.equal)
 }
 
-fn paper(path: &Path) -> anyhow::Result<Paper> {
+fn manifest(path: &Path) -> anyhow::Result<NamedManifest> {
     let bytes = read_bounded(path, predict::limits::IMAGE_MANIFEST_BYTES_MAX)?;
     let name = path.display().to_string();
-    Paper::from_json(&name, &bytes).with_context(|| format!("reading {name}"))
+    NamedManifest::from_json(&name, &bytes).with_context(|| format!("reading {name}"))
 }
 
 /// Firmware, kernel and initrd, by the names of the first image manifest.
-fn image_files(directory: &Path, papers: &[Paper]) -> anyhow::Result<[Vec<u8>; 3]> {
-    let image = papers.iter().find_map(|paper| match &paper.contents {
-        Contents::Image(image) => Some(image),
-        Contents::Guest(_) => None,
-    });
+fn image_files(directory: &Path, manifests: &[NamedManifest]) -> anyhow::Result<[Vec<u8>; 3]> {
+    let image = manifests
+        .iter()
+        .find_map(|manifest| match &manifest.contents {
+            Contents::Image(image) => Some(image),
+            Contents::Guest(_) => None,
+        });
     let Some(image) = image else {
         let what = "--image needs the image's manifest: add --manifest for it";
         return Err(Misuse(what.into()).into());

@@ -10,7 +10,7 @@ pub(crate) struct Moment {
     pub(crate) unix_s: u64,
 }
 
-/// Text that is no moment. Whoever wrote it is at fault.
+/// Text that is not a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MomentError {
     #[error("write it as 2025-06-19T12:00:00Z, or in seconds since 1970")]

@@ -5,7 +5,7 @@ use std::fs;
 use crate::common::{json, random, run};
 use crate::explained::{Case, Machine, OTHER_MEMORY, SIZE, STATED, cause};
 
-use diagnose::explain::{ExplainError, Files, Paper, Question, SuspectKind, explain};
+use diagnose::explain::{ExplainError, Files, NamedManifest, Question, SuspectKind, explain};
 use predict::{KernelHeader, PageOrder, acpi::Qemu, direct, mrtd, qemu::MachineSize};
 use registers::{Digest48, Register, Registers};
 use serde_json::{Value, json};
@@ -120,8 +120,8 @@ fn an_empty_initrd_and_another_manifests_files_are_found() {
     for (event, digest) in of_rtmr2.zip([options(&other_line), other_initrd]) {
         event["digest"] = json!(digest);
     }
-    let mut papers = case.papers();
-    papers.push(Paper::from_json("other.json", value.to_string().as_bytes()).unwrap());
+    let mut manifests = case.manifests();
+    manifests.push(NamedManifest::from_json("other.json", value.to_string().as_bytes()).unwrap());
 
     let line = options(&case.image.cmdline);
     let initrd = Digest48::of(&case.file("initrd"));
@@ -149,7 +149,7 @@ fn an_empty_initrd_and_another_manifests_files_are_found() {
         let mut quoted = *case.guest.registers();
         quoted.rtmr[2] = rtmr2(options, initrd);
         let explanation = explain(&Question {
-            papers: &papers,
+            manifests: &manifests,
             quoted: &quoted,
             logs: &[],
             files: None,
@@ -165,10 +165,10 @@ fn an_empty_initrd_and_another_manifests_files_are_found() {
 fn another_manifests_quote_and_a_boot_that_ended_early_are_found() {
     let case = Case::new();
     let other = case.image.guest(Digest48::of(b"other config"));
-    let mut papers = case.papers();
-    papers.push(Paper::from_json("other.json", &other.to_json()).unwrap());
+    let mut manifests = case.manifests();
+    manifests.push(NamedManifest::from_json("other.json", &other.to_json()).unwrap());
     let explanation = explain(&Question {
-        papers: &papers,
+        manifests: &manifests,
         quoted: other.registers(),
         logs: &[],
         files: None,
@@ -211,29 +211,29 @@ fn files_of_another_image_and_papers_of_no_kind_are_refused() {
         kernel: b"y",
         initrd: b"z",
     };
-    let ask = |papers: &[Paper]| {
+    let ask = |manifests: &[NamedManifest]| {
         explain(&Question {
-            papers,
+            manifests,
             quoted: case.guest.registers(),
             logs: &[],
             files: Some(files),
         })
     };
     assert!(matches!(
-        ask(&case.papers()),
+        ask(&case.manifests()),
         Err(ExplainError::OtherFile {
             file: "firmware",
             ..
         })
     ));
     assert_eq!(
-        ask(&case.papers()[..1]),
+        ask(&case.manifests()[..1]),
         Err(ExplainError::FilesWithoutImage)
     );
     assert_eq!(ask(&[]), Err(ExplainError::NoManifest));
     for bytes in [&b"{}"[..], b"[]", b"", b"\xff"] {
         assert_eq!(
-            Paper::from_json("x", bytes).err(),
+            NamedManifest::from_json("x", bytes).err(),
             Some(ExplainError::NoPaper)
         );
     }

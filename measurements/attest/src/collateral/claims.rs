@@ -49,7 +49,7 @@ pub enum CollateralPart {
     RootCrl,
 }
 
-/// Why a collateral does not say. Whoever supplied it is at fault.
+/// Why a collateral does not say.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the collateral's {part} {reason}")]
 pub struct ClaimError {
@@ -183,5 +183,5 @@ struct SignedList {
     fmspc: Option<String>,
 }
 
-/// How much of a stranger's identifier an error repeats.
+/// How much of an untrusted identifier an error repeats.
 const ID_CHARACTERS_MAX: usize = 16;

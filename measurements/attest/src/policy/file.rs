@@ -1,7 +1,7 @@
 //! A policy as a file: JSON, version 1, no unknown keys. What the file leaves out is as strict as [`Policy::exact`].
 //!
 //! `policy.example.json` beside this crate has every key. Whoever reads a policy from a file trusts the file as its own
-//! opinion; the limits are for accidents, and for policies that a stranger hands to a service.
+//! opinion; the limits are for accidents, and for policies that an untrusted party hands to a service.
 
 use serde::{Deserialize, Deserializer, de};
 
@@ -10,7 +10,7 @@ use crate::Policy;
 use crate::limits;
 use registers::{Digest48, Registers};
 
-/// Why bytes are not a policy. The author of the file is at fault.
+/// Why bytes are not a policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// Longer than any policy.

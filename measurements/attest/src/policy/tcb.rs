@@ -182,7 +182,7 @@ impl From<dcap_qvl::TcbStatus> for TcbStatus {
 
 impl fmt::Display for TcbStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Intel's spelling, so that the word can be searched for in Intel's papers.
+        // Intel's spelling, so that the word can be searched for in Intel's documents.
         f.write_str(match self {
             TcbStatus::UpToDate => "UpToDate",
             TcbStatus::SwHardeningNeeded => "SWHardeningNeeded",

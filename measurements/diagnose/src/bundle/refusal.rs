@@ -8,7 +8,7 @@ use attest::{CollateralError, ManifestError, QuoteError, Refusal};
 use gpu::{EvidenceError, GpuBundleRefusal, OcspError, RimError};
 use registers::{Digest48, Register};
 
-/// Why bytes are no bundle. Whoever wrote them is at fault.
+/// Why bytes are no bundle.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BundleError {
     /// Longer, or more, than any bundle has.

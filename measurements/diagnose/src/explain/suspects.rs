@@ -1,7 +1,7 @@
 //! The usual causes, each recomputed: only what leads to exactly the quote's register is named.
 
 use super::component::MACHINE;
-use super::{Expected, Files, Paper, Planned, Suspect, SuspectKind};
+use super::{Expected, Files, NamedManifest, Planned, Suspect, SuspectKind};
 use crate::limits;
 use predict::acpi::{Qemu, acpi_files};
 use predict::{
@@ -17,7 +17,7 @@ use registers::{Digest48, Register};
 
 pub(super) struct Search<'a> {
     image: Option<&'a ImageManifest>,
-    others: Vec<&'a Paper>,
+    others: Vec<&'a NamedManifest>,
     files: Option<Files<'a>>,
     left: u32,
 }
@@ -74,10 +74,10 @@ impl<'a> Search<'a> {
         let same = self
             .others
             .iter()
-            .filter(|paper| paper.register(register) == Some(got));
-        let suspect = |paper: &&Paper| Suspect {
+            .filter(|manifest| manifest.register(register) == Some(got));
+        let suspect = |manifest: &&NamedManifest| Suspect {
             kind: SuspectKind::OtherManifest,
-            what: format!("in the guest of {}", paper.name),
+            what: format!("in the guest of {}", manifest.name),
             advice: "The quote may be of that guest: compare its other registers.",
         };
         same.map(suspect).collect()
@@ -234,7 +234,7 @@ impl<'a> Search<'a> {
         let others = self
             .others
             .iter()
-            .filter_map(|paper| Some((paper.name.clone(), paper.image()?)));
+            .filter_map(|manifest| Some((manifest.name.clone(), manifest.image()?)));
         let others: Vec<(String, &ImageManifest)> = others.collect();
         let mut lines = vec![(
             "the manifest's command line".to_owned(),

@@ -7,7 +7,7 @@ use std::fs;
 use attest::Manifest;
 use diagnose::{
     EventLog,
-    explain::{Explanation, Files, Finding, Paper, Question, SuspectKind, explain},
+    explain::{Explanation, Files, Finding, NamedManifest, Question, SuspectKind, explain},
 };
 use predict::{
     Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, Prediction,
@@ -121,17 +121,17 @@ impl Case {
         registers
     }
 
-    pub fn papers(&self) -> Vec<Paper> {
+    pub fn manifests(&self) -> Vec<NamedManifest> {
         vec![
-            Paper::from_json("guest.json", &self.guest.to_json()).unwrap(),
-            Paper::from_json("image.json", &self.image.to_json()).unwrap(),
+            NamedManifest::from_json("guest.json", &self.guest.to_json()).unwrap(),
+            NamedManifest::from_json("image.json", &self.image.to_json()).unwrap(),
         ]
     }
 
     pub fn explain(&self, quoted: &Registers, logs: &[EventLog]) -> Explanation {
-        let papers = self.papers();
+        let manifests = self.manifests();
         explain(&Question {
-            papers: &papers,
+            manifests: &manifests,
             quoted,
             logs,
             files: None,
@@ -140,10 +140,10 @@ impl Case {
     }
 
     pub fn explain_with_files(&self, quoted: &Registers) -> Explanation {
-        let papers = self.papers();
+        let manifests = self.manifests();
         let (firmware, initrd) = (self.file("firmware.fd"), self.file("initrd"));
         explain(&Question {
-            papers: &papers,
+            manifests: &manifests,
             quoted,
             logs: &[],
             files: Some(Files {

@@ -16,7 +16,7 @@ pub type AcpiFiles = BTreeMap<String, Vec<u8>>;
 /// The name of the script.
 pub const TABLE_LOADER: &str = "etc/table-loader";
 
-/// Why files are not a set of ACPI tables. Whoever collected them is at fault.
+/// Why files are not a set of ACPI tables.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AcpiError {
     /// A file that the script, or this program, needs.

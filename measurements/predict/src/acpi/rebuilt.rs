@@ -8,7 +8,7 @@ use super::tables;
 use crate::acpi::files::AcpiFiles;
 use crate::limits;
 
-/// Why bytes are not QEMU's tables. Whoever collected them is at fault.
+/// Why bytes are not QEMU's tables.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TablesError {
     /// More than any machine has.

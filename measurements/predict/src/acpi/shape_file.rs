@@ -11,7 +11,7 @@ use super::size::{self, GIB, MIB};
 use super::{AcpiError, AddressWidth, Qemu, Serial, Shape, Slot};
 use crate::limits;
 
-/// Why bytes are no shape. Their author is at fault.
+/// Why bytes are no shape.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {
     /// Longer than any shape.

@@ -11,7 +11,7 @@ use crate::build::BiosInformation;
 use crate::bytes::u16_at;
 use crate::limits;
 
-/// Why SMBIOS structures cannot be measured as firmware does. Whoever collected them is at fault.
+/// Why SMBIOS structures cannot be measured as firmware does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SmbiosError {
     /// This generation of firmware measures them, and there are none.
