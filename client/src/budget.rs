@@ -1,4 +1,4 @@
-//! The purse: what was promised on the channel, on disk before anybody hears of it.
+//! The budget: what was promised on the channel, on disk before anybody hears of it.
 //!
 //! ```text
 //! verified receipt ─► one transaction: receipt + cumulative voucher (synchronous = FULL) ─► voucher sent ─► acknowledged
@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wire::{Digest, VerifiedReceipt};
 
-/// The open purse of one channel.
+/// The open budget of one channel.
 pub struct Budget {
     connection: Mutex<Connection>,
     chain: ChainId,
@@ -25,50 +25,32 @@ pub struct Budget {
     reserved: Arc<AtomicU64>,
 }
 
-/// Why the purse stays shut.
+/// Why the budget refuses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum BudgetError {
-    /// Another program has the file open.
     #[error("{0} is in use by another client; one client at a time may sign for a channel")]
     InUse(String),
     /// The file is about another channel, or made with another key.
     #[error("{path} belongs to another {what} than the configured one")]
-    Another {
-        /// The file.
-        path: String,
-        /// What differs.
-        what: &'static str,
-    },
-    /// The job may cost more than one job may.
-    #[error("the job may cost {estimate} nanoTON, the limit for one job is {max}")]
-    JobLimit {
-        /// What it may cost.
-        estimate: Nano,
-        /// What is allowed.
-        max: Nano,
-    },
-    /// The deposit does not cover what was promised and what this job may cost.
+    Another { path: String, what: &'static str },
+    #[error("the job may cost {estimate} nanoTON; the limit for one job is {max}")]
+    JobLimit { estimate: Nano, max: Nano },
+    /// `promised` includes what is reserved for jobs in flight.
     #[error(
         "the deposit of {deposit} nanoTON does not cover {promised} promised or in flight and {wanted} more"
     )]
     Deposit {
-        /// In the channel.
         deposit: Nano,
-        /// Promised, and reserved for jobs in flight.
         promised: Nano,
-        /// Asked for.
         wanted: Nano,
     },
-    /// The answer is there and cannot be paid.
     #[error("no voucher could be signed for a verified answer: {0}")]
     AfterTheAnswer(String),
-    /// This receipt was paid before.
     #[error("this receipt was paid before")]
     PaidBefore,
-    /// The voucher that the payee shows is not ours.
     #[error("the voucher that the payee shows was not signed by this payer for this channel")]
     NotOurs,
-    /// The file cannot be read or written.
     #[error("the state file failed: {0}")]
     Storage(String),
 }

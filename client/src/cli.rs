@@ -1,4 +1,4 @@
-//! The command line. Data goes to stdout, words for people to stderr; 0 is success, 1 a refusal or failure, 2 misuse.
+//! The command line. Data goes to stdout, messages to stderr; 0 is success, 1 a refusal or failure, 2 misuse.
 
 use crate::chain;
 use crate::client::{Answer, Client, channel_address};
@@ -337,7 +337,8 @@ async fn serve_command(common: &Common, listen: Option<String>) -> anyhow::Resul
 async fn channel_open(config: &Config, deposit: Nano, json: bool) -> anyhow::Result<()> {
     let payer_key = read_key(&config.payer_key_file)?.verifying_key().to_bytes();
     let terms = config.channel_terms(payer_key)?;
-    let terms = terms.context("`terms` are needed in the configuration to open a channel")?;
+    let terms =
+        terms.context("the configuration has no `terms`, from which a channel is opened")?;
     let node = Transport::new(&config.chain.toncenter)?;
     let opened = chain::open_channel(&node, &config.wallet()?, &terms, deposit, unix_s()?).await?;
     eprintln!("opened from wallet {}", opened.wallet);
@@ -385,7 +386,7 @@ fn ton(text: &str) -> Result<Nano, String> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
     if whole.is_empty() || fraction.len() > 9 || !digits(whole) || !digits(fraction) {
-        return Err("an amount in TON such as 0.5 is needed, with at most nine decimals".into());
+        return Err("expected an amount in TON such as 0.5, with at most nine decimals".into());
     }
     let whole = whole.trim_start_matches('0');
     let padded = format!("{whole}{fraction:0<9}");

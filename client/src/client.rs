@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use wire::{Digest, Endpoint, Finish, RefusalCode, Usage};
 
-/// The sidecar: one channel, one proxy, one purse.
+/// The sidecar: one channel, one proxy, one budget.
 pub struct Client {
     proxy: Transport,
     node: Transport,
@@ -58,7 +58,7 @@ pub type Sink<'a> = &'a mut (dyn FnMut(&Value) + Send);
 
 impl Client {
     /// Reads the files that the configuration names and locks the state file. A test root counts only if
-    /// `test_root_confirmed` says that a person named it ([`Config::confirm_test_root`]).
+    /// `test_root_confirmed` says that the command line names it ([`Config::confirm_test_root`]).
     pub fn open(config: Config, test_root_confirmed: bool) -> Result<Self, ClientError> {
         let root = match &config.insecure_test_root {
             None => Root::intel(),
@@ -155,6 +155,11 @@ impl Client {
         let session = self.session().await?;
         let (error, job) = match self.ask_once(&session, endpoint, body, None, sink).await {
             Err((error @ ClientError::GuestRefused(STALE | WORN), Some(job))) => (error, job),
+            Err((error @ ClientError::UnknownSigner, _)) => {
+                // The job may have run, so the next one is the caller's decision; it gets the keys of today.
+                self.forget(&session).await;
+                return Err(error);
+            }
             other => return other.map_err(|(error, _)| error),
         };
         tracing::info!("{error}; attesting again");
@@ -318,7 +323,7 @@ impl Client {
         }
     }
 
-    /// The purse.
+    /// The budget.
     pub fn budget(&self) -> &Arc<Budget> {
         &self.shared.budget
     }

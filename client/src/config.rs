@@ -120,7 +120,7 @@ impl Config {
         let mut config: Config =
             serde_yaml::from_str(text).map_err(|e| ConfigError(e.to_string()))?;
         if config.channel.is_some() == config.terms.is_some() {
-            let reason = "exactly one of `channel` and `terms` is needed";
+            let reason = "give exactly one of `channel` and `terms`";
             return Err(ConfigError(reason.into()));
         }
         let required = [
@@ -138,7 +138,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Takes the test root that the command line names. One in the file alone is refused: a person must name it.
+    /// Takes the test root that the command line names. One in the file alone is refused: it must be named there, too.
     pub fn confirm_test_root(&mut self, named: Option<&Path>) -> Result<bool, ConfigError> {
         let Some(named) = named else {
             return Ok(false);
@@ -189,7 +189,7 @@ impl Config {
     /// The wallet, when the file names its key.
     pub fn wallet(&self) -> Result<settlement::Wallet, ConfigError> {
         let Some(path) = &self.wallet_key_file else {
-            let reason = "`wallet_key_file` is needed to open a channel";
+            let reason = "give `wallet_key_file`, whose wallet pays for opening a channel";
             return Err(ConfigError(reason.into()));
         };
         let seed = read_seed(path)?;
@@ -270,7 +270,7 @@ fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error
     let text = String::deserialize(deserializer)?;
     let mut digest = [0; 32];
     hex::decode_to_slice(&text, &mut digest)
-        .map_err(|_| serde::de::Error::custom("64 hexadecimal characters are needed"))?;
+        .map_err(|_| serde::de::Error::custom("expected 64 hexadecimal digits"))?;
     Ok(Digest(digest))
 }
 

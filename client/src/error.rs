@@ -46,103 +46,85 @@ impl Executed {
 
 /// Why a job, an attestation or a payment did not come to its end. Each prints as one sentence.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum ClientError {
-    /// The configuration or a file it names.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The application's request.
+    /// `param` is the field at fault.
     #[error("the request is refused: {message}")]
     Request {
-        /// The field at fault.
         param: Option<String>,
-        /// What is wrong with it.
         message: String,
     },
     /// A model that the configuration does not allow or the worker does not offer.
     #[error("the model `{model}` is refused: {message}")]
-    Model {
-        /// The name asked for.
-        model: String,
-        /// Why not.
-        message: String,
-    },
-    /// The budget, or the file that holds it.
+    Model { model: String, message: String },
     #[error(transparent)]
     Budget(#[from] BudgetError),
-    /// Evidence that does not make a peer.
     #[error("{}", not_trusted(.0))]
     NotTrusted(#[from] NotTrusted),
     /// Nothing listens where the proxy should.
     #[error("host-proxy cannot be reached: {0}")]
     Unreachable(String),
-    /// The proxy said no, unsigned: its words are shown and not believed.
+    /// The proxy said no, unsigned: its text is shown and not believed.
     #[error("host-proxy refused the {what}: {message} ({code})")]
     ProxyRefused {
-        /// What it was asked to take.
         what: &'static str,
-        /// HTTP status.
+        /// Of HTTP.
         status: u16,
-        /// Its code.
         code: String,
-        /// Its words.
         message: String,
         /// `No` only where nothing could be executed.
         executed: Executed,
     },
     /// The proxy's bytes are not what they should be.
-    #[error("the {what} from host-proxy is not valid: {detail}")]
+    #[error("the {what} that host-proxy sent is not valid: {detail}")]
     ProxyMisbehaved {
-        /// What it was asked for.
         what: &'static str,
-        /// What came.
         detail: String,
         /// `No` only where nothing could be executed.
         executed: Executed,
     },
-    /// The answer stopped before its end.
+    /// A refusal that the attested keys did not sign, and so no proof of anything.
+    #[error(
+        "the worker restarted with new keys, or the refusal is forged; attesting again before the next job"
+    )]
+    UnknownSigner,
     #[error("host-proxy cut the answer: {0}")]
     Cut(String),
-    /// The answer took longer than the envelope allows.
     #[error("the answer missed its deadline: {0}")]
     Deadline(String),
     /// The guest signed that it did not start the job.
     #[error("guest-agent refused the envelope: {0}")]
     GuestRefused(RefusalCode),
-    /// The guest refused something that names another envelope than ours: it was changed on its way.
     #[error(
-        "guest-agent refused the envelope: {0}; what it refused is not the envelope this client signed, so that was changed on its way"
+        "guest-agent refused the envelope: {0}; it names another envelope than the one this client signed, so that \
+         was changed on its way"
     )]
     RefusedAnother(RefusalCode),
-    /// The guest accepted the job and then failed. Nothing is charged.
+    /// Nothing is charged.
     #[error("guest-agent failed after it accepted the job: {0}")]
     GuestFailed(JobFailure),
-    /// The answer inside the seal has another shape than it should.
+    /// What is inside the seal has another shape than it should.
     #[error("the answer is refused: {0}")]
     Answer(String),
-    /// The request does not seal.
     #[error("wire::seal refused the request: {0}")]
     Sealing(SealError),
-    /// The answer does not open.
     #[error("wire::seal refused the answer: {0}")]
     Seal(SealError),
-    /// The tokens do not add up to the text, or cannot be counted.
     #[error("the answer is refused: {0}")]
     Tokens(#[from] TokensError),
-    /// The receipt.
     #[error("wire::receipt refused the receipt: {0}")]
     Receipt(#[from] ReceiptRefused),
-    /// The charge in the clear.
     #[error("settlement::charge refused the charge: {0}")]
     Charge(#[from] ChargeError),
-    /// The charge in the clear is another than the receipt's.
     #[error(
         "settlement::charge refused the charge: the one in the clear is not the one inside the receipt"
     )]
     ChargeMismatch,
-    /// The TON node, or what it says.
+    /// The TON node cannot be reached, or is not believed.
     #[error("the chain cannot be used: {0}")]
     Chain(String),
-    /// Something of this program broke.
     #[error("this client failed: {0}")]
     Internal(String),
 }
@@ -164,7 +146,9 @@ impl ClientError {
             Request { .. } | Model { .. } => Fault::Caller,
             NotTrusted(_) => Fault::Guest,
             Unreachable(_) | ProxyRefused { .. } | ProxyMisbehaved { .. } => Fault::Proxy,
-            Cut(_) | Deadline(_) | RefusedAnother(_) | ChargeMismatch => Fault::Proxy,
+            UnknownSigner | Cut(_) | Deadline(_) | RefusedAnother(_) | ChargeMismatch => {
+                Fault::Proxy
+            }
             GuestRefused(_) | GuestFailed(_) | Answer(_) => Fault::Guest,
             Seal(_) | Charge(_) => Fault::Proxy,
             Tokens(_) | Receipt(_) => Fault::Guest,
@@ -177,9 +161,8 @@ impl ClientError {
         use ClientError::*;
         match self {
             ProxyRefused { executed, .. } | ProxyMisbehaved { executed, .. } => *executed,
-            Cut(_) | Deadline(_) | RefusedAnother(_) | Seal(_) | Answer(_) | Internal(_) => {
-                Executed::Maybe
-            }
+            UnknownSigner | Cut(_) | Deadline(_) | RefusedAnother(_) | Seal(_) | Answer(_)
+            | Internal(_) => Executed::Maybe,
             GuestFailed(_) | Receipt(_) | Charge(_) | ChargeMismatch | Tokens(_) => Executed::Yes,
             Budget(BudgetError::AfterTheAnswer { .. }) => Executed::Yes,
             GuestRefused(code) if !code.proves_not_started() => Executed::Maybe,
@@ -187,12 +170,12 @@ impl ClientError {
         }
     }
 
-    /// Whether asking again may help without a change by a person. A job that may have run may then run twice.
+    /// Whether asking again may help unchanged. A job that may have run may then run twice.
     pub fn retryable(&self) -> bool {
         use ClientError::*;
         match self {
             Unreachable(_) | Cut(_) | Deadline(_) | Chain(_) | Seal(_) => true,
-            RefusedAnother(_) | ProxyMisbehaved { .. } => true,
+            UnknownSigner | RefusedAnother(_) | ProxyMisbehaved { .. } => true,
             GuestRefused(code) => matches!(
                 code,
                 RefusalCode::StaleKeyset | RefusalCode::KeysWorn | RefusalCode::Busy
@@ -213,7 +196,7 @@ impl ClientError {
             NotTrusted(_) => "attestation_failed",
             Unreachable(_) => "proxy_unreachable",
             ProxyRefused { .. } => "proxy_refused",
-            ProxyMisbehaved { .. } => "proxy_misbehaved",
+            ProxyMisbehaved { .. } | UnknownSigner => "proxy_misbehaved",
             Cut(_) => "truncated_stream",
             Deadline(_) => "deadline",
             GuestRefused(RefusalCode::StaleKeyset | RefusalCode::KeysWorn) => "key_epoch_stale",
@@ -263,7 +246,7 @@ impl ClientError {
     }
 }
 
-/// A stranger's words, made fit for a terminal: bounded, and without control characters.
+/// Text from a peer, made fit for a terminal: bounded, and without control characters.
 pub(crate) fn shown(text: &str) -> String {
     let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     clean.take(FOREIGN_TEXT_CHARS_MAX).collect()
@@ -291,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_words_cannot_steer_a_terminal() {
+    fn text_from_a_peer_cannot_steer_a_terminal() {
         assert_eq!(shown("a\x1b[31mb\n"), "a [31mb ");
         assert_eq!(shown(&"x".repeat(1000)).len(), FOREIGN_TEXT_CHARS_MAX);
     }

@@ -11,7 +11,7 @@ pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// An answer that is not streamed, from proxy or chain: JSON of a few fields, or a bundle.
 pub const REPLY_BYTES_MAX: usize = 1024 * 1024;
-/// Words of a proxy that are shown to a person.
+/// Text of a proxy that is shown.
 pub const FOREIGN_TEXT_CHARS_MAX: usize = 200;
 /// Head of an HTTP answer.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;

@@ -54,7 +54,7 @@ fn embeddings(fields: &Map<String, Value>) -> Result<Request, ClientError> {
             "encoding_format" => match value.as_str() {
                 Some("float") => delivery.base64 = false,
                 Some("base64") => delivery.base64 = true,
-                _ => return Err(refuse(Some(name), "`float` and `base64` are supported")),
+                _ => return Err(other(name, value, "`float` or `base64`")),
             },
             _ => return Err(unknown(name)),
         }
@@ -78,18 +78,15 @@ fn chat(fields: &Map<String, Value>) -> Result<Request, ClientError> {
             "max_tokens" | "max_completion_tokens" => {
                 let wanted = value.as_u64().and_then(|n| u32::try_from(n).ok());
                 let wanted = wanted.filter(|n| (1..=COMPLETION_TOKENS_MAX).contains(n));
-                let range = format!(
-                    "{name} is {}; 1 to {COMPLETION_TOKENS_MAX} is allowed",
-                    shown(&value.to_string())
-                );
-                let wanted = wanted.ok_or_else(|| refuse(Some(name), &range))?;
+                let range = format!("1 to {COMPLETION_TOKENS_MAX}");
+                let wanted = wanted.ok_or_else(|| other(name, value, &range))?;
                 tokens_max = Some(tokens_max.map_or(wanted, |other: u32| other.min(wanted)));
             }
             "temperature" => temperature = Some(number(name, value, TEMPERATURE_MAX)?),
             "top_p" => top_p = Some(number(name, value, TOP_P_MAX)?),
             "seed" => {
-                let whole = "a whole number from 0 is needed";
-                seed = Some(value.as_u64().ok_or_else(|| refuse(Some(name), whole))?);
+                let whole = "a whole number from 0";
+                seed = Some(value.as_u64().ok_or_else(|| other(name, value, whole))?);
             }
             "stream" => delivery.stream = flag(name, value)?,
             "stream_options" => delivery.include_usage = stream_options(value)?,
@@ -163,7 +160,7 @@ fn conversation(value: &Value) -> Result<Vec<Message>, ClientError> {
     let list = value
         .as_array()
         .filter(|list| (1..=MESSAGES_MAX).contains(&list.len()));
-    let range = format!("a list of 1 to {MESSAGES_MAX} messages is needed");
+    let range = format!("`messages` must be a list of 1 to {MESSAGES_MAX} messages");
     let messages: Vec<Message> = list
         .ok_or_else(|| refuse(Some(name), &range))?
         .iter()
@@ -234,7 +231,7 @@ fn content(value: &Value) -> Result<String, ClientError> {
 
 fn input(value: &Value) -> Result<Vec<String>, ClientError> {
     let name = "input";
-    let range = format!("a text or a list of 1 to {INPUTS_MAX} texts is needed");
+    let range = format!("`input` must be a text or a list of 1 to {INPUTS_MAX} texts");
     let inputs = match value {
         Value::String(text) => vec![text.clone()],
         Value::Array(list) if (1..=INPUTS_MAX).contains(&list.len()) => {
@@ -254,7 +251,10 @@ fn bounded(name: &str, text: String) -> Result<String, ClientError> {
     }
     Err(refuse(
         Some(name),
-        &format!("a text of more than {TEXT_BYTES_MAX} bytes"),
+        &format!(
+            "`{name}` has a text of {} bytes; at most {TEXT_BYTES_MAX} are allowed",
+            text.len()
+        ),
     ))
 }
 
@@ -262,7 +262,7 @@ fn stream_options(value: &Value) -> Result<bool, ClientError> {
     let name = "stream_options";
     let fields = value
         .as_object()
-        .ok_or_else(|| refuse(Some(name), "a JSON object is needed"))?;
+        .ok_or_else(|| other(name, value, "a JSON object"))?;
     let mut include_usage = false;
     for (field, value) in fields {
         match field.as_str() {
@@ -274,26 +274,30 @@ fn stream_options(value: &Value) -> Result<bool, ClientError> {
 }
 
 fn text(name: &str, value: &Value) -> Result<String, ClientError> {
-    let text = value
-        .as_str()
-        .ok_or_else(|| refuse(Some(name), "a text is needed"))?;
+    let text = value.as_str().ok_or_else(|| other(name, value, "a text"))?;
     bounded(name, text.to_owned())
 }
 
 fn flag(name: &str, value: &Value) -> Result<bool, ClientError> {
     value
         .as_bool()
-        .ok_or_else(|| refuse(Some(name), "true or false is needed"))
+        .ok_or_else(|| other(name, value, "true or false"))
 }
 
 fn number(name: &str, value: &Value, max: f32) -> Result<f32, ClientError> {
     match value.as_f64() {
         Some(number) if (0.0..=f64::from(max)).contains(&number) => Ok(number as f32),
-        _ => Err(refuse(
-            Some(name),
-            &format!("a number from 0 to {max} is needed"),
-        )),
+        _ => Err(other(name, value, &format!("0 to {max}"))),
     }
+}
+
+/// A field with another value than `allowed`.
+fn other(name: &str, value: &Value, allowed: &str) -> ClientError {
+    let value = shown(&value.to_string());
+    refuse(
+        Some(name),
+        &format!("{name} is {value}; it may be {allowed}"),
+    )
 }
 
 fn missing(name: &str) -> ClientError {
@@ -352,7 +356,7 @@ impl Head {
     }
 }
 
-/// Why an answer ended, in the OpenAI API's words.
+/// Why an answer ended, as the OpenAI API says it.
 pub(crate) fn finish_reason(finish: Finish) -> &'static str {
     match finish {
         Finish::Stop => "stop",

@@ -33,7 +33,7 @@ struct Inner {
 
 /// What all sessions of one client have in common.
 pub struct Shared {
-    /// The purse.
+    /// The budget.
     pub budget: Arc<Budget>,
     /// The allow-list.
     pub models: Models,

@@ -44,23 +44,17 @@ pub struct Stream {
 
 /// Why an exchange failed. The other end is at fault, or the way to it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum TransportError {
-    /// No connection: nothing was sent.
+    /// Nothing was sent.
     #[error("no connection to {authority}: {detail}")]
-    Connect {
-        /// Who was to be reached.
-        authority: String,
-        /// The system's words.
-        detail: String,
-    },
-    /// The connection failed after something may have been sent.
+    Connect { authority: String, detail: String },
+    /// Something may have been sent.
     #[error("the connection broke: {0}")]
     Broken(String),
-    /// Too slow.
     #[error("no answer in time")]
     Timeout,
-    /// More bytes than the call allows.
-    #[error("an answer of more than {0} bytes")]
+    #[error("the answer has more than {0} bytes")]
     TooLong(usize),
 }
 
@@ -83,7 +77,7 @@ impl Transport {
         let refuse = |why| ConfigError(format!("`{}`: {why}", shown(url)));
         let rest = url
             .strip_prefix("http://")
-            .ok_or_else(|| refuse("an address of the form http://host:port is needed"))?;
+            .ok_or_else(|| refuse("expected http://host:port"))?;
         let (authority, base) = match rest.split_once('/') {
             Some((authority, path)) => (authority, format!("/{}", path.trim_end_matches('/'))),
             None => (rest, String::new()),
@@ -93,7 +87,7 @@ impl Transport {
             .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
         let plain = rest.bytes().all(|b| b.is_ascii_graphic() && b != b'@');
         if !named || !plain {
-            return Err(refuse("host and port are needed"));
+            return Err(refuse("expected http://host:port"));
         }
         let base = if base == "/" { String::new() } else { base };
         Ok(Transport {
@@ -143,7 +137,7 @@ impl Transport {
         let response = timeout_at(deadline, sender.send_request(request))
             .await
             .map_err(|_| TransportError::Timeout)?
-            .map_err(|e| TransportError::Broken(words(&e)))?;
+            .map_err(|e| TransportError::Broken(said(&e)))?;
         let (head, body) = Response::into_parts(response);
         Ok(Stream {
             status: head.status.as_u16(),
@@ -175,7 +169,7 @@ impl Stream {
                 .map_err(|_| TransportError::Timeout)?;
             match frame {
                 None => return Ok(None),
-                Some(Err(e)) => return Err(TransportError::Broken(words(&e))),
+                Some(Err(e)) => return Err(TransportError::Broken(said(&e))),
                 // Trailers mean nothing to us.
                 Some(Ok(frame)) => {
                     if let Ok(bytes) = frame.into_data() {
@@ -186,7 +180,7 @@ impl Stream {
         }
     }
 
-    /// The rest of a short body, for an error's words.
+    /// The rest of a short body, for an error's message.
     pub(crate) async fn rest(mut self, max: usize, deadline: Instant) -> Vec<u8> {
         let mut body = Vec::new();
         while let Ok(Some(bytes)) = self.next(deadline).await {
@@ -209,7 +203,7 @@ impl Drop for Connection {
     }
 }
 
-fn words(error: &hyper::Error) -> String {
+fn said(error: &hyper::Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),

@@ -269,6 +269,22 @@ async fn a_signed_refusal_for_stale_keys_is_retried_once_with_fresh_ones() {
 }
 
 #[tokio::test]
+async fn a_refusal_by_unknown_keys_proves_nothing_and_the_next_job_attests_again() {
+    let world = World::start(3600).await;
+    let client = world.client().unwrap();
+    client.attest().await.unwrap();
+    world.set(Fault::RestartedOnce);
+    let error = chat(&client).await.unwrap_err();
+    assert_eq!(error, ClientError::UnknownSigner);
+    assert_eq!(
+        (error.executed(), error.retryable()),
+        (Executed::Maybe, true)
+    );
+    assert_eq!(chat(&client).await.unwrap().text, "hello world");
+    assert_eq!(*world.guest.attestations.lock().unwrap(), 2);
+}
+
+#[tokio::test]
 async fn a_test_root_counts_only_when_a_person_named_it() {
     let world = World::start(3600).await;
     assert!(matches!(

@@ -185,21 +185,20 @@ impl Answering {
 
     /// A refusal says that this job did not run only if the guest signed it for this envelope.
     fn refusal(&self, bytes: &[u8]) -> ClientError {
-        let unsigned = |detail: &str| ClientError::ProxyMisbehaved {
-            what: "refusal",
-            detail: detail.into(),
-            executed: Executed::Maybe,
-        };
         let receipt_key = &self.known.session.keyset().receipt_key;
         let Ok(refusal) = SignedRefusal::decode(bytes) else {
-            return unsigned("it is no refusal of a guest");
+            return ClientError::ProxyMisbehaved {
+                what: "refusal",
+                detail: "it does not decode".into(),
+                executed: Executed::Maybe,
+            };
         };
         match refusal.verify(receipt_key) {
             Some((envelope, code)) if envelope == self.known.envelope => {
                 ClientError::GuestRefused(code)
             }
             Some((_, code)) => ClientError::RefusedAnother(code),
-            None => unsigned("the guest has not signed it"),
+            None => ClientError::UnknownSigner,
         }
     }
 }

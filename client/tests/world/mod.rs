@@ -51,6 +51,8 @@ pub enum Fault {
     SilentOnVouchers,
     /// Refuses the first job as sealed to a keyset that is gone.
     StaleOnce,
+    /// Refuses the first job with the keys of another boot.
+    RestartedOnce,
     /// Refuses without a signature.
     UnsignedRefusal,
     /// Accepts and fails.
@@ -294,14 +296,19 @@ impl Guest {
     fn answer(&self, body: &[u8]) -> Vec<u8> {
         let (signed, sealed) = SignedEnvelope::decode_prefix(body).unwrap();
         let end = Frame::encode(FrameKind::End, b"");
-        let refuse = |code| {
-            let refusal = SignedRefusal::sign(signed.digest(), code, &self.receipt_key);
+        let refuse_with = |code, key| {
+            let refusal = SignedRefusal::sign(signed.digest(), code, key);
             [
                 Frame::encode(FrameKind::Refused, &refusal.encode()),
                 end.clone(),
             ]
             .concat()
         };
+        let refuse = |code| refuse_with(code, &self.receipt_key);
+        if self.fault() == Fault::RestartedOnce {
+            *self.fault.lock().unwrap() = Fault::None;
+            return refuse_with(RefusalCode::StaleKeyset, &SigningKey::from_bytes(&[99; 32]));
+        }
         if self.fault() == Fault::StaleOnce {
             *self.fault.lock().unwrap() = Fault::None;
             return refuse(RefusalCode::StaleKeyset);
