@@ -11,7 +11,7 @@
 //! exists, because only [`Attested`] serves. There is no way back and no state that is half of two.
 
 use crate::config::MeasuredConfig;
-use crate::models::{Models, ModelsError};
+use crate::models::{ModelError, Models};
 use crate::platform::{Platform, PlatformError};
 use crate::{ConfigError, Serving};
 use ed25519_dalek::SigningKey;
@@ -55,25 +55,18 @@ pub(crate) struct Keys {
 
 /// Why an agent did not come up. The operator or the machine is at fault; nothing was served.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum BootError {
-    /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The platform.
+    #[error("reading the running program: {0}")]
+    Program(#[from] std::io::Error),
     #[error(transparent)]
     Platform(#[from] PlatformError),
-    /// The models.
     #[error(transparent)]
-    Models(#[from] ModelsError),
-    /// A profile the platform does not stand for.
-    #[error("the configuration's profile is `{got}`, this agent is built for {want}")]
-    Profile {
-        /// The configuration's profile.
-        got: String,
-        /// What this binary serves.
-        want: &'static str,
-    },
-    /// A simulated platform on a live chain.
+    Models(#[from] ModelError),
+    #[error("the configuration's profile is `{got}`; this agent serves {want}")]
+    Profile { got: String, want: &'static str },
     #[error("a simulated platform may not be paid on a live TON chain")]
     SimulatedOnLiveChain,
 }
@@ -100,22 +93,38 @@ impl<P: Platform> Booted<P> {
         })
     }
 
-    /// Extends RTMR3 with the agent and its configuration, then loads the models that the configuration names by digest.
-    pub fn measure(mut self, agent: Digest48, models: &Path) -> Result<Measured<P>, BootError> {
-        let events = vec![
-            RuntimeEvent {
-                name: "agent".into(),
-                digest: agent,
-            },
-            RuntimeEvent {
-                name: "config".into(),
-                digest: self.config_digest,
-            },
-        ];
-        for event in &events {
-            self.platform.extend(&event.digest)?;
-        }
-        let models = Models::load(models, &self.config.models)?;
+    /// Extends RTMR3 with the agent and its configuration, and loads the models that the configuration names by digest.
+    ///
+    /// `agent` is the digest of the running program, which may still be computed. Beside that, models in the image are
+    /// loaded: they are part of the measured root. A model's volume is vouched for by the configuration alone, so it is
+    /// opened only when RTMR3 holds the configuration.
+    pub fn measure(
+        mut self,
+        agent: impl FnOnce() -> std::io::Result<Digest48>,
+        models: &Path,
+    ) -> Result<Measured<P>, BootError> {
+        let config = &self.config.models;
+        let (events, models) = std::thread::scope(|scope| {
+            let in_image = scope.spawn(|| Models::from_image(models, config));
+            let events = vec![
+                RuntimeEvent {
+                    name: "agent".into(),
+                    digest: agent()?,
+                },
+                RuntimeEvent {
+                    name: "config".into(),
+                    digest: self.config_digest,
+                },
+            ];
+            for event in &events {
+                self.platform.extend(&event.digest)?;
+            }
+            let in_volumes = Models::from_volumes(config)?;
+            let in_image = in_image
+                .join()
+                .expect("the engine does not panic on files")?;
+            Ok::<_, BootError>((events, in_image.and(in_volumes)))
+        })?;
         Ok(Measured {
             platform: self.platform,
             config: self.config,

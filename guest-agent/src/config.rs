@@ -1,17 +1,20 @@
 //! The measured configuration (boundary B7): who is paid, what is offered, at what price. Its digest is extended into
 //! RTMR3 before any key exists, so a client that accepts the registers accepts these values.
 //!
-//! Because it is measured, it does not matter whence it comes: in a VM the host itself hands it over, and a client sees in
-//! the registers which one it was. What the host may set unseen is not here: only where to listen, on the command line.
+//! Because it is measured, it does not matter where it comes from: in a VM the host itself hands it over, and a client
+//! sees in the registers which one it was. What the host may set unseen is not here: only where to listen, on the command line.
 
 use serde::Deserialize;
 use settlement::{Address, ChainId, Nano};
 use stage0::VerityRoot;
 use wire::Endpoint;
+use wire::limits::MODELS_MAX;
 
 /// Disks for models: what the list of a guest's devices has (`measurements/predict/src/qemu.rs`).
 pub(crate) const VOLUMES_MAX: usize = 1;
-/// More would be no configuration.
+/// Jobs of one boot: the replay cache holds some 100 bytes for each.
+const JOBS_MAX: u64 = 1_000_000;
+/// 32 models take about 20 KiB.
 pub(crate) const CONFIG_BYTES_MAX: usize = 64 * 1024;
 
 /// What the operator configures and the registers vouch for.
@@ -87,18 +90,17 @@ pub enum MeasuredEndpoint {
 
 /// A configuration that cannot be used. The operator is at fault.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum ConfigError {
-    /// Too long.
-    #[error(
-        "the measured configuration has {0} bytes or more, at most {CONFIG_BYTES_MAX} are read"
-    )]
+    #[error("the measured configuration has {0} bytes or more; {CONFIG_BYTES_MAX} are allowed")]
     TooLong(usize),
-    /// Not the JSON it should be.
     #[error("the measured configuration does not parse: {0}")]
     Json(#[from] serde_json::Error),
-    /// A value out of range.
-    #[error("the measured configuration's `{0}` is not usable")]
-    Field(&'static str),
+    #[error("the measured configuration's `{field}` must be {must}")]
+    Field {
+        field: &'static str,
+        must: &'static str,
+    },
 }
 
 impl MeasuredConfig {
@@ -113,27 +115,48 @@ impl MeasuredConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        let models = &self.models;
+        let account = "an address, 0:<64 hex>";
+        let hex = "64 hex digits";
         let usable = [
-            ("version", self.version == 1),
-            ("profile", ["sim", "cpu"].contains(&self.profile.as_str())),
-            ("lifetime_s", self.lifetime_s > 0),
-            ("jobs_max", self.jobs_max > 0 && self.jobs_max <= 1_000_000),
+            ("version", self.version == 1, "1"),
+            (
+                "profile",
+                ["sim", "cpu"].contains(&self.profile.as_str()),
+                "sim or cpu",
+            ),
+            ("lifetime_s", self.lifetime_s > 0, "at least 1"),
+            (
+                "jobs_max",
+                (1..=JOBS_MAX).contains(&self.jobs_max),
+                "1 to 1000000",
+            ),
             (
                 "models",
-                !self.models.is_empty() && self.models.len() <= wire::limits::MODELS_MAX,
+                (1..=MODELS_MAX).contains(&models.len()),
+                "a list of 1 to 32 models",
             ),
-            ("models.id", self.models.iter().all(|m| plain_name(&m.id))),
+            (
+                "models.id",
+                models.iter().all(|m| plain_name(&m.id)),
+                "1 to 96 of a-z, A-Z, 0-9, `-`, `_` and `.`, no `.` first",
+            ),
             (
                 "models.root",
-                self.models.iter().all(|m| key(&m.root).is_some()),
+                models.iter().all(|m| key(&m.root).is_some()),
+                hex,
             ),
-            ("models.volume", self.volumes_are_usable()),
-            ("payee", self.payee.parse::<Address>().is_ok()),
-            ("payee_key", key(&self.payee_key).is_some()),
-            ("stake", self.stake.parse::<Address>().is_ok()),
+            (
+                "models.volume",
+                self.volumes_are_usable(),
+                "on one model at most: a salt of 64 hex digits and 1 to 2^28 blocks",
+            ),
+            ("payee", self.payee.parse::<Address>().is_ok(), account),
+            ("payee_key", key(&self.payee_key).is_some(), hex),
+            ("stake", self.stake.parse::<Address>().is_ok(), account),
         ];
-        match usable.iter().find(|(_, usable)| !usable) {
-            Some((field, _)) => Err(ConfigError::Field(field)),
+        match usable.iter().find(|(_, usable, _)| !usable) {
+            Some((field, _, must)) => Err(ConfigError::Field { field, must }),
             None => Ok(()),
         }
     }

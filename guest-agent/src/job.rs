@@ -1,10 +1,10 @@
-//! A job's admission: from bytes of a stranger to work that may run, or a code that says why not.
+//! A job's admission: from the bytes of an unauthenticated peer to work that may run, or a code that says why not.
 //!
-//! The order is the promise: the payer's signature comes before anything that costs memory or a decapsulation, the
-//! job is burnt before anything is said about it, and the money is reserved before anything is computed.
+//! The order matters: the payer's signature is checked before anything that costs memory or a decapsulation, the job is
+//! recorded as seen before anything is signed about it, and its cost is reserved before anything is computed.
 
-use crate::accounts::{Accounts, Reservation};
 use crate::boot::Keys;
+use crate::exposure::{Exposure, Reservation};
 use crate::models::{Model, Models};
 use crate::replay::ReplayCache;
 use engine::{Chat, Embedder, Sampling};
@@ -17,14 +17,14 @@ use wire::{
     Request, ResponseSealer, SealError, SignedEnvelope, Usage, open_job,
 };
 
-/// What admission needs of the serving agent.
-pub(crate) struct Desk {
+/// What admission decides by: the keys and models of this boot, jobs seen, and what channels owe.
+pub(crate) struct Admission {
     pub(crate) keyset: Keyset,
     pub(crate) keyset_digest: Digest,
     pub(crate) keys: Keys,
     pub(crate) models: Models,
     pub(crate) replay: Mutex<ReplayCache>,
-    pub(crate) accounts: Accounts,
+    pub(crate) exposure: Exposure,
 }
 
 /// A job that may run.
@@ -60,7 +60,7 @@ pub(crate) enum Work {
     },
 }
 
-/// A job whose payer is proven and which is burnt: it is admitted now or never.
+/// A job whose payer is proven and which is recorded as seen: it is admitted now or never.
 pub(crate) struct Screened<'a> {
     envelope: SignedEnvelope,
     sealed: &'a [u8],
@@ -79,24 +79,27 @@ impl Screened<'_> {
     }
 }
 
-impl Desk {
-    /// Who asks: the payer's signature over this envelope and this encapsulated key. Then the job is burnt, so that
-    /// whatever is signed about it later stays true. Nothing is remembered of what no payer signed.
+impl Admission {
+    /// Checks the payer's signature over this envelope and this encapsulated key. Then the job is recorded as seen, so
+    /// that whatever is signed about it later stays true. Nothing is remembered of what no payer signed.
     pub(crate) fn screen<'a>(
         &self,
         bytes: &[u8],
         sealed: &'a [u8],
     ) -> Result<Screened<'a>, Refused> {
-        let stranger = |code| (Digest::of(bytes), code);
+        let unauthenticated = |code| (Digest::of(bytes), code);
         let envelope =
-            SignedEnvelope::decode(bytes).map_err(|_| stranger(RefusalCode::Envelope))?;
-        let enc = OpenedJob::encapsulated_key(sealed).map_err(|_| stranger(RefusalCode::Seal))?;
+            SignedEnvelope::decode(bytes).map_err(|_| unauthenticated(RefusalCode::Envelope))?;
+        let enc =
+            OpenedJob::encapsulated_key(sealed).map_err(|_| unauthenticated(RefusalCode::Seal))?;
         let job = match envelope.verify(enc) {
             Ok(envelope) => envelope.job,
             Err(EnvelopeRefused::Signature) => {
-                return Err(stranger(RefusalCode::EnvelopeSignature));
+                return Err(unauthenticated(RefusalCode::EnvelopeSignature));
             }
-            Err(EnvelopeRefused::Malformed(_)) => return Err(stranger(RefusalCode::Envelope)),
+            Err(EnvelopeRefused::Malformed(_)) => {
+                return Err(unauthenticated(RefusalCode::Envelope));
+            }
         };
         let mut replay = self
             .replay
@@ -157,7 +160,7 @@ impl Desk {
         }
         // 4. The money.
         self.note_voucher(envelope)?;
-        let reservation = self.accounts.reserve(envelope.channel, most)?;
+        let reservation = self.exposure.reserve(envelope.channel, most)?;
         let facts = Facts {
             envelope_digest: signed.digest(),
             parent: opened.request.parent,
@@ -203,7 +206,7 @@ impl Desk {
         if voucher.chain != envelope.chain || voucher.channel != envelope.channel {
             return Err(RefusalCode::Envelope);
         }
-        self.accounts.voucher(envelope.channel, voucher.cumulative);
+        self.exposure.voucher(envelope.channel, voucher.cumulative);
         Ok(())
     }
 }

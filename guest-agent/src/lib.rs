@@ -1,7 +1,7 @@
 //! The guest agent: opens sealed jobs inside the confidential VM, runs them, and signs what it did.
 //!
 //! **What it is.** Four stages that consume each other, `Booted -> Measured -> Attested -> Serving`, and what serving
-//! takes: a replay cache, accounts per channel, the OpenAI requests it answers, frames on a stream.
+//! takes: a replay cache, what each channel owes, the requests it answers, frames on a stream.
 //!
 //! **Trusts.** Its measured configuration, its platform's quote, the engine. It trusts no byte from the host: jobs are
 //! sealed and signed, and what the host may set is a short list that can slow it, never fool it.
@@ -18,29 +18,31 @@
 
 #![forbid(unsafe_code)]
 
-mod accounts;
+mod arguments;
 mod boot;
+mod chunked_writer;
 mod config;
+mod exposure;
 mod job;
 mod listen;
 mod log;
 mod memory;
 mod models;
-mod pieces;
-mod place;
 pub mod platform;
 mod replay;
 mod run;
 mod serve;
+mod source;
 mod start;
 mod volume;
 
 // The public interface is:
+pub use arguments::{Start, arguments};
 pub use boot::{Attested, BootError, Booted, Measured};
 pub use config::{ConfigError, MeasuredConfig, MeasuredModel, MeasuredVolume};
 pub use listen::{Listen, ListenError};
 pub use memory::MemoryError;
-pub use models::{Models, ModelsError};
-pub use place::{Connection, Place, PlaceError};
+pub use models::ModelError;
 pub use serve::Serving;
-pub use start::{Start, quiet_panics, run, stop};
+pub use source::{Connection, Source, SourceError};
+pub use start::{quiet_panics, run};

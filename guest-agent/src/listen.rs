@@ -1,7 +1,8 @@
 //! Where streams come from: vsock in a VM, a Unix socket in process mode.
 
+use crate::Serving;
 use crate::platform::Platform;
-use crate::{Serving, log};
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -23,18 +24,15 @@ pub enum Listen {
     Unix(PathBuf),
 }
 
-/// Not an address, or one that cannot be bound.
+/// An address that does not parse or cannot be bound.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum ListenError {
-    /// Does not parse.
     #[error("`{0}` is neither vsock:PORT nor unix:PATH")]
     Address(String),
-    /// Cannot be bound.
-    #[error("cannot listen on {address:?}: {source}")]
+    #[error("listening on {address:?}: {source}")]
     Bind {
-        /// Where.
         address: Listen,
-        /// The system's error.
         source: std::io::Error,
     },
 }
@@ -58,8 +56,8 @@ impl Listen {
         self,
         serving: Serving<P>,
         ready: impl FnOnce(),
-    ) -> Result<(), ListenError> {
-        let places = Arc::new(Semaphore::new(STREAMS_MAX));
+    ) -> Result<Infallible, ListenError> {
+        let slots = Arc::new(Semaphore::new(STREAMS_MAX));
         match self.clone() {
             Listen::Vsock(port) => {
                 let bound = VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, port));
@@ -70,7 +68,7 @@ impl Listen {
                 ready();
                 loop {
                     let accepted = listener.accept().await.map(|(stream, _)| stream);
-                    handle(accepted, &serving, &places).await;
+                    handle(accepted, &serving, &slots).await;
                 }
             }
             Listen::Unix(path) => {
@@ -82,14 +80,14 @@ impl Listen {
                 ready();
                 loop {
                     let accepted = listener.accept().await.map(|(stream, _)| stream);
-                    handle(accepted, &serving, &places).await;
+                    handle(accepted, &serving, &slots).await;
                 }
             }
         }
     }
 }
 
-async fn handle<P, S>(accepted: std::io::Result<S>, serving: &Serving<P>, places: &Arc<Semaphore>)
+async fn handle<P, S>(accepted: std::io::Result<S>, serving: &Serving<P>, slots: &Arc<Semaphore>)
 where
     P: Platform,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -97,12 +95,12 @@ where
     let stream = match accepted {
         Ok(stream) => stream,
         Err(error) => {
-            log::line(format_args!("accepting a stream failed: {error}"));
+            eprintln!("guest-agent: accepting a stream: {error}");
             // Out of file descriptors, most likely: let some close instead of spinning.
             return tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    let place = places
+    let slot = slots
         .clone()
         .acquire_owned()
         .await
@@ -110,9 +108,9 @@ where
     let serving = serving.clone();
     tokio::spawn(async move {
         if let Err(error) = serving.exchange(stream).await {
-            log::line(format_args!("an exchange ended early: {error}"));
+            eprintln!("guest-agent: an exchange ended early: {error}");
         }
-        drop(place);
+        drop(slot);
     });
 }
 

@@ -3,25 +3,17 @@
 //! Called when the weights are loaded and before the first key is made. All of the program is locked, its own text too: after this
 //! no page of it is read from a disk again, so the order in which pages are touched shows nowhere.
 
-use crate::log;
 use nix::errno::Errno;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 
 /// Why memory is not locked. The image is at fault: it has to allow it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum MemoryError {
-    /// The kernel refuses.
-    #[error("locking memory failed ({0:?}); the image must allow it")]
+    #[error("locking memory: {0:?}; the image must allow it")]
     Refused(Errno),
-    /// It did not lock all that is in use.
-    #[error("of {resident_kib} KiB of memory only {locked_kib} KiB are locked")]
-    Partly {
-        /// `VmLck` of `/proc/self/status`.
-        locked_kib: u64,
-        /// `RssAnon` there.
-        resident_kib: u64,
-    },
-    /// The kernel does not say what is locked.
+    #[error("of {resident_kib} KiB of memory (RssAnon) only {locked_kib} KiB are locked (VmLck)")]
+    Partly { locked_kib: u64, resident_kib: u64 },
     #[error("/proc/self/status does not say how much memory is locked")]
     Unknown,
 }
@@ -36,16 +28,16 @@ pub(crate) fn lock(simulated: bool) -> Result<(), MemoryError> {
     let locked = mlockall(flags).map_err(MemoryError::Refused);
     match locked.and_then(|()| check(&std::fs::read_to_string(STATUS).unwrap_or_default())) {
         Err(error) if simulated => {
-            log::line(format_args!(
-                "{error}; acceptable only because everything here is simulated"
-            ));
+            eprintln!(
+                "guest-agent: memory is not locked, which only a simulation may ignore: {error}"
+            );
             Ok(())
         }
         result => result,
     }
 }
 
-/// Whether the kernel's account has every anonymous page among the locked ones: weights are anonymous, never mapped.
+/// Whether the kernel counts every anonymous page among the locked ones: weights are anonymous, never mapped.
 fn check(status: &str) -> Result<(), MemoryError> {
     let field = |name: &str| {
         let mut lines = status.lines();

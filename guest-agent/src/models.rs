@@ -5,15 +5,14 @@ use crate::config::{MeasuredEndpoint, MeasuredModel};
 use crate::volume;
 use engine::{Chat, Embedder, EngineError, weights};
 use model::text::Text;
-use model::{FilesError, ModelFiles, ModelRoot};
-use stage0::VerityRoot;
+use model::{ModelFiles, ModelRoot};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use wire::Digest;
 
 /// Loaded models by id.
-pub struct Models(BTreeMap<String, Loaded>);
+pub(crate) struct Models(BTreeMap<String, Loaded>);
 
 struct Loaded {
     model: Model,
@@ -31,61 +30,48 @@ pub(crate) enum Model {
 
 /// A model that cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub enum ModelsError {
-    /// Its files are not those the configuration names, or cannot be read.
-    #[error("model `{id}`: {source}")]
-    Weights {
-        /// The model.
-        id: String,
-        /// What is wrong.
-        source: FilesError,
-    },
-    /// Its volume cannot be opened, or not be closed.
-    #[error("the volume of model `{id}`: {source}")]
-    Volume {
-        /// The model.
-        id: String,
-        /// What is wrong.
-        source: stage0::Failure,
-    },
-    /// Its files are the right ones and do not make a model.
-    #[error("model `{id}`: {source}")]
-    Engine {
-        /// The model.
-        id: String,
-        /// What is wrong.
-        source: EngineError,
-    },
+#[error("model `{id}`: {why}")]
+pub struct ModelError {
+    id: String,
+    why: String,
 }
 
 impl Models {
-    /// Loads each model from its volume, or from the directory of its name under `dir`. No volume is open afterwards.
-    pub fn load(dir: &Path, models: &[MeasuredModel]) -> Result<Self, ModelsError> {
-        let mut loaded = BTreeMap::new();
-        let mut volumes = 0;
-        for model in models {
-            let engine = |source| ModelsError::Engine {
-                id: model.id.clone(),
-                source,
-            };
-            let files = match model.verity() {
-                None => from_image(dir, model)?,
-                Some(root) => {
-                    volumes += 1;
-                    from_volume(volumes - 1, &root, model)?
-                }
-            };
-            let tokenizer = Digest(files.tokenizer_digest());
-            let model_loaded = made(model.endpoint, &files).map_err(engine)?;
-            loaded.insert(
-                model.id.clone(),
-                Loaded {
-                    model: model_loaded,
-                    tokenizer,
-                },
-            );
-        }
-        Ok(Models(loaded))
+    /// Loads each model that is in the image, from the directory of its name under `dir`.
+    pub(crate) fn from_image(dir: &Path, models: &[MeasuredModel]) -> Result<Self, ModelError> {
+        let models = models.iter().filter(|model| model.verity().is_none());
+        models
+            .map(|model| {
+                let root = ModelRoot(model.root());
+                let files = weights::read(&dir.join(&model.id));
+                let files = files.and_then(|files| files.expect_root(&root));
+                load(model, &files.map_err(because(model))?)
+            })
+            .collect::<Result<_, _>>()
+            .map(Models)
+    }
+
+    /// Loads each model that is on a volume. All its blocks fitted the measured root hash when they were read, and no
+    /// volume is open afterwards.
+    pub(crate) fn from_volumes(models: &[MeasuredModel]) -> Result<Self, ModelError> {
+        let models = models.iter();
+        let models = models.filter_map(|model| Some((model, model.verity()?)));
+        models
+            .enumerate()
+            .map(|(number, (model, root))| {
+                let mounted = volume::open(number, &root).map_err(because(model))?;
+                let files = weights::read(mounted.directory()).map_err(because(model))?;
+                mounted.close().map_err(because(model))?;
+                load(model, &files)
+            })
+            .collect::<Result<_, _>>()
+            .map(Models)
+    }
+
+    /// These and those.
+    pub(crate) fn and(mut self, other: Models) -> Self {
+        self.0.extend(other.0);
+        self
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<Model> {
@@ -100,7 +86,15 @@ impl Models {
     }
 }
 
-fn made(endpoint: MeasuredEndpoint, files: &ModelFiles) -> Result<Model, EngineError> {
+fn load(model: &MeasuredModel, files: &ModelFiles) -> Result<(String, Loaded), ModelError> {
+    let loaded = Loaded {
+        model: with_text(model.endpoint, files).map_err(because(model))?,
+        tokenizer: Digest(files.tokenizer_digest()),
+    };
+    Ok((model.id.clone(), loaded))
+}
+
+fn with_text(endpoint: MeasuredEndpoint, files: &ModelFiles) -> Result<Model, EngineError> {
     Ok(match endpoint {
         MeasuredEndpoint::Embeddings => {
             let text = Text::of_embedder(files)?;
@@ -113,32 +107,9 @@ fn made(endpoint: MeasuredEndpoint, files: &ModelFiles) -> Result<Model, EngineE
     })
 }
 
-/// The files in the image, if they are those of the measured root.
-fn from_image(dir: &Path, model: &MeasuredModel) -> Result<ModelFiles, ModelsError> {
-    let files = weights::read(&dir.join(&model.id));
-    let files = files.and_then(|files| files.expect_root(&ModelRoot(model.root())));
-    files.map_err(unread(model))
-}
-
-/// The files on the disk, all of whose blocks fitted the measured root hash when they were read.
-fn from_volume(
-    number: usize,
-    root: &VerityRoot,
-    model: &MeasuredModel,
-) -> Result<ModelFiles, ModelsError> {
-    let failed = |source| ModelsError::Volume {
+fn because<E: std::fmt::Display>(model: &MeasuredModel) -> impl FnOnce(E) -> ModelError {
+    |error| ModelError {
         id: model.id.clone(),
-        source,
-    };
-    let mounted = volume::open(number, root).map_err(failed)?;
-    let files = weights::read(mounted.directory()).map_err(unread(model))?;
-    mounted.close().map_err(failed)?;
-    Ok(files)
-}
-
-fn unread(model: &MeasuredModel) -> impl Fn(FilesError) -> ModelsError {
-    |source| ModelsError::Weights {
-        id: model.id.clone(),
-        source,
+        why: error.to_string(),
     }
 }

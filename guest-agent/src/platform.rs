@@ -21,29 +21,15 @@ pub trait Platform: Send + 'static {
 
 /// The platform did not do what was asked. The machine, or what stands in for it, is at fault.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum PlatformError {
-    /// An interface of the kernel, or the simulator's socket, failed.
     #[error("{doing}: {source}")]
     Io {
-        /// What was being done.
         doing: &'static str,
-        /// The system's error.
         source: std::io::Error,
     },
-    /// It answered with something that is no answer.
-    #[error("{doing}: the answer has {got} bytes")]
-    Answer {
-        /// What was being done.
-        doing: &'static str,
-        /// The answer's length.
-        got: usize,
-    },
-    /// It refused.
+    #[error("{doing}: an answer of {got} bytes is not one of the expected length")]
+    Answer { doing: &'static str, got: usize },
     #[error("{doing}: refused: {why}")]
-    Refused {
-        /// What was being done.
-        doing: &'static str,
-        /// Its reason.
-        why: String,
-    },
+    Refused { doing: &'static str, why: String },
 }

@@ -1,7 +1,7 @@
 //! Runs an admitted job and writes the sealed answer: events, then the receipt, then, in the clear, the charge.
 
-use crate::accounts::Reservation;
-use crate::job::{Admitted, Desk, Facts, Work};
+use crate::exposure::Reservation;
+use crate::job::{Admission, Admitted, Facts, Work};
 use engine::{Chat, Embedder, Generated, Sampling};
 use model::text::Text;
 use settlement::{Charge, Nano};
@@ -65,7 +65,7 @@ impl Admitted {
     /// Computes, streams, signs. `arrived` is when the first byte of the job was read.
     pub(crate) async fn run<W>(
         self,
-        desk: &Desk,
+        admission: &Admission,
         out: &mut W,
         arrived: Instant,
     ) -> Result<(), RunError>
@@ -96,7 +96,7 @@ impl Admitted {
                 sampling,
             } => {
                 let pace = Pace {
-                    interval: Duration::from_millis(desk.keyset.padding.interval_ms.into()),
+                    interval: Duration::from_millis(admission.keyset.padding.interval_ms.into()),
                     deadline: arrived + Duration::from_millis(facts.envelope.deadline_ms.into()),
                     started,
                 };
@@ -113,8 +113,8 @@ impl Admitted {
             first_token_ms: millis(outcome.first_token),
             total_ms: millis(started.elapsed()),
         };
-        let core = facts.core(desk, &answer, &outcome, timings);
-        let receipt = sign(desk, reservation, core);
+        let core = facts.core(admission, &answer, &outcome, timings);
+        let receipt = sign(admission, reservation, core);
         answer.conclude(&receipt).await
     }
 }
@@ -147,10 +147,10 @@ impl<W: AsyncWrite + Unpin> Answer<'_, W> {
 }
 
 impl Facts {
-    /// What the receipt says, but for its place in the chain.
+    /// What the receipt says, without its place in the chain.
     fn core<W>(
         &self,
-        desk: &Desk,
+        admission: &Admission,
         answer: &Answer<'_, W>,
         outcome: &Outcome,
         timings: Timings,
@@ -158,14 +158,14 @@ impl Facts {
         let cost = self
             .offer
             .prices
-            .cost(&outcome.usage, desk.keyset.price_step);
+            .cost(&outcome.usage, admission.keyset.price_step);
         ReceiptCore {
             version: 1,
             sequence: 0,
             previous: Digest::default(),
-            keyset: desk.keyset_digest,
-            registers: desk.keyset.registers,
-            gpus: desk.keyset.gpus.clone(),
+            keyset: admission.keyset_digest,
+            registers: admission.keyset.registers,
+            gpus: admission.keyset.gpus.clone(),
             engine: ENGINE.into(),
             job: self.envelope.job,
             parent: self.parent,
@@ -185,7 +185,7 @@ impl Facts {
             // Admission bounded the cost of the most that could be used, and this used no more.
             cost: cost.unwrap_or(Nano(u64::MAX)).min(self.envelope.cost_max),
             cost_max: self.envelope.cost_max,
-            chain: desk.keyset.chain,
+            chain: admission.keyset.chain,
             channel: self.envelope.channel,
             voucher_high: Nano(0),
             timings,
@@ -198,7 +198,7 @@ impl Facts {
 }
 
 /// Gives the core its place in the chain of receipts and signs it with its charge.
-fn sign(desk: &Desk, reservation: Reservation, core: ReceiptCore) -> Receipt {
+fn sign(admission: &Admission, reservation: Reservation, core: ReceiptCore) -> Receipt {
     reservation.charge(core.cost, |position| {
         let core = ReceiptCore {
             sequence: position.sequence,
@@ -208,7 +208,7 @@ fn sign(desk: &Desk, reservation: Reservation, core: ReceiptCore) -> Receipt {
         };
         let charge = Charge {
             chain: core.chain,
-            stake: desk.keyset.stake,
+            stake: admission.keyset.stake,
             // Filled in with the core's digest.
             receipt_hash: [0; 32],
             seq: core.sequence,
@@ -219,7 +219,7 @@ fn sign(desk: &Desk, reservation: Reservation, core: ReceiptCore) -> Receipt {
         };
         (
             core_digest(&core),
-            Receipt::sign(core, charge, &desk.keys.receipt),
+            Receipt::sign(core, charge, &admission.keys.receipt),
         )
     })
 }

@@ -1,10 +1,9 @@
 //! Serving: one exchange per stream (boundary B1). What arrives is bounded in size and time before anything looks at it.
 
-use crate::accounts::Accounts;
 use crate::boot::Attested;
-use crate::job::{Desk, Refused};
-use crate::log;
-use crate::pieces::Pieces;
+use crate::chunked_writer::ChunkedWriter;
+use crate::exposure::Exposure;
+use crate::job::{Admission, Refused};
 use crate::platform::Platform;
 use crate::replay::ReplayCache;
 use getrandom::SysRng;
@@ -28,21 +27,21 @@ const JOBS_WAITING: usize = 32;
 
 /// An agent that answers.
 pub struct Serving<P> {
-    desk: Arc<Desk>,
+    admission: Arc<Admission>,
     platform: Arc<Mutex<P>>,
     events: Arc<Vec<Event>>,
     running: Arc<Semaphore>,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
 }
 
 impl<P> Clone for Serving<P> {
     fn clone(&self) -> Self {
         Serving {
-            desk: self.desk.clone(),
+            admission: self.admission.clone(),
             platform: self.platform.clone(),
             events: self.events.clone(),
             running: self.running.clone(),
-            places: self.places.clone(),
+            slots: self.slots.clone(),
         }
     }
 }
@@ -50,25 +49,18 @@ impl<P> Clone for Serving<P> {
 /// Why an exchange ended early. The proxy is at fault, or the machine.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
-    /// The stream broke.
     #[error("the stream broke: {0}")]
     Io(#[from] std::io::Error),
-    /// Not frames, or frames out of order.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// Larger than any request.
-    #[error("the request is larger than {SEALED_REQUEST_BYTES_MAX} bytes")]
+    #[error("the sealed request is longer than {SEALED_REQUEST_BYTES_MAX} bytes")]
     TooLong,
-    /// The request did not arrive in time.
     #[error("the request did not arrive within {REQUEST_TIME:?}")]
     TooSlow,
-    /// The nonce of an attestation request has another length.
-    #[error("an attestation request carries {0} bytes, not a nonce of 32")]
+    #[error("an attestation request carries {0} bytes instead of a nonce of 32")]
     Nonce(usize),
-    /// The platform did not quote.
     #[error("the platform did not quote: {0}")]
     Quote(String),
-    /// The job was accepted and failed.
     #[error("the job failed: {0}")]
     Job(String),
 }
@@ -82,20 +74,20 @@ enum Request {
 impl<P: Platform> Serving<P> {
     pub(crate) fn new(attested: Attested<P>) -> Self {
         let keyset_digest = attested.keyset.digest();
-        let desk = Desk {
+        let admission = Admission {
             replay: Mutex::new(ReplayCache::new(attested.keyset.jobs_max)),
-            accounts: Accounts::new(attested.keyset.exposure_max),
+            exposure: Exposure::new(attested.keyset.exposure_max),
             keyset: attested.keyset,
             keyset_digest,
             keys: attested.keys,
             models: attested.models,
         };
         Serving {
-            desk: Arc::new(desk),
+            admission: Arc::new(admission),
             platform: Arc::new(Mutex::new(attested.platform)),
             events: Arc::new(attested.events),
             running: Arc::new(Semaphore::new(JOBS_RUNNING)),
-            places: Arc::new(Semaphore::new(JOBS_RUNNING + JOBS_WAITING)),
+            slots: Arc::new(Semaphore::new(JOBS_RUNNING + JOBS_WAITING)),
         }
     }
 
@@ -104,7 +96,7 @@ impl<P: Platform> Serving<P> {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let (mut reader, mut writer) = tokio::io::split(Pieces(stream));
+        let (mut reader, mut writer) = tokio::io::split(ChunkedWriter(stream));
         let arrived = Instant::now();
         let request = tokio::time::timeout(REQUEST_TIME, read_request(&mut reader));
         match request.await.map_err(|_| ExchangeError::TooSlow)?? {
@@ -122,7 +114,8 @@ impl<P: Platform> Serving<P> {
         nonce: [u8; 32],
         out: &mut W,
     ) -> Result<(), ExchangeError> {
-        let report_data = ReportData::bind(&self.desk.keyset_digest.0, &nonce, GpuBinding::None);
+        let report_data =
+            ReportData::bind(&self.admission.keyset_digest.0, &nonce, GpuBinding::None);
         let platform = self.platform.clone();
         // Quoting is slow on real machines and blocks.
         let quote = tokio::task::spawn_blocking(move || {
@@ -137,7 +130,7 @@ impl<P: Platform> Serving<P> {
             .map_err(ExchangeError::Quote)?;
         let evidence = Evidence {
             version: 1,
-            keyset: self.desk.keyset.encode(),
+            keyset: self.admission.keyset.encode(),
             quote,
             events: self.events.to_vec(),
         };
@@ -154,14 +147,14 @@ impl<P: Platform> Serving<P> {
         out: &mut W,
         arrived: Instant,
     ) -> Result<(), ExchangeError> {
-        let screened = match self.desk.screen(envelope, sealed) {
+        let screened = match self.admission.screen(envelope, sealed) {
             Ok(screened) => screened,
             Err(refused) => return self.refuse(refused, out).await,
         };
-        let Ok(_place) = self.places.try_acquire() else {
+        let Ok(_slot) = self.slots.try_acquire() else {
             return self.refuse(screened.refused(RefusalCode::Busy), out).await;
         };
-        let admitted = match self.desk.admit(screened, &mut UnwrapErr(SysRng)) {
+        let admitted = match self.admission.admit(screened, &mut UnwrapErr(SysRng)) {
             Ok(admitted) => admitted,
             Err(refused) => return self.refuse(refused, out).await,
         };
@@ -171,7 +164,7 @@ impl<P: Platform> Serving<P> {
             .await
             .map_err(|e| ExchangeError::Job(e.to_string()))?;
         admitted
-            .run(&self.desk, out, arrived)
+            .run(&self.admission, out, arrived)
             .await
             .map_err(|e| ExchangeError::Job(e.to_string()))
     }
@@ -181,8 +174,8 @@ impl<P: Platform> Serving<P> {
         (name, code): Refused,
         out: &mut W,
     ) -> Result<(), ExchangeError> {
-        log::line(format_args!("refused a job: {code:?}"));
-        let refusal = SignedRefusal::sign(name, code, &self.desk.keys.receipt);
+        eprintln!("guest-agent: refused a job: {code}");
+        let refusal = SignedRefusal::sign(name, code, &self.admission.keys.receipt);
         out.write_all(&Frame::encode(FrameKind::Refused, &refusal.encode()))
             .await?;
         out.write_all(&Frame::encode(FrameKind::End, b"")).await?;

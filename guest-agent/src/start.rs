@@ -2,63 +2,67 @@
 
 use crate::config::CONFIG_BYTES_MAX;
 use crate::platform::Platform;
-use crate::{Booted, Listen, Place, log, memory};
-use anyhow::Context;
+use crate::{BootError, Booted, ListenError, MemoryError, Source, Start, memory};
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
 use registers::Digest48;
 use sha2::{Digest as _, Sha384};
-use std::io::Read;
-use std::path::PathBuf;
+use std::convert::Infallible;
+use std::io::{self, Read};
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What the command line names. Everything else is in the measured configuration.
-#[derive(Debug, clap::Args)]
-pub struct Start {
-    /// Where to listen for the proxy: vsock:PORT or unix:PATH.
-    #[arg(long)]
-    pub listen: Listen,
-    /// The measured configuration (JSON): PATH, or vsock:CID:PORT to read it from. Its SHA-384 is extended into RTMR3,
-    /// so it does not matter who hands it over.
-    #[arg(long)]
-    pub config: Place,
-    /// The directory that holds one directory per model.
-    #[arg(long)]
-    pub models: PathBuf,
+/// From a platform to serving. Ends only with an error, which it prints in one line.
+pub async fn run<P: Platform>(
+    program: &str,
+    platform: P,
+    start: Start,
+    simulated: bool,
+) -> ExitCode {
+    let Err(error) = serve(platform, start, simulated).await;
+    eprintln!("{program}: {}", one_line(&error.to_string()));
+    let_the_line_drain();
+    ExitCode::FAILURE
 }
 
-/// From a platform to serving. Returns only with an error.
-pub async fn run<P: Platform>(platform: P, start: Start, simulated: bool) -> anyhow::Result<()> {
-    end_on_signals().context("installing signal handlers")?;
-    let config = start
-        .config
-        .read(CONFIG_BYTES_MAX)
-        .with_context(|| format!("reading the measured configuration {}", start.config))?;
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("installing signal handlers: {0}")]
+    Signals(io::Error),
+    #[error("reading the measured configuration {from}: {error}")]
+    Config { from: Source, error: io::Error },
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    #[error("before the first key: {0}")]
+    Memory(#[from] MemoryError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+async fn serve<P: Platform>(
+    platform: P,
+    start: Start,
+    simulated: bool,
+) -> Result<Infallible, StartError> {
+    end_on_signals().map_err(StartError::Signals)?;
+    // The program is hashed while the configuration comes.
+    let agent = std::thread::spawn(own_digest);
+    let config = start.config.read(CONFIG_BYTES_MAX);
+    let config = config.map_err(|error| StartError::Config {
+        from: start.config,
+        error,
+    })?;
     let booted = Booted::new(platform, &config, simulated)?;
-    let measured = booted
-        .measure(own_digest()?, &start.models)
-        .context("measuring")?;
-    memory::lock(simulated).context("before the first key")?;
+    let agent = || agent.join().expect("hashing a file does not panic");
+    let measured = booted.measure(agent, &start.models)?;
+    memory::lock(simulated)?;
     // getrandom(2) without flags, or, where a static program cannot find it, /dev/urandom after /dev/random was ready to
     // be read: either waits until the kernel's generator is seeded (SECURITY.md 9).
-    let attested = measured
-        .attest(&mut UnwrapErr(SysRng))
-        .context("making the keys")?;
+    let attested = measured.attest(&mut UnwrapErr(SysRng))?;
     let keyset = attested.keyset().digest();
-    let listen = start.listen.clone();
-    let ready = || {
-        println!(
-            "{}",
-            serde_json::json!({"ready": true, "keyset": keyset.to_string()})
-        )
-    };
-    start
-        .listen
-        .serve(attested.serve(), ready)
-        .await
-        .with_context(|| format!("serving on {listen:?}"))
+    let ready = || println!(r#"{{"ready":true,"keyset":"{keyset}"}}"#);
+    Ok(start.listen.serve(attested.serve(), ready).await?)
 }
 
 /// Prints where a panic happened and never what it said: a message may hold what a prompt held (SECURITY.md 3).
@@ -72,24 +76,11 @@ pub fn quiet_panics() {
     }));
 }
 
-/// Says in one line why `program` ends, with exit code 1.
-pub fn stop(program: &str, error: &anyhow::Error) -> ExitCode {
-    eprintln!("{program}: {}", one_line(error));
-    let_the_line_drain();
-    ExitCode::FAILURE
-}
-
-/// An error and its causes, but for causes that the text before them already told, and on one line.
-fn one_line(error: &anyhow::Error) -> String {
-    let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        match line.is_empty() {
-            true => line = cause,
-            false if line.ends_with(&cause) => {}
-            false => line = format!("{line}: {cause}"),
-        }
-    }
-    log::printable(&line)
+/// Without line feeds or other control characters: errors quote what others sent.
+fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 /// The end of PID 1 is a kernel panic, which drops what the serial line has not sent yet.
@@ -115,14 +106,11 @@ fn end_on_signals() -> std::io::Result<()> {
 }
 
 /// SHA-384 of the running program's file.
-fn own_digest() -> anyhow::Result<Digest48> {
-    let mut file = std::fs::File::open("/proc/self/exe").context("opening the running program")?;
+fn own_digest() -> io::Result<Digest48> {
+    let mut file = std::fs::File::open("/proc/self/exe")?;
     let (mut hasher, mut buffer) = (Sha384::new(), vec![0; 1 << 20]);
     loop {
-        match file
-            .read(&mut buffer)
-            .context("reading the running program")?
-        {
+        match file.read(&mut buffer)? {
             0 => return Ok(Digest48(hasher.finalize().into())),
             n => hasher.update(&buffer[..n]),
         }
@@ -134,11 +122,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_is_one_line_and_says_nothing_twice() {
-        let inner = std::io::Error::other("no\nroom\x1b[2J");
-        let error = anyhow::Error::from(inner).context("reading a: no\nroom\x1b[2J");
-        assert_eq!(one_line(&error), "reading a: no room [2J");
-        let error = error.context("starting");
-        assert_eq!(one_line(&error), "starting: reading a: no room [2J");
+    fn a_reason_is_one_line() {
+        assert_eq!(
+            one_line("reading a: no\nroom\x1b[2J"),
+            "reading a: no room [2J"
+        );
     }
 }

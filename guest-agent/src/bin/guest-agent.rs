@@ -1,27 +1,29 @@
 //! The production agent: quotes come from the kernel's configfs-tsm. It holds no code that could talk to a simulator.
 
-use clap::Parser;
-use guest_agent::{Start, platform::Tsm};
+use guest_agent::platform::Tsm;
+use std::process::ExitCode;
 
-/// Opens sealed jobs inside a TDX guest, runs them, and signs receipts.
-///
-/// It runs in a measured image, which passes these options. To try it without TDX, use `guest-agent-sim`.
-#[derive(Parser)]
-#[command(
-    version,
-    after_help = "Example: guest-agent --listen vsock:9000 --config /etc/chrysalis/config.json --models /models"
-)]
-struct Cli {
-    #[command(flatten)]
-    start: Start,
-}
+const HELP: &str = "\
+Opens sealed jobs inside a TDX guest, runs them, and signs receipts.
+
+It runs in a measured image, which passes these options. To try it without TDX, use `guest-agent-sim`.
+
+Usage: guest-agent --listen ADDRESS --config SOURCE --models DIRECTORY
+
+Options:
+      --listen ADDRESS    Where to listen for the proxy: vsock:PORT or unix:PATH
+      --config SOURCE     The measured configuration (JSON): a PATH, or vsock:CID:PORT to read it from
+      --models DIRECTORY  The directory that holds one directory per model
+  -h, --help              Print help
+  -V, --version           Print version
+
+Example: guest-agent --listen vsock:9000 --config /etc/chrysalis/config.json --models /models";
 
 #[tokio::main]
-async fn main() -> std::process::ExitCode {
+async fn main() -> ExitCode {
     guest_agent::quiet_panics();
-    let cli = Cli::parse();
-    match guest_agent::run(Tsm::default(), cli.start, false).await {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => guest_agent::stop("guest-agent", &error),
+    match guest_agent::arguments("guest-agent", HELP, []) {
+        Ok((start, [])) => guest_agent::run("guest-agent", Tsm::default(), start, false).await,
+        Err(code) => code,
     }
 }

@@ -15,10 +15,10 @@
 //! developers' guests.)
 //!
 //! ```text
-//!  prepare ───────────────► open ─────────────────► hand_over
-//!  /dev /proc /sys,         dm-verity over /dev/vda,  /run /tmp, switch root,
-//!  /modules in name order   or over its partitions 2  arguments from /start, exec /agent
-//!                           and 3; EROFS on /newroot
+//!  prepare ──────────────► open ─────────────────────► hand_over
+//!  /dev /proc /sys,        dm-verity over /dev/vda,    /run /tmp, switch root,
+//!  /modules, side by side  or over its partitions 2    arguments from /start, exec /agent
+//!                          and 3; EROFS on /newroot
 //! ```
 
 mod boot;
@@ -28,6 +28,7 @@ mod devices;
 mod disk;
 mod failure;
 pub mod limits;
+mod modules;
 mod mounts;
 mod start;
 pub mod stream;

@@ -6,6 +6,8 @@ pub const COMMAND_LINE_BYTES_MAX: usize = 4096;
 pub const DATA_BLOCKS_MAX: u64 = 1 << 28;
 /// Files in `/modules`.
 pub const MODULES_MAX: usize = 64;
+/// What is read of one of them to find what it needs: NVIDIA's largest has about 60 MB.
+pub const MODULE_BYTES_MAX: u64 = 128 << 20;
 /// The name of one of them.
 pub const MODULE_NAME_BYTES_MAX: usize = 64;
 /// The name of a clock: CS_NAME_LEN of the kernel is 32.

@@ -3,35 +3,36 @@
 
 mod simulated;
 
-use clap::Parser;
-use guest_agent::{Place, Start};
 use simulated::Simulated;
+use std::process::ExitCode;
 
-/// SIMULATED: opens sealed jobs outside any confidential VM, with quotes of a simulated TDX module.
-///
-/// It proves plumbing, not isolation: whoever owns this machine can read its memory.
-#[derive(Parser)]
-#[command(
-    version,
-    after_help = "Example: guest-agent-sim --simulator tdx.sock --listen unix:guest.sock --config config.json --models models"
-)]
-struct Cli {
-    /// The running `simulator`: the PATH of its socket, or vsock:CID:PORT in a VM.
-    #[arg(long)]
-    simulator: Place,
-    #[command(flatten)]
-    start: Start,
-}
+const HELP: &str = "\
+SIMULATED: opens sealed jobs outside any confidential VM, with quotes of a simulated TDX module.
+
+It proves plumbing, not isolation: whoever owns this machine can read its memory.
+
+Usage: guest-agent-sim --simulator SOURCE --listen ADDRESS --config SOURCE --models DIRECTORY
+
+Options:
+      --simulator SOURCE  The running `simulator`: the PATH of its socket, or vsock:CID:PORT in a VM
+      --listen ADDRESS    Where to listen for the proxy: vsock:PORT or unix:PATH
+      --config SOURCE     The measured configuration (JSON): a PATH, or vsock:CID:PORT to read it from
+      --models DIRECTORY  The directory that holds one directory per model
+  -h, --help              Print help
+  -V, --version           Print version
+
+Example: guest-agent-sim --simulator tdx.sock --listen unix:guest.sock --config config.json --models models";
 
 #[tokio::main]
-async fn main() -> std::process::ExitCode {
+async fn main() -> ExitCode {
     guest_agent::quiet_panics();
-    let cli = Cli::parse();
+    let (start, [simulator]) =
+        match guest_agent::arguments("guest-agent-sim", HELP, ["--simulator"]) {
+            Ok(arguments) => arguments,
+            Err(code) => return code,
+        };
     eprintln!(
         "guest-agent-sim: SIMULATED platform, no confidentiality against the owner of this machine"
     );
-    match guest_agent::run(Simulated::new(cli.simulator), cli.start, true).await {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => guest_agent::stop("guest-agent-sim", &error),
-    }
+    guest_agent::run("guest-agent-sim", Simulated::new(simulator), start, true).await
 }

@@ -1,7 +1,7 @@
 //! The simulator's socket as a platform: one request per connection, `op, u16 length, payload` out, `status, u32 length,
 //! payload` back.
 
-use guest_agent::Place;
+use guest_agent::Source;
 use guest_agent::platform::{Platform, PlatformError};
 use registers::{Digest48, Registers, ReportData};
 use std::io::{Read, Write};
@@ -13,12 +13,12 @@ const RTMR3: u8 = 3;
 
 /// A simulated TDX module, reached over a Unix socket or vsock.
 pub struct Simulated {
-    place: Place,
+    source: Source,
 }
 
 impl Simulated {
-    pub fn new(place: Place) -> Self {
-        Simulated { place }
+    pub fn new(source: Source) -> Self {
+        Simulated { source }
     }
 
     fn call(&self, doing: &'static str, op: u8, payload: &[u8]) -> Result<Vec<u8>, PlatformError> {
@@ -35,7 +35,7 @@ impl Simulated {
     }
 
     fn exchange(&self, op: u8, payload: &[u8]) -> std::io::Result<(u8, Vec<u8>)> {
-        let mut stream = self.place.connect()?;
+        let mut stream = self.source.connect()?;
         let length = u16::try_from(payload.len()).map_err(|_| std::io::ErrorKind::InvalidInput)?;
         stream.write_all(&[&[op][..], &length.to_be_bytes(), payload].concat())?;
         let mut header = [0; 5];

@@ -133,14 +133,14 @@ fn an_agent_that_cannot_start_says_why_in_one_line() {
 }
 
 #[test]
-fn a_place_that_is_none_is_misuse() {
+fn a_malformed_source_is_misuse() {
     let directory = tempfile::tempdir().unwrap();
     for option in ["--config", "--simulator"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_guest-agent-sim"));
         command.args(["--listen", "vsock:9000", "--models", MODELS]);
         for each in ["--config", "--simulator"] {
-            let place = if each == option { "vsock:2" } else { "a" };
-            command.args([each, place]);
+            let source = if each == option { "vsock:2" } else { "a" };
+            command.args([each, source]);
         }
         let output = command.current_dir(directory.path()).output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();

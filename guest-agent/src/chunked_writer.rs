@@ -1,4 +1,4 @@
-//! Writes in small pieces, because of what vsock does with large ones.
+//! A stream that writes in small chunks, because of what vsock does with large ones.
 
 use std::io;
 use std::pin::Pin;
@@ -7,13 +7,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes of one write. A guest that wrote 64 KiB at once to a vsock stream behind `vhost-device-vsock` 0.3.0 stalled each
 /// time; with 16 KiB it never did.
-pub(crate) const PIECE_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const CHUNK_BYTES_MAX: usize = 16 * 1024;
 
-/// A stream of which each write takes at most [`PIECE_BYTES_MAX`].
+/// A stream of which each write takes at most [`CHUNK_BYTES_MAX`].
 #[derive(Debug)]
-pub(crate) struct Pieces<S>(pub(crate) S);
+pub(crate) struct ChunkedWriter<S>(pub(crate) S);
 
-impl<S: AsyncRead + Unpin> AsyncRead for Pieces<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ChunkedWriter<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -24,14 +24,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Pieces<S> {
 }
 
 /// Vectored writes stay what they are by default: one write of the first buffer.
-impl<S: AsyncWrite + Unpin> AsyncWrite for Pieces<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ChunkedWriter<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let piece = &bytes[..bytes.len().min(PIECE_BYTES_MAX)];
-        Pin::new(&mut self.0).poll_write(cx, piece)
+        let chunk = &bytes[..bytes.len().min(CHUNK_BYTES_MAX)];
+        Pin::new(&mut self.0).poll_write(cx, chunk)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -73,8 +73,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_long_write_arrives_whole_and_in_pieces() {
-        let max = PIECE_BYTES_MAX;
+    async fn a_long_write_arrives_whole_and_in_chunks() {
+        let max = CHUNK_BYTES_MAX;
         for (length, expected) in [
             (1, vec![1]),
             (max, vec![max]),
@@ -82,21 +82,21 @@ mod tests {
             (3 * max, vec![max; 3]),
         ] {
             let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
-            let mut pieces = Pieces(Taken::default());
-            pieces.write_all(&bytes).await.unwrap();
-            pieces.flush().await.unwrap();
-            assert!(pieces.0.0 == bytes, "{length}");
-            assert_eq!(pieces.0.1, expected);
+            let mut writer = ChunkedWriter(Taken::default());
+            writer.write_all(&bytes).await.unwrap();
+            writer.flush().await.unwrap();
+            assert!(writer.0.0 == bytes, "{length}");
+            assert_eq!(writer.0.1, expected);
         }
     }
 
     #[tokio::test]
-    async fn many_buffers_at_once_are_no_way_around() {
-        let long = vec![1; 2 * PIECE_BYTES_MAX];
+    async fn vectored_writes_are_chunked_too() {
+        let long = vec![1; 2 * CHUNK_BYTES_MAX];
         let buffers = [io::IoSlice::new(&long), io::IoSlice::new(&long)];
-        let mut pieces = Pieces(Taken::default());
-        let written = pieces.write_vectored(&buffers).await.unwrap();
-        assert_eq!(written, PIECE_BYTES_MAX);
-        assert_eq!(pieces.0.1, [PIECE_BYTES_MAX]);
+        let mut writer = ChunkedWriter(Taken::default());
+        let written = writer.write_vectored(&buffers).await.unwrap();
+        assert_eq!(written, CHUNK_BYTES_MAX);
+        assert_eq!(writer.0.1, [CHUNK_BYTES_MAX]);
     }
 }

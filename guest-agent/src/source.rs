@@ -1,9 +1,9 @@
-//! Where something lies that the agent reads or asks when it starts: a path, or a port of the host on vsock.
+//! Where the agent reads its configuration from, or asks a simulator: a path, or a vsock port of the host.
 //!
-//! Whoever answers there is a stranger. How much is read and how long that may take is bounded here; what the bytes are
-//! worth is decided by who asked for them.
+//! The peer is unauthenticated. How much is read and how long that may take is bounded here; whether the bytes are
+//! trusted is decided by the caller.
 
-use crate::pieces::PIECE_BYTES_MAX;
+use crate::chunked_writer::CHUNK_BYTES_MAX;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, connect, setsockopt, socket};
@@ -25,36 +25,36 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 
 /// `PATH` or `vsock:CID:PORT`. The host is CID 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum Source {
     /// A file to read, or a Unix socket to ask.
     Path(PathBuf),
     /// A vsock port.
     Vsock {
-        /// Whose.
+        /// The context id of its machine.
         cid: u32,
-        /// Which.
+        /// The port.
         port: u32,
     },
 }
 
-/// Text that names no place.
+/// Text that is not a source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is neither a path nor vsock:CID:PORT")]
-pub struct PlaceError(String);
+pub struct SourceError(String);
 
-impl FromStr for Place {
-    type Err = PlaceError;
+impl FromStr for Source {
+    type Err = SourceError;
 
-    fn from_str(text: &str) -> Result<Self, PlaceError> {
-        let bad = || PlaceError(text.into());
+    fn from_str(text: &str) -> Result<Self, SourceError> {
+        let bad = || SourceError(text.into());
         let Some(vsock) = text.strip_prefix("vsock:") else {
             return match text.is_empty() {
                 true => Err(bad()),
-                false => Ok(Place::Path(text.into())),
+                false => Ok(Source::Path(text.into())),
             };
         };
         let (cid, port) = vsock.split_once(':').ok_or_else(bad)?;
-        Ok(Place::Vsock {
+        Ok(Source::Vsock {
             cid: decimal(cid).ok_or_else(bad)?,
             port: decimal(port).ok_or_else(bad)?,
         })
@@ -67,29 +67,28 @@ fn decimal(text: &str) -> Option<u32> {
     text.parse().ok().filter(|_| digits)
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Place::Path(path) => path.display().fmt(f),
-            Place::Vsock { cid, port } => write!(f, "vsock:{cid}:{port}"),
+            Source::Path(path) => path.display().fmt(f),
+            Source::Vsock { cid, port } => write!(f, "vsock:{cid}:{port}"),
         }
     }
 }
 
-impl Place {
-    /// Everything that the place has to say, but not more than one byte above `bytes_max`, so that the caller can tell
-    /// too much from just enough.
+impl Source {
+    /// Everything there is, up to one byte more than `bytes_max`, by which the caller sees that it is too long.
     pub fn read(&self, bytes_max: usize) -> io::Result<Vec<u8>> {
         let limit = bytes_max + 1;
         match self {
-            Place::Path(path) => {
+            Source::Path(path) => {
                 let mut bytes = Vec::new();
                 File::open(path)?
                     .take(limit as u64)
                     .read_to_end(&mut bytes)?;
                 Ok(bytes)
             }
-            Place::Vsock { .. } => {
+            Source::Vsock { .. } => {
                 let deadline = Instant::now() + ANSWER_TIME;
                 self.connect()?.read_to_end_by(deadline, limit)
             }
@@ -99,8 +98,8 @@ impl Place {
     /// A connection to what listens there: a Unix socket, or a vsock port.
     pub fn connect(&self) -> io::Result<Connection> {
         let socket: OwnedFd = match self {
-            Place::Path(path) => UnixStream::connect(path)?.into(),
-            Place::Vsock { cid, port } => reach(&VsockAddr::new(*cid, *port))?,
+            Source::Path(path) => UnixStream::connect(path)?.into(),
+            Source::Vsock { cid, port } => reach(&VsockAddr::new(*cid, *port))?,
         };
         let time = TimeVal::new(ANSWER_TIME.as_secs() as i64, 0);
         setsockopt(&socket, SendTimeout, &time)?;
@@ -126,17 +125,17 @@ impl Connection {
     /// Reads to the end or to `limit` bytes, and fails when the deadline passes first, however the bytes trickle in.
     fn read_to_end_by(mut self, deadline: Instant, limit: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let mut piece = [0; 4096];
+        let mut chunk = [0; 4096];
         while bytes.len() < limit {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(ErrorKind::TimedOut.into());
             }
             self.wait_at_most(left)?;
-            let room = piece.len().min(limit - bytes.len());
-            match self.0.read(&mut piece[..room]) {
+            let room = chunk.len().min(limit - bytes.len());
+            match self.0.read(&mut chunk[..room]) {
                 Ok(0) => break,
-                Ok(n) => bytes.extend_from_slice(&piece[..n]),
+                Ok(n) => bytes.extend_from_slice(&chunk[..n]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     return Err(ErrorKind::TimedOut.into());
@@ -156,7 +155,7 @@ impl Read for Connection {
 
 impl Write for Connection {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(&bytes[..bytes.len().min(PIECE_BYTES_MAX)])
+        self.0.write(&bytes[..bytes.len().min(CHUNK_BYTES_MAX)])
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -184,10 +183,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_a_path_or_a_vsock_port() {
-        let check = |text: &str| text.parse::<Place>().ok();
-        let vsock = |cid, port| Some(Place::Vsock { cid, port });
-        let path = |text: &str| Some(Place::Path(text.into()));
+    fn a_source_is_a_path_or_a_vsock_port() {
+        let check = |text: &str| text.parse::<Source>().ok();
+        let vsock = |cid, port| Some(Source::Vsock { cid, port });
+        let path = |text: &str| Some(Source::Path(text.into()));
         assert_eq!(check("vsock:2:9101"), vsock(2, 9101));
         assert_eq!(check("vsock:0:4294967295"), vsock(0, u32::MAX));
         assert_eq!(check("config.json"), path("config.json"));
@@ -253,10 +252,10 @@ mod tests {
     fn a_file_is_read_up_to_one_byte_above_the_limit() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&[1; 100]).unwrap();
-        let place = Place::Path(file.path().into());
+        let source = Source::Path(file.path().into());
         for (limit, expected) in [(99, 100), (100, 100), (98, 99), (1000, 100)] {
-            assert_eq!(place.read(limit).unwrap().len(), expected, "{limit}");
+            assert_eq!(source.read(limit).unwrap().len(), expected, "{limit}");
         }
-        assert!(Place::Path("/nowhere/at/all".into()).read(1).is_err());
+        assert!(Source::Path("/nowhere/at/all".into()).read(1).is_err());
     }
 }

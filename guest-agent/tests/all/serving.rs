@@ -102,7 +102,7 @@ async fn boot(config: &[u8]) -> Running {
     let agent = Digest48([7; 48]);
     let booted = Booted::new(InProcess(module), config, true).unwrap();
     let attested = booted
-        .measure(agent, models())
+        .measure(|| Ok(agent), models())
         .unwrap()
         .attest(&mut ChaCha20Rng::from_seed([1; 32]))
         .unwrap();
@@ -397,7 +397,7 @@ async fn a_changed_envelope_or_request_is_refused_and_the_true_one_still_runs() 
     assert_eq!(
         running.code(job).await,
         None,
-        "a stranger's changes burnt nothing"
+        "changes by somebody else did not use it up"
     );
 }
 
@@ -425,11 +425,11 @@ async fn a_channel_that_owes_too_much_gets_no_more_until_it_pays() {
         matches!(code, RefusalCode::Exposure | RefusalCode::KeysWorn),
         "{code:?}"
     );
-    let stranger = voucher.sign(&SigningKey::from_bytes(&[8; 32])).encode();
-    let job = running.seal(51, |e| e.voucher = Some(stranger));
+    let foreign = voucher.sign(&SigningKey::from_bytes(&[8; 32])).encode();
+    let job = running.seal(51, |e| e.voucher = Some(foreign));
     assert!(
         running.code(job).await.is_some(),
-        "a stranger's voucher pays nothing"
+        "a voucher that the payer did not sign pays nothing"
     );
 }
 
@@ -511,7 +511,7 @@ impl AsyncWrite for Recorded {
 #[tokio::test]
 async fn no_write_to_the_proxy_is_longer_than_16_kib() {
     let booted = Booted::new(LongQuote(InProcess(module())), &config(|_| ()), true).unwrap();
-    let measured = booted.measure(Digest48([7; 48]), models()).unwrap();
+    let measured = booted.measure(|| Ok(Digest48([7; 48])), models()).unwrap();
     let attested = measured
         .attest(&mut ChaCha20Rng::from_seed([1; 32]))
         .unwrap();
@@ -556,7 +556,7 @@ fn a_boot_that_would_mislead_is_refused() {
     let wrong = config(|c| c["models"][0]["root"] = "00".repeat(32).into());
     let measured = Booted::new(InProcess(module()), &wrong, true)
         .unwrap()
-        .measure(Digest48([7; 48]), models());
+        .measure(|| Ok(Digest48([7; 48])), models());
     assert!(
         matches!(measured.err(), Some(BootError::Models(_))),
         "weights that the configuration does not name"

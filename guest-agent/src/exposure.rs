@@ -1,20 +1,20 @@
 //! What each channel owes under the keys of this boot, and the chain of receipts.
 //!
-//! A job first reserves the most it may cost; what a channel owes, with reservations and less what its vouchers cover,
-//! never exceeds the window W (SECURITY.md 19). A dropped reservation is given back.
+//! A job first reserves the most it may cost. What a channel owes, plus its reservations, less what its vouchers cover,
+//! never exceeds the keyset's `exposure_max` (SECURITY.md 19). A dropped reservation is given back.
 
 use settlement::{Address, Nano};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use wire::{Digest, RefusalCode};
 
-/// Channels remembered at once; beyond that strangers get `Busy` and those known go on.
+/// Channels remembered at once; beyond that a new channel gets `Busy` and the known ones go on.
 const CHANNELS_MAX: usize = 65_536;
 
-/// All accounts and the head of the receipt chain.
+/// What all channels owe, and the head of the receipt chain.
 #[derive(Clone)]
-pub(crate) struct Accounts {
-    exposure_max: Nano,
+pub(crate) struct Exposure {
+    max: Nano,
     state: Arc<Mutex<State>>,
 }
 
@@ -39,12 +39,12 @@ struct Channel {
 
 /// Room for one job's cost. Dropping it gives the room back.
 pub(crate) struct Reservation {
-    accounts: Accounts,
+    exposure: Exposure,
     channel: Address,
     amount: u64,
 }
 
-/// Where the next receipt stands.
+/// The place of the next receipt in the chain.
 pub(crate) struct Position {
     /// Its number.
     pub(crate) sequence: u64,
@@ -56,10 +56,10 @@ pub(crate) struct Position {
     pub(crate) voucher_high: Nano,
 }
 
-impl Accounts {
-    pub(crate) fn new(exposure_max: Nano) -> Self {
-        Accounts {
-            exposure_max,
+impl Exposure {
+    pub(crate) fn new(max: Nano) -> Self {
+        Exposure {
+            max,
             state: Arc::default(),
         }
     }
@@ -67,15 +67,15 @@ impl Accounts {
     /// Notes a verified voucher's cumulative amount.
     pub(crate) fn voucher(&self, channel: Address, cumulative: Nano) {
         let mut state = self.lock();
-        if let Some(account) = state.channels.get_mut(&channel) {
-            account.vouchered = account.vouchered.max(cumulative.0);
+        if let Some(known) = state.channels.get_mut(&channel) {
+            known.vouchered = known.vouchered.max(cumulative.0);
         } else if state.channels.len() < CHANNELS_MAX {
-            let account = Channel {
+            let new = Channel {
                 vouchered: cumulative.0,
                 base: cumulative.0,
                 ..Channel::default()
             };
-            state.channels.insert(channel, account);
+            state.channels.insert(channel, new);
         }
     }
 
@@ -89,19 +89,15 @@ impl Accounts {
         if !state.channels.contains_key(&channel) && state.channels.len() >= CHANNELS_MAX {
             return Err(RefusalCode::Busy);
         }
-        let account = state.channels.entry(channel).or_default();
-        let owed = account
-            .charged
-            .saturating_sub(account.vouchered - account.base);
-        let after = owed
-            .saturating_add(account.reserved)
-            .saturating_add(amount.0);
-        if after > self.exposure_max.0 {
+        let owing = state.channels.entry(channel).or_default();
+        let owed = owing.charged.saturating_sub(owing.vouchered - owing.base);
+        let after = owed.saturating_add(owing.reserved).saturating_add(amount.0);
+        if after > self.max.0 {
             return Err(RefusalCode::Exposure);
         }
-        account.reserved += amount.0;
+        owing.reserved += amount.0;
         Ok(Reservation {
-            accounts: self.clone(),
+            exposure: self.clone(),
             channel,
             amount: amount.0,
         })
@@ -118,10 +114,10 @@ impl Reservation {
     /// Turns the reservation into a charge and gives the next receipt its place. `sign` makes the receipt and returns
     /// its core's digest; it runs under the lock, so that the chain has no fork.
     pub(crate) fn charge<T>(self, cost: Nano, sign: impl FnOnce(Position) -> (Digest, T)) -> T {
-        let mut state = self.accounts.lock();
-        let account = state.channels.entry(self.channel).or_default();
-        account.charged = account.charged.saturating_add(cost.0.min(self.amount));
-        let (cumulative, voucher_high) = (Nano(account.charged), Nano(account.vouchered));
+        let mut state = self.exposure.lock();
+        let owing = state.channels.entry(self.channel).or_default();
+        owing.charged = owing.charged.saturating_add(cost.0.min(self.amount));
+        let (cumulative, voucher_high) = (Nano(owing.charged), Nano(owing.vouchered));
         let position = Position {
             sequence: state.next_sequence,
             previous: state.previous,
@@ -138,8 +134,8 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if let Some(account) = self.accounts.lock().channels.get_mut(&self.channel) {
-            account.reserved = account.reserved.saturating_sub(self.amount);
+        if let Some(owing) = self.exposure.lock().channels.get_mut(&self.channel) {
+            owing.reserved = owing.reserved.saturating_sub(self.amount);
         }
     }
 }
@@ -155,10 +151,10 @@ mod tests {
 
     #[test]
     fn a_channel_never_owes_more_than_the_window() {
-        let accounts = Accounts::new(Nano(100));
-        let first = accounts.reserve(CHANNEL, Nano(60)).unwrap();
+        let exposure = Exposure::new(Nano(100));
+        let first = exposure.reserve(CHANNEL, Nano(60)).unwrap();
         assert_eq!(
-            accounts.reserve(CHANNEL, Nano(60)).err(),
+            exposure.reserve(CHANNEL, Nano(60)).err(),
             Some(RefusalCode::Exposure)
         );
         assert_eq!(
@@ -166,22 +162,22 @@ mod tests {
             Nano(50)
         );
         assert!(
-            accounts.reserve(CHANNEL, Nano(50)).is_ok(),
+            exposure.reserve(CHANNEL, Nano(50)).is_ok(),
             "the reservation was given back"
         );
         assert_eq!(
-            accounts.reserve(CHANNEL, Nano(51)).err(),
+            exposure.reserve(CHANNEL, Nano(51)).err(),
             Some(RefusalCode::Exposure)
         );
-        accounts.voucher(CHANNEL, Nano(50));
-        assert!(accounts.reserve(CHANNEL, Nano(100)).is_ok());
+        exposure.voucher(CHANNEL, Nano(50));
+        assert!(exposure.reserve(CHANNEL, Nano(100)).is_ok());
     }
 
     #[test]
     fn receipts_form_one_chain() {
-        let accounts = Accounts::new(Nano(100));
+        let exposure = Exposure::new(Nano(100));
         let place = |digest| {
-            let reservation = accounts.reserve(CHANNEL, Nano(1)).unwrap();
+            let reservation = exposure.reserve(CHANNEL, Nano(1)).unwrap();
             reservation.charge(Nano(1), |p| {
                 (Digest([digest; 32]), (p.sequence, p.previous))
             })
@@ -193,10 +189,10 @@ mod tests {
 
     #[test]
     fn a_voucher_from_before_this_boot_buys_nothing_of_it() {
-        let accounts = Accounts::new(Nano(100));
-        accounts.voucher(CHANNEL, Nano(1_000_000));
+        let exposure = Exposure::new(Nano(100));
+        exposure.voucher(CHANNEL, Nano(1_000_000));
         assert_eq!(
-            accounts.reserve(CHANNEL, Nano(101)).err(),
+            exposure.reserve(CHANNEL, Nano(101)).err(),
             Some(RefusalCode::Exposure)
         );
     }
