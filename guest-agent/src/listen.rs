@@ -1,7 +1,7 @@
 //! Where streams come from: vsock in a VM, a Unix socket in process mode.
 
-use crate::Serving;
 use crate::platform::Platform;
+use crate::{Serving, log};
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -95,7 +95,7 @@ where
     let stream = match accepted {
         Ok(stream) => stream,
         Err(error) => {
-            eprintln!("guest-agent: accepting a stream: {error}");
+            log::line(format_args!("accepting a stream failed: {error}"));
             // Out of file descriptors, most likely: let some close instead of spinning.
             return tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -108,7 +108,7 @@ where
     let serving = serving.clone();
     tokio::spawn(async move {
         if let Err(error) = serving.exchange(stream).await {
-            eprintln!("guest-agent: an exchange ended early: {error}");
+            log::line(format_args!("an exchange ended early: {error}"));
         }
         drop(slot);
     });

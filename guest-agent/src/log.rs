@@ -16,3 +16,16 @@ pub(crate) fn printable(text: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(plain).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_one_line() {
+        assert_eq!(
+            printable("reading a: no\nroom\x1b[2J"),
+            "reading a: no room [2J"
+        );
+    }
+}

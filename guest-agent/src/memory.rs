@@ -3,6 +3,7 @@
 //! Called when the weights are loaded and before the first key is made. All of the program is locked, its own text too: after this
 //! no page of it is read from a disk again, so the order in which pages are touched shows nowhere.
 
+use crate::log;
 use nix::errno::Errno;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 
@@ -28,9 +29,9 @@ pub(crate) fn lock(simulated: bool) -> Result<(), MemoryError> {
     let locked = mlockall(flags).map_err(MemoryError::Refused);
     match locked.and_then(|()| check(&std::fs::read_to_string(STATUS).unwrap_or_default())) {
         Err(error) if simulated => {
-            eprintln!(
-                "guest-agent: memory is not locked, which only a simulation may ignore: {error}"
-            );
+            log::line(format_args!(
+                "{error}; acceptable only because everything here is simulated"
+            ));
             Ok(())
         }
         result => result,

@@ -4,6 +4,7 @@ use crate::boot::Attested;
 use crate::chunked_writer::ChunkedWriter;
 use crate::exposure::Exposure;
 use crate::job::{Admission, Refused};
+use crate::log;
 use crate::platform::Platform;
 use crate::replay::ReplayCache;
 use getrandom::SysRng;
@@ -174,7 +175,7 @@ impl<P: Platform> Serving<P> {
         (name, code): Refused,
         out: &mut W,
     ) -> Result<(), ExchangeError> {
-        eprintln!("guest-agent: refused a job: {code}");
+        log::line(format_args!("refused a job: {code:?}"));
         let refusal = SignedRefusal::sign(name, code, &self.admission.keys.receipt);
         out.write_all(&Frame::encode(FrameKind::Refused, &refusal.encode()))
             .await?;

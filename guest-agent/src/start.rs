@@ -2,7 +2,7 @@
 
 use crate::config::CONFIG_BYTES_MAX;
 use crate::platform::Platform;
-use crate::{BootError, Booted, ListenError, MemoryError, Source, Start, memory};
+use crate::{BootError, Booted, ListenError, MemoryError, Source, Start, log, memory};
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
 use registers::Digest48;
@@ -21,7 +21,7 @@ pub async fn run<P: Platform>(
     simulated: bool,
 ) -> ExitCode {
     let Err(error) = serve(platform, start, simulated).await;
-    eprintln!("{program}: {}", one_line(&error.to_string()));
+    eprintln!("{program}: {}", log::printable(&error.to_string()));
     let_the_line_drain();
     ExitCode::FAILURE
 }
@@ -76,13 +76,6 @@ pub fn quiet_panics() {
     }));
 }
 
-/// Without line feeds or other control characters: errors quote what others sent.
-fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
-}
-
 /// The end of PID 1 is a kernel panic, which drops what the serial line has not sent yet.
 fn let_the_line_drain() {
     if std::process::id() == 1 {
@@ -114,18 +107,5 @@ fn own_digest() -> io::Result<Digest48> {
             0 => return Ok(Digest48(hasher.finalize().into())),
             n => hasher.update(&buffer[..n]),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reason_is_one_line() {
-        assert_eq!(
-            one_line("reading a: no\nroom\x1b[2J"),
-            "reading a: no room [2J"
-        );
     }
 }

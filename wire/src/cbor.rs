@@ -7,47 +7,42 @@
 use minicbor::{Decode, Encode};
 use settlement::{Address, ChainId, Nano};
 
-/// Bytes from a peer that are not what they should be. The peer, or whoever carried the bytes, is at fault.
+/// Bytes from a peer that are not what they should be. The peer, or the proxy between, is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum Malformed {
-    /// More bytes than the limit for this kind.
-    #[error("{what}: {got} bytes, at most {max} are accepted")]
+    #[error("{what}: {got} bytes; at most {max} are accepted")]
     TooLong {
-        /// What was being decoded.
         what: &'static str,
-        /// Bytes received.
         got: usize,
-        /// The limit.
         max: usize,
     },
-    /// Not the CBOR this kind is made of.
     #[error("{what}: not a well-formed encoding")]
-    NotDecodable {
-        /// What was being decoded.
-        what: &'static str,
-    },
-    /// Decodes, but a canonical encoder would have written other bytes.
+    NotDecodable { what: &'static str },
     #[error("{what}: not the canonical encoding of its value")]
-    NotCanonical {
-        /// What was being decoded.
-        what: &'static str,
-    },
-    /// A version this program does not speak.
-    #[error("{what}: version {got}, this program speaks version 1")]
-    Version {
-        /// What was being decoded.
-        what: &'static str,
-        /// The version found.
-        got: u64,
-    },
-    /// A field outside its range.
+    NotCanonical { what: &'static str },
+    #[error("{what}: version {got}; this program speaks version 1")]
+    Version { what: &'static str, got: u64 },
     #[error("{what}: {field} is out of range")]
     Field {
-        /// What was being decoded.
         what: &'static str,
-        /// The field.
         field: &'static str,
     },
+}
+
+/// Refuses every version but 1, then the first field that is not within its range.
+pub(crate) fn check(
+    what: &'static str,
+    version: u64,
+    fields: &[(&'static str, bool)],
+) -> Result<(), Malformed> {
+    if version != 1 {
+        return Err(Malformed::Version { what, got: version });
+    }
+    match fields.iter().find(|(_, within)| !within) {
+        Some((field, _)) => Err(Malformed::Field { what, field }),
+        None => Ok(()),
+    }
 }
 
 /// Encodes `value`. Writing to memory cannot fail.

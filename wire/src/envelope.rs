@@ -101,13 +101,12 @@ pub struct SignedEnvelope {
     signature: [u8; 64],
 }
 
-/// Why an envelope was refused. The payer, or whoever carried the envelope, is at fault.
+/// Why an envelope was refused. The payer, or the proxy between, is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum EnvelopeRefused {
-    /// Not an envelope.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// The signature is not the payer key's over this envelope and this encapsulated key.
     #[error(
         "the envelope's signature is not the payer's for this envelope and this sealed request"
     )]
@@ -127,30 +126,15 @@ impl Envelope {
     }
 
     fn check(&self) -> Result<(), Malformed> {
-        let refuse = |field| Err(Malformed::Field { what: WHAT, field });
-        if self.version != 1 {
-            return Err(Malformed::Version {
-                what: WHAT,
-                got: self.version,
-            });
-        }
-        if self.model.len() > NAME_BYTES_MAX {
-            return refuse("model");
-        }
-        if self.class != "standard" {
-            return refuse("class");
-        }
-        if !self.completion_tokens_max.is_power_of_two() {
-            return refuse("completion_tokens_max");
-        }
-        if self
-            .voucher
-            .as_ref()
-            .is_some_and(|v| v.len() > STATEMENT_BYTES_MAX)
-        {
-            return refuse("voucher");
-        }
-        Ok(())
+        let voucher = self.voucher.as_ref().map_or(0, Vec::len);
+        let tokens_max = self.completion_tokens_max;
+        let fields = [
+            ("model", self.model.len() <= NAME_BYTES_MAX),
+            ("class", self.class == "standard"),
+            ("completion_tokens_max", tokens_max.is_power_of_two()),
+            ("voucher", voucher <= STATEMENT_BYTES_MAX),
+        ];
+        cbor::check(WHAT, self.version, &fields)
     }
 }
 

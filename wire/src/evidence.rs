@@ -99,27 +99,14 @@ impl Evidence {
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         const WHAT: &str = "evidence";
         let evidence: Evidence = cbor::from_slice(WHAT, bytes, EVIDENCE_BYTES_MAX)?;
-        let refuse = |field| Err(Malformed::Field { what: WHAT, field });
-        if evidence.version != 1 {
-            return Err(Malformed::Version {
-                what: WHAT,
-                got: evidence.version,
-            });
-        }
-        if evidence.keyset.len() > KEYSET_BYTES_MAX {
-            return refuse("keyset");
-        }
-        if evidence.quote.len() > QUOTE_BYTES_MAX {
-            return refuse("quote");
-        }
-        if evidence.events.len() > EVENTS_MAX
-            || evidence
-                .events
-                .iter()
-                .any(|e| e.name.len() > NAME_BYTES_MAX)
-        {
-            return refuse("events");
-        }
+        let names = evidence.events.iter().map(|event| event.name.len());
+        let events = evidence.events.len() <= EVENTS_MAX;
+        let fields = [
+            ("keyset", evidence.keyset.len() <= KEYSET_BYTES_MAX),
+            ("quote", evidence.quote.len() <= QUOTE_BYTES_MAX),
+            ("events", events && names.max() <= Some(NAME_BYTES_MAX)),
+        ];
+        cbor::check(WHAT, evidence.version, &fields)?;
         Ok(evidence)
     }
 }
@@ -134,18 +121,8 @@ impl Bundle {
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         const WHAT: &str = "evidence bundle";
         let bundle: Bundle = cbor::from_slice(WHAT, bytes, BUNDLE_BYTES_MAX)?;
-        if bundle.version != 1 {
-            return Err(Malformed::Version {
-                what: WHAT,
-                got: bundle.version,
-            });
-        }
-        if bundle.collateral.len() > COLLATERAL_BYTES_MAX {
-            return Err(Malformed::Field {
-                what: WHAT,
-                field: "collateral",
-            });
-        }
+        let collateral = bundle.collateral.len() <= COLLATERAL_BYTES_MAX;
+        cbor::check(WHAT, bundle.version, &[("collateral", collateral)])?;
         Ok(bundle)
     }
 }

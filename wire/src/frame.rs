@@ -10,19 +10,20 @@ const HEADER_BYTES: usize = 5;
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub enum FrameKind {
     /// Proxy to guest: 32 bytes of nonce; the answer is evidence.
-    OpenAttest,
+    OpenAttest = 1,
     /// Proxy to guest: a signed envelope; sealed data follows.
-    OpenJob,
+    OpenJob = 2,
     /// Either way: the next bytes of the body.
-    Data,
+    Data = 3,
     /// Either way: the body is complete.
-    End,
+    End = 4,
     /// Guest to proxy: a signed charge, in the clear.
-    Charge,
+    Charge = 5,
     /// Guest to proxy: a signed refusal; nothing was executed.
-    Refused,
+    Refused = 6,
 }
 
 /// One frame.
@@ -34,19 +35,16 @@ pub struct Frame {
     pub payload: Vec<u8>,
 }
 
-/// Bytes that are no frames. The other end of the stream is at fault.
+/// Bytes that are not frames. The other end of the stream is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum FrameError {
-    /// A kind this version does not know.
     #[error("frame kind {0} is unknown")]
     Kind(u8),
-    /// A length over the limit.
-    #[error("a frame of {0} bytes, at most {FRAME_BYTES_MAX} are accepted")]
+    #[error("a frame of {0} bytes; at most {FRAME_BYTES_MAX} are accepted")]
     TooLong(u32),
-    /// The stream ended within a frame.
     #[error("the stream ended within a frame")]
     Truncated,
-    /// A well-formed frame where it may not stand.
     #[error("a {0:?} frame is out of place")]
     OutOfPlace(FrameKind),
 }
@@ -63,17 +61,6 @@ impl FrameKind {
             other => return Err(FrameError::Kind(other)),
         })
     }
-
-    fn to_byte(self) -> u8 {
-        match self {
-            FrameKind::OpenAttest => 1,
-            FrameKind::OpenJob => 2,
-            FrameKind::Data => 3,
-            FrameKind::End => 4,
-            FrameKind::Charge => 5,
-            FrameKind::Refused => 6,
-        }
-    }
 }
 
 impl Frame {
@@ -87,7 +74,7 @@ impl Frame {
             "callers split bodies with Frame::data"
         );
         let length = (payload.len() as u32).to_be_bytes();
-        [&[kind.to_byte()][..], &length, payload].concat()
+        [&[kind as u8][..], &length, payload].concat()
     }
 
     /// A body of any length as `Data` frames.

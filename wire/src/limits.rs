@@ -38,7 +38,7 @@ pub const TEMPERATURE_MAX: f32 = 2.0;
 pub const TOP_P_MAX: f32 = 1.0;
 /// The smallest padded request: a short question and a long one look alike below this.
 pub const REQUEST_BYTES_MIN: usize = 2048;
-/// A whole answer as the client is willing to hold it.
+/// A whole answer, as much as a client holds.
 pub const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Records are padded to a multiple of this (the value OpenPCC uses).
 pub const RECORD_STEP_BYTES: usize = 512;

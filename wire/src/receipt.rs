@@ -208,47 +208,26 @@ pub struct RequestClaims {
     pub usage: Usage,
 }
 
-/// Why a receipt is refused. The guest is at fault, or whoever put the receipt in its place.
+/// Why a receipt is refused. The guest is at fault, or the proxy that put the receipt in its place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum ReceiptRefused {
-    /// No receipt.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// Not signed by the keyset's receipt key.
     #[error("the receipt's signature is not that of the attested receipt key")]
     Signature,
-    /// The charge inside is malformed, not signed by the receipt key, or above its cap.
     #[error("the charge is refused: {0}")]
     Charge(String),
-    /// A field is not what the client knows to be true.
-    #[error("the receipt says another {0} than the client knows")]
+    #[error("the receipt's {0} differs from what the client knows")]
     Field(&'static str),
-    /// More tokens than the client counted.
     #[error("the receipt counts {claimed:?}, the client counts {counted:?}")]
-    Usage {
-        /// What the receipt says.
-        claimed: Usage,
-        /// What the client counted.
-        counted: Usage,
-    },
-    /// A cost that does not follow from usage and prices.
+    Usage { claimed: Usage, counted: Usage },
     #[error(
         "the receipt asks {claimed} nanoTON, its usage at the attested prices costs {computed}"
     )]
-    Cost {
-        /// What the receipt says.
-        claimed: Nano,
-        /// What the prices give.
-        computed: Nano,
-    },
-    /// A cost above what the envelope allowed.
+    Cost { claimed: Nano, computed: Nano },
     #[error("the receipt asks {cost} nanoTON, the envelope allowed {max}")]
-    CostMax {
-        /// What the receipt says.
-        cost: Nano,
-        /// What was allowed.
-        max: Nano,
-    },
+    CostMax { cost: Nano, max: Nano },
 }
 
 /// SHA-256 of a core's encoding: what the charge and the next receipt name.
@@ -376,26 +355,15 @@ impl Receipt {
 
 impl ReceiptCore {
     fn check(&self) -> Result<(), Malformed> {
-        if self.version != 1 {
-            return Err(Malformed::Version {
-                what: WHAT,
-                got: self.version,
-            });
-        }
         let names = [
-            &self.engine,
-            &self.model,
-            &self.quantisation,
-            &self.class,
-            &self.determinism,
+            ("engine", &self.engine),
+            ("model", &self.model),
+            ("quantisation", &self.quantisation),
+            ("class", &self.class),
+            ("determinism", &self.determinism),
         ];
-        if names.iter().any(|name| name.len() > NAME_BYTES_MAX) {
-            return Err(Malformed::Field {
-                what: WHAT,
-                field: "name",
-            });
-        }
-        Ok(())
+        let within = |(field, name): (&'static str, &String)| (field, name.len() <= NAME_BYTES_MAX);
+        cbor::check(WHAT, self.version, &names.map(within))
     }
 
     fn verify_job(&self, keyset: &Keyset, claims: &RequestClaims) -> Result<(), ReceiptRefused> {

@@ -9,13 +9,14 @@ const MORE: u8 = 0x80;
 
 /// What a record holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub enum RecordKind {
     /// A [`crate::AnswerEvent`].
-    Event,
+    Event = 1,
     /// The receipt, the last record of a complete answer.
-    Receipt,
+    Receipt = 2,
     /// A [`crate::JobFailure`]: the job was accepted and then failed. Nothing is charged.
-    Failure,
+    Failure = 3,
 }
 
 /// A record's payload, put together when it came in parts.
@@ -27,30 +28,23 @@ pub struct Record {
     pub payload: Vec<u8>,
 }
 
-/// Bytes inside the seal that are no records. The guest is at fault: nobody else could write them.
+/// Bytes inside the seal that are not records. The guest is at fault: nobody else could write them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum RecordError {
-    /// Too short, or its length points outside.
     #[error("a record inside the sealed answer is cut short")]
     Truncated,
-    /// An unknown kind.
     #[error("record kind {0} is unknown")]
     Kind(u8),
-    /// Padding that is not zero.
     #[error("a record is padded with something other than zeros")]
     Padding,
-    /// A continued record that another kind interrupts, or that grows too long.
-    #[error("a record in parts is broken off or too long")]
+    #[error("a record in parts is interrupted by another kind, or too long")]
     Parts,
 }
 
 /// A payload as one or more padded records.
 pub fn encode_record(kind: RecordKind, payload: &[u8]) -> Vec<Vec<u8>> {
-    let kind = match kind {
-        RecordKind::Event => 1,
-        RecordKind::Receipt => 2,
-        RecordKind::Failure => 3,
-    };
+    let kind = kind as u8;
     let parts: Vec<&[u8]> = match payload {
         [] => vec![&[]],
         _ => payload.chunks(RECORD_PAYLOAD_BYTES_MAX).collect(),

@@ -1,6 +1,6 @@
-//! The guest's signed word that a job was not started (SECURITY.md 14). The guest burns the job before it signs, so
-//! that the word stays true; whatever is not signed means "executed: maybe", and so does a code that
-//! [`RefusalCode::proves_not_started`] denies.
+//! The guest's signed statement that a job was not started (SECURITY.md 14). The guest records the job as seen before it
+//! signs, so that the statement stays true. Whatever is not signed means "executed: maybe", and so does a code for which
+//! [`RefusalCode::proves_not_started`] is false.
 
 use crate::cbor::{self, Malformed};
 use crate::limits::REFUSAL_BYTES_MAX;
@@ -14,58 +14,46 @@ const DOMAIN: &str = "chrysalis/not-started/v1";
 /// Why a guest did not start a job. A peer learns the code and no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, thiserror::Error)]
 #[cbor(index_only)]
+#[expect(missing_docs)]
 pub enum RefusalCode {
-    /// The envelope is malformed.
     #[n(0)]
     #[error("the envelope is malformed")]
     Envelope,
-    /// The envelope's signature is not the payer's for this sealed request.
     #[n(1)]
     #[error(
         "the envelope's signature is not the payer's for this envelope and this sealed request"
     )]
     EnvelopeSignature,
-    /// Sealed to a keyset that is gone; safe to seal again after a new attestation.
     #[n(2)]
-    #[error("the job is sealed to a keyset that is gone; attest again")]
+    #[error("the job is sealed to a keyset that is gone; attest again and seal again")]
     StaleKeyset,
-    /// No such model, or another root.
     #[n(3)]
     #[error("this worker does not offer that model with that root")]
     Model,
-    /// This encapsulated key or job id was seen before.
     #[n(4)]
     #[error("this job was seen before")]
     Replay,
-    /// The replay cache is full; nothing is evicted.
     #[n(5)]
     #[error("the worker's keys have served all jobs they may; attest again later")]
     KeysWorn,
-    /// The seal does not open.
     #[n(6)]
     #[error("the sealed request does not open: it was changed on its way or sealed to another key")]
     Seal,
-    /// The digest inside the seal is not that of the envelope.
     #[n(7)]
     #[error("the sealed request was made for another envelope")]
     EnvelopeDigest,
-    /// The request inside the seal is not one this worker answers.
     #[n(8)]
     #[error("the request inside the seal is not one this worker answers")]
     Request,
-    /// The job may cost more than the envelope allows.
     #[n(9)]
     #[error("the job may cost more than its envelope allows")]
     CostMax,
-    /// The channel owes too much.
     #[n(10)]
     #[error("the channel owes more than this worker's window; pay first")]
     Exposure,
-    /// Wrong chain.
     #[n(11)]
     #[error("the job names another chain than the keyset")]
     Chain,
-    /// No room now.
     #[n(12)]
     #[error("the worker is busy")]
     Busy,
@@ -73,7 +61,7 @@ pub enum RefusalCode {
 
 impl RefusalCode {
     /// Whether this code, signed for one's own envelope, proves that the job was not started and never will be. A guest
-    /// names an envelope only after it has burnt the job, and a replay may have been started the first time.
+    /// names an envelope only after it has recorded the job, and a replay may have been started the first time.
     pub fn proves_not_started(self) -> bool {
         self != RefusalCode::Replay
     }
@@ -124,10 +112,8 @@ impl SignedRefusal {
     /// Decodes; the signature is not checked here.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let refusal: SignedRefusal = cbor::from_slice(WHAT, bytes, REFUSAL_BYTES_MAX)?;
-        match refusal.statement.version {
-            1 => Ok(refusal),
-            got => Err(Malformed::Version { what: WHAT, got }),
-        }
+        cbor::check(WHAT, refusal.statement.version, &[])?;
+        Ok(refusal)
     }
 
     /// Which envelope the guest refused and why; `None` when the guest did not sign this. A client compares the digest

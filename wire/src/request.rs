@@ -194,10 +194,8 @@ impl Request {
                 ("top_p", (0.0..=TOP_P_MAX).contains(&request.top_p)),
             ]),
         }
-        match checks.into_iter().find(|(_, holds)| !holds) {
-            Some((field, _)) => Err(Malformed::Field { what: WHAT, field }),
-            None => Ok(()),
-        }
+        // The endpoint's path is the version.
+        cbor::check(WHAT, 1, &checks)
     }
 }
 
