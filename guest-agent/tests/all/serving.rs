@@ -562,3 +562,34 @@ fn a_boot_that_would_mislead_is_refused() {
         "weights that the configuration does not name"
     );
 }
+
+/// A platform whose RTMR3 cannot be extended.
+struct Unextendable;
+
+impl Platform for Unextendable {
+    fn extend(&mut self, _: &Digest48) -> Result<(), PlatformError> {
+        Err(PlatformError::Refused {
+            doing: "extending",
+            why: "never".into(),
+        })
+    }
+    fn registers(&mut self) -> Result<Registers, PlatformError> {
+        unreachable!("what was not extended is not read")
+    }
+    fn quote(&mut self, _: &ReportData) -> Result<Vec<u8>, PlatformError> {
+        unreachable!("no key exists")
+    }
+}
+
+/// A volume's only voucher is the configuration. Were it opened first, this would wait a minute for a disk.
+#[test]
+fn no_volume_is_opened_before_its_configuration_is_measured() {
+    let on_a_volume = config(|c| {
+        c["models"][0]["volume"] = serde_json::json!({"salt": "44".repeat(32), "data_blocks": 5});
+    });
+    let boot = || Booted::new(Unextendable, &on_a_volume, true).unwrap();
+    let measured = boot().measure(|| Ok(Digest48([7; 48])), models());
+    assert!(matches!(measured.err(), Some(BootError::Platform(_))));
+    let unhashed = boot().measure(|| Err(std::io::ErrorKind::NotFound.into()), models());
+    assert!(matches!(unhashed.err(), Some(BootError::Program(_))));
+}
