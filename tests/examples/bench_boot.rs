@@ -171,7 +171,7 @@ impl Bench {
             fs::remove_dir_all(&run)?;
         }
         fs::create_dir(&run)?;
-        let mut simulator = Command::new(self.programs.path("simulator"));
+        let mut simulator = Command::new(self.programs.path("chrysalis-simulator"));
         simulator
             .arg("--socket")
             .arg(run.join("vsock.sock_9100"))

@@ -396,7 +396,7 @@ pub(crate) fn start_simulator(
     socket: &Path,
     launched: Option<&Path>,
 ) -> anyhow::Result<Child> {
-    let mut command = Command::new(programs.path("simulator"));
+    let mut command = Command::new(programs.path("chrysalis-simulator"));
     command.arg("--socket").arg(socket);
     command.arg("--out").arg(dir.join("sim"));
     if let Some(launched) = launched {

@@ -18,10 +18,10 @@ use simulator::SimulatedModule;
 /// Writes root.der and collateral.json to --out, listens on --socket, then prints one JSON line.
 ///
 /// Example:
-///   simulator --socket run/tdx.sock --out run/sim
+///   chrysalis-simulator --socket run/tdx.sock --out run/sim
 ///   measurements quote verify --insecure-test-root run/sim/root.der --collateral run/sim/collateral.json …
 #[derive(Parser)]
-#[command(version, verbatim_doc_comment)]
+#[command(name = "chrysalis-simulator", version, verbatim_doc_comment)]
 struct Arguments {
     /// The Unix socket to listen on. It must not exist yet.
     #[arg(long, value_name = "PATH")]
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("simulator: {error:#}");
+            eprintln!("chrysalis-simulator: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -28,7 +28,7 @@ struct Simulator {
 impl Simulator {
     fn start(launched: &Path) -> Simulator {
         let directory = tempfile::tempdir().unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_simulator"))
+        let mut child = Command::new(env!("CARGO_BIN_EXE_chrysalis-simulator"))
             .current_dir(directory.path())
             .args(["--socket", "tdx.sock", "--out", "sim", "--parent-pipe"])
             .arg("--launched")

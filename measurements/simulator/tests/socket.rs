@@ -20,7 +20,7 @@ struct Simulator {
 impl Simulator {
     fn start() -> Simulator {
         let directory = tempfile::tempdir().unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_simulator"))
+        let mut child = Command::new(env!("CARGO_BIN_EXE_chrysalis-simulator"))
             .current_dir(directory.path())
             .args(["--socket", "tdx.sock", "--out", "sim", "--parent-pipe"])
             .stdin(Stdio::piped())
@@ -198,7 +198,7 @@ fn everything_written_says_that_it_is_simulated() {
 fn misuse_ends_with_2_and_a_socket_in_use_with_1() {
     let simulator = Simulator::start();
     let run = |arguments: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_simulator"))
+        Command::new(env!("CARGO_BIN_EXE_chrysalis-simulator"))
             .current_dir(simulator.directory.path())
             .args(arguments)
             .output()

@@ -37,7 +37,7 @@ fn help_teaches_by_example() {
         "guest-agent-sim",
         "host-proxy",
         "chrysalis",
-        "simulator",
+        "chrysalis-simulator",
     ] {
         check(program, &["--help"], 0, "Example");
     }
@@ -50,7 +50,7 @@ fn misuse_is_exit_code_2_and_names_what_was_wrong() {
         "guest-agent-sim",
         "host-proxy",
         "chrysalis",
-        "simulator",
+        "chrysalis-simulator",
     ] {
         check(program, &["--nonsense"], 2, "--nonsense");
     }
@@ -97,7 +97,7 @@ fn a_missing_file_is_exit_code_1_and_named() {
         absent,
     );
     check(
-        "simulator",
+        "chrysalis-simulator",
         &[
             "--socket",
             "/nonexistent/chrysalis/s",

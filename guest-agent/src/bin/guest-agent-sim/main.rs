@@ -14,7 +14,7 @@ It proves plumbing, not isolation: whoever owns this machine can read its memory
 Usage: guest-agent-sim --simulator SOURCE --listen ADDRESS --config SOURCE --models DIRECTORY
 
 Options:
-      --simulator SOURCE  The running `simulator`: the PATH of its socket, or vsock:CID:PORT in a VM
+      --simulator SOURCE  The running `chrysalis-simulator`: the PATH of its socket, or vsock:CID:PORT in a VM
       --listen ADDRESS    Where to listen for the proxy: vsock:PORT or unix:PATH
       --config SOURCE     The measured configuration (JSON): a PATH, or vsock:CID:PORT to read it from
       --models DIRECTORY  The directory that holds one directory per model
