@@ -13,6 +13,7 @@
 //! **Lacks.** Validators, blocks, shards, masterchain contracts, proofs, delays, forks. A message chain settles within one call, which a
 //! live network does not do: clients must not rely on it.
 
+pub mod cli;
 mod config;
 mod error;
 mod getter;
