@@ -11,7 +11,7 @@ use crate::limits::BLOCKED;
 use crate::payee::Payee;
 use crate::proxy::Proxy;
 use crate::settle::SettleError;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use collateral::CollateralCommand;
 use machines::{CheckArguments, LaunchArguments};
 use serde_json::json;
@@ -75,6 +75,14 @@ enum Command {
     /// Report what this host lacks for a TDX guest.
     #[command(after_help = "Exit code: 0 nothing is lacking, 1 something is, 2 usage error.")]
     Check(CheckArguments),
+    /// Print a completion script for a shell.
+    #[command(
+        after_help = "Example:\n  host-proxy completions bash > ~/.local/share/bash-completion/completions/host-proxy"
+    )]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Execute a program that the kernel kills when its parent dies: how `launch` starts programs.
     #[command(name = EXEC_TIED, hide = true)]
     ExecTied {
@@ -95,6 +103,11 @@ struct Common {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// The program's commands and options.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the program.
@@ -145,6 +158,14 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
             if !machines::check(arguments).await? {
                 return Ok(ExitCode::FAILURE);
             }
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut self::command(),
+                "host-proxy",
+                &mut std::io::stdout(),
+            );
         }
         // Executed before there was a runtime.
         Command::ExecTied { .. } => {}
