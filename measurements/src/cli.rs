@@ -24,13 +24,13 @@ use std::{
 use ::predict::image::ImageManifest;
 use anyhow::{Context, bail};
 use attest::Manifest;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use registers::Digest48;
 use serde_json::Value;
 
-/// Says what a machine should measure to, and whether a peer does.
+/// Predict the registers of a TDX guest, and verify, replay and explain its evidence.
 ///
-/// Exit code 0: done, or believed. 1: refused, or failed. 2: misuse.
+/// Everything works offline. Exit code 0: done, or accepted. 1: refused, or failed. 2: wrong arguments.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -47,7 +47,7 @@ enum Command {
     Explain(explain::ExplainArguments),
     Shape(shape::ShapeArguments),
     Acpi(shape::AcpiArguments),
-    /// Check an image.
+    /// Check the files of an image against its manifest.
     #[command(subcommand)]
     Image(image::ImageCommand),
     /// Write the manifest of expected registers for a guest.
@@ -56,23 +56,32 @@ enum Command {
     /// Read or verify a quote.
     #[command(subcommand)]
     Quote(quote::QuoteCommand),
-    /// Verify the evidence of NVIDIA GPUs.
+    /// Verify the evidence of NVIDIA GPUs offline.
     #[command(subcommand)]
     Gpu(gpu::GpuCommand),
-    /// Make or verify one file with everything that a quote is judged by.
+    /// Make or verify a bundle: one file with a quote and everything needed to judge it.
     #[command(subcommand)]
     Bundle(bundle::BundleCommand),
+    /// Print a completion script for a shell.
+    ///
+    /// Example:
+    ///   measurements completions bash > ~/.local/share/bash-completion/completions/measurements
+    #[command(verbatim_doc_comment)]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 #[derive(Subcommand)]
 enum ManifestCommand {
-    /// For an agent run as a process under a simulated module.
+    /// Write it for an agent that runs as a process under a simulated TDX module.
     ///
     /// Example:
     ///   measurements manifest process --agent target/debug/guest-agent-sim --config sim.json --out manifest.json
     #[command(verbatim_doc_comment)]
     Process(ProcessArguments),
-    /// For the guest of an image, with its registers as the image manifest predicts them.
+    /// Write it for the guest of an image, with the registers that the image manifest predicts.
     ///
     /// Example:
     ///   measurements manifest vm --image image/manifest.json --config guest.json --out manifest.json
@@ -88,7 +97,7 @@ struct ProcessArguments {
     /// The agent's measured configuration.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Where to write; standard output if left out.
+    /// Where to write [default: stdout]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -101,9 +110,14 @@ struct VmArguments {
     /// The agent's measured configuration.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Where to write; standard output if left out.
+    /// Where to write [default: stdout]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+}
+
+/// The program's commands and options.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs the command of this process's arguments.
@@ -126,6 +140,15 @@ pub fn run() -> ExitCode {
         Command::Quote(command) => quote::run(&command).map(code),
         Command::Gpu(gpu::GpuCommand::Verify(arguments)) => gpu::verify(&arguments).map(code),
         Command::Bundle(command) => bundle::run(&command).map(code),
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut command(),
+                "measurements",
+                &mut std::io::stdout(),
+            );
+            Ok(ExitCode::SUCCESS)
+        }
     };
     match outcome {
         Ok(code) => code,

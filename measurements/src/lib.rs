@@ -13,4 +13,4 @@
 
 mod cli;
 
-pub use cli::run;
+pub use cli::{command, run};

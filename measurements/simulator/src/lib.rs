@@ -20,6 +20,7 @@
 
 mod asn1;
 mod boot;
+pub mod cli;
 mod collateral;
 mod firmware;
 mod flaws;

@@ -32,10 +32,10 @@ use super::{
 
 #[derive(Subcommand)]
 pub(crate) enum BundleCommand {
-    /// Put a quote and everything that it is judged by into one file.
+    /// Put a quote and everything needed to judge it into one file.
     ///
-    /// Every part must be readable; nothing is believed by that. The time of this machine's clock goes in, as this machine's
-    /// word: nothing anchors it.
+    /// Every part must be readable, but nothing is verified. The bundle records the time of this machine's clock, which
+    /// nothing proves.
     ///
     /// Example:
     ///   measurements bundle make --quote quote.bin --collateral collateral.json --manifest manifest.json \
@@ -46,16 +46,16 @@ pub(crate) enum BundleCommand {
     Make(MakeArguments),
     /// Judge a bundle, offline.
     ///
-    /// Every part that is there must hold: quote and collateral as `quote verify` has it, the logs' replay equal to the quote's
-    /// registers, the GPUs as `gpu verify` has it. The bundle's manifest, report data and time are its maker's claim: they are
-    /// held against the quote, but only what you name (--manifest or --policy, --report-data, and a time) verifies anybody.
+    /// Every part that is present must hold: quote and collateral as in `quote verify`, logs that replay to the quote's
+    /// registers, GPUs as in `gpu verify`. The bundle's manifest, report data and time are its maker's claims. They are
+    /// compared with the quote, but a peer is verified only by what you name: --manifest or --policy, --report-data, a time.
     ///
     /// Example, now:
     ///   measurements bundle verify --bundle evidence.bundle --manifest manifest.json --report-data 5a5a…
-    /// Example, whether it holds in itself, as of the time that its maker says:
+    /// Example, whether it is consistent, at the time that its maker states:
     ///   measurements bundle verify --bundle evidence.bundle --at made
     ///
-    /// Exit code 0: every part holds. 1: refused, or failed. 2: misuse.
+    /// Exit code 0: every part holds. 1: refused, or failed. 2: wrong arguments.
     #[command(verbatim_doc_comment)]
     Verify(VerifyArguments),
 }
@@ -65,16 +65,16 @@ pub(crate) struct MakeArguments {
     /// The quote: binary, hexadecimal or base64.
     #[arg(long, value_name = "FILE")]
     quote: PathBuf,
-    /// Intel's collateral for the platform, JSON.
+    /// The collateral: what Intel signs about the platform, as JSON.
     #[arg(long, value_name = "FILE")]
     collateral: PathBuf,
-    /// What the guest should measure to.
+    /// The manifest of expected registers.
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
-    /// A log: of the firmware (CCEL), of a dstack guest, or runtime events. Several are replayed one after the other.
+    /// An event log: a firmware's (CCEL), a dstack guest's, or runtime events. Repeatable; replayed in this order.
     #[arg(long, value_name = "FILE")]
     event_log: Vec<PathBuf>,
-    /// NVIDIA's JSON list of GPUs; with --gpu-chain, one report in hex or as it is.
+    /// NVIDIA's JSON list of GPUs; with --gpu-chain, one report in hex or binary.
     #[arg(long, value_name = "FILE")]
     gpu_evidence: Option<PathBuf>,
     /// The certificates of one report, PEM or PEM in base64, leaf first.
@@ -86,7 +86,7 @@ pub(crate) struct MakeArguments {
     /// A directory with OCSP responses (.der, .ocsp).
     #[arg(long, value_name = "DIR", requires = "gpu_evidence")]
     ocsp: Option<PathBuf>,
-    /// The 64 bytes that the quote binds, as 128 lower-case hex digits.
+    /// The report data that the quote contains, as 128 lower-case hex digits.
     #[arg(long, value_name = "HEX")]
     report_data: Option<ReportData>,
     /// Where to write.
@@ -99,22 +99,23 @@ pub(crate) struct VerifyArguments {
     /// The bundle.
     #[arg(long, value_name = "FILE")]
     bundle: PathBuf,
-    /// What the guest should measure to. Left out: what the bundle says, and nobody is verified.
+    /// The manifest of expected registers. Without it the bundle's is used, and nobody is verified.
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
-    /// What to accept of guest and platform. If it lists no registers, the bundle says which guest.
+    /// The policy: what to accept of guest and platform. If it lists no registers, the bundle's manifest is used.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// The 64 bytes that the quote must bind. Left out: what the bundle says, and nobody is verified.
+    /// The report data that the quote must contain, as 128 hex digits. Without it the bundle's is used, and nobody is
+    /// verified.
     #[arg(long, value_name = "HEX")]
     report_data: Option<ReportData>,
-    /// The nonce that the GPUs must answer. Left out: any, and old evidence passes.
+    /// The nonce that the GPUs' evidence must contain. Without it any nonce is accepted, and so is old evidence.
     #[arg(long, value_name = "HEX")]
     gpu_nonce: Option<String>,
     #[command(flatten)]
     root: RootArgument,
-    /// Judge at this time instead of now: `made`, 2025-06-19T12:00:00Z, or seconds since 1970. `made` is when its maker says
-    /// that it was made.
+    /// Judge at this time instead of now: `made` (the time that the bundle states), 2025-06-19T12:00:00Z, or seconds since
+    /// 1970.
     #[arg(long, value_name = "made|RFC3339")]
     at: Option<When>,
     /// Print one JSON object.

@@ -16,16 +16,16 @@ use predict::image::ImageManifest;
 use super::quote_file::parse_quote;
 use super::{Misuse, print, print_json, read_bounded, replay};
 
-/// Explain why a quote's registers are not those of a manifest.
+/// Explain why a quote's registers differ from a manifest's.
 ///
-/// Says which register differs, at which event if an event log replays to the quote, and which component that is. The usual
-/// causes are computed again: another QEMU, other vCPUs or memory, another order of pages, a patched kernel header, another
+/// Names the register that differs, the event if an event log replays to the quote, and the component behind it. The usual
+/// causes are tried: another QEMU, other vCPUs or memory, another order of pages, a patched kernel header, another
 /// combination of command line and initrd, another manifest. A cause is named only if it gives exactly the quote's
-/// register; otherwise the cause is not known. The quote's signature is not checked: that is `quote verify`.
+/// register. The quote's signature is not checked; use `quote verify` for that.
 ///
-/// Exit code 0: every register that the manifest predicts is equal. 1: one differs, explained or not. 2: misuse.
+/// Exit code 0: every register that the manifest predicts is equal. 1: one differs, explained or not. 2: wrong arguments.
 ///
-/// Example, with all that can be had: the guest's manifest, its image's with files beside it, and the guest's log:
+/// Example, with everything: the guest's manifest, its image's manifest and files, and the guest's log:
 ///   measurements explain --manifest guest.json --manifest image/manifest.json --image image \
 ///     --quote quote.bin --event-log ccel.bin
 /// Example, whether it is another release's quote:
@@ -33,14 +33,14 @@ use super::{Misuse, print, print_json, read_bounded, replay};
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct ExplainArguments {
-    /// A manifest of an image or a guest. The first is expected; the image's of that guest, or the guest's of that image, adds
-    /// to it; others are tried as causes.
+    /// A manifest of an image or a guest. Repeatable: the first is the expected one, the manifest of its image or guest
+    /// completes it, others are tried as causes.
     #[arg(long, value_name = "FILE", required = true)]
     manifest: Vec<PathBuf>,
     /// The quote: binary, hexadecimal or base64.
     #[arg(long, value_name = "FILE")]
     quote: PathBuf,
-    /// A log of the guest, as `replay` takes it; several are replayed one after the other.
+    /// An event log of the guest, as for `replay`. Repeatable; replayed in this order.
     #[arg(long, value_name = "FILE")]
     event_log: Vec<PathBuf>,
     /// The directory with the expected image's firmware, kernel and initrd.

@@ -21,7 +21,7 @@ pub struct FirmwareArguments {
     /// SMBIOS, and the three --bios options say what it writes there. Before 202502, QEMU changes the kernel's header.
     #[arg(long, value_name = "RELEASE")]
     edk2: Option<String>,
-    /// The firmware was built with Secure Boot, and so reads its variable store.
+    /// The firmware was built with Secure Boot, so it reads its variable store.
     #[arg(long)]
     secure_boot: bool,
     /// The firmware's /sys/class/dmi/id/bios_vendor.
@@ -33,15 +33,15 @@ pub struct FirmwareArguments {
     /// The firmware's /sys/class/dmi/id/bios_date, like 09/26/2026.
     #[arg(long, value_name = "DATE", requires = "bios_vendor")]
     bios_date: Option<String>,
-    /// The processor's CPUID leaf 1, EAX and EDX in hexadecimal, like 000c06f2:078bfbff: SMBIOS has it, and with -cpu host it
-    /// is the host's.
+    /// The processor's CPUID leaf 1, EAX and EDX in hexadecimal, like 000c06f2:078bfbff. SMBIOS contains it; with -cpu host
+    /// it is the host's.
     #[arg(long, value_name = "EAX:EDX", value_parser = processor_id)]
     processor: Option<ProcessorId>,
     /// The certificate of db under which the kernel is signed, as DER, if Secure Boot is on. The signature itself is not
     /// checked.
     #[arg(long, value_name = "FILE")]
     signer: Option<PathBuf>,
-    /// QEMU's -fw_cfg name=opt/ovmf/X-PciMmio64Mb,string=MIB, as machines with large BARs have it.
+    /// The value of QEMU's -fw_cfg name=opt/ovmf/X-PciMmio64Mb,string=MIB, which machines with large BARs have.
     #[arg(long, value_name = "MIB")]
     pci_mmio64_mib: Option<u64>,
 }

@@ -15,11 +15,11 @@ use super::{files_in, print, print_json, print_table, read_bounded, time::Moment
 
 #[derive(Subcommand)]
 pub enum GpuCommand {
-    /// Decide whether Hopper GPUs (H100, H200) run the firmware that NVIDIA signed.
+    /// Verify that Hopper GPUs (H100, H200) run firmware that NVIDIA signed.
     ///
     /// Checks, offline: certificate chain to NVIDIA's root, signature of the report, firmware digest in both, nonce, the RIMs of
-    /// driver and VBIOS (chain, digest, signature), and every measurement that they list. RIMs are signed with certificates of
-    /// two years, so give --at the time when the evidence was received.
+    /// driver and VBIOS (chain, digest, signature), and every measurement that they list. RIMs are signed with certificates
+    /// valid for two years, so pass the time when the evidence was received as --at.
     ///
     /// Example, NVIDIA's JSON of one or more GPUs:
     ///   measurements gpu verify --evidence gpus.json --rim rims/ --nonce 931d8dd0… --at 2025-06-19T12:00:00Z
@@ -28,7 +28,7 @@ pub enum GpuCommand {
     /// Example, without RIMs, which verifies nothing about firmware:
     ///   measurements gpu verify --evidence gpus.json --no-rim
     ///
-    /// Exit code 0: verified (with --no-rim: chain and signature hold). 1: refused, or failed. 2: misuse.
+    /// Exit code 0: verified (with --no-rim: chain and signature hold). 1: refused, or failed. 2: wrong arguments.
     #[command(verbatim_doc_comment)]
     Verify(VerifyArguments),
 }
@@ -36,25 +36,26 @@ pub enum GpuCommand {
 #[derive(Args)]
 #[command(group(ArgGroup::new("reference").args(["rim", "no_rim"]).required(true)))]
 pub struct VerifyArguments {
-    /// NVIDIA's JSON list of GPUs; with --chain, one report in hex or as it is.
+    /// NVIDIA's JSON list of GPUs; with --chain, one report in hex or binary.
     #[arg(long, value_name = "FILE")]
     evidence: PathBuf,
     /// The certificates of one report, PEM or PEM in base64, leaf first.
     #[arg(long, value_name = "FILE")]
     chain: Option<PathBuf>,
-    /// A directory with RIMs (.xml, .swidtag), or one RIM. A file named like one of NVIDIA's ids is used for that board only.
+    /// A directory with RIMs (.xml, .swidtag), or one RIM. A file named after one of NVIDIA's ids is used for that board only.
     #[arg(long, value_name = "DIR")]
     rim: Vec<PathBuf>,
-    /// Compare no measurement: chain, signature and fields only. Nothing is verified by that.
+    /// Check only chain, signature and fields, and compare no measurement. Nothing about the firmware is verified then.
     #[arg(long)]
     no_rim: bool,
-    /// The nonce that the evidence must answer. Left out: any, and old evidence passes.
+    /// The nonce that the evidence must contain. Without it any nonce is accepted, and so is old evidence.
     #[arg(long, value_name = "HEX")]
     nonce: Option<String>,
-    /// A directory with OCSP responses (.der, .ocsp) about every certificate but leaf and root. Left out: no revocation check.
+    /// A directory with OCSP responses (.der, .ocsp) about every certificate except leaf and root. Without it revocation is
+    /// not checked.
     #[arg(long, value_name = "DIR")]
     ocsp: Option<PathBuf>,
-    /// The nonce that the OCSP responses must carry. Left out: any.
+    /// The nonce that the OCSP responses must contain. Without it any nonce is accepted.
     #[arg(long, value_name = "HEX", requires = "ocsp")]
     ocsp_nonce: Option<String>,
     /// Judge at this time instead of now.

@@ -13,10 +13,11 @@ use super::{open, print, print_json, read_bounded};
 
 #[derive(Subcommand)]
 pub enum ImageCommand {
-    /// Compare an image's files with its manifest, and compute every register again.
+    /// Compare an image's files with its manifest, and recompute every register.
     ///
-    /// A register that cannot be computed is refused: nothing shows that it is right. The digest of the agent and the lists of
-    /// files and packages inside are not checked here; rebuild the image from its lock, or use `image-builder verify`.
+    /// An image with a register that cannot be computed is refused: nothing would show that it is right. The digest of the
+    /// agent and the lists of files and packages inside are not checked here: rebuild the image from its lock, or use
+    /// `image-builder verify`.
     ///
     /// Example:
     ///   measurements image verify --manifest image/manifest.json
@@ -26,7 +27,7 @@ pub enum ImageCommand {
 
 #[derive(Args)]
 pub struct VerifyArguments {
-    /// The image manifest; the files lie beside it.
+    /// The image manifest; its files are in the same directory.
     #[arg(long, value_name = "FILE")]
     manifest: PathBuf,
     #[command(flatten)]

@@ -15,11 +15,10 @@ use super::quote_file::parse_quote;
 use super::shape::memory_mib;
 use super::{print, print_json, read_bounded, write_whole};
 
-/// Predict what an image's guest measures to in every machine that is allowed: each version of QEMU with each number of
-/// processors, each size of memory and each list of devices.
+/// Predict an image's registers in many machines: every combination of QEMU version, processors, memory and devices.
 ///
-/// A machine whose tables are not proven refuses the whole set, by its name. The output is JSON for `measurements match`
-/// with --json or --out, and a table for people otherwise.
+/// If the tables of one machine were never compared with QEMU's, the whole set is refused and the machine is named. The
+/// output is JSON for `measurements match` with --json or --out, and a table otherwise.
 ///
 /// Example:
 ///   measurements predict-set --manifest image/manifest.json --vcpus 2,4,8 --memory 4G,8G,16G --out set.json
@@ -29,16 +28,16 @@ use super::{print, print_json, read_bounded, write_whole};
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct PredictSetArguments {
-    /// The image manifest; the firmware lies beside it.
+    /// The image manifest; the firmware is in the same directory.
     #[arg(long, value_name = "FILE")]
     manifest: PathBuf,
-    /// Numbers of processors, with commas.
+    /// Numbers of processors, separated by commas.
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', required = true)]
     vcpus: Vec<u32>,
-    /// Sizes of memory, with commas, for example 2048M or 2G.
+    /// Sizes of memory, separated by commas, for example 2048M,2G.
     #[arg(long, value_name = "SIZES", value_delimiter = ',', value_parser = memory_mib, required = true)]
     memory: Vec<u64>,
-    /// Versions of QEMU, with commas.
+    /// Versions of QEMU, separated by commas.
     #[arg(
         long,
         value_name = "VERSIONS",
@@ -46,8 +45,8 @@ pub struct PredictSetArguments {
         default_value = "10.0.13,11.1.3"
     )]
     qemu: Vec<String>,
-    /// Lists of devices, with commas: guest, guest-with-tpm, guest-with-1-h100 to guest-with-8-h100. What this project's
-    /// launcher gives the image's profile if left out, which is no GPU yet.
+    /// Lists of devices, separated by commas: guest, guest-with-tpm, guest-with-1-h100 to guest-with-8-h100
+    /// [default: what `host-proxy launch` gives the image's profile, without GPUs]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     devices: Vec<Devices>,
     #[command(flatten)]
@@ -60,9 +59,9 @@ pub struct PredictSetArguments {
     json: bool,
 }
 
-/// Say which machine of a set a quote comes from. Exit code 1: none.
+/// Find the machine of a set that a quote comes from. Exit code 1: none.
 ///
-/// This does not check the quote's signature: verify it first, with `measurements quote verify`.
+/// The quote's signature is not checked: first run `measurements quote verify`.
 ///
 /// Example:
 ///   measurements match --set set.json --quote quote.bin

@@ -17,11 +17,11 @@ use super::firmware::FirmwareArguments;
 use super::shape::{LOCKED_QEMU, Machine};
 use super::{print, print_json, read_bounded, read_start};
 
-/// Predict what a guest will measure to, before any boot.
+/// Predict the registers of a guest from its files.
 ///
-/// The firmware alone gives MRTD. What it starts gives RTMR1 and RTMR2. The machine gives RTMR0: one of a shape file, or this
-/// project's guest with so many processors and so much memory. docs/measurements.md says for which versions of QEMU, OVMF
-/// and Linux this holds.
+/// The firmware alone gives MRTD. Kernel, initrd and command line, or a unified kernel image, give RTMR1 and RTMR2. The
+/// machine gives RTMR0: --shape describes any machine, --vcpus and --memory this project's guest. docs/measurements.md
+/// says for which versions of QEMU, OVMF and Linux this holds.
 ///
 /// Example, MRTD of a firmware:
 ///   measurements predict --firmware OVMF.fd
@@ -30,10 +30,10 @@ use super::{print, print_json, read_bounded, read_start};
 ///     --vcpus 4 --memory 4G
 /// Example, a unified kernel image in a machine of your own:
 ///   measurements predict --firmware OVMF.fd --uki linux.efi --shape shape.json --qemu 11.1.3
-/// Example, a firmware of the newer generation that is not known by its digest:
+/// Example, a newer firmware that is not known by its digest:
 ///   measurements predict --firmware OVMF.fd --vcpus 4 --memory 4G --edk2 202511 --processor 000c06f2:078bfbff \
 ///     --bios-vendor 'EDK II' --bios-version edk2-stable202511 --bios-date 11/24/2025
-/// Example, tables that somebody else collected, for study:
+/// Example, with ACPI tables from elsewhere, for study:
 ///   measurements predict --firmware OVMF.fd --memory 4G --acpi-tables acpi_tables.bin
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
@@ -55,10 +55,10 @@ pub struct PredictArguments {
     /// The command line, as QEMU's -append takes it.
     #[arg(long, value_name = "TEXT")]
     cmdline: Option<String>,
-    /// A unified kernel image, as QEMU's -kernel takes it or as it lies on the disk of --disk.
+    /// A unified kernel image, as QEMU's -kernel takes it or as it is on the disk of --disk.
     #[arg(long, value_name = "FILE")]
     uki: Option<PathBuf>,
-    /// The disk that the unified kernel image is started from; its first MiB is read. RTMR0 is not predicted then.
+    /// The disk from which the unified kernel image is started; its first MiB is read. RTMR0 is then not predicted.
     #[arg(
         long,
         value_name = "FILE",
@@ -75,10 +75,10 @@ pub struct PredictArguments {
     machine: MachineArguments,
     #[command(flatten)]
     built: FirmwareArguments,
-    /// What the guest measures while it runs, for RTMR3: a JSON list of name and digest, or of dstack's events.
+    /// Events that the guest measures while it runs, for RTMR3: a JSON list of name and digest, or of dstack's events.
     #[arg(long, value_name = "FILE")]
     runtime_events: Option<PathBuf>,
-    /// Print one JSON object: each register that is predicted, and the events that lead there.
+    /// Print one JSON object with the predicted registers and their events.
     #[arg(long)]
     json: bool,
 }
@@ -86,11 +86,12 @@ pub struct PredictArguments {
 /// What a prediction needs to know of QEMU.
 #[derive(Args)]
 pub struct MachineArguments {
-    /// ACPI tables of another origin, for study: registers from them are in no policy. A directory with table-loader, rsdp, tables, and
-    /// tpm-log if there is a TPM (or loader.bin, rsdp.bin, tables.bin, tpm-log.bin), or a file with the tables alone.
+    /// ACPI tables from elsewhere, for study: their registers are marked as not usable in a policy. A directory with
+    /// table-loader, rsdp, tables, and tpm-log if there is a TPM (or loader.bin, rsdp.bin, tables.bin, tpm-log.bin), or a
+    /// file with the tables alone.
     #[arg(long, value_name = "DIRECTORY|FILE")]
     pub acpi_tables: Option<PathBuf>,
-    /// In which order QEMU adds the firmware's pages: single from QEMU 9 on, two in the QEMU 8 builds of Canonical and Intel.
+    /// The order in which QEMU adds the firmware's pages: single from QEMU 9 on, two in Canonical's and Intel's QEMU 8.
     #[arg(long, value_name = "ORDER", value_enum, default_value = "single")]
     pub page_order: PageOrderName,
 }

@@ -16,20 +16,20 @@ use super::{print_json, print_table, read_bounded, time::Moment};
 
 #[derive(Subcommand)]
 pub(crate) enum QuoteCommand {
-    /// Print what a quote says, believing nothing.
+    /// Print what a quote says, without checking it.
     ///
     /// Example:
     ///   measurements quote parse --quote quote.bin
     #[command(verbatim_doc_comment)]
     Parse(ParseArguments),
-    /// Decide whether a quote comes from the guest that a manifest or a policy describes.
+    /// Verify that a quote comes from the guest that a manifest or a policy describes.
     ///
-    /// Checked always: signatures, certificate chains up to the root, revocation, the state of the platform and of its
-    /// quoting enclave, the guest's attributes. With --manifest or --policy: its registers, MRCONFIGID and owner. With
-    /// --report-data: that it was made for you, now. Only all of these together verify a peer; whatever was left out is
-    /// named in the output, and then nobody is verified.
+    /// Always checked: signatures, certificate chains up to the root, revocation, the state of the platform and of its
+    /// quoting enclave, the guest's attributes. With --manifest or --policy also its registers, MRCONFIGID and owner; with
+    /// --report-data also that the quote was made for this request. Only all of these together verify a peer. If one is
+    /// missing, the output says so, and nobody is verified.
     ///
-    /// Example, a real guest now:
+    /// Example, a guest now:
     ///   measurements quote verify --quote quote.bin --collateral collateral.json \
     ///     --manifest manifest.json --report-data 5a5a…
     /// Example, with a platform policy, as of a day in the past:
@@ -57,17 +57,17 @@ pub(crate) struct VerifyArguments {
     /// The quote: binary, hexadecimal or base64.
     #[arg(long, value_name = "FILE")]
     quote: PathBuf,
-    /// Intel's collateral for the platform, JSON.
+    /// The collateral: what Intel signs about the platform, as JSON.
     #[arg(long, value_name = "FILE")]
     collateral: PathBuf,
-    /// What the guest should measure to.
+    /// The manifest of expected registers.
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
-    /// What to accept of guest and platform. With --manifest too, that manifest's registers are the ones accepted, and the
-    /// policy, if it lists registers, must list them.
+    /// The policy: what to accept of guest and platform. With --manifest, the manifest's registers are the accepted ones,
+    /// and a policy that lists registers must include them.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// The 64 bytes the quote must bind, as 128 lower-case hex digits.
+    /// The report data that the quote must contain, as 128 lower-case hex digits.
     #[arg(long, value_name = "HEX")]
     report_data: Option<ReportData>,
     #[command(flatten)]

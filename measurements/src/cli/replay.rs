@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 use super::quote_file::parse_quote;
 use super::{print, print_json, read_bounded};
 
-/// Replay event logs into registers, compare them with a quote, and say what each event is.
+/// Replay event logs into registers, compare them with a quote, and show what each event is worth.
 ///
-/// Exit code 0: with a quote, all four RTMRs are as the logs have them; and no event carries data that does not hash to its
-/// digest. 1: something does not hold. The quote's signature is not checked: that is `quote verify`.
+/// Exit code 0: all four RTMRs of the quote, if there is one, are what the logs lead to, and no event has data that does
+/// not hash to its digest. 1: something differs. The quote's signature is not checked; use `quote verify` for that.
 ///
 /// Example, in a guest:
 ///   measurements replay --event-log /sys/firmware/acpi/tables/data/CCEL --quote quote.bin
@@ -23,10 +23,10 @@ use super::{print, print_json, read_bounded};
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct ReplayArguments {
-    /// A log; several are replayed one after the other.
+    /// An event log. Repeatable; replayed in this order.
     #[arg(long, value_name = "FILE", required = true)]
     event_log: Vec<PathBuf>,
-    /// What the logs are. Left out: JSON if they begin like it, else ccel.
+    /// The format of the logs [default: json if they begin like JSON, else ccel]
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// A quote to compare with: binary, hexadecimal or base64.

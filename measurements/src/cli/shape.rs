@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 
 use super::{print, print_json, read_bounded, write_directory, write_whole};
 
-/// Write down the machine that a command line of QEMU makes, as a shape file.
+/// Translate a QEMU command line into a shape file.
 ///
-/// What the command line has and this program does not understand is refused by name: an option that it passed over could
-/// change a table. docs/measurements.md says what was compared.
+/// Options that this program does not know are refused by name, because each could change a table.
+/// docs/measurements-evidence.md says what was compared.
 ///
-/// Example, from words:
+/// Example, from arguments:
 ///   measurements shape --qemu 10.0.13 --from-qemu '-nodefaults -machine q35,smm=off,pic=off -cpu host -smp 4 -m 4G'
-/// Example, from a script of a host, for the tables of its machine:
+/// Example, from a host's script, for the tables of its machine:
 ///   measurements shape --qemu 11.1.3 --from-qemu-file launch.txt --out shape.json
 ///   measurements acpi --shape shape.json --out acpi/
 #[derive(Args)]
@@ -35,21 +35,21 @@ pub struct ShapeArguments {
         conflicts_with = "from_qemu_file"
     )]
     from_qemu: Option<String>,
-    /// A file with such arguments, on one line or more.
+    /// A file with such arguments, on one or more lines.
     #[arg(long, value_name = "FILE")]
     from_qemu_file: Option<PathBuf>,
-    /// The version of QEMU that runs them, as its --version or its Debian package says it.
+    /// The version of that QEMU, as in its --version or its Debian package.
     #[arg(long, value_name = "VERSION")]
     qemu: String,
-    /// Where to write; standard output if left out.
+    /// Where to write [default: stdout]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
-/// Make the ACPI files that QEMU gives a machine, without a QEMU.
+/// Make the ACPI files that QEMU would give a machine, without QEMU.
 ///
-/// The machine is one of a shape file, or this project's guest with so many processors and so much memory. A machine outside
-/// what was compared with QEMU's own files is refused by name, never guessed.
+/// The machine is that of --shape, or this project's guest with --vcpus and --memory. A machine whose files were never
+/// compared with QEMU's own is refused by name.
 ///
 /// Example, the guest of an image:
 ///   measurements acpi --vcpus 4 --memory 4G --out acpi/
@@ -80,7 +80,7 @@ pub struct Machine {
     /// Memory of the guest, for example 2048M or 2G.
     #[arg(long, value_name = "SIZE", value_parser = memory_mib)]
     pub memory: Option<u64>,
-    /// The version of QEMU that runs the guest: 10.0.13, which the lock has, if left out.
+    /// The version of QEMU that runs the guest [default: 10.0.13, the one in the lock]
     #[arg(long, value_name = "VERSION")]
     pub qemu: Option<String>,
     /// The guest has a TPM, as simulated ones do.

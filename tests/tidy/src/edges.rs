@@ -11,6 +11,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidy", &[]),
     ("demo", &[]),
     ("without", &[]),
+    (
+        "reference",
+        &["host-proxy", "measurements", "ledger", "simulator"],
+    ),
     // It shares nothing with the predictor, so that one can be held against the other.
     ("simulator", &["registers"]),
     ("attest", &["registers", "pki"]),

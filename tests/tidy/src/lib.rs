@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod code;
+mod docs;
 mod edges;
 mod examples;
 mod headings;
@@ -139,4 +140,9 @@ fn no_source_file_is_longer_than_600_lines() {
 #[test]
 fn nothing_names_a_machine_or_leaves_work_undone() {
     check(words::forbidden(&Tree::read().files));
+}
+
+#[test]
+fn pages_say_for_whom_they_are_and_lead_somewhere() {
+    check(docs::breaches(&Tree::read()));
 }
