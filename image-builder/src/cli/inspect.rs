@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::provenance::{Bill, Envelope};
+use crate::release::{Directory, changes};
 use attest::Profile;
 use clap::Args;
-use image_builder::provenance::{Bill, Envelope};
-use image_builder::release::{Directory, changes};
 use predict::image::Role;
 use serde_json::{Value, json};
 
@@ -17,18 +17,18 @@ pub const INSPECT_EXAMPLE: &str = "Example:
   image-builder inspect image/manifest.json --all
   image-builder inspect image --json | jq .manifest.registers
 
-Shows what the papers say, and checks no more of it than that they agree with themselves: `verify` holds them against the bytes,
-`reproduce` against the sources.
+Shows what manifest and provenance say and checks only that they do not contradict themselves. `verify` compares them with the bytes,
+`reproduce` with the sources.
 
-Exit code: 0 shown, 1 it is no image, 2 misuse.";
+Exit code: 0 shown, 1 not an image, 2 wrong arguments.";
 
 pub const DIFF_EXAMPLE: &str = "Example:
   image-builder diff old/manifest.json new/manifest.json
   image-builder diff old new --json
 
-One line for each thing: `-` only the first has it, `+` only the second, `~` both and differently. Compared are profile, lock, compiler and
-machine, packages, kernel modules, files inside, artifacts, the words of the command line, and registers, as the manifests
-have them.
+One line for each difference: `-` only in the first, `+` only in the second, `~` in both and different. It compares profile, lock,
+compiler, machine, packages, kernel modules, files inside, artifacts, words of the command line and registers, as the manifests have
+them.
 
 Exit code: 0 the same, 1 different, 2 they cannot be compared.";
 
@@ -36,10 +36,10 @@ pub const SBOM_EXAMPLE: &str = "Example:
   image-builder sbom image
   image-builder sbom image --json > image.spdx.json
 
-Prints name, version, licence and package URL of everything in the image, and of what made it; with --json the SPDX 2.3 document, after it
-was checked to be of this image and to keep SPDX's rules.
+Prints name, version, licence and package URL of everything in the image and of the tools that made it. With --json it prints the
+SPDX 2.3 document, after checking that it belongs to this image and is valid.
 
-Exit code: 0 printed, 1 there is none or it is not of this image, 2 misuse.";
+Exit code: 0 printed, 1 there is none or it is not of this image, 2 wrong arguments.";
 
 /// Shows an image.
 #[derive(Args)]
@@ -47,7 +47,7 @@ pub struct Inspect {
     /// The image's directory, or its manifest
     #[arg(value_name = "IMAGE|MANIFEST")]
     image: PathBuf,
-    /// Print packages and files inside as well
+    /// Print packages and files inside too
     #[arg(long)]
     all: bool,
     /// Print one JSON object
@@ -61,7 +61,7 @@ pub struct Diff {
     /// An image's directory, or its manifest
     #[arg(value_name = "A")]
     first: PathBuf,
-    /// Another one
+    /// The image to compare with: its directory, or its manifest
     #[arg(value_name = "B")]
     second: PathBuf,
     /// Print one JSON object

@@ -5,46 +5,46 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
+use crate::lock::debian::Date;
+use crate::lock::{Change, Order, PackageLock, Recipe, State, Update, changes, make_lock};
 use clap::Args;
-use image_builder::lock::debian::Date;
-use image_builder::lock::{Change, Order, PackageLock, Recipe, State, Update, changes, make_lock};
 use serde_json::json;
 
 use super::screen::Screen;
 use super::{Mirrors, Refusal, StoreDirectory};
 
 pub const EXAMPLE: &str = "Examples:
-  image-builder lock recipes/sim.yaml                        a lock; one that is there keeps its versions
-  image-builder lock recipes/sim.yaml --check                what changed upstream; writes nothing
-  image-builder lock recipes/sim.yaml --update               everything as it is today
-  image-builder lock recipes/sim.yaml --update openssl       one package, and what must follow it
+  image-builder lock recipes/sim.yaml                        make a lock; an existing one keeps its versions
+  image-builder lock recipes/sim.yaml --check                show what changed upstream; writes nothing
+  image-builder lock recipes/sim.yaml --update               update everything
+  image-builder lock recipes/sim.yaml --update openssl       update one package and what must change with it
   image-builder lock recipes/sim.yaml --mirror http://mirror.example/debian --mirror http://deb.debian.org/debian
 
-What it believes about which packages there are: an InRelease that one of the keys pinned in the recipe signed, not older than the one of
-the lock that is there. It believes no mirror. About wheels it believes PyPI's index. Review what changed before you build from it.
+Which packages exist is taken from an InRelease that one of the keys pinned in the recipe signed and that is not older than the one of
+the existing lock. No mirror is trusted. For wheels PyPI's index is trusted. Review the changes before you build.
 
-Exit code: 0 done, or nothing changed upstream; 1 refused or failed, or with --check something changed; 2 misuse.";
+Exit code: 0 done, or nothing changed upstream; 1 refused or failed, or with --check something changed; 2 wrong arguments.";
 
 #[derive(Args)]
 pub struct Lock {
     /// The recipe
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
-    /// Tell what changed upstream since the lock was made, and write nothing
+    /// Show what changed upstream since the lock was made, and write nothing
     #[arg(long, conflicts_with_all = ["update", "out"])]
     check: bool,
-    /// Lock what is there now: of NAME and what must follow it, or of everything
+    /// Update NAME and what must change with it, or everything
     #[arg(long, value_name = "NAME", num_args = 0..=1)]
     update: Option<Option<String>>,
     #[command(flatten)]
     mirrors: Mirrors,
-    /// Where PyPI's simple index lies [env: CHRYSALIS_PYPI_URL] [default: https://pypi.org]
+    /// The URL of PyPI's simple index [env: CHRYSALIS_PYPI_URL] [default: https://pypi.org]
     #[arg(long, value_name = "URL")]
     pypi_url: Option<String>,
-    /// Where to write the lock [default: the file beside the recipe that the recipe names]
+    /// Where to write the lock [default: the file that the recipe names, beside it]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Take an archive that is older than it was for the lock that is there
+    /// Accept an archive release older than that of the existing lock
     #[arg(long)]
     allow_older: bool,
     #[command(flatten)]

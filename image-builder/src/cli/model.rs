@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::{Args, Subcommand};
-use image_builder::image::mkfs;
-use image_builder::lock::{Digest, PackageLock, Role};
-use image_builder::model;
-use image_builder::model::{
+use crate::image::mkfs;
+use crate::lock::{Digest, PackageLock, Role};
+use crate::model;
+use crate::model::{
     Description, Directory, ModelError, ModelSigner, ModelVerifier, Statement, Step, Tool, VOLUME,
 };
-use image_builder::provenance::KeyError;
-use image_builder::sandbox::Sandbox;
-use image_builder::store::{Progress, ensure_tree};
+use crate::provenance::KeyError;
+use crate::sandbox::Sandbox;
+use crate::store::{Progress, ensure_tree};
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::screen::Screen;
@@ -33,20 +33,20 @@ const PACK_EXAMPLE: &str = "Example:
 Writes model.img (EROFS, and a dm-verity tree behind it), model.json (root hash, salt, blocks, files) and model.sig.json (the files'
 digests in the form of OpenSSF Model Signing 1.0, signed with --sign). The same files give the same bytes on every machine.
 
-In a volume are safetensors, json, txt, md, jinja and tokenizer.model files. Anything else is refused by name: what can hold a pickle is a
-program. Links are refused too; a directory of Hugging Face's cache is made of them: `cp -rL snapshots/… model`, or
+A volume may contain safetensors, json, txt, md, jinja and tokenizer.model files. Anything else is refused by name: a file that can
+contain a pickle is a program. Links are refused too; a directory in Hugging Face's cache consists of them: `cp -rL snapshots/… model`, or
 `hf download --local-dir model`.
 
-Exit code: 0 done, 1 refused or failed (the sentence says whose fault), 2 misuse.";
+Exit code: 0 done, 1 refused or failed, 2 wrong arguments.";
 
 const VERIFY_EXAMPLE: &str = "Example:
   image-builder model verify llama-volume --root 4f2c…
   image-builder model verify llama-volume --key maker.pub --json
 
-Reads all of the volume: hash tree against data and root hash, files against model.json, model.sig.json against the files. Without
---root or --key it says what the volume is, and not that it is the one you want.
+Reads the whole volume and compares the hash tree with data and root hash, the files with model.json, and model.sig.json with the
+files. Without --root or --key it shows what the volume is, not that it is the one you want.
 
-Exit code: 0 all of it fits, 1 it does not, 2 misuse.";
+Exit code: 0 everything matches, 1 something differs, 2 wrong arguments.";
 
 #[derive(Args)]
 pub struct Model {
@@ -56,32 +56,32 @@ pub struct Model {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make a volume of a model's directory.
+    /// Pack a model's directory into a volume.
     #[command(after_help = PACK_EXAMPLE)]
     Pack(Pack),
-    /// Check a volume against its description.
+    /// Verify a volume against its description.
     #[command(after_help = VERIFY_EXAMPLE)]
     Verify(Verify),
 }
 
 #[derive(Args)]
 struct Pack {
-    /// The model's directory, in Hugging Face's form
+    /// The model's directory, in Hugging Face's layout
     #[arg(value_name = "DIR")]
     directory: PathBuf,
-    /// The volume's directory; new, empty, or a volume's, which is replaced when the new one is whole
+    /// The volume's directory: new, empty, or an existing volume, which is replaced once the new one is complete
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// The model's name [default: the directory's]
     #[arg(long, value_name = "NAME")]
     id: Option<String>,
-    /// A file or directory in DIR that does not become part of the volume; may be given again
+    /// A file or directory in DIR to leave out of the volume. Repeatable
     #[arg(long, value_name = "PATH")]
     leave_out: Vec<String>,
     /// Sign model.sig.json with this key: P-256, which OpenSSF's model_signing verifies, or Ed25519 (PKCS#8, PEM)
     #[arg(long, value_name = "KEYFILE")]
     sign: Option<PathBuf>,
-    /// Another package lock than the one built into this program: it decides the version of mkfs.erofs
+    /// A package lock, which decides the version of mkfs.erofs [default: the one built into this program]
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
     #[command(flatten)]
@@ -98,10 +98,10 @@ struct Verify {
     /// The volume's directory
     #[arg(value_name = "DIR")]
     volume: PathBuf,
-    /// The root hash that it should have, 64 hex digits
+    /// The expected root hash, 64 hex digits
     #[arg(long, value_name = "HEX", value_parser = root_hash)]
     root: Option<Digest>,
-    /// The public key that has to have signed model.sig.json (PEM)
+    /// The public key that must have signed model.sig.json (PEM)
     #[arg(long, value_name = "KEYFILE")]
     key: Option<PathBuf>,
     /// Print one JSON object instead of a table

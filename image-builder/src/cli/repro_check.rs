@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::compile::workspace_around;
+use crate::image::repro;
+use crate::image::repro::{Check, Difference, ReproError, Room, VARIED, compare};
+use crate::lock::{PackageLock, Recipe, Role};
+use crate::store::ensure_tree;
 use clap::Args;
-use image_builder::compile::workspace_around;
-use image_builder::image::repro;
-use image_builder::image::repro::{Check, Difference, ReproError, Room, VARIED, compare};
-use image_builder::lock::{PackageLock, Recipe, Role};
-use image_builder::store::ensure_tree;
 use serde_json::{Value, json};
 
 use super::screen::Screen;
@@ -18,24 +18,24 @@ pub const EXAMPLE: &str = "Example:
   image-builder repro-check recipes/cpu.yaml
   image-builder repro-check recipes/cpu.yaml --share-programs --json
 
-Builds once as you are, and once as user 1234 with umask 077 on a host of another name, from a copy of the sources under another
-path whose directories list in another order, with another store, in Turkish, fourteen hours and four years ahead, on one
-processor. Takes as long as two builds from nothing: some twenty minutes if the agent has to be compiled twice. Ends with
-`identical`, or with what differs.
+Builds once normally, and once as user 1234 with umask 077 on a host of another name, from a copy of the sources under another path
+whose directories list in another order, with another store, in a Turkish locale, fourteen hours and four years ahead, on one
+processor. It takes as long as two builds from scratch: about twenty minutes if the agent has to be compiled twice. The last line is
+`identical` or `different`.
 
-Exit code: 0 identical, 1 different or a build failed, 2 misuse.";
+Exit code: 0 identical, 1 different or a build failed, 2 wrong arguments.";
 
 #[derive(Args)]
 pub struct ReproCheck {
-    /// The recipe, in a checkout of the sources that are compiled
+    /// The recipe, in a checkout of the sources to compile
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
-    /// Another package lock than the file beside the recipe that the recipe names
+    /// The package lock [default: the file that the recipe names, beside it]
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
     #[command(flatten)]
     mirrors: Mirrors,
-    /// Compile our programs once, and check everything else: minutes less, and said in the result
+    /// Compile our programs only once and check everything else; saves minutes, and the result says so
     #[arg(long)]
     share_programs: bool,
     #[command(flatten)]

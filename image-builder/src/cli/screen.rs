@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use image_builder::store::Progress;
+use crate::store::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A bar on a terminal, lines elsewhere; both on stderr.

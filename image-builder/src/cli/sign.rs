@@ -6,10 +6,10 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::limits::KEY_BYTES_MAX;
+use crate::provenance as papers;
+use crate::provenance::{ENVELOPE, PublicKey, SecretKey};
 use clap::Args;
-use image_builder::limits::KEY_BYTES_MAX;
-use image_builder::provenance as papers;
-use image_builder::provenance::{ENVELOPE, PublicKey, SecretKey};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -18,10 +18,10 @@ use super::Refusal;
 pub const KEYGEN_EXAMPLE: &str = "Example:
   image-builder keygen --out release.key
 
-Writes release.key, readable by its owner alone, and release.key.pub, which verifiers need. Both are what OpenSSL writes for Ed25519
-(PKCS#8 and SubjectPublicKeyInfo, PEM). Existing files are left alone.
+Writes release.key, readable only by its owner, and release.key.pub, which verifiers need, in OpenSSL's formats for Ed25519
+(PKCS#8 and SubjectPublicKeyInfo, PEM). Existing files are not overwritten.
 
-Exit code: 0 done, 1 refused or failed, 2 misuse.";
+Exit code: 0 done, 1 refused or failed, 2 wrong arguments.";
 
 pub const SIGN_EXAMPLE: &str = "Example:
   image-builder sign image --key release.key
@@ -29,12 +29,12 @@ pub const SIGN_EXAMPLE: &str = "Example:
 Writes provenance.dsse.json around provenance.json. The signature says that the owner of the key claims that this image came of these
 inputs. It says nothing about what a guest runs: that is what registers are for.
 
-Exit code: 0 done, 1 refused or failed, 2 misuse.";
+Exit code: 0 done, 1 refused or failed, 2 wrong arguments.";
 
 /// Makes a key.
 #[derive(Args)]
 pub struct Keygen {
-    /// Where the secret key goes; the public one goes to the same name with `.pub`
+    /// Where to write the secret key; the public key is written beside it with `.pub`
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Print one JSON object instead of the public key's name

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::compile;
+use crate::compile::workspace_around;
+use crate::image::tools::{Order, Step, ToolsError, ensure_tools};
+use crate::lock::{PackageLock, Recipe};
 use clap::Args;
-use image_builder::compile;
-use image_builder::compile::workspace_around;
-use image_builder::image::tools::{Order, Step, ToolsError, ensure_tools};
-use image_builder::lock::{PackageLock, Recipe};
 
 use super::screen::Screen;
 use super::{Mirrors, Refusal, StoreDirectory};
@@ -20,10 +20,10 @@ For each program the description has the words that start it in the sandbox and 
 
 #[derive(Args)]
 pub struct Tools {
-    /// The recipe, in a checkout of our sources
+    /// The recipe, in a checkout of the sources
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
-    /// Another package lock than the file beside the recipe that the recipe names
+    /// The package lock [default: the file that the recipe names, beside it]
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
     #[command(flatten)]

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::release::{Check, Outcome, Report, SIGNATURE, check};
 use clap::Args;
-use image_builder::release::{Check, Outcome, Report, SIGNATURE, check};
 use serde_json::{Value, json};
 
 use super::sign::read_public;
@@ -21,7 +21,7 @@ ACPI tables this program does not know, and `contents` its word for what lies in
 
 A signature says who claims to have built the image. What a guest runs is shown by its registers, in a quote.
 
-Exit code: 0 all of it holds, 1 refused, 2 misuse.";
+Exit code: 0 all of it holds, 1 refused, 2 wrong arguments.";
 
 /// Checks an image.
 #[derive(Args)]
@@ -29,14 +29,14 @@ pub struct Verify {
     /// The image's directory
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
-    /// The public key of whoever published it
+    /// The publisher's public key
     #[arg(
         long,
         value_name = "PUB",
         required_unless_present = "insecure_unsigned"
     )]
     key: Option<PathBuf>,
-    /// Check all but the signature: for an image of your own
+    /// Check everything except the signature: for an image of your own
     #[arg(long, conflicts_with = "key")]
     insecure_unsigned: bool,
     #[command(flatten)]

@@ -13,7 +13,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("without", &[]),
     (
         "reference",
-        &["host-proxy", "measurements", "ledger", "simulator"],
+        &[
+            "client",
+            "host-proxy",
+            "image-builder",
+            "ledger",
+            "measurements",
+            "simulator",
+        ],
     ),
     // It shares nothing with the predictor, so that one can be held against the other.
     ("simulator", &["registers"]),
