@@ -10,7 +10,7 @@ use crate::session::unix_s;
 use crate::transport::Transport;
 use anyhow::Context;
 use attest::RootClass;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde_json::{Value, json};
 use settlement::Nano;
 use std::io::Write;
@@ -43,14 +43,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Embed texts; prints the JSON of the OpenAI API.
+    /// Embed texts and print the OpenAI API's JSON.
     #[command(
         after_help = "Example:\n  chrysalis embed --config client.yaml \"a cat\" \"a kitten\""
     )]
     Embed {
         #[command(flatten)]
         common: Common,
-        /// The model; the first that embeds when absent.
+        /// The model [default: the worker's first for embeddings]
         #[arg(long)]
         model: Option<String>,
         /// Texts to embed.
@@ -64,10 +64,10 @@ enum Command {
     Chat {
         #[command(flatten)]
         common: Common,
-        /// The model; the first that chats when absent.
+        /// The model [default: the worker's first for chat]
         #[arg(long)]
         model: Option<String>,
-        /// Completion tokens at most.
+        /// The maximum number of completion tokens.
         #[arg(long)]
         max_tokens: Option<u32>,
         /// Print one JSON object instead of streaming.
@@ -76,18 +76,26 @@ enum Command {
         /// The question.
         text: String,
     },
-    /// Offer the OpenAI API on the loopback.
+    /// Serve the OpenAI API on the loopback interface.
     Serve {
         #[command(flatten)]
         common: Common,
-        /// Where to listen instead of the configured address; port 0 takes a free one.
+        /// The address to listen on, instead of the configured one; port 0 takes a free port.
         #[arg(long)]
         listen: Option<String>,
     },
-    /// The payment channel.
+    /// Open or show the payment channel.
     Channel {
         #[command(subcommand)]
         command: ChannelCommand,
+    },
+    /// Print a completion script for a shell.
+    #[command(
+        after_help = "Example:\n  chrysalis completions bash > ~/.local/share/bash-completion/completions/chrysalis"
+    )]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
     },
 }
 
@@ -99,14 +107,14 @@ enum ChannelCommand {
         /// The configuration file.
         #[arg(long)]
         config: PathBuf,
-        /// How much to put in, in TON.
+        /// The deposit, in TON.
         #[arg(long, value_parser = ton)]
         deposit: Nano,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
     },
-    /// Show the channel as the chain tells it.
+    /// Show the channel's state on chain.
     Show {
         /// The configuration file.
         #[arg(long)]
@@ -122,9 +130,14 @@ struct Common {
     /// The configuration file.
     #[arg(long)]
     config: PathBuf,
-    /// Trust this root (a DER file) instead of Intel's. For simulated machines: nothing behind it is confidential.
+    /// Trust this root (a DER file) instead of Intel's. For simulated machines: nothing under it is confidential.
     #[arg(long, value_name = "PATH")]
     insecure_test_root: Option<PathBuf>,
+}
+
+/// The program's commands and options.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs a command and says how it went.
@@ -142,7 +155,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(command(arguments.command)) {
+    match runtime.block_on(dispatch(arguments.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("chrysalis: {}", told(&error));
@@ -151,8 +164,12 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-async fn command(command: Command) -> anyhow::Result<()> {
-    match command {
+async fn dispatch(given: Command) -> anyhow::Result<()> {
+    match given {
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut command(), "chrysalis", &mut std::io::stdout());
+            Ok(())
+        }
         Command::Attest { common, json } => attest(&open(&common)?, json).await,
         Command::Embed {
             common,

@@ -25,10 +25,12 @@ const HELP_INDENT: usize = 10;
 const HEAD: &str = "# Commands
 
 **Reference.** For users of the programs: every command and option, as `--help` prints it. `cargo run -p reference`
-writes this page; do not edit it.
+writes this page; do not edit it. Not here: `guest-agent`, which a guest's image starts, and the developers' programs
+`engine` and `demo`.
 ";
 
-/// The commands of all programs, in the order of the page.
+/// The commands of the programs that people start, in the order of the page. `engine` and `guest-agent` are not among
+/// them: this crate would then compile the engine to print a page.
 pub fn programs() -> Vec<Command> {
     vec![host_proxy::cli::command(), ledger::cli::command()]
 }
