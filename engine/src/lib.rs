@@ -1,7 +1,7 @@
 //! Tokens in, tokens out: Burn models.
 //!
 //! **What it is.** Two kinds of model, run on the CPU by Burn: sentence embeddings (BERT, for all-MiniLM-L6-v2) and chat
-//! (Llama), with the sampler. Text, configuration and roots are the affair of the crate `model`.
+//! (Llama), with the sampler. Text, configuration and roots belong to the crate `model`.
 //!
 //! **Trusts.** The files of a model once their root has been compared with a trusted one, and even then not to be well
 //! formed: configuration, header and shapes are checked against each other before a model is built. Tokens of a caller
@@ -11,7 +11,7 @@
 //! are typed errors that say whose fault they are. Weights are read into anonymous memory and never mapped from a file.
 //!
 //! **Lacks.** Text. Network, clock and randomness: a seed is an argument. Locking its memory against swapping: that is
-//! the program's affair (`mlockall`), since it covers more than weights. Batching, quantised weights and GPUs, for now.
+//! left to the program (`mlockall`), because it covers more than weights. Batching, quantised weights and GPUs, for now.
 
 pub mod backend;
 pub mod bert;

@@ -4,7 +4,7 @@
 //! takes: a replay cache, what each channel owes, the requests it answers, frames on a stream.
 //!
 //! **Trusts.** Its measured configuration, its platform's quote, the engine. It trusts no byte from the host: jobs are
-//! sealed and signed, and what the host may set is a short list that can slow it, never fool it.
+//! sealed and signed, and the host may set only a short list that can slow it but not change what it does.
 //!
 //! **Promises.** Keys exist only after everything that is to be measured was measured, live in memory for one boot, and
 //! wear out after a number of jobs. A job runs once. A receipt is signed only for what was done, and never above what

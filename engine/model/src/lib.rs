@@ -1,7 +1,7 @@
 //! What a model is without running it: its files, its configuration, its root, and the rule from text to tokens.
 //!
 //! **What it is.** Whoever computes tokens, counts them or decides which model to trust must agree on all of this, so
-//! it stands here once: [`files`] and [`root`] say which bytes a model is, [`llama`] and [`bert`] read `config.json`,
+//! it is defined here once: [`files`] and [`root`] say which bytes a model is, [`llama`] and [`bert`] read `config.json`,
 //! [`limits`] bounds every value, and `text` (a feature) makes tokens of messages and text of tokens.
 //!
 //! **Trusts.** Nothing. A model's files may be malformed even when their root is the expected one, and a caller's text

@@ -5,7 +5,7 @@
 //!
 //! **Trusts.** One [`Root`] certificate named by the caller, Intel's by default; `dcap-qvl` for the certificate
 //! chains, the signatures and the TCB levels; the caller's clock. Quotes, collateral and manifests come from
-//! untrusted parties and are trusted in nothing until [`verify`] returns.
+//! untrusted parties, and nothing in them is trusted until [`verify`] returns.
 //!
 //! **Promises.** A [`Verified<Peer>`](Verified) exists only if a quote was signed under the root, every attribute
 //! of the guest is what the [`Policy`] allows, its registers are exactly ones the policy lists, and it bound the

@@ -3,13 +3,13 @@
 //! **What it is.** The measurements of a TDX guest that QEMU starts with a kernel (`-kernel`) or with a unified kernel
 //! image, from the firmware, what it starts, the memory size and QEMU's ACPI tables ([`predict`]); the machine that QEMU is
 //! told ([`qemu`]), its tables made as QEMU makes them ([`acpi`], [`smbios`]); the manifest of an image ([`image`]).
-//! `docs/measurements.md` has each rule with what proves it.
+//! `docs/measurements.md` has each rule, `docs/measurements-evidence.md` how it was confirmed.
 //!
 //! **Trusts.** The caller, for the versions behind the files: QEMU and edk2 ([`KernelHeader::of`] knows what they decide of
-//! RTMR1, [`FirmwareBuild`] has what they decide of RTMR0), Linux 6.9 or later. Bytes are trusted in nothing.
+//! RTMR1, [`FirmwareBuild`] has what they decide of RTMR0), Linux 6.9 or later. No byte of a file is trusted.
 //!
-//! **Promises.** The same inputs give the same events. What it cannot place it refuses: a prediction that is wrong does
-//! not harm, because no guest has such registers, but one that guesses would hide why. No input makes it panic.
+//! **Promises.** The same inputs give the same events. It refuses what it cannot predict for certain: a wrong
+//! prediction does no harm, because no guest has such registers, but a guess would hide why a register differs. No input makes it panic.
 //!
 //! **Lacks.** Files, sockets, a clock, a random source: files are arguments. It judges no quote.
 
