@@ -32,7 +32,14 @@ writes this page; do not edit it. Not here: `guest-agent`, which a guest's image
 /// The commands of the programs that people start, in the order of the page. `engine` and `guest-agent` are not among
 /// them: this crate would then compile the engine to print a page.
 pub fn programs() -> Vec<Command> {
-    vec![host_proxy::cli::command(), ledger::cli::command()]
+    vec![
+        client::cli::command(),
+        host_proxy::cli::command(),
+        image_builder::cli::command(),
+        measurements::command(),
+        ledger::cli::command(),
+        simulator::cli::command(),
+    ]
 }
 
 /// The page of all programs.
