@@ -81,8 +81,8 @@ enum Command {
     #[command(after_help = repro_check::EXAMPLE)]
     ReproCheck(repro_check::ReproCheck),
     /// What `repro-check` starts its second build with.
-    #[command(name = crate::image::repro::ELSEWHERE, hide = true)]
-    Elsewhere(repro_check::Elsewhere),
+    #[command(name = crate::image::repro::VARIATION, hide = true)]
+    Variation(repro_check::Variation),
     /// Pack a model into a volume that a guest opens under one hash, or verify such a volume.
     #[command(after_help = model::EXAMPLE)]
     Model(model::Model),
@@ -117,7 +117,7 @@ impl Command {
             Self::Model(model) => model.wants_json(),
             Self::ReproCheck(check) => check.json,
             Self::DumpAcpi(_)
-            | Self::Elsewhere(_)
+            | Self::Variation(_)
             | Self::Run(_)
             | Self::Inside(_)
             | Self::Completions { .. } => false,
@@ -140,7 +140,7 @@ impl Command {
             Self::Model(arguments) => arguments.run(),
             Self::DumpAcpi(arguments) => arguments.run(),
             Self::ReproCheck(arguments) => arguments.run(),
-            Self::Elsewhere(arguments) => Ok(arguments.run()),
+            Self::Variation(arguments) => Ok(arguments.run()),
             Self::Run(arguments) => Ok(arguments.run()),
             Self::Completions { shell } => {
                 clap_complete::generate(

@@ -41,7 +41,7 @@ pub use toolchain::Toolchain;
 /// A compiler with its sources.
 pub struct Compiler<'a> {
     store: &'a Store,
-    room: Sandbox,
+    sandbox: Sandbox,
     id: String,
     checkout: Checkout,
     toolchain: Toolchain,
@@ -80,42 +80,29 @@ pub enum Step<'a> {
 
 /// Why a program was not compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum CompileError {
-    /// The installed toolchain is not the one that the sources pin.
     #[error("{0}")]
     Toolchain(String),
-    /// The sources are not what they should be.
     #[error("{0}")]
     Sources(String),
-    /// A crate is not the one in the lock.
     #[error("{0}")]
     Crate(String),
-    /// A program of the toolchain failed; it has said why itself.
     #[error("`{command}` failed ({status}){context}")]
     Failed {
-        /// What was run.
         command: String,
-        /// How it ended.
         status: String,
-        /// What it said, if that was not shown.
         context: String,
     },
-    /// What came out is not a static program.
     #[error("{program} came out of the compiler, and {problem}")]
     Program {
-        /// Its name.
         program: String,
-        /// What is wrong with it.
         problem: &'static str,
     },
-    /// The disk.
     #[error("{doing} {path}: {reason}")]
     Disk {
-        /// A verb in the -ing form.
         doing: &'static str,
-        /// The file or directory.
         path: String,
-        /// What the system said.
         reason: String,
     },
 }
@@ -132,20 +119,20 @@ impl CompileError {
 }
 
 impl<'a> Compiler<'a> {
-    /// A compiler for the package or workspace in `sources`. `room` is a sandbox of the tree that has the linker.
-    pub fn new(store: &'a Store, room: Sandbox, sources: &Path) -> Result<Self, CompileError> {
+    /// A compiler for the package or workspace in `sources`. `sandbox` is a sandbox of the tree that has the linker.
+    pub fn new(store: &'a Store, sandbox: Sandbox, sources: &Path) -> Result<Self, CompileError> {
         let toolchain = Toolchain::of(sources)?;
         let checkout = Checkout::of(&toolchain, sources)?;
         let mut hasher = Sha256::new_with_prefix(b"chrysalis target 1\n");
         // What is compiled is apart from what else is: two packages that are called the same would be mixed up.
-        for part in [&toolchain.version, &room.tree_name(), &checkout.name()] {
+        for part in [&toolchain.version, &sandbox.tree_name(), &checkout.name()] {
             hasher.update(part.as_bytes());
             hasher.update(b"\n");
         }
         let digest = hex::encode(hasher.finalize());
         Ok(Self {
             store,
-            room,
+            sandbox,
             id: digest[..16].to_owned(),
             checkout,
             toolchain,
@@ -218,18 +205,18 @@ impl<'a> Compiler<'a> {
         package: &str,
         program: &str,
     ) -> Command {
-        let mut room = self
-            .room
+        let mut sandbox = self
+            .sandbox
             .clone()
             .read(sources, "/src")
             .write(target.join("out"), "/target")
             .write(target.join("cargo"), "/cargo")
             .cwd("/src");
         for (host, inside) in self.toolchain.binds() {
-            room = room.read(host, inside);
+            sandbox = sandbox.read(host, inside);
         }
         for (host, inside) in crates.binds() {
-            room = room.read(host, inside);
+            sandbox = sandbox.read(host, inside);
         }
         let variable = TRIPLE.replace('-', "_");
         let upper = variable.to_uppercase();
@@ -240,7 +227,7 @@ impl<'a> Compiler<'a> {
             rust.push_str(&format!(" --remap-path-prefix={map}"));
             c.push_str(&format!(" -ffile-prefix-map={map}"));
         }
-        let room = room
+        let sandbox = sandbox
             .env("PATH", "/rust/bin:/usr/bin")
             .env("CARGO_HOME", "/cargo")
             .env("CARGO_TARGET_DIR", "/target")
@@ -249,7 +236,7 @@ impl<'a> Compiler<'a> {
             .env(format!("CFLAGS_{variable}"), c.trim_start())
             .env("CC", "/usr/bin/gcc")
             .env("AR", "/usr/bin/ar");
-        let mut command = room.command("cargo", ["build", "--offline", "--locked"]);
+        let mut command = sandbox.command("cargo", ["build", "--offline", "--locked"]);
         command.args(["--profile", PROFILE, "--target", TRIPLE]);
         command.args(["--package", package, "--bin", program]);
         command.stdin(Stdio::null());

@@ -32,4 +32,4 @@ pub mod uki;
 pub mod verity;
 
 pub use bytes::{Bytes, Part, ReadError};
-pub use listing::{Item, ItemKind, Listing, Place, list};
+pub use listing::{Item, ItemKind, Listing, Position, list};

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Parts (checked, on this disk) -> Draft (every byte known by its digest) -> directory: firmware.fd kernel initrd cmdline root.img
-//!                                                                           image.efi disk.img manifest.json, papers
+//!                                                                           image.efi disk.img manifest.json, provenance
 //! ```
 //! Trusts the trees and programs that it is given: they come from the lock by digest, and from the compiler in the sandbox.
 //! Promises that the same parts make the same bytes, whoever builds, where, and when; and that a directory which is there is whole.
@@ -43,13 +43,13 @@ use crate::limits::PROGRAM_BYTES_MAX;
 use crate::lock::Digest;
 use crate::provenance::{ENVELOPE, Kept, Materials, SBOM, STATEMENT, Sha1s};
 use crate::store::Progress;
-use crate::{compile, provenance as papers};
-pub use build_cache::Memory;
+use crate::{compile, provenance};
+pub use build_cache::BuildCache;
 pub(crate) use build_cache::{keep, this_program};
 pub use build_error::BuildError;
 use ingredients::Gathered;
 pub use ingredients::{Order, mkfs};
-pub use output_dir::{Place, abandon};
+pub use output_dir::{OutputDir, abandon};
 pub(crate) use root::AGENT;
 
 /// Makes the image of a recipe in the directory `out`, unless it is there already.
@@ -59,21 +59,21 @@ pub fn build(
     progress: &mut dyn FnMut(Step<'_>),
 ) -> Result<Built, BuildError> {
     // First of all, so that a directory that cannot be used is known before the long work.
-    let place = Place::claim(out)?;
+    let place = OutputDir::claim(out)?;
     let Gathered {
         parts,
         tools,
         compiler,
     } = ingredients::gather(order, progress)?;
     let draft = Draft::of(parts)?;
-    let memory = Memory::of(order.store, &draft)?;
-    let materials = papers::gather(order, &compiler)?;
+    let memory = BuildCache::of(order.store, &draft)?;
+    let materials = provenance::gather(order, &compiler)?;
     if let Some(image) = memory.find(out)
-        && has_papers(&order, &image, &materials, out)?
+        && has_provenance(&order, &image, &materials, out)?
     {
         return Ok(Built::Already(image));
     }
-    let mkfs = ingredients::mkfs(order.room(&tools));
+    let mkfs = ingredients::mkfs(order.sandbox(&tools));
     // Reading all files once more takes its time, which the other core has.
     let (image, inside) = thread::scope(|scope| {
         let inside = scope.spawn(|| draft.sha1s());
@@ -82,8 +82,8 @@ pub fn build(
     });
     let image = image?;
     if let Some(manifest) = &image.manifest {
-        progress(Step::Papers);
-        papers::write(place.directory(), manifest, &materials, inside?, order.key)?;
+        progress(Step::Provenance);
+        provenance::write(place.directory(), manifest, &materials, inside?, order.key)?;
         Kept::of(order.store, manifest, &materials)?.keep(place.directory())?;
     }
     settle(place.directory())?;
@@ -92,8 +92,8 @@ pub fn build(
     Ok(Built::New(image))
 }
 
-/// Whether an image that is there has the papers that it would be given, signed if it is to be.
-fn has_papers(
+/// Whether an image that is there has the provenance that it would be given, signed if it is to be.
+fn has_provenance(
     order: &Order<'_>,
     image: &Image,
     materials: &Materials,
@@ -106,7 +106,7 @@ fn has_papers(
         return Ok(false);
     }
     if let Some(key) = order.key {
-        papers::sign(out, key)?;
+        provenance::sign(out, key)?;
     }
     Ok(true)
 }
@@ -199,17 +199,17 @@ pub enum Step<'a> {
     /// The root's file system and its hash tree are written.
     Root,
     /// The unified kernel image and the disk are written.
-    Roads,
+    BootDisk,
     /// The registers are predicted.
     Measure,
     /// Bill of materials and provenance are written.
-    Papers,
+    Provenance,
 }
 
 /// An image that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// The paper about it. An image without a root has none: the manifest describes a whole guest.
+    /// The manifest. An image without a root has none: the manifest describes a whole guest.
     pub manifest: Option<ImageManifest>,
     /// What it measures to.
     pub registers: BootRegisters,
@@ -258,7 +258,7 @@ impl Draft {
         let mut found = Sha1s::new();
         for entry in self.initrd_entries.iter().chain(entries) {
             if let What::File { source, .. } = &entry.what {
-                let sha1 = source.open().and_then(papers::sha1_of_stream);
+                let sha1 = source.open().and_then(provenance::sha1_of_stream);
                 let disk = BuildError::disk("reading", Path::new(&entry.path));
                 found.insert(entry.path.clone(), sha1.map_err(disk)?);
             }
@@ -324,7 +324,7 @@ impl Draft {
         write(directory, CMDLINE, cmdline.as_bytes())?;
         let mut uki = None;
         if let (Some(root), Some(stub)) = (&root, &self.stub) {
-            progress(Step::Roads);
+            progress(Step::BootDisk);
             uki = Some(boot_disk::make(self, stub, directory, &cmdline, root)?);
         }
         progress(Step::Measure);

@@ -174,7 +174,7 @@ pub const INPUT_FILES_MAX: usize = 64 * 1024;
 /// What PyPI says about a project: the largest have some MB.
 pub const PYPI_PAGE_BYTES_MAX: u64 = 32 << 20;
 
-// Papers about an image.
+// Provenance of an image.
 
 /// A file with a key: one of OpenSSL's has 119 bytes, and some put words around it.
 pub const KEY_BYTES_MAX: usize = 4 * 1024;

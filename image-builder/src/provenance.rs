@@ -31,7 +31,7 @@ pub use statement::{
     BUILD_TYPE, Dependency, Facts, PREDICATE_TYPE, STATEMENT_TYPE, Statement, StatementError,
     Subject,
 };
-pub use write::{Kept, PaperError, sha1_of_stream, sign, write};
+pub use write::{Kept, ProvenanceError, sha1_of_stream, sign, write};
 
 /// The bill of materials.
 pub const SBOM: &str = "sbom.spdx.json";

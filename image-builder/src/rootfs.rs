@@ -31,66 +31,41 @@ pub use unpack::{Unpacked, ensure, is_there, unpack_fetched};
 
 /// Why a set of packages makes no root.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum UserlandError {
-    /// The packages are not here, or cannot be unpacked.
     #[error(transparent)]
     Package(#[from] PackageError),
-    /// The disk failed.
     #[error(transparent)]
     Disk(#[from] crate::store::FetchError),
-    /// Two packages say different things about one path.
     #[error("{path} is in {one} and in {other}, which say different things about it")]
     Clash {
-        /// The path in the root.
         path: String,
-        /// A package.
         one: String,
-        /// Another one.
         other: String,
     },
-    /// A script that would have run was judged by nobody.
     #[error(
         "{package} has a {script} (SHA-256 {sha256}) that was not reviewed, and no script is ever run; if the image can do without what \
          it does, name {package} in the recipe's root.ignore_scripts"
     )]
     Script {
-        /// The package with its version.
         package: String,
-        /// `preinst` or `postinst`.
         script: &'static str,
-        /// The script's digest.
         sha256: crate::lock::Digest,
     },
-    /// The recipe ignores the scripts of a package that is not there or has none that need it.
     #[error("the recipe's root.ignore_scripts names {package}, which has no script that needs it")]
-    NeedlessIgnore {
-        /// What it names.
-        package: String,
-    },
-    /// A program or library asks for a library that the root does not have.
+    NeedlessIgnore { package: String },
     #[error("{path} of {package} asks for {library}, which is not in the root")]
     Unresolved {
-        /// The path in the root.
         path: String,
-        /// The package with its version.
         package: String,
-        /// What it asks for.
         library: String,
     },
-    /// The recipe lists a library that the root does not have.
     #[error("the recipe's root.libraries names {library}, which is not in the root")]
-    NoLibrary {
-        /// Which.
-        library: String,
-    },
-    /// A file that decides what we make says what this version does not know how to make.
+    NoLibrary { library: String },
     #[error("{path} of {package} {problem}")]
     Unmakeable {
-        /// The path in the root.
         path: String,
-        /// The package with its version.
         package: String,
-        /// What is wrong with it.
         problem: String,
     },
 }

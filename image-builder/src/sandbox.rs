@@ -1,11 +1,11 @@
-//! A room in which one program sees a tree of packages and the files it was given, and nothing else of this machine.
+//! A sandbox in which one program sees a tree of packages and the files it was given, and nothing else of this machine.
 //!
 //! ```text
 //!  outside   `image-builder run`: new namespaces, then waits, passes signals in and the exit code out
 //!    └─ inside   process 1 of the new process namespace: builds the file system, then waits in the same way
 //!         └─ the program, as process 2
 //! ```
-//! The room has a tmpfs for a root, the tree's top-level entries read-only, what was listed as inputs (read-only) and outputs
+//! The sandbox has a tmpfs for a root, the tree's top-level entries read-only, what was listed as inputs (read-only) and outputs
 //! (writable), a fresh `/proc`, a `/dev` of five harmless nodes and the listed devices, an empty `/tmp`, a fixed host name
 //! and a fixed environment. It has no network interface that is up, none of the caller's open files but the standard
 //! three, no terminal to control, and it ends when its starter ends.
@@ -31,7 +31,7 @@ pub(crate) use forbidden::refusal;
 pub use init::inhabit;
 pub use launcher::enter;
 
-/// What is in the room; the program is named when it is started.
+/// What is in the sandbox; the program is named when it is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sandbox {
     launcher: PathBuf,
@@ -55,29 +55,18 @@ pub struct Bind {
 
 /// Why a program was not run. The program's own failure is its exit code and no error here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum SandboxError {
-    /// The arguments make no sense.
     #[error("{0}")]
     Misuse(String),
-    /// This system does not let this user make namespaces; the sentence says what to change.
     #[error("this system does not let this user make a sandbox: {0}")]
     Forbidden(String),
-    /// A step failed that should not.
     #[error("the sandbox failed {doing}: {reason}")]
-    Step {
-        /// A verb in the -ing form and its object.
-        doing: String,
-        /// What the system said.
-        reason: String,
-    },
-    /// The program is not there, or the kernel cannot run it.
+    Step { doing: String, reason: String },
     #[error("{program} cannot be started in the sandbox: {reason}")]
     Program {
-        /// Its name as given.
         program: String,
-        /// Whether nothing is there, as opposed to something that does not run.
         missing: bool,
-        /// What the system said.
         reason: String,
     },
 }
@@ -104,7 +93,7 @@ impl SandboxError {
 }
 
 impl Sandbox {
-    /// A room with nothing but `tree` and what every room has.
+    /// A sandbox with nothing but `tree` and what every sandbox has.
     pub fn new(tree: impl Into<PathBuf>) -> Self {
         let fixed = ENVIRONMENT.iter();
         Self {
@@ -168,7 +157,7 @@ impl Sandbox {
         name.to_string_lossy().into_owned()
     }
 
-    /// The command that runs `program` in this room: `image-builder run …`.
+    /// The command that runs `program` in this sandbox: `image-builder run …`.
     ///
     /// The program is killed when the *thread* that spawns the command ends, so do that on one that lives as long as the
     /// program should.

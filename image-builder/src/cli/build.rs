@@ -147,7 +147,7 @@ fn check_sandbox() -> Result<(), Refusal> {
     let mut command = Sandbox::new(nothing.path()).command("/nothing", [""; 0]);
     let output = command.stdin(Stdio::null()).output();
     let output = output.map_err(|error| failed(format!("starting the sandbox: {error}")))?;
-    // The room was made, and the program is not in it.
+    // The sandbox was made, and the program is not in it.
     if output.status.code() == Some(NOT_THERE) {
         return Ok(());
     }
@@ -170,8 +170,8 @@ fn stage(step: &Step<'_>) -> Option<&'static str> {
         Step::Initrd => "initrd",
         Step::Root => "root",
         Step::Measure => "registers",
-        Step::Roads => "unified image and disk",
-        Step::Papers => "papers",
+        Step::BootDisk => "unified image and disk",
+        Step::Provenance => "provenance",
     })
 }
 
@@ -214,8 +214,8 @@ pub fn show(screen: &mut Screen, step: Step<'_>) {
         )),
         Step::Initrd => screen.say("initrd"),
         Step::Root => screen.say("root: file system and hash tree"),
-        Step::Roads => screen.say("unified kernel image and disk"),
+        Step::BootDisk => screen.say("unified kernel image and disk"),
         Step::Measure => screen.say("registers"),
-        Step::Papers => screen.say("papers: bill of materials and provenance"),
+        Step::Provenance => screen.say("provenance: bill of materials and provenance"),
     }
 }

@@ -56,7 +56,7 @@ pub struct Fetch {
 impl From<ReleaseError> for Refusal {
     fn from(error: ReleaseError) -> Self {
         match error {
-            ReleaseError::Place(error @ BuildError::Occupied { .. }) => error.into(),
+            ReleaseError::OutputDir(error @ BuildError::Occupied { .. }) => error.into(),
             error => Self::Failed {
                 fault: error.fault(),
                 sentence: error.to_string(),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crate::compile::workspace_around;
 use crate::image::repro;
-use crate::image::repro::{Check, Difference, ReproError, Room, VARIED, compare};
+use crate::image::repro::{Check, Difference, ReproError, VARIED, WorkDir, compare};
 use crate::lock::{PackageLock, Recipe, Role};
 use crate::store::ensure_tree;
 use clap::Args;
@@ -47,7 +47,7 @@ pub struct ReproCheck {
 
 /// What the second build is told.
 #[derive(Args)]
-pub struct Elsewhere {
+pub struct Variation {
     plan: String,
 }
 
@@ -79,7 +79,7 @@ impl ReproCheck {
             .map_err(|error| Refusal::Misuse(format!("{}: {error}", self.recipe.display())))?;
         let arguments = arguments(self.lock.as_ref(), &self.mirrors.list())?;
 
-        let room = Room::claim(&store)?;
+        let work = WorkDir::claim(&store)?;
         let build = lock.closure(Role::Build);
         let mut screen = Screen::new();
         let tools = ensure_tree(&store, &lock, &build, &mut |progress| screen.show(progress))
@@ -94,11 +94,11 @@ impl ReproCheck {
             tools: tools.join("usr/bin/gcc").exists().then_some(&tools),
         };
         eprintln!("first build: as you are");
-        check.first(&room)?;
+        check.first(&work)?;
         let varied = varied(&check);
         eprintln!("second build: another {}", varied.join(", "));
-        check.second(&room)?;
-        let [first, second] = room.images();
+        check.second(&work)?;
+        let [first, second] = work.images();
         Ok(self.report(&varied, &compare(&first, &second)?))
     }
 
@@ -130,7 +130,7 @@ impl ReproCheck {
     }
 }
 
-impl Elsewhere {
+impl Variation {
     /// The second build.
     pub fn run(self) -> ExitCode {
         let error = match serde_json::from_str(&self.plan) {

@@ -100,11 +100,11 @@ impl Reproduce {
         .open()?;
         let models = models_from(None, self.pypi_files_url.clone())?;
         fs::create_dir_all(store.root()).map_err(disk)?;
-        let room = tempfile::Builder::new()
+        let temporary = tempfile::Builder::new()
             .prefix("reproduce-")
             .tempdir_in(store.root());
-        let room = room.map_err(disk)?;
-        let out = room.path().join("image");
+        let temporary = temporary.map_err(disk)?;
+        let out = temporary.path().join("image");
         let order = Order {
             recipe,
             lock,
@@ -133,7 +133,7 @@ impl Reproduce {
             found.reason =
                 Some("the manifests have other texts: events or words for people".into());
         }
-        compare_papers(&built, given);
+        compare_provenance(&built, given);
         Ok(found)
     }
 
@@ -230,8 +230,8 @@ fn packages(lock: &PackageLock, manifest: &ImageManifest) -> Vec<Change> {
         .collect()
 }
 
-/// Other sources can make the same image; then the papers say so, and the image is the same.
-fn compare_papers(built: &Directory, given: &Directory) {
+/// Other sources can make the same image; then the provenance says so, and the image is the same.
+fn compare_provenance(built: &Directory, given: &Directory) {
     let pairs = [
         ("bill of materials", built.bill(), given.bill()),
         ("provenance", built.statement(), given.statement()),

@@ -7,7 +7,7 @@ use crate::sandbox;
 use crate::sandbox::{Bind, Sandbox, SandboxError};
 use clap::Args;
 
-/// What the program finds in its room.
+/// What the program finds in its sandbox.
 #[derive(Args)]
 pub struct Run {
     /// The tree whose top-level directories become the root, read-only

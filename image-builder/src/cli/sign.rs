@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::limits::KEY_BYTES_MAX;
-use crate::provenance as papers;
+use crate::provenance;
 use crate::provenance::{ENVELOPE, PublicKey, SecretKey};
 use clap::Args;
 use serde_json::json;
@@ -84,7 +84,7 @@ impl Keygen {
 impl Sign {
     pub fn run(self) -> Result<ExitCode, Refusal> {
         let key = read_secret(&self.key)?;
-        papers::sign(&self.image, &key).map_err(|error| Refusal::Failed {
+        provenance::sign(&self.image, &key).map_err(|error| Refusal::Failed {
             sentence: error.to_string(),
             fault: "disk",
         })?;

@@ -66,59 +66,28 @@ impl Bus {
 
 /// Why the kernel's tree does not give what the recipe asks for.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum ModuleError {
-    /// A file or directory could not be read.
     #[error("reading {path}: {error}")]
-    Disk {
-        /// Which.
-        path: String,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// The tree is not that of one kernel.
+    Disk { path: String, error: io::Error },
     #[error("{tree} is not an unpacked kernel package: {problem}")]
-    Kernel {
-        /// The tree.
-        tree: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// Nobody has this module.
+    Kernel { tree: String, problem: String },
     #[error("kernel {release} has no module `{name}`{}", needed(.needed_by))]
     Missing {
-        /// The kernel.
         release: String,
-        /// The module.
         name: String,
-        /// The module that asked for it, if it was not the recipe.
         needed_by: Option<String>,
     },
-    /// A module of this name is there already.
     #[error("kernel {release} has a module `{name}` itself")]
-    Taken {
-        /// The kernel.
-        release: String,
-        /// The module.
-        name: String,
-    },
-    /// Modules that need each other can be loaded in no order.
+    Taken { release: String, name: String },
     #[error(
         "modules of kernel {release} need each other: `{name}` again, or more than {MODULE_DEPTH_MAX} in a row"
     )]
-    Circle {
-        /// The kernel.
-        release: String,
-        /// Where it was noticed.
-        name: String,
-    },
-    /// The file is not a module.
+    Circle { release: String, name: String },
     #[error("{path} is no module of kernel {release}: {problem}")]
     Malformed {
-        /// The kernel.
         release: String,
-        /// The file.
         path: String,
-        /// What is wrong with it.
         problem: String,
     },
 }

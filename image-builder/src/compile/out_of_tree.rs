@@ -45,7 +45,7 @@ pub struct Job<'a> {
     /// The compiler, `make`, and the headers of the kernel: a tree of the store, whose name is its digest.
     pub tools: &'a Path,
     /// A sandbox of that tree.
-    pub room: Sandbox,
+    pub sandbox: Sandbox,
     /// The kernel that the modules are for.
     pub kernel: &'a Kernel,
 }
@@ -186,11 +186,11 @@ impl Job<'_> {
     }
 
     fn command(&self, work: &Path, program: &str, words: &[&str]) -> Command {
-        let mut room = self.room.clone().write(work, SOURCES).cwd(SOURCES);
+        let mut sandbox = self.sandbox.clone().write(work, SOURCES).cwd(SOURCES);
         for (key, value) in ENVIRONMENT {
-            room = room.env(key, value);
+            sandbox = sandbox.env(key, value);
         }
-        let mut command = room.command(program, words);
+        let mut command = sandbox.command(program, words);
         // Hundreds of lines that name each file are for nobody; warnings and errors are on stderr.
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command

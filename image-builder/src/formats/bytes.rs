@@ -6,43 +6,28 @@ use std::os::unix::fs::FileExt;
 
 /// Why something cannot be looked into. Its author is at fault, or the disk.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum ReadError {
-    /// The bytes end, or point behind their end.
     #[error("{what} lies behind the end of the file")]
-    Cut {
-        /// What.
-        what: &'static str,
-    },
-    /// A rule of the format is broken.
+    Cut { what: &'static str },
     #[error("{format} is broken: {problem}")]
     Broken {
-        /// Which format.
         format: &'static str,
-        /// What is wrong.
         problem: &'static str,
     },
-    /// Right, and not one that we read.
     #[error("{format} uses {what}, which this program does not read")]
     Unknown {
-        /// Which format.
         format: &'static str,
-        /// What it uses.
         what: &'static str,
     },
-    /// More of something than any image has.
     #[error("{format} has more than {max} {what}")]
     TooMany {
-        /// Which format.
         format: &'static str,
-        /// Of what.
         what: &'static str,
-        /// The limit.
         max: u64,
     },
-    /// None of the formats.
     #[error("it is neither an archive, nor a file system, nor a program, nor a disk")]
     Strange,
-    /// The disk.
     #[error("reading: {0}")]
     Disk(String),
 }

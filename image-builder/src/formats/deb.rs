@@ -19,32 +19,18 @@ use super::pax::Extended;
 
 /// Why a package cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum DebError {
-    /// The outer archive is not a Debian package's.
     #[error("it is not a Debian package: {0}")]
     Container(String),
-    /// Its data is compressed in a way that this version does not read.
     #[error("its data is `{0}`; this version reads .gz, .xz, .zst, and what is not compressed")]
     Compression(String),
-    /// Its data cannot be read.
     #[error("its data is broken: {0}")]
     Broken(String),
-    /// An entry is refused.
     #[error("its entry `{path}` {problem}")]
-    Entry {
-        /// As it stands in the archive.
-        path: String,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-    /// It is too much.
+    Entry { path: String, problem: &'static str },
     #[error("it has more than {max} {what}")]
-    TooMuch {
-        /// Of what.
-        what: &'static str,
-        /// The limit.
-        max: u64,
-    },
+    TooMuch { what: &'static str, max: u64 },
 }
 
 /// One entry of a package's data.

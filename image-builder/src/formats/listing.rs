@@ -53,7 +53,7 @@ pub enum ItemKind {
 
 /// Where a byte lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     /// The things around it, the outermost first.
     pub inside: Vec<String>,
     /// What of the innermost it is.
@@ -118,7 +118,7 @@ impl Listing {
     }
 
     /// What a byte of `file`, whose listing this is, belongs to; sections and partitions are looked into as well.
-    pub fn place(&self, file: &Part<'_>, offset: u64) -> Place {
+    pub fn place(&self, file: &Part<'_>, offset: u64) -> Position {
         for item in &self.items {
             if let Some(at) = item.position(offset) {
                 return self.within(file, item, at);
@@ -126,7 +126,7 @@ impl Listing {
         }
         let described = self.items.iter().find(|item| item.header.contains(&offset));
         if let Some(item) = described {
-            return Place {
+            return Position {
                 inside: vec![item.path.clone()],
                 part: "its description",
                 at: offset - item.header.start,
@@ -136,21 +136,21 @@ impl Listing {
         let (start, part) = area.map_or((0, "between its parts"), |(range, name)| {
             (range.start, *name)
         });
-        Place {
+        Position {
             inside: Vec::new(),
             part,
             at: offset - start,
         }
     }
 
-    fn within(&self, file: &Part<'_>, item: &Item, at: u64) -> Place {
+    fn within(&self, file: &Part<'_>, item: &Item, at: u64) -> Position {
         let part = match item.kind {
             ItemKind::File | ItemKind::Section => "its content",
             ItemKind::Directory => "the names in it",
             ItemKind::Link => "its target",
             ItemKind::Device => "it",
         };
-        let mut place = Place {
+        let mut place = Position {
             inside: vec![item.path.clone()],
             part,
             at,
@@ -170,7 +170,7 @@ impl Listing {
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for Position {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.inside.is_empty() {
             true => write!(f, "byte {} of {}", self.at, self.part),

@@ -34,19 +34,14 @@ pub struct Parts<'a> {
 
 /// Why there is no image. Whoever chose the parts is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum UkiError {
-    /// The stub is no program that sections can be appended to.
     #[error("the stub cannot be extended: {0}")]
     Stub(&'static str),
-    /// A part that is empty. The stub would pass over it.
     #[error("the image's section {0} would be empty")]
     Empty(&'static str),
-    /// The image would be too long.
     #[error("the image would have {got} bytes; {UKI_BYTES_MAX} are allowed")]
-    TooLong {
-        /// Its length.
-        got: u64,
-    },
+    TooLong { got: u64 },
 }
 
 /// Lays out an image. Nothing is copied before it is written.

@@ -70,17 +70,12 @@ pub fn append_counted(image: &File, hashed: &mut dyn FnMut(u64)) -> io::Result<R
 
 /// What [`check`] found first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum Difference {
-    /// The superblock is not the one that the root leads to.
     #[error("the block behind the data is not the superblock of its hash tree")]
     Superblock,
-    /// A block of the tree is not made of what is below it.
     #[error("block {block} of the volume, in the hash tree, does not fit the data")]
-    Tree {
-        /// Counted from the first of the volume.
-        block: u64,
-    },
-    /// Data and tree fit each other.
+    Tree { block: u64 },
     #[error("its root hash is another one")]
     Root,
 }

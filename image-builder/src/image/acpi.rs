@@ -35,34 +35,26 @@ const DIRECTORY: &str = "/run/chrysalis";
 
 /// Why the tables could not be read.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum AcpiError {
-    /// A program did not start.
     #[error("starting {program}: {source}")]
     Start {
-        /// Which.
         program: &'static str,
-        /// The system's error.
         source: io::Error,
     },
-    /// A program ended or hung before the tables were there.
     #[error("{program} {what}; it said: {said}")]
     Stopped {
-        /// Which.
         program: &'static str,
-        /// Ended, or was silent.
         what: &'static str,
-        /// The end of its output.
         said: String,
     },
-    /// Talking to QEMU's test port failed.
     #[error("reading QEMU's fw_cfg device: {0}")]
     Port(#[from] io::Error),
-    /// The device answered with something that is not its format.
     #[error("QEMU's fw_cfg device {0}")]
     Device(&'static str),
 }
 
-/// Starts the machine with nothing but its firmware and reads the tables it is given. `tools` is a room with the run tools;
+/// Starts the machine with nothing but its firmware and reads the tables it is given. `tools` is a sandbox with the run tools;
 /// `tpm` gives the machine one, as a simulated guest's has.
 pub fn read(
     tools: &Sandbox,
@@ -115,12 +107,12 @@ fn ask(tools: &Sandbox, firmware: &Path, line: &Line) -> Result<AcpiFiles, AcpiE
     let at = |name: &str| directory.path().join(name);
     fs::create_dir(at("tpm"))?;
 
-    let room = tools
+    let sandbox = tools
         .clone()
         .read(firmware, FIRMWARE)
         .write(directory.path(), DIRECTORY);
     let start = |program: &'static str, arguments: &[String]| {
-        let command = room.command(format!("/usr/bin/{program}"), arguments);
+        let command = sandbox.command(format!("/usr/bin/{program}"), arguments);
         Program::start(program, command, at(&format!("{program}.log")))
     };
     let mut swtpm = None;

@@ -1,4 +1,4 @@
-//! The other two roads to the same guest: one program of kernel, initrd and command line, and a disk with that program and the root.
+//! The other two boot methods of the same guest: one program of kernel, initrd and command line, and a disk with that program and the root.
 
 use std::fs::File;
 use std::io::Read;

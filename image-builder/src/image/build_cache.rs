@@ -19,11 +19,11 @@ use crate::store::metered::Metered;
 use crate::store::{Store, is_whole};
 
 /// What is remembered of a draft.
-pub struct Memory {
+pub struct BuildCache {
     path: PathBuf,
 }
 
-impl Memory {
+impl BuildCache {
     /// Of this draft, made by this program.
     pub fn of(store: &Store, draft: &Draft) -> Result<Self, BuildError> {
         let mut hasher = Sha256::new_with_prefix("chrysalis image key 1\n");

@@ -38,30 +38,14 @@ pub struct Parts<'a> {
 
 /// Why there is no disk.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum DiskError {
-    /// A path that the boot partition cannot have.
     #[error("the boot partition can have no file {path}: {why}")]
-    Path {
-        /// The path.
-        path: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// More than firmware should read.
+    Path { path: String, why: &'static str },
     #[error("the boot partition's files have {got} bytes; {BOOT_PARTITION_BYTES_MAX} are allowed")]
-    TooLong {
-        /// Their length.
-        got: u64,
-    },
-    /// The root is not what its hash says it is.
+    TooLong { got: u64 },
     #[error("the root has {got} bytes, which is not data and tree of {data_blocks} blocks")]
-    Root {
-        /// Its length.
-        got: u64,
-        /// Of data.
-        data_blocks: u64,
-    },
-    /// A file could not be read or written.
+    Root { got: u64, data_blocks: u64 },
     #[error(transparent)]
     Io(#[from] io::Error),
 }

@@ -45,15 +45,15 @@ pub struct Order<'a> {
     pub store: &'a Store,
     /// A library to load into the tools that make the image: the clock of a second build ([`super::repro`]). Never set otherwise.
     pub preload: Option<&'a Path>,
-    /// The recipe's file, which the papers name with its digest.
+    /// The recipe's file, which the provenance names with its digest.
     pub recipe_file: &'a Path,
     /// Who signs the provenance; none leaves it unsigned.
     pub key: Option<&'a SecretKey>,
 }
 
 impl Order<'_> {
-    /// The room in which a tool of `tree` runs.
-    pub fn room(&self, tree: &Path) -> Sandbox {
+    /// The sandbox in which a tool of `tree` runs.
+    pub fn sandbox(&self, tree: &Path) -> Sandbox {
         match self.preload {
             Some(library) => Sandbox::new(tree)
                 .read(library, PRELOADED)
@@ -97,7 +97,7 @@ pub fn gather<'a>(
         memory_mib: recipe.machine.memory_mib.into(),
     };
 
-    let compiler = Compiler::new(order.store, order.room(&build), order.workspace)?;
+    let compiler = Compiler::new(order.store, order.sandbox(&build), order.workspace)?;
     let compile = |name: &str, progress: &mut dyn FnMut(Step<'_>)| {
         let program = compiler.compile(name, &mut |step| progress(Step::Compile(step)))?;
         Ok::<PathBuf, BuildError>(program.path)
@@ -179,11 +179,11 @@ fn trees(order: Order<'_>, progress: &mut dyn FnMut(Step<'_>)) -> Result<Trees, 
 }
 
 /// `mkfs.erofs` of a tree, in the sandbox: it reads its standard input, writes one directory, and sees nothing else.
-pub fn mkfs(room: Sandbox) -> impl Fn(&Path, &str, &[Entry]) -> std::process::Command {
+pub fn mkfs(sandbox: Sandbox) -> impl Fn(&Path, &str, &[Entry]) -> std::process::Command {
     move |directory, name, entries| {
         let arguments = erofs::arguments(entries, &format!("/out/{name}"));
-        let room = room.clone().write(directory, "/out");
-        room.command("/usr/bin/mkfs.erofs", arguments)
+        let sandbox = sandbox.clone().write(directory, "/out");
+        sandbox.command("/usr/bin/mkfs.erofs", arguments)
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn kernel(
         wanted,
         sources: &sources,
         tools: &tools,
-        room: order.room(&tools),
+        sandbox: order.sandbox(&tools),
         kernel: &kernel,
     };
     let compiled = out_of_tree::ensure(&job, &mut |step| progress(Step::Modules(step)))?;

@@ -1,4 +1,4 @@
-//! The paper about an image, out of what was just written.
+//! The manifest of an image, from what was just written.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -22,14 +22,14 @@ use super::{CMDLINE, INITRD};
 
 /// A claim to write one output directory.
 #[derive(Debug)]
-pub struct Place {
+pub struct OutputDir {
     out: PathBuf,
     new: PathBuf,
     /// The directory itself, locked as long as this lives.
     claim: File,
 }
 
-impl Place {
+impl OutputDir {
     /// Claims `out`, which may be absent, empty, or an image that is to be replaced.
     pub fn claim(out: &Path) -> Result<Self, BuildError> {
         // Two of the names that every image has, with or without a root.
@@ -129,7 +129,7 @@ fn under_way() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 const ABANDON_TRIES: u32 = 20;
 const ABANDON_PAUSE: Duration = Duration::from_millis(20);
 
-impl Drop for Place {
+impl Drop for OutputDir {
     fn drop(&mut self) {
         under_way().remove(&self.new);
         // When it cannot be removed now, the next build tries again.

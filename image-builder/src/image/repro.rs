@@ -22,7 +22,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 pub(crate) use compare::first_byte;
 pub use compare::{Difference, compare};
-pub use variation::{Elsewhere, go};
+pub use variation::{Variation, go};
 
 use crate::sandbox::Sandbox;
 use crate::store::Store;
@@ -59,43 +59,24 @@ pub const VARIED: [&str; 9] = [
 
 /// Why there was nothing to compare.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum ReproError {
-    /// Another check runs in this store.
     #[error("another repro-check is using {path}")]
-    Busy {
-        /// Its directory.
-        path: String,
-    },
-    /// One of the builds failed; it said why.
+    Busy { path: String },
     #[error("the {which} build failed ({status})")]
-    Build {
-        /// `first` or `second`.
-        which: &'static str,
-        /// How it ended.
-        status: String,
-    },
-    /// The clock of the second build could not be compiled.
+    Build { which: &'static str, status: String },
     #[error("the second build's clock was not compiled ({0})")]
     Clock(String),
-    /// This system does not let this user make namespaces.
     #[error("the second build needs a user namespace: {0}")]
     Forbidden(String),
-    /// More sources than the copy may have.
     #[error(
         "the sources have more than {max} bytes; is there something beside them in the checkout?"
     )]
-    Sources {
-        /// The limit.
-        max: u64,
-    },
-    /// The disk, or the kernel.
+    Sources { max: u64 },
     #[error("{doing} {path}: {reason}")]
     Disk {
-        /// A verb in the -ing form.
         doing: &'static str,
-        /// The file or directory.
         path: String,
-        /// What the system said.
         reason: String,
     },
 }
@@ -112,12 +93,12 @@ impl ReproError {
 }
 
 /// The directory of a check, empty, and nobody else's as long as this lives.
-pub struct Room {
+pub struct WorkDir {
     directory: PathBuf,
     _claim: fs::File,
 }
 
-impl Room {
+impl WorkDir {
     /// Claims it. What an earlier check left that was killed is removed.
     pub fn claim(store: &Store) -> Result<Self, ReproError> {
         let directory = store.root().join("repro");
@@ -145,7 +126,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for WorkDir {
     fn drop(&mut self) {
         // When it cannot be removed now, the next check tries again.
         let _ = fs::remove_dir_all(&self.directory);
@@ -154,8 +135,8 @@ impl Drop for Room {
 
 impl Check<'_> {
     /// Makes the image as it is always made.
-    pub fn first(&self, room: &Room) -> Result<(), ReproError> {
-        let [out, _] = room.images();
+    pub fn first(&self, work: &WorkDir) -> Result<(), ReproError> {
+        let [out, _] = work.images();
         let mut command = Command::new(THIS_PROGRAM);
         command.arg("build").arg(self.recipe).arg("--out").arg(out);
         command.arg("--store").arg(self.store.root());
@@ -164,27 +145,27 @@ impl Check<'_> {
     }
 
     /// Makes it in other circumstances.
-    pub fn second(&self, room: &Room) -> Result<(), ReproError> {
-        let store = room.directory.join("another store");
+    pub fn second(&self, work: &WorkDir) -> Result<(), ReproError> {
+        let store = work.directory.join("another store");
         self.furnish(&store)?;
         let inside = self.recipe.strip_prefix(self.workspace);
-        let plan = Elsewhere {
+        let plan = Variation {
             builder: THIS_PROGRAM.into(),
             workspace: self.workspace.to_owned(),
-            place: room.directory.join("elsewhere"),
+            place: work.directory.join("elsewhere"),
             recipe: inside.unwrap_or(self.recipe).to_owned(),
-            out: room.images()[1].clone(),
+            out: work.images()[1].clone(),
             store,
             preload: self
                 .tools
-                .map(|tools| clock(tools, &room.directory))
+                .map(|tools| clock(tools, &work.directory))
                 .transpose()?,
             arguments: self.arguments.to_vec(),
         };
         fs::create_dir_all(&plan.place).map_err(ReproError::disk("creating", &plan.place))?;
         let words = serde_json::to_string(&plan).expect("paths and words have a JSON form");
         let mut command = Command::new(THIS_PROGRAM);
-        command.arg(ELSEWHERE).arg(words);
+        command.arg(VARIATION).arg(words);
         ended("second", run(&mut command)?)
     }
 
@@ -236,7 +217,7 @@ fn clock(tools: &Path, directory: &Path) -> Result<PathBuf, ReproError> {
     fs::write(&source, CLOCK).map_err(ReproError::disk("writing", &source))?;
     let out = directory.join("clock");
     fs::create_dir_all(&out).map_err(ReproError::disk("creating", &out))?;
-    let room = Sandbox::new(tools)
+    let sandbox = Sandbox::new(tools)
         .read(&source, "/clock.c")
         .write(&out, "/out");
     let flags = [
@@ -249,7 +230,7 @@ fn clock(tools: &Path, directory: &Path) -> Result<PathBuf, ReproError> {
         "/out/clock.so",
         "/clock.c",
     ];
-    let status = run(&mut room.command("/usr/bin/gcc", flags))?;
+    let status = run(&mut sandbox.command("/usr/bin/gcc", flags))?;
     match status.success() {
         true => Ok(out.join("clock.so")),
         false => Err(ReproError::Clock(status.to_string())),
@@ -281,4 +262,4 @@ fn ended(which: &'static str, status: ExitStatus) -> Result<(), ReproError> {
 const CLOCK: &str = include_str!("repro/clock.c");
 const THIS_PROGRAM: &str = "/proc/self/exe";
 /// The hidden command that [`go`] is behind.
-pub const ELSEWHERE: &str = "repro-elsewhere";
+pub const VARIATION: &str = "repro-variation";

@@ -9,7 +9,7 @@ use super::{BuildError, Step};
 use crate::formats::entry::Entry;
 use crate::limits::{KERNEL_DIRECTORY_DEPTH_MAX, TREE_ENTRIES_MAX};
 use crate::store::inputs;
-use crate::store::inputs::{Opened, Places};
+use crate::store::inputs::{InputSources, Opened};
 
 /// The entries that the recipe's `root.files` make, sorted by path, with the directories that they lie in.
 pub(super) fn entries(
@@ -29,7 +29,7 @@ pub(super) fn entries(
                 recipe_file,
                 ..
             } = order;
-            let places = Places {
+            let places = InputSources {
                 store,
                 directory: recipe_file.parent().unwrap_or(Path::new("")),
                 pypi_files_url: Some(models.pypi_files_url()),

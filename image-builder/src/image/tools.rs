@@ -49,29 +49,22 @@ pub enum Step<'a> {
 
 /// Why there are no tools.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum ToolsError {
-    /// A package could not be fetched or unpacked.
     #[error(transparent)]
     Package(#[from] PackageError),
-    /// `vhost-device-vsock` could not be compiled.
     #[error(transparent)]
     Compile(#[from] CompileError),
-    /// The lock asks for another version of it than the one that is pinned.
     #[error(
         "the lock asks for vhost-device-vsock {asked}; {path} pins {pinned}: change the recipe and lock again, or change the pin"
     )]
     Version {
-        /// What the lock says.
         asked: String,
-        /// What the pin says.
         pinned: String,
-        /// Where the pin is.
         path: String,
     },
-    /// A path has characters that no description can carry.
     #[error("{0} is no text in UTF-8, so it cannot be described")]
     Path(String),
-    /// The store could not be written.
     #[error(transparent)]
     Disk(#[from] FetchError),
 }

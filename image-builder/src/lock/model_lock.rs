@@ -187,74 +187,36 @@ impl Serialize for Digest {
 
 /// What is wrong with a lock. Always the fault of whoever wrote or chose it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum LockError {
-    /// The file could not be read.
     #[error("the lock {path} cannot be read: {reason}")]
-    Unreadable {
-        /// Which file.
-        path: String,
-        /// What the system said.
-        reason: String,
-    },
-    /// It is longer than any lock should be.
+    Unreadable { path: String, reason: String },
     #[error("the lock is longer than {bytes_max} bytes")]
-    TooLong {
-        /// The limit.
-        bytes_max: u64,
-    },
-    /// It is not YAML, has a key we do not know, or lacks one we need.
+    TooLong { bytes_max: u64 },
     #[error("the lock does not parse: {0}")]
     Syntax(String),
-    /// It is of another version.
     #[error("the lock has version {got}; this program reads version 1")]
-    Version {
-        /// The version it names.
-        got: u32,
-    },
-    /// A URL is not http or https.
+    Version { got: u32 },
     #[error("`{got}` is not an http or https URL")]
-    Url {
-        /// What it says.
-        got: String,
-    },
-    /// A name is not one plain path component.
+    Url { got: String },
     #[error(
         "`{got}` cannot be a file name: it must be one component of letters, digits, `.`, `-` and `_`, not starting with a dot"
     )]
-    Name {
-        /// What it says.
-        got: String,
-    },
-    /// A path is absolute, climbs, or has an odd character.
+    Name { got: String },
     #[error("`{got}` is not a plain relative path")]
-    Path {
-        /// What it says.
-        got: String,
-    },
-    /// A size is zero or above the limit.
+    Path { got: String },
     #[error("`{name}` is {bytes} bytes in the lock; sizes are from 1 to {bytes_max}")]
     Size {
-        /// Of which file.
         name: String,
-        /// What it says.
         bytes: u64,
-        /// The limit.
         bytes_max: u64,
     },
-    /// A name appears twice.
     #[error("`{name}` appears twice")]
-    Twice {
-        /// Which.
-        name: String,
-    },
-    /// There are none, or more than the limit.
+    Twice { name: String },
     #[error("{got} {what}; the lock may have from 1 to {max}")]
     Count {
-        /// Models or files.
         what: &'static str,
-        /// How many there are.
         got: usize,
-        /// The limit.
         max: usize,
     },
 }

@@ -112,8 +112,8 @@ impl Description {
             paths.insert(parts);
             bytes = bytes.saturating_add(file.bytes);
         }
-        let room = self.volume.data_blocks.saturating_mul(verity::BLOCK_BYTES);
-        if bytes > MODEL_BYTES_MAX || bytes > room {
+        let sandbox = self.volume.data_blocks.saturating_mul(verity::BLOCK_BYTES);
+        if bytes > MODEL_BYTES_MAX || bytes > sandbox {
             return Err("has more bytes of files than its volume has room for");
         }
         Ok(())

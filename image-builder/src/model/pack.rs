@@ -15,11 +15,11 @@ use super::{
 use crate::formats::entry::{Entry, Source, What};
 use crate::formats::erofs::writer as erofs;
 use crate::formats::verity;
-use crate::image::{Mkfs, Place};
+use crate::image::{Mkfs, OutputDir};
 
 /// Claims a volume's directory: absent, empty, or a volume that is to be replaced.
-pub fn claim(out: &Path) -> Result<Place, ModelError> {
-    Ok(Place::claim_of(out, &[VOLUME, DESCRIPTION])?)
+pub fn claim(out: &Path) -> Result<OutputDir, ModelError> {
+    Ok(OutputDir::claim_of(out, &[VOLUME, DESCRIPTION])?)
 }
 
 /// Writes the volume of a model into the claimed directory and puts it in its place. The statement is signed if there is a key.
@@ -29,7 +29,7 @@ pub fn pack(
     tool: Tool,
     mkfs: &Mkfs<'_>,
     signer: Option<&ModelSigner>,
-    place: Place,
+    place: OutputDir,
     progress: &mut dyn FnMut(Step<'_>),
 ) -> Result<Description, ModelError> {
     if !is_id(id) {

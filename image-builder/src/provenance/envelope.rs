@@ -42,42 +42,23 @@ struct FileSignature {
 
 /// Why an envelope tells nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum EnvelopeError {
-    /// Longer than any envelope of ours.
     #[error("the envelope has {got} bytes, more than the {ENVELOPE_BYTES_MAX} allowed")]
-    TooLong {
-        /// Bytes offered.
-        got: usize,
-    },
-    /// Not JSON of the right shape.
+    TooLong { got: usize },
     #[error("the envelope does not parse: {0}")]
     Syntax(String),
-    /// Not base64.
     #[error("the envelope's {0} is not base64")]
     Base64(&'static str),
-    /// Something else is signed.
     #[error("the envelope holds `{got}`, not a statement of type {PAYLOAD_TYPE}")]
-    Type {
-        /// What it says.
-        got: String,
-    },
-    /// Too many of them.
+    Type { got: String },
     #[error("the envelope has {got} signatures, more than the {ENVELOPE_SIGNATURES_MAX} allowed")]
-    Signatures {
-        /// How many.
-        got: usize,
-    },
-    /// None of the signatures is the key's.
+    Signatures { got: usize },
     #[error(
         "none of the envelope's {signatures} signatures is by the key {key} over these bytes: it was changed, or somebody else \
          signed it"
     )]
-    NotSigned {
-        /// How many there are.
-        signatures: usize,
-        /// The key's name.
-        key: String,
-    },
+    NotSigned { signatures: usize, key: String },
 }
 
 impl Envelope {

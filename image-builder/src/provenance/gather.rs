@@ -1,4 +1,4 @@
-//! From an order to the materials of its papers.
+//! From an order to the materials of its provenance.
 
 use std::collections::BTreeMap;
 use std::fs;

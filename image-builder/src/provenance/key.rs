@@ -19,17 +19,14 @@ pub struct PublicKey(VerifyingKey);
 
 /// Why a file is not a key. Whoever chose it is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum KeyError {
-    /// Longer than any key.
     #[error("it is longer than {KEY_BYTES_MAX} bytes")]
     TooLong,
-    /// No PEM with the right label.
     #[error("it has no line `-----BEGIN {0}-----` with base64 and an end after it")]
     Pem(&'static str),
-    /// Of another kind.
     #[error("it holds no Ed25519 key in the form of RFC 8410")]
     Kind,
-    /// A point that signatures of many keys would fit.
     #[error("it is no point of Ed25519, or one of small order")]
     Weak,
 }
@@ -51,7 +48,7 @@ impl SecretKey {
     /// The same file.
     pub fn to_pem(&self) -> Zeroizing<String> {
         let mut der = Zeroizing::new(SECRET_PREFIX.to_vec());
-        // Room for all of it at once, so that no copy is left behind by growing.
+        // Sandbox for all of it at once, so that no copy is left behind by growing.
         der.reserve_exact(32);
         der.extend_from_slice(self.0.as_bytes());
         Zeroizing::new(write_pem(&der, SECRET_LABEL))

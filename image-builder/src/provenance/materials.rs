@@ -1,4 +1,4 @@
-//! What papers tell of, besides the image itself.
+//! What the provenance names, besides the image itself.
 
 use std::collections::BTreeMap;
 

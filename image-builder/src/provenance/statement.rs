@@ -60,45 +60,26 @@ pub struct Dependency {
 
 /// Why bytes or facts are no statement.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum StatementError {
-    /// Longer than any statement.
     #[error("the statement has {got} bytes, more than the {ENVELOPE_BYTES_MAX} allowed")]
-    TooLong {
-        /// Bytes offered.
-        got: usize,
-    },
-    /// Not JSON of the right shape.
+    TooLong { got: usize },
     #[error("the statement does not parse: {0}")]
     Syntax(String),
-    /// Another kind of statement.
     #[error("the statement's {key} is `{got}`, where this program reads {expected}")]
     Kind {
-        /// Which of its types.
         key: &'static str,
-        /// What it says.
         got: String,
-        /// What it should say.
         expected: &'static str,
     },
-    /// A list that is empty or over its limit.
     #[error("the statement lists {got} {what}; from 1 to {max} are allowed")]
     Count {
-        /// What is listed.
         what: &'static str,
-        /// How many.
         got: usize,
-        /// How many are allowed.
         max: usize,
     },
-    /// A text that is not what it should be.
     #[error("the statement's {what} is not what it should be: {got:?}")]
-    Text {
-        /// Which text.
-        what: &'static str,
-        /// Its beginning.
-        got: String,
-    },
-    /// A file is listed twice.
+    Text { what: &'static str, got: String },
     #[error("the statement lists the file {0:?} twice")]
     Twice(String),
 }

@@ -1,4 +1,4 @@
-//! The papers of an image in a directory.
+//! The provenance of an image in a directory.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,38 +21,32 @@ use crate::lock::Digest;
 use crate::lock::package_lock::InputKind;
 use crate::store::Store;
 
-/// Why there are no papers.
+/// Why no provenance was written.
 #[derive(Debug, thiserror::Error)]
-pub enum PaperError {
-    /// The bill would break a rule.
+#[expect(missing_docs)]
+pub enum ProvenanceError {
     #[error("writing the bill of materials: {0}")]
     Sbom(#[from] SbomError),
-    /// The statement would not be plain.
     #[error("writing the provenance: {0}")]
     Statement(#[from] StatementError),
-    /// What is there is no envelope.
     #[error("reading the envelope: {0}")]
     Envelope(#[from] EnvelopeError),
-    /// A file could not be read or written.
     #[error("{doing} {path}: {error}")]
     Disk {
-        /// A verb in the -ing form.
         doing: &'static str,
-        /// The file.
         path: String,
-        /// What the system said.
         error: io::Error,
     },
 }
 
-/// Writes the papers of the image in `directory`, whose files `manifest` describes. `inside` has the digests of the files within.
+/// Writes the provenance of the image in `directory`, whose files `manifest` describes. `inside` has the digests of the files within.
 pub fn write(
     directory: &Path,
     manifest: &ImageManifest,
     materials: &Materials,
     mut inside: Sha1s,
     key: Option<&SecretKey>,
-) -> Result<(), PaperError> {
+) -> Result<(), ProvenanceError> {
     for (_, file) in manifest.files.all() {
         inside.insert(file.name.clone(), sha1_of(&directory.join(&file.name))?);
     }
@@ -73,7 +67,7 @@ pub fn write(
 }
 
 /// Signs the statement in `directory`, in one step: a reader sees the envelope of before or the new one.
-pub fn sign(directory: &Path, key: &SecretKey) -> Result<(), PaperError> {
+pub fn sign(directory: &Path, key: &SecretKey) -> Result<(), ProvenanceError> {
     let statement = read(&directory.join(STATEMENT))?;
     // What cannot be read again is not worth a signature.
     Statement::from_json(&statement)?;
@@ -91,22 +85,22 @@ pub fn sign(directory: &Path, key: &SecretKey) -> Result<(), PaperError> {
     written.map(drop).map_err(disk("writing", &path))
 }
 
-/// What is remembered of papers, so that an image that is there is left alone only with the papers that it would be given.
+/// What is remembered of provenance, so that an image that is there is left alone only with the provenance that it would be given.
 pub struct Kept(std::path::PathBuf);
 
 impl Kept {
-    /// Of the papers of this image.
+    /// Of the provenance of this image.
     pub fn of(
         store: &Store,
         manifest: &ImageManifest,
         materials: &Materials,
     ) -> Result<Self, BuildError> {
-        let mut hasher = Sha256::new_with_prefix("chrysalis papers key 1\n");
+        let mut hasher = Sha256::new_with_prefix("chrysalis provenance key 1\n");
         for part in [this_program()?.0, manifest.digest().0, materials.digest().0] {
             hasher.update(part);
         }
         let key = Digest(hasher.finalize().into()).to_string();
-        Ok(Self(store.root().join("papers").join(key)))
+        Ok(Self(store.root().join("provenance").join(key)))
     }
 
     /// Remembers those in `directory`.
@@ -204,7 +198,7 @@ fn dependencies(materials: &Materials) -> Vec<Dependency> {
 }
 
 /// SHA-1 of a file, read in pieces.
-pub fn sha1_of(path: &Path) -> Result<[u8; 20], PaperError> {
+pub fn sha1_of(path: &Path) -> Result<[u8; 20], ProvenanceError> {
     let file = File::open(path).map_err(disk("opening", path))?;
     sha1_of_stream(file).map_err(disk("reading", path))
 }
@@ -222,8 +216,8 @@ pub fn sha1_of_stream(mut stream: impl Read) -> io::Result<[u8; 20]> {
     }
 }
 
-/// A paper, and no more of it than its limit.
-fn read(path: &Path) -> Result<Vec<u8>, PaperError> {
+/// A file of the provenance, no more of it than its limit.
+fn read(path: &Path) -> Result<Vec<u8>, ProvenanceError> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| {
@@ -234,9 +228,9 @@ fn read(path: &Path) -> Result<Vec<u8>, PaperError> {
     Ok(bytes)
 }
 
-fn disk(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> PaperError {
+fn disk(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> ProvenanceError {
     let path = path.display().to_string();
-    move |error| PaperError::Disk {
+    move |error| ProvenanceError::Disk {
         doing,
         path: path.clone(),
         error,

@@ -23,29 +23,15 @@ pub struct Directory {
 
 /// Why there is no image to look at.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum DirectoryError {
-    /// A file could not be read.
     #[error("reading {path}: {reason}")]
-    Disk {
-        /// Which.
-        path: String,
-        /// What the system said.
-        reason: String,
-    },
-    /// A file is longer than its kind may be.
+    Disk { path: String, reason: String },
     #[error("{path} is longer than the {bytes_max} bytes allowed")]
-    TooLong {
-        /// Which.
-        path: String,
-        /// The limit.
-        bytes_max: usize,
-    },
-    /// The manifest is none.
+    TooLong { path: String, bytes_max: usize },
     #[error("{path}: {error}")]
     Manifest {
-        /// Where.
         path: String,
-        /// Why.
         error: Box<ImageError>,
     },
 }
@@ -95,20 +81,20 @@ impl Directory {
 
     /// The bill of materials, if one is there.
     pub fn bill(&self) -> Result<Option<Vec<u8>>, DirectoryError> {
-        self.paper(SBOM, crate::limits::SBOM_BYTES_MAX)
+        self.optional(SBOM, crate::limits::SBOM_BYTES_MAX)
     }
 
     /// The statement, if one is there.
     pub fn statement(&self) -> Result<Option<Vec<u8>>, DirectoryError> {
-        self.paper(STATEMENT, ENVELOPE_BYTES_MAX)
+        self.optional(STATEMENT, ENVELOPE_BYTES_MAX)
     }
 
     /// The envelope, if one is there.
     pub fn envelope(&self) -> Result<Option<Vec<u8>>, DirectoryError> {
-        self.paper(ENVELOPE, ENVELOPE_BYTES_MAX)
+        self.optional(ENVELOPE, ENVELOPE_BYTES_MAX)
     }
 
-    fn paper(&self, name: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, DirectoryError> {
+    fn optional(&self, name: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, DirectoryError> {
         let path = self.path.join(name);
         match path.symlink_metadata() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

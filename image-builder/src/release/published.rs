@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::directory::{Directory, DirectoryError, read};
 use super::verify::{Outcome, Report, check};
-use crate::image::{BuildError, MANIFEST, Place};
+use crate::image::{BuildError, MANIFEST, OutputDir};
 use crate::limits::ENVELOPE_BYTES_MAX;
 use crate::lock::base_url;
 use crate::provenance::{
@@ -28,51 +28,30 @@ pub enum Source {
 
 /// Why an image was not fetched. The output directory is as it was.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum ReleaseError {
-    /// The envelope is none, or not signed by the key.
     #[error("{ENVELOPE}: {0}")]
     Envelope(#[from] EnvelopeError),
-    /// What is signed is no statement of ours.
     #[error("{ENVELOPE}: {0}")]
     Statement(#[from] StatementError),
-    /// The statement has no manifest.
     #[error("{ENVELOPE} lists no {MANIFEST}")]
     NoManifest,
-    /// A file of a directory is not what the statement says.
     #[error("{name} has {bytes} bytes and SHA-256 {sha256}, not what the signed statement says")]
     OtherFile {
-        /// Which.
         name: String,
-        /// Its length.
         bytes: u64,
-        /// Its digest.
         sha256: crate::lock::Digest,
     },
-    /// The files are those that were signed, and contradict each other.
     #[error("the release was signed, and is no image: {what}: {why}")]
-    NoImage {
-        /// What does not fit.
-        what: String,
-        /// Why.
-        why: String,
-    },
-    /// The files are those that were signed, and what they state could not all be computed.
+    NoImage { what: String, why: String },
     #[error(
         "the release was signed, and its {what} was not computed: {why}; --allow-unchecked {what} takes the word of whoever signed"
     )]
-    NotComputed {
-        /// What it states.
-        what: String,
-        /// Why it was not computed.
-        why: String,
-    },
-    /// A file could not be fetched.
+    NotComputed { what: String, why: String },
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// The output directory cannot be used.
     #[error(transparent)]
-    Place(#[from] BuildError),
-    /// A file could not be read.
+    OutputDir(#[from] BuildError),
     #[error(transparent)]
     Directory(#[from] DirectoryError),
 }
@@ -89,7 +68,7 @@ impl ReleaseError {
             | Self::NoImage { .. } => "release",
             Self::Fetch(error) if error.fault() == Fault::Lock => "release",
             Self::Fetch(error) => error.fault().word(),
-            Self::Place(error) => error.fault(),
+            Self::OutputDir(error) => error.fault(),
             Self::Directory(_) => "disk",
         }
     }
@@ -126,7 +105,7 @@ pub fn fetch(
     allowed: &[&str],
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Report, ReleaseError> {
-    let place = Place::claim(out)?;
+    let place = OutputDir::claim(out)?;
     let text = source.envelope()?;
     let envelope = Envelope::from_json(&text)?;
     let payload = envelope.open(key)?;

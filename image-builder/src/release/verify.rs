@@ -29,7 +29,7 @@ pub struct Report {
     pub checks: Vec<Check>,
 }
 
-/// Something that the papers state, and what came of checking it.
+/// Something that the provenance states, and what came of checking it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// What.

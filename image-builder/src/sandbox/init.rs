@@ -1,4 +1,4 @@
-//! The second half: process 1 of the room. Builds its file system, starts the program, waits for it.
+//! The second half: process 1 of the sandbox. Builds its file system, starts the program, waits for it.
 
 use std::fs::{self, File};
 use std::io;
@@ -175,7 +175,7 @@ fn close_inherited(keep: &File) -> Result<(), SandboxError> {
 ///
 /// 1. An empty file system becomes the root, with the host's at `/old`. It is mounted over the tree, which is a directory that
 ///    surely exists; the move takes it off again.
-/// 2. The room is built in `/new`.
+/// 2. The sandbox is built in `/new`.
 /// 3. `/new` becomes the root and all else goes.
 fn build_root(plan: &Plan) -> Result<(), SandboxError> {
     let nowhere = None::<&str>;
@@ -329,7 +329,7 @@ fn is_device_path(path: &Path) -> bool {
         && !path.components().any(|part| part == Component::ParentDir)
 }
 
-/// Directories that every room has of its own, whatever the tree has there.
+/// Directories that every sandbox has of its own, whatever the tree has there.
 const OURS: [&str; 3] = ["proc", "dev", "tmp"];
 /// Nodes that tell nothing and change nothing.
 const DEVICES: [&str; 5] = [

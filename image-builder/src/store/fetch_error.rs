@@ -7,54 +7,34 @@ use crate::lock::{Digest, LockError};
 
 /// Why a file is not in the store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum FetchError {
-    /// The lock is wrong, or what it lists is not in the archive that it lists.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The archive has the digest that the lock names, and yet not the content that the lock promises.
     #[error(
         "the archive {archive} is the one in the lock, but its member {member} {problem}: the lock contradicts itself"
     )]
     Contents {
-        /// The archive's file name.
         archive: String,
-        /// The member looked for.
         member: String,
-        /// What was found.
         problem: String,
     },
-    /// The mirror answered, and answered wrongly.
     #[error("the mirror of {url} {fault}")]
-    Mirror {
-        /// What was asked for.
-        url: String,
-        /// What it did.
-        fault: MirrorFault,
-    },
-    /// The mirror could not be reached or the connection broke; a later run resumes.
+    Mirror { url: String, fault: MirrorFault },
     #[error(
         "the network failed after {got} of {expected} bytes of {url}: {reason}; run again to resume"
     )]
     Network {
-        /// What was asked for.
         url: String,
-        /// Bytes that are in the partial file.
         got: u64,
-        /// Bytes wanted.
         expected: u64,
-        /// What the system said.
         reason: String,
     },
-    /// The store could not be read or written.
     #[error("{doing} {path}: {reason}")]
     Disk {
-        /// A verb in the -ing form.
         doing: &'static str,
-        /// The file or directory.
         path: String,
-        /// For callers that tell a full disk from a forbidden one.
         kind: io::ErrorKind,
-        /// What the system said.
         reason: String,
     },
 }
@@ -114,42 +94,18 @@ impl Fault {
 
 /// What a mirror did wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum MirrorFault {
-    /// It answered with a status other than 200 or 206.
     #[error("answered with HTTP status {0}")]
     Status(u16),
-    /// It announced or sent more or fewer bytes than the file has.
     #[error("announced {got} bytes where the lock has {expected}")]
-    Length {
-        /// What it announced.
-        got: u64,
-        /// What the lock says.
-        expected: u64,
-    },
-    /// It went on sending past the end.
+    Length { got: u64, expected: u64 },
     #[error("sent more than the {expected} bytes in the lock")]
-    TooLong {
-        /// What the lock says.
-        expected: u64,
-    },
-    /// It sent more than any file of this kind has.
+    TooLong { expected: u64 },
     #[error("sent more than {bytes_max} bytes")]
-    Endless {
-        /// The limit.
-        bytes_max: u64,
-    },
-    /// It sent another range than the one asked for.
+    Endless { bytes_max: u64 },
     #[error("answered a range request with `{got}`")]
-    Range {
-        /// Its Content-Range.
-        got: String,
-    },
-    /// It sent other bytes.
+    Range { got: String },
     #[error("sent a file with SHA-256 {got} where the lock has {expected}")]
-    WrongDigest {
-        /// Of what it sent.
-        got: Digest,
-        /// What the lock says.
-        expected: Digest,
-    },
+    WrongDigest { got: Digest, expected: Digest },
 }

@@ -28,69 +28,41 @@ use local::DirectoryError;
 
 /// Why an input is not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum InputError {
-    /// The disk failed.
     #[error(transparent)]
     Disk(#[from] FetchError),
-    /// Nobody has it any more.
     #[error(
         "the input {name} is gone ({}): lock another one, or put the file of its digest somewhere and name that place",
         sentence(.tried)
     )]
     Gone {
-        /// Which.
         name: String,
-        /// What each place that was asked did.
         tried: Vec<FetchError>,
     },
-    /// It could not be fetched.
     #[error("the input {name} cannot be had: {}", sentence(.tried))]
     Nowhere {
-        /// Which.
         name: String,
-        /// What each place that was asked did.
         tried: Vec<FetchError>,
     },
-    /// A package could not be fetched or unpacked.
     #[error(transparent)]
     Package(#[from] PackageError),
-    /// The recipe and the lock were not checked against each other.
     #[error("the lock has no input {name}")]
-    Absent {
-        /// Which.
-        name: String,
-    },
-    /// The archive has the digest that the lock names, and is none, or has what a directory cannot have.
+    Absent { name: String },
     #[error("the input {name} is the one in the lock, but {problem}")]
-    Broken {
-        /// Which.
-        name: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// What lies beside the recipe is not what was locked.
+    Broken { name: String, problem: String },
     #[error(
         "the input {name} changed since it was locked: {path} has {got} and the lock {expected}; `image-builder lock --update \
          {name}` locks what is there now"
     )]
     Changed {
-        /// Which.
         name: String,
-        /// Where it lies.
         path: String,
-        /// Its size and digest.
         got: String,
-        /// Those of the lock.
         expected: String,
     },
-    /// What lies beside the recipe cannot be an input.
     #[error("the input {name} {error}")]
-    Directory {
-        /// Which.
-        name: String,
-        /// What is wrong.
-        error: DirectoryError,
-    },
+    Directory { name: String, error: DirectoryError },
 }
 
 impl InputError {
@@ -109,7 +81,7 @@ impl InputError {
 
 /// Where inputs come from and where they go.
 #[derive(Debug, Clone, Copy)]
-pub struct Places<'a> {
+pub struct InputSources<'a> {
     /// Where everything is kept.
     pub store: &'a Store,
     /// The recipe's directory, which has the files that it names.
@@ -129,7 +101,7 @@ pub struct Opened {
 
 /// Makes the input called `name` be in the store, as a directory.
 pub fn open(
-    places: Places<'_>,
+    places: InputSources<'_>,
     recipe: &Recipe,
     lock: &PackageLock,
     name: &str,
@@ -155,7 +127,7 @@ pub fn open(
 
 /// Makes a locked input be in the store and returns its directory. A directory that is there is reused, and nobody is asked.
 pub fn ensure_input(
-    places: Places<'_>,
+    places: InputSources<'_>,
     input: &LockedInput,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<PathBuf, InputError> {
@@ -191,7 +163,7 @@ pub fn ensure_input(
 }
 
 fn fetch(
-    places: Places<'_>,
+    places: InputSources<'_>,
     input: &LockedInput,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<PathBuf, InputError> {
@@ -214,7 +186,7 @@ fn fetch(
 }
 
 fn unpack_wheel(
-    places: Places<'_>,
+    places: InputSources<'_>,
     input: &LockedInput,
     new: &Path,
     progress: &mut dyn FnMut(Progress<'_>),
@@ -236,7 +208,7 @@ fn unpack_wheel(
 }
 
 fn copy_file(
-    places: Places<'_>,
+    places: InputSources<'_>,
     input: &LockedInput,
     new: &Path,
     progress: &mut dyn FnMut(Progress<'_>),
@@ -249,7 +221,7 @@ fn copy_file(
     Ok(())
 }
 
-fn copy_path(places: Places<'_>, input: &LockedInput, new: &Path) -> Result<(), InputError> {
+fn copy_path(places: InputSources<'_>, input: &LockedInput, new: &Path) -> Result<(), InputError> {
     let path = places.directory.join(&input.seen);
     let found = local::copy(&path, Some(new)).map_err(|error| match error {
         DirectoryError::Disk(error) => InputError::Disk(error),

@@ -30,45 +30,30 @@ use crate::lock::package_lock::{Package, PackageLock, PackageLockError};
 
 /// Why packages or a tree of them are not in the store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum PackageError {
-    /// The lock is wrong.
     #[error(transparent)]
     Lock(#[from] PackageLockError),
-    /// No mirror has a package any more.
     #[error(
         "no mirror has {package} {version} any more ({}): Debian drops a version when a newer one replaces it; `image-builder \
          lock --update {package}` locks what is there now, and a mirror that keeps old versions can be named with --mirror",
         sentence(.tried)
     )]
     Gone {
-        /// Its name.
         package: String,
-        /// The version in the lock.
         version: String,
-        /// What each place that was asked did, the archive by time last.
         tried: Vec<FetchError>,
     },
-    /// None of several places gave a package.
     #[error("{package} {version} cannot be had from any of {} places: {}", .tried.len(), sentence(.tried))]
     Nowhere {
-        /// Its name.
         package: String,
-        /// The version in the lock.
         version: String,
-        /// What each did.
         tried: Vec<FetchError>,
     },
-    /// A package could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// A package is the one in the lock, and cannot be unpacked.
     #[error("{package} is the package in the lock, but {error}")]
-    Package {
-        /// Its name.
-        package: String,
-        /// What is wrong.
-        error: DebError,
-    },
+    Package { package: String, error: DebError },
 }
 
 impl PackageError {

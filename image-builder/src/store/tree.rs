@@ -25,10 +25,8 @@ use crate::limits::{CHUNK_BYTES, TREE_BYTES_MAX, TREE_ENTRIES_MAX};
 /// Why an entry was not written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TreeError {
-    /// The package cannot be read, or clashes with another one.
     #[error(transparent)]
     Deb(#[from] DebError),
-    /// The disk failed.
     #[error(transparent)]
     Disk(#[from] FetchError),
 }

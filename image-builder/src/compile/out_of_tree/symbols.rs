@@ -16,38 +16,20 @@ pub struct Symvers(BTreeMap<String, u32>);
 
 /// Why a kernel would refuse a module, or why we cannot tell.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum Misfit {
-    /// It is not a module.
     #[error("it is no module: {0}")]
     Malformed(String),
-    /// It was compiled for another kernel, or in another way.
     #[error("it says `{got}`, and the kernel's own modules say `{expected}`")]
-    Magic {
-        /// What follows `vermagic=`.
-        got: String,
-        /// The same of the kernel's own modules.
-        expected: String,
-    },
-    /// Nobody exports what it uses.
+    Magic { got: String, expected: String },
     #[error("it uses {symbol}, which neither the kernel nor the other modules export")]
-    Unknown {
-        /// The symbol.
-        symbol: String,
-    },
-    /// It uses a symbol without saying of which version.
+    Unknown { symbol: String },
     #[error("it uses {symbol} and does not say in which version")]
-    Unversioned {
-        /// The symbol.
-        symbol: String,
-    },
-    /// It was compiled with other types than the kernel.
+    Unversioned { symbol: String },
     #[error("it uses {symbol} in version {got:#010x}, and the kernel has {expected:#010x}")]
     Version {
-        /// The symbol.
         symbol: String,
-        /// The module's checksum.
         got: u32,
-        /// The kernel's.
         expected: u32,
     },
 }

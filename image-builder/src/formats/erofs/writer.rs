@@ -17,31 +17,18 @@ use crate::store::metered::Metered;
 
 /// Why there is no root.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum RootError {
-    /// A file that goes in could not be read, or the stream not be written.
     #[error("writing {path} into the root: {error}")]
-    Disk {
-        /// Its path in the image.
-        path: String,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// A file changed while the image was being made.
+    Disk { path: String, error: io::Error },
     #[error("{path} changed while it was written into the root: it had {expected}, now {got}")]
     Changed {
-        /// Its path in the image.
         path: String,
-        /// The digest of the contents list.
         expected: Digest,
-        /// The digest of what was written.
         got: Digest,
     },
-    /// The tool failed.
     #[error("mkfs.erofs {problem}")]
-    Tool {
-        /// Its exit status and what it said.
-        problem: String,
-    },
+    Tool { problem: String },
 }
 
 /// Arguments for `mkfs.erofs` so that it reads the stream of [`make`] on its standard input and writes `image`.

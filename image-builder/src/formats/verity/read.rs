@@ -17,26 +17,14 @@ pub struct Reader<'a> {
 
 /// Why a block is not believed. Whoever keeps the image is at fault.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum VerityFault {
-    /// The root has no such block.
     #[error("the root has no block {block}")]
-    Outside {
-        /// Which, counted from zero.
-        block: u64,
-    },
-    /// A block of data does not have the hash that the tree has for it.
+    Outside { block: u64 },
     #[error("block {block} is not what its hash says")]
-    Data {
-        /// Which, counted from zero.
-        block: u64,
-    },
-    /// A block of the tree does not have the hash that the one above it, or the root hash, says.
+    Data { block: u64 },
     #[error("the hash tree is changed in block {block} of the image")]
-    Tree {
-        /// Which block of the image, counted from zero.
-        block: u64,
-    },
-    /// It cannot be read.
+    Tree { block: u64 },
     #[error(transparent)]
     Io(#[from] io::Error),
 }

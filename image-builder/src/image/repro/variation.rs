@@ -20,7 +20,7 @@ use crate::limits::REPRO_SOURCES_BYTES_MAX;
 /// What the process is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Elsewhere {
+pub struct Variation {
     /// The program that builds: this one.
     pub builder: PathBuf,
     /// The checkout to copy.
@@ -40,14 +40,14 @@ pub struct Elsewhere {
 }
 
 /// Goes there and builds; returns only when that failed. For a process with one thread that does nothing else.
-pub fn go(plan: &Elsewhere) -> ReproError {
+pub fn go(plan: &Variation) -> ReproError {
     match prepare(plan) {
         Ok(mut command) => ReproError::disk("starting", &plan.builder)(command.exec()),
         Err(error) => error,
     }
 }
 
-fn prepare(plan: &Elsewhere) -> Result<Command, ReproError> {
+fn prepare(plan: &Variation) -> Result<Command, ReproError> {
     let here = ReproError::disk("leaving", &plan.workspace);
     set_pdeathsig(Signal::SIGKILL).map_err(&here)?;
     become_another()?;

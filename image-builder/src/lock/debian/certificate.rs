@@ -25,30 +25,16 @@ pub struct Certificate {
 
 /// Why a file is not the certificate that a recipe pins.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum KeyError {
-    /// It is longer than certificates are.
     #[error("has more than {bytes_max} bytes")]
-    TooLong {
-        /// The limit.
-        bytes_max: usize,
-    },
-    /// It is not an OpenPGP certificate in ASCII armour.
+    TooLong { bytes_max: usize },
     #[error("is not an OpenPGP certificate in ASCII armour: {0}")]
     Broken(String),
-    /// It is another one.
     #[error("has the fingerprint {got} where the recipe pins {expected}")]
-    Other {
-        /// The file's.
-        got: String,
-        /// The recipe's.
-        expected: Fingerprint,
-    },
-    /// Its key is of a kind that is not believed.
+    Other { got: String, expected: Fingerprint },
     #[error("has a key of the kind {kind}, which signs nothing here")]
-    Kind {
-        /// Which.
-        kind: String,
-    },
+    Kind { kind: String },
 }
 
 /// Why a key must not have signed at that time.

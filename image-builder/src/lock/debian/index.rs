@@ -62,26 +62,14 @@ impl Available {
 
 /// Why an index cannot be used. Always the fault of whoever serves it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum IndexError {
-    /// The compressed stream is broken or is not text.
     #[error("the index cannot be unpacked: {0}")]
     Broken(String),
-    /// It is too much.
     #[error("the index has more than {max} {what}")]
-    TooMuch {
-        /// Of what.
-        what: &'static str,
-        /// The limit.
-        max: u64,
-    },
-    /// A paragraph is wrong.
+    TooMuch { what: &'static str, max: u64 },
     #[error("the index has, in the paragraph at line {line}, {problem}")]
-    Paragraph {
-        /// Where it was noticed: a bad line, or the paragraph's end.
-        line: usize,
-        /// What is wrong.
-        problem: String,
-    },
+    Paragraph { line: usize, problem: String },
 }
 
 /// All packages of some suites' components.

@@ -26,106 +26,56 @@ pub struct Signed {
 
 /// Why a file counts as unsigned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum SignatureError {
-    /// It is not text as this kind of file is.
     #[error("is not plain text in UTF-8")]
     NotText,
-    /// It is not a cleartext-signed message, or ends within one.
     #[error("is not a whole cleartext-signed message")]
     NotSigned,
-    /// Something comes before the message.
     #[error("has text before its signed message")]
     TextBefore,
-    /// Something comes after the message.
     #[error("has text after its signature")]
     TextAfter,
-    /// It has more than one message.
     #[error("has several signed messages where one is expected")]
     SeveralMessages,
-    /// A header of the message is not `Hash`.
     #[error("has a header other than `Hash` in its signed message")]
     Header,
-    /// A line begins with a dash and is not escaped.
     #[error("has a line in its signed message that begins with a dash")]
     Dash,
-    /// The signature block is too long.
     #[error("has a signature block of more than {bytes_max} bytes")]
-    TooLong {
-        /// The limit.
-        bytes_max: usize,
-    },
-    /// The signature block is not armoured as it should be.
+    TooLong { bytes_max: usize },
     #[error("has a signature block that cannot be decoded")]
     Armour,
-    /// The signature block has something else than signatures, or broken ones.
     #[error("has something in its signature block that is no signature: {0}")]
     Packets(String),
-    /// There are more signatures than anybody needs.
     #[error("has more than {max} signatures")]
-    TooMany {
-        /// The limit.
-        max: usize,
-    },
-    /// None of the pinned keys signed it.
+    TooMany { max: usize },
     #[error("is not signed by a key that the recipe pins; its signatures are by {signers}")]
-    NoPinnedKey {
-        /// Who signed it, as the signatures say.
-        signers: String,
-    },
-    /// A pinned key is named, and the signature is not its.
+    NoPinnedKey { signers: String },
     #[error("has a wrong signature: it is not {by} that signed these bytes")]
-    Wrong {
-        /// The key.
-        by: Fingerprint,
-    },
-    /// The signature is of a kind that says something else.
+    Wrong { by: Fingerprint },
     #[error("has a signature by {by} that is no OpenPGP signature of version 4 over a text")]
-    Kind {
-        /// The key.
-        by: Fingerprint,
-    },
-    /// The signature is over a hash for which others can find the same value.
+    Kind { by: Fingerprint },
     #[error("has a signature by {by} over {hash}, which is broken or too short")]
-    WeakHash {
-        /// The key.
-        by: Fingerprint,
-        /// The hash.
-        hash: String,
-    },
-    /// The signature does not say when it was made, or has a rule that must be understood and is not.
+    WeakHash { by: Fingerprint, hash: String },
     #[error("has a signature by {by} with terms that this program does not know")]
-    Terms {
-        /// The key.
-        by: Fingerprint,
-    },
-    /// The signature is from the future.
+    Terms { by: Fingerprint },
     #[error("has a signature by {by} of {at}, which is in the future; it is {now}")]
     Future {
-        /// The key.
         by: Fingerprint,
-        /// When it says it was made.
         at: Date,
-        /// The caller's clock.
         now: Date,
     },
-    /// The signature itself has ended.
     #[error("has a signature by {by} that was good until {until}; it is {now}")]
     Expired {
-        /// The key.
         by: Fingerprint,
-        /// Its end.
         until: Date,
-        /// The caller's clock.
         now: Date,
     },
-    /// The key was not good when it signed.
     #[error("is signed by {by} at {at}, when that key {why}")]
     Key {
-        /// The key.
         by: Fingerprint,
-        /// When the signature was made.
         at: Date,
-        /// What is the matter with it.
         why: Unfit,
     },
 }

@@ -22,45 +22,24 @@ use crate::lock::recipe::Choice;
 
 /// Why there is no closure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum Unsolved {
-    /// The index does not have what the recipe asks for.
     #[error("no package {name} in the archive")]
-    Unknown {
-        /// What was asked for, perhaps with a suite.
-        name: String,
-    },
-    /// The index does not have what one of its packages asks for.
+    Unknown { name: String },
     #[error("{package} needs `{group}`, which nothing in the archive fulfils")]
-    Missing {
-        /// Who asks.
-        package: String,
-        /// For what, with all alternatives.
-        group: String,
-    },
-    /// A package of the index has a field that cannot be read.
+    Missing { package: String, group: String },
     #[error("the dependencies of {package} are malformed")]
-    Malformed {
-        /// Which.
-        package: String,
-    },
-    /// One lock has one version of a package.
+    Malformed { package: String },
     #[error(
         "{package} is needed in two versions, {one} and {other}; name the one to take as NAME/SUITE"
     )]
     Versions {
-        /// Which.
         package: String,
-        /// A version and its suite.
         one: String,
-        /// Another.
         other: String,
     },
-    /// It does not end.
     #[error("the closure has more than {max} packages")]
-    TooMany {
-        /// The limit.
-        max: usize,
-    },
+    TooMany { max: usize },
 }
 
 /// Versions to take where nothing speaks against them, by name: those of a lock that is there.

@@ -39,49 +39,24 @@ pub struct Listed {
 
 /// Why a file does not tell what a suite has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum ReleaseError {
-    /// Nobody whom the recipe pins signed it.
     #[error(transparent)]
     Signature(#[from] SignatureError),
-    /// The signed text is not of the form that it should have.
     #[error("{0}")]
     Malformed(String),
-    /// It is about another suite.
     #[error("is about {got} and not about {expected}")]
-    OtherSuite {
-        /// What it says.
-        got: String,
-        /// What was asked for.
-        expected: String,
-    },
-    /// Its archive says that it counts no longer.
+    OtherSuite { got: String, expected: String },
     #[error(
         "was valid until {until}, and it is {now}: this mirror is behind, or shows what is past"
     )]
-    Expired {
-        /// Its end.
-        until: Date,
-        /// The caller's clock.
-        now: Date,
-    },
-    /// Its date has not come yet.
+    Expired { until: Date, now: Date },
     #[error("has the date {date}, which is in the future; it is {now}")]
-    Future {
-        /// Its date.
-        date: Date,
-        /// The caller's clock.
-        now: Date,
-    },
-    /// It is older than one that was seen before.
+    Future { date: Date, now: Date },
     #[error(
         "is of {date}, older than the lock's of {locked}: this mirror is behind, or shows what is past"
     )]
-    Older {
-        /// Its date.
-        date: Date,
-        /// The lock's.
-        locked: Date,
-    },
+    Older { date: Date, locked: Date },
 }
 
 impl Release {

@@ -6,63 +6,29 @@ use crate::store::{Fault, FetchError};
 
 /// Why there is no new lock.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum LockingError {
-    /// Something could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// The suite's release file is wrong.
     #[error("{url} {error}")]
-    Release {
-        /// Where it came from.
-        url: String,
-        /// What is wrong.
-        error: ReleaseError,
-    },
-    /// A key that the recipe pins cannot be used.
+    Release { url: String, error: ReleaseError },
     #[error("the key {file} {error}")]
-    Key {
-        /// Its file, as the recipe names it.
-        file: String,
-        /// What is wrong.
-        error: KeyError,
-    },
-    /// The index is wrong.
+    Key { file: String, error: KeyError },
     #[error(transparent)]
     Index(#[from] IndexError),
-    /// The recipe asks for what the archive does not have.
     #[error(transparent)]
     Unsolved(#[from] Unsolved),
-    /// The kernel's package is none, or stands for none or several.
     #[error("{package} leads to {found} kernels in the archive; a recipe needs one")]
-    Kernel {
-        /// What the recipe names.
-        package: String,
-        /// How many.
-        found: usize,
-    },
-    /// No mirror shows a suite as it should be.
+    Kernel { package: String, found: usize },
     #[error("no mirror shows {suite} as it should be: {}", sentences(.tried))]
     Nowhere {
-        /// Which suite.
         suite: String,
-        /// What is the matter with each.
         tried: Vec<LockingError>,
     },
-    /// An input cannot be locked.
     #[error("the input {name} {problem}")]
-    Input {
-        /// Which.
-        name: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// What is to be updated is not there.
+    Input { name: String, problem: String },
     #[error("there is no {name} in the lock to update")]
-    NotLocked {
-        /// What was named.
-        name: String,
-    },
-    /// What came out would not be read back.
+    NotLocked { name: String },
     #[error(transparent)]
     Lock(#[from] PackageLockError),
 }

@@ -12,24 +12,14 @@ pub struct Bill(Document);
 
 /// Why bytes are no bill. Its author is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum SbomError {
-    /// Longer than any bill.
     #[error("the bill of materials has {got} bytes, more than the {SBOM_BYTES_MAX} allowed")]
-    TooLong {
-        /// Bytes offered.
-        got: usize,
-    },
-    /// Not JSON of the right shape.
+    TooLong { got: usize },
     #[error("the bill of materials does not parse: {0}")]
     Syntax(String),
-    /// A rule of SPDX is broken.
     #[error("the bill of materials breaks a rule of SPDX 2.3: {rule}: {got:?}")]
-    Rule {
-        /// Which.
-        rule: &'static str,
-        /// What it says.
-        got: String,
-    },
+    Rule { rule: &'static str, got: String },
 }
 
 impl Bill {

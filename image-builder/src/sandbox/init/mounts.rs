@@ -1,4 +1,4 @@
-//! Single mounts of the room.
+//! Single mounts of the sandbox.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -26,36 +26,18 @@ pub struct Found {
 
 /// Why something cannot be an input.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum DirectoryError {
-    /// The disk failed.
     #[error(transparent)]
     Disk(#[from] FetchError),
-    /// There is nothing.
     #[error("is not there: {path}")]
-    Absent {
-        /// Where it should be.
-        path: String,
-    },
-    /// There is something that is neither file nor directory.
+    Absent { path: String },
     #[error("has {path}, which is neither a file nor a directory")]
-    Odd {
-        /// Where.
-        path: String,
-    },
-    /// A name would not be the same everywhere.
+    Odd { path: String },
     #[error("has {path}, whose name is not plain")]
-    Name {
-        /// Where.
-        path: String,
-    },
-    /// There is too much.
+    Name { path: String },
     #[error("has more than {max} {what}")]
-    TooMuch {
-        /// Of what.
-        what: &'static str,
-        /// The limit.
-        max: u64,
-    },
+    TooMuch { what: &'static str, max: u64 },
 }
 
 /// Reads what lies at `path`, and copies it into the new directory `to` if there is one: a directory as it is, a file under its name.

@@ -1,0 +1,24 @@
+//! The tests of the builder: one module for each thing that it makes or reads.
+
+mod build_image;
+mod build_parts;
+mod compile;
+mod debian;
+mod disk;
+mod dump_acpi;
+mod erofs_image;
+mod fetch;
+mod h100;
+mod host;
+mod host_sandbox;
+mod mirror;
+mod model;
+mod model_erofs;
+#[path = "../../../measurements/predict/tests/it/made.rs"]
+mod parts;
+mod provenance;
+mod repro;
+mod root_stream;
+mod sandbox;
+mod uki;
+mod userland;
