@@ -79,7 +79,7 @@ impl Place {
     fn start(&self) -> Command {
         let mut other = Command::new(env::current_exe().expect("this program"));
         other
-            .args(["--exact", "killed::the_other_process"])
+            .args(["--exact", "debian::killed::the_other_process"])
             .env(JOB, self.directory.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
