@@ -34,50 +34,29 @@ pub struct Expected {
 
 /// Why a worker is not trusted.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum NotTrusted {
-    /// The proxy's bytes are no bundle.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// The collateral is not usable; the proxy should fetch it again.
     #[error("the collateral cannot be read: {0}")]
     Collateral(#[from] CollateralError),
-    /// The quote was refused.
     #[error("attest::verify refused the quote: {0}")]
     Quote(#[from] Refusal),
-    /// The event list does not give RTMR3.
     #[error("the listed runtime events replay to {replayed}, the quote's RTMR3 is {quoted}")]
     Events {
-        /// What the list gives.
         replayed: Digest48,
-        /// What the quote says.
         quoted: Digest48,
     },
-    /// The keyset names other registers than the quote.
     #[error("the keyset was made under other registers than the quote shows")]
     Registers,
-    /// The keyset's profile is not the one demanded.
     #[error("the worker's profile is `{got}`, `{want}` is demanded")]
-    Profile {
-        /// The keyset's profile.
-        got: String,
-        /// The profile demanded.
-        want: String,
-    },
-    /// Something simulated asks to be paid on a live chain, or the chain differs from the channel's.
+    Profile { got: String, want: String },
     #[error("the keyset is for chain {got}, the channel is on chain {want}")]
-    Chain {
-        /// The keyset's chain.
-        got: i32,
-        /// The channel's chain.
-        want: i32,
-    },
-    /// The evidence was verified by a test root, and the chain is a live one.
+    Chain { got: i32, want: i32 },
     #[error("simulated evidence cannot serve a live TON chain")]
     SimulatedOnLiveChain,
-    /// The keyset pays somebody else.
     #[error("the keyset's payee is not the payee of the channel")]
     Payee,
-    /// The payee did not endorse the keyset.
     #[error("the payee has not endorsed this keyset")]
     Endorsement,
 }

@@ -213,36 +213,20 @@ impl Keyset {
     }
 
     fn check(&self) -> Result<(), Malformed> {
-        let refuse = |field| Err(Malformed::Field { what: WHAT, field });
-        if self.version != 1 {
-            return Err(Malformed::Version {
-                what: WHAT,
-                got: self.version,
-            });
-        }
-        if self.profile.len() > NAME_BYTES_MAX {
-            return refuse("profile");
-        }
-        if self.kem_keys.is_empty() || self.kem_keys.len() > KEM_KEYS_MAX {
-            return refuse("kem_keys");
-        }
-        if self.models.is_empty() || self.models.len() > MODELS_MAX {
-            return refuse("models");
-        }
-        if self
-            .models
-            .iter()
-            .any(|m| m.id.len() > NAME_BYTES_MAX || m.quantisation.len() > NAME_BYTES_MAX)
-        {
-            return refuse("model name");
-        }
-        let mut names: Vec<&str> = self.models.iter().map(|m| m.id.as_str()).collect();
-        names.sort_unstable();
-        names.dedup();
-        if names.len() != self.models.len() {
-            return refuse("model id twice");
-        }
-        Ok(())
+        let name = |text: &String| text.len() <= NAME_BYTES_MAX;
+        let (keys, models) = (&self.kem_keys, &self.models);
+        let mut ids: Vec<&str> = models.iter().map(|model| model.id.as_str()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let fields = [
+            ("profile", name(&self.profile)),
+            ("kem_keys", (1..=KEM_KEYS_MAX).contains(&keys.len())),
+            ("models", (1..=MODELS_MAX).contains(&models.len())),
+            ("model id", models.iter().all(|m| name(&m.id))),
+            ("quantisation", models.iter().all(|m| name(&m.quantisation))),
+            ("model id twice", ids.len() == models.len()),
+        ];
+        cbor::check(WHAT, self.version, &fields)
     }
 }
 

@@ -40,41 +40,24 @@ pub(crate) const RESPONSE_NONCE_BYTES: usize = 32;
 
 /// Why something does not seal or open.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum SealError {
-    /// The keyset has no key of the one suite this program speaks.
     #[error("the keyset offers no X-Wing key of a known suite")]
     Suite,
-    /// The request is too long.
-    #[error("the request is {got} bytes long, at most {max} can be sealed")]
-    TooLong {
-        /// Bytes to seal.
-        got: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// Ciphertext that is cut short or whose lengths do not fit.
+    #[error("{got} bytes to seal or open; at most {max} are allowed")]
+    TooLong { got: usize, max: usize },
     #[error("the sealed bytes are cut short or malformed")]
     Truncated,
-    /// Authentication failed: changed on the way, out of order, or sealed to another key.
     #[error(
         "the sealed bytes do not open: changed on their way, out of order, or sealed with another key"
     )]
     NotAuthentic,
-    /// The sealed message is not the binary HTTP it should be.
     #[error("the message inside the seal is not the expected binary HTTP: {0}")]
     Message(&'static str),
-    /// The message inside the seal was made for another envelope.
     #[error("the sealed request names envelope {got}, it came with {want}")]
-    EnvelopeDigest {
-        /// The digest inside.
-        got: Digest,
-        /// The digest of the envelope outside.
-        want: Digest,
-    },
-    /// A record inside the seal is malformed.
+    EnvelopeDigest { got: Digest, want: Digest },
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// A structure inside the seal is malformed.
     #[error(transparent)]
     Malformed(#[from] Malformed),
 }

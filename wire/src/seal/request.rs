@@ -44,7 +44,7 @@ pub struct OpenedJob {
     pub commitments: Commitments,
 }
 
-/// Salted commitments to request and answer. The salts come from the seal, so a receipt shown to a stranger
+/// Salted commitments to request and answer. The salts come from the seal, so a receipt shown to others
 /// cannot be searched for likely prompts.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Commitments {
