@@ -68,7 +68,7 @@ impl Config {
     /// Reads a file. Relative paths in it start at its directory.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let (file, directory) = read_yaml(path)?;
-        Self::finish(file, &directory)
+        Self::finish(file, &directory).context(Fault::Configuration, || path.display())
     }
 
     /// Parses a file's text; `directory` is where its relative paths start.
@@ -132,7 +132,7 @@ fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<(T, PathBuf), Error> {
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
-    serde_yaml::from_str(text).context(Fault::Configuration, || "YAML")
+    serde_yaml::from_str(text).context(Fault::Configuration, || "invalid YAML")
 }
 
 fn refused(words: impl Into<String>) -> Error {

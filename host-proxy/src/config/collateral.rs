@@ -1,7 +1,7 @@
 //! The sources of collateral. Whoever writes this can make clients wait or go without; they verify what they get.
 
 use super::{read_yaml, refused};
-use crate::error::Error;
+use crate::error::{Context, Error, Fault};
 use crate::limits::{CACHE_BYTES_MIN, SOURCE_MS_MAX, SOURCES_MAX};
 use serde::Deserialize;
 use std::fmt;
@@ -102,7 +102,7 @@ impl CollateralConfig {
     /// Reads a file. Relative paths in it start at its directory.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let (config, directory) = read_yaml(path)?;
-        Self::finish(config, &directory)
+        Self::finish(config, &directory).context(Fault::Configuration, || path.display())
     }
 
     /// Parses a file's text; `directory` is where its relative paths start.
