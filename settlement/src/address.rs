@@ -17,11 +17,11 @@ pub struct Address {
 
 /// Why a text is not an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
 pub enum AddressError {
     /// Neither `workchain:hex` nor, where that is taken, the 48-character form.
     #[error("an address is written as workchain, colon, 64 hex digits")]
     Form,
-    /// Only workchains 0 and -1 exist.
     #[error("no such workchain: only 0 and -1 exist")]
     Workchain,
     /// The 48-character form carries a checksum, and it is wrong.

@@ -10,11 +10,10 @@ pub struct Nano(pub u64);
 
 /// Why a text is not an amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
 pub enum NanoError {
-    /// Not a plain decimal number: empty, a sign, a space, a leading zero.
     #[error("an amount in nanoTON is a plain decimal number without sign or leading zero")]
     NotDecimal,
-    /// More than 2^64 - 1 nanoTON.
     #[error("the amount is above 18446744073709551615 nanoTON")]
     TooLarge,
 }

@@ -5,62 +5,43 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
 /// Why bytes are not a signed voucher, charge or close. The fault is the sender's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
 pub enum DecodeError {
     /// The encoding has one length.
     #[error("{got} bytes where exactly {expected} are due")]
-    Length {
-        /// What came.
-        got: usize,
-        /// The only right length.
-        expected: usize,
-    },
+    Length { got: usize, expected: usize },
     /// The first four bytes name another kind of statement, or another version.
     #[error("tag {got:08x} where {expected:08x} is due")]
-    Tag {
-        /// What came.
-        got: u32,
-        /// The tag of this kind.
-        expected: u32,
-    },
-    /// An address in it is none.
+    Tag { got: u32, expected: u32 },
     #[error("an address in it: {0}")]
     Address(#[from] AddressError),
 }
 
 /// Why a voucher is worth nothing. The fault is the payer's, or of whoever altered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
 pub enum VoucherError {
-    /// The bytes are no voucher.
     #[error("not a voucher: {0}")]
     Decode(#[from] DecodeError),
-    /// The key it is checked against is not an Ed25519 public key.
     #[error("the payer's key is not an Ed25519 public key")]
     Key,
-    /// The signature is not this key's over these fields.
     #[error("the voucher is not signed by the payer's key over these fields")]
     Signature,
 }
 
 /// Why a charge is worth nothing. The fault is the guest's, or of whoever altered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
 pub enum ChargeError {
-    /// The bytes are no charge.
     #[error("not a charge: {0}")]
     Decode(#[from] DecodeError),
-    /// The key it is checked against is not an Ed25519 public key.
     #[error("the receipt key is not an Ed25519 public key")]
     Key,
-    /// The signature is not this key's over these fields.
     #[error("the charge is not signed by the receipt key over these fields")]
     Signature,
     /// More than the payer allowed for the job. Signed, this is evidence against the guest.
     #[error("the charge of {cost} nanoTON is above its cap of {cap}")]
-    CostAboveCap {
-        /// What it says the job cost.
-        cost: Nano,
-        /// What the payer allowed.
-        cap: Nano,
-    },
+    CostAboveCap { cost: Nano, cap: Nano },
 }
 
 pub(crate) enum SignatureFault {

@@ -48,19 +48,12 @@ pub struct ChannelState {
 
 /// Why a stack is not a channel's state, or not the state of the channel meant. The fault is the node's or the contract's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
 pub enum StateError {
-    /// Another number of items.
     #[error("{got} items on the stack where a channel's state has {expected}")]
-    Items {
-        /// What came.
-        got: usize,
-        /// What a state has.
-        expected: usize,
-    },
-    /// An item is no number, or outside its range.
+    Items { got: usize, expected: usize },
     #[error("the channel's {0} is not a number in its range")]
     Field(&'static str),
-    /// The state is well formed and another's.
     #[error("the channel's {0} is not what the terms say")]
     Terms(&'static str),
 }

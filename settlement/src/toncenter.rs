@@ -35,38 +35,21 @@ pub struct Call<T> {
 
 /// Why a call has no answer. Only `Refused` is about what we sent; the rest is the node's fault or its load.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
 pub enum ChainError {
-    /// More bytes than an answer may have.
     #[error("the node's answer has {got} bytes, above {max}")]
-    TooLong {
-        /// What came.
-        got: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// Not JSON, or JSON of another shape.
+    TooLong { got: usize, max: usize },
     #[error("the node's answer is not what toncenter answers: {0}")]
     Shape(&'static str),
-    /// Too many requests; ask again later.
     #[error("the node asks us to slow down")]
     RateLimited,
-    /// The chain did not accept an external message, or a get method threw.
     #[error("refused by the chain{}: {message}", exit_code.map(|code| format!(" with exit code {code}")).unwrap_or_default())]
     Refused {
-        /// The TVM's exit code, where the node tells it.
         exit_code: Option<i32>,
-        /// The node's words, cut to a limit.
         message: String,
     },
-    /// The node failed.
     #[error("the node failed with status {status}: {message}")]
-    Node {
-        /// HTTP status.
-        status: u16,
-        /// The node's words, cut to a limit.
-        message: String,
-    },
-    /// The stack was read and is not a channel's.
+    Node { status: u16, message: String },
     #[error("{0}")]
     State(#[from] StateError),
 }

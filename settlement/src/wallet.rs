@@ -43,18 +43,12 @@ pub struct Wallet {
 
 /// Why a wallet makes no message. The fault is the caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
 pub enum WalletError {
-    /// Nothing to send.
     #[error("a wallet message without transfers would only spend its fee")]
     NoTransfers,
-    /// The wallet's code sends at most this many at once.
     #[error("{got} transfers; a wallet sends at most {max} at once")]
-    TooManyTransfers {
-        /// What was asked.
-        got: usize,
-        /// The limit.
-        max: usize,
-    },
+    TooManyTransfers { got: usize, max: usize },
 }
 
 impl StateInit {

@@ -27,14 +27,12 @@ pub struct Payout {
 
 /// Why there is no payout (yet).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
 pub enum PayoutError {
-    /// The trace is not complete in these transactions: ask again later.
     #[error("not settled yet: no {0}")]
     NotYet(&'static str),
-    /// The channel refused the claim and the chain returned its value.
     #[error("the channel refused the claim")]
     Refused,
-    /// The figures contradict each other; the node's fault.
     #[error("the node's figures do not add up")]
     Contradiction,
 }
