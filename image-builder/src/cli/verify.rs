@@ -14,14 +14,14 @@ pub const EXAMPLE: &str = "Example:
   image-builder verify image --key release.key.pub
   image-builder verify image --insecure-unsigned --json
 
-Checks the signature over the provenance, every file by length and digest, that manifest, provenance and bill of materials are about each
-other, the registers, computed again from the files, and that what lies in the initrd and in the root is what the manifest
-lists. What could not be computed is not verified: --allow-unchecked rtmr0 accepts the manifest's word for the RTMR0 of a machine whose
-ACPI tables this program does not know, and `contents` its word for what lies inside. It does not check that the image was made from the sources that the provenance names: `reproduce` does.
+Checks the signature over the provenance; every file by length and digest; that manifest, provenance and bill of materials describe
+each other; the registers, recomputed from the files; and that initrd and root contain what the manifest lists. What could not be
+computed is not verified, and the image is refused, unless --allow-unchecked names it. It does not check that the image was made from
+the sources in the provenance; `reproduce` does.
 
 A signature says who claims to have built the image. What a guest runs is shown by its registers, in a quote.
 
-Exit code: 0 all of it holds, 1 refused, 2 wrong arguments.";
+Exit code: 0 everything holds, 1 refused, 2 wrong arguments.";
 
 /// Checks an image.
 #[derive(Args)]
@@ -49,8 +49,8 @@ pub struct Verify {
 /// What is accepted although it could not be computed.
 #[derive(Args)]
 pub struct AllowUnchecked {
-    /// Accept an image although this could not be computed: RTMR0, of a machine whose ACPI tables this program does not know, or what
-    /// lies inside of a root that it cannot read
+    /// Accept an image although this could not be computed: `rtmr0` of a machine whose ACPI tables this program does not know, or the
+    /// `contents` of a root that it cannot read. Repeatable
     #[arg(long, value_name = "NAME", value_parser = ["rtmr0", "contents"])]
     allow_unchecked: Vec<String>,
 }
