@@ -43,6 +43,12 @@ impl Programs {
         })
     }
 
+    /// The packages whose programs are built for a guest.
+    pub fn packages(guest: Guest) -> impl Iterator<Item = &'static str> {
+        let agent = (guest == Guest::Process).then_some("guest-agent");
+        PACKAGES.into_iter().chain(agent)
+    }
+
     /// Builds what is not built yet.
     pub fn build(&self, guest: Guest) -> Result<()> {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -53,11 +59,8 @@ impl Programs {
         if self.dir.ends_with("release") {
             cargo.arg("--release");
         }
-        for package in PACKAGES {
+        for package in Programs::packages(guest) {
             cargo.args(["--package", package]);
-        }
-        if guest == Guest::Process {
-            cargo.args(["--package", "guest-agent"]);
         }
         // The cargo that runs us tells us about ourselves. Build scripts that watch those variables (ring's does) would see
         // them come and go, and be built again at every other start.
