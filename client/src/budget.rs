@@ -31,12 +31,10 @@ pub struct Budget {
 pub enum BudgetError {
     #[error("{0} is in use by another client; one client at a time may sign for a channel")]
     InUse(String),
-    /// The file is about another channel, or made with another key.
     #[error("{path} belongs to another {what} than the configured one")]
     Another { path: String, what: &'static str },
     #[error("the job may cost {estimate} nanoTON; the limit for one job is {max}")]
     JobLimit { estimate: Nano, max: Nano },
-    /// `promised` includes what is reserved for jobs in flight.
     #[error(
         "the deposit of {deposit} nanoTON does not cover {promised} promised or in flight and {wanted} more"
     )]

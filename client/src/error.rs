@@ -50,42 +50,33 @@ impl Executed {
 pub enum ClientError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// `param` is the field at fault.
     #[error("the request is refused: {message}")]
     Request {
         param: Option<String>,
         message: String,
     },
-    /// A model that the configuration does not allow or the worker does not offer.
     #[error("the model `{model}` is refused: {message}")]
     Model { model: String, message: String },
     #[error(transparent)]
     Budget(#[from] BudgetError),
     #[error("{}", not_trusted(.0))]
     NotTrusted(#[from] NotTrusted),
-    /// Nothing listens where the proxy should.
     #[error("host-proxy cannot be reached: {0}")]
     Unreachable(String),
-    /// The proxy said no, unsigned: its text is shown and not believed.
     #[error("host-proxy refused the {what}: {message} ({code})")]
     ProxyRefused {
         what: &'static str,
-        /// Of HTTP.
         status: u16,
         code: String,
         message: String,
-        /// `No` only where nothing could be executed.
         executed: Executed,
     },
-    /// The proxy's bytes are not what they should be.
     #[error("the {what} that host-proxy sent is not valid: {detail}")]
     ProxyMisbehaved {
         what: &'static str,
         detail: String,
-        /// `No` only where nothing could be executed.
         executed: Executed,
     },
-    /// A refusal that the attested keys did not sign, and so no proof of anything.
     #[error(
         "the worker restarted with new keys, or the refusal is forged; attesting again before the next job"
     )]
@@ -94,7 +85,6 @@ pub enum ClientError {
     Cut(String),
     #[error("the answer missed its deadline: {0}")]
     Deadline(String),
-    /// The guest signed that it did not start the job.
     #[error("guest-agent refused the envelope: {0}")]
     GuestRefused(RefusalCode),
     #[error(
@@ -102,10 +92,8 @@ pub enum ClientError {
          was changed on its way"
     )]
     RefusedAnother(RefusalCode),
-    /// Nothing is charged.
     #[error("guest-agent failed after it accepted the job: {0}")]
     GuestFailed(JobFailure),
-    /// What is inside the seal has another shape than it should.
     #[error("the answer is refused: {0}")]
     Answer(String),
     #[error("wire::seal refused the request: {0}")]
@@ -122,7 +110,6 @@ pub enum ClientError {
         "settlement::charge refused the charge: the one in the clear is not the one inside the receipt"
     )]
     ChargeMismatch,
-    /// The TON node cannot be reached, or is not believed.
     #[error("the chain cannot be used: {0}")]
     Chain(String),
     #[error("this client failed: {0}")]

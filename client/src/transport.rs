@@ -46,10 +46,8 @@ pub struct Stream {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs)]
 pub enum TransportError {
-    /// Nothing was sent.
     #[error("no connection to {authority}: {detail}")]
     Connect { authority: String, detail: String },
-    /// Something may have been sent.
     #[error("the connection broke: {0}")]
     Broken(String),
     #[error("no answer in time")]

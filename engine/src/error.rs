@@ -5,14 +5,12 @@ use thiserror::Error;
 
 /// An error of this crate. The variant says whose fault it is.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[expect(missing_docs)]
 pub enum EngineError {
-    /// The files do not describe a model that this crate runs.
     #[error("the model is not usable: {0}")]
     Model(#[from] ModelError),
-    /// The caller asked for something the model cannot or must not do.
     #[error("the request is refused: {0}")]
     Request(#[from] RequestError),
-    /// The computation failed although model and request were accepted: a defect of this crate or of the machine.
     #[error("the computation failed: {0}")]
     Computation(&'static str),
 }
@@ -23,12 +21,10 @@ pub enum EngineError {
 pub enum RequestError {
     #[error("a prompt needs at least one token")]
     PromptEmpty,
-    /// A chat model needs room for one completion token.
     #[error("the prompt has {tokens} tokens; at most {tokens_max} are allowed")]
     PromptTooLong { tokens: usize, tokens_max: usize },
     #[error("the model has no token {token}: its vocabulary has {vocabulary} entries")]
     TokenUnknown { token: u32, vocabulary: usize },
-    /// The name of a sampling parameter.
     #[error("{0} is out of bounds")]
     Sampling(&'static str),
 }

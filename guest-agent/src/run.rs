@@ -22,10 +22,8 @@ const ENGINE: &str = concat!("chrysalis-engine/", env!("CARGO_PKG_VERSION"));
 /// An answer that did not reach its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
-    /// The other side of the stream is gone. Nothing is charged for what was not delivered.
     #[error("the stream broke: {0}")]
     Stream(#[from] std::io::Error),
-    /// The engine failed; the client was told inside the seal.
     #[error("the engine failed")]
     Engine,
 }

@@ -47,12 +47,10 @@ pub struct GuestAddressError;
 /// Why an exchange with a guest failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GuestError {
-    /// Nothing was sent.
     #[error("the guest cannot be reached: {0}")]
     Unreachable(io::Error),
     #[error("the guest sent nothing until the deadline")]
     Timeout,
-    /// The stream ended, or broke, before its `End` frame.
     #[error("the guest's stream ended early: {0}")]
     Truncated(io::Error),
     #[error("the guest violated the protocol: {0}")]

@@ -32,7 +32,6 @@ pub enum NotEndorsed {
     PayeeKey,
     #[error("the guest's keyset is for chain {got}, this provider settles on {own}")]
     Chain { got: ChainId, own: ChainId },
-    /// This version has no stake contract: the stake is the payee's account.
     #[error("the guest's keyset names the stake {0}; it must be this provider's address")]
     Stake(Address),
     #[error("a simulated guest cannot be endorsed for a live TON chain")]

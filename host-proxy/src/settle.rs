@@ -56,7 +56,6 @@ pub enum SettleError {
     Channel(#[from] ChannelRefused),
     #[error("channel {0} pays no claims any more: it is closed, or past its claims_until")]
     Over(Address),
-    /// The payer has rotated its key.
     #[error("the stored voucher is not signed by the channel's current payer key: {0}")]
     Void(VoucherError),
     #[error("the wallet holds {balance} nanoTON; a claim needs {needed}, most of which comes back")]
@@ -73,7 +72,6 @@ pub enum SettleError {
     Contradiction,
     #[error("the chain does not show the payout yet; run again, the same message will be repeated")]
     NotYet,
-    /// Something else happened to the wallet or the channel meanwhile.
     #[error(
         "paid, but the figures differ: the wallet went from {wallet_before} to {wallet_after}, price {price}, fee {fee}"
     )]

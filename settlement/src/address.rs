@@ -19,12 +19,10 @@ pub struct Address {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each message says it")]
 pub enum AddressError {
-    /// Neither `workchain:hex` nor, where that is taken, the 48-character form.
     #[error("an address is written as workchain, colon, 64 hex digits")]
     Form,
     #[error("no such workchain: only 0 and -1 exist")]
     Workchain,
-    /// The 48-character form carries a checksum, and it is wrong.
     #[error("the address has a wrong checksum")]
     Checksum,
 }

@@ -7,10 +7,8 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each message says it")]
 pub enum DecodeError {
-    /// The encoding has one length.
     #[error("{got} bytes where exactly {expected} are due")]
     Length { got: usize, expected: usize },
-    /// The first four bytes name another kind of statement, or another version.
     #[error("tag {got:08x} where {expected:08x} is due")]
     Tag { got: u32, expected: u32 },
     #[error("an address in it: {0}")]
@@ -39,7 +37,6 @@ pub enum ChargeError {
     Key,
     #[error("the charge is not signed by the receipt key over these fields")]
     Signature,
-    /// More than the payer allowed for the job. Signed, this is evidence against the guest.
     #[error("the charge of {cost} nanoTON is above its cap of {cap}")]
     CostAboveCap { cost: Nano, cap: Nano },
 }

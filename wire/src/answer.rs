@@ -53,8 +53,8 @@ pub struct Vectors {
 /// Why an accepted job has no result. Nothing is charged for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, thiserror::Error)]
 #[cbor(index_only)]
+#[expect(missing_docs)]
 pub enum JobFailure {
-    /// The engine failed.
     #[n(0)]
     #[error("the engine failed")]
     Engine,

@@ -6,10 +6,8 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[expect(missing_docs)]
 pub enum ModelError {
-    /// It is not JSON of the right form, or has a value out of bounds.
     #[error("config.json: {0}")]
     Config(String),
-    /// It asks for a feature that is not implemented.
     #[error("the model needs {0}, which is not supported")]
     Unsupported(String),
     #[error("the header of model.safetensors: {0}")]
@@ -26,10 +24,8 @@ pub enum ModelError {
     TensorType { name: String, found: String },
     #[error("tensor {0} holds a number that is not finite")]
     TensorNotFinite(String),
-    /// It is malformed or does not fit the model.
     #[error("tokenizer.json: {0}")]
     Tokenizer(String),
-    /// It is malformed, or its chat template is absent or does not compile.
     #[error("tokenizer_config.json: {0}")]
     Template(String),
 }

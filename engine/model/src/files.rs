@@ -68,7 +68,6 @@ pub enum FilesError {
     Missing { file: File },
     #[error("{file} is not a plain file")]
     NotAFile { file: File },
-    /// `bytes` is its size, or what had been read when it grew over the limit.
     #[error("{file} has {bytes} bytes; at most {bytes_max} are allowed")]
     TooLarge {
         file: File,

@@ -73,7 +73,6 @@ pub enum TextError {
     },
     #[error("message {message} has none of the roles system, user and assistant")]
     Role { message: usize },
-    /// It would let the message speak in another role.
     #[error("message {message} contains the control token {token}")]
     ControlToken { message: usize, token: String },
     #[error("a message and the template around it form a control token")]

@@ -36,7 +36,6 @@ pub struct OcspRequest {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs)]
 pub enum KeyError {
-    /// It becomes part of a URL and of a file's name.
     #[error(
         "a RIM id is a letter followed by letters, digits, `_`, `-` and `.`, at most {RIM_ID_BYTES_MAX} in all"
     )]

@@ -10,17 +10,14 @@ use std::fmt;
 pub enum SourceError {
     #[error("cannot be reached ({0}); check its address, the network and the service")]
     Network(String),
-    /// Silent, or too slow to finish.
     #[error("sent no complete answer within timeout_ms = {after_ms}; a slow source needs more")]
     Timeout { after_ms: u64 },
     #[error("closed the connection in the middle of its answer ({0})")]
     Truncated(String),
     #[error("answered with HTTP status {0}")]
     Status(u16),
-    /// Only the operator's configuration says whom to ask.
     #[error("redirects to `{0}`; redirects are not followed: configure the new address")]
     Redirect(String),
-    /// Most often the page of a captive portal or of an HTTP proxy.
     #[error("sent Content-Type `{0}`; a captive portal or HTTP proxy may have answered instead")]
     ContentType(String),
     #[error("sent more than the {bytes_max} bytes that such an answer may have")]
@@ -37,10 +34,8 @@ pub enum SourceError {
         "sent a {what} issued in the future, at {at_unix_s} (Unix time); check this host's clock"
     )]
     NotYetValid { what: &'static str, at_unix_s: u64 },
-    /// The source is behind, or hides an advisory.
     #[error("sent TCB evaluation number {got}, lower than {cached} in the cache")]
     Older { got: u32, cached: u32 },
-    /// RFC 6960, section 4.2.1.
     #[error("refused with OCSP status {0}; retry later")]
     OcspStatus(u8),
     #[error("sent an OCSP answer with another request's nonce: it replays answers")]

@@ -15,21 +15,14 @@ pub struct Collateral(QuoteCollateralV3);
 
 /// Why bytes are not collateral.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum CollateralError {
-    /// Longer than any collateral.
     #[error("the collateral has {got} bytes, more than the {max} allowed; it was not read")]
-    TooLong {
-        /// Bytes offered.
-        got: usize,
-        /// Bytes allowed.
-        max: usize,
-    },
-    /// Not JSON of the right shape.
+    TooLong { got: usize, max: usize },
     #[error(
         "the collateral is not valid: {0}; fetch it again from Intel's service or a cache of it"
     )]
     Json(String),
-    /// A field that is not hexadecimal.
     #[error(
         "the collateral's {0} is not hexadecimal; fetch it again from Intel's service or a cache of it"
     )]

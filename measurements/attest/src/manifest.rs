@@ -69,63 +69,35 @@ pub struct GuestImage {
 
 /// Why bytes are not a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum ManifestError {
-    /// Longer than any manifest.
     #[error("the manifest has {got} bytes, more than the {max} allowed")]
-    TooLong {
-        /// Bytes offered.
-        got: usize,
-        /// Bytes allowed.
-        max: usize,
-    },
-    /// Not JSON of the right shape.
+    TooLong { got: usize, max: usize },
     #[error("the manifest is not valid: {0}")]
     Json(String),
-    /// A version this program does not know.
     #[error("the manifest has version {got}; this program reads version {VERSION}")]
-    Version {
-        /// The version in the file.
-        got: u32,
-    },
-    /// A profile that does not go with the mode.
+    Version { got: u32 },
     #[error(
         "the manifest has profile {got:?}; a process-mode guest is always \"sim\", a virtual machine sim, cpu, h100 or dev"
     )]
-    Profile {
-        /// The profile in the file.
-        got: String,
-    },
-    /// A list or text over its limit.
+    Profile { got: String },
     #[error("the manifest's {what} is over its limit of {max}")]
-    OverLimit {
-        /// Which field.
-        what: &'static str,
-        /// Its limit.
-        max: usize,
-    },
-    /// Registers that the events beside them do not lead to.
+    OverLimit { what: &'static str, max: usize },
     #[error(
         "the manifest contradicts itself: its events lead to RTMR3 {replayed}, it says {stated}"
     )]
     Rtmr3 {
-        /// What the manifest states.
         stated: Digest48,
-        /// What its events give.
         replayed: Digest48,
     },
-    /// A register that process mode cannot have set.
     #[error(
         "the manifest says process mode, where MRTD and RTMR0-2 are zero, but one of them is not"
     )]
     RegisterNotZero,
-    /// A register that a virtual machine cannot have left untouched.
     #[error(
         "the manifest describes a virtual machine, and says that {register} is zero: nothing was measured into it"
     )]
-    RegisterZero {
-        /// The first such register.
-        register: Register,
-    },
+    RegisterZero { register: Register },
 }
 
 impl Manifest {

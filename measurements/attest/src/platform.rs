@@ -26,14 +26,12 @@ pub enum PckCa {
 
 /// Why a platform is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum PlatformError {
-    /// The certificate of the platform cannot be read.
     #[error("the quote's platform certificate is not understood: {0}")]
     Certificate(String),
-    /// Another issuer.
     #[error("`{0}` is neither Intel's processor CA nor its platform CA")]
     Ca(String),
-    /// Not twelve hex digits.
     #[error("`{0}` is no FMSPC: it has twelve hexadecimal digits")]
     Fmspc(String),
 }

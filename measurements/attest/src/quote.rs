@@ -103,46 +103,24 @@ pub struct Extended {
 
 /// Why bytes are not a quote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum QuoteError {
-    /// Longer than any quote.
     #[error("it has {got} bytes, more than the {max} allowed")]
-    TooLong {
-        /// Bytes offered.
-        got: usize,
-        /// Bytes allowed.
-        max: usize,
-    },
-    /// The bytes end inside a field.
+    TooLong { got: usize, max: usize },
     #[error("it ends inside the {field}")]
-    Truncated {
-        /// Where.
-        field: &'static str,
-    },
-    /// It speaks of an SGX enclave.
+    Truncated { field: &'static str },
     #[error("it is an SGX quote: it speaks of an enclave, not of a TDX guest")]
     Sgx,
-    /// A field with a value this program does not accept.
     #[error("its {field} is {got}, not {expected}")]
     Field {
-        /// Which.
         field: &'static str,
-        /// The value in the quote.
         got: u64,
-        /// The accepted values.
         expected: &'static str,
     },
-    /// Bytes after the end of a part.
     #[error("it has {got} unexplained bytes after the {after}")]
-    Trailing {
-        /// After which part.
-        after: &'static str,
-        /// How many.
-        got: usize,
-    },
-    /// Padding that is not zero.
+    Trailing { after: &'static str, got: usize },
     #[error("its padding is not zero")]
     Padding,
-    /// The certificate chain is not three certificates in the one accepted PEM spelling.
     #[error("its certificate chain is not three PEM certificates in canonical form")]
     Chain,
 }

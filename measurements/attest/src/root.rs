@@ -24,19 +24,12 @@ pub enum RootClass {
 
 /// Why bytes are no root certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum RootError {
-    /// Longer than any root certificate.
     #[error("the test root has {got} bytes, more than the {max} allowed")]
-    TooLong {
-        /// Bytes offered.
-        got: usize,
-        /// Bytes allowed.
-        max: usize,
-    },
-    /// Neither one PEM certificate nor one DER sequence that fills the file.
+    TooLong { got: usize, max: usize },
     #[error("the test root is no certificate: neither one in PEM nor one in DER fills it")]
     NotACertificate,
-    /// Intel's own root under the name of a test root.
     #[error("this is Intel's root, not a test root; leave the option out to trust Intel")]
     IsIntel,
 }

@@ -81,84 +81,39 @@ pub struct Event {
 
 /// Bytes that are not an event log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum EventLogError {
-    /// More bytes than any log has.
     #[error("the log has {got} bytes; {max} are allowed")]
-    Length {
-        /// Bytes offered.
-        got: usize,
-        /// Bytes allowed.
-        max: usize,
-    },
-    /// It ends inside something.
+    Length { got: usize, max: usize },
     #[error("the log ends inside {what}, which begins at byte {at}")]
-    Cut {
-        /// What is incomplete.
-        what: &'static str,
-        /// Where that begins.
-        at: usize,
-    },
-    /// The first entry is not that of a log with several hash algorithms.
+    Cut { what: &'static str, at: usize },
     #[error(
         "the log does not begin with a `Spec ID Event03` entry (TCG PC Client Platform Firmware Profile, section 10.4.5.1): {what}"
     )]
-    Header {
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// The registers of a TDX guest take SHA-384.
+    Header { what: &'static str },
     #[error("the log has no SHA-384 digests")]
     NoSha384,
-    /// An entry whose digests are not one for each algorithm of the header.
     #[error("event {event} has not one digest for each algorithm that the log begins with")]
-    Digests {
-        /// Number of the event, from 0.
-        event: usize,
-    },
-    /// A register that does not exist.
+    Digests { event: usize },
     #[error("event {event} is for register {index}, which does not exist")]
-    Register {
-        /// Number of the event, from 0.
-        event: usize,
-        /// The register's number.
-        index: u32,
-    },
-    /// More data than any event has.
+    Register { event: usize, index: u32 },
     #[error("event {event} has {got} bytes of data or name; {max} are allowed")]
     Data {
-        /// Number of the event, from 0.
         event: usize,
-        /// Bytes it says it has.
         got: usize,
-        /// Bytes allowed.
         max: usize,
     },
-    /// More events than any log has.
     #[error(
         "the log has more than the {} events allowed",
         predict::limits::EVENT_LOG_EVENTS_MAX
     )]
     Events,
-    /// After the last event comes something else than a filling of zeros or ones.
     #[error("from byte {at} the log is neither an event nor filling")]
-    Filling {
-        /// Where it begins.
-        at: usize,
-    },
-    /// Not the JSON that was expected.
+    Filling { at: usize },
     #[error("not the JSON of an event log (line {line}, column {column})")]
-    Json {
-        /// Line, from 1; 0 where the parser does not say.
-        line: usize,
-        /// Column, from 1; 0 where the parser does not say.
-        column: usize,
-    },
-    /// Event data that is not hexadecimal.
+    Json { line: usize, column: usize },
     #[error("the data of event {event} is not hexadecimal")]
-    Hex {
-        /// Number of the event, from 0.
-        event: usize,
-    },
+    Hex { event: usize },
 }
 
 impl EventLog {

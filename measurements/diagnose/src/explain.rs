@@ -67,30 +67,22 @@ pub struct Question<'a> {
 
 /// Why nothing is explained.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum ExplainError {
-    /// No manifest.
     #[error("there is no manifest to compare with")]
     NoManifest,
-    /// Files without an image manifest.
     #[error("files of an image are of use only with its image manifest; give that as a manifest")]
     FilesWithoutImage,
-    /// A file that is not the one of the manifest.
     #[error("the {file} has SHA-256 {got}, and the image manifest says {expected}")]
     OtherFile {
-        /// Which.
         file: &'static str,
-        /// Its digest.
         got: Digest32,
-        /// The manifest's.
         expected: Digest32,
     },
-    /// Neither kind of manifest.
     #[error("it is neither an image manifest nor a guest manifest")]
     NoPaper,
-    /// No image manifest, though it looks like one.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// No guest manifest, though it looks like one.
     #[error(transparent)]
     Guest(#[from] ManifestError),
 }

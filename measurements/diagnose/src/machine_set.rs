@@ -63,86 +63,44 @@ pub struct SetFirmware<'a> {
 
 /// Why there is no set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum MachineSetError {
-    /// A firmware that is not the image's.
     #[error("the firmware is not the one of the image: its sha256 is {got}, not {expected}")]
-    Firmware {
-        /// That of the file.
-        got: Digest32,
-        /// That of the manifest.
-        expected: Digest32,
-    },
-    /// A firmware that the manifest's own MRTD contradicts.
+    Firmware { got: Digest32, expected: Digest32 },
     #[error("the image manifest's MRTD is not that of its firmware")]
     Mrtd,
-    /// A machine whose tables are not known.
     #[error("{machine}: {error}")]
-    Acpi {
-        /// Which.
-        machine: Machine,
-        /// Why.
-        error: AcpiError,
-    },
-    /// A machine whose SMBIOS is not known.
+    Acpi { machine: Machine, error: AcpiError },
     #[error("{machine}: {error}")]
     Smbios {
-        /// Which.
         machine: Machine,
-        /// Why.
         error: SmbiosMachineError,
     },
-    /// A machine that the firmware would not start in, or a firmware that is not understood.
     #[error("{machine}: {error}")]
     Predict {
-        /// Which.
         machine: Machine,
-        /// Why.
         error: PredictError,
     },
-    /// Longer than any set.
     #[error("the set of machines has {got} bytes, more than the {max} allowed")]
-    TooLong {
-        /// Bytes offered.
-        got: usize,
-        /// Bytes allowed.
-        max: usize,
-    },
-    /// More machines than a set has, or none.
+    TooLong { got: usize, max: usize },
     #[error(
         "the set has {got} machines; it must have 1 to {}",
         limits::MACHINE_SET_MACHINES_MAX
     )]
-    Count {
-        /// How many.
-        got: usize,
-    },
-    /// Not JSON of the right form.
+    Count { got: usize },
     #[error("the set of machines is not valid: {0}")]
     Json(String),
-    /// A version of the format that this program does not know.
     #[error("the set of machines has version {got}; this program reads version {VERSION}")]
-    Version {
-        /// The version in the file.
-        got: u32,
-    },
-    /// A version of QEMU that is not known.
+    Version { got: u32 },
     #[error(transparent)]
     Qemu(#[from] AcpiError),
-    /// One machine twice.
     #[error("the set has {machine} twice")]
-    Twice {
-        /// Which.
-        machine: Machine,
-    },
-    /// Machines of which something was not compared, and a set that does not say so; or the other way round.
+    Twice { machine: Machine },
     #[error("the set must say of its machines {expected:?}, and says {got:?}")]
     NotCompared {
-        /// What the set says.
         got: Option<String>,
-        /// What is true.
         expected: Option<&'static str>,
     },
-    /// A register that nothing extended.
     #[error("the set says that a register is zero, so that nothing was measured into it")]
     Zero,
 }

@@ -6,102 +6,54 @@ use registers::Digest32;
 
 /// Why a chain does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum ChainError {
-    /// Too few or too many certificates.
     #[error(
         "it has {got} certificates; {min} to {max} are expected, from the leaf to NVIDIA's root"
     )]
-    Length {
-        /// How many there are.
-        got: usize,
-        /// How few there may be.
-        min: usize,
-        /// How many there may be.
-        max: usize,
-    },
-    /// One of them cannot be read.
+    Length { got: usize, min: usize, max: usize },
     #[error("certificate {position} from the leaf (0) cannot be read: {error}")]
     Certificate {
-        /// Where it stands, the leaf being 0.
         position: usize,
-        /// What is wrong with it.
         error: CertificateError,
     },
-    /// The last certificate is not the pinned one.
     #[error("it ends in `{name}` (SHA-256 {got}), which is not the root that this verifier trusts")]
-    Root {
-        /// What the last certificate calls itself.
-        name: String,
-        /// SHA-256 of the last certificate.
-        got: Digest32,
-    },
-    /// A certificate was past its end at the given time.
+    Root { name: String, got: Digest32 },
     #[error(
         "`{name}` (certificate {position} from the leaf) expired at Unix second {not_after_unix_s}, and was judged at {at_unix_s}; \
          judge at the time when the evidence was received, or get a newer file"
     )]
     Expired {
-        /// Where it stands, the leaf being 0.
         position: usize,
-        /// Its common name.
         name: String,
-        /// Its last second.
         not_after_unix_s: u64,
-        /// When it was judged.
         at_unix_s: u64,
     },
-    /// A certificate was from the future at the given time.
     #[error(
         "`{name}` (certificate {position} from the leaf) is valid from Unix second {not_before_unix_s}, and was judged at {at_unix_s}"
     )]
     NotYetValid {
-        /// Where it stands, the leaf being 0.
         position: usize,
-        /// Its common name.
         name: String,
-        /// Its first second.
         not_before_unix_s: u64,
-        /// When it was judged.
         at_unix_s: u64,
     },
-    /// A certificate names another issuer than the one above it.
     #[error(
         "`{name}` (certificate {position} from the leaf) names another issuer than the certificate above it"
     )]
-    Issuer {
-        /// Where it stands, the leaf being 0.
-        position: usize,
-        /// Its common name.
-        name: String,
-    },
-    /// A certificate was not signed by the one above it.
+    Issuer { position: usize, name: String },
     #[error(
         "`{name}` (certificate {position} from the leaf) was not signed by the certificate above it"
     )]
-    Signature {
-        /// Where it stands, the leaf being 0.
-        position: usize,
-        /// Its common name.
-        name: String,
-    },
-    /// A certificate above the leaf may not issue certificates, or not this many levels of them.
+    Signature { position: usize, name: String },
     #[error(
         "`{name}` (certificate {position} from the leaf) may not issue what stands below it (basicConstraints, keyUsage)"
     )]
-    NotAuthority {
-        /// Where it stands.
-        position: usize,
-        /// Its common name.
-        name: String,
-    },
-    /// The leaf may issue certificates, or may not sign.
+    NotAuthority { position: usize, name: String },
     #[error(
         "`{name}`, the leaf, is not a certificate for signatures alone (basicConstraints, keyUsage)"
     )]
-    Leaf {
-        /// Its common name.
-        name: String,
-    },
+    Leaf { name: String },
 }
 
 /// A chain that was read. [`Chain::verify`] says whether it holds.

@@ -12,65 +12,40 @@ use registers::Digest32;
 
 /// Why something is no evidence of a Hopper GPU.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum EvidenceError {
-    /// Longer than any evidence.
     #[error("{what} has {got} bytes, more than the {max} allowed")]
     TooLong {
-        /// Which part.
         what: &'static str,
-        /// Bytes offered.
         got: usize,
-        /// Bytes allowed.
         max: usize,
     },
-    /// Not a JSON list of GPUs.
     #[error(
         "it is not a JSON list of GPUs, each with arch, nonce, evidence and certificate: {detail}"
     )]
-    Json {
-        /// The parser's words.
-        detail: String,
-    },
-    /// None, or more than a machine holds.
+    Json { detail: String },
     #[error("it lists {got} GPUs; 1 to {max} are expected")]
-    Count {
-        /// How many there are.
-        got: usize,
-        /// How many there may be.
-        max: usize,
-    },
-    /// One GPU of several.
+    Count { got: usize, max: usize },
     #[error("GPU {position} of the list: {error}")]
     Gpu {
-        /// Where it stands, from 0.
         position: usize,
-        /// What is wrong with it.
         error: Box<EvidenceError>,
     },
-    /// The report is neither hex nor, in JSON, base64.
     #[error("the report is not in hex, or in JSON not in base64")]
     ReportEncoding,
-    /// The certificates are not PEM.
     #[error(
         "the certificate chain is not PEM, nor PEM in base64, of up to {} certificates",
         limits::GPU_CHAIN_CERTIFICATES_MAX
     )]
     Pem,
-    /// A GPU of another architecture.
     #[error(
         "this is evidence of `{got}`; this verifier knows Hopper (GH100) and no other architecture"
     )]
-    Architecture {
-        /// What it says it is.
-        got: String,
-    },
-    /// The report cannot be read.
+    Architecture { got: String },
     #[error(transparent)]
     Report(#[from] ReportError),
-    /// The certificate chain cannot be read.
     #[error("the device's certificate chain: {0}")]
     Chain(#[from] ChainError),
-    /// The nonce beside the report is not the one in it.
     #[error("the nonce written beside the report is not the one that the GPU signed")]
     StatedNonce,
 }

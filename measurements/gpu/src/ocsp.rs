@@ -11,95 +11,57 @@ use sha2::{Digest, Sha256, Sha384};
 
 /// Why an OCSP response is of no use, or what bad thing it says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum OcspError {
-    /// Too many responses, or one that is too long.
     #[error("{got} is more than the {max} {what} allowed")]
     TooMany {
-        /// Of what.
         what: &'static str,
-        /// How many there are.
         got: usize,
-        /// How many there may be.
         max: usize,
     },
-    /// Not a successful basic response in DER.
     #[error("a response is not a successful basic OCSP response in DER")]
     Malformed,
-    /// Signed with something else than ECDSA on P-384 with SHA-384.
     #[error("a response is not signed with ECDSA and SHA-384")]
     Algorithm,
-    /// No response speaks of a certificate.
     #[error("no response speaks of `{name}`")]
-    Absent {
-        /// The certificate's common name.
-        name: String,
-    },
-    /// The response was not signed by the issuer or somebody it named for that.
+    Absent { name: String },
     #[error("the response about `{name}` was signed by nobody whom its issuer let answer{}", .delegate.as_ref().map(|error| format!(": {error}")).unwrap_or_default())]
     Signer {
-        /// The certificate's common name.
         name: String,
-        /// What is wrong with the certificate that came along.
         delegate: Option<ChainError>,
     },
-    /// The response carries another nonce than expected, or none.
     #[error("the response about `{name}` does not carry the expected nonce")]
-    Nonce {
-        /// The certificate's common name.
-        name: String,
-    },
-    /// The response is from the future.
+    Nonce { name: String },
     #[error(
         "the response about `{name}` is from Unix second {from_unix_s}, and was judged at {at_unix_s}"
     )]
     NotYetValid {
-        /// The certificate's common name.
         name: String,
-        /// `thisUpdate` or `producedAt`, the later.
         from_unix_s: u64,
-        /// When it was judged.
         at_unix_s: u64,
     },
-    /// The response is too old, or does not say until when it holds.
     #[error(
         "the response about `{name}` held until Unix second {until_unix_s:?}, and was judged at {at_unix_s}; fetch a newer one"
     )]
     Stale {
-        /// The certificate's common name.
         name: String,
-        /// `nextUpdate`, if there is one.
         until_unix_s: Option<u64>,
-        /// When it was judged.
         at_unix_s: u64,
     },
-    /// The certificate is on hold: its issuer suspended it and may let it live again.
     #[error(
         "`{name}` is on hold since Unix second {since_unix_s}: its issuer suspended it (certificateHold)"
     )]
-    OnHold {
-        /// The certificate's common name.
-        name: String,
-        /// Since when.
-        since_unix_s: u64,
-    },
-    /// The certificate is revoked for good.
+    OnHold { name: String, since_unix_s: u64 },
     #[error(
         "`{name}` is revoked since Unix second {since_unix_s}, for the reason {reason:?} of RFC 5280; do not use the machine"
     )]
     Revoked {
-        /// The certificate's common name.
         name: String,
-        /// Since when.
         since_unix_s: u64,
-        /// CRLReason, RFC 5280 5.3.1.
         reason: Option<u8>,
     },
-    /// The responder does not know the certificate.
     #[error("the responder does not know `{name}`")]
-    Unknown {
-        /// The certificate's common name.
-        name: String,
-    },
+    Unknown { name: String },
 }
 
 /// Responses that were read. Which of them hold is found out certificate by certificate.

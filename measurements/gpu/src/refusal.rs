@@ -7,90 +7,57 @@ use registers::Digest48;
 
 /// Why [`verify`](super::verify) refused a GPU.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum GpuRefusal {
-    /// The device's certificates do not lead to the root.
     #[error("the device's certificate chain does not hold: {0}")]
     Chain(ChainError),
-    /// The chain is of another device than a Hopper GPU.
     #[error(
         "the device's chain goes through `{got}`, which is no authority of Hopper GPUs (GH100)"
     )]
-    Architecture {
-        /// What the authority calls itself.
-        got: String,
-    },
-    /// The device did not sign the report.
+    Architecture { got: String },
     #[error(
         "the report was changed or forged: the device's key did not sign it; do not send the machine anything"
     )]
     ReportSignature,
-    /// The report tells of another firmware than the certificate of its key.
     #[error("the report names the firmware {got:?}, and the certificate of its key {certified:?}")]
     Firmware {
-        /// In the report, field 20.
         got: Option<Digest48>,
-        /// In the leaf certificate, TcbInfo.
         certified: Option<Digest48>,
     },
-    /// The firmware in the leaf belongs to another device than the one that issued the leaf.
     #[error(
         "the certificate of the report's key tells of another device's firmware than its issuer's"
     )]
     FirmwareOfAnotherDevice,
-    /// Evidence made for another nonce.
     #[error(
         "the evidence was made for the nonce {}, not for {}; it is old, or of another verifier's question",
         hex::encode(got),
         hex::encode(expected)
     )]
-    Nonce {
-        /// In the report.
-        got: [u8; 32],
-        /// What was asked for.
-        expected: [u8; 32],
-    },
-    /// No RIM of this version was given.
+    Nonce { got: [u8; 32], expected: [u8; 32] },
     #[error("no {kind} for `{id}` was given; those given are {offered:?}")]
     RimAbsent {
-        /// Which one.
         kind: RimKind,
-        /// What NVIDIA calls it.
         id: String,
-        /// Label and version of all that were given.
         offered: Vec<String>,
     },
-    /// Several RIMs of this version were given.
     #[error("several files can be the {kind} for `{id}`: {labels:?}; leave one of them")]
     RimAmbiguous {
-        /// Which one.
         kind: RimKind,
-        /// What NVIDIA calls it.
         id: String,
-        /// Their labels.
         labels: Vec<String>,
     },
-    /// A RIM does not hold.
     #[error("the {kind} `{label}` is refused: {error}")]
     Rim {
-        /// Which one.
         kind: RimKind,
-        /// What the caller calls it.
         label: String,
-        /// Why.
         error: RimError,
     },
-    /// Both RIMs claim the same measurements.
     #[error(
         "driver RIM and VBIOS RIM both claim the measurements {indexes:?}; they do not belong together"
     )]
-    Overlap {
-        /// Which.
-        indexes: Vec<u8>,
-    },
-    /// The GPU runs something else than the RIMs say.
+    Overlap { indexes: Vec<u8> },
     #[error("{} measurements are not what the RIMs accept:{}", .0.len(), Lines(.0))]
     Measurements(Vec<Mismatch>),
-    /// The state of a certificate is bad, or not known.
     #[error("revocation: {0}")]
     Revocation(OcspError),
 }
@@ -143,26 +110,16 @@ impl fmt::Display for Lines<'_> {
 
 /// Why [`verify_bundle`](super::verify_bundle) refused a machine's GPUs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum GpuBundleRefusal {
-    /// Some GPUs are refused, each for its reason; positions are those of the bundle, from 0.
     #[error("{}", Numbered(.0))]
     Gpus(Vec<(usize, GpuRefusal)>),
-    /// One GPU stands there twice.
     #[error(
         "GPU {second} of the list is GPU {first} again; a machine with fewer GPUs than it says"
     )]
-    Twice {
-        /// Where it stands first, from 0.
-        first: usize,
-        /// Where it stands again.
-        second: usize,
-    },
-    /// The GPUs answer different questions.
+    Twice { first: usize, second: usize },
     #[error("GPU {position} of the list was asked with another nonce than the first")]
-    Nonces {
-        /// The first one that differs, from 0.
-        position: usize,
-    },
+    Nonces { position: usize },
 }
 
 struct Numbered<'a>(&'a [(usize, GpuRefusal)]);

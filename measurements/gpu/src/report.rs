@@ -16,50 +16,28 @@ use registers::Digest48;
 
 /// Why bytes are no report of a Hopper GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum ReportError {
-    /// Longer than any report.
     #[error("the report has {got} bytes, more than the {max} allowed")]
-    TooLong {
-        /// Bytes offered.
-        got: usize,
-        /// Bytes allowed.
-        max: usize,
-    },
-    /// The request is not the one for all measurements with a signature.
+    TooLong { got: usize, max: usize },
     #[error(
         "the report does not begin with an SPDM 1.1 request for all measurements, signed, of slot 0"
     )]
     Request,
-    /// The response is of another kind, or of another slot.
     #[error("the request is not followed by an SPDM 1.1 response with measurements")]
     Response,
-    /// The measurements are cut, out of order, or not SHA-384 digests.
     #[error("the measurements are not a list of SHA-384 digests numbered from 1")]
     Measurements,
-    /// NVIDIA's fields are cut.
     #[error("the opaque fields do not fill their length")]
     Opaque,
-    /// Bytes before the signature, after it, or too few for one.
     #[error("the report does not end with a signature of 96 bytes")]
     End,
-    /// A field that every report has is absent.
     #[error("the report lacks field {number}")]
-    FieldAbsent {
-        /// NVIDIA's number of it.
-        number: u16,
-    },
-    /// A field stands there twice.
+    FieldAbsent { number: u16 },
     #[error("the report has field {number} twice")]
-    FieldTwice {
-        /// NVIDIA's number of it.
-        number: u16,
-    },
-    /// A field has a value that this verifier does not know.
+    FieldTwice { number: u16 },
     #[error("field {number} of the report has a value that this verifier does not know")]
-    Field {
-        /// NVIDIA's number of it.
-        number: u16,
-    },
+    Field { number: u16 },
 }
 
 /// A report that was read, and whose signature nobody has checked yet.

@@ -20,31 +20,20 @@ use registers::{Digest32, Digest48};
 
 /// Why a RIM is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum RimError {
-    /// Not XML, or XML with parts that no RIM needs.
     #[error("as XML: {0}")]
     Xml(#[from] XmlError),
-    /// Not exactly one signature of the expected structure, as the root's last child.
     #[error("it does not have exactly one signature, laid out as NVIDIA's are: {what}")]
-    Signature {
-        /// What is missing or too much.
-        what: &'static str,
-    },
-    /// Not a software identity with one description and one list of digests.
+    Signature { what: &'static str },
     #[error("it is not a list of SHA-384 digests: {what}")]
-    Payload {
-        /// What is missing or too much.
-        what: &'static str,
-    },
-    /// The certificate chain cannot be read or does not hold.
+    Payload { what: &'static str },
     #[error("its certificate chain: {0}")]
     Chain(#[from] ChainError),
-    /// What it says was changed after it was signed.
     #[error(
         "its content was changed after it was signed: the digest is not the one that was signed"
     )]
     Digest,
-    /// The signature does not hold.
     #[error("its signature does not hold")]
     BadSignature,
 }

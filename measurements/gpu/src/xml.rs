@@ -9,30 +9,16 @@ use crate::limits;
 
 /// Why a text is no XML of ours.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum XmlError {
-    /// Longer than any RIM.
     #[error("it has {got} bytes, more than the {max} allowed")]
-    TooLong {
-        /// Bytes offered.
-        got: usize,
-        /// Bytes allowed.
-        max: usize,
-    },
-    /// Not UTF-8.
+    TooLong { got: usize, max: usize },
     #[error("it is not UTF-8")]
     NotUtf8,
-    /// Something that no RIM needs.
     #[error("it has a {what}, which no RIM needs")]
-    Forbidden {
-        /// What.
-        what: &'static str,
-    },
-    /// Not well-formed, or with too many elements.
+    Forbidden { what: &'static str },
     #[error("it is not well-formed: {detail}")]
-    Malformed {
-        /// The parser's words.
-        detail: String,
-    },
+    Malformed { detail: String },
 }
 
 /// The text, if it can be parsed by [`parse`].

@@ -10,28 +10,18 @@ use crate::limits;
 
 /// Why bytes are no certificate of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum CertificateError {
-    /// Longer than any certificate of the kind.
     #[error("it has {got} bytes, more than the {max} allowed")]
-    TooLong {
-        /// Bytes offered.
-        got: usize,
-        /// Bytes allowed.
-        max: usize,
-    },
-    /// Not the one DER encoding of an X.509 certificate of version 3.
+    TooLong { got: usize, max: usize },
     #[error("it is not a DER certificate of version 3")]
     Malformed,
-    /// Signed with something else.
     #[error("it is not signed with ECDSA and SHA-384")]
     SignatureAlgorithm,
-    /// A key on another curve.
     #[error("its key is not on the curve P-384")]
     Key,
-    /// A critical extension that this verifier does not know.
     #[error("it has a critical extension that this verifier does not know")]
     CriticalExtension,
-    /// One extension twice.
     #[error("it has an extension twice")]
     ExtensionTwice,
 }

@@ -12,37 +12,18 @@ use registers::Digest48;
 
 /// Why a file cannot be measured as a program.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum PeError {
-    /// Longer than any program of its kind.
     #[error("the program has {got} bytes, more than the {max} allowed")]
-    TooLong {
-        /// Bytes offered.
-        got: usize,
-        /// Bytes allowed.
-        max: usize,
-    },
-    /// Not a program for 64-bit x86. The legacy loader would start such a kernel unmeasured, so we predict nothing.
+    TooLong { got: usize, max: usize },
     #[error(
         "the program is none of EFI for 64-bit x86: {what}; a Linux kernel needs CONFIG_EFI_STUB"
     )]
-    NotEfi {
-        /// What is missing.
-        what: &'static str,
-    },
-    /// A length or place that contradicts another.
+    NotEfi { what: &'static str },
     #[error("the program's headers are broken: {what}")]
-    Malformed {
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// More sections than any program has that we know.
+    Malformed { what: &'static str },
     #[error("the program has {got} sections, more than the {max} allowed")]
-    Sections {
-        /// Sections in the file.
-        got: usize,
-        /// Sections allowed.
-        max: usize,
-    },
+    Sections { got: usize, max: usize },
 }
 
 /// The Authenticode SHA-384 digest of a kernel as it lies on disk.

@@ -12,26 +12,16 @@ use registers::Digest48;
 
 /// Why a disk's partition table cannot be predicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum GptError {
-    /// No table in the second block of 512 bytes.
     #[error("the disk has no partition table (GPT) in its second block of 512 bytes")]
     Absent,
-    /// The bytes given end before the table does.
     #[error(
         "the disk's partition table ends at byte {needs}, and only {got} bytes of the disk were given"
     )]
-    Cut {
-        /// Bytes given.
-        got: usize,
-        /// Bytes needed.
-        needs: u64,
-    },
-    /// A field that contradicts another, or that no known firmware takes as it is.
+    Cut { got: usize, needs: u64 },
     #[error("the disk's partition table is not one that firmware measures as it is: {what}")]
-    Malformed {
-        /// What is wrong.
-        what: &'static str,
-    },
+    Malformed { what: &'static str },
 }
 
 /// The digest of the table on a disk with blocks of 512 bytes, of which the first were given.

@@ -31,35 +31,18 @@ pub enum KernelHeader {
 
 /// Why it is not known which bytes are measured.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum HeaderError {
-    /// A version of QEMU that nobody looked at, or none.
     #[error("QEMU {got:?} is not known: {}.0 to {}.{} are", QEMU_FIRST, QEMU_LAST.0, QEMU_LAST.1)]
-    Qemu {
-        /// What was given.
-        got: String,
-    },
-    /// A release of edk2 that nobody looked at, or none.
+    Qemu { got: String },
     #[error(
         "the firmware's edk2 {got:?} is not known: releases from {EDK2_FIRST} to {EDK2_LAST} are, written like 202502"
     )]
-    Edk2 {
-        /// What was given.
-        got: String,
-    },
-    /// A kernel whose header QEMU treats in another way.
+    Edk2 { got: String },
     #[error("QEMU's changes to this kernel's header are not known: {what}")]
-    Kernel {
-        /// What is unusual.
-        what: &'static str,
-    },
-    /// QEMU would not start.
+    Kernel { what: &'static str },
     #[error("QEMU finds no room for an initrd of {got} bytes below {max}")]
-    Initrd {
-        /// Its size.
-        got: usize,
-        /// The address that it must end before.
-        max: u64,
-    },
+    Initrd { got: usize, max: u64 },
 }
 
 impl KernelHeader {

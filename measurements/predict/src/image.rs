@@ -167,106 +167,60 @@ pub struct RoadRegisters {
 
 /// Why bytes or parts are not an image manifest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum ImageError {
-    /// Longer than any image manifest.
     #[error("the image manifest has {got} bytes, more than the {max} allowed")]
-    TooLong {
-        /// Bytes offered.
-        got: usize,
-        /// Bytes allowed.
-        max: usize,
-    },
-    /// Not JSON of the right shape.
+    TooLong { got: usize, max: usize },
     #[error("the image manifest is not valid: {0}")]
     Json(String),
-    /// A version this program does not know.
     #[error(
         "the image manifest has version {got}; this program reads version {}",
         ImageManifest::VERSION
     )]
-    Version {
-        /// The version in the file.
-        got: u32,
-    },
-    /// A list over its limit.
+    Version { got: u32 },
     #[error("the image manifest lists {got} {what}, more than the {max} allowed")]
     OverLimit {
-        /// What is listed.
         what: &'static str,
-        /// How many.
         got: usize,
-        /// How many are allowed.
         max: usize,
     },
-    /// A text that is empty, too long, or not plain.
     #[error("the image manifest's {what} is not plain text of the allowed length: {got:?}")]
-    Text {
-        /// Which text.
-        what: &'static str,
-        /// The text, or its beginning.
-        got: String,
-    },
-    /// Two of the files have one name.
+    Text { what: &'static str, got: String },
     #[error("the image manifest names the file {name:?} twice")]
-    SameFile {
-        /// The name.
-        name: String,
-    },
-    /// A list inside that is not in its order, or has a path twice.
+    SameFile { name: String },
     #[error("the image manifest lists {path:?} in the wrong place, or twice")]
-    Order {
-        /// The path.
-        path: String,
-    },
-    /// A file without its registers, or registers of a file that is not there.
+    Order { path: String },
     #[error(
         "the image manifest has a file `{0}` without its registers, or the registers without it"
     )]
     Road(&'static str),
-    /// A machine that nobody has.
     #[error(
         "the image manifest is for {} processors and {} MiB, which no guest has",
         .0.vcpus,
         .0.memory_mib
     )]
     Machine(MachineSize),
-    /// A command line that names another root, or not exactly one.
     #[error(
         "the command line of the image manifest must have the word {expected:?} once, and no other beginning with {:?}",
         VerityRoot::KEY
     )]
-    Root {
-        /// The word that the manifest's root needs.
-        expected: String,
-    },
-    /// An event of a register that the boot it belongs to does not extend, or of which nothing is predicted.
+    Root { expected: String },
     #[error(
         "the image manifest has a boot event of {got}, which is not among that boot's registers"
     )]
-    EventRegister {
-        /// Its register.
-        got: Register,
-    },
-    /// A register that the events beside it do not lead to.
+    EventRegister { got: Register },
     #[error(
         "the image manifest contradicts itself: its events lead to {register} {replayed}, it says {stated}"
     )]
     Contradiction {
-        /// The register.
         register: Register,
-        /// What the manifest states.
         stated: Digest48,
-        /// What its events give.
         replayed: Digest48,
     },
-    /// A register that nothing extended.
     #[error(
         "the image manifest says that {register} is zero, so that nothing was measured into it"
     )]
-    Zero {
-        /// The register.
-        register: Register,
-    },
+    Zero { register: Register },
 }
 
 impl ImageManifest {

@@ -141,62 +141,40 @@ pub enum EventKind {
 
 /// Why nothing is predicted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum PredictError {
-    /// The firmware is none for TDX.
     #[error(transparent)]
     Firmware(#[from] TdvfError),
-    /// The firmware brings variables of its own, and what follows from them is not known.
     #[error(transparent)]
     VariableStore(#[from] StoreError),
-    /// The SMBIOS structures are not a machine's.
     #[error(transparent)]
     Smbios(#[from] SmbiosError),
-    /// No memory size that the firmware could start with.
     #[error(
         "{got_mib} MiB of memory are not enough for the firmware, or more than the {} MiB allowed",
         limits::MEMORY_MIB_MAX
     )]
-    Memory {
-        /// The size asked for.
-        got_mib: u64,
-    },
-    /// The ACPI files are not a machine's.
+    Memory { got_mib: u64 },
     #[error(transparent)]
     Acpi(#[from] AcpiError),
-    /// The kernel is no EFI program.
     #[error("the kernel: {0}")]
     Kernel(#[from] PeError),
-    /// QEMU's changes to the kernel are not known.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// The unified kernel image is none that is known.
     #[error(transparent)]
     Uki(#[from] UkiError),
-    /// The disk is none that a firmware starts from.
     #[error(transparent)]
     Disk(#[from] GptError),
-    /// A firmware that boots from a disk has boot options for the machine's disks, and those are in RTMR0.
     #[error("RTMR0 of a boot from a disk is not known; RTMR1 and RTMR2 alone are")]
     BootOptions,
-    /// An initrd that is empty or too long.
     #[error(
         "the initrd has {got} bytes; it may be absent, or have 1 to {}",
         limits::INITRD_BYTES_MAX
     )]
-    Initrd {
-        /// Bytes offered.
-        got: usize,
-    },
-    /// A command line that firmware and kernel would not take as it is.
+    Initrd { got: usize },
     #[error(
         "the command line has {got} bytes; it must be printable ASCII and have 1 to {max} of them"
     )]
-    Cmdline {
-        /// Bytes offered.
-        got: usize,
-        /// Bytes allowed.
-        max: usize,
-    },
+    Cmdline { got: usize, max: usize },
 }
 
 /// Predicts MRTD and RTMR0 to RTMR2. Of a boot from a disk, [`Boot::events`] has RTMR1 and RTMR2, and nobody RTMR0.

@@ -12,42 +12,21 @@ use registers::{Digest48, RuntimeEvent};
 
 /// Why a list does not give a register.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum RuntimeError {
-    /// More bytes than any list has.
     #[error("the list of runtime events has {got} bytes; {max} are allowed")]
-    Length {
-        /// Bytes offered.
-        got: usize,
-        /// Bytes allowed.
-        max: usize,
-    },
-    /// Not such a list.
+    Length { got: usize, max: usize },
     #[error(
         "not a JSON list of runtime events (line {line}, column {column}); an entry has `name` and `digest`, or dstack's `event`, `event_payload` and `version`"
     )]
-    Json {
-        /// Line, from 1; 0 where the parser does not say.
-        line: usize,
-        /// Column, from 1; 0 where the parser does not say.
-        column: usize,
-    },
-    /// More events than any list has.
+    Json { line: usize, column: usize },
     #[error(
         "the list has {got} events; {} are allowed",
         limits::EVENT_LOG_EVENTS_MAX
     )]
-    Events {
-        /// How many.
-        got: usize,
-    },
-    /// One entry that is not what it should be.
+    Events { got: usize },
     #[error("runtime event {event} {what}")]
-    Event {
-        /// Its number, from 0.
-        event: usize,
-        /// What is wrong with it.
-        what: &'static str,
-    },
+    Event { event: usize, what: &'static str },
 }
 
 #[derive(Deserialize)]

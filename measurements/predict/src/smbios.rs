@@ -37,21 +37,16 @@ pub struct ProcessorId {
 
 /// Why there are no structures.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum SmbiosMachineError {
-    /// Nothing like it was compared with QEMU's own file, so this generator does not answer.
     #[error(
         "SMBIOS of a machine with {0} was never compared with QEMU's; read etc/smbios/smbios-tables from QEMU"
     )]
     Unproven(&'static str),
-    /// There is no such machine.
     #[error("there is no machine with {0}")]
     Impossible(&'static str),
-    /// A machine type that is no version of q35, or one that nobody compared.
     #[error("{got:?} is no machine type from pc-q35-8.2 to pc-q35-11.1")]
-    MachineType {
-        /// Its name, cut after some characters.
-        got: String,
-    },
+    MachineType { got: String },
 }
 
 /// What `-machine q35` means to a version of QEMU.

@@ -66,85 +66,42 @@ pub enum SectionKind {
 
 /// Why a file is not a TDX firmware.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum TdvfError {
-    /// Longer than any firmware.
     #[error("the firmware has {got} bytes, more than the {max} allowed")]
-    TooLong {
-        /// Bytes offered.
-        got: usize,
-        /// Bytes allowed.
-        max: usize,
-    },
-    /// No TDX metadata.
+    TooLong { got: usize, max: usize },
     #[error(
         "the firmware has no TDX metadata ({missing} is missing); use an OVMF built with TDX support"
     )]
-    NotTdx {
-        /// What was looked for.
-        missing: &'static str,
-    },
-    /// A length or place that contradicts another.
+    NotTdx { missing: &'static str },
     #[error("the firmware's TDX metadata is broken: {what}")]
-    Malformed {
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// A version this program does not know.
+    Malformed { what: &'static str },
     #[error("the firmware's TDX metadata has version {got}; this program reads version 1")]
-    Version {
-        /// The version in the file.
-        got: u32,
-    },
-    /// More sections, or more memory in them, than any firmware has.
+    Version { got: u32 },
     #[error("the firmware's TDX metadata has more {what} than the {max} allowed")]
-    OverLimit {
-        /// Of what.
-        what: &'static str,
-        /// How much is allowed.
-        max: u64,
-    },
-    /// A kind of section or an attribute that the design guide does not have.
+    OverLimit { what: &'static str, max: u64 },
     #[error(
         "section {index} of the firmware has type {kind} and attributes {attributes:#x}, which this program does not know"
     )]
     SectionUnknown {
-        /// Its place in the list.
         index: usize,
-        /// Its type.
         kind: u32,
-        /// Its attributes.
         attributes: u32,
     },
-    /// Bytes that extend MRTD and are not in the file.
     #[error(
         "section {index} of the firmware ({kind:?}) extends MRTD by bytes of the host, so MRTD does not follow from the file"
     )]
-    HostBytes {
-        /// Its place in the list.
-        index: usize,
-        /// Its kind.
-        kind: SectionKind,
-    },
-    /// QEMU does not start this firmware, or adds other pages than the design guide says.
+    HostBytes { index: usize, kind: SectionKind },
     #[error(
         "section {index} of the firmware ({kind:?}): {what}, so no prediction of a machine of QEMU's holds"
     )]
     NotAsQemu {
-        /// Its place in the list.
         index: usize,
-        /// Its kind.
         kind: SectionKind,
-        /// What QEMU does.
         what: &'static str,
     },
-    /// Not exactly one section of a kind that there must be one of.
     #[error("the firmware has {got} sections of kind {kind:?}; there must be one")]
-    NotOne {
-        /// The kind.
-        kind: SectionKind,
-        /// How many there are.
-        got: usize,
-    },
+    NotOne { kind: SectionKind, got: usize },
 }
 
 impl<'a> Tdvf<'a> {

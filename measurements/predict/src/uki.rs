@@ -26,47 +26,28 @@ pub const STUBS: [&str; 1] = ["systemd-stub 257.13-1~deb13u1"];
 
 /// Why a unified kernel image has no prediction.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum UkiError {
-    /// It is no program.
     #[error("the unified kernel image: {0}")]
     Program(PeError),
-    /// What it has as a kernel is no program.
     #[error("the kernel in the unified kernel image: {0}")]
     Kernel(PeError),
-    /// The boot loader is no program.
     #[error("the boot loader: {0}")]
     Loader(PeError),
-    /// A stub that was not compared, or none.
     #[error(
         "the image's stub is {got}; what it measures is known of: {}",
         STUBS.join(", ")
     )]
-    Stub {
-        /// As it names itself.
-        got: String,
-    },
-    /// A section that cannot be predicted.
+    Stub { got: String },
     #[error("the image's section {name} {what}")]
     Section {
-        /// Its name.
         name: &'static str,
-        /// What is wrong with it.
         what: &'static str,
     },
-    /// Sections or headers that are not where they can be.
     #[error("the image's sections are broken: {what}")]
-    Layout {
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// A command line from outside that the stub would take for something else.
+    Layout { what: &'static str },
     #[error("the stub does not take `{got}` as a command line: {what}")]
-    Append {
-        /// What was passed.
-        got: String,
-        /// Why not.
-        what: &'static str,
-    },
+    Append { got: String, what: &'static str },
 }
 
 /// An image that can be predicted.

@@ -10,51 +10,33 @@ use crate::limits;
 
 /// Why a store's consequences are not predicted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum StoreError {
-    /// Variables for a firmware that would not read them.
     #[error(
         "the firmware's variable store is not an empty one, but the firmware is said to be built without Secure Boot, and would not read it; use one with an empty store, or say how it was built"
     )]
     NotRead,
-    /// No list of variables that edk2 would take.
     #[error("the firmware's variable store is broken: {what}")]
-    Malformed {
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// A variable that edk2 would not take.
+    Malformed { what: &'static str },
     #[error("the variable at {at:#x} of the firmware's variable store is broken: {what}")]
-    Variable {
-        /// Bytes from the start of the store.
-        at: usize,
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// More variables than [`limits::VARIABLES_MAX`].
+    Variable { at: usize, what: &'static str },
     #[error(
         "the firmware's variable store has more than {} variables",
         limits::VARIABLES_MAX
     )]
     TooMany,
-    /// A variable that steers the boot in ways that are not predicted.
     #[error(
         "the firmware's variable store has the variable {name:?}, whose effect is not predicted"
     )]
-    Unpredicted {
-        /// Its name.
-        name: String,
-    },
-    /// Secure Boot is on, and who signed the kernel was not said.
+    Unpredicted { name: String },
     #[error(
         "the firmware has Secure Boot on: it measures the certificate of db under which the kernel is signed, so name it"
     )]
     SignerMissing,
-    /// The certificate that was named is not in db.
     #[error(
         "the certificate under which the kernel is said to be signed is not in the firmware's db"
     )]
     SignerNotInDb,
-    /// A certificate was named, but nothing is checked.
     #[error("the firmware does not have Secure Boot on, so it measures no certificate of a signer")]
     SignerUnused,
 }

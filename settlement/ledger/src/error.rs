@@ -8,10 +8,8 @@ use settlement::{Address, ChainId};
 pub enum Refusal {
     #[error("not an external message: {0}")]
     Malformed(&'static str),
-    /// The account ran its code and did not accept.
     #[error("{account} did not accept the message: exitcode={exit_code}")]
     NotAccepted { account: Address, exit_code: i32 },
-    /// There was no code to run: no such account, no money for gas, or a state that does not fit the address.
     #[error("{account} cannot run: no code, no balance, or a wrong initial state")]
     CannotRun { account: Address },
     #[error("the message causes more than {max} others")]
@@ -26,7 +24,6 @@ pub enum Refusal {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each message says it")]
 pub enum LedgerError {
-    /// The asker's fault.
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("the ledger's database: {0}")]
@@ -35,7 +32,6 @@ pub enum LedgerError {
     InUse,
     #[error("the database is not a ledger of network {expected}: {found}")]
     Foreign { expected: ChainId, found: String },
-    /// What the database holds cannot be read back.
     #[error("the database holds something that is not {0}")]
     Corrupt(&'static str),
     #[error("the transaction executor failed: {0}")]

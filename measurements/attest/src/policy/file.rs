@@ -12,48 +12,22 @@ use registers::{Digest48, Registers};
 
 /// Why bytes are not a policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum PolicyError {
-    /// Longer than any policy.
     #[error("the policy has {got} bytes, more than the {max} allowed")]
-    TooLong {
-        /// Bytes offered.
-        got: usize,
-        /// Bytes allowed.
-        max: usize,
-    },
-    /// Not JSON of the right shape.
+    TooLong { got: usize, max: usize },
     #[error("the policy is not valid: {0}")]
     Json(String),
-    /// A version this program does not know.
     #[error("the policy has version {got}; this program reads version {VERSION}")]
-    Version {
-        /// The version in the file.
-        got: u32,
-    },
-    /// A list, text or number over its limit.
+    Version { got: u32 },
     #[error("the policy's {what} is over its limit of {max}")]
-    OverLimit {
-        /// Which field.
-        what: &'static str,
-        /// Its limit.
-        max: usize,
-    },
-    /// It asks for what no policy may have.
+    OverLimit { what: &'static str, max: usize },
     #[error("the policy accepts {what}, which is always refused: take it out")]
-    NeverAccepted {
-        /// What.
-        what: &'static str,
-    },
-    /// No value can satisfy it.
+    NeverAccepted { what: &'static str },
     #[error(
         "the policy requires XFAM bits {required:#x} and allows {allowed:#x}: it must allow what it requires"
     )]
-    Xfam {
-        /// What it requires.
-        required: u64,
-        /// What it allows.
-        allowed: u64,
-    },
+    Xfam { required: u64, allowed: u64 },
 }
 
 impl Policy {

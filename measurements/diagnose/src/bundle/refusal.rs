@@ -10,29 +10,20 @@ use registers::{Digest48, Register};
 
 /// Why bytes are no bundle.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum BundleError {
-    /// Longer, or more, than any bundle has.
     #[error("{what} has {got} bytes or entries, more than the {max} allowed")]
     OverLimit {
-        /// Which part.
         what: &'static str,
-        /// Bytes or entries offered.
         got: usize,
-        /// Bytes or entries allowed.
         max: usize,
     },
-    /// Not CBOR, or not of the shape of a bundle.
     #[error("this is no bundle")]
     NotABundle,
-    /// It says the same as a bundle, in other bytes.
     #[error("this is not the one encoding that the bundle has (RFC 8949, section 4.2)")]
     NotCanonical,
-    /// A version this program does not know.
     #[error("the bundle has version {got}; this program reads version {VERSION}")]
-    Version {
-        /// The version in the bundle.
-        got: u64,
-    },
+    Version { got: u64 },
 }
 
 /// A part of a bundle that cannot be read.
@@ -80,51 +71,35 @@ pub enum Unreadable {
 
 /// Why a bundle is not believed. The first reason that was found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum BundleRefusal {
-    /// A part cannot be read.
     #[error(transparent)]
     Part(#[from] PartError),
-    /// The quote is refused.
     #[error("quote: {0}")]
     Quote(#[from] Refusal),
-    /// The bundle's manifest describes another guest than the quote.
     #[error(
         "the manifest in the bundle describes another guest: {register} is {stated} there, and {quoted} in the quote"
     )]
     Manifest {
-        /// The first register that differs.
         register: Register,
-        /// What the manifest says.
         stated: Digest48,
-        /// What the quote says.
         quoted: Digest48,
     },
-    /// The quote binds something else than the bundle says.
     #[error("the quote binds other report data than the bundle says it does")]
     ReportData,
-    /// The event logs lead to other registers.
     #[error(
         "the event logs lead to {register} {replayed} by {events} events, and the quote has {quoted}"
     )]
     Replay {
-        /// The first register that differs.
         register: Register,
-        /// Where the logs lead.
         replayed: Digest48,
-        /// How many events of the logs extend it.
         events: usize,
-        /// What the quote says.
         quoted: Digest48,
     },
-    /// Events whose data is not what was measured.
     #[error(
         "{events} events of the logs carry data that does not hash to their digest: that data was not measured"
     )]
-    EventData {
-        /// How many.
-        events: usize,
-    },
-    /// The GPUs are refused.
+    EventData { events: usize },
     #[error("GPUs: {0}")]
     Gpus(#[from] GpuBundleRefusal),
 }

@@ -14,56 +14,31 @@ use settings::Settings;
 
 /// Why a command line has no shape.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum CommandLineError {
-    /// Longer than any command line.
     #[error("the command line has {got} {what}, more than the {max} allowed")]
     TooLong {
-        /// Bytes or words.
         what: &'static str,
-        /// How many.
         got: usize,
-        /// How many are allowed.
         max: usize,
     },
-    /// A quote without its end.
     #[error("the command line ends inside quotes")]
     Quote,
-    /// An option that could change a table.
     #[error("{option} is not understood here: a machine with it was never compared with QEMU's")]
-    Option {
-        /// The option, or what stands in its place.
-        option: String,
-    },
-    /// A setting that could change a table, or a value that is none.
+    Option { option: String },
     #[error(
         "{setting:?} of {option} is not understood here: a machine with it was never compared with QEMU's"
     )]
-    Setting {
-        /// The option.
-        option: String,
-        /// The setting with its value.
-        setting: String,
-    },
-    /// A device that could have code of its own in a table.
+    Setting { option: String, setting: String },
     #[error(
         "the device {device:?} is not understood here: a machine with it was never compared with QEMU's"
     )]
-    Device {
-        /// Its kind, and where it is if that is the reason.
-        device: String,
-    },
-    /// What may be there once.
+    Device { device: String },
     #[error("{what} is there twice")]
-    Twice {
-        /// What.
-        what: String,
-    },
-    /// What must be there.
+    Twice { what: String },
     #[error("{what} is missing: without it, {why}")]
     Missing {
-        /// What.
         what: &'static str,
-        /// Why.
         why: &'static str,
     },
 }

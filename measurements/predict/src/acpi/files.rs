@@ -18,39 +18,22 @@ pub const TABLE_LOADER: &str = "etc/table-loader";
 
 /// Why files are not a set of ACPI tables.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum AcpiError {
-    /// A file that the script, or this program, needs.
     #[error("the ACPI file {name:?} is missing")]
-    Missing {
-        /// Its name.
-        name: String,
-    },
-    /// A file that nothing names, so that the set is not one machine's.
+    Missing { name: String },
     #[error(
         "the table loader does not name the ACPI file {name:?}; collect all files from one machine"
     )]
-    Unnamed {
-        /// Its name.
-        name: String,
-    },
-    /// A file over its limit.
+    Unnamed { name: String },
     #[error("the ACPI file {name:?} has {got} bytes, more than the {max} allowed")]
     TooLong {
-        /// Its name.
         name: String,
-        /// Bytes offered.
         got: usize,
-        /// Bytes allowed.
         max: usize,
     },
-    /// A script that edk2 would not run to its end, or that this program cannot follow.
     #[error("command {index} of the table loader is wrong: {what}")]
-    Loader {
-        /// Its place.
-        index: usize,
-        /// What is wrong.
-        what: &'static str,
-    },
+    Loader { index: usize, what: &'static str },
 }
 
 /// The names of the files that the script downloads, in its order.

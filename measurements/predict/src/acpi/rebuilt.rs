@@ -10,31 +10,16 @@ use crate::limits;
 
 /// Why bytes are not QEMU's tables.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum TablesError {
-    /// More than any machine has.
     #[error("the ACPI tables have {got} bytes, more than the {max} allowed")]
-    TooLong {
-        /// Bytes offered.
-        got: usize,
-        /// Bytes allowed.
-        max: usize,
-    },
-    /// Bytes that are no table at a place where one must begin, or that contradict QEMU's layout.
+    TooLong { got: usize, max: usize },
     #[error("the ACPI tables are not QEMU's: at byte {at} {what}")]
-    Malformed {
-        /// Where.
-        at: usize,
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// A table for which the script may have more commands than are known.
+    Malformed { at: usize, what: &'static str },
     #[error(
         "the ACPI table {signature:?} is one whose place in QEMU's script is not known; give all files of the machine"
     )]
-    Unknown {
-        /// Its name.
-        signature: String,
-    },
+    Unknown { signature: String },
 }
 
 /// All three files, out of `etc/acpi/tables`.

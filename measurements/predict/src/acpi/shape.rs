@@ -204,21 +204,16 @@ impl Shape {
 
 /// Why there are no tables.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum AcpiError {
-    /// Nothing like it was compared with QEMU's own tables, so this generator does not answer.
     #[error(
         "the ACPI tables of a machine with {0} were never compared with QEMU's; read them from QEMU"
     )]
     Unproven(&'static str),
-    /// A version of QEMU that was not compared.
     #[error(
         "the ACPI tables of QEMU {got:?} were never compared; those of 9.2.1, 10.0.13, 10.2.1 and 11.1.3 were"
     )]
-    Version {
-        /// What was asked for.
-        got: String,
-    },
-    /// There is no such machine.
+    Version { got: String },
     #[error("there is no machine with {0}")]
     Impossible(&'static str),
 }

@@ -13,49 +13,26 @@ use crate::limits;
 
 /// Why bytes are no shape.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum ShapeError {
-    /// Longer than any shape.
     #[error("the shape has {got} bytes, more than the {max} allowed")]
-    TooLong {
-        /// Bytes offered.
-        got: usize,
-        /// Bytes allowed.
-        max: usize,
-    },
-    /// Not JSON of the right form.
+    TooLong { got: usize, max: usize },
     #[error("the shape is not valid: {0}")]
     Json(String),
-    /// A version this program does not know.
     #[error("the shape has version {got}; this program reads version {VERSION}")]
-    Version {
-        /// The version in the file.
-        got: u32,
-    },
-    /// A size that is none, or not of whole units.
+    Version { got: u32 },
     #[error("the shape's {field} is not a size in whole {unit}, like 2G: {got:?}")]
     Size {
-        /// Which field.
         field: &'static str,
-        /// What it counts.
         unit: &'static str,
-        /// What it says.
         got: String,
     },
-    /// A width of addresses that OVMF does not take.
     #[error(
         "the shape's address_bits are {got}; OVMF takes 40 (a processor without pages of 1 GiB) or 46"
     )]
-    AddressBits {
-        /// What it says.
-        got: u32,
-    },
-    /// Two devices in one slot.
+    AddressBits { got: u32 },
     #[error("the shape has slot {slot} twice")]
-    SameSlot {
-        /// The slot.
-        slot: u8,
-    },
-    /// A version of QEMU that nobody compared.
+    SameSlot { slot: u8 },
     #[error(transparent)]
     Qemu(#[from] AcpiError),
 }

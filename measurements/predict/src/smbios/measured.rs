@@ -13,34 +13,19 @@ use crate::limits;
 
 /// Why SMBIOS structures cannot be measured as firmware does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
 pub enum SmbiosError {
-    /// This generation of firmware measures them, and there are none.
     #[error("this firmware measures the machine's SMBIOS structures, and none were given")]
     Missing,
-    /// More than [`limits::SMBIOS_BYTES_MAX`].
     #[error(
         "the SMBIOS structures have {got} bytes, more than the {} allowed",
         limits::SMBIOS_BYTES_MAX
     )]
-    TooLong {
-        /// Bytes offered.
-        got: usize,
-    },
-    /// Bytes that are no list of structures.
+    TooLong { got: usize },
     #[error("the SMBIOS structure at byte {at} is broken: {what}")]
-    Malformed {
-        /// Where it begins.
-        at: usize,
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// A structure whose treatment is not predicted.
+    Malformed { at: usize, what: &'static str },
     #[error("the SMBIOS structures have {what}, and what firmware makes of it is not predicted")]
-    Unpredicted {
-        /// What there is.
-        what: &'static str,
-    },
-    /// Words that SMBIOS cannot hold.
+    Unpredicted { what: &'static str },
     #[error("a firmware's vendor, version or date is empty, not ASCII, or longer than 64 bytes")]
     Words,
 }
