@@ -18,12 +18,12 @@ fn extends(log: &[u8]) -> Result<Vec<swtpm_log::Extend>, swtpm_log::LogError> {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Ok(extends) = extends(bytes) {
-        assert!(extends.len() <= limits::TPM_EXTENDS_MAX);
+    if let Ok(whole) = extends(bytes) {
+        assert!(whole.len() <= limits::TPM_EXTENDS_MAX);
         // A log that grows keeps what it has said, or is found to be wrong.
         let (begun, _) = bytes.split_at(bytes.len() / 2);
         if let Ok(begun) = extends(begun) {
-            assert!(extends.starts_with(&begun));
+            assert!(whole.starts_with(&begun));
         }
     }
 });

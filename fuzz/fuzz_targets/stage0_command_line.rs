@@ -2,13 +2,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use stage0::{CommandLine, VerityRoot};
+use stage0::{CommandLine, DiskLayout, VerityRoot};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(line) = CommandLine::new(bytes) {
         let _ = line.stream_bytes();
         if let Ok(root) = line.root() {
-            let _ = (root.sectors(), root.parameters());
+            let layouts = [DiskLayout::Disk, DiskLayout::Partitions];
+            let _ = (root.sectors(), layouts.map(|layout| root.parameters(layout)));
         }
     }
     if let Some(root) = std::str::from_utf8(bytes).ok().and_then(VerityRoot::parse) {

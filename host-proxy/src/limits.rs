@@ -84,7 +84,7 @@ pub const QMP_EVENTS_MAX: usize = 256;
 /// How long QEMU may take to answer a command.
 pub const QMP_ANSWER: Duration = Duration::from_secs(10);
 /// Pause between two looks at the guest's serial port.
-pub const SERIAL_POLL: Duration = Duration::from_millis(100);
+pub const SERIAL_POLL: Duration = Duration::from_millis(50);
 /// Bytes read of the serial port at one look. A guest that prints faster is read later.
 pub const SERIAL_CHUNK_BYTES: usize = 64 * 1024;
 /// The serial port's file on the disk. Beyond it, what was printed so far is discarded.
@@ -98,7 +98,7 @@ pub const PROGRAM_OUTPUT_BYTES: u64 = 600;
 /// How long a guest may take under KVM until stage0 prints something. TCG needs about 20 s on two slow cores.
 pub const KVM_TRIAL: Duration = Duration::from_secs(45);
 /// Pause between two attempts to reach the guest.
-pub const GUEST_PROBE: Duration = Duration::from_millis(200);
+pub const GUEST_PROBE: Duration = Duration::from_millis(50);
 /// How long one reader of the measured configuration may take.
 pub const CONFIG_READ: Duration = Duration::from_secs(20);
 /// Readers of the measured configuration at once; a guest is one.
