@@ -34,6 +34,17 @@ pub fn shipped_code_of(text: &str) -> String {
     code
 }
 
+/// Lines of `text` without those of its `#[cfg(test)]` items; comments and blank lines count.
+pub fn shipped_lines(text: &str) -> usize {
+    let code = code_of(text);
+    let (mut from, mut tests) = (0, 0);
+    while let Some(at) = code[from..].find("#[cfg(test)]").map(|at| at + from) {
+        from = item_end(&code, at);
+        tests += code[at..from].lines().count();
+    }
+    code.lines().count() - tests
+}
+
 /// The names in `#[cfg(test)] mod name;`, whose files are not shipped either.
 pub fn test_modules_of(text: &str) -> Vec<String> {
     let code = code_of(text);
@@ -41,7 +52,8 @@ pub fn test_modules_of(text: &str) -> Vec<String> {
     let items = code
         .match_indices("#[cfg(test)]")
         .map(|(at, _)| after(at).trim_start());
-    let names = items.filter_map(|item| item.strip_prefix("mod ")?.split_once(';'));
+    let items = items.map(|item| item.trim_start_matches("pub").trim_start_matches("(crate)"));
+    let names = items.filter_map(|item| item.trim_start().strip_prefix("mod ")?.split_once(';'));
     names
         .map(|(name, _)| name.trim().to_owned())
         .filter(|name| !name.contains(['{', ' ']))
@@ -160,10 +172,11 @@ fn literals_and_comments_are_not_code() {
 
 #[test]
 fn test_modules_are_not_shipped() {
-    let text = "fn a() {}\n#[cfg(test)]\nmod tests { fn b() { { } } }\nfn c() {}\n#[cfg(test)]\nmod d;\nfn e() {}";
+    let text = "fn a() {}\n#[cfg(test)]\nmod tests { fn b() { { } } }\nfn c() {}\n#[cfg(test)]\npub(crate) mod d;\nfn e() {}";
     let code = shipped_code_of(text);
     assert!(code.contains("fn a") && code.contains("fn c") && code.contains("fn e"));
     assert!(!code.contains("fn b") && !code.contains("mod d"));
     assert_eq!(test_modules_of(text), ["d"]);
+    assert_eq!((text.lines().count(), shipped_lines(text)), (7, 3));
     assert_eq!(count_word("ab a a_b (a)", "a"), 2);
 }

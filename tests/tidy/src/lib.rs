@@ -20,6 +20,7 @@ mod listed;
 mod packages;
 mod perimeter;
 mod purity;
+mod size;
 mod tree;
 mod unsafety;
 mod words;
@@ -73,6 +74,11 @@ fn every_crate_opens_with_what_it_is_trusts_promises_and_lacks() {
 #[test]
 fn what_decides_whom_to_believe_can_be_read_at_one_sitting() {
     check(perimeter::breaches(&Tree::read().sources()));
+}
+
+#[test]
+fn there_is_no_more_to_audit_than_before() {
+    check(size::breaches(&Tree::read().sources()));
 }
 
 #[test]

@@ -48,8 +48,16 @@ const CRATES: &[&str] = &[
 
 /// Places in pure libraries that name one of them.
 pub fn breaches(sources: &[&File]) -> Vec<String> {
-    let pure: Vec<_> = sources.iter().filter(|file| is_pure(&file.path)).collect();
-    let tests: Vec<String> = pure
+    let pure = sources.iter().copied().filter(|file| is_pure(&file.path));
+    shipped(&pure.collect::<Vec<_>>())
+        .iter()
+        .flat_map(|file| impurities(&file.path, &file.text))
+        .collect()
+}
+
+/// The files among `sources` that no `#[cfg(test)] mod` of another makes a test.
+pub fn shipped<'a>(sources: &[&'a File]) -> Vec<&'a File> {
+    let tests: Vec<String> = sources
         .iter()
         .flat_map(|parent| test_modules(parent))
         .collect();
@@ -59,10 +67,8 @@ pub fn breaches(sources: &[&File]) -> Vec<String> {
                 .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
         })
     };
-    let shipped = pure.iter().filter(|file| !is_test(&file.path));
-    shipped
-        .flat_map(|file| impurities(&file.path, &file.text))
-        .collect()
+    let shipped = sources.iter().copied();
+    shipped.filter(|file| !is_test(&file.path)).collect()
 }
 
 fn is_pure(path: &str) -> bool {
