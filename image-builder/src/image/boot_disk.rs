@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use predict::image::{RoadRegisters, UkiRegisters};
-use predict::{Boot, PredictedEvent, UkiRoad};
+use predict::image::{MethodRegisters, UkiRegisters};
+use predict::{Boot, BootMethod, PredictedEvent};
 
 use super::build_error::BuildError;
 use super::{DISK, Draft, ROOT, UKI, disk, write};
@@ -21,9 +21,9 @@ pub fn make(
 ) -> Result<UkiRegisters, BuildError> {
     let image = program(draft, stub, cmdline)?;
     write(directory, UKI, &image)?;
-    let kernel_events = events(&image, UkiRoad::Kernel { append: None })?;
+    let kernel_events = events(&image, BootMethod::Kernel { append: None })?;
     let mut registers = UkiRegisters {
-        kernel: RoadRegisters::of(&kernel_events),
+        kernel: MethodRegisters::of(&kernel_events),
         kernel_events,
         disk: None,
         disk_events: Vec::new(),
@@ -31,12 +31,12 @@ pub fn make(
     if draft.parts.disk {
         let table = disk(directory, &image, root)?;
         let loader = None;
-        let road = UkiRoad::Disk {
+        let method = BootMethod::Disk {
             table: &table,
             loader,
         };
-        registers.disk_events = events(&image, road)?;
-        registers.disk = Some(RoadRegisters::of(&registers.disk_events));
+        registers.disk_events = events(&image, method)?;
+        registers.disk = Some(MethodRegisters::of(&registers.disk_events));
     }
     Ok(registers)
 }
@@ -60,8 +60,8 @@ fn program(draft: &Draft, stub: &[u8], cmdline: &str) -> Result<Vec<u8>, BuildEr
     Ok(bytes)
 }
 
-fn events(uki: &[u8], road: UkiRoad<'_>) -> Result<Vec<PredictedEvent>, BuildError> {
-    Ok(Boot::Uki { uki, road }.events()?)
+fn events(uki: &[u8], method: BootMethod<'_>) -> Result<Vec<PredictedEvent>, BuildError> {
+    Ok(Boot::Uki { uki, method }.events()?)
 }
 
 /// Returns the disk's first blocks, which have its partition table.

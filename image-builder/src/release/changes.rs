@@ -143,14 +143,14 @@ fn registers(manifest: &ImageManifest) -> Things {
         found.insert(name.into(), value.to_string());
     }
     if let Some(uki) = &manifest.uki {
-        for (road, registers) in [("kernel", Some(uki.kernel)), ("disk", uki.disk)] {
+        for (method, registers) in [("kernel", Some(uki.kernel)), ("disk", uki.disk)] {
             let Some(registers) = registers else { continue };
             found.insert(
-                format!("rtmr1, unified image by {road}"),
+                format!("rtmr1, unified image by {method}"),
                 registers.rtmr1.to_string(),
             );
             found.insert(
-                format!("rtmr2, unified image by {road}"),
+                format!("rtmr2, unified image by {method}"),
                 registers.rtmr2.to_string(),
             );
         }

@@ -20,9 +20,9 @@ use image_builder::image::{
 use image_builder::lock::Digest;
 use image_builder::store::Store;
 use predict::acpi::Tables;
-use predict::{Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, UkiRoad};
+use predict::{Boot, BootMethod, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform};
 use predict::{
-    image::{Content, ImageManifest, ImagePart, Package, RoadRegisters, Role},
+    image::{Content, ImageManifest, ImagePart, MethodRegisters, Package, Role},
     qemu::MachineSize,
 };
 use registers::{Digest32, Digest48};
@@ -268,19 +268,19 @@ fn the_other_roads_lead_to_the_same_kernel_initrd_command_line_and_root() {
     let of = |name: &str| &files[name].1;
     let registers = manifest.uki.as_ref().expect("there is such an image");
     let uki = of("image.efi");
-    let direct = RoadRegisters {
+    let direct = MethodRegisters {
         rtmr1: manifest.registers.rtmr1,
         rtmr2: manifest.registers.rtmr2,
     };
     let disk = registers.disk.expect("there is a disk");
     assert!(direct != registers.kernel && registers.kernel.rtmr1 != disk.rtmr1);
     assert_eq!(registers.kernel.rtmr2, disk.rtmr2);
-    let events = |road| Boot::Uki { uki, road }.events().expect("predicted");
-    let road = UkiRoad::Kernel { append: None };
-    assert_eq!(events(road), registers.kernel_events);
+    let events = |method| Boot::Uki { uki, method }.events().expect("predicted");
+    let method = BootMethod::Kernel { append: None };
+    assert_eq!(events(method), registers.kernel_events);
     let (table, loader) = (&of("disk.img")[..1 << 20], None);
-    let road = UkiRoad::Disk { table, loader };
-    assert_eq!(events(road), registers.disk_events);
+    let method = BootMethod::Disk { table, loader };
+    assert_eq!(events(method), registers.disk_events);
 
     let has = |name: &str, part: &[u8]| {
         let digest = Digest48::of(part);

@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use image_builder::formats::verity;
 use image_builder::image::disk::{BOOT_PATH, DiskError, Parts, write};
 use image_builder::limits::BOOT_PARTITION_BYTES_MAX;
-use predict::{Boot, UkiRoad};
+use predict::{Boot, BootMethod};
 
 const MIB: usize = 1 << 20;
 
@@ -160,11 +160,11 @@ fn the_table_is_one_that_can_be_predicted() {
     let uki = made::uki(&sections);
     let disk = with_files(&[(BOOT_PATH, &uki)]);
     let predicted = |table: &[u8]| {
-        let road = UkiRoad::Disk {
+        let method = BootMethod::Disk {
             table,
             loader: None,
         };
-        Boot::Uki { uki: &uki, road }.events()
+        Boot::Uki { uki: &uki, method }.events()
     };
     let events = predicted(&disk[..MIB]).expect("predicted");
     let mut other = disk[..MIB].to_vec();

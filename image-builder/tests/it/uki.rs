@@ -3,7 +3,7 @@
 use crate::parts::stub;
 use image_builder::formats::uki::{Parts, UkiError, lay_out};
 use image_builder::limits::UKI_BYTES_MAX;
-use predict::{Boot, UkiRoad};
+use predict::{Boot, BootMethod};
 
 /// A program, as little of one as its reader allows.
 fn kernel() -> Vec<u8> {
@@ -35,8 +35,8 @@ fn written(parts: &Parts<'_>) -> Vec<u8> {
 fn what_is_written_can_be_predicted() {
     let (stub, kernel) = (stub(5), kernel());
     let uki = written(&parts(&stub, &kernel));
-    let road = UkiRoad::Kernel { append: None };
-    let events = Boot::Uki { uki: &uki, road }.events().unwrap();
+    let method = BootMethod::Kernel { append: None };
+    let events = Boot::Uki { uki: &uki, method }.events().unwrap();
     let sections: Vec<&str> = events
         .iter()
         .filter_map(|event| event.from.strip_prefix("section "))

@@ -9,7 +9,7 @@
 use std::{fs, hint::black_box, time::Instant};
 
 use predict::{
-    Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, UkiRoad,
+    Boot, BootMethod, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform,
     acpi::{Qemu, Serial, Shape, acpi_files},
     mrtd, predict,
 };
@@ -55,7 +55,7 @@ fn main() {
     });
     let unified = inputs(Boot::Uki {
         uki: &uki,
-        road: UkiRoad::Kernel { append: None },
+        method: BootMethod::Kernel { append: None },
     });
     let files = [&firmware[..], &kernel, &initrd];
     let image = [&firmware[..], &uki];

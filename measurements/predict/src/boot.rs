@@ -34,13 +34,13 @@ pub enum Boot<'a> {
         /// The image as it lies on disk.
         uki: &'a [u8],
         /// How it gets to the firmware.
-        road: UkiRoad<'a>,
+        method: BootMethod<'a>,
     },
 }
 
 /// How a unified kernel image gets to the firmware. No other program, driver or boot option runs before it.
 #[derive(Clone, Copy, Debug)]
-pub enum UkiRoad<'a> {
+pub enum BootMethod<'a> {
     /// QEMU's `-kernel`, without `-initrd`.
     Kernel {
         /// `-append`. The stub takes it in the place of its own command line, and measures it, unless Secure Boot is on.
@@ -77,12 +77,12 @@ impl Boot<'_> {
                 events.extend(direct::rtmr2(cmdline, initrd)?);
                 Ok(events)
             }
-            Boot::Uki { uki, road } => {
+            Boot::Uki { uki, method } => {
                 let uki = Uki::parse(uki)?;
-                let mut events = rtmr1(&uki, road)?;
-                let append = match road {
-                    UkiRoad::Kernel { append } => append,
-                    UkiRoad::Disk { .. } => None,
+                let mut events = rtmr1(&uki, method)?;
+                let append = match method {
+                    BootMethod::Kernel { append } => append,
+                    BootMethod::Disk { .. } => None,
                 };
                 events.extend(uki.rtmr2(append)?);
                 Ok(events)
@@ -91,19 +91,19 @@ impl Boot<'_> {
     }
 }
 
-fn rtmr1(uki: &Uki<'_>, road: UkiRoad<'_>) -> Result<Vec<PredictedEvent>, PredictError> {
+fn rtmr1(uki: &Uki<'_>, method: BootMethod<'_>) -> Result<Vec<PredictedEvent>, PredictError> {
     let image = program(uki.authenticode()?, "unified kernel image, Authenticode");
     let kernel = program(
         uki.kernel_authenticode()?,
         "kernel in the image, Authenticode",
     );
     let mut events = Vec::new();
-    match road {
-        UkiRoad::Kernel { .. } => {
+    match method {
+        BootMethod::Kernel { .. } => {
             events.push(image);
             events.extend(calling());
         }
-        UkiRoad::Disk { table, loader } => {
+        BootMethod::Disk { table, loader } => {
             events.extend(calling());
             events.push(event(
                 EventKind::Gpt,

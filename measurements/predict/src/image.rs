@@ -144,12 +144,12 @@ pub struct BootRegisters {
 #[serde(deny_unknown_fields)]
 pub struct UkiRegisters {
     /// Over `-kernel`.
-    pub kernel: RoadRegisters,
+    pub kernel: MethodRegisters,
     /// What leads there.
     pub kernel_events: Vec<PredictedEvent>,
     /// From the disk, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk: Option<RoadRegisters>,
+    pub disk: Option<MethodRegisters>,
     /// What leads there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disk_events: Vec<PredictedEvent>,
@@ -158,7 +158,7 @@ pub struct UkiRegisters {
 /// The registers that are known of a boot, whatever the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RoadRegisters {
+pub struct MethodRegisters {
     /// What was started.
     pub rtmr1: Digest48,
     /// What it started with.
@@ -193,7 +193,7 @@ pub enum ImageError {
     #[error(
         "the image manifest has a file `{0}` without its registers, or the registers without it"
     )]
-    Road(&'static str),
+    BootMethod(&'static str),
     #[error(
         "the image manifest is for {} processors and {} MiB, which no guest has",
         .0.vcpus,
@@ -339,8 +339,8 @@ impl ImageParts {
             let register = Register::Mrtd;
             return Err(ImageError::Zero { register });
         }
-        let road = RoadRegisters { rtmr1, rtmr2 };
-        check_events(&road.with(Some(rtmr0)), &self.events)?;
+        let method = MethodRegisters { rtmr1, rtmr2 };
+        check_events(&method.with(Some(rtmr0)), &self.events)?;
         let uki = self.uki.as_ref();
         let disk = uki.and_then(|uki| uki.disk);
         for (name, file, registers) in [
@@ -348,7 +348,7 @@ impl ImageParts {
             ("disk", self.files.disk.is_some(), disk.is_some()),
         ] {
             if file != registers {
-                return Err(ImageError::Road(name));
+                return Err(ImageError::BootMethod(name));
             }
         }
         uki.map_or(Ok(()), UkiRegisters::check)
@@ -367,15 +367,15 @@ impl UkiRegisters {
         match self.disk {
             Some(disk) => check_events(&disk.with(None), &self.disk_events),
             None if self.disk_events.is_empty() => Ok(()),
-            None => Err(ImageError::Road("disk")),
+            None => Err(ImageError::BootMethod("disk")),
         }
     }
 }
 
-impl RoadRegisters {
+impl MethodRegisters {
     /// Of a boot's events, if they are all of RTMR1 and RTMR2 or the others do not matter.
-    pub fn of(events: &[PredictedEvent]) -> RoadRegisters {
-        RoadRegisters {
+    pub fn of(events: &[PredictedEvent]) -> MethodRegisters {
+        MethodRegisters {
             rtmr1: replay(Register::Rtmr1, events),
             rtmr2: replay(Register::Rtmr2, events),
         }
@@ -383,8 +383,8 @@ impl RoadRegisters {
 
     fn with(self, rtmr0: Option<Digest48>) -> Vec<(Register, Digest48)> {
         let rtmr0 = rtmr0.map(|value| (Register::Rtmr0, value));
-        let road = [(Register::Rtmr1, self.rtmr1), (Register::Rtmr2, self.rtmr2)];
-        rtmr0.into_iter().chain(road).collect()
+        let method = [(Register::Rtmr1, self.rtmr1), (Register::Rtmr2, self.rtmr2)];
+        rtmr0.into_iter().chain(method).collect()
     }
 }
 

@@ -44,7 +44,7 @@ use serde::{Deserialize, Serialize};
 use crate::acpi::Tables;
 use acpi::files::{AcpiError, AcpiFiles};
 use authenticode::PeError;
-pub use boot::{Boot, UkiRoad};
+pub use boot::{Boot, BootMethod};
 pub use build::{BiosInformation, FirmwareBuild, FirmwareGeneration};
 pub use fw_cfg::FwCfg;
 pub use gpt::GptError;
@@ -180,7 +180,7 @@ pub enum PredictError {
 /// Predicts MRTD and RTMR0 to RTMR2. Of a boot from a disk, [`Boot::events`] has RTMR1 and RTMR2, and nobody RTMR0.
 pub fn predict(inputs: &Inputs<'_>) -> Result<Prediction, PredictError> {
     if let Boot::Uki {
-        road: UkiRoad::Disk { .. },
+        method: BootMethod::Disk { .. },
         ..
     } = inputs.boot
     {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use predict::{
-    Boot, KernelHeader, PageOrder, PredictedEvent, UkiRoad, acpi,
+    Boot, BootMethod, KernelHeader, PageOrder, PredictedEvent, acpi,
     acpi::files::{AcpiFiles, TABLE_LOADER},
     mrtd, replay, rtmr0, rtmr3,
     tdvf::Tdvf,
@@ -223,14 +223,14 @@ fn boot_events(
             Some(loader) => Some(read_bounded(loader, predict::limits::LOADER_BYTES_MAX)?),
             None => None,
         };
-        let road = match &table {
-            Some(table) => UkiRoad::Disk {
+        let method = match &table {
+            Some(table) => BootMethod::Disk {
                 table,
                 loader: loader.as_deref(),
             },
-            None => UkiRoad::Kernel { append: cmdline },
+            None => BootMethod::Kernel { append: cmdline },
         };
-        let boot = Boot::Uki { uki: &uki, road };
+        let boot = Boot::Uki { uki: &uki, method };
         return boot.events().with_context(measuring);
     }
     let kernel = read_bounded(path, predict::limits::KERNEL_BYTES_MAX)?;

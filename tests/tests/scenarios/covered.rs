@@ -5,7 +5,7 @@
 use crate::common;
 use image_builder::formats::verity::{Reader, Root, VerityFault};
 use predict::image::ImageManifest;
-use predict::{Boot, PredictError, PredictedEvent, UkiRoad, authenticode::authenticode, direct};
+use predict::{Boot, BootMethod, PredictError, PredictedEvent, authenticode::authenticode, direct};
 use registers::Digest48;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -94,8 +94,8 @@ impl Lab {
         });
         let uki = self.read("image.efi");
         self.flips("image.efi", &uki, &left_out(&uki), tier, |uki| {
-            let road = UkiRoad::Kernel { append: None };
-            Boot::Uki { uki, road }.events()
+            let method = BootMethod::Kernel { append: None };
+            Boot::Uki { uki, method }.events()
         });
     }
 
@@ -189,8 +189,8 @@ impl Lab {
         let head = head(&self.directory.join("disk.img"));
         let events = |table: &[u8]| {
             let loader = None;
-            let road = UkiRoad::Disk { table, loader };
-            Boot::Uki { uki: &uki, road }.events()
+            let method = BootMethod::Disk { table, loader };
+            Boot::Uki { uki: &uki, method }.events()
         };
         let whole = events(&head).expect("predicted");
         let measured = [512..512 + 92, 1024..1024 + 3 * 128];

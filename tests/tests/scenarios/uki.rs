@@ -10,7 +10,7 @@ use image_builder::image::disk::BOOT_PATH;
 use image_builder::lock::{PackageLock, Role};
 use image_builder::store::{Store, ensure_tree};
 use memchr::memmem;
-use predict::{Boot, KernelHeader, PredictedEvent, UkiRoad, authenticode::authenticode};
+use predict::{Boot, BootMethod, KernelHeader, PredictedEvent, authenticode::authenticode};
 use predict::{
     image::{ImageManifest, UkiRegisters},
     qemu::{Accelerator, Backends, MachineSize, Vsock, qemu_arguments},
@@ -101,7 +101,7 @@ async fn it_does_so_from_its_disk_through_a_loader_and_with_a_passed_command_lin
     let append = "console=ttyS0 panic=-1";
     let boot = Boot::Uki {
         uki: &uki,
-        road: UkiRoad::Kernel {
+        method: BootMethod::Kernel {
             append: Some(append),
         },
     };
@@ -118,7 +118,7 @@ async fn it_does_so_from_its_disk_through_a_loader_and_with_a_passed_command_lin
     disk::write(&parts, &disk).unwrap();
     let boot = Boot::Uki {
         uki: &uki,
-        road: UkiRoad::Disk {
+        method: BootMethod::Disk {
             table: &fs::read(path).unwrap()[..1 << 20],
             loader: Some(&loader),
         },

@@ -17,7 +17,7 @@ use super::{ImageFile, ImageManifest};
 use crate::acpi::{Qemu, acpi_files, files::AcpiFiles};
 use crate::qemu::guest_shape;
 use crate::{
-    Boot, EventKind, FirmwareBuild, PageOrder, Platform, PredictError, PredictedEvent, UkiRoad,
+    Boot, BootMethod, EventKind, FirmwareBuild, PageOrder, Platform, PredictError, PredictedEvent,
     VERITY_BLOCK_BYTES, VerityHash, direct, limits, mrtd, replay, rtmr0, rtmr0_around_acpi,
 };
 
@@ -230,13 +230,13 @@ fn unified(
         return;
     };
     let absent = || Outcome::NotComputed(ABSENT.into());
-    let boot = |uki, road| Boot::Uki { uki, road }.events();
+    let boot = |uki, method| Boot::Uki { uki, method }.events();
     match files.uki {
         None => ["uki", "uki parts", "uki rtmr1", "uki rtmr2"]
             .into_iter()
             .for_each(|what| add(what, absent())),
         Some(uki) => {
-            let computed = boot(uki, UkiRoad::Kernel { append: None });
+            let computed = boot(uki, BootMethod::Kernel { append: None });
             let (of, kernel) = (&stated.kernel_events, &computed);
             add("uki", bytes(listed, uki));
             add("uki parts", parts(manifest, files, kernel));
@@ -254,7 +254,7 @@ fn unified(
     let computed = files.uki.zip(files.disk.as_ref()).map(|(uki, disk)| {
         let table = &disk.table[..];
         let loader = None;
-        boot(uki, UkiRoad::Disk { table, loader })
+        boot(uki, BootMethod::Disk { table, loader })
     });
     for (what, register) in [
         ("disk rtmr1", Register::Rtmr1),

@@ -65,9 +65,9 @@ pub(crate) fn sample() -> ImageManifest {
         registers: BootRegisters::from(&prediction),
         events: prediction.events,
         uki: Some(UkiRegisters {
-            kernel: RoadRegisters::of(&over_kernel),
+            kernel: MethodRegisters::of(&over_kernel),
             kernel_events: over_kernel,
-            disk: Some(RoadRegisters::of(&from_disk)),
+            disk: Some(MethodRegisters::of(&from_disk)),
             disk_events: from_disk,
         }),
     };
@@ -239,26 +239,26 @@ fn what_lies_inside_is_sorted_and_of_one_kind() {
 
 #[test]
 fn an_image_and_a_disk_have_registers_and_no_others_do() {
-    let is_road = |name| move |e: &ImageError| *e == ImageError::Road(name);
+    let is_method = |name| move |e: &ImageError| *e == ImageError::BootMethod(name);
     let remove = |pointer: &'static str, key: &'static str| {
         move |j: &mut Value| {
             let object = j.pointer_mut(pointer).unwrap().as_object_mut().unwrap();
             object.remove(key).unwrap();
         }
     };
-    check(remove("/files", "uki"), is_road("uki"));
-    check(remove("", "uki"), is_road("uki"));
-    check(remove("/files", "disk"), is_road("disk"));
-    check(remove("/uki", "disk"), is_road("disk"));
-    for road in ["kernel", "disk"] {
+    check(remove("/files", "uki"), is_method("uki"));
+    check(remove("", "uki"), is_method("uki"));
+    check(remove("/files", "disk"), is_method("disk"));
+    check(remove("/uki", "disk"), is_method("disk"));
+    for method in ["kernel", "disk"] {
         for register in ["rtmr1", "rtmr2"] {
             check(
-                |j| j["uki"][road][register] = "11".repeat(48).into(),
+                |j| j["uki"][method][register] = "11".repeat(48).into(),
                 |e| matches!(e, ImageError::Contradiction { .. }),
             );
         }
         check(
-            |j| j["uki"][format!("{road}_events")][0]["register"] = "rtmr0".into(),
+            |j| j["uki"][format!("{method}_events")][0]["register"] = "rtmr0".into(),
             |e| {
                 matches!(
                     e,

@@ -7,12 +7,12 @@ use std::fs;
 
 use attest::Profile;
 use predict::{
-    Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, UkiRoad, VERITY_BLOCK_BYTES,
+    Boot, BootMethod, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, VERITY_BLOCK_BYTES,
     VerityHash,
     acpi::Tables,
     image::{
         BootRegisters, Content, ContentKind, ImageFile, ImageFiles, ImageManifest, ImagePart,
-        ImageParts, RoadRegisters, UkiRegisters,
+        ImageParts, MethodRegisters, UkiRegisters,
     },
     predict,
     qemu::MachineSize,
@@ -129,16 +129,16 @@ fn uki(cmdline: &str) -> Vec<u8> {
 
 fn registers(uki: &[u8]) -> UkiRegisters {
     let table = &made::partition_table();
-    let events = |road| Boot::Uki { uki, road }.events().unwrap();
-    let kernel_events = events(UkiRoad::Kernel { append: None });
-    let disk_events = events(UkiRoad::Disk {
+    let events = |method| Boot::Uki { uki, method }.events().unwrap();
+    let kernel_events = events(BootMethod::Kernel { append: None });
+    let disk_events = events(BootMethod::Disk {
         table,
         loader: None,
     });
     UkiRegisters {
-        kernel: RoadRegisters::of(&kernel_events),
+        kernel: MethodRegisters::of(&kernel_events),
         kernel_events,
-        disk: Some(RoadRegisters::of(&disk_events)),
+        disk: Some(MethodRegisters::of(&disk_events)),
         disk_events,
     }
 }

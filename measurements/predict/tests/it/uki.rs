@@ -2,8 +2,8 @@
 
 use crate::common::made;
 use predict::{
-    Boot, EventKind, FirmwareBuild, GptError, Inputs, PageOrder, Platform, PredictError,
-    PredictedEvent, UkiError, UkiRoad,
+    Boot, BootMethod, EventKind, FirmwareBuild, GptError, Inputs, PageOrder, Platform,
+    PredictError, PredictedEvent, UkiError,
     acpi::{Qemu, Shape, acpi_files},
     authenticode::PeError,
     direct, predict,
@@ -44,11 +44,11 @@ fn without(name: &str) -> Vec<u8> {
     image(&sections)
 }
 
-const BY_KERNEL: UkiRoad<'_> = UkiRoad::Kernel { append: None };
+const BY_KERNEL: BootMethod<'_> = BootMethod::Kernel { append: None };
 
 fn events(uki: &[u8]) -> Result<Vec<PredictedEvent>, PredictError> {
-    let road = BY_KERNEL;
-    Boot::Uki { uki, road }.events()
+    let method = BY_KERNEL;
+    Boot::Uki { uki, method }.events()
 }
 
 /// Digest of the joined initrd, which is last.
@@ -99,8 +99,8 @@ fn check_boot(name: &str, sections: &[(&'static str, Vec<u8>)], append: Option<&
         (".linux", made::modern_kernel()),
     ];
     let uki = image(&[sections, &own].concat());
-    let road = UkiRoad::Kernel { append };
-    let events = Boot::Uki { uki: &uki, road }.events().unwrap();
+    let method = BootMethod::Kernel { append };
+    let events = Boot::Uki { uki: &uki, method }.events().unwrap();
     let ours = events.iter().filter(|e| e.register == Register::Rtmr2);
     let ours: Vec<_> = ours.collect();
     let logged = BOOTS.lines().filter_map(|line| line.strip_prefix(name));
@@ -121,15 +121,15 @@ fn check_boot(name: &str, sections: &[(&'static str, Vec<u8>)], append: Option<&
 #[test]
 fn each_road_has_its_events_in_its_order() {
     let (uki, disk, loader) = (image(&plain()), made::partition_table(), made::kernel());
-    let from = |road| {
-        let events = Boot::Uki { uki: &uki, road }.events().unwrap();
+    let from = |method| {
+        let events = Boot::Uki { uki: &uki, method }.events().unwrap();
         let of = events.iter().filter(|e| e.register == Register::Rtmr1);
         of.map(|event| event.from.split([' ', ',']).next().unwrap().to_owned())
             .collect::<Vec<_>>()
             .join(" ")
     };
     let table = disk.as_slice();
-    let by_disk = |loader| from(UkiRoad::Disk { table, loader });
+    let by_disk = |loader| from(BootMethod::Disk { table, loader });
     assert_eq!(
         from(BY_KERNEL),
         "unified Calling separator kernel Exit Exit"
@@ -149,17 +149,17 @@ fn each_road_has_its_events_in_its_order() {
 fn a_boot_from_a_disk_has_no_whole_prediction() {
     let (uki, table, firmware) = (image(&plain()), made::partition_table(), made::firmware());
     let acpi = acpi_files(&Shape::new(Qemu::V10_0_13, 1, 2048)).unwrap();
-    let whole = |road| {
+    let whole = |method| {
         predict(&Inputs {
             platform: Platform::new(&firmware, FirmwareBuild::UP_TO_STABLE202502, 2048),
             page_order: PageOrder::SinglePass,
             acpi: &acpi,
-            boot: Boot::Uki { uki: &uki, road },
+            boot: Boot::Uki { uki: &uki, method },
         })
     };
     let table = &table;
     let loader = None;
-    let refused = whole(UkiRoad::Disk { table, loader });
+    let refused = whole(BootMethod::Disk { table, loader });
     assert_eq!(refused, Err(PredictError::BootOptions));
     let predicted = whole(BY_KERNEL).unwrap().events;
     let boot = events(&uki).unwrap();
@@ -177,11 +177,11 @@ fn the_partition_table_is_measured_without_its_free_entries() {
         &disk[1024 + 256..1024 + 384],
     ]
     .concat();
-    let road = UkiRoad::Disk {
+    let method = BootMethod::Disk {
         table: &disk,
         loader: None,
     };
-    let events = Boot::Uki { uki: &uki, road }.events().unwrap();
+    let events = Boot::Uki { uki: &uki, method }.events().unwrap();
     assert_eq!(events[2].kind, EventKind::Gpt);
     assert_eq!(events[2].digest, Digest48::of(&measured));
 }
@@ -192,11 +192,11 @@ fn nearby_partition_tables_are_refused() {
     let with = |edit: &dyn Fn(&mut Vec<u8>), expected: GptError| {
         let mut table = made::partition_table();
         edit(&mut table);
-        let road = UkiRoad::Disk {
+        let method = BootMethod::Disk {
             table: &table,
             loader: None,
         };
-        let got = Boot::Uki { uki: &uki, road }.events();
+        let got = Boot::Uki { uki: &uki, method }.events();
         assert_eq!(got, Err(PredictError::Disk(expected)));
     };
     let malformed = |what| GptError::Malformed { what };
@@ -371,8 +371,8 @@ fn a_passed_command_line_that_is_taken_for_something_else_is_refused() {
     let uki = image(&plain());
     let pass = |append: &str| {
         let append = Some(append);
-        let road = UkiRoad::Kernel { append };
-        Boot::Uki { uki: &uki, road }.events()
+        let method = BootMethod::Kernel { append };
+        Boot::Uki { uki: &uki, method }.events()
     };
     for (append, what) in [("@1 a", "it chooses a profile"), ("  ", "it is blank")] {
         let got = append.into();
@@ -421,11 +421,11 @@ fn no_flip_or_cut_of_an_image_makes_it_panic() {
     let (uki, table) = (image(&plain()), made::partition_table());
     let predict = |uki: &[u8], table: &[u8]| {
         let _ = events(uki);
-        let road = UkiRoad::Disk {
+        let method = BootMethod::Disk {
             table,
             loader: Some(uki),
         };
-        let _ = Boot::Uki { uki, road }.events();
+        let _ = Boot::Uki { uki, method }.events();
     };
     // Headers, contents that are read, and the headers of the kernel inside.
     let kernel = uki.len() - 0x400;
