@@ -1,7 +1,7 @@
 //! A model as a volume: a directory in the form of Hugging Face's becomes a disk that a guest believes by one hash.
 //!
 //! ```text
-//! DIR (a stranger's files) -> Directory (every file allowed, by digest) -> OUT: model.img      EROFS, and a dm-verity tree behind it
+//! DIR (untrusted files)  -> Directory (every file allowed, by digest) -> OUT: model.img      EROFS, and a dm-verity tree behind it
 //!                                                                           model.json     root hash, salt, files: a claim
 //!                                                                           model.sig.json the files in the form of OpenSSF Model Signing
 //! ```

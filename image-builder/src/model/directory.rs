@@ -1,4 +1,4 @@
-//! A stranger's directory, looked at before anything is made of it.
+//! An untrusted directory, examined before anything is made of it.
 //!
 //! What may become part of a volume is a closed list of kinds, known by name: tensors (`*.safetensors`), data that is text
 //! (`*.json`, `*.txt`, `*.md`, `*.jinja`, licences) and SentencePiece's `tokenizer.model`. A pickle is a program that runs when

@@ -14,7 +14,7 @@ use crate::lock::{Digest, is_plain_name};
 pub const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// SLSA, "Build: Provenance", version 1.
 pub const PREDICATE_TYPE: &str = "https://slsa.dev/provenance/v1";
-/// How our parameters are to be read: docs/image.md, "Papers".
+/// How our parameters are to be read: docs/image.md, "Provenance".
 pub const BUILD_TYPE: &str = "urn:chrysalis:image-build:v1";
 /// Who builds, for SLSA's vocabulary: this program, wherever it runs. Who answers for it is the key.
 const BUILDER_ID: &str = "urn:chrysalis:image-builder";

@@ -175,7 +175,7 @@ impl Certificate {
         }
         let bound = of_kind(SignatureType::SubkeyBinding).filter(|binding| by_primary(binding));
         let binding = latest(bound, at).ok_or(Unfit::NotForSigning)?;
-        // Without the subkey's own word anybody could claim a stranger's key, and so the stranger's signatures.
+        // Without the subkey's own word anybody could claim somebody else's key, and with it that key's signatures.
         let agreed = binding.embedded_signature().is_some_and(|back| {
             let strong = back.hash_alg().is_some_and(is_strong);
             strong

@@ -1,4 +1,4 @@
-//! A small image with papers. `dd` stands for `mkfs.erofs`, so its root is the stream itself.
+//! A small image with its provenance. `dd` stands for `mkfs.erofs`, so its root is the stream itself.
 
 use std::collections::BTreeMap;
 use std::fs;
