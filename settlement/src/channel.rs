@@ -6,8 +6,11 @@ use crate::{
     contracts::CHANNEL_CODE,
 };
 
+mod conditions;
 #[cfg(feature = "wallet")]
 mod messages;
+
+pub use conditions::TermsRefused;
 
 /// What payer and payee agree on. The terms are the contract's initial state, so they determine its address: other terms, other
 /// address.

@@ -37,7 +37,7 @@ mod wallet;
 
 pub use address::{Address, AddressError};
 pub use chain::ChainId;
-pub use channel::{ChannelTerms, exit};
+pub use channel::{ChannelTerms, TermsRefused, exit};
 pub use charge::{Charge, SignedCharge, VerifiedCharge};
 pub use closing::{CooperativeClose, SignedClose};
 pub use contracts::{CHANNEL_CODE_HASH, CHARGE_CHECK_CODE_HASH};
@@ -47,6 +47,6 @@ pub use voucher::{SignedVoucher, VerifiedVoucher, Voucher};
 #[cfg(feature = "wallet")]
 pub use {
     contracts::Contract,
-    state::{ChannelState, ChannelStatus, StateError},
+    state::{ChannelState, ChannelStatus, NotAdmitted, StateError},
     wallet::{Payload, StateInit, Transfer, Wallet, WalletError, message_hash},
 };

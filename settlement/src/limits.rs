@@ -16,6 +16,18 @@ pub const ADDRESS_BYTES: usize = 1 + 32;
 /// Bytes of an Ed25519 signature.
 pub const SIGNATURE_BYTES: usize = 64;
 
+/// The shortest close delay that a payee lends on: the time it has to claim, several sweeps and retries long.
+pub const CLOSE_DELAY_S_MIN: u32 = 3_600;
+
+/// The longest: a payer's deposit is not held for longer than a month after it asked for it.
+pub const CLOSE_DELAY_S_MAX: u32 = 30 * 86_400;
+
+/// What must be left of a channel's life: as long as the shortest close delay, for the same reason.
+pub const CHANNEL_LIFE_S_MIN: u64 = 3_600;
+
+/// What may be left of it: a channel brings rent for five years, and owes more than a claim carries after that.
+pub const CHANNEL_LIFE_S_MAX: u64 = 4 * 365 * 86_400;
+
 /// Messages in one wallet transfer: the most that wallet V5R1 sends at once.
 pub const TRANSFERS_MAX: usize = 255;
 

@@ -1,6 +1,6 @@
 //! What a node says a channel's state is, read from the stack of its get method `channel_state`.
 
-use crate::{Address, ChainId, ChannelTerms, Nano, toncenter::StackItem};
+use crate::{Address, ChainId, ChannelTerms, Nano, TermsRefused, toncenter::StackItem};
 
 /// Where a channel is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,22 @@ pub enum StateError {
     Field(&'static str),
     #[error("the channel's {0} is not what the terms say")]
     Terms(&'static str),
+}
+
+/// Why a channel gives no credit in its state. The payer is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
+pub enum NotAdmitted {
+    #[error(transparent)]
+    Terms(#[from] TermsRefused),
+    #[error("the channel is closing")]
+    Closing,
+    #[error("the channel is closed")]
+    Closed,
+    #[error(
+        "the channel's payer key changes at {at} (Unix seconds); vouchers of today's key are void from then on"
+    )]
+    Rotating { at: u32 },
 }
 
 const ITEMS: usize = 16;
@@ -115,6 +131,49 @@ impl ChannelState {
         }
     }
 
+    /// The terms of a channel in this state, with the payer key it started with.
+    pub fn terms(&self, first_key: [u8; 32]) -> ChannelTerms {
+        ChannelTerms {
+            chain: self.chain,
+            payer: self.payer,
+            payee: self.payee,
+            payer_key: first_key,
+            payee_key: self.payee_key,
+            close_delay_s: self.close_delay_s,
+            claims_until: self.claims_until,
+            salt: self.salt,
+        }
+    }
+
+    /// Whether a payee lends on this channel now: terms that it accepts, and no end of claims under way.
+    pub fn admits(&self, now_unix_s: u64) -> Result<(), NotAdmitted> {
+        match self.status {
+            ChannelStatus::Open => {}
+            ChannelStatus::Closing => return Err(NotAdmitted::Closing),
+            ChannelStatus::Closed => return Err(NotAdmitted::Closed),
+        }
+        if let Some(at) = self.rotates_at() {
+            return Err(NotAdmitted::Rotating { at });
+        }
+        Ok(self.terms(self.payer_key).check_at(now_unix_s)?)
+    }
+
+    /// When today's payer key stops to count, if another is pending.
+    pub fn rotates_at(&self) -> Option<u32> {
+        // Once it is in force, the pending key is the payer key.
+        (self.pending_at != 0 && self.pending_key != self.payer_key).then_some(self.pending_at)
+    }
+
+    /// When vouchers of today's payer key become worthless, by what is under way now.
+    pub fn claimable_until(&self) -> u32 {
+        let unlock_at = (self.status == ChannelStatus::Closing).then_some(self.unlock_at);
+        let ends = [Some(self.claims_until), unlock_at, self.rotates_at()];
+        ends.into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.claims_until)
+    }
+
     /// What is deposited and not yet paid.
     pub fn remaining(&self) -> Nano {
         self.deposit.checked_sub(self.paid).unwrap_or(Nano::ZERO)
@@ -156,6 +215,35 @@ fn address(workchain: Item<'_>, hash: Item<'_>) -> Result<Address, StateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_channel_lends_only_while_no_end_of_claims_is_under_way() {
+        const NOW: u64 = 1_990_000_000;
+        let open = ChannelState::parse(&stack()).expect("a state");
+        let check = |change: &dyn Fn(&mut ChannelState), expected, until: u32| {
+            let mut state = open.clone();
+            change(&mut state);
+            assert_eq!(
+                (state.admits(NOW), state.claimable_until()),
+                (expected, until)
+            );
+        };
+        let end = open.claims_until;
+        check(&|_| (), Ok(()), end);
+        let closing = |s: &mut ChannelState| (s.status, s.unlock_at) = (ChannelStatus::Closing, 7);
+        check(&closing, Err(NotAdmitted::Closing), 7);
+        check(
+            &|s| s.status = ChannelStatus::Closed,
+            Err(NotAdmitted::Closed),
+            end,
+        );
+        let rotating = |s: &mut ChannelState| (s.pending_key, s.pending_at) = ([1; 32], 9);
+        check(&rotating, Err(NotAdmitted::Rotating { at: 9 }), 9);
+        let rotated = |s: &mut ChannelState| (s.pending_key, s.pending_at) = (s.payer_key, 9);
+        check(&rotated, Ok(()), end);
+        let hasty = NotAdmitted::Terms(TermsRefused::CloseDelay(0));
+        check(&|s| s.close_delay_s = 0, Err(hasty), end);
+    }
 
     fn stack() -> Vec<StackItem> {
         let numbers = [
