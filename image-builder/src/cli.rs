@@ -21,7 +21,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::lock::{LockingError, ModelLock, PackageLock, PackageLockError, RecipeError};
+use crate::lock::{ModelLock, PackageLock, PackageLockError, RecipeError};
+use crate::locking::LockingError;
 use crate::release::{Directory, DirectoryError};
 use crate::store::{Fault, FetchError, Store};
 use clap::{Args, CommandFactory, Parser, Subcommand};

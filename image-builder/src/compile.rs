@@ -29,11 +29,11 @@ use object::read::elf::{ElfFile64, ProgramHeader};
 use sha2::{Digest as _, Sha256, Sha384};
 
 use crate::limits::PROGRAM_BYTES_MAX;
-use crate::lock::Digest;
 use crate::sandbox::Sandbox;
 use crate::store::{Store, sync_directory};
 pub use kernel_modules::{Kernel, ModuleError};
 pub use linked::{Crate, Ingredients};
+use registers::Digest32;
 use sources::Checkout;
 pub use sources::workspace_around;
 pub use toolchain::Toolchain;
@@ -57,7 +57,7 @@ pub struct Program {
     /// Its length.
     pub bytes: u64,
     /// Its SHA-256.
-    pub sha256: Digest,
+    pub sha256: Digest32,
     /// Its SHA-384, which is what a guest measures.
     pub sha384: [u8; 48],
 }
@@ -269,7 +269,7 @@ fn keep(store: &Store, name: &str, made: &Path) -> Result<Program, CompileError>
         let program = name.to_owned();
         return Err(CompileError::Program { program, problem });
     }
-    let sha256 = Digest(Sha256::digest(&bytes).into());
+    let sha256 = Digest32(Sha256::digest(&bytes).into());
     let directory = store.root().join("programs").join(sha256.to_string());
     let path = directory.join(name);
     if fs::read(&path).ok().as_deref() != Some(&bytes[..]) {

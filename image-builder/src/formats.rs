@@ -26,6 +26,7 @@ pub mod erofs;
 pub(crate) mod fat;
 pub(crate) mod gpt;
 pub(crate) mod listing;
+pub(crate) mod metered;
 pub mod pax;
 pub(crate) mod pe;
 pub mod uki;

@@ -33,14 +33,13 @@ use attest::Profile;
 use predict::acpi::Tables;
 use predict::image::{BootRegisters, ImageManifest};
 use predict::{Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform};
-use registers::VerityRoot;
+use registers::{Digest32, VerityRoot};
 use sha2::{Digest as _, Sha256};
 
 use crate::compile::kernel_modules::Kernel;
 use crate::compile::out_of_tree;
 use crate::formats::entry::{Entry, What};
 use crate::limits::PROGRAM_BYTES_MAX;
-use crate::lock::Digest;
 use crate::provenance::{ENVELOPE, Kept, Materials, SBOM, STATEMENT, Sha1s};
 use crate::store::Progress;
 use crate::{compile, provenance};
@@ -125,7 +124,7 @@ pub struct Parts {
     /// What it is for.
     pub profile: Profile,
     /// Of the package lock.
-    pub lock_sha256: Digest,
+    pub lock_sha256: Digest32,
     /// With its version.
     pub compiler: String,
     /// Those that became part of the image or made it.
@@ -267,7 +266,7 @@ impl Draft {
     }
 
     /// Stands for everything that decides the image's bytes, but for this program itself.
-    pub fn digest(&self) -> Digest {
+    pub fn digest(&self) -> Digest32 {
         let mut hasher = Sha256::new_with_prefix("chrysalis image 1\n");
         let mut add = |bytes: &[u8]| {
             hasher.update((bytes.len() as u64).to_le_bytes());
@@ -298,7 +297,7 @@ impl Draft {
         for entry in self.initrd_entries.iter().chain(entries) {
             add(entry.line().as_bytes());
         }
-        Digest(hasher.finalize().into())
+        Digest32(hasher.finalize().into())
     }
 
     /// Writes the image into `directory`, which is empty.

@@ -23,6 +23,7 @@ pub mod formats;
 pub mod image;
 pub mod limits;
 pub mod lock;
+pub mod locking;
 pub mod model;
 pub mod provenance;
 pub mod release;

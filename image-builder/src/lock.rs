@@ -7,14 +7,12 @@
 //! The modules say what each trusts and promises; nothing below `debian` opens a connection or writes a file.
 
 pub mod debian;
-pub(crate) mod locking;
 pub(crate) mod model_lock;
 pub(crate) mod package_lock;
 pub(crate) mod recipe;
 pub(crate) mod yaml;
 
-pub use locking::{Change, Kind, LockingError, Order, State, Update, changes, make_lock};
-pub use model_lock::{Archive, Digest, LockError, LockedFile, Model, ModelLock};
+pub use model_lock::{Archive, LockError, LockedFile, Model, ModelLock};
 pub(crate) use model_lock::{base_url, is_plain_name};
 pub use package_lock::{InputKind, LockedInput, Package, PackageLock, PackageLockError, Role};
 pub use recipe::{Choice, Fingerprint, Recipe, RecipeError};

@@ -50,7 +50,7 @@ pub enum UserlandError {
     Script {
         package: String,
         script: &'static str,
-        sha256: crate::lock::Digest,
+        sha256: registers::Digest32,
     },
     #[error("the recipe's root.ignore_scripts names {package}, which has no script that needs it")]
     NeedlessIgnore { package: String },

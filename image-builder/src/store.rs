@@ -13,7 +13,6 @@ pub(crate) mod download;
 pub(crate) mod fetch;
 mod fetch_error;
 pub mod inputs;
-pub(crate) mod metered;
 pub(crate) mod mirrors;
 pub(crate) mod packages;
 pub(crate) mod tree;
@@ -25,9 +24,10 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::formats::metered::{Metered, TooLong};
 use crate::limits::CHUNK_BYTES;
-use crate::lock::{Digest, Model};
-use metered::{Metered, TooLong};
+use crate::lock::Model;
+use registers::Digest32;
 
 pub use fetch::{Progress, ensure_file, ensure_models};
 pub use fetch_error::{Fault, FetchError, MirrorFault};
@@ -95,11 +95,11 @@ impl Store {
         self.models.join(id)
     }
 
-    pub(crate) fn whole(&self, digest: Digest) -> PathBuf {
+    pub(crate) fn whole(&self, digest: Digest32) -> PathBuf {
         self.root.join("sha256").join(digest.to_string())
     }
 
-    pub(crate) fn partial(&self, digest: Digest) -> PathBuf {
+    pub(crate) fn partial(&self, digest: Digest32) -> PathBuf {
         self.root.join("partial").join(digest.to_string())
     }
 
@@ -156,7 +156,7 @@ impl Store {
 }
 
 /// Whether `path` is a file of exactly this size and digest. Only a failing disk is an error.
-pub(crate) fn is_whole(path: &Path, bytes: u64, sha256: Digest) -> Result<bool, FetchError> {
+pub(crate) fn is_whole(path: &Path, bytes: u64, sha256: Digest32) -> Result<bool, FetchError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error)

@@ -6,7 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
 use crate::lock::debian::Date;
-use crate::lock::{Change, Order, PackageLock, Recipe, State, Update, changes, make_lock};
+use crate::lock::{PackageLock, Recipe};
+use crate::locking::{Change, Order, State, Update, changes, make_lock};
 use clap::Args;
 use serde_json::json;
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use crate::image::mkfs;
-use crate::lock::{Digest, PackageLock, Role};
+use crate::lock::{PackageLock, Role};
 use crate::model;
 use crate::model::{
     Description, Directory, ModelError, ModelSigner, ModelVerifier, Statement, Step, Tool, VOLUME,
@@ -14,6 +14,7 @@ use crate::provenance::KeyError;
 use crate::sandbox::Sandbox;
 use crate::store::{Progress, ensure_tree};
 use clap::{Args, Subcommand};
+use registers::Digest32;
 use serde_json::{Value, json};
 
 use super::screen::Screen;
@@ -100,7 +101,7 @@ struct Verify {
     volume: PathBuf,
     /// The expected root hash, 64 hex digits
     #[arg(long, value_name = "HEX", value_parser = root_hash)]
-    root: Option<Digest>,
+    root: Option<Digest32>,
     /// The public key that must have signed model.sig.json (PEM)
     #[arg(long, value_name = "KEYFILE")]
     key: Option<PathBuf>,
@@ -199,7 +200,7 @@ impl Verify {
         let mut step = |step: Step<'_>| show(&mut screen, &mut total, step);
         let description = model::verify(&self.volume, key.as_ref(), &mut step)?;
         drop(screen);
-        let got = Digest(description.volume.verity_hash.0);
+        let got = Digest32(description.volume.verity_hash.0);
         if let Some(wanted) = self.root.filter(|wanted| *wanted != got) {
             return Err(Refusal::Failed {
                 sentence: format!("the volume is whole, and has the root hash {got}, not {wanted}"),
@@ -285,8 +286,9 @@ fn no_key(path: &Path, error: &KeyError) -> Refusal {
     Refusal::Misuse(format!("{} is no key: {error}", path.display()))
 }
 
-fn root_hash(text: &str) -> Result<Digest, String> {
-    Digest::parse(text).ok_or_else(|| "a root hash is 64 lower-case hex digits".into())
+fn root_hash(text: &str) -> Result<Digest32, String> {
+    text.parse()
+        .map_err(|_| "a root hash is 64 lower-case hex digits".into())
 }
 
 fn show(screen: &mut Screen, total: &mut u64, step: Step<'_>) {

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{CompileError, Toolchain};
+use crate::formats::metered::Metered;
 use crate::limits::CRATE_BYTES_MAX;
-use crate::lock::Digest;
-use crate::store::metered::Metered;
+use registers::Digest32;
 
 /// Archives of which none contradicts the lock.
 pub struct Checked {
@@ -36,13 +36,13 @@ struct Package {
 }
 
 /// What `Cargo.lock` in `sources` says of each crate from the registry, by name and version.
-pub fn checksums(sources: &Path) -> Result<BTreeMap<(String, String), Digest>, CompileError> {
+pub fn checksums(sources: &Path) -> Result<BTreeMap<(String, String), Digest32>, CompileError> {
     let mut found = BTreeMap::new();
     for package in CargoLock::read(sources)?.package {
         let Some(checksum) = package.checksum else {
             continue;
         };
-        let Some(digest) = Digest::parse(&checksum) else {
+        let Ok(digest) = checksum.parse() else {
             let (name, version) = (package.name, package.version);
             return Err(CompileError::Crate(format!(
                 "Cargo.lock gives no SHA-256 for {name} {version}"

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{CompileError, Compiler, crates};
-use crate::lock::Digest;
+use registers::Digest32;
 
 /// What one program is compiled from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub struct Crate {
     /// What its author says of its licence, as SPDX writes it.
     pub licence: Option<String>,
     /// Of its archive in the crate registry; none if it is ours.
-    pub sha256: Option<Digest>,
+    pub sha256: Option<Digest32>,
 }
 
 impl Compiler<'_> {
@@ -59,27 +59,27 @@ impl Compiler<'_> {
     }
 
     /// Stands for the text of everything that may be compiled.
-    pub fn sources_digest(&self) -> Result<Digest, CompileError> {
+    pub fn sources_digest(&self) -> Result<Digest32, CompileError> {
         self.checkout.digest()
     }
 
     /// Stands for what decides [`Self::ingredients`].
-    pub fn manifests_digest(&self) -> Result<Digest, CompileError> {
+    pub fn manifests_digest(&self) -> Result<Digest32, CompileError> {
         self.checkout.manifests_digest()
     }
 
     /// Stands for the versions and digests of all crates.
-    pub fn crates_digest(&self) -> Result<Digest, CompileError> {
+    pub fn crates_digest(&self) -> Result<Digest32, CompileError> {
         let path = self.checkout.root().join("Cargo.lock");
         let text = std::fs::read(&path).map_err(CompileError::disk("reading", &path))?;
-        Ok(Digest::of(&text))
+        Ok(Digest32::of(&text))
     }
 }
 
 /// `name v1.2.3 (where it lies)|licence (*)`
 fn read_line(
     line: &str,
-    checksums: &BTreeMap<(String, String), Digest>,
+    checksums: &BTreeMap<(String, String), Digest32>,
 ) -> Result<Crate, CompileError> {
     let fields = || {
         let (package, licence) = line.trim_end_matches(" (*)").split_once('|')?;
@@ -114,7 +114,7 @@ mod tests {
 
     fn check(line: &str, expected: Option<(&str, &str, Option<&str>, bool)>) {
         let known = ("adler2".to_owned(), "2.0.1".to_owned());
-        let checksums = BTreeMap::from([(known, Digest([1; 32]))]);
+        let checksums = BTreeMap::from([(known, Digest32([1; 32]))]);
         let got = read_line(line, &checksums).ok();
         let got = got.as_ref().map(|one| {
             let sha256 = one.sha256.is_some();

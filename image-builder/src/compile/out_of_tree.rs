@@ -26,11 +26,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::kernel_modules::Kernel;
 use crate::limits::{MODULE_BYTES_MAX, SYMVERS_BYTES_MAX};
-use crate::lock::Digest;
 use crate::lock::recipe::Modules;
 use crate::sandbox::Sandbox;
 use crate::store::{Store, sync_directory};
 pub use out_of_tree_error::OutOfTreeError;
+use registers::Digest32;
 use symbols::Symvers;
 
 /// What is compiled, and against what.
@@ -102,7 +102,7 @@ pub fn ensure(
 
 impl Job<'_> {
     /// Stands for everything that decides what comes out.
-    fn key(&self) -> Result<Digest, OutOfTreeError> {
+    fn key(&self) -> Result<Digest32, OutOfTreeError> {
         let mut hasher = Sha256::new_with_prefix(b"chrysalis modules 1\n");
         let name = |tree: &Path| tree.file_name().unwrap_or_default().to_owned();
         let Modules {
@@ -126,7 +126,7 @@ impl Job<'_> {
             add(key.as_bytes());
             add(value.as_bytes());
         }
-        Ok(Digest(hasher.finalize().into()))
+        Ok(Digest32(hasher.finalize().into()))
     }
 
     /// Compiles into the directory `new`: the modules and their symbols, and nothing else.

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{CompileError, Toolchain};
 use crate::limits::{SOURCE_BYTES_MAX, SOURCE_DIRECTORY_DEPTH_MAX, SOURCE_FILES_MAX};
-use crate::lock::Digest;
+use registers::Digest32;
 
 /// A workspace or package on this disk, as cargo understands it.
 #[derive(Debug, Clone)]
@@ -107,25 +107,25 @@ impl Checkout {
     }
 
     /// Stands for all that [`Self::stage`] copies: paths, and the digest of each file.
-    pub fn digest(&self) -> Result<Digest, CompileError> {
+    pub fn digest(&self) -> Result<Digest32, CompileError> {
         self.digest_of(|_| true)
     }
 
     /// Stands for what decides which crates are compiled: manifests and the lock.
-    pub fn manifests_digest(&self) -> Result<Digest, CompileError> {
+    pub fn manifests_digest(&self) -> Result<Digest32, CompileError> {
         self.digest_of(|name| name == "Cargo.toml" || name == "Cargo.lock")
     }
 
-    fn digest_of(&self, counts: impl Fn(&OsStr) -> bool) -> Result<Digest, CompileError> {
+    fn digest_of(&self, counts: impl Fn(&OsStr) -> bool) -> Result<Digest32, CompileError> {
         let mut hasher = Sha256::new_with_prefix("chrysalis sources 1\n");
         for (path, bytes) in self.files()? {
             if !path.file_name().is_some_and(&counts) {
                 continue;
             }
-            let line = format!("{}\0{}\n", path.display(), Digest::of(&bytes));
+            let line = format!("{}\0{}\n", path.display(), Digest32::of(&bytes));
             hasher.update(line);
         }
-        Ok(Digest(hasher.finalize().into()))
+        Ok(Digest32(hasher.finalize().into()))
     }
 
     fn files(&self) -> Result<BTreeMap<PathBuf, Vec<u8>>, CompileError> {

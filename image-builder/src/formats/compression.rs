@@ -6,7 +6,6 @@ use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
-use super::deb::DebError;
 use crate::limits::{XZ_MEMORY_KIB_MAX, ZSTD_WINDOW_BYTES_MAX};
 
 /// The ways that dpkg writes, and those that it wrote.
@@ -19,20 +18,19 @@ pub(super) enum Compression {
 }
 
 impl Compression {
-    /// Of the member `name`, if that is the archive `stem`; an error if it is in a way that this version does not read.
-    pub(super) fn of(name: &str, stem: &str) -> Option<Result<Self, DebError>> {
-        let found = match name.strip_prefix(stem)? {
-            "" => Self::None,
-            ".gz" => Self::Gzip,
-            ".xz" => Self::Xz,
-            ".zst" => Self::Zstd,
-            _ => return Some(Err(DebError::Compression(name.to_owned()))),
-        };
-        Some(Ok(found))
+    /// By what follows the archive's name; none if this version does not read it.
+    pub(super) fn of(suffix: &str) -> Option<Self> {
+        match suffix {
+            "" => Some(Self::None),
+            ".gz" => Some(Self::Gzip),
+            ".xz" => Some(Self::Xz),
+            ".zst" => Some(Self::Zstd),
+            _ => None,
+        }
     }
 
     /// What the member's bytes were before. Nothing is read yet but a header.
-    pub(super) fn open<'a>(self, member: impl Read + 'a) -> Result<Box<dyn Read + 'a>, DebError> {
+    pub(super) fn open<'a>(self, member: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
         let member = BufReader::with_capacity(1 << 16, member);
         Ok(match self {
             Self::None => Box::new(member),
@@ -47,10 +45,10 @@ impl Compression {
 struct Zstd<R: BufRead>(StreamingDecoder<R, FrameDecoder>);
 
 impl<R: BufRead> Zstd<R> {
-    fn open(member: R) -> Result<Self, DebError> {
+    fn open(member: R) -> io::Result<Self> {
         StreamingDecoder::new_with_max_window_size(member, ZSTD_WINDOW_BYTES_MAX)
             .map(Self)
-            .map_err(|error| DebError::Broken(error.to_string()))
+            .map_err(|error| io::Error::other(error.to_string()))
     }
 
     fn end(&mut self) -> io::Result<()> {
@@ -79,6 +77,7 @@ impl<R: BufRead> Read for Zstd<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::deb::compression;
     use ruzstd::encoding::{CompressionLevel, compress_to_vec};
     use std::io::Write;
 
@@ -93,11 +92,10 @@ mod tests {
     }
 
     fn read(name: &str, bytes: &[u8]) -> Result<Vec<u8>, String> {
-        let how = Compression::of(name, "data.tar").expect("it is the data");
+        let how = compression(name, "data.tar").expect("it is the data");
+        let how = how.map_err(|e| e.to_string())?;
         let mut found = Vec::new();
-        let mut reader = how
-            .and_then(|how| how.open(bytes))
-            .map_err(|e| e.to_string())?;
+        let mut reader = how.open(bytes).map_err(|e| e.to_string())?;
         reader.read_to_end(&mut found).map_err(|e| e.to_string())?;
         Ok(found)
     }
@@ -110,7 +108,7 @@ mod tests {
         assert_eq!(read("data.tar", &text).as_ref(), Ok(&text));
         assert_eq!(read("data.tar.gz", &gzip(&text)).as_ref(), Ok(&text));
         assert_eq!(read("data.tar.zst", &zstd(&text)).as_ref(), Ok(&text));
-        assert!(Compression::of("control.tar.xz", "data.tar").is_none());
+        assert!(compression("control.tar.xz", "data.tar").is_none());
         let other = read("data.tar.bz2", b"").unwrap_err();
         assert!(other.contains("`data.tar.bz2`"), "{other}");
     }

@@ -8,11 +8,11 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
+use crate::formats::metered::{Limited, TooLong};
 use crate::limits::{
     DEB_COMPONENT_BYTES_MAX, DEB_DEPTH_MAX, DEB_ENTRIES_MAX, DEB_EXTENDED_BYTES_MAX,
     DEB_MEMBERS_MAX, DEB_PATH_BYTES_MAX, DEB_UNPACKED_BYTES_MAX,
 };
-use crate::store::metered::{Limited, TooLong};
 
 use super::compression::Compression;
 use super::pax::Extended;
@@ -111,7 +111,7 @@ impl<R: Read> Deb<R> {
                 _ if number == 0 => {
                     return Err(DebError::Container("debian-binary is not first".into()));
                 }
-                _ => match Compression::of(&name, "data.tar") {
+                _ => match compression(&name, "data.tar") {
                     Some(compression) => {
                         return Ok(Self {
                             data: deb,
@@ -135,7 +135,7 @@ impl<R: Read> Deb<R> {
         mut visit: impl FnMut(Entry<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let member = Exactly::new(self.data, self.bytes);
-        read_tar(self.compression.open(member)?, &mut visit)
+        read_tar(self.compression.open(member).map_err(broken)?, &mut visit)
     }
 }
 
@@ -165,6 +165,12 @@ pub(super) fn member_header(deb: &mut impl Read) -> Result<(String, u64), DebErr
     }
     let bytes = size.parse().map_err(|_| bad())?;
     Ok((name.strip_suffix('/').unwrap_or(name).to_owned(), bytes))
+}
+
+/// How the member `name` is compressed, if that is the archive `stem`.
+pub(super) fn compression(name: &str, stem: &str) -> Option<Result<Compression, DebError>> {
+    let found = Compression::of(name.strip_prefix(stem)?);
+    Some(found.ok_or_else(|| DebError::Compression(name.to_owned())))
 }
 
 pub(super) fn skip(deb: &mut impl Read, bytes: u64) -> Result<(), DebError> {
@@ -284,7 +290,8 @@ fn extended_header(entry: &mut impl Read) -> Result<Extended, DebError> {
     if records.len() as u64 > limit {
         return Err(too_much("bytes in an extended header", limit));
     }
-    Extended::parse(&records)
+    let broken = |what| DebError::Broken(format!("an extended header {what}"));
+    Extended::parse(&records).map_err(broken)
 }
 
 /// The content of a GNU long-name entry, which ends with a zero byte.

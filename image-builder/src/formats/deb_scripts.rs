@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use super::compression::Compression;
 use super::deb;
 use super::deb::DebError;
+use crate::formats::metered::Limited;
 use crate::limits::{
     DEB_CONTROL_BYTES_MAX, DEB_ENTRIES_MAX, DEB_MEMBERS_MAX, DEB_SCRIPT_BYTES_MAX,
 };
-use crate::store::metered::Limited;
 
 /// What dpkg runs when a package is installed where it was not before (Debian Policy 6.5).
 pub const INSTALL_SCRIPTS: [&str; 2] = ["preinst", "postinst"];
@@ -20,8 +19,9 @@ pub fn install_scripts(mut deb: impl Read) -> Result<BTreeMap<String, Vec<u8>>, 
     deb::magic(&mut deb)?;
     for _ in 0..DEB_MEMBERS_MAX {
         let (name, bytes) = deb::member_header(&mut deb)?;
-        if let Some(compression) = Compression::of(&name, "control.tar") {
-            return pick(compression?.open((&mut deb).take(bytes))?);
+        if let Some(compression) = deb::compression(&name, "control.tar") {
+            let tar = compression?.open((&mut deb).take(bytes));
+            return pick(tar.map_err(broken)?);
         }
         if name.starts_with("data.tar") {
             break;
@@ -32,7 +32,6 @@ pub fn install_scripts(mut deb: impl Read) -> Result<BTreeMap<String, Vec<u8>>, 
 }
 
 fn pick(tar: impl Read) -> Result<BTreeMap<String, Vec<u8>>, DebError> {
-    let broken = |error: std::io::Error| DebError::Broken(error.to_string());
     let mut archive = tar::Archive::new(Limited::new(tar, DEB_CONTROL_BYTES_MAX));
     let mut scripts = BTreeMap::new();
     for (count, entry) in archive.entries().map_err(broken)?.raw(true).enumerate() {
@@ -60,4 +59,8 @@ fn pick(tar: impl Read) -> Result<BTreeMap<String, Vec<u8>>, DebError> {
         scripts.insert((*script).to_owned(), text);
     }
     Ok(scripts)
+}
+
+fn broken(error: std::io::Error) -> DebError {
+    DebError::Broken(error.to_string())
 }

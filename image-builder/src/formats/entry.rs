@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::formats::metered::Metered;
 use crate::limits::FILE_BYTES_MAX;
-use crate::lock::Digest;
-use crate::store::metered::Metered;
+use registers::Digest32;
 
 /// One file, directory or link of an image.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ pub enum What {
         /// Its length.
         bytes: u64,
         /// Its digest.
-        sha256: Digest,
+        sha256: Digest32,
         /// For people: a package with its version, `compiled`, a model.
         from: String,
         /// Where to read it.
@@ -114,7 +114,7 @@ impl Entry {
     pub fn memory(path: impl Into<String>, mode: u32, bytes: Vec<u8>, from: String) -> Self {
         let what = What::File {
             bytes: bytes.len() as u64,
-            sha256: Digest(Sha256::digest(&bytes).into()),
+            sha256: Digest32(Sha256::digest(&bytes).into()),
             from,
             source: Source::Memory(bytes),
         };

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use super::deb::DebError;
 use crate::limits::{DEB_ATTRIBUTE_BYTES_MAX, DEB_ATTRIBUTES_MAX};
 
 /// What an extended header says of the entry that follows it.
@@ -24,14 +23,13 @@ const PASSED_OVER: [&[u8]; 6] = [b"mtime", b"atime", b"ctime", b"uname", b"gname
 
 impl Extended {
     /// Reads the records of one header. A key that is not known is refused: it could change what the entry means.
-    pub fn parse(mut bytes: &[u8]) -> Result<Self, DebError> {
-        let broken = |what: &str| DebError::Broken(format!("an extended header {what}"));
+    pub fn parse(mut bytes: &[u8]) -> Result<Self, &'static str> {
         let mut extended = Self::default();
         while !bytes.is_empty() {
-            let (record, rest) = record(bytes).ok_or_else(|| broken("is malformed"))?;
+            let (record, rest) = record(bytes).ok_or("is malformed")?;
             bytes = rest;
             let at = record.iter().position(|byte| *byte == b'=');
-            let (key, value) = record.split_at(at.ok_or_else(|| broken("is malformed"))?);
+            let (key, value) = record.split_at(at.ok_or("is malformed")?);
             let value = value.get(1..).unwrap_or_default().to_vec();
             match key {
                 b"path" => extended.path = Some(value),
@@ -39,10 +37,10 @@ impl Extended {
                 key if PASSED_OVER.contains(&key) => {}
                 key => {
                     let name = key.strip_prefix(ATTRIBUTE).and_then(attribute_name);
-                    let name = name.ok_or_else(|| broken("has a key that is not known"))?;
+                    let name = name.ok_or("has a key that is not known")?;
                     let max = DEB_ATTRIBUTES_MAX;
                     if value.len() > DEB_ATTRIBUTE_BYTES_MAX || extended.attributes.len() >= max {
-                        return Err(broken("has too many or too long attributes"));
+                        return Err("has too many or too long attributes");
                     }
                     extended.attributes.insert(name, value);
                 }

@@ -13,9 +13,8 @@ use registers::Digest32;
 use sha2::{Digest as _, Sha256};
 
 use super::{BuildError, CMDLINE, Draft, Image, MANIFEST, read};
+use crate::formats::metered::Metered;
 use crate::limits::FILE_BYTES_MAX;
-use crate::lock::Digest;
-use crate::store::metered::Metered;
 use crate::store::{Store, is_whole};
 
 /// What is remembered of a draft.
@@ -29,7 +28,7 @@ impl BuildCache {
         let mut hasher = Sha256::new_with_prefix("chrysalis image key 1\n");
         hasher.update(this_program()?.0);
         hasher.update(draft.digest().0);
-        let key = Digest(hasher.finalize().into()).to_string();
+        let key = Digest32(hasher.finalize().into()).to_string();
         Ok(Self {
             path: store.root().join("images").join(key),
         })
@@ -45,7 +44,7 @@ impl BuildCache {
         let bytes = bytes.ok().filter(|bytes| Digest32::of(bytes) == expected)?;
         let manifest = ImageManifest::from_json(&bytes).ok()?;
         let whole = |file: &predict::image::ImageFile| {
-            is_whole(&out.join(&file.name), file.bytes, Digest(file.sha256.0)).unwrap_or(false)
+            is_whole(&out.join(&file.name), file.bytes, Digest32(file.sha256.0)).unwrap_or(false)
         };
         let same = manifest.files.all().all(|(_, file)| whole(file))
             && fs::read(out.join(CMDLINE)).is_ok_and(|line| line == manifest.cmdline.as_bytes());
@@ -77,7 +76,7 @@ pub fn keep(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
 }
 
 /// The digest of the running program: another one may make another image of the same parts.
-pub fn this_program() -> Result<Digest, BuildError> {
+pub fn this_program() -> Result<Digest32, BuildError> {
     let path = Path::new("/proc/self/exe");
     let disk = BuildError::disk("reading", path);
     let mut metered = Metered::new(File::open(path).map_err(&disk)?, FILE_BYTES_MAX);

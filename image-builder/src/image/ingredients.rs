@@ -20,9 +20,9 @@ use crate::compile::Compiler;
 use crate::formats::entry::Entry;
 use crate::formats::erofs::writer as erofs;
 use crate::formats::uki::STUB_PATH;
+use crate::lock::ModelLock;
 use crate::lock::package_lock::{Package, PackageLock, Role};
 use crate::lock::recipe::{Output, Recipe, Root, STUB, Source};
-use crate::lock::{Digest, ModelLock};
 use crate::provenance::SecretKey;
 use crate::rootfs as userland;
 use crate::sandbox::Sandbox;
@@ -308,7 +308,7 @@ fn tables_of_qemu(
     hasher.update(format!("{machine:?} {tpm}"));
     // A change of the machine's list of devices comes with a new program.
     hasher.update(super::build_cache::this_program()?.0);
-    let key = Digest(hasher.finalize().into()).to_string();
+    let key = Digest32(hasher.finalize().into()).to_string();
     let kept = order.store.root().join("acpi").join(key);
     if let Ok(bytes) = fs::read(&kept)
         && let Ok(Kept(files)) = serde_json::from_slice(&bytes)

@@ -15,8 +15,8 @@ use registers::{Digest32, Digest48, VerityRoot};
 use super::build_error::BuildError;
 use super::{DISK, Draft, FIRMWARE, INITRD, KERNEL, ROOT, UKI, initrd, root};
 use crate::formats::entry::{Entry, Source, What};
+use crate::formats::metered::Metered;
 use crate::limits::FILE_BYTES_MAX;
-use crate::store::metered::Metered;
 
 /// The manifest of the image in `directory`.
 pub fn of(

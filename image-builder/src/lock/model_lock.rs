@@ -5,18 +5,17 @@
 //! nothing appears twice.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use sha2::{Digest as _, Sha256};
+use serde::Deserialize;
 
 use super::yaml;
 use crate::limits::{
     FILE_BYTES_MAX, FILES_PER_MODEL_MAX, LOCK_BYTES_MAX, MODELS_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX,
 };
+use registers::Digest32;
 
 const COMMITTED: &str = include_str!("../../models.lock.yaml");
 
@@ -124,7 +123,7 @@ pub struct Archive {
     /// Its exact size.
     pub bytes: u64,
     /// Its digest.
-    pub sha256: Digest,
+    pub sha256: Digest32,
 }
 
 /// One file taken from an archive.
@@ -138,51 +137,7 @@ pub struct LockedFile {
     /// Its exact size.
     pub bytes: u64,
     /// Its digest.
-    pub sha256: Digest,
-}
-
-/// A SHA-256 digest; 64 lower-case hex digits as text.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digest(pub [u8; 32]);
-
-impl Digest {
-    /// Of `bytes`.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
-    }
-
-    /// Reads the form that [`fmt::Display`] writes, and no other.
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).ok()?;
-        let upper = text.contains(|c: char| c.is_ascii_uppercase());
-        (!upper).then_some(Self(bytes))
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Digest({self})")
-    }
-}
-
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::parse(&String::deserialize(deserializer)?)
-            .ok_or_else(|| de::Error::custom("a SHA-256 digest is 64 lower-case hex digits"))
-    }
-}
-
-impl Serialize for Digest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
+    pub sha256: Digest32,
 }
 
 /// What is wrong with a lock. Always the fault of whoever wrote or chose it.

@@ -14,9 +14,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use super::base_url;
 use super::debian::Date;
-use super::{Digest, base_url};
 use crate::limits::PACKAGE_LOCK_BYTES_MAX;
+use registers::Digest32;
 
 pub use content::{Archive, InputKind, LockedInput, LockedSuite, Package};
 pub(crate) use content::{Content, KernelPackages, One, Sets, VERSION};
@@ -26,7 +27,7 @@ pub use package_lock_error::PackageLockError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackageLock {
     content: Content,
-    digest: Digest,
+    digest: Digest32,
     mirrors: Vec<String>,
 }
 
@@ -65,14 +66,14 @@ impl PackageLock {
         }
         let content = Content::parse(text)?;
         Ok(Self {
-            digest: Digest::of(text),
+            digest: Digest32::of(text),
             mirrors: vec![content.debian.mirror.clone()],
             content,
         })
     }
 
     /// Of the file's bytes: what an image's manifest names.
-    pub fn digest(&self) -> Digest {
+    pub fn digest(&self) -> Digest32 {
         self.digest
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use registers::VerityRoot;
+use registers::{Digest32, VerityRoot};
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
@@ -14,7 +14,7 @@ use crate::limits::{
     MODEL_BYTES_MAX, MODEL_DEPTH_MAX, MODEL_DESCRIPTION_BYTES_MAX, MODEL_ENTRIES_MAX,
     MODEL_ID_BYTES_MAX, PATH_BYTES_MAX,
 };
-use crate::lock::{Digest, is_plain_name};
+use crate::lock::is_plain_name;
 
 /// A volume, described.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ pub struct File {
     /// Its length.
     pub bytes: u64,
     /// Its digest.
-    pub sha256: Digest,
+    pub sha256: Digest32,
 }
 
 /// A package of Debian's.
@@ -57,7 +57,7 @@ pub struct Tool {
     /// Its version.
     pub version: String,
     /// Of the package's file.
-    pub sha256: Digest,
+    pub sha256: Digest32,
 }
 
 impl Description {

@@ -17,12 +17,12 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 
 use super::{File, ModelError, Step};
+use crate::formats::metered::{Metered, TooLong};
 use crate::limits::{
     CHUNK_BYTES, FILE_BYTES_MAX, MODEL_BYTES_MAX, MODEL_DEPTH_MAX, MODEL_ENTRIES_MAX,
     MODEL_TEXT_BYTES_MAX, PATH_BYTES_MAX, SAFETENSORS_HEADER_BYTES_MAX,
 };
 use crate::lock::is_plain_name;
-use crate::store::metered::{Metered, TooLong};
 
 /// A directory whose every file may be packed.
 #[derive(Debug, Clone, PartialEq, Eq)]

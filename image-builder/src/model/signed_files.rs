@@ -9,7 +9,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::{Description, File};
-use crate::lock::Digest;
+use registers::Digest32;
 
 /// What is said about a model's files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,7 +30,7 @@ struct Subject {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Sha256Of {
-    sha256: Digest,
+    sha256: Digest32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -51,7 +51,7 @@ struct Serialization {
 struct Resource {
     name: String,
     algorithm: &'static str,
-    digest: Digest,
+    digest: Digest32,
 }
 
 impl Statement {
@@ -91,17 +91,17 @@ impl Statement {
     }
 
     /// One digest for all files, whatever the model is called.
-    pub fn subject(&self) -> Digest {
+    pub fn subject(&self) -> Digest32 {
         self.subject[0].digest.sha256
     }
 }
 
-fn subject(files: &[File]) -> Digest {
+fn subject(files: &[File]) -> Digest32 {
     let mut hasher = Sha256::new();
     for file in files {
         hasher.update(file.sha256.0);
     }
-    Digest(hasher.finalize().into())
+    Digest32(hasher.finalize().into())
 }
 
 /// in-toto's, version 1.

@@ -13,7 +13,7 @@ use crate::formats::erofs::volume::{Found, ReadAt, list as list_erofs};
 use crate::formats::verity;
 use crate::formats::verity::Root;
 use crate::limits::{CHUNK_BYTES, MODEL_DESCRIPTION_BYTES_MAX};
-use crate::lock::Digest;
+use registers::Digest32;
 
 /// Reads all of the volume in `directory`: its hash tree has to be that of its data and end in the described root hash, its files have
 /// to be the described ones and no others, and the statement the one about them; with a `key`, signed by it. Without one, and without
@@ -118,7 +118,7 @@ fn digest(
     volume: &dyn ReadAt,
     found: &Found,
     count: &mut dyn FnMut(u64),
-) -> Result<Digest, ModelError> {
+) -> Result<Digest32, ModelError> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut at = 0;
@@ -134,7 +134,7 @@ fn digest(
         at += wanted as u64;
         count(wanted as u64);
     }
-    Ok(Digest(hasher.finalize().into()))
+    Ok(Digest32(hasher.finalize().into()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ModelError> {

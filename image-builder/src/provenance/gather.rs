@@ -9,9 +9,9 @@ use sha2::{Digest as _, Sha256};
 use super::materials::{DebianPackage, Input, Materials, ModelInput};
 use crate::compile::{Compiler, Ingredients};
 use crate::image::{BuildError, Order, ingredients, keep};
-use crate::lock::Digest;
 use crate::lock::debian::Date;
 use crate::lock::package_lock::Package;
+use registers::Digest32;
 
 /// What the image of `order` is made of. `compiler` compiled its programs.
 pub fn gather(order: Order<'_>, compiler: &Compiler<'_>) -> Result<Materials, BuildError> {
@@ -31,7 +31,7 @@ pub fn gather(order: Order<'_>, compiler: &Compiler<'_>) -> Result<Materials, Bu
     Ok(Materials {
         recipe: Input {
             name: name.to_string_lossy().into_owned(),
-            sha256: Digest::of(&text),
+            sha256: Digest32::of(&text),
         },
         lock: Input {
             name: recipe.lock.clone(),
@@ -60,7 +60,7 @@ fn made_from(
     let mut hasher = Sha256::new_with_prefix("chrysalis ingredients 1\n");
     hasher.update(compiler.manifests_digest()?.0);
     hasher.update(format!("{} {program}", compiler.version()));
-    let key = Digest(hasher.finalize().into()).to_string();
+    let key = Digest32(hasher.finalize().into()).to_string();
     let kept = order.store.root().join("ingredients").join(key);
     if let Ok(text) = fs::read(&kept)
         && let Ok(found) = serde_json::from_slice(&text)

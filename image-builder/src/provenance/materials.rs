@@ -6,8 +6,8 @@ use predict::image::Role;
 use sha2::{Digest as _, Sha256};
 
 use crate::compile::Ingredients;
-use crate::lock::Digest;
 use crate::lock::package_lock::LockedInput;
+use registers::Digest32;
 
 /// SHA-1 digests of files, by their name beside the manifest or their path in the image. SPDX asks for them.
 pub type Sha1s = BTreeMap<String, [u8; 20]>;
@@ -22,7 +22,7 @@ pub struct Materials {
     /// `Cargo.lock`.
     pub crates: Input,
     /// The sources of our programs, all that may be compiled.
-    pub sources: Digest,
+    pub sources: Digest32,
     /// The compiler with its version and commit.
     pub compiler: String,
     /// When the archive of the lock was released, in RFC 3339.
@@ -43,7 +43,7 @@ pub struct Input {
     /// Its name.
     pub name: String,
     /// Its digest.
-    pub sha256: Digest,
+    pub sha256: Digest32,
 }
 
 /// A package of Debian.
@@ -56,7 +56,7 @@ pub struct DebianPackage {
     /// `amd64` or `all`.
     pub architecture: String,
     /// Of the package file.
-    pub sha256: Digest,
+    pub sha256: Digest32,
     /// Where the lock saw it, whatever mirror it was fetched from.
     pub url: String,
     /// The suite that had it.
@@ -73,7 +73,7 @@ pub struct ModelInput {
     /// Its licence, if a lock says so.
     pub licence: Option<String>,
     /// The archive that it was taken from: its URL and digest. None if it lies in our sources.
-    pub archive: Option<(String, Digest)>,
+    pub archive: Option<(String, Digest32)>,
 }
 
 impl DebianPackage {
@@ -85,10 +85,10 @@ impl DebianPackage {
 
 impl Materials {
     /// Stands for all of them.
-    pub fn digest(&self) -> Digest {
+    pub fn digest(&self) -> Digest32 {
         let mut hasher = Sha256::new_with_prefix("chrysalis materials 1\n");
         // Every field is text or a digest, and the form that is for people has them all, quoted.
         hasher.update(format!("{self:?}"));
-        Digest(hasher.finalize().into())
+        Digest32(hasher.finalize().into())
     }
 }

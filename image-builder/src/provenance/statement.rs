@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use crate::limits::{
     DEPENDENCIES_MAX, ENVELOPE_BYTES_MAX, FILE_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX, SUBJECTS_MAX,
 };
-use crate::lock::{Digest, is_plain_name};
+use crate::lock::is_plain_name;
+use registers::Digest32;
 
 /// in-toto attestation framework, "Statement v1".
 pub const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
@@ -44,7 +45,7 @@ pub struct Subject {
     /// Its length.
     pub bytes: u64,
     /// Its digest.
-    pub sha256: Digest,
+    pub sha256: Digest32,
 }
 
 /// One input.
@@ -55,7 +56,7 @@ pub struct Dependency {
     /// A package URL or another URI.
     pub uri: Option<String>,
     /// Its digest.
-    pub sha256: Digest,
+    pub sha256: Digest32,
 }
 
 /// Why bytes or facts are no statement.
@@ -107,7 +108,7 @@ struct Described<N> {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Digests {
-    sha256: Digest,
+    sha256: Digest32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -324,7 +325,7 @@ mod tests {
         let subject = |name: &str| Subject {
             name: name.into(),
             bytes: 5,
-            sha256: Digest([7; 32]),
+            sha256: Digest32([7; 32]),
         };
         Facts {
             subjects: ["manifest.json", "root.img"].map(subject).into(),
@@ -332,7 +333,7 @@ mod tests {
             dependencies: vec![Dependency {
                 name: "linux 6.12".into(),
                 uri: Some("pkg:deb/debian/linux@6.12".into()),
-                sha256: Digest([8; 32]),
+                sha256: Digest32([8; 32]),
             }],
             builder: BTreeMap::from([("image-builder".into(), "0.1.0".into())]),
         }

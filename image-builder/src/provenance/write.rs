@@ -17,9 +17,9 @@ use super::{
 };
 use crate::image::{BuildError, CMDLINE, MANIFEST, keep, this_program};
 use crate::limits::{CHUNK_BYTES, ENVELOPE_BYTES_MAX};
-use crate::lock::Digest;
 use crate::lock::package_lock::InputKind;
 use crate::store::Store;
+use registers::Digest32;
 
 /// Why no provenance was written.
 #[derive(Debug, thiserror::Error)]
@@ -99,22 +99,22 @@ impl Kept {
         for part in [this_program()?.0, manifest.digest().0, materials.digest().0] {
             hasher.update(part);
         }
-        let key = Digest(hasher.finalize().into()).to_string();
+        let key = Digest32(hasher.finalize().into()).to_string();
         Ok(Self(store.root().join("provenance").join(key)))
     }
 
     /// Remembers those in `directory`.
     pub fn keep(&self, directory: &Path) -> Result<(), BuildError> {
         let statement = read(&directory.join(STATEMENT))?;
-        keep(&self.0, Digest::of(&statement).to_string().as_bytes())
+        keep(&self.0, Digest32::of(&statement).to_string().as_bytes())
     }
 
     /// Whether they lie in `directory`, whole. An envelope there has to be around them, or absent.
     pub fn are_in(&self, directory: &Path) -> bool {
         let whole = || {
-            let kept = Digest::parse(&fs::read_to_string(&self.0).ok()?)?;
+            let kept = fs::read_to_string(&self.0).ok()?.parse::<Digest32>().ok()?;
             let statement = read(&directory.join(STATEMENT)).ok()?;
-            let same = Digest::of(&statement) == kept;
+            let same = Digest32::of(&statement) == kept;
             let bill = Statement::from_json(&statement).ok()?.subject(SBOM)?;
             let bill =
                 crate::store::is_whole(&directory.join(SBOM), bill.bytes, bill.sha256).ok()?;
@@ -136,7 +136,7 @@ fn statement(
     let of = |name: &str, bytes: &[u8]| Subject {
         name: name.into(),
         bytes: bytes.len() as u64,
-        sha256: Digest::of(bytes),
+        sha256: Digest32::of(bytes),
     };
     let mut subjects = vec![
         of(MANIFEST, &manifest.to_json()),
@@ -147,7 +147,7 @@ fn statement(
         subjects.push(Subject {
             name: file.name.clone(),
             bytes: file.bytes,
-            sha256: Digest(file.sha256.0),
+            sha256: Digest32(file.sha256.0),
         });
     }
     let mut parameters = Map::new();
@@ -172,7 +172,7 @@ fn statement(
 
 fn dependencies(materials: &Materials) -> Vec<Dependency> {
     let mut found = Vec::new();
-    let mut add = |name: String, uri: Option<String>, sha256: Digest| {
+    let mut add = |name: String, uri: Option<String>, sha256: Digest32| {
         found.push(Dependency { name, uri, sha256 });
     };
     for input in [&materials.recipe, &materials.lock, &materials.crates] {

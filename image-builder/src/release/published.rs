@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::directory::{Directory, DirectoryError, read};
 use super::verify::{Outcome, Report, check};
+use crate::formats::metered::Metered;
 use crate::image::{BuildError, MANIFEST, OutputDir};
 use crate::limits::ENVELOPE_BYTES_MAX;
 use crate::lock::base_url;
@@ -14,7 +15,6 @@ use crate::provenance::{
 };
 use crate::store::download::{Agent, Wanted, get};
 use crate::store::fetch::ensure_wanted;
-use crate::store::metered::Metered;
 use crate::store::{Fault, FetchError, Progress, Store};
 
 /// Where an image is published.
@@ -40,7 +40,7 @@ pub enum ReleaseError {
     OtherFile {
         name: String,
         bytes: u64,
-        sha256: crate::lock::Digest,
+        sha256: registers::Digest32,
     },
     #[error("the release was signed, and is no image: {what}: {why}")]
     NoImage { what: String, why: String },
@@ -194,7 +194,7 @@ fn copy(from: &Path, subject: &Subject, directory: &Path) -> Result<(), ReleaseE
     let copied = io::copy(&mut metered, &mut out).and_then(|_| out.flush());
     let longer = copied
         .as_ref()
-        .is_err_and(crate::store::metered::TooLong::is);
+        .is_err_and(crate::formats::metered::TooLong::is);
     if !longer {
         copied.map_err(disk)?;
     }

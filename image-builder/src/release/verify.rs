@@ -15,12 +15,12 @@ use super::directory::{Directory, DirectoryError, disk, read};
 use super::registers;
 use crate::formats::bytes::{Part, ReadError};
 use crate::formats::listing::{Item, ItemKind, Listing, list};
+use crate::formats::metered::Metered;
 use crate::image::{AGENT, MANIFEST};
 use crate::limits::FILE_BYTES_MAX;
-use crate::lock::Digest;
 use crate::provenance::Bill;
 use crate::provenance::{Envelope, PublicKey, SBOM, Statement};
-use crate::store::metered::Metered;
+use ::registers::Digest32;
 
 /// What came of every check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,7 +146,7 @@ fn agreement(directory: &Directory, statement: &Statement) -> Check {
     let manifest = &directory.manifest;
     let of_manifest = statement.subject(MANIFEST).map(|subject| subject.sha256);
     let mut problem = None;
-    if of_manifest != Some(Digest::of(&directory.manifest_bytes)) {
+    if of_manifest != Some(Digest32::of(&directory.manifest_bytes)) {
         problem = Some("the statement is of another manifest".to_owned());
     }
     for (what, file) in manifest.files.all() {
@@ -195,7 +195,7 @@ fn bill(directory: &Directory) -> Result<Check, DirectoryError> {
 
 /// Its first package is the image, by the digest of the manifest.
 fn of_this_image(directory: &Directory, bill: &Bill) -> Outcome {
-    let digest = Digest::of(&directory.manifest_bytes).to_string();
+    let digest = Digest32::of(&directory.manifest_bytes).to_string();
     let document = bill.document();
     let image = document.packages.first();
     let names = image.is_some_and(|image| {
@@ -341,7 +341,7 @@ fn problem_of(
 pub const SIGNATURE: &str = "signature";
 
 /// Length and digest of a file, read once in pieces. A link would lead elsewhere, and is followed by nobody.
-fn measured(path: &Path) -> io::Result<(u64, Digest)> {
+fn measured(path: &Path) -> io::Result<(u64, Digest32)> {
     if !path.symlink_metadata()?.is_file() {
         return Err(io::Error::other("it is no plain file"));
     }

@@ -18,7 +18,7 @@ use super::reviewed::REVIEWED;
 use super::{MAKER, UserlandError};
 use crate::formats::deb_scripts::INSTALL_SCRIPTS;
 use crate::formats::entry::{Entry, Owner, What};
-use crate::lock::Digest;
+use registers::Digest32;
 
 /// Something that a script would have made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub fn judge(
             let Some(text) = texts.get(script).filter(|text| !is_generated(text)) else {
                 continue;
             };
-            let sha256 = Digest(Sha256::digest(text).into());
+            let sha256 = Digest32(Sha256::digest(text).into());
             let hex = sha256.to_string();
             let known = |one: &&super::reviewed::Reviewed| {
                 (one.package, one.script, one.sha256) == (name, script, hex.as_str())

@@ -18,15 +18,15 @@ use sha2::{Digest as _, Sha256};
 use super::UserlandError;
 use crate::formats::deb::{Deb, DebError, Kind, MERGED};
 use crate::formats::entry::{Entry, Owner, Source, What};
+use crate::formats::metered::Metered;
 use crate::formats::{deb, deb_scripts as scripts};
 use crate::limits::{FILE_BYTES_MAX, USERLAND_LIST_BYTES_MAX};
-use crate::lock::Digest;
 use crate::lock::package_lock::{Package, PackageLock};
 use crate::store::fetch::remove;
-use crate::store::metered::Metered;
 use crate::store::packages::{PackageError, each, ensure_packages};
 use crate::store::tree::{Tree, TreeError};
 use crate::store::{FetchError, Progress, Store, sync_directory};
+use registers::Digest32;
 
 /// What a set of packages has, and the scripts that would have run.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ pub fn unpack_fetched(
 }
 
 /// The text at the beginning changes when the way we unpack does.
-fn key(packages: &[&Package]) -> Digest {
+fn key(packages: &[&Package]) -> Digest32 {
     let mut digests: Vec<_> = packages.iter().map(|package| package.sha256).collect();
     digests.sort();
     digests.dedup();
@@ -121,7 +121,7 @@ fn key(packages: &[&Package]) -> Digest {
     for digest in digests {
         hasher.update(digest.0);
     }
-    Digest(hasher.finalize().into())
+    Digest32(hasher.finalize().into())
 }
 
 fn unpack(
@@ -212,7 +212,7 @@ enum Is {
     Directory,
     File {
         bytes: u64,
-        sha256: Digest,
+        sha256: Digest32,
     },
     Link {
         target: String,

@@ -14,10 +14,10 @@ use ureq::http::Response;
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Body, BodyReader};
 
-use super::metered::{Metered, TooLong};
 use super::{FetchError, MirrorFault, Progress};
+use crate::formats::metered::{Metered, TooLong};
 use crate::limits::{CHUNK_BYTES, CONNECT_TIMEOUT, READ_TIMEOUT, RESPONSE_TIMEOUT, RESUMES_MAX};
-use crate::lock::Digest;
+use registers::Digest32;
 
 /// An HTTP client that trusts the system's certificate store, as networks that re-sign TLS require; the digest decides anyway.
 pub(crate) struct Agent(ureq::Agent);
@@ -46,7 +46,7 @@ impl Agent {
 pub(crate) struct Wanted<'a> {
     pub(crate) url: &'a str,
     pub(crate) bytes: u64,
-    pub(crate) sha256: Digest,
+    pub(crate) sha256: Digest32,
 }
 
 /// Fetches `wanted` into `partial` until it is exactly that.
@@ -119,7 +119,7 @@ impl Download<'_> {
             });
             self.receive(response.body_mut().as_reader(), progress)?;
         }
-        let got = Digest(self.partial.hasher.clone().finalize().into());
+        let got = Digest32(self.partial.hasher.clone().finalize().into());
         if got != self.wanted.sha256 {
             return Err(self.mirror(MirrorFault::WrongDigest {
                 got,

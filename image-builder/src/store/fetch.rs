@@ -10,7 +10,8 @@ use super::zip_members::unpack;
 use super::{FetchError, Store, is_whole, sync_directory};
 use crate::lock::debian::Date;
 use crate::lock::recipe::Fingerprint;
-use crate::lock::{Digest, Model, ModelLock};
+use crate::lock::{Model, ModelLock};
+use registers::Digest32;
 
 /// What is happening, for a progress bar or a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +114,7 @@ pub fn ensure_file(
     store: &Store,
     url: &str,
     bytes: u64,
-    sha256: Digest,
+    sha256: Digest32,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<PathBuf, FetchError> {
     let _claim = store.claim()?;

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use crate::lock::{Digest, LockError};
+use crate::lock::LockError;
+use registers::Digest32;
 
 /// Why a file is not in the store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -107,5 +108,5 @@ pub enum MirrorFault {
     #[error("answered a range request with `{got}`")]
     Range { got: String },
     #[error("sent a file with SHA-256 {got} where the lock has {expected}")]
-    WrongDigest { got: Digest, expected: Digest },
+    WrongDigest { got: Digest32, expected: Digest32 },
 }

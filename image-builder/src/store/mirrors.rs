@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::download::{Agent, Wanted};
 use super::fetch::ensure_wanted;
 use super::{FetchError, MirrorFault, Progress, Store};
-use crate::lock::Digest;
+use registers::Digest32;
 
 /// Makes the file be in `store`, which the caller has claimed. On failure: what each place did, in the order in which they were
 /// asked; or what the disk did, alone.
@@ -16,7 +16,7 @@ pub(crate) fn ensure_from(
     store: &Store,
     agent: &Agent,
     urls: &[String],
-    (bytes, sha256): (u64, Digest),
+    (bytes, sha256): (u64, Digest32),
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<PathBuf, Vec<FetchError>> {
     let mut tried = Vec::new();

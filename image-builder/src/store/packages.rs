@@ -25,8 +25,8 @@ use super::tree::{Tree, TreeError};
 use super::{Fault, FetchError, Progress, Store, is_whole, sync_directory};
 use crate::formats::deb::{Deb, DebError, Kind};
 use crate::limits::UNPACKERS;
-use crate::lock::Digest;
 use crate::lock::package_lock::{Package, PackageLock, PackageLockError};
+use registers::Digest32;
 
 /// Why packages or a tree of them are not in the store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -154,7 +154,7 @@ pub fn ensure_tree(
 
 /// The name of the tree of `packages`: SHA-256 over their digests, sorted, so that neither order nor mirror matters. The text at
 /// the beginning changes when the way we unpack does.
-pub fn tree_key(packages: &[&Package]) -> Digest {
+pub fn tree_key(packages: &[&Package]) -> Digest32 {
     let mut digests: Vec<_> = packages.iter().map(|package| package.sha256).collect();
     digests.sort();
     digests.dedup();
@@ -162,7 +162,7 @@ pub fn tree_key(packages: &[&Package]) -> Digest {
     for digest in digests {
         hasher.update(digest.0);
     }
-    Digest(hasher.finalize().into())
+    Digest32(hasher.finalize().into())
 }
 
 /// Shows the files of one fetched package, with their paths and content, to `visit`; nothing is written.

@@ -10,8 +10,8 @@ use std::path::Path;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::metered::{Metered, TooLong};
 use super::{FetchError, sync_directory};
+use crate::formats::metered::{Metered, TooLong};
 use crate::lock::{LockedFile, Model};
 
 /// Takes the files of `model` out of `archive` into `directory`, which must not exist.

@@ -17,7 +17,6 @@ use image_builder::formats::entry::Entry;
 use image_builder::image::{
     BuildCache, BuildError, Draft, Image, Model, OutputDir, Parts, RootParts,
 };
-use image_builder::lock::Digest;
 use image_builder::store::Store;
 use predict::acpi::Tables;
 use predict::{Boot, BootMethod, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform};
@@ -66,7 +65,7 @@ fn parts(directory: &Path, backwards: bool) -> Parts {
     }
     Parts {
         profile: Profile::Sim,
-        lock_sha256: Digest([9; 32]),
+        lock_sha256: Digest32([9; 32]),
         compiler: "rustc 0.0.0".into(),
         packages: vec![Package {
             name: "linux".into(),

@@ -15,7 +15,6 @@ use std::process::Command;
 use image_builder::formats::entry::Entry;
 use image_builder::formats::verity;
 use image_builder::formats::verity::Difference;
-use image_builder::lock::Digest;
 use image_builder::model;
 use image_builder::model::{
     DESCRIPTION, Description, Directory, ModelError, ModelSigner, ModelVerifier, SIGNATURE,
@@ -23,7 +22,7 @@ use image_builder::model::{
 };
 use image_builder::provenance::SecretKey;
 use p256::pkcs8::{EncodePrivateKey, LineEnding};
-use registers::VerityRoot;
+use registers::{Digest32, VerityRoot};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -58,7 +57,7 @@ fn tool() -> Tool {
     Tool {
         name: "dd".into(),
         version: "9".into(),
-        sha256: Digest([9; 32]),
+        sha256: Digest32([9; 32]),
     }
 }
 
@@ -381,7 +380,7 @@ fn volume(directory: &Path) -> Description {
     let of = |path: &str, bytes: &[u8]| model::File {
         path: path.into(),
         bytes: bytes.len() as u64,
-        sha256: Digest::of(bytes),
+        sha256: Digest32::of(bytes),
     };
     let description = Description {
         version: 1,
@@ -437,7 +436,7 @@ fn a_volume_is_what_its_description_says_or_is_refused() {
 
     // A description that lies, with a statement that lies with it.
     let lies: [&dyn Fn(&mut Description); 6] = [
-        &|lie| lie.files[1].sha256 = Digest([1; 32]),
+        &|lie| lie.files[1].sha256 = Digest32([1; 32]),
         &|lie| lie.files[1].bytes = 4,
         &|lie| lie.files[1].path = "bb".into(),
         &|lie| drop(lie.files.pop()),
@@ -483,7 +482,7 @@ fn a_signed_statement_is_believed_with_its_key_and_no_other() {
 
         // Another statement, well signed.
         let mut lying = description.clone();
-        lying.files[0].sha256 = Digest([1; 32]);
+        lying.files[0].sha256 = Digest32([1; 32]);
         fs::write(&path, key.sign(&Statement::of(&lying).to_json())).unwrap();
         assert!(verify(Some(&right)).is_err());
 

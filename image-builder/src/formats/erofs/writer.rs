@@ -11,9 +11,9 @@ use std::thread;
 use sha2::{Digest as _, Sha256};
 
 use crate::formats::entry::{Entry, Source, What};
+use crate::formats::metered::Metered;
 use crate::limits::TOOL_STDERR_BYTES_MAX;
-use crate::lock::Digest;
-use crate::store::metered::Metered;
+use registers::Digest32;
 
 /// Why there is no root.
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +24,8 @@ pub enum RootError {
     #[error("{path} changed while it was written into the root: it had {expected}, now {got}")]
     Changed {
         path: String,
-        expected: Digest,
-        got: Digest,
+        expected: Digest32,
+        got: Digest32,
     },
     #[error("mkfs.erofs {problem}")]
     Tool { problem: String },
@@ -192,7 +192,7 @@ fn append<W: Write>(
     path: &str,
     source: &Source,
     bytes: u64,
-) -> io::Result<(u64, Digest)> {
+) -> io::Result<(u64, Digest32)> {
     let mut metered = Metered::new(source.open()?, bytes);
     archive.append_data(header, path, &mut metered)?;
     Ok(metered.finish())

@@ -13,12 +13,13 @@ use lzma_rust2::XzReader;
 use super::relation::Relation;
 use super::version::Version;
 use super::{is_package_name, relation};
+use crate::formats::metered::{Limited, TooLong};
 use crate::limits::{
     FILE_BYTES_MAX, INDEX_FIELD_BYTES_MAX, INDEX_LINE_BYTES_MAX, INDEX_PACKAGES_MAX,
     INDEX_PROVIDES_MAX, INDEX_UNPACKED_BYTES_MAX, PATH_BYTES_MAX, XZ_MEMORY_KIB_MAX,
 };
-use crate::lock::{Digest, is_plain_name};
-use crate::store::metered::{Limited, TooLong};
+use crate::lock::is_plain_name;
+use registers::Digest32;
 
 /// One package that a suite offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub struct Available {
     /// Its size.
     pub bytes: u64,
     /// Its digest.
-    pub sha256: Digest,
+    pub sha256: Digest32,
     /// `Pre-Depends` and `Depends`, as text.
     needs: [String; 2],
     provides: Vec<(String, Option<Version>)>,
@@ -277,7 +278,7 @@ impl Paragraph {
             let size = text.parse::<u64>();
             size.is_ok_and(|size| (1..=FILE_BYTES_MAX).contains(&size))
         })?;
-        let sha256 = check(5, sha256, |text| Digest::parse(text).is_some())?;
+        let sha256 = check(5, sha256, |text| text.parse::<Digest32>().is_ok())?;
         let provides = provides.unwrap_or_default();
         Ok(Available {
             name: check(0, name, is_package_name)?,
@@ -286,7 +287,7 @@ impl Paragraph {
             architecture: check(2, architecture, |text| matches!(text, "amd64" | "all"))?,
             path: check(3, path, is_pool_path)?,
             bytes: bytes.parse().map_err(|_| "no Size".to_owned())?,
-            sha256: Digest::parse(&sha256).ok_or("no SHA256")?,
+            sha256: sha256.parse().map_err(|_| "no SHA256")?,
             needs: [pre_depends, depends].map(Option::unwrap_or_default),
             provides: relation::parse_provides(&provides)
                 .ok_or_else(|| "a malformed Provides".to_owned())?,

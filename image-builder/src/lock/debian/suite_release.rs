@@ -9,14 +9,14 @@ use super::certificate::Certificate;
 use super::date::Date;
 use super::signature::{SignatureError, Signed};
 use crate::limits::CLOCK_SKEW_S_MAX;
-use crate::lock::Digest;
 use crate::lock::recipe::Fingerprint;
+use registers::Digest32;
 
 /// What we read of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
     /// Of the file as it was served.
-    pub sha256: Digest,
+    pub sha256: Digest32,
     /// The pinned key that signed it.
     pub signed_by: Fingerprint,
     /// The suite's date, as Debian writes it.
@@ -34,7 +34,7 @@ pub struct Listed {
     /// Its size.
     pub bytes: u64,
     /// Its digest.
-    pub sha256: Digest,
+    pub sha256: Digest32,
 }
 
 /// Why a file does not tell what a suite has.
@@ -65,7 +65,7 @@ impl Release {
     pub fn read(bytes: &[u8], keys: &[Certificate], now: Date) -> Result<Self, ReleaseError> {
         let signed = Signed::verify(bytes, keys, now)?;
         let mut release = Self::insecure_from_text(signed.text())?;
-        release.sha256 = Digest::of(bytes);
+        release.sha256 = Digest32::of(bytes);
         release.signed_by = signed.by();
         let date = release.dated;
         if date.unix_s > now.unix_s + CLOCK_SKEW_S_MAX {
@@ -100,7 +100,7 @@ impl Release {
         let date = date.ok_or_else(|| ReleaseError::Malformed("has no date".into()))?;
         let read = |text: &str| Date::parse(text).ok_or_else(|| malformed("has a date", text));
         Ok(Self {
-            sha256: Digest::of(text.as_bytes()),
+            sha256: Digest32::of(text.as_bytes()),
             signed_by: Fingerprint([0; 20]),
             dated: read(&date)?,
             date,
@@ -180,7 +180,7 @@ fn malformed(what: &str, text: &str) -> ReleaseError {
 
 fn parse_entry(entry: &str) -> Option<(String, Listed)> {
     let mut words = entry.split_ascii_whitespace();
-    let sha256 = Digest::parse(words.next()?)?;
+    let sha256 = words.next()?.parse().ok()?;
     let bytes = words.next()?.parse().ok()?;
     let path = words.next()?.to_owned();
     let end = words.next().is_none();
@@ -203,7 +203,7 @@ mod tests {
     fn the_sha256_list_is_read_and_no_other() {
         let release = Release::insecure_from_text(&text()).expect("well formed");
         let listed = release.index("main/a").expect("listed");
-        assert_eq!((listed.bytes, listed.sha256), (9, Digest([0x11; 32])));
+        assert_eq!((listed.bytes, listed.sha256), (9, Digest32([0x11; 32])));
         assert_eq!(release.index("main/b"), None);
         for suite in ["trixie", "stable"] {
             assert_eq!(release.refuse_other_suite(suite), Ok(()));

@@ -7,7 +7,8 @@ use crate::limits::{FILE_BYTES_MAX, PACKAGE_BYTES_MAX, PACKAGES_MAX, RECIPE_LIST
 use crate::lock::debian::index::is_pool_path;
 use crate::lock::debian::{Available, Date, Version, is_package_name};
 use crate::lock::recipe::is_plain_path;
-use crate::lock::{Digest, base_url, is_plain_name};
+use crate::lock::{base_url, is_plain_name};
+use registers::Digest32;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,7 +52,7 @@ pub struct LockedSuite {
     /// Its name in the recipe.
     pub name: String,
     /// Of its `InRelease`, as it was served.
-    pub release_sha256: Digest,
+    pub release_sha256: Digest32,
     /// The date in it, as Debian writes it.
     pub release_date: String,
 }
@@ -73,7 +74,7 @@ pub struct Package {
     /// Its exact size.
     pub bytes: u64,
     /// Its digest.
-    pub sha256: Digest,
+    pub sha256: Digest32,
 }
 
 /// A package that is taken alone.
@@ -128,7 +129,7 @@ pub struct LockedInput {
     /// Its exact size; of a directory, of all its files.
     pub bytes: u64,
     /// Its digest; of a directory, over its list of files.
-    pub sha256: Digest,
+    pub sha256: Digest32,
     /// Where it was seen: a URL, or a path relative to the recipe's directory.
     #[serde(rename = "where")]
     pub seen: String,

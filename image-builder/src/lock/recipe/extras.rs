@@ -5,7 +5,8 @@ use serde::Deserialize;
 use super::Choice;
 use super::form::{Form, NAME, URL, cut, is_plain_path};
 use crate::limits::{FILE_BYTES_MAX, NAME_BYTES_MAX};
-use crate::lock::{Digest, is_plain_name};
+use crate::lock::is_plain_name;
+use registers::Digest32;
 
 /// Something that is locked beside Debian's packages.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -36,7 +37,7 @@ pub enum Source {
         /// Its exact size.
         bytes: u64,
         /// Its digest.
-        sha256: Digest,
+        sha256: Digest32,
     },
     /// A Debian package that is taken alone: neither what it depends on nor anything that its scripts would do comes along.
     Deb {
@@ -73,7 +74,7 @@ struct Line {
     file: Option<String>,
     url: Option<String>,
     bytes: Option<u64>,
-    sha256: Option<Digest>,
+    sha256: Option<Digest32>,
     path: Option<String>,
 }
 

@@ -11,9 +11,9 @@ use super::spdx::{
     Checksum, CreationInfo, Document, ExternalRef, File, Package, Relationship, VerificationCode,
 };
 use crate::compile::Crate;
-use crate::lock::Digest;
 use crate::lock::package_lock::{InputKind, LockedInput};
 use crate::provenance::{DebianPackage, Materials, ModelInput, Sha1s};
+use registers::Digest32;
 
 /// The bill of an image. A file without a SHA-1 digest in `sha1s` makes a document that breaks a rule.
 pub fn document(manifest: &ImageManifest, materials: &Materials, sha1s: &Sha1s) -> Document {
@@ -37,7 +37,7 @@ pub fn document(manifest: &ImageManifest, materials: &Materials, sha1s: &Sha1s) 
     let mut hasher = Sha256::new_with_prefix("chrysalis sbom 1\n");
     hasher.update(manifest.digest().0);
     hasher.update(materials.digest().0);
-    let name = Digest(hasher.finalize().into());
+    let name = Digest32(hasher.finalize().into());
     Document {
         spdx_version: VERSION.into(),
         data_license: "CC0-1.0".into(),
@@ -272,7 +272,7 @@ impl Writer {
             beside.insert(what, id);
         }
         let name = crate::image::CMDLINE;
-        let line = Digest::of(manifest.cmdline.as_bytes()).to_string();
+        let line = Digest32::of(manifest.cmdline.as_bytes()).to_string();
         let id = self.file(name, &line, sha1s.get(name));
         self.relate(image, "CONTAINS", &id);
         for content in &manifest.contents {

@@ -12,8 +12,8 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use crate::limits::{CHUNK_BYTES, FILE_BYTES_MAX, INPUT_FILES_MAX, SOURCE_DIRECTORY_DEPTH_MAX};
-use crate::lock::Digest;
 use crate::store::FetchError;
+use registers::Digest32;
 
 /// What lies there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Found {
     /// Of all files together.
     pub bytes: u64,
     /// Of the file, or of the list of files.
-    pub sha256: Digest,
+    pub sha256: Digest32,
 }
 
 /// Why something cannot be an input.
@@ -74,7 +74,7 @@ pub fn copy(path: &Path, to: Option<&Path>) -> Result<Found, DirectoryError> {
     }
     Ok(Found {
         bytes: walk.bytes,
-        sha256: Digest(hasher.finalize().into()),
+        sha256: Digest32(hasher.finalize().into()),
     })
 }
 
@@ -88,7 +88,7 @@ struct Seen {
     path: String,
     executable: bool,
     bytes: u64,
-    sha256: Digest,
+    sha256: Digest32,
 }
 
 impl Walk {
@@ -173,7 +173,7 @@ impl Walk {
             path: path.to_owned(),
             executable,
             bytes,
-            sha256: Digest(hasher.finalize().into()),
+            sha256: Digest32(hasher.finalize().into()),
         });
         Ok(())
     }

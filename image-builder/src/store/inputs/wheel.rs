@@ -9,9 +9,9 @@ use std::path::Path;
 use zip::ZipArchive;
 use zip::read::ZipFile;
 
+use crate::formats::metered::{Limited, TooLong};
 use crate::limits::{PATH_BYTES_MAX, WHEEL_ENTRIES_MAX, WHEEL_UNPACKED_BYTES_MAX};
 use crate::store::FetchError;
-use crate::store::metered::{Limited, TooLong};
 
 /// Why it was not unpacked.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,9 +5,10 @@ use std::io::{Cursor, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use image_builder::lock::{Digest, InputKind, LockedInput};
+use image_builder::lock::{InputKind, LockedInput};
 use image_builder::store::inputs::{InputError, InputSources, ensure_input};
 use image_builder::store::{Fault, Store};
+use registers::Digest32;
 use zip::write::SimpleFileOptions;
 
 use super::archive::Archive;
@@ -66,7 +67,7 @@ impl Place {
             name: "thing".into(),
             version: (kind == InputKind::Pypi).then(|| "1".into()),
             bytes: bytes.len() as u64,
-            sha256: Digest::of(bytes),
+            sha256: Digest32::of(bytes),
             seen: format!("{}/{file}", self.archive.url()),
         }
     }
@@ -249,7 +250,7 @@ fn a_single_file_beside_the_recipe_is_an_input_too() {
     let place = Place::new();
     fs::write(place.directory.path().join("local"), b"one").expect("writable");
     let input = local(&place);
-    assert_eq!(input.sha256, Digest::of(b"one"));
+    assert_eq!(input.sha256, Digest32::of(b"one"));
     let directory = place.ensure(&input).expect("there");
     assert_eq!(read(&directory, "local"), b"one");
 }

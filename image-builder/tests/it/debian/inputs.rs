@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use image_builder::lock::{Digest, PackageLock, Recipe};
+use image_builder::lock::{PackageLock, Recipe};
 use image_builder::store::inputs::{InputError, InputSources, open};
 use image_builder::store::{Fault, Store};
+use registers::Digest32;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
@@ -37,7 +38,7 @@ impl Place {
         archive.put("w/nv-1-py3-none-any.whl", wheel);
         archive.put("f/header.h", b"header");
         let url = archive.url();
-        let header = Digest::of(b"header");
+        let header = Digest32::of(b"header");
         let inputs = format!(
             "inputs:\n  - {{name: cuda, deb: libcuda1}}\n  - {{name: nv, pypi: nv, version: \"1\"}}\n  - {{name: header, url: \
              \"{url}/f/header.h\", sha256: \"{header}\", bytes: 6}}\n  - {{name: beside, path: keys}}\n\ninitrd:"
@@ -45,7 +46,7 @@ impl Place {
         let sim = include_str!("../../../recipes/sim.yaml");
         let recipe = Recipe::parse(&sim.replacen("\ninitrd:", &format!("\n{inputs}"), 1));
         let one = |kind: &str, name: &str, version: &str, bytes: &[u8], seen: &str| {
-            let (size, sha256) = (bytes.len(), Digest::of(bytes));
+            let (size, sha256) = (bytes.len(), Digest32::of(bytes));
             format!(
                 "{{\"kind\": \"{kind}\", \"name\": \"{name}\", {version}\"bytes\": {size}, \"sha256\": \"{sha256}\", \"where\": \"{seen}\"}}"
             )
@@ -61,7 +62,7 @@ impl Place {
                 &format!("{url}/w/nv-1-py3-none-any.whl"),
             ),
         ];
-        let (size, sha256) = (package.len(), Digest::of(&package));
+        let (size, sha256) = (package.len(), Digest32::of(&package));
         let lock = format!(
             "{{\"version\": 2, \"recipe\": \"sim\", \"debian\": {{\"mirror\": \"{url}\", \"suites\": [{{\"name\": \"trixie\", \"release_sha256\": \
              \"{header}\", \"release_date\": \"Sat, 12 Sep 2026 07:55:41 UTC\"}}]}}, \"packages\": [{{\"name\": \"libcuda1\", \"version\": \"1.0-1\", \

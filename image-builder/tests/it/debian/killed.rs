@@ -9,12 +9,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use image_builder::lock::{Digest, PackageLock, Role};
+use image_builder::lock::{PackageLock, Role};
 use image_builder::store::{
     Fault, FetchError, PackageError, Store, ensure_packages, ensure_tree, tree_key,
 };
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
+use registers::Digest32;
 
 use super::archive::Archive;
 use super::made_packages::{Made, deb, lock_text, pool_path};
@@ -92,7 +93,7 @@ impl Place {
 
     fn partial(&self) -> PathBuf {
         self.within("partial")
-            .join(Digest::of(&self.bytes).to_string())
+            .join(Digest32::of(&self.bytes).to_string())
     }
 
     /// The tree's final place.

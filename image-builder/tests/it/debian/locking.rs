@@ -4,8 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use image_builder::lock::debian::{ReleaseError, SignatureError};
-use image_builder::lock::{Digest, LockingError, Order, PackageLock, Recipe, Role, make_lock};
+use image_builder::lock::{PackageLock, Recipe, Role};
+use image_builder::locking::{LockingError, Order, make_lock};
 use image_builder::store::{Fault, FetchError, MirrorFault};
+use registers::Digest32;
 
 use super::made_packages::xz_stored;
 use super::signer::Signer;
@@ -19,7 +21,7 @@ fn a_recipe_becomes_a_lock_and_the_same_one_again() {
     let text = place.lock().expect("the archive has everything");
     assert_eq!(place.lock().expect("still"), text);
     let lock = PackageLock::parse(text.as_bytes()).expect("what we write we read");
-    assert_eq!(lock.digest(), Digest::of(text.as_bytes()));
+    assert_eq!(lock.digest(), Digest32::of(text.as_bytes()));
     let names = |role| {
         let closure = lock.closure(role).into_iter();
         let shown = closure.map(|package| format!("{} {}", package.name, package.version));
@@ -391,7 +393,7 @@ fn a_lock_with_any_byte_changed_is_an_error_or_a_lock() {
             let mut bytes = good.clone();
             bytes[at] ^= bit;
             if let Ok(lock) = PackageLock::parse(&bytes) {
-                assert_eq!(lock.digest(), Digest::of(&bytes));
+                assert_eq!(lock.digest(), Digest32::of(&bytes));
                 let _ = (lock.kernel(), lock.firmware(), lock.closure(Role::Run));
             }
         }

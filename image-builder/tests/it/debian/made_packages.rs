@@ -1,6 +1,7 @@
 //! Made packages, indexes and locks.
 
-use image_builder::lock::{Digest, PackageLock};
+use image_builder::lock::PackageLock;
+use registers::Digest32;
 use tar::{EntryType, Header};
 
 use super::archive::Archive;
@@ -89,7 +90,7 @@ pub fn lock_text(archive: &Archive, packages: &[(&str, &[u8])]) -> String {
     for (name, bytes) in packages {
         let path = pool_path(name);
         archive.put(&path, bytes);
-        let (size, sha256) = (bytes.len(), Digest::of(bytes));
+        let (size, sha256) = (bytes.len(), Digest32::of(bytes));
         listed.push(format!(
             "{{\"name\": \"{name}\", \"version\": \"1.0-1\", \"architecture\": \"amd64\", \"suite\": \"trixie\", \"path\": \"{path}\", \"bytes\": {size}, \"sha256\": \"{sha256}\"}}"
         ));
@@ -100,7 +101,7 @@ pub fn lock_text(archive: &Archive, packages: &[(&str, &[u8])]) -> String {
          \"release_sha256\": \"{}\", \"release_date\": \"Sat, 12 Sep 2026 07:55:41 UTC\"}}]}}, \"packages\": [{}], \"kernel\": {{\"package\": {first}}}, \"firmware\": {{\"package\": \
          {first}}}, \"tools\": {{\"build\": [], \"run\": [{}]}}}}",
         archive.url(),
-        Digest::of(b""),
+        Digest32::of(b""),
         listed.join(", "),
         names.join(", "),
         first = names[0],

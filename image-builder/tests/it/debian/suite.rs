@@ -3,10 +3,10 @@
 use std::fs;
 
 use image_builder::lock::debian::Date;
-use image_builder::lock::{
-    Change, Digest, LockingError, Order, PackageLock, Recipe, Update, make_lock,
-};
+use image_builder::lock::{PackageLock, Recipe};
+use image_builder::locking::{Change, LockingError, Order, Update, make_lock};
 use image_builder::store::{Fault, Store};
+use registers::Digest32;
 
 use super::archive::Archive;
 use super::made_packages::xz_stored;
@@ -27,7 +27,7 @@ pub fn index(lines: &[&str]) -> String {
             "Package: {name}\nVersion: {version}\nArchitecture: amd64\nDepends: {depends}\nProvides: {provides}\n\
              Filename: pool/main/{name}_{}_amd64.deb\nSize: 7\nSHA256: {}\n\n",
             version.replace(':', "%3a"),
-            Digest::of(head.as_bytes())
+            Digest32::of(head.as_bytes())
         );
     }
     text
@@ -42,7 +42,7 @@ pub fn publish_as(archive: &Archive, suite: &str, index: &str) {
     let packed = xz_stored(index.as_bytes());
     let path = "main/binary-amd64/Packages.xz";
     archive.put(&format!("dists/{suite}/{path}"), &packed);
-    let (sha256, bytes) = (Digest::of(&packed), packed.len());
+    let (sha256, bytes) = (Digest32::of(&packed), packed.len());
     let release = format!(
         "Suite: stable\nCodename: {suite}\nDate: {DATE}\nSHA256:\n {sha256} {bytes} {path}"
     );

@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use image_builder::lock::{
-    Change, Digest, LockingError, Order, Recipe, Update, changes, make_lock,
-};
+use image_builder::lock::Recipe;
+use image_builder::locking::{Change, LockingError, Order, Update, changes, make_lock};
 use image_builder::store::{Progress, Store};
+use registers::Digest32;
 
 use super::archive::Archive;
 use super::signer::Signer;
@@ -55,7 +55,7 @@ fn what_changed_is_named() {
     let other = before.packages()[0].sha256.to_string();
     let text = place.lock().expect("a lock").replace(
         &after.packages()[0].sha256.to_string(),
-        &Digest([7; 32]).to_string(),
+        &Digest32([7; 32]).to_string(),
     );
     let changed = changes(Some(&after), &lock(&text));
     assert_eq!(changed[0].word(), "OTHER BYTES", "{other}");
@@ -205,7 +205,7 @@ fn put_project(place: &Place, files: &str) {
 fn wheel(file: &str, more: &str) -> String {
     format!(
         "{{\"filename\": \"{file}\", \"url\": \"https://files.example/ab/{file}\", \"hashes\": {{\"sha256\": \"{}\"}}, \"size\": 9{more}}}",
-        Digest::of(file.as_bytes())
+        Digest32::of(file.as_bytes())
     )
 }
 
@@ -237,11 +237,11 @@ fn inputs_of_every_kind_are_locked_and_kept() {
     assert_eq!(found.seen, format!("https://files.example/ab/{file}"));
     assert_eq!(
         (found.bytes, found.sha256),
-        (9, Digest::of(file.as_bytes()))
+        (9, Digest32::of(file.as_bytes()))
     );
     assert_eq!(
         locked.input("local").expect("locked").sha256,
-        Digest::of(b"one")
+        Digest32::of(b"one")
     );
     // A lock that is there keeps them, and an update of one changes one.
     fs::write(place.directory.path().join("local"), b"two").expect("writable");

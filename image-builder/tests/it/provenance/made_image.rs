@@ -9,7 +9,7 @@ use attest::Profile;
 use image_builder::compile::{Crate, Ingredients, Kernel};
 use image_builder::formats::entry::Entry;
 use image_builder::image::{Draft, Model, Parts, RootParts};
-use image_builder::lock::{Digest, InputKind, LockedInput};
+use image_builder::lock::{InputKind, LockedInput};
 use image_builder::provenance;
 use image_builder::provenance::{DebianPackage, Input, Materials, ModelInput, SecretKey};
 use predict::FirmwareBuild;
@@ -65,7 +65,7 @@ fn make(agent: &[u8], key: Option<&SecretKey>, change: impl FnOnce(&mut Parts)) 
 
 /// What the papers of that image tell of.
 pub fn materials() -> Materials {
-    let one = |name: &str, sha256: Option<Digest>| Crate {
+    let one = |name: &str, sha256: Option<Digest32>| Crate {
         name: name.into(),
         version: "1.2.3".into(),
         licence: Some("MIT OR Apache-2.0".into()),
@@ -73,19 +73,19 @@ pub fn materials() -> Materials {
     };
     let input = |name: &str| Input {
         name: name.into(),
-        sha256: Digest([9; 32]),
+        sha256: Digest32([9; 32]),
     };
     let program = |name: &str| Ingredients {
         program: name.into(),
         package: one(name, None),
-        linked: vec![one("serde", Some(Digest([2; 32]))), one("wire", None)],
-        building: vec![one("syn", Some(Digest([3; 32])))],
+        linked: vec![one("serde", Some(Digest32([2; 32]))), one("wire", None)],
+        building: vec![one("syn", Some(Digest32([3; 32])))],
     };
     let package = |name: &str, version: &str, role| DebianPackage {
         name: name.into(),
         version: version.into(),
         architecture: "amd64".into(),
-        sha256: Digest([1; 32]),
+        sha256: Digest32([1; 32]),
         url: format!("https://mirror.example/pool/{name}.deb"),
         suite: "trixie".into(),
         role,
@@ -94,7 +94,7 @@ pub fn materials() -> Materials {
         recipe: input("made.yaml"),
         lock: input("made.lock.json"),
         crates: input("Cargo.lock"),
-        sources: Digest([4; 32]),
+        sources: Digest32([4; 32]),
         compiler: "rustc 0.0.0 abc".into(),
         date: "2026-09-12T07:55:41Z".into(),
         packages: vec![
@@ -110,13 +110,13 @@ pub fn materials() -> Materials {
             name: "nvrtc".into(),
             version: Some("12.4.127".into()),
             bytes: 10,
-            sha256: Digest([6; 32]),
+            sha256: Digest32([6; 32]),
             seen: "https://pypi.example/nvidia_cuda_nvrtc_cu12-12.4.127-py3.whl".into(),
         }],
         models: vec![ModelInput {
             id: "tiny".into(),
             licence: None,
-            archive: Some(("https://pypi.example/tiny.whl".into(), Digest([5; 32]))),
+            archive: Some(("https://pypi.example/tiny.whl".into(), Digest32([5; 32]))),
         }],
     }
 }
@@ -148,7 +148,7 @@ fn parts(directory: &Path, agent: &[u8]) -> Parts {
     let model = "model.safetensors";
     Parts {
         profile: Profile::Sim,
-        lock_sha256: Digest([9; 32]),
+        lock_sha256: Digest32([9; 32]),
         compiler: "rustc 0.0.0 abc".into(),
         packages: vec![Package {
             name: "linux".into(),

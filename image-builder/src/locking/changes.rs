@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::lock::Digest;
 use crate::lock::package_lock::{LockedInput, Package, PackageLock};
+use registers::Digest32;
 
 /// One thing that is not the same in both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,7 +39,7 @@ pub struct State {
     /// Its suite, or where it was seen.
     pub from: String,
     /// Its digest.
-    pub sha256: Digest,
+    pub sha256: Digest32,
 }
 
 impl From<&Package> for State {

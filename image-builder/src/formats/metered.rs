@@ -7,7 +7,7 @@ use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::lock::Digest;
+use registers::Digest32;
 
 /// Wraps a reader; see the module.
 pub struct Metered<R> {
@@ -39,8 +39,8 @@ impl<R: Read> Metered<R> {
     }
 
     /// What passed in all: its length and digest.
-    pub fn finish(self) -> (u64, Digest) {
-        (self.seen, Digest(self.hasher.finalize().into()))
+    pub fn finish(self) -> (u64, Digest32) {
+        (self.seen, Digest32(self.hasher.finalize().into()))
     }
 
     /// The hash state and length, to continue from later.

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 
 use super::{LockingError, Order};
 use crate::limits::PYPI_PAGE_BYTES_MAX;
+use crate::lock::base_url;
 use crate::lock::package_lock::{InputKind, LockedInput};
 use crate::lock::recipe::{Input, Source, is_wheel_of, normalised};
-use crate::lock::{Digest, base_url};
 use crate::store::Progress;
 use crate::store::download::{Agent, get_as};
 use crate::store::inputs::local as directory;
+use registers::Digest32;
 
 /// All inputs of the recipe, by name.
 pub(super) fn lock(
@@ -102,10 +103,8 @@ struct Wheel {
 }
 
 impl Wheel {
-    fn sha256(&self) -> Option<Digest> {
-        self.hashes
-            .get("sha256")
-            .and_then(|text| Digest::parse(text))
+    fn sha256(&self) -> Option<Digest32> {
+        self.hashes.get("sha256").and_then(|text| text.parse().ok())
     }
 
     fn is_yanked(&self) -> bool {
@@ -134,7 +133,7 @@ fn wheel(
     (project, version): (&str, &str),
     file: Option<&str>,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(u64, Digest, String), LockingError> {
+) -> Result<(u64, Digest32, String), LockingError> {
     let wrong = |problem: String| wrong(input, problem);
     let base = order.pypi_url.trim_end_matches('/');
     let url = format!("{base}/simple/{}/", normalised(project));

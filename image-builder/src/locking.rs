@@ -1,7 +1,7 @@
 //! `image-builder lock`: from a recipe's names to a lock, with the archive's index as it is today.
 //!
 //! The one place where something is believed that no lock names: a suite's `InRelease`, as far as one of the keys that the
-//! recipe pins has signed it ([`super::debian::signature`]). The indexes are checked against it by size and SHA-256. Whether a
+//! recipe pins has signed it ([`crate::lock::debian::signature`]). The indexes are checked against it by size and SHA-256. Whether a
 //! time is past is decided by the clock of whoever calls.
 
 mod changes;
@@ -14,11 +14,11 @@ mod suites;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::debian::{Available, Date, Unsolved, chosen, closure};
-use super::package_lock::{
+use crate::lock::debian::{Available, Date, Unsolved, chosen, closure};
+use crate::lock::package_lock::{
     Archive, Content, KernelPackages, One, Package, PackageLock, Sets, VERSION,
 };
-use super::recipe::Recipe;
+use crate::lock::recipe::Recipe;
 use crate::store::{Progress, Store};
 
 pub use changes::{Change, Kind, State, changes};
