@@ -25,6 +25,7 @@ pub mod entry;
 pub mod erofs;
 pub(crate) mod fat;
 pub(crate) mod gpt;
+pub(crate) mod item;
 pub(crate) mod listing;
 pub(crate) mod metered;
 pub mod pax;
@@ -33,4 +34,5 @@ pub mod uki;
 pub mod verity;
 
 pub use bytes::{Bytes, Part, ReadError};
-pub use listing::{Item, ItemKind, Listing, Position, list};
+pub use item::{Item, ItemKind, Listing};
+pub use listing::{Position, list};

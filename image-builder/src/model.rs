@@ -21,8 +21,9 @@ mod pack;
 mod signed_files;
 mod verify_volume;
 
+pub use ::model::volume::{Description, Tool, VolumeFile};
 pub use bundle::{ModelSigner, ModelVerifier};
-pub use description::{Description, File, Tool};
+pub use description::parse_description;
 pub use directory::{ALWAYS_LEFT_OUT, Directory};
 pub use model_error::ModelError;
 pub use pack::{claim, pack};

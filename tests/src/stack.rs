@@ -485,7 +485,7 @@ fn measured_config(
 /// What the description of a volume says that a guest has to be told.
 fn described(volume: &Path) -> anyhow::Result<VerityRoot> {
     let text = fs::read(volume.join(image_builder::model::DESCRIPTION))?;
-    Ok(image_builder::model::Description::parse(&text)?.volume)
+    Ok(image_builder::model::parse_description(&text)?.volume)
 }
 
 /// One directory per model, as the guest expects it.

@@ -4,26 +4,56 @@
 //! `image-builder model verify` holds it against the volume; here it is believed.
 
 use registers::{Digest32, VerityRoot};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::files::{File, FileDigest, FilesError, Open};
 use crate::limits::DESCRIPTION_BYTES_MAX;
 use crate::root::ModelRoot;
 
-/// What a client reads of a volume's description.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// A volume, described. A client needs version, volume and files; whoever verifies the volume itself needs the rest too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
-    version: u64,
-    volume: VerityRoot,
-    files: Vec<Described>,
+    /// Always 1.
+    pub version: u64,
+    /// The model's name, as clients ask for it.
+    #[serde(default)]
+    pub id: String,
+    /// Length of the volume, with its hash tree.
+    #[serde(default)]
+    pub bytes: u64,
+    /// What a guest's configuration has to say, in the same words.
+    pub volume: VerityRoot,
+    /// Sorted by the components of their paths.
+    pub files: Vec<VolumeFile>,
+    /// Paths that were left out of the directory if they were there, sorted.
+    #[serde(default)]
+    pub left_out: Vec<String>,
+    /// The program that made the file system: another version may make other bytes.
+    #[serde(default)]
+    pub tool: Option<Tool>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Described {
-    path: String,
-    bytes: u64,
-    sha256: Digest32,
+/// One file of a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeFile {
+    /// Below the model's directory, with `/` between its components.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its digest.
+    pub sha256: Digest32,
+}
+
+/// A package of Debian's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Of the package's file.
+    pub sha256: Digest32,
 }
 
 /// Why a directory is not that of a volume.
@@ -60,6 +90,13 @@ impl Description {
             )),
             Err(error) => refuse(format!("is not one: {error}")),
         }
+    }
+
+    /// Its text; the same description is the same bytes.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec_pretty(self).expect("text and numbers have a JSON form");
+        text.push(b'\n');
+        text
     }
 
     /// Whether this is the volume of `root` and a directory's files are those of the volume. A client needs only the

@@ -1,5 +1,4 @@
 //! EROFS: the file system of a root and of a model's volume.
 
 pub mod reader;
-pub mod volume;
 pub mod writer;

@@ -6,14 +6,23 @@ use std::fs::File;
 use std::io;
 
 use super::gpt::{SECTOR_BYTES, put};
-use crate::image::disk::DiskError;
 use crate::limits::BOOT_PARTITION_BYTES_MAX;
 
+/// Why the files cannot be on such a file system.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs)]
+pub enum FatError {
+    #[error("the boot partition can have no file {path}: {why}")]
+    Path { path: String, why: &'static str },
+    #[error("the boot partition's files have {got} bytes; {BOOT_PARTITION_BYTES_MAX} are allowed")]
+    TooLong { got: u64 },
+}
+
 /// Plans the file system.
-pub(crate) fn lay_out<'a>(files: &[(&'a str, &'a [u8])]) -> Result<Volume<'a>, DiskError> {
+pub(crate) fn lay_out<'a>(files: &[(&'a str, &'a [u8])]) -> Result<Volume<'a>, FatError> {
     let got = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
     if got > BOOT_PARTITION_BYTES_MAX {
-        return Err(DiskError::TooLong { got });
+        return Err(FatError::TooLong { got });
     }
     // The specification's sizes: the smallest clusters up to 260 MiB, then those of 4096 bytes.
     let cluster_sectors = if got <= SMALL_BYTES_MAX { 1 } else { 8 };
@@ -41,8 +50,8 @@ impl Default for Tree<'_> {
 }
 
 impl<'a> Tree<'a> {
-    fn add(&mut self, path: &str, contents: &'a [u8]) -> Result<(), DiskError> {
-        let wrong = |why| DiskError::Path {
+    fn add(&mut self, path: &str, contents: &'a [u8]) -> Result<(), FatError> {
+        let wrong = |why| FatError::Path {
             path: path.to_owned(),
             why,
         };
@@ -76,7 +85,7 @@ pub(crate) struct Volume<'a> {
 }
 
 impl<'a> Volume<'a> {
-    fn place(&mut self, tree: Tree<'a>) -> Result<(), DiskError> {
+    fn place(&mut self, tree: Tree<'a>) -> Result<(), FatError> {
         // In the order of paths, the root first, which has to have cluster 2.
         let mut clusters = BTreeMap::new();
         for (path, contents) in &tree.0 {
@@ -116,7 +125,7 @@ impl<'a> Volume<'a> {
                 directory.extend(entry(padded(name), kind, clusters[other.as_str()], bytes));
             }
             if directory.len() as u64 > self.cluster_bytes() {
-                return Err(DiskError::Path {
+                return Err(FatError::Path {
                     path: path.clone(),
                     why: "a directory has too many files",
                 });

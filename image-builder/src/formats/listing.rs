@@ -1,55 +1,9 @@
 //! A list of what is inside, and which of it a byte belongs to.
 
-use std::ops::Range;
-
 use super::bytes::{Part, ReadError};
-use super::cpio::reader as cpio;
 use super::erofs::reader as erofs;
-use super::gpt::reader as disk;
-use super::pe as programs;
-
-/// What lies in a file, in the file's own order.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Listing {
-    /// Files, directories, sections, partitions.
-    pub items: Vec<Item>,
-    /// Parts that belong to none of them, with their names.
-    pub areas: Vec<(Range<u64>, &'static str)>,
-}
-
-/// One thing inside.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
-    /// Its absolute path, or its name.
-    pub path: String,
-    /// What it is.
-    pub kind: ItemKind,
-    /// Permission bits.
-    pub mode: u32,
-    /// User and group.
-    pub owner: (u32, u32),
-    /// Its length.
-    pub bytes: u64,
-    /// Where it is described.
-    pub header: Range<u64>,
-    /// Where its bytes are, in their order.
-    pub extents: Vec<Range<u64>>,
-}
-
-/// What a thing is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ItemKind {
-    /// A file.
-    File,
-    /// A directory; its bytes are the names in it.
-    Directory,
-    /// A symbolic link; its bytes are the target.
-    Link,
-    /// A device, or another special file.
-    Device,
-    /// A section or a partition, which may have things inside.
-    Section,
-}
+use super::item::{Item, ItemKind, Listing};
+use super::{cpio, gpt, pe};
 
 /// Where a byte lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,36 +16,6 @@ pub struct Position {
     pub at: u64,
 }
 
-impl Item {
-    /// Feeds its bytes to `take`, a piece at a time.
-    pub fn read(&self, from: &Part<'_>, take: &mut dyn FnMut(&[u8])) -> Result<(), ReadError> {
-        let mut buffer = vec![0; 64 * 1024];
-        for extent in &self.extents {
-            let mut at = extent.start;
-            while at < extent.end {
-                let length = (extent.end - at).min(buffer.len() as u64);
-                let piece = &mut buffer[..length as usize];
-                from.read(at, piece, "a file's content")?;
-                take(piece);
-                at += length;
-            }
-        }
-        Ok(())
-    }
-
-    /// How far into its content a place of the whole is.
-    fn position(&self, offset: u64) -> Option<u64> {
-        let mut before = 0;
-        for extent in &self.extents {
-            if extent.contains(&offset) {
-                return Some(before + offset - extent.start);
-            }
-            before += extent.end - extent.start;
-        }
-        None
-    }
-}
-
 /// Looks into a file, whatever it is.
 pub fn list(file: &Part<'_>) -> Result<Listing, ReadError> {
     let starts = |magic: &[u8], at: u64| {
@@ -101,22 +25,17 @@ pub fn list(file: &Part<'_>) -> Result<Listing, ReadError> {
     if starts(b"070701", 0) {
         cpio::list(file)
     } else if starts(b"MZ", 0) {
-        programs::list(file)
+        pe::list(file)
     } else if starts(&erofs::MAGIC, erofs::SUPERBLOCK) {
         erofs::list(file)
-    } else if starts(b"EFI PART", disk::BLOCK) {
-        disk::list(file)
+    } else if starts(b"EFI PART", gpt::SECTOR_BYTES) {
+        gpt::list(file)
     } else {
         Err(ReadError::Strange)
     }
 }
 
 impl Listing {
-    /// The thing called `path`.
-    pub fn item(&self, path: &str) -> Option<&Item> {
-        self.items.iter().find(|item| item.path == path)
-    }
-
     /// What a byte of `file`, whose listing this is, belongs to; sections and partitions are looked into as well.
     pub fn place(&self, file: &Part<'_>, offset: u64) -> Position {
         for item in &self.items {

@@ -1,8 +1,7 @@
 //! Sections of a program of EFI (Microsoft, "PE Format"): a kernel, or a unified kernel image with its parts.
 
-use super::bytes::ReadError;
-use super::bytes::{Part, number};
-use super::listing::{Item, ItemKind, Listing};
+use super::bytes::{Part, ReadError, number};
+use super::item::{Item, ItemKind, Listing};
 
 /// Sections by the places of their bytes in the file.
 pub fn list(file: &Part<'_>) -> Result<Listing, ReadError> {

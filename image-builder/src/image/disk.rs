@@ -17,11 +17,11 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use sha2::{Digest as _, Sha256};
 
+pub use crate::formats::fat::FatError;
 use crate::formats::gpt::{Guid, Partition, SECTOR_BYTES};
 use crate::formats::verity;
 use crate::formats::verity::BLOCK_BYTES;
 use crate::formats::{fat, gpt};
-use crate::limits::BOOT_PARTITION_BYTES_MAX;
 
 /// Where firmware looks for a program on a disk that nobody configured it for (UEFI 2.10, section 3.5.1.1).
 pub const BOOT_PATH: &str = "EFI/BOOT/BOOTX64.EFI";
@@ -40,10 +40,8 @@ pub struct Parts<'a> {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs)]
 pub enum DiskError {
-    #[error("the boot partition can have no file {path}: {why}")]
-    Path { path: String, why: &'static str },
-    #[error("the boot partition's files have {got} bytes; {BOOT_PARTITION_BYTES_MAX} are allowed")]
-    TooLong { got: u64 },
+    #[error(transparent)]
+    Fat(#[from] fat::FatError),
     #[error("the root has {got} bytes, which is not data and tree of {data_blocks} blocks")]
     Root { got: u64, data_blocks: u64 },
     #[error(transparent)]

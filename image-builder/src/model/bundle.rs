@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::ModelError;
-use crate::limits::{ENVELOPE_SIGNATURES_MAX, MODEL_DESCRIPTION_BYTES_MAX};
+use crate::limits::ENVELOPE_SIGNATURES_MAX;
 use crate::provenance::{
     KeyError, PAYLOAD_TYPE, PublicKey, SecretKey, pre_authentication_encoding,
 };
+use ::model::limits::DESCRIPTION_BYTES_MAX;
 
 /// A key that signs a statement about a model.
 pub enum ModelSigner {
@@ -127,7 +128,7 @@ pub(super) fn open(
     key: Option<&ModelVerifier>,
 ) -> Result<Option<Vec<u8>>, ModelError> {
     let refuse = |problem: &str| ModelError::Statement(problem.to_owned());
-    if text.len() as u64 > MODEL_DESCRIPTION_BYTES_MAX {
+    if text.len() > DESCRIPTION_BYTES_MAX {
         return Err(refuse("is too long"));
     }
     let Ok(bundle) = serde_json::from_slice::<Bundle>(text) else {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
-use super::{File, ModelError, Step};
+use super::{ModelError, Step, VolumeFile};
 use crate::formats::metered::{Metered, TooLong};
 use crate::limits::{
     CHUNK_BYTES, FILE_BYTES_MAX, MODEL_BYTES_MAX, MODEL_DEPTH_MAX, MODEL_ENTRIES_MAX,
@@ -28,7 +28,7 @@ use crate::lock::is_plain_name;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
     path: PathBuf,
-    files: Vec<File>,
+    files: Vec<VolumeFile>,
     left_out: Vec<String>,
 }
 
@@ -84,7 +84,7 @@ impl Directory {
     }
 
     /// Its files: sorted by the components of their paths, as the statement has them.
-    pub fn files(&self) -> &[File] {
+    pub fn files(&self) -> &[VolumeFile] {
         &self.files
     }
 
@@ -233,7 +233,11 @@ fn kind(name: &str) -> Result<Kind, &'static str> {
     }
 }
 
-fn hash(path: &str, candidate: &Candidate, count: &mut dyn FnMut(u64)) -> Result<File, ModelError> {
+fn hash(
+    path: &str,
+    candidate: &Candidate,
+    count: &mut dyn FnMut(u64),
+) -> Result<VolumeFile, ModelError> {
     let Candidate { place, kind, .. } = candidate;
     let disk = ModelError::disk("reading", place);
     let refuse = |problem| ModelError::Refused {
@@ -281,7 +285,7 @@ fn hash(path: &str, candidate: &Candidate, count: &mut dyn FnMut(u64)) -> Result
         count(got as u64);
     }
     let (bytes, sha256) = metered.finish();
-    Ok(File {
+    Ok(VolumeFile {
         path: path.to_owned(),
         bytes,
         sha256,

@@ -42,6 +42,8 @@ pub enum ModelError {
     OutputDir(BuildError),
     #[error("the description of the volume {0}")]
     Description(String),
+    #[error(transparent)]
+    Unread(#[from] ::model::volume::VolumeError),
     #[error("the volume is not what it should be: {0}")]
     Volume(String),
     #[error("the statement about the files {0}")]
@@ -61,7 +63,9 @@ impl ModelError {
             Self::FileSystem(_) => "tool",
             Self::Occupied { .. } => "output",
             Self::OutputDir(error) => error.fault(),
-            Self::Description(_) | Self::Volume(_) | Self::Statement(_) => "volume",
+            Self::Description(_) | Self::Unread(_) | Self::Volume(_) | Self::Statement(_) => {
+                "volume"
+            }
         }
     }
 

@@ -64,7 +64,7 @@ pub fn pack(
         volume: VerityRoot::from(root),
         files: directory.files().to_vec(),
         left_out: directory.left_out().to_vec(),
-        tool,
+        tool: Some(tool),
     };
     write(out, DESCRIPTION, &description.to_json())?;
     let mut statement = Statement::of(&description).to_json();

@@ -8,7 +8,7 @@
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::{Description, File};
+use super::{Description, VolumeFile};
 use registers::Digest32;
 
 /// What is said about a model's files.
@@ -57,7 +57,7 @@ struct Resource {
 impl Statement {
     /// About the files of a volume.
     pub fn of(description: &Description) -> Self {
-        let resource = |file: &File| Resource {
+        let resource = |file: &VolumeFile| Resource {
             name: file.path.clone(),
             algorithm: "sha256",
             digest: file.sha256,
@@ -96,7 +96,7 @@ impl Statement {
     }
 }
 
-fn subject(files: &[File]) -> Digest32 {
+fn subject(files: &[VolumeFile]) -> Digest32 {
     let mut hasher = Sha256::new();
     for file in files {
         hasher.update(file.sha256.0);

@@ -7,12 +7,14 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    DESCRIPTION, Description, ModelError, ModelVerifier, SIGNATURE, Statement, Step, VOLUME, bundle,
+    DESCRIPTION, Description, ModelError, ModelVerifier, SIGNATURE, Statement, Step, VOLUME,
+    bundle, parse_description,
 };
-use crate::formats::erofs::volume::{Found, ReadAt, list as list_erofs};
+use crate::formats::erofs::reader::volume_files;
 use crate::formats::verity;
 use crate::formats::verity::Root;
-use crate::limits::{CHUNK_BYTES, MODEL_DESCRIPTION_BYTES_MAX};
+use crate::formats::{Item, Part, ReadError};
+use ::model::limits::DESCRIPTION_BYTES_MAX;
 use registers::Digest32;
 
 /// Reads all of the volume in `directory`: its hash tree has to be that of its data and end in the described root hash, its files have
@@ -23,7 +25,7 @@ pub fn verify(
     key: Option<&ModelVerifier>,
     progress: &mut dyn FnMut(Step<'_>),
 ) -> Result<Description, ModelError> {
-    let description = Description::parse(&read(&directory.join(DESCRIPTION))?)?;
+    let description = parse_description(&read(&directory.join(DESCRIPTION))?)?;
     check_statement(&read(&directory.join(SIGNATURE))?, &description, key)?;
     let path = directory.join(VOLUME);
     let disk = ModelError::disk("reading", &path);
@@ -72,23 +74,21 @@ fn check_statement(
 
 /// The files in the data, against the list. The tree is right by now, so what differs was packed so.
 fn check_files(
-    volume: &dyn ReadAt,
+    volume: &File,
     description: &Description,
     progress: &mut dyn FnMut(Step<'_>),
 ) -> Result<(), ModelError> {
-    let data_bytes = description.volume.data_blocks * verity::BLOCK_BYTES;
-    let mut found = list_erofs(volume, data_bytes)?;
+    let refuse = |error: ReadError| ModelError::Volume(error.to_string());
+    let bytes = description.volume.data_blocks * verity::BLOCK_BYTES;
+    let data = Part::whole(volume).and_then(|all| all.part(0, bytes, "the file system"));
+    let data = data.map_err(refuse)?;
+    let mut found = volume_files(&data).map_err(refuse)?;
     // The order of the description: by the components of the path.
     found.sort_by(|one, other| one.path.split('/').cmp(other.path.split('/')));
-    let listed = description
-        .files
-        .iter()
-        .map(|file| (&file.path, file.bytes));
-    if !found
-        .iter()
-        .map(|found| (&found.path, found.bytes))
-        .eq(listed)
-    {
+    let of_item = |item: &Item| (item.path.trim_start_matches('/').to_owned(), item.bytes);
+    let listed = description.files.iter();
+    let listed = listed.map(|file| (file.path.clone(), file.bytes));
+    if !found.iter().map(of_item).eq(listed) {
         return Err(ModelError::Volume(
             "its files are not those of the description".into(),
         ));
@@ -98,12 +98,15 @@ fn check_files(
         total: description.files.iter().map(|file| file.bytes).sum(),
     });
     let mut done = 0;
-    let mut count = |bytes| {
-        done += bytes;
-        progress(Step::Bytes(done));
-    };
     for (found, file) in found.iter().zip(&description.files) {
-        let sha256 = digest(volume, found, &mut count)?;
+        let mut hasher = Sha256::new();
+        let read = found.read(&data, &mut |piece| {
+            hasher.update(piece);
+            done += piece.len() as u64;
+            progress(Step::Bytes(done));
+        });
+        read.map_err(|error| ModelError::Volume(format!("{}: {error}", file.path)))?;
+        let sha256 = Digest32(hasher.finalize().into());
         if sha256 != file.sha256 {
             return Err(ModelError::Volume(format!(
                 "{} has the digest {sha256} and not {}",
@@ -114,33 +117,10 @@ fn check_files(
     Ok(())
 }
 
-fn digest(
-    volume: &dyn ReadAt,
-    found: &Found,
-    count: &mut dyn FnMut(u64),
-) -> Result<Digest32, ModelError> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; CHUNK_BYTES];
-    let mut at = 0;
-    while at < found.bytes {
-        let wanted = buffer
-            .len()
-            .min(usize::try_from(found.bytes - at).unwrap_or(usize::MAX));
-        let piece = &mut buffer[..wanted];
-        volume
-            .read_at(found.start + at, piece)
-            .map_err(|error| ModelError::Volume(format!("{}: {error}", found.path)))?;
-        hasher.update(&*piece);
-        at += wanted as u64;
-        count(wanted as u64);
-    }
-    Ok(Digest32(hasher.finalize().into()))
-}
-
 fn read(path: &Path) -> Result<Vec<u8>, ModelError> {
     let disk = ModelError::disk("reading", path);
     let mut bytes = Vec::new();
-    let limit = MODEL_DESCRIPTION_BYTES_MAX + 1;
+    let limit = DESCRIPTION_BYTES_MAX as u64 + 1;
     let file = File::open(path).map_err(&disk)?;
     file.take(limit).read_to_end(&mut bytes).map_err(disk)?;
     if bytes.len() as u64 >= limit {

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::directory::{Directory, DirectoryError, disk};
 use crate::formats::bytes::{Part, ReadError};
-use crate::formats::listing::{Item, ItemKind, Listing, list};
+use crate::formats::{Item, ItemKind, Listing, list};
 use crate::image::CMDLINE;
 use crate::image::repro::first_byte;
 use crate::limits::DIFFERENCES_MAX;

@@ -7,7 +7,7 @@ use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use image_builder::formats::verity;
-use image_builder::image::disk::{BOOT_PATH, DiskError, Parts, write};
+use image_builder::image::disk::{BOOT_PATH, DiskError, FatError, Parts, write};
 use image_builder::limits::BOOT_PARTITION_BYTES_MAX;
 use predict::{Boot, BootMethod};
 
@@ -192,7 +192,7 @@ fn files_and_roots_that_a_disk_cannot_have_are_refused() {
     let path = |files: &[(&str, &[u8])]| {
         let disk = tempfile::tempfile().expect("a file");
         match write(&Parts { files, root: None }, &disk) {
-            Err(DiskError::Path { path, why }) => (path, why),
+            Err(DiskError::Fat(FatError::Path { path, why })) => (path, why),
             other => panic!("{other:?}"),
         }
     };
@@ -236,7 +236,7 @@ fn files_and_roots_that_a_disk_cannot_have_are_refused() {
     );
     let got = 18 * 64 * MIB as u64;
     assert!(got > BOOT_PARTITION_BYTES_MAX);
-    assert!(matches!(refused, Err(DiskError::TooLong { got: g }) if g == got));
+    assert!(matches!(refused, Err(DiskError::Fat(FatError::TooLong { got: g })) if g == got));
 
     let (image, root) = root(4);
     for (bytes, data_blocks) in [

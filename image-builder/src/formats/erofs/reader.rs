@@ -1,4 +1,5 @@
-//! A root: EROFS without compression (`Documentation/filesystems/erofs.rst` and `fs/erofs/erofs_fs.h` of the kernel).
+//! A root or a model's volume: EROFS without compression (`Documentation/filesystems/erofs.rst` and `fs/erofs/erofs_fs.h` of the
+//! kernel).
 //!
 //! What lies behind the file system is the hash tree over it, whose superblock is described by
 //! `Documentation/admin-guide/device-mapper/verity.rst`.
@@ -6,10 +7,8 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use crate::formats::bytes::ReadError;
-use crate::formats::bytes::{Part, number};
-use crate::formats::cpio::reader::kind;
-use crate::formats::listing::{Item, ItemKind, Listing};
+use crate::formats::bytes::{Part, ReadError, number};
+use crate::formats::item::{Item, ItemKind, Listing};
 use crate::limits::{DEB_DEPTH_MAX, INSIDE_DIRECTORY_BYTES_MAX, INSIDE_ITEMS_MAX};
 
 /// `EROFS_SUPER_MAGIC_V1`.
@@ -20,18 +19,7 @@ pub const SUPERBLOCK: u64 = 1024;
 /// Everything below the root directory, directories before what is in them.
 pub fn list(file: &Part<'_>) -> Result<Listing, ReadError> {
     let volume = Volume::open(*file)?;
-    let mut reader = Reader {
-        listing: Listing::default(),
-        seen: BTreeSet::new(),
-        bytes: 0,
-        volume,
-    };
-    reader.directory("/", reader.volume.root, 0)?;
-    let Reader {
-        mut listing,
-        volume,
-        ..
-    } = reader;
+    let mut listing = Reader::read(&volume)?;
     let end = volume.blocks << volume.block_bits;
     listing
         .areas
@@ -49,10 +37,32 @@ pub fn list(file: &Part<'_>) -> Result<Listing, ReadError> {
     Ok(listing)
 }
 
+/// The files of a model's volume. It needs less of the format than a root: blocks of 4096 bytes, no chunks, and nothing but
+/// directories and files, each in one piece.
+pub fn volume_files(file: &Part<'_>) -> Result<Vec<Item>, ReadError> {
+    let volume = Volume::open(*file)?;
+    if volume.block() != BLOCK_BYTES {
+        return Err(unknown("blocks of another size than 4096 bytes"));
+    }
+    if volume.features & !PADDING != 0 {
+        return Err(unknown("features that a volume does not need"));
+    }
+    let mut items = Reader::read(&volume)?.items;
+    items.retain(|item| item.kind != ItemKind::Directory);
+    match items.iter().find(|item| item.kind != ItemKind::File) {
+        Some(_) => Err(broken("something in it is neither a file nor a directory")),
+        None if items.iter().any(|item| item.extents.len() > 1) => {
+            Err(broken("a file is in two pieces"))
+        }
+        None => Ok(items),
+    }
+}
+
 /// The file system as a whole.
 struct Volume<'a> {
     file: Part<'a>,
     block_bits: u32,
+    features: u64,
     /// Where inodes are counted from.
     inodes: u64,
     root: u64,
@@ -75,9 +85,8 @@ impl<'a> Volume<'a> {
         if block[..4] != MAGIC {
             return Err(broken("its superblock has another magic number"));
         }
-        // Padding at the beginning of compressed data, chunks, and long prefixes of attributes: nothing that hides a file.
-        const READ: u64 = 0x01 | 0x04 | 0x40;
-        if number::<4>(&block, 80) & !READ != 0 {
+        let features = number::<4>(&block, 80);
+        if features & !(PADDING | CHUNKS | PREFIXES) != 0 {
             return Err(unknown("compression or another feature"));
         }
         let block_bits = u32::from(block[12]);
@@ -89,6 +98,7 @@ impl<'a> Volume<'a> {
         Ok(Self {
             file,
             block_bits,
+            features,
             inodes: number::<4>(&block, 40) << block_bits,
             root: number::<2>(&block, 14),
             blocks,
@@ -129,12 +139,12 @@ impl<'a> Volume<'a> {
         };
         let end = at + size + attributes;
         self.file.part(at, size + attributes, "an inode")?;
-        let special = kind(mode) == ItemKind::Device;
+        let special = ItemKind::of(mode) == ItemKind::Device;
         let extents = match (format >> 1 & 7, special) {
             (_, true) => Vec::new(),
             (0, _) => self.flat(place, bytes)?,
             (2, _) => self.inline(place, bytes, end)?,
-            (4, _) => self.chunks(place, bytes, end)?,
+            (4, _) if self.features & CHUNKS != 0 => self.chunks(place, bytes, end)?,
             (1 | 3, _) => return Err(unknown("compression")),
             _ => return Err(unknown("a layout of files")),
         };
@@ -163,6 +173,11 @@ impl<'a> Volume<'a> {
         let mut extents = self.flat(block, before)?;
         let tail = bytes - before;
         self.file.part(behind, tail, "a file's content")?;
+        if behind % self.block() + tail > self.block() {
+            return Err(broken(
+                "the end of a file is not in one block with its inode",
+            ));
+        }
         if tail > 0 {
             extents.push(behind..behind + tail);
         }
@@ -203,26 +218,43 @@ impl<'a> Volume<'a> {
 }
 
 struct Reader<'a> {
-    volume: Volume<'a>,
+    volume: &'a Volume<'a>,
     listing: Listing,
     seen: BTreeSet<u64>,
     /// Of all files so far, however many share them.
     bytes: u64,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn read(volume: &'a Volume<'a>) -> Result<Listing, ReadError> {
+        let mut reader = Self {
+            listing: Listing::default(),
+            seen: BTreeSet::new(),
+            bytes: 0,
+            volume,
+        };
+        let root = volume.inode(volume.root)?;
+        if ItemKind::of(root.mode) != ItemKind::Directory {
+            return Err(broken("its root is no directory"));
+        }
+        reader.directory("/", volume.root, root, 0)?;
+        Ok(reader.listing)
+    }
+
     /// A directory and everything in it. `path` is its own.
-    fn directory(&mut self, path: &str, number_of: u64, depth: usize) -> Result<(), ReadError> {
+    fn directory(
+        &mut self,
+        path: &str,
+        number_of: u64,
+        inode: Inode,
+        depth: usize,
+    ) -> Result<(), ReadError> {
         if depth > DEB_DEPTH_MAX {
             let (format, what, max) = (FORMAT, "directories in each other", DEB_DEPTH_MAX as u64);
             return Err(ReadError::TooMany { format, what, max });
         }
         if !self.seen.insert(number_of) {
             return Err(broken("a directory is in two places"));
-        }
-        let inode = self.volume.inode(number_of)?;
-        if kind(inode.mode) != ItemKind::Directory {
-            return Err(broken("a directory is none"));
         }
         if inode.bytes > INSIDE_DIRECTORY_BYTES_MAX {
             let (format, what) = (FORMAT, "bytes in one directory");
@@ -239,18 +271,20 @@ impl Reader<'_> {
         for names in names.chunks(block) {
             entries(names, &mut found)?;
         }
-        for (name, number_of, is_directory) in found {
+        drop(names);
+        for (name, number_of, named) in found {
             if name == "." || name == ".." {
                 continue;
             }
             let path = format!("{}/{name}", path.trim_end_matches('/'));
+            let inode = self.volume.inode(number_of)?;
+            let is_directory = ItemKind::of(inode.mode) == ItemKind::Directory;
+            if named != UNNAMED && (named == NAMED_DIRECTORY) != is_directory {
+                return Err(broken("a directory is called something else"));
+            }
             if is_directory {
-                self.directory(&path, number_of, depth + 1)?;
+                self.directory(&path, number_of, inode, depth + 1)?;
             } else {
-                let inode = self.volume.inode(number_of)?;
-                if kind(inode.mode) == ItemKind::Directory {
-                    return Err(broken("a directory is called something else"));
-                }
                 self.add(&path, inode)?;
             }
         }
@@ -270,7 +304,7 @@ impl Reader<'_> {
         }
         let item = Item {
             path: path.to_owned(),
-            kind: kind(inode.mode),
+            kind: ItemKind::of(inode.mode),
             mode: inode.mode & 0o7777,
             owner: inode.owner,
             bytes: inode.bytes,
@@ -283,7 +317,7 @@ impl Reader<'_> {
 }
 
 /// The entries of one block of a directory: descriptions of twelve bytes, then the names, the last one up to the end or to a zero.
-fn entries(block: &[u8], found: &mut Vec<(String, u64, bool)>) -> Result<(), ReadError> {
+fn entries(block: &[u8], found: &mut Vec<(String, u64, u8)>) -> Result<(), ReadError> {
     const SIZE: usize = 12;
     if block.len() < SIZE {
         return Err(broken("a block of a directory is too short"));
@@ -305,8 +339,7 @@ fn entries(block: &[u8], found: &mut Vec<(String, u64, bool)>) -> Result<(), Rea
         if name.is_empty() || name.contains('/') || name.len() > 255 {
             return Err(broken("a name is empty, too long, or a path"));
         }
-        // EROFS_FT_DIR.
-        found.push((name.to_owned(), number::<8>(block, at), block[at + 10] == 2));
+        found.push((name.to_owned(), number::<8>(block, at), block[at + 10]));
         if found.len() > INSIDE_ITEMS_MAX {
             let (format, what, max) = (FORMAT, "entries", INSIDE_ITEMS_MAX as u64);
             return Err(ReadError::TooMany { format, what, max });
@@ -326,5 +359,14 @@ fn unknown(what: &'static str) -> ReadError {
 }
 
 const FORMAT: &str = "the file system";
+const BLOCK_BYTES: u64 = 4096;
+/// Features that hide no file: padding at the beginning of compressed data, which mkfs.erofs sets whether or not it compresses;
+/// chunks; long prefixes of attributes.
+const PADDING: u64 = 0x01;
+const CHUNKS: u64 = 0x04;
+const PREFIXES: u64 = 0x40;
+/// What an entry of a directory may say of its inode: nothing, `EROFS_FT_DIR`, or another kind.
+const UNNAMED: u8 = 0;
+const NAMED_DIRECTORY: u8 = 2;
 /// How often the bytes of a volume may be in its files, for those that share theirs.
 const SHARED_MAX: u64 = 16;
