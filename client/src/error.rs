@@ -55,6 +55,8 @@ pub enum ClientError {
         param: Option<String>,
         message: String,
     },
+    #[error("the request is refused: {message}")]
+    ContextLength { param: String, message: String },
     #[error("the model `{model}` is refused: {message}")]
     Model { model: String, message: String },
     #[error(transparent)]
@@ -112,6 +114,10 @@ pub enum ClientError {
     ChargeMismatch,
     #[error("the chain cannot be used: {0}")]
     Chain(String),
+    #[error(
+        "the application read too slowly, so that a part of the stream was lost; the answer was paid for"
+    )]
+    ReaderTooSlow,
     #[error("this client failed: {0}")]
     Internal(String),
 }
@@ -130,7 +136,7 @@ impl ClientError {
         use ClientError::*;
         match self {
             Config(_) | Budget(_) | Sealing(_) | Internal(_) => Fault::Ourselves,
-            Request { .. } | Model { .. } => Fault::Caller,
+            Request { .. } | ContextLength { .. } | Model { .. } | ReaderTooSlow => Fault::Caller,
             NotTrusted(_) => Fault::Guest,
             Unreachable(_) | ProxyRefused { .. } | ProxyMisbehaved { .. } => Fault::Proxy,
             UnknownSigner | Cut(_) | Deadline(_) | RefusedAnother(_) | ChargeMismatch => {
@@ -151,7 +157,7 @@ impl ClientError {
             UnknownSigner | Cut(_) | Deadline(_) | RefusedAnother(_) | Seal(_) | Answer(_)
             | Internal(_) => Executed::Maybe,
             GuestFailed(_) | Receipt(_) | Charge(_) | ChargeMismatch | Tokens(_) => Executed::Yes,
-            Budget(BudgetError::AfterTheAnswer { .. }) => Executed::Yes,
+            Budget(BudgetError::AfterTheAnswer { .. }) | ReaderTooSlow => Executed::Yes,
             GuestRefused(code) if !code.proves_not_started() => Executed::Maybe,
             _ => Executed::No,
         }
@@ -178,6 +184,7 @@ impl ClientError {
         match self {
             Config(_) => "configuration",
             Request { .. } => "invalid_request",
+            ContextLength { .. } => "context_length_exceeded",
             Model { .. } => "model_not_found",
             Budget(_) => "budget_exceeded",
             NotTrusted(_) => "attestation_failed",
@@ -198,6 +205,7 @@ impl ClientError {
             Receipt(_) => "bad_receipt",
             Charge(_) | ChargeMismatch => "bad_charge",
             Chain(_) => "chain_unavailable",
+            ReaderTooSlow => "reader_too_slow",
             Internal(_) => "internal",
         }
     }
@@ -206,8 +214,9 @@ impl ClientError {
     pub fn status(&self) -> u16 {
         use ClientError::*;
         match self {
-            Request { .. } => 400,
+            Request { .. } | ContextLength { .. } => 400,
             Model { .. } => 404,
+            ReaderTooSlow => 408,
             Budget(_) => 402,
             NotTrusted(_) => 424,
             Deadline(_) => 504,
@@ -227,6 +236,7 @@ impl ClientError {
     pub fn param(&self) -> Option<&str> {
         match self {
             ClientError::Request { param, .. } => param.as_deref(),
+            ClientError::ContextLength { param, .. } => Some(param),
             ClientError::Model { .. } => Some("model"),
             _ => None,
         }

@@ -176,10 +176,9 @@ fn count(model: &Model, offer: &ModelOffer, ask: &Request) -> Result<Tokens, Cli
             let prompt = model.count_prompt(messages).map_err(uncounted)?;
             let context = offer.context_tokens;
             let room = context.checked_sub(prompt).filter(|room| *room > 0);
-            let room = room.ok_or_else(|| {
-                let message =
-                    format!("{prompt} prompt tokens leave no room in a context of {context}");
-                refuse(Some("messages"), message)
+            let room = room.ok_or_else(|| ClientError::ContextLength {
+                param: "messages".into(),
+                message: format!("{prompt} prompt tokens leave no room in a context of {context}"),
             })?;
             let completion_max = (*tokens_max).min(room);
             Ok(Tokens {

@@ -25,7 +25,8 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// What the network may add to a deadline that the guest keeps.
 pub const DEADLINE_GRACE: Duration = Duration::from_secs(5);
 
-/// A request of an application to the sidecar.
-pub const REQUEST_BYTES_MAX: usize = wire::limits::REQUEST_BYTES_MAX;
-/// Events that the sidecar holds before an application has read them.
-pub const EVENTS_QUEUED_MAX: usize = 256;
+/// A request of an application to the sidecar: JSON of what may be sealed, with room for its escapes.
+pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of a stream that the sidecar holds for an application that does not read: minutes of text, so that only one
+/// that stopped reading reaches it.
+pub const READER_LAG_BYTES_MAX: usize = 4 * 1024 * 1024;

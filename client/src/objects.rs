@@ -39,15 +39,18 @@ pub(crate) fn attestation_object(session: &Session) -> Value {
     })
 }
 
-/// What ends a stream: no choices, but what is known of the job.
-pub(crate) fn final_chunk(answer: &Answer, include_usage: bool) -> Value {
-    let mut chunk = answer.events.last().cloned().unwrap_or_default();
-    chunk["choices"] = json!([]);
-    if include_usage {
-        chunk["usage"] = usage(answer);
+/// What ends a stream: the chunk that says why the answer ended, with what is known of the job. Only who asked for the
+/// usage gets a chunk without choices after it, as the OpenAI API does: the usual loop reads `choices[0]` of each chunk.
+pub(crate) fn last_chunks(answer: &Answer, include_usage: bool) -> Vec<Value> {
+    let mut last = answer.events.last().cloned().unwrap_or_default();
+    let mut with_usage = last.clone();
+    last["x_job"] = x_job(answer);
+    if !include_usage {
+        return vec![last];
     }
-    chunk["x_job"] = x_job(answer);
-    chunk
+    with_usage["choices"] = json!([]);
+    with_usage["usage"] = usage(answer);
+    vec![last, with_usage]
 }
 
 /// The OpenAI API's answer to a chat request that is not streamed.

@@ -1,16 +1,21 @@
 //! The OpenAI API as this sidecar speaks it: requests strictly read, and the objects it answers with.
 //!
 //! A field that this version does not know is refused by name: an application that asks for `stop` or for tools and
-//! gets an answer without them would be deceived. A field whose value changes nothing (`n: 1`, `logprobs: false`) is
-//! accepted and goes no further than here, so that a request inside the seal says little about the program behind it.
+//! gets an answer without them would be deceived. A field whose value changes nothing (`n: 1`, `logprobs: false`, null)
+//! is accepted and goes no further than here, so that a request inside the seal says little about the program behind
+//! it. A refusal names its field as a path, such as `messages[2].content`.
+
+mod answers;
+mod chat;
+mod embeddings;
+
+pub use answers::error_object;
+pub(crate) use answers::{Head, error_type, finish_reason};
 
 use crate::error::{ClientError, shown};
-use serde_json::{Map, Value, json};
-use wire::limits::{
-    COMPLETION_TOKENS_MAX, CONVERSATION_BYTES_MAX, INPUTS_MAX, MESSAGES_MAX, TEMPERATURE_MAX,
-    TEXT_BYTES_MAX, TOP_P_MAX,
-};
-use wire::{AnswerEvent, ChatRequest, EmbeddingsRequest, Endpoint, Finish, Message, Role, Vectors};
+use serde_json::Value;
+use wire::Endpoint;
+use wire::limits::TEXT_BYTES_MAX;
 
 /// A request that was read.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +31,7 @@ pub struct Request {
 pub struct Delivery {
     /// As server-sent events.
     pub stream: bool,
-    /// With the usage in the last chunk.
+    /// With a last chunk that has the usage and no choices.
     pub include_usage: bool,
     /// Vectors as base64 of little-endian 32-bit floats, which the OpenAI SDKs ask for unless told otherwise.
     pub base64: bool,
@@ -38,105 +43,14 @@ pub fn parse(endpoint: Endpoint, body: &Value) -> Result<Request, ClientError> {
         return Err(refuse(None, "the body is not a JSON object"));
     };
     match endpoint {
-        Endpoint::Embeddings => embeddings(fields),
-        Endpoint::Chat => chat(fields),
+        Endpoint::Embeddings => embeddings::parse(fields),
+        Endpoint::Chat => chat::parse(fields),
     }
 }
 
-fn embeddings(fields: &Map<String, Value>) -> Result<Request, ClientError> {
-    let (mut model, mut inputs) = (None, None);
-    let mut delivery = Delivery::default();
-    for (name, value) in fields {
-        match name.as_str() {
-            "model" => model = Some(text(name, value)?),
-            "input" => inputs = Some(input(value)?),
-            "user" => drop(text(name, value)?),
-            "encoding_format" => match value.as_str() {
-                Some("float") => delivery.base64 = false,
-                Some("base64") => delivery.base64 = true,
-                _ => return Err(other(name, value, "`float` or `base64`")),
-            },
-            _ => return Err(unknown(name)),
-        }
-    }
-    let model = model.ok_or_else(|| missing("model"))?;
-    let inputs = inputs.ok_or_else(|| missing("input"))?;
-    let ask = wire::Request::Embeddings(EmbeddingsRequest { model, inputs });
-    Ok(Request { ask, delivery })
-}
-
-fn chat(fields: &Map<String, Value>) -> Result<Request, ClientError> {
-    let (mut model, mut messages, mut tokens_max) = (None, None, None);
-    let (mut temperature, mut top_p, mut seed) = (None, None, None);
-    let mut delivery = Delivery::default();
-    for (name, value) in fields {
-        match name.as_str() {
-            // An SDK that sends every field it knows sends null for most of them.
-            _ if value.is_null() => known(name)?,
-            "model" => model = Some(text(name, value)?),
-            "messages" => messages = Some(conversation(value)?),
-            "max_tokens" | "max_completion_tokens" => {
-                let wanted = value.as_u64().and_then(|n| u32::try_from(n).ok());
-                let wanted = wanted.filter(|n| (1..=COMPLETION_TOKENS_MAX).contains(n));
-                let range = format!("1 to {COMPLETION_TOKENS_MAX}");
-                let wanted = wanted.ok_or_else(|| other(name, value, &range))?;
-                tokens_max = Some(tokens_max.map_or(wanted, |other: u32| other.min(wanted)));
-            }
-            "temperature" => temperature = Some(number(name, value, TEMPERATURE_MAX)?),
-            "top_p" => top_p = Some(number(name, value, TOP_P_MAX)?),
-            "seed" => {
-                let whole = "a whole number from 0";
-                seed = Some(value.as_u64().ok_or_else(|| other(name, value, whole))?);
-            }
-            "stream" => delivery.stream = flag(name, value)?,
-            "stream_options" => delivery.include_usage = stream_options(value)?,
-            "user" => drop(text(name, value)?),
-            _ => neutral(name, value)?,
-        }
-    }
-    let model = model.ok_or_else(|| missing("model"))?;
-    let messages = messages.ok_or_else(|| missing("messages"))?;
-    let default = ChatRequest::new(model, messages);
-    let ask = wire::Request::Chat(ChatRequest {
-        tokens_max: tokens_max.unwrap_or(default.tokens_max),
-        temperature: temperature.unwrap_or(default.temperature),
-        top_p: top_p.unwrap_or(default.top_p),
-        seed,
-        ..default
-    });
-    Ok(Request { ask, delivery })
-}
-
-/// Fields of the chat API whose named value means "nothing": accepted, not sent.
-const NEUTRAL: &[(&str, &[&str])] = &[
-    ("n", &["1"]),
-    ("frequency_penalty", &["0", "0.0"]),
-    ("presence_penalty", &["0", "0.0"]),
-    ("logprobs", &["false"]),
-    ("store", &["false"]),
-    ("response_format", &[r#"{"type":"text"}"#]),
-    ("service_tier", &[r#""auto""#, r#""default""#]),
-    ("logit_bias", &["{}"]),
-    ("metadata", &["{}"]),
-    ("tools", &["[]"]),
-    ("stop", &["[]"]),
-];
-
-const CHAT_FIELDS: &[&str] = &[
-    "model",
-    "messages",
-    "max_tokens",
-    "max_completion_tokens",
-    "temperature",
-    "top_p",
-    "seed",
-    "stream",
-    "stream_options",
-    "user",
-];
-
-fn neutral(name: &str, value: &Value) -> Result<(), ClientError> {
-    let Some((_, values)) = NEUTRAL.iter().find(|(field, _)| *field == name) else {
+/// A field that counts for nothing: one of `list` with one of its values. Every other one is refused by name.
+fn neutral(list: &[(&str, &[&str])], name: &str, value: &Value) -> Result<(), ClientError> {
+    let Some((_, values)) = list.iter().find(|(field, _)| *field == name) else {
         return Err(unknown(name));
     };
     let written = value.to_string();
@@ -150,101 +64,6 @@ fn neutral(name: &str, value: &Value) -> Result<(), ClientError> {
     ))
 }
 
-fn known(name: &str) -> Result<(), ClientError> {
-    let listed = CHAT_FIELDS.contains(&name) || NEUTRAL.iter().any(|(field, _)| *field == name);
-    if listed { Ok(()) } else { Err(unknown(name)) }
-}
-
-fn conversation(value: &Value) -> Result<Vec<Message>, ClientError> {
-    let name = "messages";
-    let list = value
-        .as_array()
-        .filter(|list| (1..=MESSAGES_MAX).contains(&list.len()));
-    let range = format!("`messages` must be a list of 1 to {MESSAGES_MAX} messages");
-    let messages: Vec<Message> = list
-        .ok_or_else(|| refuse(Some(name), &range))?
-        .iter()
-        .map(message)
-        .collect::<Result<_, _>>()?;
-    match messages.iter().map(|message| message.content.len()).sum() {
-        0..=CONVERSATION_BYTES_MAX => Ok(messages),
-        bytes => Err(refuse(
-            Some(name),
-            &format!("messages have {bytes} bytes; {CONVERSATION_BYTES_MAX} are allowed"),
-        )),
-    }
-}
-
-fn message(value: &Value) -> Result<Message, ClientError> {
-    let name = Some("messages");
-    let fields = value
-        .as_object()
-        .ok_or_else(|| refuse(name, "a message is a JSON object"))?;
-    if let Some(other) = fields
-        .keys()
-        .find(|key| !["role", "content"].contains(&key.as_str()))
-    {
-        let other = shown(other);
-        return Err(refuse(
-            name,
-            &format!("a message's field `{other}` is not supported in this version"),
-        ));
-    }
-    let role = match fields.get("role").and_then(Value::as_str) {
-        Some("system" | "developer") => Role::System,
-        Some("user") => Role::User,
-        Some("assistant") => Role::Assistant,
-        _ => {
-            return Err(refuse(
-                name,
-                "a message's role is system, user or assistant",
-            ));
-        }
-    };
-    Ok(Message {
-        role,
-        content: content(fields.get("content").unwrap_or(&Value::Null))?,
-    })
-}
-
-/// A text, or a list of text parts.
-fn content(value: &Value) -> Result<String, ClientError> {
-    let name = Some("messages");
-    let part = |part: &Value| match (part.get("type").and_then(Value::as_str), part.get("text")) {
-        (Some("text"), Some(Value::String(text))) => Ok(text.clone()),
-        _ => Err(refuse(
-            name,
-            "a message's content is text; images and audio are not supported",
-        )),
-    };
-    let text = match value {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => parts
-            .iter()
-            .map(part)
-            .collect::<Result<Vec<_>, _>>()?
-            .concat(),
-        _ => return Err(refuse(name, "a message needs content")),
-    };
-    bounded("messages", text)
-}
-
-fn input(value: &Value) -> Result<Vec<String>, ClientError> {
-    let name = "input";
-    let range = format!("`input` must be a text or a list of 1 to {INPUTS_MAX} texts");
-    let inputs = match value {
-        Value::String(text) => vec![text.clone()],
-        Value::Array(list) if (1..=INPUTS_MAX).contains(&list.len()) => {
-            let texts = list.iter().map(|text| text.as_str().map(str::to_owned));
-            texts
-                .collect::<Option<Vec<_>>>()
-                .ok_or_else(|| refuse(Some(name), &range))?
-        }
-        _ => return Err(refuse(Some(name), &range)),
-    };
-    inputs.into_iter().map(|text| bounded(name, text)).collect()
-}
-
 fn bounded(name: &str, text: String) -> Result<String, ClientError> {
     if text.len() <= TEXT_BYTES_MAX {
         return Ok(text);
@@ -256,21 +75,6 @@ fn bounded(name: &str, text: String) -> Result<String, ClientError> {
             text.len()
         ),
     ))
-}
-
-fn stream_options(value: &Value) -> Result<bool, ClientError> {
-    let name = "stream_options";
-    let fields = value
-        .as_object()
-        .ok_or_else(|| other(name, value, "a JSON object"))?;
-    let mut include_usage = false;
-    for (field, value) in fields {
-        match field.as_str() {
-            "include_usage" => include_usage = flag(name, value)?,
-            _ => return Err(unknown(&format!("stream_options.{field}"))),
-        }
-    }
-    Ok(include_usage)
 }
 
 fn text(name: &str, value: &Value) -> Result<String, ClientError> {
@@ -296,7 +100,7 @@ fn other(name: &str, value: &Value, allowed: &str) -> ClientError {
     let value = shown(&value.to_string());
     refuse(
         Some(name),
-        &format!("{name} is {value}; it may be {allowed}"),
+        &format!("`{name}` is {value}; it may be {allowed}"),
     )
 }
 
@@ -319,69 +123,11 @@ fn refuse(param: Option<&str>, message: &str) -> ClientError {
     }
 }
 
-/// What the application sees of an answer's events: the objects of the OpenAI API, without the token ids.
-#[derive(Debug, Clone)]
-pub(crate) struct Head {
-    /// `chatcmpl-` and the job's id.
-    pub(crate) id: String,
-    pub(crate) model: String,
-    pub(crate) created_unix_s: u64,
-}
-
-impl Head {
-    /// An event as its object.
-    pub(crate) fn object(&self, event: &AnswerEvent) -> Value {
-        let (delta, finish) = match event {
-            AnswerEvent::Start => (json!({"role": "assistant", "content": ""}), None),
-            AnswerEvent::Text { content, .. } => (json!({"content": content}), None),
-            AnswerEvent::End { finish, .. } => (json!({}), Some(finish_reason(*finish))),
-            AnswerEvent::Embeddings(vectors) => return self.embeddings(vectors),
-        };
-        json!({"id": self.id, "object": "chat.completion.chunk", "created": self.created_unix_s, "model": self.model,
-            "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
-    }
-
-    fn embeddings(&self, vectors: &Vectors) -> Value {
-        let floats = |bytes: &[u8]| -> Vec<f32> {
-            let (floats, _) = bytes.as_chunks::<4>();
-            floats
-                .iter()
-                .map(|bytes| f32::from_le_bytes(*bytes))
-                .collect()
-        };
-        let data = vectors.iter().enumerate().map(|(index, bytes)| {
-            json!({"object": "embedding", "index": index, "embedding": floats(bytes)})
-        });
-        json!({"object": "list", "data": data.collect::<Vec<_>>(), "model": self.model})
-    }
-}
-
-/// Why an answer ended, as the OpenAI API says it.
-pub(crate) fn finish_reason(finish: Finish) -> &'static str {
-    match finish {
-        Finish::Stop => "stop",
-        Finish::Length | Finish::Deadline => "length",
-    }
-}
-
-/// The error object of the OpenAI API, with what a caller needs to know before it asks again.
-pub fn error_object(error: &ClientError) -> Value {
-    let kind = match error.status() {
-        400..=499 => "invalid_request_error",
-        _ => "server_error",
-    };
-    json!({"error": {
-        "message": error.to_string(),
-        "type": kind,
-        "code": error.code(),
-        "param": error.param(),
-        "x_job": {"executed": error.executed().as_str(), "retryable": error.retryable()},
-    }})
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+    use wire::{ChatRequest, Message, Role};
 
     fn refused(endpoint: Endpoint, body: Value) -> Option<String> {
         match parse(endpoint, &body) {

@@ -5,14 +5,16 @@
 //! page that rebinds its own name to the loopback cannot say that). Promised: `[DONE]` or a whole JSON answer is
 //! written only after the receipt was verified; an answer that fails ends with an error object.
 
+mod jobs;
+
 use crate::client::Client;
-use crate::error::{ClientError, Executed};
-use crate::limits::{EVENTS_QUEUED_MAX, REQUEST_BYTES_MAX};
-use crate::objects::{CURRENCY, attestation_object, chat_object, embeddings_object, final_chunk};
+use crate::error::{ClientError, Executed, shown};
+use crate::limits::REQUEST_BYTES_MAX;
+use crate::objects::{CURRENCY, attestation_object};
 use crate::openai::{self, error_object};
-use axum::body::{Body, Bytes};
+use crate::session::Session;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -21,8 +23,7 @@ use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-use wire::{Digest, Endpoint, Receipt};
+use wire::{Digest, ModelOffer, Receipt};
 
 /// Serves until the listener fails.
 pub async fn serve(client: Arc<Client>, listener: TcpListener) -> std::io::Result<()> {
@@ -34,11 +35,20 @@ pub fn router(client: Arc<Client>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { Json(json!({"ok": true})) }))
         .route("/v1/models", get(models))
+        .route("/v1/models/{*id}", get(model))
         .route("/v1/attestation", get(attestation))
         .route("/v1/receipts/{id}", get(receipt))
-        .route("/v1/embeddings", post(embeddings))
-        .route("/v1/chat/completions", post(chat))
-        .fallback(|| async { named(404, "not_found", "this sidecar has no such path") })
+        .route("/v1/embeddings", post(jobs::embeddings))
+        .route("/v1/chat/completions", post(jobs::chat))
+        .fallback(async |request: Request| {
+            let message = format!("this sidecar has no path {}", shown(request.uri().path()));
+            named(404, "unknown_url", &message)
+        })
+        .method_not_allowed_fallback(async |request: Request| {
+            let (path, method) = (shown(request.uri().path()), request.method());
+            let message = format!("{path} does not answer {method}");
+            named(405, "method_not_supported", &message)
+        })
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
         .layer(middleware::from_fn(refuse_rebinding))
         .with_state(client)
@@ -73,29 +83,50 @@ async fn models(State(client): State<Arc<Client>>) -> Response {
         Ok(session) => session,
         Err(error) => return failed(&error),
     };
-    let offers = session.keyset().models.iter();
-    let allowed = offers.filter(|offer| {
+    let data: Vec<Value> = allowed(&client, &session)
+        .map(|offer| model_object(&session, offer))
+        .collect();
+    Json(json!({"object": "list", "data": data})).into_response()
+}
+
+async fn model(State(client): State<Arc<Client>>, Path(id): Path<String>) -> Response {
+    let session = match client.session().await {
+        Ok(session) => session,
+        Err(error) => return failed(&error),
+    };
+    match allowed(&client, &session).find(|offer| offer.id == id) {
+        Some(offer) => Json(model_object(&session, offer)).into_response(),
+        None => failed(&ClientError::Model {
+            model: shown(&id),
+            message: "no model of that name is both on the allow-list and offered; GET /v1/models lists them".into(),
+        }),
+    }
+}
+
+/// The offers that the allow-list has, too.
+fn allowed<'a>(client: &'a Client, session: &'a Session) -> impl Iterator<Item = &'a ModelOffer> {
+    session.keyset().models.iter().filter(|offer| {
         let model = client.models().get(&offer.id);
         model.is_some_and(|m| m.root == offer.root && m.tokenizer_digest == offer.tokenizer)
-    });
-    let data = allowed.map(|offer| {
-        json!({
-            "id": offer.id,
-            "object": "model",
-            "created": 0,
-            "owned_by": session.keyset().payee.to_string(),
-            "x_model_digest": format!("sha256:{}", offer.root),
-            "x_quant": offer.quantisation,
-            "x_endpoint": offer.endpoint.path(),
-            "context": offer.context_tokens,
-            "price": {
-                "in": offer.prices.prompt, "cached": offer.prices.cached, "out": offer.prices.completion,
-                "currency": CURRENCY, "unit": 1_000_000,
-            },
-            "attestation": "verified",
-        })
-    });
-    Json(json!({"object": "list", "data": data.collect::<Vec<_>>()})).into_response()
+    })
+}
+
+fn model_object(session: &Session, offer: &ModelOffer) -> Value {
+    json!({
+        "id": offer.id,
+        "object": "model",
+        "created": 0,
+        "owned_by": session.keyset().payee.to_string(),
+        "x_model_digest": format!("sha256:{}", offer.root),
+        "x_quant": offer.quantisation,
+        "x_endpoint": offer.endpoint.path(),
+        "context": offer.context_tokens,
+        "price": {
+            "in": offer.prices.prompt, "cached": offer.prices.cached, "out": offer.prices.completion,
+            "currency": CURRENCY, "unit": 1_000_000,
+        },
+        "attestation": "verified",
+    })
 }
 
 async fn attestation(State(client): State<Arc<Client>>) -> Response {
@@ -144,121 +175,24 @@ async fn receipt(State(client): State<Arc<Client>>, Path(id): Path<String>) -> R
     .into_response()
 }
 
-async fn embeddings(
-    State(client): State<Arc<Client>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let body = match read(&headers, &body) {
-        Ok(body) => body,
-        Err(refused) => return *refused,
-    };
-    let delivery = match openai::parse(Endpoint::Embeddings, &body) {
-        Ok(request) => request.delivery,
-        Err(error) => return failed(&error),
-    };
-    // A caller that hangs up must not leave a verified answer unpaid, so the job has a task of its own.
-    let job = tokio::spawn(async move { client.embeddings(&body).await });
-    match joined(job.await) {
-        Ok(answer) => Json(embeddings_object(&answer, delivery)).into_response(),
-        Err(error) => failed(&error),
-    }
-}
-
-async fn chat(State(client): State<Arc<Client>>, headers: HeaderMap, body: Bytes) -> Response {
-    let body = match read(&headers, &body) {
-        Ok(body) => body,
-        Err(refused) => return *refused,
-    };
-    // Read here already, so that a bad request gets its status and not a stream.
-    let request = match openai::parse(Endpoint::Chat, &body) {
-        Ok(request) => request,
-        Err(error) => return failed(&error),
-    };
-    if request.delivery.stream {
-        return stream(client, body, request.delivery.include_usage).await;
-    }
-    let job = tokio::spawn(async move { client.chat(&body, &mut |_| ()).await });
-    match joined(job.await) {
-        Ok(answer) => Json(chat_object(&answer)).into_response(),
-        Err(error) => failed(&error),
-    }
-}
-
-/// Server-sent events. The status waits for the first event: an error before it is an ordinary HTTP error.
-async fn stream(client: Arc<Client>, body: Value, include_usage: bool) -> Response {
-    let (sender, mut events) = mpsc::channel::<Result<String, ClientError>>(EVENTS_QUEUED_MAX);
-    tokio::spawn(async move {
-        // A reader that stopped reading loses events, never the verification and the payment.
-        let mut sink = |event: &Value| drop(sender.try_send(Ok(line(event))));
-        let last = match client.chat(&body, &mut sink).await {
-            Ok(answer) => Ok(format!(
-                "{}data: [DONE]\n\n",
-                line(&final_chunk(&answer, include_usage))
-            )),
-            Err(error) => Err(error),
-        };
-        let _ = sender.send(last).await;
-    });
-    let first = match events.recv().await {
-        Some(Ok(first)) => first,
-        Some(Err(error)) => return failed(&error),
-        None => return named(500, "internal", "the job ended without a word"),
-    };
-    let rest = futures_util::stream::unfold(events, |mut events| async move {
-        let line = match events.recv().await? {
-            Ok(line) => line,
-            Err(error) => line(&error_object(&error)),
-        };
-        Some((line, events))
-    });
-    let first = futures_util::stream::once(async { first });
-    let lines = futures_util::StreamExt::chain(first, rest);
-    let lines = futures_util::StreamExt::map(lines, Ok::<_, std::convert::Infallible>);
-    let mut response = Response::new(Body::from_stream(lines));
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
-}
-
-fn line(event: &Value) -> String {
-    format!("data: {event}\n\n")
-}
-
-fn read(headers: &HeaderMap, body: &[u8]) -> Result<Value, Box<Response>> {
-    let kind = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok());
-    let kind = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
-    if kind != Some("application/json") {
-        let message = "the request needs the header content-type: application/json";
-        return Err(Box::new(named(415, "unsupported_media_type", message)));
-    }
-    serde_json::from_slice(body).map_err(|e| {
-        let message = format!("the body is not JSON: {e}");
-        Box::new(named(400, "invalid_request", &message))
-    })
-}
-
-fn joined<T>(
-    job: Result<Result<T, ClientError>, tokio::task::JoinError>,
-) -> Result<T, ClientError> {
-    job.unwrap_or_else(|_| Err(ClientError::Internal("the job's task ended early".into())))
-}
-
+/// An error as the OpenAI API shows it. The SDKs obey `retry-after` and `x-should-retry`.
 fn failed(error: &ClientError) -> Response {
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_GATEWAY);
-    (status, Json(error_object(error))).into_response()
+    let mut response = (status, Json(error_object(error))).into_response();
+    let retry = HeaderValue::from_static(if error.retryable() { "true" } else { "false" });
+    response.headers_mut().insert("x-should-retry", retry);
+    if error.retryable() && matches!(error.status(), 429 | 503) {
+        let seconds = HeaderValue::from_static("1");
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    response
 }
 
 fn named(status: u16, code: &str, message: &str) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    let kind = openai::error_type(status.as_u16());
     let error = json!({"error": {
-        "message": message, "type": "invalid_request_error", "code": code, "param": null,
+        "message": message, "type": kind, "code": code, "param": null,
         "x_job": {"executed": Executed::No.as_str(), "retryable": false},
     }});
     (status, Json(error)).into_response()

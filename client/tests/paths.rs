@@ -1,5 +1,6 @@
 //! Whole paths of the client against a proxy that may misbehave: a typed error, or a whole verified answer.
 
+mod endpoint;
 mod world;
 
 use client::{Client, ClientError, Endpoint, Executed, Fault as Whose, Job};
@@ -7,8 +8,6 @@ use serde_json::{Value, json};
 use settlement::Nano;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use world::{Fault, World, chat_body, copy, embeddings_body};
 
 async fn chat(client: &Client) -> Result<client::Answer, ClientError> {
@@ -321,110 +320,4 @@ async fn a_dead_proxy_is_unreachable_and_nothing_was_executed() {
     let error = sealed.send(client.proxy()).await.err().unwrap();
     assert!(matches!(error, ClientError::Unreachable(_)), "{error}");
     assert_eq!(error.executed(), Executed::No);
-}
-
-/// One HTTP request to the sidecar; the whole answer as text.
-async fn http(address: &str, head: &str, body: &str) -> String {
-    let mut socket = TcpStream::connect(address).await.unwrap();
-    let length = body.len();
-    let request = format!(
-        "{head} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-    );
-    socket.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).await.unwrap();
-    answer
-}
-
-async fn sidecar(world: &World) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(client::serve::serve(
-        Arc::new(world.client().unwrap()),
-        listener,
-    ));
-    address
-}
-
-fn events(answer: &str) -> Vec<String> {
-    let lines = answer
-        .lines()
-        .filter_map(|line| line.strip_prefix("data: "));
-    lines.map(str::to_owned).collect()
-}
-
-#[tokio::test]
-async fn the_sidecar_speaks_the_openai_api() {
-    let world = World::start(3600).await;
-    let address = sidecar(&world).await;
-    let models = http(&address, "GET /v1/models", "").await;
-    assert!(
-        models.contains(world::CHAT) && models.contains("\"attestation\":\"verified\""),
-        "{models}"
-    );
-    let embeddings = http(
-        &address,
-        "POST /v1/embeddings",
-        &embeddings_body().to_string(),
-    )
-    .await;
-    assert!(
-        embeddings.contains("\"amount\":\"3000\"") && embeddings.contains("\"verified\":true"),
-        "{embeddings}"
-    );
-    let chat = http(
-        &address,
-        "POST /v1/chat/completions",
-        &chat_body(false).to_string(),
-    )
-    .await;
-    assert!(
-        chat.contains("\"content\":\"hello world\"") && chat.contains("\"finish_reason\":\"stop\""),
-        "{chat}"
-    );
-    let id = chat
-        .split("\"receipt_id\":\"")
-        .nth(1)
-        .unwrap()
-        .get(..64)
-        .unwrap();
-    let receipt = http(&address, &format!("GET /v1/receipts/{id}"), "").await;
-    assert!(receipt.contains("\"amount\":\"9000\""), "{receipt}");
-    let attestation = http(&address, "GET /v1/attestation", "").await;
-    assert!(
-        attestation.contains("\"root\":\"insecure-test\""),
-        "{attestation}"
-    );
-    let unknown = chat_body(false);
-    let unknown = unknown.to_string().replacen('{', "{\"logit_bais\":1,", 1);
-    let unknown = http(&address, "POST /v1/chat/completions", &unknown).await;
-    assert!(
-        unknown.starts_with("HTTP/1.1 400") && unknown.contains("\"param\":\"logit_bais\""),
-        "{unknown}"
-    );
-}
-
-#[tokio::test]
-async fn a_stream_ends_with_done_only_after_the_receipt_was_verified() {
-    let world = World::start(3600).await;
-    let address = sidecar(&world).await;
-    let body = chat_body(true).to_string();
-    let good = http(&address, "POST /v1/chat/completions", &body).await;
-    assert!(good.contains("content-type: text/event-stream"), "{good}");
-    let lines = events(&good);
-    assert_eq!(lines.last().map(String::as_str), Some("[DONE]"));
-    let last: Value = serde_json::from_str(&lines[lines.len() - 2]).unwrap();
-    assert_eq!(
-        (&last["choices"], &last["x_job"]["verified"]),
-        (&json!([]), &json!(true))
-    );
-    assert!(!good.contains("token_ids"));
-
-    world.set(Fault::OtherReceipt);
-    let bad = http(&address, "POST /v1/chat/completions", &body).await;
-    let lines = events(&bad);
-    let last: Value = serde_json::from_str(lines.last().unwrap()).unwrap();
-    assert_eq!(last["error"]["code"], "bad_receipt");
-    assert_eq!(last["error"]["x_job"]["executed"], "yes");
-    assert!(!bad.contains("[DONE]"));
 }

@@ -57,8 +57,12 @@ pub enum Fault {
     UnsignedRefusal,
     /// Accepts and fails.
     Failure,
+    /// Answers with [`LONG`] tokens at once.
+    Long,
 }
 
+/// Tokens of a long answer.
+pub const LONG: usize = 280;
 pub const CHAT: &str = "tiny-chat";
 pub const EMBEDDER: &str = "tiny-embedder";
 
@@ -177,12 +181,12 @@ fn keyset(
         workchain: 0,
         hash: [5; 32],
     };
-    let model = |id: &str, endpoint| ModelOffer {
+    let model = |id: &str, endpoint, context_tokens| ModelOffer {
         id: id.into(),
         endpoint,
         root: Digest([9; 32]),
         tokenizer: Digest::of(TOKENIZER.as_bytes()),
-        context_tokens: 64,
+        context_tokens,
         quantisation: "f32".into(),
         prices: Prices {
             prompt: Nano(1_000_000_000),
@@ -199,8 +203,8 @@ fn keyset(
         kem_keys: vec![sealing.public()],
         receipt_key: receipt_key.verifying_key().to_bytes(),
         models: vec![
-            model(CHAT, Endpoint::Chat),
-            model(EMBEDDER, Endpoint::Embeddings),
+            model(CHAT, Endpoint::Chat, 512),
+            model(EMBEDDER, Endpoint::Embeddings, 64),
         ],
         price_step: Nano(1000),
         exposure_max: Nano(10_000_000),
@@ -404,8 +408,14 @@ impl Guest {
             token_ids: vec![0],
             finish: Finish::Stop,
         };
-        let events = vec![AnswerEvent::Start, text("hello", 1), text(second, 2), end];
-        (events, usage(3))
+        let more = match self.fault() {
+            Fault::Long => LONG - 3,
+            _ => 0,
+        };
+        let mut events = vec![AnswerEvent::Start, text("hello", 1), text(second, 2)];
+        events.extend((0..more).map(|_| text(" world", 2)));
+        events.push(end);
+        (events, usage(3 + more as u32))
     }
 
     fn receipt(

@@ -1,0 +1,60 @@
+//! Requests to `/v1/embeddings`.
+
+use super::{Delivery, Request, bounded, missing, neutral, other, refuse, text};
+use crate::error::ClientError;
+use serde_json::{Map, Value};
+use wire::EmbeddingsRequest;
+use wire::limits::INPUTS_MAX;
+
+pub(super) fn parse(fields: &Map<String, Value>) -> Result<Request, ClientError> {
+    let (mut model, mut inputs) = (None, None);
+    let mut delivery = Delivery::default();
+    for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+        match name.as_str() {
+            "model" => model = Some(text(name, value)?),
+            "input" => inputs = Some(input(value)?),
+            "user" => drop(text(name, value)?),
+            "encoding_format" => match value.as_str() {
+                Some("float") => delivery.base64 = false,
+                Some("base64") => delivery.base64 = true,
+                _ => return Err(other(name, value, "`float` or `base64`")),
+            },
+            "dimensions" => {
+                let message = "`dimensions` is not supported in this version: a vector comes whole; leave the field out";
+                return Err(refuse(Some(name), message));
+            }
+            _ => neutral(&[], name, value)?,
+        }
+    }
+    let model = model.ok_or_else(|| missing("model"))?;
+    let inputs = inputs.ok_or_else(|| missing("input"))?;
+    let ask = wire::Request::Embeddings(EmbeddingsRequest { model, inputs });
+    Ok(Request { ask, delivery })
+}
+
+const TOKEN_IDS: &str = "`input` is token ids, most likely of another model's tokenizer; send texts (in LangChain: \
+     check_embedding_ctx_length=False)";
+
+fn input(value: &Value) -> Result<Vec<String>, ClientError> {
+    let name = "input";
+    let list = match value {
+        Value::String(one) => return Ok(vec![bounded(name, one.clone())?]),
+        Value::Array(list) if !list.is_empty() => list,
+        _ => return Err(other(name, value, "a text or a list of texts")),
+    };
+    let ids = |value: &Value| value.is_number() || value.is_array();
+    if list.iter().all(ids) {
+        return Err(refuse(Some(name), TOKEN_IDS));
+    }
+    if list.len() > INPUTS_MAX {
+        let message = format!(
+            "`input` has {} texts; at most {INPUTS_MAX} are allowed",
+            list.len()
+        );
+        return Err(refuse(Some(name), &message));
+    }
+    let texts = list.iter().enumerate();
+    texts
+        .map(|(index, value)| text(&format!("input[{index}]"), value))
+        .collect()
+}
