@@ -1,11 +1,7 @@
 //! What Intel publishes about platforms: TCB levels, the quoting enclave's identity, revocation lists.
 
-mod claims;
-
 use dcap_qvl::QuoteCollateralV3;
 use serde::Deserialize;
-
-pub use claims::{ClaimError, CollateralClaims, CollateralDates, CollateralPart};
 
 use crate::limits;
 
@@ -54,11 +50,6 @@ impl Collateral {
             // so it is read and never used.
             pck_certificate_chain: None,
         }))
-    }
-
-    /// What it says of itself: for which platform it is, and until when each part holds. No signature is checked.
-    pub fn claims(&self) -> Result<CollateralClaims, ClaimError> {
-        CollateralClaims::of(&self.0)
     }
 
     pub(crate) fn as_qvl(&self) -> &QuoteCollateralV3 {

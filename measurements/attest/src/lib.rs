@@ -19,23 +19,25 @@
 #![forbid(unsafe_code)]
 
 mod collateral;
+mod collateral_claims;
 pub mod limits;
 mod manifest;
-mod platform;
+mod platform_family;
 mod policy;
 mod quote;
+mod quote_file;
 mod refusal;
 mod root;
 mod verify;
 
 // The public interface is:
-pub use collateral::{
-    ClaimError, Collateral, CollateralClaims, CollateralDates, CollateralError, CollateralPart,
-};
+pub use collateral::{Collateral, CollateralError};
+pub use collateral_claims::{ClaimError, CollateralClaims, CollateralDates, CollateralPart};
 pub use manifest::{GuestImage, Manifest, ManifestError, Mode, Profile};
-pub use platform::{PckCa, Platform, PlatformError};
+pub use platform_family::{PckCa, Platform, PlatformError};
 pub use policy::{Advisories, Policy, PolicyError, TcbStatus};
 pub use quote::{Extended, Quote, QuoteError, ReportType, TdReport};
-pub use refusal::Refusal;
+pub use quote_file::{FileKind, QuoteFileError, bytes_of_text, quote_in_file};
+pub use refusal::{Fault, QuoteCertificate, Refusal};
 pub use root::{Root, RootClass, RootError};
 pub use verify::{Comparison, Inspected, Peer, Verified, inspect, verify};

@@ -2,6 +2,8 @@
 
 /// A quote. Real TDX quotes of versions 4 and 5 are about 5 KiB.
 pub const QUOTE_BYTES_MAX: usize = 16 * 1024;
+/// A file with a quote in it: text takes two characters a byte, and JSON of tools has an event log beside it.
+pub const QUOTE_FILE_BYTES_MAX: usize = 1024 * 1024;
 /// Zero padding after the signature data; the kernel hands out a fixed buffer and real quotes carry about 70 bytes.
 pub const QUOTE_PADDING_BYTES_MAX: usize = 8 * 1024;
 /// A manifest as JSON.

@@ -107,7 +107,7 @@ pub struct Extended {
 pub enum QuoteError {
     #[error("it has {got} bytes, more than the {max} allowed")]
     TooLong { got: usize, max: usize },
-    #[error("it ends inside the {field}")]
+    #[error("it ends inside the {field}: it was cut; copy all of it")]
     Truncated { field: &'static str },
     #[error("it is an SGX quote: it speaks of an enclave, not of a TDX guest")]
     Sgx,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use chrono::{DateTime, SecondsFormat};
+
 use crate::{QuoteError, TcbStatus};
 use registers::{Digest48, Register, ReportData};
 
@@ -32,6 +34,28 @@ pub enum Refusal {
         "a certificate of the peer's platform was revoked by its issuer ({detail}): no update and no policy helps; use another platform"
     )]
     CertificateRevoked { detail: String },
+    #[error(
+        "{of}, which came in its quote, is of a later day than the one judged at: it is valid from {}, and was judged at {}; the \
+         collateral is not at fault: judge at a later time, or set this machine's clock",
+        moment(from_unix_s),
+        moment(at_unix_s)
+    )]
+    QuoteCertificateNotYetValid {
+        of: QuoteCertificate,
+        from_unix_s: u64,
+        at_unix_s: u64,
+    },
+    #[error(
+        "{of}, which came in its quote, has expired: it was valid until {}, and was judged at {}; the collateral is not at fault: \
+         ask for a newer quote, whose platform was certified again, or set this machine's clock",
+        moment(until_unix_s),
+        moment(at_unix_s)
+    )]
+    QuoteCertificateExpired {
+        of: QuoteCertificate,
+        until_unix_s: u64,
+        at_unix_s: u64,
+    },
     #[error(
         "the collateral has expired ({detail}); fetch fresh collateral, or set this machine's clock"
     )]
@@ -173,6 +197,108 @@ pub enum Refusal {
         "the evidence was refused for a reason this program has no name for: {detail}; treat the peer as untrusted"
     )]
     Unnamed { detail: String },
+}
+
+/// A certificate that comes in a quote, not with the collateral.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs)]
+pub enum QuoteCertificate {
+    Leaf,
+    Ca,
+    Root,
+}
+
+/// Who has to do something about a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Who sent the quote: it is no quote, was changed, is an old one, or comes from a guest that the verifier does not accept.
+    Quote,
+    /// A certificate that came in the quote: of another time, or revoked.
+    QuoteCertificate,
+    /// Who gave the collateral.
+    Collateral,
+    /// The platform's operator: firmware, microcode and quoting enclave.
+    Operator,
+    /// The verifier: its policy accepts nobody.
+    Policy,
+    /// The chain does not say whose: the quote's, the collateral's, or the root that the verifier named.
+    Unknown,
+}
+
+impl Refusal {
+    /// Who has to do something about it.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Refusal::EmptyPolicy => Fault::Policy,
+            Refusal::QuoteMalformed(_)
+            | Refusal::QuoteSignature { .. }
+            | Refusal::RegisterMismatch { .. }
+            | Refusal::ReportDataMismatch { .. }
+            | Refusal::Debug { .. }
+            | Refusal::SeptVeDisable { .. }
+            | Refusal::Migratable { .. }
+            | Refusal::ServiceTd { .. }
+            | Refusal::Partitioned { .. }
+            | Refusal::Xfam { .. }
+            | Refusal::Perfmon { .. }
+            | Refusal::TdAttributes { .. }
+            | Refusal::MrConfigId { .. }
+            | Refusal::MrOwner { .. }
+            | Refusal::MrOwnerConfig { .. } => Fault::Quote,
+            Refusal::QuoteCertificateNotYetValid { .. }
+            | Refusal::QuoteCertificateExpired { .. }
+            | Refusal::CertificateRevoked { .. } => Fault::QuoteCertificate,
+            Refusal::CollateralExpired { .. }
+            | Refusal::CollateralNotYetValid { .. }
+            | Refusal::CollateralSignature { .. }
+            | Refusal::CollateralForAnotherPlatform { .. }
+            | Refusal::CollateralMalformed { .. }
+            | Refusal::EvaluationNumber { .. } => Fault::Collateral,
+            Refusal::QuotingEnclave { .. }
+            | Refusal::TcbRefused { .. }
+            | Refusal::AdvisoriesRefused { .. }
+            | Refusal::GraceOver { .. }
+            | Refusal::BelowEveryTcbLevel { .. }
+            | Refusal::SeamSigner { .. }
+            | Refusal::SeamAttributes { .. } => Fault::Operator,
+            Refusal::Root { .. } | Refusal::Chain { .. } | Refusal::Unnamed { .. } => {
+                Fault::Unknown
+            }
+        }
+    }
+}
+
+impl fmt::Display for QuoteCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            QuoteCertificate::Leaf => "the certificate of the peer's platform",
+            QuoteCertificate::Ca => "the certificate of the CA of the peer's platform",
+            QuoteCertificate::Root => "the root certificate of the peer's platform",
+        })
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Fault::Quote => "quote",
+            Fault::QuoteCertificate => "quote-certificate",
+            Fault::Collateral => "collateral",
+            Fault::Operator => "operator",
+            Fault::Policy => "policy",
+            Fault::Unknown => "unknown",
+        })
+    }
+}
+
+/// RFC 3339 in UTC, or a number where no calendar has it.
+fn moment(unix_s: &u64) -> String {
+    let date = i64::try_from(*unix_s).ok();
+    let date = date.and_then(|unix_s| DateTime::from_timestamp(unix_s, 0));
+    match date {
+        Some(date) => date.to_rfc3339_opts(SecondsFormat::Secs, true),
+        None => format!("Unix second {unix_s}"),
+    }
 }
 
 fn list<T: fmt::Display>(items: &[T]) -> String {

@@ -1,7 +1,8 @@
 //! Evidence becomes a peer: the one door.
 //!
 //! ```text
-//! quote, collateral ─► shape ─► signatures and chains up to the root (dcap-qvl) ─► attributes ─► platform state
+//! quote, collateral ─► shape ─► dates of the quote's certificates ─► signatures and chains up to the root (dcap-qvl)
+//!                                                        ─► attributes ─► platform state
 //!                                                        ─► owner ─► registers ─► report data ─► Verified<Peer>
 //! ```
 //! Each step is reached only through the one before, so the first refusal is the gravest one that can be known.
@@ -16,7 +17,8 @@ use dcap_qvl::{QuoteClaims, verify::QuoteVerifier};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Collateral, Policy, Quote, Refusal, ReportType, Root, RootClass, TcbStatus, policy::PlatformTcb,
+    Collateral, Policy, Quote, QuoteCertificate, Refusal, ReportType, Root, RootClass, TcbStatus,
+    policy::PlatformTcb,
 };
 use registers::{Registers, ReportData};
 
@@ -184,6 +186,8 @@ fn appraise(
         );
         return Err(Refusal::Root { detail });
     }
+    // The library says "not valid yet" of any certificate; whose it is decides what its owner must do.
+    check_dates(&parsed, now_unix_s)?;
     let claims = QuoteVerifier::new(root.der().to_vec())
         .verify_with_policy(quote, collateral.as_qvl(), now_unix_s, &LeaveJudgementToUs)
         .map_err(|error| words::refusal(&format!("{error:#}"), &parsed, policy))?;
@@ -217,6 +221,31 @@ fn appraise(
         fmspc: claims.platform.pck.fmspc,
         ppid: claims.platform.pck.ppid,
     })
+}
+
+/// Whether what the quote's chain is made of holds at this time.
+fn check_dates(quote: &Quote, at_unix_s: u64) -> Result<(), Refusal> {
+    use QuoteCertificate::{Ca, Leaf, Root};
+    for (of, der) in [Leaf, Ca, Root].into_iter().zip(&quote.chain) {
+        let outline = pki::CertificateOutline::parse(der).ok_or_else(|| Refusal::Chain {
+            detail: format!("{of} is not X.509 of version 3"),
+        })?;
+        if at_unix_s < outline.not_before_unix_s {
+            return Err(Refusal::QuoteCertificateNotYetValid {
+                of,
+                from_unix_s: outline.not_before_unix_s,
+                at_unix_s,
+            });
+        }
+        if at_unix_s > outline.not_after_unix_s {
+            return Err(Refusal::QuoteCertificateExpired {
+                of,
+                until_unix_s: outline.not_after_unix_s,
+                at_unix_s,
+            });
+        }
+    }
+    Ok(())
 }
 
 fn check_report_data(peer: &Peer, expected: &ReportData) -> Result<(), Refusal> {

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::der::{Der, p384_signature, tag};
 use crate::limits;
+use crate::outline::{COMMON_NAME, SERIAL_NUMBER, attribute};
 
 /// Why bytes are no certificate of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,8 +111,15 @@ impl Certificate {
         let signature = p384_signature(bits).ok_or(CertificateError::Malformed)?;
         let body = Body::parse(signed.content)?;
         let key = key_of(body.key_info)?;
-        let (common_name, subject_serial) =
-            names(body.subject).ok_or(CertificateError::Malformed)?;
+        let name = |kind| match attribute(body.subject, kind) {
+            Some(None) => Ok(None),
+            Some(Some(text)) if text.len() <= limits::CERTIFICATE_NAME_BYTES_MAX => {
+                Ok(Some(text.to_owned()))
+            }
+            _ => Err(CertificateError::Malformed),
+        };
+        let common_name = name(COMMON_NAME)?.unwrap_or_default();
+        let subject_serial = name(SERIAL_NUMBER)?;
         Ok(Certificate {
             der: der.to_vec(),
             to_be_signed: signed.whole.to_vec(),
@@ -215,34 +223,6 @@ fn key_of(key_info: &[u8]) -> Result<VerifyingKey, CertificateError> {
         return Err(CertificateError::Key);
     }
     VerifyingKey::from_sec1_bytes(point).map_err(|_| CertificateError::Key)
-}
-
-/// The common name and the serial number in a subject. Each may stand there once.
-fn names(subject: &[u8]) -> Option<(String, Option<String>)> {
-    let mut outer = Der::new(subject);
-    let mut sets = outer.inside(tag::SEQUENCE)?;
-    let (mut common, mut serial) = (None, None);
-    while !sets.is_empty() {
-        let mut set = sets.inside(tag::SET)?;
-        while !set.is_empty() {
-            let mut pair = set.inside(tag::SEQUENCE)?;
-            let kind = pair.content(tag::OID)?;
-            let value = pair.any()?;
-            pair.end()?;
-            let slot = match kind {
-                COMMON_NAME => &mut common,
-                SERIAL_NUMBER => &mut serial,
-                _ => continue,
-            };
-            let text = std::str::from_utf8(value.content).ok()?;
-            let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-            if !printable || text.len() > limits::CERTIFICATE_NAME_BYTES_MAX || slot.is_some() {
-                return None;
-            }
-            *slot = Some(text.to_owned());
-        }
-    }
-    Some((common.unwrap_or_default(), serial))
 }
 
 impl Extensions {
@@ -355,10 +335,6 @@ const P384_KEY: &[u8] = &[
 ];
 /// 2.16.840.1.101.3.4.2.2.
 pub const SHA384: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02];
-/// 2.5.4.3.
-const COMMON_NAME: &[u8] = &[0x55, 4, 3];
-/// 2.5.4.5.
-const SERIAL_NUMBER: &[u8] = &[0x55, 4, 5];
 /// 2.5.29.19.
 const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 19];
 /// 2.5.29.15.

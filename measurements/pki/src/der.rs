@@ -1,7 +1,7 @@
 //! A reader of DER (X.690) that knows one encoding of each value and refuses every other.
 //!
 //! Certificates and OCSP responses are hashed as they lie, so a value with a second encoding would be bytes that nobody checks.
-//! Tags of one byte, definite lengths up to 64 KiB. Anything else is `None`: whoever sent it is at fault, and the caller says
+//! Tags of one byte, definite lengths up to 16 MiB. Anything else is `None`: whoever sent it is at fault, and the caller says
 //! with what.
 
 /// Universal tags, X.690 8.1.2 and X.680 8.4.
@@ -72,6 +72,12 @@ impl<'a> Der<'a> {
                 let length = u16::from_be_bytes(*length);
                 (length >= 0x100).then_some((usize::from(length), after))?
             }
+            0x83 => {
+                let (&[high, middle, low], after) = after.split_first_chunk()?;
+                let length = u32::from_be_bytes([0, high, middle, low]);
+                let length = usize::try_from(length).ok()?;
+                (length >= 0x1_0000).then_some((length, after))?
+            }
             _ => return None,
         };
         let (content, rest) = after.split_at_checked(length)?;
@@ -101,10 +107,15 @@ impl<'a> Der<'a> {
 
     /// The next value if it has this tag. The outer `None` is a fault, the inner one an absence.
     pub fn optional(&mut self, tag: u8) -> Option<Option<Value<'a>>> {
-        match self.rest.first() {
-            Some(&next) if next == tag => self.value(tag).map(Some),
+        match self.peek_tag() {
+            Some(next) if next == tag => self.value(tag).map(Some),
             _ => Some(None),
         }
+    }
+
+    /// The tag of the next value, which stays.
+    pub fn peek_tag(&self) -> Option<u8> {
+        self.rest.first().copied()
     }
 
     /// Whether nothing is left.
@@ -261,6 +272,11 @@ mod tests {
         assert_eq!(read(&[0x1f, 1, 7]), None);
         let long = [&[4, 0x81, 0x80][..], &[0; 0x80]].concat();
         assert_eq!(read(&long), Some(0x80));
+        // A revocation list may be longer than 64 KiB.
+        let length = |n: usize, form: &[u8]| read(&[&[4][..], form, &vec![0; n]].concat());
+        assert_eq!(length(0x1_0000, &[0x83, 1, 0, 0]), Some(0x1_0000));
+        assert_eq!(length(0xffff, &[0x83, 0, 0xff, 0xff]), None);
+        assert_eq!(length(0x1_0000, &[0x84, 0, 1, 0, 0]), None);
     }
 
     #[test]

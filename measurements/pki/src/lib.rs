@@ -1,7 +1,8 @@
 //! A strict reader of DER, X.509 and OCSP.
 //!
-//! **What it is.** One certificate ([`Certificate`]), the certificates of a PEM text ([`pem`]), the messages of OCSP
-//! ([`ocsp`]), and the values of DER below them ([`der`]). `gpu` judges what is read here, `host-proxy` caches it.
+//! **What it is.** One certificate of NVIDIA's ([`Certificate`]), issuer and dates of any certificate or revocation list
+//! ([`CertificateOutline`], [`RevocationListOutline`]), the certificates of a PEM text ([`pem`]), the messages of OCSP
+//! ([`ocsp`]), and the values of DER below them ([`der`]). `attest` and `gpu` judge what is read here, `host-proxy` caches it.
 //!
 //! **Trusts.** `p384` for signatures, and nothing that it reads.
 //!
@@ -9,7 +10,7 @@
 //! before it is bounded.
 //!
 //! **Lacks.** Files, sockets and a clock: times are arguments. Chains and policies: it says what is written, not whether it
-//! counts. Intel's certificates are read by `dcap-qvl` and `x509-cert`.
+//! counts. The signatures in Intel's chains are for `dcap-qvl`.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ mod certificate;
 pub mod der;
 pub mod limits;
 pub mod ocsp;
+mod outline;
 pub mod pem;
 
 // The public interface is:
@@ -25,3 +27,4 @@ pub use certificate::{
     KEY_CERT_SIGN, SHA384, TcbInfo, verifies,
 };
 pub use der::{Der, Value, p384_signature};
+pub use outline::{CertificateOutline, RevocationListOutline};

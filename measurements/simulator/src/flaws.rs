@@ -1,6 +1,7 @@
 //! What a test may want to be wrong with a guest or a platform, with every signature still valid.
 
 use registers::Digest48;
+use std::ops::Range;
 
 /// What is wrong. The default is nothing.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +38,10 @@ pub struct Flaws {
     pub platform: Platform,
     /// The quoting enclave is older than the collateral's newest, since an earlier day than an out-of-date platform.
     pub quoting_enclave_out_of_date: bool,
+    /// When the platform's certificate is valid, in seconds since 1970, if not as long as its issuer.
+    pub platform_certificate_valid: Option<Range<u64>>,
+    /// The same of the certificate whose key signs TCB info and QE identity.
+    pub tcb_signer_valid: Option<Range<u64>>,
     /// The platform's certificate is on the revocation list.
     pub platform_certificate_revoked: bool,
     /// The platform's certificate was issued under another root with the same names.

@@ -137,7 +137,7 @@ impl SimulatedModule {
 
 const DAY_S: u64 = 86_400;
 /// X.509 times end with the year 9999.
-const YEAR_9999_UNIX_S: u64 = 253_402_300_799;
+pub(crate) const YEAR_9999_UNIX_S: u64 = 253_402_300_799;
 const QE_SIGNER_NAME: &[u8] = b"Chrysalis simulated signer of quoting enclaves (not Intel)";
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use rcgen::{
     RevokedCertParams, SerialNumber,
 };
 use sha2::{Digest, Sha256};
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
-use crate::{Flaws, SimulatorError, asn1, key::Key};
+use crate::{Flaws, SimulatorError, asn1, key::Key, module::YEAR_9999_UNIX_S};
 
 /// Everything the chain of a quote and the collateral need.
 pub(crate) struct Pki {
@@ -28,7 +28,7 @@ pub(crate) struct Pki {
     pub platform_crl: Vec<u8>,
 }
 
-/// When what is made now is valid, and when it was issued.
+/// When something is valid.
 #[derive(Clone, Copy)]
 pub(crate) struct Validity {
     pub issued_unix_s: u64,
@@ -43,12 +43,27 @@ struct Authority {
 }
 
 impl Pki {
+    /// Lists are valid as long as they say; certificates for years, as Intel's are.
     pub(crate) fn generate(
-        validity: Validity,
+        lists: Validity,
         sgx: &asn1::SgxExtension,
         flaws: &Flaws,
         random: &mut impl FnMut(&mut [u8]),
     ) -> Result<Pki, SimulatorError> {
+        let validity = Validity {
+            issued_unix_s: lists.issued_unix_s.saturating_sub(YEAR_S),
+            expires_unix_s: lists
+                .expires_unix_s
+                .saturating_add(7 * YEAR_S)
+                .min(YEAR_9999_UNIX_S),
+        };
+        let or_else = |other: &Option<Range<u64>>| match other {
+            None => validity,
+            Some(range) => Validity {
+                issued_unix_s: range.start,
+                expires_unix_s: range.end,
+            },
+        };
         let root = Authority::root(validity, random)?;
         let other_root = Authority::root(validity, random)?;
         let platform_root = if flaws.platform_under_another_root {
@@ -59,7 +74,12 @@ impl Pki {
 
         let platform_ca = Authority::under(platform_root, "platform CA", validity, random)?;
         let platform_key = Key::generate(random);
-        let mut platform = params("platform certificate", validity, &platform_key, random);
+        let mut platform = params(
+            "platform certificate",
+            or_else(&flaws.platform_certificate_valid),
+            &platform_key,
+            random,
+        );
         platform.is_ca = IsCa::ExplicitNoCa;
         platform.key_usages = vec![
             KeyUsagePurpose::DigitalSignature,
@@ -76,13 +96,18 @@ impl Pki {
             .to_vec();
 
         let tcb_key = Key::generate(random);
-        let mut lists = params("TCB signer", validity, &tcb_key, random);
-        lists.is_ca = IsCa::ExplicitNoCa;
-        lists.key_usages = vec![
+        let mut signer = params(
+            "TCB signer",
+            or_else(&flaws.tcb_signer_valid),
+            &tcb_key,
+            random,
+        );
+        signer.is_ca = IsCa::ExplicitNoCa;
+        signer.key_usages = vec![
             KeyUsagePurpose::DigitalSignature,
             KeyUsagePurpose::ContentCommitment,
         ];
-        let lists_der = lists.signed_by(&tcb_key, &root.issuer)?.der().to_vec();
+        let signer_der = signer.signed_by(&tcb_key, &root.issuer)?.der().to_vec();
 
         let revoked = platform_serial.filter(|_| flaws.platform_certificate_revoked);
         Ok(Pki {
@@ -90,9 +115,9 @@ impl Pki {
             // the forger writes what the verifier wants to read.
             platform_chain: pem(&[&platform_der, &platform_ca.der, &root.der]),
             platform_ca_chain: pem(&[&platform_ca.der, &root.der]),
-            tcb_chain: pem(&[&lists_der, &root.der]),
-            root_crl: crl(&root, None, validity)?,
-            platform_crl: crl(&platform_ca, revoked, validity)?,
+            tcb_chain: pem(&[&signer_der, &root.der]),
+            root_crl: crl(&root, None, lists)?,
+            platform_crl: crl(&platform_ca, revoked, lists)?,
             root_der: root.der,
             platform_key,
             tcb_key,
@@ -201,6 +226,8 @@ fn crl(
     };
     Ok(list.signed_by(&authority.issuer)?.der().to_vec())
 }
+
+const YEAR_S: u64 = 365 * 86_400;
 
 fn pem(certificates: &[&[u8]]) -> String {
     let mut text = String::new();

@@ -5,14 +5,12 @@
 
 use std::fmt;
 
+use chrono::NaiveDateTime;
 use dcap_qvl::QuoteCollateralV3;
+use pki::RevocationListOutline;
 use serde::Deserialize;
-use x509_cert::{
-    crl::CertificateList,
-    der::{DateTime, Decode},
-};
 
-use crate::{PckCa, Platform};
+use crate::{Collateral, PckCa, Platform};
 
 /// Whom a collateral is for and until when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +57,16 @@ pub struct ClaimError {
     pub reason: String,
 }
 
+impl Collateral {
+    /// What it says of itself: for which platform it is, and until when each part holds. No signature is checked.
+    pub fn claims(&self) -> Result<CollateralClaims, ClaimError> {
+        CollateralClaims::of(self.as_qvl())
+    }
+}
+
 impl CollateralClaims {
     /// Reads the four lists.
-    pub(super) fn of(collateral: &QuoteCollateralV3) -> Result<Self, ClaimError> {
+    fn of(collateral: &QuoteCollateralV3) -> Result<Self, ClaimError> {
         let part = CollateralPart::TcbInfo;
         let tcb: SignedList = list(part, "TDX", &collateral.tcb_info)?;
         let fmspc = Platform::fmspc_from_hex(tcb.fmspc.as_deref().unwrap_or_default())
@@ -142,9 +147,11 @@ fn list(part: CollateralPart, id: &str, json: &str) -> Result<SignedList, ClaimE
 
 fn dates(part: CollateralPart, list: &SignedList) -> Result<CollateralDates, ClaimError> {
     // `2025-06-19T10:16:03Z`, and no other form: Intel PCS API version 4, TCB info and enclave identity.
-    let date = |text: &str| match text.parse::<DateTime>() {
-        Ok(date) => Ok(date.unix_duration().as_secs()),
-        Err(_) => Err(part.says("has a date that is not of the form 2025-06-19T10:16:03Z")),
+    let date = |text: &str| {
+        let read = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%SZ").ok();
+        let unix_s = read.and_then(|date| u64::try_from(date.and_utc().timestamp()).ok());
+        let date = unix_s.filter(|_| text.len() == "2025-06-19T10:16:03Z".len());
+        date.ok_or_else(|| part.says("has a date that is not of the form 2025-06-19T10:16:03Z"))
     };
     Ok(CollateralDates {
         part,
@@ -155,19 +162,19 @@ fn dates(part: CollateralPart, list: &SignedList) -> Result<CollateralDates, Cla
 
 /// The dates of a revocation list and the name of its issuer.
 fn revocations(part: CollateralPart, der: &[u8]) -> Result<(CollateralDates, String), ClaimError> {
-    let list: CertificateList = CertificateList::from_der(der)
-        .map_err(|error| part.says(format!("is not understood: {error}")))?;
-    let tbs = list.tbs_cert_list;
-    let Some(next_update) = tbs.next_update else {
+    let list = RevocationListOutline::parse(der).ok_or_else(|| {
+        part.says("is not understood: it is not a revocation list of version 2 in DER")
+    })?;
+    let Some(expires_unix_s) = list.next_update_unix_s else {
         // RFC 5280, section 5.1.2.5, requires it of every issuer.
         return Err(part.says("does not say until when it holds"));
     };
     let dates = CollateralDates {
         part,
-        issued_unix_s: tbs.this_update.to_unix_duration().as_secs(),
-        expires_unix_s: next_update.to_unix_duration().as_secs(),
+        issued_unix_s: list.this_update_unix_s,
+        expires_unix_s,
     };
-    Ok((dates, tbs.issuer.to_string()))
+    Ok((dates, list.issuer_name))
 }
 
 /// What TCB info and QE identity have in common.

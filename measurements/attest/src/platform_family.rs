@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use x509_cert::{Certificate, der::Decode};
+use pki::CertificateOutline;
 
 use crate::Quote;
 
@@ -40,14 +40,13 @@ impl Platform {
     /// Reads the platform's certificate inside a quote. Nothing is believed: it only says which collateral to fetch.
     pub fn of(quote: &Quote) -> Result<Platform, PlatformError> {
         let [leaf, ..] = &quote.chain;
-        let bad = |error: &dyn fmt::Display| PlatformError::Certificate(error.to_string());
-        let extension =
-            dcap_qvl::intel::parse_pck_extension(leaf).map_err(|e| bad(&format!("{e:#}")))?;
-        let certificate = Certificate::from_der(leaf).map_err(|e| bad(&e))?;
-        let issuer = certificate.tbs_certificate().issuer();
+        let extension = dcap_qvl::intel::parse_pck_extension(leaf)
+            .map_err(|error| PlatformError::Certificate(format!("{error:#}")))?;
+        let certificate = CertificateOutline::parse(leaf)
+            .ok_or_else(|| PlatformError::Certificate("it is not X.509 of version 3".into()))?;
         Ok(Platform {
             fmspc: extension.fmspc,
-            ca: PckCa::named_in(&issuer.to_string())?,
+            ca: PckCa::named_in(&certificate.issuer_name)?,
         })
     }
 
