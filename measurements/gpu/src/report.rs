@@ -30,8 +30,18 @@ pub enum ReportError {
     Measurements,
     #[error("the opaque fields do not fill their length")]
     Opaque,
-    #[error("the report does not end with a signature of 96 bytes")]
+    #[error("the report ends before the end of its signature of 96 bytes: it was cut")]
     End,
+    #[error(
+        "the report has {got} {} behind its signature, which nobody signed: {}",
+        if *got == 1 { "byte" } else { "bytes" },
+        if *zeros { "zeros, as a collector leaves them that hands out its whole buffer; cut them off" } else { "not zeros" }
+    )]
+    Behind {
+        got: usize,
+        /// Whether all of them are zero.
+        zeros: bool,
+    },
     #[error("the report lacks field {number}")]
     FieldAbsent { number: u16 },
     #[error("the report has field {number} twice")]
@@ -143,14 +153,17 @@ impl Report {
         let length = usize::from(u16::from_le_bytes(*length));
         let (opaque, signature) = rest.split_at_checked(length).ok_or(ReportError::Opaque)?;
         let fields = fields(opaque)?;
-        let signature = signature.try_into().map_err(|_| ReportError::End)?;
-        let signed = bytes
-            .strip_suffix(&signature)
-            .ok_or(ReportError::End)?
-            .to_vec();
+        let (signature, behind) = signature.split_first_chunk().ok_or(ReportError::End)?;
+        if !behind.is_empty() {
+            return Err(ReportError::Behind {
+                got: behind.len(),
+                zeros: behind.iter().all(|byte| *byte == 0),
+            });
+        }
+        let signed = bytes.strip_suffix(signature).ok_or(ReportError::End)?;
         Ok(Report {
-            signed,
-            signature,
+            signed: signed.to_vec(),
+            signature: *signature,
             nonce: *nonce,
             measurements,
             fields,

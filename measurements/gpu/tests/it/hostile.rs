@@ -1,7 +1,7 @@
 //! A made-up NVIDIA that lies: certificates, reports and RIMs that are well signed and wrong.
 
 use crate::made::{
-    AT_UNIX_S, Device, Party, RimMaker, Terms, certificate, extension, measurement, tcb_info,
+    AT_UNIX_S, Device, Party, RimMaker, Terms, certificate, extension, measurement, pem, tcb_info,
 };
 use gpu::{
     CertificateError, ChainError, EvidenceError, GpuBundle, GpuEvidence, GpuNonce, GpuPolicy,
@@ -437,4 +437,38 @@ fn a_rim_of_a_kind_is_named_in_its_refusal() {
         panic!("{refused:?}");
     };
     assert_eq!((label.as_str(), name.as_str()), ("made", "RIM Signer"));
+}
+
+#[test]
+fn bytes_behind_a_signature_are_counted_and_called_zeros_if_they_are() {
+    let device = Device::new();
+    let (report, chain) = (device.signed_report(), pem(&device.certificates()));
+    let read = |report: &[u8]| GpuEvidence::from_report(report, &chain).err();
+    assert_eq!(read(&report), None);
+    for (behind, zeros, words) in [
+        (
+            &[0][..],
+            true,
+            "1 byte behind its signature, which nobody signed: zeros",
+        ),
+        (
+            &[0; 3918],
+            true,
+            "3918 bytes behind its signature, which nobody signed: zeros",
+        ),
+        (
+            &[0, 7],
+            false,
+            "2 bytes behind its signature, which nobody signed: not zeros",
+        ),
+    ] {
+        let longer = [&report[..], behind].concat();
+        let got = behind.len();
+        let error = EvidenceError::Report(ReportError::Behind { got, zeros });
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(read(&longer), Some(error.clone()));
+        assert_eq!(read(hex::encode(&longer).as_bytes()), Some(error));
+    }
+    let cut = report.get(..report.len() - 1).unwrap();
+    assert_eq!(read(cut), Some(EvidenceError::Report(ReportError::End)));
 }
