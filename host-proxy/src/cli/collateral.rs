@@ -5,8 +5,8 @@ use crate::clock::now_unix_s;
 use crate::collateral::{CollateralCache, CollateralKey, Document, RimId, rim_document, serve};
 use crate::config::CollateralConfig;
 use crate::error::{Context, Error, Fault, read_file};
-use attest::limits::QUOTE_BYTES_MAX;
-use attest::{PckCa, Platform, Quote};
+use attest::limits::QUOTE_FILE_BYTES_MAX;
+use attest::{PckCa, Platform, Quote, quote_in_file};
 use clap::{Args, Subcommand};
 use gpu::limits::GPU_BUNDLE_BYTES_MAX;
 use gpu::{GpuBundle, GpuNonce, GpuPolicy, GpuRoots, Revocation, inspect_bundle};
@@ -62,7 +62,7 @@ pub(super) struct Common {
 pub(super) struct FetchArguments {
     #[command(flatten)]
     common: Common,
-    /// A quote of the platform, binary.
+    /// A quote of the platform: binary, hexadecimal, base64, or the JSON of a tool with it.
     #[arg(long, value_name = "FILE")]
     quote: Option<PathBuf>,
     /// The platform's FMSPC, twelve hexadecimal digits.
@@ -250,8 +250,10 @@ fn rims_of(path: &Path) -> Result<Vec<RimId>, Error> {
 }
 
 fn platform_of(path: &Path) -> Result<Platform, Error> {
-    let bytes = read_file(path, QUOTE_BYTES_MAX as u64)?;
+    let file = read_file(path, QUOTE_FILE_BYTES_MAX as u64)?;
     let quote = || format!("quote {}", path.display());
+    let bytes = quote_in_file(&file)
+        .map_err(|error| Error::new(Fault::Configuration, format!("{} {error}", path.display())))?;
     let parsed = Quote::parse(&bytes).context(Fault::Configuration, quote)?;
     Platform::of(&parsed).context(Fault::Configuration, quote)
 }

@@ -85,7 +85,7 @@ pub struct Event {
 pub enum EventLogError {
     #[error("the log has {got} bytes; {max} are allowed")]
     Length { got: usize, max: usize },
-    #[error("the log ends inside {what}, which begins at byte {at}")]
+    #[error("the log ends inside {what}, which begins at byte {at}: it was cut; copy all of it")]
     Cut { what: &'static str, at: usize },
     #[error(
         "the log does not begin with a `Spec ID Event03` entry (TCG PC Client Platform Firmware Profile, section 10.4.5.1): {what}"
@@ -110,8 +110,16 @@ pub enum EventLogError {
     Events,
     #[error("from byte {at} the log is neither an event nor filling")]
     Filling { at: usize },
-    #[error("not the JSON of an event log (line {line}, column {column})")]
-    Json { line: usize, column: usize },
+    #[error(
+        "not the JSON of an event log (line {line}, column {column}{})",
+        if *cut { ", where it ends: it was cut; copy all of it" } else { "" }
+    )]
+    Json {
+        line: usize,
+        column: usize,
+        /// Whether the text ends before its end.
+        cut: bool,
+    },
     #[error("the data of event {event} is not hexadecimal")]
     Hex { event: usize },
 }

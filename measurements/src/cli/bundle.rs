@@ -24,8 +24,9 @@ use super::{
     gpu::{evidence_json, gpu_json, nonce_of},
     now_unix_s, print, print_json, print_table,
     quote::{RootArgument, facts, read_policy},
-    quote_file::read_quote,
+    quote_file::{read_collateral, read_quote},
     read_bounded,
+    replay::read_log_file,
     time::Moment,
     write_whole,
 };
@@ -62,7 +63,7 @@ pub(crate) enum BundleCommand {
 
 #[derive(Args)]
 pub(crate) struct MakeArguments {
-    /// The quote: binary, hexadecimal or base64.
+    /// The quote: binary, hexadecimal, base64, or the JSON of a tool with it.
     #[arg(long, value_name = "FILE")]
     quote: PathBuf,
     /// The collateral: what Intel signs about the platform, as JSON.
@@ -74,7 +75,7 @@ pub(crate) struct MakeArguments {
     /// An event log: a firmware's (CCEL), a dstack guest's, or runtime events. Repeatable; replayed in this order.
     #[arg(long, value_name = "FILE")]
     event_log: Vec<PathBuf>,
-    /// NVIDIA's JSON list of GPUs; with --gpu-chain, one report in hex or binary.
+    /// NVIDIA's JSON list of GPUs; with --gpu-chain, one report in hexadecimal, base64 or binary.
     #[arg(long, value_name = "FILE")]
     gpu_evidence: Option<PathBuf>,
     /// The certificates of one report, PEM or PEM in base64, leaf first.
@@ -154,7 +155,7 @@ fn make(arguments: &MakeArguments) -> anyhow::Result<bool> {
         version: VERSION,
         made_unix_s: now_unix_s()?,
         quote: read_quote(&arguments.quote)?,
-        collateral: read_bounded(&arguments.collateral, attest::limits::COLLATERAL_BYTES_MAX)?,
+        collateral: read_collateral(&arguments.collateral)?.0,
         manifest: manifest
             .map(|path| read_bounded(path, attest::limits::MANIFEST_BYTES_MAX))
             .transpose()?,
@@ -184,9 +185,7 @@ fn make(arguments: &MakeArguments) -> anyhow::Result<bool> {
 }
 
 fn read_log(path: &Path) -> anyhow::Result<Log> {
-    let most = diagnose::limits::EVENT_LOG_BYTES_MAX.max(predict::limits::EVENT_LOG_JSON_BYTES_MAX);
-    let bytes = read_bounded(path, most)?;
-    Log::detect(bytes).with_context(|| format!("reading {}", path.display()))
+    Log::detect(read_log_file(path)?).with_context(|| format!("reading {}", path.display()))
 }
 
 fn read_gpus(path: &Path, arguments: &MakeArguments) -> anyhow::Result<GpuParts> {
@@ -215,8 +214,8 @@ fn read_gpus(path: &Path, arguments: &MakeArguments) -> anyhow::Result<GpuParts>
 
 /// One report and its certificates in the form that NVIDIA's list has, the only one in a bundle.
 fn listed(report: &[u8], chain: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let evidence = GpuEvidence::from_report(report, chain)?;
-    let report = hex::decode(report.trim_ascii()).unwrap_or_else(|_| report.to_vec());
+    let report = attest::bytes_of_text(report);
+    let evidence = GpuEvidence::from_report(&report, chain)?;
     let certificate = match chain.trim_ascii_start().starts_with(b"-----BEGIN") {
         true => STANDARD.encode(chain),
         false => String::from_utf8(chain.to_vec()).context("the certificates are no text")?,

@@ -37,7 +37,7 @@ pub struct ExplainArguments {
     /// completes it, others are tried as causes.
     #[arg(long, value_name = "FILE", required = true)]
     manifest: Vec<PathBuf>,
-    /// The quote: binary, hexadecimal or base64.
+    /// The quote: binary, hexadecimal, base64, or the JSON of a tool with it.
     #[arg(long, value_name = "FILE")]
     quote: PathBuf,
     /// An event log of the guest, as for `replay`. Repeatable; replayed in this order.

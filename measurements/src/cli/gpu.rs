@@ -36,7 +36,7 @@ pub enum GpuCommand {
 #[derive(Args)]
 #[command(group(ArgGroup::new("reference").args(["rim", "no_rim"]).required(true)))]
 pub struct VerifyArguments {
-    /// NVIDIA's JSON list of GPUs; with --chain, one report in hex or binary.
+    /// NVIDIA's JSON list of GPUs; with --chain, one report in hexadecimal, base64 or binary.
     #[arg(long, value_name = "FILE")]
     evidence: PathBuf,
     /// The certificates of one report, PEM or PEM in base64, leaf first.
@@ -270,7 +270,8 @@ fn read_evidence(arguments: &VerifyArguments) -> anyhow::Result<GpuBundle> {
         None => GpuBundle::from_json(&bytes),
         Some(chain) => {
             let chain = read_bounded(chain, gpu::limits::GPU_CHAIN_BYTES_MAX)?;
-            GpuEvidence::from_report(&bytes, &chain).map(GpuBundle::from)
+            let report = attest::bytes_of_text(&bytes);
+            GpuEvidence::from_report(&report, &chain).map(GpuBundle::from)
         }
     };
     bundle.with_context(|| match arguments.chain {

@@ -71,7 +71,7 @@ pub struct MatchArguments {
     /// The set, as `measurements predict-set` writes it.
     #[arg(long, value_name = "FILE")]
     set: PathBuf,
-    /// The quote: binary, hexadecimal or base64.
+    /// The quote: binary, hexadecimal, base64, or the JSON of a tool with it.
     #[arg(long, value_name = "FILE")]
     quote: PathBuf,
     /// Print one JSON object.

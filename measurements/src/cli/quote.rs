@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use attest::{
-    Collateral, Comparison, Extended, Inspected, Manifest, Peer, Policy, Quote, Root, RootClass,
-    inspect, verify,
+    Comparison, Extended, Inspected, Manifest, Peer, Policy, Quote, Root, RootClass, inspect,
+    verify,
 };
 use clap::{Args, Subcommand};
 use registers::{Digest48, ReportData};
 use serde_json::{Value, json};
 
-use super::quote_file::{parse_quote, read_quote};
+use super::quote_file::{parse_quote, read_collateral, read_quote};
 use super::{print_json, print_table, read_bounded, time::Moment};
 
 #[derive(Subcommand)]
@@ -44,7 +44,7 @@ pub(crate) enum QuoteCommand {
 
 #[derive(Args)]
 pub(crate) struct ParseArguments {
-    /// The quote: binary, hexadecimal or base64.
+    /// The quote: binary, hexadecimal, base64, or the JSON of a tool with it.
     #[arg(long, value_name = "FILE")]
     quote: PathBuf,
     /// Print one JSON object.
@@ -54,7 +54,7 @@ pub(crate) struct ParseArguments {
 
 #[derive(Args)]
 pub(crate) struct VerifyArguments {
-    /// The quote: binary, hexadecimal or base64.
+    /// The quote: binary, hexadecimal, base64, or the JSON of a tool with it.
     #[arg(long, value_name = "FILE")]
     quote: PathBuf,
     /// The collateral: what Intel signs about the platform, as JSON.
@@ -127,8 +127,7 @@ fn parse(arguments: &ParseArguments) -> anyhow::Result<bool> {
 
 fn check(arguments: &VerifyArguments) -> anyhow::Result<bool> {
     let quote = read_quote(&arguments.quote)?;
-    let collateral = read_bounded(&arguments.collateral, attest::limits::COLLATERAL_BYTES_MAX)?;
-    let collateral = Collateral::from_json(&collateral).context("reading the collateral")?;
+    let (_, collateral) = read_collateral(&arguments.collateral)?;
     let policy = read_policy(arguments.policy.as_deref(), arguments.manifest.as_deref())?;
     let root = arguments.root.read()?;
     let at = Moment::or_now(arguments.at)?;
@@ -164,6 +163,7 @@ fn check(arguments: &VerifyArguments) -> anyhow::Result<bool> {
                     "root": root.class().to_string(),
                     "judged_at": at.to_string(),
                     "refusal": refusal.to_string(),
+                    "fault": refusal.fault().to_string(),
                 }))?;
             }
             eprintln!("refused: {refusal}");

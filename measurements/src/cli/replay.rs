@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use attest::FileKind;
 use clap::{Args, ValueEnum};
 use diagnose::{Claim, Event, EventLog, Kind, Replay, Source};
 use registers::Register;
@@ -29,7 +30,7 @@ pub struct ReplayArguments {
     /// The format of the logs [default: json if they begin like JSON, else ccel]
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// A quote to compare with: binary, hexadecimal or base64.
+    /// A quote to compare with: binary, hexadecimal, base64, or the JSON of a tool with it.
     #[arg(long, value_name = "FILE")]
     quote: Option<PathBuf>,
     /// Print one JSON object.
@@ -98,8 +99,7 @@ pub fn replay(arguments: &ReplayArguments) -> anyhow::Result<bool> {
 
 /// A log of any kind.
 pub(super) fn read(path: &Path, format: Option<Format>) -> anyhow::Result<EventLog> {
-    let most = diagnose::limits::EVENT_LOG_BYTES_MAX.max(predict::limits::EVENT_LOG_JSON_BYTES_MAX);
-    let bytes = read_bounded(path, most)?;
+    let bytes = read_log_file(path)?;
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     let format = format.unwrap_or(match first {
         Some(b'{' | b'[') => Format::Json,
@@ -118,6 +118,22 @@ pub(super) fn read(path: &Path, format: Option<Format>) -> anyhow::Result<EventL
         };
         format!("reading {} as {kind}", path.display())
     })
+}
+
+/// The bytes of a log, or those that its text stands for. A file that is recognisably something else is refused by name.
+pub(super) fn read_log_file(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let most = diagnose::limits::EVENT_LOG_BYTES_MAX.max(predict::limits::EVENT_LOG_JSON_BYTES_MAX);
+    // Text in hexadecimal takes two characters a byte.
+    let file = read_bounded(path, 2 * most)?;
+    let bytes = attest::bytes_of_text(&file).into_owned();
+    match FileKind::of(&bytes) {
+        Some(FileKind::EventLog | FileKind::Json) | None => Ok(bytes),
+        Some(other) => bail!(
+            "{} is not an event log: it is {other}; wanted is a copy of a TDX guest's /sys/firmware/acpi/tables/data/CCEL, or the JSON \
+             of a dstack guest or of this project's agent",
+            path.display()
+        ),
+    }
 }
 
 fn compare(replayed: &Replay, quote: Option<&Path>) -> anyhow::Result<Vec<Compared>> {

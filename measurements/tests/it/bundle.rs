@@ -158,7 +158,11 @@ fn a_part_that_cannot_be_read_is_bundled_by_nobody() {
     };
     check(&["--manifest", "bad"], 1, "the manifest of the bundle: ");
     check(&["--event-log", "bad"], 1, "reading bad");
-    check(&["--event-log", "quote"], 1, "reading quote");
+    check(
+        &["--event-log", "quote"],
+        1,
+        "quote is not an event log: it is a TDX quote",
+    );
     check(
         &["--gpu-evidence", "bad"],
         1,

@@ -365,9 +365,17 @@ fn the_program_believes_a_real_quote_as_of_its_day() {
     let stderr = String::from_utf8_lossy(&good.stderr).into_owned();
     assert_eq!(good.status.code(), Some(0), "{stderr}");
     assert!(stderr.contains("signed by TDX hardware; registers not compared with anything"));
-    let late = at("2035-06-19T12:32:27Z");
-    assert_eq!(late.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&late.stderr).contains("the collateral has expired"));
+    for (late, words) in [
+        ("2026-06-19T12:32:27Z", "the collateral has expired"),
+        (
+            "2035-06-19T12:32:27Z",
+            "the certificate of the peer's platform, which came in its quote, has expired",
+        ),
+    ] {
+        let late = at(late);
+        assert_eq!(late.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&late.stderr).contains(words));
+    }
     assert_eq!(at("June").status.code(), Some(2));
 }
 
@@ -394,5 +402,90 @@ fn a_prediction_says_where_qemu_does_not_follow_the_design_guide() {
         let machine = ["--vcpus", "2", "--memory", "2G"];
         let output = run(directory.path(), &[&arguments[..], &machine].concat());
         assert_eq!(output.status.code(), Some(if by_qemu { 0 } else { 1 }));
+    }
+}
+
+#[test]
+fn a_file_in_the_place_of_another_is_named_with_what_is_wanted() {
+    let directory = directory();
+    let write = |name: &str, bytes: &[u8]| fs::write(directory.path().join(name), bytes).unwrap();
+    let mut table = vec![0; 56];
+    table[..8].copy_from_slice(b"CCEL\x38\0\0\0");
+    write("CCEL", &table);
+    write("table.b64", STANDARD.encode(&table).as_bytes());
+    write(
+        "tcb.json",
+        br#"{"tcbInfo": {"id": "TDX"}, "signature": "00"}"#,
+    );
+    write("cut.json", br#"[{"imr": 3, "event_ty"#);
+    let quote = fs::read(directory.path().join("quote")).unwrap();
+    write("cut.bin", &quote[..2000]);
+    write("quote.b64", STANDARD.encode(&quote).as_bytes());
+    let wanted_log = "wanted is a copy of a TDX guest's /sys/firmware/acpi/tables/data/CCEL";
+    for (arguments, expected) in [
+        (
+            &["replay", "--event-log", "CCEL"][..],
+            "the ACPI table CCEL",
+        ),
+        (&["replay", "--event-log", "CCEL"], wanted_log),
+        (
+            &["replay", "--event-log", "table.b64"],
+            "the ACPI table CCEL",
+        ),
+        (&["replay", "--event-log", "quote.b64"], "it is a TDX quote"),
+        (
+            &["replay", "--event-log", "tcb.json"],
+            "Intel's answer about TCB info",
+        ),
+        (&["replay", "--event-log", "cut.json"], "it was cut"),
+        (&["quote", "parse", "--quote", "cut.bin"], "it was cut"),
+        (
+            &["quote", "parse", "--quote", "CCEL"],
+            "the ACPI table CCEL",
+        ),
+        (
+            &["quote", "parse", "--quote", "tcb.json"],
+            "Intel's answer about TCB info",
+        ),
+        (
+            &[
+                "quote",
+                "verify",
+                "--quote",
+                "quote.b64",
+                "--collateral",
+                "tcb.json",
+            ],
+            "tcb.json is not collateral: it is Intel's answer about TCB info",
+        ),
+        (
+            &[
+                "quote",
+                "verify",
+                "--quote",
+                "quote.b64",
+                "--collateral",
+                "quote",
+            ],
+            "quote is not collateral: it is a TDX quote",
+        ),
+        (
+            &[
+                "bundle",
+                "make",
+                "--quote",
+                "quote",
+                "--collateral",
+                "tcb.json",
+                "--out",
+                "b",
+            ],
+            "tcb.json is not collateral",
+        ),
+    ] {
+        let output = run(directory.path(), arguments);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains(expected), "{text}");
     }
 }

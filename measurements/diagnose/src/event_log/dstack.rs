@@ -100,6 +100,7 @@ fn read<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, EventLogError> {
     serde_json::from_slice(json).map_err(|error| EventLogError::Json {
         line: error.line(),
         column: error.column(),
+        cut: error.is_eof(),
     })
 }
 
