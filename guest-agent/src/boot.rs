@@ -10,17 +10,19 @@
 //! A key cannot exist before the measurement, because only [`Measured`] makes keys; nothing is served before the keyset
 //! exists, because only [`Attested`] serves. There is no way back and no state that is half of two.
 
-use crate::config::MeasuredConfig;
+use crate::Serving;
 use crate::models::{ModelError, Models};
 use crate::platform::{Platform, PlatformError};
-use crate::{ConfigError, Serving};
 use ed25519_dalek::SigningKey;
 use rand_core::CryptoRng;
 use registers::{Digest48, RuntimeEvent};
 use settlement::Nano;
 use sha2::{Digest as _, Sha384};
 use std::path::Path;
-use wire::{Event, KemKey, Keyset, ModelOffer, Padding, Prices, SealingKey, registers_digest};
+use wire::{
+    ConfigError, Event, KemKey, Keyset, MeasuredConfig, ModelOffer, Padding, Prices, SealingKey,
+    registers_digest,
+};
 use zeroize::Zeroizing;
 
 /// A platform and a configuration that parses; nothing is measured yet.

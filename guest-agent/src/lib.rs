@@ -21,7 +21,6 @@
 mod arguments;
 mod boot;
 mod chunked_writer;
-mod config;
 mod exposure;
 mod job;
 mod listen;
@@ -39,7 +38,6 @@ mod volume;
 // The public interface is:
 pub use arguments::{Start, arguments};
 pub use boot::{Attested, BootError, Booted, Measured};
-pub use config::{ConfigError, MeasuredConfig, MeasuredModel, MeasuredVolume};
 pub use listen::{Listen, ListenError};
 pub use memory::MemoryError;
 pub use models::ModelError;

@@ -1,7 +1,6 @@
 //! The models of one boot: read once into anonymous memory, from the image and checked against the measured roots, or from a volume
 //! under its measured root hash; shared by all jobs.
 
-use crate::config::{MeasuredEndpoint, MeasuredModel};
 use crate::volume;
 use engine::{Chat, Embedder, EngineError, weights};
 use model::text::Text;
@@ -9,7 +8,7 @@ use model::{ModelFiles, ModelRoot};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use wire::Digest;
+use wire::{Digest, MeasuredEndpoint, MeasuredModel};
 
 /// Loaded models by id.
 pub(crate) struct Models(BTreeMap<String, Loaded>);
@@ -39,7 +38,7 @@ pub struct ModelError {
 impl Models {
     /// Loads each model that is in the image, from the directory of its name under `dir`.
     pub(crate) fn from_image(dir: &Path, models: &[MeasuredModel]) -> Result<Self, ModelError> {
-        let models = models.iter().filter(|model| model.verity().is_none());
+        let models = models.iter().filter(|model| model.volume.is_none());
         models
             .map(|model| {
                 let root = ModelRoot(model.root());
@@ -55,7 +54,7 @@ impl Models {
     /// volume is open afterwards.
     pub(crate) fn from_volumes(models: &[MeasuredModel]) -> Result<Self, ModelError> {
         let models = models.iter();
-        let models = models.filter_map(|model| Some((model, model.verity()?)));
+        let models = models.filter_map(|model| Some((model, volume::root(model)?)));
         models
             .enumerate()
             .map(|(number, (model, root))| {

@@ -1,6 +1,5 @@
 //! What both binaries do: read the configuration, measure, make keys, listen.
 
-use crate::config::CONFIG_BYTES_MAX;
 use crate::platform::Platform;
 use crate::{BootError, Booted, ListenError, MemoryError, Source, Start, log, memory};
 use getrandom::SysRng;
@@ -12,6 +11,7 @@ use std::io::{self, Read};
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use wire::limits::CONFIG_BYTES_MAX;
 
 /// From a platform to serving. Ends only with an error, which it prints in one line.
 pub async fn run<P: Platform>(

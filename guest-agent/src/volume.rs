@@ -5,8 +5,18 @@
 //! mapped table would tell the host which tokens a prompt has (SECURITY.md 1), and what was read does not change when the host
 //! exchanges the disk.
 
-use crate::config::VOLUMES_MAX;
 use stage0::{Failure, Mounted, VerityRoot, wait_for};
+use wire::MeasuredModel;
+use wire::limits::{VOLUME_BLOCKS_MAX, VOLUMES_MAX};
+
+// What a configuration may say, a guest opens.
+const _: () = assert!(VOLUME_BLOCKS_MAX <= stage0::limits::DATA_BLOCKS_MAX);
+
+/// How the model's volume is opened, if it has one.
+pub(crate) fn root(model: &MeasuredModel) -> Option<VerityRoot> {
+    let volume = model.volume.as_ref()?;
+    VerityRoot::new(model.root(), volume.salt(), volume.data_blocks)
+}
 
 /// Opens the disk of the model with this number among those that have one.
 pub(crate) fn open(number: usize, root: &VerityRoot) -> Result<Mounted<'static>, Failure> {

@@ -2,25 +2,28 @@
 
 mod collateral;
 mod machines;
+mod payee;
 
 use crate::channels::{ChannelRefused, MaxAge};
 use crate::config::Config;
 use crate::error::{Context, Error, Fault};
 use crate::launch::{EXEC_TIED, exec_tied};
 use crate::limits::BLOCKED;
-use crate::payee::Payee;
 use crate::proxy::Proxy;
 use crate::settle::SettleError;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use collateral::CollateralCommand;
 use machines::{CheckArguments, LaunchArguments};
+use payee::{BackupArguments, KeygenArguments};
 use serde_json::json;
 use settlement::Address;
 use std::future::Future;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 /// The provider's proxy: launches the guest, relays sealed jobs to it, and settles vouchers on chain.
 #[derive(Parser)]
@@ -31,13 +34,15 @@ use tokio::signal::unix::{SignalKind, signal};
 Examples:
   host-proxy check                                what this host lacks for a TDX guest
   host-proxy launch --manifest image/manifest.json --tools tools.json --config guest.json --run run
+  host-proxy keygen --out payee.key               the payee's key and wallet
   host-proxy address --config host-proxy.yaml     the payee, for the guest's configuration
   host-proxy collateral fetch --config collateral.yaml --quote quote.bin --out collateral.json
   host-proxy serve --config host-proxy.yaml       relay jobs until SIGTERM
   host-proxy channels --config host-proxy.yaml    what is owed, promised and paid
+  host-proxy backup --config host-proxy.yaml --out backup.sqlite
   host-proxy settle --config host-proxy.yaml --channel 0:5f3a...   claim the highest voucher of a channel
 
-RUST_LOG=host_proxy=debug logs more to stderr; payloads are never logged."
+Warnings and errors are logged to stderr; RUST_LOG=host_proxy=debug logs more. Payloads are never logged."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -59,10 +64,14 @@ enum Command {
         #[arg(long)]
         channel: Address,
     },
+    /// Make the payee's key, and print its wallet and what it needs.
+    Keygen(KeygenArguments),
     /// Print the payee's wallet address and public key.
     Address(Common),
     /// Print what is owed, promised and paid on every channel.
     Channels(Common),
+    /// Write every voucher, charge and payout to a new file, while `serve` runs. A copy of the state file is not enough.
+    Backup(BackupArguments),
     /// Start a guest from its image and run it until SIGTERM or SIGINT.
     #[command(
         after_help = "With --json the first line on stdout is {\"ready\":true,\"guest\":\"hybrid:PATH:PORT\",\"accelerator\":\"tcg\",\"boot_s\":23.4}.\n\
@@ -120,7 +129,12 @@ pub fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_env_filter(
+            EnvFilter::builder()
+                .with_default_directive(LevelFilter::WARN.into())
+                .from_env_lossy(),
+        )
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -146,7 +160,9 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Serve(common) => serve(&common).await?,
         Command::Settle { common, channel } => settle(&common, channel).await?,
-        Command::Address(common) => address(&common)?,
+        Command::Keygen(arguments) => payee::keygen(&arguments)?,
+        Command::Address(common) => payee::address(&common)?,
+        Command::Backup(arguments) => payee::backup(&arguments)?,
         Command::Channels(common) => channels(&common).await?,
         Command::Launch(arguments) => machines::start(arguments, stop_signal()?).await?,
         Command::Collateral(command) => {
@@ -219,22 +235,6 @@ async fn settle(common: &Common, channel: Address) -> Result<(), Error> {
             settled.fee_nano.in_ton(),
             settled.wallet_after_nano.in_ton()
         );
-    }
-    Ok(())
-}
-
-fn address(common: &Common) -> Result<(), Error> {
-    let config = Config::read(&common.config)?;
-    let payee = Payee::read(&config.payee_key_file, config.chain)?;
-    let (address, key) = (payee.address(), hex::encode(payee.public_key()));
-    if common.json {
-        let chain = config.chain.0;
-        println!(
-            "{}",
-            json!({ "address": address.to_string(), "public_key": key, "chain": chain })
-        );
-    } else {
-        println!("address    {address}\npublic key {key}");
     }
     Ok(())
 }

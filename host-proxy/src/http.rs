@@ -7,7 +7,7 @@ use crate::config::{Config, SettleRule};
 use crate::error::Error;
 use crate::proxy::Proxy;
 use crate::store::Store;
-use crate::{relay, server};
+use crate::{relay, server, startup};
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
@@ -42,11 +42,15 @@ async fn run(
     settle: Option<SettleRule>,
     shutdown: impl Future<Output = ()> + Send,
 ) {
+    let looking = tokio::spawn({
+        let proxy = proxy.clone();
+        async move { startup::look(&proxy).await }
+    });
     let settling = settle.map(|rule| tokio::spawn(settle_automatically(proxy.clone(), rule)));
     let refreshing = proxy.collateral.cache().cloned();
     let refreshing = refreshing.map(|cache| tokio::spawn(cache.keep_fresh()));
     server::serve(listener, router(proxy), shutdown).await;
-    for task in settling.into_iter().chain(refreshing) {
+    for task in settling.into_iter().chain(refreshing).chain([looking]) {
         // At any point: a payout is on the disk before it is sent, a cache holds whole files.
         task.abort();
     }

@@ -53,6 +53,8 @@ pub struct Launch {
     pub vsock: VsockChoice,
     pub cid: u32,
     pub boot_timeout: Duration,
+    /// Starts a simulated TDX module with each machine.
+    pub simulate: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -84,8 +86,9 @@ pub async fn launch(
 ) -> Result<(), Error> {
     let mut stop = pin!(stop);
     let mut progress = Progress::new();
-    let config = config_server::read(&launch.config)?;
+    let (config, parsed) = config_server::read(&launch.config)?;
     let tools = Tools::read(&launch.tools)?;
+    tools.check(&launch.tools)?;
     progress.doing("checking the image's files");
     let manifest = launch.manifest.clone();
     let checking = tokio::task::spawn_blocking(move || Image::read(&manifest));
@@ -104,6 +107,10 @@ pub async fn launch(
     let plan = plan.context(Fault::Configuration, || launch.manifest.display())?;
     run_directory::check_name(&image.directory)?;
     let model = launch.model.as_deref().map(volume).transpose()?;
+    let simulated = image.is_simulated();
+    config_server::fits(&parsed, &launch.config, simulated, model.is_some())?;
+    let module = launch.simulate.then(|| simulated_module(simulated, launch));
+    let module = module.transpose()?;
     let directory = RunDirectory::open(&launch.run)?;
     let vsock = vsock_backend(launch.vsock, &image);
     let (listener, guest) = endpoints(vsock, &directory, launch.cid)?;
@@ -113,6 +120,7 @@ pub async fn launch(
         tools: &tools,
         directory: &directory,
         model: model.as_deref(),
+        module: module.as_deref(),
         vsock,
         cid: launch.cid,
     };
@@ -170,6 +178,28 @@ fn volume(path: &Path) -> Result<PathBuf, Error> {
     })
 }
 
+/// The program of the simulated TDX module: beside this one, else found in PATH.
+fn simulated_module(simulated_image: bool, launch: &Launch) -> Result<PathBuf, Error> {
+    if !simulated_image {
+        let words = format!(
+            "{}: --simulate is for images of the profile `sim`; this one needs a real TDX module",
+            launch.manifest.display()
+        );
+        return Err(Error::new(Fault::Configuration, words));
+    }
+    if launch.vsock == VsockChoice::Kernel {
+        let words = "--simulate needs --vsock user: the module listens beside its socket";
+        return Err(Error::new(Fault::Configuration, words));
+    }
+    const PROGRAM: &str = "chrysalis-simulator";
+    let beside = std::env::current_exe().context(Fault::Host, || "finding this program")?;
+    let beside = beside.with_file_name(PROGRAM);
+    Ok(match beside.is_file() {
+        true => beside,
+        false => PROGRAM.into(),
+    })
+}
+
 /// One machine, from start to end.
 struct Attempt<'a> {
     spec: &'a MachineSpec<'a>,
@@ -196,7 +226,7 @@ impl Attempt<'_> {
         };
         let mut machine = match started {
             Ok(machine) => machine,
-            Err(error) => return Outcome::AcceleratorFailed(error),
+            Err(outcome) => return outcome,
         };
         progress.restart();
         let begun = Instant::now();

@@ -37,6 +37,7 @@ mod proxy;
 mod relay;
 mod server;
 mod settle;
+mod startup;
 mod store;
 mod tools;
 mod voucher;

@@ -67,8 +67,6 @@ pub const BLOCKED: Duration = Duration::from_secs(1);
 pub const TOOLS_BYTES_MAX: u64 = 64 * 1024;
 /// Arguments in front of a tool's program.
 pub const TOOL_ARGUMENTS_MAX: usize = 64;
-/// The guest's measured configuration; the agent reads no more.
-pub const GUEST_CONFIG_BYTES_MAX: u64 = 64 * 1024;
 /// The path of a Unix socket: the kernel's `sun_path` with its final zero (unix(7)).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// How long a program may take to open the socket that we wait for.
@@ -115,6 +113,9 @@ pub const QEMU_OUTPUT_BYTES_MAX: u64 = 256 * 1024;
 pub const QEMU_OUTPUT: Duration = Duration::from_secs(20);
 /// Memory of the host beside the guest's: QEMU itself, and the TDX module's tables (1/256 of all memory).
 pub const HOST_MEMORY_MIB: u64 = 1024;
+
+/// What must be free on the state file's disk before a job is taken: every running job's charge and voucher, many times.
+pub const STATE_FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
 
 /// Sources of one kind of collateral.
 pub const SOURCES_MAX: usize = 8;

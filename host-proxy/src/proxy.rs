@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::evidence::{self, EndorsedEvidence};
 use crate::guest::GuestAddress;
 use crate::limits::{ATTESTATIONS_MAX, JOBS_MAX, KEYSET_SEARCH, KEYSETS_MAX};
-use crate::node::Node;
+use crate::node::{Node, NodeError};
 use crate::payee::Payee;
 use crate::settle::Settler;
 use crate::store::{Store, Taken};
@@ -84,6 +84,11 @@ impl Proxy {
         }
     }
 
+    /// What the payee's wallet holds.
+    pub(crate) async fn wallet(&self) -> Result<Nano, NodeError> {
+        Ok(self.node.wallet(&self.payee.address()).await?.balance)
+    }
+
     /// Takes a voucher. After `Ok` it is on the disk, now or already before.
     pub async fn take(&self, signed: &SignedVoucher) -> Result<(), ApiError> {
         let channel = signed.voucher.channel;
@@ -119,6 +124,7 @@ impl Proxy {
             let words = format!("the envelope is for chain {got}; this provider settles on {own}");
             return Err(ApiError::bad_request("chain", words));
         }
+        self.can_earn().await?;
         let channel = envelope.channel;
         let state = self.channel(&channel, MaxAge::Recent).await?;
         if envelope.payer_key != state.payer_key {
@@ -162,6 +168,16 @@ impl Proxy {
         Ok(reservation)
     }
 
+    /// Refuses jobs whose charges could not be written down: that is this host's fault, and its operator has to hear it.
+    async fn can_earn(&self) -> Result<(), ApiError> {
+        let able = self.store.on_disk(|store| store.can_write()).await;
+        able.map_err(|error| {
+            tracing::error!(%error, "no job is taken");
+            let words = "this provider cannot store what it is owed; it takes no jobs now";
+            ApiError::refuse(StatusCode::SERVICE_UNAVAILABLE, "disk", words)
+        })
+    }
+
     /// The voucher in an envelope. An old one is no error: the payer may have been restored from a backup.
     async fn take_enclosed(&self, voucher: &[u8]) -> Result<(), ApiError> {
         let signed = SignedVoucher::decode(voucher).map_err(VoucherRefused::from)?;
@@ -203,7 +219,7 @@ impl Proxy {
     }
 
     /// The guest's evidence, if it pays this payee. Its receipt key is remembered.
-    async fn evidence(&self, nonce: &[u8; 32]) -> Result<EndorsedEvidence, ApiError> {
+    pub(crate) async fn evidence(&self, nonce: &[u8; 32]) -> Result<EndorsedEvidence, ApiError> {
         let endorsed = evidence::ask(&self.guest, &self.payee, nonce).await?;
         self.learn(&endorsed.keyset);
         Ok(endorsed)

@@ -84,7 +84,7 @@ pub enum SettleError {
 }
 
 /// What a wallet must hold to send a claim: the value that goes with it (0.05 TON, see `ChannelTerms::claim`) and fees.
-const WALLET_MIN: Nano = Nano(70_000_000);
+pub(crate) const WALLET_MIN: Nano = Nano(70_000_000);
 
 impl Settled {
     /// Two claims as one.

@@ -4,6 +4,7 @@
 //! one; a receipt key has one charge for each sequence number. Two processes may share the file: each change is one
 //! immediate transaction. A file belongs to one payee on one chain and is refused by any other.
 
+mod disk;
 mod payouts;
 
 pub use payouts::{NewPayout, Paid, Payout, PayoutOutcome};
@@ -13,11 +14,17 @@ use crate::limits::STORE_BUSY;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use settlement::{Address, ChainId, Nano, SignedVoucher, VerifiedCharge, VerifiedVoucher};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A handle to the file; clones share one connection.
 #[derive(Clone)]
-pub struct Store(Arc<Mutex<Connection>>);
+pub struct Store {
+    connection: Arc<Mutex<Connection>>,
+    path: Arc<Path>,
+    /// Whether the last change failed.
+    failed: Arc<AtomicBool>,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {
@@ -86,7 +93,11 @@ impl Store {
             return Err(Error::new(Fault::Configuration, words));
         }
         change.commit()?;
-        Ok(Store(Arc::new(Mutex::new(connection))))
+        Ok(Store {
+            connection: Arc::new(Mutex::new(connection)),
+            path: path.into(),
+            failed: Arc::default(),
+        })
     }
 
     /// Runs `work` on a thread that may wait for the disk.
@@ -261,15 +272,22 @@ impl Store {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut connection = self.lock();
-        let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let done = work(&change)?;
-        change.commit()?;
-        Ok(done)
+        let changed = || {
+            let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let done = work(&change)?;
+            change.commit()?;
+            Ok(done)
+        };
+        let changed = changed();
+        self.failed.store(changed.is_err(), Ordering::Relaxed);
+        changed
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
         // A panic elsewhere leaves the connection whole: a transaction that was open is rolled back when dropped.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

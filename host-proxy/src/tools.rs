@@ -8,6 +8,7 @@ use crate::error::{Context, Error, Fault, read_file};
 use crate::limits::{TOOL_ARGUMENTS_MAX, TOOLS_BYTES_MAX};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// The programs of a launch.
@@ -48,6 +49,30 @@ impl Tools {
         parsed.context(Fault::Configuration, || path.display())
     }
 
+    /// Refuses programs that are not there, by the name of the file that is missing: a host that was set up anew may
+    /// have lost the builder that starts them.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), Error> {
+        let named = [
+            ("qemu", Some(&self.qemu)),
+            ("swtpm", self.swtpm.as_ref()),
+            ("vhost-device-vsock", self.vhost_device_vsock.as_ref()),
+        ];
+        for (name, tool) in named {
+            let Some(tool) = tool else { continue };
+            let first = tool.run.first().unwrap_or(&tool.program);
+            // A bare name is searched in PATH when it is started.
+            if first.contains('/') && !is_executable(Path::new(first)) {
+                let words = format!(
+                    "{}: programs.{name}: {first} is not a program on this host (any more); \
+                     write the file again with `image-builder tools`",
+                    path.display()
+                );
+                return Err(Error::new(Fault::Configuration, words));
+            }
+        }
+        Ok(())
+    }
+
     /// Parses a description. Programs that a launch does not need are ignored.
     pub fn from_json(json: &[u8]) -> Result<Self, Error> {
         let configuration = Fault::Configuration;
@@ -69,6 +94,11 @@ impl Tools {
             vhost_device_vsock: programs.remove("vhost-device-vsock"),
         })
     }
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
 pub(crate) fn missing(name: &str) -> Error {

@@ -1,4 +1,5 @@
-//! The bytes that cross a boundary: keyset, envelope, sealed job, frames, receipt, evidence bundle.
+//! The bytes that cross a boundary: keyset, envelope, sealed job, frames, receipt, evidence bundle,
+//! and the guest's measured configuration.
 //!
 //! **What it is.** Every encoding that a client, a proxy and a guest exchange, with the cryptography that binds them:
 //! chunked Oblivious HTTP with X-Wing for the job, Ed25519 over the envelope, COSE_Sign1 for the receipt.
@@ -18,6 +19,7 @@ mod answer;
 #[cfg(feature = "client")]
 mod attested;
 mod cbor;
+mod config;
 mod digest;
 mod envelope;
 mod evidence;
@@ -33,6 +35,7 @@ mod seal;
 // The public interface is:
 pub use answer::{AnswerEvent, JobFailure, Vectors};
 pub use cbor::Malformed;
+pub use config::{ConfigError, MeasuredConfig, MeasuredEndpoint, MeasuredModel, MeasuredVolume};
 pub use digest::{Digest, sha256};
 pub use envelope::{Endpoint, Envelope, EnvelopeRefused, SignedEnvelope};
 pub use evidence::{Bundle, Endorsement, Event, Evidence};

@@ -58,3 +58,11 @@ pub const BUNDLE_BYTES_MAX: usize = 512 * 1024;
 pub const COLLATERAL_BYTES_MAX: usize = 256 * 1024;
 /// A signed refusal.
 pub const REFUSAL_BYTES_MAX: usize = 512;
+/// A guest's measured configuration: 32 models take about 20 KiB.
+pub const CONFIG_BYTES_MAX: usize = 64 * 1024;
+/// Jobs of one boot: the replay cache holds some 100 bytes for each.
+pub const JOBS_MAX: u64 = 1_000_000;
+/// Disks for models: what the list of a guest's devices has (`measurements/predict/src/qemu.rs`).
+pub const VOLUMES_MAX: usize = 1;
+/// Blocks of 4096 bytes of a model's volume: 1 TiB.
+pub const VOLUME_BLOCKS_MAX: u64 = 1 << 28;

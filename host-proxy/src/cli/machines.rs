@@ -28,6 +28,10 @@ pub(super) struct LaunchArguments {
     /// A directory for this guest's sockets and logs. Created if it is missing.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
+    /// Start a simulated TDX module (`chrysalis-simulator`) with the machine, for an image of the profile `sim`. It
+    /// protects nothing. Its root of trust and its collateral are written into the run directory's `sim`.
+    #[arg(long)]
+    simulate: bool,
     /// How the guest's instructions are executed.
     #[arg(long, value_enum, default_value = "auto")]
     accelerator: AcceleratorChoice,
@@ -83,6 +87,7 @@ pub(super) async fn start(
         vsock: arguments.vsock,
         cid: arguments.cid,
         boot_timeout: Duration::from_secs(arguments.boot_timeout_s),
+        simulate: arguments.simulate,
     };
     launch(&options, stop, |ready| announce(ready, json)).await
 }

@@ -2,7 +2,7 @@
 //! what it reads, so serving anything else only makes a guest that no client accepts.
 
 use crate::error::{Context, Error, Fault, read_file};
-use crate::limits::{CONFIG_READ, CONFIG_READERS_MAX, GUEST_CONFIG_BYTES_MAX, WRITE_BYTES_MAX};
+use crate::limits::{CONFIG_READ, CONFIG_READERS_MAX, WRITE_BYTES_MAX};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +13,8 @@ use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_vsock::{VMADDR_CID_ANY, VsockAddr, VsockListener};
+use wire::MeasuredConfig;
+use wire::limits::CONFIG_BYTES_MAX;
 
 /// The port of the host (CID 2) that a guest asks for its configuration.
 pub(super) const CONFIG_PORT: u32 = 9101;
@@ -32,15 +34,40 @@ pub(super) enum Listener {
     Vsock(VsockListener, u32),
 }
 
-/// Reads a configuration. Whether its values make sense is for the agent to say; one that is not JSON would be refused
-/// only after a whole boot.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let bytes = read_file(path, GUEST_CONFIG_BYTES_MAX)?;
-    serde_json::from_slice::<serde::de::IgnoredAny>(&bytes)
-        .context(Fault::Configuration, || {
-            format!("the guest's configuration {} is not JSON", path.display())
-        })?;
-    Ok(bytes)
+/// Reads a configuration and judges it as the agent will, which would say so only after a whole boot.
+pub(super) fn read(path: &Path) -> Result<(Vec<u8>, MeasuredConfig), Error> {
+    let bytes = read_file(path, CONFIG_BYTES_MAX as u64)?;
+    let parsed = MeasuredConfig::parse(&bytes);
+    let parsed = parsed.context(Fault::Configuration, || path.display())?;
+    Ok((bytes, parsed))
+}
+
+/// Refuses a configuration that is for another image, or for a volume that the machine is not given.
+pub(super) fn fits(
+    config: &MeasuredConfig,
+    path: &Path,
+    simulated_image: bool,
+    has_volume: bool,
+) -> Result<(), Error> {
+    let refuse = |words: String| {
+        let words = format!("{}: {words}", path.display());
+        Err(Error::new(Fault::Configuration, words))
+    };
+    if (config.profile == "sim") != simulated_image {
+        let image = if simulated_image { "is" } else { "is not" };
+        return refuse(format!(
+            "its `profile` is {}, but the image {image} a simulated one",
+            config.profile
+        ));
+    }
+    match config.models.iter().find(|model| model.volume.is_some()) {
+        Some(model) if !has_volume => refuse(format!(
+            "model `{}` is on a volume; give its file with --model",
+            model.id
+        )),
+        None if has_volume => refuse("no model is on a volume, but --model names one".into()),
+        _ => Ok(()),
+    }
 }
 
 impl Listener {
@@ -158,26 +185,59 @@ mod tests {
         }
     }
 
+    fn example() -> serde_json::Value {
+        serde_json::json!({
+            "version": 1, "profile": "sim", "chain": 20241,
+            "payee": format!("0:{}", "11".repeat(32)), "payee_key": "22".repeat(32),
+            "stake": format!("0:{}", "11".repeat(32)), "lifetime_s": 3600, "jobs_max": 100,
+            "price_step_nano": 1000, "exposure_max_nano": 1_000_000_000, "interval_ms": 50,
+            "models": [{"id": "tiny-chat", "endpoint": "chat", "root": "33".repeat(32), "context_tokens": 256,
+                "prompt_nano": 1_000_000, "completion_nano": 2_000_000}],
+        })
+    }
+
+    fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
+        result.expect_err("refused").to_string()
+    }
+
     #[test]
-    fn only_short_json_is_served() {
+    fn a_configuration_is_judged_before_a_boot_and_served_as_it_is() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("guest.json");
         let check = |text: &str| {
             std::fs::write(&path, text).expect("written");
             read(&path)
         };
-        assert_eq!(
-            check("{\"version\": 1}\n").expect("JSON"),
-            b"{\"version\": 1}\n"
-        );
-        let refused = |result: Result<_, Error>| result.expect_err("refused").to_string();
-        for text in ["", "version: 1", "{} {}"] {
-            assert!(refused(check(text)).contains("is not JSON"), "{text}");
+        let text = format!("{}\n", example());
+        assert_eq!(check(&text).expect("usable").0, text.as_bytes());
+        for text in ["", "version: 1", "{} {}", "{\"version\": 1}"] {
+            assert!(refused(check(text)).contains("guest.json: "), "{text}");
         }
-        let most = format!("[{}]", " ".repeat(GUEST_CONFIG_BYTES_MAX as usize - 2));
-        assert!(check(&most).is_ok());
+        let mut odd = example();
+        odd["models"][0]["root"] = "33".into();
+        assert!(refused(check(&odd.to_string())).contains("`models.root` must be 64 hex digits"));
+        let most = format!("[{}]", " ".repeat(CONFIG_BYTES_MAX - 2));
         assert!(refused(check(&format!("{most} "))).contains("has more than"));
         let absent = read(&directory.path().join("none"));
         assert!(refused(absent).contains("cannot read"));
+    }
+
+    #[test]
+    fn a_configuration_for_another_image_or_without_its_volume_is_refused() {
+        let path = Path::new("guest.json");
+        let parse = |value: serde_json::Value| {
+            MeasuredConfig::parse(value.to_string().as_bytes()).expect("usable")
+        };
+        let config = parse(example());
+        assert!(fits(&config, path, true, false).is_ok());
+        let said = refused(fits(&config, path, false, false));
+        assert!(said.contains("the image is not a simulated one"), "{said}");
+        assert!(refused(fits(&config, path, true, true)).contains("--model names one"));
+        let mut with = example();
+        with["models"][0]["volume"] =
+            serde_json::json!({"salt": "44".repeat(32), "data_blocks": 5});
+        let with = parse(with);
+        assert!(fits(&with, path, true, true).is_ok());
+        assert!(refused(fits(&with, path, true, false)).contains("`tiny-chat` is on a volume"));
     }
 }

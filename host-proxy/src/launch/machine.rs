@@ -17,7 +17,7 @@ use super::program::Program;
 use super::progress::Progress;
 use super::qmp::{Event, Qmp};
 use super::run_directory::{
-    LAUNCHED, MONITOR, QMP, RunDirectory, SERIAL, TPM, TPM_LOG, TPM_STATE, VHOST, VSOCK,
+    LAUNCHED, MODULE, MONITOR, QMP, RunDirectory, SERIAL, TPM, TPM_LOG, TPM_STATE, VHOST, VSOCK,
 };
 use super::serial::{Serial, Stage};
 use crate::error::{Error, Fault};
@@ -40,6 +40,8 @@ pub(super) struct MachineSpec<'a> {
     pub(super) directory: &'a RunDirectory,
     /// The file behind the second disk.
     pub(super) model: Option<&'a Path>,
+    /// The program of the simulated TDX module, if it is started with the machine.
+    pub(super) module: Option<&'a Path>,
     pub(super) vsock: VsockBackend,
     pub(super) cid: u32,
 }
@@ -93,11 +95,24 @@ const KVM: &str = "/dev/kvm";
 pub(super) const VHOST_VSOCK: &str = "/dev/vhost-vsock";
 
 impl Machine {
-    /// Starts every program, QEMU last. What was started is killed when this fails or is given up.
+    /// Starts every program, QEMU last. What was started is killed when this fails or is given up. Only a QEMU that
+    /// fails is a failure of the accelerator.
     pub(super) async fn start(
         spec: &MachineSpec<'_>,
         accelerator: Accelerator,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, Outcome> {
+        let prepared = Self::prepare(spec, accelerator).await;
+        let (helpers, serial) = prepared.map_err(Outcome::Failed)?;
+        Self::start_qemu(spec, accelerator, helpers, serial)
+            .await
+            .map_err(Outcome::AcceleratorFailed)
+    }
+
+    /// What QEMU needs before it starts.
+    async fn prepare(
+        spec: &MachineSpec<'_>,
+        accelerator: Accelerator,
+    ) -> Result<(Vec<Program>, Serial), Error> {
         spec.directory.clear()?;
         let mut helpers = Vec::new();
         if spec.image.is_simulated() {
@@ -106,10 +121,22 @@ impl Machine {
         if spec.vsock == VsockBackend::User {
             helpers.push(start_vsock(spec).await?);
         }
+        if let Some(program) = spec.module {
+            helpers.push(start_module(spec, program).await?);
+        }
         let serial = Serial::create(&spec.directory.join(SERIAL));
         let serial = spec.directory.checked(serial)?;
         let description = describe(spec, accelerator);
         spec.directory.write(LAUNCHED, &description)?;
+        Ok((helpers, serial))
+    }
+
+    async fn start_qemu(
+        spec: &MachineSpec<'_>,
+        accelerator: Accelerator,
+        helpers: Vec<Program>,
+        serial: Serial,
+    ) -> Result<Self, Error> {
         let mut qemu = start_qemu(spec, accelerator)?;
         let socket = spec.directory.join(QMP);
         qemu.opens(&socket).await?;
@@ -424,6 +451,26 @@ async fn start_vsock(spec: &MachineSpec<'_>) -> Result<Program, Error> {
     program.opens(&spec.directory.join(VHOST)).await?;
     program.opens(&spec.directory.join(VSOCK)).await?;
     Ok(program)
+}
+
+/// The simulated TDX module: its registers are those of the machine that `launched.json` describes.
+async fn start_module(spec: &MachineSpec<'_>, program: &Path) -> Result<Program, Error> {
+    spec.directory.remove_socket(MODULE)?;
+    let socket = spec.directory.join(MODULE);
+    let words = [
+        program.to_path_buf(),
+        "--socket".into(),
+        socket.clone(),
+        "--out".into(),
+        spec.directory.join("sim"),
+        "--launched".into(),
+        spec.directory.join(LAUNCHED),
+    ];
+    let words = words.map(|word| word.to_string_lossy().into_owned());
+    let log = spec.directory.join("simulator.log");
+    let mut module = Program::start("chrysalis-simulator", &words, log)?;
+    module.opens(&socket).await?;
+    Ok(module)
 }
 
 /// What the helpers may see.

@@ -20,8 +20,9 @@ pub(super) struct RunDirectory {
 
 /// Sockets of one machine.
 const SOCKETS: [&str; 5] = [VSOCK, VHOST, QMP, MONITOR, TPM];
-/// Where the guest's configuration is served, for every machine of a launch. Whoever serves another port of the guest's
-/// host, as the simulated module does, cleans up its own.
+/// Where the simulated TDX module listens, if a launch starts it; another one cleans up its own.
+pub(super) const MODULE: &str = "vsock.sock_9100";
+/// Where the guest's configuration is served, for every machine of a launch.
 const CONFIG: &str = "vsock.sock_9101";
 /// Where a proxy connects.
 pub(super) const VSOCK: &str = "vsock.sock";
@@ -96,7 +97,8 @@ impl RunDirectory {
         self.removed(fs::remove_dir_all(self.join(TPM_STATE)))
     }
 
-    fn remove_socket(&self, name: &str) -> Result<(), Error> {
+    /// Removes a socket that a dead program left behind.
+    pub(super) fn remove_socket(&self, name: &str) -> Result<(), Error> {
         let path = self.join(name);
         match path.symlink_metadata() {
             Ok(found) if !found.file_type().is_socket() => Err(refused(

@@ -52,6 +52,20 @@ async fn a_channel_is_lent_the_window_and_no_more() {
 }
 
 #[tokio::test]
+async fn no_job_is_taken_whose_charge_could_not_be_written_down() {
+    let (_directory, proxy) = proxy(&channel_state(DEPOSIT));
+    assert_eq!(refused(&proxy, 1).await, None);
+    proxy.store.writable(false);
+    let lost = proxy.take(&voucher(1)).await.expect_err("not on the disk");
+    assert_eq!(lost.code, "internal");
+    let reply = proxy.admit(envelope(1, None).unverified()).await;
+    let reply = reply.err().expect("refused");
+    assert_eq!((reply.status.as_u16(), reply.code), (503, "disk"));
+    proxy.store.writable(true);
+    assert_eq!(refused(&proxy, 1).await, None);
+}
+
+#[tokio::test]
 async fn jobs_that_run_at_once_share_the_window() {
     let (_directory, proxy) = proxy(&channel_state(DEPOSIT));
     let running = proxy

@@ -8,10 +8,11 @@ use ledger::Ledger;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use settlement::{Address, ChainId, ChannelTerms, Nano, SignedVoucher, Voucher, Wallet};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
@@ -240,6 +241,96 @@ async fn a_stop_signal_ends_it_well_and_nothing_of_a_payload_is_logged() {
         !log.contains(&hex::encode(PAYEE_SEED)),
         "the seed was logged"
     );
+}
+
+/// What `serve` says on stderr without `RUST_LOG`, until it says `last`.
+async fn said_at_the_start(provider: &Provider, last: &str) -> String {
+    let mut command = provider.command(&["serve", "--json"]);
+    let mut child = command.env_remove("RUST_LOG").spawn().expect("starts");
+    process::listen_address(&mut child).await;
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let mut said = String::new();
+    let reading = async {
+        while let Some(line) = stderr.next_line().await.expect("read") {
+            said.push_str(&line);
+            said.push('\n');
+            if line.contains(last) {
+                break;
+            }
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(30), reading).await;
+    child.kill().await.expect("killed");
+    assert!(in_time.is_ok(), "`{last}` was not said: {said}");
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_its_start_it_says_what_is_wrong_without_being_asked() {
+    let provider = provider().await;
+    let said = said_at_the_start(&provider, "guest:").await;
+    assert!(said.contains("WARN"), "{said}");
+    assert!(said.contains("guest.sock"), "{said}");
+    assert!(!said.contains('\u{1b}'), "colour codes in a file: {said}");
+    // Another payee, whose wallet is empty.
+    let key = provider.directory.path().join("payee.key");
+    std::fs::write(&key, hex::encode([9; 32])).expect("written");
+    std::fs::remove_file(provider.directory.path().join("host-proxy.sqlite")).expect("removed");
+    let said = said_at_the_start(&provider, "payee:").await;
+    let wallet = Wallet::from_seed(&[9; 32], ChainId::EMBEDDED).address();
+    assert!(said.contains(&wallet.friendly_unbounceable()), "{said}");
+    assert!(said.contains("a claim needs"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_made_once_and_a_backup_of_a_running_proxy_is_whole() {
+    let provider = provider().await;
+    let path = |name: &str| provider.directory.path().join(name);
+    let keygen = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_host-proxy"));
+        command
+            .args(["keygen", "--json", "--out"])
+            .arg(path("new.key"));
+        command.output()
+    };
+    let made = keygen().await.expect("the program runs");
+    assert!(made.status.success(), "{made:?}");
+    let text = std::fs::read_to_string(path("new.key")).expect("written");
+    let mode = std::fs::metadata(path("new.key"))
+        .expect("there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let mut seed = [0; 32];
+    hex::decode_to_slice(text.trim(), &mut seed).expect("a seed");
+    let said: Value = serde_json::from_slice(&made.stdout).expect("JSON");
+    let wallet = Wallet::from_seed(&seed, ChainId::EMBEDDED);
+    assert_eq!(said["address"], wallet.address().to_string());
+    assert_eq!(said["friendly"], wallet.address().friendly_unbounceable());
+    assert_eq!(keygen().await.expect("it runs").status.code(), Some(1));
+    assert_eq!(
+        std::fs::read_to_string(path("new.key")).expect("there"),
+        text
+    );
+
+    let (mut child, listen) = provider.serve().await;
+    let answer = post_voucher(&listen, &provider.voucher(700_000_000)).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let saved = path("saved.sqlite");
+    let saved = saved.to_str().expect("text");
+    let done = provider.run(&["backup", "--out", saved]).await;
+    assert!(done.status.success(), "{done:?}");
+    child.kill().await.expect("killed");
+    // As the command says: stop, remove, copy.
+    for name in [
+        "host-proxy.sqlite",
+        "host-proxy.sqlite-wal",
+        "host-proxy.sqlite-shm",
+    ] {
+        let _ = std::fs::remove_file(path(name));
+    }
+    std::fs::copy(saved, path("host-proxy.sqlite")).expect("restored");
+    assert_eq!(nano(&provider.settle().await, "price_nano"), 700_000_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

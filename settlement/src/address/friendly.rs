@@ -33,7 +33,16 @@ impl Address {
 
     /// The bounceable 48-character form, without the test-only flag.
     pub fn friendly(&self) -> String {
-        let mut bytes = vec![BOUNCEABLE, self.workchain as u8];
+        self.written(BOUNCEABLE)
+    }
+
+    /// The non-bounceable form: what is sent to an account that does not exist yet stays there.
+    pub fn friendly_unbounceable(&self) -> String {
+        self.written(NON_BOUNCEABLE)
+    }
+
+    fn written(&self, tag: u8) -> String {
+        let mut bytes = vec![tag, self.workchain as u8];
         bytes.extend_from_slice(&self.hash);
         bytes.extend_from_slice(&crc16(&bytes).to_be_bytes());
         general_purpose::URL_SAFE_NO_PAD.encode(bytes)
@@ -76,6 +85,9 @@ mod tests {
         assert_eq!(address.to_string(), RAW);
         assert_eq!(address.friendly(), FRIENDLY);
         assert_eq!(Address::from_friendly(FRIENDLY), Ok(address));
+        let unbounceable = address.friendly_unbounceable();
+        assert!(unbounceable.starts_with("UQ"), "{unbounceable}");
+        assert_eq!(Address::from_friendly(&unbounceable), Ok(address));
         assert_eq!(Address::from_any(FRIENDLY), Address::from_any(RAW));
     }
 

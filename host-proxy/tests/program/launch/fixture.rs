@@ -35,6 +35,18 @@ pub struct Ended {
     pub stderr: String,
 }
 
+/// A guest's configuration with every field.
+fn config() -> serde_json::Value {
+    json!({
+        "version": 1, "profile": "sim", "chain": 20241,
+        "payee": format!("0:{}", "11".repeat(32)), "payee_key": "22".repeat(32),
+        "stake": format!("0:{}", "11".repeat(32)), "lifetime_s": 3600, "jobs_max": 100,
+        "price_step_nano": 1000, "exposure_max_nano": 1_000_000_000, "interval_ms": 50,
+        "models": [{"id": "tiny-chat", "endpoint": "chat", "root": "33".repeat(32), "context_tokens": 256,
+            "prompt_nano": 1_000_000, "completion_nano": 2_000_000}],
+    })
+}
+
 /// A fixture whose programs act out `scenario`; `None` where there is no shell.
 pub fn fixture(scenario: &str) -> Option<Fixture> {
     if !Path::new("/bin/sh").exists() {
@@ -49,7 +61,7 @@ pub fn fixture(scenario: &str) -> Option<Fixture> {
         fs::write(fixture.path("image").join(name), name.repeat(1000)).expect("written");
     }
     fixture.write_manifest(Profile::Sim);
-    fs::write(fixture.path("guest.json"), "{\"version\": 1}\n").expect("written");
+    fs::write(fixture.path("guest.json"), format!("{}\n", config())).expect("written");
     let mut programs = json!({});
     for name in ["qemu", "swtpm", "vhost-device-vsock"] {
         let script = fixture.path(name);

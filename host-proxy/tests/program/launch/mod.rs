@@ -386,8 +386,15 @@ fn misuse_and_unusable_files_are_told_apart() {
             "{arguments:?}"
         );
     }
+    let gone = r#"{"programs":{"qemu":{"run":["/nowhere/image-builder","run"],"program":"/usr/bin/qemu"}}}"#;
     for (file, text, expected) in [
-        ("guest.json", "version: 1", "is not JSON"),
+        // A builder that is no more is not the accelerator's fault.
+        (
+            "tools.json",
+            gone,
+            "programs.qemu: /nowhere/image-builder is not a program on this host",
+        ),
+        ("guest.json", "version: 1", "does not parse"),
         ("tools.json", "{\"programs\":{}}", "has no qemu"),
         (
             "image/manifest.json",
@@ -403,6 +410,12 @@ fn misuse_and_unusable_files_are_told_apart() {
         assert!(ended.stderr.contains(expected), "{}", ended.stderr);
         std::fs::write(&path, before).expect("written");
     }
+    // The simulated module is for simulated images.
+    fixture.write_manifest(attest::Profile::Cpu);
+    let ended = fixture.launch(&["--simulate"]).ended(LONG);
+    assert_eq!(ended.code, Some(1));
+    let said = "the image is not a simulated one";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
     assert_eq!(fixture.check(&["--root"]).code, Some(2));
     let bare = fixture.path("bare");
     std::fs::create_dir(&bare).expect("made");

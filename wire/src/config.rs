@@ -4,18 +4,12 @@
 //! Because it is measured, it does not matter where it comes from: in a VM the host itself hands it over, and a client
 //! sees in the registers which one it was. What the host may set unseen is not here: only where to listen, on the command line.
 
+use crate::Endpoint;
+use crate::limits::{
+    CONFIG_BYTES_MAX, JOBS_MAX, MODELS_MAX, NAME_BYTES_MAX, VOLUME_BLOCKS_MAX, VOLUMES_MAX,
+};
 use serde::Deserialize;
 use settlement::{Address, ChainId, Nano};
-use stage0::VerityRoot;
-use wire::Endpoint;
-use wire::limits::MODELS_MAX;
-
-/// Disks for models: what the list of a guest's devices has (`measurements/predict/src/qemu.rs`).
-pub(crate) const VOLUMES_MAX: usize = 1;
-/// Jobs of one boot: the replay cache holds some 100 bytes for each.
-const JOBS_MAX: u64 = 1_000_000;
-/// 32 models take about 20 KiB.
-pub(crate) const CONFIG_BYTES_MAX: usize = 64 * 1024;
 
 /// What the operator configures and the registers vouch for.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -76,6 +70,13 @@ pub struct MeasuredVolume {
     pub salt: String,
     /// Blocks of 4096 bytes that the tree covers.
     pub data_blocks: u64,
+}
+
+impl MeasuredVolume {
+    /// What each hash begins with.
+    pub fn salt(&self) -> [u8; 32] {
+        key(&self.salt).expect("checked when the configuration was parsed")
+    }
 }
 
 /// What a model answers.
@@ -164,46 +165,53 @@ impl MeasuredConfig {
     /// As many as a machine has disks for, each of a size that a guest opens.
     fn volumes_are_usable(&self) -> bool {
         let with = self.models.iter().filter(|model| model.volume.is_some());
-        with.clone().count() <= VOLUMES_MAX && with.clone().all(|model| model.verity().is_some())
+        with.clone().count() <= VOLUMES_MAX
+            && with
+                .filter_map(|model| model.volume.as_ref())
+                .all(|volume| {
+                    key(&volume.salt).is_some()
+                        && (1..=VOLUME_BLOCKS_MAX).contains(&volume.data_blocks)
+                })
     }
 
-    pub(crate) fn chain(&self) -> ChainId {
+    /// The chain that settles.
+    pub fn chain(&self) -> ChainId {
         ChainId(self.chain)
     }
 
-    pub(crate) fn payee(&self) -> Address {
+    /// The account that is paid.
+    pub fn payee(&self) -> Address {
         self.payee
             .parse()
             .expect("checked when the configuration was parsed")
     }
 
-    pub(crate) fn stake(&self) -> Address {
+    /// The account whose stake answers for charges.
+    pub fn stake(&self) -> Address {
         self.stake
             .parse()
             .expect("checked when the configuration was parsed")
     }
 
-    pub(crate) fn payee_key(&self) -> [u8; 32] {
+    /// The key that endorses keysets.
+    pub fn payee_key(&self) -> [u8; 32] {
         key(&self.payee_key).expect("checked when the configuration was parsed")
     }
 
-    pub(crate) fn exposure_max(&self) -> Nano {
+    /// What one channel may owe.
+    pub fn exposure_max(&self) -> Nano {
         Nano(self.exposure_max_nano)
     }
 }
 
 impl MeasuredModel {
-    pub(crate) fn root(&self) -> [u8; 32] {
+    /// The model root, or the root hash of its volume.
+    pub fn root(&self) -> [u8; 32] {
         key(&self.root).expect("checked when the configuration was parsed")
     }
 
-    /// How its volume is opened, if it has one.
-    pub(crate) fn verity(&self) -> Option<VerityRoot> {
-        let volume = self.volume.as_ref()?;
-        VerityRoot::new(key(&self.root)?, key(&volume.salt)?, volume.data_blocks)
-    }
-
-    pub(crate) fn endpoint(&self) -> Endpoint {
+    /// What it answers.
+    pub fn endpoint(&self) -> Endpoint {
         match self.endpoint {
             MeasuredEndpoint::Embeddings => Endpoint::Embeddings,
             MeasuredEndpoint::Chat => Endpoint::Chat,
@@ -214,10 +222,7 @@ impl MeasuredModel {
 /// The id is a directory's name too, so it may not wander.
 fn plain_name(id: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    !id.is_empty()
-        && id.len() <= wire::limits::NAME_BYTES_MAX
-        && !id.starts_with('.')
-        && id.chars().all(plain)
+    !id.is_empty() && id.len() <= NAME_BYTES_MAX && !id.starts_with('.') && id.chars().all(plain)
 }
 
 fn key(hex: &str) -> Option<[u8; 32]> {
@@ -227,10 +232,10 @@ fn key(hex: &str) -> Option<[u8; 32]> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
 
-    pub(crate) fn example() -> serde_json::Value {
+    pub fn example() -> serde_json::Value {
         serde_json::json!({
             "version": 1, "profile": "sim", "chain": 20241,
             "payee": format!("0:{}", "11".repeat(32)), "payee_key": "22".repeat(32),
@@ -259,10 +264,10 @@ pub(crate) mod tests {
                 .collect();
             MeasuredConfig::parse(config.to_string().as_bytes())
         };
-        let root = parse(&[&volume]).unwrap().models[0].verity();
-        assert_eq!(root.map(|root| root.data_blocks()), Some(5));
+        let whole = parse(&[&volume]).unwrap().models[0].volume.clone().unwrap();
+        assert_eq!((whole.salt(), whole.data_blocks), ([0x44; 32], 5));
         let none = parse(&[&serde_json::Value::Null]).unwrap();
-        assert_eq!(none.models[0].verity(), None);
+        assert_eq!(none.models[0].volume, None);
         assert!(parse(&[&serde_json::Value::Null, &volume]).is_ok());
         assert!(parse(&[&volume, &volume]).is_err(), "one disk");
         for odd in [

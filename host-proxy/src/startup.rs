@@ -1,0 +1,61 @@
+//! What an operator wants to know when `serve` starts: whether the guest answers, collateral is at hand, the wallet can
+//! pay for a claim, and the disk has room. Nothing here stops the proxy: each may come later.
+
+use crate::clock::now_unix_s;
+use crate::proxy::Proxy;
+use crate::settle::WALLET_MIN;
+use settlement::Nano;
+
+/// Looks at everything once and says at WARN what is wrong.
+pub(crate) async fn look(proxy: &Proxy) {
+    for finding in findings(proxy).await {
+        tracing::warn!("{finding}");
+    }
+}
+
+/// One sentence for each thing that is wrong: whose, what, and what to do.
+pub(crate) async fn findings(proxy: &Proxy) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Err(error) = proxy.store.on_disk(|store| store.can_write()).await {
+        found.push(format!("this host: {error}"));
+    }
+    // The time does as a nonce: nobody relies on this answer.
+    let mut nonce = [0; 32];
+    nonce[..8].copy_from_slice(&now_unix_s().to_be_bytes());
+    match proxy.evidence(&nonce).await {
+        Err(refused) => found.push(format!(
+            "guest: {}: {}; no job can be served until it answers (`guest:` of the configuration is {})",
+            proxy.guest, refused.message, proxy.guest
+        )),
+        Ok(endorsed) => {
+            let collateral = proxy.collateral.for_evidence(&endorsed.evidence).await;
+            if let Err(refused) = collateral {
+                found.push(format!(
+                    "collateral source: {}; clients cannot attest until there is some (`collateral:` or \
+                     `collateral_sources:` of the configuration)",
+                    refused.message
+                ));
+            }
+        }
+    }
+    match proxy.wallet().await {
+        Err(error) => found.push(format!(
+            "TON node: {error}; no channel can be checked until it answers"
+        )),
+        Ok(balance) => found.extend(poor(
+            balance,
+            &proxy.payee.address().friendly_unbounceable(),
+        )),
+    }
+    found
+}
+
+fn poor(balance: Nano, wallet: &str) -> Option<String> {
+    (balance < WALLET_MIN).then(|| {
+        format!(
+            "payee: the wallet {wallet} holds {} and a claim needs {}, most of which comes back; send it some",
+            balance.in_ton(),
+            WALLET_MIN.in_ton()
+        )
+    })
+}

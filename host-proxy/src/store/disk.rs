@@ -1,0 +1,149 @@
+//! The disk under the state file: whether what is about to be earned could be written down, and a copy of all of it.
+
+use super::Store;
+use crate::error::{Context, Error, Fault};
+use crate::limits::STATE_FREE_BYTES_MIN;
+use nix::sys::statvfs::statvfs;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+impl Store {
+    /// Refuses when the disk is nearly full, or when the last change failed and a trial fails too. A job that is taken
+    /// in spite of that could not be charged for.
+    pub(crate) fn can_write(&self) -> Result<(), Error> {
+        let directory = match self.path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        let shown = || format!("the disk of {}", self.path.display());
+        let free = statvfs(directory).context(Fault::Host, shown)?;
+        let free = free.blocks_available() * free.fragment_size();
+        if free < STATE_FREE_BYTES_MIN {
+            let words = format!(
+                "{} has {free} bytes left and vouchers need {STATE_FREE_BYTES_MIN}; jobs are refused until there is room",
+                shown()
+            );
+            return Err(Error::new(Fault::Host, words));
+        }
+        match self.failed.load(Ordering::Relaxed) {
+            false => Ok(()),
+            // It changes nothing, and still has to write a page.
+            true => self
+                .change(|change| Ok(change.execute("UPDATE owner SET chain = chain", [])?))
+                .context(Fault::Host, || {
+                    format!(
+                        "{} cannot be written; jobs are refused until it can",
+                        self.path.display()
+                    )
+                })
+                .map(drop),
+        }
+    }
+
+    /// Writes everything to a new file at `to`, from one moment, while others go on writing. A plain copy of the state
+    /// file lacks what is still in its write-ahead log.
+    pub(crate) fn back_up(&self, to: &Path) -> Result<(), Error> {
+        let shown = || format!("the backup {}", to.display());
+        // SQLite fills an empty file; nobody else may read it, and none is overwritten.
+        let new = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(to);
+        drop(new.context(Fault::Configuration, shown)?);
+        let written = self.fill(to);
+        if written.is_err() {
+            // Half a backup is none.
+            let _ = std::fs::remove_file(to);
+        }
+        written.context(Fault::Host, shown)
+    }
+
+    /// As a disk that is full, or read-only, or well again.
+    #[cfg(test)]
+    pub(crate) fn writable(&self, writable: bool) {
+        let set = self.lock().pragma_update(None, "query_only", !writable);
+        set.expect("set");
+    }
+
+    fn fill(&self, to: &Path) -> Result<(), Error> {
+        let name = to.to_str().ok_or_else(|| {
+            let words = "its path must be UTF-8";
+            Error::new(Fault::Configuration, words)
+        })?;
+        self.lock().execute("VACUUM INTO ?1", [name])?;
+        let on_disk = || -> io::Result<()> {
+            File::open(to)?.sync_all()?;
+            let parent = to.parent().filter(|parent| *parent != Path::new(""));
+            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+        };
+        on_disk().context(Fault::Host, || "writing it to the disk")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{DEPOSIT, channel_state, channel_terms, directory, payee, voucher};
+    use settlement::{ChainId, Nano};
+
+    fn open(path: &Path) -> Store {
+        Store::open(path, &payee().address(), ChainId::EMBEDDED).expect("opens")
+    }
+
+    fn take(store: &Store, cumulative: u64) -> Result<(), Error> {
+        let channel = channel_terms().address();
+        let voucher = voucher(cumulative);
+        let verified = crate::voucher::verify(&voucher, &channel, &channel_state(DEPOSIT));
+        store.take(&verified.expect("good")).map(drop)
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_written_says_so_until_it_can() {
+        let directory = directory();
+        let store = open(&directory.path().join("state.sqlite"));
+        take(&store, 1).expect("stored");
+        assert!(store.can_write().is_ok());
+        store.writable(false);
+        take(&store, 2).expect_err("nothing can be written");
+        let refused = store.can_write().expect_err("nothing can be written");
+        assert!(
+            refused.to_string().contains("jobs are refused"),
+            "{refused}"
+        );
+        store.writable(true);
+        assert!(store.can_write().is_ok());
+        take(&store, 3).expect("stored");
+    }
+
+    #[test]
+    fn a_backup_has_what_a_copy_of_the_file_lacks() {
+        let directory = directory();
+        let path = directory.path().join("state.sqlite");
+        let store = open(&path);
+        take(&store, 7).expect("stored");
+        let channel = channel_terms().address();
+        // The fault: the newest voucher is in the log beside the file.
+        let copied = directory.path().join("copied.sqlite");
+        std::fs::copy(&path, &copied).expect("copied");
+        let lost = open(&copied).highest(&channel).expect("read");
+        assert_eq!(lost, None);
+
+        let saved = directory.path().join("saved.sqlite");
+        store.back_up(&saved).expect("saved");
+        let again = store.back_up(&saved).expect_err("it is there already");
+        assert!(again.to_string().contains("saved.sqlite"), "{again}");
+        // Restored: the file is put in the place of the lost one.
+        drop(store);
+        for name in ["state.sqlite", "state.sqlite-wal", "state.sqlite-shm"] {
+            let _ = std::fs::remove_file(directory.path().join(name));
+        }
+        std::fs::rename(&saved, &path).expect("restored");
+        let restored = open(&path);
+        assert_eq!(restored.highest(&channel).expect("read"), Some(voucher(7)));
+        assert_eq!(restored.figures(&channel).expect("read").vouchered, Nano(7));
+    }
+}
