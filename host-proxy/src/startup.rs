@@ -24,8 +24,8 @@ pub(crate) async fn findings(proxy: &Proxy) -> Vec<String> {
     nonce[..8].copy_from_slice(&now_unix_s().to_be_bytes());
     match proxy.evidence(&nonce).await {
         Err(refused) => found.push(format!(
-            "guest: {}: {}; no job can be served until it answers (`guest:` of the configuration is {})",
-            proxy.guest, refused.message, proxy.guest
+            "guest: {}; no job can be served until it answers (`guest:` of the configuration is {})",
+            refused.message, proxy.guest
         )),
         Ok(endorsed) => {
             let collateral = proxy.collateral.for_evidence(&endorsed.evidence).await;

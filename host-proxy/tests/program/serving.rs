@@ -268,7 +268,7 @@ async fn said_at_the_start(provider: &Provider, last: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn at_its_start_it_says_what_is_wrong_without_being_asked() {
     let provider = provider().await;
-    let said = said_at_the_start(&provider, "guest:").await;
+    let said = said_at_the_start(&provider, "no job can be served").await;
     assert!(said.contains("WARN"), "{said}");
     assert!(said.contains("guest.sock"), "{said}");
     assert!(!said.contains('\u{1b}'), "colour codes in a file: {said}");
@@ -276,7 +276,7 @@ async fn at_its_start_it_says_what_is_wrong_without_being_asked() {
     let key = provider.directory.path().join("payee.key");
     std::fs::write(&key, hex::encode([9; 32])).expect("written");
     std::fs::remove_file(provider.directory.path().join("host-proxy.sqlite")).expect("removed");
-    let said = said_at_the_start(&provider, "payee:").await;
+    let said = said_at_the_start(&provider, "a claim needs").await;
     let wallet = Wallet::from_seed(&[9; 32], ChainId::EMBEDDED).address();
     assert!(said.contains(&wallet.friendly_unbounceable()), "{said}");
     assert!(said.contains("a claim needs"), "{said}");

@@ -410,12 +410,6 @@ fn misuse_and_unusable_files_are_told_apart() {
         assert!(ended.stderr.contains(expected), "{}", ended.stderr);
         std::fs::write(&path, before).expect("written");
     }
-    // The simulated module is for simulated images.
-    fixture.write_manifest(attest::Profile::Cpu);
-    let ended = fixture.launch(&["--simulate"]).ended(LONG);
-    assert_eq!(ended.code, Some(1));
-    let said = "the image is not a simulated one";
-    assert!(ended.stderr.contains(said), "{}", ended.stderr);
     assert_eq!(fixture.check(&["--root"]).code, Some(2));
     let bare = fixture.path("bare");
     std::fs::create_dir(&bare).expect("made");
