@@ -26,5 +26,5 @@ pub mod volume;
 
 // The public interface is:
 pub use error::ModelError;
-pub use files::{File, FilesError, ModelFiles, Opened};
+pub use files::{File, FileDigest, FilesError, ModelFiles, Opened};
 pub use root::ModelRoot;

@@ -1,13 +1,15 @@
 //! `image-builder inspect`, `diff` and `sbom`: what an image says of itself.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::provenance::{Bill, Envelope};
 use crate::release::{Directory, changes};
+use ::model::{FileDigest, ModelRoot};
 use attest::Profile;
 use clap::Args;
-use predict::image::Role;
+use predict::image::{ContentKind, ImageManifest, Role};
 use serde_json::{Value, json};
 
 use super::{Refusal, print};
@@ -90,6 +92,7 @@ impl Inspect {
             let report = json!({
                 "image_sha256": directory.manifest.digest(),
                 "manifest": manifest,
+                "models": model_roots(&directory.manifest),
                 "signatures_not_checked": signers,
             });
             print(&format!("{report}\n"));
@@ -145,6 +148,9 @@ impl Inspect {
             "inside       {} files, directories, links and devices",
             manifest.contents.len()
         ));
+        for (id, root) in model_roots(manifest) {
+            lines.push(format!("model        {root} {id}"));
+        }
         match signers {
             [] => lines.push("signed       no".into()),
             ids => lines.push(format!(
@@ -157,6 +163,29 @@ impl Inspect {
         }
         lines.join("\n") + "\n"
     }
+}
+
+/// The root of each model in the image, by its id: what a guest's configuration names.
+fn model_roots(manifest: &ImageManifest) -> BTreeMap<&str, String> {
+    let mut models: BTreeMap<&str, BTreeMap<&str, FileDigest>> = BTreeMap::new();
+    for content in &manifest.contents {
+        let place = content.path.strip_prefix("/models/");
+        let place = place.and_then(|place| place.split_once('/'));
+        if let (Some((id, name)), ContentKind::File { bytes, sha256 }) = (place, &content.kind) {
+            let digest = FileDigest {
+                bytes: *bytes,
+                sha256: sha256.0,
+            };
+            models.entry(id).or_default().insert(name, digest);
+        }
+    }
+    let root = |files: BTreeMap<&str, FileDigest>| {
+        ModelRoot::of(|file| files.get(file.name()).copied()).to_string()
+    };
+    models
+        .into_iter()
+        .map(|(id, files)| (id, root(files)))
+        .collect()
 }
 
 /// Packages, and what lies inside.

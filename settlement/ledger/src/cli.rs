@@ -6,12 +6,13 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use tokio::net::TcpListener;
 
 use crate::Ledger;
+use settlement::{Address, Nano};
 
 /// An embedded TON network with simulated value, behind toncenter's HTTP API.
 ///
 /// Example: start one, give an account money, ask for its balance.
 ///
-///   chrysalis-ledger serve --db ledger.sqlite --listen 127.0.0.1:8081
+///   chrysalis-ledger serve --db ledger.sqlite --listen 127.0.0.1:8081 --fund 0:…
 ///   curl -d '{"address":"0:…","amount":"5000000000"}' http://127.0.0.1:8081/faucet
 ///   curl 'http://127.0.0.1:8081/api/v2/getAddressBalance?address=0:…'
 #[derive(Parser)]
@@ -31,11 +32,17 @@ enum Command {
         /// Where to listen; port 0 takes a free one.
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
         listen: SocketAddr,
+        /// Give this account 10 TON if it has nothing yet. Repeatable.
+        #[arg(long, value_name = "ADDRESS", value_parser = Address::from_any)]
+        fund: Vec<Address>,
         /// Print one JSON object on stdout instead of a sentence.
         #[arg(long)]
         json: bool,
     },
 }
+
+/// What `--fund` gives: enough for a channel and its fees.
+const FUND: Nano = Nano(10_000_000_000);
 
 /// The program's commands and options.
 pub fn command() -> clap::Command {
@@ -44,8 +51,13 @@ pub fn command() -> clap::Command {
 
 /// Runs the program with this process's arguments.
 pub async fn main() -> ExitCode {
-    let Command::Serve { db, listen, json } = Arguments::parse().command;
-    match serve(db, listen, json).await {
+    let Command::Serve {
+        db,
+        listen,
+        fund,
+        json,
+    } = Arguments::parse().command;
+    match serve(db, listen, &fund, json).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("chrysalis-ledger: {error:#}");
@@ -54,8 +66,19 @@ pub async fn main() -> ExitCode {
     }
 }
 
-async fn serve(db: PathBuf, listen: SocketAddr, json: bool) -> anyhow::Result<()> {
+async fn serve(
+    db: PathBuf,
+    listen: SocketAddr,
+    fund: &[Address],
+    json: bool,
+) -> anyhow::Result<()> {
     let ledger = Ledger::open(&db).with_context(|| format!("opening {}", db.display()))?;
+    for account in fund {
+        let funding = || format!("funding {account}");
+        if ledger.account(account).with_context(funding)?.balance == Nano::ZERO {
+            ledger.faucet(account, FUND).with_context(funding)?;
+        }
+    }
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("listening on {listen}"))?;
