@@ -1,5 +1,4 @@
-//! The bytes that cross a boundary: keyset, envelope, sealed job, frames, receipt, evidence bundle,
-//! and the guest's measured configuration.
+//! The bytes that cross a boundary: keyset, configuration, envelope, sealed job, frames, receipt, evidence.
 //!
 //! **What it is.** Every encoding that a client, a proxy and a guest exchange, with the cryptography that binds them:
 //! chunked Oblivious HTTP with X-Wing for the job, Ed25519 over the envelope, COSE_Sign1 for the receipt.
