@@ -16,6 +16,7 @@ pub(crate) mod ingredients;
 mod initrd;
 mod kernel;
 mod manifest;
+mod materials;
 mod output_dir;
 pub mod repro;
 mod root;
@@ -40,11 +41,12 @@ use crate::compile::kernel_modules::Kernel;
 use crate::compile::out_of_tree;
 use crate::formats::entry::{Entry, What};
 use crate::limits::PROGRAM_BYTES_MAX;
-use crate::provenance::{ENVELOPE, Kept, Materials, SBOM, STATEMENT, Sha1s};
+pub use crate::provenance::{CMDLINE, MANIFEST};
+use crate::provenance::{ENVELOPE, Materials, SBOM, STATEMENT, Sha1s};
 use crate::store::Progress;
 use crate::{compile, provenance};
 pub use build_cache::BuildCache;
-pub(crate) use build_cache::{keep, this_program};
+use build_cache::Kept;
 pub use build_error::BuildError;
 use ingredients::Gathered;
 pub use ingredients::{Order, mkfs};
@@ -66,7 +68,7 @@ pub fn build(
     } = ingredients::gather(order, progress)?;
     let draft = Draft::of(parts)?;
     let memory = BuildCache::of(order.store, &draft)?;
-    let materials = provenance::gather(order, &compiler)?;
+    let materials = materials::gather(order, &compiler)?;
     if let Some(image) = memory.find(out)
         && has_provenance(&order, &image, &materials, out)?
     {
@@ -400,12 +402,8 @@ pub const KERNEL: &str = "kernel";
 /// See [`FIRMWARE`].
 pub const INITRD: &str = "initrd";
 /// See [`FIRMWARE`].
-pub const CMDLINE: &str = "cmdline";
-/// See [`FIRMWARE`].
 pub const ROOT: &str = "root.img";
 /// See [`FIRMWARE`].
 pub const UKI: &str = "image.efi";
 /// See [`FIRMWARE`].
 pub const DISK: &str = "disk.img";
-/// See [`FIRMWARE`].
-pub const MANIFEST: &str = "manifest.json";

@@ -16,7 +16,6 @@
 
 mod bill;
 mod envelope;
-mod gather;
 mod key;
 mod materials;
 mod statement;
@@ -24,15 +23,19 @@ mod write;
 
 pub use bill::{Bill, SbomError};
 pub use envelope::{Envelope, EnvelopeError, PAYLOAD_TYPE, pre_authentication_encoding};
-pub use gather::gather;
 pub use key::{KeyError, PublicKey, SecretKey};
 pub use materials::{DebianPackage, Input, Materials, ModelInput, Sha1s};
 pub use statement::{
     BUILD_TYPE, Dependency, Facts, PREDICATE_TYPE, STATEMENT_TYPE, Statement, StatementError,
     Subject,
 };
-pub use write::{Kept, ProvenanceError, sha1_of_stream, sign, write};
+pub(crate) use write::read;
+pub use write::{ProvenanceError, sha1_of_stream, sign, write};
 
+/// The manifest of the image.
+pub const MANIFEST: &str = "manifest.json";
+/// The kernel's command line.
+pub const CMDLINE: &str = "cmdline";
 /// The bill of materials.
 pub const SBOM: &str = "sbom.spdx.json";
 /// The statement, as it is signed.

@@ -57,7 +57,7 @@ impl Reproduce {
         let (path, workspace) = self.find_recipe(&given.manifest)?;
         let mut recipe = Recipe::read(&path)?;
         let mut lock = PackageLock::read(&recipe.lock_path(&path))?;
-        let found = match lock.digest().0 == given.manifest.lock_sha256.0 {
+        let found = match lock.digest() == given.manifest.lock_sha256 {
             false => Found {
                 reason: Some(format!(
                     "the manifest was built from the lock {}, and this checkout's for {} is {}",
@@ -164,7 +164,7 @@ impl Reproduce {
                 continue;
             }
             let lock = PackageLock::read(&recipe.lock_path(&path));
-            if lock.is_ok_and(|lock| lock.digest().0 == manifest.lock_sha256.0) {
+            if lock.is_ok_and(|lock| lock.digest() == manifest.lock_sha256) {
                 return Ok((path, workspace));
             }
             of_profile.get_or_insert(path);
@@ -212,7 +212,7 @@ impl Found {
 fn packages(lock: &PackageLock, manifest: &ImageManifest) -> Vec<Change> {
     let differs = |listed: &&predict::image::Package| {
         lock.package(&listed.name)
-            .is_none_or(|locked| locked.sha256.0 != listed.sha256.0)
+            .is_none_or(|locked| locked.sha256 != listed.sha256)
     };
     let change = |listed: &predict::image::Package| Change {
         component: "package",

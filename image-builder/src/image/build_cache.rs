@@ -15,6 +15,9 @@ use sha2::{Digest as _, Sha256};
 use super::{BuildError, CMDLINE, Draft, Image, MANIFEST, read};
 use crate::formats::metered::Metered;
 use crate::limits::FILE_BYTES_MAX;
+use crate::provenance::{
+    ENVELOPE, Envelope, Materials, SBOM, STATEMENT, Statement, read as read_provenance,
+};
 use crate::store::{Store, is_whole};
 
 /// What is remembered of a draft.
@@ -44,7 +47,7 @@ impl BuildCache {
         let bytes = bytes.ok().filter(|bytes| Digest32::of(bytes) == expected)?;
         let manifest = ImageManifest::from_json(&bytes).ok()?;
         let whole = |file: &predict::image::ImageFile| {
-            is_whole(&out.join(&file.name), file.bytes, Digest32(file.sha256.0)).unwrap_or(false)
+            is_whole(&out.join(&file.name), file.bytes, file.sha256).unwrap_or(false)
         };
         let same = manifest.files.all().all(|(_, file)| whole(file))
             && fs::read(out.join(CMDLINE)).is_ok_and(|line| line == manifest.cmdline.as_bytes());
@@ -61,6 +64,48 @@ impl BuildCache {
             Some(manifest) => keep(&self.path, manifest.digest().to_string().as_bytes()),
             None => Ok(()),
         }
+    }
+}
+
+/// What is remembered of provenance, so that an image that is there is left alone only with the provenance that it would be given.
+pub struct Kept(PathBuf);
+
+impl Kept {
+    /// Of the provenance of this image.
+    pub fn of(
+        store: &Store,
+        manifest: &ImageManifest,
+        materials: &Materials,
+    ) -> Result<Self, BuildError> {
+        let mut hasher = Sha256::new_with_prefix("chrysalis provenance key 1\n");
+        for part in [this_program()?.0, manifest.digest().0, materials.digest().0] {
+            hasher.update(part);
+        }
+        let key = Digest32(hasher.finalize().into()).to_string();
+        Ok(Self(store.root().join("provenance").join(key)))
+    }
+
+    /// Remembers those in `directory`.
+    pub fn keep(&self, directory: &Path) -> Result<(), BuildError> {
+        let statement = read_provenance(&directory.join(STATEMENT))?;
+        keep(&self.0, Digest32::of(&statement).to_string().as_bytes())
+    }
+
+    /// Whether they lie in `directory`, whole. An envelope there has to be around them, or absent.
+    pub fn are_in(&self, directory: &Path) -> bool {
+        let whole = || {
+            let kept = fs::read_to_string(&self.0).ok()?.parse::<Digest32>().ok()?;
+            let statement = read_provenance(&directory.join(STATEMENT)).ok()?;
+            let same = Digest32::of(&statement) == kept;
+            let bill = Statement::from_json(&statement).ok()?.subject(SBOM)?;
+            let bill = is_whole(&directory.join(SBOM), bill.bytes, bill.sha256).ok()?;
+            let around = match read_provenance(&directory.join(ENVELOPE)) {
+                Ok(text) => Envelope::from_json(&text).ok()?.insecure_payload() == statement,
+                Err(_) => !directory.join(ENVELOPE).exists(),
+            };
+            Some(same && bill && around)
+        };
+        whole() == Some(true)
     }
 }
 

@@ -335,7 +335,7 @@ pub(crate) fn packages(recipe: &Recipe, lock: &PackageLock) -> Vec<predict::imag
     let one = |package: &Package, role| predict::image::Package {
         name: package.name.clone(),
         version: package.version.clone(),
-        sha256: Digest32(package.sha256.0),
+        sha256: package.sha256,
         role,
     };
     let mut packages = vec![one(lock.firmware(), For::Firmware)];

@@ -32,7 +32,7 @@ pub fn of(
     Ok(ImageManifest::new(ImageParts {
         version: ImageManifest::VERSION,
         profile: parts.profile,
-        lock_sha256: Digest32(parts.lock_sha256.0),
+        lock_sha256: parts.lock_sha256,
         compiler: parts.compiler.clone(),
         files: ImageFiles {
             firmware: file(directory, FIRMWARE)?,
@@ -84,7 +84,7 @@ fn of_entry(part: ImagePart, entry: &Entry) -> Content {
             from,
             ..
         } => {
-            let (bytes, sha256) = (*bytes, Digest32(sha256.0));
+            let (bytes, sha256) = (*bytes, *sha256);
             (ContentKind::File { bytes, sha256 }, Some(from))
         }
         What::Link { target, from } => {
@@ -149,7 +149,7 @@ fn file(directory: &Path, name: &str) -> Result<ImageFile, BuildError> {
     Ok(ImageFile {
         name: name.into(),
         bytes,
-        sha256: Digest32(sha256.0),
+        sha256,
     })
 }
 

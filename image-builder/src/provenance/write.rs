@@ -8,17 +8,14 @@ use std::path::Path;
 use predict::image::ImageManifest;
 use serde_json::{Map, Value, json};
 use sha1::{Digest as _, Sha1};
-use sha2::Sha256;
 
 use super::bill::{Bill, SbomError, document};
 use super::{
-    Dependency, ENVELOPE, Envelope, EnvelopeError, Facts, Materials, SBOM, STATEMENT, SecretKey,
-    Sha1s, Statement, StatementError, Subject,
+    CMDLINE, Dependency, ENVELOPE, Envelope, EnvelopeError, Facts, MANIFEST, Materials, SBOM,
+    STATEMENT, SecretKey, Sha1s, Statement, StatementError, Subject,
 };
-use crate::image::{BuildError, CMDLINE, MANIFEST, keep, this_program};
 use crate::limits::{CHUNK_BYTES, ENVELOPE_BYTES_MAX};
 use crate::lock::package_lock::InputKind;
-use crate::store::Store;
 use registers::Digest32;
 
 /// Why no provenance was written.
@@ -85,49 +82,6 @@ pub fn sign(directory: &Path, key: &SecretKey) -> Result<(), ProvenanceError> {
     written.map(drop).map_err(disk("writing", &path))
 }
 
-/// What is remembered of provenance, so that an image that is there is left alone only with the provenance that it would be given.
-pub struct Kept(std::path::PathBuf);
-
-impl Kept {
-    /// Of the provenance of this image.
-    pub fn of(
-        store: &Store,
-        manifest: &ImageManifest,
-        materials: &Materials,
-    ) -> Result<Self, BuildError> {
-        let mut hasher = Sha256::new_with_prefix("chrysalis provenance key 1\n");
-        for part in [this_program()?.0, manifest.digest().0, materials.digest().0] {
-            hasher.update(part);
-        }
-        let key = Digest32(hasher.finalize().into()).to_string();
-        Ok(Self(store.root().join("provenance").join(key)))
-    }
-
-    /// Remembers those in `directory`.
-    pub fn keep(&self, directory: &Path) -> Result<(), BuildError> {
-        let statement = read(&directory.join(STATEMENT))?;
-        keep(&self.0, Digest32::of(&statement).to_string().as_bytes())
-    }
-
-    /// Whether they lie in `directory`, whole. An envelope there has to be around them, or absent.
-    pub fn are_in(&self, directory: &Path) -> bool {
-        let whole = || {
-            let kept = fs::read_to_string(&self.0).ok()?.parse::<Digest32>().ok()?;
-            let statement = read(&directory.join(STATEMENT)).ok()?;
-            let same = Digest32::of(&statement) == kept;
-            let bill = Statement::from_json(&statement).ok()?.subject(SBOM)?;
-            let bill =
-                crate::store::is_whole(&directory.join(SBOM), bill.bytes, bill.sha256).ok()?;
-            let around = match read(&directory.join(ENVELOPE)) {
-                Ok(text) => Envelope::from_json(&text).ok()?.insecure_payload() == statement,
-                Err(_) => !directory.join(ENVELOPE).exists(),
-            };
-            Some(same && bill && around)
-        };
-        whole() == Some(true)
-    }
-}
-
 fn statement(
     manifest: &ImageManifest,
     materials: &Materials,
@@ -147,7 +101,7 @@ fn statement(
         subjects.push(Subject {
             name: file.name.clone(),
             bytes: file.bytes,
-            sha256: Digest32(file.sha256.0),
+            sha256: file.sha256,
         });
     }
     let mut parameters = Map::new();
@@ -217,7 +171,7 @@ pub fn sha1_of_stream(mut stream: impl Read) -> io::Result<[u8; 20]> {
 }
 
 /// A file of the provenance, no more of it than its limit.
-fn read(path: &Path) -> Result<Vec<u8>, ProvenanceError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ProvenanceError> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| {

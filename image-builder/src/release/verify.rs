@@ -151,9 +151,7 @@ fn agreement(directory: &Directory, statement: &Statement) -> Check {
     }
     for (what, file) in manifest.files.all() {
         let stated = statement.subject(&file.name);
-        if stated
-            .is_none_or(|stated| (stated.bytes, stated.sha256.0) != (file.bytes, file.sha256.0))
-        {
+        if stated.is_none_or(|stated| (stated.bytes, stated.sha256) != (file.bytes, file.sha256)) {
             problem = Some(format!("they differ about the {what}"));
         }
     }
@@ -161,7 +159,7 @@ fn agreement(directory: &Directory, statement: &Statement) -> Check {
     if parameter("profile").and_then(|value| value.as_str()) != Some(manifest.profile.as_str()) {
         problem = Some("they differ about the profile".into());
     }
-    let lock = |input: crate::provenance::Dependency| input.sha256.0 == manifest.lock_sha256.0;
+    let lock = |input: crate::provenance::Dependency| input.sha256 == manifest.lock_sha256;
     if !statement.dependencies().any(lock) {
         problem = Some("the statement does not have the manifest's lock".into());
     }

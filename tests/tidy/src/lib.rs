@@ -11,6 +11,7 @@
 #![cfg(test)]
 #![forbid(unsafe_code)]
 
+mod circles;
 mod code;
 mod docs;
 mod edges;
@@ -74,6 +75,11 @@ fn every_crate_opens_with_what_it_is_trusts_promises_and_lacks() {
 #[test]
 fn what_decides_whom_to_believe_can_be_read_at_one_sitting() {
     check(perimeter::breaches(&Tree::read().sources()));
+}
+
+#[test]
+fn modules_of_the_builder_form_no_circle() {
+    check(circles::breaches(&Tree::read().sources()));
 }
 
 #[test]

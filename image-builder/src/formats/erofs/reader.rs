@@ -235,7 +235,7 @@ impl<'a> Reader<'a> {
         };
         let root = volume.inode(volume.root)?;
         if ItemKind::of(root.mode) != ItemKind::Directory {
-            return Err(broken("its root is no directory"));
+            return Err(broken("a directory is none"));
         }
         reader.directory("/", volume.root, root, 0)?;
         Ok(reader.listing)

@@ -81,7 +81,7 @@ impl Writer {
         let digest = manifest.digest().to_string();
         let id = self.package(Package {
             version_info: digest[..16].to_owned(),
-            package_file_name: Some(crate::image::MANIFEST.into()),
+            package_file_name: Some(crate::provenance::MANIFEST.into()),
             checksums: vec![sha256(&digest)],
             primary_package_purpose: "OPERATING-SYSTEM".into(),
             ..blank(
@@ -271,7 +271,7 @@ impl Writer {
             }
             beside.insert(what, id);
         }
-        let name = crate::image::CMDLINE;
+        let name = crate::provenance::CMDLINE;
         let line = Digest32::of(manifest.cmdline.as_bytes()).to_string();
         let id = self.file(name, &line, sha1s.get(name));
         self.relate(image, "CONTAINS", &id);

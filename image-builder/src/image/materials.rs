@@ -6,11 +6,12 @@ use std::fs;
 use predict::image::Role;
 use sha2::{Digest as _, Sha256};
 
-use super::materials::{DebianPackage, Input, Materials, ModelInput};
+use super::build_cache::keep;
+use super::{BuildError, Order, ingredients};
 use crate::compile::{Compiler, Ingredients};
-use crate::image::{BuildError, Order, ingredients, keep};
 use crate::lock::debian::Date;
 use crate::lock::package_lock::Package;
+use crate::provenance::{DebianPackage, Input, Materials, ModelInput};
 use registers::Digest32;
 
 /// What the image of `order` is made of. `compiler` compiled its programs.
