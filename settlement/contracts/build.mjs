@@ -63,11 +63,18 @@ function voucherCell(v) {
     .storeCoins(BigInt(v.cumulative)).storeBuffer(Buffer.from(v.usage_root, 'hex')).endCell();
 }
 
+function capCell(c) {
+  return beginCell().storeUint(0x63617031, 32).storeInt(c.chain, 32).storeAddress(Address.parseRaw(c.channel))
+    .storeBuffer(Buffer.from(c.job, 'hex')).storeCoins(BigInt(c.most)).endCell();
+}
+
+// One key signs both here; on a chain the payer signs the cap and the guest the charge.
 function chargeCell(c) {
-  const tail = beginCell().storeAddress(Address.parseRaw(c.channel)).storeCoins(BigInt(c.cumulative)).endCell();
-  return beginCell().storeUint(0x63686731, 32).storeInt(c.chain, 32).storeAddress(Address.parseRaw(c.stake))
+  const cap = capCell(c);
+  const payer = beginCell().storeBuffer(sign(cap.hash(), keys.secretKey)).endCell();
+  return beginCell().storeUint(0x63686731, 32).storeAddress(Address.parseRaw(c.stake))
     .storeBuffer(Buffer.from(c.receipt_hash, 'hex')).storeUint(BigInt(c.seq), 64).storeCoins(BigInt(c.cost))
-    .storeCoins(BigInt(c.cap)).storeRef(tail).endCell();
+    .storeCoins(BigInt(c.cumulative)).storeRef(cap).storeRef(payer).endCell();
 }
 
 function signed(cases, cell) {
@@ -95,9 +102,14 @@ vectors('voucher.json', [
   { chain: -3, channel: `-1:${hex(0x01)}`, cumulative: '256', usage_root: hex(0x42) },
   { chain: 20241, channel: `0:${hex(0x80)}`, cumulative: '18446744073709551615', usage_root: hex(0x7f) },
 ], voucherCell);
+vectors('cap.json', [
+  { chain: 20241, channel: `0:${hex(0x11)}`, job: hex(0).slice(32), most: '0' },
+  { chain: -239, channel: `0:${hex(0xfe)}`, job: hex(0xab).slice(32), most: '100000' },
+  { chain: -3, channel: `-1:${hex(0x01)}`, job: hex(0xff).slice(32), most: '18446744073709551615' },
+], capCell);
 vectors('charge.json', [
-  { chain: 20241, stake: `0:${hex(0x22)}`, receipt_hash: hex(0x33), seq: '0', cost: '0', cap: '0', channel: `0:${hex(0x11)}`, cumulative: '0' },
-  { chain: 20241, stake: `0:${hex(0x22)}`, receipt_hash: hex(0x33), seq: '7', cost: '1500', cap: '2000', channel: `0:${hex(0x11)}`, cumulative: '123456789' },
-  { chain: -239, stake: `-1:${hex(0x55)}`, receipt_hash: hex(0xff), seq: '18446744073709551615', cost: '18446744073709551615', cap: '18446744073709551615', channel: `-1:${hex(0xee)}`, cumulative: '18446744073709551615' },
+  { chain: 20241, stake: `0:${hex(0x22)}`, receipt_hash: hex(0x33), seq: '0', cost: '0', job: hex(0).slice(32), most: '0', channel: `0:${hex(0x11)}`, cumulative: '0' },
+  { chain: 20241, stake: `0:${hex(0x22)}`, receipt_hash: hex(0x33), seq: '7', cost: '1500', job: hex(0x44).slice(32), most: '2000', channel: `0:${hex(0x11)}`, cumulative: '123456789' },
+  { chain: -239, stake: `-1:${hex(0x55)}`, receipt_hash: hex(0xff), seq: '18446744073709551615', cost: '18446744073709551615', job: hex(0xff).slice(32), most: '18446744073709551615', channel: `-1:${hex(0xee)}`, cumulative: '18446744073709551615' },
 ], chargeCell);
 process.exit(differs ? 1 : 0);

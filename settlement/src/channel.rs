@@ -1,9 +1,10 @@
 //! A payment channel: its terms, its address, and the messages it understands (`contracts/channel.tolk`).
 
 use crate::{
-    Address, ChainId, Nano,
+    Address, ChainId, DecodeError, Nano,
     cell::{CellHasher, Layout, state_init},
     contracts::CHANNEL_CODE,
+    limits, signing,
 };
 
 mod conditions;
@@ -11,6 +12,8 @@ mod conditions;
 mod messages;
 
 pub use conditions::TermsRefused;
+
+const TAG: u32 = 0x7472_6d31; // "trm1"
 
 /// What payer and payee agree on. The terms are the contract's initial state, so they determine its address: other terms, other
 /// address.
@@ -42,6 +45,36 @@ impl ChannelTerms {
             workchain: 0,
             hash: state.hash,
         }
+    }
+
+    /// Tag, chain, payer, payee, payer key, payee key, close delay, end of claims, salt; big-endian, fixed widths, one form per value.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(limits::TERMS_BYTES);
+        bytes.extend_from_slice(&TAG.to_be_bytes());
+        bytes.extend_from_slice(&self.chain.0.to_be_bytes());
+        signing::put_address(&mut bytes, &self.payer);
+        signing::put_address(&mut bytes, &self.payee);
+        bytes.extend_from_slice(&self.payer_key);
+        bytes.extend_from_slice(&self.payee_key);
+        bytes.extend_from_slice(&self.close_delay_s.to_be_bytes());
+        bytes.extend_from_slice(&self.claims_until.to_be_bytes());
+        bytes.extend_from_slice(&self.salt.to_be_bytes());
+        bytes
+    }
+
+    /// Reads what [`encode`](Self::encode) writes, to the last byte. That a channel of these terms exists only a chain can say.
+    pub fn decode(bytes: &[u8]) -> Result<ChannelTerms, DecodeError> {
+        let mut fields = signing::Fields::open(bytes, limits::TERMS_BYTES, TAG)?;
+        Ok(ChannelTerms {
+            chain: ChainId(fields.i32()),
+            payer: fields.address()?,
+            payee: fields.address()?,
+            payer_key: fields.array(),
+            payee_key: fields.array(),
+            close_delay_s: fields.u32(),
+            claims_until: fields.u32(),
+            salt: fields.u64(),
+        })
     }
 
     fn data<L: Layout>(&self) -> L::Cell {
@@ -102,4 +135,8 @@ pub mod exit {
     pub const CHARGE_COST_ABOVE_CAP: i32 = 422;
     /// Charge check: for another chain.
     pub const CHARGE_CHAIN: i32 = 423;
+    /// Charge check: what was shown is not the channel's initial data.
+    pub const CHARGE_CHANNEL: i32 = 424;
+    /// Charge check: the payer did not sign this cap.
+    pub const CHARGE_CAP_SIGNATURE: i32 = 425;
 }

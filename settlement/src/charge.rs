@@ -1,7 +1,7 @@
 //! The guest's statement of what one job cost, small enough for a TVM to judge.
 
 use crate::{
-    Address, ChainId, ChargeError, Nano,
+    Address, Cap, ChainId, ChargeError, Nano, SignedCap,
     cell::{CellHasher, Layout},
     limits, signing,
 };
@@ -10,23 +10,20 @@ use std::ops::Deref;
 
 const TAG: u32 = 0x6368_6731; // "chg1"
 
-/// A charge. Two of one receipt key with one `seq`, or one with `cost` above `cap`, are grounds to slash.
+/// A charge. Two of one receipt key with one `seq`, or one whose cap the payer did not sign or whose `cost` is above it, are grounds to
+/// slash. Chain and channel are those of the cap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Charge {
-    /// The network.
-    pub chain: ChainId,
+    /// What the payer allowed this job to cost, with its signature.
+    pub cap: SignedCap,
     /// The stake contract that answers for the receipt key.
     pub stake: Address,
-    /// SHA-256 of the receipt that says what was done.
+    /// Digest of the receipt that says what was done.
     pub receipt_hash: [u8; 32],
     /// Counts the receipt key's charges; never used twice by an honest guest.
     pub seq: u64,
     /// What this job cost.
     pub cost: Nano,
-    /// What the payer allowed for it.
-    pub cap: Nano,
-    /// The channel that pays.
-    pub channel: Address,
     /// The sum of all costs this key has charged on this channel, this one included.
     pub cumulative: Nano,
 }
@@ -40,15 +37,25 @@ pub struct SignedCharge {
     pub signature: [u8; 64],
 }
 
-/// A charge whose signature was checked and whose cost is within its cap. Only [`SignedCharge::verify`] makes one.
+/// A charge whose signatures were checked and whose cost is within its cap. Only [`SignedCharge::verify`] makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VerifiedCharge {
     signed: SignedCharge,
 }
 
 impl Charge {
-    /// What the receipt key signs and a TVM recomputes: `charge#63686731 chain:int32 stake:MsgAddressInt receipt_hash:uint256
-    /// seq:uint64 cost:Coins cap:Coins tail:^[ channel:MsgAddressInt cumulative:Coins ]`.
+    /// The channel that pays.
+    pub fn channel(&self) -> Address {
+        self.cap.cap.channel
+    }
+
+    /// The network.
+    pub fn chain(&self) -> ChainId {
+        self.cap.cap.chain
+    }
+
+    /// What the receipt key signs and a TVM recomputes: `charge#63686731 stake:MsgAddressInt receipt_hash:uint256 seq:uint64
+    /// cost:Coins cumulative:Coins cap:^Cap payer_signature:^[ bits512 ]`.
     pub fn cell_hash(&self) -> [u8; 32] {
         self.cell::<CellHasher>().hash
     }
@@ -69,67 +76,83 @@ impl Charge {
     }
 
     fn cell<L: Layout>(&self) -> L::Cell {
-        let tail = L::new()
-            .address(&self.channel)
-            .coins(self.cumulative)
-            .build();
         L::new()
             .uint(32, TAG.into())
-            .int32(self.chain.0)
             .address(&self.stake)
             .bytes(&self.receipt_hash)
             .uint(64, self.seq)
             .coins(self.cost)
-            .coins(self.cap)
-            .reference(&tail)
+            .coins(self.cumulative)
+            .reference(&self.cap.cap.cell::<L>())
+            .reference(&L::new().bytes(&self.cap.signature).build())
             .build()
     }
 }
 
 impl SignedCharge {
-    /// Tag, chain, stake, receipt hash, seq, cost, cap, channel, cumulative, signature; big-endian, fixed widths, one form per value.
+    /// Tag, chain, channel, job, cap, the payer's signature, stake, receipt hash, seq, cost, cumulative, signature; big-endian, fixed
+    /// widths, one form per value.
     pub fn encode(&self) -> Vec<u8> {
+        let SignedCap { cap, signature } = &self.charge.cap;
         let mut bytes = Vec::with_capacity(limits::CHARGE_BYTES);
         bytes.extend_from_slice(&TAG.to_be_bytes());
-        bytes.extend_from_slice(&self.charge.chain.0.to_be_bytes());
+        bytes.extend_from_slice(&cap.chain.0.to_be_bytes());
+        signing::put_address(&mut bytes, &cap.channel);
+        bytes.extend_from_slice(&cap.job);
+        bytes.extend_from_slice(&cap.most.0.to_be_bytes());
+        bytes.extend_from_slice(signature);
         signing::put_address(&mut bytes, &self.charge.stake);
         bytes.extend_from_slice(&self.charge.receipt_hash);
         bytes.extend_from_slice(&self.charge.seq.to_be_bytes());
         bytes.extend_from_slice(&self.charge.cost.0.to_be_bytes());
-        bytes.extend_from_slice(&self.charge.cap.0.to_be_bytes());
-        signing::put_address(&mut bytes, &self.charge.channel);
         bytes.extend_from_slice(&self.charge.cumulative.0.to_be_bytes());
         bytes.extend_from_slice(&self.signature);
         bytes
     }
 
-    /// Reads what [`encode`](Self::encode) writes, to the last byte. The signature is still unchecked.
+    /// Reads what [`encode`](Self::encode) writes, to the last byte. The signatures are still unchecked.
     pub fn decode(bytes: &[u8]) -> Result<SignedCharge, ChargeError> {
         let mut fields = signing::Fields::open(bytes, limits::CHARGE_BYTES, TAG)?;
+        let cap = Cap {
+            chain: ChainId(fields.i32()),
+            channel: fields.address()?,
+            job: fields.array(),
+            most: Nano(fields.u64()),
+        };
+        let cap = SignedCap {
+            cap,
+            signature: fields.array(),
+        };
         Ok(SignedCharge {
             charge: Charge {
-                chain: ChainId(fields.i32()),
+                cap,
                 stake: fields.address()?,
                 receipt_hash: fields.array(),
                 seq: fields.u64(),
                 cost: Nano(fields.u64()),
-                cap: Nano(fields.u64()),
-                channel: fields.address()?,
                 cumulative: Nano(fields.u64()),
             },
             signature: fields.array(),
         })
     }
 
-    /// `Ok` claims: the holder of `receipt_key` signed exactly these fields, and the cost is within the cap.
-    pub fn verify(&self, receipt_key: &[u8; 32]) -> Result<VerifiedCharge, ChargeError> {
-        signing::verify(receipt_key, &self.charge.cell_hash(), &self.signature).map_err(
-            |fault| match fault {
-                signing::SignatureFault::Key => ChargeError::Key,
-                signing::SignatureFault::Signature => ChargeError::Signature,
-            },
-        )?;
+    /// `Ok` claims: the holder of `receipt_key` signed exactly these fields, the holder of `payer_key` signed the cap among them, and
+    /// the cost is within it. That `payer_key` is the channel's is for the caller to know, by the channel's terms.
+    pub fn verify(
+        &self,
+        receipt_key: &[u8; 32],
+        payer_key: &[u8; 32],
+    ) -> Result<VerifiedCharge, ChargeError> {
+        let hash = self.charge.cell_hash();
+        signing::verify(receipt_key, &hash, &self.signature).map_err(|fault| match fault {
+            signing::SignatureFault::Key => ChargeError::Key,
+            signing::SignatureFault::Signature => ChargeError::Signature,
+        })?;
         let Charge { cost, cap, .. } = self.charge;
+        if !cap.holds(payer_key) {
+            return Err(ChargeError::CapSignature);
+        }
+        let cap = cap.cap.most;
         if cost > cap {
             return Err(ChargeError::CostAboveCap { cost, cap });
         }

@@ -14,7 +14,7 @@ pub const CHANNEL_CODE_HASH: [u8; 32] =
     hash("d6f4d8086243a4dbec39b60455c64389e1454151db638e6b96e5550f6487f93d");
 /// Representation hash of the charge check's code.
 pub const CHARGE_CHECK_CODE_HASH: [u8; 32] =
-    hash("36ae5b41bfc9c83b3fffea9e7ceae593de3332f4147abfc4d9a0f3c39db05174");
+    hash("10a3d65e6881d4e67f620a33a7cf8c33ec1e544ba5ca079184733293fdb79ab3");
 
 /// The channel's code, as far as its address needs it.
 pub(crate) const CHANNEL_CODE: CellHash = CellHash {

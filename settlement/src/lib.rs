@@ -1,7 +1,7 @@
 //! Amounts, vouchers, charges, channels: what is owed, who signed for it, and the messages that settle it on TON.
 //!
-//! **What it is.** The payer signs cumulative [`Voucher`]s, a guest's receipt key signs [`Charge`]s, both as TL-B cells whose hash a
-//! TVM can check. [`ChannelTerms`] names a payment channel. With feature `wallet`, which a guest does not have, [`Wallet`] signs a
+//! **What it is.** The payer signs cumulative [`Voucher`]s and a [`Cap`] for each job, a guest's receipt key signs [`Charge`]s, all as
+//! TL-B cells whose hash a TVM can check. [`ChannelTerms`] names a payment channel. With feature `wallet`, which a guest does not have, [`Wallet`] signs a
 //! channel's messages for a chain, and [`toncenter`] turns questions to a node into requests and its answers into typed values.
 //!
 //! **Trusts.** The Ed25519 of `ed25519-dalek`, and with feature `wallet` `tonlib-core` for bags of cells and wallet code, behind one
@@ -14,6 +14,7 @@
 //! the stake and the payout engine are not here yet.
 
 mod address;
+mod cap;
 mod cell;
 mod chain;
 mod channel;
@@ -36,6 +37,7 @@ pub mod toncenter;
 mod wallet;
 
 pub use address::{Address, AddressError};
+pub use cap::{Cap, SignedCap};
 pub use chain::ChainId;
 pub use channel::{ChannelTerms, TermsRefused, exit};
 pub use charge::{Charge, SignedCharge, VerifiedCharge};

@@ -4,8 +4,13 @@
 pub const VOUCHER_BYTES: usize = 4 + 4 + ADDRESS_BYTES + 8 + 32 + SIGNATURE_BYTES;
 
 /// Bytes of an encoded [`SignedCharge`](crate::SignedCharge): always exactly this many.
-pub const CHARGE_BYTES: usize =
-    4 + 4 + ADDRESS_BYTES + 32 + 8 + 8 + 8 + ADDRESS_BYTES + 8 + SIGNATURE_BYTES;
+pub const CHARGE_BYTES: usize = 4 + CAP_BYTES + ADDRESS_BYTES + 32 + 8 + 8 + 8 + SIGNATURE_BYTES;
+
+/// Bytes of a [`SignedCap`](crate::SignedCap) in a charge: chain, channel, job, most, signature.
+const CAP_BYTES: usize = 4 + ADDRESS_BYTES + 16 + 8 + SIGNATURE_BYTES;
+
+/// Bytes of encoded [`ChannelTerms`](crate::ChannelTerms): always exactly this many.
+pub const TERMS_BYTES: usize = 4 + 4 + 2 * ADDRESS_BYTES + 2 * 32 + 4 + 4 + 8;
 
 /// Bytes of an encoded [`SignedClose`](crate::SignedClose): always exactly this many.
 pub const CLOSE_BYTES: usize = 4 + 4 + ADDRESS_BYTES + 8 + SIGNATURE_BYTES;

@@ -1,9 +1,9 @@
-//! What vouchers, charges and closes share: a tag, a fixed layout of bytes, a signature over a cell's hash.
+//! What terms, vouchers, charges and closes share: a tag, a fixed layout of bytes, a signature over a cell's hash.
 
 use crate::{Address, AddressError, Nano, limits};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
-/// Why bytes are not a signed voucher, charge or close. The fault is the sender's.
+/// Why bytes are not terms, or a signed voucher, charge or close. The fault is the sender's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each message says it")]
 pub enum DecodeError {
@@ -37,6 +37,8 @@ pub enum ChargeError {
     Key,
     #[error("the charge is not signed by the receipt key over these fields")]
     Signature,
+    #[error("the cap in the charge is not signed by the channel's payer")]
+    CapSignature,
     #[error("the charge of {cost} nanoTON is above its cap of {cap}")]
     CostAboveCap { cost: Nano, cap: Nano },
 }
@@ -98,6 +100,10 @@ impl<'a> Fields<'a> {
         u64::from_be_bytes(self.array())
     }
 
+    pub(crate) fn u32(&mut self) -> u32 {
+        u32::from_be_bytes(self.array())
+    }
+
     pub(crate) fn i32(&mut self) -> i32 {
         i32::from_be_bytes(self.array())
     }
@@ -114,5 +120,8 @@ pub(crate) fn put_address(bytes: &mut Vec<u8>, address: &Address) {
 }
 
 const _: () = assert!(
-    limits::VOUCHER_BYTES == 145 && limits::CHARGE_BYTES == 202 && limits::CLOSE_BYTES == 113
+    limits::VOUCHER_BYTES == 145
+        && limits::CHARGE_BYTES == 282
+        && limits::CLOSE_BYTES == 113
+        && limits::TERMS_BYTES == 154
 );

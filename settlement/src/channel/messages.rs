@@ -19,6 +19,11 @@ impl ChannelTerms {
         Contract::Channel.with_data(self.data::<TreeBuilder>())
     }
 
+    /// The data it starts with as a bag of cells: with a charge, a judge learns the payer's key from it.
+    pub fn data_boc(&self) -> Vec<u8> {
+        self.data::<TreeBuilder>().boc()
+    }
+
     /// Deploys the channel with its first deposit. `None` if the amount is beyond what money there can be.
     pub fn deploy(&self, deposit: Nano, query_id: u64) -> Option<Transfer> {
         let transfer = self.top_up(deposit, query_id)?;

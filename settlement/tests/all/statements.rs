@@ -2,8 +2,8 @@
 
 use ed25519_dalek::SigningKey;
 use settlement::{
-    Address, ChainId, Charge, ChargeError, CooperativeClose, DecodeError, Nano, SignedCharge,
-    SignedClose, SignedVoucher, Voucher, VoucherError, limits,
+    Address, Cap, ChainId, ChannelTerms, Charge, ChargeError, CooperativeClose, DecodeError, Nano,
+    SignedCharge, SignedClose, SignedVoucher, Voucher, VoucherError, limits,
 };
 
 fn key() -> SigningKey {
@@ -32,18 +32,46 @@ fn voucher() -> SignedVoucher {
     .sign(&key())
 }
 
-fn charge(cost: u64, cap: u64) -> SignedCharge {
-    Charge {
+fn payer() -> SigningKey {
+    SigningKey::from_bytes(&[9; 32])
+}
+
+fn payer_public() -> [u8; 32] {
+    payer().verifying_key().to_bytes()
+}
+
+fn cap(most: u64) -> Cap {
+    Cap {
         chain: ChainId::EMBEDDED,
+        channel: account(1),
+        job: [6; 16],
+        most: Nano(most),
+    }
+}
+
+fn charge(cost: u64, most: u64) -> SignedCharge {
+    Charge {
+        cap: cap(most).sign(&payer()),
         stake: account(2),
         receipt_hash: [3; 32],
         seq: 5,
         cost: Nano(cost),
-        cap: Nano(cap),
-        channel: account(1),
         cumulative: Nano(90),
     }
     .sign(&key())
+}
+
+fn terms() -> ChannelTerms {
+    ChannelTerms {
+        chain: ChainId::EMBEDDED,
+        payer: account(3),
+        payee: account(4),
+        payer_key: payer_public(),
+        payee_key: [5; 32],
+        close_delay_s: 3_600,
+        claims_until: 2_000_000_000,
+        salt: 7,
+    }
 }
 
 #[test]
@@ -63,9 +91,16 @@ fn what_is_encoded_is_decoded_and_verified() {
     assert_eq!(signed.encode().len(), limits::CHARGE_BYTES);
     assert_eq!(SignedCharge::decode(&signed.encode()), Ok(signed));
     assert_eq!(
-        signed.verify(&public()).expect("signed by this key").cost,
+        signed
+            .verify(&public(), &payer_public())
+            .expect("signed by these keys")
+            .cost,
         Nano(80)
     );
+
+    let bytes = terms().encode();
+    assert_eq!(bytes.len(), limits::TERMS_BYTES);
+    assert_eq!(ChannelTerms::decode(&bytes), Ok(terms()));
 
     let close = CooperativeClose {
         chain: ChainId::EMBEDDED,
@@ -93,8 +128,19 @@ fn every_flipped_bit_and_every_other_length_is_refused() {
     for bit in 0..bytes.len() * 8 {
         let mut changed = bytes.clone();
         changed[bit / 8] ^= 1 << (bit % 8);
-        let verdict = SignedCharge::decode(&changed).and_then(|signed| signed.verify(&public()));
+        let verdict = SignedCharge::decode(&changed)
+            .and_then(|signed| signed.verify(&public(), &payer_public()));
         assert!(verdict.is_err(), "charge, bit {bit}");
+    }
+    let bytes = terms().encode();
+    for bit in 0..bytes.len() * 8 {
+        let mut changed = bytes.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(read) = ChannelTerms::decode(&changed) {
+            assert_eq!(read.encode(), changed);
+            assert_ne!(read.address(), terms().address(), "terms, bit {bit}");
+        }
+        assert!(ChannelTerms::decode(&bytes[..bit / 8]).is_err());
     }
     for length in (0..400).filter(|length| *length != limits::VOUCHER_BYTES) {
         let expected = DecodeError::Length {
@@ -144,10 +190,29 @@ fn another_key_and_a_key_that_is_none_are_told_apart() {
 
 #[test]
 fn a_signed_charge_above_its_cap_is_refused_by_name() {
-    assert!(charge(100, 100).verify(&public()).is_ok());
+    let verdict = |cost, most| charge(cost, most).verify(&public(), &payer_public());
+    assert!(verdict(100, 100).is_ok());
     let above = ChargeError::CostAboveCap {
         cost: Nano(101),
         cap: Nano(100),
     };
-    assert_eq!(charge(101, 100).verify(&public()), Err(above));
+    assert_eq!(verdict(101, 100), Err(above));
+}
+
+/// A guest that writes the cap itself signs what it likes with its own key, or changes what the payer signed.
+#[test]
+fn a_cap_that_the_payer_did_not_sign_is_refused_by_name() {
+    let honest = charge(100, 100).charge;
+    let of_the_guest = cap(100).sign(&key());
+    let mut raised = honest.cap;
+    raised.cap.most = Nano(1_000);
+    let mut another_job = honest.cap;
+    another_job.cap.job = [7; 16];
+    for cap in [of_the_guest, raised, another_job] {
+        let charge = Charge { cap, ..honest }.sign(&key());
+        assert_eq!(
+            charge.verify(&public(), &payer_public()),
+            Err(ChargeError::CapSignature)
+        );
+    }
 }

@@ -2,7 +2,7 @@
 
 use ed25519_dalek::SigningKey;
 use serde_json::Value;
-use settlement::{Address, ChainId, Charge, Nano, Voucher};
+use settlement::{Address, Cap, ChainId, Charge, Nano, Voucher};
 use std::{fs, path::Path};
 
 fn file(name: &str) -> Value {
@@ -64,6 +64,31 @@ fn voucher_cells_and_signatures_are_those_of_ton_core() {
     }
 }
 
+fn cap(fields: &Value) -> Cap {
+    let job = hex::decode(text(fields, "job")).expect("hex");
+    Cap {
+        chain: chain(fields),
+        channel: address(fields, "channel"),
+        job: job.try_into().expect("16 bytes"),
+        most: nano(fields, "most"),
+    }
+}
+
+#[test]
+fn cap_cells_and_signatures_are_those_of_ton_core() {
+    let vectors = file("cap.json");
+    let key = SigningKey::from_bytes(&hash(&vectors, "seed"));
+    let cases = vectors["cases"].as_array().expect("cases");
+    assert_eq!(cases.len(), 3);
+    for case in cases {
+        let cap = cap(&case["fields"]);
+        assert_eq!(cap.cell_hash(), hash(case, "cell_hash"), "{cap:?}");
+        let signed = cap.sign(&key);
+        assert_eq!(hex::encode(signed.signature), text(case, "signature"));
+        assert!(signed.holds(&hash(&vectors, "public_key")));
+    }
+}
+
 #[test]
 fn charge_cells_and_signatures_are_those_of_ton_core() {
     let vectors = file("charge.json");
@@ -73,13 +98,11 @@ fn charge_cells_and_signatures_are_those_of_ton_core() {
     for case in cases {
         let fields = &case["fields"];
         let charge = Charge {
-            chain: chain(fields),
+            cap: cap(fields).sign(&key),
             stake: address(fields, "stake"),
             receipt_hash: hash(fields, "receipt_hash"),
             seq: text(fields, "seq").parse().expect("a number"),
             cost: nano(fields, "cost"),
-            cap: nano(fields, "cap"),
-            channel: address(fields, "channel"),
             cumulative: nano(fields, "cumulative"),
         };
         assert_eq!(charge.cell_hash(), hash(case, "cell_hash"), "{fields}");

@@ -4,7 +4,7 @@
 use crate::network::{self, DELAY, DEPOSIT, Network, START};
 use ledger::Ledger;
 use serde_json::{Value, json};
-use settlement::{ChainId, Charge, CooperativeClose, Nano, Transfer, Voucher, Wallet};
+use settlement::{Cap, ChainId, Charge, CooperativeClose, Nano, Transfer, Voucher, Wallet};
 use std::{fs, path::Path};
 
 #[test]
@@ -81,14 +81,18 @@ fn hashes_and_addresses_are_those_that_tycho_computes() {
         root(&terms.state_init().boc()).repr_hash().0
     );
     for amount in [0, 1, 255, 256, u64::from(u32::MAX), u64::MAX] {
-        let charge = Charge {
+        let cap = Cap {
             chain: ChainId(-239),
+            channel: terms.address(),
+            job: [6; 16],
+            most: Nano(u64::MAX),
+        };
+        let charge = Charge {
+            cap: cap.sign(key),
             stake: terms.payee,
             receipt_hash: [3; 32],
             seq: amount,
             cost: Nano(amount),
-            cap: Nano(u64::MAX),
-            channel: terms.address(),
             cumulative: Nano(amount / 2),
         };
         assert_eq!(charge.cell_hash(), root(&charge.cell_boc()).repr_hash().0);

@@ -4,7 +4,8 @@ use crate::network::{Network, START};
 use ed25519_dalek::SigningKey;
 use ledger::{Ledger, Refusal};
 use settlement::{
-    Address, ChainId, Charge, Contract, Nano, SignedCharge, Transfer, exit, message_hash,
+    Address, Cap, ChainId, ChannelTerms, Charge, Contract, Nano, SignedCharge, Transfer, exit,
+    message_hash,
     toncenter::{StackItem, Transaction, payout_fee},
 };
 
@@ -196,9 +197,15 @@ fn altered_external_messages_never_panic_and_never_move_money() {
         .expect("the message itself is good");
 }
 
-fn charge(cost: u64, cap: u64) -> Charge {
-    Charge {
+fn charge(network: &Network, cost: u64, most: u64) -> Charge {
+    let cap = Cap {
         chain: ChainId::EMBEDDED,
+        channel: network.terms.address(),
+        job: [6; 16],
+        most: Nano(most),
+    };
+    Charge {
+        cap: cap.sign(&network.voucher_key),
         stake: Address {
             workchain: 0,
             hash: [2; 32],
@@ -206,12 +213,32 @@ fn charge(cost: u64, cap: u64) -> Charge {
         receipt_hash: [3; 32],
         seq: 41,
         cost: Nano(cost),
-        cap: Nano(cap),
-        channel: Address {
-            workchain: 0,
-            hash: [1; 32],
-        },
         cumulative: Nano(900),
+    }
+}
+
+/// What the deployed charge check says of a charge: sequence number and sum, or its exit code. `terms` are those of the channel that is
+/// shown to it.
+fn judge(
+    network: &Network,
+    signed: &SignedCharge,
+    key: &[u8; 32],
+    terms: &ChannelTerms,
+) -> Result<(Option<u64>, Option<u64>), i32> {
+    let stack = [
+        StackItem::Cell(signed.charge.cell_boc()),
+        signature_slice(&signed.signature),
+        StackItem::from_uint256(*key),
+        StackItem::Cell(terms.data_boc()),
+    ];
+    let at = Contract::charge_check_state().address();
+    let answer = network
+        .ledger
+        .run_get_method(&at, "check_charge", &stack)
+        .expect("it runs");
+    match answer.exit_code {
+        0 => Ok((answer.stack[0].to_u64(), answer.stack[1].to_u64())),
+        code => Err(code),
     }
 }
 
@@ -219,63 +246,63 @@ fn charge(cost: u64, cap: u64) -> Charge {
 fn the_tvm_judges_charges_as_the_library_does() {
     let network = Network::open();
     let code = Contract::charge_check_state();
-    let at = code.address();
     let deploy = Transfer {
-        state_init: Some(code),
-        ..Transfer::money(at, Nano(100_000_000))
+        state_init: Some(code.clone()),
+        ..Transfer::money(code.address(), Nano(100_000_000))
     };
     network.send(&network.stranger, deploy);
 
     let key = SigningKey::from_bytes(&[12; 32]);
     let public = key.verifying_key().to_bytes();
-    let judge = |signed: &SignedCharge, key: &[u8; 32]| {
-        let signature = signature_slice(&signed.signature);
-        let stack = [
-            StackItem::Cell(signed.charge.cell_boc()),
-            signature,
-            StackItem::from_uint256(*key),
-        ];
-        let answer = network
-            .ledger
-            .run_get_method(&at, "check_charge", &stack)
-            .expect("it runs");
-        match answer.exit_code {
-            0 => Ok((answer.stack[0].to_u64(), answer.stack[1].to_u64())),
-            code => Err(code),
-        }
+    let terms = &network.terms;
+    let check = |charge: SignedCharge, public: &[u8; 32], expected: Result<(), i32>| {
+        let judged = judge(&network, &charge, public, terms);
+        assert_eq!(
+            judged,
+            expected.map(|()| (Some(41), Some(900))),
+            "{charge:?}"
+        );
+        assert_eq!(
+            charge.verify(public, &terms.payer_key).is_ok(),
+            expected.is_ok()
+        );
     };
-    let good = charge(100, 100).sign(&key);
-    assert_eq!(judge(&good, &public), Ok((Some(41), Some(900))));
-    assert!(good.verify(&public).is_ok());
-
+    let good = charge(&network, 100, 100).sign(&key);
+    check(good, &public, Ok(()));
+    check(good, &[9; 32], Err(exit::CHARGE_SIGNATURE));
     for bit in [0, 100, 255, 256, 511] {
         let mut flipped = good;
         flipped.signature[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(
-            judge(&flipped, &public),
-            Err(exit::CHARGE_SIGNATURE),
-            "bit {bit}"
-        );
-        assert!(flipped.verify(&public).is_err());
+        check(flipped, &public, Err(exit::CHARGE_SIGNATURE));
     }
-    let moved = SignedCharge {
-        charge: Charge {
-            seq: 42,
-            ..good.charge
-        },
-        ..good
+    let mut moved = good;
+    moved.charge.seq = 42;
+    check(moved, &public, Err(exit::CHARGE_SIGNATURE));
+    let above = charge(&network, 101, 100).sign(&key);
+    check(above, &public, Err(exit::CHARGE_COST_ABOVE_CAP));
+
+    // The guest's own word for what the payer allowed.
+    let mut raised = good.charge;
+    raised.cap.cap.most = Nano(1_000);
+    let forged = Charge {
+        cap: raised.cap.cap.sign(&key),
+        ..raised
     };
-    assert_eq!(judge(&moved, &public), Err(exit::CHARGE_SIGNATURE));
-    assert_eq!(judge(&good, &[9; 32]), Err(exit::CHARGE_SIGNATURE));
-    let above = charge(101, 100).sign(&key);
-    assert_eq!(judge(&above, &public), Err(exit::CHARGE_COST_ABOVE_CAP));
-    assert!(above.verify(&public).is_err());
-    let elsewhere = Charge {
-        chain: ChainId::MAINNET,
-        ..good.charge
+    for charge in [raised, forged] {
+        check(charge.sign(&key), &public, Err(exit::CHARGE_CAP_SIGNATURE));
     }
-    .sign(&key);
-    assert_eq!(judge(&elsewhere, &public), Err(exit::CHARGE_CHAIN));
+    // The guest's own key in terms that are not the channel's.
+    let others = ChannelTerms {
+        payer_key: public,
+        ..terms.clone()
+    };
+    let judged = judge(&network, &forged.sign(&key), &public, &others);
+    assert_eq!(judged, Err(exit::CHARGE_CHANNEL));
+
+    let mut elsewhere = good.charge;
+    elsewhere.cap.cap.chain = ChainId::MAINNET;
+    let judged = judge(&network, &elsewhere.sign(&key), &public, terms);
+    assert_eq!(judged, Err(exit::CHARGE_CHAIN));
 }
 
 /// A slice of 512 bits, as a bag of one cell: by hand, to need no builder here.
