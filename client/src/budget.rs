@@ -14,7 +14,7 @@ use settlement::{Address, ChainId, Nano, SignedVoucher, VerifiedVoucher, Voucher
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use wire::{Digest, VerifiedReceipt};
+use wire::{KeysetDigest, ReceiptDigest, VerifiedReceipt};
 
 /// The open budget of one channel.
 pub struct Budget {
@@ -66,7 +66,7 @@ pub struct StoredReceipt {
     /// The receipt as it travelled.
     pub receipt: Vec<u8>,
     /// The keyset it was verified against.
-    pub keyset: Digest,
+    pub keyset: KeysetDigest,
     /// What it cost.
     pub cost: Nano,
     /// The voucher's cumulative amount after it.
@@ -280,7 +280,7 @@ impl Budget {
     }
 
     /// A receipt on file.
-    pub fn receipt(&self, digest: &Digest) -> Result<Option<StoredReceipt>, BudgetError> {
+    pub fn receipt(&self, digest: &ReceiptDigest) -> Result<Option<StoredReceipt>, BudgetError> {
         self.lock()
             .query_row(
                 "SELECT receipt, keyset, cost, cumulative FROM receipts WHERE digest = ?1",
@@ -288,7 +288,7 @@ impl Budget {
                 |row| {
                     Ok(StoredReceipt {
                         receipt: row.get(0)?,
-                        keyset: Digest(row.get(1)?),
+                        keyset: KeysetDigest(row.get(1)?),
                         cost: unsigned(row.get(2)?)?,
                         cumulative: unsigned(row.get(3)?)?,
                     })

@@ -79,7 +79,7 @@ fn check(
     }
     // A rotated key is no longer the one that the address was made from; then the node's word for the terms is all
     // there is, and it is not enough.
-    if terms(state).address() != *address {
+    if state.terms(state.payer_key).address() != *address {
         return refuse(
             "is not the address of the terms that the node tells, so the node is not believed",
         );
@@ -88,19 +88,6 @@ fn check(
         ChannelStatus::Open => Ok(()),
         ChannelStatus::Closing => refuse("is closing"),
         ChannelStatus::Closed => refuse("is closed"),
-    }
-}
-
-fn terms(state: &ChannelState) -> ChannelTerms {
-    ChannelTerms {
-        chain: state.chain,
-        payer: state.payer,
-        payee: state.payee,
-        payer_key: state.payer_key,
-        payee_key: state.payee_key,
-        close_delay_s: state.close_delay_s,
-        claims_until: state.claims_until,
-        salt: state.salt,
     }
 }
 
@@ -179,7 +166,7 @@ mod tests {
             paid: Nano(0),
             unlock_at: 0,
             claims_until: 2_000_000_000,
-            close_delay_s: 60,
+            close_delay_s: 3_600,
             payer: account(1),
             payee: account(2),
             payer_key: [3; 32],
@@ -188,7 +175,7 @@ mod tests {
             payee_key: [4; 32],
             salt: 5,
         };
-        let address = terms(&state).address();
+        let address = state.terms(state.payer_key).address();
         (state, address)
     }
 

@@ -15,7 +15,7 @@ use settlement::{Address, ChainId, Nano, SignedVoucher};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
-use wire::{Digest, Endpoint, Finish, RefusalCode, Usage};
+use wire::{Endpoint, Finish, ReceiptDigest, RefusalCode, Usage};
 
 /// The sidecar: one channel, one proxy, one budget.
 pub struct Client {
@@ -341,7 +341,7 @@ impl Client {
     /// A receipt on file, with what it cost.
     pub fn receipt(
         &self,
-        digest: &Digest,
+        digest: &ReceiptDigest,
     ) -> Result<Option<crate::budget::StoredReceipt>, ClientError> {
         Ok(self.shared.budget.receipt(digest)?)
     }

@@ -25,11 +25,11 @@ use crate::transport::{self, Transport, TransportError};
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
 use serde_json::Value;
-use settlement::Nano;
+use settlement::{Nano, SignedCap};
 use std::time::{Duration, Instant};
 use wire::{
-    ChatRequest, Commitments, Digest, EmbeddingsRequest, Endpoint, Envelope, ModelOffer, Request,
-    ResponseOpener, Usage,
+    ChatRequest, Commitments, Digest, EmbeddingsRequest, Endpoint, Envelope, EnvelopeDigest,
+    ModelOffer, Request, ResponseOpener, Usage,
 };
 
 /// Where a job begins.
@@ -61,11 +61,10 @@ pub(crate) struct Known {
     pub(crate) session: Session,
     pub(crate) ask: Request,
     pub(crate) head: Head,
-    pub(crate) job: [u8; 16],
-    pub(crate) envelope: Digest,
+    pub(crate) cap: SignedCap,
+    pub(crate) envelope: EnvelopeDigest,
     pub(crate) request: Digest,
     pub(crate) commitments: Commitments,
-    pub(crate) cost_max: Nano,
     pub(crate) prompt_tokens: u32,
     pub(crate) completion_tokens_max: u32,
     pub(crate) reservation: Reservation,
@@ -96,7 +95,7 @@ impl Job {
             offer: offer.clone(),
             request,
             prompt_tokens: tokens.prompt,
-            completion_tokens_max: tokens.completion_max.next_power_of_two(),
+            completion_tokens_max: tokens.completion_max,
             cost_max: max,
             parent: None,
             reservation,
@@ -223,15 +222,18 @@ impl Prepared {
             model_root: self.offer.root,
             endpoint: ask.endpoint(),
             cost_max: self.cost_max,
-            chain: self.session.keyset().chain,
-            channel: budget.channel(),
-            payer_key: budget.payer().verifying_key().to_bytes(),
+            terms: self
+                .session
+                .channel()
+                .state
+                .terms(budget.payer().verifying_key().to_bytes()),
+            // Filled in by the signature.
+            cap_signature: [0; 64],
             class: "standard".into(),
             deadline_ms: shared.deadline_ms,
             first_token_ms: shared.first_token_ms,
             // Filled in by the seal.
             sealed_bytes: 0,
-            completion_tokens_max: self.completion_tokens_max,
             voucher: budget.highest()?.map(|voucher| voucher.encode()),
         };
         let request = ask.job(self.parent);
@@ -255,11 +257,10 @@ impl Prepared {
                     created_unix_s: unix_s()?,
                 },
                 ask,
-                job,
+                cap: sealed.envelope.unverified().cap(),
                 envelope: sealed.envelope.digest(),
                 request: sealed.commitments.request(&request.body),
                 commitments: sealed.commitments,
-                cost_max: self.cost_max,
                 prompt_tokens: self.prompt_tokens,
                 completion_tokens_max: self.completion_tokens_max,
                 reservation: self.reservation,
@@ -272,7 +273,7 @@ impl Prepared {
 impl Sealed {
     /// The job's id.
     pub fn job(&self) -> [u8; 16] {
-        self.known.job
+        self.known.cap.cap.job
     }
 
     /// Hands the job to the proxy and waits for the head of the answer.

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use wire::{Digest, ModelOffer, Receipt};
+use wire::{ModelOffer, Receipt, ReceiptDigest};
 
 /// Serves until the listener fails.
 pub async fn serve(client: Arc<Client>, listener: TcpListener) -> std::io::Result<()> {
@@ -145,7 +145,7 @@ async fn receipt(State(client): State<Arc<Client>>, Path(id): Path<String>) -> R
             "a receipt's id is 64 hexadecimal characters",
         );
     }
-    let stored = match client.receipt(&Digest(digest)) {
+    let stored = match client.receipt(&ReceiptDigest(digest)) {
         Ok(Some(stored)) => stored,
         Ok(None) => return named(404, "receipt_not_found", "no receipt of that id is on file"),
         Err(error) => return failed(&error),

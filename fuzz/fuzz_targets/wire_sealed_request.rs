@@ -19,6 +19,6 @@ fuzz_target!(|bytes: &[u8]| {
     for sealed in [bytes, &header] {
         let mut rng = ChaCha20Rng::from_seed([8; 32]);
         let _ = wire::OpenedJob::encapsulated_key(sealed);
-        assert!(wire::open_job(&KEY, sealed, wire::Digest::of(b""), &mut rng).is_err());
+        assert!(wire::open_job(&KEY, sealed, wire::EnvelopeDigest::of(b""), &mut rng).is_err());
     }
 });

@@ -20,7 +20,7 @@ use settlement::Nano;
 use sha2::{Digest as _, Sha384};
 use std::path::Path;
 use wire::{
-    ConfigError, Event, KemKey, Keyset, MeasuredConfig, ModelOffer, Padding, Prices, SealingKey,
+    ConfigError, Event, KemKey, Keyset, MeasuredConfig, ModelOffer, Padding, SealingKey,
     registers_digest,
 };
 use zeroize::Zeroizing;
@@ -198,11 +198,7 @@ fn keyset(
         tokenizer: models.tokenizer(&model.id),
         context_tokens: model.context_tokens,
         quantisation: "f32".into(),
-        prices: Prices {
-            prompt: Nano(model.prompt_nano),
-            cached: Nano(model.prompt_nano),
-            completion: Nano(model.completion_nano),
-        },
+        prices: model.prices(),
     });
     Keyset {
         version: 1,

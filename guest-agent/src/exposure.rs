@@ -6,7 +6,7 @@
 use settlement::{Address, Nano};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use wire::{Digest, RefusalCode};
+use wire::{CoreDigest, RefusalCode};
 
 /// Channels remembered at once; beyond that a new channel gets `Busy` and the known ones go on.
 const CHANNELS_MAX: usize = 65_536;
@@ -22,7 +22,7 @@ pub(crate) struct Exposure {
 struct State {
     channels: HashMap<Address, Channel>,
     next_sequence: u64,
-    previous: Digest,
+    previous: CoreDigest,
 }
 
 #[derive(Default, Clone, Copy)]
@@ -49,7 +49,7 @@ pub(crate) struct Position {
     /// Its number.
     pub(crate) sequence: u64,
     /// The digest of the core before it.
-    pub(crate) previous: Digest,
+    pub(crate) previous: CoreDigest,
     /// The channel's sum of charges, this one included.
     pub(crate) cumulative: Nano,
     /// The highest voucher seen.
@@ -93,7 +93,10 @@ impl Exposure {
         let owed = owing.charged.saturating_sub(owing.vouchered - owing.base);
         let after = owed.saturating_add(owing.reserved).saturating_add(amount.0);
         if after > self.max.0 {
-            return Err(RefusalCode::Exposure);
+            return Err(RefusalCode::Exposure {
+                owed: Nano(owed),
+                max: self.max,
+            });
         }
         owing.reserved += amount.0;
         Ok(Reservation {
@@ -113,7 +116,7 @@ impl Exposure {
 impl Reservation {
     /// Turns the reservation into a charge and gives the next receipt its place. `sign` makes the receipt and returns
     /// its core's digest; it runs under the lock, so that the chain has no fork.
-    pub(crate) fn charge<T>(self, cost: Nano, sign: impl FnOnce(Position) -> (Digest, T)) -> T {
+    pub(crate) fn charge<T>(self, cost: Nano, sign: impl FnOnce(Position) -> (CoreDigest, T)) -> T {
         let mut state = self.exposure.lock();
         let owing = state.channels.entry(self.channel).or_default();
         owing.charged = owing.charged.saturating_add(cost.0.min(self.amount));
@@ -149,26 +152,27 @@ mod tests {
         hash: [1; 32],
     };
 
+    fn owes(owed: u64) -> RefusalCode {
+        RefusalCode::Exposure {
+            owed: Nano(owed),
+            max: Nano(100),
+        }
+    }
+
     #[test]
     fn a_channel_never_owes_more_than_the_window() {
         let exposure = Exposure::new(Nano(100));
         let first = exposure.reserve(CHANNEL, Nano(60)).unwrap();
+        assert_eq!(exposure.reserve(CHANNEL, Nano(60)).err(), Some(owes(0)));
         assert_eq!(
-            exposure.reserve(CHANNEL, Nano(60)).err(),
-            Some(RefusalCode::Exposure)
-        );
-        assert_eq!(
-            first.charge(Nano(50), |p| (Digest([1; 32]), p.cumulative)),
+            first.charge(Nano(50), |p| (CoreDigest([1; 32]), p.cumulative)),
             Nano(50)
         );
         assert!(
             exposure.reserve(CHANNEL, Nano(50)).is_ok(),
             "the reservation was given back"
         );
-        assert_eq!(
-            exposure.reserve(CHANNEL, Nano(51)).err(),
-            Some(RefusalCode::Exposure)
-        );
+        assert_eq!(exposure.reserve(CHANNEL, Nano(51)).err(), Some(owes(50)));
         exposure.voucher(CHANNEL, Nano(50));
         assert!(exposure.reserve(CHANNEL, Nano(100)).is_ok());
     }
@@ -179,21 +183,18 @@ mod tests {
         let place = |digest| {
             let reservation = exposure.reserve(CHANNEL, Nano(1)).unwrap();
             reservation.charge(Nano(1), |p| {
-                (Digest([digest; 32]), (p.sequence, p.previous))
+                (CoreDigest([digest; 32]), (p.sequence, p.previous))
             })
         };
-        assert_eq!(place(1), (0, Digest::default()));
-        assert_eq!(place(2), (1, Digest([1; 32])));
-        assert_eq!(place(3), (2, Digest([2; 32])));
+        assert_eq!(place(1), (0, CoreDigest::default()));
+        assert_eq!(place(2), (1, CoreDigest([1; 32])));
+        assert_eq!(place(3), (2, CoreDigest([2; 32])));
     }
 
     #[test]
     fn a_voucher_from_before_this_boot_buys_nothing_of_it() {
         let exposure = Exposure::new(Nano(100));
         exposure.voucher(CHANNEL, Nano(1_000_000));
-        assert_eq!(
-            exposure.reserve(CHANNEL, Nano(101)).err(),
-            Some(RefusalCode::Exposure)
-        );
+        assert_eq!(exposure.reserve(CHANNEL, Nano(101)).err(), Some(owes(0)));
     }
 }

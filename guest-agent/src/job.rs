@@ -10,17 +10,18 @@ use crate::replay::ReplayCache;
 use engine::{Chat, Embedder, Sampling};
 use model::text::{Message, Text};
 use rand_core::CryptoRng;
-use settlement::SignedVoucher;
+use settlement::{Address, SignedVoucher, limits as bounds};
 use std::sync::{Arc, Mutex};
 use wire::{
-    Commitments, Digest, Envelope, EnvelopeRefused, Keyset, ModelOffer, OpenedJob, RefusalCode,
-    Request, ResponseSealer, SealError, SignedEnvelope, Usage, open_job,
+    Commitments, Digest, Envelope, EnvelopeDigest, EnvelopeRefused, Keyset, KeysetDigest,
+    ModelOffer, OpenedJob, RefusalCode, Request, ResponseSealer, SealError, SignedEnvelope,
+    Subject, UnreadDigest, Usage, open_job,
 };
 
 /// What admission decides by: the keys and models of this boot, jobs seen, and what channels owe.
 pub(crate) struct Admission {
     pub(crate) keyset: Keyset,
-    pub(crate) keyset_digest: Digest,
+    pub(crate) keyset_digest: KeysetDigest,
     pub(crate) keys: Keys,
     pub(crate) models: Models,
     pub(crate) replay: Mutex<ReplayCache>,
@@ -38,7 +39,8 @@ pub(crate) struct Admitted {
 /// What is known of a job before it runs; its receipt repeats it.
 pub(crate) struct Facts {
     pub(crate) envelope: Envelope,
-    pub(crate) envelope_digest: Digest,
+    pub(crate) channel: Address,
+    pub(crate) envelope_digest: EnvelopeDigest,
     pub(crate) parent: Option<[u8; 16]>,
     pub(crate) offer: ModelOffer,
     pub(crate) request: Digest,
@@ -66,16 +68,16 @@ pub(crate) struct Screened<'a> {
     sealed: &'a [u8],
 }
 
-/// A refusal and the digest by which it names what it refuses.
+/// A refusal and what it refuses.
 ///
-/// What its payer did not sign is named by all its bytes, signature included, which is no envelope's digest: else a host
-/// could break a signature, be told in writing that the true job was not started, and start it afterwards.
-pub(crate) type Refused = (Digest, RefusalCode);
+/// What its payer did not sign is refused as bytes: else a host could break a signature, or send a part of an envelope, be told in
+/// writing that the true job was not started, and start it afterwards.
+pub(crate) type Refused = (Subject, RefusalCode);
 
 impl Screened<'_> {
     /// Refuses it.
     pub(crate) fn refused(&self, code: RefusalCode) -> Refused {
-        (self.envelope.digest(), code)
+        (Subject::Envelope(self.envelope.digest()), code)
     }
 }
 
@@ -87,14 +89,14 @@ impl Admission {
         bytes: &[u8],
         sealed: &'a [u8],
     ) -> Result<Screened<'a>, Refused> {
-        let unauthenticated = |code| (Digest::of(bytes), code);
+        let unauthenticated = |code| (Subject::Unread(UnreadDigest::of(bytes)), code);
         let envelope =
             SignedEnvelope::decode(bytes).map_err(|_| unauthenticated(RefusalCode::Envelope))?;
         let enc =
             OpenedJob::encapsulated_key(sealed).map_err(|_| unauthenticated(RefusalCode::Seal))?;
         let job = match envelope.verify(enc) {
             Ok(envelope) => envelope.job,
-            Err(EnvelopeRefused::Signature) => {
+            Err(EnvelopeRefused::Signature | EnvelopeRefused::Cap) => {
                 return Err(unauthenticated(RefusalCode::EnvelopeSignature));
             }
             Err(EnvelopeRefused::Malformed(_)) => {
@@ -107,7 +109,7 @@ impl Admission {
             .expect("no holder of this lock can panic: it only inserts");
         replay
             .admit(enc, job)
-            .map_err(|code| (envelope.digest(), code))?;
+            .map_err(|code| (Subject::Envelope(envelope.digest()), code))?;
         Ok(Screened { envelope, sealed })
     }
 
@@ -117,7 +119,7 @@ impl Admission {
         screened: Screened<'_>,
         rng: &mut impl CryptoRng,
     ) -> Result<Admitted, Refused> {
-        let name = screened.envelope.digest();
+        let name = Subject::Envelope(screened.envelope.digest());
         self.admit_inner(screened, rng).map_err(|code| (name, code))
     }
 
@@ -131,8 +133,10 @@ impl Admission {
             sealed,
         } = screened;
         let envelope = signed.unverified();
-        // 1. What is asked for.
+        // 1. What is asked for, and on whose terms.
         let offer = self.offer(envelope)?;
+        self.check_terms(envelope)?;
+        let channel = envelope.channel();
         if envelope.sealed_bytes as usize != sealed.len() {
             return Err(RefusalCode::Seal);
         }
@@ -159,8 +163,8 @@ impl Admission {
             return Err(RefusalCode::CostMax);
         }
         // 4. The money.
-        self.note_voucher(envelope)?;
-        let reservation = self.exposure.reserve(envelope.channel, most)?;
+        self.note_voucher(envelope, channel)?;
+        let reservation = self.exposure.reserve(channel, most)?;
         let facts = Facts {
             envelope_digest: signed.digest(),
             parent: opened.request.parent,
@@ -168,6 +172,7 @@ impl Admission {
             request: opened.commitments.request(&opened.request.body),
             commitments: opened.commitments,
             envelope: envelope.clone(),
+            channel,
         };
         Ok(Admitted {
             facts,
@@ -181,9 +186,6 @@ impl Admission {
         if envelope.keyset != self.keyset_digest {
             return Err(RefusalCode::StaleKeyset);
         }
-        if envelope.chain != self.keyset.chain {
-            return Err(RefusalCode::Chain);
-        }
         let offer = self
             .keyset
             .model(&envelope.model)
@@ -196,17 +198,35 @@ impl Admission {
         }
     }
 
+    /// The channel must pay this keyset's payee, and leave time to claim. Its address and the payer's key are functions of these terms.
+    fn check_terms(&self, envelope: &Envelope) -> Result<(), RefusalCode> {
+        let (terms, keyset) = (&envelope.terms, &self.keyset);
+        if terms.chain != keyset.chain {
+            return Err(RefusalCode::Chain);
+        }
+        if (terms.payee, terms.payee_key) != (keyset.payee, keyset.payee_key) {
+            return Err(RefusalCode::Payee);
+        }
+        // Without a clock that it may trust, a guest leaves the rest of the rule to its payee's proxy.
+        terms.check().map_err(|_| RefusalCode::CloseDelay {
+            got_s: terms.close_delay_s,
+            min_s: bounds::CLOSE_DELAY_S_MIN,
+            max_s: bounds::CLOSE_DELAY_S_MAX,
+        })
+    }
+
     /// A voucher in the envelope must be the payer's, for this chain and channel.
-    fn note_voucher(&self, envelope: &Envelope) -> Result<(), RefusalCode> {
+    fn note_voucher(&self, envelope: &Envelope, channel: Address) -> Result<(), RefusalCode> {
         let Some(bytes) = &envelope.voucher else {
             return Ok(());
         };
-        let voucher = SignedVoucher::decode(bytes).and_then(|v| v.verify(&envelope.payer_key));
-        let voucher = voucher.map_err(|_| RefusalCode::Envelope)?;
-        if voucher.chain != envelope.chain || voucher.channel != envelope.channel {
-            return Err(RefusalCode::Envelope);
+        let voucher =
+            SignedVoucher::decode(bytes).and_then(|v| v.verify(&envelope.terms.payer_key));
+        let voucher = voucher.map_err(|_| RefusalCode::Voucher)?;
+        if voucher.chain != envelope.terms.chain || voucher.channel != channel {
+            return Err(RefusalCode::Voucher);
         }
-        self.exposure.voucher(envelope.channel, voucher.cumulative);
+        self.exposure.voucher(channel, voucher.cumulative);
         Ok(())
     }
 }
@@ -257,10 +277,7 @@ fn work(
                 temperature: request.temperature,
                 top_p: request.top_p,
                 seed: request.seed.unwrap_or_else(|| rng.next_u64()),
-                tokens_max: request
-                    .tokens_max
-                    .min(envelope.completion_tokens_max)
-                    .min(room),
+                tokens_max: request.tokens_max.min(room),
             };
             let most = most(prompt_count, sampling.tokens_max);
             let work = Work::Chat {

@@ -4,15 +4,16 @@ use crate::exposure::Reservation;
 use crate::job::{Admission, Admitted, Facts, Work};
 use engine::{Chat, Embedder, Generated, Sampling};
 use model::text::Text;
-use settlement::{Charge, Nano};
+use settlement::{Charge, Nano, SignedCap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use wire::{
-    AnswerEvent, Digest, Finish, Frame, FrameKind, JobFailure, Receipt, ReceiptCore, RecordKind,
-    ResponseSealer, Timings, Usage, Vectors, core_digest, frame_chain, frame_chain_start,
+    AnswerEvent, CoreDigest, Digest, Finish, Frame, FrameKind, JobFailure, Receipt, ReceiptCore,
+    RecordKind, ResponseSealer, Timings, Usage, Vectors, core_digest, frame_chain,
+    frame_chain_start,
 };
 
 /// Steps that generation may run ahead of the stream. A slow reader slows the model and nothing else.
@@ -112,7 +113,7 @@ impl Admitted {
             total_ms: millis(started.elapsed()),
         };
         let core = facts.core(admission, &answer, &outcome, timings);
-        let receipt = sign(admission, reservation, core);
+        let receipt = sign(admission, reservation, core, facts.envelope.cap());
         answer.conclude(&receipt).await
     }
 }
@@ -160,7 +161,7 @@ impl Facts {
         ReceiptCore {
             version: 1,
             sequence: 0,
-            previous: Digest::default(),
+            previous: CoreDigest::default(),
             keyset: admission.keyset_digest,
             registers: admission.keyset.registers,
             gpus: admission.keyset.gpus.clone(),
@@ -184,7 +185,7 @@ impl Facts {
             cost: cost.unwrap_or(Nano(u64::MAX)).min(self.envelope.cost_max),
             cost_max: self.envelope.cost_max,
             chain: admission.keyset.chain,
-            channel: self.envelope.channel,
+            channel: self.channel,
             voucher_high: Nano(0),
             timings,
             claimed_at_unix_s: unix_s(),
@@ -196,7 +197,12 @@ impl Facts {
 }
 
 /// Gives the core its place in the chain of receipts and signs it with its charge.
-fn sign(admission: &Admission, reservation: Reservation, core: ReceiptCore) -> Receipt {
+fn sign(
+    admission: &Admission,
+    reservation: Reservation,
+    core: ReceiptCore,
+    cap: SignedCap,
+) -> Receipt {
     reservation.charge(core.cost, |position| {
         let core = ReceiptCore {
             sequence: position.sequence,
@@ -205,14 +211,12 @@ fn sign(admission: &Admission, reservation: Reservation, core: ReceiptCore) -> R
             ..core
         };
         let charge = Charge {
-            chain: core.chain,
+            cap,
             stake: admission.keyset.stake,
             // Filled in with the core's digest.
             receipt_hash: [0; 32],
             seq: core.sequence,
             cost: core.cost,
-            cap: core.cost_max,
-            channel: core.channel,
             cumulative: position.cumulative,
         };
         (

@@ -8,7 +8,7 @@ use crate::payee::Payee;
 use ed25519_dalek::SigningKey;
 use ledger::Ledger;
 use settlement::{
-    Address, ChainId, ChannelState, ChannelStatus, ChannelTerms, Charge, Nano, SignedCharge,
+    Address, Cap, ChainId, ChannelState, ChannelStatus, ChannelTerms, Charge, Nano, SignedCharge,
     SignedVoucher, Voucher, Wallet,
 };
 use std::future::Future;
@@ -84,14 +84,18 @@ pub(crate) fn voucher(cumulative: u64) -> SignedVoucher {
 }
 
 pub(crate) fn charge(seq: u64, cost: u64, cumulative: u64) -> SignedCharge {
-    let charge = Charge {
+    let cap = Cap {
         chain: ChainId::EMBEDDED,
+        channel: channel_terms().address(),
+        job: [1; 16],
+        most: Nano(cost.max(100)),
+    };
+    let charge = Charge {
+        cap: cap.sign(&payer_key()),
         stake: payee().address(),
         receipt_hash: [8; 32],
         seq,
         cost: Nano(cost),
-        cap: Nano(cost),
-        channel: channel_terms().address(),
         cumulative: Nano(cumulative),
     };
     charge.sign(&receipt_key())
@@ -136,7 +140,7 @@ pub(crate) fn keyset(payee: &Payee) -> Keyset {
         gpus: Vec::new(),
         padding: Padding {
             step_bytes: 512,
-            interval_ms: 0,
+            interval_ms: 10,
         },
     }
 }
@@ -169,14 +173,12 @@ pub(crate) fn envelope(cost_max: u64, voucher: Option<&SignedVoucher>) -> Signed
         model_root: Digest([1; 32]),
         endpoint: Endpoint::Embeddings,
         cost_max: Nano(cost_max),
-        chain: ChainId::EMBEDDED,
-        channel: channel_terms().address(),
-        payer_key: payer_key().verifying_key().to_bytes(),
+        terms: channel_terms(),
+        cap_signature: [0; 64],
         class: "standard".to_owned(),
         deadline_ms: 5_000,
         first_token_ms: 100,
         sealed_bytes: sealed().len() as u32,
-        completion_tokens_max: 1,
         voucher: voucher.map(SignedVoucher::encode),
     };
     envelope.sign(&sealed()[7..7 + 1120], &payer_key())

@@ -23,7 +23,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use wire::{Bundle, Digest, Envelope, Keyset};
+use wire::{Bundle, Envelope, Keyset, KeysetDigest};
 
 /// What every connection shares.
 pub struct Proxy {
@@ -37,7 +37,7 @@ pub struct Proxy {
     pub(crate) jobs: Arc<Semaphore>,
     attestations: Semaphore,
     reserved: Arc<Mutex<HashMap<Address, Nano>>>,
-    keysets: Mutex<VecDeque<(Digest, [u8; 32])>>,
+    keysets: Mutex<VecDeque<(KeysetDigest, [u8; 32])>>,
     searched: tokio::sync::Mutex<Option<Instant>>,
 }
 
@@ -119,15 +119,15 @@ impl Proxy {
     ///
     /// It is reserved before the figures are read, so that two concurrent jobs cannot both use what is left.
     pub async fn admit(&self, envelope: &Envelope) -> Result<Reservation, ApiError> {
-        if envelope.chain != self.payee.chain() {
-            let (got, own) = (envelope.chain, self.payee.chain());
+        if envelope.terms.chain != self.payee.chain() {
+            let (got, own) = (envelope.terms.chain, self.payee.chain());
             let words = format!("the envelope is for chain {got}; this provider settles on {own}");
             return Err(ApiError::bad_request("chain", words));
         }
         self.can_earn().await?;
-        let channel = envelope.channel;
+        let channel = envelope.channel();
         let state = self.channel(&channel, MaxAge::Recent).await?;
-        if envelope.payer_key != state.payer_key {
+        if envelope.terms.payer_key != state.payer_key {
             return Err(ApiError::refuse(
                 StatusCode::FORBIDDEN,
                 "payer",
@@ -237,7 +237,7 @@ impl Proxy {
     }
 
     /// The receipt key of a known keyset.
-    pub(crate) fn receipt_key(&self, keyset: Digest) -> Option<[u8; 32]> {
+    pub(crate) fn receipt_key(&self, keyset: KeysetDigest) -> Option<[u8; 32]> {
         let keysets = self.keysets.lock().unwrap_or_else(PoisonError::into_inner);
         keysets
             .iter()
@@ -246,7 +246,7 @@ impl Proxy {
     }
 
     /// Asks the guest for its keyset when a job names an unknown one, for instance after a restart of this program.
-    pub(crate) async fn search(&self, keyset: Digest) {
+    pub(crate) async fn search(&self, keyset: KeysetDigest) {
         let mut searched = self.searched.lock().await;
         let lately = searched.is_some_and(|at| at.elapsed() < KEYSET_SEARCH);
         if self.receipt_key(keyset).is_some() || lately {

@@ -31,7 +31,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use wire::limits::{
     ANSWER_BYTES_MAX, ENVELOPE_BYTES_MAX, SEALED_REQUEST_BYTES_MAX, STATEMENT_BYTES_MAX,
 };
-use wire::{Digest, Frame, FrameError, FrameKind, OpenedJob, SignedEnvelope, SignedRefusal};
+use wire::{Frame, FrameError, FrameKind, KeysetDigest, OpenedJob, SignedEnvelope, SignedRefusal};
 
 /// Length, envelope and signature, as [`SignedEnvelope::encode`] writes them.
 const SIGNED_ENVELOPE_BYTES_MAX: usize = 2 + ENVELOPE_BYTES_MAX + 64;
@@ -99,7 +99,7 @@ pub async fn read_voucher(body: Body) -> Result<settlement::SignedVoucher, ApiEr
 struct Exchange {
     proxy: Arc<Proxy>,
     envelope: SignedEnvelope,
-    keyset: Digest,
+    keyset: KeysetDigest,
     order: Order,
     answer_bytes: usize,
     until: Instant,
@@ -180,6 +180,7 @@ impl Exchange {
                 }
                 Order::Answering
             }
+            (Order::Begun | Order::Answering, FrameKind::Receipt) => Order::Answering,
             (Order::Begun | Order::Answering, FrameKind::Charge) => {
                 self.keep_charge(&frame.payload).await?;
                 self.reservation = None;
@@ -207,16 +208,18 @@ impl Exchange {
         let receipt_key = self.proxy.receipt_key(self.keyset).ok_or_else(unknown)?;
         let envelope = self.envelope.unverified();
         let charge = SignedCharge::decode(bytes)
-            .and_then(|signed| signed.verify(&receipt_key))
+            .and_then(|signed| signed.verify(&receipt_key, &envelope.terms.payer_key))
             .map_err(|e| Stopped::Charge(e.to_string()))?;
-        if charge.chain != envelope.chain || charge.channel != envelope.channel {
-            return Err(refuse("it is for another channel"));
+        if charge.cap != envelope.cap() {
+            return Err(refuse(
+                "it is for another job or another cap than the envelope's",
+            ));
         }
         if charge.stake != self.proxy.payee.address() {
             return Err(refuse("it names another stake"));
         }
-        if charge.cost > envelope.cost_max || charge.cumulative < charge.cost {
-            return Err(refuse("its amounts do not fit the envelope"));
+        if charge.cumulative < charge.cost {
+            return Err(refuse("its sum is below its cost"));
         }
         let store = self.proxy.store.clone();
         let recorded = store

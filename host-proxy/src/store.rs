@@ -193,7 +193,7 @@ impl Store {
                 params![
                     receipt_key,
                     seq,
-                    charge.channel.to_string(),
+                    charge.channel().to_string(),
                     cost,
                     cumulative,
                     bytes

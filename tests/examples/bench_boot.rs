@@ -119,7 +119,7 @@ impl Bench {
         let config = json!({
             "version": 1, "profile": "sim", "chain": settlement::ChainId::EMBEDDED.0,
             "payee": payee, "payee_key": "22".repeat(32), "stake": payee, "lifetime_s": 3600, "jobs_max": 10_000,
-            "price_step_nano": 100_000, "exposure_max_nano": 1_000_000_000, "interval_ms": 50,
+            "price_step_nano": 16_000_000, "exposure_max_nano": 1_000_000_000, "interval_ms": 50,
             "models": [{"id": CHAT, "endpoint": "chat", "root": root.to_string(), "context_tokens": 256,
                         "prompt_nano": 200_000_000_000u64, "completion_nano": 1_000_000_000_000u64}],
         });

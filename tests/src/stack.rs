@@ -465,7 +465,7 @@ fn measured_config(
         "stake": address,
         "lifetime_s": 3600,
         "jobs_max": 10_000,
-        "price_step_nano": 100_000,
+        "price_step_nano": 16_000_000,
         "exposure_max_nano": options.exposure_max.unwrap_or(EXPOSURE_MAX).0,
         "interval_ms": 50,
         "models": [

@@ -5,7 +5,7 @@
 //! and the event list behind RTMR3.
 
 use crate::cbor::Malformed;
-use crate::{Bundle, Digest, Evidence, Keyset, registers_digest};
+use crate::{Bundle, Evidence, Keyset, KeysetDigest, registers_digest};
 use attest::{Collateral, CollateralError, Peer, Policy, Refusal, Root, Verified};
 use registers::{Digest48, GpuBinding, ReportData, RuntimeEvent};
 use settlement::{Address, ChainId};
@@ -15,7 +15,7 @@ use settlement::{Address, ChainId};
 pub struct AttestedWorker {
     peer: Verified<Peer>,
     keyset: Keyset,
-    digest: Digest,
+    digest: KeysetDigest,
     events: Vec<RuntimeEvent>,
 }
 
@@ -77,7 +77,7 @@ pub fn attest(
     let evidence = Evidence::decode(&bundle.evidence)?;
     let collateral = Collateral::from_json(&bundle.collateral)?;
     // 2. The quote, bound to this keyset and this nonce.
-    let digest = Digest::of(&evidence.keyset);
+    let digest = KeysetDigest::of(&evidence.keyset);
     let report_data = ReportData::bind(&digest.0, nonce, GpuBinding::None);
     let peer = attest::verify(
         &evidence.quote,
@@ -151,7 +151,7 @@ impl AttestedWorker {
     }
 
     /// The keyset's digest.
-    pub fn keyset_digest(&self) -> Digest {
+    pub fn keyset_digest(&self) -> KeysetDigest {
         self.digest
     }
 

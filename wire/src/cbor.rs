@@ -5,7 +5,7 @@
 //! one encoding and a signature over bytes is a signature over a value.
 
 use minicbor::{Decode, Encode};
-use settlement::{Address, ChainId, Nano};
+use settlement::{Address, ChainId, ChannelTerms, Nano};
 
 /// Bytes from a peer that are not what they should be. The peer, or the proxy between, is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,6 +106,26 @@ pub(crate) mod chain {
         _: &mut C,
     ) -> Result<ChainId, minicbor::decode::Error> {
         d.i32().map(ChainId)
+    }
+}
+
+/// A channel's terms travel as `ChannelTerms::encode` writes them.
+pub(crate) mod terms {
+    use super::*;
+    pub fn encode<C, W: minicbor::encode::Write>(
+        v: &ChannelTerms,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(&v.encode())?.ok()
+    }
+    pub fn decode<C>(
+        d: &mut minicbor::Decoder<'_>,
+        _: &mut C,
+    ) -> Result<ChannelTerms, minicbor::decode::Error> {
+        let at = d.position();
+        ChannelTerms::decode(d.bytes()?)
+            .map_err(|_| minicbor::decode::Error::message("channel terms").at(at))
     }
 }
 

@@ -4,10 +4,11 @@
 //! Because it is measured, it does not matter where it comes from: in a VM the host itself hands it over, and a client
 //! sees in the registers which one it was. What the host may set unseen is not here: only where to listen, on the command line.
 
-use crate::Endpoint;
 use crate::limits::{
-    CONFIG_BYTES_MAX, JOBS_MAX, MODELS_MAX, NAME_BYTES_MAX, VOLUME_BLOCKS_MAX, VOLUMES_MAX,
+    CONFIG_BYTES_MAX, INTERVAL_MS, JOBS_MAX, LIFETIME_S, MODELS_MAX, NAME_BYTES_MAX,
+    VOLUME_BLOCKS_MAX, VOLUMES_MAX,
 };
+use crate::{Endpoint, Prices};
 use serde::Deserialize;
 use settlement::{Address, ChainId, Nano};
 
@@ -126,7 +127,28 @@ impl MeasuredConfig {
                 ["sim", "cpu"].contains(&self.profile.as_str()),
                 "sim or cpu",
             ),
-            ("lifetime_s", self.lifetime_s > 0, "at least 1"),
+            (
+                "lifetime_s",
+                LIFETIME_S.contains(&self.lifetime_s),
+                "1 to 86400, since clients use the keys for so long",
+            ),
+            (
+                "interval_ms",
+                INTERVAL_MS.contains(&self.interval_ms),
+                "10 to 1000: the rhythm of an answer hides its tokens",
+            ),
+            (
+                "price_step_nano",
+                models
+                    .iter()
+                    .all(|m| m.prices().fit(Nano(self.price_step_nano))),
+                "at least the price of 16 tokens of the dearest kind, since a cost tells a length as closely as this",
+            ),
+            (
+                "exposure_max_nano",
+                self.exposure_max_nano >= self.price_step_nano,
+                "at least price_step_nano, which is what the smallest job costs",
+            ),
             (
                 "jobs_max",
                 (1..=JOBS_MAX).contains(&self.jobs_max),
@@ -208,6 +230,15 @@ impl MeasuredModel {
     /// The model root, or the root hash of its volume.
     pub fn root(&self) -> [u8; 32] {
         key(&self.root).expect("checked when the configuration was parsed")
+    }
+
+    /// What its tokens cost. None are cached yet.
+    pub fn prices(&self) -> Prices {
+        Prices {
+            prompt: Nano(self.prompt_nano),
+            cached: Nano(self.prompt_nano),
+            completion: Nano(self.completion_nano),
+        }
     }
 
     /// What it answers.
@@ -293,6 +324,12 @@ mod tests {
             ("/models", serde_json::json!([])),
             ("/models/0/id", serde_json::json!("../etc")),
             ("/models/0/root", serde_json::json!("33")),
+            ("/lifetime_s", serde_json::json!(0)),
+            ("/lifetime_s", serde_json::json!(u32::MAX)),
+            ("/interval_ms", serde_json::json!(0)),
+            ("/interval_ms", serde_json::json!(u16::MAX)),
+            ("/price_step_nano", serde_json::json!(31)),
+            ("/exposure_max_nano", serde_json::json!(999)),
             ("/payee", serde_json::json!("nobody")),
             ("/payee_key", serde_json::json!("zz")),
         ] {

@@ -1,12 +1,15 @@
 //! The envelope: what a proxy may read of a job, signed by the payer's session key together with the encapsulated
 //! key of the sealed request. A seen voucher or a seen envelope therefore binds no other job (SECURITY.md 12).
+//!
+//! It carries the terms of the channel that pays. The channel's address is a function of them, and the payer's key is one of them: who
+//! can sign an envelope for a channel is decided by the channel alone.
 
 use crate::cbor::{self, Malformed};
 use crate::limits::{ENVELOPE_BYTES_MAX, NAME_BYTES_MAX, STATEMENT_BYTES_MAX};
-use crate::{Digest, sha256};
+use crate::{Digest, EnvelopeDigest, KeysetDigest, sha256};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use minicbor::{Decode, Encode};
-use settlement::{Address, ChainId, Nano};
+use settlement::{Address, Cap, ChannelTerms, Nano, SignedCap};
 
 const WHAT: &str = "envelope";
 const DOMAIN: &str = "chrysalis/envelope/v1";
@@ -46,7 +49,7 @@ pub struct Envelope {
     pub job: [u8; 16],
     /// The keyset this job is sealed to.
     #[n(2)]
-    pub keyset: Digest,
+    pub keyset: KeysetDigest,
     /// The model's name.
     #[n(3)]
     pub model: String,
@@ -60,35 +63,28 @@ pub struct Envelope {
     #[n(6)]
     #[cbor(with = "crate::cbor::nano")]
     pub cost_max: Nano,
-    /// TON global id.
+    /// The terms of the payment channel that pays; their payer key signs this envelope.
     #[n(7)]
-    #[cbor(with = "crate::cbor::chain")]
-    pub chain: ChainId,
-    /// The payment channel that pays.
+    #[cbor(with = "crate::cbor::terms")]
+    pub terms: ChannelTerms,
+    /// The payer's signature over the [`Cap`] of this job, which a charge repeats. Signing fills it in.
     #[n(8)]
-    #[cbor(with = "crate::cbor::address")]
-    pub channel: Address,
-    /// The channel's payer key; it signs this envelope.
-    #[n(9)]
     #[cbor(with = "minicbor::bytes")]
-    pub payer_key: [u8; 32],
+    pub cap_signature: [u8; 64],
     /// Service class; `standard` in this version.
-    #[n(10)]
+    #[n(9)]
     pub class: String,
     /// The longest the whole answer may take, as a duration.
-    #[n(11)]
+    #[n(10)]
     pub deadline_ms: u32,
     /// The longest the first token may take, as a duration.
-    #[n(12)]
+    #[n(11)]
     pub first_token_ms: u32,
     /// Bytes of the sealed request, a padding bucket.
-    #[n(13)]
+    #[n(12)]
     pub sealed_bytes: u32,
-    /// Completion tokens at most, a power of two, so that the bucket tells little.
-    #[n(14)]
-    pub completion_tokens_max: u32,
     /// The highest voucher signed for this channel so far, as `SignedVoucher::encode` writes it; absent before the first.
-    #[n(15)]
+    #[n(13)]
     #[cbor(with = "minicbor::bytes")]
     pub voucher: Option<Vec<u8>>,
 }
@@ -111,11 +107,32 @@ pub enum EnvelopeRefused {
         "the envelope's signature is not the payer's for this envelope and this sealed request"
     )]
     Signature,
+    #[error("the cap's signature is not the payer's for this job and this cost")]
+    Cap,
 }
 
 impl Envelope {
-    /// Signs the envelope together with `enc`, the encapsulated key of the sealed request.
-    pub fn sign(self, enc: &[u8], payer: &SigningKey) -> SignedEnvelope {
+    /// The channel that pays.
+    pub fn channel(&self) -> Address {
+        self.terms.address()
+    }
+
+    /// What the payer allows this job to cost, with the signature that the envelope carries for it.
+    pub fn cap(&self) -> SignedCap {
+        SignedCap {
+            cap: Cap {
+                chain: self.terms.chain,
+                channel: self.channel(),
+                job: self.job,
+                most: self.cost_max,
+            },
+            signature: self.cap_signature,
+        }
+    }
+
+    /// Signs the cap, then the envelope together with `enc`, the encapsulated key of the sealed request.
+    pub fn sign(mut self, enc: &[u8], payer: &SigningKey) -> SignedEnvelope {
+        self.cap_signature = self.cap().cap.sign(payer).signature;
         let bytes = cbor::to_vec(&self);
         let signature = payer.sign(&message(&bytes, enc).0).to_bytes();
         SignedEnvelope {
@@ -127,11 +144,9 @@ impl Envelope {
 
     fn check(&self) -> Result<(), Malformed> {
         let voucher = self.voucher.as_ref().map_or(0, Vec::len);
-        let tokens_max = self.completion_tokens_max;
         let fields = [
             ("model", self.model.len() <= NAME_BYTES_MAX),
             ("class", self.class == "standard"),
-            ("completion_tokens_max", tokens_max.is_power_of_two()),
             ("voucher", voucher <= STATEMENT_BYTES_MAX),
         ];
         cbor::check(WHAT, self.version, &fields)
@@ -180,9 +195,10 @@ impl SignedEnvelope {
         }
     }
 
-    /// Checks the payer's signature over this envelope and `enc`.
+    /// Checks that the payer of the channel signed this envelope with `enc`, and the cap in it.
     pub fn verify(&self, enc: &[u8]) -> Result<&Envelope, EnvelopeRefused> {
-        VerifyingKey::from_bytes(&self.envelope.payer_key)
+        let payer_key = &self.envelope.terms.payer_key;
+        VerifyingKey::from_bytes(payer_key)
             .and_then(|key| {
                 key.verify_strict(
                     &message(&self.bytes, enc).0,
@@ -190,6 +206,9 @@ impl SignedEnvelope {
                 )
             })
             .map_err(|_| EnvelopeRefused::Signature)?;
+        if !self.envelope.cap().holds(payer_key) {
+            return Err(EnvelopeRefused::Cap);
+        }
         Ok(&self.envelope)
     }
 
@@ -198,9 +217,9 @@ impl SignedEnvelope {
         &self.envelope
     }
 
-    /// SHA-256 of the envelope's bytes: the same digest travels inside the seal.
-    pub fn digest(&self) -> Digest {
-        Digest::of(&self.bytes)
+    /// The digest that travels inside the seal, too.
+    pub fn digest(&self) -> EnvelopeDigest {
+        EnvelopeDigest::of(&self.bytes)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::limits::{
     BUNDLE_BYTES_MAX, COLLATERAL_BYTES_MAX, EVENTS_MAX, EVIDENCE_BYTES_MAX, KEYSET_BYTES_MAX,
     NAME_BYTES_MAX, QUOTE_BYTES_MAX,
 };
-use crate::{Digest, sha256};
+use crate::{Digest, KeysetDigest, sha256};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use minicbor::{Decode, Encode};
 
@@ -73,19 +73,19 @@ pub struct Endorsement(
 
 impl Endorsement {
     /// Signs a keyset's digest with the payee's key.
-    pub fn sign(keyset: Digest, payee: &SigningKey) -> Self {
+    pub fn sign(keyset: KeysetDigest, payee: &SigningKey) -> Self {
         Endorsement(payee.sign(&endorsed(keyset).0).to_bytes())
     }
 
     /// Whether `payee_key` signed this keyset's digest.
-    pub fn holds(&self, keyset: Digest, payee_key: &[u8; 32]) -> bool {
+    pub fn holds(&self, keyset: KeysetDigest, payee_key: &[u8; 32]) -> bool {
         VerifyingKey::from_bytes(payee_key)
             .and_then(|key| key.verify_strict(&endorsed(keyset).0, &Signature::from_bytes(&self.0)))
             .is_ok()
     }
 }
 
-fn endorsed(keyset: Digest) -> Digest {
+fn endorsed(keyset: KeysetDigest) -> Digest {
     sha256("chrysalis/endorsement/v1", &[&keyset.0])
 }
 

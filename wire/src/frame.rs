@@ -1,6 +1,13 @@
 //! Frames on the stream between proxy and guest (trust boundary B1): one byte of kind, four of length (big endian),
 //! the payload. One stream carries one exchange: the proxy opens, sends data, ends; the guest answers and ends.
 //!
+//! ```text
+//!  proxy:  Voucher? OpenJob Data* End      guest:  Data* Receipt Charge End, or Refused End, or Data* End (the engine failed)
+//!          OpenAttest End                          Data* End
+//!          OpenCancel End                          End
+//!          OpenReceipt End                         Receipt Charge End, or End
+//! ```
+//!
 //! The decoder is sans-IO: push what was read, take whole frames. It never holds more than one frame and its header
 //! beyond what the caller pushed, and it refuses a length before it asks for the memory.
 
@@ -24,6 +31,14 @@ pub enum FrameKind {
     Charge = 5,
     /// Guest to proxy: a signed refusal; nothing was executed.
     Refused = 6,
+    /// Guest to proxy, before the charge: the job's sealed receipt, for the client and for whoever keeps it until the client asks.
+    Receipt = 7,
+    /// Proxy to guest: a [`crate::Cancel`]; the answer is an end, whatever became of it.
+    OpenCancel = 8,
+    /// Proxy to guest: an envelope's digest; the answer is its sealed receipt and charge, if the guest has them.
+    OpenReceipt = 9,
+    /// Proxy to guest, before [`FrameKind::OpenJob`]: the highest voucher that the payee holds of the channel.
+    Voucher = 10,
 }
 
 /// One frame.
@@ -58,6 +73,10 @@ impl FrameKind {
             4 => FrameKind::End,
             5 => FrameKind::Charge,
             6 => FrameKind::Refused,
+            7 => FrameKind::Receipt,
+            8 => FrameKind::OpenCancel,
+            9 => FrameKind::OpenReceipt,
+            10 => FrameKind::Voucher,
             other => return Err(FrameError::Kind(other)),
         })
     }
@@ -175,8 +194,8 @@ mod tests {
     #[test]
     fn an_unknown_kind_and_half_a_frame_are_refused() {
         let mut decoder = FrameDecoder::default();
-        decoder.push(&[9, 0, 0, 0, 0]);
-        assert_eq!(decoder.next_frame(), Err(FrameError::Kind(9)));
+        decoder.push(&[11, 0, 0, 0, 0]);
+        assert_eq!(decoder.next_frame(), Err(FrameError::Kind(11)));
         let mut decoder = FrameDecoder::default();
         decoder.push(&[3, 0, 0, 0, 9, 1]);
         assert_eq!(decoder.next_frame(), Ok(None));

@@ -4,8 +4,11 @@
 //! and asks these prices. A keyset lives for one boot at most (SECURITY.md, "Keys live one boot").
 
 use crate::cbor::{self, Malformed};
-use crate::limits::{KEM_KEYS_MAX, KEYSET_BYTES_MAX, MODELS_MAX, NAME_BYTES_MAX};
-use crate::{Digest, Endpoint};
+use crate::limits::{
+    INTERVAL_MS, KEM_KEYS_MAX, KEYSET_BYTES_MAX, LIFETIME_S, MODELS_MAX, NAME_BYTES_MAX,
+    PRICE_STEP_TOKENS,
+};
+use crate::{Digest, Endpoint, KeysetDigest, sha256};
 use minicbor::{Decode, Encode};
 use settlement::{Address, ChainId, Nano};
 
@@ -64,7 +67,7 @@ pub struct Keyset {
     #[n(13)]
     #[cbor(with = "crate::cbor::address")]
     pub stake: Address,
-    /// SHA-256 over MRTD and RTMR0 to RTMR3 when the keys were made.
+    /// [`registers_digest`] of MRTD and RTMR0 to RTMR3 when the keys were made.
     #[n(14)]
     pub registers: Digest,
     /// One digest for each attested GPU; empty on a CPU profile.
@@ -171,6 +174,12 @@ pub struct Padding {
 }
 
 impl Prices {
+    /// Whether a step hides the price of [`PRICE_STEP_TOKENS`] tokens of each kind.
+    pub fn fit(&self, step: Nano) -> bool {
+        let dearest = self.prompt.max(self.cached).max(self.completion);
+        u128::from(step.0) * 1_000_000 >= PRICE_STEP_TOKENS * u128::from(dearest.0)
+    }
+
     /// The cost of `usage`, rounded up to a multiple of `step`. `None` when it does not fit 64 bits.
     pub fn cost(&self, usage: &Usage, step: Nano) -> Option<Nano> {
         let parts = [
@@ -202,9 +211,9 @@ impl Keyset {
         Ok(keyset)
     }
 
-    /// SHA-256 of the encoding: the subject of the report data.
-    pub fn digest(&self) -> Digest {
-        Digest::of(&self.encode())
+    /// The digest that the report data names.
+    pub fn digest(&self) -> KeysetDigest {
+        KeysetDigest::of(&self.encode())
     }
 
     /// The offer with this id.
@@ -225,13 +234,24 @@ impl Keyset {
             ("model id", models.iter().all(|m| name(&m.id))),
             ("quantisation", models.iter().all(|m| name(&m.quantisation))),
             ("model id twice", ids.len() == models.len()),
+            ("lifetime_s", LIFETIME_S.contains(&self.lifetime_s)),
+            (
+                "interval_ms",
+                INTERVAL_MS.contains(&self.padding.interval_ms),
+            ),
+            (
+                "price_step",
+                models.iter().all(|m| m.prices.fit(self.price_step)),
+            ),
+            ("exposure_max", self.exposure_max >= self.price_step),
         ];
         cbor::check(WHAT, self.version, &fields)
     }
 }
 
-/// SHA-256 over MRTD and RTMR0 to RTMR3, as [`Keyset::registers`] holds it.
+/// The digest of MRTD and RTMR0 to RTMR3, as [`Keyset::registers`] holds it.
 pub fn registers_digest(registers: &registers::Registers) -> Digest {
     let [r0, r1, r2, r3] = &registers.rtmr;
-    Digest::of(&[registers.mrtd.0, r0.0, r1.0, r2.0, r3.0].concat())
+    let five = [registers.mrtd.0, r0.0, r1.0, r2.0, r3.0].concat();
+    sha256("chrysalis/registers/v1", &[&five])
 }

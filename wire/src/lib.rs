@@ -35,23 +35,25 @@ mod seal;
 pub use answer::{AnswerEvent, JobFailure, Vectors};
 pub use cbor::Malformed;
 pub use config::{ConfigError, MeasuredConfig, MeasuredEndpoint, MeasuredModel, MeasuredVolume};
-pub use digest::{Digest, sha256};
+pub use digest::{
+    CoreDigest, Digest, EnvelopeDigest, KeysetDigest, ReceiptDigest, UnreadDigest, sha256,
+};
 pub use envelope::{Endpoint, Envelope, EnvelopeRefused, SignedEnvelope};
 pub use evidence::{Bundle, Endorsement, Event, Evidence};
 pub use frame::{Frame, FrameDecoder, FrameError, FrameKind};
 pub use keyset::{KemKey, Keyset, ModelOffer, Padding, Prices, Usage, registers_digest};
 pub use receipt::{
-    Finish, Receipt, ReceiptCore, ReceiptRefused, RequestClaims, Timings, VerifiedReceipt,
-    core_digest,
+    AnswerClaims, Finish, Receipt, ReceiptCore, ReceiptRefused, RequestClaims, Timings,
+    VerifiedReceipt, core_digest,
 };
 pub use record::{
     Record, RecordError, RecordKind, RecordReader, encode_record, frame_chain, frame_chain_start,
 };
-pub use refusal::{RefusalCode, SignedRefusal};
+pub use refusal::{RefusalCode, SignedRefusal, Subject};
 pub use request::{ChatRequest, EmbeddingsRequest, Message, Request, Role};
 pub use seal::{
-    Commitments, JobRequest, OpenedJob, ResponseSealer, SealError, SealingKey, open_job,
-    request_bucket,
+    CANCEL_BYTES, Cancel, CancelSecret, Commitments, JobRequest, OpenedJob, ReceiptKey,
+    ResponseSealer, SEALED_RECEIPT_BYTES, SealError, SealingKey, open_job, request_bucket,
 };
 // Feature `client`: whom to trust, and the client's side of the seal.
 #[cfg(feature = "client")]

@@ -2,6 +2,12 @@
 
 /// A keyset: one X-Wing key is 1,216 bytes and a model entry about 200; 32 models fit.
 pub const KEYSET_BYTES_MAX: usize = 16 * 1024;
+/// How long clients may use a keyset: a day at most, so that what was revoked comes to its end.
+pub const LIFETIME_S: std::ops::RangeInclusive<u32> = 1..=86_400;
+/// Between two records: the rhythm hides what one token took, and a reader still sees text flow.
+pub const INTERVAL_MS: std::ops::RangeInclusive<u16> = 10..=1_000;
+/// The price step is at least the price of this many tokens of the dearest kind, so that a cost tells a length no closer.
+pub const PRICE_STEP_TOKENS: u128 = 16;
 /// Models one keyset may offer.
 pub const MODELS_MAX: usize = 32;
 /// KEM keys one keyset may hold: the current one, the coming one and room for two more.

@@ -8,11 +8,14 @@
 
 use crate::cbor::{self, Malformed};
 use crate::limits::{NAME_BYTES_MAX, RECEIPT_BYTES_MAX};
-use crate::{Digest, Endpoint, Keyset, Prices, Usage};
+use crate::{
+    CoreDigest, Digest, Endpoint, EnvelopeDigest, Keyset, KeysetDigest, Prices, ReceiptDigest,
+    Usage,
+};
 use coset::{CoseSign1, CoseSign1Builder, HeaderBuilder, TaggedCborSerializable, iana};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use minicbor::{Decode, Encode};
-use settlement::{Address, ChainId, Charge, Nano, SignedCharge, VerifiedCharge};
+use settlement::{Address, ChainId, Charge, Nano, SignedCap, SignedCharge, VerifiedCharge};
 
 const WHAT: &str = "receipt";
 const CONTENT_TYPE: &str = "application/vnd.chrysalis.receipt.v1+cbor";
@@ -30,10 +33,10 @@ pub struct ReceiptCore {
     pub sequence: u64,
     /// [`core_digest`] of the receipt before, zeros for the first.
     #[n(2)]
-    pub previous: Digest,
+    pub previous: CoreDigest,
     /// The keyset whose receipt key signs.
     #[n(3)]
-    pub keyset: Digest,
+    pub keyset: KeysetDigest,
     /// The registers under which the keys were made.
     #[n(4)]
     pub registers: Digest,
@@ -53,7 +56,7 @@ pub struct ReceiptCore {
     pub parent: Option<[u8; 16]>,
     /// Digest of the envelope.
     #[n(9)]
-    pub envelope: Digest,
+    pub envelope: EnvelopeDigest,
     /// What was asked for.
     #[n(10)]
     pub endpoint: Endpoint,
@@ -140,6 +143,12 @@ pub enum Finish {
     /// The deadline ended it.
     #[n(2)]
     Deadline,
+    /// Its client cancelled it.
+    #[n(3)]
+    Cancelled,
+    /// The proxy did not take the answer any more.
+    #[n(4)]
+    Stalled,
 }
 
 /// Durations in milliseconds.
@@ -182,30 +191,43 @@ pub struct Receipt {
 pub struct VerifiedReceipt {
     core: ReceiptCore,
     charge: VerifiedCharge,
-    digest: Digest,
+    digest: ReceiptDigest,
 }
 
 /// What the client knows of its own job, to hold the receipt against.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestClaims {
     /// Digest of the envelope it signed.
-    pub envelope: Digest,
-    /// The job id it chose.
-    pub job: [u8; 16],
-    /// The channel it pays from.
-    pub channel: Address,
-    /// The most it allowed.
-    pub cost_max: Nano,
+    pub envelope: EnvelopeDigest,
+    /// The cap it signed: channel, job, and the most it allowed.
+    pub cap: SignedCap,
+    /// The key it signed with, which the channel's terms name.
+    pub payer_key: [u8; 32],
     /// Its own salted commitment to the request.
     pub request: Digest,
-    /// Its own salted commitment to the answer it received.
-    pub response: Digest,
-    /// The chain over the events it received.
-    pub frames: Digest,
-    /// How many events it received.
-    pub events: u32,
-    /// Tokens as it counted them itself.
-    pub usage: Usage,
+    /// What it received.
+    pub answer: AnswerClaims,
+}
+
+/// What arrived of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnswerClaims {
+    /// All of it.
+    Whole {
+        /// The client's own salted commitment to it.
+        response: Digest,
+        /// The chain over its events.
+        frames: Digest,
+        /// How many events it has.
+        events: u32,
+        /// Tokens as the client counted them itself.
+        usage: Usage,
+    },
+    /// Its end is missing, so that the client cannot hold the receipt against the answer, only against its request.
+    Cut {
+        /// The most it can have used: exactly these prompt tokens, and at most these completion tokens.
+        most: Usage,
+    },
 }
 
 /// Why a receipt is refused. The guest is at fault, or the proxy that put the receipt in its place.
@@ -230,9 +252,9 @@ pub enum ReceiptRefused {
     CostMax { cost: Nano, max: Nano },
 }
 
-/// SHA-256 of a core's encoding: what the charge and the next receipt name.
-pub fn core_digest(core: &ReceiptCore) -> Digest {
-    Digest::of(&cbor::to_vec(core))
+/// The digest of a core's encoding: what the charge and the next receipt name.
+pub fn core_digest(core: &ReceiptCore) -> CoreDigest {
+    CoreDigest::of(&cbor::to_vec(core))
 }
 
 impl Receipt {
@@ -270,9 +292,9 @@ impl Receipt {
         &self.bytes
     }
 
-    /// SHA-256 of those bytes: the receipt's name.
-    pub fn digest(&self) -> Digest {
-        Digest::of(&self.bytes)
+    /// The receipt's name.
+    pub fn digest(&self) -> ReceiptDigest {
+        ReceiptDigest::of(&self.bytes)
     }
 
     /// The charge as it travels in the clear, too.
@@ -327,10 +349,10 @@ impl Receipt {
         self.verify_signature(&keyset.receipt_key)?;
         let charge = self
             .charge
-            .verify(&keyset.receipt_key)
+            .verify(&keyset.receipt_key, &claims.payer_key)
             .map_err(|e| ReceiptRefused::Charge(e.to_string()))?;
         self.core.verify_job(keyset, claims)?;
-        self.core.verify_charge(keyset, &charge)?;
+        self.core.verify_charge(keyset, claims, &charge)?;
         Ok(VerifiedReceipt {
             core: self.core.clone(),
             charge,
@@ -370,6 +392,7 @@ impl ReceiptCore {
         let offer = keyset
             .model(&self.model)
             .ok_or(ReceiptRefused::Field("model"))?;
+        let cap = &claims.cap.cap;
         let same = [
             ("keyset", self.keyset == keyset.digest()),
             ("registers", self.registers == keyset.registers),
@@ -380,24 +403,16 @@ impl ReceiptCore {
             ("prices", self.prices == offer.prices),
             ("endpoint", self.endpoint == offer.endpoint),
             ("chain", self.chain == keyset.chain),
-            ("channel", self.channel == claims.channel),
-            ("job", self.job == claims.job),
+            ("channel", self.channel == cap.channel),
+            ("job", self.job == cap.job),
             ("envelope", self.envelope == claims.envelope),
-            ("cost_max", self.cost_max == claims.cost_max),
+            ("cost_max", self.cost_max == cap.most),
             ("request", self.request == claims.request),
-            ("response", self.response == claims.response),
-            ("frames", self.frames == claims.frames),
-            ("events", self.events == claims.events),
         ];
         if let Some((field, _)) = same.iter().find(|(_, same)| !same) {
             return Err(ReceiptRefused::Field(field));
         }
-        if self.usage != claims.usage {
-            return Err(ReceiptRefused::Usage {
-                claimed: self.usage,
-                counted: claims.usage,
-            });
-        }
+        self.verify_answer(&claims.answer)?;
         let computed = self
             .prices
             .cost(&self.usage, keyset.price_step)
@@ -417,7 +432,42 @@ impl ReceiptCore {
         Ok(())
     }
 
-    fn verify_charge(&self, keyset: &Keyset, charge: &Charge) -> Result<(), ReceiptRefused> {
+    fn verify_answer(&self, answer: &AnswerClaims) -> Result<(), ReceiptRefused> {
+        let claimed = self.usage;
+        let (counted, agree) = match answer {
+            AnswerClaims::Whole {
+                response,
+                frames,
+                events,
+                usage,
+            } => {
+                let same = [
+                    ("response", self.response == *response),
+                    ("frames", self.frames == *frames),
+                    ("events", self.events == *events),
+                ];
+                if let Some((field, _)) = same.iter().find(|(_, same)| !same) {
+                    return Err(ReceiptRefused::Field(field));
+                }
+                (*usage, claimed == *usage)
+            }
+            AnswerClaims::Cut { most } => {
+                let prompt = (claimed.prompt, claimed.cached) == (most.prompt, most.cached);
+                (*most, prompt && claimed.completion <= most.completion)
+            }
+        };
+        match agree {
+            true => Ok(()),
+            false => Err(ReceiptRefused::Usage { claimed, counted }),
+        }
+    }
+
+    fn verify_charge(
+        &self,
+        keyset: &Keyset,
+        claims: &RequestClaims,
+        charge: &Charge,
+    ) -> Result<(), ReceiptRefused> {
         let same = [
             (
                 "charge's receipt",
@@ -425,9 +475,7 @@ impl ReceiptCore {
             ),
             ("charge's sequence", charge.seq == self.sequence),
             ("charge's cost", charge.cost == self.cost),
-            ("charge's cap", charge.cap == self.cost_max),
-            ("charge's chain", charge.chain == self.chain),
-            ("charge's channel", charge.channel == self.channel),
+            ("charge's cap", charge.cap == claims.cap),
             ("charge's stake", charge.stake == keyset.stake),
         ];
         match same.iter().find(|(_, same)| !same) {
@@ -448,8 +496,8 @@ impl VerifiedReceipt {
         &self.charge
     }
 
-    /// SHA-256 of the receipt's bytes.
-    pub fn digest(&self) -> Digest {
+    /// The receipt's name.
+    pub fn digest(&self) -> ReceiptDigest {
         self.digest
     }
 }

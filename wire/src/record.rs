@@ -2,7 +2,7 @@
 //! 512 bytes, so that a proxy sees steps and not tokens. Payloads form a hash chain: a partial answer is provable too.
 
 use crate::limits::{RECORD_PAYLOAD_BYTES_MAX, RECORD_STEP_BYTES};
-use crate::{Digest, sha256};
+use crate::{Digest, EnvelopeDigest, sha256};
 
 const HEADER_BYTES: usize = 5;
 const MORE: u8 = 0x80;
@@ -107,7 +107,7 @@ impl RecordReader {
 }
 
 /// The start of the chain over an answer's events.
-pub fn frame_chain_start(envelope: Digest) -> Digest {
+pub fn frame_chain_start(envelope: EnvelopeDigest) -> Digest {
     sha256("chrysalis/frames/v1", &[&envelope.0])
 }
 

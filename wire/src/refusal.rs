@@ -1,19 +1,33 @@
 //! The guest's signed statement that a job was not started (SECURITY.md 14). The guest records the job as seen before it
-//! signs, so that the statement stays true. Whatever is not signed means "executed: maybe", and so does a code for which
-//! [`RefusalCode::proves_not_started`] is false.
+//! signs, so that the statement stays true. Whatever is not signed means "executed: maybe", and so does what
+//! [`RefusalCode::proves_not_started`] says no to.
+//!
+//! A refusal names its subject by kind: an envelope whose payer signed it, or bytes that are none. Bytes that a host cut from a true
+//! envelope and sent alone are refused as bytes, and that says nothing of the envelope.
 
 use crate::cbor::{self, Malformed};
 use crate::limits::REFUSAL_BYTES_MAX;
-use crate::{Digest, sha256};
+use crate::{Digest, EnvelopeDigest, UnreadDigest, sha256};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use minicbor::{Decode, Encode};
+use settlement::Nano;
 
 const WHAT: &str = "refusal";
 const DOMAIN: &str = "chrysalis/not-started/v1";
 
-/// Why a guest did not start a job. A peer learns the code and no more.
+/// What is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Subject {
+    /// The job of an envelope that its payer signed.
+    #[n(0)]
+    Envelope(#[n(0)] EnvelopeDigest),
+    /// Bytes that came as an envelope and are none, or that nobody is known to have signed.
+    #[n(1)]
+    Unread(#[n(0)] UnreadDigest),
+}
+
+/// Why a guest did not start a job. It travels in the clear, so it holds nothing that was inside the seal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, thiserror::Error)]
-#[cbor(index_only)]
 #[expect(missing_docs)]
 pub enum RefusalCode {
     #[n(0)]
@@ -49,21 +63,61 @@ pub enum RefusalCode {
     #[error("the job may cost more than its envelope allows")]
     CostMax,
     #[n(10)]
-    #[error("the channel owes more than this worker's window; pay first")]
-    Exposure,
+    #[error(
+        "the channel owes {owed} nanoTON and jobs that run may cost more; at most {max} are lent, so pay first"
+    )]
+    Exposure {
+        #[n(0)]
+        #[cbor(with = "crate::cbor::nano")]
+        owed: Nano,
+        #[n(1)]
+        #[cbor(with = "crate::cbor::nano")]
+        max: Nano,
+    },
     #[n(11)]
-    #[error("the job names another chain than the keyset")]
+    #[error("the channel is on another chain than the keyset")]
     Chain,
     #[n(12)]
     #[error("the worker is busy")]
     Busy,
+    #[n(13)]
+    #[error("the channel pays another payee than the keyset names")]
+    Payee,
+    #[n(14)]
+    #[error("the channel's close delay is {got_s} s; {min_s} to {max_s} are accepted")]
+    CloseDelay {
+        #[n(0)]
+        got_s: u32,
+        #[n(1)]
+        min_s: u32,
+        #[n(2)]
+        max_s: u32,
+    },
+    #[n(15)]
+    #[error("the voucher is not the payer's for this channel")]
+    Voucher,
+    #[n(16)]
+    #[error(
+        "{max} jobs of this channel were refused after the worker had opened them; it opens no more of them under these keys"
+    )]
+    Quota {
+        #[n(0)]
+        max: u64,
+    },
+    #[n(17)]
+    #[error("the worker's keys serve no more jobs of channels that have paid nothing under them")]
+    Unpaid,
 }
 
 impl RefusalCode {
     /// Whether this code, signed for one's own envelope, proves that the job was not started and never will be. A guest
-    /// names an envelope only after it has recorded the job, and a replay may have been started the first time.
+    /// records the job before it says so. A replay may have been started the first time, and what a quota kept out was not
+    /// recorded: it may be let in later.
     pub fn proves_not_started(self) -> bool {
-        self != RefusalCode::Replay
+        !matches!(
+            self,
+            RefusalCode::Replay | RefusalCode::Quota { .. } | RefusalCode::Unpaid
+        )
     }
 }
 
@@ -73,7 +127,7 @@ struct Statement {
     #[n(0)]
     version: u64,
     #[n(1)]
-    envelope: Digest,
+    subject: Subject,
     #[n(2)]
     code: RefusalCode,
 }
@@ -90,11 +144,11 @@ pub struct SignedRefusal {
 }
 
 impl SignedRefusal {
-    /// Signs that the job of this envelope (by digest of the bytes received) was not started.
-    pub fn sign(envelope: Digest, code: RefusalCode, receipt_key: &SigningKey) -> Self {
+    /// Signs that this was not started.
+    pub fn sign(subject: Subject, code: RefusalCode, receipt_key: &SigningKey) -> Self {
         let statement = Statement {
             version: 1,
-            envelope,
+            subject,
             code,
         };
         let signature = receipt_key.sign(&message(&statement).0).to_bytes();
@@ -116,16 +170,16 @@ impl SignedRefusal {
         Ok(refusal)
     }
 
-    /// Which envelope the guest refused and why; `None` when the guest did not sign this. A client compares the digest
-    /// with its own envelope's: a refusal of another envelope says that the envelope was changed on its way.
-    pub fn verify(&self, receipt_key: &[u8; 32]) -> Option<(Digest, RefusalCode)> {
+    /// What the guest refused and why; `None` when the guest did not sign this. A client compares the subject with its own envelope:
+    /// a refusal of anything else says that the envelope was changed on its way.
+    pub fn verify(&self, receipt_key: &[u8; 32]) -> Option<(Subject, RefusalCode)> {
         let key = VerifyingKey::from_bytes(receipt_key).ok()?;
         key.verify_strict(
             &message(&self.statement).0,
             &Signature::from_bytes(&self.signature),
         )
         .ok()?;
-        Some((self.statement.envelope, self.statement.code))
+        Some((self.statement.subject, self.statement.code))
     }
 
     /// The code, unverified: for a proxy's log.
@@ -146,26 +200,33 @@ mod tests {
     fn only_the_receipt_key_refuses_and_every_flipped_byte_shows() {
         let key = SigningKey::from_bytes(&[5; 32]);
         let public = key.verifying_key().to_bytes();
-        let refusal = SignedRefusal::sign(Digest([6; 32]), RefusalCode::Replay, &key);
-        let bytes = refusal.encode();
-        let verdict = |bytes: &[u8]| {
-            SignedRefusal::decode(bytes)
-                .ok()
-                .and_then(|r| r.verify(&public))
+        let owed = RefusalCode::Exposure {
+            owed: Nano(7),
+            max: Nano(u64::MAX),
         };
-        assert_eq!(
-            verdict(&bytes),
-            Some((Digest([6; 32]), RefusalCode::Replay))
-        );
-        assert_eq!(
-            refusal.verify(&SigningKey::from_bytes(&[7; 32]).verifying_key().to_bytes()),
-            None
-        );
-        for index in 0..bytes.len() {
-            let mut flipped = bytes.clone();
-            flipped[index] ^= 1;
-            assert_eq!(verdict(&flipped), None, "byte {index}");
-            assert_eq!(verdict(&bytes[..index]), None, "length {index}");
+        for (subject, code) in [
+            (
+                Subject::Envelope(EnvelopeDigest([6; 32])),
+                RefusalCode::Replay,
+            ),
+            (Subject::Unread(UnreadDigest([6; 32])), owed),
+        ] {
+            let refusal = SignedRefusal::sign(subject, code, &key);
+            let bytes = refusal.encode();
+            let verdict = |bytes: &[u8]| {
+                SignedRefusal::decode(bytes)
+                    .ok()
+                    .and_then(|r| r.verify(&public))
+            };
+            assert_eq!(verdict(&bytes), Some((subject, code)));
+            let other = SigningKey::from_bytes(&[7; 32]).verifying_key();
+            assert_eq!(refusal.verify(&other.to_bytes()), None);
+            for index in 0..bytes.len() {
+                let mut flipped = bytes.clone();
+                flipped[index] ^= 1;
+                assert_eq!(verdict(&flipped), None, "byte {index}");
+                assert_eq!(verdict(&bytes[..index]), None, "length {index}");
+            }
         }
     }
 }

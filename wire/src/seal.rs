@@ -7,6 +7,7 @@
 mod chunks;
 #[cfg(test)]
 mod interop;
+mod keys;
 #[cfg(feature = "client")]
 mod opener;
 mod request;
@@ -14,6 +15,7 @@ mod response;
 #[cfg(feature = "client")]
 mod sender;
 
+pub use keys::{CANCEL_BYTES, Cancel, CancelSecret, ReceiptKey, SEALED_RECEIPT_BYTES};
 pub use request::{Commitments, JobRequest, OpenedJob, SealingKey, open_job, request_bucket};
 pub use response::ResponseSealer;
 #[cfg(feature = "client")]
@@ -22,7 +24,7 @@ pub use {
     sender::{SealedJob, seal_job},
 };
 
-use crate::{Digest, Malformed, RecordError};
+use crate::{EnvelopeDigest, Malformed, RecordError};
 
 pub(crate) type Kem = hpke::kem::XWing;
 pub(crate) type Kdf = hpke::kdf::HkdfSha256;
@@ -55,7 +57,10 @@ pub enum SealError {
     #[error("the message inside the seal is not the expected binary HTTP: {0}")]
     Message(&'static str),
     #[error("the sealed request names envelope {got}, it came with {want}")]
-    EnvelopeDigest { got: Digest, want: Digest },
+    EnvelopeDigest {
+        got: EnvelopeDigest,
+        want: EnvelopeDigest,
+    },
     #[error(transparent)]
     Record(#[from] RecordError),
     #[error(transparent)]

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use wire::{
     AnswerEvent, Digest, Frame, FrameDecoder, FrameError, FrameKind, JobFailure, Record,
-    RecordKind, ResponseOpener, SignedRefusal, frame_chain, frame_chain_start,
+    RecordKind, ResponseOpener, SignedRefusal, Subject, frame_chain, frame_chain_start,
 };
 
 /// An answer on its way.
@@ -146,6 +146,8 @@ impl Answering {
                 }
                 Ok(())
             }
+            // For the proxy to keep until it is asked for; the same receipt is in the answer.
+            FrameKind::Receipt if self.charge.is_none() => Ok(()),
             FrameKind::Charge if self.charge.is_none() => {
                 self.charge = Some(frame.payload);
                 Ok(())
@@ -194,7 +196,7 @@ impl Answering {
             };
         };
         match refusal.verify(receipt_key) {
-            Some((envelope, code)) if envelope == self.known.envelope => {
+            Some((subject, code)) if subject == Subject::Envelope(self.known.envelope) => {
                 ClientError::GuestRefused(code)
             }
             Some((_, code)) => ClientError::RefusedAnother(code),

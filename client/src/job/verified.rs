@@ -8,7 +8,10 @@ use crate::tokens::Model;
 use serde_json::Value;
 use settlement::{Nano, SignedCharge, SignedVoucher};
 use std::time::Duration;
-use wire::{AnswerEvent, Digest, Receipt, Request, RequestClaims, Usage, VerifiedReceipt};
+use wire::{
+    AnswerClaims, AnswerEvent, Receipt, ReceiptDigest, Request, RequestClaims, Usage,
+    VerifiedReceipt,
+};
 
 /// An answer whose receipt, charge and token count agree with what this side knows.
 pub struct VerifiedAnswer {
@@ -35,7 +38,7 @@ pub struct Payment {
     /// What is sent to the payee.
     pub voucher: SignedVoucher,
     /// The receipt it pays.
-    pub receipt: Digest,
+    pub receipt: ReceiptDigest,
     /// What the job cost.
     pub cost: Nano,
     /// Everything promised on the channel, this job included.
@@ -53,7 +56,8 @@ impl Answered {
         let known = &self.known;
         let keyset = session.keyset();
         // 1. The charge in the clear, by its signature, so that a changed one is named as that.
-        SignedCharge::decode(&self.charge)?.verify(&keyset.receipt_key)?;
+        let payer_key = session.channel().state.payer_key;
+        SignedCharge::decode(&self.charge)?.verify(&keyset.receipt_key, &payer_key)?;
         // 2. The receipt's shape and who signed it come before its content.
         let receipt = Receipt::decode(&self.receipt)?;
         // 3. The tokens, counted here.
@@ -70,14 +74,15 @@ impl Answered {
         let events = u32::try_from(self.events.len());
         let claims = RequestClaims {
             envelope: known.envelope,
-            job: known.job,
-            channel: session.channel().address,
-            cost_max: known.cost_max,
+            cap: known.cap,
+            payer_key,
             request: known.request,
-            response: known.commitments.response(self.frames),
-            frames: self.frames,
-            events: events.map_err(|_| ClientError::Answer("it has too many events".into()))?,
-            usage,
+            answer: AnswerClaims::Whole {
+                response: known.commitments.response(self.frames),
+                frames: self.frames,
+                events: events.map_err(|_| ClientError::Answer("it has too many events".into()))?,
+                usage,
+            },
         };
         let verified = receipt.verify(keyset, &claims)?;
         // 4. One charge, not two.
@@ -85,7 +90,7 @@ impl Answered {
             return Err(ClientError::ChargeMismatch);
         }
         Ok(VerifiedAnswer {
-            job: known.job,
+            job: known.cap.cap.job,
             events: self
                 .events
                 .iter()

@@ -45,7 +45,7 @@ impl Head {
 pub(crate) fn finish_reason(finish: Finish) -> &'static str {
     match finish {
         Finish::Stop => "stop",
-        Finish::Length | Finish::Deadline => "length",
+        Finish::Length | Finish::Deadline | Finish::Cancelled | Finish::Stalled => "length",
     }
 }
 

@@ -72,7 +72,7 @@ async fn the_sidecar_speaks_the_openai_api() {
         .get(..64)
         .unwrap();
     let receipt = http(&address, &format!("GET /v1/receipts/{id}"), "").await;
-    assert!(receipt.contains("\"amount\":\"9000\""), "{receipt}");
+    assert!(receipt.contains("\"amount\":\"32000\""), "{receipt}");
     let attestation = http(&address, "GET /v1/attestation", "").await;
     assert!(
         attestation.contains("\"root\":\"insecure-test\""),

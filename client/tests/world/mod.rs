@@ -24,9 +24,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use wire::{
-    AnswerEvent, Bundle, Digest, Endorsement, Endpoint, Event, Evidence, Finish, Frame, FrameKind,
-    JobFailure, Keyset, ModelOffer, OpenedJob, Padding, Prices, Receipt, ReceiptCore, RecordKind,
-    RefusalCode, SealingKey, SignedEnvelope, SignedRefusal, Timings, Usage, Vectors,
+    AnswerEvent, Bundle, CoreDigest, Digest, Endorsement, Endpoint, Event, Evidence, Finish, Frame,
+    FrameKind, JobFailure, Keyset, KeysetDigest, ModelOffer, OpenedJob, Padding, Prices, Receipt,
+    ReceiptCore, RecordKind, RefusalCode, SealingKey, SignedEnvelope, SignedRefusal, Subject,
+    Timings, Usage, Vectors,
 };
 
 /// What the proxy or the guest does wrong.
@@ -206,7 +207,7 @@ fn keyset(
             model(CHAT, Endpoint::Chat, 512),
             model(EMBEDDER, Endpoint::Embeddings, 64),
         ],
-        price_step: Nano(1000),
+        price_step: Nano(32_000),
         exposure_max: Nano(10_000_000),
         chain: ChainId::EMBEDDED,
         payee: account,
@@ -216,7 +217,7 @@ fn keyset(
         gpus: Vec::new(),
         padding: Padding {
             step_bytes: 512,
-            interval_ms: 0,
+            interval_ms: 10,
         },
     }
 }
@@ -246,7 +247,7 @@ impl Guest {
             payee: keyset.payee,
             payer_key: key(7).verifying_key().to_bytes(),
             payee_key: keyset.payee_key,
-            close_delay_s: 60,
+            close_delay_s: 3_600,
             claims_until: 2_000_000_000,
             salt: 0,
         };
@@ -275,7 +276,7 @@ impl Guest {
     fn bundle(&self, nonce: &[u8; 32]) -> Vec<u8> {
         *self.attestations.lock().unwrap() += 1;
         let keyset = self.keyset.encode();
-        let digest = Digest::of(&keyset);
+        let digest = KeysetDigest::of(&keyset);
         let bound = ReportData::bind(&digest.0, nonce, GpuBinding::None);
         let evidence = Evidence {
             version: 1,
@@ -301,7 +302,7 @@ impl Guest {
         let (signed, sealed) = SignedEnvelope::decode_prefix(body).unwrap();
         let end = Frame::encode(FrameKind::End, b"");
         let refuse_with = |code, key| {
-            let refusal = SignedRefusal::sign(signed.digest(), code, key);
+            let refusal = SignedRefusal::sign(Subject::Envelope(signed.digest()), code, key);
             [
                 Frame::encode(FrameKind::Refused, &refusal.encode()),
                 end.clone(),
@@ -434,7 +435,7 @@ impl Guest {
         let core = ReceiptCore {
             version: 1,
             sequence: *sequence,
-            previous: Digest::default(),
+            previous: CoreDigest::default(),
             keyset: self.keyset.digest(),
             registers: self.keyset.registers,
             gpus: Vec::new(),
@@ -460,8 +461,8 @@ impl Guest {
             prices: offer.prices,
             cost,
             cost_max: envelope.cost_max,
-            chain: envelope.chain,
-            channel: envelope.channel,
+            chain: envelope.terms.chain,
+            channel: envelope.channel(),
             voucher_high: Nano(0),
             timings: Timings {
                 queue_ms: 0,
@@ -474,13 +475,11 @@ impl Guest {
             determinism: "machine".into(),
         };
         let charge = Charge {
-            chain: envelope.chain,
+            cap: envelope.cap(),
             stake: self.keyset.stake,
             receipt_hash: [0; 32],
             seq: *sequence,
             cost,
-            cap: envelope.cost_max,
-            channel: envelope.channel,
             cumulative: cost,
         };
         *sequence += 1;

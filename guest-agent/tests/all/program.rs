@@ -31,7 +31,7 @@ fn write_config(directory: &Path) {
     let config = serde_json::json!({
         "version": 1, "profile": "sim", "chain": 20241, "payee": account, "payee_key": "22".repeat(32),
         "stake": account, "lifetime_s": 3600, "jobs_max": 5, "price_step_nano": 10,
-        "exposure_max_nano": 1_000_000, "interval_ms": 1,
+        "exposure_max_nano": 1_000_000, "interval_ms": 10,
         "models": [{"id": "tiny-chat", "endpoint": "chat", "root": root.to_string(), "context_tokens": 256,
             "prompt_nano": 1, "completion_nano": 1}],
     });

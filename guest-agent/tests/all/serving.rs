@@ -7,7 +7,7 @@ use guest_agent::{BootError, Booted, Serving};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use registers::{Digest48, Registers, ReportData};
-use settlement::{Address, ChainId, Nano, SignedCharge, Voucher};
+use settlement::{Address, ChainId, ChannelTerms, Nano, SignedCharge, Voucher};
 use simulator::SimulatedModule;
 use std::path::Path;
 use std::pin::Pin;
@@ -19,10 +19,6 @@ use wire::*;
 use zeroize::Zeroizing;
 
 const MODEL: &str = "tiny-chat";
-const CHANNEL: Address = Address {
-    workchain: 0,
-    hash: [0x22; 32],
-};
 const PAYEE: Address = Address {
     workchain: 0,
     hash: [0x11; 32],
@@ -60,7 +56,7 @@ fn config(change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
     let mut config = serde_json::json!({
         "version": 1, "profile": "sim", "chain": 20241, "payee": PAYEE.to_string(),
         "payee_key": hex::encode(payee().verifying_key().to_bytes()), "stake": PAYEE.to_string(),
-        "lifetime_s": 3600, "jobs_max": 5, "price_step_nano": 10, "exposure_max_nano": 1_000_000, "interval_ms": 1,
+        "lifetime_s": 3600, "jobs_max": 5, "price_step_nano": 32_000, "exposure_max_nano": 1_000_000, "interval_ms": 10,
         "models": [{"id": MODEL, "endpoint": "chat", "root": root.to_string(), "context_tokens": 256,
             "prompt_nano": 1_000_000_000, "completion_nano": 2_000_000_000}],
     });
@@ -74,6 +70,22 @@ fn payee() -> SigningKey {
 
 fn payer() -> SigningKey {
     SigningKey::from_bytes(&[6; 32])
+}
+
+fn terms() -> ChannelTerms {
+    ChannelTerms {
+        chain: ChainId::EMBEDDED,
+        payer: Address {
+            workchain: 0,
+            hash: [0x22; 32],
+        },
+        payee: PAYEE,
+        payer_key: payer().verifying_key().to_bytes(),
+        payee_key: payee().verifying_key().to_bytes(),
+        close_delay_s: 3_600,
+        claims_until: 2_000_000_000,
+        salt: 0,
+    }
 }
 
 fn now() -> u64 {
@@ -179,19 +191,17 @@ impl Running {
         Envelope {
             version: 1,
             job: [job; 16],
-            keyset: Digest::default(),
+            keyset: KeysetDigest::default(),
             model: offer.id.clone(),
             model_root: offer.root,
             endpoint: Endpoint::Chat,
             cost_max: Nano(1_000_000),
-            chain: ChainId::EMBEDDED,
-            channel: CHANNEL,
-            payer_key: payer().verifying_key().to_bytes(),
+            terms: terms(),
+            cap_signature: [0; 64],
             class: "standard".into(),
             deadline_ms: 60_000,
             first_token_ms: 60_000,
             sealed_bytes: 0,
-            completion_tokens_max: 16,
             voucher: None,
         }
     }
@@ -219,7 +229,7 @@ impl Running {
         exchange(&self.serving, [open, Frame::data(sealed), end()].concat()).await
     }
 
-    async fn refusal(&self, envelope: &[u8], sealed: &[u8]) -> Option<(Digest, RefusalCode)> {
+    async fn refusal(&self, envelope: &[u8], sealed: &[u8]) -> Option<(Subject, RefusalCode)> {
         let frames = self.send(envelope, sealed).await;
         let refusal = frames.iter().find(|f| f.kind == FrameKind::Refused)?;
         SignedRefusal::decode(&refusal.payload)
@@ -231,7 +241,7 @@ impl Running {
         let (name, code) = self.refusal(&job.envelope.encode(), &job.request).await?;
         assert_eq!(
             name,
-            job.envelope.digest(),
+            Subject::Envelope(job.envelope.digest()),
             "a refusal names the envelope it refuses"
         );
         Some(code)
@@ -267,17 +277,18 @@ async fn a_job_is_answered_with_a_receipt_that_its_client_verifies() {
     let prompt = receipt.unverified().usage.prompt;
     let claims = RequestClaims {
         envelope: job.envelope.digest(),
-        job: [1; 16],
-        channel: CHANNEL,
-        cost_max: Nano(1_000_000),
+        cap: job.envelope.unverified().cap(),
+        payer_key: payer().verifying_key().to_bytes(),
         request: receipt.unverified().request,
-        response: job.commitments.response(chain),
-        frames: chain,
-        events: events.len() as u32,
-        usage: Usage {
-            prompt,
-            cached: 0,
-            completion: ids.sum::<usize>() as u32,
+        answer: AnswerClaims::Whole {
+            response: job.commitments.response(chain),
+            frames: chain,
+            events: events.len() as u32,
+            usage: Usage {
+                prompt,
+                cached: 0,
+                completion: ids.sum::<usize>() as u32,
+            },
         },
     };
     let verified = receipt.verify(running.worker.keyset(), &claims).unwrap();
@@ -307,8 +318,17 @@ async fn a_job_runs_once_and_the_keys_wear_out() {
 async fn an_envelope_that_asks_for_something_else_is_refused_by_name() {
     let running = boot(&config(|c| c["jobs_max"] = 100.into())).await;
     type Change = fn(&mut Envelope);
-    let cases: [(Change, RefusalCode); 5] = [
-        (|e| e.chain = ChainId(-3), RefusalCode::Chain),
+    let cases: [(Change, RefusalCode); 7] = [
+        (|e| e.terms.chain = ChainId(-3), RefusalCode::Chain),
+        (|e| e.terms.payee = e.terms.payer, RefusalCode::Payee),
+        (
+            |e| e.terms.close_delay_s = 0,
+            RefusalCode::CloseDelay {
+                got_s: 0,
+                min_s: 3_600,
+                max_s: 30 * 86_400,
+            },
+        ),
         (|e| e.model = "another".into(), RefusalCode::Model),
         (|e| e.model_root = Digest([1; 32]), RefusalCode::Model),
         (|e| e.endpoint = Endpoint::Embeddings, RefusalCode::Model),
@@ -331,7 +351,7 @@ async fn an_envelope_that_asks_for_something_else_is_refused_by_name() {
     let job = running.seal(20, |e| e.voucher = Some(foreign));
     assert_eq!(
         running.code(job).await,
-        Some(RefusalCode::Envelope),
+        Some(RefusalCode::Voucher),
         "a voucher of another channel"
     );
     let chat = |change: fn(&mut ChatRequest)| {
@@ -376,9 +396,8 @@ async fn a_changed_envelope_or_request_is_refused_and_the_true_one_still_runs() 
         let mut changed = envelope.clone();
         changed[index] ^= 0x01;
         let (name, code) = running.refusal(&changed, &sealed).await.expect("refused");
-        assert_ne!(
-            name,
-            job.envelope.digest(),
+        assert!(
+            matches!(name, Subject::Unread(_)),
             "it does not speak of the true envelope"
         );
         assert!(
@@ -412,7 +431,7 @@ async fn a_channel_that_owes_too_much_gets_no_more_until_it_pays() {
     }
     let voucher = Voucher {
         chain: ChainId::EMBEDDED,
-        channel: CHANNEL,
+        channel: terms().address(),
         cumulative: Nano(1),
         usage_root: [0; 32],
     };
@@ -422,7 +441,7 @@ async fn a_channel_that_owes_too_much_gets_no_more_until_it_pays() {
         .await
         .expect("refused");
     assert!(
-        matches!(code, RefusalCode::Exposure | RefusalCode::KeysWorn),
+        matches!(code, RefusalCode::Exposure { .. } | RefusalCode::KeysWorn),
         "{code:?}"
     );
     let foreign = voucher.sign(&SigningKey::from_bytes(&[8; 32])).encode();

@@ -12,7 +12,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use wire::{Bundle, Digest, Evidence, Frame, FrameDecoder, FrameKind, RefusalCode, SignedRefusal};
+use wire::{
+    Bundle, EnvelopeDigest, Evidence, Frame, FrameDecoder, FrameKind, KeysetDigest, RefusalCode,
+    SignedRefusal, Subject,
+};
 
 struct RunningProxy {
     _directory: TempDir,
@@ -115,8 +118,12 @@ async fn a_whole_answer_passes_unchanged_and_its_charge_is_kept() {
 #[tokio::test]
 async fn a_refusal_passes_unchanged() {
     let proxy = proxy().await;
-    let refusal =
-        SignedRefusal::sign(Digest([0; 32]), RefusalCode::Busy, &fixtures::receipt_key()).encode();
+    let refusal = SignedRefusal::sign(
+        Subject::Envelope(EnvelopeDigest([0; 32])),
+        RefusalCode::Busy,
+        &fixtures::receipt_key(),
+    )
+    .encode();
     let answer = [
         Frame::encode(FrameKind::Refused, &refusal),
         Frame::encode(FrameKind::End, b""),
@@ -293,7 +300,7 @@ async fn a_bundle_holds_evidence_and_our_endorsement() {
     assert!(
         bundle
             .endorsement
-            .holds(Digest::of(&evidence.keyset), &payee().public_key())
+            .holds(KeysetDigest::of(&evidence.keyset), &payee().public_key())
     );
     assert_eq!(bundle.collateral, b"{}");
     for nonce in ["", "ab", &"zz".repeat(32), &"ab".repeat(33)] {

@@ -22,7 +22,9 @@ fn proxy(state: &ChannelState) -> (TempDir, Proxy) {
 
 fn owe(proxy: &Proxy, seq: u64, cost: u64, cumulative: u64) {
     let key = receipt_key().verifying_key().to_bytes();
-    let verified = charge(seq, cost, cumulative).verify(&key).expect("signed");
+    let verified = charge(seq, cost, cumulative)
+        .verify(&key, &channel_terms().payer_key)
+        .expect("signed");
     proxy
         .store
         .record(&key, &verified)

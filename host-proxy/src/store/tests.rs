@@ -79,7 +79,10 @@ fn charges_add_up_per_receipt_key_and_one_number_has_one_charge() {
         // Only the store is under test: any key stands for the signer's.
         let signed = charge(seq, cost, cumulative);
         let verified = signed
-            .verify(&receipt_key().verifying_key().to_bytes())
+            .verify(
+                &receipt_key().verifying_key().to_bytes(),
+                &channel_terms().payer_key,
+            )
             .expect("signed");
         store.record(key, &verified).expect("stored")
     };

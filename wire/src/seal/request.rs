@@ -2,10 +2,11 @@
 
 use super::chunks::{Chunk, ChunkReader};
 use super::{
-    AEAD_ID, Aead, ENC_BYTES, HEADER_BYTES, KDF_ID, KEM_ID, Kdf, Kem, ResponseSealer, SealError,
+    AEAD_ID, Aead, CancelSecret, ENC_BYTES, HEADER_BYTES, KDF_ID, KEM_ID, Kdf, Kem, ReceiptKey,
+    ResponseSealer, SealError,
 };
 use crate::limits::{REQUEST_BYTES_MIN, SEALED_REQUEST_BYTES_MAX};
-use crate::{Digest, Endpoint, KemKey, sha256};
+use crate::{Digest, Endpoint, EnvelopeDigest, KemKey, sha256};
 use bhttp::Message;
 use hpke::aead::AeadCtxR;
 use hpke::{Deserializable, Kem as _, OpModeR, Serializable};
@@ -42,6 +43,10 @@ pub struct OpenedJob {
     pub sealer: ResponseSealer,
     /// Commitment salts, known to client and guest alone.
     pub commitments: Commitments,
+    /// Seals the receipt.
+    pub receipt_key: ReceiptKey,
+    /// What a cancel of this job shows.
+    pub cancel: CancelSecret,
 }
 
 /// Salted commitments to request and answer. The salts come from the seal, so a receipt shown to others
@@ -118,7 +123,7 @@ impl OpenedJob {
 pub fn open_job(
     key: &SealingKey,
     sealed: &[u8],
-    envelope: Digest,
+    envelope: EnvelopeDigest,
     rng: &mut impl CryptoRng,
 ) -> Result<OpenedJob, SealError> {
     if sealed.len() > SEALED_REQUEST_BYTES_MAX {
@@ -164,6 +169,8 @@ pub fn open_job(
         request,
         sealer,
         commitments: Commitments::export(export),
+        receipt_key: ReceiptKey::export(export),
+        cancel: CancelSecret::export(export),
     })
 }
 
@@ -182,7 +189,7 @@ pub(super) fn info(id: u8) -> Vec<u8> {
     [INFO, &[0], &header(id)].concat()
 }
 
-fn parse(plaintext: &[u8], envelope: Digest) -> Result<JobRequest, SealError> {
+fn parse(plaintext: &[u8], envelope: EnvelopeDigest) -> Result<JobRequest, SealError> {
     if plaintext.len() != request_bucket(plaintext.len()) {
         return Err(SealError::Message("its length is no padding bucket"));
     }
@@ -206,7 +213,7 @@ fn parse(plaintext: &[u8], envelope: Digest) -> Result<JobRequest, SealError> {
         .find(|e| control.path() == Some(e.path().as_bytes()));
     let endpoint = endpoint.ok_or(SealError::Message("unknown path"))?;
     let named = field(&message, ENVELOPE_FIELD).ok_or(SealError::Message("no envelope digest"))?;
-    let named = Digest(named);
+    let named = EnvelopeDigest(named);
     if named != envelope {
         return Err(SealError::EnvelopeDigest {
             got: named,

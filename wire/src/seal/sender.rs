@@ -3,11 +3,11 @@
 use super::chunks::put_varint;
 use super::request::{ENVELOPE_FIELD, PARENT_FIELD, header, info, request_bucket};
 use super::{
-    AEAD_ID, Aead, Commitments, ENC_BYTES, HEADER_BYTES, JobRequest, KDF_ID, KEM_ID, Kdf, Kem,
-    ResponseOpener, SealError, TAG_BYTES,
+    AEAD_ID, Aead, CancelSecret, Commitments, ENC_BYTES, HEADER_BYTES, JobRequest, KDF_ID, KEM_ID,
+    Kdf, Kem, ReceiptKey, ResponseOpener, SealError, TAG_BYTES,
 };
 use crate::limits::{CHUNK_BYTES_MAX, REQUEST_BYTES_MAX};
-use crate::{AttestedWorker, Digest, Envelope, KemKey, SignedEnvelope};
+use crate::{AttestedWorker, Envelope, EnvelopeDigest, KemKey, SignedEnvelope};
 use bhttp::{Message, Mode};
 use ed25519_dalek::SigningKey;
 use hpke::aead::AeadCtxS;
@@ -25,6 +25,10 @@ pub struct SealedJob {
     pub opener: ResponseOpener,
     /// Commitment salts, known to client and guest alone.
     pub commitments: Commitments,
+    /// Opens the receipt, however late it comes.
+    pub receipt_key: ReceiptKey,
+    /// Cancels the job.
+    pub cancel: CancelSecret,
 }
 
 /// Seals `request` to an attested worker. `envelope` is completed with the digest of the keyset and the length of the
@@ -56,7 +60,7 @@ pub(super) fn seal_to(
 ) -> Result<SealedJob, SealError> {
     // 1. The envelope must be final before its digest goes inside; its length field depends on the padded length,
     //    which the digest does not change.
-    let length = plaintext(request, Digest::default())?.len();
+    let length = plaintext(request, EnvelopeDigest::default())?.len();
     envelope.sealed_bytes = u32::try_from(sealed_length(length)).map_err(|_| too_long(length))?;
     // 2. Encapsulate, so that the payer can sign over the encapsulated key.
     let (enc, mut context) = setup_sender(key, rng)?;
@@ -87,6 +91,8 @@ pub(super) fn seal_to(
         request: sealed,
         opener,
         commitments: Commitments::export(export),
+        receipt_key: ReceiptKey::export(export),
+        cancel: CancelSecret::export(export),
     })
 }
 
@@ -117,7 +123,10 @@ fn sealed_length(plaintext: usize) -> usize {
     HEADER_BYTES + ENC_BYTES + plaintext + chunks * TAG_BYTES + (chunks - 1) * 4 + 1
 }
 
-fn plaintext(request: &JobRequest, envelope: Digest) -> Result<Zeroizing<Vec<u8>>, SealError> {
+fn plaintext(
+    request: &JobRequest,
+    envelope: EnvelopeDigest,
+) -> Result<Zeroizing<Vec<u8>>, SealError> {
     if request.body.len() > REQUEST_BYTES_MAX {
         return Err(too_long(request.body.len()));
     }

@@ -1,11 +1,11 @@
 use super::sender::seal_to;
 use super::*;
 use crate::limits::{RECORD_PAYLOAD_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_BYTES_MIN};
-use crate::{Endpoint, Envelope, Record, RecordKind};
+use crate::{Digest, Endpoint, Envelope, EnvelopeDigest, KeysetDigest, Record, RecordKind};
 use ed25519_dalek::SigningKey;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
-use settlement::{Address, ChainId, Nano};
+use settlement::{Address, ChainId, ChannelTerms, Nano};
 use zeroize::Zeroizing;
 
 pub(crate) fn rng() -> ChaCha20Rng {
@@ -13,25 +13,33 @@ pub(crate) fn rng() -> ChaCha20Rng {
 }
 
 pub(crate) fn envelope(payer: &SigningKey) -> Envelope {
+    let address = Address {
+        workchain: 0,
+        hash: [4; 32],
+    };
     Envelope {
         version: 1,
         job: [1; 16],
-        keyset: Digest([2; 32]),
+        keyset: KeysetDigest([2; 32]),
         model: "tiny-chat".into(),
         model_root: Digest([3; 32]),
         endpoint: Endpoint::Chat,
         cost_max: Nano(1_000_000),
-        chain: ChainId::EMBEDDED,
-        channel: Address {
-            workchain: 0,
-            hash: [4; 32],
+        terms: ChannelTerms {
+            chain: ChainId::EMBEDDED,
+            payer: address,
+            payee: address,
+            payer_key: payer.verifying_key().to_bytes(),
+            payee_key: [5; 32],
+            close_delay_s: 3_600,
+            claims_until: 2_000_000_000,
+            salt: 0,
         },
-        payer_key: payer.verifying_key().to_bytes(),
+        cap_signature: [0; 64],
         class: "standard".into(),
         deadline_ms: 60_000,
         first_token_ms: 30_000,
         sealed_bytes: 0,
-        completion_tokens_max: 128,
         voucher: None,
     }
 }
@@ -71,6 +79,10 @@ fn a_job_opens_for_its_key_and_its_answer_for_its_client() {
             opened.commitments == sealed.commitments,
             "both sides export the same salts"
         );
+        let receipt = opened.receipt_key.seal(b"receipt").unwrap();
+        assert_eq!(sealed.receipt_key.open(&receipt), Ok(b"receipt".to_vec()));
+        let cancel = sealed.cancel.cancel(sealed.envelope.digest());
+        assert!(opened.cancel.made(&cancel));
 
         let long = vec![b'y'; RECORD_PAYLOAD_BYTES_MAX + 9];
         let (mut sealer, mut opener) = (opened.sealer, sealed.opener);
@@ -145,7 +157,7 @@ fn every_flipped_byte_of_a_sealed_request_is_refused() {
 fn a_body_grafted_under_another_envelope_is_refused() {
     let key = SealingKey::generate(1, &mut rng());
     let sealed = job(b"a question", &key);
-    let other = Digest([8; 32]);
+    let other = EnvelopeDigest([8; 32]);
     let refused = open_job(&key, &sealed.request, other, &mut rng()).err();
     assert_eq!(
         refused,

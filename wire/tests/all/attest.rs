@@ -28,7 +28,7 @@ fn a_keyset_the_payee_did_not_endorse_is_refused() {
     bundle.endorsement =
         Endorsement::sign(guest.keyset.digest(), &SigningKey::from_bytes(&[9; 32]));
     assert_eq!(guest.attest(&bundle).err(), Some(NotTrusted::Endorsement));
-    bundle.endorsement = Endorsement::sign(Digest([1; 32]), &guest.payee);
+    bundle.endorsement = Endorsement::sign(KeysetDigest([1; 32]), &guest.payee);
     assert_eq!(guest.attest(&bundle).err(), Some(NotTrusted::Endorsement));
 }
 

@@ -4,7 +4,7 @@ use ed25519_dalek::SigningKey;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use registers::{Digest48, GpuBinding, ReportData, RuntimeEvent, replay};
-use settlement::{Address, ChainId, Nano};
+use settlement::{Address, ChainId, ChannelTerms, Nano};
 use simulator::SimulatedModule;
 use wire::*;
 
@@ -13,10 +13,6 @@ pub const NONCE: [u8; 32] = [0x5a; 32];
 pub const PAYEE: Address = Address {
     workchain: 0,
     hash: [0x11; 32],
-};
-pub const CHANNEL: Address = Address {
-    workchain: 0,
-    hash: [0x22; 32],
 };
 
 pub struct Guest {
@@ -167,23 +163,34 @@ impl Guest {
     }
 }
 
+pub fn terms(payer: &SigningKey) -> ChannelTerms {
+    ChannelTerms {
+        chain: ChainId::EMBEDDED,
+        payer: PAYEE,
+        payee: PAYEE,
+        payer_key: payer.verifying_key().to_bytes(),
+        payee_key: [5; 32],
+        close_delay_s: 3_600,
+        claims_until: 2_000_000_000,
+        salt: 0,
+    }
+}
+
 pub fn envelope(payer: &SigningKey) -> Envelope {
     Envelope {
         version: 1,
         job: [8; 16],
-        keyset: Digest::default(),
+        keyset: KeysetDigest::default(),
         model: "tiny-chat".into(),
         model_root: Digest([6; 32]),
         endpoint: Endpoint::Chat,
         cost_max: Nano(5_000),
-        chain: ChainId::EMBEDDED,
-        channel: CHANNEL,
-        payer_key: payer.verifying_key().to_bytes(),
+        terms: terms(payer),
+        cap_signature: [0; 64],
         class: "standard".into(),
         deadline_ms: 1000,
         first_token_ms: 500,
         sealed_bytes: 0,
-        completion_tokens_max: 64,
         voucher: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::common::*;
 use ed25519_dalek::SigningKey;
-use settlement::{Charge, Nano};
+use settlement::{Cap, Charge, Nano, SignedCap};
 use wire::*;
 
 const USAGE: Usage = Usage {
@@ -16,14 +16,14 @@ fn core(guest: &Guest) -> ReceiptCore {
     ReceiptCore {
         version: 1,
         sequence: 4,
-        previous: Digest([1; 32]),
+        previous: CoreDigest([1; 32]),
         keyset: guest.keyset.digest(),
         registers: guest.keyset.registers,
         gpus: vec![],
         engine: "engine/1".into(),
         job: [8; 16],
         parent: None,
-        envelope: Digest([2; 32]),
+        envelope: EnvelopeDigest([2; 32]),
         endpoint: Endpoint::Chat,
         model: offer.id.clone(),
         model_root: offer.root,
@@ -39,7 +39,7 @@ fn core(guest: &Guest) -> ReceiptCore {
         cost: Nano(400),
         cost_max: Nano(5_000),
         chain: guest.keyset.chain,
-        channel: CHANNEL,
+        channel: cap().cap.channel,
         voucher_high: Nano(0),
         timings: Timings {
             queue_ms: 1,
@@ -55,28 +55,42 @@ fn core(guest: &Guest) -> ReceiptCore {
 
 fn charge(guest: &Guest) -> Charge {
     Charge {
-        chain: guest.keyset.chain,
+        cap: cap(),
         stake: guest.keyset.stake,
         receipt_hash: [0; 32],
         seq: 4,
         cost: Nano(400),
-        cap: Nano(5_000),
-        channel: CHANNEL,
         cumulative: Nano(400),
     }
 }
 
+fn payer() -> SigningKey {
+    SigningKey::from_bytes(&[7; 32])
+}
+
+fn cap() -> SignedCap {
+    let terms = terms(&payer());
+    let cap = Cap {
+        chain: terms.chain,
+        channel: terms.address(),
+        job: [8; 16],
+        most: Nano(5_000),
+    };
+    cap.sign(&payer())
+}
+
 fn claims() -> RequestClaims {
     RequestClaims {
-        envelope: Digest([2; 32]),
-        job: [8; 16],
-        channel: CHANNEL,
-        cost_max: Nano(5_000),
+        envelope: EnvelopeDigest([2; 32]),
+        cap: cap(),
+        payer_key: payer().verifying_key().to_bytes(),
         request: Digest([3; 32]),
-        response: Digest([4; 32]),
-        frames: Digest([5; 32]),
-        events: 5,
-        usage: USAGE,
+        answer: AnswerClaims::Whole {
+            response: Digest([4; 32]),
+            frames: Digest([5; 32]),
+            events: 5,
+            usage: USAGE,
+        },
     }
 }
 
@@ -107,13 +121,13 @@ fn a_receipt_that_lies_about_anything_the_client_knows_is_refused() {
     assert_eq!(verdict(&|_, _| ()), Ok(()));
     type Change = fn(&mut ReceiptCore);
     let fields: [(&str, Change); 11] = [
-        ("keyset", |c| c.keyset = Digest([9; 32])),
+        ("keyset", |c| c.keyset = KeysetDigest([9; 32])),
         ("registers", |c| c.registers = Digest([9; 32])),
         ("model root", |c| c.model_root = Digest([9; 32])),
         ("tokenizer", |c| c.tokenizer = Digest([9; 32])),
         ("prices", |c| c.prices.prompt = Nano(1)),
         ("job", |c| c.job = [9; 16]),
-        ("envelope", |c| c.envelope = Digest([9; 32])),
+        ("envelope", |c| c.envelope = EnvelopeDigest([9; 32])),
         ("request", |c| c.request = Digest([9; 32])),
         ("response", |c| c.response = Digest([9; 32])),
         ("frames", |c| c.frames = Digest([9; 32])),
@@ -151,13 +165,56 @@ fn a_receipt_that_lies_about_anything_the_client_knows_is_refused() {
         verdict(&|_, c| c.seq = 3),
         Err(ReceiptRefused::Field("charge's sequence"))
     );
-    assert!(
-        matches!(
-            verdict(&|_, c| c.cap = Nano(1)),
+    let lower = |c: &mut Charge| {
+        let most = Nano(1);
+        c.cap = Cap { most, ..c.cap.cap }.sign(&payer());
+    };
+    let forged = |c: &mut Charge| c.cap = c.cap.cap.sign(&guest.receipt);
+    let altered = |c: &mut Charge| c.cap.cap.most = Nano(6_000);
+    let changes: [&dyn Fn(&mut Charge); 3] = [&lower, &forged, &altered];
+    for change in changes {
+        assert!(matches!(
+            verdict(&|_, c| change(c)),
             Err(ReceiptRefused::Charge(_))
-        ),
-        "cost above cap"
+        ));
+    }
+    let another = |c: &mut Charge| {
+        let job = [9; 16];
+        c.cap = Cap { job, ..c.cap.cap }.sign(&payer());
+    };
+    assert_eq!(
+        verdict(&|_, c| another(c)),
+        Err(ReceiptRefused::Field("charge's cap"))
     );
+}
+
+/// Whoever lost the end of an answer owes what was made, and no more than was asked for.
+#[test]
+fn a_receipt_of_an_answer_that_was_cut_is_held_against_the_request() {
+    let guest = guest();
+    let most = |prompt, completion| RequestClaims {
+        answer: AnswerClaims::Cut {
+            most: Usage {
+                prompt,
+                cached: 0,
+                completion,
+            },
+        },
+        ..claims()
+    };
+    let receipt = Receipt::sign(core(&guest), charge(&guest), &guest.receipt);
+    let verdict = |claims: RequestClaims| receipt.verify(&guest.keyset, &claims).map(drop);
+    assert_eq!(verdict(most(10, 100)), Ok(()));
+    assert_eq!(verdict(most(10, 500)), Ok(()));
+    for (prompt, completion) in [(10, 99), (9, 100), (11, 100)] {
+        assert!(matches!(
+            verdict(most(prompt, completion)),
+            Err(ReceiptRefused::Usage { .. })
+        ));
+    }
+    let mut other = most(10, 100);
+    other.request = Digest([9; 32]);
+    assert_eq!(verdict(other), Err(ReceiptRefused::Field("request")));
 }
 
 #[test]
@@ -195,7 +252,7 @@ fn every_flipped_byte_of_a_receipt_is_refused() {
 
 #[test]
 fn every_flipped_byte_of_a_signed_envelope_is_refused() {
-    let payer = SigningKey::from_bytes(&[7; 32]);
+    let payer = payer();
     let signed = envelope(&payer).sign(b"enc", &payer);
     let bytes = signed.encode();
     assert_eq!(
