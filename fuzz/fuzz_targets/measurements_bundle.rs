@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use attest::Root;
-use diagnose::bundle::{At, Bundle, Expected};
+use diagnose::bundle::{At, Bundle, Expected, GpuRevocation};
 use gpu::{GpuNonce, GpuRoots};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -16,6 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
         policy: None,
         report_data: None,
         gpu_nonce: GpuNonce::InsecureAny,
+        gpu_revocation: GpuRevocation::InsecureUnchecked,
         root: &root,
         gpu_roots: &GpuRoots::NVIDIA,
         at: At::Made,

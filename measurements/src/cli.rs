@@ -1,6 +1,7 @@
 //! Commands for providers and verifiers. All file reading and the clock live here; the library has neither.
 
 mod bundle;
+mod bundle_file;
 mod explain;
 mod firmware;
 mod gpu;

@@ -19,7 +19,7 @@ mod refusal;
 
 use minicbor::{Decode, Encode};
 
-pub use appraise::{Appraised, At, Expected, Gpus, Guest, SaidBy};
+pub use appraise::{Appraised, At, Binding, Expected, GpuRevocation, Gpus, Guest, SaidBy};
 pub use refusal::{BundleError, BundleRefusal, Part, PartError, Unreadable};
 
 use crate::limits;
@@ -103,7 +103,7 @@ pub struct GpuParts {
     #[n(1)]
     #[cbor(decode_with = "encoding::list::<{ limits::BUNDLE_RIMS_MAX }, _, _>")]
     pub rims: Vec<LabelledRim>,
-    /// OCSP responses (DER); without any, revocation is not checked.
+    /// OCSP responses (DER); without any, revocation is not checked, and whether that will do is for the verifier to say.
     #[n(2)]
     #[cbor(with = "encoding::byte_strings")]
     pub ocsp: Vec<Vec<u8>>,

@@ -11,8 +11,8 @@ use clap::{Args, Subcommand};
 use diagnose::{
     Source,
     bundle::{
-        Appraised, At, Bundle, BundleRefusal, Expected, GpuParts, Gpus, LabelledRim, Log, SaidBy,
-        VERSION,
+        Appraised, At, Binding, Bundle, BundleRefusal, Expected, GpuParts, GpuRevocation, Gpus,
+        LabelledRim, Log, SaidBy, VERSION,
     },
 };
 use gpu::{GpuEvidence, GpuNonce, GpuRoots, Rim};
@@ -20,8 +20,10 @@ use registers::{Digest32, ReportData};
 use serde_json::{Map, Value, json};
 
 use super::{
+    Misuse, bundle_file,
+    bundle_file::BundleFile,
     files_in,
-    gpu::{evidence_json, gpu_json, nonce_of},
+    gpu::{Bytes32, evidence_json, gpu_json, hex32},
     now_unix_s, print, print_json, print_table,
     quote::{RootArgument, facts, read_policy},
     quote_file::{read_collateral, read_quote},
@@ -53,12 +55,22 @@ pub(crate) enum BundleCommand {
     ///
     /// Example, now:
     ///   measurements bundle verify --bundle evidence.bundle --manifest manifest.json --report-data 5a5a…
+    /// It also reads the evidence of a worker as `GET /v1/attestation` of a client's endpoint hands it out, which has its keyset:
+    ///   measurements bundle verify --bundle attestation.json --manifest manifest.json --nonce 5a5a…
+    ///
+    /// GPUs are verified only for a --nonce that the quote binds with their evidence, and by OCSP responses in the bundle.
+    ///
+    /// Exit code 0: verified. 1: nobody is verified, refused, or failed. 2: wrong arguments.
+    #[command(verbatim_doc_comment)]
+    Verify(VerifyArguments),
+    /// Judge a bundle as `verify` does, and accept that nobody is verified.
+    ///
     /// Example, whether it is consistent, at the time that its maker states:
-    ///   measurements bundle verify --bundle evidence.bundle --at made
+    ///   measurements bundle inspect --bundle evidence.bundle --at made
     ///
     /// Exit code 0: every part holds. 1: refused, or failed. 2: wrong arguments.
     #[command(verbatim_doc_comment)]
-    Verify(VerifyArguments),
+    Inspect(VerifyArguments),
 }
 
 #[derive(Args)]
@@ -108,11 +120,20 @@ pub(crate) struct VerifyArguments {
     policy: Option<PathBuf>,
     /// The report data that the quote must contain, as 128 hex digits. Without it the bundle's is used, and nobody is
     /// verified.
-    #[arg(long, value_name = "HEX")]
+    #[arg(long, value_name = "HEX", conflicts_with_all = ["nonce", "keyset"])]
     report_data: Option<ReportData>,
-    /// The nonce that the GPUs' evidence must contain. Without it any nonce is accepted, and so is old evidence.
-    #[arg(long, value_name = "HEX")]
-    gpu_nonce: Option<String>,
+    /// The nonce that you asked with, which the quote must bind together with a keyset and the GPUs' evidence.
+    #[arg(long, value_name = "HEX", value_parser = hex32)]
+    nonce: Option<Bytes32>,
+    /// The digest of the keyset that the quote must bind [default: of the keyset in a worker's evidence]
+    #[arg(long, value_name = "HEX", value_parser = hex32, requires = "nonce")]
+    keyset: Option<Bytes32>,
+    /// The nonce that the GPUs' evidence must contain [default: --nonce]. Without both any is accepted, and so is old evidence.
+    #[arg(long, value_name = "HEX", value_parser = hex32)]
+    gpu_nonce: Option<Bytes32>,
+    /// Accept GPUs although the bundle has no OCSP response about them: they may have been revoked.
+    #[arg(long)]
+    insecure_gpu_revocation_unchecked: bool,
     #[command(flatten)]
     root: RootArgument,
     /// Judge at this time instead of now: `made` (the time that the bundle states), 2025-06-19T12:00:00Z, or seconds since
@@ -145,7 +166,8 @@ impl FromStr for When {
 pub(crate) fn run(command: &BundleCommand) -> anyhow::Result<bool> {
     match command {
         BundleCommand::Make(arguments) => make(arguments),
-        BundleCommand::Verify(arguments) => check(arguments),
+        BundleCommand::Verify(arguments) => Ok(check(arguments)? == Some(true)),
+        BundleCommand::Inspect(arguments) => Ok(check(arguments)?.is_some()),
     }
 }
 
@@ -260,31 +282,37 @@ fn read_rim(path: &Path) -> anyhow::Result<LabelledRim> {
     })
 }
 
-fn check(arguments: &VerifyArguments) -> anyhow::Result<bool> {
-    let bytes = read_bounded(&arguments.bundle, diagnose::limits::BUNDLE_BYTES_MAX)?;
-    let bundle = Bundle::from_cbor(&bytes)
-        .with_context(|| format!("reading {}", arguments.bundle.display()))?;
+/// Whether somebody is verified; `None` if a part does not hold.
+fn check(arguments: &VerifyArguments) -> anyhow::Result<Option<bool>> {
+    let file = bundle_file::read(&arguments.bundle)?;
+    let bundle = &file.bundle;
     let policy = read_policy(arguments.policy.as_deref(), arguments.manifest.as_deref())?;
     let root = arguments.root.read()?;
     let at = match arguments.at {
         None => At::Time(now_unix_s()?),
         Some(When::Moment(moment)) => At::Time(moment.unix_s),
+        Some(When::Made) if file.keyset.is_some() => {
+            let words = "--at made: the evidence of a worker does not say when it was made";
+            return Err(Misuse(words.into()).into());
+        }
         Some(When::Made) => At::Made,
     };
     let expected = Expected {
         policy: policy.as_ref(),
-        report_data: arguments.report_data.as_ref(),
-        gpu_nonce: match &arguments.gpu_nonce {
-            None => GpuNonce::InsecureAny,
-            Some(nonce) => GpuNonce::Expected(nonce_of(nonce)?),
+        report_data: binding(arguments, file.keyset)?,
+        gpu_nonce: { arguments.gpu_nonce.or(arguments.nonce) }
+            .map_or(GpuNonce::InsecureAny, GpuNonce::Expected),
+        gpu_revocation: match arguments.insecure_gpu_revocation_unchecked {
+            true => GpuRevocation::InsecureUnchecked,
+            false => GpuRevocation::Checked,
         },
         root: &root,
         gpu_roots: &GpuRoots::NVIDIA,
         at,
     };
     let outcome = bundle.appraise(&expected);
-    let mut fields = about(&bundle, &bytes, &expected);
-    let good = outcome.is_ok();
+    let mut fields = about(&file, &expected);
+    let verified = outcome.as_ref().ok().map(Appraised::is_verified);
     match outcome {
         Ok(appraised) => {
             fields.append(&mut held(&appraised));
@@ -297,20 +325,46 @@ fn check(arguments: &VerifyArguments) -> anyhow::Result<bool> {
             eprintln!("refused: {refusal}");
         }
     }
+    if file.keyset.is_some() {
+        eprintln!(
+            "whose keyset it is was not judged: `chrysalis verify` checks the payee's endorsement"
+        );
+    }
     eprintln!("{NOT_ANCHORED}");
-    Ok(good)
+    Ok(verified)
+}
+
+/// What the quote must bind, in the verifier's words.
+fn binding(
+    arguments: &VerifyArguments,
+    of_worker: Option<Digest32>,
+) -> anyhow::Result<Option<Binding>> {
+    if let Some(report_data) = arguments.report_data {
+        return Ok(Some(Binding::Exactly(report_data)));
+    }
+    let Some(nonce) = arguments.nonce else {
+        return Ok(None);
+    };
+    let digest = arguments.keyset.or(of_worker.map(|digest| digest.0));
+    let digest = digest.ok_or_else(|| {
+        let words = "--nonce: the bundle has no keyset, so name its digest by --keyset";
+        Misuse(words.into())
+    })?;
+    Ok(Some(Binding::Keyset { digest, nonce }))
 }
 
 /// What is so whatever the outcome.
-fn about(bundle: &Bundle, bytes: &[u8], expected: &Expected<'_>) -> Map<String, Value> {
+fn about(file: &BundleFile, expected: &Expected<'_>) -> Map<String, Value> {
+    let bundle = &file.bundle;
     let moment = |unix_s| Moment { unix_s }.to_string();
     let (judged_unix_s, by) = match expected.at {
         At::Time(unix_s) => (unix_s, SaidBy::Verifier),
         At::Made => (bundle.made_unix_s, SaidBy::Maker),
     };
     object(json!({
-        "bundle_sha256": Digest32::of(bytes),
-        "made": moment(bundle.made_unix_s),
+        "bundle_sha256": Digest32::of(&file.bytes),
+        "keyset": file.keyset,
+        "made": file.keyset.is_none().then(|| moment(bundle.made_unix_s)),
         "anchored": false,
         "judged_at": moment(judged_unix_s),
         "judged_at_from": said_by(by),
@@ -332,7 +386,7 @@ fn held(appraised: &Appraised) -> Map<String, Value> {
         "report_data_from": said_by(appraised.report_data_from),
         "guest": facts(appraised.guest.peer(), at),
         "event_logs": appraised.event_logs.iter().copied().map(log).collect::<Vec<_>>(),
-        "gpus": appraised.gpus.as_ref().map(|gpus| gpus_json(gpus, appraised.gpu_nonce)),
+        "gpus": appraised.gpus.as_ref().map(|gpus| gpus_json(gpus, appraised)),
     }))
 }
 
@@ -344,7 +398,7 @@ fn refused(refusal: &BundleRefusal) -> Map<String, Value> {
     }))
 }
 
-fn gpus_json(gpus: &Gpus, nonce: GpuNonce) -> Value {
+fn gpus_json(gpus: &Gpus, appraised: &Appraised) -> Value {
     let (each, compared): (Vec<Value>, bool) = match gpus {
         Gpus::Verified(gpus) => (gpus.iter().map(gpu_json).collect(), true),
         Gpus::Inspected(gpus) => {
@@ -354,17 +408,11 @@ fn gpus_json(gpus: &Gpus, nonce: GpuNonce) -> Value {
     };
     json!({
         "compared_with_rims": compared,
-        "nonce_checked": nonce != GpuNonce::InsecureAny,
-        "revocation_checked": revocation_checked(gpus),
+        "nonce_checked": appraised.gpu_nonce != GpuNonce::InsecureAny,
+        "bound_by_quote": appraised.gpus_bound,
+        "revocation_checked": gpus.revocation_checked(),
         "each": each,
     })
-}
-
-fn revocation_checked(gpus: &Gpus) -> bool {
-    match gpus {
-        Gpus::Verified(gpus) => gpus.iter().all(|gpu| gpu.evidence.revocation_checked),
-        Gpus::Inspected(gpus) => gpus.iter().all(|gpu| gpu.revocation_checked),
-    }
 }
 
 fn show(fields: &Map<String, Value>, as_json: bool) -> anyhow::Result<()> {
@@ -417,11 +465,11 @@ fn remarks(appraised: &Appraised, expected: &Expected<'_>) {
         eprintln!("judged at a time that is its maker's word (--at made): it can be any");
     }
     if let Some(gpus) = &appraised.gpus {
-        gpu_remarks(gpus, appraised.gpu_nonce);
+        gpu_remarks(gpus, appraised);
     }
 }
 
-fn gpu_remarks(gpus: &Gpus, nonce: GpuNonce) {
+fn gpu_remarks(gpus: &Gpus, appraised: &Appraised) {
     match gpus {
         Gpus::Inspected(_) => eprintln!(
             "GPUs: no RIM is in the bundle, so no measurement was compared; what firmware runs is unknown"
@@ -430,13 +478,20 @@ fn gpu_remarks(gpus: &Gpus, nonce: GpuNonce) {
             "GPUs: they measured what NVIDIA's RIMs say; not which machine they are in, nor whether confidential computing is on"
         ),
     }
-    if nonce == GpuNonce::InsecureAny {
+    if !appraised.gpus_bound {
+        eprintln!(
+            "GPUs: whether the quote binds their evidence was not checked (--nonce, --keyset): they may be another machine's"
+        );
+    }
+    if appraised.gpu_nonce == GpuNonce::InsecureAny {
         eprintln!(
             "GPUs: the nonce was not checked (--gpu-nonce): this may be old evidence, or another verifier's"
         );
     }
-    if !revocation_checked(gpus) {
-        eprintln!("GPUs: revocation was not checked: no OCSP response is in the bundle");
+    if !gpus.revocation_checked() {
+        eprintln!(
+            "GPUs: revocation was not checked: no OCSP response is in the bundle (--insecure-gpu-revocation-unchecked accepts that)"
+        );
     }
 }
 

@@ -49,8 +49,8 @@ pub struct VerifyArguments {
     #[arg(long)]
     no_rim: bool,
     /// The nonce that the evidence must contain. Without it any nonce is accepted, and so is old evidence.
-    #[arg(long, value_name = "HEX")]
-    nonce: Option<String>,
+    #[arg(long, value_name = "HEX", value_parser = hex32)]
+    nonce: Option<Bytes32>,
     /// A directory with OCSP responses (.der, .ocsp) about every certificate except leaf and root. Without it revocation is
     /// not checked.
     #[arg(long, value_name = "DIR")]
@@ -90,10 +90,9 @@ pub fn verify(arguments: &VerifyArguments) -> anyhow::Result<bool> {
     let policy = GpuPolicy {
         roots: &roots,
         at_unix_s: at.unix_s,
-        nonce: match &arguments.nonce {
-            None => GpuNonce::InsecureAny,
-            Some(nonce) => GpuNonce::Expected(nonce_of(nonce)?),
-        },
+        nonce: arguments
+            .nonce
+            .map_or(GpuNonce::InsecureAny, GpuNonce::Expected),
         revocation: match &responses {
             None => Revocation::InsecureUnchecked,
             Some(responses) => Revocation::Ocsp(responses),
@@ -339,8 +338,12 @@ fn read_ocsp(arguments: &VerifyArguments) -> anyhow::Result<Option<OcspResponses
         .with_context(|| format!("reading the responses in {}", directory.display()))
 }
 
-pub(crate) fn nonce_of(text: &str) -> anyhow::Result<[u8; 32]> {
-    let mut nonce = [0; 32];
-    hex::decode_to_slice(text, &mut nonce).context("reading --nonce: 64 hex digits")?;
-    Ok(nonce)
+pub(crate) type Bytes32 = [u8; 32];
+
+/// A nonce or a digest on the command line.
+pub(crate) fn hex32(text: &str) -> Result<Bytes32, String> {
+    let mut bytes = [0; 32];
+    let digits = |_| "write it as 64 hexadecimal digits".to_owned();
+    hex::decode_to_slice(text, &mut bytes).map_err(digits)?;
+    Ok(bytes)
 }

@@ -27,19 +27,27 @@ pub(crate) enum QuoteCommand {
     /// Always checked: signatures, certificate chains up to the root, revocation, the state of the platform and of its
     /// quoting enclave, the guest's attributes. With --manifest or --policy also its registers, MRCONFIGID and owner; with
     /// --report-data also that the quote was made for this request. Only all of these together verify a peer. If one is
-    /// missing, the output says so, and nobody is verified.
+    /// missing, the output says so, nobody is verified, and the exit code is 1; `inspect` is for that.
     ///
     /// Example, a guest now:
     ///   measurements quote verify --quote quote.bin --collateral collateral.json \
     ///     --manifest manifest.json --report-data 5a5a…
     /// Example, with a platform policy, as of a day in the past:
     ///   … --policy policy.json --at 2025-06-19T12:00:00Z
-    /// Example, only whether TDX hardware signed it:
-    ///   measurements quote verify --quote quote.bin --collateral collateral.json
     /// Example, a simulated guest:
     ///   … --root run/sim/root.der
+    ///
+    /// Exit code 0: verified. 1: nobody is verified, refused, or failed. 2: wrong arguments.
     #[command(verbatim_doc_comment)]
     Verify(VerifyArguments),
+    /// Check what can be checked of a quote while the manifest or the report data is missing. Nobody is verified.
+    ///
+    /// Example, only whether TDX hardware signed it:
+    ///   measurements quote inspect --quote quote.bin --collateral collateral.json
+    ///
+    /// Exit code 0: all that could be checked holds. 1: refused, or failed. 2: wrong arguments.
+    #[command(verbatim_doc_comment)]
+    Inspect(VerifyArguments),
 }
 
 #[derive(Args)]
@@ -107,7 +115,8 @@ impl RootArgument {
 pub(crate) fn run(command: &QuoteCommand) -> anyhow::Result<bool> {
     match command {
         QuoteCommand::Parse(arguments) => parse(arguments),
-        QuoteCommand::Verify(arguments) => check(arguments),
+        QuoteCommand::Verify(arguments) => Ok(check(arguments)? == Some(true)),
+        QuoteCommand::Inspect(arguments) => Ok(check(arguments)?.is_some()),
     }
 }
 
@@ -125,7 +134,8 @@ fn parse(arguments: &ParseArguments) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-fn check(arguments: &VerifyArguments) -> anyhow::Result<bool> {
+/// Whether the peer is verified; `None` if it is refused.
+fn check(arguments: &VerifyArguments) -> anyhow::Result<Option<bool>> {
     let quote = read_quote(&arguments.quote)?;
     let (_, collateral) = read_collateral(&arguments.collateral)?;
     let policy = read_policy(arguments.policy.as_deref(), arguments.manifest.as_deref())?;
@@ -153,7 +163,7 @@ fn check(arguments: &VerifyArguments) -> anyhow::Result<bool> {
                 false => print_object(&fields)?,
             }
             eprintln!("{sentence}");
-            Ok(true)
+            Ok(Some(fields["verified"] == true))
         }
         Err(refusal) => {
             if arguments.json {
@@ -167,7 +177,7 @@ fn check(arguments: &VerifyArguments) -> anyhow::Result<bool> {
                 }))?;
             }
             eprintln!("refused: {refusal}");
-            Ok(false)
+            Ok(None)
         }
     }
 }

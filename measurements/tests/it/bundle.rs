@@ -52,6 +52,11 @@ fn make(directory: &Path, more: &[&str]) -> Output {
     run(directory, &[&first, more].concat())
 }
 
+fn inspect(directory: &Path, more: &[&str]) -> Output {
+    let first = ["bundle", "inspect", "--bundle", "b", "--root", "root.der"];
+    run(directory, &[&first, more].concat())
+}
+
 fn verify(directory: &Path, more: &[&str]) -> Output {
     let first = ["bundle", "verify", "--bundle", "b", "--root", "root.der"];
     run(directory, &[&first, more].concat())
@@ -98,7 +103,10 @@ fn a_bundle_verifies_what_the_verifier_names() {
 fn a_bundle_by_its_own_word_holds_and_verifies_nobody() {
     let directory = directory();
     let out = verify(directory.path(), &["--at", AT, "--json"]);
-    assert_eq!(out.status.code(), Some(0), "{}", errors(&out));
+    assert_eq!(out.status.code(), Some(1), "nobody is verified");
+    let inspected = inspect(directory.path(), &["--at", AT, "--json"]);
+    assert_eq!(inspected.status.code(), Some(0), "{}", errors(&inspected));
+    assert_eq!(inspected.stdout, out.stdout);
     let printed = json(&out);
     assert_eq!(printed["outcome"], "inspected");
     assert_eq!(printed["verified"], false);
@@ -197,7 +205,7 @@ fn a_real_quote_holds_at_the_time_it_was_made_and_not_now() {
     fs::write(&path, bundle.to_cbor().unwrap()).unwrap();
 
     let verify = |more: &[&str]| {
-        let first = ["bundle", "verify", "--bundle", "b", "--json"];
+        let first = ["bundle", "inspect", "--bundle", "b", "--json"];
         run(directory.path(), &[&first, more].concat())
     };
     let out = verify(&["--at", "made"]);
@@ -257,7 +265,7 @@ fn a_report_in_hex_is_bundled_with_its_rims() {
     assert_eq!(out.status.code(), Some(0), "{}", errors(&out));
     assert!(errors(&out).contains("left aside: rims/other.xml"));
 
-    let out = verify(directory.path(), &["--at", "1700000000", "--json"]);
+    let out = inspect(directory.path(), &["--at", "1700000000", "--json"]);
     assert_eq!(out.status.code(), Some(0), "{}", errors(&out));
     let printed = json(&out);
     assert_eq!(printed["gpu_root"], "nvidia");
@@ -271,4 +279,76 @@ fn a_report_in_hex_is_bundled_with_its_rims() {
     );
     assert_eq!(out.status.code(), Some(1));
     assert!(errors(&out).contains("refused: GPUs: "));
+}
+
+/// What a client's endpoint hands out, in each of its forms.
+#[test]
+fn the_evidence_of_a_worker_is_read_and_verified_for_the_verifiers_nonce() {
+    let directory = directory();
+    let (keyset, nonce) = (b"a keyset".to_vec(), [9; 32]);
+    let digest = registers::Digest32::of(&keyset);
+    let mut module = SimulatedModule::new(NOW_UNIX_S, &mut random("worker")).unwrap();
+    for event in manifest().rtmr3_events() {
+        module.extend(3, &event.digest).unwrap();
+    }
+    let bound = registers::ReportData::bind(&digest.0, &nonce, registers::GpuBinding::None);
+    let events = manifest().rtmr3_events().to_vec();
+    let evidence = wire::Evidence {
+        version: 1,
+        keyset,
+        quote: module.quote(&bound.0),
+        events: { events.into_iter() }
+            .map(|event| wire::Event {
+                name: event.name,
+                digest: event.digest.0,
+            })
+            .collect(),
+    };
+    let bundle = wire::Bundle {
+        version: 1,
+        evidence: evidence.encode(),
+        endorsement: wire::Endorsement([0; 64]),
+        collateral: module.collateral_json().to_vec(),
+    };
+    let bytes = bundle.encode();
+    let object = serde_json::json!({ "verified": true, "bundle": hex::encode(&bytes) });
+    fs::write(directory.path().join("root.der"), module.root_der()).unwrap();
+    let full = [
+        "--at",
+        AT,
+        "--manifest",
+        "manifest.json",
+        "--json",
+        "--nonce",
+    ];
+    let nonce = hex::encode(nonce);
+    for form in [
+        bytes.clone(),
+        hex::encode(&bytes).into_bytes(),
+        object.to_string().into_bytes(),
+    ] {
+        fs::write(directory.path().join("b"), form).unwrap();
+        let out = verify(directory.path(), &[&full[..], &[&nonce]].concat());
+        assert_eq!(out.status.code(), Some(0), "{}", errors(&out));
+        let printed = json(&out);
+        assert_eq!(printed["verified"], true);
+        assert_eq!(printed["keyset"], digest.to_string());
+        assert_eq!(printed["made"], serde_json::Value::Null);
+        assert!(errors(&out).contains("endorsement"), "{}", errors(&out));
+    }
+    let stale = verify(directory.path(), &[&full[..], &[&"00".repeat(32)]].concat());
+    assert_eq!(stale.status.code(), Some(1));
+    assert!(errors(&stale).contains("binds other data"));
+    let another = [&nonce[..], "--keyset", &"00".repeat(32)];
+    let another = verify(directory.path(), &[&full[..], &another].concat());
+    assert_eq!(another.status.code(), Some(1));
+    for misuse in [
+        &["--at", "made"][..],
+        &["--nonce", "00"],
+        &["--keyset", &nonce],
+        &["--nonce", &nonce, "--report-data", &"5a".repeat(64)],
+    ] {
+        let out = verify(directory.path(), misuse);
+        assert_eq!(out.status.code(), Some(2), "{misuse:?}");
+    }
 }

@@ -189,9 +189,13 @@ fn parse_prints_what_the_quote_says() {
 
 /// The verification with what a caller names, under the test root.
 fn verify_with(directory: &Path, more: &[&str]) -> Output {
+    ask(directory, "verify", more)
+}
+
+fn ask(directory: &Path, command: &str, more: &[&str]) -> Output {
     let fixed = [
         "quote",
-        "verify",
+        command,
         "--quote",
         "quote",
         "--collateral",
@@ -239,7 +243,10 @@ fn a_quote_alone_is_inspected_and_never_called_verified() {
             "report data not compared with anything",
         ),
     ] {
-        let out = verify_with(directory.path(), more);
+        let asked = ask(directory.path(), "verify", more);
+        assert_eq!(asked.status.code(), Some(1), "nobody is verified");
+        let out = ask(directory.path(), "inspect", more);
+        assert_eq!(out.stdout, asked.stdout);
         let stderr = String::from_utf8_lossy(&out.stderr);
         assert_eq!(out.status.code(), Some(0), "{stderr}");
         assert!(stderr.contains(words), "{stderr}");
@@ -261,7 +268,11 @@ fn a_quote_alone_is_inspected_and_never_called_verified() {
             )
         );
     }
-    let stale = verify_with(directory.path(), &["--report-data", &"00".repeat(64)]);
+    let stale = ask(
+        directory.path(),
+        "inspect",
+        &["--report-data", &"00".repeat(64)],
+    );
     assert_eq!(stale.status.code(), Some(1));
 }
 
@@ -351,7 +362,7 @@ fn the_program_believes_a_real_quote_as_of_its_day() {
             directory.path(),
             &[
                 "quote",
-                "verify",
+                "inspect",
                 "--quote",
                 "quote",
                 "--collateral",

@@ -30,7 +30,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("diagnose", &["registers", "attest", "gpu", "predict"]),
     (
         "measurements",
-        &["registers", "pki", "attest", "gpu", "predict", "diagnose"],
+        &[
+            "registers",
+            "pki",
+            "attest",
+            "gpu",
+            "predict",
+            "diagnose",
+            "wire",
+        ],
     ),
     ("model", &["registers"]),
     ("engine", &["model"]),

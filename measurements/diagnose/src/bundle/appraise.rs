@@ -16,7 +16,7 @@ use gpu::{
     Gpu, GpuBundle, GpuNonce, GpuPolicy, GpuRoots, OcspNonce, OcspResponses, Revocation, Rim,
     inspect_bundle, verify_bundle,
 };
-use registers::{Register, ReportData};
+use registers::{Digest32, GpuBinding, Register, ReportData};
 
 /// What the verifier brings, and no bundle can.
 #[derive(Clone, Copy, Debug)]
@@ -25,15 +25,40 @@ pub struct Expected<'a> {
     /// verified.
     pub policy: Option<&'a Policy>,
     /// What the quote must bind.
-    pub report_data: Option<&'a ReportData>,
+    pub report_data: Option<Binding>,
     /// The question that the GPUs must answer.
     pub gpu_nonce: GpuNonce,
+    /// What to think of GPUs about whose revocation the bundle says nothing. Its maker does not decide that.
+    pub gpu_revocation: GpuRevocation,
     /// The root of quotes.
     pub root: &'a Root,
     /// The roots of GPUs.
     pub gpu_roots: &'a GpuRoots,
     /// When to judge.
     pub at: At,
+}
+
+/// What a quote must bind, in a verifier's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// These bytes. What they stand for is not known, so no GPU is bound by them.
+    Exactly(ReportData),
+    /// A keyset, the verifier's nonce, and the bundle's GPU evidence as it lies, or that there is none.
+    Keyset {
+        /// The keyset's digest.
+        digest: [u8; 32],
+        /// The verifier's nonce.
+        nonce: [u8; 32],
+    },
+}
+
+/// What a verifier demands of OCSP responses about GPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GpuRevocation {
+    /// Every certificate must be good by a response in the bundle.
+    Checked,
+    /// Responses that are there must hold; without any, revoked GPUs are accepted.
+    InsecureUnchecked,
 }
 
 /// When to judge.
@@ -73,6 +98,10 @@ pub struct Appraised {
     pub gpus: Option<Gpus>,
     /// The question that they answer.
     pub gpu_nonce: GpuNonce,
+    /// Whether the quote binds their evidence.
+    pub gpus_bound: bool,
+    /// What the verifier demanded of OCSP responses.
+    pub gpu_revocation: GpuRevocation,
 }
 
 /// What is known of the guest.
@@ -93,6 +122,16 @@ pub enum Gpus {
     Inspected(Vec<gpu::Inspected>),
 }
 
+impl Gpus {
+    /// Whether all of them are good by OCSP responses.
+    pub fn revocation_checked(&self) -> bool {
+        match self {
+            Gpus::Verified(gpus) => gpus.iter().all(|gpu| gpu.evidence.revocation_checked),
+            Gpus::Inspected(gpus) => gpus.iter().all(|gpu| gpu.revocation_checked),
+        }
+    }
+}
+
 impl Guest {
     /// What the quote and the collateral say.
     pub fn peer(&self) -> &Peer {
@@ -105,11 +144,16 @@ impl Guest {
 
 impl Appraised {
     /// Whether everything in the bundle is verified by what the verifier brought: the guest, and if there are GPUs, they with
-    /// RIMs and for a nonce of the verifier's.
+    /// RIMs, for a nonce of the verifier's, bound by the quote, and not revoked unless the verifier does not care.
     pub fn is_verified(&self) -> bool {
         let gpus = match &self.gpus {
             None => true,
-            Some(Gpus::Verified(_)) => self.gpu_nonce != GpuNonce::InsecureAny,
+            Some(gpus @ Gpus::Verified(_)) => {
+                let unchecked = self.gpu_revocation == GpuRevocation::InsecureUnchecked;
+                self.gpu_nonce != GpuNonce::InsecureAny
+                    && self.gpus_bound
+                    && (unchecked || gpus.revocation_checked())
+            }
             Some(Gpus::Inspected(_)) => false,
         };
         matches!(self.guest, Guest::Verified(_)) && gpus
@@ -137,8 +181,8 @@ impl Bundle {
         self.read().map(|_| ())
     }
 
-    /// Judges every part. `Ok`: all that is there holds, and [`Appraised`] says by whose word. It claims nothing about what binds the
-    /// GPUs to the guest, nor that the bundle existed at any time.
+    /// Judges every part. `Ok`: all that is there holds, and [`Appraised`] says by whose word. It claims nothing about when the
+    /// bundle existed.
     pub fn appraise(&self, expected: &Expected<'_>) -> Result<Appraised, BundleRefusal> {
         let parts = self.read()?;
         let at_unix_s = match expected.at {
@@ -168,7 +212,17 @@ impl Bundle {
     ) -> Result<Appraised, BundleRefusal> {
         let (policy, manifest_from) = policy(expected.policy, parts.manifest.as_ref());
         let stated = self.report_data.map(ReportData);
-        let (report_data, report_data_from) = match (expected.report_data, &stated) {
+        let named = expected.report_data.map(|binding| match binding {
+            Binding::Exactly(report_data) => report_data,
+            Binding::Keyset { digest, nonce } => {
+                let gpu = match &self.gpus {
+                    None => GpuBinding::None,
+                    Some(gpus) => GpuBinding::Evidence(Digest32::of(&gpus.evidence).0),
+                };
+                ReportData::bind(&digest, &nonce, gpu)
+            }
+        });
+        let (report_data, report_data_from) = match (&named, &stated) {
             (Some(report_data), _) => (Some(report_data), SaidBy::Verifier),
             (None, Some(stated)) => (Some(stated), SaidBy::Maker),
             (None, None) => (None, SaidBy::Nobody),
@@ -197,6 +251,8 @@ impl Bundle {
             event_logs: Vec::new(),
             gpus: None,
             gpu_nonce: expected.gpu_nonce,
+            gpus_bound: matches!(expected.report_data, Some(Binding::Keyset { .. })),
+            gpu_revocation: expected.gpu_revocation,
         })
     }
 

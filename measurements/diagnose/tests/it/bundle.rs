@@ -5,12 +5,12 @@ use attest::{Comparison, Policy, Quote, Refusal, Root, RootClass};
 use diagnose::{
     EventLogError, Source,
     bundle::{
-        Appraised, At, Bundle, BundleRefusal, Expected, GpuParts, Gpus, Guest, LabelledRim, Log,
-        LogForm, Part, PartError, SaidBy, VERSION,
+        Appraised, At, Binding, Bundle, BundleRefusal, Expected, GpuParts, GpuRevocation, Gpus,
+        Guest, LabelledRim, Log, LogForm, Part, PartError, SaidBy, VERSION,
     },
 };
 use gpu::{GpuBundleRefusal, GpuNonce, GpuRefusal, GpuRoots, RimError};
-use registers::{Digest48, Register, ReportData};
+use registers::{Digest32, Digest48, GpuBinding, Register, ReportData};
 use serde_json::json;
 use simulator::SimulatedModule;
 
@@ -49,6 +49,7 @@ fn expected(root: &Root) -> Expected<'_> {
         policy: None,
         report_data: None,
         gpu_nonce: GpuNonce::InsecureAny,
+        gpu_revocation: GpuRevocation::Checked,
         root,
         gpu_roots: &GpuRoots::NVIDIA,
         at: At::Made,
@@ -81,10 +82,10 @@ fn intel() -> Option<Bundle> {
 fn a_bundle_verifies_a_guest_only_by_what_the_verifier_names() {
     let (bundle, root) = simulated();
     let policy = Policy::from_manifest(&manifest());
-    let bound = ReportData(BOUND);
+    let bound = Binding::Exactly(ReportData(BOUND));
     let full = Expected {
         policy: Some(&policy),
-        report_data: Some(&bound),
+        report_data: Some(bound),
         at: At::Time(NOW_UNIX_S),
         ..expected(&root)
     };
@@ -136,10 +137,10 @@ fn a_policy_without_registers_takes_the_guest_from_the_bundle_and_verifies_nobod
     let (mut bundle, root) = simulated();
     let mut policy = Policy::from_manifest(&manifest());
     policy.registers.clear();
-    let bound = ReportData(BOUND);
+    let bound = Binding::Exactly(ReportData(BOUND));
     let expected = Expected {
         policy: Some(&policy),
-        report_data: Some(&bound),
+        report_data: Some(bound),
         at: At::Time(NOW_UNIX_S),
         ..expected(&root)
     };
@@ -215,10 +216,13 @@ fn each_part_is_held_against_the_quote() {
 #[test]
 fn a_bundle_that_contradicts_its_quote_does_not_hold_whatever_the_verifier_names() {
     let (good, root) = simulated();
-    let (policy, bound) = (Policy::from_manifest(&manifest()), ReportData(BOUND));
+    let (policy, bound) = (
+        Policy::from_manifest(&manifest()),
+        Binding::Exactly(ReportData(BOUND)),
+    );
     let expected = Expected {
         policy: Some(&policy),
-        report_data: Some(&bound),
+        report_data: Some(bound),
         at: At::Time(NOW_UNIX_S),
         ..expected(&root)
     };
@@ -265,7 +269,7 @@ fn a_real_quote_holds_as_of_the_time_it_was_bundled_and_not_now() {
     let policy = Policy::exact(quote.td.registers);
     let full = Expected {
         policy: Some(&policy),
-        report_data: Some(&quote.td.report_data),
+        report_data: Some(Binding::Exactly(quote.td.report_data)),
         at: At::Time(TDX_QUOTE_UNIX_S),
         ..expected(&root)
     };
@@ -295,6 +299,9 @@ fn with_gpu() -> Option<(Bundle, Root)> {
             xml: nvidia(&format!("nvtrust/{name}"))?,
         })
     };
+    let evidence = list.to_string().into_bytes();
+    let bound = GpuBinding::Evidence(Digest32::of(&evidence).0);
+    let bound = ReportData::bind(&KEYSET, &nonce(), bound);
     let mut module = SimulatedModule::new(GPU_UNIX_S, &mut random("gpu")).unwrap();
     for event in manifest().rtmr3_events() {
         module.extend(3, &event.digest).unwrap();
@@ -302,12 +309,12 @@ fn with_gpu() -> Option<(Bundle, Root)> {
     let bundle = Bundle {
         version: VERSION,
         made_unix_s: GPU_UNIX_S,
-        quote: module.quote(&BOUND),
+        quote: module.quote(&bound.0),
         collateral: module.collateral_json().to_vec(),
         manifest: None,
         event_logs: Vec::new(),
         gpus: Some(GpuParts {
-            evidence: list.to_string().into_bytes(),
+            evidence,
             rims: vec![
                 rim("Driver_RIM_test_no_gpu.swidtag")?,
                 rim("1010_0200_882_96005E0001_test_no_gpu.swidtag")?,
@@ -320,6 +327,22 @@ fn with_gpu() -> Option<(Bundle, Root)> {
     Some((bundle, root))
 }
 
+const KEYSET: [u8; 32] = [7; 32];
+
+fn nonce() -> [u8; 32] {
+    let mut nonce = [0; 32];
+    hex::decode_to_slice(NONCE, &mut nonce).unwrap();
+    nonce
+}
+
+/// What a verifier names who asked this guest and its GPU with one nonce.
+fn binding() -> Binding {
+    Binding::Keyset {
+        digest: KEYSET,
+        nonce: nonce(),
+    }
+}
+
 const NONCE: &str = "4cff7f5380ead8fad8ec2c531c110aca4302a88f603792801a8ca29ee151af2e";
 
 #[test]
@@ -327,13 +350,13 @@ fn gpus_are_judged_with_the_rims_of_the_bundle() {
     let Some((bundle, root)) = with_gpu() else {
         return;
     };
-    let (policy, bound) = (Policy::from_manifest(&manifest()), ReportData(BOUND));
-    let mut nonce = [0; 32];
-    hex::decode_to_slice(NONCE, &mut nonce).unwrap();
+    let policy = Policy::from_manifest(&manifest());
+    let mut nonce = nonce();
     let full = Expected {
         policy: Some(&policy),
-        report_data: Some(&bound),
+        report_data: Some(binding()),
         gpu_nonce: GpuNonce::Expected(nonce),
+        gpu_revocation: GpuRevocation::InsecureUnchecked,
         at: At::Time(GPU_UNIX_S),
         ..expected(&root)
     };
@@ -348,6 +371,38 @@ fn gpus_are_judged_with_the_rims_of_the_bundle() {
         ..full
     };
     check(&bundle, &any, false);
+    // The bundle brings no OCSP response: its maker's choice, which the verifier did not make.
+    let strict = Expected {
+        gpu_revocation: GpuRevocation::Checked,
+        ..full
+    };
+    check(&bundle, &strict, false);
+    // Bytes of which nobody knows whether a GPU is in them.
+    let Binding::Keyset { digest, .. } = binding() else {
+        unreachable!()
+    };
+    let evidence = &bundle.gpus.as_ref().unwrap().evidence;
+    let with = GpuBinding::Evidence(Digest32::of(evidence).0);
+    let exactly = Expected {
+        report_data: Some(Binding::Exactly(ReportData::bind(&digest, &nonce, with))),
+        ..full
+    };
+    check(&bundle, &exactly, false);
+    // A good GPU beside a quote that binds none, or another one.
+    let mut moved = bundle.clone();
+    moved.gpus.as_mut().unwrap().evidence.push(b' ');
+    let mut none = bundle.clone();
+    none.gpus = None;
+    for other in [moved, none] {
+        let refused = other.appraise(&full).unwrap_err();
+        assert!(
+            matches!(
+                refused,
+                BundleRefusal::Quote(Refusal::ReportDataMismatch { .. })
+            ),
+            "{refused}"
+        );
+    }
 
     nonce[0] ^= 1;
     let another = Expected {
