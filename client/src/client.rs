@@ -197,6 +197,7 @@ impl Client {
         prepared: Prepared,
         sink: Sink<'_>,
     ) -> Result<([u8; 16], Result<Answer, ClientError>), ClientError> {
+        let endpoint = prepared.endpoint();
         let sealed = prepared.seal()?;
         let job = sealed.job();
         let answer = async {
@@ -207,8 +208,7 @@ impl Client {
             let verified = answering.finish().await?.verify(session)?;
             let (events, text) = (verified.events.clone(), verified.text.clone());
             let (first_token, total) = (verified.first_token, verified.total);
-            let core = verified.receipt().core();
-            let (usage, finish) = (core.usage, core.finish);
+            let (usage, finish) = (verified.receipt().core().usage, verified.finish);
             let payment = verified.pay(&self.shared.budget)?;
             // The answer is whole and paid for on this side, whatever becomes of the voucher's delivery now.
             let delivered = self.deliver(&payment).await;
@@ -216,6 +216,10 @@ impl Client {
                 tracing::warn!("the voucher is on disk and will be sent again: {error}");
             }
             let delivered = delivered.is_ok();
+            if endpoint == Endpoint::Embeddings && finish == Finish::Deadline {
+                let made = "only some of the texts were embedded in time, and were paid";
+                return Err(ClientError::Deadline(made.into()));
+            }
             Ok(Answer {
                 job,
                 events,

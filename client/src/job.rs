@@ -15,12 +15,14 @@ mod verified;
 pub use answering::{Answered, Answering};
 pub use verified::{Payment, VerifiedAnswer};
 
+use crate::ask::Ask;
 use crate::budget::{BudgetError, Reservation};
+use crate::completion::Completion;
 use crate::error::{ClientError, Executed};
 use crate::limits::DEADLINE_GRACE;
 use crate::openai::{self, Delivery, Head};
 use crate::session::{Session, proxy_error, proxy_refused, random, unix_s};
-use crate::tokens::{Model, TokensError};
+use crate::tokens::Model;
 use crate::transport::{self, Transport, TransportError};
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
@@ -28,8 +30,8 @@ use serde_json::Value;
 use settlement::{Nano, SignedCap};
 use std::time::{Duration, Instant};
 use wire::{
-    ChatRequest, Commitments, Digest, EmbeddingsRequest, Endpoint, Envelope, EnvelopeDigest,
-    ModelOffer, Request, ResponseOpener, Usage,
+    Commitments, Digest, Endpoint, Envelope, EnvelopeDigest, Malformed, ModelOffer, Request,
+    ResponseOpener, Usage,
 };
 
 /// Where a job begins.
@@ -40,11 +42,10 @@ pub enum Job {}
 pub struct Prepared {
     session: Session,
     offer: ModelOffer,
-    request: openai::Request,
-    prompt_tokens: u32,
-    completion_tokens_max: u32,
+    request: Request,
+    completion: Option<Completion>,
+    delivery: Delivery,
     cost_max: Nano,
-    parent: Option<[u8; 16]>,
     reservation: Reservation,
 }
 
@@ -59,19 +60,18 @@ pub struct Sealed {
 /// What this side knows of its own job, to hold the answer against.
 pub(crate) struct Known {
     pub(crate) session: Session,
-    pub(crate) ask: Request,
+    pub(crate) asked: Request,
+    pub(crate) completion: Option<Completion>,
     pub(crate) head: Head,
     pub(crate) cap: SignedCap,
     pub(crate) envelope: EnvelopeDigest,
     pub(crate) request: Digest,
     pub(crate) commitments: Commitments,
-    pub(crate) prompt_tokens: u32,
-    pub(crate) completion_tokens_max: u32,
     pub(crate) reservation: Reservation,
 }
 
 impl Job {
-    /// Reads a request of the OpenAI API, counts its tokens and sets aside what it may cost.
+    /// Reads a request of the OpenAI API, turns it into tokens and sets aside what it may cost.
     pub fn prepare(
         session: &Session,
         endpoint: Endpoint,
@@ -79,8 +79,9 @@ impl Job {
     ) -> Result<Prepared, ClientError> {
         let request = openai::parse(endpoint, &body)?;
         let (model, offer) = allowed(session, endpoint, request.ask.model())?;
-        let tokens = count(model, offer, &request.ask)?;
-        let estimate = offer.prices.cost(&tokens.most, session.keyset().price_step);
+        let (asked, completion) = encode(model, offer, request.ask)?;
+        let most = most(offer, &asked)?;
+        let estimate = offer.prices.cost(&most, session.keyset().price_step);
         let estimate = estimate.unwrap_or(Nano(u64::MAX));
         // The envelope names the same limit for every job, so that it tells nothing of this one's length.
         let shared = session.shared();
@@ -93,11 +94,14 @@ impl Job {
         Ok(Prepared {
             session: session.clone(),
             offer: offer.clone(),
-            request,
-            prompt_tokens: tokens.prompt,
-            completion_tokens_max: tokens.completion_max,
+            request: Request {
+                model_root: offer.root,
+                parent: None,
+                ask: asked,
+            },
+            completion,
+            delivery: request.delivery,
             cost_max: max,
-            parent: None,
             reservation,
         })
     }
@@ -133,74 +137,65 @@ fn allowed<'a>(
     Ok((model, offer))
 }
 
-/// A request's tokens.
-struct Tokens {
-    /// Of the prompt, as it will be computed.
-    prompt: u32,
-    /// Of the completion, at most.
-    completion_max: u32,
-    /// The most that the guest may reserve the cost of.
-    most: Usage,
+/// What is asked, in tokens, and what will turn a completion's tokens into text.
+fn encode(
+    model: &Model,
+    offer: &ModelOffer,
+    ask: Ask,
+) -> Result<(wire::Ask, Option<Completion>), ClientError> {
+    let asked = model.encode(&ask, offer.context_tokens);
+    let asked = asked.map_err(|error| refuse(None, error.to_string()))?;
+    let completion = match ask {
+        Ask::Embeddings(_) => None,
+        Ask::Chat(chat) => Some(model.completion(chat.stops)?),
+    };
+    Ok((asked, completion))
 }
 
-fn count(model: &Model, offer: &ModelOffer, ask: &Request) -> Result<Tokens, ClientError> {
-    let refuse = |param: Option<&str>, message: String| ClientError::Request {
-        param: param.map(str::to_owned),
-        message,
-    };
-    let uncounted = |error: TokensError| refuse(None, error.to_string());
-    let most = |prompt, completion| Usage {
-        prompt,
-        cached: 0,
-        completion,
-    };
-    match ask {
-        Request::Embeddings(EmbeddingsRequest { inputs, .. }) => {
-            let prompt = model.count_inputs(inputs).map_err(uncounted)?;
-            // The guest reserves whole contexts before it tokenises.
-            let contexts = u32::try_from(inputs.len())
-                .ok()
-                .and_then(|n| n.checked_mul(offer.context_tokens));
-            Ok(Tokens {
-                prompt,
-                completion_max: 1,
-                most: most(contexts.unwrap_or(u32::MAX), 0),
-            })
-        }
-        Request::Chat(ChatRequest {
-            messages,
-            tokens_max,
-            ..
-        }) => {
-            let prompt = model.count_prompt(messages).map_err(uncounted)?;
-            let context = offer.context_tokens;
+/// The most that the job may use: exactly its prompt, and the completion that has room after it.
+fn most(offer: &ModelOffer, ask: &wire::Ask) -> Result<Usage, ClientError> {
+    let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
+    let (prompt, completion) = match ask {
+        wire::Ask::Embeddings(inputs) => (count(inputs.iter().map(Vec::len).sum()), 0),
+        wire::Ask::Chat(chat) => {
+            let (prompt, context) = (count(chat.prompt.len()), offer.context_tokens);
             let room = context.checked_sub(prompt).filter(|room| *room > 0);
             let room = room.ok_or_else(|| ClientError::ContextLength {
                 param: "messages".into(),
                 message: format!("{prompt} prompt tokens leave no room in a context of {context}"),
             })?;
-            let completion_max = (*tokens_max).min(room);
-            Ok(Tokens {
-                prompt,
-                completion_max,
-                most: most(prompt, completion_max),
-            })
+            (prompt, chat.tokens_max.min(room))
         }
+    };
+    Ok(Usage {
+        prompt,
+        cached: 0,
+        completion,
+    })
+}
+
+fn refuse(param: Option<&str>, message: String) -> ClientError {
+    ClientError::Request {
+        param: param.map(str::to_owned),
+        message,
     }
 }
 
 impl Prepared {
     /// Names the job that this one retries, inside the seal.
-    pub fn retrying(self, parent: [u8; 16]) -> Prepared {
-        Prepared {
-            parent: Some(parent),
-            ..self
-        }
+    pub fn retrying(mut self, parent: [u8; 16]) -> Prepared {
+        self.request.parent = Some(parent);
+        self
+    }
+
+    /// What is asked for.
+    pub fn endpoint(&self) -> Endpoint {
+        self.request.endpoint()
     }
 
     /// How the application wants its answer.
     pub fn delivery(&self) -> Delivery {
-        self.request.delivery
+        self.delivery
     }
 
     /// The most this job may cost.
@@ -213,14 +208,15 @@ impl Prepared {
         let shared = self.session.shared();
         let budget = &shared.budget;
         let job = random()?;
-        let ask = self.request.ask;
+        let malformed = |error: Malformed| refuse(None, error.to_string());
+        let request = self.request.job().map_err(malformed)?;
         let envelope = Envelope {
             version: 1,
             job,
             keyset: self.session.worker().keyset_digest(),
             model: self.offer.id.clone(),
             model_root: self.offer.root,
-            endpoint: ask.endpoint(),
+            endpoint: request.endpoint,
             cost_max: self.cost_max,
             terms: self
                 .session
@@ -236,7 +232,6 @@ impl Prepared {
             sealed_bytes: 0,
             voucher: budget.highest()?.map(|voucher| voucher.encode()),
         };
-        let request = ask.job(self.parent);
         let sealed = wire::seal_job(
             self.session.worker(),
             envelope,
@@ -256,13 +251,12 @@ impl Prepared {
                     model: self.offer.id,
                     created_unix_s: unix_s()?,
                 },
-                ask,
+                asked: self.request,
+                completion: self.completion,
                 cap: sealed.envelope.unverified().cap(),
                 envelope: sealed.envelope.digest(),
                 request: sealed.commitments.request(&request.body),
                 commitments: sealed.commitments,
-                prompt_tokens: self.prompt_tokens,
-                completion_tokens_max: self.completion_tokens_max,
                 reservation: self.reservation,
                 session: self.session,
             },

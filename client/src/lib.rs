@@ -17,10 +17,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ask;
 pub mod budget;
 pub mod chain;
 pub mod cli;
 mod client;
+mod completion;
 pub mod config;
 mod error;
 pub mod job;

@@ -30,3 +30,9 @@ pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of a stream that the sidecar holds for an application that does not read: minutes of text, so that only one
 /// that stopped reading reaches it.
 pub const READER_LAG_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Completion tokens when the application names no limit: a long paragraph, so that a forgotten limit costs little.
+pub const COMPLETION_TOKENS_DEFAULT: u32 = 256;
+/// Stop sequences of one request: the OpenAI API's limit.
+pub const STOPS_MAX: usize = 4;
+/// One stop sequence.
+pub const STOP_BYTES_MAX: usize = 256;

@@ -1,6 +1,6 @@
 //! The OpenAI API as this sidecar speaks it: requests strictly read, and the objects it answers with.
 //!
-//! A field that this version does not know is refused by name: an application that asks for `stop` or for tools and
+//! A field that this version does not know is refused by name: an application that asks for penalties or for tools and
 //! gets an answer without them would be deceived. A field whose value changes nothing (`n: 1`, `logprobs: false`, null)
 //! is accepted and goes no further than here, so that a request inside the seal says little about the program behind
 //! it. A refusal names its field as a path, such as `messages[2].content`.
@@ -12,16 +12,17 @@ mod embeddings;
 pub use answers::error_object;
 pub(crate) use answers::{Head, error_type, finish_reason};
 
+use crate::ask::Ask;
 use crate::error::{ClientError, shown};
+use model::limits::TEXT_BYTES_MAX;
 use serde_json::Value;
 use wire::Endpoint;
-use wire::limits::TEXT_BYTES_MAX;
 
 /// A request that was read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// What is sealed.
-    pub ask: wire::Request,
+    /// What is asked.
+    pub ask: Ask,
     /// How the application wants its answer.
     pub delivery: Delivery,
 }
@@ -126,8 +127,8 @@ fn refuse(param: Option<&str>, message: &str) -> ClientError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ask::{Conversation, Message, Role};
     use serde_json::json;
-    use wire::{ChatRequest, Message, Role};
 
     fn refused(endpoint: Endpoint, body: Value) -> Option<String> {
         match parse(endpoint, &body) {
@@ -146,7 +147,9 @@ mod tests {
     fn a_field_that_would_change_the_answer_and_is_not_implemented_is_refused_by_name() {
         for (field, value) in [
             ("tools", json!([{}])),
-            ("stop", json!("x")),
+            ("stop", json!("")),
+            ("stop", json!(["a", "b", "c", "d", "e"])),
+            ("stop", json!([1])),
             ("n", json!(2)),
             ("logprobs", json!(true)),
             ("temperatur", json!(1)),
@@ -178,7 +181,8 @@ mod tests {
             {"role": "developer", "content": "be brief"},
             {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}],
             "temperature": 0.5, "top_p": 1, "seed": 7, "max_tokens": 9, "max_completion_tokens": 5, "n": 1,
-            "stream": true, "stream_options": {"include_usage": true}, "user": "u", "tools": null});
+            "stream": true, "stream_options": {"include_usage": true}, "user": "u", "tools": null,
+            "stop": "\n\n"});
         let request = parse(Endpoint::Chat, &body).unwrap();
         assert_eq!(
             request.delivery,
@@ -192,20 +196,16 @@ mod tests {
             role,
             content: content.into(),
         };
-        let expected = wire::Request::Chat(ChatRequest {
+        let expected = Ask::Chat(Conversation {
             model: "m".into(),
             messages: vec![message(Role::System, "be brief"), message(Role::User, "ab")],
             temperature: 0.5,
             top_p: 1.0,
             seed: Some(7),
             tokens_max: 5,
+            stops: vec!["\n\n".into()],
         });
         assert_eq!(request.ask, expected);
-        assert_eq!(
-            wire::Request::decode(Endpoint::Chat, &request.ask.encode()),
-            Ok(expected),
-            "what is accepted here, a guest accepts"
-        );
     }
 
     #[test]

@@ -1,20 +1,26 @@
-//! Recounting: the client tokenises what it asked and what it got, and pays for no token it did not count.
+//! Text becomes tokens here, before anything is sealed, and is counted by them: a guest sees token ids and no text.
 //!
 //! Trusted: the directory of a model, which its owner chose and which is held against the allow-list here, as far as
 //! files are there: a client needs only the tokenizer, and the weights are looked at where they lie beside it. Promised:
-//! the rule from text to tokens is `model::text`, as in the guest, so an honest guest's numbers come out equal.
+//! the root covers what is there of configuration, tokenizer and template, and no id is beyond the table of embeddings.
 
+use crate::ask::{Ask, Conversation, Message};
+use crate::completion::Completion;
 use crate::config::{ConfigError, ModelConfig, read_file};
-use model::limits::{DESCRIPTION_BYTES_MAX, TOKENIZER_BYTES_MAX, TOKENIZER_CONFIG_BYTES_MAX};
+use model::limits::{
+    CONFIG_BYTES_MAX, DESCRIPTION_BYTES_MAX, TOKENIZER_BYTES_MAX, TOKENIZER_CONFIG_BYTES_MAX,
+    VOCABULARY_MAX,
+};
 use model::text::{Text, TextError};
 use model::volume::{Description, VolumeError};
-use model::{File, FilesError, ModelRoot, Opened};
+use model::{File, FilesError, ModelRoot, Opened, vocabulary};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use wire::{Digest, Message};
+use wire::limits::STOP_TOKENS_MAX;
+use wire::{ChatRequest, Digest};
 
-/// The models on the allow-list, ready to count.
+/// The models on the allow-list, ready to tokenise.
 pub struct Models(BTreeMap<String, Model>);
 
 /// One model on the allow-list.
@@ -28,14 +34,12 @@ pub struct Model {
     text: Text,
 }
 
-/// Why tokens cannot be counted, or do not add up.
+/// Why a text does not become tokens, or tokens are no completion.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs)]
 pub enum TokensError {
     #[error(transparent)]
     Text(#[from] TextError),
-    #[error("the token ids of the answer do not decode to its text")]
-    AnotherText,
     #[error("more tokens than can be counted")]
     TooMany,
 }
@@ -64,42 +68,73 @@ impl Model {
     fn load(config: &ModelConfig) -> Result<Self, String> {
         check(config)?;
         let read = |file: File, max| read_file(&config.dir.join(file.name()), max).map_err(|e| e.0);
+        let there = |file: File| config.dir.join(file.name()).exists();
         let tokenizer = read(File::Tokenizer, TOKENIZER_BYTES_MAX)?;
-        let template = match config.dir.join(File::TokenizerConfig.name()).exists() {
+        let template = match there(File::TokenizerConfig) {
             true => Some(read(File::TokenizerConfig, TOKENIZER_CONFIG_BYTES_MAX)?),
             false => None,
         };
+        let rows = match there(File::Config) {
+            true => vocabulary::rows(&read(File::Config, CONFIG_BYTES_MAX)?),
+            false => Ok(VOCABULARY_MAX),
+        };
+        let text = rows.and_then(|rows| Text::of(&tokenizer, template.as_deref(), rows));
         Ok(Model {
             id: config.id.clone(),
             root: config.root,
             tokenizer_digest: Digest::of(&tokenizer),
-            text: Text::parse(&tokenizer, template.as_deref()).map_err(|e| e.to_string())?,
+            text: text.map_err(|e| e.to_string())?,
         })
     }
 
-    /// Tokens of texts to embed.
-    pub fn count_inputs(&self, inputs: &[String]) -> Result<u32, TokensError> {
-        let tokens = inputs
-            .iter()
-            .map(|input| Ok(self.text.to_embed(input)?.len()));
-        count(tokens.sum::<Result<usize, TextError>>()?)
-    }
-
-    /// Tokens of the prompt that a conversation becomes.
-    pub fn count_prompt(&self, messages: &[Message]) -> Result<u32, TokensError> {
-        let messages = messages.iter().map(|message| model::text::Message {
-            role: message.role.name(),
-            content: &message.content,
-        });
-        count(self.text.prompt(&messages.collect::<Vec<_>>())?.len())
-    }
-
-    /// Tokens of a completion, once its ids are seen to be those of its text.
-    pub fn count_completion(&self, ids: &[u32], text: &str) -> Result<u32, TokensError> {
-        match self.text.decode(ids)? == text {
-            true => count(ids.len()),
-            false => Err(TokensError::AnotherText),
+    /// What is asked, in tokens. A text to embed that is longer than `context_tokens` or than the model takes is cut, as
+    /// sentence-transformers would.
+    pub fn encode(&self, ask: &Ask, context_tokens: u32) -> Result<wire::Ask, TokensError> {
+        match ask {
+            Ask::Embeddings(texts) => {
+                let encode = |text: &String| {
+                    let encoded = self.text.to_embed_within(text, context_tokens as usize)?;
+                    Ok(encoded.0)
+                };
+                let inputs: Result<_, TextError> = texts.inputs.iter().map(encode).collect();
+                Ok(wire::Ask::Embeddings(inputs?))
+            }
+            Ask::Chat(conversation) => Ok(wire::Ask::Chat(self.chat(conversation)?)),
         }
+    }
+
+    fn chat(&self, asked: &Conversation) -> Result<ChatRequest, TokensError> {
+        let messages: Vec<_> = { asked.messages.iter() }
+            .map(|Message { role, content }| model::text::Message {
+                role: role.name(),
+                content,
+            })
+            .collect();
+        let mut stops = Vec::new();
+        for stop in &asked.stops {
+            // The guest stops where its tokens spell the sequence; whoever else spells it is stopped here.
+            let tokens = self.text.to_stop(stop)?;
+            stops.extend(tokens.filter(|tokens| (1..=STOP_TOKENS_MAX).contains(&tokens.len())));
+        }
+        Ok(ChatRequest {
+            temperature: asked.temperature,
+            // A share of nothing means the likeliest token alone.
+            top_p: asked.top_p.max(f32::MIN_POSITIVE),
+            seed: asked.seed,
+            stops,
+            ..ChatRequest::new(self.text.prompt(&messages)?, asked.tokens_max)
+        })
+    }
+
+    /// What turns the ids of a completion into text that ends before any of `stops`.
+    pub(crate) fn completion(&self, stops: Vec<String>) -> Result<Completion, TokensError> {
+        Ok(Completion::new(self.text.detokeniser()?, stops))
+    }
+
+    /// Tokens of a completion, once they are seen to be some that a guest may send.
+    pub fn count_completion(&self, ids: &[u32]) -> Result<u32, TokensError> {
+        self.text.check_completion(ids)?;
+        count(ids.len())
     }
 }
 

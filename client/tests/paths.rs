@@ -36,6 +36,31 @@ async fn chat_and_embeddings_are_answered_verified_and_paid() {
     assert!(client.receipt(&answer.payment.receipt).unwrap().is_some());
 }
 
+#[tokio::test]
+async fn an_answer_ends_before_a_stop_sequence() {
+    let world = World::start(3600).await;
+    let client = world.client().unwrap();
+    let mut body = chat_body(true);
+    for (stop, text) in [
+        (json!("wor"), "hello "),
+        (json!([" w", "lo"]), "hel"),
+        (json!("nowhere"), "hello world"),
+    ] {
+        body["stop"] = stop;
+        let mut shown = String::new();
+        let mut last = Value::Null;
+        let mut sink = |event: &Value| {
+            let content = event.pointer("/choices/0/delta/content");
+            shown += content.and_then(Value::as_str).unwrap_or_default();
+            last = event["choices"][0]["finish_reason"].clone();
+        };
+        let answer = client.chat(&body, &mut sink).await.unwrap();
+        assert_eq!((answer.text.as_str(), shown.as_str()), (text, text));
+        assert_eq!(last, "stop");
+        assert_eq!(answer.usage.completion, 3, "what was made is counted");
+    }
+}
+
 async fn refused(fault: Fault, expected: &str, whose: Whose, executed: Executed) {
     let world = World::start(3600).await;
     let client = world.client().unwrap();
@@ -82,10 +107,24 @@ async fn every_fault_is_named_and_nothing_is_paid() {
     )
     .await;
     refused(
-        Fault::OtherText,
-        "the answer is refused: the token ids",
+        Fault::ForeignToken,
+        "the answer is refused: completion token 1 is one that the tokenizer does not have",
         Whose::Guest,
         Yes,
+    )
+    .await;
+    refused(
+        Fault::ControlTokenInside,
+        "the answer is refused: completion token 1 is a control token",
+        Whose::Guest,
+        Yes,
+    )
+    .await;
+    refused(
+        Fault::OtherFinish,
+        "the answer is refused: it ended otherwise than its receipt says",
+        Whose::Guest,
+        Maybe,
     )
     .await;
     refused(

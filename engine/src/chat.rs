@@ -8,8 +8,8 @@
 use std::ops::ControlFlow;
 
 use burn::tensor::{Int, Tensor, TensorData};
-use model::ModelFiles;
 use model::llama::Config;
+use model::{ModelFiles, Vocabulary};
 
 use crate::backend::{Cpu, cpu};
 use crate::error::{EngineError, RequestError};
@@ -23,6 +23,7 @@ pub const CHUNK: usize = 128;
 /// A chat model, ready to answer. It can be shared between threads; a call blocks until it is done.
 pub struct Chat {
     config: Config,
+    vocabulary: Vocabulary,
     model: Llama<Cpu>,
 }
 
@@ -59,8 +60,13 @@ impl Chat {
     /// Builds the model from its files.
     pub fn load(files: &ModelFiles) -> Result<Self, EngineError> {
         let config = Config::parse(files.config())?;
+        let vocabulary = Vocabulary::parse(files.tokenizer(), config.vocabulary)?;
         let model = Llama::build(&config, &Stored::parse(files.weights())?, &cpu())?;
-        Ok(Chat { config, model })
+        Ok(Chat {
+            config,
+            vocabulary,
+            model,
+        })
     }
 
     /// How many tokens the model can hold at once, prompt and completion together.
@@ -68,10 +74,15 @@ impl Chat {
         self.config.context
     }
 
+    /// Whether the model has all of these tokens.
+    pub fn has(&self, tokens: &[u32]) -> bool {
+        self.vocabulary.has(tokens)
+    }
+
     /// Refuses a prompt that is empty, leaves no room for a completion, or names a token that the model does not have.
     pub fn check_prompt(&self, prompt: &[u32]) -> Result<(), RequestError> {
         let tokens_max = self.config.context - 1;
-        RequestError::check_tokens(prompt, tokens_max, self.config.vocabulary)
+        RequestError::check_tokens(prompt, tokens_max, &self.vocabulary)
     }
 
     /// Completes `prompt`. `on_token` sees every token as it comes and may break off.
@@ -95,6 +106,7 @@ impl Chat {
             finish: Finish::Length,
         };
         while out.tokens.len() < tokens_max {
+            self.forbid(&mut scores);
             let token = sampling
                 .choose(&scores, out.tokens.len() as u64)
                 .ok_or(EngineError::Computation("a result is not finite"))?;
@@ -133,6 +145,18 @@ impl Chat {
             .iter()
             .map(|token| self.advance(&[*token], &mut cache));
         Ok([whole, stepped.collect::<Result<_, _>>()?])
+    }
+
+    /// Takes out of the choice what no completion holds: rows of the table that are no token, and special tokens that do not
+    /// end it.
+    fn forbid(&self, scores: &mut Vec<f32>) {
+        scores.truncate(self.vocabulary.size());
+        let special = self.vocabulary.special().iter();
+        for token in special.filter(|token| !self.config.end_tokens.contains(token)) {
+            if let Some(score) = scores.get_mut(*token as usize) {
+                *score = f32::MIN;
+            }
+        }
     }
 
     /// Feeds tokens and returns the scores for the one that follows them.

@@ -3,8 +3,8 @@
 //! The promise is that of sentence-transformers for all-MiniLM-L6-v2: no padding, the mean over all tokens of the last
 //! layer, divided by its length. `model::text` makes the tokens.
 
-use model::ModelFiles;
 use model::bert::Config;
+use model::{ModelFiles, Vocabulary};
 
 use crate::backend::{Cpu, cpu};
 use crate::bert::Bert;
@@ -15,6 +15,7 @@ use crate::tensors::Stored;
 /// An embeddings model, ready. It can be shared between threads; a call blocks until it is done.
 pub struct Embedder {
     config: Config,
+    vocabulary: Vocabulary,
     model: Bert<Cpu>,
 }
 
@@ -22,14 +23,24 @@ impl Embedder {
     /// Builds the model from its files.
     pub fn load(files: &ModelFiles) -> Result<Self, EngineError> {
         let config = Config::parse(files.config())?;
+        let vocabulary = Vocabulary::parse(files.tokenizer(), config.vocabulary)?;
         let model = Bert::build(&config, &Stored::parse(files.weights())?, &cpu())?;
-        Ok(Embedder { config, model })
+        Ok(Embedder {
+            config,
+            vocabulary,
+            model,
+        })
+    }
+
+    /// Refuses tokens of which there are none, too many, or one that the model does not have.
+    pub fn check(&self, text: &[u32]) -> Result<(), RequestError> {
+        RequestError::check_tokens(text, self.config.positions, &self.vocabulary)
     }
 
     /// The vector of the tokens of one text, the special ones included. Its length is 1, and it has as many numbers as
     /// the model is wide: 384 for all-MiniLM-L6-v2.
     pub fn embed(&self, text: &[u32]) -> Result<Vec<f32>, EngineError> {
-        RequestError::check_tokens(text, self.config.positions, self.config.vocabulary)?;
+        self.check(text)?;
         let mean = self.model.forward(tokens(text)).mean_dim(1);
         let [_, _, width] = mean.dims();
         let mean = numbers(mean.reshape([1, width]))?;

@@ -1,6 +1,6 @@
 //! What can go wrong, sorted by whose fault it is.
 
-use model::ModelError;
+use model::{ModelError, Vocabulary};
 use thiserror::Error;
 
 /// An error of this crate. The variant says whose fault it is.
@@ -23,8 +23,8 @@ pub enum RequestError {
     PromptEmpty,
     #[error("the prompt has {tokens} tokens; at most {tokens_max} are allowed")]
     PromptTooLong { tokens: usize, tokens_max: usize },
-    #[error("the model has no token {token}: its vocabulary has {vocabulary} entries")]
-    TokenUnknown { token: u32, vocabulary: usize },
+    #[error("the model does not have one of the tokens: its vocabulary has {vocabulary} entries")]
+    TokenUnknown { vocabulary: usize },
     #[error("{0} is out of bounds")]
     Sampling(&'static str),
 }
@@ -34,7 +34,7 @@ impl RequestError {
     pub(crate) fn check_tokens(
         prompt: &[u32],
         tokens_max: usize,
-        vocabulary: usize,
+        vocabulary: &Vocabulary,
     ) -> Result<(), RequestError> {
         if prompt.is_empty() {
             return Err(RequestError::PromptEmpty);
@@ -45,12 +45,11 @@ impl RequestError {
                 tokens_max,
             });
         }
-        match prompt.iter().find(|token| **token as usize >= vocabulary) {
-            Some(token) => Err(RequestError::TokenUnknown {
-                token: *token,
-                vocabulary,
+        match vocabulary.has(prompt) {
+            true => Ok(()),
+            false => Err(RequestError::TokenUnknown {
+                vocabulary: vocabulary.size(),
             }),
-            None => Ok(()),
         }
     }
 }

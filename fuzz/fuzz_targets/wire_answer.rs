@@ -1,16 +1,24 @@
-//! An event of a sealed answer. What decodes has one encoding, and vectors are as many as they say.
+//! The records of a sealed answer, one after another. What is taken has one encoding, in the right order.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wire::{AnswerEvent, JobFailure};
+use wire::{AnswerEvent, AnswerReader, Digest, Endpoint, Record, RecordBytes};
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = JobFailure::decode(bytes);
-    let Ok(event) = AnswerEvent::decode(bytes) else {
-        return;
-    };
-    assert_eq!(event.encode(), bytes);
-    if let AnswerEvent::Embeddings(vectors) = event {
-        assert_eq!(vectors.iter().len(), vectors.count());
+    let (records, _) = bytes.as_chunks::<{ wire::limits::RECORD_BYTES }>();
+    for endpoint in [Endpoint::Embeddings, Endpoint::Chat] {
+        let mut reader = AnswerReader::new(endpoint, Digest::default());
+        for record in records {
+            // The order is the hard part to guess, so the sequence is given.
+            let mut record: RecordBytes = *record;
+            record[12..16].copy_from_slice(&reader.taken().to_le_bytes());
+            match reader.take(&record) {
+                Ok(AnswerEvent::Receipt(receipt)) => {
+                    assert!(receipt.len() <= wire::limits::RECEIPT_BYTES_MAX);
+                }
+                Ok(_) => assert_eq!(Record::decode(&record).map(|record| record.encode()), Ok(record)),
+                Err(_) => break,
+            }
+        }
     }
 });

@@ -218,7 +218,7 @@ fn keyset(
         registers,
         gpus: Vec::new(),
         padding: Padding {
-            step_bytes: wire::limits::RECORD_STEP_BYTES as u16,
+            step_bytes: wire::limits::RECORD_BYTES as u16,
             interval_ms: config.interval_ms,
         },
     }

@@ -8,14 +8,13 @@ use crate::exposure::{Exposure, Reservation};
 use crate::models::{Model, Models};
 use crate::replay::ReplayCache;
 use engine::{Chat, Embedder, Sampling};
-use model::text::{Message, Text};
 use rand_core::CryptoRng;
 use settlement::{Address, SignedVoucher, limits as bounds};
 use std::sync::{Arc, Mutex};
 use wire::{
-    Commitments, Digest, Envelope, EnvelopeDigest, EnvelopeRefused, Keyset, KeysetDigest,
-    ModelOffer, OpenedJob, RefusalCode, Request, ResponseSealer, SealError, SignedEnvelope,
-    Subject, UnreadDigest, Usage, open_job,
+    Ask, ChatRequest, Commitments, Digest, Envelope, EnvelopeDigest, EnvelopeRefused, Keyset,
+    KeysetDigest, ModelOffer, OpenedJob, RefusalCode, Request, ResponseSealer, SealError,
+    SignedEnvelope, Subject, UnreadDigest, Usage, open_job,
 };
 
 /// What admission decides by: the keys and models of this boot, jobs seen, and what channels owe.
@@ -47,17 +46,18 @@ pub(crate) struct Facts {
     pub(crate) commitments: Commitments,
 }
 
-/// What is to be computed.
+/// What is to be computed, in tokens that the model has.
 pub(crate) enum Work {
     /// Embeddings of these texts.
     Embeddings {
-        model: Arc<(Embedder, Text)>,
-        inputs: Vec<String>,
+        model: Arc<Embedder>,
+        inputs: Vec<Vec<u32>>,
     },
-    /// A completion of this prompt.
+    /// A completion of this prompt, which also ends with any of `stops`.
     Chat {
-        model: Arc<(Chat, Text)>,
+        model: Arc<Chat>,
         prompt: Vec<u32>,
+        stops: Vec<Vec<u32>>,
         sampling: Sampling,
     },
 }
@@ -154,7 +154,13 @@ impl Admission {
         }
         // 3. The work and the most it may cost.
         let model = self.models.get(&offer.id).ok_or(RefusalCode::Model)?;
-        let (work, usage_max) = work(model, offer, envelope, &opened.request.body, rng)?;
+        let request = Request::decode(envelope.endpoint, &opened.request.body)
+            .map_err(|_| RefusalCode::Request)?;
+        if request.model_root != envelope.model_root {
+            return Err(RefusalCode::Model);
+        }
+        let parent = request.parent;
+        let (work, usage_max) = work(model, offer, request.ask, rng)?;
         let most = offer
             .prices
             .cost(&usage_max, self.keyset.price_step)
@@ -167,7 +173,7 @@ impl Admission {
         let reservation = self.exposure.reserve(channel, most)?;
         let facts = Facts {
             envelope_digest: signed.digest(),
-            parent: opened.request.parent,
+            parent,
             offer: offer.clone(),
             request: opened.commitments.request(&opened.request.body),
             commitments: opened.commitments,
@@ -231,70 +237,76 @@ impl Admission {
     }
 }
 
-/// The work that the body inside the seal asks for, and the most it may use.
+/// The work that the request inside the seal asks for, and the most it may use. Its prompt tokens are those that the client
+/// sealed, so that both sides know the same number before anything runs.
 fn work(
     model: Model,
     offer: &ModelOffer,
-    envelope: &Envelope,
-    body: &[u8],
+    ask: Ask,
     rng: &mut impl CryptoRng,
 ) -> Result<(Work, Usage), RefusalCode> {
-    let request = Request::decode(envelope.endpoint, body).map_err(|_| RefusalCode::Request)?;
-    if request.model() != envelope.model {
-        return Err(RefusalCode::Model);
-    }
-    let most = |prompt, completion| Usage {
-        prompt,
-        cached: 0,
-        completion,
-    };
-    match (model, request) {
-        (Model::Embedder(model), Request::Embeddings(request)) => {
-            let inputs = request.inputs;
-            let prompt = u32::try_from(inputs.len())
-                .ok()
-                .and_then(|n| n.checked_mul(offer.context_tokens));
-            let most = most(prompt.ok_or(RefusalCode::CostMax)?, 0);
+    match (model, ask) {
+        (Model::Embedder(model), Ask::Embeddings(inputs)) => {
+            let context = offer.context_tokens as usize;
+            let fits = |input: &Vec<u32>| input.len() <= context && model.check(input).is_ok();
+            if !inputs.iter().all(fits) {
+                return Err(RefusalCode::Request);
+            }
+            let prompt = inputs.iter().map(Vec::len).sum::<usize>();
+            let most = Usage {
+                prompt: u32::try_from(prompt).map_err(|_| RefusalCode::Request)?,
+                cached: 0,
+                completion: 0,
+            };
             Ok((Work::Embeddings { model, inputs }, most))
         }
-        (Model::Chat(model), Request::Chat(request)) => {
-            let messages = request.messages.iter().map(|message| Message {
-                role: message.role.name(),
-                content: &message.content,
-            });
-            let (chat, text) = &*model;
-            let prompt = text.prompt(&messages.collect::<Vec<_>>());
-            let prompt = prompt.map_err(|_| RefusalCode::Request)?;
-            chat.check_prompt(&prompt)
-                .map_err(|_| RefusalCode::Request)?;
-            let prompt_count = u32::try_from(prompt.len()).map_err(|_| RefusalCode::Request)?;
-            let room = offer
-                .context_tokens
-                .checked_sub(prompt_count)
-                .filter(|room| *room > 0)
-                .ok_or(RefusalCode::Request)?;
-            let sampling = Sampling {
-                temperature: request.temperature,
-                top_p: request.top_p,
-                seed: request.seed.unwrap_or_else(|| rng.next_u64()),
-                tokens_max: request.tokens_max.min(room),
-            };
-            let most = most(prompt_count, sampling.tokens_max);
-            let work = Work::Chat {
-                model,
-                prompt,
-                sampling,
-            };
-            Ok((work, most))
-        }
+        (Model::Chat(model), Ask::Chat(request)) => chat_work(model, offer, request, rng),
         _ => Err(RefusalCode::Model),
     }
 }
 
-// What a client may seal, the model takes.
-const _: () = assert!(
-    model::limits::MESSAGES_MAX >= wire::limits::MESSAGES_MAX
-        && model::limits::TEXT_BYTES_MAX >= wire::limits::TEXT_BYTES_MAX
-        && model::limits::CONVERSATION_BYTES_MAX >= wire::limits::CONVERSATION_BYTES_MAX
-        && model::limits::COMPLETION_TOKENS_MAX >= wire::limits::COMPLETION_TOKENS_MAX
-);
+fn chat_work(
+    model: Arc<Chat>,
+    offer: &ModelOffer,
+    request: ChatRequest,
+    rng: &mut impl CryptoRng,
+) -> Result<(Work, Usage), RefusalCode> {
+    // What this version does not compute is refused, never left out.
+    if request.unsupported().is_some() {
+        return Err(RefusalCode::Request);
+    }
+    let ChatRequest { prompt, stops, .. } = request;
+    model
+        .check_prompt(&prompt)
+        .map_err(|_| RefusalCode::Request)?;
+    if !stops.iter().fold(true, |all, stop| all & model.has(stop)) {
+        return Err(RefusalCode::Request);
+    }
+    let prompt_count = u32::try_from(prompt.len()).map_err(|_| RefusalCode::Request)?;
+    let room = offer
+        .context_tokens
+        .checked_sub(prompt_count)
+        .filter(|room| *room > 0)
+        .ok_or(RefusalCode::Request)?;
+    let sampling = Sampling {
+        temperature: request.temperature,
+        top_p: request.top_p,
+        seed: request.seed.unwrap_or_else(|| rng.next_u64()),
+        tokens_max: request.tokens_max.min(room),
+    };
+    let most = Usage {
+        prompt: prompt_count,
+        cached: 0,
+        completion: sampling.tokens_max,
+    };
+    let work = Work::Chat {
+        model,
+        prompt,
+        stops,
+        sampling,
+    };
+    Ok((work, most))
+}
+
+// What a client may ask for, the model takes.
+const _: () = assert!(model::limits::COMPLETION_TOKENS_MAX >= wire::limits::COMPLETION_TOKENS_MAX);

@@ -3,7 +3,6 @@
 
 use crate::volume;
 use engine::{Chat, Embedder, EngineError, weights};
-use model::text::Text;
 use model::{ModelFiles, ModelRoot};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,9 +21,9 @@ struct Loaded {
 #[derive(Clone)]
 pub(crate) enum Model {
     /// Answers embeddings.
-    Embedder(Arc<(Embedder, Text)>),
+    Embedder(Arc<Embedder>),
     /// Answers chat.
-    Chat(Arc<(Chat, Text)>),
+    Chat(Arc<Chat>),
 }
 
 /// A model that cannot be served.
@@ -87,22 +86,16 @@ impl Models {
 
 fn load(model: &MeasuredModel, files: &ModelFiles) -> Result<(String, Loaded), ModelError> {
     let loaded = Loaded {
-        model: with_text(model.endpoint, files).map_err(because(model))?,
+        model: built(model.endpoint, files).map_err(because(model))?,
         tokenizer: Digest(files.tokenizer_digest()),
     };
     Ok((model.id.clone(), loaded))
 }
 
-fn with_text(endpoint: MeasuredEndpoint, files: &ModelFiles) -> Result<Model, EngineError> {
+fn built(endpoint: MeasuredEndpoint, files: &ModelFiles) -> Result<Model, EngineError> {
     Ok(match endpoint {
-        MeasuredEndpoint::Embeddings => {
-            let text = Text::of_embedder(files)?;
-            Model::Embedder(Arc::new((Embedder::load(files)?, text)))
-        }
-        MeasuredEndpoint::Chat => {
-            let text = Text::of_chat(files)?;
-            Model::Chat(Arc::new((Chat::load(files)?, text)))
-        }
+        MeasuredEndpoint::Embeddings => Model::Embedder(Arc::new(Embedder::load(files)?)),
+        MeasuredEndpoint::Chat => Model::Chat(Arc::new(Chat::load(files)?)),
     })
 }
 

@@ -1,23 +1,25 @@
-//! Runs an admitted job and writes the sealed answer: events, then the receipt, then, in the clear, the charge.
+//! Runs an admitted job and writes the sealed answer: records of token ids or numbers, then the receipt, then, in the clear,
+//! the charge. A record leaves in each interval, whether or not it holds something, so that a proxy sees neither when a token
+//! came nor how long the prompt took.
 
 use crate::exposure::Reservation;
 use crate::job::{Admission, Admitted, Facts, Work};
-use engine::{Chat, Embedder, Generated, Sampling};
-use model::text::Text;
+use engine::{Chat, Embedder, Sampling};
 use settlement::{Charge, Nano, SignedCap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior, interval_at};
+use wire::limits::RECORD_SLOTS;
 use wire::{
-    AnswerEvent, CoreDigest, Digest, Finish, Frame, FrameKind, JobFailure, Receipt, ReceiptCore,
-    RecordKind, ResponseSealer, Timings, Usage, Vectors, core_digest, frame_chain,
-    frame_chain_start,
+    AnswerWriter, CoreDigest, Finish, Frame, FrameKind, JobFailure, Receipt, ReceiptCore,
+    RecordBytes, ResponseSealer, Timings, Usage, core_digest,
 };
 
-/// Steps that generation may run ahead of the stream. A slow reader slows the model and nothing else.
-const STEPS_AHEAD: usize = 32;
+/// Steps that generation may run ahead of the stream: a record's. A slow reader slows the model and nothing else.
+const STEPS_AHEAD: usize = RECORD_SLOTS;
 const ENGINE: &str = concat!("chrysalis-engine/", env!("CARGO_PKG_VERSION"));
 
 /// An answer that did not reach its end.
@@ -29,12 +31,11 @@ pub(crate) enum RunError {
     Engine,
 }
 
-/// The answer as it is written: seals each event and keeps the chain over them.
+/// The answer as it is written: makes each record and seals it.
 struct Answer<'a, W> {
     out: &'a mut W,
     sealer: ResponseSealer,
-    chain: Digest,
-    events: u32,
+    writer: AnswerWriter,
 }
 
 /// What the computation came to.
@@ -46,16 +47,15 @@ struct Outcome {
 }
 
 impl<W: AsyncWrite + Unpin> Answer<'_, W> {
-    async fn event(&mut self, event: &AnswerEvent) -> std::io::Result<()> {
-        let payload = event.encode();
-        self.chain = frame_chain(self.chain, &payload);
-        self.events += 1;
-        self.record(RecordKind::Event, &payload).await
-    }
-
-    async fn record(&mut self, kind: RecordKind, payload: &[u8]) -> std::io::Result<()> {
-        let sealed = self.sealer.seal(kind, payload);
-        self.out.write_all(&Frame::data(&sealed)).await?;
+    /// Writes what `make` makes, at once.
+    async fn write(
+        &mut self,
+        make: impl FnOnce(&mut AnswerWriter) -> Vec<RecordBytes>,
+    ) -> std::io::Result<()> {
+        for record in make(&mut self.writer) {
+            let sealed = self.sealer.seal(&record);
+            self.out.write_all(&Frame::data(&sealed)).await?;
+        }
         self.out.flush().await
     }
 }
@@ -78,29 +78,27 @@ impl Admitted {
             work,
         } = self;
         let started = Instant::now();
-        let chain = frame_chain_start(facts.envelope_digest);
+        let writer = AnswerWriter::new(facts.envelope.endpoint, facts.envelope_digest);
         let mut answer = Answer {
             out,
             sealer,
-            chain,
-            events: 0,
+            writer,
+        };
+        let pace = Pace {
+            interval: Duration::from_millis(admission.keyset.padding.interval_ms.max(1).into()),
+            deadline: arrived + Duration::from_millis(facts.envelope.deadline_ms.into()),
+            started,
         };
         let computed = match work {
             Work::Embeddings { model, inputs } => {
-                embeddings(&mut answer, model, inputs, started).await
+                embeddings(&mut answer, model, inputs, &pace).await
             }
             Work::Chat {
                 model,
                 prompt,
+                stops,
                 sampling,
-            } => {
-                let pace = Pace {
-                    interval: Duration::from_millis(admission.keyset.padding.interval_ms.into()),
-                    deadline: arrived + Duration::from_millis(facts.envelope.deadline_ms.into()),
-                    started,
-                };
-                chat(&mut answer, model, prompt, sampling, &pace).await
-            }
+            } => chat(&mut answer, model, prompt, stops, sampling, &pace).await,
         };
         let outcome = match computed {
             Ok(outcome) => outcome,
@@ -121,7 +119,8 @@ impl Admitted {
 impl<W: AsyncWrite + Unpin> Answer<'_, W> {
     /// The receipt inside the seal, then the charge in the clear.
     async fn conclude(mut self, receipt: &Receipt) -> Result<(), RunError> {
-        self.record(RecordKind::Receipt, receipt.encode()).await?;
+        self.write(|writer| writer.receipt(receipt.encode()))
+            .await?;
         let mut end = Frame::data(&self.sealer.finish());
         end.extend(Frame::encode(FrameKind::Charge, &receipt.charge().encode()));
         end.extend(Frame::encode(FrameKind::End, b""));
@@ -132,7 +131,7 @@ impl<W: AsyncWrite + Unpin> Answer<'_, W> {
 
     /// Tells the client, inside the seal, that the engine failed. No receipt, so no charge.
     async fn fail(mut self) -> Result<(), RunError> {
-        self.record(RecordKind::Failure, &JobFailure::Engine.encode())
+        self.write(|writer| writer.failure(JobFailure::Engine))
             .await?;
         let end = [
             Frame::data(&self.sealer.finish()),
@@ -175,9 +174,9 @@ impl Facts {
             tokenizer: self.offer.tokenizer,
             quantisation: self.offer.quantisation.clone(),
             request: self.request,
-            response: self.commitments.response(answer.chain),
-            events: answer.events,
-            frames: answer.chain,
+            response: self.commitments.response(answer.writer.chain()),
+            events: answer.writer.chained(),
+            frames: answer.writer.chain(),
             finish: outcome.finish,
             usage: outcome.usage,
             prices: self.offer.prices,
@@ -226,101 +225,116 @@ fn sign(
     })
 }
 
-async fn embeddings<W: AsyncWrite + Unpin>(
-    answer: &mut Answer<'_, W>,
-    model: Arc<(Embedder, Text)>,
-    inputs: Vec<String>,
-    started: Instant,
-) -> Result<Outcome, RunError> {
-    let computed = tokio::task::spawn_blocking(move || {
-        let (embedder, text) = &*model;
-        let embed = |input: String| {
-            let tokens = text.to_embed(&input).map_err(|_| RunError::Engine)?;
-            let vector = embedder.embed(&tokens).map_err(|_| RunError::Engine)?;
-            Ok((tokens.len() as u32, vector))
-        };
-        inputs
-            .into_iter()
-            .map(embed)
-            .collect::<Result<_, RunError>>()
-    });
-    let computed: Vec<(u32, Vec<f32>)> = computed.await.map_err(|_| RunError::Engine)??;
-    let tokens = computed.iter().map(|(tokens, _)| tokens).sum();
-    let vectors: Vec<Vec<f32>> = computed.into_iter().map(|(_, vector)| vector).collect();
-    answer
-        .event(&AnswerEvent::Embeddings(Vectors::new(&vectors)))
-        .await?;
-    let usage = Usage {
-        prompt: tokens,
-        cached: 0,
-        completion: 0,
-    };
-    Ok(Outcome {
-        usage,
-        finish: Finish::Stop,
-        first_token: started.elapsed(),
-        seed: None,
-    })
-}
-
-/// When records may leave and when they must end.
+/// When records leave and when they must end.
 struct Pace {
     interval: Duration,
     deadline: Instant,
     started: Instant,
 }
 
+impl Pace {
+    fn ticks(&self) -> Interval {
+        let mut ticks = interval_at(tokio::time::Instant::now() + self.interval, self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks
+    }
+
+    fn expired(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+}
+
+async fn embeddings<W: AsyncWrite + Unpin>(
+    answer: &mut Answer<'_, W>,
+    model: Arc<Embedder>,
+    inputs: Vec<Vec<u32>>,
+    pace: &Pace,
+) -> Result<Outcome, RunError> {
+    let (all, deadline) = (inputs.len(), pace.deadline);
+    // Dropped with this future: nobody waits for the vectors any more.
+    let wanted = Arc::new(());
+    let watched = Arc::downgrade(&wanted);
+    let computing = tokio::task::spawn_blocking(move || {
+        let (mut numbers, mut tokens, mut made) = (Vec::new(), 0, 0);
+        for input in &inputs {
+            if Instant::now() >= deadline || watched.strong_count() == 0 {
+                break;
+            }
+            numbers.extend(model.embed(input).map_err(|_| RunError::Engine)?);
+            tokens += input.len() as u32;
+            made += 1;
+        }
+        Ok::<_, RunError>((numbers, tokens, made))
+    });
+    tokio::pin!(computing);
+    let mut ticks = pace.ticks();
+    let computed = loop {
+        answer.write(|writer| vec![writer.empty()]).await?;
+        tokio::select! {
+            computed = &mut computing => break computed,
+            _ = ticks.tick() => {}
+        }
+    };
+    let (numbers, tokens, made) = computed.map_err(|_| RunError::Engine)??;
+    let width = numbers.len().checked_div(made).unwrap_or(0) as u32;
+    let finish = match made == all {
+        true => Finish::Stop,
+        false => Finish::Deadline,
+    };
+    answer
+        .write(|writer| writer.vectors(&numbers, width, finish))
+        .await?;
+    Ok(Outcome {
+        usage: Usage {
+            prompt: tokens,
+            cached: 0,
+            completion: 0,
+        },
+        finish,
+        first_token: pace.started.elapsed(),
+        seed: None,
+    })
+}
+
 async fn chat<W: AsyncWrite + Unpin>(
     answer: &mut Answer<'_, W>,
-    model: Arc<(Chat, Text)>,
+    model: Arc<Chat>,
     prompt: Vec<u32>,
+    stops: Vec<Vec<u32>>,
     sampling: Sampling,
     pace: &Pace,
 ) -> Result<Outcome, RunError> {
-    let prompt_tokens = prompt.len() as u32;
-    let seed = sampling.seed;
-    answer.event(&AnswerEvent::Start).await?;
-    let (steps, mut received) = mpsc::channel::<(u32, String)>(STEPS_AHEAD);
+    let (prompt_tokens, seed) = (prompt.len() as u32, sampling.seed);
+    let (steps, mut received) = mpsc::channel::<u32>(STEPS_AHEAD);
     let generation =
-        tokio::task::spawn_blocking(move || generate(&model, &prompt, &sampling, &steps));
+        tokio::task::spawn_blocking(move || generate(&model, &prompt, &stops, &sampling, &steps));
 
-    let mut streamed = 0;
-    let mut first_token = None;
-    let mut expired = false;
-    while let Some((token, text)) = received.recv().await {
-        first_token.get_or_insert_with(|| pace.started.elapsed());
-        // Wait out the interval and take what came meanwhile: the proxy sees a steady rhythm, not tokens.
-        tokio::time::sleep(pace.interval).await;
-        let (mut token_ids, mut content) = (vec![token], text);
-        while let Ok((token, text)) = received.try_recv() {
-            token_ids.push(token);
-            content.push_str(&text);
+    answer.write(|writer| vec![writer.empty()]).await?;
+    let mut ticks = pace.ticks();
+    let (mut first_token, mut completion) = (None, 0);
+    let mut ids = Vec::with_capacity(RECORD_SLOTS);
+    // What is generated beyond the deadline is not delivered, so it is neither counted nor charged.
+    let expired = loop {
+        ticks.tick().await;
+        let ended = take(&mut received, &mut ids);
+        completion += ids.len() as u32;
+        if !ids.is_empty() {
+            first_token.get_or_insert_with(|| pace.started.elapsed());
         }
-        streamed += token_ids.len();
-        answer
-            .event(&AnswerEvent::Text { content, token_ids })
-            .await?;
-        if Instant::now() >= pace.deadline {
-            expired = true;
-            break;
+        if ended || pace.expired() {
+            break !ended;
         }
-    }
+        answer.write(|writer| vec![writer.ids(&ids, None)]).await?;
+        ids.clear();
+    };
     drop(received);
-    let generated = generation.await.map_err(|_| RunError::Engine)??;
-    // What was generated beyond the deadline was not delivered, so it is neither counted nor charged.
-    let rest = match expired {
-        true => &[],
-        false => generated.tokens.get(streamed..).unwrap_or_default(),
+    let made = generation.await.map_err(|_| RunError::Engine)??;
+    let finish = match expired {
+        true => Finish::Deadline,
+        false => made,
     };
-    let completion = (streamed + rest.len()) as u32;
-    let finish = match generated.finish {
-        _ if expired => Finish::Deadline,
-        engine::Finish::Stop => Finish::Stop,
-        engine::Finish::Length | engine::Finish::Cancelled => Finish::Length,
-    };
-    let token_ids = rest.to_vec();
     answer
-        .event(&AnswerEvent::End { token_ids, finish })
+        .write(|writer| vec![writer.ids(&ids, Some(finish))])
         .await?;
     Ok(Outcome {
         usage: Usage {
@@ -334,22 +348,51 @@ async fn chat<W: AsyncWrite + Unpin>(
     })
 }
 
+/// Fills a record with what came. `true` if nothing more will.
+fn take(received: &mut mpsc::Receiver<u32>, ids: &mut Vec<u32>) -> bool {
+    while ids.len() < RECORD_SLOTS {
+        match received.try_recv() {
+            Ok(token) => ids.push(token),
+            Err(mpsc::error::TryRecvError::Empty) => return false,
+            Err(mpsc::error::TryRecvError::Disconnected) => return true,
+        }
+    }
+    false
+}
+
 /// Runs on a blocking thread; stops when nobody receives any more.
 fn generate(
-    (chat, text): &(Chat, Text),
+    chat: &Chat,
     prompt: &[u32],
+    stops: &[Vec<u32>],
     sampling: &Sampling,
-    steps: &mpsc::Sender<(u32, String)>,
-) -> Result<Generated, RunError> {
-    let mut detokeniser = text.detokeniser().map_err(|_| RunError::Engine)?;
+    steps: &mpsc::Sender<u32>,
+) -> Result<Finish, RunError> {
+    let mut made = Vec::new();
+    let mut stopped = false;
     let generated = chat.generate(prompt, sampling, &mut |step| {
-        let text = detokeniser.push(step.token, step.last);
-        match steps.blocking_send((step.token, text)) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
+        made.push(step.token);
+        stopped = ends_with(&made, stops);
+        match steps.blocking_send(step.token) {
+            Ok(()) if !stopped => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
         }
     });
-    generated.map_err(|_| RunError::Engine)
+    let finish = generated.map_err(|_| RunError::Engine)?.finish;
+    Ok(match finish {
+        _ if stopped => Finish::Stop,
+        engine::Finish::Stop => Finish::Stop,
+        engine::Finish::Length | engine::Finish::Cancelled => Finish::Length,
+    })
+}
+
+/// Whether the tokens end with one of the sequences. All of each are compared: only whether they end shows.
+fn ends_with(made: &[u32], stops: &[Vec<u32>]) -> bool {
+    stops.iter().fold(false, |any, stop| {
+        let tail = made.len().checked_sub(stop.len()).map(|at| &made[at..]);
+        let differs = |tail: &[u32]| tail.iter().zip(stop).fold(0, |all, (a, b)| all | (a ^ b));
+        any | tail.is_some_and(|tail| differs(tail) == 0)
+    })
 }
 
 fn millis(duration: Duration) -> u32 {

@@ -233,6 +233,22 @@ fn settle(
     Ok(payout)
 }
 
+/// The ids that a chat's messages become, in the bytes in which they are sealed and lie in memory. Whoever searches for a prompt
+/// has to search for these: a guest holds no text.
+pub fn prompt_ids(client: &Client, body: &Value) -> anyhow::Result<Vec<u8>> {
+    let ask = client::openai::parse(Endpoint::Chat, body)?.ask;
+    let model = client.models().get(ask.model()).context("it is listed")?;
+    match model.encode(&ask, u32::MAX)? {
+        wire::Ask::Chat(chat) => Ok(id_bytes(&chat.prompt)),
+        wire::Ask::Embeddings(_) => anyhow::bail!("a chat becomes a chat"),
+    }
+}
+
+/// Ids in those bytes.
+pub fn id_bytes(ids: &[u32]) -> Vec<u8> {
+    ids.iter().flat_map(|id| id.to_le_bytes()).collect()
+}
+
 /// Dimensions, the similarity of the similar pair, and of the dissimilar one. The vectors have length one.
 fn compare(events: &[Value]) -> anyhow::Result<(usize, f64, f64)> {
     let data = events

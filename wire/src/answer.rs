@@ -1,138 +1,353 @@
-//! The events of a sealed answer: what a guest writes into records of kind [`crate::RecordKind::Event`] and
-//! [`crate::RecordKind::Failure`], and a client reads.
+//! A sealed answer: its records in order, as a guest writes them and a client reads them.
+//!
+//! ```text
+//!  completion:  Ids* (some empty), the last one with its finish ─► Receipt+
+//!  embeddings:  Vectors* (some empty), the last one likewise     ─► Receipt+      or, at any time, ─► Failure
+//! ```
+//!
+//! The padded records of ids and vectors form a hash chain, so that a partial answer is provable, too; the receipt names
+//! its end. Both sides are here, so that they cannot differ about the order, the numbers or the chain.
 
-use crate::Finish;
-use crate::cbor::{self, Malformed};
-use crate::limits::{ANSWER_BYTES_MAX, INPUTS_MAX};
-use minicbor::{Decode, Encode};
+use crate::limits::{COMPLETION_TOKENS_MAX, RECEIPT_BYTES_MAX, RECORD_SLOTS, VECTOR_NUMBERS_MAX};
+use crate::record::{CONTENT_BYTES, Record, RecordBytes, RecordError, RecordKind};
+use crate::request::padme;
+use crate::{Digest, Endpoint, EnvelopeDigest, Finish, sha256};
 
-const WHAT: &str = "answer event";
-
-/// One event. A completion is a `Start`, any number of `Text`, and one `End`; an embeddings request has one event.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum AnswerEvent {
-    /// A completion begins: nothing is generated yet.
-    #[n(0)]
-    Start,
-    /// The next text of a completion.
-    #[n(1)]
-    Text {
-        /// The text.
-        #[n(0)]
-        content: String,
-        /// Exactly the tokens that made it, so that the client can recount.
-        #[n(1)]
-        token_ids: Vec<u32>,
-    },
-    /// A completion is whole.
-    #[n(2)]
-    End {
-        /// Tokens since the last text that made none.
-        #[n(0)]
-        token_ids: Vec<u32>,
-        /// Why it ended.
-        #[n(1)]
-        finish: Finish,
-    },
-    /// The vectors, all of one length, in the order of the inputs.
-    #[n(3)]
-    Embeddings(#[n(0)] Vectors),
-}
-
-/// Vectors of one length, as 32-bit floats in little-endian order: what the OpenAI API calls `base64`.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct Vectors {
-    #[n(0)]
-    count: u32,
-    #[n(1)]
-    #[cbor(with = "minicbor::bytes")]
-    values: Vec<u8>,
-}
-
-/// Why an accepted job has no result. Nothing is charged for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, thiserror::Error)]
-#[cbor(index_only)]
+/// Why an accepted job has no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs)]
 pub enum JobFailure {
-    #[n(0)]
     #[error("the engine failed")]
-    Engine,
+    Engine = 1,
 }
 
-impl AnswerEvent {
-    /// The deterministic encoding: a record's payload.
-    pub fn encode(&self) -> Vec<u8> {
-        cbor::to_vec(self)
-    }
+/// The guest's side: makes the records of one answer.
+pub struct AnswerWriter {
+    kind: RecordKind,
+    state: State,
+}
 
-    /// Decodes a record's payload.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let event: AnswerEvent = cbor::from_slice(WHAT, bytes, ANSWER_BYTES_MAX)?;
-        match &event {
-            AnswerEvent::Embeddings(vectors) if !vectors.are_whole() => Err(Malformed::Field {
-                what: WHAT,
-                field: "vectors",
-            }),
-            _ => Ok(event),
+/// The client's side: takes the records of one answer, and refuses what no honest guest writes.
+pub struct AnswerReader {
+    endpoint: Endpoint,
+    state: State,
+    finished: bool,
+    receipt: Vec<u8>,
+    ended: bool,
+}
+
+/// What a record adds to an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AnswerEvent {
+    /// The next tokens of a completion, often none.
+    Ids {
+        /// The tokens; an end token is one of them.
+        ids: Vec<u32>,
+        /// Why the completion ended, with its last record.
+        finish: Option<Finish>,
+    },
+    /// The next numbers of the vectors, which follow each other in the order of the texts.
+    Vectors {
+        /// The numbers.
+        numbers: Vec<f32>,
+        /// Of one vector; 0 where there are none.
+        width: u32,
+        /// With the last record.
+        finish: Option<Finish>,
+    },
+    /// A part of the receipt that is not the last.
+    Part,
+    /// The whole receipt.
+    Receipt(Vec<u8>),
+    /// The job failed. Nothing is charged.
+    Failure(JobFailure),
+}
+
+/// What both sides count.
+struct State {
+    chain: Digest,
+    chained: u32,
+    sequence: u32,
+    meter: u64,
+    width: u32,
+}
+
+impl State {
+    fn new(envelope: EnvelopeDigest) -> Self {
+        State {
+            chain: sha256("chrysalis/frames/v2", &[&envelope.0]),
+            chained: 0,
+            sequence: 0,
+            meter: 0,
+            width: 0,
         }
     }
 
-    /// Whether it carries something that was computed: the first such event ends the wait for the first token.
-    pub fn has_content(&self) -> bool {
-        match self {
-            AnswerEvent::Start => false,
-            AnswerEvent::Text { token_ids, .. } | AnswerEvent::End { token_ids, .. } => {
-                !token_ids.is_empty()
+    fn link(&mut self, record: &RecordBytes) {
+        self.chain = sha256("chrysalis/frame/v2", &[&self.chain.0, record]);
+        self.chained += 1;
+    }
+}
+
+impl AnswerWriter {
+    /// The answer of `endpoint` to the job of this envelope.
+    pub fn new(endpoint: Endpoint, envelope: EnvelopeDigest) -> Self {
+        AnswerWriter {
+            kind: kind(endpoint),
+            state: State::new(envelope),
+        }
+    }
+
+    /// A record with nothing in it, for an interval in which nothing came.
+    pub fn empty(&mut self) -> RecordBytes {
+        self.slots(self.kind, &[], None)
+    }
+
+    /// A record of the next tokens, of which [`RECORD_SLOTS`] fit in one.
+    pub fn ids(&mut self, ids: &[u32], finish: Option<Finish>) -> RecordBytes {
+        let words: Vec<_> = ids.iter().map(|id| id.to_le_bytes()).collect();
+        self.slots(RecordKind::Ids, &words, finish)
+    }
+
+    /// The records of all numbers of all vectors, and empty ones up to a padded count.
+    pub fn vectors(&mut self, numbers: &[f32], width: u32, finish: Finish) -> Vec<RecordBytes> {
+        self.state.width = width;
+        let words: Vec<_> = numbers.iter().map(|number| number.to_le_bytes()).collect();
+        let mut full = words.chunks(RECORD_SLOTS);
+        let count = padme(full.len().max(1));
+        (1..=count)
+            .map(|place| {
+                let finish = (place == count).then_some(finish);
+                let words = full.next().unwrap_or_default();
+                self.slots(RecordKind::Vectors, words, finish)
+            })
+            .collect()
+    }
+
+    /// The records of the receipt.
+    pub fn receipt(&mut self, receipt: &[u8]) -> Vec<RecordBytes> {
+        self.statement(RecordKind::Receipt, receipt)
+    }
+
+    /// The record of a failure.
+    pub fn failure(&mut self, failure: JobFailure) -> Vec<RecordBytes> {
+        self.statement(RecordKind::Failure, &[failure as u8])
+    }
+
+    /// The last link of the chain.
+    pub fn chain(&self) -> Digest {
+        self.state.chain
+    }
+
+    /// The records in the chain.
+    pub fn chained(&self) -> u32 {
+        self.state.chained
+    }
+
+    fn slots(
+        &mut self,
+        kind: RecordKind,
+        words: &[[u8; 4]],
+        finish: Option<Finish>,
+    ) -> RecordBytes {
+        let mut content = [0; CONTENT_BYTES];
+        let (slots, _) = content.as_chunks_mut::<4>();
+        let count = words.len().min(slots.len());
+        slots[..count].copy_from_slice(&words[..count]);
+        self.state.meter += count as u64;
+        let record = self.record(kind, count, finish, content);
+        self.state.link(&record);
+        record
+    }
+
+    fn statement(&mut self, kind: RecordKind, bytes: &[u8]) -> Vec<RecordBytes> {
+        let mut parts = bytes.chunks(CONTENT_BYTES).peekable();
+        let mut records = Vec::new();
+        while let Some(part) = parts.next() {
+            let mut content = [0; CONTENT_BYTES];
+            content[..part.len()].copy_from_slice(part);
+            let finish = parts.peek().is_none().then_some(Finish::Stop);
+            records.push(self.record(kind, part.len(), finish, content));
+        }
+        records
+    }
+
+    fn record(
+        &mut self,
+        kind: RecordKind,
+        count: usize,
+        finish: Option<Finish>,
+        content: [u8; CONTENT_BYTES],
+    ) -> RecordBytes {
+        let (sequence, meter) = (self.state.sequence, self.state.meter);
+        self.state.sequence += 1;
+        let width = match (kind, count) {
+            (RecordKind::Vectors, 1..) => self.state.width,
+            _ => 0,
+        };
+        Record {
+            kind,
+            count,
+            finish,
+            sequence,
+            meter,
+            width,
+            content,
+        }
+        .encode()
+    }
+}
+
+/// What an answer of `endpoint` is made of.
+fn kind(endpoint: Endpoint) -> RecordKind {
+    match endpoint {
+        Endpoint::Embeddings => RecordKind::Vectors,
+        Endpoint::Chat => RecordKind::Ids,
+    }
+}
+
+impl AnswerReader {
+    /// The answer of `endpoint` to the job of this envelope.
+    pub fn new(endpoint: Endpoint, envelope: EnvelopeDigest) -> Self {
+        AnswerReader {
+            endpoint,
+            state: State::new(envelope),
+            finished: false,
+            receipt: Vec::new(),
+            ended: false,
+        }
+    }
+
+    /// Takes the next record.
+    pub fn take(&mut self, bytes: &RecordBytes) -> Result<AnswerEvent, RecordError> {
+        let record = Record::decode(bytes)?;
+        let (kind, finish) = (record.kind, record.finish);
+        if self.ended {
+            return Err(RecordError::OutOfPlace(kind));
+        }
+        if record.sequence != self.state.sequence {
+            let (got, want) = (record.sequence, self.state.sequence);
+            return Err(RecordError::Sequence { got, want });
+        }
+        self.state.sequence += 1;
+        match (kind, self.endpoint, self.finished) {
+            (RecordKind::Ids, Endpoint::Chat, false) => {
+                self.slots(
+                    bytes,
+                    &record,
+                    COMPLETION_TOKENS_MAX as usize,
+                    "a completion",
+                )?;
+                let ids = record.words().collect();
+                Ok(AnswerEvent::Ids { ids, finish })
             }
-            AnswerEvent::Embeddings(_) => true,
+            (RecordKind::Vectors, Endpoint::Embeddings, false) => {
+                self.slots(bytes, &record, VECTOR_NUMBERS_MAX, "vectors")?;
+                self.widths(&record)?;
+                let width = record.width;
+                let numbers: Vec<f32> = record.words().map(f32::from_bits).collect();
+                match numbers.iter().all(|number| number.is_finite()) {
+                    true => Ok(AnswerEvent::Vectors {
+                        numbers,
+                        width,
+                        finish,
+                    }),
+                    false => Err(RecordError::NotFinite),
+                }
+            }
+            (RecordKind::Receipt, _, true) => self.receipt(&record),
+            (RecordKind::Failure, _, _) if self.receipt.is_empty() => self.failure(&record),
+            _ => Err(RecordError::OutOfPlace(kind)),
         }
     }
-}
 
-impl Vectors {
-    /// The vectors of one model, which are all of the length of the first.
-    pub fn new(vectors: &[Vec<f32>]) -> Self {
-        let values = vectors.iter().flatten();
-        Vectors {
-            count: vectors.len() as u32,
-            values: values.flat_map(|value| value.to_le_bytes()).collect(),
+    /// The last link of the chain.
+    pub fn chain(&self) -> Digest {
+        self.state.chain
+    }
+
+    /// The records in the chain.
+    pub fn chained(&self) -> u32 {
+        self.state.chained
+    }
+
+    /// All records so far.
+    pub fn taken(&self) -> u32 {
+        self.state.sequence
+    }
+
+    fn slots(
+        &mut self,
+        bytes: &RecordBytes,
+        record: &Record,
+        max: usize,
+        what: &'static str,
+    ) -> Result<(), RecordError> {
+        self.state.meter += record.count as u64;
+        let (got, want) = (record.meter, self.state.meter);
+        if got != want {
+            return Err(RecordError::Meter { got, want });
+        }
+        if want > max as u64 {
+            return Err(RecordError::TooLong(what));
+        }
+        self.finished = record.finish.is_some();
+        self.state.link(bytes);
+        Ok(())
+    }
+
+    /// All vectors have one width, and the last one is whole.
+    fn widths(&mut self, record: &Record) -> Result<(), RecordError> {
+        let (got, want) = (record.width, self.state.width);
+        if got != 0 && want != 0 && got != want {
+            return Err(RecordError::Width { got, want });
+        }
+        let width = got.max(want);
+        self.state.width = width;
+        match record.finish.is_some() && !self.state.meter.is_multiple_of(width.max(1).into()) {
+            true => Err(RecordError::Width { got, want: width }),
+            false => Ok(()),
         }
     }
 
-    /// The bytes of each.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        let bytes = self.values.len() / (self.count as usize).max(1);
-        self.values.chunks_exact(bytes.max(1))
+    fn receipt(&mut self, record: &Record) -> Result<AnswerEvent, RecordError> {
+        self.unmetered(record)?;
+        if self.receipt.len() + record.count > RECEIPT_BYTES_MAX {
+            return Err(RecordError::TooLong("a receipt"));
+        }
+        self.receipt
+            .extend_from_slice(&record.content[..record.count]);
+        // A part that is not the last fills its record, so that a receipt has one encoding.
+        match (record.finish, record.count) {
+            (Some(_), 1..) => {
+                self.ended = true;
+                Ok(AnswerEvent::Receipt(std::mem::take(&mut self.receipt)))
+            }
+            (None, CONTENT_BYTES) => Ok(AnswerEvent::Part),
+            (_, got) => Err(RecordError::Field {
+                field: "count",
+                got: got as u64,
+            }),
+        }
     }
 
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.count as usize
+    fn failure(&mut self, record: &Record) -> Result<AnswerEvent, RecordError> {
+        self.unmetered(record)?;
+        self.ended = true;
+        match (record.finish, record.count, record.content[0]) {
+            (Some(_), 1, 1) => Ok(AnswerEvent::Failure(JobFailure::Engine)),
+            (.., other) => Err(RecordError::Field {
+                field: "failure",
+                got: other.into(),
+            }),
+        }
     }
 
-    /// At least one of them, each of the same number of finite floats.
-    fn are_whole(&self) -> bool {
-        let (floats, rest) = self.values.as_chunks::<4>();
-        (1..=INPUTS_MAX).contains(&self.count())
-            && rest.is_empty()
-            && !floats.is_empty()
-            && floats.len() % self.count() == 0
-            && floats
-                .iter()
-                .all(|bytes| f32::from_le_bytes(*bytes).is_finite())
-    }
-}
-
-impl JobFailure {
-    /// The deterministic encoding: a record's payload.
-    pub fn encode(&self) -> Vec<u8> {
-        cbor::to_vec(self)
-    }
-
-    /// Decodes a record's payload.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        cbor::from_slice("job failure", bytes, 1)
+    fn unmetered(&self, record: &Record) -> Result<(), RecordError> {
+        match (record.meter, self.state.meter) {
+            (got, want) if got == want => Ok(()),
+            (got, want) => Err(RecordError::Meter { got, want }),
+        }
     }
 }
 
@@ -140,80 +355,164 @@ impl JobFailure {
 mod tests {
     use super::*;
 
-    fn events() -> Vec<AnswerEvent> {
-        vec![
-            AnswerEvent::Start,
-            AnswerEvent::Text {
-                content: "h\u{e9}".into(),
-                token_ids: vec![1, 70_000],
-            },
-            AnswerEvent::End {
-                token_ids: vec![],
-                finish: Finish::Length,
-            },
-            AnswerEvent::Embeddings(Vectors::new(&[vec![0.5, -1.0], vec![0.0, 3.0]])),
-        ]
+    const ENVELOPE: EnvelopeDigest = EnvelopeDigest([7; 32]);
+
+    fn read(endpoint: Endpoint, records: &[RecordBytes]) -> Result<Vec<AnswerEvent>, RecordError> {
+        let mut reader = AnswerReader::new(endpoint, ENVELOPE);
+        records.iter().map(|record| reader.take(record)).collect()
+    }
+
+    fn completion(receipt: &[u8]) -> Vec<RecordBytes> {
+        let mut writer = AnswerWriter::new(Endpoint::Chat, ENVELOPE);
+        let mut records = vec![
+            writer.ids(&[], None),
+            writer.ids(&[1, 70_000], None),
+            writer.ids(&[2], Some(Finish::Stop)),
+        ];
+        records.extend(writer.receipt(receipt));
+        records
     }
 
     #[test]
-    fn events_come_back_as_they_were_and_no_flipped_byte_leaves_the_same_one() {
-        for event in events() {
-            let bytes = event.encode();
-            assert_eq!(AnswerEvent::decode(&bytes), Ok(event.clone()));
-            for at in 0..bytes.len() {
-                for bit in 0..8 {
-                    let mut flipped = bytes.clone();
-                    flipped[at] ^= 1 << bit;
-                    let read = AnswerEvent::decode(&flipped);
-                    assert_ne!(read.as_ref(), Ok(&event), "byte {at} bit {bit}");
-                    if let Ok(read) = read {
-                        assert_eq!(read.encode(), flipped, "byte {at} bit {bit}");
-                    }
-                }
-                assert!(AnswerEvent::decode(&bytes[..at]).is_err());
-            }
-        }
-        assert_eq!(
-            events()
-                .iter()
-                .map(AnswerEvent::has_content)
-                .collect::<Vec<_>>(),
-            [false, true, false, true]
-        );
-        let failure = JobFailure::Engine.encode();
-        assert_eq!(JobFailure::decode(&failure), Ok(JobFailure::Engine));
-        assert!(JobFailure::decode(&[1]).is_err());
-        assert!(JobFailure::decode(&[]).is_err());
-    }
-
-    #[test]
-    fn vectors_are_as_many_as_they_say_and_of_one_length() {
-        let check = |count, values: &[f32]| {
-            let values = values
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect();
-            let event = AnswerEvent::Embeddings(Vectors { count, values });
-            AnswerEvent::decode(&event.encode()).is_ok()
+    fn both_sides_agree_about_events_numbers_and_chain() {
+        let mut writer = AnswerWriter::new(Endpoint::Chat, ENVELOPE);
+        let mut reader = AnswerReader::new(Endpoint::Chat, ENVELOPE);
+        let ids = |ids: &[u32], finish| AnswerEvent::Ids {
+            ids: ids.into(),
+            finish,
         };
-        assert!(check(2, &[1.0; 4]));
-        assert!(check(INPUTS_MAX as u32, &[1.0; INPUTS_MAX]));
-        assert!(!check(0, &[]));
-        assert!(!check(0, &[1.0; 4]));
-        assert!(!check(2, &[]));
-        assert!(!check(2, &[1.0; 3]));
-        assert!(!check(INPUTS_MAX as u32 + 1, &[1.0; INPUTS_MAX + 1]));
-        assert!(!check(1, &[f32::NAN]));
-        assert!(!check(1, &[f32::INFINITY]));
-        let odd = AnswerEvent::Embeddings(Vectors {
-            count: 1,
-            values: vec![0; 5],
-        });
-        assert!(AnswerEvent::decode(&odd.encode()).is_err());
+        for (tokens, finish) in [
+            (&[][..], None),
+            (&[1, 70_000], None),
+            (&[2; 120], Some(Finish::Length)),
+        ] {
+            let record = writer.ids(tokens, finish);
+            assert_eq!(reader.take(&record), Ok(ids(tokens, finish)));
+        }
+        assert_eq!((writer.chain(), writer.chained()), (reader.chain(), 3));
+        let receipt: Vec<u8> = (0..1000).map(|n| n as u8).collect();
+        let records = writer.receipt(&receipt);
+        assert_eq!(records.len(), 3);
+        for record in &records[..2] {
+            assert_eq!(reader.take(record), Ok(AnswerEvent::Part));
+        }
+        assert_eq!(reader.take(&records[2]), Ok(AnswerEvent::Receipt(receipt)));
+        assert_eq!(
+            reader.chained(),
+            3,
+            "a receipt is not part of what it names"
+        );
 
-        let vectors = Vectors::new(&[vec![0.5, -1.0], vec![0.0, 3.0]]);
-        let second = [0.0f32.to_le_bytes(), 3.0f32.to_le_bytes()].concat();
-        assert_eq!(vectors.iter().nth(1), Some(&second[..]));
-        assert_eq!(vectors.iter().len(), vectors.count());
+        let mut writer = AnswerWriter::new(Endpoint::Embeddings, ENVELOPE);
+        let numbers: Vec<f32> = (0..500).map(|n| n as f32 / 3.0).collect();
+        let mut vectors = vec![writer.empty()];
+        vectors.extend(writer.vectors(&numbers, 50, Finish::Stop));
+        let (mut read_numbers, mut finishes) = (Vec::new(), 0);
+        for event in read(Endpoint::Embeddings, &vectors).unwrap() {
+            let AnswerEvent::Vectors {
+                numbers,
+                finish,
+                width,
+            } = event
+            else {
+                panic!("{event:?}")
+            };
+            assert!(width == 50 || numbers.is_empty());
+            read_numbers.extend(numbers);
+            finishes += usize::from(finish.is_some());
+        }
+        assert_eq!((read_numbers, finishes), (numbers, 1));
+        let out_of_place = Err(RecordError::OutOfPlace(RecordKind::Vectors));
+        assert_eq!(read(Endpoint::Chat, &vectors), out_of_place);
+    }
+
+    #[test]
+    fn vectors_have_one_width_and_are_whole() {
+        let mut writer = AnswerWriter::new(Endpoint::Embeddings, ENVELOPE);
+        let cut = writer.vectors(&[0.5; 7], 2, Finish::Stop);
+        let refused = Err(RecordError::Width { got: 2, want: 2 });
+        assert_eq!(read(Endpoint::Embeddings, &cut), refused);
+        let mut writer = AnswerWriter::new(Endpoint::Embeddings, ENVELOPE);
+        let mut records = writer.vectors(&[0.5; 240], 2, Finish::Deadline);
+        records[1][24] = 3;
+        let refused = Err(RecordError::Width { got: 3, want: 2 });
+        assert_eq!(read(Endpoint::Embeddings, &records), refused);
+    }
+
+    /// What 40 records need takes 40, and so does what 39 need.
+    #[test]
+    fn the_length_of_vectors_is_a_bucket() {
+        let records = |numbers: usize| {
+            let mut writer = AnswerWriter::new(Endpoint::Embeddings, ENVELOPE);
+            writer.vectors(&vec![0.5; numbers], 1, Finish::Stop).len()
+        };
+        assert_eq!(records(0), 1);
+        assert_eq!(records(120), 1);
+        assert_eq!(records(121), 2);
+        assert_eq!(records(39 * RECORD_SLOTS), 40);
+        assert_eq!(records(40 * RECORD_SLOTS), 40);
+    }
+
+    #[test]
+    fn records_out_of_order_or_after_the_end_are_refused() {
+        let records = completion(b"receipt");
+        assert!(read(Endpoint::Chat, &records).is_ok());
+        let without = |at: usize| {
+            let mut records = records.clone();
+            records.remove(at);
+            read(Endpoint::Chat, &records).err()
+        };
+        for at in 0..3 {
+            let (got, want) = (at as u32 + 1, at as u32);
+            assert_eq!(without(at), Some(RecordError::Sequence { got, want }));
+        }
+        let mut twice = records.clone();
+        twice.push(records[3]);
+        let out_of_place = Some(RecordError::OutOfPlace(RecordKind::Receipt));
+        assert_eq!(read(Endpoint::Chat, &twice).err(), out_of_place);
+        // A receipt before the end, and ids after it.
+        let mut writer = AnswerWriter::new(Endpoint::Chat, ENVELOPE);
+        let early = writer.receipt(b"receipt");
+        assert_eq!(read(Endpoint::Chat, &early).err(), out_of_place);
+        let mut writer = AnswerWriter::new(Endpoint::Chat, ENVELOPE);
+        let late = [writer.ids(&[], Some(Finish::Stop)), writer.ids(&[1], None)];
+        let out_of_place = Some(RecordError::OutOfPlace(RecordKind::Ids));
+        assert_eq!(read(Endpoint::Chat, &late).err(), out_of_place);
+    }
+
+    #[test]
+    fn a_meter_a_number_or_a_failure_that_is_wrong_is_refused() {
+        let changed = |at: usize, byte: u8| {
+            let mut records = completion(b"receipt");
+            records[1][at] = byte;
+            read(Endpoint::Chat, &records).err()
+        };
+        assert_eq!(changed(16, 3), Some(RecordError::Meter { got: 3, want: 2 }));
+        for number in [f32::NAN, f32::INFINITY] {
+            let mut writer = AnswerWriter::new(Endpoint::Embeddings, ENVELOPE);
+            let records = writer.vectors(&[number], 1, Finish::Stop);
+            let refused = Err(RecordError::NotFinite);
+            assert_eq!(read(Endpoint::Embeddings, &records), refused);
+        }
+        let mut writer = AnswerWriter::new(Endpoint::Chat, ENVELOPE);
+        let mut failure = writer.failure(JobFailure::Engine);
+        let engine = vec![AnswerEvent::Failure(JobFailure::Engine)];
+        assert_eq!(read(Endpoint::Chat, &failure), Ok(engine));
+        failure[0][32] = 9;
+        let odd = RecordError::Field {
+            field: "failure",
+            got: 9,
+        };
+        assert_eq!(read(Endpoint::Chat, &failure), Err(odd));
+        // A receipt whose first part is not full, or that never ends.
+        let mut parts = completion(&[7; 481]);
+        assert!(read(Endpoint::Chat, &parts).is_ok());
+        parts[3][4] = 0;
+        assert!(read(Endpoint::Chat, &parts).is_err());
+        let long = completion(&[7; RECEIPT_BYTES_MAX + 1]);
+        assert_eq!(
+            read(Endpoint::Chat, &long).err(),
+            Some(RecordError::TooLong("a receipt"))
+        );
     }
 }

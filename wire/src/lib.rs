@@ -32,7 +32,7 @@ mod request;
 mod seal;
 
 // The public interface is:
-pub use answer::{AnswerEvent, JobFailure, Vectors};
+pub use answer::{AnswerEvent, AnswerReader, AnswerWriter, JobFailure};
 pub use cbor::Malformed;
 pub use config::{ConfigError, MeasuredConfig, MeasuredEndpoint, MeasuredModel, MeasuredVolume};
 pub use digest::{
@@ -46,14 +46,12 @@ pub use receipt::{
     AnswerClaims, Finish, Receipt, ReceiptCore, ReceiptRefused, RequestClaims, Timings,
     VerifiedReceipt, core_digest,
 };
-pub use record::{
-    Record, RecordError, RecordKind, RecordReader, encode_record, frame_chain, frame_chain_start,
-};
+pub use record::{Record, RecordBytes, RecordError, RecordKind};
 pub use refusal::{RefusalCode, SignedRefusal, Subject};
-pub use request::{ChatRequest, EmbeddingsRequest, Message, Request, Role};
+pub use request::{Ask, ChatRequest, Later, Request};
 pub use seal::{
     CANCEL_BYTES, Cancel, CancelSecret, Commitments, JobRequest, OpenedJob, ReceiptKey,
-    ResponseSealer, SEALED_RECEIPT_BYTES, SealError, SealingKey, open_job, request_bucket,
+    ResponseSealer, SEALED_RECEIPT_BYTES, SealError, SealingKey, open_job,
 };
 // Feature `client`: whom to trust, and the client's side of the seal.
 #[cfg(feature = "client")]

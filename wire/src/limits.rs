@@ -22,34 +22,46 @@ pub const STATEMENT_BYTES_MAX: usize = 512;
 pub const FRAME_BYTES_MAX: usize = 16 * 1024;
 /// The plaintext of one sealed chunk (draft-ietf-ohai-chunked-ohttp: a receiver may refuse more).
 pub const CHUNK_BYTES_MAX: usize = 16 * 1024;
-/// A whole sealed request: 1 MiB of job and its overhead.
-pub const SEALED_REQUEST_BYTES_MAX: usize = 1024 * 1024 + 64 * 1024;
-/// The plaintext of a request before padding.
-pub const REQUEST_BYTES_MAX: usize = 900 * 1024;
-/// Messages of one conversation: more than an application keeps before it summarises.
-pub const MESSAGES_MAX: usize = 64;
-/// Texts of one embeddings request. The guest reserves the cost of a whole context for each.
-pub const INPUTS_MAX: usize = 64;
-/// One text to embed, or the content of one message: some 16,000 tokens, above the context of every model on offer.
-pub const TEXT_BYTES_MAX: usize = 64 * 1024;
-/// The contents of all messages of one conversation.
-pub const CONVERSATION_BYTES_MAX: usize = 256 * 1024;
-/// Completion tokens when the application names no limit: a long paragraph, so that a forgotten limit costs little.
-pub const COMPLETION_TOKENS_DEFAULT: u32 = 256;
-/// Completion tokens of one request.
-pub const COMPLETION_TOKENS_MAX: u32 = 4096;
+/// A whole sealed request: the largest request, binary HTTP around it, and chunks.
+pub const SEALED_REQUEST_BYTES_MAX: usize = REQUEST_BYTES_MAX + 64 * 1024;
+/// The header of a request inside the seal; a third of it is reserved.
+pub const REQUEST_HEADER_BYTES: usize = 256;
+/// A request inside the seal: its header and its words.
+pub const REQUEST_BYTES_MAX: usize = REQUEST_HEADER_BYTES + 4 * REQUEST_WORDS_MAX;
+/// Words of a request, token ids most of them: the longest context on offer anywhere with room for four of it, or 2,048
+/// texts of 255 tokens. A guest holds 2 MiB for each request that waits.
+pub const REQUEST_WORDS_MAX: usize = 1 << 19;
+/// The smallest bucket of words: a short question and one of a page look alike.
+pub const REQUEST_WORDS_MIN: usize = 512;
+/// Texts of one embeddings request: as many as the OpenAI API takes, so that indexers need no other batch size.
+pub const INPUTS_MAX: usize = 2048;
+/// Token sequences that end a completion.
+pub const STOPS_MAX: usize = 16;
+/// Tokens of one such sequence.
+pub const STOP_TOKENS_MAX: usize = 32;
+/// Tokens with a bias: the OpenAI API's limit.
+pub const BIAS_MAX: usize = 300;
+/// The largest bias, up or down: the OpenAI API's.
+pub const BIAS_VALUE_MAX: f32 = 100.0;
+/// Words of a grammar: 256 classes by 512 states of 16 bits.
+pub const GRAMMAR_WORDS_MAX: usize = 256 * 512 / 2;
+/// Completion tokens of one request; the model's context is the tighter limit.
+pub const COMPLETION_TOKENS_MAX: u32 = 1 << 17;
 /// The highest temperature, the OpenAI API's.
 pub const TEMPERATURE_MAX: f32 = 2.0;
 /// The highest share of probability that is sampled from: all of it.
 pub const TOP_P_MAX: f32 = 1.0;
-/// The smallest padded request: a short question and a long one look alike below this.
-pub const REQUEST_BYTES_MIN: usize = 2048;
-/// A whole answer, as much as a client holds.
-pub const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Records are padded to a multiple of this (the value OpenPCC uses).
-pub const RECORD_STEP_BYTES: usize = 512;
-/// The payload of one record; a longer one continues in the next.
-pub const RECORD_PAYLOAD_BYTES_MAX: usize = 31 * RECORD_STEP_BYTES - 5;
+/// The largest penalty, up or down, the OpenAI API's.
+pub const PENALTY_MAX: f32 = 2.0;
+/// An answer as it travels. A record leaves in each interval whether or not it holds something: some 120,000 of them,
+/// which is 100 minutes at 50 ms. A client holds the ids and the vectors, not the records.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Numbers of all vectors of one answer: 2,048 texts and vectors of 2,048 numbers, 16 MiB.
+pub const VECTOR_NUMBERS_MAX: usize = 1 << 22;
+/// A record of an answer.
+pub const RECORD_BYTES: usize = 512;
+/// Token ids or numbers that a record holds.
+pub const RECORD_SLOTS: usize = 120;
 /// A receipt: COSE headers, about forty fields and the charge.
 pub const RECEIPT_BYTES_MAX: usize = 4096;
 /// A TDX quote with its certificate chain is about 5 KiB.

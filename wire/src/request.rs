@@ -1,357 +1,566 @@
-//! The request inside the seal, for both endpoints: what a client may ask and a guest answers.
+//! The request inside the seal: token ids and parameters, of fixed width, so that no length and no branch of who reads it
+//! depends on an id. Text, template and tokenizer are the client's.
 //!
-//! It is the same deterministic CBOR as everything else here, so a request has one encoding and an unknown field is
-//! refused. Nothing is optional but the seed: the client writes each default out ([`ChatRequest::new`]), so the two
-//! sides cannot differ about one.
+//! A header of 256 bytes, then arrays of words, then zeros up to a [`bucket`]. Everything is little-endian.
+//!
+//! ```text
+//!   at  bytes                                      at  bytes
+//!    0  4   version, 1                             52  4   top-k, 0 for all
+//!    4  4   endpoint: 0 embeddings, 1 chat         56  4   repetition penalty, f32, 1 for none
+//!    8  4   flags: 1 seed, 2 parent, 4 prefix      60  4   presence penalty, f32
+//!   12  4   choices, 1                             64  4   frequency penalty, f32
+//!   16  4   texts                                  68  4   log probabilities: 0 none, else alternatives and 1
+//!   20  4   prompt tokens of all texts             72  8   seed
+//!   24  4   pairs of token and bias                80  32  model root
+//!   28  4   stop sequences                        112  16  job that this one retries
+//!   32  4   tokens of all stop sequences          128  32  handle of a cached prefix
+//!   36  4   words of a grammar                    160  4   its tokens
+//!   40  4   completion tokens at most             164  92  reserved, zeros
+//!   44  4   temperature, f32                      256      the words: tokens of each text; prompt tokens; bias pairs
+//!   48  4   top-p, f32                                     (token, f32); tokens of each stop; stop tokens; grammar
+//! ```
+//!
+//! An embeddings request has zeros from byte 12 to 16 and from byte 24 to 80. What the format has room for and no guest
+//! computes yet is decoded and then refused by name ([`ChatRequest::unsupported`]), never ignored.
 
 use crate::cbor::{self, Malformed};
 use crate::limits::{
-    COMPLETION_TOKENS_DEFAULT, COMPLETION_TOKENS_MAX, CONVERSATION_BYTES_MAX, INPUTS_MAX,
-    MESSAGES_MAX, NAME_BYTES_MAX, REQUEST_BYTES_MAX, TEMPERATURE_MAX, TEXT_BYTES_MAX, TOP_P_MAX,
+    BIAS_MAX, BIAS_VALUE_MAX, COMPLETION_TOKENS_MAX, GRAMMAR_WORDS_MAX, INPUTS_MAX, PENALTY_MAX,
+    REQUEST_BYTES_MAX, REQUEST_HEADER_BYTES, REQUEST_WORDS_MAX, REQUEST_WORDS_MIN, STOP_TOKENS_MAX,
+    STOPS_MAX, TEMPERATURE_MAX, TOP_P_MAX,
 };
-use crate::{Endpoint, JobRequest};
-use minicbor::{Decode, Encode};
+use crate::{Digest, Endpoint, JobRequest};
 use zeroize::Zeroizing;
 
 const WHAT: &str = "sealed request";
+const SEED: u32 = 1;
+const PARENT: u32 = 2;
+const PREFIX: u32 = 4;
+/// Where the reserved bytes begin.
+const RESERVED: usize = 164;
 
 /// A request of either endpoint.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Request {
-    /// `POST /v1/embeddings`
-    Embeddings(EmbeddingsRequest),
+pub struct Request {
+    /// The model's root, as in the envelope.
+    pub model_root: Digest,
+    /// The job that this one retries.
+    pub parent: Option<[u8; 16]>,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// What is asked, in tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ask {
+    /// `POST /v1/embeddings`: the tokens of 1 to [`INPUTS_MAX`] texts, the special ones included.
+    Embeddings(Vec<Vec<u32>>),
     /// `POST /v1/chat/completions`
     Chat(ChatRequest),
 }
 
-/// Texts to embed.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
-#[cbor(map)]
-pub struct EmbeddingsRequest {
-    /// The model's name, as in the envelope.
-    #[n(0)]
-    pub model: String,
-    /// 1 to [`INPUTS_MAX`] texts.
-    #[n(1)]
-    pub inputs: Vec<String>,
-}
-
-/// A conversation to continue.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
-#[cbor(map)]
+/// A prompt to continue.
+#[derive(Debug, Clone, PartialEq)]
 pub struct ChatRequest {
-    /// The model's name, as in the envelope.
-    #[n(0)]
-    pub model: String,
-    /// 1 to [`MESSAGES_MAX`] messages.
-    #[n(1)]
-    pub messages: Vec<Message>,
+    /// The prompt, template and all.
+    pub prompt: Vec<u32>,
     /// Completion tokens at most.
-    #[n(2)]
     pub tokens_max: u32,
     /// From 0, which always takes the likeliest token, to [`TEMPERATURE_MAX`].
-    #[n(3)]
     pub temperature: f32,
-    /// The share of probability that is sampled from, 0 to 1.
-    #[n(4)]
+    /// The share of probability that is sampled from, above 0 and up to 1.
     pub top_p: f32,
     /// The sampling seed; the guest draws one where it is absent.
-    #[n(5)]
     pub seed: Option<u64>,
+    /// Token sequences that end the completion; they count.
+    pub stops: Vec<Vec<u32>>,
+    /// What this version has room for and no guest computes.
+    pub later: Later,
 }
 
-/// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct Message {
-    /// Who says it.
-    #[n(0)]
-    pub role: Role,
-    /// What is said.
-    #[n(1)]
-    pub content: String,
+/// What a request may name and no guest computes yet. The default asks for nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Later {
+    /// Completions; each is a job of its own in this version.
+    pub choices: u32,
+    /// The likeliest tokens that are considered, 0 for all.
+    pub top_k: u32,
+    /// What divides the score of a token that occurred, 1 for none.
+    pub repetition: f32,
+    /// What is taken off the score of a token that occurred.
+    pub presence: f32,
+    /// What is taken off for each occurrence.
+    pub frequency: f32,
+    /// 0 for none, else the alternatives of each token and 1: 1, 6 or 21.
+    pub logprobs: u32,
+    /// What is added to the scores of tokens.
+    pub bias: Vec<(u32, f32)>,
+    /// A table of states over classes of tokens.
+    pub grammar: Vec<u32>,
+    /// A prefix that the guest holds, by its secret handle, and its tokens.
+    pub prefix: Option<([u8; 32], u32)>,
 }
 
-/// Who says a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
-#[expect(missing_docs)]
-pub enum Role {
-    #[n(0)]
-    System,
-    #[n(1)]
-    User,
-    #[n(2)]
-    Assistant,
-}
-
-impl Role {
-    /// As the OpenAI API and chat templates write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::System => "system",
-            Role::User => "user",
-            Role::Assistant => "assistant",
+impl Default for Later {
+    fn default() -> Self {
+        Later {
+            choices: 1,
+            top_k: 0,
+            repetition: 1.0,
+            presence: 0.0,
+            frequency: 0.0,
+            logprobs: 0,
+            bias: Vec::new(),
+            grammar: Vec::new(),
+            prefix: None,
         }
     }
 }
 
 impl ChatRequest {
-    /// A request with the default of everything that an application may leave out.
-    pub fn new(model: String, messages: Vec<Message>) -> Self {
+    /// A request for the likeliest completion of `prompt`.
+    pub fn new(prompt: Vec<u32>, tokens_max: u32) -> Self {
         ChatRequest {
-            model,
-            messages,
-            tokens_max: COMPLETION_TOKENS_DEFAULT,
-            temperature: 1.0,
+            prompt,
+            tokens_max,
+            temperature: 0.0,
             top_p: 1.0,
             seed: None,
+            stops: Vec::new(),
+            later: Later::default(),
         }
     }
+
+    /// The first thing that this asks for and no guest of this version computes.
+    pub fn unsupported(&self) -> Option<&'static str> {
+        let (asked, nothing) = (&self.later, Later::default());
+        let set = [
+            ("choices", asked.choices != nothing.choices),
+            ("top_k", asked.top_k != nothing.top_k),
+            ("repetition", asked.repetition != nothing.repetition),
+            ("presence", asked.presence != nothing.presence),
+            ("frequency", asked.frequency != nothing.frequency),
+            ("logprobs", asked.logprobs != nothing.logprobs),
+            ("bias", !asked.bias.is_empty()),
+            ("grammar", !asked.grammar.is_empty()),
+            ("prefix", asked.prefix.is_some()),
+        ];
+        set.iter().find(|(_, set)| *set).map(|(name, _)| *name)
+    }
+
+    fn check(&self) -> Result<(), Malformed> {
+        let (temperature, later) = (self.temperature, &self.later);
+        // NaN is in no range, and a negative zero would be a second encoding of zero.
+        let penalty =
+            |value: f32| (-PENALTY_MAX..=PENALTY_MAX).contains(&value) && canonical(value);
+        let bias = |(_, bias): &(u32, f32)| {
+            (-BIAS_VALUE_MAX..=BIAS_VALUE_MAX).contains(bias) && canonical(*bias)
+        };
+        let stop = |stop: &Vec<u32>| (1..=STOP_TOKENS_MAX).contains(&stop.len());
+        let fields = [
+            ("prompt", !self.prompt.is_empty()),
+            (
+                "tokens_max",
+                (1..=COMPLETION_TOKENS_MAX).contains(&self.tokens_max),
+            ),
+            (
+                "temperature",
+                (0.0..=TEMPERATURE_MAX).contains(&temperature) && canonical(temperature),
+            ),
+            ("top_p", self.top_p > 0.0 && self.top_p <= TOP_P_MAX),
+            (
+                "stops",
+                self.stops.len() <= STOPS_MAX && self.stops.iter().all(stop),
+            ),
+            ("choices", later.choices > 0),
+            (
+                "repetition",
+                later.repetition > 0.0 && later.repetition <= PENALTY_MAX,
+            ),
+            ("presence", penalty(later.presence)),
+            ("frequency", penalty(later.frequency)),
+            ("logprobs", [0, 1, 6, 21].contains(&later.logprobs)),
+            (
+                "bias",
+                later.bias.len() <= BIAS_MAX && later.bias.iter().all(bias),
+            ),
+            ("grammar", later.grammar.len() <= GRAMMAR_WORDS_MAX),
+        ];
+        cbor::check(WHAT, 1, &fields)
+    }
+}
+
+fn canonical(value: f32) -> bool {
+    value != 0.0 || value.is_sign_positive()
+}
+
+/// The padded number of words, so that the length of a sealed request tells its bucket and no more.
+pub fn bucket(words: usize) -> usize {
+    padme(words.max(REQUEST_WORDS_MIN))
+}
+
+/// `size` with at most 12 % added, so that only the largest few binary digits of a length show.
+/// Source: Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and Communication with PURBs", §4.
+pub(crate) fn padme(size: usize) -> usize {
+    let Some(exponent) = size.checked_ilog2() else {
+        return size;
+    };
+    let digits = exponent.checked_ilog2().map_or(0, |digits| digits + 1);
+    size.next_multiple_of(1 << exponent.saturating_sub(digits))
 }
 
 impl Request {
     /// What is asked for.
     pub fn endpoint(&self) -> Endpoint {
-        match self {
-            Request::Embeddings(_) => Endpoint::Embeddings,
-            Request::Chat(_) => Endpoint::Chat,
+        match self.ask {
+            Ask::Embeddings(_) => Endpoint::Embeddings,
+            Ask::Chat(_) => Endpoint::Chat,
         }
     }
 
-    /// The model's name.
-    pub fn model(&self) -> &str {
-        match self {
-            Request::Embeddings(request) => &request.model,
-            Request::Chat(request) => &request.model,
+    /// Prompt tokens: what the client sealed is what is computed, counted and charged.
+    pub fn prompt_tokens(&self) -> usize {
+        match &self.ask {
+            Ask::Embeddings(inputs) => inputs.iter().map(Vec::len).sum(),
+            Ask::Chat(chat) => chat.prompt.len(),
         }
     }
 
-    /// The deterministic encoding: the body of a [`JobRequest`].
-    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new(match self {
-            Request::Embeddings(request) => cbor::to_vec(request),
-            Request::Chat(request) => cbor::to_vec(request),
-        })
+    /// The encoding: the body of a [`JobRequest`]. An error names what is out of range.
+    pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, Malformed> {
+        self.check()?;
+        let words = self.sizes().words();
+        if words > REQUEST_WORDS_MAX {
+            return Err(too_long(REQUEST_HEADER_BYTES + 4 * words));
+        }
+        let bytes = REQUEST_HEADER_BYTES + 4 * bucket(words);
+        let mut out = Zeroizing::new(Vec::with_capacity(bytes));
+        self.put_header(&mut out);
+        out.resize(REQUEST_HEADER_BYTES, 0);
+        self.put_words(&mut |word| out.extend_from_slice(&word.to_le_bytes()));
+        out.resize(bytes, 0);
+        Ok(out)
     }
 
-    /// Decodes the body of a request to `endpoint` and checks every value against [`crate::limits`].
+    /// Decodes the body of a request to `endpoint` and checks every value against [`crate::limits`]. Token ids are
+    /// copied and not looked at: whether a model has them is for whoever holds the model to say.
     pub fn decode(endpoint: Endpoint, bytes: &[u8]) -> Result<Self, Malformed> {
+        if bytes.len() > REQUEST_BYTES_MAX {
+            return Err(too_long(bytes.len()));
+        }
+        let cut = Malformed::NotDecodable { what: WHAT };
+        let (header, words) = bytes
+            .split_first_chunk::<REQUEST_HEADER_BYTES>()
+            .ok_or_else(|| cut.clone())?;
+        if header[RESERVED..].iter().any(|byte| *byte != 0) {
+            return Err(Malformed::NotCanonical { what: WHAT });
+        }
+        let (words, rest) = words.as_chunks::<4>();
+        let mut fields = Fields(header);
+        let version = fields.u32();
+        cbor::check(WHAT, version.into(), &[])?;
+        if fields.u32() != endpoint as u32 {
+            return Err(out_of_range("endpoint"));
+        }
+        let (flags, choices) = (fields.u32(), fields.u32());
+        let sizes = Sizes::take(&mut fields)?;
+        let used = sizes.words();
+        if !rest.is_empty() || used > REQUEST_WORDS_MAX || words.len() != bucket(used) {
+            return Err(cut);
+        }
+        let mut words = Words(words);
+        let lengths = words.take(sizes.inputs);
+        let prompt = words.take(sizes.prompt);
         let request = match endpoint {
             Endpoint::Embeddings => {
-                Request::Embeddings(cbor::from_slice(WHAT, bytes, REQUEST_BYTES_MAX)?)
+                let zeros = fields.bytes::<40>() == [0; 40] && choices == 0 && flags & SEED == 0;
+                if !zeros || !sizes.prompt_alone() {
+                    return Err(Malformed::NotCanonical { what: WHAT });
+                }
+                Ask::Embeddings(split(&prompt, &lengths).ok_or_else(|| out_of_range("inputs"))?)
             }
-            Endpoint::Chat => Request::Chat(cbor::from_slice(WHAT, bytes, REQUEST_BYTES_MAX)?),
+            Endpoint::Chat => {
+                if lengths != [sizes.prompt as u32] {
+                    return Err(out_of_range("inputs"));
+                }
+                let chat =
+                    ChatRequest::take(prompt, choices, flags, &sizes, &mut fields, &mut words);
+                Ask::Chat(chat?)
+            }
         };
+        let request = Request {
+            model_root: Digest(fields.bytes()),
+            parent: given(flags & PARENT, fields.bytes())?,
+            ask: request,
+        }
+        .with_prefix(given(flags & PREFIX, (fields.bytes(), fields.u32()))?)?;
+        let known = SEED | PARENT | PREFIX;
+        if flags & !known != 0 || words.0.iter().any(|word| *word != [0; 4]) {
+            return Err(Malformed::NotCanonical { what: WHAT });
+        }
         request.check()?;
         Ok(request)
     }
 
-    /// Ready to be sealed; `parent` is the job that it retries.
-    pub fn job(&self, parent: Option<[u8; 16]>) -> JobRequest {
-        JobRequest {
+    /// Ready to be sealed.
+    pub fn job(&self) -> Result<JobRequest, Malformed> {
+        Ok(JobRequest {
             endpoint: self.endpoint(),
-            parent,
-            body: self.encode(),
+            body: self.encode()?,
+        })
+    }
+
+    fn with_prefix(mut self, prefix: Option<([u8; 32], u32)>) -> Result<Self, Malformed> {
+        match &mut self.ask {
+            Ask::Chat(chat) => chat.later.prefix = prefix,
+            Ask::Embeddings(_) if prefix.is_some() => return Err(out_of_range("prefix")),
+            Ask::Embeddings(_) => {}
         }
+        Ok(self)
     }
 
     fn check(&self) -> Result<(), Malformed> {
-        let text = |text: &String| text.len() <= TEXT_BYTES_MAX;
-        let mut checks = vec![("model", self.model().len() <= NAME_BYTES_MAX)];
-        match self {
-            Request::Embeddings(request) => checks.extend([
-                ("inputs", (1..=INPUTS_MAX).contains(&request.inputs.len())),
-                ("inputs", request.inputs.iter().all(text)),
-            ]),
-            Request::Chat(request) => checks.extend([
-                (
-                    "messages",
-                    (1..=MESSAGES_MAX).contains(&request.messages.len()),
-                ),
-                (
-                    "messages",
-                    request.messages.iter().all(|m| text(&m.content)),
-                ),
-                (
-                    "messages",
-                    request
-                        .messages
-                        .iter()
-                        .map(|m| m.content.len())
-                        .sum::<usize>()
-                        <= CONVERSATION_BYTES_MAX,
-                ),
-                (
-                    "tokens_max",
-                    (1..=COMPLETION_TOKENS_MAX).contains(&request.tokens_max),
-                ),
-                // NaN is in no range.
-                (
-                    "temperature",
-                    (0.0..=TEMPERATURE_MAX).contains(&request.temperature),
-                ),
-                ("top_p", (0.0..=TOP_P_MAX).contains(&request.top_p)),
-            ]),
+        match &self.ask {
+            Ask::Embeddings(inputs) => {
+                let whole = inputs.iter().all(|input| !input.is_empty());
+                let within = (1..=INPUTS_MAX).contains(&inputs.len());
+                cbor::check(WHAT, 1, &[("inputs", within && whole)])
+            }
+            Ask::Chat(chat) => chat.check(),
         }
-        // The endpoint's path is the version.
-        cbor::check(WHAT, 1, &checks)
+    }
+
+    fn sizes(&self) -> Sizes {
+        match &self.ask {
+            Ask::Embeddings(inputs) => Sizes {
+                inputs: inputs.len(),
+                prompt: inputs.iter().map(Vec::len).sum(),
+                ..Sizes::default()
+            },
+            Ask::Chat(chat) => Sizes {
+                inputs: 1,
+                prompt: chat.prompt.len(),
+                bias: chat.later.bias.len(),
+                stops: chat.stops.len(),
+                stop_tokens: chat.stops.iter().map(Vec::len).sum(),
+                grammar: chat.later.grammar.len(),
+            },
+        }
+    }
+
+    fn put_header(&self, out: &mut Vec<u8>) {
+        let chat = match &self.ask {
+            Ask::Chat(chat) => Some(chat),
+            Ask::Embeddings(_) => None,
+        };
+        let seed = chat.and_then(|chat| chat.seed);
+        let prefix = chat.and_then(|chat| chat.later.prefix);
+        let set = |set: bool, flag| if set { flag } else { 0 };
+        let flags = set(seed.is_some(), SEED)
+            | set(self.parent.is_some(), PARENT)
+            | set(prefix.is_some(), PREFIX);
+        let choices = chat.map_or(0, |chat| chat.later.choices);
+        let numbers = [1, self.endpoint() as u32, flags, choices];
+        numbers.iter().for_each(|n| out.extend(n.to_le_bytes()));
+        let sizes = self.sizes().all();
+        sizes
+            .iter()
+            .for_each(|n| out.extend((*n as u32).to_le_bytes()));
+        match chat {
+            None => out.extend([0; 40]),
+            Some(chat) => chat.put_parameters(out),
+        }
+        out.extend(self.model_root.0);
+        out.extend(self.parent.unwrap_or_default());
+        let (handle, tokens) = prefix.unwrap_or_default();
+        out.extend(handle);
+        out.extend(tokens.to_le_bytes());
+    }
+
+    fn put_words(&self, put: &mut dyn FnMut(u32)) {
+        let (inputs, chat) = match &self.ask {
+            Ask::Embeddings(inputs) => (&inputs[..], None),
+            Ask::Chat(chat) => (std::slice::from_ref(&chat.prompt), Some(chat)),
+        };
+        inputs.iter().for_each(|input| put(input.len() as u32));
+        inputs.iter().flatten().for_each(|token| put(*token));
+        let Some(chat) = chat else { return };
+        for (token, bias) in &chat.later.bias {
+            put(*token);
+            put(bias.to_bits());
+        }
+        chat.stops.iter().for_each(|stop| put(stop.len() as u32));
+        chat.stops.iter().flatten().for_each(|token| put(*token));
+        chat.later.grammar.iter().for_each(|word| put(*word));
+    }
+}
+
+impl ChatRequest {
+    fn put_parameters(&self, out: &mut Vec<u8>) {
+        let later = &self.later;
+        out.extend(self.tokens_max.to_le_bytes());
+        out.extend(self.temperature.to_le_bytes());
+        out.extend(self.top_p.to_le_bytes());
+        out.extend(later.top_k.to_le_bytes());
+        for penalty in [later.repetition, later.presence, later.frequency] {
+            out.extend(penalty.to_le_bytes());
+        }
+        out.extend(later.logprobs.to_le_bytes());
+        out.extend(self.seed.unwrap_or(0).to_le_bytes());
+    }
+
+    fn take(
+        prompt: Vec<u32>,
+        choices: u32,
+        flags: u32,
+        sizes: &Sizes,
+        fields: &mut Fields<'_>,
+        words: &mut Words<'_>,
+    ) -> Result<Self, Malformed> {
+        let (tokens_max, temperature, top_p) = (fields.u32(), fields.f32(), fields.f32());
+        let (top_k, repetition) = (fields.u32(), fields.f32());
+        let (presence, frequency, logprobs) = (fields.f32(), fields.f32(), fields.u32());
+        let seed = given(flags & SEED, u64::from_le_bytes(fields.bytes()))?;
+        let bias = words.take(2 * sizes.bias);
+        let (bias, _) = bias.as_chunks::<2>();
+        let lengths = words.take(sizes.stops);
+        let stops = split(&words.take(sizes.stop_tokens), &lengths);
+        Ok(ChatRequest {
+            prompt,
+            tokens_max,
+            temperature,
+            top_p,
+            seed,
+            stops: stops.ok_or_else(|| out_of_range("stops"))?,
+            later: Later {
+                choices,
+                top_k,
+                repetition,
+                presence,
+                frequency,
+                logprobs,
+                bias: { bias.iter() }
+                    .map(|[token, bias]| (*token, f32::from_bits(*bias)))
+                    .collect(),
+                grammar: words.take(sizes.grammar),
+                prefix: None,
+            },
+        })
+    }
+}
+
+/// How many words each array has; the order is the encoding's.
+#[derive(Default)]
+struct Sizes {
+    inputs: usize,
+    prompt: usize,
+    bias: usize,
+    stops: usize,
+    stop_tokens: usize,
+    grammar: usize,
+}
+
+impl Sizes {
+    fn take(fields: &mut Fields<'_>) -> Result<Self, Malformed> {
+        let mut within = |field, max| match fields.u32() as usize {
+            size if size <= max => Ok(size),
+            _ => Err(out_of_range(field)),
+        };
+        Ok(Sizes {
+            inputs: within("inputs", INPUTS_MAX)?,
+            prompt: within("prompt", REQUEST_WORDS_MAX)?,
+            bias: within("bias", BIAS_MAX)?,
+            stops: within("stops", STOPS_MAX)?,
+            stop_tokens: within("stops", STOPS_MAX * STOP_TOKENS_MAX)?,
+            grammar: within("grammar", GRAMMAR_WORDS_MAX)?,
+        })
+    }
+
+    fn all(&self) -> [usize; 6] {
+        let Sizes {
+            inputs,
+            prompt,
+            bias,
+            stops,
+            stop_tokens,
+            grammar,
+        } = *self;
+        [inputs, prompt, bias, stops, stop_tokens, grammar]
+    }
+
+    fn words(&self) -> usize {
+        self.all().iter().sum::<usize>() + self.bias
+    }
+
+    fn prompt_alone(&self) -> bool {
+        [self.bias, self.stops, self.stop_tokens, self.grammar] == [0; 4]
+    }
+}
+
+/// The header's fields, one after the other.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        let (taken, rest) = self
+            .0
+            .split_first_chunk()
+            .expect("the fields together are shorter than the header");
+        self.0 = rest;
+        *taken
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.bytes())
+    }
+
+    fn f32(&mut self) -> f32 {
+        f32::from_le_bytes(self.bytes())
+    }
+}
+
+/// The words behind the header.
+struct Words<'a>(&'a [[u8; 4]]);
+
+impl Words<'_> {
+    fn take(&mut self, count: usize) -> Vec<u32> {
+        let (taken, rest) = self.0.split_at(count);
+        self.0 = rest;
+        taken.iter().map(|word| u32::from_le_bytes(*word)).collect()
+    }
+}
+
+/// The sequences of `lengths` that fill `tokens`.
+fn split(mut tokens: &[u32], lengths: &[u32]) -> Option<Vec<Vec<u32>>> {
+    let mut sequences = Vec::with_capacity(lengths.len());
+    for length in lengths {
+        let (sequence, rest) = tokens.split_at_checked(*length as usize)?;
+        sequences.push(sequence.to_vec());
+        tokens = rest;
+    }
+    tokens.is_empty().then_some(sequences)
+}
+
+/// A value that counts only under its flag, and is zero without it.
+fn given<T: Default + PartialEq>(flag: u32, value: T) -> Result<Option<T>, Malformed> {
+    match flag {
+        0 if value == T::default() => Ok(None),
+        0 => Err(Malformed::NotCanonical { what: WHAT }),
+        _ => Ok(Some(value)),
+    }
+}
+
+fn out_of_range(field: &'static str) -> Malformed {
+    Malformed::Field { what: WHAT, field }
+}
+
+fn too_long(got: usize) -> Malformed {
+    Malformed::TooLong {
+        what: WHAT,
+        got,
+        max: REQUEST_BYTES_MAX,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chat() -> ChatRequest {
-        let message = |role, content: &str| Message {
-            role,
-            content: content.into(),
-        };
-        let messages = vec![
-            message(Role::System, "be brief"),
-            message(Role::User, "h\u{e9}llo"),
-        ];
-        ChatRequest {
-            seed: Some(7),
-            ..ChatRequest::new("tiny-chat".into(), messages)
-        }
-    }
-
-    fn embeddings(inputs: &[&str]) -> Request {
-        Request::Embeddings(EmbeddingsRequest {
-            model: "minilm".into(),
-            inputs: inputs.iter().map(|text| text.to_string()).collect(),
-        })
-    }
-
-    fn again(request: &Request) -> Result<Request, Malformed> {
-        Request::decode(request.endpoint(), &request.encode())
-    }
-
-    #[test]
-    fn a_request_comes_back_as_it_was_and_its_defaults_are_written_out() {
-        for request in [Request::Chat(chat()), embeddings(&["a", ""])] {
-            assert_eq!(again(&request), Ok(request.clone()));
-        }
-        let plain = ChatRequest::new("m".into(), chat().messages);
-        assert_eq!(plain.tokens_max, 256);
-        assert_eq!(
-            (plain.temperature, plain.top_p, plain.seed),
-            (1.0, 1.0, None)
-        );
-    }
-
-    #[test]
-    fn a_value_at_its_limit_is_taken_and_the_next_one_is_not() {
-        let check = |change: fn(&mut ChatRequest)| {
-            let mut request = chat();
-            change(&mut request);
-            match again(&Request::Chat(request)) {
-                Ok(_) => None,
-                Err(Malformed::Field { field, .. }) => Some(field),
-                Err(other) => panic!("{other}"),
-            }
-        };
-        let many = |request: &mut ChatRequest, count| {
-            request.messages = vec![request.messages[0].clone(); count];
-        };
-        assert_eq!(check(|r| r.tokens_max = 1), None);
-        assert_eq!(check(|r| r.tokens_max = COMPLETION_TOKENS_MAX), None);
-        assert_eq!(check(|r| r.tokens_max = 0), Some("tokens_max"));
-        assert_eq!(
-            check(|r| r.tokens_max = COMPLETION_TOKENS_MAX + 1),
-            Some("tokens_max")
-        );
-        assert_eq!(check(|r| r.temperature = 0.0), None);
-        assert_eq!(check(|r| r.temperature = TEMPERATURE_MAX), None);
-        assert_eq!(check(|r| r.temperature = -0.1), Some("temperature"));
-        assert_eq!(check(|r| r.temperature = f32::NAN), Some("temperature"));
-        assert_eq!(
-            check(|r| r.temperature = TEMPERATURE_MAX.next_up()),
-            Some("temperature")
-        );
-        assert_eq!(check(|r| r.top_p = 1.0f32.next_up()), Some("top_p"));
-        assert_eq!(check(|r| r.top_p = f32::NAN), Some("top_p"));
-        assert_eq!(check(|r| r.messages.clear()), Some("messages"));
-        assert_eq!(check(|r| r.model = "m".repeat(NAME_BYTES_MAX)), None);
-        assert_eq!(
-            check(|r| r.model = "m".repeat(NAME_BYTES_MAX + 1)),
-            Some("model")
-        );
-        assert_eq!(
-            check(|r| r.messages[0].content = "a".repeat(TEXT_BYTES_MAX)),
-            None
-        );
-        assert_eq!(
-            check(|r| r.messages[0].content = "a".repeat(TEXT_BYTES_MAX + 1)),
-            Some("messages")
-        );
-        for (rest, field) in [("", None), ("a", Some("messages"))] {
-            // Four texts at their limit fill a conversation.
-            let mut request = chat();
-            many(&mut request, 5);
-            for message in &mut request.messages[..4] {
-                message.content = "a".repeat(CONVERSATION_BYTES_MAX / 4);
-            }
-            request.messages[4].content = rest.into();
-            let read = again(&Request::Chat(request));
-            assert_eq!(read.err().map(|_| "messages"), field, "{rest}");
-        }
-        for (count, good) in [(MESSAGES_MAX, true), (MESSAGES_MAX + 1, false)] {
-            let mut request = chat();
-            many(&mut request, count);
-            assert_eq!(again(&Request::Chat(request)).is_ok(), good);
-        }
-        for (count, good) in [
-            (0, false),
-            (1, true),
-            (INPUTS_MAX, true),
-            (INPUTS_MAX + 1, false),
-        ] {
-            assert_eq!(again(&embeddings(&vec!["a"; count])).is_ok(), good);
-        }
-        assert!(again(&embeddings(&[&"a".repeat(TEXT_BYTES_MAX + 1)])).is_err());
-    }
-
-    #[test]
-    fn an_unknown_field_another_endpoint_and_json_are_refused() {
-        // {0: "m", 1: ["a"]}, and the same with a field 2.
-        let good = [&[0xa2, 0x00, 0x61, b'm', 0x01, 0x81, 0x61, b'a'][..]].concat();
-        assert!(Request::decode(Endpoint::Embeddings, &good).is_ok());
-        let mut unknown = [&good[..], &[0x02, 0x00]].concat();
-        unknown[0] = 0xa3;
-        assert_eq!(
-            Request::decode(Endpoint::Embeddings, &unknown),
-            Err(Malformed::NotCanonical { what: WHAT })
-        );
-        let chat = Request::Chat(chat()).encode();
-        for (endpoint, bytes) in [
-            (Endpoint::Chat, &good[..]),
-            (Endpoint::Embeddings, &chat),
-            (Endpoint::Embeddings, br#"{"model":"m","input":"a"}"#),
-            (Endpoint::Chat, b""),
-        ] {
-            assert!(Request::decode(endpoint, bytes).is_err(), "{endpoint:?}");
-        }
-    }
-
-    #[test]
-    fn a_flipped_byte_never_leaves_the_same_request() {
-        for request in [Request::Chat(chat()), embeddings(&["one", "two"])] {
-            let bytes = request.encode();
-            for at in 0..bytes.len() {
-                for bit in 0..8 {
-                    let mut flipped = bytes.clone();
-                    flipped[at] ^= 1 << bit;
-                    let read = Request::decode(request.endpoint(), &flipped);
-                    assert_ne!(read.as_ref(), Ok(&request), "byte {at} bit {bit}");
-                    if let Ok(read) = read {
-                        assert_eq!(read.encode(), flipped, "byte {at} bit {bit}");
-                    }
-                }
-                assert!(Request::decode(request.endpoint(), &bytes[..at]).is_err());
-            }
-        }
-    }
-}
+mod tests;

@@ -16,7 +16,7 @@ mod response;
 mod sender;
 
 pub use keys::{CANCEL_BYTES, Cancel, CancelSecret, ReceiptKey, SEALED_RECEIPT_BYTES};
-pub use request::{Commitments, JobRequest, OpenedJob, SealingKey, open_job, request_bucket};
+pub use request::{Commitments, JobRequest, OpenedJob, SealingKey, open_job};
 pub use response::ResponseSealer;
 #[cfg(feature = "client")]
 pub use {
@@ -24,7 +24,7 @@ pub use {
     sender::{SealedJob, seal_job},
 };
 
-use crate::{EnvelopeDigest, Malformed, RecordError};
+use crate::{EnvelopeDigest, Malformed};
 
 pub(crate) type Kem = hpke::kem::XWing;
 pub(crate) type Kdf = hpke::kdf::HkdfSha256;
@@ -61,8 +61,6 @@ pub enum SealError {
         got: EnvelopeDigest,
         want: EnvelopeDigest,
     },
-    #[error(transparent)]
-    Record(#[from] RecordError),
     #[error(transparent)]
     Malformed(#[from] Malformed),
 }

@@ -1,4 +1,4 @@
-//! An answer that is arriving: frames from the proxy, records from the seal, events for the application.
+//! An answer that is arriving: frames from the proxy, records from the seal, text for the application.
 
 use super::{Deadlines, Known};
 use crate::error::{ClientError, Executed};
@@ -7,8 +7,8 @@ use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use wire::{
-    AnswerEvent, Digest, Frame, FrameDecoder, FrameError, FrameKind, JobFailure, Record,
-    RecordKind, ResponseOpener, SignedRefusal, Subject, frame_chain, frame_chain_start,
+    AnswerEvent, AnswerReader, Finish, Frame, FrameDecoder, FrameError, FrameKind, JobFailure,
+    RecordBytes, ResponseOpener, SignedRefusal, Subject,
 };
 
 /// An answer on its way.
@@ -21,9 +21,10 @@ pub struct Answering {
     decoder: FrameDecoder,
     // `None` once the sealed answer has come to its authenticated end.
     opener: Option<ResponseOpener>,
+    reader: AnswerReader,
+    begun: bool,
     arrived: VecDeque<Value>,
-    events: Vec<AnswerEvent>,
-    frames: Digest,
+    received: Received,
     receipt: Option<Vec<u8>>,
     failure: Option<JobFailure>,
     charge: Option<Vec<u8>>,
@@ -35,14 +36,29 @@ pub struct Answered {
     pub receipt: Vec<u8>,
     /// The charge as it travelled in the clear.
     pub charge: Vec<u8>,
-    /// The events, in order.
-    pub events: Vec<AnswerEvent>,
     /// From sending the job to the first event that carries content.
     pub first_token: Duration,
     /// From sending the job to the end of the answer.
     pub total: Duration,
-    pub(super) frames: Digest,
+    pub(super) reader: AnswerReader,
+    pub(super) received: Received,
     pub(super) known: Known,
+}
+
+/// What an answer holds.
+#[derive(Default)]
+pub(super) struct Received {
+    /// The events, as the OpenAI API's objects.
+    pub(super) events: Vec<Value>,
+    /// The completion's text, as far as it may be shown.
+    pub(super) text: String,
+    /// The completion's tokens, those behind a stop sequence, too.
+    pub(super) ids: Vec<u32>,
+    /// The numbers of all vectors, and of one.
+    pub(super) numbers: Vec<f32>,
+    pub(super) width: usize,
+    /// Why it ended.
+    pub(super) finish: Option<Finish>,
 }
 
 impl Answering {
@@ -54,7 +70,7 @@ impl Answering {
         deadlines: Deadlines,
     ) -> Self {
         Answering {
-            frames: frame_chain_start(known.envelope),
+            reader: AnswerReader::new(known.asked.endpoint(), known.envelope),
             known,
             stream,
             deadlines,
@@ -62,8 +78,9 @@ impl Answering {
             first_token: None,
             decoder: FrameDecoder::default(),
             opener: Some(opener),
+            begun: false,
             arrived: VecDeque::new(),
-            events: Vec::new(),
+            received: Received::default(),
             receipt: None,
             failure: None,
             charge: None,
@@ -104,18 +121,18 @@ impl Answering {
         Ok(Answered {
             receipt,
             charge,
-            events: self.events,
             first_token: self.first_token.unwrap_or(total),
             total,
-            frames: self.frames,
+            reader: self.reader,
+            received: self.received,
             known: self.known,
         })
     }
 
     async fn read(&mut self) -> Result<(), ClientError> {
-        let deadline = match self.events.is_empty() {
-            true => self.deadlines.first,
-            false => self.deadlines.whole,
+        let deadline = match self.begun {
+            false => self.deadlines.first,
+            true => self.deadlines.whole,
         };
         match self.stream.next(deadline).await {
             Ok(Some(bytes)) => self.decoder.push(&bytes),
@@ -126,8 +143,8 @@ impl Answering {
             }
             Err(TransportError::Timeout) => {
                 return Err(ClientError::Deadline(format!(
-                    "{} events had arrived",
-                    self.events.len()
+                    "{} tokens had arrived",
+                    self.received.ids.len()
                 )));
             }
             Err(error) => return Err(ClientError::Cut(error.to_string())),
@@ -142,7 +159,7 @@ impl Answering {
                     return Err(misframed(FrameError::OutOfPlace(FrameKind::Data)));
                 };
                 for record in opener.push(&frame.payload).map_err(ClientError::Seal)? {
-                    self.record(record)?;
+                    self.record(&record)?;
                 }
                 Ok(())
             }
@@ -152,7 +169,7 @@ impl Answering {
                 self.charge = Some(frame.payload);
                 Ok(())
             }
-            FrameKind::Refused if self.events.is_empty() && self.charge.is_none() => {
+            FrameKind::Refused if !self.begun && self.charge.is_none() => {
                 Err(self.refusal(&frame.payload))
             }
             FrameKind::End => match self.opener.take() {
@@ -163,26 +180,78 @@ impl Answering {
         }
     }
 
-    fn record(&mut self, record: Record) -> Result<(), ClientError> {
-        if self.receipt.is_some() || self.failure.is_some() {
-            return Err(ClientError::Answer("something follows its receipt".into()));
-        }
-        match record.kind {
-            RecordKind::Event => {
-                let event = AnswerEvent::decode(&record.payload).map_err(malformed)?;
-                self.frames = frame_chain(self.frames, &record.payload);
-                if self.first_token.is_none() && event.has_content() {
-                    self.first_token = Some(self.sent_at.elapsed());
+    fn record(&mut self, record: &RecordBytes) -> Result<(), ClientError> {
+        let event = self.reader.take(record);
+        let event = event.map_err(|error| ClientError::Answer(error.to_string()))?;
+        let begins = !std::mem::replace(&mut self.begun, true);
+        match event {
+            AnswerEvent::Ids { ids, finish } => {
+                if begins {
+                    self.arrived(self.known.head.start());
                 }
-                self.arrived.push_back(self.known.head.object(&event));
-                self.events.push(event);
+                self.tokens(&ids, finish);
             }
-            RecordKind::Receipt => self.receipt = Some(record.payload),
-            RecordKind::Failure => {
-                self.failure = Some(JobFailure::decode(&record.payload).map_err(malformed)?);
+            AnswerEvent::Vectors {
+                numbers,
+                width,
+                finish,
+            } => {
+                self.came(!numbers.is_empty());
+                let received = &mut self.received;
+                received.numbers.extend(numbers);
+                received.width = received.width.max(width as usize);
+                if finish.is_some() {
+                    received.finish = finish;
+                    let object = { &self.known.head }.embeddings(&received.numbers, received.width);
+                    self.arrived(object);
+                }
             }
+            AnswerEvent::Part => {}
+            AnswerEvent::Receipt(receipt) => self.receipt = Some(receipt),
+            AnswerEvent::Failure(failure) => self.failure = Some(failure),
         }
         Ok(())
+    }
+
+    fn tokens(&mut self, ids: &[u32], finish: Option<Finish>) {
+        self.came(!ids.is_empty());
+        self.received.ids.extend(ids);
+        let Some(completion) = &mut self.known.completion else {
+            return;
+        };
+        let mut text = completion.push(ids);
+        if finish.is_some() {
+            text += &completion.finish();
+        }
+        let stopped = completion.stopped();
+        if !text.is_empty() {
+            self.received.text += &text;
+            self.arrived(self.known.head.text(&text));
+        }
+        match finish {
+            Some(finish) => {
+                self.received.finish = Some(finish);
+                // The guest may have gone on until it was told; to the application a stop sequence is the end.
+                let shown = if stopped { Finish::Stop } else { finish };
+                self.arrived(self.known.head.end(shown));
+            }
+            None if stopped => self.cancel(),
+            None => {}
+        }
+    }
+
+    /// Ends the job early, because no further token is wanted. What the guest makes until it learns of that is billed.
+    fn cancel(&mut self) {}
+
+    fn came(&mut self, content: bool) {
+        if content && self.first_token.is_none() {
+            self.first_token = Some(self.sent_at.elapsed());
+        }
+    }
+
+    fn arrived(&mut self, event: Value) {
+        self.received.events.push(event.clone());
+        self.arrived.push_back(event);
     }
 
     /// A refusal says that this job did not run only if the guest signed it for this envelope.
@@ -203,10 +272,6 @@ impl Answering {
             None => ClientError::UnknownSigner,
         }
     }
-}
-
-fn malformed(error: wire::Malformed) -> ClientError {
-    ClientError::Answer(error.to_string())
 }
 
 fn misframed(error: FrameError) -> ClientError {

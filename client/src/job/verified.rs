@@ -1,16 +1,16 @@
 //! From an opened answer to a verified one, and from that to a voucher.
 
 use super::Answered;
+use super::answering::Received;
 use crate::budget::Budget;
 use crate::error::ClientError;
 use crate::session::Session;
-use crate::tokens::Model;
+use crate::tokens::{Model, TokensError};
 use serde_json::Value;
 use settlement::{Nano, SignedCharge, SignedVoucher};
 use std::time::Duration;
 use wire::{
-    AnswerClaims, AnswerEvent, Receipt, ReceiptDigest, Request, RequestClaims, Usage,
-    VerifiedReceipt,
+    AnswerClaims, Ask, Finish, Receipt, ReceiptDigest, RequestClaims, Usage, VerifiedReceipt,
 };
 
 /// An answer whose receipt, charge and token count agree with what this side knows.
@@ -21,6 +21,10 @@ pub struct VerifiedAnswer {
     pub events: Vec<Value>,
     /// The completion's text; empty for embeddings.
     pub text: String,
+    /// The completion's tokens as they came, those that ended it included; empty for embeddings.
+    pub ids: Vec<u32>,
+    /// Why it ended: at a stop sequence, if one came, and else as the receipt says.
+    pub finish: Finish,
     /// From sending the job to the first event that carries content.
     pub first_token: Duration,
     /// From sending the job to the end of the answer.
@@ -65,38 +69,38 @@ impl Answered {
         let model = shared.models.get(&known.head.model);
         let model =
             model.ok_or_else(|| ClientError::Internal("the model left the allow-list".into()))?;
-        let (usage, text) = recount(model, &known.ask, known.prompt_tokens, &self.events)?;
-        if usage.completion > known.completion_tokens_max {
-            return Err(ClientError::Answer(
-                "it has more tokens than were asked for".into(),
-            ));
-        }
-        let events = u32::try_from(self.events.len());
+        let usage = recount(model, &known.asked.ask, &self.received)?;
         let claims = RequestClaims {
             envelope: known.envelope,
             cap: known.cap,
             payer_key,
             request: known.request,
             answer: AnswerClaims::Whole {
-                response: known.commitments.response(self.frames),
-                frames: self.frames,
-                events: events.map_err(|_| ClientError::Answer("it has too many events".into()))?,
+                response: known.commitments.response(self.reader.chain()),
+                frames: self.reader.chain(),
+                events: self.reader.chained(),
                 usage,
             },
         };
         let verified = receipt.verify(keyset, &claims)?;
+        if Some(verified.core().finish) != self.received.finish {
+            return Err(ClientError::Answer(
+                "it ended otherwise than its receipt says".into(),
+            ));
+        }
         // 4. One charge, not two.
         if receipt.charge().encode() != self.charge {
             return Err(ClientError::ChargeMismatch);
         }
         Ok(VerifiedAnswer {
             job: known.cap.cap.job,
-            events: self
-                .events
-                .iter()
-                .map(|event| known.head.object(event))
-                .collect(),
-            text,
+            events: self.received.events,
+            text: self.received.text,
+            ids: self.received.ids,
+            finish: match &self.known.completion {
+                Some(completion) if completion.stopped() => Finish::Stop,
+                _ => verified.core().finish,
+            },
             first_token: self.first_token,
             total: self.total,
             receipt: verified,
@@ -125,79 +129,31 @@ impl VerifiedAnswer {
     }
 }
 
-fn recount(
-    model: &Model,
-    ask: &Request,
-    prompt: u32,
-    events: &[AnswerEvent],
-) -> Result<(Usage, String), ClientError> {
-    let usage = |completion| Usage {
-        prompt,
+/// The tokens that were used, by the ids that were sealed and those that came. Nothing of it is estimated.
+fn recount(model: &Model, ask: &Ask, received: &Received) -> Result<Usage, ClientError> {
+    let refuse = |why: String| Err(ClientError::Answer(why));
+    let (prompt, completion) = match ask {
+        Ask::Embeddings(inputs) => {
+            let made = received.numbers.len().checked_div(received.width);
+            let (made, asked) = (made.unwrap_or(0), inputs.len());
+            // A deadline may cut what is made short, and nothing else may.
+            if made > asked || (made < asked && received.finish != Some(Finish::Deadline)) {
+                return refuse(format!("it has {made} vectors; {asked} were asked for"));
+            }
+            (inputs[..made].iter().map(Vec::len).sum(), 0)
+        }
+        Ask::Chat(chat) => {
+            let completion = model.count_completion(&received.ids)?;
+            if completion > chat.tokens_max {
+                let max = chat.tokens_max;
+                return refuse(format!("it has {completion} tokens; {max} were asked for"));
+            }
+            (chat.prompt.len(), completion)
+        }
+    };
+    Ok(Usage {
+        prompt: u32::try_from(prompt).map_err(|_| TokensError::TooMany)?,
         cached: 0,
         completion,
-    };
-    match ask {
-        Request::Embeddings(request) => match events {
-            [AnswerEvent::Embeddings(vectors)] if vectors.count() == request.inputs.len() => {
-                Ok((usage(0), String::new()))
-            }
-            _ => Err(ClientError::Answer(format!(
-                "it is not one event with {} vectors",
-                request.inputs.len()
-            ))),
-        },
-        Request::Chat(_) => {
-            let (text, ids) = completion(events)?;
-            Ok((usage(model.count_completion(&ids, &text)?), text))
-        }
-    }
-}
-
-/// The text of a chat answer and the token ids that came with it.
-fn completion(events: &[AnswerEvent]) -> Result<(String, Vec<u32>), ClientError> {
-    let refuse = |why: &str| ClientError::Answer(why.into());
-    let [
-        AnswerEvent::Start,
-        texts @ ..,
-        AnswerEvent::End { token_ids, .. },
-    ] = events
-    else {
-        return Err(refuse("it does not begin and end as a completion does"));
-    };
-    let (mut text, mut ids) = (String::new(), Vec::new());
-    for event in texts {
-        let AnswerEvent::Text { content, token_ids } = event else {
-            return Err(refuse("something in the middle of it is not text"));
-        };
-        text.push_str(content);
-        ids.extend(token_ids);
-    }
-    ids.extend(token_ids);
-    Ok((text, ids))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use wire::{Finish, Vectors};
-
-    #[test]
-    fn a_completion_names_its_tokens_and_its_end() {
-        let text = |content: &str, id| AnswerEvent::Text {
-            content: content.into(),
-            token_ids: vec![id],
-        };
-        let end = AnswerEvent::End {
-            token_ids: vec![9],
-            finish: Finish::Stop,
-        };
-        let events = [AnswerEvent::Start, text("a", 1), text("b", 2), end.clone()];
-        assert_eq!(completion(&events), Ok(("ab".into(), vec![1, 2, 9])));
-        assert!(completion(&events[..3]).is_err(), "no end");
-        assert!(completion(&events[1..]).is_err(), "no start");
-        let vectors = AnswerEvent::Embeddings(Vectors::new(&[vec![1.0]]));
-        for odd in [AnswerEvent::Start, end.clone(), vectors] {
-            assert!(completion(&[AnswerEvent::Start, odd, end.clone()]).is_err());
-        }
-    }
+    })
 }

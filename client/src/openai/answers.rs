@@ -1,8 +1,8 @@
-//! What the application sees of an answer's events and of an error: the objects of the OpenAI API.
+//! What the application sees of an answer and of an error: the objects of the OpenAI API.
 
 use crate::error::ClientError;
 use serde_json::{Value, json};
-use wire::{AnswerEvent, Finish, Vectors};
+use wire::Finish;
 
 /// What all objects of one answer have in common.
 #[derive(Debug, Clone)]
@@ -14,29 +14,32 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// An event as its object, without the token ids.
-    pub(crate) fn object(&self, event: &AnswerEvent) -> Value {
-        let (delta, finish) = match event {
-            AnswerEvent::Start => (json!({"role": "assistant", "content": ""}), None),
-            AnswerEvent::Text { content, .. } => (json!({"content": content}), None),
-            AnswerEvent::End { finish, .. } => (json!({}), Some(finish_reason(*finish))),
-            AnswerEvent::Embeddings(vectors) => return self.embeddings(vectors),
-        };
+    /// A completion begins.
+    pub(crate) fn start(&self) -> Value {
+        self.chunk(json!({"role": "assistant", "content": ""}), None)
+    }
+
+    /// The next text of a completion.
+    pub(crate) fn text(&self, content: &str) -> Value {
+        self.chunk(json!({"content": content}), None)
+    }
+
+    /// A completion is whole.
+    pub(crate) fn end(&self, finish: Finish) -> Value {
+        self.chunk(json!({}), Some(finish_reason(finish)))
+    }
+
+    fn chunk(&self, delta: Value, finish: Option<&str>) -> Value {
         json!({"id": self.id, "object": "chat.completion.chunk", "created": self.created_unix_s, "model": self.model,
             "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
     }
 
-    fn embeddings(&self, vectors: &Vectors) -> Value {
-        let floats = |bytes: &[u8]| -> Vec<f32> {
-            let (floats, _) = bytes.as_chunks::<4>();
-            floats
-                .iter()
-                .map(|bytes| f32::from_le_bytes(*bytes))
-                .collect()
-        };
-        let data = vectors.iter().enumerate().map(|(index, bytes)| {
-            json!({"object": "embedding", "index": index, "embedding": floats(bytes)})
-        });
+    /// The vectors, all of `width` numbers.
+    pub(crate) fn embeddings(&self, numbers: &[f32], width: usize) -> Value {
+        let vectors = numbers.chunks(width.max(1)).enumerate();
+        let data = vectors.map(
+            |(index, vector)| json!({"object": "embedding", "index": index, "embedding": vector}),
+        );
         json!({"object": "list", "data": data.collect::<Vec<_>>(), "model": self.model})
     }
 }

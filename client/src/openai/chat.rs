@@ -1,17 +1,17 @@
 //! Requests to `/v1/chat/completions`.
 
 use super::{Delivery, Request, bounded, flag, missing, neutral, number, other, refuse, text};
+use crate::ask::{Ask, Conversation, Message, Role};
 use crate::error::{ClientError, shown};
+use crate::limits::{COMPLETION_TOKENS_DEFAULT, STOP_BYTES_MAX, STOPS_MAX};
+use model::limits::{CONVERSATION_BYTES_MAX, MESSAGES_MAX};
 use serde_json::{Map, Value};
-use wire::limits::{
-    COMPLETION_TOKENS_MAX, CONVERSATION_BYTES_MAX, MESSAGES_MAX, TEMPERATURE_MAX, TOP_P_MAX,
-};
-use wire::{ChatRequest, Message, Role};
+use wire::limits::{COMPLETION_TOKENS_MAX, TEMPERATURE_MAX, TOP_P_MAX};
 
 pub(super) fn parse(fields: &Map<String, Value>) -> Result<Request, ClientError> {
     let (mut model, mut messages, mut tokens_max) = (None, None, None);
     let (mut temperature, mut top_p, mut seed) = (None, None, None);
-    let mut delivery = Delivery::default();
+    let (mut stops, mut delivery) = (Vec::new(), Delivery::default());
     // An SDK that sends every field it knows sends null for most of them: null is "not given".
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
         match name.as_str() {
@@ -27,6 +27,7 @@ pub(super) fn parse(fields: &Map<String, Value>) -> Result<Request, ClientError>
                 let whole = "a whole number from 0";
                 seed = Some(value.as_u64().ok_or_else(|| other(name, value, whole))?);
             }
+            "stop" => stops = stop(name, value)?,
             "stream" => delivery.stream = flag(name, value)?,
             "stream_options" => delivery.include_usage = stream_options(value)?,
             "user" | "safety_identifier" | "prompt_cache_key" => drop(text(name, value)?),
@@ -37,13 +38,14 @@ pub(super) fn parse(fields: &Map<String, Value>) -> Result<Request, ClientError>
     }
     let model = model.ok_or_else(|| missing("model"))?;
     let messages = messages.ok_or_else(|| missing("messages"))?;
-    let default = ChatRequest::new(model, messages);
-    let ask = wire::Request::Chat(ChatRequest {
-        tokens_max: tokens_max.unwrap_or(default.tokens_max),
-        temperature: temperature.unwrap_or(default.temperature),
-        top_p: top_p.unwrap_or(default.top_p),
+    let ask = Ask::Chat(Conversation {
+        model,
+        messages,
+        tokens_max: tokens_max.unwrap_or(COMPLETION_TOKENS_DEFAULT),
+        temperature: temperature.unwrap_or(1.0),
+        top_p: top_p.unwrap_or(1.0),
         seed,
-        ..default
+        stops,
     });
     Ok(Request { ask, delivery })
 }
@@ -65,7 +67,6 @@ const NEUTRAL: &[(&str, &[&str])] = &[
     ("parallel_tool_calls", &["true", "false"]),
     ("functions", &["[]"]),
     ("function_call", &[r#""none""#, r#""auto""#]),
-    ("stop", &["[]"]),
 ];
 
 /// A limit of completion tokens. More than a worker can make is no error: the answer ends at what it can make.
@@ -76,6 +77,21 @@ fn tokens(name: &str, value: &Value) -> Result<u32, ClientError> {
             .min(COMPLETION_TOKENS_MAX)),
         _ => Err(other(name, value, "a whole number from 1")),
     }
+}
+
+/// One text that ends a completion, or a list of them.
+fn stop(name: &str, value: &Value) -> Result<Vec<String>, ClientError> {
+    let stops: Option<Vec<String>> = match value {
+        Value::String(text) => Some(vec![text.clone()]),
+        Value::Array(list) => { list.iter() }
+            .map(|text| text.as_str().map(str::to_owned))
+            .collect(),
+        _ => None,
+    };
+    let fits = |stop: &String| (1..=STOP_BYTES_MAX).contains(&stop.len());
+    let stops = stops.filter(|stops| stops.len() <= STOPS_MAX && stops.iter().all(fits));
+    let range = format!("a text of 1 to {STOP_BYTES_MAX} bytes, or a list of at most {STOPS_MAX}");
+    stops.ok_or_else(|| other(name, value, &range))
 }
 
 fn conversation(value: &Value) -> Result<Vec<Message>, ClientError> {

@@ -1,9 +1,9 @@
 //! Requests to `/v1/embeddings`.
 
 use super::{Delivery, Request, bounded, missing, neutral, other, refuse, text};
+use crate::ask::{Ask, Texts};
 use crate::error::ClientError;
 use serde_json::{Map, Value};
-use wire::EmbeddingsRequest;
 use wire::limits::INPUTS_MAX;
 
 pub(super) fn parse(fields: &Map<String, Value>) -> Result<Request, ClientError> {
@@ -28,7 +28,7 @@ pub(super) fn parse(fields: &Map<String, Value>) -> Result<Request, ClientError>
     }
     let model = model.ok_or_else(|| missing("model"))?;
     let inputs = inputs.ok_or_else(|| missing("input"))?;
-    let ask = wire::Request::Embeddings(EmbeddingsRequest { model, inputs });
+    let ask = Ask::Embeddings(Texts { model, inputs });
     Ok(Request { ask, delivery })
 }
 

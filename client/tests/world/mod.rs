@@ -24,10 +24,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use wire::{
-    AnswerEvent, Bundle, CoreDigest, Digest, Endorsement, Endpoint, Event, Evidence, Finish, Frame,
-    FrameKind, JobFailure, Keyset, KeysetDigest, ModelOffer, OpenedJob, Padding, Prices, Receipt,
-    ReceiptCore, RecordKind, RefusalCode, SealingKey, SignedEnvelope, SignedRefusal, Subject,
-    Timings, Usage, Vectors,
+    AnswerWriter, Ask, Bundle, CoreDigest, Digest, Endorsement, Endpoint, Event, Evidence, Finish,
+    Frame, FrameKind, JobFailure, Keyset, KeysetDigest, ModelOffer, OpenedJob, Padding, Prices,
+    Receipt, ReceiptCore, RecordBytes, RefusalCode, Request, SealingKey, SignedEnvelope,
+    SignedRefusal, Subject, Timings, Usage,
 };
 
 /// What the proxy or the guest does wrong.
@@ -42,8 +42,12 @@ pub enum Fault {
     OtherReceipt,
     /// Counts one token too many.
     OverCount,
-    /// Claims another text than its tokens.
-    OtherText,
+    /// Sends a token that the tokenizer does not have.
+    ForeignToken,
+    /// Sends a control token in the middle of a completion.
+    ControlTokenInside,
+    /// Says in the answer that it ended otherwise than its receipt says.
+    OtherFinish,
     /// Flips a bit of the charge in the clear.
     FlipCharge,
     /// Shows another charge than the receipt's, well signed.
@@ -332,35 +336,33 @@ impl Guest {
         )
         .unwrap();
         let mut sealer = opened.sealer;
+        let envelope = signed.unverified();
+        let asked = Request::decode(envelope.endpoint, &opened.request.body).unwrap();
+        let mut writer = AnswerWriter::new(envelope.endpoint, signed.digest());
+        let mut sealed = Vec::new();
+        let mut seal = |records: Vec<RecordBytes>| {
+            records
+                .iter()
+                .for_each(|record| sealed.extend(sealer.seal(record)));
+        };
         if self.fault() == Fault::Failure {
-            let sealed = [
-                sealer.seal(RecordKind::Failure, &JobFailure::Engine.encode()),
-                sealer.finish(),
-            ]
-            .concat();
+            seal(writer.failure(JobFailure::Engine));
+            sealed.extend(sealer.finish());
             return [Frame::data(&sealed), end].concat();
         }
-        let envelope = signed.unverified();
-        let (events, mut usage) = self.work(envelope.endpoint);
-        let mut frames = wire::frame_chain_start(signed.digest());
-        let mut sealed = Vec::new();
-        for event in &events {
-            let event = event.encode();
-            frames = wire::frame_chain(frames, &event);
-            sealed.extend(sealer.seal(RecordKind::Event, &event));
-        }
+        let (records, mut usage) = self.work(&asked.ask, &mut writer);
+        seal(records);
         if self.fault() == Fault::OverCount {
             usage.completion += 1;
         }
         let receipt = self.receipt(
             &signed,
-            &events,
             usage,
-            frames,
+            &writer,
             &opened.commitments,
             &opened.request.body,
         );
-        sealed.extend(sealer.seal(RecordKind::Receipt, receipt.encode()));
+        seal(writer.receipt(receipt.encode()));
         sealed.extend(sealer.finish());
         let mut charge = receipt.charge().encode();
         match self.fault() {
@@ -387,44 +389,51 @@ impl Guest {
         .concat()
     }
 
-    fn work(&self, endpoint: Endpoint) -> (Vec<AnswerEvent>, Usage) {
-        let usage = |completion| Usage {
-            prompt: 3,
+    fn work(&self, ask: &Ask, writer: &mut AnswerWriter) -> (Vec<RecordBytes>, Usage) {
+        let usage = |prompt: usize, completion| Usage {
+            prompt: prompt as u32,
             cached: 0,
             completion,
         };
-        if endpoint == Endpoint::Embeddings {
-            let vectors = Vectors::new(&[vec![0.6, 0.8], vec![1.0, 0.0]]);
-            return (vec![AnswerEvent::Embeddings(vectors)], usage(0));
+        match ask {
+            Ask::Embeddings(inputs) => {
+                let mut records = vec![writer.empty()];
+                let vectors = [[0.6, 0.8], [1.0, 0.0]].concat();
+                records.extend(writer.vectors(&vectors, 2, Finish::Stop));
+                (records, usage(inputs.iter().map(Vec::len).sum(), 0))
+            }
+            Ask::Chat(chat) => {
+                let second = match self.fault() {
+                    Fault::ForeignToken => 77,
+                    Fault::ControlTokenInside => 0,
+                    _ => 2,
+                };
+                let finish = match self.fault() {
+                    Fault::OtherFinish => Finish::Length,
+                    _ => Finish::Stop,
+                };
+                let more = match self.fault() {
+                    Fault::Long => LONG - 3,
+                    _ => 0,
+                };
+                let mut records = vec![
+                    writer.empty(),
+                    writer.ids(&[1], None),
+                    writer.empty(),
+                    writer.ids(&[second], None),
+                ];
+                records.extend((0..more).map(|_| writer.ids(&[2], None)));
+                records.push(writer.ids(&[0], Some(finish)));
+                (records, usage(chat.prompt.len(), 3 + more as u32))
+            }
         }
-        let text = |content: &str, id| AnswerEvent::Text {
-            content: content.into(),
-            token_ids: vec![id],
-        };
-        let second = match self.fault() {
-            Fault::OtherText => " hello",
-            _ => " world",
-        };
-        let end = AnswerEvent::End {
-            token_ids: vec![0],
-            finish: Finish::Stop,
-        };
-        let more = match self.fault() {
-            Fault::Long => LONG - 3,
-            _ => 0,
-        };
-        let mut events = vec![AnswerEvent::Start, text("hello", 1), text(second, 2)];
-        events.extend((0..more).map(|_| text(" world", 2)));
-        events.push(end);
-        (events, usage(3 + more as u32))
     }
 
     fn receipt(
         &self,
         signed: &SignedEnvelope,
-        events: &[AnswerEvent],
         usage: Usage,
-        frames: Digest,
+        writer: &AnswerWriter,
         commitments: &wire::Commitments,
         body: &[u8],
     ) -> Receipt {
@@ -453,9 +462,9 @@ impl Guest {
             tokenizer: offer.tokenizer,
             quantisation: offer.quantisation.clone(),
             request: commitments.request(body),
-            response: commitments.response(frames),
-            events: events.len() as u32,
-            frames,
+            response: commitments.response(writer.chain()),
+            events: writer.chained(),
+            frames: writer.chain(),
             finish: Finish::Stop,
             usage,
             prices: offer.prices,

@@ -2,7 +2,8 @@
 //!
 //! **What it is.** Whoever computes tokens, counts them or decides which model to trust must agree on all of this, so
 //! it is defined here once: [`files`] and [`root`] say which bytes a model is, [`llama`] and [`bert`] read `config.json`,
-//! [`limits`] bounds every value, and `text` (a feature) makes tokens of messages and text of tokens.
+//! [`vocabulary`] reads which ids there are, [`limits`] bounds every value, and `text` (a feature, for clients and tools and
+//! never for a guest) makes tokens of messages and text of tokens.
 //!
 //! **Trusts.** Nothing. A model's files may be malformed even when their root is the expected one, and a caller's text
 //! may contain control tokens.
@@ -22,9 +23,11 @@ pub mod llama;
 pub mod root;
 #[cfg(feature = "text")]
 pub mod text;
+pub mod vocabulary;
 pub mod volume;
 
 // The public interface is:
 pub use error::ModelError;
 pub use files::{File, FileDigest, FilesError, ModelFiles, Opened};
 pub use root::ModelRoot;
+pub use vocabulary::Vocabulary;

@@ -15,24 +15,24 @@ pub const WEIGHTS_HEADER_BYTES_MAX: u64 = 1024 * 1024;
 /// The description of a model's volume: some 200 bytes a file.
 pub const DESCRIPTION_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// One text to embed, or the content of one message.
-pub const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// One text to embed, or the content of one message: a long file, as agents paste them.
+pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
 /// The contents of all messages of one conversation together.
-pub const CONVERSATION_BYTES_MAX: usize = 256 * 1024;
-/// Messages of one conversation.
-pub const MESSAGES_MAX: usize = 64;
+pub const CONVERSATION_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Messages of one conversation: an agent's, over a day.
+pub const MESSAGES_MAX: usize = 1024;
 /// Completion tokens that one request may ask for.
-pub const COMPLETION_TOKENS_MAX: u32 = 4096;
+pub const COMPLETION_TOKENS_MAX: u32 = 1 << 17;
 /// Tokens a chat model may hold at once, whatever its `config.json` claims: the cache and the rotation tables are
 /// allocated from this.
-pub const CONTEXT_TOKENS_MAX: usize = 4096;
+pub const CONTEXT_TOKENS_MAX: usize = 32 * 1024;
 /// Tokens of one embedding, `[CLS]` and `[SEP]` included: the promise of sentence-transformers for all-MiniLM-L6-v2.
 pub const EMBEDDING_TOKENS_MAX: usize = 256;
 
 /// `chat_template` in `tokenizer_config.json`.
 pub const TEMPLATE_BYTES_MAX: usize = 64 * 1024;
-/// Instructions a chat template may execute for one conversation.
-pub const TEMPLATE_FUEL: u64 = 200_000;
+/// Instructions a chat template may execute for one conversation: a thousand for each message.
+pub const TEMPLATE_FUEL: u64 = 1_000_000;
 
 /// Transformer layers.
 pub const LAYERS_MAX: usize = 256;

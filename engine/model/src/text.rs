@@ -12,8 +12,7 @@
 //!    another number of special tokens than the same conversation with every content replaced by `x`.
 //!
 //! Completion tokens are counted as they were generated, the end token included. Encoding the text again may give
-//! fewer: a model can spell one text in several ways. Whoever recounts needs the tokens, and they must decode to the
-//! text that was delivered.
+//! fewer: a model can spell one text in several ways. A special token may only end a completion.
 //!
 //! # A text to embed
 //!
@@ -23,12 +22,13 @@
 mod detokeniser;
 mod template;
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use thiserror::Error;
 use tokenizers::{PostProcessor, Tokenizer, TruncationDirection};
 
-use crate::{ModelError, ModelFiles, bert, limits, llama};
+use crate::{ModelError, ModelFiles, Vocabulary, bert, limits, llama};
 
 use detokeniser::Spelling;
 use template::Template;
@@ -38,13 +38,13 @@ pub use detokeniser::Detokeniser;
 /// A model's tokenizer and chat template.
 pub struct Text {
     tokenizer: Tokenizer,
+    vocabulary: Vocabulary,
     embedding_tokens_max: usize,
     chat: Result<Chat, ModelError>,
 }
 
 struct Chat {
-    control: HashSet<u32>,
-    spelling: Spelling,
+    spelling: Arc<Spelling>,
     template: Template,
 }
 
@@ -83,6 +83,10 @@ pub enum TextError {
     NotForChat(ModelError),
     #[error("the tokenizer failed: {0}")]
     Tokenizer(String),
+    #[error("completion token {place} is one that the tokenizer does not have")]
+    ForeignToken { place: usize },
+    #[error("completion token {place} is a control token, which may only end a completion")]
+    ControlTokenInside { place: usize },
 }
 
 impl Text {
@@ -91,24 +95,31 @@ impl Text {
     /// Truncation and padding that the tokenizer may carry are switched off: they belong to whoever stored the file, and
     /// silently change what is computed.
     pub fn parse(tokenizer: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Self, ModelError> {
+        Self::of(tokenizer, tokenizer_config, limits::VOCABULARY_MAX)
+    }
+
+    /// The same for a model whose table of embeddings has `rows` rows: no larger a tokenizer is its own.
+    pub fn of(
+        tokenizer: &[u8],
+        tokenizer_config: Option<&[u8]>,
+        rows: usize,
+    ) -> Result<Self, ModelError> {
         let broken = |error: tokenizers::Error| ModelError::Tokenizer(error.to_string());
+        let vocabulary = Vocabulary::parse(tokenizer, rows)?;
         let mut tokenizer = Tokenizer::from_bytes(tokenizer).map_err(broken)?;
         tokenizer.with_truncation(None).map_err(broken)?;
         tokenizer.with_padding(None);
-        fits(&tokenizer, limits::VOCABULARY_MAX)?;
         let template = tokenizer_config.map(Template::parse).transpose()?.flatten();
         let template = template.ok_or_else(|| ModelError::Template("no chat_template".into()));
         let chat = template.and_then(|template| {
-            let added = tokenizer.get_added_tokens_decoder().into_iter();
-            let control = added.filter(|(_, token)| token.special);
             Ok(Chat {
-                control: control.map(|(id, _)| id).collect(),
-                spelling: Spelling::of(&tokenizer)?,
+                spelling: Arc::new(Spelling::of(&tokenizer)?),
                 template,
             })
         });
         Ok(Text {
             tokenizer,
+            vocabulary,
             embedding_tokens_max: limits::EMBEDDING_TOKENS_MAX,
             chat,
         })
@@ -117,7 +128,11 @@ impl Text {
     /// The text side of a chat model, which must have a template and fit its configuration.
     pub fn of_chat(files: &ModelFiles) -> Result<Self, ModelError> {
         let config = llama::Config::parse(files.config())?;
-        let text = Self::of(files, config.vocabulary)?;
+        let text = Self::of(
+            files.tokenizer(),
+            files.tokenizer_config(),
+            config.vocabulary,
+        )?;
         match &text.chat {
             Ok(_) => Ok(text),
             Err(error) => Err(error.clone()),
@@ -127,24 +142,19 @@ impl Text {
     /// The text side of an embeddings model, which must fit its configuration.
     pub fn of_embedder(files: &ModelFiles) -> Result<Self, ModelError> {
         let config = bert::Config::parse(files.config())?;
-        let mut text = Self::of(files, config.vocabulary)?;
+        let (tokenizer, template) = (files.tokenizer(), files.tokenizer_config());
+        let mut text = Self::of(tokenizer, template, config.vocabulary)?;
         text.embedding_tokens_max = text.embedding_tokens_max.min(config.positions);
-        Ok(text)
-    }
-
-    fn of(files: &ModelFiles, vocabulary: usize) -> Result<Self, ModelError> {
-        let text = Self::parse(files.tokenizer(), files.tokenizer_config())?;
-        fits(&text.tokenizer, vocabulary)?;
         Ok(text)
     }
 
     /// The tokens of a conversation.
     pub fn prompt(&self, messages: &[Message<'_>]) -> Result<Vec<u32>, TextError> {
-        let chat = self.chat()?;
+        let (chat, control) = (self.chat()?, self.control());
         check(messages)?;
         for (message, Message { content, .. }) in messages.iter().enumerate() {
             let tokens = self.encode(content)?;
-            if let Some(token) = tokens.iter().find(|token| chat.control.contains(token)) {
+            if let Some(token) = tokens.iter().find(|token| control.contains(token)) {
                 let token = self.tokenizer.id_to_token(*token).unwrap_or_default();
                 return Err(TextError::ControlToken { message, token });
             }
@@ -155,7 +165,7 @@ impl Text {
             ..*message
         });
         let harmless = chat.template.render(&harmless.collect::<Vec<_>>())?;
-        let controls = |tokens: &[u32]| tokens.iter().filter(|t| chat.control.contains(t)).count();
+        let controls = |tokens: &[u32]| tokens.iter().filter(|t| control.contains(t)).count();
         match controls(&prompt) == controls(&self.encode(&harmless)?) {
             true => Ok(prompt),
             false => Err(TextError::ControlTokenAcross),
@@ -164,31 +174,77 @@ impl Text {
 
     /// The tokens of a text to embed.
     pub fn to_embed(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        Ok(self.to_embed_within(text, usize::MAX)?.0)
+    }
+
+    /// The tokens of a text to embed, at most `tokens_max`, and how many were cut off to make them fit.
+    pub fn to_embed_within(
+        &self,
+        text: &str,
+        tokens_max: usize,
+    ) -> Result<(Vec<u32>, usize), TextError> {
         let failed = |error: tokenizers::Error| TextError::Tokenizer(error.to_string());
         check_bytes(text.len(), limits::TEXT_BYTES_MAX)?;
         let mut encoding = self.tokenizer.encode_fast(text, false).map_err(failed)?;
         // Cut before the special tokens are added, as the tokenizer's own truncation does.
         let processor = self.tokenizer.get_post_processor();
         let added = processor.map_or(0, |processor| processor.added_tokens(false));
-        let kept = self.embedding_tokens_max.saturating_sub(added);
+        let kept = self
+            .embedding_tokens_max
+            .min(tokens_max)
+            .saturating_sub(added);
+        let cut = encoding.len().saturating_sub(kept);
         encoding.truncate(kept, 0, TruncationDirection::Right);
         let encoding = self.tokenizer.post_process(encoding, None, true);
-        Ok(encoding.map_err(failed)?.get_ids().to_vec())
+        Ok((encoding.map_err(failed)?.get_ids().to_vec(), cut))
+    }
+
+    /// The tokens of a text that ends a completion, if they spell that text and nothing else.
+    pub fn to_stop(&self, stop: &str) -> Result<Option<Vec<u32>>, TextError> {
+        let tokens = self.encode(stop)?;
+        let spelled: Vec<u8> = { tokens.iter() }
+            .flat_map(|token| self.chat().map(|chat| chat.spelling.bytes(*token)))
+            .flatten()
+            .copied()
+            .collect();
+        Ok((spelled == stop.as_bytes()).then_some(tokens))
+    }
+
+    /// Refuses a completion that no guest makes: with a token that the tokenizer does not have, or a control token that does
+    /// not end it.
+    pub fn check_completion(&self, tokens: &[u32]) -> Result<(), TextError> {
+        let foreign = |token: &u32| *token as usize >= self.vocabulary.size();
+        if let Some(place) = tokens.iter().position(foreign) {
+            return Err(TextError::ForeignToken { place });
+        }
+        let inside = tokens.split_last().map_or(&[][..], |(_, inside)| inside);
+        match inside
+            .iter()
+            .position(|token| self.control().contains(token))
+        {
+            Some(place) => Err(TextError::ControlTokenInside { place }),
+            None => Ok(()),
+        }
     }
 
     /// Turns a completion's tokens into text as they come.
-    pub fn detokeniser(&self) -> Result<Detokeniser<'_>, TextError> {
-        Ok(Detokeniser::new(&self.chat()?.spelling))
+    pub fn detokeniser(&self) -> Result<Detokeniser, TextError> {
+        Ok(Detokeniser::new(Arc::clone(&self.chat()?.spelling)))
     }
 
     /// The text of a whole completion.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TextError> {
         let mut detokeniser = self.detokeniser()?;
-        let last = tokens.len().saturating_sub(1);
-        let steps = tokens.iter().enumerate();
-        Ok(steps
-            .map(|(at, t)| detokeniser.push(*t, at == last))
-            .collect())
+        let mut text: String = tokens
+            .iter()
+            .map(|token| detokeniser.push(*token))
+            .collect();
+        text += &detokeniser.finish();
+        Ok(text)
+    }
+
+    fn control(&self) -> &BTreeSet<u32> {
+        self.vocabulary.special()
     }
 
     fn chat(&self) -> Result<&Chat, TextError> {
@@ -201,15 +257,6 @@ impl Text {
         let encoding = self.tokenizer.encode_fast(text, false);
         let encoding = encoding.map_err(|error| TextError::Tokenizer(error.to_string()))?;
         Ok(encoding.get_ids().to_vec())
-    }
-}
-
-fn fits(tokenizer: &Tokenizer, vocabulary: usize) -> Result<(), ModelError> {
-    match tokenizer.get_vocab(true).into_values().max() {
-        Some(token) if token as usize >= vocabulary => Err(ModelError::Tokenizer(format!(
-            "it has a token {token}; the model's vocabulary has {vocabulary} entries"
-        ))),
-        _ => Ok(()),
     }
 }
 

@@ -161,7 +161,7 @@ fn steps_add_up_to_the_answer() {
         let (mut text, mut tokens) = (String::new(), Vec::new());
         let mut detokeniser = model().1.detokeniser().expect("the model chats");
         let mut collect = |step: Step| {
-            text += &detokeniser.push(step.token, step.last);
+            text += &detokeniser.push(step.token);
             tokens.push(step.token);
             ControlFlow::Continue(())
         };
@@ -172,6 +172,7 @@ fn steps_add_up_to_the_answer() {
         };
         let all = chat().generate(&prompt(question), &sampling, &mut collect);
         let all = all.expect("generation works").tokens;
+        text += &detokeniser.finish();
         assert_eq!((Ok(text), &tokens), (model().1.decode(&all), &all));
     }
 }

@@ -1,4 +1,5 @@
 //! The agent from outside: as a program, and over an in-memory stream.
 
+mod ids;
 mod program;
 mod serving;

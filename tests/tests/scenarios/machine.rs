@@ -80,6 +80,7 @@ async fn jobs_read_no_disk_and_logs_hold_no_run_of_prompt_or_answer(
             .unwrap()
     };
 
+    let prompt = scenario::prompt_ids(&client, &body).unwrap();
     let run = stack.machine().expect("a machine").run.clone();
     let monitor = run.join("monitor.sock");
     let before = reads(&monitor);
@@ -95,11 +96,14 @@ async fn jobs_read_no_disk_and_logs_hold_no_run_of_prompt_or_answer(
     );
     let root = answer.receipt().core().model_root.to_string();
     assert_eq!(root, packed.description.volume.verity_hash.to_string());
-    let text = answer.text.clone();
-    assert!(
-        text.len() > 2 * RUN_BYTES,
-        "long enough to be searched for: {text}"
-    );
+    let (text, ids) = (answer.text.clone(), scenario::id_bytes(&answer.ids));
+    for secret in [text.as_bytes(), &ids, &prompt] {
+        let length = secret.len();
+        assert!(
+            length > 2 * RUN_BYTES,
+            "{length} bytes are too few to be searched for"
+        );
+    }
 
     // The second job is under way when the host makes the kernel panic, which any host can do.
     let mut answering = seal(body).send(client.proxy()).await.unwrap();
@@ -122,6 +126,8 @@ async fn jobs_read_no_disk_and_logs_hold_no_run_of_prompt_or_answer(
     for (name, bytes) in &files {
         assert_eq!(find(bytes, QUESTION), None, "the prompt is in {name}");
         assert_eq!(find(bytes, &text), None, "the answer is in {name}");
+        assert_eq!(find(bytes, &prompt), None, "the prompt's ids are in {name}");
+        assert_eq!(find(bytes, &ids), None, "the answer's ids are in {name}");
     }
     // The search finds what is there, and the recorder has recorded.
     assert!(memmem::find(&files[0].1, PANIC).is_some());
@@ -158,8 +164,8 @@ fn wait_for_panic(serial: &Path) -> Vec<u8> {
     }
 }
 
-fn find(haystack: &[u8], secret: &str) -> Option<String> {
-    let mut runs = secret.as_bytes().windows(RUN_BYTES);
+fn find(haystack: &[u8], secret: impl AsRef<[u8]>) -> Option<String> {
+    let mut runs = secret.as_ref().windows(RUN_BYTES);
     let found = runs.find(|run| memmem::find(haystack, run).is_some());
     found.map(|run| String::from_utf8_lossy(run).into_owned())
 }

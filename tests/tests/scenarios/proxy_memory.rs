@@ -1,5 +1,6 @@
-//! The proxy holds no plaintext: its memory is read while it carries a job, and its trace log afterwards. And the guest
-//! reads no block of a disk during jobs, from which its host could tell which weights are touched.
+//! The proxy holds neither text nor token ids: its memory is read while it carries a job, and its trace log afterwards. The
+//! guest holds ids and no text. And it reads no block of a disk during jobs, from which its host could tell which weights are
+//! touched.
 
 use crate::common;
 use memchr::memmem;
@@ -44,8 +45,8 @@ fn block_bytes_read(process: u32) -> u64 {
     line.parse().expect("a number")
 }
 
-fn find(haystacks: &[Vec<u8>], secret: &str) -> Option<String> {
-    let runs = secret.as_bytes().windows(RUN_BYTES);
+fn find(haystacks: &[Vec<u8>], secret: impl AsRef<[u8]>) -> Option<String> {
+    let runs = secret.as_ref().windows(RUN_BYTES);
     let found = runs.filter(|run| {
         haystacks
             .iter()
@@ -74,6 +75,7 @@ async fn no_run_of_16_bytes_of_prompt_or_answer_is_in_the_proxies_memory_or_logs
 
     let body = json!({"model": CHAT, "messages": [{"role": "user", "content": QUESTION}], "temperature": 0,
         "max_tokens": 40});
+    let prompt = scenario::prompt_ids(&client, &body).unwrap();
     let sealed = client::Job::prepare(&session, client::Endpoint::Chat, body)
         .unwrap()
         .seal()
@@ -82,6 +84,7 @@ async fn no_run_of_16_bytes_of_prompt_or_answer_is_in_the_proxies_memory_or_logs
     // The job is under way: the first event has come through and the rest is on its way.
     assert!(answering.next_event().await.unwrap().is_some());
     let mut snapshots = vec![memory(proxy)];
+    let inside = memory(guest);
     assert!(answering.next_event().await.unwrap().is_some());
     snapshots.push(memory(proxy));
     while answering.next_event().await.unwrap().is_some() {}
@@ -101,10 +104,19 @@ async fn no_run_of_16_bytes_of_prompt_or_answer_is_in_the_proxies_memory_or_logs
     let log = std::fs::read(stack.path("proxy.log")).unwrap();
     assert!(log.len() > 1000, "trace logs were written");
     snapshots.push(vec![log, std::fs::read(stack.path("guest.log")).unwrap()]);
+    let ids = scenario::id_bytes(&answer.ids);
+    assert!(ids.len() > 2 * RUN_BYTES && prompt.len() > 2 * RUN_BYTES);
     for snapshot in &snapshots {
         assert_eq!(find(snapshot, QUESTION), None, "the prompt");
         assert_eq!(find(snapshot, &text), None, "the answer");
+        assert_eq!(find(snapshot, &prompt), None, "the prompt's ids");
+        assert_eq!(find(snapshot, &ids), None, "the answer's ids");
     }
+    assert_eq!(find(&inside, QUESTION), None, "the guest sees no text");
+    assert!(
+        find(&inside, &prompt).is_some(),
+        "the guest computes with ids"
+    );
     // The search finds what is there: a path of the proxy's own configuration.
     let known = stack.path("sim/collateral.json");
     for snapshot in &snapshots[..3] {

@@ -7,18 +7,21 @@ use std::path::Path;
 use std::process::Command;
 
 /// Packages of others that the agent may link.
-const LINKED_MAX: usize = 205;
+const LINKED_MAX: usize = 169;
 /// The same without what only the engine and its models bring.
 const WITHOUT_ENGINE_MAX: usize = 90;
-/// Packages that the agent never links: a verifier of quotes, a library of wallets, a client of the internet.
+/// Packages that the agent never links: a verifier of quotes, a library of wallets, a client of the internet, and whatever
+/// handles text.
 const NEVER: &[&str] = &[
     "attest",
     "chrono",
     "dcap-qvl",
     "hyper",
+    "minijinja",
     "nacl",
     "pki",
     "rustls",
+    "tokenizers",
     "tonlib-core",
     "tracing-subscriber",
     "x509-cert",

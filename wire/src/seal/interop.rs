@@ -6,7 +6,7 @@ use super::chunks::{Chunk, ChunkReader, put_varint};
 use super::response::ChunkKey;
 use super::tests::{job, rng};
 use super::*;
-use crate::{Endpoint, RecordKind, encode_record};
+use crate::{AnswerWriter, Endpoint};
 use chacha20poly1305::aead::{Aead as _, Payload};
 use futures::executor::block_on;
 use futures::io::{AsyncReadExt, AsyncWriteExt, Cursor};
@@ -36,7 +36,6 @@ fn sealed_to(key: &crate::KemKey, body: &[u8]) -> SealedJob {
     let payer = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
     let request = JobRequest {
         endpoint: Endpoint::Chat,
-        parent: None,
         body: zeroize::Zeroizing::new(body.to_vec()),
     };
     sender::seal_to(
@@ -95,7 +94,6 @@ fn we_open_a_request_of_the_ohttp_crate() {
     message
         .write_bhttp(bhttp::Mode::KnownLength, &mut plaintext)
         .unwrap();
-    plaintext.resize(request_bucket(plaintext.len()), 0);
 
     let mut sealed = Vec::new();
     let mut stream = client.encapsulate_stream(Cursor::new(&mut sealed)).unwrap();
@@ -117,7 +115,7 @@ fn answers_agree_byte_for_byte_with_those_of_the_ohttp_crate() {
     block_on(stream.read_to_end(&mut Vec::new())).unwrap();
     let mut theirs = Vec::new();
     let mut answer = stream.response(Cursor::new(&mut theirs)).unwrap();
-    let record = encode_record(RecordKind::Event, b"answer").concat();
+    let record = AnswerWriter::new(Endpoint::Chat, EnvelopeDigest::default()).ids(&[7], None);
     let mut content = Vec::new();
     put_varint(&mut content, record.len());
     content.extend_from_slice(&record);

@@ -3,8 +3,8 @@
 use super::chunks::{Chunk, ChunkReader, take_varint};
 use super::response::{ChunkKey, LABEL, aad, head};
 use super::{RESPONSE_NONCE_BYTES, SealError};
+use crate::RecordBytes;
 use crate::limits::ANSWER_BYTES_MAX;
-use crate::{Record, RecordReader};
 use chacha20poly1305::aead::{Aead as _, Payload};
 use zeroize::Zeroizing;
 
@@ -15,7 +15,6 @@ pub struct ResponseOpener {
     key: Option<ChunkKey>,
     nonce: Vec<u8>,
     chunks: ChunkReader,
-    records: RecordReader,
     head_seen: bool,
     received: usize,
 }
@@ -30,7 +29,6 @@ impl ResponseOpener {
             key: None,
             nonce: Vec::new(),
             chunks: ChunkReader::default(),
-            records: RecordReader::default(),
             head_seen: false,
             received: 0,
         }
@@ -41,7 +39,7 @@ impl ResponseOpener {
     }
 
     /// Takes sealed bytes as they arrive and returns the records they complete.
-    pub fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<Record>, SealError> {
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<RecordBytes>, SealError> {
         self.received = self.received.saturating_add(bytes.len());
         if self.received > ANSWER_BYTES_MAX {
             return Err(SealError::TooLong {
@@ -96,7 +94,7 @@ impl ResponseOpener {
             .map_err(|_| SealError::NotAuthentic)
     }
 
-    fn content(&mut self, plaintext: &[u8]) -> Result<Option<Record>, SealError> {
+    fn content(&mut self, plaintext: &[u8]) -> Result<Option<RecordBytes>, SealError> {
         if !std::mem::replace(&mut self.head_seen, true) {
             return match plaintext == head() {
                 true => Ok(None),
@@ -106,9 +104,10 @@ impl ResponseOpener {
             };
         }
         match take_varint(plaintext) {
-            Some((length, record)) if length == record.len() as u64 => {
-                Ok(self.records.take(record, ANSWER_BYTES_MAX)?)
-            }
+            Some((length, record)) if length == record.len() as u64 => match record.try_into() {
+                Ok(record) => Ok(Some(record)),
+                Err(_) => Err(SealError::Message("a content chunk is not one record")),
+            },
             _ => Err(SealError::Message("a chunk is not one content chunk")),
         }
     }

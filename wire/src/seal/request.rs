@@ -1,11 +1,12 @@
-//! The sealed request, opened: binary HTTP (RFC 9292), padded to a bucket, in chunks, with the envelope's digest inside.
+//! The sealed request, opened: binary HTTP (RFC 9292) in chunks, with the envelope's digest inside. Its
+//! body pads itself ([`crate::Request::encode`]).
 
 use super::chunks::{Chunk, ChunkReader};
 use super::{
     AEAD_ID, Aead, CancelSecret, ENC_BYTES, HEADER_BYTES, KDF_ID, KEM_ID, Kdf, Kem, ReceiptKey,
     ResponseSealer, SealError,
 };
-use crate::limits::{REQUEST_BYTES_MIN, SEALED_REQUEST_BYTES_MAX};
+use crate::limits::SEALED_REQUEST_BYTES_MAX;
 use crate::{Digest, Endpoint, EnvelopeDigest, KemKey, sha256};
 use bhttp::Message;
 use hpke::aead::AeadCtxR;
@@ -15,7 +16,6 @@ use zeroize::Zeroizing;
 
 const INFO: &[u8] = b"message/bhttp chunked request";
 pub(super) const ENVELOPE_FIELD: &[u8] = b"x-envelope-digest";
-pub(super) const PARENT_FIELD: &[u8] = b"x-parent-job";
 
 /// The guest's secret key to one [`KemKey`]. It lives in memory, for one boot, and is erased when dropped.
 pub struct SealingKey {
@@ -29,8 +29,6 @@ pub struct SealingKey {
 pub struct JobRequest {
     /// What is asked for; it must be the envelope's.
     pub endpoint: Endpoint,
-    /// The job this one retries.
-    pub parent: Option<[u8; 16]>,
     /// [`crate::Request::encode`].
     pub body: Zeroizing<Vec<u8>>,
 }
@@ -99,15 +97,6 @@ impl SealingKey {
             public: self.public.clone(),
         }
     }
-}
-
-/// The padded length of a request: Padmé (at most 12 % more) from [`REQUEST_BYTES_MIN`] up.
-/// Source: Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and Communication with PURBs", §4.
-pub fn request_bucket(bytes: usize) -> usize {
-    let bytes = bytes.max(REQUEST_BYTES_MIN);
-    let exponent = bytes.ilog2();
-    let digits = exponent.ilog2() + 1;
-    bytes.next_multiple_of(1 << (exponent - digits))
 }
 
 impl OpenedJob {
@@ -190,18 +179,11 @@ pub(super) fn info(id: u8) -> Vec<u8> {
 }
 
 fn parse(plaintext: &[u8], envelope: EnvelopeDigest) -> Result<JobRequest, SealError> {
-    if plaintext.len() != request_bucket(plaintext.len()) {
-        return Err(SealError::Message("its length is no padding bucket"));
-    }
     let mut cursor = std::io::Cursor::new(plaintext);
     let message =
         Message::read_bhttp(&mut cursor).map_err(|_| SealError::Message("not binary HTTP"))?;
-    let padding = usize::try_from(cursor.position())
-        .ok()
-        .and_then(|at| plaintext.get(at..))
-        .unwrap_or_default();
-    if padding.iter().any(|b| *b != 0) {
-        return Err(SealError::Message("padding is not zero"));
+    if cursor.position() != plaintext.len() as u64 {
+        return Err(SealError::Message("something follows it"));
     }
     let control = message.control();
     if control.method() != Some(b"POST") {
@@ -220,15 +202,8 @@ fn parse(plaintext: &[u8], envelope: EnvelopeDigest) -> Result<JobRequest, SealE
             want: envelope,
         });
     }
-    let parent = match message.header().get(PARENT_FIELD) {
-        Some(_) => {
-            Some(field(&message, PARENT_FIELD).ok_or(SealError::Message("malformed parent job"))?)
-        }
-        None => None,
-    };
     Ok(JobRequest {
         endpoint,
-        parent,
         body: Zeroizing::new(message.content().to_vec()),
     })
 }

@@ -1,9 +1,9 @@
 //! The sealed answer, made: a response nonce, then chunks. The first chunk is the head of an indeterminate-length binary HTTP
-//! response, each following chunk is one content chunk that holds one padded record, the last one closes the message.
+//! response, each following chunk is one content chunk that holds one record, the last one closes the message.
 
 use super::RESPONSE_NONCE_BYTES;
 use super::chunks::put_varint;
-use crate::{RecordKind, encode_record};
+use crate::RecordBytes;
 use chacha20poly1305::aead::{Aead as _, KeyInit, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
 use hkdf::Hkdf;
@@ -93,19 +93,17 @@ impl ResponseSealer {
         }
     }
 
-    /// The next bytes of the answer, holding this payload as one or more padded records.
-    pub fn seal(&mut self, kind: RecordKind, payload: &[u8]) -> Vec<u8> {
+    /// The next bytes of the answer, holding this record.
+    pub fn seal(&mut self, record: &RecordBytes) -> Vec<u8> {
         let mut out = Vec::new();
         if !std::mem::replace(&mut self.started, true) {
             out.extend_from_slice(&self.nonce);
             self.key.seal(&head(), false, &mut out);
         }
-        for record in encode_record(kind, payload) {
-            let mut content = Zeroizing::new(Vec::with_capacity(record.len() + 4));
-            put_varint(&mut content, record.len());
-            content.extend_from_slice(&record);
-            self.key.seal(&content, false, &mut out);
-        }
+        let mut content = Zeroizing::new(Vec::with_capacity(record.len() + 4));
+        put_varint(&mut content, record.len());
+        content.extend_from_slice(record);
+        self.key.seal(&content, false, &mut out);
         out
     }
 

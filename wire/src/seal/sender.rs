@@ -1,7 +1,7 @@
 //! The sealed request, made (feature `client`): see [`super::request`] for its form.
 
 use super::chunks::put_varint;
-use super::request::{ENVELOPE_FIELD, PARENT_FIELD, header, info, request_bucket};
+use super::request::{ENVELOPE_FIELD, header, info};
 use super::{
     AEAD_ID, Aead, CancelSecret, Commitments, ENC_BYTES, HEADER_BYTES, JobRequest, KDF_ID, KEM_ID,
     Kdf, Kem, ReceiptKey, ResponseOpener, SealError, TAG_BYTES,
@@ -136,17 +136,12 @@ fn plaintext(
         Vec::new(),
         request.endpoint.path().into(),
     );
-    message.put_header("content-type", "application/cbor");
+    message.put_header("content-type", "application/octet-stream");
     message.put_header(ENVELOPE_FIELD, envelope.to_string());
-    if let Some(parent) = request.parent {
-        message.put_header(PARENT_FIELD, hex::encode(parent));
-    }
     message.write_content(&request.body[..]);
-    let mut out = Zeroizing::new(Vec::with_capacity(request_bucket(request.body.len() + 512)));
+    let mut out = Zeroizing::new(Vec::with_capacity(request.body.len() + 512));
     message
         .write_bhttp(Mode::KnownLength, &mut *out)
         .map_err(|_| SealError::Message("cannot be written"))?;
-    let bucket = request_bucket(out.len());
-    out.resize(bucket, 0);
     Ok(out)
 }

@@ -1,7 +1,7 @@
 use super::sender::seal_to;
 use super::*;
-use crate::limits::{RECORD_PAYLOAD_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_BYTES_MIN};
-use crate::{Digest, Endpoint, Envelope, EnvelopeDigest, KeysetDigest, Record, RecordKind};
+use crate::limits::RECORD_BYTES;
+use crate::{Ask, ChatRequest, Digest, Endpoint, Envelope, EnvelopeDigest, KeysetDigest, Request};
 use ed25519_dalek::SigningKey;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -48,7 +48,6 @@ pub(super) fn job(body: &[u8], key: &SealingKey) -> SealedJob {
     let payer = SigningKey::from_bytes(&[9; 32]);
     let request = JobRequest {
         endpoint: Endpoint::Chat,
-        parent: None,
         body: Zeroizing::new(body.to_vec()),
     };
     seal_to(
@@ -84,11 +83,11 @@ fn a_job_opens_for_its_key_and_its_answer_for_its_client() {
         let cancel = sealed.cancel.cancel(sealed.envelope.digest());
         assert!(opened.cancel.made(&cancel));
 
-        let long = vec![b'y'; RECORD_PAYLOAD_BYTES_MAX + 9];
+        let want = [[b'y'; RECORD_BYTES], [0; RECORD_BYTES]];
         let (mut sealer, mut opener) = (opened.sealer, sealed.opener);
         let stream = [
-            sealer.seal(RecordKind::Event, b"one"),
-            sealer.seal(RecordKind::Receipt, &long),
+            sealer.seal(&want[0]),
+            sealer.seal(&want[1]),
             sealer.finish(),
         ];
         let mut records = Vec::new();
@@ -96,35 +95,26 @@ fn a_job_opens_for_its_key_and_its_answer_for_its_client() {
             records.extend(opener.push(piece).unwrap());
         }
         opener.finish().unwrap();
-        let want = [
-            (RecordKind::Event, b"one".to_vec()),
-            (RecordKind::Receipt, long),
-        ];
-        assert_eq!(
-            records,
-            want.map(|(kind, payload)| Record { kind, payload })
-        );
+        assert_eq!(records, want);
     }
 }
 
 #[test]
 fn requests_of_one_bucket_have_one_length() {
     let key = SealingKey::generate(1, &mut rng());
-    let lengths: Vec<usize> = [1, 10, 500, 1500]
-        .map(|size| job(&vec![b'x'; size], &key).request.len())
-        .into();
+    let length = |tokens: usize, parent| {
+        let request = Request {
+            model_root: Digest([3; 32]),
+            parent,
+            ask: Ask::Chat(ChatRequest::new(vec![1; tokens], 16)),
+        };
+        job(&request.encode().unwrap(), &key).request.len()
+    };
+    let lengths = [length(1, None), length(500, None), length(1, Some([1; 16]))];
     assert!(lengths.windows(2).all(|w| w[0] == w[1]), "{lengths:?}");
-    for size in [0, REQUEST_BYTES_MIN, 2049, 5000, 70_000, REQUEST_BYTES_MAX] {
-        let bucket = request_bucket(size);
-        assert!(
-            bucket >= size && request_bucket(bucket) == bucket,
-            "{size} {bucket}"
-        );
-        assert!(
-            size < REQUEST_BYTES_MIN || bucket as f64 <= size as f64 * 1.12,
-            "{size} {bucket}"
-        );
-    }
+    assert!(length(600, None) > lengths[0]);
+    let most = length(crate::limits::REQUEST_WORDS_MAX - 1, None);
+    assert!(most <= crate::limits::SEALED_REQUEST_BYTES_MAX, "{most}");
 }
 
 #[test]
@@ -187,8 +177,8 @@ fn a_changed_cut_or_reordered_answer_is_refused() {
         let opened = open_job(&key, &sealed.request, sealed.envelope.digest(), &mut rng()).unwrap();
         let mut sealer = opened.sealer;
         let pieces = [
-            sealer.seal(RecordKind::Event, b"one"),
-            sealer.seal(RecordKind::Event, b"two"),
+            sealer.seal(&[1; RECORD_BYTES]),
+            sealer.seal(&[2; RECORD_BYTES]),
             sealer.finish(),
         ];
         (sealed.opener, pieces)

@@ -1,5 +1,7 @@
 //! Tokens to text, as they come.
 
+use std::sync::Arc;
+
 use tokenizers::{DecoderWrapper, Tokenizer};
 
 use crate::ModelError;
@@ -29,7 +31,7 @@ impl Spelling {
         Ok(Spelling(spelling))
     }
 
-    fn bytes(&self, token: u32) -> &[u8] {
+    pub(super) fn bytes(&self, token: u32) -> &[u8] {
         self.0.get(token as usize).map_or(&[], Vec::as_slice)
     }
 }
@@ -51,27 +53,30 @@ fn bytes_of(character: char) -> Vec<u8> {
 
 /// Turns tokens into text as they come: what is returned is always whole characters, and all of it together is the
 /// text. Bytes that are not UTF-8 become U+FFFD, as `String::from_utf8_lossy` would have it.
-pub struct Detokeniser<'a> {
-    spelling: &'a Spelling,
+pub struct Detokeniser {
+    spelling: Arc<Spelling>,
     held: Vec<u8>,
 }
 
-impl<'a> Detokeniser<'a> {
-    pub(super) fn new(spelling: &'a Spelling) -> Self {
+impl Detokeniser {
+    pub(super) fn new(spelling: Arc<Spelling>) -> Self {
         Detokeniser {
             spelling,
             held: Vec::new(),
         }
     }
 
-    /// The text that `token` completes. With `last`, also what is left over.
-    pub fn push(&mut self, token: u32, last: bool) -> String {
+    /// The text that `token` completes.
+    pub fn push(&mut self, token: u32) -> String {
         self.held.extend_from_slice(self.spelling.bytes(token));
-        let whole = match last {
-            true => self.held.len(),
-            false => self.held.len() - unfinished(&self.held),
-        };
+        let whole = self.held.len() - unfinished(&self.held);
         let bytes: Vec<u8> = self.held.drain(..whole).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What is left over when no token follows.
+    pub fn finish(&mut self) -> String {
+        let bytes = std::mem::take(&mut self.held);
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }
@@ -95,10 +100,10 @@ mod tests {
     use super::*;
 
     /// One token per byte, and the same text in any cut.
-    fn spelled(bytes: &[u8]) -> (Spelling, Vec<u32>) {
+    fn spelled(bytes: &[u8]) -> (Arc<Spelling>, Vec<u32>) {
         let spelling = Spelling((0..=u8::MAX).map(|byte| vec![byte]).collect());
         (
-            spelling,
+            Arc::new(spelling),
             bytes.iter().map(|byte| u32::from(*byte)).collect(),
         )
     }
@@ -115,11 +120,12 @@ mod tests {
         ];
         for text in texts {
             let (spelling, tokens) = spelled(text);
-            let mut detokeniser = Detokeniser::new(&spelling);
-            let mut all = String::new();
-            for (place, token) in tokens.iter().enumerate() {
-                all += &detokeniser.push(*token, place + 1 == tokens.len());
-            }
+            let mut detokeniser = Detokeniser::new(spelling);
+            let mut all: String = tokens
+                .iter()
+                .map(|token| detokeniser.push(*token))
+                .collect();
+            all += &detokeniser.finish();
             assert_eq!(all, String::from_utf8_lossy(text));
         }
     }
@@ -127,8 +133,8 @@ mod tests {
     #[test]
     fn a_character_is_held_until_its_last_byte() {
         let (spelling, tokens) = spelled("🦋".as_bytes());
-        let mut detokeniser = Detokeniser::new(&spelling);
-        let steps: Vec<String> = tokens.iter().map(|t| detokeniser.push(*t, false)).collect();
+        let mut detokeniser = Detokeniser::new(spelling);
+        let steps: Vec<String> = tokens.iter().map(|t| detokeniser.push(*t)).collect();
         assert_eq!(steps, ["", "", "", "🦋"]);
     }
 

@@ -1,0 +1,87 @@
+//! What an application asks, in its words. It goes no further than this program: what is sealed is made of token ids.
+
+use wire::Endpoint;
+
+/// A request of either endpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ask {
+    /// `POST /v1/embeddings`
+    Embeddings(Texts),
+    /// `POST /v1/chat/completions`
+    Chat(Conversation),
+}
+
+/// Texts to embed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Texts {
+    /// The model's name.
+    pub model: String,
+    /// At least one text.
+    pub inputs: Vec<String>,
+}
+
+/// A conversation to continue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conversation {
+    /// The model's name.
+    pub model: String,
+    /// At least one message.
+    pub messages: Vec<Message>,
+    /// Completion tokens at most.
+    pub tokens_max: u32,
+    /// From 0, which always takes the likeliest token, to 2.
+    pub temperature: f32,
+    /// The share of probability that is sampled from, 0 to 1.
+    pub top_p: f32,
+    /// The sampling seed; the guest draws one where it is absent.
+    pub seed: Option<u64>,
+    /// Texts that end the completion and are no part of it.
+    pub stops: Vec<String>,
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Who says it.
+    pub role: Role,
+    /// What is said.
+    pub content: String,
+}
+
+/// Who says a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs)]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+}
+
+impl Role {
+    /// As the OpenAI API and chat templates write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        }
+    }
+}
+
+impl Ask {
+    /// The model's name.
+    pub fn model(&self) -> &str {
+        match self {
+            Ask::Embeddings(texts) => &texts.model,
+            Ask::Chat(conversation) => &conversation.model,
+        }
+    }
+
+    /// What is asked for.
+    pub fn endpoint(&self) -> Endpoint {
+        match self {
+            Ask::Embeddings(_) => Endpoint::Embeddings,
+            Ask::Chat(_) => Endpoint::Chat,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! A completion's ids become text as they come: whole characters only, and nothing from a stop sequence on.
+
+use model::text::Detokeniser;
+
+/// The text of one completion, as far as its ids have come.
+pub(crate) struct Completion {
+    detokeniser: Detokeniser,
+    stops: Vec<String>,
+    /// Text that may be the beginning of a stop sequence.
+    held: String,
+    stopped: bool,
+}
+
+impl Completion {
+    /// A completion that ends before any of `stops`.
+    pub(crate) fn new(detokeniser: Detokeniser, stops: Vec<String>) -> Self {
+        Completion {
+            detokeniser,
+            stops,
+            held: String::new(),
+            stopped: false,
+        }
+    }
+
+    /// The text that may be shown once these ids have come.
+    pub(crate) fn push(&mut self, ids: &[u32]) -> String {
+        for id in ids {
+            self.held += &self.detokeniser.push(*id);
+        }
+        self.release(false)
+    }
+
+    /// The text that is left when no id follows.
+    pub(crate) fn finish(&mut self) -> String {
+        self.held += &self.detokeniser.finish();
+        self.release(true)
+    }
+
+    /// Whether a stop sequence came: what follows it is shown to nobody.
+    pub(crate) fn stopped(&self) -> bool {
+        self.stopped
+    }
+
+    fn release(&mut self, last: bool) -> String {
+        if self.stopped {
+            self.held.clear();
+            return String::new();
+        }
+        let found = self
+            .stops
+            .iter()
+            .filter_map(|stop| self.held.find(stop))
+            .min();
+        let shown = match found {
+            Some(at) => {
+                self.stopped = true;
+                at
+            }
+            None if last => self.held.len(),
+            None => self.held.len() - self.may_begin_a_stop(),
+        };
+        let rest = self.held.split_off(shown);
+        std::mem::replace(&mut self.held, rest)
+    }
+
+    /// Bytes at the end of what is held that are the beginning of a stop sequence.
+    fn may_begin_a_stop(&self) -> usize {
+        let begins = |stop: &String| {
+            let proper = stop.char_indices().map(|(at, _)| at);
+            { proper.rev() }
+                .find(|at| self.held.ends_with(&stop[..*at]))
+                .unwrap_or(0)
+        };
+        self.stops.iter().map(begins).max().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::text::Text;
+
+    /// A tokenizer with one token for each of these texts.
+    fn completion(tokens: &[&str], stops: &[&str]) -> Completion {
+        let vocabulary: serde_json::Map<_, _> = { tokens.iter().enumerate() }
+            .map(|(id, token)| (token.to_string(), id.into()))
+            .collect();
+        let tokenizer = serde_json::json!({"version": "1.0", "added_tokens": [], "normalizer": null,
+            "truncation": null, "padding": null, "post_processor": null,
+            "pre_tokenizer": null,
+            "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+            "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": tokens[0]}});
+        let template = br#"{"chat_template": "x"}"#;
+        let text = Text::parse(tokenizer.to_string().as_bytes(), Some(template)).unwrap();
+        let stops = stops.iter().map(|stop| stop.to_string()).collect();
+        Completion::new(text.detokeniser().unwrap(), stops)
+    }
+
+    /// What is shown after each id and at the end.
+    fn shown(tokens: &[&str], stops: &[&str]) -> (Vec<String>, bool) {
+        let mut completion = completion(tokens, stops);
+        let ids = 0..tokens.len() as u32;
+        let mut shown: Vec<String> = ids.map(|id| completion.push(&[id])).collect();
+        shown.push(completion.finish());
+        (shown, completion.stopped())
+    }
+
+    #[test]
+    fn nothing_of_a_stop_sequence_or_behind_it_is_shown_however_it_is_cut() {
+        for (tokens, stops, expected) in [
+            (&["ab", "cd", "ef"][..], &["cd"][..], "ab"),
+            (&["ab", "c", "d", "ef"], &["cd"], "ab"),
+            (&["abc", "def"], &["cd"], "ab"),
+            (&["abcdef"], &["cd"], "ab"),
+            (&["abc", "x", "cd"], &["cd"], "abcx"),
+            (&["aab", "aabc"], &["aabc"], "aab"),
+            (&["aa", "ab"], &["aab"], "a"),
+            (&["ab", "cd"], &["d", "bc"], "a"),
+            (&["ab", "c"], &["cd"], "abc"),
+            (&["ab"], &[], "ab"),
+        ] {
+            let (pieces, stopped) = shown(tokens, stops);
+            assert_eq!(pieces.concat(), expected, "{tokens:?} {stops:?}");
+            assert_eq!(stopped, expected != tokens.concat(), "{tokens:?} {stops:?}");
+        }
+    }
+
+    #[test]
+    fn text_that_cannot_begin_a_stop_sequence_is_shown_at_once() {
+        assert_eq!(shown(&["ab", "c", "x"], &["cd"]).0, ["ab", "", "cx", ""]);
+        assert_eq!(shown(&["ab", "cd"], &[]).0, ["ab", "cd", ""]);
+    }
+
+    #[test]
+    fn a_character_that_two_tokens_spell_is_shown_whole() {
+        // U+00E9 is the bytes c3 a9, which the byte-level alphabet writes as these two characters.
+        assert_eq!(shown(&["Ã", "©", "a"], &["é!"]).0, ["", "", "éa", ""]);
+        assert_eq!(shown(&["Ã", "©"], &[]).0, ["", "é", ""]);
+        assert_eq!(shown(&["a", "Ã"], &[]).0, ["a", "", "\u{fffd}"]);
+    }
+}

@@ -1,0 +1,83 @@
+//! Token ids in, token ids out: which requests are refused, and how an answer ends.
+
+use crate::serving::{ANSWER, asking, body, boot, config, greeting};
+use wire::*;
+
+/// Tokens of tiny-chat.
+const VOCABULARY: u32 = 900;
+
+#[tokio::test]
+async fn a_request_that_this_guest_does_not_answer_is_refused() {
+    let running = boot(&config(|c| c["jobs_max"] = 100.into())).await;
+    let encoded = |request: Request| request.encode().unwrap().to_vec();
+    let chat = |change: &dyn Fn(&mut ChatRequest)| {
+        let mut request = greeting();
+        change(&mut request);
+        encoded(asking(Ask::Chat(request)))
+    };
+    let good = chat(&|_| ());
+    let broken = |at: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = byte;
+        bytes
+    };
+    let odd = [
+        b"{".to_vec(),
+        br#"{"model":"tiny-chat","messages":[{"role":"user","content":"Hello"}]}"#.to_vec(),
+        [&good[..], &[0; 4]].concat(),
+        encoded(asking(Ask::Embeddings(vec![vec![5]]))),
+        // No completion token, a negative temperature, a reserved byte.
+        broken(40, 0),
+        broken(47, 0x80),
+        broken(200, 1),
+        // Ids that the tokenizer does not have, wherever they are, though the table may have rows for them.
+        chat(&|r| r.prompt[0] = u32::MAX),
+        chat(&|r| *r.prompt.last_mut().unwrap() = VOCABULARY),
+        chat(&|r| r.stops = vec![vec![5], vec![VOCABULARY]]),
+        // As long as the context, so that no completion fits.
+        chat(&|r| r.prompt = vec![5; 256]),
+        // What is not computed is not ignored.
+        chat(&|r| r.later.top_k = 5),
+        chat(&|r| r.later.bias = vec![(5, 1.0)]),
+        chat(&|r| r.later.prefix = Some(([1; 32], 4))),
+    ];
+    for (number, odd) in odd.iter().enumerate() {
+        let job = running.seal_body(30 + number as u8, odd, |_| ());
+        let code = running.code(job).await;
+        assert_eq!(code, Some(RefusalCode::Request), "{number}");
+    }
+    let other = Request {
+        model_root: Digest([1; 32]),
+        ..asking(Ask::Chat(greeting()))
+    };
+    let other = running.seal_body(60, &encoded(other), |_| ());
+    assert_eq!(running.code(other).await, Some(RefusalCode::Model));
+    let largest = chat(&|r| r.prompt[0] = VOCABULARY - 1);
+    let job = running.seal_body(61, &largest, |_| ());
+    assert_eq!(running.code(job).await, None, "the largest id runs");
+}
+
+#[tokio::test]
+async fn a_completion_ends_with_a_stop_sequence_and_records_leave_in_every_interval() {
+    let running = boot(&config(|_| ())).await;
+    let stop = ANSWER[2..4].to_vec();
+    let request = ChatRequest {
+        stops: vec![vec![5, 5, 5], stop],
+        ..greeting()
+    };
+    let request = asking(Ask::Chat(request)).encode().unwrap();
+    let job = running.seal_body(1, &request, |_| ());
+    let frames = running.send(&job.envelope.encode(), &job.request).await;
+    let mut opener = job.opener;
+    let records = opener.push(&body(&frames, FrameKind::Data)).unwrap();
+    let mut reader = AnswerReader::new(Endpoint::Chat, job.envelope.digest());
+    let (mut ids, mut empty) = (Vec::new(), 0);
+    for record in &records {
+        if let AnswerEvent::Ids { ids: more, .. } = reader.take(record).unwrap() {
+            empty += usize::from(more.is_empty());
+            ids.extend(more);
+        }
+    }
+    assert_eq!(ids, ANSWER[..4], "the sequence counts");
+    assert!(empty > 0, "the first record waits for no token");
+}
