@@ -41,6 +41,7 @@ pub async fn ask<T>(
         method: request.method,
         path: request.path,
         content_type: "application/json",
+        authorization: "",
         body: request.body.clone(),
     };
     let reply = node

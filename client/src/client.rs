@@ -6,7 +6,7 @@ use crate::config::{Config, ConfigError, read_file, read_key};
 use crate::error::{ClientError, Executed};
 use crate::job::{Job, Payment, Prepared};
 use crate::limits::{REPLY_BYTES_MAX, SMALL_FILE_BYTES_MAX};
-use crate::session::{Session, Shared, proxy_error, proxy_refused};
+use crate::session::{Session, Shared, proxy_error, proxy_refused, unix_s};
 use crate::tokens::Models;
 use crate::transport::{Ask, Transport};
 use attest::{Manifest, Root};
@@ -15,7 +15,7 @@ use settlement::{Address, ChainId, Nano, SignedVoucher};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
-use wire::{Endpoint, Finish, ReceiptDigest, RefusalCode, Usage};
+use wire::{Endpoint, Finish, PayerRead, ReceiptDigest, RefusalCode, Usage};
 
 /// The sidecar: one channel, one proxy, one budget.
 pub struct Client {
@@ -264,6 +264,7 @@ impl Client {
             method: "POST",
             path: "/v1/vouchers",
             content_type: "application/vnd.chrysalis.voucher",
+            authorization: "",
             body: voucher.encode(),
         };
         let reply = self.proxy.call(ask, REPLY_BYTES_MAX).await;
@@ -287,10 +288,17 @@ impl Client {
     async fn heal(&self) -> Result<(), ClientError> {
         const WHAT: &str = "channel";
         let path = format!("/v1/channels/{}", self.channel);
+        let read = PayerRead {
+            chain: self.chain,
+            channel: self.channel,
+            receipt: None,
+        };
+        let authorization = read.sign(unix_s()?, self.shared.budget.payer());
         let ask = Ask {
             method: "GET",
             path: &path,
             content_type: "",
+            authorization: &authorization,
             body: Vec::new(),
         };
         let reply = self.proxy.call(ask, REPLY_BYTES_MAX).await;

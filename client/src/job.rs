@@ -282,6 +282,7 @@ impl Sealed {
             method: "POST",
             path: "/v1/sealed",
             content_type: "application/vnd.chrysalis.sealed",
+            authorization: "",
             body: self.body,
         };
         let stream = proxy

@@ -143,6 +143,7 @@ async fn fetch_bundle(proxy: &Transport, nonce: &[u8; 32]) -> Result<Vec<u8>, Cl
         method: "GET",
         path: &path,
         content_type: "",
+        authorization: "",
         body: Vec::new(),
     };
     let reply = proxy

@@ -65,6 +65,8 @@ pub struct Ask<'a> {
     pub path: &'a str,
     /// The body's type; ignored for an empty body.
     pub content_type: &'a str,
+    /// The header `authorization`, unless it is empty.
+    pub authorization: &'a str,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -151,6 +153,9 @@ impl Transport {
             .header("host", &self.authority);
         if !ask.body.is_empty() {
             request = request.header("content-type", ask.content_type);
+        }
+        if !ask.authorization.is_empty() {
+            request = request.header("authorization", ask.authorization);
         }
         request
             .body(Full::new(Bytes::from(ask.body)))
@@ -242,6 +247,7 @@ mod tests {
             method: "GET",
             path: "/",
             content_type: "",
+            authorization: "",
             body: Vec::new(),
         };
         let error = Transport::new(&url)

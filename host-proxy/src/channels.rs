@@ -5,16 +5,22 @@
 //! after [`CHANNEL_AGE_MAX`], and without a recent answer there is no credit.
 //!
 //! After a payer has rotated its key the first key is no longer in the state; the store remembers it from before.
+//!
+//! Anyone may name a channel. One that was never proved is looked up at a bounded rate, and its refusal is remembered for a
+//! while, so that strangers cannot spend the calls that known channels need.
 
 use crate::api_error::ApiError;
 use crate::error::Error;
-use crate::limits::{CHANNEL_AGE_MAX, CHANNEL_AGE_MIN, CHANNELS_MAX};
+use crate::limits::{
+    CHANNEL_AGE_MAX, CHANNEL_AGE_MIN, CHANNELS_MAX, UNKNOWN_AGE_MAX, UNKNOWN_LOOKUPS,
+    UNKNOWN_LOOKUPS_MAX,
+};
 use crate::node::{Node, NodeError};
 use crate::store::Store;
 use axum::http::StatusCode;
 use settlement::toncenter::{AccountStatus, ChainError};
-use settlement::{Address, ChainId, ChannelState, ChannelStatus, ChannelTerms};
-use std::collections::HashMap;
+use settlement::{Address, ChainId, ChannelState};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use tokio::time::Instant;
 
@@ -24,6 +30,8 @@ pub struct Channels {
     store: Store,
     expected: ExpectedPayee,
     states: Mutex<HashMap<Address, (Instant, ChannelState)>>,
+    refused: Mutex<HashMap<Address, (Instant, ChannelRefused)>>,
+    lookups: Mutex<VecDeque<Instant>>,
 }
 
 /// Whom a channel must pay.
@@ -56,6 +64,8 @@ pub enum ChannelRefused {
     Payee,
     #[error("the channel is on chain {got}, this provider settles on {own}")]
     Chain { got: ChainId, own: ChainId },
+    #[error("too many unknown channels are being looked up")]
+    Busy,
     #[error(transparent)]
     Node(#[from] NodeError),
     #[error(transparent)]
@@ -69,6 +79,8 @@ impl Channels {
             store,
             expected,
             states: Mutex::default(),
+            refused: Mutex::default(),
+            lookups: Mutex::default(),
         }
     }
 
@@ -81,14 +93,64 @@ impl Channels {
         if let Some(state) = self.remembered(channel, age) {
             return Ok(state);
         }
+        if age != MaxAge::Now {
+            self.may_ask(channel).await?;
+        }
+        let asked = self.ask(channel).await;
+        match &asked {
+            Ok(state) => self.remember(channel, state),
+            Err(refused) => self.remember_refused(channel, refused),
+        }
+        asked
+    }
+
+    async fn ask(&self, channel: &Address) -> Result<ChannelState, ChannelRefused> {
         let state = match self.node.channel_state(channel).await {
             Ok(state) => state,
             Err(NodeError::Answer(error)) => return Err(self.why_no_state(channel, error).await?),
             Err(error) => return Err(error.into()),
         };
         self.prove(channel, &state).await?;
-        self.remember(channel, &state);
         Ok(state)
+    }
+
+    /// Whether the node may be asked about this channel: always if it was proved before, else if few others were lately.
+    async fn may_ask(&self, channel: &Address) -> Result<(), ChannelRefused> {
+        let of = *channel;
+        if self
+            .store
+            .on_disk(move |s| s.first_key(&of))
+            .await?
+            .is_some()
+        {
+            return Ok(());
+        }
+        {
+            let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((at, refused)) = refused.get(channel)
+                && at.elapsed() <= UNKNOWN_AGE_MAX
+                && let Some(again) = refused.again()
+            {
+                return Err(again);
+            }
+        }
+        let mut lookups = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        lookups.retain(|at| at.elapsed() <= UNKNOWN_LOOKUPS);
+        if lookups.len() >= UNKNOWN_LOOKUPS_MAX {
+            return Err(ChannelRefused::Busy);
+        }
+        lookups.push_back(Instant::now());
+        Ok(())
+    }
+
+    fn remember_refused(&self, channel: &Address, refused: &ChannelRefused) {
+        let Some(refused) = refused.again() else {
+            return;
+        };
+        let mut all = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        // The rate of look-ups bounds how many there are.
+        all.retain(|_, (at, _)| at.elapsed() <= UNKNOWN_AGE_MAX);
+        all.insert(*channel, (Instant::now(), refused));
     }
 
     /// Nodes differ in how they report a missing get method, and agree on whether an account is active.
@@ -107,13 +169,13 @@ impl Channels {
 
     async fn prove(&self, channel: &Address, state: &ChannelState) -> Result<(), ChannelRefused> {
         let (channel, key) = (*channel, state.payer_key);
-        if terms(state, key).address() == channel {
+        if state.terms(key).address() == channel {
             let remember = move |s: &Store| s.remember_first_key(&channel, &key);
             self.store.on_disk(remember).await?;
         } else {
             let first = self.store.on_disk(move |s| s.first_key(&channel)).await?;
             match first {
-                Some(first) if terms(state, first).address() == channel => {}
+                Some(first) if state.terms(first).address() == channel => {}
                 _ => return Err(ChannelRefused::Unproven(channel)),
             }
         }
@@ -160,24 +222,22 @@ impl Channels {
     }
 }
 
-/// The terms of a channel in this state, with the payer key it started with.
-pub fn terms(state: &ChannelState, first_key: [u8; 32]) -> ChannelTerms {
-    ChannelTerms {
-        chain: state.chain,
-        payer: state.payer,
-        payee: state.payee,
-        payer_key: first_key,
-        payee_key: state.payee_key,
-        close_delay_s: state.close_delay_s,
-        claims_until: state.claims_until,
-        salt: state.salt,
+impl ChannelRefused {
+    /// The same refusal once more, where it is about the channel.
+    fn again(&self) -> Option<Self> {
+        Some(match self {
+            ChannelRefused::Absent(channel) => ChannelRefused::Absent(*channel),
+            ChannelRefused::Unproven(channel) => ChannelRefused::Unproven(*channel),
+            ChannelRefused::Payee => ChannelRefused::Payee,
+            ChannelRefused::Chain { got, own } => {
+                let (got, own) = (*got, *own);
+                ChannelRefused::Chain { got, own }
+            }
+            ChannelRefused::Busy | ChannelRefused::Node(_) | ChannelRefused::Store(_) => {
+                return None;
+            }
+        })
     }
-}
-
-/// Whether a channel in this state will still pay for a job that starts now.
-pub fn pays_for_new_jobs(state: &ChannelState, now_unix_s: u64) -> bool {
-    state.status == ChannelStatus::Open
-        && now_unix_s + crate::limits::CLAIM_MARGIN_S < u64::from(state.claims_until)
 }
 
 impl From<ChannelRefused> for ApiError {
@@ -197,6 +257,7 @@ impl From<ChannelRefused> for ApiError {
                     words,
                 );
             }
+            ChannelRefused::Busy => return ApiError::busy(),
             ChannelRefused::Store(error) => return ApiError::internal(error),
         };
         ApiError::refuse(status, code, refused.to_string())
@@ -206,7 +267,7 @@ impl From<ChannelRefused> for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{FAR, channel_terms, directory, node, open_channel, payee};
+    use crate::fixtures::{CountingNode, FAR, channel_terms, directory, node, open_channel, payee};
     use settlement::{Nano, Wallet};
 
     fn channels(directory: &std::path::Path, node: &Node, paid: &Address) -> Channels {
@@ -227,12 +288,15 @@ mod tests {
         let (us, wallet) = (payee().address(), channel_terms().payer);
         let ours = channels(directory.path(), &node, &us);
         let channel = channel_terms().address();
-        let absent = ours.state(&channel, MaxAge::Recent).await;
-        assert!(
-            matches!(absent, Err(ChannelRefused::Absent(_))),
-            "{absent:?}"
-        );
+        for age in [MaxAge::Recent, MaxAge::AskAgain, MaxAge::Now] {
+            let absent = ours.state(&channel, age).await;
+            assert!(
+                matches!(absent, Err(ChannelRefused::Absent(_))),
+                "{absent:?}"
+            );
+        }
         open_channel(&ledger);
+        assert!(ours.state(&channel, MaxAge::Now).await.is_ok());
         assert!(ours.state(&channel, MaxAge::Recent).await.is_ok());
         let no_channel = ours.state(&wallet, MaxAge::Recent).await;
         assert!(
@@ -276,5 +340,47 @@ mod tests {
             matches!(strange, Err(ChannelRefused::Unproven(_))),
             "{strange:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn strangers_spend_few_of_the_nodes_calls_and_none_of_a_known_channels() {
+        let (directory, (ledger, url)) = (directory(), node().await);
+        let us = payee().address();
+        let node = CountingNode::start(url).await;
+        let channels = channels(directory.path(), &Node::new(node.url.clone()), &us);
+        let known = open_channel(&ledger);
+        channels
+            .state(&known, MaxAge::Recent)
+            .await
+            .expect("proved");
+        let absent = Address {
+            hash: [7; 32],
+            ..known
+        };
+        for _ in 0..50 {
+            let refused = channels.state(&absent, MaxAge::Recent).await;
+            assert!(
+                matches!(refused, Err(ChannelRefused::Absent(_))),
+                "{refused:?}"
+            );
+        }
+        let after_one = node.calls();
+        assert!(after_one <= 8, "{after_one} calls for one unknown channel");
+        let mut busy = 0;
+        for n in 0..100 {
+            let other = Address {
+                hash: [n + 100; 32],
+                ..known
+            };
+            let refused = channels.state(&other, MaxAge::Recent).await;
+            busy += usize::from(matches!(refused, Err(ChannelRefused::Busy)));
+        }
+        assert!(busy > 100 - UNKNOWN_LOOKUPS_MAX - 1, "{busy} refused");
+        assert!(node.calls() <= after_one + 3 * UNKNOWN_LOOKUPS_MAX);
+        tokio::time::sleep(CHANNEL_AGE_MIN * 2).await;
+        channels
+            .state(&known, MaxAge::AskAgain)
+            .await
+            .expect("known");
     }
 }

@@ -232,7 +232,11 @@ async fn settle(common: &Common, channel: Address) -> Result<(), Error> {
         println!(
             "The channel paid {}; the claim cost {}; the wallet holds {}.",
             settled.price_nano.in_ton(),
-            settled.fee_nano.in_ton(),
+            settled
+                .fee_nano
+                .map_or("an unknown amount".to_owned(), |fee| fee
+                    .in_ton()
+                    .to_string()),
             settled.wallet_after_nano.in_ton()
         );
     }
@@ -285,7 +289,7 @@ fn settle_error(error: SettleError) -> Error {
     let fault = match &error {
         SettleError::Store(_) | SettleError::Channel(ChannelRefused::Store(_)) => Fault::Host,
         SettleError::Wallet { .. } | SettleError::NoVoucher(_) => Fault::Configuration,
-        SettleError::Void(_) => Fault::Payer,
+        SettleError::Void(_) | SettleError::Over { .. } => Fault::Payer,
         _ => Fault::Node,
     };
     Error::new(fault, error.to_string())

@@ -5,7 +5,7 @@ mod collateral;
 
 use crate::error::{Context, Error, Fault, read_file};
 use crate::guest::GuestAddress;
-use crate::limits::CONFIG_BYTES_MAX;
+use crate::limits::{CONFIG_BYTES_MAX, SWEEP_S_MAX};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use settlement::{ChainId, Nano};
@@ -33,7 +33,7 @@ pub struct Config {
     pub state: PathBuf,
     /// Maximum unpaid cost per channel (SECURITY.md 19).
     pub exposure_max: Nano,
-    /// When to settle automatically; absent means only by command.
+    /// When to settle automatically; absent means only what would soon be void.
     pub settle: Option<SettleRule>,
 }
 
@@ -51,7 +51,7 @@ pub enum BundleCollateral {
 pub struct SettleRule {
     /// Settle a channel when its voucher exceeds what is paid by this much.
     pub threshold: Nano,
-    /// Seconds between two checks.
+    /// Seconds between two checks, at most [`SWEEP_S_MAX`].
     pub interval_s: u64,
 }
 
@@ -80,9 +80,11 @@ impl Config {
         if file
             .settle
             .as_ref()
-            .is_some_and(|rule| rule.interval_s == 0)
+            .is_some_and(|rule| !(1..=SWEEP_S_MAX).contains(&rule.interval_s))
         {
-            return Err(refused("settle.interval_s is 0; it must be at least 1"));
+            return Err(refused(format!(
+                "settle.interval_s must be 1 to {SWEEP_S_MAX}: a payer may close an hour after it asked to"
+            )));
         }
         if file.exposure_max_nano == Nano::ZERO {
             return Err(refused("exposure_max_nano is 0; no job could be served"));
@@ -241,6 +243,7 @@ mod tests {
             ("guest: unix:", "guest: tcp:"),
             ("http://127.0.0.1:8081", "https://toncenter.com"),
             ("interval_s: 300", "interval_s: 0"),
+            ("interval_s: 300", "interval_s: 901"),
             ("exposure_max_nano: 100000000", "exposure_max_nano: 0"),
             ("exposure_max_nano: 100000000", "exposure_max_nano: -1"),
             ("listen: 127.0.0.1:9000", "listen: 127.0.0.1"),

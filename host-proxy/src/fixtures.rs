@@ -1,7 +1,7 @@
 //! What the tests of this crate share: a ledger served on loopback, a channel on it, and a guest that speaks frames and
 //! nothing else. The verification under test is never faked.
 
-use crate::channels::terms;
+use crate::clock::now_unix_s;
 use crate::config::{BundleCollateral, Config, NodeUrl};
 use crate::guest::GuestAddress;
 use crate::payee::Payee;
@@ -13,6 +13,8 @@ use settlement::{
 };
 use std::future::Future;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -23,7 +25,14 @@ use wire::{
 
 pub(crate) const PAYEE_SEED: [u8; 32] = [1; 32];
 pub(crate) const DEPOSIT: Nano = Nano(1_000_000_000);
+/// No message is void before this.
 pub(crate) const FAR: u32 = 4_000_000_000;
+/// A year from now.
+static CLAIMS_UNTIL: LazyLock<u32> = LazyLock::new(|| {
+    (now_unix_s() + 365 * 86_400)
+        .try_into()
+        .expect("before 2106")
+});
 
 pub(crate) fn payer_key() -> SigningKey {
     SigningKey::from_bytes(&[3; 32])
@@ -46,7 +55,7 @@ pub(crate) fn channel_terms() -> ChannelTerms {
         payer_key: payer_key().verifying_key().to_bytes(),
         payee_key: payee.public_key(),
         close_delay_s: 3600,
-        claims_until: FAR,
+        claims_until: *CLAIMS_UNTIL,
         salt: 0,
     }
 }
@@ -69,7 +78,7 @@ pub(crate) fn channel_state(deposit: Nano) -> ChannelState {
         payee_key: of.payee_key,
         salt: of.salt,
     };
-    assert_eq!(terms(&state, state.payer_key), of);
+    assert_eq!(state.terms(state.payer_key), of);
     state
 }
 
@@ -193,6 +202,38 @@ pub(crate) async fn node() -> (Ledger, NodeUrl) {
     (ledger, NodeUrl::parse(&url).expect("a url"))
 }
 
+/// Passes connections on to a node and counts them: the proxy opens one for each call.
+pub(crate) struct CountingNode {
+    pub(crate) url: NodeUrl,
+    calls: Arc<AtomicUsize>,
+}
+
+impl CountingNode {
+    pub(crate) async fn start(behind: NodeUrl) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let calls = Arc::<AtomicUsize>::default();
+        let counted = calls.clone();
+        tokio::spawn(async move {
+            while let Ok((mut from, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+                let mut to = TcpStream::connect(&behind.authority)
+                    .await
+                    .expect("the node");
+                tokio::spawn(async move {
+                    let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+                });
+            }
+        });
+        let url = NodeUrl::parse(&url).expect("a url");
+        CountingNode { url, calls }
+    }
+
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+}
+
 /// Opens the channel of [`channel_terms`] and gives the payee's wallet something to pay fees with.
 pub(crate) fn open_channel(ledger: &Ledger) -> Address {
     let payer = Wallet::from_seed(&[2; 32], ChainId::EMBEDDED);
@@ -287,6 +328,17 @@ pub(crate) async fn http(
     path: &str,
     body: &[u8],
 ) -> (u16, Vec<u8>, bool) {
+    http_as(to, method, path, body, "").await
+}
+
+/// The same with a header `authorization`, unless it is empty.
+pub(crate) async fn http_as(
+    to: std::net::SocketAddr,
+    method: &str,
+    path: &str,
+    body: &[u8],
+    authorization: &str,
+) -> (u16, Vec<u8>, bool) {
     use http_body_util::{BodyExt, Full};
     let stream = TcpStream::connect(to).await.expect("connected");
     let io = hyper_util::rt::TokioIo::new(stream);
@@ -294,10 +346,14 @@ pub(crate) async fn http(
         .await
         .expect("handshake");
     tokio::spawn(connection);
-    let request = hyper::Request::builder()
+    let mut request = hyper::Request::builder()
         .method(method)
         .uri(path)
-        .header("host", "proxy")
+        .header("host", "proxy");
+    if !authorization.is_empty() {
+        request = request.header("authorization", authorization);
+    }
+    let request = request
         .body(Full::new(hyper::body::Bytes::copy_from_slice(body)))
         .expect("a request");
     let answer = sender.send_request(request).await.expect("an answer");

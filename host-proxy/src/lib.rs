@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod api_error;
+mod at_once;
 mod auto_settle;
 mod channels;
 mod check;
@@ -34,6 +35,7 @@ pub mod limits;
 mod node;
 mod payee;
 mod proxy;
+mod receipts;
 mod relay;
 mod server;
 mod settle;

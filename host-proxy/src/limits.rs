@@ -1,5 +1,6 @@
 //! Every limit of the proxy, with its reason. Sizes of what crosses a boundary are in [`wire::limits`].
 
+use settlement::Nano;
 use std::time::Duration;
 
 /// A configuration file; ours are under 2 KiB.
@@ -8,16 +9,30 @@ pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 pub const KEY_FILE_BYTES_MAX: u64 = 256;
 /// Open HTTP connections. One more waits in the listen queue until another ends.
 pub const CONNECTIONS_MAX: usize = 256;
-/// Concurrent jobs. Each may have one sealed request in memory, together about 36 MiB.
+/// Concurrent jobs at the guest. Each may have one sealed request in memory, together about 36 MiB.
 pub const JOBS_MAX: usize = 32;
+/// Of these and of those that are still being read, how many one channel may have.
+pub const JOBS_PER_CHANNEL_MAX: usize = 16;
+/// Of the jobs, how many may name a keyset that the guest was not seen to have: it only refuses them, with its signature.
+pub const STRANGE_KEYSETS_MAX: usize = 4;
+/// Cancels and look-ups of receipts at the guest at once.
+pub const QUESTIONS_MAX: usize = 8;
+/// How long each may take.
+pub const GUEST_REPLY: Duration = Duration::from_secs(5);
+/// Sealed requests that are being read, together about 72 MiB.
+pub const UPLOADS_MAX: usize = 64;
 /// Concurrent attestations. Each asks the guest for a quote, which is slow and costs it time.
 pub const ATTESTATIONS_MAX: usize = 8;
+/// Of these, how many one peer may have.
+pub const ATTESTATIONS_PER_PEER_MAX: usize = 2;
 /// A client's request line and headers.
 pub const HEADER_READ: Duration = Duration::from_secs(10);
 /// hyper's buffer per connection: headers, and body pieces on their way.
 pub const CONNECTION_BUFFER_BYTES: usize = 32 * 1024;
 /// The longest a connection may last, since a client may never read its answer.
 pub const CONNECTION_MAX: Duration = Duration::from_secs(900);
+/// How long a client may take to send a job's envelope, before anything is reserved for it.
+pub const UPLOAD_HEAD: Duration = Duration::from_secs(10);
 /// How long a client may take to send a body.
 pub const UPLOAD: Duration = Duration::from_secs(30);
 /// How long a guest may take to accept a stream.
@@ -30,24 +45,56 @@ pub const ATTESTATION: Duration = Duration::from_secs(30);
 pub const GUEST_GRACE: Duration = Duration::from_secs(2);
 /// The longest a job may use a stream, whatever its envelope allows.
 pub const JOB_MAX: Duration = Duration::from_secs(600);
-/// Frames that wait for a slow client: at most this many of 16 KiB each.
-pub const FRAMES_WAITING: usize = 4;
+/// Frames that wait for a slow client: at most this many of 16 KiB each, together 32 MiB for all jobs.
+pub const FRAMES_WAITING: usize = 64;
+/// How long all waiting for a slow client may take in one job. After that it counts as gone, and only its receipt is kept.
+pub const CLIENT_WAIT: Duration = Duration::from_secs(30);
+/// Sealed receipts kept for one channel,
+pub const RECEIPTS_PER_CHANNEL_MAX: u32 = 256;
+/// and for all together, some 80 MiB at most.
+pub const RECEIPTS_MAX: u32 = 16 * 1024;
+/// Charges kept of one receipt key beside each channel's highest. An honest guest's come within JOBS_MAX of their order.
+pub const CHARGES_KEPT: i64 = 4096;
+/// Charges are pruned once in so many.
+pub const CHARGES_PRUNED_EVERY: i64 = 256;
 /// The largest write to a guest; vhost-device-vsock stalls on larger ones.
 pub const WRITE_BYTES_MAX: usize = 16 * 1024;
 /// One call of a TON node, from connecting to the last byte.
 pub const NODE_CALL: Duration = Duration::from_secs(10);
-/// A channel's state is asked for again when it is older (SECURITY.md 22).
+/// How old the block may be that a node's answer is from. Public nodes are some 10 s behind.
+pub const BLOCK_AGE_MAX_S: u64 = 60;
+/// How long a block's time serves as a lower bound for younger ones, before another is asked for.
+pub const BLOCK_REMEMBERED_S: u64 = 20;
+/// How many blocks an answer may lie before that one: a node has several servers behind it, which differ by a few.
+pub const BLOCKS_BEHIND_MAX: u32 = 8;
+/// Pages of 100 transactions that are read back to find one. To fill them a stranger pays some 3 TON.
+pub const HISTORY_PAGES_MAX: usize = 32;
+/// A channel's state is asked for again when it is older (SECURITY.md 22). The age of its block comes on top.
 pub const CHANNEL_AGE_MAX: Duration = Duration::from_secs(15);
 /// A channel's state is not asked for again when it is younger, even where a client's voucher suggests a change.
 pub const CHANNEL_AGE_MIN: Duration = Duration::from_millis(500);
+/// How long the refusal of a channel that was never proved is remembered.
+pub const UNKNOWN_AGE_MAX: Duration = Duration::from_secs(3);
+/// Channels never proved before that are looked up
+pub const UNKNOWN_LOOKUPS_MAX: usize = 16;
+/// in this time. Each costs the node up to three calls; public nodes take 1 to 25 a second.
+pub const UNKNOWN_LOOKUPS: Duration = Duration::from_secs(10);
 /// Channels remembered in memory; the oldest answer is forgotten first.
 pub const CHANNELS_MAX: usize = 4096;
 /// Keysets remembered: one guest has one at a time.
 pub const KEYSETS_MAX: usize = 8;
 /// The guest is asked about unknown keysets at most this often.
 pub const KEYSET_SEARCH: Duration = Duration::from_secs(1);
-/// No new job on a channel whose claims end sooner than this: the payout must still fit.
-pub const CLAIM_MARGIN_S: u64 = 3600;
+/// A claim's cost in nanoTON, the first one's with its wallet, rounded up. Less is claimed by command only.
+pub const CLAIM_COST: Nano = Nano(12_000_000);
+/// A channel whose claims end sooner than this is claimed whatever it has reached.
+pub const CLAIMS_END_SOON_S: u64 = 24 * 3600;
+/// The longest pause between two looks at all channels with unpaid vouchers: several fit into the shortest close delay.
+pub const SWEEP_S_MAX: u64 = settlement::limits::CLOSE_DELAY_S_MIN as u64 / 4;
+/// Seconds between two looks where the configuration has no `settle`: then only what would soon be void is claimed.
+pub const SWEEP_S: u64 = 300;
+/// The shortest, while what would soon be void could not be claimed.
+pub const SWEEP_S_MIN: u64 = 5;
 /// How long SQLite waits for the other process that shares the file.
 pub const STORE_BUSY: Duration = Duration::from_secs(10);
 /// How long a payout's message stays valid. Short, since no other may be made before it has expired.

@@ -1,10 +1,14 @@
 //! A TON node: HTTP for the calls of [`settlement::toncenter`] (trust boundary B4).
 //!
 //! Promises: every call ends within [`NODE_CALL`](crate::limits::NODE_CALL); no answer longer than its limit is read.
-//! The node is not trusted; [`crate::channels`] limits the age of what it says and checks what can be checked without it.
+//! The node is not trusted; [`crate::channels`] checks what can be checked without it. An answer is as old as the block that it is
+//! from, and one without a date decides nothing (SECURITY.md 22).
 
+use crate::clock::now_unix_s;
 use crate::config::NodeUrl;
-use crate::limits::NODE_CALL;
+use crate::limits::{
+    BLOCK_AGE_MAX_S, BLOCK_REMEMBERED_S, BLOCKS_BEHIND_MAX, HISTORY_PAGES_MAX, NODE_CALL,
+};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HOST};
@@ -12,12 +16,21 @@ use hyper_util::rt::TokioIo;
 use settlement::limits::ANSWER_BYTES_MAX;
 use settlement::toncenter::{self, AccountStatus, AccountView, Call, Transaction};
 use settlement::{Address, ChannelState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 #[derive(Debug, Clone)]
 pub struct Node {
     url: NodeUrl,
+    /// The newest block whose time is known. Blocks with a higher number are younger.
+    dated: Arc<Mutex<Option<Block>>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Block {
+    seqno: u32,
+    unix_s: u64,
 }
 
 /// Why a call failed.
@@ -27,6 +40,12 @@ pub enum NodeError {
     Unreachable { node: String, reason: String },
     #[error("the TON node did not answer within {} s", NODE_CALL.as_secs())]
     Timeout,
+    #[error("the TON node does not say from which block its answer is, and when that was made")]
+    Undated,
+    #[error(
+        "the TON node is behind: its answer is {age_s} s old; at most {BLOCK_AGE_MAX_S} s are accepted"
+    )]
+    Behind { age_s: u64 },
     #[error(transparent)]
     Answer(#[from] toncenter::ChainError),
 }
@@ -37,27 +56,96 @@ pub struct WalletView {
     pub balance: settlement::Nano,
     /// Of the wallet's next message.
     pub seqno: u32,
-    /// The node's clock, where it reports one.
-    pub node_unix_s: Option<u64>,
+    /// The chain's clock: when this was so.
+    pub unix_s: u64,
+    /// Logical time of the wallet's last transaction.
+    pub last_lt: u64,
+}
+
+/// An account's transactions after some logical time, newest first.
+pub struct History {
+    pub transactions: Vec<Transaction>,
+    /// Whether it reaches back to that time.
+    pub whole: bool,
 }
 
 impl Node {
     pub fn new(url: NodeUrl) -> Self {
-        Node { url }
+        Node {
+            url,
+            dated: Arc::default(),
+        }
     }
 
+    /// A channel's state, in a recent block.
     pub async fn channel_state(&self, channel: &Address) -> Result<ChannelState, NodeError> {
-        self.ask(toncenter::channel_state(channel)).await
+        let known = *self.dated();
+        let recent =
+            |block: &Block| now_unix_s().saturating_sub(block.unix_s) <= BLOCK_REMEMBERED_S;
+        let dated = match known.filter(recent) {
+            Some(block) => block,
+            None => date(&self.account(channel).await?)?,
+        };
+        let asked = self.ask(toncenter::channel_state_in_block(channel)).await?;
+        match asked {
+            (state, Some(seqno)) if seqno.saturating_add(BLOCKS_BEHIND_MAX) >= dated.seqno => {
+                Ok(state)
+            }
+            (_, Some(_)) => Err(NodeError::Behind {
+                age_s: now_unix_s().saturating_sub(dated.unix_s),
+            }),
+            (_, None) => Err(NodeError::Undated),
+        }
     }
 
+    /// An account, in a recent block.
     pub async fn account(&self, address: &Address) -> Result<AccountView, NodeError> {
-        self.ask(toncenter::account(address)).await
+        let view = self.ask(toncenter::account(address)).await?;
+        let block = date(&view)?;
+        let age_s = now_unix_s().saturating_sub(block.unix_s);
+        if age_s > BLOCK_AGE_MAX_S {
+            return Err(NodeError::Behind { age_s });
+        }
+        let mut dated = self.dated();
+        if dated.is_none_or(|known| known.seqno <= block.seqno) {
+            *dated = Some(block);
+        }
+        Ok(view)
     }
 
-    /// An account's latest transactions.
-    pub async fn transactions(&self, address: &Address) -> Result<Vec<Transaction>, NodeError> {
-        const LATEST: u16 = 100;
-        self.ask(toncenter::transactions(address, LATEST)).await
+    fn dated(&self) -> MutexGuard<'_, Option<Block>> {
+        self.dated.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An account's transactions after a logical time, page by page, so that nobody hides one behind others.
+    pub async fn history(&self, address: &Address, after_lt: u64) -> Result<History, NodeError> {
+        const PAGE: u16 = 100;
+        let mut transactions: Vec<Transaction> = Vec::new();
+        for _ in 0..HISTORY_PAGES_MAX {
+            let last = transactions.last();
+            let before = last.map_or(u64::MAX, |last| last.lt);
+            let page = self
+                .ask(toncenter::transactions(address, PAGE, last))
+                .await?;
+            let length = transactions.len();
+            // A page begins with the transaction that it was asked for.
+            let new = page
+                .into_iter()
+                .filter(|tx| tx.lt < before && tx.lt > after_lt);
+            transactions.extend(new);
+            if transactions.len() < length + usize::from(PAGE) - 1 {
+                let whole = true;
+                return Ok(History {
+                    transactions,
+                    whole,
+                });
+            }
+        }
+        let whole = false;
+        Ok(History {
+            transactions,
+            whole,
+        })
     }
 
     /// Sends an external message.
@@ -82,7 +170,8 @@ impl Node {
         Ok(WalletView {
             balance: account.balance,
             seqno,
-            node_unix_s: account.node_unix_s,
+            unix_s: date(&account)?.unix_s,
+            last_lt: account.last_lt,
         })
     }
 
@@ -122,5 +211,55 @@ impl Node {
             .collect()
             .await;
         Ok((status, body.map_err(|e| failed(e.to_string()))?.to_bytes()))
+    }
+}
+
+fn date(view: &AccountView) -> Result<Block, NodeError> {
+    match (view.block_seqno, view.block_unix_s) {
+        (Some(seqno), Some(unix_s)) => Ok(Block { seqno, unix_s }),
+        _ => Err(NodeError::Undated),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{node, open_channel, payee};
+    use settlement::Nano;
+
+    #[tokio::test]
+    async fn an_answer_is_as_old_as_its_block_and_an_old_one_is_refused() {
+        let (ledger, url) = node().await;
+        let channel = open_channel(&ledger);
+        let now = ledger.now();
+        let at = async |age_s: u32| {
+            ledger.set_time(now - age_s);
+            Node::new(url.clone()).channel_state(&channel).await
+        };
+        at(0).await.expect("young");
+        at(BLOCK_AGE_MAX_S as u32 - 5).await.expect("young enough");
+        let behind = at(3_600).await.expect_err("old");
+        assert!(
+            matches!(behind, NodeError::Behind { age_s: 3_600.. }),
+            "{behind}"
+        );
+    }
+
+    #[tokio::test]
+    async fn no_number_of_transactions_hides_one() {
+        let (ledger, url) = node().await;
+        open_channel(&ledger);
+        let (node, wallet) = (Node::new(url), payee().address());
+        let after_lt = ledger.account(&wallet).expect("read").last_lt;
+        let mut made = 0;
+        for count in [0, 1, 99, 100, 101, 199, 250] {
+            for _ in made..count {
+                ledger.faucet(&wallet, Nano(1)).expect("dust");
+            }
+            made = count;
+            let history = node.history(&wallet, after_lt).await.expect("read");
+            assert_eq!((history.whole, history.transactions.len()), (true, count));
+            assert!(history.transactions.is_sorted_by(|a, b| a.lt > b.lt));
+        }
     }
 }

@@ -4,26 +4,34 @@
 //! Both protect the provider's income and nobody else: guest and client make their own decisions.
 
 use crate::api_error::ApiError;
-use crate::channels::{Channels, ExpectedPayee, MaxAge, pays_for_new_jobs};
+use crate::at_once::{AtOnce, household};
+use crate::channels::{Channels, ExpectedPayee, MaxAge};
 use crate::clock::now_unix_s;
 use crate::collateral::CollateralSource;
 use crate::config::Config;
 use crate::error::Error;
 use crate::evidence::{self, EndorsedEvidence};
 use crate::guest::GuestAddress;
-use crate::limits::{ATTESTATIONS_MAX, JOBS_MAX, KEYSET_SEARCH, KEYSETS_MAX};
+use crate::limits::{
+    ATTESTATIONS_MAX, ATTESTATIONS_PER_PEER_MAX, JOBS_MAX, JOBS_PER_CHANNEL_MAX, KEYSET_SEARCH,
+    KEYSETS_MAX, QUESTIONS_MAX, STRANGE_KEYSETS_MAX, UPLOADS_MAX,
+};
 use crate::node::{Node, NodeError};
 use crate::payee::Payee;
 use crate::settle::Settler;
 use crate::store::{Store, Taken};
 use crate::voucher::{self, STALE, VoucherRefused};
 use axum::http::StatusCode;
-use settlement::{Address, ChannelState, Nano, SignedVoucher};
+use settlement::{
+    Address, ChannelState, Nano, NotAdmitted, SignedCharge, SignedVoucher, TermsRefused,
+    VerifiedCharge,
+};
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use wire::{Bundle, Envelope, Keyset, KeysetDigest};
+use wire::{Bundle, Envelope, EnvelopeDigest, Keyset, KeysetDigest, PayerRead};
 
 /// What every connection shares.
 pub struct Proxy {
@@ -35,15 +43,28 @@ pub struct Proxy {
     pub(crate) collateral: CollateralSource,
     exposure_max: Nano,
     pub(crate) jobs: Arc<Semaphore>,
+    pub(crate) uploads: Semaphore,
+    pub(crate) strange: Arc<Semaphore>,
     attestations: Semaphore,
-    reserved: Arc<Mutex<HashMap<Address, Nano>>>,
+    attesting: AtOnce<IpAddr>,
+    /// Jobs at the guest, by envelope.
+    pub(crate) running: AtOnce<EnvelopeDigest>,
+    pub(crate) questions: Semaphore,
+    reserved: Arc<Mutex<HashMap<Address, Reserved>>>,
     keysets: Mutex<VecDeque<(KeysetDigest, [u8; 32])>>,
     searched: tokio::sync::Mutex<Option<Instant>>,
 }
 
+/// What a channel's running jobs may cost together, and how many they are.
+#[derive(Debug, Default)]
+struct Reserved {
+    amount: Nano,
+    jobs: usize,
+}
+
 /// The maximum cost of one running job, held against its channel until dropped.
 pub struct Reservation {
-    reserved: Arc<Mutex<HashMap<Address, Nano>>>,
+    reserved: Arc<Mutex<HashMap<Address, Reserved>>>,
     channel: Address,
     amount: Nano,
 }
@@ -68,7 +89,12 @@ impl Proxy {
             collateral: CollateralSource::open(&config.collateral)?,
             exposure_max: config.exposure_max,
             jobs: Arc::new(Semaphore::new(JOBS_MAX)),
+            uploads: Semaphore::new(UPLOADS_MAX),
+            strange: Arc::new(Semaphore::new(STRANGE_KEYSETS_MAX)),
             attestations: Semaphore::new(ATTESTATIONS_MAX),
+            attesting: AtOnce::default(),
+            running: AtOnce::default(),
+            questions: Semaphore::new(QUESTIONS_MAX),
             reserved: Arc::default(),
             keysets: Mutex::default(),
             searched: tokio::sync::Mutex::default(),
@@ -92,6 +118,10 @@ impl Proxy {
     /// Takes a voucher. After `Ok` it is on the disk, now or already before.
     pub async fn take(&self, signed: &SignedVoucher) -> Result<(), ApiError> {
         let channel = signed.voucher.channel;
+        let (got, own) = (signed.voucher.chain, self.payee.chain());
+        if got != own {
+            return Err(VoucherRefused::Chain { got, own }.into());
+        }
         let known = self.store.on_disk(move |s| s.highest(&channel)).await;
         if known.map_err(|e| ApiError::internal(&e))?.as_ref() == Some(signed) {
             return Ok(());
@@ -134,12 +164,7 @@ impl Proxy {
                 "the envelope is not signed by the channel's payer key",
             ));
         }
-        if !pays_for_new_jobs(&state, now_unix_s()) {
-            return Err(payment(
-                "closed",
-                "the channel is closing, closed, or too close to its claims_until",
-            ));
-        }
+        state.admits(now_unix_s())?;
         if let Some(voucher) = &envelope.voucher {
             self.take_enclosed(voucher).await?;
         }
@@ -189,10 +214,16 @@ impl Proxy {
 
     fn reserve(&self, channel: Address, amount: Nano) -> Result<(Reservation, Nano), ApiError> {
         let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = reserved.entry(channel).or_default();
-        let sum = running.checked_add(amount);
-        *running = sum.ok_or_else(|| payment("exposure", "the sum of costs is out of range"))?;
-        let running = *running;
+        let before = reserved.get(&channel);
+        if before.is_some_and(|before| before.jobs >= JOBS_PER_CHANNEL_MAX) {
+            return Err(ApiError::busy());
+        }
+        let sum = before
+            .map_or(Nano::ZERO, |before| before.amount)
+            .checked_add(amount);
+        let running = sum.ok_or_else(|| payment("exposure", "the sum of costs is out of range"))?;
+        let entry = reserved.entry(channel).or_default();
+        (entry.amount, entry.jobs) = (running, entry.jobs + 1);
         let reservation = Reservation {
             reserved: self.reserved.clone(),
             channel,
@@ -205,8 +236,30 @@ impl Proxy {
         Ok(self.channels.state(channel, age).await?)
     }
 
+    /// The state of a channel, for the payer who signed `authorization`.
+    pub(crate) async fn channel_for_payer(
+        &self,
+        channel: &Address,
+        authorization: &str,
+    ) -> Result<ChannelState, ApiError> {
+        let state = self.channel(channel, MaxAge::Recent).await?;
+        let read = PayerRead {
+            chain: self.payee.chain(),
+            channel: *channel,
+            receipt: None,
+        };
+        read.check(authorization, &state.payer_key, now_unix_s())?;
+        Ok(state)
+    }
+
     /// An attestation bundle: evidence, endorsement and collateral.
-    pub(crate) async fn bundle(&self, nonce: &[u8; 32]) -> Result<Bundle, ApiError> {
+    pub(crate) async fn bundle(&self, nonce: &[u8; 32], peer: IpAddr) -> Result<Bundle, ApiError> {
+        let enter = |peer| {
+            self.attesting
+                .enter(peer, ATTESTATIONS_PER_PEER_MAX)
+                .ok_or_else(ApiError::busy)
+        };
+        let _one_of_few = household(peer).map(enter).transpose()?;
         let slot = self.attestations.try_acquire();
         let _slot = slot.map_err(|_| ApiError::busy())?;
         let endorsed = self.evidence(nonce).await?;
@@ -234,6 +287,18 @@ impl Proxy {
             keysets.pop_back();
         }
         keysets.push_front((digest, keyset.receipt_key));
+    }
+
+    /// A charge of this guest's, of whatever keyset it signed it under, to this payee.
+    pub(crate) fn own_charge(
+        &self,
+        signed: &SignedCharge,
+        payer_key: &[u8; 32],
+    ) -> Option<([u8; 32], VerifiedCharge)> {
+        let keysets = self.keysets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = keysets.iter().map(|(_, key)| *key);
+        let verified = keys.find_map(|key| Some((key, signed.verify(&key, payer_key).ok()?)));
+        verified.filter(|(_, charge)| charge.stake == self.payee.address())
     }
 
     /// The receipt key of a known keyset.
@@ -268,11 +333,33 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = reserved.get_mut(&self.channel) {
-            *running = running.checked_sub(self.amount).unwrap_or(Nano::ZERO);
-            if *running == Nano::ZERO {
+            running.amount = running
+                .amount
+                .checked_sub(self.amount)
+                .unwrap_or(Nano::ZERO);
+            running.jobs -= 1;
+            if running.jobs == 0 {
                 reserved.remove(&self.channel);
             }
         }
+    }
+}
+
+impl From<NotAdmitted> for ApiError {
+    fn from(refused: NotAdmitted) -> Self {
+        let code = match refused {
+            NotAdmitted::Closing | NotAdmitted::Closed => "closed",
+            NotAdmitted::Terms(TermsRefused::LifeShort { .. }) => "closed",
+            NotAdmitted::Terms(_) => "terms",
+            NotAdmitted::Rotating { .. } => "rotating",
+        };
+        payment(code, refused.to_string())
+    }
+}
+
+impl From<wire::ReadRefused> for ApiError {
+    fn from(refused: wire::ReadRefused) -> Self {
+        ApiError::refuse(StatusCode::FORBIDDEN, "not_the_payer", refused.to_string())
     }
 }
 

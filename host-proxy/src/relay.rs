@@ -1,23 +1,29 @@
 //! One job: HTTP in, guest stream out, frames back (trust boundary B1 from the host's side).
 //!
 //! ```text
-//!  body read ──► envelope checked ──► channel admitted ──► guest asked ──► frames passed on ──► End
-//!     400           400                  402, 403             503 (no)       cut: no End
-//!                                                             504, 502 (maybe)
+//!  envelope read ──► signature ──► channel admitted ──► keyset known ──► rest read ──► slot ──► guest asked ──► frames ──► End
+//!     400               400            402, 403         (a narrow lane)     400        503      503 (no)      cut: no End
+//!                                                                                               504, 502 (maybe)
 //! ```
 //!
-//! Promises: a request is in memory once, an answer four frames at most; a charge is verified and on the disk before it is
-//! passed on; a client that leaves closes the guest's stream. Frame kinds and sizes may be traced, payloads never are.
+//! Promises: what costs a client nothing holds no slot; a request is in memory once, an answer [`FRAMES_WAITING`] frames at most. A
+//! charge is verified and on the disk before it is passed on, and the sealed receipt with it. A client that leaves, or does not
+//! read, ends nothing once the guest was asked: its frames are read to the charge, which the payer owes, and the receipt can be
+//! fetched. Frame kinds and sizes may be traced, payloads never are.
 //!
 //! These checks protect the proxy only. The guest repeats all of them.
 
 use crate::api_error::ApiError;
+use crate::at_once::Running;
 use crate::error::Error;
 use crate::guest::{GuestError, GuestStream};
-use crate::limits::{FRAMES_WAITING, GUEST_GRACE, JOB_MAX, UPLOAD};
+use crate::limits::{
+    CLIENT_WAIT, FRAMES_WAITING, GUEST_GRACE, JOB_MAX, JOBS_PER_CHANNEL_MAX, UPLOAD, UPLOAD_HEAD,
+};
 use crate::proxy::{Proxy, Reservation};
+use crate::store::KeptReceipt;
 use crate::voucher::VoucherRefused;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -26,62 +32,62 @@ use http_body_util::{BodyExt, Limited};
 use settlement::SignedCharge;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use wire::limits::{
     ANSWER_BYTES_MAX, ENVELOPE_BYTES_MAX, SEALED_REQUEST_BYTES_MAX, STATEMENT_BYTES_MAX,
 };
-use wire::{Frame, FrameError, FrameKind, KeysetDigest, OpenedJob, SignedEnvelope, SignedRefusal};
+use wire::{
+    EnvelopeDigest, Frame, FrameError, FrameKind, KeysetDigest, OpenedJob, SignedEnvelope,
+    SignedRefusal,
+};
 
 /// Length, envelope and signature, as [`SignedEnvelope::encode`] writes them.
 const SIGNED_ENVELOPE_BYTES_MAX: usize = 2 + ENVELOPE_BYTES_MAX + 64;
+/// What must be there before anything can be judged: an envelope, and the encapsulated key that it is signed with.
+const HEAD_BYTES_MAX: usize = SIGNED_ENVELOPE_BYTES_MAX + 7 + 1120;
 /// Records of an answer with their chunk headers and tags.
 const SEALED_ANSWER_BYTES_MAX: usize = ANSWER_BYTES_MAX + ANSWER_BYTES_MAX / 8;
 
 /// Relays one sealed job to the guest, and the guest's frames to the client.
 pub async fn job(proxy: Arc<Proxy>, body: Body) -> Result<Response, ApiError> {
-    let Ok(slot) = proxy.jobs.clone().try_acquire_owned() else {
-        return Err(ApiError::busy());
-    };
-    let body = read_body(body, SIGNED_ENVELOPE_BYTES_MAX + SEALED_REQUEST_BYTES_MAX).await?;
-    let (envelope, sealed) = open_envelope(&body)?;
-    let content = envelope.unverified();
+    let mut upload = Upload::begin(body, SIGNED_ENVELOPE_BYTES_MAX + SEALED_REQUEST_BYTES_MAX)?;
+    upload.read(HEAD_BYTES_MAX, UPLOAD_HEAD).await?;
+    let (envelope, sealed) = open_envelope(&upload.read)?;
+    let (content, head_bytes) = (envelope.unverified(), upload.read.len() - sealed.len());
     let reservation = proxy.admit(content).await?;
     if proxy.receipt_key(content.keyset).is_none() {
         proxy.search(content.keyset).await;
     }
+    // A guest only refuses what is sealed to other keys, with its signature, which the client needs.
+    let strange = match proxy.receipt_key(content.keyset) {
+        Some(_) => None,
+        None => Some(slot(&proxy.strange)?),
+    };
+    let request = read_request(&proxy, upload, &envelope, head_bytes).await?;
+    let slots = (slot(&proxy.jobs)?, strange);
+    let running = proxy.running.enter(envelope.digest(), JOBS_PER_CHANNEL_MAX);
     let started = Instant::now();
     let within = |ms: u32| started + (Duration::from_millis(ms.into()) + GUEST_GRACE).min(JOB_MAX);
     let until = within(content.deadline_ms);
-    let mut exchange = Exchange {
+    let first_until = until.min(within(content.first_token_ms));
+    tracing::trace!(envelope = %envelope.digest(), bytes = request.len(), "job to the guest");
+    let exchange = Exchange {
         keyset: content.keyset,
         order: Order::Begun,
         answer_bytes: 0,
+        receipt: None,
         until,
-        envelope: envelope.clone(),
-        proxy: proxy.clone(),
+        envelope,
+        proxy,
         reservation: Some(reservation),
-        _slot: slot,
+        _slots: slots,
+        _running: running.ok_or_else(ApiError::busy)?,
     };
-    let request = [
-        Frame::encode(FrameKind::OpenJob, &envelope.encode()),
-        Frame::data(sealed),
-        Frame::encode(FrameKind::End, b""),
-    ]
-    .concat();
-    drop(body);
-    tracing::trace!(envelope = %envelope.digest(), bytes = request.len(), "job to the guest");
-    let mut guest = proxy.guest.connect().await?;
-    let first = guest
-        .ask(
-            &request,
-            until.min(within(exchange.envelope.unverified().first_token_ms)),
-        )
-        .await?;
-    drop(request);
-    exchange.examine(&first).await?;
-    let (frames, waiting) = mpsc::channel(FRAMES_WAITING);
-    tokio::spawn(exchange.pump(guest, first, frames));
+    let (begin, begun) = oneshot::channel();
+    // Not this task's: it ends when the client leaves.
+    tokio::spawn(exchange.run(request, first_until, begin));
+    let waiting = begun.await.map_err(|_| GuestError::protocol_reply())??;
     let stream = stream::unfold(waiting, |mut waiting| async {
         Some((waiting.recv().await?, waiting))
     });
@@ -89,10 +95,55 @@ pub async fn job(proxy: Arc<Proxy>, body: Body) -> Result<Response, ApiError> {
     Ok((kind, Body::from_stream(stream)).into_response())
 }
 
+fn slot(of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
+    of.clone().try_acquire_owned().map_err(|_| ApiError::busy())
+}
+
+/// Reads the rest of an admitted job and makes the guest's request of it.
+async fn read_request(
+    proxy: &Proxy,
+    mut upload: Upload,
+    envelope: &SignedEnvelope,
+    head_bytes: usize,
+) -> Result<Vec<u8>, ApiError> {
+    let _one_of_many = proxy.uploads.try_acquire().map_err(|_| ApiError::busy())?;
+    let sealed_bytes = envelope.unverified().sealed_bytes as usize;
+    // One more, to see whether there is one.
+    let whole = head_bytes + sealed_bytes;
+    upload.read(whole + 1, UPLOAD).await?;
+    let sealed = upload.read.get(head_bytes..).unwrap_or_default();
+    if sealed.len() > sealed_bytes {
+        return Err(too_long(whole));
+    }
+    if sealed.len() < sealed_bytes {
+        let words = format!(
+            "the sealed request has {} bytes, its envelope says {sealed_bytes}",
+            sealed.len()
+        );
+        return Err(ApiError::bad_request("malformed", words));
+    }
+    let channel = envelope.unverified().channel();
+    let highest = proxy.store.on_disk(move |s| s.highest(&channel)).await;
+    let highest = highest.map_err(|e| ApiError::internal(&e))?;
+    // What was promised before the guest's boot is its base, and the payer need not tell it.
+    let voucher = highest.map(|signed| Frame::encode(FrameKind::Voucher, &signed.encode()));
+    Ok([
+        voucher.unwrap_or_default(),
+        Frame::encode(FrameKind::OpenJob, &envelope.encode()),
+        Frame::data(sealed),
+        Frame::encode(FrameKind::End, b""),
+    ]
+    .concat())
+}
+
 /// Reads the body of `POST /v1/vouchers`.
 pub async fn read_voucher(body: Body) -> Result<settlement::SignedVoucher, ApiError> {
-    let body = read_body(body, STATEMENT_BYTES_MAX).await?;
-    Ok(settlement::SignedVoucher::decode(&body).map_err(VoucherRefused::from)?)
+    let mut upload = Upload::begin(body, STATEMENT_BYTES_MAX)?;
+    upload.read(STATEMENT_BYTES_MAX + 1, UPLOAD_HEAD).await?;
+    if upload.read.len() > STATEMENT_BYTES_MAX {
+        return Err(too_long(STATEMENT_BYTES_MAX));
+    }
+    Ok(settlement::SignedVoucher::decode(&upload.read).map_err(VoucherRefused::from)?)
 }
 
 /// One running job, from the guest's first frame to its last.
@@ -102,17 +153,21 @@ struct Exchange {
     keyset: KeysetDigest,
     order: Order,
     answer_bytes: usize,
+    /// Sealed, until its charge comes.
+    receipt: Option<Vec<u8>>,
     until: Instant,
     /// Given back as soon as what the job cost is on the disk, before the client learns that it has ended.
     reservation: Option<Reservation>,
-    _slot: OwnedSemaphorePermit,
+    _slots: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+    _running: Running<EnvelopeDigest>,
 }
 
-/// Which frames may come: `Data* Charge? End`, or `Refused End`.
+/// Which frames may come: `Data* (Receipt? Charge)? End`, or `Refused End`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
     Begun,
     Answering,
+    Receipted,
     Settled,
     Ended,
 }
@@ -130,19 +185,54 @@ enum Stopped {
     Refusal(#[from] wire::Malformed),
     #[error(transparent)]
     Store(#[from] Error),
-    #[error("the client has left")]
-    ClientLeft,
 }
 
 type Passed = Result<Bytes, std::io::Error>;
 
 impl Exchange {
-    async fn pump(mut self, mut guest: GuestStream, first: Frame, client: mpsc::Sender<Passed>) {
-        if let Err(stopped) = self.pass_all(&mut guest, first, &client).await {
+    /// Asks the guest and follows it to its end, whether or not there is still a client. `begin` gets the frames, or why there are none.
+    async fn run(
+        mut self,
+        request: Vec<u8>,
+        first_until: Instant,
+        begin: oneshot::Sender<Result<mpsc::Receiver<Passed>, ApiError>>,
+    ) {
+        let mut client = Client {
+            frames: None,
+            wait: CLIENT_WAIT,
+        };
+        let followed = async {
+            let mut guest = match self.proxy.guest.connect().await {
+                Ok(guest) => guest,
+                Err(error) => return refuse(begin, error.into()),
+            };
+            let first = match guest.ask(&request, first_until).await {
+                Ok(frame) => frame,
+                // The client is told; what the job costs is still to come.
+                Err(error @ GuestError::Timeout) => {
+                    refuse(begin, error.into())?;
+                    let frame = guest.next(self.until).await?;
+                    self.examine(&frame).await?;
+                    return self.pass_all(&mut guest, frame, &mut client).await;
+                }
+                Err(error) => return refuse(begin, error.into()),
+            };
+            drop(request);
+            if let Err(stopped) = self.examine(&first).await {
+                return refuse(begin, stopped.into());
+            }
+            let (frames, waiting) = mpsc::channel(FRAMES_WAITING);
+            client.frames = Some(frames);
+            // It may have left already.
+            let _ = begin.send(Ok(waiting));
+            self.pass_all(&mut guest, first, &mut client).await
+        };
+        if let Err(stopped) = followed.await {
             tracing::warn!(envelope = %self.envelope.digest(), %stopped, "a job was cut");
-            // An error, not an end: the HTTP body stays unfinished, too. The client may be gone already.
-            let cut = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-            let _ = timeout(GUEST_GRACE, client.send(Err(cut))).await;
+            // An error, not an end: the HTTP body stays unfinished, too.
+            client
+                .pass(Err(std::io::ErrorKind::UnexpectedEof.into()))
+                .await;
         }
     }
 
@@ -151,22 +241,16 @@ impl Exchange {
         &mut self,
         guest: &mut GuestStream,
         first: Frame,
-        client: &mpsc::Sender<Passed>,
+        client: &mut Client,
     ) -> Result<(), Stopped> {
         let mut frame = first;
         loop {
             let bytes = Frame::encode(frame.kind, &frame.payload);
-            match timeout_at(self.until, client.send(Ok(bytes.into()))).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Err(Stopped::ClientLeft),
-            }
+            client.pass(Ok(bytes.into())).await;
             if self.order == Order::Ended {
                 return Ok(());
             }
-            frame = tokio::select! {
-                () = client.closed() => return Err(Stopped::ClientLeft),
-                frame = guest.next(self.until) => frame?,
-            };
+            frame = guest.next(self.until).await?;
             self.examine(&frame).await?;
         }
     }
@@ -180,8 +264,11 @@ impl Exchange {
                 }
                 Order::Answering
             }
-            (Order::Begun | Order::Answering, FrameKind::Receipt) => Order::Answering,
-            (Order::Begun | Order::Answering, FrameKind::Charge) => {
+            (Order::Begun | Order::Answering, FrameKind::Receipt) => {
+                self.receipt = Some(frame.payload.clone());
+                Order::Receipted
+            }
+            (Order::Begun | Order::Answering | Order::Receipted, FrameKind::Charge) => {
                 self.keep_charge(&frame.payload).await?;
                 self.reservation = None;
                 Order::Settled
@@ -202,7 +289,7 @@ impl Exchange {
         Ok(())
     }
 
-    async fn keep_charge(&self, bytes: &[u8]) -> Result<(), Stopped> {
+    async fn keep_charge(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
         let refuse = |why: &str| Stopped::Charge(why.to_owned());
         let unknown = || refuse("the guest's receipt key is not known");
         let receipt_key = self.proxy.receipt_key(self.keyset).ok_or_else(unknown)?;
@@ -221,18 +308,54 @@ impl Exchange {
         if charge.cumulative < charge.cost {
             return Err(refuse("its sum is below its cost"));
         }
+        let kept = self.receipt.take().map(|receipt| KeptReceipt {
+            envelope: self.envelope.digest(),
+            channel: envelope.channel(),
+            payer_key: envelope.terms.payer_key,
+            receipt,
+            charge: bytes.to_vec(),
+        });
         let store = self.proxy.store.clone();
         let recorded = store
-            .on_disk(move |s| s.record(&receipt_key, &charge))
+            .on_disk(move |s| s.record(&receipt_key, &charge, kept.as_ref()))
             .await?;
-        recorded.map_err(|equivocation| Stopped::Charge(equivocation.to_string()))
+        recorded.map_err(|refused| Stopped::Charge(refused.to_string()))
+    }
+}
+
+fn refuse<T>(begin: oneshot::Sender<Result<T, ApiError>>, why: ApiError) -> Result<(), Stopped> {
+    // Whoever asked may have left.
+    let _ = begin.send(Err(why));
+    Ok(())
+}
+
+/// Where frames go, as long as somebody takes them.
+struct Client {
+    frames: Option<mpsc::Sender<Passed>>,
+    /// How much longer the guest may be kept waiting for this client.
+    wait: Duration,
+}
+
+impl Client {
+    async fn pass(&mut self, frame: Passed) {
+        let Some(frames) = &self.frames else {
+            return;
+        };
+        let began = Instant::now();
+        match timeout(self.wait, frames.send(frame)).await {
+            Ok(Ok(())) => self.wait = self.wait.saturating_sub(began.elapsed()),
+            Ok(Err(_)) | Err(_) => {
+                tracing::debug!("the client has left; its charge is still read");
+                self.frames = None;
+            }
+        }
     }
 }
 
 fn open_envelope(body: &[u8]) -> Result<(SignedEnvelope, &[u8]), ApiError> {
     let (envelope, sealed) = SignedEnvelope::decode_prefix(body)
         .map_err(|e| ApiError::bad_request("malformed", e.to_string()))?;
-    if sealed.len() > SEALED_REQUEST_BYTES_MAX {
+    if envelope.unverified().sealed_bytes as usize > SEALED_REQUEST_BYTES_MAX {
         return Err(too_long(SEALED_REQUEST_BYTES_MAX));
     }
     let enc = OpenedJob::encapsulated_key(sealed)
@@ -243,21 +366,53 @@ fn open_envelope(body: &[u8]) -> Result<(SignedEnvelope, &[u8]), ApiError> {
     Ok((envelope, sealed))
 }
 
-async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
-    let collected = timeout(UPLOAD, Limited::new(body, bytes_max).collect()).await;
-    match collected {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(too_long(bytes_max))
+/// A request's body, read as far as it is needed.
+pub(crate) struct Upload {
+    body: Limited<Body>,
+    bytes_max: usize,
+    pub(crate) read: Vec<u8>,
+}
+
+impl Upload {
+    /// Refuses a body that says it is too long.
+    pub(crate) fn begin(body: Body, bytes_max: usize) -> Result<Self, ApiError> {
+        if HttpBody::size_hint(&body).lower() > bytes_max as u64 {
+            return Err(too_long(bytes_max));
         }
-        Ok(Err(_)) => Err(ApiError::bad_request(
-            "cut",
-            "the request's body is incomplete",
-        )),
-        Err(_elapsed) => {
-            let words = "the request's body was not complete within 30 s";
-            Err(ApiError::refuse(StatusCode::REQUEST_TIMEOUT, "slow", words))
+        Ok(Upload {
+            body: Limited::new(body, bytes_max),
+            bytes_max,
+            read: Vec::new(),
+        })
+    }
+
+    /// Reads until there are `bytes`, or the body has ended.
+    pub(crate) async fn read(&mut self, bytes: usize, within: Duration) -> Result<(), ApiError> {
+        let until = Instant::now() + within;
+        while self.read.len() < bytes {
+            match timeout_at(until, self.body.frame()).await {
+                Ok(Some(Ok(frame))) => {
+                    self.read
+                        .extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
+                }
+                Ok(None) => break,
+                Ok(Some(Err(error))) if error.is::<http_body_util::LengthLimitError>() => {
+                    return Err(too_long(self.bytes_max));
+                }
+                Ok(Some(Err(_))) => {
+                    let words = "the request's body is incomplete";
+                    return Err(ApiError::bad_request("cut", words));
+                }
+                Err(_elapsed) => {
+                    let words = format!(
+                        "the request's body did not come within {} s",
+                        within.as_secs()
+                    );
+                    return Err(ApiError::refuse(StatusCode::REQUEST_TIMEOUT, "slow", words));
+                }
+            }
         }
+        Ok(())
     }
 }
 

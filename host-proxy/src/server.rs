@@ -8,17 +8,21 @@ use crate::error::{Context, Error, Fault};
 use crate::limits::{CONNECTION_BUFFER_BYTES, CONNECTION_MAX, CONNECTIONS_MAX, DRAIN, HEADER_READ};
 use axum::http::StatusCode;
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Who is at the other end of a connection: for handlers, as an extension.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// Binds the address of a configuration's `listen`.
 pub(crate) async fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
@@ -52,7 +56,10 @@ pub(crate) async fn serve(
         };
         tokio::select! {
             (accepted, slot) = accepted => match accepted {
-                Ok((stream, _peer)) => serve_connection(stream, slot, &router, &graceful),
+                Ok((stream, peer)) => {
+                    let router = router.clone().layer(Extension(Peer(peer.ip())));
+                    serve_connection(stream, slot, router, &graceful);
+                }
                 Err(error) => {
                     // Out of file descriptors, most likely: let some connections end.
                     tracing::warn!(%error, "cannot accept");
@@ -74,10 +81,10 @@ pub(crate) async fn serve(
 fn serve_connection(
     stream: TcpStream,
     slot: OwnedSemaphorePermit,
-    router: &Router,
+    router: Router,
     graceful: &GracefulShutdown,
 ) {
-    let service = TowerToHyperService::new(router.clone());
+    let service = TowerToHyperService::new(router);
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ)

@@ -4,15 +4,18 @@
 //! one; a receipt key has one charge for each sequence number. Two processes may share the file: each change is one
 //! immediate transaction. A file belongs to one payee on one chain and is refused by any other.
 
+mod charges;
 mod disk;
 mod payouts;
+mod schema;
 
+pub use charges::KeptReceipt;
 pub use payouts::{NewPayout, Paid, Payout, PayoutOutcome};
 
 use crate::error::{Context, Error, Fault};
 use crate::limits::STORE_BUSY;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
-use settlement::{Address, ChainId, Nano, SignedVoucher, VerifiedCharge, VerifiedVoucher};
+use settlement::{Address, ChainId, Nano, SignedVoucher, VerifiedVoucher};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,13 +37,6 @@ pub enum Taken {
     Repeated,
     /// A higher one is there; the sender's file is old.
     Stale { highest: Nano },
-}
-
-/// A receipt key signed two charges with one sequence number: grounds to slash it, so both are kept.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the receipt key signed another charge with the sequence number {seq}")]
-pub struct Equivocation {
-    pub seq: u64,
 }
 
 /// What is owed and promised on one channel.
@@ -67,22 +63,23 @@ impl Store {
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        match change.pragma_query_value(None, "user_version", |row| row.get(0))? {
-            0 => {
-                change.execute_batch(SCHEMA)?;
-                change.execute(
-                    "INSERT INTO owner VALUES (?1, ?2)",
-                    params![payee.to_string(), chain.0],
-                )?;
-                change.pragma_update(None, "user_version", VERSION)?;
-            }
-            VERSION => {}
-            other => {
-                let words =
-                    format!("the state file has version {other}; this program writes {VERSION}");
-                return Err(Error::new(Fault::Host, words));
-            }
+        let version: u32 = change.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let own = schema::STEPS.len() as u32;
+        let Some(missing) = schema::STEPS.get(version as usize..) else {
+            let words = format!("the state file has version {version}; this program writes {own}");
+            return Err(Error::new(Fault::Host, words));
+        };
+        // All in this transaction: a kill leaves the old version.
+        for step in missing {
+            change.execute_batch(step)?;
         }
+        if version == 0 {
+            change.execute(
+                "INSERT INTO owner VALUES (?1, ?2)",
+                params![payee.to_string(), chain.0],
+            )?;
+        }
+        change.pragma_update(None, "user_version", own)?;
         let owner: (String, i32) =
             change.query_row("SELECT payee, chain FROM owner", [], |row| {
                 Ok((row.get(0)?, row.get(1)?))
@@ -159,50 +156,6 @@ impl Store {
         bytes.map(decode).transpose()
     }
 
-    /// Keeps a charge. The same again is fine; another with the same sequence number is not.
-    pub fn record(
-        &self,
-        receipt_key: &[u8; 32],
-        charge: &VerifiedCharge,
-    ) -> Result<Result<(), Equivocation>, Error> {
-        let bytes = charge.signed().encode();
-        let (cost, cumulative) = (to_sql(charge.cost)?, to_sql(charge.cumulative)?);
-        // A number above 2^63 wraps to a negative one and back: SQLite has no unsigned integers, and only equality counts.
-        let seq = charge.seq.cast_signed();
-        self.change(|change| {
-            let known: Option<Vec<u8>> = change
-                .query_row(
-                    "SELECT bytes FROM charges WHERE receipt_key = ?1 AND seq = ?2",
-                    params![receipt_key, seq],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            match known {
-                Some(known) if known == bytes => return Ok(Ok(())),
-                Some(_) => {
-                    change.execute(
-                        "INSERT OR IGNORE INTO equivocations VALUES (?1, ?2)",
-                        params![receipt_key, bytes],
-                    )?;
-                    return Ok(Err(Equivocation { seq: charge.seq }));
-                }
-                None => {}
-            }
-            change.execute(
-                "INSERT INTO charges VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![
-                    receipt_key,
-                    seq,
-                    charge.channel().to_string(),
-                    cost,
-                    cumulative,
-                    bytes
-                ],
-            )?;
-            Ok(Ok(()))
-        })
-    }
-
     /// What is owed and promised on a channel.
     pub fn figures(&self, channel: &Address) -> Result<Figures, Error> {
         let name = channel.to_string();
@@ -242,6 +195,37 @@ impl Store {
         names
             .map(|name| name?.parse().map_err(|_| corrupt("channel address")))
             .collect()
+    }
+
+    /// Channels whose voucher promises more than the chain was seen to have paid, and how much more; without those that
+    /// have ended.
+    pub fn unpaid(&self) -> Result<Vec<(Address, Nano)>, Error> {
+        let connection = self.lock();
+        let mut all = connection.prepare_cached(
+            "SELECT vouchers.channel, cumulative - COALESCE(paid, 0) FROM vouchers LEFT JOIN progress USING (channel)
+             WHERE cumulative > COALESCE(paid, 0) AND NOT COALESCE(ended, 0) ORDER BY vouchers.channel",
+        )?;
+        let rows = all.query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
+        })?;
+        rows.map(|row| {
+            let (channel, gain) = row?;
+            let channel = channel.parse().map_err(|_| corrupt("channel address"))?;
+            Ok((channel, from_sql(gain)?))
+        })
+        .collect()
+    }
+
+    /// Remembers what the chain has paid on a channel, and whether it will pay no more, so that it is not asked again.
+    pub fn note_progress(&self, channel: &Address, paid: Nano, ended: bool) -> Result<(), Error> {
+        let paid = to_sql(paid)?;
+        self.change(|change| {
+            change.execute(
+                "INSERT OR REPLACE INTO progress VALUES (?1, ?2, ?3)",
+                params![channel.to_string(), paid, ended],
+            )?;
+            Ok(())
+        })
     }
 
     /// Remembers the payer key that a channel's address was made with.
@@ -320,31 +304,6 @@ fn from_sql(amount: i64) -> Result<Nano, Error> {
         .map(Nano)
         .map_err(|_| corrupt("amount"))
 }
-
-const VERSION: i64 = 1;
-
-const SCHEMA: &str = "
-CREATE TABLE owner (payee TEXT NOT NULL, chain INTEGER NOT NULL);
-CREATE TABLE vouchers (channel TEXT PRIMARY KEY, cumulative INTEGER NOT NULL, bytes BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE charges (
-    receipt_key BLOB NOT NULL, seq INTEGER NOT NULL, channel TEXT NOT NULL,
-    cost INTEGER NOT NULL, cumulative INTEGER NOT NULL, bytes BLOB NOT NULL,
-    PRIMARY KEY (receipt_key, seq)
-) WITHOUT ROWID;
-CREATE INDEX charges_by_channel ON charges (channel, receipt_key, cumulative);
-CREATE TABLE equivocations (receipt_key BLOB NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (receipt_key, bytes)) WITHOUT ROWID;
-CREATE TABLE first_keys (channel TEXT PRIMARY KEY, key BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE payouts (
-    id INTEGER PRIMARY KEY,
-    channel TEXT NOT NULL, cumulative INTEGER NOT NULL,
-    seqno INTEGER NOT NULL, valid_until INTEGER NOT NULL, boc BLOB NOT NULL,
-    paid_before INTEGER NOT NULL, wallet_before INTEGER NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('pending', 'paid', 'refused', 'expired')),
-    price INTEGER, fee INTEGER, paid_after INTEGER, wallet_after INTEGER
-);
--- The wallet numbers its messages: one payout at a time.
-CREATE UNIQUE INDEX one_pending ON payouts (state) WHERE state = 'pending';
-";
 
 #[cfg(test)]
 mod tests;

@@ -128,6 +128,18 @@ pub fn channel_state(channel: &Address) -> Call<ChannelState> {
     )
 }
 
+/// The same, and the number of the masterchain block that it is from, where the node tells it.
+pub fn channel_state_in_block(channel: &Address) -> Call<(ChannelState, Option<u32>)> {
+    call(
+        "/api/v2/runGetMethod",
+        get_method(channel, ChannelState::GET_METHOD, &[]),
+        |result| {
+            let state = ChannelState::parse(&stack::read_result(result)?)?;
+            Ok((state, answer::block_seqno(result)))
+        },
+    )
+}
+
 /// A running wallet's seqno. A wallet that does not run yet has none; its first message takes 0.
 pub fn wallet_seqno(wallet: &Address) -> Call<u32> {
     call(
@@ -144,10 +156,18 @@ pub fn wallet_seqno(wallet: &Address) -> Call<u32> {
     )
 }
 
-/// An account's latest transactions, newest first, at most `limit` of them.
-pub fn transactions(address: &Address, limit: u16) -> Call<Vec<Transaction>> {
+/// An account's transactions, newest first, at most `limit` of them: the latest, or `from` and those before it.
+pub fn transactions(
+    address: &Address,
+    limit: u16,
+    from: Option<&Transaction>,
+) -> Call<Vec<Transaction>> {
     let limit = usize::from(limit).clamp(1, limits::TRANSACTIONS_MAX);
-    let body = json!({ "address": address.to_string(), "limit": limit, "archival": true });
+    let mut body = json!({ "address": address.to_string(), "limit": limit, "archival": true });
+    if let Some(from) = from {
+        body["lt"] = json!(from.lt);
+        body["hash"] = json!(STANDARD.encode(from.hash));
+    }
     call("/api/v2/getTransactions", body, answer::transactions)
 }
 

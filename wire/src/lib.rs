@@ -25,6 +25,7 @@ mod evidence;
 mod frame;
 mod keyset;
 pub mod limits;
+mod read;
 mod receipt;
 mod record;
 mod refusal;
@@ -42,6 +43,7 @@ pub use envelope::{Endpoint, Envelope, EnvelopeRefused, SignedEnvelope};
 pub use evidence::{Bundle, Endorsement, Event, Evidence};
 pub use frame::{Frame, FrameDecoder, FrameError, FrameKind};
 pub use keyset::{KemKey, Keyset, ModelOffer, Padding, Prices, Usage, registers_digest};
+pub use read::{PayerRead, ReadRefused};
 pub use receipt::{
     AnswerClaims, Finish, Receipt, ReceiptCore, ReceiptRefused, RequestClaims, Timings,
     VerifiedReceipt, core_digest,

@@ -84,3 +84,7 @@ pub const JOBS_MAX: u64 = 1_000_000;
 pub const VOLUMES_MAX: usize = 1;
 /// Blocks of 4096 bytes of a model's volume: 1 TiB.
 pub const VOLUME_BLOCKS_MAX: u64 = 1 << 28;
+/// A payer's leave to read: 8 bytes of time and a signature.
+pub const READ_TEXT_BYTES: usize = 8 + 64;
+/// How far the time in it may be from the reader's, since clocks differ.
+pub const READ_AGE_MAX_S: u64 = 300;

@@ -3,18 +3,19 @@
 use super::*;
 use crate::config::BundleCollateral;
 use crate::fixtures::{
-    self, channel_terms, charge, config, directory, envelope, guest, http, node, open_channel,
-    payee, sealed, voucher,
+    self, channel_terms, charge, config, directory, envelope, guest, http, http_as, node,
+    open_channel, payee, sealed, voucher,
 };
 use crate::guest::GuestAddress;
+use crate::limits::GUEST_GRACE;
 use std::future::pending;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use wire::{
-    Bundle, EnvelopeDigest, Evidence, Frame, FrameDecoder, FrameKind, KeysetDigest, RefusalCode,
-    SignedRefusal, Subject,
+    Bundle, EnvelopeDigest, Evidence, Frame, FrameDecoder, FrameKind, KeysetDigest, PayerRead,
+    RefusalCode, SignedRefusal, Subject,
 };
 
 struct RunningProxy {
@@ -40,6 +41,27 @@ async fn proxy() -> RunningProxy {
 
 fn job(cost_max: u64) -> Vec<u8> {
     [envelope(cost_max, None).encode(), sealed()].concat()
+}
+
+/// A payer's leave to read, for the header `authorization`.
+fn leave(receipt: Option<EnvelopeDigest>, key: &ed25519_dalek::SigningKey) -> String {
+    let (chain, channel) = (settlement::ChainId::EMBEDDED, channel_terms().address());
+    let read = PayerRead {
+        chain,
+        channel,
+        receipt,
+    };
+    read.sign(crate::clock::now_unix_s(), key)
+}
+
+/// What the payer reads of its channel.
+async fn read_channel(listen: SocketAddr) -> Value {
+    let path = format!("/v1/channels/{}", channel_terms().address());
+    let leave = leave(None, &fixtures::payer_key());
+    let (status, body, _) = http_as(listen, "GET", &path, b"", &leave).await;
+    let value: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(status, 200, "{value}");
+    value
 }
 
 fn frames(bytes: &[u8]) -> Vec<Frame> {
@@ -105,9 +127,7 @@ async fn a_whole_answer_passes_unchanged_and_its_charge_is_kept() {
     let (status, body, whole) = http(proxy.listen, "POST", "/v1/sealed", &job(100)).await;
     assert_eq!((status, whole), (200, true));
     assert_eq!(body, whole_answer(90));
-    let path = format!("/v1/channels/{}", channel_terms().address());
-    let (_, body, _) = http(proxy.listen, "GET", &path, b"").await;
-    let channel: Value = serde_json::from_slice(&body).expect("JSON");
+    let channel = read_channel(proxy.listen).await;
     assert_eq!(
         (&channel["owed_nano"], &channel["deposit_nano"]),
         (&json!("90"), &json!("1000000000"))
@@ -249,25 +269,32 @@ async fn what_is_no_job_never_reaches_the_guest() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_closes_the_guests_stream() {
+async fn nobody_but_its_payer_reads_a_channel() {
     let proxy = proxy().await;
-    let (closed, seen) = tokio::sync::oneshot::channel();
-    let closed = std::sync::Mutex::new(Some(closed));
-    guest(&proxy.config, move |_, mut stream: UnixStream| {
-        let closed = closed.lock().expect("whole").take();
-        async move {
-            stream
-                .write_all(&Frame::data(&[1; 100]))
-                .await
-                .expect("read");
-            let read = stream.read(&mut [0; 1]).await;
-            closed
-                .expect("one job")
-                .send(matches!(read, Ok(0) | Err(_)))
-                .expect("awaited");
-        }
-    });
-    let mut client = tokio::net::TcpStream::connect(proxy.listen)
+    let good = voucher(500).encode();
+    http(proxy.listen, "POST", "/v1/vouchers", &good).await;
+    let path = format!("/v1/channels/{}", channel_terms().address());
+    let (status, body, _) = http(proxy.listen, "GET", &path, b"").await;
+    assert_eq!((status, said(&body).0.as_str()), (401, "unsigned"));
+    assert!(!String::from_utf8_lossy(&body).contains(&hex::encode(&good)));
+    let strangers = fixtures::receipt_key();
+    for leave in [
+        leave(None, &strangers),
+        leave(Some(EnvelopeDigest([1; 32])), &fixtures::payer_key()),
+        "x".into(),
+    ] {
+        let (status, body, _) = http_as(proxy.listen, "GET", &path, b"", &leave).await;
+        assert_eq!(
+            (status, said(&body).0.as_str()),
+            (403, "not_the_payer"),
+            "{leave}"
+        );
+    }
+}
+
+/// Sends a job and leaves when so many bytes of the answer are there.
+async fn send_and_leave(listen: SocketAddr, bytes: usize) {
+    let mut client = tokio::net::TcpStream::connect(listen)
         .await
         .expect("connected");
     let body = job(100);
@@ -280,12 +307,185 @@ async fn a_client_that_leaves_closes_the_guests_stream() {
         .await
         .expect("sent");
     client
-        .read_exact(&mut [0; 200])
+        .read_exact(&mut vec![0; bytes])
         .await
         .expect("the head and some of the body");
-    drop(client);
-    let seen = tokio::time::timeout(Duration::from_secs(10), seen).await;
-    assert!(seen.expect("in time").expect("told"));
+    // Long enough for the job to be at the guest.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// Waits until the channel owes this much.
+async fn owes(listen: SocketAddr, nano: &str) {
+    let owed = async {
+        while read_channel(listen).await["owed_nano"] != json!(nano) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let owed = tokio::time::timeout(Duration::from_secs(4), owed).await;
+    owed.expect("whoever hangs up is charged");
+}
+
+fn ending(receipt: &[u8]) -> Vec<u8> {
+    [
+        Frame::encode(FrameKind::Receipt, receipt),
+        Frame::encode(FrameKind::Charge, &charge(0, 90, 90).encode()),
+        Frame::encode(FrameKind::End, b""),
+    ]
+    .concat()
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_owes_the_charge_and_fetches_its_receipt() {
+    let proxy = proxy().await;
+    let left = Arc::new(tokio::sync::Notify::new());
+    let told = left.clone();
+    guest(&proxy.config, move |_, mut stream: UnixStream| {
+        let told = told.clone();
+        async move {
+            stream
+                .write_all(&Frame::data(&[1; 5_000]))
+                .await
+                .expect("read");
+            told.notified().await;
+            let rest = [Frame::data(&[2; 40_000]), ending(b"sealed")].concat();
+            stream.write_all(&rest).await.expect("read to the end");
+        }
+    });
+    send_and_leave(proxy.listen, 200).await;
+    left.notify_one();
+    owes(proxy.listen, "90").await;
+    // Also after this proxy and its guest are gone.
+    let (listen, _served) = serve(proxy.config.clone(), pending())
+        .await
+        .expect("restarted");
+    let envelope = envelope(100, None).digest();
+    let path = format!("/v1/receipts/{envelope}");
+    let payer = fixtures::payer_key();
+    let mine = leave(Some(envelope), &payer);
+    let (status, body, _) = http_as(listen, "GET", &path, b"", &mine).await;
+    assert_eq!((status, body), (200, ending(b"sealed")));
+    let strangers = leave(Some(envelope), &fixtures::receipt_key());
+    for leave in [strangers, leave(None, &payer)] {
+        let (status, body, _) = http_as(listen, "GET", &path, b"", &leave).await;
+        assert_eq!((status, said(&body).0.as_str()), (404, "receipt"));
+    }
+    assert_eq!(http(listen, "GET", &path, b"").await.0, 401);
+    assert_eq!(
+        http_as(listen, "GET", "/v1/receipts/xyz", b"", &mine)
+            .await
+            .0,
+        400
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_first_frame_owes_the_charge_too() {
+    let proxy = proxy().await;
+    guest(&proxy.config, |_, mut stream: UnixStream| async move {
+        // Later than the envelope's 100 ms and the grace for the first token.
+        tokio::time::sleep(GUEST_GRACE + Duration::from_millis(500)).await;
+        let answer = [Frame::data(&[1; 500]), ending(b"sealed")].concat();
+        stream.write_all(&answer).await.expect("read to the end");
+    });
+    send_and_leave(proxy.listen, 0).await;
+    owes(proxy.listen, "90").await;
+}
+
+#[tokio::test]
+async fn what_this_proxy_lost_the_guest_still_has() {
+    let proxy = proxy().await;
+    let envelope = envelope(100, None).digest();
+    guest(
+        &proxy.config,
+        move |frames, mut stream: UnixStream| async move {
+            assert_eq!(
+                (frames[0].kind, &frames[0].payload[..]),
+                (FrameKind::OpenReceipt, &envelope.0[..])
+            );
+            stream.write_all(&ending(b"sealed")).await.expect("read");
+        },
+    );
+    // Attesting tells the proxy whose charges count.
+    let path = format!("/v1/attestation?nonce={}", "ab".repeat(32));
+    assert_eq!(http(proxy.listen, "GET", &path, b"").await.0, 200);
+    let path = format!("/v1/receipts/{envelope}");
+    let mine = leave(Some(envelope), &fixtures::payer_key());
+    let (status, body, _) = http_as(proxy.listen, "GET", &path, b"", &mine).await;
+    assert_eq!((status, body), (200, ending(b"sealed")));
+    owes(proxy.listen, "90").await;
+}
+
+#[tokio::test]
+async fn a_cancel_reaches_the_guest_while_its_job_runs() {
+    let proxy = proxy().await;
+    let envelope = envelope(100, None).digest();
+    let cancel = [&envelope.0[..], &[9; 32]].concat();
+    let cancelled = Arc::new(tokio::sync::Notify::new());
+    let (told, expected) = (cancelled.clone(), cancel.clone());
+    guest(&proxy.config, move |frames, mut stream: UnixStream| {
+        let (told, expected) = (told.clone(), expected.clone());
+        async move {
+            if frames[0].kind == FrameKind::OpenCancel {
+                assert_eq!(frames[0].payload, expected);
+                told.notify_one();
+                let end = Frame::encode(FrameKind::End, b"");
+                stream.write_all(&end).await.expect("read");
+                return;
+            }
+            stream
+                .write_all(&Frame::data(&[1; 500]))
+                .await
+                .expect("read");
+            told.notified().await;
+            stream.write_all(&ending(b"sealed")).await.expect("read");
+        }
+    });
+    let post = async |body: &[u8]| http(proxy.listen, "POST", "/v1/cancel", body).await;
+    assert_eq!(said(&post(&cancel).await.1).0, "job");
+    send_and_leave(proxy.listen, 200).await;
+    assert_eq!(said(&post(&cancel[1..]).await.1).0, "malformed");
+    assert_eq!(
+        said(&post(&[&cancel[..], b"x"].concat()).await.1).0,
+        "too_long"
+    );
+    let (status, body, _) = post(&cancel).await;
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+    owes(proxy.listen, "90").await;
+}
+
+#[tokio::test]
+async fn whoever_sends_slowly_or_nothing_holds_no_slot() {
+    let proxy = proxy().await;
+    answering(&proxy, whole_answer(90));
+    let body = job(100);
+    let head = format!(
+        "POST /v1/sealed HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut silent = Vec::new();
+    for sent in [0, 1, body.len() - 500]
+        .into_iter()
+        .cycle()
+        .take(3 * crate::limits::JOBS_MAX)
+    {
+        let mut stream = tokio::net::TcpStream::connect(proxy.listen)
+            .await
+            .expect("connected");
+        stream
+            .write_all(&[head.as_bytes(), &body[..sent]].concat())
+            .await
+            .expect("sent");
+        silent.push(stream);
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let (status, answer, whole) = http(proxy.listen, "POST", "/v1/sealed", &body).await;
+    assert_eq!(
+        (status, whole),
+        (200, true),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    drop(silent);
 }
 
 #[tokio::test]
@@ -389,9 +589,7 @@ async fn a_voucher_is_acknowledged_again_and_again_and_outlives_the_proxy() {
     let (listen, _served) = serve(proxy.config.clone(), pending())
         .await
         .expect("restarted");
-    let path = format!("/v1/channels/{}", channel_terms().address());
-    let (_, body, _) = http(listen, "GET", &path, b"").await;
-    let channel: Value = serde_json::from_slice(&body).expect("JSON");
+    let channel = read_channel(listen).await;
     assert_eq!(channel["voucher"], json!(hex::encode(good)));
 }
 

@@ -27,7 +27,7 @@ fn owe(proxy: &Proxy, seq: u64, cost: u64, cumulative: u64) {
         .expect("signed");
     proxy
         .store
-        .record(&key, &verified)
+        .record(&key, &verified, None)
         .expect("stored")
         .expect("new");
 }
@@ -64,6 +64,23 @@ async fn no_job_is_taken_whose_charge_could_not_be_written_down() {
     let reply = reply.err().expect("refused");
     assert_eq!((reply.status.as_u16(), reply.code), (503, "disk"));
     proxy.store.writable(true);
+    assert_eq!(refused(&proxy, 1).await, None);
+}
+
+#[tokio::test]
+async fn one_channel_does_not_take_every_slot() {
+    let (_directory, proxy) = proxy(&channel_state(DEPOSIT));
+    let mut running = Vec::new();
+    for _ in 0..JOBS_PER_CHANNEL_MAX {
+        running.push(
+            proxy
+                .admit(envelope(1, None).unverified())
+                .await
+                .expect("admitted"),
+        );
+    }
+    assert_eq!(refused(&proxy, 1).await, Some("busy"));
+    running.pop();
     assert_eq!(refused(&proxy, 1).await, None);
 }
 
@@ -158,4 +175,25 @@ async fn without_a_young_word_from_the_chain_nothing_is_lent() {
         long_ago,
     );
     assert_eq!(refused(&proxy, 1).await, Some("chain_unavailable"));
+}
+
+#[tokio::test]
+async fn terms_that_let_a_payer_take_back_what_it_owes_are_not_admitted() {
+    let open = channel_state(DEPOSIT);
+    let check = async |change: &dyn Fn(&mut ChannelState), code| {
+        let mut state = open.clone();
+        change(&mut state);
+        let (_directory, proxy) = proxy(&state);
+        assert_eq!(refused(&proxy, 1).await, Some(code), "{state:?}");
+    };
+    check(&|s| s.close_delay_s = 0, "terms").await;
+    check(&|s| s.close_delay_s = 3_599, "terms").await;
+    check(&|s| s.close_delay_s = u32::MAX, "terms").await;
+    check(&|s| s.claims_until = u32::MAX, "terms").await;
+    let soon = now_unix_s() as u32 + 2;
+    check(
+        &|s| (s.pending_key, s.pending_at) = ([9; 32], soon),
+        "rotating",
+    )
+    .await;
 }

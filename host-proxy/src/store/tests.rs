@@ -1,10 +1,13 @@
 //! Vouchers, charges and the file they are in.
 
+use super::charges::ChargeRefused;
 use super::*;
 use crate::fixtures::{
     DEPOSIT, channel_state, channel_terms, charge, directory, payee, payer_key, receipt_key,
     voucher,
 };
+use crate::limits::{CHARGES_KEPT, CHARGES_PRUNED_EVERY, RECEIPTS_PER_CHANNEL_MAX};
+use wire::EnvelopeDigest;
 
 fn open(path: &Path) -> Store {
     Store::open(path, &payee().address(), ChainId::EMBEDDED).expect("opens")
@@ -84,14 +87,14 @@ fn charges_add_up_per_receipt_key_and_one_number_has_one_charge() {
                 &channel_terms().payer_key,
             )
             .expect("signed");
-        store.record(key, &verified).expect("stored")
+        store.record(key, &verified, None).expect("stored")
     };
     assert_eq!(keep(&key, 0, 5, 5), Ok(()));
     assert_eq!(keep(&key, 0, 5, 5), Ok(()));
     // Number 1 was lost on its way; number 2 counts it.
     assert_eq!(keep(&key, 2, 5, 15), Ok(()));
     assert_eq!(store.figures(&channel).expect("read").owed, Nano(15));
-    assert_eq!(keep(&key, 2, 4, 14), Err(Equivocation { seq: 2 }));
+    assert_eq!(keep(&key, 2, 4, 14), Err(ChargeRefused::Another { seq: 2 }));
     assert_eq!(keep(&[9; 32], 0, 100, 100), Ok(()));
     let expected = Figures {
         channel,
@@ -114,6 +117,7 @@ fn one_payout_is_on_its_way_at_a_time_and_ends_once() {
         boc: vec![1, 2, 3],
         paid_before: Nano(1),
         wallet_before: Nano(2),
+        after_lt: Some(7),
     };
     let begun = store
         .begin_payout(&new)
@@ -123,7 +127,7 @@ fn one_payout_is_on_its_way_at_a_time_and_ends_once() {
     assert_eq!(store.pending_payout().expect("read"), Some(begun.clone()));
     let paid = Paid {
         price: Nano(9),
-        fee: Nano(1),
+        fee: Some(Nano(1)),
         paid_after: Nano(10),
         wallet_after: Nano(10),
     };
@@ -136,4 +140,138 @@ fn one_payout_is_on_its_way_at_a_time_and_ends_once() {
     assert_eq!(store.pending_payout().expect("read"), None);
     assert_eq!(store.paid_out(&new.channel).expect("read"), (1, Nano(9)));
     assert!(store.begin_payout(&new).expect("stored").is_some());
+}
+
+#[test]
+fn charges_are_pruned_to_what_is_owed_and_what_may_still_be_disputed() {
+    let directory = directory();
+    let store = open(&directory.path().join("state.sqlite"));
+    let channel = channel_terms().address();
+    let keep = |key: [u8; 32], seq: u64| {
+        let signed = charge(seq, 1, seq + 1);
+        let verified = signed
+            .verify(
+                &receipt_key().verifying_key().to_bytes(),
+                &channel_terms().payer_key,
+            )
+            .expect("signed");
+        store.record(&key, &verified, None).expect("stored")
+    };
+    let rows = || -> i64 {
+        let count = "SELECT COUNT(*) FROM charges";
+        store
+            .lock()
+            .query_row(count, [], |row| row.get(0))
+            .expect("read")
+    };
+    let kept = CHARGES_KEPT.cast_unsigned();
+    let many = [
+        0,
+        1,
+        2,
+        kept,
+        kept + 1,
+        kept + CHARGES_PRUNED_EVERY.cast_unsigned(),
+    ];
+    for seq in many {
+        assert_eq!(keep([1; 32], seq), Ok(()));
+    }
+    assert_eq!(
+        (rows(), store.figures(&channel).expect("read").owed.0),
+        (3, many[5] + 1)
+    );
+    // What was there is known; what is as old and was not there cannot be judged any more.
+    assert_eq!(keep([1; 32], kept), Ok(()));
+    let newest = many[5].cast_signed();
+    assert_eq!(keep([1; 32], 3), Err(ChargeRefused::Old { seq: 3, newest }));
+    // A guest that starts anew has another key; of the one before only what is owed is of use.
+    assert_eq!(keep([2; 32], 0), Ok(()));
+    assert_eq!(
+        (rows(), store.figures(&channel).expect("read").owed.0),
+        (2, many[5] + 2)
+    );
+}
+
+#[test]
+fn receipts_are_kept_with_their_charges_and_bounded() {
+    let directory = directory();
+    let path = directory.path().join("state.sqlite");
+    let store = open(&path);
+    let key = receipt_key().verifying_key().to_bytes();
+    let receipt = |n: u32| KeptReceipt {
+        envelope: EnvelopeDigest::of(&n.to_be_bytes()),
+        channel: channel_terms().address(),
+        payer_key: [3; 32],
+        receipt: vec![4; 100],
+        charge: vec![1, 2],
+    };
+    for n in 0..RECEIPTS_PER_CHANNEL_MAX + 2 {
+        let signed = charge(n.into(), 1, u64::from(n) + 1);
+        let verified = signed
+            .verify(&key, &channel_terms().payer_key)
+            .expect("signed");
+        store
+            .record(&key, &verified, Some(&receipt(n)))
+            .expect("stored")
+            .expect("new");
+    }
+    let kept = |n: u32| open(&path).receipt(&receipt(n).envelope).expect("read");
+    assert_eq!((kept(0), kept(1)), (None, None));
+    for n in [2, RECEIPTS_PER_CHANNEL_MAX + 1] {
+        assert_eq!(kept(n), Some(receipt(n)));
+    }
+}
+
+#[test]
+fn a_file_of_the_first_version_keeps_what_is_in_it() {
+    let directory = directory();
+    let path = directory.path().join("state.sqlite");
+    let old = Connection::open(&path).expect("opens");
+    old.execute_batch(schema::STEPS[0]).expect("made");
+    old.execute(
+        "INSERT INTO owner VALUES (?1, ?2)",
+        params![payee().address().to_string(), ChainId::EMBEDDED.0],
+    )
+    .expect("written");
+    let channel = channel_terms().address();
+    for (cumulative, state) in [(5, "paid"), (9, "pending")] {
+        old.execute(
+            "INSERT INTO payouts VALUES (NULL, ?1, ?2, 3, 100, x'0102', 0, 7, ?3, NULL, NULL, NULL, NULL)",
+            params![channel.to_string(), cumulative, state],
+        )
+        .expect("written");
+    }
+    old.pragma_update(None, "user_version", 1).expect("written");
+    drop(old);
+    let check = |store: &Store| {
+        let pending = store
+            .pending_payout()
+            .expect("read")
+            .expect("still pending");
+        assert_eq!(
+            (
+                pending.id,
+                pending.payout.cumulative,
+                pending.payout.after_lt
+            ),
+            (2, Nano(9), None)
+        );
+    };
+    // Killed within the change, the file is as it was.
+    let mut killed = Connection::open(&path).expect("opens");
+    let change = killed.transaction().expect("begun");
+    change.execute_batch(schema::STEPS[1]).expect("made");
+    drop(change);
+    drop(killed);
+    check(&open(&path));
+    check(&open(&path));
+    let later = Connection::open(&path).expect("opens");
+    later
+        .pragma_update(None, "user_version", 3)
+        .expect("written");
+    drop(later);
+    let refused = Store::open(&path, &payee().address(), ChainId::EMBEDDED)
+        .err()
+        .expect("refused");
+    assert!(refused.to_string().contains("has version 3"), "{refused}");
 }

@@ -28,5 +28,6 @@ mod world;
 pub use error::{LedgerError, Refusal};
 pub use getter::Answer;
 pub use http::serve;
+pub use machine::reencoded;
 pub use transaction::{MessageView, Party, TransactionView};
 pub use world::{Accepted, AccountState, AccountView, Ledger, Totals};

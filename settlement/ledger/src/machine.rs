@@ -85,6 +85,16 @@ impl External {
     }
 }
 
+/// The same external message with an import fee of 1, as anyone on its way may encode it: another hash, the same effect.
+pub fn reencoded(boc: &[u8]) -> Result<Vec<u8>, LedgerError> {
+    let external = External::decode(boc)?;
+    let mut message = external.root.parse::<OwnedMessage>()?;
+    if let MsgInfo::ExtIn(info) = &mut message.info {
+        info.import_fee = Tokens::new(1);
+    }
+    Ok(Boc::encode(CellBuilder::build_from(&message)?))
+}
+
 impl<'a> Machine<'a> {
     pub(crate) fn new(
         config: &'a ParsedConfig,

@@ -25,8 +25,10 @@ pub struct AccountView {
     pub status: AccountStatus,
     /// Logical time of its last transaction; 0 if none.
     pub last_lt: u64,
-    /// The node's clock, where it tells.
-    pub node_unix_s: Option<u64>,
+    /// When the block was made that this is from, where the node tells it.
+    pub block_unix_s: Option<u64>,
+    /// The number of that masterchain block, where the node tells it.
+    pub block_seqno: Option<u32>,
 }
 
 /// The node's latest masterchain block.
@@ -94,8 +96,16 @@ pub(super) fn account(result: &Value) -> Result<AccountView, ChainError> {
         },
         status,
         last_lt: last_lt.ok_or(ChainError::Shape("last transaction"))?,
-        node_unix_s: result.get("sync_utime").and_then(number),
+        block_unix_s: result.get("sync_utime").and_then(number),
+        block_seqno: block_seqno(result),
     })
+}
+
+/// The masterchain block that an answer is from.
+pub(super) fn block_seqno(result: &Value) -> Option<u32> {
+    number(result.get("block_id")?.get("seqno")?)?
+        .try_into()
+        .ok()
 }
 
 pub(super) fn masterchain(result: &Value) -> Result<MasterchainView, ChainError> {

@@ -25,7 +25,7 @@ pub struct Payout {
     pub channel_transaction: [u8; 32],
 }
 
-/// Why there is no payout (yet).
+/// Why no payout is seen (yet).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each message says it")]
 pub enum PayoutError {
@@ -33,32 +33,36 @@ pub enum PayoutError {
     NotYet(&'static str),
     #[error("the channel refused the claim")]
     Refused,
+    #[error("the wallet took a message that carried no claim to this channel")]
+    NotCarried,
     #[error("the node's figures do not add up")]
     Contradiction,
 }
 
-/// Follows the external message (by [`message_hash`](crate::message_hash)) through wallet and channel.
+/// Follows the first external message that a wallet took after logical time `after_lt` through wallet and channel.
+///
+/// What was signed for the wallet's next number can only be that message. Its hash says less: anyone on its way may encode it anew
+/// without the signature noticing. The lists must reach back to `after_lt`.
 pub fn payout_fee(
-    external_hash: &[u8; 32],
+    after_lt: u64,
     wallet: &Address,
     channel: &Address,
     wallet_transactions: &[Transaction],
     channel_transactions: &[Transaction],
 ) -> Result<Payout, PayoutError> {
     // 1. The wallet took the external message and sent the claim.
+    let external = |tx: &&Transaction| tx.in_message.as_ref().is_some_and(|m| m.source.is_none());
     let started = wallet_transactions
         .iter()
-        .find(|tx| {
-            tx.in_message
-                .as_ref()
-                .is_some_and(|m| m.source.is_none() && m.hash.as_ref() == Some(external_hash))
-        })
+        .filter(|tx| tx.lt > after_lt)
+        .filter(external)
+        .min_by_key(|tx| tx.lt)
         .ok_or(PayoutError::NotYet("transaction of the wallet"))?;
     let mut claims = started
         .out_messages
         .iter()
         .filter(|message| message.destination == Some(*channel));
-    let claim = claims.next().ok_or(PayoutError::Refused)?;
+    let claim = claims.next().ok_or(PayoutError::NotCarried)?;
     if claims.next().is_some() {
         // Two claims in one wallet message: their fees cannot be told apart.
         return Err(PayoutError::Contradiction);

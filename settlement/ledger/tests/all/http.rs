@@ -6,7 +6,7 @@ use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use ledger::Ledger;
 use settlement::{
-    Nano, message_hash,
+    Nano,
     toncenter::{self, AccountStatus, Call, ChainError},
 };
 use tokio::net::{TcpListener, TcpStream};
@@ -78,7 +78,8 @@ async fn a_voucher_is_settled_over_http_alone() {
         .await
         .expect("an account");
     assert_eq!(before.status, AccountStatus::Uninitialized);
-    assert_eq!(before.node_unix_s, Some(START.into()));
+    assert_eq!(before.block_unix_s, Some(START.into()));
+    assert!(before.block_seqno.is_some());
 
     // A first message takes seqno 0 and deploys the wallet.
     let verified = network
@@ -115,16 +116,21 @@ async fn a_voucher_is_settled_over_http_alone() {
         .expect("an account");
     assert_eq!(after.status, AccountStatus::Active);
     let of_wallet = client
-        .ask(toncenter::transactions(&wallet, 20))
+        .ask(toncenter::transactions(&wallet, 20, None))
         .await
         .expect("transactions");
     let of_channel = client
-        .ask(toncenter::transactions(&channel, 20))
+        .ask(toncenter::transactions(&channel, 20, None))
         .await
         .expect("transactions");
-    let hash = message_hash(&boc).expect("ours");
-    let payout =
-        toncenter::payout_fee(&hash, &wallet, &channel, &of_wallet, &of_channel).expect("settled");
+    let payout = toncenter::payout_fee(before.last_lt, &wallet, &channel, &of_wallet, &of_channel)
+        .expect("settled");
+    // A page begins with the transaction that the one before ended with.
+    let older = client
+        .ask(toncenter::transactions(&wallet, 2, of_wallet.get(1)))
+        .await
+        .expect("transactions");
+    assert_eq!(older, of_wallet[1..3]);
     assert_eq!(payout.price, Nano(250_000));
     assert_eq!(
         before.balance.0 + payout.price.0 - payout.fee.0,

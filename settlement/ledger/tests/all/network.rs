@@ -138,6 +138,11 @@ impl Network {
         self.ledger.account(address).expect("an account").balance.0
     }
 
+    /// Logical time of an account's last transaction.
+    pub fn last_lt(&self, address: &Address) -> u64 {
+        self.ledger.account(address).expect("an account").last_lt
+    }
+
     /// No money appears or disappears.
     pub fn assert_conserved(&self) {
         let totals = self.ledger.totals().expect("totals");

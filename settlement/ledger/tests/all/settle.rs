@@ -56,20 +56,20 @@ fn a_claim_pays_exactly_the_price_and_costs_exactly_the_computed_fee() {
             .expect("the payer signed it");
         let boc = network.message(&network.provider, network.terms.claim(&verified, 1));
         let (paid_before, before) = (network.paid(), network.balance(&wallet));
+        let after_lt = network.last_lt(&wallet);
         let accepted = network
             .ledger
             .send_external(&boc)
             .expect("the wallet accepts");
         let (paid_after, after) = (network.paid(), network.balance(&wallet));
 
-        let hash = message_hash(&boc).expect("ours");
-        assert_eq!(accepted.hash, hash);
+        assert_eq!(Some(accepted.hash), message_hash(&boc));
         let (of_wallet, of_channel) = (
             seen(&network.ledger, &wallet),
             seen(&network.ledger, &channel),
         );
         let payout =
-            payout_fee(&hash, &wallet, &channel, &of_wallet, &of_channel).expect("settled");
+            payout_fee(after_lt, &wallet, &channel, &of_wallet, &of_channel).expect("settled");
         assert_eq!(paid_after - paid_before, price);
         assert_eq!(payout.price, Nano(price));
         assert_eq!(
@@ -92,10 +92,10 @@ fn a_refused_claim_has_no_payout() {
     let mut forged = network.voucher(5);
     forged.signature[0] ^= 1;
     let boc = network.message(&network.provider, network.terms.insecure_claim(&forged, 1));
-    let hash = message_hash(&boc).expect("ours");
+    let after_lt = network.last_lt(&wallet);
     let payout = || {
         payout_fee(
-            &hash,
+            after_lt,
             &wallet,
             &channel,
             &seen(&network.ledger, &wallet),

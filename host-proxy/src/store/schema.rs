@@ -1,0 +1,53 @@
+//! The tables, as steps from version to version. A step is never changed once a program with it was in use.
+
+/// Step `n` brings version `n` to `n + 1`; version 0 is an empty file.
+pub(super) const STEPS: &[&str] = &[FIRST, SECOND];
+
+const FIRST: &str = "
+CREATE TABLE owner (payee TEXT NOT NULL, chain INTEGER NOT NULL);
+CREATE TABLE vouchers (channel TEXT PRIMARY KEY, cumulative INTEGER NOT NULL, bytes BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE charges (
+    receipt_key BLOB NOT NULL, seq INTEGER NOT NULL, channel TEXT NOT NULL,
+    cost INTEGER NOT NULL, cumulative INTEGER NOT NULL, bytes BLOB NOT NULL,
+    PRIMARY KEY (receipt_key, seq)
+) WITHOUT ROWID;
+CREATE INDEX charges_by_channel ON charges (channel, receipt_key, cumulative);
+CREATE TABLE equivocations (receipt_key BLOB NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (receipt_key, bytes)) WITHOUT ROWID;
+CREATE TABLE first_keys (channel TEXT PRIMARY KEY, key BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE payouts (
+    id INTEGER PRIMARY KEY,
+    channel TEXT NOT NULL, cumulative INTEGER NOT NULL,
+    seqno INTEGER NOT NULL, valid_until INTEGER NOT NULL, boc BLOB NOT NULL,
+    paid_before INTEGER NOT NULL, wallet_before INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('pending', 'paid', 'refused', 'expired')),
+    price INTEGER, fee INTEGER, paid_after INTEGER, wallet_after INTEGER
+);
+-- The wallet numbers its messages: one payout at a time.
+CREATE UNIQUE INDEX one_pending ON payouts (state) WHERE state = 'pending';
+";
+
+/// Payouts by logical time, the wallet apart from the channel; what the chain has paid; receipts to be fetched again.
+const SECOND: &str = "
+ALTER TABLE payouts RENAME TO payouts_before;
+CREATE TABLE payouts (
+    id INTEGER PRIMARY KEY,
+    channel TEXT NOT NULL, cumulative INTEGER NOT NULL,
+    seqno INTEGER NOT NULL, valid_until INTEGER NOT NULL, boc BLOB NOT NULL,
+    paid_before INTEGER NOT NULL, wallet_before INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('pending', 'taken', 'paid', 'refused', 'expired')),
+    price INTEGER, fee INTEGER, paid_after INTEGER, wallet_after INTEGER,
+    -- The wallet's last transaction before; NULL in rows from before this column.
+    after_lt INTEGER
+);
+INSERT INTO payouts SELECT *, NULL FROM payouts_before;
+DROP TABLE payouts_before;
+-- The wallet numbers its messages: one is on its way to it at a time. What it has taken waits for its own channel only.
+CREATE UNIQUE INDEX one_pending ON payouts (state) WHERE state = 'pending';
+CREATE UNIQUE INDEX one_open_per_channel ON payouts (channel) WHERE state IN ('pending', 'taken');
+CREATE TABLE receipts (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    envelope BLOB NOT NULL UNIQUE, channel TEXT NOT NULL, payer_key BLOB NOT NULL, receipt BLOB NOT NULL, charge BLOB NOT NULL
+);
+CREATE INDEX receipts_by_channel ON receipts (channel, id);
+CREATE TABLE progress (channel TEXT PRIMARY KEY, paid INTEGER NOT NULL, ended INTEGER NOT NULL) WITHOUT ROWID;
+";
