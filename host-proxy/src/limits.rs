@@ -43,6 +43,8 @@ pub const HYBRID_REPLY_BYTES_MAX: usize = 32;
 pub const ATTESTATION: Duration = Duration::from_secs(30);
 /// Added to the deadlines in an envelope, since the guest enforces them itself and signs its answer.
 pub const GUEST_GRACE: Duration = Duration::from_secs(2);
+/// Pause before an answer is cut, in which its last frames are written.
+pub const CUT_PAUSE: Duration = Duration::from_millis(50);
 /// The longest a job may use a stream, whatever its envelope allows.
 pub const JOB_MAX: Duration = Duration::from_secs(600);
 /// Frames that wait for a slow client: at most this many of 16 KiB each, together 32 MiB for all jobs.

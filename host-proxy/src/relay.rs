@@ -18,7 +18,8 @@ use crate::at_once::Running;
 use crate::error::Error;
 use crate::guest::{GuestError, GuestStream};
 use crate::limits::{
-    CLIENT_WAIT, FRAMES_WAITING, GUEST_GRACE, JOB_MAX, JOBS_PER_CHANNEL_MAX, UPLOAD, UPLOAD_HEAD,
+    CLIENT_WAIT, CUT_PAUSE, FRAMES_WAITING, GUEST_GRACE, JOB_MAX, JOBS_PER_CHANNEL_MAX, UPLOAD,
+    UPLOAD_HEAD,
 };
 use crate::proxy::{Proxy, Reservation};
 use crate::store::KeptReceipt;
@@ -122,13 +123,7 @@ async fn read_request(
         );
         return Err(ApiError::bad_request("malformed", words));
     }
-    let channel = envelope.unverified().channel();
-    let highest = proxy.store.on_disk(move |s| s.highest(&channel)).await;
-    let highest = highest.map_err(|e| ApiError::internal(&e))?;
-    // What was promised before the guest's boot is its base, and the payer need not tell it.
-    let voucher = highest.map(|signed| Frame::encode(FrameKind::Voucher, &signed.encode()));
     Ok([
-        voucher.unwrap_or_default(),
         Frame::encode(FrameKind::OpenJob, &envelope.encode()),
         Frame::data(sealed),
         Frame::encode(FrameKind::End, b""),
@@ -229,6 +224,8 @@ impl Exchange {
         };
         if let Err(stopped) = followed.await {
             tracing::warn!(envelope = %self.envelope.digest(), %stopped, "a job was cut");
+            // What came before the cut is to reach the client: hyper flushes only when it has to wait for more.
+            tokio::time::sleep(CUT_PAUSE).await;
             // An error, not an end: the HTTP body stays unfinished, too.
             client
                 .pass(Err(std::io::ErrorKind::UnexpectedEof.into()))
