@@ -85,7 +85,7 @@ impl Fetch {
                 match self.json {
                     true => println!(
                         "{}",
-                        json!({ "image": out, "signed_by": key.id(), "checks": verify::describe(&report) })
+                        json!({ "image": out, "signed_by": key.id(), "checks": verify::describe(&report.checks) })
                     ),
                     false => println!("{}", out.display()),
                 }

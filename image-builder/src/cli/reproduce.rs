@@ -8,13 +8,16 @@ use crate::compile::workspace_around;
 use crate::image as build;
 use crate::image::Order;
 use crate::lock::{PackageLock, Recipe};
-use crate::release::{Change, Difference, Directory, changes, differences};
+use crate::release::{
+    Change, Check, Difference, Directory, Outcome, changes, differences, register_checks,
+};
 use clap::Args;
 use predict::image::ImageManifest;
 use serde_json::json;
 
 use super::build::show;
 use super::screen::Screen;
+use super::verify::{describe, line};
 use super::{Mirrors, Refusal, StoreDirectory, models_from, print};
 
 pub const EXAMPLE: &str = "Example, in a checkout of the sources that the image was built from:
@@ -22,7 +25,8 @@ pub const EXAMPLE: &str = "Example, in a checkout of the sources that the image 
   image-builder reproduce manifest.json --store fresh --json
 
 Rebuilds the image from the recipe whose lock the manifest names, for the machine that it names, and compares the manifests and, where
-the files are beside it, every byte. For each difference it names the artifact, the file inside it, the package that brought the
+the files are beside it, every byte. The registers that the manifest states are computed from the rebuilt files, as `verify` does; what
+could not be computed is named. For each difference it names the artifact, the file inside it, the package that brought the
 file, and the first byte. The last line is `identical` or `different`.
 
 The store's contents are used: packages and crates by digest, programs by their sources. With --store and a new directory, everything
@@ -67,6 +71,7 @@ impl Reproduce {
                 )),
                 changes: packages(&lock, &given.manifest),
                 differences: Vec::new(),
+                checks: Vec::new(),
             },
             true => {
                 recipe.machine.vcpus = given.manifest.machine.vcpus;
@@ -127,6 +132,7 @@ impl Reproduce {
             reason: None,
             changes: changes(&built.manifest, &given.manifest),
             differences: differences(&built, given).map_err(|error| failed(&error))?,
+            checks: register_checks(&given.manifest, &built).map_err(|error| failed(&error))?,
         };
         let same_text = built.manifest_bytes == given.manifest_bytes;
         if found.identical() && !same_text {
@@ -184,11 +190,15 @@ struct Found {
     reason: Option<String>,
     changes: Vec<Change>,
     differences: Vec<Difference>,
+    /// What the given manifest states, held against the rebuilt files.
+    checks: Vec<Check>,
 }
 
 impl Found {
     fn identical(&self) -> bool {
-        self.reason.is_none() && self.changes.is_empty() && self.differences.is_empty()
+        let differs = |check: &Check| matches!(check.outcome, Outcome::Differs(_));
+        let same = self.changes.is_empty() && self.differences.is_empty();
+        self.reason.is_none() && same && !self.checks.iter().any(differs)
     }
 
     fn tell(&self, as_json: bool) {
@@ -196,12 +206,15 @@ impl Found {
         let mut lines: Vec<String> = Vec::new();
         if as_json {
             let (reason, changes, differences) = (&self.reason, &self.changes, &self.differences);
-            let report = json!({ "identical": identical, "reason": reason, "changes": changes, "differences": differences });
+            let checks = describe(&self.checks);
+            let report = json!({ "identical": identical, "reason": reason, "changes": changes, "differences": differences, "checks": checks });
             lines.push(report.to_string());
         } else {
             lines.extend(self.reason.clone());
             lines.extend(self.differences.iter().map(ToString::to_string));
             lines.extend(self.changes.iter().map(ToString::to_string));
+            let told = |check: &&Check| !matches!(check.outcome, Outcome::Same(_));
+            lines.extend(self.checks.iter().filter(told).map(line));
         }
         lines.push(if identical { "identical" } else { "different" }.into());
         print(&(lines.join("\n") + "\n"));

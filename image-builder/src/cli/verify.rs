@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::release::{Check, Outcome, Report, SIGNATURE, check};
+use crate::release::{Check, Outcome, SIGNATURE, check};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -86,11 +86,17 @@ impl Verify {
             true => {
                 let signed_by = key.as_ref().map(|key| key.id());
                 let image = directory.manifest.digest();
-                let checks = describe(&report);
+                let checks = describe(&report.checks);
                 let report = json!({ "verified": holds, "accepted": accepted, "signed_by": signed_by, "image_sha256": image, "checks": checks });
                 print(&format!("{report}\n"));
             }
-            false => print(&lines(&report)),
+            false => print(
+                &report
+                    .checks
+                    .iter()
+                    .map(|check| line(check) + "\n")
+                    .collect::<String>(),
+            ),
         }
         match refusal {
             None if holds => eprintln!("verified"),
@@ -107,21 +113,18 @@ impl Verify {
 }
 
 /// Checks as JSON.
-pub fn describe(report: &Report) -> Vec<Value> {
+pub fn describe(checks: &[Check]) -> Vec<Value> {
     let one = |check: &Check| {
         let (outcome, detail) = words(check);
         json!({ "what": check.what, "outcome": outcome, "detail": detail })
     };
-    report.checks.iter().map(one).collect()
+    checks.iter().map(one).collect()
 }
 
-/// A line for each check.
-fn lines(report: &Report) -> String {
-    let line = |check: &Check| {
-        let (outcome, detail) = words(check);
-        format!("{:20} {outcome:12} {detail}\n", check.what)
-    };
-    report.checks.iter().map(line).collect()
+/// One check in a line.
+pub fn line(check: &Check) -> String {
+    let (outcome, detail) = words(check);
+    format!("{:20} {outcome:12} {detail}", check.what)
 }
 
 fn words(check: &Check) -> (&'static str, &str) {

@@ -4,19 +4,24 @@ use std::fs::File;
 use std::io;
 
 use predict::PageOrder;
-use predict::image::{Disk, Files, ImageFile, Root};
+use predict::image::{Disk, Files, ImageFile, ImageManifest, Root};
 use predict::limits;
 
 use super::directory::{Directory, DirectoryError, disk, read};
 use super::verify::Check;
 
-/// A check for each file, for the hash over the root, and for each register.
-pub fn checks(directory: &Directory) -> Result<Vec<Check>, DirectoryError> {
-    let manifest = &directory.manifest;
+/// A check of what `manifest` states about each file, the hash over the root, and each register, with the files in `directory`. The
+/// manifest may be another than the one that lies there.
+pub fn checks(
+    manifest: &ImageManifest,
+    directory: &Directory,
+) -> Result<Vec<Check>, DirectoryError> {
     let listed = &manifest.files;
     let bytes = |file: &ImageFile, max| read(&directory.file(&file.name), max);
-    let uki = { listed.uki.as_ref() }.map(|file| bytes(file, limits::UKI_BYTES_MAX));
-    let disk = { listed.disk.as_ref() }.map(|file| streamed(directory, file, Disk::read));
+    let there = |file: &&ImageFile| directory.file(&file.name).exists();
+    let uki = { listed.uki.as_ref().filter(there) }.map(|file| bytes(file, limits::UKI_BYTES_MAX));
+    let disk = listed.disk.as_ref().filter(there);
+    let disk = disk.map(|file| streamed(directory, file, Disk::read));
     let report = predict::image::check(
         manifest,
         &Files {

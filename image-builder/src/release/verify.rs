@@ -73,7 +73,7 @@ pub fn check(directory: &Directory, key: Option<&PublicKey>) -> Result<Report, D
     {
         checks.push(cmdline(directory)?);
         checks.push(bill(directory)?);
-        checks.extend(registers::checks(directory)?);
+        checks.extend(registers::checks(&directory.manifest, directory)?);
         checks.push(contents(directory, ImagePart::Initrd)?);
         checks.push(contents(directory, ImagePart::Root)?);
         checks.push(agent(directory)?);

@@ -1,4 +1,8 @@
-//! A small EROFS image, byte by byte from the kernel's header.
+//! Small EROFS images, byte by byte from the kernel's header.
+
+use std::io::Read;
+
+use image_builder::formats::entry::{Entry, What};
 
 /// An image of two blocks and a file's data: a root whose entries are behind its inode, a file in a block of its own, one behind its
 /// inode, and one in a directory.
@@ -49,4 +53,78 @@ pub fn erofs_image() -> Vec<u8> {
     put(inodes + 20 * 32 + 32, &sub);
     put(2 * 4096, &[7; 4000]);
     image
+}
+
+/// The file system of these entries as `mkfs.erofs -E^inline_data` would lay it out, but for the order: an inode of 64 bytes for each, then
+/// the bytes of each from a block of its own on. A directory has one block at most.
+pub fn erofs_of(entries: &[Entry]) -> Vec<u8> {
+    let mut entries: Vec<&Entry> = entries.iter().collect();
+    entries.sort_by(|one, other| one.path.cmp(&other.path));
+    let data = 4096 + (64 * entries.len()).next_multiple_of(4096);
+    let mut image = vec![0; data];
+    let number = |path: &str| {
+        let at = entries.iter().position(|entry| entry.path == path);
+        2 * at.expect("a directory is listed") as u64
+    };
+    for (index, entry) in entries.iter().enumerate() {
+        let (kind, bytes) = match &entry.what {
+            What::Directory => (0o040_000, names(&entry.path, &entries, &number)),
+            What::File { source, .. } => {
+                let mut bytes = Vec::new();
+                source.open().unwrap().read_to_end(&mut bytes).unwrap();
+                (0o100_000, bytes)
+            }
+            What::Link { target, .. } => (0o120_000, target.clone().into_bytes()),
+            What::SameAs { .. } => panic!("no test needs it"),
+        };
+        let block = (image.len() / 4096) as u32;
+        let inode = &mut image[4096 + 64 * index..][..64];
+        inode[0] = 1;
+        inode[4..6].copy_from_slice(&((kind | entry.mode) as u16).to_le_bytes());
+        inode[8..16].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+        inode[16..20].copy_from_slice(&block.to_le_bytes());
+        inode[24..28].copy_from_slice(&entry.owner.user.to_le_bytes());
+        inode[28..32].copy_from_slice(&entry.owner.group.to_le_bytes());
+        image.extend(bytes);
+        image.resize(image.len().next_multiple_of(4096), 0);
+    }
+    let blocks = (image.len() / 4096) as u32;
+    image[1024..1028].copy_from_slice(&0xe0f5_e1e2_u32.to_le_bytes());
+    image[1024 + 12] = 12;
+    image[1024 + 36..1024 + 40].copy_from_slice(&blocks.to_le_bytes());
+    image[1024 + 40] = 1;
+    image
+}
+
+/// The one block of the directory at `path`.
+fn names(path: &str, entries: &[&Entry], number: &dyn Fn(&str) -> u64) -> Vec<u8> {
+    let parent = |path: &str| match path.rsplit_once('/') {
+        Some(("", _)) | None => "/".to_owned(),
+        Some((parent, _)) => parent.to_owned(),
+    };
+    let mut found = vec![(".", path.to_owned()), ("..", parent(path))];
+    for entry in entries
+        .iter()
+        .filter(|entry| entry.path != "/" && parent(&entry.path) == path)
+    {
+        let name = entry.path.rsplit('/').next().unwrap();
+        found.push((name, entry.path.clone()));
+    }
+    found.sort();
+    let (mut block, mut at) = (Vec::new(), 12 * found.len());
+    for (name, path) in &found {
+        let of_path = entries.iter().find(|entry| entry.path == *path).unwrap();
+        let kind = match of_path.what {
+            What::Directory => 2,
+            What::Link { .. } => 7,
+            _ => 1,
+        };
+        block.extend(number(path).to_le_bytes());
+        block.extend((at as u16).to_le_bytes());
+        block.extend([kind, 0]);
+        at += name.len();
+    }
+    block.extend(found.iter().flat_map(|(name, _)| name.bytes()));
+    assert!(block.len() <= 4096);
+    block
 }

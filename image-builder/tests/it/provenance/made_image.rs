@@ -1,4 +1,4 @@
-//! A small image with its provenance. `dd` stands for `mkfs.erofs`, so its root is the stream itself.
+//! A small image with its provenance. `dd` stands for `mkfs.erofs`, so its root is the stream itself, or [`erofs_of`], so that it is one.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::Command;
 use attest::Profile;
 use image_builder::compile::{Crate, Ingredients, Kernel};
 use image_builder::formats::entry::Entry;
-use image_builder::image::{Draft, Model, Parts, RootParts};
+use image_builder::image::{Draft, Mkfs, Model, Parts, RootParts};
 use image_builder::lock::{InputKind, LockedInput};
 use image_builder::provenance;
 use image_builder::provenance::{DebianPackage, Input, Materials, ModelInput, SecretKey};
@@ -21,6 +21,7 @@ use predict::{
 use registers::Digest32;
 use zeroize::Zeroizing;
 
+use crate::erofs_image::erofs_of;
 use crate::parts;
 
 /// A key of a test.
@@ -37,22 +38,36 @@ pub struct Made {
 
 /// An image whose agent has these bytes, with papers, signed if there is a key.
 pub fn image(agent: &[u8], key: Option<&SecretKey>) -> Made {
-    make(agent, key, |_| {})
+    make(agent, key, &copy, |_| {})
+}
+
+/// The same with a root that is a file system.
+pub fn image_with_erofs(agent: &[u8], key: Option<&SecretKey>) -> Made {
+    let mkfs = |directory: &Path, name: &str, entries: &[Entry]| {
+        fs::write(directory.join(name), erofs_of(entries)).expect("written");
+        Command::new("cat")
+    };
+    make(agent, key, &mkfs, |_| {})
 }
 
 /// The same of changed parts, and unsigned.
 pub fn image_with(agent: &[u8], change: impl FnOnce(&mut Parts)) -> Made {
-    make(agent, None, change)
+    make(agent, None, &copy, change)
 }
 
-fn make(agent: &[u8], key: Option<&SecretKey>, change: impl FnOnce(&mut Parts)) -> Made {
+fn make(
+    agent: &[u8],
+    key: Option<&SecretKey>,
+    mkfs: &Mkfs<'_>,
+    change: impl FnOnce(&mut Parts),
+) -> Made {
     let directory = tempfile::tempdir().expect("a directory");
     let out = directory.path().join("out");
     fs::create_dir(&out).expect("made");
     let mut parts = parts(directory.path(), agent);
     change(&mut parts);
     let draft = Draft::of(parts).expect("a draft");
-    let image = draft.write(&copy, &out, &mut |_| {}).expect("written");
+    let (image, _) = draft.write(mkfs, &out, &mut |_| {}).expect("written");
     let manifest = image.manifest.expect("it has a root");
     let inside = draft.sha1s().expect("read");
     provenance::write(&out, &manifest, &materials(), inside, key).expect("written");

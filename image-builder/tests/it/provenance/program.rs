@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::made_image::image;
+use super::made_image::{image, image_with_erofs};
 
 const ALLOW: &str = "--allow-unchecked";
 
@@ -98,6 +98,42 @@ fn who_signs_and_who_verifies_need_no_other_program() {
         .0,
         1
     );
+}
+
+#[test]
+fn an_image_of_which_all_was_computed_is_verified() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = |name: &str| directory.path().join(name).display().to_string();
+    let (key, public, to) = (place("key"), place("key.pub"), place("fetched"));
+    assert_eq!(run(&["keygen", "--out", &key]).0, 0);
+    let made = image_with_erofs(b"agent", None);
+    let out = made.out.display().to_string();
+    assert_eq!(run(&["sign", &out, "--key", &key]).0, 0);
+    let (code, report) = json(&["verify", &out, "--key", &public, "--json"]);
+    assert_eq!(
+        (code, &report["verified"]),
+        (0, &Value::from(true)),
+        "{report}"
+    );
+    assert_eq!(report["accepted"], true);
+    let checks = report["checks"].as_array().expect("a list");
+    let names: Vec<_> = checks.iter().map(|check| check["what"].as_str()).collect();
+    for expected in [
+        "signature",
+        "mrtd",
+        "rtmr0",
+        "rtmr2",
+        "inside the root",
+        "agent",
+    ] {
+        assert!(names.contains(&Some(expected)), "{expected} in {names:?}");
+    }
+    assert!(checks.iter().all(|check| check["outcome"] == "holds"));
+    let (code, _, words) = run(&["verify", &out, "--key", &public]);
+    assert_eq!((code, words.trim()), (0, "verified"));
+    assert_eq!(run(&["fetch", &out, "--key", &public, "--out", &to]).0, 0);
+    let words = run(&["verify", &to, "--key", &public]).2;
+    assert_eq!(words.trim(), "verified");
 }
 
 #[test]

@@ -6,12 +6,14 @@ use std::path::Path;
 use image_builder::image::MANIFEST;
 use image_builder::provenance;
 use image_builder::provenance::{ENVELOPE, PublicKey, SBOM, STATEMENT, Sha1s};
-use image_builder::release::{Change, Directory, Outcome, SIGNATURE, changes, check, differences};
+use image_builder::release::{
+    Change, Directory, Outcome, SIGNATURE, changes, check, differences, register_checks,
+};
 use predict::image::{ImageManifest, ImageParts};
 use predict::{EventKind, replay};
 use registers::{Digest32, Digest48, Register};
 
-use super::made_image::{Made, ROOT_UNREAD, image, image_with, key, materials};
+use super::made_image::{Made, ROOT_UNREAD, image, image_with, image_with_erofs, key, materials};
 
 /// What does not hold of an image, or why it is none.
 fn refusals(out: &Path, key: Option<&PublicKey>) -> Vec<String> {
@@ -160,6 +162,51 @@ fn a_signature_never_stands_in_for_registers_or_for_what_lies_inside() {
         let found = refusals(&made.out, Some(&public(1)));
         assert!(found.len() == 1 && found[0].contains(expected), "{found:?}");
     }
+}
+
+#[test]
+fn a_manifest_that_lies_about_the_root_is_refused() {
+    let verified = image_with_erofs(b"agent", Some(&key(1)));
+    let report = |made: &Made| {
+        let opened = Directory::open(&made.out).expect("opens");
+        check(&opened, Some(&public(1))).expect("read")
+    };
+    assert_eq!(report(&verified).refusal(&[]), None);
+    for (path, lie) in [("/agent", "mode"), ("/start", "owner"), ("/tmp", "path")] {
+        let made = image_with_erofs(b"agent", Some(&key(1)));
+        sign_again(&made, |parts| {
+            let content = { parts.contents.iter_mut() }.find(|content| content.path == path);
+            let content = content.expect("every root has it");
+            match lie {
+                "mode" => content.mode = "0777".into(),
+                "owner" => content.user = 7,
+                _ => content.path = "/tmpz".into(),
+            }
+        });
+        let refused = report(&made).refusal(&[]).cloned();
+        let refused = refused.unwrap_or_else(|| panic!("{path} {lie}"));
+        assert_eq!(refused.what, "inside the root", "{path} {lie}");
+    }
+}
+
+#[test]
+fn the_registers_of_a_manifest_are_held_against_the_files_of_a_rebuild() {
+    let rebuilt = image_with_erofs(b"agent", None);
+    let directory = Directory::open(&rebuilt.out).expect("opens");
+    let outcomes = |of: &ImageManifest| {
+        let checks = register_checks(of, &directory).expect("read");
+        let odd = { checks.into_iter() }.filter(|check| !matches!(check.outcome, Outcome::Same(_)));
+        odd.map(|check| check.what).collect::<Vec<_>>()
+    };
+    assert_eq!(outcomes(&rebuilt.manifest), [""; 0]);
+    let unified = ["uki", "uki parts", "uki rtmr1", "uki rtmr2"];
+    let other = image_with_erofs(b"another agent", None);
+    let differs = [&["root", "verity hash"][..], &unified].concat();
+    assert_eq!(outcomes(&other.manifest), differs);
+    // What was not computed is named, too.
+    let forged = Directory::open(&forged().out).expect("opens").manifest;
+    let named = [&["root", "verity hash", "rtmr0"][..], &unified].concat();
+    assert_eq!(outcomes(&forged), named);
 }
 
 /// An image whose manifest is signed, agrees with itself, and states an RTMR0 that no machine of ours has: the ACPI tables' digests are
