@@ -50,6 +50,7 @@ use build_cache::Kept;
 pub use build_error::BuildError;
 use ingredients::Gathered;
 pub use ingredients::{Order, mkfs};
+use manifest::Measured;
 pub use output_dir::{OutputDir, abandon};
 pub(crate) use root::AGENT;
 
@@ -81,10 +82,12 @@ pub fn build(
         let image = draft.write(&mkfs, place.directory(), progress);
         (image, inside.join().expect("reading files does not panic"))
     });
-    let image = image?;
+    let (image, beside) = image?;
     if let Some(manifest) = &image.manifest {
         progress(Step::Provenance);
-        provenance::write(place.directory(), manifest, &materials, inside?, order.key)?;
+        let mut sha1s = inside?;
+        sha1s.extend(beside);
+        provenance::write(place.directory(), manifest, &materials, sha1s, order.key)?;
         Kept::of(order.store, manifest, &materials)?.keep(place.directory())?;
     }
     settle(place.directory())?;
@@ -302,13 +305,13 @@ impl Draft {
         Digest32(hasher.finalize().into())
     }
 
-    /// Writes the image into `directory`, which is empty.
+    /// Writes the image into `directory`, which is empty. Returns SHA-1 of its files, too.
     pub fn write(
         &self,
         mkfs: &Mkfs<'_>,
         directory: &Path,
         progress: &mut dyn FnMut(Step<'_>),
-    ) -> Result<Image, BuildError> {
+    ) -> Result<(Image, Sha1s), BuildError> {
         progress(Step::Initrd);
         write(directory, FIRMWARE, &self.firmware)?;
         write(directory, KERNEL, &self.kernel)?;
@@ -323,12 +326,48 @@ impl Draft {
         }
         let cmdline = words.join(" ");
         write(directory, CMDLINE, cmdline.as_bytes())?;
-        let mut uki = None;
-        if let (Some(root), Some(stub)) = (&root, &self.stub) {
+        if root.is_some() && self.stub.is_some() {
             progress(Step::BootDisk);
-            uki = Some(boot_disk::make(self, stub, directory, &cmdline, root)?);
         }
+        // Most of either half is hashing, so each has a core.
+        let (unified, direct) = thread::scope(|scope| {
+            let unified = scope.spawn(|| match (&root, &self.stub) {
+                (Some(root), Some(stub)) => {
+                    boot_disk::make(self, stub, directory, &cmdline, root).map(Some)
+                }
+                _ => Ok(None),
+            });
+            let direct = self.direct(&cmdline, directory, root.is_some());
+            let unified = unified.join().expect("writing files does not panic");
+            (unified, direct)
+        });
+        let ((prediction, mut files), unified) = (direct?, unified?);
         progress(Step::Measure);
+        let registers = BootRegisters::from(&prediction);
+        let mut manifest = None;
+        if let Some(root) = root {
+            let (uki, others) = unified.unzip();
+            files.extend(others.into_iter().flatten());
+            let made = manifest::of(self, &files, cmdline, root.into(), (prediction, uki))?;
+            write(directory, MANIFEST, &made.to_json())?;
+            manifest = Some(made);
+        }
+        settle(directory)?;
+        let sha1 = |measured: Measured| (measured.file.name, measured.sha1);
+        let image = Image {
+            manifest,
+            registers,
+        };
+        Ok((image, files.into_iter().map(sha1).collect()))
+    }
+
+    /// What a direct boot measures to, and its files, which are written.
+    fn direct(
+        &self,
+        cmdline: &str,
+        directory: &Path,
+        with_root: bool,
+    ) -> Result<(predict::Prediction, Vec<Measured>), BuildError> {
         let firmware = self.parts.firmware_build;
         let prediction = predict::predict(&Inputs {
             platform: Platform::new(&self.firmware, firmware, self.parts.machine.memory_mib),
@@ -337,23 +376,14 @@ impl Draft {
             boot: Boot::Direct {
                 kernel: &self.kernel,
                 initrd: Some(&self.initrd),
-                cmdline: &cmdline,
+                cmdline,
                 header: KernelHeader::AsOnDisk,
             },
         })?;
-        let registers = BootRegisters::from(&prediction);
-        let mut manifest = None;
-        if let Some(root) = root {
-            let measured = (prediction, uki);
-            let made = manifest::of(self, directory, cmdline, root.into(), measured)?;
-            write(directory, MANIFEST, &made.to_json())?;
-            manifest = Some(made);
-        }
-        settle(directory)?;
-        Ok(Image {
-            manifest,
-            registers,
-        })
+        let names = [FIRMWARE, KERNEL, INITRD].into_iter();
+        let names = names.chain(with_root.then_some(ROOT));
+        let files = names.map(|name| Measured::read(directory, name));
+        Ok((prediction, files.collect::<Result<_, _>>()?))
     }
 }
 

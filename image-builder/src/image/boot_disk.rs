@@ -8,6 +8,7 @@ use predict::image::{MethodRegisters, UkiRegisters};
 use predict::{Boot, BootMethod, PredictedEvent};
 
 use super::build_error::BuildError;
+use super::manifest::Measured;
 use super::{DISK, Draft, ROOT, UKI, disk, write};
 use crate::formats::{uki, verity};
 
@@ -18,7 +19,7 @@ pub fn make(
     directory: &Path,
     cmdline: &str,
     root: &verity::Root,
-) -> Result<UkiRegisters, BuildError> {
+) -> Result<(UkiRegisters, Vec<Measured>), BuildError> {
     let image = program(draft, stub, cmdline)?;
     write(directory, UKI, &image)?;
     let kernel_events = events(&image, BootMethod::Kernel { append: None })?;
@@ -28,6 +29,7 @@ pub fn make(
         disk: None,
         disk_events: Vec::new(),
     };
+    let mut files = vec![Measured::read(directory, UKI)?];
     if draft.parts.disk {
         let table = disk(directory, &image, root)?;
         let loader = None;
@@ -37,8 +39,9 @@ pub fn make(
         };
         registers.disk_events = events(&image, method)?;
         registers.disk = Some(MethodRegisters::of(&registers.disk_events));
+        files.push(Measured::read(directory, DISK)?);
     }
-    Ok(registers)
+    Ok((registers, files))
 }
 
 fn program(draft: &Draft, stub: &[u8], cmdline: &str) -> Result<Vec<u8>, BuildError> {

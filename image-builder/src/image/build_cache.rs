@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use predict::image::{BootRegisters, ImageManifest};
 use registers::Digest32;
@@ -122,9 +123,13 @@ pub fn keep(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
 
 /// The digest of the running program: another one may make another image of the same parts.
 pub fn this_program() -> Result<Digest32, BuildError> {
+    static DIGEST: OnceLock<Digest32> = OnceLock::new();
+    if let Some(digest) = DIGEST.get() {
+        return Ok(*digest);
+    }
     let path = Path::new("/proc/self/exe");
     let disk = BuildError::disk("reading", path);
     let mut metered = Metered::new(File::open(path).map_err(&disk)?, FILE_BYTES_MAX);
     io::copy(&mut metered, &mut io::sink()).map_err(disk)?;
-    Ok(metered.finish().1)
+    Ok(*DIGEST.get_or_init(|| metered.finish().1))
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
 use std::path::Path;
 
 use predict::Prediction;
@@ -17,30 +16,34 @@ use super::{DISK, Draft, FIRMWARE, INITRD, KERNEL, ROOT, UKI, initrd, root};
 use crate::formats::entry::{Entry, Source, What};
 use crate::formats::metered::Metered;
 use crate::limits::FILE_BYTES_MAX;
+use crate::provenance;
 
-/// The manifest of the image in `directory`.
+/// The manifest of an image with these files.
 pub fn of(
     draft: &Draft,
-    directory: &Path,
+    files: &[Measured],
     cmdline: String,
     root: VerityRoot,
     (prediction, uki): (Prediction, Option<UkiRegisters>),
 ) -> Result<ImageManifest, BuildError> {
     let parts = &draft.parts;
-    let disk = uki.as_ref().and_then(|uki| uki.disk);
-    let if_there = |there: bool, name| there.then(|| file(directory, name)).transpose();
+    let measured = |name: &str| {
+        let found = files.iter().find(|measured| measured.file.name == name);
+        found.map(|measured| measured.file.clone())
+    };
+    let file = |name| measured(name).expect("every image has it");
     Ok(ImageManifest::new(ImageParts {
         version: ImageManifest::VERSION,
         profile: parts.profile,
         lock_sha256: parts.lock_sha256,
         compiler: parts.compiler.clone(),
         files: ImageFiles {
-            firmware: file(directory, FIRMWARE)?,
-            kernel: file(directory, KERNEL)?,
-            initrd: file(directory, INITRD)?,
-            root: file(directory, ROOT)?,
-            uki: if_there(uki.is_some(), UKI)?,
-            disk: if_there(disk.is_some(), DISK)?,
+            firmware: file(FIRMWARE),
+            kernel: file(KERNEL),
+            initrd: file(INITRD),
+            root: file(ROOT),
+            uki: measured(UKI),
+            disk: measured(DISK),
         },
         cmdline,
         root,
@@ -138,19 +141,28 @@ fn agent(draft: &Draft) -> Digest48 {
     }
 }
 
-/// As it lies there, read once more: what was meant to be written is not what counts.
-fn file(directory: &Path, name: &str) -> Result<ImageFile, BuildError> {
-    let path = directory.join(name);
-    let disk = BuildError::disk("reading", &path);
-    let file = File::open(&path).map_err(&disk)?;
-    let mut metered = Metered::new(io::BufReader::with_capacity(1 << 20, file), FILE_BYTES_MAX);
-    io::copy(&mut metered, &mut io::sink()).map_err(disk)?;
-    let (bytes, sha256) = metered.finish();
-    Ok(ImageFile {
-        name: name.into(),
-        bytes,
-        sha256,
-    })
+/// A file with the digests that the manifest and the bill of materials have of it.
+pub struct Measured {
+    pub file: ImageFile,
+    pub sha1: [u8; 20],
+}
+
+impl Measured {
+    /// As it lies there, read once more: what was meant to be written is not what counts.
+    pub fn read(directory: &Path, name: &str) -> Result<Self, BuildError> {
+        let path = directory.join(name);
+        let disk = BuildError::disk("reading", &path);
+        let file = File::open(&path).map_err(&disk)?;
+        let mut metered = Metered::new(file, FILE_BYTES_MAX);
+        let sha1 = provenance::sha1_of_stream(&mut metered).map_err(disk)?;
+        let (name, (bytes, sha256)) = (name.into(), metered.finish());
+        let file = ImageFile {
+            name,
+            bytes,
+            sha256,
+        };
+        Ok(Self { file, sha1 })
+    }
 }
 
 impl From<crate::formats::verity::Root> for VerityRoot {

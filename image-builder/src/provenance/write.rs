@@ -36,20 +36,23 @@ pub enum ProvenanceError {
     },
 }
 
-/// Writes the provenance of the image in `directory`, whose files `manifest` describes. `inside` has the digests of the files within.
+/// Writes the provenance of the image in `directory`, whose files `manifest` describes. `sha1s` has the digests of the files within, and
+/// of those beside the manifest that were hashed already.
 pub fn write(
     directory: &Path,
     manifest: &ImageManifest,
     materials: &Materials,
-    mut inside: Sha1s,
+    mut sha1s: Sha1s,
     key: Option<&SecretKey>,
 ) -> Result<(), ProvenanceError> {
     for (_, file) in manifest.files.all() {
-        inside.insert(file.name.clone(), sha1_of(&directory.join(&file.name))?);
+        if !sha1s.contains_key(&file.name) {
+            sha1s.insert(file.name.clone(), sha1_of(&directory.join(&file.name))?);
+        }
     }
     let line = Sha1::digest(manifest.cmdline.as_bytes());
-    inside.insert(CMDLINE.into(), line.into());
-    let bill = Bill::new(document(manifest, materials, &inside))?.to_json();
+    sha1s.insert(CMDLINE.into(), line.into());
+    let bill = Bill::new(document(manifest, materials, &sha1s))?.to_json();
     let statement = statement(manifest, materials, &bill)?.to_json();
     for (name, bytes) in [(SBOM, &bill), (STATEMENT, &statement)] {
         let path = directory.join(name);

@@ -108,7 +108,7 @@ fn copy(directory: &Path, name: &str, _: &[Entry]) -> Command {
 
 fn image(parts: Parts, out: &Path) -> Result<Image, BuildError> {
     let place = OutputDir::claim(out)?;
-    let image = Draft::of(parts)?.write(&copy, place.directory(), &mut |_| {})?;
+    let (image, _) = Draft::of(parts)?.write(&copy, place.directory(), &mut |_| {})?;
     place.put()?;
     Ok(image)
 }
