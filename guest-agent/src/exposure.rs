@@ -1,7 +1,11 @@
 //! What each channel owes under the keys of this boot, and the chain of receipts.
 //!
+//! ```text
+//!  reserve ─► Reservation ─start─► Started ─charge─► a receipt's place, and the channel owes what the job cost
+//!               └─ dropped: the room is given back      └─ dropped: the channel owes what was made
+//! ```
 //! A job first reserves the most it may cost. What a channel owes, plus its reservations, less what its vouchers cover,
-//! never exceeds the keyset's `exposure_max` (SECURITY.md 19). A dropped reservation is given back.
+//! never exceeds the keyset's `exposure_max` (SECURITY.md 19). From its start a job is paid for (SECURITY.md 18a).
 
 use settlement::{Address, Nano};
 use std::collections::HashMap;
@@ -33,7 +37,7 @@ struct Channel {
     reserved: u64,
     /// The highest voucher seen.
     vouchered: u64,
-    /// What the first voucher seen had paid already, for jobs of earlier boots: it covers nothing of this one.
+    /// What was promised when the channel was first seen in this boot, for jobs of earlier ones: it pays nothing of this one.
     base: u64,
 }
 
@@ -42,6 +46,12 @@ pub(crate) struct Reservation {
     exposure: Exposure,
     channel: Address,
     amount: u64,
+}
+
+/// A job that has started. However it ends, it is paid for.
+pub(crate) struct Started {
+    reservation: Option<Reservation>,
+    made: Nano,
 }
 
 /// The place of the next receipt in the chain.
@@ -56,6 +66,20 @@ pub(crate) struct Position {
     pub(crate) voucher_high: Nano,
 }
 
+impl Channel {
+    fn paid(&self) -> u64 {
+        self.vouchered - self.base
+    }
+
+    fn see(&mut self, voucher: u64) {
+        self.vouchered = self.vouchered.max(voucher);
+        // Nobody promises more than it was charged. What is above that was promised before this boot, so the base was too low.
+        if self.paid() > self.charged {
+            self.base = self.vouchered;
+        }
+    }
+}
+
 impl Exposure {
     pub(crate) fn new(max: Nano) -> Self {
         Exposure {
@@ -64,33 +88,49 @@ impl Exposure {
         }
     }
 
-    /// Notes a verified voucher's cumulative amount.
-    pub(crate) fn voucher(&self, channel: Address, cumulative: Nano) {
+    /// Notes a channel with the highest of its vouchers that is known, the payee's word included; zero if there is none. On first sight
+    /// this is the channel's base.
+    pub(crate) fn see(&self, channel: Address, voucher: Nano) -> Result<(), RefusalCode> {
         let mut state = self.lock();
-        if let Some(known) = state.channels.get_mut(&channel) {
-            known.vouchered = known.vouchered.max(cumulative.0);
-        } else if state.channels.len() < CHANNELS_MAX {
-            let new = Channel {
-                vouchered: cumulative.0,
-                base: cumulative.0,
-                ..Channel::default()
-            };
-            state.channels.insert(channel, new);
+        if !state.channels.contains_key(&channel) && state.channels.len() >= CHANNELS_MAX {
+            return Err(RefusalCode::Busy);
         }
+        let first_sight = Channel {
+            vouchered: voucher.0,
+            base: voucher.0,
+            ..Channel::default()
+        };
+        let known = state.channels.entry(channel).or_insert(first_sight);
+        known.see(voucher.0);
+        Ok(())
     }
 
-    /// Reserves `amount`, or refuses because the channel would owe too much.
+    /// Notes a voucher of a channel, if that was seen. Says whether it pays something that the channel owes.
+    pub(crate) fn pay(&self, channel: &Address, voucher: Nano) -> bool {
+        let mut state = self.lock();
+        let Some(known) = state.channels.get_mut(channel) else {
+            return false;
+        };
+        let before = known.paid();
+        known.see(voucher.0);
+        known.paid() > before
+    }
+
+    /// Whether a channel has paid something in this boot.
+    pub(crate) fn pays(&self, channel: &Address) -> bool {
+        let state = self.lock();
+        state.channels.get(channel).is_some_and(|c| c.paid() > 0)
+    }
+
+    /// Reserves `amount` for a channel that was seen, or refuses because it would owe too much.
     pub(crate) fn reserve(
         &self,
         channel: Address,
         amount: Nano,
     ) -> Result<Reservation, RefusalCode> {
         let mut state = self.lock();
-        if !state.channels.contains_key(&channel) && state.channels.len() >= CHANNELS_MAX {
-            return Err(RefusalCode::Busy);
-        }
         let owing = state.channels.entry(channel).or_default();
-        let owed = owing.charged.saturating_sub(owing.vouchered - owing.base);
+        let owed = owing.charged.saturating_sub(owing.paid());
         let after = owed.saturating_add(owing.reserved).saturating_add(amount.0);
         if after > self.max.0 {
             return Err(RefusalCode::Exposure {
@@ -114,24 +154,58 @@ impl Exposure {
 }
 
 impl Reservation {
-    /// Turns the reservation into a charge and gives the next receipt its place. `sign` makes the receipt and returns
-    /// its core's digest; it runs under the lock, so that the chain has no fork.
-    pub(crate) fn charge<T>(self, cost: Nano, sign: impl FnOnce(Position) -> (CoreDigest, T)) -> T {
-        let mut state = self.exposure.lock();
+    /// The job starts; reading its prompt is paid for from here on.
+    pub(crate) fn start(self, prefill: Nano) -> Started {
+        Started {
+            reservation: Some(self),
+            made: prefill,
+        }
+    }
+
+    fn owe(&self, state: &mut State, cost: Nano) -> Channel {
         let owing = state.channels.entry(self.channel).or_default();
         owing.charged = owing.charged.saturating_add(cost.0.min(self.amount));
-        let (cumulative, voucher_high) = (Nano(owing.charged), Nano(owing.vouchered));
+        *owing
+    }
+}
+
+impl Started {
+    /// What was made so far costs this.
+    pub(crate) fn made(&mut self, cost: Nano) {
+        self.made = cost;
+    }
+
+    /// Gives the room back: the engine failed, which is the provider's loss.
+    pub(crate) fn forgive(mut self) {
+        self.reservation = None;
+    }
+
+    /// Charges what was made and gives the receipt its place. `sign` makes the receipt and returns its core's digest; it runs under
+    /// the lock, so that the chain has no fork.
+    pub(crate) fn charge<T>(mut self, sign: impl FnOnce(Position) -> (CoreDigest, T)) -> T {
+        let reservation = self.reservation.take();
+        let reservation = reservation.expect("it is taken where the value is consumed");
+        let mut state = reservation.exposure.lock();
+        let owing = reservation.owe(&mut state, self.made);
         let position = Position {
             sequence: state.next_sequence,
             previous: state.previous,
-            cumulative,
-            voucher_high,
+            cumulative: Nano(owing.charged),
+            voucher_high: Nano(owing.vouchered),
         };
         let (core, signed) = sign(position);
         state.next_sequence += 1;
         state.previous = core;
         drop(state);
         signed
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(reservation) = self.reservation.take() {
+            reservation.owe(&mut reservation.exposure.lock(), self.made);
+        }
     }
 }
 
@@ -152,39 +226,57 @@ mod tests {
         hash: [1; 32],
     };
 
-    fn owes(owed: u64) -> RefusalCode {
-        RefusalCode::Exposure {
-            owed: Nano(owed),
-            max: Nano(100),
-        }
+    fn seen(voucher: u64) -> Exposure {
+        let exposure = Exposure::new(Nano(100));
+        exposure.see(CHANNEL, Nano(voucher)).unwrap();
+        assert!(!exposure.pays(&CHANNEL));
+        exposure
+    }
+
+    /// The most that the channel may still cost.
+    fn room(exposure: &Exposure) -> u64 {
+        let fits = |amount: &u64| exposure.reserve(CHANNEL, Nano(*amount)).is_ok();
+        (0..=100).rev().find(fits).expect("nothing fits always")
+    }
+
+    fn run(exposure: &Exposure, cost: u64) {
+        let started = exposure.reserve(CHANNEL, Nano(cost)).unwrap();
+        started
+            .start(Nano(cost))
+            .charge(|_| (CoreDigest::default(), ()));
     }
 
     #[test]
     fn a_channel_never_owes_more_than_the_window() {
-        let exposure = Exposure::new(Nano(100));
+        let exposure = seen(0);
         let first = exposure.reserve(CHANNEL, Nano(60)).unwrap();
-        assert_eq!(exposure.reserve(CHANNEL, Nano(60)).err(), Some(owes(0)));
+        let owes = |owed| {
+            Some(RefusalCode::Exposure {
+                owed: Nano(owed),
+                max: Nano(100),
+            })
+        };
+        assert_eq!(exposure.reserve(CHANNEL, Nano(60)).err(), owes(0));
+        let mut first = first.start(Nano(10));
+        first.made(Nano(50));
         assert_eq!(
-            first.charge(Nano(50), |p| (CoreDigest([1; 32]), p.cumulative)),
+            first.charge(|p| (CoreDigest([1; 32]), p.cumulative)),
             Nano(50)
         );
-        assert!(
-            exposure.reserve(CHANNEL, Nano(50)).is_ok(),
-            "the reservation was given back"
-        );
-        assert_eq!(exposure.reserve(CHANNEL, Nano(51)).err(), Some(owes(50)));
-        exposure.voucher(CHANNEL, Nano(50));
-        assert!(exposure.reserve(CHANNEL, Nano(100)).is_ok());
+        assert_eq!(room(&exposure), 50, "the reservation was given back");
+        assert_eq!(exposure.reserve(CHANNEL, Nano(51)).err(), owes(50));
+        exposure.see(CHANNEL, Nano(50)).unwrap();
+        assert!(exposure.pays(&CHANNEL));
+        assert_eq!(room(&exposure), 100);
     }
 
     #[test]
     fn receipts_form_one_chain() {
-        let exposure = Exposure::new(Nano(100));
+        let exposure = seen(0);
         let place = |digest| {
             let reservation = exposure.reserve(CHANNEL, Nano(1)).unwrap();
-            reservation.charge(Nano(1), |p| {
-                (CoreDigest([digest; 32]), (p.sequence, p.previous))
-            })
+            let started = reservation.start(Nano(1));
+            started.charge(|p| (CoreDigest([digest; 32]), (p.sequence, p.previous)))
         };
         assert_eq!(place(1), (0, CoreDigest::default()));
         assert_eq!(place(2), (1, CoreDigest([1; 32])));
@@ -192,9 +284,33 @@ mod tests {
     }
 
     #[test]
+    fn what_was_started_is_owed_however_it_ends() {
+        let exposure = seen(0);
+        drop(exposure.reserve(CHANNEL, Nano(40)).unwrap());
+        assert_eq!(room(&exposure), 100, "it never started");
+        let mut started = exposure.reserve(CHANNEL, Nano(40)).unwrap().start(Nano(5));
+        started.made(Nano(30));
+        drop(started);
+        assert_eq!(room(&exposure), 70);
+        let failed = exposure.reserve(CHANNEL, Nano(40)).unwrap().start(Nano(5));
+        failed.forgive();
+        assert_eq!(room(&exposure), 70);
+    }
+
+    #[test]
     fn a_voucher_from_before_this_boot_buys_nothing_of_it() {
-        let exposure = Exposure::new(Nano(100));
-        exposure.voucher(CHANNEL, Nano(1_000_000));
-        assert_eq!(exposure.reserve(CHANNEL, Nano(101)).err(), Some(owes(0)));
+        // Shown with the first job.
+        let exposure = seen(1_000_000);
+        assert_eq!(room(&exposure), 100);
+        // Held back, and shown when something is owed.
+        for old in [1_000_000, 61] {
+            let exposure = seen(0);
+            run(&exposure, 60);
+            exposure.see(CHANNEL, Nano(old)).unwrap();
+            assert_eq!(room(&exposure), 40, "{old}");
+            // What is promised from there on counts.
+            exposure.see(CHANNEL, Nano(old + 60)).unwrap();
+            assert_eq!(room(&exposure), 100, "{old}");
+        }
     }
 }

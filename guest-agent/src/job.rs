@@ -1,20 +1,23 @@
 //! A job's admission: from the bytes of an unauthenticated peer to work that may run, or a code that says why not.
 //!
-//! The order matters: the payer's signature is checked before anything that costs memory or a decapsulation, the job is
-//! recorded as seen before anything is signed about it, and its cost is reserved before anything is computed.
+//! The order matters: the payer's signature and all that can never change under these keys are checked before anything that costs
+//! memory or a decapsulation, the job is recorded as seen before anything else is signed about it, and its cost is reserved before
+//! anything is computed.
 
 use crate::boot::Keys;
 use crate::exposure::{Exposure, Reservation};
+use crate::jobs::Jobs;
 use crate::models::{Model, Models};
 use crate::replay::ReplayCache;
 use engine::{Chat, Embedder, Sampling};
 use rand_core::CryptoRng;
-use settlement::{Address, SignedVoucher, limits as bounds};
-use std::sync::{Arc, Mutex};
+use settlement::{Address, Nano, SignedVoucher, limits as bounds};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 use wire::{
-    Ask, ChatRequest, Commitments, Digest, Envelope, EnvelopeDigest, EnvelopeRefused, Keyset,
-    KeysetDigest, ModelOffer, OpenedJob, RefusalCode, Request, ResponseSealer, SealError,
-    SignedEnvelope, Subject, UnreadDigest, Usage, open_job,
+    Ask, CancelSecret, ChatRequest, Commitments, Digest, Envelope, EnvelopeDigest, EnvelopeRefused,
+    Keyset, KeysetDigest, ModelOffer, OpenedJob, ReceiptKey, RefusalCode, Request, ResponseSealer,
+    SealError, SignedEnvelope, Subject, UnreadDigest, Usage, open_job,
 };
 
 /// What admission decides by: the keys and models of this boot, jobs seen, and what channels owe.
@@ -25,6 +28,7 @@ pub(crate) struct Admission {
     pub(crate) models: Models,
     pub(crate) replay: Mutex<ReplayCache>,
     pub(crate) exposure: Exposure,
+    pub(crate) jobs: Jobs,
 }
 
 /// A job that may run.
@@ -44,7 +48,19 @@ pub(crate) struct Facts {
     pub(crate) offer: ModelOffer,
     pub(crate) request: Digest,
     pub(crate) commitments: Commitments,
+    pub(crate) receipt_key: ReceiptKey,
+    pub(crate) cancel: CancelSecret,
 }
+
+impl Facts {
+    /// When the answer must have ended.
+    pub(crate) fn deadline(&self, arrived: Instant) -> Instant {
+        arrived + Duration::from_millis(self.envelope.deadline_ms.into()).min(JOB_TIME_MAX)
+    }
+}
+
+/// The longest that a job may take, whatever its client would wait: a stream is not held for longer.
+const JOB_TIME_MAX: Duration = Duration::from_secs(3_600);
 
 /// What is to be computed, in tokens that the model has.
 pub(crate) enum Work {
@@ -62,10 +78,38 @@ pub(crate) enum Work {
     },
 }
 
+impl Work {
+    /// Tokens that are read as soon as it starts. Texts to embed are read one by one.
+    pub(crate) fn prefill(&self) -> u32 {
+        match self {
+            Work::Embeddings { .. } => 0,
+            Work::Chat { prompt, .. } => prompt.len() as u32,
+        }
+    }
+
+    /// What the sampling is repeatable by.
+    pub(crate) fn seed(&self) -> Option<u64> {
+        match self {
+            Work::Embeddings { .. } => None,
+            Work::Chat { sampling, .. } => Some(sampling.seed),
+        }
+    }
+}
+
 /// A job whose payer is proven and which is recorded as seen: it is admitted now or never.
 pub(crate) struct Screened<'a> {
     envelope: SignedEnvelope,
     sealed: &'a [u8],
+    channel: Address,
+    voucher: Nano,
+}
+
+/// A job as the proxy hands it over: bytes of whose origin nothing is known.
+pub(crate) struct Offered<'a> {
+    pub(crate) envelope: &'a [u8],
+    pub(crate) sealed: &'a [u8],
+    /// The highest voucher that the payee holds of the channel.
+    pub(crate) voucher: Option<&'a [u8]>,
 }
 
 /// A refusal and what it refuses.
@@ -74,43 +118,73 @@ pub(crate) struct Screened<'a> {
 /// writing that the true job was not started, and start it afterwards.
 pub(crate) type Refused = (Subject, RefusalCode);
 
-impl Screened<'_> {
-    /// Refuses it.
-    pub(crate) fn refused(&self, code: RefusalCode) -> Refused {
-        (Subject::Envelope(self.envelope.digest()), code)
-    }
-}
-
 impl Admission {
-    /// Checks the payer's signature over this envelope and this encapsulated key. Then the job is recorded as seen, so
-    /// that whatever is signed about it later stays true. Nothing is remembered of what no payer signed.
-    pub(crate) fn screen<'a>(
-        &self,
-        bytes: &[u8],
-        sealed: &'a [u8],
-    ) -> Result<Screened<'a>, Refused> {
-        let unauthenticated = |code| (Subject::Unread(UnreadDigest::of(bytes)), code);
+    /// Checks the payer's signature over this envelope and this encapsulated key, and what can never change under these keys: keyset,
+    /// model, the channel's terms. Then the job is recorded as seen, so that whatever is signed about it later stays true. Nothing is
+    /// remembered of what no payer signed.
+    pub(crate) fn screen<'a>(&self, offered: &Offered<'a>) -> Result<Screened<'a>, Refused> {
+        let subject = Subject::Unread(UnreadDigest::of(offered.envelope));
+        let unread = |code| (subject, code);
         let envelope =
-            SignedEnvelope::decode(bytes).map_err(|_| unauthenticated(RefusalCode::Envelope))?;
+            SignedEnvelope::decode(offered.envelope).map_err(|_| unread(RefusalCode::Envelope))?;
         let enc =
-            OpenedJob::encapsulated_key(sealed).map_err(|_| unauthenticated(RefusalCode::Seal))?;
-        let job = match envelope.verify(enc) {
-            Ok(envelope) => envelope.job,
-            Err(EnvelopeRefused::Signature | EnvelopeRefused::Cap) => {
-                return Err(unauthenticated(RefusalCode::EnvelopeSignature));
-            }
-            Err(EnvelopeRefused::Malformed(_)) => {
-                return Err(unauthenticated(RefusalCode::Envelope));
-            }
-        };
-        let mut replay = self
-            .replay
-            .lock()
-            .expect("no holder of this lock can panic: it only inserts");
-        replay
-            .admit(enc, job)
+            OpenedJob::encapsulated_key(offered.sealed).map_err(|_| unread(RefusalCode::Seal))?;
+        let content = envelope.verify(enc).map_err(|refused| {
+            unread(match refused {
+                EnvelopeRefused::Malformed(_) => RefusalCode::Envelope,
+                EnvelopeRefused::Signature | EnvelopeRefused::Cap => RefusalCode::EnvelopeSignature,
+            })
+        })?;
+        if content.sealed_bytes as usize != offered.sealed.len() {
+            return Err(unread(RefusalCode::Seal));
+        }
+        let (channel, voucher) = self
+            .screen_signed(content, enc, offered.voucher)
             .map_err(|code| (Subject::Envelope(envelope.digest()), code))?;
-        Ok(Screened { envelope, sealed })
+        Ok(Screened {
+            envelope,
+            sealed: offered.sealed,
+            channel,
+            voucher,
+        })
+    }
+
+    fn screen_signed(
+        &self,
+        envelope: &Envelope,
+        enc: &[u8],
+        payees: Option<&[u8]>,
+    ) -> Result<(Address, Nano), RefusalCode> {
+        self.offer(envelope)?;
+        self.check_terms(envelope)?;
+        let channel = envelope.channel();
+        let voucher = |bytes| promised(envelope, channel, bytes);
+        let enclosed = envelope.voucher.as_deref().map(voucher);
+        let enclosed = enclosed.transpose()?.unwrap_or(Nano::ZERO);
+        // What the payee holds tells what was promised before this boot. One that hands over something else harms itself.
+        let held = payees.and_then(|bytes| voucher(bytes).ok());
+        let held = held.unwrap_or(Nano::ZERO);
+        let highest = enclosed.max(held);
+        let settled = self.exposure.pay(&channel, highest);
+        let pays = held > Nano::ZERO || self.exposure.pays(&channel);
+        let mut replay = self.replay();
+        if settled {
+            replay.ran(&channel);
+        }
+        replay.admit(enc, envelope.job, &channel, pays)?;
+        Ok((channel, highest))
+    }
+
+    /// Refuses a screened job.
+    pub(crate) fn refuse(&self, screened: &Screened<'_>, code: RefusalCode) -> Refused {
+        self.replay().ran_not(screened.channel);
+        (Subject::Envelope(screened.envelope.digest()), code)
+    }
+
+    fn replay(&self) -> MutexGuard<'_, ReplayCache> {
+        self.replay
+            .lock()
+            .expect("no holder of this lock can panic: it only inserts")
     }
 
     /// Admits a screened job or says why not.
@@ -119,28 +193,26 @@ impl Admission {
         screened: Screened<'_>,
         rng: &mut impl CryptoRng,
     ) -> Result<Admitted, Refused> {
-        let name = Subject::Envelope(screened.envelope.digest());
-        self.admit_inner(screened, rng).map_err(|code| (name, code))
+        let admitted = self.admit_inner(&screened, rng);
+        let admitted = admitted.map_err(|code| self.refuse(&screened, code))?;
+        self.replay().ran(&screened.channel);
+        Ok(admitted)
     }
 
     fn admit_inner(
         &self,
-        screened: Screened<'_>,
+        screened: &Screened<'_>,
         rng: &mut impl CryptoRng,
     ) -> Result<Admitted, RefusalCode> {
         let Screened {
             envelope: signed,
             sealed,
+            channel,
+            voucher,
         } = screened;
-        let envelope = signed.unverified();
-        // 1. What is asked for, and on whose terms.
+        let (envelope, channel) = (signed.unverified(), *channel);
         let offer = self.offer(envelope)?;
-        self.check_terms(envelope)?;
-        let channel = envelope.channel();
-        if envelope.sealed_bytes as usize != sealed.len() {
-            return Err(RefusalCode::Seal);
-        }
-        // 2. The seal.
+        // 1. The seal.
         let opened =
             open_job(&self.keys.sealing, sealed, signed.digest(), rng).map_err(|refused| {
                 match refused {
@@ -152,7 +224,7 @@ impl Admission {
         if opened.request.endpoint != envelope.endpoint {
             return Err(RefusalCode::Request);
         }
-        // 3. The work and the most it may cost.
+        // 2. The work and the most it may cost.
         let model = self.models.get(&offer.id).ok_or(RefusalCode::Model)?;
         let request = Request::decode(envelope.endpoint, &opened.request.body)
             .map_err(|_| RefusalCode::Request)?;
@@ -168,8 +240,8 @@ impl Admission {
         if most > envelope.cost_max {
             return Err(RefusalCode::CostMax);
         }
-        // 4. The money.
-        self.note_voucher(envelope, channel)?;
+        // 3. The money.
+        self.exposure.see(channel, *voucher)?;
         let reservation = self.exposure.reserve(channel, most)?;
         let facts = Facts {
             envelope_digest: signed.digest(),
@@ -177,6 +249,8 @@ impl Admission {
             offer: offer.clone(),
             request: opened.commitments.request(&opened.request.body),
             commitments: opened.commitments,
+            receipt_key: opened.receipt_key,
+            cancel: opened.cancel,
             envelope: envelope.clone(),
             channel,
         };
@@ -220,20 +294,15 @@ impl Admission {
             max_s: bounds::CLOSE_DELAY_S_MAX,
         })
     }
+}
 
-    /// A voucher in the envelope must be the payer's, for this chain and channel.
-    fn note_voucher(&self, envelope: &Envelope, channel: Address) -> Result<(), RefusalCode> {
-        let Some(bytes) = &envelope.voucher else {
-            return Ok(());
-        };
-        let voucher =
-            SignedVoucher::decode(bytes).and_then(|v| v.verify(&envelope.terms.payer_key));
-        let voucher = voucher.map_err(|_| RefusalCode::Voucher)?;
-        if voucher.chain != envelope.terms.chain || voucher.channel != channel {
-            return Err(RefusalCode::Voucher);
-        }
-        self.exposure.voucher(channel, voucher.cumulative);
-        Ok(())
+/// What a voucher promises. It must be the payer's, for this chain and channel.
+fn promised(envelope: &Envelope, channel: Address, bytes: &[u8]) -> Result<Nano, RefusalCode> {
+    let voucher = SignedVoucher::decode(bytes).and_then(|v| v.verify(&envelope.terms.payer_key));
+    let voucher = voucher.map_err(|_| RefusalCode::Voucher)?;
+    match voucher.chain == envelope.terms.chain && voucher.channel == channel {
+        true => Ok(voucher.cumulative),
+        false => Err(RefusalCode::Voucher),
     }
 }
 

@@ -19,14 +19,17 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod bill;
 mod boot;
 mod chunked_writer;
 mod exposure;
 mod job;
+mod jobs;
 mod listen;
 mod log;
 mod memory;
 mod models;
+mod out;
 pub mod platform;
 mod replay;
 mod run;

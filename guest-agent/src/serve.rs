@@ -3,8 +3,10 @@
 use crate::boot::Attested;
 use crate::chunked_writer::ChunkedWriter;
 use crate::exposure::Exposure;
-use crate::job::{Admission, Refused};
+use crate::job::{Admission, Offered, Refused};
+use crate::jobs::Jobs;
 use crate::log;
+use crate::out::Out;
 use crate::platform::Platform;
 use crate::replay::ReplayCache;
 use getrandom::SysRng;
@@ -12,11 +14,12 @@ use getrandom::rand_core::UnwrapErr;
 use registers::{GpuBinding, ReportData};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wire::limits::{FRAME_BYTES_MAX, SEALED_REQUEST_BYTES_MAX};
 use wire::{
-    Event, Evidence, Frame, FrameDecoder, FrameError, FrameKind, RefusalCode, SignedRefusal,
+    Cancel, EnvelopeDigest, Event, Evidence, Frame, FrameDecoder, FrameError, FrameKind, Malformed,
+    RefusalCode, SignedRefusal, Subject,
 };
 
 /// How long a request may take to arrive.
@@ -60,6 +63,10 @@ pub enum ExchangeError {
     TooSlow,
     #[error("an attestation request carries {0} bytes instead of a nonce of 32")]
     Nonce(usize),
+    #[error("the host asks for the receipt of {0} bytes instead of a digest of 32")]
+    Receipt(usize),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
     #[error("the platform did not quote: {0}")]
     Quote(String),
     #[error("the job failed: {0}")]
@@ -68,8 +75,16 @@ pub enum ExchangeError {
 
 /// One request as it arrived.
 enum Request {
-    Attest { nonce: [u8; 32] },
-    Job { envelope: Vec<u8>, sealed: Vec<u8> },
+    Attest {
+        nonce: [u8; 32],
+    },
+    Job {
+        voucher: Option<Vec<u8>>,
+        envelope: Vec<u8>,
+        sealed: Vec<u8>,
+    },
+    Cancel(Cancel),
+    Receipt(EnvelopeDigest),
 }
 
 impl<P: Platform> Serving<P> {
@@ -78,6 +93,7 @@ impl<P: Platform> Serving<P> {
         let admission = Admission {
             replay: Mutex::new(ReplayCache::new(attested.keyset.jobs_max)),
             exposure: Exposure::new(attested.keyset.exposure_max),
+            jobs: Jobs::default(),
             keyset: attested.keyset,
             keyset_digest,
             keys: attested.keys,
@@ -97,23 +113,41 @@ impl<P: Platform> Serving<P> {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let (mut reader, mut writer) = tokio::io::split(ChunkedWriter(stream));
+        let (mut reader, writer) = tokio::io::split(ChunkedWriter(stream));
+        let mut out = Out::new(writer);
         let arrived = Instant::now();
         let request = tokio::time::timeout(REQUEST_TIME, read_request(&mut reader));
         match request.await.map_err(|_| ExchangeError::TooSlow)?? {
-            Request::Attest { nonce } => self.attest(nonce, &mut writer).await?,
-            Request::Job { envelope, sealed } => {
-                self.job(&envelope, &sealed, &mut writer, arrived).await?
+            Request::Attest { nonce } => self.attest(nonce, &mut out).await?,
+            Request::Job {
+                voucher,
+                envelope,
+                sealed,
+            } => {
+                let offered = Offered {
+                    envelope: &envelope,
+                    sealed: &sealed,
+                    voucher: voucher.as_deref(),
+                };
+                self.job(offered, &mut out, arrived).await?
+            }
+            Request::Cancel(cancel) => {
+                self.admission.jobs.cancel(&cancel);
+                out.send(&end()).await?;
+            }
+            Request::Receipt(envelope) => {
+                let kept = self.admission.jobs.kept(&envelope);
+                out.send(&kept.unwrap_or_else(end)).await?;
             }
         }
-        writer.shutdown().await?;
+        out.close().await?;
         Ok(())
     }
 
     async fn attest<W: AsyncWrite + Unpin>(
         &self,
         nonce: [u8; 32],
-        out: &mut W,
+        out: &mut Out<W>,
     ) -> Result<(), ExchangeError> {
         let report_data =
             ReportData::bind(&self.admission.keyset_digest.0, &nonce, GpuBinding::None);
@@ -135,92 +169,138 @@ impl<P: Platform> Serving<P> {
             quote,
             events: self.events.to_vec(),
         };
-        out.write_all(&Frame::data(&evidence.encode())).await?;
-        out.write_all(&Frame::encode(FrameKind::End, b"")).await?;
-        out.flush().await?;
+        out.send(&Frame::data(&evidence.encode())).await?;
+        out.send(&end()).await?;
         Ok(())
     }
 
     async fn job<W: AsyncWrite + Unpin>(
         &self,
-        envelope: &[u8],
-        sealed: &[u8],
-        out: &mut W,
+        offered: Offered<'_>,
+        out: &mut Out<W>,
         arrived: Instant,
     ) -> Result<(), ExchangeError> {
-        let screened = match self.admission.screen(envelope, sealed) {
+        let screened = match self.admission.screen(&offered) {
             Ok(screened) => screened,
             Err(refused) => return self.refuse(refused, out).await,
         };
-        let Ok(_slot) = self.slots.try_acquire() else {
-            return self.refuse(screened.refused(RefusalCode::Busy), out).await;
+        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+            let refused = self.admission.refuse(&screened, RefusalCode::Busy);
+            return self.refuse(refused, out).await;
         };
         let admitted = match self.admission.admit(screened, &mut UnwrapErr(SysRng)) {
             Ok(admitted) => admitted,
             Err(refused) => return self.refuse(refused, out).await,
         };
-        let _running = self
-            .running
-            .acquire()
-            .await
-            .map_err(|e| ExchangeError::Job(e.to_string()))?;
-        admitted
-            .run(&self.admission, out, arrived)
-            .await
-            .map_err(|e| ExchangeError::Job(e.to_string()))
+        let facts = &admitted.facts;
+        let mut open = { &self.admission.jobs }.open(facts.envelope_digest, facts.cancel.clone());
+        let turn = tokio::select! {
+            running = self.running.clone().acquire_owned() => {
+                running.map_err(|_| RefusalCode::Busy)
+            }
+            () = tokio::time::sleep_until(facts.deadline(arrived).into()) => Err(RefusalCode::Busy),
+            () = open.cancelled() => Err(RefusalCode::Cancelled),
+        };
+        let turn = match turn {
+            Ok(running) => Turn {
+                _running: running,
+                _slot: slot,
+            },
+            Err(code) => {
+                let refused = (Subject::Envelope(facts.envelope_digest), code);
+                return self.refuse(refused, out).await;
+            }
+        };
+        let run = admitted.run(&self.admission, turn, &open, out, arrived);
+        run.await.map_err(|e| ExchangeError::Job(e.to_string()))
     }
 
     async fn refuse<W: AsyncWrite + Unpin>(
         &self,
-        (name, code): Refused,
-        out: &mut W,
+        (subject, code): Refused,
+        out: &mut Out<W>,
     ) -> Result<(), ExchangeError> {
         log::line(format_args!("refused a job: {code:?}"));
-        let refusal = SignedRefusal::sign(name, code, &self.admission.keys.receipt);
-        out.write_all(&Frame::encode(FrameKind::Refused, &refusal.encode()))
+        let refusal = SignedRefusal::sign(subject, code, &self.admission.keys.receipt);
+        out.send(&Frame::encode(FrameKind::Refused, &refusal.encode()))
             .await?;
-        out.write_all(&Frame::encode(FrameKind::End, b"")).await?;
-        out.flush().await?;
+        out.send(&end()).await?;
         Ok(())
     }
 }
 
+/// A job's turn to compute. It belongs to the computation and not to the stream: a reader that takes its time holds nobody up.
+pub(crate) struct Turn {
+    _running: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
+}
+
+fn end() -> Vec<u8> {
+    Frame::encode(FrameKind::End, b"")
+}
+
 async fn read_request<R: AsyncRead + Unpin>(reader: &mut R) -> Result<Request, ExchangeError> {
     let mut decoder = FrameDecoder::default();
-    let mut request: Option<Request> = None;
+    let (mut request, mut voucher) = (None, None);
     loop {
         while let Some(frame) = decoder.next_frame()? {
-            match (&mut request, frame.kind) {
-                (None, FrameKind::OpenAttest) => {
-                    let length = frame.payload.len();
-                    let nonce = frame
-                        .payload
-                        .try_into()
-                        .map_err(|_| ExchangeError::Nonce(length))?;
-                    request = Some(Request::Attest { nonce });
+            let (kind, payload) = (frame.kind, frame.payload);
+            request = match (request.take(), kind) {
+                (None, FrameKind::Voucher) if voucher.is_none() => {
+                    voucher = Some(payload);
+                    None
                 }
-                (None, FrameKind::OpenJob) => {
-                    request = Some(Request::Job {
-                        envelope: frame.payload,
-                        sealed: Vec::new(),
-                    });
-                }
-                (Some(Request::Job { sealed, .. }), FrameKind::Data) => {
-                    if sealed.len() + frame.payload.len() > SEALED_REQUEST_BYTES_MAX {
+                (None, FrameKind::OpenJob) => Some(Request::Job {
+                    voucher: voucher.take(),
+                    envelope: payload,
+                    sealed: Vec::new(),
+                }),
+                (None, kind) if voucher.is_none() => Some(short_request(kind, payload)?),
+                (
+                    Some(Request::Job {
+                        voucher,
+                        envelope,
+                        mut sealed,
+                    }),
+                    FrameKind::Data,
+                ) => {
+                    if sealed.len() + payload.len() > SEALED_REQUEST_BYTES_MAX {
                         return Err(ExchangeError::TooLong);
                     }
-                    sealed.extend_from_slice(&frame.payload);
+                    sealed.extend_from_slice(&payload);
+                    Some(Request::Job {
+                        voucher,
+                        envelope,
+                        sealed,
+                    })
                 }
-                (Some(_), FrameKind::End) => {
-                    return request.ok_or(ExchangeError::Frame(FrameError::Truncated));
-                }
+                (Some(request), FrameKind::End) => return Ok(request),
                 (_, kind) => return Err(FrameError::OutOfPlace(kind).into()),
-            }
+            };
         }
         let mut bytes = [0; FRAME_BYTES_MAX];
         match reader.read(&mut bytes).await? {
             0 => return Err(FrameError::Truncated.into()),
             n => decoder.push(&bytes[..n]),
         }
+    }
+}
+
+/// A request whose first frame says everything.
+fn short_request(kind: FrameKind, payload: Vec<u8>) -> Result<Request, ExchangeError> {
+    let length = payload.len();
+    match kind {
+        FrameKind::OpenAttest => {
+            let nonce = payload.try_into();
+            let nonce = nonce.map_err(|_| ExchangeError::Nonce(length))?;
+            Ok(Request::Attest { nonce })
+        }
+        FrameKind::OpenCancel => Ok(Request::Cancel(Cancel::decode(&payload)?)),
+        FrameKind::OpenReceipt => {
+            let envelope = payload.try_into();
+            let envelope = envelope.map_err(|_| ExchangeError::Receipt(length))?;
+            Ok(Request::Receipt(EnvelopeDigest(envelope)))
+        }
+        kind => Err(FrameError::OutOfPlace(kind).into()),
     }
 }

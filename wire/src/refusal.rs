@@ -107,6 +107,9 @@ pub enum RefusalCode {
     #[n(17)]
     #[error("the worker's keys serve no more jobs of channels that have paid nothing under them")]
     Unpaid,
+    #[n(18)]
+    #[error("its client cancelled the job before it started")]
+    Cancelled,
 }
 
 impl RefusalCode {

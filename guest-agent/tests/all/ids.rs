@@ -1,6 +1,6 @@
 //! Token ids in, token ids out: which requests are refused, and how an answer ends.
 
-use crate::serving::{ANSWER, asking, body, boot, config, greeting};
+use crate::world::{ANSWER, asking, body, boot, config, greeting};
 use wire::*;
 
 /// Tokens of tiny-chat.
@@ -8,7 +8,7 @@ const VOCABULARY: u32 = 900;
 
 #[tokio::test]
 async fn a_request_that_this_guest_does_not_answer_is_refused() {
-    let running = boot(&config(|c| c["jobs_max"] = 100.into())).await;
+    let running = boot(&config(|c| c["jobs_max"] = 1_000.into())).await;
     let encoded = |request: Request| request.encode().unwrap().to_vec();
     let chat = |change: &dyn Fn(&mut ChatRequest)| {
         let mut request = greeting();

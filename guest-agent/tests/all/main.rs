@@ -1,5 +1,7 @@
 //! The agent from outside: as a program, and over an in-memory stream.
 
 mod ids;
+mod money;
 mod program;
 mod serving;
+mod world;

@@ -1,259 +1,18 @@
-//! The agent over an in-memory stream, from boot to receipt, and each job it refuses.
+//! From boot to receipt, and each job that is refused.
 
-use attest::{Manifest, Policy, Root};
+use crate::world::*;
 use ed25519_dalek::SigningKey;
 use guest_agent::platform::{Platform, PlatformError};
-use guest_agent::{BootError, Booted, Serving};
+use guest_agent::{BootError, Booted};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use registers::{Digest48, Registers, ReportData};
-use settlement::{Address, ChainId, ChannelTerms, Nano, SignedCharge, Voucher};
-use simulator::SimulatedModule;
-use std::path::Path;
+use settlement::{ChainId, Nano, SignedCharge, Voucher};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use wire::*;
-use zeroize::Zeroizing;
-
-pub const MODEL: &str = "tiny-chat";
-const PAYEE: Address = Address {
-    workchain: 0,
-    hash: [0x11; 32],
-};
-
-struct InProcess(SimulatedModule);
-
-impl Platform for InProcess {
-    fn extend(&mut self, digest: &Digest48) -> Result<(), PlatformError> {
-        let refused = |e: simulator::SimulatorError| PlatformError::Refused {
-            doing: "extending",
-            why: e.to_string(),
-        };
-        self.0.extend(3, digest).map_err(refused)
-    }
-    fn registers(&mut self) -> Result<Registers, PlatformError> {
-        Ok(self.0.registers())
-    }
-    fn quote(&mut self, report_data: &ReportData) -> Result<Vec<u8>, PlatformError> {
-        Ok(self.0.quote(&report_data.0))
-    }
-}
-
-pub struct Running {
-    serving: Serving<InProcess>,
-    worker: AttestedWorker,
-}
-
-pub fn models() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/models"))
-}
-
-pub fn config(change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
-    let root = engine::weights::read(&models().join(MODEL)).unwrap().root();
-    let mut config = serde_json::json!({
-        "version": 1, "profile": "sim", "chain": 20241, "payee": PAYEE.to_string(),
-        "payee_key": hex::encode(payee().verifying_key().to_bytes()), "stake": PAYEE.to_string(),
-        "lifetime_s": 3600, "jobs_max": 5, "price_step_nano": 32_000, "exposure_max_nano": 1_000_000, "interval_ms": 10,
-        "models": [{"id": MODEL, "endpoint": "chat", "root": root.to_string(), "context_tokens": 256,
-            "prompt_nano": 1_000_000_000, "completion_nano": 2_000_000_000}],
-    });
-    change(&mut config);
-    serde_json::to_vec(&config).unwrap()
-}
-
-fn payee() -> SigningKey {
-    SigningKey::from_bytes(&[5; 32])
-}
-
-fn payer() -> SigningKey {
-    SigningKey::from_bytes(&[6; 32])
-}
-
-fn terms() -> ChannelTerms {
-    ChannelTerms {
-        chain: ChainId::EMBEDDED,
-        payer: Address {
-            workchain: 0,
-            hash: [0x22; 32],
-        },
-        payee: PAYEE,
-        payer_key: payer().verifying_key().to_bytes(),
-        payee_key: payee().verifying_key().to_bytes(),
-        close_delay_s: 3_600,
-        claims_until: 2_000_000_000,
-        salt: 0,
-    }
-}
-
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs()
-}
-
-fn module() -> SimulatedModule {
-    let mut counter = 0u8;
-    let mut random = |out: &mut [u8]| {
-        counter += 1;
-        out.iter_mut()
-            .enumerate()
-            .for_each(|(i, b)| *b = counter.wrapping_mul(37).wrapping_add(i as u8));
-    };
-    SimulatedModule::new(now(), &mut random).unwrap()
-}
-
-/// Boots an agent and attests it as a client does.
-pub async fn boot(config: &[u8]) -> Running {
-    let module = module();
-    let root = Root::insecure_test(module.root_der().to_vec()).unwrap();
-    let collateral = module.collateral_json().to_vec();
-    let agent = Digest48([7; 48]);
-    let booted = Booted::new(InProcess(module), config, true).unwrap();
-    let attested = booted
-        .measure(|| Ok(agent), models())
-        .unwrap()
-        .attest(&mut ChaCha20Rng::from_seed([1; 32]))
-        .unwrap();
-    let endorsement = Endorsement::sign(attested.keyset().digest(), &payee());
-    let serving = attested.serve();
-
-    let nonce = [9; 32];
-    let frames = exchange(
-        &serving,
-        [Frame::encode(FrameKind::OpenAttest, &nonce), end()].concat(),
-    )
-    .await;
-    let evidence = body(&frames, FrameKind::Data);
-    let bundle = Bundle {
-        version: 1,
-        evidence,
-        endorsement,
-        collateral,
-    };
-    let manifest = Manifest::process(agent, Digest48::of(config));
-    let expected = Expected {
-        profile: "sim".into(),
-        chain: ChainId::EMBEDDED,
-        payee: PAYEE,
-        payee_key: payee().verifying_key().to_bytes(),
-    };
-    let policy = Policy::from_manifest(&manifest);
-    let worker = attest(&bundle.encode(), &nonce, &policy, &root, &expected, now()).unwrap();
-    Running { serving, worker }
-}
-
-fn end() -> Vec<u8> {
-    Frame::encode(FrameKind::End, b"")
-}
-
-async fn exchange(serving: &Serving<InProcess>, bytes: Vec<u8>) -> Vec<Frame> {
-    let (mut ours, theirs) = tokio::io::duplex(1 << 16);
-    let serving = serving.clone();
-    let agent = tokio::spawn(async move { serving.exchange(theirs).await });
-    ours.write_all(&bytes).await.unwrap();
-    let mut answer = Vec::new();
-    ours.read_to_end(&mut answer).await.unwrap();
-    let _ = agent.await.unwrap();
-    let (mut decoder, mut frames) = (FrameDecoder::default(), Vec::new());
-    decoder.push(&answer);
-    while let Some(frame) = decoder.next_frame().unwrap() {
-        frames.push(frame);
-    }
-    frames
-}
-
-pub fn body(frames: &[Frame], kind: FrameKind) -> Vec<u8> {
-    frames
-        .iter()
-        .filter(|f| f.kind == kind)
-        .flat_map(|f| f.payload.clone())
-        .collect()
-}
-
-/// What tiny-chat's template and tokenizer make of "Hello", and its answer, by the committed reference of the engine: a guest
-/// links neither template nor tokenizer.
-pub const GREETING: [u32; 9] = [1, 269, 201, 793, 2, 201, 1, 268, 201];
-pub const ANSWER: [u32; 11] = [793, 3, 223, 324, 354, 340, 491, 637, 301, 33, 2];
-
-/// A short conversation, answered the same each time.
-pub fn greeting() -> ChatRequest {
-    ChatRequest::new(GREETING.to_vec(), 16)
-}
-
-pub fn asking(ask: Ask) -> Request {
-    let root = engine::weights::read(&models().join(MODEL)).unwrap().root();
-    Request {
-        model_root: Digest(root.0),
-        parent: None,
-        ask,
-    }
-}
-
-impl Running {
-    fn envelope(&self, job: u8) -> Envelope {
-        let offer = &self.worker.keyset().models[0];
-        Envelope {
-            version: 1,
-            job: [job; 16],
-            keyset: KeysetDigest::default(),
-            model: offer.id.clone(),
-            model_root: offer.root,
-            endpoint: Endpoint::Chat,
-            cost_max: Nano(1_000_000),
-            terms: terms(),
-            cap_signature: [0; 64],
-            class: "standard".into(),
-            deadline_ms: 60_000,
-            first_token_ms: 60_000,
-            sealed_bytes: 0,
-            voucher: None,
-        }
-    }
-
-    fn seal(&self, job: u8, change: impl FnOnce(&mut Envelope)) -> SealedJob {
-        let body = asking(Ask::Chat(greeting())).encode().unwrap();
-        self.seal_body(job, &body, change)
-    }
-
-    pub fn seal_body(&self, job: u8, body: &[u8], change: impl FnOnce(&mut Envelope)) -> SealedJob {
-        let mut envelope = self.envelope(job);
-        change(&mut envelope);
-        let request = JobRequest {
-            endpoint: Endpoint::Chat,
-            body: Zeroizing::new(body.to_vec()),
-        };
-        // One encapsulation per job: a repeated one is a replay.
-        let mut rng = ChaCha20Rng::from_seed([job; 32]);
-        seal_job(&self.worker, envelope, &request, &payer(), &mut rng).unwrap()
-    }
-
-    pub async fn send(&self, envelope: &[u8], sealed: &[u8]) -> Vec<Frame> {
-        let open = Frame::encode(FrameKind::OpenJob, envelope);
-        exchange(&self.serving, [open, Frame::data(sealed), end()].concat()).await
-    }
-
-    async fn refusal(&self, envelope: &[u8], sealed: &[u8]) -> Option<(Subject, RefusalCode)> {
-        let frames = self.send(envelope, sealed).await;
-        let refusal = frames.iter().find(|f| f.kind == FrameKind::Refused)?;
-        SignedRefusal::decode(&refusal.payload)
-            .unwrap()
-            .verify(&self.worker.keyset().receipt_key)
-    }
-
-    pub async fn code(&self, job: SealedJob) -> Option<RefusalCode> {
-        let (name, code) = self.refusal(&job.envelope.encode(), &job.request).await?;
-        assert_eq!(
-            name,
-            Subject::Envelope(job.envelope.digest()),
-            "a refusal names the envelope it refuses"
-        );
-        Some(code)
-    }
-}
 
 #[tokio::test]
 async fn a_job_is_answered_with_a_receipt_that_its_client_verifies() {
@@ -315,11 +74,14 @@ async fn a_job_runs_once_and_the_keys_wear_out() {
     assert_eq!(running.code(job).await, None, "it runs");
     let again = running.refusal(&envelope, &sealed).await;
     assert_eq!(again.map(|(_, code)| code), Some(RefusalCode::Replay));
+    // Channels that the payee knows to have paid may have all jobs, others a half.
     for number in 2..=5 {
-        assert_eq!(running.code(running.seal(number, |_| ())).await, None);
+        let job = running.seal(number, |_| ());
+        assert_eq!(running.code_with(job, Some(voucher(1))).await, None);
     }
+    let sixth = running.seal(6, |_| ());
     assert_eq!(
-        running.code(running.seal(6, |_| ())).await,
+        running.code_with(sixth, Some(voucher(1))).await,
         Some(RefusalCode::KeysWorn)
     );
 }
@@ -401,7 +163,11 @@ async fn a_changed_envelope_or_request_is_refused_and_the_true_one_still_runs() 
 
 #[tokio::test]
 async fn a_channel_that_owes_too_much_gets_no_more_until_it_pays() {
-    let running = boot(&config(|c| c["exposure_max_nano"] = 100_000.into())).await;
+    let running = boot(&config(|c| {
+        c["jobs_max"] = 100.into();
+        c["exposure_max_nano"] = 100_000.into();
+    }))
+    .await;
     // 16 completion tokens at 2000 and some prompt tokens at 1000 nanoTON: two jobs fit, or three at most.
     let mut number = 0;
     while running.code(running.seal(number, |_| ())).await.is_none() {
