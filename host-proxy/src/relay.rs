@@ -123,7 +123,13 @@ async fn read_request(
         );
         return Err(ApiError::bad_request("malformed", words));
     }
+    // What the channel has promised before, so that the guest counts none of it for jobs of its boot.
+    let channel = envelope.unverified().channel();
+    let held = proxy.store.on_disk(move |s| s.highest(&channel)).await;
+    let held = held.map_err(|e: Error| ApiError::internal(&e))?;
+    let held = held.map(|held| Frame::encode(FrameKind::Voucher, &held.encode()));
     Ok([
+        held.unwrap_or_default(),
         Frame::encode(FrameKind::OpenJob, &envelope.encode()),
         Frame::data(sealed),
         Frame::encode(FrameKind::End, b""),
