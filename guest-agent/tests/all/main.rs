@@ -3,5 +3,6 @@
 mod ids;
 mod money;
 mod program;
+mod secret;
 mod serving;
 mod world;

@@ -7,11 +7,18 @@ use crate::tree::File;
 pub type Listing = (&'static str, usize, &'static str);
 
 /// All of them.
-pub const LISTED: &[Listing] = &[(
-    "guest-agent/stage0/src/device_mapper.rs",
-    1,
-    "the device mapper is configured by ioctl, and the standard library and nix have no safe call for it",
-)];
+pub const LISTED: &[Listing] = &[
+    (
+        "guest-agent/stage0/src/device_mapper.rs",
+        1,
+        "the device mapper is configured by ioctl, and the standard library and nix have no safe call for it",
+    ),
+    (
+        "guest-agent/tests/all/secret.rs",
+        1,
+        "a test tells valgrind which bytes are secret, by the instructions that valgrind knows",
+    ),
+];
 
 /// Files whose count differs from the table, and table lines without a reason or a file.
 pub fn breaches(sources: &[&File], listed: &[Listing]) -> Vec<String> {
