@@ -121,15 +121,8 @@ fn allowed<'a>(
     let model = model.ok_or_else(|| refuse("the configuration does not list it"))?;
     let offer = session.keyset().model(&model.id);
     let offer = offer.ok_or_else(|| refuse("the worker does not offer it"))?;
-    if offer.root != model.root {
-        return Err(refuse(
-            "the worker offers it with another root than the configuration allows",
-        ));
-    }
-    if offer.tokenizer != model.tokenizer_digest {
-        return Err(refuse(
-            "the worker counts with another tokenizer than the one here",
-        ));
+    if let Some(why) = model.differs(offer) {
+        return Err(refuse(why));
     }
     if offer.endpoint != endpoint {
         return Err(refuse(&format!("it does not answer {}", endpoint.path())));

@@ -107,7 +107,7 @@ async fn model(State(client): State<Arc<Client>>, Path(id): Path<String>) -> Res
 fn allowed<'a>(client: &'a Client, session: &'a Session) -> impl Iterator<Item = &'a ModelOffer> {
     session.keyset().models.iter().filter(|offer| {
         let model = client.models().get(&offer.id);
-        model.is_some_and(|m| m.root == offer.root && m.tokenizer_digest == offer.tokenizer)
+        model.is_some_and(|model| model.differs(offer).is_none())
     })
 }
 

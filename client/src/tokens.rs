@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use wire::limits::STOP_TOKENS_MAX;
-use wire::{ChatRequest, Digest};
+use wire::{ChatRequest, Digest, ModelOffer};
 
 /// The models on the allow-list, ready to tokenise.
 pub struct Models(BTreeMap<String, Model>);
@@ -29,8 +29,9 @@ pub struct Model {
     pub id: String,
     /// The root that its keyset entry must have.
     pub root: Digest,
-    /// SHA-256 of its `tokenizer.json`, which its keyset entry must have.
-    pub tokenizer_digest: Digest,
+    tokenizer: Digest,
+    config: Option<Digest>,
+    template: Option<Digest>,
     text: Text,
 }
 
@@ -74,17 +75,49 @@ impl Model {
             true => Some(read(File::TokenizerConfig, TOKENIZER_CONFIG_BYTES_MAX)?),
             false => None,
         };
-        let rows = match there(File::Config) {
-            true => vocabulary::rows(&read(File::Config, CONFIG_BYTES_MAX)?),
-            false => Ok(VOCABULARY_MAX),
+        let config_json = match there(File::Config) {
+            true => Some(read(File::Config, CONFIG_BYTES_MAX)?),
+            false => None,
         };
-        let text = rows.and_then(|rows| Text::of(&tokenizer, template.as_deref(), rows));
+        let rows = config_json.as_deref().map(vocabulary::rows);
+        let text = rows
+            .unwrap_or(Ok(VOCABULARY_MAX))
+            .and_then(|rows| Text::of(&tokenizer, template.as_deref(), rows));
         Ok(Model {
             id: config.id.clone(),
             root: config.root,
-            tokenizer_digest: Digest::of(&tokenizer),
+            tokenizer: Digest::of(&tokenizer),
+            config: config_json.as_deref().map(Digest::of),
+            template: template.as_deref().map(Digest::of),
             text: text.map_err(|e| e.to_string())?,
         })
+    }
+
+    /// Why an offer is not of this model. The root covers the files by which tokens are made, and the worker, which is attested,
+    /// names their digests: so the ones here are held against the root even where the weights are not here.
+    pub fn differs(&self, offer: &ModelOffer) -> Option<&'static str> {
+        let another = |here: Option<Digest>, there| here.is_some() && here != there;
+        [
+            (
+                offer.root != self.root,
+                "the worker offers it with another root than the configuration allows",
+            ),
+            (
+                offer.tokenizer != self.tokenizer,
+                "the worker's tokenizer.json is another than the one here",
+            ),
+            (
+                another(self.config, Some(offer.config)),
+                "the worker's config.json is another than the one here",
+            ),
+            (
+                another(self.template, offer.template),
+                "the worker's tokenizer_config.json is another than the one here",
+            ),
+        ]
+        .iter()
+        .find(|(differs, _)| *differs)
+        .map(|(_, why)| *why)
     }
 
     /// What is asked, in tokens. A text to embed that is longer than `context_tokens` or than the model takes is cut, as
@@ -223,6 +256,61 @@ mod tests {
         // Without its weights a directory has no root, and only its tokenizer counts.
         let (_directory, without) = world(&ALL[2..]);
         assert_eq!(check(&without), Ok(()));
+    }
+
+    #[test]
+    fn a_file_that_is_not_the_workers_or_too_large_a_tokenizer_is_refused() {
+        let tokenizer = r#"{"version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null,
+            "truncation": null, "padding": null, "post_processor": null, "decoder": null,
+            "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"}}"#;
+        let (rows, template) = (r#"{"vocab_size": 2}"#, r#"{"chat_template": "x"}"#);
+        let files = [
+            (File::Config, rows),
+            (File::Tokenizer, tokenizer),
+            (File::TokenizerConfig, template),
+        ];
+        let (directory, config) = world(&files);
+        let model = Model::load(&config).unwrap();
+        let digest = |text: &str| Digest::of(text.as_bytes());
+        let offer = ModelOffer {
+            id: "m".into(),
+            endpoint: wire::Endpoint::Chat,
+            root: config.root,
+            tokenizer: digest(tokenizer),
+            context_tokens: 64,
+            quantisation: "f32".into(),
+            prices: wire::Prices {
+                prompt: settlement::Nano(1),
+                cached: settlement::Nano(1),
+                completion: settlement::Nano(1),
+            },
+            config: digest(rows),
+            template: Some(digest(template)),
+        };
+        assert_eq!(model.differs(&offer), None);
+        type Change = fn(&mut ModelOffer);
+        let changes: [(Change, &str); 5] = [
+            (|o| o.root = Digest([1; 32]), "another root"),
+            (|o| o.tokenizer = Digest([1; 32]), "tokenizer.json"),
+            (|o| o.config = Digest([1; 32]), "config.json"),
+            (
+                |o| o.template = Some(Digest([1; 32])),
+                "tokenizer_config.json",
+            ),
+            (|o| o.template = None, "tokenizer_config.json"),
+        ];
+        for (change, what) in changes {
+            let mut other = offer.clone();
+            change(&mut other);
+            assert!(model.differs(&other).is_some_and(|why| why.contains(what)));
+        }
+        // A table of one row has no place for the second token.
+        fs::write(directory.path().join("config.json"), r#"{"vocab_size": 1}"#).unwrap();
+        let reason = said(&config);
+        assert!(
+            reason.contains("the model's vocabulary has 1 entries"),
+            "{reason}"
+        );
     }
 
     #[test]

@@ -191,14 +191,19 @@ fn keyset(
     receipt_key: [u8; 32],
     registers: wire::Digest,
 ) -> Keyset {
-    let offers = config.models.iter().map(|model| ModelOffer {
-        id: model.id.clone(),
-        endpoint: model.endpoint(),
-        root: wire::Digest(model.root()),
-        tokenizer: models.tokenizer(&model.id),
-        context_tokens: model.context_tokens,
-        quantisation: "f32".into(),
-        prices: model.prices(),
+    let offers = config.models.iter().map(|model| {
+        let files = models.files(&model.id);
+        ModelOffer {
+            id: model.id.clone(),
+            endpoint: model.endpoint(),
+            root: wire::Digest(model.root()),
+            tokenizer: files.tokenizer,
+            config: files.config,
+            template: files.template,
+            context_tokens: model.context_tokens,
+            quantisation: "f32".into(),
+            prices: model.prices(),
+        }
     });
     Keyset {
         version: 1,

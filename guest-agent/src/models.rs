@@ -3,7 +3,7 @@
 
 use crate::volume;
 use engine::{Chat, Embedder, EngineError, weights};
-use model::{ModelFiles, ModelRoot};
+use model::{File, ModelFiles, ModelRoot};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,15 @@ pub(crate) struct Models(BTreeMap<String, Loaded>);
 
 struct Loaded {
     model: Model,
-    tokenizer: Digest,
+    files: Files,
+}
+
+/// The files by which tokens are made, as the keyset names them.
+#[derive(Clone, Copy)]
+pub(crate) struct Files {
+    pub(crate) config: Digest,
+    pub(crate) tokenizer: Digest,
+    pub(crate) template: Option<Digest>,
 }
 
 /// A model ready to answer.
@@ -76,18 +84,23 @@ impl Models {
         self.0.get(id).map(|loaded| loaded.model.clone())
     }
 
-    pub(crate) fn tokenizer(&self, id: &str) -> Digest {
+    pub(crate) fn files(&self, id: &str) -> Files {
         self.0
             .get(id)
-            .map(|loaded| loaded.tokenizer)
+            .map(|loaded| loaded.files)
             .expect("every configured model was loaded")
     }
 }
 
 fn load(model: &MeasuredModel, files: &ModelFiles) -> Result<(String, Loaded), ModelError> {
+    let digest = |file| files.digest(file).map(|digest| Digest(digest.sha256));
     let loaded = Loaded {
         model: built(model.endpoint, files).map_err(because(model))?,
-        tokenizer: Digest(files.tokenizer_digest()),
+        files: Files {
+            config: digest(File::Config).unwrap_or_default(),
+            tokenizer: digest(File::Tokenizer).unwrap_or_default(),
+            template: digest(File::TokenizerConfig),
+        },
     };
     Ok((model.id.clone(), loaded))
 }

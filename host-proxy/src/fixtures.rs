@@ -135,6 +135,8 @@ pub(crate) fn keyset(payee: &Payee) -> Keyset {
             endpoint: Endpoint::Embeddings,
             root: Digest([1; 32]),
             tokenizer: Digest([2; 32]),
+            config: Digest([4; 32]),
+            template: None,
             context_tokens: 256,
             quantisation: "f32".to_owned(),
             prices,

@@ -126,6 +126,12 @@ pub struct ModelOffer {
     /// Its prices.
     #[n(6)]
     pub prices: Prices,
+    /// SHA-256 of its `config.json`: a client that has the file can see that it is the worker's.
+    #[n(7)]
+    pub config: Digest,
+    /// SHA-256 of its `tokenizer_config.json`, likewise, which holds the chat template; absent where the model has none.
+    #[n(8)]
+    pub template: Option<Digest>,
 }
 
 /// Prices in nanoTON for a million tokens.

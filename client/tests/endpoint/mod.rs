@@ -52,7 +52,7 @@ async fn the_sidecar_speaks_the_openai_api() {
     )
     .await;
     assert!(
-        embeddings.contains("\"amount\":\"3000\"") && embeddings.contains("\"verified\":true"),
+        embeddings.contains("\"amount\":\"32000\"") && embeddings.contains("\"verified\":true"),
         "{embeddings}"
     );
     let chat = http(

@@ -191,6 +191,8 @@ fn keyset(
         endpoint,
         root: Digest([9; 32]),
         tokenizer: Digest::of(TOKENIZER.as_bytes()),
+        config: Digest([8; 32]),
+        template: Some(Digest::of(TEMPLATE.as_bytes())),
         context_tokens,
         quantisation: "f32".into(),
         prices: Prices {

@@ -195,12 +195,17 @@ impl ModelFiles {
 
     /// The model's root.
     pub fn root(&self) -> ModelRoot {
-        ModelRoot::of(|file| match file {
+        ModelRoot::of(|file| self.digest(file))
+    }
+
+    /// Size and SHA-256 of one of the files: whoever makes tokens must do so by the same ones.
+    pub fn digest(&self, file: File) -> Option<FileDigest> {
+        match file {
             File::Config => Some(self.config.digest),
             File::Weights => Some(self.weights.digest),
             File::Tokenizer => Some(self.tokenizer.digest),
             File::TokenizerConfig => Some(self.tokenizer_config.as_ref()?.digest),
-        })
+        }
     }
 
     /// These files, if they are the ones that `expected` names.
@@ -210,11 +215,6 @@ impl ModelFiles {
             true => Ok(self),
             false => Err(FilesError::WrongRoot { found, expected }),
         }
-    }
-
-    /// SHA-256 of `tokenizer.json`: whoever counts tokens must count with the same one.
-    pub fn tokenizer_digest(&self) -> [u8; 32] {
-        self.tokenizer.digest.sha256
     }
 
     /// `config.json`

@@ -85,6 +85,8 @@ fn keyset(
             endpoint: Endpoint::Chat,
             root: Digest([6; 32]),
             tokenizer: Digest([7; 32]),
+            config: Digest([4; 32]),
+            template: None,
             context_tokens: 256,
             quantisation: "f32".into(),
             prices,
