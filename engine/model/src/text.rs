@@ -2,9 +2,10 @@
 //!
 //! # A conversation
 //!
-//! 1. A content is refused that `encode(content, false)` turns into any token that `tokenizer.json` lists in
-//!    `added_tokens` with `"special": true`. (A text that spells out `<|im_end|>` would end its own message and could
-//!    speak in another role. It is refused, not escaped: escaping differs between programs.)
+//! 1. A content is text and nothing else. One that spells out a token that `tokenizer.json` lists in `added_tokens` with
+//!    `"special": true` would end its own message and could speak in another role. Such a spelling is broken by a character
+//!    that no text has ([`GUARDS`]) before step 2; in step 3 only the template's own special tokens are found as such, and the
+//!    text between them is encoded without that character and with special tokens off.
 //! 2. `chat_template` is rendered with `messages` (a list of `{role, content}`; roles `system`, `user`, `assistant`),
 //!    `add_generation_prompt = true` and `eos_token`; blocks are trimmed and stripped, nothing is escaped, and its steps
 //!    are limited.
@@ -23,7 +24,7 @@ mod detokeniser;
 mod template;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
 use tokenizers::{PostProcessor, Tokenizer, TruncationDirection};
@@ -38,6 +39,8 @@ pub use detokeniser::Detokeniser;
 /// A model's tokenizer and chat template.
 pub struct Text {
     tokenizer: Tokenizer,
+    /// The same with special tokens off, made when a content spells one out.
+    plain: OnceLock<Tokenizer>,
     vocabulary: Vocabulary,
     embedding_tokens_max: usize,
     chat: Result<Chat, ModelError>,
@@ -60,6 +63,9 @@ pub struct Message<'a> {
 /// Who may speak.
 pub const ROLES: [&str; 3] = ["system", "user", "assistant"];
 
+/// Characters that Unicode keeps out of texts ("noncharacters"), one of which breaks the spelling of a special token.
+pub const GUARDS: [char; 4] = ['\u{fdd0}', '\u{fdd1}', '\u{fdd2}', '\u{fdd3}'];
+
 /// Why a text does not become tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[expect(missing_docs)]
@@ -73,7 +79,7 @@ pub enum TextError {
     },
     #[error("message {message} has none of the roles system, user and assistant")]
     Role { message: usize },
-    #[error("message {message} contains the control token {token}")]
+    #[error("message {message} contains the control token {token}, which cannot be told from text")]
     ControlToken { message: usize, token: String },
     #[error("a message and the template around it form a control token")]
     ControlTokenAcross,
@@ -119,6 +125,7 @@ impl Text {
         });
         Ok(Text {
             tokenizer,
+            plain: OnceLock::new(),
             vocabulary,
             embedding_tokens_max: limits::EMBEDDING_TOKENS_MAX,
             chat,
@@ -152,24 +159,91 @@ impl Text {
     pub fn prompt(&self, messages: &[Message<'_>]) -> Result<Vec<u32>, TextError> {
         let (chat, control) = (self.chat()?, self.control());
         check(messages)?;
-        for (message, Message { content, .. }) in messages.iter().enumerate() {
+        let mut spells_control = false;
+        for Message { content, .. } in messages {
             let tokens = self.encode(content)?;
-            if let Some(token) = tokens.iter().find(|token| control.contains(token)) {
-                let token = self.tokenizer.id_to_token(*token).unwrap_or_default();
-                return Err(TextError::ControlToken { message, token });
-            }
+            spells_control |= tokens.iter().any(|token| control.contains(token));
         }
-        let prompt = self.encode(&chat.template.render(messages)?)?;
         let harmless = messages.iter().map(|message| Message {
             content: "x",
             ..*message
         });
         let harmless = chat.template.render(&harmless.collect::<Vec<_>>())?;
+        let prompt = match spells_control {
+            true => self.guarded(chat, messages)?,
+            false => self.encode(&chat.template.render(messages)?)?,
+        };
         let controls = |tokens: &[u32]| tokens.iter().filter(|t| control.contains(t)).count();
         match controls(&prompt) == controls(&self.encode(&harmless)?) {
             true => Ok(prompt),
             false => Err(TextError::ControlTokenAcross),
         }
+    }
+
+    /// The tokens of a conversation in which a content spells out a special token.
+    fn guarded(&self, chat: &Chat, messages: &[Message<'_>]) -> Result<Vec<u32>, TextError> {
+        let unused = |guard: &&char| !messages.iter().any(|m| m.content.contains(**guard));
+        let guard = *GUARDS
+            .iter()
+            .find(unused)
+            .ok_or(TextError::ControlTokenAcross)?;
+        let mut contents = Vec::with_capacity(messages.len());
+        for (message, Message { content, .. }) in messages.iter().enumerate() {
+            let content = self.broken(content, guard);
+            let tokens = self.encode(&content)?;
+            if let Some(token) = tokens.iter().find(|token| self.control().contains(token)) {
+                let token = self.tokenizer.id_to_token(*token).unwrap_or_default();
+                return Err(TextError::ControlToken { message, token });
+            }
+            contents.push(content);
+        }
+        let guarded = messages.iter().zip(&contents);
+        let guarded = guarded.map(|(Message { role, .. }, content)| Message { role, content });
+        let rendered = chat.template.render(&guarded.collect::<Vec<_>>())?;
+        let failed = |error: tokenizers::Error| TextError::Tokenizer(error.to_string());
+        let encoding = self
+            .tokenizer
+            .encode(rendered.as_str(), false)
+            .map_err(failed)?;
+        let plain = self.plain.get_or_init(|| {
+            let mut plain = self.tokenizer.clone();
+            plain.set_encode_special_tokens(true);
+            plain
+        });
+        let (mut prompt, mut from) = (Vec::new(), 0);
+        let text = |out: &mut Vec<u32>, range: std::ops::Range<usize>| {
+            let text = rendered.get(range).ok_or(TextError::ControlTokenAcross)?;
+            let text = text.replace(guard, "");
+            let encoding = plain.encode_fast(text, false).map_err(failed)?;
+            out.extend(encoding.get_ids());
+            Ok(())
+        };
+        for (token, (start, end)) in encoding.get_ids().iter().zip(encoding.get_offsets()) {
+            if self.control().contains(token) {
+                text(&mut prompt, from..*start)?;
+                prompt.push(*token);
+                from = *end;
+            }
+        }
+        text(&mut prompt, from..rendered.len())?;
+        Ok(prompt)
+    }
+
+    /// `content` with the guard behind the first character of each special token that it spells out.
+    fn broken(&self, content: &str, guard: char) -> String {
+        let mut content = content.to_owned();
+        for token in self.tokenizer.get_added_tokens_decoder().values() {
+            let mut rest = token.content.chars();
+            let (true, Some(first)) = (token.special, rest.next()) else {
+                continue;
+            };
+            let broken = format!("{first}{guard}{}", rest.as_str());
+            // A spelling that overlaps the one before it is left by the first replacement.
+            while !rest.as_str().is_empty() && content.contains(&token.content) {
+                content = content.replace(&token.content, &broken);
+            }
+        }
+        content
     }
 
     /// The tokens of a text to embed.
