@@ -7,12 +7,14 @@
 //! ```
 //! Trusted: the [`Session`], because only attestation makes one. Promised: a job is sealed to nothing else, what is paid
 //! was verified, and whoever stops between two stages has either sent nothing or knows that the job may have run.
-//! Dropping a stage gives its part of the deposit back.
+//! Dropping a stage gives its part of the deposit back; once the job was sent it also cancels it and pays for what was made.
 
 mod answering;
+mod unfinished;
 mod verified;
 
 pub use answering::{Answered, Answering};
+pub use unfinished::Unfinished;
 pub use verified::{Payment, VerifiedAnswer};
 
 use crate::ask::Ask;
@@ -28,10 +30,12 @@ use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
 use serde_json::Value;
 use settlement::{Nano, SignedCap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use unfinished::Ending;
 use wire::{
-    Commitments, Digest, Endpoint, Envelope, EnvelopeDigest, Malformed, ModelOffer, Request,
-    ResponseOpener, Usage,
+    CancelSecret, Commitments, Digest, Endpoint, Envelope, EnvelopeDigest, Malformed, ModelOffer,
+    ReceiptKey, Request, ResponseOpener, Usage,
 };
 
 /// Where a job begins.
@@ -45,6 +49,7 @@ pub struct Prepared {
     request: Request,
     completion: Option<Completion>,
     delivery: Delivery,
+    most: Usage,
     cost_max: Nano,
     reservation: Reservation,
 }
@@ -68,6 +73,10 @@ pub(crate) struct Known {
     pub(crate) request: Digest,
     pub(crate) commitments: Commitments,
     pub(crate) reservation: Reservation,
+    pub(crate) most: Usage,
+    pub(crate) receipt_key: ReceiptKey,
+    pub(crate) cancel: CancelSecret,
+    pub(crate) ending: Ending,
 }
 
 impl Job {
@@ -101,6 +110,7 @@ impl Job {
             },
             completion,
             delivery: request.delivery,
+            most,
             cost_max: max,
             reservation,
         })
@@ -251,9 +261,30 @@ impl Prepared {
                 request: sealed.commitments.request(&request.body),
                 commitments: sealed.commitments,
                 reservation: self.reservation,
+                most: self.most,
+                receipt_key: sealed.receipt_key,
+                cancel: sealed.cancel,
+                ending: Ending::default(),
                 session: self.session,
             },
         })
+    }
+}
+
+impl Known {
+    fn unfinished(&self, proxy: Transport) -> Unfinished {
+        Unfinished {
+            shared: Arc::downgrade(self.session.shared()),
+            keyset: self.session.keyset().clone(),
+            deposit: self.session.channel().state.deposit,
+            proxy,
+            envelope: self.envelope,
+            cap: self.cap,
+            request: self.request,
+            most: self.most,
+            receipt_key: self.receipt_key.clone(),
+            cancel: self.cancel.clone(),
+        }
     }
 }
 
@@ -264,8 +295,10 @@ impl Sealed {
     }
 
     /// Hands the job to the proxy and waits for the head of the answer.
-    pub async fn send(self, proxy: &Transport) -> Result<Answering, ClientError> {
+    pub async fn send(mut self, proxy: &Transport) -> Result<Answering, ClientError> {
         let sent_at = Instant::now();
+        let unfinished = self.known.unfinished(proxy.clone());
+        self.known.ending.arm(unfinished);
         let shared = self.known.session.shared();
         let deadlines = Deadlines {
             first: later(sent_at, shared.first_token_ms.min(shared.deadline_ms)),
@@ -285,7 +318,12 @@ impl Sealed {
                 TransportError::Timeout => {
                     ClientError::Deadline("no answer to the job in time".into())
                 }
-                other => proxy_error("job", other, Executed::Maybe),
+                other => {
+                    if let TransportError::Connect { .. } = other {
+                        self.known.ending.disarm();
+                    }
+                    proxy_error("job", other, Executed::Maybe)
+                }
             })?;
         match stream.status {
             200 => Ok(Answering::new(
@@ -296,6 +334,7 @@ impl Sealed {
                 deadlines,
             )),
             status => {
+                self.known.ending.disarm();
                 let body = stream.rest(16 * 1024, deadlines.whole).await;
                 // Unsigned: whatever it says of execution is not believed.
                 Err(proxy_refused("job", status, &body, Executed::Maybe))

@@ -39,7 +39,7 @@ pub use budget::{Budget, BudgetError};
 pub use client::{Answer, Client, Sink, channel_address};
 pub use config::{Config, ConfigError};
 pub use error::{ClientError, Executed, Fault};
-pub use job::{Answered, Answering, Job, Payment, Prepared, Sealed, VerifiedAnswer};
+pub use job::{Answered, Answering, Job, Payment, Prepared, Sealed, Unfinished, VerifiedAnswer};
 pub use session::{Session, Shared};
 pub use tokens::model_root;
 pub use transport::Transport;

@@ -81,6 +81,31 @@ async fn refused(fault: Fault, expected: &str, whose: Whose, executed: Executed)
     assert!(chat(&client).await.is_ok());
 }
 
+/// The stream breaks in the middle; the guest has signed for what it made.
+#[tokio::test]
+async fn what_was_made_of_a_cut_answer_is_cancelled_and_paid() {
+    let world = World::start(3600).await;
+    let client = world.client().unwrap();
+    world.set(Fault::CutAndKept);
+    let error = chat(&client).await.unwrap_err();
+    assert!(matches!(error, ClientError::Cut(_)), "{error}");
+    for _ in 0..100 {
+        if client.budget().cumulative() == Ok(Nano(32_000)) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(client.budget().cumulative(), Ok(Nano(32_000)), "once");
+    let cancels = world.guest.cancels.lock().unwrap().clone();
+    assert!(wire::Cancel::decode(&cancels[0]).is_ok());
+    // The next job carries the voucher.
+    world.set(Fault::None);
+    assert_eq!(
+        chat(&client).await.unwrap().payment.cumulative,
+        Nano(64_000)
+    );
+}
+
 #[tokio::test]
 async fn every_fault_is_named_and_nothing_is_paid() {
     use Executed::{Maybe, Yes};

@@ -1,6 +1,6 @@
 //! An answer that is arriving: frames from the proxy, records from the seal, text for the application.
 
-use super::{Deadlines, Known};
+use super::{Deadlines, Known, Unfinished};
 use crate::error::{ClientError, Executed};
 use crate::transport::{Stream, TransportError};
 use serde_json::Value;
@@ -23,6 +23,7 @@ pub struct Answering {
     opener: Option<ResponseOpener>,
     reader: AnswerReader,
     begun: bool,
+    cancelled: bool,
     arrived: VecDeque<Value>,
     received: Received,
     receipt: Option<Vec<u8>>,
@@ -79,6 +80,7 @@ impl Answering {
             decoder: FrameDecoder::default(),
             opener: Some(opener),
             begun: false,
+            cancelled: false,
             arrived: VecDeque::new(),
             received: Received::default(),
             receipt: None,
@@ -89,6 +91,17 @@ impl Answering {
 
     /// The next event as it arrives, as the OpenAI API's object; `None` at the end of the answer. What was delivered here is not verified yet.
     pub async fn next_event(&mut self) -> Result<Option<Value>, ClientError> {
+        let event = self.next().await;
+        match &event {
+            // What was made before is owed, and fetched when this is dropped.
+            Ok(Some(_)) | Err(ClientError::Cut(_) | ClientError::Deadline(_)) => {}
+            // The answer is whole, or it is not one that anybody pays for.
+            Ok(None) | Err(_) => self.known.ending.disarm(),
+        }
+        event
+    }
+
+    async fn next(&mut self) -> Result<Option<Value>, ClientError> {
         loop {
             if let Some(event) = self.arrived.pop_front() {
                 return Ok(Some(event));
@@ -241,7 +254,23 @@ impl Answering {
     }
 
     /// Ends the job early, because no further token is wanted. What the guest makes until it learns of that is billed.
-    fn cancel(&mut self) {}
+    fn cancel(&mut self) {
+        if std::mem::replace(&mut self.cancelled, true) {
+            return;
+        }
+        if let Some(unfinished) = self.known.ending.unfinished().cloned() {
+            tokio::spawn(async move {
+                if let Err(error) = unfinished.cancel().await {
+                    tracing::info!("a job could not be cancelled: {error}");
+                }
+            });
+        }
+    }
+
+    /// What cancels the job, and fetches its receipt.
+    pub fn unfinished(&self) -> Option<Unfinished> {
+        self.known.ending.unfinished().cloned()
+    }
 
     fn came(&mut self, content: bool) {
         if content && self.first_token.is_none() {

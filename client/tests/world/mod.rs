@@ -1,13 +1,9 @@
 //! A proxy, a guest and a node for tests: real HTTP, real evidence of a simulated module, real seals and receipts; only
 //! the model is made up. The proxy misbehaves on demand.
 
+mod routes;
+
 use attest::Manifest;
-use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use client::config::Config;
 use client::{Client, ClientError};
 use ed25519_dalek::SigningKey;
@@ -16,7 +12,6 @@ use registers::{Digest48, GpuBinding, ReportData};
 use serde_json::{Value, json};
 use settlement::{Address, ChainId, ChannelTerms, Charge, Nano, SignedVoucher};
 use simulator::SimulatedModule;
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -36,6 +31,8 @@ pub enum Fault {
     None,
     /// Stops after half of the answer.
     Cut,
+    /// The same, and keeps the receipt until it is asked for.
+    CutAndKept,
     /// Flips a bit of the sealed answer.
     FlipAnswer,
     /// Sends the receipt of another job.
@@ -92,6 +89,9 @@ pub struct Guest {
     pub attestations: Mutex<u32>,
     pub vouchers: Mutex<Vec<SignedVoucher>>,
     pub voucher_came: Notify,
+    /// The cancels that came, and the receipt and charge that are kept.
+    pub cancels: Mutex<Vec<Vec<u8>>>,
+    kept: Mutex<Option<Vec<u8>>>,
     pub terms: ChannelTerms,
     module: SimulatedModule,
     events: Vec<Event>,
@@ -108,7 +108,7 @@ impl World {
         let guest = Arc::new(Guest::new(lifetime_s));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let server = tokio::spawn(serve(listener, Arc::clone(&guest)));
+        let server = tokio::spawn(routes::serve(listener, Arc::clone(&guest)));
         let world = World {
             directory,
             guest,
@@ -124,7 +124,7 @@ impl World {
         self.server.abort();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         self.address = format!("http://{}", listener.local_addr().unwrap());
-        self.server = tokio::spawn(serve(listener, Arc::clone(&self.guest)));
+        self.server = tokio::spawn(routes::serve(listener, Arc::clone(&self.guest)));
     }
 
     pub fn set(&self, fault: Fault) {
@@ -263,6 +263,8 @@ impl Guest {
             attestations: Mutex::default(),
             vouchers: Mutex::default(),
             voucher_came: Notify::new(),
+            cancels: Mutex::default(),
+            kept: Mutex::default(),
             events: events
                 .map(|e| Event {
                     name: e.name.clone(),
@@ -377,7 +379,14 @@ impl Guest {
                 };
                 charge = other.sign(&self.receipt_key).encode();
             }
-            Fault::Cut => {
+            fault @ (Fault::Cut | Fault::CutAndKept) => {
+                let receipt = opened.receipt_key.seal(receipt.encode()).unwrap();
+                let kept = [
+                    Frame::encode(FrameKind::Receipt, &receipt),
+                    Frame::encode(FrameKind::Charge, &charge),
+                    end,
+                ];
+                *self.kept.lock().unwrap() = (fault == Fault::CutAndKept).then(|| kept.concat());
                 sealed.truncate(sealed.len() / 2);
                 return Frame::data(&sealed);
             }
@@ -521,68 +530,6 @@ impl Guest {
             small(t.salt)
         ])
     }
-}
-
-async fn serve(listener: TcpListener, guest: Arc<Guest>) {
-    let router = Router::new()
-        .route("/v1/attestation", get(attestation))
-        .route("/v1/sealed", post(sealed))
-        .route("/v1/vouchers", post(voucher))
-        .route("/v1/channels/{address}", get(channel))
-        .route("/api/v2/runGetMethod", post(get_method))
-        .with_state(guest);
-    axum::serve(listener, router).await.unwrap();
-}
-
-async fn attestation(
-    State(guest): State<Arc<Guest>>,
-    Query(query): Query<HashMap<String, String>>,
-) -> Vec<u8> {
-    let mut nonce = [0; 32];
-    hex::decode_to_slice(&query["nonce"], &mut nonce).unwrap();
-    guest.bundle(&nonce)
-}
-
-async fn sealed(State(guest): State<Arc<Guest>>, body: Bytes) -> Response {
-    if guest.fault() == Fault::UnsignedRefusal {
-        let error =
-            json!({"error": {"code": "exposure", "message": "pay first", "executed": "no"}});
-        return (StatusCode::PAYMENT_REQUIRED, Json(error)).into_response();
-    }
-    Response::new(Body::from(guest.answer(&body)))
-}
-
-async fn voucher(State(guest): State<Arc<Guest>>, body: Bytes) -> Response {
-    if guest.fault() == Fault::SilentOnVouchers {
-        guest.voucher_came.notify_one();
-        return std::future::pending().await;
-    }
-    let voucher = SignedVoucher::decode(&body).unwrap();
-    if voucher.verify(&guest.terms.payer_key).is_err() {
-        let error = json!({"error": {"code": "voucher", "message": "its signature is wrong", "executed": "no"}});
-        return (StatusCode::BAD_REQUEST, Json(error)).into_response();
-    }
-    let (channel, cumulative) = (voucher.voucher.channel, voucher.voucher.cumulative);
-    guest.vouchers.lock().unwrap().push(voucher);
-    Json(json!({"channel": channel, "cumulative_nano": cumulative, "stored": true})).into_response()
-}
-
-async fn channel(State(guest): State<Arc<Guest>>) -> Json<Value> {
-    let highest = guest
-        .vouchers
-        .lock()
-        .unwrap()
-        .last()
-        .map(|v| hex::encode(v.encode()));
-    Json(
-        json!({"channel": guest.terms.address(), "deposit_nano": "1", "paid_nano": "0", "owed_nano": "0", "voucher": highest}),
-    )
-}
-
-async fn get_method(State(guest): State<Arc<Guest>>) -> Json<Value> {
-    Json(
-        json!({"ok": true, "result": {"gas_used": 1, "exit_code": 0, "stack": guest.channel_stack()}}),
-    )
 }
 
 /// The files in the directory, for tests that restore one.

@@ -1,0 +1,90 @@
+//! What the guest and its proxy answer over HTTP.
+
+use super::{Fault, Guest};
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use settlement::SignedVoucher;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+pub(super) async fn serve(listener: TcpListener, guest: Arc<Guest>) {
+    let router = Router::new()
+        .route("/v1/attestation", get(attestation))
+        .route("/v1/sealed", post(sealed))
+        .route("/v1/vouchers", post(voucher))
+        .route("/v1/cancel", post(cancel))
+        .route("/v1/receipts/{envelope}", get(receipt))
+        .route("/v1/channels/{address}", get(channel))
+        .route("/api/v2/runGetMethod", post(get_method))
+        .with_state(guest);
+    axum::serve(listener, router).await.unwrap();
+}
+
+async fn attestation(
+    State(guest): State<Arc<Guest>>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Vec<u8> {
+    let mut nonce = [0; 32];
+    hex::decode_to_slice(&query["nonce"], &mut nonce).unwrap();
+    guest.bundle(&nonce)
+}
+
+async fn sealed(State(guest): State<Arc<Guest>>, body: Bytes) -> Response {
+    if guest.fault() == Fault::UnsignedRefusal {
+        let error =
+            json!({"error": {"code": "exposure", "message": "pay first", "executed": "no"}});
+        return (StatusCode::PAYMENT_REQUIRED, Json(error)).into_response();
+    }
+    Response::new(Body::from(guest.answer(&body)))
+}
+
+async fn voucher(State(guest): State<Arc<Guest>>, body: Bytes) -> Response {
+    if guest.fault() == Fault::SilentOnVouchers {
+        guest.voucher_came.notify_one();
+        return std::future::pending().await;
+    }
+    let voucher = SignedVoucher::decode(&body).unwrap();
+    if voucher.verify(&guest.terms.payer_key).is_err() {
+        let error = json!({"error": {"code": "voucher", "message": "its signature is wrong", "executed": "no"}});
+        return (StatusCode::BAD_REQUEST, Json(error)).into_response();
+    }
+    let (channel, cumulative) = (voucher.voucher.channel, voucher.voucher.cumulative);
+    guest.vouchers.lock().unwrap().push(voucher);
+    Json(json!({"channel": channel, "cumulative_nano": cumulative, "stored": true})).into_response()
+}
+
+async fn cancel(State(guest): State<Arc<Guest>>, body: Bytes) {
+    guest.cancels.lock().unwrap().push(body.to_vec());
+}
+
+async fn receipt(State(guest): State<Arc<Guest>>, headers: HeaderMap) -> Response {
+    assert!(headers.contains_key("authorization"), "the payer signs");
+    match guest.kept.lock().unwrap().clone() {
+        Some(kept) => Response::new(Body::from(kept)),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn channel(State(guest): State<Arc<Guest>>) -> Json<Value> {
+    let highest = guest
+        .vouchers
+        .lock()
+        .unwrap()
+        .last()
+        .map(|v| hex::encode(v.encode()));
+    Json(
+        json!({"channel": guest.terms.address(), "deposit_nano": "1", "paid_nano": "0", "owed_nano": "0", "voucher": highest}),
+    )
+}
+
+async fn get_method(State(guest): State<Arc<Guest>>) -> Json<Value> {
+    Json(
+        json!({"ok": true, "result": {"gas_used": 1, "exit_code": 0, "stack": guest.channel_stack()}}),
+    )
+}
