@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::llama::bounded;
-use crate::{ModelError, limits};
+use crate::{ModelError, json, limits};
 
 /// The parts of `config.json` that shape the model, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,9 +28,10 @@ pub struct Config {
 
 impl Config {
     /// Parses and checks `config.json`.
-    pub fn parse(json: &[u8]) -> Result<Self, ModelError> {
+    pub fn parse(text: &[u8]) -> Result<Self, ModelError> {
+        json::check_object(text).map_err(|flaw| ModelError::Config(flaw.to_string()))?;
         let file: ConfigFile =
-            serde_json::from_slice(json).map_err(|error| ModelError::Config(error.to_string()))?;
+            serde_json::from_slice(text).map_err(|error| ModelError::Config(error.to_string()))?;
         file.check()
     }
 }

@@ -35,7 +35,7 @@ impl File {
     ];
 
     /// Its name in the model's directory.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             File::Config => "config.json",
             File::Weights => "model.safetensors",

@@ -1,9 +1,10 @@
 //! What a model is without running it: its files, its configuration, its root, and the rule from text to tokens.
 //!
 //! **What it is.** Whoever computes tokens, counts them or decides which model to trust must agree on all of this, so
-//! it is defined here once: [`files`] and [`root`] say which bytes a model is, [`llama`] and [`bert`] read `config.json`,
-//! [`vocabulary`] reads which ids there are, [`limits`] bounds every value, and `text` (a feature, for clients and tools and
-//! never for a guest) makes tokens of messages and text of tokens.
+//! it is defined here once: [`files`] and [`root`] say which bytes a model is, [`whole`] judges whether its files are whole,
+//! [`tensors`] reads the header of its weights, [`llama`] and [`bert`] read `config.json`, [`vocabulary`] reads which ids there
+//! are, [`limits`] bounds every value, and `text` (a feature, for clients and tools and never for a guest) makes tokens of
+//! messages and text of tokens.
 //!
 //! **Trusts.** Nothing. A model's files may be malformed even when their root is the expected one, and a caller's text
 //! may contain control tokens.
@@ -18,16 +19,20 @@
 pub mod bert;
 mod error;
 pub mod files;
+pub mod json;
 pub mod limits;
 pub mod llama;
 pub mod root;
+pub mod tensors;
 #[cfg(feature = "text")]
 pub mod text;
 pub mod vocabulary;
 pub mod volume;
+pub mod whole;
 
 // The public interface is:
 pub use error::ModelError;
 pub use files::{File, FileDigest, FilesError, ModelFiles, Opened};
 pub use root::ModelRoot;
 pub use vocabulary::Vocabulary;
+pub use whole::{Flaw, Judge};

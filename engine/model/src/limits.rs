@@ -9,8 +9,14 @@ pub const TOKENIZER_BYTES_MAX: u64 = 32 * 1024 * 1024;
 pub const TOKENIZER_CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// `model.safetensors`: all of it is held in memory once as bytes and once as tensors.
 pub const WEIGHTS_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
-/// The JSON header of `model.safetensors`. The `safetensors` crate would parse up to 100 MB of it.
-pub const WEIGHTS_HEADER_BYTES_MAX: u64 = 1024 * 1024;
+/// The JSON header of one file of weights: a hundred thousand tensors, more than any model has, need some 12 MB.
+pub const WEIGHTS_HEADER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// The headers of all weights of one model together: the names of their tensors are in memory at once.
+pub const WEIGHTS_HEADERS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// An index of weights: the largest models' have some 10 MB.
+pub const INDEX_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// `tokenizer.model`: the pieces of a vocabulary have some 5 MB.
+pub const PIECES_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// The description of a model's volume: some 200 bytes a file.
 pub const DESCRIPTION_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -4,3 +4,4 @@ mod changed;
 mod files;
 mod text;
 mod volume;
+mod whole;
