@@ -9,12 +9,12 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use lzma_rust2::XzReader;
 use object::read::elf::ElfFile64;
 use object::{Endianness, Object, ObjectSection};
 
 use super::out_of_tree::symbols;
 use super::out_of_tree::symbols::Misfit;
+use crate::formats::compression::xz;
 use crate::limits::{
     KERNEL_DIRECTORY_DEPTH_MAX, KERNEL_FILES_MAX, MODULE_BYTES_MAX, MODULE_DEPTH_MAX,
     MODULE_XZ_MEMORY_KIB_MAX, MODULES_BUILTIN_BYTES_MAX,
@@ -248,7 +248,7 @@ impl Kernel {
         let compressed = path.extension().is_some_and(|extension| extension == "xz");
         let read = if compressed {
             let packed = file.take(MODULE_BYTES_MAX);
-            XzReader::new_mem_limit(io::BufReader::new(packed), false, MODULE_XZ_MEMORY_KIB_MAX)
+            xz(packed, MODULE_XZ_MEMORY_KIB_MAX)
                 .take(MODULE_BYTES_MAX + 1)
                 .read_to_end(&mut bytes)
         } else {

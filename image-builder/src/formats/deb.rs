@@ -96,36 +96,11 @@ pub const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
 impl<R: Read> Deb<R> {
     /// Reads up to where the data begins.
     pub fn open(mut deb: R) -> Result<Self, DebError> {
-        magic(&mut deb)?;
-        for number in 0..DEB_MEMBERS_MAX {
-            let (name, bytes) = member_header(&mut deb)?;
-            match name.as_str() {
-                // "The first member … has to be named debian-binary" and says 2.0; a minor number may differ.
-                "debian-binary" if number == 0 => {
-                    let mut version = [0; 4];
-                    deb.read_exact(&mut version).map_err(container)?;
-                    if bytes != 4 || !version.starts_with(b"2.") {
-                        return Err(DebError::Container("its format is not 2.0".into()));
-                    }
-                }
-                _ if number == 0 => {
-                    return Err(DebError::Container("debian-binary is not first".into()));
-                }
-                _ => match compression(&name, "data.tar") {
-                    Some(compression) => {
-                        return Ok(Self {
-                            data: deb,
-                            compression: compression?,
-                            bytes,
-                        });
-                    }
-                    None => skip(&mut deb, bytes.saturating_add(bytes % 2))?,
-                },
-            }
-        }
-        Err(DebError::TooMuch {
-            what: "members before its data",
-            max: DEB_MEMBERS_MAX as u64,
+        let (compression, bytes) = find(&mut deb, DATA)?;
+        Ok(Self {
+            data: deb,
+            compression,
+            bytes,
         })
     }
 
@@ -135,20 +110,79 @@ impl<R: Read> Deb<R> {
         mut visit: impl FnMut(Entry<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let member = Exactly::new(self.data, self.bytes);
-        read_tar(self.compression.open(member).map_err(broken)?, &mut visit)
+        read_tar(self.compression.open(member), &mut visit)
     }
 }
 
-/// What every archive of ar(5) begins with.
-pub(super) fn magic(deb: &mut impl Read) -> Result<(), DebError> {
+/// The archive with the maintainer scripts.
+pub(super) const CONTROL: &str = "control.tar";
+const DATA: &str = "data.tar";
+
+/// Reads up to where an archive begins, and tells how it is compressed and how long it is. The order of the members is deb(5)'s and
+/// dpkg's: `debian-binary`, control, data, and between them what begins with an underscore, which is passed over.
+pub(super) fn find(deb: &mut impl Read, wanted: &str) -> Result<(Compression, u64), DebError> {
+    let refuse = |problem: String| DebError::Container(problem);
     let mut magic = [0; MAGIC.len()];
     deb.read_exact(&mut magic).map_err(container)?;
-    let is = || DebError::Container("it does not begin as an archive".into());
-    (&magic == MAGIC).then_some(()).ok_or_else(is)
+    if &magic != MAGIC {
+        return Err(refuse("it does not begin as an archive".into()));
+    }
+    let (name, bytes) = member_header(deb)?;
+    if name != "debian-binary" {
+        return Err(refuse("debian-binary is not first".into()));
+    }
+    check_version(deb, bytes)?;
+    let mut order = [CONTROL, DATA].into_iter().peekable();
+    for _ in 1..DEB_MEMBERS_MAX {
+        let (name, bytes) = member_header(deb)?;
+        if !name.starts_with('_') {
+            let expected = order.next_if(|stem| name.starts_with(stem));
+            let expected = expected.ok_or_else(|| {
+                let name: String = name.chars().take(16).collect();
+                refuse(format!(
+                    "its member `{}` is not one of debian-binary, control.tar, data.tar in this order",
+                    name.escape_debug()
+                ))
+            })?;
+            if expected == wanted {
+                let compression = Compression::of(&name[expected.len()..]);
+                let compression = compression.ok_or(DebError::Compression(name))?;
+                return Ok((compression, bytes));
+            }
+        }
+        skip(deb, bytes.saturating_add(bytes % 2))?;
+    }
+    Err(too_much("members before its data", DEB_MEMBERS_MAX as u64))
 }
 
+/// The first line says 2 and a minor number; "new lines may be present, and should be ignored" (deb(5)).
+fn check_version(deb: &mut impl Read, bytes: u64) -> Result<(), DebError> {
+    let mut start = Vec::new();
+    let read = deb
+        .take(bytes.min(VERSION_BYTES_MAX))
+        .read_to_end(&mut start);
+    let read = read.map_err(container)? as u64;
+    skip(deb, bytes.saturating_add(bytes % 2) - read)?;
+    let line = start
+        .split(|byte| *byte == b'\n')
+        .next()
+        .unwrap_or_default();
+    let minor = line.strip_prefix(b"2.").unwrap_or_default();
+    if minor.is_empty() || !minor.iter().all(u8::is_ascii_digit) {
+        let line: String = String::from_utf8_lossy(line).chars().take(16).collect();
+        return Err(DebError::Container(format!(
+            "its format is not 2.0: debian-binary says `{}`",
+            line.escape_debug()
+        )));
+    }
+    Ok(())
+}
+
+/// Of the first line of `debian-binary`, which has four.
+const VERSION_BYTES_MAX: u64 = 64;
+
 /// One header of ar(5): 60 bytes of text. The name may have a slash at its end.
-pub(super) fn member_header(deb: &mut impl Read) -> Result<(String, u64), DebError> {
+fn member_header(deb: &mut impl Read) -> Result<(String, u64), DebError> {
     let mut header = [0; 60];
     deb.read_exact(&mut header).map_err(container)?;
     let bad = || DebError::Container("a header of its members is malformed".into());
@@ -167,13 +201,7 @@ pub(super) fn member_header(deb: &mut impl Read) -> Result<(String, u64), DebErr
     Ok((name.strip_suffix('/').unwrap_or(name).to_owned(), bytes))
 }
 
-/// How the member `name` is compressed, if that is the archive `stem`.
-pub(super) fn compression(name: &str, stem: &str) -> Option<Result<Compression, DebError>> {
-    let found = Compression::of(name.strip_prefix(stem)?);
-    Some(found.ok_or_else(|| DebError::Compression(name.to_owned())))
-}
-
-pub(super) fn skip(deb: &mut impl Read, bytes: u64) -> Result<(), DebError> {
+fn skip(deb: &mut impl Read, bytes: u64) -> Result<(), DebError> {
     let skipped = io::copy(&mut deb.take(bytes), &mut io::sink()).map_err(container)?;
     if skipped < bytes {
         return Err(DebError::Container("it ends in the middle".into()));
@@ -394,13 +422,13 @@ fn check_component(part: &str) -> Result<(), &'static str> {
 }
 
 /// A reader that ends after so many bytes, and does not take an earlier end for the right one.
-struct Exactly<R> {
+pub(super) struct Exactly<R> {
     inner: R,
     left: u64,
 }
 
 impl<R: Read> Exactly<R> {
-    fn new(inner: R, bytes: u64) -> Self {
+    pub(super) fn new(inner: R, bytes: u64) -> Self {
         Self { inner, left: bytes }
     }
 }

@@ -2,33 +2,20 @@
 //! ever run.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
 
 use super::deb;
 use super::deb::DebError;
 use crate::formats::metered::Limited;
-use crate::limits::{
-    DEB_CONTROL_BYTES_MAX, DEB_ENTRIES_MAX, DEB_MEMBERS_MAX, DEB_SCRIPT_BYTES_MAX,
-};
+use crate::limits::{DEB_CONTROL_BYTES_MAX, DEB_ENTRIES_MAX, DEB_SCRIPT_BYTES_MAX};
 
 /// What dpkg runs when a package is installed where it was not before (Debian Policy 6.5).
 pub const INSTALL_SCRIPTS: [&str; 2] = ["preinst", "postinst"];
 
 /// The scripts of [`INSTALL_SCRIPTS`] that the package has, by name.
 pub fn install_scripts(mut deb: impl Read) -> Result<BTreeMap<String, Vec<u8>>, DebError> {
-    deb::magic(&mut deb)?;
-    for _ in 0..DEB_MEMBERS_MAX {
-        let (name, bytes) = deb::member_header(&mut deb)?;
-        if let Some(compression) = deb::compression(&name, "control.tar") {
-            let tar = compression?.open((&mut deb).take(bytes));
-            return pick(tar.map_err(broken)?);
-        }
-        if name.starts_with("data.tar") {
-            break;
-        }
-        deb::skip(&mut deb, bytes.saturating_add(bytes % 2))?;
-    }
-    Err(DebError::Container("it has no control archive".into()))
+    let (compression, bytes) = deb::find(&mut deb, deb::CONTROL)?;
+    pick(compression.open(deb::Exactly::new(deb, bytes)))
 }
 
 fn pick(tar: impl Read) -> Result<BTreeMap<String, Vec<u8>>, DebError> {
@@ -58,6 +45,8 @@ fn pick(tar: impl Read) -> Result<BTreeMap<String, Vec<u8>>, DebError> {
         }
         scripts.insert((*script).to_owned(), text);
     }
+    // As for the data: what lies behind the archive's end is judged as well.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(broken)?;
     Ok(scripts)
 }
 

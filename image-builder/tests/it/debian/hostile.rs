@@ -1,11 +1,14 @@
 //! Packages that have the digest in the lock and are not what they should be.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 
+use flate2::write::GzEncoder;
 use image_builder::formats::deb::{Deb, DebError, Kind};
+use image_builder::formats::deb_scripts::install_scripts;
 use image_builder::lock::Role;
 use image_builder::store::{Fault, PackageError, ensure_tree};
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use tar::EntryType;
 
 use super::archive::Archive;
@@ -161,7 +164,7 @@ impl Read for Endless {
 #[test]
 fn a_package_without_an_end_is_refused() {
     let check = |content: &mut dyn Read, expected: &str| {
-        let mut start = ar_of(&[("debian-binary", b"2.0\n"), ("data.tar", b"")]);
+        let mut start = deb_of("data.tar", b"");
         let size = start.len() - 12;
         start[size..size + 10].copy_from_slice(b"9999999999");
         let endless = Deb::open((&start[..]).chain(content)).expect("a header");
@@ -193,7 +196,18 @@ fn a_container_that_is_no_package_is_refused() {
     refused(b"x", "not a Debian package");
     refused(b"!<arch>\n", "not a Debian package");
     refused(&ar_of(&[("data.tar", b"x")]), "debian-binary is not first");
-    refused(&ar_of(&[("debian-binary", b"3.0\n")]), "format is not 2.0");
+    for (version, said) in [
+        (&b"3.0\n"[..], "says `3.0`"),
+        (b"2\n", "says `2`"),
+        (b"2.\n", "says `2.`"),
+        (b"2.0\r\n", "says `2.0\\r`"),
+        (b"2.0 \n", "says `2.0 `"),
+        (b"\n2.0\n", "says ``"),
+        (b"", "says ``"),
+    ] {
+        refused(&ar_of(&[("debian-binary", version)]), "format is not 2.0");
+        refused(&ar_of(&[("debian-binary", version)]), said);
+    }
     refused(
         &ar_of(&[("debian-binary", b"2.0\n")]),
         "not a Debian package",
@@ -202,6 +216,30 @@ fn a_container_that_is_no_package_is_refused() {
         .chain(std::iter::repeat_n(("_more", &b"x"[..]), 40))
         .collect();
     refused(&ar_of(&many), "members before its data");
+    // Two ends that stay as they are, and what dpkg gives up at between them.
+    let with = |between: &[(&str, &[u8])]| {
+        let tar = tar_of(&[Made::File("./usr/file", 0o644, b"x")]);
+        let start = [("debian-binary", &b"2.0\n"[..])];
+        ar_of(&[&start, between, &[("data.tar", tar.as_slice())]].concat())
+    };
+    let control = ("control.tar.xz", &b"x"[..]);
+    for good in [
+        &[control][..],
+        &[("_gpgorigin", b"odd"), control, ("_more/", b"")],
+        &[("control.tar", b"")],
+        &[("control.tar.zst/", b"xyz")],
+    ] {
+        assert_eq!(entries(&with(good)).map(|all| all.len()), Ok(1));
+    }
+    for (bad, name) in [
+        (&[][..], "data.tar"),
+        (&[control, control], "control.tar.xz"),
+        (&[control, ("extra", b"x")], "extra"),
+        (&[("debian-binary", b"2.0\n"), control], "debian-binary"),
+        (&[("data.tar", b"x"), control], "data.tar"),
+    ] {
+        refused(&with(bad), &format!("its member `{name}` is not one of"));
+    }
     let good = deb(&[Made::File("./usr/file", 0o644, b"x")]);
     let text = String::from_utf8_lossy(&good).into_owned();
     let size = text
@@ -230,6 +268,127 @@ fn broken_or_greedy_compression_is_refused() {
     let sum = [2u8, 0, 0x21, 1, 40, 0, 0, 0];
     greedy[20..24].copy_from_slice(&crc32(&sum));
     refused(&deb_of("data.tar.xz", &greedy), "needed memory too big");
+}
+
+#[test]
+fn the_first_line_of_debian_binary_says_the_format_and_more_lines_say_nothing() {
+    let tar = tar_of(&[Made::File("./usr/file", 0o644, b"x")]);
+    let long = [&b"2.0\n"[..], &[b'x'; 5001]].concat();
+    for version in [
+        &b"2.0\n"[..],
+        b"2.0",
+        b"2.1\n",
+        b"2.17\n",
+        b"2.0\nanother line\n",
+        b"2.0\n\n",
+        &long,
+    ] {
+        let control = ("control.tar", &b""[..]);
+        let deb = ar_of(&[("debian-binary", version), control, ("data.tar", &tar)]);
+        assert_eq!(entries(&deb).map(|all| all.len()), Ok(1), "{version:?}");
+        assert!(install_scripts(&deb[..]).is_ok(), "{version:?}");
+    }
+}
+
+/// What compresses a piece, by the suffix of its members.
+const COMPRESSIONS: [(&str, fn(&[u8]) -> Vec<u8>); 3] = [
+    (".xz", xz_stored),
+    (".zst", |bytes| {
+        compress_to_vec(bytes, CompressionLevel::Fastest)
+    }),
+    (".gz", |bytes| {
+        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).expect("memory takes it");
+        encoder.finish().expect("memory takes it")
+    }),
+];
+
+#[test]
+fn what_lies_behind_a_compressed_stream_is_judged_alike_in_every_format() {
+    let tar = tar_of(&[
+        Made::File("./usr/file", 0o644, &[7; 5000]),
+        Made::File("./usr/other", 0o644, b"x"),
+    ]);
+    let control = tar_of(&[Made::File("./postinst", 0o755, b"#!/bin/sh\n")]);
+    const BEHIND: &str = "it goes on behind its end with other bytes than a further stream";
+    for (suffix, pack) in COMPRESSIONS {
+        // Of the data and of the control archive.
+        let read = |change: &dyn Fn(Vec<u8>) -> Vec<u8>| {
+            let whole = deb_of(&format!("data.tar{suffix}"), &change(pack(&tar)));
+            let all = entries(&whole).map(|all| all.len());
+            let members = [("debian-binary", &b"2.0\n"[..])];
+            let name = format!("control.tar{suffix}");
+            let packed = change(pack(&control));
+            let scripts = ar_of(&[&members, &[(name.as_str(), packed.as_slice())][..]].concat());
+            let scripts = install_scripts(&scripts[..]).map(|scripts| scripts.len());
+            match (all, scripts) {
+                (Ok(2), Ok(1)) => Ok(()),
+                (Err(one), Err(other)) => {
+                    assert_eq!(one, other, "{suffix}");
+                    Err(one.to_string())
+                }
+                other => panic!("{suffix}: {other:?}"),
+            }
+        };
+        let behind = |more: &[u8]| read(&|packed| [&packed, more].concat());
+        assert_eq!(read(&|packed| packed), Ok(()), "{suffix}");
+        assert_eq!(behind(&pack(b"")), Ok(()), "{suffix}");
+        assert_eq!(
+            behind(&[pack(b""), pack(&[0; 512]), pack(b"")].concat()),
+            Ok(()),
+            "{suffix}"
+        );
+        for garbage in [
+            &b"x"[..],
+            b"\n",
+            b"\x1f",
+            b"\xfd7zXZ",
+            b"\x28\xb5\x2f",
+            b"BZh91AY&SY",
+            &[1; 100_000],
+        ] {
+            let said = behind(garbage).expect_err("garbage");
+            assert!(said.contains(BEHIND), "{suffix} {said}");
+        }
+        // A second stream is read like a first one.
+        let cut = pack(&[0; 9000]);
+        behind(&cut[..cut.len() - 3]).expect_err("a cut stream");
+        let twice = [pack(b""), b"x".to_vec()].concat();
+        assert!(
+            behind(&twice).expect_err("garbage").contains(BEHIND),
+            "{suffix}"
+        );
+        // Padding, which only xz has.
+        for zeros in 1..=9 {
+            let padded = behind(&vec![0; zeros]);
+            match (suffix, zeros % 4) {
+                (".xz", 0) => assert_eq!(padded, Ok(())),
+                (".xz", _) => assert!(padded.expect_err("padding").contains("multiple of four")),
+                _ => assert!(
+                    padded.expect_err("padding").contains(BEHIND),
+                    "{suffix} {zeros}"
+                ),
+            }
+        }
+        let between = |zeros| behind(&[vec![0; zeros], pack(b"")].concat());
+        assert_eq!(
+            (between(8).is_ok(), between(2).is_ok()),
+            (suffix == ".xz", false),
+            "{suffix}"
+        );
+        // A frame that zstd skips, before and behind; one that ends early.
+        let skipped = [&b"\x5f\x2a\x4d\x18"[..], &5u32.to_le_bytes(), b"hello"].concat();
+        assert_eq!(behind(&skipped).is_ok(), suffix == ".zst", "{suffix}");
+        let before = read(&|packed| [skipped.clone(), skipped.clone(), packed].concat());
+        assert_eq!(before.is_ok(), suffix == ".zst", "{suffix}");
+        assert!(behind(&skipped[..10]).is_err());
+        // Cut between two streams, as parallel compressors write them.
+        let parts = [&tar[..1024], &tar[1024..2000], &tar[2000..]]
+            .map(pack)
+            .concat();
+        let whole = entries(&deb_of(&format!("data.tar{suffix}"), &parts));
+        assert_eq!(whole, entries(&deb_of("data.tar", &tar)), "{suffix}");
+    }
 }
 
 /// What a package has: paths, kinds and content.
