@@ -66,6 +66,8 @@ pub const INDEX_FIELD_BYTES_MAX: usize = 256 << 10;
 pub const RELATIONS_MAX: usize = 4096;
 /// Names that the packages of an index provide, in all: trixie's main has 69 thousand.
 pub const INDEX_PROVIDES_MAX: usize = 1 << 20;
+/// Paragraphs of an index that cannot be read: the lists of third parties have a few. More of them, and the index is something else.
+pub const INDEX_ODD_MAX: usize = 4096;
 /// One line of an index: the longest of trixie's main has 76 KB, a list of what a package was built with.
 pub const INDEX_LINE_BYTES_MAX: usize = 1 << 20;
 /// Memory for one xz decoder, in KiB: the dictionary of `xz -9` and some. A header that asks for more is refused.

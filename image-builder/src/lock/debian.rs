@@ -16,8 +16,8 @@ mod suite_release;
 mod version;
 
 pub use certificate::{Certificate, KeyError, Unfit};
-pub use date::Date;
-pub use index::{Available, Index, IndexError};
+pub use date::{Date, NoDate};
+pub use index::{Available, Index, IndexError, Malformed, Odd};
 pub use signature::{SignatureError, Signed};
 pub use solve::{Preferred, Unsolved, chosen, closure};
 pub use suite_release::{Listed, Release, ReleaseError};

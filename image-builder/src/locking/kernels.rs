@@ -70,10 +70,7 @@ fn needed_of<'a>(
     package: &Available,
     which: impl Fn(&str) -> bool,
 ) -> Result<Vec<&'a Available>, Unsolved> {
-    let malformed = || Unsolved::Malformed {
-        package: package.name.clone(),
-    };
-    let groups = package.needs().ok_or_else(malformed)?;
+    let groups = package.needs()?;
     let mut found = BTreeMap::new();
     for relation in groups.iter().flatten().filter(|of| which(&of.name)) {
         let versions = index.versions(&relation.name).iter().rev();

@@ -40,6 +40,7 @@ impl LockingError {
             Self::Fetch(error) => error.fault(),
             Self::Release { .. } | Self::Index(_) => Fault::Mirror,
             Self::Nowhere { tried, .. } => tried.first().map_or(Fault::Mirror, Self::fault),
+            Self::Unsolved(error) if error.is_of_the_index() => Fault::Mirror,
             Self::Key { .. }
             | Self::Unsolved(_)
             | Self::Kernel { .. }

@@ -1,21 +1,22 @@
 //! A `Packages` index: what a suite has, as far as we need it.
 //!
 //! Promises that an [`Index`] has only well-formed names, versions and digests, paths below `pool/`, and sizes within
-//! [`crate::limits`]; a paragraph that breaks this makes the whole index an error, with its line. Dependencies stay text until a
-//! solver asks for them: seventy thousand packages are listed and some hundred are looked at.
+//! [`crate::limits`]. A paragraph that breaks this is passed over and kept in mind ([`Odd`]): whoever needs its package is refused, and
+//! is told the line, the package and the field; nobody else is. Dependencies stay text until a solver asks for them: seventy thousand
+//! packages are listed and some hundred are looked at.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 
-use lzma_rust2::XzReader;
-
-use super::relation::Relation;
+use super::relation::{Relation, is_architecture};
 use super::version::Version;
 use super::{is_package_name, relation};
+use crate::formats::compression::xz;
 use crate::formats::metered::{Limited, TooLong};
 use crate::limits::{
-    FILE_BYTES_MAX, INDEX_FIELD_BYTES_MAX, INDEX_LINE_BYTES_MAX, INDEX_PACKAGES_MAX,
+    FILE_BYTES_MAX, INDEX_FIELD_BYTES_MAX, INDEX_LINE_BYTES_MAX, INDEX_ODD_MAX, INDEX_PACKAGES_MAX,
     INDEX_PROVIDES_MAX, INDEX_UNPACKED_BYTES_MAX, PATH_BYTES_MAX, XZ_MEMORY_KIB_MAX,
 };
 use crate::lock::is_plain_name;
@@ -46,18 +47,64 @@ pub struct Available {
 }
 
 impl Available {
-    /// What it needs before anything else, then what it needs at all; each group by one of its alternatives. `None` when a
-    /// field is malformed.
-    pub fn needs(&self) -> Option<Vec<Vec<Relation>>> {
+    /// What it needs before anything else, then what it needs at all; each group by one of its alternatives.
+    pub fn needs(&self) -> Result<Vec<Vec<Relation>>, Malformed> {
+        let read = |at: usize, text: &str| {
+            relation::parse_field(text).ok_or_else(|| Malformed {
+                package: self.name.clone(),
+                field: FIELDS[at],
+                value: short(relation::first_malformed(text)),
+            })
+        };
         let [first, then] = &self.needs;
-        let mut groups = relation::parse_field(first)?;
-        groups.extend(relation::parse_field(then)?);
-        Some(groups)
+        let mut groups = read(PRE_DEPENDS, first)?;
+        groups.extend(read(PRE_DEPENDS + 1, then)?);
+        Ok(groups)
     }
 
     /// Names that it stands in for.
     pub fn provides(&self) -> &[(String, Option<Version>)] {
         &self.provides
+    }
+
+    /// Whether something odd of the same name is of a suite that is preferred to this one's, or as much.
+    pub(super) fn is_behind(&self, odd: &Odd) -> bool {
+        odd.rank <= self.rank
+    }
+}
+
+/// A field of dependencies that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the dependencies of {package} are malformed: {field} has `{value}`")]
+#[expect(missing_docs)]
+pub struct Malformed {
+    pub package: String,
+    pub field: &'static str,
+    pub value: String,
+}
+
+/// A paragraph of which nothing was taken, or a name in `Provides` that provides nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Odd {
+    suite: Arc<str>,
+    line: usize,
+    /// If it has a name that a package can have.
+    package: Option<String>,
+    problem: String,
+    rank: usize,
+}
+
+impl fmt::Display for Odd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the index ")?;
+        if !self.suite.is_empty() {
+            write!(f, "of {} ", self.suite)?;
+        }
+        write!(f, "has, in the paragraph at line {}", self.line)?;
+        if let Some(package) = &self.package {
+            write!(f, " (package {package})")?;
+        }
+        write!(f, ", {}", self.problem)
     }
 }
 
@@ -69,8 +116,8 @@ pub enum IndexError {
     Broken(String),
     #[error("the index has more than {max} {what}")]
     TooMuch { what: &'static str, max: u64 },
-    #[error("the index has, in the paragraph at line {line}, {problem}")]
-    Paragraph { line: usize, problem: String },
+    #[error("more than {INDEX_ODD_MAX} paragraphs of the index cannot be read; {first}")]
+    TooOdd { first: Odd },
 }
 
 /// All packages of some suites' components.
@@ -84,6 +131,10 @@ pub struct Index {
     providers: BTreeMap<String, Vec<String>>,
     /// Names provided, counted each time.
     provided: usize,
+    /// Paragraphs that were passed over, in their order.
+    odd: Vec<Odd>,
+    /// What some `Provides` say that provides nothing, by the beginning of a name.
+    ignored: Vec<(String, Odd)>,
 }
 
 impl Index {
@@ -101,8 +152,7 @@ impl Index {
 
     /// Adds another component's index.
     pub fn add_xz(&mut self, compressed: impl Read) -> Result<(), IndexError> {
-        let text = XzReader::new_mem_limit(compressed, true, XZ_MEMORY_KIB_MAX);
-        self.add(text)
+        self.add(xz(compressed, XZ_MEMORY_KIB_MAX))
     }
 
     /// Reads an index that is plain text.
@@ -127,6 +177,25 @@ impl Index {
         self.providers.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// Paragraphs that were passed over, in their order.
+    pub fn odd(&self) -> &[Odd] {
+        &self.odd
+    }
+
+    /// What was passed over that is called so.
+    pub(super) fn odd_of(&self, name: &str) -> impl Iterator<Item = &Odd> {
+        let mut odd = self.odd.iter();
+        std::iter::from_fn(move || odd.find(|odd| odd.package.as_deref() == Some(name)))
+    }
+
+    /// What was passed over and may be why nothing is called so, or provides that name.
+    pub(super) fn blame(&self, name: &str) -> Option<&Odd> {
+        let mut ignored = self.ignored.iter();
+        let ignored = || ignored.find(|(item, _)| item == name).map(|(_, odd)| odd);
+        let nameless = || self.odd.iter().find(|odd| odd.package.is_none());
+        self.odd_of(name).next().or_else(ignored).or_else(nameless)
+    }
+
     pub(super) fn add(&mut self, text: impl Read) -> Result<(), IndexError> {
         let text = Limited::new(text, INDEX_UNPACKED_BYTES_MAX);
         let mut lines = BufReader::with_capacity(1 << 16, text);
@@ -140,11 +209,14 @@ impl Index {
             if line.len() > INDEX_LINE_BYTES_MAX {
                 return Err(too_much("bytes in a line", INDEX_LINE_BYTES_MAX));
             }
-            if line.last() == Some(&b'\n') {
-                line.pop();
+            // One with the line ends of Windows is read as well.
+            for end in [b'\n', b'\r'] {
+                if line.last() == Some(&end) {
+                    line.pop();
+                }
             }
             if !line.is_empty() {
-                paragraph.take(&line).map_err(at(number))?;
+                paragraph.take(&line, number);
                 continue;
             }
             if !paragraph.is_empty() {
@@ -152,13 +224,7 @@ impl Index {
                 if seen > INDEX_PACKAGES_MAX {
                     return Err(too_much("packages", INDEX_PACKAGES_MAX));
                 }
-                let package = std::mem::take(&mut paragraph).finish();
-                let mut package = package.map_err(at(number))?;
-                if let Some(suite) = self.suites.last() {
-                    package.suite = Arc::clone(suite);
-                    package.rank = self.suites.len() - 1;
-                }
-                self.insert(package)?;
+                self.finish(std::mem::take(&mut paragraph))?;
             }
             if got == 0 {
                 break;
@@ -170,6 +236,49 @@ impl Index {
         for names in self.providers.values_mut() {
             names.sort();
             names.dedup();
+        }
+        Ok(())
+    }
+
+    /// Takes what a paragraph says, or keeps in mind that it says nothing that can be used.
+    fn finish(&mut self, paragraph: Paragraph) -> Result<(), IndexError> {
+        let (suite, rank) = (
+            self.suites.last().cloned(),
+            self.suites.len().saturating_sub(1),
+        );
+        let suite = suite.unwrap_or_default();
+        let name = paragraph.values[0]
+            .clone()
+            .filter(|name| is_package_name(name));
+        let odd = |line, problem| Odd {
+            suite: Arc::clone(&suite),
+            line,
+            package: name.clone(),
+            problem,
+            rank,
+        };
+        let line = paragraph.line;
+        match paragraph.finish() {
+            Ok(None) => {}
+            Ok(Some((mut package, ignored))) => {
+                package.suite = Arc::clone(&suite);
+                package.rank = rank;
+                let room = INDEX_ODD_MAX.saturating_sub(self.ignored.len());
+                for item in ignored.into_iter().take(room) {
+                    let end = item.find(|c: char| !c.is_ascii_graphic() || "(|<[:".contains(c));
+                    let name = item[..end.unwrap_or(item.len())].to_owned();
+                    self.ignored
+                        .push((name, odd(line, format!("Provides: {}", short(&item)))));
+                }
+                self.insert(package)?;
+            }
+            Err(problem) => {
+                self.odd.push(odd(line, problem));
+                if self.odd.len() > INDEX_ODD_MAX {
+                    let first = self.odd.swap_remove(0);
+                    return Err(IndexError::TooOdd { first });
+                }
+            }
         }
         Ok(())
     }
@@ -189,22 +298,30 @@ impl Index {
     }
 }
 
-fn is_short(value: &str) -> Result<(), String> {
+fn is_short(at: usize, value: String) -> Result<String, String> {
     match value.len() <= INDEX_FIELD_BYTES_MAX {
-        true => Ok(()),
+        true => Ok(value),
         false => Err(format!(
-            "a field of more than {INDEX_FIELD_BYTES_MAX} bytes"
+            "{}: a field of more than {INDEX_FIELD_BYTES_MAX} bytes",
+            FIELDS[at]
         )),
     }
+}
+
+fn short(value: &str) -> String {
+    value.chars().take(80).collect()
 }
 
 /// The fields that we keep, in the order of [`FIELDS`], as they come in.
 #[derive(Default)]
 struct Paragraph {
     values: [Option<String>; FIELDS.len()],
-    started: bool,
+    /// Its first line; none yet at 0.
+    line: usize,
     /// The field that a continuation line belongs to.
     open: Option<usize>,
+    /// What was wrong first.
+    problem: Option<String>,
 }
 
 const FIELDS: [&str; 9] = [
@@ -218,33 +335,51 @@ const FIELDS: [&str; 9] = [
     "Depends",
     "Provides",
 ];
+const PRE_DEPENDS: usize = 6;
 
 impl Paragraph {
     fn is_empty(&self) -> bool {
-        !self.started
+        self.line == 0
     }
 
-    /// One line that is not empty: `Name: value`, or a continuation that begins with a space or tab (Debian Policy 5.1).
-    fn take(&mut self, line: &[u8]) -> Result<(), String> {
-        let first = !std::mem::replace(&mut self.started, true);
+    fn take(&mut self, line: &[u8], number: usize) {
+        if let Err(problem) = self.read(line, number) {
+            self.problem.get_or_insert(problem);
+        }
+    }
+
+    /// One line that is not empty: `Name: value`, or a continuation that begins with a space or tab (Debian Policy 5.1). "Field names
+    /// are not case-sensitive."
+    fn read(&mut self, line: &[u8], number: usize) -> Result<(), String> {
+        let first = self.is_empty();
+        if first {
+            self.line = number;
+        }
         if matches!(line.first(), Some(b' ' | b'\t')) {
             if first {
                 return Err("a continuation of nothing".into());
             }
             // A dependency that goes on in a second line must not be half read.
-            if let Some(value) = self.open.and_then(|at| self.values[at].as_mut()) {
+            if let Some(at) = self.open
+                && let Some(mut value) = self.values[at].take()
+            {
                 value.push(' ');
-                value.push_str(text(line)?.trim());
-                return is_short(value);
+                value.push_str(text(at, line)?.trim());
+                self.values[at] = Some(is_short(at, value)?);
             }
             return Ok(());
         }
         let colon = line.iter().position(|b| *b == b':');
-        let (name, value) = line.split_at(colon.ok_or("a line that is no field")?);
-        self.open = FIELDS.iter().position(|field| field.as_bytes() == name);
+        let Some(colon) = colon else {
+            self.open = None;
+            let line = short(&String::from_utf8_lossy(line));
+            return Err(format!("a line that is no field: {line}"));
+        };
+        let (name, value) = line.split_at(colon);
+        let of_name = |field: &&str| field.as_bytes().eq_ignore_ascii_case(name);
+        self.open = FIELDS.iter().position(|field| of_name(&field));
         if let Some(at) = self.open {
-            let value = text(&value[1..])?.trim().to_owned();
-            is_short(&value)?;
+            let value = is_short(at, text(at, &value[1..])?.trim().to_owned())?;
             if self.values[at].replace(value).is_some() {
                 return Err(format!("two fields {}", FIELDS[at]));
             }
@@ -252,7 +387,11 @@ impl Paragraph {
         Ok(())
     }
 
-    fn finish(self) -> Result<Available, String> {
+    /// The package, and what its `Provides` says that provides nothing; none if it is for another architecture.
+    fn finish(self) -> Result<Option<(Available, Vec<String>)>, String> {
+        if let Some(problem) = self.problem {
+            return Err(problem);
+        }
         let [
             name,
             version,
@@ -266,33 +405,35 @@ impl Paragraph {
         ] = self.values;
         let check = |at: usize, value: Option<String>, good: fn(&str) -> bool| match value {
             Some(value) if good(&value) => Ok(value),
-            Some(value) => Err(format!(
-                "{}: {}",
-                FIELDS[at],
-                value.chars().take(80).collect::<String>()
-            )),
+            Some(value) => Err(format!("{}: {}", FIELDS[at], short(&value))),
             None => Err(format!("no {}", FIELDS[at])),
         };
+        let architecture = check(2, architecture, is_architecture)?;
+        if !matches!(architecture.as_str(), "amd64" | "all") {
+            return Ok(None);
+        }
+        let name = check(0, name, is_package_name)?;
         let version = check(1, version, |text| Version::parse(text).is_some())?;
         let bytes = check(4, bytes, |text| {
             let size = text.parse::<u64>();
             size.is_ok_and(|size| (1..=FILE_BYTES_MAX).contains(&size))
         })?;
         let sha256 = check(5, sha256, |text| text.parse::<Digest32>().is_ok())?;
-        let provides = provides.unwrap_or_default();
-        Ok(Available {
-            name: check(0, name, is_package_name)?,
+        let provides = relation::parse_provides(&provides.unwrap_or_default());
+        let provides = provides.ok_or("Provides: too many names")?;
+        let package = Available {
+            name,
             suite: Arc::default(),
             version: Version::parse(&version).ok_or("no Version")?,
-            architecture: check(2, architecture, |text| matches!(text, "amd64" | "all"))?,
+            architecture,
             path: check(3, path, is_pool_path)?,
             bytes: bytes.parse().map_err(|_| "no Size".to_owned())?,
             sha256: sha256.parse().map_err(|_| "no SHA256")?,
             needs: [pre_depends, depends].map(Option::unwrap_or_default),
-            provides: relation::parse_provides(&provides)
-                .ok_or_else(|| "a malformed Provides".to_owned())?,
+            provides: provides.names,
             rank: 0,
-        })
+        };
+        Ok(Some((package, provides.ignored)))
     }
 }
 
@@ -303,12 +444,8 @@ pub fn is_pool_path(path: &str) -> bool {
     path.starts_with("pool/") && path.len() <= PATH_BYTES_MAX && path.split('/').all(part)
 }
 
-fn text(bytes: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(bytes).map_err(|_| "a field that is not UTF-8".into())
-}
-
-fn at(line: usize) -> impl Fn(String) -> IndexError {
-    move |problem| IndexError::Paragraph { line, problem }
+fn text(at: usize, bytes: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(bytes).map_err(|_| format!("{}: a field that is not UTF-8", FIELDS[at]))
 }
 
 fn too_much(what: &'static str, max: usize) -> IndexError {
@@ -327,6 +464,8 @@ fn broken(error: std::io::Error) -> IndexError {
 mod tests {
     use super::*;
     use crate::limits::RELATIONS_MAX;
+    use crate::lock::debian::{Preferred, closure};
+    use crate::lock::recipe::Choice;
 
     fn paragraph(name: &str) -> String {
         format!(
@@ -349,27 +488,57 @@ mod tests {
         assert!(index.versions("v1").is_empty());
     }
 
+    /// What is said when `p1` is needed, in an index that has `p2` as well, which nothing is wrong with.
+    fn needing(text: &str) -> String {
+        let index = Index::read(format!("{}\n{text}", paragraph("p2")).as_bytes()).expect(text);
+        assert_eq!(index.versions("p2").len(), 1, "{text}");
+        let choose = |name: &str| {
+            let choice = Choice::try_from(name.to_owned()).expect("a name");
+            let all = closure(&index, &[choice], &Preferred::new());
+            all.map_or_else(|error| error.to_string(), |_| "chosen".into())
+        };
+        assert!(
+            choose("p2").contains("a1"),
+            "only what it depends on is missing: {text}"
+        );
+        choose("p1")
+    }
+
     #[test]
-    fn a_malformed_paragraph_is_refused_with_its_line() {
+    fn an_odd_paragraph_refuses_who_needs_its_package_and_nobody_else() {
         let whole = paragraph("p1");
+        assert!(needing(&whole).starts_with("p1 needs `a1`"));
         // One field in many lines, each of them short.
         let many_lines = format!("Depends: {}", "a1,\n ".repeat(INDEX_FIELD_BYTES_MAX / 4));
         for (from, to, expected) in [
             ("Package: p1", "Package: P1", "Package: P1"),
             ("Package: p1\n", "", "no Package"),
-            ("Version: 1:2-3", "Version: x:2", "Version: x:2"),
-            ("Architecture: all", "Architecture: arm64", "Architecture"),
-            ("pool/main", "../main", "Filename"),
+            (
+                "Version: 1:2-3",
+                "Version: x:2",
+                "(package p1), Version: x:2",
+            ),
+            ("Version: 1:2-3\n", "", "(package p1), no Version"),
+            (
+                "Architecture: all",
+                "Architecture: x y",
+                "(package p1), Architecture: x y",
+            ),
+            ("pool/main", "../main", "Filename: ../main"),
             ("pool/main", "pool/../main", "Filename"),
             ("pool/main", "pool//main", "Filename"),
             ("Size: 7", "Size: 0", "Size: 0"),
             ("Size: 7", "Size: 99999999999999999999", "Size: 9"),
             ("Size: 7", "Size: 7\nSize: 8", "two fields Size"),
+            ("Size: 7", "Size: 7\nsize: 8", "two fields Size"),
             ("SHA256: 11", "SHA256: g1", "SHA256"),
-            ("Provides: v1 (= 4)", "Provides: v1 (>= 4)", "Provides"),
-            ("Description: x", "Description", "no field"),
+            (
+                "Description: x",
+                "Description",
+                "a line that is no field: Description",
+            ),
             ("Package: p1", " Package: p1", "continuation of nothing"),
-            ("Depends: a1,", &many_lines, "a field of more than"),
+            ("Depends: a1,", &many_lines, "Depends: a field of more than"),
             (
                 "Provides: v1",
                 &format!("Provides: {}v1", "v3, ".repeat(RELATIONS_MAX)),
@@ -377,13 +546,103 @@ mod tests {
             ),
         ] {
             assert!(whole.contains(from), "the case needs `{from}`");
-            let error = Index::read(whole.replacen(from, to, 1).as_bytes()).expect_err(to);
-            assert!(error.to_string().contains(expected), "{to}: {error}");
-            assert!(
-                error.to_string().contains("paragraph at line "),
-                "{to}: {error}"
-            );
+            let said = needing(&whole.replacen(from, to, 1));
+            assert!(said.contains(expected), "{to}: {said}");
+            assert!(said.contains("in the paragraph at line 13"), "{to}: {said}");
         }
+        // For another architecture it is nobody's, and nothing is odd about that.
+        let foreign = needing(&whole.replace("Architecture: all", "Architecture: i386"));
+        assert_eq!(foreign, "no package p1 in the archive");
+    }
+
+    #[test]
+    fn an_odd_paragraph_beside_a_good_one_of_the_same_package_refuses_it_too() {
+        let odd = paragraph("p2")
+            .replace("1:2-3", "x:2")
+            .replace("p2_2", "p2_3");
+        let text = format!(
+            "{}\n{odd}",
+            paragraph("p2").replace("Depends: a1,\n b2 | c3\n", "")
+        );
+        let choice = Choice::try_from("p2".to_owned()).expect("a name");
+        let mut index = Index::default();
+        index.begin_suite("first");
+        index.add(text.as_bytes()).expect("an index");
+        let refused = closure(&index, &[choice.clone()], &Preferred::new()).expect_err("odd");
+        assert!(
+            refused.to_string().starts_with("the index of first has"),
+            "{refused}"
+        );
+        // Not that of a suite behind the one that it is taken from.
+        let mut index = Index::default();
+        index.begin_suite("first");
+        index
+            .add(text[..text.len() - odd.len()].as_bytes())
+            .expect("an index");
+        index.begin_suite("second");
+        index.add(odd.as_bytes()).expect("an index");
+        assert!(closure(&index, &[choice], &Preferred::new()).is_ok());
+        assert_eq!(index.odd().len(), 1);
+    }
+
+    #[test]
+    fn too_many_odd_paragraphs_refuse_the_index() {
+        let odd = "Package: p1\n\n".repeat(INDEX_ODD_MAX + 1);
+        let error = Index::read(odd.as_bytes()).expect_err("odd").to_string();
+        assert!(
+            error.contains("at line 1 (package p1), no Architecture"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn fields_are_read_whatever_their_case_and_with_the_line_ends_of_windows() {
+        let text = format!("{}\n{}", paragraph("p1"), paragraph("p2"));
+        let expected = Index::read(text.as_bytes()).expect("an index");
+        let lower = |line: &str| match line.split_once(':') {
+            Some((name, value)) if !line.starts_with(' ') => {
+                format!("{}:{value}\n", name.to_lowercase())
+            }
+            _ => format!("{line}\n"),
+        };
+        let lower: String = text.lines().map(lower).collect();
+        for other in [
+            lower.clone(),
+            lower.to_uppercase().to_lowercase(),
+            text.replace('\n', "\r\n"),
+        ] {
+            let index = Index::read(other.as_bytes()).expect("an index");
+            assert_eq!(index.packages, expected.packages, "{other}");
+            assert_eq!(index.odd(), []);
+        }
+    }
+
+    #[test]
+    fn what_provides_nothing_is_told_to_who_needs_it() {
+        let odd = paragraph("p2")
+            .replace("Depends: a1,\n b2 | c3\n", "")
+            .replace("v1 (= 4), v2", "v1 (>= 4), v2:i386, v3, ");
+        let wants = |name: &str| {
+            let p1 = paragraph("p1").replace("Provides: v1 (= 4), v2\n", "");
+            p1.replace("a1,\n b2 | c3", name)
+        };
+        let said = |name: &str| {
+            let index =
+                Index::read(format!("{odd}\n{}", wants(name)).as_bytes()).expect("an index");
+            let choice = Choice::try_from("p1".to_owned()).expect("a name");
+            closure(&index, &[choice], &Preferred::new())
+                .map_or_else(|e| e.to_string(), |_| "had".into())
+        };
+        assert_eq!(said("v3"), "had");
+        assert_eq!(
+            said("v2"),
+            "p1 needs `v2`, which nothing in the archive fulfils"
+        );
+        assert_eq!(
+            said("v1"),
+            "p1 needs `v1`, which nothing in the archive fulfils; the index has, in the paragraph at line 1 (package p2), \
+             Provides: v1 (>= 4)"
+        );
     }
 
     #[test]

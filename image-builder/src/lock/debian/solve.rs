@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::index::{Available, Index};
+use super::index::{Available, Index, Malformed, Odd};
 use super::relation::Relation;
 use crate::limits::{HELD_PACKAGES_MAX, PACKAGES_MAX};
 use crate::lock::recipe::Choice;
@@ -24,12 +24,18 @@ use crate::lock::recipe::Choice;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs)]
 pub enum Unsolved {
-    #[error("no package {name} in the archive")]
-    Unknown { name: String },
-    #[error("{package} needs `{group}`, which nothing in the archive fulfils")]
-    Missing { package: String, group: String },
-    #[error("the dependencies of {package} are malformed")]
-    Malformed { package: String },
+    #[error("no package {name} in the archive{}", also(.odd))]
+    Unknown { name: String, odd: Option<Odd> },
+    #[error("{package} needs `{group}`, which nothing in the archive fulfils{}", also(.odd))]
+    Missing {
+        package: String,
+        group: String,
+        odd: Option<Odd>,
+    },
+    #[error("{0}; the package is needed")]
+    Odd(Odd),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
     #[error(
         "{package} is needed in two versions, {one} and {other}; name the one to take as NAME/SUITE"
     )]
@@ -40,6 +46,22 @@ pub enum Unsolved {
     },
     #[error("the closure has more than {max} packages")]
     TooMany { max: usize },
+}
+
+fn also(odd: &Option<Odd>) -> String {
+    odd.as_ref()
+        .map_or_else(String::new, |odd| format!("; {odd}"))
+}
+
+impl Unsolved {
+    /// Whether what the archive says of a package is what stands in the way.
+    pub fn is_of_the_index(&self) -> bool {
+        match self {
+            Self::Unknown { odd, .. } | Self::Missing { odd, .. } => odd.is_some(),
+            Self::Odd(_) | Self::Malformed(_) => true,
+            Self::Versions { .. } | Self::TooMany { .. } => false,
+        }
+    }
 }
 
 /// Versions to take where nothing speaks against them, by name: those of a lock that is there.
@@ -87,9 +109,23 @@ pub fn chosen<'a>(
     let mut found = preferred
         .chain(versions)
         .filter(|package| suite.is_none_or(|suite| *package.suite == *suite));
-    found.next().ok_or_else(|| Unsolved::Unknown {
+    let found = found.next().ok_or_else(|| Unsolved::Unknown {
         name: choice.to_string(),
-    })
+        odd: index.blame(name).cloned(),
+    })?;
+    refuse_odd(index, found)?;
+    Ok(found)
+}
+
+/// A package of which the archive says something that cannot be read as well: that may be the version to take.
+fn refuse_odd(index: &Index, package: &Available) -> Result<(), Unsolved> {
+    match index
+        .odd_of(&package.name)
+        .find(|odd| package.is_behind(odd))
+    {
+        Some(odd) => Err(Unsolved::Odd(odd.clone())),
+        None => Ok(()),
+    }
 }
 
 struct Wishes<'a> {
@@ -125,15 +161,17 @@ fn attempt<'a>(
     }
     let roots: Vec<_> = taken.packages.keys().copied().collect();
     while let Some(package) = open.pop_front() {
-        let name = || package.name.clone();
-        let needs = package.needs();
-        for group in needs.ok_or_else(|| Unsolved::Malformed { package: name() })? {
+        for group in package.needs()? {
             if group.iter().any(|relation| taken.fulfils(relation)) {
                 continue;
             }
             let missing = || Unsolved::Missing {
-                package: name(),
+                package: package.name.clone(),
                 group: show(&group),
+                odd: group
+                    .iter()
+                    .find_map(|relation| index.blame(&relation.name))
+                    .cloned(),
             };
             let found = group
                 .iter()
@@ -147,6 +185,7 @@ fn attempt<'a>(
                 });
             }
             if taken.add(found) {
+                refuse_odd(index, found)?;
                 open.push_back(found);
             }
             if taken.packages.len() > PACKAGES_MAX {
@@ -309,6 +348,22 @@ mod tests {
     }
 
     #[test]
+    fn an_alternative_of_another_architecture_is_none() {
+        let lines = [
+            "aa 1; bb:i386 | bb",
+            "bb 1",
+            "cc 1; vv:arm64 | dd:any, ",
+            "dd 1; ; vv",
+        ];
+        check(&lines, &["aa"], Ok(&["aa 1", "bb 1"]));
+        check(&lines, &["cc"], Ok(&["cc 1", "dd 1"]));
+        // Also if it is there by chance.
+        let lines = ["aa 1; bb:i386 | cc", "bb 1", "cc 1", "dd 1; bb:i386"];
+        check(&lines, &["bb", "aa"], Ok(&["aa 1", "bb 1", "cc 1"]));
+        check(&lines, &["bb", "dd"], Err("dd needs `bb:i386`"));
+    }
+
+    #[test]
     fn a_provider_stands_in_when_its_version_allows() {
         let lines = ["aa 1; vv", "pp 1; ; vv", "oo 1; ; vv"];
         check(&lines, &["aa"], Ok(&["aa 1", "oo 1"]));
@@ -412,7 +467,12 @@ mod tests {
         check(
             &["aa 1; bb ("],
             &["aa"],
-            Err("dependencies of aa are malformed"),
+            Err("dependencies of aa are malformed: Depends has `bb (`"),
+        );
+        check(
+            &["aa 1; bb, cc (= 1), cc >= 2 | bb, dd", "bb 1", "cc 1"],
+            &["aa"],
+            Err("malformed: Depends has `cc >= 2 | bb`"),
         );
         // A virtual name is nothing that a recipe can ask for: it would not say which package it means.
         check(&["aa 1; ; vv"], &["vv"], Err("no package vv"));
