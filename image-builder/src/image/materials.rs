@@ -79,7 +79,7 @@ fn date(order: Order<'_>) -> String {
     let suites = &order.lock.debian().suites;
     let dates = suites
         .iter()
-        .filter_map(|suite| Date::parse(&suite.release_date));
+        .filter_map(|suite| Date::parse(&suite.release_date).ok());
     let date = dates.max().map(Date::rfc3339);
     date.expect("a lock has a suite, and the date of each was read when it was parsed")
 }

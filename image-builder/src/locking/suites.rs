@@ -1,7 +1,7 @@
 //! The suites of a recipe, as a mirror has them now.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::{LockingError, Order};
@@ -9,8 +9,8 @@ use crate::limits::{CERTIFICATE_BYTES_MAX, INDEX_BYTES_MAX, RELEASE_BYTES_MAX};
 use crate::lock::debian::{Certificate, Index, KeyError, Release, ReleaseError};
 use crate::lock::package_lock::LockedSuite;
 use crate::lock::recipe::Suite;
-use crate::store::download::{Agent, Wanted, get};
-use crate::store::fetch::ensure_wanted;
+use crate::store::download::{Agent, get};
+use crate::store::mirrors::ensure_from;
 use crate::store::{Fault, FetchError, Progress};
 
 /// What all suites have, and what stands in their releases.
@@ -43,12 +43,18 @@ fn from_some_mirror(
         let dists = format!("{mirror}/dists/{}", suite.name);
         match open(order, agent, suite, &keys, &dists, progress) {
             Ok((release, indexes)) => {
+                let before = index.odd().len();
                 index.begin_suite(&suite.name);
                 for (file, bytes) in indexes {
                     let what = "reading the index";
                     progress(Progress::Working { what, total: bytes });
                     let opened = File::open(&file).map_err(FetchError::disk("opening", &file))?;
-                    index.add_xz(BufReader::new(opened))?;
+                    index.add_xz(opened)?;
+                }
+                let odd = index.odd().get(before..).unwrap_or_default();
+                if let Some(first) = odd.first() {
+                    let what = &format!("{} odd paragraphs were passed over; {first}", odd.len());
+                    progress(Progress::Working { what, total: 0 });
                 }
                 return Ok(LockedSuite {
                     name: suite.name.clone(),
@@ -115,13 +121,12 @@ fn open(
         if !(1..=INDEX_BYTES_MAX).contains(&listed.bytes) {
             return Err(malformed(format!("gives {path} {} bytes", listed.bytes)));
         }
-        let url = format!("{dists}/{path}");
-        let wanted = Wanted {
-            url: &url,
-            bytes: listed.bytes,
-            sha256: listed.sha256,
-        };
-        let file = ensure_wanted(order.store, agent, wanted, progress)?;
+        let urls = release.places(&path, listed).into_iter();
+        let urls: Vec<String> = urls.map(|place| format!("{dists}/{place}")).collect();
+        let what = (listed.bytes, listed.sha256);
+        let file = ensure_from(order.store, agent, &urls, what, progress);
+        // Of several places the last one is the index's name, which people know.
+        let file = file.map_err(|mut tried| tried.pop().expect("a place was tried"))?;
         indexes.push((file, listed.bytes));
     }
     Ok((release, indexes))

@@ -1,7 +1,7 @@
 //! Text that is signed and can be read as it is (RFC 9580, section 7).
 //!
 //! A reader of such a file has to be sure that what it reads is what was signed. So this is stricter than the standard: the file
-//! is one such message, all of it, in UTF-8 with plain line ends; and what comes out is not the file's text but exactly what
+//! is one such message, all of it, in UTF-8 with line ends of one kind; and what comes out is not the file's text but exactly what
 //! goes into the hash, without dash escapes and without spaces at the ends of lines, which no signature covers.
 
 use super::signature::SignatureError;
@@ -19,7 +19,11 @@ pub(super) struct Cleartext {
 impl Cleartext {
     pub(super) fn split(bytes: &[u8]) -> Result<Self, SignatureError> {
         let text = std::str::from_utf8(bytes).map_err(|_| SignatureError::NotText)?;
-        // A carriage return is a line end to some and a letter to others; nothing needs one, nor any other control character.
+        // Line ends may be those of Windows, all of them. Any other carriage return is a line end to some and a letter to others;
+        // nothing needs one, nor any other control character.
+        let (ends, windows) = (text.matches('\n').count(), text.matches("\r\n").count());
+        let unix = (ends > 0 && ends == windows).then(|| text.replace("\r\n", "\n"));
+        let text = unix.as_deref().unwrap_or(text);
         if text.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')) {
             return Err(SignatureError::NotText);
         }
@@ -97,6 +101,9 @@ mod tests {
         assert_eq!(split.text, "a\n-b\n\nc");
         assert_eq!(split.hashed(), "a\r\n-b\r\n\r\nc");
         assert_eq!(split.signatures, b"hel");
+        let windows = Cleartext::split(GOOD.replace('\n', "\r\n").as_bytes()).expect("well formed");
+        assert_eq!(windows.text, split.text);
+        assert_eq!(windows.signatures, split.signatures);
         let bare = Cleartext::split(GOOD.replace("Hash: SHA256\n", "").as_bytes());
         assert_eq!(bare.expect("no header is needed").text, "a\n-b\n\nc");
     }
@@ -134,6 +141,7 @@ mod tests {
         check("- -b", "-b", E::Dash);
         check("- -b", "-----BEGIN PGP SIGNATURE----- ", E::Dash);
         check("a \t", "a\r", E::NotText);
+        check("a \t\n", "a\r\n", E::NotText);
         check("a \t", "a\0", E::NotText);
         check("a \t", "a\u{85}", E::NotText);
         check("Hash: SHA256", "Charset: x", E::Header);

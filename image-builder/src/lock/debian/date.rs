@@ -1,6 +1,7 @@
-//! Points in time as Debian's archive writes them: `Sat, 12 Sep 2026 07:55:41 UTC`.
+//! Points in time as Debian's archive writes them, `Sat, 12 Sep 2026 07:55:41 UTC`, and as apt reads them (its `RFC1123StrToTime`).
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 /// A point in time, in seconds since 1970-01-01 UTC. Whether it is past is for a caller with a clock to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -10,28 +11,64 @@ pub struct Date {
 }
 
 impl Date {
-    /// Reads the form that `Date` and `Valid-Until` of a `Release` have, and no other. The day's name is not held against
-    /// the day.
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut words = text.split(' ');
-        let weekday = words.next()?.strip_suffix(',')?;
-        WEEKDAYS.contains(&weekday).then_some(())?;
-        let day = number(words.next()?, 1..=2)?;
-        let month = words.next()?;
-        let month = MONTHS.iter().position(|name| *name == month)? as i64 + 1;
-        let year = number(words.next()?, 4..=4)?;
-        let mut clock = words.next()?.split(':');
-        let [hour, minute, second] =
-            [(); 3].map(|()| clock.next().and_then(|part| number(part, 2..=2)));
-        let (hour, minute, second) = (hour?, minute?, second?);
-        let rest = (clock.next(), words.next(), words.next());
-        let good = matches!(rest, (None, Some("UTC" | "GMT" | "+0000"), None))
-            && (1970..=9999).contains(&year)
+    /// Reads the forms of RFC 1123 (`Sat, 12 Sep 2026 07:55:41 Z`), RFC 850 (`Saturday, 12-Sep-98 07:55:41 GMT`) and C's `asctime`
+    /// (`Sat Sep 12 07:55:41 2026`), in UTC. Names are read without regard to case, and a month's may be written out. The day's name
+    /// is not held against the day.
+    pub fn parse(text: &str) -> Result<Self, NoDate> {
+        let words: Vec<&str> = text.split_ascii_whitespace().collect();
+        let (day, month, year, clock, zone) = match words[..] {
+            [name, day, month, year, clock, zone] => {
+                named(
+                    name.strip_suffix(',').ok_or(NoDate::Form)?,
+                    &WEEKDAYS,
+                    3..=3,
+                )?;
+                (day, month, number(year, 4..=4)?, clock, zone)
+            }
+            [name, date, clock, zone] => {
+                named(
+                    name.strip_suffix(',').ok_or(NoDate::Form)?,
+                    &WEEKDAYS,
+                    6..=9,
+                )?;
+                let mut parts = date.splitn(3, '-');
+                let mut part = || parts.next().ok_or(NoDate::Form);
+                let (day, month) = (part()?, part()?);
+                (day, month, 1900 + number(part()?, 2..=2)?, clock, zone)
+            }
+            [name, month, day, clock, year] if !name.ends_with(',') => {
+                named(name, &WEEKDAYS, 3..=3)?;
+                (day, month, number(year, 4..=4)?, clock, "UTC")
+            }
+            // The form that most have in mind who forget it.
+            [_, _, _, _, clock] if clock.contains(':') => return Err(NoDate::NoZone),
+            _ => return Err(NoDate::Form),
+        };
+        let day = number(day, 1..=2)?;
+        let month = named(month, &MONTHS, 3..=9)? as i64 + 1;
+        let mut parts = clock.split(':');
+        let mut part = || number(parts.next().ok_or(NoDate::Form)?, 1..=2);
+        let (hour, minute, second) = (part()?, part()?, part()?);
+        if parts.next().is_some() {
+            return Err(NoDate::Form);
+        }
+        // A leap second is the first of the next minute.
+        let good = (1970..=9999).contains(&year)
             && (1..=days_of(year, month)).contains(&day)
             && hour < 24
             && minute < 60
-            && second < 60;
-        good.then_some(Self {
+            && second <= 60;
+        if !good {
+            return Err(NoDate::NoSuchTime);
+        }
+        let zero = |zone: &str| {
+            let digits = zone.strip_prefix(['+', '-']).unwrap_or_default();
+            (1..=4).contains(&digits.len()) && digits.bytes().all(|digit| digit == b'0')
+        };
+        if !(matches!(zone, "UTC" | "GMT" | "Z") || zero(zone)) {
+            return Err(NoDate::Zone);
+        }
+        Ok(Self {
             unix_s: days_before(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second,
         })
     }
@@ -60,9 +97,34 @@ impl fmt::Display for Date {
     }
 }
 
-fn number(text: &str, digits: std::ops::RangeInclusive<usize>) -> Option<i64> {
+/// Why a text is no date. Read after the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
+pub enum NoDate {
+    #[error("which has not the form `Sat, 12 Sep 2026 07:55:41 UTC`")]
+    Form,
+    #[error("which has no time zone; UTC, GMT, Z or +0000 has to follow")]
+    NoZone,
+    #[error("whose time zone is not UTC, GMT, Z or +0000")]
+    Zone,
+    #[error("which no calendar or clock since 1970 shows")]
+    NoSuchTime,
+}
+
+fn number(text: &str, digits: RangeInclusive<usize>) -> Result<i64, NoDate> {
     let plain = digits.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-    plain.then(|| text.parse().ok()).flatten()
+    let number = plain.then(|| text.parse().ok()).flatten();
+    number.ok_or(NoDate::Form)
+}
+
+/// The place of a name among `names`, written out or, where that many letters are allowed, as its first three.
+fn named(text: &str, names: &[&str], letters: RangeInclusive<usize>) -> Result<usize, NoDate> {
+    let same =
+        |name: &&str| name.eq_ignore_ascii_case(text) || name[..3].eq_ignore_ascii_case(text);
+    let found = names
+        .iter()
+        .position(|name| letters.contains(&text.len()) && same(name));
+    found.ok_or(NoDate::Form)
 }
 
 fn days_of(year: i64, month: i64) -> i64 {
@@ -97,9 +159,28 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year, (month + 2) % 12 + 1, day)
 }
 
-const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+const WEEKDAYS: [&str; 7] = [
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+];
 const MONTHS: [&str; 12] = [
-    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 
 #[cfg(test)]
@@ -152,29 +233,68 @@ mod tests {
     }
 
     #[test]
-    fn another_form_is_no_date() {
-        for text in [
-            "",
-            "today",
-            "12 Sep 2026 07:55:41 UTC",
-            "Sat 12 Sep 2026 07:55:41 UTC",
-            "Sat, 12 Sep 2026 07:55:41",
-            "Sat, 12 Sep 2026 07:55:41 CEST",
-            "Sat, 12 Sep 2026 07:55:41 UTC ",
-            "Sat, 31 Sep 2026 07:55:41 UTC",
-            "Thu, 29 Feb 2026 07:55:41 UTC",
-            "Sat, 0 Sep 2026 07:55:41 UTC",
-            "Sat, 12 Sep 1969 07:55:41 UTC",
-            "Sat, 12 Sep 20260 07:55:41 UTC",
-            "Sat, 12 sep 2026 07:55:41 UTC",
-            "Sat, 12 Sep 2026 24:55:41 UTC",
-            "Sat, 12 Sep 2026 07:60:41 UTC",
-            "Sat, 12 Sep 2026 07:55:60 UTC",
-            "Sat, 12 Sep 2026 07:55 UTC",
-            "Sat, 12 Sep 2026 +7:55:41 UTC",
-            "Sat, 12  Sep 2026 07:55:41 UTC",
+    fn dates_are_read_as_apt_reads_them() {
+        // The answers of `RFC1123StrToTime` of apt 2.6.1.
+        let same = 1_789_199_741;
+        for (text, unix_s) in [
+            ("Sat, 12 Sep 2026 07:55:41 Z", same),
+            ("Sat, 12 Sep 2026 07:55:41 -0000", same),
+            ("Sat, 12 Sep 2026 07:55:41 +000", same),
+            ("Sat, 12 Sep 2026 07:55:41 +0", same),
+            ("sat, 12 sEP 2026 07:55:41 UTC", same),
+            ("Mon, 12 September 2026 07:55:41 UTC", same),
+            ("  Sat,  12  Sep  2026  07:55:41  UTC", same),
+            ("Sat, 2 Sep 2026 7:5:1 UTC", 1_788_332_701),
+            ("Sat, 12 Sep 2026 07:55:60 UTC", 1_789_199_760),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", 784_111_777),
+            ("Sun Nov  6 08:49:37 1994", 784_111_777),
+            ("Sun Nov 06 08:49:37 1994", 784_111_777),
         ] {
-            assert_eq!(Date::parse(text), None, "{text}");
+            assert_eq!(Date::parse(text), Ok(Date { unix_s }), "{text}");
+        }
+    }
+
+    #[test]
+    fn another_form_is_no_date() {
+        for (text, why) in [
+            ("", NoDate::Form),
+            ("today", NoDate::Form),
+            ("12 Sep 2026 07:55:41 UTC", NoDate::Form),
+            ("Sat 12 Sep 2026 07:55:41 UTC", NoDate::Form),
+            ("Sat,12 Sep 2026 07:55:41 UTC", NoDate::Form),
+            ("Xyz, 12 Sep 2026 07:55:41 UTC", NoDate::Form),
+            ("Saturday, 12 Sep 2026 07:55:41 UTC", NoDate::Form),
+            ("Sat, 12-Sep-98 07:55:41 UTC", NoDate::Form),
+            ("Sat, 12 Septem 2026 07:55:41 UTC", NoDate::Form),
+            ("Mon, Jan 08 2024 15:24:22 +0000", NoDate::Form),
+            ("2026-09-12T07:55:41Z", NoDate::Form),
+            ("Sat, 12 Sep 26 07:55:41 UTC", NoDate::Form),
+            ("Sat, 12 Sep 20260 07:55:41 UTC", NoDate::Form),
+            ("Sat, 12 Sep 2026 07:55 UTC", NoDate::Form),
+            ("Sat, 12 Sep 2026 07:55:41:00 UTC", NoDate::Form),
+            ("Sat, 12 Sep 2026 +7:55:41 UTC", NoDate::Form),
+            ("Sat, 12 Sep 2026 07:55:41 UTC x", NoDate::Form),
+            ("Sun Nov  6 08:49:37 UTC 1994", NoDate::Form),
+            ("Sat, \u{fc}1 Sep 2026 07:55:41 UTC", NoDate::Form),
+            ("Sat, 12 \u{fc}\u{fc}p 2026 07:55:41 UTC", NoDate::Form),
+            ("Sat, 12 Sep 2026 07:55:41", NoDate::NoZone),
+            ("Sat, 12 Sep 2026 07:55:41 CEST", NoDate::Zone),
+            ("Sat, 12 Sep 2026 07:55:41 JST", NoDate::Zone),
+            ("Sat, 12 Sep 2026 07:55:41 z", NoDate::Zone),
+            ("Sat, 12 Sep 2026 07:55:41 utc", NoDate::Zone),
+            ("Sat, 12 Sep 2026 07:55:41 UT", NoDate::Zone),
+            ("Sat, 12 Sep 2026 07:55:41 +0100", NoDate::Zone),
+            ("Sat, 12 Sep 2026 07:55:41 +00:00", NoDate::Zone),
+            ("Sat, 12 Sep 2026 07:55:41 +", NoDate::Zone),
+            ("Sat, 31 Sep 2026 07:55:41 UTC", NoDate::NoSuchTime),
+            ("Thu, 29 Feb 2026 07:55:41 UTC", NoDate::NoSuchTime),
+            ("Sat, 0 Sep 2026 07:55:41 UTC", NoDate::NoSuchTime),
+            ("Sat, 12 Sep 1969 07:55:41 UTC", NoDate::NoSuchTime),
+            ("Sat, 12 Sep 2026 24:55:41 UTC", NoDate::NoSuchTime),
+            ("Sat, 12 Sep 2026 07:60:41 UTC", NoDate::NoSuchTime),
+            ("Sat, 12 Sep 2026 07:55:61 UTC", NoDate::NoSuchTime),
+        ] {
+            assert_eq!(Date::parse(text), Err(why), "{text}");
         }
     }
 }

@@ -25,6 +25,7 @@ pub struct Release {
     pub dated: Date,
     suites: [Option<String>; 2],
     valid_until: Option<Date>,
+    by_hash: bool,
     listed: Vec<(String, Listed)>,
 }
 
@@ -82,8 +83,8 @@ impl Release {
         let mut fields = Fields::default();
         let mut listed = Vec::new();
         let mut in_list = false;
-        for line in text.split('\n') {
-            if let Some(entry) = line.strip_prefix(' ') {
+        for line in text.trim_end_matches('\n').split('\n') {
+            if let Some(entry) = line.strip_prefix([' ', '\t']) {
                 if in_list {
                     let entry = parse_entry(entry);
                     listed.push(entry.ok_or_else(|| malformed("lists", line))?);
@@ -93,19 +94,27 @@ impl Release {
             let (name, value) = line
                 .split_once(':')
                 .ok_or_else(|| malformed("has a line that is no field:", line))?;
-            in_list = name == "SHA256";
+            in_list = name.eq_ignore_ascii_case("SHA256");
             fields.take(name, value.trim())?;
         }
-        let [date, codename, suite, until] = fields.values;
+        let [date, codename, suite, until, by_hash] = fields.values;
         let date = date.ok_or_else(|| ReleaseError::Malformed("has no date".into()))?;
-        let read = |text: &str| Date::parse(text).ok_or_else(|| malformed("has a date", text));
+        let read = |field: &str, text: &str| {
+            let wrong = |why| ReleaseError::Malformed(format!("has {field} `{text}`, {why}"));
+            Date::parse(text).map_err(wrong)
+        };
         Ok(Self {
             sha256: Digest32::of(text.as_bytes()),
             signed_by: Fingerprint([0; 20]),
-            dated: read(&date)?,
+            dated: read("a date", &date)?,
             date,
             suites: [codename, suite],
-            valid_until: until.as_deref().map(read).transpose()?,
+            valid_until: until.map(|until| read("Valid-Until", &until)).transpose()?,
+            // As apt reads a truth.
+            by_hash: by_hash.is_some_and(|value| {
+                let yes = ["yes", "true", "with", "on", "enable", "1"];
+                yes.iter().any(|yes| yes.eq_ignore_ascii_case(&value))
+            }),
             listed,
         })
     }
@@ -137,6 +146,15 @@ impl Release {
         self.valid_until
     }
 
+    /// Where the index at `path` lies, relative to itself, the places in which to look first: by its digest, if the archive keeps them
+    /// so (`Acquire-By-Hash`). Under its name lies whatever the mirror got last.
+    pub fn places(&self, path: &str, listed: Listed) -> Vec<String> {
+        let directory = path.rfind('/').map_or("", |slash| &path[..=slash]);
+        let by_hash = format!("{directory}by-hash/SHA256/{}", listed.sha256);
+        let by_hash = self.by_hash.then_some(by_hash);
+        by_hash.into_iter().chain([path.to_owned()]).collect()
+    }
+
     /// What it says about the index at `path`, relative to itself.
     pub fn index(&self, path: &str) -> Option<Listed> {
         let found = self.listed.iter().find(|(listed, _)| listed == path);
@@ -151,16 +169,25 @@ struct Fields {
     listed: bool,
 }
 
-const FIELDS: [&str; 4] = ["Date", "Codename", "Suite", "Valid-Until"];
+const FIELDS: [&str; 5] = [
+    "Date",
+    "Codename",
+    "Suite",
+    "Valid-Until",
+    "Acquire-By-Hash",
+];
 
 impl Fields {
     /// One that is there twice says nothing: who reads the first would believe otherwise than who reads the last.
     fn take(&mut self, name: &str, value: &str) -> Result<(), ReleaseError> {
         let twice = || Err(malformed("has two fields", name));
-        if name == "SHA256" && std::mem::replace(&mut self.listed, true) {
+        if name.eq_ignore_ascii_case("SHA256") && std::mem::replace(&mut self.listed, true) {
             return twice();
         }
-        let Some(at) = FIELDS.iter().position(|field| *field == name) else {
+        let Some(at) = FIELDS
+            .iter()
+            .position(|field| field.eq_ignore_ascii_case(name))
+        else {
             return Ok(());
         };
         if value.is_empty() || value.len() > 100 || value.contains(char::is_control) {
@@ -214,6 +241,76 @@ mod tests {
         assert_eq!(error.to_string(), "is about trixie and not about sid");
         assert_eq!(release.date, "Sat, 12 Sep 2026 07:55:41 UTC");
         assert_eq!(release.valid_until(), None);
+    }
+
+    #[test]
+    fn fields_are_read_whatever_their_case() {
+        let lower = text()
+            .replace("SHA256", "sha256")
+            .replace("Date", "date")
+            .replace("Codename", "CODENAME");
+        let (mut one, mut other) = (
+            Release::insecure_from_text(&text()),
+            Release::insecure_from_text(&lower),
+        );
+        for release in [&mut one, &mut other].into_iter().flatten() {
+            release.sha256 = Digest32([0; 32]);
+        }
+        assert!(one.is_ok() && one == other, "{other:?}");
+        for twice in ["date: Sat, 12 Sep 2026 07:55:41 UTC\n", "sha256:\n"] {
+            assert!(Release::insecure_from_text(&format!("{twice}{}", text())).is_err());
+        }
+        assert!(Release::insecure_from_text(&(text() + "\n\n")).is_ok());
+    }
+
+    #[test]
+    fn an_index_is_looked_for_by_its_digest_where_the_archive_says_so() {
+        let places = |line: &str| {
+            let release = Release::insecure_from_text(&(line.to_owned() + &text())).expect(line);
+            release.places("main/a", release.index("main/a").expect("listed"))
+        };
+        let digest = "1".repeat(64);
+        for yes in [
+            "Acquire-By-Hash: yes\n",
+            "acquire-by-hash: True\n",
+            "Acquire-By-Hash: 1\n",
+        ] {
+            assert_eq!(
+                places(yes),
+                [format!("main/by-hash/SHA256/{digest}"), "main/a".into()]
+            );
+        }
+        for no in ["", "Acquire-By-Hash: no\n", "Acquire-By-Hash: maybe\n"] {
+            assert_eq!(places(no), ["main/a"]);
+        }
+    }
+
+    #[test]
+    fn a_date_that_is_none_is_told_with_its_field_and_why() {
+        for (line, expected) in [
+            (
+                "Valid-Until: Tue, 30 Nov 2038 00:00:00 JST\n",
+                "has Valid-Until `Tue, 30 Nov 2038 00:00:00 JST`, whose time zone",
+            ),
+            (
+                "Valid-Until: tomorrow\n",
+                "has Valid-Until `tomorrow`, which has not the form",
+            ),
+        ] {
+            let error = Release::insecure_from_text(&(line.to_owned() + &text())).expect_err(line);
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+        let odd = text().replace("Sat, 12 Sep 2026", "Mon, Jan 08 2024");
+        let error = Release::insecure_from_text(&odd)
+            .expect_err("an odd date")
+            .to_string();
+        assert!(
+            error.contains("has a date `Mon, Jan 08 2024 07:55:41 UTC`, which has not"),
+            "{error}"
+        );
+        let none =
+            Release::insecure_from_text(&text().replace("Date: ", "Dates: ")).expect_err("none");
+        assert_eq!(none.to_string(), "has no date");
     }
 
     #[test]

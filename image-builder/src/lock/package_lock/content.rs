@@ -257,7 +257,7 @@ impl Archive {
                 name,
                 [
                     ("suite", name.as_str(), is_plain_name(name) && new),
-                    ("date", release_date, Date::parse(release_date).is_some()),
+                    ("date", release_date, Date::parse(release_date).is_ok()),
                 ],
             )?;
         }

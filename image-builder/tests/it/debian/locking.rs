@@ -315,6 +315,96 @@ fn bytes_that_are_no_index_are_the_mirrors_fault() {
 }
 
 #[test]
+fn an_odd_paragraph_of_a_package_that_nobody_needs_refuses_nothing() {
+    let place = Place::new();
+    let good = place.lock().expect("a lock");
+    let odd = [
+        "odd 1 2; gcc",
+        "more 1; gcc; gcc-virtual (>= 2), x:i386, ",
+        "Upper 1; gcc",
+        "needy 1; gcc ((",
+    ];
+    publish(&place.archive, &(index(&odd) + &index(&PACKAGES)));
+    let mut said = Vec::new();
+    let recipe = recipe();
+    let text = make_lock(place.order(&recipe), &mut |step| {
+        said.push(format!("{step:?}"))
+    });
+    let without = |text: &str| {
+        let lines = text.lines().filter(|line| !line.contains("release_sha256"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(without(&text.expect("a lock")), without(&good));
+    let odd = said.iter().find(|step| step.contains("passed over"));
+    let odd = odd.expect("it is told");
+    assert!(
+        odd.contains("2 odd paragraphs") && odd.contains("(package odd), Version: 1 2"),
+        "{odd}"
+    );
+    // Whoever asks for it learns why it cannot be had.
+    let text = sim().replace("[gcc, libc6-dev, erofs-utils]", "[odd]");
+    let error = place
+        .lock_of(&Recipe::parse(&text).expect("a recipe"))
+        .expect_err("odd");
+    assert!(
+        error.to_string().contains("(package odd), Version: 1 2"),
+        "{error}"
+    );
+    assert_eq!(error.fault(), Fault::Mirror);
+    let text = text.replace("[odd]", "[needy]");
+    let error = place
+        .lock_of(&Recipe::parse(&text).expect("a recipe"))
+        .expect_err("odd");
+    assert!(
+        error
+            .to_string()
+            .contains("of needy are malformed: Depends has `gcc ((`"),
+        "{error}"
+    );
+}
+
+/// [`publish`] for an archive that keeps its indexes by digest, and the path of this one.
+fn publish_by_hash(place: &Place, index: &str) -> (String, Vec<u8>) {
+    let packed = xz_stored(index.as_bytes());
+    let (sha256, bytes) = (Digest32::of(&packed), packed.len());
+    put_release(
+        place,
+        &format!(
+            "Codename: trixie\nDate: {DATE}\nAcquire-By-Hash: yes\nSHA256:\n {sha256} {bytes} main/binary-amd64/Packages.xz"
+        ),
+    );
+    let path = format!("dists/trixie/main/binary-amd64/by-hash/SHA256/{sha256}");
+    (path, packed)
+}
+
+#[test]
+fn an_index_is_fetched_by_its_digest_while_the_mirror_still_has_the_old_one_by_its_name() {
+    let place = Place::new();
+    let newer = index(&PACKAGES) + &index(&["newer 1"]);
+    let (path, packed) = publish_by_hash(&place, &newer);
+    // Until the new one is there nothing can be had, and the name that people know is blamed.
+    place.refuses(&format!("/{INDEX} "), Fault::Mirror);
+    place.archive.put(&path, &packed);
+    place.lock().expect("by its digest");
+    assert_eq!(
+        place.archive.asked(),
+        [RELEASE, &path, INDEX, RELEASE, &path]
+    );
+
+    // A mirror that keeps nothing by digest, or something else, is asked by name.
+    for other in [None, Some(&packed[..packed.len() - 1])] {
+        let place = Place::new();
+        publish_by_hash(&place, &newer);
+        place.archive.put(INDEX, &packed);
+        if let Some(other) = other {
+            place.archive.put(&path, other);
+        }
+        place.lock().expect("by its name");
+        assert_eq!(place.archive.asked(), [RELEASE, &path, INDEX]);
+    }
+}
+
+#[test]
 fn the_committed_lock_is_of_the_committed_recipe() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
     let recipe = Recipe::read(&directory.join("sim.yaml")).expect("committed");
