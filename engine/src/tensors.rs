@@ -6,52 +6,48 @@ use burn::module::Param;
 use burn::nn;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use model::{ModelError, limits};
-use safetensors::SafeTensors;
-use safetensors::tensor::Dtype;
+use model::ModelError;
+use model::tensors::Header;
 
 /// A parsed `model.safetensors`. The bytes stay where they are; only tensors that are taken are copied.
-pub struct Stored<'a>(SafeTensors<'a>);
+pub struct Stored<'a> {
+    header: Header,
+    data: &'a [u8],
+}
 
 impl<'a> Stored<'a> {
     /// Reads the header. Nothing is allocated for the tensors.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ModelError> {
-        let header_bytes = bytes
-            .first_chunk::<8>()
-            .map(|length| u64::from_le_bytes(*length))
-            .ok_or_else(|| ModelError::Header("no header length".into()))?;
-        if header_bytes > limits::WEIGHTS_HEADER_BYTES_MAX {
-            return Err(ModelError::Header(format!(
-                "it claims {header_bytes} bytes; at most {} are allowed",
-                limits::WEIGHTS_HEADER_BYTES_MAX
-            )));
-        }
-        SafeTensors::deserialize(bytes)
-            .map(Stored)
-            .map_err(|error| ModelError::Header(error.to_string()))
+        let refuse = |flaw: String| ModelError::Header(flaw);
+        let header = Header::read(bytes.len() as u64, bytes);
+        let header = header.map_err(|flaw| refuse(flaw.to_string()))?;
+        let data = usize::try_from(header.bytes()).ok();
+        let data = data.and_then(|start| bytes.get(start..));
+        let data = data.ok_or_else(|| refuse("it is longer than the file".into()))?;
+        Ok(Stored { header, data })
     }
 
     /// The tensor `name`, row-major, which must have `shape` and hold finite numbers only.
     fn take(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
-        let view = self
-            .0
-            .tensor(name)
-            .map_err(|_| ModelError::TensorMissing(name.into()))?;
-        if view.shape() != shape {
+        let missing = || ModelError::TensorMissing(name.into());
+        let tensor = self.header.tensor(name).ok_or_else(missing)?;
+        if tensor.shape != shape {
             return Err(ModelError::TensorShape {
                 name: name.into(),
-                found: view.shape().to_vec(),
+                found: tensor.shape.clone(),
                 expected: shape.to_vec(),
             });
         }
-        if view.dtype() != Dtype::F32 {
+        if tensor.dtype != "F32" {
             return Err(ModelError::TensorType {
                 name: name.into(),
-                found: format!("{:?}", view.dtype()),
+                found: tensor.dtype.into(),
             });
         }
+        let range = tensor.data.start as usize..tensor.data.end as usize;
+        let bytes = self.data.get(range).ok_or_else(missing)?;
         // The header may place a tensor at any byte, so the numbers are read byte by byte, not by a cast.
-        let (numbers, _) = view.data().as_chunks::<4>();
+        let (numbers, _) = bytes.as_chunks::<4>();
         let values: Vec<f32> = numbers.iter().map(|n| f32::from_le_bytes(*n)).collect();
         if !values.iter().all(|value| value.is_finite()) {
             return Err(ModelError::TensorNotFinite(name.into()));

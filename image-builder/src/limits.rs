@@ -204,8 +204,6 @@ pub const MODEL_DEPTH_MAX: usize = 8;
 pub const MODEL_TEXT_BYTES_MAX: u64 = 256 << 20;
 /// The name of a model: what the wire format has room for.
 pub const MODEL_ID_BYTES_MAX: usize = 64;
-/// The header of a file of tensors: the limit of the `safetensors` crate itself.
-pub const SAFETENSORS_HEADER_BYTES_MAX: u64 = 100_000_000;
 /// Files and directories inside of one file of an image. A root with a driver and its libraries has some thousands.
 pub const INSIDE_ITEMS_MAX: usize = 1 << 18;
 /// Names in one directory of a root. A thousand long ones take 64 KiB.

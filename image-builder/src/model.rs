@@ -5,12 +5,12 @@
 //!                                                                           model.json     root hash, salt, files: a claim
 //!                                                                           model.sig.json the files in the form of OpenSSF Model Signing
 //! ```
-//! **Trusts** nobody's directory: what may be in it is a closed list ([`Directory`]), and no file of it is parsed beyond the length of a
-//! header. **Promises** that the same files make the same bytes, whatever their order, times, owners and modes on the disk; that
+//! **Trusts** nobody's directory: what may be in it is a closed list ([`Directory`]), and each file is what its name says, as the crate
+//! `model` judges it (a volume's files are judged again by [`verify`]). **Promises** that the same files make the same bytes, whatever their order, times, owners and modes on the disk; that
 //! the output directory is whole or as it was; that memory does not grow with the weights. [`verify`] believes no byte of a volume
 //! that is not checked against its description, and the description is checked against nothing but a root hash that the caller has.
 //!
-//! **Lacks** an opinion of the model: which one it is, whether it loads, and who made it. A signature over the statement says who
+//! **Lacks** an opinion of the model: which one it is, whether an engine has its architecture, and who made it. A signature over the statement says who
 //! says so.
 
 mod bundle;
@@ -25,7 +25,7 @@ pub use ::model::volume::{Description, Tool, VolumeFile};
 pub use bundle::{ModelSigner, ModelVerifier};
 pub use description::parse_description;
 pub use directory::{ALWAYS_LEFT_OUT, Directory};
-pub use model_error::ModelError;
+pub use model_error::{ModelError, RefusedFile};
 pub use pack::{claim, pack};
 pub use signed_files::{PREDICATE_TYPE, STATEMENT_TYPE, Statement};
 pub use verify_volume::verify;

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::{ModelError, limits};
+use crate::{ModelError, json, limits};
 
 /// The ids of a tokenizer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +44,10 @@ struct Largest(Option<u32>);
 impl Vocabulary {
     /// Reads `tokenizer.json`, all of whose ids must be below `rows`, the rows of the table of embeddings.
     pub fn parse(tokenizer: &[u8], rows: usize) -> Result<Self, ModelError> {
-        let file: File = serde_json::from_slice(tokenizer)
-            .map_err(|error| ModelError::Tokenizer(error.to_string()))?;
+        let wrong = |error: String| ModelError::Tokenizer(error);
+        json::check_object(tokenizer).map_err(|flaw| wrong(flaw.to_string()))?;
+        let file = serde_json::from_slice::<File>(tokenizer);
+        let file = file.map_err(|error| wrong(error.to_string()))?;
         let added = file.added_tokens.iter().map(|token| token.id);
         let largest = added.chain(file.model.vocab.0).max();
         let size = largest.map_or(0, |id| id as usize + 1);

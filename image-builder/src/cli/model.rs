@@ -35,8 +35,9 @@ Writes model.img (EROFS, and a dm-verity tree behind it), model.json (root hash,
 digests in the form of OpenSSF Model Signing 1.0, signed with --sign). The same files give the same bytes on every machine.
 
 A volume may contain safetensors, json, txt, md, jinja and tokenizer.model files. Anything else is refused by name: a file that can
-contain a pickle is a program. Links are refused too; a directory in Hugging Face's cache consists of them: `cp -rL snapshots/… model`, or
-`hf download --local-dir model`.
+contain a pickle is a program. Each file must be whole: tensors cover it, an index has all its shards, JSON parses, and nothing is a
+Git LFS pointer. Everything refused is listed at once, with the options that leave it out. Links are refused too; a directory in
+Hugging Face's cache consists of them: `cp -rL snapshots/… model`, or `hf download --local-dir model`.
 
 Exit code: 0 done, 1 refused or failed, 2 wrong arguments.";
 

@@ -68,7 +68,7 @@ struct Streams<R: Read> {
 enum State<R: BufRead> {
     /// Before the first stream.
     Start(R),
-    Gzip(GzDecoder<R>),
+    Gzip(Box<GzDecoder<R>>),
     Xz(Box<XzReader<R>>),
     Zstd(Box<StreamingDecoder<R, FrameDecoder>>),
     /// After the last one, or an error.
@@ -110,7 +110,7 @@ impl<R: Read> Streams<R> {
             }
         }
         Ok(match self.format {
-            Format::Gzip => State::Gzip(GzDecoder::new(rest)),
+            Format::Gzip => State::Gzip(Box::new(GzDecoder::new(rest))),
             Format::Xz(kib) => State::Xz(Box::new(XzReader::new_mem_limit(rest, false, kib))),
             Format::Zstd => {
                 let opened =

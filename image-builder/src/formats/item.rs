@@ -1,5 +1,6 @@
 //! What lies in a file, as each reader of a format lists it.
 
+use std::io::{self, Read};
 use std::ops::Range;
 
 use super::bytes::{Part, ReadError};
@@ -71,6 +72,12 @@ impl Item {
         Ok(())
     }
 
+    /// Its bytes as a reader, from the beginning.
+    pub fn reader<'a>(&self, from: &'a Part<'a>) -> impl Read + 'a {
+        let extents = self.extents.clone();
+        Content { from, extents }
+    }
+
     /// How far into its content a place of the whole is.
     pub fn position(&self, offset: u64) -> Option<u64> {
         let mut before = 0;
@@ -81,6 +88,27 @@ impl Item {
             before += extent.end - extent.start;
         }
         None
+    }
+}
+
+/// The rest of a thing's bytes.
+struct Content<'a> {
+    from: &'a Part<'a>,
+    extents: Vec<Range<u64>>,
+}
+
+impl Read for Content<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.extents.retain(|extent| !extent.is_empty());
+        let Some(extent) = self.extents.first_mut() else {
+            return Ok(0);
+        };
+        let length = (extent.end - extent.start).min(buffer.len() as u64);
+        let piece = &mut buffer[..length as usize];
+        let read = self.from.read(extent.start, piece, "a file's content");
+        read.map_err(io::Error::other)?;
+        extent.start += length;
+        Ok(length as usize)
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! What may become part of a volume is a closed list of kinds, known by name: tensors (`*.safetensors`), data that is text
 //! (`*.json`, `*.txt`, `*.md`, `*.jinja`, licences) and SentencePiece's `tokenizer.model`. A pickle is a program that runs when
-//! it is loaded, so no file that can hold one gets in, whatever it is called by: a `*.safetensors` has to begin as one.
+//! it is loaded, so no file that can hold one gets in, whatever it is called by. What is in a file, and whether the files are a whole
+//! model, is judged by the crate that clients and guests read models with ([`::model::whole`]).
 //!
-//! Links are refused, also those that lead to a file beside them: a volume is what lies in the directory. Files are opened by a path
-//! that was listed, without following a link at its end; whoever can change the directory meanwhile can change what is packed,
-//! and the digests of what was packed are in the description.
+//! Everything that is refused is told at once, before the weights are read. Links are refused, also those that lead to a file beside
+//! them: a volume is what lies in the directory. Files are opened by a path that was listed, without following a link at its end;
+//! whoever can change the directory meanwhile can change what is packed, and the digests of what was packed are in the description.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,13 +15,16 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use ::model::whole::{Judge, is_weights};
+use ::model::{File, Flaw};
 use nix::fcntl::OFlag;
 
+use super::model_error::RefusedFile;
 use super::{ModelError, Step, VolumeFile};
 use crate::formats::metered::{Metered, TooLong};
 use crate::limits::{
     CHUNK_BYTES, FILE_BYTES_MAX, MODEL_BYTES_MAX, MODEL_DEPTH_MAX, MODEL_ENTRIES_MAX,
-    MODEL_TEXT_BYTES_MAX, PATH_BYTES_MAX, SAFETENSORS_HEADER_BYTES_MAX,
+    MODEL_TEXT_BYTES_MAX, PATH_BYTES_MAX,
 };
 use crate::lock::is_plain_name;
 
@@ -33,15 +37,15 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Lists and hashes the directory. `leave_out` has paths in it, of files or of whole directories, that do not become part of the
-    /// volume; each has to be there. [`ALWAYS_LEFT_OUT`] may be there.
+    /// Lists, judges and hashes the directory. `leave_out` has paths in it, of files or of whole directories, that do not become part of
+    /// the volume; each has to be there. [`ALWAYS_LEFT_OUT`] may be there.
     pub fn read(
         path: &Path,
         leave_out: &[String],
         progress: &mut dyn FnMut(Step<'_>),
     ) -> Result<Self, ModelError> {
-        let found = Walk::new(path, leave_out)?.run()?;
-        let total = found.values().map(|found| found.bytes).sum();
+        let walked = Walk::new(path, leave_out)?.run()?;
+        let total = walked.found.values().map(|found| found.bytes).sum();
         if total > MODEL_BYTES_MAX {
             return Err(ModelError::TooMuch {
                 path: path.display().to_string(),
@@ -49,23 +53,19 @@ impl Directory {
                 max: MODEL_BYTES_MAX,
             });
         }
-        if !found.values().any(|found| found.kind == Kind::Tensors) {
-            return Err(ModelError::NoWeights {
-                path: path.display().to_string(),
-            });
-        }
+        let found = judge(walked)?;
         progress(Step::Begin {
             what: "reading the files",
             total,
         });
         let mut files = Vec::new();
         let mut done = 0;
-        for (name, found) in found {
+        for (path, found) in found {
             let mut count = |bytes| {
                 done += bytes;
                 progress(Step::Bytes(done));
             };
-            files.push(hash(&name.join("/"), &found, &mut count)?);
+            files.push(hash(&path, &found, &mut count)?);
         }
         let mut left_out: Vec<String> = ALWAYS_LEFT_OUT.map(String::from).into();
         left_out.extend(leave_out.iter().cloned());
@@ -94,6 +94,71 @@ impl Directory {
     }
 }
 
+/// What was found, if all of it is right and is a model.
+fn judge(walked: Walk<'_>) -> Result<Vec<(String, Candidate)>, ModelError> {
+    let mut judge = Judge::default();
+    let mut refused = walked.refused;
+    for file in &refused {
+        judge.refused(&file.path);
+    }
+    let found = walked.found.into_iter();
+    let found: Vec<_> = found
+        .map(|(parts, found)| (parts.join("/"), found))
+        .collect();
+    for (path, candidate) in &found {
+        match judge.file(path, candidate.bytes, open(path, candidate)?) {
+            Ok(()) => {}
+            Err(Flaw::Unreadable(kind)) => {
+                return Err(ModelError::disk("reading", &candidate.place)(kind.into()));
+            }
+            Err(flaw) => refused.push(refusal(path, &flaw)),
+        }
+    }
+    let together = judge.finish().into_iter();
+    refused.extend(together.map(|(path, flaw)| refusal(&path, &flaw)));
+    let is_refused = |path: &str| refused.iter().any(|file| file.path == path);
+    let weights = found.iter().filter(|(path, _)| is_weights(path));
+    let some_left = weights.clone().any(|(path, _)| !is_refused(path));
+    let config = File::Config.name();
+    let no_config = !found.iter().any(|(path, _)| path == config) && !is_refused(config);
+    refused.sort_by(|one, other| one.path.cmp(&other.path));
+    for file in &mut refused {
+        file.dispensable &= some_left || !is_weights(&file.path);
+    }
+    let mut lacks = |path: String, problem: &str| {
+        refused.push(RefusedFile {
+            path,
+            problem: problem.to_owned(),
+            dispensable: false,
+        });
+    };
+    if weights.count() == 0 {
+        let path = walked.root.display().to_string();
+        lacks(path, "has no file of weights (*.safetensors)");
+    }
+    if no_config {
+        let problem = "is not there, and no model is loaded without it";
+        lacks(config.into(), problem);
+    }
+    match refused.is_empty() {
+        true => Ok(found),
+        false => Err(ModelError::Files(refused)),
+    }
+}
+
+fn refusal(path: &str, flaw: &Flaw) -> RefusedFile {
+    let needed = path == File::Config.name()
+        || matches!(
+            flaw,
+            Flaw::Index(_) | Flaw::ShardMissing { .. } | Flaw::TensorMissing { .. }
+        );
+    RefusedFile {
+        path: path.to_owned(),
+        problem: flaw.to_string(),
+        dispensable: !needed,
+    }
+}
+
 /// What a file is, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -104,16 +169,15 @@ enum Kind {
 struct Candidate {
     place: PathBuf,
     bytes: u64,
-    kind: Kind,
+    bytes_max: u64,
 }
-
-/// Files by the components of their paths.
-type Candidates = BTreeMap<Vec<String>, Candidate>;
 
 struct Walk<'a> {
     root: &'a Path,
     leave_out: BTreeMap<&'a str, bool>,
-    found: Candidates,
+    /// By the components of their paths.
+    found: BTreeMap<Vec<String>, Candidate>,
+    refused: Vec<RefusedFile>,
     entries: u64,
 }
 
@@ -130,26 +194,28 @@ impl<'a> Walk<'a> {
         Ok(Self {
             root,
             leave_out: leave_out.collect(),
-            found: Candidates::new(),
+            found: BTreeMap::new(),
+            refused: Vec::new(),
             entries: 0,
         })
     }
 
-    fn run(mut self) -> Result<Candidates, ModelError> {
+    fn run(mut self) -> Result<Self, ModelError> {
         self.directory(&mut Vec::new())?;
         match self.leave_out.iter().find(|(_, seen)| !**seen) {
             Some((path, _)) => Err(ModelError::NothingToLeaveOut {
                 path: (*path).to_owned(),
             }),
-            None => Ok(self.found),
+            None => Ok(self),
         }
     }
 
     fn directory(&mut self, parts: &mut Vec<String>) -> Result<(), ModelError> {
         let place = self.root.join(parts.join("/"));
         let disk = ModelError::disk("reading", &place);
+        let mut entries = Vec::new();
         for entry in fs::read_dir(&place).map_err(&disk)? {
-            let entry = entry.map_err(&disk)?;
+            entries.push(entry.map_err(&disk)?);
             self.entries += 1;
             if self.entries > MODEL_ENTRIES_MAX {
                 return Err(ModelError::TooMuch {
@@ -158,6 +224,10 @@ impl<'a> Walk<'a> {
                     max: MODEL_ENTRIES_MAX,
                 });
             }
+        }
+        // The same words for the same directory.
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
             let name = entry.file_name();
             let path = parts.join("/") + if parts.is_empty() { "" } else { "/" };
             let path = path + &name.to_string_lossy();
@@ -168,42 +238,74 @@ impl<'a> Walk<'a> {
             if ALWAYS_LEFT_OUT.contains(&path.as_str()) {
                 continue;
             }
-            let refuse = |problem| ModelError::Refused {
-                path: path.chars().take(200).collect(),
-                problem,
-            };
-            let name = name.to_str().filter(|name| is_plain_name(name));
-            let name = name.ok_or_else(|| {
-                refuse("has a name with other characters than letters, digits, `.`, `-` and `_`, or with a dot in front")
-            })?;
-            if path.len() > PATH_BYTES_MAX {
-                return Err(refuse("has too long a path"));
+            if let Some(problem) = self.entry(&entry, &path, parts)? {
+                self.refused.push(RefusedFile {
+                    path: path.chars().take(200).collect(),
+                    problem,
+                    dispensable: path.chars().count() <= 200,
+                });
             }
-            // Of the entry itself: a link is seen as one.
-            let about = entry.metadata().map_err(&disk)?;
-            parts.push(name.to_owned());
-            if about.is_dir() {
-                if parts.len() > MODEL_DEPTH_MAX {
-                    return Err(refuse("lies too deep"));
-                }
-                self.directory(parts)?;
-            } else if about.is_file() {
-                let candidate = Candidate {
-                    place: entry.path(),
-                    bytes: about.len(),
-                    kind: kind(name).map_err(refuse)?,
-                };
-                self.found.insert(parts.clone(), candidate);
-            } else if about.is_symlink() {
-                return Err(refuse(
-                    "is a symbolic link, and a volume holds what lies in the directory: copy the directory with `cp -rL` and pack the copy",
-                ));
-            } else {
-                return Err(refuse("is neither a file nor a directory"));
-            }
-            parts.pop();
         }
         Ok(())
+    }
+
+    /// Takes one entry, or says what is wrong with it.
+    fn entry(
+        &mut self,
+        entry: &fs::DirEntry,
+        path: &str,
+        parts: &mut Vec<String>,
+    ) -> Result<Option<String>, ModelError> {
+        let refuse = |problem: &str| Ok(Some(problem.to_owned()));
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| is_plain_name(name)) else {
+            return refuse(
+                "has a name with other characters than letters, digits, `.`, `-` and `_`, or with a dot in front",
+            );
+        };
+        if path.len() > PATH_BYTES_MAX {
+            return refuse("has too long a path");
+        }
+        // Of the entry itself: a link is seen as one.
+        let place = entry.path();
+        let about = entry
+            .metadata()
+            .map_err(ModelError::disk("reading", &place))?;
+        if about.is_dir() {
+            if parts.len() >= MODEL_DEPTH_MAX {
+                return refuse("lies too deep");
+            }
+            parts.push(name.to_owned());
+            self.directory(parts)?;
+            parts.pop();
+        } else if about.is_file() {
+            let bytes_max = match kind(name) {
+                Ok(Kind::Tensors) => FILE_BYTES_MAX,
+                Ok(Kind::Text) => MODEL_TEXT_BYTES_MAX,
+                Err(problem) => return refuse(problem),
+            };
+            let bytes = about.len();
+            if bytes > bytes_max && bytes <= MODEL_BYTES_MAX {
+                return refuse(&format!(
+                    "has {bytes} bytes; at most {bytes_max} are allowed"
+                ));
+            }
+            let mut parts = parts.clone();
+            parts.push(name.to_owned());
+            let candidate = Candidate {
+                place,
+                bytes,
+                bytes_max,
+            };
+            self.found.insert(parts, candidate);
+        } else if about.is_symlink() {
+            return refuse(
+                "is a symbolic link, and a volume holds what lies in the directory: copy the directory with `cp -rL` and pack the copy",
+            );
+        } else {
+            return refuse("is neither a file nor a directory");
+        }
+        Ok(None)
     }
 }
 
@@ -233,74 +335,60 @@ fn kind(name: &str) -> Result<Kind, &'static str> {
     }
 }
 
-fn hash(
-    path: &str,
-    candidate: &Candidate,
-    count: &mut dyn FnMut(u64),
-) -> Result<VolumeFile, ModelError> {
-    let Candidate { place, kind, .. } = candidate;
-    let disk = ModelError::disk("reading", place);
-    let refuse = |problem| ModelError::Refused {
-        path: path.to_owned(),
-        problem,
-    };
+/// Opens a file that was listed, if it is still one.
+fn open(path: &str, candidate: &Candidate) -> Result<fs::File, ModelError> {
+    let disk = ModelError::disk("reading", &candidate.place);
     // Without waiting, should a pipe have taken the file's place.
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let opened = fs::File::options()
         .read(true)
         .custom_flags(flags.bits())
-        .open(place)
+        .open(&candidate.place)
         .map_err(&disk)?;
-    let about = opened.metadata().map_err(&disk)?;
-    if !about.is_file() {
-        return Err(refuse("is no file any more"));
+    match opened.metadata().map_err(&disk)?.is_file() {
+        true => Ok(opened),
+        false => Err(ModelError::Refused {
+            path: path.to_owned(),
+            problem: "is no file any more",
+        }),
     }
-    let bytes_max = match kind {
-        Kind::Tensors => FILE_BYTES_MAX,
-        Kind::Text => MODEL_TEXT_BYTES_MAX,
-    };
-    let mut metered = Metered::new(opened, bytes_max);
+}
+
+fn hash(
+    path: &str,
+    candidate: &Candidate,
+    count: &mut dyn FnMut(u64),
+) -> Result<VolumeFile, ModelError> {
+    let disk = ModelError::disk("reading", &candidate.place);
+    let mut metered = Metered::new(open(path, candidate)?, candidate.bytes_max);
     let mut buffer = vec![0; CHUNK_BYTES];
-    let mut first = true;
     loop {
-        let got = match metered.read(&mut buffer) {
-            Ok(got) => got,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+        match metered.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(got) => count(got as u64),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if TooLong::is(&error) => {
                 return Err(ModelError::TooMuch {
                     path: path.to_owned(),
                     what: "bytes",
-                    max: bytes_max,
+                    max: candidate.bytes_max,
                 });
             }
             Err(error) => return Err(disk(error)),
-        };
-        if first && *kind == Kind::Tensors && !begins_as_tensors(&buffer[..got], about.len()) {
-            return Err(refuse("does not begin as a file of tensors"));
         }
-        if got == 0 {
-            break;
-        }
-        first = false;
-        count(got as u64);
     }
     let (bytes, sha256) = metered.finish();
+    if bytes != candidate.bytes {
+        return Err(ModelError::Refused {
+            path: path.to_owned(),
+            problem: "changed while it was read",
+        });
+    }
     Ok(VolumeFile {
         path: path.to_owned(),
         bytes,
         sha256,
     })
-}
-
-/// The length of a JSON object in eight bytes, and the object's first character: `safetensors`' own description of its format.
-fn begins_as_tensors(start: &[u8], bytes: u64) -> bool {
-    let Some((length, rest)) = start.split_first_chunk::<8>() else {
-        return false;
-    };
-    let length = u64::from_le_bytes(*length);
-    let fits =
-        (2..=SAFETENSORS_HEADER_BYTES_MAX).contains(&length) && length <= bytes.saturating_sub(8);
-    fits && rest.first() == Some(&b'{')
 }
 
 /// What is at the top of directories that `git` or Hugging Face's tools made, and belongs to those.
@@ -352,28 +440,6 @@ mod tests {
             ("x.safetensors.exe", "program"),
         ] {
             assert!(kind(bad).is_err_and(|said| said.contains(reason)), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_pickle_that_calls_itself_tensors_is_none() {
-        let file = |length: u64, rest: &[u8]| [&length.to_le_bytes()[..], rest].concat();
-        let check = |bytes: &[u8]| begins_as_tensors(bytes, bytes.len() as u64);
-        assert!(check(&file(2, b"{}")));
-        assert!(check(&file(3, b"{} data")));
-        for bad in [
-            file(3, b"{}"),
-            file(1, b"{}"),
-            file(2, b"[]"),
-            file(u64::MAX, b"{}"),
-            file(SAFETENSORS_HEADER_BYTES_MAX + 1, b"{}"),
-            b"\x80\x04\x95\x10\0\0\0\0\0\0\0}".to_vec(),
-            b"PK\x03\x04\0\0\0\0\0\0".to_vec(),
-            vec![0; 8],
-            vec![1; 7],
-            Vec::new(),
-        ] {
-            assert!(!check(&bad), "{bad:?}");
         }
     }
 }

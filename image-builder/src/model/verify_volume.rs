@@ -14,12 +14,14 @@ use crate::formats::erofs::reader::volume_files;
 use crate::formats::verity;
 use crate::formats::verity::Root;
 use crate::formats::{Item, Part, ReadError};
+use ::model::Judge;
 use ::model::limits::DESCRIPTION_BYTES_MAX;
 use registers::Digest32;
 
 /// Reads all of the volume in `directory`: its hash tree has to be that of its data and end in the described root hash, its files have
-/// to be the described ones and no others, and the statement the one about them; with a `key`, signed by it. Without one, and without
-/// a root hash from elsewhere to compare, a volume with its description is as easily made as another one.
+/// to be the described ones and no others, each of them whole ([`::model::whole`]), and the statement the one about them; with a `key`,
+/// signed by it. Without one, and without a root hash from elsewhere to compare, a volume with its description is as easily made as
+/// another one.
 pub fn verify(
     directory: &Path,
     key: Option<&ModelVerifier>,
@@ -98,6 +100,7 @@ fn check_files(
         total: description.files.iter().map(|file| file.bytes).sum(),
     });
     let mut done = 0;
+    let (mut judge, mut flaws) = (Judge::default(), Vec::new());
     for (found, file) in found.iter().zip(&description.files) {
         let mut hasher = Sha256::new();
         let read = found.read(&data, &mut |piece| {
@@ -113,8 +116,16 @@ fn check_files(
                 file.path, file.sha256
             )));
         }
+        if let Err(flaw) = judge.file(&file.path, file.bytes, found.reader(&data)) {
+            flaws.push((file.path.clone(), flaw));
+        }
     }
-    Ok(())
+    flaws.extend(judge.finish());
+    let flaws = flaws.iter().map(|(path, flaw)| format!("\n{path}: {flaw}"));
+    match flaws.collect::<String>() {
+        none if none.is_empty() => Ok(()),
+        flaws => Err(ModelError::Volume(format!("the model is not whole{flaws}"))),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ModelError> {

@@ -14,6 +14,7 @@ mod host_sandbox;
 mod mirror;
 mod model;
 mod model_erofs;
+mod model_whole;
 #[path = "../../../measurements/predict/tests/it/made.rs"]
 mod parts;
 mod provenance;

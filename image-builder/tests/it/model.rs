@@ -26,13 +26,22 @@ use registers::{Digest32, VerityRoot};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-const TENSORS: &[u8] = b"\x02\0\0\0\0\0\0\0{}";
+/// A whole file of one tensor of so many bytes.
+pub fn tensors(bytes: usize) -> Vec<u8> {
+    let header =
+        format!("{{\"t\":{{\"dtype\":\"U8\",\"shape\":[{bytes}],\"data_offsets\":[0,{bytes}]}}}}");
+    let length = (header.len() as u64).to_le_bytes();
+    [&length[..], header.as_bytes(), &vec![7; bytes]].concat()
+}
+
+pub const POINTER: &str =
+    "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
 
 /// A small model with directories whose names sort differently by byte and by component.
-fn small_model(directory: &Path, backwards: bool) {
+pub fn small_model(directory: &Path, backwards: bool) {
     let mut files = vec![
         ("config.json", b"{}".to_vec()),
-        ("model.safetensors", [TENSORS, &[7; 9000]].concat()),
+        ("model.safetensors", tensors(9000)),
         ("tokenizer.json", b"{}".to_vec()),
         ("d/a.json", b"1".to_vec()),
         ("d-1/b.json", b"2".to_vec()),
@@ -48,7 +57,7 @@ fn small_model(directory: &Path, backwards: bool) {
     }
 }
 
-fn read(directory: &Path, leave_out: &[&str]) -> Result<Directory, ModelError> {
+pub fn read(directory: &Path, leave_out: &[&str]) -> Result<Directory, ModelError> {
     let leave_out: Vec<String> = leave_out.iter().map(|path| (*path).to_owned()).collect();
     Directory::read(directory, &leave_out, &mut |_| {})
 }
@@ -157,10 +166,10 @@ fn the_statement_is_the_one_that_model_signing_makes() {
 }
 
 /// SHA-256 over the digests of [`small_model`], as model-signing has it.
-const SUBJECT: &str = "8444b022b1beb3ac10b001abc2ea7b12031a87f0b0518979399bb48b17e1320e";
+const SUBJECT: &str = "920c31115475947e358b934a51b06fa6867942f865d53b642b810743b407dbc9";
 
 /// What is said of [`small_model`] after a change.
-fn refusal(change: impl FnOnce(&Path)) -> String {
+pub fn refusal(change: impl FnOnce(&Path)) -> String {
     let directory = tempfile::tempdir().unwrap();
     let model = directory.path().join("model");
     small_model(&model, false);
@@ -201,7 +210,7 @@ fn hostile_directories_are_refused_by_name() {
     check(refusal(file("d/.gitignore")), "d/.gitignore: has a name");
     check(
         refusal(file("other.safetensors")),
-        "other.safetensors: does not begin as",
+        "other.safetensors: is no whole safetensors file",
     );
     check(
         refusal(|model| symlink("config.json", model.join("x.json")).unwrap()),
@@ -449,6 +458,36 @@ fn a_volume_is_what_its_description_says_or_is_refused() {
         describe(directory.path(), &lying);
         assert!(verify().is_err(), "lie {number}");
     }
+}
+
+#[test]
+fn a_volume_that_holds_no_whole_model_is_refused_although_it_is_what_it_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut description = volume(directory.path());
+    let path = directory.path().join(VOLUME);
+    let mut image = fs::read(&path).unwrap();
+    image.truncate(4 * 4096);
+    let at = image.windows(4000).position(|bytes| bytes == [7; 4000]);
+    let at = at.expect("a file of sevens");
+    image[at..at + POINTER.len()].copy_from_slice(POINTER.as_bytes());
+    let content = image[at..at + 4000].to_vec();
+    fs::write(&path, &image).unwrap();
+    let file = File::options().read(true).write(true).open(&path).unwrap();
+    description.volume = VerityRoot::from(verity::append(&file).unwrap());
+    // One inode with two names.
+    for number in [0, 2] {
+        description.files[number].sha256 = Digest32::of(&content);
+    }
+    describe(directory.path(), &description);
+    let verified = model::verify(directory.path(), None, &mut |_| {});
+    let said = verified.expect_err("a pointer").to_string();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].ends_with("the model is not whole"), "{said}");
+    assert!(lines[1].starts_with("a: is a Git LFS pointer"), "{said}");
+    assert!(
+        lines[2].starts_with("sub/c: is a Git LFS pointer"),
+        "{said}"
+    );
 }
 
 // ---- signatures ----

@@ -5,7 +5,7 @@ use minijinja::{Environment, Value, context, syntax::SyntaxConfig};
 use serde::Deserialize;
 
 use super::{Message, TextError};
-use crate::{ModelError, limits};
+use crate::{ModelError, json, limits};
 
 /// A compiled chat template.
 pub(super) struct Template {
@@ -24,9 +24,11 @@ const NAME: &str = "chat";
 
 impl Template {
     /// Reads `tokenizer_config.json`; `None` if it has no template.
-    pub(super) fn parse(json: &[u8]) -> Result<Option<Self>, ModelError> {
-        let config: TokenizerConfig = serde_json::from_slice(json)
-            .map_err(|error| ModelError::Template(error.to_string()))?;
+    pub(super) fn parse(text: &[u8]) -> Result<Option<Self>, ModelError> {
+        let wrong = |error: String| ModelError::Template(error);
+        json::check_object(text).map_err(|flaw| wrong(flaw.to_string()))?;
+        let config = serde_json::from_slice::<TokenizerConfig>(text);
+        let config = config.map_err(|error| wrong(error.to_string()))?;
         let Some(source) = config.chat_template else {
             return Ok(None);
         };

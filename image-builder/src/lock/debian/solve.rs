@@ -25,15 +25,15 @@ use crate::lock::recipe::Choice;
 #[expect(missing_docs)]
 pub enum Unsolved {
     #[error("no package {name} in the archive{}", also(.odd))]
-    Unknown { name: String, odd: Option<Odd> },
+    Unknown { name: String, odd: Option<Box<Odd>> },
     #[error("{package} needs `{group}`, which nothing in the archive fulfils{}", also(.odd))]
     Missing {
         package: String,
         group: String,
-        odd: Option<Odd>,
+        odd: Option<Box<Odd>>,
     },
     #[error("{0}; the package is needed")]
-    Odd(Odd),
+    Odd(Box<Odd>),
     #[error(transparent)]
     Malformed(#[from] Malformed),
     #[error(
@@ -48,7 +48,7 @@ pub enum Unsolved {
     TooMany { max: usize },
 }
 
-fn also(odd: &Option<Odd>) -> String {
+fn also(odd: &Option<Box<Odd>>) -> String {
     odd.as_ref()
         .map_or_else(String::new, |odd| format!("; {odd}"))
 }
@@ -111,7 +111,7 @@ pub fn chosen<'a>(
         .filter(|package| suite.is_none_or(|suite| *package.suite == *suite));
     let found = found.next().ok_or_else(|| Unsolved::Unknown {
         name: choice.to_string(),
-        odd: index.blame(name).cloned(),
+        odd: index.blame(name).cloned().map(Box::new),
     })?;
     refuse_odd(index, found)?;
     Ok(found)
@@ -123,7 +123,7 @@ fn refuse_odd(index: &Index, package: &Available) -> Result<(), Unsolved> {
         .odd_of(&package.name)
         .find(|odd| package.is_behind(odd))
     {
-        Some(odd) => Err(Unsolved::Odd(odd.clone())),
+        Some(odd) => Err(Unsolved::Odd(Box::new(odd.clone()))),
         None => Ok(()),
     }
 }
@@ -171,7 +171,8 @@ fn attempt<'a>(
                 odd: group
                     .iter()
                     .find_map(|relation| index.blame(&relation.name))
-                    .cloned(),
+                    .cloned()
+                    .map(Box::new),
             };
             let found = group
                 .iter()

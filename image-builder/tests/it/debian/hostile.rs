@@ -291,7 +291,8 @@ fn the_first_line_of_debian_binary_says_the_format_and_more_lines_say_nothing() 
 }
 
 /// What compresses a piece, by the suffix of its members.
-const COMPRESSIONS: [(&str, fn(&[u8]) -> Vec<u8>); 3] = [
+type Pack = fn(&[u8]) -> Vec<u8>;
+const COMPRESSIONS: [(&str, Pack); 3] = [
     (".xz", xz_stored),
     (".zst", |bytes| {
         compress_to_vec(bytes, CompressionLevel::Fastest)
