@@ -28,6 +28,7 @@ use std::process::{Command, Stdio};
 use object::read::elf::{ElfFile64, ProgramHeader};
 use sha2::{Digest as _, Sha256, Sha384};
 
+use crate::formats::file_error::FileError;
 use crate::limits::PROGRAM_BYTES_MAX;
 use crate::sandbox::Sandbox;
 use crate::store::{Store, sync_directory};
@@ -99,22 +100,13 @@ pub enum CompileError {
         program: String,
         problem: &'static str,
     },
-    #[error("{doing} {path}: {reason}")]
-    Disk {
-        doing: &'static str,
-        path: String,
-        reason: String,
-    },
+    #[error(transparent)]
+    Disk(#[from] FileError),
 }
 
 impl CompileError {
-    fn disk(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.display().to_string();
-        move |error| Self::Disk {
-            doing,
-            path,
-            reason: error.to_string(),
-        }
+    fn disk(doing: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Self {
+        FileError::of(doing, path)
     }
 }
 
@@ -142,12 +134,6 @@ impl<'a> Compiler<'a> {
     /// The compiler with its version and commit, for the manifest.
     pub fn version(&self) -> &str {
         &self.toolchain.version
-    }
-
-    /// Stands for everything that decides what [`Self::compile`] makes, but for the sources' own text: the toolchain, the tree
-    /// and the sources' name.
-    pub fn id(&self) -> &str {
-        &self.id
     }
 
     /// Compiles a program of the workspace.

@@ -24,6 +24,7 @@ pub(crate) mod elf;
 pub mod entry;
 pub mod erofs;
 pub(crate) mod fat;
+pub mod file_error;
 pub(crate) mod gpt;
 pub(crate) mod item;
 pub(crate) mod listing;

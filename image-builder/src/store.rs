@@ -29,7 +29,7 @@ use crate::limits::CHUNK_BYTES;
 use crate::lock::Model;
 use registers::Digest32;
 
-pub use fetch::{Progress, ensure_file, ensure_models};
+pub use fetch::{Progress, ensure_models};
 pub use fetch_error::{Fault, FetchError, MirrorFault};
 pub use packages::{
     PackageError, ensure_package, ensure_packages, ensure_tree, tree_key, visit_files,

@@ -12,6 +12,7 @@ use crate::compile::CompileError;
 use crate::compile::kernel_modules::ModuleError;
 use crate::compile::out_of_tree::OutOfTreeError;
 use crate::formats::erofs::writer::RootError;
+use crate::formats::file_error::FileError;
 use crate::formats::uki::UkiError;
 use crate::lock::package_lock::PackageLockError;
 use crate::provenance::ProvenanceError;
@@ -24,12 +25,12 @@ use crate::store::packages::PackageError;
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs)]
 pub enum BuildError {
-    #[error(transparent)]
-    Lock(#[from] PackageLockError),
-    #[error(transparent)]
-    Package(#[from] PackageError),
-    #[error(transparent)]
-    Compile(#[from] CompileError),
+    #[error("{context}{cause}")]
+    Part {
+        fault: &'static str,
+        context: &'static str,
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("the recipe's profile is `{got}`; this program makes sim, cpu, h100 and dev")]
     Profile { got: String },
     #[error(
@@ -37,40 +38,12 @@ pub enum BuildError {
          edk2-stable202502 without Secure Boot, say so in the recipe with `edk2: \"202502\"` beside its name"
     )]
     FirmwareUnknown { sha256: registers::Digest32 },
-    #[error("reading the machine's ACPI tables: {0}")]
-    Tables(#[from] AcpiError),
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    #[error(transparent)]
-    Module(#[from] ModuleError),
-    #[error(transparent)]
-    Userland(#[from] UserlandError),
     #[error(
         "something of the root has {path} already, which the image needs for itself or the recipe puts there"
     )]
     Taken { path: String },
     #[error(transparent)]
-    Input(#[from] InputError),
-    #[error(transparent)]
-    Modules(#[from] OutOfTreeError),
-    #[error(transparent)]
-    Root(#[from] RootError),
-    #[error(transparent)]
-    Uki(#[from] UkiError),
-    #[error("writing the disk: {0}")]
-    Image(#[from] DiskError),
-    #[error("predicting the registers: {0}")]
-    Predict(#[from] PredictError),
-    #[error("writing the manifest: {0}")]
-    Manifest(#[from] ImageError),
-    #[error(transparent)]
-    Provenance(#[from] ProvenanceError),
-    #[error("{doing} {path}: {error}")]
-    Disk {
-        doing: &'static str,
-        path: String,
-        error: io::Error,
-    },
+    Disk(#[from] FileError),
     #[error("{path} is longer than the {bytes_max} bytes allowed")]
     TooLong { path: String, bytes_max: usize },
     #[error("{path} leads out of its package")]
@@ -89,35 +62,51 @@ impl BuildError {
     /// One lower-case word, for `--json`.
     pub fn fault(&self) -> &'static str {
         match self {
-            Self::Fetch(error) => error.fault().word(),
-            Self::Lock(_) => "lock",
-            Self::Package(error) => error.fault().word(),
-            Self::Profile { .. } | Self::FirmwareUnknown { .. } => "recipe",
-            Self::Compile(_) | Self::Tables(_) => "tool",
-            Self::Modules(error) => error.fault(),
-            Self::Module(_)
-            | Self::Predict(_)
-            | Self::Manifest(_)
-            | Self::Uki(_)
+            Self::Part { fault, .. } => fault,
+            Self::Profile { .. }
+            | Self::FirmwareUnknown { .. }
             | Self::Outside { .. }
-            | Self::Model { .. } => "recipe",
-            Self::Userland(error) => error.fault().word(),
-            Self::Input(error) => error.fault().word(),
-            Self::Taken { .. } => "recipe",
-            Self::Root(_) => "tool",
-            Self::Image(_) | Self::Disk { .. } | Self::TooLong { .. } | Self::Provenance(_) => {
-                "disk"
-            }
+            | Self::Model { .. }
+            | Self::Taken { .. } => "recipe",
+            Self::Disk(_) | Self::TooLong { .. } => "disk",
             Self::Occupied { .. } | Self::Busy { .. } => "output",
         }
     }
 
     /// Makes a `map_err` argument for file operations.
     pub(crate) fn disk(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
-        move |error| Self::Disk {
-            doing,
-            path: path.display().to_string(),
-            error,
-        }
+        FileError::of(doing, path)
     }
+}
+
+/// What a part of the build refuses ends it: the part's error, whose fault that is, and the words before it.
+macro_rules! parts {
+    ($($error:ty, $context:literal, $fault:expr;)*) => {$(
+        impl From<$error> for BuildError {
+            fn from(error: $error) -> Self {
+                let fault: fn(&$error) -> &'static str = $fault;
+                let (fault, context) = (fault(&error), $context);
+                let cause = Box::new(error);
+                Self::Part { fault, context, cause }
+            }
+        }
+    )*};
+}
+
+parts! {
+    PackageLockError, "", |_| "lock";
+    PackageError, "", |error| error.fault().word();
+    CompileError, "", |_| "tool";
+    AcpiError, "reading the machine's ACPI tables: ", |_| "tool";
+    FetchError, "", |error| error.fault().word();
+    ModuleError, "", |_| "recipe";
+    UserlandError, "", |error| error.fault().word();
+    InputError, "", |error| error.fault().word();
+    OutOfTreeError, "", OutOfTreeError::fault;
+    RootError, "", |_| "tool";
+    UkiError, "", |_| "recipe";
+    DiskError, "writing the disk: ", |_| "disk";
+    PredictError, "predicting the registers: ", |_| "recipe";
+    ImageError, "writing the manifest: ", |_| "recipe";
+    ProvenanceError, "", |_| "disk";
 }

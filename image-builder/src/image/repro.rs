@@ -24,6 +24,7 @@ pub(crate) use compare::first_byte;
 pub use compare::{Difference, compare};
 pub use variation::{Variation, go};
 
+use crate::formats::file_error::FileError;
 use crate::sandbox::Sandbox;
 use crate::store::Store;
 
@@ -73,22 +74,14 @@ pub enum ReproError {
         "the sources have more than {max} bytes; is there something beside them in the checkout?"
     )]
     Sources { max: u64 },
-    #[error("{doing} {path}: {reason}")]
-    Disk {
-        doing: &'static str,
-        path: String,
-        reason: String,
-    },
+    #[error(transparent)]
+    Disk(#[from] FileError),
 }
 
 impl ReproError {
     fn disk<E: std::fmt::Display>(doing: &'static str, path: &Path) -> impl Fn(E) -> Self + use<E> {
-        let path = path.display().to_string();
-        move |error| Self::Disk {
-            doing,
-            path: path.clone(),
-            reason: error.to_string(),
-        }
+        let path = path.to_owned();
+        move |error| FileError::new(doing, &path, &error).into()
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::formats::erofs::writer::RootError;
+use crate::formats::file_error::FileError;
 use crate::image::BuildError;
 
 /// Why a directory was not packed or a volume not accepted.
@@ -26,12 +27,8 @@ pub enum ModelError {
         "`{id}` cannot be a model's name: letters, digits, `.`, `-` and `_`, at most 64 of them, the first no dot"
     )]
     Id { id: String },
-    #[error("{doing} {path}: {error}")]
-    Disk {
-        doing: &'static str,
-        path: String,
-        error: io::Error,
-    },
+    #[error(transparent)]
+    Disk(#[from] FileError),
     #[error(transparent)]
     FileSystem(#[from] RootError),
     #[error(
@@ -96,7 +93,7 @@ impl ModelError {
             | Self::Files(_)
             | Self::NothingToLeaveOut { .. }
             | Self::Id { .. } => "model",
-            Self::Disk { .. } => "disk",
+            Self::Disk(_) => "disk",
             Self::FileSystem(_) => "tool",
             Self::Occupied { .. } => "output",
             Self::OutputDir(error) => error.fault(),
@@ -108,11 +105,7 @@ impl ModelError {
 
     /// Makes a `map_err` argument for file operations.
     pub(super) fn disk(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
-        move |error| Self::Disk {
-            doing,
-            path: path.display().to_string(),
-            error,
-        }
+        FileError::of(doing, path)
     }
 }
 

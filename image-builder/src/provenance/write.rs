@@ -14,6 +14,7 @@ use super::{
     CMDLINE, Dependency, ENVELOPE, Envelope, EnvelopeError, Facts, MANIFEST, Materials, SBOM,
     STATEMENT, SecretKey, Sha1s, Statement, StatementError, Subject,
 };
+use crate::formats::file_error::FileError;
 use crate::limits::{CHUNK_BYTES, ENVELOPE_BYTES_MAX};
 use crate::lock::package_lock::InputKind;
 use registers::Digest32;
@@ -28,12 +29,8 @@ pub enum ProvenanceError {
     Statement(#[from] StatementError),
     #[error("reading the envelope: {0}")]
     Envelope(#[from] EnvelopeError),
-    #[error("{doing} {path}: {error}")]
-    Disk {
-        doing: &'static str,
-        path: String,
-        error: io::Error,
-    },
+    #[error(transparent)]
+    Disk(#[from] FileError),
 }
 
 /// Writes the provenance of the image in `directory`, whose files `manifest` describes. `sha1s` has the digests of the files within, and
@@ -186,10 +183,5 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ProvenanceError> {
 }
 
 fn disk(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> ProvenanceError {
-    let path = path.display().to_string();
-    move |error| ProvenanceError::Disk {
-        doing,
-        path: path.clone(),
-        error,
-    }
+    FileError::of(doing, path)
 }

@@ -18,7 +18,6 @@ pub struct Directory {
     /// As it lies there, whose digest a statement has.
     pub manifest_bytes: Vec<u8>,
     path: PathBuf,
-    manifest_path: PathBuf,
 }
 
 /// Why there is no image to look at.
@@ -55,18 +54,7 @@ impl Directory {
             manifest,
             manifest_bytes,
             path,
-            manifest_path,
         })
-    }
-
-    /// Where the files of the image lie.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The manifest's file.
-    pub fn manifest_path(&self) -> &Path {
-        &self.manifest_path
     }
 
     /// One of its files.

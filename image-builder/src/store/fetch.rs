@@ -11,7 +11,6 @@ use super::{FetchError, Store, is_whole, sync_directory};
 use crate::lock::debian::Date;
 use crate::lock::recipe::Fingerprint;
 use crate::lock::{Model, ModelLock};
-use registers::Digest32;
 
 /// What is happening, for a progress bar or a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,23 +106,6 @@ pub fn ensure_models(
         progress(Progress::Placed { id: &model.id });
     }
     Ok(store.models_dir().to_owned())
-}
-
-/// Makes the file of this size and digest be in `store`, fetched from `url` unless it is there, and returns where it lies.
-pub fn ensure_file(
-    store: &Store,
-    url: &str,
-    bytes: u64,
-    sha256: Digest32,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<PathBuf, FetchError> {
-    let _claim = store.claim()?;
-    ensure_wanted(
-        store,
-        &Agent::new(),
-        Wanted { url, bytes, sha256 },
-        progress,
-    )
 }
 
 /// The same for a caller that has claimed the store.

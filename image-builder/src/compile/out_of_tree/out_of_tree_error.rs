@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::symbols::Misfit;
 use crate::compile::kernel_modules::ModuleError;
+use crate::formats::file_error::FileError;
 use crate::store::{Fault, FetchError};
 
 /// Why there are no modules.
@@ -42,12 +43,8 @@ pub enum OutOfTreeError {
     Kernel(#[from] ModuleError),
     #[error("{path} is longer than the {bytes_max} bytes allowed")]
     TooLong { path: String, bytes_max: u64 },
-    #[error("{doing} {path}: {error}")]
-    Disk {
-        doing: &'static str,
-        path: String,
-        error: io::Error,
-    },
+    #[error(transparent)]
+    Disk(#[from] FileError),
     #[error(transparent)]
     Store(#[from] FetchError),
 }
@@ -62,16 +59,12 @@ impl OutOfTreeError {
             | Self::NotMade { .. }
             | Self::Kernel(_) => Fault::Recipe.word(),
             Self::Failed { .. } | Self::Symvers { .. } | Self::Misfit { .. } => "tool",
-            Self::TooLong { .. } | Self::Disk { .. } => "disk",
+            Self::TooLong { .. } | Self::Disk(_) => "disk",
             Self::Store(error) => error.fault().word(),
         }
     }
 
     pub(super) fn disk(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
-        move |error| Self::Disk {
-            doing,
-            path: path.display().to_string(),
-            error,
-        }
+        FileError::of(doing, path)
     }
 }
