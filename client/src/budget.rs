@@ -36,13 +36,17 @@ pub enum BudgetError {
     #[error("the job may cost {estimate} nanoTON; the limit for one job is {max}")]
     JobLimit { estimate: Nano, max: Nano },
     #[error(
-        "the deposit of {deposit} nanoTON does not cover {promised} promised or in flight and {wanted} more"
+        "the deposit of {deposit} nanoTON does not cover {promised} promised and {wanted} more"
     )]
     Deposit {
         deposit: Nano,
         promised: Nano,
         wanted: Nano,
     },
+    #[error(
+        "other jobs in flight hold the rest of the deposit of {deposit} nanoTON; {wanted} more are wanted, try again"
+    )]
+    InFlight { deposit: Nano, wanted: Nano },
     #[error("no voucher could be signed for a verified answer: {0}")]
     AfterTheAnswer(String),
     #[error("this receipt was paid before")]
@@ -84,7 +88,6 @@ const SCHEMA: &str = "
         digest BLOB PRIMARY KEY, core BLOB NOT NULL UNIQUE, receipt BLOB NOT NULL, keyset BLOB NOT NULL,
         cost INTEGER NOT NULL, cumulative INTEGER NOT NULL
     ) STRICT;
-    CREATE TABLE IF NOT EXISTS floors (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 ";
 
 impl Budget {
@@ -161,17 +164,21 @@ impl Budget {
     pub fn reserve(&self, cost_max: Nano, deposit: Nano) -> Result<Reservation, BudgetError> {
         let connection = self.lock();
         let in_flight = Nano(self.reserved.load(Ordering::SeqCst));
-        let promised = cumulative(&connection)?.checked_add(in_flight);
-        let promised = promised.unwrap_or(Nano(u64::MAX));
-        match promised.checked_add(cost_max) {
-            Some(total) if total <= deposit => {}
-            _ => {
-                return Err(BudgetError::Deposit {
-                    deposit,
-                    promised,
-                    wanted: cost_max,
-                });
-            }
+        let promised = cumulative(&connection)?;
+        let wanted = cost_max;
+        let fits = |promised: Option<Nano>| {
+            let total = promised.and_then(|promised| promised.checked_add(wanted));
+            total.is_some_and(|total| total <= deposit)
+        };
+        if !fits(Some(promised)) {
+            return Err(BudgetError::Deposit {
+                deposit,
+                promised,
+                wanted,
+            });
+        }
+        if !fits(promised.checked_add(in_flight)) {
+            return Err(BudgetError::InFlight { deposit, wanted });
         }
         self.reserved.fetch_add(cost_max.0, Ordering::SeqCst);
         Ok(Reservation {
@@ -295,29 +302,6 @@ impl Budget {
                 },
             )
             .optional()
-            .map_err(storage)
-    }
-
-    /// A number that may only grow, such as the highest TCB evaluation number seen; 0 before the first.
-    pub fn floor(&self, name: &str) -> Result<u32, BudgetError> {
-        self.lock()
-            .query_row("SELECT value FROM floors WHERE name = ?1", [name], |row| {
-                row.get(0)
-            })
-            .optional()
-            .map(Option::unwrap_or_default)
-            .map_err(storage)
-    }
-
-    /// Raises a floor; a lower value changes nothing.
-    pub fn raise_floor(&self, name: &str, value: u32) -> Result<(), BudgetError> {
-        self.lock()
-            .execute(
-                "INSERT INTO floors VALUES (?1, ?2)
-                 ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
-                params![name, value],
-            )
-            .map(drop)
             .map_err(storage)
     }
 
@@ -448,19 +432,13 @@ mod tests {
         let first = budget.reserve(Nano(40), Nano(100)).unwrap();
         assert!(matches!(
             budget.reserve(Nano(11), Nano(100)),
+            Err(BudgetError::InFlight { .. })
+        ));
+        assert!(matches!(
+            budget.reserve(Nano(51), Nano(100)),
             Err(BudgetError::Deposit { .. })
         ));
         drop(first);
         assert!(budget.reserve(Nano(50), Nano(100)).is_ok());
-    }
-
-    #[test]
-    fn a_floor_only_rises() {
-        let directory = tempfile::tempdir().unwrap();
-        let budget = open(&directory.path().join("state"), 1).unwrap();
-        for (value, floor) in [(5, 5), (3, 5), (9, 9)] {
-            budget.raise_floor("tcb", value).unwrap();
-            assert_eq!(budget.floor("tcb"), Ok(floor));
-        }
     }
 }

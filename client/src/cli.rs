@@ -1,23 +1,28 @@
 //! The command line. Data goes to stdout, messages to stderr; 0 is success, 1 a refusal or failure, 2 misuse.
 
+use crate::attestation::{Attestation, Verifier};
 use crate::chain;
 use crate::client::{Answer, Client, channel_address};
 use crate::config::{Config, read_key};
+use crate::files::{api_key, new_key, private_directory};
+use crate::limits::REQUEST_BYTES_MAX;
 use crate::objects::{attestation_object, embeddings_object, x_job};
 use crate::openai::Delivery;
-use crate::serve::serve;
+use crate::serve::{Access, serve};
 use crate::session::unix_s;
 use crate::transport::Transport;
+use crate::trust::{Minimum, Platform, TrustStore};
 use anyhow::Context;
 use attest::RootClass;
+use axum::serve::Listener;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde_json::{Value, json};
 use settlement::Nano;
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tracing_subscriber::EnvFilter;
 
 /// Private answers from attested machines, with a receipt and a price.
@@ -43,9 +48,34 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Embed texts and print the OpenAI API's JSON.
+    /// Say whether the worker behind a proxy is what a manifest says. Needs no wallet, no channel and no money.
     #[command(
-        after_help = "Example:\n  chrysalis embed --config client.yaml \"a cat\" \"a kitten\""
+        after_help = "Exit code: 0 yes, 1 no or unknown, 2 misuse.\n\nExample:\n  \
+        chrysalis verify http://provider.example:9000 --manifest manifest.json"
+    )]
+    Verify {
+        /// The proxy, http://host:port.
+        url: String,
+        /// The manifest of expected registers: built by you, or fetched and checked with image-builder.
+        #[arg(long, value_name = "FILE")]
+        manifest: PathBuf,
+        /// Trust this root (a DER file) instead of Intel's. For simulated machines: nothing under it is confidential.
+        #[arg(long, value_name = "FILE")]
+        insecure_test_root: Option<PathBuf>,
+        /// What was learned about platforms before [default: in the user's state directory]
+        #[arg(long, value_name = "FILE")]
+        trust: Option<PathBuf>,
+        /// Also write the evidence to this file; `measurements bundle verify` reads it, with the nonce that is printed.
+        #[arg(long, value_name = "FILE")]
+        bundle: Option<PathBuf>,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Embed the texts on standard input, one a line, and print the OpenAI API's JSON.
+    #[command(
+        after_help = "Texts come from standard input: other users can read a program's arguments.\n\n\
+        Example:\n  printf 'a cat\\na kitten\\n' | chrysalis embed --config client.yaml"
     )]
     Embed {
         #[command(flatten)]
@@ -53,13 +83,11 @@ enum Command {
         /// The model [default: the worker's first for embeddings]
         #[arg(long)]
         model: Option<String>,
-        /// Texts to embed.
-        #[arg(required = true)]
-        texts: Vec<String>,
     },
-    /// Ask one question; the answer streams to stdout and is verified at its end.
+    /// Ask the question on standard input; the answer streams to stdout and is verified at its end.
     #[command(
-        after_help = "Example:\n  chrysalis chat --config client.yaml \"Why is the sky blue?\""
+        after_help = "The question comes from standard input: other users can read a program's arguments.\n\n\
+        Example:\n  echo 'Why is the sky blue?' | chrysalis chat --config client.yaml"
     )]
     Chat {
         #[command(flatten)]
@@ -73,16 +101,21 @@ enum Command {
         /// Print one JSON object instead of streaming.
         #[arg(long)]
         json: bool,
-        /// The question.
-        text: String,
     },
-    /// Serve the OpenAI API on the loopback interface.
+    /// Serve the OpenAI API on the loopback interface or on a socket.
     Serve {
         #[command(flatten)]
         common: Common,
-        /// The address to listen on, instead of the configured one; port 0 takes a free port.
+        /// The address or unix:PATH to listen on, instead of the configured one; port 0 takes a free port.
         #[arg(long)]
         listen: Option<String>,
+    },
+    /// Make keys, each in a file that only you can read.
+    #[command(after_help = "Example:\n  chrysalis keygen payer.key wallet.key")]
+    Keygen {
+        /// Files to write; one that exists is left alone and refused.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
     },
     /// Open or show the payment channel.
     Channel {
@@ -113,6 +146,12 @@ enum ChannelCommand {
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
+    },
+    /// Print the address of the wallet that pays for opening the channel.
+    Wallet {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
     },
     /// Show the channel's state on chain.
     Show {
@@ -171,18 +210,26 @@ async fn dispatch(given: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Attest { common, json } => attest(&open(&common)?, json).await,
-        Command::Embed {
-            common,
-            model,
-            texts,
-        } => embed(&open(&common)?, model, texts).await,
+        Command::Verify {
+            url,
+            manifest,
+            insecure_test_root,
+            trust,
+            bundle,
+            json,
+        } => {
+            let trust = trust.map_or_else(TrustStore::default_path, Ok)?;
+            let root = insecure_test_root.as_deref();
+            let verifier = Verifier::open(&manifest, root, &trust, Minimum::default())?;
+            verify(&Transport::new(&url)?, &verifier, bundle, json).await
+        }
+        Command::Embed { common, model } => embed(&open(&common)?, model).await,
         Command::Chat {
             common,
             model,
             max_tokens,
             json,
-            text,
-        } => chat(&open(&common)?, model, max_tokens, json, &text).await,
+        } => chat(&open(&common)?, model, max_tokens, json).await,
         Command::Serve { common, listen } => serve_command(&common, listen).await,
         Command::Channel {
             command:
@@ -192,6 +239,18 @@ async fn dispatch(given: Command) -> anyhow::Result<()> {
                     json,
                 },
         } => channel_open(&Config::read(&config)?, deposit, json).await,
+        Command::Keygen { files } => {
+            for path in &files {
+                println!("{}  {}", hex::encode(new_key(path)?), path.display());
+            }
+            Ok(())
+        }
+        Command::Channel {
+            command: ChannelCommand::Wallet { config },
+        } => {
+            println!("{}", Config::read(&config)?.wallet()?.address());
+            Ok(())
+        }
         Command::Channel {
             command: ChannelCommand::Show { config, json },
         } => channel_show(&Config::read(&config)?, json).await,
@@ -209,32 +268,93 @@ fn open(common: &Common) -> anyhow::Result<Client> {
 
 async fn attest(client: &Client, json: bool) -> anyhow::Result<()> {
     let session = client.attest().await?;
+    match json {
+        true => println!("{}", attestation_object(&session)),
+        false => show_attestation(&session),
+    }
+    Ok(())
+}
+
+async fn verify(
+    proxy: &Transport,
+    verifier: &Verifier,
+    bundle: Option<PathBuf>,
+    json: bool,
+) -> anyhow::Result<()> {
+    let attestation = match crate::attestation::verify(proxy, verifier).await {
+        Ok(attestation) => attestation,
+        Err(error) if json => {
+            println!(
+                "{}",
+                json!({"verified": false, "code": error.code(), "reason": error.to_string()})
+            );
+            return Err(error.into());
+        }
+        Err(error) => return Err(anyhow::Error::from(error).context("no")),
+    };
+    if let Some(path) = bundle {
+        std::fs::write(&path, attestation.bundle())
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
     if json {
-        println!("{}", attestation_object(&session));
+        println!("{}", attestation_object(&attestation));
         return Ok(());
     }
-    let (peer, keyset) = (session.worker().peer(), session.keyset());
+    println!("yes: the worker at {proxy} is what the manifest says");
+    show_attestation(&attestation);
+    Ok(())
+}
+
+fn show_attestation(attestation: &Attestation) {
+    let worker = attestation.worker();
+    let (peer, keyset) = (worker.peer(), worker.keyset());
     println!(
         "verified: the quote leads to {}",
-        root_words(session.root())
+        root_words(attestation.root())
     );
     println!("profile   {}", keyset.profile);
     println!("platform  {}", peer.tcb_status);
+    println!(
+        "PPID      {} ({})",
+        hex::encode(&peer.ppid),
+        match attestation.platform() {
+            Platform::First => "the first one seen behind this proxy",
+            Platform::Known => "seen before behind this proxy",
+            Platform::Another => "another one than those seen before behind this proxy",
+        }
+    );
     println!("MRTD      {}", peer.registers.mrtd);
     for (index, register) in peer.registers.rtmr.iter().enumerate() {
         println!("RTMR{index}     {register}");
     }
     println!(
         "keyset    {} (good for {} s)",
-        session.worker().keyset_digest(),
+        worker.keyset_digest(),
         keyset.lifetime_s
     );
     println!("payee     {} on chain {}", keyset.payee, keyset.chain);
     for model in &keyset.models {
         println!("model     {} root {}", model.id, model.root);
     }
-    println!("took      {} ms", session.took().as_millis());
-    Ok(())
+    println!("nonce     {}", hex::encode(attestation.nonce()));
+    println!("took      {} ms", attestation.took().as_millis());
+}
+
+/// What to ask, from standard input.
+fn prompt() -> anyhow::Result<String> {
+    let mut text = String::new();
+    let most = REQUEST_BYTES_MAX as u64;
+    let read = std::io::stdin().take(most + 1).read_to_string(&mut text);
+    let read = read.context("reading standard input")?;
+    anyhow::ensure!(
+        read as u64 <= most,
+        "standard input has more than {most} bytes"
+    );
+    anyhow::ensure!(
+        !text.trim().is_empty(),
+        "standard input is empty: it is what is asked"
+    );
+    Ok(text)
 }
 
 fn root_words(root: RootClass) -> &'static str {
@@ -244,7 +364,9 @@ fn root_words(root: RootClass) -> &'static str {
     }
 }
 
-async fn embed(client: &Client, model: Option<String>, texts: Vec<String>) -> anyhow::Result<()> {
+async fn embed(client: &Client, model: Option<String>) -> anyhow::Result<()> {
+    let text = prompt()?;
+    let texts: Vec<&str> = text.lines().collect();
     let model = pick(client, model, crate::Endpoint::Embeddings).await?;
     let answer = client
         .embeddings(&json!({"model": model, "input": texts}))
@@ -258,8 +380,9 @@ async fn chat(
     model: Option<String>,
     max_tokens: Option<u32>,
     json: bool,
-    text: &str,
 ) -> anyhow::Result<()> {
+    let text = prompt()?;
+    let text = text.trim_end_matches(['\r', '\n']);
     let model = pick(client, model, crate::Endpoint::Chat).await?;
     let mut body = json!({"model": model, "messages": [{"role": "user", "content": text}]});
     if let Some(max) = max_tokens {
@@ -327,28 +450,63 @@ async fn pick(
 }
 
 async fn serve_command(common: &Common, listen: Option<String>) -> anyhow::Result<()> {
-    let address = match listen {
-        Some(address) => address,
-        None => Config::read(&common.config)?.listen,
-    };
+    let config = Config::read(&common.config)?;
+    let address = listen.unwrap_or_else(|| config.listen.clone());
+    if let Some(path) = address.strip_prefix("unix:") {
+        let client = Arc::new(open(common)?);
+        let listener = socket(Path::new(path))?;
+        let url = format!("unix:{path}");
+        return serve_until_told(client, listener, Access::Socket, &url).await;
+    }
     let client = Arc::new(open(common)?);
+    let key = api_key(&config.api_key_file)?;
     let listener = TcpListener::bind(&address)
         .await
         .with_context(|| format!("listening on {address}"))?;
     let local = listener.local_addr().context("reading the address")?;
+    if !local.ip().is_loopback() {
+        eprintln!("warning: {local} is not the loopback; whoever has the key spends this budget");
+    }
+    eprintln!(
+        "applications need the key in {}",
+        config.api_key_file.display()
+    );
+    let url = format!("http://{local}/v1");
+    serve_until_told(client, listener, Access::Key(key), &url).await
+}
+
+async fn serve_until_told<L>(
+    client: Arc<Client>,
+    listener: L,
+    access: Access,
+    url: &str,
+) -> anyhow::Result<()>
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+{
     let session = client.attest().await?;
     eprintln!(
         "worker verified: the quote leads to {}",
         root_words(session.root())
     );
-    if !local.ip().is_loopback() {
-        eprintln!("warning: {local} is not the loopback; whoever reaches it spends this budget");
-    }
-    println!("http://{local}/v1");
+    println!("{url}");
     tokio::select! {
-        ended = serve(client, listener) => ended.context("serving"),
+        ended = serve(client, listener, access) => ended.context("serving"),
         _ = tokio::signal::ctrl_c() => Ok(()),
     }
+}
+
+/// A socket in a directory that only this user may enter. One that a dead sidecar left is replaced.
+fn socket(path: &Path) -> anyhow::Result<UnixListener> {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    private_directory(directory.unwrap_or(Path::new(".")))?;
+    if std::os::unix::net::UnixStream::connect(path).is_err() && path.exists() {
+        std::fs::remove_file(path).with_context(|| format!("replacing {}", path.display()))?;
+    }
+    UnixListener::bind(path).with_context(|| format!("listening on {}", path.display()))
 }
 
 async fn channel_open(config: &Config, deposit: Nano, json: bool) -> anyhow::Result<()> {

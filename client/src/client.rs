@@ -1,20 +1,25 @@
 //! The stages of a job behind a few calls: attest, ask, verify, pay.
 
+use crate::attestation::{Challenged, Verifier};
 use crate::budget::Budget;
 use crate::chain::{self, Channel};
-use crate::config::{Config, ConfigError, read_file, read_key};
+use crate::config::{Config, ConfigError, read_key};
 use crate::error::{ClientError, Executed};
+use crate::files::make_private;
 use crate::job::{Job, Payment, Prepared};
-use crate::limits::{REPLY_BYTES_MAX, SMALL_FILE_BYTES_MAX};
+use crate::limits::{
+    ATTEST_TIME_MAX, HEALTH_TIME, QUEUE_PAUSE_MAX, QUEUE_PAUSE_MIN, REPLY_BYTES_MAX,
+};
 use crate::session::{Session, Shared, proxy_error, proxy_refused, unix_s};
 use crate::tokens::Models;
 use crate::transport::{Ask, Transport};
-use attest::{Manifest, Root};
+use crate::trust::TrustStore;
 use serde_json::Value;
 use settlement::{Address, ChainId, Nano, SignedVoucher};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use wire::{Endpoint, Finish, PayerRead, ReceiptDigest, RefusalCode, Usage};
 
 /// The sidecar: one channel, one proxy, one budget.
@@ -25,7 +30,11 @@ pub struct Client {
     channel: Address,
     payer_key: [u8; 32],
     shared: Arc<Shared>,
-    session: Mutex<Option<Session>>,
+    // Read and written in passing: who has a fresh session never waits for an attestation.
+    session: RwLock<Option<Session>>,
+    // One attestation at a time, and how the last one failed: who waited for it fails with it.
+    attesting: Mutex<Option<(Instant, ClientError)>>,
+    queue_time: Duration,
     // Vouchers leave one after the other: a lower one behind a higher one would be refused.
     delivery: Mutex<()>,
 }
@@ -60,8 +69,8 @@ impl Client {
     /// Reads the files that the configuration names and locks the state file. A test root counts only if
     /// `test_root_confirmed` says that the command line names it ([`Config::confirm_test_root`]).
     pub fn open(config: Config, test_root_confirmed: bool) -> Result<Self, ClientError> {
-        let root = match &config.insecure_test_root {
-            None => Root::intel(),
+        let test_root = match &config.insecure_test_root {
+            None => None,
             Some(path) if !test_root_confirmed => {
                 return Err(ConfigError(format!(
                     "it names the test root {}; confirm it with --insecure-test-root, or remove the line to trust Intel's",
@@ -69,15 +78,18 @@ impl Client {
                 ))
                 .into());
             }
-            Some(path) => Root::insecure_test(read_file(path, SMALL_FILE_BYTES_MAX)?)
-                .map_err(|e| ConfigError(format!("{}: {e}", path.display())))?,
+            Some(path) => Some(path.as_path()),
         };
-        let manifest = Manifest::from_json(&read_file(&config.manifest, SMALL_FILE_BYTES_MAX)?)
-            .map_err(|e| ConfigError(format!("{}: {e}", config.manifest.display())))?;
+        let trust = match &config.trust {
+            Some(path) => path.clone(),
+            None => TrustStore::default_path()?,
+        };
+        let verifier = Verifier::open(&config.manifest, test_root, &trust, config.tcb.minimum()?)?;
         let payer = read_key(&config.payer_key_file)?;
         let payer_key = payer.verifying_key().to_bytes();
         let channel = channel_address(&config, payer_key)?;
         let models = Models::load(&config.models)?;
+        make_private(&config.state)?;
         let budget = Budget::open(&config.state, config.chain_id(), channel, payer)?;
         Ok(Client {
             proxy: Transport::new(&config.proxy)?,
@@ -85,47 +97,86 @@ impl Client {
             chain: config.chain_id(),
             channel,
             payer_key,
+            queue_time: Duration::from_millis(config.queue_ms.into()),
             shared: Arc::new(Shared {
                 budget: Arc::new(budget),
                 models,
-                manifest,
-                root,
+                verifier,
                 profile: config.profile,
                 cost_max: config.cost_max_nano,
                 deadline_ms: config.deadline_ms,
                 first_token_ms: config.first_token_ms,
             }),
-            session: Mutex::default(),
+            session: RwLock::default(),
+            attesting: Mutex::default(),
             delivery: Mutex::default(),
         })
     }
 
     /// Challenges the worker afresh and verifies its evidence.
     pub async fn attest(&self) -> Result<Session, ClientError> {
-        let mut current = self.session.lock().await;
-        let session = self.attest_now().await?;
-        *current = Some(session.clone());
-        Ok(session)
+        self.attest_unless(|_| false).await
     }
 
     /// A worker whose keyset is young enough, attested now if need be.
     pub async fn session(&self) -> Result<Session, ClientError> {
-        let mut current = self.session.lock().await;
-        if let Some(session) = current.as_ref().filter(|session| session.is_fresh()) {
-            return Ok(session.clone());
+        self.attest_unless(Session::is_fresh).await
+    }
+
+    /// Whether a job could be answered now: the guest, its collateral and the channel, checked again where the last
+    /// check is older than a few seconds.
+    pub async fn health(&self) -> Result<Session, ClientError> {
+        let recent = |session: &Session| session.is_fresh() && session.age() < HEALTH_TIME;
+        let health = self.attest_unless(recent).await;
+        if health.is_err() {
+            self.replace(None);
         }
-        let session = self.attest_now().await?;
-        *current = Some(session.clone());
-        Ok(session)
+        health
+    }
+
+    async fn attest_unless(&self, good: impl Fn(&Session) -> bool) -> Result<Session, ClientError> {
+        let begun = Instant::now();
+        if let Some(session) = self.current().filter(&good) {
+            return Ok(session);
+        }
+        let mut last = self.attesting.lock().await;
+        if let Some(session) = self.current().filter(&good) {
+            return Ok(session);
+        }
+        if let Some((_, error)) = last.take_if(|(at, _)| *at > begun) {
+            return Err(error);
+        }
+        let attested = timeout(ATTEST_TIME_MAX, self.attest_now()).await;
+        let attested = attested
+            .unwrap_or_else(|_| Err(ClientError::Unreachable("no evidence in time".into())));
+        match &attested {
+            Ok(session) => self.replace(Some(session.clone())),
+            Err(error) => *last = Some((Instant::now(), error.clone())),
+        }
+        attested
     }
 
     async fn attest_now(&self) -> Result<Session, ClientError> {
-        let channel = self.read_channel().await?;
-        let session = Session::attest(&self.proxy, channel, Arc::clone(&self.shared)).await?;
-        if let Err(error) = self.heal().await {
+        let (channel, challenged, healed) = tokio::join!(
+            self.read_channel(),
+            Challenged::of(&self.proxy),
+            self.heal()
+        );
+        let session = Session::open(challenged?, channel?, Arc::clone(&self.shared))?;
+        if let Err(error) = healed {
             tracing::warn!("the payee's record of this channel could not be used: {error}");
         }
         Ok(session)
+    }
+
+    fn current(&self) -> Option<Session> {
+        let current = self.session.read();
+        current.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace(&self, session: Option<Session>) {
+        let current = self.session.write();
+        *current.unwrap_or_else(PoisonError::into_inner) = session;
     }
 
     /// Reads the channel from the chain.
@@ -144,31 +195,52 @@ impl Client {
         self.ask(Endpoint::Chat, body, sink).await
     }
 
-    /// One job through all its stages. When the guest signed that its keys are gone, the job is sealed once more, as a
-    /// new job, to a freshly attested worker.
+    /// One job through all its stages. Where others are in its way, it waits a bounded time for its turn; where the
+    /// guest has new keys, it is sealed once more, as a new job, to the freshly attested worker.
     pub async fn ask(
         &self,
         endpoint: Endpoint,
         body: &Value,
         sink: Sink<'_>,
     ) -> Result<Answer, ClientError> {
-        let session = self.session().await?;
-        let (error, job) = match self.ask_once(&session, endpoint, body, None, sink).await {
-            Err((error @ ClientError::GuestRefused(STALE | WORN), Some(job))) => (error, job),
-            Err((error @ ClientError::UnknownSigner, _)) => {
-                // The job may have run, so the next one is the caller's decision; it gets the keys of today.
-                self.forget(&session).await;
-                return Err(error);
+        let patience = Instant::now() + self.queue_time;
+        let (mut parent, mut renewed, mut pause) = (None, false, QUEUE_PAUSE_MIN);
+        loop {
+            let session = self.session().await?;
+            let asked = self.ask_once(&session, endpoint, body, parent, sink);
+            let (error, job) = match asked.await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            parent = job.or(parent);
+            match &error {
+                ClientError::GuestRefused(STALE | WORN) if !renewed => {
+                    renewed = true;
+                    self.forget(&session);
+                }
+                ClientError::UnknownSigner if !renewed => {
+                    renewed = true;
+                    self.forget(&session);
+                    // Whoever signed it, these are the keys of today. With the same keys as before it was a forgery, and
+                    // the job may have run: another one is the caller's decision.
+                    if self.session().await?.keyset() == session.keyset() {
+                        return Err(error);
+                    }
+                }
+                error if error.is_queued() && Instant::now() < patience => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(QUEUE_PAUSE_MAX);
+                    continue;
+                }
+                _ => {
+                    if error.doubts_the_worker() {
+                        self.forget(&session);
+                    }
+                    return Err(error);
+                }
             }
-            other => return other.map_err(|(error, _)| error),
-        };
-        tracing::info!("{error}; attesting again");
-        self.forget(&session).await;
-        let session = self.session().await?;
-        let again = self
-            .ask_once(&session, endpoint, body, Some(job), sink)
-            .await;
-        again.map_err(|(error, _)| error)
+            tracing::info!("{error}; attested again");
+        }
     }
 
     async fn ask_once(
@@ -216,7 +288,9 @@ impl Client {
                 tracing::warn!("the voucher is on disk and will be sent again: {error}");
             }
             let delivered = delivered.is_ok();
-            if endpoint == Endpoint::Embeddings && finish == Finish::Deadline {
+            if endpoint == Endpoint::Embeddings
+                && matches!(finish, Finish::Deadline | Finish::Cancelled)
+            {
                 let made = "only some of the texts were embedded in time, and were paid";
                 return Err(ClientError::Deadline(made.into()));
             }
@@ -327,12 +401,10 @@ impl Client {
         Ok(())
     }
 
-    async fn forget(&self, stale: &Session) {
-        let mut current = self.session.lock().await;
-        let same = |session: &Session| session.nonce() == stale.nonce();
-        if current.as_ref().is_some_and(same) {
-            *current = None;
-        }
+    fn forget(&self, stale: &Session) {
+        let current = self.session.write();
+        let mut current = current.unwrap_or_else(PoisonError::into_inner);
+        current.take_if(|session| session.nonce() == stale.nonce());
     }
 
     /// The budget.

@@ -3,7 +3,10 @@
 //! Trusted: it is the developer's own. Unknown keys are errors all the same, because a misspelt limit is no limit.
 //! Paths in it are relative to the file itself.
 
+use crate::error::{day_unix_s, shown};
+use crate::files::refuse_if_readable;
 use crate::limits::{CONFIG_BYTES_MAX, KEY_FILE_BYTES_MAX};
+use crate::trust::Minimum;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Deserializer};
 use settlement::{Address, ChainId, ChannelTerms, Nano};
@@ -24,6 +27,9 @@ pub struct Config {
     /// Where `serve` listens.
     #[serde(default = "listen_default")]
     pub listen: String,
+    /// The key that applications must show, made when the file is absent. A socket needs none.
+    #[serde(default = "api_key_default")]
+    pub api_key_file: PathBuf,
     /// The proxy, `http://host:port`.
     pub proxy: String,
     /// The chain that settles.
@@ -45,6 +51,11 @@ pub struct Config {
     pub models: Vec<ModelConfig>,
     /// The file that holds vouchers and receipts.
     pub state: PathBuf,
+    /// What was learned about platforms, for all channels of this user; in the user's state directory when absent.
+    pub trust: Option<PathBuf>,
+    /// The oldest platform that is accepted, beyond what is compiled in.
+    #[serde(default)]
+    pub tcb: TcbConfig,
     /// The most that one job may cost.
     #[serde(deserialize_with = "nano")]
     pub cost_max_nano: Nano,
@@ -54,8 +65,41 @@ pub struct Config {
     /// The longest the first token may take.
     #[serde(default = "first_token_default")]
     pub first_token_ms: u32,
+    /// How long a request waits while others are in its way.
+    #[serde(default = "queue_default")]
+    pub queue_ms: u32,
     /// A test root instead of Intel's; refused unless the command line names the same file.
     pub insecure_test_root: Option<PathBuf>,
+}
+
+/// The oldest platform to accept.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TcbConfig {
+    /// The lowest evaluation number of Intel's collateral.
+    #[serde(default)]
+    pub evaluation_number_min: u32,
+    /// The day up to which a platform must have all fixes, such as `2024-11-13`.
+    pub date_min: Option<String>,
+}
+
+impl TcbConfig {
+    /// As a verifier takes it.
+    pub fn minimum(&self) -> Result<Minimum, ConfigError> {
+        let date = self.date_min.as_deref();
+        let unix_s = date.map(|date| {
+            day_unix_s(date).ok_or_else(|| {
+                let date = shown(date);
+                ConfigError(format!(
+                    "`tcb.date_min` is {date}; expected a day such as 2024-11-13"
+                ))
+            })
+        });
+        Ok(Minimum {
+            tcb_evaluation_number: self.evaluation_number_min,
+            tcb_unix_s: unix_s.transpose()?.unwrap_or_default(),
+        })
+    }
 }
 
 /// How to reach the chain.
@@ -123,12 +167,20 @@ impl Config {
             let reason = "give exactly one of `channel` and `terms`";
             return Err(ConfigError(reason.into()));
         }
+        if let Some(socket) = config.listen.strip_prefix("unix:") {
+            config.listen = format!("unix:{}", directory.join(socket).display());
+        }
         let required = [
             &mut config.payer_key_file,
             &mut config.manifest,
             &mut config.state,
+            &mut config.api_key_file,
         ];
-        let optional = [&mut config.wallet_key_file, &mut config.insecure_test_root];
+        let optional = [
+            &mut config.wallet_key_file,
+            &mut config.insecure_test_root,
+            &mut config.trust,
+        ];
         let models = config.models.iter_mut();
         let models = models.flat_map(|model| [Some(&mut model.dir), model.volume.as_mut()]);
         let paths = required.into_iter().chain(models.flatten());
@@ -203,6 +255,8 @@ pub fn read_key(path: &Path) -> Result<SigningKey, ConfigError> {
 }
 
 fn read_seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, ConfigError> {
+    let entry = std::fs::metadata(path).map_err(|e| refused(path, &e.to_string()))?;
+    refuse_if_readable(path, &entry)?;
     let text = Zeroizing::new(read_file(path, KEY_FILE_BYTES_MAX)?);
     let mut seed = Zeroizing::new([0; 32]);
     hex::decode_to_slice(text.trim_ascii(), &mut seed[..])
@@ -226,12 +280,20 @@ fn refused(path: &Path, reason: &str) -> ConfigError {
     ConfigError(format!("{}: {reason}", path.display()))
 }
 
+fn api_key_default() -> PathBuf {
+    "api.key".into()
+}
+
 fn listen_default() -> String {
     "127.0.0.1:10000".into()
 }
 
 fn deadline_default() -> u32 {
     120_000
+}
+
+fn queue_default() -> u32 {
+    15_000
 }
 
 fn first_token_default() -> u32 {

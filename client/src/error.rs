@@ -63,6 +63,10 @@ pub enum ClientError {
     Budget(#[from] BudgetError),
     #[error("{}", not_trusted(.0))]
     NotTrusted(#[from] NotTrusted),
+    #[error(
+        "the platform's level is of {}, and {} is the oldest accepted", day(*level_unix_s), day(*min_unix_s)
+    )]
+    PlatformTooOld { level_unix_s: u64, min_unix_s: u64 },
     #[error("host-proxy cannot be reached: {0}")]
     Unreachable(String),
     #[error("host-proxy refused the {what}: {message} ({code})")]
@@ -136,8 +140,9 @@ impl ClientError {
         use ClientError::*;
         match self {
             Config(_) | Budget(_) | Sealing(_) | Internal(_) => Fault::Ourselves,
-            Request { .. } | ContextLength { .. } | Model { .. } | ReaderTooSlow => Fault::Caller,
-            NotTrusted(_) => Fault::Guest,
+            Request { .. } | ContextLength { .. } | Model { .. } => Fault::Caller,
+            ReaderTooSlow => Fault::Caller,
+            NotTrusted(_) | PlatformTooOld { .. } => Fault::Guest,
             Unreachable(_) | ProxyRefused { .. } | ProxyMisbehaved { .. } => Fault::Proxy,
             UnknownSigner | Cut(_) | Deadline(_) | RefusedAnother(_) | ChargeMismatch => {
                 Fault::Proxy
@@ -173,7 +178,29 @@ impl ClientError {
                 code,
                 RefusalCode::StaleKeyset | RefusalCode::KeysWorn | RefusalCode::Busy
             ),
+            Budget(BudgetError::InFlight { .. }) => true,
             ProxyRefused { status, .. } => *status >= 500 || *status == 429,
+            _ => false,
+        }
+    }
+
+    /// Whether other jobs are in the way of this one, which did not start: it may wait for its turn.
+    pub(crate) fn is_queued(&self) -> bool {
+        use ClientError::*;
+        matches!(
+            self,
+            Budget(BudgetError::InFlight { .. })
+                | GuestRefused(RefusalCode::Busy | RefusalCode::Exposure { .. })
+        )
+    }
+
+    /// Whether the worker may be gone, or another one: the next job asks for its evidence first.
+    pub(crate) fn doubts_the_worker(&self) -> bool {
+        use ClientError::*;
+        match self {
+            UnknownSigner | RefusedAnother(_) | Seal(_) | Cut(_) | Unreachable(_) => true,
+            ProxyMisbehaved { .. } | Receipt(_) | Charge(_) | Deadline(_) => true,
+            ProxyRefused { status, .. } => *status >= 500,
             _ => false,
         }
     }
@@ -186,8 +213,9 @@ impl ClientError {
             Request { .. } => "invalid_request",
             ContextLength { .. } => "context_length_exceeded",
             Model { .. } => "model_not_found",
+            Budget(BudgetError::InFlight { .. }) => "rate_limited",
             Budget(_) => "budget_exceeded",
-            NotTrusted(_) => "attestation_failed",
+            NotTrusted(_) | PlatformTooOld { .. } => "attestation_failed",
             Unreachable(_) => "proxy_unreachable",
             ProxyRefused { .. } => "proxy_refused",
             ProxyMisbehaved { .. } | UnknownSigner => "proxy_misbehaved",
@@ -217,8 +245,9 @@ impl ClientError {
             Request { .. } | ContextLength { .. } => 400,
             Model { .. } => 404,
             ReaderTooSlow => 408,
+            Budget(BudgetError::InFlight { .. }) => 429,
             Budget(_) => 402,
-            NotTrusted(_) => 424,
+            NotTrusted(_) | PlatformTooOld { .. } => 424,
             Deadline(_) => 504,
             GuestRefused(RefusalCode::Exposure { .. } | RefusalCode::CostMax) => 402,
             GuestRefused(RefusalCode::Replay) => 409,
@@ -241,6 +270,39 @@ impl ClientError {
             _ => None,
         }
     }
+}
+
+/// A day as people write it.
+fn day(unix_s: u64) -> String {
+    // Howard Hinnant's days_from_civil, backwards; 719468 days lie between 0000-03-01 and 1970-01-01.
+    let days = unix_s / 86_400 + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// The first second of a day written as `2024-11-13`.
+pub(crate) fn day_unix_s(text: &str) -> Option<u64> {
+    let mut parts = text.splitn(3, '-').map(|part| part.parse::<u64>().ok());
+    let (year, month, of_month) = (parts.next()??, parts.next()??, parts.next()??);
+    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) {
+        return None;
+    }
+    let (shifted, year) = if month > 2 {
+        (month - 3, year)
+    } else {
+        (month + 9, year - 1)
+    };
+    let of_year = (153 * shifted + 2) / 5 + of_month.checked_sub(1)?;
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + of_year;
+    let unix_s = days.checked_sub(719_468)? * 86_400;
+    // A day that no month has comes back as another one.
+    (day(unix_s) == text).then_some(unix_s)
 }
 
 /// Text from a peer, made fit for a terminal: bounded, and without control characters.
@@ -268,6 +330,29 @@ mod tests {
             ClientError::RefusedAnother(RefusalCode::Busy).executed(),
             Executed::Maybe
         );
+    }
+
+    #[test]
+    fn a_day_is_read_as_it_is_written_and_others_are_none() {
+        for (text, unix_s) in [
+            ("1970-01-01", 0),
+            ("2024-02-29", 1_709_164_800),
+            ("2024-03-13", crate::limits::INTEL_TCB_UNIX_S_MIN),
+            ("2026-12-31", 1_798_675_200),
+        ] {
+            assert_eq!(day_unix_s(text), Some(unix_s), "{text}");
+            assert_eq!(day(unix_s), text);
+        }
+        for bad in [
+            "2023-02-29",
+            "2024-13-01",
+            "2024-1-1",
+            "1969-12-31",
+            "",
+            "2024-03-00",
+        ] {
+            assert_eq!(day_unix_s(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::error::{ClientError, Executed};
 use crate::limits::DEADLINE_GRACE;
 use crate::openai::{self, Delivery, Head};
 use crate::session::{Session, proxy_error, proxy_refused, random, unix_s};
-use crate::tokens::Model;
+use crate::tokens::{Model, TokensError};
 use crate::transport::{self, Transport, TransportError};
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
@@ -99,7 +99,8 @@ impl Job {
             return Err(BudgetError::JobLimit { estimate, max }.into());
         }
         let deposit = session.channel().state.deposit;
-        let reservation = shared.budget.reserve(max, deposit)?;
+        // What it can cost at most, so that jobs beside each other fit: no more is paid than was counted here.
+        let reservation = shared.budget.reserve(estimate, deposit)?;
         Ok(Prepared {
             session: session.clone(),
             offer: offer.clone(),
@@ -147,7 +148,14 @@ fn encode(
     ask: Ask,
 ) -> Result<(wire::Ask, Option<Completion>), ClientError> {
     let asked = model.encode(&ask, offer.context_tokens);
-    let asked = asked.map_err(|error| refuse(None, error.to_string()))?;
+    let asked = asked.map_err(|error| match (&error, &ask) {
+        (TokensError::TextTooLong { index, .. }, _) => ClientError::ContextLength {
+            param: format!("input[{index}]"),
+            message: error.to_string(),
+        },
+        (_, Ask::Embeddings(_)) => refuse(Some("input"), error.to_string()),
+        (_, Ask::Chat(_)) => refuse(Some("messages"), error.to_string()),
+    })?;
     let completion = match ask {
         Ask::Embeddings(_) => None,
         Ask::Chat(chat) => Some(model.completion(chat.stops)?),

@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ask;
+pub mod attestation;
 pub mod budget;
 pub mod chain;
 pub mod cli;
@@ -25,6 +26,7 @@ mod client;
 mod completion;
 pub mod config;
 mod error;
+mod files;
 pub mod job;
 pub mod limits;
 mod objects;
@@ -33,12 +35,15 @@ pub mod serve;
 mod session;
 pub mod tokens;
 pub mod transport;
+pub mod trust;
 
 // The public interface is:
+pub use attestation::{Attestation, Verifier, verify};
 pub use budget::{Budget, BudgetError};
 pub use client::{Answer, Client, Sink, channel_address};
 pub use config::{Config, ConfigError};
 pub use error::{ClientError, Executed, Fault};
+pub use files::api_key;
 pub use job::{Answered, Answering, Job, Payment, Prepared, Sealed, Unfinished, VerifiedAnswer};
 pub use session::{Session, Shared};
 pub use tokens::model_root;

@@ -36,3 +36,30 @@ pub const COMPLETION_TOKENS_DEFAULT: u32 = 256;
 pub const STOPS_MAX: usize = 4;
 /// One stop sequence.
 pub const STOP_BYTES_MAX: usize = 256;
+
+/// For one attestation: a channel read, a challenge and the payee's record at the same time.
+pub const ATTEST_TIME_MAX: Duration = Duration::from_secs(35);
+/// How old a check may be that the health of this sidecar is told by.
+pub const HEALTH_TIME: Duration = Duration::from_secs(10);
+/// Between two attempts, at first.
+pub const QUEUE_PAUSE_MIN: Duration = Duration::from_millis(50);
+/// Between two attempts, later.
+pub const QUEUE_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// The key that applications show.
+pub const API_KEY_BYTES_MAX: u64 = 256;
+
+/// The lowest evaluation number of Intel's collateral that is accepted, whatever a host shows, from November 2024. It
+/// rises with releases.
+pub const INTEL_TCB_EVALUATION_NUMBER_MIN: u32 = 17;
+/// The date of the oldest platform level that is accepted: 2024-03-13.
+pub const INTEL_TCB_UNIX_S_MIN: u64 = 1_710_288_000;
+
+/// Keys of requests whose answers are kept.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 1024;
+/// Bytes of all answers that are kept; the oldest go first.
+pub const IDEMPOTENCY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long an answer is kept: longer than any application goes on to repeat a request.
+pub const IDEMPOTENCY_TIME: Duration = Duration::from_secs(3600);
+/// The OpenAI SDKs' keys have 50 characters.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;

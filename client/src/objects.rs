@@ -1,8 +1,9 @@
 //! What the program says of verified answers and workers, as JSON: for the OpenAI API and for `--json`.
 
+use crate::attestation::Attestation;
 use crate::client::Answer;
 use crate::openai::{Delivery, finish_reason};
-use crate::session::Session;
+
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 
@@ -10,9 +11,9 @@ use serde_json::{Value, json};
 pub(crate) const CURRENCY: &str = "nanoTON";
 
 /// What was verified of a worker.
-pub(crate) fn attestation_object(session: &Session) -> Value {
-    let (worker, keyset) = (session.worker(), session.keyset());
-    let peer = worker.peer();
+pub(crate) fn attestation_object(attestation: &Attestation) -> Value {
+    let worker = attestation.worker();
+    let (peer, keyset) = (worker.peer(), worker.keyset());
     let models = keyset.models.iter();
     let models: Vec<Value> = models
         .map(|m| json!({"id": m.id, "root": m.root.to_string(), "tokenizer": m.tokenizer.to_string()}))
@@ -32,10 +33,12 @@ pub(crate) fn attestation_object(session: &Session) -> Value {
         "payee": keyset.payee.to_string(),
         "chain": keyset.chain.0,
         "models": models,
-        "nonce": hex::encode(session.nonce()),
+        "platform": {"ppid": hex::encode(&peer.ppid), "seen": attestation.platform().as_str()},
+        "nonce": hex::encode(attestation.nonce()),
         "quote_digest": hex::encode(peer.quote_digest),
-        "verified_at_unix_s": session.verified_at_unix_s(),
-        "bundle": hex::encode(session.bundle()),
+        "verified_at_unix_s": attestation.verified_at_unix_s(),
+        // A file that `measurements bundle verify` reads.
+        "bundle": hex::encode(attestation.bundle()),
     })
 }
 

@@ -1,10 +1,13 @@
-//! The OpenAI API on the loopback.
+//! The OpenAI API on the loopback, or on a socket.
 //!
-//! Trusted: whoever can reach the address it listens on, since every request spends the budget. Requests that a web
-//! page could forge are refused: a body must say that it is JSON, and the `Host` must be an address or `localhost` (a
-//! page that rebinds its own name to the loopback cannot say that). Promised: `[DONE]` or a whole JSON answer is
-//! written only after the receipt was verified; an answer that fails ends with an error object.
+//! Trusted: whoever shows the key of [`Access::Key`], or may enter the directory of the socket, since every request
+//! spends the budget. A server that took the port first would get the key with the first request, and the prompts; a
+//! socket in a directory of this user's cannot be taken. Requests that a web page could forge are refused besides: a body
+//! must say that it is JSON, and the `Host` must be an address or `localhost` (a page that rebinds its own name to the
+//! loopback cannot say that). Promised: `[DONE]` or a whole JSON answer is written only after the receipt was verified;
+//! an answer that fails ends with an error object.
 
+mod idempotency;
 mod jobs;
 
 use crate::client::Client;
@@ -14,29 +17,55 @@ use crate::objects::{CURRENCY, attestation_object};
 use crate::openai::{self, error_object};
 use crate::session::Session;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::Listener;
 use axum::{Json, Router};
+use idempotency::Keys;
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
-use tokio::net::TcpListener;
-use wire::{ModelOffer, Receipt, ReceiptDigest};
+use wire::{Digest, ModelOffer, Receipt, ReceiptDigest};
+use zeroize::Zeroizing;
+
+/// Who may ask.
+pub enum Access {
+    /// Whoever shows this key as `Authorization: Bearer`, as the OpenAI SDKs show theirs.
+    Key(Zeroizing<String>),
+    /// Whoever reaches the listener: a socket in a directory of this user's.
+    Socket,
+}
+
+/// What the routes work with.
+#[derive(Clone)]
+struct Sidecar {
+    client: Arc<Client>,
+    keys: Arc<Keys>,
+}
 
 /// Serves until the listener fails.
-pub async fn serve(client: Arc<Client>, listener: TcpListener) -> std::io::Result<()> {
-    axum::serve(listener, router(client)).await
+pub async fn serve<L>(client: Arc<Client>, listener: L, access: Access) -> std::io::Result<()>
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+{
+    axum::serve(listener, router(client, access)).await
 }
 
 /// The routes.
-pub fn router(client: Arc<Client>) -> Router {
+pub fn router(client: Arc<Client>, access: Access) -> Router {
+    let sidecar = Sidecar {
+        client,
+        keys: Arc::default(),
+    };
     Router::new()
-        .route("/healthz", get(|| async { Json(json!({"ok": true})) }))
+        .route("/healthz", get(health))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
         .route("/v1/attestation", get(attestation))
+        .route("/v1/attestation/bundle", get(bundle))
         .route("/v1/receipts/{id}", get(receipt))
         .route("/v1/embeddings", post(jobs::embeddings))
         .route("/v1/chat/completions", post(jobs::chat))
@@ -50,23 +79,33 @@ pub fn router(client: Arc<Client>) -> Router {
             named(405, "method_not_supported", &message)
         })
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
-        .layer(middleware::from_fn(refuse_rebinding))
-        .with_state(client)
+        .layer(middleware::from_fn_with_state(Arc::new(access), admit))
+        .with_state(sidecar)
 }
 
-async fn refuse_rebinding(request: Request, next: Next) -> Response {
-    let host = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    if host.is_some_and(is_address_or_localhost) {
-        return next.run(request).await;
+async fn admit(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    match refused(&access, request.headers(), request.uri().path()) {
+        Some(refused) => refused,
+        None => next.run(request).await,
     }
-    named(
-        403,
-        "host_refused",
-        "the Host header must be an IP address or localhost",
-    )
+}
+
+fn refused(access: &Access, headers: &HeaderMap, path: &str) -> Option<Response> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    if !text(header::HOST).is_some_and(is_address_or_localhost) {
+        let message = "the Host header must be an IP address or localhost";
+        return Some(named(403, "host_refused", message));
+    }
+    let Access::Key(key) = access else {
+        return None;
+    };
+    let shown = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+    // Digests are compared, so that the time tells nothing of the key. Health tells nothing of anybody's.
+    let digest = |key: &str| Digest::of(key.as_bytes());
+    let good = shown.is_some_and(|shown| digest(shown.trim()) == digest(key));
+    let message = "the API key is missing or wrong; it is in the file that the sidecar names at its start \
+         (`api_key_file`)";
+    (!good && path != "/healthz").then(|| named(401, "invalid_api_key", message))
 }
 
 fn is_address_or_localhost(host: &str) -> bool {
@@ -78,7 +117,22 @@ fn is_address_or_localhost(host: &str) -> bool {
     bare == "localhost" || address.parse::<IpAddr>().is_ok()
 }
 
-async fn models(State(client): State<Arc<Client>>) -> Response {
+/// Whether a job could be answered now, and if not, why.
+async fn health(State(Sidecar { client, .. }): State<Sidecar>) -> Response {
+    match client.health().await {
+        Ok(session) => {
+            Json(json!({"ok": true, "checked_ms_ago": session.age().as_millis() as u64}))
+                .into_response()
+        }
+        Err(error) => {
+            let mut object = error_object(&error);
+            object["ok"] = json!(false);
+            (StatusCode::SERVICE_UNAVAILABLE, Json(object)).into_response()
+        }
+    }
+}
+
+async fn models(State(Sidecar { client, .. }): State<Sidecar>) -> Response {
     let session = match client.session().await {
         Ok(session) => session,
         Err(error) => return failed(&error),
@@ -89,7 +143,7 @@ async fn models(State(client): State<Arc<Client>>) -> Response {
     Json(json!({"object": "list", "data": data})).into_response()
 }
 
-async fn model(State(client): State<Arc<Client>>, Path(id): Path<String>) -> Response {
+async fn model(State(Sidecar { client, .. }): State<Sidecar>, Path(id): Path<String>) -> Response {
     let session = match client.session().await {
         Ok(session) => session,
         Err(error) => return failed(&error),
@@ -129,14 +183,28 @@ fn model_object(session: &Session, offer: &ModelOffer) -> Value {
     })
 }
 
-async fn attestation(State(client): State<Arc<Client>>) -> Response {
+async fn attestation(State(Sidecar { client, .. }): State<Sidecar>) -> Response {
     match client.session().await {
         Ok(session) => Json(attestation_object(&session)).into_response(),
         Err(error) => failed(&error),
     }
 }
 
-async fn receipt(State(client): State<Arc<Client>>, Path(id): Path<String>) -> Response {
+/// The evidence as a file for `measurements bundle verify`.
+async fn bundle(State(Sidecar { client, .. }): State<Sidecar>) -> Response {
+    match client.session().await {
+        Ok(session) => {
+            let kind = [(header::CONTENT_TYPE, "application/cbor")];
+            (kind, session.bundle().to_vec()).into_response()
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+async fn receipt(
+    State(Sidecar { client, .. }): State<Sidecar>,
+    Path(id): Path<String>,
+) -> Response {
     let mut digest = [0; 32];
     if hex::decode_to_slice(&id, &mut digest).is_err() {
         return named(
@@ -177,8 +245,7 @@ async fn receipt(State(client): State<Arc<Client>>, Path(id): Path<String>) -> R
 
 /// An error as the OpenAI API shows it. The SDKs obey `retry-after` and `x-should-retry`.
 fn failed(error: &ClientError) -> Response {
-    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_GATEWAY);
-    let mut response = (status, Json(error_object(error))).into_response();
+    let mut response = (status(error), Json(error_object(error))).into_response();
     let retry = HeaderValue::from_static(if error.retryable() { "true" } else { "false" });
     response.headers_mut().insert("x-should-retry", retry);
     if error.retryable() && matches!(error.status(), 429 | 503) {
@@ -186,6 +253,10 @@ fn failed(error: &ClientError) -> Response {
         response.headers_mut().insert(header::RETRY_AFTER, seconds);
     }
     response
+}
+
+fn status(error: &ClientError) -> StatusCode {
+    StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_GATEWAY)
 }
 
 fn named(status: u16, code: &str, message: &str) -> Response {

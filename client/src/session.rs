@@ -1,34 +1,29 @@
 //! An attested worker, and everything a job needs to be sealed to it.
 //!
-//! A [`Session`] is made by [`Session::attest`] alone: a fresh nonce, the bundle that the proxy brings, and
+//! A [`Session`] is made from an [`Attestation`] alone: a fresh nonce, the bundle that the proxy brings, and
 //! `wire::attest` with the policy of the owner's manifest and the payee of the owner's channel. Its age counts from the
 //! moment the nonce was made, by this machine's monotonic clock: a host that slows its guest's clock gains nothing.
 
+use crate::attestation::{Attestation, Challenged, Verifier};
 use crate::budget::Budget;
 use crate::chain::Channel;
 use crate::error::{ClientError, Executed};
-use crate::limits::REPLY_BYTES_MAX;
 use crate::tokens::Models;
-use crate::transport::{Ask, Transport, TransportError};
-use attest::{Manifest, Policy, Root, RootClass};
+use crate::transport::TransportError;
 use settlement::Nano;
+use std::ops::Deref;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use wire::{AttestedWorker, Expected, Keyset};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use wire::{Expected, Keyset};
 
 /// A worker that may see plaintext, for as long as its keyset lives. Cheap to clone.
 #[derive(Clone)]
 pub struct Session(Arc<Inner>);
 
 struct Inner {
-    worker: AttestedWorker,
+    attestation: Attestation,
     channel: Channel,
     shared: Arc<Shared>,
-    bundle: Vec<u8>,
-    nonce: [u8; 32],
-    since: Instant,
-    took: Duration,
-    verified_at_unix_s: u64,
 }
 
 /// What all sessions of one client have in common.
@@ -37,10 +32,8 @@ pub struct Shared {
     pub budget: Arc<Budget>,
     /// The allow-list.
     pub models: Models,
-    /// What the guest should measure to.
-    pub manifest: Manifest,
-    /// The root that its quote must lead to.
-    pub root: Root,
+    /// What a worker is held against.
+    pub verifier: Verifier,
     /// The profile demanded.
     pub profile: String,
     /// The most one job may cost.
@@ -52,54 +45,34 @@ pub struct Shared {
 }
 
 impl Session {
-    /// Challenges the worker behind the proxy and verifies its evidence.
-    pub async fn attest(
-        proxy: &Transport,
+    /// Verifies the evidence of a worker that the payee of `channel` endorses.
+    pub(crate) fn open(
+        challenged: Challenged,
         channel: Channel,
         shared: Arc<Shared>,
     ) -> Result<Session, ClientError> {
-        let nonce: [u8; 32] = random()?;
-        let since = Instant::now();
-        let bundle = fetch_bundle(proxy, &nonce).await?;
-        let floor = format!("tcb_evaluation_number/{}", shared.root.class());
-        let mut policy = Policy::from_manifest(&shared.manifest);
-        policy.tcb_evaluation_number_min = shared.budget.floor(&floor)?;
         let expected = Expected {
             profile: shared.profile.clone(),
             chain: channel.state.chain,
             payee: channel.state.payee,
             payee_key: channel.state.payee_key,
         };
-        let now = unix_s()?;
-        let worker = wire::attest(&bundle, &nonce, &policy, &shared.root, &expected, now)?;
-        shared
-            .budget
-            .raise_floor(&floor, worker.peer().tcb_evaluation_number)?;
+        let attestation = shared.verifier.verify(challenged, &expected)?;
         Ok(Session(Arc::new(Inner {
-            worker,
+            attestation,
             channel,
             shared,
-            bundle,
-            nonce,
-            since,
-            took: since.elapsed(),
-            verified_at_unix_s: now,
         })))
     }
 
     /// Whether a job may still be sealed to this worker.
     pub fn is_fresh(&self) -> bool {
-        self.0.since.elapsed() < Duration::from_secs(self.keyset().lifetime_s.into())
-    }
-
-    /// The worker.
-    pub fn worker(&self) -> &AttestedWorker {
-        &self.0.worker
+        self.age() < Duration::from_secs(self.keyset().lifetime_s.into())
     }
 
     /// Its keyset.
     pub fn keyset(&self) -> &Keyset {
-        self.0.worker.keyset()
+        self.worker().keyset()
     }
 
     /// The channel that pays it, as it was read when the worker was attested.
@@ -107,57 +80,16 @@ impl Session {
         &self.0.channel
     }
 
-    /// The evidence as it came, for whoever wants to verify it again.
-    pub fn bundle(&self) -> &[u8] {
-        &self.0.bundle
-    }
-
-    /// The challenge that the evidence answers.
-    pub fn nonce(&self) -> &[u8; 32] {
-        &self.0.nonce
-    }
-
-    /// When it was verified, by this machine's wall clock.
-    pub fn verified_at_unix_s(&self) -> u64 {
-        self.0.verified_at_unix_s
-    }
-
-    /// How long the challenge and its verification took.
-    pub fn took(&self) -> Duration {
-        self.0.took
-    }
-
-    /// Whose root the quote leads to. Say so to people.
-    pub fn root(&self) -> RootClass {
-        self.0.worker.peer().root
-    }
-
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.0.shared
     }
 }
 
-async fn fetch_bundle(proxy: &Transport, nonce: &[u8; 32]) -> Result<Vec<u8>, ClientError> {
-    let path = format!("/v1/attestation?nonce={}", hex::encode(nonce));
-    let ask = Ask {
-        method: "GET",
-        path: &path,
-        content_type: "",
-        authorization: "",
-        body: Vec::new(),
-    };
-    let reply = proxy
-        .call(ask, REPLY_BYTES_MAX)
-        .await
-        .map_err(|e| proxy_error("attestation", e, Executed::No))?;
-    match reply.status {
-        200 => Ok(reply.body),
-        status => Err(proxy_refused(
-            "attestation",
-            status,
-            &reply.body,
-            Executed::No,
-        )),
+impl Deref for Session {
+    type Target = Attestation;
+
+    fn deref(&self) -> &Attestation {
+        &self.0.attestation
     }
 }
 

@@ -41,6 +41,12 @@ pub struct Model {
 pub enum TokensError {
     #[error(transparent)]
     Text(#[from] TextError),
+    #[error("`input[{index}]` has {tokens} tokens; the model takes {max}; split the text")]
+    TextTooLong {
+        index: usize,
+        tokens: usize,
+        max: usize,
+    },
     #[error("more tokens than can be counted")]
     TooMany,
 }
@@ -120,16 +126,24 @@ impl Model {
         .map(|(_, why)| *why)
     }
 
-    /// What is asked, in tokens. A text to embed that is longer than `context_tokens` or than the model takes is cut, as
-    /// sentence-transformers would.
+    /// What is asked, in tokens. A text to embed that is longer than `context_tokens`, or than the model takes, is refused:
+    /// a vector of its beginning would look like one of the whole.
     pub fn encode(&self, ask: &Ask, context_tokens: u32) -> Result<wire::Ask, TokensError> {
         match ask {
             Ask::Embeddings(texts) => {
-                let encode = |text: &String| {
+                let encode = |(index, text): (usize, &String)| {
                     let encoded = self.text.to_embed_within(text, context_tokens as usize)?;
-                    Ok(encoded.0)
+                    match encoded {
+                        (ids, 0) => Ok(ids),
+                        (ids, cut) => Err(TokensError::TextTooLong {
+                            index,
+                            tokens: ids.len() + cut,
+                            max: ids.len(),
+                        }),
+                    }
                 };
-                let inputs: Result<_, TextError> = texts.inputs.iter().map(encode).collect();
+                let inputs = texts.inputs.iter().enumerate().map(encode);
+                let inputs: Result<_, TokensError> = inputs.collect();
                 Ok(wire::Ask::Embeddings(inputs?))
             }
             Ask::Chat(conversation) => Ok(wire::Ask::Chat(self.chat(conversation)?)),

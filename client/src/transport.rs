@@ -23,6 +23,12 @@ pub struct Transport {
     base: String,
 }
 
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "http://{}{}", self.authority, self.base)
+    }
+}
+
 /// A whole answer.
 #[derive(Debug)]
 pub struct Reply {

@@ -1,11 +1,16 @@
 //! Whole paths of the client against a proxy that may misbehave: a typed error, or a whole verified answer.
 
 mod endpoint;
+mod page;
 mod world;
 
-use client::{Client, ClientError, Endpoint, Executed, Fault as Whose, Job};
+use attest::Manifest;
+use client::trust::{Minimum, Platform};
+use client::{Client, ClientError, Endpoint, Executed, Fault as Whose, Job, Transport, Verifier};
+use registers::Digest48;
 use serde_json::{Value, json};
 use settlement::Nano;
+use simulator::Flaws;
 use std::sync::Arc;
 use std::time::Duration;
 use world::{Fault, World, chat_body, copy, embeddings_body};
@@ -384,4 +389,97 @@ async fn a_dead_proxy_is_unreachable_and_nothing_was_executed() {
     let error = sealed.send(client.proxy()).await.err().unwrap();
     assert!(matches!(error, ClientError::Unreachable(_)), "{error}");
     assert_eq!(error.executed(), Executed::No);
+}
+
+#[tokio::test]
+async fn attesting_needs_no_wallet_no_channel_and_no_money() {
+    let world = World::start(3600).await;
+    let at = |name: &str| world.directory.path().join(name);
+    world.set(Fault::NoChannel);
+    let verifier = |manifest: &str, minimum| {
+        let root = at("root.der");
+        Verifier::open(&at(manifest), Some(&root), &at("trust.sqlite"), minimum).unwrap()
+    };
+    let proxy = Transport::new(&world.address).unwrap();
+    let minimum = Minimum::default();
+    let good = client::verify(&proxy, &verifier("manifest.json", minimum))
+        .await
+        .unwrap();
+    assert_eq!(good.platform(), Platform::First);
+    let again = client::verify(&proxy, &verifier("manifest.json", minimum))
+        .await
+        .unwrap();
+    assert_eq!(again.platform(), Platform::Known);
+
+    let other = Manifest::process(Digest48::of(b"another"), Digest48::of(b"config"));
+    std::fs::write(at("other.json"), other.to_json()).unwrap();
+    let error = client::verify(&proxy, &verifier("other.json", minimum))
+        .await
+        .err()
+        .unwrap();
+    assert!(error.to_string().contains("RTMR3"), "{error}");
+    // What the owner demands of the platform's age.
+    let number = Minimum {
+        tcb_evaluation_number: 10_000,
+        ..minimum
+    };
+    let error = client::verify(&proxy, &verifier("manifest.json", number))
+        .await
+        .err()
+        .unwrap();
+    assert!(error.to_string().contains("10000"), "{error}");
+    let date = Minimum {
+        tcb_unix_s: 4_000_000_000,
+        ..minimum
+    };
+    let error = client::verify(&proxy, &verifier("manifest.json", date))
+        .await
+        .err()
+        .unwrap();
+    assert!(error.to_string().contains("2096-10-02"), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_learned_of_platforms_outlives_the_purse() {
+    let flaws = |number| Flaws {
+        tcb_evaluation_number: Some(number),
+        ..Flaws::default()
+    };
+    let new = World::start_with(3600, flaws(90)).await;
+    chat(&new.client().unwrap()).await.unwrap();
+    // Another purse and another channel, and a host that shows collateral from before.
+    let old = World::start_with(3600, flaws(89)).await;
+    copy(new.directory.path(), "trust.sqlite", "kept.sqlite");
+    let mut config = old.config();
+    config.trust = Some(new.directory.path().join("kept.sqlite"));
+    let error = Client::open(config, true)
+        .unwrap()
+        .attest()
+        .await
+        .err()
+        .unwrap();
+    let told = error.to_string();
+    assert!(told.contains("89") && told.contains("90"), "{told}");
+}
+
+#[tokio::test]
+async fn what_is_secret_is_for_this_user_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::start(3600).await;
+    let at = |name: &str| world.directory.path().join(name);
+    let set = |name: &str, mode| {
+        std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set("payer.key", 0o644);
+    let error = world.client().err().unwrap().to_string();
+    assert!(
+        error.contains("payer.key") && error.contains("0644"),
+        "{error}"
+    );
+    set("payer.key", 0o400);
+    drop(world.client().unwrap());
+    for name in ["state.sqlite", "trust.sqlite"] {
+        let mode = std::fs::metadata(at(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
 }

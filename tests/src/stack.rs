@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 use settlement::{Address, ChainId, Nano, Wallet};
 use sha2::{Digest as _, Sha384};
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -374,7 +375,7 @@ impl Stack {
         let text = format!(
             "listen: 127.0.0.1:10000\nproxy: http://{proxy}\nchain: {{toncenter: \"{}\", id: {}}}\npayer_key_file: payer.key\n\
              wallet_key_file: developer.key\nterms: {{payee: \"{}\", payee_key: \"{}\", close_delay_s: 3600, claims_until: {}, salt: 1}}\n\
-             manifest: manifest.json\nprofile: {PROFILE}\nmodels:\n{}{}state: client.sqlite\ncost_max_nano: 400000000\n\
+             manifest: manifest.json\nprofile: {PROFILE}\nmodels:\n{}{}state: client.sqlite\ntrust: trust.sqlite\ncost_max_nano: 400000000\n\
              deadline_ms: 600000\nfirst_token_ms: 300000\ninsecure_test_root: sim/root.der\n",
             self.ledger_url,
             ChainId::EMBEDDED.0,
@@ -511,7 +512,14 @@ fn new_wallet(path: &Path) -> anyhow::Result<Wallet> {
 fn new_seed(path: &Path) -> anyhow::Result<()> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).context("asking for randomness")?;
-    fs::write(path, hex::encode(seed))?;
+    let mut options = fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(hex::encode(seed).as_bytes())?;
     Ok(())
 }
 

@@ -136,8 +136,9 @@ fn recount(model: &Model, ask: &Ask, received: &Received) -> Result<Usage, Clien
         Ask::Embeddings(inputs) => {
             let made = received.numbers.len().checked_div(received.width);
             let (made, asked) = (made.unwrap_or(0), inputs.len());
-            // A deadline may cut what is made short, and nothing else may.
-            if made > asked || (made < asked && received.finish != Some(Finish::Deadline)) {
+            // A deadline or this side may cut short what is made, and nothing else may.
+            let cut = matches!(received.finish, Some(Finish::Deadline | Finish::Cancelled));
+            if made > asked || (made < asked && !cut) {
                 return refuse(format!("it has {made} vectors; {asked} were asked for"));
             }
             (inputs[..made].iter().map(Vec::len).sum(), 0)

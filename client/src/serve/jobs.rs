@@ -1,101 +1,193 @@
 //! The two endpoints that cost money, as one answer or as server-sent events.
 
-use super::{failed, named};
+use super::idempotency::{Claim, Kept, Making};
+use super::{Sidecar, failed, named, status};
 use crate::client::{Answer, Client};
-use crate::error::ClientError;
-use crate::limits::{READER_LAG_BYTES_MAX, REQUEST_BYTES_MAX};
+use crate::error::{ClientError, Executed};
+use crate::limits::{IDEMPOTENCY_KEY_BYTES_MAX, READER_LAG_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::objects::{chat_object, embeddings_object, last_chunks};
-use crate::openai::{self, error_object};
+use crate::openai::{self, Delivery, error_object};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::mpsc;
-use wire::Endpoint;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+use wire::{Digest, Endpoint};
 
 type Given = Result<Bytes, BytesRejection>;
 
-pub(super) async fn embeddings(
-    State(client): State<Arc<Client>>,
-    headers: HeaderMap,
+pub(super) async fn embeddings(state: State<Sidecar>, headers: HeaderMap, body: Given) -> Response {
+    answer(&state, Endpoint::Embeddings, &headers, body).await
+}
+
+pub(super) async fn chat(state: State<Sidecar>, headers: HeaderMap, body: Given) -> Response {
+    answer(&state, Endpoint::Chat, &headers, body).await
+}
+
+async fn answer(
+    sidecar: &Sidecar,
+    endpoint: Endpoint,
+    headers: &HeaderMap,
     body: Given,
 ) -> Response {
-    let (body, delivery) = match read(Endpoint::Embeddings, &headers, body) {
-        Ok((body, request)) => (body, request.delivery),
+    let asked = match read(endpoint, headers, body) {
+        Ok(asked) => asked,
         Err(refused) => return *refused,
     };
-    // A caller that hangs up must not leave a verified answer unpaid, so the job has a task of its own.
-    let job = tokio::spawn(async move { client.embeddings(&body).await });
+    let making = match asked.key.as_deref() {
+        None => None,
+        Some(key) => match sidecar.keys.claim(key, asked.digest) {
+            Claim::New(making) => Some(making),
+            Claim::Known(kept) => return known(kept).await,
+            Claim::Conflict => {
+                let message = "the Idempotency-Key was used with another request";
+                return named(409, "idempotency_conflict", message);
+            }
+            Claim::Full => return named(429, "rate_limited", "too many requests with keys run"),
+        },
+    };
+    let client = Arc::clone(&sidecar.client);
+    match asked.delivery.stream {
+        true => stream(client, asked, making).await,
+        false => whole(client, asked, making).await,
+    }
+}
+
+/// The answer under a key, once it is there.
+async fn known(mut kept: watch::Receiver<Option<Kept>>) -> Response {
+    let kept = match kept.wait_for(Option::is_some).await {
+        Ok(kept) => kept.clone(),
+        Err(_) => None,
+    };
+    match kept {
+        Some(kept) => {
+            let body = Response::new(Body::from(kept.body));
+            (
+                kept.status,
+                [(header::CONTENT_TYPE, kept.content_type)],
+                body,
+            )
+                .into_response()
+        }
+        None => failed(&ClientError::Internal(
+            "the first request with this key did not start its job; ask again".into(),
+        )),
+    }
+}
+
+async fn whole(client: Arc<Client>, asked: Asked, making: Option<Making>) -> Response {
+    let under_a_key = making.is_some();
+    let job = tokio::spawn(async move {
+        let answer = client.ask(asked.endpoint, &asked.body, &mut |_| ()).await;
+        let answer = answer.map(|answer| match asked.endpoint {
+            Endpoint::Embeddings => embeddings_object(&answer, asked.delivery),
+            Endpoint::Chat => chat_object(&answer),
+        });
+        if let Some(making) = making {
+            let body = answer.as_ref().map(Value::to_string);
+            keep(making, JSON, body);
+        }
+        answer
+    });
+    let _waiting = Waiting::for_job(job.abort_handle(), under_a_key);
     match joined(job.await) {
-        Ok(answer) => Json(embeddings_object(&answer, delivery)).into_response(),
+        Ok(object) => Json(object).into_response(),
         Err(error) => failed(&error),
     }
 }
 
-pub(super) async fn chat(
-    State(client): State<Arc<Client>>,
-    headers: HeaderMap,
-    body: Given,
-) -> Response {
-    let (body, delivery) = match read(Endpoint::Chat, &headers, body) {
-        Ok((body, request)) => (body, request.delivery),
-        Err(refused) => return *refused,
-    };
-    if delivery.stream {
-        return stream(client, body, delivery.include_usage).await;
-    }
-    let job = tokio::spawn(async move { client.chat(&body, &mut |_| ()).await });
-    match joined(job.await) {
-        Ok(answer) => Json(chat_object(&answer)).into_response(),
-        Err(error) => failed(&error),
-    }
+/// Keeps an answer under its key, or the error of a job that may have run. One that did not leaves the key free.
+fn keep(making: Making, content_type: &'static str, answer: Result<String, &ClientError>) {
+    making.keep(match answer {
+        Ok(body) => Kept {
+            status: StatusCode::OK,
+            content_type,
+            body: body.into(),
+        },
+        Err(error) if error.executed() == Executed::No => return,
+        Err(error) => Kept {
+            status: status(error),
+            content_type: JSON,
+            body: error_object(error).to_string().into(),
+        },
+    });
 }
 
 /// Server-sent events. The status waits for the first event: an error before it is an ordinary HTTP error.
-async fn stream(client: Arc<Client>, body: Value, include_usage: bool) -> Response {
+async fn stream(client: Arc<Client>, asked: Asked, making: Option<Making>) -> Response {
     let (writer, mut reader) = lines();
-    tokio::spawn(async move {
+    let under_a_key = making.is_some();
+    let job = tokio::spawn(async move {
+        let mut all = String::new();
         // A reader that stopped reading loses the stream, never the verification and the payment.
         let mut sink = |event: &Value| {
             // The reason for the end is given once the answer is verified.
             if event["choices"][0]["finish_reason"].is_null() {
-                writer.push(line(event));
+                let line = line(event);
+                if making.is_some() {
+                    all.push_str(&line);
+                }
+                writer.push(line);
             }
         };
-        match client.chat(&body, &mut sink).await {
-            Ok(answer) => writer.end(Ok(end(&answer, include_usage))),
-            Err(error) => writer.end(Err(error)),
+        let answer = client.ask(asked.endpoint, &asked.body, &mut sink).await;
+        let last = answer.map(|answer| end(&answer, asked.delivery.include_usage));
+        if let Some(making) = making {
+            keep(making, EVENTS, last.as_ref().map(|last| all + last));
         }
+        writer.end(last);
     });
+    let waiting = Waiting::for_job(job.abort_handle(), under_a_key);
     let first = match reader.next().await {
         Some(Ok(first)) => first,
         Some(Err(error)) => return failed(&error),
         None => return named(500, "internal", "the job ended without a word"),
     };
-    let rest = futures_util::stream::unfold(reader, |mut reader| async move {
-        let line = match reader.next().await? {
-            Ok(line) => line,
-            Err(error) => line(&error_object(&error)),
-        };
-        Some((line, reader))
-    });
+    let rest =
+        futures_util::stream::unfold((reader, waiting), |(mut reader, waiting)| async move {
+            let line = match reader.next().await? {
+                Ok(line) => line,
+                Err(error) => line(&error_object(&error)),
+            };
+            Some((line, (reader, waiting)))
+        });
     let first = futures_util::stream::once(async { first });
     let lines = futures_util::StreamExt::chain(first, rest);
     let lines = futures_util::StreamExt::map(lines, Ok::<_, std::convert::Infallible>);
-    let mut response = Response::new(Body::from_stream(lines));
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
+    let body = Body::from_stream(lines);
+    let head = [
+        (header::CONTENT_TYPE, EVENTS),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (head, body).into_response()
 }
+
+/// An application that waits for its answer. Dropped early, it has hung up: its job is dropped, which cancels it at the
+/// guest and pays for what was made. A job under a key goes on, since the application will ask for its answer again.
+struct Waiting(Option<AbortHandle>);
+
+impl Waiting {
+    fn for_job(job: AbortHandle, under_a_key: bool) -> Self {
+        Waiting((!under_a_key).then_some(job))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(job) = &self.0 {
+            job.abort();
+        }
+    }
+}
+
+const JSON: &str = "application/json";
+const EVENTS: &str = "text/event-stream";
 
 fn line(event: &Value) -> String {
     format!("data: {event}\n\n")
@@ -173,17 +265,21 @@ impl Reader {
     }
 }
 
-/// Reads a request before anything is done for it, so that a bad one gets its status and not a stream.
-fn read(
+/// A request that was read.
+struct Asked {
     endpoint: Endpoint,
-    headers: &HeaderMap,
-    body: Given,
-) -> Result<(Value, openai::Request), Box<Response>> {
-    let kind = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok());
-    let kind = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
-    if kind != Some("application/json") {
+    body: Value,
+    delivery: Delivery,
+    key: Option<String>,
+    /// Of the body, as it came, and of where it came to.
+    digest: Digest,
+}
+
+/// Reads a request before anything is done for it, so that a bad one gets its status and not a stream.
+fn read(endpoint: Endpoint, headers: &HeaderMap, body: Given) -> Result<Asked, Box<Response>> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let kind = text(header::CONTENT_TYPE).and_then(|kind| kind.split(';').next());
+    if kind.map(str::trim) != Some(JSON) {
         let message = "the request needs the header content-type: application/json";
         return Err(Box::new(named(415, "unsupported_media_type", message)));
     }
@@ -196,15 +292,38 @@ fn read(
             _ => named(400, "invalid_request", "the body did not arrive whole"),
         })
     })?;
+    let key = match headers.contains_key(IDEMPOTENCY_KEY) {
+        false => None,
+        true => {
+            let key = text(IDEMPOTENCY_KEY);
+            let fits = |key: &&str| (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len());
+            let key = key.filter(fits).ok_or_else(|| {
+                let message = format!(
+                    "Idempotency-Key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters"
+                );
+                Box::new(named(400, "invalid_request", &message))
+            })?;
+            Some(key.to_owned())
+        }
+    };
+    let digest = Digest::of(&[endpoint.path().as_bytes(), b"\n", &body].concat());
     let body = serde_json::from_slice(&body).map_err(|e| {
         let message = format!("the body is not JSON: {e}");
         Box::new(named(400, "invalid_request", &message))
     })?;
     match openai::parse(endpoint, &body) {
-        Ok(request) => Ok((body, request)),
+        Ok(request) => Ok(Asked {
+            endpoint,
+            body,
+            delivery: request.delivery,
+            key,
+            digest,
+        }),
         Err(error) => Err(Box::new(failed(&error))),
     }
 }
+
+const IDEMPOTENCY_KEY: header::HeaderName = header::HeaderName::from_static("idempotency-key");
 
 fn joined<T>(
     job: Result<Result<T, ClientError>, tokio::task::JoinError>,

@@ -1,10 +1,15 @@
 //! The sidecar's endpoint, driven over HTTP as an SDK drives it.
 
 use super::world::{self, Fault, World, chat_body, embeddings_body};
+use client::Client;
+use client::serve::Access;
 use serde_json::{Value, json};
+use settlement::Nano;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 /// One HTTP request to the sidecar; the whole answer as text.
 async fn http(address: &str, head: &str, body: &str) -> String {
@@ -20,12 +25,14 @@ async fn http(address: &str, head: &str, body: &str) -> String {
 }
 
 async fn sidecar(world: &World) -> String {
+    serve(world.client().unwrap(), Access::Socket).await
+}
+
+async fn serve(client: Client, access: Access) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(client::serve::serve(
-        Arc::new(world.client().unwrap()),
-        listener,
-    ));
+    let client = Arc::new(client);
+    tokio::spawn(client::serve::serve(client, listener, access));
     address
 }
 
@@ -351,5 +358,216 @@ async fn every_error_has_the_apis_shape() {
     assert_eq!(
         (status, &model["id"], &model["object"]),
         (200, &json!(world::CHAT), &json!("model"))
+    );
+}
+
+#[tokio::test]
+async fn a_guest_that_restarts_is_attested_again_and_the_job_is_answered() {
+    let mut world = World::start(3600).await;
+    let address = sidecar(&world).await;
+    let path = "/v1/chat/completions";
+    assert_eq!(post(&address, path, &chat_body(false)).await.0, 200);
+    let keyset = |answer: &str| read(answer).1["keyset"].clone();
+    let before = keyset(&http(&address, "GET /v1/attestation", "").await);
+    world.reboot_guest().await;
+    let (status, answer) = post(&address, path, &chat_body(false)).await;
+    assert_eq!(status, 200, "{answer}");
+    let after = keyset(&http(&address, "GET /v1/attestation", "").await);
+    assert_ne!(
+        before, after,
+        "what is shown as verified is the guest of now"
+    );
+}
+
+#[tokio::test]
+async fn two_jobs_run_beside_each_other() {
+    let world = World::start(3600).await;
+    *world.guest.deposit.lock().unwrap() = 1_500_000;
+    let address = sidecar(&world).await;
+    let body = chat_body(false);
+    let ask = || post(&address, "/v1/chat/completions", &body);
+    ask().await;
+    world.set(Fault::Together);
+    let (one, two) = tokio::join!(ask(), ask());
+    assert_eq!((one.0, two.0), (200, 200), "{} {}", one.1, two.1);
+}
+
+#[tokio::test]
+async fn a_job_waits_for_its_turn_and_not_for_ever() {
+    let world = World::start(3600).await;
+    *world.guest.deposit.lock().unwrap() = 1_500_000;
+    let address = sidecar(&world).await;
+    // Each may cost 0.98 million of the deposit's 1.5.
+    let mut body = chat_body(false);
+    body["max_tokens"] = json!(490);
+    let ask = || post(&address, "/v1/chat/completions", &body);
+    world.set(Fault::Slow);
+    let (one, two) = tokio::join!(ask(), ask());
+    assert_eq!((one.0, two.0), (200, 200), "{} {}", one.1, two.1);
+
+    let world = World::start(3600).await;
+    let mut config = world.config();
+    config.queue_ms = 200;
+    let client = Client::open(config, true).unwrap();
+    let address = serve(client, Access::Socket).await;
+    world.set(Fault::Busy);
+    let answer = http(&address, "POST /v1/chat/completions", &body.to_string()).await;
+    assert!(answer.contains("retry-after: 1"), "{answer}");
+    let (status, answer) = read(&answer);
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (429, &json!("no_capacity"))
+    );
+}
+
+#[tokio::test]
+async fn a_fresh_session_does_not_wait_for_a_challenge() {
+    let world = World::start(3600).await;
+    let client = Arc::new(world.client().unwrap());
+    client.attest().await.unwrap();
+    world.set(Fault::SilentOnChallenges);
+    let challenging = tokio::spawn({
+        let client = Arc::clone(&client);
+        async move { client.attest().await.map(drop) }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let (body, mut sink) = (chat_body(false), |_: &Value| ());
+    let answer = timeout(Duration::from_secs(2), client.chat(&body, &mut sink));
+    assert!(answer.await.expect("in time").is_ok());
+    challenging.abort();
+}
+
+#[tokio::test]
+async fn health_is_of_guest_collateral_and_channel() {
+    for (fault, says) in [
+        (Fault::None, ""),
+        (Fault::NoEvidence, "the guest does not answer"),
+        (Fault::NoChannel, "channel"),
+    ] {
+        let world = World::start(3600).await;
+        let address = sidecar(&world).await;
+        world.set(fault);
+        let (status, health) = read(&http(&address, "GET /healthz", "").await);
+        let expected = if fault == Fault::None { 200 } else { 503 };
+        assert_eq!(
+            (status, &health["ok"]),
+            (expected, &json!(expected == 200)),
+            "{health}"
+        );
+        assert!(health.to_string().contains(says), "{health}");
+    }
+    let world = World::start(3600).await;
+    let address = sidecar(&world).await;
+    world.server.abort();
+    let (status, _) = read(&http(&address, "GET /healthz", "").await);
+    assert_eq!(status, 503);
+}
+
+/// The same as [`http`] with more header lines.
+async fn with_headers(address: &str, headers: &str, body: &Value) -> (u16, Value, String) {
+    let head = format!("POST /v1/chat/completions HTTP/1.1\r\n{headers}x:");
+    let answer = http(address, &head, &body.to_string()).await;
+    let (status, json) = read(&answer);
+    (status, json, answer)
+}
+
+#[tokio::test]
+async fn a_key_gives_one_answer_that_is_paid_once() {
+    let world = World::start(3600).await;
+    let address = sidecar(&world).await;
+    let key = "idempotency-key: one\r\n";
+    world.set(Fault::Slow);
+    // The second comes while the first is on its way, as after a time-out of the application.
+    let body = chat_body(false);
+    let (one, two) = tokio::join!(
+        with_headers(&address, key, &body),
+        with_headers(&address, key, &body)
+    );
+    let three = with_headers(&address, key, &chat_body(false)).await;
+    assert_eq!(one.0, 200, "{}", one.2);
+    assert_eq!((&one.1, &one.1), (&two.1, &three.1));
+    assert_eq!(world.guest.vouchers.lock().unwrap().len(), 1);
+
+    let mut other = chat_body(false);
+    other["seed"] = json!(1);
+    let (status, conflict, _) = with_headers(&address, key, &other).await;
+    assert_eq!(
+        (status, &conflict["error"]["code"]),
+        (409, &json!("idempotency_conflict"))
+    );
+
+    let key = "idempotency-key: two\r\n";
+    let one = with_headers(&address, key, &chat_body(true)).await.2;
+    let two = with_headers(&address, key, &chat_body(true)).await.2;
+    assert_eq!(usual_loop(&one), usual_loop(&two));
+    assert_eq!(world.guest.vouchers.lock().unwrap().len(), 2);
+
+    // A job that did not start leaves its key free.
+    let key = "idempotency-key: three\r\n";
+    let mut long = chat_body(false);
+    long["messages"][0]["content"] = json!("hello".to_owned() + &" hello".repeat(600));
+    assert_eq!(with_headers(&address, key, &long).await.0, 400);
+    assert_eq!(with_headers(&address, key, &chat_body(false)).await.0, 200);
+}
+
+#[tokio::test]
+async fn an_address_is_for_who_shows_the_key() {
+    let world = World::start(3600).await;
+    let path = world.directory.path().join("api.key");
+    let key = client::api_key(&path).unwrap();
+    let address = serve(world.client().unwrap(), Access::Key(key.clone())).await;
+    for (headers, status) in [
+        (String::new(), 401),
+        ("authorization: Bearer sk-other\r\n".into(), 401),
+        (format!("authorization: Bearer {}\r\n", *key), 200),
+    ] {
+        let (got, answer, _) = with_headers(&address, &headers, &chat_body(false)).await;
+        assert_eq!(got, status, "{answer}");
+    }
+    assert_eq!(world.guest.vouchers.lock().unwrap().len(), 1);
+    let (status, _) = read(&http(&address, "GET /healthz", "").await);
+    assert_eq!(status, 200, "health is asked without a key");
+}
+
+#[tokio::test]
+async fn who_hangs_up_cancels_and_pays_for_what_was_made() {
+    for stream in [false, true] {
+        let world = World::start(3600).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let client = Arc::new(world.client().unwrap());
+        let serving = client::serve::serve(Arc::clone(&client), listener, Access::Socket);
+        tokio::spawn(serving);
+        world.set(Fault::UntilCancelled);
+        let body = chat_body(stream).to_string();
+        let asked = http(&address, "POST /v1/chat/completions", &body);
+        assert!(timeout(Duration::from_millis(300), asked).await.is_err());
+        let paid = async {
+            while client.budget().cumulative() == Ok(Nano(0)) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let paid = timeout(Duration::from_secs(5), paid).await;
+        assert!(paid.is_ok(), "cancelled, verified and paid: {stream}");
+        assert!(!world.guest.cancels.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_text_longer_than_an_embedder_takes_is_an_error() {
+    let world = World::start(3600).await;
+    let address = sidecar(&world).await;
+    let mut body = embeddings_body();
+    body["input"][1] = json!("hello".to_owned() + &" hello".repeat(99));
+    let (status, answer) = post(&address, "/v1/embeddings", &body).await;
+    let error = &answer["error"];
+    assert_eq!(
+        (status, &error["code"], &error["param"]),
+        (400, &json!("context_length_exceeded"), &json!("input[1]"))
+    );
+    let told = error["message"].as_str().unwrap();
+    assert!(
+        told.contains("100 tokens") && told.contains("takes 64"),
+        "{told}"
     );
 }

@@ -11,12 +11,13 @@ use getrandom::{SysRng, rand_core::UnwrapErr};
 use registers::{Digest48, GpuBinding, ReportData};
 use serde_json::{Value, json};
 use settlement::{Address, ChainId, ChannelTerms, Charge, Nano, SignedVoucher};
-use simulator::SimulatedModule;
+use simulator::{Flaws, SimulatedModule};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Barrier, Notify};
 use tokio::task::JoinHandle;
 use wire::{
     AnswerWriter, Ask, Bundle, CoreDigest, Digest, Endorsement, Endpoint, Event, Evidence, Finish,
@@ -61,6 +62,20 @@ pub enum Fault {
     Failure,
     /// Answers with [`LONG`] tokens at once.
     Long,
+    /// Answers two jobs at once, none alone.
+    Together,
+    /// Answers after a while.
+    Slow,
+    /// Refuses all jobs as busy, signed.
+    Busy,
+    /// Shows no evidence.
+    NoEvidence,
+    /// Never answers to a challenge.
+    SilentOnChallenges,
+    /// The node does not know the channel.
+    NoChannel,
+    /// Computes until the client cancels.
+    UntilCancelled,
 }
 
 /// Tokens of a long answer.
@@ -92,8 +107,11 @@ pub struct Guest {
     /// The cancels that came, and the receipt and charge that are kept.
     pub cancels: Mutex<Vec<Vec<u8>>>,
     kept: Mutex<Option<Vec<u8>>>,
-    pub terms: ChannelTerms,
-    module: SimulatedModule,
+    terms: Mutex<ChannelTerms>,
+    coming: Mutex<Option<ChannelTerms>>,
+    pub deposit: Mutex<u64>,
+    two: Barrier,
+    module: Arc<SimulatedModule>,
     events: Vec<Event>,
     sealing: SealingKey,
     receipt_key: SigningKey,
@@ -104,8 +122,12 @@ pub struct Guest {
 
 impl World {
     pub async fn start(lifetime_s: u32) -> World {
+        World::start_with(lifetime_s, Flaws::default()).await
+    }
+
+    pub async fn start_with(lifetime_s: u32, flaws: Flaws) -> World {
         let directory = tempfile::tempdir().unwrap();
-        let guest = Arc::new(Guest::new(lifetime_s));
+        let guest = Arc::new(Guest::new(lifetime_s, module(flaws), 1));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let server = tokio::spawn(routes::serve(listener, Arc::clone(&guest)));
@@ -127,6 +149,21 @@ impl World {
         self.server = tokio::spawn(routes::serve(listener, Arc::clone(&self.guest)));
     }
 
+    /// Another guest with new keys behind the same address, as after a reboot.
+    pub async fn reboot_guest(&mut self) {
+        self.server.abort();
+        let _ = (&mut self.server).await;
+        self.guest = Arc::new(Guest::new(3600, Arc::clone(&self.guest.module), 11));
+        let address = self.address.strip_prefix("http://").unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
+        self.server = tokio::spawn(routes::serve(listener, Arc::clone(&self.guest)));
+    }
+
+    /// The channel that the next message to the chain opens.
+    pub fn expect_channel(&self, terms: ChannelTerms) {
+        *self.guest.coming.lock().unwrap() = Some(terms);
+    }
+
     pub fn set(&self, fault: Fault) {
         *self.guest.fault.lock().unwrap() = fault;
     }
@@ -140,8 +177,8 @@ impl World {
         // JSON is YAML, too.
         let config = json!({
             "proxy": self.address, "chain": {"toncenter": self.address, "id": 20241}, "payer_key_file": "payer.key",
-            "channel": self.guest.terms.address().to_string(), "manifest": "manifest.json", "profile": "sim",
-            "models": models, "state": "state.sqlite", "cost_max_nano": "1000000", "deadline_ms": 5000,
+            "channel": self.guest.terms().address().to_string(), "manifest": "manifest.json", "profile": "sim",
+            "models": models, "state": "state.sqlite", "trust": "trust.sqlite", "cost_max_nano": "1000000", "deadline_ms": 5000,
             "insecure_test_root": "root.der",
         });
         Config::parse(&config.to_string(), self.directory.path()).unwrap()
@@ -157,6 +194,8 @@ impl World {
         };
         std::fs::create_dir(self.directory.path().join("model")).unwrap();
         put("payer.key", hex::encode([7; 32]).as_bytes());
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(self.directory.path().join("payer.key"), private).unwrap();
         put("root.der", self.guest.module.root_der());
         put("manifest.json", &manifest().to_json());
         put("model/tokenizer.json", TOKENIZER.as_bytes());
@@ -228,20 +267,24 @@ fn keyset(
     }
 }
 
+fn module(flaws: Flaws) -> Arc<SimulatedModule> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let mut random = |out: &mut [u8]| getrandom::fill(out).unwrap();
+    let mut module = SimulatedModule::with_flaws(now, &mut random, flaws).unwrap();
+    for event in manifest().rtmr3_events() {
+        module.extend(3, &event.digest).unwrap();
+    }
+    Arc::new(module)
+}
+
 impl Guest {
-    fn new(lifetime_s: u32) -> Guest {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_secs();
-        let mut module =
-            SimulatedModule::new(now, &mut |out| getrandom::fill(out).unwrap()).unwrap();
+    fn new(lifetime_s: u32, module: Arc<SimulatedModule>, seed: u8) -> Guest {
         let manifest = manifest();
-        for event in manifest.rtmr3_events() {
-            module.extend(3, &event.digest).unwrap();
-        }
         let key = |seed| SigningKey::from_bytes(&[seed; 32]);
-        let (receipt_key, payee) = (key(1), key(2));
+        let (receipt_key, payee) = (key(seed), key(2));
         let sealing = SealingKey::generate(1, &mut UnwrapErr(SysRng));
         let keyset = keyset(lifetime_s, &sealing, &receipt_key, &payee);
         let terms = ChannelTerms {
@@ -271,7 +314,10 @@ impl Guest {
                     digest: e.digest.0,
                 })
                 .collect(),
-            terms,
+            terms: Mutex::new(terms),
+            coming: Mutex::default(),
+            deposit: Mutex::new(100_000_000),
+            two: Barrier::new(2),
             module,
             sealing,
             receipt_key,
@@ -279,6 +325,10 @@ impl Guest {
             keyset,
             sequence: Mutex::default(),
         }
+    }
+
+    pub fn terms(&self) -> ChannelTerms {
+        self.terms.lock().unwrap().clone()
     }
 
     fn bundle(&self, nonce: &[u8; 32]) -> Vec<u8> {
@@ -321,6 +371,12 @@ impl Guest {
         if self.fault() == Fault::RestartedOnce {
             *self.fault.lock().unwrap() = Fault::None;
             return refuse_with(RefusalCode::StaleKeyset, &SigningKey::from_bytes(&[99; 32]));
+        }
+        if self.fault() == Fault::Busy {
+            return refuse(RefusalCode::Busy);
+        }
+        if signed.unverified().keyset != self.keyset.digest() {
+            return refuse(RefusalCode::StaleKeyset);
         }
         if self.fault() == Fault::StaleOnce {
             *self.fault.lock().unwrap() = Fault::None;
@@ -379,14 +435,14 @@ impl Guest {
                 };
                 charge = other.sign(&self.receipt_key).encode();
             }
-            fault @ (Fault::Cut | Fault::CutAndKept) => {
+            fault @ (Fault::Cut | Fault::CutAndKept | Fault::UntilCancelled) => {
                 let receipt = opened.receipt_key.seal(receipt.encode()).unwrap();
                 let kept = [
                     Frame::encode(FrameKind::Receipt, &receipt),
                     Frame::encode(FrameKind::Charge, &charge),
                     end,
                 ];
-                *self.kept.lock().unwrap() = (fault == Fault::CutAndKept).then(|| kept.concat());
+                *self.kept.lock().unwrap() = (fault != Fault::Cut).then(|| kept.concat());
                 sealed.truncate(sealed.len() / 2);
                 return Frame::data(&sealed);
             }
@@ -507,14 +563,14 @@ impl Guest {
     }
 
     fn channel_stack(&self) -> Value {
-        let t = &self.terms;
+        let t = &self.terms();
         let num = |n: String| json!(["num", n]);
         let small = |n: u64| num(format!("{n:#x}"));
         let big = |b: &[u8; 32]| num(format!("0x{}", hex::encode(b)));
         json!([
             small(0),
             small(20241),
-            small(100_000_000),
+            small(*self.deposit.lock().unwrap()),
             small(0),
             small(0),
             small(t.claims_until.into()),

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use settlement::SignedVoucher;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 
 pub(super) async fn serve(listener: TcpListener, guest: Arc<Guest>) {
@@ -22,6 +23,8 @@ pub(super) async fn serve(listener: TcpListener, guest: Arc<Guest>) {
         .route("/v1/receipts/{envelope}", get(receipt))
         .route("/v1/channels/{address}", get(channel))
         .route("/api/v2/runGetMethod", post(get_method))
+        .route("/api/v2/getAddressInformation", post(account))
+        .route("/api/v2/sendBoc", post(send_boc))
         .with_state(guest);
     axum::serve(listener, router).await.unwrap();
 }
@@ -29,10 +32,18 @@ pub(super) async fn serve(listener: TcpListener, guest: Arc<Guest>) {
 async fn attestation(
     State(guest): State<Arc<Guest>>,
     Query(query): Query<HashMap<String, String>>,
-) -> Vec<u8> {
+) -> Response {
+    match guest.fault() {
+        Fault::SilentOnChallenges => return std::future::pending().await,
+        Fault::NoEvidence => {
+            let error = json!({"error": {"code": "guest", "message": "the guest does not answer", "executed": "no"}});
+            return (StatusCode::SERVICE_UNAVAILABLE, Json(error)).into_response();
+        }
+        _ => {}
+    }
     let mut nonce = [0; 32];
     hex::decode_to_slice(&query["nonce"], &mut nonce).unwrap();
-    guest.bundle(&nonce)
+    guest.bundle(&nonce).into_response()
 }
 
 async fn sealed(State(guest): State<Arc<Guest>>, body: Bytes) -> Response {
@@ -40,6 +51,15 @@ async fn sealed(State(guest): State<Arc<Guest>>, body: Bytes) -> Response {
         let error =
             json!({"error": {"code": "exposure", "message": "pay first", "executed": "no"}});
         return (StatusCode::PAYMENT_REQUIRED, Json(error)).into_response();
+    }
+    match guest.fault() {
+        Fault::Together => drop(guest.two.wait().await),
+        Fault::Slow => tokio::time::sleep(Duration::from_millis(300)).await,
+        Fault::UntilCancelled => {
+            guest.answer(&body);
+            return std::future::pending().await;
+        }
+        _ => {}
     }
     Response::new(Body::from(guest.answer(&body)))
 }
@@ -50,7 +70,7 @@ async fn voucher(State(guest): State<Arc<Guest>>, body: Bytes) -> Response {
         return std::future::pending().await;
     }
     let voucher = SignedVoucher::decode(&body).unwrap();
-    if voucher.verify(&guest.terms.payer_key).is_err() {
+    if voucher.verify(&guest.terms().payer_key).is_err() {
         let error = json!({"error": {"code": "voucher", "message": "its signature is wrong", "executed": "no"}});
         return (StatusCode::BAD_REQUEST, Json(error)).into_response();
     }
@@ -65,7 +85,9 @@ async fn cancel(State(guest): State<Arc<Guest>>, body: Bytes) {
 
 async fn receipt(State(guest): State<Arc<Guest>>, headers: HeaderMap) -> Response {
     assert!(headers.contains_key("authorization"), "the payer signs");
+    let waits = guest.fault() == Fault::UntilCancelled && guest.cancels.lock().unwrap().is_empty();
     match guest.kept.lock().unwrap().clone() {
+        Some(_) if waits => StatusCode::NOT_FOUND.into_response(),
         Some(kept) => Response::new(Body::from(kept)),
         None => StatusCode::NOT_FOUND.into_response(),
     }
@@ -79,11 +101,26 @@ async fn channel(State(guest): State<Arc<Guest>>) -> Json<Value> {
         .last()
         .map(|v| hex::encode(v.encode()));
     Json(
-        json!({"channel": guest.terms.address(), "deposit_nano": "1", "paid_nano": "0", "owed_nano": "0", "voucher": highest}),
+        json!({"channel": guest.terms().address(), "deposit_nano": "1", "paid_nano": "0", "owed_nano": "0", "voucher": highest}),
     )
 }
 
+async fn account() -> Json<Value> {
+    let wallet = json!({"state": "uninitialized", "balance": "1000000000", "last_transaction_id": {"lt": "1"}});
+    Json(json!({"ok": true, "result": wallet}))
+}
+
+async fn send_boc(State(guest): State<Arc<Guest>>) -> Json<Value> {
+    if let Some(terms) = guest.coming.lock().unwrap().take() {
+        *guest.terms.lock().unwrap() = terms;
+    }
+    Json(json!({"ok": true, "result": {}}))
+}
+
 async fn get_method(State(guest): State<Arc<Guest>>) -> Json<Value> {
+    if guest.fault() == Fault::NoChannel {
+        return Json(json!({"ok": false, "error": "unknown account", "code": 404}));
+    }
     Json(
         json!({"ok": true, "result": {"gas_used": 1, "exit_code": 0, "stack": guest.channel_stack()}}),
     )

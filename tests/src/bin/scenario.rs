@@ -158,7 +158,8 @@ async fn keep(stack: &Stack) -> anyhow::Result<()> {
     eprintln!("\nEverything keeps running until Ctrl-C. Try:\n");
     println!(
         "curl -s http://127.0.0.1:10000/v1/chat/completions -H 'content-type: application/json' \
-         -d '{{\"model\":\"{CHAT}\",\"messages\":[{{\"role\":\"user\",\"content\":\"What does a receipt prove?\"}}],\"temperature\":0}}'"
+         -H \"authorization: Bearer $(cat {})\" -d '{{\"model\":\"{CHAT}\",\"messages\":[{{\"role\":\"user\",\"content\":\"What does a receipt prove?\"}}],\"temperature\":0}}'",
+        stack.path("api.key").display()
     );
     let status = serve.wait().await?;
     anyhow::ensure!(status.success(), "chrysalis serve ended with {status}");

@@ -1,0 +1,206 @@
+//! A challenge to the worker behind a proxy, and what its evidence proves. It needs no wallet, no channel and no money.
+
+use crate::config::{ConfigError, read_file};
+use crate::error::{ClientError, Executed};
+use crate::limits::{REPLY_BYTES_MAX, SMALL_FILE_BYTES_MAX};
+use crate::session::{proxy_error, proxy_refused, random, unix_s};
+use crate::transport::{Ask, Transport};
+use crate::trust::{Minimum, Platform, TrustStore};
+use attest::{Manifest, Policy, Root, RootClass};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use wire::{AttestedWorker, Bundle, Evidence, Expected, Keyset, NotTrusted};
+
+/// What a worker is held against.
+pub struct Verifier {
+    /// What the guest should measure to.
+    pub manifest: Manifest,
+    /// The root that its quote must lead to.
+    pub root: Root,
+    /// The oldest platform that its owner accepts.
+    pub minimum: Minimum,
+    /// What was learned before.
+    pub trust: TrustStore,
+}
+
+/// Evidence that was verified: what it says, and what it was judged by.
+pub struct Attestation {
+    worker: AttestedWorker,
+    platform: Platform,
+    bundle: Vec<u8>,
+    nonce: [u8; 32],
+    since: Instant,
+    took: Duration,
+    verified_at_unix_s: u64,
+}
+
+/// The answer to a fresh challenge. Nothing of it is verified yet.
+pub struct Challenged {
+    proxy: String,
+    nonce: [u8; 32],
+    since: Instant,
+    evidence: Vec<u8>,
+}
+
+impl Challenged {
+    /// Asks for evidence that is bound to a nonce of this moment.
+    pub async fn of(proxy: &Transport) -> Result<Challenged, ClientError> {
+        let nonce: [u8; 32] = random()?;
+        let since = Instant::now();
+        let evidence = fetch(proxy, &nonce).await?;
+        Ok(Challenged {
+            proxy: proxy.to_string(),
+            nonce,
+            since,
+            evidence,
+        })
+    }
+
+    /// What the keyset says of its provider, for who has no channel with one. It proves nothing: [`Verifier::verify`] does.
+    pub fn claimed(&self, profile: &str) -> Result<Expected, NotTrusted> {
+        let bundle = Bundle::decode(&self.evidence)?;
+        let keyset = Keyset::decode(&Evidence::decode(&bundle.evidence)?.keyset)?;
+        Ok(Expected {
+            profile: profile.into(),
+            chain: keyset.chain,
+            payee: keyset.payee,
+            payee_key: keyset.payee_key,
+        })
+    }
+}
+
+impl Verifier {
+    /// Reads the manifest, the test root that replaces Intel's, if one is named, and the trust store.
+    pub fn open(
+        manifest: &Path,
+        test_root: Option<&Path>,
+        trust: &Path,
+        minimum: Minimum,
+    ) -> Result<Verifier, ConfigError> {
+        let refuse = |path: &Path, e: &dyn std::fmt::Display| {
+            ConfigError(format!("{}: {e}", path.display()))
+        };
+        let root = match test_root {
+            None => Root::intel(),
+            Some(path) => Root::insecure_test(read_file(path, SMALL_FILE_BYTES_MAX)?)
+                .map_err(|e| refuse(path, &e))?,
+        };
+        Ok(Verifier {
+            manifest: Manifest::from_json(&read_file(manifest, SMALL_FILE_BYTES_MAX)?)
+                .map_err(|e| refuse(manifest, &e))?,
+            root,
+            minimum,
+            trust: TrustStore::open(trust)?,
+        })
+    }
+
+    /// Decides whether the worker may see plaintext, and remembers it.
+    pub fn verify(
+        &self,
+        challenged: Challenged,
+        expected: &Expected,
+    ) -> Result<Attestation, ClientError> {
+        let (root, now) = (self.root.class(), unix_s()?);
+        let minimum = self.minimum.under(root);
+        let seen = self.trust.tcb_evaluation_number(root)?;
+        let mut policy = Policy::from_manifest(&self.manifest);
+        policy.tcb_evaluation_number_min = minimum.tcb_evaluation_number.max(seen);
+        let Challenged {
+            proxy,
+            nonce,
+            since,
+            evidence,
+        } = challenged;
+        let worker = wire::attest(&evidence, &nonce, &policy, &self.root, expected, now)?;
+        let peer = worker.peer();
+        if peer.tcb_level_unix_s < minimum.tcb_unix_s {
+            return Err(ClientError::PlatformTooOld {
+                level_unix_s: peer.tcb_level_unix_s,
+                min_unix_s: minimum.tcb_unix_s,
+            });
+        }
+        let platform = self.trust.remember(&proxy, peer)?;
+        if platform == Platform::Another {
+            let ppid = hex::encode(&peer.ppid);
+            tracing::warn!(
+                "{proxy} runs the worker on a platform that was not seen there before: PPID {ppid}"
+            );
+        }
+        Ok(Attestation {
+            worker,
+            platform,
+            bundle: evidence,
+            nonce,
+            since,
+            took: since.elapsed(),
+            verified_at_unix_s: now,
+        })
+    }
+}
+
+impl Attestation {
+    /// The worker.
+    pub fn worker(&self) -> &AttestedWorker {
+        &self.worker
+    }
+
+    /// Whether its platform was seen before behind the same proxy.
+    pub fn platform(&self) -> Platform {
+        self.platform
+    }
+
+    /// The evidence as it came, for whoever wants to verify it again: `measurements bundle verify` reads it.
+    pub fn bundle(&self) -> &[u8] {
+        &self.bundle
+    }
+
+    /// The challenge that the evidence answers.
+    pub fn nonce(&self) -> &[u8; 32] {
+        &self.nonce
+    }
+
+    /// How long ago the challenge was made.
+    pub fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// How long the challenge and its verification took.
+    pub fn took(&self) -> Duration {
+        self.took
+    }
+
+    /// When it was verified, by this machine's wall clock.
+    pub fn verified_at_unix_s(&self) -> u64 {
+        self.verified_at_unix_s
+    }
+
+    /// Whose root the quote leads to. Say so to people.
+    pub fn root(&self) -> RootClass {
+        self.worker.peer().root
+    }
+}
+
+/// One question, one answer: whether the worker behind a proxy is what a manifest says.
+pub async fn verify(proxy: &Transport, verifier: &Verifier) -> Result<Attestation, ClientError> {
+    let challenged = Challenged::of(proxy).await?;
+    let expected = challenged.claimed(verifier.manifest.profile())?;
+    verifier.verify(challenged, &expected)
+}
+
+async fn fetch(proxy: &Transport, nonce: &[u8; 32]) -> Result<Vec<u8>, ClientError> {
+    const WHAT: &str = "attestation";
+    let path = format!("/v1/attestation?nonce={}", hex::encode(nonce));
+    let ask = Ask {
+        method: "GET",
+        path: &path,
+        content_type: "",
+        authorization: "",
+        body: Vec::new(),
+    };
+    let reply = proxy.call(ask, REPLY_BYTES_MAX).await;
+    let reply = reply.map_err(|e| proxy_error(WHAT, e, Executed::No))?;
+    match reply.status {
+        200 => Ok(reply.body),
+        status => Err(proxy_refused(WHAT, status, &reply.body, Executed::No)),
+    }
+}
