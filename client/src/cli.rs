@@ -29,9 +29,9 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(
     name = "chrysalis",
-    version,
+    version = env!("CHRYSALIS_VERSION"),
     after_help = "Example:\n  chrysalis attest --config client.yaml\n  chrysalis serve --config client.yaml &\n  \
-    curl http://127.0.0.1:10000/v1/models"
+    curl http://127.0.0.1:10000/v1/models\n\nExit code: 0 done, 1 refused or failed, 2 wrong arguments."
 )]
 pub struct Arguments {
     #[command(subcommand)]
@@ -179,6 +179,24 @@ pub fn command() -> clap::Command {
     Arguments::command()
 }
 
+/// This process's arguments. Misuse ends with 2, and under --json with an object on standard output, too.
+pub fn arguments() -> Arguments {
+    Arguments::try_parse().unwrap_or_else(|error| {
+        if error.use_stderr() && wants_json() {
+            let text = error.to_string();
+            let (sentence, _) = text.split_once("\n\nUsage:").unwrap_or((&text, ""));
+            let sentence = sentence.trim().trim_start_matches("error: ");
+            println!("{}", json!({ "error": sentence, "fault": "arguments" }));
+        }
+        error.exit()
+    })
+}
+
+/// Whether errors are wanted as JSON. Known before the arguments are understood.
+fn wants_json() -> bool {
+    std::env::args_os().any(|argument| argument == "--json")
+}
+
 /// Runs a command and says how it went.
 pub fn run(arguments: Arguments) -> ExitCode {
     tracing_subscriber::fmt()
@@ -197,7 +215,11 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match runtime.block_on(dispatch(arguments.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("chrysalis: {}", told(&error));
+            let sentence = told(&error);
+            eprintln!("chrysalis: {sentence}");
+            if wants_json() {
+                println!("{}", json!({ "error": sentence }));
+            }
             ExitCode::FAILURE
         }
     }

@@ -1,4 +1,4 @@
-//! The command line: data on stdout, messages on stderr. Exit code 0 for success, 1 for failure, 2 for a usage error.
+//! The command line: data on stdout, messages on stderr. Exit code 0 for success, 1 for failure, 2 for wrong arguments.
 
 mod collateral;
 mod machines;
@@ -29,11 +29,11 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 #[derive(Parser)]
 #[command(
     name = "host-proxy",
-    version,
+    version = env!("CHRYSALIS_VERSION"),
     after_help = "\
 Examples:
   host-proxy check                                what this host lacks for a TDX guest
-  host-proxy launch --manifest image/manifest.json --tools tools.json --config guest.json --run run
+  host-proxy launch --image image --tools tools.json --config guest.json --run run
   host-proxy keygen --out payee.key               the payee's key and wallet
   host-proxy address --config host-proxy.yaml     the payee, for the guest's configuration
   host-proxy collateral fetch --config collateral.yaml --quote quote.bin --out collateral.json
@@ -42,7 +42,9 @@ Examples:
   host-proxy backup --config host-proxy.yaml --out backup.sqlite
   host-proxy settle --config host-proxy.yaml --channel 0:5f3a...   claim the highest voucher of a channel
 
-Warnings and errors are logged to stderr; RUST_LOG=host_proxy=debug logs more. Payloads are never logged."
+Warnings and errors are logged to stderr; RUST_LOG=host_proxy=debug logs more. Payloads are never logged.
+
+Exit code: 0 done, 1 refused or failed, 2 wrong arguments."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -75,14 +77,14 @@ enum Command {
     /// Start a guest from its image and run it until SIGTERM or SIGINT.
     #[command(
         after_help = "With --json the first line on stdout is {\"ready\":true,\"guest\":\"hybrid:PATH:PORT\",\"accelerator\":\"tcg\",\"boot_s\":23.4}.\n\
-                      Exit code: 0 stopped by request, 1 the guest stopped itself or something failed, 2 usage error."
+                      Exit code: 0 stopped by request, 1 the guest stopped itself or something failed, 2 wrong arguments."
     )]
     Launch(LaunchArguments),
     /// Fetch or serve collateral: what Intel and NVIDIA sign about platforms. Clients verify it.
     #[command(subcommand)]
     Collateral(CollateralCommand),
     /// Report what this host lacks for a TDX guest.
-    #[command(after_help = "Exit code: 0 nothing is lacking, 1 something is, 2 usage error.")]
+    #[command(after_help = "Exit code: 0 nothing is lacking, 1 something is, 2 wrong arguments.")]
     Check(CheckArguments),
     /// Print a completion script for a shell.
     #[command(
@@ -121,8 +123,7 @@ pub fn command() -> clap::Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    // clap ends with 2 on misuse and with 0 after --help.
-    let cli = Cli::parse();
+    let cli = arguments();
     if let Command::ExecTied { parent, words } = &cli.command {
         let error = exec_tied(*parent, words);
         eprintln!("host-proxy: cannot start {}: {error}", words[0]);
@@ -151,9 +152,33 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("host-proxy: {}: {error}", error.fault);
+            if wants_json() {
+                println!(
+                    "{}",
+                    json!({ "error": error.to_string(), "fault": error.fault.to_string() })
+                );
+            }
             ExitCode::FAILURE
         }
     }
+}
+
+/// This process's arguments. Misuse ends with 2, and under --json with an object on standard output, too.
+fn arguments() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| {
+        if error.use_stderr() && wants_json() {
+            let text = error.to_string();
+            let (sentence, _) = text.split_once("\n\nUsage:").unwrap_or((&text, ""));
+            let sentence = sentence.trim().trim_start_matches("error: ");
+            println!("{}", json!({ "error": sentence, "fault": "arguments" }));
+        }
+        error.exit()
+    })
+}
+
+/// Whether errors are wanted as JSON. Known before the arguments are understood.
+fn wants_json() -> bool {
+    std::env::args_os().any(|argument| argument == "--json")
 }
 
 async fn run(command: Command) -> Result<ExitCode, Error> {

@@ -30,7 +30,7 @@ use serde_json::json;
 
 /// Build, verify and compare reproducible guest images, and fetch models by digest.
 #[derive(Parser)]
-#[command(name = "image-builder", version, after_help = EXAMPLE)]
+#[command(name = "image-builder", version = env!("CHRYSALIS_VERSION"), after_help = EXAMPLE)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -102,29 +102,6 @@ enum Command {
 }
 
 impl Command {
-    fn wants_json(&self) -> bool {
-        match self {
-            Self::Fetch(fetch) => fetch.json,
-            Self::Lock(lock) => lock.json,
-            Self::Build(build) => build.json,
-            Self::Reproduce(reproduce) => reproduce.json,
-            Self::Inspect(inspect) => inspect.json,
-            Self::Diff(diff) => diff.json,
-            Self::Sbom(sbom) => sbom.json,
-            Self::Verify(verify) => verify.json,
-            Self::Keygen(keygen) => keygen.json,
-            Self::Sign(sign) => sign.json,
-            Self::Tools(tools) => tools.json,
-            Self::Model(model) => model.wants_json(),
-            Self::ReproCheck(check) => check.json,
-            Self::DumpAcpi(_)
-            | Self::Variation(_)
-            | Self::Run(_)
-            | Self::Inside(_)
-            | Self::Completions { .. } => false,
-        }
-    }
-
     fn run(self) -> Result<ExitCode, Refusal> {
         match self {
             Self::Fetch(arguments) => arguments.run(),
@@ -216,6 +193,14 @@ enum Refusal {
 }
 
 impl Refusal {
+    /// A file that is not there, cannot be read, or is not what it should be.
+    fn file(sentence: String) -> Self {
+        Self::Failed {
+            sentence,
+            fault: "disk",
+        }
+    }
+
     fn failed(error: impl std::fmt::Display, fault: Fault) -> Self {
         Self::Failed {
             sentence: error.to_string(),
@@ -257,12 +242,15 @@ pub fn command() -> clap::Command {
 
 /// Runs the program with this process's arguments.
 pub fn main() -> ExitCode {
-    let command = Arguments::parse().command;
-    let json = command.wants_json();
+    let command = arguments().command;
+    let json = wants_json();
     match command.run() {
         Ok(code) => code,
         Err(Refusal::Misuse(sentence)) => {
             eprintln!("image-builder: {sentence}");
+            if json {
+                println!("{}", json!({ "error": sentence, "fault": "arguments" }));
+            }
             ExitCode::from(2)
         }
         Err(Refusal::Failed { sentence, fault }) => {
@@ -273,6 +261,24 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// This process's arguments. Misuse ends with 2, and under --json with an object on standard output, too.
+fn arguments() -> Arguments {
+    Arguments::try_parse().unwrap_or_else(|error| {
+        if error.use_stderr() && wants_json() {
+            let text = error.to_string();
+            let (sentence, _) = text.split_once("\n\nUsage:").unwrap_or((&text, ""));
+            let sentence = sentence.trim().trim_start_matches("error: ");
+            println!("{}", json!({ "error": sentence, "fault": "arguments" }));
+        }
+        error.exit()
+    })
+}
+
+/// Whether errors are wanted as JSON. Known before the arguments are understood.
+fn wants_json() -> bool {
+    std::env::args_os().any(|argument| argument == "--json")
 }
 
 /// The lock of the models, with the mirror that the caller or the environment names.
@@ -292,12 +298,12 @@ fn models_from(lock: Option<PathBuf>, mirror: Option<String>) -> Result<ModelLoc
 
 /// An image's directory or manifest, for those who look at it.
 fn open_image(path: &Path) -> Result<Directory, Refusal> {
-    Directory::open(path).map_err(|error| match error {
-        DirectoryError::Disk { .. } => Refusal::Misuse(error.to_string()),
-        error => Refusal::Failed {
-            sentence: error.to_string(),
-            fault: "image",
+    Directory::open(path).map_err(|error| Refusal::Failed {
+        fault: match error {
+            DirectoryError::Disk { .. } => "disk",
+            _ => "image",
         },
+        sentence: error.to_string(),
     })
 }
 
@@ -311,7 +317,7 @@ const COMPLETIONS_EXAMPLE: &str = "Example:
 
 const EXAMPLE: &str = "Example:
   image-builder build image-builder/recipes/sim.yaml --out image --sign release.key
-  image-builder verify image --key release.key.pub
+  image-builder verify image --public-key release.key.pub
   image-builder reproduce image/manifest.json
 
 Each command says more with --help.

@@ -27,13 +27,15 @@ use anyhow::{Context, bail};
 use attest::Manifest;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use registers::Digest48;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Predict the registers of a TDX guest, and verify, replay and explain its evidence.
 ///
-/// Everything works offline. Exit code 0: done, or accepted. 1: refused, or failed. 2: wrong arguments.
+/// Everything works offline.
+///
+/// Exit code: 0 done, 1 refused or failed, 2 wrong arguments.
 #[derive(Parser)]
-#[command(version)]
+#[command(version = env!("CHRYSALIS_VERSION"))]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -85,7 +87,7 @@ enum ManifestCommand {
     /// Write it for the guest of an image, with the registers that the image manifest predicts.
     ///
     /// Example:
-    ///   measurements manifest vm --image image/manifest.json --config guest.json --out manifest.json
+    ///   measurements manifest vm --image image --config guest.json --out manifest.json
     #[command(verbatim_doc_comment)]
     Vm(VmArguments),
 }
@@ -105,8 +107,8 @@ struct ProcessArguments {
 
 #[derive(Args)]
 struct VmArguments {
-    /// The image manifest.
-    #[arg(long, value_name = "FILE")]
+    /// The image's directory, or its manifest.json.
+    #[arg(long, value_name = "DIR")]
     image: PathBuf,
     /// The agent's measured configuration.
     #[arg(long, value_name = "FILE")]
@@ -123,7 +125,7 @@ pub fn command() -> clap::Command {
 
 /// Runs the command of this process's arguments.
 pub fn run() -> ExitCode {
-    let outcome = match Arguments::parse().command {
+    let outcome = match arguments().command {
         Command::Predict(arguments) => predict::predict(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Shape(arguments) => shape::shape(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Acpi(arguments) => shape::acpi(&arguments).map(|()| ExitCode::SUCCESS),
@@ -154,13 +156,46 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("measurements: {error:#}");
-            match error.is::<Misuse>() {
+            let (sentence, misuse) = (told(&error), error.is::<Misuse>());
+            eprintln!("measurements: {sentence}");
+            if wants_json() {
+                let fault = misuse.then_some("arguments");
+                println!("{}", json!({ "error": sentence, "fault": fault }));
+            }
+            match misuse {
                 true => ExitCode::from(2),
                 false => ExitCode::FAILURE,
             }
         }
     }
+}
+
+/// This process's arguments. Misuse ends with 2, and under --json with an object on standard output, too.
+fn arguments() -> Arguments {
+    Arguments::try_parse().unwrap_or_else(|error| {
+        if error.use_stderr() && wants_json() {
+            let text = error.to_string();
+            let (sentence, _) = text.split_once("\n\nUsage:").unwrap_or((&text, ""));
+            let sentence = sentence.trim().trim_start_matches("error: ");
+            println!("{}", json!({ "error": sentence, "fault": "arguments" }));
+        }
+        error.exit()
+    })
+}
+
+/// Whether errors are wanted as JSON. Known before the arguments are understood.
+fn wants_json() -> bool {
+    std::env::args_os().any(|argument| argument == "--json")
+}
+
+/// An error and its causes in one line, without the causes that a sentence before them quotes already.
+fn told(error: &anyhow::Error) -> String {
+    let causes = error.chain().map(ToString::to_string);
+    causes.fold(String::new(), |told, cause| match told {
+        told if told.contains(&cause) => told,
+        told if told.is_empty() => cause,
+        told => format!("{told}: {cause}"),
+    })
 }
 
 /// Options that each are well-formed and together ask for nothing. The program ends as it does for an unknown option.
@@ -182,14 +217,20 @@ fn manifest_process(arguments: &ProcessArguments) -> anyhow::Result<ExitCode> {
 }
 
 fn manifest_vm(arguments: &VmArguments) -> anyhow::Result<ExitCode> {
-    let image = read_bounded(
-        &arguments.image,
-        ::predict::limits::IMAGE_MANIFEST_BYTES_MAX,
-    )?;
-    let image = ImageManifest::from_json(&image)
-        .with_context(|| format!("reading {}", arguments.image.display()))?;
+    let path = manifest_of(&arguments.image);
+    let image = read_bounded(&path, ::predict::limits::IMAGE_MANIFEST_BYTES_MAX)?;
+    let image =
+        ImageManifest::from_json(&image).with_context(|| format!("reading {}", path.display()))?;
     let config = digest_of(&arguments.config)?;
     write_manifest(&image.guest(config), arguments.out.as_deref())
+}
+
+/// The manifest of an image that is named by its directory or by that file.
+fn manifest_of(image: &Path) -> PathBuf {
+    match image.is_dir() {
+        true => image.join("manifest.json"),
+        false => image.to_owned(),
+    }
 }
 
 fn write_manifest(manifest: &Manifest, out: Option<&Path>) -> anyhow::Result<ExitCode> {

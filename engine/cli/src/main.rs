@@ -21,8 +21,8 @@ use clap::{Parser, Subcommand};
 #[derive(Parser)]
 #[command(
     name = "engine",
-    version,
-    after_help = "Example:\n  cargo run --release --package engine-cli -- bench"
+    version = env!("CHRYSALIS_VERSION"),
+    after_help = "Example:\n  cargo run --release --package engine-cli -- bench\n\nExit code: 0 done, 1 refused or failed, 2 wrong arguments."
 )]
 struct Arguments {
     #[command(subcommand)]

@@ -25,7 +25,7 @@ Examples:
   host-proxy collateral fetch --config collateral.yaml --fmspc B0C06F000000 --ca platform > collateral.json
 
 The file is what `measurements quote verify --collateral` reads, and `collateral:` of the proxy's configuration.
-With --json and --out, one line about it goes to stdout. Exit code: 0 written, 1 no source had it, 2 usage error.")]
+With --json and --out, one line about it goes to stdout. Exit code: 0 written, 1 no source had it, 2 wrong arguments.")]
     Fetch(FetchArguments),
     /// Fetch NVIDIA's reference integrity manifests (RIMs) and write one XML file for each.
     #[command(after_help = "\
@@ -33,7 +33,7 @@ Examples:
   host-proxy collateral rim --config collateral.yaml --id NV_GPU_DRIVER_GH100_550.144.03 --out rims
   host-proxy collateral rim --config collateral.yaml --evidence gpus.json --out rims
 
-The directory is what `measurements gpu verify --rim` reads. Exit code: 0 all written, 1 at least one not, 2 usage error.")]
+The directory is what `measurements gpu verify --rim` reads. Exit code: 0 all written, 1 at least one not, 2 wrong arguments.")]
     Rim(RimArguments),
     /// Serve collateral to clients, and refresh what they ask for, until SIGTERM or SIGINT.
     #[command(after_help = "\
@@ -187,6 +187,13 @@ async fn rim(arguments: &RimArguments) -> Result<bool, Error> {
             }
             Err(error) => {
                 eprintln!("host-proxy: {}: {error}", error.fault);
+                if arguments.common.json {
+                    let (words, fault) = (error.to_string(), error.fault.to_string());
+                    println!(
+                        "{}",
+                        json!({ "error": words, "fault": fault, "id": id.as_str() })
+                    );
+                }
                 all = false;
             }
         }

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 #[derive(Args)]
 pub(super) struct LaunchArguments {
-    /// The image's manifest; its files are in the same directory.
-    #[arg(long, value_name = "FILE")]
-    manifest: PathBuf,
+    /// The image's directory, or its manifest.json with the files beside it.
+    #[arg(long, value_name = "DIR", alias = "manifest")]
+    image: PathBuf,
     /// The description of QEMU and its helpers, written by `image-builder tools`.
     #[arg(long, value_name = "FILE")]
     tools: PathBuf,
@@ -77,7 +77,10 @@ pub(super) async fn start(
 ) -> Result<(), Error> {
     let json = arguments.json;
     let options = Launch {
-        manifest: arguments.manifest,
+        manifest: match arguments.image.is_dir() {
+            true => arguments.image.join("manifest.json"),
+            false => arguments.image,
+        },
         tools: arguments.tools,
         config: arguments.config,
         model: arguments.model,

@@ -60,12 +60,9 @@ pub struct Build {
 
 impl From<BuildError> for Refusal {
     fn from(error: BuildError) -> Self {
-        match error {
-            BuildError::Occupied { .. } => Self::Misuse(error.to_string()),
-            error => Self::Failed {
-                sentence: error.to_string(),
-                fault: error.fault(),
-            },
+        Self::Failed {
+            sentence: error.to_string(),
+            fault: error.fault(),
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::image::BuildError;
 use crate::lock::ModelLock;
 use crate::release;
 use crate::release::{ReleaseError, Source};
@@ -18,7 +17,7 @@ use super::{Refusal, StoreDirectory, models_from, verify};
 pub const EXAMPLE: &str = "Example:
   image-builder fetch --store /srv/chrysalis --json
   image-builder fetch --pypi-files-url https://mirror.example/pypi-files
-  image-builder fetch https://releases.example/chrysalis/cpu-1 --key release.key.pub --out image
+  image-builder fetch https://releases.example/chrysalis/cpu-1 --public-key release.key.pub --out image
 
 Without a URL or directory it fetches the models of the lock. With one it fetches a published image: first provenance.dsse.json, which
 the key must have signed; then every file that it lists, checking length and digest on arrival. Then the image is checked as by
@@ -30,11 +29,11 @@ Exit code: 0 done, 1 refused or failed, 2 wrong arguments.";
 #[derive(Args)]
 pub struct Fetch {
     /// The URL or directory of a published image [default: fetch models]
-    #[arg(value_name = "URL|DIR", requires = "key", requires = "out")]
+    #[arg(value_name = "URL|DIR", requires = "public_key", requires = "out")]
     release: Option<String>,
     /// The publisher's public key
     #[arg(long, value_name = "PUB", requires = "release")]
-    key: Option<PathBuf>,
+    public_key: Option<PathBuf>,
     /// The image's directory
     #[arg(long, value_name = "DIR", requires = "release")]
     out: Option<PathBuf>,
@@ -55,19 +54,16 @@ pub struct Fetch {
 
 impl From<ReleaseError> for Refusal {
     fn from(error: ReleaseError) -> Self {
-        match error {
-            ReleaseError::OutputDir(error @ BuildError::Occupied { .. }) => error.into(),
-            error => Self::Failed {
-                fault: error.fault(),
-                sentence: error.to_string(),
-            },
+        Self::Failed {
+            fault: error.fault(),
+            sentence: error.to_string(),
         }
     }
 }
 
 impl Fetch {
     pub fn run(self) -> Result<ExitCode, Refusal> {
-        match (&self.release, &self.key, &self.out) {
+        match (&self.release, &self.public_key, &self.out) {
             (Some(release), Some(key), Some(out)) => {
                 let source = Source::parse(release);
                 let key = read_public(key)?;

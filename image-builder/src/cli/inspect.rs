@@ -214,11 +214,10 @@ fn signers(directory: &Directory) -> Vec<String> {
 
 impl Diff {
     pub fn run(self) -> Result<ExitCode, Refusal> {
-        // Two images that cannot be read are neither the same nor different.
-        let open = |path: &PathBuf| {
-            Directory::open(path).map_err(|error| Refusal::Misuse(error.to_string()))
-        };
-        let (first, second) = (open(&self.first)?, open(&self.second)?);
+        let (first, second) = (
+            super::open_image(&self.first)?,
+            super::open_image(&self.second)?,
+        );
         let changes = changes(&first.manifest, &second.manifest);
         let same = changes.is_empty();
         print(&match self.json {

@@ -43,10 +43,10 @@ Exit code: 0 done, 1 refused or failed, 2 wrong arguments.";
 
 const VERIFY_EXAMPLE: &str = "Example:
   image-builder model verify llama-volume --root 4f2c…
-  image-builder model verify llama-volume --key maker.pub --json
+  image-builder model verify llama-volume --public-key maker.pub --json
 
 Reads the whole volume and compares the hash tree with data and root hash, the files with model.json, and model.sig.json with the
-files. Without --root or --key it shows what the volume is, not that it is the one you want.
+files. Without --root or --public-key it shows what the volume is, not that it is the one you want.
 
 Exit code: 0 everything matches, 1 something differs, 2 wrong arguments.";
 
@@ -104,8 +104,8 @@ struct Verify {
     #[arg(long, value_name = "HEX", value_parser = root_hash)]
     root: Option<Digest32>,
     /// The public key that must have signed model.sig.json (PEM)
-    #[arg(long, value_name = "KEYFILE")]
-    key: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    public_key: Option<PathBuf>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -114,9 +114,9 @@ struct Verify {
 impl From<ModelError> for Refusal {
     fn from(error: ModelError) -> Self {
         match error {
-            ModelError::Occupied { .. }
-            | ModelError::Id { .. }
-            | ModelError::NothingToLeaveOut { .. } => Self::Misuse(error.to_string()),
+            ModelError::Id { .. } | ModelError::NothingToLeaveOut { .. } => {
+                Self::Misuse(error.to_string())
+            }
             error => Self::Failed {
                 sentence: error.to_string(),
                 fault: error.fault(),
@@ -126,13 +126,6 @@ impl From<ModelError> for Refusal {
 }
 
 impl Model {
-    pub fn wants_json(&self) -> bool {
-        match &self.command {
-            Command::Pack(pack) => pack.json,
-            Command::Verify(verify) => verify.json,
-        }
-    }
-
     pub fn run(self) -> Result<ExitCode, Refusal> {
         match self.command {
             Command::Pack(pack) => pack.run(),
@@ -191,7 +184,7 @@ impl Pack {
 
 impl Verify {
     fn run(self) -> Result<ExitCode, Refusal> {
-        let key = self.key.as_deref().map(|path| {
+        let key = self.public_key.as_deref().map(|path| {
             let key = ModelVerifier::from_pem(&read_key(path)?.0);
             key.map_err(|error| no_key(path, &error))
         });
@@ -214,7 +207,7 @@ impl Verify {
         }
         if self.root.is_none() && key.is_none() {
             eprintln!(
-                "all of it fits together; whether this is the right model, nobody has said (--root, --key)"
+                "all of it fits together; whether this is the right model, nobody has said (--root, --public-key)"
             );
         }
         Ok(ExitCode::SUCCESS)
@@ -262,7 +255,7 @@ fn print_table(description: &Description) {
 fn name_of(directory: &Path) -> Result<String, Refusal> {
     let real = directory
         .canonicalize()
-        .map_err(|error| Refusal::Misuse(format!("finding {}: {error}", directory.display())))?;
+        .map_err(|error| Refusal::file(format!("finding {}: {error}", directory.display())))?;
     let name = real
         .file_name()
         .map(|name| name.to_string_lossy().into_owned());
@@ -284,7 +277,7 @@ fn tool(lock: &PackageLock) -> Result<Tool, Refusal> {
 }
 
 fn no_key(path: &Path, error: &KeyError) -> Refusal {
-    Refusal::Misuse(format!("{} is no key: {error}", path.display()))
+    Refusal::file(format!("{} is no key: {error}", path.display()))
 }
 
 fn root_hash(text: &str) -> Result<Digest32, String> {

@@ -76,7 +76,7 @@ impl ReproCheck {
         let misuse = || Refusal::Misuse("the recipe lies in no checkout of our sources".into());
         let workspace = workspace_around(&self.recipe).ok_or_else(misuse)?;
         let whole = std::fs::canonicalize(&self.recipe)
-            .map_err(|error| Refusal::Misuse(format!("{}: {error}", self.recipe.display())))?;
+            .map_err(|error| Refusal::file(format!("{}: {error}", self.recipe.display())))?;
         let arguments = arguments(self.lock.as_ref(), &self.mirrors.list())?;
 
         let work = WorkDir::claim(&store)?;
@@ -147,7 +147,7 @@ fn arguments(lock: Option<&PathBuf>, mirrors: &[String]) -> Result<Vec<String>, 
     let mut words = Vec::new();
     if let Some(lock) = lock {
         let lock = std::path::absolute(lock)
-            .map_err(|error| Refusal::Misuse(format!("{}: {error}", lock.display())))?;
+            .map_err(|error| Refusal::file(format!("{}: {error}", lock.display())))?;
         words.extend(["--lock".into(), lock.display().to_string()]);
     }
     for mirror in mirrors {

@@ -119,12 +119,12 @@ pub fn read_public(path: &Path) -> Result<PublicKey, Refusal> {
 }
 
 fn no_key(path: &Path, error: &dyn std::fmt::Display) -> Refusal {
-    Refusal::Misuse(format!("{} is no key: {error}", path.display()))
+    Refusal::file(format!("{} is no key: {error}", path.display()))
 }
 
 /// A key's file and its mode.
 pub fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), Refusal> {
-    let refuse = |error: io::Error| Refusal::Misuse(format!("reading {}: {error}", path.display()));
+    let refuse = |error: io::Error| Refusal::file(format!("reading {}: {error}", path.display()));
     let file = File::open(path).map_err(refuse)?;
     let mode = file.metadata().map_err(refuse)?.permissions().mode();
     // Never grown, so that no copy stays behind.
@@ -147,7 +147,7 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Refusal> {
     });
     written.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
-            Refusal::Misuse(format!("{} is there already", path.display()))
+            Refusal::file(format!("{} is there already", path.display()))
         }
         _ => Refusal::Failed {
             sentence: format!("writing {}: {error}", path.display()),

@@ -11,7 +11,7 @@ use super::sign::read_public;
 use super::{Refusal, print};
 
 pub const EXAMPLE: &str = "Example:
-  image-builder verify image --key release.key.pub
+  image-builder verify image --public-key release.key.pub
   image-builder verify image --insecure-unsigned --json
 
 Checks the signature over the provenance; every file by length and digest; that manifest, provenance and bill of materials describe
@@ -35,9 +35,9 @@ pub struct Verify {
         value_name = "PUB",
         required_unless_present = "insecure_unsigned"
     )]
-    key: Option<PathBuf>,
+    public_key: Option<PathBuf>,
     /// Check everything except the signature: for an image of your own
-    #[arg(long, conflicts_with = "key")]
+    #[arg(long, conflicts_with = "public_key")]
     insecure_unsigned: bool,
     #[command(flatten)]
     unchecked: AllowUnchecked,
@@ -70,7 +70,7 @@ impl AllowUnchecked {
 
 impl Verify {
     pub fn run(self) -> Result<ExitCode, Refusal> {
-        let key = self.key.as_deref().map(read_public).transpose()?;
+        let key = self.public_key.as_deref().map(read_public).transpose()?;
         let directory = super::open_image(&self.image)?;
         let report = check(&directory, key.as_ref()).map_err(|error| Refusal::Failed {
             sentence: error.to_string(),

@@ -21,8 +21,10 @@ use crate::SimulatedModule;
 /// Example:
 ///   chrysalis-simulator --socket run/tdx.sock --out run/sim
 ///   measurements quote verify --insecure-test-root run/sim/root.der --collateral run/sim/collateral.json …
+///
+/// Exit code: 0 done, 1 refused or failed, 2 wrong arguments.
 #[derive(Parser)]
-#[command(name = "chrysalis-simulator", version, verbatim_doc_comment)]
+#[command(name = "chrysalis-simulator", version = env!("CHRYSALIS_VERSION"), verbatim_doc_comment)]
 struct Arguments {
     /// The Unix socket to listen on. It must not exist yet.
     #[arg(long, value_name = "PATH")]
@@ -50,10 +52,20 @@ pub fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("chrysalis-simulator: {error:#}");
+            eprintln!("chrysalis-simulator: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes in one line, without the causes that a sentence before them quotes already.
+fn told(error: &anyhow::Error) -> String {
+    let causes = error.chain().map(ToString::to_string);
+    causes.fold(String::new(), |told, cause| match told {
+        told if told.contains(&cause) => told,
+        told if told.is_empty() => cause,
+        told => format!("{told}: {cause}"),
+    })
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::firmware::FirmwareArguments;
 use super::predict::{MachineArguments, acpi_files};
-use super::{open, print, print_json, read_bounded};
+use super::{manifest_of, open, print, print_json, read_bounded};
 
 #[derive(Subcommand)]
 pub enum ImageCommand {
@@ -20,16 +20,16 @@ pub enum ImageCommand {
     /// `image-builder verify`.
     ///
     /// Example:
-    ///   measurements image verify --manifest image/manifest.json
+    ///   measurements image verify --image image
     #[command(verbatim_doc_comment)]
     Verify(VerifyArguments),
 }
 
 #[derive(Args)]
 pub struct VerifyArguments {
-    /// The image manifest; its files are in the same directory.
-    #[arg(long, value_name = "FILE")]
-    manifest: PathBuf,
+    /// The image's directory, or its manifest.json with the files beside it.
+    #[arg(long, value_name = "DIR", alias = "manifest")]
+    image: PathBuf,
     #[command(flatten)]
     machine: MachineArguments,
     /// Accept the image although this was not computed: a register, or the registers of a file that is missing. The image is
@@ -43,7 +43,7 @@ pub struct VerifyArguments {
 
 /// Whether the image may be used: verified, or accepted with what the caller allows to be unchecked.
 pub fn verify(arguments: &VerifyArguments) -> anyhow::Result<bool> {
-    let path = &arguments.manifest;
+    let path = &manifest_of(&arguments.image);
     let bytes = read_bounded(path, predict::limits::IMAGE_MANIFEST_BYTES_MAX)?;
     let manifest =
         ImageManifest::from_json(&bytes).with_context(|| format!("reading {}", path.display()))?;

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
+use serde_json::json;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use tokio::net::TcpListener;
 
@@ -15,8 +16,10 @@ use settlement::{Address, Nano};
 ///   chrysalis-ledger serve --db ledger.sqlite --listen 127.0.0.1:8081 --fund 0:…
 ///   curl -d '{"address":"0:…","amount":"5000000000"}' http://127.0.0.1:8081/faucet
 ///   curl 'http://127.0.0.1:8081/api/v2/getAddressBalance?address=0:…'
+///
+/// Exit code: 0 done, 1 refused or failed, 2 wrong arguments.
 #[derive(Parser)]
-#[command(name = "chrysalis-ledger", version, verbatim_doc_comment)]
+#[command(name = "chrysalis-ledger", version = env!("CHRYSALIS_VERSION"), verbatim_doc_comment)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -56,14 +59,46 @@ pub async fn main() -> ExitCode {
         listen,
         fund,
         json,
-    } = Arguments::parse().command;
+    } = arguments().command;
     match serve(db, listen, &fund, json).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("chrysalis-ledger: {error:#}");
+            let sentence = told(&error);
+            eprintln!("chrysalis-ledger: {sentence}");
+            if wants_json() {
+                println!("{}", json!({ "error": sentence }));
+            }
             ExitCode::FAILURE
         }
     }
+}
+
+/// This process's arguments. Misuse ends with 2, and under --json with an object on standard output, too.
+fn arguments() -> Arguments {
+    Arguments::try_parse().unwrap_or_else(|error| {
+        if error.use_stderr() && wants_json() {
+            let text = error.to_string();
+            let (sentence, _) = text.split_once("\n\nUsage:").unwrap_or((&text, ""));
+            let sentence = sentence.trim().trim_start_matches("error: ");
+            println!("{}", json!({ "error": sentence, "fault": "arguments" }));
+        }
+        error.exit()
+    })
+}
+
+/// Whether errors are wanted as JSON. Known before the arguments are understood.
+fn wants_json() -> bool {
+    std::env::args_os().any(|argument| argument == "--json")
+}
+
+/// An error and its causes in one line, without the causes that a sentence before them quotes already.
+fn told(error: &anyhow::Error) -> String {
+    let causes = error.chain().map(ToString::to_string);
+    causes.fold(String::new(), |told, cause| match told {
+        told if told.contains(&cause) => told,
+        told if told.is_empty() => cause,
+        told => format!("{told}: {cause}"),
+    })
 }
 
 async fn serve(
@@ -72,7 +107,12 @@ async fn serve(
     fund: &[Address],
     json: bool,
 ) -> anyhow::Result<()> {
-    let ledger = Ledger::open(&db).with_context(|| format!("opening {}", db.display()))?;
+    let path = db.display().to_string();
+    // SQLite names the file in some of its errors and not in others.
+    let ledger = Ledger::open(&db).map_err(|error| match error.to_string() {
+        words if words.contains(&path) => anyhow::Error::msg(words),
+        words => anyhow::Error::msg(format!("opening {path}: {words}")),
+    })?;
     for account in fund {
         let funding = || format!("funding {account}");
         if ledger.account(account).with_context(funding)?.balance == Nano::ZERO {
@@ -89,7 +129,7 @@ async fn serve(
     match json {
         true => println!(
             "{}",
-            serde_json::json!({ "listen": address.to_string(), "chain": chain, "simulated": true })
+            json!({ "listen": address.to_string(), "chain": chain, "simulated": true })
         ),
         false => println!("http://{address}"),
     }

@@ -20,12 +20,13 @@ pub enum Guest {
 }
 
 /// Packages whose programs are built at once: those of a stack, and those that a reader of the docs uses next.
-const PACKAGES: [&str; 7] = [
+const PACKAGES: [&str; 8] = [
     "demo",
     "tests",
     "host-proxy",
     "client",
     "simulator",
+    "ledger",
     "image-builder",
     "measurements",
 ];

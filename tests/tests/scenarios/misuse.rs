@@ -108,3 +108,140 @@ fn a_missing_file_is_exit_code_1_and_named() {
         "/proc/nothing",
     );
 }
+
+/// The programs of a host. What is asked of one is asked of all.
+const PROGRAMS: [&str; 6] = [
+    "chrysalis",
+    "chrysalis-ledger",
+    "chrysalis-simulator",
+    "host-proxy",
+    "image-builder",
+    "measurements",
+];
+
+fn printed(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The one JSON object on standard output.
+fn error_object(output: &Output) -> serde_json::Value {
+    let text = printed(&output.stdout);
+    let object: serde_json::Value = serde_json::from_str(&text).expect(&text);
+    assert!(object["error"].is_string(), "{object}");
+    object
+}
+
+#[test]
+fn every_program_says_its_exit_codes_and_its_version_alike() {
+    for program in PROGRAMS {
+        let help = printed(&run(program, &["--help"]).stdout);
+        let codes = "Exit code: 0 done, 1 refused or failed, 2 wrong arguments.";
+        assert!(help.contains(codes), "{program}: {help}");
+
+        let version = run(program, &["--version"]);
+        assert_eq!(version.status.code(), Some(0), "{program}");
+        let version = printed(&version.stdout);
+        // `NAME 0.1.0 (0123456789ab)`, with `or later` in a development build.
+        let (named, commit) = version.trim().split_once(" (").expect(&version);
+        let commit = commit.strip_suffix(')').expect(&version);
+        assert_eq!(named, format!("{program} {}", env!("CARGO_PKG_VERSION")));
+        let digits = commit.trim_end_matches(" or later");
+        let hex = digits.len() >= 12 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        assert!(hex || commit == "unknown commit", "{version}");
+    }
+}
+
+#[test]
+fn misuse_ends_every_program_with_2_and_under_json_with_an_object() {
+    for program in PROGRAMS {
+        check(program, &["--nonsense"], 2, "--nonsense");
+        let output = run(program, &["--nonsense", "--json"]);
+        assert_eq!(output.status.code(), Some(2), "{program}");
+        // The simulator prints JSON always and takes no such option.
+        if program != "chrysalis-simulator" {
+            let object = error_object(&output);
+            assert_eq!(object["fault"], "arguments", "{program}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_file_ends_every_program_with_1_and_is_named_once() {
+    let absent = "/nonexistent/chrysalis";
+    for (program, arguments) in [
+        ("chrysalis", &["attest", "--config", absent][..]),
+        ("chrysalis", &["channel", "show", "--config", absent]),
+        ("chrysalis-ledger", &["serve", "--db", absent]),
+        ("host-proxy", &["serve", "--config", absent]),
+        ("host-proxy", &["channels", "--config", absent]),
+        ("host-proxy", &["address", "--config", absent]),
+        (
+            "host-proxy",
+            &["collateral", "fetch", "--config", absent, "--quote", absent],
+        ),
+        (
+            "host-proxy",
+            &[
+                "launch",
+                "--image",
+                absent,
+                "--tools",
+                absent,
+                "--config",
+                absent,
+                "--run",
+                "/nonexistent/r",
+            ],
+        ),
+        ("image-builder", &["inspect", absent]),
+        ("image-builder", &["verify", absent, "--insecure-unsigned"]),
+        ("image-builder", &["diff", absent, absent]),
+        ("image-builder", &["sbom", absent]),
+        ("image-builder", &["verify", "/", "--public-key", absent]),
+        ("image-builder", &["sign", "/", "--key", absent]),
+        ("image-builder", &["lock", absent]),
+        (
+            "image-builder",
+            &["build", absent, "--out", "/nonexistent/out"],
+        ),
+        ("image-builder", &["model", "verify", absent]),
+        ("measurements", &["quote", "parse", "--quote", absent]),
+        (
+            "measurements",
+            &["quote", "verify", "--quote", absent, "--collateral", absent],
+        ),
+        ("measurements", &["replay", "--event-log", absent]),
+        ("measurements", &["bundle", "verify", "--bundle", absent]),
+        (
+            "measurements",
+            &["gpu", "verify", "--evidence", absent, "--no-rim"],
+        ),
+        ("measurements", &["image", "verify", "--image", absent]),
+        (
+            "measurements",
+            &["match", "--set", absent, "--quote", absent],
+        ),
+    ] {
+        let output = run(program, arguments);
+        let words = printed(&output.stderr);
+        assert_eq!(
+            output.status.code(),
+            Some(1),
+            "{program} {arguments:?}: {words}"
+        );
+        assert_eq!(
+            words.matches(absent).count(),
+            1,
+            "{program} {arguments:?}: {words}"
+        );
+        let cause = "No such file or directory";
+        assert!(
+            words.matches(cause).count() <= 1,
+            "{program} {arguments:?}: {words}"
+        );
+        let asked = run(program, &[arguments, &["--json"]].concat());
+        // Where a command has no --json, that is misuse, and said in JSON as well.
+        assert!(matches!(asked.status.code(), Some(1 | 2)), "{arguments:?}");
+        error_object(&asked);
+    }
+}

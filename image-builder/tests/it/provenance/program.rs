@@ -40,7 +40,7 @@ fn who_signs_and_who_verifies_need_no_other_program() {
     let mode = fs::metadata(&key).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let before = fs::read(&key).expect("there");
-    assert_eq!(run(&["keygen", "--out", &key]).0, 2, "it is there already");
+    assert_eq!(run(&["keygen", "--out", &key]).0, 1, "it is there already");
     assert_eq!(fs::read(&key).expect("there"), before);
     assert_eq!(run(&["keygen", "--out", &other]).0, 0);
     assert_ne!(fs::read(&other).expect("there"), before);
@@ -54,15 +54,25 @@ fn who_signs_and_who_verifies_need_no_other_program() {
     );
     let (code, _, words) = run(&["verify", &out, "--insecure-unsigned", ALLOW, "contents"]);
     assert!(code == 0 && words.contains("NOBODY SIGNED"), "{words}");
-    assert_eq!(run(&["verify", &out, "--key", &public]).0, 1, "not signed");
+    assert_eq!(
+        run(&["verify", &out, "--public-key", &public]).0,
+        1,
+        "not signed"
+    );
     assert_eq!(run(&["sign", &out, "--key", &key]).0, 0);
     assert_eq!(
-        run(&["verify", &out, "--key", &public]).0,
+        run(&["verify", &out, "--public-key", &public]).0,
         1,
         "its root is no file system"
     );
     let (code, report) = json(&[
-        "verify", &out, "--key", &public, "--json", ALLOW, "contents",
+        "verify",
+        &out,
+        "--public-key",
+        &public,
+        "--json",
+        ALLOW,
+        "contents",
     ]);
     assert_eq!((code, &report["accepted"]), (0, &Value::from(true)));
     assert_eq!(
@@ -70,18 +80,34 @@ fn who_signs_and_who_verifies_need_no_other_program() {
         "what was not computed is not verified"
     );
     assert_eq!(report["signed_by"], id.trim());
-    let (code, report) = json(&["verify", &out, "--key", &format!("{other}.pub"), "--json"]);
+    let (code, report) = json(&[
+        "verify",
+        &out,
+        "--public-key",
+        &format!("{other}.pub"),
+        "--json",
+    ]);
     assert_eq!((code, &report["verified"]), (1, &Value::from(false)));
     assert_eq!(
-        run(&["verify", &out, "--key", &key]).0,
-        2,
+        run(&["verify", &out, "--public-key", &key]).0,
+        1,
         "a secret key is no public one"
     );
-    assert_eq!(run(&["verify", &place("absent"), "--key", &public]).0, 2);
+    assert_eq!(
+        run(&["verify", &place("absent"), "--public-key", &public]).0,
+        1
+    );
 
     let to = place("fetched");
     let (code, stdout, _) = run(&[
-        "fetch", &out, "--key", &public, "--out", &to, ALLOW, "contents",
+        "fetch",
+        &out,
+        "--public-key",
+        &public,
+        "--out",
+        &to,
+        ALLOW,
+        "contents",
     ]);
     assert_eq!((code, stdout.trim()), (0, &*to));
     assert_eq!(run(&["diff", &out, &to]).0, 0);
@@ -90,7 +116,7 @@ fn who_signs_and_who_verifies_need_no_other_program() {
         run(&[
             "fetch",
             &out,
-            "--key",
+            "--public-key",
             &format!("{other}.pub"),
             "--out",
             &to
@@ -109,7 +135,7 @@ fn an_image_of_which_all_was_computed_is_verified() {
     let made = image_with_erofs(b"agent", None);
     let out = made.out.display().to_string();
     assert_eq!(run(&["sign", &out, "--key", &key]).0, 0);
-    let (code, report) = json(&["verify", &out, "--key", &public, "--json"]);
+    let (code, report) = json(&["verify", &out, "--public-key", &public, "--json"]);
     assert_eq!(
         (code, &report["verified"]),
         (0, &Value::from(true)),
@@ -129,10 +155,10 @@ fn an_image_of_which_all_was_computed_is_verified() {
         assert!(names.contains(&Some(expected)), "{expected} in {names:?}");
     }
     assert!(checks.iter().all(|check| check["outcome"] == "holds"));
-    let (code, _, words) = run(&["verify", &out, "--key", &public]);
+    let (code, _, words) = run(&["verify", &out, "--public-key", &public]);
     assert_eq!((code, words.trim()), (0, "verified"));
-    assert_eq!(run(&["fetch", &out, "--key", &public, "--out", &to]).0, 0);
-    let words = run(&["verify", &to, "--key", &public]).2;
+    assert_eq!(run(&["fetch", &out, "--public-key", &public, "--out", &to]).0, 0);
+    let words = run(&["verify", &to, "--public-key", &public]).2;
     assert_eq!(words.trim(), "verified");
 }
 
@@ -145,7 +171,7 @@ fn what_was_not_computed_is_not_verified() {
     let made = super::release::forged();
     let out = made.out.display().to_string();
     assert_eq!(run(&["sign", &out, "--key", &key]).0, 0);
-    let verify = ["verify", &out, "--key", &public, ALLOW, "contents"];
+    let verify = ["verify", &out, "--public-key", &public, ALLOW, "contents"];
     let (code, _, words) = run(&verify);
     assert!(code == 1 && words.contains("refused: rtmr0"), "{words}");
     let (code, report) = json(&[&verify[..], &["--json"]].concat());
@@ -153,7 +179,14 @@ fn what_was_not_computed_is_not_verified() {
     let allow = [ALLOW, "rtmr0"];
     assert_eq!(run(&[&verify[..], &allow].concat()).0, 0);
     let fetch = [
-        "fetch", &out, "--key", &public, "--out", &to, ALLOW, "contents",
+        "fetch",
+        &out,
+        "--public-key",
+        &public,
+        "--out",
+        &to,
+        ALLOW,
+        "contents",
     ];
     let (code, _, words) = run(&fetch);
     assert!(
@@ -187,11 +220,11 @@ fn images_are_shown_and_compared() {
     );
     let (code, report) = json(&["diff", &one_path, &manifest, "--json"]);
     assert_eq!((code, &report["same"]), (1, &Value::from(false)));
-    assert_eq!(run(&["diff", &one_path, "absent"]).0, 2);
+    assert_eq!(run(&["diff", &one_path, "absent"]).0, 1);
     fs::write(other.out.join("manifest.json"), "{}").expect("written");
     assert_eq!(
         run(&["diff", &one_path, &other_path]).0,
-        2,
+        1,
         "neither the same nor different"
     );
     assert_eq!(run(&["inspect", &other_path]).0, 1);
