@@ -157,7 +157,10 @@ fn an_image_of_which_all_was_computed_is_verified() {
     assert!(checks.iter().all(|check| check["outcome"] == "holds"));
     let (code, _, words) = run(&["verify", &out, "--public-key", &public]);
     assert_eq!((code, words.trim()), (0, "verified"));
-    assert_eq!(run(&["fetch", &out, "--public-key", &public, "--out", &to]).0, 0);
+    assert_eq!(
+        run(&["fetch", &out, "--public-key", &public, "--out", &to]).0,
+        0
+    );
     let words = run(&["verify", &to, "--public-key", &public]).2;
     assert_eq!(words.trim(), "verified");
 }
