@@ -53,7 +53,9 @@ async fn sealed(State(guest): State<Arc<Guest>>, body: Bytes) -> Response {
         return (StatusCode::PAYMENT_REQUIRED, Json(error)).into_response();
     }
     match guest.fault() {
-        Fault::Together => drop(guest.two.wait().await),
+        Fault::Together => {
+            guest.two.wait().await;
+        }
         Fault::Slow => tokio::time::sleep(Duration::from_millis(300)).await,
         Fault::UntilCancelled => {
             guest.answer(&body);
