@@ -1,15 +1,15 @@
 //! The command line. Data goes to stdout, messages to stderr; 0 is success, 1 a refusal or failure, 2 misuse.
 
+mod channel;
+
 use crate::attestation::{Attestation, Verifier};
-use crate::chain;
-use crate::client::{Answer, Client, channel_address};
-use crate::config::{Config, read_key};
+use crate::client::{Answer, Client};
+use crate::config::Config;
 use crate::files::{api_key, new_key, private_directory};
 use crate::limits::REQUEST_BYTES_MAX;
 use crate::objects::{attestation_object, embeddings_object, x_job};
 use crate::openai::Delivery;
 use crate::serve::{Access, serve};
-use crate::session::unix_s;
 use crate::transport::Transport;
 use crate::trust::{Minimum, Platform, TrustStore};
 use anyhow::Context;
@@ -141,7 +141,7 @@ enum ChannelCommand {
         #[arg(long)]
         config: PathBuf,
         /// The deposit, in TON.
-        #[arg(long, value_parser = ton)]
+        #[arg(long, value_parser = channel::ton)]
         deposit: Nano,
         /// Print one JSON object.
         #[arg(long)]
@@ -260,7 +260,7 @@ async fn dispatch(given: Command) -> anyhow::Result<()> {
                     deposit,
                     json,
                 },
-        } => channel_open(&Config::read(&config)?, deposit, json).await,
+        } => channel::open(&Config::read(&config)?, deposit, json).await,
         Command::Keygen { files } => {
             for path in &files {
                 println!("{}  {}", hex::encode(new_key(path)?), path.display());
@@ -275,7 +275,7 @@ async fn dispatch(given: Command) -> anyhow::Result<()> {
         }
         Command::Channel {
             command: ChannelCommand::Show { config, json },
-        } => channel_show(&Config::read(&config)?, json).await,
+        } => channel::show(&Config::read(&config)?, json).await,
     }
 }
 
@@ -531,69 +531,6 @@ fn socket(path: &Path) -> anyhow::Result<UnixListener> {
     UnixListener::bind(path).with_context(|| format!("listening on {}", path.display()))
 }
 
-async fn channel_open(config: &Config, deposit: Nano, json: bool) -> anyhow::Result<()> {
-    let payer_key = read_key(&config.payer_key_file)?.verifying_key().to_bytes();
-    let terms = config.channel_terms(payer_key)?;
-    let terms =
-        terms.context("the configuration has no `terms`, from which a channel is opened")?;
-    let node = Transport::new(&config.chain.toncenter)?;
-    let opened = chain::open_channel(&node, &config.wallet()?, &terms, deposit, unix_s()?).await?;
-    eprintln!("opened from wallet {}", opened.wallet);
-    show(&opened.channel, json);
-    Ok(())
-}
-
-async fn channel_show(config: &Config, json: bool) -> anyhow::Result<()> {
-    let payer_key = read_key(&config.payer_key_file)?.verifying_key().to_bytes();
-    let address = channel_address(config, payer_key)?;
-    let node = Transport::new(&config.chain.toncenter)?;
-    show(
-        &chain::read_channel(&node, config.chain_id(), address, &payer_key).await?,
-        json,
-    );
-    Ok(())
-}
-
-fn show(channel: &chain::Channel, json: bool) {
-    let state = &channel.state;
-    if json {
-        println!(
-            "{}",
-            json!({
-                "channel": channel.address, "chain": state.chain, "deposit_nano": state.deposit, "paid_nano": state.paid,
-                "payer": state.payer, "payee": state.payee, "payer_key": hex::encode(state.payer_key),
-                "payee_key": hex::encode(state.payee_key), "close_delay_s": state.close_delay_s,
-                "claims_until": state.claims_until, "salt": state.salt.to_string(),
-            })
-        );
-        return;
-    }
-    println!("channel       {}", channel.address);
-    println!("chain         {}", state.chain);
-    println!("deposit       {}", state.deposit.in_ton());
-    println!("paid          {}", state.paid.in_ton());
-    println!("payer         {}", state.payer);
-    println!("payee         {}", state.payee);
-    println!("close delay   {} s", state.close_delay_s);
-    println!("claims until  {} (Unix seconds)", state.claims_until);
-}
-
-/// An amount in TON with at most nine decimals, such as `0.5`.
-fn ton(text: &str) -> Result<Nano, String> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
-    if whole.is_empty() || fraction.len() > 9 || !digits(whole) || !digits(fraction) {
-        return Err("expected an amount in TON such as 0.5, with at most nine decimals".into());
-    }
-    let whole = whole.trim_start_matches('0');
-    let padded = format!("{whole}{fraction:0<9}");
-    let plain = match padded.trim_start_matches('0') {
-        "" => "0",
-        plain => plain,
-    };
-    plain.parse::<Nano>().map_err(|e| e.to_string())
-}
-
 /// An error and its causes in one line, without the causes that a sentence before them quotes already.
 pub fn told(error: &anyhow::Error) -> String {
     let causes = error.chain().map(ToString::to_string);
@@ -612,21 +549,5 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn amounts_are_read_in_ton() {
-        for (text, nano) in [
-            ("0.5", 500_000_000),
-            ("2", 2_000_000_000),
-            ("0", 0),
-            ("0.000000001", 1),
-            ("010.5", 10_500_000_000),
-        ] {
-            assert_eq!(ton(text), Ok(Nano(nano)), "{text}");
-        }
-        for bad in ["", ".5", "-1", "1e3", "0.0000000001", "1.5 TON"] {
-            assert!(ton(bad).is_err(), "{bad}");
-        }
     }
 }
