@@ -8,12 +8,16 @@
 //! The salt is the SHA-256 of the data: equal images stay equal, and nobody can prepare collisions for a salt in advance.
 //! One block of memory per level, whatever the size of the image.
 
+mod read;
+
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
 use sha2::{Digest as _, Sha256};
+
+pub use read::{Reader, VerityFault};
 
 /// Bytes of a data or hash block.
 pub const BLOCK_BYTES: u64 = 4096;
