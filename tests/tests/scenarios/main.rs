@@ -8,6 +8,7 @@ mod demo;
 mod machine;
 mod misuse;
 mod model_volume;
+mod operations;
 mod proxy_killed;
 mod proxy_memory;
 mod reproducible;
