@@ -66,6 +66,25 @@ async fn an_answer_ends_before_a_stop_sequence() {
     }
 }
 
+#[tokio::test]
+async fn of_texts_that_were_not_all_embedded_in_time_those_that_were_are_paid() {
+    let world = World::start(3600).await;
+    let client = world.client().unwrap();
+    world.set(Fault::OutOfTime);
+    let error = client.embeddings(&embeddings_body()).await.unwrap_err();
+    assert!(
+        error.to_string().contains("only some of the texts"),
+        "{error}"
+    );
+    // Two tokens of the first text, in the world's price step.
+    assert_eq!(client.budget().cumulative(), Ok(Nano(32_000)));
+    world.set(Fault::Missing);
+    let error = client.embeddings(&embeddings_body()).await.unwrap_err();
+    let expected = "the answer is refused: it has 1 vectors; 2 were asked for";
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(client.budget().cumulative(), Ok(Nano(32_000)));
+}
+
 async fn refused(fault: Fault, expected: &str, whose: Whose, executed: Executed) {
     let world = World::start(3600).await;
     let client = world.client().unwrap();

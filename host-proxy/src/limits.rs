@@ -9,7 +9,7 @@ pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 pub const KEY_FILE_BYTES_MAX: u64 = 256;
 /// Open HTTP connections. One more waits in the listen queue until another ends.
 pub const CONNECTIONS_MAX: usize = 256;
-/// Concurrent jobs at the guest. Each may have one sealed request in memory, together about 36 MiB.
+/// Concurrent jobs at the guest. Each may have one sealed request in memory, together about 68 MiB.
 pub const JOBS_MAX: usize = 32;
 /// Of these and of those that are still being read, how many one channel may have.
 pub const JOBS_PER_CHANNEL_MAX: usize = 16;
@@ -19,7 +19,7 @@ pub const STRANGE_KEYSETS_MAX: usize = 4;
 pub const QUESTIONS_MAX: usize = 8;
 /// How long each may take.
 pub const GUEST_REPLY: Duration = Duration::from_secs(5);
-/// Sealed requests that are being read, together about 72 MiB.
+/// Sealed requests that are being read, together about 136 MiB.
 pub const UPLOADS_MAX: usize = 64;
 /// Concurrent attestations. Each asks the guest for a quote, which is slow and costs it time.
 pub const ATTESTATIONS_MAX: usize = 8;

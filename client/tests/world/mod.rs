@@ -76,6 +76,10 @@ pub enum Fault {
     NoChannel,
     /// Computes until the client cancels.
     UntilCancelled,
+    /// Embeds the first text only, because the deadline came.
+    OutOfTime,
+    /// The same, and says that this is all.
+    Missing,
 }
 
 /// Tokens of a long answer.
@@ -465,9 +469,13 @@ impl Guest {
         match ask {
             Ask::Embeddings(inputs) => {
                 let mut records = vec![writer.empty()];
+                let made = match self.fault() {
+                    Fault::OutOfTime | Fault::Missing => 1,
+                    _ => inputs.len(),
+                };
                 let vectors = [[0.6, 0.8], [1.0, 0.0]].concat();
-                records.extend(writer.vectors(&vectors, 2, Finish::Stop));
-                (records, usage(inputs.iter().map(Vec::len).sum(), 0))
+                records.extend(writer.vectors(&vectors[..2 * made], 2, self.finish()));
+                (records, usage(inputs[..made].iter().map(Vec::len).sum(), 0))
             }
             Ask::Chat(chat) => {
                 let second = match self.fault() {
@@ -493,6 +501,13 @@ impl Guest {
                 records.push(writer.ids(&[0], Some(finish)));
                 (records, usage(chat.prompt.len(), 3 + more as u32))
             }
+        }
+    }
+
+    fn finish(&self) -> Finish {
+        match self.fault() {
+            Fault::OutOfTime => Finish::Deadline,
+            _ => Finish::Stop,
         }
     }
 
@@ -532,7 +547,7 @@ impl Guest {
             response: commitments.response(writer.chain()),
             events: writer.chained(),
             frames: writer.chain(),
-            finish: Finish::Stop,
+            finish: self.finish(),
             usage,
             prices: offer.prices,
             cost,
