@@ -26,7 +26,7 @@ pub struct DumpAcpi {
     /// The recipe whose lock contains QEMU and firmware
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
-    /// A file with QEMU arguments, quoted as for a shell
+    /// A file with QEMU's command line, as a POSIX shell takes it
     #[arg(long, value_name = "FILE")]
     from_qemu_file: PathBuf,
     /// A name for the machine

@@ -26,7 +26,7 @@ use super::{print, print_json, read_bounded, write_directory, write_whole};
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct ShapeArguments {
-    /// The arguments of QEMU, quoted as for a shell.
+    /// The command line of QEMU, as a POSIX shell takes it. What a shell would replace, like $MEMORY or *, is refused.
     #[arg(
         long,
         value_name = "TEXT",
@@ -35,7 +35,7 @@ pub struct ShapeArguments {
         conflicts_with = "from_qemu_file"
     )]
     from_qemu: Option<String>,
-    /// A file with such arguments, on one or more lines.
+    /// A file with such a command line. Each line of it but the last ends with a backslash.
     #[arg(long, value_name = "FILE")]
     from_qemu_file: Option<PathBuf>,
     /// The version of that QEMU, as in its --version or its Debian package.

@@ -13,3 +13,4 @@ mod machine_set;
 mod replay;
 mod runtime;
 mod shape;
+mod shell_words;

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::common::{json, run};
 use predict::{
-    acpi::{CommandLineError, Qemu, Serial, Shape, ShapeError, Slot, acpi_files, words},
+    acpi::{CommandLineError, Qemu, Serial, Shape, ShapeError, Slot, acpi_files},
     qemu::{MachineSize, guest_shape},
 };
 use registers::Digest48;
@@ -321,13 +321,6 @@ fn what_a_command_line_has_and_nobody_compared_is_refused_by_name() {
         many,
         Err(CommandLineError::TooLong { what: "words", .. })
     ));
-}
-
-#[test]
-fn quotes_join_words() {
-    let split = |line| words(line).unwrap();
-    assert_eq!(split(" a  b\t\nc "), ["a", "b", "c"]);
-    assert_eq!(split("'a b'c \"d 'e\" ''"), ["a bc", "d 'e", ""]);
 }
 
 /// The machine of which two other tools give the whole RTMR0, from its command line to its register.

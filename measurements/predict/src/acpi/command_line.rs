@@ -5,12 +5,14 @@
 
 mod devices;
 mod settings;
+mod words;
 
 use super::size::{self, GIB, MIB};
 use super::{AddressWidth, Qemu, Serial, Shape};
 use crate::limits;
 use devices::Devices;
 use settings::Settings;
+pub use words::words;
 
 /// Why a command line has no shape.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +26,12 @@ pub enum CommandLineError {
     },
     #[error("the command line ends inside quotes")]
     Quote,
+    #[error("line {line} of the command line has {what}: {why}")]
+    Shell {
+        what: String,
+        line: usize,
+        why: &'static str,
+    },
     #[error("{option} is not understood here: a machine with it was never compared with QEMU's")]
     Option { option: String },
     #[error(
@@ -44,7 +52,7 @@ pub enum CommandLineError {
 }
 
 impl Shape {
-    /// The machine of a command line, given as a shell would take it: words, and quotes around some.
+    /// The machine of a command line, split into words as a POSIX shell splits it.
     pub fn from_command_line(qemu: Qemu, line: &str) -> Result<Shape, CommandLineError> {
         Shape::from_arguments(qemu, &words(line)?)
     }
@@ -81,37 +89,6 @@ impl Shape {
             reader.option(name, value)?;
         }
         reader.finish()
-    }
-}
-
-/// Splits at spaces that are not in quotes, and takes the quotes away.
-pub fn words(line: &str) -> Result<Vec<String>, CommandLineError> {
-    if line.len() > limits::QEMU_COMMAND_BYTES_MAX {
-        return Err(CommandLineError::TooLong {
-            what: "bytes",
-            got: line.len(),
-            max: limits::QEMU_COMMAND_BYTES_MAX,
-        });
-    }
-    let mut words = Vec::new();
-    let (mut word, mut quote) = (None::<String>, None);
-    // A backslash at the end of a line joins it with the next.
-    for letter in line.replace("\\\n", " ").chars() {
-        match quote {
-            Some(end) if letter == end => quote = None,
-            Some(_) => word.get_or_insert_default().push(letter),
-            None if letter == '"' || letter == '\'' => {
-                quote = Some(letter);
-                word.get_or_insert_default();
-            }
-            None if letter.is_whitespace() => words.extend(word.take()),
-            None => word.get_or_insert_default().push(letter),
-        }
-    }
-    words.extend(word);
-    match quote {
-        Some(_) => Err(CommandLineError::Quote),
-        None => Ok(words),
     }
 }
 
