@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use predict::{Boot, KernelHeader, BootMethod};
+use predict::{Boot, BootMethod, Edk2Release, KernelHeader};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((end, rest)) = bytes.split_first_chunk() else {
@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
         },
     ];
     for method in methods {
-        let _ = Boot::Uki { uki, method }.events();
+        let _ = Boot::Uki { uki, method }.events(Edk2Release::STABLE202502);
     }
     let _ = Boot::Direct {
         kernel: uki,
@@ -29,5 +29,5 @@ fuzz_target!(|bytes: &[u8]| {
         cmdline: "console=ttyS0",
         header: KernelHeader::PatchedByQemu { memory_mib: 2048 },
     }
-    .events();
+    .events(Edk2Release::FIRST);
 });

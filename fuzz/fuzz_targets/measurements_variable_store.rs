@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use predict::{FirmwareBuild, Platform, rtmr0_around_acpi};
+use predict::{Edk2Release, Firmware, FirmwareBuild, Platform, rtmr0_around_acpi};
 
 #[allow(dead_code, reason = "one of its files is used")]
 #[path = "../../measurements/predict/tests/it/made.rs"]
@@ -12,9 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut store = bytes.to_vec();
     store.resize(bytes.len().next_multiple_of(4096).max(4096), 0xff);
     let firmware = made::firmware_with_store(&store);
-    let build = FirmwareBuild {
-        secure_boot: true,
-        ..FirmwareBuild::UP_TO_STABLE202502
-    };
-    let _ = rtmr0_around_acpi(&Platform::new(&firmware, build, 2048));
+    let build = FirmwareBuild::new(Edk2Release::STABLE202502, None, true).expect("no SMBIOS");
+    let firmware = Firmware::new(&firmware, build).expect("it measures");
+    let _ = rtmr0_around_acpi(&Platform::new(firmware, 2048));
 });

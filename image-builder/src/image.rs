@@ -33,7 +33,7 @@ use std::thread;
 use attest::Profile;
 use predict::acpi::Tables;
 use predict::image::{BootRegisters, ImageManifest};
-use predict::{Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform};
+use predict::{Boot, Firmware, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform};
 use registers::{Digest32, VerityRoot};
 use sha2::{Digest as _, Sha256};
 
@@ -368,9 +368,9 @@ impl Draft {
         directory: &Path,
         with_root: bool,
     ) -> Result<(predict::Prediction, Vec<Measured>), BuildError> {
-        let firmware = self.parts.firmware_build;
+        let firmware = Firmware::new(&self.firmware, self.parts.firmware_build)?;
         let prediction = predict::predict(&Inputs {
-            platform: Platform::new(&self.firmware, firmware, self.parts.machine.memory_mib),
+            platform: Platform::new(firmware, self.parts.machine.memory_mib),
             page_order: PageOrder::SinglePass,
             acpi: &self.parts.acpi,
             boot: Boot::Direct {

@@ -161,6 +161,7 @@ fn made_seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("measurements_shape", shape),
         ("measurements_uki", uki),
         ("measurements_tdvf", made::firmware()),
+        ("measurements_volumes", made::firmware()[0x1000..].to_vec()),
         ("measurements_pe", made::kernel()),
         ("measurements_table_loader", loader),
     ]

@@ -22,11 +22,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use ::predict::image::ImageManifest;
+use ::predict::image::{ImageManifest, Outcome};
 use anyhow::{Context, bail};
 use attest::Manifest;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use registers::Digest48;
+use registers::{Digest48, Register};
 use serde_json::{Value, json};
 
 /// Predict the registers of a TDX guest, and verify, replay and explain its evidence.
@@ -84,7 +84,10 @@ enum ManifestCommand {
     ///   measurements manifest process --agent target/debug/guest-agent-sim --config sim.json --out manifest.json
     #[command(verbatim_doc_comment)]
     Process(ProcessArguments),
-    /// Write it for the guest of an image, with the registers that the image manifest predicts.
+    /// Write it for the guest of an image, with registers that are computed from the image's files.
+    ///
+    /// An image that `measurements image verify` refuses has no manifest of a guest: nothing would show that its registers are
+    /// right. RTMR3 has the agent's digest as the image manifest states it; `image-builder verify` looks into the root.
     ///
     /// Example:
     ///   measurements manifest vm --image image --config guest.json --out manifest.json
@@ -107,9 +110,14 @@ struct ProcessArguments {
 
 #[derive(Args)]
 struct VmArguments {
-    /// The image's directory, or its manifest.json.
+    /// The image's directory, or its manifest.json with the files beside it.
     #[arg(long, value_name = "DIR")]
     image: PathBuf,
+    #[command(flatten)]
+    machine: predict::MachineArguments,
+    /// Write the manifest although this register was not computed. The manifest then says so.
+    #[arg(long, value_name = "NAME", value_parser = ["rtmr0"])]
+    allow_unchecked: Vec<String>,
     /// The agent's measured configuration.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
@@ -216,13 +224,35 @@ fn manifest_process(arguments: &ProcessArguments) -> anyhow::Result<ExitCode> {
     write_manifest(&Manifest::process(agent, config), arguments.out.as_deref())
 }
 
+/// A register that was not computed from the image's files is none that anybody predicted.
 fn manifest_vm(arguments: &VmArguments) -> anyhow::Result<ExitCode> {
-    let path = manifest_of(&arguments.image);
-    let image = read_bounded(&path, ::predict::limits::IMAGE_MANIFEST_BYTES_MAX)?;
+    let path = &manifest_of(&arguments.image);
+    let image = read_bounded(path, ::predict::limits::IMAGE_MANIFEST_BYTES_MAX)?;
     let image =
         ImageManifest::from_json(&image).with_context(|| format!("reading {}", path.display()))?;
+    let report = image::checked(&image, path, &arguments.machine)?;
+    // A guest's manifest has no register of the other two boot methods.
+    let others = ["uki", "disk"];
+    let mut unchecked = report.unchecked();
+    unchecked.retain(|name| !others.contains(name));
+    let allowed = arguments.allow_unchecked.iter().map(String::as_str);
+    if !report.accepts(&allowed.chain(others).collect::<Vec<_>>()) {
+        for check in &report.checks {
+            if let Outcome::Differs(why) = &check.outcome {
+                eprintln!("{}: {why}", check.what);
+            }
+        }
+        image::print_refusal(path, &report, &unchecked);
+        return Ok(ExitCode::FAILURE);
+    }
+    let is_open = |register: &Register| {
+        let name = register.to_string().to_lowercase();
+        unchecked.contains(&name.as_str())
+    };
+    let not_computed: Vec<Register> = Register::ALL.into_iter().filter(is_open).collect();
     let config = digest_of(&arguments.config)?;
-    write_manifest(&image.guest(config), arguments.out.as_deref())
+    let manifest = image.guest(config, &not_computed);
+    write_manifest(&manifest, arguments.out.as_deref())
 }
 
 /// The manifest of an image that is named by its directory or by that file.

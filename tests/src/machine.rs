@@ -85,5 +85,5 @@ impl Machine {
 
 /// What a guest of this image with this configuration should measure to.
 pub fn manifest(image: &Image, config: &[u8]) -> Manifest {
-    image.manifest.guest(Digest48::of(config))
+    image.manifest.guest(Digest48::of(config), &[])
 }

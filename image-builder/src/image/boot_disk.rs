@@ -22,7 +22,7 @@ pub fn make(
 ) -> Result<(UkiRegisters, Vec<Measured>), BuildError> {
     let image = program(draft, stub, cmdline)?;
     write(directory, UKI, &image)?;
-    let kernel_events = events(&image, BootMethod::Kernel { append: None })?;
+    let kernel_events = events(draft, &image, BootMethod::Kernel { append: None })?;
     let mut registers = UkiRegisters {
         kernel: MethodRegisters::of(&kernel_events),
         kernel_events,
@@ -37,7 +37,7 @@ pub fn make(
             table: &table,
             loader,
         };
-        registers.disk_events = events(&image, method)?;
+        registers.disk_events = events(draft, &image, method)?;
         registers.disk = Some(MethodRegisters::of(&registers.disk_events));
         files.push(Measured::read(directory, DISK)?);
     }
@@ -63,8 +63,13 @@ fn program(draft: &Draft, stub: &[u8], cmdline: &str) -> Result<Vec<u8>, BuildEr
     Ok(bytes)
 }
 
-fn events(uki: &[u8], method: BootMethod<'_>) -> Result<Vec<PredictedEvent>, BuildError> {
-    Ok(Boot::Uki { uki, method }.events()?)
+fn events(
+    draft: &Draft,
+    uki: &[u8],
+    method: BootMethod<'_>,
+) -> Result<Vec<PredictedEvent>, BuildError> {
+    let release = draft.parts.firmware_build.release();
+    Ok(Boot::Uki { uki, method }.events(release)?)
 }
 
 /// Returns the disk's first blocks, which have its partition table.

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use predict::PredictError;
 use predict::image::ImageError;
+use predict::{FirmwareError, PredictError};
 
 use super::acpi::AcpiError;
 use super::disk::DiskError;
@@ -106,6 +106,7 @@ parts! {
     RootError, "", |_| "tool";
     UkiError, "", |_| "recipe";
     DiskError, "writing the disk: ", |_| "disk";
+    FirmwareError, "", |_| "recipe";
     PredictError, "predicting the registers: ", |_| "recipe";
     ImageError, "writing the manifest: ", |_| "recipe";
     ProvenanceError, "", |_| "disk";

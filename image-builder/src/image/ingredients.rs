@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use attest::Profile;
-use predict::{FirmwareBuild, acpi::files::AcpiFiles};
+use predict::{Firmware, FirmwareBuild, acpi::files::AcpiFiles};
 use predict::{
     acpi::{Qemu, Tables},
     qemu::{MachineSize, guest_shape},
@@ -102,6 +102,10 @@ pub fn gather<'a>(
         let program = compiler.compile(name, &mut |step| progress(Step::Compile(step)))?;
         Ok::<PathBuf, BuildError>(program.path)
     };
+    // Before minutes of compiling.
+    let firmware_build = firmware_build(recipe, &firmware)?;
+    let bytes = super::read(&firmware, predict::limits::FIRMWARE_BYTES_MAX)?;
+    Firmware::new(&bytes, firmware_build)?;
     let init = compile(&recipe.initrd.init, progress)?;
     let mut root = None;
     if let Some(wanted) = &recipe.root {
@@ -121,7 +125,7 @@ pub fn gather<'a>(
         lock_sha256: lock.digest(),
         compiler: compiler.version().to_owned(),
         packages: packages(recipe, lock),
-        firmware_build: firmware_build(recipe, &firmware)?,
+        firmware_build,
         firmware,
         kernel: super::kernel::kernel(order, &kernel, progress)?,
         kernel_from: from(lock.kernel_modules()),
@@ -285,7 +289,7 @@ fn tables(
 fn firmware_build(recipe: &Recipe, path: &Path) -> Result<FirmwareBuild<'static>, BuildError> {
     let bytes = super::read(path, predict::limits::FIRMWARE_BYTES_MAX)?;
     let said = recipe.firmware.edk2.is_some();
-    let stated = said.then_some(FirmwareBuild::UP_TO_STABLE202502);
+    let stated = said.then_some(FirmwareBuild::STABLE202502);
     let unknown = || BuildError::FirmwareUnknown {
         sha256: Digest32::of(&bytes),
     };
@@ -385,10 +389,12 @@ mod tests {
         let path = directory.path().join("OVMF.fd");
         fs::write(&path, "nobody knows it").expect("written");
         let sim = include_str!("../../recipes/sim.yaml");
-        let described = sim.replacen("OVMF.fd}", "OVMF.fd, edk2: \"202502\"}", 1);
         let build = |text: &str| firmware_build(&Recipe::parse(text).expect("a recipe"), &path);
-        let found = build(&described).expect("described");
-        assert_eq!(found, FirmwareBuild::UP_TO_STABLE202502);
+        for release in ["202502", "2025.02", "edk2-stable202502"] {
+            let described = format!("OVMF.fd, edk2: \"{release}\"}}");
+            let found = build(&sim.replacen("OVMF.fd}", &described, 1)).expect("described");
+            assert_eq!(found, FirmwareBuild::STABLE202502);
+        }
         let refused = build(sim).expect_err("not described").to_string();
         assert!(refused.contains("edk2: \"202502\""), "{refused}");
     }

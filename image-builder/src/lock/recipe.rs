@@ -73,7 +73,7 @@ pub struct Firmware {
     /// Which file of it, relative to the file system's root.
     pub file: String,
     /// The edk2 release that it was built from, for a file that `measurements` does not know by digest. Only `202502` can be
-    /// said: what newer ones measure depends on the host's processor.
+    /// said (or `2025.02`, `edk2-stable202502`): what newer ones measure depends on the host's processor.
     pub edk2: Option<String>,
 }
 

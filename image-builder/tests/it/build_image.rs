@@ -19,7 +19,9 @@ use image_builder::image::{
 };
 use image_builder::store::Store;
 use predict::acpi::Tables;
-use predict::{Boot, BootMethod, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform};
+use predict::{
+    Boot, BootMethod, Firmware, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform,
+};
 use predict::{
     image::{Content, ImageManifest, ImagePart, MethodRegisters, Package, Role},
     qemu::MachineSize,
@@ -74,7 +76,7 @@ fn parts(directory: &Path, backwards: bool) -> Parts {
             role: Role::Kernel,
         }],
         firmware: directory.join("firmware.fd"),
-        firmware_build: FirmwareBuild::UP_TO_STABLE202502,
+        firmware_build: FirmwareBuild::STABLE202502,
         kernel: Kernel::open(&directory.join("kernel")).expect("a tree"),
         kernel_from: "linux 6.12".into(),
         modules: vec!["built".into()],
@@ -241,8 +243,7 @@ fn the_manifest_tells_of_what_lies_beside_it() {
     );
     let predicted = predict::predict(&Inputs {
         platform: Platform::new(
-            &files["firmware.fd"].1,
-            FirmwareBuild::UP_TO_STABLE202502,
+            Firmware::new(&files["firmware.fd"].1, FirmwareBuild::STABLE202502).expect("measures"),
             2048,
         ),
         page_order: PageOrder::SinglePass,
@@ -274,7 +275,11 @@ fn the_other_roads_lead_to_the_same_kernel_initrd_command_line_and_root() {
     let disk = registers.disk.expect("there is a disk");
     assert!(direct != registers.kernel && registers.kernel.rtmr1 != disk.rtmr1);
     assert_eq!(registers.kernel.rtmr2, disk.rtmr2);
-    let events = |method| Boot::Uki { uki, method }.events().expect("predicted");
+    let events = |method| {
+        Boot::Uki { uki, method }
+            .events(predict::Edk2Release::STABLE202502)
+            .expect("predicted")
+    };
     let method = BootMethod::Kernel { append: None };
     assert_eq!(events(method), registers.kernel_events);
     let (table, loader) = (&of("disk.img")[..1 << 20], None);

@@ -164,7 +164,7 @@ fn the_table_is_one_that_can_be_predicted() {
             table,
             loader: None,
         };
-        Boot::Uki { uki: &uki, method }.events()
+        Boot::Uki { uki: &uki, method }.events(predict::Edk2Release::STABLE202502)
     };
     let events = predicted(&disk[..MIB]).expect("predicted");
     let mut other = disk[..MIB].to_vec();

@@ -36,7 +36,9 @@ fn what_is_written_can_be_predicted() {
     let (stub, kernel) = (stub(5), kernel());
     let uki = written(&parts(&stub, &kernel));
     let method = BootMethod::Kernel { append: None };
-    let events = Boot::Uki { uki: &uki, method }.events().unwrap();
+    let events = Boot::Uki { uki: &uki, method }
+        .events(predict::Edk2Release::STABLE202502)
+        .unwrap();
     let sections: Vec<&str> = events
         .iter()
         .filter_map(|event| event.from.strip_prefix("section "))

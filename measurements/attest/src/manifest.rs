@@ -116,11 +116,23 @@ impl Manifest {
     }
 
     /// The manifest of an image's guest with a measured configuration: MRTD and RTMR0-2 are the image's, RTMR3 holds the
-    /// digest of the image's agent, then of the configuration.
-    pub fn vm(image: &GuestImage, config: Digest48) -> Manifest {
+    /// digest of the image's agent, then of the configuration. Registers that were not computed from files, but only stated by
+    /// the image's manifest, are named in the note.
+    pub fn vm(image: &GuestImage, config: Digest48, not_computed: &[Register]) -> Manifest {
         let rtmr3_events = application_events(image.agent, config).to_vec();
         let mut registers = image.booted;
         registers.rtmr[3] = replay(&rtmr3_events);
+        let mut note = match image.profile {
+            Profile::Sim => VM_SIM_NOTE,
+            Profile::Dev => VM_DEV_NOTE,
+            Profile::Cpu | Profile::H100 => VM_NOTE,
+        }
+        .to_owned();
+        for register in not_computed {
+            note += &format!(
+                " NOT COMPUTED: {register}. It is what the image's manifest states, and nothing here shows that it is right."
+            );
+        }
         Manifest {
             version: VERSION,
             mode: Mode::Vm {
@@ -130,12 +142,7 @@ impl Manifest {
             profile: image.profile.as_str().into(),
             registers,
             rtmr3_events,
-            note: match image.profile {
-                Profile::Sim => VM_SIM_NOTE,
-                Profile::Dev => VM_DEV_NOTE,
-                Profile::Cpu | Profile::H100 => VM_NOTE,
-            }
-            .into(),
+            note,
         }
     }
 
@@ -388,7 +395,7 @@ mod tests {
     }
 
     fn vm_sample() -> Manifest {
-        Manifest::vm(&image(), Digest48::of(b"config"))
+        Manifest::vm(&image(), Digest48::of(b"config"), &[])
     }
 
     #[test]
@@ -410,7 +417,7 @@ mod tests {
         );
         assert_eq!(manifest.profile(), "sim");
         assert!(manifest.note().contains("simulated"));
-        let other = Manifest::vm(&image, Digest48::of(b"other config"));
+        let other = Manifest::vm(&image, Digest48::of(b"other config"), &[]);
         assert_ne!(other.registers().rtmr[3], expected.rtmr[3]);
     }
 

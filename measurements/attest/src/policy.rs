@@ -269,7 +269,7 @@ mod tests {
                 booted: registers([1, 2, 3, 4, 0]),
                 agent: Digest48([5; 48]),
             };
-            Manifest::vm(&image, Digest48([2; 48]))
+            Manifest::vm(&image, Digest48([2; 48]), &[])
         };
         let cpu = of(Profile::Cpu);
         assert_eq!(Policy::from_manifest(&cpu).registers, [*cpu.registers()]);

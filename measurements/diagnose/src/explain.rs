@@ -11,6 +11,7 @@
 //! not known. At most [`crate::limits::EXPLAIN_RECOMPUTATIONS_MAX`] registers are recomputed.
 
 mod alignment;
+mod application;
 mod component;
 mod suspects;
 
@@ -51,6 +52,15 @@ pub struct Files<'a> {
     pub initrd: &'a [u8],
 }
 
+/// A measured configuration of the agent, under the name that people know it by.
+#[derive(Clone, Debug)]
+pub struct NamedConfig {
+    /// For people: the name of its file.
+    pub name: String,
+    /// Its bytes, as they are measured.
+    pub bytes: Vec<u8>,
+}
+
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
@@ -61,6 +71,8 @@ pub struct Question<'a> {
     pub quoted: &'a Registers,
     /// Event logs of the guest, one after the other.
     pub logs: &'a [EventLog],
+    /// Configurations of the agent to try. With the expected one among them, the fields that differ are named.
+    pub configs: &'a [NamedConfig],
     /// The expected image's files. With them, other memory sizes, page orders and kernel headers can be tried.
     pub files: Option<Files<'a>>,
 }
@@ -111,6 +123,8 @@ pub struct Finding {
     pub equal: Option<bool>,
     /// Whether the logs replay to the quote's value; none without logs. Only then are they used.
     pub log_replays: Option<bool>,
+    /// What the register says: this is what differs where the cause is not known.
+    pub decided_by: &'static str,
     /// Where log and manifest part.
     pub first_difference: Option<Difference>,
     /// What the manifest has at that place; none where the order is not known.
@@ -148,6 +162,12 @@ pub enum SuspectKind {
     KernelHeader,
     /// Command line and initrd in another combination.
     BootFiles,
+    /// The firmware is of another generation of edk2, which lays its events out otherwise.
+    FirmwareGeneration,
+    /// The firmware has no driver that measures.
+    FirmwareMeasuresNothing,
+    /// Another agent or another configuration of it.
+    Application,
 }
 
 /// The first event at which the log parts from the manifest.
@@ -354,7 +374,7 @@ pub fn explain(question: &Question<'_>) -> Result<Explanation, ExplainError> {
         .logs
         .iter()
         .fold(Replay::START, |before, log| log.replay_after(before));
-    let mut search = suspects::Search::new(&expected, question.files);
+    let mut search = suspects::Search::new(&expected, question);
     let registers: Vec<Finding> = Register::ALL
         .into_iter()
         .map(|register| finding(register, &expected, question, &replayed, &mut search))
@@ -375,12 +395,12 @@ fn finding(
 ) -> Finding {
     let got = register.of(question.quoted);
     let value = expected.register(register);
-    let number = match register {
-        Register::Mrtd => None,
-        Register::Rtmr0 => Some(0),
-        Register::Rtmr1 => Some(1),
-        Register::Rtmr2 => Some(2),
-        Register::Rtmr3 => Some(3),
+    let (number, decided_by) = match register {
+        Register::Mrtd => (None, "the firmware"),
+        Register::Rtmr0 => (Some(0), "the firmware's settings or the machine"),
+        Register::Rtmr1 => (Some(1), "the kernel or how it was started"),
+        Register::Rtmr2 => (Some(2), "the initrd or the command line"),
+        Register::Rtmr3 => (Some(3), "the agent or its configuration"),
     };
     let log_replays = number
         .filter(|_| !question.logs.is_empty())
@@ -391,6 +411,7 @@ fn finding(
         got,
         equal: value.map(|value| value == got),
         log_replays,
+        decided_by,
         first_difference: None,
         component: None,
         suspects: Vec::new(),

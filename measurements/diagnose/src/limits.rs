@@ -25,5 +25,11 @@ pub const BUNDLE_RIMS_MAX: usize = 4 * gpu::limits::GPUS_MAX;
 /// Registers that are computed again to explain one that differs. With the ACPI tables of a machine, one takes under a
 /// millisecond.
 pub const EXPLAIN_RECOMPUTATIONS_MAX: u32 = 4096;
+/// A measured configuration of an agent. One with a hundred models has some 30 KiB.
+pub const EXPLAIN_CONFIG_BYTES_MAX: usize = 1024 * 1024;
+/// Fields of two configurations that are named.
+pub const EXPLAIN_FIELDS_MAX: usize = 16;
+/// Characters of a field's name or value that are shown.
+pub const EXPLAIN_FIELD_CHARACTERS_MAX: usize = 80;
 /// Manifests that one explanation takes.
 pub const EXPLAIN_MANIFESTS_MAX: usize = 8;

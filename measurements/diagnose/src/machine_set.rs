@@ -15,9 +15,7 @@ use crate::limits;
 use attest::Policy;
 use predict::acpi::{AcpiError, Qemu, acpi_files};
 use predict::smbios::{ProcessorId, SmbiosMachine, SmbiosMachineError, q35_of, smbios_tables};
-use predict::{
-    FirmwareBuild, PageOrder, Platform, PredictError, mrtd, replay as replay_events, rtmr0,
-};
+use predict::{Firmware, PageOrder, Platform, PredictError, mrtd, replay as replay_events, rtmr0};
 use predict::{image::ImageManifest, qemu::MachineSize};
 use registers::{Digest32, Digest48, Register, Registers};
 
@@ -51,10 +49,8 @@ pub struct Machine {
 /// A firmware, and what every machine of a set shows it alike.
 #[derive(Clone, Copy, Debug)]
 pub struct SetFirmware<'a> {
-    /// The file.
-    pub bytes: &'a [u8],
-    /// How it was built.
-    pub build: FirmwareBuild<'a>,
+    /// The file, and how it was built.
+    pub firmware: Firmware<'a>,
     /// The hosts' processor, if the firmware measures SMBIOS: a set is then for one model.
     pub processor: Option<ProcessorId>,
     /// As in [`Platform`].
@@ -112,16 +108,14 @@ impl MachineSet {
         firmware: &SetFirmware<'_>,
         machines: impl IntoIterator<Item = Machine>,
     ) -> Result<MachineSet, MachineSetError> {
-        let (got, expected) = (Digest32::of(firmware.bytes), image.files.firmware.sha256);
+        let bytes = firmware.firmware.bytes();
+        let (got, expected) = (Digest32::of(bytes), image.files.firmware.sha256);
         if got != expected {
             return Err(MachineSetError::Firmware { got, expected });
         }
         let stated = image.registers.mrtd;
         let orders = [PageOrder::SinglePass, PageOrder::TwoPass];
-        if !orders
-            .iter()
-            .any(|order| mrtd(firmware.bytes, *order) == Ok(stated))
-        {
+        if !orders.iter().any(|order| mrtd(bytes, *order) == Ok(stated)) {
             return Err(MachineSetError::Mrtd);
         }
         let machines: BTreeSet<Machine> = machines
@@ -263,7 +257,7 @@ impl Machine {
         let platform = Platform {
             smbios: smbios.as_deref(),
             signer: firmware.signer,
-            ..Platform::new(firmware.bytes, firmware.build, self.memory_mib)
+            ..Platform::new(firmware.firmware, self.memory_mib)
         };
         match rtmr0(&platform, &tables) {
             Ok(events) => Ok(replay_events(Register::Rtmr0, &events)),

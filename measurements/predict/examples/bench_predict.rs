@@ -6,10 +6,14 @@
 //! The kernel (15 MB) and the initrd (50 MB) are made up; so is the firmware of 4 MiB, if none is given. In each round each
 //! thing is timed once, so that all see the same machine.
 
+#[allow(dead_code, reason = "one of its files is used")]
+#[path = "../tests/it/made.rs"]
+mod made;
+
 use std::{fs, hint::black_box, time::Instant};
 
 use predict::{
-    Boot, BootMethod, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform,
+    Boot, BootMethod, Firmware, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform,
     acpi::{Qemu, Serial, Shape, acpi_files},
     mrtd, predict,
 };
@@ -42,7 +46,10 @@ fn main() {
     };
     let acpi = acpi_files(&shape).expect("a proven machine");
     let inputs = |boot| Inputs {
-        platform: Platform::new(&firmware, FirmwareBuild::UP_TO_STABLE202502, 2048),
+        platform: Platform::new(
+            Firmware::new(&firmware, FirmwareBuild::STABLE202502).expect("it measures"),
+            2048,
+        ),
         page_order: PageOrder::SinglePass,
         acpi: &acpi,
         boot,
@@ -194,6 +201,8 @@ fn firmware() -> Vec<u8> {
         0x92,
     ]);
     file.extend(noise(ALL - STORE));
+    let volume = made::volume(&[made::driver_file()]);
+    file[STORE..STORE + volume.len()].copy_from_slice(&volume);
     let code = ALL - STORE;
     let sections: [[u64; 6]; 4] = [
         [STORE as u64, code as u64, 0xffc8_4000, code as u64, 0, 1],

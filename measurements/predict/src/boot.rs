@@ -4,6 +4,8 @@
 //!  -kernel:  program ─► Calling… ─► separator ─────────────────────────► [kernel in it] ─► Exit… ─► Exit…
 //!  disk:                Calling… ─► separator ─► GPT ─► [loader] ─► UKI ─► kernel in it ─► Exit… ─► Exit…     (RTMR1)
 //!
+//!  before edk2-stable202411 without that separator, in stable202211 with boot variables before Calling…
+//!
 //!  kernel:   LoadOptions ─► initrd
 //!  UKI:      sections ─► [passed command line] ─► LoadOptions ─► initrd                                       (RTMR2)
 //! ```
@@ -11,7 +13,7 @@
 use super::authenticode::{self, authenticode};
 use super::header::{KernelHeader, patched};
 use super::uki::{Uki, UkiError};
-use super::{EventKind, PredictError, PredictedEvent, direct, gpt};
+use super::{Edk2Release, EventKind, PredictError, PredictedEvent, boot_options, direct, gpt};
 use crate::limits;
 use registers::{Digest48, Register};
 
@@ -57,8 +59,8 @@ pub enum BootMethod<'a> {
 }
 
 impl Boot<'_> {
-    /// The events of RTMR1, then those of RTMR2, each in order.
-    pub fn events(&self) -> Result<Vec<PredictedEvent>, PredictError> {
+    /// The events of RTMR1, then those of RTMR2, each in order, as firmware of this release measures them.
+    pub fn events(&self, release: Edk2Release) -> Result<Vec<PredictedEvent>, PredictError> {
         match *self {
             Boot::Direct {
                 kernel,
@@ -67,11 +69,12 @@ impl Boot<'_> {
                 header,
             } => {
                 let mut events = match header {
-                    KernelHeader::AsOnDisk => direct::rtmr1(kernel)?,
+                    KernelHeader::AsOnDisk => direct::rtmr1(kernel, release)?,
                     KernelHeader::PatchedByQemu { memory_mib } => {
                         direct::check(cmdline, initrd)?;
                         let patched = patched(kernel, initrd, cmdline, memory_mib)?;
-                        direct::rtmr1_of(authenticode(&patched)?, "kernel with QEMU's header")
+                        let kernel = authenticode(&patched)?;
+                        direct::rtmr1_of(kernel, "kernel with QEMU's header", release)
                     }
                 };
                 events.extend(direct::rtmr2(cmdline, initrd)?);
@@ -79,7 +82,7 @@ impl Boot<'_> {
             }
             Boot::Uki { uki, method } => {
                 let uki = Uki::parse(uki)?;
-                let mut events = rtmr1(&uki, method)?;
+                let mut events = rtmr1(&uki, method, release)?;
                 let append = match method {
                     BootMethod::Kernel { append } => append,
                     BootMethod::Disk { .. } => None,
@@ -91,7 +94,11 @@ impl Boot<'_> {
     }
 }
 
-fn rtmr1(uki: &Uki<'_>, method: BootMethod<'_>) -> Result<Vec<PredictedEvent>, PredictError> {
+fn rtmr1(
+    uki: &Uki<'_>,
+    method: BootMethod<'_>,
+    release: Edk2Release,
+) -> Result<Vec<PredictedEvent>, PredictError> {
     let image = program(uki.authenticode()?, "unified kernel image, Authenticode");
     let kernel = program(
         uki.kernel_authenticode()?,
@@ -101,10 +108,13 @@ fn rtmr1(uki: &Uki<'_>, method: BootMethod<'_>) -> Result<Vec<PredictedEvent>, P
     match method {
         BootMethod::Kernel { .. } => {
             events.push(image);
-            events.extend(calling());
+            events.extend(ready_to_boot(release));
         }
         BootMethod::Disk { table, loader } => {
-            events.extend(calling());
+            if release.layout().boot_variables == Register::Rtmr1 {
+                return Err(PredictError::DiskOptions);
+            }
+            events.extend(ready_to_boot(release));
             events.push(event(
                 EventKind::Gpt,
                 gpt::digest(table)?,
@@ -125,11 +135,23 @@ fn rtmr1(uki: &Uki<'_>, method: BootMethod<'_>) -> Result<Vec<PredictedEvent>, P
 }
 
 /// The boot manager starts an option.
-pub(super) fn calling() -> [PredictedEvent; 2] {
-    [
-        action("Calling EFI Application from Boot Option"),
-        event(EventKind::Separator, Digest48::of(&[0; 4]), "separator"),
-    ]
+pub(super) fn ready_to_boot(release: Edk2Release) -> Vec<PredictedEvent> {
+    let layout = release.layout();
+    let of_rtmr1 = |register| register == Register::Rtmr1;
+    let variables = boot_options::events(layout);
+    variables
+        .filter(|_| of_rtmr1(layout.boot_variables))
+        .chain([action("Calling EFI Application from Boot Option")])
+        .chain(of_rtmr1(layout.separator).then(|| separator(Register::Rtmr1)))
+        .collect()
+}
+
+/// Between two phases.
+pub(super) fn separator(register: Register) -> PredictedEvent {
+    PredictedEvent {
+        register,
+        ..event(EventKind::Separator, Digest48::of(&[0; 4]), "separator")
+    }
 }
 
 /// The kernel leaves the firmware.

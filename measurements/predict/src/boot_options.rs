@@ -2,16 +2,28 @@
 //!
 //! Variables of this kind are measured as their bare data, without their names.
 
-use super::build::FirmwareGeneration;
 use super::bytes::{guid, utf16};
+use super::release::Layout;
+use super::{EventKind, PredictedEvent};
+use registers::Digest48;
 
-/// `BootOrder` and the options it lists, as data with a name for people.
-pub(super) fn measured(generation: &FirmwareGeneration<'_>) -> Vec<(String, Vec<u8>)> {
-    let options: &[(u32, &str, [u8; 16])] = match generation {
-        FirmwareGeneration::UpToStable202502 => {
-            &[(ACTIVE | HIDDEN | CATEGORY_APP, "UiApp", UI_APP)]
-        }
-        FirmwareGeneration::FromStable202505(_) => &[
+/// `BootOrder` and the options it lists.
+pub(super) fn events(layout: &Layout) -> impl Iterator<Item = PredictedEvent> + use<> {
+    let register = layout.boot_variables;
+    let measured = measured(layout.settings).into_iter();
+    measured.map(move |(from, data)| PredictedEvent {
+        register,
+        kind: EventKind::VariableBoot,
+        digest: Digest48::of(&data),
+        from,
+    })
+}
+
+/// As data with a name for people.
+fn measured(two: bool) -> Vec<(String, Vec<u8>)> {
+    let options: &[(u32, &str, [u8; 16])] = match two {
+        false => &[(ACTIVE | HIDDEN | CATEGORY_APP, "UiApp", UI_APP)],
+        true => &[
             (
                 ACTIVE | HIDDEN | CATEGORY_APP,
                 "BootManagerMenuApp",

@@ -3,23 +3,23 @@
 //! RTMR2 comes from the kernel's EFI stub (Linux 6.9 and later, `efi_measure_tagged_event`).
 
 use super::authenticode::authenticode;
-use super::boot::{calling, leaving, program};
+use super::boot::{leaving, program, ready_to_boot};
 use super::bytes::utf16;
-use super::{EventKind, PredictError, PredictedEvent};
+use super::{Edk2Release, EventKind, PredictError, PredictedEvent};
 use crate::limits;
 use registers::{Digest48, Register};
 
 /// The events of RTMR1, in order, where the kernel is measured as it lies on disk
 /// ([`KernelHeader::AsOnDisk`](super::KernelHeader::AsOnDisk)).
-pub fn rtmr1(kernel: &[u8]) -> Result<Vec<PredictedEvent>, PredictError> {
-    Ok(rtmr1_of(authenticode(kernel)?, "kernel"))
+pub fn rtmr1(kernel: &[u8], release: Edk2Release) -> Result<Vec<PredictedEvent>, PredictError> {
+    Ok(rtmr1_of(authenticode(kernel)?, "kernel", release))
 }
 
-pub(super) fn rtmr1_of(kernel: Digest48, what: &str) -> Vec<PredictedEvent> {
+pub(super) fn rtmr1_of(kernel: Digest48, what: &str, release: Edk2Release) -> Vec<PredictedEvent> {
     let kernel = program(kernel, &format!("{what}, Authenticode"));
     [kernel]
         .into_iter()
-        .chain(calling())
+        .chain(ready_to_boot(release))
         .chain(leaving())
         .collect()
 }

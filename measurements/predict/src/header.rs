@@ -13,8 +13,8 @@
 //! | 10.2 and later | before stable202502 | yes | as on disk |
 //! | 10.0 and later | stable202502 and later | any | as on disk |
 
-use super::PredictError;
 use super::bytes::{u16_at, u32_at};
+use super::{Edk2Release, PredictError};
 use crate::limits;
 
 /// Which bytes of the kernel the firmware measures.
@@ -35,10 +35,6 @@ pub enum KernelHeader {
 pub enum HeaderError {
     #[error("QEMU {got:?} is not known: {}.0 to {}.{} are", QEMU_FIRST, QEMU_LAST.0, QEMU_LAST.1)]
     Qemu { got: String },
-    #[error(
-        "the firmware's edk2 {got:?} is not known: releases from {EDK2_FIRST} to {EDK2_LAST} are, written like 202502"
-    )]
-    Edk2 { got: String },
     #[error("QEMU's changes to this kernel's header are not known: {what}")]
     Kernel { what: &'static str },
     #[error("QEMU finds no room for an initrd of {got} bytes below {max}")]
@@ -46,17 +42,15 @@ pub enum HeaderError {
 }
 
 impl KernelHeader {
-    /// What QEMU and firmware of these versions do. `qemu` is a version as QEMU prints it, `10.0.13`; `edk2` the year and
-    /// month of the stable release, `202502`; `trust_domain` says whether the guest is a confidential one to QEMU.
+    /// What QEMU and firmware of these versions do. `qemu` is a version as QEMU prints it, `10.0.13`; `trust_domain` says whether the guest is a confidential one to QEMU.
     pub fn of(
         qemu: &str,
-        edk2: &str,
+        edk2: Edk2Release,
         trust_domain: bool,
         memory_mib: u64,
     ) -> Result<KernelHeader, HeaderError> {
         let version = qemu_version(qemu).ok_or_else(|| HeaderError::Qemu { got: qemu.into() })?;
-        let release = edk2_release(edk2).ok_or_else(|| HeaderError::Edk2 { got: edk2.into() })?;
-        let takes_the_file = version >= QEMU_BOOT_KERNEL && release >= EDK2_BOOT_KERNEL;
+        let takes_the_file = version >= QEMU_BOOT_KERNEL && edk2 >= Edk2Release::STABLE202502;
         let leaves_it_alone = version >= QEMU_CONFIDENTIAL && trust_domain;
         Ok(match takes_the_file || leaves_it_alone {
             true => KernelHeader::AsOnDisk,
@@ -72,12 +66,6 @@ fn qemu_version(text: &str) -> Option<(u32, u32)> {
     let rest: Option<Vec<u32>> = parts.map(number).collect();
     let known = ((QEMU_FIRST, 0)..=QEMU_LAST).contains(&version) && rest?.len() <= 1;
     known.then_some(version)
-}
-
-fn edk2_release(text: &str) -> Option<u32> {
-    let release = number(text).filter(|_| text.len() == 6)?;
-    let known = (EDK2_FIRST..=EDK2_LAST).contains(&release) && (1..=12).contains(&(release % 100));
-    known.then_some(release)
 }
 
 /// Digits alone; `parse` takes a sign too.
@@ -158,8 +146,5 @@ const QEMU_FIRST: u32 = 8;
 const QEMU_LAST: (u32, u32) = (11, 1);
 const QEMU_BOOT_KERNEL: (u32, u32) = (10, 0);
 const QEMU_CONFIDENTIAL: (u32, u32) = (10, 2);
-const EDK2_FIRST: u32 = 202211;
-const EDK2_LAST: u32 = 202608;
-const EDK2_BOOT_KERNEL: u32 = 202502;
 /// `PC_MACHINE_ACPI_DATA_SIZE` of QEMU: 0x20000 and 0x8000.
 const ACPI_DATA_BYTES: u64 = 0x2_8000;

@@ -255,8 +255,9 @@ impl ImageManifest {
         Digest32::of(&self.to_json())
     }
 
-    /// The manifest of this image's guest with a measured configuration.
-    pub fn guest(&self, config: Digest48) -> Manifest {
+    /// The manifest of this image's guest with a measured configuration. What the caller did not compute from the image's
+    /// files, it names: the manifest then says so.
+    pub fn guest(&self, config: Digest48, not_computed: &[Register]) -> Manifest {
         let image = GuestImage {
             digest: self.digest(),
             lock: self.lock_sha256,
@@ -264,7 +265,7 @@ impl ImageManifest {
             booted: self.registers.into(),
             agent: self.agent_sha384,
         };
-        Manifest::vm(&image, config)
+        Manifest::vm(&image, config, not_computed)
     }
 }
 

@@ -6,7 +6,8 @@
 //! `docs/measurements.md` has each rule, `docs/measurements-evidence.md` how it was confirmed.
 //!
 //! **Trusts.** The caller, for the versions behind the files: QEMU and edk2 ([`KernelHeader::of`] knows what they decide of
-//! RTMR1, [`FirmwareBuild`] has what they decide of RTMR0), Linux 6.9 or later. No byte of a file is trusted.
+//! the kernel's digest, [`Layout`] and [`FirmwareBuild`] have the rest), Linux 6.9 or later. No byte of a file is trusted: a
+//! [`Firmware`] is one whose compressed volumes have the driver that measures.
 //!
 //! **Promises.** The same inputs give the same events. It refuses what it cannot predict for certain: a wrong
 //! prediction does no harm, because no guest has such registers, but a guess would hide why a register differs. No input makes it panic.
@@ -31,6 +32,7 @@ pub mod limits;
 mod mrtd;
 mod pe;
 pub mod qemu;
+mod release;
 mod rtmr0;
 pub mod rtmr3;
 pub mod smbios;
@@ -45,14 +47,16 @@ use crate::acpi::Tables;
 use acpi::files::{AcpiError, AcpiFiles};
 use authenticode::PeError;
 pub use boot::{Boot, BootMethod};
-pub use build::{BiosInformation, FirmwareBuild, FirmwareGeneration};
+pub use build::{BiosInformation, BuildError, Firmware, FirmwareBuild, FirmwareError};
 pub use fw_cfg::FwCfg;
 pub use gpt::GptError;
 pub use header::{HeaderError, KernelHeader};
 pub use mrtd::{PageOrder, mrtd};
 use registers::{Digest48, Register, Registers};
+pub use release::{Edk2Release, Edk2ReleaseError, Layout};
 pub use rtmr0::Platform;
 pub use smbios::measured::SmbiosError;
+pub use tdvf::volumes::VolumeError;
 use tdvf::{Tdvf, TdvfError};
 pub use uki::{STUBS, UkiError};
 pub use variables::StoreError;
@@ -167,6 +171,11 @@ pub enum PredictError {
     #[error("RTMR0 of a boot from a disk is not known; RTMR1 and RTMR2 alone are")]
     BootOptions,
     #[error(
+        "firmware of {} measures its boot options into RTMR1, and those of a boot from a disk are not known",
+        Layout::ALL[0]
+    )]
+    DiskOptions,
+    #[error(
         "the initrd has {got} bytes; it may be absent, or have 1 to {}",
         limits::INITRD_BYTES_MAX
     )]
@@ -186,9 +195,13 @@ pub fn predict(inputs: &Inputs<'_>) -> Result<Prediction, PredictError> {
     {
         return Err(PredictError::BootOptions);
     }
-    let tdvf = for_qemu(inputs.platform.firmware)?;
+    let tdvf = for_qemu(inputs.platform.firmware.bytes())?;
     let mut events = rtmr0::with_acpi(&tdvf, &inputs.platform, inputs.acpi)?;
-    events.extend(inputs.boot.events()?);
+    events.extend(
+        inputs
+            .boot
+            .events(inputs.platform.firmware.build().release())?,
+    );
     Ok(Prediction {
         mrtd: mrtd::of(&tdvf, inputs.page_order),
         events,
@@ -200,7 +213,7 @@ pub fn predict(inputs: &Inputs<'_>) -> Result<Prediction, PredictError> {
 pub fn rtmr0_around_acpi(
     platform: &Platform<'_>,
 ) -> Result<[Vec<PredictedEvent>; 2], PredictError> {
-    rtmr0::without_acpi(&for_qemu(platform.firmware)?, platform)
+    rtmr0::without_acpi(&for_qemu(platform.firmware.bytes())?, platform)
 }
 
 /// The events of RTMR0, in order. With files of any origin, so for study: [`predict`] alone gives registers.
@@ -208,7 +221,7 @@ pub fn rtmr0(
     platform: &Platform<'_>,
     acpi: &AcpiFiles,
 ) -> Result<Vec<PredictedEvent>, PredictError> {
-    rtmr0::with_acpi(&for_qemu(platform.firmware)?, platform, acpi)
+    rtmr0::with_acpi(&for_qemu(platform.firmware.bytes())?, platform, acpi)
 }
 
 /// What the list of memory ranges of a guest of this size extends RTMR0 by: the one event that depends on memory, beside the

@@ -6,6 +6,14 @@ pub const FIRMWARE_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const TDVF_SECTIONS_MAX: usize = 32;
 /// Memory that the host adds for those sections before the guest starts; every page of it costs work.
 pub const TDVF_MEMORY_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// What a firmware's volumes may unpack to, all together. OVMF's have 17 MiB.
+pub const VOLUMES_UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Sections of them that are packed: each costs the decompressor's memory. OVMF has one or two.
+pub const VOLUMES_PACKED_MAX: usize = 16;
+/// Memory of the decompressor: OVMF's volumes have a dictionary of 16 MiB.
+pub const VOLUMES_DICTIONARY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Files in sections in volumes in files. OVMF has four.
+pub const VOLUMES_DEPTH_MAX: usize = 8;
 /// A firmware's variable store that holds variables. OVMF's has 528 KiB.
 pub const VARIABLE_STORE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Variables in it, deleted ones among them. A store that was used for years has some hundred.

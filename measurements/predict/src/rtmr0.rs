@@ -1,18 +1,17 @@
 //! RTMR0: what the firmware was configured with.
 //!
-//! | event | up to edk2-stable202502 | from edk2-stable202505 on |
-//! |---|---|---|
-//! | list of memory ranges, variable store | both | both |
-//! | settings of fw_cfg | – | each that exists |
-//! | five Secure Boot variables, separator | all | all |
-//! | ACPI files | as the script lists them | the same |
-//! | the entry of db that the kernel is signed under | with Secure Boot on | with Secure Boot on |
-//! | SMBIOS | – | one |
-//! | boot variables | `BootOrder`, one option | `BootOrder`, two options |
+//! | event | if |
+//! |---|---|
+//! | list of memory ranges, variable store | |
+//! | settings of fw_cfg, each that exists | the [layout](super::Layout) has them |
+//! | five Secure Boot variables, separator | |
+//! | ACPI files, as the script lists them | the layout has them |
+//! | the entry of db that the kernel is signed under | Secure Boot is on |
+//! | SMBIOS | the layout has it |
+//! | `BootOrder`, one option or two; separator | the layout has them in RTMR0 |
 
 use super::acpi::files::{self, AcpiFiles};
-use super::boot_options;
-use super::build::{FirmwareBuild, FirmwareGeneration};
+use super::build::Firmware;
 use super::fw_cfg::FwCfg;
 use super::hob::td_hob;
 use super::smbios::measured::{self, SmbiosError};
@@ -21,21 +20,19 @@ use super::variables::{
     IMAGE_SECURITY_DATABASE, MEASURED, SecureBoot, StoreError, VariableStore, check_empty,
     variable_data,
 };
-use super::{EventKind, PredictError, PredictedEvent};
+use super::{EventKind, PredictError, PredictedEvent, boot, boot_options};
 use registers::{Digest48, Register};
 
 /// A firmware and the machine that it finds, but for the ACPI tables.
 #[derive(Clone, Copy, Debug)]
 pub struct Platform<'a> {
-    /// OVMF, code and variables in one file, as QEMU's `-bios` takes it.
-    pub firmware: &'a [u8],
-    /// How that file was built, which it does not say.
-    pub build: FirmwareBuild<'a>,
+    /// The firmware, and how it was built.
+    pub firmware: Firmware<'a>,
     /// Memory of the guest.
     pub memory_mib: u64,
-    /// QEMU's `etc/smbios/smbios-tables`. The older generation measures none.
+    /// QEMU's `etc/smbios/smbios-tables`. Firmware before stable202505 measures none.
     pub smbios: Option<&'a [u8]>,
-    /// Settings of fw_cfg. The older generation measures none.
+    /// Settings of fw_cfg. Firmware before stable202505 measures none.
     pub fw_cfg: FwCfg<'a>,
     /// The certificate of `db` under which the kernel is signed, as DER. Only a firmware with Secure Boot on has one; which
     /// of them it was is the caller's word, and the kernel's signature is not checked here.
@@ -44,10 +41,9 @@ pub struct Platform<'a> {
 
 impl<'a> Platform<'a> {
     /// A direct boot of a firmware that measures no SMBIOS and checks no signature.
-    pub fn new(firmware: &'a [u8], build: FirmwareBuild<'a>, memory_mib: u64) -> Platform<'a> {
+    pub fn new(firmware: Firmware<'a>, memory_mib: u64) -> Platform<'a> {
         Platform {
             firmware,
-            build,
             memory_mib,
             smbios: None,
             fw_cfg: FwCfg::DIRECT_BOOT,
@@ -61,7 +57,8 @@ pub(super) fn without_acpi(
     tdvf: &Tdvf<'_>,
     platform: &Platform<'_>,
 ) -> Result<[Vec<PredictedEvent>; 2], PredictError> {
-    let store = tdvf.variable_store()?;
+    let (store, build) = (tdvf.variable_store()?, platform.firmware.build());
+    let layout = build.release().layout();
     let hob = td_hob(tdvf, platform.memory_mib)?;
     let mut before = vec![
         event(
@@ -75,12 +72,12 @@ pub(super) fn without_acpi(
             "configuration volume of the firmware",
         ),
     ];
-    if let FirmwareGeneration::FromStable202505(_) = platform.build.generation {
+    if layout.settings {
         for (name, data) in platform.fw_cfg.measured() {
             before.push(event(EventKind::PlatformConfigFlags, data, name));
         }
     }
-    let (variables, authority) = if platform.build.secure_boot {
+    let (variables, authority) = if build.secure_boot() {
         let secure_boot = VariableStore::parse(store)?.secure_boot()?;
         let authority = authority(&secure_boot, platform.signer)?;
         (variables(secure_boot.data()), authority)
@@ -93,17 +90,17 @@ pub(super) fn without_acpi(
         (variables([None; 5]), None)
     };
     before.extend(variables);
-    before.push(event(EventKind::Separator, &[0; 4], "separator"));
+    before.push(boot::separator(Register::Rtmr0));
 
     let mut after: Vec<PredictedEvent> = authority.into_iter().collect();
-    if let FirmwareGeneration::FromStable202505(bios) = &platform.build.generation {
+    if let Some(bios) = build.bios() {
         let tables = platform.smbios.ok_or(SmbiosError::Missing)?;
-        let measured = measured::measured(tables, bios)?;
+        let measured = measured::measured(tables, &bios)?;
         after.push(event(EventKind::HandoffTables, &measured, "SMBIOS"));
     }
-    for (name, data) in boot_options::measured(&platform.build.generation) {
-        after.push(event(EventKind::VariableBoot, &data, name));
-    }
+    let variables = boot_options::events(layout);
+    after.extend(variables.filter(|event| event.register == Register::Rtmr0));
+    after.extend((layout.separator == Register::Rtmr0).then(|| boot::separator(Register::Rtmr0)));
     Ok([before, after])
 }
 
@@ -114,7 +111,8 @@ pub(super) fn with_acpi(
     acpi: &AcpiFiles,
 ) -> Result<Vec<PredictedEvent>, PredictError> {
     let [mut events, after] = without_acpi(tdvf, platform)?;
-    for (name, bytes) in files::in_order(acpi)? {
+    let measured = platform.firmware.build().release().layout().acpi;
+    for (name, bytes) in files::in_order(acpi)?.into_iter().filter(|_| measured) {
         events.push(event(EventKind::PlatformConfigFlags, bytes, name));
     }
     events.extend(after);

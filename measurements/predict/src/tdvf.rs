@@ -8,6 +8,7 @@
 //! [`Tdvf::check_qemu`] says where QEMU does otherwise.
 
 mod qemu;
+pub(crate) mod volumes;
 
 use std::ops::Range;
 

@@ -7,8 +7,8 @@ use clap::Args;
 use diagnose::{
     EventLog,
     explain::{
-        Contents, Difference, DifferenceKind, Explanation, Files, Finding, NamedManifest, Question,
-        explain,
+        Contents, Difference, DifferenceKind, Explanation, Files, Finding, NamedConfig,
+        NamedManifest, Question, explain,
     },
 };
 use predict::image::ImageManifest;
@@ -19,8 +19,9 @@ use super::{Misuse, print, print_json, read_bounded, replay};
 /// Explain why a quote's registers differ from a manifest's.
 ///
 /// Names the register that differs, the event if an event log replays to the quote, and the component behind it. The usual
-/// causes are tried: another QEMU, other vCPUs or memory, another order of pages, a patched kernel header, another
-/// combination of command line and initrd, another manifest. A cause is named only if it gives exactly the quote's
+/// causes are tried: another QEMU, other vCPUs or memory, firmware of another generation of edk2, another order of pages, a
+/// patched kernel header, another combination of command line and initrd, another agent or configuration, another
+/// manifest. A cause is named only if it gives exactly the quote's
 /// register. The quote's signature is not checked; use `quote verify` for that.
 ///
 /// Exit code 0: every register that the manifest predicts is equal. 1: one differs, explained or not. 2: wrong arguments.
@@ -30,6 +31,8 @@ use super::{Misuse, print, print_json, read_bounded, replay};
 ///     --quote quote.bin --event-log ccel.bin
 /// Example, whether it is another release's quote:
 ///   measurements explain --manifest new.json --manifest old.json --quote quote.bin
+/// Example, which field of the guest's configuration is not the expected one's:
+///   measurements explain --manifest guest.json --config expected-config.json --config found-config.json --quote quote.bin
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct ExplainArguments {
@@ -43,6 +46,10 @@ pub struct ExplainArguments {
     /// An event log of the guest, as for `replay`. Repeatable; replayed in this order.
     #[arg(long, value_name = "FILE")]
     event_log: Vec<PathBuf>,
+    /// A measured configuration of the agent to try. Repeatable: with the one that the manifest was written from and the
+    /// guest's, the fields that differ are named.
+    #[arg(long, value_name = "FILE")]
+    config: Vec<PathBuf>,
     /// The directory with the expected image's firmware, kernel and initrd.
     #[arg(long, value_name = "DIRECTORY")]
     image: Option<PathBuf>,
@@ -76,10 +83,17 @@ pub fn run(arguments: &ExplainArguments) -> anyhow::Result<bool> {
         kernel,
         initrd,
     });
+    let configs = arguments.config.iter().map(|path| {
+        let name = path.display().to_string();
+        let bytes = read_bounded(path, diagnose::limits::EXPLAIN_CONFIG_BYTES_MAX)?;
+        Ok(NamedConfig { name, bytes })
+    });
+    let configs = configs.collect::<anyhow::Result<Vec<_>>>()?;
     let explanation = explain(&Question {
         manifests: &manifests,
         quoted: &quote.td.registers,
         logs: &logs,
+        configs: &configs,
         files,
     })?;
     match arguments.json {
@@ -121,7 +135,13 @@ fn image_files(directory: &Path, manifests: &[NamedManifest]) -> anyhow::Result<
 }
 
 fn text(explanation: &Explanation) -> String {
-    explanation.registers.iter().map(register).collect()
+    let mut text: String = explanation.registers.iter().map(register).collect();
+    let differs = |finding: &&Finding| finding.equal == Some(false);
+    let mut differing = explanation.registers.iter().filter(differs);
+    if let (Some(only), None) = (differing.next(), differing.next()) {
+        text += &format!("Only {} differs: {}.\n", only.register, only.decided_by);
+    }
+    text
 }
 
 fn register(finding: &Finding) -> String {
@@ -162,7 +182,10 @@ fn register(finding: &Finding) -> String {
         text += &format!(".\n  {}\n", component.advice);
     }
     if !finding.certain {
-        text += "  The cause is not known.\n";
+        text += &format!(
+            "  The cause is not known; what differs is {}.\n",
+            finding.decided_by
+        );
     }
     text
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::Args;
 use predict::{
-    BiosInformation, FirmwareBuild, FirmwareGeneration, FwCfg, Platform,
+    BiosInformation, BuildError, Edk2Release, Firmware, FirmwareBuild, FirmwareError, FwCfg,
+    Platform,
     acpi::Shape,
     smbios::{ProcessorId, SmbiosMachine, q35_of, smbios_tables},
 };
@@ -17,10 +18,11 @@ use super::read_bounded;
 #[derive(Args, Default)]
 #[command(next_help_heading = "Firmware")]
 pub struct FirmwareArguments {
-    /// The edk2 release that the firmware was built from, like 202402; 202502 if left out. From 202505 on firmware measures
-    /// SMBIOS, and the three --bios options say what it writes there. Before 202502, QEMU changes the kernel's header.
+    /// The edk2 release that the firmware was built from, like 202402, 2024.02 or edk2-stable202402; 202502 if left out. It
+    /// decides what RTMR0 and RTMR1 have: from 202505 on SMBIOS, for which the three --bios options say what the firmware
+    /// writes there; before 202411 the separators elsewhere. Before 202502, QEMU changes the kernel's header.
     #[arg(long, value_name = "RELEASE")]
-    edk2: Option<String>,
+    edk2: Option<Edk2Release>,
     /// The firmware was built with Secure Boot, so it reads its variable store.
     #[arg(long)]
     secure_boot: bool,
@@ -54,20 +56,29 @@ pub struct Surroundings {
 }
 
 impl FirmwareArguments {
-    /// How this file was built: as its digest says, as the options say, or else as Debian 13's, and then people are told so.
-    pub fn build(&self, firmware: &[u8]) -> anyhow::Result<FirmwareBuild<'_>> {
-        let Some(known) = FirmwareBuild::known(firmware) else {
-            if let Some(assumed) = self.assumed(firmware) {
-                eprintln!("the firmware is {assumed}");
-            }
+    /// A firmware that measures, built as its digest says, as the options say, or else as Debian 13's; then people are told so.
+    pub fn firmware<'a>(&'a self, bytes: &'a [u8]) -> anyhow::Result<Firmware<'a>> {
+        if let Some(assumed) = self.assumed(bytes) {
+            eprintln!("the firmware is {assumed}");
+        }
+        Ok(Firmware::new(bytes, self.build(bytes)?)?)
+    }
+
+    fn build(&self, bytes: &[u8]) -> anyhow::Result<FirmwareBuild<'_>> {
+        let Some(known) = FirmwareBuild::known(bytes) else {
             return self.stated();
         };
-        if self.is_stated() && self.stated()? != known {
-            bail!(
-                "the firmware is known by its SHA-256, and was built otherwise; leave --edk2, --secure-boot and --bios-… out"
-            );
+        let otherwise = self.edk2.is_some_and(|release| release != known.release())
+            || (self.secure_boot && !known.secure_boot())
+            || (self.bios_vendor.is_some() && self.bios() != known.bios());
+        match otherwise {
+            true => Err(FirmwareError::Known {
+                release: known.release(),
+                secure_boot: known.secure_boot(),
+            }
+            .into()),
+            false => Ok(known),
         }
-        Ok(known)
     }
 
     /// What nobody said of a file that is not known.
@@ -81,47 +92,31 @@ impl FirmwareArguments {
         )
     }
 
-    /// The release, for what depends on it beside RTMR0.
-    pub fn release(&self, firmware: &[u8]) -> anyhow::Result<&str> {
-        let build = match FirmwareBuild::known(firmware) {
-            Some(known) => known,
-            None => self.stated()?,
-        };
-        Ok(match (&self.edk2, build.generation) {
-            (Some(release), _) => release,
-            (None, FirmwareGeneration::UpToStable202502) => OLDER_LAST,
-            (None, FirmwareGeneration::FromStable202505(_)) => NEWER_FIRST,
-        })
-    }
-
-    fn is_stated(&self) -> bool {
-        self.edk2.is_some() || self.secure_boot || self.bios_vendor.is_some()
+    fn bios(&self) -> Option<BiosInformation<'_>> {
+        let texts = [&self.bios_vendor, &self.bios_version, &self.bios_date];
+        match texts.map(Option::as_deref) {
+            [Some(vendor), Some(version), Some(date)] => Some(BiosInformation {
+                vendor,
+                version,
+                date,
+            }),
+            _ => None,
+        }
     }
 
     fn stated(&self) -> anyhow::Result<FirmwareBuild<'_>> {
-        let release = self.edk2.as_deref().unwrap_or(OLDER_LAST);
-        let bios = [&self.bios_vendor, &self.bios_version, &self.bios_date].map(Option::as_deref);
-        // Releases are years and months of six digits, so that text sorts as they do; `KernelHeader` refuses other words.
-        let generation = match (release >= NEWER_FIRST, bios) {
-            (true, [Some(vendor), Some(version), Some(date)]) => {
-                FirmwareGeneration::FromStable202505(BiosInformation {
-                    vendor,
-                    version,
-                    date,
-                })
+        let release = self.edk2.unwrap_or(Edk2Release::STABLE202502);
+        match FirmwareBuild::new(release, self.bios(), self.secure_boot) {
+            Ok(build) => Ok(build),
+            Err(error @ BuildError::BiosMissing { .. }) => {
+                bail!("{error}; add --bios-vendor, --bios-version and --bios-date")
             }
-            (true, _) => bail!(
-                "firmware of edk2 {release} measures SMBIOS; add --bios-vendor, --bios-version and --bios-date"
-            ),
-            (false, [None, None, None]) => FirmwareGeneration::UpToStable202502,
-            (false, _) => bail!(
-                "firmware of edk2 {release} measures no SMBIOS; leave --bios-vendor and its like out, or name a release from {NEWER_FIRST} on"
-            ),
-        };
-        Ok(FirmwareBuild {
-            generation,
-            secure_boot: self.secure_boot,
-        })
+            Err(error @ BuildError::BiosUnused { .. }) => {
+                bail!(
+                    "{error}; leave --bios-vendor and its like out, or name a release from 202505 on"
+                )
+            }
+        }
     }
 
     /// What the machine of this shape shows the firmware.
@@ -166,11 +161,9 @@ impl FirmwareArguments {
     }
 
     fn check_processor(&self, build: &FirmwareBuild<'_>) -> anyhow::Result<()> {
-        match (build.generation, self.processor) {
-            (FirmwareGeneration::UpToStable202502, Some(_)) => {
-                bail!("this firmware measures no SMBIOS; leave --processor out")
-            }
-            (FirmwareGeneration::FromStable202505(_), None) => bail!(
+        match (build.bios(), self.processor) {
+            (None, Some(_)) => bail!("this firmware measures no SMBIOS; leave --processor out"),
+            (Some(_), None) => bail!(
                 "this firmware measures SMBIOS, which names the processor: add --processor, EAX and EDX of the host's CPUID leaf 1"
             ),
             _ => Ok(()),
@@ -180,12 +173,7 @@ impl FirmwareArguments {
 
 impl Surroundings {
     /// All of it, for one machine.
-    pub fn platform<'a>(
-        &'a self,
-        firmware: &'a [u8],
-        build: FirmwareBuild<'a>,
-        memory_mib: u64,
-    ) -> Platform<'a> {
+    pub fn platform<'a>(&'a self, firmware: Firmware<'a>, memory_mib: u64) -> Platform<'a> {
         Platform {
             smbios: self.smbios.as_deref(),
             signer: self.signer.as_deref(),
@@ -193,7 +181,7 @@ impl Surroundings {
                 pci_mmio64_mib: self.pci_mmio64_mib.as_deref(),
                 ..FwCfg::DIRECT_BOOT
             },
-            ..Platform::new(firmware, build, memory_mib)
+            ..Platform::new(firmware, memory_mib)
         }
     }
 }
@@ -226,8 +214,5 @@ fn processor_id(text: &str) -> Result<ProcessorId, String> {
         .ok_or_else(|| format!("{text:?} is not EAX:EDX in hexadecimal, like 000c06f2:078bfbff"))
 }
 
-const OLDER_LAST: &str = "202502";
-const NEWER_FIRST: &str = "202505";
-const ASSUMED: &str = "not known by its digest: RTMR0 is for a build up to edk2-stable202502 without Secure Boot, which is an assumption";
-const ASSUMED_RELEASE: &str =
-    "not known by its digest: RTMR0 is for a build up to edk2-stable202502, which is an assumption";
+const ASSUMED: &str = "not known by its digest: RTMR0 and RTMR1 are for a build of edk2 stable202411 or stable202502 without Secure Boot, which is an assumption";
+const ASSUMED_RELEASE: &str = "not known by its digest: RTMR0 and RTMR1 are for a build of edk2 stable202411 or stable202502, which is an assumption";

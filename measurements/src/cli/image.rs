@@ -66,13 +66,22 @@ pub fn verify(arguments: &VerifyArguments) -> anyhow::Result<bool> {
             print(lines.as_bytes())?;
         }
     }
-    let (image, unchecked) = (manifest.digest(), report.unchecked().join(", "));
     if report.is_verified() {
+        let image = manifest.digest();
         eprintln!("image {image}: its files and registers are what the manifest says");
     } else if accepted {
+        let (image, unchecked) = (manifest.digest(), report.unchecked().join(", "));
         eprintln!("image {image}: accepted, NOT VERIFIED: {unchecked} was not computed");
-    } else if report.accepts(&report.unchecked()) {
-        let options = report.unchecked().join(" --allow-unchecked ");
+    } else {
+        print_refusal(path, &report, &report.unchecked());
+    }
+    Ok(accepted)
+}
+
+/// What differs, or what was not computed and how to go on without.
+pub fn print_refusal(path: &Path, report: &Report, unchecked: &[&str]) {
+    if report.accepts(&report.unchecked()) {
+        let (unchecked, options) = (unchecked.join(", "), unchecked.join(" --allow-unchecked "));
         eprintln!(
             "refused: {unchecked} was not computed, so nothing shows that the manifest is right about it; \
              to accept the image all the same: --allow-unchecked {options}"
@@ -81,10 +90,9 @@ pub fn verify(arguments: &VerifyArguments) -> anyhow::Result<bool> {
         let path = path.display();
         eprintln!("refused: the files beside {path} are not its image");
     }
-    Ok(accepted)
 }
 
-fn checked(
+pub fn checked(
     manifest: &ImageManifest,
     path: &Path,
     machine: &MachineArguments,
@@ -102,9 +110,8 @@ fn checked(
     });
     let root = at(&listed.root);
     let collected = machine.acpi_tables.as_deref().map(acpi_files).transpose()?;
-    if collected.is_none() {
-        // It says so where it assumes how the firmware was built.
-        FirmwareArguments::default().build(&firmware)?;
+    if let Some(assumed) = FirmwareArguments::default().assumed(&firmware) {
+        eprintln!("the firmware is {assumed}");
     }
     Ok(check(
         manifest,

@@ -87,11 +87,10 @@ pub fn predict_set(arguments: &PredictSetArguments) -> anyhow::Result<()> {
     let beside = path.with_file_name(&image.files.firmware.name);
     let firmware = read_bounded(&beside, predict::limits::FIRMWARE_BYTES_MAX)?;
     let machines = machines(arguments, image.profile)?;
-    let build = arguments.built.build(&firmware)?;
-    let (processor, signer) = arguments.built.of_set(&build)?;
+    let firmware = arguments.built.firmware(&firmware)?;
+    let (processor, signer) = arguments.built.of_set(&firmware.build())?;
     let firmware = SetFirmware {
-        bytes: &firmware,
-        build,
+        firmware,
         processor,
         signer: signer.as_deref(),
     };

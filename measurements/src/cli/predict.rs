@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use predict::{
-    Boot, BootMethod, KernelHeader, PageOrder, PredictedEvent, acpi,
+    Boot, BootMethod, Edk2Release, Firmware, KernelHeader, PageOrder, PredictedEvent, acpi,
     acpi::files::{AcpiFiles, TABLE_LOADER},
     mrtd, replay, rtmr0, rtmr3,
     tdvf::Tdvf,
@@ -119,8 +119,12 @@ pub fn predict(arguments: &PredictArguments) -> anyhow::Result<()> {
     if let Some(why) = &not_by_qemu {
         eprintln!("MRTD is that of the TDVF design guide; {why}");
     }
-    let mut events = rtmr0_events(arguments, &firmware)?;
-    events.extend(boot_events(arguments, &firmware)?);
+    let mut events = Vec::new();
+    if arguments.asks_for_more_than_mrtd() {
+        let firmware = arguments.built.firmware(&firmware).with_context(reading)?;
+        events.extend(rtmr0_events(arguments, firmware)?);
+        events.extend(boot_events(arguments, firmware.build().release())?);
+    }
     let listed = events.iter().map(|event| json!(event));
     let mut listed: Vec<Value> = listed.collect();
 
@@ -150,10 +154,7 @@ pub fn predict(arguments: &PredictArguments) -> anyhow::Result<()> {
         );
     }
     if arguments.json {
-        if let (true, Some(assumed)) = (
-            registers.contains_key("rtmr0"),
-            arguments.built.assumed(&firmware),
-        ) {
+        if let (false, Some(assumed)) = (events.is_empty(), arguments.built.assumed(&firmware)) {
             registers.insert("assumed".into(), json!([format!("firmware {assumed}")]));
         }
         registers.insert("events".into(), listed.into());
@@ -171,7 +172,7 @@ pub fn predict(arguments: &PredictArguments) -> anyhow::Result<()> {
 /// With tables that are made here, or with those of another origin.
 fn rtmr0_events(
     arguments: &PredictArguments,
-    firmware: &[u8],
+    firmware: Firmware<'_>,
 ) -> anyhow::Result<Vec<PredictedEvent>> {
     let shape = match &arguments.machine.acpi_tables {
         // A shape may still say how much memory there is; its tables need not be known.
@@ -194,16 +195,16 @@ fn rtmr0_events(
     let Some(memory_mib) = memory_mib else {
         bail!("--acpi-tables without --memory gives no register; add the guest's memory size");
     };
-    let build = arguments.built.build(firmware)?;
+    let build = firmware.build();
     let around = arguments.built.surroundings(&build, shape.as_ref())?;
-    let platform = around.platform(firmware, build, memory_mib);
+    let platform = around.platform(firmware, memory_mib);
     rtmr0(&platform, &files).context("predicting RTMR0")
 }
 
 /// Of RTMR1 and RTMR2.
 fn boot_events(
     arguments: &PredictArguments,
-    firmware: &[u8],
+    release: Edk2Release,
 ) -> anyhow::Result<Vec<PredictedEvent>> {
     let Some(path) = arguments.boots() else {
         if arguments.cmdline.is_some() {
@@ -231,7 +232,7 @@ fn boot_events(
             None => BootMethod::Kernel { append: cmdline },
         };
         let boot = Boot::Uki { uki: &uki, method };
-        return boot.events().with_context(measuring);
+        return boot.events(release).with_context(measuring);
     }
     let kernel = read_bounded(path, predict::limits::KERNEL_BYTES_MAX)?;
     let initrd = match &arguments.initrd {
@@ -242,13 +243,16 @@ fn boot_events(
         kernel: &kernel,
         initrd: initrd.as_deref(),
         cmdline: cmdline.unwrap_or_default(),
-        header: kernel_header(arguments, firmware)?,
+        header: kernel_header(arguments, release)?,
     };
-    boot.events().with_context(measuring)
+    boot.events(release).with_context(measuring)
 }
 
 /// Older pairs of QEMU and edk2 measure another header than the file's, which depends on the guest's memory.
-fn kernel_header(arguments: &PredictArguments, firmware: &[u8]) -> anyhow::Result<KernelHeader> {
+fn kernel_header(
+    arguments: &PredictArguments,
+    release: Edk2Release,
+) -> anyhow::Result<KernelHeader> {
     let shape = match &arguments.guest.shape {
         Some(path) => Some(super::shape::read_shape(path)?),
         None => None,
@@ -260,7 +264,6 @@ fn kernel_header(arguments: &PredictArguments, firmware: &[u8]) -> anyhow::Resul
     };
     let memory_mib = shape.as_ref().map(|shape| shape.memory_mib);
     let memory_mib = memory_mib.or(arguments.guest.memory);
-    let release = arguments.built.release(firmware)?;
     let header = KernelHeader::of(qemu, release, true, memory_mib.unwrap_or(0))?;
     match header {
         KernelHeader::PatchedByQemu { .. } if memory_mib.is_none() => {
@@ -273,6 +276,12 @@ fn kernel_header(arguments: &PredictArguments, firmware: &[u8]) -> anyhow::Resul
 impl PredictArguments {
     fn boots(&self) -> Option<&Path> {
         self.kernel.as_deref().or(self.uki.as_deref())
+    }
+
+    fn asks_for_more_than_mrtd(&self) -> bool {
+        let machine = self.guest.shape.is_some() || self.guest.memory.is_some();
+        let boot = self.boots().is_some() || self.cmdline.is_some();
+        machine || boot || self.machine.acpi_tables.is_some()
     }
 }
 

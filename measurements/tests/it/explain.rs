@@ -5,8 +5,12 @@ use std::fs;
 use crate::common::{json, random, run};
 use crate::explained::{Case, Machine, OTHER_MEMORY, SIZE, STATED, cause};
 
-use diagnose::explain::{ExplainError, Files, NamedManifest, Question, SuspectKind, explain};
-use predict::{KernelHeader, PageOrder, acpi::Qemu, direct, mrtd, qemu::MachineSize};
+use diagnose::explain::{
+    ExplainError, Files, NamedConfig, NamedManifest, Question, SuspectKind, explain,
+};
+use predict::{
+    KernelHeader, PageOrder, PredictedEvent, acpi::Qemu, direct, mrtd, qemu::MachineSize,
+};
 use registers::{Digest48, Register, Registers};
 use serde_json::{Value, json};
 use simulator::SimulatedModule;
@@ -152,6 +156,7 @@ fn an_empty_initrd_and_another_manifests_files_are_found() {
             manifests: &manifests,
             quoted: &quoted,
             logs: &[],
+            configs: &[],
             files: None,
         });
         let (kind, what) = cause(&explanation.unwrap(), Register::Rtmr2);
@@ -164,13 +169,14 @@ fn an_empty_initrd_and_another_manifests_files_are_found() {
 #[test]
 fn another_manifests_quote_and_a_boot_that_ended_early_are_found() {
     let case = Case::new();
-    let other = case.image.guest(Digest48::of(b"other config"));
+    let other = case.image.guest(Digest48::of(b"other config"), &[]);
     let mut manifests = case.manifests();
     manifests.push(NamedManifest::from_json("other.json", &other.to_json()).unwrap());
     let explanation = explain(&Question {
         manifests: &manifests,
         quoted: other.registers(),
         logs: &[],
+        configs: &[],
         files: None,
     })
     .unwrap();
@@ -216,6 +222,7 @@ fn files_of_another_image_and_papers_of_no_kind_are_refused() {
             manifests,
             quoted: case.guest.registers(),
             logs: &[],
+            configs: &[],
             files: Some(files),
         })
     };
@@ -289,4 +296,194 @@ fn the_program_says_who_is_at_fault_and_exits_with_it() {
     assert_eq!(eight.status.code(), Some(1), "as many as may be");
     let without_image = ["explain", "--manifest", "guest.json", "--image", "."];
     assert!(misused(&[&without_image[..], &all[7..]].concat()));
+}
+
+/// The expected registers, but for one as firmware of that release would have made it of these events.
+fn with_one_of(
+    case: &Case,
+    events: &[PredictedEvent],
+    release: &str,
+    register: Register,
+) -> Registers {
+    let layout = release.parse::<predict::Edk2Release>().unwrap().layout();
+    let of = |event: &&PredictedEvent| event.register == register;
+    let events: Vec<_> = events.iter().filter(of).cloned().collect();
+    let relaid = layout.relaid(register, &events).unwrap();
+    let mut registers = *case.guest.registers();
+    let index = usize::from(register == Register::Rtmr1);
+    registers.rtmr[index] = predict::replay(register, &relaid);
+    registers
+}
+
+#[test]
+fn firmware_of_another_generation_is_named() {
+    let case = Case::new();
+    for (release, words) in [
+        (
+            "202402",
+            "with firmware of edk2 stable202302 to stable202408",
+        ),
+        ("202211", "with firmware of edk2 stable202211"),
+    ] {
+        for register in [Register::Rtmr0, Register::Rtmr1] {
+            let registers = with_one_of(&case, &case.image.events, release, register);
+            let (kind, what) = cause(&case.explain(&registers, &[]), register);
+            assert_eq!(kind, SuspectKind::FirmwareGeneration, "{register}: {what}");
+            assert!(what.starts_with(words), "{what}");
+        }
+    }
+}
+
+/// An older host has both: firmware of another generation and another QEMU, and it changes the kernel's header.
+#[test]
+fn firmware_of_another_generation_in_another_machine_is_named_with_it() {
+    let case = Case::new();
+    let header = KernelHeader::PatchedByQemu { memory_mib: 2048 };
+    let size = MachineSize { vcpus: 8, ..SIZE };
+    let other = case.on(&Machine {
+        size,
+        header,
+        ..STATED
+    });
+    for (register, more) in [
+        (Register::Rtmr0, "and with 8 vCPUs instead of 2"),
+        (
+            Register::Rtmr1,
+            "QEMU's changes to its header, for 2048 MiB",
+        ),
+    ] {
+        let registers = with_one_of(&case, &other.events, "202402", register);
+        let (kind, what) = cause(&case.explain_with_files(&registers), register);
+        assert_eq!(kind, SuspectKind::FirmwareGeneration, "{register}: {what}");
+        assert!(
+            what.contains("stable202302 to stable202408") && what.contains(more),
+            "{what}"
+        );
+    }
+}
+
+/// The image's own firmware has no driver: whatever its manifest says, RTMR0 to RTMR2 of its guest are zero.
+#[test]
+fn firmware_that_measures_nothing_is_named_and_nothing_is_computed_for_it() {
+    let case = Case::new();
+    let mut firmware = case.file("firmware.fd");
+    firmware[0x1000 + 56] ^= 1; // the driver's name
+    let mut value: Value = serde_json::from_slice(&case.image.to_json()).unwrap();
+    value["files"]["firmware"]["sha256"] = registers::Digest32::of(&firmware).to_string().into();
+    let manifest = NamedManifest::from_json("image.json", value.to_string().as_bytes()).unwrap();
+    let ask = |quoted: &Registers| {
+        explain(&Question {
+            manifests: std::slice::from_ref(&manifest),
+            quoted,
+            logs: &[],
+            configs: &[],
+            files: Some(Files {
+                firmware: &firmware,
+                kernel: &case.kernel,
+                initrd: &case.file("initrd"),
+            }),
+        })
+        .unwrap()
+    };
+    for (index, register) in [Register::Rtmr0, Register::Rtmr1, Register::Rtmr2]
+        .into_iter()
+        .enumerate()
+    {
+        let mut zero = *case.guest.registers();
+        zero.rtmr[index] = Digest48::ZERO;
+        let (kind, what) = cause(&ask(&zero), register);
+        assert_eq!(
+            kind,
+            SuspectKind::FirmwareMeasuresNothing,
+            "{register}: {what}"
+        );
+    }
+    let explanation = ask(&case.registers(&OTHER_MEMORY));
+    let finding = &explanation.registers[1];
+    assert!(finding.suspects.is_empty() && !finding.certain);
+}
+
+#[test]
+fn another_configuration_is_found_and_its_fields_are_named() {
+    let case = Case::new();
+    let stated = br#"{"models":[{"id":"a","root":"11"}],"limit":5}"#;
+    let other = br#"{"models":[{"id":"a","root":"22"}],"limit":6}"#;
+    let guest = |config: &[u8]| case.image.guest(Digest48::of(config), &[]);
+    let config = |name: &str, bytes: &[u8]| NamedConfig {
+        name: name.into(),
+        bytes: bytes.to_vec(),
+    };
+    let ask = |quoted: &Registers, configs: &[NamedConfig]| {
+        let manifest = NamedManifest::from_json("guest.json", &guest(stated).to_json()).unwrap();
+        explain(&Question {
+            manifests: &[manifest],
+            quoted,
+            logs: &[],
+            configs,
+            files: None,
+        })
+        .unwrap()
+    };
+    let quoted = *guest(other).registers();
+    let both = [config("expected.json", stated), config("found.json", other)];
+    for configs in [&both[..], &[both[1].clone(), both[0].clone()]] {
+        let explanation = ask(&quoted, configs);
+        let (kind, what) = cause(&explanation, Register::Rtmr3);
+        assert_eq!(kind, SuspectKind::Application);
+        assert_eq!(
+            what,
+            r#"with the manifest's agent and the configuration found.json, which differ in limit (6 instead of 5), models[0].root ("22" instead of "11")"#
+        );
+    }
+    let (_, what) = cause(&ask(&quoted, &both[1..]), Register::Rtmr3);
+    assert_eq!(
+        what,
+        "with the manifest's agent and the configuration found.json"
+    );
+    // Neither: the agent or a configuration that nobody named.
+    let explanation = ask(&quoted, &both[..1]);
+    let finding = &explanation.registers[4];
+    assert!(finding.suspects.is_empty() && !finding.certain);
+    assert_eq!(finding.decided_by, "the agent or its configuration");
+}
+
+#[test]
+fn the_program_says_agent_or_configuration_and_which_field() {
+    let case = Case::new();
+    let directory = case.directory.path();
+    let write = |name: &str, bytes: &[u8]| fs::write(directory.join(name), bytes).unwrap();
+    let configs = [&br#"{"limit":5}"#[..], br#"{"limit":6}"#];
+    let [stated, other] = configs.map(|config| case.image.guest(Digest48::of(config), &[]));
+    write("guest.json", &stated.to_json());
+    write("a.json", configs[0]);
+    write("b.json", configs[1]);
+    let mut module = SimulatedModule::new(crate::common::NOW_UNIX_S, &mut random("rtmr3")).unwrap();
+    module.boot(*other.registers());
+    write("quote.bin", &module.quote(&[0; 64]));
+    let ask = |more: &[&str]| {
+        let fixed = [
+            "explain",
+            "--manifest",
+            "guest.json",
+            "--quote",
+            "quote.bin",
+        ];
+        let output = run(directory, &[&fixed[..], more].concat());
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = ask(&[]);
+    assert!(
+        said.contains("what differs is the agent or its configuration"),
+        "{said}"
+    );
+    assert!(
+        said.contains("Only RTMR3 differs: the agent or its configuration."),
+        "{said}"
+    );
+    let said = ask(&["--config", "a.json", "--config", "b.json"]);
+    assert!(
+        said.contains("the configuration b.json, which differ in limit (6 instead of 5)"),
+        "{said}"
+    );
 }

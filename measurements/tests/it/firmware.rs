@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use crate::common::{image::image, json, made, run};
 use predict::{
-    BiosInformation, FirmwareBuild, FirmwareGeneration, Platform,
+    BiosInformation, Firmware, FirmwareBuild, Platform,
     acpi::{Qemu, acpi_files},
     qemu::{MachineSize, guest_shape},
     replay, rtmr0,
@@ -45,10 +45,8 @@ fn newer(processor: u32) -> String {
         version: "edk2-stable202511",
         date: "11/24/2025",
     };
-    let build = FirmwareBuild {
-        generation: FirmwareGeneration::FromStable202505(bios),
-        secure_boot: false,
-    };
+    let build = FirmwareBuild::new("202511".parse().unwrap(), Some(bios), false).unwrap();
+    let firmware = Firmware::new(&firmware, build).unwrap();
     let shape = guest_shape(size, Qemu::V10_0_13, false);
     let smbios = smbios_tables(&SmbiosMachine {
         machine_type: q35_of(Qemu::V10_0_13),
@@ -62,7 +60,7 @@ fn newer(processor: u32) -> String {
     .unwrap();
     let platform = Platform {
         smbios: Some(&smbios),
-        ..Platform::new(&firmware, build, 2048)
+        ..Platform::new(firmware, 2048)
     };
     let events = rtmr0(&platform, &acpi_files(&shape).unwrap()).unwrap();
     replay(Register::Rtmr0, &events).to_string()

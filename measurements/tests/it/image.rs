@@ -172,6 +172,7 @@ fn predict_says_what_it_lacks_and_refuses_half_a_question() {
         &["--memory", "-1G", "--acpi-tables", "acpi"],
         &["--memory", "99999999999999999999G", "--acpi-tables", "acpi"],
         &["--page-order", "three"],
+        &["--kernel", "kernel", "--cmdline", "x", "--edk2", "1999"],
     ] {
         assert_eq!(code(misuse), Some(2), "{misuse:?}");
     }
@@ -185,7 +186,6 @@ fn predict_says_what_it_lacks_and_refuses_half_a_question() {
         &["--uki", "kernel"],
         &["--uki", "kernel", "--disk", "initrd"],
         &["--kernel", "kernel", "--cmdline", "x", "--qemu", "8.2.2"],
-        &["--kernel", "kernel", "--cmdline", "x", "--edk2", "1999"],
         &["--memory", "2G", "--acpi-tables", "kernel"],
         &["--runtime-events", "kernel"],
         &["--memory", "1M", "--acpi-tables", "acpi"],
@@ -404,10 +404,38 @@ fn the_manifest_of_a_guest_names_its_image() {
         "--config",
         "guest.json",
     ];
-    let output = run(directory.path(), &arguments);
+    let computed = [&arguments[..], &["--acpi-tables", "acpi"]].concat();
+    let output = run(directory.path(), &computed);
     assert_eq!(output.status.code(), Some(0));
     let manifest = Manifest::from_json(&output.stdout).unwrap();
-    assert_eq!(manifest, image.guest(Digest48::of(b"config bytes")));
+    assert_eq!(manifest, image.guest(Digest48::of(b"config bytes"), &[]));
+    assert!(!manifest.note().contains("NOT COMPUTED"));
     assert!(matches!(manifest.mode(), Mode::Vm { image: digest, .. } if digest == image.digest()));
     assert!(String::from_utf8_lossy(&output.stderr).contains("simulated"));
+
+    // A deleted image of another boot method is in no register of this guest.
+    fs::remove_file(directory.path().join("image.efi")).unwrap();
+    assert_eq!(run(directory.path(), &computed).stdout, output.stdout);
+
+    // RTMR0 is of tables that no QEMU makes: stated, not computed, so nobody predicted it.
+    let output = run(directory.path(), &arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    assert!(said.contains("refused: rtmr0 was not computed"), "{said}");
+    let allowed = [&arguments[..], &["--allow-unchecked", "rtmr0"]].concat();
+    let output = run(directory.path(), &allowed);
+    let manifest = Manifest::from_json(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        manifest.note().contains("NOT COMPUTED: RTMR0"),
+        "{}",
+        manifest.note()
+    );
+
+    // Another kernel than the manifest's gives no manifest at all.
+    let mut kernel = fs::read(directory.path().join("kernel")).unwrap();
+    kernel[0x300] ^= 1;
+    fs::write(directory.path().join("kernel"), kernel).unwrap();
+    let output = run(directory.path(), &allowed);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
 }

@@ -258,11 +258,11 @@ fn what_a_command_line_has_and_nobody_compared_is_refused_by_name() {
             "-device pcie-root-port,id=a -device pcie-root-port,id=a",
             "name of a port",
         ),
-        ("-device {\"driver\":\"e1000\"}", "-device"),
+        ("-device '{\"driver\":\"e1000\"}'", "-device"),
         ("-serial null -serial null", "a serial port"),
         ("-serial none -serial null", "a serial port"),
         (
-            "-object {\"qom-type\":\"acpi-generic-initiator\",\"id\":\"g\"}",
+            "-object '{\"qom-type\":\"acpi-generic-initiator\",\"id\":\"g\"}'",
             "-object",
         ),
         ("-serial null -device isa-serial,chardev=c", "a serial port"),

@@ -5,7 +5,9 @@
 use crate::common;
 use image_builder::formats::verity::{Reader, Root, VerityFault};
 use predict::image::ImageManifest;
-use predict::{Boot, BootMethod, PredictError, PredictedEvent, authenticode::authenticode, direct};
+use predict::{
+    Boot, BootMethod, Edk2Release, PredictError, PredictedEvent, authenticode::authenticode, direct,
+};
 use registers::Digest48;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -84,7 +86,9 @@ impl Lab {
         let kernel = self.read("kernel");
         let initrd = self.read("initrd");
         let cmdline = self.manifest.cmdline.clone();
-        self.flips("kernel", &kernel, &left_out(&kernel), tier, direct::rtmr1);
+        self.flips("kernel", &kernel, &left_out(&kernel), tier, |kernel| {
+            direct::rtmr1(kernel, Edk2Release::STABLE202502)
+        });
         self.flips("initrd", &initrd, &[], tier, |initrd| {
             direct::rtmr2(&cmdline, Some(initrd))
         });
@@ -95,7 +99,7 @@ impl Lab {
         let uki = self.read("image.efi");
         self.flips("image.efi", &uki, &left_out(&uki), tier, |uki| {
             let method = BootMethod::Kernel { append: None };
-            Boot::Uki { uki, method }.events()
+            Boot::Uki { uki, method }.events(Edk2Release::STABLE202502)
         });
     }
 
@@ -190,7 +194,7 @@ impl Lab {
         let events = |table: &[u8]| {
             let loader = None;
             let method = BootMethod::Disk { table, loader };
-            Boot::Uki { uki: &uki, method }.events()
+            Boot::Uki { uki: &uki, method }.events(Edk2Release::STABLE202502)
         };
         let whole = events(&head).expect("predicted");
         let measured = [512..512 + 92, 1024..1024 + 3 * 128];

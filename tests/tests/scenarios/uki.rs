@@ -10,7 +10,9 @@ use image_builder::image::disk::BOOT_PATH;
 use image_builder::lock::{PackageLock, Role};
 use image_builder::store::{Store, ensure_tree};
 use memchr::memmem;
-use predict::{Boot, BootMethod, KernelHeader, PredictedEvent, authenticode::authenticode};
+use predict::{
+    Boot, BootMethod, Edk2Release, KernelHeader, PredictedEvent, authenticode::authenticode,
+};
 use predict::{
     image::{ImageManifest, UkiRegisters},
     qemu::{Accelerator, Backends, MachineSize, Vsock, qemu_arguments},
@@ -63,9 +65,9 @@ async fn a_kernel_with_qemus_header_is_what_an_older_firmware_measured() {
             kernel: &kernel,
             initrd,
             cmdline: "console=ttyS0 panic=-1",
-            header: KernelHeader::of("10.0.13", "202211", false, memory_mib).unwrap(),
+            header: KernelHeader::of("10.0.13", Edk2Release::FIRST, false, memory_mib).unwrap(),
         };
-        let predicted = boot.events().unwrap();
+        let predicted = boot.events(Edk2Release::FIRST).unwrap();
         assert_eq!(predicted[0].digest.to_string(), measured);
     }
 }
@@ -106,7 +108,10 @@ async fn it_does_so_from_its_disk_through_a_loader_and_with_a_passed_command_lin
         },
     };
     let over_kernel = Some(("/image/image.efi", append));
-    same(&lab.boot(over_kernel, None), &boot.events().unwrap());
+    same(
+        &lab.boot(over_kernel, None),
+        &boot.events(Edk2Release::STABLE202502).unwrap(),
+    );
 
     let loader = fs::read(lab.stub.with_file_name("systemd-bootx64.efi")).unwrap();
     let path = lab.directory.path().join("disk.img");
@@ -124,7 +129,10 @@ async fn it_does_so_from_its_disk_through_a_loader_and_with_a_passed_command_lin
         },
     };
     let disk = Some("/lab/disk.img");
-    same(&lab.boot(None, disk), &boot.events().unwrap());
+    same(
+        &lab.boot(None, disk),
+        &boot.events(Edk2Release::STABLE202502).unwrap(),
+    );
 }
 
 /// A direct boot without an initrd, which no image of this repository has.
@@ -141,7 +149,7 @@ async fn a_direct_boot_without_an_initrd_measures_what_was_predicted() {
         header: KernelHeader::AsOnDisk,
     };
     let booted = lab.boot(Some(("/image/kernel", cmdline)), None);
-    same(&booted, &boot.events().unwrap());
+    same(&booted, &boot.events(Edk2Release::STABLE202502).unwrap());
 }
 
 /// RTMR1 and RTMR2, each event in its order.

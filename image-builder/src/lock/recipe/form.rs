@@ -1,6 +1,8 @@
 //! The forms that values of a recipe have, in words and as tests.
 
 use super::RecipeError;
+use predict::Edk2Release;
+
 use crate::limits::{PATH_BYTES_MAX, RECIPE_LIST_MAX};
 use crate::lock::{base_url, is_plain_name};
 
@@ -18,7 +20,10 @@ pub(super) const PACKAGE: Form = (
 pub(super) const URL: Form = ("an http or https URL", |text| base_url(text).is_some());
 pub(super) const FILE: Form = ("a plain relative path", is_plain_path);
 /// The one release whose registers are predicted for every host.
-pub(super) const EDK2: Form = ("the release 202502", |text| text == "202502");
+pub(super) const EDK2: Form = (
+    "the release 202502, also written 2025.02 or edk2-stable202502",
+    |text| text.parse() == Ok(Edk2Release::STABLE202502),
+);
 pub(super) const VERSION: Form = ("a version like 1.2.3", |text| {
     let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
     let number = |part: &str| (1..=9).contains(&part.len()) && digits(part);

@@ -172,7 +172,7 @@ fn parts(directory: &Path, agent: &[u8]) -> Parts {
             role: Role::Kernel,
         }],
         firmware: directory.join("firmware.fd"),
-        firmware_build: FirmwareBuild::UP_TO_STABLE202502,
+        firmware_build: FirmwareBuild::STABLE202502,
         kernel: Kernel::open(&directory.join("kernel")).expect("a tree"),
         kernel_from: "linux 6.12".into(),
         modules: vec!["built".into()],

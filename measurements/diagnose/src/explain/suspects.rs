@@ -1,11 +1,13 @@
 //! The usual causes, each recomputed: only what leads to exactly the quote's register is named.
 
+use super::application::Applications;
 use super::component::MACHINE;
-use super::{Expected, Files, NamedManifest, Planned, Suspect, SuspectKind};
+use super::{Expected, Files, NamedConfig, NamedManifest, Planned, Question, Suspect, SuspectKind};
 use crate::limits;
 use predict::acpi::{Qemu, acpi_files};
 use predict::{
-    Boot, EventKind, KernelHeader, PageOrder,
+    Boot, Edk2Release, EventKind, Firmware, FirmwareBuild, FirmwareError, KernelHeader, Layout,
+    PageOrder, PredictedEvent,
     acpi::files::{TABLE_LOADER, allocated_by},
     direct, mrtd,
 };
@@ -19,7 +21,19 @@ pub(super) struct Search<'a> {
     image: Option<&'a ImageManifest>,
     others: Vec<&'a NamedManifest>,
     files: Option<Files<'a>>,
+    configs: &'a [NamedConfig],
+    /// Whether the image's own firmware has no driver that measures.
+    measures_nothing: bool,
     left: u32,
+}
+
+/// The events of RTMR0 as firmware of one layout measures them: around the ACPI files, if it measures those.
+struct Around {
+    /// None for the manifest's own.
+    layout: Option<&'static Layout>,
+    before: Vec<Digest48>,
+    tables: Vec<Digest48>,
+    after: Vec<Digest48>,
 }
 
 /// A machine with which RTMR0 may have been made.
@@ -31,11 +45,19 @@ struct Candidate {
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(expected: &Expected<'a>, files: Option<Files<'a>>) -> Search<'a> {
+    pub(super) fn new(expected: &Expected<'a>, question: &Question<'a>) -> Search<'a> {
+        let files = question.files;
+        let measures_nothing = files.is_some_and(|files| {
+            let build = FirmwareBuild::known(files.firmware);
+            let build = build.unwrap_or(FirmwareBuild::STABLE202502);
+            Firmware::new(files.firmware, build).err() == Some(FirmwareError::MeasuresNothing)
+        });
         Search {
             image: expected.image,
             others: expected.others.clone(),
             files,
+            configs: question.configs,
+            measures_nothing,
             left: limits::EXPLAIN_RECOMPUTATIONS_MAX,
         }
     }
@@ -51,12 +73,21 @@ impl<'a> Search<'a> {
         planned: &[Planned<'_>],
     ) -> Vec<Suspect> {
         let mut found = self.of_other_manifests(register, got);
+        if self.measures_nothing && !matches!(register, Register::Mrtd | Register::Rtmr3) {
+            found.extend(measures_nothing(register, got));
+            return found;
+        }
         found.extend(self.incomplete(register, got, planned));
         let special = match (self.image, register) {
-            (None, _) | (_, Register::Rtmr3) => None,
+            // One that another manifest has is named already; with configurations at hand, their fields are.
+            (_, Register::Rtmr3) if found.is_empty() || !self.configs.is_empty() => {
+                self.application(got, planned)
+            }
+            (_, Register::Rtmr3) => None,
+            (None, _) => None,
             (Some(_), Register::Mrtd) => self.page_order(got),
             (Some(image), Register::Rtmr0) => self.machine(image, got, planned),
-            (Some(image), Register::Rtmr1) => self.header(image, got),
+            (Some(image), Register::Rtmr1) => self.kernel(image, got, planned),
             (Some(image), Register::Rtmr2) => self.boot_files(image, got, planned),
         };
         found.extend(special);
@@ -93,7 +124,7 @@ impl<'a> Search<'a> {
             Some(Suspect {
                 kind: SuspectKind::Incomplete,
                 what,
-                advice: "The guest has not got so far yet, or runs where nothing measures it: a process or another hypervisor.",
+                advice: "The guest has not got so far yet, or runs where nothing measures it: a process, another hypervisor, or firmware built without CC_MEASUREMENT_ENABLE.",
             })
         };
         if got == Digest48::ZERO {
@@ -141,72 +172,82 @@ impl<'a> Search<'a> {
         None
     }
 
-    /// One change of the machine before two, and memory, which needs the firmware, last.
+    /// The manifest's machine with firmware of another layout, then other machines: one change of it before two, and memory,
+    /// which needs the firmware, last.
     fn machine(
         &mut self,
         image: &ImageManifest,
         got: Digest48,
         planned: &[Planned<'_>],
     ) -> Option<Suspect> {
-        let is_table = |event: &Planned<'_>| {
-            event
-                .event
-                .is_some_and(|e| e.kind == EventKind::PlatformConfigFlags)
-                && (event.what == TABLE_LOADER || ACPI_NAMES.contains(&event.what))
-        };
-        let start = planned.iter().position(is_table)?;
-        let count = planned[start..].iter().take_while(|e| is_table(e)).count();
-        let stated: Vec<Digest48> = planned.iter().map(|event| event.digest).collect();
-        let (before, rest) = stated.split_at(start);
-        let (tables, after) = rest.split_at(count);
-        let stated_machine = known_machine(image.machine, tables);
-        let candidates = candidates(image.machine, stated_machine, self.files.is_some());
-        for candidate in candidates {
+        let around = around_tables(&events(planned))?;
+        let stated = known_machine(image.machine, &around.first()?.tables);
+        for around in &around[1..] {
+            if self.spend() && around.value(None, &around.tables) == got {
+                return Some(of_machine(None, image.machine, None, around.layout));
+            }
+        }
+        for candidate in candidates(image.machine, stated, self.files.is_some()) {
             if !self.spend() {
                 return None;
             }
             let Some(made) = made_tables(candidate) else {
                 continue;
             };
-            let mut first = before.to_vec();
+            let mut hob = None;
             if candidate.size.memory_mib != image.machine.memory_mib {
                 let firmware = self.files?.firmware;
-                let hob = predict::memory_digest(firmware, candidate.size.memory_mib);
-                match (first.first_mut(), hob) {
-                    (Some(place), Ok(hob)) => *place = hob,
-                    _ => continue,
+                match predict::memory_digest(firmware, candidate.size.memory_mib) {
+                    Ok(digest) => hob = Some(digest),
+                    Err(_) => continue,
                 }
             }
-            let all = first.iter().chain(&made).chain(after);
-            if all.fold(Digest48::ZERO, |value, digest| value.extended_by(digest)) == got {
-                return Some(Suspect {
-                    kind: SuspectKind::Machine,
-                    what: in_words(candidate, image.machine, stated_machine),
-                    advice: MACHINE,
-                });
+            let found = around.iter().find(|around| around.value(hob, &made) == got);
+            if let Some(around) = found {
+                let size = image.machine;
+                return Some(of_machine(Some(candidate), size, stated, around.layout));
             }
         }
         None
     }
 
-    fn header(&mut self, image: &ImageManifest, got: Digest48) -> Option<Suspect> {
+    /// Firmware of another layout, a kernel with QEMU's header or without, or both.
+    fn kernel(
+        &mut self,
+        image: &ImageManifest,
+        got: Digest48,
+        planned: &[Planned<'_>],
+    ) -> Option<Suspect> {
+        let (register, stated) = (Register::Rtmr1, events(planned));
+        for layout in Layout::ALL {
+            let relaid = layout.relaid(register, &stated).unwrap_or_default();
+            if relaid != stated && self.spend() && predict::replay(register, &relaid) == got {
+                return Some(of_layout(layout, String::new()));
+            }
+        }
         let files = self.files?;
         let sizes = [image.machine.memory_mib]
             .into_iter()
             .chain(HEADER_MEMORY_MIB);
         let patched = sizes.map(|memory_mib| KernelHeader::PatchedByQemu { memory_mib });
         for header in [KernelHeader::AsOnDisk].into_iter().chain(patched) {
-            if !self.spend() {
-                return None;
-            }
             let boot = Boot::Direct {
                 kernel: files.kernel,
                 initrd: Some(files.initrd),
                 cmdline: &image.cmdline,
                 header,
             };
-            let Ok(events) = boot.events() else { continue };
-            if predict::replay(Register::Rtmr1, &events) == got {
+            let Ok(events) = boot.events(Edk2Release::STABLE202502) else {
+                continue;
+            };
+            for layout in Layout::ALL.iter().rev() {
+                if !self.spend() {
+                    return None;
+                }
+                let relaid = layout.relaid(register, &events).unwrap_or_default();
+                if predict::replay(register, &relaid) != got {
+                    continue;
+                }
                 let what = match header {
                     KernelHeader::AsOnDisk => "with this kernel as it lies on disk".into(),
                     KernelHeader::PatchedByQemu { memory_mib } => {
@@ -215,11 +256,27 @@ impl<'a> Search<'a> {
                         )
                     }
                 };
+                if Layout::of(register, &stated) != Layout::of(register, &relaid) {
+                    return Some(of_layout(layout, format!(", and {what}")));
+                }
                 return Some(Suspect {
                     kind: SuspectKind::KernelHeader,
                     what,
                     advice: "The kernel is the right one; QEMU and firmware are of another generation, which docs/measurements.md lists.",
                 });
+            }
+        }
+        None
+    }
+
+    fn application(&mut self, got: Digest48, planned: &[Planned<'_>]) -> Option<Suspect> {
+        let applications = Applications::of(planned, &self.others, self.configs)?;
+        for (agent, config, value) in applications.combinations() {
+            if !self.spend() {
+                return None;
+            }
+            if value == got {
+                return Some(applications.suspect(agent, config, self.configs));
             }
         }
         None
@@ -280,6 +337,72 @@ impl<'a> Search<'a> {
             }
         }
         None
+    }
+}
+
+/// Of an image whose own firmware cannot have such registers, whatever its manifest says.
+fn measures_nothing(register: Register, got: Digest48) -> Option<Suspect> {
+    (got == Digest48::ZERO).then(|| Suspect {
+        kind: SuspectKind::FirmwareMeasuresNothing,
+        what: format!(
+            "with this image's firmware, which has no driver that measures: nothing extends {register}"
+        ),
+        advice: "The manifest is wrong about its own firmware. Make the image with a firmware that measures, like Debian 13's.",
+    })
+}
+
+fn of_layout(layout: &Layout, more: String) -> Suspect {
+    Suspect {
+        kind: SuspectKind::FirmwareGeneration,
+        what: format!("with firmware of {layout}, which lays its events out otherwise{more}"),
+        advice: "If MRTD is equal, the manifest was predicted for another release than its firmware's: predict it again (--edk2). If MRTD differs, the guest has another firmware.",
+    }
+}
+
+/// The events as the manifest has them.
+fn events(planned: &[Planned<'_>]) -> Vec<PredictedEvent> {
+    let events = planned.iter().filter_map(|planned| planned.event);
+    events.cloned().collect()
+}
+
+/// The manifest's events of RTMR0, then those of each other layout that follows from them.
+fn around_tables(stated: &[PredictedEvent]) -> Option<Vec<Around>> {
+    let is_table = |event: &PredictedEvent| {
+        event.kind == EventKind::PlatformConfigFlags
+            && (event.from == TABLE_LOADER || ACPI_NAMES.contains(&event.from.as_str()))
+    };
+    let split = |layout, events: &[PredictedEvent]| {
+        let digests: Vec<Digest48> = events.iter().map(|event| event.digest).collect();
+        let start = events.iter().position(is_table).unwrap_or(events.len());
+        let count = events[start..].iter().take_while(|e| is_table(e)).count();
+        let (before, rest) = digests.split_at(start);
+        let (tables, after) = rest.split_at(count);
+        Around {
+            layout,
+            before: before.to_vec(),
+            tables: tables.to_vec(),
+            after: after.to_vec(),
+        }
+    };
+    stated.iter().position(is_table)?;
+    let mut all = vec![split(None, stated)];
+    for layout in Layout::ALL {
+        let relaid = layout.relaid(Register::Rtmr0, stated);
+        if let Some(relaid) = relaid.filter(|relaid| relaid != stated) {
+            all.push(split(Some(layout), &relaid));
+        }
+    }
+    Some(all)
+}
+
+impl Around {
+    /// RTMR0 with other tables, if this layout measures tables, and another list of memory ranges, the first event.
+    fn value(&self, hob: Option<Digest48>, tables: &[Digest48]) -> Digest48 {
+        let first = hob.or(self.before.first().copied());
+        let rest = self.before.iter().skip(1);
+        let tables = tables.iter().filter(|_| !self.tables.is_empty());
+        let all = first.iter().chain(rest).chain(tables).chain(&self.after);
+        all.fold(Digest48::ZERO, |value, digest| value.extended_by(digest))
     }
 }
 
@@ -352,6 +475,28 @@ fn memory_sizes() -> impl Iterator<Item = u64> {
         .chain(MEMORY_MORE_MIB)
 }
 
+/// Another machine, or firmware of another layout, or both.
+fn of_machine(
+    candidate: Option<Candidate>,
+    size: MachineSize,
+    stated: Option<Candidate>,
+    layout: Option<&Layout>,
+) -> Suspect {
+    let machine = candidate.map(|candidate| in_words(candidate, size, stated));
+    let machine = machine.filter(|words| !words.is_empty());
+    match (layout, machine) {
+        (Some(layout), machine) => {
+            let machine = machine.map_or(String::new(), |words| format!(", and with {words}"));
+            of_layout(layout, machine)
+        }
+        (None, machine) => Suspect {
+            kind: SuspectKind::Machine,
+            what: format!("with {}", machine.unwrap_or_default()),
+            advice: MACHINE,
+        },
+    }
+}
+
 fn in_words(candidate: Candidate, size: MachineSize, stated: Option<Candidate>) -> String {
     let mut words = Vec::new();
     let Candidate {
@@ -382,7 +527,7 @@ fn in_words(candidate: Candidate, size: MachineSize, stated: Option<Candidate>) 
         (Some(true), false) => words.push("no TPM".into()),
         _ => {}
     }
-    format!("with {}", words.join(" and "))
+    words.join(" and ")
 }
 
 const ACPI_NAMES: [&str; 3] = ["etc/acpi/rsdp", "etc/acpi/tables", "etc/tpm/log"];

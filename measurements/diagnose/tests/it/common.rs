@@ -8,8 +8,11 @@ mod case;
 pub mod image;
 #[path = "../../../predict/tests/it/made.rs"]
 pub mod made;
+#[path = "../../../predict/tests/it/platform.rs"]
+mod platform_of;
 #[path = "../../../tests/common/vectors.rs"]
 mod vectors;
 
 pub use case::*;
+pub use platform_of::*;
 pub use vectors::*;

@@ -10,7 +10,7 @@ use diagnose::{
     explain::{Explanation, Files, Finding, NamedManifest, Question, SuspectKind, explain},
 };
 use predict::{
-    Boot, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, Prediction,
+    Boot, Inputs, KernelHeader, PageOrder, Prediction,
     acpi::{Qemu, acpi_files},
     image::ImageManifest,
     predict,
@@ -19,7 +19,7 @@ use predict::{
 use registers::{Digest48, Register, Registers};
 use serde_json::{Value, json};
 
-use crate::common::{image, made};
+use crate::common::{image, made, platform};
 
 pub const SIZE: MachineSize = MachineSize {
     vcpus: 2,
@@ -62,7 +62,7 @@ impl Case {
         let kernel = kernel_with_header();
         fs::write(directory.path().join("kernel"), &kernel).unwrap();
         let mut case = Case {
-            guest: image.guest(Digest48::of(b"config")),
+            guest: image.guest(Digest48::of(b"config"), &[]),
             directory,
             image,
             kernel,
@@ -80,7 +80,7 @@ impl Case {
             {"name": "ovmf", "version": "2025.02", "sha256": digest, "role": "firmware"},
         ]);
         case.image = ImageManifest::from_json(value.to_string().as_bytes()).unwrap();
-        case.guest = case.image.guest(Digest48::of(b"config"));
+        case.guest = case.image.guest(Digest48::of(b"config"), &[]);
         fs::write(
             case.directory.path().join("manifest.json"),
             case.image.to_json(),
@@ -98,11 +98,7 @@ impl Case {
         let (firmware, initrd) = (self.file("firmware.fd"), self.file("initrd"));
         let shape = guest_shape(machine.size, machine.qemu, machine.tpm);
         predict(&Inputs {
-            platform: Platform::new(
-                &firmware,
-                FirmwareBuild::UP_TO_STABLE202502,
-                machine.size.memory_mib,
-            ),
+            platform: platform(&firmware, machine.size.memory_mib),
             page_order: PageOrder::SinglePass,
             acpi: &acpi_files(&shape).unwrap(),
             boot: Boot::Direct {
@@ -134,6 +130,7 @@ impl Case {
             manifests: &manifests,
             quoted,
             logs,
+            configs: &[],
             files: None,
         })
         .unwrap()
@@ -146,6 +143,7 @@ impl Case {
             manifests: &manifests,
             quoted,
             logs: &[],
+            configs: &[],
             files: Some(Files {
                 firmware: &firmware,
                 kernel: &self.kernel,

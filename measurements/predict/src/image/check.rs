@@ -17,8 +17,9 @@ use super::{ImageFile, ImageManifest};
 use crate::acpi::{Qemu, acpi_files, files::AcpiFiles};
 use crate::qemu::guest_shape;
 use crate::{
-    Boot, BootMethod, EventKind, FirmwareBuild, PageOrder, Platform, PredictError, PredictedEvent,
-    VERITY_BLOCK_BYTES, VerityHash, direct, limits, mrtd, replay, rtmr0, rtmr0_around_acpi,
+    Boot, BootMethod, Edk2Release, EventKind, Firmware, FirmwareBuild, FirmwareError, PageOrder,
+    Platform, PredictError, PredictedEvent, VERITY_BLOCK_BYTES, VerityHash, direct, limits, mrtd,
+    replay, rtmr0, rtmr0_around_acpi,
 };
 
 /// The files of an image, as somebody found them.
@@ -210,12 +211,29 @@ pub fn check(manifest: &ImageManifest, files: &Files<'_>) -> Report {
     let stated = &manifest.events;
     let measured = mrtd(files.firmware, files.page_order).map_err(PredictError::from);
     add("mrtd", value(manifest.registers.mrtd, measured));
-    add("rtmr0", rtmr0_outcome(manifest, files));
-    let kernel = direct::rtmr1(files.kernel);
-    add("rtmr1", events(stated, Register::Rtmr1, &kernel));
-    let initrd = direct::rtmr2(&manifest.cmdline, Some(files.initrd));
-    add("rtmr2", events(stated, Register::Rtmr2, &initrd));
-    unified(manifest, files, &mut add);
+    let build = FirmwareBuild::known(files.firmware).unwrap_or(FirmwareBuild::STABLE202502);
+    let firmware = Firmware::new(files.firmware, build);
+    add(
+        "rtmr0",
+        match &firmware {
+            Ok(firmware) => rtmr0_outcome(manifest, files, *firmware),
+            Err(error) => Outcome::Differs(error.to_string()),
+        },
+    );
+    match &firmware {
+        Err(error @ (FirmwareError::MeasuresNothing | FirmwareError::Volume(_))) => {
+            let differs = || Outcome::Differs(error.to_string());
+            add("rtmr1", differs());
+            add("rtmr2", differs());
+        }
+        _ => {
+            let kernel = direct::rtmr1(files.kernel, build.release());
+            add("rtmr1", events(stated, Register::Rtmr1, &kernel));
+            let initrd = direct::rtmr2(&manifest.cmdline, Some(files.initrd));
+            add("rtmr2", events(stated, Register::Rtmr2, &initrd));
+        }
+    }
+    unified(manifest, files, build.release(), &mut add);
     Report { checks }
 }
 
@@ -224,13 +242,14 @@ pub fn check(manifest: &ImageManifest, files: &Files<'_>) -> Report {
 fn unified(
     manifest: &ImageManifest,
     files: &Files<'_>,
+    release: Edk2Release,
     add: &mut impl FnMut(&'static str, Outcome),
 ) {
     let (Some(listed), Some(stated)) = (&manifest.files.uki, &manifest.uki) else {
         return;
     };
     let absent = || Outcome::NotComputed(ABSENT.into());
-    let boot = |uki, method| Boot::Uki { uki, method }.events();
+    let boot = |uki, method| Boot::Uki { uki, method }.events(release);
     match files.uki {
         None => ["uki", "uki parts", "uki rtmr1", "uki rtmr2"]
             .into_iter()
@@ -290,9 +309,8 @@ fn parts(manifest: &ImageManifest, files: &Files<'_>, computed: &Events) -> Outc
 }
 
 /// RTMR0 for the tables that were collected, or for those that each known QEMU gives this machine.
-fn rtmr0_outcome(manifest: &ImageManifest, files: &Files<'_>) -> Outcome {
-    let build = FirmwareBuild::known(files.firmware).unwrap_or(FirmwareBuild::UP_TO_STABLE202502);
-    let platform = Platform::new(files.firmware, build, manifest.machine.memory_mib);
+fn rtmr0_outcome(manifest: &ImageManifest, files: &Files<'_>, firmware: Firmware<'_>) -> Outcome {
+    let platform = Platform::new(firmware, manifest.machine.memory_mib);
     let stated = of(&manifest.events, Register::Rtmr0);
     if let Some(acpi) = files.acpi {
         return events(&manifest.events, Register::Rtmr0, &rtmr0(&platform, acpi));

@@ -2,8 +2,8 @@
 
 use crate::common::{gunzip, made, vector};
 use predict::{
-    BiosInformation, EventKind, FirmwareBuild, FirmwareGeneration, FwCfg, Platform, PredictError,
-    PredictedEvent, SmbiosError, StoreError,
+    BiosInformation, Edk2Release, EventKind, Firmware, FirmwareBuild, FwCfg, Platform,
+    PredictError, PredictedEvent, SmbiosError, StoreError,
     acpi::Qemu,
     rtmr0_around_acpi,
     smbios::{ProcessorId, SmbiosMachine, q35_of, smbios_tables},
@@ -33,7 +33,8 @@ fn secure_boot_measures_what_a_tpm_logged() {
         let mut platform = platform(&firmware, true, &smbios);
         platform.signer = signer;
         if !newer {
-            platform.build.generation = FirmwareGeneration::UpToStable202502;
+            let build = FirmwareBuild::new(Edk2Release::STABLE202502, None, true).unwrap();
+            platform.firmware = Firmware::new(&firmware, build).unwrap();
         }
         let mut events = without_settings(&after_volumes(&platform));
         let smbios = |(kind, _): &(u32, Digest48)| *kind == 0x8000_0009;
@@ -71,7 +72,7 @@ fn settings_follow_the_configuration_volume() {
     let other = settings(&platform);
     assert_eq!(other[1].1, Digest48::of(b"262144"));
     assert_eq!(other.len(), 2, "an empty boot order is not measured");
-    platform.build.generation = FirmwareGeneration::UpToStable202502;
+    platform.firmware = Firmware::new(&firmware, FirmwareBuild::STABLE202502).unwrap();
     assert_eq!(settings(&platform), []);
 }
 
@@ -203,7 +204,7 @@ fn a_firmware_is_known_by_all_of_its_bytes() {
     ];
     for mut firmware in files.into_iter().filter_map(vector) {
         let build = FirmwareBuild::known(&firmware);
-        assert_eq!(build, Some(FirmwareBuild::UP_TO_STABLE202502));
+        assert_eq!(build, Some(FirmwareBuild::STABLE202502));
         let last = firmware.len() - 1;
         for at in [0, last] {
             firmware[at] ^= 1;
@@ -217,18 +218,15 @@ fn a_firmware_is_known_by_all_of_its_bytes() {
 
 /// Debian's 2026.08+ds-2.
 fn platform<'a>(firmware: &'a [u8], secure_boot: bool, smbios: &'a [u8]) -> Platform<'a> {
-    let generation = FirmwareGeneration::FromStable202505(BiosInformation {
+    let bios = BiosInformation {
         vendor: "Debian distribution of EDK II",
         version: "2026.08+ds-2",
         date: "09/26/2026",
-    });
-    let build = FirmwareBuild {
-        generation,
-        secure_boot,
     };
+    let build = FirmwareBuild::new("202608".parse().unwrap(), Some(bios), secure_boot).unwrap();
     Platform {
         smbios: Some(smbios),
-        ..Platform::new(firmware, build, 1024)
+        ..Platform::new(Firmware::new(firmware, build).unwrap(), 1024)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::common::{made, platform};
 use predict::{
-    PageOrder, PredictError, StoreError,
+    Edk2Release, Firmware, FirmwareBuild, PageOrder, Platform, PredictError, StoreError,
     acpi::files::{AcpiError, AcpiFiles, TABLE_LOADER, allocated_by},
     authenticode::{PeError, authenticode},
     direct, mrtd, rtmr0,
@@ -30,7 +30,9 @@ fn no_flip_or_cut_of_a_firmware_makes_it_panic() {
         for mask in [0x01, 0x80, 0xff] {
             let mut flipped = firmware.clone();
             flipped[at] ^= mask;
-            let _ = rtmr0(&platform(&flipped, 2048), &made::acpi());
+            if let Ok(firmware) = Firmware::new(&flipped, FirmwareBuild::STABLE202502) {
+                let _ = rtmr0(&Platform::new(firmware, 2048), &made::acpi());
+            }
             let _ = mrtd(&flipped, PageOrder::SinglePass);
         }
     }
@@ -178,7 +180,10 @@ fn nearby_kernels_are_refused() {
         let mut kernel = made::kernel();
         kernel[at..at + bytes.len()].copy_from_slice(bytes);
         assert_eq!(authenticode(&kernel), Err(expected.clone()));
-        assert_eq!(direct::rtmr1(&kernel), Err(PredictError::Kernel(expected)));
+        assert_eq!(
+            direct::rtmr1(&kernel, Edk2Release::STABLE202502),
+            Err(PredictError::Kernel(expected))
+        );
     };
     let not_efi = |what| PeError::NotEfi { what };
     let malformed = |what| PeError::Malformed { what };

@@ -7,8 +7,8 @@ use std::fs;
 
 use attest::Profile;
 use predict::{
-    Boot, BootMethod, FirmwareBuild, Inputs, KernelHeader, PageOrder, Platform, VERITY_BLOCK_BYTES,
-    VerityHash,
+    Boot, BootMethod, Edk2Release, Firmware, FirmwareBuild, Inputs, KernelHeader, PageOrder,
+    Platform, VERITY_BLOCK_BYTES, VerityHash,
     acpi::Tables,
     image::{
         BootRegisters, Content, ContentKind, ImageFile, ImageFiles, ImageManifest, ImagePart,
@@ -61,8 +61,7 @@ pub fn image() -> (tempfile::TempDir, ImageManifest) {
     }
     let prediction = predict(&Inputs {
         platform: Platform::new(
-            &firmware,
-            FirmwareBuild::UP_TO_STABLE202502,
+            Firmware::new(&firmware, FirmwareBuild::STABLE202502).unwrap(),
             machine.memory_mib,
         ),
         page_order: PageOrder::SinglePass,
@@ -129,7 +128,11 @@ fn uki(cmdline: &str) -> Vec<u8> {
 
 fn registers(uki: &[u8]) -> UkiRegisters {
     let table = &made::partition_table();
-    let events = |method| Boot::Uki { uki, method }.events().unwrap();
+    let events = |method| {
+        Boot::Uki { uki, method }
+            .events(Edk2Release::STABLE202502)
+            .unwrap()
+    };
     let kernel_events = events(BootMethod::Kernel { append: None });
     let disk_events = events(BootMethod::Disk {
         table,

@@ -29,6 +29,8 @@ pub fn firmware_of(sections: &[Section]) -> Vec<u8> {
     file[72..88].copy_from_slice(&hex::decode(authenticated).unwrap());
     file[100..].fill(0xff);
     file.extend((0..0x3000u32).map(|at| (at % 251) as u8));
+    let driver = volume(&[driver_file()]);
+    file[0x1000..0x1000 + driver.len()].copy_from_slice(&driver);
 
     let mut descriptor = b"TDVF".to_vec();
     for field in [16 + 32 * sections.len() as u32, 1, sections.len() as u32] {
@@ -57,6 +59,35 @@ pub fn firmware_of(sections: &[Section]) -> Vec<u8> {
     let end = file.len() - 32;
     file[end - table.len()..end].copy_from_slice(&table);
     file
+}
+
+/// A firmware volume of these files, without checksums and a map of blocks.
+pub fn volume(files: &[Vec<u8>]) -> Vec<u8> {
+    let mut volume = vec![0; 56];
+    for file in files {
+        volume.extend(file);
+        volume.resize(volume.len().next_multiple_of(8), 0xff);
+    }
+    volume.extend([0xff; 24]);
+    let bytes = (volume.len() as u64).to_le_bytes();
+    volume[32..40].copy_from_slice(&bytes);
+    volume[40..44].copy_from_slice(b"_FVH");
+    volume[48] = 56;
+    volume
+}
+
+/// A file of a volume: its name, its type, and what it consists of.
+pub fn volume_file(name: &str, kind: u8, contents: &[u8]) -> Vec<u8> {
+    let mut file = hex::decode(name).unwrap();
+    let bytes = (24 + contents.len() as u32).to_le_bytes();
+    file.extend([0, 0, kind, 0, bytes[0], bytes[1], bytes[2], 0]);
+    file.extend(contents);
+    file
+}
+
+/// The driver that measures, F062221E-C607-44C2-B0B4-C3886331D351, without its program.
+pub fn driver_file() -> Vec<u8> {
+    volume_file("1e2262f007c6c244b0b4c3886331d351", 7, &[])
 }
 
 /// Layouts that the design guide allows, and no OVMF has.

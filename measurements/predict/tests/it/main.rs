@@ -7,6 +7,8 @@ mod hostile;
 mod kernel_header;
 mod layout;
 mod oracles;
+mod releases;
 mod rtmr0;
 mod smbios;
 mod uki;
+mod volumes;

@@ -2,7 +2,7 @@
 
 use crate::common::{gunzip, made, platform, vector};
 use predict::{
-    Boot, EventKind, Inputs, KernelHeader, PageOrder, PredictedEvent,
+    Boot, Edk2Release, EventKind, Inputs, KernelHeader, PageOrder, PredictedEvent,
     acpi::{
         Qemu, Serial, Shape, Tables, TablesError, acpi_files,
         files::{AcpiFiles, TABLE_LOADER, allocated_by},
@@ -12,7 +12,7 @@ use predict::{
 };
 use registers::{Digest48, Register};
 
-const OVMF: &str = "firmware/ovmf-2025.02-8+deb13u1.fd";
+pub const OVMF: &str = "firmware/ovmf-2025.02-8+deb13u1.fd";
 const UBUNTU_OVMF: &str = "firmware/ovmf-2025.02-3ubuntu2.fd";
 const GRID: &str = "acpi/grid-qemu-10.0.13";
 
@@ -231,7 +231,7 @@ fn a_tpm_log_has_the_same_events() {
         of_kind(&ours, EventKind::VariableBoot)
     );
 
-    let ours = direct::rtmr1(&made::kernel()).unwrap();
+    let ours = direct::rtmr1(&made::kernel(), Edk2Release::STABLE202502).unwrap();
     assert_eq!(digests_of(&log, 4)[1..], digests(&ours[1..3]));
     assert_eq!(digests_of(&log, 5)[1..], digests(&ours[3..]));
 
@@ -348,10 +348,10 @@ fn compare_but_acpi(ours: &[PredictedEvent], real: &[Logged]) {
     }
 }
 
-struct Logged {
-    pcr: u32,
-    kind: u32,
-    digest: Digest48,
+pub struct Logged {
+    pub pcr: u32,
+    pub kind: u32,
+    pub digest: Digest48,
 }
 
 fn tpm_log() -> Option<Vec<Logged>> {
@@ -359,7 +359,7 @@ fn tpm_log() -> Option<Vec<Logged>> {
 }
 
 /// TCG PC Client Platform Firmware Profile, section 10: a first event in the old format, then TCG_PCR_EVENT2.
-fn parse_log(bytes: &[u8]) -> Vec<Logged> {
+pub fn parse_log(bytes: &[u8]) -> Vec<Logged> {
     let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let mut at = 32 + u32_at(28) as usize;
     let mut events = Vec::new();
@@ -388,7 +388,7 @@ fn parse_log(bytes: &[u8]) -> Vec<Logged> {
     events
 }
 
-fn in_register(log: &[Logged], pcr: u32) -> Vec<Logged> {
+pub fn in_register(log: &[Logged], pcr: u32) -> Vec<Logged> {
     let of = log.iter().filter(|event| event.pcr == pcr);
     of.map(|event| Logged { ..*event }).collect()
 }
@@ -425,7 +425,7 @@ fn grid(shape: &str) -> Option<AcpiFiles> {
 }
 
 /// Moves the section that begins at 0x811000 one page down, as older builds of OVMF have it.
-fn with_longer_temporary_section(mut firmware: Vec<u8>) -> Vec<u8> {
+pub fn with_longer_temporary_section(mut firmware: Vec<u8>) -> Vec<u8> {
     let section = |address: u64, bytes: u64| [address.to_le_bytes(), bytes.to_le_bytes()].concat();
     let short = section(0x81_1000, 0xf000);
     let at = firmware.windows(16).rposition(|w| w == short).unwrap();

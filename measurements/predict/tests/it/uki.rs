@@ -1,9 +1,9 @@
 //! Unified kernel images: what is predicted of them, and what is refused.
 
-use crate::common::made;
+use crate::common::{made, platform};
 use predict::{
-    Boot, BootMethod, EventKind, FirmwareBuild, GptError, Inputs, PageOrder, Platform,
-    PredictError, PredictedEvent, UkiError,
+    Boot, BootMethod, Edk2Release, EventKind, GptError, Inputs, PageOrder, PredictError,
+    PredictedEvent, UkiError,
     acpi::{Qemu, Shape, acpi_files},
     authenticode::PeError,
     direct, predict,
@@ -48,7 +48,7 @@ const BY_KERNEL: BootMethod<'_> = BootMethod::Kernel { append: None };
 
 fn events(uki: &[u8]) -> Result<Vec<PredictedEvent>, PredictError> {
     let method = BY_KERNEL;
-    Boot::Uki { uki, method }.events()
+    Boot::Uki { uki, method }.events(Edk2Release::STABLE202502)
 }
 
 /// Digest of the joined initrd, which is last.
@@ -100,7 +100,9 @@ fn check_boot(name: &str, sections: &[(&'static str, Vec<u8>)], append: Option<&
     ];
     let uki = image(&[sections, &own].concat());
     let method = BootMethod::Kernel { append };
-    let events = Boot::Uki { uki: &uki, method }.events().unwrap();
+    let events = Boot::Uki { uki: &uki, method }
+        .events(Edk2Release::STABLE202502)
+        .unwrap();
     let ours = events.iter().filter(|e| e.register == Register::Rtmr2);
     let ours: Vec<_> = ours.collect();
     let logged = BOOTS.lines().filter_map(|line| line.strip_prefix(name));
@@ -122,7 +124,9 @@ fn check_boot(name: &str, sections: &[(&'static str, Vec<u8>)], append: Option<&
 fn each_road_has_its_events_in_its_order() {
     let (uki, disk, loader) = (image(&plain()), made::partition_table(), made::kernel());
     let from = |method| {
-        let events = Boot::Uki { uki: &uki, method }.events().unwrap();
+        let events = Boot::Uki { uki: &uki, method }
+            .events(Edk2Release::STABLE202502)
+            .unwrap();
         let of = events.iter().filter(|e| e.register == Register::Rtmr1);
         of.map(|event| event.from.split([' ', ',']).next().unwrap().to_owned())
             .collect::<Vec<_>>()
@@ -151,7 +155,7 @@ fn a_boot_from_a_disk_has_no_whole_prediction() {
     let acpi = acpi_files(&Shape::new(Qemu::V10_0_13, 1, 2048)).unwrap();
     let whole = |method| {
         predict(&Inputs {
-            platform: Platform::new(&firmware, FirmwareBuild::UP_TO_STABLE202502, 2048),
+            platform: platform(&firmware, 2048),
             page_order: PageOrder::SinglePass,
             acpi: &acpi,
             boot: Boot::Uki { uki: &uki, method },
@@ -181,7 +185,9 @@ fn the_partition_table_is_measured_without_its_free_entries() {
         table: &disk,
         loader: None,
     };
-    let events = Boot::Uki { uki: &uki, method }.events().unwrap();
+    let events = Boot::Uki { uki: &uki, method }
+        .events(Edk2Release::STABLE202502)
+        .unwrap();
     assert_eq!(events[2].kind, EventKind::Gpt);
     assert_eq!(events[2].digest, Digest48::of(&measured));
 }
@@ -196,7 +202,7 @@ fn nearby_partition_tables_are_refused() {
             table: &table,
             loader: None,
         };
-        let got = Boot::Uki { uki: &uki, method }.events();
+        let got = Boot::Uki { uki: &uki, method }.events(Edk2Release::STABLE202502);
         assert_eq!(got, Err(PredictError::Disk(expected)));
     };
     let malformed = |what| GptError::Malformed { what };
@@ -372,7 +378,7 @@ fn a_passed_command_line_that_is_taken_for_something_else_is_refused() {
     let pass = |append: &str| {
         let append = Some(append);
         let method = BootMethod::Kernel { append };
-        Boot::Uki { uki: &uki, method }.events()
+        Boot::Uki { uki: &uki, method }.events(Edk2Release::STABLE202502)
     };
     for (append, what) in [("@1 a", "it chooses a profile"), ("  ", "it is blank")] {
         let got = append.into();
@@ -425,7 +431,7 @@ fn no_flip_or_cut_of_an_image_makes_it_panic() {
             table,
             loader: Some(uki),
         };
-        let _ = Boot::Uki { uki, method }.events();
+        let _ = Boot::Uki { uki, method }.events(Edk2Release::STABLE202502);
     };
     // Headers, contents that are read, and the headers of the kernel inside.
     let kernel = uki.len() - 0x400;
