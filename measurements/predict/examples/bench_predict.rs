@@ -6,7 +6,6 @@
 //! The kernel (15 MB) and the initrd (50 MB) are made up; so is the firmware of 4 MiB, if none is given. In each round each
 //! thing is timed once, so that all see the same machine.
 
-#[allow(dead_code, reason = "one of its files is used")]
 #[path = "../tests/it/made.rs"]
 mod made;
 
