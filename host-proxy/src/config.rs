@@ -29,6 +29,8 @@ pub struct Config {
     pub payee_key_file: PathBuf,
     /// Where Intel's collateral for the guest's platform comes from.
     pub collateral: BundleCollateral,
+    /// What the guest is verified by before its keyset is endorsed; only a simulated chain may go without.
+    pub guest_files: Option<GuestFiles>,
     /// The SQLite file of vouchers, charges and payouts.
     pub state: PathBuf,
     /// Maximum unpaid cost per channel (SECURITY.md 19).
@@ -44,6 +46,15 @@ pub enum BundleCollateral {
     File(PathBuf),
     /// The sources and the cache of a [`CollateralConfig`] in this file.
     Sources(PathBuf),
+}
+
+/// What a guest is verified by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestFiles {
+    /// The manifest that clients verify it by.
+    pub manifest: PathBuf,
+    /// A root certificate (DER) instead of Intel's, for a simulated guest.
+    pub insecure_test_root: Option<PathBuf>,
 }
 
 /// When to settle automatically.
@@ -104,6 +115,21 @@ impl Config {
                 ));
             }
         };
+        let guest_files = match (file.guest_manifest, file.insecure_test_root) {
+            (Some(manifest), root) => Some(GuestFiles {
+                manifest: directory.join(manifest),
+                insecure_test_root: root.map(|root| directory.join(root)),
+            }),
+            (None, Some(_)) => {
+                return Err(refused("insecure_test_root is set without guest_manifest"));
+            }
+            (None, None) if ChainId(file.chain.id).is_live() => {
+                return Err(refused(
+                    "guest_manifest is missing: on a live chain a guest is verified before its keys are endorsed",
+                ));
+            }
+            (None, None) => None,
+        };
         let node = &file.chain.toncenter;
         Ok(Config {
             listen: file.listen,
@@ -113,6 +139,7 @@ impl Config {
             chain: ChainId(file.chain.id),
             payee_key_file: directory.join(file.payee_key_file),
             collateral,
+            guest_files,
             state: directory.join(file.state),
             exposure_max: file.exposure_max_nano,
             settle: file.settle.map(|rule| SettleRule {
@@ -172,6 +199,8 @@ struct File {
     payee_key_file: PathBuf,
     collateral: Option<PathBuf>,
     collateral_sources: Option<PathBuf>,
+    guest_manifest: Option<PathBuf>,
+    insecure_test_root: Option<PathBuf>,
     state: PathBuf,
     exposure_max_nano: Nano,
     settle: Option<SettleSection>,
@@ -235,6 +264,21 @@ mod tests {
             let error = refused.expect_err("neither or both").to_string();
             assert!(error.contains("exactly one of"), "{error}");
         }
+    }
+
+    #[test]
+    fn on_a_live_chain_the_guest_must_be_verified() {
+        let read = |text: &str| Config::from_yaml(text, Path::new("/etc"));
+        let live = EXAMPLE.replace("id: 20241", "id: -3");
+        let error = read(&live).expect_err("refused").to_string();
+        assert!(error.contains("guest_manifest is missing"), "{error}");
+        let verified = read(&format!("{live}\nguest_manifest: manifest.json\n"));
+        let files = verified.expect("a configuration").guest_files;
+        assert_eq!(
+            files.expect("there").manifest,
+            Path::new("/etc/manifest.json")
+        );
+        assert!(read(&format!("{EXAMPLE}\ninsecure_test_root: root.der\n")).is_err());
     }
 
     #[test]

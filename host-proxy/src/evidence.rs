@@ -39,15 +39,16 @@ pub(crate) async fn ask(
     }
     let (keyset, endorsement) = payee.endorse(&evidence).map_err(|refused| {
         tracing::error!(%refused, "the guest's keyset is not endorsed");
-        ApiError::refuse(
-            StatusCode::BAD_GATEWAY,
-            "not_endorsed",
-            "this provider does not endorse its guest's keyset",
-        )
+        not_endorsed()
     })?;
     Ok(EndorsedEvidence {
         evidence,
         keyset,
         endorsement,
     })
+}
+
+pub(crate) fn not_endorsed() -> ApiError {
+    let words = "this provider does not endorse its guest's keyset";
+    ApiError::refuse(StatusCode::BAD_GATEWAY, "not_endorsed", words)
 }

@@ -259,6 +259,7 @@ pub(crate) fn config(directory: &Path, toncenter: NodeUrl) -> Config {
         chain: ChainId::EMBEDDED,
         payee_key_file: directory.join("payee.key"),
         collateral: BundleCollateral::File(directory.join("collateral.json")),
+        guest_files: None,
         state: directory.join("state.sqlite"),
         exposure_max: Nano(1_000),
         settle: None,

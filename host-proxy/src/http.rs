@@ -33,6 +33,11 @@ pub(crate) async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(SocketAddr, JoinHandle<()>), Error> {
     let proxy = Arc::new(Proxy::open(&config)?);
+    if proxy.guest_policy.is_none() {
+        tracing::warn!(
+            "no guest_manifest in the configuration: whatever answers as the guest is endorsed"
+        );
+    }
     let (listener, address) = server::bind(config.listen).await?;
     let served = tokio::spawn(run(proxy, listener, config.settle, shutdown));
     Ok((address, served))

@@ -29,6 +29,7 @@ mod evidence;
 #[cfg(test)]
 mod fixtures;
 mod guest;
+mod guest_policy;
 mod http;
 mod launch;
 pub mod limits;
@@ -50,8 +51,8 @@ pub use collateral::{
     SourceFailure, Unavailable, rim_document,
 };
 pub use config::{
-    BaseUrl, BundleCollateral, CollateralConfig, Config, NodeUrl, OcspSource, RimSource,
-    SettleRule, TdxSource,
+    BaseUrl, BundleCollateral, CollateralConfig, Config, GuestFiles, NodeUrl, OcspSource,
+    RimSource, SettleRule, TdxSource,
 };
 pub use error::Error;
 pub use guest::{GuestAddress, GuestAddressError};

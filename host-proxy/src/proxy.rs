@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::evidence::{self, EndorsedEvidence};
 use crate::guest::GuestAddress;
+use crate::guest_policy::GuestPolicy;
 use crate::limits::{
     ATTESTATIONS_MAX, ATTESTATIONS_PER_PEER_MAX, JOBS_MAX, JOBS_PER_CHANNEL_MAX, KEYSET_SEARCH,
     KEYSETS_MAX, QUESTIONS_MAX, STRANGE_KEYSETS_MAX, UPLOADS_MAX,
@@ -40,6 +41,7 @@ pub struct Proxy {
     node: Node,
     pub channels: Channels,
     pub guest: GuestAddress,
+    pub(crate) guest_policy: Option<Arc<GuestPolicy>>,
     pub(crate) collateral: CollateralSource,
     exposure_max: Nano,
     pub(crate) jobs: Arc<Semaphore>,
@@ -86,6 +88,12 @@ impl Proxy {
             store,
             node,
             guest: config.guest.clone(),
+            guest_policy: config
+                .guest_files
+                .as_ref()
+                .map(GuestPolicy::read)
+                .transpose()?
+                .map(Arc::new),
             collateral: CollateralSource::open(&config.collateral)?,
             exposure_max: config.exposure_max,
             jobs: Arc::new(Semaphore::new(JOBS_MAX)),
@@ -263,12 +271,22 @@ impl Proxy {
         let slot = self.attestations.try_acquire();
         let _slot = slot.map_err(|_| ApiError::busy())?;
         let endorsed = self.evidence(nonce).await?;
-        Ok(Bundle {
+        let bundle = Bundle {
             version: 1,
             collateral: self.collateral.for_evidence(&endorsed.evidence).await?,
             evidence: endorsed.evidence,
             endorsement: endorsed.endorsement,
-        })
+        };
+        if let Some(policy) = self.guest_policy.clone() {
+            let (encoded, nonce) = (bundle.encode(), *nonce);
+            let check = move || policy.check(&encoded, &nonce, &endorsed.keyset);
+            let checked = tokio::task::spawn_blocking(check).await;
+            checked.map_err(|e| ApiError::internal(&e))?.map_err(|refused| {
+                tracing::error!(%refused, "the guest is not what guest_manifest says; it is not endorsed");
+                evidence::not_endorsed()
+            })?;
+        }
+        Ok(bundle)
     }
 
     /// The guest's evidence, if it pays this payee. Its receipt key is remembered.

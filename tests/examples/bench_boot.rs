@@ -7,8 +7,9 @@
 //! command line. A configuration has at least one model, so the guest has the smallest there is (7 MB). Pairs, one after the
 //! other; every second pair starts with the other one.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -170,7 +171,7 @@ impl Bench {
         if run.exists() {
             fs::remove_dir_all(&run)?;
         }
-        fs::create_dir(&run)?;
+        DirBuilder::new().mode(0o700).create(&run)?;
         let mut simulator = Command::new(self.programs.path("chrysalis-simulator"));
         simulator
             .arg("--socket")

@@ -6,6 +6,8 @@ use crate::stack::{Child, start_simulator};
 use anyhow::Context;
 use attest::Manifest;
 use registers::Digest48;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -34,7 +36,8 @@ impl Machine {
         model: Option<&Path>,
     ) -> anyhow::Result<Machine> {
         let run = dir.join("run");
-        std::fs::create_dir_all(&run)?;
+        // As `launch` would make it: it refuses one that others may enter.
+        DirBuilder::new().recursive(true).mode(0o700).create(&run)?;
         let launched = run.join("launched.json");
         let socket = run.join("vsock.sock_9100");
         let simulator = start_simulator(programs, dir, &socket, Some(&launched))?;

@@ -5,10 +5,10 @@
 
 use crate::error::{Context, Error, Fault};
 use crate::limits::SOCKET_PATH_BYTES_MAX;
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, TryLockError};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Locked until this value is dropped.
@@ -56,6 +56,7 @@ impl RunDirectory {
             .context(Fault::Host, shown)?;
         let real = path.canonicalize().context(Fault::Host, shown)?;
         check_name(&real)?;
+        check_private(&real, &real.metadata().context(Fault::Host, shown)?)?;
         let lock = File::options()
             .create(true)
             .append(true)
@@ -170,6 +171,25 @@ pub(super) fn check_name(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Refuses a directory that was there before and that others may enter: its sockets have no other guard.
+fn check_private(path: &Path, found: &Metadata) -> Result<(), Error> {
+    let own = nix::unistd::geteuid().as_raw();
+    if found.uid() != own {
+        let words = format!(
+            "belongs to user {}; it must belong to user {own}",
+            found.uid()
+        );
+        return Err(refused(path, &words));
+    }
+    let mode = found.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let words =
+            format!("has mode {mode:o}, so that other users can reach the guest: chmod 700");
+        return Err(refused(path, &words));
+    }
+    Ok(())
+}
+
 fn refused(path: &Path, words: &str) -> Error {
     Error::new(Fault::Configuration, format!("{} {words}", path.display()))
 }
@@ -208,11 +228,30 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_that_others_may_enter_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().expect("a directory");
+        let set = |mode| {
+            let mode = fs::Permissions::from_mode(mode);
+            fs::set_permissions(directory.path(), mode).expect("set");
+        };
+        for mode in [0o755, 0o770, 0o701] {
+            set(mode);
+            let refusal = refusal(directory.path());
+            assert!(refusal.contains(&format!("has mode {mode:o}")), "{refusal}");
+        }
+        set(0o700);
+        drop(RunDirectory::open(directory.path()).expect("private"));
+    }
+
+    #[test]
     fn what_is_no_socket_is_not_removed() {
         let directory = tempfile::tempdir().expect("a directory");
-        let precious = directory.path().join(QMP);
+        let run = directory.path().join("run");
+        drop(RunDirectory::open(&run).expect("made"));
+        let precious = run.join(QMP);
         fs::write(&precious, "precious").expect("written");
-        let refusal = refusal(directory.path());
+        let refusal = refusal(&run);
         assert!(
             refusal.contains(&format!("/{QMP} is not a socket")),
             "{refusal}"
