@@ -164,7 +164,12 @@ fn fails(scenario: &str, arguments: &[&str], expected: &[&str]) -> Option<Fixtur
     let fixture = fixture(scenario)?;
     let ended = fixture.launch(arguments).ended(LONG);
     assert_eq!(ended.code, Some(1), "{scenario}: {}", ended.stderr);
-    assert_eq!(ended.stdout, "", "{scenario}: nothing is ready");
+    // With --json nothing but the error is on stdout: nothing is ready.
+    let said: serde_json::Value = serde_json::from_str(&ended.stdout).expect("one object");
+    assert!(
+        said["error"].is_string() && said["ready"].is_null(),
+        "{scenario}: {said}"
+    );
     for words in expected {
         assert!(
             ended.stderr.contains(words),
