@@ -79,14 +79,16 @@ async fn readers_that_do_not_read_hold_nobody_up() {
 #[tokio::test]
 async fn only_a_jobs_client_cancels_it_and_pays_for_what_was_made() {
     let running = boot(&config(|c| {
-        c["jobs_max"] = 100.into();
+        c["jobs_max"] = 200.into();
         c["interval_ms"] = 100.into();
+        // Jobs that end before they are cancelled are owed for, too.
+        c["exposure_max_nano"] = 1_000_000_000_000u64.into();
     }))
     .await;
     let keyset = running.worker.keyset();
     let mut ended = Vec::new();
     // The first of these completions that does not end by itself before it is cancelled.
-    for number in 0..20 {
+    for number in 0..40 {
         let job = running.seal_body(number, &long(number.into()), |_| ());
         let (mut stream, agent) = running.begin(&job, 1 << 20).await;
         let mut first = [0; 100];

@@ -99,11 +99,11 @@ fn a_killed_program_keeps_everything_it_answered() {
             "{answer}"
         );
         let ledger = Ledger::open(&path).expect("opens after a kill");
-        assert_eq!(
-            ledger.account(&to).expect("an account").balance,
-            Nano(1_000 * round)
-        );
         let totals = ledger.totals().expect("totals");
+        assert_eq!(totals.issued, Nano(1_000 * round));
+        // When the rounds take long, the account has owed a little rent.
+        let balance = ledger.account(&to).expect("an account").balance;
+        assert!(balance > Nano(1_000 * round - 10), "{balance}");
         assert_eq!(totals.issued, totals.balances + totals.fees);
     }
 }
