@@ -11,7 +11,7 @@
 //! read, ends nothing once the guest was asked: its frames are read to the charge, which the payer owes, and the receipt can be
 //! fetched. Frame kinds and sizes may be traced, payloads never are.
 //!
-//! These checks protect the proxy only. The guest repeats all of them.
+//! These checks protect the proxy only. The guest repeats those that need no chain.
 
 use crate::api_error::ApiError;
 use crate::at_once::Running;
