@@ -309,11 +309,11 @@ async fn a_state_file_from_a_backup_learns_what_it_promised() {
     let client = world.client().unwrap();
     chat(&client).await.unwrap();
     drop(client);
-    copy(world.directory.path(), "state.sqlite", "backup.sqlite");
+    copy(&world, "state.sqlite", "backup.sqlite");
     let client = world.client().unwrap();
     chat(&client).await.unwrap();
     drop(client);
-    copy(world.directory.path(), "backup.sqlite", "state.sqlite");
+    copy(&world, "backup.sqlite", "state.sqlite");
     let client = world.client().unwrap();
     assert_eq!(client.budget().cumulative(), Ok(Nano(32_000)));
     assert_eq!(
@@ -468,7 +468,7 @@ async fn what_was_learned_of_platforms_outlives_the_purse() {
     chat(&new.client().unwrap()).await.unwrap();
     // Another purse and another channel, and a host that shows collateral from before.
     let old = World::start_with(3600, flaws(89)).await;
-    copy(new.directory.path(), "trust.sqlite", "kept.sqlite");
+    copy(&new, "trust.sqlite", "kept.sqlite");
     let mut config = old.config();
     config.trust = Some(new.directory.path().join("kept.sqlite"));
     let error = Client::open(config, true)

@@ -135,9 +135,10 @@ impl Child {
         let line = receiver
             .recv_timeout(patience)
             .with_context(|| format!("{name} did not become ready"))??;
-        match serde_json::from_str(&line) {
-            Ok(ready) => Ok((child, ready)),
-            Err(_) => bail!(
+        // An error is an object, too.
+        match serde_json::from_str::<Value>(&line) {
+            Ok(ready) if ready["error"].is_null() => Ok((child, ready)),
+            _ => bail!(
                 "{name} did not start:\n{}",
                 fs::read_to_string(log).unwrap_or_default()
             ),

@@ -1,7 +1,10 @@
 //! A proxy, a guest and a node for tests: real HTTP, real evidence of a simulated module, real seals and receipts; only
 //! the model is made up. The proxy misbehaves on demand.
 
+mod bodies;
 mod routes;
+
+pub use bodies::*;
 
 use attest::Manifest;
 use client::config::Config;
@@ -13,7 +16,6 @@ use serde_json::{Value, json};
 use settlement::{Address, ChainId, ChannelTerms, Charge, Nano, SignedVoucher};
 use simulator::{Flaws, SimulatedModule};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
@@ -205,14 +207,6 @@ impl World {
         put("model/tokenizer.json", TOKENIZER.as_bytes());
         put("model/tokenizer_config.json", TEMPLATE.as_bytes());
     }
-}
-
-pub fn chat_body(stream: bool) -> Value {
-    json!({"model": CHAT, "messages": [{"role": "user", "content": "hello world hello"}], "stream": stream, "max_tokens": 8})
-}
-
-pub fn embeddings_body() -> Value {
-    json!({"model": EMBEDDER, "input": ["hello world", "hello"]})
 }
 
 fn manifest() -> Manifest {
@@ -601,9 +595,4 @@ impl Guest {
             small(t.salt)
         ])
     }
-}
-
-/// The files in the directory, for tests that restore one.
-pub fn copy(directory: &Path, from: &str, to: &str) {
-    std::fs::copy(directory.join(from), directory.join(to)).unwrap();
 }

@@ -42,7 +42,10 @@ fn follow(image: &Image) {
         None => building,
     };
     let said = run(here, &building);
-    assert!(said.contains("verified"), "{said}");
+    assert!(
+        said.contains("model        "),
+        "inspect names models: {said}"
+    );
     drop(turn);
 
     // Other programs may listen where the page does.
