@@ -41,8 +41,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("model", &["registers"]),
-    ("engine", &["model"]),
-    ("engine-cli", &["engine", "model"]),
+    ("kernels", &[]),
+    ("engine", &["model", "kernels"]),
+    ("engine-cli", &["engine", "model", "kernels"]),
     (
         "image-builder",
         &["registers", "attest", "predict", "model"],
