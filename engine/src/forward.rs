@@ -1,0 +1,70 @@
+//! The seam between what computes a model and what decides which tokens it computes: rows of several sequences in, scores out.
+//!
+//! A [`Forward`] owns the memory of keys and values, divided into blocks of [`BLOCK_TOKENS`] tokens; its caller decides which block
+//! belongs to which sequence. A sequence is a slot: an index into the block tables of one call, with no meaning beyond it.
+//!
+//! **Promises.** The scores of a row depend on the weights and on the tokens of its own sequence at its position and before, to
+//! the bit: not on the rows beside it, nor on how its prompt was divided among calls, nor on which blocks hold it.
+
+use crate::EngineError;
+
+/// Tokens whose keys and values one block holds.
+pub const BLOCK_TOKENS: usize = 32;
+
+/// One token to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The sequence it belongs to: an index into the block tables of the call.
+    pub sequence: usize,
+    /// The token. Secret: nothing is addressed by it.
+    pub token: u32,
+    /// Its position in the sequence, from 0.
+    pub position: u32,
+    /// Whether the scores for the token that follows it are wanted.
+    pub scored: bool,
+}
+
+/// The blocks of one sequence in order: block `i` holds positions `i * BLOCK_TOKENS` to `(i + 1) * BLOCK_TOKENS - 1`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BlockTable(pub Vec<u32>);
+
+/// What a [`Forward`] can hold and compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForwardShape {
+    /// Tokens of one sequence at most, prompt and completion together.
+    pub context: usize,
+    /// Scores of one row: entries of the output, of which the last may be no tokens.
+    pub vocabulary: usize,
+    /// Bytes of the keys and values of one token over all layers.
+    pub kv_token_bytes: usize,
+    /// Blocks there are; they are numbered from 0.
+    pub blocks: usize,
+    /// Rows of one call at most.
+    pub rows_max: usize,
+    /// Rows of one call whose scores may be wanted at most.
+    pub scored_max: usize,
+}
+
+/// Computes rows.
+pub trait Forward: Send {
+    /// What fits.
+    fn shape(&self) -> &ForwardShape;
+
+    /// Computes `rows`, writes their keys and values into the blocks of their sequences, and replaces `scores` with those of the
+    /// scored rows, `shape().vocabulary` numbers each, in the order of `rows`.
+    ///
+    /// The rows of one sequence stand in the order of their positions without a gap, and what comes before the first of them was
+    /// computed by earlier calls into the same blocks. The rows of different sequences may be mixed. A block that two tables share
+    /// (a common beginning) is read by both and must be written by neither.
+    ///
+    /// # Errors
+    /// [`EngineError::Computation`] if more rows or scores are wanted than fit, a sequence has no table, a table is too short or
+    /// names a block that does not exist, a position is outside the context, a token is outside the vocabulary, or a score is
+    /// not finite. Then the blocks that the rows would have been written to hold nothing of use.
+    fn forward(
+        &mut self,
+        rows: &[Row],
+        tables: &[BlockTable],
+        scores: &mut Vec<f32>,
+    ) -> Result<(), EngineError>;
+}
