@@ -3,5 +3,7 @@
 #[path = "../../model/tests/model/changed.rs"]
 mod changed;
 mod chat;
+mod checkpoint;
+mod families;
 mod hostile_files;
 mod minilm;
