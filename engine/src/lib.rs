@@ -15,12 +15,14 @@
 
 pub mod backend;
 pub mod bert;
+pub mod cache;
 pub mod chat;
 pub mod embedder;
 mod error;
 pub mod forward;
 pub mod llama;
 pub mod sampler;
+pub mod scheduler;
 pub mod tensors;
 pub mod weights;
 
