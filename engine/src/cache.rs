@@ -461,7 +461,9 @@ mod tests {
         cache.check([&one, &two, &three].into_iter());
         assert_eq!(two.cached_tokens(), 96);
         assert_eq!(three.cached_tokens(), 32, "another was faster");
-        [one, two, three].map(|lease| cache.release(lease));
+        [one, two, three]
+            .into_iter()
+            .for_each(|lease| cache.release(lease));
         let four = cache.lease(120, &prompt(120), Some(&asked), 0).unwrap();
         assert_eq!(four.cached_tokens(), 96);
     }
