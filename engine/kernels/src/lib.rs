@@ -10,7 +10,31 @@
 //!
 //! **Lacks.** Models, files, tokens and scheduling, which are the engine's.
 
+mod activation;
+mod activations;
+mod attention;
+mod dispatch;
+mod error;
+mod exp;
+mod half;
+mod kernels;
+mod kv;
+mod linear;
+mod memory;
+mod norm;
+pub mod packed;
 pub mod path;
+mod pool;
+mod rope;
+mod simd;
 
 // The public interface is:
+pub use attention::{Attend, AttendShape};
+pub use error::KernelError;
+pub use exp::exp;
+pub use kernels::Kernels;
+pub use kv::{BLOCK_TOKENS, KvCache, KvKind, KvShape};
+pub use linear::Product;
+pub use packed::{Kind, Packed};
 pub use path::Path;
+pub use pool::THREADS_MAX;

@@ -1,0 +1,214 @@
+//! Products of activations with packed weights.
+//!
+//! **Order of the sums**, the same for every number of rows of `x`, thread and position: one accumulator per output, columns
+//! ascending. f32: `acc = w * x + acc`. bf16: activations are rounded to bf16; for each two columns the odd product is added, then
+//! the even one, each sum rounded (`vdpbf16ps`). q8 and q4: activations become i8 with a scale for each 32 columns; the integer
+//! dot of a block is exact; then `acc = (w_scale * x_scale) * dot + acc`, and for q4 before that
+//! `acc = minimum * (x_scale * sum of x) + acc`.
+//!
+//! **Equal bits**: bf16 on all three paths; f32, q8 and q4 on AVX2 and AVX-512, while the portable path rounds product and sum
+//! apart.
+
+mod tile;
+
+use crate::activations::{self, Block, Form};
+use crate::dispatch::Compute;
+use crate::error::KernelError;
+use crate::kernels::Kernels;
+use crate::memory::Line;
+use crate::packed::{Kind, Packed};
+use crate::pool::Tile;
+use crate::simd::{LANES, Simd};
+
+/// Bytes of weights that one thread works on for all rows of `x`, so that they stay in its second cache.
+const CHUNK_BYTES: usize = 384 << 10;
+/// The fewest panels of a chunk: what the kernel for one row takes at once.
+const CHUNK_PANELS: usize = 4;
+/// Chunks per thread, so that a thread that is held up does not hold up the others for long.
+const CHUNKS_PER_THREAD: usize = 4;
+
+/// One product of [`Kernels::linears`]: weights, and where the result goes.
+pub struct Product<'a> {
+    /// `rows` by `columns`.
+    pub weights: &'a Packed,
+    /// `n * rows`.
+    pub out: &'a mut [f32],
+}
+
+impl Kernels {
+    /// `y = x * transposed w`: `x` is `n * columns`, `y` is `n * rows`, n from 1 to any.
+    ///
+    /// # Errors
+    /// `x` is no whole number of rows, or `y` does not fit.
+    pub fn linear(&self, weights: &Packed, x: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
+        self.linears(x, &mut [Product { weights, out: y }])
+    }
+
+    /// Several products with the same `x`, which is brought into the form for the weights only once.
+    ///
+    /// # Errors
+    /// As [`linear`](Self::linear), or the weights differ in their columns.
+    pub fn linears(&self, x: &[f32], products: &mut [Product<'_>]) -> Result<(), KernelError> {
+        let Some(columns) = products.first().map(|product| product.weights.columns()) else {
+            return Ok(());
+        };
+        let n = x.len() / columns;
+        KernelError::length("activations", x.len(), n * columns)?;
+        for Product { weights, out } in products.iter() {
+            KernelError::length(
+                "columns of weights beside others",
+                weights.columns(),
+                columns,
+            )?;
+            let expected = n.saturating_mul(weights.rows());
+            KernelError::length("a product", out.len(), expected)?;
+        }
+        let is_used = |form| {
+            products
+                .iter()
+                .any(|product| Form::from(product.weights.kind()) == form)
+        };
+        let blocks = if is_used(Form::Blocks) {
+            self.quantised(x, columns)?
+        } else {
+            Vec::new()
+        };
+        let pairs = if is_used(Form::Pairs) {
+            self.rounded(x, columns)?
+        } else {
+            Vec::new()
+        };
+        for Product { weights, out } in products {
+            let rows = weights.rows();
+            let width = self.chunk_panels(weights, n) * LANES;
+            self.pool.tiles(out, rows, (n, width), |tile| {
+                let (blocks, pairs) = (&blocks[..], &pairs[..]);
+                self.instructions.run(Outputs {
+                    weights,
+                    x,
+                    blocks,
+                    pairs,
+                    tile,
+                });
+            });
+        }
+        Ok(())
+    }
+
+    /// Panels of a chunk. It has no influence on any bit.
+    fn chunk_panels(&self, weights: &Packed, n: usize) -> usize {
+        let panels = weights.rows().div_ceil(LANES);
+        let fair = match self.threads() {
+            1 => panels,
+            threads => panels.div_ceil(threads * CHUNKS_PER_THREAD),
+        };
+        let cached = match n {
+            1 => panels,
+            _ => CHUNK_BYTES / (weights.panel_lines() * Line::BYTES),
+        };
+        fair.min(cached).next_multiple_of(CHUNK_PANELS)
+    }
+
+    fn quantised(&self, x: &[f32], columns: usize) -> Result<Vec<Block>, KernelError> {
+        let count = activations::blocks_of(columns);
+        let mut blocks = filled(Block::default(), x.len() / columns * count)?;
+        self.pool
+            .tiles(&mut blocks, count, (PREPARED_ROWS, count), |tile| {
+                self.instructions.run(Quantise { x, columns, tile });
+            });
+        Ok(blocks)
+    }
+
+    fn rounded(&self, x: &[f32], columns: usize) -> Result<Vec<i32>, KernelError> {
+        let count = activations::pairs_of(columns);
+        let mut pairs = filled(0, x.len() / columns * count)?;
+        self.pool
+            .tiles(&mut pairs, count, (PREPARED_ROWS, count), |tile| {
+                self.instructions.run(Round { x, columns, tile });
+            });
+        Ok(pairs)
+    }
+}
+
+/// Rows of `x` that one thread prepares at a time.
+const PREPARED_ROWS: usize = 16;
+
+fn filled<T: Clone>(value: T, count: usize) -> Result<Vec<T>, KernelError> {
+    let mut values = Vec::new();
+    let bytes = count.saturating_mul(size_of::<T>());
+    values
+        .try_reserve_exact(count)
+        .map_err(|_| KernelError::Memory { bytes })?;
+    values.resize(count, value);
+    Ok(values)
+}
+
+struct Quantise<'a> {
+    x: &'a [f32],
+    columns: usize,
+    tile: Tile<'a, Block>,
+}
+
+impl Compute for Quantise<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn compute<S: Simd>(mut self, s: S) {
+        let rows = self.x.chunks_exact(self.columns).skip(self.tile.top);
+        for (index, row) in rows.take(self.tile.height).enumerate() {
+            activations::quantise(s, row, self.tile.row(index));
+        }
+    }
+}
+
+struct Round<'a> {
+    x: &'a [f32],
+    columns: usize,
+    tile: Tile<'a, i32>,
+}
+
+impl Compute for Round<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn compute<S: Simd>(mut self, _: S) {
+        let rows = self.x.chunks_exact(self.columns).skip(self.tile.top);
+        for (index, row) in rows.take(self.tile.height).enumerate() {
+            activations::round_to_bf16(row, self.tile.row(index));
+        }
+    }
+}
+
+/// Some outputs, for all rows of `x`.
+struct Outputs<'a> {
+    weights: &'a Packed,
+    x: &'a [f32],
+    blocks: &'a [Block],
+    pairs: &'a [i32],
+    tile: Tile<'a, f32>,
+}
+
+impl Compute for Outputs<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn compute<S: Simd>(mut self, s: S) {
+        let columns = self.weights.columns();
+        let tile = &mut self.tile;
+        match self.weights.kind() {
+            Kind::F32 => tile::outputs::<S, tile::F32>(s, self.weights, (self.x, columns), tile),
+            Kind::Bf16 => {
+                let x = (self.pairs, activations::pairs_of(columns));
+                tile::outputs::<S, tile::Bf16>(s, self.weights, x, tile);
+            }
+            Kind::Q8 => {
+                let x = (self.blocks, activations::blocks_of(columns));
+                tile::outputs::<S, tile::Q8>(s, self.weights, x, tile);
+            }
+            Kind::Q4 => {
+                let x = (self.blocks, activations::blocks_of(columns));
+                tile::outputs::<S, tile::Q4>(s, self.weights, x, tile);
+            }
+        }
+    }
+}
