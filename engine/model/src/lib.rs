@@ -22,6 +22,7 @@ pub mod files;
 pub mod json;
 pub mod limits;
 pub mod llama;
+pub mod packed_file;
 pub mod root;
 pub mod tensors;
 #[cfg(feature = "text")]
