@@ -2,25 +2,39 @@
 
 use thiserror::Error;
 
+use crate::whole::Flaw;
+
 /// Files that do not describe a model which can be run here.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[expect(missing_docs)]
 pub enum ModelError {
     #[error("config.json: {0}")]
     Config(String),
+    #[error("generation_config.json: {0}")]
+    Generation(String),
+    #[error("the metadata of the GGUF file: {0}")]
+    Gguf(String),
     #[error("the model needs {0}, which is not supported")]
     Unsupported(String),
     #[error("the header of model.safetensors: {0}")]
     Header(String),
-    #[error("model.safetensors has no tensor {0}")]
+    #[error("{file} {flaw}")]
+    Weights { file: String, flaw: Flaw },
+    #[error("the weights have no tensor {0}")]
     TensorMissing(String),
+    #[error(
+        "the weights have a tensor {0}, which is no part of the model that config.json describes"
+    )]
+    TensorExtra(String),
+    #[error("the weights have two tensors {0}")]
+    TensorTwice(String),
     #[error("tensor {name} has shape {found:?}, config.json calls for {expected:?}")]
     TensorShape {
         name: String,
         found: Vec<usize>,
         expected: Vec<usize>,
     },
-    #[error("tensor {name} is stored as {found}; only F32 is supported")]
+    #[error("tensor {name} is stored as {found}, which is not read here")]
     TensorType { name: String, found: String },
     #[error("tensor {0} holds a number that is not finite")]
     TensorNotFinite(String),

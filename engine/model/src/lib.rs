@@ -17,8 +17,12 @@
 #![forbid(unsafe_code)]
 
 pub mod bert;
+pub mod decoder;
+pub mod dtype;
 mod error;
+pub mod families;
 pub mod files;
+pub mod gguf;
 pub mod json;
 pub mod limits;
 pub mod llama;
@@ -29,11 +33,15 @@ pub mod tensors;
 pub mod text;
 pub mod vocabulary;
 pub mod volume;
+pub mod weights;
 pub mod whole;
 
 // The public interface is:
+pub use dtype::Dtype;
 pub use error::ModelError;
+pub use families::{FAMILIES, Family};
 pub use files::{File, FileDigest, FilesError, ModelFiles, Opened};
 pub use root::ModelRoot;
 pub use vocabulary::Vocabulary;
+pub use weights::{Plan, Weights};
 pub use whole::{Flaw, Judge};

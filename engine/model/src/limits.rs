@@ -15,6 +15,24 @@ pub const WEIGHTS_HEADER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const WEIGHTS_HEADERS_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// An index of weights: the largest models' have some 10 MB.
 pub const INDEX_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Everything in a GGUF file before its tensors: the largest vocabularies with their merges have some 15 MB.
+pub const GGUF_HEADER_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// What of it is held in memory: names, and values that are no long lists.
+pub const GGUF_KEPT_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Values of a GGUF file: the largest models have some 60.
+pub const GGUF_VALUES_MAX: u64 = 4096;
+/// Tensors of a GGUF file: a thousand in models of 70 billion parameters.
+pub const GGUF_TENSORS_MAX: u64 = 100_000;
+/// The name of a tensor or of a value: ggml's own limit for tensors is 64.
+pub const GGUF_NAME_BYTES_MAX: u64 = 256;
+/// A text among the values: a chat template, a licence.
+pub const GGUF_TEXT_BYTES_MAX: u64 = 1024 * 1024;
+/// Numbers of a list that is held: one for each layer.
+pub const GGUF_LIST_MAX: u64 = 1024;
+/// Entries of a list that is read later: merges of a vocabulary of [`VOCABULARY_MAX`].
+pub const GGUF_ARRAY_MAX: u64 = 1 << 22;
+/// Bytes of such a list.
+pub const GGUF_ARRAY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// `tokenizer.model`: the pieces of a vocabulary have some 5 MB.
 pub const PIECES_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -39,6 +57,11 @@ pub const EMBEDDING_TOKENS_MAX: usize = 256;
 pub const TEMPLATE_BYTES_MAX: usize = 64 * 1024;
 /// Instructions a chat template may execute for one conversation: a thousand for each message.
 pub const TEMPLATE_FUEL: u64 = 1_000_000;
+
+/// Positions that a configuration may claim: a window, a context. What fits in memory is less.
+pub const POSITIONS_MAX: usize = 1 << 24;
+/// Tokens that end a completion.
+pub const END_TOKENS_MAX: usize = 16;
 
 /// Transformer layers.
 pub const LAYERS_MAX: usize = 256;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! *.safetensors              a header whose tensors cover the file exactly ([`Header`])
+//! *.gguf                     the same of its header ([`gguf::Header`](crate::gguf::Header)), and there is some tensor
 //! *.safetensors.index.json   an index, of which every shard is there, has its tensors, and no other weights lie beside it
 //! *.json                     JSON that everybody reads alike ([`json`])
 //! tokenizer.model            SentencePiece's protocol buffer, or tiktoken's lines
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::files::File;
+use crate::gguf;
 use crate::json;
 use crate::limits::{INDEX_BYTES_MAX, PIECES_BYTES_MAX, WEIGHTS_HEADERS_BYTES_MAX};
 use crate::tensors::Header;
@@ -36,6 +38,10 @@ pub enum Flaw {
     Json(String),
     #[error("is no whole safetensors file: {0}")]
     Tensors(String),
+    #[error("is no whole GGUF file: {0}")]
+    Gguf(String),
+    #[error("had {bytes} bytes when it was read and {expected} when it was opened")]
+    Changed { bytes: u64, expected: u64 },
     #[error("is neither a SentencePiece model nor a list of tiktoken's")]
     Pieces,
     #[error("has {bytes} bytes; at most {bytes_max} are allowed")]
@@ -92,7 +98,16 @@ impl Judge {
 
     fn content(&mut self, path: &str, bytes: u64, mut content: impl Read) -> Result<(), Flaw> {
         let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
-        if is_weights(&name) {
+        if is_gguf(&name) {
+            let header = gguf::Header::read(bytes, io::BufReader::new(content))?;
+            self.header_bytes = self.header_bytes.saturating_add(header.bytes());
+            let names = header.tensors().iter().map(|tensor| tensor.name.clone());
+            let names: BTreeSet<String> = names.collect();
+            if names.is_empty() {
+                return Err(Flaw::Gguf("it holds no tensor".into()));
+            }
+            self.weights.insert(path.to_owned(), Some(names));
+        } else if is_weights(&name) {
             let header = Header::read(bytes, content)?;
             self.header_bytes = self.header_bytes.saturating_add(header.bytes());
             if self.header_bytes > WEIGHTS_HEADERS_BYTES_MAX {
@@ -165,6 +180,15 @@ impl Judge {
 
 /// Whether a file of this name holds tensors.
 pub fn is_weights(name: &str) -> bool {
+    is_gguf(name) || is_safetensors(name)
+}
+
+/// Whether it is a GGUF file by its name.
+pub fn is_gguf(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with(".gguf")
+}
+
+fn is_safetensors(name: &str) -> bool {
     name.to_ascii_lowercase().ends_with(".safetensors")
 }
 
@@ -212,7 +236,7 @@ fn index(bytes: u64, content: impl Read) -> Result<BTreeMap<String, String>, Fla
     if map.is_empty() {
         return Err(Flaw::Index("its `weight_map` names no tensor".into()));
     }
-    let outside = |shard: &&String| shard.contains(['/', '\\']) || !is_weights(shard);
+    let outside = |shard: &&String| shard.contains(['/', '\\']) || !is_safetensors(shard);
     match map.values().find(outside) {
         Some(shard) => Err(Flaw::Index(format!(
             "it names `{}`, and a shard is a *.safetensors file in the same directory",
