@@ -17,7 +17,9 @@ tree="$directory/tree"
 
 if [ ! -e "$tree/ready" ]; then
     debootstrap --variant=minbase sid "$tree" "$mirror"
-    chroot "$tree" apt-get install -y -q --no-install-recommends mkosi systemd-repart systemd-ukify systemd-boot-efi \
+    # A package's script wants to see /proc.
+    unshare --mount sh -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$tree" \
+        apt-get install -y -q --no-install-recommends mkosi systemd-repart systemd-ukify systemd-boot-efi \
         erofs-utils cryptsetup-bin mtools dosfstools kmod zstd cpio debian-archive-keyring ca-certificates python3-pefile \
         openssl uidmap
     touch "$tree/ready"
