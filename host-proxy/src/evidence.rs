@@ -48,7 +48,10 @@ pub(crate) async fn ask(
     })
 }
 
+/// The code of [`not_endorsed`].
+pub(crate) const NOT_ENDORSED: &str = "not_endorsed";
+
 pub(crate) fn not_endorsed() -> ApiError {
     let words = "this provider does not endorse its guest's keyset";
-    ApiError::refuse(StatusCode::BAD_GATEWAY, "not_endorsed", words)
+    ApiError::refuse(StatusCode::BAD_GATEWAY, NOT_ENDORSED, words)
 }

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_only_says_that_it_is_the_guest_is_not_endorsed() {
+    async fn what_only_says_that_it_is_the_guest_is_neither_endorsed_nor_believed() {
         let directory = directory();
         let (_, url) = node().await;
         let module = module(&manifest());
@@ -150,5 +150,15 @@ mod tests {
         let (status, body, _) = http(listen, "GET", &path, b"").await;
         assert_eq!(status, 502);
         assert!(String::from_utf8_lossy(&body).contains("not_endorsed"));
+        // Nor does a charge that it signs count: its key is looked for when a job names its keyset, and not remembered.
+        let named = keyset(&payee()).digest();
+        for (files, known) in [(config.guest_files.clone(), false), (None, true)] {
+            let state = fixtures::directory();
+            config.state = state.path().join("state.sqlite");
+            config.guest_files = files;
+            let proxy = crate::proxy::Proxy::open(&config).expect("opens");
+            proxy.search(named).await;
+            assert_eq!(proxy.receipt_key(named).is_some(), known);
+        }
     }
 }

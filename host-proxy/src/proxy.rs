@@ -270,7 +270,23 @@ impl Proxy {
         let _one_of_few = household(peer).map(enter).transpose()?;
         let slot = self.attestations.try_acquire();
         let _slot = slot.map_err(|_| ApiError::busy())?;
-        let endorsed = self.evidence(nonce).await?;
+        self.endorsed(nonce).await
+    }
+
+    /// A bundle of fresh evidence that this provider stands behind.
+    async fn endorsed(&self, nonce: &[u8; 32]) -> Result<Bundle, ApiError> {
+        let evidence = evidence::ask(&self.guest, &self.payee, nonce).await?;
+        self.stand_behind(evidence, nonce).await
+    }
+
+    /// A bundle of this evidence, if a client with this provider's manifest would take it. Only then is its receipt key
+    /// remembered: what only says that it is the guest signs no charge that counts.
+    pub(crate) async fn stand_behind(
+        &self,
+        endorsed: EndorsedEvidence,
+        nonce: &[u8; 32],
+    ) -> Result<Bundle, ApiError> {
+        let keyset = endorsed.keyset;
         let bundle = Bundle {
             version: 1,
             collateral: self.collateral.for_evidence(&endorsed.evidence).await?,
@@ -278,22 +294,16 @@ impl Proxy {
             endorsement: endorsed.endorsement,
         };
         if let Some(policy) = self.guest_policy.clone() {
-            let (encoded, nonce) = (bundle.encode(), *nonce);
-            let check = move || policy.check(&encoded, &nonce, &endorsed.keyset);
+            let (encoded, nonce, keyset) = (bundle.encode(), *nonce, keyset.clone());
+            let check = move || policy.check(&encoded, &nonce, &keyset);
             let checked = tokio::task::spawn_blocking(check).await;
             checked.map_err(|e| ApiError::internal(&e))?.map_err(|refused| {
                 tracing::error!(%refused, "the guest is not what guest_manifest says; it is not endorsed");
                 evidence::not_endorsed()
             })?;
         }
+        self.learn(&keyset);
         Ok(bundle)
-    }
-
-    /// The guest's evidence, if it pays this payee. Its receipt key is remembered.
-    pub(crate) async fn evidence(&self, nonce: &[u8; 32]) -> Result<EndorsedEvidence, ApiError> {
-        let endorsed = evidence::ask(&self.guest, &self.payee, nonce).await?;
-        self.learn(&endorsed.keyset);
-        Ok(endorsed)
     }
 
     /// Remembers the key that signs this keyset's charges.
@@ -338,7 +348,7 @@ impl Proxy {
         *searched = Some(Instant::now());
         let mut nonce = [0; 32];
         let seen = match getrandom::fill(&mut nonce) {
-            Ok(()) => self.evidence(&nonce).await.map(drop),
+            Ok(()) => self.endorsed(&nonce).await.map(drop),
             Err(error) => Err(ApiError::internal(&error)),
         };
         if let Err(reply) = seen {

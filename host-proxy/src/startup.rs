@@ -1,7 +1,9 @@
 //! What an operator wants to know when `serve` starts: whether the guest answers, collateral is at hand, the wallet can
 //! pay for a claim, and the disk has room. Nothing here stops the proxy: each may come later.
 
+use crate::api_error::ApiError;
 use crate::clock::now_unix_s;
+use crate::evidence;
 use crate::proxy::Proxy;
 use crate::settle::WALLET_MIN;
 use settlement::Nano;
@@ -22,21 +24,23 @@ pub(crate) async fn findings(proxy: &Proxy) -> Vec<String> {
     // The time does as a nonce: nobody relies on this answer.
     let mut nonce = [0; 32];
     nonce[..8].copy_from_slice(&now_unix_s().to_be_bytes());
-    match proxy.evidence(&nonce).await {
-        Err(refused) => found.push(format!(
+    let guest = |refused: ApiError| {
+        format!(
             "guest: {}; no job can be served until it answers (`guest:` of the configuration is {})",
             refused.message, proxy.guest
-        )),
-        Ok(endorsed) => {
-            let collateral = proxy.collateral.for_evidence(&endorsed.evidence).await;
-            if let Err(refused) = collateral {
-                found.push(format!(
-                    "collateral source: {}; clients cannot attest until there is some (`collateral:` or \
-                     `collateral_sources:` of the configuration)",
-                    refused.message
-                ));
-            }
-        }
+        )
+    };
+    match evidence::ask(&proxy.guest, &proxy.payee, &nonce).await {
+        Err(refused) => found.push(guest(refused)),
+        Ok(evidence) => match proxy.stand_behind(evidence, &nonce).await {
+            Ok(_) => {}
+            Err(refused) if refused.code == evidence::NOT_ENDORSED => found.push(guest(refused)),
+            Err(refused) => found.push(format!(
+                "collateral source: {}; clients cannot attest until there is some (`collateral:` or \
+                 `collateral_sources:` of the configuration)",
+                refused.message
+            )),
+        },
     }
     match proxy.wallet().await {
         Err(error) => found.push(format!(
