@@ -5,6 +5,7 @@ mod common;
 
 mod covered;
 mod demo;
+mod kept_evidence;
 mod machine;
 mod misuse;
 mod model_volume;
