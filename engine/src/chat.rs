@@ -1,30 +1,30 @@
 //! A chat model: a prompt's tokens in, a completion's tokens out. `model::text` has the rule from messages to tokens.
 //!
-//! # What is computed
-//!
-//! The prompt in chunks of [`CHUNK`] tokens, then one token at a time over a cache. A row computed in a chunk and the
-//! same row computed alone differ in the last bits (the CPU backend takes another matrix kernel), so the split is fixed.
+//! One job at a time: the prompt in chunks of [`CHUNK`] tokens, then one token after another. How it is divided changes no bit.
 
 use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::tensor::{Int, Tensor, TensorData};
-use model::llama::Config;
+use kernels::{Kernels, KvKind, Path};
+use model::decoder::Config;
 use model::{ModelFiles, Vocabulary};
 
-use crate::backend::{Cpu, cpu};
+use crate::decoder::{Decoder, Options, blocks_for};
 use crate::error::{EngineError, RequestError};
-use crate::llama::{Cache, Llama};
+use crate::forward::{BlockTable, Forward, Row};
+use crate::packed::Packing;
 use crate::sampler::Sampling;
-use crate::tensors::Stored;
+use crate::weights;
 
 /// Prompt tokens computed together.
 pub const CHUNK: usize = 128;
 
 /// A chat model, ready to answer. It can be shared between threads; a call blocks until it is done.
 pub struct Chat {
-    config: Config,
+    context: usize,
+    end_tokens: Vec<u32>,
     vocabulary: Vocabulary,
-    model: Llama<Cpu>,
+    decoder: Mutex<Decoder>,
 }
 
 /// One completion token.
@@ -59,19 +59,32 @@ pub enum Finish {
 impl Chat {
     /// Builds the model from its files.
     pub fn load(files: &ModelFiles) -> Result<Self, EngineError> {
-        let config = Config::parse(files.config())?;
+        let config = Config::parse(files.config(), None)?;
         let vocabulary = Vocabulary::parse(files.tokenizer(), config.vocabulary)?;
-        let model = Llama::build(&config, &Stored::parse(files.weights())?, &cpu())?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let kernels = Arc::new(Kernels::new(Path::detect(), threads)?);
+        let context = config.context.min(CONTEXT_MAX);
+        let options = Options {
+            packing: Packing::AsStored,
+            cache: KvKind::F32,
+            blocks: blocks_for(1, context),
+            context_max: context,
+            rows_max: CHUNK,
+            scored_max: CHUNK,
+        };
+        let weights = weights::of_files(files)?;
+        let decoder = Decoder::load(&config, weights, kernels, &options)?;
         Ok(Chat {
-            config,
+            context,
+            end_tokens: config.end_tokens,
             vocabulary,
-            model,
+            decoder: Mutex::new(decoder),
         })
     }
 
     /// How many tokens the model can hold at once, prompt and completion together.
     pub fn context_max(&self) -> usize {
-        self.config.context
+        self.context
     }
 
     /// Whether the model has all of these tokens.
@@ -81,7 +94,7 @@ impl Chat {
 
     /// Refuses a prompt that is empty, leaves no room for a completion, or names a token that the model does not have.
     pub fn check_prompt(&self, prompt: &[u32]) -> Result<(), RequestError> {
-        let tokens_max = self.config.context - 1;
+        let tokens_max = self.context - 1;
         RequestError::check_tokens(prompt, tokens_max, &self.vocabulary)
     }
 
@@ -94,12 +107,13 @@ impl Chat {
     ) -> Result<Generated, EngineError> {
         self.check_prompt(prompt)?;
         sampling.check()?;
-        let room = self.config.context - prompt.len();
+        let room = self.context - prompt.len();
         let tokens_max = room.min(sampling.tokens_max as usize);
-        let mut cache = Cache::new(&self.config, prompt.len() + tokens_max, &cpu());
+        let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sequence = Sequence::new(&mut decoder);
         let mut scores = Vec::new();
         for chunk in prompt.chunks(CHUNK) {
-            scores = self.advance(chunk, &mut cache)?;
+            sequence.feed(chunk, Scored::Last, &mut scores)?;
         }
         let mut out = Generated {
             tokens: Vec::new(),
@@ -110,7 +124,7 @@ impl Chat {
             let token = sampling
                 .choose(&scores, out.tokens.len() as u64)
                 .ok_or(EngineError::Computation("a result is not finite"))?;
-            let ends = self.config.end_tokens.contains(&token);
+            let ends = self.end_tokens.contains(&token);
             out.tokens.push(token);
             let last = ends || out.tokens.len() == tokens_max;
             let flow = on_token(Step { token, last });
@@ -123,28 +137,28 @@ impl Chat {
                 break;
             }
             if !last {
-                scores = self.advance(&[token], &mut cache)?;
+                sequence.feed(&[token], Scored::Last, &mut scores)?;
             }
         }
         Ok(out)
     }
 
-    /// The model's scores for each next token, `prompt.len()` rows: all at once, and token by token over the cache.
-    /// For tests and for comparing with other implementations.
+    /// The model's scores for each next token, `prompt.len()` rows: many at once, and token by token. For tests and for comparing
+    /// with other implementations.
     pub fn scores(&self, prompt: &[u32]) -> Result<[Vec<Vec<f32>>; 2], EngineError> {
         self.check_prompt(prompt)?;
-        let hidden = self.model.forward(tokens(prompt));
-        let [_, rows, width] = hidden.dims();
-        let whole = numbers(self.model.scores(hidden.reshape([rows, width])))?;
-        let whole = whole
-            .chunks(self.config.vocabulary)
-            .map(<[f32]>::to_vec)
-            .collect();
-        let mut cache = Cache::new(&self.config, prompt.len(), &cpu());
-        let stepped = prompt
-            .iter()
-            .map(|token| self.advance(&[*token], &mut cache));
-        Ok([whole, stepped.collect::<Result<_, _>>()?])
+        let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = decoder.shape().vocabulary;
+        let mut by_chunks = |tokens: usize| {
+            let mut sequence = Sequence::new(&mut decoder);
+            let (mut all, mut scores) = (Vec::new(), Vec::new());
+            for chunk in prompt.chunks(tokens) {
+                sequence.feed(chunk, Scored::All, &mut scores)?;
+                all.extend(scores.chunks_exact(entries).map(<[f32]>::to_vec));
+            }
+            Ok::<_, EngineError>(all)
+        };
+        Ok([by_chunks(CHUNK)?, by_chunks(1)?])
     }
 
     /// Takes out of the choice what no completion holds: rows of the table that are no token, and special tokens that do not
@@ -152,32 +166,59 @@ impl Chat {
     fn forbid(&self, scores: &mut Vec<f32>) {
         scores.truncate(self.vocabulary.size());
         let special = self.vocabulary.special().iter();
-        for token in special.filter(|token| !self.config.end_tokens.contains(token)) {
+        for token in special.filter(|token| !self.end_tokens.contains(token)) {
             if let Some(score) = scores.get_mut(*token as usize) {
                 *score = f32::MIN;
             }
         }
     }
+}
 
-    /// Feeds tokens and returns the scores for the one that follows them.
-    fn advance(&self, fed: &[u32], cache: &mut Cache<Cpu>) -> Result<Vec<f32>, EngineError> {
-        let hidden = self.model.forward_cached(tokens(fed), cache);
-        let [_, rows, width] = hidden.dims();
-        let last = hidden
-            .slice([0..1, rows - 1..rows, 0..width])
-            .reshape([1, width]);
-        numbers(self.model.scores(last))
+/// The one sequence that the memory holds.
+struct Sequence<'a> {
+    decoder: &'a mut Decoder,
+    table: BlockTable,
+    length: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scored {
+    All,
+    Last,
+}
+
+impl<'a> Sequence<'a> {
+    fn new(decoder: &'a mut Decoder) -> Self {
+        let blocks = decoder.shape().blocks as u32;
+        Sequence {
+            decoder,
+            table: BlockTable((0..blocks).collect()),
+            length: 0,
+        }
+    }
+
+    /// Computes the tokens that follow, at most [`CHUNK`].
+    fn feed(
+        &mut self,
+        tokens: &[u32],
+        scored: Scored,
+        scores: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
+        let rows: Vec<Row> = (self.length..)
+            .zip(tokens)
+            .enumerate()
+            .map(|(index, (position, token))| Row {
+                sequence: 0,
+                token: *token,
+                position,
+                scored: scored == Scored::All || index + 1 == tokens.len(),
+            })
+            .collect();
+        self.length += tokens.len() as u32;
+        let table = std::slice::from_ref(&self.table);
+        self.decoder.forward(&rows, table, scores)
     }
 }
 
-/// One row of tokens for the backend. They are below `VOCABULARY_MAX`, so they fit its integers.
-pub(crate) fn tokens(tokens: &[u32]) -> Tensor<Cpu, 2, Int> {
-    let values: Vec<i32> = tokens.iter().map(|token| *token as i32).collect();
-    Tensor::from_data(TensorData::new(values, [1, tokens.len()]), &cpu())
-}
-
-pub(crate) fn numbers(tensor: Tensor<Cpu, 2>) -> Result<Vec<f32>, EngineError> {
-    let data = tensor.try_into_data().ok();
-    data.and_then(|data| data.into_vec::<f32>().ok())
-        .ok_or(EngineError::Computation("the backend gave no result"))
-}
+/// Tokens of the only sequence at most, whatever the configuration claims: their keys and values are allocated at once.
+pub const CONTEXT_MAX: usize = 8192;

@@ -1,53 +1,132 @@
-//! An embeddings model: the tokens of a text in, one unit vector out.
+//! An embeddings model: the tokens of a text in, one vector out.
 //!
-//! The promise is that of sentence-transformers for all-MiniLM-L6-v2: no padding, the mean over all tokens of the last
-//! layer, divided by its length. `model::text` makes the tokens.
+//! For all-MiniLM-L6-v2 the promise is that of sentence-transformers: no padding, the mean over all tokens of the last layer, divided
+//! by its length. `model::text` makes the tokens.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kernels::{Kernels, Path};
 use model::bert::Config;
 use model::{ModelFiles, Vocabulary};
 
-use crate::backend::{Cpu, cpu};
-use crate::bert::Bert;
-use crate::chat::{numbers, tokens};
+use crate::encoder::{Encoder, Text};
 use crate::error::{EngineError, RequestError};
-use crate::tensors::Stored;
+use crate::packed::Packing;
+use crate::weights;
 
 /// An embeddings model, ready. It can be shared between threads; a call blocks until it is done.
 pub struct Embedder {
-    config: Config,
+    positions: usize,
+    pooling: Pooling,
     vocabulary: Vocabulary,
-    model: Bert<Cpu>,
+    encoder: Mutex<Encoder>,
+}
+
+/// From the rows of a text's tokens to its vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pooling {
+    /// Which rows.
+    pub of: Pooled,
+    /// Whether the vector is divided by its length.
+    pub normalised: bool,
+}
+
+/// Which rows make a vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooled {
+    /// The mean of all (MiniLM, E5).
+    Mean,
+    /// The first (BGE).
+    First,
+    /// The last.
+    Last,
+}
+
+impl Pooling {
+    /// That of all-MiniLM-L6-v2.
+    pub const MEAN: Pooling = Pooling {
+        of: Pooled::Mean,
+        normalised: true,
+    };
+
+    /// The vector of rows of `width` numbers.
+    ///
+    /// # Errors
+    /// It cannot be divided by its length, which is zero or not finite.
+    pub fn apply(self, rows: &[f32], width: usize) -> Result<Vec<f32>, EngineError> {
+        let mut vector = match self.of {
+            Pooled::First => rows[..width].to_vec(),
+            Pooled::Last => rows[rows.len() - width..].to_vec(),
+            Pooled::Mean => {
+                let mut sum = vec![0.0; width];
+                for row in rows.chunks_exact(width) {
+                    sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+                }
+                let count = (rows.len() / width) as f32;
+                sum.iter_mut().for_each(|x| *x /= count);
+                sum
+            }
+        };
+        if self.normalised {
+            let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+            if !(length.is_finite() && length > 0.0) {
+                return Err(EngineError::Computation("a result is not finite"));
+            }
+            vector.iter_mut().for_each(|x| *x /= length);
+        }
+        Ok(vector)
+    }
 }
 
 impl Embedder {
-    /// Builds the model from its files.
+    /// Builds the model from its files, in single precision, for all threads of this machine.
     pub fn load(files: &ModelFiles) -> Result<Self, EngineError> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let kernels = Arc::new(Kernels::new(Path::detect(), threads)?);
         let config = Config::parse(files.config())?;
         let vocabulary = Vocabulary::parse(files.tokenizer(), config.vocabulary)?;
-        let model = Bert::build(&config, &Stored::parse(files.weights())?, &cpu())?;
-        Ok(Embedder {
-            config,
+        let encoder = Encoder::load(
+            &config,
+            weights::of_files(files)?,
+            kernels,
+            Packing::AsStored,
+        )?;
+        Ok(Self::new(encoder, vocabulary, Pooling::MEAN))
+    }
+
+    /// An encoder with what makes vectors of its rows.
+    pub fn new(encoder: Encoder, vocabulary: Vocabulary, pooling: Pooling) -> Self {
+        Embedder {
+            positions: encoder.config().positions,
+            pooling,
             vocabulary,
-            model,
-        })
+            encoder: Mutex::new(encoder),
+        }
     }
 
     /// Refuses tokens of which there are none, too many, or one that the model does not have.
     pub fn check(&self, text: &[u32]) -> Result<(), RequestError> {
-        RequestError::check_tokens(text, self.config.positions, &self.vocabulary)
+        RequestError::check_tokens(text, self.positions, &self.vocabulary)
     }
 
-    /// The vector of the tokens of one text, the special ones included. Its length is 1, and it has as many numbers as
-    /// the model is wide: 384 for all-MiniLM-L6-v2.
+    /// The vector of the tokens of one text, the special ones included: as many numbers as the model is wide, 384 for
+    /// all-MiniLM-L6-v2.
     pub fn embed(&self, text: &[u32]) -> Result<Vec<f32>, EngineError> {
-        self.check(text)?;
-        let mean = self.model.forward(tokens(text)).mean_dim(1);
-        let [_, _, width] = mean.dims();
-        let mean = numbers(mean.reshape([1, width]))?;
-        let length = mean.iter().map(|x| x * x).sum::<f32>().sqrt();
-        if !(length.is_finite() && length > 0.0) {
-            return Err(EngineError::Computation("a result is not finite"));
-        }
-        Ok(mean.into_iter().map(|x| x / length).collect())
+        let vectors = self.embed_all(&[text])?;
+        let vector = vectors.into_iter().next();
+        vector.ok_or(EngineError::Computation("a text has no vector"))
+    }
+
+    /// The vectors of several texts, each the same to the bit as alone.
+    pub fn embed_all(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, EngineError> {
+        texts.iter().try_for_each(|text| self.check(text))?;
+        let texts: Vec<Text<'_>> = texts.iter().map(|text| Text::one(text)).collect();
+        let mut encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
+        let width = encoder.config().hidden;
+        let mut vectors = Vec::with_capacity(texts.len());
+        encoder.forward(&texts, &mut |_, rows| {
+            vectors.push(self.pooling.apply(rows, width))
+        })?;
+        vectors.into_iter().collect()
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong, sorted by whose fault it is.
 
+use kernels::KernelError;
 use model::{ModelError, Vocabulary};
 use thiserror::Error;
 
@@ -11,6 +12,8 @@ pub enum EngineError {
     Model(#[from] ModelError),
     #[error("the request is refused: {0}")]
     Request(#[from] RequestError),
+    #[error("the computation failed: {0}")]
+    Kernel(#[from] KernelError),
     #[error("the computation failed: {0}")]
     Computation(&'static str),
 }

@@ -7,11 +7,22 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use model::{File, FilesError, ModelFiles, Opened};
+use model::weights::{Part, Weights};
+use model::{File, FilesError, ModelError, ModelFiles, Opened};
 
 /// Reads a model's directory.
 pub fn read(directory: &Path) -> Result<ModelFiles, FilesError> {
     ModelFiles::read(&mut |file| open(directory, file))
+}
+
+/// The tensors of files that are held in memory.
+pub(crate) fn of_files(files: &ModelFiles) -> Result<Weights, ModelError> {
+    let content = files.weights().to_vec();
+    Weights::open(vec![Part {
+        name: File::Weights.name().into(),
+        bytes: content.len() as u64,
+        content: Box::new(std::io::Cursor::new(content)),
+    }])
 }
 
 fn open(directory: &Path, file: File) -> Result<Option<Opened>, FilesError> {

@@ -4,8 +4,10 @@
 use crate::changed::{changed, changed_json, original};
 use engine::{Chat, Embedder, EngineError, weights};
 use model::text::Text;
+use model::weights::{Part, Weights};
 use model::{File, FilesError, ModelError, ModelFiles, limits};
 use serde_json::{Value, json};
+use std::io::Cursor;
 use std::path::Path;
 
 fn load(files: &ModelFiles) -> Result<(), EngineError> {
@@ -60,7 +62,6 @@ fn sizes_in_the_configuration_are_bounded_and_must_fit_the_weights() {
         ("head_dim", json!(33)),
         ("head_dim", json!(limits::WIDTH_MAX)),
         ("rms_norm_eps", json!(0.0)),
-        ("rms_norm_eps", json!(null)),
         ("rope_theta", json!(-1.0)),
         ("eos_token_id", json!(null)),
         ("eos_token_id", json!([])),
@@ -81,6 +82,7 @@ fn sizes_in_the_configuration_are_bounded_and_must_fit_the_weights() {
         ("head_dim", json!(64)),
         ("num_key_value_heads", json!(1)),
         ("tie_word_embeddings", json!(false)),
+        ("attention_bias", json!(true)),
     ] {
         let error = refusal(&with_config(key, value));
         let wanted = matches!(
@@ -92,12 +94,12 @@ fn sizes_in_the_configuration_are_bounded_and_must_fit_the_weights() {
     for (key, value) in [
         ("model_type", json!("bert")),
         ("hidden_act", json!("relu")),
-        ("attention_bias", json!(true)),
-        ("rope_scaling", json!({"type": "linear"})),
+        ("rope_scaling", json!({"type": "dynamic", "factor": 2.0})),
         (
             "rope_parameters",
-            json!({"rope_type": "yarn", "rope_theta": 10_000.0}),
+            json!({"rope_type": "longrope", "rope_theta": 10_000.0}),
         ),
+        ("partial_rotary_factor", json!(0.5)),
     ] {
         let error = refusal(&with_config(key, value));
         assert!(
@@ -109,16 +111,19 @@ fn sizes_in_the_configuration_are_bounded_and_must_fit_the_weights() {
 
 #[test]
 fn a_huge_claimed_context_allocates_no_more_than_the_limit() {
-    let files = with_config("max_position_embeddings", json!(u32::MAX));
+    let files = with_config("max_position_embeddings", json!(limits::POSITIONS_MAX));
     let chat = Chat::load(&files).expect("loads");
-    assert_eq!(chat.context_max(), limits::CONTEXT_TOKENS_MAX);
+    assert_eq!(chat.context_max(), engine::chat::CONTEXT_MAX);
+    let beyond = limits::POSITIONS_MAX + 1;
+    let error = refusal(&with_config("max_position_embeddings", json!(beyond)));
+    assert!(matches!(error, ModelError::Config(_)), "{error}");
 }
 
 #[test]
 fn a_header_that_lies_is_refused() {
     let header = |files: &ModelFiles| {
         let error = refusal(files);
-        assert!(matches!(error, ModelError::Header(_)), "{error}");
+        assert!(matches!(error, ModelError::Weights { .. }), "{error}");
     };
     header(&changed(File::Weights, |_| Vec::new()));
     header(&changed(File::Weights, |_| vec![0xff; 64]));
@@ -154,7 +159,7 @@ fn tensors_must_be_there_in_shape_in_type_and_finite() {
         object.insert("other".into(), tensor);
         header.to_string()
     });
-    assert_eq!(refusal(&removed), ModelError::TensorMissing(norm.into()));
+    assert_eq!(refusal(&removed), ModelError::TensorExtra("other".into()));
     let reshaped = with_header(|mut header| {
         let width = header[norm]["shape"][0].clone();
         header[norm]["shape"] = json!([1, width]);
@@ -181,11 +186,11 @@ fn flipped_and_cut_files_never_panic() {
         for place in (0..bytes.len()).step_by(7) {
             let mut flipped = bytes.clone();
             flipped[place] ^= 1 << (place % 8);
-            let _ = model::llama::Config::parse(&flipped);
+            let _ = model::decoder::Config::parse(&flipped, None);
             let _ = model::bert::Config::parse(&flipped);
-            let _ = model::llama::Config::parse(&bytes[..place]);
+            let _ = model::decoder::Config::parse(&bytes[..place], None);
         }
-        for place in (0..bytes.len()).step_by(61) {
+        for place in (0..bytes.len()).step_by(151) {
             let files = changed(file, |mut bytes| {
                 bytes[place] ^= 1;
                 bytes
@@ -198,9 +203,17 @@ fn flipped_and_cut_files_never_panic() {
     for place in (0..4000).step_by(3) {
         let mut flipped = weights.clone();
         flipped[place] ^= 1 << (place % 8);
-        let _ = engine::tensors::Stored::parse(&flipped);
-        let _ = engine::tensors::Stored::parse(&weights[..place]);
+        let _ = opened(&flipped);
+        let _ = opened(&weights[..place]);
     }
+}
+
+fn opened(bytes: &[u8]) -> Result<Weights, ModelError> {
+    Weights::open(vec![Part {
+        name: File::Weights.name().into(),
+        bytes: bytes.len() as u64,
+        content: Box::new(Cursor::new(bytes.to_vec())),
+    }])
 }
 
 #[test]

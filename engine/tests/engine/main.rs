@@ -4,6 +4,9 @@
 mod changed;
 mod chat;
 mod checkpoint;
+mod encoder;
 mod families;
 mod hostile_files;
+mod invariance;
 mod minilm;
+mod packed;

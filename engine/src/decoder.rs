@@ -1,0 +1,152 @@
+//! A decoder on packed weights: [`Forward`] over the ops of a [`PackedBackend`].
+
+mod flex;
+mod load;
+pub mod packed;
+pub(crate) mod parts;
+pub mod rotary;
+
+use burn::tensor::ops::FloatTensor;
+use kernels::Attend;
+use model::decoder::Config;
+
+pub use flex::PackedDecoder;
+pub use load::{Options, blocks_for};
+pub use packed::PackedBackend;
+
+use crate::EngineError;
+use crate::backend::Cpu;
+use crate::forward::{BLOCK_TOKENS, BlockTable, Forward, ForwardShape, Row};
+use packed::{Step, Turns};
+use rotary::Rotation;
+
+/// A decoder of any family on backend `B`.
+pub struct Decoder<B: PackedBackend = Cpu> {
+    config: Config,
+    shape: ForwardShape,
+    packed: B::Decoder,
+    hidden: Option<FloatTensor<B>>,
+    rotations: Vec<Rotation>,
+    turns: Vec<Turns>,
+}
+
+impl<B: PackedBackend> Decoder<B> {
+    fn new(config: &Config, shape: ForwardShape, packed: B::Decoder) -> Self {
+        let rotation = |rope| Rotation::new(rope, config.head_width);
+        Decoder {
+            rotations: config.ropes.iter().map(rotation).collect(),
+            turns: config.ropes.iter().map(|_| Turns::default()).collect(),
+            hidden: None,
+            config: config.clone(),
+            shape,
+            packed,
+        }
+    }
+
+    /// What it computes.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The backend's part of it.
+    pub fn packed(&mut self) -> &mut B::Decoder {
+        &mut self.packed
+    }
+
+    /// [`Forward::forward`] that shows what enters the first layer and what each layer gives: for tests of the layers.
+    pub fn forward_watched(
+        &mut self,
+        rows: &[Row],
+        tables: &[BlockTable],
+        scores: &mut Vec<f32>,
+        watch: &mut dyn FnMut(&FloatTensor<B>),
+    ) -> Result<(), EngineError> {
+        self.check(rows, tables)?;
+        for (turns, rotation) in self.turns.iter_mut().zip(&self.rotations) {
+            turns.fill(rotation, rows);
+        }
+        let runs = runs(rows, tables);
+        let step = Step {
+            rows,
+            tables,
+            runs: &runs,
+            turns: &self.turns,
+        };
+        let mut hidden = B::embed(&mut self.packed, &step, self.hidden.take())?;
+        watch(&hidden);
+        for index in 0..self.config.layers.len() {
+            hidden = B::layer(&mut self.packed, index, hidden, &step)?;
+            watch(&hidden);
+        }
+        let scored = B::scores(&mut self.packed, &hidden, &step, scores);
+        self.hidden = Some(hidden);
+        scored
+    }
+
+    /// Refuses what [`Forward::forward`] says it refuses. Tokens are compared without a branch on one of them.
+    fn check(&self, rows: &[Row], tables: &[BlockTable]) -> Result<(), EngineError> {
+        let refuse = |why| Err(EngineError::Computation(why));
+        if rows.len() > self.shape.rows_max {
+            return refuse("more rows than fit one pass");
+        }
+        if rows.iter().filter(|row| row.scored).count() > self.shape.scored_max {
+            return refuse("more scored rows than fit one pass");
+        }
+        let mut unknown = 0;
+        for row in rows {
+            let Some(table) = tables.get(row.sequence) else {
+                return refuse("a row belongs to no sequence");
+            };
+            let position = row.position as usize;
+            if position >= self.shape.context {
+                return refuse("a row lies outside the context");
+            }
+            let Some(blocks) = table.0.get(..=position / BLOCK_TOKENS) else {
+                return refuse("a sequence has too few blocks");
+            };
+            if blocks
+                .iter()
+                .any(|block| *block as usize >= self.shape.blocks)
+            {
+                return refuse("a sequence has a block that does not exist");
+            }
+            // 1 if the token is not below the size, by the borrow of the difference.
+            let below = u64::from(row.token).wrapping_sub(self.shape.vocabulary as u64) >> 63;
+            unknown |= 1 ^ below;
+        }
+        match std::hint::black_box(unknown) {
+            0 => Ok(()),
+            _ => refuse("a token is outside the vocabulary"),
+        }
+    }
+}
+
+impl<B: PackedBackend> Forward for Decoder<B>
+where
+    FloatTensor<B>: Send,
+{
+    fn shape(&self) -> &ForwardShape {
+        &self.shape
+    }
+
+    fn forward(
+        &mut self,
+        rows: &[Row],
+        tables: &[BlockTable],
+        scores: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
+        self.forward_watched(rows, tables, scores, &mut |_| {})
+    }
+}
+
+/// The rows in runs of consecutive positions of one sequence.
+fn runs<'a>(rows: &[Row], tables: &'a [BlockTable]) -> Vec<Attend<'a>> {
+    let follows = |a: &Row, b: &Row| a.sequence == b.sequence && a.position + 1 == b.position;
+    let runs = rows.chunk_by(follows);
+    runs.map(|run| Attend {
+        blocks: &tables[run[0].sequence].0,
+        position: run[0].position as usize,
+        rows: run.len(),
+    })
+    .collect()
+}

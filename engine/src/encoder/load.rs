@@ -1,0 +1,244 @@
+//! The tensors of BERT by name, and where each is kept.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kernels::{Kernels, Kind, Packed};
+use model::ModelError;
+use model::bert::Config;
+use model::weights::{Plan, Weights};
+
+use super::flex::{Buffers, Classifier, Layer, Norm, PackedEncoder};
+use super::{Encoder, ROWS_MAX};
+use crate::EngineError;
+use crate::backend::Cpu;
+use crate::packed::{Linear, Packing, Place};
+
+impl Encoder<Cpu> {
+    /// Reads all weights: of `BertModel`, or of `BertForSequenceClassification` with one label.
+    ///
+    /// # Errors
+    /// A tensor is missing, extra, of another shape or type or not finite; the model has more positions than [`ROWS_MAX`]; there is
+    /// no memory.
+    pub fn load(
+        config: &Config,
+        weights: Weights,
+        kernels: Arc<Kernels>,
+        packing: Packing,
+    ) -> Result<Self, EngineError> {
+        if config.positions > ROWS_MAX {
+            let what = format!("{} positions; {ROWS_MAX} at most", config.positions);
+            return Err(ModelError::Unsupported(what).into());
+        }
+        let names = Names::of(&weights);
+        let plan = names.plan(config);
+        weights.check(&plan)?;
+        let mut packed = zeroed(config, &names, &weights, kernels, packing)?;
+        let mut numbers = Vec::new();
+        weights.read(&plan, |tensor, rows| {
+            let place = packed.place(names.bare(&tensor.name));
+            let place = place.ok_or_else(|| ModelError::TensorExtra(tensor.name.clone()))?;
+            place.take(tensor, rows, 0.0, &mut numbers)
+        })?;
+        Ok(Encoder {
+            config: config.clone(),
+            packed,
+            hidden: None,
+        })
+    }
+}
+
+/// How a checkpoint names its tensors.
+struct Names {
+    /// `bert.` where there is a head on it.
+    prefix: &'static str,
+    has_classifier: bool,
+}
+
+impl Names {
+    fn of(weights: &Weights) -> Self {
+        let has = |start: &str| {
+            weights
+                .tensors()
+                .any(|tensor| tensor.name.starts_with(start))
+        };
+        Names {
+            prefix: if has("bert.") { "bert." } else { "" },
+            has_classifier: has("classifier."),
+        }
+    }
+
+    fn bare<'a>(&self, name: &'a str) -> &'a str {
+        name.strip_prefix(self.prefix).unwrap_or(name)
+    }
+
+    fn plan(&self, config: &Config) -> Plan {
+        let (hidden, feed) = (config.hidden, config.intermediate);
+        let mut plan = Plan::default();
+        let mut want = |name: String, shape: &[usize]| {
+            plan.want(format!("{}{name}", self.prefix), shape);
+        };
+        let tables = [
+            ("word", config.vocabulary),
+            ("position", config.positions),
+            ("token_type", config.segments),
+        ];
+        for (name, rows) in tables {
+            want(
+                format!("embeddings.{name}_embeddings.weight"),
+                &[rows, hidden],
+            );
+        }
+        let mut norm = |name: String| {
+            want(format!("{name}.weight"), &[hidden]);
+            want(format!("{name}.bias"), &[hidden]);
+        };
+        norm("embeddings.LayerNorm".into());
+        for index in 0..config.layers {
+            norm(format!("encoder.layer.{index}.attention.output.LayerNorm"));
+            norm(format!("encoder.layer.{index}.output.LayerNorm"));
+        }
+        let mut linear = |name: String, rows: usize, columns: usize| {
+            want(format!("{name}.weight"), &[rows, columns]);
+            want(format!("{name}.bias"), &[rows]);
+        };
+        for index in 0..config.layers {
+            let layer = format!("encoder.layer.{index}");
+            for part in [
+                "attention.self.query",
+                "attention.self.key",
+                "attention.self.value",
+            ] {
+                linear(format!("{layer}.{part}"), hidden, hidden);
+            }
+            linear(format!("{layer}.attention.output.dense"), hidden, hidden);
+            linear(format!("{layer}.intermediate.dense"), feed, hidden);
+            linear(format!("{layer}.output.dense"), hidden, feed);
+        }
+        if self.has_classifier {
+            linear("pooler.dense".into(), hidden, hidden);
+            plan.want("classifier.weight", &[1, hidden]);
+            plan.want("classifier.bias", &[1]);
+        } else {
+            // Of the pretraining; an embedder does not use it.
+            plan.ignore(format!("{}pooler.dense.weight", self.prefix));
+            plan.ignore(format!("{}pooler.dense.bias", self.prefix));
+        }
+        // The numbers 0, 1, 2 ..., which older files keep.
+        plan.ignore(format!("{}embeddings.position_ids", self.prefix));
+        plan
+    }
+}
+
+/// An encoder of zeros whose matrices have the kinds that their tensors call for.
+fn zeroed(
+    config: &Config,
+    names: &Names,
+    weights: &Weights,
+    kernels: Arc<Kernels>,
+    packing: Packing,
+) -> Result<PackedEncoder, EngineError> {
+    let mut kinds = BTreeMap::new();
+    for tensor in weights.tensors() {
+        if let Ok(stored) = &tensor.dtype {
+            let name = names.bare(&tensor.name);
+            let table = name.starts_with("embeddings.") || name.starts_with("classifier.");
+            kinds.insert(name.to_owned(), packing.kind(*stored, table));
+        }
+    }
+    let kind = |name: &str| kinds.get(name).copied().unwrap_or(Kind::F32);
+    let (hidden, feed) = (config.hidden, config.intermediate);
+    let linear = |name: String, rows, columns| {
+        Linear::zeroed(kind(&format!("{name}.weight")), rows, columns, true)
+    };
+    let norm = || Norm {
+        gamma: vec![0.0; hidden],
+        beta: vec![0.0; hidden],
+    };
+    let layer = |index| {
+        let linear = |part: &str, rows, columns| {
+            linear(format!("encoder.layer.{index}.{part}"), rows, columns)
+        };
+        Ok::<_, EngineError>(Layer {
+            query: linear("attention.self.query", hidden, hidden)?,
+            key: linear("attention.self.key", hidden, hidden)?,
+            value: linear("attention.self.value", hidden, hidden)?,
+            attention_out: linear("attention.output.dense", hidden, hidden)?,
+            attention_norm: norm(),
+            up: linear("intermediate.dense", feed, hidden)?,
+            down: linear("output.dense", hidden, feed)?,
+            feed_norm: norm(),
+        })
+    };
+    let classifier = match names.has_classifier {
+        true => Some(Classifier {
+            pooler: linear("pooler.dense".into(), hidden, hidden)?,
+            output: linear("classifier".into(), 1, hidden)?,
+        }),
+        false => None,
+    };
+    let words = kind("embeddings.word_embeddings.weight");
+    Ok(PackedEncoder {
+        words: Packed::zeroed(words, config.vocabulary, hidden)?,
+        positions: vec![0.0; config.positions * hidden],
+        segments: vec![0.0; config.segments * hidden],
+        norm: norm(),
+        layers: (0..config.layers).map(layer).collect::<Result<_, _>>()?,
+        classifier,
+        buffers: Buffers::new(config),
+        config: config.clone(),
+        kernels,
+    })
+}
+
+impl PackedEncoder {
+    /// The numbers of the weights called `name` without a prefix, dequantised, row-major: for tests against the reference.
+    pub fn numbers(&mut self, name: &str) -> Option<Vec<f32>> {
+        self.place(name)?.numbers(0.0)
+    }
+
+    /// Where the numbers of a tensor are kept.
+    fn place(&mut self, name: &str) -> Option<Place<'_>> {
+        let (name, end) = name.rsplit_once('.')?;
+        let is_bias = end == "bias";
+        let table = match name {
+            "embeddings.word_embeddings" => return Some(Place::Matrix(&mut self.words)),
+            "embeddings.position_embeddings" => Some(&mut self.positions),
+            "embeddings.token_type_embeddings" => Some(&mut self.segments),
+            _ => None,
+        };
+        if let Some(table) = table {
+            return Some(Place::Plain(table));
+        }
+        match name {
+            "embeddings.LayerNorm" => return Some(self.norm.place(is_bias)),
+            "pooler.dense" => return Some(self.classifier.as_mut()?.pooler.place(is_bias)),
+            "classifier" => return Some(self.classifier.as_mut()?.output.place(is_bias)),
+            _ => {}
+        }
+        let (index, part) = name.strip_prefix("encoder.layer.")?.split_once('.')?;
+        let layer = self.layers.get_mut(index.parse::<usize>().ok()?)?;
+        Some(match part {
+            "attention.self.query" => layer.query.place(is_bias),
+            "attention.self.key" => layer.key.place(is_bias),
+            "attention.self.value" => layer.value.place(is_bias),
+            "attention.output.dense" => layer.attention_out.place(is_bias),
+            "attention.output.LayerNorm" => layer.attention_norm.place(is_bias),
+            "intermediate.dense" => layer.up.place(is_bias),
+            "output.dense" => layer.down.place(is_bias),
+            "output.LayerNorm" => layer.feed_norm.place(is_bias),
+            _ => return None,
+        })
+    }
+}
+
+impl Norm {
+    /// Where `weight` or `bias` is kept.
+    fn place(&mut self, is_bias: bool) -> Place<'_> {
+        Place::Norm(if is_bias {
+            &mut self.beta
+        } else {
+            &mut self.gamma
+        })
+    }
+}

@@ -1,0 +1,158 @@
+//! The bits of a job do not depend on its neighbours, on the threads, on how its prompt was divided, or on its blocks.
+
+use engine::decoder::Decoder;
+use engine::{BlockTable, Forward, Row};
+use kernels::Kind;
+
+use crate::checkpoint::{DECODERS, Reference};
+use crate::packed::{load, options};
+
+/// Tokens that a job adds to its prompt.
+const STEPS: usize = 12;
+const SEQUENCES: usize = 16;
+
+/// A job and what came of it.
+struct Job {
+    tokens: Vec<u32>,
+    prompt: usize,
+    computed: usize,
+    table: BlockTable,
+    /// The bits of the scores of each step.
+    bits: Vec<Vec<u32>>,
+}
+
+impl Job {
+    /// A prompt by number; its blocks are every `SEQUENCES`th from `number` on, last first, so that no two layouts are alike.
+    fn new(number: u32, length: usize) -> Self {
+        let token = |index: usize| (mixed(u64::from(number) << 32 | index as u64) % 250) as u32;
+        let blocks = (0..8).rev().map(|block| block * SEQUENCES as u32 + number);
+        Job {
+            tokens: (0..length).map(token).collect(),
+            prompt: length,
+            computed: 0,
+            table: BlockTable(blocks.collect()),
+            bits: Vec::new(),
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.bits.len() == STEPS
+    }
+
+    /// The next rows, at most `chunk`.
+    fn rows(&self, sequence: usize, chunk: usize) -> Vec<Row> {
+        let end = self.tokens.len().min(self.computed + chunk);
+        let rows = (self.computed..end).map(|position| Row {
+            sequence,
+            token: self.tokens[position],
+            position: position as u32,
+            scored: position + 1 == self.tokens.len(),
+        });
+        rows.collect()
+    }
+
+    fn take(&mut self, computed: usize, scores: Option<&[f32]>) {
+        self.computed += computed;
+        let Some(scores) = scores else { return };
+        let best = (0..256).max_by(|a, b| scores[*a].total_cmp(&scores[*b]).then(b.cmp(a)));
+        self.tokens.extend(best.map(|best| best as u32));
+        self.bits
+            .push(scores.iter().map(|score| score.to_bits()).collect());
+    }
+}
+
+/// Runs jobs together, each with at most `chunk` rows of a pass, until all are done.
+fn run(decoder: &mut Decoder, jobs: &mut [Job], chunk: usize) {
+    let (vocabulary, rows_max) = (decoder.shape().vocabulary, decoder.shape().rows_max);
+    let tables: Vec<BlockTable> = jobs.iter().map(|job| job.table.clone()).collect();
+    let mut scores = Vec::new();
+    while jobs.iter().any(|job| !job.is_done()) {
+        let (mut rows, mut taken) = (Vec::new(), Vec::new());
+        for (sequence, job) in jobs.iter().enumerate().filter(|(_, job)| !job.is_done()) {
+            let part = job.rows(sequence, chunk.min(rows_max - rows.len()));
+            taken.push((
+                sequence,
+                part.len(),
+                part.last().is_some_and(|row| row.scored),
+            ));
+            rows.extend(part);
+        }
+        decoder
+            .forward(&rows, &tables, &mut scores)
+            .expect("a pass");
+        let mut scores = scores.chunks_exact(vocabulary);
+        for (sequence, computed, scored) in taken {
+            let scores = if scored { scores.next() } else { None };
+            jobs[sequence].take(computed, scores);
+        }
+    }
+}
+
+fn check(kind: Kind) {
+    for (name, text) in DECODERS {
+        let reference = Reference::parse(text);
+        let mut first: Option<Job> = None;
+        let mut same = |what: &str, job: Job| match &first {
+            None => first = Some(job),
+            Some(first) => {
+                assert_eq!(first.tokens, job.tokens, "{name} {kind:?}: {what}");
+                assert!(
+                    first.bits == job.bits,
+                    "{name} {kind:?}: {what}: the bits of scores differ"
+                );
+            }
+        };
+        for threads in [1, 2, 4] {
+            let mut decoder = load(&reference, &options(kind, SEQUENCES), threads);
+            for chunk in [512, 64, 7, 1] {
+                let mut jobs = [Job::new(0, 100)];
+                run(&mut decoder, &mut jobs, chunk);
+                let [job] = jobs;
+                same(&format!("{threads} threads, chunks of {chunk}"), job);
+                if threads > 2 && chunk != 7 {
+                    continue;
+                }
+                let strangers = (1..SEQUENCES as u32)
+                    .map(|number| Job::new(number, 3 + 11 * number as usize % 130));
+                let mut jobs: Vec<Job> = strangers.collect();
+                // In the midst of the others.
+                jobs.insert(SEQUENCES / 2, Job::new(0, 100));
+                run(&mut decoder, &mut jobs, chunk);
+                let job = jobs.swap_remove(SEQUENCES / 2);
+                same(
+                    &format!("{threads} threads, chunks of {chunk}, among strangers"),
+                    job,
+                );
+            }
+        }
+        let first = first.expect("one job ran");
+        assert_eq!(first.tokens.len(), first.prompt + STEPS);
+    }
+}
+
+/// SplitMix64's finish.
+fn mixed(z: u64) -> u64 {
+    let z = z.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb) >> 16
+}
+
+#[test]
+fn bits_of_q8_depend_on_the_job_alone() {
+    check(Kind::Q8);
+}
+
+#[test]
+fn bits_of_bf16_depend_on_the_job_alone() {
+    check(Kind::Bf16);
+}
+
+#[test]
+fn bits_of_q4_depend_on_the_job_alone() {
+    check(Kind::Q4);
+}
+
+#[test]
+fn bits_of_f32_depend_on_the_job_alone() {
+    check(Kind::F32);
+}
