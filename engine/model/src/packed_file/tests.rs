@@ -36,8 +36,8 @@ fn file() -> Vec<u8> {
     out
 }
 
-fn read_with<'a>(
-    reader: Result<Reader<&'a [u8]>, PackedFileError>,
+fn read_with(
+    reader: Result<Reader<&[u8]>, PackedFileError>,
 ) -> Result<Vec<Vec<u8>>, PackedFileError> {
     let mut reader = reader?;
     let mut read = Vec::new();
