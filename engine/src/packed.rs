@@ -1,6 +1,9 @@
 //! Packed matrices: which kind keeps what a file stores, how a row gets there, and products with them.
 
+mod q4_k;
+
 use kernels::{Kernels, Kind, Packed, Product};
+use model::ModelError;
 use model::dtype::Dtype;
 use model::weights::{Row, Rows, Tensor};
 
@@ -92,7 +95,9 @@ impl Place<'_> {
             Place::Matrix(packed) => {
                 buffer.resize(tensor.columns(), 0.0);
                 while let Some(row) = rows.next()? {
-                    set_row(packed, row, buffer)?;
+                    if !set_row(packed, row, buffer)? {
+                        return Err(ModelError::TensorNotFinite(tensor.name.clone()).into());
+                    }
                 }
             }
             Place::Norm(norm) => {
@@ -121,20 +126,31 @@ impl Place<'_> {
     }
 }
 
-/// Packs a row: without a change where the kind has the form that is stored.
-fn set_row(packed: &mut Packed, row: Row<'_>, numbers: &mut [f32]) -> Result<(), EngineError> {
+/// Packs a row: without a change where the kind has the form that is stored. `false`: a number is too large for the kind.
+fn set_row(packed: &mut Packed, row: Row<'_>, numbers: &mut [f32]) -> Result<bool, EngineError> {
     let index = row.index;
     match (packed.kind(), row.dtype) {
         (Kind::Bf16, Dtype::Bf16) => packed.set_row_bf16(index, row.bytes)?,
         (Kind::Q8, Dtype::Q8_0) => packed.set_row_q8(index, row.bytes)?,
         (Kind::Q4, Dtype::Q4_0) => packed.set_row_q4_0(index, row.bytes)?,
         (Kind::Q4, Dtype::Q4_1) => packed.set_row_q4_1(index, row.bytes)?,
+        (Kind::Q4, Dtype::Q4K) => {
+            let (blocks, _) = row.bytes.as_chunks::<{ q4_k::BLOCK_BYTES }>();
+            let mut converted = vec![[0; q4_k::OUT_BYTES]; blocks.len()];
+            for (block, out) in blocks.iter().zip(&mut converted) {
+                q4_k::to_q4_1(block, out);
+            }
+            if !q4_k::is_finite(converted.as_flattened()) {
+                return Ok(false);
+            }
+            packed.set_row_q4_1(index, converted.as_flattened())?;
+        }
         _ => {
             row.to_f32(numbers);
             packed.set_row(index, numbers)?;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Products of `x` with matrices, each with its bias.

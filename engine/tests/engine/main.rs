@@ -8,5 +8,6 @@ mod encoder;
 mod families;
 mod hostile_files;
 mod invariance;
+mod memory;
 mod minilm;
 mod packed;
