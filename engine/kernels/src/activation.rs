@@ -1,11 +1,10 @@
 //! Element by element: activations, products and sums.
 
-use crate::dispatch::Compute;
 use crate::error::KernelError;
 use crate::exp::exp_lanes;
 use crate::kernels::Kernels;
 use crate::pool::Tile;
-use crate::simd::{self, LANES, Simd};
+use crate::simd::{self, Compute, LANES, Simd};
 
 /// Elements of a chunk.
 const CHUNK: usize = 8192;
@@ -103,12 +102,12 @@ impl Compute for Each<'_> {
         let x = self.tile.row(0);
         let y = self.y.map(|y| &y[from..from + x.len()]).unwrap_or_default();
         match self.function {
-            Function::SiluMul => both(s, x, y, |x, y| s.mul(s.mul(x, sigmoid(s, x)), y)),
-            Function::GeluTanhMul => both(s, x, y, |x, y| s.mul(gelu_tanh(s, x), y)),
-            Function::Add => both(s, x, y, |x, y| s.add(x, y)),
+            Function::SiluMul => each::<S, SiluMul>(s, x, y),
+            Function::GeluTanhMul => each::<S, GeluTanhMul>(s, x, y),
+            Function::Add => each::<S, Add>(s, x, y),
             Function::Gelu => {
                 for x in x.chunks_mut(LANES) {
-                    let value = gelu(s, s.load(&simd::partial(x)));
+                    let value = gelu(s, simd::load_partial(s, x));
                     simd::store_partial(s, value, x);
                 }
             }
@@ -116,11 +115,41 @@ impl Compute for Each<'_> {
     }
 }
 
+/// A function of sixteen elements and their second operands.
+trait Elementwise {
+    fn of<S: Simd>(s: S, x: S::F, y: S::F) -> S::F;
+}
+
 #[inline(always)]
-fn both<S: Simd>(s: S, x: &mut [f32], y: &[f32], of: impl Fn(S::F, S::F) -> S::F) {
+fn each<S: Simd, E: Elementwise>(s: S, x: &mut [f32], y: &[f32]) {
     for (x, y) in x.chunks_mut(LANES).zip(y.chunks(LANES)) {
-        let value = of(s.load(&simd::partial(x)), s.load(&simd::partial(y)));
+        let value = E::of(s, simd::load_partial(s, x), simd::load_partial(s, y));
         simd::store_partial(s, value, x);
+    }
+}
+
+struct SiluMul;
+struct GeluTanhMul;
+struct Add;
+
+impl Elementwise for SiluMul {
+    #[inline(always)]
+    fn of<S: Simd>(s: S, x: S::F, y: S::F) -> S::F {
+        s.mul(s.mul(x, sigmoid(s, x)), y)
+    }
+}
+
+impl Elementwise for GeluTanhMul {
+    #[inline(always)]
+    fn of<S: Simd>(s: S, x: S::F, y: S::F) -> S::F {
+        s.mul(gelu_tanh(s, x), y)
+    }
+}
+
+impl Elementwise for Add {
+    #[inline(always)]
+    fn of<S: Simd>(s: S, x: S::F, y: S::F) -> S::F {
+        s.add(x, y)
     }
 }
 

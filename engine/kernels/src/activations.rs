@@ -34,31 +34,26 @@ pub(crate) fn quantise<S: Simd>(s: S, row: &[f32], blocks: &mut [Block]) {
     last[..rest.len()].copy_from_slice(rest);
     let mut rows = whole.iter().chain([&last, &[0.0; BLOCK_COLUMNS]]);
     for block in blocks {
-        *block = rows.next().map(|row| quantised(s, row)).unwrap_or_default();
+        let Some(row) = rows.next() else { return };
+        *block = quantised(s, row);
     }
 }
 
 #[inline(always)]
 fn quantised<S: Simd>(s: S, row: &[f32; BLOCK_COLUMNS]) -> Block {
-    let [low, high] = halves(row).map(|half| s.load(half));
-    let magnitude = |x: S::F| s.max(x, s.sub(s.splat(0.0), x));
-    let largest = simd::maximum(s, s.max(magnitude(low), magnitude(high)));
+    let [low, high] = halves(row);
+    let (low, high) = (s.load(low), s.load(high));
+    let (minus_low, minus_high) = (s.sub(s.splat(0.0), low), s.sub(s.splat(0.0), high));
+    let largest = simd::maximum(s, s.max(s.max(low, minus_low), s.max(high, minus_high)));
     // A block of zeros, or of numbers that nobody can tell from it, becomes zeros without a branch.
-    let [scale, inverse] = {
-        let largest = s.splat(largest);
-        let tiny = s.splat(1e-30);
-        let scale = s.if_less(largest, tiny, s.splat(0.0), s.div(largest, s.splat(127.0)));
-        let inverse = s.if_less(largest, tiny, s.splat(0.0), s.div(s.splat(127.0), largest));
-        [scale, inverse]
-    };
+    let (largest, tiny) = (s.splat(largest), s.splat(1e-30));
+    let scale = s.if_less(largest, tiny, s.splat(0.0), s.div(largest, s.splat(127.0)));
+    let inverse = s.if_less(largest, tiny, s.splat(0.0), s.div(s.splat(127.0), largest));
+    let (low, high) = (s.round(s.mul(low, inverse)), s.round(s.mul(high, inverse)));
+    let sum = simd::sum(s, s.to_f32(s.add_i(low, high)));
     let mut quants = [[0; LANES]; 2];
-    let mut sum = s.splat_i(0);
-    for (x, lanes) in [low, high].into_iter().zip(&mut quants) {
-        let quant = s.round(s.mul(x, inverse));
-        sum = s.add_i(sum, quant);
-        s.store_i(quant, lanes);
-    }
-    let sum = simd::sum(s, s.to_f32(sum));
+    s.store_i(low, &mut quants[0]);
+    s.store_i(high, &mut quants[1]);
     let mut scales = [0.0; LANES];
     s.store(scale, &mut scales);
     let byte = |k: usize| quants[k / LANES][k % LANES] as u8;

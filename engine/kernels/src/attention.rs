@@ -8,12 +8,11 @@
 
 mod tile;
 
-use crate::dispatch::Compute;
 use crate::error::KernelError;
 use crate::kernels::Kernels;
 use crate::kv::{BLOCK_TOKENS, KvCache, KvKind, KvShape};
 use crate::pool::Tile;
-use crate::simd::Simd;
+use crate::simd::{Compute, Simd};
 use tile::{F16, F32, Heads};
 
 /// Positions of a tile.
@@ -317,11 +316,12 @@ impl Rows<'_> {
         });
         let seen: [_; R] =
             std::array::from_fn(|r| visible.range(place(r).0 - before, self.shape.window));
-        let out = tile::attend::<S, E, R>(s, heads, self.shape, queries, seen);
-        for (r, out) in out.iter().enumerate() {
+        let mut work = tile::Workspace::<R>::new();
+        tile::attend::<S, E, R>(s, heads, self.shape, queries, seen, &mut work);
+        for r in 0..R {
             let (row, column) = place(r);
             let row = row - self.tile.top;
-            self.tile.row(row)[column..column + width].copy_from_slice(&out[..width]);
+            self.tile.row(row)[column..column + width].copy_from_slice(work.result(r, width));
         }
     }
 }

@@ -2,19 +2,21 @@
 
 use crate::error::KernelError;
 use crate::path::Path;
-use crate::simd::Simd;
+use crate::simd::Compute;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::avx512::Avx512;
 use crate::simd::portable::Portable;
-
-/// A computation written over [`Simd`]. `compute` and all that it calls are inlined into one function per path.
-pub(crate) trait Compute {
-    type Output;
-    fn compute<S: Simd>(self, simd: S) -> Self::Output;
-}
 
 /// The instructions of this processor, proved by detection.
 #[derive(Clone, Copy)]
 pub(crate) enum Instructions {
-    Portable,
+    Portable(Portable),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
 }
 
 impl Instructions {
@@ -23,16 +25,27 @@ impl Instructions {
     /// # Errors
     /// This processor lacks them.
     pub fn of(path: Path) -> Result<Self, KernelError> {
-        match path {
-            _ if !path.is_here() => Err(KernelError::PathMissing(path)),
-            Path::Portable | Path::Avx2 | Path::Avx512 => Ok(Self::Portable),
-        }
+        let found = match path {
+            Path::Portable => Some(Self::Portable(Portable)),
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx2 => Avx2::detect().map(Self::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx512 => Avx512::detect().map(Self::Avx512),
+            #[cfg(not(target_arch = "x86_64"))]
+            Path::Avx2 | Path::Avx512 => None,
+        };
+        found.ok_or(KernelError::PathMissing(path))
     }
 
+    /// Runs `computation`, compiled for them.
     #[inline]
     pub fn run<C: Compute>(self, computation: C) -> C::Output {
         match self {
-            Self::Portable => computation.compute(Portable),
+            Self::Portable(portable) => computation.compute(portable),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => avx2.run(computation),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(avx512) => avx512.run(computation),
         }
     }
 }

@@ -12,13 +12,13 @@
 mod tile;
 
 use crate::activations::{self, Block, Form};
-use crate::dispatch::Compute;
 use crate::error::KernelError;
 use crate::kernels::Kernels;
 use crate::memory::Line;
 use crate::packed::{Kind, Packed};
 use crate::pool::Tile;
-use crate::simd::{LANES, Simd};
+use crate::simd::{Compute, LANES, Simd};
+use tile::{Activations, Multiply};
 
 /// Bytes of weights that one thread works on for all rows of `x`, so that they stay in its second cache.
 const CHUNK_BYTES: usize = 384 << 10;
@@ -78,21 +78,37 @@ impl Kernels {
         } else {
             Vec::new()
         };
+        let blocks = Activations {
+            x: &blocks[..],
+            stride: activations::blocks_of(columns),
+        };
+        let pairs = Activations {
+            x: &pairs[..],
+            stride: activations::pairs_of(columns),
+        };
+        let plain = Activations { x, stride: columns };
         for Product { weights, out } in products {
-            let rows = weights.rows();
-            let width = self.chunk_panels(weights, n) * LANES;
-            self.pool.tiles(out, rows, (n, width), |tile| {
-                let (blocks, pairs) = (&blocks[..], &pairs[..]);
-                self.instructions.run(Outputs {
-                    weights,
-                    x,
-                    blocks,
-                    pairs,
-                    tile,
-                });
-            });
+            match weights.kind() {
+                Kind::F32 => self.product::<tile::F32>(weights, &plain, n, out),
+                Kind::Bf16 => self.product::<tile::Bf16>(weights, &pairs, n, out),
+                Kind::Q8 => self.product::<tile::Q8>(weights, &blocks, n, out),
+                Kind::Q4 => self.product::<tile::Q4>(weights, &blocks, n, out),
+            }
         }
         Ok(())
+    }
+
+    fn product<M: Multiply>(
+        &self,
+        weights: &Packed,
+        x: &Activations<'_, M::X>,
+        n: usize,
+        out: &mut [f32],
+    ) {
+        let width = self.chunk_panels(weights, n) * LANES;
+        self.pool.tiles(out, weights.rows(), (n, width), |tile| {
+            self.instructions.run(Outputs::<M> { weights, x, tile });
+        });
     }
 
     /// Panels of a chunk. It has no influence on any bit.
@@ -179,36 +195,18 @@ impl Compute for Round<'_> {
     }
 }
 
-/// Some outputs, for all rows of `x`.
-struct Outputs<'a> {
+/// Some outputs, for all rows of `x`. Compiled for each kind apart: in one large function the compiler leaves sums in memory.
+struct Outputs<'a, M: Multiply> {
     weights: &'a Packed,
-    x: &'a [f32],
-    blocks: &'a [Block],
-    pairs: &'a [i32],
+    x: &'a Activations<'a, M::X>,
     tile: Tile<'a, f32>,
 }
 
-impl Compute for Outputs<'_> {
+impl<M: Multiply> Compute for Outputs<'_, M> {
     type Output = ();
 
     #[inline(always)]
     fn compute<S: Simd>(mut self, s: S) {
-        let columns = self.weights.columns();
-        let tile = &mut self.tile;
-        match self.weights.kind() {
-            Kind::F32 => tile::outputs::<S, tile::F32>(s, self.weights, (self.x, columns), tile),
-            Kind::Bf16 => {
-                let x = (self.pairs, activations::pairs_of(columns));
-                tile::outputs::<S, tile::Bf16>(s, self.weights, x, tile);
-            }
-            Kind::Q8 => {
-                let x = (self.blocks, activations::blocks_of(columns));
-                tile::outputs::<S, tile::Q8>(s, self.weights, x, tile);
-            }
-            Kind::Q4 => {
-                let x = (self.blocks, activations::blocks_of(columns));
-                tile::outputs::<S, tile::Q4>(s, self.weights, x, tile);
-            }
-        }
+        tile::outputs::<S, M>(s, self.weights, self.x, &mut self.tile);
     }
 }

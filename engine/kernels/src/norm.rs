@@ -1,10 +1,9 @@
 //! Norms of rows. Sums are made in sixteen lanes, columns ascending, and then across the lanes in halves.
 
-use crate::dispatch::Compute;
 use crate::error::KernelError;
 use crate::kernels::Kernels;
 use crate::pool::Tile;
-use crate::simd::{self, LANES, Simd};
+use crate::simd::{self, Compute, LANES, Simd};
 
 /// Rows of a chunk.
 const CHUNK_ROWS: usize = 16;
@@ -84,42 +83,49 @@ impl Compute for Norm<'_> {
         let rows = self.x.chunks_exact(width).skip(self.tile.top);
         for (index, x) in rows.take(self.tile.height).enumerate() {
             let mean = match self.beta {
-                Some(_) => total(s, x, |x| x) / width as f32,
+                Some(_) => total(s, x) / width as f32,
                 None => 0.0,
             };
-            let centre = s.splat(mean);
-            let square = |x: S::F| s.mul(x, x);
-            let squares = total(s, x, |x| square(s.sub(x, centre)));
+            let squares = total_squares(s, x, s.splat(mean));
             let factor = 1.0 / (squares / width as f32 + self.epsilon).sqrt();
             let out = self.tile.row(index);
             for start in (0..width).step_by(LANES) {
-                let part = |of: &[f32]| s.load(&simd::partial(&of[start..]));
-                let scaled = s.mul(
-                    s.mul(s.sub(part(x), centre), s.splat(factor)),
-                    part(self.gamma),
-                );
-                let scaled = match self.beta {
-                    Some(beta) => s.add(scaled, part(beta)),
-                    None => scaled,
-                };
+                let centred = s.sub(simd::load_partial(s, &x[start..]), s.splat(mean));
+                let gamma = simd::load_partial(s, &self.gamma[start..]);
+                let mut scaled = s.mul(s.mul(centred, s.splat(factor)), gamma);
+                if let Some(beta) = self.beta {
+                    scaled = s.add(scaled, simd::load_partial(s, &beta[start..]));
+                }
                 simd::store_partial(s, scaled, &mut out[start..]);
             }
         }
     }
 }
 
-/// The sum of `of` over a row. Lanes beyond it count nothing.
+/// The sum of a row.
 #[inline(always)]
-fn total<S: Simd>(s: S, row: &[f32], of: impl Fn(S::F) -> S::F) -> f32 {
+fn total<S: Simd>(s: S, row: &[f32]) -> f32 {
+    let mut sum = s.splat(0.0);
+    for lanes in row.chunks(LANES) {
+        sum = s.add(sum, simd::load_partial(s, lanes));
+    }
+    simd::sum(s, sum)
+}
+
+/// The sum of the squares of a row around `centre`. Lanes beyond the row count nothing.
+#[inline(always)]
+fn total_squares<S: Simd>(s: S, row: &[f32], centre: S::F) -> f32 {
     let (whole, rest) = row.as_chunks::<LANES>();
     let mut sum = s.splat(0.0);
     for lanes in whole {
-        sum = s.add(sum, of(s.load(lanes)));
+        let centred = s.sub(s.load(lanes), centre);
+        sum = s.mul_add(centred, centred, sum);
     }
     if !rest.is_empty() {
+        let centred = s.sub(simd::load_partial(s, rest), centre);
         let mut lanes = [0.0; LANES];
-        s.store(of(s.load(&simd::partial(rest))), &mut lanes);
-        sum = s.add(sum, s.load(&simd::partial(&lanes[..rest.len()])));
+        s.store(s.mul(centred, centred), &mut lanes);
+        sum = s.add(sum, simd::load_partial(s, &lanes[..rest.len()]));
     }
     simd::sum(s, sum)
 }

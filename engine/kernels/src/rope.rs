@@ -1,10 +1,9 @@
 //! Rotary positions.
 
-use crate::dispatch::Compute;
 use crate::error::KernelError;
 use crate::kernels::Kernels;
 use crate::pool::Tile;
-use crate::simd::{self, LANES, Simd};
+use crate::simd::{self, Compute, LANES, Simd};
 
 /// Rows of a chunk.
 const CHUNK_ROWS: usize = 16;
@@ -65,8 +64,10 @@ impl Compute for Rotate<'_> {
             for head in self.tile.row(row).chunks_exact_mut(self.width) {
                 let (low, high) = head.split_at_mut(half);
                 for start in (0..half).step_by(LANES) {
-                    let part = |of: &[f32]| s.load(&simd::partial(&of[start..]));
-                    let (a, b, cosine, sine) = (part(low), part(high), part(cosines), part(sines));
+                    let a = simd::load_partial(s, &low[start..]);
+                    let b = simd::load_partial(s, &high[start..]);
+                    let cosine = simd::load_partial(s, &cosines[start..]);
+                    let sine = simd::load_partial(s, &sines[start..]);
                     let rotated = [
                         s.sub(s.mul(a, cosine), s.mul(b, sine)),
                         s.add(s.mul(b, cosine), s.mul(a, sine)),

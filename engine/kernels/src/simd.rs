@@ -4,9 +4,29 @@
 //! lanes as two halves and fuses multiply and add like AVX-512, so **these two give equal bits** wherever no product or sum of a
 //! bf16 dot is subnormal; the portable path rounds twice where they fuse and gives other bits.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
 pub(crate) mod portable;
 
 use crate::memory::Line;
+
+/// Repeats `$body` with the constant `$i` from 0 to below `$n`, which is at most 8.
+///
+/// Unlike a loop it leaves arrays of vectors in registers, and unlike a closure it is compiled for the instructions of the
+/// function around it: in the body of a closure an intrinsic is a call.
+macro_rules! unroll {
+    ($i:ident < $n:ident $body:block) => { unroll!(@ $i $n $body 0 1 2 3 4 5 6 7) };
+    (@ $i:ident $n:ident $body:block $($k:literal)*) => {$(
+        if $k < $n {
+            #[allow(non_upper_case_globals, reason = "it stands where a loop has its variable")]
+            const $i: usize = $k;
+            $body
+        }
+    )*};
+}
+pub(crate) use unroll;
 
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
@@ -17,6 +37,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     type F: Copy;
     /// Sixteen i32, or 64 bytes.
     type I: Copy;
+    /// How many vectors the registers hold.
+    const REGISTERS: usize;
     /// Added to q8 weights in [`dot_q8`](Simd::dot_q8): the caller starts with minus this times the sum of the activations.
     const Q8_OFFSET: i32;
 
@@ -60,37 +82,50 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn dot_bf16(self, acc: Self::F, w: Self::I, x: Self::I) -> Self::F;
 }
 
+/// A computation written over [`Simd`]. `compute` and all that it calls are inlined into one function per path.
+pub(crate) trait Compute {
+    type Output;
+    fn compute<S: Simd>(self, simd: S) -> Self::Output;
+}
+
 /// The sum of all lanes, in halves: lane i and i + 8, then i + 4, i + 2, i + 1.
 #[inline(always)]
 pub(crate) fn sum<S: Simd>(s: S, value: S::F) -> f32 {
-    fold(s, value, |a, b| a + b)
-}
-
-/// The largest lane.
-#[inline(always)]
-pub(crate) fn maximum<S: Simd>(s: S, value: S::F) -> f32 {
-    fold(s, value, |a, b| if a > b { a } else { b })
-}
-
-#[inline(always)]
-fn fold<S: Simd>(s: S, value: S::F, join: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
     s.store(value, &mut lanes);
     for half in [8, 4, 2, 1] {
         for lane in 0..half {
-            lanes[lane] = join(lanes[lane], lanes[lane + half]);
+            lanes[lane] += lanes[lane + half];
         }
     }
     lanes[0]
 }
 
-/// The first lanes of a slice that may be shorter than a vector, the rest zero.
+/// The largest lane.
 #[inline(always)]
-pub(crate) fn partial(from: &[f32]) -> [f32; LANES] {
+pub(crate) fn maximum<S: Simd>(s: S, value: S::F) -> f32 {
     let mut lanes = [0.0; LANES];
-    let count = from.len().min(LANES);
-    lanes[..count].copy_from_slice(&from[..count]);
-    lanes
+    s.store(value, &mut lanes);
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            let (a, b) = (lanes[lane], lanes[lane + half]);
+            lanes[lane] = if a > b { a } else { b };
+        }
+    }
+    lanes[0]
+}
+
+/// As many lanes as `from` has, the rest zero.
+#[inline(always)]
+pub(crate) fn load_partial<S: Simd>(s: S, from: &[f32]) -> S::F {
+    match from.first_chunk::<LANES>() {
+        Some(from) => s.load(from),
+        None => {
+            let mut lanes = [0.0; LANES];
+            lanes[..from.len()].copy_from_slice(from);
+            s.load(&lanes)
+        }
+    }
 }
 
 /// Stores as many lanes as `to` takes.

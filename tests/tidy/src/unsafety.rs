@@ -19,6 +19,16 @@ pub const LISTED: &[Listing] = &[
         "threads that stay run a job that borrows, and write tiles of one slice",
     ),
     (
+        "engine/kernels/src/simd/avx2.rs",
+        2,
+        "vector instructions run where they were detected: once for all operations, once for the functions around them",
+    ),
+    (
+        "engine/kernels/src/simd/avx512.rs",
+        2,
+        "vector instructions run where they were detected: once for all operations, once for the functions around them",
+    ),
+    (
         "guest-agent/stage0/src/device_mapper.rs",
         1,
         "the device mapper is configured by ioctl, and the standard library and nix have no safe call for it",

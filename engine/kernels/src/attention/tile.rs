@@ -12,7 +12,7 @@ use crate::activation::tanh;
 use crate::exp::exp_lanes;
 use crate::kv::{BLOCK_TOKENS, HEAD_WIDTH_MAX, KvCache};
 use crate::memory::Line;
-use crate::simd::{self, LANES, Simd};
+use crate::simd::{self, LANES, Simd, unroll};
 
 /// How 32 elements are stored.
 pub(super) trait Elements {
@@ -50,14 +50,33 @@ pub(super) struct Heads<'a> {
     pub blocks: &'a [u32],
 }
 
-/// For each vector a weighted sum of values, unfinished: weights are relative to `exp(largest)`, and `sum` is theirs.
-struct Partial<const R: usize> {
+/// Memory of a few vectors of queries. Weighted sums of values are unfinished: relative to `exp(largest)`, with `sum` the weights'.
+pub(super) struct Workspace<const R: usize> {
+    scores: [[f32; TILE]; R],
+    /// Of the tile.
+    part: [[f32; HEAD_WIDTH_MAX]; R],
+    /// Of all tiles so far.
+    total: [[f32; HEAD_WIDTH_MAX]; R],
     largest: [f32; R],
     sum: [f32; R],
-    values: [[f32; HEAD_WIDTH_MAX]; R],
 }
 
-type Scores<const R: usize> = [[f32; TILE]; R];
+impl<const R: usize> Workspace<R> {
+    pub fn new() -> Self {
+        Workspace {
+            scores: [[0.0; TILE]; R],
+            part: [[0.0; HEAD_WIDTH_MAX]; R],
+            total: [[0.0; HEAD_WIDTH_MAX]; R],
+            largest: [0.0; R],
+            sum: [0.0; R],
+        }
+    }
+
+    /// What vector `r` attended to.
+    pub fn result(&self, r: usize, width: usize) -> &[f32] {
+        &self.total[r][..width]
+    }
+}
 
 /// Attends from `R` vectors of queries, each of which sees the positions `seen`.
 #[inline(always)]
@@ -67,70 +86,94 @@ pub(super) fn attend<S: Simd, E: Elements, const R: usize>(
     shape: &AttendShape,
     queries: [&[f32]; R],
     seen: [Range<usize>; R],
-) -> [[f32; HEAD_WIDTH_MAX]; R] {
+    work: &mut Workspace<R>,
+) {
     let width = heads.cache.shape().width.next_multiple_of(BLOCK_TOKENS);
-    let mut total = Partial {
-        largest: [0.0; R],
-        sum: [0.0; R],
-        values: [[0.0; HEAD_WIDTH_MAX]; R],
-    };
     let mut is_begun = [false; R];
-    let first = seen.iter().map(|seen| seen.start).min().unwrap_or(0);
-    let end = seen.iter().map(|seen| seen.end).max().unwrap_or(0);
+    let (first, end) = hull(&seen);
     for tile in first / TILE..end.div_ceil(TILE) {
-        let tile = tile * TILE..(tile + 1) * TILE;
+        let start = tile * TILE;
         let seen = seen
             .clone()
-            .map(|seen| seen.start.max(tile.start)..seen.end.min(tile.end));
-        let part = partial::<S, E, R>(s, heads, shape, queries, &seen, tile.start);
+            .map(|seen| seen.start.max(start)..seen.end.min(start + TILE));
+        let (from, to) = hull(&seen);
+        for block in from / BLOCK_TOKENS..to.div_ceil(BLOCK_TOKENS) {
+            let (keys, _) = heads
+                .cache
+                .head(heads.layer, heads.blocks[block], heads.head);
+            let at = block * BLOCK_TOKENS - start;
+            score::<S, E, R>(s, keys, shape, queries, at, &mut work.scores);
+        }
+        let (mut largest, mut sum) = ([0.0; R], [0.0; R]);
+        for r in 0..R {
+            if !seen[r].is_empty() {
+                let range = seen[r].start - start..seen[r].end - start;
+                (largest[r], sum[r]) = weigh(s, &mut work.scores[r], range);
+            }
+        }
+        for part in &mut work.part {
+            part[..width].fill(0.0);
+        }
+        sum_tile::<S, E, R>(s, heads, &seen, start, work);
         for r in 0..R {
             if seen[r].is_empty() {
                 continue;
             }
             if is_begun[r] {
-                join(s, &mut total, &part, r, width);
+                join(s, work, r, (largest[r], sum[r]), width);
             } else {
                 is_begun[r] = true;
-                total.largest[r] = part.largest[r];
-                total.sum[r] = part.sum[r];
-                total.values[r] = part.values[r];
+                (work.largest[r], work.sum[r]) = (largest[r], sum[r]);
+                work.total[r][..width].copy_from_slice(&work.part[r][..width]);
             }
         }
     }
     for r in 0..R {
-        let sum = s.splat(total.sum[r]);
-        for lanes in total.values[r][..width].as_chunks_mut::<LANES>().0 {
+        let sum = s.splat(work.sum[r]);
+        for lanes in work.total[r][..width].as_chunks_mut::<LANES>().0 {
             let value = s.div(s.load(lanes), sum);
             s.store(value, lanes);
         }
     }
-    total.values
 }
 
-/// Adds what a later tile gave for vector `r`.
+/// From the first to behind the last position that any of the ranges has.
+#[inline(always)]
+fn hull<const R: usize>(ranges: &[Range<usize>; R]) -> (usize, usize) {
+    let (mut first, mut end) = (usize::MAX, 0);
+    for range in ranges {
+        if !range.is_empty() {
+            (first, end) = (first.min(range.start), end.max(range.end));
+        }
+    }
+    (first.min(end), end)
+}
+
+/// Adds a later tile to the sums of vector `r`.
 #[inline(always)]
 fn join<S: Simd, const R: usize>(
     s: S,
-    total: &mut Partial<R>,
-    part: &Partial<R>,
+    work: &mut Workspace<R>,
     r: usize,
+    (largest, sum): (f32, f32),
     width: usize,
 ) {
-    let largest = s.max(s.splat(total.largest[r]), s.splat(part.largest[r]));
-    let old = exp_lanes(s, s.sub(s.splat(total.largest[r]), largest));
-    let new = exp_lanes(s, s.sub(s.splat(part.largest[r]), largest));
-    let weighed = |a: S::F, b: S::F| s.mul_add(b, new, s.mul(a, old));
-    total.largest[r] = first_lane(s, largest);
-    total.sum[r] = first_lane(s, weighed(s.splat(total.sum[r]), s.splat(part.sum[r])));
-    let parts = part.values[r][..width].as_chunks::<LANES>().0;
-    for (a, b) in total.values[r]
+    let before = s.splat(work.largest[r]);
+    let both = s.max(before, s.splat(largest));
+    let old = exp_lanes(s, s.sub(before, both));
+    let new = exp_lanes(s, s.sub(s.splat(largest), both));
+    work.largest[r] = first_lane(s, both);
+    let sums = s.mul_add(s.splat(sum), new, s.mul(s.splat(work.sum[r]), old));
+    work.sum[r] = first_lane(s, sums);
+    let parts = work.part[r][..width].as_chunks::<LANES>().0;
+    for (total, part) in work.total[r]
         .as_chunks_mut::<LANES>()
         .0
         .iter_mut()
         .zip(parts)
     {
-        let value = weighed(s.load(a), s.load(b));
-        s.store(value, a);
+        let value = s.mul_add(s.load(part), new, s.mul(s.load(total), old));
+        s.store(value, total);
     }
 }
 
@@ -141,99 +184,6 @@ fn first_lane<S: Simd>(s: S, value: S::F) -> f32 {
     lanes[0]
 }
 
-/// One tile, from position `start` on.
-#[inline(always)]
-fn partial<S: Simd, E: Elements, const R: usize>(
-    s: S,
-    heads: &Heads<'_>,
-    shape: &AttendShape,
-    queries: [&[f32]; R],
-    seen: &[Range<usize>; R],
-    start: usize,
-) -> Partial<R> {
-    let width = heads.cache.shape().width;
-    let mut part = Partial {
-        largest: [0.0; R],
-        sum: [0.0; R],
-        values: [[0.0; HEAD_WIDTH_MAX]; R],
-    };
-    let mut scores: Scores<R> = [[0.0; TILE]; R];
-    let visible = seen.iter().filter(|seen| !seen.is_empty());
-    let from = visible
-        .clone()
-        .map(|seen| seen.start)
-        .min()
-        .unwrap_or(start);
-    let to = visible.map(|seen| seen.end).max().unwrap_or(start);
-    for block in from / BLOCK_TOKENS..to.div_ceil(BLOCK_TOKENS) {
-        let (keys, _) = heads
-            .cache
-            .head(heads.layer, heads.blocks[block], heads.head);
-        let at = block * BLOCK_TOKENS - start;
-        score::<S, E, R>(s, keys, shape, queries, at, &mut scores);
-    }
-    for r in 0..R {
-        if !seen[r].is_empty() {
-            let range = seen[r].start - start..seen[r].end - start;
-            (part.largest[r], part.sum[r]) = weigh(s, &mut scores[r], range);
-        }
-    }
-    // Vectors that see different positions go their own ways before and after what all of them see.
-    let common = seen.iter().map(|seen| seen.start).max().unwrap_or(0)
-        ..seen.iter().map(|seen| seen.end).min().unwrap_or(0);
-    let is_common = common.start < common.end && seen.iter().all(|seen| !seen.is_empty());
-    if !is_common {
-        for r in 0..R {
-            sum_values_alone::<S, E, R>(
-                s,
-                heads,
-                &scores,
-                &mut part,
-                r,
-                seen[r].clone(),
-                start,
-                width,
-            );
-        }
-        return part;
-    }
-    for r in 0..R {
-        sum_values_alone::<S, E, R>(
-            s,
-            heads,
-            &scores,
-            &mut part,
-            r,
-            seen[r].start..common.start,
-            start,
-            width,
-        );
-    }
-    let weights = scores.each_ref();
-    sum_values::<S, E, R>(
-        s,
-        heads,
-        weights,
-        part.values.each_mut(),
-        common.clone(),
-        start,
-        width,
-    );
-    for r in 0..R {
-        sum_values_alone::<S, E, R>(
-            s,
-            heads,
-            &scores,
-            &mut part,
-            r,
-            common.end..seen[r].end,
-            start,
-            width,
-        );
-    }
-    part
-}
-
 /// Scores of a block of 32 positions, the first of which is number `at` of the tile.
 #[inline(always)]
 fn score<S: Simd, E: Elements, const R: usize>(
@@ -242,28 +192,34 @@ fn score<S: Simd, E: Elements, const R: usize>(
     shape: &AttendShape,
     queries: [&[f32]; R],
     at: usize,
-    scores: &mut Scores<R>,
+    scores: &mut [[f32; TILE]; R],
 ) {
     let mut sums = [[s.splat(0.0); 2]; R];
-    for element in 0..queries[0].len() {
-        let keys = E::group(s, keys, element);
-        for r in 0..R {
+    let width = queries[0].len();
+    let queries = queries.map(|query| &query[..width]);
+    for element in 0..width {
+        let [low, high] = E::group(s, keys, element);
+        unroll!(r < R {
             let query = s.splat(queries[r][element]);
-            sums[r] = [0, 1].map(|half| s.mul_add(keys[half], query, sums[r][half]));
-        }
+            sums[r][0] = s.mul_add(low, query, sums[r][0]);
+            sums[r][1] = s.mul_add(high, query, sums[r][1]);
+        });
     }
-    for (sums, scores) in sums.into_iter().zip(scores) {
-        for (sum, lanes) in sums
-            .into_iter()
-            .zip(scores[at..].as_chunks_mut::<LANES>().0)
-        {
-            let score = s.mul(sum, s.splat(shape.scale));
-            let score = match shape.cap {
-                Some(cap) => s.mul(s.splat(cap), tanh(s, s.div(score, s.splat(cap)))),
-                None => score,
-            };
-            s.store(score, lanes);
+    unroll!(r < R {
+        if let [low, high, ..] = scores[r][at..].as_chunks_mut::<LANES>().0 {
+            s.store(scaled(s, sums[r][0], shape), low);
+            s.store(scaled(s, sums[r][1], shape), high);
         }
+    });
+}
+
+/// A score from a sum of products.
+#[inline(always)]
+fn scaled<S: Simd>(s: S, sum: S::F, shape: &AttendShape) -> S::F {
+    let score = s.mul(sum, s.splat(shape.scale));
+    match shape.cap {
+        Some(cap) => s.mul(s.splat(cap), tanh(s, s.div(score, s.splat(cap)))),
+        None => score,
     }
 }
 
@@ -291,27 +247,37 @@ fn weigh<S: Simd>(s: S, scores: &mut [f32; TILE], range: Range<usize>) -> (f32, 
     (largest, simd::sum(s, sum))
 }
 
+/// Adds the weighted values of a tile. Vectors that see different positions go alone before and after what all of them see.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "inlined into its only caller")]
-fn sum_values_alone<S: Simd, E: Elements, const R: usize>(
+fn sum_tile<S: Simd, E: Elements, const R: usize>(
     s: S,
     heads: &Heads<'_>,
-    weights: &Scores<R>,
-    part: &mut Partial<R>,
-    r: usize,
-    positions: Range<usize>,
+    seen: &[Range<usize>; R],
     start: usize,
-    width: usize,
+    work: &mut Workspace<R>,
 ) {
-    sum_values::<S, E, 1>(
-        s,
-        heads,
-        [&weights[r]],
-        [&mut part.values[r]],
-        positions,
-        start,
-        width,
-    );
+    let (mut first, mut end) = (0, usize::MAX);
+    for seen in seen {
+        (first, end) = (first.max(seen.start), end.min(seen.end));
+    }
+    let is_common = first < end;
+    let scores = &work.scores;
+    for r in 0..R {
+        let alone = if is_common {
+            seen[r].start..first
+        } else {
+            seen[r].clone()
+        };
+        sum_values::<S, E, 1>(s, heads, [&scores[r]], [&mut work.part[r]], alone, start);
+    }
+    if is_common {
+        let parts = work.part.each_mut();
+        sum_values::<S, E, R>(s, heads, scores.each_ref(), parts, first..end, start);
+        for r in 0..R {
+            let alone = end..seen[r].end;
+            sum_values::<S, E, 1>(s, heads, [&scores[r]], [&mut work.part[r]], alone, start);
+        }
+    }
 }
 
 /// Adds the weighted values of `positions` to the sums of `R` vectors.
@@ -320,41 +286,37 @@ fn sum_values<S: Simd, E: Elements, const R: usize>(
     s: S,
     heads: &Heads<'_>,
     weights: [&[f32; TILE]; R],
-    sums: [&mut [f32; HEAD_WIDTH_MAX]; R],
+    mut sums: [&mut [f32; HEAD_WIDTH_MAX]; R],
     positions: Range<usize>,
     start: usize,
-    width: usize,
 ) {
     if positions.is_empty() {
         return;
     }
-    let groups = width.div_ceil(BLOCK_TOKENS);
-    let mut sums = sums;
-    let mut group = 0;
-    while group < groups {
-        if group + 2 <= groups {
-            sum_groups::<S, E, R, 2>(
-                s,
-                heads,
-                &weights,
-                &mut sums,
-                positions.clone(),
-                start,
-                (group, groups),
-            );
-            group += 2;
-        } else {
-            sum_groups::<S, E, R, 1>(
-                s,
-                heads,
-                &weights,
-                &mut sums,
-                positions.clone(),
-                start,
-                (group, groups),
-            );
-            group += 1;
-        }
+    let groups = heads.cache.shape().width.div_ceil(BLOCK_TOKENS);
+    for pair in 0..groups / 2 {
+        let group = 2 * pair;
+        sum_groups::<S, E, R, 2>(
+            s,
+            heads,
+            &weights,
+            &mut sums,
+            positions.clone(),
+            start,
+            (group, groups),
+        );
+    }
+    if !groups.is_multiple_of(2) {
+        let group = groups - 1;
+        sum_groups::<S, E, R, 1>(
+            s,
+            heads,
+            &weights,
+            &mut sums,
+            positions,
+            start,
+            (group, groups),
+        );
     }
 }
 
@@ -369,10 +331,13 @@ fn sum_groups<S: Simd, E: Elements, const R: usize, const G: usize>(
     start: usize,
     (group, groups): (usize, usize),
 ) {
-    let at = |g: usize, half: usize| (group + g) * BLOCK_TOKENS + half * LANES;
-    let lanes = |of: &[f32], at: usize| s.load(&simd::partial(&of[at..at + LANES]));
-    let mut acc: [[[S::F; 2]; G]; R] = std::array::from_fn(|r| {
-        std::array::from_fn(|g| std::array::from_fn(|half| lanes(&sums[r][..], at(g, half))))
+    let mut acc = [[[s.splat(0.0); 2]; G]; R];
+    unroll!(r < R {
+        unroll!(g < G {
+            let at = (group + g) * BLOCK_TOKENS;
+            acc[r][g][0] = simd::load_partial(s, &sums[r][at..at + LANES]);
+            acc[r][g][1] = simd::load_partial(s, &sums[r][at + LANES..at + 2 * LANES]);
+        });
     });
     let mut position = positions.start;
     while position < positions.end {
@@ -383,24 +348,25 @@ fn sum_groups<S: Simd, E: Elements, const R: usize, const G: usize>(
             .head(heads.layer, heads.blocks[block], heads.head);
         for position in position..end {
             let slot = position % BLOCK_TOKENS;
-            let values: [[S::F; 2]; G] =
-                std::array::from_fn(|g| E::group(s, values, slot * groups + group + g));
-            for r in 0..R {
+            let mut value = [[s.splat(0.0); 2]; G];
+            unroll!(g < G {
+                value[g] = E::group(s, values, slot * groups + group + g);
+            });
+            unroll!(r < R {
                 let weight = s.splat(weights[r][position - start]);
-                for g in 0..G {
-                    for half in 0..2 {
-                        acc[r][g][half] = s.mul_add(values[g][half], weight, acc[r][g][half]);
-                    }
-                }
-            }
+                unroll!(g < G {
+                    acc[r][g][0] = s.mul_add(value[g][0], weight, acc[r][g][0]);
+                    acc[r][g][1] = s.mul_add(value[g][1], weight, acc[r][g][1]);
+                });
+            });
         }
         position = end;
     }
-    for r in 0..R {
-        for g in 0..G {
-            for half in 0..2 {
-                simd::store_partial(s, acc[r][g][half], &mut sums[r][at(g, half)..]);
-            }
-        }
-    }
+    unroll!(r < R {
+        unroll!(g < G {
+            let at = (group + g) * BLOCK_TOKENS;
+            simd::store_partial(s, acc[r][g][0], &mut sums[r][at..at + LANES]);
+            simd::store_partial(s, acc[r][g][1], &mut sums[r][at + LANES..at + 2 * LANES]);
+        });
+    });
 }

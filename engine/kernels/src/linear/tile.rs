@@ -4,15 +4,19 @@ use crate::activations::Block;
 use crate::memory::Line;
 use crate::packed::Packed;
 use crate::pool::Tile;
-use crate::simd::{self, LANES, Simd};
+use crate::simd::{self, LANES, Simd, unroll};
 
 /// How the units of a panel are multiplied.
 pub(super) trait Multiply {
     /// What a row of activations consists of.
-    type X: Copy;
-    /// The lines and activations of a unit.
-    type Lines: Copy;
-    type Xs: Copy;
+    type X: Copy + Sync;
+    /// The lines of a unit.
+    type Lines;
+    /// The activations of a unit.
+    type Xs;
+    /// The most rows of a tile where there are 32 registers.
+    const ROWS: usize;
+
     fn panel(lines: &[Line]) -> &[Self::Lines];
     fn row(x: &[Self::X]) -> &[Self::Xs];
     /// Adds the products of one unit.
@@ -24,64 +28,86 @@ pub(super) trait Multiply {
     );
 }
 
-/// Writes the tile's outputs: its panels by twos, or by fours for a single row of `x`, whose elements are `stride` apart.
+/// Rows of activations, `stride` elements apart.
+pub(super) struct Activations<'a, X> {
+    pub x: &'a [X],
+    pub stride: usize,
+}
+
+/// Writes the tile's outputs, some panels and rows at a time: as many as the registers hold.
 #[inline(always)]
 pub(super) fn outputs<S: Simd, M: Multiply>(
     s: S,
     weights: &Packed,
-    (x, stride): (&[M::X], usize),
+    x: &Activations<'_, M::X>,
     tile: &mut Tile<'_, f32>,
 ) {
-    let first = tile.left / LANES;
-    let end = (tile.left + tile.width).div_ceil(LANES);
-    let n = tile.height;
+    let most = match S::REGISTERS {
+        32 => M::ROWS,
+        8 => 4,
+        _ => 2,
+    };
     let mut row = 0;
-    while row < n {
-        let rows = (n - row).div_ceil((n - row).div_ceil(6));
-        let x = &x[row * stride..];
+    while row < tile.height {
+        let left = tile.height - row;
+        let rows = left.div_ceil(left.div_ceil(most));
         match rows {
-            1 => panels::<S, M, 4, 1>(s, weights, (x, stride), (first, end), row, tile),
-            2 => panels::<S, M, 2, 2>(s, weights, (x, stride), (first, end), row, tile),
-            3 => panels::<S, M, 2, 3>(s, weights, (x, stride), (first, end), row, tile),
-            4 => panels::<S, M, 2, 4>(s, weights, (x, stride), (first, end), row, tile),
-            5 => panels::<S, M, 2, 5>(s, weights, (x, stride), (first, end), row, tile),
-            _ => panels::<S, M, 2, 6>(s, weights, (x, stride), (first, end), row, tile),
+            1 if S::REGISTERS < 8 => panels::<S, M, 1, 1>(s, weights, x, row, tile),
+            2 if S::REGISTERS < 8 => panels::<S, M, 1, 2>(s, weights, x, row, tile),
+            1 if S::REGISTERS == 8 => panels::<S, M, 2, 1>(s, weights, x, row, tile),
+            2 if S::REGISTERS == 8 => panels::<S, M, 1, 2>(s, weights, x, row, tile),
+            3 if S::REGISTERS == 8 => panels::<S, M, 1, 3>(s, weights, x, row, tile),
+            4 if S::REGISTERS == 8 => panels::<S, M, 1, 4>(s, weights, x, row, tile),
+            1 if S::REGISTERS == 32 => panels::<S, M, 4, 1>(s, weights, x, row, tile),
+            2 if S::REGISTERS == 32 => panels::<S, M, 2, 2>(s, weights, x, row, tile),
+            3 if S::REGISTERS == 32 => panels::<S, M, 2, 3>(s, weights, x, row, tile),
+            4 if S::REGISTERS == 32 => panels::<S, M, 2, 4>(s, weights, x, row, tile),
+            5 if S::REGISTERS == 32 => panels::<S, M, 2, 5>(s, weights, x, row, tile),
+            6 if S::REGISTERS == 32 => panels::<S, M, 2, 6>(s, weights, x, row, tile),
+            7 if S::REGISTERS == 32 => panels::<S, M, 2, 7>(s, weights, x, row, tile),
+            8 if S::REGISTERS == 32 => panels::<S, M, 2, 8>(s, weights, x, row, tile),
+            _ => {}
         }
         row += rows;
     }
 }
 
-/// The panels from `first` to `end`, `P` at a time, for `R` rows of `x`.
+/// The panels of the tile, `P` at a time, for `R` rows of `x` from `row` on.
 #[inline(always)]
 fn panels<S: Simd, M: Multiply, const P: usize, const R: usize>(
     s: S,
     weights: &Packed,
-    (x, stride): (&[M::X], usize),
-    (first, end): (usize, usize),
+    x: &Activations<'_, M::X>,
     row: usize,
     tile: &mut Tile<'_, f32>,
 ) {
-    let xs: [&[M::Xs]; R] = std::array::from_fn(|r| M::row(&x[r * stride..(r + 1) * stride]));
+    let at = |r: usize| (row + r) * x.stride..(row + r + 1) * x.stride;
+    let xs: [&[M::Xs]; R] = std::array::from_fn(|r| M::row(&x.x[at(r)]));
+    let first = tile.left / LANES;
+    let end = (tile.left + tile.width).div_ceil(LANES);
     let mut panel = first;
     while panel + P <= end {
         let w = std::array::from_fn(|p| M::panel(weights.panel(panel + p)));
-        let acc = product::<S, M, P, R>(s, w, xs);
-        store(s, acc, (panel - first) * LANES, row, tile);
+        product::<S, M, P, R>(s, w, xs, (row, (panel - first) * LANES), tile);
         panel += P;
     }
     while panel < end {
-        let acc = product::<S, M, 1, R>(s, [M::panel(weights.panel(panel))], xs);
-        store(s, acc, (panel - first) * LANES, row, tile);
+        let w = [M::panel(weights.panel(panel))];
+        product::<S, M, 1, R>(s, w, xs, (row, (panel - first) * LANES), tile);
         panel += 1;
     }
 }
 
+/// `P` panels times `R` rows, written from `row` and `left` of the tile on. That the sums are stored by the function that makes
+/// them keeps them in registers: returned, an array of more than ten vectors goes through memory in each step.
 #[inline(always)]
 fn product<S: Simd, M: Multiply, const P: usize, const R: usize>(
     s: S,
     w: [&[M::Lines]; P],
     x: [&[M::Xs]; R],
-) -> [[S::F; R]; P] {
+    (row, left): (usize, usize),
+    tile: &mut Tile<'_, f32>,
+) {
     let mut acc = [[s.splat(0.0); R]; P];
     let units = w[0].len();
     let w = w.map(|w| &w[..units]);
@@ -89,22 +115,11 @@ fn product<S: Simd, M: Multiply, const P: usize, const R: usize>(
     for unit in 0..units {
         M::multiply(s, w.map(|w| &w[unit]), x.map(|x| &x[unit]), &mut acc);
     }
-    acc
-}
-
-#[inline(always)]
-fn store<S: Simd, const P: usize, const R: usize>(
-    s: S,
-    acc: [[S::F; R]; P],
-    left: usize,
-    row: usize,
-    tile: &mut Tile<'_, f32>,
-) {
-    for (p, acc) in acc.into_iter().enumerate() {
-        for (r, acc) in acc.into_iter().enumerate() {
-            simd::store_partial(s, acc, &mut tile.row(row + r)[left + p * LANES..]);
-        }
-    }
+    unroll!(p < P {
+        unroll!(r < R {
+            simd::store_partial(s, acc[p][r], &mut tile.row(row + r)[left + p * LANES..]);
+        });
+    });
 }
 
 pub(super) struct F32;
@@ -113,6 +128,7 @@ impl Multiply for F32 {
     type X = f32;
     type Lines = Line;
     type Xs = f32;
+    const ROWS: usize = 8;
 
     #[inline(always)]
     fn panel(lines: &[Line]) -> &[Line] {
@@ -129,13 +145,16 @@ impl Multiply for F32 {
         x: [&f32; R],
         acc: &mut [[S::F; R]; P],
     ) {
-        let w = w.map(|w| s.line_f32(w));
-        for r in 0..R {
+        let mut line = [s.splat(0.0); P];
+        unroll!(p < P {
+            line[p] = s.line_f32(w[p]);
+        });
+        unroll!(r < R {
             let x = s.splat(*x[r]);
-            for p in 0..P {
-                acc[p][r] = s.mul_add(w[p], x, acc[p][r]);
-            }
-        }
+            unroll!(p < P {
+                acc[p][r] = s.mul_add(line[p], x, acc[p][r]);
+            });
+        });
     }
 }
 
@@ -145,6 +164,7 @@ impl Multiply for Bf16 {
     type X = i32;
     type Lines = Line;
     type Xs = i32;
+    const ROWS: usize = 8;
 
     #[inline(always)]
     fn panel(lines: &[Line]) -> &[Line] {
@@ -161,13 +181,16 @@ impl Multiply for Bf16 {
         x: [&i32; R],
         acc: &mut [[S::F; R]; P],
     ) {
-        let w = w.map(|w| s.line(w));
-        for r in 0..R {
+        let mut line = [s.splat_i(0); P];
+        unroll!(p < P {
+            line[p] = s.line(w[p]);
+        });
+        unroll!(r < R {
             let x = s.splat_i(*x[r]);
-            for p in 0..P {
-                acc[p][r] = s.dot_bf16(acc[p][r], w[p], x);
-            }
-        }
+            unroll!(p < P {
+                acc[p][r] = s.dot_bf16(acc[p][r], line[p], x);
+            });
+        });
     }
 }
 
@@ -177,6 +200,7 @@ impl Multiply for Q8 {
     type X = Block;
     type Lines = [Line; 17];
     type Xs = [Block; 2];
+    const ROWS: usize = 6;
 
     #[inline(always)]
     fn panel(lines: &[Line]) -> &[[Line; 17]] {
@@ -194,24 +218,32 @@ impl Multiply for Q8 {
         acc: &mut [[S::F; R]; P],
     ) {
         for half in 0..2 {
-            let mut dot: [[S::I; R]; P] =
-                std::array::from_fn(|_| std::array::from_fn(|r| s.splat_i(x[r][half].start)));
+            let mut dot = [[s.splat_i(0); R]; P];
+            unroll!(r < R {
+                let start = s.splat_i(x[r][half].start);
+                unroll!(p < P {
+                    dot[p][r] = start;
+                });
+            });
             for group in 0..8 {
-                let w = w.map(|w| s.line(&w[1 + 8 * half + group]));
-                for r in 0..R {
+                let mut line = [s.splat_i(0); P];
+                unroll!(p < P {
+                    line[p] = s.line(&w[p][1 + 8 * half + group]);
+                });
+                unroll!(r < R {
                     let x = s.splat_i(x[r][half].quants[group]);
-                    for p in 0..P {
-                        dot[p][r] = s.dot_q8(dot[p][r], w[p], x);
-                    }
-                }
+                    unroll!(p < P {
+                        dot[p][r] = s.dot_q8(dot[p][r], line[p], x);
+                    });
+                });
             }
-            for p in 0..P {
+            unroll!(p < P {
                 let scale = s.load_f16(&w[p][0].halves()[half]);
-                for r in 0..R {
+                unroll!(r < R {
                     let scale = s.mul(scale, s.splat(x[r][half].scale));
                     acc[p][r] = s.mul_add(scale, s.to_f32(dot[p][r]), acc[p][r]);
-                }
-            }
+                });
+            });
         }
     }
 }
@@ -222,6 +254,7 @@ impl Multiply for Q4 {
     type X = Block;
     type Lines = [Line; 5];
     type Xs = Block;
+    const ROWS: usize = 6;
 
     #[inline(always)]
     fn panel(lines: &[Line]) -> &[[Line; 5]] {
@@ -241,25 +274,32 @@ impl Multiply for Q4 {
         let low = s.splat_i(0x0f0f_0f0f);
         let mut dot = [[s.splat_i(0); R]; P];
         for group in 0..4 {
-            let w = w.map(|w| s.line(&w[1 + group]));
-            let lower = w.map(|w| s.and_i(w, low));
-            let upper = w.map(|w| s.and_i(s.shift_right::<4>(w), low));
-            for r in 0..R {
-                let x = [x[r].quants[group], x[r].quants[4 + group]].map(|x| s.splat_i(x));
-                for p in 0..P {
-                    dot[p][r] = s.dot_q4(dot[p][r], lower[p], x[0]);
-                    dot[p][r] = s.dot_q4(dot[p][r], upper[p], x[1]);
-                }
-            }
+            let mut lower = [s.splat_i(0); P];
+            let mut upper = [s.splat_i(0); P];
+            unroll!(p < P {
+                let line = s.line(&w[p][1 + group]);
+                lower[p] = s.and_i(line, low);
+                upper[p] = s.and_i(s.shift_right::<4>(line), low);
+            });
+            unroll!(r < R {
+                let first = s.splat_i(x[r].quants[group]);
+                unroll!(p < P {
+                    dot[p][r] = s.dot_q4(dot[p][r], lower[p], first);
+                });
+                let second = s.splat_i(x[r].quants[4 + group]);
+                unroll!(p < P {
+                    dot[p][r] = s.dot_q4(dot[p][r], upper[p], second);
+                });
+            });
         }
-        for p in 0..P {
+        unroll!(p < P {
             let [scale, minimum] = w[p][0].halves();
-            let [scale, minimum] = [s.load_f16(scale), s.load_f16(minimum)];
-            for r in 0..R {
+            let (scale, minimum) = (s.load_f16(scale), s.load_f16(minimum));
+            unroll!(r < R {
                 let scale = s.mul(scale, s.splat(x[r].scale));
                 acc[p][r] = s.mul_add(minimum, s.splat(x[r].sum), acc[p][r]);
                 acc[p][r] = s.mul_add(scale, s.to_f32(dot[p][r]), acc[p][r]);
-            }
-        }
+            });
+        });
     }
 }

@@ -22,6 +22,7 @@ fn words(line: &Line) -> [i32; LANES] {
 impl Simd for Portable {
     type F = [f32; LANES];
     type I = [i32; LANES];
+    const REGISTERS: usize = 4;
     const Q8_OFFSET: i32 = 128;
 
     #[inline(always)]

@@ -1,0 +1,270 @@
+//! How fast the kernels are, beside how fast memory is: `cargo run --release -p kernels --example bench`.
+//!
+//! `--path avx512|avx2|portable` and `--only WORD` choose; the best of several runs is printed, in one process, one after the other.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use kernels::{
+    Attend, AttendShape, BLOCK_TOKENS, Kernels, Kind, KvCache, KvKind, KvShape, Packed, Path,
+};
+
+const SHAPES: [(usize, usize); 4] = [(576, 1536), (896, 4864), (2048, 2048), (49152, 576)];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let value = |name: &str| {
+        let at = arguments.iter().position(|argument| argument == name)?;
+        arguments.get(at + 1).cloned()
+    };
+    let path = value("--path").map_or(Path::detect(), |name| {
+        let named = Path::ALL
+            .into_iter()
+            .find(|path| path.name().starts_with(&name));
+        named.expect("--path avx512, avx2 or portable")
+    });
+    let only = value("--only").unwrap_or_default();
+    let wanted = |name: &str| only.is_empty() || name.contains(&only);
+    let one = Kernels::new(path, 1).expect("this processor lacks the path");
+    let two = Kernels::new(path, 2).expect("this processor lacks the path");
+    println!(
+        "path {}, {} processors",
+        path.name(),
+        std::thread::available_parallelism().map_or(1, usize::from)
+    );
+    let bandwidth = [1, 2].map(read_bandwidth);
+    println!(
+        "read bandwidth: {:.1} GB/s with one thread, {:.1} with two",
+        bandwidth[0], bandwidth[1]
+    );
+    for kind in Kind::ALL {
+        for (rows, columns) in SHAPES {
+            if wanted("gemv") {
+                let weights = Weights::new(kind, rows, columns);
+                let rates =
+                    [&one, &two].map(|kernels| weights.bytes() / weights.seconds(kernels, 1) / 1e9);
+                println!(
+                    "gemv {:4} {rows:5} x {columns:4}: {:6.1} GB/s {:4.0} %   two threads {:6.1} GB/s {:4.0} %",
+                    kind.name(),
+                    rates[0],
+                    rates[0] / bandwidth[0] * 100.0,
+                    rates[1],
+                    rates[1] / bandwidth[1] * 100.0,
+                );
+            }
+        }
+    }
+    for kind in Kind::ALL {
+        for (rows, columns) in [(576, 1536), (896, 4864), (2048, 2048)] {
+            if wanted("gemm") {
+                let weights = Weights {
+                    copies: vec![matrix(kind, rows, columns)],
+                };
+                let rates =
+                    [(&one, 16), (&one, 512), (&two, 16), (&two, 512)].map(|(kernels, n)| {
+                        2.0 * (n * rows * columns) as f64 / weights.seconds(kernels, n) / 1e9
+                    });
+                println!(
+                    "gemm {:4} {rows:5} x {columns:4}: n=16 {:6.1} GFLOP/s, n=512 {:6.1}   two threads {:6.1}, {:6.1}",
+                    kind.name(),
+                    rates[0],
+                    rates[1],
+                    rates[2],
+                    rates[3],
+                );
+            }
+        }
+    }
+    for (name, heads, group, width) in [("SmolLM2", 3, 3, 64), ("0.5 B", 2, 7, 64)] {
+        for kind in [KvKind::F16, KvKind::F32] {
+            if wanted("attend") {
+                for length in [512, 4096] {
+                    let us = [&one, &two]
+                        .map(|kernels| attend(kernels, kind, heads, group, width, length, 1) * 1e6);
+                    println!(
+                        "attend {name} {kind:?} one row at {length}: {:7.1} us, two threads {:7.1}",
+                        us[0], us[1]
+                    );
+                }
+                let ms = [&one, &two]
+                    .map(|kernels| attend(kernels, kind, heads, group, width, 512, 512) * 1e3);
+                println!(
+                    "attend {name} {kind:?} 512 rows at 512: {:7.2} ms, two threads {:7.2}",
+                    ms[0], ms[1]
+                );
+            }
+        }
+    }
+    if wanted("small") {
+        small(&one);
+    }
+}
+
+/// The shortest of many runs, in seconds.
+fn shortest(mut run: impl FnMut()) -> f64 {
+    let (begin, mut best, mut runs) = (Instant::now(), f64::INFINITY, 0);
+    while runs < 5 || begin.elapsed().as_secs_f64() < 0.25 {
+        let start = Instant::now();
+        run();
+        best = best.min(start.elapsed().as_secs_f64());
+        runs += 1;
+    }
+    best
+}
+
+/// GB/s of summing 256 MiB, as STREAM would read them: eight sums, so that the processor vectorises it.
+fn read_bandwidth(threads: usize) -> f64 {
+    let words = vec![1u64; (256 << 20) / 8 / threads];
+    let sum = |words: &[u64]| {
+        let chunks = words.as_chunks::<32>().0.iter();
+        black_box(chunks.fold([0u64; 32], |sums, chunk| {
+            std::array::from_fn(|i| sums[i] ^ chunk[i])
+        }))
+    };
+    let parts: Vec<Vec<u64>> = (0..threads).map(|_| words.clone()).collect();
+    let seconds = shortest(|| {
+        std::thread::scope(|scope| {
+            for part in &parts {
+                scope.spawn(|| sum(part));
+            }
+        });
+    });
+    (words.len() * 8 * threads) as f64 / seconds / 1e9
+}
+
+fn matrix(kind: Kind, rows: usize, columns: usize) -> Packed {
+    let mut packed = Packed::zeroed(kind, rows, columns).expect("small");
+    let row: Vec<f32> = (0..columns)
+        .map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0)
+        .collect();
+    for index in 0..rows {
+        packed.set_row(index, &row).expect("fits");
+    }
+    packed
+}
+
+/// So many copies of a matrix that they do not fit into a cache, as the layers of a model do not.
+struct Weights {
+    copies: Vec<Packed>,
+}
+
+impl Weights {
+    fn new(kind: Kind, rows: usize, columns: usize) -> Self {
+        let first = matrix(kind, rows, columns);
+        let count = (192usize << 20).div_ceil(first.bytes());
+        let copy =
+            || Packed::from_bytes(kind, rows, columns, first.as_bytes()).expect("its own bytes");
+        Weights {
+            copies: (0..count).map(|_| copy()).collect(),
+        }
+    }
+
+    /// Of one matrix.
+    fn bytes(&self) -> f64 {
+        self.copies[0].bytes() as f64
+    }
+
+    /// Seconds of one product with `n` rows, the mean over the copies.
+    fn seconds(&self, kernels: &Kernels, n: usize) -> f64 {
+        let weights = &self.copies[0];
+        let x: Vec<f32> = (0..n * weights.columns())
+            .map(|i| (i * 31 % 200) as f32 / 100.0 - 1.0)
+            .collect();
+        let mut y = vec![0.0; n * weights.rows()];
+        let all = shortest(|| {
+            for weights in &self.copies {
+                kernels
+                    .linear(weights, &x, black_box(&mut y))
+                    .expect("fits");
+            }
+        });
+        all / self.copies.len() as f64
+    }
+}
+
+fn attend(
+    kernels: &Kernels,
+    kind: KvKind,
+    heads: usize,
+    group: usize,
+    width: usize,
+    length: usize,
+    rows: usize,
+) -> f64 {
+    let count = length.div_ceil(BLOCK_TOKENS);
+    // So many layers that keys and values of all do not fit into the second cache.
+    let layers = 30;
+    let mut cache = KvCache::zeroed(
+        KvShape {
+            kind,
+            layers,
+            heads,
+            width,
+        },
+        count,
+    )
+    .expect("small");
+    let token: Vec<f32> = (0..heads * width).map(|i| (i % 17) as f32 / 17.0).collect();
+    for position in 0..count * BLOCK_TOKENS {
+        for layer in 0..layers {
+            let (block, slot) = ((position / BLOCK_TOKENS) as u32, position % BLOCK_TOKENS);
+            cache
+                .write(layer, block, slot, &token, &token)
+                .expect("fits");
+        }
+    }
+    let blocks: Vec<u32> = (0..count as u32).collect();
+    let shape = AttendShape {
+        heads: heads * group,
+        scale: 0.125,
+        window: None,
+        cap: None,
+    };
+    let job = Attend {
+        blocks: &blocks,
+        position: length - rows,
+        rows,
+    };
+    let queries = vec![0.1; rows * heads * group * width];
+    let mut out = queries.clone();
+    let all = shortest(|| {
+        for layer in 0..layers {
+            kernels
+                .attend(&cache, layer, &shape, &[job], &queries, black_box(&mut out))
+                .expect("fits");
+        }
+    });
+    all / layers as f64
+}
+
+/// What stands between the products.
+fn small(kernels: &Kernels) {
+    for n in [1, 512] {
+        let x = vec![0.5; n * 576];
+        let mut out = x.clone();
+        let gamma = vec![1.0; 576];
+        let norm = shortest(|| {
+            kernels
+                .rms_norm(&x, &gamma, 1e-5, black_box(&mut out))
+                .expect("fits")
+        });
+        let angles = vec![0.5; n * 32];
+        let rope = shortest(|| {
+            kernels
+                .rope(black_box(&mut out), &angles, &angles, 9, 64)
+                .expect("fits")
+        });
+        let up = vec![0.5; n * 1536];
+        let mut gate = up.clone();
+        let silu = shortest(|| {
+            gate.copy_from_slice(&up);
+            kernels.silu_mul(black_box(&mut gate), &up).expect("fits");
+        });
+        println!(
+            "n={n}: rms_norm 576 {:.2} us, rope 9 x 64 {:.2} us, silu_mul 1536 {:.2} us",
+            norm * 1e6,
+            rope * 1e6,
+            silu * 1e6
+        );
+    }
+}
