@@ -22,10 +22,12 @@ mod kv;
 mod linear;
 mod memory;
 mod norm;
+pub mod oblivious;
 pub mod packed;
 pub mod path;
 mod pool;
 mod rope;
+pub mod sampling;
 mod simd;
 
 // The public interface is:

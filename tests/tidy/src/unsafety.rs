@@ -9,6 +9,26 @@ pub type Listing = (&'static str, usize, &'static str);
 /// All of them.
 pub const LISTED: &[Listing] = &[
     (
+        "engine/kernels/src/oblivious/mask.rs",
+        2,
+        "a mask is hidden from the optimiser, and a secret bit made public, by inline assembly",
+    ),
+    (
+        "engine/kernels/src/oblivious/wide/avx2.rs",
+        2,
+        "intrinsics of AVX2 from functions that do not enable it, and loads hidden by inline assembly",
+    ),
+    (
+        "engine/kernels/src/oblivious/wide/avx512.rs",
+        3,
+        "intrinsics of AVX-512 from functions that do not enable it, and loads hidden by inline assembly",
+    ),
+    (
+        "engine/kernels/src/oblivious/wide/mod.rs",
+        2,
+        "a pass is compiled for AVX2 and AVX-512 and called where the processor has them",
+    ),
+    (
         "engine/kernels/src/memory.rs",
         2,
         "packed weights are aligned cache lines in memory and bytes in files, and the standard library has no safe view",
