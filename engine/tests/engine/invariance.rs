@@ -1,11 +1,13 @@
 //! The bits of a job do not depend on its neighbours, on the threads, on how its prompt was divided, or on its blocks.
 
+use std::process::Command;
+
 use engine::decoder::Decoder;
-use engine::{BlockTable, Forward, Row};
-use kernels::Kind;
+use engine::{BLOCK_TOKENS, BlockTable, Forward, Row};
+use kernels::{Kernels, Kind, Path};
 
 use crate::checkpoint::{DECODERS, Reference};
-use crate::packed::{load, options};
+use crate::packed::{load, load_on, options};
 
 /// Tokens that a job adds to its prompt.
 const STEPS: usize = 12;
@@ -88,6 +90,22 @@ fn run(decoder: &mut Decoder, jobs: &mut [Job], chunk: usize) {
     }
 }
 
+/// A job whose first two blocks another one with the same beginning left behind.
+fn reusing(decoder: &mut Decoder) -> Job {
+    let mut other = [Job::new(0, 70)];
+    run(decoder, &mut other, 64);
+    let mut job = Job::new(0, 100);
+    let own = job.table.0.split_off(2);
+    job.table.0 = other[0].table.0[..2].to_vec();
+    // Blocks that nobody has.
+    job.table.0.extend(own.iter().map(|block| block + 1));
+    job.computed = 2 * BLOCK_TOKENS;
+    let mut jobs = [job];
+    run(decoder, &mut jobs, 7);
+    let [job] = jobs;
+    job
+}
+
 fn check(kind: Kind) {
     for (name, text) in DECODERS {
         let reference = Reference::parse(text);
@@ -125,9 +143,78 @@ fn check(kind: Kind) {
                 );
             }
         }
+        let mut decoder = load(&reference, &options(kind, SEQUENCES), 2);
+        same(
+            "behind a prefix that another job computed",
+            reusing(&mut decoder),
+        );
         let first = first.expect("one job ran");
         assert_eq!(first.tokens.len(), first.prompt + STEPS);
     }
+}
+
+/// Each path by itself, with 3 threads and among strangers against alone; paths that this processor lacks are skipped and counted.
+#[test]
+fn bits_of_every_path_depend_on_the_job_alone() {
+    for path in Path::ALL {
+        if !path.is_here() {
+            without::lacks(
+                &format!("the instructions of {}", path.name()),
+                "a processor with them runs this",
+            );
+            continue;
+        }
+        for kind in Kind::ALL {
+            for (name, text) in DECODERS {
+                let reference = Reference::parse(text);
+                let bits = |threads, strangers: u32, chunk| {
+                    let kernels = Kernels::new(path, threads).expect("the path is here");
+                    let options = options(kind, SEQUENCES);
+                    let mut decoder = load_on(&reference, &options, kernels);
+                    let mut jobs: Vec<Job> = (1..strangers).map(|n| Job::new(n, 40)).collect();
+                    jobs.push(Job::new(0, 50));
+                    run(&mut decoder, &mut jobs, chunk);
+                    jobs.pop().map(|job| job.bits)
+                };
+                let same = bits(1, 0, 64) == bits(3, 9, 11);
+                assert!(same, "{name} {kind:?} on {}", path.name());
+            }
+        }
+    }
+}
+
+/// Tells the child to print the digest of its bits.
+const CHILD: &str = "CHRYSALIS_TEST_BITS";
+
+#[test]
+fn another_process_computes_the_same_bits() {
+    let digest = || {
+        let mut all = 0u64;
+        for kind in [Kind::Q8, Kind::Bf16] {
+            for (_, text) in DECODERS {
+                let mut decoder = load(&Reference::parse(text), &options(kind, SEQUENCES), 2);
+                let mut jobs = [Job::new(0, 40)];
+                run(&mut decoder, &mut jobs, 16);
+                let bits = jobs[0].bits.iter().flatten();
+                all = bits.fold(all, |all, bits| mixed(all ^ u64::from(*bits)));
+            }
+        }
+        all
+    };
+    if std::env::var_os(CHILD).is_some() {
+        println!("bits: {}", digest());
+        return;
+    }
+    let name = "invariance::another_process_computes_the_same_bits";
+    let child = Command::new(std::env::current_exe().expect("is a file"))
+        .args(["--exact", name, "--nocapture"])
+        .env(CHILD, "1")
+        .output();
+    let said = String::from_utf8(child.expect("the test runs itself").stdout);
+    let said = said.expect("the child prints text");
+    let line = said.lines().find_map(|line| line.split_once("bits: "));
+    let theirs = line.expect("the child says its bits").1;
+    assert_eq!(theirs, digest().to_string());
 }
 
 /// SplitMix64's finish.

@@ -43,13 +43,13 @@ pub fn options(kind: Kind, sequences: usize) -> Options {
 
 pub fn load(reference: &Reference, options: &Options, threads: usize) -> Decoder {
     let kernels = Kernels::new(Path::detect(), threads).expect("the path is this processor's");
-    Decoder::load(
-        &config(reference),
-        weights(reference),
-        Arc::new(kernels),
-        options,
-    )
-    .expect("the checkpoint loads")
+    load_on(reference, options, kernels)
+}
+
+pub fn load_on(reference: &Reference, options: &Options, kernels: Kernels) -> Decoder {
+    let (config, weights) = (config(reference), weights(reference));
+    let decoder = Decoder::load(&config, weights, Arc::new(kernels), options);
+    decoder.expect("the checkpoint loads")
 }
 
 fn rows(prompt: &[u32]) -> Vec<Row> {
