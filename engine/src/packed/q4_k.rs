@@ -59,7 +59,7 @@ fn to_half(value: f32) -> u16 {
         (f32::from_bits(magnitude) + 0.5).to_bits() - 0.5f32.to_bits()
     } else {
         let rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
-        (rounded - (112 << 23) >> 13).min(0x7c00)
+        ((rounded - (112 << 23)) >> 13).min(0x7c00)
     };
     sign | half as u16
 }
