@@ -6,7 +6,8 @@ use model::ModelError;
 use model::weights::{Part, Plan, Weights};
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = model::decoder::Config::parse(bytes, None);
+    let _ = model::decoder::Config::parse(bytes, Some(bytes));
+    let _ = model::Pooling::parse(Some(bytes), Some(bytes), 384);
     let _ = model::bert::Config::parse(bytes);
     let opened = Weights::open(vec![Part {
         name: "model.safetensors".into(),

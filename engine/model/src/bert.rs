@@ -1,8 +1,9 @@
-//! `config.json` of a BERT model, bounded and checked before anything is built from it.
+//! `config.json` of a BERT model (arXiv 1810.04805), bounded and checked before anything is built from it: of an embedder, or of a
+//! cross-encoder whose classifier gives one score. XLM-RoBERTa and other relatives are refused by name.
 
 use serde::Deserialize;
 
-use crate::llama::bounded;
+use crate::decoder::bounded;
 use crate::{ModelError, json, limits};
 
 /// The parts of `config.json` that shape the model, checked.
@@ -24,6 +25,8 @@ pub struct Config {
     pub segments: usize,
     /// Added to the variance before its root is taken.
     pub norm_epsilon: f64,
+    /// Whether it is a cross-encoder: a classifier makes one score of a pair of texts.
+    pub scores_pairs: bool,
 }
 
 impl Config {
@@ -50,6 +53,10 @@ struct ConfigFile {
     layer_norm_eps: f64,
     hidden_act: Option<String>,
     position_embedding_type: Option<String>,
+    architectures: Option<Vec<String>>,
+    num_labels: Option<usize>,
+    id2label: Option<serde_json::Map<String, serde_json::Value>>,
+    is_decoder: Option<bool>,
 }
 
 impl ConfigFile {
@@ -68,6 +75,10 @@ impl ConfigFile {
         {
             return unsupported("positions other than absolute");
         }
+        if self.is_decoder == Some(true) {
+            return unsupported("BERT as a decoder (is_decoder)");
+        }
+        let scores_pairs = self.scores_pairs()?;
         let config = Config {
             vocabulary: bounded("vocab_size", self.vocab_size, limits::VOCABULARY_MAX)?,
             hidden: bounded("hidden_size", self.hidden_size, limits::WIDTH_MAX)?,
@@ -93,6 +104,7 @@ impl ConfigFile {
             )?,
             segments: bounded("type_vocab_size", self.type_vocab_size, 16)?,
             norm_epsilon: self.layer_norm_eps,
+            scores_pairs,
         };
         if !config.hidden.is_multiple_of(config.heads) {
             return Err(ModelError::Config(
@@ -103,5 +115,23 @@ impl ConfigFile {
             return Err(ModelError::Config("layer_norm_eps is out of bounds".into()));
         }
         Ok(config)
+    }
+    /// Whether it is a cross-encoder; one with several labels, and what has another head, is refused.
+    fn scores_pairs(&self) -> Result<bool, ModelError> {
+        let unsupported = |what: String| Err(ModelError::Unsupported(what));
+        match self.architectures.as_deref() {
+            None | Some([]) => Ok(false),
+            Some([one]) if one == "BertModel" || one == "BertForMaskedLM" => Ok(false),
+            Some([one]) if one == "BertForSequenceClassification" => {
+                let labels = self.id2label.as_ref().map(serde_json::Map::len);
+                match self.num_labels.or(labels).unwrap_or(2) {
+                    1 => Ok(true),
+                    labels => unsupported(format!(
+                        "a classifier with {labels} labels; one is computed"
+                    )),
+                }
+            }
+            Some(other) => unsupported(format!("the architectures {other:?}")),
+        }
     }
 }

@@ -12,6 +12,8 @@ pub enum ModelError {
     Config(String),
     #[error("generation_config.json: {0}")]
     Generation(String),
+    #[error("{0}")]
+    Pooling(String),
     #[error("the metadata of the GGUF file: {0}")]
     Gguf(String),
     #[error("the model needs {0}, which is not supported")]

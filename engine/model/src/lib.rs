@@ -2,8 +2,8 @@
 //!
 //! **What it is.** Whoever computes tokens, counts them or decides which model to trust must agree on all of this, so
 //! it is defined here once: [`files`] and [`root`] say which bytes a model is, [`whole`] judges whether its files are whole,
-//! [`tensors`] reads the header of its weights, [`llama`] and [`bert`] read `config.json`, [`vocabulary`] reads which ids there
-//! are, [`limits`] bounds every value, and `text` (a feature, for clients and tools and never for a guest) makes tokens of
+//! [`weights`] hands over its tensors row by row, whatever files they lie in ([`tensors`], [`gguf`]), [`decoder`] and [`bert`] read
+//! `config.json` of the [`families`], [`pooling`] how vectors are made, [`vocabulary`] which ids there are, [`limits`] bounds every value, and `text` (a feature, for clients and tools and never for a guest) makes tokens of
 //! messages and text of tokens.
 //!
 //! **Trusts.** Nothing. A model's files may be malformed even when their root is the expected one, and a caller's text
@@ -27,6 +27,7 @@ pub mod json;
 pub mod limits;
 pub mod llama;
 pub mod packed_file;
+pub mod pooling;
 pub mod root;
 pub mod tensors;
 #[cfg(feature = "text")]
@@ -41,6 +42,7 @@ pub use dtype::Dtype;
 pub use error::ModelError;
 pub use families::{FAMILIES, Family};
 pub use files::{File, FileDigest, FilesError, ModelFiles, Opened};
+pub use pooling::{Pooled, Pooling};
 pub use root::ModelRoot;
 pub use vocabulary::Vocabulary;
 pub use weights::{Plan, Weights};

@@ -91,7 +91,7 @@ pub fn rows(config: &[u8]) -> Result<usize, ModelError> {
     }
     let config: Config =
         serde_json::from_slice(config).map_err(|error| ModelError::Config(error.to_string()))?;
-    crate::llama::bounded("vocab_size", config.vocab_size, limits::VOCABULARY_MAX)
+    crate::decoder::bounded("vocab_size", config.vocab_size, limits::VOCABULARY_MAX)
 }
 
 impl<'de> Deserialize<'de> for Largest {
