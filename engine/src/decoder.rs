@@ -6,8 +6,11 @@ pub mod packed;
 pub(crate) mod parts;
 pub mod rotary;
 
+use std::collections::BTreeMap;
+
 use burn::tensor::ops::FloatTensor;
 use kernels::Attend;
+use model::FileDigest;
 use model::decoder::Config;
 
 pub use flex::PackedDecoder;
@@ -27,6 +30,7 @@ pub struct Decoder<B: PackedBackend = Cpu> {
     packed: B::Decoder,
     hidden: Option<FloatTensor<B>>,
     rotations: Vec<Rotation>,
+    sources: BTreeMap<String, FileDigest>,
     turns: Vec<Turns>,
 }
 
@@ -37,6 +41,7 @@ impl<B: PackedBackend> Decoder<B> {
             rotations: config.ropes.iter().map(rotation).collect(),
             turns: config.ropes.iter().map(|_| Turns::default()).collect(),
             hidden: None,
+            sources: BTreeMap::new(),
             config: config.clone(),
             shape,
             packed,
@@ -46,6 +51,11 @@ impl<B: PackedBackend> Decoder<B> {
     /// What it computes.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The files that its weights came from, as they were read.
+    pub fn sources(&self) -> &BTreeMap<String, FileDigest> {
+        &self.sources
     }
 
     /// The backend's part of it.

@@ -6,8 +6,11 @@
 mod flex;
 mod load;
 
+use std::collections::BTreeMap;
+
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
+use model::FileDigest;
 use model::bert::Config;
 
 pub use flex::PackedEncoder;
@@ -66,6 +69,7 @@ impl<'a> Text<'a> {
 pub struct Encoder<B: EncoderBackend = Cpu> {
     config: Config,
     packed: B::Encoder,
+    sources: BTreeMap<String, FileDigest>,
     hidden: Option<FloatTensor<B>>,
 }
 
@@ -73,6 +77,11 @@ impl<B: EncoderBackend> Encoder<B> {
     /// What it computes.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The files that its weights came from, as they were read.
+    pub fn sources(&self) -> &BTreeMap<String, FileDigest> {
+        &self.sources
     }
 
     /// The backend's part of it.

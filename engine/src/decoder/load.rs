@@ -48,7 +48,7 @@ impl Decoder<Cpu> {
         weights.check(&plan)?;
         let mut packed = zeroed(config, &weights, kernels, options)?;
         let mut numbers = Vec::new();
-        weights.read(&plan, |tensor, rows| {
+        let sources = weights.read(&plan, |tensor, rows| {
             packed.take(tensor, rows, &mut numbers)
         })?;
         let shape = ForwardShape {
@@ -59,7 +59,9 @@ impl Decoder<Cpu> {
             rows_max: options.rows_max,
             scored_max: options.scored_max,
         };
-        Ok(Decoder::new(config, shape, packed))
+        let mut decoder = Decoder::new(config, shape, packed);
+        decoder.sources = sources;
+        Ok(decoder)
     }
 }
 

@@ -35,7 +35,7 @@ impl Encoder<Cpu> {
         weights.check(&plan)?;
         let mut packed = zeroed(config, &names, &weights, kernels, packing)?;
         let mut numbers = Vec::new();
-        weights.read(&plan, |tensor, rows| {
+        let sources = weights.read(&plan, |tensor, rows| {
             let place = packed.place(names.bare(&tensor.name));
             let place = place.ok_or_else(|| ModelError::TensorExtra(tensor.name.clone()))?;
             place.take(tensor, rows, 0.0, &mut numbers)
@@ -43,6 +43,7 @@ impl Encoder<Cpu> {
         Ok(Encoder {
             config: config.clone(),
             packed,
+            sources,
             hidden: None,
         })
     }

@@ -11,3 +11,4 @@ mod invariance;
 mod memory;
 mod minilm;
 mod packed;
+mod stored;
