@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kernels::{Kernels, Path};
 use model::bert::Config;
+use model::pooling::{Pooled, Pooling};
 use model::{ModelFiles, Vocabulary};
 
 use crate::encoder::{Encoder, Text};
@@ -22,76 +23,52 @@ pub struct Embedder {
     encoder: Mutex<Encoder>,
 }
 
-/// From the rows of a text's tokens to its vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pooling {
-    /// Which rows.
-    pub of: Pooled,
-    /// Whether the vector is divided by its length.
-    pub normalised: bool,
-}
-
-/// Which rows make a vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pooled {
-    /// The mean of all (MiniLM, E5).
-    Mean,
-    /// The first (BGE).
-    First,
-    /// The last.
-    Last,
-}
-
-impl Pooling {
-    /// That of all-MiniLM-L6-v2.
-    pub const MEAN: Pooling = Pooling {
-        of: Pooled::Mean,
-        normalised: true,
-    };
-
-    /// The vector of rows of `width` numbers.
-    ///
-    /// # Errors
-    /// It cannot be divided by its length, which is zero or not finite.
-    pub fn apply(self, rows: &[f32], width: usize) -> Result<Vec<f32>, EngineError> {
-        let mut vector = match self.of {
-            Pooled::First => rows[..width].to_vec(),
-            Pooled::Last => rows[rows.len() - width..].to_vec(),
-            Pooled::Mean => {
-                let mut sum = vec![0.0; width];
-                for row in rows.chunks_exact(width) {
-                    sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
-                }
-                let count = (rows.len() / width) as f32;
-                sum.iter_mut().for_each(|x| *x /= count);
-                sum
+/// The vector of a text from the `rows` of its tokens, `width` numbers each.
+///
+/// # Errors
+/// It cannot be divided by its length, which is zero or not finite.
+pub fn vector(pooling: Pooling, rows: &[f32], width: usize) -> Result<Vec<f32>, EngineError> {
+    let mut vector = match pooling.of {
+        Pooled::First => rows[..width].to_vec(),
+        Pooled::Last => rows[rows.len() - width..].to_vec(),
+        Pooled::Mean => {
+            let mut sum = vec![0.0; width];
+            for row in rows.chunks_exact(width) {
+                sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
             }
-        };
-        if self.normalised {
-            let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-            if !(length.is_finite() && length > 0.0) {
-                return Err(EngineError::Computation("a result is not finite"));
-            }
-            vector.iter_mut().for_each(|x| *x /= length);
+            let count = (rows.len() / width) as f32;
+            sum.iter_mut().for_each(|x| *x /= count);
+            sum
         }
-        Ok(vector)
+    };
+    if pooling.normalised {
+        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+        if !(length.is_finite() && length > 0.0) {
+            return Err(EngineError::Computation("a result is not finite"));
+        }
+        vector.iter_mut().for_each(|x| *x /= length);
     }
+    Ok(vector)
 }
 
 impl Embedder {
-    /// Builds the model from its files, in single precision, for all threads of this machine.
+    /// Builds the model from its files, as they are stored, for all threads of this machine.
     pub fn load(files: &ModelFiles) -> Result<Self, EngineError> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let kernels = Arc::new(Kernels::new(Path::detect(), threads)?);
+        Self::load_on(files, kernels, Packing::AsStored)
+    }
+
+    /// The same on these kernels, with weights kept so.
+    pub fn load_on(
+        files: &ModelFiles,
+        kernels: Arc<Kernels>,
+        packing: Packing,
+    ) -> Result<Self, EngineError> {
         let config = Config::parse(files.config())?;
         let vocabulary = Vocabulary::parse(files.tokenizer(), config.vocabulary)?;
-        let encoder = Encoder::load(
-            &config,
-            weights::of_files(files)?,
-            kernels,
-            Packing::AsStored,
-        )?;
-        Ok(Self::new(encoder, vocabulary, Pooling::MEAN))
+        let encoder = Encoder::load(&config, weights::of_files(files)?, kernels, packing)?;
+        Ok(Self::new(encoder, vocabulary, Pooling::default()))
     }
 
     /// An encoder with what makes vectors of its rows.
@@ -125,7 +102,7 @@ impl Embedder {
         let width = encoder.config().hidden;
         let mut vectors = Vec::with_capacity(texts.len());
         encoder.forward(&texts, &mut |_, rows| {
-            vectors.push(self.pooling.apply(rows, width))
+            vectors.push(vector(self.pooling, rows, width))
         })?;
         vectors.into_iter().collect()
     }

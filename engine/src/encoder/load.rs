@@ -53,7 +53,6 @@ impl Encoder<Cpu> {
 struct Names {
     /// `bert.` where there is a head on it.
     prefix: &'static str,
-    has_classifier: bool,
 }
 
 impl Names {
@@ -65,7 +64,6 @@ impl Names {
         };
         Names {
             prefix: if has("bert.") { "bert." } else { "" },
-            has_classifier: has("classifier."),
         }
     }
 
@@ -116,7 +114,7 @@ impl Names {
             linear(format!("{layer}.intermediate.dense"), feed, hidden);
             linear(format!("{layer}.output.dense"), hidden, feed);
         }
-        if self.has_classifier {
+        if config.scores_pairs {
             linear("pooler.dense".into(), hidden, hidden);
             plan.want("classifier.weight", &[1, hidden]);
             plan.want("classifier.bias", &[1]);
@@ -171,7 +169,7 @@ fn zeroed(
             feed_norm: norm(),
         })
     };
-    let classifier = match names.has_classifier {
+    let classifier = match config.scores_pairs {
         true => Some(Classifier {
             pooler: linear("pooler.dense".into(), hidden, hidden)?,
             output: linear("classifier".into(), 1, hidden)?,

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use burn::backend::Flex;
 use burn::tensor::Tensor;
-use engine::embedder::{Pooled, Pooling};
+use engine::embedder::vector;
 use engine::encoder::{Encoder, Text};
 use engine::{EngineError, Packing, reference};
 use kernels::{Kernels, Kind, Path};
 use model::ModelError;
 use model::bert::Config;
+use model::pooling::{Pooled, Pooling};
 use model::weights::{Part, Weights};
 
 use crate::checkpoint::{BERT, RERANKER, Reference};
@@ -54,7 +55,7 @@ fn rows_and_scores_are_those_of_transformers() {
         of: Pooled::Mean,
         normalised: false,
     };
-    let mean = plain.apply(&rows, width).expect("finite");
+    let mean = vector(plain, &rows, width).expect("finite");
     assert!(worst(&mean, &reference.mean()) <= 1e-5);
 
     let reference = Reference::parse(RERANKER);
@@ -148,12 +149,12 @@ fn bits_of_a_text_depend_on_the_text_alone() {
 fn a_vector_is_the_mean_the_first_or_the_last_row() {
     let rows = [3.0, 4.0, 0.0, 2.0, 3.0, 0.0];
     let check = |of, normalised, wanted: [f32; 2]| {
-        let vector = Pooling { of, normalised }.apply(&rows, 2).expect("finite");
-        assert_eq!(vector, wanted);
+        let made = vector(Pooling { of, normalised }, &rows, 2);
+        assert_eq!(made.expect("finite"), wanted);
     };
     check(Pooled::Mean, false, [2.0, 2.0]);
     check(Pooled::First, true, [0.6, 0.8]);
     check(Pooled::Last, true, [1.0, 0.0]);
-    let zero = Pooling::MEAN.apply(&[0.0, 0.0], 2);
+    let zero = vector(Pooling::default(), &[0.0, 0.0], 2);
     assert!(matches!(zero, Err(EngineError::Computation(_))));
 }
