@@ -1,6 +1,7 @@
 //! How fast the kernels are, beside how fast memory is: `cargo run --release -p kernels --example bench`.
 //!
-//! `--path avx512|avx2|portable` and `--only WORD` choose; the best of several runs is printed, in one process, one after the other.
+//! `--path avx512|avx2|portable` and `--only WORD` choose. With one thread it is the processor's time that counts, the mean of
+//! many runs, so that a busy machine disturbs little; with two it is the shortest run by the clock.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -32,25 +33,25 @@ fn main() {
         path.name(),
         std::thread::available_parallelism().map_or(1, usize::from)
     );
-    let bandwidth = [1, 2].map(read_bandwidth);
-    println!(
-        "read bandwidth: {:.1} GB/s with one thread, {:.1} with two",
-        bandwidth[0], bandwidth[1]
-    );
+    let readers = [1, 2].map(Reader::new);
     for kind in Kind::ALL {
         for (rows, columns) in SHAPES {
             if wanted("gemv") {
                 let weights = Weights::new(kind, rows, columns);
-                let rates =
-                    [&one, &two].map(|kernels| weights.bytes() / weights.seconds(kernels, 1) / 1e9);
-                println!(
-                    "gemv {:4} {rows:5} x {columns:4}: {:6.1} GB/s {:4.0} %   two threads {:6.1} GB/s {:4.0} %",
-                    kind.name(),
-                    rates[0],
-                    rates[0] / bandwidth[0] * 100.0,
-                    rates[1],
-                    rates[1] / bandwidth[1] * 100.0,
-                );
+                print!("gemv {:4} {rows:5} x {columns:4}:", kind.name());
+                for (kernels, reader) in [&one, &two].into_iter().zip(&readers) {
+                    let (read, ratio) = weights.beside(reader, kernels);
+                    let bandwidth = reader.bytes() / read;
+                    let rate = weights.bytes() * weights.copies.len() as f64 / (read * ratio);
+                    print!(
+                        "   {} thread(s) {:5.1} GB/s, {:3.0} % of {:.1}",
+                        kernels.threads(),
+                        rate / 1e9,
+                        rate / bandwidth * 100.0,
+                        bandwidth / 1e9
+                    );
+                }
+                println!();
             }
         }
     }
@@ -62,7 +63,7 @@ fn main() {
                 };
                 let rates =
                     [(&one, 16), (&one, 512), (&two, 16), (&two, 512)].map(|(kernels, n)| {
-                        2.0 * (n * rows * columns) as f64 / weights.seconds(kernels, n) / 1e9
+                        2.0 * (n * rows * columns) as f64 / weights.product(kernels, n) / 1e9
                     });
                 println!(
                     "gemm {:4} {rows:5} x {columns:4}: n=16 {:6.1} GFLOP/s, n=512 {:6.1}   two threads {:6.1}, {:6.1}",
@@ -100,36 +101,97 @@ fn main() {
     }
 }
 
-/// The shortest of many runs, in seconds.
-fn shortest(mut run: impl FnMut()) -> f64 {
-    let (begin, mut best, mut runs) = (Instant::now(), f64::INFINITY, 0);
-    while runs < 5 || begin.elapsed().as_secs_f64() < 0.25 {
-        let start = Instant::now();
-        run();
-        best = best.min(start.elapsed().as_secs_f64());
-        runs += 1;
+/// Seconds of one run: the processor's time with one thread, by the clock with more.
+fn once(threads: usize, run: &mut dyn FnMut()) -> f64 {
+    let (used, start) = (processor_seconds(), Instant::now());
+    run();
+    let elapsed = start.elapsed().as_secs_f64();
+    match (used, processor_seconds()) {
+        (Some(before), Some(after)) if threads == 1 => after - before,
+        _ => elapsed,
     }
-    best
 }
 
-/// GB/s of summing 256 MiB, as STREAM would read them: eight sums, so that the processor vectorises it.
-fn read_bandwidth(threads: usize) -> f64 {
-    let words = vec![1u64; (256 << 20) / 8 / threads];
-    let sum = |words: &[u64]| {
-        let chunks = words.as_chunks::<32>().0.iter();
-        black_box(chunks.fold([0u64; 32], |sums, chunk| {
-            std::array::from_fn(|i| sums[i] ^ chunk[i])
-        }))
-    };
-    let parts: Vec<Vec<u64>> = (0..threads).map(|_| words.clone()).collect();
-    let seconds = shortest(|| {
+/// The median of many runs.
+fn seconds(threads: usize, mut run: impl FnMut()) -> f64 {
+    // What is short is repeated, since the processor's time is not counted to the microsecond.
+    let start = Instant::now();
+    run();
+    let repeat = (2e-3 / start.elapsed().as_secs_f64()).clamp(1.0, 1e4) as usize;
+    let begin = Instant::now();
+    let mut runs = Vec::new();
+    while runs.len() < 5 || begin.elapsed().as_secs_f64() < 0.3 {
+        runs.push(once(threads, &mut || (0..repeat).for_each(|_| run())) / repeat as f64);
+    }
+    median(runs)
+}
+
+/// The medians of the first run's seconds and of the second's over the first's, one after the other so that both see the same
+/// neighbours.
+fn paired(threads: usize, first: &mut dyn FnMut(), second: &mut dyn FnMut()) -> (f64, f64) {
+    second();
+    let mut pairs = Vec::new();
+    let begin = Instant::now();
+    while pairs.len() < 9 || begin.elapsed().as_secs_f64() < 0.5 {
+        let (a, b) = (once(threads, first), once(threads, second));
+        pairs.push((a, b / a));
+    }
+    (
+        median(pairs.iter().map(|pair| pair.0).collect()),
+        median(pairs.iter().map(|pair| pair.1).collect()),
+    )
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// How long this thread has had a processor, where Linux tells (proc_pid_schedstat, the first number, in nanoseconds).
+fn processor_seconds() -> Option<f64> {
+    // The number is brought up to date when the thread leaves its processor.
+    std::thread::sleep(std::time::Duration::from_micros(50));
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(text.split_whitespace().next()?.parse::<f64>().ok()? / 1e9)
+}
+
+/// Reads as STREAM would: 256 MiB in all, in the same kind of memory as the weights, summed into 32 sums, so that the processor
+/// vectorises it.
+struct Reader {
+    parts: Vec<Packed>,
+}
+
+impl Reader {
+    fn new(threads: usize) -> Self {
+        let part = || Packed::zeroed(Kind::F32, (64 << 20) / 1024 / threads, 1024).expect("memory");
+        Reader {
+            parts: (0..threads).map(|_| part()).collect(),
+        }
+    }
+
+    fn bytes(&self) -> f64 {
+        self.parts.iter().map(|part| part.bytes() as f64).sum()
+    }
+
+    fn read(&self) {
+        let sum = |part: &Packed| {
+            let mut sums = [0u64; 32];
+            for chunk in part.as_bytes().as_chunks::<256>().0 {
+                for (sum, word) in sums.iter_mut().zip(chunk.as_chunks::<8>().0) {
+                    *sum ^= u64::from_le_bytes(*word);
+                }
+            }
+            black_box(sums);
+        };
+        if let [part] = &self.parts[..] {
+            return sum(part);
+        }
         std::thread::scope(|scope| {
-            for part in &parts {
-                scope.spawn(|| sum(part));
+            for part in &self.parts {
+                scope.spawn(move || sum(part));
             }
         });
-    });
-    (words.len() * 8 * threads) as f64 / seconds / 1e9
+    }
 }
 
 fn matrix(kind: Kind, rows: usize, columns: usize) -> Packed {
@@ -164,14 +226,29 @@ impl Weights {
         self.copies[0].bytes() as f64
     }
 
+    /// Seconds of reading, and those of products of one row with all copies over it.
+    fn beside(&self, reader: &Reader, kernels: &Kernels) -> (f64, f64) {
+        let x: Vec<f32> = (0..self.copies[0].columns())
+            .map(|i| (i * 31 % 200) as f32 / 100.0 - 1.0)
+            .collect();
+        let mut y = vec![0.0; self.copies[0].rows()];
+        paired(kernels.threads(), &mut || reader.read(), &mut || {
+            for weights in &self.copies {
+                kernels
+                    .linear(weights, &x, black_box(&mut y))
+                    .expect("fits");
+            }
+        })
+    }
+
     /// Seconds of one product with `n` rows, the mean over the copies.
-    fn seconds(&self, kernels: &Kernels, n: usize) -> f64 {
+    fn product(&self, kernels: &Kernels, n: usize) -> f64 {
         let weights = &self.copies[0];
         let x: Vec<f32> = (0..n * weights.columns())
             .map(|i| (i * 31 % 200) as f32 / 100.0 - 1.0)
             .collect();
         let mut y = vec![0.0; n * weights.rows()];
-        let all = shortest(|| {
+        let all = seconds(kernels.threads(), || {
             for weights in &self.copies {
                 kernels
                     .linear(weights, &x, black_box(&mut y))
@@ -227,7 +304,7 @@ fn attend(
     };
     let queries = vec![0.1; rows * heads * group * width];
     let mut out = queries.clone();
-    let all = shortest(|| {
+    let all = seconds(kernels.threads(), || {
         for layer in 0..layers {
             kernels
                 .attend(&cache, layer, &shape, &[job], &queries, black_box(&mut out))
@@ -243,20 +320,20 @@ fn small(kernels: &Kernels) {
         let x = vec![0.5; n * 576];
         let mut out = x.clone();
         let gamma = vec![1.0; 576];
-        let norm = shortest(|| {
+        let norm = seconds(1, || {
             kernels
                 .rms_norm(&x, &gamma, 1e-5, black_box(&mut out))
                 .expect("fits")
         });
         let angles = vec![0.5; n * 32];
-        let rope = shortest(|| {
+        let rope = seconds(1, || {
             kernels
                 .rope(black_box(&mut out), &angles, &angles, 9, 64)
                 .expect("fits")
         });
         let up = vec![0.5; n * 1536];
         let mut gate = up.clone();
-        let silu = shortest(|| {
+        let silu = seconds(1, || {
             gate.copy_from_slice(&up);
             kernels.silu_mul(black_box(&mut gate), &up).expect("fits");
         });

@@ -106,7 +106,7 @@ impl Kernels {
             .map(|length| length.div_ceil(BLOCK_TOKENS))
             .sum::<usize>();
         let (kind, layers) = (KvKind::F32, 1);
-        let mut cache = KvCache::zeroed(
+        let mut cache = KvCache::temporary(
             KvShape {
                 kind,
                 layers,

@@ -6,7 +6,7 @@
 
 use crate::error::KernelError;
 use crate::half::to_f16;
-use crate::memory::{self, Line};
+use crate::memory::{self, Line, Lines};
 
 /// Tokens of a block.
 pub const BLOCK_TOKENS: usize = 32;
@@ -71,7 +71,7 @@ pub struct KvCache {
     shape: KvShape,
     blocks: usize,
     head_lines: usize,
-    lines: Vec<Line>,
+    lines: Lines,
 }
 
 impl KvCache {
@@ -80,6 +80,19 @@ impl KvCache {
     /// # Errors
     /// A dimension is zero, a head wider than [`HEAD_WIDTH_MAX`], the product too large, or there is no memory.
     pub fn zeroed(shape: KvShape, blocks: usize) -> Result<Self, KernelError> {
+        Self::of(shape, blocks, Lines::zeroed)
+    }
+
+    /// The same for one call.
+    pub(crate) fn temporary(shape: KvShape, blocks: usize) -> Result<Self, KernelError> {
+        Self::of(shape, blocks, Lines::temporary)
+    }
+
+    fn of(
+        shape: KvShape,
+        blocks: usize,
+        memory: fn(usize) -> Result<Lines, KernelError>,
+    ) -> Result<Self, KernelError> {
         let KvShape {
             layers,
             heads,
@@ -106,7 +119,7 @@ impl KvCache {
             shape,
             blocks,
             head_lines: shape.head_lines().unwrap_or_default(),
-            lines: memory::zeroed(bytes / Line::BYTES)?,
+            lines: memory(bytes / Line::BYTES)?,
         })
     }
 

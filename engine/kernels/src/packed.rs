@@ -16,7 +16,7 @@ mod blocks;
 
 use crate::error::KernelError;
 use crate::half::{from_bf16, from_f16, to_bf16};
-use crate::memory::{self, Line};
+use crate::memory::{self, Line, Lines};
 use crate::simd::LANES;
 
 /// Columns that share a scale.
@@ -83,7 +83,7 @@ pub struct Packed {
     kind: Kind,
     rows: usize,
     columns: usize,
-    lines: Vec<Line>,
+    lines: Lines,
 }
 
 impl Packed {
@@ -97,7 +97,7 @@ impl Packed {
             kind,
             rows,
             columns,
-            lines: memory::zeroed(lines)?,
+            lines: Lines::zeroed(lines)?,
         })
     }
 
@@ -163,11 +163,11 @@ impl Packed {
     }
 
     /// The lines of panel `index`; an empty slice beyond the last.
+    #[inline]
     pub(crate) fn panel(&self, index: usize) -> &[Line] {
         let size = self.panel_lines();
-        self.lines
-            .get(index * size..(index + 1) * size)
-            .unwrap_or_default()
+        let panel = self.lines.get(index * size..(index + 1) * size);
+        panel.unwrap_or_default()
     }
 
     /// Lines of a panel.

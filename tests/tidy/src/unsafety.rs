@@ -30,8 +30,8 @@ pub const LISTED: &[Listing] = &[
     ),
     (
         "engine/kernels/src/memory.rs",
-        2,
-        "packed weights are aligned cache lines in memory and bytes in files, and the standard library has no safe view",
+        11,
+        "weights lie in huge pages, cut from aligned slabs, and are cache lines in memory and bytes in files",
     ),
     (
         "engine/kernels/src/pool.rs",

@@ -58,7 +58,7 @@ pub(super) fn outputs<S: Simd, M: Multiply>(
             2 if S::REGISTERS == 8 => panels::<S, M, 1, 2>(s, weights, x, row, tile),
             3 if S::REGISTERS == 8 => panels::<S, M, 1, 3>(s, weights, x, row, tile),
             4 if S::REGISTERS == 8 => panels::<S, M, 1, 4>(s, weights, x, row, tile),
-            1 if S::REGISTERS == 32 => panels::<S, M, 4, 1>(s, weights, x, row, tile),
+            1 if S::REGISTERS == 32 => panels::<S, M, 1, 1>(s, weights, x, row, tile),
             2 if S::REGISTERS == 32 => panels::<S, M, 2, 2>(s, weights, x, row, tile),
             3 if S::REGISTERS == 32 => panels::<S, M, 2, 3>(s, weights, x, row, tile),
             4 if S::REGISTERS == 32 => panels::<S, M, 2, 4>(s, weights, x, row, tile),
@@ -218,6 +218,10 @@ impl Multiply for Q8 {
         acc: &mut [[S::F; R]; P],
     ) {
         for half in 0..2 {
+            let mut scales = [s.splat(0.0); P];
+            unroll!(p < P {
+                scales[p] = s.load_f16(&w[p][0].halves()[half]);
+            });
             let mut dot = [[s.splat_i(0); R]; P];
             unroll!(r < R {
                 let start = s.splat_i(x[r][half].start);
@@ -238,9 +242,8 @@ impl Multiply for Q8 {
                 });
             }
             unroll!(p < P {
-                let scale = s.load_f16(&w[p][0].halves()[half]);
                 unroll!(r < R {
-                    let scale = s.mul(scale, s.splat(x[r][half].scale));
+                    let scale = s.mul(scales[p], s.splat(x[r][half].scale));
                     acc[p][r] = s.mul_add(scale, s.to_f32(dot[p][r]), acc[p][r]);
                 });
             });
