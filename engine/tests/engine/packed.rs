@@ -1,5 +1,6 @@
 //! The packed path of every family against `transformers` and, layer by layer, against the plain modules of the reference.
 
+use std::collections::BTreeSet;
 use std::io::Cursor;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use engine::{BlockTable, Forward, Packing, Row, reference};
 use kernels::{Kernels, Kind, KvKind, Path};
 use model::ModelError;
 use model::decoder::Config;
+use model::families::{FAMILIES, Family};
 use model::weights::{Part, Weights};
 
 use crate::checkpoint::{DECODERS, Reference};
@@ -81,6 +83,17 @@ pub fn relative(a: &[f32], b: &[f32]) -> f32 {
     let squares = |of: &mut dyn Iterator<Item = f32>| of.map(|x| f64::from(x).powi(2)).sum::<f64>();
     let differences = squares(&mut a.iter().zip(b).map(|(a, b)| a - b));
     (differences / squares(&mut b.iter().copied())).sqrt() as f32
+}
+
+/// What is read is what is tested: a family without a reference here does not count.
+#[test]
+fn every_family_has_a_reference() {
+    let tested: BTreeSet<Family> = DECODERS
+        .iter()
+        .map(|(_, text)| config(&Reference::parse(text)).family)
+        .collect();
+    let decoders = FAMILIES.into_iter().filter(|family| family.is_decoder());
+    assert_eq!(tested, decoders.collect());
 }
 
 /// Scores within 1e-4 in single precision, and the greedy text of 64 tokens.
