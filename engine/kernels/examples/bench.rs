@@ -1,4 +1,5 @@
-//! How fast the kernels are, beside how fast memory is: `cargo run --release -p kernels --example bench`.
+//! How fast the kernels are, beside how fast memory is: `cargo run --release -p kernels --example bench`. What the fixed order of
+//! sums costs: `cargo run --release -p kernels --features reorder --example bench -- --reorder`.
 //!
 //! `--path avx512|avx2|portable` and `--only WORD` choose. With one thread it is the processor's time that counts, the mean of
 //! many runs, so that a busy machine disturbs little; with two it is the shortest run by the clock.
@@ -33,6 +34,9 @@ fn main() {
         path.name(),
         std::thread::available_parallelism().map_or(1, usize::from)
     );
+    if arguments.iter().any(|argument| argument == "--reorder") {
+        return reorder(&one);
+    }
     let readers = [1, 2].map(Reader::new);
     for kind in Kind::ALL {
         for (rows, columns) in SHAPES {
@@ -192,6 +196,50 @@ impl Reader {
             }
         });
     }
+}
+
+/// Products in the fixed order beside the same with sums in any order.
+#[cfg(feature = "reorder")]
+fn reorder(kernels: &Kernels) {
+    for kind in Kind::ALL {
+        for (rows, columns) in SHAPES {
+            for n in [1, 16] {
+                let weights = Weights::new(kind, rows, columns);
+                let x: Vec<f32> = (0..n * columns)
+                    .map(|i| (i * 31 % 200) as f32 / 100.0 - 1.0)
+                    .collect();
+                let (mut fixed, mut free) = (vec![0.0; n * rows], vec![0.0; n * rows]);
+                let (seconds, ratio) = paired(
+                    1,
+                    &mut || {
+                        for weights in &weights.copies {
+                            kernels
+                                .linear_reordered(weights, &x, black_box(&mut free))
+                                .expect("fits");
+                        }
+                    },
+                    &mut || {
+                        for weights in &weights.copies {
+                            kernels
+                                .linear(weights, &x, black_box(&mut fixed))
+                                .expect("fits");
+                        }
+                    },
+                );
+                println!(
+                    "{:4} {rows:5} x {columns:4} n={n:2}: any order {:7.1} us, fixed order {:+.1} %",
+                    kind.name(),
+                    seconds / weights.copies.len() as f64 * 1e6,
+                    (ratio - 1.0) * 100.0
+                );
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "reorder"))]
+fn reorder(_: &Kernels) {
+    eprintln!("--reorder needs --features reorder");
 }
 
 fn matrix(kind: Kind, rows: usize, columns: usize) -> Packed {

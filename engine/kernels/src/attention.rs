@@ -282,13 +282,14 @@ impl Rows<'_> {
                 let count = (last - first) * group;
                 let mut vector = 0;
                 while vector < count {
-                    let vectors = (count - vector).min(4);
+                    let vectors = (count - vector).min(if S::REGISTERS == 32 { 4 } else { 2 });
                     let at = (first * group + vector, before, span.visible);
                     match vectors {
                         1 => self.vectors::<S, E, 1>(s, &heads, at),
                         2 => self.vectors::<S, E, 2>(s, &heads, at),
-                        3 => self.vectors::<S, E, 3>(s, &heads, at),
-                        _ => self.vectors::<S, E, 4>(s, &heads, at),
+                        3 if S::REGISTERS == 32 => self.vectors::<S, E, 3>(s, &heads, at),
+                        4 if S::REGISTERS == 32 => self.vectors::<S, E, 4>(s, &heads, at),
+                        _ => {}
                     }
                     vector += vectors;
                 }

@@ -1,8 +1,11 @@
 //! Keys and values of earlier positions, in blocks of 32 tokens.
 //!
 //! A block holds, for each layer and each head, the keys transposed (for each element of a head its 32 positions: a score per lane
-//! needs no sum across lanes) and then the values (for each position its elements, filled up to a multiple of 32). Who owns a
-//! block is the caller's business; here a block is a number.
+//! needs no sum across lanes) and the values (for each position its elements, filled up to a multiple of 32). Of one layer and head
+//! the keys of all blocks stand together, then the values, so that blocks with consecutive numbers are read in one stream. Who owns
+//! a block is the caller's business; here a block is a number.
+
+use std::ops::Range;
 
 use crate::error::KernelError;
 use crate::half::to_f16;
@@ -54,7 +57,16 @@ impl KvShape {
             .checked_mul(Line::BYTES)
     }
 
-    /// Lines of a head in a block: its keys, its values.
+    /// Lines of the keys of a head in a block, and of its values.
+    fn piece_lines(&self) -> [usize; 2] {
+        let lines = self.kind.group_lines();
+        [
+            self.width * lines,
+            self.width.next_multiple_of(BLOCK_TOKENS) * lines,
+        ]
+    }
+
+    /// Both together, if that is a number.
     fn head_lines(&self) -> Option<usize> {
         let values = self
             .width
@@ -70,7 +82,6 @@ impl KvShape {
 pub struct KvCache {
     shape: KvShape,
     blocks: usize,
-    head_lines: usize,
     lines: Lines,
 }
 
@@ -118,7 +129,6 @@ impl KvCache {
         Ok(KvCache {
             shape,
             blocks,
-            head_lines: shape.head_lines().unwrap_or_default(),
             lines: memory(bytes / Line::BYTES)?,
         })
     }
@@ -159,24 +169,21 @@ impl KvCache {
         KernelError::length("keys", keys.len(), heads * width)?;
         KernelError::length("values", values.len(), heads * width)?;
         for head in 0..heads {
-            let lines = self.head_range(layer, block, head)?;
-            let bytes = memory::bytes_mut(&mut self.lines[lines]);
-            let (key_bytes, value_bytes) =
-                bytes.split_at_mut(width * kind.group_lines() * Line::BYTES);
+            let [key_lines, value_lines] = self.pieces(layer, block, head)?;
             let part = head * width..(head + 1) * width;
             let stride = width.next_multiple_of(BLOCK_TOKENS);
             match kind {
                 KvKind::F32 => {
                     let keys = keys[part.clone()].iter().map(|x| x.to_le_bytes());
                     let values = values[part].iter().map(|x| x.to_le_bytes());
-                    scatter(key_bytes, slot, BLOCK_TOKENS, keys);
-                    scatter(value_bytes, slot * stride, 1, values);
+                    scatter(&mut self.lines[key_lines], slot, BLOCK_TOKENS, keys);
+                    scatter(&mut self.lines[value_lines], slot * stride, 1, values);
                 }
                 KvKind::F16 => {
                     let keys = keys[part.clone()].iter().map(|x| to_f16(*x).to_le_bytes());
                     let values = values[part].iter().map(|x| to_f16(*x).to_le_bytes());
-                    scatter(key_bytes, slot, BLOCK_TOKENS, keys);
-                    scatter(value_bytes, slot * stride, 1, values);
+                    scatter(&mut self.lines[key_lines], slot, BLOCK_TOKENS, keys);
+                    scatter(&mut self.lines[value_lines], slot * stride, 1, values);
                 }
             }
         }
@@ -188,9 +195,16 @@ impl KvCache {
     /// # Errors
     /// There is no such block.
     pub fn copy_block(&mut self, from: u32, to: u32) -> Result<(), KernelError> {
-        let (from, to) = (self.block_range(from)?, self.block_range(to)?);
-        self.lines.copy_within(from, to.start);
-        Ok(())
+        self.each_piece(|cache, layer, head| {
+            let (from, to) = (
+                cache.pieces(layer, from, head)?,
+                cache.pieces(layer, to, head)?,
+            );
+            for (from, to) in from.into_iter().zip(to) {
+                cache.lines.copy_within(from, to.start);
+            }
+            Ok(())
+        })
     }
 
     /// Overwrites a block with zeros.
@@ -198,29 +212,50 @@ impl KvCache {
     /// # Errors
     /// There is no such block.
     pub fn clear_block(&mut self, block: u32) -> Result<(), KernelError> {
-        let range = self.block_range(block)?;
-        self.lines[range].fill(Line::ZERO);
+        self.each_piece(|cache, layer, head| {
+            for piece in cache.pieces(layer, block, head)? {
+                cache.lines[piece].fill(Line::ZERO);
+            }
+            Ok(())
+        })
+    }
+
+    fn each_piece(
+        &mut self,
+        mut of: impl FnMut(&mut Self, usize, usize) -> Result<(), KernelError>,
+    ) -> Result<(), KernelError> {
+        for layer in 0..self.shape.layers {
+            for head in 0..self.shape.heads {
+                of(self, layer, head)?;
+            }
+        }
         Ok(())
     }
 
-    fn block_range(&self, block: u32) -> Result<std::ops::Range<usize>, KernelError> {
-        let index = self.checked(block)?;
-        let size = self.shape.layers * self.shape.heads * self.head_lines;
-        Ok(index * size..(index + 1) * size)
-    }
-
-    fn head_range(
+    /// Where keys and values of a head stand in a block.
+    fn pieces(
         &self,
         layer: usize,
         block: u32,
         head: usize,
-    ) -> Result<std::ops::Range<usize>, KernelError> {
-        let KvShape { layers, heads, .. } = self.shape;
-        if layer >= layers {
+    ) -> Result<[Range<usize>; 2], KernelError> {
+        if layer >= self.shape.layers {
             return Err(KernelError::shape("layer of a cache", layer));
         }
-        let index = (self.checked(block)? * layers + layer) * heads + head;
-        Ok(index * self.head_lines..(index + 1) * self.head_lines)
+        self.checked(block)?;
+        Ok(self.pieces_of(layer, block, head))
+    }
+
+    #[inline(always)]
+    fn pieces_of(&self, layer: usize, block: u32, head: usize) -> [Range<usize>; 2] {
+        let [keys, values] = self.shape.piece_lines();
+        let start = (layer * self.shape.heads + head) * (keys + values) * self.blocks;
+        let first_key = start + block as usize * keys;
+        let first_value = start + self.blocks * keys + block as usize * values;
+        [
+            first_key..first_key + keys,
+            first_value..first_value + values,
+        ]
     }
 
     /// The block's number, if there is such a block.
@@ -230,12 +265,18 @@ impl KvCache {
         (index < self.blocks).then_some(index).ok_or(wrong)
     }
 
-    /// Keys and values of a head in a block that was checked.
+    /// Keys of a head in a block that was checked.
     #[inline(always)]
-    pub(crate) fn head(&self, layer: usize, block: u32, head: usize) -> (&[Line], &[Line]) {
-        let index = (block as usize * self.shape.layers + layer) * self.shape.heads + head;
-        let lines = &self.lines[index * self.head_lines..(index + 1) * self.head_lines];
-        lines.split_at(self.shape.width * self.shape.kind.group_lines())
+    pub(crate) fn keys(&self, layer: usize, block: u32, head: usize) -> &[Line] {
+        let [keys, _] = self.pieces_of(layer, block, head);
+        &self.lines[keys]
+    }
+
+    /// Values of a head in a block that was checked.
+    #[inline(always)]
+    pub(crate) fn values(&self, layer: usize, block: u32, head: usize) -> &[Line] {
+        let [_, values] = self.pieces_of(layer, block, head);
+        &self.lines[values]
     }
 }
 
@@ -247,12 +288,12 @@ impl std::fmt::Debug for KvCache {
 
 /// Writes elements at `first`, `first + stride`, ...
 fn scatter<const N: usize>(
-    bytes: &mut [u8],
+    lines: &mut [Line],
     first: usize,
     stride: usize,
     elements: impl Iterator<Item = [u8; N]>,
 ) {
-    let slots = bytes
+    let slots = memory::bytes_mut(lines)
         .as_chunks_mut::<N>()
         .0
         .iter_mut()

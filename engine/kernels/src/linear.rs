@@ -22,7 +22,7 @@ use tile::{Activations, Multiply};
 
 /// Bytes of weights that one thread works on for all rows of `x`, so that they stay in its second cache.
 const CHUNK_BYTES: usize = 384 << 10;
-/// The fewest panels of a chunk: what the kernel for one row takes at once.
+/// The fewest panels of a chunk, a multiple of what a kernel takes at once.
 const CHUNK_PANELS: usize = 4;
 /// Chunks per thread, so that a thread that is held up does not hold up the others for long.
 const CHUNKS_PER_THREAD: usize = 4;
@@ -49,6 +49,28 @@ impl Kernels {
     /// # Errors
     /// As [`linear`](Self::linear), or the weights differ in their columns.
     pub fn linears(&self, x: &[f32], products: &mut [Product<'_>]) -> Result<(), KernelError> {
+        self.all::<false>(x, products)
+    }
+
+    /// [`linear`](Self::linear) with sums in any order, for the benchmark that says what the fixed order costs.
+    ///
+    /// # Errors
+    /// As [`linear`](Self::linear).
+    #[cfg(feature = "reorder")]
+    pub fn linear_reordered(
+        &self,
+        weights: &Packed,
+        x: &[f32],
+        y: &mut [f32],
+    ) -> Result<(), KernelError> {
+        self.all::<true>(x, &mut [Product { weights, out: y }])
+    }
+
+    fn all<const REORDER: bool>(
+        &self,
+        x: &[f32],
+        products: &mut [Product<'_>],
+    ) -> Result<(), KernelError> {
         let Some(columns) = products.first().map(|product| product.weights.columns()) else {
             return Ok(());
         };
@@ -89,16 +111,16 @@ impl Kernels {
         let plain = Activations { x, stride: columns };
         for Product { weights, out } in products {
             match weights.kind() {
-                Kind::F32 => self.product::<tile::F32>(weights, &plain, n, out),
-                Kind::Bf16 => self.product::<tile::Bf16>(weights, &pairs, n, out),
-                Kind::Q8 => self.product::<tile::Q8>(weights, &blocks, n, out),
-                Kind::Q4 => self.product::<tile::Q4>(weights, &blocks, n, out),
+                Kind::F32 => self.product::<tile::F32, REORDER>(weights, &plain, n, out),
+                Kind::Bf16 => self.product::<tile::Bf16, REORDER>(weights, &pairs, n, out),
+                Kind::Q8 => self.product::<tile::Q8, REORDER>(weights, &blocks, n, out),
+                Kind::Q4 => self.product::<tile::Q4, REORDER>(weights, &blocks, n, out),
             }
         }
         Ok(())
     }
 
-    fn product<M: Multiply>(
+    fn product<M: Multiply, const REORDER: bool>(
         &self,
         weights: &Packed,
         x: &Activations<'_, M::X>,
@@ -107,7 +129,8 @@ impl Kernels {
     ) {
         let width = self.chunk_panels(weights, n) * LANES;
         self.pool.tiles(out, weights.rows(), (n, width), |tile| {
-            self.instructions.run(Outputs::<M> { weights, x, tile });
+            self.instructions
+                .run(Outputs::<M, REORDER> { weights, x, tile });
         });
     }
 
@@ -196,17 +219,17 @@ impl Compute for Round<'_> {
 }
 
 /// Some outputs, for all rows of `x`. Compiled for each kind apart: in one large function the compiler leaves sums in memory.
-struct Outputs<'a, M: Multiply> {
+struct Outputs<'a, M: Multiply, const REORDER: bool> {
     weights: &'a Packed,
     x: &'a Activations<'a, M::X>,
     tile: Tile<'a, f32>,
 }
 
-impl<M: Multiply> Compute for Outputs<'_, M> {
+impl<M: Multiply, const REORDER: bool> Compute for Outputs<'_, M, REORDER> {
     type Output = ();
 
     #[inline(always)]
     fn compute<S: Simd>(mut self, s: S) {
-        tile::outputs::<S, M>(s, self.weights, self.x, &mut self.tile);
+        tile::outputs::<S, M, REORDER>(s, self.weights, self.x, &mut self.tile);
     }
 }

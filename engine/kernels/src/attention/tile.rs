@@ -98,9 +98,9 @@ pub(super) fn attend<S: Simd, E: Elements, const R: usize>(
             .map(|seen| seen.start.max(start)..seen.end.min(start + TILE));
         let (from, to) = hull(&seen);
         for block in from / BLOCK_TOKENS..to.div_ceil(BLOCK_TOKENS) {
-            let (keys, _) = heads
+            let keys = heads
                 .cache
-                .head(heads.layer, heads.blocks[block], heads.head);
+                .keys(heads.layer, heads.blocks[block], heads.head);
             let at = block * BLOCK_TOKENS - start;
             score::<S, E, R>(s, keys, shape, queries, at, &mut work.scores);
         }
@@ -294,29 +294,31 @@ fn sum_values<S: Simd, E: Elements, const R: usize>(
         return;
     }
     let groups = heads.cache.shape().width.div_ceil(BLOCK_TOKENS);
-    for pair in 0..groups / 2 {
-        let group = 2 * pair;
-        sum_groups::<S, E, R, 2>(
-            s,
-            heads,
-            &weights,
-            &mut sums,
-            positions.clone(),
-            start,
-            (group, groups),
-        );
-    }
-    if !groups.is_multiple_of(2) {
-        let group = groups - 1;
-        sum_groups::<S, E, R, 1>(
-            s,
-            heads,
-            &weights,
-            &mut sums,
-            positions,
-            start,
-            (group, groups),
-        );
+    let mut group = 0;
+    while group < groups {
+        if S::REGISTERS == 32 && group + 2 <= groups {
+            sum_groups::<S, E, R, 2>(
+                s,
+                heads,
+                &weights,
+                &mut sums,
+                positions.clone(),
+                start,
+                (group, groups),
+            );
+            group += 2;
+        } else {
+            sum_groups::<S, E, R, 1>(
+                s,
+                heads,
+                &weights,
+                &mut sums,
+                positions.clone(),
+                start,
+                (group, groups),
+            );
+            group += 1;
+        }
     }
 }
 
@@ -343,9 +345,9 @@ fn sum_groups<S: Simd, E: Elements, const R: usize, const G: usize>(
     while position < positions.end {
         let block = position / BLOCK_TOKENS;
         let end = positions.end.min((block + 1) * BLOCK_TOKENS);
-        let (_, values) = heads
+        let values = heads
             .cache
-            .head(heads.layer, heads.blocks[block], heads.head);
+            .values(heads.layer, heads.blocks[block], heads.head);
         for position in position..end {
             let slot = position % BLOCK_TOKENS;
             let mut value = [[s.splat(0.0); 2]; G];

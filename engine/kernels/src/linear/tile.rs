@@ -6,6 +6,9 @@ use crate::packed::Packed;
 use crate::pool::Tile;
 use crate::simd::{self, LANES, Simd, unroll};
 
+/// Bytes of a panel times rows up to which panels are read one at a time, measured.
+const STREAMED_BYTES: usize = 80 << 10;
+
 /// How the units of a panel are multiplied.
 pub(super) trait Multiply {
     /// What a row of activations consists of.
@@ -34,9 +37,10 @@ pub(super) struct Activations<'a, X> {
     pub stride: usize,
 }
 
-/// Writes the tile's outputs, some panels and rows at a time: as many as the registers hold.
+/// Writes the tile's outputs, some panels and rows at a time: as many as the registers hold. With `REORDER` a single row has
+/// two sums for each output, so that its bits depend on how many rows there are: what the fixed order is measured against.
 #[inline(always)]
-pub(super) fn outputs<S: Simd, M: Multiply>(
+pub(super) fn outputs<S: Simd, M: Multiply, const REORDER: bool>(
     s: S,
     weights: &Packed,
     x: &Activations<'_, M::X>,
@@ -51,30 +55,42 @@ pub(super) fn outputs<S: Simd, M: Multiply>(
     while row < tile.height {
         let left = tile.height - row;
         let rows = left.div_ceil(left.div_ceil(most));
+        // The first pass brings the weights from memory, and two short panels at once are two streams that end too soon.
+        let is_streamed = row == 0 && weights.panel_lines() * Line::BYTES * rows <= STREAMED_BYTES;
         match rows {
-            1 if S::REGISTERS < 8 => panels::<S, M, 1, 1>(s, weights, x, row, tile),
-            2 if S::REGISTERS < 8 => panels::<S, M, 1, 2>(s, weights, x, row, tile),
-            1 if S::REGISTERS == 8 => panels::<S, M, 2, 1>(s, weights, x, row, tile),
-            2 if S::REGISTERS == 8 => panels::<S, M, 1, 2>(s, weights, x, row, tile),
-            3 if S::REGISTERS == 8 => panels::<S, M, 1, 3>(s, weights, x, row, tile),
-            4 if S::REGISTERS == 8 => panels::<S, M, 1, 4>(s, weights, x, row, tile),
-            1 if S::REGISTERS == 32 => panels::<S, M, 1, 1>(s, weights, x, row, tile),
-            2 if S::REGISTERS == 32 => panels::<S, M, 2, 2>(s, weights, x, row, tile),
-            3 if S::REGISTERS == 32 => panels::<S, M, 2, 3>(s, weights, x, row, tile),
-            4 if S::REGISTERS == 32 => panels::<S, M, 2, 4>(s, weights, x, row, tile),
-            5 if S::REGISTERS == 32 => panels::<S, M, 2, 5>(s, weights, x, row, tile),
-            6 if S::REGISTERS == 32 => panels::<S, M, 2, 6>(s, weights, x, row, tile),
-            7 if S::REGISTERS == 32 => panels::<S, M, 2, 7>(s, weights, x, row, tile),
-            8 if S::REGISTERS == 32 => panels::<S, M, 2, 8>(s, weights, x, row, tile),
+            1 if REORDER => panels::<S, M, 1, 1, 2>(s, weights, x, row, tile),
+            1 => panels::<S, M, 1, 1, 1>(s, weights, x, row, tile),
+            2 if S::REGISTERS < 32 || is_streamed => {
+                panels::<S, M, 1, 2, 1>(s, weights, x, row, tile)
+            }
+            3 if S::REGISTERS == 8 || S::REGISTERS == 32 && is_streamed => {
+                panels::<S, M, 1, 3, 1>(s, weights, x, row, tile);
+            }
+            4 if S::REGISTERS == 8 || S::REGISTERS == 32 && is_streamed => {
+                panels::<S, M, 1, 4, 1>(s, weights, x, row, tile);
+            }
+            5 if S::REGISTERS == 32 && is_streamed => {
+                panels::<S, M, 1, 5, 1>(s, weights, x, row, tile)
+            }
+            6 if S::REGISTERS == 32 && is_streamed => {
+                panels::<S, M, 1, 6, 1>(s, weights, x, row, tile)
+            }
+            2 if S::REGISTERS == 32 => panels::<S, M, 2, 2, 1>(s, weights, x, row, tile),
+            3 if S::REGISTERS == 32 => panels::<S, M, 2, 3, 1>(s, weights, x, row, tile),
+            4 if S::REGISTERS == 32 => panels::<S, M, 2, 4, 1>(s, weights, x, row, tile),
+            5 if S::REGISTERS == 32 => panels::<S, M, 2, 5, 1>(s, weights, x, row, tile),
+            6 if S::REGISTERS == 32 => panels::<S, M, 2, 6, 1>(s, weights, x, row, tile),
+            7 if S::REGISTERS == 32 => panels::<S, M, 2, 7, 1>(s, weights, x, row, tile),
+            8 if S::REGISTERS == 32 => panels::<S, M, 2, 8, 1>(s, weights, x, row, tile),
             _ => {}
         }
         row += rows;
     }
 }
 
-/// The panels of the tile, `P` at a time, for `R` rows of `x` from `row` on.
+/// The panels of the tile, `P` at a time, for `R` rows of `x` from `row` on, with `A` sums for each output.
 #[inline(always)]
-fn panels<S: Simd, M: Multiply, const P: usize, const R: usize>(
+fn panels<S: Simd, M: Multiply, const P: usize, const R: usize, const A: usize>(
     s: S,
     weights: &Packed,
     x: &Activations<'_, M::X>,
@@ -88,12 +104,12 @@ fn panels<S: Simd, M: Multiply, const P: usize, const R: usize>(
     let mut panel = first;
     while panel + P <= end {
         let w = std::array::from_fn(|p| M::panel(weights.panel(panel + p)));
-        product::<S, M, P, R>(s, w, xs, (row, (panel - first) * LANES), tile);
+        product::<S, M, P, R, A>(s, w, xs, (row, (panel - first) * LANES), tile);
         panel += P;
     }
     while panel < end {
         let w = [M::panel(weights.panel(panel))];
-        product::<S, M, 1, R>(s, w, xs, (row, (panel - first) * LANES), tile);
+        product::<S, M, 1, R, A>(s, w, xs, (row, (panel - first) * LANES), tile);
         panel += 1;
     }
 }
@@ -101,23 +117,35 @@ fn panels<S: Simd, M: Multiply, const P: usize, const R: usize>(
 /// `P` panels times `R` rows, written from `row` and `left` of the tile on. That the sums are stored by the function that makes
 /// them keeps them in registers: returned, an array of more than ten vectors goes through memory in each step.
 #[inline(always)]
-fn product<S: Simd, M: Multiply, const P: usize, const R: usize>(
+fn product<S: Simd, M: Multiply, const P: usize, const R: usize, const A: usize>(
     s: S,
     w: [&[M::Lines]; P],
     x: [&[M::Xs]; R],
     (row, left): (usize, usize),
     tile: &mut Tile<'_, f32>,
 ) {
-    let mut acc = [[s.splat(0.0); R]; P];
+    let mut acc = [[[s.splat(0.0); R]; P]; A];
     let units = w[0].len();
     let w = w.map(|w| &w[..units]);
     let x = x.map(|x| &x[..units]);
-    for unit in 0..units {
-        M::multiply(s, w.map(|w| &w[unit]), x.map(|x| &x[unit]), &mut acc);
+    for first in (0..units / A * A).step_by(A) {
+        unroll!(a < A {
+            let unit = first + a;
+            M::multiply(s, w.map(|w| &w[unit]), x.map(|x| &x[unit]), &mut acc[a]);
+        });
+    }
+    for unit in units / A * A..units {
+        M::multiply(s, w.map(|w| &w[unit]), x.map(|x| &x[unit]), &mut acc[0]);
     }
     unroll!(p < P {
         unroll!(r < R {
-            simd::store_partial(s, acc[p][r], &mut tile.row(row + r)[left + p * LANES..]);
+            let mut sum = acc[0][p][r];
+            unroll!(a < A {
+                if a != 0 {
+                    sum = s.add(sum, acc[a][p][r]);
+                }
+            });
+            simd::store_partial(s, sum, &mut tile.row(row + r)[left + p * LANES..]);
         });
     });
 }
