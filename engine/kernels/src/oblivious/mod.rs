@@ -10,6 +10,7 @@
 //! a score. [`mask::declassify`] is the one exception, a bit at a time.
 
 pub mod argmax;
+mod embed;
 pub mod mask;
 pub mod rows;
 pub mod wide;

@@ -18,7 +18,7 @@ pub fn run<P: Pass>(pass: P) -> P::Output {
 macro_rules! op {
     ($call:expr) => {{
         // SAFETY: methods of `Avx2` are reached through `run` alone, whose callers have looked for the features. Loads and
-        // stores are of the halves of a reference to sixteen lanes.
+        // stores are of the halves of a reference to 64 bytes.
         unsafe { $call }
     }};
 }
@@ -26,7 +26,8 @@ macro_rules! op {
 /// Sixteen lanes, loaded whole: the optimiser must not fold the load into an operation that leaves out lanes.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load(from: &[u32; LANES]) -> Ints {
+fn load<T>(from: &T) -> Ints {
+    const { assert!(size_of::<T>() == 4 * LANES) };
     let from = (&raw const *from).cast::<__m256i>();
     let mut lanes = [
         op!(_mm256_loadu_si256(from)),
@@ -64,13 +65,17 @@ impl Wide for Avx2 {
     type Mask = Ints;
 
     #[inline(always)]
-    fn load(from: &[u32; LANES]) -> Ints {
+    fn load<T>(from: &T) -> Ints {
+        const { assert!(size_of::<T>() == 4 * LANES) };
+        op!(load(from))
+    }
+    #[inline(always)]
+    fn load_bytes(from: &[u8; 4 * LANES]) -> Ints {
         op!(load(from))
     }
     #[inline(always)]
     fn load_floats(from: &[f32; LANES]) -> Floats {
-        // The lanes of a reference to numbers are their bits.
-        Self::floats(op!(load(&*(&raw const *from).cast::<[u32; LANES]>())))
+        Self::floats(op!(load(from)))
     }
     #[inline(always)]
     fn store(ints: Ints, to: &mut [u32; LANES]) {

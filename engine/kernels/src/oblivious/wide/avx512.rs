@@ -18,7 +18,7 @@ pub fn run<P: Pass>(pass: P) -> P::Output {
 macro_rules! op {
     ($call:expr) => {{
         // SAFETY: methods of `Avx512` are reached through `run` alone, whose callers have looked for the features. Loads and
-        // stores are of a reference to sixteen lanes.
+        // stores are of a reference to 64 bytes.
         unsafe { $call }
     }};
 }
@@ -26,21 +26,10 @@ macro_rules! op {
 /// Sixteen lanes, loaded whole: the optimiser must not fold the load into an operation under a mask, which leaves out lanes.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load(from: &[u32; LANES]) -> __m512i {
+fn load<T>(from: &T) -> __m512i {
+    const { assert!(size_of::<T>() == 4 * LANES) };
     let mut lanes = op!(_mm512_loadu_si512((&raw const *from).cast()));
     // SAFETY: no instruction at all; the register stays as it is.
-    unsafe {
-        std::arch::asm!("/* {0} */", inout(zmm_reg) lanes, options(pure, nomem, nostack, preserves_flags))
-    };
-    lanes
-}
-
-/// As [`load`].
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn load_floats(from: &[f32; LANES]) -> __m512 {
-    let mut lanes = op!(_mm512_loadu_ps((&raw const *from).cast()));
-    // SAFETY: as in `load`.
     unsafe {
         std::arch::asm!("/* {0} */", inout(zmm_reg) lanes, options(pure, nomem, nostack, preserves_flags))
     };
@@ -57,8 +46,12 @@ impl Wide for Avx512 {
         op!(load(from))
     }
     #[inline(always)]
+    fn load_bytes(from: &[u8; 4 * LANES]) -> __m512i {
+        op!(load(from))
+    }
+    #[inline(always)]
     fn load_floats(from: &[f32; LANES]) -> __m512 {
-        op!(load_floats(from))
+        op!(_mm512_castsi512_ps(load(from)))
     }
     #[inline(always)]
     fn store(ints: __m512i, to: &mut [u32; LANES]) {

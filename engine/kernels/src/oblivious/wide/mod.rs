@@ -27,6 +27,8 @@ pub trait Wide {
     type Mask: Copy;
 
     fn load(from: &[u32; LANES]) -> Self::Ints;
+    /// Sixteen little-endian numbers.
+    fn load_bytes(from: &[u8; 4 * LANES]) -> Self::Ints;
     fn load_floats(from: &[f32; LANES]) -> Self::Floats;
     fn store(ints: Self::Ints, to: &mut [u32; LANES]);
     fn store_floats(floats: Self::Floats, to: &mut [f32; LANES]);

@@ -43,6 +43,14 @@ impl Wide for Portable {
         *from
     }
     #[inline(always)]
+    fn load_bytes(from: &[u8; 4 * LANES]) -> Lanes {
+        let mut lanes = [0; LANES];
+        for (lane, bytes) in lanes.iter_mut().zip(from.as_chunks::<4>().0) {
+            *lane = u32::from_le_bytes(*bytes);
+        }
+        lanes
+    }
+    #[inline(always)]
     fn load_floats(from: &[f32; LANES]) -> Lanes {
         from.map(f32::to_bits)
     }
