@@ -65,8 +65,7 @@ impl Wide for Avx2 {
     type Mask = Ints;
 
     #[inline(always)]
-    fn load<T>(from: &T) -> Ints {
-        const { assert!(size_of::<T>() == 4 * LANES) };
+    fn load(from: &[u32; LANES]) -> Ints {
         op!(load(from))
     }
     #[inline(always)]

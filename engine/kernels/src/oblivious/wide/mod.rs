@@ -9,6 +9,7 @@ mod avx2;
 mod avx512;
 mod portable;
 
+use super::mask::hide;
 use crate::Path;
 
 /// Lanes of one vector.
@@ -77,11 +78,14 @@ pub trait Wide {
         Self::select(mask, a, Self::splat(0))
     }
 
-    /// The lanes as numbers.
+    /// The lanes as numbers, about which the optimiser knows nothing.
     #[inline(always)]
     fn lanes(a: Self::Ints) -> [u32; LANES] {
         let mut lanes = [0; LANES];
         Self::store(a, &mut lanes);
+        for lane in &mut lanes {
+            *lane = hide(*lane);
+        }
         lanes
     }
 
