@@ -22,6 +22,10 @@ pub struct PackedDecoder {
     /// None if it is the embedding.
     pub(super) output: Option<Packed>,
     pub(super) cache: KvCache,
+    /// Those of a pass.
+    pub(super) tokens: Vec<u32>,
+    #[cfg(feature = "plain-rows")]
+    pub(super) plain_rows: bool,
     pub(super) buffers: Buffers,
 }
 
@@ -68,10 +72,11 @@ impl PackedBackend for Flex {
             let shape = Shape::new([decoder.buffers.rows_max, width]);
             FlexTensor::zeros(shape, DType::F32)
         });
-        let rows = x.storage_mut::<f32>().chunks_exact_mut(width);
-        // Not constant access: the rows that are read show the tokens. Replaced by `kernels::oblivious` before the guest uses it.
-        for (row, out) in step.rows.iter().zip(rows) {
-            decoder.embedding.row(row.token as usize, out)?;
+        let out = &mut x.storage_mut::<f32>()[..step.rows.len() * width];
+        decoder.tokens.clear();
+        decoder.tokens.extend(step.rows.iter().map(|row| row.token));
+        rows_of(decoder, out)?;
+        if scale != 1.0 {
             out.iter_mut().for_each(|x| *x *= scale);
         }
         Ok(x)
@@ -213,6 +218,12 @@ impl PackedDecoder {
         add_normed(kernels, x, out, &layer.after_feed_norm, epsilon, normed)
     }
 
+    /// Reads embeddings where they lie, so that addresses show the tokens: for measuring what the passes over the table cost.
+    #[cfg(feature = "plain-rows")]
+    pub fn read_rows_plainly(&mut self, plainly: bool) {
+        self.plain_rows = plainly;
+    }
+
     /// Bytes of all weights, as they are held.
     pub fn weight_bytes(&self) -> usize {
         let layers: usize = self.layers.iter().map(Layer::bytes).sum();
@@ -275,6 +286,21 @@ impl Buffers {
             out: rows(config.hidden),
         }
     }
+}
+
+/// The embeddings of the decoder's tokens, by passes over the whole table.
+fn rows_of(decoder: &PackedDecoder, out: &mut [f32]) -> Result<(), EngineError> {
+    #[cfg(feature = "plain-rows")]
+    if decoder.plain_rows {
+        let rows = out.chunks_exact_mut(decoder.config.hidden);
+        for (token, out) in decoder.tokens.iter().zip(rows) {
+            decoder.embedding.row(*token as usize, out)?;
+        }
+        return Ok(());
+    }
+    Ok(decoder
+        .kernels
+        .embed(&decoder.embedding, &decoder.tokens, out)?)
 }
 
 /// The norm of each head, if there is one.

@@ -100,6 +100,9 @@ fn zeroed(
         layers,
         cache: KvCache::zeroed(cache, options.blocks)?,
         buffers: Buffers::new(config, options.rows_max, options.scored_max),
+        tokens: Vec::with_capacity(options.rows_max),
+        #[cfg(feature = "plain-rows")]
+        plain_rows: false,
         config: config.clone(),
         kernels,
     })

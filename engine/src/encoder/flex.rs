@@ -73,20 +73,21 @@ impl EncoderBackend for Flex {
         });
         let x = hidden.storage_mut::<f32>();
         let out = &mut encoder.buffers.out;
+        let tokens = texts.iter().flat_map(|text| text.tokens.iter().copied());
+        let tokens: Vec<u32> = tokens.collect();
+        let count = tokens.len() * width;
+        encoder
+            .kernels
+            .embed(&encoder.words, &tokens, &mut out[..count])?;
         let mut rows = out.chunks_exact_mut(width);
-        let mut count = 0;
         for text in texts {
-            for (position, token) in text.tokens.iter().enumerate() {
-                let Some(row) = rows.next() else { break };
-                // Not constant access: the rows that are read show the tokens. Replaced by `kernels::oblivious` before the guest uses it.
-                encoder.words.row(*token as usize, row)?;
+            for (position, row) in rows.by_ref().take(text.tokens.len()).enumerate() {
                 let segment = usize::from(position >= text.first);
                 let added = encoder.positions[position * width..].iter();
                 let added = added.zip(&encoder.segments[segment * width..]);
                 for (x, (position, segment)) in row.iter_mut().zip(added) {
                     *x += position + segment;
                 }
-                count += width;
             }
         }
         encoder
