@@ -53,6 +53,11 @@ pub const CONTEXT_TOKENS_MAX: usize = 32 * 1024;
 /// Tokens of one embedding, `[CLS]` and `[SEP]` included: the promise of sentence-transformers for all-MiniLM-L6-v2.
 pub const EMBEDDING_TOKENS_MAX: usize = 256;
 
+/// One piece of a vocabulary: the longest in use have some 1,000.
+pub const PIECE_BYTES_MAX: usize = 4096;
+
+/// Tools that one conversation may define.
+pub const TOOLS_MAX: usize = 128;
 /// `chat_template` in `tokenizer_config.json`.
 pub const TEMPLATE_BYTES_MAX: usize = 64 * 1024;
 /// Instructions a chat template may execute for one conversation: a thousand for each message.

@@ -2,15 +2,15 @@
 //!
 //! # A conversation
 //!
-//! 1. A content is text and nothing else. One that spells out a token that `tokenizer.json` lists in `added_tokens` with
+//! 1. What somebody said is text and nothing else: contents, thoughts, definitions of tools with their names and keys, arguments
+//!    and ids of calls. One that spells out a token that `tokenizer.json` lists in `added_tokens` with
 //!    `"special": true` would end its own message and could speak in another role. Such a spelling is broken by a character
 //!    that no text has ([`GUARDS`]) before step 2; in step 3 only the template's own special tokens are found as such, and the
 //!    text between them is encoded without that character and with special tokens off.
-//! 2. `chat_template` is rendered with `messages` (a list of `{role, content}`; roles `system`, `user`, `assistant`),
-//!    `add_generation_prompt = true` and `eos_token`; blocks are trimmed and stripped, nothing is escaped, and its steps
-//!    are limited.
+//! 2. `chat_template` is rendered with what `transformers` gives it (`template`); blocks are trimmed and stripped, nothing is
+//!    escaped, and its steps are limited.
 //! 3. The prompt is `encode(rendered, false)`, without truncation and padding. As a second line it is refused if it has
-//!    another number of special tokens than the same conversation with every content replaced by `x`.
+//!    another number of special tokens than the same conversation with every text replaced by `x`.
 //!
 //! Completion tokens are counted as they were generated, the end token included. Encoding the text again may give
 //! fewer: a model can spell one text in several ways. A special token may only end a completion.
@@ -20,8 +20,14 @@
 //! Its tokens with the model's special ones around them, cut at [`limits::EMBEDDING_TOKENS_MAX`], no padding: the
 //! promise of sentence-transformers for all-MiniLM-L6-v2.
 
+mod chat;
+pub mod conversation;
 mod detokeniser;
+pub mod gguf;
+mod json;
+mod python;
 mod template;
+pub mod tools;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -34,7 +40,9 @@ use crate::{ModelError, ModelFiles, Vocabulary, bert, limits, llama};
 use detokeniser::Spelling;
 use template::Template;
 
+pub use conversation::{Call, Conversation, Date, Role, Turn};
 pub use detokeniser::Detokeniser;
+pub use json::Json;
 
 /// A model's tokenizer and chat template.
 pub struct Text {
@@ -61,7 +69,7 @@ pub struct Message<'a> {
 }
 
 /// Who may speak.
-pub const ROLES: [&str; 3] = ["system", "user", "assistant"];
+pub const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
 
 /// Characters that Unicode keeps out of texts ("noncharacters"), one of which breaks the spelling of a special token.
 pub const GUARDS: [char; 4] = ['\u{fdd0}', '\u{fdd1}', '\u{fdd2}', '\u{fdd3}'];
@@ -77,10 +85,16 @@ pub enum TextError {
         messages: usize,
         messages_max: usize,
     },
-    #[error("message {message} has none of the roles system, user and assistant")]
+    #[error("message {message} has none of the roles system, developer, user, assistant and tool")]
     Role { message: usize },
-    #[error("message {message} contains the control token {token}, which cannot be told from text")]
-    ControlToken { message: usize, token: String },
+    #[error("message {message} has a tool's {what} that is not 1 to 64 letters, digits and `_-.:`")]
+    ToolWord { message: usize, what: &'static str },
+    #[error(
+        "`tools` must be at most {tools_max} functions, each with a name of letters, digits and `_-.:`, and parameters that are an object"
+    )]
+    Tools { tools_max: usize },
+    #[error("the conversation contains a control token that cannot be told from text")]
+    ControlToken,
     #[error("a message and the template around it form a control token")]
     ControlTokenAcross,
     #[error("the chat template refused the conversation: {0}")]
@@ -155,95 +169,11 @@ impl Text {
         Ok(text)
     }
 
-    /// The tokens of a conversation.
-    pub fn prompt(&self, messages: &[Message<'_>]) -> Result<Vec<u32>, TextError> {
-        let (chat, control) = (self.chat()?, self.control());
-        check(messages)?;
-        let mut spells_control = false;
-        for Message { content, .. } in messages {
-            let tokens = self.encode(content)?;
-            spells_control |= tokens.iter().any(|token| control.contains(token));
-        }
-        let harmless = messages.iter().map(|message| Message {
-            content: "x",
-            ..*message
-        });
-        let harmless = chat.template.render(&harmless.collect::<Vec<_>>())?;
-        let prompt = match spells_control {
-            true => self.guarded(chat, messages)?,
-            false => self.encode(&chat.template.render(messages)?)?,
-        };
-        let controls = |tokens: &[u32]| tokens.iter().filter(|t| control.contains(t)).count();
-        match controls(&prompt) == controls(&self.encode(&harmless)?) {
-            true => Ok(prompt),
-            false => Err(TextError::ControlTokenAcross),
-        }
-    }
-
-    /// The tokens of a conversation in which a content spells out a special token.
-    fn guarded(&self, chat: &Chat, messages: &[Message<'_>]) -> Result<Vec<u32>, TextError> {
-        let unused = |guard: &&char| !messages.iter().any(|m| m.content.contains(**guard));
-        let guard = *GUARDS
-            .iter()
-            .find(unused)
-            .ok_or(TextError::ControlTokenAcross)?;
-        let mut contents = Vec::with_capacity(messages.len());
-        for (message, Message { content, .. }) in messages.iter().enumerate() {
-            let content = self.broken(content, guard);
-            let tokens = self.encode(&content)?;
-            if let Some(token) = tokens.iter().find(|token| self.control().contains(token)) {
-                let token = self.tokenizer.id_to_token(*token).unwrap_or_default();
-                return Err(TextError::ControlToken { message, token });
-            }
-            contents.push(content);
-        }
-        let guarded = messages.iter().zip(&contents);
-        let guarded = guarded.map(|(Message { role, .. }, content)| Message { role, content });
-        let rendered = chat.template.render(&guarded.collect::<Vec<_>>())?;
-        let failed = |error: tokenizers::Error| TextError::Tokenizer(error.to_string());
-        let encoding = self
-            .tokenizer
-            .encode(rendered.as_str(), false)
-            .map_err(failed)?;
-        let plain = self.plain.get_or_init(|| {
-            let mut plain = self.tokenizer.clone();
-            plain.set_encode_special_tokens(true);
-            plain
-        });
-        let (mut prompt, mut from) = (Vec::new(), 0);
-        let text = |out: &mut Vec<u32>, range: std::ops::Range<usize>| {
-            let text = rendered.get(range).ok_or(TextError::ControlTokenAcross)?;
-            let text = text.replace(guard, "");
-            let encoding = plain.encode_fast(text, false).map_err(failed)?;
-            out.extend(encoding.get_ids());
-            Ok(())
-        };
-        for (token, (start, end)) in encoding.get_ids().iter().zip(encoding.get_offsets()) {
-            if self.control().contains(token) {
-                text(&mut prompt, from..*start)?;
-                prompt.push(*token);
-                from = *end;
-            }
-        }
-        text(&mut prompt, from..rendered.len())?;
-        Ok(prompt)
-    }
-
-    /// `content` with the guard behind the first character of each special token that it spells out.
-    fn broken(&self, content: &str, guard: char) -> String {
-        let mut content = content.to_owned();
-        for token in self.tokenizer.get_added_tokens_decoder().values() {
-            let mut rest = token.content.chars();
-            let (true, Some(first)) = (token.special, rest.next()) else {
-                continue;
-            };
-            let broken = format!("{first}{guard}{}", rest.as_str());
-            // A spelling that overlaps the one before it is left by the first replacement.
-            while !rest.as_str().is_empty() && content.contains(&token.content) {
-                content = content.replace(&token.content, &broken);
-            }
-        }
-        content
+    /// The tokens of a bare text, with special tokens where it spells them out and nothing around it: for prompts that the caller
+    /// wrote whole. Never for what somebody else said.
+    pub fn to_tokens(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        check_bytes(text.len(), limits::CONVERSATION_BYTES_MAX)?;
+        self.encode(text)
     }
 
     /// The tokens of a text to embed.
@@ -332,24 +262,6 @@ impl Text {
         let encoding = encoding.map_err(|error| TextError::Tokenizer(error.to_string()))?;
         Ok(encoding.get_ids().to_vec())
     }
-}
-
-fn check(messages: &[Message<'_>]) -> Result<(), TextError> {
-    let messages_max = limits::MESSAGES_MAX;
-    if !(1..=messages_max).contains(&messages.len()) {
-        return Err(TextError::Messages {
-            messages: messages.len(),
-            messages_max,
-        });
-    }
-    for (message, Message { role, content }) in messages.iter().enumerate() {
-        check_bytes(content.len(), limits::TEXT_BYTES_MAX)?;
-        if !ROLES.contains(role) {
-            return Err(TextError::Role { message });
-        }
-    }
-    let all = messages.iter().map(|message| message.content.len()).sum();
-    check_bytes(all, limits::CONVERSATION_BYTES_MAX)
 }
 
 fn check_bytes(bytes: usize, bytes_max: usize) -> Result<(), TextError> {

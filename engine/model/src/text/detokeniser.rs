@@ -6,35 +6,87 @@ use tokenizers::{DecoderWrapper, Tokenizer};
 
 use crate::ModelError;
 
-/// The bytes that each token of a byte-level vocabulary stands for. Control tokens stand for none.
-pub(super) struct Spelling(Vec<Vec<u8>>);
+/// The bytes that each token stands for. Control tokens stand for none.
+pub(super) struct Spelling {
+    tokens: Vec<Vec<u8>>,
+    /// Whether a text begins with a space that nobody wrote.
+    space_before: bool,
+}
 
 impl Spelling {
-    /// Of a tokenizer whose vocabulary is known to be bounded.
+    /// Of a tokenizer whose vocabulary is known to be bounded: one of bytes, or one of SentencePiece with bytes for what has no piece.
     pub(super) fn of(tokenizer: &Tokenizer) -> Result<Self, ModelError> {
-        if !matches!(tokenizer.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
-            return Err(ModelError::Unsupported(
-                "a decoder other than ByteLevel".into(),
-            ));
-        }
+        let (piece, space_before): (fn(&str) -> Vec<u8>, bool) = match tokenizer.get_decoder() {
+            Some(DecoderWrapper::ByteLevel(_)) => {
+                (|token| token.chars().flat_map(bytes_of).collect(), false)
+            }
+            Some(decoder) => (bytes_of_piece, sentence_piece(decoder)?),
+            None => return Err(ModelError::Unsupported("no decoder".into())),
+        };
         let vocabulary = tokenizer.get_vocab(true);
         let largest = vocabulary.values().max().map_or(0, |id| *id as usize);
-        let mut spelling = vec![Vec::new(); largest + 1];
+        let mut tokens = vec![Vec::new(); largest + 1];
         let control = tokenizer.get_added_tokens_decoder();
         for (token, id) in vocabulary {
-            spelling[id as usize] = match control.get(&id) {
+            tokens[id as usize] = match control.get(&id) {
                 Some(added) if added.special => Vec::new(),
-                Some(_) => token.into_bytes(),
-                None => token.chars().flat_map(bytes_of).collect(),
+                // SentencePiece's own added pieces may hold its sign for a space, others hold text.
+                Some(_) => token.replace(SPACE, " ").into_bytes(),
+                None => piece(&token),
             };
         }
-        Ok(Spelling(spelling))
+        Ok(Spelling {
+            tokens,
+            space_before,
+        })
     }
 
     pub(super) fn bytes(&self, token: u32) -> &[u8] {
-        self.0.get(token as usize).map_or(&[], Vec::as_slice)
+        self.tokens.get(token as usize).map_or(&[], Vec::as_slice)
     }
 }
+
+/// Whether a decoder is that of SentencePiece as Hugging Face converts it, and if so whether it drops a space at the beginning.
+fn sentence_piece(decoder: &DecoderWrapper) -> Result<bool, ModelError> {
+    let unsupported = || {
+        let what = "a decoder other than ByteLevel and SentencePiece's with byte fallback";
+        ModelError::Unsupported(what.into())
+    };
+    // The parts of a sequence are private, and what they say is not.
+    let json = serde_json::to_value(decoder).map_err(|_| unsupported())?;
+    let parts = json["decoders"].as_array().ok_or_else(unsupported)?;
+    let kinds: Vec<&str> = parts
+        .iter()
+        .filter_map(|part| part["type"].as_str())
+        .collect();
+    let spaces = parts
+        .first()
+        .is_some_and(|first| first["pattern"]["String"] == SPACE && first["content"] == " ");
+    match (spaces, kinds.as_slice()) {
+        (true, ["Replace", "ByteFallback", "Fuse"]) => Ok(false),
+        (true, ["Replace", "ByteFallback", "Fuse", "Strip"]) => {
+            let strip = &parts[3];
+            let one = strip["content"] == " " && strip["start"] == 1 && strip["stop"] == 0;
+            one.then_some(true).ok_or_else(unsupported)
+        }
+        _ => Err(unsupported()),
+    }
+}
+
+/// `<0x0A>` stands for a byte, any other piece for its text.
+fn bytes_of_piece(piece: &str) -> Vec<u8> {
+    let hex = piece
+        .strip_prefix("<0x")
+        .and_then(|rest| rest.strip_suffix('>'));
+    let hex = hex.filter(|hex| hex.len() == 2);
+    match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+        Some(byte) => vec![byte],
+        None => piece.replace(SPACE, " ").into_bytes(),
+    }
+}
+
+/// What SentencePiece writes for a space.
+const SPACE: &str = "\u{2581}";
 
 /// The byte that a character of the byte-level alphabet stands for. Printable Latin-1 stands for itself; the other 68
 /// bytes, in rising order, are written as the characters from U+0100 on.
@@ -53,14 +105,20 @@ fn bytes_of(character: char) -> Vec<u8> {
 
 /// Turns tokens into text as they come: what is returned is always whole characters, and all of it together is the
 /// text. Bytes that are not UTF-8 become U+FFFD, as `String::from_utf8_lossy` would have it.
+///
+/// A run of bytes that are no UTF-8 becomes one U+FFFD for each part that is none, where Hugging Face's decoder of SentencePiece has
+/// one for each byte of the whole run, which it knows only at its end.
 pub struct Detokeniser {
     spelling: Arc<Spelling>,
     held: Vec<u8>,
+    /// Whether the next byte is the first, and a space that nobody wrote.
+    space_before: bool,
 }
 
 impl Detokeniser {
     pub(super) fn new(spelling: Arc<Spelling>) -> Self {
         Detokeniser {
+            space_before: spelling.space_before,
             spelling,
             held: Vec::new(),
         }
@@ -68,7 +126,12 @@ impl Detokeniser {
 
     /// The text that `token` completes.
     pub fn push(&mut self, token: u32) -> String {
-        self.held.extend_from_slice(self.spelling.bytes(token));
+        let mut bytes = self.spelling.bytes(token);
+        if self.space_before && !bytes.is_empty() {
+            bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
+            self.space_before = false;
+        }
+        self.held.extend_from_slice(bytes);
         let whole = self.held.len() - unfinished(&self.held);
         let bytes: Vec<u8> = self.held.drain(..whole).collect();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -101,7 +164,10 @@ mod tests {
 
     /// One token per byte, and the same text in any cut.
     fn spelled(bytes: &[u8]) -> (Arc<Spelling>, Vec<u32>) {
-        let spelling = Spelling((0..=u8::MAX).map(|byte| vec![byte]).collect());
+        let spelling = Spelling {
+            tokens: (0..=u8::MAX).map(|byte| vec![byte]).collect(),
+            space_before: false,
+        };
         (
             Arc::new(spelling),
             bytes.iter().map(|byte| u32::from(*byte)).collect(),

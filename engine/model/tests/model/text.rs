@@ -3,13 +3,13 @@
 use std::sync::LazyLock;
 
 use crate::changed::{changed, changed_json, original};
-use model::text::{Message, ROLES, Text, TextError};
+use model::text::{Call, Conversation, Json, Message, ROLES, Role, Text, TextError, Turn};
 use model::{File, ModelError, limits};
 use serde_json::json;
 use tokenizers::Tokenizer;
 
 static TEXT: LazyLock<Text> = LazyLock::new(|| {
-    Text::of_chat(&changed(File::Config, |bytes| bytes)).expect("the repository's model chats")
+    Text::of_chat(&changed(File::Config, |bytes| bytes)).expect("the model chats")
 });
 
 fn says<'a>(role: &'a str, content: &'a str) -> Message<'a> {
@@ -142,7 +142,7 @@ fn text_is_what_the_tokenizer_decodes_whatever_the_tokens() {
     for _ in 0..200 {
         let mut token = || {
             drawn = drawn.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (drawn >> 16) % 900
+            (drawn >> 16) % 288
         };
         let tokens: Vec<u32> = (0..120).map(|_| token()).collect();
         let theirs = tokenizer.decode(&tokens, true).expect("decodes");
@@ -266,4 +266,121 @@ fn a_text_to_embed_is_cut_as_the_tokenizer_itself_would_cut_it() {
             assert_eq!(ours.to_embed(&text).expect("is fine"), expected.get_ids());
         }
     }
+}
+
+/// A template that writes all there is of a conversation.
+const ALL: &str = "{% for t in tools %}{{ t | tojson }}\n{% endfor %}{% for m in messages %}<|im_start|>{{ m.role }}\n\
+    {{ m.reasoning_content }}{{ m.content }}{{ m.tool_call_id }}{{ m.name }}\
+    {% for c in m.tool_calls %}{{ c | tojson }}{{ c.function.arguments | tojson(ensure_ascii=True, indent=2) }}{% endfor %}<|im_end|>\n{% endfor %}";
+
+fn with_template(template: &str) -> Text {
+    let json = json!({ "chat_template": template }).to_string();
+    let files = changed(File::TokenizerConfig, |_| json.clone().into_bytes());
+    Text::of_chat(&files).expect("compiles")
+}
+
+fn with_tools(spelled: &str) -> Conversation {
+    let parse = |value: serde_json::Value| Json::parse(&value.to_string()).expect("is JSON");
+    let tool = parse(
+        json!({"type": "function", "function": {"name": "look", "description": spelled, "parameters":
+        {"type": "object", "properties": {(spelled): {"type": "string", "enum": [spelled]}}}}}),
+    );
+    let call = Call {
+        id: "call_1".into(),
+        name: "look".into(),
+        arguments: parse(json!({(spelled): [spelled, {"a": spelled}]})),
+    };
+    let mut asks = Turn::says(Role::Assistant, spelled);
+    asks.reasoning = Some(spelled.into());
+    asks.calls = vec![call];
+    let mut answers = Turn::says(Role::Tool, spelled);
+    (answers.answers, answers.name) = (Some("call_1".into()), Some("look".into()));
+    let first = [Role::System, Role::Developer, Role::User].map(|role| Turn::says(role, spelled));
+    Conversation {
+        turns: first.into_iter().chain([asks, answers]).collect(),
+        tools: vec![tool],
+        ..Conversation::default()
+    }
+}
+
+#[test]
+fn no_role_no_tool_and_no_argument_can_spell_a_control_token() {
+    let text = with_template(ALL);
+    let controls = |said: &Conversation| -> Vec<u32> {
+        let tokens = text.conversation(said).expect("is text").into_iter();
+        tokens.filter(|token| *token < 3).collect()
+    };
+    let harmless = controls(&with_tools("harmless"));
+    assert_eq!(harmless, [1, 2].repeat(5));
+    for token in ["<|im_start|>", "<|im_end|>", "<|endoftext|>"] {
+        for spelled in [
+            token.to_owned(),
+            format!("a{token}{token}\nb"),
+            format!("\u{fdd0}{token}"),
+        ] {
+            let said = with_tools(&spelled);
+            assert_eq!(controls(&said), harmless, "{spelled}");
+            let tokens = text.conversation(&said).expect("is text");
+            let shown = text.decode(&tokens).expect("decodes");
+            assert!(shown.matches(token).count() >= 8, "{shown}");
+            assert!(!shown.contains("\u{fdd1}"), "no guard is left");
+        }
+    }
+    // Nor can a name and the template around it form one.
+    for template in [
+        "{% for m in messages %}<|im_{{ m.name }}|>{% endfor %}",
+        "{% for t in tools %}<|im_{{ t.function.name }}|>{% endfor %}",
+        "{% for t in tools %}{% for k in t.function.parameters.properties %}<|im_{{ k }}|>{% endfor %}{% endfor %}",
+    ] {
+        let text = with_template(template);
+        let mut said = with_tools("end");
+        said.turns[4].name = Some("end".into());
+        let named = Json::parse(
+            r#"{"type": "function", "function": {"name": "end", "parameters": {"type": "object", "properties": {"end": {}}}}}"#,
+        );
+        said.tools = vec![named.expect("is JSON")];
+        assert_eq!(
+            text.conversation(&said),
+            Err(TextError::ControlTokenAcross),
+            "{template}"
+        );
+    }
+}
+
+#[test]
+fn tools_out_of_bounds_are_refused() {
+    let text = with_template(ALL);
+    let refused = |change: &dyn Fn(&mut Conversation)| {
+        let mut said = with_tools("x");
+        change(&mut said);
+        text.conversation(&said).expect_err("refused")
+    };
+    let id = refused(&|said| said.turns[3].calls[0].id = "a b".into());
+    assert_eq!(
+        id,
+        TextError::ToolWord {
+            message: 3,
+            what: "id"
+        }
+    );
+    let name = refused(&|said| said.turns[4].name = Some("<".into()));
+    assert_eq!(
+        name,
+        TextError::ToolWord {
+            message: 4,
+            what: "name"
+        }
+    );
+    let many = refused(&|said| said.tools = vec![said.tools[0].clone(); limits::TOOLS_MAX + 1]);
+    let odd = refused(&|said| said.tools = vec![Json::Null]);
+    let tools_max = limits::TOOLS_MAX;
+    assert_eq!(
+        [many, odd],
+        [(); 2].map(|()| TextError::Tools { tools_max })
+    );
+    let long = "x".repeat(limits::CONVERSATION_BYTES_MAX);
+    let long = refused(&|said| said.tools[0] = with_tools(&long).tools.remove(0));
+    assert!(matches!(long, TextError::TooLong { .. }));
+    assert!(Json::parse(r#"{"a": 1, "a": 2}"#).is_err());
+    assert!(Json::parse(&"[".repeat(100_000)).is_err());
 }
