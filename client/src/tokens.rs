@@ -207,7 +207,8 @@ fn check(config: &ModelConfig) -> Result<(), String> {
         });
     }
     let here = |error: FilesError| format!("{}: {error}", config.dir.display());
-    if open(File::Weights).map_err(here)?.is_none() {
+    let there = |file| Ok::<_, String>(open(file).map_err(here)?.is_some());
+    if !there(File::Weights)? && !there(File::Gguf)? {
         return Ok(());
     }
     let found = model_root(&config.dir).map_err(here)?;

@@ -19,7 +19,7 @@ pub fn read(directory: &Path) -> Result<ModelFiles, FilesError> {
 pub(crate) fn of_files(files: &ModelFiles) -> Result<Weights, ModelError> {
     let content = files.weights().to_vec();
     Weights::open(vec![Part {
-        name: File::Weights.name().into(),
+        name: files.weights_file().name().into(),
         bytes: content.len() as u64,
         content: Box::new(std::io::Cursor::new(content)),
     }])

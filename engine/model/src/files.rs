@@ -1,6 +1,6 @@
 //! The files of a model as bytes: read once, whole, within their limits, and hashed while they are read.
 //!
-//! Only the four names of [`File`] exist here; whatever else lies in a model's directory is never opened and never
+//! Only the five names of [`File`] exist here; whatever else lies in a model's directory is never opened and never
 //! counts. Opening is the business of whoever links this crate ([`Open`]).
 
 use std::fmt;
@@ -17,6 +17,8 @@ use crate::root::ModelRoot;
 pub enum File {
     /// `config.json`: the architecture and its sizes.
     Config,
+    /// `model.gguf`, in place of the next.
+    Gguf,
     /// `model.safetensors`.
     Weights,
     /// `tokenizer.json`, in the form of Hugging Face's `tokenizers`.
@@ -27,8 +29,9 @@ pub enum File {
 
 impl File {
     /// All of them.
-    pub const ALL: [File; 4] = [
+    pub const ALL: [File; 5] = [
         File::Config,
+        File::Gguf,
         File::Weights,
         File::Tokenizer,
         File::TokenizerConfig,
@@ -38,6 +41,7 @@ impl File {
     pub const fn name(self) -> &'static str {
         match self {
             File::Config => "config.json",
+            File::Gguf => "model.gguf",
             File::Weights => "model.safetensors",
             File::Tokenizer => "tokenizer.json",
             File::TokenizerConfig => "tokenizer_config.json",
@@ -47,7 +51,7 @@ impl File {
     fn bytes_max(self) -> u64 {
         match self {
             File::Config => limits::CONFIG_BYTES_MAX,
-            File::Weights => limits::WEIGHTS_BYTES_MAX,
+            File::Gguf | File::Weights => limits::WEIGHTS_BYTES_MAX,
             File::Tokenizer => limits::TOKENIZER_BYTES_MAX,
             File::TokenizerConfig => limits::TOKENIZER_CONFIG_BYTES_MAX,
         }
@@ -66,6 +70,8 @@ impl fmt::Display for File {
 pub enum FilesError {
     #[error("the model directory has no {file}")]
     Missing { file: File },
+    #[error("the model directory has both model.gguf and model.safetensors; one is its weights")]
+    TwoWeights,
     #[error("{file} is not a plain file")]
     NotAFile { file: File },
     #[error("{file} has {bytes} bytes; at most {bytes_max} are allowed")]
@@ -171,6 +177,7 @@ fn within(file: File, bytes: u64) -> Result<(), FilesError> {
 pub struct ModelFiles {
     config: Held,
     weights: Held,
+    weights_file: File,
     tokenizer: Held,
     tokenizer_config: Option<Held>,
 }
@@ -185,11 +192,20 @@ impl ModelFiles {
     pub fn read(open: &mut Open<'_>) -> Result<Self, FilesError> {
         let mut hold = |file| open(file)?.map(Opened::hold).transpose();
         let required = |file, held: Option<Held>| held.ok_or(FilesError::Missing { file });
+        let config = required(File::Config, hold(File::Config)?)?;
+        let tokenizer = required(File::Tokenizer, hold(File::Tokenizer)?)?;
+        let tokenizer_config = hold(File::TokenizerConfig)?;
+        let (weights_file, weights) = match (hold(File::Gguf)?, hold(File::Weights)?) {
+            (Some(_), Some(_)) => return Err(FilesError::TwoWeights),
+            (Some(gguf), None) => (File::Gguf, gguf),
+            (None, weights) => (File::Weights, required(File::Weights, weights)?),
+        };
         Ok(ModelFiles {
-            config: required(File::Config, hold(File::Config)?)?,
-            tokenizer: required(File::Tokenizer, hold(File::Tokenizer)?)?,
-            tokenizer_config: hold(File::TokenizerConfig)?,
-            weights: required(File::Weights, hold(File::Weights)?)?,
+            config,
+            tokenizer,
+            tokenizer_config,
+            weights,
+            weights_file,
         })
     }
 
@@ -202,7 +218,9 @@ impl ModelFiles {
     pub fn digest(&self, file: File) -> Option<FileDigest> {
         match file {
             File::Config => Some(self.config.digest),
-            File::Weights => Some(self.weights.digest),
+            File::Gguf | File::Weights => {
+                (file == self.weights_file).then_some(self.weights.digest)
+            }
             File::Tokenizer => Some(self.tokenizer.digest),
             File::TokenizerConfig => Some(self.tokenizer_config.as_ref()?.digest),
         }
@@ -222,7 +240,12 @@ impl ModelFiles {
         &self.config.bytes
     }
 
-    /// `model.safetensors`
+    /// Which of the two names the weights have.
+    pub fn weights_file(&self) -> File {
+        self.weights_file
+    }
+
+    /// `model.safetensors` or `model.gguf`
     pub fn weights(&self) -> &[u8] {
         &self.weights.bytes
     }

@@ -34,9 +34,21 @@ impl ModelRoot {
         let mut digests = [None; File::ALL.len()];
         for (digest, file) in digests.iter_mut().zip(File::ALL) {
             *digest = open(file)?.map(Opened::digest).transpose()?;
-            if digest.is_none() && file != File::TokenizerConfig {
+            let optional = matches!(file, File::TokenizerConfig | File::Gguf | File::Weights);
+            if digest.is_none() && !optional {
                 return Err(FilesError::Missing { file });
             }
+        }
+        match (
+            digests[File::Gguf as usize],
+            digests[File::Weights as usize],
+        ) {
+            (Some(_), Some(_)) => return Err(FilesError::TwoWeights),
+            (None, None) => {
+                let file = File::Weights;
+                return Err(FilesError::Missing { file });
+            }
+            _ => {}
         }
         Ok(ModelRoot::of(|file| digests[file as usize]))
     }

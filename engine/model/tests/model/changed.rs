@@ -1,19 +1,18 @@
-//! The model that the repository carries, with one file changed. In memory: this crate opens no file.
+//! The model that tests make, with one file changed. In memory: this crate opens no file.
 
 use std::io::Cursor;
-use std::path::Path;
+use std::sync::LazyLock;
 
 use model::{File, FilesError, ModelFiles, Opened};
 use serde_json::Value;
 
 /// A file of the unchanged model.
 pub fn original(file: File) -> Vec<u8> {
-    // The tests of `model` and of `engine` share this module.
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut above = here.ancestors().map(|above| above.join("models/tiny-chat"));
-    let directory = above.find(|directory| directory.is_dir());
-    let directory = directory.expect("the repository carries the model");
-    std::fs::read(directory.join(file.name())).expect("reads")
+    static FILES: LazyLock<[(&str, Vec<u8>); 4]> = LazyLock::new(random_model::files);
+    let (_, content) = { FILES.iter() }
+        .find(|(name, _)| *name == file.name())
+        .expect("the model has that file");
+    content.clone()
 }
 
 /// A model of these contents.
@@ -26,9 +25,10 @@ pub fn read(content: impl Fn(File) -> Option<Vec<u8>>) -> Result<ModelFiles, Fil
 }
 
 pub fn changed(file: File, change: impl Fn(Vec<u8>) -> Vec<u8>) -> ModelFiles {
-    let content = |one| match one == file {
-        true => Some(change(original(one))),
-        false => Some(original(one)),
+    let content = |one| match one {
+        File::Gguf => None,
+        one if one == file => Some(change(original(one))),
+        one => Some(original(one)),
     };
     read(content).expect("the files are within their limits")
 }
