@@ -7,6 +7,7 @@
 //! pe, uki                               programs that firmware starts            written, read
 //! gpt, fat                              a disk that firmware starts from         written; the partition table is read, too
 //! elf                                   what a loader reads of a program         read
+//! gguf                                  a model in one file                      read, for its small files
 //! ```
 //! [`list`] looks into any of an image's files. It is for whoever compares a manifest with bytes, and names the file that a byte
 //! belongs to. No reader shares code with the writer of its format.
@@ -25,6 +26,7 @@ pub mod entry;
 pub mod erofs;
 pub(crate) mod fat;
 pub mod file_error;
+pub mod gguf;
 pub(crate) mod gpt;
 pub(crate) mod item;
 pub(crate) mod listing;

@@ -6,7 +6,7 @@
 //!                                                                           model.sig.json the files in the form of OpenSSF Model Signing
 //! ```
 //! **Trusts** nobody's directory: what may be in it is a closed list ([`Directory`]), and each file is what its name says, as the crate
-//! `model` judges it (a volume's files are judged again by [`verify`]). **Promises** that the same files make the same bytes, whatever their order, times, owners and modes on the disk; that
+//! `model` judges it (a volume's files are judged again by [`verify`]); of a model in GGUF the small files are made ([`crate::formats::gguf`]). **Promises** that the same files make the same bytes, whatever their order, times, owners and modes on the disk; that
 //! the output directory is whole or as it was; that memory does not grow with the weights. [`verify`] believes no byte of a volume
 //! that is not checked against its description, and the description is checked against nothing but a root hash that the caller has.
 //!

@@ -146,8 +146,8 @@ impl Store {
     /// Whether every file of `model` is there and right, read in full.
     pub(crate) fn has_model(&self, model: &Model) -> Result<bool, FetchError> {
         let directory = self.model_dir(&model.id);
-        for file in &model.files {
-            if !is_whole(&directory.join(&file.name), file.bytes, file.sha256)? {
+        for (name, bytes, sha256) in model.all_files() {
+            if !is_whole(&directory.join(name), bytes, sha256)? {
                 return Ok(false);
             }
         }

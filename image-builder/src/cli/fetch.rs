@@ -108,9 +108,8 @@ fn describe_models(store: &Store, lock: &ModelLock) -> String {
     let mut models = Vec::new();
     for model in lock.models() {
         let mut files = Vec::new();
-        for file in &model.files {
-            let sha256 = file.sha256.to_string();
-            files.push(json!({ "name": file.name, "bytes": file.bytes, "sha256": sha256 }));
+        for (name, bytes, sha256) in model.all_files() {
+            files.push(json!({ "name": name, "bytes": bytes, "sha256": sha256.to_string() }));
         }
         let path = store.model_dir(&model.id);
         models.push(

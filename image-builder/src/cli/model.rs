@@ -29,12 +29,15 @@ A volume is a disk that a guest opens under the root hash in its measured config
 
 const PACK_EXAMPLE: &str = "Example:
   image-builder model pack Llama-3.2-1B-Instruct --out llama-volume --leave-out original
-  image-builder model pack ./tiny --id tiny-chat --out tiny-volume --json
+  image-builder model pack SmolLM2-135M-Instruct.Q4_1.gguf --id SmolLM2-135M-Instruct --out smol-volume --json
 
 Writes model.img (EROFS, and a dm-verity tree behind it), model.json (root hash, salt, blocks, files) and model.sig.json (the files'
 digests in the form of OpenSSF Model Signing 1.0, signed with --sign). The same files give the same bytes on every machine.
 
-A volume may contain safetensors, json, txt, md, jinja and tokenizer.model files. Anything else is refused by name: a file that can
+A GGUF is a whole model: it becomes model.gguf, and config.json, tokenizer.json and tokenizer_config.json are made of it where they are
+not beside it. They also lie beside model.img, so that clients of a large model need only these small files and model.json.
+
+A volume may contain safetensors, gguf, json, txt, md, jinja and tokenizer.model files. Anything else is refused by name: a file that can
 contain a pickle is a program. Each file must be whole: tensors cover it, an index has all its shards, JSON parses, and nothing is a
 Git LFS pointer. Everything refused is listed at once, with the options that leave it out. Links are refused too; a directory in
 Hugging Face's cache consists of them: `cp -rL snapshots/… model`, or `hf download --local-dir model`.
@@ -68,8 +71,8 @@ enum Command {
 
 #[derive(Args)]
 struct Pack {
-    /// The model's directory, in Hugging Face's layout
-    #[arg(value_name = "DIR")]
+    /// The model's directory, in Hugging Face's layout or with one GGUF; or a GGUF
+    #[arg(value_name = "DIR|GGUF")]
     directory: PathBuf,
     /// The volume's directory: new, empty, or an existing volume, which is replaced once the new one is complete
     #[arg(long, value_name = "DIR")]
@@ -256,9 +259,9 @@ fn name_of(directory: &Path) -> Result<String, Refusal> {
     let real = directory
         .canonicalize()
         .map_err(|error| Refusal::file(format!("finding {}: {error}", directory.display())))?;
-    let name = real
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
+    let name = real.file_name().map(|name| name.to_string_lossy());
+    // A GGUF is called as its file is, without the ending.
+    let name = name.map(|name| name.strip_suffix(".gguf").unwrap_or(&name).to_owned());
     name.ok_or_else(|| Refusal::Misuse("name the model with --id".into()))
 }
 

@@ -48,9 +48,7 @@ pub enum BuildError {
     TooLong { path: String, bytes_max: usize },
     #[error("{path} leads out of its package")]
     Outside { path: String },
-    #[error(
-        "the recipe names the model `{id}`, which is neither in the model lock nor in engine/models"
-    )]
+    #[error("the recipe names the model `{id}`, which is not in the model lock")]
     Model { id: String },
     #[error("{path} is there and holds no image; name a directory that is new, empty, or an image")]
     Occupied { path: String },

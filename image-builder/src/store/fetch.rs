@@ -3,14 +3,18 @@
 //! Per model: unpacked and right? done. Archive whole in the store? else download it. Unpack, check, move into place.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::download::{Agent, Wanted, download};
 use super::zip_members::unpack;
 use super::{FetchError, Store, is_whole, sync_directory};
+use crate::formats::gguf::small_files;
 use crate::lock::debian::Date;
 use crate::lock::recipe::Fingerprint;
 use crate::lock::{Model, ModelLock};
+use ::model::whole::is_gguf;
+use registers::Digest32;
 
 /// What is happening, for a progress bar or a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +141,7 @@ fn place(store: &Store, model: &Model) -> Result<(), FetchError> {
         remove(leftover)?;
     }
     let unpacked = unpack(&store.whole(model.archive.sha256), model, &new);
-    if let Err(error) = unpacked {
+    if let Err(error) = unpacked.and_then(|()| make(model, &new)) {
         remove(&new)?;
         return Err(error);
     }
@@ -147,6 +151,40 @@ fn place(store: &Store, model: &Model) -> Result<(), FetchError> {
     fs::rename(&new, &place).map_err(FetchError::disk("moving into place", &place))?;
     sync_directory(store.models_dir())?;
     remove(&old)
+}
+
+/// Makes what the lock says is made of the model's GGUF. The digests hold this program to what the lock's author had.
+fn make(model: &Model, directory: &Path) -> Result<(), FetchError> {
+    let gguf = model.files.iter().find(|file| is_gguf(&file.name));
+    let (Some(gguf), false) = (gguf, model.made.is_empty()) else {
+        return Ok(());
+    };
+    let wrong = |problem: String| FetchError::Contents {
+        archive: model.archive.file.clone(),
+        member: gguf.member.clone(),
+        problem,
+    };
+    let made =
+        small_files(&directory.join(&gguf.name)).map_err(|error| wrong(error.to_string()))?;
+    for locked in &model.made {
+        let (_, content) = { made.iter() }
+            .find(|(name, _)| *name == locked.name)
+            .ok_or_else(|| wrong(format!("makes no {}", locked.name)))?;
+        let got = (content.len() as u64, Digest32::of(content));
+        if got != (locked.bytes, locked.sha256) {
+            return Err(wrong(format!(
+                "makes a {} of {} bytes with SHA-256 {} where the lock has {} and {}",
+                locked.name, got.0, got.1, locked.bytes, locked.sha256
+            )));
+        }
+        let path = directory.join(&locked.name);
+        let written = fs::File::create_new(&path).and_then(|mut file| {
+            file.write_all(content)?;
+            file.sync_all()
+        });
+        written.map_err(FetchError::disk("writing", &path))?;
+    }
+    sync_directory(directory)
 }
 
 /// Removes a file or directory, if it is there.

@@ -8,12 +8,15 @@ mod disk;
 mod dump_acpi;
 mod erofs_image;
 mod fetch;
+#[path = "../../../engine/model/tests/model/text_gguf.rs"]
+mod gguf_of_texts;
 mod h100;
 mod host;
 mod host_sandbox;
 mod mirror;
 mod model;
 mod model_erofs;
+mod model_gguf;
 mod model_whole;
 #[path = "../../../measurements/predict/tests/it/made.rs"]
 mod parts;
@@ -21,5 +24,7 @@ mod provenance;
 mod repro;
 mod root_stream;
 mod sandbox;
+mod templates;
 mod uki;
 mod userland;
+mod vocabularies;

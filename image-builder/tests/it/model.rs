@@ -78,7 +78,7 @@ fn copy(directory: &Path, name: &str, _: &[Entry]) -> Command {
     command
 }
 
-fn pack(directory: &Path, out: &Path) -> Result<Description, ModelError> {
+pub fn pack(directory: &Path, out: &Path) -> Result<Description, ModelError> {
     let directory = read(directory, &[])?;
     model::pack(
         &directory,
