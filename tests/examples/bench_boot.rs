@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use demo::Guest;
 use image_builder::formats::cpio;
+use image_builder::store::Store;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tests::stack::CHAT;
@@ -79,8 +80,8 @@ impl Bench {
         let recipes = workspace_root().join("image-builder/recipes");
         let sim = fs::read_to_string(recipes.join("sim.yaml"))?;
         let text = sim.replacen(
-            "models: [all-MiniLM-L6-v2, tiny-chat]",
-            "models: [tiny-chat]",
+            "models: [all-MiniLM-L6-v2, SmolLM2-135M-Instruct]",
+            "models: [SmolLM2-135M-Instruct]",
             1,
         );
         ensure!(text != sim, "the recipe lists its models in another way");
@@ -115,7 +116,8 @@ impl Bench {
     }
 
     fn write_config(&self) -> anyhow::Result<()> {
-        let root = client::model_root(&workspace_root().join("engine/models").join(CHAT))?;
+        let store = Store::from_environment().context("no home directory to keep models in")?;
+        let root = client::model_root(&store.model_dir(CHAT))?;
         let payee = format!("0:{}", "11".repeat(32));
         let config = json!({
             "version": 1, "profile": "sim", "chain": settlement::ChainId::EMBEDDED.0,

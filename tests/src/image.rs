@@ -1,7 +1,9 @@
 //! The guest image of this clone: built as a provider does, and tampered with as a hostile host does.
 
+use crate::stack::CHAT;
 use crate::{Programs, Tamper, workspace_root};
 use anyhow::{Context, bail, ensure};
+use image_builder::store::Store;
 use memchr::memmem;
 use predict::image::ImageManifest;
 use serde_json::Value;
@@ -226,7 +228,8 @@ fn change(path: &Path, how: impl FnOnce(&mut Vec<u8>) -> anyhow::Result<()>) -> 
 
 /// In the middle of the chat model, whose every byte the agent reads when it starts.
 fn flip_in_weights(image: &mut [u8]) -> anyhow::Result<()> {
-    let weights = fs::read(workspace_root().join("engine/models/tiny-chat/model.safetensors"))?;
+    let store = Store::from_environment().context("no home directory to keep models in")?;
+    let weights = fs::read(store.model_dir(CHAT).join("model.gguf"))?;
     let middle = weights.len() / 2;
     let at = memmem::find(image, &weights[middle..middle + 64]);
     image[at.context("the weights lie in the image as they are")?] ^= 0x01;

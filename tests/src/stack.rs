@@ -1,11 +1,11 @@
 //! The whole product on one machine: an embedded ledger in this process; simulator, guest agent and proxy as their own.
 
+use crate::Programs;
 use crate::Tamper;
 use crate::hostile::{self, GuestDoor};
 use crate::image::Image;
 use crate::machine::{self, Machine};
 use crate::recorder;
-use crate::{Programs, workspace_root};
 use anyhow::{Context, bail, ensure};
 use attest::Manifest;
 use client::model_root;
@@ -26,7 +26,7 @@ use tempfile::TempDir;
 /// The embeddings model.
 pub const EMBEDDER: &str = "all-MiniLM-L6-v2";
 /// The chat model.
-pub const CHAT: &str = "tiny-chat";
+pub const CHAT: &str = "SmolLM2-135M-Instruct";
 
 const PROFILE: &str = "sim";
 const READY_TIME: Duration = Duration::from_secs(120);
@@ -183,7 +183,7 @@ impl Child {
 }
 
 impl Stack {
-    /// Starts everything, with programs that were built. `models` holds the embeddings model's directory.
+    /// Starts everything, with programs that were built. `models` holds a directory for each of the two models.
     pub async fn start(
         programs: Programs,
         models: &Path,
@@ -491,12 +491,10 @@ fn described(volume: &Path) -> anyhow::Result<VerityRoot> {
 }
 
 /// One directory per model, as the guest expects it.
-fn place_models(embedder: &Path, to: &Path) -> anyhow::Result<()> {
+fn place_models(models: &Path, to: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(to)?;
-    for (id, from) in [
-        (EMBEDDER, embedder.join(EMBEDDER)),
-        (CHAT, workspace_root().join("engine/models").join(CHAT)),
-    ] {
+    for id in [EMBEDDER, CHAT] {
+        let from = models.join(id);
         let from = from
             .canonicalize()
             .with_context(|| format!("finding model {id} at {}", from.display()))?;

@@ -22,7 +22,7 @@ use clap::{Parser, Subcommand};
 #[command(
     name = "engine",
     version = env!("CHRYSALIS_VERSION"),
-    after_help = "Example:\n  cargo run --release --package engine-cli -- bench\n\nExit code: 0 done, 1 refused or failed, 2 wrong arguments."
+    after_help = "Example:\n  cargo run --release --package engine-cli -- bench --chat ~/.cache/chrysalis/models/SmolLM2-135M-Instruct\n\nExit code: 0 done, 1 refused or failed, 2 wrong arguments."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -34,7 +34,7 @@ enum Command {
     /// Print how fast a chat model and an embeddings model load and run.
     Bench {
         /// Directory of the chat model.
-        #[arg(long, default_value = "engine/models/tiny-chat")]
+        #[arg(long)]
         chat: PathBuf,
         /// Directory of the embeddings model, such as all-MiniLM-L6-v2; not measured when absent.
         #[arg(long)]

@@ -1,37 +1,21 @@
-//! The chat model that the repository carries.
+//! A chat model that nobody trained: how a completion begins and ends. Its arithmetic is looked at family by family.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use engine::{Chat, EngineError, Finish, RequestError, Sampling, Step, weights};
 use model::text::{Message, Text};
-use serde::Deserialize;
 
-#[derive(Deserialize)]
-struct Reference {
-    rows: Vec<Row>,
-}
-
-#[derive(Deserialize)]
-struct Row {
-    question: String,
-    rendered: String,
-    prompt: Vec<u32>,
-    completion: Vec<u32>,
-    text: String,
-    scores_of_last: Vec<f32>,
-    scores_of_first: Vec<f32>,
-}
-
-fn directory() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny-chat"))
+fn directory() -> PathBuf {
+    let models = random_model::models(env!("CARGO_TARGET_TMPDIR"), "random-model");
+    models.expect("the model is written").join("random-model")
 }
 
 fn model() -> &'static (Chat, Text) {
     static MODEL: OnceLock<(Chat, Text)> = OnceLock::new();
     MODEL.get_or_init(|| {
-        let files = weights::read(directory()).expect("the repository carries the model");
+        let files = weights::read(&directory()).expect("the model is whole");
         let chat = Chat::load(&files).expect("the model loads");
         (chat, Text::of_chat(&files).expect("the model chats"))
     })
@@ -39,11 +23,6 @@ fn model() -> &'static (Chat, Text) {
 
 fn chat() -> &'static Chat {
     &model().0
-}
-
-fn reference() -> Reference {
-    serde_json::from_str(include_str!("../reference/tiny_chat.json"))
-        .expect("the committed reference is well formed")
 }
 
 #[derive(Debug, PartialEq)]
@@ -87,47 +66,14 @@ const WARM: Sampling = Sampling {
 };
 
 #[test]
-fn prompts_scores_and_greedy_answers_are_those_of_the_reference_runtime() {
-    let mut worst = 0.0f32;
-    for row in reference().rows {
-        let prompt = prompt(&row.question);
-        assert_eq!(prompt, row.prompt, "{:?}", row.rendered);
-        let [whole, _] = chat().scores(&prompt).expect("scores");
-        worst = worst.max(largest_difference(&whole[0], &row.scores_of_first));
-        worst = worst.max(largest_difference(
-            &whole[prompt.len() - 1],
-            &row.scores_of_last,
-        ));
-        let ours = answer(&row.question, &Sampling::greedy(48));
-        assert_eq!(ours.tokens, row.completion);
-        assert_eq!(ours.text, row.text);
-    }
-    println!("largest difference of a score {worst:e}");
-    assert!(worst <= 1e-4, "{worst:e}");
-}
-
-#[test]
-fn it_answers_questions_of_its_training() {
-    for (question, wanted) in [
-        ("Hello", "Hello! How can I help you?"),
-        (
-            "What is Chrysalis?",
-            "Chrysalis turns a machine with Intel TDX into a private inference worker that anyone can verify.",
-        ),
-        (
-            "What is the capital of Japan?",
-            "The capital of Japan is Tokyo.",
-        ),
-        ("What is 3 plus 4?", "3 plus 4 is 7."),
-        (
-            "Who are you?",
-            "I am tiny-chat, a very small language model that came with Chrysalis.",
-        ),
-    ] {
+fn the_likeliest_answer_is_the_one_that_its_makers_know() {
+    for question in ["Hello", "What is Chrysalis?", "Zażółć 🦋"] {
         let generated = answer(question, &Sampling::greedy(64));
-        assert_eq!(generated.text, wanted);
+        assert_eq!(generated.text, random_model::ANSWER.concat());
+        assert_eq!(generated.tokens, random_model::answer());
         assert_eq!(generated.finish, Finish::Stop);
     }
+    assert_eq!(prompt("Hello"), random_model::prompt("Hello"));
 }
 
 #[test]
@@ -257,7 +203,7 @@ fn a_completion_ends_where_the_context_ends() {
         seed: 1,
         tokens_max: 4000,
     };
-    let almost = vec![300; context_max - 3];
+    let almost = vec![5; context_max - 3];
     let generated = chat().generate(&almost, &hot, &mut |_| ControlFlow::Continue(()));
     let generated = generated.expect("generation works");
     assert!(generated.tokens.len() <= 3);

@@ -8,7 +8,6 @@ use model::weights::{Part, Weights};
 use model::{File, FilesError, ModelError, ModelFiles, limits};
 use serde_json::{Value, json};
 use std::io::Cursor;
-use std::path::Path;
 
 fn load(files: &ModelFiles) -> Result<(), EngineError> {
     Chat::load(files).map(|_| ())
@@ -81,7 +80,6 @@ fn sizes_in_the_configuration_are_bounded_and_must_fit_the_weights() {
         ("num_hidden_layers", json!(limits::LAYERS_MAX)),
         ("head_dim", json!(64)),
         ("num_key_value_heads", json!(1)),
-        ("tie_word_embeddings", json!(false)),
         ("attention_bias", json!(true)),
     ] {
         let error = refusal(&with_config(key, value));
@@ -221,14 +219,13 @@ fn a_directory_of_other_things_than_plain_files_is_refused_and_further_files_do_
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = |file: File| directory.path().join(file.name());
     let read = || weights::read(directory.path());
-    for file in File::ALL {
-        std::fs::write(path(file), original(file)).expect("writes");
-    }
+    random_model::write(directory.path()).expect("writes");
     let root = read().expect("reads").root();
     std::fs::write(directory.path().join("README.md"), "not part of the model").expect("writes");
     assert_eq!(read().expect("reads").root(), root);
-    let there = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-chat");
-    assert_eq!(weights::read(&there).expect("reads").root(), root);
+    std::fs::write(path(File::Gguf), original(File::Weights)).expect("writes");
+    assert_eq!(read().err(), Some(FilesError::TwoWeights));
+    std::fs::remove_file(path(File::Gguf)).expect("removes");
     for file in [File::Config, File::Weights, File::Tokenizer] {
         std::fs::remove_file(path(file)).expect("removes");
         assert_eq!(read().err(), Some(FilesError::Missing { file }));

@@ -11,4 +11,5 @@ mod invariance;
 mod memory;
 mod minilm;
 mod packed;
+mod smollm2;
 mod stored;

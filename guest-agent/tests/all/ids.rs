@@ -1,10 +1,8 @@
 //! Token ids in, token ids out: which requests are refused, and how an answer ends.
 
-use crate::world::{ANSWER, asking, body, boot, config, greeting};
+use crate::world::{asking, body, boot, config, greeting};
+use random_model::{VOCABULARY, answer};
 use wire::*;
-
-/// Tokens of tiny-chat.
-const VOCABULARY: u32 = 900;
 
 #[tokio::test]
 async fn a_request_that_this_guest_does_not_answer_is_refused() {
@@ -23,7 +21,7 @@ async fn a_request_that_this_guest_does_not_answer_is_refused() {
     };
     let odd = [
         b"{".to_vec(),
-        br#"{"model":"tiny-chat","messages":[{"role":"user","content":"Hello"}]}"#.to_vec(),
+        br#"{"model":"random-model","messages":[{"role":"user","content":"Hello"}]}"#.to_vec(),
         [&good[..], &[0; 4]].concat(),
         encoded(asking(Ask::Embeddings(vec![vec![5]]))),
         // No completion token, a negative temperature, a reserved byte.
@@ -60,7 +58,7 @@ async fn a_request_that_this_guest_does_not_answer_is_refused() {
 #[tokio::test]
 async fn a_completion_ends_with_a_stop_sequence_and_records_leave_in_every_interval() {
     let running = boot(&config(|_| ())).await;
-    let stop = ANSWER[2..4].to_vec();
+    let stop = answer()[2..4].to_vec();
     let request = ChatRequest {
         stops: vec![vec![5, 5, 5], stop],
         ..greeting()
@@ -78,6 +76,6 @@ async fn a_completion_ends_with_a_stop_sequence_and_records_leave_in_every_inter
             ids.extend(more);
         }
     }
-    assert_eq!(ids, ANSWER[..4], "the sequence counts");
+    assert_eq!(ids, answer()[..4], "the sequence counts");
     assert!(empty > 0, "the first record waits for no token");
 }

@@ -1,5 +1,6 @@
 //! The simulated agent as a program: how it says that it serves, how it ends, and what it says when it cannot start.
 
+use crate::world::{MODEL, models};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use simulator::SimulatedModule;
@@ -9,30 +10,26 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/models");
-
 fn agent(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_guest-agent-sim"));
     let listen = format!("unix:{}", directory.join("guest.sock").display());
     command.arg("--listen").arg(listen);
     command.arg("--simulator").arg(directory.join("tdx.sock"));
     command.arg("--config").arg(directory.join("config.json"));
-    command.arg("--models").arg(MODELS);
+    command.arg("--models").arg(models());
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     command.stderr(Stdio::piped());
     command
 }
 
 fn write_config(directory: &Path) {
-    let root = engine::weights::read(&Path::new(MODELS).join("tiny-chat"))
-        .unwrap()
-        .root();
+    let root = engine::weights::read(&models().join(MODEL)).unwrap().root();
     let account = format!("0:{}", "11".repeat(32));
     let config = serde_json::json!({
         "version": 1, "profile": "sim", "chain": 20241, "payee": account, "payee_key": "22".repeat(32),
         "stake": account, "lifetime_s": 3600, "jobs_max": 5, "price_step_nano": 10,
         "exposure_max_nano": 1_000_000, "interval_ms": 10,
-        "models": [{"id": "tiny-chat", "endpoint": "chat", "root": root.to_string(), "context_tokens": 256,
+        "models": [{"id": MODEL, "endpoint": "chat", "root": root.to_string(), "context_tokens": 256,
             "prompt_nano": 1, "completion_nano": 1}],
     });
     std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
@@ -127,7 +124,7 @@ fn an_agent_that_cannot_start_says_why_in_one_line() {
 
     start_module(directory);
     let config = std::fs::read_to_string(directory.join("config.json")).unwrap();
-    let odd = config.replace("tiny-chat", "no-such-model");
+    let odd = config.replace(MODEL, "no-such-model");
     std::fs::write(directory.join("config.json"), odd).unwrap();
     check(&agent(directory).output().unwrap(), &["no-such-model"]);
 }
@@ -137,7 +134,9 @@ fn a_malformed_source_is_misuse() {
     let directory = tempfile::tempdir().unwrap();
     for option in ["--config", "--simulator"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_guest-agent-sim"));
-        command.args(["--listen", "vsock:9000", "--models", MODELS]);
+        command
+            .args(["--listen", "vsock:9000", "--models"])
+            .arg(models());
         for each in ["--config", "--simulator"] {
             let source = if each == option { "vsock:2" } else { "a" };
             command.args([each, source]);

@@ -46,7 +46,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let models = tokio::task::spawn_blocking(move || models(quiet)).await??;
     steps.done(
         "models",
-        "all-MiniLM-L6-v2 by digest; tiny-chat from this repository".into(),
+        "all-MiniLM-L6-v2 and SmolLM2-135M-Instruct by digest".into(),
     );
 
     let image = match options.process {
@@ -111,7 +111,7 @@ fn started(stack: &Stack) -> String {
     }
 }
 
-/// Fetches the embeddings model when it is not there, with progress.
+/// Fetches the models that are not there, with progress.
 fn models(quiet: bool) -> anyhow::Result<PathBuf> {
     let store = Store::from_environment()
         .context("no home directory to keep models in; set CHRYSALIS_STORE")?;
@@ -128,7 +128,7 @@ fn models(quiet: bool) -> anyhow::Result<PathBuf> {
             if !quiet && bar.is_hidden() {
                 eprintln!("  fetching {url} ({total} bytes)");
             }
-            bar.set_message("fetching all-MiniLM-L6-v2");
+            bar.set_message("fetching models");
             bar.set_length(total);
             bar.set_position(got);
         }

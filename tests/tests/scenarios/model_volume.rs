@@ -13,7 +13,7 @@ use image_builder::model::{DESCRIPTION, Description, SIGNATURE, VOLUME};
 use image_builder::store::Store;
 use serde_json::Value;
 use tests::stack::CHAT;
-use tests::{Image, Programs, Stack, StackOptions, workspace_root};
+use tests::{Image, Programs, Stack, StackOptions};
 
 /// The chat model as a volume in a directory of its own, packed with the tool that the image's lock names.
 pub struct Packed {
@@ -33,7 +33,8 @@ impl Packed {
         let volume = directory.path().join("volume");
         let mut pack = Command::new(programs.path("image-builder"));
         pack.args(["model", "pack"]);
-        pack.arg(workspace_root().join("engine/models").join(CHAT));
+        let store = Store::from_environment().expect("a store");
+        pack.arg(store.model_dir(CHAT));
         pack.arg("--out").arg(&volume);
         if let Some(lock) = &image.fresh_lock {
             pack.arg("--lock").arg(lock);
@@ -115,7 +116,7 @@ async fn a_guest_whose_model_has_another_byte_stops_before_it_serves() {
     let started = Stack::start(programs, store.models_dir(), options).await;
     let said = format!("{:#}", started.err().expect("no guest"));
     assert!(
-        said.contains("model `tiny-chat`: model.safetensors could not be read"),
+        said.contains("model `SmolLM2-135M-Instruct`: model.gguf could not be read"),
         "{said}"
     );
 }

@@ -1,0 +1,50 @@
+//! SmolLM2-135M-Instruct as it comes: one GGUF, and the small files that the builder makes of it. Where it is absent these tests say
+//! so and pass, unless `CI=true`.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use engine::{Chat, Finish, Sampling, weights};
+use model::File;
+use model::text::{Message, Text};
+
+/// The model's directory, or `None` after saying that the test is skipped.
+fn directory() -> Option<PathBuf> {
+    let cache = || {
+        std::env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+            .map(|cache| cache.join("chrysalis/models"))
+    };
+    let models = std::env::var_os("CHRYSALIS_MODELS").map(PathBuf::from);
+    let directory = models.or_else(cache)?.join("SmolLM2-135M-Instruct");
+    if directory.join(File::Gguf.name()).is_file() {
+        return Some(directory);
+    }
+    let why = "`image-builder fetch` fetches it";
+    without::skip("the model SmolLM2-135M-Instruct", why);
+    None
+}
+
+#[test]
+fn it_answers_from_its_gguf() {
+    let Some(directory) = directory() else { return };
+    let files = weights::read(&directory).expect("the store holds whole models");
+    let (chat, text) = (
+        Chat::load(&files).expect("loads"),
+        Text::of_chat(&files).expect("chats"),
+    );
+    let question = Message {
+        role: "user",
+        content: "What is the capital of France?",
+    };
+    let prompt = text.prompt(&[question]).expect("the question is fine");
+    assert_eq!(prompt.len(), 37, "with the template's own system message");
+    let mut go = |_| ControlFlow::Continue(());
+    let generated = chat
+        .generate(&prompt, &Sampling::greedy(24), &mut go)
+        .expect("generates");
+    let said = text.decode(&generated.tokens).expect("decodes");
+    assert!(said.contains("Paris"), "{said}");
+    assert_eq!(generated.finish, Finish::Stop, "{said}");
+}
