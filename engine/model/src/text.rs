@@ -35,7 +35,7 @@ use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 use tokenizers::{PostProcessor, Tokenizer, TruncationDirection};
 
-use crate::{ModelError, ModelFiles, Vocabulary, bert, limits, llama};
+use crate::{ModelError, ModelFiles, Vocabulary, bert, decoder, limits};
 
 use detokeniser::Spelling;
 use template::Template;
@@ -148,7 +148,7 @@ impl Text {
 
     /// The text side of a chat model, which must have a template and fit its configuration.
     pub fn of_chat(files: &ModelFiles) -> Result<Self, ModelError> {
-        let config = llama::Config::parse(files.config())?;
+        let config = decoder::Config::parse(files.config(), None)?;
         let text = Self::of(
             files.tokenizer(),
             files.tokenizer_config(),
