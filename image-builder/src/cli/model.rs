@@ -29,7 +29,7 @@ A volume is a disk that a guest opens under the root hash in its measured config
 
 const PACK_EXAMPLE: &str = "Example:
   image-builder model pack Llama-3.2-1B-Instruct --out llama-volume --leave-out original
-  image-builder model pack SmolLM2-135M-Instruct.Q4_1.gguf --id SmolLM2-135M-Instruct --out smol-volume --json
+  image-builder model pack SmolLM2-135M-Instruct.Q4_1.gguf --out smol-volume --json
 
 Writes model.img (EROFS, and a dm-verity tree behind it), model.json (root hash, salt, blocks, files) and model.sig.json (the files'
 digests in the form of OpenSSF Model Signing 1.0, signed with --sign). The same files give the same bytes on every machine.
