@@ -7,6 +7,7 @@
 use crate::ask::{Ask, Conversation, Message};
 use crate::completion::Completion;
 use crate::config::{ConfigError, ModelConfig, read_file};
+use model::files::has_weights;
 use model::limits::{
     CONFIG_BYTES_MAX, DESCRIPTION_BYTES_MAX, TOKENIZER_BYTES_MAX, TOKENIZER_CONFIG_BYTES_MAX,
     VOCABULARY_MAX,
@@ -191,24 +192,24 @@ fn count(tokens: usize) -> Result<u32, TokensError> {
 
 /// The root of the files in a model's directory.
 pub fn model_root(directory: &Path) -> Result<ModelRoot, FilesError> {
-    ModelRoot::read(&mut |file| open(directory, file))
+    ModelRoot::read(&|name: &str| open(directory, name))
 }
 
 /// Holds the directory of a model against the root that the allow-list names.
 fn check(config: &ModelConfig) -> Result<(), String> {
     let root = ModelRoot(config.root.0);
-    let open = &mut |file| open(&config.dir, file);
+    let directory = &|name: &str| open(&config.dir, name);
     if let Some(description) = &config.volume {
         let text = read_file(description, DESCRIPTION_BYTES_MAX as u64).map_err(|e| e.0)?;
-        let checked = Description::parse(&text).and_then(|described| described.check(&root, open));
+        let checked =
+            Description::parse(&text).and_then(|described| described.check(&root, directory));
         return checked.map_err(|error| match error {
             VolumeError::Description(_) => format!("{}: {error}", description.display()),
             _ => format!("{}: {error}", config.dir.display()),
         });
     }
     let here = |error: FilesError| format!("{}: {error}", config.dir.display());
-    let there = |file| Ok::<_, String>(open(file).map_err(here)?.is_some());
-    if !there(File::Weights)? && !there(File::Gguf)? {
+    if !has_weights(directory).map_err(here)? {
         return Ok(());
     }
     let found = model_root(&config.dir).map_err(here)?;
@@ -222,13 +223,14 @@ fn check(config: &ModelConfig) -> Result<(), String> {
     }
 }
 
-fn open(directory: &Path, file: File) -> Result<Option<Opened>, FilesError> {
-    let opened = match fs::File::open(directory.join(file.name())) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(FilesError::unreadable(file))?,
+fn open(directory: &Path, name: &str) -> Result<Option<Opened>, FilesError> {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    let opened = match fs::File::open(directory.join(name)) {
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(None),
+        opened => opened.map_err(FilesError::unreadable(name))?,
     };
-    let entry = opened.metadata().map_err(FilesError::unreadable(file))?;
-    Opened::new(file, entry.len(), opened).map(Some)
+    let entry = opened.metadata().map_err(FilesError::unreadable(name))?;
+    Opened::new(name, entry.len(), opened).map(Some)
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ pub enum Finish {
 impl Chat {
     /// Builds the model from its files.
     pub fn load(files: &ModelFiles) -> Result<Self, EngineError> {
-        let config = Config::parse(files.config(), None)?;
+        let config = Config::of(files)?;
         let vocabulary = Vocabulary::parse(files.tokenizer(), config.vocabulary)?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let kernels = Arc::new(Kernels::new(Path::detect(), threads)?);

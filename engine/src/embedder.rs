@@ -67,8 +67,9 @@ impl Embedder {
     ) -> Result<Self, EngineError> {
         let config = Config::parse(files.config())?;
         let vocabulary = Vocabulary::parse(files.tokenizer(), config.vocabulary)?;
+        let pooling = Pooling::of(files, config.hidden)?;
         let encoder = Encoder::load(&config, weights::of_files(files)?, kernels, packing)?;
-        Ok(Self::new(encoder, vocabulary, Pooling::default()))
+        Ok(Self::new(encoder, vocabulary, pooling))
     }
 
     /// An encoder with what makes vectors of its rows.

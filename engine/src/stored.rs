@@ -43,7 +43,9 @@ pub enum StoredError {
     TooLarge { name: &'static str, bytes_max: u64 },
     #[error("{name} cannot be read: {kind}")]
     Unreadable { name: String, kind: ErrorKind },
-    #[error("a root covers model.safetensors or model.gguf; the weights are in {0}")]
+    #[error(
+        "a root covers model.safetensors, model.gguf and shards with their index; the weights are in {0}"
+    )]
     NotOfARoot(String),
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -110,14 +112,16 @@ impl Stored {
     /// # Errors
     /// The weights are files that a root does not cover: such a model has to lie on a volume.
     pub fn root(&self, read: &BTreeMap<String, FileDigest>) -> Result<ModelRoot, StoredError> {
-        let covered = |name: &str| File::ALL.into_iter().any(|file| file.name() == name);
+        let indexed = self.file(File::Index.name()).is_some();
+        let covered =
+            |name: &str| indexed || [File::Weights, File::Gguf].map(File::name).contains(&name);
         if let Some(name) = self.weights.iter().find(|name| !covered(name)) {
             return Err(StoredError::NotOfARoot(name.clone()));
         }
-        Ok(ModelRoot::of(|file| {
-            let small = self.digest(file.name());
-            small.or_else(|| read.get(file.name()).copied())
-        }))
+        let small = self.small.iter();
+        let small = small.map(|(name, (_, digest))| ((*name).to_owned(), *digest));
+        let read = read.iter().map(|(name, digest)| (name.clone(), *digest));
+        Ok(ModelRoot::of(&small.chain(read).collect()))
     }
 }
 
@@ -184,14 +188,15 @@ fn unreadable(name: &str) -> impl Fn(std::io::Error) -> StoredError {
 
 const CONFIG: &str = File::Config.name();
 /// The files that are held, with the most bytes of each.
-const SMALL: [(&str, u64); 6] = [
+const SMALL: [(&str, u64); 7] = [
     (CONFIG, limits::CONFIG_BYTES_MAX),
-    ("generation_config.json", limits::CONFIG_BYTES_MAX),
+    (File::Generation.name(), limits::CONFIG_BYTES_MAX),
+    (File::Index.name(), limits::INDEX_BYTES_MAX),
     (File::Tokenizer.name(), limits::TOKENIZER_BYTES_MAX),
     (
         File::TokenizerConfig.name(),
         limits::TOKENIZER_CONFIG_BYTES_MAX,
     ),
-    ("modules.json", limits::CONFIG_BYTES_MAX),
-    ("1_Pooling/config.json", limits::CONFIG_BYTES_MAX),
+    (File::Modules.name(), limits::CONFIG_BYTES_MAX),
+    (File::Pooling.name(), limits::CONFIG_BYTES_MAX),
 ];

@@ -49,9 +49,11 @@ impl Models {
         models
             .map(|model| {
                 let root = ModelRoot(model.root());
-                let files = weights::read(&dir.join(&model.id));
-                let files = files.and_then(|files| files.expect_root(&root));
-                load(model, &files.map_err(because(model))?)
+                let files = weights::read(&dir.join(&model.id)).map_err(because(model))?;
+                let loaded = load(model, &files)?;
+                // Weights were hashed while they were read: one pass does for both.
+                files.expect_root(&root).map_err(because(model))?;
+                Ok(loaded)
             })
             .collect::<Result<_, _>>()
             .map(Models)
@@ -67,8 +69,9 @@ impl Models {
             .map(|(number, (model, root))| {
                 let mounted = volume::open(number, &root).map_err(because(model))?;
                 let files = weights::read(mounted.directory()).map_err(because(model))?;
+                let loaded = load(model, &files)?;
                 mounted.close().map_err(because(model))?;
-                load(model, &files)
+                Ok(loaded)
             })
             .collect::<Result<_, _>>()
             .map(Models)

@@ -11,7 +11,7 @@ pub use rope::{Rope, Scaling};
 
 use crate::families::Family;
 use crate::weights::Plan;
-use crate::{ModelError, json, limits};
+use crate::{ModelError, ModelFiles, json, limits};
 
 /// A decoder, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,6 +100,11 @@ impl Config {
         let mut config = family.decoder(&written)?;
         config.end_tokens = written.end_tokens(generation)?;
         config.check()
+    }
+
+    /// Of a model's files.
+    pub fn of(files: &ModelFiles) -> Result<Self, ModelError> {
+        Config::parse(files.config(), files.generation_config())
     }
 
     /// Numbers in all of its tensors together.

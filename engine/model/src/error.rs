@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::files::FilesError;
 use crate::whole::Flaw;
 
 /// Files that do not describe a model which can be run here.
@@ -10,6 +11,8 @@ use crate::whole::Flaw;
 pub enum ModelError {
     #[error("config.json: {0}")]
     Config(String),
+    #[error(transparent)]
+    Files(#[from] FilesError),
     #[error("generation_config.json: {0}")]
     Generation(String),
     #[error("{0}")]

@@ -41,7 +41,7 @@ pub mod whole;
 pub use dtype::Dtype;
 pub use error::ModelError;
 pub use families::{FAMILIES, Family};
-pub use files::{File, FileDigest, FilesError, ModelFiles, Opened};
+pub use files::{Directory, File, FileDigest, FilesError, ModelFiles, Opened};
 pub use pooling::{Pooled, Pooling};
 pub use root::ModelRoot;
 pub use vocabulary::Vocabulary;

@@ -7,8 +7,8 @@ pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 pub const TOKENIZER_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// `tokenizer_config.json`: the added tokens and a chat template.
 pub const TOKENIZER_CONFIG_BYTES_MAX: u64 = 1024 * 1024;
-/// `model.safetensors`: all of it is held in memory once as bytes and once as tensors.
-pub const WEIGHTS_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+/// A file of weights, which is read row by row and never held: what bounds the memory of a model is its configuration.
+pub const WEIGHTS_BYTES_MAX: u64 = 1 << 40;
 /// The JSON header of one file of weights: a hundred thousand tensors, more than any model has, need some 12 MB.
 pub const WEIGHTS_HEADER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The headers of all weights of one model together: the names of their tensors are in memory at once.

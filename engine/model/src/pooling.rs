@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::{ModelError, json};
+use crate::{File, ModelError, ModelFiles, json};
 
 /// From rows to a vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,15 @@ impl Default for Pooling {
 }
 
 impl Pooling {
+    /// Of the files of a model that is `width` wide.
+    pub fn of(files: &ModelFiles, width: usize) -> Result<Self, ModelError> {
+        Pooling::parse(
+            files.small(File::Modules),
+            files.small(File::Pooling),
+            width,
+        )
+    }
+
     /// Reads `modules.json` and `1_Pooling/config.json`, of a model that is `width` wide.
     pub fn parse(
         modules: Option<&[u8]>,

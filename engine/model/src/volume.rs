@@ -3,13 +3,16 @@
 //! A keyset does not say which of the two a root is. `image-builder model pack` writes the description (`model.json`),
 //! `image-builder model verify` holds it against the volume; here it is believed.
 
+use std::collections::BTreeSet;
+
 use registers::{Digest32, VerityRoot};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::files::{File, FileDigest, FilesError, Open};
+use crate::files::{Directory, File, FileDigest, FilesError};
 use crate::limits::DESCRIPTION_BYTES_MAX;
 use crate::root::ModelRoot;
+use crate::whole::is_weights;
 
 /// A volume, described. A client needs version, volume and files; whoever verifies the volume itself needs the rest too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,9 +71,9 @@ pub enum VolumeError {
         expected: ModelRoot,
     },
     #[error("{0} is not in the volume")]
-    NotInTheVolume(File),
+    NotInTheVolume(String),
     #[error("{0} is another than the volume's")]
-    Another(File),
+    Another(String),
     #[error(transparent)]
     Files(#[from] FilesError),
 }
@@ -101,22 +104,33 @@ impl Description {
 
     /// Whether this is the volume of `root` and a directory's files are those of the volume. A client needs only the
     /// tokenizer; weights and configuration are compared where they lie beside it.
-    pub fn check(&self, root: &ModelRoot, open: &mut Open<'_>) -> Result<(), VolumeError> {
+    pub fn check(&self, root: &ModelRoot, directory: &dyn Directory) -> Result<(), VolumeError> {
         let (found, expected) = (ModelRoot(self.volume.verity_hash.0), *root);
         if found != expected {
             return Err(VolumeError::Root { found, expected });
         }
-        for file in File::ALL {
-            let listed = self.files.iter().find(|one| one.path == file.name());
-            let needed = matches!(file, File::Tokenizer | File::TokenizerConfig);
-            match (listed, open(file)?) {
-                (Some(_), None) if needed => return Err(FilesError::Missing { file }.into()),
-                (_, None) => {}
-                (None, Some(_)) => return Err(VolumeError::NotInTheVolume(file)),
+        let shards = self.files.iter().map(|file| file.path.as_str());
+        let shards = shards.filter(|path| is_weights(path) && !path.contains('/'));
+        let names: BTreeSet<&str> = File::ALL
+            .map(File::name)
+            .into_iter()
+            .chain(shards)
+            .collect();
+        for name in names {
+            let listed = self.files.iter().find(|one| one.path == name);
+            let needed = [File::Tokenizer, File::TokenizerConfig];
+            let needed = needed.into_iter().find(|file| file.name() == name);
+            match (listed, directory.open(name)?) {
+                (Some(_), None) => match needed {
+                    Some(file) => return Err(FilesError::Missing { file }.into()),
+                    None => {}
+                },
+                (None, None) => {}
+                (None, Some(_)) => return Err(VolumeError::NotInTheVolume(name.to_owned())),
                 (Some(listed), Some(opened)) => {
                     let (bytes, sha256) = (listed.bytes, listed.sha256.0);
                     if opened.digest()? != (FileDigest { bytes, sha256 }) {
-                        return Err(VolumeError::Another(file));
+                        return Err(VolumeError::Another(name.to_owned()));
                     }
                 }
             }

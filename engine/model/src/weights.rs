@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::io::{BufReader, Read};
 
 use crate::dtype::Dtype;
+use crate::files::Ledger;
 use crate::gguf::names::Rule;
 use crate::tensors::Header;
 use crate::whole::is_gguf;
@@ -44,6 +45,7 @@ pub struct Part {
 pub struct Weights {
     files: Vec<File>,
     gguf: Option<gguf::Header>,
+    ledger: Option<Ledger>,
 }
 
 /// One tensor.
@@ -115,7 +117,14 @@ impl Weights {
         Ok(Weights {
             files,
             gguf: header,
+            ledger: None,
         })
+    }
+
+    /// The same, whose digests are noted once they are read.
+    pub(crate) fn recorded(mut self, ledger: Ledger) -> Self {
+        self.ledger = Some(ledger);
+        self
     }
 
     /// The header of the GGUF file, if they are in one.
@@ -170,6 +179,9 @@ impl Weights {
                 file: name.clone(),
                 flaw,
             })?;
+            if let Some(ledger) = &self.ledger {
+                ledger.record(&name, digest).map_err(ModelError::from)?;
+            }
             digests.insert(name, digest);
         }
         Ok(digests)

@@ -222,7 +222,7 @@ fn is_shard(path: &str) -> bool {
 }
 
 /// An index as Hugging Face writes it: from each tensor to the file that has it.
-fn index(bytes: u64, content: impl Read) -> Result<BTreeMap<String, String>, Flaw> {
+pub(crate) fn index(bytes: u64, content: impl Read) -> Result<BTreeMap<String, String>, Flaw> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,

@@ -32,7 +32,9 @@ fn the_root_of_what_was_streamed_is_that_of_the_files() {
     let directory = Reference::decoder("llama2").directory();
     let stored = Stored::open(directory.path()).expect("opens");
     let decoder = load(&stored);
-    let root = weights::read(directory.path()).expect("reads").root();
+    let root = weights::read(directory.path())
+        .and_then(|files| files.root())
+        .expect("reads");
     assert_eq!(stored.root(decoder.sources()), Ok(root));
     let path = directory.path().join("config.json");
     let mut config = fs::read(&path).expect("reads");
@@ -43,14 +45,27 @@ fn the_root_of_what_was_streamed_is_that_of_the_files() {
 }
 
 #[test]
-fn shards_are_one_model_and_have_no_root() {
+fn shards_are_one_model_and_have_a_root_with_their_index() {
     let directory = Reference::decoder("qwen3").directory();
     let whole = directory.path().join("model.safetensors");
     let shard = "model-00001-of-00001.safetensors";
     fs::rename(whole, directory.path().join(shard)).expect("renames");
     let stored = Stored::open(directory.path()).expect("opens");
     let refused = StoredError::NotOfARoot(shard.into());
-    assert_eq!(stored.root(load(&stored).sources()), Err(refused));
+    let decoder = load(&stored);
+    assert_eq!(stored.root(decoder.sources()), Err(refused));
+    let names = stored.weights().expect("opens");
+    let names = names
+        .tensors()
+        .map(|tensor| (tensor.name.clone(), shard.into()));
+    let map: serde_json::Map<String, serde_json::Value> = names.collect();
+    let index = serde_json::json!({ "weight_map": map }).to_string();
+    fs::write(directory.path().join("model.safetensors.index.json"), index).expect("writes");
+    let stored = Stored::open(directory.path()).expect("opens");
+    let root = weights::read(directory.path())
+        .and_then(|files| files.root())
+        .expect("reads");
+    assert_eq!(stored.root(decoder.sources()), Ok(root));
 }
 
 #[test]

@@ -23,7 +23,8 @@ fn agent(directory: &Path) -> Command {
 }
 
 fn write_config(directory: &Path) {
-    let root = engine::weights::read(&models().join(MODEL)).unwrap().root();
+    let root = engine::weights::read(&models().join(MODEL)).unwrap();
+    let root = root.root().unwrap();
     let account = format!("0:{}", "11".repeat(32));
     let config = serde_json::json!({
         "version": 1, "profile": "sim", "chain": 20241, "payee": account, "payee_key": "22".repeat(32),

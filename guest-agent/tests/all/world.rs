@@ -55,7 +55,8 @@ pub fn models() -> &'static Path {
 }
 
 pub fn config(change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
-    let root = engine::weights::read(&models().join(MODEL)).unwrap().root();
+    let root = engine::weights::read(&models().join(MODEL)).unwrap();
+    let root = root.root().unwrap();
     let mut config = serde_json::json!({
         "version": 1, "profile": "sim", "chain": 20241, "payee": PAYEE.to_string(),
         "payee_key": hex::encode(payee().verifying_key().to_bytes()), "stake": PAYEE.to_string(),
@@ -194,7 +195,8 @@ pub fn greeting() -> ChatRequest {
 }
 
 pub fn asking(ask: Ask) -> Request {
-    let root = engine::weights::read(&models().join(MODEL)).unwrap().root();
+    let root = engine::weights::read(&models().join(MODEL)).unwrap();
+    let root = root.root().unwrap();
     Request {
         model_root: Digest(root.0),
         parent: None,

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use crate::provenance::{Bill, Envelope};
 use crate::release::{Directory, changes};
-use ::model::{FileDigest, ModelRoot};
+use ::model::whole::is_weights;
+use ::model::{File, FileDigest, ModelRoot};
 use attest::Profile;
 use clap::Args;
 use predict::image::{ContentKind, ImageManifest, Role};
@@ -180,7 +181,13 @@ fn model_roots(manifest: &ImageManifest) -> BTreeMap<&str, String> {
         }
     }
     let root = |files: BTreeMap<&str, FileDigest>| {
-        ModelRoot::of(|file| files.get(file.name()).copied()).to_string()
+        let indexed = files.contains_key(File::Index.name());
+        let counts = |name: &str| {
+            File::ALL.iter().any(|file| file.name() == name) || (indexed && is_weights(name))
+        };
+        let files = files.into_iter().filter(|(name, _)| counts(name));
+        let files = files.map(|(name, digest)| (name.to_owned(), digest));
+        ModelRoot::of(&files.collect()).to_string()
     };
     models
         .into_iter()
