@@ -121,10 +121,10 @@ impl Description {
             let needed = [File::Tokenizer, File::TokenizerConfig];
             let needed = needed.into_iter().find(|file| file.name() == name);
             match (listed, directory.open(name)?) {
-                (Some(_), None) => match needed {
-                    Some(file) => return Err(FilesError::Missing { file }.into()),
-                    None => {}
-                },
+                (Some(_), None) => {
+                    let missing = needed.map(|file| FilesError::Missing { file });
+                    missing.map_or(Ok(()), Err)?;
+                }
                 (None, None) => {}
                 (None, Some(_)) => return Err(VolumeError::NotInTheVolume(name.to_owned())),
                 (Some(listed), Some(opened)) => {
