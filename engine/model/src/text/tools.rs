@@ -52,6 +52,8 @@ pub struct Parser {
     /// Whether a call was the last thing that was said.
     after_call: bool,
     calls: usize,
+    /// What stood before what may be a call.
+    gap: String,
 }
 
 /// Looks for the end of a JSON text.
@@ -117,6 +119,7 @@ impl Parser {
             said: false,
             after_call: false,
             calls: 0,
+            gap: String::new(),
         }
     }
 
@@ -150,9 +153,14 @@ impl Parser {
             let Some(mut scan) = self.call else {
                 match self.opening() {
                     Opening::At(at, body) => {
-                        // White space before a call is said to nobody.
+                        // White space before a call, and what stands between two, is said to nobody if it is one.
                         let text = self.take(at);
-                        self.say(&mut pieces, text.trim_end());
+                        let said = match self.after_call {
+                            true => text.trim_end_matches(is_gap),
+                            false => text.trim_end(),
+                        };
+                        self.gap = text[said.len()..].to_owned();
+                        self.say(&mut pieces, said);
                         self.call = Some(Scan::new(body - at));
                         continue;
                     }
@@ -174,10 +182,11 @@ impl Parser {
             match outcome {
                 Outcome::More => return pieces,
                 Outcome::Text(bytes) => {
-                    let text = self.take(bytes);
+                    let text = std::mem::take(&mut self.gap) + &self.take(bytes);
                     self.say(&mut pieces, &text);
                 }
                 Outcome::Calls(calls, bytes) => {
+                    self.gap.clear();
                     self.from += bytes;
                     self.calls += calls.len();
                     self.after_call = true;
@@ -223,7 +232,7 @@ impl Parser {
             }
         };
         let trimmed = match self.after_call {
-            true => held.trim_start_matches(|c: char| c.is_whitespace() || ";,".contains(c)),
+            true => held.trim_start_matches(is_gap),
             false => held.trim_start(),
         };
         let begin = held.len() - trimmed.len();
@@ -285,6 +294,11 @@ impl Parser {
             None => Outcome::Text(used),
         }
     }
+}
+
+/// Between two calls.
+fn is_gap(c: char) -> bool {
+    c.is_whitespace() || ";,".contains(c)
 }
 
 impl Scan {
