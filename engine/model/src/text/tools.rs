@@ -155,10 +155,7 @@ impl Parser {
                     Opening::At(at, body) => {
                         // White space before a call, and what stands between two, is said to nobody if it is one.
                         let text = self.take(at);
-                        let said = match self.after_call {
-                            true => text.trim_end_matches(is_gap),
-                            false => text.trim_end(),
-                        };
+                        let said = self.without_gap(&text);
                         self.gap = text[said.len()..].to_owned();
                         self.say(&mut pieces, said);
                         self.call = Some(Scan::new(body - at));
@@ -220,9 +217,6 @@ impl Parser {
             Format::Mistral => MISTRAL_BEGIN,
             Format::Llama3 => LLAMA_BEGIN,
         };
-        if let Some(at) = held.find(marker) {
-            return Opening::At(at, at + marker.len());
-        }
         // A call without its mark: at the beginning, or behind another.
         let bare = match self.format {
             Format::Hermes => None,
@@ -231,21 +225,37 @@ impl Parser {
                 Some('{').filter(|_| self.after_call || (!self.said && self.calls == 0))
             }
         };
-        let trimmed = match self.after_call {
+        let between = self.format == Format::Llama3 && self.after_call;
+        let trimmed = match between {
             true => held.trim_start_matches(is_gap),
             false => held.trim_start(),
         };
         let begin = held.len() - trimmed.len();
-        match bare {
-            Some(_) if trimmed.is_empty() => return Opening::Maybe(0),
-            Some(open) if trimmed.starts_with(open) => return Opening::At(begin, begin),
-            _ => {}
+        if let Some(open) = bare {
+            if marker.starts_with(trimmed) {
+                return Opening::Maybe(0);
+            }
+            if trimmed.starts_with(open) && !trimmed.starts_with(marker) {
+                return Opening::At(begin, begin);
+            }
+        }
+        if let Some(at) = held.find(marker) {
+            return Opening::At(at, at + marker.len());
         }
         let begins = (1..marker.len())
             .rev()
             .find(|length| held.ends_with(&marker[..*length]));
         let kept = held.len() - begins.unwrap_or(0);
-        Opening::Maybe(held[..kept].trim_end().len())
+        Opening::Maybe(self.without_gap(&held[..kept]).len())
+    }
+
+    /// Text without what may stand before a call and is said to nobody.
+    fn without_gap<'a>(&self, text: &'a str) -> &'a str {
+        let between = self.format == Format::Llama3 && self.after_call;
+        match between && text.chars().all(is_gap) {
+            true => "",
+            false => text.trim_end(),
+        }
     }
 
     fn outcome(&self, scan: &mut Scan, last: bool) -> Outcome {
