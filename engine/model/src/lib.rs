@@ -25,7 +25,6 @@ pub mod files;
 pub mod gguf;
 pub mod json;
 pub mod limits;
-pub mod llama;
 pub mod packed_file;
 pub mod pooling;
 pub mod root;

@@ -47,8 +47,8 @@ pub const CONVERSATION_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const MESSAGES_MAX: usize = 1024;
 /// Completion tokens that one request may ask for.
 pub const COMPLETION_TOKENS_MAX: u32 = 1 << 17;
-/// Tokens a chat model may hold at once, whatever its `config.json` claims: the cache and the rotation tables are
-/// allocated from this.
+/// Positions of an encoder, whatever its `config.json` claims. What a decoder holds is bounded by the memory for its keys
+/// and values.
 pub const CONTEXT_TOKENS_MAX: usize = 32 * 1024;
 /// Tokens of one embedding, `[CLS]` and `[SEP]` included: the promise of sentence-transformers for all-MiniLM-L6-v2.
 pub const EMBEDDING_TOKENS_MAX: usize = 256;
