@@ -4,16 +4,12 @@ use kernels::KernelError;
 use model::{ModelError, Vocabulary};
 use thiserror::Error;
 
-use crate::stored::StoredError;
-
 /// An error of this crate. The variant says whose fault it is.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[expect(missing_docs)]
 pub enum EngineError {
     #[error("the model is not usable: {0}")]
     Model(#[from] ModelError),
-    #[error("the model is not usable: {0}")]
-    Stored(#[from] StoredError),
     #[error("the request is refused: {0}")]
     Request(#[from] RequestError),
     #[error("the computation failed: {0}")]

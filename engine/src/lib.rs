@@ -27,7 +27,6 @@ pub mod packed;
 pub mod reference;
 pub mod sampler;
 pub mod scheduler;
-pub mod stored;
 pub mod weights;
 
 pub use chat::{Chat, Finish, Generated, Step};

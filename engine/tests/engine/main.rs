@@ -12,4 +12,3 @@ mod memory;
 mod minilm;
 mod packed;
 mod smollm2;
-mod stored;
