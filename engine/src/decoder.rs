@@ -1,5 +1,6 @@
 //! A decoder on packed weights: [`Forward`] over the ops of a [`PackedBackend`].
 
+mod file;
 mod flex;
 mod load;
 pub mod packed;
@@ -13,6 +14,7 @@ use kernels::Attend;
 use model::FileDigest;
 use model::decoder::Config;
 
+pub use file::FILE as PACKED_FILE;
 pub use flex::PackedDecoder;
 pub use load::{Options, blocks_for};
 pub use packed::PackedBackend;

@@ -1,28 +1,42 @@
 //! The program of the engine.
 //!
-//! **What it is.** What a person does with a model on this machine without a guest around it: measure how fast it is.
+//! **What it is.** What a person does with a model on this machine without a guest around it: talk to it, measure how fast it is,
+//! pack its weights, compare what two machines computed.
 //!
-//! **Trusts.** The model's directory, as far as the engine does: its files are checked, their root is not compared.
+//! **Trusts.** The model's files, as far as the engine does: they are checked, their root is not compared.
 //!
-//! **Promises.** Figures to stdout, what went wrong to stderr; 0 is success, 1 a failure, 2 misuse.
+//! **Promises.** Results to stdout, what went wrong to stderr; 0 is success, 1 a failure or a difference, 2 misuse.
 //!
 //! **Lacks.** Network and attestation. Nothing that runs in production links it.
 
 #![forbid(unsafe_code)]
 
 mod bench;
+mod compare;
+mod model;
+mod pack;
+mod progress;
+mod record;
+mod run;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Run Burn models on this machine.
+/// Run, measure, pack and compare models on this machine.
 #[derive(Parser)]
 #[command(
     name = "engine",
     version = env!("CHRYSALIS_VERSION"),
-    after_help = "Example:\n  cargo run --release --package engine-cli -- bench --chat ~/.cache/chrysalis/models/SmolLM2-135M-Instruct\n\nExit code: 0 done, 1 refused or failed, 2 wrong arguments."
+    after_help = "Examples:
+  engine run SmolLM2-135M-Instruct.Q4_1.gguf --prompt 'What is the capital of France?'
+  engine bench --shape 0.5b --kind q8 --against llama.cpp,candle --threads 1,2
+  engine pack model/ packed/ --kind q8
+  engine run packed/ --prompt Hello --record here.json && engine compare here.json there.json
+
+Build it with `cargo build --release -p engine-cli`: the dev profile checks every addition.
+
+Exit code: 0 done, or equal; 1 refused, failed or different; 2 wrong arguments."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -31,21 +45,22 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Print how fast a chat model and an embeddings model load and run.
-    Bench {
-        /// Directory of the chat model.
-        #[arg(long)]
-        chat: PathBuf,
-        /// Directory of the embeddings model, such as all-MiniLM-L6-v2; not measured when absent.
-        #[arg(long)]
-        embeddings: Option<PathBuf>,
-    },
+    Run(run::Arguments),
+    Bench(bench::Arguments),
+    Pack(pack::Arguments),
+    Compare(compare::Arguments),
 }
 
 fn main() -> ExitCode {
-    let Command::Bench { chat, embeddings } = Arguments::parse().command;
-    match bench::run(&chat, embeddings.as_deref()) {
-        Ok(()) => ExitCode::SUCCESS,
+    let done = match Arguments::parse().command {
+        Command::Run(arguments) => run::run(&arguments).map(|()| true),
+        Command::Bench(arguments) => bench::run(&arguments).map(|()| true),
+        Command::Pack(arguments) => pack::run(&arguments).map(|()| true),
+        Command::Compare(arguments) => compare::run(&arguments),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("engine: {error:#}");
             ExitCode::FAILURE

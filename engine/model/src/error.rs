@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::files::FilesError;
+use crate::packed_file::PackedFileError;
 use crate::whole::Flaw;
 
 /// Files that do not describe a model which can be run here.
@@ -25,6 +26,8 @@ pub enum ModelError {
     Header(String),
     #[error("{file} {flaw}")]
     Weights { file: String, flaw: Flaw },
+    #[error("the file of packed weights: {0}")]
+    PackedFile(#[from] PackedFileError),
     #[error("the weights have no tensor {0}")]
     TensorMissing(String),
     #[error(

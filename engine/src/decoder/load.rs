@@ -1,6 +1,7 @@
 //! From a stream of rows to packed weights: each row goes to where it stays, so that nothing but the packed weights and one buffer
 //! of the reader is held.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kernels::{BLOCK_TOKENS, Kernels, Kind, KvCache, KvKind, KvShape, Packed};
@@ -46,11 +47,23 @@ impl Decoder<Cpu> {
     ) -> Result<Self, EngineError> {
         let plan = config.plan();
         weights.check(&plan)?;
-        let mut packed = zeroed(config, &weights, kernels, options)?;
+        let mut packed = zeroed(
+            config,
+            &kinds(config, &weights, options.packing),
+            kernels,
+            options,
+        )?;
         let mut numbers = Vec::new();
         let sources = weights.read(&plan, |tensor, rows| {
             packed.take(tensor, rows, &mut numbers)
         })?;
+        let mut decoder = Decoder::of_packed(config, options, packed);
+        decoder.sources = sources;
+        Ok(decoder)
+    }
+
+    /// A decoder whose weights are in place.
+    pub(super) fn of_packed(config: &Config, options: &Options, packed: PackedDecoder) -> Self {
         let shape = ForwardShape {
             context: config.context.min(options.context_max),
             vocabulary: config.vocabulary,
@@ -59,26 +72,29 @@ impl Decoder<Cpu> {
             rows_max: options.rows_max,
             scored_max: options.scored_max,
         };
-        let mut decoder = Decoder::new(config, shape, packed);
-        decoder.sources = sources;
-        Ok(decoder)
+        Decoder::new(config, shape, packed)
     }
 }
 
-/// A decoder of zeros whose matrices have the kinds that their tensors call for.
-fn zeroed(
-    config: &Config,
-    weights: &Weights,
-    kernels: Arc<Kernels>,
-    options: &Options,
-) -> Result<PackedDecoder, EngineError> {
-    let mut kinds = std::collections::BTreeMap::new();
+/// The kinds that the matrices' tensors call for.
+fn kinds(config: &Config, weights: &Weights, packing: Packing) -> BTreeMap<Part, Kind> {
+    let mut kinds = BTreeMap::new();
     for tensor in weights.tensors() {
         if let (Some(part), Ok(stored)) = (part(config, &tensor.name), &tensor.dtype) {
             let table = matches!(part, Part::Embedding | Part::Output);
-            kinds.insert(part, options.packing.kind(*stored, table));
+            kinds.insert(part, packing.kind(*stored, table));
         }
     }
+    kinds
+}
+
+/// A decoder of zeros whose matrices have these kinds.
+pub(super) fn zeroed(
+    config: &Config,
+    kinds: &BTreeMap<Part, Kind>,
+    kernels: Arc<Kernels>,
+    options: &Options,
+) -> Result<PackedDecoder, EngineError> {
     let kind = |part| kinds.get(&part).copied().unwrap_or(Kind::F32);
     let table = |part| Packed::zeroed(kind(part), config.vocabulary, config.hidden);
     let layers = (0..config.layers.len())
