@@ -49,11 +49,6 @@ pub const LISTED: &[Listing] = &[
         "vector instructions run where they were detected: once for all operations, once for the functions around them",
     ),
     (
-        "engine/kernels/tests/constant/native.rs",
-        5,
-        "a test steps through a process of its own by ptrace, for which the standard library has no call",
-    ),
-    (
         "engine/kernels/tests/constant/subject.rs",
         1,
         "a test tells valgrind which bytes are secret, by the instructions that valgrind knows",

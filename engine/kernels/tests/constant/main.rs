@@ -3,8 +3,7 @@
 //!
 //! - Memcheck follows secret bytes and reports each jump and each address that depends on one ([`valgrind`]).
 //! - Lackey lists every instruction and every address in order; prompts with different completions give the same list.
-//! - Valgrind has no AVX-512. There the processor itself steps through the code, instruction by instruction, and the disassembly
-//!   has no gather and no load under a mask ([`native`]).
+//! - Valgrind has no AVX-512. There the disassembly has no gather and no load under a mask ([`native`]).
 //!
 //! Each looks at code that is not constant too, and has to find it.
 

@@ -33,7 +33,6 @@ pub const OPTIONS: [&str; 9] = [
 pub enum Eye {
     Memcheck,
     Lackey,
-    Steps,
 }
 
 impl Eye {
@@ -41,7 +40,6 @@ impl Eye {
         match self {
             Eye::Memcheck => "memcheck",
             Eye::Lackey => "lackey",
-            Eye::Steps => "steps",
         }
     }
 }
@@ -71,16 +69,14 @@ fn inner() {
     let Ok(task) = std::env::var(TASK) else {
         return;
     };
-    let [prompt, path, eye] = [PROMPT, PATH, EYE].map(|name| std::env::var(name).unwrap());
+    let [prompt, path] = [PROMPT, PATH].map(|name| std::env::var(name).unwrap());
     let path = Path::ALL
         .into_iter()
         .find(|known| known.name() == path)
         .unwrap();
     // Else the passes would fall back to another path, which would be looked at instead.
     assert!(path.is_here());
-    let eyes = [Eye::Memcheck, Eye::Lackey, Eye::Steps];
-    let eye = eyes.into_iter().find(|known| known.name() == eye).unwrap();
-    let mut subject = Subject::new(path, prompt.parse().unwrap(), eye);
+    let mut subject = Subject::new(path, prompt.parse().unwrap());
     let mut found = match NAIVE.contains(&&*task) {
         true => subject.naive(&task),
         false => subject.complete(&task),
@@ -92,7 +88,6 @@ fn inner() {
 struct Subject {
     kernels: Kernels,
     path: Path,
-    eye: Eye,
     table: Packed,
     vocabulary: usize,
     prompt: Vec<u32>,
@@ -102,13 +97,8 @@ const WIDTH: usize = 64;
 const TOKENS: usize = 8;
 
 impl Subject {
-    fn new(path: Path, prompt: u32, eye: Eye) -> Self {
-        // A step of the processor takes microseconds.
-        let (vocabulary, length) = if eye == Eye::Steps {
-            (203, 2)
-        } else {
-            (2048, 32)
-        };
+    fn new(path: Path, prompt: u32) -> Self {
+        let (vocabulary, length) = (2048, 32);
         let mut table = Packed::zeroed(Kind::Q8, vocabulary, WIDTH).unwrap();
         let mut random = 12345u32;
         for row in 0..vocabulary {
@@ -125,7 +115,6 @@ impl Subject {
         Subject {
             kernels: Kernels::new(path, 1).unwrap(),
             path,
-            eye,
             table,
             vocabulary,
             prompt,
@@ -172,7 +161,6 @@ impl Subject {
         mark(&mut bias, SECRET);
         mark(&mut ends, SECRET);
         mark(&mut stops[0], SECRET);
-        let tokens = if self.eye == Eye::Steps { 2 } else { TOKENS };
         let mut found = Vec::with_capacity(64);
 
         self.begin();
@@ -193,7 +181,7 @@ impl Subject {
         );
         let mut sampler = sampler.unwrap();
         let mut scores = self.scores(&self.prompt);
-        for _ in 0..tokens {
+        for _ in 0..TOKENS {
             let choice = sampler.choose(&scores).unwrap();
             found.push(choice.token);
             let logprobs = choice.logprobs.iter().flat_map(|logprobs| &logprobs.top);
@@ -256,14 +244,11 @@ impl Subject {
         self.signal([0x333, 0x222, 0]);
     }
 
-    /// Three stores, or a stop of the process.
+    /// Three stores.
     fn signal(&self, stores: [usize; 3]) {
         static SIGNAL: [AtomicU8; 0x334] = [const { AtomicU8::new(0) }; 0x334];
-        match self.eye {
-            Eye::Steps => super::native::stop(),
-            _ => stores
-                .iter()
-                .for_each(|at| SIGNAL[*at].store(1, Ordering::SeqCst)),
+        for at in stores {
+            SIGNAL[at].store(1, Ordering::Relaxed);
         }
     }
 }
