@@ -37,6 +37,41 @@ pub struct Conversation {
     pub seed: Option<u64>,
     /// Texts that end the completion and are no part of it.
     pub stops: Vec<String>,
+    /// What else changes which tokens are chosen.
+    pub preferences: Preferences,
+}
+
+/// What changes which tokens are chosen, besides temperature and top-p. The default changes nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preferences {
+    /// The likeliest tokens that are considered, 0 for all.
+    pub top_k: u32,
+    /// The share of the likeliest token's probability that another must have, from 0, for all, to below 1.
+    pub min_p: f32,
+    /// What divides the score of a token that occurred, 1 for none.
+    pub repetition: f32,
+    /// What is taken off the score of a token that the completion has.
+    pub presence: f32,
+    /// What is taken off for each time that the completion has it.
+    pub frequency: f32,
+    /// What is added to the scores of tokens.
+    pub bias: Vec<(u32, f32)>,
+    /// How many alternatives come with each token's log probability, if that is asked for.
+    pub logprobs: Option<u8>,
+}
+
+impl Default for Preferences {
+    fn default() -> Self {
+        Preferences {
+            top_k: 0,
+            min_p: 0.0,
+            repetition: 1.0,
+            presence: 0.0,
+            frequency: 0.0,
+            bias: Vec::new(),
+            logprobs: None,
+        }
+    }
 }
 
 /// One message of a conversation.

@@ -9,6 +9,7 @@ pub(crate) struct Completion {
     /// Text that may be the beginning of a stop sequence.
     held: String,
     stopped: bool,
+    alternatives: u8,
 }
 
 impl Completion {
@@ -19,7 +20,19 @@ impl Completion {
             stops,
             held: String::new(),
             stopped: false,
+            alternatives: 0,
         }
+    }
+
+    /// With so many alternatives of each token, where log probabilities come with them.
+    pub(crate) fn with_alternatives(mut self, alternatives: u8) -> Self {
+        self.alternatives = alternatives;
+        self
+    }
+
+    /// Alternatives of each token that are shown.
+    pub(crate) fn alternatives(&self) -> u8 {
+        self.alternatives
     }
 
     /// The text that may be shown once these ids have come.

@@ -158,7 +158,11 @@ fn encode(
     })?;
     let completion = match ask {
         Ask::Embeddings(_) => None,
-        Ask::Chat(chat) => Some(model.completion(chat.stops)?),
+        Ask::Chat(chat) => {
+            let alternatives = chat.preferences.logprobs.unwrap_or(0);
+            let completion = model.completion(chat.stops)?;
+            Some(completion.with_alternatives(alternatives))
+        }
     };
     Ok((asked, completion))
 }

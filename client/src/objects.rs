@@ -2,7 +2,7 @@
 
 use crate::attestation::Attestation;
 use crate::client::Answer;
-use crate::openai::{Delivery, finish_reason};
+use crate::openai::{Delivery, finish_reason, logprobs};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
@@ -68,7 +68,7 @@ pub(crate) fn chat_object(answer: &Answer) -> Value {
             "index": 0,
             "message": {"role": "assistant", "content": answer.text},
             "finish_reason": finish_reason(answer.finish),
-            "logprobs": null,
+            "logprobs": logprobs(&answer.events),
         }],
         "usage": usage(answer),
         "x_job": x_job(answer),

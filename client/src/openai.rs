@@ -1,6 +1,6 @@
 //! The OpenAI API as this sidecar speaks it: requests strictly read, and the objects it answers with.
 //!
-//! A field that this version does not know is refused by name: an application that asks for penalties or for tools and
+//! A field that this version does not know is refused by name: an application that asks for images or for tools and
 //! gets an answer without them would be deceived. A field whose value changes nothing (`n: 1`, `logprobs: false`, null)
 //! is accepted and goes no further than here, so that a request inside the seal says little about the program behind
 //! it. A refusal names its field as a path, such as `messages[2].content`.
@@ -8,9 +8,10 @@
 mod answers;
 mod chat;
 mod embeddings;
+mod preferences;
 
 pub use answers::error_object;
-pub(crate) use answers::{Head, error_type, finish_reason};
+pub(crate) use answers::{Head, error_type, finish_reason, logprob_entry, logprobs};
 
 use crate::ask::Ask;
 use crate::error::{ClientError, shown};
@@ -127,7 +128,7 @@ fn refuse(param: Option<&str>, message: &str) -> ClientError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ask::{Conversation, Message, Role};
+    use crate::ask::{Conversation, Message, Preferences, Role};
     use serde_json::json;
 
     fn refused(endpoint: Endpoint, body: Value) -> Option<String> {
@@ -151,7 +152,9 @@ mod tests {
             ("stop", json!(["a", "b", "c", "d", "e"])),
             ("stop", json!([1])),
             ("n", json!(2)),
-            ("logprobs", json!(true)),
+            ("logprobs", json!("yes")),
+            ("top_logprobs", json!(3)),
+            ("presence_penalty", json!(3)),
             ("temperatur", json!(1)),
             ("temperature", json!(3)),
             ("max_tokens", json!(0)),
@@ -182,7 +185,7 @@ mod tests {
             {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}],
             "temperature": 0.5, "top_p": 1, "seed": 7, "max_tokens": 9, "max_completion_tokens": 5, "n": 1,
             "stream": true, "stream_options": {"include_usage": true}, "user": "u", "tools": null,
-            "stop": "\n\n"});
+            "stop": "\n\n", "top_k": 4, "frequency_penalty": 0.5, "logit_bias": {"9": -1}});
         let request = parse(Endpoint::Chat, &body).unwrap();
         assert_eq!(
             request.delivery,
@@ -204,6 +207,12 @@ mod tests {
             seed: Some(7),
             tokens_max: 5,
             stops: vec!["\n\n".into()],
+            preferences: Preferences {
+                top_k: 4,
+                frequency: 0.5,
+                bias: vec![(9, -1.0)],
+                ..Preferences::default()
+            },
         });
         assert_eq!(request.ask, expected);
     }

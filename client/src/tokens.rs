@@ -168,6 +168,18 @@ impl Model {
             temperature: asked.temperature,
             // A share of nothing means the likeliest token alone.
             top_p: asked.top_p.max(f32::MIN_POSITIVE),
+            top_k: asked.preferences.top_k,
+            min_p: asked.preferences.min_p,
+            repetition: asked.preferences.repetition,
+            presence: asked.preferences.presence,
+            frequency: asked.preferences.frequency,
+            bias: asked.preferences.bias.clone(),
+            // The answer's records have room for these.
+            logprobs: { asked.preferences.logprobs }.map(|count| match count {
+                0 => 0,
+                1..=5 => 5,
+                _ => 20,
+            }),
             seed: asked.seed,
             stops,
             ..ChatRequest::new(self.text.prompt(&messages)?, asked.tokens_max)
@@ -177,6 +189,11 @@ impl Model {
     /// What turns the ids of a completion into text that ends before any of `stops`.
     pub(crate) fn completion(&self, stops: Vec<String>) -> Result<Completion, TokensError> {
         Ok(Completion::new(self.text.detokeniser()?, stops))
+    }
+
+    /// A token by itself, which may be a part of a character.
+    pub(crate) fn token_text(&self, id: u32) -> String {
+        self.text.decode(&[id]).unwrap_or_default()
     }
 
     /// Tokens of a completion, once they are seen to be some that a guest may send.

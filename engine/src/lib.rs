@@ -27,11 +27,14 @@ pub mod packed;
 pub mod reference;
 pub mod sampler;
 pub mod scheduler;
+pub mod served;
 pub mod weights;
 
 pub use chat::{Chat, Finish, Generated, Step};
 pub use embedder::Embedder;
 pub use error::{EngineError, RequestError};
 pub use forward::{BLOCK_TOKENS, BlockTable, Forward, ForwardShape, Row};
+pub use kernels::{Kernels, Kind, sampling};
 pub use packed::Packing;
 pub use sampler::Sampling;
+pub use served::{Room, Served, kernels_of};

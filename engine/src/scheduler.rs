@@ -120,7 +120,7 @@ impl Scheduler {
     pub fn submit(&mut self, mut job: Job) -> Result<JobId, Refused> {
         self.check(&job)?;
         let room = self.shape.context - job.prompt.len();
-        job.sampling.tokens_max = job.sampling.tokens_max.min(room as u32);
+        job.tokens_max = job.tokens_max.clamp(1, room as u32);
         let (wanted, all) = (job.positions().div_ceil(BLOCK_TOKENS), self.cache.blocks());
         if wanted > all {
             return Err(Refused::TooLarge { wanted, all });
@@ -145,17 +145,12 @@ impl Scheduler {
             }
             _ => {}
         }
-        let stops = job.stops.iter().map(Vec::as_slice);
-        let mut all = std::iter::once(&job.prompt[..]).chain(stops);
-        if !all
-            .by_ref()
-            .fold(true, |has, ids| has & self.tokens.has(ids))
-        {
-            return Err(RequestError::TokenUnknown {
+        match self.tokens.has(&job.prompt) {
+            true => Ok(()),
+            false => Err(RequestError::TokenUnknown {
                 vocabulary: self.tokens.size,
-            });
+            }),
         }
-        job.sampling.check()
     }
 
     /// The job ends before the next step. Nothing happens if it has ended.
@@ -302,12 +297,12 @@ impl Scheduler {
             sequence.computed(share.rows, &mut self.cache, now_ms);
             let Some(scores) = scores else { continue };
             let id = sequence.id;
-            let Some(token) = sequence.choose(scores, &self.tokens) else {
+            let Some((choice, over)) = sequence.choose(scores, &self.tokens) else {
                 self.end(share.slot, Event::Failed, tell);
                 continue;
             };
-            let over = sequence.push(token, &self.tokens);
-            tell(id, Event::Token(token));
+            let (token, logprobs) = (choice.token, choice.logprobs);
+            tell(id, Event::Token { token, logprobs });
             if let Some(finish) = over {
                 self.end(share.slot, Event::Ended(finish), tell);
             }

@@ -11,9 +11,10 @@
 //! exists, because only [`Attested`] serves. There is no way back and no state that is half of two.
 
 use crate::Serving;
-use crate::models::{ModelError, Models};
+use crate::models::{self, Loaded, ModelError, Models};
 use crate::platform::{Platform, PlatformError};
 use ed25519_dalek::SigningKey;
+use engine::Forward;
 use rand_core::CryptoRng;
 use registers::{Digest48, RuntimeEvent};
 use settlement::Nano;
@@ -37,7 +38,7 @@ pub struct Measured<P> {
     platform: P,
     config: MeasuredConfig,
     events: Vec<RuntimeEvent>,
-    models: Models,
+    models: Loaded,
 }
 
 /// Keys exist, and the keyset that a quote will vouch for.
@@ -62,7 +63,9 @@ pub enum BootError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("reading the running program: {0}")]
-    Program(#[from] std::io::Error),
+    Program(std::io::Error),
+    #[error("starting a thread: {0}")]
+    Thread(#[from] std::io::Error),
     #[error(transparent)]
     Platform(#[from] PlatformError),
     #[error(transparent)]
@@ -105,13 +108,14 @@ impl<P: Platform> Booted<P> {
         agent: impl FnOnce() -> std::io::Result<Digest48>,
         models: &Path,
     ) -> Result<Measured<P>, BootError> {
-        let config = &self.config.models;
+        let config = &self.config;
+        let kernels = &models::kernels(config)?;
         let (events, models) = std::thread::scope(|scope| {
-            let in_image = scope.spawn(|| Models::from_image(models, config));
+            let in_image = scope.spawn(|| Loaded::from_image(models, config, kernels));
             let events = vec![
                 RuntimeEvent {
                     name: "agent".into(),
-                    digest: agent()?,
+                    digest: agent().map_err(BootError::Program)?,
                 },
                 RuntimeEvent {
                     name: "config".into(),
@@ -121,7 +125,7 @@ impl<P: Platform> Booted<P> {
             for event in &events {
                 self.platform.extend(&event.digest)?;
             }
-            let in_volumes = Models::from_volumes(config)?;
+            let in_volumes = Loaded::from_volumes(config, kernels)?;
             let in_image = in_image
                 .join()
                 .expect("the engine does not panic on files")?;
@@ -137,6 +141,12 @@ impl<P: Platform> Booted<P> {
 }
 
 impl<P: Platform> Measured<P> {
+    /// Puts something between each chat model and its scheduler: a test that holds a step, or counts them.
+    pub fn wrap(mut self, wrap: impl FnMut(Box<dyn Forward>) -> Box<dyn Forward>) -> Self {
+        self.models.wrap(wrap);
+        self
+    }
+
     /// Makes the keys of this boot and the keyset that names them.
     pub fn attest(mut self, rng: &mut impl CryptoRng) -> Result<Attested<P>, BootError> {
         let mut seed = Zeroizing::new([0; 32]);
@@ -146,10 +156,11 @@ impl<P: Platform> Measured<P> {
             receipt: SigningKey::from_bytes(&seed),
         };
         let registers = registers_digest(&self.platform.registers()?);
+        let models = self.models.start()?;
         let receipt_key = keys.receipt.verifying_key().to_bytes();
         let keyset = keyset(
             &self.config,
-            &self.models,
+            &models,
             keys.sealing.public(),
             receipt_key,
             registers,
@@ -165,7 +176,7 @@ impl<P: Platform> Measured<P> {
         Ok(Attested {
             platform: self.platform,
             events,
-            models: self.models,
+            models,
             keyset,
             keys,
         })
@@ -192,16 +203,16 @@ fn keyset(
     registers: wire::Digest,
 ) -> Keyset {
     let offers = config.models.iter().map(|model| {
-        let files = models.files(&model.id);
+        let facts = models.facts(&model.id);
         ModelOffer {
             id: model.id.clone(),
             endpoint: model.endpoint(),
             root: wire::Digest(model.root()),
-            tokenizer: files.tokenizer,
-            config: files.config,
-            template: files.template,
+            tokenizer: facts.tokenizer,
+            config: facts.config,
+            template: facts.template,
             context_tokens: model.context_tokens,
-            quantisation: "f32".into(),
+            quantisation: facts.quantisation,
             prices: model.prices(),
         }
     });

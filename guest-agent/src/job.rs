@@ -7,9 +7,12 @@
 use crate::boot::Keys;
 use crate::exposure::{Exposure, Reservation};
 use crate::jobs::Jobs;
-use crate::models::{Model, Models};
+use crate::models::{Chat, Model, Models};
 use crate::replay::ReplayCache;
-use engine::{Chat, Embedder, Sampling};
+use engine::Embedder;
+use engine::cache::Prefix;
+use engine::sampling::{Automaton, Constraints, Sampling};
+use engine::scheduler::Job;
 use rand_core::CryptoRng;
 use settlement::{Address, Nano, SignedVoucher, limits as bounds};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -69,12 +72,12 @@ pub(crate) enum Work {
         model: Arc<Embedder>,
         inputs: Vec<Vec<u32>>,
     },
-    /// A completion of this prompt, which also ends with any of `stops`.
+    /// A completion.
     Chat {
         model: Arc<Chat>,
-        prompt: Vec<u32>,
-        stops: Vec<Vec<u32>>,
-        sampling: Sampling,
+        job: Box<Job>,
+        seed: u64,
+        logprobs: Option<u8>,
     },
 }
 
@@ -83,7 +86,7 @@ impl Work {
     pub(crate) fn prefill(&self) -> u32 {
         match self {
             Work::Embeddings { .. } => 0,
-            Work::Chat { prompt, .. } => prompt.len() as u32,
+            Work::Chat { job, .. } => job.prompt.len() as u32,
         }
     }
 
@@ -91,7 +94,15 @@ impl Work {
     pub(crate) fn seed(&self) -> Option<u64> {
         match self {
             Work::Embeddings { .. } => None,
-            Work::Chat { sampling, .. } => Some(sampling.seed),
+            Work::Chat { seed, .. } => Some(*seed),
+        }
+    }
+
+    /// Alternatives that come with log probabilities, if these are asked for.
+    pub(crate) fn logprobs(&self) -> Option<u8> {
+        match self {
+            Work::Embeddings { .. } => None,
+            Work::Chat { logprobs, .. } => *logprobs,
         }
     }
 }
@@ -344,23 +355,25 @@ fn chat_work(
     if request.unsupported().is_some() {
         return Err(RefusalCode::Request);
     }
-    let ChatRequest { prompt, stops, .. } = request;
-    model
-        .check_prompt(&prompt)
-        .map_err(|_| RefusalCode::Request)?;
-    if !stops.iter().fold(true, |all, stop| all & model.has(stop)) {
+    let prompt_count = u32::try_from(request.prompt.len()).map_err(|_| RefusalCode::Request)?;
+    let room = offer.context_tokens.saturating_sub(prompt_count);
+    let room = model.room(&request.prompt).min(room as usize) as u32;
+    if prompt_count == 0 || room == 0 {
         return Err(RefusalCode::Request);
     }
-    let prompt_count = u32::try_from(prompt.len()).map_err(|_| RefusalCode::Request)?;
-    let room = offer
-        .context_tokens
-        .checked_sub(prompt_count)
-        .filter(|room| *room > 0)
-        .ok_or(RefusalCode::Request)?;
+    if !model.has_all(&request) {
+        return Err(RefusalCode::Request);
+    }
     let sampling = Sampling {
         temperature: request.temperature,
+        top_k: request.top_k,
         top_p: request.top_p,
+        min_p: request.min_p,
+        repetition: request.repetition,
+        presence: request.presence,
+        frequency: request.frequency,
         seed: request.seed.unwrap_or_else(|| rng.next_u64()),
+        logprobs: request.logprobs,
         tokens_max: request.tokens_max.min(room),
     };
     let most = Usage {
@@ -368,11 +381,27 @@ fn chat_work(
         cached: 0,
         completion: sampling.tokens_max,
     };
+    let tokens = &model.tokens;
+    let grammar = Some(&request.grammar).filter(|words| !words.is_empty());
+    let grammar = grammar.map(|words| Automaton::parse(tokens.path, words, tokens.size));
+    let grammar = grammar.transpose().map_err(|_| RefusalCode::Request)?;
+    let constraints = Constraints {
+        bias: &request.bias,
+        stops: &request.stops,
+        grammar: grammar.as_ref(),
+        ..Constraints::default()
+    };
+    let job = tokens.job(request.prompt, sampling, constraints);
+    let mut job = job.map_err(|_| RefusalCode::Request)?;
+    job.prefix = request.prefix.map(|(handle, tokens)| Prefix {
+        handle,
+        tokens: tokens as usize,
+    });
     let work = Work::Chat {
+        job: Box::new(job),
+        seed: sampling.seed,
+        logprobs: sampling.logprobs,
         model,
-        prompt,
-        stops,
-        sampling,
     };
     Ok((work, most))
 }

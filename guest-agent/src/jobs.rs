@@ -76,9 +76,11 @@ impl Open {
     }
 
     /// Returns when the job is cancelled.
-    pub(crate) async fn cancelled(&mut self) {
+    pub(crate) async fn cancelled(&self) {
         // The sender lives in the registry for as long as this does.
-        let _ = self.cancelled.wait_for(|cancelled| *cancelled).await;
+        let _ = { self.cancelled.clone() }
+            .wait_for(|cancelled| *cancelled)
+            .await;
     }
 }
 

@@ -36,6 +36,7 @@ mod run;
 mod serve;
 mod source;
 mod start;
+mod turn;
 mod volume;
 
 // The public interface is:

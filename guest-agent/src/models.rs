@@ -2,27 +2,45 @@
 //! under its measured root hash; shared by all jobs.
 
 use crate::volume;
-use engine::{Chat, Embedder, EngineError, weights};
+use engine::scheduler::{Driver, Limits, Tokens};
+use engine::{
+    BLOCK_TOKENS, Embedder, Forward, Kernels, Kind, Packing, Room, Served, kernels_of, served,
+    weights,
+};
 use model::{File, ModelFiles, ModelRoot};
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
-use wire::{Digest, MeasuredEndpoint, MeasuredModel};
+use wire::{ChatRequest, Digest, MeasuredConfig, MeasuredEndpoint, MeasuredModel, MeasuredWeights};
 
-/// Loaded models by id.
-pub(crate) struct Models(BTreeMap<String, Loaded>);
+/// Models by id, ready to answer.
+pub(crate) struct Models(BTreeMap<String, Ready>);
 
-struct Loaded {
+struct Ready {
     model: Model,
-    files: Files,
+    facts: Facts,
 }
 
-/// The files by which tokens are made, as the keyset names them.
-#[derive(Clone, Copy)]
-pub(crate) struct Files {
+/// Models by id that nothing runs yet.
+pub(crate) struct Loaded(BTreeMap<String, (Built, Facts)>);
+
+enum Built {
+    Embedder(Arc<Embedder>),
+    Chat(Served),
+}
+
+/// What the keyset says of a model.
+#[derive(Clone)]
+pub(crate) struct Facts {
+    /// The files by which tokens are made.
     pub(crate) config: Digest,
     pub(crate) tokenizer: Digest,
     pub(crate) template: Option<Digest>,
+    /// How weights are kept.
+    pub(crate) quantisation: String,
+    /// Where the same job gives the same bits.
+    pub(crate) determinism: String,
 }
 
 /// A model ready to answer.
@@ -34,6 +52,13 @@ pub(crate) enum Model {
     Chat(Arc<Chat>),
 }
 
+/// A chat model and the thread that runs its jobs.
+pub(crate) struct Chat {
+    pub(crate) driver: Driver,
+    pub(crate) tokens: Tokens,
+    context: usize,
+}
+
 /// A model that cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[error("model `{id}`: {why}")]
@@ -42,77 +67,202 @@ pub struct ModelError {
     why: String,
 }
 
-impl Models {
+impl Loaded {
     /// Loads each model that is in the image, from the directory of its name under `dir`.
-    pub(crate) fn from_image(dir: &Path, models: &[MeasuredModel]) -> Result<Self, ModelError> {
-        let models = models.iter().filter(|model| model.volume.is_none());
+    pub(crate) fn from_image(
+        dir: &Path,
+        config: &MeasuredConfig,
+        kernels: &Arc<Kernels>,
+    ) -> Result<Self, ModelError> {
+        let models = { config.models.iter() }.filter(|model| model.volume.is_none());
         models
             .map(|model| {
                 let root = ModelRoot(model.root());
-                let files = weights::read(&dir.join(&model.id)).map_err(because(model))?;
-                let loaded = load(model, &files)?;
-                // Weights were hashed while they were read: one pass does for both.
-                files.expect_root(&root).map_err(because(model))?;
-                Ok(loaded)
+                load(model, &dir.join(&model.id), Some(root), kernels)
             })
             .collect::<Result<_, _>>()
-            .map(Models)
+            .map(Loaded)
     }
 
     /// Loads each model that is on a volume. All its blocks fitted the measured root hash when they were read, and no
     /// volume is open afterwards.
-    pub(crate) fn from_volumes(models: &[MeasuredModel]) -> Result<Self, ModelError> {
-        let models = models.iter();
+    pub(crate) fn from_volumes(
+        config: &MeasuredConfig,
+        kernels: &Arc<Kernels>,
+    ) -> Result<Self, ModelError> {
+        let models = config.models.iter();
         let models = models.filter_map(|model| Some((model, volume::root(model)?)));
         models
             .enumerate()
             .map(|(number, (model, root))| {
                 let mounted = volume::open(number, &root).map_err(because(model))?;
-                let files = weights::read(mounted.directory()).map_err(because(model))?;
-                let loaded = load(model, &files)?;
+                let loaded = load(model, mounted.directory(), None, kernels)?;
                 mounted.close().map_err(because(model))?;
                 Ok(loaded)
             })
             .collect::<Result<_, _>>()
-            .map(Models)
+            .map(Loaded)
     }
 
     /// These and those.
-    pub(crate) fn and(mut self, other: Models) -> Self {
+    pub(crate) fn and(mut self, other: Loaded) -> Self {
         self.0.extend(other.0);
         self
     }
 
-    pub(crate) fn get(&self, id: &str) -> Option<Model> {
-        self.0.get(id).map(|loaded| loaded.model.clone())
+    /// Puts something between each scheduler and what computes.
+    pub(crate) fn wrap(&mut self, mut wrap: impl FnMut(Box<dyn Forward>) -> Box<dyn Forward>) {
+        let served = std::mem::take(&mut self.0).into_iter();
+        let wrapped = served.map(|(id, (built, facts))| match built {
+            Built::Chat(served) => {
+                let forward = wrap(served.forward);
+                (id, (Built::Chat(Served { forward, ..served }), facts))
+            }
+            embedder => (id, (embedder, facts)),
+        });
+        self.0 = wrapped.collect();
     }
 
-    pub(crate) fn files(&self, id: &str) -> Files {
+    /// Starts the thread of each chat model.
+    pub(crate) fn start(self) -> std::io::Result<Models> {
+        let start = |(id, (built, facts)): (String, (Built, Facts))| {
+            let model = match built {
+                Built::Embedder(model) => Model::Embedder(model),
+                Built::Chat(served) => Model::Chat(Arc::new(Chat::start(served)?)),
+            };
+            Ok((id, Ready { model, facts }))
+        };
+        self.0
+            .into_iter()
+            .map(start)
+            .collect::<Result<_, _>>()
+            .map(Models)
+    }
+}
+
+impl Models {
+    pub(crate) fn get(&self, id: &str) -> Option<Model> {
+        self.0.get(id).map(|ready| ready.model.clone())
+    }
+
+    pub(crate) fn facts(&self, id: &str) -> Facts {
         self.0
             .get(id)
-            .map(|loaded| loaded.files)
+            .map(|ready| ready.facts.clone())
             .expect("every configured model was loaded")
     }
 }
 
-fn load(model: &MeasuredModel, files: &ModelFiles) -> Result<(String, Loaded), ModelError> {
-    let digest = |file| files.digest(file).map(|digest| Digest(digest.sha256));
-    let loaded = Loaded {
-        model: built(model.endpoint, files).map_err(because(model))?,
-        files: Files {
-            config: digest(File::Config).unwrap_or_default(),
-            tokenizer: digest(File::Tokenizer).unwrap_or_default(),
-            template: digest(File::TokenizerConfig),
-        },
+impl Chat {
+    fn start(served: Served) -> std::io::Result<Self> {
+        let context = served.forward.shape().context;
+        let driver = Driver::start(served.forward, served.tokens.clone(), Limits::default())?;
+        Ok(Chat {
+            driver,
+            tokens: served.tokens,
+            context,
+        })
+    }
+
+    /// Completion tokens that fit behind a prompt, none if it has too many itself.
+    pub(crate) fn room(&self, prompt: &[u32]) -> usize {
+        self.context.saturating_sub(prompt.len())
+    }
+
+    /// Whether the model has all tokens that a request names: its prompt, its stop sequences, its biases.
+    pub(crate) fn has_all(&self, request: &ChatRequest) -> bool {
+        let biased: Vec<u32> = request.bias.iter().map(|(id, _)| *id).collect();
+        let stops = request.stops.iter().map(Vec::as_slice);
+        let mut all = [&request.prompt[..], &biased].into_iter().chain(stops);
+        { all.by_ref() }.fold(true, |has, ids| has & self.tokens.has(ids))
+    }
+}
+
+/// Reads a model from its directory. With a root, the files must have it; a volume was judged block by block.
+fn load(
+    model: &MeasuredModel,
+    directory: &Path,
+    root: Option<ModelRoot>,
+    kernels: &Arc<Kernels>,
+) -> Result<(String, (Built, Facts)), ModelError> {
+    let files = weights::read(directory).map_err(because(model))?;
+    let loaded = match model.endpoint {
+        MeasuredEndpoint::Embeddings => embedder(model, &files, kernels),
+        MeasuredEndpoint::Chat => chat(model, &files, kernels),
     };
+    let loaded = loaded.map_err(because(model))?;
+    if let Some(root) = root {
+        // Weights were hashed while they were read: one pass does for both.
+        files.expect_root(&root).map_err(because(model))?;
+    }
     Ok((model.id.clone(), loaded))
 }
 
-fn built(endpoint: MeasuredEndpoint, files: &ModelFiles) -> Result<Model, EngineError> {
-    Ok(match endpoint {
-        MeasuredEndpoint::Embeddings => Model::Embedder(Arc::new(Embedder::load(files)?)),
-        MeasuredEndpoint::Chat => Model::Chat(Arc::new(Chat::load(files)?)),
+fn embedder(
+    model: &MeasuredModel,
+    files: &ModelFiles,
+    kernels: &Arc<Kernels>,
+) -> Result<(Built, Facts), Box<dyn Error>> {
+    let kind = model.weights.map_or(Kind::F32, kind);
+    let embedder = Embedder::load_on(files, kernels.clone(), Packing::All(kind))?;
+    let facts = Facts::of(files, served::name(kind), kernels);
+    Ok((Built::Embedder(Arc::new(embedder)), facts))
+}
+
+fn chat(
+    model: &MeasuredModel,
+    files: &ModelFiles,
+    kernels: &Arc<Kernels>,
+) -> Result<(Built, Facts), Box<dyn Error>> {
+    let room = Room {
+        kv_bytes: model.kv_mib.map(|mib| u64::from(mib) << 20),
+        context_max: model.context_tokens as usize,
+        weights: model.weights.map(kind),
+    };
+    let served = Served::load(files, kernels.clone(), &room)?;
+    let shape = served.forward.shape();
+    let (needed, there) = (shape.context.div_ceil(BLOCK_TOKENS), shape.blocks);
+    if there < needed {
+        let mib = (needed * BLOCK_TOKENS * shape.kv_token_bytes).div_ceil(1 << 20);
+        let (tokens, fit) = (shape.context, there * BLOCK_TOKENS);
+        return Err(format!(
+            "a job of {tokens} tokens needs {mib} MiB of keys and values; `kv_mib` allows for {fit} tokens"
+        )
+        .into());
+    }
+    let facts = Facts::of(files, served.quantisation, kernels);
+    Ok((Built::Chat(served), facts))
+}
+
+impl Facts {
+    fn of(files: &ModelFiles, quantisation: &str, kernels: &Kernels) -> Self {
+        let digest = |file| files.digest(file).map(|digest| Digest(digest.sha256));
+        Facts {
+            config: digest(File::Config).unwrap_or_default(),
+            tokenizer: digest(File::Tokenizer).unwrap_or_default(),
+            template: digest(File::TokenizerConfig),
+            determinism: served::determinism(kernels.path(), quantisation),
+            quantisation: quantisation.into(),
+        }
+    }
+}
+
+/// Threads as the configuration says, on the fastest instructions that this processor has.
+pub(crate) fn kernels(config: &MeasuredConfig) -> Result<Arc<Kernels>, ModelError> {
+    let kernels = kernels_of(config.threads.map(usize::from));
+    kernels.map(Arc::new).map_err(|error| ModelError {
+        id: "all".into(),
+        why: error.to_string(),
     })
+}
+
+fn kind(weights: MeasuredWeights) -> Kind {
+    match weights {
+        MeasuredWeights::F32 => Kind::F32,
+        MeasuredWeights::Bf16 => Kind::Bf16,
+        MeasuredWeights::Q8 => Kind::Q8,
+        MeasuredWeights::Q4 => Kind::Q4,
+    }
 }
 
 fn because<E: std::fmt::Display>(model: &MeasuredModel) -> impl FnOnce(E) -> ModelError {

@@ -5,22 +5,21 @@
 //! Whatever becomes of the stream, a job that has started ends in a receipt and a charge for what was made (SECURITY.md 18a).
 
 use crate::bill::{Bill, Ended};
-use crate::job::{Admission, Admitted, Work};
+use crate::job::Admission;
 use crate::jobs::Open;
 use crate::out::Out;
-use crate::serve::Turn;
-use engine::{Chat, Embedder, Sampling};
-use std::ops::ControlFlow;
+use crate::turn::{Computing, Running, Started, Turn};
+use engine::Embedder;
+use engine::sampling::Logprobs;
+use engine::scheduler::Event;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWrite;
-use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
-use wire::limits::RECORD_SLOTS;
 use wire::{
     AnswerWriter, Finish, Frame, FrameKind, JobFailure, Receipt, ReceiptKey, RecordBytes,
-    ResponseSealer, Timings,
+    ResponseSealer, Scored, Timings,
 };
 
 /// An answer that did not reach its end.
@@ -37,6 +36,8 @@ struct Answer<'a, W> {
     out: &'a mut Out<W>,
     sealer: ResponseSealer,
     writer: AnswerWriter,
+    /// Whether tokens come with log probabilities.
+    logprobs: bool,
     bill: Bill,
     first_token: Option<Duration>,
 }
@@ -52,6 +53,19 @@ impl<W: AsyncWrite + Unpin> Answer<'_, W> {
             self.out.send(&Frame::data(&sealed)).await?;
         }
         Ok(())
+    }
+
+    /// Writes the next tokens, as many as fit a record.
+    async fn tokens(&mut self, tokens: &[Scored], finish: Option<Finish>) -> std::io::Result<()> {
+        let logprobs = self.logprobs;
+        let make = |writer: &mut AnswerWriter| match logprobs {
+            true => writer.scored(tokens, finish),
+            false => {
+                let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+                writer.ids(&ids, finish)
+            }
+        };
+        self.write(|writer| vec![make(writer)]).await
     }
 
     /// Tells the client, inside the seal, that the engine failed. No receipt, so no charge.
@@ -83,12 +97,11 @@ impl<W: AsyncWrite + Unpin> Answer<'_, W> {
     }
 }
 
-impl Admitted {
+impl Started {
     /// Computes, streams, signs. `arrived` is when the first byte of the job was read.
     pub(crate) async fn run<W>(
         self,
         admission: &Admission,
-        turn: Turn,
         open: &Open,
         out: &mut Out<W>,
         arrived: Instant,
@@ -96,11 +109,14 @@ impl Admitted {
     where
         W: AsyncWrite + Unpin,
     {
-        let Admitted {
+        let Started {
             facts,
             sealer,
             reservation,
-            work,
+            prefill,
+            seed,
+            logprobs,
+            computing,
         } = self;
         let pace = Pace {
             interval: Duration::from_millis(admission.keyset.padding.interval_ms.max(1).into()),
@@ -108,29 +124,24 @@ impl Admitted {
             started: Instant::now(),
             open,
         };
-        let seed = work.seed();
         let mut answer = Answer {
             out,
             sealer,
-            writer: AnswerWriter::new(facts.envelope.endpoint, facts.envelope_digest),
-            bill: Bill::start(admission, &facts, reservation, work.prefill()),
+            writer: match logprobs {
+                Some(count) => AnswerWriter::with_logprobs(facts.envelope_digest, count.into()),
+                None => AnswerWriter::new(facts.envelope.endpoint, facts.envelope_digest),
+            },
+            logprobs: logprobs.is_some(),
+            bill: Bill::start(admission, &facts, reservation, prefill),
             first_token: None,
         };
-        let computed = match work {
-            Work::Embeddings { model, inputs } => {
-                embeddings(&mut answer, turn, model, inputs, &pace).await
-            }
-            Work::Chat {
+        let computed = match computing {
+            Computing::Embeddings {
                 model,
-                prompt,
-                stops,
-                sampling,
-            } => {
-                let generate = move |steps: &mpsc::UnboundedSender<u32>| {
-                    generate(&model, &prompt, &stops, &sampling, steps)
-                };
-                chat(&mut answer, turn, generate, &pace).await
-            }
+                inputs,
+                turn,
+            } => embeddings(&mut answer, turn, model, inputs, &pace).await,
+            Computing::Chat(running) => chat(&mut answer, running, &pace).await,
         };
         let (finish, broken) = match computed {
             Ok(finish) => (finish, None),
@@ -278,91 +289,69 @@ async fn embeddings<W: AsyncWrite + Unpin>(
 
 async fn chat<W: AsyncWrite + Unpin>(
     answer: &mut Answer<'_, W>,
-    turn: Turn,
-    generate: impl FnOnce(&mpsc::UnboundedSender<u32>) -> Result<Finish, RunError> + Send + 'static,
+    mut running: Running,
     pace: &Pace<'_>,
 ) -> Result<Finish, RunError> {
-    // Generation never waits for a reader. What it makes is bounded by the limit of tokens.
-    let (steps, mut received) = mpsc::unbounded_channel::<u32>();
-    let generation = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        generate(&steps)
-    });
-
     answer.write(|writer| vec![writer.empty()]).await?;
     let mut ticks = pace.ticks();
-    let mut ids = Vec::with_capacity(RECORD_SLOTS);
+    let mut tokens = Vec::with_capacity(answer.writer.tokens_max());
     // What is generated beyond the end is not delivered, so it is neither counted nor charged.
-    let over = loop {
-        ticks.tick().await;
-        let ended = take(&mut received, &mut ids);
-        answer.bill.completed(ids.len() as u32);
-        if !ids.is_empty() {
+    let finish = loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = pace.open.cancelled() => {
+                // The computation ends with its step, the answer with its interval.
+                running.cancel();
+                ticks.tick().await;
+            }
+        }
+        let ended = running.take(answer.writer.tokens_max(), &mut tokens)?;
+        answer.bill.completed(tokens.len() as u32);
+        if !tokens.is_empty() {
             answer
                 .first_token
                 .get_or_insert_with(|| pace.started.elapsed());
         }
-        let over = pace.over();
-        if ended || over.is_some() {
-            break over.filter(|_| !ended);
+        if let Some(finish) = ended.or(pace.over()) {
+            break finish;
         }
-        answer.write(|writer| vec![writer.ids(&ids, None)]).await?;
-        ids.clear();
+        answer.tokens(&tokens, None).await?;
+        tokens.clear();
     };
-    drop(received);
-    let made = generation.await.map_err(|_| RunError::Engine)??;
-    let finish = over.unwrap_or(made);
-    answer
-        .write(|writer| vec![writer.ids(&ids, Some(finish))])
-        .await?;
+    drop(running);
+    answer.tokens(&tokens, Some(finish)).await?;
     Ok(finish)
 }
 
-/// Fills a record with what came. `true` if nothing more will.
-fn take(received: &mut mpsc::UnboundedReceiver<u32>, ids: &mut Vec<u32>) -> bool {
-    while ids.len() < RECORD_SLOTS {
-        match received.try_recv() {
-            Ok(token) => ids.push(token),
-            Err(mpsc::error::TryRecvError::Empty) => return false,
-            Err(mpsc::error::TryRecvError::Disconnected) => return true,
+impl Running {
+    /// Fills a record of `most` with what came, and says how the completion ended once nothing follows.
+    fn take(&mut self, most: usize, tokens: &mut Vec<Scored>) -> Result<Option<Finish>, RunError> {
+        while tokens.len() < most {
+            match self.next() {
+                Some(Event::Token { token, logprobs }) => tokens.push(scored(token, logprobs)),
+                Some(Event::Ended(finish)) => return Ok(Some(ended(finish))),
+                Some(Event::Failed | Event::Refused(_)) => return Err(RunError::Engine),
+                Some(Event::Started { .. }) => {}
+                None if self.is_lost() => return Err(RunError::Engine),
+                None => return Ok(None),
+            }
         }
+        Ok(None)
     }
-    false
 }
 
-/// Runs on a blocking thread; stops when nobody receives any more.
-fn generate(
-    chat: &Chat,
-    prompt: &[u32],
-    stops: &[Vec<u32>],
-    sampling: &Sampling,
-    steps: &mpsc::UnboundedSender<u32>,
-) -> Result<Finish, RunError> {
-    let mut made = Vec::new();
-    let mut stopped = false;
-    let generated = chat.generate(prompt, sampling, &mut |step| {
-        made.push(step.token);
-        stopped = ends_with(&made, stops);
-        match steps.send(step.token) {
-            Ok(()) if !stopped => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(()),
-        }
-    });
-    let finish = generated.map_err(|_| RunError::Engine)?.finish;
-    Ok(match finish {
-        _ if stopped => Finish::Stop,
-        engine::Finish::Stop => Finish::Stop,
-        engine::Finish::Length | engine::Finish::Cancelled => Finish::Length,
-    })
+fn scored(id: u32, logprobs: Option<Logprobs>) -> Scored {
+    let (logprob, top) = logprobs.map_or((0.0, Vec::new()), |of| (of.chosen, of.top));
+    Scored { id, logprob, top }
 }
 
-/// Whether the tokens end with one of the sequences. All of each are compared: only whether they end shows.
-fn ends_with(made: &[u32], stops: &[Vec<u32>]) -> bool {
-    stops.iter().fold(false, |any, stop| {
-        let tail = made.len().checked_sub(stop.len()).map(|at| &made[at..]);
-        let differs = |tail: &[u32]| tail.iter().zip(stop).fold(0, |all, (a, b)| all | (a ^ b));
-        any | tail.is_some_and(|tail| differs(tail) == 0)
-    })
+fn ended(finish: engine::scheduler::Finish) -> Finish {
+    match finish {
+        engine::scheduler::Finish::Stop => Finish::Stop,
+        engine::scheduler::Finish::Length => Finish::Length,
+        engine::scheduler::Finish::Deadline => Finish::Deadline,
+        engine::scheduler::Finish::Cancelled => Finish::Cancelled,
+    }
 }
 
 fn millis(duration: Duration) -> u32 {

@@ -15,7 +15,7 @@ use registers::{GpuBinding, ReportData};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use wire::limits::{FRAME_BYTES_MAX, SEALED_REQUEST_BYTES_MAX};
 use wire::{
     Cancel, EnvelopeDigest, Event, Evidence, Frame, FrameDecoder, FrameError, FrameKind, Malformed,
@@ -24,10 +24,10 @@ use wire::{
 
 /// How long a request may take to arrive.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
-/// Jobs that compute at once.
-const JOBS_RUNNING: usize = 2;
-/// Jobs that wait for their turn.
-const JOBS_WAITING: usize = 32;
+/// Jobs of embeddings that compute at once.
+const EMBEDDINGS_RUNNING: usize = 2;
+/// Jobs that compute or wait for their turn.
+const JOBS_OPEN: usize = 64;
 
 /// An agent that answers.
 pub struct Serving<P> {
@@ -103,8 +103,8 @@ impl<P: Platform> Serving<P> {
             admission: Arc::new(admission),
             platform: Arc::new(Mutex::new(attested.platform)),
             events: Arc::new(attested.events),
-            running: Arc::new(Semaphore::new(JOBS_RUNNING)),
-            slots: Arc::new(Semaphore::new(JOBS_RUNNING + JOBS_WAITING)),
+            running: Arc::new(Semaphore::new(EMBEDDINGS_RUNNING)),
+            slots: Arc::new(Semaphore::new(JOBS_OPEN)),
         }
     }
 
@@ -193,26 +193,16 @@ impl<P: Platform> Serving<P> {
             Err(refused) => return self.refuse(refused, out).await,
         };
         let facts = &admitted.facts;
-        let mut open = { &self.admission.jobs }.open(facts.envelope_digest, facts.cancel.clone());
-        let turn = tokio::select! {
-            running = self.running.clone().acquire_owned() => {
-                running.map_err(|_| RefusalCode::Busy)
+        let open = { &self.admission.jobs }.open(facts.envelope_digest, facts.cancel.clone());
+        let subject = Subject::Envelope(facts.envelope_digest);
+        let starting = admitted.start(slot, &self.running, &open, arrived);
+        match starting.await {
+            Ok(started) => {
+                let run = started.run(&self.admission, &open, out, arrived);
+                run.await.map_err(|e| ExchangeError::Job(e.to_string()))
             }
-            () = tokio::time::sleep_until(facts.deadline(arrived).into()) => Err(RefusalCode::Busy),
-            () = open.cancelled() => Err(RefusalCode::Cancelled),
-        };
-        let turn = match turn {
-            Ok(running) => Turn {
-                _running: running,
-                _slot: slot,
-            },
-            Err(code) => {
-                let refused = (Subject::Envelope(facts.envelope_digest), code);
-                return self.refuse(refused, out).await;
-            }
-        };
-        let run = admitted.run(&self.admission, turn, &open, out, arrived);
-        run.await.map_err(|e| ExchangeError::Job(e.to_string()))
+            Err(code) => self.refuse((subject, code), out).await,
+        }
     }
 
     async fn refuse<W: AsyncWrite + Unpin>(
@@ -227,12 +217,6 @@ impl<P: Platform> Serving<P> {
         out.send(&end()).await?;
         Ok(())
     }
-}
-
-/// A job's turn to compute. It belongs to the computation and not to the stream: a reader that takes its time holds nobody up.
-pub(crate) struct Turn {
-    _running: OwnedSemaphorePermit,
-    _slot: OwnedSemaphorePermit,
 }
 
 fn end() -> Vec<u8> {

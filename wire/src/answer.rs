@@ -1,7 +1,7 @@
 //! A sealed answer: its records in order, as a guest writes them and a client reads them.
 //!
 //! ```text
-//!  completion:  Ids* (some empty), the last one with its finish ─► Receipt+
+//!  completion:  Ids* or Scored* (some empty), the last one with its finish ─► Receipt+
 //!  embeddings:  Vectors* (some empty), the last one likewise     ─► Receipt+      or, at any time, ─► Failure
 //! ```
 //!
@@ -9,7 +9,7 @@
 //! its end. Both sides are here, so that they cannot differ about the order, the numbers or the chain.
 
 use crate::limits::{COMPLETION_TOKENS_MAX, RECEIPT_BYTES_MAX, RECORD_SLOTS, VECTOR_NUMBERS_MAX};
-use crate::record::{CONTENT_BYTES, Record, RecordBytes, RecordError, RecordKind};
+use crate::record::{CONTENT_BYTES, Record, RecordBytes, RecordError, RecordKind, scored_width};
 use crate::request::padme;
 use crate::{Digest, Endpoint, EnvelopeDigest, Finish, sha256};
 
@@ -36,6 +36,17 @@ pub struct AnswerReader {
     ended: bool,
 }
 
+/// A token of a completion with its log probability and those of the likeliest ones at its place, the likeliest first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    /// The token.
+    pub id: u32,
+    /// Its log probability.
+    pub logprob: f32,
+    /// The likeliest tokens and theirs.
+    pub top: Vec<(u32, f32)>,
+}
+
 /// What a record adds to an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AnswerEvent {
@@ -43,6 +54,13 @@ pub enum AnswerEvent {
     Ids {
         /// The tokens; an end token is one of them.
         ids: Vec<u32>,
+        /// Why the completion ended, with its last record.
+        finish: Option<Finish>,
+    },
+    /// The next tokens of a completion with their log probabilities.
+    Scored {
+        /// The tokens; an end token is one of them.
+        tokens: Vec<Scored>,
         /// Why the completion ended, with its last record.
         finish: Option<Finish>,
     },
@@ -83,6 +101,14 @@ impl State {
         }
     }
 
+    /// What so many slots count for: ids or numbers.
+    fn metered(&self, kind: RecordKind, count: usize) -> u64 {
+        match kind {
+            RecordKind::Scored => (count / self.width.max(1) as usize) as u64,
+            _ => count as u64,
+        }
+    }
+
     fn link(&mut self, record: &RecordBytes) {
         self.chain = sha256("chrysalis/frame/v2", &[&self.chain.0, record]);
         self.chained += 1;
@@ -98,6 +124,24 @@ impl AnswerWriter {
         }
     }
 
+    /// The completion of the job of this envelope, with the log probabilities of so many alternatives of each token.
+    pub fn with_logprobs(envelope: EnvelopeDigest, alternatives: usize) -> Self {
+        let mut writer = AnswerWriter {
+            kind: RecordKind::Scored,
+            state: State::new(envelope),
+        };
+        writer.state.width = scored_width(alternatives) as u32;
+        writer
+    }
+
+    /// Tokens that a record holds.
+    pub fn tokens_max(&self) -> usize {
+        match self.kind {
+            RecordKind::Scored => RECORD_SLOTS / self.state.width.max(1) as usize,
+            _ => RECORD_SLOTS,
+        }
+    }
+
     /// A record with nothing in it, for an interval in which nothing came.
     pub fn empty(&mut self) -> RecordBytes {
         self.slots(self.kind, &[], None)
@@ -107,6 +151,23 @@ impl AnswerWriter {
     pub fn ids(&mut self, ids: &[u32], finish: Option<Finish>) -> RecordBytes {
         let words: Vec<_> = ids.iter().map(|id| id.to_le_bytes()).collect();
         self.slots(RecordKind::Ids, &words, finish)
+    }
+
+    /// A record of the next tokens, of which [`Self::tokens_max`] fit in one, of a writer that was made
+    /// [`Self::with_logprobs`]. Alternatives beyond those are left out; tokens that have fewer are filled up with the last one.
+    pub fn scored(&mut self, tokens: &[Scored], finish: Option<Finish>) -> RecordBytes {
+        let pairs = (self.state.width as usize / 2).saturating_sub(1);
+        let mut words = Vec::with_capacity(RECORD_SLOTS);
+        for token in tokens {
+            let itself = (token.id, token.logprob);
+            let last = token.top.last().copied().unwrap_or(itself);
+            let top = token.top.iter().copied();
+            let top = top.chain(std::iter::repeat(last)).take(pairs);
+            for (id, logprob) in std::iter::once(itself).chain(top) {
+                words.extend([id.to_le_bytes(), logprob.to_le_bytes()]);
+            }
+        }
+        self.slots(RecordKind::Scored, &words, finish)
     }
 
     /// The records of all numbers of all vectors, and empty ones up to a padded count.
@@ -154,7 +215,7 @@ impl AnswerWriter {
         let (slots, _) = content.as_chunks_mut::<4>();
         let count = words.len().min(slots.len());
         slots[..count].copy_from_slice(&words[..count]);
-        self.state.meter += count as u64;
+        self.state.meter += self.state.metered(kind, count);
         let record = self.record(kind, count, finish, content);
         self.state.link(&record);
         record
@@ -182,7 +243,7 @@ impl AnswerWriter {
         let (sequence, meter) = (self.state.sequence, self.state.meter);
         self.state.sequence += 1;
         let width = match (kind, count) {
-            (RecordKind::Vectors, 1..) => self.state.width,
+            (RecordKind::Vectors | RecordKind::Scored, 1..) => self.state.width,
             _ => 0,
         };
         Record {
@@ -196,6 +257,21 @@ impl AnswerWriter {
         }
         .encode()
     }
+}
+
+/// The tokens of a record, unless a log probability is not finite.
+fn scored(record: &Record, width: u32) -> Option<Vec<Scored>> {
+    let words: Vec<u32> = record.words().collect();
+    let tokens = words.chunks_exact(width.max(2) as usize).map(|token| {
+        let (pairs, _) = token.as_chunks::<2>();
+        let pairs = pairs.iter().map(|[id, bits]| (*id, f32::from_bits(*bits)));
+        let mut pairs = pairs.collect::<Vec<_>>();
+        let (id, logprob) = pairs.remove(0);
+        let finite = logprob.is_finite() && pairs.iter().all(|(_, logprob)| logprob.is_finite());
+        let top = pairs;
+        finite.then_some(Scored { id, logprob, top })
+    });
+    tokens.collect()
 }
 
 /// What an answer of `endpoint` is made of.
@@ -218,6 +294,13 @@ impl AnswerReader {
         }
     }
 
+    /// The completion of the job of this envelope, with the log probabilities of so many alternatives of each token.
+    pub fn with_logprobs(envelope: EnvelopeDigest, alternatives: usize) -> Self {
+        let mut reader = AnswerReader::new(Endpoint::Chat, envelope);
+        reader.state.width = scored_width(alternatives) as u32;
+        reader
+    }
+
     /// Takes the next record.
     pub fn take(&mut self, bytes: &RecordBytes) -> Result<AnswerEvent, RecordError> {
         let record = Record::decode(bytes)?;
@@ -231,7 +314,17 @@ impl AnswerReader {
         }
         self.state.sequence += 1;
         match (kind, self.endpoint, self.finished) {
-            (RecordKind::Ids, Endpoint::Chat, false) => {
+            (RecordKind::Scored, Endpoint::Chat, false) if self.state.width > 0 => {
+                let (got, want) = (record.width, self.state.width);
+                if record.count > 0 && got != want {
+                    return Err(RecordError::Width { got, want });
+                }
+                let tokens = COMPLETION_TOKENS_MAX as usize;
+                self.slots(bytes, &record, tokens, "a completion")?;
+                let tokens = scored(&record, want).ok_or(RecordError::NotFinite)?;
+                Ok(AnswerEvent::Scored { tokens, finish })
+            }
+            (RecordKind::Ids, Endpoint::Chat, false) if self.state.width == 0 => {
                 self.slots(
                     bytes,
                     &record,
@@ -283,7 +376,7 @@ impl AnswerReader {
         max: usize,
         what: &'static str,
     ) -> Result<(), RecordError> {
-        self.state.meter += record.count as u64;
+        self.state.meter += self.state.metered(record.kind, record.count);
         let (got, want) = (record.meter, self.state.meter);
         if got != want {
             return Err(RecordError::Meter { got, want });
@@ -424,6 +517,66 @@ mod tests {
         assert_eq!((read_numbers, finishes), (numbers, 1));
         let out_of_place = Err(RecordError::OutOfPlace(RecordKind::Vectors));
         assert_eq!(read(Endpoint::Chat, &vectors), out_of_place);
+    }
+
+    #[test]
+    fn log_probabilities_travel_with_their_tokens_and_are_metered_by_token() {
+        let scored = |id: u32, top: usize| Scored {
+            id,
+            logprob: -0.5,
+            top: (0..top as u32).map(|n| (n, -1.0 - n as f32)).collect(),
+        };
+        for (alternatives, fit) in [(0, 60), (5, 10), (20, 2)] {
+            let mut writer = AnswerWriter::with_logprobs(ENVELOPE, alternatives);
+            let mut reader = AnswerReader::with_logprobs(ENVELOPE, alternatives);
+            assert_eq!(writer.tokens_max(), fit);
+            let tokens: Vec<_> = (0..fit as u32).map(|id| scored(id, alternatives)).collect();
+            let records = [
+                (writer.empty(), vec![], None),
+                (writer.scored(&tokens, None), tokens, None),
+                (
+                    writer.scored(&[scored(70_000, alternatives)], Some(Finish::Stop)),
+                    vec![scored(70_000, alternatives)],
+                    Some(Finish::Stop),
+                ),
+            ];
+            for (record, tokens, finish) in records {
+                assert_eq!(
+                    reader.take(&record),
+                    Ok(AnswerEvent::Scored { tokens, finish })
+                );
+            }
+            assert_eq!(
+                (writer.chain(), reader.state.meter),
+                (reader.chain(), fit as u64 + 1)
+            );
+            assert_eq!(
+                reader.take(&writer.receipt(b"r")[0]),
+                Ok(AnswerEvent::Receipt(b"r".into()))
+            );
+        }
+        // Fewer or more alternatives than asked for, ids alone where more is asked for, and the other way round.
+        let mut writer = AnswerWriter::with_logprobs(ENVELOPE, 5);
+        let few =
+            AnswerReader::with_logprobs(ENVELOPE, 5).take(&writer.scored(&[scored(1, 2)], None));
+        let Ok(AnswerEvent::Scored { tokens, .. }) = few else {
+            panic!("{few:?}")
+        };
+        assert_eq!(tokens[0].top[1..], [(1, -2.0); 4]);
+        let record = AnswerWriter::with_logprobs(ENVELOPE, 5).scored(&[scored(1, 5)], None);
+        let other = AnswerReader::with_logprobs(ENVELOPE, 20).take(&record);
+        assert_eq!(other, Err(RecordError::Width { got: 12, want: 42 }));
+        let place = |kind| Err(RecordError::OutOfPlace(kind));
+        let plain = AnswerReader::new(Endpoint::Chat, ENVELOPE).take(&record);
+        assert_eq!(plain, place(RecordKind::Scored));
+        let ids = AnswerWriter::new(Endpoint::Chat, ENVELOPE).ids(&[1], None);
+        let asked = AnswerReader::with_logprobs(ENVELOPE, 0).take(&ids);
+        assert_eq!(asked, place(RecordKind::Ids));
+        let mut infinite = scored(1, 0);
+        infinite.logprob = f32::NEG_INFINITY;
+        let record = AnswerWriter::with_logprobs(ENVELOPE, 0).scored(&[infinite], None);
+        let read = AnswerReader::with_logprobs(ENVELOPE, 0).take(&record);
+        assert_eq!(read, Err(RecordError::NotFinite));
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! sees in the registers which one it was. What the host may set unseen is not here: only where to listen, on the command line.
 
 use crate::limits::{
-    CONFIG_BYTES_MAX, INTERVAL_MS, JOBS_MAX, LIFETIME_S, MODELS_MAX, NAME_BYTES_MAX,
-    VOLUME_BLOCKS_MAX, VOLUMES_MAX,
+    CONFIG_BYTES_MAX, INTERVAL_MS, JOBS_MAX, KV_MIB_MAX, LIFETIME_S, MODELS_MAX, NAME_BYTES_MAX,
+    THREADS_MAX, VOLUME_BLOCKS_MAX, VOLUMES_MAX,
 };
 use crate::{Endpoint, Prices};
 use serde::Deserialize;
@@ -38,6 +38,9 @@ pub struct MeasuredConfig {
     pub exposure_max_nano: u64,
     /// The shortest time between two records of a streamed answer.
     pub interval_ms: u16,
+    /// Threads that compute; as many as the machine has processors where absent.
+    #[serde(default)]
+    pub threads: Option<u16>,
     /// Models on offer.
     pub models: Vec<MeasuredModel>,
 }
@@ -57,6 +60,13 @@ pub struct MeasuredModel {
     pub volume: Option<MeasuredVolume>,
     /// Tokens of prompt and completion at most.
     pub context_tokens: u32,
+    /// How its weights are kept; where absent, as they are stored for chat, in 32 bits for embeddings.
+    #[serde(default)]
+    pub weights: Option<MeasuredWeights>,
+    /// Memory for the keys and values of all its jobs, in MiB: how many run at once. Enough for one job of all of its context
+    /// where absent, and for four if that is no more than 256 MiB.
+    #[serde(default)]
+    pub kv_mib: Option<u32>,
     /// Price of a million prompt tokens, in nanoTON.
     pub prompt_nano: u64,
     /// Price of a million completion tokens, in nanoTON.
@@ -88,6 +98,20 @@ pub enum MeasuredEndpoint {
     Embeddings,
     /// `POST /v1/chat/completions`
     Chat,
+}
+
+/// How weights are kept in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MeasuredWeights {
+    /// 32 bits each.
+    F32,
+    /// 16 bits each.
+    Bf16,
+    /// 8 bits each and a scale for 32.
+    Q8,
+    /// 4 bits each, a scale and a minimum for 32.
+    Q4,
 }
 
 /// A configuration that cannot be used. The operator is at fault.
@@ -153,6 +177,26 @@ impl MeasuredConfig {
                 "jobs_max",
                 (1..=JOBS_MAX).contains(&self.jobs_max),
                 "1 to 1000000",
+            ),
+            (
+                "threads",
+                self.threads
+                    .is_none_or(|threads| (1..=THREADS_MAX).contains(&threads)),
+                "1 to 256",
+            ),
+            (
+                "models.kv_mib",
+                { models.iter() }
+                    .filter_map(|m| m.kv_mib)
+                    .all(|mib| (1..=KV_MIB_MAX).contains(&mib)),
+                "1 to 1048576",
+            ),
+            (
+                "models.kv_mib",
+                { models.iter() }
+                    .filter(|m| m.endpoint == MeasuredEndpoint::Embeddings)
+                    .all(|m| m.kv_mib.is_none()),
+                "absent from a model for embeddings, which keeps none",
             ),
             (
                 "models",
@@ -271,8 +315,9 @@ mod tests {
             "version": 1, "profile": "sim", "chain": 20241,
             "payee": format!("0:{}", "11".repeat(32)), "payee_key": "22".repeat(32),
             "stake": format!("0:{}", "11".repeat(32)), "lifetime_s": 3600, "jobs_max": 100,
-            "price_step_nano": 1000, "exposure_max_nano": 1_000_000_000, "interval_ms": 50,
+            "price_step_nano": 1000, "exposure_max_nano": 1_000_000_000, "interval_ms": 50, "threads": null,
             "models": [{"id": "tiny-chat", "endpoint": "chat", "root": "33".repeat(32), "context_tokens": 256,
+                "kv_mib": null, "weights": null,
                 "prompt_nano": 1_000_000, "completion_nano": 2_000_000}],
         })
     }
@@ -314,6 +359,27 @@ mod tests {
     }
 
     #[test]
+    fn what_computes_may_be_named_and_older_files_stay_valid() {
+        let parse = |value: &serde_json::Value| MeasuredConfig::parse(value.to_string().as_bytes());
+        let mut config = example();
+        config.as_object_mut().unwrap().remove("threads");
+        let model = config["models"][0].as_object_mut().unwrap();
+        model.remove("kv_mib");
+        model.remove("weights");
+        let old = parse(&config).unwrap();
+        assert_eq!((old.threads, old.models[0].kv_mib), (None, None));
+        config["threads"] = 256.into();
+        config["models"][0]["kv_mib"] = 1_048_576.into();
+        config["models"][0]["weights"] = "q8".into();
+        let named = parse(&config).unwrap();
+        assert_eq!(named.models[0].weights, Some(MeasuredWeights::Q8));
+        config["models"][0]["endpoint"] = "embeddings".into();
+        assert!(parse(&config).is_err(), "nothing is kept there");
+        config["models"][0]["kv_mib"] = serde_json::Value::Null;
+        assert!(parse(&config).is_ok());
+    }
+
+    #[test]
     fn a_configuration_with_anything_odd_is_refused() {
         let parse = |value: &serde_json::Value| MeasuredConfig::parse(value.to_string().as_bytes());
         assert!(parse(&example()).is_ok());
@@ -332,6 +398,11 @@ mod tests {
             ("/exposure_max_nano", serde_json::json!(999)),
             ("/payee", serde_json::json!("nobody")),
             ("/payee_key", serde_json::json!("zz")),
+            ("/threads", serde_json::json!(0)),
+            ("/threads", serde_json::json!(257)),
+            ("/models/0/kv_mib", serde_json::json!(0)),
+            ("/models/0/kv_mib", serde_json::json!(1_048_577)),
+            ("/models/0/weights", serde_json::json!("q5")),
         ] {
             let mut config = example();
             *config.pointer_mut(pointer).unwrap() = odd;

@@ -33,9 +33,11 @@ mod request;
 mod seal;
 
 // The public interface is:
-pub use answer::{AnswerEvent, AnswerReader, AnswerWriter, JobFailure};
+pub use answer::{AnswerEvent, AnswerReader, AnswerWriter, JobFailure, Scored};
 pub use cbor::Malformed;
-pub use config::{ConfigError, MeasuredConfig, MeasuredEndpoint, MeasuredModel, MeasuredVolume};
+pub use config::{
+    ConfigError, MeasuredConfig, MeasuredEndpoint, MeasuredModel, MeasuredVolume, MeasuredWeights,
+};
 pub use digest::{
     CoreDigest, Digest, EnvelopeDigest, KeysetDigest, ReceiptDigest, UnreadDigest, sha256,
 };
@@ -50,7 +52,7 @@ pub use receipt::{
 };
 pub use record::{Record, RecordBytes, RecordError, RecordKind};
 pub use refusal::{RefusalCode, SignedRefusal, Subject};
-pub use request::{Ask, ChatRequest, Later, Request};
+pub use request::{Ask, ChatRequest, Request};
 pub use seal::{
     CANCEL_BYTES, Cancel, CancelSecret, Commitments, JobRequest, OpenedJob, ReceiptKey,
     ResponseSealer, SEALED_RECEIPT_BYTES, SealError, SealingKey, open_job,

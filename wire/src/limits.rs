@@ -43,8 +43,10 @@ pub const STOP_TOKENS_MAX: usize = 32;
 pub const BIAS_MAX: usize = 300;
 /// The largest bias, up or down: the OpenAI API's.
 pub const BIAS_VALUE_MAX: f32 = 100.0;
-/// Words of a grammar: 256 classes by 512 states of 16 bits.
-pub const GRAMMAR_WORDS_MAX: usize = 256 * 512 / 2;
+/// Alternatives that come with log probabilities, where they are asked for: a record's layout has these.
+pub const LOGPROBS: [usize; 3] = [0, 5, 20];
+/// Words of a grammar: two, a class of 16 bits for each of 2^18 tokens, and 256 states by 512 classes of 16 bits.
+pub const GRAMMAR_WORDS_MAX: usize = 2 + (1 << 18) / 2 + 256 * 512 / 2;
 /// Completion tokens of one request; the model's context is the tighter limit.
 pub const COMPLETION_TOKENS_MAX: u32 = 1 << 17;
 /// The highest temperature, the OpenAI API's.
@@ -84,6 +86,10 @@ pub const JOBS_MAX: u64 = 1_000_000;
 pub const VOLUMES_MAX: usize = 1;
 /// Blocks of 4096 bytes of a model's volume: 1 TiB.
 pub const VOLUME_BLOCKS_MAX: u64 = 1 << 28;
+/// Threads that compute: what the engine's pool takes.
+pub const THREADS_MAX: u16 = 256;
+/// Memory for keys and values of one model, in MiB: 1 TiB.
+pub const KV_MIB_MAX: u32 = 1 << 20;
 /// A payer's leave to read: 8 bytes of time and a signature.
 pub const READ_TEXT_BYTES: usize = 8 + 64;
 /// How far the time in it may be from the reader's, since clocks differ.

@@ -3,19 +3,22 @@
 //!
 //! ```text
 //!   at  bytes
-//!    0  4    kind: 1 token ids, 2 vectors, 3 receipt, 4 failure
-//!    4  4    count: ids, numbers or bytes in use
+//!    0  4    kind: 1 token ids, 2 vectors, 3 receipt, 4 failure, 5 token ids with log probabilities
+//!    4  4    count: slots or bytes in use
 //!    8  4    finish: 0 more follows; 1 stop, 2 length, 3 deadline, 4 cancelled, 5 stalled; of a receipt or a
 //!            failure, 1 it is whole
 //!   12  4    sequence: the place of this record in the answer, from 0
 //!   16  8    meter: ids or numbers so far, these included
-//!   24  4    width: numbers of one vector, in a record that holds some
+//!   24  4    width: numbers of one vector, or slots of one id with its log probabilities, in a record that holds some
 //!   28  4    reserved, zeros
 //!   32  480  120 slots: ids, numbers as f32, or the bytes of a receipt or a failure; zeros beyond the count
 //! ```
+//!
+//! An id with log probabilities has 2, 12 or 42 slots: itself, its log probability as f32, and 0, 5 or 20 pairs of the likeliest
+//! ids and theirs.
 
 use crate::Finish;
-use crate::limits::{RECORD_BYTES, RECORD_SLOTS};
+use crate::limits::{LOGPROBS, RECORD_BYTES, RECORD_SLOTS};
 
 /// A record as it travels.
 pub type RecordBytes = [u8; RECORD_BYTES];
@@ -35,6 +38,13 @@ pub enum RecordKind {
     Receipt = 3,
     /// A [`crate::JobFailure`]: the job was accepted and then failed.
     Failure = 4,
+    /// Token ids of a completion with log probabilities.
+    Scored = 5,
+}
+
+/// Slots of an id with the log probabilities of so many alternatives.
+pub(crate) const fn scored_width(alternatives: usize) -> usize {
+    2 + 2 * alternatives
 }
 
 /// One record.
@@ -112,6 +122,7 @@ impl Record {
             2 => RecordKind::Vectors,
             3 => RecordKind::Receipt,
             4 => RecordKind::Failure,
+            5 => RecordKind::Scored,
             other => return Err(odd("kind", other)),
         };
         let statement = matches!(kind, RecordKind::Receipt | RecordKind::Failure);
@@ -132,8 +143,17 @@ impl Record {
             (5, false) => Some(Finish::Stalled),
             (other, _) => return Err(odd("finish", other)),
         };
-        if (number(24) != 0) != (kind == RecordKind::Vectors && count > 0) {
-            return Err(odd("width", number(24)));
+        let width = number(24);
+        let fits = match (kind, count) {
+            (RecordKind::Vectors, 1..) => width != 0,
+            (RecordKind::Scored, 1..) => {
+                let widths = LOGPROBS.map(scored_width);
+                widths.contains(&(width as usize)) && count.is_multiple_of(width as usize)
+            }
+            _ => width == 0,
+        };
+        if !fits {
+            return Err(odd("width", width));
         }
         let meter = u64::from(number(16)) | u64::from(number(20)) << 32;
         let mut content = [0; CONTENT_BYTES];
@@ -150,7 +170,7 @@ impl Record {
             finish,
             sequence: number(12),
             meter,
-            width: number(24),
+            width,
             content,
         })
     }
@@ -202,6 +222,12 @@ mod tests {
             RecordKind::Receipt,
             RecordKind::Failure,
         ];
+        let scored = Record {
+            kind: RecordKind::Scored,
+            count: 24,
+            width: 12,
+            ..ids()
+        };
         let others = kinds.map(|kind| Record {
             kind,
             count: 60,
@@ -209,6 +235,7 @@ mod tests {
             width: u32::from(kind == RecordKind::Vectors),
             ..ids()
         });
+        let others = others.into_iter().chain([scored]);
         for record in [ids()].into_iter().chain(others) {
             let bytes = record.encode();
             assert_eq!(Record::decode(&bytes), Ok(record.clone()));
@@ -243,6 +270,15 @@ mod tests {
         assert_eq!(with(40, 1), Some(RecordError::Padding));
         assert_eq!(with(511, 1), Some(RecordError::Padding));
         assert_eq!(with(39, 1), None, "an id is not looked at");
+        let scored = |count: u8, width: u8| {
+            let mut bytes = ids().encode();
+            (bytes[0], bytes[4], bytes[24]) = (5, count, width);
+            Record::decode(&bytes).err()
+        };
+        assert_eq!(scored(2, 2), None);
+        for (count, width) in [(2, 0), (2, 1), (2, 12), (12, 4), (14, 12)] {
+            assert_eq!(scored(count, width), odd("width", width.into()));
+        }
         assert_eq!(Record::decode(&[0; 513]), Err(RecordError::Length(513)));
         let mut receipt = Record {
             kind: RecordKind::Receipt,

@@ -15,19 +15,20 @@
 //!   28  4   stop sequences                        112  16  job that this one retries
 //!   32  4   tokens of all stop sequences          128  32  handle of a cached prefix
 //!   36  4   words of a grammar                    160  4   its tokens
-//!   40  4   completion tokens at most             164  92  reserved, zeros
-//!   44  4   temperature, f32                      256      the words: tokens of each text; prompt tokens; bias pairs
-//!   48  4   top-p, f32                                     (token, f32); tokens of each stop; stop tokens; grammar
+//!   40  4   completion tokens at most             164  4   min-p, f32
+//!   44  4   temperature, f32                      168  88  reserved, zeros
+//!   48  4   top-p, f32                            256      the words: tokens of each text; prompt tokens; bias pairs
+//!                                                          (token, f32); tokens of each stop; stop tokens; grammar
 //! ```
 //!
-//! An embeddings request has zeros from byte 12 to 16 and from byte 24 to 80. What the format has room for and no guest
-//! computes yet is decoded and then refused by name ([`ChatRequest::unsupported`]), never ignored.
+//! An embeddings request has zeros from byte 12 to 16, from byte 24 to 80 and from byte 128 on. What the format has room for
+//! and no guest computes yet is decoded and then refused by name ([`ChatRequest::unsupported`]), never ignored.
 
 use crate::cbor::{self, Malformed};
 use crate::limits::{
-    BIAS_MAX, BIAS_VALUE_MAX, COMPLETION_TOKENS_MAX, GRAMMAR_WORDS_MAX, INPUTS_MAX, PENALTY_MAX,
-    REQUEST_BYTES_MAX, REQUEST_HEADER_BYTES, REQUEST_WORDS_MAX, REQUEST_WORDS_MIN, STOP_TOKENS_MAX,
-    STOPS_MAX, TEMPERATURE_MAX, TOP_P_MAX,
+    BIAS_MAX, BIAS_VALUE_MAX, COMPLETION_TOKENS_MAX, GRAMMAR_WORDS_MAX, INPUTS_MAX, LOGPROBS,
+    PENALTY_MAX, REQUEST_BYTES_MAX, REQUEST_HEADER_BYTES, REQUEST_WORDS_MAX, REQUEST_WORDS_MIN,
+    STOP_TOKENS_MAX, STOPS_MAX, TEMPERATURE_MAX, TOP_P_MAX,
 };
 use crate::{Digest, Endpoint, JobRequest};
 use zeroize::Zeroizing;
@@ -37,7 +38,7 @@ const SEED: u32 = 1;
 const PARENT: u32 = 2;
 const PREFIX: u32 = 4;
 /// Where the reserved bytes begin.
-const RESERVED: usize = 164;
+const RESERVED: usize = 168;
 
 /// A request of either endpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,51 +71,30 @@ pub struct ChatRequest {
     pub temperature: f32,
     /// The share of probability that is sampled from, above 0 and up to 1.
     pub top_p: f32,
+    /// The likeliest tokens that are considered, 0 for all.
+    pub top_k: u32,
+    /// The share of the likeliest token's probability that another must have, from 0, for all, to below 1.
+    pub min_p: f32,
+    /// What divides the score of a token that occurred, 1 for none.
+    pub repetition: f32,
+    /// What is taken off the score of a token that the completion has.
+    pub presence: f32,
+    /// What is taken off for each time that the completion has it.
+    pub frequency: f32,
+    /// What is added to the scores of tokens.
+    pub bias: Vec<(u32, f32)>,
     /// The sampling seed; the guest draws one where it is absent.
     pub seed: Option<u64>,
     /// Token sequences that end the completion; they count.
     pub stops: Vec<Vec<u32>>,
-    /// What this version has room for and no guest computes.
-    pub later: Later,
-}
-
-/// What a request may name and no guest computes yet. The default asks for nothing.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Later {
-    /// Completions; each is a job of its own in this version.
-    pub choices: u32,
-    /// The likeliest tokens that are considered, 0 for all.
-    pub top_k: u32,
-    /// What divides the score of a token that occurred, 1 for none.
-    pub repetition: f32,
-    /// What is taken off the score of a token that occurred.
-    pub presence: f32,
-    /// What is taken off for each occurrence.
-    pub frequency: f32,
-    /// 0 for none, else the alternatives of each token and 1: 1, 6 or 21.
-    pub logprobs: u32,
-    /// What is added to the scores of tokens.
-    pub bias: Vec<(u32, f32)>,
-    /// A table of states over classes of tokens.
-    pub grammar: Vec<u32>,
-    /// A prefix that the guest holds, by its secret handle, and its tokens.
+    /// Log probabilities of each token and of so many alternatives, one of [`crate::limits::LOGPROBS`], if any.
+    pub logprobs: Option<u8>,
+    /// A beginning of the prompt that the guest is to keep or to reuse, by its secret handle, and its tokens.
     pub prefix: Option<([u8; 32], u32)>,
-}
-
-impl Default for Later {
-    fn default() -> Self {
-        Later {
-            choices: 1,
-            top_k: 0,
-            repetition: 1.0,
-            presence: 0.0,
-            frequency: 0.0,
-            logprobs: 0,
-            bias: Vec::new(),
-            grammar: Vec::new(),
-            prefix: None,
-        }
-    }
+    /// A [`crate::limits::GRAMMAR_WORDS_MAX`] at most: which token may follow which, as the engine's sampler reads it.
+    pub grammar: Vec<u32>,
+    /// Completions; this version makes one for each job.
+    pub choices: u32,
 }
 
 impl ChatRequest {
@@ -125,37 +105,35 @@ impl ChatRequest {
             tokens_max,
             temperature: 0.0,
             top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            repetition: 1.0,
+            presence: 0.0,
+            frequency: 0.0,
+            bias: Vec::new(),
             seed: None,
             stops: Vec::new(),
-            later: Later::default(),
+            logprobs: None,
+            prefix: None,
+            grammar: Vec::new(),
+            choices: 1,
         }
     }
 
     /// The first thing that this asks for and no guest of this version computes.
     pub fn unsupported(&self) -> Option<&'static str> {
-        let (asked, nothing) = (&self.later, Later::default());
-        let set = [
-            ("choices", asked.choices != nothing.choices),
-            ("top_k", asked.top_k != nothing.top_k),
-            ("repetition", asked.repetition != nothing.repetition),
-            ("presence", asked.presence != nothing.presence),
-            ("frequency", asked.frequency != nothing.frequency),
-            ("logprobs", asked.logprobs != nothing.logprobs),
-            ("bias", !asked.bias.is_empty()),
-            ("grammar", !asked.grammar.is_empty()),
-            ("prefix", asked.prefix.is_some()),
-        ];
-        set.iter().find(|(_, set)| *set).map(|(name, _)| *name)
+        (self.choices != 1).then_some("choices")
     }
 
     fn check(&self) -> Result<(), Malformed> {
-        let (temperature, later) = (self.temperature, &self.later);
+        let temperature = self.temperature;
         // NaN is in no range, and a negative zero would be a second encoding of zero.
         let penalty =
             |value: f32| (-PENALTY_MAX..=PENALTY_MAX).contains(&value) && canonical(value);
         let bias = |(_, bias): &(u32, f32)| {
             (-BIAS_VALUE_MAX..=BIAS_VALUE_MAX).contains(bias) && canonical(*bias)
         };
+        let known = |count| LOGPROBS.contains(&usize::from(count));
         let stop = |stop: &Vec<u32>| (1..=STOP_TOKENS_MAX).contains(&stop.len());
         let fields = [
             ("prompt", !self.prompt.is_empty()),
@@ -169,22 +147,26 @@ impl ChatRequest {
             ),
             ("top_p", self.top_p > 0.0 && self.top_p <= TOP_P_MAX),
             (
+                "min_p",
+                (0.0..1.0).contains(&self.min_p) && canonical(self.min_p),
+            ),
+            (
                 "stops",
                 self.stops.len() <= STOPS_MAX && self.stops.iter().all(stop),
             ),
-            ("choices", later.choices > 0),
+            ("choices", self.choices > 0),
             (
                 "repetition",
-                later.repetition > 0.0 && later.repetition <= PENALTY_MAX,
+                self.repetition > 0.0 && self.repetition <= PENALTY_MAX,
             ),
-            ("presence", penalty(later.presence)),
-            ("frequency", penalty(later.frequency)),
-            ("logprobs", [0, 1, 6, 21].contains(&later.logprobs)),
+            ("presence", penalty(self.presence)),
+            ("frequency", penalty(self.frequency)),
+            ("logprobs", self.logprobs.is_none_or(known)),
             (
                 "bias",
-                later.bias.len() <= BIAS_MAX && later.bias.iter().all(bias),
+                self.bias.len() <= BIAS_MAX && self.bias.iter().all(bias),
             ),
-            ("grammar", later.grammar.len() <= GRAMMAR_WORDS_MAX),
+            ("grammar", self.grammar.len() <= GRAMMAR_WORDS_MAX),
         ];
         cbor::check(WHAT, 1, &fields)
     }
@@ -293,7 +275,10 @@ impl Request {
             parent: given(flags & PARENT, fields.bytes())?,
             ask: request,
         }
-        .with_prefix(given(flags & PREFIX, (fields.bytes(), fields.u32()))?)?;
+        .with_the_rest(
+            given(flags & PREFIX, (fields.bytes(), fields.u32()))?,
+            fields.f32(),
+        )?;
         let known = SEED | PARENT | PREFIX;
         if flags & !known != 0 || words.0.iter().any(|word| *word != [0; 4]) {
             return Err(Malformed::NotCanonical { what: WHAT });
@@ -310,10 +295,16 @@ impl Request {
         })
     }
 
-    fn with_prefix(mut self, prefix: Option<([u8; 32], u32)>) -> Result<Self, Malformed> {
+    /// The fields behind those that both endpoints have.
+    fn with_the_rest(
+        mut self,
+        prefix: Option<([u8; 32], u32)>,
+        min_p: f32,
+    ) -> Result<Self, Malformed> {
         match &mut self.ask {
-            Ask::Chat(chat) => chat.later.prefix = prefix,
+            Ask::Chat(chat) => (chat.prefix, chat.min_p) = (prefix, min_p),
             Ask::Embeddings(_) if prefix.is_some() => return Err(out_of_range("prefix")),
+            Ask::Embeddings(_) if min_p.to_bits() != 0 => return Err(out_of_range("min_p")),
             Ask::Embeddings(_) => {}
         }
         Ok(self)
@@ -340,10 +331,10 @@ impl Request {
             Ask::Chat(chat) => Sizes {
                 inputs: 1,
                 prompt: chat.prompt.len(),
-                bias: chat.later.bias.len(),
+                bias: chat.bias.len(),
                 stops: chat.stops.len(),
                 stop_tokens: chat.stops.iter().map(Vec::len).sum(),
-                grammar: chat.later.grammar.len(),
+                grammar: chat.grammar.len(),
             },
         }
     }
@@ -354,12 +345,12 @@ impl Request {
             Ask::Embeddings(_) => None,
         };
         let seed = chat.and_then(|chat| chat.seed);
-        let prefix = chat.and_then(|chat| chat.later.prefix);
+        let prefix = chat.and_then(|chat| chat.prefix);
         let set = |set: bool, flag| if set { flag } else { 0 };
         let flags = set(seed.is_some(), SEED)
             | set(self.parent.is_some(), PARENT)
             | set(prefix.is_some(), PREFIX);
-        let choices = chat.map_or(0, |chat| chat.later.choices);
+        let choices = chat.map_or(0, |chat| chat.choices);
         let numbers = [1, self.endpoint() as u32, flags, choices];
         numbers.iter().for_each(|n| out.extend(n.to_le_bytes()));
         let sizes = self.sizes().all();
@@ -375,6 +366,7 @@ impl Request {
         let (handle, tokens) = prefix.unwrap_or_default();
         out.extend(handle);
         out.extend(tokens.to_le_bytes());
+        out.extend(chat.map_or(0.0, |chat| chat.min_p).to_le_bytes());
     }
 
     fn put_words(&self, put: &mut dyn FnMut(u32)) {
@@ -385,27 +377,27 @@ impl Request {
         inputs.iter().for_each(|input| put(input.len() as u32));
         inputs.iter().flatten().for_each(|token| put(*token));
         let Some(chat) = chat else { return };
-        for (token, bias) in &chat.later.bias {
+        for (token, bias) in &chat.bias {
             put(*token);
             put(bias.to_bits());
         }
         chat.stops.iter().for_each(|stop| put(stop.len() as u32));
         chat.stops.iter().flatten().for_each(|token| put(*token));
-        chat.later.grammar.iter().for_each(|word| put(*word));
+        chat.grammar.iter().for_each(|word| put(*word));
     }
 }
 
 impl ChatRequest {
     fn put_parameters(&self, out: &mut Vec<u8>) {
-        let later = &self.later;
         out.extend(self.tokens_max.to_le_bytes());
         out.extend(self.temperature.to_le_bytes());
         out.extend(self.top_p.to_le_bytes());
-        out.extend(later.top_k.to_le_bytes());
-        for penalty in [later.repetition, later.presence, later.frequency] {
+        out.extend(self.top_k.to_le_bytes());
+        for penalty in [self.repetition, self.presence, self.frequency] {
             out.extend(penalty.to_le_bytes());
         }
-        out.extend(later.logprobs.to_le_bytes());
+        let logprobs = self.logprobs.map_or(0, |count| u32::from(count) + 1);
+        out.extend(logprobs.to_le_bytes());
         out.extend(self.seed.unwrap_or(0).to_le_bytes());
     }
 
@@ -430,21 +422,22 @@ impl ChatRequest {
             tokens_max,
             temperature,
             top_p,
+            top_k,
+            min_p: 0.0,
+            repetition,
+            presence,
+            frequency,
+            bias: { bias.iter() }
+                .map(|[token, bias]| (*token, f32::from_bits(*bias)))
+                .collect(),
             seed,
             stops: stops.ok_or_else(|| out_of_range("stops"))?,
-            later: Later {
-                choices,
-                top_k,
-                repetition,
-                presence,
-                frequency,
-                logprobs,
-                bias: { bias.iter() }
-                    .map(|[token, bias]| (*token, f32::from_bits(*bias)))
-                    .collect(),
-                grammar: words.take(sizes.grammar),
-                prefix: None,
-            },
+            // What is out of range for a byte is out of range.
+            logprobs: { logprobs.checked_sub(1) }
+                .map(|count| u8::try_from(count).unwrap_or(u8::MAX)),
+            prefix: None,
+            grammar: words.take(sizes.grammar),
+            choices,
         })
     }
 }

@@ -2,13 +2,14 @@
 
 use super::{Deadlines, Known, Unfinished};
 use crate::error::{ClientError, Executed};
+use crate::openai::logprob_entry;
 use crate::transport::{Stream, TransportError};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use wire::{
-    AnswerEvent, AnswerReader, Finish, Frame, FrameDecoder, FrameError, FrameKind, JobFailure,
-    RecordBytes, ResponseOpener, SignedRefusal, Subject,
+    AnswerEvent, AnswerReader, Ask, Finish, Frame, FrameDecoder, FrameError, FrameKind, JobFailure,
+    RecordBytes, ResponseOpener, Scored, SignedRefusal, Subject,
 };
 
 /// An answer on its way.
@@ -71,7 +72,7 @@ impl Answering {
         deadlines: Deadlines,
     ) -> Self {
         Answering {
-            reader: AnswerReader::new(known.asked.endpoint(), known.envelope),
+            reader: reader(&known),
             known,
             stream,
             deadlines,
@@ -202,7 +203,15 @@ impl Answering {
                 if begins {
                     self.arrived(self.known.head.start());
                 }
-                self.tokens(&ids, finish);
+                self.tokens(&ids, Vec::new(), finish);
+            }
+            AnswerEvent::Scored { tokens, finish } => {
+                if begins {
+                    self.arrived(self.known.head.start());
+                }
+                let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+                let logprobs = self.logprobs(&tokens);
+                self.tokens(&ids, logprobs, finish);
             }
             AnswerEvent::Vectors {
                 numbers,
@@ -226,7 +235,27 @@ impl Answering {
         Ok(())
     }
 
-    fn tokens(&mut self, ids: &[u32], finish: Option<Finish>) {
+    /// As the OpenAI API writes them, each with as many alternatives as were asked for.
+    fn logprobs(&self, tokens: &[Scored]) -> Vec<Value> {
+        let models = &self.known.session.shared().models;
+        let (Some(model), Some(completion)) =
+            (models.get(&self.known.head.model), &self.known.completion)
+        else {
+            return Vec::new();
+        };
+        let entry = |id, logprob| logprob_entry(&model.token_text(id), logprob);
+        let alternatives = usize::from(completion.alternatives());
+        let tokens = tokens.iter().map(|token| {
+            let top = token.top.iter().take(alternatives);
+            let top = top.map(|(id, logprob)| entry(*id, *logprob));
+            let mut own = entry(token.id, token.logprob);
+            own["top_logprobs"] = top.collect();
+            own
+        });
+        tokens.collect()
+    }
+
+    fn tokens(&mut self, ids: &[u32], logprobs: Vec<Value>, finish: Option<Finish>) {
         self.came(!ids.is_empty());
         self.received.ids.extend(ids);
         let Some(completion) = &mut self.known.completion else {
@@ -237,9 +266,9 @@ impl Answering {
             text += &completion.finish();
         }
         let stopped = completion.stopped();
-        if !text.is_empty() {
+        if !text.is_empty() || !logprobs.is_empty() {
             self.received.text += &text;
-            self.arrived(self.known.head.text(&text));
+            self.arrived(self.known.head.text(&text, logprobs));
         }
         match finish {
             Some(finish) => {
@@ -300,6 +329,17 @@ impl Answering {
             Some((_, code)) => ClientError::RefusedAnother(code),
             None => ClientError::UnknownSigner,
         }
+    }
+}
+
+fn reader(known: &Known) -> AnswerReader {
+    let logprobs = match &known.asked.ask {
+        Ask::Chat(chat) => chat.logprobs,
+        Ask::Embeddings(_) => None,
+    };
+    match logprobs {
+        Some(count) => AnswerReader::with_logprobs(known.envelope, count.into()),
+        None => AnswerReader::new(known.asked.endpoint(), known.envelope),
     }
 }
 

@@ -19,9 +19,13 @@ impl Head {
         self.chunk(json!({"role": "assistant", "content": ""}), None)
     }
 
-    /// The next text of a completion.
-    pub(crate) fn text(&self, content: &str) -> Value {
-        self.chunk(json!({"content": content}), None)
+    /// The next text of a completion, and the log probabilities of its tokens where they are asked for.
+    pub(crate) fn text(&self, content: &str, logprobs: Vec<Value>) -> Value {
+        let mut chunk = self.chunk(json!({"content": content}), None);
+        if !logprobs.is_empty() {
+            chunk["choices"][0]["logprobs"] = json!({"content": logprobs});
+        }
+        chunk
     }
 
     /// A completion is whole.
@@ -41,6 +45,26 @@ impl Head {
             |(index, vector)| json!({"object": "embedding", "index": index, "embedding": vector}),
         );
         json!({"object": "list", "data": data.collect::<Vec<_>>(), "model": self.model})
+    }
+}
+
+/// A token and its log probability. The bytes of a token that is a part of a character are not known here.
+pub(crate) fn logprob_entry(token: &str, logprob: f32) -> Value {
+    let whole = !token.contains(char::REPLACEMENT_CHARACTER);
+    let bytes = whole.then_some(token.as_bytes());
+    json!({"token": token, "logprob": logprob, "bytes": bytes})
+}
+
+/// The log probabilities of all tokens of a completion, by its events.
+pub(crate) fn logprobs(events: &[Value]) -> Value {
+    let parts = events.iter().filter_map(|event| {
+        let content = &event["choices"][0]["logprobs"]["content"];
+        content.as_array()
+    });
+    let all: Vec<&Value> = parts.flatten().collect();
+    match all.is_empty() {
+        true => Value::Null,
+        false => json!({"content": all, "refusal": null}),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Requests to `/v1/chat/completions`.
 
-use super::{Delivery, Request, bounded, flag, missing, neutral, number, other, refuse, text};
-use crate::ask::{Ask, Conversation, Message, Role};
+use super::{
+    Delivery, Request, bounded, flag, missing, neutral, number, other, preferences, refuse, text,
+};
+use crate::ask::{Ask, Conversation, Message, Preferences, Role};
 use crate::error::{ClientError, shown};
 use crate::limits::{COMPLETION_TOKENS_DEFAULT, STOP_BYTES_MAX, STOPS_MAX};
 use model::limits::{CONVERSATION_BYTES_MAX, MESSAGES_MAX};
@@ -12,6 +14,7 @@ pub(super) fn parse(fields: &Map<String, Value>) -> Result<Request, ClientError>
     let (mut model, mut messages, mut tokens_max) = (None, None, None);
     let (mut temperature, mut top_p, mut seed) = (None, None, None);
     let (mut stops, mut delivery) = (Vec::new(), Delivery::default());
+    let mut preferred = Preferences::default();
     // An SDK that sends every field it knows sends null for most of them: null is "not given".
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
         match name.as_str() {
@@ -33,9 +36,13 @@ pub(super) fn parse(fields: &Map<String, Value>) -> Result<Request, ClientError>
             "user" | "safety_identifier" | "prompt_cache_key" => drop(text(name, value)?),
             // Of use only to a completion that is stored, which `store` does not allow.
             "metadata" if value.is_object() => {}
+            "logprobs" | "top_logprobs" => {}
+            _ if preferences::take(name, value, &mut preferred)? => {}
             _ => neutral(NEUTRAL, name, value)?,
         }
     }
+    let given = |name| fields.get(name).filter(|value| !value.is_null());
+    preferred.logprobs = preferences::logprobs(given("logprobs"), given("top_logprobs"))?;
     let model = model.ok_or_else(|| missing("model"))?;
     let messages = messages.ok_or_else(|| missing("messages"))?;
     let ask = Ask::Chat(Conversation {
@@ -46,6 +53,7 @@ pub(super) fn parse(fields: &Map<String, Value>) -> Result<Request, ClientError>
         top_p: top_p.unwrap_or(1.0),
         seed,
         stops,
+        preferences: preferred,
     });
     Ok(Request { ask, delivery })
 }
@@ -53,15 +61,10 @@ pub(super) fn parse(fields: &Map<String, Value>) -> Result<Request, ClientError>
 /// Fields whose named values mean "nothing": accepted, not sent.
 const NEUTRAL: &[(&str, &[&str])] = &[
     ("n", &["1"]),
-    ("frequency_penalty", &["0", "0.0"]),
-    ("presence_penalty", &["0", "0.0"]),
-    ("logprobs", &["false"]),
-    ("top_logprobs", &["0"]),
     ("store", &["false"]),
     ("response_format", &[r#"{"type":"text"}"#]),
     ("modalities", &[r#"["text"]"#]),
     ("service_tier", &[r#""auto""#, r#""default""#]),
-    ("logit_bias", &["{}"]),
     ("tools", &["[]"]),
     ("tool_choice", &[r#""none""#, r#""auto""#]),
     ("parallel_tool_calls", &["true", "false"]),

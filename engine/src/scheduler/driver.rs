@@ -120,7 +120,7 @@ fn run(mut forward: Box<dyn Forward>, mut scheduler: Scheduler, inbox: &Receiver
         }
         let now_ms = started.elapsed().as_millis() as u64;
         scheduler.step(&mut *forward, now_ms, &mut |id, event| {
-            let last = !matches!(event, Event::Started { .. } | Event::Token(_));
+            let last = !matches!(event, Event::Started { .. } | Event::Token { .. });
             if let Some(listening) = jobs.get_mut(&id)
                 && (listening.listener)(event).is_break()
             {
@@ -164,7 +164,7 @@ fn take(
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Fake, alone, job, tokens};
+    use super::super::tests::{Fake, Plain, alone, job, tokens};
     use super::*;
     use std::sync::mpsc::{Sender, channel};
 
@@ -206,10 +206,10 @@ mod tests {
                 scope.spawn(move || {
                     let (events, received) = channel();
                     let job = job(seed, 3 + seed as usize, 9);
-                    driver.submit(job.clone(), None, told(&events)).unwrap();
+                    driver.submit(job.job(), None, told(&events)).unwrap();
                     drop(events);
                     let made = received.iter().filter_map(|event| match event {
-                        Event::Token(token) => Some(token),
+                        Event::Token { token, .. } => Some(token),
                         _ => None,
                     });
                     assert_eq!(made.collect::<Vec<u32>>(), alone(&job).0);
@@ -224,14 +224,14 @@ mod tests {
         let gated = Gated(Fake::new(16, 8, 40), keeper);
         let driver = Driver::start(Box::new(gated), tokens(), Limits::default()).unwrap();
         let (events, received) = channel();
-        let endless = Job {
+        let endless = Plain {
             stops: Vec::new(),
             ..job(1, 3, 30)
         };
-        let submitted = driver.submit(endless, None, told(&events)).unwrap();
+        let submitted = driver.submit(endless.job(), None, told(&events)).unwrap();
         gate.send(()).unwrap();
         assert_eq!(received.recv(), Ok(Event::Started { cached: 0 }));
-        assert!(matches!(received.recv(), Ok(Event::Token(_))));
+        assert!(matches!(received.recv(), Ok(Event::Token { .. })));
         // The second step is at the gate or on its way to it.
         submitted.cancel();
         drop(gate);
@@ -255,13 +255,15 @@ mod tests {
                 _ => ControlFlow::Continue(()),
             }
         });
-        driver.submit(job(1, 3, 30), None, listener).unwrap();
+        driver.submit(job(1, 3, 30).job(), None, listener).unwrap();
         let all: Vec<Event> = received.iter().collect();
         assert!(all.len() <= 3, "{all:?}");
         let mut stopped = driver;
         stopped.inbox = None;
         let (events, _) = channel();
-        let refused = stopped.submit(job(1, 3, 3), None, told(&events)).err();
+        let refused = stopped
+            .submit(job(1, 3, 3).job(), None, told(&events))
+            .err();
         assert_eq!(refused, Some(Refused::Stopped));
     }
 
@@ -271,7 +273,9 @@ mod tests {
         let driver = Driver::start(Box::new(fake), tokens(), Limits::default()).unwrap();
         let (events, received) = channel();
         let now = Some(Instant::now());
-        driver.submit(job(1, 3, 30), now, told(&events)).unwrap();
+        driver
+            .submit(job(1, 3, 30).job(), now, told(&events))
+            .unwrap();
         assert_eq!(received.recv(), Ok(Event::Refused(Refused::Late)));
     }
 }

@@ -1,18 +1,19 @@
 //! A job and what becomes of it.
 
+use kernels::Path;
+use kernels::sampling::{Constraints, Logprobs, Sampler, Sampling, SamplingError};
+
 use crate::cache::Prefix;
 use crate::error::RequestError;
-use crate::sampler::Sampling;
 
-/// A prompt to continue.
-#[derive(Debug, Clone)]
+/// A prompt to continue. [`Tokens::job`] makes one.
 pub struct Job {
     /// Its tokens, at least one.
     pub prompt: Vec<u32>,
-    /// How the completion is chosen, and how long it may be.
-    pub sampling: Sampling,
-    /// Token sequences that end it; they count.
-    pub stops: Vec<Vec<u32>>,
+    /// What chooses the completion's tokens.
+    pub sampler: Sampler,
+    /// Tokens of the completion at most, at least one.
+    pub tokens_max: u32,
     /// A beginning of the prompt to reuse, or to keep.
     pub prefix: Option<Prefix>,
     /// When it must have ended, on the clock of whoever runs the steps.
@@ -32,7 +33,12 @@ pub enum Event {
         cached: u32,
     },
     /// The next token of the completion.
-    Token(u32),
+    Token {
+        /// Which.
+        token: u32,
+        /// Log probabilities, if they are asked for.
+        logprobs: Option<Logprobs>,
+    },
     /// The completion has ended.
     Ended(Finish),
     /// It never ran.
@@ -77,6 +83,8 @@ pub enum Refused {
 /// What a model's tokens mean to whoever chooses them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
+    /// The instructions that look at scores; the choice is the same on each.
+    pub path: Path,
     /// Ids below this are tokens; the rest of the scores is padding and never chosen.
     pub size: usize,
     /// Tokens that end a completion.
@@ -86,6 +94,29 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// A job without prefix and deadline. Its prompt is checked when it is submitted; of `constraints` the end tokens are set here.
+    ///
+    /// This takes memory and time in proportion to the vocabulary, with a repetition penalty also to the prompt, with biases also
+    /// to their number: call it where nobody waits.
+    pub fn job(
+        &self,
+        prompt: Vec<u32>,
+        sampling: Sampling,
+        constraints: Constraints<'_>,
+    ) -> Result<Job, SamplingError> {
+        let constraints = Constraints {
+            ends: &self.ends,
+            ..constraints
+        };
+        Ok(Job {
+            sampler: Sampler::new(self.path, self.size, sampling, constraints, &prompt)?,
+            tokens_max: sampling.tokens_max,
+            prompt,
+            prefix: None,
+            deadline_ms: None,
+        })
+    }
+
     /// Whether all of these are tokens. Every id is compared, so that the time tells nothing of where a foreign one is.
     pub fn has(&self, ids: &[u32]) -> bool {
         let size = u32::try_from(self.size).unwrap_or(u32::MAX);
@@ -98,7 +129,7 @@ impl Tokens {
 impl Job {
     /// Positions whose keys and values it needs at most: the last token of a completion is not read again.
     pub(super) fn positions(&self) -> usize {
-        self.prompt.len() + self.sampling.tokens_max as usize - 1
+        self.prompt.len() + self.tokens_max as usize - 1
     }
 
     pub(super) fn is_late(&self, now_ms: u64) -> bool {

@@ -4,6 +4,7 @@ use super::job::{Finish, Job, JobId, Tokens};
 use super::shares::{Pending, Share};
 use crate::cache::{Cache, Lease};
 use crate::forward::Row;
+use kernels::sampling::Choice;
 
 /// A running job.
 pub(super) struct Sequence {
@@ -12,7 +13,9 @@ pub(super) struct Sequence {
     pub(super) lease: Lease,
     /// Positions whose keys and values are there.
     computed: usize,
-    made: Vec<u32>,
+    /// Tokens of the completion, and the last of them.
+    made: usize,
+    last: u32,
 }
 
 impl Sequence {
@@ -20,7 +23,8 @@ impl Sequence {
     pub(super) fn start(id: JobId, job: Job, lease: Lease) -> Self {
         Sequence {
             id,
-            made: Vec::with_capacity(job.sampling.tokens_max.min(1024) as usize),
+            made: 0,
+            last: 0,
             computed: lease.cached_tokens(),
             job,
             lease,
@@ -47,11 +51,9 @@ impl Sequence {
         })
     }
 
+    /// Of the completion only the last token has not been computed.
     fn token(&self, position: usize) -> u32 {
-        match position.checked_sub(self.job.prompt.len()) {
-            None => self.job.prompt[position],
-            Some(made) => self.made[made],
-        }
+        self.job.prompt.get(position).copied().unwrap_or(self.last)
     }
 
     /// So many rows more are there. When they reach the end of a prefix that is to be kept, its blocks are handed over.
@@ -66,28 +68,27 @@ impl Sequence {
         }
     }
 
-    /// The next token by its scores, or `None` if one of them is not finite.
-    pub(super) fn choose(&self, scores: &mut [f32], tokens: &Tokens) -> Option<u32> {
+    /// The next token by its scores, and whether the completion ends with it. `None` if a score is not finite.
+    pub(super) fn choose(
+        &mut self,
+        scores: &mut [f32],
+        tokens: &Tokens,
+    ) -> Option<(Choice, Option<Finish>)> {
         let scores = scores.get_mut(..tokens.size)?;
         for token in &tokens.forbidden {
             if let Some(score) = scores.get_mut(*token as usize) {
-                *score = f32::MIN;
+                *score = FORBIDDEN;
             }
         }
-        self.job.sampling.choose(scores, self.made.len() as u64)
-    }
-
-    /// Adds a token and says whether the completion ends with it.
-    pub(super) fn push(&mut self, token: u32, tokens: &Tokens) -> Option<Finish> {
-        self.made.push(token);
-        let ends = tokens
-            .ends
-            .iter()
-            .fold(false, |any, end| any | (*end == token));
-        if ends | ends_with(&self.made, &self.job.stops) {
-            return Some(Finish::Stop);
-        }
-        (self.made.len() >= self.job.sampling.tokens_max as usize).then_some(Finish::Length)
+        let choice = self.job.sampler.choose(scores).ok()?;
+        self.made += 1;
+        self.last = choice.token;
+        let full = self.made >= self.job.tokens_max as usize;
+        let finish = match choice.ends {
+            true => Some(Finish::Stop),
+            false => full.then_some(Finish::Length),
+        };
+        Some((choice, finish))
     }
 
     /// Positions computed, for tests of progress.
@@ -97,11 +98,5 @@ impl Sequence {
     }
 }
 
-/// Whether the tokens end with one of the sequences. All of each are compared: only whether they end shows.
-fn ends_with(made: &[u32], stops: &[Vec<u32>]) -> bool {
-    stops.iter().fold(false, |any, stop| {
-        let tail = made.len().checked_sub(stop.len()).map(|at| &made[at..]);
-        let differs = |tail: &[u32]| tail.iter().zip(stop).fold(0, |all, (a, b)| all | (a ^ b));
-        any | tail.is_some_and(|tail| differs(tail) == 0)
-    })
-}
+/// The score of a token that no completion holds: less than any model says, and finite whatever a penalty makes of it.
+const FORBIDDEN: f32 = -1e30;

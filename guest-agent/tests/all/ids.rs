@@ -35,9 +35,9 @@ async fn a_request_that_this_guest_does_not_answer_is_refused() {
         // As long as the context, so that no completion fits.
         chat(&|r| r.prompt = vec![5; 256]),
         // What is not computed is not ignored.
-        chat(&|r| r.later.top_k = 5),
-        chat(&|r| r.later.bias = vec![(5, 1.0)]),
-        chat(&|r| r.later.prefix = Some(([1; 32], 4))),
+        chat(&|r| r.choices = 2),
+        chat(&|r| r.grammar = vec![1]),
+        chat(&|r| r.bias = vec![(VOCABULARY, 1.0)]),
     ];
     for (number, odd) in odd.iter().enumerate() {
         let job = running.seal_body(30 + number as u8, odd, |_| ());

@@ -3,6 +3,7 @@
 mod ids;
 mod money;
 mod program;
+mod sampling;
 mod secret;
 mod serving;
 mod world;

@@ -3,19 +3,11 @@
 use crate::world::*;
 use ed25519_dalek::SigningKey;
 use settlement::{ChannelTerms, Nano};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 use wire::*;
-
-/// A long conversation, if chance does not end it.
-fn long(seed: u64) -> Vec<u8> {
-    let mut request = greeting();
-    request.tokens_max = 240;
-    request.temperature = 2.0;
-    request.seed = Some(seed);
-    asking(Ask::Chat(request)).encode().unwrap().to_vec()
-}
 
 fn claims(job: &SealedJob, receipt: &Receipt) -> RequestClaims {
     let core = receipt.unverified();
@@ -78,43 +70,76 @@ async fn readers_that_do_not_read_hold_nobody_up() {
 
 #[tokio::test]
 async fn only_a_jobs_client_cancels_it_and_pays_for_what_was_made() {
-    let running = boot(&config(|c| {
-        c["jobs_max"] = 200.into();
-        c["interval_ms"] = 100.into();
-        // Jobs that end before they are cancelled are owed for, too.
-        c["exposure_max_nano"] = 1_000_000_000_000u64.into();
-    }))
-    .await;
-    let keyset = running.worker.keyset();
-    let mut ended = Vec::new();
-    // The first of these completions that does not end by itself before it is cancelled.
-    for number in 0..40 {
-        let job = running.seal_body(number, &long(number.into()), |_| ());
-        let (mut stream, agent) = running.begin(&job, 1 << 20).await;
-        let mut first = [0; 100];
-        stream.read_exact(&mut first).await.unwrap();
-        // The proxy's guess, and the client's word.
-        let cancel = job.cancel.cancel(job.envelope.digest()).encode();
-        let mut guess = cancel;
-        guess[63] ^= 1;
-        for bytes in [&guess, &cancel] {
-            let ask = Frame::encode(FrameKind::OpenCancel, bytes);
-            let frames = exchange(&running.serving, [ask, end()].concat()).await;
-            assert_eq!(frames.len(), 1, "nothing tells whether it was right");
-            assert_eq!(frames[0].kind, FrameKind::End);
-        }
-        let agent = timeout(Duration::from_secs(8), agent).await;
-        agent.expect("it ends").unwrap();
-        let (receipt, _) = running.fetch(&job).await.expect("it is kept");
-        let core = receipt.verify(keyset, &claims(&job, &receipt)).unwrap();
-        ended.push(core.core().finish);
-        if core.core().finish == Finish::Cancelled {
-            assert!(core.core().usage.completion < 240);
-            assert!(core.core().cost > Nano(0));
-            break;
-        }
+    let (running, hold) = boot_held(&config(|_| ())).await;
+    let job = running.seal(1, |_| ());
+    let (mut stream, agent) = running.begin(&job, 1 << 20).await;
+    stream.read_u8().await.unwrap();
+    hold.step();
+    // It cannot end by itself: the second of its eleven tokens waits for the test. The proxy's guess, and the client's word.
+    let cancel = job.cancel.cancel(job.envelope.digest()).encode();
+    let mut guess = cancel;
+    guess[63] ^= 1;
+    for bytes in [&guess, &cancel] {
+        assert!(!agent.is_finished());
+        let ask = Frame::encode(FrameKind::OpenCancel, bytes);
+        let frames = exchange(&running.serving, [ask, end()].concat()).await;
+        assert_eq!(frames.len(), 1, "nothing tells whether it was right");
+        assert_eq!(frames[0].kind, FrameKind::End);
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(ended.last(), Some(&Finish::Cancelled), "{ended:?}");
+    let agent = timeout(Duration::from_secs(8), agent).await;
+    agent.expect("it ends").unwrap();
+    let (receipt, _) = running.fetch(&job).await.expect("it is kept");
+    let keyset = running.worker.keyset();
+    let core = receipt.verify(keyset, &claims(&job, &receipt)).unwrap();
+    let core = core.core();
+    assert_eq!((core.finish, core.usage.completion), (Finish::Cancelled, 1));
+    assert_eq!(core.usage.prompt as usize, greeting().prompt.len());
+    assert!(core.cost > Nano(0));
+    // The step that was under way passes, and the next job has the model.
+    drop(hold);
+    assert_eq!(running.code(running.seal(2, |_| ())).await, None);
+}
+
+/// Who is not started owes nothing, and a job that is waits for nobody else's end.
+#[tokio::test]
+async fn jobs_share_the_steps_of_a_model_and_one_that_waits_is_cancelled_without_a_charge() {
+    let (running, hold) = boot_held(&config(|c| c["jobs_max"] = 100.into())).await;
+    let first = running.seal(1, |_| ());
+    let (mut stream, agent) = running.begin(&first, 1 << 20).await;
+    stream.read_u8().await.unwrap();
+    // The model is busy with the first one's prompt.
+    let jobs = [2, 3, 4].map(|number| running.seal(number, |_| ()));
+    let mut begun = Vec::new();
+    for job in &jobs {
+        begun.push(running.begin(job, 1 << 20).await);
+    }
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    let cancel = jobs[2].cancel.cancel(jobs[2].envelope.digest()).encode();
+    let ask = Frame::encode(FrameKind::OpenCancel, &cancel);
+    exchange(&running.serving, [ask, end()].concat()).await;
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    let sequences = hold.sequences.clone();
+    drop(hold);
+    agent.await.unwrap();
+    for (_, agent) in begun {
+        agent.await.unwrap();
+    }
+    assert_eq!(
+        sequences.load(Ordering::SeqCst),
+        3,
+        "all but the cancelled one"
+    );
+    for job in [&first, &jobs[0], &jobs[1]] {
+        let (receipt, _) = running.fetch(job).await.expect("it is kept");
+        let core = receipt.unverified();
+        assert_eq!((core.finish, core.usage.completion), (Finish::Stop, 11));
+    }
+    assert!(running.fetch(&jobs[2]).await.is_none());
 }
 
 /// A proxy that does not know the secret ends nothing.

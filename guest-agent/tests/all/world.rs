@@ -2,6 +2,7 @@
 
 use attest::{Manifest, Policy, Root};
 use ed25519_dalek::SigningKey;
+use engine::{BlockTable, EngineError, Forward, ForwardShape, Row};
 use guest_agent::platform::{Platform, PlatformError};
 use guest_agent::{Booted, Serving};
 use rand_chacha::ChaCha20Rng;
@@ -9,8 +10,11 @@ use rand_core::SeedableRng;
 use registers::{Digest48, Registers, ReportData};
 use settlement::{Address, ChainId, ChannelTerms, Nano, SignedCharge, SignedVoucher, Voucher};
 use simulator::SimulatedModule;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, LazyLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
@@ -121,8 +125,69 @@ pub fn module() -> SimulatedModule {
     SimulatedModule::new(now(), &mut random).unwrap()
 }
 
+/// What computes a chat model, but each step waits for the test, until that lets go of its end.
+pub struct Held {
+    forward: Box<dyn Forward>,
+    steps: Receiver<()>,
+    /// The most sequences that a step had.
+    sequences: Arc<AtomicUsize>,
+}
+
+/// A test's hold on the steps of a model.
+pub struct Hold {
+    next: Sender<()>,
+    pub sequences: Arc<AtomicUsize>,
+}
+
+impl Hold {
+    /// Lets one step pass.
+    pub fn step(&self) {
+        self.next.send(()).unwrap();
+    }
+}
+
+impl Forward for Held {
+    fn shape(&self) -> &ForwardShape {
+        self.forward.shape()
+    }
+
+    fn forward(
+        &mut self,
+        rows: &[Row],
+        tables: &[BlockTable],
+        scores: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
+        let _ = self.steps.recv();
+        let sequences: BTreeSet<usize> = rows.iter().map(|row| row.sequence).collect();
+        self.sequences.fetch_max(sequences.len(), Ordering::SeqCst);
+        self.forward.forward(rows, tables, scores)
+    }
+}
+
+/// Boots an agent whose steps wait for the test.
+pub async fn boot_held(config: &[u8]) -> (Running, Hold) {
+    let (next, steps) = channel();
+    let sequences = Arc::new(AtomicUsize::new(0));
+    let (counted, mut steps) = (sequences.clone(), Some(steps));
+    let running = boot_wrapped(config, |forward| {
+        Box::new(Held {
+            forward,
+            steps: steps.take().expect("one model"),
+            sequences: counted.clone(),
+        })
+    });
+    (running.await, Hold { next, sequences })
+}
+
 /// Boots an agent and attests it as a client does.
 pub async fn boot(config: &[u8]) -> Running {
+    boot_wrapped(config, |forward| forward).await
+}
+
+async fn boot_wrapped(
+    config: &[u8],
+    wrap: impl FnMut(Box<dyn Forward>) -> Box<dyn Forward>,
+) -> Running {
     let module = module();
     let root = Root::insecure_test(module.root_der().to_vec()).unwrap();
     let collateral = module.collateral_json().to_vec();
@@ -131,6 +196,7 @@ pub async fn boot(config: &[u8]) -> Running {
     let attested = booted
         .measure(|| Ok(agent), models())
         .unwrap()
+        .wrap(wrap)
         .attest(&mut ChaCha20Rng::from_seed([1; 32]))
         .unwrap();
     let endorsement = Endorsement::sign(attested.keyset().digest(), &payee());

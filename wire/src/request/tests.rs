@@ -26,17 +26,16 @@ fn again(request: &Request) -> Result<Request, Malformed> {
 /// Everything that the format has room for.
 fn full() -> ChatRequest {
     ChatRequest {
-        later: Later {
-            choices: 2,
-            top_k: 40,
-            repetition: 1.1,
-            presence: -0.5,
-            frequency: 0.25,
-            logprobs: 21,
-            bias: vec![(3, -100.0), (4, 1.0)],
-            grammar: vec![1, 2, 3],
-            prefix: Some(([8; 32], 2)),
-        },
+        top_k: 40,
+        min_p: 0.125,
+        repetition: 1.1,
+        presence: -0.5,
+        frequency: 0.25,
+        bias: vec![(3, -100.0), (4, 1.0)],
+        logprobs: Some(20),
+        prefix: Some(([8; 32], 2)),
+        grammar: vec![1, 2, 3],
+        choices: 2,
         ..chat()
     }
 }
@@ -112,7 +111,9 @@ fn a_value_at_its_limit_is_taken_and_the_next_one_is_not() {
         }
     };
     type Change = fn(&mut ChatRequest);
-    let good: [Change; 12] = [
+    let good: [Change; 14] = [
+        |r| r.min_p = 0.0,
+        |r| r.min_p = 1.0f32.next_down(),
         |r| r.tokens_max = 1,
         |r| r.tokens_max = COMPLETION_TOKENS_MAX,
         |r| r.temperature = 0.0,
@@ -121,15 +122,18 @@ fn a_value_at_its_limit_is_taken_and_the_next_one_is_not() {
         |r| r.prompt = vec![1; REQUEST_WORDS_MAX - 6],
         |r| r.stops = vec![vec![1; STOP_TOKENS_MAX]; STOPS_MAX],
         |r| r.stops.clear(),
-        |r| r.later.bias = vec![(1, 1.0); BIAS_MAX],
-        |r| r.later.grammar = vec![1; GRAMMAR_WORDS_MAX],
-        |r| r.later.presence = -PENALTY_MAX,
-        |r| r.later.logprobs = 6,
+        |r| r.bias = vec![(1, 1.0); BIAS_MAX],
+        |r| r.grammar = vec![1; GRAMMAR_WORDS_MAX],
+        |r| r.presence = -PENALTY_MAX,
+        |r| r.logprobs = Some(5),
     ];
     for (number, change) in good.iter().enumerate() {
         assert_eq!(check(change), None, "{number}");
     }
-    let bad: [(&str, Change); 22] = [
+    let bad: [(&str, Change); 25] = [
+        ("min_p", |r| r.min_p = 1.0),
+        ("min_p", |r| r.min_p = -0.0),
+        ("min_p", |r| r.min_p = f32::NAN),
         ("tokens_max", |r| r.tokens_max = 0),
         ("tokens_max", |r| r.tokens_max = COMPLETION_TOKENS_MAX + 1),
         ("temperature", |r| r.temperature = -0.1),
@@ -144,16 +148,14 @@ fn a_value_at_its_limit_is_taken_and_the_next_one_is_not() {
         ("stops", |r| r.stops = vec![vec![1; STOP_TOKENS_MAX + 1]]),
         ("stops", |r| r.stops = vec![vec![1]; STOPS_MAX + 1]),
         ("stops", |r| r.stops = vec![vec![]]),
-        ("bias", |r| r.later.bias = vec![(1, 1.0); BIAS_MAX + 1]),
-        ("grammar", |r| {
-            r.later.grammar = vec![1; GRAMMAR_WORDS_MAX + 1]
-        }),
-        ("presence", |r| r.later.presence = PENALTY_MAX.next_up()),
-        ("frequency", |r| r.later.frequency = -0.0),
-        ("repetition", |r| r.later.repetition = 0.0),
-        ("repetition", |r| r.later.repetition = f32::NAN),
-        ("logprobs", |r| r.later.logprobs = 2),
-        ("choices", |r| r.later.choices = 0),
+        ("bias", |r| r.bias = vec![(1, 1.0); BIAS_MAX + 1]),
+        ("grammar", |r| r.grammar = vec![1; GRAMMAR_WORDS_MAX + 1]),
+        ("presence", |r| r.presence = PENALTY_MAX.next_up()),
+        ("frequency", |r| r.frequency = -0.0),
+        ("repetition", |r| r.repetition = 0.0),
+        ("repetition", |r| r.repetition = f32::NAN),
+        ("logprobs", |r| r.logprobs = Some(1)),
+        ("choices", |r| r.choices = 0),
     ];
     for (number, (field, change)) in bad.iter().enumerate() {
         assert_eq!(check(change), Some(*field), "{number}");
@@ -171,25 +173,13 @@ fn a_value_at_its_limit_is_taken_and_the_next_one_is_not() {
 
 #[test]
 fn what_no_guest_computes_is_named_and_never_ignored() {
-    type Change = fn(&mut Later);
-    let cases: [(&str, Change); 9] = [
-        ("choices", |l| l.choices = 2),
-        ("top_k", |l| l.top_k = 1),
-        ("repetition", |l| l.repetition = 1.1),
-        ("presence", |l| l.presence = 0.1),
-        ("frequency", |l| l.frequency = 0.1),
-        ("logprobs", |l| l.logprobs = 1),
-        ("bias", |l| l.bias = vec![(1, 0.0)]),
-        ("grammar", |l| l.grammar = vec![0]),
-        ("prefix", |l| l.prefix = Some(([0; 32], 0))),
-    ];
-    for (name, change) in cases {
-        let mut request = chat();
-        change(&mut request.later);
-        assert_eq!(request.unsupported(), Some(name));
-        let read = again(&asking(Ask::Chat(request.clone())));
-        assert_eq!(read, Ok(asking(Ask::Chat(request))), "{name} arrives");
-    }
+    let several = ChatRequest {
+        choices: 2,
+        ..chat()
+    };
+    assert_eq!(several.unsupported(), Some("choices"));
+    let read = again(&asking(Ask::Chat(several.clone())));
+    assert_eq!(read, Ok(asking(Ask::Chat(several))), "it arrives");
     assert_eq!(chat().unsupported(), None);
 }
 
