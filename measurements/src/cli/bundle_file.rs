@@ -69,5 +69,6 @@ fn of_worker(bytes: &[u8]) -> Option<(Bundle, Digest32)> {
         gpus: None,
         report_data: None,
     };
-    Some((bundle, Digest32::of(&evidence.keyset)))
+    let keyset = wire::KeysetDigest::of(&evidence.keyset);
+    Some((bundle, Digest32(keyset.0)))
 }

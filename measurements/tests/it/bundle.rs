@@ -286,7 +286,7 @@ fn a_report_in_hex_is_bundled_with_its_rims() {
 fn the_evidence_of_a_worker_is_read_and_verified_for_the_verifiers_nonce() {
     let directory = directory();
     let (keyset, nonce) = (b"a keyset".to_vec(), [9; 32]);
-    let digest = registers::Digest32::of(&keyset);
+    let digest = wire::KeysetDigest::of(&keyset);
     let mut module = SimulatedModule::new(NOW_UNIX_S, &mut random("worker")).unwrap();
     for event in manifest().rtmr3_events() {
         module.extend(3, &event.digest).unwrap();
