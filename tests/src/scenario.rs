@@ -16,7 +16,7 @@ const SENTENCES: [&str; 3] = [
     "Following therapy, the sick man's arterial tension decreased.",
     "The orchestra tuned its violins before the concert.",
 ];
-const QUESTION: &str = "Can the host read my prompt?";
+const QUESTION: &str = "What is a private key?";
 /// What the developer locks in the channel.
 const DEPOSIT_TON: &str = "2";
 
@@ -47,11 +47,16 @@ pub async fn run(
         "temperature": 0, "max_tokens": 64});
     let answer = job(&client, &session, Endpoint::Chat, body, tamper, steps).await?;
     let (text, first_token_s) = (answer.text.clone(), answer.first_token.as_secs_f64());
-    let (tokens, receipt) = (
-        answer.receipt().core().usage.completion,
-        answer.receipt().digest(),
-    );
-    steps.done("chat", format!("{QUESTION} — {}", text.trim()));
+    let (core, receipt) = (answer.receipt().core(), answer.receipt().digest());
+    let (tokens, timings) = (core.usage.completion, core.timings);
+    // As the guest signed it: the first token is the prompt's.
+    let decoded_ms = timings
+        .total_ms
+        .saturating_sub(timings.first_token_ms)
+        .max(1);
+    let speed = f64::from(tokens.saturating_sub(1)) * 1000.0 / f64::from(decoded_ms);
+    let words = format!("{QUESTION} — {} ({speed:.1} tokens/s)", text.trim());
+    steps.done("chat", words);
     let payment = pay(&client, answer, steps).await?;
 
     let payout = settle(stack, &channel, &payment, steps)?;
@@ -62,7 +67,7 @@ pub async fn run(
             "registers_match": session.worker().peer().registers == *stack.manifest.registers(),
         },
         "embeddings": {"dimensions": embeddings.0, "similar": embeddings.1, "dissimilar": embeddings.2},
-        "chat": {"text": text, "tokens": tokens},
+        "chat": {"text": text, "tokens": tokens, "tokens_per_second": speed},
         "receipt": {"verified": true, "digest": receipt.to_string()},
         "payout": payout,
         "seconds": {"attest": attest_s, "first_token": first_token_s, "total": seconds(started)},
