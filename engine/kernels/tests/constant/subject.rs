@@ -69,17 +69,19 @@ fn inner() {
     let Ok(task) = std::env::var(TASK) else {
         return;
     };
-    let [prompt, path] = [PROMPT, PATH].map(|name| std::env::var(name).unwrap());
+    let [prompt, path, eye] = [PROMPT, PATH, EYE].map(|name| std::env::var(name).unwrap());
     let path = Path::ALL
         .into_iter()
         .find(|known| known.name() == path)
         .unwrap();
     // Else the passes would fall back to another path, which would be looked at instead.
     assert!(path.is_here());
-    let mut subject = Subject::new(path, prompt.parse().unwrap());
+    // A trace lists every instruction, those before the first signal too.
+    let vocabulary = if eye == Eye::Lackey.name() { 512 } else { 2048 };
+    let mut subject = Subject::new(path, prompt.parse().unwrap(), vocabulary);
     let mut found = match NAIVE.contains(&&*task) {
         true => subject.naive(&task),
-        false => subject.complete(&task),
+        false => subject.complete_by(&task),
     };
     mark(&mut found, PUBLIC);
     println!("found: {found:?}");
@@ -97,8 +99,8 @@ const WIDTH: usize = 64;
 const TOKENS: usize = 8;
 
 impl Subject {
-    fn new(path: Path, prompt: u32) -> Self {
-        let (vocabulary, length) = (2048, 32);
+    fn new(path: Path, prompt: u32, vocabulary: usize) -> Self {
+        let length = 32;
         let mut table = Packed::zeroed(Kind::Q8, vocabulary, WIDTH).unwrap();
         let mut random = 12345u32;
         for row in 0..vocabulary {
@@ -119,6 +121,12 @@ impl Subject {
             vocabulary,
             prompt,
         }
+    }
+
+    /// The completions by these options, whose names are separated by commas.
+    fn complete_by(&mut self, options: &str) -> Vec<u32> {
+        let found = options.split(',').flat_map(|option| self.complete(option));
+        found.collect()
     }
 
     /// A prompt and the tokens that follow it.
@@ -247,8 +255,10 @@ impl Subject {
     /// Three stores.
     fn signal(&self, stores: [usize; 3]) {
         static SIGNAL: [AtomicU8; 0x334] = [const { AtomicU8::new(0) }; 0x334];
+        // Without this, what nobody reads is not stored.
+        let signal = black_box(&SIGNAL);
         for at in stores {
-            SIGNAL[at].store(1, Ordering::Relaxed);
+            signal[at].store(1, Ordering::Relaxed);
         }
     }
 }
