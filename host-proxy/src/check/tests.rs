@@ -41,16 +41,17 @@ impl FakeHost {
     }
 
     fn qemu(&self, version: &str, object: &str) {
-        use std::os::unix::fs::PermissionsExt;
         let answers = format!(
             "#!/bin/sh\nif [ \"$1\" = --version ]; then echo 'QEMU emulator version {version}'; else echo '  {object}'; fi\n"
         );
-        self.write("qemu", &answers);
-        fs::set_permissions(
-            self.directory.path().join("qemu"),
-            fs::Permissions::from_mode(0o755),
-        )
-        .expect("set");
+        self.write("qemu.sh", &answers);
+        // Another process writes what is to be run: a test beside this one that starts a program just now would inherit
+        // the file, open for writing, and the kernel runs no such file.
+        let mut install = std::process::Command::new("install");
+        let (text, program) = ("qemu.sh", "qemu");
+        install.current_dir(self.directory.path());
+        install.args(["-m", "755", text, program]);
+        assert!(install.status().expect("coreutils").success());
     }
 
     async fn lacks(&self) -> Vec<&'static str> {

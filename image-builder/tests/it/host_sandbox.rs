@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use image_builder::sandbox::Sandbox;
 use tempfile::TempDir;
@@ -23,4 +24,13 @@ pub fn host_sandbox() -> (TempDir, Sandbox) {
         }
     }
     (tree, sandbox)
+}
+
+/// Copies `from` to `to`, a program that a test runs. Another process does it: a test beside this one that starts a program
+/// just now would inherit the file, open for writing, and the kernel runs no such file ("Text file busy").
+pub fn executable(from: &Path, to: &Path) -> PathBuf {
+    let mut install = Command::new("install");
+    install.args(["-m", "755"]).args([from, to]);
+    assert!(install.status().expect("coreutils").success());
+    to.to_owned()
 }

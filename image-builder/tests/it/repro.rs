@@ -2,11 +2,11 @@
 //! images are made.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::host_sandbox::executable;
 use image_builder::image::repro::Variation;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_image-builder");
@@ -34,11 +34,10 @@ fn seen(text: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn script(directory: &Path) -> std::path::PathBuf {
-    let script = directory.join("witness");
-    fs::write(&script, WITNESS).expect("written");
-    fs::set_permissions(&script, Permissions::from_mode(0o755)).expect("ours");
-    script
+fn script(directory: &Path) -> PathBuf {
+    let text = directory.join("witness.sh");
+    fs::write(&text, WITNESS).expect("written");
+    executable(&text, &directory.join("witness"))
 }
 
 fn ran(command: &mut Command, witness: &Path) -> BTreeMap<String, String> {

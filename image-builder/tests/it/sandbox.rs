@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::host_sandbox::{IMAGE_BUILDER, host_sandbox};
+use crate::host_sandbox::{IMAGE_BUILDER, executable, host_sandbox};
 use image_builder::sandbox::{ENVIRONMENT, Sandbox};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -412,8 +412,7 @@ fn it_works_for_another_user_than_root() {
     }
     let (tree, sandbox) = host_sandbox();
     // The directory of a build is often closed to others: the program goes where everybody can read it.
-    let program = tree.path().join("image-builder");
-    fs::copy(IMAGE_BUILDER, &program).expect("copied");
+    let program = executable(IMAGE_BUILDER.as_ref(), &tree.path().join("image-builder"));
     open_to_all(tree.path());
     let mut command = sandbox
         .launcher(&program)

@@ -12,7 +12,7 @@ use registers::{Digest32, Digest48, Register, VerityRoot};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
@@ -71,8 +71,13 @@ pub fn fixture(scenario: &str) -> Option<Fixture> {
             fixture.run().display(),
             this.display()
         );
-        fs::write(&script, text).expect("written");
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("set");
+        let source = fixture.path(&format!("{name}.sh"));
+        fs::write(&source, text).expect("written");
+        // Another process writes what is to be run: a test beside this one that starts a program just now would inherit
+        // the file, open for writing, and the kernel runs no such file.
+        let mut install = Command::new("install");
+        install.args(["-m", "755"]).arg(&source).arg(&script);
+        assert!(install.status().expect("coreutils").success());
         programs[name] = json!({ "run": [], "program": script });
     }
     fs::write(
