@@ -1,12 +1,12 @@
 //! The command line of `chrysalis-ledger`.
 
 use anyhow::Context;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde_json::json;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use tokio::net::TcpListener;
 
-use crate::Ledger;
+use crate::{Conditions, Faults, Ledger};
 use settlement::{Address, Nano};
 
 /// An embedded TON network with simulated value, behind toncenter's HTTP API.
@@ -38,10 +38,67 @@ enum Command {
         /// Give this account 10 TON if it has nothing yet. Repeatable.
         #[arg(long, value_name = "ADDRESS", value_parser = Address::from_any)]
         fund: Vec<Address>,
+        #[command(flatten)]
+        network: NetworkArguments,
         /// Print one JSON object on stdout instead of a sentence.
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Blocks, and what goes wrong between them. Shares are in thousandths.
+#[derive(Args)]
+#[command(next_help_heading = "Network")]
+struct NetworkArguments {
+    /// Make a block every so many seconds; without it everything happens at once and nothing goes wrong.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=600))]
+    block_s: Option<u32>,
+    /// Where all chance comes from.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "block_s")]
+    seed: u64,
+    /// External messages that never reach a block.
+    #[arg(long, value_name = "SHARE", default_value_t = 0, requires = "block_s", value_parser = share())]
+    drop: u16,
+    /// External messages that arrive twice.
+    #[arg(long, value_name = "SHARE", default_value_t = 0, requires = "block_s", value_parser = share())]
+    duplicate: u16,
+    /// External messages that are encoded anew on their way, so that their hash changes.
+    #[arg(long, value_name = "SHARE", default_value_t = 0, requires = "block_s", value_parser = share())]
+    reencode: u16,
+    /// Questions that are answered with 429.
+    #[arg(long, value_name = "SHARE", default_value_t = 0, requires = "block_s", value_parser = share())]
+    refuse: u16,
+    /// External messages wait up to so many blocks more.
+    #[arg(long, value_name = "BLOCKS", default_value_t = 0, requires = "block_s")]
+    delay_blocks: u32,
+    /// Answers are of a state up to so many blocks ago.
+    #[arg(long, value_name = "BLOCKS", default_value_t = 0, requires = "block_s")]
+    lag_blocks: u32,
+    /// Deliver the messages of a block in any order that TON allows.
+    #[arg(long, requires = "block_s")]
+    reorder: bool,
+}
+
+fn share() -> impl Clone + Into<clap::builder::ValueParser> {
+    clap::value_parser!(u16).range(0..=1_000)
+}
+
+impl NetworkArguments {
+    fn conditions(&self) -> Option<Conditions> {
+        Some(Conditions {
+            block_s: self.block_s?,
+            seed: self.seed,
+            faults: Faults {
+                drop: self.drop,
+                duplicate: self.duplicate,
+                reencode: self.reencode,
+                refuse: self.refuse,
+                delay_blocks_max: self.delay_blocks,
+                lag_blocks_max: self.lag_blocks,
+                reorder: self.reorder,
+            },
+        })
+    }
 }
 
 /// What `--fund` gives: enough for a channel and its fees.
@@ -58,9 +115,10 @@ pub async fn main() -> ExitCode {
         db,
         listen,
         fund,
+        network,
         json,
     } = arguments().command;
-    match serve(db, listen, &fund, json).await {
+    match serve(db, listen, &fund, network.conditions(), json).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let sentence = told(&error);
@@ -105,6 +163,7 @@ async fn serve(
     db: PathBuf,
     listen: SocketAddr,
     fund: &[Address],
+    conditions: Option<Conditions>,
     json: bool,
 ) -> anyhow::Result<()> {
     let path = db.display().to_string();
@@ -118,6 +177,9 @@ async fn serve(
         if ledger.account(account).with_context(funding)?.balance == Nano::ZERO {
             ledger.faucet(account, FUND).with_context(funding)?;
         }
+    }
+    if let Some(conditions) = conditions {
+        ledger.set_conditions(conditions);
     }
     let listener = TcpListener::bind(listen)
         .await

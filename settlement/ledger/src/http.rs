@@ -36,6 +36,8 @@ enum Fault {
     Refused(String),
     /// The ledger failed.
     Ledger(String),
+    /// Too many questions, as the faults have it.
+    TooMany,
 }
 
 async fn get_api(
@@ -71,21 +73,43 @@ async fn post_faucet(State(ledger): State<Ledger>, body: Bytes) -> Response {
 // Not a method toncenter could have.
 const FAUCET: &str = "/faucet";
 
+impl Ledger {
+    /// Answers a question as [`serve`] does, in this process.
+    pub fn answer(&self, request: &settlement::toncenter::Request) -> (u16, Vec<u8>) {
+        let method = request.path.strip_prefix("/api/v2/").unwrap_or_default();
+        let (status, Json(body)) = match serde_json::from_slice(&request.body) {
+            Ok(Value::Object(fields)) => response(run(self, method, &fields)),
+            _ => failure(Fault::Request("the body is not a JSON object".into())),
+        };
+        (status.as_u16(), body.to_string().into_bytes())
+    }
+}
+
 async fn respond(ledger: Ledger, method: String, fields: Map<String, Value>) -> Response {
     // A write waits for the disk.
     let result = tokio::task::spawn_blocking(move || run(&ledger, &method, &fields)).await;
     match result {
-        Ok(Ok(result)) => (
+        Ok(result) => response(result),
+        Err(_) => failure(Fault::Ledger("the ledger stopped while answering".into())),
+    }
+}
+
+fn response(result: Result<Value, Fault>) -> Response {
+    match result {
+        Ok(result) => (
             StatusCode::OK,
             Json(json!({ "ok": true, "result": result })),
         ),
-        Ok(Err(fault)) => failure(fault),
-        Err(_) => failure(Fault::Ledger("the ledger stopped while answering".into())),
+        Err(fault) => failure(fault),
     }
 }
 
 fn run(ledger: &Ledger, method: &str, fields: &Map<String, Value>) -> Result<Value, Fault> {
     let address = || shape::read_address(fields.get("address")).ok_or_else(|| wrong("address"));
+    if method != FAUCET && ledger.refuses() {
+        return Err(Fault::TooMany);
+    }
+    let view = ledger.view()?;
     match method {
         "sendBoc" | "sendBocReturnHash" => {
             let boc = fields
@@ -99,18 +123,18 @@ fn run(ledger: &Ledger, method: &str, fields: &Map<String, Value>) -> Result<Val
             })
         }
         "getAddressInformation" => {
-            let view = ledger.account(&address()?)?;
-            Ok(shape::account(&view, ledger.now(), ledger.seqno()?))
+            let account = ledger.account_in(&view, &address()?)?;
+            Ok(shape::account(&account, view.unix_s, view.seqno))
         }
-        "getAddressBalance" => Ok(json!(ledger.account(&address()?)?.balance)),
+        "getAddressBalance" => Ok(json!(ledger.account_in(&view, &address()?)?.balance)),
         "runGetMethod" => {
             let name = fields
                 .get("method")
                 .and_then(Value::as_str)
                 .ok_or_else(|| wrong("method"))?;
             let stack = shape::read_stack(fields.get("stack")).ok_or_else(|| wrong("stack"))?;
-            let answer = ledger.run_get_method(&address()?, name, &stack)?;
-            Ok(shape::answer(&answer, ledger.seqno()?))
+            let answer = ledger.run_get_method_in(&view, &address()?, name, &stack)?;
+            Ok(shape::answer(&answer, view.seqno))
         }
         "getTransactions" => {
             let limit = number(fields, "limit")?.unwrap_or(10);
@@ -119,13 +143,10 @@ fn run(ledger: &Ledger, method: &str, fields: &Map<String, Value>) -> Result<Val
                 .filter(|lt| *lt > 0)
                 .map(|lt| lt.saturating_add(1));
             let limit = usize::try_from(limit).unwrap_or(limits::TRANSACTIONS_MAX);
-            Ok(shape::transactions(&ledger.transactions_before(
-                &address()?,
-                before,
-                limit,
-            )?))
+            let transactions = ledger.transactions_in(&view, &address()?, before, limit)?;
+            Ok(shape::transactions(&transactions))
         }
-        "getMasterchainInfo" => Ok(shape::masterchain(ledger.seqno()?)),
+        "getMasterchainInfo" => Ok(shape::masterchain(view.seqno)),
         FAUCET => {
             let amount = fields
                 .get("amount")
@@ -163,6 +184,7 @@ fn failure(fault: Fault) -> Response {
         Fault::Request(text) => (StatusCode::UNPROCESSABLE_ENTITY, text),
         Fault::Refused(text) => (StatusCode::INTERNAL_SERVER_ERROR, text),
         Fault::Ledger(text) => (StatusCode::INTERNAL_SERVER_ERROR, text),
+        Fault::TooMany => (StatusCode::TOO_MANY_REQUESTS, "Ratelimit exceed".into()),
     };
     (
         status,

@@ -6,12 +6,15 @@
 //! **Trusts.** `tycho-executor` and `tycho-vm` to compute as TON does, SQLite to keep what it has committed, and the clock it is given.
 //! It trusts no message: whatever bytes arrive, they are decoded within limits and judged by the contracts.
 //!
-//! **Promises.** An accepted external message and everything it causes are one durable write (`synchronous=FULL`): after a crash all of
-//! it is there, or none. A message that is not accepted leaves no trace. The network id is 20241, which no live network has, and
+//! **Promises.** An accepted external message and everything it causes, or with conditions a block, are one durable write
+//! (`synchronous=FULL`): after a crash all of it is there, or none. A message that is not accepted leaves no trace. The network id is 20241, which no live network has, and
 //! signatures made for it are void elsewhere.
 //!
-//! **Lacks.** Validators, blocks, shards, masterchain contracts, proofs, delays, forks. A message chain settles within one call, which a
-//! live network does not do: clients must not rely on it.
+//! **Two ways.** By itself a message and all that it causes happen within one call, which no live network does. With
+//! [`Conditions`] there are blocks: each message waits for the next one, and messages are dropped, delayed, doubled, encoded anew and
+//! reordered, answers come late or not at all, by a seed. What has to stand a live network is tested so.
+//!
+//! **Lacks.** Validators, shards, masterchain contracts, proofs, forks.
 
 pub mod cli;
 mod config;
@@ -20,6 +23,7 @@ mod getter;
 mod http;
 pub mod limits;
 mod machine;
+mod network;
 mod shape;
 mod store;
 mod transaction;
@@ -29,5 +33,6 @@ pub use error::{LedgerError, Refusal};
 pub use getter::Answer;
 pub use http::serve;
 pub use machine::reencoded;
+pub use network::{Conditions, Faults, View};
 pub use transaction::{MessageView, Party, TransactionView};
 pub use world::{Accepted, AccountState, AccountView, Ledger, Totals};

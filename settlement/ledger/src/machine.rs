@@ -33,6 +33,10 @@ pub(crate) struct Effects {
     /// Collected by the network: fees of transactions, and forwarding of delivered messages.
     pub(crate) fees: u128,
     pub(crate) next_lt: u64,
+    /// Internal messages that the next block delivers.
+    pub(crate) queued: Vec<Cell>,
+    /// Those of the block before that were delivered now, by their place in the queue.
+    pub(crate) delivered: Vec<i64>,
 }
 
 /// Reads accounts as they were before this message.
@@ -56,6 +60,7 @@ pub(crate) fn no_account() -> Result<ShardAccount, LedgerError> {
 }
 
 /// An external message, its destination known.
+#[derive(Clone)]
 pub(crate) struct External {
     pub(crate) root: Cell,
     pub(crate) to: Address,
@@ -107,6 +112,8 @@ impl<'a> Machine<'a> {
             transactions: Vec::new(),
             fees: 0,
             next_lt: lt,
+            queued: Vec::new(),
+            delivered: Vec::new(),
         };
         Machine {
             config,
@@ -119,6 +126,47 @@ impl<'a> Machine<'a> {
     pub(crate) fn external(mut self, external: &External) -> Result<Effects, LedgerError> {
         let out = self.execute(&external.to, true, &external.root, 0)?;
         self.deliver(out)
+    }
+
+    /// Whether the account would take the message now.
+    pub(crate) fn would_take(mut self, external: &External) -> Result<(), LedgerError> {
+        self.execute(&external.to, true, &external.root, 0)?;
+        Ok(())
+    }
+
+    /// One block: these external messages, then these internal ones. What they cause waits for the next block. An external message
+    /// that is refused leaves no trace.
+    pub(crate) fn block(
+        mut self,
+        externals: &[External],
+        internals: Vec<(i64, Cell)>,
+    ) -> Result<Effects, LedgerError> {
+        for external in externals {
+            match self.execute(&external.to, true, &external.root, 0) {
+                Ok(out) => self.queue(out)?,
+                Err(LedgerError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for (place, root) in internals {
+            let message = root.parse::<OwnedMessage>()?;
+            if let MsgInfo::Int(info) = message.info {
+                let out = self.internal(&info, &root)?;
+                self.queue(out)?;
+            }
+            self.effects.delivered.push(place);
+        }
+        Ok(self.effects)
+    }
+
+    fn queue(&mut self, out: Vec<Cell>) -> Result<(), LedgerError> {
+        for root in out {
+            // Messages to the outside are events: kept in their transaction, delivered to nobody.
+            if matches!(root.parse::<OwnedMessage>()?.info, MsgInfo::Int(_)) {
+                self.effects.queued.push(root);
+            }
+        }
+        Ok(())
     }
 
     /// Money out of nothing, by a message from [`FAUCET`] like any other.
@@ -153,7 +201,6 @@ impl<'a> Machine<'a> {
         let mut delivered = 0;
         while let Some(root) = queue.pop_front() {
             let message = root.parse::<OwnedMessage>()?;
-            // Messages to the outside are events: kept in their transaction, delivered to nobody.
             let MsgInfo::Int(info) = message.info else {
                 continue;
             };
@@ -164,15 +211,19 @@ impl<'a> Machine<'a> {
                 }
                 .into());
             }
-            let to = transaction::address(&info.dst).ok_or_else(|| {
-                LedgerError::Machine(
-                    "an action phase let a message to a malformed address through".into(),
-                )
-            })?;
-            self.effects.fees += info.fwd_fee.into_inner();
-            queue.extend(self.execute(&to, false, &root, info.created_lt)?);
+            queue.extend(self.internal(&info, &root)?);
         }
         Ok(self.effects)
+    }
+
+    fn internal(&mut self, info: &IntMsgInfo, root: &Cell) -> Result<Vec<Cell>, LedgerError> {
+        let to = transaction::address(&info.dst).ok_or_else(|| {
+            LedgerError::Machine(
+                "an action phase let a message to a malformed address through".into(),
+            )
+        })?;
+        self.effects.fees += info.fwd_fee.into_inner();
+        self.execute(&to, false, root, info.created_lt)
     }
 
     /// One transaction. Answers the messages it sent.

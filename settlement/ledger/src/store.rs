@@ -10,7 +10,7 @@ use settlement::{Address, ChainId};
 use std::{path::Path, time::Duration};
 use tycho_types::{
     boc::Boc,
-    cell::{HashBytes, Lazy},
+    cell::{Cell, HashBytes, Lazy},
     models::ShardAccount,
 };
 
@@ -37,7 +37,9 @@ const SCHEMA: &str = "
         address BLOB NOT NULL, lt INTEGER NOT NULL, boc BLOB NOT NULL, PRIMARY KEY (address, lt)
     ) STRICT, WITHOUT ROWID;
 ";
-const SCHEMA_VERSION: i64 = 1;
+/// Internal messages on their way to the next block, where there are blocks.
+const QUEUE: &str = "CREATE TABLE queue (place INTEGER PRIMARY KEY, boc BLOB NOT NULL) STRICT;";
+const SCHEMA_VERSION: i64 = 2;
 const FIRST_LT: u64 = 1_000_000;
 
 impl Store {
@@ -74,6 +76,7 @@ impl Store {
         match version {
             0 if tables == 0 => {
                 write.execute_batch(SCHEMA)?;
+                write.execute_batch(QUEUE)?;
                 write.pragma_update(None, "user_version", SCHEMA_VERSION)?;
                 put(&write, "chain", &chain.to_string())?;
                 put_counters(
@@ -86,7 +89,11 @@ impl Store {
                     },
                 )?;
             }
-            SCHEMA_VERSION => {
+            1 | SCHEMA_VERSION => {
+                if version == 1 {
+                    write.execute_batch(QUEUE)?;
+                    write.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+                }
                 let found: String = get(&write, "chain")?;
                 if found != chain.to_string() {
                     return Err(foreign(format!("network {found}")));
@@ -135,9 +142,39 @@ impl Store {
                 params![key(&transaction.account), lt, transaction.boc],
             )?;
         }
+        for place in &effects.delivered {
+            write.execute("DELETE FROM queue WHERE place = ?1", [place])?;
+        }
+        for message in &effects.queued {
+            write.execute(
+                "INSERT INTO queue (boc) VALUES (?1)",
+                [Boc::encode(message)],
+            )?;
+        }
         put_counters(&write, counters)?;
         write.commit()?;
         Ok(())
+    }
+
+    /// Blocks in which nothing happened.
+    pub(crate) fn skip(&self, counters: &Counters) -> Result<(), LedgerError> {
+        put(&self.db, "seqno", &counters.seqno.to_string())
+    }
+
+    /// The messages that the next block delivers, in the order of their making.
+    pub(crate) fn queue(&self) -> Result<Vec<(i64, Cell)>, LedgerError> {
+        let mut query = self
+            .db
+            .prepare_cached("SELECT place, boc FROM queue ORDER BY place")?;
+        let rows = query.query_map([], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
+        })?;
+        rows.map(|row| {
+            let (place, boc) = row?;
+            let root = Boc::decode(boc).map_err(|_| LedgerError::Corrupt("a message"))?;
+            Ok((place, root))
+        })
+        .collect()
     }
 
     /// Newest first, at most `limit`, before `before_lt` if given.

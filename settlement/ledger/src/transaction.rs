@@ -151,6 +151,12 @@ fn message(root: &Cell) -> Result<MessageView, LedgerError> {
     })
 }
 
+/// Everything that an internal message carries: value, and what is still to be collected for forwarding.
+pub(crate) fn carried(root: &Cell) -> Result<u128, LedgerError> {
+    let view = message(root)?;
+    Ok(u128::from(view.value.0) + u128::from(view.forward_fee.0))
+}
+
 pub(crate) fn nano(tokens: Tokens) -> Result<Nano, LedgerError> {
     u64::try_from(tokens.into_inner())
         .map(Nano)

@@ -4,7 +4,8 @@ use crate::{
     Answer, config,
     error::LedgerError,
     getter, limits,
-    machine::{Accounts, Effects, External, Machine},
+    machine::{Accounts, Effects, External, Machine, reencoded},
+    network::{Conditions, Network, Past, View},
     store::{Counters, Store},
     transaction::{self, TransactionView},
 };
@@ -15,7 +16,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 use tycho_executor::ParsedConfig;
-use tycho_types::{boc::Boc, models};
+use tycho_types::{
+    boc::Boc,
+    models::{self, ShardAccount},
+};
 
 /// An embedded TON. Clones share one ledger.
 #[derive(Clone)]
@@ -25,6 +29,8 @@ struct World {
     store: Store,
     config: ParsedConfig,
     clock: Clock,
+    /// `None`: what a message causes happens at once.
+    network: Option<Network>,
 }
 
 enum Clock {
@@ -75,13 +81,15 @@ pub struct AccountView {
     pub last_hash: [u8; 32],
 }
 
-/// Where all the money is. `issued == balances + fees`, always.
+/// Where all the money is. `issued == balances + in_flight + fees`, always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Totals {
     /// Everything the faucet ever gave.
     pub issued: u128,
     /// Everything accounts hold.
     pub balances: u128,
+    /// Everything in messages that wait for the next block.
+    pub in_flight: u128,
     /// Everything the network collected.
     pub fees: u128,
 }
@@ -103,6 +111,7 @@ impl Ledger {
             store,
             config,
             clock: Clock::System,
+            network: None,
         }))))
     }
 
@@ -126,9 +135,39 @@ impl Ledger {
         self.world().now()
     }
 
+    /// From now on there are blocks, and what goes wrong between them; or other faults than before.
+    pub fn set_conditions(&self, conditions: Conditions) {
+        let mut world = self.world();
+        let now = world.now();
+        match &mut world.network {
+            Some(network) => network.conditions = conditions,
+            none => *none = Some(Network::new(conditions, now)),
+        }
+    }
+
+    /// The state that one answer is from: the newest, or with faults an older one.
+    pub fn view(&self) -> Result<View, LedgerError> {
+        let mut world = self.world();
+        world.advance()?;
+        let seqno = world.store.counters()?.seqno;
+        let newest = View {
+            seqno,
+            unix_s: world.now(),
+            lt_below: u64::MAX,
+        };
+        let network = world.network.as_mut();
+        Ok(network.map_or(newest, |network| network.view(seqno)))
+    }
+
+    /// Whether a question is refused because there are too many, as the faults have it.
+    pub(crate) fn refuses(&self) -> bool {
+        self.world().network.as_mut().is_some_and(Network::refuses)
+    }
+
     /// Simulated money out of nothing.
     pub fn faucet(&self, to: &Address, amount: Nano) -> Result<TransactionView, LedgerError> {
         let mut world = self.world();
+        world.advance()?;
         let (counters, now) = (world.store.counters()?, world.now());
         let effects = Machine::new(&world.config, &world.store, now, counters.next_lt)
             .faucet(to, amount.0)?;
@@ -143,51 +182,47 @@ impl Ledger {
             ))
     }
 
-    /// Delivers an external message. When this returns `Ok`, it and everything it caused are on disk.
+    /// Delivers an external message. When this returns `Ok`, it and everything it caused are on disk. Where there are blocks, it is on
+    /// its way: no account would refuse it now, and nothing is known of what it will cause.
     pub fn send_external(&self, boc: &[u8]) -> Result<Accepted, LedgerError> {
         let external = External::decode(boc)?;
         let mut world = self.world();
+        world.advance()?;
         let (counters, now) = (world.store.counters()?, world.now());
-        let effects =
-            Machine::new(&world.config, &world.store, now, counters.next_lt).external(&external)?;
-        world.commit(&effects, counters)?;
+        let machine = Machine::new(&world.config, &world.store, now, counters.next_lt);
+        let hash = external.root.repr_hash().0;
+        if world.network.is_none() {
+            let effects = machine.external(&external)?;
+            world.commit(&effects, counters)?;
+            return Ok(Accepted {
+                hash,
+                transactions: effects.transactions,
+            });
+        }
+        machine.would_take(&external)?;
+        let anew = External::decode(&reencoded(boc)?).ok();
+        if let Some(network) = &mut world.network {
+            network.hold(external, anew, counters.seqno);
+        }
         Ok(Accepted {
-            hash: external.root.repr_hash().0,
-            transactions: effects.transactions,
+            hash,
+            transactions: Vec::new(),
         })
     }
 
     /// An account as it is now.
     pub fn account(&self, address: &Address) -> Result<AccountView, LedgerError> {
-        let shard = self.world().store.shard_account(address)?;
-        let (last_lt, last_hash) = (shard.last_trans_lt, shard.last_trans_hash.0);
-        let Some(account) = shard.load_account()? else {
-            return Ok(AccountView {
-                balance: Nano::ZERO,
-                state: AccountState::Nonexistent,
-                last_lt,
-                last_hash,
-            });
-        };
-        let state = match account.state {
-            models::AccountState::Uninit => AccountState::Uninitialized,
-            models::AccountState::Frozen(_) => AccountState::Frozen,
-            models::AccountState::Active(init) => {
-                let (code, data) = (init.code.unwrap_or_default(), init.data.unwrap_or_default());
-                let code_hash = code.repr_hash().0;
-                AccountState::Active {
-                    code_hash,
-                    code_boc: Boc::encode(code),
-                    data_boc: Boc::encode(data),
-                }
-            }
-        };
-        Ok(AccountView {
-            balance: transaction::nano(account.balance.tokens)?,
-            state,
-            last_lt,
-            last_hash,
-        })
+        let mut world = self.world();
+        world.advance()?;
+        let shard = world.store.shard_account(address)?;
+        drop(world);
+        account_view(&shard)
+    }
+
+    /// An account as a view has it.
+    pub fn account_in(&self, view: &View, address: &Address) -> Result<AccountView, LedgerError> {
+        let shard = self.world().shard_account_in(view, address)?;
+        account_view(&shard)
     }
 
     /// Runs a get method; it changes nothing.
@@ -197,9 +232,23 @@ impl Ledger {
         method: &str,
         stack: &[StackItem],
     ) -> Result<Answer, LedgerError> {
-        let world = self.world();
+        let mut world = self.world();
+        world.advance()?;
         let account = world.store.shard_account(address)?.load_account()?;
         getter::run(&world.config, world.now(), address, account, method, stack)
+    }
+
+    /// The same on an account as a view has it.
+    pub fn run_get_method_in(
+        &self,
+        view: &View,
+        address: &Address,
+        method: &str,
+        stack: &[StackItem],
+    ) -> Result<Answer, LedgerError> {
+        let world = self.world();
+        let account = world.shard_account_in(view, address)?.load_account()?;
+        getter::run(&world.config, view.unix_s, address, account, method, stack)
     }
 
     /// An account's transactions, newest first, at most [`limits::TRANSACTIONS_MAX`].
@@ -214,23 +263,47 @@ impl Ledger {
         before_lt: Option<u64>,
         limit: usize,
     ) -> Result<Vec<TransactionView>, LedgerError> {
-        self.world()
-            .store
-            .transactions(address, before_lt, limit.min(limits::TRANSACTIONS_MAX))
+        let mut world = self.world();
+        world.advance()?;
+        let limit = limit.min(limits::TRANSACTIONS_MAX);
+        world.store.transactions(address, before_lt, limit)
     }
 
-    /// How many messages from outside were taken: this ledger's block number.
+    /// The same as a view has them.
+    pub fn transactions_in(
+        &self,
+        view: &View,
+        address: &Address,
+        before_lt: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<TransactionView>, LedgerError> {
+        let before = before_lt.unwrap_or(u64::MAX).min(view.lt_below);
+        let limit = limit.min(limits::TRANSACTIONS_MAX);
+        self.world()
+            .store
+            .transactions(address, Some(before), limit)
+    }
+
+    /// The number of the newest block: where there are none, how many messages from outside were taken.
     pub fn seqno(&self) -> Result<u64, LedgerError> {
-        Ok(self.world().store.counters()?.seqno)
+        let mut world = self.world();
+        world.advance()?;
+        Ok(world.store.counters()?.seqno)
     }
 
     /// Where all the money is.
     pub fn totals(&self) -> Result<Totals, LedgerError> {
-        let world = self.world();
+        let mut world = self.world();
+        world.advance()?;
         let Counters { issued, fees, .. } = world.store.counters()?;
+        let mut in_flight = 0;
+        for (_, message) in world.store.queue()? {
+            in_flight += transaction::carried(&message)?;
+        }
         Ok(Totals {
             issued,
             balances: world.store.balances()?,
+            in_flight,
             fees,
         })
     }
@@ -241,6 +314,37 @@ impl Ledger {
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+fn account_view(shard: &ShardAccount) -> Result<AccountView, LedgerError> {
+    let (last_lt, last_hash) = (shard.last_trans_lt, shard.last_trans_hash.0);
+    let Some(account) = shard.load_account()? else {
+        return Ok(AccountView {
+            balance: Nano::ZERO,
+            state: AccountState::Nonexistent,
+            last_lt,
+            last_hash,
+        });
+    };
+    let state = match account.state {
+        models::AccountState::Uninit => AccountState::Uninitialized,
+        models::AccountState::Frozen(_) => AccountState::Frozen,
+        models::AccountState::Active(init) => {
+            let (code, data) = (init.code.unwrap_or_default(), init.data.unwrap_or_default());
+            let code_hash = code.repr_hash().0;
+            AccountState::Active {
+                code_hash,
+                code_boc: Boc::encode(code),
+                data_boc: Boc::encode(data),
+            }
+        }
+    };
+    Ok(AccountView {
+        balance: transaction::nano(account.balance.tokens)?,
+        state,
+        last_lt,
+        last_hash,
+    })
 }
 
 impl World {
@@ -257,7 +361,55 @@ impl World {
         }
     }
 
+    /// Makes the blocks that are due.
+    fn advance(&mut self) -> Result<(), LedgerError> {
+        let now = self.now();
+        loop {
+            let Some(network) = &mut self.network else {
+                return Ok(());
+            };
+            let block_s = network.block_s();
+            let due = now.saturating_sub(network.block_unix_s) / block_s;
+            if due == 0 {
+                return Ok(());
+            }
+            let (counters, queue) = (self.store.counters()?, self.store.queue()?);
+            if queue.is_empty() && network.is_idle() {
+                network.block_unix_s += due * block_s;
+                let seqno = counters.seqno + u64::from(due);
+                return self.store.skip(&Counters { seqno, ..counters });
+            }
+            network.block_unix_s += block_s;
+            let (externals, queue) = (network.due(counters.seqno + 1), network.order(queue));
+            let unix_s = network.block_unix_s;
+            let machine = Machine::new(&self.config, &self.store, unix_s, counters.next_lt);
+            let effects = machine.block(&externals, queue)?;
+            self.commit(&effects, counters)?;
+        }
+    }
+
+    fn shard_account_in(
+        &self,
+        view: &View,
+        address: &Address,
+    ) -> Result<ShardAccount, LedgerError> {
+        let before = self.network.as_ref();
+        match before.and_then(|network| network.before(view, address)) {
+            Some(account) => Ok(account.clone()),
+            None => self.store.shard_account(address),
+        }
+    }
+
     fn commit(&mut self, effects: &Effects, before: Counters) -> Result<(), LedgerError> {
+        if let Some(network) = &mut self.network {
+            let addresses = effects.accounts.keys();
+            let accounts = addresses.map(|at| Ok((*at, self.store.shard_account(at)?)));
+            network.remember(Past {
+                block: before.seqno + 1,
+                next_lt: before.next_lt,
+                accounts: accounts.collect::<Result<_, LedgerError>>()?,
+            });
+        }
         let after = Counters {
             next_lt: effects.next_lt,
             seqno: before.seqno + 1,

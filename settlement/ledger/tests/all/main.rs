@@ -1,6 +1,7 @@
 //! Everything that is tested from outside, in one binary.
 
 mod channel;
+mod conditions;
 mod durable;
 mod http;
 mod network;

@@ -146,7 +146,11 @@ impl Network {
     /// No money appears or disappears.
     pub fn assert_conserved(&self) {
         let totals = self.ledger.totals().expect("totals");
-        assert_eq!(totals.issued, totals.balances + totals.fees, "{totals:?}");
+        assert_eq!(
+            totals.issued,
+            totals.balances + totals.in_flight + totals.fees,
+            "{totals:?}"
+        );
     }
 }
 
