@@ -1,14 +1,21 @@
-//! What the client asks of a TON node: the state of its channel, and to carry the message that opens it.
+//! What the client asks of a TON node: the state of its channel, and to carry messages to it.
+//!
+//! Two readers: [`read_channel`] for jobs, which takes only an open channel under the configured key, and [`owned_channel`] for its
+//! owner, which also takes one that closes, is closed, or had its key rotated, since its money is still the owner's.
 //!
 //! Trusted: nothing that can be computed. A channel's address is a hash over its terms, so a node that lies about who is
 //! paid is caught here. What it says about deposit and paid is its claim; a lie there costs at most a refused job, since
 //! the payer signs no more than it counted.
 
+mod orders;
+
+pub use orders::{NotNow, Order, Plan, plan, send};
+
 use crate::config::ConfigError;
 use crate::error::ClientError;
 use crate::limits::REPLY_BYTES_MAX;
 use crate::transport::{Ask, Transport};
-use settlement::toncenter::{self, Call, ChainError};
+use settlement::toncenter::{self, AccountView, Call, ChainError};
 use settlement::{Address, ChainId, ChannelState, ChannelStatus, ChannelTerms, Nano, Wallet};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -58,38 +65,67 @@ pub async fn read_channel(
     address: Address,
     payer_key: &[u8; 32],
 ) -> Result<Channel, ClientError> {
+    let channel = owned_channel(node, chain, address, payer_key).await?;
+    usable(&channel.state, &address, payer_key)?;
+    Ok(channel)
+}
+
+/// Reads a channel in whatever state it is, and refuses one that `first_key`, the key it was opened with, did not open.
+pub async fn owned_channel(
+    node: &Transport,
+    chain: ChainId,
+    address: Address,
+    first_key: &[u8; 32],
+) -> Result<Channel, ClientError> {
     let state = ask(node, &toncenter::channel_state(&address))
         .await?
         .map_err(|e| ClientError::Chain(format!("channel {address}: {e}")))?;
-    check(&state, chain, &address, payer_key)?;
+    prove(&state, chain, &address, first_key)?;
     Ok(Channel { address, state })
 }
 
-fn check(
+fn prove(
     state: &ChannelState,
     chain: ChainId,
     address: &Address,
-    payer_key: &[u8; 32],
+    first_key: &[u8; 32],
 ) -> Result<(), ClientError> {
     let refuse = |why: &str| Err(ClientError::Chain(format!("channel {address} {why}")));
     if state.chain != chain {
         return refuse("is on another chain than the configuration says");
     }
-    if state.payer_key != *payer_key {
-        return refuse("has another payer key than the configured one");
-    }
-    // A rotated key is no longer the one that the address was made from; then the node's word for the terms is all
-    // there is, and it is not enough.
-    if state.terms(state.payer_key).address() != *address {
+    // The address is a hash over the terms and the key it was opened with, which rotations do not change.
+    if state.terms(*first_key).address() != *address {
         return refuse(
-            "is not the address of the terms that the node tells, so the node is not believed",
+            "is not the address of the terms that the node tells and the key in `payer_key_file`: the channel was opened with \
+             another key, or the node is not to be believed",
         );
     }
+    Ok(())
+}
+
+/// Whether jobs can be paid from it.
+fn usable(
+    state: &ChannelState,
+    address: &Address,
+    payer_key: &[u8; 32],
+) -> Result<(), ClientError> {
+    let refuse = |why: &str| Err(ClientError::Chain(format!("channel {address} {why}")));
     match state.status {
-        ChannelStatus::Open => Ok(()),
-        ChannelStatus::Closing => refuse("is closing"),
-        ChannelStatus::Closed => refuse("is closed"),
+        ChannelStatus::Open => {}
+        ChannelStatus::Closing => return refuse("is closing"),
+        ChannelStatus::Closed => return refuse("is closed"),
     }
+    if state.payer_key != *payer_key {
+        return refuse(
+            "had its key rotated. Guests know a channel by the key it was opened with: open another for jobs (`terms.salt`), and \
+             take the rest out of this one with `channel close` and `channel withdraw`",
+        );
+    }
+    if state.pending_at != 0 && state.pending_key != *payer_key {
+        return refuse("has a rotation of its key under way; `channel cancel` takes it back");
+    }
+    Ok(())
 }
 
 /// Deploys a channel with its first deposit and waits until the chain shows it. One message, valid for a minute: a
@@ -139,10 +175,24 @@ pub async fn open_channel(
     }
 }
 
-async fn wallet_seqno(node: &Transport, wallet: &Address) -> Result<u32, ClientError> {
-    let account = ask(node, &toncenter::account(wallet))
+/// An account, as the node says it is.
+pub async fn account(node: &Transport, address: &Address) -> Result<AccountView, ClientError> {
+    ask(node, &toncenter::account(address))
         .await?
-        .map_err(|e| ClientError::Chain(format!("wallet {wallet}: {e}")))?;
+        .map_err(|e| ClientError::Chain(format!("account {address}: {e}")))
+}
+
+/// The number of the wallet's next message.
+async fn wallet_seqno(node: &Transport, wallet: &Address) -> Result<u32, ClientError> {
+    let account = account(node, wallet).await?;
+    seqno_of(node, wallet, &account).await
+}
+
+async fn seqno_of(
+    node: &Transport,
+    wallet: &Address,
+    account: &AccountView,
+) -> Result<u32, ClientError> {
     if account.status != toncenter::AccountStatus::Active {
         return Ok(0);
     }
@@ -181,7 +231,8 @@ mod tests {
     }
 
     fn verdict(state: &ChannelState, address: &Address) -> Result<(), ClientError> {
-        check(state, ChainId::EMBEDDED, address, &[3; 32])
+        prove(state, ChainId::EMBEDDED, address, &[3; 32])?;
+        usable(state, address, &[3; 32])
     }
 
     #[test]
@@ -198,6 +249,38 @@ mod tests {
             ..state
         };
         assert!(verdict(&lie, &address).is_err());
+    }
+
+    #[test]
+    fn an_owner_reads_what_jobs_are_refused_on() {
+        let (state, address) = state();
+        let owned = |state: &ChannelState| prove(state, ChainId::EMBEDDED, &address, &[3; 32]);
+        for (change, said) in [
+            (
+                (|s| s.status = ChannelStatus::Closing) as fn(&mut ChannelState),
+                "is closing",
+            ),
+            (|s| s.status = ChannelStatus::Closed, "is closed"),
+            (|s| s.payer_key = [9; 32], "had its key rotated"),
+            (
+                |s| (s.pending_key, s.pending_at) = ([9; 32], 7),
+                "has a rotation of its key under way",
+            ),
+        ] {
+            let mut changed = state.clone();
+            change(&mut changed);
+            assert_eq!(owned(&changed), Ok(()));
+            let refused = verdict(&changed, &address).expect_err("refused");
+            assert!(refused.to_string().contains(said), "{refused}");
+        }
+        let back = ChannelState {
+            pending_key: [3; 32],
+            pending_at: 7,
+            ..state.clone()
+        };
+        assert_eq!(verdict(&back, &address), Ok(()), "rotated to its own key");
+        let others = prove(&state, ChainId::EMBEDDED, &address, &[9; 32]);
+        assert!(others.is_err(), "opened with another key");
     }
 
     #[test]

@@ -17,7 +17,6 @@ use attest::RootClass;
 use axum::serve::Listener;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde_json::{Value, json};
-use settlement::Nano;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -117,10 +116,10 @@ enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
-    /// Open or show the payment channel.
+    /// Open, fund, show and close the payment channel.
     Channel {
         #[command(subcommand)]
-        command: ChannelCommand,
+        command: channel::ChannelCommand,
     },
     /// Print a completion script for a shell.
     #[command(
@@ -129,38 +128,6 @@ enum Command {
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum ChannelCommand {
-    /// Deploy the channel of the configured terms and fund it from the wallet.
-    #[command(after_help = "Example:\n  chrysalis channel open --config client.yaml --deposit 0.5")]
-    Open {
-        /// The configuration file.
-        #[arg(long)]
-        config: PathBuf,
-        /// The deposit, in TON.
-        #[arg(long, value_parser = channel::ton)]
-        deposit: Nano,
-        /// Print one JSON object.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Print the address of the wallet that pays for opening the channel.
-    Wallet {
-        /// The configuration file.
-        #[arg(long)]
-        config: PathBuf,
-    },
-    /// Show the channel's state on chain.
-    Show {
-        /// The configuration file.
-        #[arg(long)]
-        config: PathBuf,
-        /// Print one JSON object.
-        #[arg(long)]
-        json: bool,
     },
 }
 
@@ -253,29 +220,13 @@ async fn dispatch(given: Command) -> anyhow::Result<()> {
             json,
         } => chat(&open(&common)?, model, max_tokens, json).await,
         Command::Serve { common, listen } => serve_command(&common, listen).await,
-        Command::Channel {
-            command:
-                ChannelCommand::Open {
-                    config,
-                    deposit,
-                    json,
-                },
-        } => channel::open(&Config::read(&config)?, deposit, json).await,
+        Command::Channel { command } => channel::run(command).await,
         Command::Keygen { files } => {
             for path in &files {
                 println!("{}  {}", hex::encode(new_key(path)?), path.display());
             }
             Ok(())
         }
-        Command::Channel {
-            command: ChannelCommand::Wallet { config },
-        } => {
-            println!("{}", Config::read(&config)?.wallet()?.address());
-            Ok(())
-        }
-        Command::Channel {
-            command: ChannelCommand::Show { config, json },
-        } => channel::show(&Config::read(&config)?, json).await,
     }
 }
 

@@ -1,0 +1,268 @@
+//! What a channel's owner has done to it: topped up, closed, withdrawn, its key rotated, a rotation taken back.
+//!
+//! ```text
+//!  Order ─plan─► Plan (judged by the chain's state and clock; nothing sent) ─send─► the channel in its new state
+//!    └─ NotNow: it would only cost its fee        └─ void: certainly nothing happened   └─ refused: the value came back
+//! ```
+//!
+//! Promises: an order is one message, valid for [`VALID_S`]. [`send`] ends with its effect, or says for certain that it has none and
+//! may be repeated, or, when the node is away, until when it may still take effect. Top-ups are the one order that a blind repetition
+//! would do twice.
+
+use super::{Channel, account, ask, owned_channel, seqno_of};
+use crate::error::ClientError;
+use crate::transport::Transport;
+use settlement::toncenter;
+use settlement::{Address, ChannelState, ChannelStatus, ChannelTerms, Nano, Transfer, Wallet};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// How long a message may be taken by the wallet.
+const VALID_S: u32 = 60;
+/// How far a node may be behind the chain.
+const MARGIN_S: u64 = 30;
+/// Between two looks at the chain.
+const POLL: Duration = Duration::from_millis(250);
+/// What the wallet itself costs at most, its first message and forwarding included.
+const WALLET_FEE: Nano = Nano(20_000_000);
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Add to the deposit.
+    TopUp(Nano),
+    /// Start the close delay.
+    Close,
+    /// Take a rotation back that has not taken effect.
+    Cancel,
+    /// Take out what is left, after the close delay or the end of claims.
+    Withdraw,
+    /// Replace the voucher key after the close delay.
+    Rotate([u8; 32]),
+}
+
+/// Why an order makes no sense in the channel's state. It would only cost its fee.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
+pub enum NotNow {
+    #[error("the channel is closed; its rest was paid to the payer's wallet")]
+    Closed,
+    #[error("the channel is closing; it can be withdrawn from at {unlock_at} (Unix seconds)")]
+    Closing { unlock_at: u32 },
+    #[error(
+        "the channel is closing, which this version of the contract cannot take back; withdraw at {unlock_at} (Unix seconds) and \
+         open another"
+    )]
+    CannotReopen { unlock_at: u32 },
+    #[error("the channel is open; close it first, then wait {close_delay_s} s")]
+    Open { close_delay_s: u32 },
+    #[error("the close delay ends at {unlock_at} (Unix seconds), in {left_s} s")]
+    TooEarly { unlock_at: u32, left_s: u64 },
+    #[error("the channel's claims ended at {0} (Unix seconds); it takes no more money")]
+    Over(u32),
+    #[error("no rotation is under way")]
+    NothingToCancel,
+    #[error("a rotation is under way and takes effect at {at} (Unix seconds); cancel it first")]
+    Rotating { at: u32 },
+    #[error("this is the channel's key already")]
+    SameKey,
+    #[error("an amount of 0 adds nothing")]
+    NoAmount,
+    #[error("the amount is more than there is")]
+    TooMuch,
+    #[error("only the payer's wallet {payer} may do this; `wallet_key_file` is that of {wallet}")]
+    NotThePayer { payer: Address, wallet: Address },
+    #[error(
+        "the wallet {wallet} holds {} and this needs {}, of which what is not used comes back", balance.in_ton(), needed.in_ton()
+    )]
+    Wallet {
+        wallet: Address,
+        balance: Nano,
+        needed: Nano,
+    },
+}
+
+/// An order that makes sense now, not sent yet.
+pub struct Plan {
+    /// What will be done.
+    pub order: Order,
+    /// The channel as it is.
+    pub before: Channel,
+    /// The wallet that sends.
+    pub wallet: Address,
+    /// What the wallet holds.
+    pub balance: Nano,
+    /// What goes with the message. What is not used of it comes back.
+    pub value: Nano,
+    /// The message is void after this, by the chain's clock.
+    pub valid_until: u32,
+    first_key: [u8; 32],
+    seqno: u32,
+    transfer: Transfer,
+}
+
+impl Order {
+    /// Whether it would have an effect in this state at this moment of the chain's clock.
+    fn judge(&self, state: &ChannelState, wallet: &Address, now_unix_s: u64) -> Result<(), NotNow> {
+        let (unlock_at, close_delay_s) = (state.unlock_at, state.close_delay_s);
+        let over = now_unix_s > state.claims_until.into();
+        let rotating = state.pending_at != 0 && state.pending_key != state.payer_key;
+        if !matches!(self, Order::TopUp(_)) && state.payer != *wallet {
+            let (payer, wallet) = (state.payer, *wallet);
+            return Err(NotNow::NotThePayer { payer, wallet });
+        }
+        if state.status == ChannelStatus::Closed {
+            return Err(NotNow::Closed);
+        }
+        match (self, state.status) {
+            (Order::TopUp(Nano::ZERO), _) => Err(NotNow::NoAmount),
+            (Order::TopUp(_), _) if over => Err(NotNow::Over(state.claims_until)),
+            (Order::TopUp(_) | Order::Close, ChannelStatus::Closing) => {
+                Err(NotNow::Closing { unlock_at })
+            }
+            (Order::Withdraw, _) if over => Ok(()),
+            (Order::Withdraw, ChannelStatus::Closing) => {
+                match u64::from(unlock_at).saturating_sub(now_unix_s) {
+                    0 => Ok(()),
+                    left_s => Err(NotNow::TooEarly { unlock_at, left_s }),
+                }
+            }
+            (Order::Withdraw, _) => Err(NotNow::Open { close_delay_s }),
+            (Order::Cancel, _) if rotating => Ok(()),
+            (Order::Cancel, ChannelStatus::Closing) => Err(NotNow::CannotReopen { unlock_at }),
+            (Order::Cancel, _) => Err(NotNow::NothingToCancel),
+            (Order::Rotate(_), _) if rotating => Err(NotNow::Rotating {
+                at: state.pending_at,
+            }),
+            (Order::Rotate(key), _) if *key == state.payer_key => Err(NotNow::SameKey),
+            (Order::TopUp(_) | Order::Close | Order::Rotate(_), _) => Ok(()),
+        }
+    }
+
+    fn message(
+        &self,
+        terms: &ChannelTerms,
+        state: &ChannelState,
+        query_id: u64,
+    ) -> Option<Transfer> {
+        Some(match self {
+            Order::TopUp(amount) => terms.top_up(*amount, query_id)?,
+            Order::Close => terms.request_close(query_id),
+            Order::Withdraw => terms.finalize_close(query_id),
+            // To the key in force: what was pending is gone.
+            Order::Cancel => terms.rotate_key(&state.payer_key, query_id),
+            Order::Rotate(key) => terms.rotate_key(key, query_id),
+        })
+    }
+
+    /// Whether the channel shows it.
+    fn shows(&self, before: &ChannelState, after: &ChannelState) -> bool {
+        match self {
+            Order::TopUp(amount) => before
+                .deposit
+                .checked_add(*amount)
+                .is_some_and(|sum| after.deposit >= sum),
+            Order::Close => after.status != ChannelStatus::Open,
+            Order::Withdraw => after.status == ChannelStatus::Closed,
+            Order::Cancel => after.pending_key == before.payer_key,
+            Order::Rotate(key) => after.pending_key == *key,
+        }
+    }
+}
+
+/// Reads channel and wallet, and judges the order. Sends nothing.
+pub async fn plan(
+    node: &Transport,
+    wallet: &Wallet,
+    channel: Channel,
+    first_key: [u8; 32],
+    order: Order,
+    now_unix_s: u64,
+) -> Result<Plan, ClientError> {
+    let address = wallet.address();
+    let account = account(node, &address).await?;
+    let now = account.block_unix_s.unwrap_or(now_unix_s);
+    let refuse = |why: NotNow| ClientError::Chain(format!("channel {}: {why}", channel.address));
+    order.judge(&channel.state, &address, now).map_err(refuse)?;
+    let terms = channel.state.terms(first_key);
+    let transfer = order.message(&terms, &channel.state, now);
+    let transfer = transfer.ok_or_else(|| refuse(NotNow::TooMuch))?;
+    let needed = transfer.value.checked_add(WALLET_FEE);
+    let needed = needed.ok_or_else(|| refuse(NotNow::TooMuch))?;
+    if account.balance < needed {
+        return Err(refuse(NotNow::Wallet {
+            wallet: address,
+            balance: account.balance,
+            needed,
+        }));
+    }
+    Ok(Plan {
+        order,
+        wallet: address,
+        balance: account.balance,
+        value: transfer.value,
+        valid_until: u32::try_from(now)
+            .unwrap_or(u32::MAX)
+            .saturating_add(VALID_S),
+        first_key,
+        seqno: seqno_of(node, &address, &account).await?,
+        before: channel,
+        transfer,
+    })
+}
+
+/// Sends a plan's message and follows it to its end. Returns the channel as it is then.
+pub async fn send(node: &Transport, wallet: &Wallet, plan: Plan) -> Result<Channel, ClientError> {
+    let address = plan.before.address;
+    let said = |what: String| ClientError::Chain(format!("channel {address}: {what}"));
+    let boc = wallet
+        .transfer(
+            plan.seqno,
+            plan.valid_until,
+            std::slice::from_ref(&plan.transfer),
+        )
+        .map_err(|e| ClientError::Internal(e.to_string()))?;
+    let sent = ask(node, &toncenter::send_boc(&boc)).await?;
+    sent.map_err(|e| said(format!("the node did not take the message: {e}")))?;
+    let uncertain = |error: ClientError| {
+        let until = u64::from(plan.valid_until) + MARGIN_S;
+        said(format!(
+            "{error}; the message may still take effect until {until} (Unix seconds): look with `channel show` before you repeat it"
+        ))
+    };
+    let mut taken_at = None;
+    loop {
+        let channel = owned_channel(node, wallet_chain(&plan), address, &plan.first_key).await;
+        let channel = channel.map_err(uncertain)?;
+        if plan.order.shows(&plan.before.state, &channel.state) {
+            return Ok(channel);
+        }
+        let account = account(node, &plan.wallet).await.map_err(uncertain)?;
+        let now = account
+            .block_unix_s
+            .ok_or_else(|| uncertain(said("the node does not date its answers".into())))?;
+        let seqno = seqno_of(node, &plan.wallet, &account).await;
+        if seqno.map_err(uncertain)? > plan.seqno {
+            let since = *taken_at.get_or_insert(now);
+            // The message to the channel takes a few blocks; a refused one comes back.
+            if now > since + MARGIN_S {
+                return Err(said(
+                    "the wallet sent the message and the channel shows no effect; if it refused, the value came back".into(),
+                ));
+            }
+        } else if now > u64::from(plan.valid_until) + MARGIN_S {
+            return Err(said(
+                "the message was not taken in its time and is void: nothing happened, repeat it"
+                    .into(),
+            ));
+        }
+        sleep(POLL).await;
+    }
+}
+
+fn wallet_chain(plan: &Plan) -> settlement::ChainId {
+    plan.before.state.chain
+}
+
+#[cfg(test)]
+mod tests;
