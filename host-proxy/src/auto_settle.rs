@@ -2,7 +2,7 @@
 
 use crate::channels::MaxAge;
 use crate::config::SettleRule;
-use crate::limits::{CLAIM_COST, CLAIMS_END_SOON_S, SWEEP_S, SWEEP_S_MIN};
+use crate::limits::{CLAIM_COST, CLAIM_WORTH, CLAIMS_END_SOON_S, SWEEP_S, SWEEP_S_MIN};
 use crate::proxy::Proxy;
 use crate::settle::SettleError;
 use settlement::{Address, ChannelState, Nano};
@@ -21,6 +21,8 @@ pub(crate) async fn settle_automatically(proxy: Arc<Proxy>, rule: Option<SettleR
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Due {
     channel: Address,
+    /// Whether the payer could make them void before long. These come first.
+    endangered: bool,
     /// After this moment they may be void.
     until_unix_s: u32,
 }
@@ -45,11 +47,12 @@ pub(crate) async fn sweep(proxy: &Proxy, rule: Option<SettleRule>) -> u64 {
             Err(error) => tracing::warn!(%channel, %error, "not settled"),
         }
     }
-    all.sort_by_key(|due| due.until_unix_s);
+    in_order(&mut all);
     let mut pause_s = interval_s;
     for Due {
         channel,
         until_unix_s,
+        ..
     } in all
     {
         match proxy.settler().settle(&channel).await {
@@ -80,11 +83,17 @@ fn due(
     let until_unix_s = state.claimable_until();
     let endangered = state.admits(now_unix_s).is_err()
         || now_unix_s + CLAIMS_END_SOON_S >= u64::from(until_unix_s);
-    let reached = rule.is_some_and(|rule| gain >= rule.threshold);
+    let reached = rule.is_some_and(|rule| gain >= rule.threshold.max(CLAIM_WORTH));
     (endangered || reached).then_some(Due {
         channel,
+        endangered,
         until_unix_s,
     })
+}
+
+/// Deadlines before thresholds, and the nearest deadline first.
+fn in_order(all: &mut [Due]) {
+    all.sort_by_key(|due| (!due.endangered, due.until_unix_s, due.channel));
 }
 
 #[cfg(test)]
@@ -132,6 +141,47 @@ mod tests {
         );
         check(&|s| s.claims_until = at, little, Some(at));
         check(&|s| s.close_delay_s = 0, little, Some(open.claims_until));
+    }
+
+    #[test]
+    fn a_claim_waits_until_it_is_worth_five_times_its_cost() {
+        const NOW: u64 = 1_800_000_000;
+        let channel = channel_terms().address();
+        let mut state = channel_state(DEPOSIT);
+        state.claims_until = NOW as u32 + 1_000_000;
+        let eager = SettleRule {
+            threshold: Nano(1),
+            interval_s: 300,
+        };
+        let is_due = |state: &ChannelState, gain: u64| {
+            due(channel, state, Nano(gain), Some(eager), NOW).is_some()
+        };
+        assert!(!is_due(&state, CLAIM_COST.0));
+        assert!(!is_due(&state, CLAIM_WORTH.0 - 1));
+        assert!(is_due(&state, CLAIM_WORTH.0));
+        (state.status, state.unlock_at) = (ChannelStatus::Closing, NOW as u32 + 3_600);
+        assert!(
+            is_due(&state, CLAIM_COST.0 + 1),
+            "it will not be worth more"
+        );
+    }
+
+    #[test]
+    fn deadlines_come_before_thresholds_and_the_nearest_first() {
+        let due = |salt, endangered, until_unix_s| Due {
+            channel: settlement::ChannelTerms {
+                salt,
+                ..channel_terms()
+            }
+            .address(),
+            endangered,
+            until_unix_s,
+        };
+        // The first is at its threshold and ends soonest; nobody can take that time from it.
+        let (full, late, soon) = (due(1, false, 10), due(2, true, 30), due(3, true, 20));
+        let mut all = [full, late, soon];
+        in_order(&mut all);
+        assert_eq!(all, [soon, late, full]);
     }
 
     #[tokio::test]

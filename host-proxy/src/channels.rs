@@ -4,6 +4,8 @@
 //! channel, whatever the node says. The figures that change (deposit, paid, status) are taken from the node; it is asked again
 //! after [`CHANNEL_AGE_MAX`], and without a recent answer there is no credit.
 //!
+//! Where a deposit or a voucher is above an amount, a second node has to say the same ([`Witness`]).
+//!
 //! After a payer has rotated its key the first key is no longer in the state; the store remembers it from before.
 //!
 //! Anyone may name a channel. One that was never proved is looked up at a bounded rate, and its refusal is remembered for a
@@ -15,11 +17,12 @@ use crate::limits::{
     CHANNEL_AGE_MAX, CHANNEL_AGE_MIN, CHANNELS_MAX, UNKNOWN_AGE_MAX, UNKNOWN_LOOKUPS,
     UNKNOWN_LOOKUPS_MAX,
 };
+use crate::node::witness::Witness;
 use crate::node::{Node, NodeError};
 use crate::store::Store;
 use axum::http::StatusCode;
 use settlement::toncenter::{AccountStatus, ChainError};
-use settlement::{Address, ChainId, ChannelState};
+use settlement::{Address, ChainId, ChannelState, Nano};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use tokio::time::Instant;
@@ -27,6 +30,7 @@ use tokio::time::Instant;
 /// Asks the node about channels that pay one payee, and remembers the answers for a while.
 pub struct Channels {
     node: Node,
+    witness: Option<Witness>,
     store: Store,
     expected: ExpectedPayee,
     states: Mutex<HashMap<Address, (Instant, ChannelState)>>,
@@ -76,12 +80,19 @@ impl Channels {
     pub fn new(node: Node, store: Store, expected: ExpectedPayee) -> Self {
         Channels {
             node,
+            witness: None,
             store,
             expected,
             states: Mutex::default(),
             refused: Mutex::default(),
             lookups: Mutex::default(),
         }
+    }
+
+    /// From now on this second node has to agree where much is at stake.
+    pub fn with_witness(mut self, witness: Option<Witness>) -> Self {
+        self.witness = witness;
+        self
     }
 
     /// The state of a channel that is proved to be one and that pays the expected payee.
@@ -111,7 +122,16 @@ impl Channels {
             Err(error) => return Err(error.into()),
         };
         self.prove(channel, &state).await?;
-        Ok(state)
+        let Some(witness) = &self.witness else {
+            return Ok(state);
+        };
+        let of = *channel;
+        let voucher = self.store.on_disk(move |s| s.highest(&of)).await?;
+        let promised = voucher.map_or(Nano::ZERO, |signed| signed.voucher.cumulative);
+        // The node's word for the deposit is one of the things in doubt, so our voucher counts as well.
+        Ok(witness
+            .confirm(&self.node, channel, state, promised)
+            .await?)
     }
 
     /// Whether the node may be asked about this channel: always if it was proved before, else if few others were lately.
@@ -268,7 +288,7 @@ impl From<ChannelRefused> for ApiError {
 mod tests {
     use super::*;
     use crate::fixtures::{CountingNode, FAR, channel_terms, directory, node, open_channel, payee};
-    use settlement::{Nano, Wallet};
+    use settlement::Wallet;
 
     fn channels(directory: &std::path::Path, node: &Node, paid: &Address) -> Channels {
         let expected = ExpectedPayee {

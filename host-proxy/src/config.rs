@@ -3,9 +3,10 @@
 
 mod collateral;
 
+use crate::credit::Credit;
 use crate::error::{Context, Error, Fault, read_file};
 use crate::guest::GuestAddress;
-use crate::limits::{CONFIG_BYTES_MAX, SWEEP_S_MAX};
+use crate::limits::{CONFIG_BYTES_MAX, SWEEP_S_MAX, TWO_NODES_ABOVE};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use settlement::{ChainId, Nano};
@@ -23,6 +24,8 @@ pub struct Config {
     pub guest: GuestAddress,
     /// The node that is asked about channels and that takes payouts.
     pub toncenter: NodeUrl,
+    /// A second node, which must agree about channels above an amount. A live chain demands it (SECURITY.md 22).
+    pub second: Option<SecondNode>,
     /// The chain that settles.
     pub chain: ChainId,
     /// A file with the seed of the payee's key.
@@ -33,10 +36,19 @@ pub struct Config {
     pub guest_files: Option<GuestFiles>,
     /// The SQLite file of vouchers, charges and payouts.
     pub state: PathBuf,
-    /// Maximum unpaid cost per channel (SECURITY.md 19).
-    pub exposure_max: Nano,
+    /// What a channel is lent (SECURITY.md 19).
+    pub credit: Credit,
     /// When to settle automatically; absent means only what would soon be void.
     pub settle: Option<SettleRule>,
+}
+
+/// A node of somebody else, asked where one node's word could cost too much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecondNode {
+    /// Where it is.
+    pub url: NodeUrl,
+    /// Channels whose deposit or voucher is above this need both nodes' word.
+    pub above: Nano,
 }
 
 /// Where the collateral of attestation bundles comes from.
@@ -66,9 +78,11 @@ pub struct SettleRule {
     pub interval_s: u64,
 }
 
-/// `http://host:port` and an optional path in front of the API's own.
+/// `https://host` or `http://host:port`, and an optional path in front of the API's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeUrl {
+    /// Whether it is asked over TLS, whose certificate the system's store must know.
+    pub tls: bool,
     /// `host:port`.
     pub authority: String,
     /// Empty, or a path without a slash at its end.
@@ -97,9 +111,8 @@ impl Config {
                 "settle.interval_s must be 1 to {SWEEP_S_MAX}: a payer may close an hour after it asked to"
             )));
         }
-        if file.exposure_max_nano == Nano::ZERO {
-            return Err(refused("exposure_max_nano is 0; no job could be served"));
-        }
+        let credit = Credit::new(file.exposure_start_nano, file.exposure_max_nano);
+        let credit = credit.map_err(|why| refused(why.to_string()))?;
         let configuration = Fault::Configuration;
         let guest = file.guest.parse();
         let guest = match guest.context(configuration, || format!("guest `{}`", file.guest))? {
@@ -130,24 +143,55 @@ impl Config {
             }
             (None, None) => None,
         };
-        let node = &file.chain.toncenter;
+        let (toncenter, second) = nodes(&file.chain)?;
         Ok(Config {
             listen: file.listen,
             guest,
-            toncenter: NodeUrl::parse(node)
-                .context(configuration, || format!("chain.toncenter `{node}`"))?,
+            toncenter,
+            second,
             chain: ChainId(file.chain.id),
             payee_key_file: directory.join(file.payee_key_file),
             collateral,
             guest_files,
             state: directory.join(file.state),
-            exposure_max: file.exposure_max_nano,
+            credit,
             settle: file.settle.map(|rule| SettleRule {
                 threshold: rule.threshold_nano,
                 interval_s: rule.interval_s,
             }),
         })
     }
+}
+
+/// The node, and the second one if it is configured or the chain demands it.
+fn nodes(chain: &ChainSection) -> Result<(NodeUrl, Option<SecondNode>), Error> {
+    let live = ChainId(chain.id).is_live();
+    let parse = |key: &str, text: &str| {
+        let named = || format!("{key} `{text}`");
+        let url = NodeUrl::parse(text).context(Fault::Configuration, named)?;
+        if live && !url.tls && !url.is_loopback() {
+            let words = "on a live chain a node is asked over https://, or on this host";
+            return Err(refused(format!("{key} `{text}`: {words}")));
+        }
+        Ok(url)
+    };
+    let first = parse("chain.toncenter", &chain.toncenter)?;
+    let second = match (&chain.second, chain.two_nodes_above_nano) {
+        (Some(text), above) => Some(SecondNode {
+            url: parse("chain.second", text)?,
+            above: above.unwrap_or(TWO_NODES_ABOVE),
+        }),
+        (None, None) if !live => None,
+        (None, _) => {
+            return Err(refused(
+                "chain.second is missing: on a live chain, and above chain.two_nodes_above_nano, one node's word is not enough",
+            ));
+        }
+    };
+    if second.as_ref().is_some_and(|second| second.url == first) {
+        return Err(refused("chain.second is the same node as chain.toncenter"));
+    }
+    Ok((first, second))
 }
 
 /// Reads a YAML file; also returns the directory in which its relative paths start.
@@ -169,24 +213,36 @@ fn refused(words: impl Into<String>) -> Error {
 }
 
 impl NodeUrl {
-    /// Takes `http://host[:port][/path]`.
+    /// Takes `https://host[:port][/path]`, or `http://`.
     pub fn parse(url: &str) -> Result<Self, &'static str> {
-        let rest = url
-            .strip_prefix("http://")
-            .ok_or("only http:// is supported; put a TLS tunnel before a remote node")?;
+        const FORM: &str = "it must have the form https://host/path or http://host:port/path";
+        let (tls, rest, port) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+            (Some(rest), _) => (true, rest, 443),
+            (None, Some(rest)) => (false, rest, 80),
+            (None, None) => return Err(FORM),
+        };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '@' | '?' | '#' | '\\');
         if authority.is_empty() || !rest.chars().all(plain) {
-            return Err("it must have the form http://host:port/path");
+            return Err(FORM);
         }
         let authority = match authority.rsplit_once(':') {
             Some((_, port)) if port.parse::<u16>().is_ok() => authority.to_owned(),
-            _ => format!("{authority}:80"),
+            _ => format!("{authority}:{port}"),
         };
         Ok(NodeUrl {
+            tls,
             authority,
             prefix: path.trim_end_matches('/').to_owned(),
         })
+    }
+
+    /// Whether it is on this host, so that nobody is in between.
+    fn is_loopback(&self) -> bool {
+        let host = self.authority.rsplit_once(':').map_or("", |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let address = host.parse::<std::net::IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
     }
 }
 
@@ -202,6 +258,7 @@ struct File {
     guest_manifest: Option<PathBuf>,
     insecure_test_root: Option<PathBuf>,
     state: PathBuf,
+    exposure_start_nano: Option<Nano>,
     exposure_max_nano: Nano,
     settle: Option<SettleSection>,
 }
@@ -210,6 +267,8 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct ChainSection {
     toncenter: String,
+    second: Option<String>,
+    two_nodes_above_nano: Option<Nano>,
     id: i32,
 }
 
@@ -230,7 +289,8 @@ mod tests {
     fn the_example_file_parses() {
         let config = Config::from_yaml(EXAMPLE, Path::new("/etc/chrysalis")).expect("the example");
         assert_eq!(config.chain, ChainId::EMBEDDED);
-        assert_eq!(config.exposure_max, Nano(100_000_000));
+        assert_eq!(config.credit.max, Nano(100_000_000));
+        assert_eq!(config.credit.start, Nano(40_000_000));
         assert_eq!(config.toncenter.authority, "127.0.0.1:8081");
         assert!(config.state.starts_with("/etc/chrysalis"));
     }
@@ -267,9 +327,48 @@ mod tests {
     }
 
     #[test]
+    fn a_live_chain_is_asked_over_tls_and_twice() {
+        let live = EXAMPLE.replace("  id: 20241", "  id: -3\n  SECOND")
+            + "\nguest_manifest: manifest.json\n";
+        let read = |first: &str, second: &str| {
+            let text = live
+                .replace("http://127.0.0.1:8081", first)
+                .replace("SECOND", second);
+            Config::from_yaml(&text, Path::new("/etc"))
+        };
+        const FIRST: &str = "https://testnet.toncenter.com";
+        const SECOND: &str = "second: https://ton.example/api\n  two_nodes_above_nano: \"7\"";
+        let config = read(FIRST, SECOND).expect("a configuration");
+        assert_eq!(
+            (config.toncenter.tls, config.toncenter.authority.as_str()),
+            (true, "testnet.toncenter.com:443")
+        );
+        let second = config.second.expect("there");
+        assert_eq!(
+            (second.above, second.url.prefix.as_str()),
+            (Nano(7), "/api")
+        );
+        for own in [
+            "http://127.0.0.1:8081",
+            "http://localhost",
+            "http://[::1]:1",
+        ] {
+            read(own, SECOND).expect("nobody is in between");
+        }
+        let refused = |first, second, said: &str| {
+            let error = read(first, second).expect_err("refused").to_string();
+            assert!(error.contains(said), "{error}");
+        };
+        refused("http://ton.example", SECOND, "over https://");
+        refused(FIRST, "second: http://10.0.0.1", "over https://");
+        refused(FIRST, "", "chain.second is missing");
+        refused(FIRST, &format!("second: {FIRST}"), "the same node");
+    }
+
+    #[test]
     fn on_a_live_chain_the_guest_must_be_verified() {
         let read = |text: &str| Config::from_yaml(text, Path::new("/etc"));
-        let live = EXAMPLE.replace("id: 20241", "id: -3");
+        let live = EXAMPLE.replace("  id: 20241", "  id: -3\n  second: https://ton.example");
         let error = read(&live).expect_err("refused").to_string();
         assert!(error.contains("guest_manifest is missing"), "{error}");
         let verified = read(&format!("{live}\nguest_manifest: manifest.json\n"));
@@ -285,11 +384,22 @@ mod tests {
     fn values_outside_their_range_are_refused() {
         for (from, to) in [
             ("guest: unix:", "guest: tcp:"),
-            ("http://127.0.0.1:8081", "https://toncenter.com"),
+            ("http://127.0.0.1:8081", "toncenter.com"),
+            ("http://127.0.0.1:8081", "ftp://toncenter.com"),
+            ("http://127.0.0.1:8081", "https://user@toncenter.com"),
+            (
+                "  id: 20241",
+                "  id: 20241\n  second: http://127.0.0.1:8081",
+            ),
+            ("  id: 20241", "  id: 20241\n  two_nodes_above_nano: \"5\""),
             ("interval_s: 300", "interval_s: 0"),
             ("interval_s: 300", "interval_s: 901"),
             ("exposure_max_nano: 100000000", "exposure_max_nano: 0"),
             ("exposure_max_nano: 100000000", "exposure_max_nano: -1"),
+            (
+                "exposure_start_nano: 40000000",
+                "exposure_start_nano: 100000001",
+            ),
             ("listen: 127.0.0.1:9000", "listen: 127.0.0.1"),
         ] {
             assert!(EXAMPLE.contains(from), "the example has `{from}`");

@@ -3,6 +3,7 @@
 
 use crate::clock::now_unix_s;
 use crate::config::{BundleCollateral, Config, NodeUrl};
+use crate::credit::Credit;
 use crate::guest::GuestAddress;
 use crate::payee::Payee;
 use ed25519_dalek::SigningKey;
@@ -256,12 +257,13 @@ pub(crate) fn config(directory: &Path, toncenter: NodeUrl) -> Config {
         listen: ([127, 0, 0, 1], 0).into(),
         guest: GuestAddress::Unix(directory.join("guest.sock")),
         toncenter,
+        second: None,
         chain: ChainId::EMBEDDED,
         payee_key_file: directory.join("payee.key"),
         collateral: BundleCollateral::File(directory.join("collateral.json")),
         guest_files: None,
         state: directory.join("state.sqlite"),
-        exposure_max: Nano(1_000),
+        credit: Credit::new(Some(Nano(1_000)), Nano(1_000)).expect("within bounds"),
         settle: None,
     };
     std::fs::write(&config.payee_key_file, hex::encode(PAYEE_SEED)).expect("written");

@@ -24,6 +24,7 @@ pub mod cli;
 mod clock;
 mod collateral;
 mod config;
+mod credit;
 mod error;
 mod evidence;
 #[cfg(test)]
@@ -52,8 +53,9 @@ pub use collateral::{
 };
 pub use config::{
     BaseUrl, BundleCollateral, CollateralConfig, Config, GuestFiles, NodeUrl, OcspSource,
-    RimSource, SettleRule, TdxSource,
+    RimSource, SecondNode, SettleRule, TdxSource,
 };
+pub use credit::{Credit, CreditRefused};
 pub use error::Error;
 pub use guest::{GuestAddress, GuestAddressError};
 pub use tools::Tools;

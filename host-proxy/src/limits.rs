@@ -71,6 +71,10 @@ pub const BLOCK_REMEMBERED_S: u64 = 20;
 pub const BLOCKS_BEHIND_MAX: u32 = 8;
 /// Pages of 100 transactions that are read back to find one. To fill them a stranger pays some 3 TON.
 pub const HISTORY_PAGES_MAX: usize = 32;
+/// Channels above this need two nodes' word, where the configuration names a second node and no amount.
+pub const TWO_NODES_ABOVE: Nano = Nano::TON;
+/// Two nodes see a change some blocks apart: how long before they are asked again, once.
+pub const TWO_NODES_PAUSE: Duration = Duration::from_secs(2);
 /// A channel's state is asked for again when it is older (SECURITY.md 22). The age of its block comes on top.
 pub const CHANNEL_AGE_MAX: Duration = Duration::from_secs(15);
 /// A channel's state is not asked for again when it is younger, even where a client's voucher suggests a change.
@@ -87,8 +91,16 @@ pub const CHANNELS_MAX: usize = 4096;
 pub const KEYSETS_MAX: usize = 8;
 /// The guest is asked about unknown keysets at most this often.
 pub const KEYSET_SEARCH: Duration = Duration::from_secs(1);
-/// A claim's cost in nanoTON, the first one's with its wallet, rounded up. Less is claimed by command only.
+/// A claim's cost, the first one's with its wallet, rounded up (measured: 0.0117 TON). Less is claimed by command only.
 pub const CLAIM_COST: Nano = Nano(12_000_000);
+/// What makes a claim worth its cost: five times as much. Less waits until it would soon be void.
+pub const CLAIM_WORTH: Nano = Nano(5 * CLAIM_COST.0);
+/// What opening, using and closing a channel costs its payer (measured).
+pub const CHANNEL_COST: Nano = Nano(43_500_000);
+/// What a channel is lent that has paid nothing, where the configuration does not say: less than it cost its payer.
+pub const CREDIT_START: Nano = Nano(40_000_000);
+/// The part of what a channel has promised by which its credit grows: one in so many.
+pub const CREDIT_GROWTH: u64 = 10;
 /// A channel whose claims end sooner than this is claimed whatever it has reached.
 pub const CLAIMS_END_SOON_S: u64 = 24 * 3600;
 /// The longest pause between two looks at all channels with unpaid vouchers: several fit into the shortest close delay.

@@ -1,8 +1,11 @@
-//! A TON node: HTTP for the calls of [`settlement::toncenter`] (trust boundary B4).
+//! A TON node: HTTP or HTTPS for the calls of [`settlement::toncenter`] (trust boundary B4).
 //!
 //! Promises: every call ends within [`NODE_CALL`](crate::limits::NODE_CALL); no answer longer than its limit is read.
 //! The node is not trusted; [`crate::channels`] checks what can be checked without it. An answer is as old as the block that it is
 //! from, and one without a date decides nothing (SECURITY.md 22).
+
+mod secured;
+pub mod witness;
 
 use crate::clock::now_unix_s;
 use crate::config::NodeUrl;
@@ -46,6 +49,12 @@ pub enum NodeError {
         "the TON node is behind: its answer is {age_s} s old; at most {BLOCK_AGE_MAX_S} s are accepted"
     )]
     Behind { age_s: u64 },
+    #[error("the TON nodes {one} and {other} disagree about the channel's {what}")]
+    Disagree {
+        one: String,
+        other: String,
+        what: &'static str,
+    },
     #[error(transparent)]
     Answer(#[from] toncenter::ChainError),
 }
@@ -188,6 +197,9 @@ impl Node {
             node: self.url.authority.clone(),
             reason,
         };
+        if self.url.tls {
+            return secured::exchange(&self.url, request).await.map_err(failed);
+        }
         let stream = TcpStream::connect(&self.url.authority).await;
         let stream = TokioIo::new(stream.map_err(|e| failed(e.to_string()))?);
         let handshake = hyper::client::conn::http1::handshake(stream).await;

@@ -9,6 +9,7 @@ use crate::channels::{Channels, ExpectedPayee, MaxAge};
 use crate::clock::now_unix_s;
 use crate::collateral::CollateralSource;
 use crate::config::Config;
+use crate::credit::Credit;
 use crate::error::Error;
 use crate::evidence::{self, EndorsedEvidence};
 use crate::guest::GuestAddress;
@@ -17,6 +18,7 @@ use crate::limits::{
     ATTESTATIONS_MAX, ATTESTATIONS_PER_PEER_MAX, JOBS_MAX, JOBS_PER_CHANNEL_MAX, KEYSET_SEARCH,
     KEYSETS_MAX, QUESTIONS_MAX, STRANGE_KEYSETS_MAX, UPLOADS_MAX,
 };
+use crate::node::witness::Witness;
 use crate::node::{Node, NodeError};
 use crate::payee::Payee;
 use crate::settle::Settler;
@@ -43,7 +45,7 @@ pub struct Proxy {
     pub guest: GuestAddress,
     pub(crate) guest_policy: Option<Arc<GuestPolicy>>,
     pub(crate) collateral: CollateralSource,
-    exposure_max: Nano,
+    credit: Credit,
     pub(crate) jobs: Arc<Semaphore>,
     pub(crate) uploads: Semaphore,
     pub(crate) strange: Arc<Semaphore>,
@@ -83,7 +85,8 @@ impl Proxy {
             payee_key: payee.public_key(),
         };
         Ok(Proxy {
-            channels: Channels::new(node.clone(), store.clone(), expected),
+            channels: Channels::new(node.clone(), store.clone(), expected)
+                .with_witness(config.second.as_ref().map(Witness::new)),
             payee,
             store,
             node,
@@ -95,7 +98,7 @@ impl Proxy {
                 .transpose()?
                 .map(Arc::new),
             collateral: CollateralSource::open(&config.collateral)?,
-            exposure_max: config.exposure_max,
+            credit: config.credit,
             jobs: Arc::new(Semaphore::new(JOBS_MAX)),
             uploads: Semaphore::new(UPLOADS_MAX),
             strange: Arc::new(Semaphore::new(STRANGE_KEYSETS_MAX)),
@@ -184,10 +187,12 @@ impl Proxy {
             .checked_add(running)
             .ok_or_else(|| payment("exposure", "the sum of costs is out of range"))?;
         let uncovered = used.checked_sub(figures.vouchered).unwrap_or(Nano::ZERO);
-        if uncovered > self.exposure_max {
+        let credit = self.credit.of(figures.vouchered);
+        if uncovered > credit {
             let words = format!(
-                "the channel would owe {uncovered} nanoTON without a voucher; at most {} are allowed",
-                self.exposure_max
+                "the channel would owe {uncovered} nanoTON without a voucher; it is lent {credit} now, which grows by a tenth \
+                 of what it pays up to {}",
+                self.credit.max
             );
             return Err(payment("exposure", words));
         }

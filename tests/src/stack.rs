@@ -265,7 +265,8 @@ impl Stack {
         };
         let text = format!(
             "listen: {}\nguest: \"{guest}\"\nchain: {{toncenter: \"{}\", id: {}}}\npayee_key_file: payee.key\n\
-             collateral: sim/collateral.json\nstate: proxy.sqlite\nexposure_max_nano: {}\n",
+             collateral: sim/collateral.json\nstate: proxy.sqlite\n\
+             exposure_start_nano: {3}\nexposure_max_nano: {3}\n",
             self.proxy,
             self.ledger_url,
             ChainId::EMBEDDED.0,

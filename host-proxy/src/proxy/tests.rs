@@ -54,6 +54,26 @@ async fn a_channel_is_lent_the_window_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_fresh_channel_is_lent_less_than_it_cost_and_more_as_it_pays() {
+    let (_directory, mut proxy) = proxy(&channel_state(DEPOSIT));
+    proxy.credit = Credit::new(None, DEPOSIT).expect("within bounds");
+    let start = proxy.credit.start.0;
+    assert_eq!(refused(&proxy, start).await, None);
+    assert_eq!(refused(&proxy, start + 1).await, Some("exposure"));
+    owe(&proxy, 0, start, start);
+    assert_eq!(refused(&proxy, 1).await, Some("exposure"));
+    proxy.take(&voucher(start)).await.expect("taken");
+    assert_eq!(refused(&proxy, start + start / 10).await, None);
+    assert_eq!(
+        refused(&proxy, start + start / 10 + 1).await,
+        Some("exposure")
+    );
+    // What is promised in advance may be used up, and the credit on top of it.
+    proxy.take(&voucher(start * 2)).await.expect("taken");
+    assert_eq!(refused(&proxy, start * 2 + start / 5).await, None);
+}
+
+#[tokio::test]
 async fn no_job_is_taken_whose_charge_could_not_be_written_down() {
     let (_directory, proxy) = proxy(&channel_state(DEPOSIT));
     assert_eq!(refused(&proxy, 1).await, None);
