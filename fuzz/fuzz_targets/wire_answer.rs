@@ -2,12 +2,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wire::{AnswerEvent, AnswerReader, Digest, Endpoint, Record, RecordBytes};
+use wire::{AnswerEvent, AnswerReader, Endpoint, EnvelopeDigest, Record, RecordBytes};
 
 fuzz_target!(|bytes: &[u8]| {
     let (records, _) = bytes.as_chunks::<{ wire::limits::RECORD_BYTES }>();
     for endpoint in [Endpoint::Embeddings, Endpoint::Chat] {
-        let mut reader = AnswerReader::new(endpoint, Digest::default());
+        let mut reader = AnswerReader::new(endpoint, EnvelopeDigest::default());
         for record in records {
             // The order is the hard part to guess, so the sequence is given.
             let mut record: RecordBytes = *record;
