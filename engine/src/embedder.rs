@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kernels::{Kernels, Path};
 use model::bert::Config;
 use model::pooling::{Pooled, Pooling};
-use model::{ModelFiles, Vocabulary};
+use model::{ModelError, ModelFiles, Vocabulary};
 
 use crate::encoder::{Encoder, Text};
 use crate::error::{EngineError, RequestError};
+use crate::memory::Memory;
 use crate::packed::Packing;
 use crate::weights;
 
@@ -56,19 +57,26 @@ impl Embedder {
     pub fn load(files: &ModelFiles) -> Result<Self, EngineError> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let kernels = Arc::new(Kernels::new(Path::detect(), threads)?);
-        Self::load_on(files, kernels, Packing::AsStored)
+        Self::load_on(files, kernels, Packing::AsStored, &Memory::unlimited())
     }
 
-    /// The same on these kernels, with weights kept so.
+    /// The same on these kernels, with weights kept so. `memory` is asked before they are read.
     pub fn load_on(
         files: &ModelFiles,
         kernels: Arc<Kernels>,
         packing: Packing,
+        memory: &Memory,
     ) -> Result<Self, EngineError> {
         let config = Config::parse(files.config())?;
+        if config.scores_pairs {
+            let what = "a cross-encoder, which scores pairs, as an embedder".to_owned();
+            return Err(ModelError::Unsupported(what).into());
+        }
         let vocabulary = Vocabulary::parse(files.tokenizer(), config.vocabulary)?;
         let pooling = Pooling::of(files, config.hidden)?;
-        let encoder = Encoder::load(&config, weights::of_files(files)?, kernels, packing)?;
+        let weights = weights::of_files(files)?;
+        memory.take(&Encoder::needs(&config, &weights, packing))?;
+        let encoder = Encoder::load(&config, weights, kernels, packing)?;
         Ok(Self::new(encoder, vocabulary, pooling))
     }
 

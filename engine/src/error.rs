@@ -4,6 +4,8 @@ use kernels::KernelError;
 use model::{ModelError, Vocabulary};
 use thiserror::Error;
 
+use crate::memory::Needs;
+
 /// An error of this crate. The variant says whose fault it is.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[expect(missing_docs)]
@@ -12,6 +14,8 @@ pub enum EngineError {
     Model(#[from] ModelError),
     #[error("the request is refused: {0}")]
     Request(#[from] RequestError),
+    #[error("the model needs {needs}; {} MiB are left", left >> 20)]
+    Memory { needs: Needs, left: u64 },
     #[error("the computation failed: {0}")]
     Kernel(#[from] KernelError),
     #[error("the computation failed: {0}")]
@@ -28,8 +32,6 @@ pub enum RequestError {
     PromptTooLong { tokens: usize, tokens_max: usize },
     #[error("the model does not have one of the tokens: its vocabulary has {vocabulary} entries")]
     TokenUnknown { vocabulary: usize },
-    #[error("{0} is out of bounds")]
-    Sampling(&'static str),
 }
 
 impl RequestError {

@@ -1,7 +1,7 @@
 //! Tokens in, tokens out: language models on packed weights.
 //!
 //! **What it is.** Decoders of several families ([`decoder`]) and BERT ([`encoder`]) on the kernels of the crate `kernels`, as extensions
-//! of a Burn backend; the same models as plain Burn modules ([`reference`](mod@reference)); the sampler and the scheduler. Text,
+//! of a Burn backend; the same models as plain Burn modules ([`reference`](mod@reference)); the scheduler. The sampler is that of `kernels`. Text,
 //! configuration, files of weights and roots belong to the crate `model`.
 //!
 //! **Trusts.** The files of a model once their root has been compared with a trusted one, and even then not to be well
@@ -17,24 +17,22 @@
 
 pub mod backend;
 pub mod cache;
-pub mod chat;
 pub mod decoder;
 pub mod embedder;
 pub mod encoder;
 mod error;
 pub mod forward;
+pub mod memory;
 pub mod packed;
 pub mod reference;
-pub mod sampler;
 pub mod scheduler;
 pub mod served;
 pub mod weights;
 
-pub use chat::{Chat, Finish, Generated, Step};
 pub use embedder::Embedder;
 pub use error::{EngineError, RequestError};
 pub use forward::{BLOCK_TOKENS, BlockTable, Forward, ForwardShape, Row};
 pub use kernels::{Kernels, Kind, sampling};
+pub use memory::{Memory, Needs};
 pub use packed::Packing;
-pub use sampler::Sampling;
 pub use served::{Room, Served, kernels_of};

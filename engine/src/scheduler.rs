@@ -20,6 +20,7 @@
 //! their neighbours. An error of the computation ends the jobs whose rows cause it, and no others. What waits and runs is bounded,
 //! and so is the memory of it.
 
+mod alone;
 mod driver;
 mod job;
 mod sequence;
@@ -30,6 +31,7 @@ use std::collections::VecDeque;
 use crate::cache::{Cache, CacheError};
 use crate::error::RequestError;
 use crate::forward::{BLOCK_TOKENS, BlockTable, Forward, ForwardShape, Row};
+pub use alone::complete;
 pub use driver::{Driver, Listener, Submitted};
 pub use job::{Event, Finish, Job, JobId, Refused, Tokens};
 use sequence::Sequence;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kernels::{KernelError, Kernels, Kind, KvKind, Path};
+use kernels::{KernelError, Kernels, Kind, KvKind, KvShape, Path};
 use model::decoder::Config;
 use model::weights::Weights;
 use model::{ModelFiles, Vocabulary};
@@ -10,8 +10,9 @@ use model::{ModelFiles, Vocabulary};
 use crate::decoder::{Decoder, Options};
 use crate::error::EngineError;
 use crate::forward::{BLOCK_TOKENS, Forward};
+use crate::memory::{Memory, Needs};
 use crate::packed::{Packing, of_source};
-use crate::scheduler::Tokens;
+use crate::scheduler::{Limits, Tokens};
 
 /// A chat model that is loaded.
 pub struct Served {
@@ -21,6 +22,8 @@ pub struct Served {
     pub tokens: Tokens,
     /// How most weights are kept: `f32`, `bf16`, `q8` or `q4`.
     pub quantisation: &'static str,
+    /// The memory that it takes, with the samplers of as many jobs as [`Limits::default`] lets run and wait.
+    pub needs: Needs,
 }
 
 /// How much a served model may hold.
@@ -51,24 +54,34 @@ pub fn determinism(path: Path, quantisation: &str) -> String {
 const ROWS_MAX: usize = 512;
 /// Sequences of one pass.
 const SCORED_MAX: usize = 64;
+/// Numbers that a sampler with every option keeps for each token of the vocabulary: its score, its weight, its bias, whether it is
+/// in the prompt, and how often in the completion.
+const SAMPLER_NUMBERS: usize = 5;
 /// Keys and values of several jobs, where nobody says how much.
 const KV_BYTES: usize = 256 << 20;
 
 impl Served {
-    /// Builds the model from its files. What is read of its weights is hashed on the way.
+    /// Builds the model from its files. What is read of its weights is hashed on the way. `memory` is asked before they are read.
     pub fn load(
         files: &ModelFiles,
         kernels: Arc<Kernels>,
         room: &Room,
+        memory: &Memory,
     ) -> Result<Self, EngineError> {
         let config = Config::parse(files.config(), files.generation_config())?;
         let vocabulary = Vocabulary::parse(files.tokenizer(), config.vocabulary)?;
         let context = config.context.min(room.context_max);
-        let pairs = config.layers.len() * config.key_value_heads * config.head_width;
+        let cache = KvShape {
+            kind: KvKind::F32,
+            layers: config.layers.len(),
+            heads: config.key_value_heads,
+            width: config.head_width,
+        };
+        let block_bytes = cache.block_bytes().unwrap_or(usize::MAX);
         let options = Options {
             packing: room.weights.map_or(Packing::AsStored, Packing::All),
-            cache: KvKind::F32,
-            blocks: room.blocks(context, pairs * 2 * size_of::<f32>() * BLOCK_TOKENS),
+            cache: cache.kind,
+            blocks: room.blocks(context, block_bytes),
             context_max: context,
             rows_max: ROWS_MAX,
             scored_max: SCORED_MAX,
@@ -76,18 +89,16 @@ impl Served {
         let path = kernels.path();
         let weights = files.open_weights()?;
         let quantisation = name(room.weights.unwrap_or_else(|| most(&weights)));
+        let mut needs = Decoder::needs(&config, &weights, &options);
+        let jobs = Limits::default().sequences_max + Limits::default().waiting_max;
+        needs.add_work(jobs * SAMPLER_NUMBERS * vocabulary.size());
+        memory.take(&needs)?;
         let decoder = Decoder::load(&config, weights, kernels, &options)?;
-        let ends = &config.end_tokens;
-        let special = vocabulary.special().iter().copied();
         Ok(Served {
             forward: Box::new(decoder),
-            tokens: Tokens {
-                path,
-                size: vocabulary.size(),
-                forbidden: special.filter(|token| !ends.contains(token)).collect(),
-                ends: ends.clone(),
-            },
+            tokens: Tokens::of(path, &vocabulary, &config.end_tokens),
             quantisation,
+            needs,
         })
     }
 }

@@ -11,7 +11,7 @@
 //! exists, because only [`Attested`] serves. There is no way back and no state that is half of two.
 
 use crate::Serving;
-use crate::models::{self, Loaded, ModelError, Models};
+use crate::models::{Loaded, Means, ModelError, Models};
 use crate::platform::{Platform, PlatformError};
 use ed25519_dalek::SigningKey;
 use engine::Forward;
@@ -109,9 +109,9 @@ impl<P: Platform> Booted<P> {
         models: &Path,
     ) -> Result<Measured<P>, BootError> {
         let config = &self.config;
-        let kernels = &models::kernels(config)?;
+        let means = &Means::of(config)?;
         let (events, models) = std::thread::scope(|scope| {
-            let in_image = scope.spawn(|| Loaded::from_image(models, config, kernels));
+            let in_image = scope.spawn(|| Loaded::from_image(models, config, means));
             let events = vec![
                 RuntimeEvent {
                     name: "agent".into(),
@@ -125,7 +125,7 @@ impl<P: Platform> Booted<P> {
             for event in &events {
                 self.platform.extend(&event.digest)?;
             }
-            let in_volumes = Loaded::from_volumes(config, kernels)?;
+            let in_volumes = Loaded::from_volumes(config, means)?;
             let in_image = in_image
                 .join()
                 .expect("the engine does not panic on files")?;

@@ -4,8 +4,8 @@
 use crate::volume;
 use engine::scheduler::{Driver, Limits, Tokens};
 use engine::{
-    BLOCK_TOKENS, Embedder, Forward, Kernels, Kind, Packing, Room, Served, kernels_of, served,
-    weights,
+    BLOCK_TOKENS, Embedder, Forward, Kernels, Kind, Memory, Packing, Room, Served, kernels_of,
+    served, weights,
 };
 use model::{File, ModelFiles, ModelRoot};
 use std::collections::BTreeMap;
@@ -72,13 +72,13 @@ impl Loaded {
     pub(crate) fn from_image(
         dir: &Path,
         config: &MeasuredConfig,
-        kernels: &Arc<Kernels>,
+        means: &Means,
     ) -> Result<Self, ModelError> {
         let models = { config.models.iter() }.filter(|model| model.volume.is_none());
         models
             .map(|model| {
                 let root = ModelRoot(model.root());
-                load(model, &dir.join(&model.id), Some(root), kernels)
+                load(model, &dir.join(&model.id), Some(root), means)
             })
             .collect::<Result<_, _>>()
             .map(Loaded)
@@ -86,17 +86,14 @@ impl Loaded {
 
     /// Loads each model that is on a volume. All its blocks fitted the measured root hash when they were read, and no
     /// volume is open afterwards.
-    pub(crate) fn from_volumes(
-        config: &MeasuredConfig,
-        kernels: &Arc<Kernels>,
-    ) -> Result<Self, ModelError> {
+    pub(crate) fn from_volumes(config: &MeasuredConfig, means: &Means) -> Result<Self, ModelError> {
         let models = config.models.iter();
         let models = models.filter_map(|model| Some((model, volume::root(model)?)));
         models
             .enumerate()
             .map(|(number, (model, root))| {
                 let mounted = volume::open(number, &root).map_err(because(model))?;
-                let loaded = load(model, mounted.directory(), None, kernels)?;
+                let loaded = load(model, mounted.directory(), None, means)?;
                 mounted.close().map_err(because(model))?;
                 Ok(loaded)
             })
@@ -183,12 +180,12 @@ fn load(
     model: &MeasuredModel,
     directory: &Path,
     root: Option<ModelRoot>,
-    kernels: &Arc<Kernels>,
+    means: &Means,
 ) -> Result<(String, (Built, Facts)), ModelError> {
     let files = weights::read(directory).map_err(because(model))?;
     let loaded = match model.endpoint {
-        MeasuredEndpoint::Embeddings => embedder(model, &files, kernels),
-        MeasuredEndpoint::Chat => chat(model, &files, kernels),
+        MeasuredEndpoint::Embeddings => embedder(model, &files, means),
+        MeasuredEndpoint::Chat => chat(model, &files, means),
     };
     let loaded = loaded.map_err(because(model))?;
     if let Some(root) = root {
@@ -201,10 +198,10 @@ fn load(
 fn embedder(
     model: &MeasuredModel,
     files: &ModelFiles,
-    kernels: &Arc<Kernels>,
+    Means { kernels, memory }: &Means,
 ) -> Result<(Built, Facts), Box<dyn Error>> {
     let kind = model.weights.map_or(Kind::F32, kind);
-    let embedder = Embedder::load_on(files, kernels.clone(), Packing::All(kind))?;
+    let embedder = Embedder::load_on(files, kernels.clone(), Packing::All(kind), memory)?;
     let facts = Facts::of(files, served::name(kind), kernels);
     Ok((Built::Embedder(Arc::new(embedder)), facts))
 }
@@ -212,14 +209,14 @@ fn embedder(
 fn chat(
     model: &MeasuredModel,
     files: &ModelFiles,
-    kernels: &Arc<Kernels>,
+    Means { kernels, memory }: &Means,
 ) -> Result<(Built, Facts), Box<dyn Error>> {
     let room = Room {
         kv_bytes: model.kv_mib.map(|mib| u64::from(mib) << 20),
         context_max: model.context_tokens as usize,
         weights: model.weights.map(kind),
     };
-    let served = Served::load(files, kernels.clone(), &room)?;
+    let served = Served::load(files, kernels.clone(), &room, memory)?;
     let shape = served.forward.shape();
     let (needed, there) = (shape.context.div_ceil(BLOCK_TOKENS), shape.blocks);
     if there < needed {
@@ -247,13 +244,24 @@ impl Facts {
     }
 }
 
-/// Threads as the configuration says, on the fastest instructions that this processor has.
-pub(crate) fn kernels(config: &MeasuredConfig) -> Result<Arc<Kernels>, ModelError> {
-    let kernels = kernels_of(config.threads.map(usize::from));
-    kernels.map(Arc::new).map_err(|error| ModelError {
-        id: "all".into(),
-        why: error.to_string(),
-    })
+/// What all models are computed by and kept in.
+pub(crate) struct Means {
+    kernels: Arc<Kernels>,
+    memory: Memory,
+}
+
+impl Means {
+    /// Threads and memory as the configuration says, on the fastest instructions that this processor has.
+    pub(crate) fn of(config: &MeasuredConfig) -> Result<Self, ModelError> {
+        let kernels = kernels_of(config.threads.map(usize::from));
+        let kernels = kernels.map(Arc::new).map_err(|error| ModelError {
+            id: "all".into(),
+            why: error.to_string(),
+        })?;
+        let bytes = config.memory_mib.map(|mib| u64::from(mib) << 20);
+        let memory = Memory::available().at_most(bytes);
+        Ok(Means { kernels, memory })
+    }
 }
 
 fn kind(weights: MeasuredWeights) -> Kind {

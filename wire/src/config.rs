@@ -5,8 +5,8 @@
 //! sees in the registers which one it was. What the host may set unseen is not here: only where to listen, on the command line.
 
 use crate::limits::{
-    CONFIG_BYTES_MAX, INTERVAL_MS, JOBS_MAX, KV_MIB_MAX, LIFETIME_S, MODELS_MAX, NAME_BYTES_MAX,
-    THREADS_MAX, VOLUME_BLOCKS_MAX, VOLUMES_MAX,
+    CONFIG_BYTES_MAX, INTERVAL_MS, JOBS_MAX, KV_MIB_MAX, LIFETIME_S, MEMORY_MIB_MAX, MODELS_MAX,
+    NAME_BYTES_MAX, THREADS_MAX, VOLUME_BLOCKS_MAX, VOLUMES_MAX,
 };
 use crate::{Endpoint, Prices};
 use serde::Deserialize;
@@ -41,6 +41,10 @@ pub struct MeasuredConfig {
     /// Threads that compute; as many as the machine has processors where absent.
     #[serde(default)]
     pub threads: Option<u16>,
+    /// Memory that all models may take together, in MiB; what the machine has available where absent. A guest whose models need
+    /// more does not start.
+    #[serde(default)]
+    pub memory_mib: Option<u32>,
     /// Models on offer.
     pub models: Vec<MeasuredModel>,
 }
@@ -185,6 +189,12 @@ impl MeasuredConfig {
                 "1 to 256",
             ),
             (
+                "memory_mib",
+                self.memory_mib
+                    .is_none_or(|mib| (1..=MEMORY_MIB_MAX).contains(&mib)),
+                "1 to 16777216",
+            ),
+            (
                 "models.kv_mib",
                 { models.iter() }
                     .filter_map(|m| m.kv_mib)
@@ -315,7 +325,7 @@ mod tests {
             "version": 1, "profile": "sim", "chain": 20241,
             "payee": format!("0:{}", "11".repeat(32)), "payee_key": "22".repeat(32),
             "stake": format!("0:{}", "11".repeat(32)), "lifetime_s": 3600, "jobs_max": 100,
-            "price_step_nano": 1000, "exposure_max_nano": 1_000_000_000, "interval_ms": 50, "threads": null,
+            "price_step_nano": 1000, "exposure_max_nano": 1_000_000_000, "interval_ms": 50, "threads": null, "memory_mib": null,
             "models": [{"id": "tiny-chat", "endpoint": "chat", "root": "33".repeat(32), "context_tokens": 256,
                 "kv_mib": null, "weights": null,
                 "prompt_nano": 1_000_000, "completion_nano": 2_000_000}],
@@ -363,12 +373,14 @@ mod tests {
         let parse = |value: &serde_json::Value| MeasuredConfig::parse(value.to_string().as_bytes());
         let mut config = example();
         config.as_object_mut().unwrap().remove("threads");
+        config.as_object_mut().unwrap().remove("memory_mib");
         let model = config["models"][0].as_object_mut().unwrap();
         model.remove("kv_mib");
         model.remove("weights");
         let old = parse(&config).unwrap();
         assert_eq!((old.threads, old.models[0].kv_mib), (None, None));
         config["threads"] = 256.into();
+        config["memory_mib"] = 16_777_216.into();
         config["models"][0]["kv_mib"] = 1_048_576.into();
         config["models"][0]["weights"] = "q8".into();
         let named = parse(&config).unwrap();
@@ -400,6 +412,8 @@ mod tests {
             ("/payee_key", serde_json::json!("zz")),
             ("/threads", serde_json::json!(0)),
             ("/threads", serde_json::json!(257)),
+            ("/memory_mib", serde_json::json!(0)),
+            ("/memory_mib", serde_json::json!(16_777_217)),
             ("/models/0/kv_mib", serde_json::json!(0)),
             ("/models/0/kv_mib", serde_json::json!(1_048_577)),
             ("/models/0/weights", serde_json::json!("q5")),

@@ -88,6 +88,8 @@ pub const VOLUMES_MAX: usize = 1;
 pub const VOLUME_BLOCKS_MAX: u64 = 1 << 28;
 /// Threads that compute: what the engine's pool takes.
 pub const THREADS_MAX: u16 = 256;
+/// Memory of all models of a guest, in MiB: 16 TiB.
+pub const MEMORY_MIB_MAX: u32 = 1 << 24;
 /// Memory for keys and values of one model, in MiB: 1 TiB.
 pub const KV_MIB_MAX: u32 = 1 << 20;
 /// A payer's leave to read: 8 bytes of time and a signature.

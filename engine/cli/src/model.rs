@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use engine::Packing;
 use engine::decoder::{Decoder, Options, PACKED_FILE};
+use engine::{Memory, Packing};
 use kernels::Kernels;
 use model::decoder::Config;
 use model::gguf::config::{Beside, END_TEXTS, ROPE_FACTORS, config_json};
 use model::gguf::{self, Header};
+use model::packed_file::Reader;
 use model::text::Text;
 use model::text::gguf::text_files;
 use model::weights::{Part, Weights};
@@ -139,15 +140,38 @@ impl Model {
         self.files.iter().any(|file| name(file) == PACKED_FILE)
     }
 
-    /// Reads the weights.
+    /// Reads the weights, if the machine has the memory for them.
     pub fn load(&self, kernels: Arc<Kernels>, options: &Options) -> anyhow::Result<Decoder> {
+        self.load_within(kernels, options, &Memory::available())
+    }
+
+    /// Reads the weights, for which `memory` is asked first.
+    pub fn load_within(
+        &self,
+        kernels: Arc<Kernels>,
+        options: &Options,
+        memory: &Memory,
+    ) -> anyhow::Result<Decoder> {
+        let loaded = self.read(kernels, options, memory);
+        self.progress.finish();
+        loaded.with_context(|| format!("the model {}", self.name))
+    }
+
+    fn read(
+        &self,
+        kernels: Arc<Kernels>,
+        options: &Options,
+        memory: &Memory,
+    ) -> anyhow::Result<Decoder> {
         if let [file] = &self.files[..]
             && self.is_packed()
         {
             let bytes = fs::metadata(file)?.len();
+            let header = Reader::open(bytes, File::open(file)?)?;
+            let needs = Decoder::needs_packed(&self.config, header.header(), options)?;
+            memory.take(&needs)?;
             let content = self.progress.of(bytes, File::open(file)?);
             let loaded = Decoder::load_packed(&self.config, bytes, content, kernels, options);
-            self.progress.finish();
             return Ok(loaded?.0);
         }
         let mut parts = Vec::new();
@@ -161,9 +185,9 @@ impl Model {
                 content: Box::new(self.progress.of(bytes, content)),
             });
         }
-        let loaded = Decoder::load(&self.config, Weights::open(parts)?, kernels, options);
-        self.progress.finish();
-        Ok(loaded?)
+        let weights = Weights::open(parts)?;
+        memory.take(&Decoder::needs(&self.config, &weights, options))?;
+        Ok(Decoder::load(&self.config, weights, kernels, options)?)
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use checkpoint::Reference;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn engine(arguments: &[&str]) -> Output {
     let program = Command::new(env!("CARGO_BIN_EXE_engine"))
@@ -148,6 +148,83 @@ fn an_embedder_prints_a_unit_vector() {
         vector.len() == 64 && (length - 1.0).abs() < 1e-5,
         "{length}"
     );
+}
+
+#[test]
+fn a_cross_encoder_scores_each_document_and_makes_no_vector() {
+    let model = Reference::parse(checkpoint::RERANKER).directory();
+    let run = ["run", text(model.path()), "--prompt", "hello world"];
+    let lines = done(&[&run[..], &["--document", "abc", "--document", "xyz xyz"]].concat());
+    let scored = lines.lines().map(|line| {
+        let line: Value = serde_json::from_str(line).expect("is JSON");
+        let score = line["score"].as_f64().expect("a number");
+        (line["document"].clone(), score.to_bits())
+    });
+    let scored: Vec<_> = scored.collect();
+    assert_eq!([&scored[0].0, &scored[1].0], [&json!(0), &json!(1)]);
+    assert_ne!(scored[0].1, scored[1].1);
+    assert!(failed(&run, 1).contains("--document"));
+    let chat = Reference::decoder("llama2").directory();
+    let told = failed(
+        &["run", text(chat.path()), "--prompt", "a", "--document", "b"],
+        1,
+    );
+    assert!(told.contains("this one chats"), "{told}");
+}
+
+#[test]
+fn a_model_that_needs_more_memory_is_refused_with_the_figures() {
+    for model in [
+        Reference::decoder("llama2").directory(),
+        Reference::parse(checkpoint::BERT).directory(),
+    ] {
+        let told = failed(
+            &["run", text(model.path()), "--prompt", "x", "--memory", "1"],
+            1,
+        );
+        assert!(
+            told.contains("the model needs") && told.contains("1 MiB are left"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn options_of_the_sampler_do_what_they_say() {
+    let model = Reference::decoder("llama2").directory();
+    let answer = |more: &[&str]| -> Value {
+        let run = [
+            "run",
+            text(model.path()),
+            "--prompt",
+            "Hello",
+            "--tokens",
+            "6",
+            "--json",
+        ];
+        serde_json::from_str(&done(&[&run[..], more].concat())).expect("is JSON")
+    };
+    let forced = answer(&["--bias", "7=100", "--logprobs", "5"]);
+    assert_eq!(forced["tokens"], json!([7, 7, 7, 7, 7, 7]));
+    let logprobs = forced["logprobs"].as_array().expect("one for each token");
+    assert_eq!(logprobs.len(), 6);
+    assert_eq!(logprobs[0]["top"].as_array().map(Vec::len), Some(5));
+    // The best of one is the best.
+    let hot = ["--temperature", "2", "--top-k", "1"];
+    assert_eq!(answer(&hot)["tokens"], answer(&[])["tokens"]);
+    let told = |more: &[&str]| {
+        failed(
+            &[&["run", text(model.path()), "--prompt", "x"], more].concat(),
+            1,
+        )
+    };
+    assert!(told(&["--min-p", "2"]).contains("min_p is out of range"));
+    for bias in ["7", "x=1", "7=inf"] {
+        failed(
+            &["run", text(model.path()), "--prompt", "x", "--bias", bias],
+            2,
+        );
+    }
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub mod conversation;
 mod detokeniser;
 pub mod gguf;
 mod json;
+mod pair;
 mod python;
 mod template;
 pub mod tools;

@@ -14,10 +14,11 @@ use model::{FileDigest, ModelError};
 
 use super::Decoder;
 use super::flex::PackedDecoder;
-use super::load::{Options, zeroed};
+use super::load::{Options, needs, zeroed};
 use super::parts::{Part, part};
 use crate::EngineError;
 use crate::backend::Cpu;
+use crate::memory::Needs;
 use crate::packed::Place;
 
 /// The name of a file of packed weights in a model's directory.
@@ -102,6 +103,18 @@ impl Decoder<Cpu> {
             kernels,
             options,
         )
+    }
+
+    /// The memory that loading a file of this header takes.
+    ///
+    /// # Errors
+    /// A part is missing or extra.
+    pub fn needs_packed(
+        config: &Config,
+        header: &Header,
+        options: &Options,
+    ) -> Result<Needs, EngineError> {
+        Ok(needs(config, &kinds(config, header)?, options))
     }
 
     fn fill<R: Read>(

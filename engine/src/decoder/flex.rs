@@ -270,6 +270,15 @@ impl Layer {
 }
 
 impl Buffers {
+    /// Numbers in all of them.
+    pub fn numbers(config: &Config, rows_max: usize, scored_max: usize) -> usize {
+        let (queries, keys) = (config.heads, config.key_value_heads);
+        let row = 2 * (queries + keys) * config.head_width + 2 * config.intermediate;
+        let normed = rows_max.max(scored_max).saturating_mul(config.hidden);
+        let rows = rows_max.saturating_mul(row + config.hidden);
+        rows.saturating_add(normed)
+    }
+
     pub fn new(config: &Config, rows_max: usize, scored_max: usize) -> Self {
         let rows = |width: usize| vec![0.0; rows_max * width];
         let queries = config.heads * config.head_width;

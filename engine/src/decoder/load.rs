@@ -15,6 +15,7 @@ use super::parts::{LayerPart, Part, part};
 use crate::EngineError;
 use crate::backend::Cpu;
 use crate::forward::ForwardShape;
+use crate::memory::{Needs, wide};
 use crate::packed::{Linear, Packing, Place};
 
 /// How a decoder is loaded and how much it can hold.
@@ -62,6 +63,11 @@ impl Decoder<Cpu> {
         Ok(decoder)
     }
 
+    /// The memory that [`Decoder::load`] takes.
+    pub fn needs(config: &Config, weights: &Weights, options: &Options) -> Needs {
+        needs(config, &kinds(config, weights, options.packing), options)
+    }
+
     /// A decoder whose weights are in place.
     pub(super) fn of_packed(config: &Config, options: &Options, packed: PackedDecoder) -> Self {
         let shape = ForwardShape {
@@ -88,6 +94,35 @@ fn kinds(config: &Config, weights: &Weights, packing: Packing) -> BTreeMap<Part,
     kinds
 }
 
+/// The memory of a decoder whose matrices have these kinds.
+pub(super) fn needs(config: &Config, kinds: &BTreeMap<Part, Kind>, options: &Options) -> Needs {
+    let mut needs = Needs::default();
+    for (name, shape) in config.plan().wanted() {
+        let kind = part(config, name).and_then(|part| kinds.get(&part));
+        needs.add(shape, kind.copied().unwrap_or(Kind::F32));
+    }
+    let block = cache_shape(config, options).block_bytes();
+    needs.keys_values = wide(block.and_then(|block| block.checked_mul(options.blocks)));
+    needs.add_work(Buffers::numbers(
+        config,
+        options.rows_max,
+        options.scored_max,
+    ));
+    // What enters a layer, and the scores.
+    needs.add_work(options.rows_max.saturating_mul(config.hidden));
+    needs.add_work(options.scored_max.saturating_mul(config.vocabulary));
+    needs
+}
+
+fn cache_shape(config: &Config, options: &Options) -> KvShape {
+    KvShape {
+        kind: options.cache,
+        layers: config.layers.len(),
+        heads: config.key_value_heads,
+        width: config.head_width,
+    }
+}
+
 /// A decoder of zeros whose matrices have these kinds.
 pub(super) fn zeroed(
     config: &Config,
@@ -100,12 +135,7 @@ pub(super) fn zeroed(
     let layers = (0..config.layers.len())
         .map(|index| Layer::zeroed(config, &|part| kind(Part::Layer(index, part))))
         .collect::<Result<_, _>>()?;
-    let cache = KvShape {
-        kind: options.cache,
-        layers: config.layers.len(),
-        heads: config.key_value_heads,
-        width: config.head_width,
-    };
+    let cache = cache_shape(config, options);
     Ok(PackedDecoder {
         embedding: table(Part::Embedding)?,
         output: match config.tied {

@@ -196,6 +196,11 @@ impl Norm {
 }
 
 impl Buffers {
+    /// Numbers in all of them.
+    pub fn numbers(config: &Config) -> usize {
+        ROWS_MAX * (5 * config.hidden + config.intermediate)
+    }
+
     pub fn new(config: &Config) -> Self {
         let rows = |width: usize| vec![0.0; ROWS_MAX * width];
         Buffers {

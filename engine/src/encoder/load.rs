@@ -12,6 +12,7 @@ use super::flex::{Buffers, Classifier, Layer, Norm, PackedEncoder};
 use super::{Encoder, ROWS_MAX};
 use crate::EngineError;
 use crate::backend::Cpu;
+use crate::memory::Needs;
 use crate::packed::{Linear, Packing, Place};
 
 impl Encoder<Cpu> {
@@ -33,7 +34,8 @@ impl Encoder<Cpu> {
         let names = Names::of(&weights);
         let plan = names.plan(config);
         weights.check(&plan)?;
-        let mut packed = zeroed(config, &names, &weights, kernels, packing)?;
+        let kinds = names.kinds(&weights, packing);
+        let mut packed = zeroed(config, &kinds, kernels)?;
         let mut numbers = Vec::new();
         let sources = weights.read(&plan, |tensor, rows| {
             let place = packed.place(names.bare(&tensor.name));
@@ -47,7 +49,31 @@ impl Encoder<Cpu> {
             hidden: None,
         })
     }
+
+    /// The memory that [`Encoder::load`] takes.
+    pub fn needs(config: &Config, weights: &Weights, packing: Packing) -> Needs {
+        let names = Names::of(weights);
+        let kinds = names.kinds(weights, packing);
+        let mut needs = Needs::default();
+        for (name, shape) in names.plan(config).wanted() {
+            let name = names.bare(name);
+            // Which rows of these are read is public: they are kept as they are used.
+            let plain = ["embeddings.position", "embeddings.token_type"];
+            let kind = match plain.iter().any(|start| name.starts_with(start)) {
+                true => Kind::F32,
+                false => kinds.get(name).copied().unwrap_or(Kind::F32),
+            };
+            needs.add(shape, kind);
+        }
+        needs.add_work(Buffers::numbers(config));
+        // What a layer takes, and the copy of it that is handed over.
+        needs.add_work(2 * ROWS_MAX * config.hidden);
+        needs
+    }
 }
+
+/// How matrices are kept, by their names without a prefix.
+type Kinds = BTreeMap<String, Kind>;
 
 /// How a checkpoint names its tensors.
 struct Names {
@@ -69,6 +95,18 @@ impl Names {
 
     fn bare<'a>(&self, name: &'a str) -> &'a str {
         name.strip_prefix(self.prefix).unwrap_or(name)
+    }
+
+    fn kinds(&self, weights: &Weights, packing: Packing) -> Kinds {
+        let mut kinds = Kinds::new();
+        for tensor in weights.tensors() {
+            if let Ok(stored) = &tensor.dtype {
+                let name = self.bare(&tensor.name);
+                let table = name.starts_with("embeddings.") || name.starts_with("classifier.");
+                kinds.insert(name.to_owned(), packing.kind(*stored, table));
+            }
+        }
+        kinds
     }
 
     fn plan(&self, config: &Config) -> Plan {
@@ -132,19 +170,9 @@ impl Names {
 /// An encoder of zeros whose matrices have the kinds that their tensors call for.
 fn zeroed(
     config: &Config,
-    names: &Names,
-    weights: &Weights,
+    kinds: &Kinds,
     kernels: Arc<Kernels>,
-    packing: Packing,
 ) -> Result<PackedEncoder, EngineError> {
-    let mut kinds = BTreeMap::new();
-    for tensor in weights.tensors() {
-        if let Ok(stored) = &tensor.dtype {
-            let name = names.bare(&tensor.name);
-            let table = name.starts_with("embeddings.") || name.starts_with("classifier.");
-            kinds.insert(name.to_owned(), packing.kind(*stored, table));
-        }
-    }
     let kind = |name: &str| kinds.get(name).copied().unwrap_or(Kind::F32);
     let (hidden, feed) = (config.hidden, config.intermediate);
     let linear = |name: String, rows, columns| {

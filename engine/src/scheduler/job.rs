@@ -1,7 +1,10 @@
 //! A job and what becomes of it.
 
 use kernels::Path;
+use kernels::oblivious::mask::declassify;
 use kernels::sampling::{Constraints, Logprobs, Sampler, Sampling, SamplingError};
+
+use model::Vocabulary;
 
 use crate::cache::Prefix;
 use crate::error::RequestError;
@@ -94,6 +97,17 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// A model's, whose completions end with `ends` and hold no other special token.
+    pub fn of(path: Path, vocabulary: &Vocabulary, ends: &[u32]) -> Self {
+        let special = vocabulary.special().iter().copied();
+        Tokens {
+            path,
+            size: vocabulary.size(),
+            forbidden: special.filter(|token| !ends.contains(token)).collect(),
+            ends: ends.to_vec(),
+        }
+    }
+
     /// A job without prefix and deadline. Its prompt is checked when it is submitted; of `constraints` the end tokens are set here.
     ///
     /// This takes memory and time in proportion to the vocabulary, with a repetition penalty also to the prompt, with biases also
@@ -122,7 +136,8 @@ impl Tokens {
         let size = u32::try_from(self.size).unwrap_or(u32::MAX);
         // The borrow of `id - size` in the high half: set where the id is below the size.
         let below = |id: &u32| (u64::from(*id).wrapping_sub(u64::from(size))) >> 63;
-        ids.iter().fold(1, |all, id| all & below(id)) == 1
+        let all = ids.iter().fold(1, |all, id| all & below(id));
+        !declassify(1 ^ all as u32)
     }
 }
 

@@ -1,28 +1,50 @@
-//! A chat model that nobody trained: how a completion begins and ends. Its arithmetic is looked at family by family.
+//! A chat model that nobody trained, as a guest serves it: how a completion begins and ends. Its arithmetic is looked at family by
+//! family.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 
-use engine::{Chat, EngineError, Finish, RequestError, Sampling, Step, weights};
+use engine::sampling::{Constraints, Sampling};
+use engine::scheduler::{Event, Finish, Refused, complete};
+use engine::{Memory, RequestError, Room, Served, kernels_of, weights};
+use model::ModelFiles;
 use model::text::{Message, Text};
+
+/// Room for one job of `context_max` tokens.
+pub fn room(context_max: usize) -> Room {
+    Room {
+        kv_bytes: None,
+        context_max,
+        weights: None,
+    }
+}
+
+/// Loads as a guest does, with two threads.
+pub fn serve(
+    files: &ModelFiles,
+    room: &Room,
+    memory: &Memory,
+) -> Result<Served, engine::EngineError> {
+    let kernels = kernels_of(Some(2)).expect("two threads");
+    Served::load(files, Arc::new(kernels), room, memory)
+}
 
 fn directory() -> PathBuf {
     let models = random_model::models(env!("CARGO_TARGET_TMPDIR"), "random-model");
     models.expect("the model is written").join("random-model")
 }
 
-fn model() -> &'static (Chat, Text) {
-    static MODEL: OnceLock<(Chat, Text)> = OnceLock::new();
+const CONTEXT: usize = 512;
+
+fn model() -> &'static (Mutex<Served>, Text) {
+    static MODEL: OnceLock<(Mutex<Served>, Text)> = OnceLock::new();
     MODEL.get_or_init(|| {
         let files = weights::read(&directory()).expect("the model is whole");
-        let chat = Chat::load(&files).expect("the model loads");
-        (chat, Text::of_chat(&files).expect("the model chats"))
+        let served = serve(&files, &room(CONTEXT), &Memory::available()).expect("the model loads");
+        let text = Text::of_chat(&files).expect("the model chats");
+        (Mutex::new(served), text)
     })
-}
-
-fn chat() -> &'static Chat {
-    &model().0
 }
 
 #[derive(Debug, PartialEq)]
@@ -30,6 +52,32 @@ struct Answer {
     text: String,
     tokens: Vec<u32>,
     finish: Finish,
+}
+
+/// A completion, of which `tokens_max` are heard before it is broken off.
+fn generate(prompt: &[u32], sampling: Sampling, heard: usize) -> Result<Answer, Refused> {
+    let (served, text) = model();
+    let served = &mut *served.lock().expect("no test fails while it computes");
+    let job = { &served.tokens }.job(prompt.to_vec(), sampling, Constraints::default());
+    let (mut tokens, mut finish) = (Vec::new(), None);
+    let job = job.expect("the options are in range");
+    complete(&mut *served.forward, &served.tokens, job, &mut |event| {
+        match event {
+            Event::Started { .. } => {}
+            Event::Token { token, .. } => tokens.push(token),
+            Event::Ended(why) => finish = Some(why),
+            other => panic!("{other:?}"),
+        }
+        match tokens.len() < heard {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
+    })?;
+    Ok(Answer {
+        text: text.decode(&tokens).expect("decodes"),
+        tokens,
+        finish: finish.expect("it ends"),
+    })
 }
 
 fn prompt(question: &str) -> Vec<u32> {
@@ -40,35 +88,23 @@ fn prompt(question: &str) -> Vec<u32> {
     model().1.prompt(&[message]).expect("the question is fine")
 }
 
-fn answer(question: &str, sampling: &Sampling) -> Answer {
-    let generated = chat().generate(&prompt(question), sampling, &mut |_| {
-        ControlFlow::Continue(())
-    });
-    let generated = generated.expect("generation works");
-    Answer {
-        text: model().1.decode(&generated.tokens).expect("decodes"),
-        tokens: generated.tokens,
-        finish: generated.finish,
+fn answer(question: &str, sampling: Sampling) -> Answer {
+    generate(&prompt(question), sampling, usize::MAX).expect("it fits")
+}
+
+fn warm(temperature: f32, tokens_max: u32, seed: u64) -> Sampling {
+    Sampling {
+        temperature,
+        top_p: 0.95,
+        seed,
+        ..Sampling::greedy(tokens_max)
     }
 }
-
-fn largest_difference(ours: &[f32], theirs: &[f32]) -> f32 {
-    assert_eq!(ours.len(), theirs.len());
-    let differences = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs());
-    differences.fold(0.0, f32::max)
-}
-
-const WARM: Sampling = Sampling {
-    temperature: 1.2,
-    top_p: 0.95,
-    seed: 7,
-    tokens_max: 40,
-};
 
 #[test]
 fn the_likeliest_answer_is_the_one_that_its_makers_know() {
     for question in ["Hello", "What is Chrysalis?", "Zażółć 🦋"] {
-        let generated = answer(question, &Sampling::greedy(64));
+        let generated = answer(question, Sampling::greedy(64));
         assert_eq!(generated.text, random_model::ANSWER.concat());
         assert_eq!(generated.tokens, random_model::answer());
         assert_eq!(generated.finish, Finish::Stop);
@@ -77,26 +113,11 @@ fn the_likeliest_answer_is_the_one_that_its_makers_know() {
 }
 
 #[test]
-fn scores_over_the_cache_are_those_of_the_whole_prompt() {
-    let long = prompt(&"What does Chrysalis prove? ".repeat(12));
-    assert!(long.len() > engine::chat::CHUNK / 2);
-    let [whole, stepped] = chat().scores(&long).expect("scores");
-    assert_eq!(whole.len(), stepped.len());
-    let worst = whole
-        .iter()
-        .zip(&stepped)
-        .map(|(a, b)| largest_difference(a, b));
-    let worst = worst.fold(0.0, f32::max);
-    println!("largest difference {worst:e}");
-    assert!(worst <= 1e-4, "{worst:e}");
-}
-
-#[test]
 fn same_seed_same_text_and_other_seeds_other_texts() {
-    let first = answer("Tell me a story.", &WARM);
-    assert_eq!(first, answer("Tell me a story.", &WARM));
+    let first = answer("Tell me a story.", warm(1.2, 40, 7));
+    assert_eq!(first, answer("Tell me a story.", warm(1.2, 40, 7)));
     let others: Vec<_> = (0..8)
-        .map(|seed| answer("Qwerty uiop", &Sampling { seed, ..WARM }).text)
+        .map(|seed| answer("Qwerty uiop", warm(1.2, 40, seed)).text)
         .collect();
     assert!(others.iter().any(|text| *text != others[0]));
 }
@@ -104,22 +125,11 @@ fn same_seed_same_text_and_other_seeds_other_texts() {
 #[test]
 fn steps_add_up_to_the_answer() {
     for question in ["What is TDX?", "Zażółć 🦋"] {
-        let (mut text, mut tokens) = (String::new(), Vec::new());
+        let generated = answer(question, warm(2.0, 200, 7));
         let mut detokeniser = model().1.detokeniser().expect("the model chats");
-        let mut collect = |step: Step| {
-            text += &detokeniser.push(step.token);
-            tokens.push(step.token);
-            ControlFlow::Continue(())
-        };
-        let sampling = Sampling {
-            temperature: 2.0,
-            tokens_max: 200,
-            ..WARM
-        };
-        let all = chat().generate(&prompt(question), &sampling, &mut collect);
-        let all = all.expect("generation works").tokens;
-        text += &detokeniser.finish();
-        assert_eq!((Ok(text), &tokens), (model().1.decode(&all), &all));
+        let text = { generated.tokens.iter() }.map(|token| detokeniser.push(*token));
+        let text = text.collect::<String>() + &detokeniser.finish();
+        assert_eq!(text, generated.text);
     }
 }
 
@@ -127,85 +137,52 @@ fn steps_add_up_to_the_answer() {
 fn text_is_what_the_tokenizer_decodes() {
     let tokenizer =
         tokenizers::Tokenizer::from_file(directory().join("tokenizer.json")).expect("reads");
-    let hot = Sampling {
-        temperature: 2.0,
-        top_p: 1.0,
-        tokens_max: 120,
-        ..WARM
-    };
     for seed in 0..6 {
-        let all = answer("🦋🦋🦋", &Sampling { seed, ..hot });
-        assert_eq!(
-            all.text,
-            tokenizer.decode(&all.tokens, true).expect("decodes")
-        );
+        let all = answer("🦋🦋🦋", warm(2.0, 120, seed));
+        let decoded = tokenizer.decode(&all.tokens, true);
+        assert_eq!(all.text, decoded.expect("decodes"));
     }
 }
 
 #[test]
 fn the_end_token_counts_and_a_limit_or_a_caller_ends_early() {
-    let whole = answer("Hello", &Sampling::greedy(64));
+    let whole = answer("Hello", Sampling::greedy(64));
     assert_eq!(whole.finish, Finish::Stop);
-    let cut = answer("Hello", &Sampling::greedy(3));
+    let cut = answer("Hello", Sampling::greedy(3));
     assert_eq!(
         (cut.finish, &cut.tokens[..]),
         (Finish::Length, &whole.tokens[..3])
     );
-    let broken = chat().generate(&prompt("Hello"), &Sampling::greedy(64), &mut |_| {
-        ControlFlow::Break(())
-    });
-    let broken = broken.expect("generation works");
+    let broken = generate(&prompt("Hello"), Sampling::greedy(64), 1).expect("it fits");
     assert_eq!((broken.finish, broken.tokens.len()), (Finish::Cancelled, 1));
 }
 
 #[test]
-fn requests_out_of_bounds_are_refused() {
-    let context_max = chat().context_max();
-    let full = prompt(&"word ".repeat(context_max));
-    assert_eq!(
-        chat().check_prompt(&full),
-        Err(RequestError::PromptTooLong {
-            tokens: full.len(),
-            tokens_max: context_max - 1
-        })
-    );
-
-    let generate = |prompt: &[u32], sampling| {
-        let never = &mut |_: Step| panic!("nothing is generated");
-        match chat().generate(prompt, &sampling, never) {
-            Err(EngineError::Request(error)) => error,
-            other => panic!("accepted: {other:?}"),
-        }
+fn prompts_out_of_bounds_are_refused_also_a_million_tokens() {
+    let refused = |prompt: &[u32]| match generate(prompt, Sampling::greedy(1), usize::MAX) {
+        Err(Refused::Request(error)) => error,
+        other => panic!("accepted: {other:?}"),
     };
-    let greedy = Sampling::greedy(1);
-    assert_eq!(generate(&[], greedy), RequestError::PromptEmpty);
+    assert_eq!(refused(&[]), RequestError::PromptEmpty);
     assert!(matches!(
-        generate(&[u32::MAX], greedy),
+        refused(&[u32::MAX]),
         RequestError::TokenUnknown { .. }
     ));
-    assert!(matches!(
-        generate(&vec![5; context_max], greedy),
-        RequestError::PromptTooLong { .. }
-    ));
-    let bad = Sampling {
-        top_p: 2.0,
-        ..greedy
-    };
-    assert_eq!(generate(&[5], bad), RequestError::Sampling("top_p"));
+    for tokens in [CONTEXT, 1_000_000] {
+        let error = RequestError::PromptTooLong {
+            tokens,
+            tokens_max: CONTEXT - 1,
+        };
+        assert_eq!(refused(&vec![5; tokens]), error);
+        // What it would end with makes no difference.
+        assert_eq!(refused(&vec![u32::MAX; tokens]), error);
+    }
 }
 
 #[test]
 fn a_completion_ends_where_the_context_ends() {
-    let context_max = chat().context_max();
-    let hot = Sampling {
-        temperature: 2.0,
-        top_p: 1.0,
-        seed: 1,
-        tokens_max: 4000,
-    };
-    let almost = vec![5; context_max - 3];
-    let generated = chat().generate(&almost, &hot, &mut |_| ControlFlow::Continue(()));
-    let generated = generated.expect("generation works");
+    let almost = vec![5; CONTEXT - 3];
+    let generated = generate(&almost, warm(2.0, 4000, 1), usize::MAX).expect("it fits");
     assert!(generated.tokens.len() <= 3);
     assert!(generated.finish == Finish::Stop || generated.tokens.len() == 3);
 }
@@ -213,8 +190,8 @@ fn a_completion_ends_where_the_context_ends() {
 #[test]
 fn models_can_be_shared_between_threads() {
     fn shared<T: Send + Sync + 'static>() {}
-    shared::<Chat>();
+    shared::<engine::scheduler::Driver>();
     shared::<engine::Embedder>();
     shared::<Text>();
-    shared::<model::ModelFiles>();
+    shared::<ModelFiles>();
 }

@@ -2,7 +2,8 @@
 //! allocation.
 
 use crate::changed::{changed, changed_json, original};
-use engine::{Chat, Embedder, EngineError, weights};
+use crate::chat::{room, serve};
+use engine::{Embedder, EngineError, Memory, weights};
 use model::text::Text;
 use model::weights::{Part, Weights};
 use model::{File, FilesError, ModelError, ModelFiles, limits};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use std::io::Cursor;
 
 fn load(files: &ModelFiles) -> Result<(), EngineError> {
-    Chat::load(files).map(|_| ())
+    serve(files, &room(64), &Memory::available()).map(|_| ())
 }
 
 fn refusal(files: &ModelFiles) -> ModelError {
@@ -108,10 +109,23 @@ fn sizes_in_the_configuration_are_bounded_and_must_fit_the_weights() {
 }
 
 #[test]
-fn a_huge_claimed_context_allocates_no_more_than_the_limit() {
+fn a_huge_claimed_context_takes_no_more_than_the_memory() {
     let files = with_config("max_position_embeddings", json!(limits::POSITIONS_MAX));
-    let chat = Chat::load(&files).expect("loads");
-    assert_eq!(chat.context_max(), engine::chat::CONTEXT_MAX);
+    let served = serve(&files, &room(64), &Memory::available()).expect("64 tokens of it fit");
+    assert_eq!(served.forward.shape().context, 64);
+    let files = with_config("max_position_embeddings", json!(limits::POSITIONS_MAX));
+    // All of it has 16 GiB of keys and values: two layers of two heads of 32 numbers, twice, in 32 bits.
+    let refused = serve(&files, &room(usize::MAX), &Memory::of(1 << 30)).err();
+    let Some(EngineError::Memory { needs, left }) = &refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(needs.keys_values, (limits::POSITIONS_MAX * 1024) as u64);
+    assert_eq!(*left, 1 << 30);
+    assert_eq!(
+        files.digest(File::Weights),
+        None,
+        "nothing was read of them"
+    );
     let beyond = limits::POSITIONS_MAX + 1;
     let error = refusal(&with_config("max_position_embeddings", json!(beyond)));
     assert!(matches!(error, ModelError::Config(_)), "{error}");
@@ -193,7 +207,7 @@ fn flipped_and_cut_files_never_panic() {
                 bytes[place] ^= 1;
                 bytes
             });
-            let _ = Chat::load(&files);
+            let _ = load(&files);
             let _ = Text::of_chat(&files);
         }
     }

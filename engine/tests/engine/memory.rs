@@ -1,12 +1,17 @@
-//! Loading holds the packed weights and little else: measured by the kernel, in a process of its own.
+//! What a model takes is what was computed before it was loaded, and stays so: measured by the kernel, in processes of their own.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Instant;
 
 use engine::decoder::{Decoder, Options, blocks_for};
-use engine::{Forward, Packing};
+use engine::sampling::{Constraints, Sampling};
+use engine::scheduler::{Driver, Event, Limits};
+use engine::{BlockTable, Forward, Memory, Packing, Row, Served, weights};
 use kernels::{Kernels, Kind, KvKind};
 use model::decoder::Config;
 use model::weights::{Part, Weights};
@@ -35,13 +40,19 @@ fn the_peak_of_loading_is_the_weights_and_a_tenth() {
         let line = said.lines().find_map(|line| line.split_once("loaded: "));
         let numbers = line.expect("the child says what it took").1.split(' ');
         let numbers: Vec<u64> = numbers.map(|n| n.parse().expect("a number")).collect();
-        let [weights, computed, peak] = numbers[..] else {
+        let [weights, computed, peak, used] = numbers[..] else {
             panic!("{numbers:?}")
         };
-        println!("{kind}: weights {weights}, with cache and buffers {computed}, peak {peak}");
+        println!("{kind}: weights {weights}, all computed {computed}, peak {peak}, in use {used}");
         assert!(
             peak <= computed + weights / 10,
             "{kind}: {peak} of {computed}"
+        );
+        // Weights lie in slabs of 32 MiB made of pages of 2 MiB, of which the last is begun only.
+        let pages = (2 << 20) * computed.div_ceil(32 << 20);
+        assert!(
+            used <= computed + computed / 20 + pages && used >= computed - computed / 20,
+            "{kind}: {used} of {computed}"
         );
         assert!(
             peak * 20 >= weights * 19,
@@ -66,7 +77,7 @@ fn load(kind: &str, directory: &Path) {
         scored_max: 4,
     };
     let kernels = Kernels::new(kernels::Path::detect(), 1).expect("this processor's path");
-    let before = status("VmRSS:");
+    let (before, before_use) = (status("VmRSS:"), status("RssAnon:"));
     let file = fs::File::open(directory.join("model.safetensors")).expect("opens");
     let part = Part {
         name: "model.safetensors".into(),
@@ -74,15 +85,104 @@ fn load(kind: &str, directory: &Path) {
         content: Box::new(file),
     };
     let weights = Weights::open(vec![part]).expect("the header is whole");
+    let needs = Decoder::needs(&config, &weights, &options);
     let decoder = Decoder::load(&config, weights, Arc::new(kernels), &options);
     let mut decoder = decoder.expect("the checkpoint loads");
     let peak = status("VmHWM:") - before;
-    let shape = *decoder.shape();
-    let weights = decoder.packed().weight_bytes();
-    let cache = shape.blocks * engine::BLOCK_TOKENS * shape.kv_token_bytes;
-    assert_eq!(cache, decoder.packed().cache_bytes());
-    let buffers = 4 * shape.rows_max * (4 * config.hidden + 2 * config.intermediate);
-    println!("loaded: {weights} {} {peak}", weights + cache + buffers);
+    assert_eq!(needs.weights, decoder.packed().weight_bytes() as u64);
+    assert_eq!(needs.keys_values, decoder.packed().cache_bytes() as u64);
+    // Every block is written to, every buffer used.
+    let table = [BlockTable((0..options.blocks as u32).collect())];
+    let mut scores = Vec::new();
+    for begin in (0..256).step_by(options.rows_max) {
+        let rows = (0..options.rows_max).map(|row| Row {
+            sequence: 0,
+            token: (begin + row) as u32,
+            position: (begin + row) as u32,
+            scored: row < options.scored_max,
+        });
+        let rows: Vec<Row> = rows.collect();
+        let done = decoder.forward(&rows, &table, &mut scores);
+        done.expect("it fits");
+    }
+    let used = status("RssAnon:") - before_use;
+    println!("loaded: {} {} {peak} {used}", needs.weights, needs.total());
+}
+
+const GROWTH: &str = "CHRYSALIS_TEST_GROWTH";
+const GROWTH_NAME: &str = "memory::ten_thousand_requests_leave_nothing_behind";
+/// Requests before it is looked what they took: every buffer has its size by then.
+const WARM: usize = 1_000;
+
+#[test]
+#[ignore = "ten thousand requests"]
+fn ten_thousand_requests_leave_nothing_behind() {
+    if let Ok(directory) = std::env::var(GROWTH) {
+        return answer_many(Path::new(&directory), 11_000);
+    }
+    let models = random_model::models(env!("CARGO_TARGET_TMPDIR"), "random-model");
+    let model = models.expect("the model is written").join("random-model");
+    let output = Command::new(std::env::current_exe().expect("is a file"))
+        .args(["--exact", GROWTH_NAME, "--ignored", "--nocapture"])
+        .env(GROWTH, model)
+        .output()
+        .expect("the test runs itself");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    let line = said.lines().find_map(|line| line.split_once("resident: "));
+    let numbers = line.expect("the child says what it took").1.split(' ');
+    let numbers: Vec<u64> = numbers.map(|n| n.parse().expect("a number")).collect();
+    println!("resident after {WARM} requests and after all: {numbers:?}");
+    // A kilobyte that each request left behind would be ten times as much.
+    assert!(numbers[1] <= numbers[0] + (1 << 20), "{numbers:?}");
+}
+
+/// Answers requests of many kinds by the thread of a guest, eight at once: also cancelled, refused and late ones.
+fn answer_many(directory: &Path, requests: usize) {
+    let files = weights::read(directory).expect("the model is whole");
+    let served = crate::chat::serve(&files, &crate::chat::room(256), &Memory::available());
+    let Served {
+        forward, tokens, ..
+    } = served.expect("loads");
+    let driver = Driver::start(forward, tokens.clone(), Limits::default()).expect("a thread");
+    let mut warm = 0;
+    for begin in (0..requests).step_by(8) {
+        if begin == WARM {
+            warm = status("RssAnon:");
+        }
+        let (ended, ends) = channel();
+        for number in begin..begin + 8 {
+            let sampling = Sampling {
+                temperature: (number % 3) as f32 / 2.0,
+                top_k: (number % 5) as u32 * 10,
+                repetition: 1.0 + (number % 2) as f32 / 10.0,
+                logprobs: [None, Some(5), Some(20)][number % 3],
+                seed: number as u64,
+                ..Sampling::greedy(1 + number as u32 % 4)
+            };
+            let length = match number % 97 {
+                0 => 1_000,
+                _ => 1 + number % 23,
+            };
+            let job = tokens.job(vec![5; length], sampling, Constraints::default());
+            let late = (number % 31 == 0).then(Instant::now);
+            let (ended, hung_up) = (ended.clone(), number % 13 == 0);
+            let listener = Box::new(move |event| {
+                if !matches!(event, Event::Started { .. } | Event::Token { .. }) {
+                    ended.send(()).expect("the test waits");
+                }
+                match hung_up {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            });
+            let submitted = driver.submit(job.expect("in range"), late, listener);
+            submitted.expect("eight wait at most");
+        }
+        drop(ended);
+        assert_eq!(ends.iter().count(), 8, "each ends once");
+    }
+    println!("resident: {warm} {}", status("RssAnon:"));
 }
 
 /// Bytes that a line of `/proc/self/status` says.

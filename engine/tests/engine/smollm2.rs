@@ -4,7 +4,10 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use engine::{Chat, Sampling, weights};
+use crate::chat::{room, serve};
+use engine::sampling::{Constraints, Sampling};
+use engine::scheduler::{Event, complete};
+use engine::{Memory, weights};
 use model::File;
 use model::text::{Message, Text};
 
@@ -30,8 +33,9 @@ fn directory() -> Option<PathBuf> {
 fn it_answers_from_its_gguf() {
     let Some(directory) = directory() else { return };
     let files = weights::read(&directory).expect("the store holds whole models");
-    let (chat, text) = (
-        Chat::load(&files).expect("loads"),
+    let served = serve(&files, &room(2048), &Memory::available());
+    let (mut served, text) = (
+        served.expect("loads"),
         Text::of_chat(&files).expect("chats"),
     );
     let question = Message {
@@ -40,12 +44,17 @@ fn it_answers_from_its_gguf() {
     };
     let prompt = text.prompt(&[question]).expect("the question is fine");
     assert_eq!(prompt.len(), 37, "with the template's own system message");
-    let mut go = |_| ControlFlow::Continue(());
-    let generated = chat
-        .generate(&prompt, &Sampling::greedy(24), &mut go)
-        .expect("generates");
-    let said = text.decode(&generated.tokens).expect("decodes");
+    let job = { &served.tokens }.job(prompt, Sampling::greedy(24), Constraints::default());
+    let (mut tokens, job) = (Vec::new(), job.expect("greedy"));
+    let done = complete(&mut *served.forward, &served.tokens, job, &mut |event| {
+        if let Event::Token { token, .. } = event {
+            tokens.push(token);
+        }
+        ControlFlow::Continue(())
+    });
+    done.expect("it fits");
+    let said = text.decode(&tokens).expect("decodes");
     // What it says depends on near ties; that it is text, and one that a guest may send, does not.
     assert!(said.len() > 10, "{said}");
-    assert_eq!(text.check_completion(&generated.tokens), Ok(()), "{said}");
+    assert_eq!(text.check_completion(&tokens), Ok(()), "{said}");
 }
