@@ -49,7 +49,7 @@ pub const LISTED: &[Listing] = &[
         "vector instructions run where they were detected: once for all operations, once for the functions around them",
     ),
     (
-        "engine/kernels/tests/constant/subject.rs",
+        "engine/kernels/tests/constant/eye.rs",
         1,
         "a test tells valgrind which bytes are secret, by the instructions that valgrind knows",
     ),

