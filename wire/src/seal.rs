@@ -1,4 +1,4 @@
-//! Sealing: chunked Oblivious HTTP (RFC 9458 and draft-ietf-ohai-chunked-ohttp) with X-Wing, HKDF-SHA256 and
+//! Sealing: chunked Oblivious HTTP (RFC 9458, draft-ietf-ohai-chunked-ohttp-08) with X-Wing, HKDF-SHA256 and
 //! ChaCha20-Poly1305, over the `hpke` crate. No cryptography of our own: this module places bytes.
 //!
 //! Promises: a job opens only with the key it was sealed to; an answer opens only with the context of its job; a chunk

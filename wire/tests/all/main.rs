@@ -3,3 +3,4 @@
 mod attest;
 mod common;
 mod receipt;
+mod vectors;

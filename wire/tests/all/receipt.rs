@@ -11,7 +11,7 @@ const USAGE: Usage = Usage {
     completion: 100,
 };
 
-fn core(guest: &Guest) -> ReceiptCore {
+pub fn core(guest: &Guest) -> ReceiptCore {
     let offer = &guest.keyset.models[0];
     ReceiptCore {
         version: 1,
@@ -53,7 +53,7 @@ fn core(guest: &Guest) -> ReceiptCore {
     }
 }
 
-fn charge(guest: &Guest) -> Charge {
+pub fn charge(guest: &Guest) -> Charge {
     Charge {
         cap: cap(),
         stake: guest.keyset.stake,
@@ -64,7 +64,7 @@ fn charge(guest: &Guest) -> Charge {
     }
 }
 
-fn payer() -> SigningKey {
+pub fn payer() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])
 }
 
@@ -79,7 +79,7 @@ fn cap() -> SignedCap {
     cap.sign(&payer())
 }
 
-fn claims() -> RequestClaims {
+pub fn claims() -> RequestClaims {
     RequestClaims {
         envelope: EnvelopeDigest([2; 32]),
         cap: cap(),
