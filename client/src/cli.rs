@@ -9,7 +9,7 @@ use crate::files::{api_key, new_key, private_directory};
 use crate::limits::REQUEST_BYTES_MAX;
 use crate::objects::{attestation_object, embeddings_object, x_job};
 use crate::openai::Delivery;
-use crate::serve::{Access, serve};
+use crate::serve::{Access, Unknown, serve};
 use crate::transport::Transport;
 use crate::trust::{Minimum, Platform, TrustStore};
 use anyhow::Context;
@@ -108,6 +108,12 @@ enum Command {
         /// The address or unix:PATH to listen on, instead of the configured one; port 0 takes a free port.
         #[arg(long)]
         listen: Option<String>,
+        /// Ask for no key: every program of every user of this machine may spend the budget. For the loopback alone.
+        #[arg(long)]
+        open: bool,
+        /// Leave out fields that this version does not know, and name them in the header x-ignored-fields.
+        #[arg(long)]
+        lenient: bool,
     },
     /// Make keys, each in a file that only you can read.
     #[command(after_help = "Example:\n  chrysalis keygen payer.key wallet.key")]
@@ -219,7 +225,18 @@ async fn dispatch(given: Command) -> anyhow::Result<()> {
             max_tokens,
             json,
         } => chat(&open(&common)?, model, max_tokens, json).await,
-        Command::Serve { common, listen } => serve_command(&common, listen).await,
+        Command::Serve {
+            common,
+            listen,
+            open,
+            lenient,
+        } => {
+            let unknown = match lenient {
+                true => Unknown::Ignore,
+                false => Unknown::Refuse,
+            };
+            serve_command(&common, listen, open, unknown).await
+        }
         Command::Channel { command } => channel::run(command).await,
         Command::Keygen { files } => {
             for path in &files {
@@ -422,21 +439,35 @@ async fn pick(
         .clone())
 }
 
-async fn serve_command(common: &Common, listen: Option<String>) -> anyhow::Result<()> {
+async fn serve_command(
+    common: &Common,
+    listen: Option<String>,
+    no_key: bool,
+    unknown: Unknown,
+) -> anyhow::Result<()> {
     let config = Config::read(&common.config)?;
     let address = listen.unwrap_or_else(|| config.listen.clone());
     if let Some(path) = address.strip_prefix("unix:") {
         let client = Arc::new(open(common)?);
         let listener = socket(Path::new(path))?;
         let url = format!("unix:{path}");
-        return serve_until_told(client, listener, Access::Socket, &url).await;
+        return serve_until_told(client, listener, Access::Socket, unknown, &url).await;
     }
     let client = Arc::new(open(common)?);
-    let key = api_key(&config.api_key_file)?;
     let listener = TcpListener::bind(&address)
         .await
         .with_context(|| format!("listening on {address}"))?;
     let local = listener.local_addr().context("reading the address")?;
+    let url = format!("http://{local}/v1");
+    if no_key {
+        anyhow::ensure!(
+            local.ip().is_loopback(),
+            "--open is for the loopback; {local} is not"
+        );
+        eprintln!("warning: --open: every user of this machine can spend this budget");
+        return serve_until_told(client, listener, Access::Open, unknown, &url).await;
+    }
+    let key = api_key(&config.api_key_file)?;
     if !local.ip().is_loopback() {
         eprintln!("warning: {local} is not the loopback; whoever has the key spends this budget");
     }
@@ -444,14 +475,14 @@ async fn serve_command(common: &Common, listen: Option<String>) -> anyhow::Resul
         "applications need the key in {}",
         config.api_key_file.display()
     );
-    let url = format!("http://{local}/v1");
-    serve_until_told(client, listener, Access::Key(key), &url).await
+    serve_until_told(client, listener, Access::Key(key), unknown, &url).await
 }
 
 async fn serve_until_told<L>(
     client: Arc<Client>,
     listener: L,
     access: Access,
+    unknown: Unknown,
     url: &str,
 ) -> anyhow::Result<()>
 where
@@ -465,7 +496,7 @@ where
     );
     println!("{url}");
     tokio::select! {
-        ended = serve(client, listener, access) => ended.context("serving"),
+        ended = serve(client, listener, access, unknown) => ended.context("serving"),
         _ = tokio::signal::ctrl_c() => Ok(()),
     }
 }

@@ -55,6 +55,8 @@ pub enum ClientError {
         param: Option<String>,
         message: String,
     },
+    #[error("the request is refused: the field `{param}` is not supported in this version")]
+    UnknownField { param: String },
     #[error("the request is refused: {message}")]
     ContextLength { param: String, message: String },
     #[error("the model `{model}` is refused: {message}")]
@@ -140,8 +142,8 @@ impl ClientError {
         use ClientError::*;
         match self {
             Config(_) | Budget(_) | Sealing(_) | Internal(_) => Fault::Ourselves,
-            Request { .. } | ContextLength { .. } | Model { .. } => Fault::Caller,
-            ReaderTooSlow => Fault::Caller,
+            Request { .. } | UnknownField { .. } | ContextLength { .. } => Fault::Caller,
+            Model { .. } | ReaderTooSlow => Fault::Caller,
             NotTrusted(_) | PlatformTooOld { .. } => Fault::Guest,
             Unreachable(_) | ProxyRefused { .. } | ProxyMisbehaved { .. } => Fault::Proxy,
             UnknownSigner | Cut(_) | Deadline(_) | RefusedAnother(_) | ChargeMismatch => {
@@ -211,6 +213,7 @@ impl ClientError {
         match self {
             Config(_) => "configuration",
             Request { .. } => "invalid_request",
+            UnknownField { .. } => "unknown_parameter",
             ContextLength { .. } => "context_length_exceeded",
             Model { .. } => "model_not_found",
             Budget(BudgetError::InFlight { .. }) => "rate_limited",
@@ -242,7 +245,7 @@ impl ClientError {
     pub fn status(&self) -> u16 {
         use ClientError::*;
         match self {
-            Request { .. } | ContextLength { .. } => 400,
+            Request { .. } | UnknownField { .. } | ContextLength { .. } => 400,
             Model { .. } => 404,
             ReaderTooSlow => 408,
             Budget(BudgetError::InFlight { .. }) => 429,
@@ -265,7 +268,9 @@ impl ClientError {
     pub fn param(&self) -> Option<&str> {
         match self {
             ClientError::Request { param, .. } => param.as_deref(),
-            ClientError::ContextLength { param, .. } => Some(param),
+            ClientError::ContextLength { param, .. } | ClientError::UnknownField { param } => {
+                Some(param)
+            }
             ClientError::Model { .. } => Some("model"),
             _ => None,
         }

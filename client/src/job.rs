@@ -128,17 +128,32 @@ fn allowed<'a>(
         model: crate::error::shown(name),
         message: message.into(),
     };
-    let model = session.shared().models.get(name);
+    let (bare, pinned) = pinned(name)
+        .ok_or_else(|| refuse("what follows `@` must be sha256: and 64 hexadecimal characters"))?;
+    let model = session.shared().models.get(bare);
     let model = model.ok_or_else(|| refuse("the configuration does not list it"))?;
     let offer = session.keyset().model(&model.id);
     let offer = offer.ok_or_else(|| refuse("the worker does not offer it"))?;
     if let Some(why) = model.differs(offer) {
         return Err(refuse(why));
     }
+    if pinned.is_some_and(|root| root != offer.root) {
+        return Err(refuse(&format!("its digest is sha256:{}", offer.root)));
+    }
     if offer.endpoint != endpoint {
         return Err(refuse(&format!("it does not answer {}", endpoint.path())));
     }
     Ok((model, offer))
+}
+
+/// A model's name, and the digest of its weights where `name@sha256:…` pins it. `None`: that is no digest.
+pub(crate) fn pinned(name: &str) -> Option<(&str, Option<Digest>)> {
+    let Some((bare, pin)) = name.rsplit_once('@') else {
+        return Some((name, None));
+    };
+    let mut digest = [0; 32];
+    hex::decode_to_slice(pin.strip_prefix("sha256:").unwrap_or(pin), &mut digest).ok()?;
+    Some((bare, Some(Digest(digest))))
 }
 
 /// What is asked, in tokens, and what will turn a completion's tokens into text.

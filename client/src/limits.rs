@@ -46,6 +46,9 @@ pub const QUEUE_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Between two attempts, later.
 pub const QUEUE_PAUSE_MAX: Duration = Duration::from_millis(500);
 
+/// Unknown fields of one request that are left out where its owner wants that; one more is refused by name.
+pub const IGNORED_FIELDS_MAX: usize = 32;
+
 /// The key that applications show.
 pub const API_KEY_BYTES_MAX: u64 = 256;
 

@@ -111,11 +111,7 @@ fn missing(name: &str) -> ClientError {
 }
 
 fn unknown(name: &str) -> ClientError {
-    let name = shown(name);
-    refuse(
-        Some(&name),
-        &format!("the field `{name}` is not supported in this version"),
-    )
+    ClientError::UnknownField { param: shown(name) }
 }
 
 fn refuse(param: Option<&str>, message: &str) -> ClientError {
@@ -133,7 +129,7 @@ mod tests {
 
     fn refused(endpoint: Endpoint, body: Value) -> Option<String> {
         match parse(endpoint, &body) {
-            Err(ClientError::Request { param, .. }) => param,
+            Err(error) if error.status() == 400 => error.param().map(str::to_owned),
             other => panic!("{body} gives {other:?}"),
         }
     }

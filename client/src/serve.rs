@@ -1,17 +1,19 @@
 //! The OpenAI API on the loopback, or on a socket.
 //!
 //! Trusted: whoever shows the key of [`Access::Key`], or may enter the directory of the socket, since every request
-//! spends the budget. A server that took the port first would get the key with the first request, and the prompts; a
-//! socket in a directory of this user's cannot be taken. Requests that a web page could forge are refused besides: a body
-//! must say that it is JSON, and the `Host` must be an address or `localhost` (a page that rebinds its own name to the
-//! loopback cannot say that). Promised: `[DONE]` or a whole JSON answer is written only after the receipt was verified;
-//! an answer that fails ends with an error object.
+//! spends the budget. [`Access::Open`] leaves that out where its owner says so. A server that took the port first would
+//! get the key with the first request, and the prompts; a socket in a directory of this user's cannot be taken.
+//! Requests that a web page could forge are refused besides: a body must say that it is JSON, the `Host` must be an
+//! address or `localhost` (a page that rebinds its own name to the loopback cannot say that), and an `Origin` must be
+//! the sidecar's own. No answer has a CORS header. Promised: `[DONE]` or a whole JSON answer is written only after the
+//! receipt was verified; an answer that fails ends with an error object.
 
 mod idempotency;
 mod jobs;
 
 use crate::client::Client;
 use crate::error::{ClientError, Executed, shown};
+use crate::job::pinned;
 use crate::limits::REQUEST_BYTES_MAX;
 use crate::objects::{CURRENCY, attestation_object};
 use crate::openai::{self, error_object};
@@ -36,6 +38,18 @@ pub enum Access {
     Key(Zeroizing<String>),
     /// Whoever reaches the listener: a socket in a directory of this user's.
     Socket,
+    /// Every program of every user of this machine, because the owner said so.
+    Open,
+}
+
+/// What to do with a field that this version does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unknown {
+    /// The request is refused and the field named.
+    #[default]
+    Refuse,
+    /// It is left out, and the answer names it in the header `x-ignored-fields`.
+    Ignore,
 }
 
 /// What the routes work with.
@@ -43,22 +57,29 @@ pub enum Access {
 struct Sidecar {
     client: Arc<Client>,
     keys: Arc<Keys>,
+    unknown: Unknown,
 }
 
 /// Serves until the listener fails.
-pub async fn serve<L>(client: Arc<Client>, listener: L, access: Access) -> std::io::Result<()>
+pub async fn serve<L>(
+    client: Arc<Client>,
+    listener: L,
+    access: Access,
+    unknown: Unknown,
+) -> std::io::Result<()>
 where
     L: Listener,
     L::Addr: std::fmt::Debug,
 {
-    axum::serve(listener, router(client, access)).await
+    axum::serve(listener, router(client, access, unknown)).await
 }
 
 /// The routes.
-pub fn router(client: Arc<Client>, access: Access) -> Router {
+pub fn router(client: Arc<Client>, access: Access, unknown: Unknown) -> Router {
     let sidecar = Sidecar {
         client,
         keys: Arc::default(),
+        unknown,
     };
     Router::new()
         .route("/healthz", get(health))
@@ -96,16 +117,32 @@ fn refused(access: &Access, headers: &HeaderMap, path: &str) -> Option<Response>
         let message = "the Host header must be an IP address or localhost";
         return Some(named(403, "host_refused", message));
     }
+    if headers.contains_key(header::ORIGIN) && !is_own_origin(headers) {
+        let message = "a web page of another origin may not use this sidecar";
+        return Some(named(403, "origin_refused", message));
+    }
     let Access::Key(key) = access else {
         return None;
     };
-    let shown = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+    let bearer = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+    // Where Anthropic's SDKs show theirs.
+    let shown = bearer.or_else(|| text(header::HeaderName::from_static("x-api-key")));
     // Digests are compared, so that the time tells nothing of the key. Health tells nothing of anybody's.
     let digest = |key: &str| Digest::of(key.as_bytes());
     let good = shown.is_some_and(|shown| digest(shown.trim()) == digest(key));
     let message = "the API key is missing or wrong; it is in the file that the sidecar names at its start \
          (`api_key_file`)";
     (!good && path != "/healthz").then(|| named(401, "invalid_api_key", message))
+}
+
+fn is_own_origin(headers: &HeaderMap) -> bool {
+    let one = |name| {
+        let mut values = headers.get_all(name).iter();
+        let value = values.next().and_then(|value| value.to_str().ok());
+        value.filter(|_| values.next().is_none())
+    };
+    let origin = one(header::ORIGIN).and_then(|origin| origin.strip_prefix("http://"));
+    origin.is_some() && origin == one(header::HOST)
 }
 
 fn is_address_or_localhost(host: &str) -> bool {
@@ -148,7 +185,7 @@ async fn model(State(Sidecar { client, .. }): State<Sidecar>, Path(id): Path<Str
         Ok(session) => session,
         Err(error) => return failed(&error),
     };
-    match allowed(&client, &session).find(|offer| offer.id == id) {
+    match allowed(&client, &session).find(|offer| names(&id, offer)) {
         Some(offer) => Json(model_object(&session, offer)).into_response(),
         None => failed(&ClientError::Model {
             model: shown(&id),
@@ -163,6 +200,12 @@ fn allowed<'a>(client: &'a Client, session: &'a Session) -> impl Iterator<Item =
         let model = client.models().get(&offer.id);
         model.is_some_and(|model| model.differs(offer).is_none())
     })
+}
+
+/// Whether a name, with or without a digest, is of this offer.
+fn names(id: &str, offer: &ModelOffer) -> bool {
+    pinned(id)
+        .is_some_and(|(bare, root)| bare == offer.id && root.is_none_or(|root| root == offer.root))
 }
 
 fn model_object(session: &Session, offer: &ModelOffer) -> Value {
@@ -269,9 +312,47 @@ fn named(status: u16, code: &str, message: &str) -> Response {
     (status, Json(error)).into_response()
 }
 
+/// A refusal that another attempt, unchanged, need not meet.
+fn later(status: u16, code: &str, message: &str) -> Response {
+    let kind = openai::error_type(status);
+    let error = json!({"error": {
+        "message": message, "type": kind, "code": code, "param": null,
+        "x_job": {"executed": Executed::No.as_str(), "retryable": true},
+    }});
+    let retry = [("x-should-retry", "true"), ("retry-after", "1")];
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    (status, retry, Json(error)).into_response()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_web_page_of_another_origin_is_refused() {
+        let headers = |origins: &[&str]| {
+            let host = HeaderValue::from_static("127.0.0.1:10000");
+            let mut headers = HeaderMap::from_iter([(header::HOST, host)]);
+            for origin in origins {
+                headers.append(header::ORIGIN, HeaderValue::from_str(origin).unwrap());
+            }
+            headers
+        };
+        let own = "http://127.0.0.1:10000";
+        let answer = |origins: &[&str]| refused(&Access::Open, &headers(origins), "/v1/models");
+        assert!(answer(&[]).is_none(), "no browser");
+        assert!(answer(&[own]).is_none());
+        for bad in [
+            &["null"][..],
+            &["http://evil.example"],
+            &["http://127.0.0.1:3000"],
+            &["https://127.0.0.1:10000"],
+            &[own, "http://evil.example"],
+        ] {
+            let refused = answer(bad).unwrap_or_else(|| panic!("{bad:?} is let in"));
+            assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+        }
+    }
 
     #[test]
     fn a_web_page_cannot_name_itself_as_the_host() {

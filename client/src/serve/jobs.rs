@@ -1,17 +1,19 @@
 //! The two endpoints that cost money, as one answer or as server-sent events.
 
 use super::idempotency::{Claim, Kept, Making};
-use super::{Sidecar, failed, named, status};
+use super::{Sidecar, Unknown, failed, later, named, status};
 use crate::client::{Answer, Client};
 use crate::error::{ClientError, Executed};
-use crate::limits::{IDEMPOTENCY_KEY_BYTES_MAX, READER_LAG_BYTES_MAX, REQUEST_BYTES_MAX};
+use crate::limits::{
+    IDEMPOTENCY_KEY_BYTES_MAX, IGNORED_FIELDS_MAX, READER_LAG_BYTES_MAX, REQUEST_BYTES_MAX,
+};
 use crate::objects::{chat_object, embeddings_object, last_chunks};
 use crate::openai::{self, Delivery, error_object};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use std::sync::Arc;
@@ -36,10 +38,19 @@ async fn answer(
     headers: &HeaderMap,
     body: Given,
 ) -> Response {
-    let asked = match read(endpoint, headers, body) {
+    let asked = match read(endpoint, headers, body, sidecar.unknown) {
         Ok(asked) => asked,
         Err(refused) => return *refused,
     };
+    let ignored = asked.ignored.join(", ");
+    let mut response = started(sidecar, asked).await;
+    if let (false, Ok(ignored)) = (ignored.is_empty(), HeaderValue::from_str(&ignored)) {
+        response.headers_mut().insert(IGNORED_FIELDS, ignored);
+    }
+    response
+}
+
+async fn started(sidecar: &Sidecar, asked: Asked) -> Response {
     let making = match asked.key.as_deref() {
         None => None,
         Some(key) => match sidecar.keys.claim(key, asked.digest) {
@@ -49,7 +60,7 @@ async fn answer(
                 let message = "the Idempotency-Key was used with another request";
                 return named(409, "idempotency_conflict", message);
             }
-            Claim::Full => return named(429, "rate_limited", "too many requests with keys run"),
+            Claim::Full => return later(429, "rate_limited", "too many requests with keys run"),
         },
     };
     let client = Arc::clone(&sidecar.client);
@@ -75,9 +86,11 @@ async fn known(mut kept: watch::Receiver<Option<Kept>>) -> Response {
             )
                 .into_response()
         }
-        None => failed(&ClientError::Internal(
-            "the first request with this key did not start its job; ask again".into(),
-        )),
+        None => later(
+            503,
+            "not_started",
+            "the first request with this key did not start its job; ask again",
+        ),
     }
 }
 
@@ -147,7 +160,10 @@ async fn stream(client: Arc<Client>, asked: Asked, making: Option<Making>) -> Re
     let first = match reader.next().await {
         Some(Ok(first)) => first,
         Some(Err(error)) => return failed(&error),
-        None => return named(500, "internal", "the job ended without a word"),
+        None => {
+            let error = ClientError::Internal("the job ended without a word".into());
+            return failed(&error);
+        }
     };
     let rest =
         futures_util::stream::unfold((reader, waiting), |(mut reader, waiting)| async move {
@@ -270,13 +286,20 @@ struct Asked {
     endpoint: Endpoint,
     body: Value,
     delivery: Delivery,
+    /// Fields that were left out, where unknown ones are ignored.
+    ignored: Vec<String>,
     key: Option<String>,
     /// Of the body, as it came, and of where it came to.
     digest: Digest,
 }
 
 /// Reads a request before anything is done for it, so that a bad one gets its status and not a stream.
-fn read(endpoint: Endpoint, headers: &HeaderMap, body: Given) -> Result<Asked, Box<Response>> {
+fn read(
+    endpoint: Endpoint,
+    headers: &HeaderMap,
+    body: Given,
+    unknown: Unknown,
+) -> Result<Asked, Box<Response>> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let kind = text(header::CONTENT_TYPE).and_then(|kind| kind.split(';').next());
     if kind.map(str::trim) != Some(JSON) {
@@ -307,15 +330,27 @@ fn read(endpoint: Endpoint, headers: &HeaderMap, body: Given) -> Result<Asked, B
         }
     };
     let digest = Digest::of(&[endpoint.path().as_bytes(), b"\n", &body].concat());
-    let body = serde_json::from_slice(&body).map_err(|e| {
+    let mut body = serde_json::from_slice(&body).map_err(|e| {
         let message = format!("the body is not JSON: {e}");
         Box::new(named(400, "invalid_request", &message))
     })?;
-    match openai::parse(endpoint, &body) {
+    let mut ignored = Vec::new();
+    let mut parsed = openai::parse(endpoint, &body);
+    while let (Unknown::Ignore, Err(ClientError::UnknownField { param })) = (unknown, &parsed) {
+        if ignored.len() == IGNORED_FIELDS_MAX || !remove(&mut body, param) {
+            break;
+        }
+        ignored.push(param.clone());
+        parsed = openai::parse(endpoint, &body);
+    }
+    // Whatever order the fields came in.
+    ignored.sort();
+    match parsed {
         Ok(request) => Ok(Asked {
             endpoint,
             body,
             delivery: request.delivery,
+            ignored,
             key,
             digest,
         }),
@@ -323,6 +358,19 @@ fn read(endpoint: Endpoint, headers: &HeaderMap, body: Given) -> Result<Asked, B
     }
 }
 
+/// Takes out the field at a path such as `messages[2].x`. False where that is none, as with a name that has dots.
+fn remove(body: &mut Value, path: &str) -> bool {
+    let (parent, name) = path.rsplit_once('.').unwrap_or(("", path));
+    let pointer = parent.replace(['.', '['], "/").replace(']', "");
+    let pointer = match pointer.as_str() {
+        "" => pointer,
+        _ => format!("/{pointer}"),
+    };
+    let fields = body.pointer_mut(&pointer).and_then(Value::as_object_mut);
+    fields.is_some_and(|fields| fields.remove(name).is_some())
+}
+
+const IGNORED_FIELDS: header::HeaderName = header::HeaderName::from_static("x-ignored-fields");
 const IDEMPOTENCY_KEY: header::HeaderName = header::HeaderName::from_static("idempotency-key");
 
 fn joined<T>(
@@ -334,6 +382,20 @@ fn joined<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_field_is_taken_out_where_its_path_says() {
+        let body = json!({"a": 1, "b.c": 2, "m": [{"x": 3, "y": 4}], "o": {"p": {"q": 5}}});
+        for (path, pointer) in [("a", "/a"), ("m[0].x", "/m/0/x"), ("o.p.q", "/o/p/q")] {
+            let mut changed = body.clone();
+            assert!(remove(&mut changed, path), "{path}");
+            assert!(changed.pointer(pointer).is_none() && changed != body);
+        }
+        for none in ["z", "b.c", "m[1].x", "m[0]", "", "a.b"] {
+            assert!(!remove(&mut body.clone(), none), "{none}");
+        }
+    }
 
     #[tokio::test]
     async fn a_reader_that_is_too_slow_gets_an_error_for_an_end() {

@@ -1,8 +1,10 @@
 //! The sidecar's endpoint, driven over HTTP as an SDK drives it.
 
+mod strict;
+
 use super::world::{self, Fault, World, chat_body, embeddings_body};
 use client::Client;
-use client::serve::Access;
+use client::serve::{Access, Unknown};
 use serde_json::{Value, json};
 use settlement::Nano;
 use std::sync::Arc;
@@ -32,7 +34,8 @@ async fn serve(client: Client, access: Access) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let client = Arc::new(client);
-    tokio::spawn(client::serve::serve(client, listener, access));
+    let unknown = Unknown::Refuse;
+    tokio::spawn(client::serve::serve(client, listener, access, unknown));
     address
 }
 
@@ -519,12 +522,14 @@ async fn an_address_is_for_who_shows_the_key() {
     for (headers, status) in [
         (String::new(), 401),
         ("authorization: Bearer sk-other\r\n".into(), 401),
+        ("x-api-key: sk-other\r\n".into(), 401),
         (format!("authorization: Bearer {}\r\n", *key), 200),
+        (format!("x-api-key: {}\r\n", *key), 200),
     ] {
         let (got, answer, _) = with_headers(&address, &headers, &chat_body(false)).await;
         assert_eq!(got, status, "{answer}");
     }
-    assert_eq!(world.guest.vouchers.lock().unwrap().len(), 1);
+    assert_eq!(world.guest.vouchers.lock().unwrap().len(), 2);
     let (status, _) = read(&http(&address, "GET /healthz", "").await);
     assert_eq!(status, 200, "health is asked without a key");
 }
@@ -536,7 +541,8 @@ async fn who_hangs_up_cancels_and_pays_for_what_was_made() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let client = Arc::new(world.client().unwrap());
-        let serving = client::serve::serve(Arc::clone(&client), listener, Access::Socket);
+        let served = Arc::clone(&client);
+        let serving = client::serve::serve(served, listener, Access::Socket, Unknown::default());
         tokio::spawn(serving);
         world.set(Fault::UntilCancelled);
         let body = chat_body(stream).to_string();
