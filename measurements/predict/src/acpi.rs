@@ -11,6 +11,7 @@
 mod aml;
 mod command_line;
 mod dsdt;
+mod family;
 pub mod files;
 mod loader;
 mod rebuilt;

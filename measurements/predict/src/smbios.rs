@@ -54,6 +54,7 @@ pub fn q35_of(qemu: Qemu) -> &'static str {
     match qemu {
         Qemu::V9_2_1 => "pc-q35-9.2",
         Qemu::V10_0_13 => "pc-q35-10.0",
+        Qemu::V10_1_0 => "pc-q35-10.1",
         Qemu::V10_2_1 => "pc-q35-10.2",
         Qemu::V11_1_3 => "pc-q35-11.1",
     }

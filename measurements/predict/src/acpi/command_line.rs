@@ -121,6 +121,7 @@ impl Reader {
             "serial" => self.serial(Serial::Board),
             "device" => self.device(value),
             "object" => self.devices.object(value),
+            "fw_cfg" => fw_cfg(value),
             "drive" => Settings::read("-drive", value)?.expect("if", &["none"]),
             "vga" | "net" | "nic" if value != "none" => Err(setting(&format!("-{name}"), value)),
             _ => Ok(()),
@@ -289,8 +290,21 @@ impl Reader {
                 return Err(CommandLineError::Missing { what, why });
             }
         }
+        self.devices.check(&self.shape)?;
         Ok(self.shape)
     }
+}
+
+/// Names that end in the number of a GPU: no firmware reads them. The one without a number moves OVMF's window.
+fn fw_cfg(value: &str) -> Result<(), CommandLineError> {
+    let mut settings = Settings::read("-fw_cfg", value)?;
+    let name = settings.head_or("name")?;
+    let number = name.strip_prefix("opt/ovmf/X-PciMmio64Mb");
+    let number = number.and_then(|number| number.parse::<u8>().ok());
+    if number.is_none_or(|number| number == 0) {
+        return Err(setting("-fw_cfg", &name));
+    }
+    settings.only(&["string"])
 }
 
 fn unknown(option: &str) -> CommandLineError {
@@ -336,9 +350,9 @@ const FLAGS: [&str; 9] = [
 ];
 
 /// Options whose value decides something.
-const READ: [&str; 13] = [
+const READ: [&str; 14] = [
     "machine", "M", "m", "smp", "cpu", "global", "serial", "device", "object", "drive", "vga",
-    "net", "nic",
+    "net", "nic", "fw_cfg",
 ];
 
 /// Options that are in no table whatever their value: what stands behind devices, what is booted, how QEMU itself runs.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Qemu;
+use super::{Qemu, family};
 
 /// A q35 machine of QEMU that OVMF has set up. What is not here (the CPU's features, the machine type's version from 8.2
 /// on, what stands behind a device) changes no table. Nor is here what would add tables or parts of them: more sockets or
@@ -32,6 +32,8 @@ pub struct Shape {
     pub tpm: bool,
     /// Devices on the root bus, by slot. Root ports are created in the order of their slots.
     pub slots: BTreeMap<u8, Slot>,
+    /// Ports that are functions 1 to 7 of a slot whose function 0 is in `slots`, by slot and function.
+    pub functions: BTreeMap<(u8, u8), Slot>,
     /// Where the firmware puts large BARs.
     pub address_width: AddressWidth,
     /// `q35-pcihost.pci-hole64-size`.
@@ -65,11 +67,22 @@ pub enum Slot {
         /// Its other 64-bit BARs together, all of them prefetchable.
         more_mib: u64,
     },
+    /// A port with a passed-through device behind it, whose BARs are not known: at most eight of a machine's have up to
+    /// 256 GiB, the others fit into what OVMF keeps for a port. The PCI hole is longer than all of them together.
+    PortWithPassed {
+        /// The port's `pref64-reserve`, or 0.
+        reserved_gib: u64,
+    },
 }
 
 impl Slot {
     pub(super) fn is_port(self) -> bool {
-        matches!(self, Slot::Port | Slot::PortWith { .. })
+        matches!(self, Slot::Port) || self.is_plugged()
+    }
+
+    /// Whether something is behind a port.
+    pub(super) fn is_plugged(self) -> bool {
+        matches!(self, Slot::PortWith { .. } | Slot::PortWithPassed { .. })
     }
 }
 
@@ -97,29 +110,50 @@ impl Shape {
             serial: Serial::Absent,
             tpm: false,
             slots: BTreeMap::new(),
+            functions: BTreeMap::new(),
             address_width: AddressWidth::Bits46,
             pci_hole64_gib: 32,
         }
     }
 
-    /// The ports' slots, in order.
-    pub(super) fn ports(&self) -> impl DoubleEndedIterator<Item = u8> {
-        let ports = self.slots.iter().filter(|(_, slot)| slot.is_port());
-        ports.map(|(number, _)| *number)
+    /// All devices of the root bus by slot and function, in order.
+    pub(super) fn devices(&self) -> BTreeMap<(u8, u8), Slot> {
+        let first = self
+            .slots
+            .iter()
+            .map(|(slot, device)| ((*slot, 0), *device));
+        let further = self
+            .functions
+            .iter()
+            .map(|(place, device)| (*place, *device));
+        first.chain(further).collect()
+    }
+
+    /// The ports' slots and functions, in order.
+    pub(super) fn ports(&self) -> Vec<(u8, u8)> {
+        let devices = self.devices().into_iter();
+        let ports = devices.filter(|(_, slot)| slot.is_port());
+        ports.map(|(place, _)| place).collect()
+    }
+
+    /// Memory that a port with a device behind it keeps, where one says so.
+    pub(super) fn reserves(&self) -> bool {
+        let reserves = |slot: &Slot| matches!(slot, Slot::PortWithPassed { reserved_gib } if *reserved_gib != 0);
+        self.devices().values().any(reserves)
     }
 
     /// Whether this machine lies among those whose tables were compared with QEMU's own. The limits are the largest and the
     /// smallest that were; `measurements/predict/tests/it/acpi.rs` has them all.
     pub(super) fn check(&self) -> Result<(), AcpiError> {
         self.possible()?;
-        let ports = self.ports().count();
+        family::check(self)?;
+        let ports = self.ports().len();
         let narrow = self.address_width == AddressWidth::Bits40;
-        let behind = |slot: &Slot| matches!(slot, Slot::PortWith { .. });
-        let devices = self.slots.values().any(behind);
+        let devices = self.slots.values().any(|slot| slot.is_plugged());
         let more = |max: u64, least_gib: u64| {
             self.slots.values().any(|slot| match slot {
                 Slot::PortWith { bar_gib, more_mib } => *more_mib > max && *bar_gib < least_gib,
-                Slot::Plain | Slot::Virtio | Slot::Port => false,
+                Slot::Plain | Slot::Virtio | Slot::Port | Slot::PortWithPassed { .. } => false,
             })
         };
         let unproven = [
@@ -140,7 +174,10 @@ impl Shape {
                 self.pci_hole64_gib > PCI_HOLE64_GIB_MAX,
                 "a PCI hole of more than 16 TiB",
             ),
-            (ports > PORTS_MAX, "more than eight root ports"),
+            (
+                ports > PORTS_MAX && self.qemu != Qemu::V10_1_0,
+                "more than eight root ports",
+            ),
             (
                 more(BARS_MORE_MIB_MAX, u64::MAX),
                 "more than 48 MiB of further BARs behind a port",
@@ -180,7 +217,7 @@ impl Shape {
         let taken = |number: &u8| !(1..=30).contains(number);
         let odd = |slot: &Slot| match slot {
             Slot::PortWith { bar_gib, .. } => !bar_gib.is_power_of_two() || *bar_gib > BAR_GIB_MAX,
-            Slot::Plain | Slot::Virtio | Slot::Port => false,
+            Slot::Plain | Slot::Virtio | Slot::Port | Slot::PortWithPassed { .. } => false,
         };
         let impossible = [
             (self.vcpus == 0, "no processor"),
@@ -194,6 +231,22 @@ impl Shape {
                 "a BAR that is no power of two up to 256 GiB",
             ),
             (self.pci_hole64_gib == 0, "no PCI hole"),
+            (
+                self.functions
+                    .keys()
+                    .any(|(_, function)| !(1..=7).contains(function)),
+                "a function other than 0 to 7",
+            ),
+            (
+                self.functions
+                    .keys()
+                    .any(|(slot, _)| !self.slots.contains_key(slot)),
+                "a slot that has no function 0",
+            ),
+            (
+                !self.functions.values().all(|device| device.is_port()),
+                "a further function of a slot that is no port",
+            ),
         ];
         match impossible.into_iter().find(|(applies, _)| *applies) {
             Some((_, what)) => Err(AcpiError::Impossible(what)),
@@ -211,7 +264,7 @@ pub enum AcpiError {
     )]
     Unproven(&'static str),
     #[error(
-        "the ACPI tables of QEMU {got:?} were never compared; those of 9.2.1, 10.0.13, 10.2.1 and 11.1.3 were"
+        "the ACPI tables of QEMU {got:?} were never compared; those of 9.2.1, 10.0.13, 10.1.0, 10.2.1 and 11.1.3 were"
     )]
     Version { got: String },
     #[error("there is no machine with {0}")]

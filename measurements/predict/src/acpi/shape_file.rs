@@ -104,11 +104,18 @@ enum WrittenSlot {
         largest_bar: String,
         further_bars: String,
     },
+    PortWithPassed {
+        slot: u8,
+        /// Of the slot.
+        function: u8,
+        reserved: String,
+    },
 }
 
 impl Written {
     fn of(shape: &Shape) -> Written {
-        let slots = shape.slots.iter();
+        let devices = shape.devices();
+        let slots = devices.iter();
         Written {
             version: VERSION,
             qemu: shape.qemu.as_str().into(),
@@ -131,7 +138,7 @@ impl Written {
             },
             pci_hole64: format!("{}G", shape.pci_hole64_gib),
             slots: slots
-                .map(|(slot, device)| WrittenSlot::of(*slot, *device))
+                .map(|(place, device)| WrittenSlot::of(*place, *device))
                 .collect(),
         }
     }
@@ -140,10 +147,14 @@ impl Written {
         if self.version != VERSION {
             return Err(ShapeError::Version { got: self.version });
         }
-        let mut slots = BTreeMap::new();
+        let (mut slots, mut functions) = (BTreeMap::new(), BTreeMap::new());
         for written in self.slots {
-            let (slot, device) = written.slot()?;
-            if slots.insert(slot, device).is_some() {
+            let ((slot, function), device) = written.slot()?;
+            let earlier = match function {
+                0 => slots.insert(slot, device),
+                _ => functions.insert((slot, function), device),
+            };
+            if earlier.is_some() {
                 return Err(ShapeError::SameSlot { slot });
             }
         }
@@ -163,6 +174,7 @@ impl Written {
             },
             tpm: self.tpm,
             slots,
+            functions,
             address_width: match self.address_bits {
                 40 => AddressWidth::Bits40,
                 46 => AddressWidth::Bits46,
@@ -174,7 +186,7 @@ impl Written {
 }
 
 impl WrittenSlot {
-    fn of(slot: u8, device: Slot) -> WrittenSlot {
+    fn of((slot, function): (u8, u8), device: Slot) -> WrittenSlot {
         match device {
             Slot::Plain => WrittenSlot::Plain { slot },
             Slot::Virtio => WrittenSlot::Virtio { slot },
@@ -184,14 +196,19 @@ impl WrittenSlot {
                 largest_bar: format!("{bar_gib}G"),
                 further_bars: size::of_mib(more_mib),
             },
+            Slot::PortWithPassed { reserved_gib } => WrittenSlot::PortWithPassed {
+                slot,
+                function,
+                reserved: format!("{reserved_gib}G"),
+            },
         }
     }
 
-    fn slot(self) -> Result<(u8, Slot), ShapeError> {
+    fn slot(self) -> Result<((u8, u8), Slot), ShapeError> {
         Ok(match self {
-            WrittenSlot::Plain { slot } => (slot, Slot::Plain),
-            WrittenSlot::Virtio { slot } => (slot, Slot::Virtio),
-            WrittenSlot::Port { slot } => (slot, Slot::Port),
+            WrittenSlot::Plain { slot } => ((slot, 0), Slot::Plain),
+            WrittenSlot::Virtio { slot } => ((slot, 0), Slot::Virtio),
+            WrittenSlot::Port { slot } => ((slot, 0), Slot::Port),
             WrittenSlot::PortWith {
                 slot,
                 largest_bar,
@@ -201,7 +218,15 @@ impl WrittenSlot {
                     bar_gib: gib("largest_bar", &largest_bar)?,
                     more_mib: mib("further_bars", &further_bars)?,
                 };
-                (slot, device)
+                ((slot, 0), device)
+            }
+            WrittenSlot::PortWithPassed {
+                slot,
+                function,
+                reserved,
+            } => {
+                let reserved_gib = gib("reserved", &reserved)?;
+                ((slot, function), Slot::PortWithPassed { reserved_gib })
             }
         })
     }

@@ -11,6 +11,8 @@ pub enum Qemu {
     V9_2_1,
     /// Debian 13's.
     V10_0_13,
+    /// Of production machines with passed-through devices.
+    V10_1_0,
     /// Of one machine only, which was a trust domain.
     V10_2_1,
     /// That of Debian 13's backports.
@@ -19,13 +21,20 @@ pub enum Qemu {
 
 impl Qemu {
     /// All of them, the oldest first.
-    pub const ALL: [Qemu; 4] = [Qemu::V9_2_1, Qemu::V10_0_13, Qemu::V10_2_1, Qemu::V11_1_3];
+    pub const ALL: [Qemu; 5] = [
+        Qemu::V9_2_1,
+        Qemu::V10_0_13,
+        Qemu::V10_1_0,
+        Qemu::V10_2_1,
+        Qemu::V11_1_3,
+    ];
 
     /// As QEMU's `--version` says it.
     pub fn as_str(self) -> &'static str {
         match self {
             Qemu::V9_2_1 => "9.2.1",
             Qemu::V10_0_13 => "10.0.13",
+            Qemu::V10_1_0 => "10.1.0",
             Qemu::V10_2_1 => "10.2.1",
             Qemu::V11_1_3 => "11.1.3",
         }
@@ -70,7 +79,7 @@ impl Qemu {
                 pci_hole64_gib: 4096,
                 ..like_a_guest(8, 16 * 1024)
             }),
-            Qemu::V10_0_13 | Qemu::V11_1_3 => None,
+            Qemu::V10_0_13 | Qemu::V10_1_0 | Qemu::V11_1_3 => None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Which addresses the root bus passes on: what is left below 4 GiB, and where OVMF puts 64-bit BARs.
 
+use super::family::RESERVING_ALIGNMENT;
 use super::shape::{AddressWidth, Shape, Slot};
 
 /// First and last address of a range.
@@ -24,11 +25,15 @@ pub fn above_4g(shape: &Shape) -> Range {
     let memory_end = 4 * GIB + shape.memory_mib * MIB - memory_below_4g(shape);
     let bars = bars(shape);
     let first = match bars {
+        Some(_) if shape.reserves() => memory_end.next_multiple_of(RESERVING_ALIGNMENT),
         Some((first, _)) => first,
         None => memory_end.next_multiple_of(GIB),
     };
     let least = (first + shape.pci_hole64_gib * GIB).next_multiple_of(GIB) - 1;
-    (first, bars.map_or(least, |(_, last)| last.max(least)))
+    match bars {
+        Some((_, last)) if !shape.reserves() => (first, last.max(least)),
+        _ => (first, least),
+    }
 }
 
 /// The 64-bit BARs of the root bus. edk2's resource allocator places them one after another, those with the largest
@@ -38,11 +43,12 @@ fn bars(shape: &Shape) -> Option<Range> {
         AddressWidth::Bits40 => (0xc0_0000_0000, GIB / 2),
         AddressWidth::Bits46 => (0x3800_0000_0000, 32 * GIB),
     };
-    let placed = shape.slots.values().filter_map(|slot| match slot {
+    let devices = shape.devices();
+    let placed = devices.values().filter_map(|slot| match slot {
         Slot::Plain => None,
         Slot::Virtio => Some((VIRTIO_BAR_BYTES, VIRTIO_BAR_BYTES)),
         // OVMF keeps this much for what may be plugged into a port.
-        Slot::Port => Some((port, port)),
+        Slot::Port | Slot::PortWithPassed { .. } => Some((port, port)),
         Slot::PortWith { bar_gib, more_mib } => {
             let bar = bar_gib * GIB;
             Some((bar.max(port), port.max(bar + more_mib * MIB)))
@@ -57,5 +63,6 @@ fn bars(shape: &Shape) -> Option<Range> {
 }
 
 const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
+/// A GiB in bytes.
+pub const GIB: u64 = 1 << 30;
 const VIRTIO_BAR_BYTES: u64 = 16 << 10;

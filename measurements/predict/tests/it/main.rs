@@ -7,6 +7,7 @@ mod hostile;
 mod kernel_header;
 mod layout;
 mod oracles;
+mod production;
 mod releases;
 mod rtmr0;
 mod smbios;

@@ -11,7 +11,11 @@ use super::{CommandLineError, setting, short};
 #[derive(Default)]
 pub struct Devices {
     /// Ports by name.
-    ports: BTreeMap<String, u8>,
+    ports: BTreeMap<String, (u8, u8)>,
+    /// What a port keeps for devices behind it, in GiB.
+    reserved: BTreeMap<(u8, u8), u64>,
+    /// Slots of several functions.
+    several: Vec<u8>,
     /// Memory by name, in bytes.
     memory: BTreeMap<String, u64>,
 }
@@ -48,14 +52,17 @@ impl Devices {
         let bus = settings.take("bus")?;
         let bus = bus.filter(|bus| bus != ROOT_BUS);
         let slot = match kind {
+            // What it shows in its BARs is the host's; only a machine whose tables do not depend on that has a shape.
+            "vfio-pci" => {
+                settings.only(&["host", "iommufd", "rombar", "romfile"])?;
+                let behind = Slot::PortWithPassed { reserved_gib: 0 };
+                return self.plug(shape, kind, bus.as_deref(), behind);
+            }
             "pci-testdev" | "nvme" => {
                 let behind = self.behind_port(kind, &mut settings)?;
                 return self.plug(shape, kind, bus.as_deref(), behind);
             }
-            "pcie-root-port" => {
-                settings.only(&["chassis", "addr"])?;
-                Slot::Port
-            }
+            "pcie-root-port" if bus.is_none() => return self.port(shape, id, settings),
             "e1000" => {
                 settings.only(&["netdev", "mac", "romfile", "bootindex", "addr"])?;
                 Slot::Plain
@@ -69,21 +76,70 @@ impl Devices {
         if let Some(bus) = bus {
             return Err(unknown(&format!("{kind} on {bus}")));
         }
-        let number = free_slot(shape, &mut settings)?;
-        if slot == Slot::Port {
-            self.add_port(id, number)?;
-        }
+        let number = match place(shape, &mut settings)? {
+            (number, 0) => number,
+            (number, function) => {
+                return Err(settings.refused(&format!("addr={number:#x}.{function}")));
+            }
+        };
         shape.slots.insert(number, slot);
         Ok(())
     }
 
+    /// A root port. As further function of a slot, it needs a first that says that there are more.
+    fn port(
+        &mut self,
+        shape: &mut Shape,
+        id: Option<String>,
+        mut settings: Settings,
+    ) -> Result<(), CommandLineError> {
+        let reserved = match settings.take("pref64-reserve")? {
+            None => None,
+            Some(text) => match size::whole(&text, 1, GIB) {
+                Some(gib @ 1..) => Some(gib),
+                _ => return Err(settings.refused(&format!("pref64-reserve={text}"))),
+            },
+        };
+        let several = settings.switch("multifunction", &["on", "off"])?;
+        settings.only(&["chassis", "slot", "port", "addr"])?;
+        let (slot, function) = place(shape, &mut settings)?;
+        if function == 0 {
+            self.add_port(id, (slot, 0))?;
+            shape.slots.insert(slot, Slot::Port);
+            self.several
+                .extend(several.filter(|set| set == "on").map(|_| slot));
+        } else {
+            if !self.several.contains(&slot) {
+                return Err(settings.refused(&format!("addr={slot:#x}.{function}")));
+            }
+            self.add_port(id, (slot, function))?;
+            shape.functions.insert((slot, function), Slot::Port);
+        }
+        self.reserved
+            .extend(reserved.map(|gib| ((slot, function), gib)));
+        Ok(())
+    }
+
+    /// That every reserve is that of a port with a device that is passed through.
+    pub fn check(&self, shape: &Shape) -> Result<(), CommandLineError> {
+        let devices = shape.devices();
+        let unused =
+            |place: &&(u8, u8)| !matches!(devices.get(place), Some(Slot::PortWithPassed { .. }));
+        match self.reserved.keys().find(unused) {
+            Some(_) => Err(unknown(
+                "pcie-root-port with pref64-reserve and no vfio-pci behind it",
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// QEMU lists ports as they are made; the shape lists them by their slots.
-    fn add_port(&mut self, id: Option<String>, number: u8) -> Result<(), CommandLineError> {
-        let id = id.unwrap_or_else(|| format!("(slot {number})"));
-        if self.ports.values().any(|earlier| *earlier > number) {
+    fn add_port(&mut self, id: Option<String>, place: (u8, u8)) -> Result<(), CommandLineError> {
+        let id = id.unwrap_or_else(|| format!("(slot {}.{})", place.0, place.1));
+        if self.ports.values().any(|earlier| *earlier > place) {
             return Err(unknown("pcie-root-port in a slot before an earlier port's"));
         }
-        match self.ports.insert(id, number) {
+        match self.ports.insert(id, place) {
             None => Ok(()),
             Some(_) => Err(CommandLineError::Twice {
                 what: "the name of a port".into(),
@@ -129,10 +185,19 @@ impl Devices {
         device: Slot,
     ) -> Result<(), CommandLineError> {
         let port = bus.and_then(|bus| self.ports.get(bus));
-        let behind = port.and_then(|port| shape.slots.get_mut(port));
+        let behind = port.and_then(|place| match place {
+            (slot, 0) => shape.slots.get_mut(slot),
+            place => shape.functions.get_mut(place),
+        });
         match behind {
-            Some(port @ Slot::Port) => {
-                *port = device;
+            Some(behind @ Slot::Port) => {
+                let reserved = port.and_then(|place| self.reserved.get(place));
+                *behind = match (device, reserved) {
+                    (Slot::PortWithPassed { .. }, Some(gib)) => {
+                        Slot::PortWithPassed { reserved_gib: *gib }
+                    }
+                    (device, _) => device,
+                };
                 Ok(())
             }
             _ => Err(unknown(&format!("{kind} on {}", bus.unwrap_or(ROOT_BUS)))),
@@ -140,20 +205,22 @@ impl Devices {
     }
 }
 
-/// The slot that is asked for, or the first that is free. Slot 0 is the host bridge's, slot 31 the chipset's.
-fn free_slot(shape: &Shape, settings: &mut Settings) -> Result<u8, CommandLineError> {
+/// Slot and function that are asked for, or the first slot that is free. Slot 0 is the host bridge's, slot 31 the chipset's.
+fn place(shape: &Shape, settings: &mut Settings) -> Result<(u8, u8), CommandLineError> {
     let free = |slot: &u8| !shape.slots.contains_key(slot);
+    let devices = shape.devices();
     let asked = settings.take("addr")?;
     let slot = match &asked {
         Some(address) => {
-            // With or without a function, which must be the first.
-            let digits = address.strip_suffix(".0").unwrap_or(address);
-            let digits = digits.strip_prefix("0x").unwrap_or(digits);
-            u8::from_str_radix(digits, 16).ok().filter(free)
+            let (slot, function) = address.split_once('.').unwrap_or((address, "0"));
+            let digits = slot.strip_prefix("0x").unwrap_or(slot);
+            let function = function.parse().ok().filter(|function| *function <= 7);
+            u8::from_str_radix(digits, 16).ok().zip(function)
         }
-        None => (1..=30).find(free),
+        None => (1..=30).find(free).map(|slot| (slot, 0)),
     };
-    let slot = slot.filter(|slot| (1..=30).contains(slot));
+    let slot = slot.filter(|(slot, _)| (1..=30).contains(slot));
+    let slot = slot.filter(|place| !devices.contains_key(place));
     slot.ok_or_else(|| settings.refused(&format!("addr={}", asked.unwrap_or_default())))
 }
 

@@ -46,7 +46,7 @@ fn registers(qemu: Qemu) -> Aml {
     ];
     match qemu {
         // It switches from a format of registers that newer versions no longer have.
-        Qemu::V9_2_1 | Qemu::V10_0_13 | Qemu::V10_2_1 => {
+        Qemu::V9_2_1 | Qemu::V10_0_13 | Qemu::V10_1_0 | Qemu::V10_2_1 => {
             body.push(serialized("_INI", 0, [store(int(0), path("CSEL"))]))
         }
         Qemu::V11_1_3 => {}
@@ -72,7 +72,7 @@ fn container(qemu: Qemu, count: u64) -> Aml {
         eject(),
         match qemu {
             Qemu::V9_2_1 => scan_one_list(count),
-            Qemu::V10_0_13 | Qemu::V10_2_1 | Qemu::V11_1_3 => scan(count),
+            Qemu::V10_0_13 | Qemu::V10_1_0 | Qemu::V10_2_1 | Qemu::V11_1_3 => scan(count),
         },
         report(),
     ];

@@ -4,7 +4,7 @@
 //! is number 0.
 
 use super::super::{aml::*, shape::Shape};
-use super::{board::LABELS, slots::slot_name};
+use super::{board::LABELS, slots::place_name};
 
 /// The registers, and the methods that all buses share.
 pub fn registers() -> Aml {
@@ -102,9 +102,9 @@ fn device_labels() -> Aml {
 }
 
 /// What a port holds besides its address and a device behind it: its bus's number, its only slot, and who to tell.
-pub fn port(shape: &Shape, number: u8, plugged: bool) -> Aml {
-    let later = shape.ports().filter(|port| *port > number).count();
-    let first = slot_name(0);
+pub fn port(shape: &Shape, place: (u8, u8), plugged: bool) -> Aml {
+    let later = shape.ports().iter().filter(|port| **port > place).count();
+    let first = place_name((0, 0));
     let methods = slot_methods();
     let slot = match plugged {
         true => scope(&first, [methods]),
@@ -139,7 +139,7 @@ fn slot_methods() -> Aml {
 
 /// The event of a PCI device: asks every bus what changed.
 pub fn changed(shape: &Shape) -> Vec<Aml> {
-    let newest_first: Vec<String> = shape.ports().rev().map(slot_name).collect();
+    let newest_first: Vec<String> = shape.ports().into_iter().rev().map(place_name).collect();
     if newest_first.is_empty() {
         return vec![scope("_GPE", [method("_E01", 0, [])])];
     }

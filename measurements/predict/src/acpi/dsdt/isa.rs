@@ -57,7 +57,7 @@ fn mouse() -> Aml {
 
 fn serial(qemu: Qemu) -> Aml {
     let interrupt = match qemu {
-        Qemu::V9_2_1 | Qemu::V10_0_13 | Qemu::V10_2_1 => irq(4),
+        Qemu::V9_2_1 | Qemu::V10_0_13 | Qemu::V10_1_0 | Qemu::V10_2_1 => irq(4),
         Qemu::V11_1_3 => irq_level(4),
     };
     device(
