@@ -1,6 +1,10 @@
 //! What an application asks, in its words. It goes no further than this program: what is sealed is made of token ids.
 
+use crate::limits::COMPLETION_TOKENS_DEFAULT;
 use wire::Endpoint;
+
+/// A message is a [`Turn`], with the calls that it makes or answers.
+pub use model::text::{Call, Json, Role, Turn};
 
 /// A request of either endpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +30,19 @@ pub struct Conversation {
     /// The model's name.
     pub model: String,
     /// At least one message.
-    pub messages: Vec<Message>,
+    pub messages: Vec<Turn>,
+    /// Functions that the model may ask the application to call.
+    pub tools: Vec<Tool>,
+    /// Whether it may, or must.
+    pub tool_choice: ToolChoice,
+    /// Whether one answer may have several calls.
+    pub parallel_calls: bool,
+    /// What the text of the answer must be.
+    pub form: Form,
+    /// `enable_thinking`, for templates that ask; `None` leaves it to the template.
+    pub thinking: Option<bool>,
+    /// Answers, from 1 to [`crate::limits::CHOICES_MAX`]: each is a job of its own.
+    pub choices: u32,
     /// Completion tokens at most.
     pub tokens_max: u32,
     /// From 0, which always takes the likeliest token, to 2.
@@ -39,6 +55,80 @@ pub struct Conversation {
     pub stops: Vec<String>,
     /// What else changes which tokens are chosen.
     pub preferences: Preferences,
+}
+
+impl Conversation {
+    /// A conversation with the OpenAI API's defaults for everything else.
+    pub fn new(model: String, messages: Vec<Turn>) -> Self {
+        Conversation {
+            model,
+            messages,
+            tools: Vec::new(),
+            tool_choice: ToolChoice::Auto,
+            parallel_calls: true,
+            form: Form::Text,
+            thinking: None,
+            choices: 1,
+            tokens_max: COMPLETION_TOKENS_DEFAULT,
+            temperature: 1.0,
+            top_p: 1.0,
+            seed: None,
+            stops: Vec::new(),
+            preferences: Preferences::default(),
+        }
+    }
+}
+
+/// A function that an application offers to the model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tool {
+    /// 1 to 64 letters, digits and `_-.:`.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// A JSON Schema of its arguments, an object.
+    pub parameters: Option<Json>,
+}
+
+impl Tool {
+    /// As chat templates get it.
+    pub(crate) fn json(&self) -> Json {
+        let mut function = vec![("name", Json::from(self.name.as_str()))];
+        let described = self.description.as_deref();
+        function.extend(described.map(|text| ("description", Json::from(text))));
+        let parameters = self.parameters.clone();
+        function.extend(parameters.map(|schema| ("parameters", schema)));
+        Json::object([
+            ("type", Json::from("function")),
+            ("function", Json::object(function)),
+        ])
+    }
+}
+
+/// Whether the model calls tools.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// It is not told of any.
+    None,
+    /// If it likes.
+    Auto,
+    /// At least one of them.
+    Required,
+    /// This one.
+    Named(String),
+}
+
+/// What the text of an answer must be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Form {
+    /// Anything.
+    Text,
+    /// A JSON object.
+    Object,
+    /// JSON that satisfies this schema.
+    Schema(Json),
+    /// A text that all of this regular expression matches.
+    Regex(String),
 }
 
 /// What changes which tokens are chosen, besides temperature and top-p. The default changes nothing.
@@ -70,35 +160,6 @@ impl Default for Preferences {
             frequency: 0.0,
             bias: Vec::new(),
             logprobs: None,
-        }
-    }
-}
-
-/// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// Who says it.
-    pub role: Role,
-    /// What is said.
-    pub content: String,
-}
-
-/// Who says a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs)]
-pub enum Role {
-    System,
-    User,
-    Assistant,
-}
-
-impl Role {
-    /// As the OpenAI API and chat templates write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::System => "system",
-            Role::User => "user",
-            Role::Assistant => "assistant",
         }
     }
 }

@@ -17,7 +17,7 @@ pub use answering::{Answered, Answering};
 pub use unfinished::Unfinished;
 pub use verified::{Payment, VerifiedAnswer};
 
-use crate::ask::Ask;
+use crate::ask::{Ask, Form};
 use crate::budget::{BudgetError, Reservation};
 use crate::completion::Completion;
 use crate::error::{ClientError, Executed};
@@ -87,6 +87,7 @@ impl Job {
         body: Value,
     ) -> Result<Prepared, ClientError> {
         let request = openai::parse(endpoint, &body)?;
+        unsupported(&request.ask)?;
         let (model, offer) = allowed(session, endpoint, request.ask.model())?;
         let (asked, completion) = encode(model, offer, request.ask)?;
         let most = most(offer, &asked)?;
@@ -202,6 +203,21 @@ fn most(offer: &ModelOffer, ask: &wire::Ask) -> Result<Usage, ClientError> {
         cached: 0,
         completion,
     })
+}
+
+/// Refuses what is read and not answered in this version, so that nobody gets an answer without it.
+fn unsupported(ask: &Ask) -> Result<(), ClientError> {
+    let Ask::Chat(chat) = ask else {
+        return Ok(());
+    };
+    let what = match chat {
+        _ if !chat.tools.is_empty() => "tools",
+        _ if chat.form != Form::Text => "response_format",
+        _ if chat.choices != 1 => "n",
+        _ => return Ok(()),
+    };
+    let message = format!("`{what}` is not supported in this version");
+    Err(refuse(Some(what), message))
 }
 
 fn refuse(param: Option<&str>, message: String) -> ClientError {

@@ -32,6 +32,10 @@ pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const READER_LAG_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Completion tokens when the application names no limit: a long paragraph, so that a forgotten limit costs little.
 pub const COMPLETION_TOKENS_DEFAULT: u32 = 256;
+/// Answers to one request: each is a job that is sealed, run and paid by itself.
+pub const CHOICES_MAX: u32 = 8;
+/// A regular expression or a schema that an answer must satisfy.
+pub const FORM_BYTES_MAX: usize = 64 * 1024;
 /// Stop sequences of one request: the OpenAI API's limit.
 pub const STOPS_MAX: usize = 4;
 /// One stop sequence.

@@ -1,14 +1,16 @@
 //! The OpenAI API as this sidecar speaks it: requests strictly read, and the objects it answers with.
 //!
-//! A field that this version does not know is refused by name: an application that asks for images or for tools and
-//! gets an answer without them would be deceived. A field whose value changes nothing (`n: 1`, `logprobs: false`, null)
-//! is accepted and goes no further than here, so that a request inside the seal says little about the program behind
+//! A field that this version does not know is refused by name: an application that asks for images and gets an answer
+//! without them would be deceived. A field whose value changes nothing (`store: false`, `logprobs: false`, null) is
+//! accepted and goes no further than here, so that a request inside the seal says little about the program behind
 //! it. A refusal names its field as a path, such as `messages[2].content`.
 
 mod answers;
 mod chat;
 mod embeddings;
+mod form;
 mod preferences;
+mod tools;
 
 pub use answers::error_object;
 pub(crate) use answers::{Head, error_type, finish_reason, logprob_entry, logprobs};
@@ -124,7 +126,7 @@ fn refuse(param: Option<&str>, message: &str) -> ClientError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ask::{Conversation, Message, Preferences, Role};
+    use crate::ask::{Conversation, Preferences, Role, Turn};
     use serde_json::json;
 
     fn refused(endpoint: Endpoint, body: Value) -> Option<String> {
@@ -143,11 +145,13 @@ mod tests {
     #[test]
     fn a_field_that_would_change_the_answer_and_is_not_implemented_is_refused_by_name() {
         for (field, value) in [
-            ("tools", json!([{}])),
             ("stop", json!("")),
             ("stop", json!(["a", "b", "c", "d", "e"])),
             ("stop", json!([1])),
-            ("n", json!(2)),
+            ("n", json!(0)),
+            ("n", json!(9)),
+            ("functions", json!([{"name": "f"}])),
+            ("chat_template_kwargs", json!(1)),
             ("logprobs", json!("yes")),
             ("top_logprobs", json!(3)),
             ("presence_penalty", json!(3)),
@@ -191,15 +195,12 @@ mod tests {
                 base64: false,
             }
         );
-        let message = |role, content: &str| Message {
-            role,
-            content: content.into(),
-        };
+        let messages = vec![
+            Turn::says(Role::Developer, "be brief"),
+            Turn::says(Role::User, "ab"),
+        ];
         let expected = Ask::Chat(Conversation {
-            model: "m".into(),
-            messages: vec![message(Role::System, "be brief"), message(Role::User, "ab")],
             temperature: 0.5,
-            top_p: 1.0,
             seed: Some(7),
             tokens_max: 5,
             stops: vec!["\n\n".into()],
@@ -209,6 +210,7 @@ mod tests {
                 bias: vec![(9, -1.0)],
                 ..Preferences::default()
             },
+            ..Conversation::new("m".into(), messages)
         });
         assert_eq!(request.ask, expected);
     }

@@ -4,7 +4,7 @@
 //! files are there: a client needs only the tokenizer, and the weights are looked at where they lie beside it. Promised:
 //! the root covers what is there of configuration, tokenizer and template, and no id is beyond the table of embeddings.
 
-use crate::ask::{Ask, Conversation, Message};
+use crate::ask::{Ask, Conversation, Tool, ToolChoice};
 use crate::completion::Completion;
 use crate::config::{ConfigError, ModelConfig, read_file};
 use model::files::has_weights;
@@ -12,7 +12,7 @@ use model::limits::{
     CONFIG_BYTES_MAX, DESCRIPTION_BYTES_MAX, TOKENIZER_BYTES_MAX, TOKENIZER_CONFIG_BYTES_MAX,
     VOCABULARY_MAX,
 };
-use model::text::{Text, TextError};
+use model::text::{self, Text, TextError};
 use model::volume::{Description, VolumeError};
 use model::{File, FilesError, ModelRoot, Opened, vocabulary};
 use std::collections::BTreeMap;
@@ -152,12 +152,16 @@ impl Model {
     }
 
     fn chat(&self, asked: &Conversation) -> Result<ChatRequest, TokensError> {
-        let messages: Vec<_> = { asked.messages.iter() }
-            .map(|Message { role, content }| model::text::Message {
-                role: role.name(),
-                content,
-            })
-            .collect();
+        let told = match asked.tool_choice {
+            ToolChoice::None => &[][..],
+            _ => &asked.tools,
+        };
+        let said = text::Conversation {
+            turns: asked.messages.clone(),
+            tools: told.iter().map(Tool::json).collect(),
+            thinking: asked.thinking,
+            today: None,
+        };
         let mut stops = Vec::new();
         for stop in &asked.stops {
             // The guest stops where its tokens spell the sequence; whoever else spells it is stopped here.
@@ -182,7 +186,7 @@ impl Model {
             }),
             seed: asked.seed,
             stops,
-            ..ChatRequest::new(self.text.prompt(&messages)?, asked.tokens_max)
+            ..ChatRequest::new(self.text.conversation(&said)?, asked.tokens_max)
         })
     }
 

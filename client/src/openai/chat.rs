@@ -1,20 +1,21 @@
 //! Requests to `/v1/chat/completions`.
 
+use super::tools::{self, Tools};
 use super::{
-    Delivery, Request, bounded, flag, missing, neutral, number, other, preferences, refuse, text,
+    Delivery, Request, bounded, flag, form, missing, neutral, number, other, preferences, refuse,
+    text,
 };
-use crate::ask::{Ask, Conversation, Message, Preferences, Role};
+use crate::ask::{Ask, Conversation, Form, Role, Turn};
 use crate::error::{ClientError, shown};
-use crate::limits::{COMPLETION_TOKENS_DEFAULT, STOP_BYTES_MAX, STOPS_MAX};
+use crate::limits::{CHOICES_MAX, STOP_BYTES_MAX, STOPS_MAX};
 use model::limits::{CONVERSATION_BYTES_MAX, MESSAGES_MAX};
 use serde_json::{Map, Value};
 use wire::limits::{COMPLETION_TOKENS_MAX, TEMPERATURE_MAX, TOP_P_MAX};
 
 pub(super) fn parse(fields: &Map<String, Value>) -> Result<Request, ClientError> {
     let (mut model, mut messages, mut tokens_max) = (None, None, None);
-    let (mut temperature, mut top_p, mut seed) = (None, None, None);
-    let (mut stops, mut delivery) = (Vec::new(), Delivery::default());
-    let mut preferred = Preferences::default();
+    let (mut delivery, mut offered) = (Delivery::default(), Tools::default());
+    let mut asked = Conversation::new(String::new(), Vec::new());
     // An SDK that sends every field it knows sends null for most of them: null is "not given".
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
         match name.as_str() {
@@ -24,53 +25,86 @@ pub(super) fn parse(fields: &Map<String, Value>) -> Result<Request, ClientError>
                 let wanted = tokens(name, value)?;
                 tokens_max = Some(tokens_max.map_or(wanted, |other: u32| other.min(wanted)));
             }
-            "temperature" => temperature = Some(number(name, value, TEMPERATURE_MAX)?),
-            "top_p" => top_p = Some(number(name, value, TOP_P_MAX)?),
+            "temperature" => asked.temperature = number(name, value, TEMPERATURE_MAX)?,
+            "top_p" => asked.top_p = number(name, value, TOP_P_MAX)?,
             "seed" => {
                 let whole = "a whole number from 0";
-                seed = Some(value.as_u64().ok_or_else(|| other(name, value, whole))?);
+                asked.seed = Some(value.as_u64().ok_or_else(|| other(name, value, whole))?);
             }
-            "stop" => stops = stop(name, value)?,
+            "stop" => asked.stops = stop(name, value)?,
+            "n" => asked.choices = choices(name, value)?,
+            "tools" => offered.offer(name, value)?,
+            "tool_choice" => offered.choose(name, value)?,
+            "parallel_tool_calls" => asked.parallel_calls = flag(name, value)?,
+            "response_format" => form_of(&mut asked, name, form::response_format(name, value)?)?,
+            "guided_regex" => form_of(&mut asked, name, form::regex(name, value)?)?,
+            "chat_template_kwargs" => asked.thinking = thinking(name, value)?,
             "stream" => delivery.stream = flag(name, value)?,
             "stream_options" => delivery.include_usage = stream_options(value)?,
             "user" | "safety_identifier" | "prompt_cache_key" => drop(text(name, value)?),
             // Of use only to a completion that is stored, which `store` does not allow.
             "metadata" if value.is_object() => {}
             "logprobs" | "top_logprobs" => {}
-            _ if preferences::take(name, value, &mut preferred)? => {}
+            _ if preferences::take(name, value, &mut asked.preferences)? => {}
             _ => neutral(NEUTRAL, name, value)?,
         }
     }
     let given = |name| fields.get(name).filter(|value| !value.is_null());
-    preferred.logprobs = preferences::logprobs(given("logprobs"), given("top_logprobs"))?;
-    let model = model.ok_or_else(|| missing("model"))?;
-    let messages = messages.ok_or_else(|| missing("messages"))?;
-    let ask = Ask::Chat(Conversation {
-        model,
-        messages,
-        tokens_max: tokens_max.unwrap_or(COMPLETION_TOKENS_DEFAULT),
-        temperature: temperature.unwrap_or(1.0),
-        top_p: top_p.unwrap_or(1.0),
-        seed,
-        stops,
-        preferences: preferred,
-    });
-    Ok(Request { ask, delivery })
+    asked.preferences.logprobs = preferences::logprobs(given("logprobs"), given("top_logprobs"))?;
+    (asked.tools, asked.tool_choice) = offered.finish()?;
+    asked.model = model.ok_or_else(|| missing("model"))?;
+    asked.messages = messages.ok_or_else(|| missing("messages"))?;
+    asked.tokens_max = tokens_max.unwrap_or(asked.tokens_max);
+    Ok(Request {
+        ask: Ask::Chat(asked),
+        delivery,
+    })
 }
 
 /// Fields whose named values mean "nothing": accepted, not sent.
 const NEUTRAL: &[(&str, &[&str])] = &[
-    ("n", &["1"]),
     ("store", &["false"]),
-    ("response_format", &[r#"{"type":"text"}"#]),
     ("modalities", &[r#"["text"]"#]),
     ("service_tier", &[r#""auto""#, r#""default""#]),
-    ("tools", &["[]"]),
-    ("tool_choice", &[r#""none""#, r#""auto""#]),
-    ("parallel_tool_calls", &["true", "false"]),
     ("functions", &["[]"]),
     ("function_call", &[r#""none""#, r#""auto""#]),
 ];
+
+/// One form at most.
+fn form_of(asked: &mut Conversation, name: &str, form: Form) -> Result<(), ClientError> {
+    match (&asked.form, form) {
+        (_, Form::Text) => Ok(()),
+        (Form::Text, form) => {
+            asked.form = form;
+            Ok(())
+        }
+        _ => Err(refuse(
+            Some(name),
+            "`response_format` and `guided_regex` are two forms of one answer; ask for one of them",
+        )),
+    }
+}
+
+fn choices(name: &str, value: &Value) -> Result<u32, ClientError> {
+    let wanted = value.as_u64().and_then(|count| u32::try_from(count).ok());
+    let wanted = wanted.filter(|count| (1..=CHOICES_MAX).contains(count));
+    wanted.ok_or_else(|| other(name, value, &format!("1 to {CHOICES_MAX}")))
+}
+
+/// What is handed to the template, of which one thing is known.
+fn thinking(name: &str, value: &Value) -> Result<Option<bool>, ClientError> {
+    let fields = value.as_object();
+    let fields = fields.ok_or_else(|| other(name, value, "an object with `enable_thinking`"))?;
+    let mut thinking = None;
+    for (field, value) in fields {
+        let full = format!("{name}.{}", shown(field));
+        match field.as_str() {
+            "enable_thinking" => thinking = Some(flag(&full, value)?),
+            _ => return Err(super::unknown(&full)),
+        }
+    }
+    Ok(thinking)
+}
 
 /// A limit of completion tokens. More than a worker can make is no error: the answer ends at what it can make.
 fn tokens(name: &str, value: &Value) -> Result<u32, ClientError> {
@@ -97,7 +131,7 @@ fn stop(name: &str, value: &Value) -> Result<Vec<String>, ClientError> {
     stops.ok_or_else(|| other(name, value, &range))
 }
 
-fn conversation(value: &Value) -> Result<Vec<Message>, ClientError> {
+fn conversation(value: &Value) -> Result<Vec<Turn>, ClientError> {
     let name = "messages";
     let list = value.as_array().filter(|list| !list.is_empty());
     let list = list.ok_or_else(|| other(name, value, "a list of messages"))?;
@@ -107,7 +141,7 @@ fn conversation(value: &Value) -> Result<Vec<Message>, ClientError> {
         return Err(refuse(Some(name), &message));
     }
     let messages = list.iter().enumerate();
-    let messages: Vec<Message> = messages
+    let messages: Vec<Turn> = messages
         .map(|(index, value)| message(&format!("messages[{index}]"), value))
         .collect::<Result<_, _>>()?;
     match messages.iter().map(|message| message.content.len()).sum() {
@@ -121,26 +155,25 @@ fn conversation(value: &Value) -> Result<Vec<Message>, ClientError> {
     }
 }
 
-/// Fields of a message beside `role` and `content`, as the SDKs write them, and the values that ask for nothing. A
-/// name is for people who tell several speakers of one role apart; chat templates have no place for it.
-const MESSAGE_NEUTRAL: &[(&str, &[&str])] = &[
-    ("tool_calls", &["[]"]),
-    ("annotations", &["[]"]),
-    ("weight", &["1"]),
-];
+/// Fields of a message beside `role` and `content`, as the SDKs write them, and the values that ask for nothing.
+const MESSAGE_NEUTRAL: &[(&str, &[&str])] = &[("annotations", &["[]"]), ("weight", &["1"])];
 
-fn message(at: &str, value: &Value) -> Result<Message, ClientError> {
+fn message(at: &str, value: &Value) -> Result<Turn, ClientError> {
     let fields = value
         .as_object()
         .ok_or_else(|| other(at, value, "a JSON object with `role` and `content`"))?;
     let (mut role, mut said, mut refusal) = (None, None, None);
+    let mut turn = Turn::says(Role::User, "");
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
         let field = format!("{at}.{name}");
         match name.as_str() {
             "role" => role = Some(speaker(&field, value)?),
             "content" => said = Some(content(&field, value)?),
             "refusal" => refusal = Some(text(&field, value)?),
-            "name" => drop(text(&field, value)?),
+            "reasoning_content" => turn.reasoning = Some(text(&field, value)?),
+            "name" => turn.name = Some(text(&field, value)?),
+            "tool_calls" => turn.calls = tools::calls(&field, value)?,
+            "tool_call_id" => turn.answers = Some(tools::answered(&field, value)?),
             _ => {
                 let listed = MESSAGE_NEUTRAL.iter().find(|(known, _)| known == name);
                 let values = listed.map(|(_, values)| (field.as_str(), *values));
@@ -148,24 +181,40 @@ fn message(at: &str, value: &Value) -> Result<Message, ClientError> {
             }
         }
     }
-    let role = role.ok_or_else(|| missing(&format!("{at}.role")))?;
-    // An assistant's message that an SDK hands back has a refusal where it has no content.
-    let content = said.or(refusal);
-    let content = content.ok_or_else(|| missing(&format!("{at}.content")))?;
-    Ok(Message { role, content })
+    turn.role = role.ok_or_else(|| missing(&format!("{at}.role")))?;
+    let only = |field: &str, role: &str| {
+        let field = format!("{at}.{field}");
+        let message = format!("`{field}` is of messages with the role {role} only");
+        Err(refuse(Some(&field), &message))
+    };
+    match turn.role {
+        Role::Tool if turn.answers.is_none() => {
+            return Err(missing(&format!("{at}.tool_call_id")));
+        }
+        Role::Tool => {}
+        _ if turn.answers.is_some() => return only("tool_call_id", "tool"),
+        // It is for people who tell several speakers of one role apart; chat templates have no place for it.
+        _ => turn.name = None,
+    }
+    if turn.role != Role::Assistant {
+        if !turn.calls.is_empty() {
+            return only("tool_calls", "assistant");
+        }
+        if turn.reasoning.is_some() {
+            return only("reasoning_content", "assistant");
+        }
+    }
+    // An assistant's message that an SDK hands back has a refusal or calls where it has no content.
+    let said = said.or(refusal);
+    let silent = (!turn.calls.is_empty()).then(String::new);
+    let content = said.or(silent);
+    turn.content = content.ok_or_else(|| missing(&format!("{at}.content")))?;
+    Ok(turn)
 }
 
 fn speaker(field: &str, value: &Value) -> Result<Role, ClientError> {
-    match value.as_str() {
-        Some("system" | "developer") => Ok(Role::System),
-        Some("user") => Ok(Role::User),
-        Some("assistant") => Ok(Role::Assistant),
-        Some("tool" | "function") => {
-            let message = format!("`{field}` is {value}; tools are not supported in this version");
-            Err(refuse(Some(field), &message))
-        }
-        _ => Err(other(field, value, "system, developer, user or assistant")),
-    }
+    let role = value.as_str().and_then(Role::of);
+    role.ok_or_else(|| other(field, value, "system, developer, user, assistant or tool"))
 }
 
 /// A text, or a list of text parts.

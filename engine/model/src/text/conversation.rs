@@ -203,8 +203,8 @@ impl Conversation {
     }
 }
 
-/// What OpenAI allows as the name of a function.
-pub(super) fn is_word(text: &str) -> bool {
+/// Whether a text may be the name of a function or the id of a call: 1 to 64 letters, digits and `_-.:`.
+pub fn is_word(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
     (1..=64).contains(&text.len()) && text.bytes().all(plain)
 }
