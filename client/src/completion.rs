@@ -1,6 +1,8 @@
-//! A completion's ids become text as they come: whole characters only, and nothing from a stop sequence on.
+//! A completion's ids become text as they come: whole characters only, and nothing from a stop sequence on. Where tools were
+//! offered, calls are told from what is said.
 
 use model::text::Detokeniser;
+use model::text::tools::{Format, Parser, Piece};
 
 /// The text of one completion, as far as its ids have come.
 pub(crate) struct Completion {
@@ -10,6 +12,16 @@ pub(crate) struct Completion {
     held: String,
     stopped: bool,
     alternatives: u8,
+    calls: Option<Calls>,
+}
+
+/// Calls of tools in a completion.
+struct Calls {
+    parser: Parser,
+    /// Whether the first one ends the completion.
+    one: bool,
+    /// Whether nothing more is shown.
+    done: bool,
 }
 
 impl Completion {
@@ -21,6 +33,7 @@ impl Completion {
             held: String::new(),
             stopped: false,
             alternatives: 0,
+            calls: None,
         }
     }
 
@@ -30,23 +43,62 @@ impl Completion {
         self
     }
 
+    /// With calls of this form, of which there may be several or `one`.
+    pub(crate) fn with_calls(mut self, format: Format, one: bool) -> Self {
+        let parser = Parser::new(format);
+        self.calls = Some(Calls {
+            parser,
+            one,
+            done: false,
+        });
+        self
+    }
+
     /// Alternatives of each token that are shown.
     pub(crate) fn alternatives(&self) -> u8 {
         self.alternatives
     }
 
-    /// The text that may be shown once these ids have come.
-    pub(crate) fn push(&mut self, ids: &[u32]) -> String {
+    /// What may be shown once these ids have come.
+    pub(crate) fn push(&mut self, ids: &[u32]) -> Vec<Piece> {
         for id in ids {
             self.held += &self.detokeniser.push(*id);
         }
-        self.release(false)
+        let text = self.release(false);
+        self.told(text, false)
     }
 
-    /// The text that is left when no id follows.
-    pub(crate) fn finish(&mut self) -> String {
+    /// What is left when no id follows.
+    pub(crate) fn finish(&mut self) -> Vec<Piece> {
         self.held += &self.detokeniser.finish();
-        self.release(true)
+        let text = self.release(true);
+        self.told(text, true)
+    }
+
+    /// Calls and what is said around them.
+    fn told(&mut self, text: String, last: bool) -> Vec<Piece> {
+        let Some(calls) = &mut self.calls else {
+            return match text.is_empty() {
+                true => Vec::new(),
+                false => vec![Piece::Text(text)],
+            };
+        };
+        if calls.done {
+            return Vec::new();
+        }
+        let mut pieces = calls.parser.push(&text);
+        // Nothing follows a stop sequence, either.
+        if last || self.stopped {
+            pieces.extend(calls.parser.finish());
+            calls.done = true;
+        }
+        let called = { pieces.iter() }.position(|piece| matches!(piece, Piece::Call(_)));
+        if let (true, Some(at)) = (calls.one, called) {
+            pieces.truncate(at + 1);
+            calls.done = true;
+            self.stopped = true;
+        }
+        pieces
     }
 
     /// Whether a stop sequence came: what follows it is shown to nobody.
@@ -109,12 +161,49 @@ mod tests {
         Completion::new(text.detokeniser().unwrap(), stops)
     }
 
+    /// Calls as `«name(arguments)»`.
+    fn written(pieces: Vec<Piece>) -> String {
+        let pieces = pieces.into_iter().map(|piece| match piece {
+            Piece::Text(text) => text,
+            Piece::Call(call) => format!("«{}({})»", call.name, call.arguments),
+        });
+        pieces.collect()
+    }
+
+    #[test]
+    fn calls_are_told_from_text_and_one_may_be_the_end() {
+        let call = r#"<tool_call>{"name":"f","arguments":{"a":1}}</tool_call>"#;
+        let tokens = [
+            "hm",
+            &call[..9],
+            &call[9..],
+            "<tool_call>{\"name\":\"g\"}</tool_call>",
+            "!",
+        ];
+        let shown = |one, stops: &[&str]| {
+            let mut completion = completion(&tokens, stops).with_calls(Format::Hermes, one);
+            let ids = 0..tokens.len() as u32;
+            let mut shown: String = ids.map(|id| written(completion.push(&[id]))).collect();
+            shown += &written(completion.finish());
+            (shown, completion.stopped())
+        };
+        let both = "hm«f({\"a\":1})»«g({})»!".to_owned();
+        assert_eq!(shown(false, &[]), (both, false));
+        let first = "hm«f({\"a\":1})»".to_owned();
+        assert_eq!(shown(true, &[]), (first, true));
+        // A stop sequence ends it before the call is whole: what came of it is text.
+        assert_eq!(
+            shown(false, &["name"]),
+            ("hm<tool_call>{\"".to_owned(), true)
+        );
+    }
+
     /// What is shown after each id and at the end.
     fn shown(tokens: &[&str], stops: &[&str]) -> (Vec<String>, bool) {
         let mut completion = completion(tokens, stops);
         let ids = 0..tokens.len() as u32;
-        let mut shown: Vec<String> = ids.map(|id| completion.push(&[id])).collect();
-        shown.push(completion.finish());
+        let mut shown: Vec<String> = ids.map(|id| written(completion.push(&[id]))).collect();
+        shown.push(written(completion.finish()));
         (shown, completion.stopped())
     }
 

@@ -17,7 +17,7 @@ pub use answering::{Answered, Answering};
 pub use unfinished::Unfinished;
 pub use verified::{Payment, VerifiedAnswer};
 
-use crate::ask::{Ask, Form};
+use crate::ask::{Ask, Form, ToolChoice};
 use crate::budget::{BudgetError, Reservation};
 use crate::completion::Completion;
 use crate::error::{ClientError, Executed};
@@ -28,6 +28,7 @@ use crate::tokens::{Model, TokensError};
 use crate::transport::{self, Transport, TransportError};
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
+use model::text::TextError;
 use serde_json::Value;
 use settlement::{Nano, SignedCap};
 use std::sync::Arc;
@@ -169,16 +170,15 @@ fn encode(
             param: format!("input[{index}]"),
             message: error.to_string(),
         },
+        (TokensError::Text(TextError::NoCalls | TextError::SpecialCalls { .. }), _) => {
+            refuse(Some("tools"), error.to_string())
+        }
         (_, Ask::Embeddings(_)) => refuse(Some("input"), error.to_string()),
         (_, Ask::Chat(_)) => refuse(Some("messages"), error.to_string()),
     })?;
     let completion = match ask {
         Ask::Embeddings(_) => None,
-        Ask::Chat(chat) => {
-            let alternatives = chat.preferences.logprobs.unwrap_or(0);
-            let completion = model.completion(chat.stops)?;
-            Some(completion.with_alternatives(alternatives))
-        }
+        Ask::Chat(chat) => Some(model.completion(&chat)?),
     };
     Ok((asked, completion))
 }
@@ -211,12 +211,15 @@ fn unsupported(ask: &Ask) -> Result<(), ClientError> {
         return Ok(());
     };
     let what = match chat {
-        _ if !chat.tools.is_empty() => "tools",
+        _ if !matches!(chat.tool_choice, ToolChoice::None | ToolChoice::Auto) => "tool_choice",
         _ if chat.form != Form::Text => "response_format",
         _ if chat.choices != 1 => "n",
         _ => return Ok(()),
     };
-    let message = format!("`{what}` is not supported in this version");
+    let message = match what {
+        "tool_choice" => "`tool_choice` may be none or auto in this version".to_owned(),
+        _ => format!("`{what}` is not supported in this version"),
+    };
     Err(refuse(Some(what), message))
 }
 

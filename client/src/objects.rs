@@ -2,7 +2,7 @@
 
 use crate::attestation::Attestation;
 use crate::client::Answer;
-use crate::openai::{Delivery, finish_reason, logprobs};
+use crate::openai::{Delivery, calls, logprobs};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
@@ -59,6 +59,15 @@ pub(crate) fn last_chunks(answer: &Answer, include_usage: bool) -> Vec<Value> {
 /// The OpenAI API's answer to a chat request that is not streamed.
 pub(crate) fn chat_object(answer: &Answer) -> Value {
     let head = answer.events.first().unwrap_or(&Value::Null);
+    let last = answer.events.last().unwrap_or(&Value::Null);
+    let mut message = json!({"role": "assistant", "content": answer.text});
+    let calls = calls(&answer.events);
+    if !calls.is_empty() {
+        if answer.text.is_empty() {
+            message["content"] = Value::Null;
+        }
+        message["tool_calls"] = calls.into();
+    }
     json!({
         "id": format!("chatcmpl-{}", hex::encode(answer.job)),
         "object": "chat.completion",
@@ -66,8 +75,8 @@ pub(crate) fn chat_object(answer: &Answer) -> Value {
         "model": head["model"],
         "choices": [{
             "index": 0,
-            "message": {"role": "assistant", "content": answer.text},
-            "finish_reason": finish_reason(answer.finish),
+            "message": message,
+            "finish_reason": last["choices"][0]["finish_reason"],
             "logprobs": logprobs(&answer.events),
         }],
         "usage": usage(answer),

@@ -13,7 +13,7 @@ mod preferences;
 mod tools;
 
 pub use answers::error_object;
-pub(crate) use answers::{Head, error_type, finish_reason, logprob_entry, logprobs};
+pub(crate) use answers::{Head, calls, error_type, logprob_entry, logprobs};
 
 use crate::ask::Ask;
 use crate::error::{ClientError, shown};

@@ -152,10 +152,10 @@ impl Model {
     }
 
     fn chat(&self, asked: &Conversation) -> Result<ChatRequest, TokensError> {
-        let told = match asked.tool_choice {
-            ToolChoice::None => &[][..],
-            _ => &asked.tools,
-        };
+        let told = told(asked);
+        if !told.is_empty() {
+            self.text.calls()?;
+        }
         let said = text::Conversation {
             turns: asked.messages.clone(),
             tools: told.iter().map(Tool::json).collect(),
@@ -190,9 +190,14 @@ impl Model {
         })
     }
 
-    /// What turns the ids of a completion into text that ends before any of `stops`.
-    pub(crate) fn completion(&self, stops: Vec<String>) -> Result<Completion, TokensError> {
-        Ok(Completion::new(self.text.detokeniser()?, stops))
+    /// What turns the ids of a completion into text and calls.
+    pub(crate) fn completion(&self, asked: &Conversation) -> Result<Completion, TokensError> {
+        let completion = Completion::new(self.text.detokeniser()?, asked.stops.clone())
+            .with_alternatives(asked.preferences.logprobs.unwrap_or(0));
+        if told(asked).is_empty() {
+            return Ok(completion);
+        }
+        Ok(completion.with_calls(self.text.calls()?, !asked.parallel_calls))
     }
 
     /// A token by itself, which may be a part of a character.
@@ -204,6 +209,14 @@ impl Model {
     pub fn count_completion(&self, ids: &[u32]) -> Result<u32, TokensError> {
         self.text.check_completion(ids)?;
         count(ids.len())
+    }
+}
+
+/// The tools that the model is told of.
+fn told(asked: &Conversation) -> &[Tool] {
+    match asked.tool_choice {
+        ToolChoice::None => &[],
+        _ => &asked.tools,
     }
 }
 

@@ -4,6 +4,7 @@ use super::{Deadlines, Known, Unfinished};
 use crate::error::{ClientError, Executed};
 use crate::openai::logprob_entry;
 use crate::transport::{Stream, TransportError};
+use model::text::tools::Piece;
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -54,6 +55,8 @@ pub(super) struct Received {
     pub(super) events: Vec<Value>,
     /// The completion's text, as far as it may be shown.
     pub(super) text: String,
+    /// Calls of tools in the completion.
+    pub(super) calls: usize,
     /// The completion's tokens, those behind a stop sequence, too.
     pub(super) ids: Vec<u32>,
     /// The numbers of all vectors, and of one.
@@ -261,24 +264,41 @@ impl Answering {
         let Some(completion) = &mut self.known.completion else {
             return;
         };
-        let mut text = completion.push(ids);
+        let mut pieces = completion.push(ids);
         if finish.is_some() {
-            text += &completion.finish();
+            pieces.extend(completion.finish());
         }
         let stopped = completion.stopped();
-        if !text.is_empty() || !logprobs.is_empty() {
-            self.received.text += &text;
-            self.arrived(self.known.head.text(&text, logprobs));
-        }
+        self.pieces(pieces, logprobs);
         match finish {
             Some(finish) => {
                 self.received.finish = Some(finish);
                 // The guest may have gone on until it was told; to the application a stop sequence is the end.
                 let shown = if stopped { Finish::Stop } else { finish };
-                self.arrived(self.known.head.end(shown));
+                self.arrived(self.known.head.end(shown, self.received.calls > 0));
             }
             None if stopped => self.cancel(),
             None => {}
+        }
+    }
+
+    fn pieces(&mut self, pieces: Vec<Piece>, mut logprobs: Vec<Value>) {
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => {
+                    self.received.text += &text;
+                    let logprobs = std::mem::take(&mut logprobs);
+                    self.arrived(self.known.head.text(&text, logprobs));
+                }
+                Piece::Call(call) => {
+                    let parts = self.known.head.call(self.received.calls, &call);
+                    self.received.calls += 1;
+                    parts.into_iter().for_each(|part| self.arrived(part));
+                }
+            }
+        }
+        if !logprobs.is_empty() {
+            self.arrived(self.known.head.text("", logprobs));
         }
     }
 

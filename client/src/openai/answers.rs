@@ -1,6 +1,7 @@
 //! What the application sees of an answer and of an error: the objects of the OpenAI API.
 
 use crate::error::ClientError;
+use model::text::tools::Called;
 use serde_json::{Value, json};
 use wire::Finish;
 
@@ -28,9 +29,22 @@ impl Head {
         chunk
     }
 
+    /// A call of a tool, the completion's `index`th: who is called under which id, then with what.
+    pub(crate) fn call(&self, index: usize, call: &Called) -> [Value; 2] {
+        let job = self.id.rsplit('-').next().unwrap_or_default();
+        let begin = json!({"index": index, "id": format!("call_{job}_{index}"), "type": "function",
+            "function": {"name": call.name, "arguments": ""}});
+        let rest = json!({"index": index, "function": {"arguments": call.arguments}});
+        [begin, rest].map(|part| self.chunk(json!({"tool_calls": [part]}), None))
+    }
+
     /// A completion is whole.
-    pub(crate) fn end(&self, finish: Finish) -> Value {
-        self.chunk(json!({}), Some(finish_reason(finish)))
+    pub(crate) fn end(&self, finish: Finish, called: bool) -> Value {
+        let reason = match finish {
+            Finish::Stop if called => "tool_calls",
+            finish => finish_reason(finish),
+        };
+        self.chunk(json!({}), Some(reason))
     }
 
     fn chunk(&self, delta: Value, finish: Option<&str>) -> Value {
@@ -68,8 +82,29 @@ pub(crate) fn logprobs(events: &[Value]) -> Value {
     }
 }
 
+/// The calls of a completion, by its events.
+pub(crate) fn calls(events: &[Value]) -> Vec<Value> {
+    let mut calls: Vec<Value> = Vec::new();
+    let parts = events.iter().filter_map(|event| {
+        let parts = &event["choices"][0]["delta"]["tool_calls"];
+        parts.as_array()
+    });
+    for part in parts.flatten() {
+        match (part.get("id"), calls.last_mut()) {
+            (None, Some(call)) => {
+                call["function"]["arguments"] = part["function"]["arguments"].clone();
+            }
+            _ => {
+                let (id, function) = (&part["id"], &part["function"]);
+                calls.push(json!({"id": id, "type": "function", "function": function}));
+            }
+        }
+    }
+    calls
+}
+
 /// Why an answer ended, as the OpenAI API says it.
-pub(crate) fn finish_reason(finish: Finish) -> &'static str {
+fn finish_reason(finish: Finish) -> &'static str {
     match finish {
         Finish::Stop => "stop",
         Finish::Length | Finish::Deadline | Finish::Cancelled | Finish::Stalled => "length",
@@ -94,5 +129,47 @@ pub(crate) fn error_type(status: u16) -> &'static str {
         429 => "rate_limit_error",
         400..=499 => "invalid_request_error",
         _ => "server_error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::text::conversation::is_word;
+
+    #[test]
+    fn calls_come_in_two_parts_and_are_put_together_again() {
+        let head = Head {
+            id: format!("chatcmpl-{}", "0f".repeat(16)),
+            model: "m".into(),
+            created_unix_s: 1,
+        };
+        let call = |name: &str, arguments: &str| Called {
+            name: name.into(),
+            arguments: arguments.into(),
+        };
+        let mut events = vec![head.start(), head.text("hm", Vec::new())];
+        events.extend(head.call(0, &call("f", r#"{"a":1}"#)));
+        events.extend(head.call(1, &call("g", "{}")));
+        events.push(head.end(Finish::Stop, true));
+        let delta = |event: usize| events[event]["choices"][0]["delta"]["tool_calls"][0].clone();
+        let id = delta(2)["id"].as_str().unwrap().to_owned();
+        assert!(is_word(&id), "{id} may name the call in the next request");
+        let begin = json!({"index": 0, "id": id, "type": "function", "function": {"name": "f", "arguments": ""}});
+        assert_eq!(delta(2), begin);
+        assert_eq!(
+            delta(3),
+            json!({"index": 0, "function": {"arguments": "{\"a\":1}"}})
+        );
+        assert_eq!(delta(4)["index"], 1);
+        assert_eq!(events[6]["choices"][0]["finish_reason"], "tool_calls");
+        let whole = calls(&events);
+        assert_eq!(whole.len(), 2);
+        let first = json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}});
+        assert_eq!(whole[0], first);
+        assert_ne!(whole[1]["id"], whole[0]["id"]);
+        // Cut short, it says so.
+        let cut = head.end(Finish::Length, true);
+        assert_eq!(cut["choices"][0]["finish_reason"], "length");
     }
 }

@@ -257,8 +257,8 @@ async fn a_refusal_names_its_field_and_what_is_allowed() {
         (
             "messages",
             message(json!({"role": "tool", "content": "a"})),
-            "messages[1].role",
-            "tools",
+            "messages[1].tool_call_id",
+            "missing",
         ),
         (
             "messages",
@@ -284,7 +284,19 @@ async fn a_refusal_names_its_field_and_what_is_allowed() {
             "max_tokens",
             "a whole number from 1",
         ),
-        ("tool_choice", json!("required"), "tool_choice", "none"),
+        ("tool_choice", json!("required"), "tool_choice", "no tools"),
+        (
+            "tools",
+            json!([{"type": "function", "function": {"name": "f"}}]),
+            "tools",
+            "the chat template asks for no calls",
+        ),
+        (
+            "response_format",
+            json!({"type": "json_object"}),
+            "response_format",
+            "not supported",
+        ),
         (
             "stream_options",
             json!({"x": 1}),

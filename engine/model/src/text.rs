@@ -102,6 +102,12 @@ pub enum TextError {
     Template(String),
     #[error("the model does not chat: {0}")]
     NotForChat(ModelError),
+    #[error(
+        "the chat template asks for no calls in the form of Hermes and Qwen, Llama 3 or Mistral"
+    )]
+    NoCalls,
+    #[error("the model's calls begin with `{mark}`, a special token, and no completion holds one")]
+    SpecialCalls { mark: &'static str },
     #[error("the tokenizer failed: {0}")]
     Tokenizer(String),
     #[error("completion token {place} is one that the tokenizer does not have")]
@@ -202,6 +208,20 @@ impl Text {
         encoding.truncate(kept, 0, TruncationDirection::Right);
         let encoding = self.tokenizer.post_process(encoding, None, true);
         Ok((encoding.map_err(failed)?.get_ids().to_vec(), cut))
+    }
+
+    /// How the model writes calls of tools, if it is a form that [`tools`] reads and that a completion can hold: one that begins
+    /// with a special token it cannot.
+    pub fn calls(&self) -> Result<tools::Format, TextError> {
+        let format = self.chat()?.template.calls.ok_or(TextError::NoCalls)?;
+        let special = { format.marks().iter() }.find(|mark| {
+            let id = self.tokenizer.token_to_id(mark);
+            id.is_some_and(|id| self.control().contains(&id))
+        });
+        match special {
+            Some(&mark) => Err(TextError::SpecialCalls { mark }),
+            None => Ok(format),
+        }
     }
 
     /// The tokens of a text that ends a completion, if they spell that text and nothing else.

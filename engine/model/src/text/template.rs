@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::conversation::{Conversation, Date};
 use super::json::Json;
+use super::tools::Format;
 use super::{TextError, python};
 use crate::{ModelError, json, limits};
 
@@ -22,6 +23,8 @@ pub(super) struct Template {
     /// Special tokens by name: `eos_token`, …
     special: BTreeMap<&'static str, String>,
     knows_developers: bool,
+    /// How it asks the model to write calls.
+    pub calls: Option<Format>,
 }
 
 /// The keys of `tokenizer_config.json` that are read.
@@ -76,7 +79,7 @@ impl Template {
         environment.set_syntax(syntax.build().map_err(failed)?);
         environment.set_fuel(Some(limits::TEMPLATE_FUEL));
         python::teach(&mut environment);
-        let mut knows_developers = false;
+        let (mut knows_developers, mut calls) = (false, None);
         for Named { name, template } in named {
             if template.len() > limits::TEMPLATE_BYTES_MAX {
                 return Err(ModelError::Template(format!(
@@ -87,6 +90,11 @@ impl Template {
             }
             knows_developers |= template.contains("developer");
             if name == DEFAULT || name == FOR_TOOLS {
+                let written = Format::of_template(&template);
+                calls = match name == FOR_TOOLS {
+                    true => written,
+                    false => calls.or(written),
+                };
                 let template = without_generation(&template);
                 let added = environment.add_template_owned(name, template);
                 added.map_err(failed)?;
@@ -105,6 +113,7 @@ impl Template {
             environment,
             special: special.collect(),
             knows_developers,
+            calls,
         }))
     }
 
