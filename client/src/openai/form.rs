@@ -114,9 +114,7 @@ mod tests {
             ),
         ] {
             match read(&value) {
-                Err(ClientError::Request { param, .. }) => {
-                    assert_eq!(param.as_deref(), Some(field))
-                }
+                Err(error) => assert_eq!(error.param(), Some(field)),
                 other => panic!("{field}: {other:?}"),
             }
         }

@@ -315,9 +315,7 @@ mod tests {
             ),
         ] {
             match read(json!({"tools": tools})) {
-                Err(ClientError::Request { param, .. }) => {
-                    assert_eq!(param.as_deref(), Some(field))
-                }
+                Err(error) => assert_eq!(error.param(), Some(field)),
                 other => panic!("{field}: {other:?}"),
             }
         }
@@ -371,9 +369,7 @@ mod tests {
             ),
         ] {
             match read(json!({"messages": [message]})) {
-                Err(ClientError::Request { param, .. }) => {
-                    assert_eq!(param.as_deref(), Some(field))
-                }
+                Err(error) => assert_eq!(error.param(), Some(field)),
                 other => panic!("{field}: {other:?}"),
             }
         }
