@@ -1,5 +1,6 @@
 //! A decoder on packed weights: [`Forward`] over the ops of a [`PackedBackend`].
 
+mod carry;
 mod file;
 mod flex;
 mod load;

@@ -22,6 +22,11 @@ pub struct Row {
     pub position: u32,
     /// Whether the scores for the token that follows it are wanted.
     pub scored: bool,
+    /// Whether the token that follows it will be the one of the best score, of those that may be chosen: its embedding may then be
+    /// kept while scores are computed. This is public.
+    pub keeps: bool,
+    /// Whether the row before it, which the last call computed, was such a one, and this token followed.
+    pub kept: bool,
 }
 
 /// The blocks of one sequence in order: block `i` holds positions `i * BLOCK_TOKENS` to `(i + 1) * BLOCK_TOKENS - 1`.

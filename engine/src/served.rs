@@ -93,10 +93,12 @@ impl Served {
         let jobs = Limits::default().sequences_max + Limits::default().waiting_max;
         needs.add_work(jobs * SAMPLER_NUMBERS * vocabulary.size());
         memory.take(&needs)?;
-        let decoder = Decoder::load(&config, weights, kernels, &options)?;
+        let mut decoder = Decoder::load(&config, weights, kernels, &options)?;
+        let tokens = Tokens::of(path, &vocabulary, &config.end_tokens);
+        decoder.packed().carry_among(tokens.size, &tokens.forbidden);
         Ok(Served {
             forward: Box::new(decoder),
-            tokens: Tokens::of(path, &vocabulary, &config.end_tokens),
+            tokens,
             quantisation,
             needs,
         })

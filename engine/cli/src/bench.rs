@@ -200,7 +200,7 @@ fn measure(arguments: &Arguments, path: &Path, threads: usize) -> anyhow::Result
     }
     let mut decoder: Decoder = model.load(kernels, &options)?;
     decoder.packed().read_rows_plainly(arguments.plain_rows);
-    let mut ours = Ours::new(decoder, streams, context);
+    let mut ours = Ours::new(decoder, !arguments.plain_rows, streams, context);
     let bandwidth = machine::Bandwidth::new(threads);
     let mut before = bandwidth.measure(6);
     let mut peers = Vec::new();

@@ -267,6 +267,7 @@ impl Rows<'_> {
         let width = self.cache.shape().width;
         let head = self.tile.left / self.tile.width;
         let (top, end) = (self.tile.top, self.tile.top + self.tile.height);
+        let mut work = tile::Workspace::new();
         let mut before = 0;
         for span in self.spans {
             let (first, last) = (before.max(top), (before + span.rows).min(end));
@@ -285,10 +286,14 @@ impl Rows<'_> {
                     let vectors = (count - vector).min(if S::REGISTERS == 32 { 4 } else { 2 });
                     let at = (first * group + vector, before, span.visible);
                     match vectors {
-                        1 => self.vectors::<S, E, 1>(s, &heads, at),
-                        2 => self.vectors::<S, E, 2>(s, &heads, at),
-                        3 if S::REGISTERS == 32 => self.vectors::<S, E, 3>(s, &heads, at),
-                        4 if S::REGISTERS == 32 => self.vectors::<S, E, 4>(s, &heads, at),
+                        1 => self.vectors::<S, E, 1>(s, &heads, at, &mut work),
+                        2 => self.vectors::<S, E, 2>(s, &heads, at, &mut work),
+                        3 if S::REGISTERS == 32 => {
+                            self.vectors::<S, E, 3>(s, &heads, at, &mut work);
+                        }
+                        4 if S::REGISTERS == 32 => {
+                            self.vectors::<S, E, 4>(s, &heads, at, &mut work);
+                        }
                         _ => {}
                     }
                     vector += vectors;
@@ -305,6 +310,7 @@ impl Rows<'_> {
         s: S,
         heads: &Heads<'_>,
         (first, before, visible): (usize, usize, Visible),
+        work: &mut tile::Workspace,
     ) {
         let width = self.cache.shape().width;
         let group = self.tile.width / width;
@@ -317,8 +323,7 @@ impl Rows<'_> {
         });
         let seen: [_; R] =
             std::array::from_fn(|r| visible.range(place(r).0 - before, self.shape.window));
-        let mut work = tile::Workspace::<R>::new();
-        tile::attend::<S, E, R>(s, heads, self.shape, queries, seen, &mut work);
+        tile::attend::<S, E, R>(s, heads, self.shape, queries, seen, work);
         for r in 0..R {
             let (row, column) = place(r);
             let row = row - self.tile.top;

@@ -35,6 +35,13 @@ pub struct Product<'a> {
     pub out: &'a mut [f32],
 }
 
+/// How a single product is cut, and what is done with each part.
+#[derive(Clone, Copy)]
+struct Chunks<'a> {
+    panels: usize,
+    then: &'a (dyn Fn(&mut Tile<'_, f32>) + Sync),
+}
+
 impl Kernels {
     /// `y = x * transposed w`: `x` is `n * columns`, `y` is `n * rows`, n from 1 to any.
     ///
@@ -49,7 +56,23 @@ impl Kernels {
     /// # Errors
     /// As [`linear`](Self::linear), or the weights differ in their columns.
     pub fn linears(&self, x: &[f32], products: &mut [Product<'_>]) -> Result<(), KernelError> {
-        self.all::<false>(x, products)
+        self.all::<false>(x, products, None)
+    }
+
+    /// [`linear`](Self::linear) of `panels` panels at a time; what each gave is shown to `then` while its weights are in a cache.
+    ///
+    /// # Errors
+    /// As [`linear`](Self::linear).
+    pub(crate) fn linear_in_chunks(
+        &self,
+        weights: &Packed,
+        x: &[f32],
+        y: &mut [f32],
+        panels: usize,
+        then: &(dyn Fn(&mut Tile<'_, f32>) + Sync),
+    ) -> Result<(), KernelError> {
+        let chunks = Some(Chunks { panels, then });
+        self.all::<false>(x, &mut [Product { weights, out: y }], chunks)
     }
 
     /// [`linear`](Self::linear) with sums in any order, for the benchmark that says what the fixed order costs.
@@ -63,13 +86,14 @@ impl Kernels {
         x: &[f32],
         y: &mut [f32],
     ) -> Result<(), KernelError> {
-        self.all::<true>(x, &mut [Product { weights, out: y }])
+        self.all::<true>(x, &mut [Product { weights, out: y }], None)
     }
 
     fn all<const REORDER: bool>(
         &self,
         x: &[f32],
         products: &mut [Product<'_>],
+        chunks: Option<Chunks<'_>>,
     ) -> Result<(), KernelError> {
         let Some(columns) = products.first().map(|product| product.weights.columns()) else {
             return Ok(());
@@ -111,10 +135,10 @@ impl Kernels {
         let plain = Activations { x, stride: columns };
         for Product { weights, out } in products {
             match weights.kind() {
-                Kind::F32 => self.product::<tile::F32, REORDER>(weights, &plain, n, out),
-                Kind::Bf16 => self.product::<tile::Bf16, REORDER>(weights, &pairs, n, out),
-                Kind::Q8 => self.product::<tile::Q8, REORDER>(weights, &blocks, n, out),
-                Kind::Q4 => self.product::<tile::Q4, REORDER>(weights, &blocks, n, out),
+                Kind::F32 => self.product::<tile::F32, REORDER>(weights, &plain, n, out, chunks),
+                Kind::Bf16 => self.product::<tile::Bf16, REORDER>(weights, &pairs, n, out, chunks),
+                Kind::Q8 => self.product::<tile::Q8, REORDER>(weights, &blocks, n, out, chunks),
+                Kind::Q4 => self.product::<tile::Q4, REORDER>(weights, &blocks, n, out, chunks),
             }
         }
         Ok(())
@@ -126,11 +150,20 @@ impl Kernels {
         x: &Activations<'_, M::X>,
         n: usize,
         out: &mut [f32],
+        chunks: Option<Chunks<'_>>,
     ) {
-        let width = self.chunk_panels(weights, n) * LANES;
-        self.pool.tiles(out, weights.rows(), (n, width), |tile| {
+        let panels = match chunks {
+            Some(Chunks { panels, .. }) => panels,
+            None => self.chunk_panels(weights, n),
+        };
+        let rectangle = (n, panels * LANES);
+        self.pool.tiles(out, weights.rows(), rectangle, |mut tile| {
+            let tile = &mut tile;
             self.instructions
                 .run(Outputs::<M, REORDER> { weights, x, tile });
+            if let Some(Chunks { then, .. }) = chunks {
+                then(tile);
+            }
         });
     }
 
@@ -219,17 +252,17 @@ impl Compute for Round<'_> {
 }
 
 /// Some outputs, for all rows of `x`. Compiled for each kind apart: in one large function the compiler leaves sums in memory.
-struct Outputs<'a, M: Multiply, const REORDER: bool> {
+struct Outputs<'a, 'b, M: Multiply, const REORDER: bool> {
     weights: &'a Packed,
     x: &'a Activations<'a, M::X>,
-    tile: Tile<'a, f32>,
+    tile: &'a mut Tile<'b, f32>,
 }
 
-impl<M: Multiply, const REORDER: bool> Compute for Outputs<'_, M, REORDER> {
+impl<M: Multiply, const REORDER: bool> Compute for Outputs<'_, '_, M, REORDER> {
     type Output = ();
 
     #[inline(always)]
-    fn compute<S: Simd>(mut self, s: S) {
-        tile::outputs::<S, M, REORDER>(s, self.weights, self.x, &mut self.tile);
+    fn compute<S: Simd>(self, s: S) {
+        tile::outputs::<S, M, REORDER>(s, self.weights, self.x, self.tile);
     }
 }

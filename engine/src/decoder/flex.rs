@@ -8,8 +8,10 @@ use burn_flex::FlexTensor;
 use kernels::{AttendShape, BLOCK_TOKENS, Kernels, KvCache, Packed};
 use model::decoder::{Activation, Config};
 
+use super::carry::Carry;
 use super::packed::{PackedBackend, Step};
 use crate::EngineError;
+use crate::forward::Row;
 use crate::packed::{Linear, finite, project};
 
 /// The weights, keys and values, and buffers of one decoder.
@@ -27,6 +29,8 @@ pub struct PackedDecoder {
     #[cfg(feature = "plain-rows")]
     pub(super) plain_rows: bool,
     pub(super) buffers: Buffers,
+    /// Where the embedding is the output, too.
+    pub(super) carry: Option<Carry>,
 }
 
 /// The weights of one layer. A vector that the family lacks is empty.
@@ -75,7 +79,14 @@ impl PackedBackend for Flex {
         let out = &mut x.storage_mut::<f32>()[..step.rows.len() * width];
         decoder.tokens.clear();
         decoder.tokens.extend(step.rows.iter().map(|row| row.token));
-        rows_of(decoder, out)?;
+        match decoder
+            .carry
+            .as_mut()
+            .and_then(|carry| carry.kept_for(step))
+        {
+            Some(kept) => out.copy_from_slice(kept?),
+            None => rows_of(decoder, out)?,
+        }
         if scale != 1.0 {
             out.iter_mut().for_each(|x| *x *= scale);
         }
@@ -120,8 +131,14 @@ impl PackedBackend for Flex {
             return Err(EngineError::Computation("a result is not finite"));
         }
         scores.resize(count * vocabulary, 0.0);
-        let output = decoder.output.as_ref().unwrap_or(&decoder.embedding);
-        decoder.kernels.linear(output, normed, scores)?;
+        let (kernels, embedding) = (&decoder.kernels, &decoder.embedding);
+        match (decoder.carry.as_mut(), single(step)) {
+            (Some(carry), Some(row)) => carry.scores(kernels, embedding, row, normed, scores)?,
+            _ => {
+                let output = decoder.output.as_ref().unwrap_or(embedding);
+                kernels.linear(output, normed, scores)?;
+            }
+        }
         if let Some(cap) = decoder.config.score_cap {
             scores
                 .iter_mut()
@@ -295,6 +312,13 @@ impl Buffers {
             out: rows(config.hidden),
         }
     }
+}
+
+/// The only scored row of a step, if its best token's embedding is to be kept.
+fn single<'a>(step: &Step<'a>) -> Option<&'a Row> {
+    let mut scored = step.rows.iter().filter(|row| row.scored);
+    let row = scored.next().filter(|row| row.keeps);
+    row.filter(|_| scored.next().is_none())
 }
 
 /// The embeddings of the decoder's tokens, by passes over the whole table.

@@ -111,6 +111,10 @@ pub(super) fn needs(config: &Config, kinds: &BTreeMap<Part, Kind>, options: &Opt
     // What enters a layer, and the scores.
     needs.add_work(options.rows_max.saturating_mul(config.hidden));
     needs.add_work(options.scored_max.saturating_mul(config.vocabulary));
+    if config.tied {
+        // Which tokens a greedy completion chooses from, and the embedding that is kept for the next one.
+        needs.add_work(config.vocabulary.saturating_add(config.hidden));
+    }
     needs
 }
 
@@ -147,6 +151,7 @@ pub(super) fn zeroed(
         cache: KvCache::zeroed(cache, options.blocks)?,
         buffers: Buffers::new(config, options.rows_max, options.scored_max),
         tokens: Vec::with_capacity(options.rows_max),
+        carry: None,
         #[cfg(feature = "plain-rows")]
         plain_rows: false,
         config: config.clone(),

@@ -16,6 +16,8 @@ pub(super) struct Sequence {
     /// Tokens of the completion, and the last of them.
     made: usize,
     last: u32,
+    /// Whether the last token's embedding was kept while its scores were computed.
+    kept: bool,
 }
 
 impl Sequence {
@@ -25,6 +27,7 @@ impl Sequence {
             id,
             made: 0,
             last: 0,
+            kept: false,
             computed: lease.cached_tokens(),
             job,
             lease,
@@ -42,12 +45,14 @@ impl Sequence {
     /// The rows of a share.
     pub(super) fn rows(&self, share: &Share) -> impl Iterator<Item = Row> {
         let (slot, last) = (share.slot, share.rows - 1);
-        let scored = share.scored;
+        let (scored, keeps) = (share.scored, self.job.sampler.takes_the_best());
         (0..share.rows).map(move |offset| Row {
             sequence: slot,
             token: self.token(self.computed + offset),
             position: (self.computed + offset) as u32,
             scored: scored && offset == last,
+            keeps: keeps && scored && offset == last,
+            kept: self.kept,
         })
     }
 
@@ -83,6 +88,7 @@ impl Sequence {
         let choice = self.job.sampler.choose(scores).ok()?;
         self.made += 1;
         self.last = choice.token;
+        self.kept = self.job.sampler.takes_the_best();
         let full = self.made >= self.job.tokens_max as usize;
         let finish = match choice.ends {
             true => Some(Finish::Stop),

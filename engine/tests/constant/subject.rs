@@ -64,8 +64,11 @@ impl Subject {
         };
         let kernels = Arc::new(Kernels::new(asked.path, 1).expect("it is here"));
         let weights = Weights::open(vec![part]).expect("the header is whole");
+        let decoder = Decoder::load(&config, weights, kernels, &options);
+        let mut decoder = decoder.expect("loads");
+        decoder.packed().carry_among(vocabulary, &[1]);
         Subject {
-            decoder: Decoder::load(&config, weights, kernels, &options).expect("loads"),
+            decoder,
             tokens: Tokens {
                 path: asked.path,
                 size: vocabulary,

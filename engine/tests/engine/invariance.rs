@@ -19,6 +19,8 @@ struct Job {
     prompt: usize,
     computed: usize,
     table: BlockTable,
+    /// Whether the embedding of its next token is kept while scores are computed.
+    keeps: bool,
     /// The bits of the scores of each step.
     bits: Vec<Vec<u32>>,
 }
@@ -33,6 +35,7 @@ impl Job {
             prompt: length,
             computed: 0,
             table: BlockTable(blocks.collect()),
+            keeps: false,
             bits: Vec::new(),
         }
     }
@@ -49,6 +52,8 @@ impl Job {
             token: self.tokens[position],
             position: position as u32,
             scored: position + 1 == self.tokens.len(),
+            keeps: self.keeps && position + 1 == self.tokens.len(),
+            kept: self.keeps && position >= self.prompt,
         });
         rows.collect()
     }
@@ -148,8 +153,45 @@ fn check(kind: Kind) {
             "behind a prefix that another job computed",
             reusing(&mut decoder),
         );
+        decoder.packed().carry_among(256, &[]);
+        for (strangers, chunk) in [(0, 64), (0, 1), (3, 64)] {
+            let mut jobs: Vec<Job> = (0..=strangers).map(|n| Job::new(n, 100)).collect();
+            jobs.iter_mut().for_each(|job| job.keeps = true);
+            run(&mut decoder, &mut jobs, chunk);
+            let what = format!("with embeddings kept, {strangers} strangers, chunks of {chunk}");
+            same(&what, jobs.swap_remove(0));
+        }
         let first = first.expect("one job ran");
         assert_eq!(first.tokens.len(), first.prompt + STEPS);
+    }
+}
+
+#[test]
+fn an_embedding_that_was_kept_for_another_token_is_an_error_and_not_used() {
+    for (name, text) in DECODERS {
+        let mut decoder = load(&Reference::parse(text), &options(Kind::Q8, SEQUENCES), 2);
+        decoder.packed().carry_among(256, &[]);
+        let is_tied = decoder.config().tied && decoder.config().score_cap.is_none();
+        let (tables, mut scores) = ([Job::new(0, 1).table], Vec::new());
+        let mut step = |token, position, kept| {
+            let row = Row {
+                sequence: 0,
+                token,
+                position,
+                scored: true,
+                keeps: true,
+                kept,
+            };
+            let done = decoder.forward(&[row], &tables, &mut scores);
+            let best = (0..256).max_by(|a, b| scores[*a].total_cmp(&scores[*b]).then(b.cmp(a)));
+            done.map(|()| best.unwrap_or_default() as u32)
+        };
+        let best = step(7, 0, false).expect("a pass");
+        assert_eq!(step(best ^ 1, 1, true).is_err(), is_tied, "{name}");
+        // What was kept is used once, and by its own sequence at its own position only.
+        assert!(step(best ^ 1, 1, true).is_ok(), "{name}");
+        assert!(step(best, 0, true).is_ok(), "{name}");
+        assert!(step(best ^ 1, 3, true).is_ok(), "{name}");
     }
 }
 

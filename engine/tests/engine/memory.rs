@@ -100,6 +100,8 @@ fn load(kind: &str, directory: &Path) {
             token: (begin + row) as u32,
             position: (begin + row) as u32,
             scored: row < options.scored_max,
+            keeps: false,
+            kept: false,
         });
         let rows: Vec<Row> = rows.collect();
         let done = decoder.forward(&rows, &table, &mut scores);

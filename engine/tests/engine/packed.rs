@@ -60,6 +60,8 @@ fn rows(prompt: &[u32]) -> Vec<Row> {
         token: *token,
         position,
         scored: true,
+        keeps: false,
+        kept: false,
     });
     rows.collect()
 }

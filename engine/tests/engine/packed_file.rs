@@ -48,6 +48,8 @@ fn bits(decoder: &mut Decoder, prompt: &[u32]) -> Vec<u32> {
         token: *token,
         position,
         scored: true,
+        keeps: false,
+        kept: false,
     });
     let table = BlockTable((0..decoder.shape().blocks as u32).collect());
     let mut scores = Vec::new();

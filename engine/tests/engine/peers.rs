@@ -222,6 +222,8 @@ impl Model {
             token: *token,
             position: (position + index) as u32,
             scored: index + 1 == tokens.len(),
+            keeps: false,
+            kept: false,
         });
         let mut scores = Vec::new();
         let rows: Vec<Row> = rows.collect();

@@ -38,6 +38,8 @@ pub fn lines(
                 token: 1,
                 position: 0,
                 scored: true,
+                keeps: false,
+                kept: false,
             };
             decoder.forward(&[row], &[BlockTable(vec![0])], &mut Vec::new())?;
             Ok(bytes as f64 / 1e9 / began.elapsed().as_secs_f64())

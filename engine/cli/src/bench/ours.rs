@@ -7,10 +7,13 @@ use anyhow::Context;
 use engine::decoder::Decoder;
 use engine::forward::{BLOCK_TOKENS, BlockTable, Forward, Row};
 use kernels::Kernels;
+use kernels::oblivious::argmax;
 
 /// A loaded decoder with memory for some sequences of one length.
 pub struct Ours {
     decoder: Decoder,
+    /// Whether embeddings are found without telling which, so that one stream is a greedy one and carries them along.
+    hides: bool,
     tables: Vec<BlockTable>,
     scores: Vec<f32>,
     rows: Vec<Row>,
@@ -21,11 +24,16 @@ pub const ROWS: usize = 512;
 
 impl Ours {
     /// Gives each of `sequences` sequences blocks for `tokens` tokens.
-    pub fn new(decoder: Decoder, sequences: usize, tokens: usize) -> Self {
+    pub fn new(mut decoder: Decoder, hides: bool, sequences: usize, tokens: usize) -> Self {
+        if hides {
+            let vocabulary = decoder.shape().vocabulary;
+            decoder.packed().carry_among(vocabulary, &[]);
+        }
         let each = tokens.div_ceil(BLOCK_TOKENS) as u32;
         let table = |sequence: u32| BlockTable((sequence * each..(sequence + 1) * each).collect());
         Ours {
             decoder,
+            hides,
             tables: (0..sequences as u32).map(table).collect(),
             scores: Vec::new(),
             rows: Vec::new(),
@@ -54,18 +62,43 @@ impl Ours {
                 token: *token,
                 position: *position,
                 scored: *position as usize + 1 == tokens.len(),
+                keeps: false,
+                kept: false,
             }));
             took += self.pass()?;
         }
         Ok(took)
     }
 
-    /// Tokens of the first sequence, one after another: milliseconds of each.
+    /// Tokens of the first sequence, one after another: milliseconds of each. Where embeddings are hidden they are a greedy
+    /// completion behind the first one.
     pub fn decode(&mut self, tokens: &[u32], position: usize) -> anyhow::Result<Vec<f64>> {
+        if self.hides {
+            return self.greedy(tokens, position);
+        }
         self.steps(
             &tokens.iter().map(|token| vec![*token]).collect::<Vec<_>>(),
             &[position],
         )
+    }
+
+    fn greedy(&mut self, tokens: &[u32], position: usize) -> anyhow::Result<Vec<f64>> {
+        let mut token = *tokens.first().context("no tokens")?;
+        let mut each = Vec::new();
+        for step in 0..tokens.len() {
+            self.rows.clear();
+            self.rows.push(Row {
+                sequence: 0,
+                token,
+                position: (position + step) as u32,
+                scored: true,
+                keeps: true,
+                kept: step > 0,
+            });
+            each.push(self.pass()?);
+            token = argmax(kernels::Path::Portable, &self.scores).0.index;
+        }
+        Ok(each)
     }
 
     /// A prompt in each sequence, then steps with one token of each: milliseconds of each step.
@@ -92,6 +125,8 @@ impl Ours {
                     token: *token,
                     position: (position + step) as u32,
                     scored: true,
+                    keeps: false,
+                    kept: false,
                 }));
             each.push(self.pass()?);
         }

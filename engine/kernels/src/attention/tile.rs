@@ -50,25 +50,29 @@ pub(super) struct Heads<'a> {
     pub blocks: &'a [u32],
 }
 
-/// Memory of a few vectors of queries. Weighted sums of values are unfinished: relative to `exp(largest)`, with `sum` the weights'.
-pub(super) struct Workspace<const R: usize> {
-    scores: [[f32; TILE]; R],
+/// Vectors of queries that are worked on at once, at most.
+pub(super) const VECTORS_MAX: usize = 4;
+
+/// Memory of a few vectors of queries, made once for many of them: to clear it takes as long as a short text's attention. Weighted
+/// sums of values are unfinished: relative to `exp(largest)`, with `sum` the weights'.
+pub(super) struct Workspace {
+    scores: [[f32; TILE]; VECTORS_MAX],
     /// Of the tile.
-    part: [[f32; HEAD_WIDTH_MAX]; R],
+    part: [[f32; HEAD_WIDTH_MAX]; VECTORS_MAX],
     /// Of all tiles so far.
-    total: [[f32; HEAD_WIDTH_MAX]; R],
-    largest: [f32; R],
-    sum: [f32; R],
+    total: [[f32; HEAD_WIDTH_MAX]; VECTORS_MAX],
+    largest: [f32; VECTORS_MAX],
+    sum: [f32; VECTORS_MAX],
 }
 
-impl<const R: usize> Workspace<R> {
+impl Workspace {
     pub fn new() -> Self {
         Workspace {
-            scores: [[0.0; TILE]; R],
-            part: [[0.0; HEAD_WIDTH_MAX]; R],
-            total: [[0.0; HEAD_WIDTH_MAX]; R],
-            largest: [0.0; R],
-            sum: [0.0; R],
+            scores: [[0.0; TILE]; VECTORS_MAX],
+            part: [[0.0; HEAD_WIDTH_MAX]; VECTORS_MAX],
+            total: [[0.0; HEAD_WIDTH_MAX]; VECTORS_MAX],
+            largest: [0.0; VECTORS_MAX],
+            sum: [0.0; VECTORS_MAX],
         }
     }
 
@@ -86,8 +90,9 @@ pub(super) fn attend<S: Simd, E: Elements, const R: usize>(
     shape: &AttendShape,
     queries: [&[f32]; R],
     seen: [Range<usize>; R],
-    work: &mut Workspace<R>,
+    work: &mut Workspace,
 ) {
+    const { assert!(R <= VECTORS_MAX) };
     let width = heads.cache.shape().width.next_multiple_of(BLOCK_TOKENS);
     let mut is_begun = [false; R];
     let (first, end) = hull(&seen);
@@ -102,7 +107,9 @@ pub(super) fn attend<S: Simd, E: Elements, const R: usize>(
                 .cache
                 .keys(heads.layer, heads.blocks[block], heads.head);
             let at = block * BLOCK_TOKENS - start;
-            score::<S, E, R>(s, keys, shape, queries, at, &mut work.scores);
+            if let Some(scores) = work.scores.first_chunk_mut::<R>() {
+                score::<S, E, R>(s, keys, shape, queries, at, scores);
+            }
         }
         let (mut largest, mut sum) = ([0.0; R], [0.0; R]);
         for r in 0..R {
@@ -111,7 +118,7 @@ pub(super) fn attend<S: Simd, E: Elements, const R: usize>(
                 (largest[r], sum[r]) = weigh(s, &mut work.scores[r], range);
             }
         }
-        for part in &mut work.part {
+        for part in &mut work.part[..R] {
             part[..width].fill(0.0);
         }
         sum_tile::<S, E, R>(s, heads, &seen, start, work);
@@ -151,13 +158,7 @@ fn hull<const R: usize>(ranges: &[Range<usize>; R]) -> (usize, usize) {
 
 /// Adds a later tile to the sums of vector `r`.
 #[inline(always)]
-fn join<S: Simd, const R: usize>(
-    s: S,
-    work: &mut Workspace<R>,
-    r: usize,
-    (largest, sum): (f32, f32),
-    width: usize,
-) {
+fn join<S: Simd>(s: S, work: &mut Workspace, r: usize, (largest, sum): (f32, f32), width: usize) {
     let before = s.splat(work.largest[r]);
     let both = s.max(before, s.splat(largest));
     let old = exp_lanes(s, s.sub(before, both));
@@ -254,7 +255,7 @@ fn sum_tile<S: Simd, E: Elements, const R: usize>(
     heads: &Heads<'_>,
     seen: &[Range<usize>; R],
     start: usize,
-    work: &mut Workspace<R>,
+    work: &mut Workspace,
 ) {
     let (mut first, mut end) = (0, usize::MAX);
     for seen in seen {
@@ -271,8 +272,10 @@ fn sum_tile<S: Simd, E: Elements, const R: usize>(
         sum_values::<S, E, 1>(s, heads, [&scores[r]], [&mut work.part[r]], alone, start);
     }
     if is_common {
-        let parts = work.part.each_mut();
-        sum_values::<S, E, R>(s, heads, scores.each_ref(), parts, first..end, start);
+        let weights = std::array::from_fn(|r| &scores[r]);
+        if let Some(parts) = work.part.first_chunk_mut::<R>() {
+            sum_values::<S, E, R>(s, heads, weights, parts.each_mut(), first..end, start);
+        }
         for r in 0..R {
             let alone = end..seen[r].end;
             sum_values::<S, E, 1>(s, heads, [&scores[r]], [&mut work.part[r]], alone, start);

@@ -4,12 +4,16 @@
 //!
 //! 1. **Route.** In each panel of sixteen rows, the wanted ones are marked, and each gets the next free slot of sixteen lanes.
 //! 2. **Collect.** Each line of a panel is permuted within a register, so that its wanted lanes are where their slots are, and
-//!    joined to every vector of slots under a mask.
+//!    joined to every vector of slots under a mask, that of some panels at once.
 //! 3. **Pick.** Each token takes its row from all slots under masks, and the row is made into numbers.
 //!
 //! Collecting makes as many joins for each line as there are sixteens of tokens, which is far less than a masked read for each
 //! token, and needs no more than the one read that compaction in several passes begins with.
 
+use std::sync::{Mutex, PoisonError};
+
+use super::gather::Gathered;
+use super::mask::less;
 use super::wide::{Block, LANES, Pass, Wide, pass};
 use crate::error::KernelError;
 use crate::half::from_f16;
@@ -23,6 +27,8 @@ const SLOT_BYTES: usize = 512 << 10;
 /// Tokens of one read of the table.
 const TOKENS_MAX: usize = 512;
 const VECTORS_MAX: usize = TOKENS_MAX / LANES;
+/// Panels that are joined to the slots at once, so that these are loaded and stored so many times less.
+const JOINED: usize = 8;
 
 impl Kernels {
     /// Writes the numbers of the rows `tokens` of `table` to `out`, one row after the other; they are those of [`Packed::row`]. A
@@ -47,7 +53,38 @@ impl Kernels {
         Ok(())
     }
 
+    /// One row needs neither route nor slots: the panels are read in order, each thread a part of them.
+    fn embed_one(&self, table: &Packed, token: u32, out: &mut [f32]) {
+        let panels = table.rows().div_ceil(LANES);
+        let part = panels.div_ceil(self.threads());
+        let found = Mutex::new(vec![0; table.panel_lines()]);
+        self.pool.chunks(panels.div_ceil(part), &|chunk| {
+            let (first, end) = (chunk * part, ((chunk + 1) * part).min(panels));
+            let mut lines = Gathered::new(table);
+            let (table, gathered) = (table, &mut lines);
+            pass(
+                self.path,
+                One {
+                    table,
+                    gathered,
+                    panels: (first, end),
+                    token,
+                },
+            );
+            // Between the first row of these panels and the one behind the last.
+            let (from, to) = ((first * LANES) as u64, (end * LANES) as u64);
+            let here = less(token.into(), to) & !less(token.into(), from);
+            let mut words = found.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.take(self.path, token, here, &mut words);
+        });
+        let words = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        numbers(table.kind(), &words, out);
+    }
+
     fn embed_group(&self, table: &Packed, tokens: &[u32], out: &mut [f32]) {
+        if let [token] = tokens {
+            return self.embed_one(table, *token, out);
+        }
         let vectors = tokens.len().div_ceil(LANES);
         let panels = table.rows().div_ceil(LANES);
         let mut routes = vec![Route::default(); panels];
@@ -96,6 +133,22 @@ impl Kernels {
                 numbers(table.kind(), words, tile.row(row));
             }
         });
+    }
+}
+
+struct One<'a> {
+    table: &'a Packed,
+    gathered: &'a mut Gathered,
+    panels: (usize, usize),
+    token: u32,
+}
+
+impl Pass for One<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<W: Wide>(self) {
+        self.gathered.look::<W>(self.table, self.panels, self.token);
     }
 }
 
@@ -172,25 +225,43 @@ impl Pass for Collect<'_> {
             routes,
             mut tile,
         } = self;
-        let mut masks = [Block([0; LANES]); VECTORS_MAX];
+        let mut masks = [[Block([0; LANES]); JOINED]; VECTORS_MAX];
         let masks = &mut masks[..tile.width];
-        for (panel, route) in routes.iter().enumerate() {
-            let (from, vector) = (W::load(&route.from.0), W::load(&route.vector.0));
-            for (number, mask) in (0u32..).zip(masks.iter_mut()) {
-                let here = W::equal(vector, W::splat(number));
-                W::store(W::keep(here, W::splat(u32::MAX)), &mut mask.0);
+        for (group, routes) in routes.chunks(JOINED).enumerate() {
+            let mut from = [W::splat(0); JOINED];
+            for (number, masks) in (0u32..).zip(masks.iter_mut()) {
+                *masks = [Block([0; LANES]); JOINED];
+                for (mask, route) in masks.iter_mut().zip(routes) {
+                    let here = W::equal(W::load(&route.vector.0), W::splat(number));
+                    W::store(W::keep(here, W::splat(u32::MAX)), &mut mask.0);
+                }
             }
-            let lines = &table.panel(panel)[tile.top..];
-            for (number, line) in lines.iter().take(tile.height).enumerate() {
-                let line = W::load_bytes(&line.0);
-                let line = match halves(table.kind(), tile.top + number) {
-                    true => paired::<W>(line),
-                    false => line,
-                };
-                let moved = W::look_up(line, from);
-                for (slots, mask) in tile.row(number).iter_mut().zip(masks.iter()) {
-                    let kept = W::and(moved, W::load(&mask.0));
-                    W::store(W::or(W::load(&slots.0), kept), &mut slots.0);
+            for (from, route) in from.iter_mut().zip(routes) {
+                *from = W::load(&route.from.0);
+            }
+            let last = routes.len() - 1;
+            // Behind the last panel its lines stand in, of which nothing is kept.
+            let panels: [&[Line]; JOINED] = std::array::from_fn(|joined| {
+                let panel = table.panel(group * JOINED + joined.min(last));
+                &panel[tile.top..tile.top + tile.height]
+            });
+            for number in 0..tile.height {
+                let is_halves = halves(table.kind(), tile.top + number);
+                let mut moved = [W::splat(0); JOINED];
+                for ((moved, panel), from) in moved.iter_mut().zip(&panels).zip(from) {
+                    let line = W::load_bytes(&panel[number].0);
+                    let line = match is_halves {
+                        true => paired::<W>(line),
+                        false => line,
+                    };
+                    *moved = W::look_up(line, from);
+                }
+                for (slots, masks) in tile.row(number).iter_mut().zip(masks.iter()) {
+                    let mut joined = W::load(&slots.0);
+                    for (moved, mask) in moved.iter().zip(masks) {
+                        joined = W::or(joined, W::and(*moved, W::load(&mask.0)));
+                    }
+                    W::store(joined, &mut slots.0);
                 }
             }
         }
@@ -206,7 +277,7 @@ fn halves(kind: Kind, line: usize) -> bool {
 
 /// Of two vectors of sixteen numbers of 16 bits, both numbers of each lane in one: the first in the low half.
 #[inline(always)]
-fn paired<W: Wide>(line: W::Ints) -> W::Ints {
+pub(super) fn paired<W: Wide>(line: W::Ints) -> W::Ints {
     let word = W::shift_right::<1>(W::count());
     let shift = W::shift_left::<4>(W::and(W::count(), W::splat(1)));
     let first = W::shift_right_each(W::look_up(line, word), shift);
@@ -251,7 +322,7 @@ impl Pass for Pick<'_> {
 }
 
 /// What the words of a row stand for.
-fn numbers(kind: Kind, words: &[u32], out: &mut [f32]) {
+pub(super) fn numbers(kind: Kind, words: &[u32], out: &mut [f32]) {
     let (columns, lines) = kind.unit();
     let low = |word: u32| from_f16(word as u16);
     let high = |word: u32| from_f16((word >> 16) as u16);
@@ -344,6 +415,11 @@ mod tests {
         let mut out = [1.0; 128];
         kernels.embed(&table, &[20, u32::MAX], &mut out).unwrap();
         assert!(out.iter().all(|number| *number == 0.0));
+        for token in [20, 32, u32::MAX] {
+            let mut out = [1.0; 64];
+            kernels.embed(&table, &[token], &mut out).unwrap();
+            assert_eq!(out, [0.0; 64]);
+        }
         assert!(kernels.embed(&table, &[1], &mut out).is_err());
         assert!(kernels.embed(&table, &[], &mut []).is_ok());
     }

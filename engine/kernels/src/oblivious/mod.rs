@@ -10,10 +10,13 @@
 //! a score. [`mask::declassify`] is the one exception, a bit at a time.
 
 pub mod argmax;
+mod carry;
 mod embed;
+mod gather;
 pub mod mask;
 pub mod rows;
 pub mod wide;
 
 // The public interface is:
 pub use argmax::{Best, argmax};
+pub use carry::Choices;

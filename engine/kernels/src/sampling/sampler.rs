@@ -106,9 +106,14 @@ impl Sampler {
         Ok(self.take(scores, token))
     }
 
-    fn adjust(&mut self, scores: &[f32]) -> (Best, u32) {
+    /// Whether the token is always that of the best score as it comes, the lowest id among equals.
+    pub fn takes_the_best(&self) -> bool {
         let plain = self.bias.is_empty() && self.occurrences.is_none() && self.place.is_none();
-        if plain && self.sampling.is_greedy() {
+        plain && self.sampling.is_greedy()
+    }
+
+    fn adjust(&mut self, scores: &[f32]) -> (Best, u32) {
+        if self.takes_the_best() {
             return argmax(self.path, scores);
         }
         let Sampling {
