@@ -91,12 +91,9 @@ impl Lines {
         Ok(Lines::Own(lines))
     }
 
-    /// A part of a slab that nobody else has.
+    /// A part of a slab that nobody else has, or had: it is zeros still. Nothing is written here, so that a page is touched first by
+    /// whoever fills it.
     fn cut(slab: Arc<Slab>, start: usize, count: usize) -> Self {
-        let first = slab.base.as_ptr().wrapping_add(start);
-        // SAFETY: `zeroed` checked that the slab has `start + count` lines and gives each of them out once, so nobody else reads
-        // or writes here.
-        unsafe { first.write_bytes(0, count) };
         Lines::Part { slab, start, count }
     }
 }
@@ -110,8 +107,8 @@ impl Deref for Lines {
             Lines::Own(lines) => lines,
             Lines::Part { slab, start, count } => {
                 let first = slab.base.as_ptr().wrapping_add(*start);
-                // SAFETY: the lines are within the slab, which `self` keeps alive, were written by `cut`, and are only reached through
-                // this part, which is borrowed.
+                // SAFETY: `zeroed` checked that the slab has `start + count` lines and gave each of them out once, so they are only
+                // reached through this part, which is borrowed. The slab, which `self` keeps alive, began as zeros.
                 unsafe { std::slice::from_raw_parts(first, *count) }
             }
         }
@@ -131,10 +128,12 @@ impl DerefMut for Lines {
     }
 }
 
-/// Whole huge pages, if the system has them.
+/// Whole huge pages, if the system has them; zeros at first.
 pub(crate) struct Slab {
     base: NonNull<Line>,
     lines: usize,
+    /// What was allocated: `base` is the first huge page in it.
+    allocated: NonNull<u8>,
     layout: Layout,
 }
 
@@ -147,17 +146,22 @@ impl Slab {
     fn new(lines: usize) -> Result<Self, KernelError> {
         let bytes = lines.saturating_mul(Line::BYTES);
         let missing = KernelError::Memory { bytes };
-        let size = bytes
-            .checked_next_multiple_of(PAGE_BYTES)
-            .ok_or(missing.clone())?;
-        let layout = Layout::from_size_align(size.max(PAGE_BYTES), PAGE_BYTES);
+        let size = bytes.checked_next_multiple_of(PAGE_BYTES);
+        // Of so little alignment zeros come from the system as they are; of more, the allocator would write them.
+        let size = size.and_then(|size| size.max(PAGE_BYTES).checked_add(PAGE_BYTES));
+        let layout = Layout::from_size_align(size.ok_or(missing.clone())?, align_of::<usize>());
         let layout = layout.map_err(|_| missing.clone())?;
         // SAFETY: the size is not zero.
-        let base = NonNull::new(unsafe { std::alloc::alloc(layout) }).ok_or(missing)?;
-        ask_for_huge_pages(base, layout.size());
+        let allocated = unsafe { std::alloc::alloc_zeroed(layout) };
+        let allocated = NonNull::new(allocated).ok_or(missing)?;
+        let before = allocated.align_offset(PAGE_BYTES);
+        // SAFETY: less than a huge page lies before the first one that begins in the allocation, which has one more than is needed.
+        let base = unsafe { allocated.add(before) };
+        ask_for_huge_pages(base, layout.size() - PAGE_BYTES);
         Ok(Slab {
             base: base.cast(),
             lines,
+            allocated,
             layout,
         })
     }
@@ -166,7 +170,7 @@ impl Slab {
 impl Drop for Slab {
     fn drop(&mut self) {
         // SAFETY: allocated by `new` with this layout, and no part is left.
-        unsafe { std::alloc::dealloc(self.base.as_ptr().cast(), self.layout) };
+        unsafe { std::alloc::dealloc(self.allocated.as_ptr(), self.layout) };
     }
 }
 
@@ -177,7 +181,7 @@ fn ask_for_huge_pages(base: NonNull<u8>, bytes: usize) {
         fn madvise(address: *mut u8, length: usize, advice: i32) -> i32;
     }
     const MADV_HUGEPAGE: i32 = 14;
-    // SAFETY: the range is an allocation of whole pages. The advice changes no content, and where it is refused (no such pages)
+    // SAFETY: the range is whole pages of an allocation. The advice changes no content, and where it is refused (no such pages)
     // nothing is lost but speed.
     let _ = unsafe { madvise(base.as_ptr(), bytes, MADV_HUGEPAGE) };
 }

@@ -23,7 +23,7 @@ impl Gathered {
             W::add(W::count(), W::splat((first * LANES) as u32)),
         );
         for panel in first..end {
-            let here = W::equal(at, wanted);
+            let here = W::conceal(W::equal(at, wanted));
             let (panel, kept) = (table.panel(panel), &mut self.0[..]);
             match table.kind() {
                 Kind::F32 | Kind::Bf16 => keep::<W>(here, panel, kept),
@@ -77,6 +77,7 @@ impl Pass for Take<'_> {
     #[inline(always)]
     fn run<W: Wide>(self) {
         let lane = W::equal(W::count(), W::splat(self.wanted % LANES as u32));
+        let lane = W::conceal(lane);
         for (word, line) in self.words.iter_mut().zip(self.lines) {
             let lanes = W::lanes(W::keep(lane, W::load(&line.0)));
             let found = lanes.into_iter().fold(0, |any, lane| any | lane);

@@ -1,7 +1,7 @@
 //! What is looked at: a model of one tied table, and a completion by each option of the sampler, in a process of its own.
 
 use super::eye::{Asked, NAIVE, SECRET, begin, end, mark, naive, sampling, tell};
-use kernels::oblivious::rows;
+use kernels::oblivious::{Choices, rows};
 use kernels::sampling::{Automaton, Constraints, Sampler};
 use kernels::{Kernels, Kind, Packed, Path};
 
@@ -130,7 +130,12 @@ impl Subject {
         }
         let mut scores = vec![0.0; self.vocabulary];
         let last = &x[(tokens.len() - 1) * WIDTH..];
-        self.kernels.linear(&self.table, last, &mut scores).unwrap();
+        // The scores of `linear`, and the row of the best beside them.
+        let choices = Choices::new(self.vocabulary, self.vocabulary, &[1]);
+        let mut row = [0.0; WIDTH];
+        let best =
+            (self.kernels).linear_carrying(&self.table, last, &mut scores, &choices, &mut row);
+        best.unwrap();
         scores
     }
 }

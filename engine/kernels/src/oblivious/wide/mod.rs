@@ -72,6 +72,13 @@ pub trait Wide {
     /// Towards zero; the value must be within the range of `i32`.
     fn truncate(a: Self::Floats) -> Self::Ints;
 
+    /// The mask, about which the optimiser knows nothing. For one that a loop does not change: where masks are plain numbers,
+    /// it makes two loops of one and a jump by the mask between them.
+    #[inline(always)]
+    fn conceal(mask: Self::Mask) -> Self::Mask {
+        mask
+    }
+
     /// The lanes where the mask is set.
     #[inline(always)]
     fn keep(mask: Self::Mask, a: Self::Ints) -> Self::Ints {

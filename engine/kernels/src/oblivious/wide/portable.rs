@@ -1,6 +1,7 @@
 //! What every processor has: arrays, which the compiler makes into its vectors. Masks are numbers, all ones or all zeros, made by
 //! arithmetic.
 
+use super::super::mask::hide;
 use super::{LANES, Wide};
 
 type Lanes = [u32; LANES];
@@ -140,6 +141,11 @@ impl Wide for Portable {
     #[inline(always)]
     fn select(mask: Lanes, yes: Lanes, no: Lanes) -> Lanes {
         Self::xor(no, Self::and(mask, Self::xor(no, yes)))
+    }
+
+    #[inline(always)]
+    fn conceal(mask: Lanes) -> Lanes {
+        map(mask, hide)
     }
 
     #[inline(always)]
