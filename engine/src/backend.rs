@@ -2,7 +2,7 @@
 
 /// The backend of [`crate::Embedder`] and [`crate::Chat`]: pure Rust on the CPU.
 ///
-/// A CUDA backend, when it comes, is another alias here behind a feature, and a model is built on it by the same code.
+/// The CUDA backend is `cuda::CudaDecoder`, behind a feature: plain modules for now, on which a model is built by the same code.
 pub type Cpu = burn::backend::Flex;
 
 /// The only device that [`Cpu`] has.

@@ -17,6 +17,8 @@
 
 pub mod backend;
 pub mod cache;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod decoder;
 pub mod embedder;
 pub mod encoder;

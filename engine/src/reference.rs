@@ -3,6 +3,7 @@
 
 mod bert;
 mod decoder;
+mod plain;
 
 use burn::module::Param;
 use burn::nn;
@@ -12,6 +13,7 @@ use model::ModelError;
 
 pub use bert::Bert;
 pub use decoder::Decoder;
+pub use plain::Plain;
 
 /// Where a reference takes its numbers from.
 pub trait Tensors {

@@ -1,5 +1,6 @@
 //! A model on the disk: a GGUF file, a directory as Hugging Face lays it out, or one as `engine pack` writes it.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -8,8 +9,9 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use engine::decoder::{Decoder, Options, PACKED_FILE};
-use engine::{Memory, Packing};
+use engine::{Forward, Memory, Packing};
 use kernels::Kernels;
+use model::FileDigest;
 use model::decoder::Config;
 use model::gguf::config::{Beside, END_TEXTS, ROPE_FACTORS, config_json};
 use model::gguf::{self, Header};
@@ -70,6 +72,9 @@ pub struct Model {
     pub files: Vec<PathBuf>,
     progress: Progress,
 }
+
+/// A decoder on a GPU, and the files that its weights came from.
+pub type OnGpu = (Box<dyn Forward>, BTreeMap<String, FileDigest>);
 
 impl Model {
     /// Opens a model. `progress` moves when its weights are read.
@@ -157,6 +162,32 @@ impl Model {
         loaded.with_context(|| format!("the model {}", self.name))
     }
 
+    /// Reads the weights into a GPU's memory.
+    #[cfg(feature = "cuda")]
+    pub fn load_on_gpu(&self, index: usize, options: &Options) -> anyhow::Result<OnGpu> {
+        let device = engine::cuda::device(index)?;
+        if self.is_packed() {
+            bail!(
+                "the model {} is packed for the CPU; name what it was packed from",
+                self.name
+            );
+        }
+        let loaded =
+            engine::cuda::CudaDecoder::load(&self.config, self.weights()?, &device, options);
+        self.progress.finish();
+        let decoder = loaded.with_context(|| format!("the model {}", self.name))?;
+        let sources = decoder.sources().clone();
+        Ok((Box::new(decoder), sources))
+    }
+
+    /// Reads the weights into a GPU's memory.
+    #[cfg(not(feature = "cuda"))]
+    pub fn load_on_gpu(&self, _: usize, _: &Options) -> anyhow::Result<OnGpu> {
+        bail!(
+            "this program was built without CUDA: `cargo build --release -p engine-cli --features cuda`"
+        )
+    }
+
     fn read(
         &self,
         kernels: Arc<Kernels>,
@@ -174,6 +205,12 @@ impl Model {
             let loaded = Decoder::load_packed(&self.config, bytes, content, kernels, options);
             return Ok(loaded?.0);
         }
+        let weights = self.weights()?;
+        memory.take(&Decoder::needs(&self.config, &weights, options))?;
+        Ok(Decoder::load(&self.config, weights, kernels, options)?)
+    }
+
+    fn weights(&self) -> anyhow::Result<Weights> {
         let mut parts = Vec::new();
         for file in &self.files {
             let bytes = fs::metadata(file)?.len();
@@ -185,9 +222,7 @@ impl Model {
                 content: Box::new(self.progress.of(bytes, content)),
             });
         }
-        let weights = Weights::open(parts)?;
-        memory.take(&Decoder::needs(&self.config, &weights, options))?;
-        Ok(Decoder::load(&self.config, weights, kernels, options)?)
+        Ok(Weights::open(parts)?)
     }
 }
 

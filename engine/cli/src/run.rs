@@ -6,12 +6,13 @@ mod vectors;
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use engine::Memory;
 use engine::decoder::{Options, blocks_for};
 use engine::scheduler::Tokens;
+use engine::{Forward, Memory};
 use kernels::KvKind;
 use model::Vocabulary;
 
@@ -47,6 +48,9 @@ pub struct Arguments {
     /// Compute on this path instead of the best one: portable-1, avx2-1, avx512-1.
     #[arg(long)]
     path: Option<String>,
+    /// What computes: cpu, or cuda or cuda:NUMBER for an NVIDIA GPU, in single precision and slowly (unverified on hardware).
+    #[arg(long, default_value = "cpu", value_name = "DEVICE", conflicts_with_all = ["kind", "path", "threads"])]
+    device: Device,
     #[command(flatten)]
     sampling: sampling::Options,
     /// Memory that the model may take, in MiB: weights, keys and values, and what it computes in; what the machine has available where
@@ -62,6 +66,28 @@ pub struct Arguments {
     /// Print one line of JSON for each answer.
     #[arg(long)]
     json: bool,
+}
+
+/// What computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Device {
+    Cpu,
+    /// An NVIDIA GPU, by number.
+    Cuda(usize),
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.strip_prefix("cuda:").map(str::parse);
+        match (text, number) {
+            ("cpu", _) => Ok(Device::Cpu),
+            ("cuda", _) => Ok(Device::Cuda(0)),
+            (_, Some(Ok(index))) => Ok(Device::Cuda(index)),
+            _ => Err("it may be cpu, cuda or cuda:NUMBER".into()),
+        }
+    }
 }
 
 /// Rows of one pass.
@@ -94,16 +120,23 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         cache: KvKind::F32,
     };
     let began = Instant::now();
-    let decoder = model.load_within(kernels.clone(), &options, &memory)?;
+    let (decoder, sources): (Box<dyn Forward>, _) = match arguments.device {
+        Device::Cpu => {
+            let decoder = model.load_within(kernels.clone(), &options, &memory)?;
+            let sources = decoder.sources().clone();
+            (Box::new(decoder), sources)
+        }
+        Device::Cuda(index) => model.load_on_gpu(index, &options)?,
+    };
     if !arguments.json {
-        eprintln!(
-            "engine: {} loaded in {:.2} s, path {}, {threads} thread(s)",
-            model.name,
-            began.elapsed().as_secs_f64(),
-            kernels.path().name()
-        );
+        let took = began.elapsed().as_secs_f64();
+        let computes = match arguments.device {
+            Device::Cpu => format!("path {}, {threads} thread(s)", kernels.path().name()),
+            Device::Cuda(index) => format!("GPU {index}, unverified on hardware"),
+        };
+        eprintln!("engine: {} loaded in {took:.2} s, {computes}", model.name);
     }
-    let sources = decoder.sources().iter();
+    let sources = sources.iter();
     let sources = sources.map(|(name, digest)| (name.clone(), hex::encode(digest.sha256)));
     let sources = sources.collect();
     let tokenizer = model
@@ -127,7 +160,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(path) = &arguments.record {
         let record = Record {
             engine: env!("CHRYSALIS_VERSION").into(),
-            path: kernels.path().name().into(),
+            path: match arguments.device {
+                Device::Cpu => kernels.path().name().into(),
+                Device::Cuda(_) => "cuda".into(),
+            },
             threads,
             kind: arguments.kind.map_or("as stored", Kind::name).into(),
             weights: sources,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorPrimitive};
 use engine::decoder::{Decoder, Options, blocks_for};
+use engine::reference::Plain;
 use engine::{BlockTable, Forward, Packing, Row, reference};
 use kernels::{Kernels, Kind, KvKind, Path};
 use model::ModelError;
@@ -116,6 +117,47 @@ fn scores_and_greedy_texts_are_those_of_transformers() {
         println!("{name}: largest difference of a score {most:e}");
         assert!(most <= 1e-4, "{name}: {most:e}");
         assert_eq!(greedy(&mut decoder, &reference), reference.greedy, "{name}");
+    }
+}
+
+/// The decoder that forgets keys and values, which backends without packed weights run, in pieces and among others.
+#[test]
+fn plain_modules_give_the_scores_of_transformers_too() {
+    for (name, text) in DECODERS {
+        let reference = Reference::parse(text);
+        let (config, options) = (config(&reference), options(Kind::F32, 2));
+        let loaded =
+            Plain::<Flex>::load(&config, weights(&reference), &Default::default(), &options);
+        let mut decoder = loaded.expect("the checkpoint loads");
+        let (begin, mut step) = (5, rows(&reference.prompt));
+        let second = step.split_off(begin);
+        let tables = [BlockTable((1..9).collect()), BlockTable(vec![0])];
+        let mut scores = Vec::new();
+        let mut other = rows(&[3, 1, 4]);
+        other.iter_mut().for_each(|row| row.sequence = 1);
+        for rows in [step, other, second] {
+            decoder
+                .forward(&rows, &tables, &mut scores)
+                .expect("a pass");
+        }
+        let all: Vec<&[f32]> = scores.chunks_exact(config.vocabulary).collect();
+        for (row, wanted) in reference.rows.iter().zip(reference.scores()) {
+            if let Some(row) = row.checked_sub(begin) {
+                let most = worst(all[row], &wanted);
+                assert!(most <= 1e-4, "{name}: {most:e}");
+            }
+        }
+        let foreign = Row {
+            token: config.vocabulary as u32,
+            ..rows(&[1])[0]
+        };
+        assert!(decoder.forward(&[foreign], &tables, &mut scores).is_err());
+        let beyond = Row {
+            position: 32,
+            sequence: 1,
+            ..rows(&[1])[0]
+        };
+        assert!(decoder.forward(&[beyond], &tables, &mut scores).is_err());
     }
 }
 

@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use engine::decoder::Decoder;
 use engine::sampling::{Constraints, Logprobs};
 use engine::scheduler::{Event, Tokens, complete};
 use engine::{BlockTable, EngineError, Forward, ForwardShape, Row};
@@ -17,7 +16,7 @@ use crate::record::{Completion, digest};
 
 /// A decoder with what makes text of its tokens.
 pub struct Speaker {
-    pub decoder: Decoder,
+    pub decoder: Box<dyn Forward>,
     pub text: Text,
     pub tokens: Tokens,
 }
@@ -35,7 +34,7 @@ struct Answer {
 
 /// A decoder whose scores are digested.
 struct Recorded<'a> {
-    decoder: &'a mut Decoder,
+    decoder: &'a mut dyn Forward,
     /// None: nobody wants them.
     digests: Option<Vec<String>>,
 }
@@ -83,7 +82,7 @@ impl Speaker {
             failed: false,
         };
         let mut recorded = Recorded {
-            decoder: &mut self.decoder,
+            decoder: &mut *self.decoder,
             digests: arguments.record.is_some().then(Vec::new),
         };
         let began = Instant::now();
