@@ -170,7 +170,7 @@ fn encode(
             param: format!("input[{index}]"),
             message: error.to_string(),
         },
-        (TokensError::Text(TextError::NoCalls | TextError::SpecialCalls { .. }), _) => {
+        (TokensError::Text(TextError::NoCalls), _) => {
             refuse(Some("tools"), error.to_string())
         }
         (_, Ask::Embeddings(_)) => refuse(Some("input"), error.to_string()),
