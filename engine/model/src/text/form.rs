@@ -191,6 +191,12 @@ const CALL_MARKS: [&str; 4] = ["<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[
 impl Text {
     /// The automaton of a form that the request has at `path`. It takes up to some seconds and 200 MB.
     pub fn grammar(&self, form: &Form<'_>, path: &str) -> Result<Grammar, FormError> {
+        self.grammar_of_any(&[(*form, path)])
+    }
+
+    /// The automaton of any of these forms, each with its path.
+    pub fn grammar_of_any(&self, forms: &[(Form<'_>, &str)]) -> Result<Grammar, FormError> {
+        let path = forms.first().map_or("", |(_, path)| path);
         let here = |flaw| FormError {
             at: path.to_owned(),
             flaw,
@@ -199,8 +205,15 @@ impl Text {
         let mut last = FormError::from(FormFlaw::TooLarge);
         for degree in DEGREES {
             let mut nfa = Nfa::default();
-            let part = self.part(&mut nfa, tokens, form, path, degree);
-            let made = part.and_then(|part| Ok(grammar(&nfa, part, tokens, degree)?));
+            let parts = forms.iter().map(|(form, path)| {
+                let part = self.part(&mut nfa, tokens, form, path, degree);
+                part.map_err(|error| error.or_at(path))
+            });
+            let parts = parts.collect::<Result<Vec<_>, _>>();
+            let made = parts.and_then(|parts| {
+                let part = nfa.either(&parts)?;
+                Ok(grammar(&nfa, part, tokens, degree)?)
+            });
             match made {
                 Ok(grammar) => return Ok(grammar),
                 // A smaller degree may fit.
@@ -339,6 +352,11 @@ impl Grammar {
     /// Whether a text may end in a state.
     pub fn may_end(&self, state: u16) -> bool {
         self.ends.iter().any(|end| self.next(state, *end).is_some())
+    }
+
+    /// Whether a token ends a completion.
+    pub fn is_end(&self, token: u32) -> bool {
+        self.ends.contains(&token)
     }
 
     /// Holds a completion against this, whose last token may end it. `Err`: the place of the first token that may not stand there.
