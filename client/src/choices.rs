@@ -29,7 +29,9 @@ impl Client {
             async move {
                 let mut sink = |event: &Value| {
                     let joined = joined.lock();
-                    joined.unwrap_or_else(PoisonError::into_inner).take(index, event);
+                    joined
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .take(index, event);
                 };
                 self.ask(endpoint, body, &mut sink).await
             }
@@ -38,7 +40,10 @@ impl Client {
         let joined = joined.into_inner();
         let id = joined.unwrap_or_else(PoisonError::into_inner).id;
         for (index, answer) in answers.iter_mut().enumerate() {
-            answer.events.iter_mut().for_each(|event| mark(event, index, &id));
+            answer
+                .events
+                .iter_mut()
+                .for_each(|event| mark(event, index, &id));
         }
         Ok(answers)
     }

@@ -68,7 +68,9 @@ impl Completion {
     pub(crate) fn strays(&self, ids: &[u32], whole: bool) -> Option<String> {
         let grammar = self.grammar.as_ref()?;
         match grammar.check(ids) {
-            Err(place) => Some(format!("completion token {place} is not of the form that was asked for")),
+            Err(place) => Some(format!(
+                "completion token {place} is not of the form that was asked for"
+            )),
             Ok(()) if !whole || !self.stops.is_empty() => None,
             Ok(()) => match ids.last().is_some_and(|last| grammar.is_end(*last)) {
                 true => None,

@@ -179,9 +179,7 @@ fn encode(
             param: format!("input[{index}]"),
             message: error.to_string(),
         },
-        (TokensError::Text(TextError::NoCalls), _) => {
-            refuse(Some("tools"), error.to_string())
-        }
+        (TokensError::Text(TextError::NoCalls), _) => refuse(Some("tools"), error.to_string()),
         (_, Ask::Embeddings(_)) => refuse(Some("input"), error.to_string()),
         (_, Ask::Chat(_)) => refuse(Some("messages"), error.to_string()),
     })?;

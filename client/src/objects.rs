@@ -67,7 +67,9 @@ pub(crate) fn chat_object(answers: &[Answer]) -> Value {
     let head = answers.first().and_then(|answer| answer.events.first());
     let head = head.unwrap_or(&Value::Null);
     let choices = answers.iter().enumerate();
-    let choices: Vec<Value> = choices.map(|(index, answer)| choice(index, answer)).collect();
+    let choices: Vec<Value> = choices
+        .map(|(index, answer)| choice(index, answer))
+        .collect();
     json!({
         "id": head["id"],
         "object": "chat.completion",

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 const PATH: &str = "/v1/chat/completions";
 
 fn body(fields: Value) -> Value {
-    let mut body = json!({"model": FORMS, "messages": [{"role": "user", "content": "go"}], "max_tokens": 800});
+    let mut body =
+        json!({"model": FORMS, "messages": [{"role": "user", "content": "go"}], "max_tokens": 800});
     for (name, value) in fields.as_object().unwrap() {
         body[name] = value.clone();
     }
@@ -36,8 +37,12 @@ fn is_order(order: &Value) -> bool {
     let fields = order.as_object().unwrap();
     let known = |name: &String| ["city", "count", "kind"].contains(&name.as_str());
     order["city"].as_str().is_some_and(|city| !city.is_empty())
-        && order["count"].as_i64().is_some_and(|count| (1..=20).contains(&count))
-        && order.get("kind").is_none_or(|kind| kind == "a" || kind == "b")
+        && order["count"]
+            .as_i64()
+            .is_some_and(|count| (1..=20).contains(&count))
+        && order
+            .get("kind")
+            .is_none_or(|kind| kind == "a" || kind == "b")
         && fields.keys().all(known)
 }
 
@@ -58,13 +63,20 @@ async fn an_answer_is_json_of_the_schema_and_a_text_of_the_expression() {
         seen.insert(content.to_owned());
     }
     assert!(seen.len() > 4, "it answers by chance: {seen:?}");
-    let answer = answered(&address, json!({"response_format": {"type": "json_object"}})).await;
+    let answer = answered(
+        &address,
+        json!({"response_format": {"type": "json_object"}}),
+    )
+    .await;
     let content = answer["choices"][0]["message"]["content"].as_str().unwrap();
     assert!(serde_json::from_str::<Value>(content).unwrap().is_object());
     let answer = answered(&address, json!({"guided_regex": "(red|green) [0-9]{3}"})).await;
     let content = answer["choices"][0]["message"]["content"].as_str().unwrap();
     let (colour, number) = content.split_once(' ').unwrap();
-    assert!(["red", "green"].contains(&colour) && number.len() == 3, "{content}");
+    assert!(
+        ["red", "green"].contains(&colour) && number.len() == 3,
+        "{content}"
+    );
 }
 
 fn tool(name: &str) -> Value {
@@ -76,20 +88,35 @@ async fn a_model_that_must_call_calls_with_arguments_of_the_schema() {
     let world = World::start(3600).await;
     let address = sidecar(&world).await;
     let named = json!({"type": "function", "function": {"name": "g"}});
-    for (choice, parallel) in [(json!("required"), true), (json!("required"), false), (named, true)] {
+    for (choice, parallel) in [
+        (json!("required"), true),
+        (json!("required"), false),
+        (named, true),
+    ] {
         for seed in 0..4 {
-            let answer = answered(&address, json!({"tools": [tool("f"), tool("g")], "tool_choice": choice,
-                "parallel_tool_calls": parallel, "seed": seed})).await;
+            let answer = answered(
+                &address,
+                json!({"tools": [tool("f"), tool("g")], "tool_choice": choice,
+                "parallel_tool_calls": parallel, "seed": seed}),
+            )
+            .await;
             let message = &answer["choices"][0]["message"];
-            let calls = message["tool_calls"].as_array().unwrap_or_else(|| panic!("{answer}"));
+            let calls = message["tool_calls"]
+                .as_array()
+                .unwrap_or_else(|| panic!("{answer}"));
             assert!(message["content"].is_null(), "{answer}");
             assert_eq!(answer["choices"][0]["finish_reason"], "tool_calls");
             assert!(!calls.is_empty() && (parallel || calls.len() == 1));
             for call in calls {
                 let function = &call["function"];
-                assert!(function["name"] == "g" || (function["name"] == "f" && choice == "required"));
+                assert!(
+                    function["name"] == "g" || (function["name"] == "f" && choice == "required")
+                );
                 let arguments = function["arguments"].as_str().unwrap();
-                assert!(is_order(&serde_json::from_str(arguments).unwrap()), "{arguments}");
+                assert!(
+                    is_order(&serde_json::from_str(arguments).unwrap()),
+                    "{arguments}"
+                );
             }
         }
     }
@@ -114,10 +141,14 @@ async fn a_form_that_cannot_be_held_to_is_refused_with_its_path() {
     let address = sidecar(&world).await;
     let mut bad = order();
     bad["properties"]["city"]["pattern"] = json!("(?=a)");
-    bad["properties"]["city"].as_object_mut().unwrap().remove("minLength");
+    bad["properties"]["city"]
+        .as_object_mut()
+        .unwrap()
+        .remove("minLength");
     let at = "response_format.json_schema.schema.properties.city.pattern";
     let mut function = tool("f");
-    function["function"]["parameters"] = json!({"type": "object", "properties": {"x": {"format": "uri", "type": "string"}}});
+    function["function"]["parameters"] =
+        json!({"type": "object", "properties": {"x": {"format": "uri", "type": "string"}}});
     let allowed = json!({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [{"type": "function", "function": {"name": "f"}}]}});
     for (fields, at) in [
         (schema(bad), at),
@@ -128,7 +159,11 @@ async fn a_form_that_cannot_be_held_to_is_refused_with_its_path() {
         ),
     ] {
         let (status, answer) = post(&address, PATH, &body(fields)).await;
-        assert_eq!((status, &answer["error"]["param"]), (400, &json!(at)), "{answer}");
+        assert_eq!(
+            (status, &answer["error"]["param"]),
+            (400, &json!(at)),
+            "{answer}"
+        );
         assert_eq!(answer["error"]["x_job"]["executed"], "no");
     }
 }
@@ -159,15 +194,27 @@ async fn several_answers_are_several_jobs_and_one_answer() {
     fields["seed"] = json!(5);
     let answer = answered(&address, fields.clone()).await;
     let choices = answer["choices"].as_array().unwrap();
-    let contents: Vec<&str> = choices.iter().map(|one| one["message"]["content"].as_str().unwrap()).collect();
+    let contents: Vec<&str> = choices
+        .iter()
+        .map(|one| one["message"]["content"].as_str().unwrap())
+        .collect();
     assert_eq!(choices.len(), 3);
     for (index, content) in contents.iter().enumerate() {
         assert_eq!(choices[index]["index"], index);
-        assert!(is_order(&serde_json::from_str(content).unwrap()), "{content}");
+        assert!(
+            is_order(&serde_json::from_str(content).unwrap()),
+            "{content}"
+        );
     }
-    assert!(contents[0] != contents[1] || contents[1] != contents[2], "each has its own seed");
+    assert!(
+        contents[0] != contents[1] || contents[1] != contents[2],
+        "each has its own seed"
+    );
     let jobs = answer["x_job"]["jobs"].as_array().unwrap();
-    let mut receipts: Vec<&str> = jobs.iter().map(|job| job["receipt_id"].as_str().unwrap()).collect();
+    let mut receipts: Vec<&str> = jobs
+        .iter()
+        .map(|job| job["receipt_id"].as_str().unwrap())
+        .collect();
     receipts.sort_unstable();
     receipts.dedup();
     assert_eq!(receipts.len(), 3);
@@ -176,7 +223,14 @@ async fn several_answers_are_several_jobs_and_one_answer() {
     let amount = |cost: &Value| cost["amount"].as_str().unwrap().parse::<u64>().unwrap();
     let sum: u64 = jobs.iter().map(|job| amount(&job["cost"])).sum();
     assert_eq!(amount(&answer["x_job"]["cost"]), sum);
-    let all_paid = world.guest.vouchers.lock().unwrap().iter().map(|v| v.voucher.cumulative.0).max();
+    let all_paid = world
+        .guest
+        .vouchers
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|v| v.voucher.cumulative.0)
+        .max();
     assert_eq!(all_paid, Some(sum));
 
     fields["stream"] = json!(true);
@@ -186,17 +240,31 @@ async fn several_answers_are_several_jobs_and_one_answer() {
         .into_iter()
         .partition(|line| line.contains("\"choices\":[]"));
     assert_eq!(usage.len(), 1, "{streamed}");
-    let rest: String = rest.iter().map(|line| format!("data: {line}\n\n")).collect();
+    let rest: String = rest
+        .iter()
+        .map(|line| format!("data: {line}\n\n"))
+        .collect();
     let (_, chunks) = usual_loop(&rest);
-    let ids: std::collections::BTreeSet<&str> = chunks.iter().map(|chunk| chunk["id"].as_str().unwrap()).collect();
+    let ids: std::collections::BTreeSet<&str> = chunks
+        .iter()
+        .map(|chunk| chunk["id"].as_str().unwrap())
+        .collect();
     assert_eq!(ids.len(), 1);
     for (index, content) in contents.iter().enumerate() {
-        let own = chunks.iter().map(|chunk| &chunk["choices"][0]).filter(|one| one["index"] == index);
-        let text: String = own.clone().filter_map(|one| one["delta"]["content"].as_str()).collect();
+        let own = chunks
+            .iter()
+            .map(|chunk| &chunk["choices"][0])
+            .filter(|one| one["index"] == index);
+        let text: String = own
+            .clone()
+            .filter_map(|one| one["delta"]["content"].as_str())
+            .collect();
         assert_eq!(text, *content, "the same seed gives the same answer");
         let ends = own.filter(|one| one["finish_reason"] == "stop").count();
         assert_eq!(ends, 1);
     }
-    let ends = chunks.iter().filter(|chunk| chunk["x_job"]["verified"] == true);
+    let ends = chunks
+        .iter()
+        .filter(|chunk| chunk["x_job"]["verified"] == true);
     assert_eq!(ends.count(), 3);
 }

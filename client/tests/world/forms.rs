@@ -21,7 +21,9 @@ pub fn tokenizer() -> String {
         true => char::from(byte).to_string(),
         false => others.next().unwrap().to_string(),
     });
-    let words = ["{\"", "\":Ġ", "\",", "\"}", "}}", "true", "10", "Ġ\"", "city"];
+    let words = [
+        "{\"", "\":Ġ", "\",", "\"}", "}}", "true", "10", "Ġ\"", "city",
+    ];
     let tokens = special.iter().map(|token| (*token).to_owned()).chain(bytes);
     let tokens = tokens.chain(words.map(str::to_owned));
     let vocabulary: Map<String, Value> = { tokens.enumerate() }
@@ -38,7 +40,9 @@ pub fn tokenizer() -> String {
 
 /// Tokens by chance, up to an end or `most` of them. After some it goes straight to the end.
 pub fn walk(words: &[u32], seed: u64, most: usize) -> (Vec<u32>, Finish) {
-    let half = |from: usize, place: usize| (words[from + place / 2] >> (16 * (place % 2))) as usize & 0xffff;
+    let half = |from: usize, place: usize| {
+        (words[from + place / 2] >> (16 * (place % 2))) as usize & 0xffff
+    };
     let (states, classes) = (words[0] as usize & 0xffff, words[0] as usize >> 16);
     // What is left of the words holds the classes of the tokens.
     let class_words = words.len() - 2 - (states * classes).div_ceil(2);
@@ -49,14 +53,24 @@ pub fn walk(words: &[u32], seed: u64, most: usize) -> (Vec<u32>, Finish) {
     for _ in 0..states {
         for state in 0..states {
             for token in (0..tokens).filter(|token| next(state, *token) != 0xffff) {
-                let behind = if token == END as usize { 0 } else { far[next(state, token)] };
+                let behind = if token == END as usize {
+                    0
+                } else {
+                    far[next(state, token)]
+                };
                 far[state] = far[state].min(behind.saturating_add(1));
             }
         }
     }
-    let (mut state, mut made, mut random) = (words[1] as usize, Vec::new(), seed.wrapping_mul(0x9e37_79b9) | 1);
+    let (mut state, mut made, mut random) = (
+        words[1] as usize,
+        Vec::new(),
+        seed.wrapping_mul(0x9e37_79b9) | 1,
+    );
     while made.len() < most {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         let may = |token: &usize| match next(state, *token) {
             0xffff => false,
             _ if made.len() < 12 => true,

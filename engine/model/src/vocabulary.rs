@@ -72,7 +72,9 @@ impl Vocabulary {
             )));
         }
         let special = { file.added_tokens.iter() }.filter(|token| token.special);
-        let control = special.clone().filter(|token| !MARKS.contains(&token.content.as_str()));
+        let control = special
+            .clone()
+            .filter(|token| !MARKS.contains(&token.content.as_str()));
         Ok(Vocabulary {
             size,
             control: control.map(|token| token.id).collect(),
@@ -177,12 +179,17 @@ mod tests {
 
     #[test]
     fn marks_of_calls_and_thoughts_are_special_and_may_stand_inside() {
-        let added = |id: usize, content: &str| format!(r#"{{"id": {id}, "content": "{content}", "special": true}}"#);
+        let added = |id: usize, content: &str| {
+            format!(r#"{{"id": {id}, "content": "{content}", "special": true}}"#)
+        };
         let mut listed: Vec<String> = { MARKS.iter().enumerate() }
             .map(|(id, mark)| added(id, mark))
             .collect();
         listed.extend([added(6, "<|im_end|>"), added(7, "<tool_calls>")]);
-        let json = format!(r#"{{"added_tokens": [{}], "model": {{"vocab": {{}}}}}}"#, listed.join(","));
+        let json = format!(
+            r#"{{"added_tokens": [{}], "model": {{"vocab": {{}}}}}}"#,
+            listed.join(",")
+        );
         let read = parse(&json).unwrap();
         assert_eq!(read.special().len(), 8);
         assert_eq!(read.control(), &BTreeSet::from([6, 7]));

@@ -201,7 +201,9 @@ impl Text {
             at: path.to_owned(),
             flaw,
         };
-        let tokens = self.form_tokens().map_err(|error| here(FormFlaw::Model(error)))?;
+        let tokens = self
+            .form_tokens()
+            .map_err(|error| here(FormFlaw::Model(error)))?;
         let mut last = FormError::from(FormFlaw::TooLarge);
         for degree in DEGREES {
             let mut nfa = Nfa::default();
@@ -320,7 +322,10 @@ impl Grammar {
     /// of each token, and state by state the next state of each class.
     pub fn words(&self) -> Vec<u32> {
         let width = self.rows.first().map_or(0, Vec::len);
-        let mut words = vec![self.rows.len() as u32 | (width as u32) << 16, self.start.into()];
+        let mut words = vec![
+            self.rows.len() as u32 | (width as u32) << 16,
+            self.start.into(),
+        ];
         let table = self.rows.concat();
         for halves in [&self.classes, &table] {
             let pairs = halves.chunks(2);
@@ -345,7 +350,10 @@ impl Grammar {
     /// The state behind a token, if it may follow in a state.
     pub fn next(&self, state: u16, token: u32) -> Option<u16> {
         let class = self.classes.get(token as usize)?;
-        let next = self.rows.get(usize::from(state))?.get(usize::from(*class))?;
+        let next = self
+            .rows
+            .get(usize::from(state))?
+            .get(usize::from(*class))?;
         (*next != NEVER).then_some(*next)
     }
 
@@ -373,7 +381,9 @@ impl Grammar {
 
     /// Whether a state leads to no end.
     fn has_dead_end(&self) -> bool {
-        let mut alive: Vec<bool> = (0..self.rows.len() as u16).map(|state| self.may_end(state)).collect();
+        let mut alive: Vec<bool> = (0..self.rows.len() as u16)
+            .map(|state| self.may_end(state))
+            .collect();
         loop {
             let reaches = |state: usize| {
                 let next = { self.rows[state].iter() }.filter(|next| **next != NEVER);

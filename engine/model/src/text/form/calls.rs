@@ -77,7 +77,9 @@ fn arguments(nfa: &mut Nfa, tool: &CallForm<'_>, degree: Degree) -> Result<Part,
     };
     let is_object = |schema: &Json| {
         schema.get("type").and_then(Json::as_str) == Some("object")
-            || ["properties", "$ref"].iter().any(|keyword| schema.get(keyword).is_some())
+            || ["properties", "$ref"]
+                .iter()
+                .any(|keyword| schema.get(keyword).is_some())
     };
     match schema {
         Json::Object(fields) if fields.is_empty() => {

@@ -87,10 +87,18 @@ impl Dfa {
     pub fn behind_a_space(mut self) -> Self {
         let (start, space) = (self.start, self.columns[usize::from(b' ')]);
         let mut own = usize::from(space);
-        if self.columns.iter().filter(|column| **column == space).count() > 1 {
+        if self
+            .columns
+            .iter()
+            .filter(|column| **column == space)
+            .count()
+            > 1
+        {
             own = self.rows[0].len();
             self.columns[usize::from(b' ')] = own as u8;
-            self.rows.iter_mut().for_each(|row| row.push(row[usize::from(space)]));
+            self.rows
+                .iter_mut()
+                .for_each(|row| row.push(row[usize::from(space)]));
         }
         let mut first = self.rows[start as usize].clone();
         first[own] = start;
@@ -115,7 +123,9 @@ impl Dfa {
         let row = |state: &usize| self.rows[*state].iter().map(|next| number(*next)).collect();
         Dfa {
             rows: firsts.iter().map(row).collect(),
-            accepting: { firsts.iter() }.map(|state| self.accepting[*state]).collect(),
+            accepting: { firsts.iter() }
+                .map(|state| self.accepting[*state])
+                .collect(),
             start: number(self.start),
             columns: self.columns,
         }
@@ -130,7 +140,9 @@ fn columns(nfa: &Nfa) -> (Vec<u8>, Vec<u8>) {
         begins[usize::from(*low)] = true;
         begins[usize::from(*high) + 1] = true;
     }
-    let firsts: Vec<u8> = (0..=u8::MAX).filter(|byte| begins[usize::from(*byte)]).collect();
+    let firsts: Vec<u8> = (0..=u8::MAX)
+        .filter(|byte| begins[usize::from(*byte)])
+        .collect();
     let mut column = 0u8;
     let columns = (0..=u8::MAX).map(|byte| {
         column += u8::from(byte > 0 && begins[usize::from(byte)]);

@@ -25,8 +25,12 @@ pub(super) fn integer(nfa: &mut Nfa, bounds: Bounds, counted: bool) -> Result<Pa
     if !counted && let Some(whole) = unbounded(nfa, bounds, false)? {
         return Ok(whole);
     }
-    let low = bounds.low.map_or(-BOUND_MAX, |low| low + i64::from(bounds.above));
-    let high = bounds.high.map_or(BOUND_MAX, |high| high - i64::from(bounds.below));
+    let low = bounds
+        .low
+        .map_or(-BOUND_MAX, |low| low + i64::from(bounds.above));
+    let high = bounds
+        .high
+        .map_or(BOUND_MAX, |high| high - i64::from(bounds.below));
     let mut parts = Vec::new();
     if low <= high {
         if high >= 0 {
@@ -46,7 +50,10 @@ pub(super) fn number(nfa: &mut Nfa, bounds: Bounds, counted: bool) -> Result<Par
     if !counted && let Some(whole) = unbounded(nfa, bounds, true)? {
         return Ok(whole);
     }
-    let (low, high) = (bounds.low.unwrap_or(-BOUND_MAX), bounds.high.unwrap_or(BOUND_MAX));
+    let (low, high) = (
+        bounds.low.unwrap_or(-BOUND_MAX),
+        bounds.high.unwrap_or(BOUND_MAX),
+    );
     let mut parts = Vec::new();
     if high > 0 || (high == 0 && !bounds.below) {
         let from = (low.max(0), low >= 0 && bounds.above);
@@ -145,7 +152,8 @@ fn same_length(nfa: &mut Nfa, low: &[u8], high: &[u8]) -> Result<Part, FormFlaw>
     let ([first, low_rest @ ..], [last, high_rest @ ..]) = (low, high) else {
         return nfa.nothing();
     };
-    let all = low_rest.iter().all(|byte| *byte == b'0') && high_rest.iter().all(|byte| *byte == b'9');
+    let all =
+        low_rest.iter().all(|byte| *byte == b'0') && high_rest.iter().all(|byte| *byte == b'9');
     if first == last || all {
         let head = nfa.range(*first, *last)?;
         let rest = match all {

@@ -102,7 +102,10 @@ fn matched(nfa: &mut Nfa, place: Place, hir: &Hir) -> Result<Part, FormFlaw> {
             chars::spelled(nfa, place, text)
         }
         HirKind::Class(Class::Unicode(class)) => {
-            let ranges: Vec<_> = class.iter().map(|range| (range.start(), range.end())).collect();
+            let ranges: Vec<_> = class
+                .iter()
+                .map(|range| (range.start(), range.end()))
+                .collect();
             chars::class(nfa, place, &ranges)
         }
         HirKind::Class(Class::Bytes(class)) => {

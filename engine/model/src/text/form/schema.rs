@@ -91,8 +91,20 @@ const TYPES: [(&str, &[&str]); 7] = [
     ("number", BOUNDS),
     ("boolean", &[]),
     ("null", &[]),
-    ("object", &["properties", "required", "additionalProperties"]),
-    ("array", &["items", "prefixItems", "minItems", "maxItems", "uniqueItems"]),
+    (
+        "object",
+        &["properties", "required", "additionalProperties"],
+    ),
+    (
+        "array",
+        &[
+            "items",
+            "prefixItems",
+            "minItems",
+            "maxItems",
+            "uniqueItems",
+        ],
+    ),
 ];
 const BOUNDS: &[&str] = &["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"];
 
@@ -166,7 +178,10 @@ fn typed(nfa: &mut Nfa, scope: &Scope<'_>, schema: &Json, fields: &[(String, Jso
         };
     }
     let listed = TYPES.iter().filter(|(name, _)| types.contains(name));
-    let mut allowed: Vec<&str> = listed.flat_map(|(_, keywords)| *keywords).copied().collect();
+    let mut allowed: Vec<&str> = listed
+        .flat_map(|(_, keywords)| *keywords)
+        .copied()
+        .collect();
     allowed.extend(["type", "nullable"]);
     only(scope, fields, &allowed)?;
     let mut parts = Vec::new();
@@ -252,7 +267,9 @@ fn given(nfa: &mut Nfa, scope: &Scope<'_>, schema: &Json) -> Done {
         (None, constant) => constant.into_iter().collect(),
     };
     values.retain(|value| types.is_empty() || types.iter().any(|name| is(value, name)));
-    let parts = values.into_iter().map(|value| nfa.literal(value::written(value).as_bytes()));
+    let parts = values
+        .into_iter()
+        .map(|value| nfa.literal(value::written(value).as_bytes()));
     let mut parts = parts.collect::<Result<Vec<_>, _>>()?;
     nullable(nfa, scope, schema, &mut parts)
 }
@@ -277,7 +294,11 @@ fn any_of(nfa: &mut Nfa, scope: &Scope<'_>, schema: &Json, name: &str, branches:
     };
     let mut parts = Vec::new();
     for (index, branch) in branches.iter().enumerate() {
-        parts.push(part(nfa, &scope.child(format!(".{name}[{index}]")), branch)?);
+        parts.push(part(
+            nfa,
+            &scope.child(format!(".{name}[{index}]")),
+            branch,
+        )?);
     }
     nullable(nfa, scope, schema, &mut parts)
 }
@@ -294,7 +315,10 @@ fn count(scope: &Scope<'_>, schema: &Json, name: &str) -> Result<Option<usize>, 
 }
 
 fn string(nfa: &mut Nfa, scope: &Scope<'_>, schema: &Json) -> Done {
-    let (min, max) = (count(scope, schema, "minLength")?, count(scope, schema, "maxLength")?);
+    let (min, max) = (
+        count(scope, schema, "minLength")?,
+        count(scope, schema, "maxLength")?,
+    );
     let bounded = [("minLength", min), ("maxLength", max)];
     let length = bounded.into_iter().find(|(_, count)| count.is_some());
     let inside = match (schema.get("pattern"), schema.get("format")) {
@@ -304,7 +328,11 @@ fn string(nfa: &mut Nfa, scope: &Scope<'_>, schema: &Json) -> Done {
         },
         (Some(_), Some(_)) => return Err(scope.keyword("format", FormFlaw::Beside("pattern"))),
         (keyword, format) => {
-            let name = if format.is_some() { "format" } else { "pattern" };
+            let name = if format.is_some() {
+                "format"
+            } else {
+                "pattern"
+            };
             if let Some((length, _)) = length {
                 return Err(scope.keyword(length, FormFlaw::Beside(name)));
             }
@@ -313,7 +341,9 @@ fn string(nfa: &mut Nfa, scope: &Scope<'_>, schema: &Json) -> Done {
             let text = text.ok_or_else(|| wrong(FormFlaw::Value("a text")))?;
             let pattern = match format {
                 None => text,
-                Some(_) => super::format::pattern(text).ok_or_else(|| wrong(FormFlaw::Unsupported))?,
+                Some(_) => {
+                    super::format::pattern(text).ok_or_else(|| wrong(FormFlaw::Unsupported))?
+                }
             };
             pattern::part(nfa, chars::Place::Json, pattern).map_err(wrong)?
         }
@@ -374,7 +404,11 @@ fn array(nfa: &mut Nfa, scope: &Scope<'_>, schema: &Json) -> Done {
         _ => return Err(scope.keyword("prefixItems", FormFlaw::Items(FORM_ITEMS_MAX))),
     };
     if prefix.len() < min || max.is_some_and(|max| prefix.len() > max) {
-        let keyword = if prefix.len() < min { "minItems" } else { "maxItems" };
+        let keyword = if prefix.len() < min {
+            "minItems"
+        } else {
+            "maxItems"
+        };
         return Err(scope.keyword(keyword, FormFlaw::Beside("prefixItems")));
     }
     let mut whole = nfa.literal(b"[")?;

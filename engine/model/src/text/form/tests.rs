@@ -73,7 +73,11 @@ pub(super) fn text(marks: &[(&str, bool)], template: &str) -> Text {
             "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
             "vocab": vocabulary, "merges": []}});
     let config = json!({"chat_template": template});
-    Text::parse(tokenizer.to_string().as_bytes(), Some(config.to_string().as_bytes())).unwrap()
+    Text::parse(
+        tokenizer.to_string().as_bytes(),
+        Some(config.to_string().as_bytes()),
+    )
+    .unwrap()
 }
 
 pub(super) fn plain() -> Text {
@@ -84,12 +88,20 @@ pub(super) fn plain() -> Text {
 fn distances(grammar: &Grammar) -> Vec<usize> {
     let states = grammar.rows.len();
     let mut far: Vec<usize> = (0..states as u16)
-        .map(|state| if grammar.may_end(state) { 0 } else { usize::MAX })
+        .map(|state| {
+            if grammar.may_end(state) {
+                0
+            } else {
+                usize::MAX
+            }
+        })
         .collect();
     for _ in 0..states {
         for state in 0..states {
             let next = grammar.rows[state].iter().filter(|next| **next != NEVER);
-            let best = next.map(|next| far[usize::from(*next)].saturating_add(1)).min();
+            let best = next
+                .map(|next| far[usize::from(*next)].saturating_add(1))
+                .min();
             far[state] = far[state].min(best.unwrap_or(usize::MAX));
         }
     }
@@ -177,10 +189,22 @@ pub(super) fn of_schema(text: &Text, schema: &Value) -> Result<Grammar, FormErro
 fn an_expression_is_matched_whole_and_nothing_else_is_written() {
     let text = plain();
     for (pattern, good, bad) in [
-        ("(yes|no)", &["yes", "no"][..], &["", "y", "yesno", "maybe", "yes "][..]),
+        (
+            "(yes|no)",
+            &["yes", "no"][..],
+            &["", "y", "yesno", "maybe", "yes "][..],
+        ),
         ("^[a-c]{2,3}$", &["ab", "ccc"], &["a", "abca", "abd"]),
-        (r"\d+(\.\d{2})?", &["0", "120.07"], &["", "1.", "1.234", "٣"]),
-        (r"hello (name|é|🦋)+!?", &["hello é", "hello 🦋name!"], &["hello ", "hello e"]),
+        (
+            r"\d+(\.\d{2})?",
+            &["0", "120.07"],
+            &["", "1.", "1.234", "٣"],
+        ),
+        (
+            r"hello (name|é|🦋)+!?",
+            &["hello é", "hello 🦋name!"],
+            &["hello ", "hello e"],
+        ),
         ("(?i)ok", &["OK", "oK"], &["O", "okk"]),
         ("a|^b$", &["a", "b"], &["ab"]),
     ] {
@@ -200,7 +224,10 @@ fn an_expression_is_matched_whole_and_nothing_else_is_written() {
 #[test]
 fn an_expression_that_cannot_be_held_to_is_refused() {
     let text = plain();
-    let refused = |pattern: &str| text.grammar(&Form::Regex(pattern), "guided_regex").unwrap_err();
+    let refused = |pattern: &str| {
+        text.grammar(&Form::Regex(pattern), "guided_regex")
+            .unwrap_err()
+    };
     for (pattern, says) in [
         ("(", "unclosed group"),
         ("(?=a)a", "not supported"),
@@ -234,11 +261,20 @@ fn an_object_is_json_as_deep_as_it_fits() {
     ] {
         assert!(writes(&text, &grammar, good), "{good}");
     }
-    for bad in ["", "[]", "1", r#"{"a": 01}"#, r#"{"a": tru}"#, r#"{"a": "}"#, r#"{"a": 1,}"#] {
+    for bad in [
+        "",
+        "[]",
+        "1",
+        r#"{"a": 01}"#,
+        r#"{"a": tru}"#,
+        r#"{"a": "}"#,
+        r#"{"a": 1,}"#,
+    ] {
         assert!(!writes(&text, &grammar, bad), "{bad}");
     }
     for walked in walked(&text, &grammar, 200) {
-        let value: Value = serde_json::from_str(&walked).unwrap_or_else(|e| panic!("{walked}: {e}"));
+        let value: Value =
+            serde_json::from_str(&walked).unwrap_or_else(|e| panic!("{walked}: {e}"));
         assert!(value.is_object(), "{walked}");
     }
 }
@@ -246,7 +282,8 @@ fn an_object_is_json_as_deep_as_it_fits() {
 #[test]
 fn fixed_text_is_written_in_the_longest_tokens() {
     let text = plain();
-    let schema = json!({"type": "object", "properties": {"name": {"const": "hello"}}, "required": ["name"]});
+    let schema =
+        json!({"type": "object", "properties": {"name": {"const": "hello"}}, "required": ["name"]});
     let grammar = of_schema(&text, &schema).unwrap();
     let ids = walk(&grammar, &mut counter(1), 100);
     let spelled: Vec<String> = ids.iter().map(|id| text.decode(&[*id]).unwrap()).collect();
@@ -257,11 +294,21 @@ fn fixed_text_is_written_in_the_longest_tokens() {
 
 #[test]
 fn calls_are_forced_in_the_models_form() {
-    let schema = Json::parse(r#"{"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}"#);
+    let schema = Json::parse(
+        r#"{"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}"#,
+    );
     let schema = schema.unwrap();
     let tools = [
-        CallForm { name: "f", parameters: Some(&schema), path: "tools[0].function.parameters" },
-        CallForm { name: "g", parameters: None, path: "tools[1].function.parameters" },
+        CallForm {
+            name: "f",
+            parameters: Some(&schema),
+            path: "tools[0].function.parameters",
+        },
+        CallForm {
+            name: "g",
+            parameters: None,
+            path: "tools[1].function.parameters",
+        },
     ];
     let hermes = &[("<tool_call>", false), ("</tool_call>", false)][..];
     let special = &[("<tool_call>", true), ("</tool_call>", true)][..];
@@ -272,13 +319,19 @@ fn calls_are_forced_in_the_models_form() {
         (special, "<tool_call>"),
         (&[][..], llama),
         (&[("[TOOL_CALLS]", true)][..], "[TOOL_CALLS]"),
-        (&[("[TOOL_CALLS]", true), ("[ARGS]", true)][..], "[TOOL_CALLS]"),
+        (
+            &[("[TOOL_CALLS]", true), ("[ARGS]", true)][..],
+            "[TOOL_CALLS]",
+        ),
     ] {
         let text = text(marks, template);
         let format = text.calls().unwrap();
         let mut most = 0;
         for several in [false, true] {
-            let form = Form::Calls { tools: &tools, several };
+            let form = Form::Calls {
+                tools: &tools,
+                several,
+            };
             let grammar = text.grammar(&form, "tool_choice").unwrap();
             for seed in 0..60 {
                 let ids = walk(&grammar, &mut counter(seed), 20 + 10 * seed as usize);
@@ -306,13 +359,23 @@ fn calls_are_forced_in_the_models_form() {
         assert_eq!(most > 1, template != llama, "{template}");
     }
     let plain = plain();
-    let form = Form::Calls { tools: &tools, several: false };
+    let form = Form::Calls {
+        tools: &tools,
+        several: false,
+    };
     let error = plain.grammar(&form, "tool_choice").unwrap_err();
     assert_eq!(error.flaw, FormFlaw::Model(TextError::NoCalls));
     let bad = Json::parse(r#"{"type": "object", "properties": {"a": {"not": {}}}}"#).unwrap();
-    let tools = [CallForm { name: "f", parameters: Some(&bad), path: "tools[3].function.parameters" }];
+    let tools = [CallForm {
+        name: "f",
+        parameters: Some(&bad),
+        path: "tools[3].function.parameters",
+    }];
     let text = text(&[], "<tool_call>");
-    let form = Form::Calls { tools: &tools, several: false };
+    let form = Form::Calls {
+        tools: &tools,
+        several: false,
+    };
     let error = text.grammar(&form, "tool_choice").unwrap_err();
     assert_eq!(error.at, "tools[3].function.parameters.properties.a.not");
 }
@@ -325,7 +388,13 @@ fn a_completion_is_held_against_the_grammar_token_by_token() {
     for good in [&[][..], &[a], &[a, b], &[a, END], &[a, b, END]] {
         assert_eq!(grammar.check(good), Ok(()), "{good:?}");
     }
-    for (bad, place) in [(&[b][..], 0), (&[END], 0), (&[a, a], 1), (&[a, END, b], 1), (&[a, 9999], 1)] {
+    for (bad, place) in [
+        (&[b][..], 0),
+        (&[END], 0),
+        (&[a, a], 1),
+        (&[a, END, b], 1),
+        (&[a, 9999], 1),
+    ] {
         assert_eq!(grammar.check(bad), Err(place), "{bad:?}");
     }
 }

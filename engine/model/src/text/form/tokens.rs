@@ -79,7 +79,8 @@ impl Tokens {
     }
 
     fn of_node(&self, node: usize) -> &[u32] {
-        let end = { self.nodes.get(node + 1) }.map_or(self.tokens.len(), |node| node.tokens as usize);
+        let end =
+            { self.nodes.get(node + 1) }.map_or(self.tokens.len(), |node| node.tokens as usize);
         &self.tokens[self.nodes[node].tokens as usize..end]
     }
 }
@@ -124,8 +125,12 @@ impl<'a> Maker<'a> {
             dfa,
             tokens,
             whole,
-            forced: (0..dfa.states() as u32).map(|state| dfa.forced(state)).collect(),
-            escapes: (0..dfa.states() as u32).map(|state| escapes(dfa, state)).collect(),
+            forced: (0..dfa.states() as u32)
+                .map(|state| dfa.forced(state))
+                .collect(),
+            escapes: (0..dfa.states() as u32)
+                .map(|state| escapes(dfa, state))
+                .collect(),
             longest: HashMap::new(),
             numbers: HashMap::new(),
             states: Vec::new(),
@@ -214,7 +219,10 @@ impl<'a> Maker<'a> {
         if state == DEAD {
             return None;
         }
-        let land = match (self.forced[from.state as usize], self.forced[state as usize]) {
+        let land = match (
+            self.forced[from.state as usize],
+            self.forced[state as usize],
+        ) {
             // Into fixed text.
             (None, Some(_)) => self.land(from.state, byte),
             _ => from.land,
@@ -264,7 +272,9 @@ impl<'a> Maker<'a> {
     fn alive(&self) -> Vec<bool> {
         let mut before = vec![Vec::new(); self.states.len()];
         for (from, follow) in self.follow.iter().enumerate() {
-            follow.iter().for_each(|to| before[usize::from(*to)].push(from));
+            follow
+                .iter()
+                .for_each(|to| before[usize::from(*to)].push(from));
         }
         let mut alive = vec![false; self.states.len()];
         let ends = (0..self.states.len()).filter(|at| self.dfa.accepts(self.states[*at]));
@@ -283,7 +293,10 @@ impl<'a> Maker<'a> {
         let nodes = &self.tokens.nodes;
         let bytes = (1..nodes.len()).filter(|node| nodes[*node].depth == 1);
         let bytes = bytes.flat_map(|node| self.tokens.of_node(node)).copied();
-        longest.chain(bytes).chain(self.tokens.ends.iter().copied()).collect()
+        longest
+            .chain(bytes)
+            .chain(self.tokens.ends.iter().copied())
+            .collect()
     }
 
     /// The rows of the states from which an end is reached, by a token of each class.
@@ -301,10 +314,12 @@ impl<'a> Maker<'a> {
             let mut row = Vec::with_capacity(examples.len());
             for (example, (nodes, whole)) in examples.iter().zip(&spelled) {
                 row.push(match example {
-                    Some(token) if self.tokens.ends.contains(token) => match self.dfa.accepts(state) {
-                        true => numbers[*at],
-                        false => NEVER,
-                    },
+                    Some(token) if self.tokens.ends.contains(token) => {
+                        match self.dfa.accepts(state) {
+                            true => numbers[*at],
+                            false => NEVER,
+                        }
+                    }
                     Some(_) => self.target(state, nodes, *whole, &numbers),
                     None => NEVER,
                 });
@@ -412,7 +427,9 @@ impl Classes {
     /// Which classes are left out so that the others are few enough: those with the fewest tokens, none of them needed.
     fn drop_rare(&self, needed: &[u32]) -> Result<Vec<bool>, FormFlaw> {
         let mut counts = vec![0u32; self.count as usize];
-        self.of.iter().for_each(|class| counts[*class as usize] += 1);
+        self.of
+            .iter()
+            .for_each(|class| counts[*class as usize] += 1);
         let mut must = vec![false; self.count as usize];
         for token in needed {
             if let Some(class) = self.of.get(*token as usize) {
@@ -424,11 +441,16 @@ impl Classes {
             .collect();
         may.sort_by_key(|class| counts[*class as usize]);
         // What was never moved, and what is left out, is one class.
-        let kept = 1 + { counts.iter().skip(1) }.filter(|count| **count > 0).count();
+        let kept = 1 + { counts.iter().skip(1) }
+            .filter(|count| **count > 0)
+            .count();
         let excess = kept.saturating_sub(GRAMMAR_CLASSES_MAX);
         let mut dropped = vec![false; self.count as usize];
-        let rare = may.get(..excess).ok_or(FormFlaw::Classes(GRAMMAR_CLASSES_MAX))?;
-        rare.iter().for_each(|class| dropped[*class as usize] = true);
+        let rare = may
+            .get(..excess)
+            .ok_or(FormFlaw::Classes(GRAMMAR_CLASSES_MAX))?;
+        rare.iter()
+            .for_each(|class| dropped[*class as usize] = true);
         Ok(dropped)
     }
 

@@ -82,7 +82,9 @@ pub(super) fn written(value: &Json) -> String {
             format!("[{}]", list.join(", "))
         }
         Json::Object(pairs) => {
-            let pairs = pairs.iter().map(|(key, value)| format!("{}{}", key_of(key), written(value)));
+            let pairs = pairs
+                .iter()
+                .map(|(key, value)| format!("{}{}", key_of(key), written(value)));
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
         }
         scalar => serde_json::to_string(scalar).unwrap_or_default(),

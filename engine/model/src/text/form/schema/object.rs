@@ -26,7 +26,12 @@ fn required<'s>(
     schema: &'s Json,
     properties: &[(String, Json)],
 ) -> Result<Vec<&'s str>, FormError> {
-    let wrong = || scope.keyword("required", FormFlaw::Value("a list of names in `properties`"));
+    let wrong = || {
+        scope.keyword(
+            "required",
+            FormFlaw::Value("a list of names in `properties`"),
+        )
+    };
     let names: Option<Vec<&str>> = match schema.get("required") {
         None => Some(Vec::new()),
         Some(Json::List(list)) => list.iter().map(Json::as_str).collect(),

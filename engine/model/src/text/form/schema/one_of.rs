@@ -11,7 +11,10 @@ pub(super) fn check(scope: &Scope<'_>, branches: &Json) -> Result<(), FormError>
     };
     let branches: Vec<&Json> = list.iter().map(|branch| followed(scope, branch)).collect();
     for (index, branch) in branches.iter().enumerate() {
-        if !branches[..index].iter().all(|other| exclude(scope, branch, other)) {
+        if !branches[..index]
+            .iter()
+            .all(|other| exclude(scope, branch, other))
+        {
             let at = scope.child(format!(".oneOf[{index}]"));
             return Err(at.flaw(FormFlaw::Overlap));
         }
@@ -59,7 +62,11 @@ fn constant(schema: &Json) -> Option<&Json> {
         Some(Json::List(list)) if list.len() == 1 => list.first(),
         _ => None,
     });
-    value.filter(|value| ["null", "boolean", "string"].iter().any(|name| is(value, name)))
+    value.filter(|value| {
+        ["null", "boolean", "string"]
+            .iter()
+            .any(|name| is(value, name))
+    })
 }
 
 fn differ(one: &Json, other: &Json) -> bool {

@@ -13,16 +13,19 @@ fn satisfies(schema: &Value, value: &Value) -> bool {
         "object" => value.is_object(),
         _ => value.is_array(),
     };
-    let number = |name: &str, fits: &dyn Fn(f64, f64) -> bool| match (&schema[name], value.as_f64()) {
+    let number = |name: &str, fits: &dyn Fn(f64, f64) -> bool| match (&schema[name], value.as_f64())
+    {
         (Value::Number(bound), Some(value)) => fits(value, bound.as_f64().unwrap()),
         _ => true,
     };
     let size = |low: &str, high: &str, size: Option<usize>| {
-        let bound = |name: &str, absent| schema[name].as_u64().map_or(absent, |bound| bound as usize);
+        let bound =
+            |name: &str, absent| schema[name].as_u64().map_or(absent, |bound| bound as usize);
         size.is_none_or(|size| (bound(low, 0)..=bound(high, usize::MAX)).contains(&size))
     };
-    let any = |name: &str| { schema[name].as_array() }
-        .is_none_or(|all| all.iter().any(|one| satisfies(one, value)));
+    let any = |name: &str| {
+        { schema[name].as_array() }.is_none_or(|all| all.iter().any(|one| satisfies(one, value)))
+    };
     let kind = match &schema["type"] {
         Value::String(name) => is(name),
         Value::Array(names) => names.iter().any(|name| is(name.as_str().unwrap())),
@@ -34,26 +37,35 @@ fn satisfies(schema: &Value, value: &Value) -> bool {
         };
         let named = schema["properties"].as_object();
         let required = schema["required"].as_array().into_iter().flatten();
-        object.iter().all(|(key, value)| {
-            match named.and_then(|named| named.get(key)) {
+        object.iter().all(
+            |(key, value)| match named.and_then(|named| named.get(key)) {
                 Some(schema) => satisfies(schema, value),
                 None => match &schema["additionalProperties"] {
                     Value::Bool(allowed) => *allowed,
                     Value::Null => true,
                     schema => satisfies(schema, value),
                 },
-            }
-        }) && required.into_iter().all(|name| object.contains_key(name.as_str().unwrap()))
+            },
+        ) && required
+            .into_iter()
+            .all(|name| object.contains_key(name.as_str().unwrap()))
     };
     let items = || match value.as_array() {
         None => true,
         Some(list) => match schema["prefixItems"].as_array() {
-            Some(prefix) => prefix.iter().zip(list).all(|(schema, item)| satisfies(schema, item)),
-            None => list.iter().all(|item| schema["items"].is_null() || satisfies(&schema["items"], item)),
+            Some(prefix) => prefix
+                .iter()
+                .zip(list)
+                .all(|(schema, item)| satisfies(schema, item)),
+            None => list
+                .iter()
+                .all(|item| schema["items"].is_null() || satisfies(&schema["items"], item)),
         },
     };
     (kind || (schema["nullable"] == true && value.is_null()))
-        && schema["enum"].as_array().is_none_or(|all| all.contains(value))
+        && schema["enum"]
+            .as_array()
+            .is_none_or(|all| all.contains(value))
         && schema.get("const").is_none_or(|constant| constant == value)
         && any("anyOf")
         && any("oneOf")
@@ -61,7 +73,11 @@ fn satisfies(schema: &Value, value: &Value) -> bool {
         && number("maximum", &|value, bound| value <= bound)
         && number("exclusiveMinimum", &|value, bound| value > bound)
         && number("exclusiveMaximum", &|value, bound| value < bound)
-        && size("minLength", "maxLength", value.as_str().map(|text| text.chars().count()))
+        && size(
+            "minLength",
+            "maxLength",
+            value.as_str().map(|text| text.chars().count()),
+        )
         && size("minItems", "maxItems", value.as_array().map(Vec::len))
         && properties()
         && items()
@@ -75,18 +91,39 @@ fn cases() -> Vec<(Value, Vec<&'static str>, Vec<&'static str>)> {
         (
             json!({"type": "object", "properties": {"age": {"type": "integer"}, "name": {"type": "string"}},
                 "required": ["name", "age"], "additionalProperties": false}),
-            vec![r#"{"age": -12, "name": "é hello\n"}"#, r#"{"age": 0, "name": ""}"#],
-            vec![r#"{"name": "", "age": 1}"#, r#"{"name": "a"}"#, r#"{"age": 1.5, "name": ""}"#],
+            vec![
+                r#"{"age": -12, "name": "é hello\n"}"#,
+                r#"{"age": 0, "name": ""}"#,
+            ],
+            vec![
+                r#"{"name": "", "age": 1}"#,
+                r#"{"name": "a"}"#,
+                r#"{"age": 1.5, "name": ""}"#,
+            ],
         ),
         (
             json!({"type": "object", "properties": {"a": {"type": "null"}, "b": {"type": "boolean"}, "c": {"const": 1}},
                 "required": ["b"]}),
-            vec![r#"{"b": true}"#, r#"{"a": null, "b": false}"#, r#"{"a": null, "b": true, "c": 1}"#],
-            vec!["{}", r#"{"a": null}"#, r#"{"a": null, "c": 1}"#, r#"{, "b": true}"#],
+            vec![
+                r#"{"b": true}"#,
+                r#"{"a": null, "b": false}"#,
+                r#"{"a": null, "b": true, "c": 1}"#,
+            ],
+            vec![
+                "{}",
+                r#"{"a": null}"#,
+                r#"{"a": null, "c": 1}"#,
+                r#"{, "b": true}"#,
+            ],
         ),
         (
             json!({"properties": {"a": {"type": "null"}, "b": {"type": "null"}}}),
-            vec!["{}", r#"{"a": null}"#, r#"{"b": null}"#, r#"{"a": null, "b": null}"#],
+            vec![
+                "{}",
+                r#"{"a": null}"#,
+                r#"{"b": null}"#,
+                r#"{"a": null, "b": null}"#,
+            ],
             vec![r#"{"a": null,}"#],
         ),
         (
@@ -148,7 +185,10 @@ fn cases() -> Vec<(Value, Vec<&'static str>, Vec<&'static str>)> {
         ),
         (
             json!({"type": "object", "properties": {"any": {}, "meta": {"type": "object"}}, "required": ["meta", "any"]}),
-            vec![r#"{"any": "x", "meta": {"k": [1]}}"#, r#"{"any": {}, "meta": {}}"#],
+            vec![
+                r#"{"any": "x", "meta": {"k": [1]}}"#,
+                r#"{"any": {}, "meta": {}}"#,
+            ],
             vec![r#"{"any": 1, "meta": 1}"#],
         ),
     ]
@@ -161,7 +201,10 @@ fn what_is_written_satisfies_the_schema_and_every_sample_can_be_written() {
         let grammar = of_schema(&text, &schema).unwrap_or_else(|error| panic!("{schema}: {error}"));
         for good in good {
             let value = serde_json::from_str(good).unwrap();
-            assert!(satisfies(&schema, &value), "the test's own check: {schema}: {good}");
+            assert!(
+                satisfies(&schema, &value),
+                "the test's own check: {schema}: {good}"
+            );
             assert!(writes(&text, &grammar, good), "{schema}: {good}");
         }
         for bad in bad {
@@ -195,15 +238,54 @@ fn patterns_and_formats_are_those_of_the_value_and_not_of_its_json() {
             &[r#""AB1""#][..],
             &[r#""AB""#, r#""xAB1""#][..],
         ),
-        (json!({"pattern": "b"}), &[r#""b""#, r#""abc""#], &[r#""ac""#]),
-        (json!({"pattern": r#"^["\\/]+$"#}), &[r#""\"\\/""#], &[r#"""""#, r#""a""#]),
-        (json!({"pattern": "^[^a]$"}), &[r#""b""#, r#""\n""#, r#""\"""#], &[r#""a""#, "\"\n\""]),
-        (json!({"format": "date"}), &[r#""2024-02-29""#, r#""1999-12-31""#], &[r#""2023-02-29""#, r#""1900-02-29""#, r#""2024-13-01""#]),
-        (json!({"format": "date-time"}), &[r#""2024-02-29T23:59:59.5Z""#, r#""2024-01-01T00:00:00+01:30""#], &[r#""2024-01-01""#]),
-        (json!({"format": "time"}), &[r#""12:00:00Z""#], &[r#""24:00:00Z""#]),
-        (json!({"format": "uuid"}), &[r#""123e4567-e89b-12d3-a456-426614174000""#], &[r#""123e4567""#]),
-        (json!({"format": "ipv4"}), &[r#""255.0.10.1""#], &[r#""256.0.0.1""#, r#""01.0.0.1""#]),
-        (json!({"format": "email"}), &[r#""a.b@c-d.org""#], &[r#""a@b""#, r#""@c.org""#]),
+        (
+            json!({"pattern": "b"}),
+            &[r#""b""#, r#""abc""#],
+            &[r#""ac""#],
+        ),
+        (
+            json!({"pattern": r#"^["\\/]+$"#}),
+            &[r#""\"\\/""#],
+            &[r#"""""#, r#""a""#],
+        ),
+        (
+            json!({"pattern": "^[^a]$"}),
+            &[r#""b""#, r#""\n""#, r#""\"""#],
+            &[r#""a""#, "\"\n\""],
+        ),
+        (
+            json!({"format": "date"}),
+            &[r#""2024-02-29""#, r#""1999-12-31""#],
+            &[r#""2023-02-29""#, r#""1900-02-29""#, r#""2024-13-01""#],
+        ),
+        (
+            json!({"format": "date-time"}),
+            &[
+                r#""2024-02-29T23:59:59.5Z""#,
+                r#""2024-01-01T00:00:00+01:30""#,
+            ],
+            &[r#""2024-01-01""#],
+        ),
+        (
+            json!({"format": "time"}),
+            &[r#""12:00:00Z""#],
+            &[r#""24:00:00Z""#],
+        ),
+        (
+            json!({"format": "uuid"}),
+            &[r#""123e4567-e89b-12d3-a456-426614174000""#],
+            &[r#""123e4567""#],
+        ),
+        (
+            json!({"format": "ipv4"}),
+            &[r#""255.0.10.1""#],
+            &[r#""256.0.0.1""#, r#""01.0.0.1""#],
+        ),
+        (
+            json!({"format": "email"}),
+            &[r#""a.b@c-d.org""#],
+            &[r#""a@b""#, r#""@c.org""#],
+        ),
     ] {
         let mut schema = schema;
         schema["type"] = json!("string");
@@ -231,44 +313,127 @@ fn what_cannot_be_held_to_is_refused_with_its_path() {
         .chain([("d40".to_owned(), json!({"type": "null"}))])
         .collect();
     for (schema, at, says) in [
-        (json!({"type": "string", "pattern": "("}), "s.pattern", "regular expression"),
-        (json!({"properties": {"a": {"type": "string", "pattern": "(?!x)"}}}), "s.properties.a.pattern", "not supported"),
-        (json!({"properties": {"a": {"type": "text"}}}), "s.properties.a.type", "may be string"),
-        (json!({"items": {"not": {}}}), "s.items.not", "is not supported"),
-        (json!({"type": "string", "format": "uri"}), "s.format", "is not supported"),
-        (json!({"type": "string", "pattern": "a", "maxLength": 3}), "s.maxLength", "beside `pattern`"),
-        (json!({"type": "integer", "multipleOf": 3}), "s.multipleOf", "is not supported"),
-        (json!({"type": "number", "minimum": 0.5}), "s.minimum", "whole number"),
-        (json!({"type": "array", "uniqueItems": true}), "s.uniqueItems", "is not supported"),
-        (json!({"type": "array", "minItems": 99999}), "s.minItems", "0 to 1024"),
-        (json!({"type": "object", "patternProperties": {}}), "s.patternProperties", "is not supported"),
-        (json!({"properties": {"a": {}}, "required": ["b"]}), "s.required", "names in `properties`"),
+        (
+            json!({"type": "string", "pattern": "("}),
+            "s.pattern",
+            "regular expression",
+        ),
+        (
+            json!({"properties": {"a": {"type": "string", "pattern": "(?!x)"}}}),
+            "s.properties.a.pattern",
+            "not supported",
+        ),
+        (
+            json!({"properties": {"a": {"type": "text"}}}),
+            "s.properties.a.type",
+            "may be string",
+        ),
+        (
+            json!({"items": {"not": {}}}),
+            "s.items.not",
+            "is not supported",
+        ),
+        (
+            json!({"type": "string", "format": "uri"}),
+            "s.format",
+            "is not supported",
+        ),
+        (
+            json!({"type": "string", "pattern": "a", "maxLength": 3}),
+            "s.maxLength",
+            "beside `pattern`",
+        ),
+        (
+            json!({"type": "integer", "multipleOf": 3}),
+            "s.multipleOf",
+            "is not supported",
+        ),
+        (
+            json!({"type": "number", "minimum": 0.5}),
+            "s.minimum",
+            "whole number",
+        ),
+        (
+            json!({"type": "array", "uniqueItems": true}),
+            "s.uniqueItems",
+            "is not supported",
+        ),
+        (
+            json!({"type": "array", "minItems": 99999}),
+            "s.minItems",
+            "0 to 1024",
+        ),
+        (
+            json!({"type": "object", "patternProperties": {}}),
+            "s.patternProperties",
+            "is not supported",
+        ),
+        (
+            json!({"properties": {"a": {}}, "required": ["b"]}),
+            "s.required",
+            "names in `properties`",
+        ),
         (json!({"$ref": "#"}), "s.$ref", "recursive"),
-        (json!({"$ref": "https://example.org/x"}), "s.$ref", "in this schema"),
+        (
+            json!({"$ref": "https://example.org/x"}),
+            "s.$ref",
+            "in this schema",
+        ),
         (json!({"$ref": "#/$defs/none"}), "s.$ref", "in this schema"),
         (
             json!({"$defs": {"n": {"properties": {"next": {"$ref": "#/$defs/n"}}}}, "$ref": "#/$defs/n"}),
             "s.$ref.properties.next.$ref",
             "recursive",
         ),
-        (json!({"oneOf": [{"type": "integer"}, {"type": "number"}]}), "s.oneOf[1]", "use anyOf"),
-        (json!({"oneOf": [{"properties": {"a": {"const": 1}}}, {"properties": {"a": {"const": 2}}}]}), "s.oneOf[1]", "use anyOf"),
+        (
+            json!({"oneOf": [{"type": "integer"}, {"type": "number"}]}),
+            "s.oneOf[1]",
+            "use anyOf",
+        ),
+        (
+            json!({"oneOf": [{"properties": {"a": {"const": 1}}}, {"properties": {"a": {"const": 2}}}]}),
+            "s.oneOf[1]",
+            "use anyOf",
+        ),
         (json!({"allOf": [{}, {}]}), "s.allOf", "one schema"),
         (json!({"anyOf": []}), "s.anyOf", "1 to 1024"),
-        (json!({"type": "string", "anyOf": [{}]}), "s.type", "is not supported"),
+        (
+            json!({"type": "string", "anyOf": [{}]}),
+            "s.type",
+            "is not supported",
+        ),
         (json!({"minLength": 3}), "s.minLength", "is not supported"),
-        (json!({"enum": ["a"], "type": "integer"}), "s", "allows no text"),
-        (json!({"type": "integer", "minimum": 5, "maximum": 4}), "s", "allows no text"),
+        (
+            json!({"enum": ["a"], "type": "integer"}),
+            "s",
+            "allows no text",
+        ),
+        (
+            json!({"type": "integer", "minimum": 5, "maximum": 4}),
+            "s",
+            "allows no text",
+        ),
         (json!(false), "s", "allows no text"),
-        (json!({"type": "string", "minLength": 250, "maxLength": 300}), "s", "256 states"),
+        (
+            json!({"type": "string", "minLength": 250, "maxLength": 300}),
+            "s",
+            "256 states",
+        ),
         (json!({"properties": wide}), "s", "256 states"),
-        (json!({"$defs": doubling, "$ref": "#/$defs/d0"}), "s.$ref", "deep"),
+        (
+            json!({"$defs": doubling, "$ref": "#/$defs/d0"}),
+            "s.$ref",
+            "deep",
+        ),
     ] {
         let error = of_schema(&text, &schema).expect_err(&schema.to_string());
         let told = error.to_string();
         match at {
             // Somewhere below.
-            "s.$ref" if says == "deep" => assert!(told.contains("deeper") || told.contains("too large"), "{told}"),
+            "s.$ref" if says == "deep" => assert!(
+                told.contains("deeper") || told.contains("too large"),
+                "{told}"
+            ),
             _ => assert!(error.at == at && told.contains(says), "{schema}: {told}"),
         }
     }
