@@ -85,8 +85,8 @@ pub const GRAMMAR_CLASSES_MAX: usize = 512;
 pub const FORM_NODES_MAX: usize = 200_000;
 /// States of a form over bytes. Of more than this no vocabulary makes as few states as a guest takes.
 pub const FORM_BYTE_STATES_MAX: usize = 8192;
-/// Steps of making those: less than a second.
-pub const FORM_STEPS_MAX: usize = 30_000_000;
+/// Steps of making those, each of which may store a number: less than a second, and 160 MB.
+pub const FORM_STEPS_MAX: usize = 10_000_000;
 /// Entries of a list in a schema, items of a list and characters of a string that it counts.
 pub const FORM_ITEMS_MAX: usize = 1024;
 /// Schemas in schemas.

@@ -355,7 +355,7 @@ fn string(nfa: &mut Nfa, scope: &Scope<'_>, schema: &Json) -> Done {
 fn bounds(scope: &Scope<'_>, schema: &Json) -> Result<Bounds, FormError> {
     let whole = |name: &str| match schema.get(name) {
         None => Ok(None),
-        Some(Json::Integer(bound)) if bound.abs() <= BOUND_MAX => Ok(Some(*bound)),
+        Some(Json::Integer(bound)) if (-BOUND_MAX..=BOUND_MAX).contains(bound) => Ok(Some(*bound)),
         Some(Json::Float(bound)) if bound.fract() == 0.0 && bound.abs() <= BOUND_MAX as f64 => {
             Ok(Some(*bound as i64))
         }

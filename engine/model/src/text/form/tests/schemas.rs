@@ -354,6 +354,21 @@ fn what_cannot_be_held_to_is_refused_with_its_path() {
             "whole number",
         ),
         (
+            json!({"type": "integer", "minimum": i64::MIN}),
+            "s.minimum",
+            "15 digits",
+        ),
+        (
+            json!({"type": "integer", "maximum": u64::MAX}),
+            "s.maximum",
+            "15 digits",
+        ),
+        (
+            json!({"oneOf": vec![json!({"type": "null"}); 2000]}),
+            "s.oneOf",
+            "1 to 1024",
+        ),
+        (
             json!({"type": "array", "uniqueItems": true}),
             "s.uniqueItems",
             "is not supported",
