@@ -238,7 +238,9 @@ fn partition(rows: &[Vec<u32>], accepting: &[bool]) -> Vec<u32> {
         .collect();
     while let Some((block, column)) = waiting.pop() {
         let (first, end, _) = blocks.bounds[block];
-        for state in blocks.members[first..end].to_vec() {
+        // Marking moves members about.
+        let members = blocks.members[first..end].to_vec();
+        for state in members {
             for from in &before[column][state] {
                 blocks.mark(*from as usize);
             }
