@@ -82,6 +82,8 @@ impl Conversation {
 /// A function that an application offers to the model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tool {
+    /// Its place in the request's `tools`, which errors name.
+    pub place: usize,
     /// 1 to 64 letters, digits and `_-.:`.
     pub name: String,
     /// What it is for.

@@ -252,7 +252,15 @@ impl Client {
         sink: Sink<'_>,
     ) -> Result<Answer, (ClientError, Option<[u8; 16]>)> {
         let before = |error| (error, None);
-        let mut prepared = Job::prepare(session, endpoint, body.clone()).map_err(before)?;
+        // A form takes a while to compile.
+        let (own, own_body) = (session.clone(), body.clone());
+        let prepare = move || Job::prepare(&own, endpoint, own_body);
+        let prepared = tokio::task::spawn_blocking(prepare).await;
+        let prepared = prepared.unwrap_or_else(|_| {
+            let message = "a request could not be prepared".into();
+            Err(ClientError::Internal(message))
+        });
+        let mut prepared = prepared.map_err(before)?;
         if let Some(parent) = parent {
             prepared = prepared.retrying(parent);
         }

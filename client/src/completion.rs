@@ -2,6 +2,7 @@
 //! offered, calls are told from what is said.
 
 use model::text::Detokeniser;
+use model::text::form::Grammar;
 use model::text::tools::{Format, Parser, Piece};
 
 /// The text of one completion, as far as its ids have come.
@@ -13,6 +14,8 @@ pub(crate) struct Completion {
     stopped: bool,
     alternatives: u8,
     calls: Option<Calls>,
+    /// What the guest was made to answer.
+    grammar: Option<Grammar>,
 }
 
 /// Calls of tools in a completion.
@@ -34,6 +37,7 @@ impl Completion {
             stopped: false,
             alternatives: 0,
             calls: None,
+            grammar: None,
         }
     }
 
@@ -52,6 +56,27 @@ impl Completion {
             done: false,
         });
         self
+    }
+
+    /// Which the guest is made to answer by this.
+    pub(crate) fn with_grammar(mut self, grammar: Option<Grammar>) -> Self {
+        self.grammar = grammar;
+        self
+    }
+
+    /// Why these ids are not what the guest was made to answer, `whole` if it says that they are all of it.
+    pub(crate) fn strays(&self, ids: &[u32], whole: bool) -> Option<String> {
+        let grammar = self.grammar.as_ref()?;
+        match grammar.check(ids) {
+            Err(place) => Some(format!(
+                "completion token {place} is not of the form that was asked for"
+            )),
+            Ok(()) if !whole || !self.stops.is_empty() => None,
+            Ok(()) => match ids.last().is_some_and(|last| grammar.is_end(*last)) {
+                true => None,
+                false => Some("it ends before it is of the form that was asked for".into()),
+            },
+        }
     }
 
     /// Alternatives of each token that are shown.

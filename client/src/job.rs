@@ -17,7 +17,7 @@ pub use answering::{Answered, Answering};
 pub use unfinished::Unfinished;
 pub use verified::{Payment, VerifiedAnswer};
 
-use crate::ask::{Ask, Form, ToolChoice};
+use crate::ask::Ask;
 use crate::budget::{BudgetError, Reservation};
 use crate::completion::Completion;
 use crate::error::{ClientError, Executed};
@@ -88,7 +88,12 @@ impl Job {
         body: Value,
     ) -> Result<Prepared, ClientError> {
         let request = openai::parse(endpoint, &body)?;
-        unsupported(&request.ask)?;
+        if let Ask::Chat(chat) = &request.ask
+            && chat.choices != 1
+        {
+            let message = "one job makes one answer; `n` is for Client::ask_all".to_owned();
+            return Err(refuse(Some("n"), message));
+        }
         let (model, offer) = allowed(session, endpoint, request.ask.model())?;
         let (asked, completion) = encode(model, offer, request.ask)?;
         let most = most(offer, &asked)?;
@@ -164,21 +169,23 @@ fn encode(
     offer: &ModelOffer,
     ask: Ask,
 ) -> Result<(wire::Ask, Option<Completion>), ClientError> {
-    let asked = model.encode(&ask, offer.context_tokens);
-    let asked = asked.map_err(|error| match (&error, &ask) {
+    let made = model.grammar(&ask).and_then(|grammar| {
+        let asked = model.encode(&ask, grammar.as_ref(), offer.context_tokens)?;
+        Ok((asked, grammar))
+    });
+    let (asked, grammar) = made.map_err(|error| match (&error, &ask) {
+        (TokensError::Form(form), _) => refuse(Some(&form.at), error.to_string()),
         (TokensError::TextTooLong { index, .. }, _) => ClientError::ContextLength {
             param: format!("input[{index}]"),
             message: error.to_string(),
         },
-        (TokensError::Text(TextError::NoCalls | TextError::SpecialCalls { .. }), _) => {
-            refuse(Some("tools"), error.to_string())
-        }
+        (TokensError::Text(TextError::NoCalls), _) => refuse(Some("tools"), error.to_string()),
         (_, Ask::Embeddings(_)) => refuse(Some("input"), error.to_string()),
         (_, Ask::Chat(_)) => refuse(Some("messages"), error.to_string()),
     })?;
     let completion = match ask {
         Ask::Embeddings(_) => None,
-        Ask::Chat(chat) => Some(model.completion(&chat)?),
+        Ask::Chat(chat) => Some(model.completion(&chat)?.with_grammar(grammar)),
     };
     Ok((asked, completion))
 }
@@ -203,24 +210,6 @@ fn most(offer: &ModelOffer, ask: &wire::Ask) -> Result<Usage, ClientError> {
         cached: 0,
         completion,
     })
-}
-
-/// Refuses what is read and not answered in this version, so that nobody gets an answer without it.
-fn unsupported(ask: &Ask) -> Result<(), ClientError> {
-    let Ask::Chat(chat) = ask else {
-        return Ok(());
-    };
-    let what = match chat {
-        _ if !matches!(chat.tool_choice, ToolChoice::None | ToolChoice::Auto) => "tool_choice",
-        _ if chat.form != Form::Text => "response_format",
-        _ if chat.choices != 1 => "n",
-        _ => return Ok(()),
-    };
-    let message = match what {
-        "tool_choice" => "`tool_choice` may be none or auto in this version".to_owned(),
-        _ => format!("`{what}` is not supported in this version"),
-    };
-    Err(refuse(Some(what), message))
 }
 
 fn refuse(param: Option<&str>, message: String) -> ClientError {

@@ -12,7 +12,7 @@
 //! a typed error that says whose fault it is and whether the job may have run, or a whole verified answer.
 //!
 //! **Lacks.** TLS (a proxy is untrusted, so it needs none; a TON node behind `https` needs a local relay), GPU
-//! evidence, several workers to choose from, structured outputs. It hides neither the payer's key, the model,
+//! evidence, several workers to choose from. It hides neither the payer's key, the model,
 //! the size bucket nor the timing of a job.
 
 #![forbid(unsafe_code)]
@@ -21,6 +21,7 @@ pub mod ask;
 pub mod attestation;
 pub mod budget;
 pub mod chain;
+mod choices;
 pub mod cli;
 mod client;
 mod completion;

@@ -6,6 +6,7 @@ use crate::openai::{Delivery, calls, logprobs};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
+use settlement::Nano;
 
 /// The unit of all amounts here.
 pub(crate) const CURRENCY: &str = "nanoTON";
@@ -42,23 +43,45 @@ pub(crate) fn attestation_object(attestation: &Attestation) -> Value {
     })
 }
 
-/// What ends a stream: the chunk that says why the answer ended, with what is known of the job. Only who asked for the
-/// usage gets a chunk without choices after it, as the OpenAI API does: the usual loop reads `choices[0]` of each chunk.
-pub(crate) fn last_chunks(answer: &Answer, include_usage: bool) -> Vec<Value> {
-    let mut last = answer.events.last().cloned().unwrap_or_default();
-    let mut with_usage = last.clone();
-    last["x_job"] = x_job(answer);
-    if !include_usage {
-        return vec![last];
+/// What ends a stream: for each answer the chunk that says why it ended, with what is known of its job. Only who asked for the usage
+/// gets a chunk without choices after them, as the OpenAI API does: the usual loop reads `choices[0]` of each chunk.
+pub(crate) fn last_chunks(answers: &[Answer], include_usage: bool) -> Vec<Value> {
+    let last = |answer: &Answer| answer.events.last().cloned().unwrap_or_default();
+    let ends = answers.iter().map(|answer| {
+        let mut end = last(answer);
+        end["x_job"] = x_job(answer);
+        end
+    });
+    let mut chunks: Vec<Value> = ends.collect();
+    if include_usage {
+        let mut with_usage = answers.last().map(last).unwrap_or_default();
+        with_usage["choices"] = json!([]);
+        with_usage["usage"] = usage(answers);
+        chunks.push(with_usage);
     }
-    with_usage["choices"] = json!([]);
-    with_usage["usage"] = usage(answer);
-    vec![last, with_usage]
+    chunks
 }
 
-/// The OpenAI API's answer to a chat request that is not streamed.
-pub(crate) fn chat_object(answer: &Answer) -> Value {
-    let head = answer.events.first().unwrap_or(&Value::Null);
+/// The OpenAI API's answer to a chat request that is not streamed: a choice for each answer.
+pub(crate) fn chat_object(answers: &[Answer]) -> Value {
+    let head = answers.first().and_then(|answer| answer.events.first());
+    let head = head.unwrap_or(&Value::Null);
+    let choices = answers.iter().enumerate();
+    let choices: Vec<Value> = choices
+        .map(|(index, answer)| choice(index, answer))
+        .collect();
+    json!({
+        "id": head["id"],
+        "object": "chat.completion",
+        "created": head["created"],
+        "model": head["model"],
+        "choices": choices,
+        "usage": usage(answers),
+        "x_job": x_jobs(answers),
+    })
+}
+
+fn choice(index: usize, answer: &Answer) -> Value {
     let last = answer.events.last().unwrap_or(&Value::Null);
     let mut message = json!({"role": "assistant", "content": answer.text});
     let calls = calls(&answer.events);
@@ -69,18 +92,10 @@ pub(crate) fn chat_object(answer: &Answer) -> Value {
         message["tool_calls"] = calls.into();
     }
     json!({
-        "id": format!("chatcmpl-{}", hex::encode(answer.job)),
-        "object": "chat.completion",
-        "created": head["created"],
-        "model": head["model"],
-        "choices": [{
-            "index": 0,
-            "message": message,
-            "finish_reason": last["choices"][0]["finish_reason"],
-            "logprobs": logprobs(&answer.events),
-        }],
-        "usage": usage(answer),
-        "x_job": x_job(answer),
+        "index": index,
+        "message": message,
+        "finish_reason": last["choices"][0]["finish_reason"],
+        "logprobs": logprobs(&answer.events),
     })
 }
 
@@ -106,12 +121,30 @@ fn base64_floats(numbers: &Value) -> Value {
     BASE64_STANDARD.encode(bytes).into()
 }
 
-fn usage(answer: &Answer) -> Value {
-    let used = answer.usage;
-    let prompt = used.prompt + used.cached;
+/// Of all answers together: each reads the prompt and is billed for it.
+fn usage(answers: &[Answer]) -> Value {
+    let sum = |part: fn(&Answer) -> u32| answers.iter().map(|a| u64::from(part(a))).sum::<u64>();
+    let cached = sum(|answer| answer.usage.cached);
+    let (prompt, completion) = (
+        sum(|answer| answer.usage.prompt) + cached,
+        sum(|answer| answer.usage.completion),
+    );
     json!({
-        "prompt_tokens": prompt, "completion_tokens": used.completion, "total_tokens": prompt + used.completion,
-        "prompt_tokens_details": {"cached_tokens": used.cached},
+        "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    })
+}
+
+/// The job of the one answer, or the cost of all and each answer's.
+fn x_jobs(answers: &[Answer]) -> Value {
+    if let [answer] = answers {
+        return x_job(answer);
+    }
+    let cost = answers.iter().map(|answer| answer.payment.cost.0).sum();
+    json!({
+        "cost": {"amount": Nano(cost), "currency": CURRENCY},
+        "verified": true,
+        "jobs": answers.iter().map(x_job).collect::<Vec<_>>(),
     })
 }
 

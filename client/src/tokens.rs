@@ -4,7 +4,7 @@
 //! files are there: a client needs only the tokenizer, and the weights are looked at where they lie beside it. Promised:
 //! the root covers what is there of configuration, tokenizer and template, and no id is beyond the table of embeddings.
 
-use crate::ask::{Ask, Conversation, Tool, ToolChoice};
+use crate::ask::{Ask, Conversation, Form, Tool, ToolChoice};
 use crate::completion::Completion;
 use crate::config::{ConfigError, ModelConfig, read_file};
 use model::files::has_weights;
@@ -12,6 +12,7 @@ use model::limits::{
     CONFIG_BYTES_MAX, DESCRIPTION_BYTES_MAX, TOKENIZER_BYTES_MAX, TOKENIZER_CONFIG_BYTES_MAX,
     VOCABULARY_MAX,
 };
+use model::text::form::{self, CallForm, FormError, Grammar};
 use model::text::{self, Text, TextError};
 use model::volume::{Description, VolumeError};
 use model::{File, FilesError, ModelRoot, Opened, vocabulary};
@@ -42,6 +43,8 @@ pub struct Model {
 pub enum TokensError {
     #[error(transparent)]
     Text(#[from] TextError),
+    #[error(transparent)]
+    Form(#[from] FormError),
     #[error("`input[{index}]` has {tokens} tokens; the model takes {max}; split the text")]
     TextTooLong {
         index: usize,
@@ -127,9 +130,59 @@ impl Model {
         .map(|(_, why)| *why)
     }
 
+    /// What the guest is made to answer, where the application says so. It takes up to some seconds.
+    pub fn grammar(&self, ask: &Ask) -> Result<Option<Grammar>, TokensError> {
+        let Ask::Chat(asked) = ask else {
+            return Ok(None);
+        };
+        let (mut paths, mut tools) = (Vec::new(), Vec::new());
+        let called: Vec<&Tool> = { told(asked).iter() }
+            .filter(|tool| match &asked.tool_choice {
+                ToolChoice::Named(name) => tool.name == *name,
+                _ => true,
+            })
+            .collect();
+        for tool in &called {
+            paths.push(format!("tools[{}].function.parameters", tool.place));
+        }
+        for (tool, path) in called.iter().zip(&paths) {
+            tools.push(CallForm {
+                name: &tool.name,
+                parameters: tool.parameters.as_ref(),
+                path,
+            });
+        }
+        let calls = form::Form::Calls {
+            tools: &tools,
+            several: asked.parallel_calls && !matches!(asked.tool_choice, ToolChoice::Named(_)),
+        };
+        let said = match &asked.form {
+            Form::Text => None,
+            Form::Object => Some((form::Form::Object, "response_format")),
+            Form::Schema(schema) => Some((
+                form::Form::Schema(schema),
+                "response_format.json_schema.schema",
+            )),
+            Form::Regex(regex) => Some((form::Form::Regex(regex), "guided_regex")),
+        };
+        let forms = match (&asked.tool_choice, said) {
+            (ToolChoice::Required | ToolChoice::Named(_), _) => vec![(calls, "tools")],
+            (_, None) => return Ok(None),
+            // It answers in the form, or calls.
+            (ToolChoice::Auto, Some(said)) if !tools.is_empty() => vec![said, (calls, "tools")],
+            (_, Some(said)) => vec![said],
+        };
+        Ok(Some(self.text.grammar_of_any(&forms)?))
+    }
+
     /// What is asked, in tokens. A text to embed that is longer than `context_tokens`, or than the model takes, is refused:
     /// a vector of its beginning would look like one of the whole.
-    pub fn encode(&self, ask: &Ask, context_tokens: u32) -> Result<wire::Ask, TokensError> {
+    pub fn encode(
+        &self,
+        ask: &Ask,
+        grammar: Option<&Grammar>,
+        context_tokens: u32,
+    ) -> Result<wire::Ask, TokensError> {
         match ask {
             Ask::Embeddings(texts) => {
                 let encode = |(index, text): (usize, &String)| {
@@ -147,7 +200,11 @@ impl Model {
                 let inputs: Result<_, TokensError> = inputs.collect();
                 Ok(wire::Ask::Embeddings(inputs?))
             }
-            Ask::Chat(conversation) => Ok(wire::Ask::Chat(self.chat(conversation)?)),
+            Ask::Chat(conversation) => {
+                let mut chat = self.chat(conversation)?;
+                chat.grammar = grammar.map(Grammar::words).unwrap_or_default();
+                Ok(wire::Ask::Chat(chat))
+            }
         }
     }
 

@@ -70,6 +70,11 @@ impl Answered {
         let model =
             model.ok_or_else(|| ClientError::Internal("the model left the allow-list".into()))?;
         let usage = recount(model, &known.asked.ask, &self.received)?;
+        let whole = self.received.finish == Some(Finish::Stop);
+        let completion = known.completion.as_ref();
+        if let Some(why) = completion.and_then(|one| one.strays(&self.received.ids, whole)) {
+            return Err(ClientError::Answer(why));
+        }
         let claims = RequestClaims {
             envelope: known.envelope,
             cap: known.cap,

@@ -23,7 +23,7 @@ impl Tools {
     pub(super) fn offer(&mut self, name: &str, value: &Value) -> Result<(), ClientError> {
         for (index, value) in list(name, value, TOOLS_MAX)?.iter().enumerate() {
             let at = format!("{name}[{index}]");
-            let tool = tool(&at, value)?;
+            let tool = tool(&at, index, value)?;
             if self.offered.iter().any(|other| other.name == tool.name) {
                 let message = format!(
                     "`{at}.function.name` is `{}` for the second time",
@@ -104,9 +104,10 @@ fn mode(mode: &str) -> Option<ToolChoice> {
     }
 }
 
-fn tool(at: &str, value: &Value) -> Result<Tool, ClientError> {
+fn tool(at: &str, place: usize, value: &Value) -> Result<Tool, ClientError> {
     let fields = function(at, value)?;
     let mut tool = Tool {
+        place,
         name: String::new(),
         description: None,
         parameters: None,

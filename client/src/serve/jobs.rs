@@ -97,11 +97,17 @@ async fn known(mut kept: watch::Receiver<Option<Kept>>) -> Response {
 async fn whole(client: Arc<Client>, asked: Asked, making: Option<Making>) -> Response {
     let under_a_key = making.is_some();
     let job = tokio::spawn(async move {
-        let answer = client.ask(asked.endpoint, &asked.body, &mut |_| ()).await;
-        let answer = answer.map(|answer| match asked.endpoint {
-            Endpoint::Embeddings => embeddings_object(&answer, asked.delivery),
-            Endpoint::Chat => chat_object(&answer),
-        });
+        let answer = match asked.endpoint {
+            Endpoint::Embeddings => {
+                let answer = client.embeddings(&asked.body).await;
+                answer.map(|answer| embeddings_object(&answer, asked.delivery))
+            }
+            Endpoint::Chat => {
+                let mut nobody = |_: &Value| ();
+                let answers = client.ask_all(asked.endpoint, &asked.body, &mut nobody);
+                answers.await.map(|answers| chat_object(&answers))
+            }
+        };
         if let Some(making) = making {
             let body = answer.as_ref().map(Value::to_string);
             keep(making, JSON, body);
@@ -149,8 +155,8 @@ async fn stream(client: Arc<Client>, asked: Asked, making: Option<Making>) -> Re
                 writer.push(line);
             }
         };
-        let answer = client.ask(asked.endpoint, &asked.body, &mut sink).await;
-        let last = answer.map(|answer| end(&answer, asked.delivery.include_usage));
+        let answers = client.ask_all(asked.endpoint, &asked.body, &mut sink).await;
+        let last = answers.map(|answers| end(&answers, asked.delivery.include_usage));
         if let Some(making) = making {
             keep(making, EVENTS, last.as_ref().map(|last| all + last));
         }
@@ -209,8 +215,8 @@ fn line(event: &Value) -> String {
     format!("data: {event}\n\n")
 }
 
-fn end(answer: &Answer, include_usage: bool) -> String {
-    let chunks = last_chunks(answer, include_usage);
+fn end(answers: &[Answer], include_usage: bool) -> String {
+    let chunks = last_chunks(answers, include_usage);
     let lines: String = chunks.iter().map(line).collect();
     format!("{lines}data: [DONE]\n\n")
 }

@@ -1,5 +1,6 @@
 //! The sidecar's endpoint, driven over HTTP as an SDK drives it.
 
+mod forms;
 mod strict;
 
 use super::world::{self, Fault, World, chat_body, embeddings_body};
@@ -295,7 +296,7 @@ async fn a_refusal_names_its_field_and_what_is_allowed() {
             "response_format",
             json!({"type": "json_object"}),
             "response_format",
-            "not supported",
+            "cannot be written with the tokens",
         ),
         (
             "stream_options",

@@ -52,7 +52,7 @@ async fn a_lenient_sidecar_names_the_fields_that_it_left_out() {
 
     // What is known and not supported stays refused: it would change the answer.
     let mut body = chat_body(false);
-    body["n"] = json!(2);
+    body["n"] = json!(9);
     let (status, answer) = read(&ask(&body).await);
     assert_eq!(
         (status, &answer["error"]["param"]),

@@ -162,7 +162,8 @@ async fn follow(sdks: bool) {
                     await_port(port).await;
                 }
             },
-            "python" if sdks => {
+            // The one that makes a client by itself.
+            "python" if sdks && text.contains("from openai") => {
                 desk.run("python3", &["-m", "venv", "venv"]);
                 desk.run("venv/bin/pip", &["install", "--quiet", "openai"]);
                 let output = desk.run("venv/bin/python", &["-c", &text]);

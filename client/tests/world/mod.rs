@@ -2,6 +2,7 @@
 //! the model is made up. The proxy misbehaves on demand.
 
 mod bodies;
+mod forms;
 mod routes;
 
 pub use bodies::*;
@@ -46,6 +47,8 @@ pub enum Fault {
     ForeignToken,
     /// Sends a control token in the middle of a completion.
     ControlTokenInside,
+    /// Answers something else than the grammar of the request allows.
+    Strays,
     /// Says in the answer that it ended otherwise than its receipt says.
     OtherFinish,
     /// Flips a bit of the charge in the clear.
@@ -88,6 +91,8 @@ pub enum Fault {
 pub const LONG: usize = 280;
 pub const CHAT: &str = "tiny-chat";
 pub const EMBEDDER: &str = "tiny-embedder";
+/// Knows all bytes and calls of tools, and answers by chance whatever the grammar of the request allows.
+pub const FORMS: &str = "tiny-forms";
 
 const TOKENIZER: &str = r#"{"version":"1.0","truncation":null,"padding":null,
     "added_tokens":[{"id":0,"content":"<end>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}],
@@ -124,6 +129,8 @@ pub struct Guest {
     payee: SigningKey,
     keyset: Keyset,
     sequence: Mutex<u64>,
+    /// Why the last answer ended.
+    ended: Mutex<Finish>,
 }
 
 impl World {
@@ -178,7 +185,10 @@ impl World {
         let offers = &self.guest.keyset.models;
         let models: Vec<Value> = offers
             .iter()
-            .map(|m| json!({"id": m.id, "root": m.root.to_string(), "dir": "model"}))
+            .map(|m| {
+                let dir = if m.id == FORMS { "forms" } else { "model" };
+                json!({"id": m.id, "root": m.root.to_string(), "dir": dir})
+            })
             .collect();
         // JSON is YAML, too.
         let config = json!({
@@ -206,6 +216,9 @@ impl World {
         put("manifest.json", &manifest().to_json());
         put("model/tokenizer.json", TOKENIZER.as_bytes());
         put("model/tokenizer_config.json", TEMPLATE.as_bytes());
+        std::fs::create_dir(self.directory.path().join("forms")).unwrap();
+        put("forms/tokenizer.json", forms::tokenizer().as_bytes());
+        put("forms/tokenizer_config.json", forms::TEMPLATE.as_bytes());
     }
 }
 
@@ -238,6 +251,17 @@ fn keyset(
             completion: Nano(2_000_000_000),
         },
     };
+    let forms = ModelOffer {
+        tokenizer: Digest::of(forms::tokenizer().as_bytes()),
+        template: Some(Digest::of(forms::TEMPLATE.as_bytes())),
+        // Its tokens are bytes.
+        prices: Prices {
+            prompt: Nano(50_000_000),
+            cached: Nano(0),
+            completion: Nano(100_000_000),
+        },
+        ..model(FORMS, Endpoint::Chat, 2048)
+    };
     Keyset {
         version: 1,
         profile: "sim".into(),
@@ -249,6 +273,7 @@ fn keyset(
         models: vec![
             model(CHAT, Endpoint::Chat, 512),
             model(EMBEDDER, Endpoint::Embeddings, 64),
+            forms,
         ],
         price_step: Nano(32_000),
         exposure_max: Nano(10_000_000),
@@ -322,6 +347,7 @@ impl Guest {
             payee,
             keyset,
             sequence: Mutex::default(),
+            ended: Mutex::new(Finish::Stop),
         }
     }
 
@@ -471,6 +497,16 @@ impl Guest {
                 records.extend(writer.vectors(&vectors[..2 * made], 2, self.finish()));
                 (records, usage(inputs[..made].iter().map(Vec::len).sum(), 0))
             }
+            Ask::Chat(chat) if !chat.grammar.is_empty() && self.fault() != Fault::Strays => {
+                let seed = chat.seed.unwrap_or(*self.sequence.lock().unwrap());
+                let (ids, finish) = forms::walk(&chat.grammar, seed, chat.tokens_max as usize);
+                *self.ended.lock().unwrap() = finish;
+                let (last, others) = ids.split_last().unwrap();
+                let mut records = vec![writer.empty()];
+                records.extend(others.iter().map(|id| writer.ids(&[*id], None)));
+                records.push(writer.ids(&[*last], Some(finish)));
+                (records, usage(chat.prompt.len(), ids.len() as u32))
+            }
             Ask::Chat(chat) => {
                 let second = match self.fault() {
                     Fault::ForeignToken => 77,
@@ -501,7 +537,7 @@ impl Guest {
     fn finish(&self) -> Finish {
         match self.fault() {
             Fault::OutOfTime => Finish::Deadline,
-            _ => Finish::Stop,
+            _ => *self.ended.lock().unwrap(),
         }
     }
 

@@ -76,3 +76,22 @@ pub const WIDTH_MAX: usize = 65_536;
 pub const HEADS_MAX: usize = 512;
 /// Vocabulary entries.
 pub const VOCABULARY_MAX: usize = 1 << 20;
+
+/// States of an automaton over tokens: as many as a guest takes (`kernels::sampling::automaton`).
+pub const GRAMMAR_STATES_MAX: usize = 256;
+/// Classes of tokens that it tells apart.
+pub const GRAMMAR_CLASSES_MAX: usize = 512;
+/// Nodes of a form's first automaton: a schema of some 64 KiB, or some thousand bounded repetitions.
+pub const FORM_NODES_MAX: usize = 200_000;
+/// States of a form over bytes. Of more than this no vocabulary makes as few states as a guest takes.
+pub const FORM_BYTE_STATES_MAX: usize = 8192;
+/// Steps of making those, each of which may store a number: less than a second, and 160 MB.
+pub const FORM_STEPS_MAX: usize = 10_000_000;
+/// Entries of a list in a schema, items of a list and characters of a string that it counts.
+pub const FORM_ITEMS_MAX: usize = 1024;
+/// Schemas in schemas.
+pub const SCHEMA_DEPTH_MAX: usize = 32;
+/// A regular expression.
+pub const PATTERN_BYTES_MAX: usize = 4096;
+/// Groups in groups of a regular expression.
+pub const PATTERN_DEPTH_MAX: u32 = 32;

@@ -13,7 +13,8 @@
 //!    another number of special tokens than the same conversation with every text replaced by `x`.
 //!
 //! Completion tokens are counted as they were generated, the end token included. Encoding the text again may give
-//! fewer: a model can spell one text in several ways. A special token may only end a completion.
+//! fewer: a model can spell one text in several ways. A special token may only end a completion, unless it is one of the marks of
+//! [`crate::vocabulary::MARKS`].
 //!
 //! # A text to embed
 //!
@@ -23,6 +24,7 @@
 mod chat;
 pub mod conversation;
 mod detokeniser;
+pub mod form;
 pub mod gguf;
 mod json;
 mod pair;
@@ -50,6 +52,8 @@ pub struct Text {
     tokenizer: Tokenizer,
     /// The same with special tokens off, made when a content spells one out.
     plain: OnceLock<Tokenizer>,
+    /// Made with the first form.
+    form_tokens: OnceLock<form::FormTokens>,
     vocabulary: Vocabulary,
     embedding_tokens_max: usize,
     chat: Result<Chat, ModelError>,
@@ -106,8 +110,6 @@ pub enum TextError {
         "the chat template asks for no calls in the form of Hermes and Qwen, Llama 3 or Mistral"
     )]
     NoCalls,
-    #[error("the model's calls begin with `{mark}`, a special token, and no completion holds one")]
-    SpecialCalls { mark: &'static str },
     #[error("the tokenizer failed: {0}")]
     Tokenizer(String),
     #[error("completion token {place} is one that the tokenizer does not have")]
@@ -147,6 +149,7 @@ impl Text {
         Ok(Text {
             tokenizer,
             plain: OnceLock::new(),
+            form_tokens: OnceLock::new(),
             vocabulary,
             embedding_tokens_max: limits::EMBEDDING_TOKENS_MAX,
             chat,
@@ -210,18 +213,9 @@ impl Text {
         Ok((encoding.map_err(failed)?.get_ids().to_vec(), cut))
     }
 
-    /// How the model writes calls of tools, if it is a form that [`tools`] reads and that a completion can hold: one that begins
-    /// with a special token it cannot.
+    /// How the model writes calls of tools, if it is a form that [`tools`] reads.
     pub fn calls(&self) -> Result<tools::Format, TextError> {
-        let format = self.chat()?.template.calls.ok_or(TextError::NoCalls)?;
-        let special = { format.marks().iter() }.find(|mark| {
-            let id = self.tokenizer.token_to_id(mark);
-            id.is_some_and(|id| self.control().contains(&id))
-        });
-        match special {
-            Some(&mark) => Err(TextError::SpecialCalls { mark }),
-            None => Ok(format),
-        }
+        self.chat()?.template.calls.ok_or(TextError::NoCalls)
     }
 
     /// The tokens of a text that ends a completion, if they spell that text and nothing else.
@@ -245,7 +239,7 @@ impl Text {
         let inside = tokens.split_last().map_or(&[][..], |(_, inside)| inside);
         match inside
             .iter()
-            .position(|token| self.control().contains(token))
+            .position(|token| self.vocabulary.control().contains(token))
         {
             Some(place) => Err(TextError::ControlTokenInside { place }),
             None => Ok(()),

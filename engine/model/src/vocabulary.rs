@@ -11,11 +11,23 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::{ModelError, json, limits};
 
+/// Marks that chat templates have models write inside of their answers: around calls of tools and around thoughts. Some tokenizers
+/// list them as special tokens; a completion may hold these all the same, and their text is shown.
+pub const MARKS: [&str; 6] = [
+    "<tool_call>",
+    "</tool_call>",
+    "[TOOL_CALLS]",
+    "[ARGS]",
+    "<think>",
+    "</think>",
+];
+
 /// The ids of a tokenizer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vocabulary {
     size: usize,
     special: BTreeSet<u32>,
+    control: BTreeSet<u32>,
 }
 
 /// The parts of `tokenizer.json` that are read.
@@ -29,6 +41,8 @@ struct File {
 #[derive(Deserialize)]
 struct Added {
     id: u32,
+    #[serde(default)]
+    content: String,
     #[serde(default)]
     special: bool,
 }
@@ -58,8 +72,12 @@ impl Vocabulary {
             )));
         }
         let special = { file.added_tokens.iter() }.filter(|token| token.special);
+        let control = special
+            .clone()
+            .filter(|token| !MARKS.contains(&token.content.as_str()));
         Ok(Vocabulary {
             size,
+            control: control.map(|token| token.id).collect(),
             special: special.map(|token| token.id).collect(),
         })
     }
@@ -72,6 +90,11 @@ impl Vocabulary {
     /// The ids that `tokenizer.json` lists in `added_tokens` with `"special": true`.
     pub fn special(&self) -> &BTreeSet<u32> {
         &self.special
+    }
+
+    /// The special ids without [`MARKS`]: those that a completion holds at its end or not at all.
+    pub fn control(&self) -> &BTreeSet<u32> {
+        &self.control
     }
 
     /// Whether it has all of these ids. Every id is compared, so that the time tells nothing of where a foreign one is.
@@ -149,8 +172,27 @@ mod tests {
             let read = parse(&json).unwrap();
             assert_eq!(read.size(), size, "{vocabulary}");
             assert_eq!(read.special(), &BTreeSet::from([7]));
+            assert_eq!(read.control(), read.special());
         }
         assert_eq!(parse(r#"{"model": {"vocab": {}}}"#).unwrap().size(), 0);
+    }
+
+    #[test]
+    fn marks_of_calls_and_thoughts_are_special_and_may_stand_inside() {
+        let added = |id: usize, content: &str| {
+            format!(r#"{{"id": {id}, "content": "{content}", "special": true}}"#)
+        };
+        let mut listed: Vec<String> = { MARKS.iter().enumerate() }
+            .map(|(id, mark)| added(id, mark))
+            .collect();
+        listed.extend([added(6, "<|im_end|>"), added(7, "<tool_calls>")]);
+        let json = format!(
+            r#"{{"added_tokens": [{}], "model": {{"vocab": {{}}}}}}"#,
+            listed.join(",")
+        );
+        let read = parse(&json).unwrap();
+        assert_eq!(read.special().len(), 8);
+        assert_eq!(read.control(), &BTreeSet::from([6, 7]));
     }
 
     #[test]

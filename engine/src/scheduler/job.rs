@@ -97,9 +97,9 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// A model's, whose completions end with `ends` and hold no other special token.
+    /// A model's, whose completions end with `ends` and hold no other special token but marks (`model::vocabulary::MARKS`).
     pub fn of(path: Path, vocabulary: &Vocabulary, ends: &[u32]) -> Self {
-        let special = vocabulary.special().iter().copied();
+        let special = vocabulary.control().iter().copied();
         Tokens {
             path,
             size: vocabulary.size(),

@@ -37,7 +37,8 @@ fn directory() -> PathBuf {
 
 const CONTEXT: usize = 512;
 
-fn model() -> &'static (Mutex<Served>, Text) {
+/// Loaded once, with what makes text of its tokens.
+pub fn model() -> &'static (Mutex<Served>, Text) {
     static MODEL: OnceLock<(Mutex<Served>, Text)> = OnceLock::new();
     MODEL.get_or_init(|| {
         let files = weights::read(&directory()).expect("the model is whole");
@@ -80,7 +81,7 @@ fn generate(prompt: &[u32], sampling: Sampling, heard: usize) -> Result<Answer, 
     })
 }
 
-fn prompt(question: &str) -> Vec<u32> {
+pub fn prompt(question: &str) -> Vec<u32> {
     let message = Message {
         role: "user",
         content: question,

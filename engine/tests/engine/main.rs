@@ -5,6 +5,7 @@ mod changed;
 mod chat;
 mod checkpoint;
 mod encoder;
+mod forms;
 mod hostile_files;
 mod invariance;
 mod memory;

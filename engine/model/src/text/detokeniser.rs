@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokenizers::{DecoderWrapper, Tokenizer};
 
 use crate::ModelError;
+use crate::vocabulary::MARKS;
 
 /// The bytes that each token stands for. Control tokens stand for none.
 pub(super) struct Spelling {
@@ -29,7 +30,7 @@ impl Spelling {
         let control = tokenizer.get_added_tokens_decoder();
         for (token, id) in vocabulary {
             tokens[id as usize] = match control.get(&id) {
-                Some(added) if added.special => Vec::new(),
+                Some(added) if added.special && !MARKS.contains(&token.as_str()) => Vec::new(),
                 // SentencePiece's own added pieces may hold its sign for a space, others hold text.
                 Some(_) => token.replace(SPACE, " ").into_bytes(),
                 None => piece(&token),
@@ -39,6 +40,11 @@ impl Spelling {
             tokens,
             space_before,
         })
+    }
+
+    /// Whether a text begins with a space that nobody wrote.
+    pub(super) fn space_before(&self) -> bool {
+        self.space_before
     }
 
     pub(super) fn bytes(&self, token: u32) -> &[u8] {

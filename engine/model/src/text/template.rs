@@ -117,6 +117,11 @@ impl Template {
         }))
     }
 
+    /// A special token by its name, such as `eos_token`.
+    pub(super) fn special(&self, name: &str) -> Option<&str> {
+        self.special.get(name).map(String::as_str)
+    }
+
     /// What it is given of a conversation.
     pub(super) fn given(&self, said: &Conversation) -> Given {
         Given {

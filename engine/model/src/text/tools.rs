@@ -108,18 +108,6 @@ impl Format {
     }
 }
 
-impl Format {
-    /// The texts without which there is no call.
-    pub(super) fn marks(self) -> &'static [&'static str] {
-        match self {
-            Format::Hermes => &[HERMES_BEGIN, HERMES_END],
-            Format::Mistral => &[MISTRAL_BEGIN],
-            // Its mark stands before calls of built-in tools only.
-            Format::Llama3 => &[],
-        }
-    }
-}
-
 impl Parser {
     /// Before the first text.
     pub fn new(format: Format) -> Self {
