@@ -313,7 +313,11 @@ async fn channels(common: &Common) -> Result<(), Error> {
 fn settle_error(error: SettleError) -> Error {
     let fault = match &error {
         SettleError::Store(_) | SettleError::Channel(ChannelRefused::Store(_)) => Fault::Host,
-        SettleError::Wallet { .. } | SettleError::NoVoucher(_) => Fault::Configuration,
+        SettleError::Wallet { .. }
+        | SettleError::NoVoucher(_)
+        | SettleError::Signer(_)
+        | SettleError::OldBooks { .. }
+        | SettleError::AnotherSigner { .. } => Fault::Configuration,
         SettleError::Void(_) | SettleError::Over { .. } => Fault::Payer,
         _ => Fault::Node,
     };

@@ -6,7 +6,7 @@ mod collateral;
 use crate::credit::Credit;
 use crate::error::{Context, Error, Fault, read_file};
 use crate::guest::GuestAddress;
-use crate::limits::{CONFIG_BYTES_MAX, SWEEP_S_MAX, TWO_NODES_ABOVE};
+use crate::limits::{CALLS_PER_S_MAX, CONFIG_BYTES_MAX, SWEEP_S_MAX, TWO_NODES_ABOVE};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use settlement::{ChainId, Nano};
@@ -24,6 +24,8 @@ pub struct Config {
     pub guest: GuestAddress,
     /// The node that is asked about channels and that takes payouts.
     pub toncenter: NodeUrl,
+    /// The most calls a second that `toncenter` allows; absent: as many as there are.
+    pub calls_per_s: Option<u32>,
     /// A second node, which must agree about channels above an amount. A live chain demands it (SECURITY.md 22).
     pub second: Option<SecondNode>,
     /// The chain that settles.
@@ -144,10 +146,17 @@ impl Config {
             (None, None) => None,
         };
         let (toncenter, second) = nodes(&file.chain)?;
+        let calls_per_s = file.chain.calls_per_s;
+        if calls_per_s.is_some_and(|calls| !(1..=CALLS_PER_S_MAX).contains(&calls)) {
+            return Err(refused(format!(
+                "chain.calls_per_s must be 1 to {CALLS_PER_S_MAX}"
+            )));
+        }
         Ok(Config {
             listen: file.listen,
             guest,
             toncenter,
+            calls_per_s,
             second,
             chain: ChainId(file.chain.id),
             payee_key_file: directory.join(file.payee_key_file),
@@ -267,6 +276,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct ChainSection {
     toncenter: String,
+    calls_per_s: Option<u32>,
     second: Option<String>,
     two_nodes_above_nano: Option<Nano>,
     id: i32,
@@ -392,6 +402,7 @@ mod tests {
                 "  id: 20241\n  second: http://127.0.0.1:8081",
             ),
             ("  id: 20241", "  id: 20241\n  two_nodes_above_nano: \"5\""),
+            ("  id: 20241", "  id: 20241\n  calls_per_s: 0"),
             ("interval_s: 300", "interval_s: 0"),
             ("interval_s: 300", "interval_s: 901"),
             ("exposure_max_nano: 100000000", "exposure_max_nano: 0"),

@@ -257,6 +257,7 @@ pub(crate) fn config(directory: &Path, toncenter: NodeUrl) -> Config {
         listen: ([127, 0, 0, 1], 0).into(),
         guest: GuestAddress::Unix(directory.join("guest.sock")),
         toncenter,
+        calls_per_s: None,
         second: None,
         chain: ChainId::EMBEDDED,
         payee_key_file: directory.join("payee.key"),

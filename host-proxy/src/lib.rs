@@ -32,6 +32,8 @@ mod fixtures;
 mod guest;
 mod guest_policy;
 mod http;
+#[cfg(test)]
+mod kill;
 mod launch;
 pub mod limits;
 mod node;
@@ -41,6 +43,7 @@ mod receipts;
 mod relay;
 mod server;
 mod settle;
+mod signer;
 mod startup;
 mod store;
 mod tools;

@@ -10,7 +10,9 @@ mod payouts;
 mod schema;
 
 pub use charges::KeptReceipt;
-pub use payouts::{NewPayout, Paid, Payout, PayoutOutcome};
+pub use payouts::{
+    Claim, Message, NewMessage, Numbers, Paid, Payout, PayoutOutcome, Purpose, Withdrawal,
+};
 
 use crate::error::{Context, Error, Fault};
 use crate::limits::STORE_BUSY;
@@ -257,9 +259,13 @@ impl Store {
     ) -> Result<T, Error> {
         let mut connection = self.lock();
         let changed = || {
+            #[cfg(test)]
+            crate::kill::step();
             let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let done = work(&change)?;
             change.commit()?;
+            #[cfg(test)]
+            crate::kill::step();
             Ok(done)
         };
         let changed = changed();
