@@ -62,10 +62,8 @@ impl Settler<'_> {
         };
         let alone = open.len() == 1;
         for payout in open {
-            let Some(outcome) = self
-                .judge_end(message, &payout, &wallet, &of_wallet)
-                .await?
-            else {
+            let judged = self.judge_end(message, &payout, &wallet, &of_wallet);
+            let (Some(outcome), complete) = judged.await? else {
                 continue;
             };
             self.end(&payout, outcome, wallet.unix_s).await?;
@@ -79,6 +77,8 @@ impl Settler<'_> {
                     }
                     round.bring(channel, settled);
                 }
+                // If somebody else had delivered the voucher, that is all; else it is not tried again at once.
+                PayoutOutcome::Refused if complete => {}
                 PayoutOutcome::Refused => round.finish(channel, Err(SettleError::Refused)),
                 PayoutOutcome::Expired => {}
             }
@@ -86,14 +86,14 @@ impl Settler<'_> {
         Ok(())
     }
 
-    /// How a claim ended, if it has.
+    /// How a claim ended, if it has; and whether the channel has paid all that it claimed, in whatever way.
     async fn judge_end(
         &self,
         message: &Message,
         payout: &Payout,
         wallet: &WalletView,
         of_wallet: &Option<History>,
-    ) -> Result<Option<PayoutOutcome>, SettleError> {
+    ) -> Result<(Option<PayoutOutcome>, bool), SettleError> {
         let claim = &payout.claim;
         let void = wallet.unix_s > void_at(message);
         let state = self.channels.state(&claim.channel, MaxAge::Now).await?;
@@ -111,27 +111,28 @@ impl Settler<'_> {
             }
             _ => Err(PayoutError::NotYet("whole history")),
         };
+        let channel = claim.channel;
+        let known = self.store.on_disk(move |s| s.progress(&channel)).await?;
+        let before = known.max(claim.paid_before);
         let mut paid = Paid {
-            price: state
-                .paid
-                .checked_sub(claim.paid_before)
-                .unwrap_or(Nano::ZERO),
+            price: state.paid.checked_sub(before).unwrap_or(Nano::ZERO),
             fee: None,
             paid_after: state.paid,
             wallet_after: wallet.balance,
         };
-        Ok(match shown {
+        let outcome = match shown {
             Ok(shown) if complete => {
                 (paid.price, paid.fee) = (shown.price, Some(shown.fee));
                 paid.wallet_after = self.node.account(&self.payee.address()).await?.balance;
                 Some(PayoutOutcome::Paid(paid))
             }
-            Err(PayoutError::Refused) if !complete => Some(PayoutOutcome::Refused),
+            Err(PayoutError::Refused) => Some(PayoutOutcome::Refused),
             _ if void && complete => Some(PayoutOutcome::Paid(paid)),
             _ if void => Some(PayoutOutcome::Expired),
             // On its way, or the answers are of different blocks.
             _ => None,
-        })
+        };
+        Ok((outcome, complete))
     }
 
     async fn end(
@@ -140,14 +141,8 @@ impl Settler<'_> {
         outcome: PayoutOutcome,
         now_unix_s: u64,
     ) -> Result<(), Error> {
-        let (id, channel) = (payout.id, payout.claim.channel);
-        let write = move |s: &Store| {
-            s.end_payout(id, &outcome, now_unix_s)?;
-            match outcome {
-                PayoutOutcome::Paid(paid) => s.note_progress(&channel, paid.paid_after, false),
-                PayoutOutcome::Refused | PayoutOutcome::Expired => Ok(()),
-            }
-        };
+        let id = payout.id;
+        let write = move |s: &Store| s.end_payout(id, &outcome, now_unix_s);
         self.store.on_disk(write).await
     }
 }

@@ -123,8 +123,11 @@ impl Settler<'_> {
         if over && lost > Nano::ZERO {
             return Err(SettleError::Over { channel, lost });
         }
-        if owed(&state, cumulative) <= state.paid {
-            let settled = Settled::nothing(&channel, state.paid, wallet.balance);
+        // The answer may be older than one before it.
+        let known = self.store.on_disk(move |s| s.progress(&channel)).await?;
+        let paid = state.paid.max(known);
+        if owed(&state, cumulative) <= paid {
+            let settled = Settled::nothing(&channel, paid, wallet.balance);
             return Ok(Judged::Nothing(settled));
         }
         let verified = voucher
@@ -137,7 +140,7 @@ impl Settler<'_> {
         let claim = Claim {
             channel,
             cumulative: verified.cumulative,
-            paid_before: state.paid,
+            paid_before: paid,
         };
         Ok(Judged::Claim(claim, transfer))
     }

@@ -1,8 +1,8 @@
 //! Settling against a real TVM, killed at every point that differs.
 
 mod attacks;
+mod killed;
 
-use super::carry::Carried;
 use super::*;
 use crate::channels::ExpectedPayee;
 use crate::config::NodeUrl;

@@ -248,7 +248,8 @@ impl Store {
         })
     }
 
-    /// Writes how a payout ended. Ending it twice changes nothing: another process may have seen it first.
+    /// Writes how a payout ended, and what its channel has paid. Ending it twice changes nothing: another process may have seen it
+    /// first.
     pub fn end_payout(
         &self,
         id: i64,
@@ -272,6 +273,13 @@ impl Store {
                  WHERE id = ?1 AND state = 'open'",
                 params![id, state, price, fee, paid_after, wallet_after, now],
             )?;
+            if paid_after.is_some() {
+                change.execute(
+                    "INSERT INTO progress SELECT channel, ?2, 0 FROM payouts WHERE id = ?1
+                     ON CONFLICT (channel) DO UPDATE SET paid = MAX(paid, ?2), ended = 0",
+                    params![id, paid_after],
+                )?;
+            }
             Ok(())
         })
     }
@@ -295,6 +303,15 @@ impl Store {
         });
         let (count, sum) = row?;
         Ok((count, from_sql(sum)?))
+    }
+}
+
+#[cfg(test)]
+impl Store {
+    /// How long after its message was void the slowest claim was ended, in seconds.
+    pub(crate) fn latest_end(&self) -> Result<i64, Error> {
+        let sql = "SELECT COALESCE(MAX(ended_unix_s - valid_until), 0) FROM payouts JOIN messages ON messages.id = message";
+        Ok(self.lock().query_row(sql, [], |row| row.get(0))?)
     }
 }
 
