@@ -24,7 +24,10 @@
 
 mod carry;
 mod conclude;
+mod orders;
 mod prepare;
+
+pub use orders::{Adoption, Standing};
 
 use crate::channels::{ChannelRefused, Channels};
 use crate::clock;
@@ -76,6 +79,12 @@ pub enum SettleError {
     Void(VoucherError),
     #[error("the wallet holds {balance} nanoTON; a claim needs {needed}, most of which comes back")]
     Wallet { balance: Nano, needed: Nano },
+    #[error("the wallet holds {balance} nanoTON; this needs {needed} with its fee")]
+    TooLittle { balance: Nano, needed: Nano },
+    #[error("the message was not taken in its time and is void: nothing happened, repeat it")]
+    NotTaken,
+    #[error("the wallet took the message and sent nothing: it could not carry the amount")]
+    NotWithdrawn,
     #[error("the claim cannot be built: {0}")]
     Build(#[from] settlement::WalletError),
     #[error(transparent)]

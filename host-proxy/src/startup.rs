@@ -5,7 +5,7 @@ use crate::api_error::ApiError;
 use crate::clock::now_unix_s;
 use crate::evidence;
 use crate::proxy::Proxy;
-use crate::settle::WALLET_MIN;
+use crate::settle::{SettleError, WALLET_MIN};
 use settlement::Nano;
 
 /// Looks at everything once and says at WARN what is wrong.
@@ -50,6 +50,9 @@ pub(crate) async fn findings(proxy: &Proxy) -> Vec<String> {
             balance,
             &proxy.payee.address().friendly_unbounceable(),
         )),
+    }
+    if let Err(error @ SettleError::OldBooks { .. }) = proxy.settler().wallet_to_sign().await {
+        found.push(format!("payee: {error}"));
     }
     found
 }

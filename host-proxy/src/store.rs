@@ -11,7 +11,7 @@ mod schema;
 
 pub use charges::KeptReceipt;
 pub use payouts::{
-    Claim, Message, NewMessage, Numbers, Paid, Payout, PayoutOutcome, Purpose, Withdrawal,
+    Claim, Entry, Message, NewMessage, Numbers, Paid, Payout, PayoutOutcome, Purpose, Withdrawal,
 };
 
 use crate::error::{Context, Error, Fault};

@@ -335,19 +335,20 @@ impl Stack {
     pub fn settle(&self, channel: &Address) -> anyhow::Result<Value> {
         let mut command = Command::new(self.programs.path("host-proxy"));
         command
-            .args(["settle", "--json", "--config"])
+            .args(["payouts", "settle", "--json", "--config"])
             .arg(self.path("proxy.yaml"));
         command.arg("--channel").arg(channel.to_string());
         let output = command
             .stdin(Stdio::null())
             .output()
-            .context("starting host-proxy settle")?;
+            .context("starting host-proxy payouts settle")?;
         ensure!(
             output.status.success(),
             "{}",
             String::from_utf8_lossy(&output.stderr).trim()
         );
-        serde_json::from_slice(&output.stdout).context("reading what host-proxy settle printed")
+        serde_json::from_slice(&output.stdout)
+            .context("reading what host-proxy payouts settle printed")
     }
 
     async fn write_client_config(&self) -> anyhow::Result<()> {

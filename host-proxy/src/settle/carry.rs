@@ -4,7 +4,7 @@ use super::{SettleError, Settler};
 use crate::clock;
 use crate::limits::{PAYOUT_MARGIN_S, PAYOUT_POLL, PAYOUT_WATCH};
 use crate::node::NodeError;
-use crate::store::{Message, Withdrawal};
+use crate::store::{Message, Store, Withdrawal};
 use settlement::Address;
 use settlement::toncenter::{ChainError, Transaction, taken_message};
 
@@ -45,7 +45,7 @@ impl Settler<'_> {
         }
         match (void, wallet.seqno == seqno) {
             (true, true) => {
-                let lost = move |s: &crate::store::Store| s.message_lost(id, false, wallet.unix_s);
+                let lost = move |s: &Store| s.message_lost(id, false, wallet.unix_s);
                 self.store.on_disk(lost).await?;
                 Ok(Carried::Void)
             }
@@ -64,13 +64,15 @@ impl Settler<'_> {
             match taken_message(after_lt, &history.transactions) {
                 Some(transaction) if history.whole => {
                     if !self.is_ours(message, transaction).await? {
-                        let lost =
-                            move |s: &crate::store::Store| s.message_lost(id, true, now_unix_s);
+                        let lost = move |s: &Store| s.message_lost(id, true, now_unix_s);
                         self.store.on_disk(lost).await?;
                         let seqno = message.seqno;
                         return Err(SettleError::AnotherSigner { wallet, seqno });
                     }
                     lt = Some(transaction.lt);
+                    let sent = !transaction.out_messages.is_empty();
+                    let end = move |s: &Store| s.end_withdrawal(id, sent, now_unix_s);
+                    self.store.on_disk(end).await?;
                 }
                 // The list is from an older block than the number.
                 None if history.whole => return Ok(Carried::Wait),

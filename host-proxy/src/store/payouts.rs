@@ -4,6 +4,7 @@
 use super::{Store, corrupt, from_sql, to_sql};
 use crate::error::Error;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
+use serde::Serialize;
 use settlement::{Address, Nano};
 
 /// A message that is signed and about to be sent, and what it does.
@@ -88,6 +89,24 @@ pub enum PayoutOutcome {
     Refused,
     /// It can never be accepted any more, and was not.
     Expired,
+}
+
+/// A movement of the wallet that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// `payout` or `withdrawal`.
+    pub kind: &'static str,
+    /// By the chain's clock; `None` in rows of earlier versions.
+    pub ended_unix_s: Option<u64>,
+    /// The channel, or where the money went.
+    pub address: String,
+    #[serde(rename = "amount_nano")]
+    pub amount: Nano,
+    /// `None`: it was not found among the transactions, or the wallet's own.
+    #[serde(rename = "fee_nano")]
+    pub fee: Option<Nano>,
+    /// Of the wallet's message.
+    pub seqno: u32,
 }
 
 /// How far these books follow the wallet's numbers.
@@ -295,6 +314,37 @@ impl Store {
         })
     }
 
+    /// Whether the wallet has sent a message's withdrawal.
+    pub fn withdrawn(&self, message: i64) -> Result<bool, Error> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM withdrawals WHERE message = ?1 AND state = 'sent')";
+        Ok(self.lock().query_row(sql, [message], |row| row.get(0))?)
+    }
+
+    /// How many claims have not ended, and what they would bring.
+    pub fn open_sum(&self) -> Result<(u32, Nano), Error> {
+        let sql = "SELECT COUNT(*), COALESCE(SUM(cumulative - paid_before), 0) FROM payouts WHERE state = 'open'";
+        let row = self
+            .lock()
+            .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)));
+        let (count, sum) = row?;
+        Ok((count, from_sql(sum)?))
+    }
+
+    /// Everything that was paid to the wallet and withdrawn from it, oldest first.
+    pub fn entries(&self) -> Result<Vec<Entry>, Error> {
+        let connection = self.lock();
+        let mut all = connection.prepare(
+            "SELECT 1, ended_unix_s, channel, price, fee, seqno, message FROM payouts JOIN messages ON messages.id = message
+             WHERE payouts.state = 'paid'
+             UNION ALL
+             SELECT 0, ended_unix_s, destination, amount, NULL, seqno, message
+             FROM withdrawals JOIN messages ON messages.id = message WHERE withdrawals.state = 'sent'
+             ORDER BY message",
+        )?;
+        let rows = all.query_map([], |row| Ok(entry(row)))?;
+        rows.map(|row| row?).collect()
+    }
+
     /// How many payouts ended as paid on a channel, and their sum.
     pub fn paid_out(&self, channel: &Address) -> Result<(u32, Nano), Error> {
         let sql = "SELECT COUNT(*), COALESCE(SUM(price), 0) FROM payouts WHERE channel = ?1 AND state = 'paid'";
@@ -365,6 +415,18 @@ fn message(row: &Row<'_>) -> Result<Message, Error> {
         boc: row.get(3)?,
         wallet_before: from_sql(row.get(4)?)?,
         after_lt: row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
+    })
+}
+
+fn entry(row: &Row<'_>) -> Result<Entry, Error> {
+    let fee: Option<i64> = row.get(4)?;
+    Ok(Entry {
+        kind: if row.get(0)? { "payout" } else { "withdrawal" },
+        ended_unix_s: row.get::<_, Option<i64>>(1)?.map(i64::cast_unsigned),
+        address: row.get(2)?,
+        amount: from_sql(row.get(3)?)?,
+        fee: fee.map(from_sql).transpose()?,
+        seqno: row.get(5)?,
     })
 }
 

@@ -1,4 +1,4 @@
-//! `serve`, `settle`, `channels` and `address`, with a real TVM behind them: what they print, how they end, and what a
+//! `serve`, `payouts`, `earnings`, `channels` and `address`, with a real TVM behind them: what they print, how they end, and what a
 //! `kill -9` costs.
 
 use crate::process;
@@ -98,8 +98,14 @@ impl Provider {
     }
 
     async fn settle(&self) -> Value {
-        self.json(&["settle", "--json", "--channel", &self.channel.to_string()])
-            .await
+        self.json(&[
+            "payouts",
+            "settle",
+            "--json",
+            "--channel",
+            &self.channel.to_string(),
+        ])
+        .await
     }
 
     fn voucher(&self, cumulative: u64) -> SignedVoucher {
@@ -196,7 +202,7 @@ async fn settling_killed_at_any_moment_pays_everything_once() {
         let answer = post_voucher(&listen, &provider.voucher(round * 100_000_000)).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         let mut settling = provider
-            .command(&["settle", "--channel", &channel])
+            .command(&["payouts", "settle", "--channel", &channel])
             .spawn()
             .expect("starts");
         tokio::time::sleep(Duration::from_millis(8 * round)).await;
@@ -334,6 +340,87 @@ async fn a_key_is_made_once_and_a_backup_of_a_running_proxy_is_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_earned_is_shown_withdrawn_and_listed() {
+    let provider = provider().await;
+    let (mut child, listen) = provider.serve().await;
+    post_voucher(&listen, &provider.voucher(700_000_000)).await;
+    let status = provider.json(&["payouts", "status", "--json"]).await;
+    assert_eq!(nano(&status, "unpaid_nano"), 700_000_000);
+    assert_eq!(status["signs"], true);
+    // A dry run changes nothing.
+    let planned = provider
+        .json(&["payouts", "settle", "--json", "--dry-run"])
+        .await;
+    assert_eq!(nano(&planned["claims"][0], "price_nano"), 700_000_000);
+    let wallet = Wallet::from_seed(&PAYEE_SEED, ChainId::EMBEDDED).address();
+    let holds = || provider.ledger.account(&wallet).expect("read").balance.0;
+    assert_eq!(holds(), 5_000_000_000);
+    let settled = provider.json(&["payouts", "settle", "--json"]).await;
+    assert_eq!(nano(&settled["channels"][0], "price_nano"), 700_000_000);
+    let cold = Address {
+        workchain: 0,
+        hash: [9; 32],
+    };
+    let to = cold.friendly_unbounceable();
+    let withdraw = |more: &[&'static str]| {
+        let mut arguments = vec!["payouts", "withdraw", "--to", &to, "--amount", "1.25"];
+        arguments.extend(more);
+        let command = provider.command(&arguments);
+        async move { { command }.output().await.expect("the program runs") }
+    };
+    let dry = withdraw(&["--dry-run"]).await;
+    let said = String::from_utf8_lossy(&dry.stdout).into_owned();
+    assert!(
+        said.contains("1.250000000 TON (1250000000 nanoTON)"),
+        "{said}"
+    );
+    let received = || provider.ledger.account(&cold).expect("read").balance.0;
+    assert_eq!(received(), 0);
+    let sent = withdraw(&[]).await;
+    assert!(sent.status.success(), "{sent:?}");
+    assert_eq!(received(), 1_250_000_000);
+    let too_much = ["payouts", "withdraw", "--to", &to, "--amount", "100"];
+    assert_eq!(provider.run(&too_much).await.status.code(), Some(1));
+    let csv = provider.run(&["earnings", "--csv"]).await.stdout;
+    let csv = String::from_utf8(csv).expect("text");
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines.len(), 3, "{csv}");
+    assert!(lines[1].starts_with("payout,") && lines[1].contains(",700000000,0.700000000,"));
+    assert!(lines[2].starts_with("withdrawal,") && lines[2].contains(",1250000000,"));
+    child.kill().await.expect("killed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn books_that_are_older_than_the_chain_are_named_and_taken_over_by_command() {
+    let provider = provider().await;
+    let wallet = Wallet::from_seed(&PAYEE_SEED, ChainId::EMBEDDED);
+    let away = settlement::Transfer::money(provider.channel, Nano(1));
+    let boc = wallet.transfer(0, FAR, &[away]).expect("one transfer");
+    provider.ledger.send_external(&boc).expect("accepted");
+    let (mut child, listen) = provider.serve().await;
+    post_voucher(&listen, &provider.voucher(700_000_000)).await;
+    let refused = provider.run(&["payouts", "settle"]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("host-proxy payouts adopt"), "{said}");
+    assert_eq!(
+        provider.run(&["payouts", "status"]).await.status.code(),
+        Some(1)
+    );
+    provider
+        .json(&["payouts", "adopt", "--json", "--dry-run"])
+        .await;
+    assert_eq!(
+        provider.run(&["payouts", "settle"]).await.status.code(),
+        Some(1)
+    );
+    let adopted = provider.json(&["payouts", "adopt", "--json"]).await;
+    assert_eq!(adopted["taken_over"], true);
+    assert_eq!(nano(&provider.settle().await, "price_nano"), 700_000_000);
+    child.kill().await.expect("killed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_exit_code_tells_refusal_from_misuse() {
     let provider = provider().await;
     let address = provider.json(&["address", "--json"]).await;
@@ -341,13 +428,18 @@ async fn the_exit_code_tells_refusal_from_misuse() {
     assert_eq!(address["address"], payee.address().to_string());
     assert_eq!(address["public_key"], hex::encode(payee.public_key()));
     let no_voucher = provider
-        .run(&["settle", "--channel", &provider.channel.to_string()])
+        .run(&[
+            "payouts",
+            "settle",
+            "--channel",
+            &provider.channel.to_string(),
+        ])
         .await;
     assert_eq!(no_voucher.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&no_voucher.stderr).contains("no voucher"));
     assert_eq!(
         provider
-            .run(&["settle", "--channel", "nonsense"])
+            .run(&["payouts", "settle", "--channel", "nonsense"])
             .await
             .status
             .code(),

@@ -367,7 +367,10 @@ async fn many_close_at_once(channels: u64) {
     world.clock.advance(Duration::from_secs(6));
     let before = world.clock.now();
     world.run("serve", End::Done).await;
-    let took = world.clock.now() - before;
+    // The last claim's end: the clock runs on while the child looks whether it is done.
+    let ended = world.store.entries().expect("read").into_iter();
+    let last = ended.filter_map(|entry| entry.ended_unix_s).max();
+    let took = Duration::from_secs(last.expect("something was paid")) - before;
     println!("{channels} channels: {} s of virtual time", took.as_secs());
     for (index, terms) in world.channels.iter().enumerate() {
         let state = world.state(&terms.address());
