@@ -15,7 +15,7 @@ use crate::settle::SettleError;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use collateral::CollateralCommand;
 use machines::{CheckArguments, LaunchArguments};
-use payee::{BackupArguments, KeygenArguments};
+use payee::{BackupArguments, DelegateArguments, KeygenArguments};
 use payouts::{EarningsArguments, PayoutsCommand};
 use serde_json::json;
 use std::future::Future;
@@ -35,7 +35,7 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 Examples:
   host-proxy check                                what this host lacks for a TDX guest
   host-proxy launch --image image --tools tools.json --config guest.json --run run
-  host-proxy keygen --out payee.key               the payee's key and wallet
+  host-proxy keygen --out keys                    the provider's keys and wallet
   host-proxy address --config host-proxy.yaml     the payee, for the guest's configuration
   host-proxy collateral fetch --config collateral.yaml --quote quote.bin --out collateral.json
   host-proxy serve --config host-proxy.yaml       relay jobs until SIGTERM
@@ -69,9 +69,15 @@ enum Command {
         after_help = "Example:\n  host-proxy earnings --config host-proxy.yaml --csv > earnings.csv"
     )]
     Earnings(EarningsArguments),
-    /// Make the payee's key, and print its wallet and what it needs.
+    /// Make the provider's three keys, and print the wallet and what it needs.
+    #[command(after_help = "Example:\n  host-proxy keygen --out keys --passphrase file:passphrase")]
     Keygen(KeygenArguments),
-    /// Print the payee's wallet address and public key.
+    /// Let the endorsing key endorse for longer. Run it where the payee's key is.
+    #[command(
+        after_help = "Example:\n  host-proxy delegate --payee-key file:payee.key --endorsing-key 5f3a... --chain -239 --out delegation"
+    )]
+    Delegate(DelegateArguments),
+    /// Print the wallet's address and the public keys.
     Address(Common),
     /// Print what is owed, promised and paid on every channel.
     Channels(Common),
@@ -190,6 +196,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Payouts(command) => return payouts::run(command).await,
         Command::Earnings(arguments) => return payouts::earnings(&arguments),
         Command::Keygen(arguments) => payee::keygen(&arguments)?,
+        Command::Delegate(arguments) => payee::delegate(&arguments)?,
         Command::Address(common) => payee::address(&common)?,
         Command::Backup(arguments) => payee::backup(&arguments)?,
         Command::Channels(common) => channels(&common).await?,

@@ -32,6 +32,7 @@ mod fixtures;
 mod guest;
 mod guest_policy;
 mod http;
+mod keys;
 #[cfg(test)]
 mod kill;
 mod launch;
@@ -61,4 +62,5 @@ pub use config::{
 pub use credit::{Credit, CreditRefused};
 pub use error::Error;
 pub use guest::{GuestAddress, GuestAddressError};
+pub use keys::SecretSource;
 pub use tools::Tools;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 /// A configuration file; ours are under 2 KiB.
 pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
-/// A key file: 64 hex digits and a line end, with room for stray white space.
+/// A passphrase and its line end.
+pub const PASSPHRASE_BYTES_MAX: u64 = 1024;
+/// A key file: 64 hex digits, or a sealed key's 188 characters, and a line end, with room for stray white space.
 pub const KEY_FILE_BYTES_MAX: u64 = 256;
 /// Open HTTP connections. One more waits in the listen queue until another ends.
 pub const CONNECTIONS_MAX: usize = 256;
@@ -131,6 +133,8 @@ pub const NODE_PATIENCE: Duration = Duration::from_secs(60);
 pub const NODE_REFUSALS_MAX: u32 = 5;
 /// and the pause before the first repetition; each further one is twice as long.
 pub const NODE_REFUSED_PAUSE: Duration = Duration::from_millis(250);
+/// How long before the end of the endorsing key's delegation it is said.
+pub const DELEGATION_ENDS_SOON_S: u64 = 30 * 24 * 3600;
 /// The most calls a second that the configuration may allow.
 pub const CALLS_PER_S_MAX: u32 = 1_000;
 /// How long running jobs may take to end after a request to stop.

@@ -78,7 +78,7 @@ pub struct Reservation {
 impl Proxy {
     /// Opens the state file and reads the key.
     pub fn open(config: &Config) -> Result<Self, Error> {
-        let payee = Payee::read(&config.payee_key_file, config.chain)?;
+        let payee = Payee::open(config)?;
         let store = Store::open(&config.state, &payee.address(), config.chain)?;
         let node = Node::new(config.toncenter.clone()).paced(config.calls_per_s);
         let expected = ExpectedPayee {
@@ -90,7 +90,7 @@ impl Proxy {
             channels: Channels::new(node.clone(), store.clone(), expected)
                 .with_witness(config.second.as_ref().map(Witness::new)),
             payee,
-            lock: SignerLock::new(&config.state, Some(&config.payee_key_file)),
+            lock: SignerLock::new(&config.state, config.wallet_key.file()),
             store,
             node,
             guest: config.guest.clone(),
@@ -297,7 +297,7 @@ impl Proxy {
     ) -> Result<Bundle, ApiError> {
         let keyset = endorsed.keyset;
         let bundle = Bundle {
-            version: 1,
+            version: endorsed.endorsement.bundle_version(),
             collateral: self.collateral.for_evidence(&endorsed.evidence).await?,
             evidence: endorsed.evidence,
             endorsement: endorsed.endorsement,

@@ -18,6 +18,7 @@ use tokio::process::{Child, Command};
 
 const FAR: u32 = 4_000_000_000;
 const PAYEE_SEED: [u8; 32] = [1; 32];
+const ENDORSING_SEED: [u8; 32] = [201; 32];
 const PAYER_SEED: [u8; 32] = [2; 32];
 
 struct Provider {
@@ -44,7 +45,7 @@ async fn provider() -> Provider {
         payer: payer.address(),
         payee: payee.address(),
         payer_key: payer_key().verifying_key().to_bytes(),
-        payee_key: payee.public_key(),
+        payee_key: payee_key(),
         close_delay_s: 3600,
         claims_until: FAR,
         salt: 0,
@@ -58,10 +59,14 @@ async fn provider() -> Provider {
     let write = |name: &str, text: &str| {
         std::fs::write(directory.path().join(name), text).expect("written")
     };
-    write("payee.key", &format!("{}\n", hex::encode(PAYEE_SEED)));
+    write("wallet.key", &format!("{}\n", hex::encode(PAYEE_SEED)));
+    write("endorsing.key", &hex::encode(ENDORSING_SEED));
+    write("delegation", &delegation());
     write("collateral.json", "{}");
     let config = include_str!("../../example.yaml")
         .replace("127.0.0.1:9000", "127.0.0.1:0")
+        .replace("keys/", "")
+        .replace(&"22".repeat(32), &hex::encode(payee_key()))
         .replace("127.0.0.1:8081", &node.to_string());
     write("host-proxy.yaml", &config);
     Provider {
@@ -69,6 +74,20 @@ async fn provider() -> Provider {
         ledger,
         channel: terms.address(),
     }
+}
+
+/// The payee's public key; its secret signs the delegation to [`ENDORSING_SEED`].
+fn payee_key() -> [u8; 32] {
+    SigningKey::from_bytes(&[101; 32])
+        .verifying_key()
+        .to_bytes()
+}
+
+fn delegation() -> String {
+    let endorsing = SigningKey::from_bytes(&ENDORSING_SEED).verifying_key();
+    let payee = SigningKey::from_bytes(&[101; 32]);
+    let signed = wire::Delegation::sign(endorsing.to_bytes(), FAR, ChainId::EMBEDDED, &payee);
+    hex::encode(signed.encode())
 }
 
 fn payer_key() -> SigningKey {
@@ -279,7 +298,7 @@ async fn at_its_start_it_says_what_is_wrong_without_being_asked() {
     assert!(said.contains("guest.sock"), "{said}");
     assert!(!said.contains('\u{1b}'), "colour codes in a file: {said}");
     // Another payee, whose wallet is empty.
-    let key = provider.directory.path().join("payee.key");
+    let key = provider.directory.path().join("wallet.key");
     std::fs::write(&key, hex::encode([9; 32])).expect("written");
     std::fs::remove_file(provider.directory.path().join("host-proxy.sqlite")).expect("removed");
     let said = said_at_the_start(&provider, "a claim needs").await;
@@ -292,32 +311,83 @@ async fn at_its_start_it_says_what_is_wrong_without_being_asked() {
 async fn a_key_is_made_once_and_a_backup_of_a_running_proxy_is_whole() {
     let provider = provider().await;
     let path = |name: &str| provider.directory.path().join(name);
-    let keygen = || {
+    let host_proxy = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_host-proxy"));
-        command
-            .args(["keygen", "--json", "--out"])
-            .arg(path("new.key"));
-        command.output()
+        command.args(arguments).env("PHRASE", "correct horse");
+        async move { { command }.output().await.expect("the program runs") }
     };
-    let made = keygen().await.expect("the program runs");
+    let out = path("keys");
+    let out = out.to_str().expect("text");
+    let keygen = [
+        "keygen",
+        "--json",
+        "--passphrase",
+        "env:PHRASE",
+        "--out",
+        out,
+    ];
+    let made = host_proxy(&keygen).await;
     assert!(made.status.success(), "{made:?}");
-    let text = std::fs::read_to_string(path("new.key")).expect("written");
-    let mode = std::fs::metadata(path("new.key"))
-        .expect("there")
-        .permissions()
-        .mode();
-    assert_eq!(mode & 0o777, 0o600);
-    let mut seed = [0; 32];
-    hex::decode_to_slice(text.trim(), &mut seed).expect("a seed");
+    for name in ["payee.key", "wallet.key", "endorsing.key"] {
+        let file = path("keys").join(name);
+        let mode = std::fs::metadata(&file)
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let text = std::fs::read_to_string(&file).expect("read");
+        assert!(text.starts_with("chrysalis-key-v1 "), "{text}");
+    }
     let said: Value = serde_json::from_slice(&made.stdout).expect("JSON");
-    let wallet = Wallet::from_seed(&seed, ChainId::EMBEDDED);
-    assert_eq!(said["address"], wallet.address().to_string());
-    assert_eq!(said["friendly"], wallet.address().friendly_unbounceable());
-    assert_eq!(keygen().await.expect("it runs").status.code(), Some(1));
+    // What it says of them is what the keys say, opened with the passphrase.
+    let config = std::fs::read_to_string(path("host-proxy.yaml")).expect("read");
+    let config = config
+        .replace("file:", "file:keys/")
+        .replace("delegation: ", "passphrase: env:PHRASE\ndelegation: keys/")
+        .replace(
+            &hex::encode(payee_key()),
+            said["public_key"].as_str().expect("text"),
+        );
+    std::fs::write(path("new.yaml"), config).expect("written");
+    let new = path("new.yaml");
+    let new = new.to_str().expect("text");
+    let shown = host_proxy(&["address", "--json", "--config", new]).await;
+    assert!(shown.status.success(), "{shown:?}");
     assert_eq!(
-        std::fs::read_to_string(path("new.key")).expect("there"),
-        text
+        serde_json::from_slice::<Value>(&shown.stdout).expect("JSON"),
+        said
     );
+    assert_eq!(
+        host_proxy(&keygen).await.status.code(),
+        Some(1),
+        "never twice"
+    );
+    // A longer delegation takes the payee's key.
+    let (key, longer) = (format!("file:{out}/payee.key"), path("longer"));
+    let endorsing = said["endorsing_key"].as_str().expect("text");
+    let longer = longer.to_str().expect("text");
+    let delegate = [
+        "delegate",
+        "--payee-key",
+        &key,
+        "--passphrase",
+        "env:PHRASE",
+    ];
+    let rest = [
+        "--endorsing-key",
+        endorsing,
+        "--days",
+        "900",
+        "--out",
+        longer,
+    ];
+    let delegated = host_proxy(&[&delegate[..], &rest].concat()).await;
+    assert!(delegated.status.success(), "{delegated:?}");
+    std::fs::copy(longer, path("keys").join("delegation")).expect("copied");
+    let shown = host_proxy(&["address", "--json", "--config", new]).await;
+    let shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    let until = |of: &Value| of["endorses_until"].as_u64().expect("a number");
+    assert!(until(&shown) > until(&said) + 500 * 86_400);
 
     let (mut child, listen) = provider.serve().await;
     let answer = post_voucher(&listen, &provider.voucher(700_000_000)).await;
@@ -426,7 +496,7 @@ async fn the_exit_code_tells_refusal_from_misuse() {
     let address = provider.json(&["address", "--json"]).await;
     let payee = Wallet::from_seed(&PAYEE_SEED, ChainId::EMBEDDED);
     assert_eq!(address["address"], payee.address().to_string());
-    assert_eq!(address["public_key"], hex::encode(payee.public_key()));
+    assert_eq!(address["public_key"], hex::encode(payee_key()));
     let no_voucher = provider
         .run(&[
             "payouts",
