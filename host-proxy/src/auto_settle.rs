@@ -107,6 +107,8 @@ fn in_order(all: &mut [Due]) {
 }
 
 #[cfg(test)]
+mod day;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::fixtures::{

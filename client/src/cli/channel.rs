@@ -65,12 +65,6 @@ pub(super) enum ChannelCommand {
         #[arg(long, value_name = "FILE")]
         new_key: PathBuf,
     },
-    /// Print the address of the wallet that pays for opening the channel.
-    Wallet {
-        /// The configuration file.
-        #[arg(long)]
-        config: PathBuf,
-    },
     /// Show the channel's state on chain.
     Show {
         /// The configuration file.
@@ -109,10 +103,6 @@ pub(super) async fn run(given: ChannelCommand) -> anyhow::Result<()> {
         ChannelCommand::Withdraw { order } => carry_out(&order, Order::Withdraw).await,
         ChannelCommand::Rotate { order, new_key } => {
             carry_out(&order, Order::Rotate(public_key(&new_key)?)).await
-        }
-        ChannelCommand::Wallet { config } => {
-            println!("{}", Config::read(&config)?.wallet()?.address());
-            Ok(())
         }
         ChannelCommand::Show { config, json } => show(&Config::read(&config)?, json).await,
     }
