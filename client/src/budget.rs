@@ -286,6 +286,15 @@ impl Budget {
         Ok(true)
     }
 
+    /// How many receipts are on file, and everything promised for them.
+    pub fn spent(&self) -> Result<(u64, Nano), BudgetError> {
+        let connection = self.lock();
+        let jobs: i64 = connection
+            .query_row("SELECT COUNT(*) FROM receipts", [], |row| row.get(0))
+            .map_err(storage)?;
+        Ok((jobs.cast_unsigned(), cumulative(&connection)?))
+    }
+
     /// A receipt on file.
     pub fn receipt(&self, digest: &ReceiptDigest) -> Result<Option<StoredReceipt>, BudgetError> {
         self.lock()

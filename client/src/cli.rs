@@ -1,6 +1,7 @@
 //! The command line. Data goes to stdout, messages to stderr; 0 is success, 1 a refusal or failure, 2 misuse.
 
 mod channel;
+mod wallet;
 
 use crate::attestation::{Attestation, Verifier};
 use crate::client::{Answer, Client};
@@ -127,6 +128,11 @@ enum Command {
         #[command(subcommand)]
         command: channel::ChannelCommand,
     },
+    /// Make, fund and show the wallet that pays for the channel.
+    Wallet {
+        #[command(subcommand)]
+        command: wallet::WalletCommand,
+    },
     /// Print a completion script for a shell.
     #[command(
         after_help = "Example:\n  chrysalis completions bash > ~/.local/share/bash-completion/completions/chrysalis"
@@ -238,6 +244,7 @@ async fn dispatch(given: Command) -> anyhow::Result<()> {
             serve_command(&common, listen, open, unknown).await
         }
         Command::Channel { command } => channel::run(command).await,
+        Command::Wallet { command } => wallet::run(command).await,
         Command::Keygen { files } => {
             for path in &files {
                 println!("{}  {}", hex::encode(new_key(path)?), path.display());

@@ -2,6 +2,7 @@
 
 mod endpoint;
 mod page;
+mod wallet;
 mod world;
 
 use attest::Manifest;

@@ -4,7 +4,7 @@ use crate::channels::MaxAge;
 use crate::config::SettleRule;
 use crate::limits::{CLAIM_COST, CLAIM_WORTH, CLAIMS_END_SOON_S, SWEEP_S, SWEEP_S_MIN};
 use crate::proxy::Proxy;
-use crate::settle::SettleError;
+use crate::settle::{SettleError, Settled};
 use settlement::{Address, ChannelState, Nano};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use std::time::Duration;
 pub(crate) async fn settle_automatically(proxy: Arc<Proxy>, rule: Option<SettleRule>) {
     loop {
         let pause_s = sweep(&proxy, rule).await;
-        tokio::time::sleep(Duration::from_secs(pause_s)).await;
+        crate::clock::pause(Duration::from_secs(pause_s)).await;
     }
 }
 
@@ -48,28 +48,38 @@ pub(crate) async fn sweep(proxy: &Proxy, rule: Option<SettleRule>) -> u64 {
         }
     }
     in_order(&mut all);
-    let mut pause_s = interval_s;
-    for Due {
-        channel,
-        until_unix_s,
-        ..
-    } in all
-    {
-        match proxy.settler().settle(&channel).await {
-            Ok(settled) => {
-                let (price, fee) = (settled.price_nano, settled.fee_nano);
-                tracing::info!(%channel, %price, ?fee, "settled");
-            }
-            // Said where it was noticed, and remembered.
-            Err(SettleError::Over { .. }) => {}
-            Err(error) => {
-                tracing::error!(%channel, %error, until_unix_s, "not settled");
-                let left_s = u64::from(until_unix_s).saturating_sub(crate::clock::now_unix_s());
-                pause_s = pause_s.min((left_s / 4).max(SWEEP_S_MIN));
-            }
+    let channels: Vec<Address> = all.iter().map(|due| due.channel).collect();
+    let failed: Vec<Address> = match proxy.settler().settle_all(&channels).await {
+        Ok(results) => results.into_iter().filter_map(failed).collect(),
+        Err(error) => {
+            tracing::error!(%error, channels = channels.len(), "nothing is settled");
+            channels
+        }
+    };
+    let ends = all.iter().filter(|due| failed.contains(&due.channel));
+    let left_s = ends.map(|due| {
+        let until_s = u64::from(due.until_unix_s);
+        until_s.saturating_sub(crate::clock::now_unix_s())
+    });
+    let soonest_s = left_s.min().map(|left_s| (left_s / 4).max(SWEEP_S_MIN));
+    soonest_s.map_or(interval_s, |soonest_s| soonest_s.min(interval_s))
+}
+
+/// Says what became of a channel, and returns it if it has to be tried again.
+fn failed((channel, result): (Address, Result<Settled, SettleError>)) -> Option<Address> {
+    match result {
+        Ok(settled) => {
+            let (price, fee) = (settled.price_nano, settled.fee_nano);
+            tracing::info!(%channel, %price, ?fee, "settled");
+            None
+        }
+        // Said where it was noticed, and remembered.
+        Err(SettleError::Over { .. }) => None,
+        Err(error) => {
+            tracing::error!(%channel, %error, "not settled");
+            Some(channel)
         }
     }
-    pause_s
 }
 
 /// Whether a channel in this state is due: at its threshold, or at once where the payer could soon make its vouchers void.
@@ -96,6 +106,8 @@ fn in_order(all: &mut [Due]) {
     all.sort_by_key(|due| (!due.endangered, due.until_unix_s, due.channel));
 }
 
+#[cfg(test)]
+mod day;
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 mod collateral;
 mod machines;
 mod payee;
+mod payouts;
 
 use crate::channels::{ChannelRefused, MaxAge};
 use crate::config::Config;
@@ -14,9 +15,9 @@ use crate::settle::SettleError;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use collateral::CollateralCommand;
 use machines::{CheckArguments, LaunchArguments};
-use payee::{BackupArguments, KeygenArguments};
+use payee::{BackupArguments, DelegateArguments, KeygenArguments};
+use payouts::{EarningsArguments, PayoutsCommand};
 use serde_json::json;
-use settlement::Address;
 use std::future::Future;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -34,13 +35,15 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 Examples:
   host-proxy check                                what this host lacks for a TDX guest
   host-proxy launch --image image --tools tools.json --config guest.json --run run
-  host-proxy keygen --out payee.key               the payee's key and wallet
+  host-proxy keygen --out keys                    the provider's keys and wallet
   host-proxy address --config host-proxy.yaml     the payee, for the guest's configuration
   host-proxy collateral fetch --config collateral.yaml --quote quote.bin --out collateral.json
   host-proxy serve --config host-proxy.yaml       relay jobs until SIGTERM
   host-proxy channels --config host-proxy.yaml    what is owed, promised and paid
   host-proxy backup --config host-proxy.yaml --out backup.sqlite
-  host-proxy settle --config host-proxy.yaml --channel 0:5f3a...   claim the highest voucher of a channel
+  host-proxy payouts status --config host-proxy.yaml   what waits to be paid, and until when
+  host-proxy payouts settle --config host-proxy.yaml   claim what is worth a claim
+  host-proxy earnings --config host-proxy.yaml --csv   what was paid, for the accountant
 
 Warnings and errors are logged to stderr; RUST_LOG=host_proxy=debug logs more. Payloads are never logged.
 
@@ -58,17 +61,23 @@ enum Command {
         after_help = "With --json the first line on stdout is {\"ready\":true,\"listen\":\"127.0.0.1:PORT\"}."
     )]
     Serve(Common),
-    /// Claim the highest voucher of a channel and wait until the chain shows the payout. Safe to repeat after a crash.
-    Settle {
-        #[command(flatten)]
-        common: Common,
-        /// The channel's raw address, `0:` and 64 hex digits.
-        #[arg(long)]
-        channel: Address,
-    },
-    /// Make the payee's key, and print its wallet and what it needs.
+    /// Show, claim and withdraw what was earned.
+    #[command(subcommand)]
+    Payouts(PayoutsCommand),
+    /// Print what was paid to the wallet and withdrawn from it.
+    #[command(
+        after_help = "Example:\n  host-proxy earnings --config host-proxy.yaml --csv > earnings.csv"
+    )]
+    Earnings(EarningsArguments),
+    /// Make the provider's three keys, and print the wallet and what it needs.
+    #[command(after_help = "Example:\n  host-proxy keygen --out keys --passphrase file:passphrase")]
     Keygen(KeygenArguments),
-    /// Print the payee's wallet address and public key.
+    /// Let the endorsing key endorse for longer. Run it where the payee's key is.
+    #[command(
+        after_help = "Example:\n  host-proxy delegate --payee-key file:payee.key --endorsing-key 5f3a... --chain -239 --out delegation"
+    )]
+    Delegate(DelegateArguments),
+    /// Print the wallet's address and the public keys.
     Address(Common),
     /// Print what is owed, promised and paid on every channel.
     Channels(Common),
@@ -184,8 +193,10 @@ fn wants_json() -> bool {
 async fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Serve(common) => serve(&common).await?,
-        Command::Settle { common, channel } => settle(&common, channel).await?,
+        Command::Payouts(command) => return payouts::run(command).await,
+        Command::Earnings(arguments) => return payouts::earnings(&arguments),
         Command::Keygen(arguments) => payee::keygen(&arguments)?,
+        Command::Delegate(arguments) => payee::delegate(&arguments)?,
         Command::Address(common) => payee::address(&common)?,
         Command::Backup(arguments) => payee::backup(&arguments)?,
         Command::Channels(common) => channels(&common).await?,
@@ -242,32 +253,6 @@ fn announce(json: bool, listen: SocketAddr, what: &str) {
     }
 }
 
-async fn settle(common: &Common, channel: Address) -> Result<(), Error> {
-    let proxy = Proxy::open(&Config::read(&common.config)?)?;
-    let settled = proxy.settler().settle(&channel).await;
-    let settled = settled.map_err(settle_error)?;
-    if common.json {
-        println!("{}", json!(settled));
-    } else if settled.price_nano.0 == 0 {
-        println!(
-            "Nothing to settle: {} are already paid.",
-            settled.paid_after_nano.in_ton()
-        );
-    } else {
-        println!(
-            "The channel paid {}; the claim cost {}; the wallet holds {}.",
-            settled.price_nano.in_ton(),
-            settled
-                .fee_nano
-                .map_or("an unknown amount".to_owned(), |fee| fee
-                    .in_ton()
-                    .to_string()),
-            settled.wallet_after_nano.in_ton()
-        );
-    }
-    Ok(())
-}
-
 async fn channels(common: &Common) -> Result<(), Error> {
     let proxy = Proxy::open(&Config::read(&common.config)?)?;
     let mut list = Vec::new();
@@ -313,7 +298,12 @@ async fn channels(common: &Common) -> Result<(), Error> {
 fn settle_error(error: SettleError) -> Error {
     let fault = match &error {
         SettleError::Store(_) | SettleError::Channel(ChannelRefused::Store(_)) => Fault::Host,
-        SettleError::Wallet { .. } | SettleError::NoVoucher(_) => Fault::Configuration,
+        SettleError::Wallet { .. }
+        | SettleError::TooLittle { .. }
+        | SettleError::NoVoucher(_)
+        | SettleError::Signer(_)
+        | SettleError::OldBooks { .. }
+        | SettleError::AnotherSigner { .. } => Fault::Configuration,
         SettleError::Void(_) | SettleError::Over { .. } => Fault::Payer,
         _ => Fault::Node,
     };

@@ -6,7 +6,8 @@ mod collateral;
 use crate::credit::Credit;
 use crate::error::{Context, Error, Fault, read_file};
 use crate::guest::GuestAddress;
-use crate::limits::{CONFIG_BYTES_MAX, SWEEP_S_MAX, TWO_NODES_ABOVE};
+use crate::keys::SecretSource;
+use crate::limits::{CALLS_PER_S_MAX, CONFIG_BYTES_MAX, SWEEP_S_MAX, TWO_NODES_ABOVE};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use settlement::{ChainId, Nano};
@@ -24,12 +25,22 @@ pub struct Config {
     pub guest: GuestAddress,
     /// The node that is asked about channels and that takes payouts.
     pub toncenter: NodeUrl,
+    /// The most calls a second that `toncenter` allows; absent: as many as there are.
+    pub calls_per_s: Option<u32>,
     /// A second node, which must agree about channels above an amount. A live chain demands it (SECURITY.md 22).
     pub second: Option<SecondNode>,
     /// The chain that settles.
     pub chain: ChainId,
-    /// A file with the seed of the payee's key.
-    pub payee_key_file: PathBuf,
+    /// The payee's public key, as the guest's configuration and the channels name it. Its secret is not needed here.
+    pub payee_key: [u8; 32],
+    /// The wallet's key, which signs payouts.
+    pub wallet_key: SecretSource,
+    /// The key that endorses the guest's keysets.
+    pub endorsing_key: SecretSource,
+    /// A file with the payee's word for the endorsing key, made by `keygen` or `delegate`.
+    pub delegation: PathBuf,
+    /// Where the passphrase of sealed keys is.
+    pub passphrase: Option<SecretSource>,
     /// Where Intel's collateral for the guest's platform comes from.
     pub collateral: BundleCollateral,
     /// What the guest is verified by before its keyset is endorsed; only a simulated chain may go without.
@@ -111,6 +122,7 @@ impl Config {
                 "settle.interval_s must be 1 to {SWEEP_S_MAX}: a payer may close an hour after it asked to"
             )));
         }
+        let keys = Keys::finish(&file, directory)?;
         let credit = Credit::new(file.exposure_start_nano, file.exposure_max_nano);
         let credit = credit.map_err(|why| refused(why.to_string()))?;
         let configuration = Fault::Configuration;
@@ -144,13 +156,24 @@ impl Config {
             (None, None) => None,
         };
         let (toncenter, second) = nodes(&file.chain)?;
+        let calls_per_s = file.chain.calls_per_s;
+        if calls_per_s.is_some_and(|calls| !(1..=CALLS_PER_S_MAX).contains(&calls)) {
+            return Err(refused(format!(
+                "chain.calls_per_s must be 1 to {CALLS_PER_S_MAX}"
+            )));
+        }
         Ok(Config {
             listen: file.listen,
             guest,
             toncenter,
+            calls_per_s,
             second,
             chain: ChainId(file.chain.id),
-            payee_key_file: directory.join(file.payee_key_file),
+            payee_key: keys.payee_key,
+            wallet_key: keys.wallet_key,
+            endorsing_key: keys.endorsing_key,
+            delegation: keys.delegation,
+            passphrase: keys.passphrase,
             collateral,
             guest_files,
             state: directory.join(file.state),
@@ -162,6 +185,57 @@ impl Config {
         })
     }
 }
+
+/// The three keys of a configuration.
+struct Keys {
+    payee_key: [u8; 32],
+    wallet_key: SecretSource,
+    endorsing_key: SecretSource,
+    delegation: PathBuf,
+    passphrase: Option<SecretSource>,
+}
+
+impl Keys {
+    fn finish(file: &File, directory: &Path) -> Result<Self, Error> {
+        if file.payee_key_file.is_some() {
+            return Err(refused(ONE_KEY));
+        }
+        let missing =
+            |key: &str| refused(format!("{key} is missing (see host-proxy/example.yaml)"));
+        let source = |key: &str, text: &Option<String>| {
+            let text = text.as_deref().ok_or_else(|| missing(key))?;
+            // The value may be a key by mistake, so it is not repeated.
+            let source = text.parse::<SecretSource>();
+            let source = source.context(Fault::Configuration, || key.to_owned())?;
+            Ok::<_, Error>(source.within(directory))
+        };
+        let public = file
+            .payee_key
+            .as_deref()
+            .ok_or_else(|| missing("payee_key"))?;
+        let mut payee_key = [0; 32];
+        hex::decode_to_slice(public, &mut payee_key)
+            .map_err(|_| refused("payee_key must be the payee's public key, 64 hex digits"))?;
+        let delegation = file.delegation.as_ref();
+        let passphrase = file.passphrase.is_some();
+        Ok(Keys {
+            payee_key,
+            wallet_key: source("wallet_key", &file.wallet_key)?,
+            endorsing_key: source("endorsing_key", &file.endorsing_key)?,
+            delegation: directory.join(delegation.ok_or_else(|| missing("delegation"))?),
+            passphrase: match passphrase {
+                true => Some(source("passphrase", &file.passphrase)?),
+                false => None,
+            },
+        })
+    }
+}
+
+/// What is said to a configuration of earlier versions.
+const ONE_KEY: &str = "payee_key_file is of earlier versions, in which one key was payee, wallet and endorser, and whoever had it \
+    took all three. With the earlier version settle every channel and withdraw what the wallet holds. Then run \
+    `host-proxy keygen --out keys`, put payee_key, wallet_key, endorsing_key and delegation here as it prints them, name the new payee \
+    and payee_key in the guest's configuration, and launch the guest again; clients open new channels";
 
 /// The node, and the second one if it is configured or the chain demands it.
 fn nodes(chain: &ChainSection) -> Result<(NodeUrl, Option<SecondNode>), Error> {
@@ -252,7 +326,12 @@ struct File {
     listen: SocketAddr,
     guest: String,
     chain: ChainSection,
-    payee_key_file: PathBuf,
+    payee_key: Option<String>,
+    wallet_key: Option<String>,
+    endorsing_key: Option<String>,
+    delegation: Option<PathBuf>,
+    passphrase: Option<String>,
+    payee_key_file: Option<serde::de::IgnoredAny>,
     collateral: Option<PathBuf>,
     collateral_sources: Option<PathBuf>,
     guest_manifest: Option<PathBuf>,
@@ -267,6 +346,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct ChainSection {
     toncenter: String,
+    calls_per_s: Option<u32>,
     second: Option<String>,
     two_nodes_above_nano: Option<Nano>,
     id: i32,
@@ -293,6 +373,31 @@ mod tests {
         assert_eq!(config.credit.start, Nano(40_000_000));
         assert_eq!(config.toncenter.authority, "127.0.0.1:8081");
         assert!(config.state.starts_with("/etc/chrysalis"));
+    }
+
+    #[test]
+    fn the_single_key_of_earlier_versions_is_refused_with_what_to_do() {
+        let old = format!("{EXAMPLE}\npayee_key_file: payee.key\n");
+        let error = Config::from_yaml(&old, Path::new("")).expect_err("refused");
+        let said = error.to_string();
+        assert!(said.contains("host-proxy keygen --out keys"), "{said}");
+        for key in ["payee_key", "wallet_key", "endorsing_key", "delegation"] {
+            let without = EXAMPLE.replace(&format!("\n{key}: "), &format!("\n# {key}: "));
+            let error = Config::from_yaml(&without, Path::new("")).expect_err(key);
+            assert!(
+                error.to_string().contains(&format!("{key} is missing")),
+                "{error}"
+            );
+        }
+        // A key in place of where it is: refused, and not shown.
+        let key = "ab".repeat(32);
+        let inside = EXAMPLE.replace("file:keys/wallet.key", &key);
+        let error = Config::from_yaml(&inside, Path::new("")).expect_err("refused");
+        let said = error.to_string();
+        assert!(
+            said.contains("wallet_key") && !said.contains(&key),
+            "{said}"
+        );
     }
 
     #[test]
@@ -392,6 +497,7 @@ mod tests {
                 "  id: 20241\n  second: http://127.0.0.1:8081",
             ),
             ("  id: 20241", "  id: 20241\n  two_nodes_above_nano: \"5\""),
+            ("  id: 20241", "  id: 20241\n  calls_per_s: 0"),
             ("interval_s: 300", "interval_s: 0"),
             ("interval_s: 300", "interval_s: 901"),
             ("exposure_max_nano: 100000000", "exposure_max_nano: 0"),

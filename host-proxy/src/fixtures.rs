@@ -5,6 +5,7 @@ use crate::clock::now_unix_s;
 use crate::config::{BundleCollateral, Config, NodeUrl};
 use crate::credit::Credit;
 use crate::guest::GuestAddress;
+use crate::keys::SecretSource;
 use crate::payee::Payee;
 use ed25519_dalek::SigningKey;
 use ledger::Ledger;
@@ -20,9 +21,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use wire::{
-    Digest, Endpoint, Envelope, Evidence, Frame, FrameDecoder, FrameKind, KemKey, Keyset,
-    ModelOffer, Padding, Prices, SignedEnvelope,
+    Delegation, Digest, Endpoint, Envelope, Evidence, Frame, FrameDecoder, FrameKind, KemKey,
+    Keyset, ModelOffer, Padding, Prices, SignedEnvelope,
 };
+use zeroize::Zeroizing;
 
 pub(crate) const PAYEE_SEED: [u8; 32] = [1; 32];
 pub(crate) const DEPOSIT: Nano = Nano(1_000_000_000);
@@ -44,7 +46,28 @@ pub(crate) fn receipt_key() -> SigningKey {
 }
 
 pub(crate) fn payee() -> Payee {
-    Payee::from_seed(&PAYEE_SEED, ChainId::EMBEDDED)
+    payee_of(PAYEE_SEED[0], ChainId::EMBEDDED)
+}
+
+/// A provider whose wallet has the seed `[n; 32]`.
+pub(crate) fn payee_of(n: u8, chain: ChainId) -> Payee {
+    let (payee, endorsing) = (payee_key(n), endorsing_seed(n));
+    let public = SigningKey::from_bytes(&endorsing)
+        .verifying_key()
+        .to_bytes();
+    let delegation = Delegation::sign(public, FAR, chain, &payee);
+    let key = payee.verifying_key().to_bytes();
+    let parts = (key, &Zeroizing::new([n; 32]), &endorsing, delegation);
+    Payee::from_parts(parts, chain).expect("three keys")
+}
+
+/// The payee's key of that provider.
+pub(crate) fn payee_key(n: u8) -> SigningKey {
+    SigningKey::from_bytes(&[100 + n; 32])
+}
+
+fn endorsing_seed(n: u8) -> Zeroizing<[u8; 32]> {
+    Zeroizing::new([200 + n; 32])
 }
 
 pub(crate) fn channel_terms() -> ChannelTerms {
@@ -257,17 +280,33 @@ pub(crate) fn config(directory: &Path, toncenter: NodeUrl) -> Config {
         listen: ([127, 0, 0, 1], 0).into(),
         guest: GuestAddress::Unix(directory.join("guest.sock")),
         toncenter,
+        calls_per_s: None,
         second: None,
         chain: ChainId::EMBEDDED,
-        payee_key_file: directory.join("payee.key"),
+        payee_key: payee().public_key(),
+        wallet_key: SecretSource::File(directory.join("wallet.key")),
+        endorsing_key: SecretSource::File(directory.join("endorsing.key")),
+        delegation: directory.join("delegation"),
+        passphrase: None,
         collateral: BundleCollateral::File(directory.join("collateral.json")),
         guest_files: None,
         state: directory.join("state.sqlite"),
         credit: Credit::new(Some(Nano(1_000)), Nano(1_000)).expect("within bounds"),
         settle: None,
     };
-    std::fs::write(&config.payee_key_file, hex::encode(PAYEE_SEED)).expect("written");
-    std::fs::write(directory.join("collateral.json"), b"{}").expect("written");
+    let write = |name: &str, text: String| {
+        std::fs::write(directory.join(name), text).expect("written");
+    };
+    let endorsing = endorsing_seed(PAYEE_SEED[0]);
+    let public = SigningKey::from_bytes(&endorsing)
+        .verifying_key()
+        .to_bytes();
+    let payee = payee_key(PAYEE_SEED[0]);
+    let delegation = Delegation::sign(public, FAR, ChainId::EMBEDDED, &payee);
+    write("wallet.key", hex::encode(PAYEE_SEED));
+    write("endorsing.key", hex::encode(*endorsing));
+    write("delegation", hex::encode(delegation.encode()));
+    write("collateral.json", "{}".to_owned());
     config
 }
 

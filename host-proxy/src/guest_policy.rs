@@ -112,10 +112,7 @@ mod tests {
                 let bundle = Bundle {
                     version: 1,
                     evidence: evidence.encode(),
-                    endorsement: Endorsement::sign(
-                        keyset.digest(),
-                        &ed25519_dalek::SigningKey::from_bytes(&fixtures::PAYEE_SEED),
-                    ),
+                    endorsement: Endorsement::sign(keyset.digest(), &fixtures::payee_key(1)),
                     collateral: module.collateral_json().to_vec(),
                 };
                 bundle.encode()

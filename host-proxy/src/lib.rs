@@ -32,6 +32,9 @@ mod fixtures;
 mod guest;
 mod guest_policy;
 mod http;
+mod keys;
+#[cfg(test)]
+mod kill;
 mod launch;
 pub mod limits;
 mod node;
@@ -41,6 +44,7 @@ mod receipts;
 mod relay;
 mod server;
 mod settle;
+mod signer;
 mod startup;
 mod store;
 mod tools;
@@ -58,4 +62,5 @@ pub use config::{
 pub use credit::{Credit, CreditRefused};
 pub use error::Error;
 pub use guest::{GuestAddress, GuestAddressError};
+pub use keys::SecretSource;
 pub use tools::Tools;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 /// A configuration file; ours are under 2 KiB.
 pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
-/// A key file: 64 hex digits and a line end, with room for stray white space.
+/// A passphrase and its line end.
+pub const PASSPHRASE_BYTES_MAX: u64 = 1024;
+/// A key file: 64 hex digits, or a sealed key's 188 characters, and a line end, with room for stray white space.
 pub const KEY_FILE_BYTES_MAX: u64 = 256;
 /// Open HTTP connections. One more waits in the listen queue until another ends.
 pub const CONNECTIONS_MAX: usize = 256;
@@ -119,6 +121,22 @@ pub const PAYOUT_MARGIN_S: u32 = 30;
 pub const PAYOUT_WATCH: Duration = Duration::from_secs(240);
 /// Pause between two checks of a payout.
 pub const PAYOUT_POLL: Duration = Duration::from_millis(300);
+/// Claims in one message of the wallet. It could carry 255; a hundred are some 30 KiB, half of what the network takes.
+pub const CLAIMS_PER_MESSAGE_MAX: usize = 100;
+/// How long a process waits until it may sign, while another one of this host does.
+pub const SIGNER_WAIT: Duration = Duration::from_secs(60);
+/// Pause between two attempts.
+pub const SIGNER_POLL: Duration = Duration::from_millis(100);
+/// How long settling waits for a node that is behind what it has shown before.
+pub const NODE_PATIENCE: Duration = Duration::from_secs(60);
+/// How often a call is repeated that the node refused for there being too many,
+pub const NODE_REFUSALS_MAX: u32 = 5;
+/// and the pause before the first repetition; each further one is twice as long.
+pub const NODE_REFUSED_PAUSE: Duration = Duration::from_millis(250);
+/// How long before the end of the endorsing key's delegation it is said.
+pub const DELEGATION_ENDS_SOON_S: u64 = 30 * 24 * 3600;
+/// The most calls a second that the configuration may allow.
+pub const CALLS_PER_S_MAX: u32 = 1_000;
 /// How long running jobs may take to end after a request to stop.
 pub const DRAIN: Duration = Duration::from_secs(20);
 /// How long a blocked thread may take when the program ends: enough for a write to the disk.

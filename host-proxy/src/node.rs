@@ -7,10 +7,11 @@
 mod secured;
 pub mod witness;
 
-use crate::clock::now_unix_s;
+use crate::clock::{self, now_unix_s};
 use crate::config::NodeUrl;
 use crate::limits::{
     BLOCK_AGE_MAX_S, BLOCK_REMEMBERED_S, BLOCKS_BEHIND_MAX, HISTORY_PAGES_MAX, NODE_CALL,
+    NODE_REFUSALS_MAX, NODE_REFUSED_PAUSE,
 };
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
@@ -20,6 +21,7 @@ use settlement::limits::ANSWER_BYTES_MAX;
 use settlement::toncenter::{self, AccountStatus, AccountView, Call, Transaction};
 use settlement::{Address, ChannelState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -28,6 +30,8 @@ pub struct Node {
     url: NodeUrl,
     /// The newest block whose time is known. Blocks with a higher number are younger.
     dated: Arc<Mutex<Option<Block>>>,
+    /// The time between two calls, and when the last one began.
+    pace: Option<(Duration, Arc<tokio::sync::Mutex<Duration>>)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +53,10 @@ pub enum NodeError {
         "the TON node is behind: its answer is {age_s} s old; at most {BLOCK_AGE_MAX_S} s are accepted"
     )]
     Behind { age_s: u64 },
+    #[error(
+        "the TON node is behind: it says that the wallet's next message is number {node}, and it had shown number {books} before"
+    )]
+    BehindBooks { node: u32, books: u32 },
     #[error("the TON nodes {one} and {other} disagree about the channel's {what}")]
     Disagree {
         one: String,
@@ -83,7 +91,15 @@ impl Node {
         Node {
             url,
             dated: Arc::default(),
+            pace: None,
         }
+    }
+
+    /// From now on at most so many calls a second are made, by all clones together.
+    pub fn paced(mut self, calls_per_s: Option<u32>) -> Self {
+        let gap = |calls: u32| Duration::from_secs(1) / calls.max(1);
+        self.pace = calls_per_s.map(|calls| (gap(calls), Arc::default()));
+        self
     }
 
     /// A channel's state, in a recent block.
@@ -185,11 +201,45 @@ impl Node {
     }
 
     async fn ask<T>(&self, call: Call<T>) -> Result<T, NodeError> {
+        let mut pause = NODE_REFUSED_PAUSE;
+        for _ in 0..NODE_REFUSALS_MAX {
+            match self.ask_once(&call).await {
+                Err(NodeError::Answer(toncenter::ChainError::RateLimited)) => {
+                    clock::pause(pause).await;
+                    pause *= 2;
+                }
+                answered => return answered,
+            }
+        }
+        self.ask_once(&call).await
+    }
+
+    async fn ask_once<T>(&self, call: &Call<T>) -> Result<T, NodeError> {
+        self.turn().await;
+        #[cfg(test)]
+        crate::kill::step();
         let path = call.request().path;
         let exchange = tokio::time::timeout(NODE_CALL, self.exchange(call.request()));
         let (status, body) = exchange.await.map_err(|_| NodeError::Timeout)??;
         tracing::trace!(path, status, bytes = body.len(), "answer of the chain node");
+        #[cfg(test)]
+        crate::kill::step();
         Ok(call.answer(status, &body)?)
+    }
+
+    /// Waits until another call may begin.
+    async fn turn(&self) {
+        let Some((gap, last)) = &self.pace else {
+            return;
+        };
+        let mut last = last.lock().await;
+        let next = *last + *gap;
+        // A clock that was set back delays nothing by more than one gap.
+        let wait = next.saturating_sub(clock::now()).min(*gap);
+        if !wait.is_zero() {
+            clock::pause(wait).await;
+        }
+        *last = clock::now();
     }
 
     async fn exchange(&self, request: &toncenter::Request) -> Result<(u16, Bytes), NodeError> {
@@ -223,6 +273,18 @@ impl Node {
             .collect()
             .await;
         Ok((status, body.map_err(|e| failed(e.to_string()))?.to_bytes()))
+    }
+}
+
+impl NodeError {
+    /// Whether it is over soon by itself.
+    pub(crate) fn passes(&self) -> bool {
+        matches!(
+            self,
+            NodeError::Behind { .. }
+                | NodeError::BehindBooks { .. }
+                | NodeError::Answer(toncenter::ChainError::RateLimited)
+        )
     }
 }
 

@@ -22,6 +22,7 @@ use crate::node::witness::Witness;
 use crate::node::{Node, NodeError};
 use crate::payee::Payee;
 use crate::settle::Settler;
+use crate::signer::SignerLock;
 use crate::store::{Store, Taken};
 use crate::voucher::{self, STALE, VoucherRefused};
 use axum::http::StatusCode;
@@ -40,7 +41,8 @@ use wire::{Bundle, Envelope, EnvelopeDigest, Keyset, KeysetDigest, PayerRead};
 pub struct Proxy {
     pub payee: Payee,
     pub store: Store,
-    node: Node,
+    pub(crate) node: Node,
+    lock: SignerLock,
     pub channels: Channels,
     pub guest: GuestAddress,
     pub(crate) guest_policy: Option<Arc<GuestPolicy>>,
@@ -76,9 +78,9 @@ pub struct Reservation {
 impl Proxy {
     /// Opens the state file and reads the key.
     pub fn open(config: &Config) -> Result<Self, Error> {
-        let payee = Payee::read(&config.payee_key_file, config.chain)?;
+        let payee = Payee::open(config)?;
         let store = Store::open(&config.state, &payee.address(), config.chain)?;
-        let node = Node::new(config.toncenter.clone());
+        let node = Node::new(config.toncenter.clone()).paced(config.calls_per_s);
         let expected = ExpectedPayee {
             chain: config.chain,
             payee: payee.address(),
@@ -88,6 +90,7 @@ impl Proxy {
             channels: Channels::new(node.clone(), store.clone(), expected)
                 .with_witness(config.second.as_ref().map(Witness::new)),
             payee,
+            lock: SignerLock::new(&config.state, config.wallet_key.file()),
             store,
             node,
             guest: config.guest.clone(),
@@ -118,6 +121,7 @@ impl Proxy {
             channels: &self.channels,
             store: &self.store,
             payee: &self.payee,
+            lock: &self.lock,
         }
     }
 
@@ -293,7 +297,7 @@ impl Proxy {
     ) -> Result<Bundle, ApiError> {
         let keyset = endorsed.keyset;
         let bundle = Bundle {
-            version: 1,
+            version: endorsed.endorsement.bundle_version(),
             collateral: self.collateral.for_evidence(&endorsed.evidence).await?,
             evidence: endorsed.evidence,
             endorsement: endorsed.endorsement,

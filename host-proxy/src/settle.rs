@@ -1,37 +1,52 @@
-//! Settling: the highest voucher becomes money in the payee's wallet.
+//! Settling: the highest vouchers become money in the payee's wallet.
 //!
 //! ```text
-//!            sign                  send              the wallet's number moved      the channel has paid
-//!  nothing ───────► PENDING (disk) ─────► PENDING ─────────────────────────► TAKEN ────────────────────► PAID
-//!                      ▲   │                 │                                 │ the channel refused ───► REFUSED
-//!                      └───┘ crash: the same │ void by the chain's clock,      │ void, and not paid ────► EXPIRED,
-//!                            bytes again     └ and not taken ► EXPIRED         └                          then a new one
+//!  message            sign                  send              the wallet's number moved
+//!           nothing ───────► PENDING (disk) ─────► PENDING ─┬───────────────────────► TAKEN, or ANOTHER took the number
+//!                               ▲   │                       │ void by the chain's clock,
+//!                               └───┘ crash: same bytes     └ and not taken ────────► VOID
+//!
+//!  its claims                             OPEN ─┬ the channel has paid ───► PAID
+//!                                               ├ the channel refused ────► REFUSED
+//!                                               └ void, and not paid ─────► EXPIRED, then a new one
 //! ```
 //!
-//! Promises: the message is on the disk before it is on the wire; only its bytes are ever sent for this payout; one at a time is
-//! on its way to the wallet, which numbers its messages, and one at a time for each channel. So a kill at any point loses nothing
-//! and pays nothing twice. (The channel pays only the growth of `paid`, so a second claim could only waste its fee; this does not
-//! rely on it.) What ends a payout is the wallet's number and what the channel has paid: not a hash, which anyone can change.
-//! What became of a message that the wallet has taken concerns its channel and holds up no other.
+//! Promises: a message is on the disk before it is on the wire; only its bytes are ever sent for its number; one at a time is on its
+//! way to the wallet, which numbers its messages, and one claim at a time for each channel. So a kill at any point loses nothing and
+//! pays nothing twice. (The channel pays only the growth of `paid`, so a second claim could only waste its fee; this does not rely on
+//! it.) What ends a claim is the wallet's number and what the channel has paid: not a hash, which anyone can change.
+//! What became of a message that the wallet has taken concerns its channels and holds up no other.
+//!
+//! One process signs at a time ([`crate::signer`]), and only with books that know every message the wallet has sent: a state file
+//! from a backup, or a second signer elsewhere, ends in [`SettleError::OldBooks`] instead of another message.
 //!
 //! Trusts: the node about the wallet and the channel. A lying node can make the proxy wait or waste a fee.
 
-use crate::channels::{ChannelRefused, Channels, MaxAge};
+mod carry;
+mod conclude;
+mod orders;
+mod prepare;
+
+pub use orders::{Adoption, Standing};
+
+use crate::channels::{ChannelRefused, Channels};
+use crate::clock;
 use crate::error::Error;
-use crate::limits::{PAYOUT_MARGIN_S, PAYOUT_POLL, PAYOUT_VALID_S, PAYOUT_WATCH};
-use crate::node::{Node, NodeError, WalletView};
+use crate::limits::{NODE_PATIENCE, PAYOUT_POLL};
+use crate::node::{Node, NodeError};
 use crate::payee::Payee;
-use crate::store::{NewPayout, Paid, Payout, PayoutOutcome, Store};
+use crate::signer::{LockError, SignerLock};
+use crate::store::{Message, NewMessage, Paid, Payout, Store};
 use serde::Serialize;
-use settlement::toncenter::{ChainError, PayoutError, payout_fee};
 use settlement::{Address, ChannelState, ChannelStatus, Nano, VoucherError};
-use tokio::time::Instant;
+use std::collections::{BTreeMap, VecDeque};
 
 pub struct Settler<'a> {
     pub node: &'a Node,
     pub channels: &'a Channels,
     pub store: &'a Store,
     pub payee: &'a Payee,
+    pub lock: &'a SignerLock,
 }
 
 /// What settling one channel changed. In JSON, amounts are decimal strings.
@@ -44,8 +59,8 @@ pub struct Settled {
     pub paid_after_nano: Nano,
     pub wallet_before_nano: Nano,
     pub wallet_after_nano: Nano,
-    /// The cost of the claim: `wallet_after - wallet_before == price - fee`, if nothing else moved the wallet. `None`: it was
-    /// not found among the wallet's transactions.
+    /// The cost of the claim: `wallet_after - wallet_before == price - fee`, if nothing else moved the wallet, other claims of the same
+    /// message among it. `None`: it was not found among the wallet's transactions.
     pub fee_nano: Option<Nano>,
 }
 
@@ -64,12 +79,35 @@ pub enum SettleError {
     Void(VoucherError),
     #[error("the wallet holds {balance} nanoTON; a claim needs {needed}, most of which comes back")]
     Wallet { balance: Nano, needed: Nano },
+    #[error("the wallet holds {balance} nanoTON; this needs {needed} with its fee")]
+    TooLittle { balance: Nano, needed: Nano },
+    #[error("the message was not taken in its time and is void: nothing happened, repeat it")]
+    NotTaken,
+    #[error("the wallet took the message and sent nothing: it could not carry the amount")]
+    NotWithdrawn,
     #[error("the claim cannot be built: {0}")]
     Build(#[from] settlement::WalletError),
     #[error(transparent)]
     Node(#[from] NodeError),
     #[error(transparent)]
     Store(#[from] Error),
+    #[error(transparent)]
+    Signer(#[from] LockError),
+    #[error(
+        "the state file is older than the chain: the wallet {wallet} has sent {chain} messages and the file knows of {books}, so \
+         nothing is signed. Stop every other host-proxy that has this key; if the file is from a backup, put the newest one back; \
+         if there is none, or the wallet was used by hand, run `host-proxy payouts adopt`"
+    )]
+    OldBooks {
+        wallet: Address,
+        chain: u32,
+        books: u32,
+    },
+    #[error(
+        "the wallet {wallet} took a message under number {seqno} that is not of this state file, so nothing is signed: another \
+         host-proxy has its key, or it was used by hand. When nobody else signs, run `host-proxy payouts adopt`"
+    )]
+    AnotherSigner { wallet: Address, seqno: u32 },
     #[error("the claim was not paid: the channel refused it, or the wallet could not carry it")]
     Refused,
     #[error("the chain does not show the payout yet; run again, the same message will be repeated")]
@@ -78,8 +116,128 @@ pub enum SettleError {
 
 /// What a wallet must hold to send a claim: the value that goes with it (0.05 TON, see `ChannelTerms::claim`) and fees.
 pub(crate) const WALLET_MIN: Nano = Nano(70_000_000);
+/// What each further claim in the same message needs.
+const CLAIM_MORE: Nano = Nano(55_000_000);
+
+/// Channels and what became of each.
+pub type Results = Vec<(Address, Result<Settled, SettleError>)>;
+
+/// Settling several channels, between its steps.
+struct Round {
+    left: VecDeque<Address>,
+    /// What claims that have ended brought.
+    done: BTreeMap<Address, Settled>,
+    results: Results,
+}
+
+impl Settler<'_> {
+    /// Settles the highest voucher of a channel and waits until the chain shows it.
+    ///
+    /// A claim of this channel that was left open is brought to its end first, and another channel's as far as the wallet. Ours may
+    /// be of a lower voucher, so a claim for the rest follows; what is returned covers all of this channel's claims.
+    pub async fn settle(&self, channel: &Address) -> Result<Settled, SettleError> {
+        let mut results = self.settle_all(&[*channel]).await?;
+        let (_, result) = results.pop().ok_or(SettleError::NoVoucher(*channel))?;
+        result
+    }
+
+    /// The same for several channels, in this order, with many claims to a message. `Err`: nothing can be signed at all, or no more.
+    pub async fn settle_all(&self, channels: &[Address]) -> Result<Results, SettleError> {
+        let _held = self.lock.acquire().await?;
+        let patience = clock::now() + NODE_PATIENCE;
+        let mut round = Round {
+            left: channels.iter().copied().collect(),
+            done: BTreeMap::new(),
+            results: Vec::new(),
+        };
+        loop {
+            if let Some(pending) = self.store.on_disk(|s| s.pending_message()).await? {
+                self.carry(&pending).await?;
+            }
+            self.conclude_open(&mut round).await?;
+            match self.prepare(&mut round).await {
+                // `None` to begin: the other process was faster; its message is carried first.
+                Ok(Some(new)) => drop(self.begin(new).await?),
+                Ok(None) => return Ok(round.results),
+                Err(SettleError::Node(error)) if error.passes() && clock::now() < patience => {
+                    tracing::warn!(%error, "preparing claims");
+                    clock::pause(PAYOUT_POLL).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Brings the claims that were left open on the round's channels to their ends.
+    async fn conclude_open(&self, round: &mut Round) -> Result<(), SettleError> {
+        let mut seen = Vec::new();
+        for channel in round.left.clone() {
+            let open = self
+                .store
+                .on_disk(move |s| s.open_message(&channel))
+                .await?;
+            if let Some(message) = open.filter(|message| !seen.contains(&message.id)) {
+                seen.push(message.id);
+                self.conclude(&message, round).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a message. `None`: another is on its way.
+    async fn begin(&self, new: NewMessage) -> Result<Option<Message>, Error> {
+        self.store.on_disk(move |s| s.begin_message(&new)).await
+    }
+}
+
+impl Round {
+    /// A channel is through with this result, together with what its claims brought before.
+    fn finish(&mut self, channel: Address, result: Result<Settled, SettleError>) {
+        self.left.retain(|left| *left != channel);
+        let result = match (result, self.done.remove(&channel)) {
+            (Ok(_), Some(before)) => Ok(before),
+            (result, _) => result,
+        };
+        self.results.push((channel, result));
+    }
+
+    /// A claim of this channel brought this.
+    fn bring(&mut self, channel: Address, settled: Settled) {
+        let settled = match self.done.remove(&channel) {
+            Some(before) => before.followed_by(settled),
+            None => settled,
+        };
+        self.done.insert(channel, settled);
+    }
+}
 
 impl Settled {
+    /// Nothing is owed.
+    fn nothing(channel: &Address, paid: Nano, wallet: Nano) -> Settled {
+        Settled {
+            channel: channel.to_string(),
+            price_nano: Nano::ZERO,
+            paid_before_nano: paid,
+            paid_after_nano: paid,
+            wallet_before_nano: wallet,
+            wallet_after_nano: wallet,
+            fee_nano: Some(Nano::ZERO),
+        }
+    }
+
+    fn report(message: &Message, payout: &Payout, paid: &Paid) -> Settled {
+        let grown = paid.paid_after.checked_sub(payout.claim.paid_before);
+        Settled {
+            channel: payout.claim.channel.to_string(),
+            price_nano: grown.unwrap_or(Nano::ZERO),
+            paid_before_nano: payout.claim.paid_before,
+            paid_after_nano: paid.paid_after,
+            wallet_before_nano: message.wallet_before,
+            wallet_after_nano: paid.wallet_after,
+            fee_nano: paid.fee,
+        }
+    }
+
     /// Whether the claim alone explains what the wallet holds. Both sides as sums, since a small price may be below its fee.
     fn adds_up(&self) -> bool {
         let expected = self.wallet_before_nano.checked_add(self.price_nano);
@@ -104,301 +262,12 @@ impl Settled {
     }
 }
 
-impl Settler<'_> {
-    /// Settles the highest voucher of a channel and waits until the chain shows it.
-    ///
-    /// A payout of this channel that was left open is brought to its end first, and another channel's as far as the wallet. Ours may
-    /// be of a lower voucher, so a claim for the rest follows; what is returned covers all of this channel's claims.
-    pub async fn settle(&self, channel: &Address) -> Result<Settled, SettleError> {
-        let of = *channel;
-        let mut done: Option<Settled> = None;
-        loop {
-            while let Some(open) = self.store.on_disk(move |s| s.open_payout(&of)).await? {
-                // `None`: it expired.
-                if let Some(settled) = self.follow(&open, Until::Ended).await? {
-                    done = Some(match done {
-                        Some(before) => before.followed_by(settled),
-                        None => settled,
-                    });
-                }
-            }
-            if let Some(pending) = self.store.on_disk(|s| s.pending_payout()).await? {
-                self.follow(&pending, Until::Taken).await?;
-            }
-            match self.prepare(channel).await {
-                Ok(Prepared::Nothing(settled)) => {
-                    let paid = settled.paid_after_nano;
-                    self.store
-                        .on_disk(move |s| s.note_progress(&of, paid, false))
-                        .await?;
-                    return Ok(done.unwrap_or(settled));
-                }
-                Ok(Prepared::Payout(payout)) => {
-                    // `None`: the other process was faster; follow its payout.
-                    self.store.on_disk(move |s| s.begin_payout(&payout)).await?;
-                }
-                Err(error @ SettleError::Over { lost, .. }) => {
-                    tracing::error!(%channel, %lost, "vouchers are lost: the channel pays no more");
-                    let gone = move |s: &Store| s.note_progress(&of, Nano::ZERO, true);
-                    self.store.on_disk(gone).await?;
-                    return Err(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Signs a claim. Nothing is written and nothing is sent.
-    pub(crate) async fn prepare(&self, channel: &Address) -> Result<Prepared, SettleError> {
-        let channel = *channel;
-        let voucher = self.store.on_disk(move |s| s.highest(&channel)).await?;
-        let voucher = voucher.ok_or(SettleError::NoVoucher(channel))?;
-        let state = self.channels.state(&channel, MaxAge::Now).await?;
-        let wallet = self.node.wallet(&self.payee.address()).await?;
-        let now = wallet.unix_s;
-        let over = state.status == ChannelStatus::Closed || now >= u64::from(state.claims_until);
-        let lost = voucher
-            .voucher
-            .cumulative
-            .checked_sub(state.paid)
-            .unwrap_or(Nano::ZERO);
-        if over && lost > Nano::ZERO {
-            return Err(SettleError::Over { channel, lost });
-        }
-        if owed(&state, voucher.voucher.cumulative) <= state.paid {
-            return Ok(Prepared::Nothing(Settled {
-                channel: channel.to_string(),
-                price_nano: Nano::ZERO,
-                paid_before_nano: state.paid,
-                paid_after_nano: state.paid,
-                wallet_before_nano: wallet.balance,
-                wallet_after_nano: wallet.balance,
-                fee_nano: Some(Nano::ZERO),
-            }));
-        }
-        let verified = voucher
-            .verify(&state.payer_key)
-            .map_err(SettleError::Void)?;
-        if wallet.balance < WALLET_MIN {
-            return Err(SettleError::Wallet {
-                balance: wallet.balance,
-                needed: WALLET_MIN,
-            });
-        }
-        let mut claim = state
-            .terms(state.payer_key)
-            .claim(&verified, verified.cumulative.0);
-        // After a key rotation today's terms no longer give the address; the channel is where it was.
-        claim.to = channel;
-        let valid_until = u32::try_from(now)
-            .unwrap_or(u32::MAX)
-            .saturating_add(PAYOUT_VALID_S);
-        let boc = self
-            .payee
-            .wallet()
-            .transfer(wallet.seqno, valid_until, &[claim])?;
-        Ok(Prepared::Payout(NewPayout {
-            channel,
-            cumulative: verified.cumulative,
-            seqno: wallet.seqno,
-            valid_until,
-            boc,
-            paid_before: state.paid,
-            wallet_before: wallet.balance,
-            after_lt: Some(wallet.last_lt),
-        }))
-    }
-
-    /// Brings a written payout to its end, or to the wallet. `None`: it expired, and another may be made; or it was taken.
-    pub(crate) async fn follow(
-        &self,
-        payout: &Payout,
-        until: Until,
-    ) -> Result<Option<Settled>, SettleError> {
-        let started = Instant::now();
-        let mut last = NodeError::Timeout;
-        while started.elapsed() < PAYOUT_WATCH {
-            match self.step(payout, until).await {
-                Ok(Step::Ended(settled)) => return Ok(settled),
-                Ok(Step::Wait) => {}
-                // A node that is away, or slow, or asks for patience.
-                Err(
-                    SettleError::Node(error) | SettleError::Channel(ChannelRefused::Node(error)),
-                ) => {
-                    tracing::warn!(%error, "watching a payout");
-                    last = error;
-                }
-                Err(error) => return Err(error),
-            }
-            tokio::time::sleep(PAYOUT_POLL).await;
-        }
-        tracing::warn!(%last, "the payout stays pending");
-        Err(SettleError::NotYet)
-    }
-
-    async fn step(&self, payout: &Payout, until: Until) -> Result<Step, SettleError> {
-        let (id, payout) = (payout.id, &payout.payout);
-        let wallet = self.node.wallet(&self.payee.address()).await?;
-        let void_at = u64::from(payout.valid_until) + u64::from(PAYOUT_MARGIN_S);
-        let void = wallet.unix_s > void_at;
-        if wallet.seqno > payout.seqno {
-            self.store.on_disk(move |s| s.payout_taken(id)).await?;
-            return match until {
-                Until::Taken => Ok(Step::Ended(None)),
-                Until::Ended => self.after_wallet(id, payout, &wallet, void).await,
-            };
-        }
-        match (void, wallet.seqno == payout.seqno) {
-            (true, true) => {
-                self.end(id, payout, PayoutOutcome::Expired).await?;
-                Ok(Step::Ended(None))
-            }
-            (true, false) => Ok(Step::Wait),
-            (false, _) => self.repeat(payout).await,
-        }
-    }
-
-    /// The wallet has taken this payout's number. Its message is on its way through the chain; or another one took the number;
-    /// or the channel refused. What the channel has paid decides, and the transactions say what it cost.
-    async fn after_wallet(
-        &self,
-        id: i64,
-        payout: &NewPayout,
-        wallet: &WalletView,
-        void: bool,
-    ) -> Result<Step, SettleError> {
-        let shown = self.shown(payout).await?;
-        let state = self.channels.state(&payout.channel, MaxAge::Now).await?;
-        let complete = owed(&state, payout.cumulative) <= state.paid;
-        let mut paid = Paid {
-            price: state
-                .paid
-                .checked_sub(payout.paid_before)
-                .unwrap_or(Nano::ZERO),
-            fee: None,
-            paid_after: state.paid,
-            wallet_after: wallet.balance,
-        };
-        match shown {
-            Ok(shown) => {
-                (paid.price, paid.fee) = (shown.price, Some(shown.fee));
-                paid.wallet_after = self.node.account(&self.payee.address()).await?.balance;
-            }
-            Err(PayoutError::Refused) if !complete => {
-                self.end(id, payout, PayoutOutcome::Refused).await?;
-                return Err(SettleError::Refused);
-            }
-            Err(_) if void && complete => {}
-            Err(_) if void => {
-                self.end(id, payout, PayoutOutcome::Expired).await?;
-                return Ok(Step::Ended(None));
-            }
-            Err(_) => return Ok(Step::Wait),
-        }
-        self.end(id, payout, PayoutOutcome::Paid(paid)).await?;
-        Ok(Step::Ended(Some(report(payout, &paid))))
-    }
-
-    /// The payout, as the transactions since it was signed show it.
-    async fn shown(
-        &self,
-        payout: &NewPayout,
-    ) -> Result<Result<settlement::toncenter::Payout, PayoutError>, NodeError> {
-        let not_seen = Ok(Err(PayoutError::NotYet("whole history")));
-        let Some(after_lt) = payout.after_lt else {
-            return not_seen;
-        };
-        let wallet = self.payee.address();
-        let in_wallet = self.node.history(&wallet, after_lt).await?;
-        let in_channel = self.node.history(&payout.channel, after_lt).await?;
-        if !in_wallet.whole {
-            return not_seen;
-        }
-        let (of_wallet, of_channel) = (&in_wallet.transactions, &in_channel.transactions);
-        Ok(payout_fee(
-            after_lt,
-            &wallet,
-            &payout.channel,
-            of_wallet,
-            of_channel,
-        ))
-    }
-
-    /// The wallet has not taken the payout yet: send the same message again.
-    async fn repeat(&self, payout: &NewPayout) -> Result<Step, SettleError> {
-        match self.node.send(&payout.boc).await {
-            Ok(()) => tracing::debug!(seqno = payout.seqno, "payout sent"),
-            // Refused may mean "already taken": the wallet's number will show it.
-            Err(NodeError::Answer(error @ ChainError::Refused { .. })) => {
-                tracing::warn!(%error, seqno = payout.seqno, "the node did not take the payout");
-            }
-            Err(error) => return Err(error.into()),
-        }
-        Ok(Step::Wait)
-    }
-
-    async fn end(&self, id: i64, payout: &NewPayout, outcome: PayoutOutcome) -> Result<(), Error> {
-        let channel = payout.channel;
-        let write = move |s: &Store| {
-            s.end_payout(id, &outcome)?;
-            match outcome {
-                PayoutOutcome::Paid(paid) => s.note_progress(&channel, paid.paid_after, false),
-                PayoutOutcome::Refused | PayoutOutcome::Expired => Ok(()),
-            }
-        };
-        self.store.on_disk(write).await
-    }
-}
-
 /// What a channel must have paid for a voucher of this amount to be complete. A closed one's deposit says only what it has paid.
 fn owed(state: &ChannelState, cumulative: Nano) -> Nano {
     match state.status {
         ChannelStatus::Closed => cumulative,
         ChannelStatus::Open | ChannelStatus::Closing => cumulative.min(state.deposit),
     }
-}
-
-/// How far a payout is followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Until {
-    /// The wallet has taken its number, so that another may be sent.
-    Taken,
-    /// The channel has paid, or will not.
-    Ended,
-}
-
-/// A claim, or why none is needed.
-pub(crate) enum Prepared {
-    /// Everything promised is paid.
-    Nothing(Settled),
-    /// To be written, then sent.
-    Payout(NewPayout),
-}
-
-enum Step {
-    Wait,
-    Ended(Option<Settled>),
-}
-
-fn report(payout: &NewPayout, paid: &Paid) -> Settled {
-    let price = paid
-        .paid_after
-        .checked_sub(payout.paid_before)
-        .unwrap_or(Nano::ZERO);
-    let settled = Settled {
-        channel: payout.channel.to_string(),
-        price_nano: price,
-        paid_before_nano: payout.paid_before,
-        paid_after_nano: paid.paid_after,
-        wallet_before_nano: payout.wallet_before,
-        wallet_after_nano: paid.wallet_after,
-        fee_nano: paid.fee,
-    };
-    if !settled.adds_up() {
-        // Anyone may send money to the wallet meanwhile, and the operator may spend some: no reason to fail a paid claim.
-        tracing::warn!(?settled, "something beside the claim moved the wallet");
-    }
-    settled
 }
 
 #[cfg(test)]

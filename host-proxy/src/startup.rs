@@ -4,8 +4,9 @@
 use crate::api_error::ApiError;
 use crate::clock::now_unix_s;
 use crate::evidence;
+use crate::limits::DELEGATION_ENDS_SOON_S;
 use crate::proxy::Proxy;
-use crate::settle::WALLET_MIN;
+use crate::settle::{SettleError, WALLET_MIN};
 use settlement::Nano;
 
 /// Looks at everything once and says at WARN what is wrong.
@@ -50,6 +51,16 @@ pub(crate) async fn findings(proxy: &Proxy) -> Vec<String> {
             balance,
             &proxy.payee.address().friendly_unbounceable(),
         )),
+    }
+    let left_s = u64::from(proxy.payee.endorses_until()).saturating_sub(now_unix_s());
+    if left_s < DELEGATION_ENDS_SOON_S {
+        found.push(format!(
+            "payee: the delegation to the endorsing key ends in {left_s} s, and no client can attest after it; renew it with \
+             `host-proxy delegate`"
+        ));
+    }
+    if let Err(error @ SettleError::OldBooks { .. }) = proxy.settler().wallet_to_sign().await {
+        found.push(format!("payee: {error}"));
     }
     found
 }

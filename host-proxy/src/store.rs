@@ -10,7 +10,9 @@ mod payouts;
 mod schema;
 
 pub use charges::KeptReceipt;
-pub use payouts::{NewPayout, Paid, Payout, PayoutOutcome};
+pub use payouts::{
+    Claim, Entry, Message, NewMessage, Numbers, Paid, Payout, PayoutOutcome, Purpose, Withdrawal,
+};
 
 use crate::error::{Context, Error, Fault};
 use crate::limits::STORE_BUSY;
@@ -216,16 +218,26 @@ impl Store {
         .collect()
     }
 
-    /// Remembers what the chain has paid on a channel, and whether it will pay no more, so that it is not asked again.
+    /// Remembers what the chain has paid on a channel, which only grows, and whether it will pay no more, so that it is not asked again.
     pub fn note_progress(&self, channel: &Address, paid: Nano, ended: bool) -> Result<(), Error> {
         let paid = to_sql(paid)?;
         self.change(|change| {
             change.execute(
-                "INSERT OR REPLACE INTO progress VALUES (?1, ?2, ?3)",
+                "INSERT INTO progress VALUES (?1, ?2, ?3)
+                 ON CONFLICT (channel) DO UPDATE SET paid = MAX(paid, ?2), ended = ?3",
                 params![channel.to_string(), paid, ended],
             )?;
             Ok(())
         })
+    }
+
+    /// What the chain was seen to have paid on a channel.
+    pub fn progress(&self, channel: &Address) -> Result<Nano, Error> {
+        let sql = "SELECT paid FROM progress WHERE channel = ?1";
+        let row = self
+            .lock()
+            .query_row(sql, [channel.to_string()], |row| row.get(0));
+        row.optional()?.map_or(Ok(Nano::ZERO), from_sql)
     }
 
     /// Remembers the payer key that a channel's address was made with.
@@ -257,9 +269,13 @@ impl Store {
     ) -> Result<T, Error> {
         let mut connection = self.lock();
         let changed = || {
+            #[cfg(test)]
+            crate::kill::step();
             let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let done = work(&change)?;
             change.commit()?;
+            #[cfg(test)]
+            crate::kill::step();
             Ok(done)
         };
         let changed = changed();

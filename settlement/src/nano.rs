@@ -14,6 +14,8 @@ pub struct Nano(pub u64);
 pub enum NanoError {
     #[error("an amount in nanoTON is a plain decimal number without sign or leading zero")]
     NotDecimal,
+    #[error("expected an amount in TON such as 0.5, with at most nine decimals")]
+    NotTon,
     #[error("the amount is above 18446744073709551615 nanoTON")]
     TooLarge,
 }
@@ -42,6 +44,20 @@ impl Nano {
     /// For people: TON with nine decimals, such as `1.500000000 TON`.
     pub fn in_ton(self) -> String {
         format!("{}.{:09} TON", self.0 / Nano::TON.0, self.0 % Nano::TON.0)
+    }
+
+    /// Reads an amount in TON with at most nine decimals, such as `0.5`: what people write in a command.
+    pub fn from_ton(text: &str) -> Result<Nano, NanoError> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+        if whole.is_empty() || fraction.len() > 9 || !digits(whole) || !digits(fraction) {
+            return Err(NanoError::NotTon);
+        }
+        let padded = format!("{whole}{fraction:0<9}");
+        match padded.trim_start_matches('0') {
+            "" => Ok(Nano::ZERO),
+            plain => plain.parse(),
+        }
     }
 }
 
@@ -79,6 +95,23 @@ impl<'de> Deserialize<'de> for Nano {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_write_amounts_in_ton() {
+        for (text, nano) in [
+            ("0.5", 500_000_000),
+            ("2", 2_000_000_000),
+            ("0", 0),
+            ("0.000000001", 1),
+            ("010.5", 10_500_000_000),
+        ] {
+            assert_eq!(Nano::from_ton(text), Ok(Nano(nano)), "{text}");
+        }
+        for bad in ["", ".5", "-1", "1e3", "0.0000000001", "1.5 TON"] {
+            assert_eq!(Nano::from_ton(bad), Err(NanoError::NotTon), "{bad}");
+        }
+        assert_eq!(Nano::from_ton("18446744074"), Err(NanoError::TooLarge));
+    }
 
     #[test]
     fn only_plain_decimals_are_amounts() {

@@ -51,6 +51,13 @@ pub enum WalletError {
     TooManyTransfers { got: usize, max: usize },
 }
 
+impl Payload {
+    /// As a bag of cells.
+    pub fn boc(&self) -> Vec<u8> {
+        self.0.boc()
+    }
+}
+
 impl StateInit {
     pub(crate) fn new(code: Tree, data: Tree) -> StateInit {
         StateInit(cell::state_init::<TreeBuilder>(&code, &data))

@@ -209,7 +209,7 @@ fn settle(
         settled[name]
             .as_str()
             .and_then(|s| s.parse().ok())
-            .with_context(|| format!("host-proxy settle prints {name}"))
+            .with_context(|| format!("host-proxy payouts settle prints {name}"))
     };
     let (price, fee) = (amount("price_nano")?, amount("fee_nano")?);
     let paid = amount("paid_after_nano")?.0 - amount("paid_before_nano")?.0;
@@ -225,7 +225,7 @@ fn settle(
     let mut payout = settled;
     payout
         .as_object_mut()
-        .context("host-proxy settle prints an object")?
+        .context("host-proxy payouts settle prints an object")?
         .remove("channel");
     steps.done(
         "settle",

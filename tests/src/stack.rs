@@ -64,7 +64,7 @@ pub struct Stack {
     /// The proxy's address.
     pub proxy: SocketAddr,
     /// The provider's wallet.
-    pub payee: Address,
+    pub payee: Provider,
     /// What the guest should measure to.
     pub manifest: Manifest,
     programs: Programs,
@@ -201,10 +201,10 @@ impl Stack {
         tokio::spawn(ledger::serve(ledger.clone(), listener));
 
         let developer = new_wallet(&at("developer.key"))?;
-        let payee = new_wallet(&at("payee.key"))?;
+        let payee = new_provider(&programs, &at("keys"))?;
         new_seed(&at("payer.key"))?;
         ledger.faucet(&developer.address(), DEVELOPER_FUNDS)?;
-        ledger.faucet(&payee.address(), PROVIDER_FUNDS)?;
+        ledger.faucet(&payee.address, PROVIDER_FUNDS)?;
 
         let config = measured_config(&at("models"), &payee, &options)?;
         fs::write(at("guest.json"), &config)?;
@@ -227,7 +227,7 @@ impl Stack {
             ledger,
             ledger_url,
             proxy: SocketAddr::from(([127, 0, 0, 1], 0)),
-            payee: payee.address(),
+            payee,
             manifest,
             programs,
             options,
@@ -264,13 +264,15 @@ impl Stack {
             Guest::Process { .. } => "unix:guest.sock".into(),
         };
         let text = format!(
-            "listen: {}\nguest: \"{guest}\"\nchain: {{toncenter: \"{}\", id: {}}}\npayee_key_file: payee.key\n\
+            "listen: {}\nguest: \"{guest}\"\nchain: {{toncenter: \"{}\", id: {}}}\npayee_key: {4}\n\
+             wallet_key: file:keys/wallet.key\nendorsing_key: file:keys/endorsing.key\ndelegation: keys/delegation\n\
              collateral: sim/collateral.json\nstate: proxy.sqlite\n\
              exposure_start_nano: {3}\nexposure_max_nano: {3}\n",
             self.proxy,
             self.ledger_url,
             ChainId::EMBEDDED.0,
-            exposure.0
+            exposure.0,
+            self.payee.key
         );
         fs::write(self.path("proxy.yaml"), text)?;
         let mut command = Command::new(self.programs.path("host-proxy"));
@@ -335,19 +337,20 @@ impl Stack {
     pub fn settle(&self, channel: &Address) -> anyhow::Result<Value> {
         let mut command = Command::new(self.programs.path("host-proxy"));
         command
-            .args(["settle", "--json", "--config"])
+            .args(["payouts", "settle", "--json", "--config"])
             .arg(self.path("proxy.yaml"));
         command.arg("--channel").arg(channel.to_string());
         let output = command
             .stdin(Stdio::null())
             .output()
-            .context("starting host-proxy settle")?;
+            .context("starting host-proxy payouts settle")?;
         ensure!(
             output.status.success(),
             "{}",
             String::from_utf8_lossy(&output.stderr).trim()
         );
-        serde_json::from_slice(&output.stdout).context("reading what host-proxy settle printed")
+        serde_json::from_slice(&output.stdout)
+            .context("reading what host-proxy payouts settle printed")
     }
 
     async fn write_client_config(&self) -> anyhow::Result<()> {
@@ -355,7 +358,6 @@ impl Stack {
             Some(tamper) if tamper.is_before_proxy() => hostile::start(self.proxy, tamper).await?,
             _ => self.proxy,
         };
-        let payee = read_wallet(&self.path("payee.key"))?;
         let models = [EMBEDDER, CHAT].map(|id| {
             let (root, volume) = match &self.options.volume {
                 Some(volume) if id == CHAT => {
@@ -381,8 +383,8 @@ impl Stack {
              deadline_ms: 600000\nfirst_token_ms: 300000\ninsecure_test_root: sim/root.der\n",
             self.ledger_url,
             ChainId::EMBEDDED.0,
-            self.payee,
-            hex::encode(payee.public_key()),
+            self.payee.address,
+            self.payee.key,
             self.ledger.now().saturating_add(30 * 86_400),
             embedder?,
             chat?,
@@ -446,14 +448,14 @@ const EXPOSURE_MAX: Nano = Nano(1_000_000_000);
 
 fn measured_config(
     models: &Path,
-    payee: &Wallet,
+    payee: &Provider,
     options: &StackOptions,
 ) -> anyhow::Result<Vec<u8>> {
     let root = |id: &str| -> anyhow::Result<String> {
         let root = model_root(&models.join(id)).with_context(|| format!("reading model {id}"))?;
         Ok(root.to_string())
     };
-    let address = payee.address().to_string();
+    let address = payee.address.to_string();
     let volume = options.volume.as_deref().map(described).transpose()?;
     let chat_root = match &volume {
         Some(volume) => volume.verity_hash.to_string(),
@@ -464,7 +466,7 @@ fn measured_config(
         "profile": PROFILE,
         "chain": ChainId::EMBEDDED.0,
         "payee": address,
-        "payee_key": hex::encode(payee.public_key()),
+        "payee_key": payee.key,
         "stake": address,
         "lifetime_s": 3600,
         "jobs_max": 10_000,
@@ -502,6 +504,28 @@ fn place_models(models: &Path, to: &Path) -> anyhow::Result<()> {
         std::os::unix::fs::symlink(from, to.join(id))?;
     }
     Ok(())
+}
+
+/// Who is paid.
+pub struct Provider {
+    /// Its wallet.
+    pub address: Address,
+    /// The payee's public key, in hex.
+    pub key: String,
+}
+
+/// Makes the provider's keys as an operator does.
+fn new_provider(programs: &Programs, out: &Path) -> anyhow::Result<Provider> {
+    let mut keygen = Command::new(programs.path("host-proxy"));
+    keygen.args(["keygen", "--json", "--out"]).arg(out);
+    let output = keygen.stdin(Stdio::null()).output();
+    let output = output.context("starting host-proxy keygen")?;
+    let said: Value = serde_json::from_slice(&output.stdout).context("host-proxy keygen")?;
+    let field = |name: &str| said[name].as_str().context("host-proxy keygen says it");
+    Ok(Provider {
+        address: field("address")?.parse()?,
+        key: field("public_key")?.to_owned(),
+    })
 }
 
 fn new_wallet(path: &Path) -> anyhow::Result<Wallet> {

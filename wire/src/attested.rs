@@ -28,7 +28,7 @@ pub struct Expected {
     pub chain: ChainId,
     /// Who is to be paid: the payee of the client's channel.
     pub payee: Address,
-    /// The payee's key, from the client's channel: it must have endorsed the keyset.
+    /// The payee's key, from the client's channel: it, or a key that it vouches for, must have endorsed the keyset.
     pub payee_key: [u8; 32],
 }
 
@@ -57,7 +57,7 @@ pub enum NotTrusted {
     SimulatedOnLiveChain,
     #[error("the keyset's payee is not the payee of the channel")]
     Payee,
-    #[error("the payee has not endorsed this keyset")]
+    #[error("neither the payee nor a key that it vouches for now has endorsed this keyset")]
     Endorsement,
 }
 
@@ -103,7 +103,8 @@ pub fn attest(
     // 4. The keyset, now that the quote vouches for its bytes.
     let keyset = Keyset::decode(&evidence.keyset)?;
     check_keyset(&keyset, &peer, expected)?;
-    if !bundle.endorsement.holds(digest, &expected.payee_key) {
+    let (key, chain) = (&expected.payee_key, expected.chain);
+    if !bundle.endorsement.holds(digest, key, chain, now_unix_s) {
         return Err(NotTrusted::Endorsement);
     }
     Ok(AttestedWorker {

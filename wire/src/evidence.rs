@@ -8,6 +8,7 @@ use crate::limits::{
 use crate::{Digest, KeysetDigest, sha256};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use minicbor::{Decode, Encode};
+use settlement::ChainId;
 
 /// The guest's answer to a nonce.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -46,7 +47,7 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Bundle {
-    /// Always 1.
+    /// 1, or 2 with a delegated endorsement.
     #[n(0)]
     pub version: u64,
     /// [`Evidence::encode`].
@@ -62,27 +63,169 @@ pub struct Bundle {
     pub collateral: Vec<u8>,
 }
 
-/// The stake owner's word that a keyset is its own (SECURITY.md 18).
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(transparent)]
-pub struct Endorsement(
-    #[n(0)]
-    #[cbor(with = "minicbor::bytes")]
-    pub [u8; 64],
-);
+/// The stake owner's word that a keyset is its own (SECURITY.md 18). On the wire it is a byte string: 64 bytes of a signature, or
+/// 164 bytes of a delegation and a signature, in bundles of version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endorsement {
+    /// Signed by the payee's own key.
+    Direct([u8; 64]),
+    /// Signed by a key that the payee's key vouches for, so that the payee's key need not be where the proxy is.
+    Delegated {
+        /// The payee's word for the key.
+        delegation: Delegation,
+        /// Of that key.
+        signature: [u8; 64],
+    },
+}
+
+/// The payee's word that another key may endorse keysets until a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delegation {
+    /// The public key.
+    pub endorser: [u8; 32],
+    /// The last second in which it may.
+    pub until_unix_s: u32,
+    /// Of the payee's key, over `H(chrysalis/delegation/v1; chain, endorser, until)`.
+    pub signature: [u8; 64],
+}
+
+impl Delegation {
+    /// Bytes of its encoding: key, moment (big endian), signature.
+    pub const BYTES: usize = 32 + 4 + 64;
+
+    /// Signs with the payee's key, for one chain.
+    pub fn sign(endorser: [u8; 32], until_unix_s: u32, chain: ChainId, payee: &SigningKey) -> Self {
+        let signed = delegated(&endorser, until_unix_s, chain);
+        Delegation {
+            endorser,
+            until_unix_s,
+            signature: payee.sign(&signed.0).to_bytes(),
+        }
+    }
+
+    /// Whether `payee_key` vouches for the endorser on this chain at this moment.
+    pub fn holds(&self, payee_key: &[u8; 32], chain: ChainId, now_unix_s: u64) -> bool {
+        let signed = delegated(&self.endorser, self.until_unix_s, chain);
+        now_unix_s <= self.until_unix_s.into() && verifies(payee_key, &signed, &self.signature)
+    }
+
+    /// As bytes, one form per value.
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..32].copy_from_slice(&self.endorser);
+        bytes[32..36].copy_from_slice(&self.until_unix_s.to_be_bytes());
+        bytes[36..].copy_from_slice(&self.signature);
+        bytes
+    }
+
+    /// From those bytes; nothing is verified here.
+    pub fn decode(bytes: &[u8; Self::BYTES]) -> Self {
+        let (endorser, rest) = bytes.split_first_chunk().expect("100 bytes");
+        let (until, rest) = rest.split_first_chunk().expect("68 bytes");
+        Delegation {
+            endorser: *endorser,
+            until_unix_s: u32::from_be_bytes(*until),
+            signature: *rest.first_chunk().expect("64 bytes"),
+        }
+    }
+}
 
 impl Endorsement {
     /// Signs a keyset's digest with the payee's key.
     pub fn sign(keyset: KeysetDigest, payee: &SigningKey) -> Self {
-        Endorsement(payee.sign(&endorsed(keyset).0).to_bytes())
+        Endorsement::Direct(payee.sign(&endorsed(keyset).0).to_bytes())
     }
 
-    /// Whether `payee_key` signed this keyset's digest.
-    pub fn holds(&self, keyset: KeysetDigest, payee_key: &[u8; 32]) -> bool {
-        VerifyingKey::from_bytes(payee_key)
-            .and_then(|key| key.verify_strict(&endorsed(keyset).0, &Signature::from_bytes(&self.0)))
-            .is_ok()
+    /// Signs a keyset's digest with the key that the payee delegated to.
+    pub fn sign_delegated(
+        keyset: KeysetDigest,
+        delegation: Delegation,
+        endorser: &SigningKey,
+    ) -> Self {
+        Endorsement::Delegated {
+            delegation,
+            signature: endorser.sign(&endorsed(keyset).0).to_bytes(),
+        }
     }
+
+    /// Whether `payee_key`, or a key that it vouches for on this chain at this moment, signed this keyset's digest.
+    pub fn holds(
+        &self,
+        keyset: KeysetDigest,
+        payee_key: &[u8; 32],
+        chain: ChainId,
+        now_unix_s: u64,
+    ) -> bool {
+        let signed = endorsed(keyset);
+        match self {
+            Endorsement::Direct(signature) => verifies(payee_key, &signed, signature),
+            Endorsement::Delegated {
+                delegation,
+                signature,
+            } => {
+                delegation.holds(payee_key, chain, now_unix_s)
+                    && verifies(&delegation.endorser, &signed, signature)
+            }
+        }
+    }
+
+    /// The version of the bundle that carries it.
+    pub fn bundle_version(&self) -> u64 {
+        match self {
+            Endorsement::Direct(_) => 1,
+            Endorsement::Delegated { .. } => 2,
+        }
+    }
+}
+
+impl<C> Encode<C> for Endorsement {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        encoder: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        match self {
+            Endorsement::Direct(signature) => encoder.bytes(signature)?,
+            Endorsement::Delegated {
+                delegation,
+                signature,
+            } => encoder.bytes(&[&delegation.encode()[..], signature].concat())?,
+        };
+        Ok(())
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Endorsement {
+    fn decode(
+        decoder: &mut minicbor::Decoder<'b>,
+        _: &mut C,
+    ) -> Result<Self, minicbor::decode::Error> {
+        let bytes = decoder.bytes()?;
+        if let Ok(signature) = bytes.try_into() {
+            return Ok(Endorsement::Direct(signature));
+        }
+        let parts = bytes.split_first_chunk::<{ Delegation::BYTES }>();
+        match parts.map(|(delegation, rest)| (delegation, rest.try_into())) {
+            Some((delegation, Ok(signature))) => Ok(Endorsement::Delegated {
+                delegation: Delegation::decode(delegation),
+                signature,
+            }),
+            _ => Err(minicbor::decode::Error::message(
+                "an endorsement has 64 or 164 bytes",
+            )),
+        }
+    }
+}
+
+fn verifies(key: &[u8; 32], signed: &Digest, signature: &[u8; 64]) -> bool {
+    VerifyingKey::from_bytes(key)
+        .and_then(|key| key.verify_strict(&signed.0, &Signature::from_bytes(signature)))
+        .is_ok()
+}
+
+fn delegated(endorser: &[u8; 32], until_unix_s: u32, chain: ChainId) -> Digest {
+    let (chain, until) = (chain.0.to_be_bytes(), until_unix_s.to_be_bytes());
+    sha256("chrysalis/delegation/v1", &[&chain, endorser, &until])
 }
 
 fn endorsed(keyset: KeysetDigest) -> Digest {
@@ -122,7 +265,76 @@ impl Bundle {
         const WHAT: &str = "evidence bundle";
         let bundle: Bundle = cbor::from_slice(WHAT, bytes, BUNDLE_BYTES_MAX)?;
         let collateral = bundle.collateral.len() <= COLLATERAL_BYTES_MAX;
-        cbor::check(WHAT, bundle.version, &[("collateral", collateral)])?;
+        let version = bundle.version == bundle.endorsement.bundle_version();
+        let fields = [("version", version), ("collateral", collateral)];
+        // Both versions are known here.
+        let known = if bundle.version == 2 {
+            1
+        } else {
+            bundle.version
+        };
+        cbor::check(WHAT, known, &fields)?;
         Ok(bundle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHAIN: ChainId = ChainId::EMBEDDED;
+
+    #[test]
+    fn a_delegated_endorsement_holds_for_its_payee_chain_keyset_and_time_alone() {
+        let [payee, endorser, other] = [1, 2, 3].map(|n| SigningKey::from_bytes(&[n; 32]));
+        let public = |key: &SigningKey| key.verifying_key().to_bytes();
+        let keyset = KeysetDigest::of(b"keyset");
+        let delegation = Delegation::sign(public(&endorser), 1_000, CHAIN, &payee);
+        let good = Endorsement::sign_delegated(keyset, delegation, &endorser);
+        let holds = |endorsement: &Endorsement, payee: &SigningKey, chain, now| {
+            endorsement.holds(keyset, &public(payee), chain, now)
+        };
+        assert!(holds(&good, &payee, CHAIN, 1_000));
+        assert!(!holds(&good, &payee, CHAIN, 1_001));
+        assert!(!holds(&good, &payee, ChainId::TESTNET, 1_000));
+        assert!(!holds(&good, &other, CHAIN, 1_000));
+        assert!(!good.holds(KeysetDigest::of(b"another"), &public(&payee), CHAIN, 1));
+        let stranger = Endorsement::sign_delegated(keyset, delegation, &other);
+        assert!(!holds(&stranger, &payee, CHAIN, 1));
+        // Nobody lends itself the payee's name.
+        let own = Delegation::sign(public(&other), 1_000, CHAIN, &other);
+        let own = Endorsement::sign_delegated(keyset, own, &other);
+        assert!(!holds(&own, &payee, CHAIN, 1));
+        // The endorser is no payee: alone it endorses nothing.
+        let alone = Endorsement::sign(keyset, &endorser);
+        assert!(!holds(&alone, &payee, CHAIN, 1));
+    }
+
+    #[test]
+    fn a_bundle_has_the_version_of_its_endorsement() {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let keyset = KeysetDigest::of(b"keyset");
+        let delegation = Delegation::sign([2; 32], 1_000, CHAIN, &key);
+        assert_eq!(Delegation::decode(&delegation.encode()), delegation);
+        let direct = Endorsement::sign(keyset, &key);
+        let delegated = Endorsement::sign_delegated(keyset, delegation, &key);
+        for (endorsement, own, other) in [(direct, 1, 2), (delegated, 2, 1)] {
+            let bundle = |version| Bundle {
+                version,
+                evidence: vec![1],
+                endorsement: endorsement.clone(),
+                collateral: vec![2],
+            };
+            assert_eq!(Bundle::decode(&bundle(own).encode()), Ok(bundle(own)));
+            for version in [0, other, 3] {
+                assert!(Bundle::decode(&bundle(version).encode()).is_err());
+            }
+        }
+        let bytes =
+            |length: usize| minicbor::to_vec(minicbor::bytes::ByteVec::from(vec![7; length]));
+        for length in [0, 63, 65, 100, 163, 165] {
+            let bytes = bytes(length).expect("encoded");
+            assert!(minicbor::decode::<Endorsement>(&bytes).is_err(), "{length}");
+        }
     }
 }

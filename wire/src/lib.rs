@@ -42,7 +42,7 @@ pub use digest::{
     CoreDigest, Digest, EnvelopeDigest, KeysetDigest, ReceiptDigest, UnreadDigest, sha256,
 };
 pub use envelope::{Endpoint, Envelope, EnvelopeRefused, SignedEnvelope};
-pub use evidence::{Bundle, Endorsement, Event, Evidence};
+pub use evidence::{Bundle, Delegation, Endorsement, Event, Evidence};
 pub use frame::{Frame, FrameDecoder, FrameError, FrameKind};
 pub use keyset::{KemKey, Keyset, ModelOffer, Padding, Prices, Usage, registers_digest};
 pub use read::{PayerRead, ReadRefused};

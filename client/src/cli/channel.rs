@@ -20,7 +20,7 @@ pub(super) enum ChannelCommand {
         #[arg(long)]
         config: PathBuf,
         /// The deposit, in TON.
-        #[arg(long, value_parser = ton)]
+        #[arg(long, value_parser = Nano::from_ton)]
         deposit: Nano,
         /// Print one JSON object.
         #[arg(long)]
@@ -34,7 +34,7 @@ pub(super) enum ChannelCommand {
         #[command(flatten)]
         order: OrderArguments,
         /// How much, in TON.
-        #[arg(long, value_parser = ton)]
+        #[arg(long, value_parser = Nano::from_ton)]
         amount: Nano,
     },
     /// Ask the channel to close. After its close delay, what the payee has not claimed can be withdrawn.
@@ -64,12 +64,6 @@ pub(super) enum ChannelCommand {
         /// The file of the new key (see `chrysalis keygen`).
         #[arg(long, value_name = "FILE")]
         new_key: PathBuf,
-    },
-    /// Print the address of the wallet that pays for opening the channel.
-    Wallet {
-        /// The configuration file.
-        #[arg(long)]
-        config: PathBuf,
     },
     /// Show the channel's state on chain.
     Show {
@@ -109,10 +103,6 @@ pub(super) async fn run(given: ChannelCommand) -> anyhow::Result<()> {
         ChannelCommand::Withdraw { order } => carry_out(&order, Order::Withdraw).await,
         ChannelCommand::Rotate { order, new_key } => {
             carry_out(&order, Order::Rotate(public_key(&new_key)?)).await
-        }
-        ChannelCommand::Wallet { config } => {
-            println!("{}", Config::read(&config)?.wallet()?.address());
-            Ok(())
         }
         ChannelCommand::Show { config, json } => show(&Config::read(&config)?, json).await,
     }
@@ -265,42 +255,5 @@ fn print(channel: &Channel, json: bool) {
             state.pending_at,
             hex::encode(state.pending_key)
         );
-    }
-}
-
-/// An amount in TON with at most nine decimals, such as `0.5`.
-fn ton(text: &str) -> Result<Nano, String> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
-    if whole.is_empty() || fraction.len() > 9 || !digits(whole) || !digits(fraction) {
-        return Err("expected an amount in TON such as 0.5, with at most nine decimals".into());
-    }
-    let whole = whole.trim_start_matches('0');
-    let padded = format!("{whole}{fraction:0<9}");
-    let plain = match padded.trim_start_matches('0') {
-        "" => "0",
-        plain => plain,
-    };
-    plain.parse::<Nano>().map_err(|e| e.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_are_read_in_ton() {
-        for (text, nano) in [
-            ("0.5", 500_000_000),
-            ("2", 2_000_000_000),
-            ("0", 0),
-            ("0.000000001", 1),
-            ("010.5", 10_500_000_000),
-        ] {
-            assert_eq!(ton(text), Ok(Nano(nano)), "{text}");
-        }
-        for bad in ["", ".5", "-1", "1e3", "0.0000000001", "1.5 TON"] {
-            assert!(ton(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -337,11 +337,12 @@ async fn a_bundle_holds_evidence_and_our_endorsement() {
     assert_eq!(status, 200);
     let bundle = Bundle::decode(&body).expect("a bundle");
     let evidence = Evidence::decode(&bundle.evidence).expect("evidence");
-    assert!(
-        bundle
-            .endorsement
-            .holds(KeysetDigest::of(&evidence.keyset), &payee().public_key())
-    );
+    assert!(bundle.endorsement.holds(
+        KeysetDigest::of(&evidence.keyset),
+        &payee().public_key(),
+        payee().chain(),
+        crate::clock::now_unix_s()
+    ));
     assert_eq!(bundle.collateral, b"{}");
     for nonce in ["", "ab", &"zz".repeat(32), &"ab".repeat(33)] {
         let path = format!("/v1/attestation?nonce={nonce}");

@@ -38,7 +38,7 @@ impl Witness {
         if difference(&state, &other).is_none() {
             return Ok(state);
         }
-        tokio::time::sleep(TWO_NODES_PAUSE).await;
+        crate::clock::pause(TWO_NODES_PAUSE).await;
         let state = first.channel_state(channel).await?;
         let other = self.node.channel_state(channel).await?;
         match difference(&state, &other) {

@@ -1,11 +1,14 @@
 //! Settling against a real TVM, killed at every point that differs.
 
 mod attacks;
+mod killed;
 
 use super::*;
 use crate::channels::ExpectedPayee;
 use crate::config::NodeUrl;
 use crate::fixtures::{FAR, channel_terms, directory, node, open_channel, payee, voucher};
+use crate::limits::PAYOUT_MARGIN_S;
+use crate::store::Claim;
 use ledger::Ledger;
 use settlement::{ChainId, Transfer};
 use std::sync::Arc;
@@ -18,6 +21,7 @@ struct Process {
     channels: Channels,
     store: Store,
     payee: Payee,
+    lock: SignerLock,
 }
 
 impl Process {
@@ -32,6 +36,7 @@ impl Process {
         };
         Process {
             channels: Channels::new(node.clone(), store.clone(), expected),
+            lock: SignerLock::new(&path, None),
             directory,
             node,
             store,
@@ -59,22 +64,26 @@ impl Process {
             channels: &self.channels,
             store: &self.store,
             payee: &self.payee,
+            lock: &self.lock,
         }
     }
 
-    async fn write_payout(&self) -> Payout {
-        let Prepared::Payout(new) = self
-            .settler()
-            .prepare(&channel_terms().address())
-            .await
-            .expect("prepared")
-        else {
-            panic!("something is to be settled");
+    async fn prepare(&self) -> NewMessage {
+        let mut round = Round {
+            left: [channel_terms().address()].into(),
+            done: BTreeMap::new(),
+            results: Vec::new(),
         };
-        self.store
-            .begin_payout(&new)
-            .expect("stored")
-            .expect("the only one")
+        let prepared = self.settler().prepare(&mut round).await;
+        prepared
+            .expect("prepared")
+            .expect("something is to be settled")
+    }
+
+    async fn write_payout(&self) -> Message {
+        let new = self.prepare().await;
+        let begun = self.store.begin_message(&new).expect("stored");
+        begun.expect("the only one")
     }
 
     async fn settle(&self) -> Result<Settled, SettleError> {
@@ -151,7 +160,10 @@ async fn a_kill_before_sending_repeats_the_same_message() {
     process.promise(PROMISED);
     let written = process.write_payout().await;
     let process = process.restart();
-    assert_eq!(process.store.pending_payout().expect("read"), Some(written));
+    assert_eq!(
+        process.store.pending_message().expect("read"),
+        Some(written)
+    );
     let settled = process.settle().await.expect("settled");
     check_paid_once(&ledger, &process, &settled).await;
 }
@@ -183,11 +195,7 @@ async fn a_kill_after_sending_sends_nothing_more() {
     let (ledger, process) = open().await;
     process.promise(PROMISED);
     let written = process.write_payout().await;
-    process
-        .node
-        .send(&written.payout.boc)
-        .await
-        .expect("accepted");
+    process.node.send(&written.boc).await.expect("accepted");
     let process = process.restart();
     let settled = process.settle().await.expect("settled");
     check_paid_once(&ledger, &process, &settled).await;
@@ -197,15 +205,9 @@ async fn a_kill_after_sending_sends_nothing_more() {
 async fn a_kill_before_signing_leaves_nothing_behind() {
     let (ledger, process) = open().await;
     process.promise(PROMISED);
-    drop(
-        process
-            .settler()
-            .prepare(&channel_terms().address())
-            .await
-            .expect("prepared"),
-    );
+    drop(process.prepare().await);
     let process = process.restart();
-    assert_eq!(process.store.pending_payout().expect("read"), None);
+    assert_eq!(process.store.pending_message().expect("read"), None);
     let settled = process.settle().await.expect("settled");
     check_paid_once(&ledger, &process, &settled).await;
 }
@@ -231,34 +233,109 @@ async fn only_a_void_message_is_replaced() {
     let (ledger, process) = open().await;
     process.promise(PROMISED);
     let written = process.write_payout().await;
-    ledger.set_time(written.payout.valid_until + PAYOUT_MARGIN_S + 1);
+    ledger.set_time(written.valid_until + PAYOUT_MARGIN_S + 1);
     let settled = process.settle().await.expect("settled");
     check_paid_once(&ledger, &process, &settled).await;
     // The void message is void for good.
-    assert!(process.node.send(&written.payout.boc).await.is_err());
+    assert!(process.node.send(&written.boc).await.is_err());
+}
+
+/// Somebody who has the key sends a message of their own.
+fn by_hand(ledger: &Ledger, process: &Process, seqno: u32, amount: u64) {
+    let transfer = Transfer::money(channel_terms().payer, Nano(amount));
+    let boc = process.payee.wallet().transfer(seqno, FAR, &[transfer]);
+    let boc = boc.expect("one transfer");
+    ledger.send_external(&boc).expect("accepted");
 }
 
 #[tokio::test]
-async fn a_number_that_another_message_took_is_noticed() {
+async fn after_a_message_of_another_signer_nothing_is_signed_until_the_operator_says_so() {
     let (ledger, process) = open().await;
     process.promise(PROMISED);
     let written = process.write_payout().await;
-    let by_hand = Transfer::money(channel_terms().payer, Nano(1));
-    let boc = process
-        .payee
-        .wallet()
-        .transfer(0, FAR, &[by_hand])
-        .expect("one transfer");
-    ledger.send_external(&boc).expect("accepted");
-    let stuck = process
-        .settler()
-        .step(&written, Until::Ended)
-        .await
-        .expect("the node answers");
-    assert!(matches!(stuck, Step::Wait), "it is not void yet");
-    ledger.set_time(written.payout.valid_until + PAYOUT_MARGIN_S + 1);
+    by_hand(&ledger, &process, 0, 1);
+    let noticed = process.settle().await;
+    let another = matches!(noticed, Err(SettleError::AnotherSigner { seqno: 0, .. }));
+    assert!(another, "{noticed:?}");
+    // It stays so, also for the next process and for every other channel.
+    let process = process.restart();
+    let refused = process.settle().await;
+    let old = matches!(
+        refused,
+        Err(SettleError::OldBooks {
+            chain: 1,
+            books: 0,
+            ..
+        })
+    );
+    assert!(old, "{refused:?}");
+    assert!(process.node.send(&written.boc).await.is_err());
+    process.store.adopt(1, 0).expect("stored");
     let settled = process.settle().await.expect("settled");
     assert_eq!(settled.price_nano, Nano(PROMISED));
+}
+
+#[tokio::test]
+async fn a_file_from_a_backup_signs_nothing_once_the_chain_has_gone_on() {
+    let (ledger, process) = open().await;
+    process.promise(PROMISED / 2);
+    let backup = process.directory.path().join("backup.sqlite");
+    process.store.back_up(&backup).expect("saved");
+    process.settle().await.expect("settled");
+    process.promise(PROMISED);
+    // What the backup lacks: the first payout and the second voucher.
+    let path = process.directory.path().join("state.sqlite");
+    let Process {
+        directory, node, ..
+    } = process;
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{end}", path.display()));
+    }
+    std::fs::rename(&backup, &path).expect("restored");
+    let restored = Process::start(directory, node);
+    let before = ledger.account(&payee().address()).expect("read").last_lt;
+    // The payer's next job brings its newest voucher again.
+    restored.promise(PROMISED);
+    let refused = restored.settle().await.expect_err("refused");
+    let said = refused.to_string();
+    assert!(
+        said.contains("older than the chain") && said.contains("payouts adopt"),
+        "{said}"
+    );
+    assert_eq!(restored.store.pending_message().expect("read"), None);
+    let after = ledger.account(&payee().address()).expect("read").last_lt;
+    assert_eq!(after, before, "nothing was sent");
+    restored.store.adopt(1, 0).expect("stored");
+    let settled = restored.settle().await.expect("settled");
+    assert_eq!(settled.price_nano, Nano(PROMISED / 2));
+}
+
+#[tokio::test]
+async fn new_books_sign_nothing_for_a_wallet_that_was_used() {
+    let (ledger, process) = open().await;
+    process.promise(PROMISED);
+    by_hand(&ledger, &process, 0, 1);
+    let refused = process.settle().await;
+    assert!(
+        matches!(refused, Err(SettleError::OldBooks { books: 0, .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn while_another_process_signs_this_one_does_not() {
+    let (_ledger, process) = open().await;
+    process.promise(PROMISED);
+    let path = process.directory.path().join("state.sqlite");
+    let other = SignerLock::new(&path, None);
+    let held = other.try_acquire().expect("nobody signs");
+    let settling = process.settle();
+    tokio::pin!(settling);
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(2), &mut settling).await;
+    assert!(waited.is_err(), "it waits");
+    assert_eq!(process.store.pending_message().expect("read"), None);
+    drop(held);
+    settling.await.expect("settled");
 }
 
 #[tokio::test]
@@ -280,18 +357,13 @@ async fn without_a_voucher_a_channel_or_money_for_fees_nothing_is_sent() {
         .wallet(&process.payee.address())
         .await
         .expect("the node answers");
-    let all_but_little = Transfer::money(channel_terms().payer, Nano(view.balance.0 - 40_000_000));
-    let boc = process
-        .payee
-        .wallet()
-        .transfer(0, FAR, &[all_but_little])
-        .expect("one transfer");
-    ledger.send_external(&boc).expect("accepted");
+    by_hand(&ledger, &process, 0, view.balance.0 - 40_000_000);
+    process.store.adopt(1, 0).expect("stored");
     assert!(matches!(
         process.settle().await,
         Err(SettleError::Wallet { .. })
     ));
-    assert_eq!(process.store.pending_payout().expect("read"), None);
+    assert_eq!(process.store.pending_message().expect("read"), None);
 }
 
 #[tokio::test]
@@ -300,8 +372,7 @@ async fn a_node_that_is_away_is_an_error_with_a_name() {
     let process = Process::start(directory().into(), Node::new(away));
     process.promise(PROMISED);
     let away = process.settle().await;
-    let Err(SettleError::Channel(ChannelRefused::Node(NodeError::Unreachable { node, .. }))) = away
-    else {
+    let Err(SettleError::Node(NodeError::Unreachable { node, .. })) = away else {
         panic!("{away:?}");
     };
     assert_eq!(node, "127.0.0.1:1");
@@ -309,27 +380,31 @@ async fn a_node_that_is_away_is_an_error_with_a_name() {
 
 #[test]
 fn figures_that_do_not_add_up_are_noticed() {
-    let payout = NewPayout {
-        channel: channel_terms().address(),
-        cumulative: Nano(10),
+    let message = Message {
+        id: 1,
         seqno: 0,
         valid_until: 0,
         boc: Vec::new(),
-        paid_before: Nano(4),
         wallet_before: Nano(100),
         after_lt: Some(0),
     };
+    let claim = Claim {
+        channel: channel_terms().address(),
+        cumulative: Nano(10),
+        paid_before: Nano(4),
+    };
+    let payout = Payout { id: 1, claim };
     let paid = Paid {
         price: Nano(6),
         fee: Some(Nano(20)),
         paid_after: Nano(10),
         wallet_after: Nano(86),
     };
-    let settled = report(&payout, &paid);
+    let settled = Settled::report(&message, &payout, &paid);
     assert_eq!((settled.price_nano, settled.adds_up()), (Nano(6), true));
     let other = Paid {
         wallet_after: Nano(87),
         ..paid
     };
-    assert!(!report(&payout, &other).adds_up());
+    assert!(!Settled::report(&message, &payout, &other).adds_up());
 }

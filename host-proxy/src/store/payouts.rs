@@ -1,34 +1,71 @@
-//! Payouts, written before they are sent, so that a crash repeats the same message and never makes another.
+//! Messages of the payee's wallet and the claims that they carry, written before they are sent, so that a crash repeats the same
+//! message and never makes another.
 
 use super::{Store, corrupt, from_sql, to_sql};
 use crate::error::Error;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+use serde::Serialize;
 use settlement::{Address, Nano};
 
-/// A claim that is signed and about to be sent.
+/// A message that is signed and about to be sent, and what it does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewPayout {
-    pub channel: Address,
-    /// Of the voucher.
-    pub cumulative: Nano,
+pub struct NewMessage {
     pub seqno: u32,
     /// The message is void after this moment, by the chain's clock.
     pub valid_until: u32,
-    /// The message. Only these bytes are ever sent for this payout.
+    /// The message. Only these bytes are ever sent for this number.
     pub boc: Vec<u8>,
-    /// What the channel had paid.
-    pub paid_before: Nano,
     /// What the wallet held.
     pub wallet_before: Nano,
     /// Logical time of the wallet's last transaction before: the first message that it takes after it is this one. `None` in
-    /// payouts of earlier versions.
+    /// messages of earlier versions.
     pub after_lt: Option<u64>,
+    pub purpose: Purpose,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    /// At most one for each channel.
+    Claims(Vec<Claim>),
+    Withdrawal {
+        to: Address,
+        amount: Nano,
+    },
+}
+
+/// A claim in a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    pub channel: Address,
+    /// Of the voucher.
+    pub cumulative: Nano,
+    /// What the channel had paid.
+    pub paid_before: Nano,
+}
+
+/// A message in the books, without its bytes' purpose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    pub id: i64,
+    pub seqno: u32,
+    pub valid_until: u32,
+    pub boc: Vec<u8>,
+    pub wallet_before: Nano,
+    pub after_lt: Option<u64>,
+}
+
+/// A claim that has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payout {
     pub id: i64,
-    pub payout: NewPayout,
+    pub claim: Claim,
+}
+
+/// A withdrawal that has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Withdrawal {
+    pub to: Address,
+    pub amount: Nano,
 }
 
 /// What a finished payout brought.
@@ -54,72 +91,190 @@ pub enum PayoutOutcome {
     Expired,
 }
 
-const COLUMNS: &str =
-    "id, channel, cumulative, seqno, valid_until, boc, paid_before, wallet_before, after_lt";
+/// A movement of the wallet that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// `payout` or `withdrawal`.
+    pub kind: &'static str,
+    /// By the chain's clock; `None` in rows of earlier versions.
+    pub ended_unix_s: Option<u64>,
+    /// The channel, or where the money went.
+    pub address: String,
+    #[serde(rename = "amount_nano")]
+    pub amount: Nano,
+    /// `None`: it was not found among the transactions, or the wallet's own.
+    #[serde(rename = "fee_nano")]
+    pub fee: Option<Nano>,
+    /// Of the wallet's message.
+    pub seqno: u32,
+}
+
+/// How far these books follow the wallet's numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// Every number below was given to a message of these books, or taken over by the operator. A wallet whose next number is
+    /// above it has sent what these books do not know.
+    pub known: u32,
+    /// Every number below was seen to be taken: an answer with a lower one is old.
+    pub taken: u32,
+    /// Logical time at which the wallet took the newest message that these books saw taken.
+    pub taken_lt: u64,
+}
+
+const MESSAGE: &str = "messages.id, seqno, valid_until, boc, wallet_before, after_lt";
+const PAYOUT: &str = "id, channel, cumulative, paid_before";
 
 impl Store {
-    /// The payout that is on its way to the wallet, if one is.
-    pub fn pending_payout(&self) -> Result<Option<Payout>, Error> {
-        let sql = format!("SELECT {COLUMNS} FROM payouts WHERE state = 'pending'");
+    /// The message that is on its way to the wallet, if one is.
+    pub fn pending_message(&self) -> Result<Option<Message>, Error> {
+        let sql = format!("SELECT {MESSAGE} FROM messages WHERE state = 'pending'");
         let connection = self.lock();
         let mut statement = connection.prepare_cached(&sql)?;
-        let row = statement.query_row([], |row| Ok(read(row)));
+        let row = statement.query_row([], |row| Ok(message(row)));
         row.optional()?.transpose()
     }
 
-    /// A channel's payout that has not ended, if there is one.
-    pub fn open_payout(&self, channel: &Address) -> Result<Option<Payout>, Error> {
+    /// The message with a channel's claim that has not ended, if there is one.
+    pub fn open_message(&self, channel: &Address) -> Result<Option<Message>, Error> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM payouts WHERE channel = ?1 AND state IN ('pending', 'taken')"
+            "SELECT {MESSAGE} FROM messages JOIN payouts ON payouts.message = messages.id
+             WHERE channel = ?1 AND payouts.state = 'open'"
         );
         let connection = self.lock();
         let mut statement = connection.prepare_cached(&sql)?;
-        let row = statement.query_row([channel.to_string()], |row| Ok(read(row)));
+        let row = statement.query_row([channel.to_string()], |row| Ok(message(row)));
         row.optional()?.transpose()
     }
 
-    /// Writes that the wallet took a payout's number: its next message may follow.
-    pub fn payout_taken(&self, id: i64) -> Result<(), Error> {
+    /// The claims of a message that have not ended.
+    pub fn open_payouts(&self, message: i64) -> Result<Vec<Payout>, Error> {
+        let sql = format!(
+            "SELECT {PAYOUT} FROM payouts WHERE message = ?1 AND state = 'open' ORDER BY id"
+        );
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(&sql)?;
+        let rows = statement.query_map([message], |row| Ok(payout(row)))?;
+        rows.map(|row| row?).collect()
+    }
+
+    /// The channels that a message claims from, ended or not.
+    pub fn claimed_by(&self, message: i64) -> Result<Vec<Address>, Error> {
+        let connection = self.lock();
+        let mut all =
+            connection.prepare_cached("SELECT channel FROM payouts WHERE message = ?1")?;
+        let names = all.query_map([message], |row| row.get::<_, String>(0))?;
+        names
+            .map(|name| name?.parse().map_err(|_| corrupt("channel address")))
+            .collect()
+    }
+
+    /// The withdrawal that a message carries.
+    pub fn withdrawal_of(&self, message: i64) -> Result<Option<Withdrawal>, Error> {
+        let sql = "SELECT destination, amount FROM withdrawals WHERE message = ?1";
+        let row = self.lock().query_row(sql, [message], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
+        });
+        let Some((to, amount)) = row.optional()? else {
+            return Ok(None);
+        };
+        Ok(Some(Withdrawal {
+            to: to.parse().map_err(|_| corrupt("destination"))?,
+            amount: from_sql(amount)?,
+        }))
+    }
+
+    /// How far these books follow the wallet.
+    pub fn numbers(&self) -> Result<Numbers, Error> {
+        let sql = "SELECT (SELECT MAX(next) FROM (SELECT MAX(seqno) + 1 AS next FROM messages WHERE state <> 'another'
+                       UNION ALL SELECT MAX(next_seqno) FROM adopted)),
+                   (SELECT MAX(next) FROM (SELECT MAX(seqno) + 1 AS next FROM messages WHERE state = 'taken'
+                       UNION ALL SELECT MAX(next_seqno) FROM adopted)),
+                   (SELECT MAX(taken_lt) FROM messages)";
+        let row = |row: &Row<'_>| {
+            Ok(Numbers {
+                known: row.get::<_, Option<u32>>(0)?.unwrap_or(0),
+                taken: row.get::<_, Option<u32>>(1)?.unwrap_or(0),
+                taken_lt: row.get::<_, Option<i64>>(2)?.map_or(0, i64::cast_unsigned),
+            })
+        };
+        Ok(self.lock().query_row(sql, [], row)?)
+    }
+
+    /// Writes that the operator answers for every number below `next_seqno`.
+    pub fn adopt(&self, next_seqno: u32, now_unix_s: u64) -> Result<(), Error> {
+        let now = i64::try_from(now_unix_s).unwrap_or(i64::MAX);
         self.change(|change| {
-            let sql = "UPDATE payouts SET state = 'taken' WHERE id = ?1 AND state = 'pending'";
-            change.execute(sql, [id])?;
+            change.execute(
+                "INSERT INTO adopted VALUES (?1, ?2)",
+                params![next_seqno, now],
+            )?;
             Ok(())
         })
     }
 
-    /// Writes a payout before it is sent. `None` when another is on its way, or this channel's is: nothing is written then.
-    pub fn begin_payout(&self, payout: &NewPayout) -> Result<Option<Payout>, Error> {
-        let amounts = [payout.cumulative, payout.paid_before, payout.wallet_before];
-        let [cumulative, paid_before, wallet_before] = amounts.map(to_sql);
-        let (cumulative, paid_before, wallet_before) = (cumulative?, paid_before?, wallet_before?);
+    /// Writes a message before it is sent. `None` when another is on its way, or a claim of one of its channels has not ended:
+    /// nothing is written then.
+    pub fn begin_message(&self, new: &NewMessage) -> Result<Option<Message>, Error> {
+        let wallet_before = to_sql(new.wallet_before)?;
         // Only compared for equality and order below 2^63, which no chain reaches.
-        let after_lt = payout.after_lt.map(u64::cast_signed);
+        let after_lt = new.after_lt.map(u64::cast_signed);
         let id = self.change(|change| {
-            let inserted = change.execute(
-                "INSERT INTO payouts (channel, cumulative, seqno, valid_until, boc, paid_before, wallet_before, after_lt, state)
-                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'pending' WHERE NOT EXISTS (SELECT 1 FROM payouts
-                 WHERE state = 'pending' OR state = 'taken' AND channel = ?1)",
-                params![
-                    payout.channel.to_string(),
-                    cumulative,
-                    payout.seqno,
-                    payout.valid_until,
-                    payout.boc,
-                    paid_before,
-                    wallet_before,
-                    after_lt
-                ],
+            if is_busy(change, &new.purpose)? {
+                return Ok(None);
+            }
+            change.execute(
+                "INSERT INTO messages (seqno, valid_until, boc, wallet_before, after_lt, state)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 'pending')",
+                params![new.seqno, new.valid_until, new.boc, wallet_before, after_lt],
             )?;
-            Ok((inserted == 1).then(|| change.last_insert_rowid()))
+            let id = change.last_insert_rowid();
+            insert_purpose(change, id, &new.purpose)?;
+            Ok(Some(id))
         })?;
-        Ok(id.map(|id| Payout {
+        Ok(id.map(|id| Message {
             id,
-            payout: payout.clone(),
+            seqno: new.seqno,
+            valid_until: new.valid_until,
+            boc: new.boc.clone(),
+            wallet_before: new.wallet_before,
+            after_lt: new.after_lt,
         }))
     }
 
-    /// Writes how a payout ended. Ending it twice changes nothing: another process may have seen it first.
-    pub fn end_payout(&self, id: i64, outcome: &PayoutOutcome) -> Result<(), Error> {
+    /// Writes that the wallet took a message, and when: its next one may follow.
+    pub fn message_taken(&self, id: i64, lt: Option<u64>) -> Result<(), Error> {
+        self.change(|change| {
+            let sql = "UPDATE messages SET state = 'taken', taken_lt = ?2 WHERE id = ?1 AND state = 'pending'";
+            change.execute(sql, params![id, lt.map(u64::cast_signed)])?;
+            Ok(())
+        })
+    }
+
+    /// Writes that a message will never be taken: it is void, or the wallet took another under its number.
+    pub fn message_lost(&self, id: i64, to_another: bool, now_unix_s: u64) -> Result<(), Error> {
+        let state = if to_another { "another" } else { "void" };
+        let now = i64::try_from(now_unix_s).unwrap_or(i64::MAX);
+        self.change(|change| {
+            let sql = "UPDATE messages SET state = ?2 WHERE id = ?1 AND state IN ('pending', 'taken')";
+            change.execute(sql, params![id, state])?;
+            for table in ["payouts", "withdrawals"] {
+                let sql = format!(
+                    "UPDATE {table} SET state = 'expired', ended_unix_s = ?2 WHERE message = ?1 AND state = 'open'"
+                );
+                change.execute(&sql, params![id, now])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes how a payout ended, and what its channel has paid. Ending it twice changes nothing: another process may have seen it
+    /// first.
+    pub fn end_payout(
+        &self,
+        id: i64,
+        outcome: &PayoutOutcome,
+        now_unix_s: u64,
+    ) -> Result<(), Error> {
         let (state, paid) = match outcome {
             PayoutOutcome::Paid(paid) => ("paid", Some(paid)),
             PayoutOutcome::Refused => ("refused", None),
@@ -130,14 +285,64 @@ impl Store {
         let fee = paid.and_then(|paid| paid.fee).map(to_sql).transpose()?;
         let paid_after = amount(|paid| paid.paid_after)?;
         let wallet_after = amount(|paid| paid.wallet_after)?;
+        let now = i64::try_from(now_unix_s).unwrap_or(i64::MAX);
         self.change(|change| {
             change.execute(
-                "UPDATE payouts SET state = ?2, price = ?3, fee = ?4, paid_after = ?5, wallet_after = ?6
-                 WHERE id = ?1 AND state IN ('pending', 'taken')",
-                params![id, state, price, fee, paid_after, wallet_after],
+                "UPDATE payouts SET state = ?2, price = ?3, fee = ?4, paid_after = ?5, wallet_after = ?6, ended_unix_s = ?7
+                 WHERE id = ?1 AND state = 'open'",
+                params![id, state, price, fee, paid_after, wallet_after, now],
             )?;
+            if paid_after.is_some() {
+                change.execute(
+                    "INSERT INTO progress SELECT channel, ?2, 0 FROM payouts WHERE id = ?1
+                     ON CONFLICT (channel) DO UPDATE SET paid = MAX(paid, ?2), ended = 0",
+                    params![id, paid_after],
+                )?;
+            }
             Ok(())
         })
+    }
+
+    /// Writes how a withdrawal ended.
+    pub fn end_withdrawal(&self, message: i64, sent: bool, now_unix_s: u64) -> Result<(), Error> {
+        let state = if sent { "sent" } else { "refused" };
+        let now = i64::try_from(now_unix_s).unwrap_or(i64::MAX);
+        self.change(|change| {
+            let sql = "UPDATE withdrawals SET state = ?2, ended_unix_s = ?3 WHERE message = ?1 AND state = 'open'";
+            change.execute(sql, params![message, state, now])?;
+            Ok(())
+        })
+    }
+
+    /// Whether the wallet has sent a message's withdrawal.
+    pub fn withdrawn(&self, message: i64) -> Result<bool, Error> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM withdrawals WHERE message = ?1 AND state = 'sent')";
+        Ok(self.lock().query_row(sql, [message], |row| row.get(0))?)
+    }
+
+    /// How many claims have not ended, and what they would bring.
+    pub fn open_sum(&self) -> Result<(u32, Nano), Error> {
+        let sql = "SELECT COUNT(*), COALESCE(SUM(cumulative - paid_before), 0) FROM payouts WHERE state = 'open'";
+        let row = self
+            .lock()
+            .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)));
+        let (count, sum) = row?;
+        Ok((count, from_sql(sum)?))
+    }
+
+    /// Everything that was paid to the wallet and withdrawn from it, oldest first.
+    pub fn entries(&self) -> Result<Vec<Entry>, Error> {
+        let connection = self.lock();
+        let mut all = connection.prepare(
+            "SELECT 1, ended_unix_s, channel, price, fee, seqno, message FROM payouts JOIN messages ON messages.id = message
+             WHERE payouts.state = 'paid'
+             UNION ALL
+             SELECT 0, ended_unix_s, destination, amount, NULL, seqno, message
+             FROM withdrawals JOIN messages ON messages.id = message WHERE withdrawals.state = 'sent'
+             ORDER BY message",
+        )?;
+        let rows = all.query_map([], |row| Ok(entry(row)))?;
+        rows.map(|row| row?).collect()
     }
 
     /// How many payouts ended as paid on a channel, and their sum.
@@ -151,19 +356,88 @@ impl Store {
     }
 }
 
-fn read(row: &Row<'_>) -> Result<Payout, Error> {
+#[cfg(test)]
+impl Store {
+    /// How long after its message was void the slowest claim was ended, in seconds.
+    pub(crate) fn latest_end(&self) -> Result<i64, Error> {
+        let sql = "SELECT COALESCE(MAX(ended_unix_s - valid_until), 0) FROM payouts JOIN messages ON messages.id = message";
+        Ok(self.lock().query_row(sql, [], |row| row.get(0))?)
+    }
+}
+
+/// Whether a message is on its way, or a claim of one of these channels.
+fn is_busy(change: &Transaction<'_>, purpose: &Purpose) -> Result<bool, Error> {
+    let pending = "SELECT EXISTS (SELECT 1 FROM messages WHERE state = 'pending')";
+    if change.query_row(pending, [], |row| row.get(0))? {
+        return Ok(true);
+    }
+    let Purpose::Claims(claims) = purpose else {
+        return Ok(false);
+    };
+    let mut open = change.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM payouts WHERE channel = ?1 AND state = 'open')",
+    )?;
+    for claim in claims {
+        if open.query_row([claim.channel.to_string()], |row| row.get(0))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn insert_purpose(change: &Transaction<'_>, message: i64, purpose: &Purpose) -> Result<(), Error> {
+    match purpose {
+        Purpose::Claims(claims) => {
+            let mut insert = change.prepare_cached(
+                "INSERT INTO payouts (message, channel, cumulative, paid_before, state) VALUES (?1, ?2, ?3, ?4, 'open')",
+            )?;
+            for claim in claims {
+                let (cumulative, paid) = (to_sql(claim.cumulative)?, to_sql(claim.paid_before)?);
+                let channel = claim.channel.to_string();
+                insert.execute(params![message, channel, cumulative, paid])?;
+            }
+        }
+        Purpose::Withdrawal { to, amount } => {
+            change.execute(
+                "INSERT INTO withdrawals (message, destination, amount, state) VALUES (?1, ?2, ?3, 'open')",
+                params![message, to.to_string(), to_sql(*amount)?],
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn message(row: &Row<'_>) -> Result<Message, Error> {
+    Ok(Message {
+        id: row.get(0)?,
+        seqno: row.get(1)?,
+        valid_until: row.get(2)?,
+        boc: row.get(3)?,
+        wallet_before: from_sql(row.get(4)?)?,
+        after_lt: row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
+    })
+}
+
+fn entry(row: &Row<'_>) -> Result<Entry, Error> {
+    let fee: Option<i64> = row.get(4)?;
+    Ok(Entry {
+        kind: if row.get(0)? { "payout" } else { "withdrawal" },
+        ended_unix_s: row.get::<_, Option<i64>>(1)?.map(i64::cast_unsigned),
+        address: row.get(2)?,
+        amount: from_sql(row.get(3)?)?,
+        fee: fee.map(from_sql).transpose()?,
+        seqno: row.get(5)?,
+    })
+}
+
+fn payout(row: &Row<'_>) -> Result<Payout, Error> {
     let channel: String = row.get(1)?;
     Ok(Payout {
         id: row.get(0)?,
-        payout: NewPayout {
+        claim: Claim {
             channel: channel.parse().map_err(|_| corrupt("channel address"))?,
             cumulative: from_sql(row.get(2)?)?,
-            seqno: row.get(3)?,
-            valid_until: row.get(4)?,
-            boc: row.get(5)?,
-            paid_before: from_sql(row.get(6)?)?,
-            wallet_before: from_sql(row.get(7)?)?,
-            after_lt: row.get::<_, Option<i64>>(8)?.map(i64::cast_unsigned),
+            paid_before: from_sql(row.get(3)?)?,
         },
     })
 }

@@ -1,7 +1,7 @@
 //! The tables, as steps from version to version. A step is never changed once a program with it was in use.
 
 /// Step `n` brings version `n` to `n + 1`; version 0 is an empty file.
-pub(super) const STEPS: &[&str] = &[FIRST, SECOND];
+pub(super) const STEPS: &[&str] = &[FIRST, SECOND, THIRD];
 
 const FIRST: &str = "
 CREATE TABLE owner (payee TEXT NOT NULL, chain INTEGER NOT NULL);
@@ -50,4 +50,41 @@ CREATE TABLE receipts (
 );
 CREATE INDEX receipts_by_channel ON receipts (channel, id);
 CREATE TABLE progress (channel TEXT PRIMARY KEY, paid INTEGER NOT NULL, ended INTEGER NOT NULL) WITHOUT ROWID;
+";
+
+/// Messages apart from the claims that they carry, so that one carries many; withdrawals; what of the wallet the operator took over.
+const THIRD: &str = "
+CREATE TABLE messages (
+    id INTEGER PRIMARY KEY,
+    seqno INTEGER NOT NULL, valid_until INTEGER NOT NULL, boc BLOB NOT NULL, wallet_before INTEGER NOT NULL,
+    after_lt INTEGER,
+    -- 'another': the wallet took something else under this number.
+    state TEXT NOT NULL CHECK (state IN ('pending', 'taken', 'void', 'another')),
+    -- Logical time at which the wallet took it.
+    taken_lt INTEGER
+);
+INSERT INTO messages SELECT id, seqno, valid_until, boc, wallet_before, after_lt,
+    CASE state WHEN 'pending' THEN 'pending' WHEN 'expired' THEN 'void' ELSE 'taken' END, NULL FROM payouts;
+ALTER TABLE payouts RENAME TO payouts_before;
+CREATE TABLE payouts (
+    id INTEGER PRIMARY KEY, message INTEGER NOT NULL,
+    channel TEXT NOT NULL, cumulative INTEGER NOT NULL, paid_before INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('open', 'paid', 'refused', 'expired')),
+    price INTEGER, fee INTEGER, paid_after INTEGER, wallet_after INTEGER,
+    -- By the chain's clock; NULL in rows from before this column.
+    ended_unix_s INTEGER
+);
+INSERT INTO payouts SELECT id, id, channel, cumulative, paid_before,
+    CASE WHEN state IN ('pending', 'taken') THEN 'open' ELSE state END, price, fee, paid_after, wallet_after, NULL
+    FROM payouts_before;
+DROP TABLE payouts_before;
+CREATE UNIQUE INDEX one_pending ON messages (state) WHERE state = 'pending';
+CREATE UNIQUE INDEX one_open_per_channel ON payouts (channel) WHERE state = 'open';
+CREATE INDEX payouts_by_message ON payouts (message);
+CREATE TABLE withdrawals (
+    id INTEGER PRIMARY KEY, message INTEGER NOT NULL UNIQUE, destination TEXT NOT NULL, amount INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('open', 'sent', 'refused', 'expired')), ended_unix_s INTEGER
+);
+-- Numbers below this were taken before these books began, or while they were away, and the operator said so.
+CREATE TABLE adopted (next_seqno INTEGER NOT NULL, unix_s INTEGER NOT NULL);
 ";

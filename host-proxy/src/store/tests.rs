@@ -105,41 +105,90 @@ fn charges_add_up_per_receipt_key_and_one_number_has_one_charge() {
     assert_eq!(store.channels().expect("read"), [channel]);
 }
 
-#[test]
-fn one_payout_is_on_its_way_at_a_time_and_ends_once() {
-    let directory = directory();
-    let store = open(&directory.path().join("state.sqlite"));
-    let new = NewPayout {
-        channel: channel_terms().address(),
+fn claims(seqno: u32, channels: &[Address]) -> NewMessage {
+    let claim = |channel: &Address| Claim {
+        channel: *channel,
         cumulative: Nano(10),
-        seqno: 3,
+        paid_before: Nano(1),
+    };
+    NewMessage {
+        seqno,
         valid_until: 100,
         boc: vec![1, 2, 3],
-        paid_before: Nano(1),
         wallet_before: Nano(2),
         after_lt: Some(7),
-    };
-    let begun = store
-        .begin_payout(&new)
-        .expect("stored")
-        .expect("the first");
-    assert_eq!(store.begin_payout(&new).expect("read"), None);
-    assert_eq!(store.pending_payout().expect("read"), Some(begun.clone()));
+        purpose: Purpose::Claims(channels.iter().map(claim).collect()),
+    }
+}
+
+#[test]
+fn one_message_is_on_its_way_at_a_time_and_each_claim_ends_once() {
+    let directory = directory();
+    let store = open(&directory.path().join("state.sqlite"));
+    let (one, other) = (channel_terms().address(), payee().address());
+    let new = claims(3, &[one, other]);
+    let begun = store.begin_message(&new).expect("stored");
+    let begun = begun.expect("the first");
+    assert_eq!(store.begin_message(&new).expect("read"), None);
+    assert_eq!(store.pending_message().expect("read"), Some(begun.clone()));
+    store.message_taken(begun.id, Some(9)).expect("stored");
+    assert_eq!(store.pending_message().expect("read"), None);
+    assert_eq!(
+        store.begin_message(&new).expect("read"),
+        None,
+        "open claims"
+    );
+    let open = store.open_payouts(begun.id).expect("read");
+    assert_eq!(open.len(), 2);
     let paid = Paid {
         price: Nano(9),
         fee: Some(Nano(1)),
         paid_after: Nano(10),
         wallet_after: Nano(10),
     };
-    store
-        .end_payout(begun.id, &PayoutOutcome::Paid(paid))
-        .expect("stored");
-    store
-        .end_payout(begun.id, &PayoutOutcome::Expired)
-        .expect("ignored");
-    assert_eq!(store.pending_payout().expect("read"), None);
-    assert_eq!(store.paid_out(&new.channel).expect("read"), (1, Nano(9)));
-    assert!(store.begin_payout(&new).expect("stored").is_some());
+    let end = |outcome| store.end_payout(open[0].id, &outcome, 50).expect("stored");
+    end(PayoutOutcome::Paid(paid));
+    end(PayoutOutcome::Expired);
+    assert_eq!(store.paid_out(&one).expect("read"), (1, Nano(9)));
+    assert_eq!(store.open_message(&one).expect("read"), None);
+    assert_eq!(store.open_message(&other).expect("read"), Some(begun));
+    let next = store.begin_message(&claims(4, &[one])).expect("stored");
+    assert!(next.is_some(), "the other channel's claim holds up nothing");
+}
+
+#[test]
+fn books_know_the_numbers_that_they_gave_and_those_that_were_taken_over() {
+    let directory = directory();
+    let store = open(&directory.path().join("state.sqlite"));
+    let check = |known, taken, taken_lt| {
+        let expected = Numbers {
+            known,
+            taken,
+            taken_lt,
+        };
+        assert_eq!(store.numbers().expect("read"), expected);
+    };
+    let begin = |seqno| {
+        let new = claims(seqno, &[channel_terms().address()]);
+        let begun = store.begin_message(&new).expect("stored");
+        begun.expect("nothing is on its way").id
+    };
+    check(0, 0, 0);
+    let id = begin(0);
+    check(1, 0, 0);
+    store.message_lost(id, false, 1).expect("stored");
+    // Void, so its number is given again.
+    check(1, 0, 0);
+    let id = begin(0);
+    store.message_taken(id, Some(9)).expect("stored");
+    check(1, 1, 9);
+    store.message_lost(id, true, 2).expect("stored");
+    store.adopt(5, 3).expect("stored");
+    check(5, 5, 9);
+    // What another signer took under a number of ours is none of ours.
+    let id = begin(5);
+    store.message_lost(id, true, 4).expect("stored");
+    check(5, 5, 9);
 }
 
 #[test]
@@ -244,17 +293,18 @@ fn a_file_of_the_first_version_keeps_what_is_in_it() {
     old.pragma_update(None, "user_version", 1).expect("written");
     drop(old);
     let check = |store: &Store| {
-        let pending = store
-            .pending_payout()
-            .expect("read")
-            .expect("still pending");
+        let pending = store.pending_message().expect("read");
+        let pending = pending.expect("still pending");
+        let open = store.open_payouts(pending.id).expect("read");
         assert_eq!(
-            (
-                pending.id,
-                pending.payout.cumulative,
-                pending.payout.after_lt
-            ),
-            (2, Nano(9), None)
+            (pending.id, pending.seqno, pending.after_lt, open.len()),
+            (2, 3, None, 1)
+        );
+        assert_eq!(open[0].claim.cumulative, Nano(9));
+        assert_eq!(
+            store.open_message(&channel).expect("read"),
+            Some(pending),
+            "the paid one has ended"
         );
     };
     // Killed within the change, the file is as it was.
@@ -267,11 +317,11 @@ fn a_file_of_the_first_version_keeps_what_is_in_it() {
     check(&open(&path));
     let later = Connection::open(&path).expect("opens");
     later
-        .pragma_update(None, "user_version", 3)
+        .pragma_update(None, "user_version", 4)
         .expect("written");
     drop(later);
     let refused = Store::open(&path, &payee().address(), ChainId::EMBEDDED)
         .err()
         .expect("refused");
-    assert!(refused.to_string().contains("has version 3"), "{refused}");
+    assert!(refused.to_string().contains("has version 4"), "{refused}");
 }

@@ -1,4 +1,4 @@
-//! `serve`, `settle`, `channels` and `address`, with a real TVM behind them: what they print, how they end, and what a
+//! `serve`, `payouts`, `earnings`, `channels` and `address`, with a real TVM behind them: what they print, how they end, and what a
 //! `kill -9` costs.
 
 use crate::process;
@@ -18,6 +18,7 @@ use tokio::process::{Child, Command};
 
 const FAR: u32 = 4_000_000_000;
 const PAYEE_SEED: [u8; 32] = [1; 32];
+const ENDORSING_SEED: [u8; 32] = [201; 32];
 const PAYER_SEED: [u8; 32] = [2; 32];
 
 struct Provider {
@@ -44,7 +45,7 @@ async fn provider() -> Provider {
         payer: payer.address(),
         payee: payee.address(),
         payer_key: payer_key().verifying_key().to_bytes(),
-        payee_key: payee.public_key(),
+        payee_key: payee_key(),
         close_delay_s: 3600,
         claims_until: FAR,
         salt: 0,
@@ -58,10 +59,14 @@ async fn provider() -> Provider {
     let write = |name: &str, text: &str| {
         std::fs::write(directory.path().join(name), text).expect("written")
     };
-    write("payee.key", &format!("{}\n", hex::encode(PAYEE_SEED)));
+    write("wallet.key", &format!("{}\n", hex::encode(PAYEE_SEED)));
+    write("endorsing.key", &hex::encode(ENDORSING_SEED));
+    write("delegation", &delegation());
     write("collateral.json", "{}");
     let config = include_str!("../../example.yaml")
         .replace("127.0.0.1:9000", "127.0.0.1:0")
+        .replace("keys/", "")
+        .replace(&"22".repeat(32), &hex::encode(payee_key()))
         .replace("127.0.0.1:8081", &node.to_string());
     write("host-proxy.yaml", &config);
     Provider {
@@ -69,6 +74,20 @@ async fn provider() -> Provider {
         ledger,
         channel: terms.address(),
     }
+}
+
+/// The payee's public key; its secret signs the delegation to [`ENDORSING_SEED`].
+fn payee_key() -> [u8; 32] {
+    SigningKey::from_bytes(&[101; 32])
+        .verifying_key()
+        .to_bytes()
+}
+
+fn delegation() -> String {
+    let endorsing = SigningKey::from_bytes(&ENDORSING_SEED).verifying_key();
+    let payee = SigningKey::from_bytes(&[101; 32]);
+    let signed = wire::Delegation::sign(endorsing.to_bytes(), FAR, ChainId::EMBEDDED, &payee);
+    hex::encode(signed.encode())
 }
 
 fn payer_key() -> SigningKey {
@@ -98,8 +117,14 @@ impl Provider {
     }
 
     async fn settle(&self) -> Value {
-        self.json(&["settle", "--json", "--channel", &self.channel.to_string()])
-            .await
+        self.json(&[
+            "payouts",
+            "settle",
+            "--json",
+            "--channel",
+            &self.channel.to_string(),
+        ])
+        .await
     }
 
     fn voucher(&self, cumulative: u64) -> SignedVoucher {
@@ -196,7 +221,7 @@ async fn settling_killed_at_any_moment_pays_everything_once() {
         let answer = post_voucher(&listen, &provider.voucher(round * 100_000_000)).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         let mut settling = provider
-            .command(&["settle", "--channel", &channel])
+            .command(&["payouts", "settle", "--channel", &channel])
             .spawn()
             .expect("starts");
         tokio::time::sleep(Duration::from_millis(8 * round)).await;
@@ -273,7 +298,7 @@ async fn at_its_start_it_says_what_is_wrong_without_being_asked() {
     assert!(said.contains("guest.sock"), "{said}");
     assert!(!said.contains('\u{1b}'), "colour codes in a file: {said}");
     // Another payee, whose wallet is empty.
-    let key = provider.directory.path().join("payee.key");
+    let key = provider.directory.path().join("wallet.key");
     std::fs::write(&key, hex::encode([9; 32])).expect("written");
     std::fs::remove_file(provider.directory.path().join("host-proxy.sqlite")).expect("removed");
     let said = said_at_the_start(&provider, "a claim needs").await;
@@ -286,32 +311,83 @@ async fn at_its_start_it_says_what_is_wrong_without_being_asked() {
 async fn a_key_is_made_once_and_a_backup_of_a_running_proxy_is_whole() {
     let provider = provider().await;
     let path = |name: &str| provider.directory.path().join(name);
-    let keygen = || {
+    let host_proxy = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_host-proxy"));
-        command
-            .args(["keygen", "--json", "--out"])
-            .arg(path("new.key"));
-        command.output()
+        command.args(arguments).env("PHRASE", "correct horse");
+        async move { { command }.output().await.expect("the program runs") }
     };
-    let made = keygen().await.expect("the program runs");
+    let out = path("keys");
+    let out = out.to_str().expect("text");
+    let keygen = [
+        "keygen",
+        "--json",
+        "--passphrase",
+        "env:PHRASE",
+        "--out",
+        out,
+    ];
+    let made = host_proxy(&keygen).await;
     assert!(made.status.success(), "{made:?}");
-    let text = std::fs::read_to_string(path("new.key")).expect("written");
-    let mode = std::fs::metadata(path("new.key"))
-        .expect("there")
-        .permissions()
-        .mode();
-    assert_eq!(mode & 0o777, 0o600);
-    let mut seed = [0; 32];
-    hex::decode_to_slice(text.trim(), &mut seed).expect("a seed");
+    for name in ["payee.key", "wallet.key", "endorsing.key"] {
+        let file = path("keys").join(name);
+        let mode = std::fs::metadata(&file)
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let text = std::fs::read_to_string(&file).expect("read");
+        assert!(text.starts_with("chrysalis-key-v1 "), "{text}");
+    }
     let said: Value = serde_json::from_slice(&made.stdout).expect("JSON");
-    let wallet = Wallet::from_seed(&seed, ChainId::EMBEDDED);
-    assert_eq!(said["address"], wallet.address().to_string());
-    assert_eq!(said["friendly"], wallet.address().friendly_unbounceable());
-    assert_eq!(keygen().await.expect("it runs").status.code(), Some(1));
+    // What it says of them is what the keys say, opened with the passphrase.
+    let config = std::fs::read_to_string(path("host-proxy.yaml")).expect("read");
+    let config = config
+        .replace("file:", "file:keys/")
+        .replace("delegation: ", "passphrase: env:PHRASE\ndelegation: keys/")
+        .replace(
+            &hex::encode(payee_key()),
+            said["public_key"].as_str().expect("text"),
+        );
+    std::fs::write(path("new.yaml"), config).expect("written");
+    let new = path("new.yaml");
+    let new = new.to_str().expect("text");
+    let shown = host_proxy(&["address", "--json", "--config", new]).await;
+    assert!(shown.status.success(), "{shown:?}");
     assert_eq!(
-        std::fs::read_to_string(path("new.key")).expect("there"),
-        text
+        serde_json::from_slice::<Value>(&shown.stdout).expect("JSON"),
+        said
     );
+    assert_eq!(
+        host_proxy(&keygen).await.status.code(),
+        Some(1),
+        "never twice"
+    );
+    // A longer delegation takes the payee's key.
+    let (key, longer) = (format!("file:{out}/payee.key"), path("longer"));
+    let endorsing = said["endorsing_key"].as_str().expect("text");
+    let longer = longer.to_str().expect("text");
+    let delegate = [
+        "delegate",
+        "--payee-key",
+        &key,
+        "--passphrase",
+        "env:PHRASE",
+    ];
+    let rest = [
+        "--endorsing-key",
+        endorsing,
+        "--days",
+        "900",
+        "--out",
+        longer,
+    ];
+    let delegated = host_proxy(&[&delegate[..], &rest].concat()).await;
+    assert!(delegated.status.success(), "{delegated:?}");
+    std::fs::copy(longer, path("keys").join("delegation")).expect("copied");
+    let shown = host_proxy(&["address", "--json", "--config", new]).await;
+    let shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    let until = |of: &Value| of["endorses_until"].as_u64().expect("a number");
+    assert!(until(&shown) > until(&said) + 500 * 86_400);
 
     let (mut child, listen) = provider.serve().await;
     let answer = post_voucher(&listen, &provider.voucher(700_000_000)).await;
@@ -334,20 +410,106 @@ async fn a_key_is_made_once_and_a_backup_of_a_running_proxy_is_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_earned_is_shown_withdrawn_and_listed() {
+    let provider = provider().await;
+    let (mut child, listen) = provider.serve().await;
+    post_voucher(&listen, &provider.voucher(700_000_000)).await;
+    let status = provider.json(&["payouts", "status", "--json"]).await;
+    assert_eq!(nano(&status, "unpaid_nano"), 700_000_000);
+    assert_eq!(status["signs"], true);
+    // A dry run changes nothing.
+    let planned = provider
+        .json(&["payouts", "settle", "--json", "--dry-run"])
+        .await;
+    assert_eq!(nano(&planned["claims"][0], "price_nano"), 700_000_000);
+    let wallet = Wallet::from_seed(&PAYEE_SEED, ChainId::EMBEDDED).address();
+    let holds = || provider.ledger.account(&wallet).expect("read").balance.0;
+    assert_eq!(holds(), 5_000_000_000);
+    let settled = provider.json(&["payouts", "settle", "--json"]).await;
+    assert_eq!(nano(&settled["channels"][0], "price_nano"), 700_000_000);
+    let cold = Address {
+        workchain: 0,
+        hash: [9; 32],
+    };
+    let to = cold.friendly_unbounceable();
+    let withdraw = |more: &[&'static str]| {
+        let mut arguments = vec!["payouts", "withdraw", "--to", &to, "--amount", "1.25"];
+        arguments.extend(more);
+        let command = provider.command(&arguments);
+        async move { { command }.output().await.expect("the program runs") }
+    };
+    let dry = withdraw(&["--dry-run"]).await;
+    let said = String::from_utf8_lossy(&dry.stdout).into_owned();
+    assert!(
+        said.contains("1.250000000 TON (1250000000 nanoTON)"),
+        "{said}"
+    );
+    let received = || provider.ledger.account(&cold).expect("read").balance.0;
+    assert_eq!(received(), 0);
+    let sent = withdraw(&[]).await;
+    assert!(sent.status.success(), "{sent:?}");
+    assert_eq!(received(), 1_250_000_000);
+    let too_much = ["payouts", "withdraw", "--to", &to, "--amount", "100"];
+    assert_eq!(provider.run(&too_much).await.status.code(), Some(1));
+    let csv = provider.run(&["earnings", "--csv"]).await.stdout;
+    let csv = String::from_utf8(csv).expect("text");
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines.len(), 3, "{csv}");
+    assert!(lines[1].starts_with("payout,") && lines[1].contains(",700000000,0.700000000,"));
+    assert!(lines[2].starts_with("withdrawal,") && lines[2].contains(",1250000000,"));
+    child.kill().await.expect("killed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn books_that_are_older_than_the_chain_are_named_and_taken_over_by_command() {
+    let provider = provider().await;
+    let wallet = Wallet::from_seed(&PAYEE_SEED, ChainId::EMBEDDED);
+    let away = settlement::Transfer::money(provider.channel, Nano(1));
+    let boc = wallet.transfer(0, FAR, &[away]).expect("one transfer");
+    provider.ledger.send_external(&boc).expect("accepted");
+    let (mut child, listen) = provider.serve().await;
+    post_voucher(&listen, &provider.voucher(700_000_000)).await;
+    let refused = provider.run(&["payouts", "settle"]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("host-proxy payouts adopt"), "{said}");
+    assert_eq!(
+        provider.run(&["payouts", "status"]).await.status.code(),
+        Some(1)
+    );
+    provider
+        .json(&["payouts", "adopt", "--json", "--dry-run"])
+        .await;
+    assert_eq!(
+        provider.run(&["payouts", "settle"]).await.status.code(),
+        Some(1)
+    );
+    let adopted = provider.json(&["payouts", "adopt", "--json"]).await;
+    assert_eq!(adopted["taken_over"], true);
+    assert_eq!(nano(&provider.settle().await, "price_nano"), 700_000_000);
+    child.kill().await.expect("killed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_exit_code_tells_refusal_from_misuse() {
     let provider = provider().await;
     let address = provider.json(&["address", "--json"]).await;
     let payee = Wallet::from_seed(&PAYEE_SEED, ChainId::EMBEDDED);
     assert_eq!(address["address"], payee.address().to_string());
-    assert_eq!(address["public_key"], hex::encode(payee.public_key()));
+    assert_eq!(address["public_key"], hex::encode(payee_key()));
     let no_voucher = provider
-        .run(&["settle", "--channel", &provider.channel.to_string()])
+        .run(&[
+            "payouts",
+            "settle",
+            "--channel",
+            &provider.channel.to_string(),
+        ])
         .await;
     assert_eq!(no_voucher.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&no_voucher.stderr).contains("no voucher"));
     assert_eq!(
         provider
-            .run(&["settle", "--channel", "nonsense"])
+            .run(&["payouts", "settle", "--channel", "nonsense"])
             .await
             .status
             .code(),

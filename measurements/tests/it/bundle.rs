@@ -307,7 +307,7 @@ fn the_evidence_of_a_worker_is_read_and_verified_for_the_verifiers_nonce() {
     let bundle = wire::Bundle {
         version: 1,
         evidence: evidence.encode(),
-        endorsement: wire::Endorsement([0; 64]),
+        endorsement: wire::Endorsement::Direct([0; 64]),
         collateral: module.collateral_json().to_vec(),
     };
     let bytes = bundle.encode();

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! where W's transactions are the one that the external message started and the two that received `p` and `r`. `v - r` is what C
-//! spent on this claim: its gas, the forwarding of its two messages, and rent the claim had to restore.
+//! spent on this claim: its gas, the forwarding of its two messages, and rent the claim had to restore. A message may carry several
+//! claims, each to another channel; then each bears an equal share of the first transaction's fee, rounded up.
 
 use super::{Message, Transaction};
 use crate::{Address, Nano};
@@ -19,7 +20,8 @@ use crate::{Address, Nano};
 pub struct Payout {
     /// What the channel paid: the growth of its `paid`.
     pub price: Nano,
-    /// What it cost the wallet, all told: `wallet_after - wallet_before == price - fee` if nothing else happened to the wallet.
+    /// What it cost the wallet, all told: `wallet_after - wallet_before == price - fee` if it was the message's only claim and nothing
+    /// else happened to the wallet.
     pub fee: Nano,
     /// Hash of the channel's transaction.
     pub channel_transaction: [u8; 32],
@@ -51,12 +53,7 @@ pub fn payout_fee(
     channel_transactions: &[Transaction],
 ) -> Result<Payout, PayoutError> {
     // 1. The wallet took the external message and sent the claim.
-    let external = |tx: &&Transaction| tx.in_message.as_ref().is_some_and(|m| m.source.is_none());
-    let started = wallet_transactions
-        .iter()
-        .filter(|tx| tx.lt > after_lt)
-        .filter(external)
-        .min_by_key(|tx| tx.lt)
+    let started = taken_message(after_lt, wallet_transactions)
         .ok_or(PayoutError::NotYet("transaction of the wallet"))?;
     let mut claims = started
         .out_messages
@@ -81,7 +78,13 @@ pub fn payout_fee(
         .ok_or(PayoutError::NotYet("receipt of the payout"))?;
     let returned =
         caused_by(wallet_transactions, rest).ok_or(PayoutError::NotYet("receipt of the rest"))?;
-    let fee = [started.fee, received.fee, returned.fee, claim.value]
+    let share = Nano(
+        started
+            .fee
+            .0
+            .div_ceil(started.out_messages.len().max(1) as u64),
+    );
+    let fee = [share, received.fee, returned.fee, claim.value]
         .into_iter()
         .try_fold(Nano::ZERO, Nano::checked_add)
         .and_then(|sum| sum.checked_sub(rest.value))
@@ -91,6 +94,13 @@ pub fn payout_fee(
         fee,
         channel_transaction: paid.hash,
     })
+}
+
+/// The transaction in which a wallet took its first external message after logical time `after_lt`.
+pub fn taken_message(after_lt: u64, of_wallet: &[Transaction]) -> Option<&Transaction> {
+    let external = |tx: &&Transaction| tx.in_message.as_ref().is_some_and(|m| m.source.is_none());
+    let later = of_wallet.iter().filter(|tx| tx.lt > after_lt);
+    later.filter(external).min_by_key(|tx| tx.lt)
 }
 
 fn caused_by<'a>(transactions: &'a [Transaction], message: &Message) -> Option<&'a Transaction> {

@@ -62,7 +62,7 @@ fn misuse_is_exit_code_2_and_names_what_was_wrong() {
     );
     check(
         "host-proxy",
-        &["settle", "--config", "x", "--channel", "nowhere"],
+        &["payouts", "settle", "--config", "x", "--channel", "nowhere"],
         2,
         "nowhere",
     );

@@ -77,7 +77,7 @@ async fn no_voucher_is_lost_or_paid_twice_when_the_proxy_is_killed_in_every_job(
         if number % 10 == 9 {
             let mut settle = Command::new(stack.program("host-proxy"));
             settle
-                .args(["settle", "--config"])
+                .args(["payouts", "settle", "--config"])
                 .arg(stack.path("proxy.yaml"))
                 .arg("--channel")
                 .arg(channel.to_string());

@@ -1,6 +1,7 @@
 //! What payers and strangers can do to a payout.
 
 use super::*;
+use crate::store::Purpose;
 use settlement::Wallet;
 
 fn payer() -> Wallet {
@@ -44,8 +45,8 @@ async fn a_stranger_who_encodes_the_message_anew_delays_nothing() {
     let (ledger, process) = open().await;
     process.promise(PROMISED);
     let written = process.write_payout().await;
-    let anew = ledger::reencoded(&written.payout.boc).expect("a message");
-    assert_ne!(anew, written.payout.boc);
+    let anew = ledger::reencoded(&written.boc).expect("a message");
+    assert_ne!(anew, written.boc);
     ledger.send_external(&anew).expect("accepted");
     let settling = tokio::time::timeout(std::time::Duration::from_secs(20), process.settle()).await;
     let settled = settling.expect("in time").expect("settled");
@@ -57,48 +58,35 @@ async fn dust_hides_no_payout() {
     let (ledger, process) = open().await;
     process.promise(PROMISED);
     let written = process.write_payout().await;
-    process
-        .node
-        .send(&written.payout.boc)
-        .await
-        .expect("accepted");
+    process.node.send(&written.boc).await.expect("accepted");
     for _ in 0..300 {
         ledger.faucet(&payee().address(), Nano(1)).expect("dust");
     }
     let settling = tokio::time::timeout(std::time::Duration::from_secs(20), process.settle()).await;
     let settled = settling.expect("in time").expect("settled");
     assert_eq!(settled.price_nano, Nano(PROMISED));
-    assert_eq!(process.store.pending_payout().expect("read"), None);
+    assert_eq!(process.store.pending_message().expect("read"), None);
 }
 
 #[tokio::test]
 async fn a_channel_that_answers_nothing_blocks_no_other() {
     let (_ledger, process) = open().await;
     process.promise(PROMISED);
-    let mut stuck = process.write_payout().await.payout;
-    let view = process.node.wallet(&process.payee.address()).await;
-    stuck.channel = channel_terms_of(9).address();
-    let to_nobody = Transfer::money(stuck.channel, Nano(1_000_000));
-    stuck.boc = process
+    let mut stuck = process.prepare().await;
+    let channel = channel_terms_of(9).address();
+    stuck.purpose = Purpose::Claims(vec![Claim {
+        channel,
+        cumulative: Nano(PROMISED),
+        paid_before: Nano::ZERO,
+    }]);
+    let to_nobody = Transfer::money(channel, Nano(1_000_000));
+    let signed = process
         .payee
         .wallet()
-        .transfer(
-            view.expect("an answer").seqno,
-            stuck.valid_until,
-            &[to_nobody],
-        )
-        .expect("one transfer");
-    let process = {
-        let directory = process.directory.clone();
-        std::fs::remove_file(directory.path().join("state.sqlite")).expect("removed");
-        process.restart()
-    };
-    process.promise(PROMISED);
-    process
-        .store
-        .begin_payout(&stuck)
-        .expect("stored")
-        .expect("the only one");
+        .transfer(stuck.seqno, stuck.valid_until, &[to_nobody]);
+    stuck.boc = signed.expect("one transfer");
+    let begun = process.store.begin_message(&stuck).expect("stored");
+    begun.expect("the only one");
     let anew = ledger::reencoded(&stuck.boc).expect("a message");
     process.node.send(&anew).await.expect("accepted");
     let settling = tokio::time::timeout(std::time::Duration::from_secs(20), process.settle()).await;
