@@ -6,13 +6,24 @@ use wire::Endpoint;
 /// A message is a [`Turn`], with the calls that it makes or answers.
 pub use model::text::{Call, Json, Role, Turn};
 
-/// A request of either endpoint.
+/// A request, whichever API it came through.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ask {
-    /// `POST /v1/embeddings`
+    /// Vectors of texts.
     Embeddings(Texts),
-    /// `POST /v1/chat/completions`
+    /// A conversation that the model's chat template writes out.
     Chat(Conversation),
+    /// A prompt that no template touches. Of the conversation everything but messages and tools counts, and it has neither.
+    Raw(Prompt, Conversation),
+}
+
+/// A prompt as the application wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prompt {
+    /// Control tokens that it spells out are control tokens.
+    Text(String),
+    /// Ids of this model's tokenizer.
+    Ids(Vec<u32>),
 }
 
 /// Texts to embed.
@@ -169,7 +180,7 @@ impl Ask {
     pub fn model(&self) -> &str {
         match self {
             Ask::Embeddings(texts) => &texts.model,
-            Ask::Chat(conversation) => &conversation.model,
+            Ask::Chat(conversation) | Ask::Raw(_, conversation) => &conversation.model,
         }
     }
 
@@ -177,7 +188,7 @@ impl Ask {
     pub fn endpoint(&self) -> Endpoint {
         match self {
             Ask::Embeddings(_) => Endpoint::Embeddings,
-            Ask::Chat(_) => Endpoint::Chat,
+            Ask::Chat(_) | Ask::Raw(..) => Endpoint::Chat,
         }
     }
 }

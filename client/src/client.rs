@@ -1,7 +1,7 @@
 //! The stages of a job behind a few calls: attest, ask, verify, pay.
 
 use crate::attestation::{Challenged, Verifier};
-use crate::budget::Budget;
+use crate::budget::{Budget, KnownKeyset, Spender};
 use crate::chain::{self, Channel};
 use crate::config::{Config, ConfigError, read_key};
 use crate::error::{ClientError, Executed};
@@ -12,8 +12,9 @@ use crate::limits::{
 };
 use crate::session::{Session, Shared, proxy_error, proxy_refused, unix_s};
 use crate::tokens::Models;
-use crate::transport::{Ask, Transport};
+use crate::transport::{self, Transport};
 use crate::trust::TrustStore;
+use crate::{ask, openai};
 use serde_json::Value;
 use settlement::{Address, ChainId, Nano, SignedVoucher};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -52,6 +53,8 @@ pub struct Answer {
     pub usage: Usage,
     /// Why it ended.
     pub finish: Finish,
+    /// The stop sequence that ended it, if one did.
+    pub stop: Option<String>,
     /// The voucher that pays, and the receipt it pays.
     pub payment: Payment,
     /// Whether the payee has acknowledged the voucher. If not, it is sent again.
@@ -90,7 +93,8 @@ impl Client {
         let channel = channel_address(&config, payer_key)?;
         let models = Models::load(&config.models)?;
         make_private(&config.state)?;
-        let budget = Budget::open(&config.state, config.chain_id(), channel, payer)?;
+        let budget = Budget::open(&config.state, config.chain_id(), channel, payer)?
+            .limited(config.limits());
         Ok(Client {
             proxy: Transport::new(&config.proxy)?,
             node: Transport::new(&config.chain.toncenter)?,
@@ -163,6 +167,11 @@ impl Client {
             self.heal()
         );
         let session = Session::open(challenged?, channel?, Arc::clone(&self.shared))?;
+        self.shared.budget.remember(&KnownKeyset {
+            keyset: session.keyset().clone(),
+            root: session.root().to_string(),
+            verified_at_unix_s: session.verified_at_unix_s(),
+        })?;
         if let Err(error) = healed {
             tracing::warn!("the payee's record of this channel could not be used: {error}");
         }
@@ -195,19 +204,30 @@ impl Client {
         self.ask(Endpoint::Chat, body, sink).await
     }
 
-    /// One job through all its stages. Where others are in its way, it waits a bounded time for its turn; where the
-    /// guest has new keys, it is sealed once more, as a new job, to the freshly attested worker.
+    /// A request of the OpenAI API, for whoever needs no key.
     pub async fn ask(
         &self,
         endpoint: Endpoint,
         body: &Value,
         sink: Sink<'_>,
     ) -> Result<Answer, ClientError> {
+        let request = openai::parse(endpoint, body)?;
+        self.answer(&request.ask, &Spender::default(), sink).await
+    }
+
+    /// One job through all its stages. Where others are in its way, it waits a bounded time for its turn; where the
+    /// guest has new keys, it is sealed once more, as a new job, to the freshly attested worker.
+    pub async fn answer(
+        &self,
+        ask: &ask::Ask,
+        spender: &Spender,
+        sink: Sink<'_>,
+    ) -> Result<Answer, ClientError> {
         let patience = Instant::now() + self.queue_time;
         let (mut parent, mut renewed, mut pause) = (None, false, QUEUE_PAUSE_MIN);
         loop {
             let session = self.session().await?;
-            let asked = self.ask_once(&session, endpoint, body, parent, sink);
+            let asked = self.ask_once(&session, ask, spender, parent, sink);
             let (error, job) = match asked.await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
@@ -246,13 +266,13 @@ impl Client {
     async fn ask_once(
         &self,
         session: &Session,
-        endpoint: Endpoint,
-        body: &Value,
+        ask: &ask::Ask,
+        spender: &Spender,
         parent: Option<[u8; 16]>,
         sink: Sink<'_>,
     ) -> Result<Answer, (ClientError, Option<[u8; 16]>)> {
         let before = |error| (error, None);
-        let mut prepared = Job::prepare(session, endpoint, body.clone()).map_err(before)?;
+        let mut prepared = Job::of(session, ask.clone(), spender).map_err(before)?;
         if let Some(parent) = parent {
             prepared = prepared.retrying(parent);
         }
@@ -281,6 +301,7 @@ impl Client {
             let (events, text) = (verified.events.clone(), verified.text.clone());
             let (first_token, total) = (verified.first_token, verified.total);
             let (usage, finish) = (verified.receipt().core().usage, verified.finish);
+            let stop = verified.stop.clone();
             let payment = verified.pay(&self.shared.budget)?;
             // The answer is whole and paid for on this side, whatever becomes of the voucher's delivery now.
             let delivered = self.deliver(&payment).await;
@@ -300,6 +321,7 @@ impl Client {
                 text,
                 usage,
                 finish,
+                stop,
                 payment,
                 delivered,
                 first_token,
@@ -334,7 +356,7 @@ impl Client {
         cumulative: Nano,
     ) -> Result<(), ClientError> {
         const WHAT: &str = "voucher";
-        let ask = Ask {
+        let ask = transport::Ask {
             method: "POST",
             path: "/v1/vouchers",
             content_type: "application/vnd.chrysalis.voucher",
@@ -368,7 +390,7 @@ impl Client {
             receipt: None,
         };
         let authorization = read.sign(unix_s()?, self.shared.budget.payer());
-        let ask = Ask {
+        let ask = transport::Ask {
             method: "GET",
             path: &path,
             content_type: "",
@@ -405,6 +427,16 @@ impl Client {
         let current = self.session.write();
         let mut current = current.unwrap_or_else(PoisonError::into_inner);
         current.take_if(|session| session.nonce() == stale.nonce());
+    }
+
+    /// The worker that was attested last, if it still counts. Nobody is asked.
+    pub fn known_session(&self) -> Option<Session> {
+        self.current().filter(Session::is_fresh)
+    }
+
+    /// The public half of the key that signs envelopes and vouchers.
+    pub fn payer_key(&self) -> [u8; 32] {
+        self.payer_key
     }
 
     /// The budget.

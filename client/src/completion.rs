@@ -11,6 +11,8 @@ pub(crate) struct Completion {
     /// Text that may be the beginning of a stop sequence.
     held: String,
     stopped: bool,
+    /// The stop sequence that came.
+    stop: Option<String>,
     alternatives: u8,
     calls: Option<Calls>,
 }
@@ -32,6 +34,7 @@ impl Completion {
             stops,
             held: String::new(),
             stopped: false,
+            stop: None,
             alternatives: 0,
             calls: None,
         }
@@ -106,6 +109,11 @@ impl Completion {
         self.stopped
     }
 
+    /// The stop sequence that came, if one did.
+    pub(crate) fn stop(&self) -> Option<&str> {
+        self.stop.as_deref()
+    }
+
     fn release(&mut self, last: bool) -> String {
         if self.stopped {
             self.held.clear();
@@ -114,11 +122,12 @@ impl Completion {
         let found = self
             .stops
             .iter()
-            .filter_map(|stop| self.held.find(stop))
+            .filter_map(|stop| Some((self.held.find(stop)?, stop)))
             .min();
         let shown = match found {
-            Some(at) => {
+            Some((at, stop)) => {
                 self.stopped = true;
+                self.stop = Some(stop.clone());
                 at
             }
             None if last => self.held.len(),

@@ -18,11 +18,11 @@ pub use unfinished::Unfinished;
 pub use verified::{Payment, VerifiedAnswer};
 
 use crate::ask::{Ask, Form, ToolChoice};
-use crate::budget::{BudgetError, Reservation};
+use crate::budget::{BudgetError, Reservation, Spender};
 use crate::completion::Completion;
 use crate::error::{ClientError, Executed};
 use crate::limits::DEADLINE_GRACE;
-use crate::openai::{self, Delivery, Head};
+use crate::openai::{self, Head};
 use crate::session::{Session, proxy_error, proxy_refused, random, unix_s};
 use crate::tokens::{Model, TokensError};
 use crate::transport::{self, Transport, TransportError};
@@ -49,10 +49,9 @@ pub struct Prepared {
     offer: ModelOffer,
     request: Request,
     completion: Option<Completion>,
-    delivery: Delivery,
     most: Usage,
     cost_max: Nano,
-    reservation: Reservation,
+    reservation: Arc<Reservation>,
 }
 
 /// A sealed job that nobody has seen yet.
@@ -73,7 +72,7 @@ pub(crate) struct Known {
     pub(crate) envelope: EnvelopeDigest,
     pub(crate) request: Digest,
     pub(crate) commitments: Commitments,
-    pub(crate) reservation: Reservation,
+    pub(crate) reservation: Arc<Reservation>,
     pub(crate) most: Usage,
     pub(crate) receipt_key: ReceiptKey,
     pub(crate) cancel: CancelSecret,
@@ -87,13 +86,22 @@ impl Job {
         endpoint: Endpoint,
         body: Value,
     ) -> Result<Prepared, ClientError> {
-        let request = openai::parse(endpoint, &body)?;
-        unsupported(&request.ask)?;
-        let (model, offer) = allowed(session, endpoint, request.ask.model())?;
-        let (asked, completion) = encode(model, offer, request.ask)?;
-        let most = most(offer, &asked)?;
-        let estimate = offer.prices.cost(&most, session.keyset().price_step);
-        let estimate = estimate.unwrap_or(Nano(u64::MAX));
+        Job::of(
+            session,
+            openai::parse(endpoint, &body)?.ask,
+            &Spender::default(),
+        )
+    }
+
+    /// Turns a request into tokens and sets aside what it may cost whoever asks.
+    pub fn of(session: &Session, ask: Ask, spender: &Spender) -> Result<Prepared, ClientError> {
+        let Counted {
+            offer,
+            asked,
+            completion,
+            most,
+            estimate,
+        } = Job::count(session, ask)?;
         // The envelope names the same limit for every job, so that it tells nothing of this one's length.
         let shared = session.shared();
         let max = shared.cost_max.min(session.keyset().exposure_max);
@@ -102,7 +110,7 @@ impl Job {
         }
         let deposit = session.channel().state.deposit;
         // What it can cost at most, so that jobs beside each other fit: no more is paid than was counted here.
-        let reservation = shared.budget.reserve(estimate, deposit)?;
+        let reservation = shared.budget.reserve(estimate, deposit, spender)?;
         Ok(Prepared {
             session: session.clone(),
             offer: offer.clone(),
@@ -112,12 +120,36 @@ impl Job {
                 ask: asked,
             },
             completion,
-            delivery: request.delivery,
             most,
             cost_max: max,
-            reservation,
+            reservation: Arc::new(reservation),
         })
     }
+
+    /// Turns a request into tokens and says what it may use and cost. Nothing is set aside, and nothing sent.
+    pub(crate) fn count(session: &Session, ask: Ask) -> Result<Counted<'_>, ClientError> {
+        unsupported(&ask)?;
+        let (model, offer) = allowed(session, ask.endpoint(), ask.model())?;
+        let (asked, completion) = encode(model, offer, ask)?;
+        let most = most(offer, &asked)?;
+        let estimate = offer.prices.cost(&most, session.keyset().price_step);
+        Ok(Counted {
+            offer,
+            asked,
+            completion,
+            most,
+            estimate: estimate.unwrap_or(Nano(u64::MAX)),
+        })
+    }
+}
+
+/// A request in tokens, with the most that it can use and cost.
+pub(crate) struct Counted<'a> {
+    pub(crate) offer: &'a ModelOffer,
+    asked: wire::Ask,
+    completion: Option<Completion>,
+    pub(crate) most: Usage,
+    pub(crate) estimate: Nano,
 }
 
 /// The model, which must be on the allow-list and offered with that root, that tokenizer and that endpoint.
@@ -175,10 +207,11 @@ fn encode(
         }
         (_, Ask::Embeddings(_)) => refuse(Some("input"), error.to_string()),
         (_, Ask::Chat(_)) => refuse(Some("messages"), error.to_string()),
+        (_, Ask::Raw(..)) => refuse(Some("prompt"), error.to_string()),
     })?;
     let completion = match ask {
         Ask::Embeddings(_) => None,
-        Ask::Chat(chat) => Some(model.completion(&chat)?),
+        Ask::Chat(chat) | Ask::Raw(_, chat) => Some(model.completion(&chat)?),
     };
     Ok((asked, completion))
 }
@@ -207,7 +240,7 @@ fn most(offer: &ModelOffer, ask: &wire::Ask) -> Result<Usage, ClientError> {
 
 /// Refuses what is read and not answered in this version, so that nobody gets an answer without it.
 fn unsupported(ask: &Ask) -> Result<(), ClientError> {
-    let Ask::Chat(chat) = ask else {
+    let (Ask::Chat(chat) | Ask::Raw(_, chat)) = ask else {
         return Ok(());
     };
     let what = match chat {
@@ -240,11 +273,6 @@ impl Prepared {
     /// What is asked for.
     pub fn endpoint(&self) -> Endpoint {
         self.request.endpoint()
-    }
-
-    /// How the application wants its answer.
-    pub fn delivery(&self) -> Delivery {
-        self.delivery
     }
 
     /// The most this job may cost.
@@ -326,6 +354,7 @@ impl Known {
             proxy,
             envelope: self.envelope,
             cap: self.cap,
+            reservation: Arc::clone(&self.reservation),
             request: self.request,
             most: self.most,
             receipt_key: self.receipt_key.clone(),

@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod anthropic;
 pub mod ask;
 pub mod attestation;
 pub mod budget;
@@ -33,13 +34,14 @@ mod objects;
 pub mod openai;
 pub mod serve;
 mod session;
+mod shape;
 pub mod tokens;
 pub mod transport;
 pub mod trust;
 
 // The public interface is:
 pub use attestation::{Attestation, Verifier, verify};
-pub use budget::{Budget, BudgetError};
+pub use budget::{Budget, BudgetError, Spender};
 pub use client::{Answer, Client, Sink, channel_address};
 pub use config::{Config, ConfigError};
 pub use error::{ClientError, Executed, Fault};

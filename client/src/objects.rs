@@ -106,7 +106,7 @@ fn base64_floats(numbers: &Value) -> Value {
     BASE64_STANDARD.encode(bytes).into()
 }
 
-fn usage(answer: &Answer) -> Value {
+pub(crate) fn usage(answer: &Answer) -> Value {
     let used = answer.usage;
     let prompt = used.prompt + used.cached;
     json!({

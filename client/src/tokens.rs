@@ -4,7 +4,7 @@
 //! files are there: a client needs only the tokenizer, and the weights are looked at where they lie beside it. Promised:
 //! the root covers what is there of configuration, tokenizer and template, and no id is beyond the table of embeddings.
 
-use crate::ask::{Ask, Conversation, Tool, ToolChoice};
+use crate::ask::{Ask, Conversation, Prompt, Tool, ToolChoice};
 use crate::completion::Completion;
 use crate::config::{ConfigError, ModelConfig, read_file};
 use model::files::has_weights;
@@ -48,6 +48,8 @@ pub enum TokensError {
         tokens: usize,
         max: usize,
     },
+    #[error("`prompt` has the token id {id}; the model's vocabulary has {size}")]
+    ForeignId { id: u32, size: usize },
     #[error("more tokens than can be counted")]
     TooMany,
 }
@@ -148,6 +150,21 @@ impl Model {
                 Ok(wire::Ask::Embeddings(inputs?))
             }
             Ask::Chat(conversation) => Ok(wire::Ask::Chat(self.chat(conversation)?)),
+            Ask::Raw(prompt, settings) => {
+                let prompt = self.raw(prompt)?;
+                Ok(wire::Ask::Chat(self.request(prompt, settings)?))
+            }
+        }
+    }
+
+    fn raw(&self, prompt: &Prompt) -> Result<Vec<u32>, TokensError> {
+        let size = self.text.vocabulary_size();
+        match prompt {
+            Prompt::Text(text) => Ok(self.text.to_tokens(text)?),
+            Prompt::Ids(ids) => match ids.iter().find(|id| **id as usize >= size) {
+                Some(&id) => Err(TokensError::ForeignId { id, size }),
+                None => Ok(ids.clone()),
+            },
         }
     }
 
@@ -162,6 +179,11 @@ impl Model {
             thinking: asked.thinking,
             today: None,
         };
+        self.request(self.text.conversation(&said)?, asked)
+    }
+
+    /// A prompt with what the application wants of its completion.
+    fn request(&self, prompt: Vec<u32>, asked: &Conversation) -> Result<ChatRequest, TokensError> {
         let mut stops = Vec::new();
         for stop in &asked.stops {
             // The guest stops where its tokens spell the sequence; whoever else spells it is stopped here.
@@ -186,7 +208,7 @@ impl Model {
             }),
             seed: asked.seed,
             stops,
-            ..ChatRequest::new(self.text.conversation(&said)?, asked.tokens_max)
+            ..ChatRequest::new(prompt, asked.tokens_max)
         })
     }
 

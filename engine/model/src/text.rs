@@ -210,6 +210,11 @@ impl Text {
         Ok((encoding.map_err(failed)?.get_ids().to_vec(), cut))
     }
 
+    /// How many token ids there are: each is below this.
+    pub fn vocabulary_size(&self) -> usize {
+        self.vocabulary.size()
+    }
+
     /// How the model writes calls of tools, if it is a form that [`tools`] reads and that a completion can hold: one that begins
     /// with a special token it cannot.
     pub fn calls(&self) -> Result<tools::Format, TextError> {
