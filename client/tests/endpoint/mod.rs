@@ -1,10 +1,12 @@
 //! The sidecar's endpoint, driven over HTTP as an SDK drives it.
 
+mod apis;
+mod books;
 mod strict;
 
 use super::world::{self, Fault, World, chat_body, embeddings_body};
-use client::Client;
 use client::serve::{Access, Unknown};
+use client::{Client, Spender};
 use serde_json::{Value, json};
 use settlement::Nano;
 use std::sync::Arc;
@@ -530,7 +532,11 @@ async fn an_address_is_for_who_shows_the_key() {
     let world = World::start(3600).await;
     let path = world.directory.path().join("api.key");
     let key = client::api_key(&path).unwrap();
-    let address = serve(world.client().unwrap(), Access::Key(key.clone())).await;
+    let address = serve(
+        world.client().unwrap(),
+        Access::Keys(vec![(Spender::default(), key.clone())]),
+    )
+    .await;
     for (headers, status) in [
         (String::new(), 401),
         ("authorization: Bearer sk-other\r\n".into(), 401),
