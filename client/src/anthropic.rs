@@ -17,12 +17,15 @@ pub(crate) struct Request {
     pub(crate) stream: bool,
 }
 
-/// The version of the API that the header `anthropic-version` may name.
-pub(crate) const VERSION: &str = "2023-06-01";
+/// Versions of the API that the header `anthropic-version` may name. What is answered here is the same in both.
+pub(crate) const VERSIONS: [&str; 2] = ["2023-06-01", "2026-10-21"];
 /// The Anthropic API's highest temperature.
 const TEMPERATURE_MAX: f32 = 1.0;
 /// Fields whose named values mean "nothing".
-const NEUTRAL: &[(&str, &[&str])] = &[("service_tier", &[r#""auto""#, r#""standard_only""#])];
+const NEUTRAL: &[(&str, &[&str])] = &[
+    ("service_tier", &[r#""auto""#, r#""standard_only""#]),
+    ("speed", &[r#""standard""#]),
+];
 
 /// Reads a body. `counting` is for `/v1/messages/count_tokens`, which has no `max_tokens`.
 pub(crate) fn parse(fields: &Map<String, Value>, counting: bool) -> Result<Request, ClientError> {
@@ -44,6 +47,8 @@ pub(crate) fn parse(fields: &Map<String, Value>, counting: bool) -> Result<Reque
             "thinking" => asked.thinking = thinking(name, value)?,
             "metadata" => metadata(name, value)?,
             "stream" => stream = flag(name, value)?,
+            // A hint about speed.
+            "cache_control" if value.is_object() => {}
             _ => neutral(NEUTRAL, name, value)?,
         }
     }
@@ -85,11 +90,15 @@ fn message(at: &str, value: &Value, turns: &mut Vec<Turn>) -> Result<(), ClientE
     let role = match role.as_str() {
         Some("user") => Role::User,
         Some("assistant") => Role::Assistant,
-        _ => return Err(other(&field("role"), role, "user or assistant")),
+        Some("system") => Role::System,
+        _ => return Err(other(&field("role"), role, "user, assistant or system")),
     };
     let (at, content) = (field("content"), given("content")?);
     match content {
         Value::String(said) => turns.push(Turn::says(role, bounded(&at, said.clone())?)),
+        Value::Array(_) if role == Role::System => {
+            turns.push(Turn::says(role, texts(&at, content)?));
+        }
         Value::Array(blocks) if role == Role::Assistant => turns.push(assistant(&at, blocks)?),
         Value::Array(blocks) => user(&at, blocks, turns)?,
         _ => return Err(other(&at, content, "a text or a list of blocks")),
@@ -381,7 +390,7 @@ mod tests {
             (said(json!([])), "messages[0].content"),
             (said(json!(5)), "messages[0].content"),
             (
-                json!({"messages": [{"role": "system", "content": "a"}]}),
+                json!({"messages": [{"role": "tool", "content": "a"}]}),
                 "messages[0].role",
             ),
             (

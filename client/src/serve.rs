@@ -160,9 +160,10 @@ fn admitted(access: &Access, headers: &HeaderMap, path: &str) -> Result<Spender,
     }
     if path.starts_with("/v1/messages")
         && let Some(version) = headers.get("anthropic-version")
-        && version != anthropic::VERSION
+        && !anthropic::VERSIONS.iter().any(|known| version == known)
     {
-        let message = format!("anthropic-version must be {}", anthropic::VERSION);
+        let known = anthropic::VERSIONS.join(" or ");
+        let message = format!("anthropic-version must be {known}");
         return refuse(400, "invalid_request", &message);
     }
     let Access::Keys(keys) = access else {

@@ -2,6 +2,7 @@
 
 mod endpoint;
 mod page;
+mod sdks;
 mod world;
 
 use attest::Manifest;

@@ -127,6 +127,33 @@ impl Api {
     }
 }
 
+/// Puts the items of kept responses where a request only names them. Vercel's AI SDK does so unless told otherwise.
+pub(super) fn resolved(
+    api: Api,
+    mut body: Value,
+    sidecar: &Sidecar,
+    spender: &Spender,
+) -> Result<Value, ClientError> {
+    let items = match api {
+        Api::Responses => body.get_mut("input").and_then(Value::as_array_mut),
+        _ => None,
+    };
+    for (index, item) in items.into_iter().flatten().enumerate() {
+        if item["type"] != "item_reference" {
+            continue;
+        }
+        let id = item["id"].as_str().unwrap_or_default();
+        let kept = sidecar.stored.item(id, spender);
+        *item = kept.ok_or_else(|| {
+            let (param, id) = (format!("input[{index}].id"), crate::error::shown(id));
+            let message =
+                format!("`{param}` is {id}, which is not kept here; send the item itself");
+            openai::refuse(Some(&param), &message)
+        })?;
+    }
+    Ok(body)
+}
+
 /// The fields of a body.
 pub(super) fn fields(body: &Value) -> Result<&Map<String, Value>, ClientError> {
     let fields = body.as_object();

@@ -1,6 +1,6 @@
 //! The endpoints that cost money, as one answer or as server-sent events.
 
-use super::api::{Api, Ready};
+use super::api::{Api, Ready, resolved};
 use super::idempotency::{Claim, Kept, Making};
 use super::{Sidecar, Unknown, failed, later, named, status};
 use crate::ask::Ask;
@@ -50,7 +50,8 @@ async fn answer(
         Ok(given) => given,
         Err(refused) => return *refused,
     };
-    let read = lenient(given.body, sidecar.unknown, |body| api.read(body));
+    let body = resolved(api, given.body, sidecar, &spender);
+    let read = body.and_then(|body| lenient(body, sidecar.unknown, |body| api.read(body)));
     let ready = read.and_then(|(read, ignored)| {
         let ready = api.ready(read, sidecar, &spender)?;
         Ok((ready, ignored))

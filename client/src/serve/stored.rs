@@ -45,6 +45,14 @@ impl Stored {
         entry.map(|entry| entry.object.clone())
     }
 
+    /// An item of a response's output. Its id names the job, as its response's does, and its place.
+    pub(crate) fn item(&self, id: &str, spender: &Spender) -> Option<Value> {
+        let (job, _) = id.split_once('_')?.1.rsplit_once('_')?;
+        let object = self.object(&format!("resp_{job}"), spender)?;
+        let items = object["output"].as_array()?;
+        items.iter().find(|item| item["id"] == id).cloned()
+    }
+
     /// The conversation up to and with this answer.
     pub(crate) fn turns(&self, id: &str, spender: &Spender) -> Option<Vec<Turn>> {
         let kept = self.lock();

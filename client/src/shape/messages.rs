@@ -110,7 +110,7 @@ fn message(chunk: &Value, content: Vec<Value>) -> Value {
     let job = id.rsplit('-').next().unwrap_or_default();
     json!({
         "id": format!("msg_{job}"), "type": "message", "role": "assistant", "model": chunk["model"], "content": content,
-        "stop_reason": null, "stop_sequence": null,
+        "stop_reason": null, "stop_sequence": null, "stop_details": null, "container": null,
     })
 }
 

@@ -90,6 +90,20 @@ async fn a_response_has_texts_and_calls_and_goes_on() {
         (&json!("b"), &json!("Be brief."))
     );
 
+    // An item may be named where it was kept, and nowhere else.
+    let output_of =
+        |id: &Value| json!({"type": "function_call_output", "call_id": id, "output": "sunny"});
+    let mut naming = body.clone();
+    naming["input"] = json!([{"type": "item_reference", "id": output[1]["id"]}, output_of(&output[1]["call_id"])]);
+    let (status, named) = post(&address, path, &naming).await;
+    assert_eq!(status, 200, "{named}");
+    naming["input"][0]["id"] = json!("fc_00_1");
+    let (status, error) = post(&address, path, &naming).await;
+    assert_eq!(
+        (status, &error["error"]["param"]),
+        (400, &json!("input[0].id"))
+    );
+
     // The call's output alone: the rest is kept by the sidecar.
     body["previous_response_id"] = first["id"].clone();
     body["input"] = json!([{"type": "function_call_output", "call_id": output[1]["call_id"], "output": "sunny"}]);
@@ -360,8 +374,10 @@ async fn errors_below_messages_have_anthropics_shape() {
         assert!(error["error"]["message"].is_string(), "{answer}");
         assert_eq!(error["error"]["x_job"]["executed"], "no", "{answer}");
     }
-    let answer = http(&address, &version("2023-06-01"), &good.to_string()).await;
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    for known in ["2023-06-01", "2026-10-21"] {
+        let answer = http(&address, &version(known), &good.to_string()).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
 }
 
 #[tokio::test]

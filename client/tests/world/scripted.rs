@@ -5,6 +5,7 @@
 use super::Guest;
 use super::words::{END, Words};
 use model::text::Text;
+use std::sync::Mutex;
 use wire::{AnswerWriter, ChatRequest, Finish, RecordBytes, Usage};
 
 /// The chat model, with a context of 64k tokens.
@@ -24,6 +25,7 @@ pub struct Script {
     rules: Vec<Rule>,
     text: Text,
     end: u32,
+    prompts: Mutex<Vec<String>>,
 }
 
 impl Script {
@@ -44,6 +46,7 @@ impl Script {
             rules: rules.collect(),
             text,
             end,
+            prompts: Mutex::default(),
         }
     }
 
@@ -59,11 +62,18 @@ impl Script {
         let says = rule.map_or("The script has no line for this.", |rule| &rule.says);
         let mut tokens = self.text.to_tokens(says).unwrap();
         tokens.push(self.end);
+        self.prompts.lock().unwrap().push(prompt);
         tokens
     }
 }
 
 impl Guest {
+    /// The prompts that a script answered so far.
+    pub fn prompts(&self) -> Vec<String> {
+        let script = self.script.as_ref();
+        script.map_or_else(Vec::new, |script| script.prompts.lock().unwrap().clone())
+    }
+
     /// A completion out of the script, as long as it may be.
     pub(super) fn scripted(
         &self,
