@@ -95,6 +95,8 @@ pub(crate) fn parse(fields: &Map<String, Value>) -> Result<Request, ClientError>
             "stream_options" => drop(chat::stream_options(value)?),
             "metadata" => metadata(name, value)?,
             "include" => include(name, value)?,
+            // What Codex tells its own servers about itself goes no further than here.
+            "client_metadata" if value.is_object() => {}
             "user" | "safety_identifier" | "prompt_cache_key" | "prompt_cache_retention" => {
                 drop(text(name, value)?)
             }

@@ -24,7 +24,8 @@ fn script(tool: &str, arguments: &serde_json::Value) -> Script {
 
 /// Runs an agent in an empty directory and looks for the file it should make.
 async fn check(served: &Served, command: &mut std::process::Command, directory: &Path) {
-    let said = run(command.current_dir(directory));
+    // Some agents believe the variable rather than the system.
+    let said = run(command.current_dir(directory).env("PWD", directory));
     let made = std::fs::read_to_string(directory.join("hello.txt"));
     let prompts = served.world.guest.prompts();
     assert!(made.is_ok(), "{said}\n{}", prompts.concat());
@@ -54,7 +55,7 @@ async fn codex_makes_a_file_over_the_responses_api() {
     let (home, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let config = format!(
         "model = \"{SCRIPTED}\"\nmodel_provider = \"chrysalis\"\nweb_search = \"disabled\"\n\
-         model_context_window = 65536\n\
+         model_context_window = 65536\nfeatures.multi_agent = false\n\
          [model_providers.chrysalis]\nname = \"Chrysalis\"\nbase_url = \"{}\"\nenv_key = \"CHRYSALIS_KEY\"\n\
          wire_api = \"responses\"\n",
         served.url
@@ -82,16 +83,20 @@ async fn opencode_makes_a_file_over_chat_completions() {
     let limit = json!({"context": 65536, "output": 1024});
     let config = json!({
         "model": format!("chrysalis/{SCRIPTED}"), "small_model": format!("chrysalis/{SCRIPTED}"),
-        "autoupdate": false, "share": "disabled", "permission": {"bash": "allow", "edit": "allow"},
+        "autoupdate": false, "enabled_providers": ["chrysalis"], "share": "disabled", "permission": {"bash": "allow", "edit": "allow"},
         "provider": {"chrysalis": {
             "npm": "@ai-sdk/openai-compatible",
             "options": {"baseURL": served.url, "apiKey": served.key},
             "models": {SCRIPTED: {"name": "Scripted", "limit": limit, "tool_call": true}},
         }},
     });
-    std::fs::write(work.path().join("opencode.json"), config.to_string()).unwrap();
+    let model = format!("chrysalis/{SCRIPTED}");
     let mut command = served.command(opencode);
-    command.env("HOME", home.path()).args(["run", TASK]);
+    command
+        .env("HOME", home.path())
+        .env("OPENCODE_CONFIG_CONTENT", config.to_string())
+        .env("OPENCODE_DISABLE_MODELS_FETCH", "1")
+        .args(["run", "--model", &model, TASK]);
     for variable in [
         "XDG_CONFIG_HOME",
         "XDG_DATA_HOME",
