@@ -23,9 +23,10 @@ async fn http(address: &str, head: &str, body: &str) -> String {
         "{head} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     );
     socket.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).await.unwrap();
-    answer
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.unwrap();
+    // Evidence is no text.
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 async fn sidecar(world: &World) -> String {
