@@ -47,6 +47,8 @@ pub(crate) fn parse(fields: &Map<String, Value>, counting: bool) -> Result<Reque
             "thinking" => asked.thinking = thinking(name, value)?,
             "metadata" => metadata(name, value)?,
             "stream" => stream = flag(name, value)?,
+            "output_config" => effort(name, value)?,
+            "context_management" => keeps_all(name, value)?,
             // A hint about speed.
             "cache_control" if value.is_object() => {}
             _ => neutral(NEUTRAL, name, value)?,
@@ -311,6 +313,36 @@ fn thinking(name: &str, value: &Value) -> Result<Option<bool>, ClientError> {
     }
 }
 
+/// How hard to think is for the model, as in the OpenAI API.
+fn effort(name: &str, value: &Value) -> Result<(), ClientError> {
+    let fields = value.as_object();
+    let fields = fields.ok_or_else(|| other(name, value, "an object with `effort`"))?;
+    for (field, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+        let at = format!("{name}.{field}");
+        match (field.as_str(), value.as_str()) {
+            ("effort", Some("low" | "medium" | "high" | "xhigh" | "max")) => {}
+            ("effort", _) => return Err(other(&at, value, "low, medium, high, xhigh or max")),
+            _ => return Err(unknown(&at)),
+        }
+    }
+    Ok(())
+}
+
+/// Edits that take nothing out of the conversation.
+fn keeps_all(name: &str, value: &Value) -> Result<(), ClientError> {
+    let none = json!([]);
+    let edits = value.get("edits").unwrap_or(&none);
+    let keeps = |edit: &Value| edit["type"] == "clear_thinking_20251015" && edit["keep"] == "all";
+    match edits.as_array() {
+        Some(edits) if edits.iter().all(keeps) => Ok(()),
+        _ => Err(other(
+            &format!("{name}.edits"),
+            edits,
+            "edits that keep all thinking",
+        )),
+    }
+}
+
 /// Who the application's user is goes no further than here.
 fn metadata(name: &str, value: &Value) -> Result<(), ClientError> {
     let fields = value.as_object();
@@ -355,7 +387,8 @@ mod tests {
                 "input_schema": {"type": "object", "properties": {}}}],
             "tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": true},
             "stop_sequences": ["x"], "top_k": 5, "temperature": 1, "metadata": {"user_id": "u"},
-            "thinking": {"type": "disabled"}, "stream": true}));
+            "thinking": {"type": "disabled"}, "stream": true, "output_config": {"effort": "high"},
+            "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}}));
         let chat = chat.unwrap();
         let said: Vec<_> = { chat.messages.iter() }
             .map(|turn| (turn.role.name(), turn.content.as_str(), turn.calls.len()))
@@ -445,6 +478,18 @@ mod tests {
             (json!({"stop_sequences": "x"}), "stop_sequences"),
             (json!({"thinking": {"type": "much"}}), "thinking"),
             (json!({"container": "c"}), "container"),
+            (
+                json!({"output_config": {"effort": 1}}),
+                "output_config.effort",
+            ),
+            (
+                json!({"output_config": {"format": {}}}),
+                "output_config.format",
+            ),
+            (
+                json!({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}),
+                "context_management.edits",
+            ),
         ] {
             match read(body) {
                 Err(error) => assert_eq!(error.param(), Some(field), "{error}"),

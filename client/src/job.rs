@@ -93,7 +93,7 @@ impl Job {
         )
     }
 
-    /// Turns a request into tokens and sets aside what it may cost whoever asks.
+    /// Turns a request into tokens and sets aside the most that it may cost, within what the spender may spend.
     pub fn of(session: &Session, ask: Ask, spender: &Spender) -> Result<Prepared, ClientError> {
         let Counted {
             offer,

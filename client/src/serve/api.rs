@@ -168,3 +168,103 @@ fn not_kept(id: &str) -> ClientError {
     );
     openai::refuse(Some(param), &message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A body with much of what each API knows.
+    fn sample(api: Api) -> Value {
+        let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+        let function = json!({"name": "f", "description": "d", "parameters": schema});
+        match api {
+            Api::Embeddings => {
+                json!({"model": "m", "input": ["a", "b"], "encoding_format": "float"})
+            }
+            Api::Chat => {
+                json!({"model": "m", "stop": ["x"], "tools": [{"type": "function", "function": function}],
+                "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]},
+                    {"role": "assistant", "content": null, "tool_calls": [
+                        {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+                    {"role": "tool", "tool_call_id": "c", "content": "b"}]})
+            }
+            Api::Completions => {
+                json!({"model": "m", "prompt": ["a"], "stop": "x", "max_tokens": 3})
+            }
+            Api::Responses => json!({"model": "m", "instructions": "i", "metadata": {"a": "b"},
+                "tools": [{"type": "function", "name": "f", "parameters": schema}],
+                "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]},
+                "text": {"format": {"type": "json_schema", "name": "n", "schema": schema}},
+                "reasoning": {"effort": "low"}, "include": ["reasoning.encrypted_content"],
+                "input": [{"role": "user", "content": [{"type": "input_text", "text": "a"}]},
+                    {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "hm"}]},
+                    {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+                    {"type": "function_call_output", "call_id": "c", "output": "b"}]}),
+            Api::Messages => {
+                json!({"model": "m", "max_tokens": 3, "system": [{"type": "text", "text": "s"}],
+                "tools": [{"name": "f", "input_schema": schema}], "tool_choice": {"type": "tool", "name": "f"},
+                "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]},
+                    {"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f", "input": {}}]},
+                    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": "b"}]}]})
+            }
+        }
+    }
+
+    fn pointers(value: &Value, at: &str, all: &mut Vec<String>) {
+        all.push(at.to_owned());
+        match value {
+            Value::Array(list) => {
+                let list = list.iter().enumerate();
+                list.for_each(|(index, value)| pointers(value, &format!("{at}/{index}"), all));
+            }
+            Value::Object(fields) => {
+                let fields = fields.iter();
+                fields.for_each(|(name, value)| pointers(value, &format!("{at}/{name}"), all));
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn whatever_stands_in_a_body_it_is_read_or_refused_as_the_callers_fault() {
+        let deep = (0..100).fold(json!(1), |inner, _| json!([inner]));
+        let others = [
+            json!(null),
+            json!(true),
+            json!(-1),
+            json!(1e300),
+            json!(""),
+            json!("x".repeat(300)),
+            json!([]),
+            json!([null]),
+            json!({}),
+            json!({"type": "function"}),
+            json!({"type": "allowed_tools", "tools": 1}),
+            deep,
+        ];
+        for api in APIS {
+            let good = sample(api);
+            assert!(api.read(&good).is_ok(), "{api:?}");
+            let mut all = Vec::new();
+            pointers(&good, "", &mut all);
+            for (pointer, other) in all
+                .iter()
+                .flat_map(|at| others.iter().map(move |other| (at, other)))
+            {
+                let mut body = good.clone();
+                *body.pointer_mut(pointer).unwrap() = other.clone();
+                if let Err(error) = api.read(&body) {
+                    assert_eq!(error.status(), 400, "{api:?} {pointer} {other}: {error}");
+                    assert_eq!(error.fault(), crate::error::Fault::Caller);
+                }
+            }
+            let mut unknown = good;
+            unknown["not_a_field"] = json!(1);
+            let Err(error) = api.read(&unknown) else {
+                panic!("{api:?} takes any field");
+            };
+            assert_eq!(error.param(), Some("not_a_field"));
+        }
+    }
+}

@@ -164,9 +164,10 @@ mod tests {
         assert_eq!(stored.lock().len(), RESPONSES_MAX);
         let large = "x".repeat(RESPONSES_BYTES_MAX / 2);
         keep(&stored, "large", "one", &large);
-        assert!(stored.object("1", &one).is_some());
+        assert!(stored.object("1", &one).is_none(), "for the number");
+        assert!(stored.object("2", &one).is_some());
         keep(&stored, "larger", "one", &large);
-        assert!(stored.object("1", &one).is_none());
+        assert!(stored.object("2", &one).is_none(), "for the bytes");
         assert!(stored.object("larger", &one).is_some());
         let held: usize = stored.lock().values().map(|entry| entry.bytes).sum();
         assert!(held <= RESPONSES_BYTES_MAX);

@@ -124,8 +124,8 @@ async fn a_receipt_is_verified_offline_and_a_changed_one_is_not() {
     }
     // A sidecar that never met the worker does not believe it.
     let other = World::scripted(script()).await;
-    let stranger = sidecar(&other).await;
-    let (_, unknown) = post(&stranger, path, &json!({"receipt": bytes})).await;
+    let newcomer = sidecar(&other).await;
+    let (_, unknown) = post(&newcomer, path, &json!({"receipt": bytes})).await;
     assert_eq!(unknown["verified"], false);
     assert!(
         unknown["reason"]

@@ -107,3 +107,25 @@ async fn opencode_makes_a_file_over_chat_completions() {
     }
     check(&served, &mut command, work.path()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it fetches packages from npm"]
+async fn claude_code_makes_a_file_over_messages() {
+    let arguments = json!({"command": COMMAND, "description": "Writes the file"});
+    let served = Served::start(script("Bash", &arguments)).await;
+    let fetched = Fetched::open();
+    let claude = fetched
+        .node(&["@anthropic-ai/claude-code"])
+        .join("node_modules/.bin/claude");
+    let (home, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut command = served.command(claude);
+    command
+        .env("HOME", home.path())
+        .env("ANTHROPIC_BASE_URL", served.url.trim_end_matches("/v1"))
+        .env("ANTHROPIC_API_KEY", &served.key)
+        .env("ANTHROPIC_DEFAULT_HAIKU_MODEL", SCRIPTED)
+        .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
+        .env("DISABLE_AUTOUPDATER", "1")
+        .args(["-p", TASK, "--model", SCRIPTED, "--allowedTools", "Bash"]);
+    check(&served, &mut command, work.path()).await;
+}
