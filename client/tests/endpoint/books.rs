@@ -1,10 +1,13 @@
 //! What the sidecar says of money and of itself: quotes, usage, limits, receipts, metrics, its own description.
 
 use super::{http, post, read, serve, sidecar};
-use crate::world::{SCRIPTED, SCRIPTED_EMBEDDER, Script, World};
+use crate::world::{Fault, SCRIPTED, SCRIPTED_EMBEDDER, Script, World, chat_body};
 use client::serve::Access;
 use client::{Client, Spender};
 use serde_json::{Value, json};
+use settlement::Nano;
+use std::sync::Arc;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 fn script() -> Script {
@@ -236,6 +239,31 @@ async fn a_day_a_key_and_a_job_have_their_limits_across_restarts() {
     let reached = ask(&address, &owner, &question()).await;
     assert_eq!(code(&reached), (429, "day_limit_reached".into()));
     assert!(reached.contains("all keys together"), "{reached}");
+}
+
+#[tokio::test]
+async fn what_an_abandoned_job_may_cost_stays_set_aside_until_it_is_paid() {
+    let world = World::start(3600).await;
+    let client = Arc::new(world.client().unwrap());
+    client.attest().await.unwrap();
+    world.set(Fault::UntilCancelled);
+    let (body, mut sink) = (chat_body(false), |_: &Value| ());
+    let asked = client.chat(&body, &mut sink);
+    let gone = tokio::time::timeout(Duration::from_millis(300), asked).await;
+    assert!(gone.is_err(), "nobody waits for it any more");
+    let budget = client.budget();
+    assert_eq!(budget.in_flight(), Nano(32_000));
+    assert_eq!(budget.cumulative(), Ok(Nano(0)));
+    for _ in 0..100 {
+        if budget.in_flight() == Nano(0) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(budget.in_flight(), Nano(0));
+    assert_eq!(budget.cumulative(), Ok(Nano(32_000)));
+    let spent = budget.spent_since(0).unwrap();
+    assert_eq!((spent.len(), spent[0].cost), (1, Nano(32_000)));
 }
 
 #[tokio::test]
