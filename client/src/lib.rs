@@ -1,7 +1,8 @@
 //! The developer's sidecar and SDK: private answers with a proof and a price.
 //!
 //! **What it is.** A library that attests a worker, seals jobs to it, recounts and verifies what comes back and pays for
-//! it ([`Client`], stage by stage in [`job`]), and a program that offers this as the OpenAI API on the loopback.
+//! it ([`Client`], stage by stage in [`job`]), and a program that offers this as the OpenAI API and the Anthropic API on
+//! the loopback.
 //!
 //! **Trusts.** Its own disk, clock and random source, the configuration of its owner, and a worker only once
 //! `attest::verify` has made a peer of it. It trusts the proxy to carry bytes, and the TON node for what a

@@ -1,12 +1,14 @@
 //! The APIs whose requests become jobs: where they are asked, how they are read, and in which shape they are answered.
 
 use super::Sidecar;
+use super::stored::Stored;
 use crate::anthropic;
 use crate::ask::Ask;
 use crate::budget::Spender;
 use crate::error::ClientError;
 use crate::openai::{self, completions, error_object, responses};
 use crate::shape::{Chat, Completions, Embeddings, Messages, Responses, Shape, message_error};
+use model::limits::{CONVERSATION_BYTES_MAX, MESSAGES_MAX};
 use serde_json::{Map, Value};
 use wire::Endpoint;
 
@@ -127,29 +129,46 @@ impl Api {
     }
 }
 
+/// Bytes of JSON that named items may stand for: a whole conversation, with room for escapes and arguments.
+const ITEMS_BYTES_MAX: usize = 2 * CONVERSATION_BYTES_MAX;
+
 /// Puts the items of kept responses where a request only names them. Vercel's AI SDK does so unless told otherwise.
 pub(super) fn resolved(
     api: Api,
     mut body: Value,
-    sidecar: &Sidecar,
+    stored: &Stored,
     spender: &Spender,
 ) -> Result<Value, ClientError> {
     let items = match api {
         Api::Responses => body.get_mut("input").and_then(Value::as_array_mut),
         _ => None,
     };
+    // More items than one conversation has are refused unread, and what names stand for is no longer than one, either.
+    let items = items.filter(|items| items.len() <= MESSAGES_MAX);
+    let mut bytes = 0;
     for (index, item) in items.into_iter().flatten().enumerate() {
         if item["type"] != "item_reference" {
             continue;
         }
+        let refuse = |why: &str| {
+            let param = format!("input[{index}].id");
+            openai::refuse(Some(&param), &format!("`{param}` {why}"))
+        };
         let id = item["id"].as_str().unwrap_or_default();
-        let kept = sidecar.stored.item(id, spender);
-        *item = kept.ok_or_else(|| {
-            let (param, id) = (format!("input[{index}].id"), crate::error::shown(id));
-            let message =
-                format!("`{param}` is {id}, which is not kept here; send the item itself");
-            openai::refuse(Some(&param), &message)
+        let shown = crate::error::shown(id);
+        let kept = stored.item(id, spender);
+        let kept = kept.ok_or_else(|| {
+            refuse(&format!(
+                "is {shown}, which is not kept here; send the item itself"
+            ))
         })?;
+        bytes += kept.to_string().len();
+        if bytes > ITEMS_BYTES_MAX {
+            return Err(refuse(
+                "makes the input longer than one conversation may be",
+            ));
+        }
+        *item = kept;
     }
     Ok(body)
 }
@@ -173,6 +192,7 @@ fn not_kept(id: &str) -> ClientError {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::sync::Arc;
 
     /// A body with much of what each API knows.
     fn sample(api: Api) -> Value {
@@ -224,6 +244,33 @@ mod tests {
             }
             _ => {}
         }
+    }
+
+    #[test]
+    fn named_items_stand_for_no_more_than_a_conversation() {
+        let stored = Arc::new(Stored::default());
+        let one = Spender::named("one");
+        let kept = json!({"id": "resp_a", "output": [
+            {"id": "msg_a_0", "type": "message", "role": "assistant", "content": "x".repeat(ITEMS_BYTES_MAX / 4)}]});
+        let place = stored.place(&one, Vec::new());
+        place.keep(
+            &kept,
+            crate::ask::Turn::says(crate::ask::Role::Assistant, "x"),
+        );
+        let ask = |times: usize, api, spender: &Spender| {
+            let items = vec![json!({"type": "item_reference", "id": "msg_a_0"}); times];
+            resolved(api, json!({"input": items}), &stored, spender)
+        };
+        let body = ask(3, Api::Responses, &one).unwrap();
+        assert_eq!(body["input"][2], kept["output"][0]);
+        let long = ask(4, Api::Responses, &one).unwrap_err();
+        assert_eq!(long.param(), Some("input[3].id"));
+        let other = ask(1, Api::Responses, &Spender::named("two")).unwrap_err();
+        assert_eq!(other.param(), Some("input[0].id"));
+        // Too many are left as they are, for the reader to refuse.
+        let many = ask(MESSAGES_MAX + 1, Api::Responses, &one).unwrap();
+        assert!(Api::Responses.read(&many).is_err());
+        assert_eq!(many["input"][0]["type"], "item_reference");
     }
 
     #[test]

@@ -50,7 +50,7 @@ async fn answer(
         Ok(given) => given,
         Err(refused) => return *refused,
     };
-    let body = resolved(api, given.body, sidecar, &spender);
+    let body = resolved(api, given.body, &sidecar.stored, &spender);
     let read = body.and_then(|body| lenient(body, sidecar.unknown, |body| api.read(body)));
     let ready = read.and_then(|(read, ignored)| {
         let ready = api.ready(read, sidecar, &spender)?;
