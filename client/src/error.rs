@@ -180,7 +180,7 @@ impl ClientError {
                 code,
                 RefusalCode::StaleKeyset | RefusalCode::KeysWorn | RefusalCode::Busy
             ),
-            Budget(BudgetError::InFlight { .. }) => true,
+            Budget(BudgetError::InFlight { .. } | BudgetError::DayInFlight { .. }) => true,
             ProxyRefused { status, .. } => *status >= 500 || *status == 429,
             _ => false,
         }
@@ -191,7 +191,7 @@ impl ClientError {
         use ClientError::*;
         matches!(
             self,
-            Budget(BudgetError::InFlight { .. })
+            Budget(BudgetError::InFlight { .. } | BudgetError::DayInFlight { .. })
                 | GuestRefused(RefusalCode::Busy | RefusalCode::Exposure { .. })
         )
     }
@@ -216,7 +216,10 @@ impl ClientError {
             UnknownField { .. } => "unknown_parameter",
             ContextLength { .. } => "context_length_exceeded",
             Model { .. } => "model_not_found",
-            Budget(BudgetError::InFlight { .. }) => "rate_limited",
+            Budget(BudgetError::InFlight { .. } | BudgetError::DayInFlight { .. }) => {
+                "rate_limited"
+            }
+            Budget(BudgetError::DayLimit { .. }) => "day_limit_reached",
             Budget(_) => "budget_exceeded",
             NotTrusted(_) | PlatformTooOld { .. } => "attestation_failed",
             Unreachable(_) => "proxy_unreachable",
@@ -248,7 +251,11 @@ impl ClientError {
             Request { .. } | UnknownField { .. } | ContextLength { .. } => 400,
             Model { .. } => 404,
             ReaderTooSlow => 408,
-            Budget(BudgetError::InFlight { .. }) => 429,
+            Budget(
+                BudgetError::InFlight { .. }
+                | BudgetError::DayInFlight { .. }
+                | BudgetError::DayLimit { .. },
+            ) => 429,
             Budget(_) => 402,
             NotTrusted(_) | PlatformTooOld { .. } => 424,
             Deadline(_) => 504,
@@ -278,7 +285,7 @@ impl ClientError {
 }
 
 /// A day as people write it.
-fn day(unix_s: u64) -> String {
+pub(crate) fn day(unix_s: u64) -> String {
     // Howard Hinnant's days_from_civil, backwards; 719468 days lie between 0000-03-01 and 1970-01-01.
     let days = unix_s / 86_400 + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);
