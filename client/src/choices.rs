@@ -3,16 +3,17 @@
 use crate::ask::Ask;
 use crate::budget::Spender;
 use crate::client::{Answer, Client, Sink};
-use crate::error::ClientError;
+use crate::error::{ClientError, Executed};
 use crate::limits::CHOICES_MAX;
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 impl Client {
     /// As many answers as are asked for, at least one, in order. Their jobs run beside each other, as far as budget, deposit and
     /// worker allow; if one fails, the others are cancelled, and what was made of them is paid. Events arrive in any order, each
-    /// with the `index` of its answer and the id of the first.
+    /// with the `index` of its answer and the id of the first. An error says that nothing ran only if no other job may have run.
     pub async fn answers(
         &self,
         ask: &Ask,
@@ -31,7 +32,9 @@ impl Client {
         }
         let each = ask.each();
         let joined = Mutex::new(Joined { sink, id: None });
-        let jobs = each.iter().enumerate().map(|(index, ask)| {
+        let begun: Vec<AtomicBool> = each.iter().map(|_| AtomicBool::default()).collect();
+        let jobs = each.iter().zip(&begun).enumerate();
+        let jobs = jobs.map(|(index, (ask, own))| {
             let joined = &joined;
             async move {
                 let mut sink = |event: &Value| {
@@ -40,10 +43,21 @@ impl Client {
                         .unwrap_or_else(PoisonError::into_inner)
                         .take(index, event);
                 };
-                self.answer(ask, spender, &mut sink).await
+                let answer = self.answer_noting(ask, spender, &mut sink, own).await;
+                answer.map_err(|error| (index, error))
             }
         });
-        let mut answers = try_join_all(jobs).await?;
+        let mut answers = { try_join_all(jobs).await }.map_err(|(index, error)| {
+            let mut others = begun
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != index);
+            let others = others.any(|(_, begun)| begun.load(Ordering::Relaxed));
+            match others && error.executed() == Executed::No {
+                true => ClientError::OneOfSeveral(Box::new(error)),
+                false => error,
+            }
+        })?;
         let joined = joined.into_inner();
         let id = joined.unwrap_or_else(PoisonError::into_inner).id;
         for (index, answer) in answers.iter_mut().enumerate() {

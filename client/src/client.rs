@@ -17,6 +17,7 @@ use crate::trust::TrustStore;
 use crate::{ask, openai};
 use serde_json::Value;
 use settlement::{Address, ChainId, Nano, SignedVoucher};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
@@ -234,11 +235,23 @@ impl Client {
         spender: &Spender,
         sink: Sink<'_>,
     ) -> Result<Answer, ClientError> {
+        self.answer_noting(ask, spender, sink, &AtomicBool::default())
+            .await
+    }
+
+    /// [`Client::answer`], with a note that a job is with the worker, or that it ran.
+    pub(crate) async fn answer_noting(
+        &self,
+        ask: &ask::Ask,
+        spender: &Spender,
+        sink: Sink<'_>,
+        begun: &AtomicBool,
+    ) -> Result<Answer, ClientError> {
         let patience = Instant::now() + self.queue_time;
         let (mut parent, mut renewed, mut pause) = (None, false, QUEUE_PAUSE_MIN);
         loop {
             let session = self.session().await?;
-            let asked = self.ask_once(&session, ask, spender, parent, sink);
+            let asked = self.ask_once(&session, ask, spender, parent, sink, begun);
             let (error, job) = match asked.await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
@@ -281,6 +294,7 @@ impl Client {
         spender: &Spender,
         parent: Option<[u8; 16]>,
         sink: Sink<'_>,
+        begun: &AtomicBool,
     ) -> Result<Answer, (ClientError, Option<[u8; 16]>)> {
         let before = |error| (error, None);
         // A form takes a while to compile.
@@ -293,7 +307,12 @@ impl Client {
         if let Err(error) = self.deliver_outstanding().await {
             tracing::warn!("an earlier voucher is still on its way: {error}");
         }
-        let (job, answer) = self.carry(session, prepared, sink).await.map_err(before)?;
+        begun.store(true, Ordering::Relaxed);
+        let carried = self.carry(session, prepared, sink).await;
+        let (job, answer) = carried.map_err(before)?;
+        if let Err(error) = &answer {
+            begun.store(error.executed() != Executed::No, Ordering::Relaxed);
+        }
         answer.map_err(|error| (error, Some(job)))
     }
 

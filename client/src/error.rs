@@ -124,6 +124,8 @@ pub enum ClientError {
         "the application read too slowly, so that a part of the stream was lost; the answer was paid for"
     )]
     ReaderTooSlow,
+    #[error("{0}; other answers to this request may have been made, and are paid")]
+    OneOfSeveral(Box<ClientError>),
     #[error("this client failed: {0}")]
     Internal(String),
 }
@@ -153,6 +155,7 @@ impl ClientError {
             Seal(_) | Charge(_) => Fault::Proxy,
             Tokens(_) | Receipt(_) => Fault::Guest,
             Chain(_) => Fault::Chain,
+            OneOfSeveral(error) => error.fault(),
         }
     }
 
@@ -162,7 +165,7 @@ impl ClientError {
         match self {
             ProxyRefused { executed, .. } | ProxyMisbehaved { executed, .. } => *executed,
             UnknownSigner | Cut(_) | Deadline(_) | RefusedAnother(_) | Seal(_) | Answer(_)
-            | Internal(_) => Executed::Maybe,
+            | Internal(_) | OneOfSeveral(_) => Executed::Maybe,
             GuestFailed(_) | Receipt(_) | Charge(_) | ChargeMismatch | Tokens(_) => Executed::Yes,
             Budget(BudgetError::AfterTheAnswer { .. }) | ReaderTooSlow => Executed::Yes,
             GuestRefused(code) if !code.proves_not_started() => Executed::Maybe,
@@ -182,6 +185,7 @@ impl ClientError {
             ),
             Budget(BudgetError::InFlight { .. } | BudgetError::DayInFlight { .. }) => true,
             ProxyRefused { status, .. } => *status >= 500 || *status == 429,
+            OneOfSeveral(error) => error.retryable(),
             _ => false,
         }
     }
@@ -240,6 +244,7 @@ impl ClientError {
             Charge(_) | ChargeMismatch => "bad_charge",
             Chain(_) => "chain_unavailable",
             ReaderTooSlow => "reader_too_slow",
+            OneOfSeveral(error) => error.code(),
             Internal(_) => "internal",
         }
     }
@@ -251,6 +256,7 @@ impl ClientError {
             Request { .. } | UnknownField { .. } | ContextLength { .. } => 400,
             Model { .. } => 404,
             ReaderTooSlow => 408,
+            OneOfSeveral(error) => error.status(),
             Budget(
                 BudgetError::InFlight { .. }
                 | BudgetError::DayInFlight { .. }
@@ -279,6 +285,7 @@ impl ClientError {
                 Some(param)
             }
             ClientError::Model { .. } => Some("model"),
+            ClientError::OneOfSeveral(error) => error.param(),
             _ => None,
         }
     }

@@ -242,6 +242,34 @@ async fn a_day_a_key_and_a_job_have_their_limits_across_restarts() {
 }
 
 #[tokio::test]
+async fn several_answers_keep_to_a_limit_together_and_say_that_some_ran() {
+    let world = World::scripted(script()).await;
+    // Each of the three jobs costs a price step of 32,000.
+    let keys = json!([{"name": "ci", "file": "ci.key", "day_max_nano": 64_000}]);
+    let (address, [_, ci]) = with_keys(&world, json!({"keys": keys})).await;
+    let mut body = question();
+    body["n"] = json!(3);
+    let ci = format!("{ci} 1\r\nidempotency-key: k\r\ny:");
+    let mut paid = None;
+    for _ in 0..2 {
+        let head = format!("POST /v1/chat/completions {ci}");
+        let (status, error) = read(&http(&address, &head, &body.to_string()).await);
+        let error = &error["error"];
+        assert_eq!(
+            (status, &error["code"]),
+            (429, &json!("day_limit_reached")),
+            "{error}"
+        );
+        assert_eq!(error["x_job"]["executed"], "maybe", "{error}");
+        // What is under the key is not asked again.
+        let vouchers = world.guest.vouchers.lock().unwrap();
+        let high = vouchers.iter().map(|v| v.voucher.cumulative.0).max();
+        assert_eq!(high, Some(64_000));
+        assert_eq!(*paid.get_or_insert(vouchers.len()), vouchers.len());
+    }
+}
+
+#[tokio::test]
 async fn what_an_abandoned_job_may_cost_stays_set_aside_until_it_is_paid() {
     let world = World::start(3600).await;
     let client = Arc::new(world.client().unwrap());
