@@ -6,13 +6,24 @@ use wire::Endpoint;
 /// A message is a [`Turn`], with the calls that it makes or answers.
 pub use model::text::{Call, Json, Role, Turn};
 
-/// A request of either endpoint.
+/// A request, whichever API it came through.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ask {
-    /// `POST /v1/embeddings`
+    /// Vectors of texts.
     Embeddings(Texts),
-    /// `POST /v1/chat/completions`
+    /// A conversation that the model's chat template writes out.
     Chat(Conversation),
+    /// A prompt that no template touches. Of the conversation everything but messages and tools counts, and it has neither.
+    Raw(Prompt, Conversation),
+}
+
+/// A prompt as the application wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prompt {
+    /// Control tokens that it spells out are control tokens.
+    Text(String),
+    /// Ids of this model's tokenizer.
+    Ids(Vec<u32>),
 }
 
 /// Texts to embed.
@@ -39,6 +50,8 @@ pub struct Conversation {
     pub parallel_calls: bool,
     /// What the text of the answer must be.
     pub form: Form,
+    /// The path of the form in the request, which errors name.
+    pub form_at: &'static str,
     /// `enable_thinking`, for templates that ask; `None` leaves it to the template.
     pub thinking: Option<bool>,
     /// Answers, from 1 to [`crate::limits::CHOICES_MAX`]: each is a job of its own.
@@ -67,6 +80,7 @@ impl Conversation {
             tool_choice: ToolChoice::Auto,
             parallel_calls: true,
             form: Form::Text,
+            form_at: "",
             thinking: None,
             choices: 1,
             tokens_max: COMPLETION_TOKENS_DEFAULT,
@@ -82,8 +96,8 @@ impl Conversation {
 /// A function that an application offers to the model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tool {
-    /// Its place in the request's `tools`, which errors name.
-    pub place: usize,
+    /// The path of its parameters in the request, which errors name, such as `tools[2].input_schema`.
+    pub schema_at: String,
     /// 1 to 64 letters, digits and `_-.:`.
     pub name: String,
     /// What it is for.
@@ -171,7 +185,7 @@ impl Ask {
     pub fn model(&self) -> &str {
         match self {
             Ask::Embeddings(texts) => &texts.model,
-            Ask::Chat(conversation) => &conversation.model,
+            Ask::Chat(conversation) | Ask::Raw(_, conversation) => &conversation.model,
         }
     }
 
@@ -179,7 +193,28 @@ impl Ask {
     pub fn endpoint(&self) -> Endpoint {
         match self {
             Ask::Embeddings(_) => Endpoint::Embeddings,
-            Ask::Chat(_) => Endpoint::Chat,
+            Ask::Chat(_) | Ask::Raw(..) => Endpoint::Chat,
         }
+    }
+
+    /// How many answers are wanted, of which each is a job of its own.
+    pub fn choices(&self) -> u32 {
+        match self {
+            Ask::Embeddings(_) => 1,
+            Ask::Chat(conversation) | Ask::Raw(_, conversation) => conversation.choices,
+        }
+    }
+
+    /// A request for each answer. With a seed, each has the one after that of the answer before.
+    pub(crate) fn each(&self) -> Vec<Ask> {
+        let each = (0..self.choices()).map(|index| {
+            let mut one = self.clone();
+            if let Ask::Chat(asked) | Ask::Raw(_, asked) = &mut one {
+                asked.choices = 1;
+                asked.seed = asked.seed.map(|seed| seed.wrapping_add(index.into()));
+            }
+            one
+        });
+        each.collect()
     }
 }

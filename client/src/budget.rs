@@ -8,11 +8,18 @@
 //! voucher is signed above the deposit, and one program at a time writes (the file is locked while it is open). A file
 //! restored from a backup is behind; the payee's echo of our own signature heals that ([`Budget::adopt`]).
 
+mod keysets;
+mod spender;
+
+pub use keysets::KnownKeyset;
+pub use spender::{DEFAULT, KeyLimits, Limits, Reservation, Spender, Spent};
+
+use crate::session::unix_s;
 use ed25519_dalek::SigningKey;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use settlement::{Address, ChainId, Nano, SignedVoucher, VerifiedVoucher, Voucher};
+use spender::Held;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wire::{KeysetDigest, ReceiptDigest, VerifiedReceipt};
 
@@ -22,7 +29,8 @@ pub struct Budget {
     chain: ChainId,
     channel: Address,
     payer: SigningKey,
-    reserved: Arc<AtomicU64>,
+    limits: Limits,
+    held: Arc<Mutex<Held>>,
 }
 
 /// Why the budget refuses.
@@ -47,6 +55,20 @@ pub enum BudgetError {
         "other jobs in flight hold the rest of the deposit of {deposit} nanoTON; {wanted} more are wanted, try again"
     )]
     InFlight { deposit: Nano, wanted: Nano },
+    #[error(
+        "a day's limit of {limit} nanoTON for {whose} is reached: {spent} are spent, {wanted} more are wanted; the next \
+         day begins at 00:00 UTC"
+    )]
+    DayLimit {
+        whose: String,
+        limit: Nano,
+        spent: Nano,
+        wanted: Nano,
+    },
+    #[error(
+        "other jobs in flight hold the rest of a day's limit of {limit} nanoTON for {whose}; try again"
+    )]
+    DayInFlight { whose: String, limit: Nano },
     #[error("no voucher could be signed for a verified answer: {0}")]
     AfterTheAnswer(String),
     #[error("this receipt was paid before")]
@@ -55,13 +77,6 @@ pub enum BudgetError {
     NotOurs,
     #[error("the state file failed: {0}")]
     Storage(String),
-}
-
-/// A part of the deposit set aside for one job in flight; given back when dropped.
-#[derive(Debug)]
-pub struct Reservation {
-    reserved: Arc<AtomicU64>,
-    amount: u64,
 }
 
 /// A receipt on file.
@@ -87,6 +102,14 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS receipts (
         digest BLOB PRIMARY KEY, core BLOB NOT NULL UNIQUE, receipt BLOB NOT NULL, keyset BLOB NOT NULL,
         cost INTEGER NOT NULL, cumulative INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS spent (
+        receipt BLOB PRIMARY KEY, day INTEGER NOT NULL, model TEXT NOT NULL, key TEXT NOT NULL, prompt INTEGER NOT NULL,
+        cached INTEGER NOT NULL, completion INTEGER NOT NULL, cost INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX IF NOT EXISTS spent_by_day ON spent (day, key);
+    CREATE TABLE IF NOT EXISTS keysets (
+        digest BLOB PRIMARY KEY, keyset BLOB NOT NULL, root TEXT NOT NULL, at_unix_s INTEGER NOT NULL
     ) STRICT;
 ";
 
@@ -138,8 +161,15 @@ impl Budget {
             chain,
             channel,
             payer,
-            reserved: Arc::default(),
+            limits: Limits::default(),
+            held: Arc::default(),
         })
+    }
+
+    /// With limits besides the deposit.
+    pub fn limited(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// Everything promised on the channel so far.
@@ -161,9 +191,15 @@ impl Budget {
     }
 
     /// Sets aside what one job may cost, or refuses it.
-    pub fn reserve(&self, cost_max: Nano, deposit: Nano) -> Result<Reservation, BudgetError> {
+    pub fn reserve(
+        &self,
+        cost_max: Nano,
+        deposit: Nano,
+        spender: &Spender,
+    ) -> Result<Reservation, BudgetError> {
+        // Held to the end, so that of two jobs at once the second sees what the first set aside.
         let connection = self.lock();
-        let in_flight = Nano(self.reserved.load(Ordering::SeqCst));
+        let in_flight = self.in_flight();
         let promised = cumulative(&connection)?;
         let wanted = cost_max;
         let fits = |promised: Option<Nano>| {
@@ -180,11 +216,14 @@ impl Budget {
         if !fits(promised.checked_add(in_flight)) {
             return Err(BudgetError::InFlight { deposit, wanted });
         }
-        self.reserved.fetch_add(cost_max.0, Ordering::SeqCst);
-        Ok(Reservation {
-            reserved: Arc::clone(&self.reserved),
-            amount: cost_max.0,
-        })
+        let (limits, held) = (&self.limits, &self.held);
+        limits.check(&connection, held, spender, wanted, today()?)?;
+        Ok(Reservation::of(held, wanted, spender))
+    }
+
+    /// What jobs in flight may cost together.
+    pub fn in_flight(&self) -> Nano {
+        spender::held_total(&self.held)
     }
 
     /// Signs the voucher that pays a verified receipt, and writes both, before it returns.
@@ -193,6 +232,7 @@ impl Budget {
         receipt: &VerifiedReceipt,
         bytes: &[u8],
         deposit: Nano,
+        spender: &Spender,
     ) -> Result<SignedVoucher, BudgetError> {
         let after = |e: BudgetError| BudgetError::AfterTheAnswer(e.to_string());
         let mut connection = self.lock();
@@ -228,6 +268,21 @@ impl Budget {
             Some(ErrorCode::ConstraintViolation) => BudgetError::PaidBefore,
             _ => after(storage(e)),
         })?;
+        transaction
+            .execute(
+                "INSERT INTO spent VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                params![
+                    receipt.digest().0,
+                    today().and_then(|day| signed(Nano(day))).map_err(after)?,
+                    core.model,
+                    spender.name(),
+                    core.usage.prompt,
+                    core.usage.cached,
+                    core.usage.completion,
+                    signed(core.cost).map_err(after)?
+                ],
+            )
+            .map_err(|e| after(storage(e)))?;
         // A job that cost nothing promises nothing new.
         if total > promised {
             transaction
@@ -344,12 +399,6 @@ impl Budget {
     }
 }
 
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.reserved.fetch_sub(self.amount, Ordering::SeqCst);
-    }
-}
-
 fn cumulative(connection: &Connection) -> Result<Nano, BudgetError> {
     connection
         .query_row(
@@ -359,6 +408,14 @@ fn cumulative(connection: &Connection) -> Result<Nano, BudgetError> {
         )
         .map_err(storage)
 }
+
+/// The UTC day, counted from 1970-01-01.
+fn today() -> Result<u64, BudgetError> {
+    let now = unix_s().map_err(|error| BudgetError::Storage(error.to_string()))?;
+    Ok(now / DAY_S)
+}
+
+const DAY_S: u64 = 86_400;
 
 /// SQLite's integers are signed. All TON there is fits.
 fn signed(amount: Nano) -> Result<i64, BudgetError> {
@@ -434,20 +491,86 @@ mod tests {
     }
 
     #[test]
+    fn a_day_has_a_limit_for_each_key_and_for_all_that_counts_what_is_in_flight() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        let own = KeyLimits {
+            job: Some(Nano(30)),
+            day: Some(Nano(50)),
+        };
+        let limits = Limits {
+            day: Some(Nano(100)),
+            keys: [("ci".to_owned(), own)].into(),
+        };
+        let budget = open(&path, 1).unwrap().limited(limits.clone());
+        let reserve =
+            |amount, key: &str| budget.reserve(Nano(amount), Nano(1_000_000), &Spender::named(key));
+        assert!(matches!(
+            reserve(31, "ci"),
+            Err(BudgetError::JobLimit { max: Nano(30), .. })
+        ));
+        let first = reserve(30, "ci").unwrap();
+        assert!(matches!(
+            reserve(21, "ci"),
+            Err(BudgetError::DayInFlight { .. })
+        ));
+        let second = reserve(70, "default").unwrap();
+        assert!(matches!(
+            reserve(1, "default"),
+            Err(BudgetError::DayInFlight { .. })
+        ));
+        drop((first, second));
+        assert_eq!(budget.in_flight(), Nano(0));
+        let row = |day: u64, key: &str, cost: u64| {
+            let connection = budget.lock();
+            let receipt = [day as u8, cost as u8].repeat(16);
+            let row = params![receipt, day as i64, key, cost as i64];
+            {
+                connection.execute(
+                    "INSERT INTO spent VALUES (?1, ?2, 'm', ?3, 1, 0, 2, ?4)",
+                    row,
+                )
+            }
+            .unwrap();
+        };
+        let today = today().unwrap();
+        row(today - 1, "ci", 49);
+        row(today, "ci", 25);
+        assert!(matches!(
+            reserve(26, "ci"),
+            Err(BudgetError::DayLimit {
+                spent: Nano(25),
+                ..
+            })
+        ));
+        assert!(reserve(25, "ci").is_ok(), "yesterday is over");
+        assert!(matches!(
+            reserve(76, "other"),
+            Err(BudgetError::DayLimit { .. })
+        ));
+        let spent = budget.spent_since(today - 1).unwrap();
+        let spent: Vec<_> = { spent.iter() }
+            .map(|spent| (spent.day, spent.key.as_str(), spent.jobs, spent.cost))
+            .collect();
+        let expected = [(today - 1, "ci", 1, Nano(49)), (today, "ci", 1, Nano(25))];
+        assert_eq!(spent, expected);
+        // What was spent is on disk: a program that starts again begins where it was.
+        drop(budget);
+        let budget = open(&path, 1).unwrap().limited(limits);
+        let again = budget.reserve(Nano(26), Nano(1_000_000), &Spender::named("ci"));
+        assert!(matches!(again, Err(BudgetError::DayLimit { .. })));
+    }
+
+    #[test]
     fn jobs_in_flight_together_stay_within_the_deposit() {
         let directory = tempfile::tempdir().unwrap();
         let budget = open(&directory.path().join("state"), 1).unwrap();
         budget.adopt(&voucher(50, 7)).unwrap();
-        let first = budget.reserve(Nano(40), Nano(100)).unwrap();
-        assert!(matches!(
-            budget.reserve(Nano(11), Nano(100)),
-            Err(BudgetError::InFlight { .. })
-        ));
-        assert!(matches!(
-            budget.reserve(Nano(51), Nano(100)),
-            Err(BudgetError::Deposit { .. })
-        ));
+        let reserve = |amount| budget.reserve(Nano(amount), Nano(100), &Spender::default());
+        let first = reserve(40).unwrap();
+        assert!(matches!(reserve(11), Err(BudgetError::InFlight { .. })));
+        assert!(matches!(reserve(51), Err(BudgetError::Deposit { .. })));
         drop(first);
-        assert!(budget.reserve(Nano(50), Nano(100)).is_ok());
+        assert!(reserve(50).is_ok());
     }
 }

@@ -1,30 +1,40 @@
 //! Several answers to one request (`n`): a job for each, with a receipt and a price of its own, joined to one answer.
 
 use crate::ask::Ask;
+use crate::budget::Spender;
 use crate::client::{Answer, Client, Sink};
-use crate::error::ClientError;
-use crate::openai;
+use crate::error::{ClientError, Executed};
+use crate::limits::CHOICES_MAX;
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use wire::Endpoint;
 
 impl Client {
-    /// As many answers as the body asks for, in order. Their jobs run beside each other, as far as deposit and worker allow; if one
-    /// fails, the others are cancelled, and what was made of them is paid. Events arrive in any order, each with the `index` of its
-    /// answer and the id of the first. With a `seed`, each answer has the one after that of the answer before.
-    pub async fn ask_all(
+    /// As many answers as are asked for, at least one, in order. Their jobs run beside each other, as far as budget, deposit and
+    /// worker allow; if one fails, the others are cancelled, and what was made of them is paid. Events arrive in any order, each
+    /// with the `index` of its answer and the id of the first. An error says that nothing ran only if no other job may have run.
+    pub async fn answers(
         &self,
-        endpoint: Endpoint,
-        body: &Value,
+        ask: &Ask,
+        spender: &Spender,
         sink: Sink<'_>,
     ) -> Result<Vec<Answer>, ClientError> {
-        let bodies = bodies(endpoint, body)?;
-        if let [body] = bodies.as_slice() {
-            return Ok(vec![self.ask(endpoint, body, sink).await?]);
+        match ask.choices() {
+            1 => return Ok(vec![self.answer(ask, spender, sink).await?]),
+            2..=CHOICES_MAX => {}
+            other => {
+                return Err(ClientError::Request {
+                    param: Some("n".into()),
+                    message: format!("`n` is {other}; 1 to {CHOICES_MAX} is allowed"),
+                });
+            }
         }
+        let each = ask.each();
         let joined = Mutex::new(Joined { sink, id: None });
-        let jobs = bodies.iter().enumerate().map(|(index, body)| {
+        let begun: Vec<AtomicBool> = each.iter().map(|_| AtomicBool::default()).collect();
+        let jobs = each.iter().zip(&begun).enumerate();
+        let jobs = jobs.map(|(index, (ask, own))| {
             let joined = &joined;
             async move {
                 let mut sink = |event: &Value| {
@@ -33,10 +43,21 @@ impl Client {
                         .unwrap_or_else(PoisonError::into_inner)
                         .take(index, event);
                 };
-                self.ask(endpoint, body, &mut sink).await
+                let answer = self.answer_noting(ask, spender, &mut sink, own).await;
+                answer.map_err(|error| (index, error))
             }
         });
-        let mut answers = try_join_all(jobs).await?;
+        let mut answers = { try_join_all(jobs).await }.map_err(|(index, error)| {
+            let mut others = begun
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != index);
+            let others = others.any(|(_, begun)| begun.load(Ordering::Relaxed));
+            match others && error.executed() == Executed::No {
+                true => ClientError::OneOfSeveral(Box::new(error)),
+                false => error,
+            }
+        })?;
         let joined = joined.into_inner();
         let id = joined.unwrap_or_else(PoisonError::into_inner).id;
         for (index, answer) in answers.iter_mut().enumerate() {
@@ -71,39 +92,30 @@ fn mark(event: &mut Value, index: usize, id: &Option<Value>) {
     }
 }
 
-/// A body for each answer.
-fn bodies(endpoint: Endpoint, body: &Value) -> Result<Vec<Value>, ClientError> {
-    let Ask::Chat(asked) = openai::parse(endpoint, body)?.ask else {
-        return Ok(vec![body.clone()]);
-    };
-    let bodies = (0..asked.choices).map(|index| {
-        let mut body = body.clone();
-        if asked.choices != 1 {
-            body["n"] = json!(1);
-            if let Some(seed) = asked.seed {
-                body["seed"] = json!(seed.wrapping_add(index.into()));
-            }
-        }
-        body
-    });
-    Ok(bodies.collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ask::{Conversation, Prompt};
 
     #[test]
-    fn each_answer_has_a_body_and_a_seed_of_its_own() {
-        let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "a"}], "n": 3, "seed": u64::MAX});
-        let made = bodies(Endpoint::Chat, &body).unwrap();
-        let seeds: Vec<_> = made.iter().map(|body| body["seed"].as_u64()).collect();
-        assert_eq!(seeds, [Some(u64::MAX), Some(0), Some(1)]);
-        assert!(made.iter().all(|body| body["n"] == 1));
-        body.as_object_mut().unwrap().remove("seed");
-        let made = bodies(Endpoint::Chat, &body).unwrap();
-        assert!(made.iter().all(|body| body.get("seed").is_none()));
-        body["n"] = json!(1);
-        assert_eq!(bodies(Endpoint::Chat, &body), Ok(vec![body.clone()]));
+    fn each_answer_has_a_request_and_a_seed_of_its_own() {
+        let mut asked = Conversation::new("m".into(), Vec::new());
+        asked.choices = 3;
+        asked.seed = Some(u64::MAX);
+        let seeds = |ask: Ask| {
+            let seeds = ask.each().into_iter().map(|one| match one {
+                Ask::Chat(one) | Ask::Raw(_, one) if one.choices == 1 => one.seed,
+                other => panic!("{other:?}"),
+            });
+            seeds.collect::<Vec<_>>()
+        };
+        let counted = [Some(u64::MAX), Some(0), Some(1)];
+        assert_eq!(seeds(Ask::Chat(asked.clone())), counted);
+        let prompt = Prompt::Text("a".into());
+        assert_eq!(seeds(Ask::Raw(prompt, asked.clone())), counted);
+        asked.seed = None;
+        assert_eq!(seeds(Ask::Chat(asked.clone())), [None; 3]);
+        asked.choices = 1;
+        assert_eq!(Ask::Chat(asked.clone()).each(), [Ask::Chat(asked)]);
     }
 }

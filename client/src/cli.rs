@@ -4,6 +4,7 @@ mod channel;
 mod wallet;
 
 use crate::attestation::{Attestation, Verifier};
+use crate::budget::Spender;
 use crate::client::{Answer, Client};
 use crate::config::Config;
 use crate::files::{api_key, new_key, private_directory};
@@ -474,7 +475,13 @@ async fn serve_command(
         eprintln!("warning: --open: every user of this machine can spend this budget");
         return serve_until_told(client, listener, Access::Open, unknown, &url).await;
     }
-    let key = api_key(&config.api_key_file)?;
+    let mut keys = vec![(Spender::default(), api_key(&config.api_key_file)?)];
+    for key in &config.keys {
+        if let Some(file) = &key.file {
+            keys.push((Spender::named(&key.name), api_key(file)?));
+            eprintln!("the key `{}` is in {}", key.name, file.display());
+        }
+    }
     if !local.ip().is_loopback() {
         eprintln!("warning: {local} is not the loopback; whoever has the key spends this budget");
     }
@@ -482,7 +489,7 @@ async fn serve_command(
         "applications need the key in {}",
         config.api_key_file.display()
     );
-    serve_until_told(client, listener, Access::Key(key), unknown, &url).await
+    serve_until_told(client, listener, Access::Keys(keys), unknown, &url).await
 }
 
 async fn serve_until_told<L>(

@@ -1,7 +1,7 @@
 //! The stages of a job behind a few calls: attest, ask, verify, pay.
 
 use crate::attestation::{Challenged, Verifier};
-use crate::budget::Budget;
+use crate::budget::{Budget, KnownKeyset, Spender};
 use crate::chain::{self, Channel};
 use crate::config::{Config, ConfigError, read_key};
 use crate::error::{ClientError, Executed};
@@ -12,10 +12,12 @@ use crate::limits::{
 };
 use crate::session::{Session, Shared, proxy_error, proxy_refused, unix_s};
 use crate::tokens::Models;
-use crate::transport::{Ask, Transport};
+use crate::transport::{self, Transport};
 use crate::trust::TrustStore;
+use crate::{ask, openai};
 use serde_json::Value;
 use settlement::{Address, ChainId, Nano, SignedVoucher};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
@@ -52,6 +54,8 @@ pub struct Answer {
     pub usage: Usage,
     /// Why it ended.
     pub finish: Finish,
+    /// The stop sequence that ended it, if one did.
+    pub stop: Option<String>,
     /// The voucher that pays, and the receipt it pays.
     pub payment: Payment,
     /// Whether the payee has acknowledged the voucher. If not, it is sent again.
@@ -64,6 +68,17 @@ pub struct Answer {
 
 /// Where events go as they arrive, before the answer is verified.
 pub type Sink<'a> = &'a mut (dyn FnMut(&Value) + Send);
+
+/// Work that takes a while, such as compiling a form, away from the threads that wait for sockets.
+pub(crate) async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
+) -> Result<T, ClientError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| {
+        let message = "a request could not be prepared".into();
+        Err(ClientError::Internal(message))
+    })
+}
 
 impl Client {
     /// Reads the files that the configuration names and locks the state file. A test root counts only if
@@ -90,7 +105,8 @@ impl Client {
         let channel = channel_address(&config, payer_key)?;
         let models = Models::load(&config.models)?;
         make_private(&config.state)?;
-        let budget = Budget::open(&config.state, config.chain_id(), channel, payer)?;
+        let budget = Budget::open(&config.state, config.chain_id(), channel, payer)?
+            .limited(config.limits());
         Ok(Client {
             proxy: Transport::new(&config.proxy)?,
             node: Transport::new(&config.chain.toncenter)?,
@@ -163,6 +179,11 @@ impl Client {
             self.heal()
         );
         let session = Session::open(challenged?, channel?, Arc::clone(&self.shared))?;
+        self.shared.budget.remember(&KnownKeyset {
+            keyset: session.keyset().clone(),
+            root: session.root().to_string(),
+            verified_at_unix_s: session.verified_at_unix_s(),
+        })?;
         if let Err(error) = healed {
             tracing::warn!("the payee's record of this channel could not be used: {error}");
         }
@@ -195,19 +216,42 @@ impl Client {
         self.ask(Endpoint::Chat, body, sink).await
     }
 
-    /// One job through all its stages. Where others are in its way, it waits a bounded time for its turn; where the
-    /// guest has new keys, it is sealed once more, as a new job, to the freshly attested worker.
+    /// A request of the OpenAI API, for whoever needs no key.
     pub async fn ask(
         &self,
         endpoint: Endpoint,
         body: &Value,
         sink: Sink<'_>,
     ) -> Result<Answer, ClientError> {
+        let request = openai::parse(endpoint, body)?;
+        self.answer(&request.ask, &Spender::default(), sink).await
+    }
+
+    /// One job through all its stages. Where others are in its way, it waits a bounded time for its turn; where the
+    /// guest has new keys, it is sealed once more, as a new job, to the freshly attested worker.
+    pub async fn answer(
+        &self,
+        ask: &ask::Ask,
+        spender: &Spender,
+        sink: Sink<'_>,
+    ) -> Result<Answer, ClientError> {
+        self.answer_noting(ask, spender, sink, &AtomicBool::default())
+            .await
+    }
+
+    /// [`Client::answer`], with a note that a job is with the worker, or that it ran.
+    pub(crate) async fn answer_noting(
+        &self,
+        ask: &ask::Ask,
+        spender: &Spender,
+        sink: Sink<'_>,
+        begun: &AtomicBool,
+    ) -> Result<Answer, ClientError> {
         let patience = Instant::now() + self.queue_time;
         let (mut parent, mut renewed, mut pause) = (None, false, QUEUE_PAUSE_MIN);
         loop {
             let session = self.session().await?;
-            let asked = self.ask_once(&session, endpoint, body, parent, sink);
+            let asked = self.ask_once(&session, ask, spender, parent, sink, begun);
             let (error, job) = match asked.await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
@@ -246,28 +290,29 @@ impl Client {
     async fn ask_once(
         &self,
         session: &Session,
-        endpoint: Endpoint,
-        body: &Value,
+        ask: &ask::Ask,
+        spender: &Spender,
         parent: Option<[u8; 16]>,
         sink: Sink<'_>,
+        begun: &AtomicBool,
     ) -> Result<Answer, (ClientError, Option<[u8; 16]>)> {
         let before = |error| (error, None);
         // A form takes a while to compile.
-        let (own, own_body) = (session.clone(), body.clone());
-        let prepare = move || Job::prepare(&own, endpoint, own_body);
-        let prepared = tokio::task::spawn_blocking(prepare).await;
-        let prepared = prepared.unwrap_or_else(|_| {
-            let message = "a request could not be prepared".into();
-            Err(ClientError::Internal(message))
-        });
-        let mut prepared = prepared.map_err(before)?;
+        let (own, own_ask, own_spender) = (session.clone(), ask.clone(), spender.clone());
+        let prepared = off_thread(move || Job::of(&own, own_ask, &own_spender));
+        let mut prepared = prepared.await.map_err(before)?;
         if let Some(parent) = parent {
             prepared = prepared.retrying(parent);
         }
         if let Err(error) = self.deliver_outstanding().await {
             tracing::warn!("an earlier voucher is still on its way: {error}");
         }
-        let (job, answer) = self.carry(session, prepared, sink).await.map_err(before)?;
+        begun.store(true, Ordering::Relaxed);
+        let carried = self.carry(session, prepared, sink).await;
+        let (job, answer) = carried.map_err(before)?;
+        if let Err(error) = &answer {
+            begun.store(error.executed() != Executed::No, Ordering::Relaxed);
+        }
         answer.map_err(|error| (error, Some(job)))
     }
 
@@ -289,6 +334,7 @@ impl Client {
             let (events, text) = (verified.events.clone(), verified.text.clone());
             let (first_token, total) = (verified.first_token, verified.total);
             let (usage, finish) = (verified.receipt().core().usage, verified.finish);
+            let stop = verified.stop.clone();
             let payment = verified.pay(&self.shared.budget)?;
             // The answer is whole and paid for on this side, whatever becomes of the voucher's delivery now.
             let delivered = self.deliver(&payment).await;
@@ -308,6 +354,7 @@ impl Client {
                 text,
                 usage,
                 finish,
+                stop,
                 payment,
                 delivered,
                 first_token,
@@ -342,7 +389,7 @@ impl Client {
         cumulative: Nano,
     ) -> Result<(), ClientError> {
         const WHAT: &str = "voucher";
-        let ask = Ask {
+        let ask = transport::Ask {
             method: "POST",
             path: "/v1/vouchers",
             content_type: "application/vnd.chrysalis.voucher",
@@ -376,7 +423,7 @@ impl Client {
             receipt: None,
         };
         let authorization = read.sign(unix_s()?, self.shared.budget.payer());
-        let ask = Ask {
+        let ask = transport::Ask {
             method: "GET",
             path: &path,
             content_type: "",
@@ -413,6 +460,16 @@ impl Client {
         let current = self.session.write();
         let mut current = current.unwrap_or_else(PoisonError::into_inner);
         current.take_if(|session| session.nonce() == stale.nonce());
+    }
+
+    /// The worker that was attested last, if it still counts. Nobody is asked.
+    pub fn known_session(&self) -> Option<Session> {
+        self.current().filter(Session::is_fresh)
+    }
+
+    /// The public half of the key that signs envelopes and vouchers.
+    pub fn payer_key(&self) -> [u8; 32] {
+        self.payer_key
     }
 
     /// The budget.

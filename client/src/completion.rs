@@ -12,6 +12,8 @@ pub(crate) struct Completion {
     /// Text that may be the beginning of a stop sequence.
     held: String,
     stopped: bool,
+    /// The stop sequence that came.
+    stop: Option<String>,
     alternatives: u8,
     calls: Option<Calls>,
     /// What the guest was made to answer.
@@ -35,6 +37,7 @@ impl Completion {
             stops,
             held: String::new(),
             stopped: false,
+            stop: None,
             alternatives: 0,
             calls: None,
             grammar: None,
@@ -131,6 +134,11 @@ impl Completion {
         self.stopped
     }
 
+    /// The stop sequence that came, if one did.
+    pub(crate) fn stop(&self) -> Option<&str> {
+        self.stop.as_deref()
+    }
+
     fn release(&mut self, last: bool) -> String {
         if self.stopped {
             self.held.clear();
@@ -139,11 +147,12 @@ impl Completion {
         let found = self
             .stops
             .iter()
-            .filter_map(|stop| self.held.find(stop))
+            .filter_map(|stop| Some((self.held.find(stop)?, stop)))
             .min();
         let shown = match found {
-            Some(at) => {
+            Some((at, stop)) => {
                 self.stopped = true;
+                self.stop = Some(stop.clone());
                 at
             }
             None if last => self.held.len(),

@@ -3,11 +3,13 @@
 //! Trusted: it is the developer's own. Unknown keys are errors all the same, because a misspelt limit is no limit.
 //! Paths in it are relative to the file itself.
 
+use crate::budget::{DEFAULT, KeyLimits, Limits};
 use crate::error::{day_unix_s, shown};
 use crate::files::refuse_if_readable;
-use crate::limits::{CONFIG_BYTES_MAX, KEY_FILE_BYTES_MAX};
+use crate::limits::{CONFIG_BYTES_MAX, KEY_FILE_BYTES_MAX, KEYS_MAX};
 use crate::trust::Minimum;
 use ed25519_dalek::SigningKey;
+use model::text::conversation::is_word;
 use serde::{Deserialize, Deserializer};
 use settlement::{Address, ChainId, ChannelTerms, Nano};
 use std::io::Read;
@@ -59,6 +61,12 @@ pub struct Config {
     /// The most that one job may cost.
     #[serde(deserialize_with = "nano")]
     pub cost_max_nano: Nano,
+    /// The most that all jobs of one UTC day may cost together; only the deposit is a limit when absent.
+    #[serde(default, deserialize_with = "nano_option")]
+    pub day_max_nano: Option<Nano>,
+    /// Keys of applications besides `api_key_file`, and what each may spend.
+    #[serde(default)]
+    pub keys: Vec<KeyConfig>,
     /// The longest a whole answer may take.
     #[serde(default = "deadline_default")]
     pub deadline_ms: u32,
@@ -128,6 +136,22 @@ pub struct ModelConfig {
     pub volume: Option<PathBuf>,
 }
 
+/// A key that applications show, and what may be spent with it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyConfig {
+    /// By which the books name it. `default` is the key of `api_key_file`.
+    pub name: String,
+    /// The key, made when the file is absent. Only `default` has none here.
+    pub file: Option<PathBuf>,
+    /// The most that one job may cost.
+    #[serde(default, deserialize_with = "nano_option")]
+    pub job_max_nano: Option<Nano>,
+    /// The most that its jobs of one UTC day may cost.
+    #[serde(default, deserialize_with = "nano_option")]
+    pub day_max_nano: Option<Nano>,
+}
+
 /// What a channel is made of; its address is a function of this and of the payer's keys.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -167,6 +191,7 @@ impl Config {
             let reason = "give exactly one of `channel` and `terms`";
             return Err(ConfigError(reason.into()));
         }
+        check_keys(&config.keys)?;
         if let Some(socket) = config.listen.strip_prefix("unix:") {
             config.listen = format!("unix:{}", directory.join(socket).display());
         }
@@ -183,7 +208,8 @@ impl Config {
         ];
         let models = config.models.iter_mut();
         let models = models.flat_map(|model| [Some(&mut model.dir), model.volume.as_mut()]);
-        let paths = required.into_iter().chain(models.flatten());
+        let keys = config.keys.iter_mut().filter_map(|key| key.file.as_mut());
+        let paths = required.into_iter().chain(models.flatten()).chain(keys);
         for path in paths.chain(optional.into_iter().flatten()) {
             *path = directory.join(&*path);
         }
@@ -209,6 +235,18 @@ impl Config {
                 self.insecure_test_root = Some(named.to_owned());
                 Ok(true)
             }
+        }
+    }
+
+    /// What its owner allows to be spent.
+    pub fn limits(&self) -> Limits {
+        let keys = self.keys.iter().map(|key| {
+            let (job, day) = (key.job_max_nano, key.day_max_nano);
+            (key.name.clone(), KeyLimits { job, day })
+        });
+        Limits {
+            day: self.day_max_nano,
+            keys: keys.collect(),
         }
     }
 
@@ -246,6 +284,33 @@ impl Config {
         };
         let seed = read_seed(path)?;
         Ok(settlement::Wallet::from_seed(&seed, self.chain_id()))
+    }
+}
+
+/// Each key has a name of its own and a file; the default one has its file elsewhere.
+fn check_keys(keys: &[KeyConfig]) -> Result<(), ConfigError> {
+    for (index, key) in keys.iter().enumerate() {
+        let refuse = |what: &str| {
+            let name = shown(&key.name);
+            Err(ConfigError(format!(
+                "`keys[{index}]` is named `{name}`: {what}"
+            )))
+        };
+        if !is_word(&key.name) {
+            return refuse("a name is 1 to 64 letters, digits and `_-.:`");
+        }
+        if keys[..index].iter().any(|other| other.name == key.name) {
+            return refuse("another key has that name");
+        }
+        match (key.name == DEFAULT, &key.file) {
+            (true, Some(_)) => return refuse("its file is `api_key_file`; leave `file` out"),
+            (false, None) => return refuse("`file` is missing"),
+            _ => {}
+        }
+    }
+    match keys.len() <= KEYS_MAX {
+        true => Ok(()),
+        false => Err(ConfigError(format!("`keys` has more than {KEYS_MAX} keys"))),
     }
 }
 
@@ -314,6 +379,10 @@ fn nano<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Nano, D::Error> {
     }
 }
 
+fn nano_option<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Nano>, D::Error> {
+    nano(deserializer).map(Some)
+}
+
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Address, D::Error> {
     let text = String::deserialize(deserializer)?;
     Address::from_any(&text).map_err(serde::de::Error::custom)
@@ -366,6 +435,36 @@ mod tests {
             error.to_string().contains("unknown field `cost_max`"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn keys_have_names_of_their_own_and_files_beside_the_configuration() {
+        let read = |keys: &str| {
+            let text = format!("{EXAMPLE}\nday_max_nano: 900\nkeys: {keys}\n");
+            Config::parse(&text, Path::new("/etc/chrysalis"))
+        };
+        let good =
+            "[{name: default, day_max_nano: 7}, {name: ci, file: ci.key, job_max_nano: \"5\"}]";
+        let config = read(good).unwrap();
+        let file = config.keys[1].file.as_deref();
+        assert_eq!(file, Some(Path::new("/etc/chrysalis/ci.key")));
+        let limits = config.limits();
+        assert_eq!(limits.day, Some(Nano(900)));
+        assert_eq!(limits.keys["default"].day, Some(Nano(7)));
+        assert_eq!(limits.keys["ci"].job, Some(Nano(5)));
+        for (bad, says) in [
+            ("[{name: ci}]", "`file` is missing"),
+            ("[{name: default, file: a}]", "leave `file` out"),
+            ("[{name: a b, file: a}]", "letters"),
+            ("[{name: a, file: a}, {name: a, file: b}]", "another key"),
+            (
+                "[{name: a, file: a, day_max: 1}]",
+                "unknown field `day_max`",
+            ),
+        ] {
+            let error = read(bad).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
     }
 
     #[test]

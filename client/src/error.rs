@@ -124,6 +124,8 @@ pub enum ClientError {
         "the application read too slowly, so that a part of the stream was lost; the answer was paid for"
     )]
     ReaderTooSlow,
+    #[error("{0}; other answers to this request may have been made, and are paid")]
+    OneOfSeveral(Box<ClientError>),
     #[error("this client failed: {0}")]
     Internal(String),
 }
@@ -153,6 +155,7 @@ impl ClientError {
             Seal(_) | Charge(_) => Fault::Proxy,
             Tokens(_) | Receipt(_) => Fault::Guest,
             Chain(_) => Fault::Chain,
+            OneOfSeveral(error) => error.fault(),
         }
     }
 
@@ -162,7 +165,7 @@ impl ClientError {
         match self {
             ProxyRefused { executed, .. } | ProxyMisbehaved { executed, .. } => *executed,
             UnknownSigner | Cut(_) | Deadline(_) | RefusedAnother(_) | Seal(_) | Answer(_)
-            | Internal(_) => Executed::Maybe,
+            | Internal(_) | OneOfSeveral(_) => Executed::Maybe,
             GuestFailed(_) | Receipt(_) | Charge(_) | ChargeMismatch | Tokens(_) => Executed::Yes,
             Budget(BudgetError::AfterTheAnswer { .. }) | ReaderTooSlow => Executed::Yes,
             GuestRefused(code) if !code.proves_not_started() => Executed::Maybe,
@@ -180,8 +183,9 @@ impl ClientError {
                 code,
                 RefusalCode::StaleKeyset | RefusalCode::KeysWorn | RefusalCode::Busy
             ),
-            Budget(BudgetError::InFlight { .. }) => true,
+            Budget(BudgetError::InFlight { .. } | BudgetError::DayInFlight { .. }) => true,
             ProxyRefused { status, .. } => *status >= 500 || *status == 429,
+            OneOfSeveral(error) => error.retryable(),
             _ => false,
         }
     }
@@ -191,7 +195,7 @@ impl ClientError {
         use ClientError::*;
         matches!(
             self,
-            Budget(BudgetError::InFlight { .. })
+            Budget(BudgetError::InFlight { .. } | BudgetError::DayInFlight { .. })
                 | GuestRefused(RefusalCode::Busy | RefusalCode::Exposure { .. })
         )
     }
@@ -216,7 +220,10 @@ impl ClientError {
             UnknownField { .. } => "unknown_parameter",
             ContextLength { .. } => "context_length_exceeded",
             Model { .. } => "model_not_found",
-            Budget(BudgetError::InFlight { .. }) => "rate_limited",
+            Budget(BudgetError::InFlight { .. } | BudgetError::DayInFlight { .. }) => {
+                "rate_limited"
+            }
+            Budget(BudgetError::DayLimit { .. }) => "day_limit_reached",
             Budget(_) => "budget_exceeded",
             NotTrusted(_) | PlatformTooOld { .. } => "attestation_failed",
             Unreachable(_) => "proxy_unreachable",
@@ -237,6 +244,7 @@ impl ClientError {
             Charge(_) | ChargeMismatch => "bad_charge",
             Chain(_) => "chain_unavailable",
             ReaderTooSlow => "reader_too_slow",
+            OneOfSeveral(error) => error.code(),
             Internal(_) => "internal",
         }
     }
@@ -248,7 +256,12 @@ impl ClientError {
             Request { .. } | UnknownField { .. } | ContextLength { .. } => 400,
             Model { .. } => 404,
             ReaderTooSlow => 408,
-            Budget(BudgetError::InFlight { .. }) => 429,
+            OneOfSeveral(error) => error.status(),
+            Budget(
+                BudgetError::InFlight { .. }
+                | BudgetError::DayInFlight { .. }
+                | BudgetError::DayLimit { .. },
+            ) => 429,
             Budget(_) => 402,
             NotTrusted(_) | PlatformTooOld { .. } => 424,
             Deadline(_) => 504,
@@ -272,13 +285,14 @@ impl ClientError {
                 Some(param)
             }
             ClientError::Model { .. } => Some("model"),
+            ClientError::OneOfSeveral(error) => error.param(),
             _ => None,
         }
     }
 }
 
 /// A day as people write it.
-fn day(unix_s: u64) -> String {
+pub(crate) fn day(unix_s: u64) -> String {
     // Howard Hinnant's days_from_civil, backwards; 719468 days lie between 0000-03-01 and 1970-01-01.
     let days = unix_s / 86_400 + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);

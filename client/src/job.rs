@@ -18,11 +18,11 @@ pub use unfinished::Unfinished;
 pub use verified::{Payment, VerifiedAnswer};
 
 use crate::ask::Ask;
-use crate::budget::{BudgetError, Reservation};
+use crate::budget::{BudgetError, Reservation, Spender};
 use crate::completion::Completion;
 use crate::error::{ClientError, Executed};
 use crate::limits::DEADLINE_GRACE;
-use crate::openai::{self, Delivery, Head};
+use crate::openai::{self, Head};
 use crate::session::{Session, proxy_error, proxy_refused, random, unix_s};
 use crate::tokens::{Model, TokensError};
 use crate::transport::{self, Transport, TransportError};
@@ -49,10 +49,9 @@ pub struct Prepared {
     offer: ModelOffer,
     request: Request,
     completion: Option<Completion>,
-    delivery: Delivery,
     most: Usage,
     cost_max: Nano,
-    reservation: Reservation,
+    reservation: Arc<Reservation>,
 }
 
 /// A sealed job that nobody has seen yet.
@@ -73,7 +72,7 @@ pub(crate) struct Known {
     pub(crate) envelope: EnvelopeDigest,
     pub(crate) request: Digest,
     pub(crate) commitments: Commitments,
-    pub(crate) reservation: Reservation,
+    pub(crate) reservation: Arc<Reservation>,
     pub(crate) most: Usage,
     pub(crate) receipt_key: ReceiptKey,
     pub(crate) cancel: CancelSecret,
@@ -87,18 +86,26 @@ impl Job {
         endpoint: Endpoint,
         body: Value,
     ) -> Result<Prepared, ClientError> {
-        let request = openai::parse(endpoint, &body)?;
-        if let Ask::Chat(chat) = &request.ask
-            && chat.choices != 1
-        {
-            let message = "one job makes one answer; `n` is for Client::ask_all".to_owned();
+        Job::of(
+            session,
+            openai::parse(endpoint, &body)?.ask,
+            &Spender::default(),
+        )
+    }
+
+    /// Turns a request into tokens and sets aside the most that it may cost, within what the spender may spend.
+    pub fn of(session: &Session, ask: Ask, spender: &Spender) -> Result<Prepared, ClientError> {
+        if ask.choices() != 1 {
+            let message = "one job makes one answer; `n` is for Client::answers".to_owned();
             return Err(refuse(Some("n"), message));
         }
-        let (model, offer) = allowed(session, endpoint, request.ask.model())?;
-        let (asked, completion) = encode(model, offer, request.ask)?;
-        let most = most(offer, &asked)?;
-        let estimate = offer.prices.cost(&most, session.keyset().price_step);
-        let estimate = estimate.unwrap_or(Nano(u64::MAX));
+        let Counted {
+            offer,
+            asked,
+            completion,
+            most,
+            estimate,
+        } = Job::count(session, ask)?;
         // The envelope names the same limit for every job, so that it tells nothing of this one's length.
         let shared = session.shared();
         let max = shared.cost_max.min(session.keyset().exposure_max);
@@ -107,7 +114,7 @@ impl Job {
         }
         let deposit = session.channel().state.deposit;
         // What it can cost at most, so that jobs beside each other fit: no more is paid than was counted here.
-        let reservation = shared.budget.reserve(estimate, deposit)?;
+        let reservation = shared.budget.reserve(estimate, deposit, spender)?;
         Ok(Prepared {
             session: session.clone(),
             offer: offer.clone(),
@@ -117,12 +124,44 @@ impl Job {
                 ask: asked,
             },
             completion,
-            delivery: request.delivery,
             most,
             cost_max: max,
-            reservation,
+            reservation: Arc::new(reservation),
         })
     }
+
+    /// Turns a request into tokens and says what one answer to it may use and cost. Nothing is set aside, and nothing sent. A form
+    /// takes up to some seconds to compile.
+    pub(crate) fn count(session: &Session, ask: Ask) -> Result<Counted<'_>, ClientError> {
+        let (model, offer) = allowed(session, ask.endpoint(), ask.model())?;
+        let (asked, completion) = encode(model, offer, ask)?;
+        let most = most(offer, &asked)?;
+        let estimate = offer.prices.cost(&most, session.keyset().price_step);
+        Ok(Counted {
+            offer,
+            asked,
+            completion,
+            most,
+            estimate: estimate.unwrap_or(Nano(u64::MAX)),
+        })
+    }
+
+    /// The tokens of a request's prompt. No form is compiled for it.
+    pub(crate) fn prompt_tokens(session: &Session, ask: &Ask) -> Result<u32, ClientError> {
+        let (model, offer) = allowed(session, ask.endpoint(), ask.model())?;
+        let asked = model.encode(ask, None, offer.context_tokens);
+        let asked = asked.map_err(|error| misfit(ask, &error))?;
+        Ok(most(offer, &asked)?.prompt)
+    }
+}
+
+/// A request in tokens, with the most that it can use and cost.
+pub(crate) struct Counted<'a> {
+    pub(crate) offer: &'a ModelOffer,
+    asked: wire::Ask,
+    completion: Option<Completion>,
+    pub(crate) most: Usage,
+    pub(crate) estimate: Nano,
 }
 
 /// The model, which must be on the allow-list and offered with that root, that tokenizer and that endpoint.
@@ -173,7 +212,17 @@ fn encode(
         let asked = model.encode(&ask, grammar.as_ref(), offer.context_tokens)?;
         Ok((asked, grammar))
     });
-    let (asked, grammar) = made.map_err(|error| match (&error, &ask) {
+    let (asked, grammar) = made.map_err(|error| misfit(&ask, &error))?;
+    let completion = match ask {
+        Ask::Embeddings(_) => None,
+        Ask::Chat(chat) | Ask::Raw(_, chat) => Some(model.completion(&chat)?.with_grammar(grammar)),
+    };
+    Ok((asked, completion))
+}
+
+/// Why a request does not become tokens, by the name of its field.
+fn misfit(ask: &Ask, error: &TokensError) -> ClientError {
+    match (error, ask) {
         (TokensError::Form(form), _) => refuse(Some(&form.at), error.to_string()),
         (TokensError::TextTooLong { index, .. }, _) => ClientError::ContextLength {
             param: format!("input[{index}]"),
@@ -182,12 +231,8 @@ fn encode(
         (TokensError::Text(TextError::NoCalls), _) => refuse(Some("tools"), error.to_string()),
         (_, Ask::Embeddings(_)) => refuse(Some("input"), error.to_string()),
         (_, Ask::Chat(_)) => refuse(Some("messages"), error.to_string()),
-    })?;
-    let completion = match ask {
-        Ask::Embeddings(_) => None,
-        Ask::Chat(chat) => Some(model.completion(&chat)?.with_grammar(grammar)),
-    };
-    Ok((asked, completion))
+        (_, Ask::Raw(..)) => refuse(Some("prompt"), error.to_string()),
+    }
 }
 
 /// The most that the job may use: exactly its prompt, and the completion that has room after it.
@@ -229,11 +274,6 @@ impl Prepared {
     /// What is asked for.
     pub fn endpoint(&self) -> Endpoint {
         self.request.endpoint()
-    }
-
-    /// How the application wants its answer.
-    pub fn delivery(&self) -> Delivery {
-        self.delivery
     }
 
     /// The most this job may cost.
@@ -315,6 +355,7 @@ impl Known {
             proxy,
             envelope: self.envelope,
             cap: self.cap,
+            reservation: Arc::clone(&self.reservation),
             request: self.request,
             most: self.most,
             receipt_key: self.receipt_key.clone(),

@@ -1,7 +1,8 @@
 //! The developer's sidecar and SDK: private answers with a proof and a price.
 //!
 //! **What it is.** A library that attests a worker, seals jobs to it, recounts and verifies what comes back and pays for
-//! it ([`Client`], stage by stage in [`job`]), and a program that offers this as the OpenAI API on the loopback.
+//! it ([`Client`], stage by stage in [`job`]), and a program that offers this as the OpenAI API and the Anthropic API on
+//! the loopback.
 //!
 //! **Trusts.** Its own disk, clock and random source, the configuration of its owner, and a worker only once
 //! `attest::verify` has made a peer of it. It trusts the proxy to carry bytes, and the TON node for what a
@@ -17,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+mod anthropic;
 pub mod ask;
 pub mod attestation;
 pub mod budget;
@@ -34,13 +36,14 @@ mod objects;
 pub mod openai;
 pub mod serve;
 mod session;
+mod shape;
 pub mod tokens;
 pub mod transport;
 pub mod trust;
 
 // The public interface is:
 pub use attestation::{Attestation, Verifier, verify};
-pub use budget::{Budget, BudgetError};
+pub use budget::{Budget, BudgetError, Spender};
 pub use client::{Answer, Client, Sink, channel_address};
 pub use config::{Config, ConfigError};
 pub use error::{ClientError, Executed, Fault};

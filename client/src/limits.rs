@@ -53,6 +53,8 @@ pub const QUEUE_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// Unknown fields of one request that are left out where its owner wants that; one more is refused by name.
 pub const IGNORED_FIELDS_MAX: usize = 32;
 
+/// Keys of applications, each with a name.
+pub const KEYS_MAX: usize = 64;
 /// The key that applications show.
 pub const API_KEY_BYTES_MAX: u64 = 256;
 
@@ -61,6 +63,16 @@ pub const API_KEY_BYTES_MAX: u64 = 256;
 pub const INTEL_TCB_EVALUATION_NUMBER_MIN: u32 = 17;
 /// The date of the oldest platform level that is accepted: 2024-03-13.
 pub const INTEL_TCB_UNIX_S_MIN: u64 = 1_710_288_000;
+
+/// Responses that are kept for whoever continues them.
+pub const RESPONSES_MAX: usize = 1024;
+/// Bytes of all of them with their conversations; the oldest go first. An agent's of 50 kB fits a thousand times.
+pub const RESPONSES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long a response is kept: a day of work.
+pub const RESPONSES_TIME: Duration = Duration::from_secs(24 * 3600);
+
+/// Days of the books that one answer may have.
+pub const USAGE_DAYS_MAX: u64 = 366;
 
 /// Keys of requests whose answers are kept.
 pub const IDEMPOTENCY_KEYS_MAX: usize = 1024;

@@ -122,7 +122,7 @@ fn base64_floats(numbers: &Value) -> Value {
 }
 
 /// Of all answers together: each reads the prompt and is billed for it.
-fn usage(answers: &[Answer]) -> Value {
+pub(crate) fn usage(answers: &[Answer]) -> Value {
     let sum = |part: fn(&Answer) -> u32| answers.iter().map(|a| u64::from(part(a))).sum::<u64>();
     let cached = sum(|answer| answer.usage.cached);
     let (prompt, completion) = (
@@ -136,7 +136,7 @@ fn usage(answers: &[Answer]) -> Value {
 }
 
 /// The job of the one answer, or the cost of all and each answer's.
-fn x_jobs(answers: &[Answer]) -> Value {
+pub(crate) fn x_jobs(answers: &[Answer]) -> Value {
     if let [answer] = answers {
         return x_job(answer);
     }

@@ -6,18 +6,20 @@
 //! it. A refusal names its field as a path, such as `messages[2].content`.
 
 mod answers;
-mod chat;
+pub(crate) mod chat;
+pub(crate) mod completions;
 mod embeddings;
 mod form;
-mod preferences;
-mod tools;
+pub(crate) mod preferences;
+pub(crate) mod responses;
+pub(crate) mod tools;
 
 pub use answers::error_object;
 pub(crate) use answers::{Head, calls, error_type, logprob_entry, logprobs};
 
-use crate::ask::Ask;
+use crate::ask::{Ask, Turn};
 use crate::error::{ClientError, shown};
-use model::limits::TEXT_BYTES_MAX;
+use model::limits::{CONVERSATION_BYTES_MAX, MESSAGES_MAX, TEXT_BYTES_MAX};
 use serde_json::Value;
 use wire::Endpoint;
 
@@ -53,7 +55,11 @@ pub fn parse(endpoint: Endpoint, body: &Value) -> Result<Request, ClientError> {
 }
 
 /// A field that counts for nothing: one of `list` with one of its values. Every other one is refused by name.
-fn neutral(list: &[(&str, &[&str])], name: &str, value: &Value) -> Result<(), ClientError> {
+pub(crate) fn neutral(
+    list: &[(&str, &[&str])],
+    name: &str,
+    value: &Value,
+) -> Result<(), ClientError> {
     let Some((_, values)) = list.iter().find(|(field, _)| *field == name) else {
         return Err(unknown(name));
     };
@@ -68,7 +74,7 @@ fn neutral(list: &[(&str, &[&str])], name: &str, value: &Value) -> Result<(), Cl
     ))
 }
 
-fn bounded(name: &str, text: String) -> Result<String, ClientError> {
+pub(crate) fn bounded(name: &str, text: String) -> Result<String, ClientError> {
     if text.len() <= TEXT_BYTES_MAX {
         return Ok(text);
     }
@@ -81,26 +87,49 @@ fn bounded(name: &str, text: String) -> Result<String, ClientError> {
     ))
 }
 
-fn text(name: &str, value: &Value) -> Result<String, ClientError> {
+pub(crate) fn text(name: &str, value: &Value) -> Result<String, ClientError> {
     let text = value.as_str().ok_or_else(|| other(name, value, "a text"))?;
     bounded(name, text.to_owned())
 }
 
-fn flag(name: &str, value: &Value) -> Result<bool, ClientError> {
+pub(crate) fn flag(name: &str, value: &Value) -> Result<bool, ClientError> {
     value
         .as_bool()
         .ok_or_else(|| other(name, value, "true or false"))
 }
 
-fn number(name: &str, value: &Value, max: f32) -> Result<f32, ClientError> {
+pub(crate) fn number(name: &str, value: &Value, max: f32) -> Result<f32, ClientError> {
     match value.as_f64() {
         Some(number) if (0.0..=f64::from(max)).contains(&number) => Ok(number as f32),
         _ => Err(other(name, value, &format!("0 to {max}"))),
     }
 }
 
+/// Refuses more messages than one conversation has.
+pub(crate) fn bounded_list(name: &str, messages: usize) -> Result<(), ClientError> {
+    if messages <= MESSAGES_MAX {
+        return Ok(());
+    }
+    let message = format!("`{name}` has {messages} messages; at most {MESSAGES_MAX} are allowed");
+    Err(refuse(Some(name), &message))
+}
+
+/// The messages of a conversation, unless they are too many or too long together.
+pub(crate) fn bounded_turns(name: &str, turns: Vec<Turn>) -> Result<Vec<Turn>, ClientError> {
+    bounded_list(name, turns.len())?;
+    match turns.iter().map(|turn| turn.content.len()).sum() {
+        0..=CONVERSATION_BYTES_MAX => Ok(turns),
+        bytes => {
+            let message = format!(
+                "`{name}` has {bytes} bytes of content; at most {CONVERSATION_BYTES_MAX} are allowed"
+            );
+            Err(refuse(Some(name), &message))
+        }
+    }
+}
+
 /// A field with another value than `allowed`.
-fn other(name: &str, value: &Value, allowed: &str) -> ClientError {
+pub(crate) fn other(name: &str, value: &Value, allowed: &str) -> ClientError {
     let value = shown(&value.to_string());
     refuse(
         Some(name),
@@ -108,15 +137,15 @@ fn other(name: &str, value: &Value, allowed: &str) -> ClientError {
     )
 }
 
-fn missing(name: &str) -> ClientError {
+pub(crate) fn missing(name: &str) -> ClientError {
     refuse(Some(name), &format!("`{name}` is missing"))
 }
 
-fn unknown(name: &str) -> ClientError {
+pub(crate) fn unknown(name: &str) -> ClientError {
     ClientError::UnknownField { param: shown(name) }
 }
 
-fn refuse(param: Option<&str>, message: &str) -> ClientError {
+pub(crate) fn refuse(param: Option<&str>, message: &str) -> ClientError {
     ClientError::Request {
         param: param.map(str::to_owned),
         message: message.to_owned(),

@@ -1,6 +1,6 @@
-//! The OpenAI API on the loopback, or on a socket.
+//! The OpenAI and the Anthropic API on the loopback, or on a socket.
 //!
-//! Trusted: whoever shows the key of [`Access::Key`], or may enter the directory of the socket, since every request
+//! Trusted: whoever shows a key of [`Access::Keys`], or may enter the directory of the socket, since every request
 //! spends the budget. [`Access::Open`] leaves that out where its owner says so. A server that took the port first would
 //! get the key with the first request, and the prompts; a socket in a directory of this user's cannot be taken.
 //! Requests that a web page could forge are refused besides: a body must say that it is JSON, the `Host` must be an
@@ -8,34 +8,47 @@
 //! the sidecar's own. No answer has a CORS header. Promised: `[DONE]` or a whole JSON answer is written only after the
 //! receipt was verified; an answer that fails ends with an error object.
 
+mod api;
+mod books;
 mod idempotency;
 mod jobs;
+mod metrics;
+mod openapi;
+mod quotes;
+mod receipts;
+mod responses;
+mod routes;
+pub(crate) mod stored;
+mod worker;
 
+use crate::anthropic;
+use crate::budget::{BudgetError, Spender};
 use crate::client::Client;
 use crate::error::{ClientError, Executed, shown};
-use crate::job::pinned;
-use crate::limits::REQUEST_BYTES_MAX;
-use crate::objects::{CURRENCY, attestation_object};
+use crate::limits::{REPLY_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::openai::{self, error_object};
-use crate::session::Session;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use crate::session::unix_s;
+use crate::shape::message_error;
+use axum::body::to_bytes;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use axum::serve::Listener;
 use axum::{Json, Router};
 use idempotency::Keys;
-use serde_json::{Value, json};
+use metrics::Requests;
+use serde_json::json;
 use std::net::IpAddr;
 use std::sync::Arc;
-use wire::{Digest, ModelOffer, Receipt, ReceiptDigest};
+use stored::Stored;
+use wire::Digest;
 use zeroize::Zeroizing;
 
 /// Who may ask.
 pub enum Access {
-    /// Whoever shows this key as `Authorization: Bearer`, as the OpenAI SDKs show theirs.
-    Key(Zeroizing<String>),
+    /// Whoever shows one of these keys as `Authorization: Bearer`, as the OpenAI SDKs show theirs, or as `x-api-key`.
+    Keys(Vec<(Spender, Zeroizing<String>)>),
     /// Whoever reaches the listener: a socket in a directory of this user's.
     Socket,
     /// Every program of every user of this machine, because the owner said so.
@@ -57,6 +70,8 @@ pub enum Unknown {
 struct Sidecar {
     client: Arc<Client>,
     keys: Arc<Keys>,
+    stored: Arc<Stored>,
+    requests: Arc<Requests>,
     unknown: Unknown,
 }
 
@@ -74,22 +89,20 @@ where
     axum::serve(listener, router(client, access, unknown)).await
 }
 
-/// The routes.
+/// The routes, behind whoever is let in.
 pub fn router(client: Arc<Client>, access: Access, unknown: Unknown) -> Router {
     let sidecar = Sidecar {
         client,
         keys: Arc::default(),
+        stored: Arc::default(),
+        requests: Arc::default(),
         unknown,
     };
-    Router::new()
-        .route("/healthz", get(health))
-        .route("/v1/models", get(models))
-        .route("/v1/models/{*id}", get(model))
-        .route("/v1/attestation", get(attestation))
-        .route("/v1/attestation/bundle", get(bundle))
-        .route("/v1/receipts/{id}", get(receipt))
-        .route("/v1/embeddings", post(jobs::embeddings))
-        .route("/v1/chat/completions", post(jobs::chat))
+    let counted = middleware::from_fn_with_state(sidecar.clone(), metrics::count);
+    { routes::routes().into_iter() }
+        .fold(Router::new(), |router, route| {
+            router.route(route.path, route.handler)
+        })
         .fallback(async |request: Request| {
             let message = format!("this sidecar has no path {}", shown(request.uri().path()));
             named(404, "unknown_url", &message)
@@ -101,38 +114,83 @@ pub fn router(client: Arc<Client>, access: Access, unknown: Unknown) -> Router {
         })
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
         .layer(middleware::from_fn_with_state(Arc::new(access), admit))
+        .layer(counted)
         .with_state(sidecar)
 }
 
-async fn admit(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
-    match refused(&access, request.headers(), request.uri().path()) {
-        Some(refused) => refused,
-        None => next.run(request).await,
+async fn admit(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
+    let of_anthropic = request.uri().path().starts_with("/v1/messages");
+    let response = match admitted(&access, request.headers(), request.uri().path()) {
+        Err(refused) => *refused,
+        Ok(spender) => {
+            request.extensions_mut().insert(spender);
+            next.run(request).await
+        }
+    };
+    match of_anthropic && response.status().as_u16() >= 400 {
+        true => in_anthropics_shape(response).await,
+        false => response,
     }
 }
 
-fn refused(access: &Access, headers: &HeaderMap, path: &str) -> Option<Response> {
+/// An error as the Anthropic API shows it, with the same status and headers.
+async fn in_anthropics_shape(response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let body = to_bytes(body, REPLY_BYTES_MAX).await.unwrap_or_default();
+    let object = serde_json::from_slice(&body).unwrap_or_default();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.remove(header::CONTENT_TYPE);
+    let object = Json(message_error(parts.status.as_u16(), &object));
+    let mut response = (parts.status, object).into_response();
+    response.headers_mut().extend(parts.headers);
+    response
+}
+
+/// Who asks, if it may.
+fn admitted(access: &Access, headers: &HeaderMap, path: &str) -> Result<Spender, Box<Response>> {
+    let refuse = |status, code, message: &str| Err(Box::new(named(status, code, message)));
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     if !text(header::HOST).is_some_and(is_address_or_localhost) {
         let message = "the Host header must be an IP address or localhost";
-        return Some(named(403, "host_refused", message));
+        return refuse(403, "host_refused", message);
     }
     if headers.contains_key(header::ORIGIN) && !is_own_origin(headers) {
         let message = "a web page of another origin may not use this sidecar";
-        return Some(named(403, "origin_refused", message));
+        return refuse(403, "origin_refused", message);
     }
-    let Access::Key(key) = access else {
-        return None;
+    if path.starts_with("/v1/messages")
+        && let Some(version) = headers.get("anthropic-version")
+        && !anthropic::VERSIONS.iter().any(|known| version == known)
+    {
+        let known = anthropic::VERSIONS.join(" or ");
+        let message = format!("anthropic-version must be {known}");
+        return refuse(400, "invalid_request", &message);
+    }
+    let Access::Keys(keys) = access else {
+        return Ok(Spender::default());
     };
     let bearer = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
     // Where Anthropic's SDKs show theirs.
     let shown = bearer.or_else(|| text(header::HeaderName::from_static("x-api-key")));
-    // Digests are compared, so that the time tells nothing of the key. Health tells nothing of anybody's.
+    // Digests are compared, so that the time tells nothing of the keys.
     let digest = |key: &str| Digest::of(key.as_bytes());
-    let good = shown.is_some_and(|shown| digest(shown.trim()) == digest(key));
-    let message = "the API key is missing or wrong; it is in the file that the sidecar names at its start \
-         (`api_key_file`)";
-    (!good && path != "/healthz").then(|| named(401, "invalid_api_key", message))
+    let shown = shown.map(|shown| digest(shown.trim()));
+    let mut found = None;
+    for (spender, key) in keys {
+        if shown == Some(digest(key)) {
+            found = Some(spender.clone());
+        }
+    }
+    match found {
+        Some(spender) => Ok(spender),
+        // Health tells nothing of anybody's.
+        None if path == "/healthz" => Ok(Spender::default()),
+        None => {
+            let message = "the API key is missing or wrong; it is in the file that the sidecar names at its start \
+                 (`api_key_file`)";
+            refuse(401, "invalid_api_key", message)
+        }
+    }
 }
 
 fn is_own_origin(headers: &HeaderMap) -> bool {
@@ -154,138 +212,6 @@ fn is_address_or_localhost(host: &str) -> bool {
     bare == "localhost" || address.parse::<IpAddr>().is_ok()
 }
 
-/// Whether a job could be answered now, and if not, why.
-async fn health(State(Sidecar { client, .. }): State<Sidecar>) -> Response {
-    match client.health().await {
-        Ok(session) => {
-            Json(json!({"ok": true, "checked_ms_ago": session.age().as_millis() as u64}))
-                .into_response()
-        }
-        Err(error) => {
-            let mut object = error_object(&error);
-            object["ok"] = json!(false);
-            (StatusCode::SERVICE_UNAVAILABLE, Json(object)).into_response()
-        }
-    }
-}
-
-async fn models(State(Sidecar { client, .. }): State<Sidecar>) -> Response {
-    let session = match client.session().await {
-        Ok(session) => session,
-        Err(error) => return failed(&error),
-    };
-    let data: Vec<Value> = allowed(&client, &session)
-        .map(|offer| model_object(&session, offer))
-        .collect();
-    Json(json!({"object": "list", "data": data})).into_response()
-}
-
-async fn model(State(Sidecar { client, .. }): State<Sidecar>, Path(id): Path<String>) -> Response {
-    let session = match client.session().await {
-        Ok(session) => session,
-        Err(error) => return failed(&error),
-    };
-    match allowed(&client, &session).find(|offer| names(&id, offer)) {
-        Some(offer) => Json(model_object(&session, offer)).into_response(),
-        None => failed(&ClientError::Model {
-            model: shown(&id),
-            message: "no model of that name is both on the allow-list and offered; GET /v1/models lists them".into(),
-        }),
-    }
-}
-
-/// The offers that the allow-list has, too.
-fn allowed<'a>(client: &'a Client, session: &'a Session) -> impl Iterator<Item = &'a ModelOffer> {
-    session.keyset().models.iter().filter(|offer| {
-        let model = client.models().get(&offer.id);
-        model.is_some_and(|model| model.differs(offer).is_none())
-    })
-}
-
-/// Whether a name, with or without a digest, is of this offer.
-fn names(id: &str, offer: &ModelOffer) -> bool {
-    pinned(id)
-        .is_some_and(|(bare, root)| bare == offer.id && root.is_none_or(|root| root == offer.root))
-}
-
-fn model_object(session: &Session, offer: &ModelOffer) -> Value {
-    json!({
-        "id": offer.id,
-        "object": "model",
-        "created": 0,
-        "owned_by": session.keyset().payee.to_string(),
-        "x_model_digest": format!("sha256:{}", offer.root),
-        "x_quant": offer.quantisation,
-        "x_endpoint": offer.endpoint.path(),
-        "context": offer.context_tokens,
-        "price": {
-            "in": offer.prices.prompt, "cached": offer.prices.cached, "out": offer.prices.completion,
-            "currency": CURRENCY, "unit": 1_000_000,
-        },
-        "attestation": "verified",
-    })
-}
-
-async fn attestation(State(Sidecar { client, .. }): State<Sidecar>) -> Response {
-    match client.session().await {
-        Ok(session) => Json(attestation_object(&session)).into_response(),
-        Err(error) => failed(&error),
-    }
-}
-
-/// The evidence as a file for `measurements bundle verify`.
-async fn bundle(State(Sidecar { client, .. }): State<Sidecar>) -> Response {
-    match client.session().await {
-        Ok(session) => {
-            let kind = [(header::CONTENT_TYPE, "application/cbor")];
-            (kind, session.bundle().to_vec()).into_response()
-        }
-        Err(error) => failed(&error),
-    }
-}
-
-async fn receipt(
-    State(Sidecar { client, .. }): State<Sidecar>,
-    Path(id): Path<String>,
-) -> Response {
-    let mut digest = [0; 32];
-    if hex::decode_to_slice(&id, &mut digest).is_err() {
-        return named(
-            400,
-            "invalid_request",
-            "a receipt's id is 64 hexadecimal characters",
-        );
-    }
-    let stored = match client.receipt(&ReceiptDigest(digest)) {
-        Ok(Some(stored)) => stored,
-        Ok(None) => return named(404, "receipt_not_found", "no receipt of that id is on file"),
-        Err(error) => return failed(&error),
-    };
-    let Ok(receipt) = Receipt::decode(&stored.receipt) else {
-        return named(500, "internal", "the receipt on file does not decode");
-    };
-    let core = receipt.unverified();
-    Json(json!({
-        "id": id,
-        "job": hex::encode(core.job),
-        "receipt": hex::encode(&stored.receipt),
-        "keyset": stored.keyset.to_string(),
-        "model": core.model,
-        "model_root": core.model_root.to_string(),
-        "usage": {"prompt": core.usage.prompt, "cached": core.usage.cached, "completion": core.usage.completion},
-        "cost": {"amount": stored.cost, "currency": CURRENCY},
-        "cumulative": stored.cumulative,
-        "channel": core.channel.to_string(),
-        "engine": core.engine,
-        "timings_ms": {
-            "queue": core.timings.queue_ms, "ttft": core.timings.first_token_ms, "total": core.timings.total_ms,
-        },
-        // Only verified receipts are on file.
-        "verified": true,
-    }))
-    .into_response()
-}
-
 /// An error as the OpenAI API shows it. The SDKs obey `retry-after` and `x-should-retry`.
 fn failed(error: &ClientError) -> Response {
     let mut response = (status(error), Json(error_object(error))).into_response();
@@ -295,8 +221,17 @@ fn failed(error: &ClientError) -> Response {
         let seconds = HeaderValue::from_static("1");
         response.headers_mut().insert(header::RETRY_AFTER, seconds);
     }
+    if let ClientError::Budget(BudgetError::DayLimit { .. }) = error {
+        // No SDK waits for tomorrow; a program that reads this may.
+        let left = unix_s().map_or(0, |now| DAY_S - now % DAY_S);
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, left.into());
+    }
     response
 }
+
+const DAY_S: u64 = 86_400;
 
 fn status(error: &ClientError) -> StatusCode {
     StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_GATEWAY)
@@ -339,9 +274,9 @@ mod tests {
             headers
         };
         let own = "http://127.0.0.1:10000";
-        let answer = |origins: &[&str]| refused(&Access::Open, &headers(origins), "/v1/models");
-        assert!(answer(&[]).is_none(), "no browser");
-        assert!(answer(&[own]).is_none());
+        let answer = |origins: &[&str]| admitted(&Access::Open, &headers(origins), "/v1/models");
+        assert!(answer(&[]).is_ok(), "no browser");
+        assert!(answer(&[own]).is_ok());
         for bad in [
             &["null"][..],
             &["http://evil.example"],
@@ -349,7 +284,9 @@ mod tests {
             &["https://127.0.0.1:10000"],
             &[own, "http://evil.example"],
         ] {
-            let refused = answer(bad).unwrap_or_else(|| panic!("{bad:?} is let in"));
+            let Err(refused) = answer(bad) else {
+                panic!("{bad:?} is let in")
+            };
             assert_eq!(refused.status(), StatusCode::FORBIDDEN);
         }
     }

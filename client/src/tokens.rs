@@ -4,7 +4,7 @@
 //! files are there: a client needs only the tokenizer, and the weights are looked at where they lie beside it. Promised:
 //! the root covers what is there of configuration, tokenizer and template, and no id is beyond the table of embeddings.
 
-use crate::ask::{Ask, Conversation, Form, Tool, ToolChoice};
+use crate::ask::{Ask, Conversation, Form, Prompt, Tool, ToolChoice};
 use crate::completion::Completion;
 use crate::config::{ConfigError, ModelConfig, read_file};
 use model::files::has_weights;
@@ -51,6 +51,8 @@ pub enum TokensError {
         tokens: usize,
         max: usize,
     },
+    #[error("`prompt` has the token id {id}; the model's vocabulary has {size}")]
+    ForeignId { id: u32, size: usize },
     #[error("more tokens than can be counted")]
     TooMany,
 }
@@ -132,38 +134,28 @@ impl Model {
 
     /// What the guest is made to answer, where the application says so. It takes up to some seconds.
     pub fn grammar(&self, ask: &Ask) -> Result<Option<Grammar>, TokensError> {
-        let Ask::Chat(asked) = ask else {
+        let (Ask::Chat(asked) | Ask::Raw(_, asked)) = ask else {
             return Ok(None);
         };
-        let (mut paths, mut tools) = (Vec::new(), Vec::new());
-        let called: Vec<&Tool> = { told(asked).iter() }
-            .filter(|tool| match &asked.tool_choice {
-                ToolChoice::Named(name) => tool.name == *name,
-                _ => true,
-            })
-            .collect();
-        for tool in &called {
-            paths.push(format!("tools[{}].function.parameters", tool.place));
-        }
-        for (tool, path) in called.iter().zip(&paths) {
-            tools.push(CallForm {
-                name: &tool.name,
-                parameters: tool.parameters.as_ref(),
-                path,
-            });
-        }
+        let called = told(asked).iter().filter(|tool| match &asked.tool_choice {
+            ToolChoice::Named(name) => tool.name == *name,
+            _ => true,
+        });
+        let called = called.map(|tool| CallForm {
+            name: &tool.name,
+            parameters: tool.parameters.as_ref(),
+            path: &tool.schema_at,
+        });
+        let tools: Vec<CallForm> = called.collect();
         let calls = form::Form::Calls {
             tools: &tools,
             several: asked.parallel_calls && !matches!(asked.tool_choice, ToolChoice::Named(_)),
         };
         let said = match &asked.form {
             Form::Text => None,
-            Form::Object => Some((form::Form::Object, "response_format")),
-            Form::Schema(schema) => Some((
-                form::Form::Schema(schema),
-                "response_format.json_schema.schema",
-            )),
-            Form::Regex(regex) => Some((form::Form::Regex(regex), "guided_regex")),
+            Form::Object => Some((form::Form::Object, asked.form_at)),
+            Form::Schema(schema) => Some((form::Form::Schema(schema), asked.form_at)),
+            Form::Regex(regex) => Some((form::Form::Regex(regex), asked.form_at)),
         };
         let forms = match (&asked.tool_choice, said) {
             (ToolChoice::Required | ToolChoice::Named(_), _) => vec![(calls, "tools")],
@@ -200,15 +192,30 @@ impl Model {
                 let inputs: Result<_, TokensError> = inputs.collect();
                 Ok(wire::Ask::Embeddings(inputs?))
             }
-            Ask::Chat(conversation) => {
-                let mut chat = self.chat(conversation)?;
-                chat.grammar = grammar.map(Grammar::words).unwrap_or_default();
-                Ok(wire::Ask::Chat(chat))
+            Ask::Chat(conversation) => Ok(wire::Ask::Chat(self.chat(conversation, grammar)?)),
+            Ask::Raw(prompt, settings) => {
+                let prompt = self.raw(prompt)?;
+                Ok(wire::Ask::Chat(self.request(prompt, settings, grammar)?))
             }
         }
     }
 
-    fn chat(&self, asked: &Conversation) -> Result<ChatRequest, TokensError> {
+    fn raw(&self, prompt: &Prompt) -> Result<Vec<u32>, TokensError> {
+        let size = self.text.vocabulary_size();
+        match prompt {
+            Prompt::Text(text) => Ok(self.text.to_tokens(text)?),
+            Prompt::Ids(ids) => match ids.iter().find(|id| **id as usize >= size) {
+                Some(&id) => Err(TokensError::ForeignId { id, size }),
+                None => Ok(ids.clone()),
+            },
+        }
+    }
+
+    fn chat(
+        &self,
+        asked: &Conversation,
+        grammar: Option<&Grammar>,
+    ) -> Result<ChatRequest, TokensError> {
         let told = told(asked);
         if !told.is_empty() {
             self.text.calls()?;
@@ -219,6 +226,16 @@ impl Model {
             thinking: asked.thinking,
             today: None,
         };
+        self.request(self.text.conversation(&said)?, asked, grammar)
+    }
+
+    /// A prompt with what the application wants of its completion.
+    fn request(
+        &self,
+        prompt: Vec<u32>,
+        asked: &Conversation,
+        grammar: Option<&Grammar>,
+    ) -> Result<ChatRequest, TokensError> {
         let mut stops = Vec::new();
         for stop in &asked.stops {
             // The guest stops where its tokens spell the sequence; whoever else spells it is stopped here.
@@ -243,7 +260,8 @@ impl Model {
             }),
             seed: asked.seed,
             stops,
-            ..ChatRequest::new(self.text.conversation(&said)?, asked.tokens_max)
+            grammar: grammar.map(Grammar::words).unwrap_or_default(),
+            ..ChatRequest::new(prompt, asked.tokens_max)
         })
     }
 

@@ -2,6 +2,7 @@
 
 mod endpoint;
 mod page;
+mod sdks;
 mod wallet;
 mod world;
 

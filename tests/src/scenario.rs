@@ -243,7 +243,7 @@ fn settle(
 pub fn prompt_ids(client: &Client, body: &Value) -> anyhow::Result<Vec<u8>> {
     let ask = client::openai::parse(Endpoint::Chat, body)?.ask;
     let model = client.models().get(ask.model()).context("it is listed")?;
-    match model.encode(&ask, u32::MAX)? {
+    match model.encode(&ask, None, u32::MAX)? {
         wire::Ask::Chat(chat) => Ok(id_bytes(&chat.prompt)),
         wire::Ask::Embeddings(_) => anyhow::bail!("a chat becomes a chat"),
     }

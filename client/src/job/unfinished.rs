@@ -8,13 +8,13 @@
 //! the prompt that was sealed and at most the completion that was asked for.
 
 use super::Payment;
-use crate::budget::BudgetError;
+use crate::budget::{BudgetError, Reservation};
 use crate::error::{ClientError, Executed};
 use crate::limits::REPLY_BYTES_MAX;
 use crate::session::{Shared, proxy_error, proxy_refused, unix_s};
 use crate::transport::{Ask, Transport};
 use settlement::{Nano, SignedCap, SignedCharge};
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use wire::{
     AnswerClaims, CancelSecret, Digest, EnvelopeDigest, Frame, FrameDecoder, FrameKind, Keyset,
@@ -35,6 +35,8 @@ pub struct Unfinished {
     pub(crate) proxy: Transport,
     pub(crate) envelope: EnvelopeDigest,
     pub(crate) cap: SignedCap,
+    // Held until it is known what the job cost.
+    pub(crate) reservation: Arc<Reservation>,
     pub(crate) request: Digest,
     pub(crate) most: Usage,
     pub(crate) receipt_key: ReceiptKey,
@@ -167,7 +169,8 @@ impl Unfinished {
         if SignedCharge::decode(charge)? != *receipt.charge() {
             return Err(ClientError::ChargeMismatch);
         }
-        match budget.pay(&verified, &bytes, self.deposit) {
+        let spender = self.reservation.spender();
+        match budget.pay(&verified, &bytes, self.deposit, spender) {
             Ok(voucher) => Ok(Some(Payment {
                 voucher,
                 receipt: verified.digest(),

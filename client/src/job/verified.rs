@@ -2,12 +2,13 @@
 
 use super::Answered;
 use super::answering::Received;
-use crate::budget::Budget;
+use crate::budget::{Budget, Reservation};
 use crate::error::ClientError;
 use crate::session::Session;
 use crate::tokens::{Model, TokensError};
 use serde_json::Value;
 use settlement::{Nano, SignedCharge, SignedVoucher};
+use std::sync::Arc;
 use std::time::Duration;
 use wire::{
     AnswerClaims, Ask, Finish, Receipt, ReceiptDigest, RequestClaims, Usage, VerifiedReceipt,
@@ -32,8 +33,10 @@ pub struct VerifiedAnswer {
     receipt: VerifiedReceipt,
     receipt_bytes: Vec<u8>,
     deposit: Nano,
+    /// The stop sequence that ended it, if one did.
+    pub stop: Option<String>,
     // Given back once the voucher is signed.
-    _reservation: crate::budget::Reservation,
+    reservation: Arc<Reservation>,
 }
 
 /// A voucher that is signed and on disk.
@@ -106,12 +109,15 @@ impl Answered {
                 Some(completion) if completion.stopped() => Finish::Stop,
                 _ => verified.core().finish,
             },
+            stop: { self.known.completion.as_ref() }
+                .and_then(|completion| completion.stop())
+                .map(str::to_owned),
             first_token: self.first_token,
             total: self.total,
             receipt: verified,
             receipt_bytes: self.receipt,
             deposit: session.channel().state.deposit,
-            _reservation: self.known.reservation,
+            reservation: self.known.reservation,
         })
     }
 }
@@ -124,7 +130,8 @@ impl VerifiedAnswer {
 
     /// Signs the voucher that pays for this answer and writes it to disk. It is not sent yet.
     pub fn pay(self, budget: &Budget) -> Result<Payment, ClientError> {
-        let voucher = budget.pay(&self.receipt, &self.receipt_bytes, self.deposit)?;
+        let (receipt, spender) = (&self.receipt, self.reservation.spender());
+        let voucher = budget.pay(receipt, &self.receipt_bytes, self.deposit, spender)?;
         Ok(Payment {
             voucher,
             receipt: self.receipt.digest(),

@@ -2,13 +2,12 @@
 
 use super::tools::{self, Tools};
 use super::{
-    Delivery, Request, bounded, flag, form, missing, neutral, number, other, preferences, refuse,
-    text,
+    Delivery, Request, bounded, bounded_list, bounded_turns, flag, form, missing, neutral, number,
+    other, preferences, refuse, text,
 };
 use crate::ask::{Ask, Conversation, Form, Role, Turn};
 use crate::error::{ClientError, shown};
 use crate::limits::{CHOICES_MAX, STOP_BYTES_MAX, STOPS_MAX};
-use model::limits::{CONVERSATION_BYTES_MAX, MESSAGES_MAX};
 use serde_json::{Map, Value};
 use wire::limits::{COMPLETION_TOKENS_MAX, TEMPERATURE_MAX, TOP_P_MAX};
 
@@ -36,8 +35,18 @@ pub(super) fn parse(fields: &Map<String, Value>) -> Result<Request, ClientError>
             "tools" => offered.offer(name, value)?,
             "tool_choice" => offered.choose(name, value)?,
             "parallel_tool_calls" => asked.parallel_calls = flag(name, value)?,
-            "response_format" => form_of(&mut asked, name, form::response_format(name, value)?)?,
-            "guided_regex" => form_of(&mut asked, name, form::regex(name, value)?)?,
+            "response_format" => {
+                let form = form::response_format(name, value)?;
+                let at = match form {
+                    Form::Schema(_) => "response_format.json_schema.schema",
+                    _ => "response_format",
+                };
+                form_of(&mut asked, name, form, at)?;
+            }
+            "guided_regex" => {
+                let form = form::regex(name, value)?;
+                form_of(&mut asked, name, form, "guided_regex")?;
+            }
             "chat_template_kwargs" => asked.thinking = thinking(name, value)?,
             "stream" => delivery.stream = flag(name, value)?,
             "stream_options" => delivery.include_usage = stream_options(value)?,
@@ -71,11 +80,16 @@ const NEUTRAL: &[(&str, &[&str])] = &[
 ];
 
 /// One form at most.
-fn form_of(asked: &mut Conversation, name: &str, form: Form) -> Result<(), ClientError> {
+fn form_of(
+    asked: &mut Conversation,
+    name: &str,
+    form: Form,
+    at: &'static str,
+) -> Result<(), ClientError> {
     match (&asked.form, form) {
         (_, Form::Text) => Ok(()),
         (Form::Text, form) => {
-            asked.form = form;
+            (asked.form, asked.form_at) = (form, at);
             Ok(())
         }
         _ => Err(refuse(
@@ -85,7 +99,7 @@ fn form_of(asked: &mut Conversation, name: &str, form: Form) -> Result<(), Clien
     }
 }
 
-fn choices(name: &str, value: &Value) -> Result<u32, ClientError> {
+pub(super) fn choices(name: &str, value: &Value) -> Result<u32, ClientError> {
     let wanted = value.as_u64().and_then(|count| u32::try_from(count).ok());
     let wanted = wanted.filter(|count| (1..=CHOICES_MAX).contains(count));
     wanted.ok_or_else(|| other(name, value, &format!("1 to {CHOICES_MAX}")))
@@ -107,7 +121,7 @@ fn thinking(name: &str, value: &Value) -> Result<Option<bool>, ClientError> {
 }
 
 /// A limit of completion tokens. More than a worker can make is no error: the answer ends at what it can make.
-fn tokens(name: &str, value: &Value) -> Result<u32, ClientError> {
+pub(crate) fn tokens(name: &str, value: &Value) -> Result<u32, ClientError> {
     match value.as_u64() {
         Some(wanted) if wanted > 0 => Ok(u32::try_from(wanted)
             .unwrap_or(u32::MAX)
@@ -117,7 +131,7 @@ fn tokens(name: &str, value: &Value) -> Result<u32, ClientError> {
 }
 
 /// One text that ends a completion, or a list of them.
-fn stop(name: &str, value: &Value) -> Result<Vec<String>, ClientError> {
+pub(crate) fn stop(name: &str, value: &Value) -> Result<Vec<String>, ClientError> {
     let stops: Option<Vec<String>> = match value {
         Value::String(text) => Some(vec![text.clone()]),
         Value::Array(list) => { list.iter() }
@@ -135,24 +149,12 @@ fn conversation(value: &Value) -> Result<Vec<Turn>, ClientError> {
     let name = "messages";
     let list = value.as_array().filter(|list| !list.is_empty());
     let list = list.ok_or_else(|| other(name, value, "a list of messages"))?;
-    if list.len() > MESSAGES_MAX {
-        let count = list.len();
-        let message = format!("`{name}` has {count} messages; at most {MESSAGES_MAX} are allowed");
-        return Err(refuse(Some(name), &message));
-    }
+    bounded_list(name, list.len())?;
     let messages = list.iter().enumerate();
     let messages: Vec<Turn> = messages
         .map(|(index, value)| message(&format!("messages[{index}]"), value))
         .collect::<Result<_, _>>()?;
-    match messages.iter().map(|message| message.content.len()).sum() {
-        0..=CONVERSATION_BYTES_MAX => Ok(messages),
-        bytes => {
-            let message = format!(
-                "`{name}` has {bytes} bytes of content; at most {CONVERSATION_BYTES_MAX} are allowed"
-            );
-            Err(refuse(Some(name), &message))
-        }
-    }
+    bounded_turns(name, messages)
 }
 
 /// Fields of a message beside `role` and `content`, as the SDKs write them, and the values that ask for nothing.
@@ -248,7 +250,7 @@ fn part<'a>(field: &str, value: &'a Value) -> Result<&'a str, ClientError> {
     text.ok_or_else(|| missing(&format!("{field}.text")))
 }
 
-fn stream_options(value: &Value) -> Result<bool, ClientError> {
+pub(super) fn stream_options(value: &Value) -> Result<bool, ClientError> {
     let name = "stream_options";
     let fields = value
         .as_object()

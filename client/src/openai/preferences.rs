@@ -8,7 +8,7 @@ use serde_json::Value;
 use wire::limits::{BIAS_MAX, BIAS_VALUE_MAX, PENALTY_MAX};
 
 /// Takes a field of that name. `false` if it is none of these.
-pub(super) fn take(
+pub(crate) fn take(
     name: &str,
     value: &Value,
     preferences: &mut Preferences,

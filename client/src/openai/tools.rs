@@ -5,13 +5,13 @@ use crate::ask::{Call, Json, Tool, ToolChoice};
 use crate::error::{ClientError, shown};
 use model::limits::TOOLS_MAX;
 use model::text::conversation::is_word;
-use model::text::tools::CALLS_MAX;
+pub(crate) use model::text::tools::CALLS_MAX;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// What a request says of tools, as far as it was read.
 #[derive(Default)]
-pub(super) struct Tools {
+pub(crate) struct Tools {
     offered: Vec<Tool>,
     choice: Option<ToolChoice>,
     /// The ones of `offered` that `allowed_tools` leaves.
@@ -23,21 +23,31 @@ impl Tools {
     pub(super) fn offer(&mut self, name: &str, value: &Value) -> Result<(), ClientError> {
         for (index, value) in list(name, value, TOOLS_MAX)?.iter().enumerate() {
             let at = format!("{name}[{index}]");
-            let tool = tool(&at, index, value)?;
-            if self.offered.iter().any(|other| other.name == tool.name) {
-                let message = format!(
-                    "`{at}.function.name` is `{}` for the second time",
-                    tool.name
-                );
-                return Err(refuse(Some(&format!("{at}.function.name")), &message));
-            }
-            self.offered.push(tool);
+            let fields = function(&at, value)?;
+            self.add(&format!("{at}.function"), fields, "parameters")?;
         }
         Ok(())
     }
 
+    /// One function whose fields are those at `at`, where `parameters` names the schema of its arguments.
+    pub(crate) fn add(
+        &mut self,
+        at: &str,
+        fields: &Map<String, Value>,
+        parameters: &str,
+    ) -> Result<(), ClientError> {
+        let tool = tool(at, fields, parameters)?;
+        if self.offered.iter().any(|other| other.name == tool.name) {
+            let field = format!("{at}.name");
+            let message = format!("`{field}` is `{}` for the second time", tool.name);
+            return Err(refuse(Some(&field), &message));
+        }
+        self.offered.push(tool);
+        Ok(())
+    }
+
     /// `tool_choice`
-    pub(super) fn choose(&mut self, name: &str, value: &Value) -> Result<(), ClientError> {
+    pub(crate) fn choose(&mut self, name: &str, value: &Value) -> Result<(), ClientError> {
         let kinds = "none, auto, required, a function or allowed_tools";
         self.choice = Some(match value {
             Value::String(mode) => match mode.as_str() {
@@ -71,7 +81,7 @@ impl Tools {
     }
 
     /// The tools and the choice, which must be one of them.
-    pub(super) fn finish(mut self) -> Result<(Vec<Tool>, ToolChoice), ClientError> {
+    pub(crate) fn finish(mut self) -> Result<(Vec<Tool>, ToolChoice), ClientError> {
         let name = "tool_choice";
         let unknown = |wanted: &str| {
             let message = format!("`{name}` names `{}`, which `tools` lacks", shown(wanted));
@@ -104,22 +114,24 @@ fn mode(mode: &str) -> Option<ToolChoice> {
     }
 }
 
-fn tool(at: &str, place: usize, value: &Value) -> Result<Tool, ClientError> {
-    let fields = function(at, value)?;
+fn tool(at: &str, fields: &Map<String, Value>, parameters: &str) -> Result<Tool, ClientError> {
     let mut tool = Tool {
-        place,
+        schema_at: format!("{at}.{parameters}"),
         name: String::new(),
         description: None,
         parameters: None,
     };
-    let at = format!("{at}.function");
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
         let field = format!("{at}.{name}");
         match name.as_str() {
             "name" => tool.name = word(&field, value)?,
             "description" => tool.description = Some(text(&field, value)?),
-            "parameters" if value.is_object() => tool.parameters = Some(json(&field, value)?),
-            "parameters" => return Err(other(&field, value, "a JSON Schema, an object")),
+            name if name == parameters && value.is_object() => {
+                tool.parameters = Some(json(&field, value)?);
+            }
+            name if name == parameters => {
+                return Err(other(&field, value, "a JSON Schema, an object"));
+            }
             // Where the model must call a tool its arguments satisfy the schema in any case; where it may, nothing can hold it.
             "strict" => drop(super::flag(&field, value)?),
             _ => return Err(super::unknown(&field)),
@@ -151,18 +163,22 @@ fn function_name(at: &str, value: &Value) -> Result<String, ClientError> {
     word(&field, name.ok_or_else(|| missing(&field))?)
 }
 
-fn word(field: &str, value: &Value) -> Result<String, ClientError> {
+pub(crate) fn word(field: &str, value: &Value) -> Result<String, ClientError> {
     let word = value.as_str().filter(|word| is_word(word));
     let word = word.ok_or_else(|| other(field, value, "1 to 64 letters, digits and `_-.:`"))?;
     Ok(word.to_owned())
 }
 
 /// A value with its keys in their order. Its depth is bounded: the body was read by `serde_json`, which goes 128 deep.
-pub(super) fn json(field: &str, value: &Value) -> Result<Json, ClientError> {
+pub(crate) fn json(field: &str, value: &Value) -> Result<Json, ClientError> {
     Json::deserialize(value).map_err(|error| refuse(Some(field), &format!("`{field}`: {error}")))
 }
 
-fn list<'a>(name: &str, value: &'a Value, max: usize) -> Result<&'a [Value], ClientError> {
+pub(crate) fn list<'a>(
+    name: &str,
+    value: &'a Value,
+    max: usize,
+) -> Result<&'a [Value], ClientError> {
     let list = value.as_array().filter(|list| list.len() <= max);
     let list = list.ok_or_else(|| other(name, value, &format!("a list of at most {max}")))?;
     Ok(list)
@@ -184,22 +200,26 @@ fn call(at: &str, value: &Value) -> Result<Call, ClientError> {
     let field = format!("{at}.function.arguments");
     let arguments = function(at, value)?.get("arguments");
     let arguments = arguments.ok_or_else(|| missing(&field))?;
-    let wanted = "the JSON text of an object";
-    let written = arguments.as_str();
-    let written = written.ok_or_else(|| other(&field, arguments, wanted))?;
-    let arguments = match written.trim() {
-        // Other providers write nothing where a function has no arguments.
-        "" => Json::Object(Vec::new()),
-        written => match Json::parse(written) {
-            Ok(object @ Json::Object(_)) => object,
-            _ => return Err(other(&field, arguments, wanted)),
-        },
-    };
     Ok(Call {
         id,
         name,
-        arguments,
+        arguments: self::arguments(&field, arguments)?,
     })
+}
+
+/// The arguments of a call, as the text that the model wrote.
+pub(crate) fn arguments(field: &str, value: &Value) -> Result<Json, ClientError> {
+    let wanted = "the JSON text of an object";
+    let written = value.as_str();
+    let written = written.ok_or_else(|| other(field, value, wanted))?;
+    match written.trim() {
+        // Other providers write nothing where a function has no arguments.
+        "" => Ok(Json::Object(Vec::new())),
+        written => match Json::parse(written) {
+            Ok(object @ Json::Object(_)) => Ok(object),
+            _ => Err(other(field, value, wanted)),
+        },
+    }
 }
 
 /// The `tool_call_id` of a tool's message.

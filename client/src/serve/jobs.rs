@@ -1,49 +1,78 @@
-//! The two endpoints that cost money, as one answer or as server-sent events.
+//! The endpoints that cost money, as one answer or as server-sent events.
 
+use super::api::{Api, Ready, resolved};
 use super::idempotency::{Claim, Kept, Making};
 use super::{Sidecar, Unknown, failed, later, named, status};
-use crate::client::{Answer, Client};
+use crate::ask::Ask;
+use crate::budget::Spender;
+use crate::client::Client;
 use crate::error::{ClientError, Executed};
+use crate::job::Job;
 use crate::limits::{
     IDEMPOTENCY_KEY_BYTES_MAX, IGNORED_FIELDS_MAX, READER_LAG_BYTES_MAX, REQUEST_BYTES_MAX,
 };
-use crate::objects::{chat_object, embeddings_object, last_chunks};
-use crate::openai::{self, Delivery, error_object};
-use axum::Json;
+use crate::openai::error_object;
+use crate::shape::{Messages, Shape};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, post};
+use axum::{Extension, Json};
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
-use wire::{Digest, Endpoint};
+use wire::Digest;
 
-type Given = Result<Bytes, BytesRejection>;
+pub(super) type Given = Result<Bytes, BytesRejection>;
 
-pub(super) async fn embeddings(state: State<Sidecar>, headers: HeaderMap, body: Given) -> Response {
-    answer(&state, Endpoint::Embeddings, &headers, body).await
-}
-
-pub(super) async fn chat(state: State<Sidecar>, headers: HeaderMap, body: Given) -> Response {
-    answer(&state, Endpoint::Chat, &headers, body).await
+/// Answers the requests of an API.
+pub(super) fn answers(api: Api) -> MethodRouter<Sidecar> {
+    let handler =
+        async move |State(sidecar): State<Sidecar>,
+                    Extension(spender): Extension<Spender>,
+                    headers: HeaderMap,
+                    body: Given| { answer(&sidecar, api, spender, &headers, body).await };
+    post(handler)
 }
 
 async fn answer(
     sidecar: &Sidecar,
-    endpoint: Endpoint,
+    api: Api,
+    spender: Spender,
     headers: &HeaderMap,
     body: Given,
 ) -> Response {
-    let asked = match read(endpoint, headers, body, sidecar.unknown) {
-        Ok(asked) => asked,
+    let given = match given(api.path(), headers, body) {
+        Ok(given) => given,
         Err(refused) => return *refused,
     };
-    let ignored = asked.ignored.join(", ");
+    let body = resolved(api, given.body, &sidecar.stored, &spender);
+    let read = body.and_then(|body| lenient(body, sidecar.unknown, |body| api.read(body)));
+    let ready = read.and_then(|(read, ignored)| {
+        let ready = api.ready(read, sidecar, &spender)?;
+        Ok((ready, ignored))
+    });
+    let (ready, ignored) = match ready {
+        Ok(ready) => ready,
+        Err(error) => return failed(&error),
+    };
+    let Ready { ask, stream, shape } = ready;
+    let asked = Asked {
+        api,
+        ask,
+        stream,
+        shape,
+        // Keys of one application are not another's.
+        key: given.key.map(|key| format!("{} {key}", spender.name())),
+        spender,
+        digest: given.digest,
+    };
     let mut response = started(sidecar, asked).await;
+    let ignored = ignored.join(", ");
     if let (false, Ok(ignored)) = (ignored.is_empty(), HeaderValue::from_str(&ignored)) {
         response.headers_mut().insert(IGNORED_FIELDS, ignored);
     }
@@ -64,7 +93,7 @@ async fn started(sidecar: &Sidecar, asked: Asked) -> Response {
         },
     };
     let client = Arc::clone(&sidecar.client);
-    match asked.delivery.stream {
+    match asked.stream {
         true => stream(client, asked, making).await,
         false => whole(client, asked, making).await,
     }
@@ -94,20 +123,12 @@ async fn known(mut kept: watch::Receiver<Option<Kept>>) -> Response {
     }
 }
 
-async fn whole(client: Arc<Client>, asked: Asked, making: Option<Making>) -> Response {
+async fn whole(client: Arc<Client>, mut asked: Asked, making: Option<Making>) -> Response {
     let under_a_key = making.is_some();
     let job = tokio::spawn(async move {
-        let answer = match asked.endpoint {
-            Endpoint::Embeddings => {
-                let answer = client.embeddings(&asked.body).await;
-                answer.map(|answer| embeddings_object(&answer, asked.delivery))
-            }
-            Endpoint::Chat => {
-                let mut nobody = |_: &Value| ();
-                let answers = client.ask_all(asked.endpoint, &asked.body, &mut nobody);
-                answers.await.map(|answers| chat_object(&answers))
-            }
-        };
+        let (ask, spender) = (&asked.ask, &asked.spender);
+        let answers = client.answers(ask, spender, &mut |_| ()).await;
+        let answer = answers.map(|answers| asked.shape.whole(&answers));
         if let Some(making) = making {
             let body = answer.as_ref().map(Value::to_string);
             keep(making, JSON, body);
@@ -139,24 +160,31 @@ fn keep(making: Making, content_type: &'static str, answer: Result<String, &Clie
 }
 
 /// Server-sent events. The status waits for the first event: an error before it is an ordinary HTTP error.
-async fn stream(client: Arc<Client>, asked: Asked, making: Option<Making>) -> Response {
+async fn stream(client: Arc<Client>, mut asked: Asked, making: Option<Making>) -> Response {
+    if asked.api == Api::Messages {
+        // Its stream begins with the length of the prompt.
+        match prompt_tokens(&client, &asked.ask).await {
+            Ok(tokens) => asked.shape = Box::new(Messages::new(tokens)),
+            Err(error) => return failed(&error),
+        }
+    }
+    let api = asked.api;
     let (writer, mut reader) = lines();
     let under_a_key = making.is_some();
     let job = tokio::spawn(async move {
         let mut all = String::new();
         // A reader that stopped reading loses the stream, never the verification and the payment.
         let mut sink = |event: &Value| {
-            // The reason for the end is given once the answer is verified.
-            if event["choices"][0]["finish_reason"].is_null() {
-                let line = line(event);
-                if making.is_some() {
-                    all.push_str(&line);
-                }
+            let line = asked.shape.event(event);
+            if making.is_some() {
+                all.push_str(&line);
+            }
+            if !line.is_empty() {
                 writer.push(line);
             }
         };
-        let answers = client.ask_all(asked.endpoint, &asked.body, &mut sink).await;
-        let last = answers.map(|answers| end(&answers, asked.delivery.include_usage));
+        let answers = { client.answers(&asked.ask, &asked.spender, &mut sink) }.await;
+        let last = answers.map(|answers| asked.shape.end(&answers));
         if let Some(making) = making {
             keep(making, EVENTS, last.as_ref().map(|last| all + last));
         }
@@ -172,10 +200,10 @@ async fn stream(client: Arc<Client>, asked: Asked, making: Option<Making>) -> Re
         }
     };
     let rest =
-        futures_util::stream::unfold((reader, waiting), |(mut reader, waiting)| async move {
+        futures_util::stream::unfold((reader, waiting), move |(mut reader, waiting)| async move {
             let line = match reader.next().await? {
                 Ok(line) => line,
-                Err(error) => line(&error_object(&error)),
+                Err(error) => api.error_event(&error),
             };
             Some((line, (reader, waiting)))
         });
@@ -210,16 +238,6 @@ impl Drop for Waiting {
 
 const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
-
-fn line(event: &Value) -> String {
-    format!("data: {event}\n\n")
-}
-
-fn end(answers: &[Answer], include_usage: bool) -> String {
-    let chunks = last_chunks(answers, include_usage);
-    let lines: String = chunks.iter().map(line).collect();
-    format!("{lines}data: [DONE]\n\n")
-}
 
 /// The lines of one stream on their way to the application. The writer never waits, so that a reader that does not
 /// read holds up neither the worker nor the payment; one that lags too far gets an error for an end.
@@ -289,23 +307,31 @@ impl Reader {
 
 /// A request that was read.
 struct Asked {
-    endpoint: Endpoint,
-    body: Value,
-    delivery: Delivery,
-    /// Fields that were left out, where unknown ones are ignored.
-    ignored: Vec<String>,
+    api: Api,
+    ask: Ask,
+    stream: bool,
+    shape: Box<dyn Shape>,
     key: Option<String>,
+    spender: Spender,
     /// Of the body, as it came, and of where it came to.
     digest: Digest,
 }
 
-/// Reads a request before anything is done for it, so that a bad one gets its status and not a stream.
-fn read(
-    endpoint: Endpoint,
-    headers: &HeaderMap,
-    body: Given,
-    unknown: Unknown,
-) -> Result<Asked, Box<Response>> {
+/// How many tokens a prompt has, counted here.
+pub(super) async fn prompt_tokens(client: &Client, ask: &Ask) -> Result<u32, ClientError> {
+    let session = client.session().await?;
+    Job::prompt_tokens(&session, ask)
+}
+
+/// A body that is JSON, with what its headers say.
+pub(super) struct Posted {
+    pub(super) body: Value,
+    key: Option<String>,
+    digest: Digest,
+}
+
+/// Takes a request's body before anything is done for it, so that a bad one gets its status and not a stream.
+pub(super) fn given(path: &str, headers: &HeaderMap, body: Given) -> Result<Posted, Box<Response>> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let kind = text(header::CONTENT_TYPE).and_then(|kind| kind.split(';').next());
     if kind.map(str::trim) != Some(JSON) {
@@ -335,33 +361,32 @@ fn read(
             Some(key.to_owned())
         }
     };
-    let digest = Digest::of(&[endpoint.path().as_bytes(), b"\n", &body].concat());
-    let mut body = serde_json::from_slice(&body).map_err(|e| {
+    let digest = Digest::of(&[path.as_bytes(), b"\n", &body].concat());
+    let body = serde_json::from_slice(&body).map_err(|e| {
         let message = format!("the body is not JSON: {e}");
         Box::new(named(400, "invalid_request", &message))
     })?;
+    Ok(Posted { body, key, digest })
+}
+
+/// Reads a body. Where unknown fields are ignored, they are left out and named.
+pub(super) fn lenient<T>(
+    mut body: Value,
+    unknown: Unknown,
+    read: impl Fn(&Value) -> Result<T, ClientError>,
+) -> Result<(T, Vec<String>), ClientError> {
     let mut ignored = Vec::new();
-    let mut parsed = openai::parse(endpoint, &body);
+    let mut parsed = read(&body);
     while let (Unknown::Ignore, Err(ClientError::UnknownField { param })) = (unknown, &parsed) {
         if ignored.len() == IGNORED_FIELDS_MAX || !remove(&mut body, param) {
             break;
         }
         ignored.push(param.clone());
-        parsed = openai::parse(endpoint, &body);
+        parsed = read(&body);
     }
     // Whatever order the fields came in.
     ignored.sort();
-    match parsed {
-        Ok(request) => Ok(Asked {
-            endpoint,
-            body,
-            delivery: request.delivery,
-            ignored,
-            key,
-            digest,
-        }),
-        Err(error) => Err(Box::new(failed(&error))),
-    }
+    Ok((parsed?, ignored))
 }
 
 /// Takes out the field at a path such as `messages[2].x`. False where that is none, as with a name that has dots.

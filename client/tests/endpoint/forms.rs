@@ -2,7 +2,7 @@
 //! The model answers by chance, so what holds is the grammar's doing.
 
 use super::{http, post, sidecar, usual_loop};
-use crate::world::{FORMS, Fault, World};
+use crate::world::{CHAT, FORMS, Fault, World};
 use serde_json::{Value, json};
 
 const PATH: &str = "/v1/chat/completions";
@@ -267,4 +267,185 @@ async fn several_answers_are_several_jobs_and_one_answer() {
         .iter()
         .filter(|chunk| chunk["x_job"]["verified"] == true);
     assert_eq!(ends.count(), 3);
+}
+
+#[tokio::test]
+async fn a_response_and_a_message_are_of_a_form_and_call_what_they_must() {
+    let world = World::start(3600).await;
+    let address = sidecar(&world).await;
+    let is_order_text =
+        |text: &Value| is_order(&serde_json::from_str(text.as_str().unwrap()).unwrap());
+    let response = |more: Value| {
+        let mut body = json!({"model": FORMS, "input": "go", "max_output_tokens": 800});
+        let fields = more.as_object().unwrap().clone();
+        fields
+            .into_iter()
+            .for_each(|(name, value)| body[name] = value);
+        body
+    };
+    let asked = async |path: &str, body: &Value| {
+        let (status, answer) = post(&address, path, body).await;
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["x_job"]["verified"], true);
+        answer
+    };
+    let format =
+        json!({"format": {"type": "json_schema", "name": "n", "strict": true, "schema": order()}});
+    let answer = asked("/v1/responses", &response(json!({"text": format}))).await;
+    assert!(
+        is_order_text(&answer["output"][0]["content"][0]["text"]),
+        "{answer}"
+    );
+    assert_eq!(answer["text"], format);
+    let object = json!({"text": {"format": {"type": "json_object"}}});
+    let answer = asked("/v1/responses", &response(object)).await;
+    let text = answer["output"][0]["content"][0]["text"].as_str().unwrap();
+    assert!(serde_json::from_str::<Value>(text).unwrap().is_object());
+
+    let function = |name: &str| json!({"type": "function", "name": name, "parameters": order()});
+    let tools = json!([function("f"), function("g")]);
+    for choice in [json!("required"), json!({"type": "function", "name": "g"})] {
+        let body = response(json!({"tools": tools, "tool_choice": choice}));
+        let answer = asked("/v1/responses", &body).await;
+        let calls = answer["output"].as_array().unwrap();
+        for call in calls {
+            assert_eq!(call["type"], "function_call", "{answer}");
+            assert!(choice == "required" || call["name"] == "g", "{answer}");
+            assert!(is_order_text(&call["arguments"]));
+        }
+        assert!(!calls.is_empty());
+    }
+
+    let tool = |name: &str| json!({"name": name, "input_schema": order()});
+    let tools = json!([tool("f"), tool("g")]);
+    let any = json!({"type": "any", "disable_parallel_tool_use": true});
+    for choice in [any, json!({"type": "tool", "name": "g"})] {
+        let body = json!({"model": FORMS, "max_tokens": 800, "tools": tools, "tool_choice": choice,
+            "messages": [{"role": "user", "content": "go"}]});
+        let answer = asked("/v1/messages", &body).await;
+        assert_eq!(answer["stop_reason"], "tool_use", "{answer}");
+        let blocks = answer["content"].as_array().unwrap();
+        assert_eq!(blocks.len(), 1, "{answer}");
+        assert_eq!(blocks[0]["type"], "tool_use");
+        assert!(choice["type"] == "any" || blocks[0]["name"] == "g");
+        assert!(is_order(&blocks[0]["input"]), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn each_api_names_a_form_that_cannot_be_held_to_as_it_has_it() {
+    let world = World::start(3600).await;
+    let address = sidecar(&world).await;
+    let bad = json!({"type": "object", "properties": {"x": {"format": "uri", "type": "string"}}});
+    let said = json!([{"role": "user", "content": "go"}]);
+    for (path, body, at) in [
+        (
+            "/v1/responses",
+            json!({"model": FORMS, "input": "go",
+                "text": {"format": {"type": "json_schema", "name": "n", "schema": bad}}}),
+            "text.format.schema.properties.x.format",
+        ),
+        (
+            "/v1/responses",
+            json!({"model": FORMS, "input": "go", "tool_choice": "required",
+                "tools": [{"type": "function", "name": "f", "parameters": bad}]}),
+            "tools[0].parameters.properties.x.format",
+        ),
+        (
+            "/v1/messages",
+            json!({"model": FORMS, "max_tokens": 9, "messages": said, "tool_choice": {"type": "any"},
+                "tools": [{"name": "f", "input_schema": bad}]}),
+            "tools[0].input_schema.properties.x.format",
+        ),
+        (
+            "/v1/responses",
+            json!({"model": FORMS, "input": "go", "n": 2}),
+            "n",
+        ),
+        (
+            "/v1/messages",
+            json!({"model": FORMS, "max_tokens": 9, "messages": said, "n": 2}),
+            "n",
+        ),
+    ] {
+        for stream in [false, true] {
+            let mut body = body.clone();
+            body["stream"] = json!(stream);
+            let (status, answer) = post(&address, path, &body).await;
+            let param = &answer["error"]["param"];
+            assert_eq!((status, param), (400, &json!(at)), "{answer}");
+        }
+        let (status, answer) =
+            post(&address, "/v1/quotes", &json!({"path": path, "body": body})).await;
+        let param = &answer["error"]["param"];
+        assert_eq!((status, param), (400, &json!(at)), "{answer}");
+    }
+    assert!(world.guest.vouchers.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn several_completions_and_quotes_count_each_job() {
+    let world = World::start(3600).await;
+    let address = sidecar(&world).await;
+    let raw = json!({"model": CHAT, "prompt": "hello", "n": 2, "max_tokens": 40});
+    let mut chat = body(schema(order()));
+    chat["n"] = json!(3);
+    for (path, body, answers) in [("/v1/completions", raw.clone(), 2), (PATH, chat, 3)] {
+        let quoted = json!({"path": path, "body": body});
+        let (_, quote) = post(&address, "/v1/quotes", &quoted).await;
+        let mut one = quoted;
+        one["body"]["n"] = json!(1);
+        let (_, one) = post(&address, "/v1/quotes", &one).await;
+        assert_eq!(
+            (&quote["answers"], &one["answers"]),
+            (&json!(answers), &json!(1))
+        );
+        let nano =
+            |quote: &Value, name: &str| quote[name].as_str().unwrap().parse::<u64>().unwrap();
+        for name in ["cost_min_nano", "cost_estimate_nano", "cost_max_nano"] {
+            assert_eq!(nano(&quote, name), answers * nano(&one, name), "{name}");
+        }
+        for name in [
+            "prompt_tokens",
+            "completion_tokens_max",
+            "completion_tokens_estimate",
+        ] {
+            let tokens = |quote: &Value| quote[name].as_u64().unwrap();
+            assert_eq!(tokens(&quote), answers * tokens(&one), "{name}");
+        }
+        let (status, answer) = post(&address, path, &body).await;
+        assert_eq!(status, 200, "{answer}");
+        let cost = answer["x_job"]["cost"]["amount"].as_str().unwrap();
+        let bounds = nano(&quote, "cost_min_nano")..=nano(&quote, "cost_max_nano");
+        assert!(bounds.contains(&cost.parse().unwrap()), "{cost} in {quote}");
+        assert_eq!(answer["usage"]["prompt_tokens"], quote["prompt_tokens"]);
+        let choices = answer["choices"].as_array().unwrap();
+        let indices: Vec<u64> = choices
+            .iter()
+            .filter_map(|one| one["index"].as_u64())
+            .collect();
+        assert_eq!(indices, (0..answers).collect::<Vec<u64>>());
+        assert_eq!(
+            answer["x_job"]["jobs"].as_array().unwrap().len() as u64,
+            answers
+        );
+    }
+
+    let mut streamed = raw;
+    streamed["stream"] = json!(true);
+    let answer = http(&address, "POST /v1/completions", &streamed.to_string()).await;
+    let chunks: Vec<Value> = { super::events(&answer).into_iter() }
+        .filter(|line| line != "[DONE]")
+        .map(|line| serde_json::from_str(&line).unwrap())
+        .collect();
+    let (last, parts) = chunks.split_last().unwrap();
+    assert_eq!(last["choices"].as_array().unwrap().len(), 2, "{last}");
+    assert_eq!(last["x_job"]["jobs"].as_array().unwrap().len(), 2);
+    for index in 0..2 {
+        assert_eq!(last["choices"][index]["index"], index);
+        assert!(!last["choices"][index]["finish_reason"].is_null());
+        let own = |part: &&Value| part["choices"][0]["index"] == index;
+        assert!(parts.iter().any(|part| own(&part)), "{answer}");
+        assert!(parts.iter().all(|part| part["id"] == last["id"]));
+    }
 }

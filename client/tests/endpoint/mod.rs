@@ -1,11 +1,13 @@
 //! The sidecar's endpoint, driven over HTTP as an SDK drives it.
 
+mod apis;
+mod books;
 mod forms;
 mod strict;
 
 use super::world::{self, Fault, World, chat_body, embeddings_body};
-use client::Client;
 use client::serve::{Access, Unknown};
+use client::{Client, Spender};
 use serde_json::{Value, json};
 use settlement::Nano;
 use std::sync::Arc;
@@ -22,9 +24,10 @@ async fn http(address: &str, head: &str, body: &str) -> String {
         "{head} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     );
     socket.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).await.unwrap();
-    answer
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.unwrap();
+    // Evidence is no text.
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 async fn sidecar(world: &World) -> String {
@@ -531,7 +534,11 @@ async fn an_address_is_for_who_shows_the_key() {
     let world = World::start(3600).await;
     let path = world.directory.path().join("api.key");
     let key = client::api_key(&path).unwrap();
-    let address = serve(world.client().unwrap(), Access::Key(key.clone())).await;
+    let address = serve(
+        world.client().unwrap(),
+        Access::Keys(vec![(Spender::default(), key.clone())]),
+    )
+    .await;
     for (headers, status) in [
         (String::new(), 401),
         ("authorization: Bearer sk-other\r\n".into(), 401),

@@ -1,7 +1,9 @@
 //! A model that answers by chance whatever a grammar allows: its reader of the words of a request is written for these tests.
 
+use super::FORMS;
 use serde_json::{Map, Value, json};
-use wire::Finish;
+use settlement::Nano;
+use wire::{Digest, Endpoint, Finish, ModelOffer, Prices};
 
 /// A template with tools, in the form of Hermes and Qwen.
 pub const TEMPLATE: &str = r#"{"chat_template":"{% for t in tools or [] %}{{ t | tojson }}<tool_call>{% endfor %}{% for m in messages %}{{ m.content }}{% endfor %}","eos_token":"<end>"}"#;
@@ -36,6 +38,26 @@ pub fn tokenizer() -> String {
             "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
             "vocab": vocabulary, "merges": []}});
     tokenizer.to_string()
+}
+
+/// How the model is offered.
+pub fn offer() -> ModelOffer {
+    ModelOffer {
+        id: FORMS.into(),
+        endpoint: Endpoint::Chat,
+        root: Digest([9; 32]),
+        tokenizer: Digest::of(tokenizer().as_bytes()),
+        config: Digest([8; 32]),
+        template: Some(Digest::of(TEMPLATE.as_bytes())),
+        context_tokens: 2048,
+        quantisation: "f32".into(),
+        // Its tokens are bytes.
+        prices: Prices {
+            prompt: Nano(50_000_000),
+            cached: Nano(0),
+            completion: Nano(100_000_000),
+        },
+    }
 }
 
 /// Tokens by chance, up to an end or `most` of them. After some it goes straight to the end.

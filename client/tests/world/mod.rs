@@ -5,9 +5,13 @@ mod bodies;
 mod fault;
 mod forms;
 mod routes;
+mod scripted;
+mod words;
 
 pub use bodies::*;
 pub use fault::Fault;
+pub use scripted::{SCRIPTED, SCRIPTED_EMBEDDER, Script};
+use words::Words;
 
 use attest::Manifest;
 use client::config::Config;
@@ -25,10 +29,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Barrier, Notify};
 use tokio::task::JoinHandle;
 use wire::{
-    AnswerWriter, Ask, Bundle, CoreDigest, Digest, Endorsement, Endpoint, Event, Evidence, Finish,
-    Frame, FrameKind, JobFailure, Keyset, KeysetDigest, ModelOffer, OpenedJob, Padding, Prices,
-    Receipt, ReceiptCore, RecordBytes, RefusalCode, Request, SealingKey, SignedEnvelope,
-    SignedRefusal, Subject, Timings, Usage,
+    AnswerWriter, Ask, Bundle, CoreDigest, Endorsement, Event, Evidence, Finish, Frame, FrameKind,
+    JobFailure, Keyset, KeysetDigest, OpenedJob, Receipt, ReceiptCore, RecordBytes, RefusalCode,
+    Request, SealingKey, SignedEnvelope, SignedRefusal, Subject, Timings, Usage,
 };
 
 /// Tokens of a long answer.
@@ -37,14 +40,6 @@ pub const CHAT: &str = "tiny-chat";
 pub const EMBEDDER: &str = "tiny-embedder";
 /// Knows all bytes and calls of tools, and answers by chance whatever the grammar of the request allows.
 pub const FORMS: &str = "tiny-forms";
-
-const TOKENIZER: &str = r#"{"version":"1.0","truncation":null,"padding":null,
-    "added_tokens":[{"id":0,"content":"<end>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}],
-    "normalizer":null,"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
-    "post_processor":null,"decoder":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
-    "model":{"type":"WordLevel","vocab":{"<end>":0,"hello":1,"Ġworld":2,"[UNK]":3,"Ġhello":4},"unk_token":"[UNK]"}}"#;
-const TEMPLATE: &str =
-    r#"{"chat_template":"{% for m in messages %}{{ m.content }}{% endfor %}","eos_token":"<end>"}"#;
 
 /// Everything behind one address.
 pub struct World {
@@ -72,9 +67,9 @@ pub struct Guest {
     receipt_key: SigningKey,
     payee: SigningKey,
     keyset: Keyset,
+    words: Words,
+    script: Option<Script>,
     sequence: Mutex<u64>,
-    /// Why the last answer ended.
-    ended: Mutex<Finish>,
 }
 
 impl World {
@@ -83,8 +78,17 @@ impl World {
     }
 
     pub async fn start_with(lifetime_s: u32, flaws: Flaws) -> World {
+        World::of(Guest::new(lifetime_s, module(flaws), 1, None)).await
+    }
+
+    /// With an engine that answers out of a script.
+    pub async fn scripted(script: Script) -> World {
+        World::of(Guest::new(3600, module(Flaws::default()), 1, Some(script))).await
+    }
+
+    async fn of(guest: Guest) -> World {
         let directory = tempfile::tempdir().unwrap();
-        let guest = Arc::new(Guest::new(lifetime_s, module(flaws), 1));
+        let guest = Arc::new(guest);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let server = tokio::spawn(routes::serve(listener, Arc::clone(&guest)));
@@ -110,7 +114,7 @@ impl World {
     pub async fn reboot_guest(&mut self) {
         self.server.abort();
         let _ = (&mut self.server).await;
-        self.guest = Arc::new(Guest::new(3600, Arc::clone(&self.guest.module), 11));
+        self.guest = Arc::new(Guest::new(3600, Arc::clone(&self.guest.module), 11, None));
         let address = self.address.strip_prefix("http://").unwrap();
         let listener = TcpListener::bind(address).await.unwrap();
         self.server = tokio::spawn(routes::serve(listener, Arc::clone(&self.guest)));
@@ -126,6 +130,11 @@ impl World {
     }
 
     pub fn config(&self) -> Config {
+        Config::parse(&self.config_text(), self.directory.path()).unwrap()
+    }
+
+    /// A configuration file for this world's directory.
+    pub fn config_text(&self) -> String {
         let offers = &self.guest.keyset.models;
         let models: Vec<Value> = offers
             .iter()
@@ -141,7 +150,7 @@ impl World {
             "models": models, "state": "state.sqlite", "trust": "trust.sqlite", "cost_max_nano": "1000000", "deadline_ms": 5000,
             "insecure_test_root": "root.der",
         });
-        Config::parse(&config.to_string(), self.directory.path()).unwrap()
+        config.to_string()
     }
 
     pub fn client(&self) -> Result<Client, ClientError> {
@@ -158,8 +167,14 @@ impl World {
         std::fs::set_permissions(self.directory.path().join("payer.key"), private).unwrap();
         put("root.der", self.guest.module.root_der());
         put("manifest.json", &manifest().to_json());
-        put("model/tokenizer.json", TOKENIZER.as_bytes());
-        put("model/tokenizer_config.json", TEMPLATE.as_bytes());
+        put(
+            "model/tokenizer.json",
+            self.guest.words.tokenizer.as_bytes(),
+        );
+        put(
+            "model/tokenizer_config.json",
+            self.guest.words.template.as_bytes(),
+        );
         std::fs::create_dir(self.directory.path().join("forms")).unwrap();
         put("forms/tokenizer.json", forms::tokenizer().as_bytes());
         put("forms/tokenizer_config.json", forms::TEMPLATE.as_bytes());
@@ -168,70 +183,6 @@ impl World {
 
 fn manifest() -> Manifest {
     Manifest::process(Digest48::of(b"agent"), Digest48::of(b"config"))
-}
-
-fn keyset(
-    lifetime_s: u32,
-    sealing: &SealingKey,
-    receipt_key: &SigningKey,
-    payee: &SigningKey,
-) -> Keyset {
-    let account = Address {
-        workchain: 0,
-        hash: [5; 32],
-    };
-    let model = |id: &str, endpoint, context_tokens| ModelOffer {
-        id: id.into(),
-        endpoint,
-        root: Digest([9; 32]),
-        tokenizer: Digest::of(TOKENIZER.as_bytes()),
-        config: Digest([8; 32]),
-        template: Some(Digest::of(TEMPLATE.as_bytes())),
-        context_tokens,
-        quantisation: "f32".into(),
-        prices: Prices {
-            prompt: Nano(1_000_000_000),
-            cached: Nano(0),
-            completion: Nano(2_000_000_000),
-        },
-    };
-    let forms = ModelOffer {
-        tokenizer: Digest::of(forms::tokenizer().as_bytes()),
-        template: Some(Digest::of(forms::TEMPLATE.as_bytes())),
-        // Its tokens are bytes.
-        prices: Prices {
-            prompt: Nano(50_000_000),
-            cached: Nano(0),
-            completion: Nano(100_000_000),
-        },
-        ..model(FORMS, Endpoint::Chat, 2048)
-    };
-    Keyset {
-        version: 1,
-        profile: "sim".into(),
-        epoch: 0,
-        lifetime_s,
-        jobs_max: 1000,
-        kem_keys: vec![sealing.public()],
-        receipt_key: receipt_key.verifying_key().to_bytes(),
-        models: vec![
-            model(CHAT, Endpoint::Chat, 512),
-            model(EMBEDDER, Endpoint::Embeddings, 64),
-            forms,
-        ],
-        price_step: Nano(32_000),
-        exposure_max: Nano(10_000_000),
-        chain: ChainId::EMBEDDED,
-        payee: account,
-        payee_key: payee.verifying_key().to_bytes(),
-        stake: account,
-        registers: wire::registers_digest(manifest().registers()),
-        gpus: Vec::new(),
-        padding: Padding {
-            step_bytes: 512,
-            interval_ms: 10,
-        },
-    }
 }
 
 fn module(flaws: Flaws) -> Arc<SimulatedModule> {
@@ -248,12 +199,21 @@ fn module(flaws: Flaws) -> Arc<SimulatedModule> {
 }
 
 impl Guest {
-    fn new(lifetime_s: u32, module: Arc<SimulatedModule>, seed: u8) -> Guest {
+    fn new(
+        lifetime_s: u32,
+        module: Arc<SimulatedModule>,
+        seed: u8,
+        script: Option<Script>,
+    ) -> Guest {
+        let words = match &script {
+            Some(_) => Words::any(),
+            None => Words::few(),
+        };
         let manifest = manifest();
         let key = |seed| SigningKey::from_bytes(&[seed; 32]);
         let (receipt_key, payee) = (key(seed), key(2));
         let sealing = SealingKey::generate(1, &mut UnwrapErr(SysRng));
-        let keyset = keyset(lifetime_s, &sealing, &receipt_key, &payee);
+        let keyset = words.keyset(lifetime_s, &sealing, &receipt_key, &payee);
         let terms = ChannelTerms {
             chain: ChainId::EMBEDDED,
             payer: Address {
@@ -290,8 +250,9 @@ impl Guest {
             receipt_key,
             payee,
             keyset,
+            words,
+            script,
             sequence: Mutex::default(),
-            ended: Mutex::new(Finish::Stop),
         }
     }
 
@@ -378,14 +339,14 @@ impl Guest {
             sealed.extend(sealer.finish());
             return [Frame::data(&sealed), end].concat();
         }
-        let (records, mut usage) = self.work(&asked.ask, &mut writer);
+        let (records, mut usage, finish) = self.work(&asked.ask, &mut writer);
         seal(records);
         if self.fault() == Fault::OverCount {
             usage.completion += 1;
         }
         let receipt = self.receipt(
             &signed,
-            usage,
+            (usage, finish),
             &writer,
             &opened.commitments,
             &opened.request.body,
@@ -424,7 +385,7 @@ impl Guest {
         .concat()
     }
 
-    fn work(&self, ask: &Ask, writer: &mut AnswerWriter) -> (Vec<RecordBytes>, Usage) {
+    fn work(&self, ask: &Ask, writer: &mut AnswerWriter) -> (Vec<RecordBytes>, Usage, Finish) {
         let usage = |prompt: usize, completion| Usage {
             prompt: prompt as u32,
             cached: 0,
@@ -439,17 +400,20 @@ impl Guest {
                 };
                 let vectors = [[0.6, 0.8], [1.0, 0.0]].concat();
                 records.extend(writer.vectors(&vectors[..2 * made], 2, self.finish()));
-                (records, usage(inputs[..made].iter().map(Vec::len).sum(), 0))
+                let prompt = inputs[..made].iter().map(Vec::len).sum();
+                (records, usage(prompt, 0), self.finish())
+            }
+            Ask::Chat(chat) if let Some(script) = &self.script => {
+                self.scripted(script, chat, writer)
             }
             Ask::Chat(chat) if !chat.grammar.is_empty() && self.fault() != Fault::Strays => {
                 let seed = chat.seed.unwrap_or(*self.sequence.lock().unwrap());
                 let (ids, finish) = forms::walk(&chat.grammar, seed, chat.tokens_max as usize);
-                *self.ended.lock().unwrap() = finish;
                 let (last, others) = ids.split_last().unwrap();
                 let mut records = vec![writer.empty()];
                 records.extend(others.iter().map(|id| writer.ids(&[*id], None)));
                 records.push(writer.ids(&[*last], Some(finish)));
-                (records, usage(chat.prompt.len(), ids.len() as u32))
+                (records, usage(chat.prompt.len(), ids.len() as u32), finish)
             }
             Ask::Chat(chat) => {
                 let second = match self.fault() {
@@ -473,7 +437,11 @@ impl Guest {
                 ];
                 records.extend((0..more).map(|_| writer.ids(&[2], None)));
                 records.push(writer.ids(&[0], Some(finish)));
-                (records, usage(chat.prompt.len(), 3 + more as u32))
+                (
+                    records,
+                    usage(chat.prompt.len(), 3 + more as u32),
+                    self.finish(),
+                )
             }
         }
     }
@@ -481,14 +449,14 @@ impl Guest {
     fn finish(&self) -> Finish {
         match self.fault() {
             Fault::OutOfTime => Finish::Deadline,
-            _ => *self.ended.lock().unwrap(),
+            _ => Finish::Stop,
         }
     }
 
     fn receipt(
         &self,
         signed: &SignedEnvelope,
-        usage: Usage,
+        (usage, finish): (Usage, Finish),
         writer: &AnswerWriter,
         commitments: &wire::Commitments,
         body: &[u8],
@@ -504,7 +472,7 @@ impl Guest {
             keyset: self.keyset.digest(),
             registers: self.keyset.registers,
             gpus: Vec::new(),
-            engine: "test".into(),
+            engine: self.script.as_ref().map_or("test", Script::engine).into(),
             job: if self.fault() == Fault::OtherReceipt {
                 [0; 16]
             } else {
@@ -521,7 +489,7 @@ impl Guest {
             response: commitments.response(writer.chain()),
             events: writer.chained(),
             frames: writer.chain(),
-            finish: self.finish(),
+            finish,
             usage,
             prices: offer.prices,
             cost,

@@ -213,6 +213,11 @@ impl Text {
         Ok((encoding.map_err(failed)?.get_ids().to_vec(), cut))
     }
 
+    /// How many token ids there are: each is below this.
+    pub fn vocabulary_size(&self) -> usize {
+        self.vocabulary.size()
+    }
+
     /// How the model writes calls of tools, if it is a form that [`tools`] reads.
     pub fn calls(&self) -> Result<tools::Format, TextError> {
         self.chat()?.template.calls.ok_or(TextError::NoCalls)
