@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 /// A key file: 64 hexadecimal characters and a line end.
 pub const KEY_FILE_BYTES_MAX: u64 = 128;
+/// A proof file, or a receipt in an object of JSON.
+pub const PROOF_FILE_BYTES_MAX: u64 = wire::limits::PROOF_BYTES_MAX as u64;
 /// A test root certificate or a manifest is far below this.
 pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
