@@ -1,23 +1,25 @@
 //! The command line. Data goes to stdout, messages to stderr; 0 is success, 1 a refusal or failure, 2 misuse.
 
 mod channel;
+mod chat;
+mod init;
 mod verify;
 
 use crate::attestation::Attestation;
 use crate::budget::Spender;
-use crate::client::{Answer, Client};
+use crate::client::Client;
 use crate::config::Config;
 use crate::files::{api_key, new_key, private_directory};
 use crate::limits::REQUEST_BYTES_MAX;
-use crate::objects::{attestation_object, embeddings_object, root_words, x_job};
+use crate::objects::{attestation_object, embeddings_object, root_words};
 use crate::openai::Delivery;
 use crate::serve::{Access, Unknown, serve};
 use crate::trust::Platform;
 use anyhow::Context;
 use axum::serve::Listener;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use serde_json::{Value, json};
-use std::io::{Read, Write};
+use serde_json::json;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -75,10 +77,12 @@ enum Command {
         #[arg(long)]
         model: Option<String>,
     },
-    /// Ask the question on standard input; the answer streams to stdout and is verified at its end.
+    /// Talk with a model: each line is a question, each answer streams to stdout and is verified at its end.
     #[command(
-        after_help = "The question comes from standard input: other users can read a program's arguments.\n\n\
-        Example:\n  echo 'Why is the sky blue?' | chrysalis chat --config client.yaml"
+        after_help = "Questions come from standard input: other users can read a program's arguments. At a terminal, \
+        /help lists the commands; Ctrl-C cancels an answer, and pressed again it ends the program.\n\n\
+        Example:\n  chrysalis chat --config client.yaml --system 'Answer in one sentence.'\n  \
+        echo 'Why is the sky blue?' | chrysalis chat --config client.yaml"
     )]
     Chat {
         #[command(flatten)]
@@ -86,13 +90,23 @@ enum Command {
         /// The model [default: the worker's first for chat]
         #[arg(long)]
         model: Option<String>,
-        /// The maximum number of completion tokens.
+        /// What the model is told before the conversation.
+        #[arg(long, value_name = "TEXT")]
+        system: Option<String>,
+        /// The maximum number of completion tokens of an answer.
         #[arg(long)]
         max_tokens: Option<u32>,
-        /// Print one JSON object instead of streaming.
+        /// All of standard input is one question; print one JSON object instead of streaming.
         #[arg(long)]
         json: bool,
     },
+    /// Make a directory to work in: keys, configuration, manifest; with --simulate test funds and a channel, too.
+    #[command(
+        after_help = "The worker is verified first; its keyset names payee, chain and model roots. Nothing is written over.\n\n\
+        Example:\n  chrysalis init desk --proxy http://provider.example:9000 --manifest manifest.json \\\n    \
+        --model tiny-chat=model --toncenter http://toncenter.example:8081"
+    )]
+    Init(init::InitArguments),
     /// Serve the OpenAI API on the loopback interface or on a socket.
     Serve {
         #[command(flatten)]
@@ -211,9 +225,22 @@ async fn dispatch(given: Command) -> anyhow::Result<ExitCode> {
         Command::Chat {
             common,
             model,
+            system,
             max_tokens,
             json,
-        } => chat(&open(&common)?, model, max_tokens, json).await,
+        } => {
+            let options = chat::ChatOptions {
+                model,
+                system,
+                max_tokens,
+            };
+            let client = open(&common)?;
+            match json {
+                true => chat::once(&client, options).await,
+                false => chat::lines(&client, options).await,
+            }
+        }
+        Command::Init(arguments) => init::init(arguments).await,
         Command::Serve {
             common,
             listen,
@@ -316,61 +343,6 @@ async fn embed(client: &Client, model: Option<String>) -> anyhow::Result<()> {
         .await?;
     println!("{}", embeddings_object(&answer, Delivery::default()));
     Ok(())
-}
-
-async fn chat(
-    client: &Client,
-    model: Option<String>,
-    max_tokens: Option<u32>,
-    json: bool,
-) -> anyhow::Result<()> {
-    let text = prompt()?;
-    let text = text.trim_end_matches(['\r', '\n']);
-    let model = pick(client, model, crate::Endpoint::Chat).await?;
-    let mut body = json!({"model": model, "messages": [{"role": "user", "content": text}]});
-    if let Some(max) = max_tokens {
-        body["max_tokens"] = max.into();
-    }
-    let mut sink = |event: &Value| {
-        if let (false, Some(chunk)) = (
-            json,
-            event
-                .pointer("/choices/0/delta/content")
-                .and_then(Value::as_str),
-        ) {
-            print!("{chunk}");
-            // A closed pipe is the reader's affair; the answer is still verified and paid.
-            let _ = std::io::stdout().flush();
-        }
-    };
-    let answer = client.chat(&body, &mut sink).await;
-    if !json {
-        println!();
-    }
-    let answer = answer?;
-    if json {
-        println!("{}", chat_object(&answer));
-    }
-    eprintln!(
-        "verified: receipt {}, {} + {} tokens, {} paid from the channel",
-        answer.payment.receipt,
-        answer.usage.prompt,
-        answer.usage.completion,
-        answer.payment.cost.in_ton()
-    );
-    Ok(())
-}
-
-fn chat_object(answer: &Answer) -> Value {
-    json!({
-        "text": answer.text,
-        "tokens": answer.usage.completion,
-        "prompt_tokens": answer.usage.prompt,
-        "delivered": answer.delivered,
-        "first_token_ms": answer.first_token.as_millis() as u64,
-        "total_ms": answer.total.as_millis() as u64,
-        "x_job": x_job(answer),
-    })
 }
 
 async fn pick(

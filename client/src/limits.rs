@@ -43,6 +43,8 @@ pub const STOPS_MAX: usize = 4;
 /// One stop sequence.
 pub const STOP_BYTES_MAX: usize = 256;
 
+/// How long a program that ends waits for the receipts of jobs that it cancelled: what is paid now need not stay set aside.
+pub const CANCEL_GRACE: Duration = Duration::from_secs(10);
 /// For one attestation: a channel read, a challenge and the payee's record at the same time.
 pub const ATTEST_TIME_MAX: Duration = Duration::from_secs(35);
 /// How old a check may be that the health of this sidecar is told by.

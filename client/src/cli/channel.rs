@@ -224,7 +224,7 @@ fn status(state: &ChannelState) -> &'static str {
     }
 }
 
-fn print(channel: &Channel, json: bool) {
+pub(super) fn print(channel: &Channel, json: bool) {
     let state = &channel.state;
     let rotating = state.pending_at != 0 && state.pending_key != state.payer_key;
     if json {
@@ -269,7 +269,7 @@ fn print(channel: &Channel, json: bool) {
 }
 
 /// An amount in TON with at most nine decimals, such as `0.5`.
-fn ton(text: &str) -> Result<Nano, String> {
+pub(super) fn ton(text: &str) -> Result<Nano, String> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
     if whole.is_empty() || fraction.len() > 9 || !digits(whole) || !digits(fraction) {

@@ -263,6 +263,11 @@ impl Guest {
         self.terms.lock().unwrap().clone()
     }
 
+    /// How many jobs were signed for.
+    pub fn jobs(&self) -> u64 {
+        *self.sequence.lock().unwrap()
+    }
+
     fn bundle(&self, nonce: &[u8; 32]) -> Vec<u8> {
         *self.attestations.lock().unwrap() += 1;
         let keyset = self.keyset.encode();
