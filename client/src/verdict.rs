@@ -51,6 +51,11 @@ const NOT_OF_A_JOB: [&str; 3] = [
 const NO_VOUCHER: &str = "voucher: none is in this file";
 const TIME_GIVEN: &str = "moment: that the evidence was accepted then; the moment it was judged at is the one that you named";
 
+/// A worker's words, such as its models' names, without what a terminal would obey.
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
 fn claim(about: &'static str, holds: impl Into<String>, anchor: impl Into<String>) -> Claim {
     let (holds, anchor) = (holds.into(), anchor.into());
     Claim {
@@ -142,7 +147,11 @@ impl Verdict {
             anchor,
         } in &self.claims
         {
-            println!("  {about:<10} {holds}\n             by {anchor}");
+            println!(
+                "  {about:<10} {}\n             by {}",
+                plain(holds),
+                plain(anchor)
+            );
         }
         println!("not proved:");
         for line in &self.not_proved {
@@ -160,9 +169,11 @@ impl Verdict {
             }
             Recall::Before { at_unix_s, changes } => {
                 for Change { what, before, now } in changes {
-                    let shown = |value: &Option<String>| value.clone().unwrap_or("none".into());
+                    let shown =
+                        |value: &Option<String>| value.as_deref().map_or("none".into(), plain);
                     println!(
-                        "ALERT: {what} changed since {}: was {}, is {}",
+                        "ALERT: {} changed since {}: was {}, is {}",
+                        plain(what),
                         day(*at_unix_s),
                         shown(before),
                         shown(now)
