@@ -150,3 +150,49 @@ async fn ctrl_c_cancels_the_answer_and_a_second_one_ends() {
     let client = world.client().unwrap();
     assert_eq!(client.budget().cumulative(), Ok(settlement::Nano(32_000)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_is_told_what_was_verified_and_is_not_steered() {
+    let mut has = Command::new("script");
+    if has.arg("--version").stdout(Stdio::null()).status().is_err() {
+        without::skip("a terminal", "there is no script(1)");
+        return;
+    }
+    let script = Script::of(&[("", "Clear \u{1b}[2J\u{7}this.")]);
+    let world = World::scripted(script).await;
+    configured(&world);
+    let program = env!("CARGO_BIN_EXE_chrysalis");
+    let line = format!("{program} {} --model {SCRIPTED}", CHAT.join(" "));
+    let mut command = Command::new("script");
+    command
+        .args(["-qec", &line, "/dev/null"])
+        .current_dir(world.directory.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let run = move || {
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(b"Why?\n/nonsense\n/quit\n").unwrap();
+        let output = child.wait_with_output().unwrap();
+        drop(stdin);
+        output
+    };
+    let output = tokio::task::spawn_blocking(run).await.unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{shown}");
+    for part in [
+        "worker verified: the quote leads to an insecure test root",
+        "> ",
+        "Clear [2Jthis.",
+        "verified: receipt",
+        "no such command",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert!(!shown.contains('\u{1b}'), "{shown:?}");
+    // A pipe gets the answer as it is.
+    let more = ["--model", SCRIPTED];
+    let directory = world.directory.path();
+    let ran = chrysalis(directory, &[&CHAT[..], &more].concat(), "Why?\n").await;
+    assert_eq!(ran.out, "Clear \u{1b}[2J\u{7}this.\n", "{}", ran.err);
+}
