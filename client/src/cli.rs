@@ -196,10 +196,15 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Err(error) => {
             let sentence = told(&error);
             eprintln!("chrysalis: {sentence}");
+            let is_misuse = error.is::<Misuse>();
             if wants_json() {
-                println!("{}", json!({ "error": sentence }));
+                let mut object = json!({ "error": sentence });
+                if is_misuse {
+                    object["fault"] = "arguments".into();
+                }
+                println!("{object}");
             }
-            match error.is::<Misuse>() {
+            match is_misuse {
                 true => ExitCode::from(2),
                 false => ExitCode::FAILURE,
             }

@@ -43,9 +43,10 @@ const NEVER_PROVED: [&str; 5] = [
 const NOT_OF_A_WORKER: [&str; 1] =
     ["answers: nothing was asked; each answer has a receipt of its own"];
 /// Of a job.
-const NOT_OF_A_JOB: [&str; 3] = [
+const NOT_OF_A_JOB: [&str; 4] = [
     "text: that a prompt or an answer is the one of this receipt, which commits to both under a salt that is not here",
     "time: when the job ran; the worker's clock is its host's, and nothing here is anchored in a public record",
+    "payer: who holds the payer key",
     "payment: that the channel held the amount and the voucher was claimed; a TON node knows",
 ];
 const NO_VOUCHER: &str = "voucher: none is in this file";
@@ -259,7 +260,10 @@ fn job_claims(job: &ProvenJob) -> Vec<Claim> {
                 "{} nanoTON for {} + {} tokens ({} cached), at most what the payer allowed ({})",
                 receipt.cost, usage.prompt, usage.completion, usage.cached, receipt.cost_max
             ),
-            "the attested prices, and the cap that the payer's key signed",
+            format!(
+                "the attested prices, and the cap that payer key {} signed",
+                hex::encode(job.payer_key())
+            ),
         ),
     ];
     if let Some(voucher) = job.voucher() {

@@ -110,6 +110,7 @@ mod verified {
     pub struct ProvenJob {
         worker: AttestedWorker,
         receipt: SignedReceipt,
+        payer_key: [u8; 32],
         voucher: Option<VerifiedVoucher>,
     }
 
@@ -152,6 +153,7 @@ mod verified {
             Ok(ProvenJob {
                 worker,
                 receipt,
+                payer_key: self.payer_key,
                 voucher,
             })
         }
@@ -188,6 +190,11 @@ mod verified {
         /// What it signed.
         pub fn receipt(&self) -> &SignedReceipt {
             &self.receipt
+        }
+
+        /// The key that signed the cap in the receipt.
+        pub fn payer_key(&self) -> &[u8; 32] {
+            &self.payer_key
         }
 
         /// What the payer promised for it.

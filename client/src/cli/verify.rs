@@ -102,7 +102,9 @@ pub(super) async fn verify(arguments: VerifyArguments) -> anyhow::Result<ExitCod
         let code = error.downcast_ref::<ClientError>().map(ClientError::code);
         println!(
             "{}",
-            json!({"verified": false, "target": arguments.target, "code": code, "reason": reason})
+            json!({
+                "verified": false, "target": arguments.target, "code": code, "reason": reason, "error": reason,
+            })
         );
     } else {
         println!("not verified: {}: {reason}", arguments.target);
