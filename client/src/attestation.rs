@@ -6,10 +6,10 @@ use crate::limits::{REPLY_BYTES_MAX, SMALL_FILE_BYTES_MAX};
 use crate::session::{proxy_error, proxy_refused, random, unix_s};
 use crate::transport::{Ask, Transport};
 use crate::trust::{Minimum, Platform, TrustStore};
-use attest::{Manifest, Policy, Root, RootClass};
+use attest::{Manifest, Peer, Policy, Root, RootClass};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use wire::{AttestedWorker, Bundle, Evidence, Expected, Keyset, NotTrusted};
+use wire::{AttestedWorker, Bundle, Evidence, Expected, Keyset, NotTrusted, Proof, ProvenJob};
 
 /// What a worker is held against.
 pub struct Verifier {
@@ -58,15 +58,20 @@ impl Challenged {
 
     /// What the keyset says of its provider, for who has no channel with one. It proves nothing: [`Verifier::verify`] does.
     pub fn claimed(&self, profile: &str) -> Result<Expected, NotTrusted> {
-        let bundle = Bundle::decode(&self.evidence)?;
-        let keyset = Keyset::decode(&Evidence::decode(&bundle.evidence)?.keyset)?;
-        Ok(Expected {
-            profile: profile.into(),
-            chain: keyset.chain,
-            payee: keyset.payee,
-            payee_key: keyset.payee_key,
-        })
+        claimed(&self.evidence, profile)
     }
+}
+
+/// What the keyset in a bundle says of its provider.
+fn claimed(bundle: &[u8], profile: &str) -> Result<Expected, NotTrusted> {
+    let bundle = Bundle::decode(bundle)?;
+    let keyset = Keyset::decode(&Evidence::decode(&bundle.evidence)?.keyset)?;
+    Ok(Expected {
+        profile: profile.into(),
+        chain: keyset.chain,
+        payee: keyset.payee,
+        payee_key: keyset.payee_key,
+    })
 }
 
 impl Verifier {
@@ -100,11 +105,8 @@ impl Verifier {
         challenged: Challenged,
         expected: &Expected,
     ) -> Result<Attestation, ClientError> {
-        let (root, now) = (self.root.class(), unix_s()?);
-        let minimum = self.minimum.under(root);
-        let seen = self.trust.tcb_evaluation_number(root)?;
-        let mut policy = Policy::from_manifest(&self.manifest);
-        policy.tcb_evaluation_number_min = minimum.tcb_evaluation_number.max(seen);
+        let now = unix_s()?;
+        let policy = self.policy(self.trust.tcb_evaluation_number(self.root.class())?);
         let Challenged {
             proxy,
             nonce,
@@ -113,12 +115,7 @@ impl Verifier {
         } = challenged;
         let worker = wire::attest(&evidence, &nonce, &policy, &self.root, expected, now)?;
         let peer = worker.peer();
-        if peer.tcb_level_unix_s < minimum.tcb_unix_s {
-            return Err(ClientError::PlatformTooOld {
-                level_unix_s: peer.tcb_level_unix_s,
-                min_unix_s: minimum.tcb_unix_s,
-            });
-        }
+        self.check_level(peer)?;
         let platform = self.trust.remember(&proxy, peer)?;
         if platform == Platform::Another {
             let ppid = hex::encode(&peer.ppid);
@@ -135,6 +132,45 @@ impl Verifier {
             took: since.elapsed(),
             verified_at_unix_s: now,
         })
+    }
+
+    /// Verifies the proof of a job, offline: for the payee that its own keyset names, and now or at a moment that the
+    /// asker vouches for. Evidence that is judged at such a moment is not held against collateral that came later.
+    pub fn verify_proof(
+        &self,
+        proof: &Proof,
+        at_unix_s: Option<u64>,
+    ) -> Result<ProvenJob, ClientError> {
+        let (at, seen) = match at_unix_s {
+            Some(at) => (at, 0),
+            None => {
+                let seen = self.trust.tcb_evaluation_number(self.root.class())?;
+                (unix_s()?, seen)
+            }
+        };
+        let expected = claimed(&proof.bundle, self.manifest.profile())?;
+        let job = proof.verify(&self.policy(seen), &self.root, &expected, at)?;
+        self.check_level(job.worker().peer())?;
+        Ok(job)
+    }
+
+    /// What the manifest says, under collateral that is at least as new as what is configured and was seen.
+    fn policy(&self, seen: u32) -> Policy {
+        let minimum = self.minimum.under(self.root.class());
+        let mut policy = Policy::from_manifest(&self.manifest);
+        policy.tcb_evaluation_number_min = minimum.tcb_evaluation_number.max(seen);
+        policy
+    }
+
+    fn check_level(&self, peer: &Peer) -> Result<(), ClientError> {
+        let min_unix_s = self.minimum.under(self.root.class()).tcb_unix_s;
+        match peer.tcb_level_unix_s {
+            level_unix_s if level_unix_s < min_unix_s => Err(ClientError::PlatformTooOld {
+                level_unix_s,
+                min_unix_s,
+            }),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -11,7 +11,7 @@
 mod keysets;
 mod spender;
 
-pub use keysets::KnownKeyset;
+pub use keysets::{KeptEvidence, KnownKeyset, NoProof};
 pub use spender::{DEFAULT, KeyLimits, Limits, Reservation, Spender, Spent};
 
 use crate::session::unix_s;
@@ -110,6 +110,9 @@ const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS spent_by_day ON spent (day, key);
     CREATE TABLE IF NOT EXISTS keysets (
         digest BLOB PRIMARY KEY, keyset BLOB NOT NULL, root TEXT NOT NULL, at_unix_s INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS evidence (
+        keyset BLOB PRIMARY KEY, bundle BLOB NOT NULL, nonce BLOB NOT NULL
     ) STRICT;
 ";
 

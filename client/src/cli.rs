@@ -1,25 +1,26 @@
 //! The command line. Data goes to stdout, messages to stderr; 0 is success, 1 a refusal or failure, 2 misuse.
 
 mod channel;
+mod chat;
+mod init;
+mod verify;
 mod wallet;
 
-use crate::attestation::{Attestation, Verifier};
+use crate::attestation::Attestation;
 use crate::budget::Spender;
-use crate::client::{Answer, Client};
+use crate::client::Client;
 use crate::config::Config;
 use crate::files::{api_key, new_key, private_directory};
 use crate::limits::REQUEST_BYTES_MAX;
-use crate::objects::{attestation_object, embeddings_object, x_job};
+use crate::objects::{attestation_object, embeddings_object, root_words};
 use crate::openai::Delivery;
 use crate::serve::{Access, Unknown, serve};
-use crate::transport::Transport;
-use crate::trust::{Minimum, Platform, TrustStore};
+use crate::trust::Platform;
 use anyhow::Context;
-use attest::RootClass;
 use axum::serve::Listener;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use serde_json::{Value, json};
-use std::io::{Read, Write};
+use serde_json::json;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -49,30 +50,22 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Say whether the worker behind a proxy is what a manifest says. Needs no wallet, no channel and no money.
+    /// Say whether an endpoint, a proof file or a receipt is what it claims. Needs no wallet and no money.
     #[command(
-        after_help = "Exit code: 0 yes, 1 no or unknown, 2 misuse.\n\nExample:\n  \
-        chrysalis verify http://provider.example:9000 --manifest manifest.json"
+        after_help = "An endpoint is challenged now; a proof file and a receipt are judged offline. The first line is the \
+        verdict; then come the claims with what proves each, what was not proved, and an alert for what changed since \
+        the last time.\n\nExit code: 0 verified, 1 not verified, 2 misuse.\n\nExample:\n  \
+        chrysalis verify http://provider.example:9000 --manifest manifest.json\n  \
+        chrysalis verify answer.proof --manifest manifest.json"
     )]
-    Verify {
-        /// The proxy, http://host:port.
-        url: String,
-        /// The manifest of expected registers: built by you, or fetched and checked with image-builder.
-        #[arg(long, value_name = "FILE")]
-        manifest: PathBuf,
-        /// Trust this root (a DER file) instead of Intel's. For simulated machines: nothing under it is confidential.
-        #[arg(long, value_name = "FILE")]
-        insecure_test_root: Option<PathBuf>,
-        /// What was learned about platforms before [default: in the user's state directory]
-        #[arg(long, value_name = "FILE")]
-        trust: Option<PathBuf>,
-        /// Also write the evidence to this file; `measurements bundle verify` reads it, with the nonce that is printed.
-        #[arg(long, value_name = "FILE")]
-        bundle: Option<PathBuf>,
-        /// Print one JSON object.
-        #[arg(long)]
-        json: bool,
-    },
+    Verify(verify::VerifyArguments),
+    /// Write the proof of a paid job to a file: evidence, receipt and voucher, for `chrysalis verify`.
+    #[command(
+        after_help = "It holds neither prompt nor answer. It shows the payer's key, the channel, the model, token counts \
+        and the amount promised.\n\nExample:\n  \
+        chrysalis proof RECEIPT_ID --config client.yaml --out answer.proof"
+    )]
+    Proof(verify::ProofArguments),
     /// Embed the texts on standard input, one a line, and print the OpenAI API's JSON.
     #[command(
         after_help = "Texts come from standard input: other users can read a program's arguments.\n\n\
@@ -85,10 +78,12 @@ enum Command {
         #[arg(long)]
         model: Option<String>,
     },
-    /// Ask the question on standard input; the answer streams to stdout and is verified at its end.
+    /// Talk with a model: each line is a question, each answer streams to stdout and is verified at its end.
     #[command(
-        after_help = "The question comes from standard input: other users can read a program's arguments.\n\n\
-        Example:\n  echo 'Why is the sky blue?' | chrysalis chat --config client.yaml"
+        after_help = "Questions come from standard input: other users can read a program's arguments. At a terminal, \
+        /help lists the commands; Ctrl-C cancels an answer, and pressed again it ends the program.\n\n\
+        Example:\n  chrysalis chat --config client.yaml --system 'Answer in one sentence.'\n  \
+        echo 'Why is the sky blue?' | chrysalis chat --config client.yaml"
     )]
     Chat {
         #[command(flatten)]
@@ -96,13 +91,23 @@ enum Command {
         /// The model [default: the worker's first for chat]
         #[arg(long)]
         model: Option<String>,
-        /// The maximum number of completion tokens.
+        /// What the model is told before the conversation.
+        #[arg(long, value_name = "TEXT")]
+        system: Option<String>,
+        /// The maximum number of completion tokens of an answer.
         #[arg(long)]
         max_tokens: Option<u32>,
-        /// Print one JSON object instead of streaming.
+        /// All of standard input is one question; print one JSON object instead of streaming.
         #[arg(long)]
         json: bool,
     },
+    /// Make a directory to work in: keys, configuration, manifest; with --simulate test funds and a channel, too.
+    #[command(
+        after_help = "The worker is verified first; its keyset names payee, chain and model roots. Nothing is written over.\n\n\
+        Example:\n  chrysalis init desk --proxy http://provider.example:9000 --manifest manifest.json \\\n    \
+        --model tiny-chat=model --toncenter http://toncenter.example:8081"
+    )]
+    Init(init::InitArguments),
     /// Serve the OpenAI API on the loopback interface or on a socket.
     Serve {
         #[command(flatten)]
@@ -193,45 +198,60 @@ pub fn run(arguments: Arguments) -> ExitCode {
         }
     };
     match runtime.block_on(dispatch(arguments.command)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             let sentence = told(&error);
             eprintln!("chrysalis: {sentence}");
+            let is_misuse = error.is::<Misuse>();
             if wants_json() {
-                println!("{}", json!({ "error": sentence }));
+                let mut object = json!({ "error": sentence });
+                if is_misuse {
+                    object["fault"] = "arguments".into();
+                }
+                println!("{object}");
             }
-            ExitCode::FAILURE
+            match is_misuse {
+                true => ExitCode::from(2),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
 
-async fn dispatch(given: Command) -> anyhow::Result<()> {
-    match given {
+/// Arguments that are understood and make no sense together, or name what is not there. Ends with 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Misuse(String);
+
+async fn dispatch(given: Command) -> anyhow::Result<ExitCode> {
+    let done = match given {
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut command(), "chrysalis", &mut std::io::stdout());
             Ok(())
         }
         Command::Attest { common, json } => attest(&open(&common)?, json).await,
-        Command::Verify {
-            url,
-            manifest,
-            insecure_test_root,
-            trust,
-            bundle,
-            json,
-        } => {
-            let trust = trust.map_or_else(TrustStore::default_path, Ok)?;
-            let root = insecure_test_root.as_deref();
-            let verifier = Verifier::open(&manifest, root, &trust, Minimum::default())?;
-            verify(&Transport::new(&url)?, &verifier, bundle, json).await
-        }
+        Command::Verify(arguments) => return verify::verify(arguments).await,
+        Command::Proof(arguments) => verify::proof(arguments).await,
         Command::Embed { common, model } => embed(&open(&common)?, model).await,
         Command::Chat {
             common,
             model,
+            system,
             max_tokens,
             json,
-        } => chat(&open(&common)?, model, max_tokens, json).await,
+        } => {
+            let options = chat::ChatOptions {
+                model,
+                system,
+                max_tokens,
+            };
+            let client = open(&common)?;
+            match json {
+                true => chat::once(&client, options).await,
+                false => chat::lines(&client, options).await,
+            }
+        }
+        Command::Init(arguments) => init::init(arguments).await,
         Command::Serve {
             common,
             listen,
@@ -252,7 +272,8 @@ async fn dispatch(given: Command) -> anyhow::Result<()> {
             }
             Ok(())
         }
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn open(common: &Common) -> anyhow::Result<Client> {
@@ -270,36 +291,6 @@ async fn attest(client: &Client, json: bool) -> anyhow::Result<()> {
         true => println!("{}", attestation_object(&session)),
         false => show_attestation(&session),
     }
-    Ok(())
-}
-
-async fn verify(
-    proxy: &Transport,
-    verifier: &Verifier,
-    bundle: Option<PathBuf>,
-    json: bool,
-) -> anyhow::Result<()> {
-    let attestation = match crate::attestation::verify(proxy, verifier).await {
-        Ok(attestation) => attestation,
-        Err(error) if json => {
-            println!(
-                "{}",
-                json!({"verified": false, "code": error.code(), "reason": error.to_string()})
-            );
-            return Err(error.into());
-        }
-        Err(error) => return Err(anyhow::Error::from(error).context("no")),
-    };
-    if let Some(path) = bundle {
-        std::fs::write(&path, attestation.bundle())
-            .with_context(|| format!("writing {}", path.display()))?;
-    }
-    if json {
-        println!("{}", attestation_object(&attestation));
-        return Ok(());
-    }
-    println!("yes: the worker at {proxy} is what the manifest says");
-    show_attestation(&attestation);
     Ok(())
 }
 
@@ -355,13 +346,6 @@ fn prompt() -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn root_words(root: RootClass) -> &'static str {
-    match root {
-        RootClass::Intel => "Intel's root",
-        RootClass::InsecureTest => "an insecure test root: simulated, not confidential",
-    }
-}
-
 async fn embed(client: &Client, model: Option<String>) -> anyhow::Result<()> {
     let text = prompt()?;
     let texts: Vec<&str> = text.lines().collect();
@@ -371,61 +355,6 @@ async fn embed(client: &Client, model: Option<String>) -> anyhow::Result<()> {
         .await?;
     println!("{}", embeddings_object(&answer, Delivery::default()));
     Ok(())
-}
-
-async fn chat(
-    client: &Client,
-    model: Option<String>,
-    max_tokens: Option<u32>,
-    json: bool,
-) -> anyhow::Result<()> {
-    let text = prompt()?;
-    let text = text.trim_end_matches(['\r', '\n']);
-    let model = pick(client, model, crate::Endpoint::Chat).await?;
-    let mut body = json!({"model": model, "messages": [{"role": "user", "content": text}]});
-    if let Some(max) = max_tokens {
-        body["max_tokens"] = max.into();
-    }
-    let mut sink = |event: &Value| {
-        if let (false, Some(chunk)) = (
-            json,
-            event
-                .pointer("/choices/0/delta/content")
-                .and_then(Value::as_str),
-        ) {
-            print!("{chunk}");
-            // A closed pipe is the reader's affair; the answer is still verified and paid.
-            let _ = std::io::stdout().flush();
-        }
-    };
-    let answer = client.chat(&body, &mut sink).await;
-    if !json {
-        println!();
-    }
-    let answer = answer?;
-    if json {
-        println!("{}", chat_object(&answer));
-    }
-    eprintln!(
-        "verified: receipt {}, {} + {} tokens, {} paid from the channel",
-        answer.payment.receipt,
-        answer.usage.prompt,
-        answer.usage.completion,
-        answer.payment.cost.in_ton()
-    );
-    Ok(())
-}
-
-fn chat_object(answer: &Answer) -> Value {
-    json!({
-        "text": answer.text,
-        "tokens": answer.usage.completion,
-        "prompt_tokens": answer.usage.prompt,
-        "delivered": answer.delivered,
-        "first_token_ms": answer.first_token.as_millis() as u64,
-        "total_ms": answer.total.as_millis() as u64,
-        "x_job": x_job(answer),
-    })
 }
 
 async fn pick(

@@ -1,7 +1,7 @@
 //! The stages of a job behind a few calls: attest, ask, verify, pay.
 
 use crate::attestation::{Challenged, Verifier};
-use crate::budget::{Budget, KnownKeyset, Spender};
+use crate::budget::{Budget, KeptEvidence, KnownKeyset, Spender};
 use crate::chain::{self, Channel};
 use crate::config::{Config, ConfigError, read_key};
 use crate::error::{ClientError, Executed};
@@ -84,17 +84,8 @@ impl Client {
     /// Reads the files that the configuration names and locks the state file. A test root counts only if
     /// `test_root_confirmed` says that the command line names it ([`Config::confirm_test_root`]).
     pub fn open(config: Config, test_root_confirmed: bool) -> Result<Self, ClientError> {
-        let test_root = match &config.insecure_test_root {
-            None => None,
-            Some(path) if !test_root_confirmed => {
-                return Err(ConfigError(format!(
-                    "it names the test root {}; confirm it with --insecure-test-root, or remove the line to trust Intel's",
-                    path.display()
-                ))
-                .into());
-            }
-            Some(path) => Some(path.as_path()),
-        };
+        config.refuse_unconfirmed_test_root(test_root_confirmed)?;
+        let test_root = config.insecure_test_root.as_deref();
         let trust = match &config.trust {
             Some(path) => path.clone(),
             None => TrustStore::default_path()?,
@@ -179,11 +170,16 @@ impl Client {
             self.heal()
         );
         let session = Session::open(challenged?, channel?, Arc::clone(&self.shared))?;
-        self.shared.budget.remember(&KnownKeyset {
+        let known = KnownKeyset {
             keyset: session.keyset().clone(),
             root: session.root().to_string(),
             verified_at_unix_s: session.verified_at_unix_s(),
-        })?;
+        };
+        let evidence = KeptEvidence {
+            bundle: session.bundle().to_vec(),
+            nonce: *session.nonce(),
+        };
+        self.shared.budget.remember(&known, &evidence)?;
         if let Err(error) = healed {
             tracing::warn!("the payee's record of this channel could not be used: {error}");
         }

@@ -238,6 +238,17 @@ impl Config {
         }
     }
 
+    /// Refuses a test root that only the file names.
+    pub(crate) fn refuse_unconfirmed_test_root(&self, confirmed: bool) -> Result<(), ConfigError> {
+        match &self.insecure_test_root {
+            Some(path) if !confirmed => Err(ConfigError(format!(
+                "it names the test root {}; confirm it with --insecure-test-root, or remove the line to trust Intel's",
+                path.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// What its owner allows to be spent.
     pub fn limits(&self) -> Limits {
         let keys = self.keys.iter().map(|key| {

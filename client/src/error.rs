@@ -5,7 +5,7 @@ use crate::config::ConfigError;
 use crate::limits::FOREIGN_TEXT_CHARS_MAX;
 use crate::tokens::TokensError;
 use settlement::ChargeError;
-use wire::{JobFailure, NotTrusted, ReceiptRefused, RefusalCode, SealError};
+use wire::{JobFailure, NotProven, NotTrusted, ReceiptRefused, RefusalCode, SealError};
 
 /// Whose fault a failure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +69,8 @@ pub enum ClientError {
         "the platform's level is of {}, and {} is the oldest accepted", day(*level_unix_s), day(*min_unix_s)
     )]
     PlatformTooOld { level_unix_s: u64, min_unix_s: u64 },
+    #[error(transparent)]
+    Proof(#[from] NotProven),
     #[error("host-proxy cannot be reached: {0}")]
     Unreachable(String),
     #[error("host-proxy refused the {what}: {message} ({code})")]
@@ -146,7 +148,7 @@ impl ClientError {
             Config(_) | Budget(_) | Sealing(_) | Internal(_) => Fault::Ourselves,
             Request { .. } | UnknownField { .. } | ContextLength { .. } => Fault::Caller,
             Model { .. } | ReaderTooSlow => Fault::Caller,
-            NotTrusted(_) | PlatformTooOld { .. } => Fault::Guest,
+            NotTrusted(_) | Proof(_) | PlatformTooOld { .. } => Fault::Guest,
             Unreachable(_) | ProxyRefused { .. } | ProxyMisbehaved { .. } => Fault::Proxy,
             UnknownSigner | Cut(_) | Deadline(_) | RefusedAnother(_) | ChargeMismatch => {
                 Fault::Proxy
@@ -226,6 +228,7 @@ impl ClientError {
             Budget(BudgetError::DayLimit { .. }) => "day_limit_reached",
             Budget(_) => "budget_exceeded",
             NotTrusted(_) | PlatformTooOld { .. } => "attestation_failed",
+            Proof(_) => "bad_proof",
             Unreachable(_) => "proxy_unreachable",
             ProxyRefused { .. } => "proxy_refused",
             ProxyMisbehaved { .. } | UnknownSigner => "proxy_misbehaved",
@@ -263,7 +266,7 @@ impl ClientError {
                 | BudgetError::DayLimit { .. },
             ) => 429,
             Budget(_) => 402,
-            NotTrusted(_) | PlatformTooOld { .. } => 424,
+            NotTrusted(_) | Proof(_) | PlatformTooOld { .. } => 424,
             Deadline(_) => 504,
             GuestRefused(RefusalCode::Exposure { .. } | RefusalCode::CostMax) => 402,
             GuestRefused(RefusalCode::Replay) => 409,

@@ -77,6 +77,14 @@ pub(crate) fn new_key(path: &Path) -> Result<[u8; 32], ConfigError> {
     Ok(SigningKey::from_bytes(&seed).verifying_key().to_bytes())
 }
 
+/// Writes a new file; one that is there is left alone and refused.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), ConfigError> {
+    let refuse = |e: std::io::Error| ConfigError(format!("{}: {e}", path.display()));
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(path);
+    { file.map_err(refuse)? }.write_all(bytes).map_err(refuse)
+}
+
 /// The key that applications show to the sidecar: read from its file, or drawn and written there.
 pub fn api_key(path: &Path) -> Result<Zeroizing<String>, ConfigError> {
     let refuse = |e: std::io::Error| ConfigError(format!("{}: {e}", path.display()));

@@ -40,6 +40,7 @@ mod shape;
 pub mod tokens;
 pub mod transport;
 pub mod trust;
+pub mod verdict;
 
 // The public interface is:
 pub use attestation::{Attestation, Verifier, verify};

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 /// A key file: 64 hexadecimal characters and a line end.
 pub const KEY_FILE_BYTES_MAX: u64 = 128;
+/// A proof file, or a receipt in an object of JSON.
+pub const PROOF_FILE_BYTES_MAX: u64 = wire::limits::PROOF_BYTES_MAX as u64;
 /// A test root certificate or a manifest is far below this.
 pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -41,6 +43,8 @@ pub const STOPS_MAX: usize = 4;
 /// One stop sequence.
 pub const STOP_BYTES_MAX: usize = 256;
 
+/// How long a program that ends waits for the receipts of jobs that it cancelled: what is paid now need not stay set aside.
+pub const CANCEL_GRACE: Duration = Duration::from_secs(10);
 /// For one attestation: a channel read, a challenge and the payee's record at the same time.
 pub const ATTEST_TIME_MAX: Duration = Duration::from_secs(35);
 /// How old a check may be that the health of this sidecar is told by.

@@ -4,12 +4,21 @@ use crate::attestation::Attestation;
 use crate::client::Answer;
 use crate::openai::{Delivery, calls, logprobs};
 
+use attest::RootClass;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use settlement::Nano;
 
 /// The unit of all amounts here.
 pub(crate) const CURRENCY: &str = "nanoTON";
+
+/// Whose root stands behind a quote.
+pub(crate) fn root_words(root: RootClass) -> &'static str {
+    match root {
+        RootClass::Intel => "Intel's root",
+        RootClass::InsecureTest => "an insecure test root: simulated, not confidential",
+    }
+}
 
 /// What was verified of a worker.
 pub(crate) fn attestation_object(attestation: &Attestation) -> Value {

@@ -4,6 +4,10 @@
 //! host alone: it is the highest of one compiled in, one configured, and all that were ever seen under a root. The
 //! identity of each provider's platforms is remembered, so that another machine behind the same address is announced.
 
+mod targets;
+
+pub use targets::{Change, Recall, Seen};
+
 use crate::config::ConfigError;
 use crate::files::make_private;
 use crate::limits::{INTEL_TCB_EVALUATION_NUMBER_MIN, INTEL_TCB_UNIX_S_MIN};
@@ -70,6 +74,7 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS platforms (
         provider TEXT NOT NULL, root TEXT NOT NULL, ppid BLOB NOT NULL, PRIMARY KEY (provider, root, ppid)
     ) STRICT;
+    CREATE TABLE IF NOT EXISTS targets (target TEXT PRIMARY KEY, seen TEXT NOT NULL, at_unix_s INTEGER NOT NULL) STRICT;
 ";
 
 impl TrustStore {

@@ -1,5 +1,6 @@
 //! Whole paths of the client against a proxy that may misbehave: a typed error, or a whole verified answer.
 
+mod developer;
 mod endpoint;
 mod page;
 mod sdks;

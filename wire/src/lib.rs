@@ -25,6 +25,7 @@ mod evidence;
 mod frame;
 mod keyset;
 pub mod limits;
+mod proof;
 mod read;
 mod receipt;
 mod record;
@@ -45,6 +46,7 @@ pub use envelope::{Endpoint, Envelope, EnvelopeRefused, SignedEnvelope};
 pub use evidence::{Bundle, Delegation, Endorsement, Event, Evidence};
 pub use frame::{Frame, FrameDecoder, FrameError, FrameKind};
 pub use keyset::{KemKey, Keyset, ModelOffer, Padding, Prices, Usage, registers_digest};
+pub use proof::{Proof, SignedReceipt};
 pub use read::{PayerRead, ReadRefused};
 pub use receipt::{
     AnswerClaims, Finish, Receipt, ReceiptCore, ReceiptRefused, RequestClaims, Timings,
@@ -61,5 +63,6 @@ pub use seal::{
 #[cfg(feature = "client")]
 pub use {
     attested::{AttestedWorker, Expected, NotTrusted, attest},
+    proof::{NotProven, ProvenJob},
     seal::{ResponseOpener, SealedJob, seal_job},
 };

@@ -76,6 +76,8 @@ pub const EVIDENCE_BYTES_MAX: usize = 64 * 1024;
 pub const BUNDLE_BYTES_MAX: usize = 512 * 1024;
 /// Intel's collateral for one platform is about 20 KiB of JSON.
 pub const COLLATERAL_BYTES_MAX: usize = 256 * 1024;
+/// A proof of one job: a bundle, a receipt, a voucher and fields of fixed size.
+pub const PROOF_BYTES_MAX: usize = BUNDLE_BYTES_MAX + RECEIPT_BYTES_MAX + STATEMENT_BYTES_MAX + 256;
 /// A signed refusal.
 pub const REFUSAL_BYTES_MAX: usize = 512;
 /// A guest's measured configuration: 32 models take about 20 KiB.

@@ -2,8 +2,8 @@
 
 use super::{Budget, BudgetError, signed, storage};
 use rusqlite::{OptionalExtension, params};
-use settlement::Nano;
-use wire::{Keyset, KeysetDigest};
+use settlement::{Nano, SignedVoucher};
+use wire::{Keyset, KeysetDigest, Proof, ReceiptDigest};
 
 /// A keyset that belonged to an attested worker when it was written down.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,12 +16,41 @@ pub struct KnownKeyset {
     pub verified_at_unix_s: u64,
 }
 
+/// The evidence that a keyset was verified by, as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptEvidence {
+    /// `wire::Bundle::encode`.
+    pub bundle: Vec<u8>,
+    /// The challenge that it answers.
+    pub nonce: [u8; 32],
+}
+
+/// Why the books have no proof of a job.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
+pub enum NoProof {
+    #[error(transparent)]
+    Books(#[from] BudgetError),
+    #[error("no receipt of that id is on file")]
+    Receipt,
+    #[error(
+        "the evidence of keyset {0} is not on file; it is kept of the newest {EVIDENCE_MAX} keysets"
+    )]
+    Evidence(KeysetDigest),
+}
+
+/// Evidence on file, of the newest keysets: 256 of some 40 KiB, ten MiB.
+const EVIDENCE_MAX: u32 = 256;
 /// Keysets on file: three years of a worker that restarts daily. The oldest go first.
 const KEYSETS_MAX: u32 = 1024;
 
 impl Budget {
     /// Writes down the keyset of a worker that was verified.
-    pub(crate) fn remember(&self, known: &KnownKeyset) -> Result<(), BudgetError> {
+    pub(crate) fn remember(
+        &self,
+        known: &KnownKeyset,
+        evidence: &KeptEvidence,
+    ) -> Result<(), BudgetError> {
         let connection = self.lock();
         let at = signed(Nano(known.verified_at_unix_s))?;
         let (digest, keyset) = (known.keyset.digest().0, known.keyset.encode());
@@ -37,8 +66,80 @@ impl Budget {
                  (SELECT digest FROM keysets ORDER BY at_unix_s DESC, rowid DESC LIMIT ?1)",
                 [KEYSETS_MAX],
             )
+            .map_err(storage)?;
+        connection
+            .execute(
+                "INSERT OR IGNORE INTO evidence VALUES (?1, ?2, ?3)",
+                params![digest, evidence.bundle, evidence.nonce],
+            )
+            .map_err(storage)?;
+        connection
+            .execute(
+                "DELETE FROM evidence WHERE keyset NOT IN
+                 (SELECT digest FROM keysets ORDER BY at_unix_s DESC, rowid DESC LIMIT ?1)",
+                [EVIDENCE_MAX],
+            )
             .map(drop)
             .map_err(storage)
+    }
+
+    /// The evidence of a keyset that was verified.
+    pub fn evidence(&self, digest: &KeysetDigest) -> Result<Option<KeptEvidence>, BudgetError> {
+        self.lock()
+            .query_row(
+                "SELECT bundle, nonce FROM evidence WHERE keyset = ?1",
+                [digest.0],
+                |row| {
+                    Ok(KeptEvidence {
+                        bundle: row.get(0)?,
+                        nonce: row.get(1)?,
+                    })
+                },
+            )
+            .optional()
+            .map_err(storage)
+    }
+
+    /// The proof of a job that was paid. It is verified by whoever reads it, not here.
+    pub fn proof(&self, digest: &ReceiptDigest) -> Result<Proof, NoProof> {
+        let stored = self.receipt(digest)?.ok_or(NoProof::Receipt)?;
+        let receipt = wire::Receipt::decode(&stored.receipt)
+            .map_err(|e| BudgetError::Storage(e.to_string()))?;
+        let mut proof = self.proof_of(&receipt, self.payer().verifying_key().to_bytes())?;
+        let voucher = self.voucher_of(stored.cumulative)?;
+        // A job that cost nothing has no voucher of its own.
+        let voucher = voucher.filter(|v| v.voucher.usage_root == receipt.unverified().frames.0);
+        proof.voucher = voucher.map(|voucher| voucher.encode());
+        Ok(proof)
+    }
+
+    /// The proof of a receipt that somebody shows, by the evidence on file for its keyset.
+    pub fn proof_of(&self, receipt: &wire::Receipt, payer_key: [u8; 32]) -> Result<Proof, NoProof> {
+        let keyset = receipt.unverified().keyset;
+        let KeptEvidence { bundle, nonce } =
+            self.evidence(&keyset)?.ok_or(NoProof::Evidence(keyset))?;
+        Ok(Proof {
+            version: 1,
+            bundle,
+            nonce,
+            receipt: receipt.encode().to_vec(),
+            payer_key,
+            voucher: None,
+        })
+    }
+
+    fn voucher_of(&self, cumulative: Nano) -> Result<Option<SignedVoucher>, BudgetError> {
+        let bytes: Option<Vec<u8>> = self
+            .lock()
+            .query_row(
+                "SELECT voucher FROM vouchers WHERE cumulative = ?1",
+                [signed(cumulative)?],
+                |row| row.get(0),
+            )
+            .optional()
+            .map_err(storage)?;
+        let decoded = bytes.map(|bytes| SignedVoucher::decode(&bytes)).transpose();
+        decoded.map_err(|e| BudgetError::Storage(e.to_string()))
     }
 
     /// A keyset that was verified.

@@ -214,7 +214,7 @@ fn status(state: &ChannelState) -> &'static str {
     }
 }
 
-fn print(channel: &Channel, json: bool) {
+pub(super) fn print(channel: &Channel, json: bool) {
     let state = &channel.state;
     let rotating = state.pending_at != 0 && state.pending_key != state.payer_key;
     if json {

@@ -2,32 +2,28 @@
 
 use super::jobs::{Given, given};
 use super::{Sidecar, failed, named};
-use crate::budget::KnownKeyset;
+use crate::budget::{KnownKeyset, NoProof};
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::objects::CURRENCY;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use wire::limits::RECEIPT_BYTES_MAX;
-use wire::{AnswerClaims, Receipt, ReceiptCore, ReceiptDigest, RequestClaims};
+use wire::{Receipt, ReceiptCore, ReceiptDigest, SignedReceipt};
 
 /// A receipt on file, by its id.
 pub(super) async fn receipt(
     State(Sidecar { client, .. }): State<Sidecar>,
     Path(id): Path<String>,
 ) -> Response {
-    let mut digest = [0; 32];
-    if hex::decode_to_slice(&id, &mut digest).is_err() {
-        return named(
-            400,
-            "invalid_request",
-            "a receipt's id is 64 hexadecimal characters",
-        );
-    }
-    let stored = match client.receipt(&ReceiptDigest(digest)) {
+    let Some(digest) = digest(&id) else {
+        return named(400, "invalid_request", BAD_ID);
+    };
+    let stored = match client.receipt(&digest) {
         Ok(Some(stored)) => stored,
         Ok(None) => return named(404, "receipt_not_found", "no receipt of that id is on file"),
         Err(error) => return failed(&error),
@@ -55,6 +51,31 @@ pub(super) async fn receipt(
         "verified": true,
     }))
     .into_response()
+}
+
+/// The proof of a job on file, for `chrysalis verify`: evidence, receipt and voucher in one file.
+pub(super) async fn proof(
+    State(Sidecar { client, .. }): State<Sidecar>,
+    Path(id): Path<String>,
+) -> Response {
+    let Some(digest) = digest(&id) else {
+        return named(400, "invalid_request", BAD_ID);
+    };
+    match client.budget().proof(&digest) {
+        Ok(proof) => ([(CONTENT_TYPE, "application/cbor")], proof.encode()).into_response(),
+        Err(missing @ NoProof::Receipt) => named(404, "receipt_not_found", &missing.to_string()),
+        Err(missing @ NoProof::Evidence(_)) => {
+            named(404, "evidence_not_found", &missing.to_string())
+        }
+        Err(NoProof::Books(error)) => failed(&error.into()),
+    }
+}
+
+const BAD_ID: &str = "a receipt's id is 64 hexadecimal characters";
+
+fn digest(id: &str) -> Option<ReceiptDigest> {
+    let mut digest = [0; 32];
+    { hex::decode_to_slice(id, &mut digest).ok() }.map(|()| ReceiptDigest(digest))
 }
 
 /// Where receipts are verified.
@@ -108,7 +129,7 @@ fn checked(
     client: &Client,
     bytes: &[u8],
     payer_key: [u8; 32],
-) -> Result<Result<(ReceiptCore, KnownKeyset), String>, ClientError> {
+) -> Result<Result<(SignedReceipt, KnownKeyset), String>, ClientError> {
     let receipt = match Receipt::decode(bytes) {
         Ok(receipt) => receipt,
         Err(refused) => return Ok(Err(refused.to_string())),
@@ -120,16 +141,8 @@ fn checked(
             "this sidecar never verified a worker with the keyset {keyset}"
         )));
     };
-    // What only the job's two sides know is taken from the receipt itself: prompt and answer are not here.
-    let claims = RequestClaims {
-        envelope: core.envelope,
-        cap: receipt.charge().charge.cap,
-        payer_key,
-        request: core.request,
-        answer: AnswerClaims::Cut { most: core.usage },
-    };
-    Ok(match receipt.verify(&known.keyset, &claims) {
-        Ok(verified) => Ok((verified.core().clone(), known)),
+    Ok(match receipt.verify_alone(&known.keyset, payer_key) {
+        Ok(signed) => Ok((signed, known)),
         Err(refused) => Err(refused.to_string()),
     })
 }

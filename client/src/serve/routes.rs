@@ -58,6 +58,14 @@ pub(super) fn routes() -> Vec<Route> {
             "A receipt on file",
             get(receipts::receipt),
         ),
+        Route {
+            answer: "application/cbor",
+            ..reads(
+                "/v1/receipts/{id}/proof",
+                "Its proof in one file, for `chrysalis verify`",
+                get(receipts::proof),
+            )
+        },
         posts(
             receipts::VERIFY,
             "Whether a receipt was signed by a worker that this sidecar verified; offline",

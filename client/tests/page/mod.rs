@@ -80,7 +80,7 @@ fn has(program: &str, arguments: &[&str]) -> bool {
     output.is_ok_and(|output| output.status.success())
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
@@ -197,7 +197,7 @@ async fn follow(sdks: bool) {
     assert!(serving.is_some());
 }
 
-async fn await_port(port: u16) {
+pub async fn await_port(port: u16) {
     for _ in 0..200 {
         if tokio::net::TcpStream::connect(("127.0.0.1", port))
             .await

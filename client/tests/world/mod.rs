@@ -120,6 +120,18 @@ impl World {
         self.server = tokio::spawn(routes::serve(listener, Arc::clone(&self.guest)));
     }
 
+    /// Another machine, whose maker has another root, behind the same address.
+    pub async fn replace_machine(&mut self) {
+        self.server.abort();
+        let _ = (&mut self.server).await;
+        self.guest = Arc::new(Guest::new(3600, module(Flaws::default()), 1, None));
+        let root = self.directory.path().join("root.der");
+        std::fs::write(root, self.guest.module.root_der()).unwrap();
+        let address = self.address.strip_prefix("http://").unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
+        self.server = tokio::spawn(routes::serve(listener, Arc::clone(&self.guest)));
+    }
+
     /// The channel that the next message to the chain opens.
     pub fn expect_channel(&self, terms: ChannelTerms) {
         *self.guest.coming.lock().unwrap() = Some(terms);
@@ -258,6 +270,11 @@ impl Guest {
 
     pub fn terms(&self) -> ChannelTerms {
         self.terms.lock().unwrap().clone()
+    }
+
+    /// How many jobs were signed for.
+    pub fn jobs(&self) -> u64 {
+        *self.sequence.lock().unwrap()
     }
 
     fn bundle(&self, nonce: &[u8; 32]) -> Vec<u8> {

@@ -138,7 +138,9 @@ pub fn sampling(option: &str, tokens_max: u32) -> Sampling {
 pub fn naive(task: &str, tokens: &[u32], vocabulary: usize) -> Vec<u32> {
     let table: Vec<u32> = (0..vocabulary as u32).map(|n| n.wrapping_mul(n)).collect();
     let wanted = tokens[0];
-    let mut scores: Vec<u32> = { tokens.iter() }.map(|id| id.wrapping_mul(2_654_435) % 977).collect();
+    let mut scores: Vec<u32> = { tokens.iter() }
+        .map(|id| id.wrapping_mul(2_654_435) % 977)
+        .collect();
     begin();
     let found = match task {
         "a naive mask" => {

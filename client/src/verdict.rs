@@ -1,0 +1,280 @@
+//! What was proved of a target, claim by claim with the anchor that proves it, and what was not.
+//!
+//! A [`Verdict`] is made of values that only a verifier makes: an `AttestedWorker` or a `ProvenJob`. It adds no rule of
+//! its own; it puts into words what their types vouch for.
+
+use crate::attestation::Verifier;
+use crate::error::day;
+use crate::objects::root_words;
+use crate::trust::{Change, Recall};
+use serde::Serialize;
+use serde_json::{Value, json};
+use wire::{AttestedWorker, ProvenJob};
+
+/// One thing that was proved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Claim {
+    /// What it is about: `image`, `platform`, `keys`, `payee`, `models`, `freshness`, `receipt`, `cost`, `voucher`.
+    pub about: &'static str,
+    /// What holds.
+    pub holds: String,
+    /// What proves it.
+    pub anchor: String,
+}
+
+/// What was proved of one target, and what was not.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    target: String,
+    claims: Vec<Claim>,
+    not_proved: Vec<&'static str>,
+    recall: Recall,
+}
+
+/// Of every worker.
+const NEVER_PROVED: [&str; 5] = [
+    "attestation key: that none was extracted from a platform; whoever holds one can forge evidence",
+    "builder: who built the image; `image-builder verify` checks its signed statement",
+    "payee: who the payee is, beyond holding the key that endorsed the keyset",
+    "weights: how they were trained; a root only says which files were loaded",
+    "GPU: none takes part in this evidence",
+];
+/// Of an endpoint.
+const NOT_OF_A_WORKER: [&str; 1] =
+    ["answers: nothing was asked; each answer has a receipt of its own"];
+/// Of a job.
+const NOT_OF_A_JOB: [&str; 4] = [
+    "text: that a prompt or an answer is the one of this receipt, which commits to both under a salt that is not here",
+    "time: when the job ran; the worker's clock is its host's, and nothing here is anchored in a public record",
+    "payer: who holds the payer key",
+    "payment: that the channel held the amount and the voucher was claimed; a TON node knows",
+];
+const NO_VOUCHER: &str = "voucher: none is in this file";
+const TIME_GIVEN: &str = "moment: that the evidence was accepted then; the moment it was judged at is the one that you named";
+
+/// A worker's words, such as its models' names, without what a terminal would obey.
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+fn claim(about: &'static str, holds: impl Into<String>, anchor: impl Into<String>) -> Claim {
+    let (holds, anchor) = (holds.into(), anchor.into());
+    Claim {
+        about,
+        holds,
+        anchor,
+    }
+}
+
+impl Verdict {
+    /// Of a worker that answered a challenge of this moment.
+    pub fn of_worker(
+        target: String,
+        worker: &AttestedWorker,
+        verifier: &Verifier,
+        recall: Recall,
+    ) -> Verdict {
+        let mut claims = worker_claims(worker, verifier);
+        claims.push(claim(
+            "freshness",
+            "the evidence was made for this question",
+            "a nonce drawn here is in the quote's report data",
+        ));
+        Verdict {
+            target,
+            claims,
+            not_proved: [&NOT_OF_A_WORKER[..], &NEVER_PROVED].concat(),
+            recall,
+        }
+    }
+
+    /// Of a job; `at_named` where the asker named the moment at which the evidence is judged.
+    pub fn of_job(
+        target: String,
+        job: &ProvenJob,
+        verifier: &Verifier,
+        recall: Recall,
+        at_named: bool,
+    ) -> Verdict {
+        let mut claims = worker_claims(job.worker(), verifier);
+        claims.extend(job_claims(job));
+        let mut not_proved = [&NOT_OF_A_JOB[..], &NEVER_PROVED].concat();
+        if job.voucher().is_none() {
+            not_proved.insert(0, NO_VOUCHER);
+        }
+        if at_named {
+            not_proved.insert(0, TIME_GIVEN);
+        }
+        Verdict {
+            target,
+            claims,
+            not_proved,
+            recall,
+        }
+    }
+
+    /// What is not what it was the last time.
+    pub fn changes(&self) -> &[Change] {
+        match &self.recall {
+            Recall::First => &[],
+            Recall::Before { changes, .. } => changes,
+        }
+    }
+
+    /// For `--json`.
+    pub fn to_json(&self) -> Value {
+        let last = match &self.recall {
+            Recall::First => Value::Null,
+            Recall::Before { at_unix_s, .. } => json!(at_unix_s),
+        };
+        json!({
+            "verified": true,
+            "target": self.target,
+            "claims": self.claims,
+            "not_proved": self.not_proved,
+            "last_verified_at_unix_s": last,
+            "changes": self.changes(),
+        })
+    }
+
+    /// For people: the verdict in the first line.
+    pub fn print(&self) {
+        println!("verified: {}", self.target);
+        self.print_recall();
+        println!("proved:");
+        for Claim {
+            about,
+            holds,
+            anchor,
+        } in &self.claims
+        {
+            println!(
+                "  {about:<10} {}\n             by {}",
+                plain(holds),
+                plain(anchor)
+            );
+        }
+        println!("not proved:");
+        for line in &self.not_proved {
+            println!("  {line}");
+        }
+    }
+
+    fn print_recall(&self) {
+        match &self.recall {
+            Recall::First => {
+                println!("first time: this target was not verified on this machine before")
+            }
+            Recall::Before { at_unix_s, changes } if changes.is_empty() => {
+                println!("unchanged: as on {}", day(*at_unix_s));
+            }
+            Recall::Before { at_unix_s, changes } => {
+                for Change { what, before, now } in changes {
+                    let shown =
+                        |value: &Option<String>| value.as_deref().map_or("none".into(), plain);
+                    println!(
+                        "ALERT: {} changed since {}: was {}, is {}",
+                        plain(what),
+                        day(*at_unix_s),
+                        shown(before),
+                        shown(now)
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn worker_claims(worker: &AttestedWorker, verifier: &Verifier) -> Vec<Claim> {
+    let (peer, keyset) = (worker.peer(), worker.keyset());
+    let root = root_words(peer.root);
+    let manifest = hex::encode(verifier.manifest.digest());
+    let quote = format!("a TDX quote under {root}");
+    let roots = { keyset.models.iter() }.map(|model| format!("{} = {}", model.id, model.root));
+    let roots: Vec<String> = roots.collect();
+    let advisories = match peer.advisories.as_slice() {
+        [] => "no advisories".into(),
+        some => some.join(", "),
+    };
+    vec![
+        claim(
+            "image",
+            format!(
+                "all five registers equal those of the manifest that you gave, profile {}",
+                keyset.profile
+            ),
+            format!("{quote}, and the manifest with digest {manifest}"),
+        ),
+        claim(
+            "platform",
+            format!(
+                "{}, fixes up to {}, {advisories}",
+                peer.tcb_status,
+                day(peer.tcb_level_unix_s)
+            ),
+            format!(
+                "{root}, collateral with evaluation number {}",
+                peer.tcb_evaluation_number
+            ),
+        ),
+        claim(
+            "machine",
+            format!("PPID {}", hex::encode(&peer.ppid)),
+            "the certificate of the platform's attestation key",
+        ),
+        claim(
+            "keys",
+            format!("keyset {} was made by this guest", worker.keyset_digest()),
+            "the quote's report data names the keyset",
+        ),
+        claim(
+            "payee",
+            format!("{} on chain {}", keyset.payee, keyset.chain),
+            "the keyset names it, and its key endorsed the keyset",
+        ),
+        claim(
+            "models",
+            roots.join(", "),
+            "the keyset, which the guest made after it measured them",
+        ),
+    ]
+}
+
+fn job_claims(job: &ProvenJob) -> Vec<Claim> {
+    let receipt = job.receipt();
+    let usage = receipt.usage;
+    let mut claims = vec![
+        claim(
+            "receipt",
+            format!(
+                "job {} ran model {} with root {}",
+                hex::encode(receipt.job),
+                receipt.model,
+                receipt.model_root
+            ),
+            "a signature by the receipt key of the keyset that this evidence commits to",
+        ),
+        claim(
+            "cost",
+            format!(
+                "{} nanoTON for {} + {} tokens ({} cached), at most what the payer allowed ({})",
+                receipt.cost, usage.prompt, usage.completion, usage.cached, receipt.cost_max
+            ),
+            format!(
+                "the attested prices, and the cap that payer key {} signed",
+                hex::encode(job.payer_key())
+            ),
+        ),
+    ];
+    if let Some(voucher) = job.voucher() {
+        claims.push(claim(
+            "voucher",
+            format!(
+                "{} nanoTON promised in all on channel {}, up to this answer",
+                voucher.cumulative, voucher.channel
+            ),
+            "the payer's signature over the amount and the answer's frames",
+        ));
+    }
+    claims
+}
