@@ -1,7 +1,7 @@
 //! Clients that leave at any byte of a job, of a voucher or of an answer, and come back for their receipts when they are lent no more.
 //!
 //! The proxy is the shipped one, over loopback, with its state on the disk. The guest is this test's, with simple books: a job that
-//! arrives is charged whatever becomes of its stream. The shipped guest's books have a test of their own in `guest-agent`.
+//! arrives is charged whatever becomes of its stream.
 
 use super::*;
 use settlement::{Address, ChainId, ChannelTerms, Charge, Nano, SignedCharge, Voucher, Wallet};
