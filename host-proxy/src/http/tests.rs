@@ -1,5 +1,6 @@
 //! The proxy over loopback: HTTP in, a guest on a Unix socket, a ledger for the channel.
 
+mod any_byte;
 mod leaving;
 
 use super::*;
