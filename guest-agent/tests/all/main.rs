@@ -1,6 +1,7 @@
 //! The agent from outside: as a program, and over an in-memory stream.
 
 mod ids;
+mod leaving;
 mod money;
 mod program;
 mod sampling;
