@@ -9,6 +9,11 @@ pub type Listing = (&'static str, usize, &'static str);
 /// All of them.
 pub const LISTED: &[Listing] = &[
     (
+        "engine/src/cuda.rs",
+        1,
+        "asks the loader for the CUDA driver, with the feature `cuda` alone",
+    ),
+    (
         "engine/kernels/src/oblivious/mask.rs",
         2,
         "a mask is hidden from the optimiser, and a secret bit made public, by inline assembly",
