@@ -72,8 +72,8 @@ enum Target {
 pub(super) async fn verify(arguments: VerifyArguments) -> anyhow::Result<ExitCode> {
     let target = target(&arguments)?;
     let config = arguments.config.as_deref().map(Config::read).transpose();
-    let config = config.map_err(|e| Misuse(e.to_string()))?;
-    let verifier = verifier(&arguments, config.as_ref()).map_err(|e| Misuse(e.to_string()))?;
+    let config = config?;
+    let verifier = verifier(&arguments, config.as_ref())?;
     let judged = match target {
         Target::Endpoint(proxy) => endpoint(&proxy, &verifier, &arguments).await,
         Target::Receipt(id) => match own_proof(config.as_ref(), id).await {
@@ -138,9 +138,12 @@ fn target(arguments: &VerifyArguments) -> anyhow::Result<Target> {
 
 fn verifier(arguments: &VerifyArguments, config: Option<&Config>) -> anyhow::Result<Verifier> {
     let manifest = { arguments.manifest.as_ref() }.or(config.map(|config| &config.manifest));
-    let manifest = manifest.context(
-        "give --manifest or --config: without expected registers nothing can be verified",
-    )?;
+    let manifest = manifest.ok_or_else(|| {
+        Misuse(
+            "give --manifest or --config: without expected registers nothing can be verified"
+                .into(),
+        )
+    })?;
     let trust = { arguments.trust.clone() }.or_else(|| config.and_then(|c| c.trust.clone()));
     let trust = trust.map_or_else(TrustStore::default_path, Ok)?;
     let minimum = config.map_or(Ok(Minimum::default()), |config| config.tcb.minimum())?;

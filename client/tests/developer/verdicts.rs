@@ -162,11 +162,19 @@ async fn what_is_not_verified_ends_with_1_and_misuse_with_2() {
             "{object}"
         );
     }
-    let misuse: [&[&str]; 5] = [
+    // A file that is missing, and a test root that nobody confirmed, fail as they do everywhere.
+    let failing: [&[&str]; 2] = [
+        &["a.proof", "--manifest", "gone.json"],
+        &["a.proof", "--config", "client.yaml"],
+    ];
+    for arguments in failing {
+        let ran = run(&world, &[&["verify"], arguments]).await;
+        assert_eq!(ran.code, Some(1), "{arguments:?}: {}{}", ran.out, ran.err);
+    }
+    let misuse: [&[&str]; 4] = [
         &["nothing-of-that-name", "--manifest", "manifest.json"],
         &["a.proof"],
         &[&id, "--manifest", "manifest.json"],
-        &["a.proof", "--config", "client.yaml"],
         &[
             "http://127.0.0.1:1",
             "--manifest",
