@@ -26,6 +26,7 @@ mod error;
 pub mod forward;
 pub mod memory;
 pub mod packed;
+mod parallel_file;
 pub mod reference;
 pub mod scheduler;
 pub mod served;
