@@ -1,6 +1,9 @@
 //! What an application asks, in its words. It goes no further than this program: what is sealed is made of token ids.
 
 use crate::limits::COMPLETION_TOKENS_DEFAULT;
+use crate::tokens::TokensError;
+use model::text::form::Grammar;
+use std::sync::{Arc, OnceLock};
 use wire::Endpoint;
 
 /// A message is a [`Turn`], with the calls that it makes or answers.
@@ -52,6 +55,8 @@ pub struct Conversation {
     pub form: Form,
     /// The path of the form in the request, which errors name.
     pub form_at: &'static str,
+    /// The automaton of the form and of tools that must be called.
+    pub compiled: Compiled,
     /// `enable_thinking`, for templates that ask; `None` leaves it to the template.
     pub thinking: Option<bool>,
     /// Answers, from 1 to [`crate::limits::CHOICES_MAX`]: each is a job of its own.
@@ -70,6 +75,28 @@ pub struct Conversation {
     pub preferences: Preferences,
 }
 
+/// An automaton, compiled by the first job that needs it and shared by all of one request: its answers, its retries. No part of
+/// what is asked, so all are equal.
+#[derive(Debug, Clone, Default)]
+pub struct Compiled(Arc<OnceLock<Result<Option<Arc<Grammar>>, TokensError>>>);
+
+impl Compiled {
+    /// What `compile` makes, the first time.
+    pub(crate) fn or_else(
+        &self,
+        compile: impl FnOnce() -> Result<Option<Grammar>, TokensError>,
+    ) -> Result<Option<Arc<Grammar>>, TokensError> {
+        let made = || Ok(compile()?.map(Arc::new));
+        self.0.get_or_init(made).clone()
+    }
+}
+
+impl PartialEq for Compiled {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 impl Conversation {
     /// A conversation with the OpenAI API's defaults for everything else.
     pub fn new(model: String, messages: Vec<Turn>) -> Self {
@@ -81,6 +108,7 @@ impl Conversation {
             parallel_calls: true,
             form: Form::Text,
             form_at: "",
+            compiled: Compiled::default(),
             thinking: None,
             choices: 1,
             tokens_max: COMPLETION_TOKENS_DEFAULT,

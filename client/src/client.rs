@@ -52,6 +52,8 @@ pub struct Answer {
     pub text: String,
     /// Tokens, as counted here and confirmed by the receipt.
     pub usage: Usage,
+    /// Of the completion's tokens, those of the thought before the answer.
+    pub thought_tokens: u32,
     /// Why it ended.
     pub finish: Finish,
     /// The stop sequence that ended it, if one did.
@@ -330,7 +332,7 @@ impl Client {
             let (events, text) = (verified.events.clone(), verified.text.clone());
             let (first_token, total) = (verified.first_token, verified.total);
             let (usage, finish) = (verified.receipt().core().usage, verified.finish);
-            let stop = verified.stop.clone();
+            let (stop, thought_tokens) = (verified.stop.clone(), verified.thought_tokens);
             let payment = verified.pay(&self.shared.budget)?;
             // The answer is whole and paid for on this side, whatever becomes of the voucher's delivery now.
             let delivered = self.deliver(&payment).await;
@@ -349,6 +351,7 @@ impl Client {
                 events,
                 text,
                 usage,
+                thought_tokens,
                 finish,
                 stop,
                 payment,

@@ -209,13 +209,19 @@ fn encode(
     ask: Ask,
 ) -> Result<(wire::Ask, Option<Completion>), ClientError> {
     let made = model.grammar(&ask).and_then(|grammar| {
-        let asked = model.encode(&ask, grammar.as_ref(), offer.context_tokens)?;
+        let asked = model.encode(&ask, grammar.as_deref(), offer.context_tokens)?;
         Ok((asked, grammar))
     });
     let (asked, grammar) = made.map_err(|error| misfit(&ask, &error))?;
-    let completion = match ask {
+    let prompt = match (&ask, &asked, &grammar) {
+        (Ask::Chat(_), wire::Ask::Chat(chat), None) => Some(chat.prompt.as_slice()),
+        _ => None,
+    };
+    let completion = match &ask {
         Ask::Embeddings(_) => None,
-        Ask::Chat(chat) | Ask::Raw(_, chat) => Some(model.completion(&chat)?.with_grammar(grammar)),
+        Ask::Chat(chat) | Ask::Raw(_, chat) => {
+            Some(model.completion(chat, prompt)?.with_grammar(grammar))
+        }
     };
     Ok((asked, completion))
 }

@@ -15,7 +15,7 @@ pub(crate) mod responses;
 pub(crate) mod tools;
 
 pub use answers::error_object;
-pub(crate) use answers::{Head, calls, error_type, logprob_entry, logprobs};
+pub(crate) use answers::{Head, calls, error_type, logprob_entry, logprobs, thought};
 
 use crate::ask::{Ask, Turn};
 use crate::error::{ClientError, shown};

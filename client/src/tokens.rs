@@ -9,16 +9,18 @@ use crate::completion::Completion;
 use crate::config::{ConfigError, ModelConfig, read_file};
 use model::files::has_weights;
 use model::limits::{
-    CONFIG_BYTES_MAX, DESCRIPTION_BYTES_MAX, TOKENIZER_BYTES_MAX, TOKENIZER_CONFIG_BYTES_MAX,
-    VOCABULARY_MAX,
+    CONFIG_BYTES_MAX, DESCRIPTION_BYTES_MAX, TEMPLATE_BYTES_MAX, TOKENIZER_BYTES_MAX,
+    TOKENIZER_CONFIG_BYTES_MAX, VOCABULARY_MAX,
 };
+use model::root::template_digest;
 use model::text::form::{self, CallForm, FormError, Grammar};
-use model::text::{self, Text, TextError};
+use model::text::{self, TemplateFiles, Text, TextError};
 use model::volume::{Description, VolumeError};
-use model::{File, FilesError, ModelRoot, Opened, vocabulary};
+use model::{File, FileDigest, FilesError, ModelRoot, Opened, vocabulary};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use wire::limits::STOP_TOKENS_MAX;
 use wire::{ChatRequest, Digest, ModelOffer};
 
@@ -81,26 +83,41 @@ impl Model {
     fn load(config: &ModelConfig) -> Result<Self, String> {
         check(config)?;
         let read = |file: File, max| read_file(&config.dir.join(file.name()), max).map_err(|e| e.0);
-        let there = |file: File| config.dir.join(file.name()).exists();
-        let tokenizer = read(File::Tokenizer, TOKENIZER_BYTES_MAX)?;
-        let template = match there(File::TokenizerConfig) {
-            true => Some(read(File::TokenizerConfig, TOKENIZER_CONFIG_BYTES_MAX)?),
-            false => None,
+        let there = |file: File, max| match config.dir.join(file.name()).exists() {
+            true => read(file, max).map(Some),
+            false => Ok(None),
         };
-        let config_json = match there(File::Config) {
-            true => Some(read(File::Config, CONFIG_BYTES_MAX)?),
-            false => None,
+        let tokenizer = read(File::Tokenizer, TOKENIZER_BYTES_MAX)?;
+        let config_json = there(File::Config, CONFIG_BYTES_MAX)?;
+        let tokenizer_config = there(File::TokenizerConfig, TOKENIZER_CONFIG_BYTES_MAX)?;
+        let chat = there(File::ChatTemplate, TEMPLATE_BYTES_MAX as u64)?;
+        let tools = there(File::ToolTemplate, TEMPLATE_BYTES_MAX as u64)?;
+        let template = TemplateFiles {
+            config: tokenizer_config.as_deref(),
+            chat: chat.as_deref(),
+            tools: tools.as_deref(),
+        };
+        let named = |file: File| {
+            let content = match file {
+                File::ChatTemplate => template.chat,
+                File::ToolTemplate => template.tools,
+                _ => template.config,
+            };
+            content.map(|content| FileDigest {
+                bytes: content.len() as u64,
+                sha256: Digest::of(content).0,
+            })
         };
         let rows = config_json.as_deref().map(vocabulary::rows);
         let text = rows
             .unwrap_or(Ok(VOCABULARY_MAX))
-            .and_then(|rows| Text::of(&tokenizer, template.as_deref(), rows));
+            .and_then(|rows| Text::of(&tokenizer, template, rows));
         Ok(Model {
             id: config.id.clone(),
             root: config.root,
             tokenizer: Digest::of(&tokenizer),
             config: config_json.as_deref().map(Digest::of),
-            template: template.as_deref().map(Digest::of),
+            template: template_digest(named).map(Digest),
             text: text.map_err(|e| e.to_string())?,
         })
     }
@@ -124,7 +141,7 @@ impl Model {
             ),
             (
                 another(self.template, offer.template),
-                "the worker's tokenizer_config.json is another than the one here",
+                "the worker's chat template (tokenizer_config.json, chat_template.jinja) is another than the one here",
             ),
         ]
         .iter()
@@ -132,11 +149,15 @@ impl Model {
         .map(|(_, why)| *why)
     }
 
-    /// What the guest is made to answer, where the application says so. It takes up to some seconds.
-    pub fn grammar(&self, ask: &Ask) -> Result<Option<Grammar>, TokensError> {
+    /// What the guest is made to answer, where the application says so. It takes up to some seconds, once for all jobs of a request.
+    pub fn grammar(&self, ask: &Ask) -> Result<Option<Arc<Grammar>>, TokensError> {
         let (Ask::Chat(asked) | Ask::Raw(_, asked)) = ask else {
             return Ok(None);
         };
+        asked.compiled.or_else(|| self.compile(asked))
+    }
+
+    fn compile(&self, asked: &Conversation) -> Result<Option<Grammar>, TokensError> {
         let called = told(asked).iter().filter(|tool| match &asked.tool_choice {
             ToolChoice::Named(name) => tool.name == *name,
             _ => true,
@@ -265,10 +286,19 @@ impl Model {
         })
     }
 
-    /// What turns the ids of a completion into text and calls.
-    pub(crate) fn completion(&self, asked: &Conversation) -> Result<Completion, TokensError> {
+    /// What turns the ids of a completion into thoughts, text and calls. `prompt` is that of a conversation: what follows a raw one,
+    /// and what is made by a grammar, has no thoughts.
+    pub(crate) fn completion(
+        &self,
+        asked: &Conversation,
+        prompt: Option<&[u32]>,
+    ) -> Result<Completion, TokensError> {
+        let thoughts = prompt
+            .map(|prompt| self.text.thoughts(prompt))
+            .transpose()?;
         let completion = Completion::new(self.text.detokeniser()?, asked.stops.clone())
-            .with_alternatives(asked.preferences.logprobs.unwrap_or(0));
+            .with_alternatives(asked.preferences.logprobs.unwrap_or(0))
+            .with_thoughts(thoughts.flatten());
         if told(asked).is_empty() {
             return Ok(completion);
         }
@@ -345,6 +375,38 @@ fn open(directory: &Path, name: &str) -> Result<Option<Opened>, FilesError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_form_is_compiled_once_for_all_answers_to_a_request() {
+        let byte_level = r#"{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}"#;
+        let tokenizer = format!(
+            r#"{{"version": "1.0", "added_tokens": [{{"id": 0, "content": "<end>", "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": true}}], "normalizer": null, "pre_tokenizer": null,
+            "truncation": null, "padding": null, "post_processor": null, "decoder": {byte_level},
+            "model": {{"type": "WordLevel", "vocab": {{"<end>": 0, "a": 1, "b": 2}}, "unk_token": "a"}}}}"#
+        );
+        let template = r#"{"chat_template": "x", "eos_token": "<end>"}"#;
+        let files = [
+            (File::Tokenizer, &*tokenizer),
+            (File::TokenizerConfig, template),
+        ];
+        let (_directory, config) = world(&files);
+        let model = Model::load(&config).unwrap();
+        let mut asked = Conversation::new("m".into(), Vec::new());
+        (asked.choices, asked.form) = (3, Form::Regex("ab".into()));
+        let ask = Ask::Chat(asked);
+        let compiled: Vec<Arc<Grammar>> = { ask.each().iter() }
+            .map(|one| model.grammar(one).unwrap().unwrap())
+            .collect();
+        assert_eq!(compiled.len(), 3);
+        assert!(compiled.iter().all(|one| Arc::ptr_eq(one, &compiled[0])));
+        let (Ask::Chat(mut other) | Ask::Raw(_, mut other)) = ask else {
+            panic!("it is a chat");
+        };
+        other.compiled = Default::default();
+        let again = model.grammar(&Ask::Chat(other)).unwrap().unwrap();
+        assert!(!Arc::ptr_eq(&again, &compiled[0]) && again == compiled[0]);
+    }
 
     fn world(files: &[(File, &str)]) -> (tempfile::TempDir, ModelConfig) {
         let directory = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ use engine::{
     BLOCK_TOKENS, Embedder, Forward, Kernels, Kind, Memory, Packing, Room, Served, kernels_of,
     served, weights,
 };
+use model::root::template_digest;
 use model::{File, ModelFiles, ModelRoot};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -237,7 +238,7 @@ impl Facts {
         Facts {
             config: digest(File::Config).unwrap_or_default(),
             tokenizer: digest(File::Tokenizer).unwrap_or_default(),
-            template: digest(File::TokenizerConfig),
+            template: template_digest(|file| files.digest(file)).map(Digest),
             determinism: served::determinism(kernels.path(), quantisation),
             quantisation: quantisation.into(),
         }

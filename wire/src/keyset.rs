@@ -129,7 +129,8 @@ pub struct ModelOffer {
     /// SHA-256 of its `config.json`: a client that has the file can see that it is the worker's.
     #[n(7)]
     pub config: Digest,
-    /// SHA-256 of its `tokenizer_config.json`, likewise, which holds the chat template; absent where the model has none.
+    /// The digest of its chat template's files, likewise (`model::root::template_digest`): SHA-256 of `tokenizer_config.json`, if it
+    /// has no file of its own for the template; absent where the model has none of them.
     #[n(8)]
     pub template: Option<Digest>,
 }

@@ -285,6 +285,10 @@ impl Answering {
     fn pieces(&mut self, pieces: Vec<Piece>, mut logprobs: Vec<Value>) {
         for piece in pieces {
             match piece {
+                Piece::Thought(text) => {
+                    let logprobs = std::mem::take(&mut logprobs);
+                    self.arrived(self.known.head.thought(&text, logprobs));
+                }
                 Piece::Text(text) => {
                     self.received.text += &text;
                     let logprobs = std::mem::take(&mut logprobs);

@@ -3,6 +3,7 @@
 use super::Answered;
 use super::answering::Received;
 use crate::budget::{Budget, Reservation};
+use crate::completion::Completion;
 use crate::error::ClientError;
 use crate::session::Session;
 use crate::tokens::{Model, TokensError};
@@ -24,6 +25,8 @@ pub struct VerifiedAnswer {
     pub text: String,
     /// The completion's tokens as they came, those that ended it included; empty for embeddings.
     pub ids: Vec<u32>,
+    /// Of these, those of the thought before the answer.
+    pub thought_tokens: u32,
     /// Why it ended: at a stop sequence, if one came, and else as the receipt says.
     pub finish: Finish,
     /// From sending the job to the first event that carries content.
@@ -105,13 +108,12 @@ impl Answered {
             events: self.received.events,
             text: self.received.text,
             ids: self.received.ids,
-            finish: match &self.known.completion {
+            thought_tokens: completion.map_or(0, Completion::thought_tokens),
+            finish: match completion {
                 Some(completion) if completion.stopped() => Finish::Stop,
                 _ => verified.core().finish,
             },
-            stop: { self.known.completion.as_ref() }
-                .and_then(|completion| completion.stop())
-                .map(str::to_owned),
+            stop: { completion.and_then(Completion::stop) }.map(str::to_owned),
             first_token: self.first_token,
             total: self.total,
             receipt: verified,

@@ -4,6 +4,7 @@ mod apis;
 mod books;
 mod forms;
 mod strict;
+mod thoughts;
 
 use super::world::{self, Fault, World, chat_body, embeddings_body};
 use client::serve::{Access, Unknown};

@@ -17,10 +17,12 @@ const PLAIN: &str =
 /// A template that writes out everything it is given, with calls in Hermes' form.
 const TELLING: &str = "{%- if tools %}<|im_start|>tools\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}\
 Call one with <tool_call>{\"name\": …, \"arguments\": …}</tool_call><|im_end|>\n{% endif %}\
-{%- for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}\
+{%- for m in messages %}<|im_start|>{{ m.role }}\n\
+{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}{{ m.content }}\
 {%- for call in m.tool_calls or [] %}<tool_call>{\"name\": \"{{ call.function.name }}\", \
 \"arguments\": {{ call.function.arguments | tojson }}}</tool_call>{% endfor %}<|im_end|>\n{% endfor %}\
-{%- if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+{%- if add_generation_prompt %}<|im_start|>assistant\n\
+{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}";
 
 /// A vocabulary and a template.
 pub struct Words {
