@@ -17,8 +17,9 @@ use crate::progress::Progress;
 /// Pack a model's weights ahead of time, so that loading them is one copy.
 ///
 /// OUT becomes a directory with model.packed and the small files that the model needs: config.json, tokenizer.json,
-/// tokenizer_config.json and chat templates, made from the metadata where the model is a GGUF file. model.packed names this program's version and the
-/// digest of every file that it was made from, and ends with its own digest. The same model, kind and version give the same bytes.
+/// tokenizer_config.json and chat templates, made from the metadata where the model is a GGUF file. model.packed names
+/// this program's version and the digest of every file that it was made from, and ends with its own digest. The same
+/// model, kind and version give the same bytes.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// A GGUF file, or a directory as Hugging Face lays it out.
