@@ -8,12 +8,12 @@ mod changes;
 mod inputs;
 mod kept;
 mod kernels;
-mod locking_error;
 mod suites;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::error::Error;
 use crate::lock::debian::{Available, Date, Unsolved, chosen, closure};
 use crate::lock::package_lock::{
     Archive, Content, KernelPackages, One, Package, PackageLock, Sets, VERSION,
@@ -22,7 +22,6 @@ use crate::lock::recipe::Recipe;
 use crate::store::{Progress, Store};
 
 pub use changes::{Change, Kind, State, changes};
-pub use locking_error::LockingError;
 
 /// What a lock is made from.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +85,7 @@ impl Order<'_> {
 pub fn make_lock(
     order: Order<'_>,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<String, LockingError> {
+) -> Result<String, Error> {
     let recipe = order.recipe;
     kept::refuse_unknown(order)?;
     let (suites, index) = suites::fetch(order, progress)?;

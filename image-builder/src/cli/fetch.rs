@@ -3,16 +3,17 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::error::Error;
 use crate::lock::ModelLock;
 use crate::release;
-use crate::release::{ReleaseError, Source};
+use crate::release::Source;
 use crate::store::{Store, ensure_models};
 use clap::Args;
 use serde_json::json;
 
 use super::screen::Screen;
 use super::sign::read_public;
-use super::{Refusal, StoreDirectory, models_from, verify};
+use super::{StoreDirectory, models_from, verify};
 
 pub const EXAMPLE: &str = "Example:
   image-builder fetch --store /srv/chrysalis --json
@@ -52,17 +53,8 @@ pub struct Fetch {
     pub json: bool,
 }
 
-impl From<ReleaseError> for Refusal {
-    fn from(error: ReleaseError) -> Self {
-        Self::Failed {
-            fault: error.fault(),
-            sentence: error.to_string(),
-        }
-    }
-}
-
 impl Fetch {
-    pub fn run(self) -> Result<ExitCode, Refusal> {
+    pub fn run(self) -> Result<ExitCode, Error> {
         match (&self.release, &self.public_key, &self.out) {
             (Some(release), Some(key), Some(out)) => {
                 let source = Source::parse(release);
@@ -91,7 +83,7 @@ impl Fetch {
         }
     }
 
-    fn models(self) -> Result<ExitCode, Refusal> {
+    fn models(self) -> Result<ExitCode, Error> {
         let store = self.store.open()?;
         let lock = models_from(self.lock, self.pypi_files_url)?;
         let mut screen = Screen::new();

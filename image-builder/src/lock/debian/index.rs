@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::relation::{Relation, is_architecture};
 use super::version::Version;
 use super::{is_package_name, relation};
+use crate::error::{Error, Fault};
 use crate::formats::compression::xz;
 use crate::formats::metered::{Limited, TooLong};
 use crate::limits::{
@@ -118,6 +119,12 @@ pub enum IndexError {
     TooMuch { what: &'static str, max: u64 },
     #[error("more than {INDEX_ODD_MAX} paragraphs of the index cannot be read; {first}")]
     TooOdd { first: Odd },
+}
+
+impl From<IndexError> for Error {
+    fn from(error: IndexError) -> Self {
+        Self::new(Fault::Mirror, error.to_string())
+    }
 }
 
 /// All packages of some suites' components.

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::index::{Available, Index, Malformed, Odd};
 use super::relation::Relation;
+use crate::error::{Error, Fault};
 use crate::limits::{HELD_PACKAGES_MAX, PACKAGES_MAX};
 use crate::lock::recipe::Choice;
 
@@ -53,14 +54,17 @@ fn also(odd: &Option<Box<Odd>>) -> String {
         .map_or_else(String::new, |odd| format!("; {odd}"))
 }
 
-impl Unsolved {
-    /// Whether what the archive says of a package is what stands in the way.
-    pub fn is_of_the_index(&self) -> bool {
-        match self {
-            Self::Unknown { odd, .. } | Self::Missing { odd, .. } => odd.is_some(),
-            Self::Odd(_) | Self::Malformed(_) => true,
-            Self::Versions { .. } | Self::TooMany { .. } => false,
-        }
+impl From<Unsolved> for Error {
+    /// What the archive says of a package may be what stands in the way.
+    fn from(error: Unsolved) -> Self {
+        let fault = match &error {
+            Unsolved::Unknown { odd: Some(_), .. } | Unsolved::Missing { odd: Some(_), .. } => {
+                Fault::Mirror
+            }
+            Unsolved::Odd(_) | Unsolved::Malformed(_) => Fault::Mirror,
+            _ => Fault::Recipe,
+        };
+        Self::new(fault, error.to_string())
     }
 }
 
