@@ -267,6 +267,14 @@ fn models_from(lock: Option<PathBuf>, mirror: Option<String>) -> Result<ModelLoc
     }
 }
 
+/// The answer of a command: for programs under `--json`, otherwise for people.
+fn answer(json: bool, value: Value, text: impl std::fmt::Display) {
+    match json {
+        true => println!("{value}"),
+        false => println!("{text}"),
+    }
+}
+
 /// Writes data to stdout. Whoever reads may have seen enough and closed the pipe, which is no fault.
 fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());

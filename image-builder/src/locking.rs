@@ -13,8 +13,8 @@ mod suites;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::error::Error;
-use crate::lock::debian::{Available, Date, Unsolved, chosen, closure};
+use crate::error::{Error, error};
+use crate::lock::debian::{Available, Date, chosen, closure};
 use crate::lock::package_lock::{
     Archive, Content, KernelPackages, One, Package, PackageLock, Sets, VERSION,
 };
@@ -146,21 +146,22 @@ pub fn make_lock(
 }
 
 /// Two closures may need a package in different versions, of which the lock has room for one.
-fn one_version_each<'a>(
-    all: impl Iterator<Item = &'a Available>,
-) -> Result<Vec<Package>, Unsolved> {
+fn one_version_each<'a>(all: impl Iterator<Item = &'a Available>) -> Result<Vec<Package>, Error> {
     let mut packages = BTreeMap::new();
     for package in all {
         let before = packages.insert(package.name.as_str(), Package::from(package));
         if let Some(before) = before
             && before.sha256 != package.sha256
         {
-            let version = |of: &str, suite: &str| format!("{of} of {suite}");
-            return Err(Unsolved::Versions {
-                package: package.name.clone(),
-                one: version(&before.version, &before.suite),
-                other: version(package.version.as_str(), &package.suite),
-            });
+            return Err(error!(
+                Recipe,
+                "{} is needed in two versions, {} of {} and {} of {}; name the one to take as NAME/SUITE",
+                package.name,
+                before.version,
+                before.suite,
+                package.version.as_str(),
+                package.suite
+            ));
         }
     }
     Ok(packages.into_values().collect())

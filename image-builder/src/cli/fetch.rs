@@ -9,11 +9,11 @@ use crate::release;
 use crate::release::Source;
 use crate::store::{Store, ensure_models};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::screen::Screen;
 use super::sign::read_public;
-use super::{StoreDirectory, models_from, verify};
+use super::{StoreDirectory, answer, models_from, verify};
 
 pub const EXAMPLE: &str = "Example:
   image-builder fetch --store /srv/chrysalis --json
@@ -70,13 +70,9 @@ impl Fetch {
                     &mut |progress| screen.show(progress),
                 )?;
                 drop(screen);
-                match self.json {
-                    true => println!(
-                        "{}",
-                        json!({ "image": out, "signed_by": key.id(), "checks": verify::describe(&report.checks) })
-                    ),
-                    false => println!("{}", out.display()),
-                }
+                let checks = verify::describe(&report.checks);
+                let told = json!({ "image": out, "signed_by": key.id(), "checks": checks });
+                answer(self.json, told, out.display());
                 Ok(ExitCode::SUCCESS)
             }
             _ => self.models(),
@@ -88,15 +84,12 @@ impl Fetch {
         let lock = models_from(self.lock, self.pypi_files_url)?;
         let mut screen = Screen::new();
         let models = ensure_models(&store, &lock, &mut |progress| screen.show(progress))?;
-        match self.json {
-            true => println!("{}", describe_models(&store, &lock)),
-            false => println!("{}", models.display()),
-        }
+        answer(self.json, describe_models(&store, &lock), models.display());
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn describe_models(store: &Store, lock: &ModelLock) -> String {
+fn describe_models(store: &Store, lock: &ModelLock) -> Value {
     let mut models = Vec::new();
     for model in lock.models() {
         let mut files = Vec::new();
@@ -108,5 +101,5 @@ fn describe_models(store: &Store, lock: &ModelLock) -> String {
             json!({ "id": model.id, "licence": model.licence, "path": path, "files": files }),
         );
     }
-    json!({ "models_dir": store.models_dir(), "models": models }).to_string()
+    json!({ "models_dir": store.models_dir(), "models": models })
 }

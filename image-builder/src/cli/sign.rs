@@ -15,6 +15,8 @@ use clap::Args;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::answer;
+
 pub const KEYGEN_EXAMPLE: &str = "Example:
   image-builder keygen --out release.key
 
@@ -68,13 +70,8 @@ impl Keygen {
         let beside = self.out.with_file_name(name);
         write_new(&self.out, key.to_pem().as_bytes(), 0o600)?;
         write_new(&beside, public.to_pem().as_bytes(), 0o644)?;
-        match self.json {
-            true => println!(
-                "{}",
-                json!({ "key": self.out, "public_key": beside, "id": public.id() })
-            ),
-            false => println!("{}", public.id()),
-        }
+        let told = json!({ "key": self.out, "public_key": beside, "id": public.id() });
+        answer(self.json, told, public.id());
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -84,13 +81,8 @@ impl Sign {
         let key = read_secret(&self.key)?;
         provenance::sign(&self.image, &key)?;
         let envelope = self.image.join(ENVELOPE);
-        match self.json {
-            true => println!(
-                "{}",
-                json!({ "envelope": envelope, "signed_by": key.public().id() })
-            ),
-            false => println!("{}", envelope.display()),
-        }
+        let told = json!({ "envelope": envelope, "signed_by": key.public().id() });
+        answer(self.json, told, envelope.display());
         Ok(ExitCode::SUCCESS)
     }
 }

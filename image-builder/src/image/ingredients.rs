@@ -110,6 +110,8 @@ pub fn gather<'a>(
     };
     // Before minutes of compiling.
     let firmware_build = firmware_build(recipe, &firmware)?;
+    let bytes = files::read(&firmware, predict::limits::FIRMWARE_BYTES_MAX as u64)?;
+    Firmware::new(&bytes, firmware_build).map_err(Error::of(Fault::Recipe, ""))?;
     let init = compile(&recipe.initrd.init, progress)?;
     let mut root = None;
     if let Some(wanted) = &recipe.root {
@@ -283,21 +285,19 @@ fn tables(
     }
 }
 
-/// As the digest of the file says, or else the recipe; and firmware of that build is what the file is.
+/// As the digest of the file says, or else the recipe.
 fn firmware_build(recipe: &Recipe, path: &Path) -> Result<FirmwareBuild<'static>, Error> {
     let bytes = files::read(path, predict::limits::FIRMWARE_BYTES_MAX as u64)?;
     let said = recipe.firmware.edk2.is_some();
     let stated = said.then_some(FirmwareBuild::STABLE202502);
-    let build = FirmwareBuild::known(&bytes).or(stated).ok_or_else(|| {
+    FirmwareBuild::known(&bytes).or(stated).ok_or_else(|| {
         let sha256 = Digest32::of(&bytes);
         error!(
             Recipe,
             "the firmware (SHA-256 {sha256}) is not known, and its file does not say how it was built: if it is of \
              edk2-stable202502 without Secure Boot, say so in the recipe with `edk2: \"202502\"` beside its name"
         )
-    })?;
-    Firmware::new(&bytes, build).map_err(Error::of(Fault::Recipe, ""))?;
-    Ok(build)
+    })
 }
 
 /// Reading them starts the machine, so the answer is kept: they depend on nothing but the tools, the firmware and the

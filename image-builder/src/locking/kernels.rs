@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Order;
 use super::kept::find;
 use crate::error::{Error, error};
-use crate::lock::debian::{Available, Index, Preferred, Unsolved, chosen};
+use crate::lock::debian::{Available, Index, Preferred, chosen};
 use crate::lock::package_lock::is_kernel_for;
 use crate::lock::recipe::Choice;
 
@@ -70,7 +70,7 @@ fn needed_of<'a>(
     index: &'a Index,
     package: &Available,
     which: impl Fn(&str) -> bool,
-) -> Result<Vec<&'a Available>, Unsolved> {
+) -> Result<Vec<&'a Available>, Error> {
     let groups = package.needs()?;
     let mut found = BTreeMap::new();
     for relation in groups.iter().flatten().filter(|of| which(&of.name)) {
