@@ -4,13 +4,17 @@
 //! verified receipt ─► one transaction: receipt + cumulative voucher (synchronous = FULL) ─► voucher sent ─► acknowledged
 //!                                                  └── the program dies ─► sent again at the next contact
 //! ```
+//! A job is written down before it is sent, so that a program that dies before its receipt fetches that at the next contact.
+//!
 //! Trusted: the disk that holds the file. Promised: the cumulative amount never shrinks, a receipt is paid once, no
 //! voucher is signed above the deposit, and one program at a time writes (the file is locked while it is open). A file
 //! restored from a backup is behind; the payee's echo of our own signature heals that ([`Budget::adopt`]).
 
+mod begun;
 mod keysets;
 mod spender;
 
+pub(crate) use begun::Begun;
 pub use keysets::{KeptEvidence, KnownKeyset, NoProof};
 pub use spender::{DEFAULT, KeyLimits, Limits, Reservation, Spender, Spent};
 
@@ -131,7 +135,8 @@ impl Budget {
         connection
             .execute_batch(&format!(
                 "PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FULL;
-                 BEGIN EXCLUSIVE; {SCHEMA} COMMIT;"
+                 BEGIN EXCLUSIVE; {SCHEMA} {} COMMIT;",
+                begun::SCHEMA
             ))
             .map_err(|e| match e.sqlite_error_code() {
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
@@ -285,6 +290,9 @@ impl Budget {
                     signed(core.cost).map_err(after)?
                 ],
             )
+            .map_err(|e| after(storage(e)))?;
+        transaction
+            .execute("DELETE FROM begun WHERE envelope = ?1", [core.envelope.0])
             .map_err(|e| after(storage(e)))?;
         // A job that cost nothing promises nothing new.
         if total > promised {

@@ -1,12 +1,12 @@
 //! The stages of a job behind a few calls: attest, ask, verify, pay.
 
 use crate::attestation::{Challenged, Verifier};
-use crate::budget::{Budget, KeptEvidence, KnownKeyset, Spender};
+use crate::budget::{Begun, Budget, KeptEvidence, KnownKeyset, Reservation, Spender};
 use crate::chain::{self, Channel};
 use crate::config::{Config, ConfigError, read_key};
 use crate::error::{ClientError, Executed};
 use crate::files::make_private;
-use crate::job::{Job, Payment, Prepared};
+use crate::job::{Job, Payment, Prepared, Unfinished};
 use crate::limits::{
     ATTEST_TIME_MAX, HEALTH_TIME, QUEUE_PAUSE_MAX, QUEUE_PAUSE_MIN, REPLY_BYTES_MAX,
 };
@@ -39,6 +39,8 @@ pub struct Client {
     queue_time: Duration,
     // Vouchers leave one after the other: a lower one behind a higher one would be refused.
     delivery: Mutex<()>,
+    // Jobs of an earlier run, until there is a worker's proxy to ask.
+    left: std::sync::Mutex<Vec<(Begun, Reservation)>>,
 }
 
 /// A verified and paid answer.
@@ -99,6 +101,7 @@ impl Client {
         let budget = Budget::open(&config.state, config.chain_id(), channel, payer)?
             .limited(config.limits());
         Ok(Client {
+            left: budget.left()?.into(),
             proxy: Transport::new(&config.proxy)?,
             node: Transport::new(&config.chain.toncenter)?,
             chain: config.chain_id(),
@@ -180,10 +183,23 @@ impl Client {
             nonce: *session.nonce(),
         };
         self.shared.budget.remember(&known, &evidence)?;
+        self.settle_left(&session)?;
         if let Err(error) = healed {
             tracing::warn!("the payee's record of this channel could not be used: {error}");
         }
         Ok(session)
+    }
+
+    /// Ends what an earlier run of this program began, and pays for what was made of it.
+    fn settle_left(&self, session: &Session) -> Result<(), ClientError> {
+        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        for job in left {
+            if let Some(unfinished) = Unfinished::left(job, session, self.proxy.clone())? {
+                tracing::info!("an earlier run left a job; its receipt is asked for");
+                tokio::spawn(unfinished.end());
+            }
+        }
+        Ok(())
     }
 
     fn current(&self) -> Option<Session> {

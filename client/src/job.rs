@@ -359,7 +359,7 @@ impl Known {
             request: self.request,
             most: self.most,
             receipt_key: self.receipt_key.clone(),
-            cancel: self.cancel.clone(),
+            cancel: self.cancel.cancel(self.envelope),
         }
     }
 }
@@ -374,7 +374,7 @@ impl Sealed {
     pub async fn send(mut self, proxy: &Transport) -> Result<Answering, ClientError> {
         let sent_at = Instant::now();
         let unfinished = self.known.unfinished(proxy.clone());
-        self.known.ending.arm(unfinished);
+        self.known.ending.arm(unfinished)?;
         let shared = self.known.session.shared();
         let deadlines = Deadlines {
             first: later(sent_at, shared.first_token_ms.min(shared.deadline_ms)),
@@ -396,7 +396,7 @@ impl Sealed {
                 }
                 other => {
                     if let TransportError::Connect { .. } = other {
-                        self.known.ending.disarm();
+                        self.known.ending.forget();
                     }
                     proxy_error("job", other, Executed::Maybe)
                 }
@@ -410,7 +410,10 @@ impl Sealed {
                 deadlines,
             )),
             status => {
-                self.known.ending.disarm();
+                // A guest that its proxy gave up on may still make something, which is owed then.
+                if !matches!(status, 502 | 504) {
+                    self.known.ending.forget();
+                }
                 let body = stream.rest(16 * 1024, deadlines.whole).await;
                 // Unsigned: whatever it says of execution is not believed.
                 Err(proxy_refused("job", status, &body, Executed::Maybe))

@@ -2,6 +2,7 @@
 
 mod developer;
 mod endpoint;
+mod killed;
 mod page;
 mod sdks;
 mod wallet;
@@ -9,7 +10,10 @@ mod world;
 
 use attest::Manifest;
 use client::trust::{Minimum, Platform};
-use client::{Client, ClientError, Endpoint, Executed, Fault as Whose, Job, Transport, Verifier};
+use client::{
+    BudgetError, Client, ClientError, Endpoint, Executed, Fault as Whose, Job, Spender, Transport,
+    Verifier,
+};
 use registers::Digest48;
 use serde_json::{Value, json};
 use settlement::Nano;
@@ -104,18 +108,53 @@ async fn refused(fault: Fault, expected: &str, whose: Whose, executed: Executed)
     );
     // Nothing is paid, and nothing stays set aside.
     assert_eq!(client.budget().cumulative(), Ok(Nano(0)));
+    // After a restart neither, but for what was made of an answer that was cut.
+    drop(client);
+    let client = world.client().unwrap();
+    let left = client.budget().in_flight() != Nano(0);
+    assert_eq!(left, fault == Fault::Cut, "{fault:?}");
     world.set(Fault::None);
     assert!(chat(&client).await.is_ok());
 }
 
-/// The stream breaks in the middle; the guest has signed for what it made.
 #[tokio::test]
-async fn what_was_made_of_a_cut_answer_is_cancelled_and_paid() {
+async fn a_receipt_is_paid_once_and_never_above_the_deposit() {
     let world = World::start(3600).await;
     let client = world.client().unwrap();
-    world.set(Fault::CutAndKept);
+    let session = client.session().await.unwrap();
+    let prepared = Job::prepare(&session, Endpoint::Chat, chat_body(false)).unwrap();
+    let answering = prepared.seal().unwrap().send(client.proxy()).await.unwrap();
+    let answered = answering.finish().await.unwrap();
+    let bytes = answered.receipt.clone();
+    let verified = answered.verify(&session).unwrap();
+    let (budget, spender) = (client.budget(), Spender::default());
+    let pay = |deposit| budget.pay(verified.receipt(), &bytes, Nano(deposit), &spender);
+    assert!(matches!(pay(31_999), Err(BudgetError::AfterTheAnswer(_))));
+    assert_eq!(budget.cumulative(), Ok(Nano(0)));
+    let paid = pay(32_000).map(|signed| signed.voucher.cumulative);
+    assert_eq!(paid, Ok(Nano(32_000)));
+    assert_eq!(pay(64_000), Err(BudgetError::PaidBefore));
+    assert_eq!(budget.cumulative(), Ok(Nano(32_000)));
+}
+
+/// The stream breaks in the middle, or the proxy gives up; the guest has signed for what it made.
+#[tokio::test]
+async fn what_was_made_of_a_cut_answer_is_cancelled_and_paid() {
+    for fault in [Fault::CutAndKept, Fault::GivenUp] {
+        cut(fault).await;
+    }
+}
+
+async fn cut(fault: Fault) {
+    let world = World::start(3600).await;
+    let client = world.client().unwrap();
+    world.set(fault);
     let error = chat(&client).await.unwrap_err();
-    assert!(matches!(error, ClientError::Cut(_)), "{error}");
+    let named = matches!(
+        error,
+        ClientError::Cut(_) | ClientError::ProxyRefused { status: 504, .. }
+    );
+    assert!(named, "{error}");
     for _ in 0..100 {
         if client.budget().cumulative() == Ok(Nano(32_000)) {
             break;

@@ -104,6 +104,11 @@ impl Reservation {
         }
     }
 
+    /// How much it is.
+    pub(crate) fn amount(&self) -> Nano {
+        Nano(self.amount)
+    }
+
     /// Who asked for the job.
     pub fn spender(&self) -> &Spender {
         &self.spender

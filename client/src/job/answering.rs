@@ -99,8 +99,11 @@ impl Answering {
         match &event {
             // What was made before is owed, and fetched when this is dropped.
             Ok(Some(_)) | Err(ClientError::Cut(_) | ClientError::Deadline(_)) => {}
-            // The answer is whole, or it is not one that anybody pays for.
-            Ok(None) | Err(_) => self.known.ending.disarm(),
+            Ok(None) if self.receipt.is_some() && self.charge.is_some() => {
+                self.known.ending.disarm();
+            }
+            // It is not one that anybody pays for.
+            Ok(None) | Err(_) => self.known.ending.forget(),
         }
         event
     }

@@ -60,6 +60,16 @@ impl Answered {
 
     /// Believes nothing of the answer until everything agrees: the charge in the clear, the receipt, the tokens.
     pub fn verify(self, session: &Session) -> Result<VerifiedAnswer, ClientError> {
+        let envelope = self.known.envelope;
+        let verified = self.verified(session);
+        if verified.is_err() {
+            // What is not believed is not paid, after a restart neither.
+            session.shared().budget.owes_nothing(&envelope);
+        }
+        verified
+    }
+
+    fn verified(self, session: &Session) -> Result<VerifiedAnswer, ClientError> {
         let known = &self.known;
         let keyset = session.keyset();
         // 1. The charge in the clear, by its signature, so that a changed one is named as that.

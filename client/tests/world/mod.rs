@@ -381,7 +381,7 @@ impl Guest {
                 };
                 charge = other.sign(&self.receipt_key).encode();
             }
-            fault @ (Fault::Cut | Fault::CutAndKept | Fault::UntilCancelled) => {
+            fault @ (Fault::Cut | Fault::CutAndKept | Fault::GivenUp | Fault::UntilCancelled) => {
                 let receipt = opened.receipt_key.seal(receipt.encode()).unwrap();
                 let kept = [
                     Frame::encode(FrameKind::Receipt, &receipt),

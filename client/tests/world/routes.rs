@@ -61,6 +61,10 @@ async fn sealed(State(guest): State<Arc<Guest>>, body: Bytes) -> Response {
             guest.answer(&body);
             return std::future::pending().await;
         }
+        Fault::GivenUp => {
+            guest.answer(&body);
+            return StatusCode::GATEWAY_TIMEOUT.into_response();
+        }
         _ => {}
     }
     Response::new(Body::from(guest.answer(&body)))
