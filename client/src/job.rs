@@ -7,7 +7,8 @@
 //! ```
 //! Trusted: the [`Session`], because only attestation makes one. Promised: a job is sealed to nothing else, what is paid
 //! was verified, and whoever stops between two stages has either sent nothing or knows that the job may have run.
-//! Dropping a stage gives its part of the deposit back; once the job was sent it also cancels it and pays for what was made.
+//! Dropping a stage gives its part of the deposit back; once the job was sent it also cancels it and pays for what was made. A job is
+//! on disk before it is sent: a program that was killed does the same when it comes back.
 
 mod answering;
 mod unfinished;
