@@ -10,6 +10,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("stage0", &[]),
     ("tidy", &[]),
     ("demo", &[]),
+    ("mutations", &["tests"]),
     ("without", &[]),
     ("random-model", &[]),
     (

@@ -81,6 +81,33 @@ fn suites_are_locked_as_apt_takes_them() {
     }
 }
 
+/// Two of Debian 13's own, as many packages as apt installs, firmware and kernel besides.
+#[test]
+#[ignore = "fetches Debian's index: half a minute"]
+fn packages_of_debian_with_foreign_alternatives_are_locked() {
+    let Some(cases) = without::cases() else {
+        return;
+    };
+    let case = cases.join("11-apt-foreign-alternative");
+    let served = Served::start(&cases);
+    for key in fs::read_dir(case.join("keys")).unwrap() {
+        let key = key.unwrap();
+        let copy = served.directory.path().join("keys").join(key.file_name());
+        fs::copy(key.path(), copy).unwrap();
+    }
+    for (name, packages) in [("crossbuild-essential-arm64", 39), ("wine64-tools", 237)] {
+        let recipe = fs::read_to_string(case.join(format!("s-{name}.yaml"))).unwrap();
+        check(name, served.lock(&recipe), 0, &[]);
+        let lock = served.directory.path().join(format!("s-{name}.lock.json"));
+        let lock: serde_json::Value = serde_json::from_slice(&fs::read(lock).unwrap()).unwrap();
+        assert_eq!(
+            lock["packages"].as_array().unwrap().len(),
+            packages + 2,
+            "{name}"
+        );
+    }
+}
+
 /// `dpkg` is the oracle. There is no `mkfs.erofs` in the archive, so that packing ends when the packages are unpacked.
 #[test]
 fn packages_are_unpacked_as_dpkg_unpacks_them() {
