@@ -501,6 +501,20 @@ async fn attesting_needs_no_wallet_no_channel_and_no_money() {
 }
 
 #[tokio::test]
+async fn another_machine_behind_the_same_address_is_another_platform() {
+    let mut world = World::start(3600).await;
+    let platform = async |world: &World| {
+        let session = world.client().unwrap().attest().await;
+        session.unwrap().platform()
+    };
+    assert_eq!(platform(&world).await, Platform::First);
+    assert_eq!(platform(&world).await, Platform::Known);
+    world.replace_machine().await;
+    assert_eq!(platform(&world).await, Platform::Another);
+    assert_eq!(platform(&world).await, Platform::Known);
+}
+
+#[tokio::test]
 async fn what_was_learned_of_platforms_outlives_the_purse() {
     let flaws = |number| Flaws {
         tcb_evaluation_number: Some(number),

@@ -482,6 +482,19 @@ async fn health_is_of_guest_collateral_and_channel() {
     assert_eq!(status, 503);
 }
 
+#[tokio::test]
+async fn health_is_checked_again_while_the_keys_are_fresh() {
+    let world = World::start(3600).await;
+    let address = sidecar(&world).await;
+    let healthy = async || read(&http(&address, "GET /healthz", "").await).0;
+    assert_eq!(healthy().await, 200);
+    world.set(Fault::NoEvidence);
+    tokio::time::sleep(client::limits::HEALTH_TIME).await;
+    assert_eq!(healthy().await, 503);
+    world.set(Fault::None);
+    assert_eq!(healthy().await, 200);
+}
+
 /// The same as [`http`] with more header lines.
 async fn with_headers(address: &str, headers: &str, body: &Value) -> (u16, Value, String) {
     let head = format!("POST /v1/chat/completions HTTP/1.1\r\n{headers}x:");

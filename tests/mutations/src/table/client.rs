@@ -42,7 +42,7 @@ pub(super) const ALL: &[Mutation] = &[
         file: "client/src/trust.rs",
         text: "_ => Platform::Another,",
         with: "_ => Platform::Known,",
-        test: LEARNED,
+        test: outside("another_machine_behind_the_same_address_is_another_platform"),
     },
     Mutation {
         fault: "a guest that restarts stops its clients for the rest of its keyset's life",
@@ -184,7 +184,7 @@ pub(super) const ALL: &[Mutation] = &[
         file: "client/src/serve/worker.rs",
         text: "match client.health().await {",
         with: "match client.session().await {",
-        test: outside("endpoint::health_is_of_guest_collateral_and_channel"),
+        test: outside("endpoint::health_is_checked_again_while_the_keys_are_fresh"),
     },
     Mutation {
         fault: "every user of the machine spends the budget",
@@ -233,7 +233,7 @@ pub(super) const ALL: &[Mutation] = &[
         file: "client/src/error.rs",
         text: "ContextLength { .. } => \"context_length_exceeded\",",
         with: "ContextLength { .. } => \"invalid_request\",",
-        test: outside("endpoint::a_refusal_names_its_field_and_what_is_allowed"),
+        test: ERRORS,
     },
     Mutation {
         fault: "an old state file signs what it had promised since for something else",
