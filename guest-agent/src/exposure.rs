@@ -95,13 +95,7 @@ impl Exposure {
         if !state.channels.contains_key(&channel) && state.channels.len() >= CHANNELS_MAX {
             return Err(RefusalCode::Busy);
         }
-        let first_sight = Channel {
-            vouchered: voucher.0,
-            base: voucher.0,
-            ..Channel::default()
-        };
-        let known = state.channels.entry(channel).or_insert(first_sight);
-        known.see(voucher.0);
+        state.channels.entry(channel).or_default().see(voucher.0);
         Ok(())
     }
 
