@@ -15,6 +15,7 @@ use crate::models::{Loaded, Means, ModelError, Models};
 use crate::platform::{Platform, PlatformError};
 use ed25519_dalek::SigningKey;
 use engine::Forward;
+use engine::scheduler::{Driver, Limits, Tokens};
 use rand_core::CryptoRng;
 use registers::{Digest48, RuntimeEvent};
 use settlement::Nano;
@@ -141,14 +142,20 @@ impl<P: Platform> Booted<P> {
 }
 
 impl<P: Platform> Measured<P> {
-    /// Puts something between each chat model and its scheduler: a test that holds a step, or counts them.
-    pub fn wrap(mut self, wrap: impl FnMut(Box<dyn Forward>) -> Box<dyn Forward>) -> Self {
-        self.models.wrap(wrap);
-        self
+    /// Makes the keys of this boot and the keyset that names them.
+    pub fn attest(self, rng: &mut impl CryptoRng) -> Result<Attested<P>, BootError> {
+        self.attest_driven(rng, |forward, tokens| {
+            Driver::start(forward, tokens, Limits::default())
+        })
     }
 
-    /// Makes the keys of this boot and the keyset that names them.
-    pub fn attest(mut self, rng: &mut impl CryptoRng) -> Result<Attested<P>, BootError> {
+    /// The same, with each chat model driven by what `drive` makes: in a test that holds a step or counts them, computes something
+    /// else, or has a clock of its own.
+    pub fn attest_driven(
+        mut self,
+        rng: &mut impl CryptoRng,
+        drive: impl FnMut(Box<dyn Forward>, Tokens) -> std::io::Result<Driver>,
+    ) -> Result<Attested<P>, BootError> {
         let mut seed = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut seed[..]);
         let keys = Keys {
@@ -156,7 +163,7 @@ impl<P: Platform> Measured<P> {
             receipt: SigningKey::from_bytes(&seed),
         };
         let registers = registers_digest(&self.platform.registers()?);
-        let models = self.models.start()?;
+        let models = self.models.start(drive)?;
         let receipt_key = keys.receipt.verifying_key().to_bytes();
         let keyset = keyset(
             &self.config,

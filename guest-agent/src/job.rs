@@ -16,7 +16,8 @@ use engine::scheduler::Job;
 use rand_core::CryptoRng;
 use settlement::{Address, Nano, SignedVoucher, limits as bounds};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use wire::{
     Ask, CancelSecret, ChatRequest, Commitments, Digest, Envelope, EnvelopeDigest, EnvelopeRefused,
     Keyset, KeysetDigest, ModelOffer, OpenedJob, ReceiptKey, RefusalCode, Request, ResponseSealer,

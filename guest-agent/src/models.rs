@@ -2,7 +2,7 @@
 //! under its measured root hash; shared by all jobs.
 
 use crate::volume;
-use engine::scheduler::{Driver, Limits, Tokens};
+use engine::scheduler::{Driver, Tokens};
 use engine::{
     BLOCK_TOKENS, Embedder, Forward, Kernels, Kind, Memory, Packing, Room, Served, kernels_of,
     served, weights,
@@ -52,7 +52,7 @@ pub(crate) enum Model {
     Chat(Arc<Chat>),
 }
 
-/// A chat model and the thread that runs its jobs.
+/// A chat model and what runs its jobs.
 pub(crate) struct Chat {
     pub(crate) driver: Driver,
     pub(crate) tokens: Tokens,
@@ -107,25 +107,24 @@ impl Loaded {
         self
     }
 
-    /// Puts something between each scheduler and what computes.
-    pub(crate) fn wrap(&mut self, mut wrap: impl FnMut(Box<dyn Forward>) -> Box<dyn Forward>) {
-        let served = std::mem::take(&mut self.0).into_iter();
-        let wrapped = served.map(|(id, (built, facts))| match built {
-            Built::Chat(served) => {
-                let forward = wrap(served.forward);
-                (id, (Built::Chat(Served { forward, ..served }), facts))
-            }
-            embedder => (id, (embedder, facts)),
-        });
-        self.0 = wrapped.collect();
-    }
-
-    /// Starts the thread of each chat model.
-    pub(crate) fn start(self) -> std::io::Result<Models> {
+    /// Starts each chat model with what drives it.
+    pub(crate) fn start(
+        self,
+        mut drive: impl FnMut(Box<dyn Forward>, Tokens) -> std::io::Result<Driver>,
+    ) -> std::io::Result<Models> {
         let start = |(id, (built, facts)): (String, (Built, Facts))| {
             let model = match built {
                 Built::Embedder(model) => Model::Embedder(model),
-                Built::Chat(served) => Model::Chat(Arc::new(Chat::start(served)?)),
+                Built::Chat(served) => {
+                    let context = served.forward.shape().context;
+                    let tokens = served.tokens.clone();
+                    let driver = drive(served.forward, served.tokens)?;
+                    Model::Chat(Arc::new(Chat {
+                        driver,
+                        tokens,
+                        context,
+                    }))
+                }
             };
             Ok((id, Ready { model, facts }))
         };
@@ -151,16 +150,6 @@ impl Models {
 }
 
 impl Chat {
-    fn start(served: Served) -> std::io::Result<Self> {
-        let context = served.forward.shape().context;
-        let driver = Driver::start(served.forward, served.tokens.clone(), Limits::default())?;
-        Ok(Chat {
-            driver,
-            tokens: served.tokens,
-            context,
-        })
-    }
-
     /// Completion tokens that fit behind a prompt, none if it has too many itself.
     pub(crate) fn room(&self, prompt: &[u32]) -> usize {
         self.context.saturating_sub(prompt.len())

@@ -14,9 +14,9 @@ use engine::sampling::Logprobs;
 use engine::scheduler::Event;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::AsyncWrite;
-use tokio::time::{Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use wire::{
     AnswerWriter, Finish, Frame, FrameKind, JobFailure, Receipt, ReceiptKey, RecordBytes,
     ResponseSealer, Scored, Timings,
@@ -203,7 +203,7 @@ struct Pace<'a> {
 
 impl Pace<'_> {
     fn ticks(&self) -> Interval {
-        let mut ticks = interval_at(tokio::time::Instant::now() + self.interval, self.interval);
+        let mut ticks = interval_at(Instant::now() + self.interval, self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks
     }
@@ -265,6 +265,7 @@ async fn embeddings<W: AsyncWrite + Unpin>(
         answer.bill.used(progress.tokens.load(Ordering::Relaxed), 0);
         answer.write(|writer| vec![writer.empty()]).await?;
         tokio::select! {
+            biased;
             computed = &mut computing => break computed,
             _ = ticks.tick() => {}
         }
@@ -298,6 +299,7 @@ async fn chat<W: AsyncWrite + Unpin>(
     // What is generated beyond the end is not delivered, so it is neither counted nor charged.
     let finish = loop {
         tokio::select! {
+            biased;
             _ = ticks.tick() => {}
             () = pace.open.cancelled() => {
                 // The computation ends with its step, the answer with its interval.

@@ -13,9 +13,10 @@ use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
 use registers::{GpuBinding, ReportData};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use wire::limits::{FRAME_BYTES_MAX, SEALED_REQUEST_BYTES_MAX};
 use wire::{
     Cancel, EnvelopeDigest, Event, Evidence, Frame, FrameDecoder, FrameError, FrameKind, Malformed,
@@ -106,6 +107,12 @@ impl<P: Platform> Serving<P> {
             running: Arc::new(Semaphore::new(EMBEDDINGS_RUNNING)),
             slots: Arc::new(Semaphore::new(JOBS_OPEN)),
         }
+    }
+
+    /// Slots that are taken: of jobs that compute or wait, and of embeddings that compute. None is once nothing is under way.
+    pub fn in_use(&self) -> usize {
+        let jobs = JOBS_OPEN - self.slots.available_permits();
+        jobs + (EMBEDDINGS_RUNNING - self.running.available_permits())
     }
 
     /// Answers the one request of a stream.

@@ -11,10 +11,10 @@ use engine::Embedder;
 use engine::scheduler::{Event, Job, Refused, Submitted};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use wire::{RefusalCode, ResponseSealer};
 
 /// A job that computes.
@@ -72,8 +72,9 @@ impl Admitted {
             }
             Work::Embeddings { model, inputs } => {
                 let running = tokio::select! {
+                    biased;
                     running = turns.clone().acquire_owned() => running.map_err(|_| RefusalCode::Busy)?,
-                    () = tokio::time::sleep_until(deadline.into()) => return Err(RefusalCode::Busy),
+                    () = tokio::time::sleep_until(deadline) => return Err(RefusalCode::Busy),
                     () = open.cancelled() => return Err(RefusalCode::Cancelled),
                 };
                 let turn = Turn {
@@ -117,7 +118,9 @@ impl Running {
                 Err(_) => ControlFlow::Break(()),
             }
         });
-        let submitted = model.driver.submit(job, Some(deadline), listener);
+        let submitted = model
+            .driver
+            .submit(job, Some(deadline.into_std()), listener);
         let mut running = Running {
             events,
             submitted: submitted.map_err(code)?,
@@ -126,6 +129,7 @@ impl Running {
         let mut cancelled = false;
         loop {
             tokio::select! {
+                biased;
                 event = running.events.recv() => return match event {
                     Some(Event::Started { .. }) => Ok(running),
                     Some(Event::Refused(refused)) => Err(code(refused)),

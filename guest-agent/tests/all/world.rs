@@ -2,6 +2,7 @@
 
 use attest::{Manifest, Policy, Root};
 use ed25519_dalek::SigningKey;
+use engine::scheduler::{Driver, Limits};
 use engine::{BlockTable, EngineError, Forward, ForwardShape, Row};
 use guest_agent::platform::{Platform, PlatformError};
 use guest_agent::{Booted, Serving};
@@ -186,7 +187,7 @@ pub async fn boot(config: &[u8]) -> Running {
 
 async fn boot_wrapped(
     config: &[u8],
-    wrap: impl FnMut(Box<dyn Forward>) -> Box<dyn Forward>,
+    mut wrap: impl FnMut(Box<dyn Forward>) -> Box<dyn Forward>,
 ) -> Running {
     let module = module();
     let root = Root::insecure_test(module.root_der().to_vec()).unwrap();
@@ -196,8 +197,9 @@ async fn boot_wrapped(
     let attested = booted
         .measure(|| Ok(agent), models())
         .unwrap()
-        .wrap(wrap)
-        .attest(&mut ChaCha20Rng::from_seed([1; 32]))
+        .attest_driven(&mut ChaCha20Rng::from_seed([1; 32]), |forward, tokens| {
+            Driver::start(wrap(forward), tokens, Limits::default())
+        })
         .unwrap();
     let endorsement = Endorsement::sign(attested.keyset().digest(), &payee());
     let serving = attested.serve();
