@@ -19,9 +19,9 @@ use serde_json::Value;
 use settlement::{Address, ChainId, Nano, SignedVoucher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use wire::{Endpoint, Finish, PayerRead, ReceiptDigest, RefusalCode, Usage};
 
 /// The sidecar: one channel, one proxy, one budget.
@@ -118,6 +118,12 @@ impl Client {
             attesting: Mutex::default(),
             delivery: Mutex::default(),
         })
+    }
+
+    /// Reaches proxy and node in these ways instead of at the configuration's addresses.
+    pub fn through(mut self, proxy: Transport, node: Transport) -> Self {
+        (self.proxy, self.node) = (proxy, node);
+        self
     }
 
     /// Challenges the worker afresh and verifies its evidence.

@@ -32,7 +32,8 @@ use model::text::TextError;
 use serde_json::Value;
 use settlement::{Nano, SignedCap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use unfinished::Ending;
 use wire::{
     CancelSecret, Commitments, Digest, Endpoint, Envelope, EnvelopeDigest, Malformed, ModelOffer,
@@ -422,10 +423,10 @@ impl Sealed {
 /// Until when to wait.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadlines {
-    pub(crate) first: tokio::time::Instant,
-    pub(crate) whole: tokio::time::Instant,
+    pub(crate) first: Instant,
+    pub(crate) whole: Instant,
 }
 
-fn later(from: Instant, ms: u32) -> tokio::time::Instant {
-    tokio::time::Instant::from_std(from) + Duration::from_millis(ms.into()) + DEADLINE_GRACE
+fn later(from: Instant, ms: u32) -> Instant {
+    from + Duration::from_millis(ms.into()) + DEADLINE_GRACE
 }

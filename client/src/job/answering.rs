@@ -7,7 +7,8 @@ use crate::transport::{Stream, TransportError};
 use model::text::tools::Piece;
 use serde_json::Value;
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use wire::{
     AnswerEvent, AnswerReader, Ask, Finish, Frame, FrameDecoder, FrameError, FrameKind, JobFailure,
     RecordBytes, ResponseOpener, Scored, SignedRefusal, Subject,
