@@ -63,7 +63,7 @@ async fn run(
     }
 }
 
-fn router(proxy: Arc<Proxy>) -> Router {
+pub(crate) fn router(proxy: Arc<Proxy>) -> Router {
     let collateral = proxy.collateral.cache().cloned();
     let collateral = collateral.map(crate::collateral::router);
     let router = Router::new()

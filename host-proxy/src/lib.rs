@@ -43,6 +43,7 @@ mod proxy;
 mod receipts;
 mod relay;
 mod server;
+mod service;
 mod settle;
 mod signer;
 mod startup;
@@ -50,7 +51,7 @@ mod store;
 mod tools;
 mod voucher;
 
-// Beside the program, for the fuzz targets and the tests of collateral:
+// Beside the program, for the fuzz targets, the tests of collateral and the hostile host:
 pub use collateral::{
     Clock, CollateralCache, CollateralKey, Document, KeyError, OcspRequest, RimId, SourceError,
     SourceFailure, Unavailable, rim_document,
@@ -61,6 +62,7 @@ pub use config::{
 };
 pub use credit::{Credit, CreditRefused};
 pub use error::Error;
-pub use guest::{GuestAddress, GuestAddressError};
+pub use guest::{Dial, GuestAddress, GuestAddressError};
 pub use keys::SecretSource;
+pub use service::{InUse, Service};
 pub use tools::Tools;

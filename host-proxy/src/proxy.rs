@@ -51,7 +51,7 @@ pub struct Proxy {
     pub(crate) jobs: Arc<Semaphore>,
     pub(crate) uploads: Semaphore,
     pub(crate) strange: Arc<Semaphore>,
-    attestations: Semaphore,
+    pub(crate) attestations: Semaphore,
     attesting: AtOnce<IpAddr>,
     /// Jobs at the guest, by envelope.
     pub(crate) running: AtOnce<EnvelopeDigest>,
@@ -78,9 +78,14 @@ pub struct Reservation {
 impl Proxy {
     /// Opens the state file and reads the key.
     pub fn open(config: &Config) -> Result<Self, Error> {
+        let node = Node::new(config.toncenter.clone()).paced(config.calls_per_s);
+        Self::with_node(config, node)
+    }
+
+    /// The same with this node.
+    pub(crate) fn with_node(config: &Config, node: Node) -> Result<Self, Error> {
         let payee = Payee::open(config)?;
         let store = Store::open(&config.state, &payee.address(), config.chain)?;
-        let node = Node::new(config.toncenter.clone()).paced(config.calls_per_s);
         let expected = ExpectedPayee {
             chain: config.chain,
             payee: payee.address(),
@@ -247,6 +252,12 @@ impl Proxy {
             amount,
         };
         Ok((reservation, running))
+    }
+
+    /// Channels for which something is reserved.
+    pub(crate) fn channels_reserved(&self) -> usize {
+        let reserved = self.reserved.lock();
+        reserved.unwrap_or_else(PoisonError::into_inner).len()
     }
 
     pub async fn channel(&self, channel: &Address, age: MaxAge) -> Result<ChannelState, ApiError> {

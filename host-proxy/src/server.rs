@@ -9,6 +9,7 @@ use crate::limits::{CONNECTION_BUFFER_BYTES, CONNECTION_MAX, CONNECTIONS_MAX, DR
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Extension, Json, Router};
+use hyper::server::conn::http1::{self, Connection};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -17,6 +18,7 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -84,25 +86,36 @@ fn serve_connection(
     router: Router,
     graceful: &GracefulShutdown,
 ) {
-    let service = TowerToHyperService::new(router);
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ)
-        .max_buf_size(CONNECTION_BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    let connection = graceful.watch(connection);
+    let connection = graceful.watch(connection(stream, router));
     tokio::spawn(async move {
-        match tokio::time::timeout(CONNECTION_MAX, connection).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "a connection ended early"),
-            Err(_elapsed) => tracing::debug!("a connection lasted too long"),
-        }
+        follow(connection).await;
         drop(slot);
     });
 }
 
+/// HTTP on one stream, as every server of ours speaks it.
+pub(crate) fn connection<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    stream: S,
+    router: Router,
+) -> Connection<TokioIo<S>, TowerToHyperService<Router>> {
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ)
+        .max_buf_size(CONNECTION_BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+}
+
+/// Waits for the end of a connection, but not for ever.
+pub(crate) async fn follow(connection: impl Future<Output = hyper::Result<()>>) {
+    match tokio::time::timeout(CONNECTION_MAX, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection ended early"),
+        Err(_elapsed) => tracing::debug!("a connection lasted too long"),
+    }
+}
+
 /// What every server of ours answers besides its own routes.
-fn with_fallbacks(router: Router) -> Router {
+pub(crate) fn with_fallbacks(router: Router) -> Router {
     router
         .route("/healthz", get(async || Json(json!({ "ok": true }))))
         .fallback(async || ApiError::refuse(StatusCode::NOT_FOUND, "not_found", "no such path"))
