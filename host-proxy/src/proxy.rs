@@ -360,9 +360,19 @@ impl Proxy {
 
     /// Asks the guest for its keyset when a job names an unknown one, for instance after a restart of this program.
     pub(crate) async fn search(&self, keyset: KeysetDigest) {
+        self.learn_unless(|| self.receipt_key(keyset).is_some())
+            .await;
+    }
+
+    /// Asks the guest for its keyset because of a charge that no known key has signed.
+    pub(crate) async fn learn_anew(&self) {
+        self.learn_unless(|| false).await;
+    }
+
+    async fn learn_unless(&self, known: impl FnOnce() -> bool) {
         let mut searched = self.searched.lock().await;
         let lately = searched.is_some_and(|at| at.elapsed() < KEYSET_SEARCH);
-        if self.receipt_key(keyset).is_some() || lately {
+        if known() || lately {
             return;
         }
         *searched = Some(Instant::now());

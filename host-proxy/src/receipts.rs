@@ -66,7 +66,12 @@ async fn ask_guest(
     let signed = SignedCharge::decode(&charge.payload).map_err(|_| GuestError::protocol_reply())?;
     let channel = signed.charge.channel();
     let payer_key = proxy.channel(&channel, MaxAge::Recent).await?.payer_key;
-    let own = proxy.own_charge(&signed, &payer_key);
+    let mut own = proxy.own_charge(&signed, &payer_key);
+    if own.is_none() {
+        // This program may have restarted since the guest showed its keys.
+        proxy.learn_anew().await;
+        own = proxy.own_charge(&signed, &payer_key);
+    }
     let (receipt_key, verified) = own.ok_or_else(GuestError::protocol_reply)?;
     let kept = KeptReceipt {
         envelope,
