@@ -80,6 +80,22 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "hostile",
+        &[
+            "attest",
+            "client",
+            "engine",
+            "guest-agent",
+            "host-proxy",
+            "ledger",
+            "random-model",
+            "registers",
+            "settlement",
+            "simulator",
+            "wire",
+        ],
+    ),
+    (
         "tests",
         &[
             "attest",
