@@ -411,7 +411,10 @@ impl Sealed {
                 deadlines,
             )),
             status => {
-                self.known.ending.disarm();
+                // A guest that its proxy gave up on may still make something, which is owed then.
+                if !matches!(status, 502 | 504) {
+                    self.known.ending.disarm();
+                }
                 let body = stream.rest(16 * 1024, deadlines.whole).await;
                 // Unsigned: whatever it says of execution is not believed.
                 Err(proxy_refused("job", status, &body, Executed::Maybe))
