@@ -22,7 +22,7 @@ use wire::{Delegation, Event};
 pub const MODEL: &str = "random-model";
 /// What the channel holds.
 pub const DEPOSIT: Nano = Nano(1_000_000_000);
-/// What a guest lends a channel, and the proxy, too: W.
+/// What a guest lends a channel: W.
 pub const WINDOW: u64 = 700_000;
 /// The most that a job may cost.
 pub const COST_MAX: u64 = 300_000;
@@ -181,6 +181,8 @@ impl Site {
     /// A proxy's configuration with its state in `directory`. `checks` says whether it verifies its guest.
     pub fn proxy_config(&self, directory: &Path, guest: GuestAddress, checks: bool) -> ProxyConfig {
         let file = |name: &str| SecretSource::File(self.path(name));
+        // More than the guest lends, so that the guest's word is the one that counts.
+        let credit = Nano(3 * WINDOW);
         let files = || GuestFiles {
             manifest: self.path("manifest.json"),
             insecure_test_root: Some(self.path("root.der")),
@@ -200,7 +202,7 @@ impl Site {
             collateral: BundleCollateral::File(self.path("collateral.json")),
             guest_files: checks.then(files),
             state: directory.join("proxy.sqlite"),
-            credit: Credit::new(Some(Nano(WINDOW)), Nano(WINDOW)).expect("within bounds"),
+            credit: Credit::new(Some(credit), credit).expect("within bounds"),
             settle: None,
         }
     }
