@@ -52,7 +52,7 @@ pub(super) const ALL: &[Mutation] = &[
         fault: "PartialWrites: a proxy takes the first bytes of a request for all of it",
         file: "host-proxy/src/relay.rs",
         text: "while self.read.len() < bytes {\n",
-        with: "if self.read.len() < bytes {\n",
+        with: "for _ in 0..usize::from(self.read.len() < bytes) {\n",
         test: SEEDS,
     },
     Mutation {
