@@ -7,6 +7,7 @@ use crate::config::{Config, ConfigError, read_key};
 use crate::error::{ClientError, Executed};
 use crate::files::make_private;
 use crate::job::{Job, Payment, Prepared};
+use crate::kept::KeptJobs;
 use crate::limits::{
     ATTEST_TIME_MAX, HEALTH_TIME, QUEUE_PAUSE_MAX, QUEUE_PAUSE_MIN, REPLY_BYTES_MAX,
 };
@@ -109,6 +110,7 @@ impl Client {
                 budget: Arc::new(budget),
                 models,
                 verifier,
+                kept: config.keep_jobs.map(KeptJobs::open).transpose()?,
                 profile: config.profile,
                 cost_max: config.cost_max_nano,
                 deadline_ms: config.deadline_ms,
@@ -326,12 +328,18 @@ impl Client {
             while let Some(event) = answering.next_event().await? {
                 sink(&event);
             }
-            let verified = answering.finish().await?.verify(session)?;
+            let mut verified = answering.finish().await?.verify(session)?;
+            let transcript = verified.transcript.take();
             let (events, text) = (verified.events.clone(), verified.text.clone());
             let (first_token, total) = (verified.first_token, verified.total);
             let (usage, finish) = (verified.receipt().core().usage, verified.finish);
             let stop = verified.stop.clone();
             let payment = verified.pay(&self.shared.budget)?;
+            if let (Some(kept), Some(transcript)) = (&self.shared.kept, transcript)
+                && let Err(error) = kept.put(&payment.receipt, &transcript)
+            {
+                tracing::warn!("a job cannot be checked later: {error}");
+            }
             // The answer is whole and paid for on this side, whatever becomes of the voucher's delivery now.
             let delivered = self.deliver(&payment).await;
             if let Err(error) = &delivered {

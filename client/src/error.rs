@@ -1,6 +1,7 @@
 //! What can go wrong, whose fault it is, and whether the job may have been executed.
 
 use crate::budget::BudgetError;
+use crate::check::CheckError;
 use crate::config::ConfigError;
 use crate::limits::FOREIGN_TEXT_CHARS_MAX;
 use crate::tokens::TokensError;
@@ -71,6 +72,8 @@ pub enum ClientError {
     PlatformTooOld { level_unix_s: u64, min_unix_s: u64 },
     #[error(transparent)]
     Proof(#[from] NotProven),
+    #[error("the check is refused: {0}")]
+    Check(#[from] CheckError),
     #[error("host-proxy cannot be reached: {0}")]
     Unreachable(String),
     #[error("host-proxy refused the {what}: {message} ({code})")]
@@ -147,7 +150,7 @@ impl ClientError {
         match self {
             Config(_) | Budget(_) | Sealing(_) | Internal(_) => Fault::Ourselves,
             Request { .. } | UnknownField { .. } | ContextLength { .. } => Fault::Caller,
-            Model { .. } | ReaderTooSlow => Fault::Caller,
+            Model { .. } | ReaderTooSlow | Check(_) => Fault::Caller,
             NotTrusted(_) | Proof(_) | PlatformTooOld { .. } => Fault::Guest,
             Unreachable(_) | ProxyRefused { .. } | ProxyMisbehaved { .. } => Fault::Proxy,
             UnknownSigner | Cut(_) | Deadline(_) | RefusedAnother(_) | ChargeMismatch => {
@@ -229,6 +232,7 @@ impl ClientError {
             Budget(_) => "budget_exceeded",
             NotTrusted(_) | PlatformTooOld { .. } => "attestation_failed",
             Proof(_) => "bad_proof",
+            Check(_) => "bad_check",
             Unreachable(_) => "proxy_unreachable",
             ProxyRefused { .. } => "proxy_refused",
             ProxyMisbehaved { .. } | UnknownSigner => "proxy_misbehaved",

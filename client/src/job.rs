@@ -51,6 +51,7 @@ pub struct Prepared {
     completion: Option<Completion>,
     most: Usage,
     cost_max: Nano,
+    keeps: bool,
     reservation: Arc<Reservation>,
 }
 
@@ -77,6 +78,8 @@ pub(crate) struct Known {
     pub(crate) receipt_key: ReceiptKey,
     pub(crate) cancel: CancelSecret,
     pub(crate) ending: Ending,
+    /// The records of the answer, where they are kept.
+    pub(crate) records: Option<Vec<u8>>,
 }
 
 impl Job {
@@ -99,51 +102,30 @@ impl Job {
             let message = "one job makes one answer; `n` is for Client::answers".to_owned();
             return Err(refuse(Some("n"), message));
         }
-        let Counted {
-            offer,
-            asked,
-            completion,
-            most,
-            estimate,
-        } = Job::count(session, ask)?;
-        // The envelope names the same limit for every job, so that it tells nothing of this one's length.
-        let shared = session.shared();
-        let max = shared.cost_max.min(session.keyset().exposure_max);
-        if estimate > max {
-            return Err(BudgetError::JobLimit { estimate, max }.into());
-        }
-        let deposit = session.channel().state.deposit;
-        // What it can cost at most, so that jobs beside each other fit: no more is paid than was counted here.
-        let reservation = shared.budget.reserve(estimate, deposit, spender)?;
-        Ok(Prepared {
-            session: session.clone(),
-            offer: offer.clone(),
-            request: Request {
-                model_root: offer.root,
-                parent: None,
-                ask: asked,
-            },
-            completion,
-            most,
-            cost_max: max,
-            reservation: Arc::new(reservation),
-        })
+        Job::count(session, ask)?.prepare(session, spender)
+    }
+
+    /// The most that a request in tokens may use and cost at this worker, which offers the model by whatever name.
+    pub(crate) fn again(
+        session: &Session,
+        offer: &ModelOffer,
+        request: Request,
+    ) -> Result<Counted, ClientError> {
+        allowed(session, request.endpoint(), &offer.id)?;
+        Counted::of(session, offer, request, None)
     }
 
     /// Turns a request into tokens and says what one answer to it may use and cost. Nothing is set aside, and nothing sent. A form
     /// takes up to some seconds to compile.
-    pub(crate) fn count(session: &Session, ask: Ask) -> Result<Counted<'_>, ClientError> {
+    pub(crate) fn count(session: &Session, ask: Ask) -> Result<Counted, ClientError> {
         let (model, offer) = allowed(session, ask.endpoint(), ask.model())?;
         let (asked, completion) = encode(model, offer, ask)?;
-        let most = most(offer, &asked)?;
-        let estimate = offer.prices.cost(&most, session.keyset().price_step);
-        Ok(Counted {
-            offer,
-            asked,
-            completion,
-            most,
-            estimate: estimate.unwrap_or(Nano(u64::MAX)),
-        })
+        let request = Request {
+            model_root: offer.root,
+            parent: None,
+            ask: asked,
+        };
+        Counted::of(session, offer, request, completion)
     }
 
     /// The tokens of a request's prompt. No form is compiled for it.
@@ -156,12 +138,59 @@ impl Job {
 }
 
 /// A request in tokens, with the most that it can use and cost.
-pub(crate) struct Counted<'a> {
-    pub(crate) offer: &'a ModelOffer,
-    asked: wire::Ask,
+pub(crate) struct Counted {
+    pub(crate) offer: ModelOffer,
+    request: Request,
     completion: Option<Completion>,
     pub(crate) most: Usage,
     pub(crate) estimate: Nano,
+}
+
+impl Counted {
+    fn of(
+        session: &Session,
+        offer: &ModelOffer,
+        request: Request,
+        completion: Option<Completion>,
+    ) -> Result<Counted, ClientError> {
+        let most = most(offer, &request.ask)?;
+        let estimate = offer.prices.cost(&most, session.keyset().price_step);
+        Ok(Counted {
+            offer: offer.clone(),
+            request,
+            completion,
+            most,
+            estimate: estimate.unwrap_or(Nano(u64::MAX)),
+        })
+    }
+
+    /// Sets aside what it may cost, within what the spender may spend.
+    pub(crate) fn prepare(
+        self,
+        session: &Session,
+        spender: &Spender,
+    ) -> Result<Prepared, ClientError> {
+        // The envelope names the same limit for every job, so that it tells nothing of this one's length.
+        let shared = session.shared();
+        let max = shared.cost_max.min(session.keyset().exposure_max);
+        let estimate = self.estimate;
+        if estimate > max {
+            return Err(BudgetError::JobLimit { estimate, max }.into());
+        }
+        let deposit = session.channel().state.deposit;
+        // What it can cost at most, so that jobs beside each other fit: no more is paid than was counted here.
+        let reservation = shared.budget.reserve(estimate, deposit, spender)?;
+        Ok(Prepared {
+            session: session.clone(),
+            offer: self.offer,
+            request: self.request,
+            completion: self.completion,
+            most: self.most,
+            cost_max: max,
+            keeps: shared.kept.is_some(),
+            reservation: Arc::new(reservation),
+        })
+    }
 }
 
 /// The model, which must be on the allow-list and offered with that root, that tokenizer and that endpoint.
@@ -271,6 +300,12 @@ impl Prepared {
         self
     }
 
+    /// Keeps what comes, for a transcript.
+    pub(crate) fn keeping(mut self) -> Prepared {
+        self.keeps = true;
+        self
+    }
+
     /// What is asked for.
     pub fn endpoint(&self) -> Endpoint {
         self.request.endpoint()
@@ -340,6 +375,7 @@ impl Prepared {
                 receipt_key: sealed.receipt_key,
                 cancel: sealed.cancel,
                 ending: Ending::default(),
+                records: self.keeps.then(Vec::new),
                 session: self.session,
             },
         })

@@ -75,6 +75,13 @@ pub const RESPONSES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long a response is kept: a day of work.
 pub const RESPONSES_TIME: Duration = Duration::from_secs(24 * 3600);
 
+/// Records of an answer that a transcript has room for, beside the longest request.
+pub const KEPT_RECORDS_BYTES_MAX: usize =
+    wire::limits::TRANSCRIPT_BYTES_MAX - wire::limits::REQUEST_BYTES_MAX - 1024;
+/// A check: two proofs and two transcripts, in hexadecimal digits.
+pub const CHECK_FILE_BYTES_MAX: u64 =
+    4 * (wire::limits::TRANSCRIPT_BYTES_MAX + wire::limits::PROOF_BYTES_MAX) as u64 + 4096;
+
 /// Days of the books that one answer may have.
 pub const USAGE_DAYS_MAX: u64 = 366;
 

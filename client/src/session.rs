@@ -8,6 +8,7 @@ use crate::attestation::{Attestation, Challenged, Verifier};
 use crate::budget::Budget;
 use crate::chain::Channel;
 use crate::error::{ClientError, Executed};
+use crate::kept::KeptJobs;
 use crate::tokens::Models;
 use crate::transport::TransportError;
 use settlement::Nano;
@@ -36,6 +37,8 @@ pub struct Shared {
     pub verifier: Verifier,
     /// The profile demanded.
     pub profile: String,
+    /// Where jobs are kept that may be checked later, if they are.
+    pub kept: Option<KeptJobs>,
     /// The most one job may cost.
     pub cost_max: Nano,
     /// The longest a whole answer may take.

@@ -405,6 +405,7 @@ mod tests {
             tokenizer: digest(tokenizer),
             context_tokens: 64,
             quantisation: "f32".into(),
+            determinism: "machine".into(),
             prices: wire::Prices {
                 prompt: settlement::Nano(1),
                 cached: settlement::Nano(1),

@@ -136,7 +136,7 @@ impl Bill {
             claimed_at_unix_s: unix_s(),
             class: facts.envelope.class.clone(),
             seed: ended.seed,
-            determinism: admission.models.facts(&offer.id).determinism,
+            determinism: offer.determinism.clone(),
         }
     }
 }

@@ -213,6 +213,7 @@ fn keyset(
             template: facts.template,
             context_tokens: model.context_tokens,
             quantisation: facts.quantisation,
+            determinism: facts.determinism,
             prices: model.prices(),
         }
     });

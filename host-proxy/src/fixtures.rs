@@ -163,6 +163,7 @@ pub(crate) fn keyset(payee: &Payee) -> Keyset {
             template: None,
             context_tokens: 256,
             quantisation: "f32".to_owned(),
+            determinism: "machine".into(),
             prices,
         }],
         price_step: Nano(1),

@@ -132,6 +132,9 @@ pub struct ModelOffer {
     /// SHA-256 of its `tokenizer_config.json`, likewise, which holds the chat template; absent where the model has none.
     #[n(8)]
     pub template: Option<Digest>,
+    /// Where a job on this model gives the same bits: instructions, kind of weights, version of the engine. Its receipts repeat it.
+    #[n(9)]
+    pub determinism: String,
 }
 
 /// Prices in nanoTON for a million tokens.
@@ -239,6 +242,7 @@ impl Keyset {
             ("models", (1..=MODELS_MAX).contains(&models.len())),
             ("model id", models.iter().all(|m| name(&m.id))),
             ("quantisation", models.iter().all(|m| name(&m.quantisation))),
+            ("determinism", models.iter().all(|m| name(&m.determinism))),
             ("model id twice", ids.len() == models.len()),
             ("lifetime_s", LIFETIME_S.contains(&self.lifetime_s)),
             (

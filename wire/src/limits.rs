@@ -78,6 +78,8 @@ pub const BUNDLE_BYTES_MAX: usize = 512 * 1024;
 pub const COLLATERAL_BYTES_MAX: usize = 256 * 1024;
 /// A proof of one job: a bundle, a receipt, a voucher and fields of fixed size.
 pub const PROOF_BYTES_MAX: usize = BUNDLE_BYTES_MAX + RECEIPT_BYTES_MAX + STATEMENT_BYTES_MAX + 256;
+/// What was said in one job: a request of 2 MiB, and 6 MiB of records, which is ten minutes at 50 ms. One that is longer is not kept.
+pub const TRANSCRIPT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A signed refusal.
 pub const REFUSAL_BYTES_MAX: usize = 512;
 /// A guest's measured configuration: 32 models take about 20 KiB.

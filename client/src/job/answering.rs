@@ -2,6 +2,7 @@
 
 use super::{Deadlines, Known, Unfinished};
 use crate::error::{ClientError, Executed};
+use crate::limits::KEPT_RECORDS_BYTES_MAX;
 use crate::openai::logprob_entry;
 use crate::transport::{Stream, TransportError};
 use model::text::tools::Piece;
@@ -200,6 +201,9 @@ impl Answering {
     fn record(&mut self, record: &RecordBytes) -> Result<(), ClientError> {
         let event = self.reader.take(record);
         let event = event.map_err(|error| ClientError::Answer(error.to_string()))?;
+        if !matches!(event, AnswerEvent::Receipt(_) | AnswerEvent::Part) {
+            self.keep(record);
+        }
         let begins = !std::mem::replace(&mut self.begun, true);
         match event {
             AnswerEvent::Ids { ids, finish } => {
@@ -238,6 +242,17 @@ impl Answering {
         Ok(())
     }
 
+    /// Keeps a record of the chain where that is wanted, as long as a transcript has room for it.
+    fn keep(&mut self, record: &RecordBytes) {
+        let room = |records: &Vec<u8>| records.len() + record.len() <= KEPT_RECORDS_BYTES_MAX;
+        self.known.records = { self.known.records.take() }
+            .filter(room)
+            .map(|mut records| {
+                records.extend_from_slice(record);
+                records
+            });
+    }
+
     /// As the OpenAI API writes them, each with as many alternatives as were asked for.
     fn logprobs(&self, tokens: &[Scored]) -> Vec<Value> {
         let models = &self.known.session.shared().models;
@@ -262,6 +277,8 @@ impl Answering {
         self.came(!ids.is_empty());
         self.received.ids.extend(ids);
         let Some(completion) = &mut self.known.completion else {
+            // A job that is asked again is compared, and not read.
+            self.received.finish = finish;
             return;
         };
         let mut pieces = completion.push(ids);

@@ -1,7 +1,7 @@
 //! From an opened answer to a verified one, and from that to a voucher.
 
-use super::Answered;
 use super::answering::Received;
+use super::{Answered, Known};
 use crate::budget::{Budget, Reservation};
 use crate::error::ClientError;
 use crate::session::Session;
@@ -11,7 +11,8 @@ use settlement::{Nano, SignedCharge, SignedVoucher};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::{
-    AnswerClaims, Ask, Finish, Receipt, ReceiptDigest, RequestClaims, Usage, VerifiedReceipt,
+    AnswerClaims, Ask, Finish, Receipt, ReceiptDigest, RequestClaims, Transcript, Usage,
+    VerifiedReceipt,
 };
 
 /// An answer whose receipt, charge and token count agree with what this side knows.
@@ -33,6 +34,8 @@ pub struct VerifiedAnswer {
     receipt: VerifiedReceipt,
     receipt_bytes: Vec<u8>,
     deposit: Nano,
+    /// What was said, where that is kept and not too long.
+    pub transcript: Option<Transcript>,
     /// The stop sequence that ended it, if one did.
     pub stop: Option<String>,
     // Given back once the voucher is signed.
@@ -100,6 +103,7 @@ impl Answered {
         if receipt.charge().encode() != self.charge {
             return Err(ClientError::ChargeMismatch);
         }
+        let transcript = self.known.transcript()?;
         Ok(VerifiedAnswer {
             job: known.cap.cap.job,
             events: self.received.events,
@@ -116,9 +120,28 @@ impl Answered {
             total: self.total,
             receipt: verified,
             receipt_bytes: self.receipt,
+            transcript,
             deposit: session.channel().state.deposit,
             reservation: self.known.reservation,
         })
+    }
+}
+
+impl Known {
+    fn transcript(&self) -> Result<Option<Transcript>, ClientError> {
+        let Some(records) = &self.records else {
+            return Ok(None);
+        };
+        let request = self.asked.encode();
+        let request = request.map_err(|error| ClientError::Internal(error.to_string()))?;
+        let (request_salt, response_salt) = self.commitments.salts();
+        Ok(Some(Transcript {
+            version: 1,
+            request: request.to_vec(),
+            request_salt,
+            response_salt,
+            records: records.clone(),
+        }))
     }
 }
 

@@ -135,7 +135,7 @@ async fn quote(client: &Arc<Client>, session: Session, ask: Ask) -> Result<Value
 fn quote_now(client: &Client, session: &Session, ask: Ask) -> Result<Value, ClientError> {
     let answers = ask.choices();
     let counted = Job::count(session, ask)?;
-    let (offer, most) = (counted.offer, counted.most);
+    let (offer, most) = (&counted.offer, counted.most);
     let all = |tokens: u32| u64::from(tokens) * u64::from(answers);
     let of_all = |cost: Nano| Nano(cost.0.saturating_mul(answers.into()));
     let cost = |completion: u32| {

@@ -16,6 +16,8 @@ pub enum Fault {
     OverCount,
     /// Sends a token that the tokenizer does not have.
     ForeignToken,
+    /// Sends a token that an honest worker would not have chosen.
+    OtherToken,
     /// Sends a control token in the middle of a completion.
     ControlTokenInside,
     /// Answers something else than the grammar of the request allows.

@@ -86,6 +86,13 @@ impl World {
         World::of(Guest::new(3600, module(Flaws::default()), 1, Some(script))).await
     }
 
+    /// Another worker on this one's machine, with keys of its own and a keyset as `change` leaves it.
+    pub async fn beside(&self, change: impl FnOnce(&mut Keyset)) -> World {
+        let mut guest = Guest::new(3600, Arc::clone(&self.guest.module), 11, None);
+        change(&mut guest.keyset);
+        World::of(guest).await
+    }
+
     async fn of(guest: Guest) -> World {
         let directory = tempfile::tempdir().unwrap();
         let guest = Arc::new(guest);
@@ -436,6 +443,7 @@ impl Guest {
                 let second = match self.fault() {
                     Fault::ForeignToken => 77,
                     Fault::ControlTokenInside => 0,
+                    Fault::OtherToken => 4,
                     _ => 2,
                 };
                 let finish = match self.fault() {
@@ -522,7 +530,7 @@ impl Guest {
             claimed_at_unix_s: 0,
             class: envelope.class.clone(),
             seed: None,
-            determinism: "machine".into(),
+            determinism: offer.determinism.clone(),
         };
         let charge = Charge {
             cap: envelope.cap(),

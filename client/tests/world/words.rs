@@ -87,6 +87,7 @@ impl Words {
             template: Some(Digest::of(self.template.as_bytes())),
             context_tokens: *context_tokens,
             quantisation: self.quantisation.into(),
+            determinism: "machine".into(),
             prices: Prices {
                 prompt: Nano(self.price),
                 cached: Nano(0),

@@ -63,6 +63,19 @@ impl Commitments {
         Commitments { request, response }
     }
 
+    /// The salts of request and answer, by which others can be shown what was committed to.
+    pub fn salts(&self) -> ([u8; 32], [u8; 32]) {
+        (*self.request, *self.response)
+    }
+
+    /// With the salts that somebody shows.
+    pub fn of_salts(request: [u8; 32], response: [u8; 32]) -> Self {
+        Commitments {
+            request: Zeroizing::new(request),
+            response: Zeroizing::new(response),
+        }
+    }
+
     /// The commitment to a request's body.
     pub fn request(&self, body: &[u8]) -> Digest {
         sha256("chrysalis/request/v1", &[&self.request[..], body])
