@@ -200,11 +200,23 @@ impl Budget {
         deposit: Nano,
         spender: &Spender,
     ) -> Result<Reservation, BudgetError> {
+        let mut one = self.reserve_each(1, cost_max, deposit, spender)?;
+        Ok(one.pop().expect("one was asked for"))
+    }
+
+    /// Sets aside what each of `jobs` jobs may cost, for all of them or for none.
+    pub fn reserve_each(
+        &self,
+        jobs: u32,
+        cost_max: Nano,
+        deposit: Nano,
+        spender: &Spender,
+    ) -> Result<Vec<Reservation>, BudgetError> {
         // Held to the end, so that of two jobs at once the second sees what the first set aside.
         let connection = self.lock();
         let in_flight = self.in_flight();
         let promised = cumulative(&connection)?;
-        let wanted = cost_max;
+        let wanted = Nano(cost_max.0.saturating_mul(jobs.into()));
         let fits = |promised: Option<Nano>| {
             let total = promised.and_then(|promised| promised.checked_add(wanted));
             total.is_some_and(|total| total <= deposit)
@@ -220,8 +232,9 @@ impl Budget {
             return Err(BudgetError::InFlight { deposit, wanted });
         }
         let (limits, held) = (&self.limits, &self.held);
-        limits.check(&connection, held, spender, wanted, today()?)?;
-        Ok(Reservation::of(held, wanted, spender))
+        limits.check(&connection, held, spender, [cost_max, wanted], today()?)?;
+        let each = (0..jobs).map(|_| Reservation::of(held, cost_max, spender));
+        Ok(each.collect())
     }
 
     /// What jobs in flight may cost together.
