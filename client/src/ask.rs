@@ -11,6 +11,8 @@ pub use model::text::{Call, Json, Role, Turn};
 pub enum Ask {
     /// Vectors of texts.
     Embeddings(Texts),
+    /// Scores of documents for a query.
+    Rerank(Ranking),
     /// A conversation that the model's chat template writes out.
     Chat(Conversation),
     /// A prompt that no template touches. Of the conversation everything but messages and tools counts, and it has neither.
@@ -33,6 +35,17 @@ pub struct Texts {
     pub model: String,
     /// At least one text.
     pub inputs: Vec<String>,
+}
+
+/// Documents to rank by how well they answer a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ranking {
+    /// The model's name.
+    pub model: String,
+    /// What is looked for.
+    pub query: String,
+    /// At least one text.
+    pub documents: Vec<String>,
 }
 
 /// A conversation to continue.
@@ -185,6 +198,7 @@ impl Ask {
     pub fn model(&self) -> &str {
         match self {
             Ask::Embeddings(texts) => &texts.model,
+            Ask::Rerank(ranking) => &ranking.model,
             Ask::Chat(conversation) | Ask::Raw(_, conversation) => &conversation.model,
         }
     }
@@ -193,6 +207,7 @@ impl Ask {
     pub fn endpoint(&self) -> Endpoint {
         match self {
             Ask::Embeddings(_) => Endpoint::Embeddings,
+            Ask::Rerank(_) => Endpoint::Rerank,
             Ask::Chat(_) | Ask::Raw(..) => Endpoint::Chat,
         }
     }
@@ -200,7 +215,7 @@ impl Ask {
     /// How many answers are wanted, of which each is a job of its own.
     pub fn choices(&self) -> u32 {
         match self {
-            Ask::Embeddings(_) => 1,
+            Ask::Embeddings(_) | Ask::Rerank(_) => 1,
             Ask::Chat(conversation) | Ask::Raw(_, conversation) => conversation.choices,
         }
     }

@@ -74,6 +74,7 @@ impl Checked {
     pub fn sentence(&self) -> String {
         let what = match self.first.receipt().endpoint {
             Endpoint::Embeddings => "vector",
+            Endpoint::Rerank => "score",
             Endpoint::Chat => "token",
         };
         match self.compared {
@@ -154,7 +155,9 @@ impl Again {
 
     /// Asks, verifies and pays. `client` is the one of the session.
     pub async fn ask(self, client: &Client) -> Result<(Payment, Transcript), ClientError> {
-        let prepared = self.counted.prepare(&self.session, &Spender::default())?;
+        let prepared = self
+            .counted
+            .prepare(&self.session, &Spender::default(), None)?;
         let answering = prepared.keeping().seal()?.send(client.proxy()).await?;
         let mut verified = answering.finish().await?.verify(&self.session)?;
         let transcript = verified.transcript.take();

@@ -1,7 +1,7 @@
 //! The stages of a job behind a few calls: attest, ask, verify, pay.
 
 use crate::attestation::{Challenged, Verifier};
-use crate::budget::{Budget, KeptEvidence, KnownKeyset, Spender};
+use crate::budget::{Budget, KeptEvidence, KnownKeyset, Reservation, Spender};
 use crate::chain::{self, Channel};
 use crate::config::{Config, ConfigError, read_key};
 use crate::error::{ClientError, Executed};
@@ -208,6 +208,12 @@ impl Client {
         self.ask(Endpoint::Embeddings, body, &mut |_| ()).await
     }
 
+    /// Scores of documents for a query: the body of `POST /v1/rerank`. The event has them in the order of the documents, as the model
+    /// gives them.
+    pub async fn rerank(&self, body: &Value) -> Result<Answer, ClientError> {
+        self.ask(Endpoint::Rerank, body, &mut |_| ()).await
+    }
+
     /// A chat completion: the body of `POST /v1/chat/completions`. Events go to `sink` as they arrive, and are verified
     /// only when this returns.
     pub async fn chat(&self, body: &Value, sink: Sink<'_>) -> Result<Answer, ClientError> {
@@ -233,23 +239,53 @@ impl Client {
         spender: &Spender,
         sink: Sink<'_>,
     ) -> Result<Answer, ClientError> {
-        self.answer_noting(ask, spender, sink, &AtomicBool::default())
+        self.answer_noting(ask, spender, sink, &AtomicBool::default(), None)
             .await
     }
 
-    /// [`Client::answer`], with a note that a job is with the worker, or that it ran.
+    /// Sets aside what all answers to a request may cost, one by one. Where others are in the way, it waits a bounded time.
+    pub(crate) async fn reserve_answers(
+        &self,
+        ask: &ask::Ask,
+        spender: &Spender,
+    ) -> Result<Vec<Arc<Reservation>>, ClientError> {
+        let patience = Instant::now() + self.queue_time;
+        let session = self.session().await?;
+        let (own, one, jobs) = (session.clone(), ask.clone(), ask.choices());
+        let estimate = off_thread(move || Ok(Job::count(&own, one)?.estimate)).await?;
+        let deposit = session.channel().state.deposit;
+        let mut pause = QUEUE_PAUSE_MIN;
+        loop {
+            let reserved = { &self.shared.budget }.reserve_each(jobs, estimate, deposit, spender);
+            match reserved.map_err(ClientError::from) {
+                Ok(reserved) => return Ok(reserved.into_iter().map(Arc::new).collect()),
+                Err(error) if error.is_queued() && Instant::now() < patience => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(QUEUE_PAUSE_MAX);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// [`Client::answer`], with a note that a job is with the worker, or that it ran, and with what was set aside for it.
     pub(crate) async fn answer_noting(
         &self,
         ask: &ask::Ask,
         spender: &Spender,
         sink: Sink<'_>,
         begun: &AtomicBool,
+        held: Option<Arc<Reservation>>,
     ) -> Result<Answer, ClientError> {
         let patience = Instant::now() + self.queue_time;
         let (mut parent, mut renewed, mut pause) = (None, false, QUEUE_PAUSE_MIN);
         loop {
             let session = self.session().await?;
-            let asked = self.ask_once(&session, ask, spender, parent, sink, begun);
+            let prepared = self.prepare(&session, ask, spender, parent, held.clone());
+            let asked = async {
+                let prepared = prepared.await.map_err(|error| (error, None))?;
+                self.ask_once(&session, prepared, &mut *sink, begun).await
+            };
             let (error, job) = match asked.await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
@@ -285,23 +321,31 @@ impl Client {
         }
     }
 
-    async fn ask_once(
+    async fn prepare(
         &self,
         session: &Session,
         ask: &ask::Ask,
         spender: &Spender,
         parent: Option<[u8; 16]>,
+        held: Option<Arc<Reservation>>,
+    ) -> Result<Prepared, ClientError> {
+        // A form takes a while to compile.
+        let (own, ask, spender) = (session.clone(), ask.clone(), spender.clone());
+        let prepared = off_thread(move || Job::reserved(&own, ask, &spender, held));
+        Ok(match parent {
+            Some(parent) => prepared.await?.retrying(parent),
+            None => prepared.await?,
+        })
+    }
+
+    async fn ask_once(
+        &self,
+        session: &Session,
+        prepared: Prepared,
         sink: Sink<'_>,
         begun: &AtomicBool,
     ) -> Result<Answer, (ClientError, Option<[u8; 16]>)> {
         let before = |error| (error, None);
-        // A form takes a while to compile.
-        let (own, own_ask, own_spender) = (session.clone(), ask.clone(), spender.clone());
-        let prepared = off_thread(move || Job::of(&own, own_ask, &own_spender));
-        let mut prepared = prepared.await.map_err(before)?;
-        if let Some(parent) = parent {
-            prepared = prepared.retrying(parent);
-        }
         if let Err(error) = self.deliver_outstanding().await {
             tracing::warn!("an earlier voucher is still on its way: {error}");
         }
@@ -346,10 +390,9 @@ impl Client {
                 tracing::warn!("the voucher is on disk and will be sent again: {error}");
             }
             let delivered = delivered.is_ok();
-            if endpoint == Endpoint::Embeddings
-                && matches!(finish, Finish::Deadline | Finish::Cancelled)
+            if endpoint != Endpoint::Chat && matches!(finish, Finish::Deadline | Finish::Cancelled)
             {
-                let made = "only some of the texts were embedded in time, and were paid";
+                let made = "only some of the texts were read in time, and were paid";
                 return Err(ClientError::Deadline(made.into()));
             }
             Ok(Answer {

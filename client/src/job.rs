@@ -98,11 +98,21 @@ impl Job {
 
     /// Turns a request into tokens and sets aside the most that it may cost, within what the spender may spend.
     pub fn of(session: &Session, ask: Ask, spender: &Spender) -> Result<Prepared, ClientError> {
+        Job::reserved(session, ask, spender, None)
+    }
+
+    /// [`Job::of`], with what was set aside for it before, if anything was.
+    pub(crate) fn reserved(
+        session: &Session,
+        ask: Ask,
+        spender: &Spender,
+        held: Option<Arc<Reservation>>,
+    ) -> Result<Prepared, ClientError> {
         if ask.choices() != 1 {
             let message = "one job makes one answer; `n` is for Client::answers".to_owned();
             return Err(refuse(Some("n"), message));
         }
-        Job::count(session, ask)?.prepare(session, spender)
+        Job::count(session, ask)?.prepare(session, spender, held)
     }
 
     /// The most that a request in tokens may use and cost at this worker, which offers the model by whatever name.
@@ -164,11 +174,12 @@ impl Counted {
         })
     }
 
-    /// Sets aside what it may cost, within what the spender may spend.
+    /// Sets aside what it may cost, within what the spender may spend, unless that was done before.
     pub(crate) fn prepare(
         self,
         session: &Session,
         spender: &Spender,
+        held: Option<Arc<Reservation>>,
     ) -> Result<Prepared, ClientError> {
         // The envelope names the same limit for every job, so that it tells nothing of this one's length.
         let shared = session.shared();
@@ -179,7 +190,10 @@ impl Counted {
         }
         let deposit = session.channel().state.deposit;
         // What it can cost at most, so that jobs beside each other fit: no more is paid than was counted here.
-        let reservation = shared.budget.reserve(estimate, deposit, spender)?;
+        let reservation = match held {
+            Some(held) => held,
+            None => Arc::new(shared.budget.reserve(estimate, deposit, spender)?),
+        };
         Ok(Prepared {
             session: session.clone(),
             offer: self.offer,
@@ -188,7 +202,7 @@ impl Counted {
             most: self.most,
             cost_max: max,
             keeps: shared.kept.is_some(),
-            reservation: Arc::new(reservation),
+            reservation,
         })
     }
 }
@@ -243,7 +257,7 @@ fn encode(
     });
     let (asked, grammar) = made.map_err(|error| misfit(&ask, &error))?;
     let completion = match ask {
-        Ask::Embeddings(_) => None,
+        Ask::Embeddings(_) | Ask::Rerank(_) => None,
         Ask::Chat(chat) | Ask::Raw(_, chat) => Some(model.completion(&chat)?.with_grammar(grammar)),
     };
     Ok((asked, completion))
@@ -257,8 +271,13 @@ fn misfit(ask: &Ask, error: &TokensError) -> ClientError {
             param: format!("input[{index}]"),
             message: error.to_string(),
         },
+        (TokensError::PairTooLong { index, .. }, _) => ClientError::ContextLength {
+            param: format!("documents[{index}]"),
+            message: error.to_string(),
+        },
         (TokensError::Text(TextError::NoCalls), _) => refuse(Some("tools"), error.to_string()),
         (_, Ask::Embeddings(_)) => refuse(Some("input"), error.to_string()),
+        (_, Ask::Rerank(_)) => refuse(Some("documents"), error.to_string()),
         (_, Ask::Chat(_)) => refuse(Some("messages"), error.to_string()),
         (_, Ask::Raw(..)) => refuse(Some("prompt"), error.to_string()),
     }
@@ -269,6 +288,7 @@ fn most(offer: &ModelOffer, ask: &wire::Ask) -> Result<Usage, ClientError> {
     let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
     let (prompt, completion) = match ask {
         wire::Ask::Embeddings(inputs) => (count(inputs.iter().map(Vec::len).sum()), 0),
+        wire::Ask::Rerank(pairs) => (count(pairs.iter().map(|p| p.tokens.len()).sum()), 0),
         wire::Ask::Chat(chat) => {
             let (prompt, context) = (count(chat.prompt.len()), offer.context_tokens);
             let room = context.checked_sub(prompt).filter(|room| *room > 0);

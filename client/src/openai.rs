@@ -11,6 +11,7 @@ pub(crate) mod completions;
 mod embeddings;
 mod form;
 pub(crate) mod preferences;
+pub(crate) mod rerank;
 pub(crate) mod responses;
 pub(crate) mod tools;
 
@@ -51,6 +52,10 @@ pub fn parse(endpoint: Endpoint, body: &Value) -> Result<Request, ClientError> {
     match endpoint {
         Endpoint::Embeddings => embeddings::parse(fields),
         Endpoint::Chat => chat::parse(fields),
+        Endpoint::Rerank => rerank::parse(fields).map(|read| Request {
+            ask: read.ask,
+            delivery: Delivery::default(),
+        }),
     }
 }
 

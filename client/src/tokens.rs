@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use wire::limits::STOP_TOKENS_MAX;
-use wire::{ChatRequest, Digest, ModelOffer};
+use wire::{ChatRequest, Digest, ModelOffer, Pair};
 
 /// The models on the allow-list, ready to tokenise.
 pub struct Models(BTreeMap<String, Model>);
@@ -47,6 +47,14 @@ pub enum TokensError {
     Form(#[from] FormError),
     #[error("`input[{index}]` has {tokens} tokens; the model takes {max}; split the text")]
     TextTooLong {
+        index: usize,
+        tokens: usize,
+        max: usize,
+    },
+    #[error(
+        "`documents[{index}]` has {tokens} tokens with the query; the model takes {max}; split the document"
+    )]
+    PairTooLong {
         index: usize,
         tokens: usize,
         max: usize,
@@ -191,6 +199,22 @@ impl Model {
                 let inputs = texts.inputs.iter().enumerate().map(encode);
                 let inputs: Result<_, TokensError> = inputs.collect();
                 Ok(wire::Ask::Embeddings(inputs?))
+            }
+            Ask::Rerank(ranking) => {
+                let max = context_tokens as usize;
+                let encode = |(index, document): (usize, &String)| {
+                    let (tokens, first) = self.text.to_score(&ranking.query, document)?;
+                    match tokens.len() {
+                        length if length <= max => Ok(Pair {
+                            first: first as u32,
+                            tokens,
+                        }),
+                        tokens => Err(TokensError::PairTooLong { index, tokens, max }),
+                    }
+                };
+                let pairs = ranking.documents.iter().enumerate().map(encode);
+                let pairs: Result<_, TokensError> = pairs.collect();
+                Ok(wire::Ask::Rerank(pairs?))
             }
             Ask::Chat(conversation) => Ok(wire::Ask::Chat(self.chat(conversation, grammar)?)),
             Ask::Raw(prompt, settings) => {

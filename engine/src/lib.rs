@@ -28,6 +28,7 @@ pub mod memory;
 pub mod packed;
 pub mod reference;
 pub mod scheduler;
+pub mod scorer;
 pub mod served;
 pub mod weights;
 
@@ -37,4 +38,5 @@ pub use forward::{BLOCK_TOKENS, BlockTable, Forward, ForwardShape, Row};
 pub use kernels::{Kernels, Kind, sampling};
 pub use memory::{Memory, Needs};
 pub use packed::Packing;
+pub use scorer::Scorer;
 pub use served::{Room, Served, kernels_of};

@@ -7,9 +7,8 @@
 use crate::boot::Keys;
 use crate::exposure::{Exposure, Reservation};
 use crate::jobs::Jobs;
-use crate::models::{Chat, Model, Models};
+use crate::models::{Chat, Encoder, Model, Models};
 use crate::replay::ReplayCache;
-use engine::Embedder;
 use engine::cache::Prefix;
 use engine::sampling::{Automaton, Constraints, Sampling};
 use engine::scheduler::Job;
@@ -19,8 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use wire::{
     Ask, CancelSecret, ChatRequest, Commitments, Digest, Envelope, EnvelopeDigest, EnvelopeRefused,
-    Keyset, KeysetDigest, ModelOffer, OpenedJob, ReceiptKey, RefusalCode, Request, ResponseSealer,
-    SealError, SignedEnvelope, Subject, UnreadDigest, Usage, open_job,
+    Keyset, KeysetDigest, ModelOffer, OpenedJob, Pair, ReceiptKey, RefusalCode, Request,
+    ResponseSealer, SealError, SignedEnvelope, Subject, UnreadDigest, Usage, open_job,
 };
 
 /// What admission decides by: the keys and models of this boot, jobs seen, and what channels owe.
@@ -67,11 +66,8 @@ const JOB_TIME_MAX: Duration = Duration::from_secs(3_600);
 
 /// What is to be computed, in tokens that the model has.
 pub(crate) enum Work {
-    /// Embeddings of these texts.
-    Embeddings {
-        model: Arc<Embedder>,
-        inputs: Vec<Vec<u32>>,
-    },
+    /// Numbers of these texts: vectors, or scores of pairs.
+    Vectors { model: Encoder, inputs: Vec<Pair> },
     /// A completion.
     Chat {
         model: Arc<Chat>,
@@ -82,10 +78,10 @@ pub(crate) enum Work {
 }
 
 impl Work {
-    /// Tokens that are read as soon as it starts. Texts to embed are read one by one.
+    /// Tokens that are read as soon as it starts. Texts to encode are read one by one.
     pub(crate) fn prefill(&self) -> u32 {
         match self {
-            Work::Embeddings { .. } => 0,
+            Work::Vectors { .. } => 0,
             Work::Chat { job, .. } => job.prompt.len() as u32,
         }
     }
@@ -93,7 +89,7 @@ impl Work {
     /// What the sampling is repeatable by.
     pub(crate) fn seed(&self) -> Option<u64> {
         match self {
-            Work::Embeddings { .. } => None,
+            Work::Vectors { .. } => None,
             Work::Chat { seed, .. } => Some(*seed),
         }
     }
@@ -101,7 +97,7 @@ impl Work {
     /// Alternatives that come with log probabilities, if these are asked for.
     pub(crate) fn logprobs(&self) -> Option<u8> {
         match self {
-            Work::Embeddings { .. } => None,
+            Work::Vectors { .. } => None,
             Work::Chat { logprobs, .. } => *logprobs,
         }
     }
@@ -326,23 +322,38 @@ fn work(
     rng: &mut impl CryptoRng,
 ) -> Result<(Work, Usage), RefusalCode> {
     match (model, ask) {
-        (Model::Embedder(model), Ask::Embeddings(inputs)) => {
-            let context = offer.context_tokens as usize;
-            let fits = |input: &Vec<u32>| input.len() <= context && model.check(input).is_ok();
-            if !inputs.iter().all(fits) {
-                return Err(RefusalCode::Request);
-            }
-            let prompt = inputs.iter().map(Vec::len).sum::<usize>();
-            let most = Usage {
-                prompt: u32::try_from(prompt).map_err(|_| RefusalCode::Request)?,
-                cached: 0,
-                completion: 0,
+        (Model::Encoder(model @ Encoder::Embedder(_)), Ask::Embeddings(inputs)) => {
+            let whole = |tokens: Vec<u32>| Pair {
+                first: tokens.len() as u32,
+                tokens,
             };
-            Ok((Work::Embeddings { model, inputs }, most))
+            encoder_work(model, offer, inputs.into_iter().map(whole).collect())
+        }
+        (Model::Encoder(model @ Encoder::Scorer(_)), Ask::Rerank(pairs)) => {
+            encoder_work(model, offer, pairs)
         }
         (Model::Chat(model), Ask::Chat(request)) => chat_work(model, offer, request, rng),
         _ => Err(RefusalCode::Model),
     }
+}
+
+fn encoder_work(
+    model: Encoder,
+    offer: &ModelOffer,
+    inputs: Vec<Pair>,
+) -> Result<(Work, Usage), RefusalCode> {
+    let context = offer.context_tokens as usize;
+    let fits = |text: &Pair| text.tokens.len() <= context && model.takes(text);
+    if !inputs.iter().all(fits) {
+        return Err(RefusalCode::Request);
+    }
+    let prompt = inputs.iter().map(|text| text.tokens.len()).sum::<usize>();
+    let most = Usage {
+        prompt: u32::try_from(prompt).map_err(|_| RefusalCode::Request)?,
+        cached: 0,
+        completion: 0,
+    };
+    Ok((Work::Vectors { model, inputs }, most))
 }
 
 fn chat_work(

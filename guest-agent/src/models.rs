@@ -2,17 +2,20 @@
 //! under its measured root hash; shared by all jobs.
 
 use crate::volume;
+use engine::encoder::Text;
 use engine::scheduler::{Driver, Limits, Tokens};
 use engine::{
-    BLOCK_TOKENS, Embedder, Forward, Kernels, Kind, Memory, Packing, Room, Served, kernels_of,
-    served, weights,
+    BLOCK_TOKENS, Embedder, EngineError, Forward, Kernels, Kind, Memory, Packing, Room, Scorer,
+    Served, kernels_of, served, weights,
 };
 use model::{File, ModelFiles, ModelRoot};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
-use wire::{ChatRequest, Digest, MeasuredConfig, MeasuredEndpoint, MeasuredModel, MeasuredWeights};
+use wire::{
+    ChatRequest, Digest, MeasuredConfig, MeasuredEndpoint, MeasuredModel, MeasuredWeights, Pair,
+};
 
 /// Models by id, ready to answer.
 pub(crate) struct Models(BTreeMap<String, Ready>);
@@ -26,7 +29,7 @@ struct Ready {
 pub(crate) struct Loaded(BTreeMap<String, (Built, Facts)>);
 
 enum Built {
-    Embedder(Arc<Embedder>),
+    Encoder(Encoder),
     Chat(Served),
 }
 
@@ -46,10 +49,19 @@ pub(crate) struct Facts {
 /// A model ready to answer.
 #[derive(Clone)]
 pub(crate) enum Model {
-    /// Answers embeddings.
-    Embedder(Arc<Embedder>),
+    /// Reads whole texts.
+    Encoder(Encoder),
     /// Answers chat.
     Chat(Arc<Chat>),
+}
+
+/// A model that makes numbers of a text, or of a pair of them.
+#[derive(Clone)]
+pub(crate) enum Encoder {
+    /// Answers embeddings.
+    Embedder(Arc<Embedder>),
+    /// Answers rerank: one number, the score.
+    Scorer(Arc<Scorer>),
 }
 
 /// A chat model and the thread that runs its jobs.
@@ -115,7 +127,7 @@ impl Loaded {
                 let forward = wrap(served.forward);
                 (id, (Built::Chat(Served { forward, ..served }), facts))
             }
-            embedder => (id, (embedder, facts)),
+            encoder => (id, (encoder, facts)),
         });
         self.0 = wrapped.collect();
     }
@@ -124,7 +136,7 @@ impl Loaded {
     pub(crate) fn start(self) -> std::io::Result<Models> {
         let start = |(id, (built, facts)): (String, (Built, Facts))| {
             let model = match built {
-                Built::Embedder(model) => Model::Embedder(model),
+                Built::Encoder(model) => Model::Encoder(model),
                 Built::Chat(served) => Model::Chat(Arc::new(Chat::start(served)?)),
             };
             Ok((id, Ready { model, facts }))
@@ -147,6 +159,30 @@ impl Models {
             .get(id)
             .map(|ready| ready.facts.clone())
             .expect("every configured model was loaded")
+    }
+}
+
+impl Encoder {
+    /// Whether the model takes a text.
+    pub(crate) fn takes(&self, text: &Pair) -> bool {
+        match self {
+            Encoder::Embedder(model) => model.check(&text.tokens).is_ok(),
+            Encoder::Scorer(model) => model.check(&text.tokens).is_ok(),
+        }
+    }
+
+    /// Its numbers.
+    pub(crate) fn numbers(&self, text: &Pair) -> Result<Vec<f32>, EngineError> {
+        match self {
+            Encoder::Embedder(model) => model.embed(&text.tokens),
+            Encoder::Scorer(model) => {
+                let score = model.score(Text {
+                    tokens: &text.tokens,
+                    first: text.first as usize,
+                });
+                score.map(|score| vec![score])
+            }
+        }
     }
 }
 
@@ -184,8 +220,8 @@ fn load(
 ) -> Result<(String, (Built, Facts)), ModelError> {
     let files = weights::read(directory).map_err(because(model))?;
     let loaded = match model.endpoint {
-        MeasuredEndpoint::Embeddings => embedder(model, &files, means),
         MeasuredEndpoint::Chat => chat(model, &files, means),
+        MeasuredEndpoint::Embeddings | MeasuredEndpoint::Rerank => encoder(model, &files, means),
     };
     let loaded = loaded.map_err(because(model))?;
     if let Some(root) = root {
@@ -195,15 +231,21 @@ fn load(
     Ok((model.id.clone(), loaded))
 }
 
-fn embedder(
+fn encoder(
     model: &MeasuredModel,
     files: &ModelFiles,
     Means { kernels, memory }: &Means,
 ) -> Result<(Built, Facts), Box<dyn Error>> {
     let kind = model.weights.map_or(Kind::F32, kind);
-    let embedder = Embedder::load_on(files, kernels.clone(), Packing::All(kind), memory)?;
+    let (packing, on) = (Packing::All(kind), kernels.clone());
+    let encoder = match model.endpoint {
+        MeasuredEndpoint::Rerank => {
+            Encoder::Scorer(Arc::new(Scorer::load_on(files, on, packing, memory)?))
+        }
+        _ => Encoder::Embedder(Arc::new(Embedder::load_on(files, on, packing, memory)?)),
+    };
     let facts = Facts::of(files, served::name(kind), kernels);
-    Ok((Built::Embedder(Arc::new(embedder)), facts))
+    Ok((Built::Encoder(encoder), facts))
 }
 
 fn chat(

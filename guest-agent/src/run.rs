@@ -7,9 +7,9 @@
 use crate::bill::{Bill, Ended};
 use crate::job::Admission;
 use crate::jobs::Open;
+use crate::models::Encoder;
 use crate::out::Out;
 use crate::turn::{Computing, Running, Started, Turn};
-use engine::Embedder;
 use engine::sampling::Logprobs;
 use engine::scheduler::Event;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWrite;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 use wire::{
-    AnswerWriter, Finish, Frame, FrameKind, JobFailure, Receipt, ReceiptKey, RecordBytes,
+    AnswerWriter, Finish, Frame, FrameKind, JobFailure, Pair, Receipt, ReceiptKey, RecordBytes,
     ResponseSealer, Scored, Timings,
 };
 
@@ -136,11 +136,11 @@ impl Started {
             first_token: None,
         };
         let computed = match computing {
-            Computing::Embeddings {
+            Computing::Vectors {
                 model,
                 inputs,
                 turn,
-            } => embeddings(&mut answer, turn, model, inputs, &pace).await,
+            } => vectors(&mut answer, turn, model, inputs, &pace).await,
             Computing::Chat(running) => chat(&mut answer, running, &pace).await,
         };
         let (finish, broken) = match computed {
@@ -234,11 +234,11 @@ impl Drop for Ending {
     }
 }
 
-async fn embeddings<W: AsyncWrite + Unpin>(
+async fn vectors<W: AsyncWrite + Unpin>(
     answer: &mut Answer<'_, W>,
     turn: Turn,
-    model: Arc<Embedder>,
-    inputs: Vec<Vec<u32>>,
+    model: Encoder,
+    inputs: Vec<Pair>,
     pace: &Pace<'_>,
 ) -> Result<Finish, RunError> {
     let all = inputs.len();
@@ -252,8 +252,9 @@ async fn embeddings<W: AsyncWrite + Unpin>(
             if told.over.load(Ordering::Relaxed) {
                 break;
             }
-            numbers.extend(model.embed(input).map_err(|_| RunError::Engine)?);
-            told.tokens.fetch_add(input.len() as u32, Ordering::Relaxed);
+            numbers.extend(model.numbers(input).map_err(|_| RunError::Engine)?);
+            told.tokens
+                .fetch_add(input.tokens.len() as u32, Ordering::Relaxed);
             made += 1;
         }
         Ok::<_, RunError>((numbers, made))

@@ -1,4 +1,4 @@
-//! An admitted job waits for its turn: a chat job for its model's scheduler to start it, embeddings for one of a few turns.
+//! An admitted job waits for its turn: a chat job for its model's scheduler to start it, texts to encode for one of a few turns.
 //!
 //! Who waits has not started: it is refused without a charge if it is cancelled, if its time is over or if the scheduler does not take
 //! it. What the scheduler has started is paid for, so its word counts and not what is found out here.
@@ -6,8 +6,7 @@
 use crate::exposure::Reservation;
 use crate::job::{Admitted, Facts, Work};
 use crate::jobs::Open;
-use crate::models::Chat;
-use engine::Embedder;
+use crate::models::{Chat, Encoder};
 use engine::scheduler::{Event, Job, Refused, Submitted};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use std::time::Instant;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wire::{RefusalCode, ResponseSealer};
+use wire::{Pair, RefusalCode, ResponseSealer};
 
 /// A job that computes.
 pub(crate) struct Started {
@@ -32,9 +31,9 @@ pub(crate) struct Started {
 /// What computes it.
 pub(crate) enum Computing {
     /// A thread of its own.
-    Embeddings {
-        model: Arc<Embedder>,
-        inputs: Vec<Vec<u32>>,
+    Vectors {
+        model: Encoder,
+        inputs: Vec<Pair>,
         turn: Turn,
     },
     /// The scheduler.
@@ -70,7 +69,7 @@ impl Admitted {
             Work::Chat { model, job, .. } => {
                 Computing::Chat(Running::start(&model, *job, slot, open, deadline).await?)
             }
-            Work::Embeddings { model, inputs } => {
+            Work::Vectors { model, inputs } => {
                 let running = tokio::select! {
                     running = turns.clone().acquire_owned() => running.map_err(|_| RefusalCode::Busy)?,
                     () = tokio::time::sleep_until(deadline.into()) => return Err(RefusalCode::Busy),
@@ -80,7 +79,7 @@ impl Admitted {
                     _running: running,
                     _slot: slot,
                 };
-                Computing::Embeddings {
+                Computing::Vectors {
                     model,
                     inputs,
                     turn,

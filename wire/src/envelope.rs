@@ -24,14 +24,21 @@ pub enum Endpoint {
     /// `POST /v1/chat/completions`
     #[n(1)]
     Chat,
+    /// `POST /v1/rerank`
+    #[n(2)]
+    Rerank,
 }
 
 impl Endpoint {
+    /// All of them.
+    pub const ALL: [Endpoint; 3] = [Endpoint::Embeddings, Endpoint::Chat, Endpoint::Rerank];
+
     /// The path of the request inside the seal.
     pub fn path(self) -> &'static str {
         match self {
             Endpoint::Embeddings => "/v1/embeddings",
             Endpoint::Chat => "/v1/chat/completions",
+            Endpoint::Rerank => "/v1/rerank",
         }
     }
 }

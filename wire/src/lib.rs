@@ -55,7 +55,7 @@ pub use receipt::{
 };
 pub use record::{Record, RecordBytes, RecordError, RecordKind};
 pub use refusal::{RefusalCode, SignedRefusal, Subject};
-pub use request::{Ask, ChatRequest, Request};
+pub use request::{Ask, ChatRequest, Pair, Request};
 pub use seal::{
     CANCEL_BYTES, Cancel, CancelSecret, Commitments, JobRequest, OpenedJob, ReceiptKey,
     ResponseSealer, SEALED_RECEIPT_BYTES, SealError, SealingKey, open_job,

@@ -231,7 +231,11 @@ impl Answering {
                 received.width = received.width.max(width as usize);
                 if finish.is_some() {
                     received.finish = finish;
-                    let object = { &self.known.head }.embeddings(&received.numbers, received.width);
+                    let (head, numbers) = (&self.known.head, &received.numbers);
+                    let object = match self.known.asked.ask {
+                        Ask::Rerank(_) => head.scores(numbers),
+                        _ => head.embeddings(numbers, received.width),
+                    };
                     self.arrived(object);
                 }
             }
@@ -372,7 +376,7 @@ impl Answering {
 fn reader(known: &Known) -> AnswerReader {
     let logprobs = match &known.asked.ask {
         Ask::Chat(chat) => chat.logprobs,
-        Ask::Embeddings(_) => None,
+        Ask::Embeddings(_) | Ask::Rerank(_) => None,
     };
     match logprobs {
         Some(count) => AnswerReader::with_logprobs(known.envelope, count.into()),

@@ -168,15 +168,20 @@ impl VerifiedAnswer {
 fn recount(model: &Model, ask: &Ask, received: &Received) -> Result<Usage, ClientError> {
     let refuse = |why: String| Err(ClientError::Answer(why));
     let (prompt, completion) = match ask {
-        Ask::Embeddings(inputs) => {
+        Ask::Embeddings(_) | Ask::Rerank(_) => {
+            let lengths: Vec<usize> = match ask {
+                Ask::Rerank(pairs) => pairs.iter().map(|pair| pair.tokens.len()).collect(),
+                Ask::Embeddings(inputs) => inputs.iter().map(Vec::len).collect(),
+                Ask::Chat(_) => Vec::new(),
+            };
             let made = received.numbers.len().checked_div(received.width);
-            let (made, asked) = (made.unwrap_or(0), inputs.len());
+            let (made, asked) = (made.unwrap_or(0), lengths.len());
             // A deadline or this side may cut short what is made, and nothing else may.
             let cut = matches!(received.finish, Some(Finish::Deadline | Finish::Cancelled));
             if made > asked || (made < asked && !cut) {
                 return refuse(format!("it has {made} vectors; {asked} were asked for"));
             }
-            (inputs[..made].iter().map(Vec::len).sum(), 0)
+            (lengths[..made].iter().sum(), 0)
         }
         Ask::Chat(chat) => {
             let completion = model.count_completion(&received.ids)?;

@@ -52,6 +52,11 @@ impl Head {
             "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
     }
 
+    /// The scores, in the order of the documents.
+    pub(crate) fn scores(&self, scores: &[f32]) -> Value {
+        json!({"id": self.id.replacen("chatcmpl", "rerank", 1), "object": "list", "model": self.model, "scores": scores})
+    }
+
     /// The vectors, all of `width` numbers.
     pub(crate) fn embeddings(&self, numbers: &[f32], width: usize) -> Value {
         let vectors = numbers.chunks(width.max(1)).enumerate();

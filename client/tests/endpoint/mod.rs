@@ -3,6 +3,7 @@
 mod apis;
 mod books;
 mod forms;
+mod rerank;
 mod strict;
 
 use super::world::{self, Fault, World, chat_body, embeddings_body};

@@ -38,6 +38,8 @@ use wire::{
 pub const LONG: usize = 280;
 pub const CHAT: &str = "tiny-chat";
 pub const EMBEDDER: &str = "tiny-embedder";
+/// Gives each document as many points as it has tokens, the query's not counted.
+pub const RERANKER: &str = "tiny-reranker";
 /// Knows all bytes and calls of tools, and answers by chance whatever the grammar of the request allows.
 pub const FORMS: &str = "tiny-forms";
 
@@ -425,6 +427,17 @@ impl Guest {
                 let vectors = [[0.6, 0.8], [1.0, 0.0]].concat();
                 records.extend(writer.vectors(&vectors[..2 * made], 2, self.finish()));
                 let prompt = inputs[..made].iter().map(Vec::len).sum();
+                (records, usage(prompt, 0), self.finish())
+            }
+            Ask::Rerank(pairs) => {
+                let made = match self.fault() {
+                    Fault::OutOfTime | Fault::Missing => 1,
+                    _ => pairs.len(),
+                };
+                let points = |pair: &wire::Pair| pair.tokens.len() as f32 - pair.first as f32;
+                let scores: Vec<f32> = pairs[..made].iter().map(points).collect();
+                let records = writer.vectors(&scores, 1, self.finish());
+                let prompt = pairs[..made].iter().map(|pair| pair.tokens.len()).sum();
                 (records, usage(prompt, 0), self.finish())
             }
             Ask::Chat(chat) if let Some(script) = &self.script => {

@@ -1,6 +1,6 @@
 //! What the made-up models speak: a few words for tests of the wire, or any text for applications that say what they like.
 
-use super::{CHAT, EMBEDDER, SCRIPTED, SCRIPTED_EMBEDDER, forms, manifest};
+use super::{CHAT, EMBEDDER, RERANKER, SCRIPTED, SCRIPTED_EMBEDDER, forms, manifest};
 use ed25519_dalek::SigningKey;
 use serde_json::{Map, Value, json};
 use settlement::{Address, ChainId, Nano};
@@ -43,6 +43,7 @@ impl Words {
             offers: vec![
                 (CHAT, Endpoint::Chat, 512),
                 (EMBEDDER, Endpoint::Embeddings, 64),
+                (RERANKER, Endpoint::Rerank, 8),
             ],
             forms: true,
             price: 1_000_000_000,

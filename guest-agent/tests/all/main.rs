@@ -4,6 +4,7 @@ mod ids;
 mod leaving;
 mod money;
 mod program;
+mod rerank;
 mod sampling;
 mod secret;
 mod serving;

@@ -169,7 +169,7 @@ pub async fn boot_held(config: &[u8]) -> (Running, Hold) {
     let (next, steps) = channel();
     let sequences = Arc::new(AtomicUsize::new(0));
     let (counted, mut steps) = (sequences.clone(), Some(steps));
-    let running = boot_wrapped(config, |forward| {
+    let running = boot_wrapped(models(), config, |forward| {
         Box::new(Held {
             forward,
             steps: steps.take().expect("one model"),
@@ -181,10 +181,16 @@ pub async fn boot_held(config: &[u8]) -> (Running, Hold) {
 
 /// Boots an agent and attests it as a client does.
 pub async fn boot(config: &[u8]) -> Running {
-    boot_wrapped(config, |forward| forward).await
+    boot_in(models(), config).await
+}
+
+/// The same with the models of another directory.
+pub async fn boot_in(models: &Path, config: &[u8]) -> Running {
+    boot_wrapped(models, config, |forward| forward).await
 }
 
 async fn boot_wrapped(
+    models: &Path,
     config: &[u8],
     wrap: impl FnMut(Box<dyn Forward>) -> Box<dyn Forward>,
 ) -> Running {
@@ -194,7 +200,7 @@ async fn boot_wrapped(
     let agent = Digest48([7; 48]);
     let booted = Booted::new(InProcess(module), config, true).unwrap();
     let attested = booted
-        .measure(|| Ok(agent), models())
+        .measure(|| Ok(agent), models)
         .unwrap()
         .wrap(wrap)
         .attest(&mut ChaCha20Rng::from_seed([1; 32]))
@@ -321,7 +327,7 @@ impl Running {
         let mut envelope = self.envelope(job);
         change(&mut envelope);
         let request = JobRequest {
-            endpoint: Endpoint::Chat,
+            endpoint: envelope.endpoint,
             body: Zeroizing::new(body.to_vec()),
         };
         // One encapsulation per job: a repeated one is a replay.

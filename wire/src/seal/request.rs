@@ -202,10 +202,8 @@ fn parse(plaintext: &[u8], envelope: EnvelopeDigest) -> Result<JobRequest, SealE
     if control.method() != Some(b"POST") {
         return Err(SealError::Message("method is not POST"));
     }
-    let endpoint = [Endpoint::Embeddings, Endpoint::Chat].into_iter();
-    let endpoint = endpoint
-        .into_iter()
-        .find(|e| control.path() == Some(e.path().as_bytes()));
+    let mut endpoints = Endpoint::ALL.into_iter();
+    let endpoint = endpoints.find(|e| control.path() == Some(e.path().as_bytes()));
     let endpoint = endpoint.ok_or(SealError::Message("unknown path"))?;
     let named = field(&message, ENVELOPE_FIELD).ok_or(SealError::Message("no envelope digest"))?;
     let named = EnvelopeDigest(named);
