@@ -59,6 +59,8 @@ pub enum TokensError {
         tokens: usize,
         max: usize,
     },
+    #[error("the model's tokenizer has no form for two texts: it does not rank")]
+    NoPairs,
     #[error("`prompt` has the token id {id}; the model's vocabulary has {size}")]
     ForeignId { id: u32, size: usize },
     #[error("more tokens than can be counted")]
@@ -204,6 +206,9 @@ impl Model {
                 let max = context_tokens as usize;
                 let encode = |(index, document): (usize, &String)| {
                     let (tokens, first) = self.text.to_score(&ranking.query, document)?;
+                    if first == tokens.len() {
+                        return Err(TokensError::NoPairs);
+                    }
                     match tokens.len() {
                         length if length <= max => Ok(Pair {
                             first: first as u32,

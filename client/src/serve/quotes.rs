@@ -90,6 +90,7 @@ pub(super) async fn of_request(
     let quoted = async {
         let ask = match read?.0 {
             Read::OpenAi(request) => request.ask,
+            Read::Rerank(request) => request.ask,
             Read::Messages(request) => request.ask,
             Read::Responses(request) => {
                 let turns = request.turns(&[])?;

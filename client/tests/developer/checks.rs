@@ -32,7 +32,10 @@ async fn check(world: &World, id: &str, with: &World, more: &[&str]) -> Ran {
     let with = with.to_str().unwrap();
     let root = world.directory.path().join("root.der");
     let root = root.to_str().unwrap();
-    std::fs::copy(root, std::path::Path::new(with).with_file_name("root.der")).unwrap();
+    // One machine, one root: two names of one file.
+    let own = std::path::Path::new(with).with_file_name("root.der");
+    std::fs::remove_file(&own).unwrap();
+    std::os::unix::fs::symlink(root, own).unwrap();
     let fixed = [
         "check",
         id,

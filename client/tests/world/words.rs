@@ -9,7 +9,8 @@ use wire::{Digest, Endpoint, Keyset, ModelOffer, Padding, Prices, SealingKey};
 const FEW: &str = r#"{"version":"1.0","truncation":null,"padding":null,
     "added_tokens":[{"id":0,"content":"<end>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}],
     "normalizer":null,"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
-    "post_processor":null,"decoder":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
+    "post_processor":{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A","type_id":0}}],
+        "pair":[{"Sequence":{"id":"A","type_id":0}},{"Sequence":{"id":"B","type_id":1}}],"special_tokens":{}},"decoder":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
     "model":{"type":"WordLevel","vocab":{"<end>":0,"hello":1,"Ġworld":2,"[UNK]":3,"Ġhello":4},"unk_token":"[UNK]"}}"#;
 const PLAIN: &str =
     r#"{"chat_template":"{% for m in messages %}{{ m.content }}{% endfor %}","eos_token":"<end>"}"#;
