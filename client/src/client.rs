@@ -9,7 +9,7 @@ use crate::files::make_private;
 use crate::job::{Job, Payment, Prepared};
 use crate::kept::KeptJobs;
 use crate::limits::{
-    ATTEST_TIME_MAX, HEALTH_TIME, QUEUE_PAUSE_MAX, QUEUE_PAUSE_MIN, REPLY_BYTES_MAX,
+    ATTEST_TIME_MAX, HEALTH_TIME, QUEUE_PAUSE_MAX, QUEUE_PAUSE_MIN, RENEW_PAUSE, REPLY_BYTES_MAX,
 };
 use crate::session::{Session, Shared, proxy_error, proxy_refused, unix_s};
 use crate::tokens::Models;
@@ -130,6 +130,18 @@ impl Client {
     /// A worker whose keyset is young enough, attested now if need be.
     pub async fn session(&self) -> Result<Session, ClientError> {
         self.attest_unless(Session::is_fresh).await
+    }
+
+    /// Asks for the next keyset well before the last one ends, for as long as it is polled. Jobs go on with the old one meanwhile.
+    pub async fn renew(&self) {
+        loop {
+            let due = self.known_session().map(|session| session.renewed_in());
+            tokio::time::sleep(due.unwrap_or_default().max(RENEW_PAUSE)).await;
+            let young = |session: &Session| session.is_fresh() && !session.renewed_in().is_zero();
+            if let Err(error) = self.attest_unless(young).await {
+                tracing::warn!("the worker's next keys could not be verified yet: {error}");
+            }
+        }
     }
 
     /// Whether a job could be answered now: the guest, its collateral and the channel, checked again where the last

@@ -70,6 +70,11 @@ pub enum ClientError {
         "the platform's level is of {}, and {} is the oldest accepted", day(*level_unix_s), day(*min_unix_s)
     )]
     PlatformTooOld { level_unix_s: u64, min_unix_s: u64 },
+    #[error(
+        "the worker shows keys that are known here for {known_s} s, and they may be used for {lifetime_s} s: it makes no new \
+         ones, so its clock may be held"
+    )]
+    OldKeys { known_s: u64, lifetime_s: u32 },
     #[error(transparent)]
     Proof(#[from] NotProven),
     #[error("the check is refused: {0}")]
@@ -151,7 +156,7 @@ impl ClientError {
             Config(_) | Budget(_) | Sealing(_) | Internal(_) => Fault::Ourselves,
             Request { .. } | UnknownField { .. } | ContextLength { .. } => Fault::Caller,
             Model { .. } | ReaderTooSlow | Check(_) => Fault::Caller,
-            NotTrusted(_) | Proof(_) | PlatformTooOld { .. } => Fault::Guest,
+            NotTrusted(_) | Proof(_) | PlatformTooOld { .. } | OldKeys { .. } => Fault::Guest,
             Unreachable(_) | ProxyRefused { .. } | ProxyMisbehaved { .. } => Fault::Proxy,
             UnknownSigner | Cut(_) | Deadline(_) | RefusedAnother(_) | ChargeMismatch => {
                 Fault::Proxy
@@ -230,7 +235,7 @@ impl ClientError {
             }
             Budget(BudgetError::DayLimit { .. }) => "day_limit_reached",
             Budget(_) => "budget_exceeded",
-            NotTrusted(_) | PlatformTooOld { .. } => "attestation_failed",
+            NotTrusted(_) | PlatformTooOld { .. } | OldKeys { .. } => "attestation_failed",
             Proof(_) => "bad_proof",
             Check(_) => "bad_check",
             Unreachable(_) => "proxy_unreachable",
@@ -270,7 +275,7 @@ impl ClientError {
                 | BudgetError::DayLimit { .. },
             ) => 429,
             Budget(_) => 402,
-            NotTrusted(_) | Proof(_) | PlatformTooOld { .. } => 424,
+            NotTrusted(_) | Proof(_) | PlatformTooOld { .. } | OldKeys { .. } => 424,
             Deadline(_) => 504,
             GuestRefused(RefusalCode::Exposure { .. } | RefusalCode::CostMax) => 402,
             GuestRefused(RefusalCode::Replay) => 409,

@@ -47,6 +47,8 @@ pub const STOP_BYTES_MAX: usize = 256;
 pub const CANCEL_GRACE: Duration = Duration::from_secs(10);
 /// For one attestation: a channel read, a challenge and the payee's record at the same time.
 pub const ATTEST_TIME_MAX: Duration = Duration::from_secs(35);
+/// Between two attempts to have the worker's next keys.
+pub const RENEW_PAUSE: Duration = Duration::from_millis(500);
 /// How old a check may be that the health of this sidecar is told by.
 pub const HEALTH_TIME: Duration = Duration::from_secs(10);
 /// Between two attempts, at first.

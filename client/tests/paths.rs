@@ -348,6 +348,79 @@ async fn a_keyset_that_is_too_old_is_attested_again() {
     assert_eq!(*world.guest.attestations.lock().unwrap(), 2);
 }
 
+/// Four lifetimes' worth of keysets go by, each challenge takes 0.7 s, and no job waits for one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_keys_are_there_before_the_last_ones_end_and_no_job_waits() {
+    let world = World::start(4).await;
+    let client = std::sync::Arc::new(world.client().unwrap());
+    client.attest().await.unwrap();
+    world.set(Fault::SlowOnChallenges);
+    let renewing = std::sync::Arc::clone(&client);
+    let renewing = tokio::spawn(async move { renewing.renew().await });
+    let (begun, mut keysets) = (std::time::Instant::now(), std::collections::BTreeSet::new());
+    while begun.elapsed() < Duration::from_secs(9) {
+        let asked = std::time::Instant::now();
+        let answer = chat(&client).await.unwrap();
+        let receipt = client.receipt(&answer.payment.receipt).unwrap().unwrap();
+        keysets.insert(receipt.keyset.0);
+        assert!(asked.elapsed() < Duration::from_millis(600), "it waited");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    renewing.abort();
+    let attested = *world.guest.attestations.lock().unwrap();
+    assert!(
+        keysets.len() >= 3 && attested <= 5,
+        "{} keysets, {attested} challenges",
+        keysets.len()
+    );
+}
+
+/// What ended stays verifiable: the evidence of each keyset with a receipt is on file.
+#[tokio::test]
+async fn a_receipt_of_keys_that_ended_keeps_its_proof() {
+    let world = World::start(1).await;
+    let client = world.client().unwrap();
+    let mut receipts = Vec::new();
+    for _ in 0..3 {
+        receipts.push(chat(&client).await.unwrap().payment.receipt);
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+    }
+    let keysets = receipts.iter().map(|id| {
+        let proof = client.budget().proof(id).unwrap();
+        let receipt = wire::Receipt::decode(&proof.receipt).unwrap();
+        let evidence = client
+            .budget()
+            .evidence(&receipt.unverified().keyset)
+            .unwrap();
+        assert_eq!(evidence.unwrap().nonce, proof.nonce);
+        receipt.unverified().keyset.0
+    });
+    assert_eq!(keysets.collect::<std::collections::BTreeSet<_>>().len(), 3);
+}
+
+#[tokio::test]
+async fn keys_that_do_not_end_are_refused_by_this_clock() {
+    let world = World::start(1).await;
+    world.set(Fault::ClockHeld);
+    let client = world.client().unwrap();
+    chat(&client).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    let error = chat(&client).await.unwrap_err();
+    assert!(
+        matches!(error, ClientError::OldKeys { lifetime_s: 1, .. }),
+        "{error}"
+    );
+    // A client that comes back knows them still.
+    drop(client);
+    let error = chat(&world.client().unwrap()).await.unwrap_err();
+    assert!(matches!(error, ClientError::OldKeys { .. }), "{error}");
+    world.set(Fault::None);
+    assert_eq!(
+        chat(&world.client().unwrap()).await.unwrap().text,
+        "hello world"
+    );
+}
+
 #[tokio::test]
 async fn a_signed_refusal_for_stale_keys_is_retried_once_with_fresh_ones() {
     let world = World::start(3600).await;

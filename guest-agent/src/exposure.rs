@@ -1,7 +1,7 @@
-//! What each channel owes under the keys of this boot, and the chain of receipts.
+//! What each channel owes in this boot, whatever epoch its jobs were sealed to.
 //!
 //! ```text
-//!  reserve ─► Reservation ─start─► Started ─charge─► a receipt's place, and the channel owes what the job cost
+//!  reserve ─► Reservation ─start─► Started ─charge─► the channel owes what the job cost
 //!               └─ dropped: the room is given back      └─ dropped: the channel owes what was made
 //! ```
 //! A job first reserves the most it may cost. What a channel owes, plus its reservations, less what its vouchers cover,
@@ -10,12 +10,12 @@
 use settlement::{Address, Nano};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use wire::{CoreDigest, RefusalCode};
+use wire::RefusalCode;
 
 /// Channels remembered at once; beyond that a new channel gets `Busy` and the known ones go on.
 const CHANNELS_MAX: usize = 65_536;
 
-/// What all channels owe, and the head of the receipt chain.
+/// What all channels owe.
 #[derive(Clone)]
 pub(crate) struct Exposure {
     max: Nano,
@@ -25,8 +25,6 @@ pub(crate) struct Exposure {
 #[derive(Default)]
 struct State {
     channels: HashMap<Address, Channel>,
-    next_sequence: u64,
-    previous: CoreDigest,
 }
 
 #[derive(Default, Clone, Copy)]
@@ -52,18 +50,6 @@ pub(crate) struct Reservation {
 pub(crate) struct Started {
     reservation: Option<Reservation>,
     made: Nano,
-}
-
-/// The place of the next receipt in the chain.
-pub(crate) struct Position {
-    /// Its number.
-    pub(crate) sequence: u64,
-    /// The digest of the core before it.
-    pub(crate) previous: CoreDigest,
-    /// The channel's sum of charges, this one included.
-    pub(crate) cumulative: Nano,
-    /// The highest voucher seen.
-    pub(crate) voucher_high: Nano,
 }
 
 impl Channel {
@@ -180,24 +166,14 @@ impl Started {
         self.reservation = None;
     }
 
-    /// Charges what was made and gives the receipt its place. `sign` makes the receipt and returns its core's digest; it runs under
-    /// the lock, so that the chain has no fork.
-    pub(crate) fn charge<T>(mut self, sign: impl FnOnce(Position) -> (CoreDigest, T)) -> T {
+    /// Charges what was made. `sign` makes the receipt, which says what the highest voucher seen is.
+    pub(crate) fn charge<T>(mut self, sign: impl FnOnce(Nano) -> T) -> T {
         let reservation = self.reservation.take();
         let reservation = reservation.expect("it is taken where the value is consumed");
         let mut state = reservation.exposure.lock();
         let owing = reservation.owe(&mut state, self.made);
-        let position = Position {
-            sequence: state.next_sequence,
-            previous: state.previous,
-            cumulative: Nano(owing.charged),
-            voucher_high: Nano(owing.vouchered),
-        };
-        let (core, signed) = sign(position);
-        state.next_sequence += 1;
-        state.previous = core;
         drop(state);
-        signed
+        sign(Nano(owing.vouchered))
     }
 }
 
@@ -241,9 +217,7 @@ mod tests {
 
     fn run(exposure: &Exposure, cost: u64) {
         let started = exposure.reserve(CHANNEL, Nano(cost)).unwrap();
-        started
-            .start(Nano(cost))
-            .charge(|_| (CoreDigest::default(), ()));
+        started.start(Nano(cost)).charge(|_| ());
     }
 
     #[test]
@@ -259,28 +233,12 @@ mod tests {
         assert_eq!(exposure.reserve(CHANNEL, Nano(60)).err(), owes(0));
         let mut first = first.start(Nano(10));
         first.made(Nano(50));
-        assert_eq!(
-            first.charge(|p| (CoreDigest([1; 32]), p.cumulative)),
-            Nano(50)
-        );
+        assert_eq!(first.charge(|voucher| voucher), Nano(0));
         assert_eq!(room(&exposure), 50, "the reservation was given back");
         assert_eq!(exposure.reserve(CHANNEL, Nano(51)).err(), owes(50));
         exposure.see(CHANNEL, Nano(50)).unwrap();
         assert!(exposure.pays(&CHANNEL));
         assert_eq!(room(&exposure), 100);
-    }
-
-    #[test]
-    fn receipts_form_one_chain() {
-        let exposure = seen(0);
-        let place = |digest| {
-            let reservation = exposure.reserve(CHANNEL, Nano(1)).unwrap();
-            let started = reservation.start(Nano(1));
-            started.charge(|p| (CoreDigest([digest; 32]), (p.sequence, p.previous)))
-        };
-        assert_eq!(place(1), (0, CoreDigest::default()));
-        assert_eq!(place(2), (1, CoreDigest([1; 32])));
-        assert_eq!(place(3), (2, CoreDigest([2; 32])));
     }
 
     #[test]

@@ -4,31 +4,27 @@
 //! memory or a decapsulation, the job is recorded as seen before anything else is signed about it, and its cost is reserved before
 //! anything is computed.
 
-use crate::boot::Keys;
+use crate::epochs::{Epoch, Epochs};
 use crate::exposure::{Exposure, Reservation};
 use crate::jobs::Jobs;
 use crate::models::{Chat, Encoder, Model, Models};
-use crate::replay::ReplayCache;
 use engine::cache::Prefix;
 use engine::sampling::{Automaton, Constraints, Sampling};
 use engine::scheduler::Job;
 use rand_core::CryptoRng;
 use settlement::{Address, Nano, SignedVoucher, limits as bounds};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::{
     Ask, CancelSecret, ChatRequest, Commitments, Digest, Envelope, EnvelopeDigest, EnvelopeRefused,
-    Keyset, KeysetDigest, ModelOffer, OpenedJob, Pair, ReceiptKey, RefusalCode, Request,
-    ResponseSealer, SealError, SignedEnvelope, Subject, UnreadDigest, Usage, open_job,
+    Keyset, ModelOffer, OpenedJob, Pair, ReceiptKey, RefusalCode, Request, ResponseSealer,
+    SealError, SignedEnvelope, Subject, UnreadDigest, Usage, open_job,
 };
 
-/// What admission decides by: the keys and models of this boot, jobs seen, and what channels owe.
+/// What admission decides by: the epochs and models of this boot, and what channels owe.
 pub(crate) struct Admission {
-    pub(crate) keyset: Keyset,
-    pub(crate) keyset_digest: KeysetDigest,
-    pub(crate) keys: Keys,
+    pub(crate) epochs: Epochs,
     pub(crate) models: Models,
-    pub(crate) replay: Mutex<ReplayCache>,
     pub(crate) exposure: Exposure,
     pub(crate) jobs: Jobs,
 }
@@ -43,6 +39,7 @@ pub(crate) struct Admitted {
 
 /// What is known of a job before it runs; its receipt repeats it.
 pub(crate) struct Facts {
+    pub(crate) epoch: Arc<Epoch>,
     pub(crate) envelope: Envelope,
     pub(crate) channel: Address,
     pub(crate) envelope_digest: EnvelopeDigest,
@@ -55,6 +52,11 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// Between two records, in milliseconds.
+    pub(crate) fn interval_ms(&self) -> u16 {
+        self.epoch.keyset.padding.interval_ms.max(1)
+    }
+
     /// When the answer must have ended.
     pub(crate) fn deadline(&self, arrived: Instant) -> Instant {
         arrived + Duration::from_millis(self.envelope.deadline_ms.into()).min(JOB_TIME_MAX)
@@ -105,6 +107,7 @@ impl Work {
 
 /// A job whose payer is proven and which is recorded as seen: it is admitted now or never.
 pub(crate) struct Screened<'a> {
+    epoch: Arc<Epoch>,
     envelope: SignedEnvelope,
     sealed: &'a [u8],
     channel: Address,
@@ -119,11 +122,11 @@ pub(crate) struct Offered<'a> {
     pub(crate) voucher: Option<&'a [u8]>,
 }
 
-/// A refusal and what it refuses.
+/// A refusal, what it refuses, and under whose keys it is signed: those that its client sealed to, while they are alive.
 ///
 /// What its payer did not sign is refused as bytes: else a host could break a signature, or send a part of an envelope, be told in
 /// writing that the true job was not started, and start it afterwards.
-pub(crate) type Refused = (Subject, RefusalCode);
+pub(crate) type Refused = (Subject, RefusalCode, Arc<Epoch>);
 
 impl Admission {
     /// Checks the payer's signature over this envelope and this encapsulated key, and what can never change under these keys: keyset,
@@ -131,9 +134,12 @@ impl Admission {
     /// remembered of what no payer signed.
     pub(crate) fn screen<'a>(&self, offered: &Offered<'a>) -> Result<Screened<'a>, Refused> {
         let subject = Subject::Unread(UnreadDigest::of(offered.envelope));
-        let unread = |code| (subject, code);
-        let envelope =
-            SignedEnvelope::decode(offered.envelope).map_err(|_| unread(RefusalCode::Envelope))?;
+        let newest = || self.epochs.newest();
+        let envelope = SignedEnvelope::decode(offered.envelope)
+            .map_err(|_| (subject, RefusalCode::Envelope, newest()))?;
+        let named = self.epochs.of(&envelope.unverified().keyset);
+        let signer = named.clone().unwrap_or_else(newest);
+        let unread = |code| (subject, code, signer.clone());
         let enc =
             OpenedJob::encapsulated_key(offered.sealed).map_err(|_| unread(RefusalCode::Seal))?;
         let content = envelope.verify(enc).map_err(|refused| {
@@ -145,10 +151,13 @@ impl Admission {
         if content.sealed_bytes as usize != offered.sealed.len() {
             return Err(unread(RefusalCode::Seal));
         }
+        let refuse = |code| (Subject::Envelope(envelope.digest()), code, signer.clone());
+        let epoch = named.ok_or_else(|| refuse(RefusalCode::StaleKeyset))?;
         let (channel, voucher) = self
-            .screen_signed(content, enc, offered.voucher)
-            .map_err(|code| (Subject::Envelope(envelope.digest()), code))?;
+            .screen_signed(&epoch, content, enc, offered.voucher)
+            .map_err(refuse)?;
         Ok(Screened {
+            epoch,
             envelope,
             sealed: offered.sealed,
             channel,
@@ -158,12 +167,13 @@ impl Admission {
 
     fn screen_signed(
         &self,
+        epoch: &Epoch,
         envelope: &Envelope,
         enc: &[u8],
         payees: Option<&[u8]>,
     ) -> Result<(Address, Nano), RefusalCode> {
-        self.offer(envelope)?;
-        self.check_terms(envelope)?;
+        offer(&epoch.keyset, envelope)?;
+        check_terms(&epoch.keyset, envelope)?;
         let channel = envelope.channel();
         let voucher = |bytes| promised(envelope, channel, bytes);
         let enclosed = envelope.voucher.as_deref().map(voucher);
@@ -174,7 +184,7 @@ impl Admission {
         let highest = enclosed.max(held);
         let settled = self.exposure.pay(&channel, highest);
         let pays = held > Nano::ZERO || self.exposure.pays(&channel);
-        let mut replay = self.replay();
+        let mut replay = epoch.replay();
         if settled {
             replay.ran(&channel);
         }
@@ -184,14 +194,9 @@ impl Admission {
 
     /// Refuses a screened job.
     pub(crate) fn refuse(&self, screened: &Screened<'_>, code: RefusalCode) -> Refused {
-        self.replay().ran_not(screened.channel);
-        (Subject::Envelope(screened.envelope.digest()), code)
-    }
-
-    fn replay(&self) -> MutexGuard<'_, ReplayCache> {
-        self.replay
-            .lock()
-            .expect("no holder of this lock can panic: it only inserts")
+        screened.epoch.replay().ran_not(screened.channel);
+        let subject = Subject::Envelope(screened.envelope.digest());
+        (subject, code, screened.epoch.clone())
     }
 
     /// Admits a screened job or says why not.
@@ -202,7 +207,7 @@ impl Admission {
     ) -> Result<Admitted, Refused> {
         let admitted = self.admit_inner(&screened, rng);
         let admitted = admitted.map_err(|code| self.refuse(&screened, code))?;
-        self.replay().ran(&screened.channel);
+        screened.epoch.replay().ran(&screened.channel);
         Ok(admitted)
     }
 
@@ -212,16 +217,17 @@ impl Admission {
         rng: &mut impl CryptoRng,
     ) -> Result<Admitted, RefusalCode> {
         let Screened {
+            epoch,
             envelope: signed,
             sealed,
             channel,
             voucher,
         } = screened;
         let (envelope, channel) = (signed.unverified(), *channel);
-        let offer = self.offer(envelope)?;
+        let offer = offer(&epoch.keyset, envelope)?;
         // 1. The seal.
         let opened =
-            open_job(&self.keys.sealing, sealed, signed.digest(), rng).map_err(|refused| {
+            open_job(&epoch.keys.sealing, sealed, signed.digest(), rng).map_err(|refused| {
                 match refused {
                     SealError::EnvelopeDigest { .. } => RefusalCode::EnvelopeDigest,
                     SealError::Message(_) => RefusalCode::Request,
@@ -242,7 +248,7 @@ impl Admission {
         let (work, usage_max) = work(model, offer, request.ask, rng)?;
         let most = offer
             .prices
-            .cost(&usage_max, self.keyset.price_step)
+            .cost(&usage_max, epoch.keyset.price_step)
             .ok_or(RefusalCode::CostMax)?;
         if most > envelope.cost_max {
             return Err(RefusalCode::CostMax);
@@ -251,6 +257,7 @@ impl Admission {
         self.exposure.see(channel, *voucher)?;
         let reservation = self.exposure.reserve(channel, most)?;
         let facts = Facts {
+            epoch: epoch.clone(),
             envelope_digest: signed.digest(),
             parent,
             offer: offer.clone(),
@@ -268,39 +275,33 @@ impl Admission {
             work,
         })
     }
+}
 
-    fn offer(&self, envelope: &Envelope) -> Result<&ModelOffer, RefusalCode> {
-        if envelope.keyset != self.keyset_digest {
-            return Err(RefusalCode::StaleKeyset);
-        }
-        let offer = self
-            .keyset
-            .model(&envelope.model)
-            .ok_or(RefusalCode::Model)?;
-        let same = offer.root == envelope.model_root && offer.endpoint == envelope.endpoint;
-        if same {
-            Ok(offer)
-        } else {
-            Err(RefusalCode::Model)
-        }
+/// The model that an envelope names, as this keyset offers it.
+fn offer<'a>(keyset: &'a Keyset, envelope: &Envelope) -> Result<&'a ModelOffer, RefusalCode> {
+    let offer = keyset.model(&envelope.model).ok_or(RefusalCode::Model)?;
+    let same = offer.root == envelope.model_root && offer.endpoint == envelope.endpoint;
+    match same {
+        true => Ok(offer),
+        false => Err(RefusalCode::Model),
     }
+}
 
-    /// The channel must pay this keyset's payee, and leave time to claim. Its address and the payer's key are functions of these terms.
-    fn check_terms(&self, envelope: &Envelope) -> Result<(), RefusalCode> {
-        let (terms, keyset) = (&envelope.terms, &self.keyset);
-        if terms.chain != keyset.chain {
-            return Err(RefusalCode::Chain);
-        }
-        if (terms.payee, terms.payee_key) != (keyset.payee, keyset.payee_key) {
-            return Err(RefusalCode::Payee);
-        }
-        // Without a clock that it may trust, a guest leaves the rest of the rule to its payee's proxy.
-        terms.check().map_err(|_| RefusalCode::CloseDelay {
-            got_s: terms.close_delay_s,
-            min_s: bounds::CLOSE_DELAY_S_MIN,
-            max_s: bounds::CLOSE_DELAY_S_MAX,
-        })
+/// The channel must pay this keyset's payee, and leave time to claim. Its address and the payer's key are functions of these terms.
+fn check_terms(keyset: &Keyset, envelope: &Envelope) -> Result<(), RefusalCode> {
+    let terms = &envelope.terms;
+    if terms.chain != keyset.chain {
+        return Err(RefusalCode::Chain);
     }
+    if (terms.payee, terms.payee_key) != (keyset.payee, keyset.payee_key) {
+        return Err(RefusalCode::Payee);
+    }
+    // Without a clock that it may trust, a guest leaves the rest of the rule to its payee's proxy.
+    terms.check().map_err(|_| RefusalCode::CloseDelay {
+        got_s: terms.close_delay_s,
+        min_s: bounds::CLOSE_DELAY_S_MIN,
+        max_s: bounds::CLOSE_DELAY_S_MAX,
+    })
 }
 
 /// What a voucher promises. It must be the payer's, for this chain and channel.

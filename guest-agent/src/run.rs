@@ -119,7 +119,7 @@ impl Started {
             computing,
         } = self;
         let pace = Pace {
-            interval: Duration::from_millis(admission.keyset.padding.interval_ms.max(1).into()),
+            interval: Duration::from_millis(facts.interval_ms().into()),
             deadline: facts.deadline(arrived),
             started: Instant::now(),
             open,
@@ -132,7 +132,7 @@ impl Started {
                 None => AnswerWriter::new(facts.envelope.endpoint, facts.envelope_digest),
             },
             logprobs: logprobs.is_some(),
-            bill: Bill::start(admission, &facts, reservation, prefill),
+            bill: Bill::start(&facts, reservation, prefill),
             first_token: None,
         };
         let computed = match computing {
@@ -167,7 +167,7 @@ impl Started {
             bill,
             ..
         } = answer;
-        let receipt = bill.sign(admission, &facts, ended);
+        let receipt = bill.sign(&facts, ended);
         let last = last_frames(&receipt, facts.receipt_key);
         // Kept before it is written: from here on the client can have it, whatever becomes of the stream.
         admission.jobs.keep(facts.envelope_digest, &last);

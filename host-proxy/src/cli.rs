@@ -1,6 +1,7 @@
 //! The command line: data on stdout, messages on stderr. Exit code 0 for success, 1 for failure, 2 for wrong arguments.
 
 mod collateral;
+mod guest;
 mod machines;
 mod payee;
 mod payouts;
@@ -14,6 +15,7 @@ use crate::proxy::Proxy;
 use crate::settle::SettleError;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use collateral::CollateralCommand;
+use guest::GuestCommand;
 use machines::{CheckArguments, LaunchArguments};
 use payee::{BackupArguments, DelegateArguments, KeygenArguments};
 use payouts::{EarningsArguments, PayoutsCommand};
@@ -37,6 +39,7 @@ Examples:
   host-proxy launch --image image --tools tools.json --config guest.json --run run
   host-proxy keygen --out keys                    the provider's keys and wallet
   host-proxy address --config host-proxy.yaml     the payee, for the guest's configuration
+  host-proxy guest status --config host-proxy.yaml    stages, registers, keysets and load of the guest
   host-proxy collateral fetch --config collateral.yaml --quote quote.bin --out collateral.json
   host-proxy serve --config host-proxy.yaml       relay jobs until SIGTERM
   host-proxy channels --config host-proxy.yaml    what is owed, promised and paid
@@ -89,6 +92,9 @@ enum Command {
                       Exit code: 0 stopped by request, 1 the guest stopped itself or something failed, 2 wrong arguments."
     )]
     Launch(LaunchArguments),
+    /// Ask a running guest how it is, without a shell and without content.
+    #[command(subcommand)]
+    Guest(GuestCommand),
     /// Fetch or serve collateral: what Intel and NVIDIA sign about platforms. Clients verify it.
     #[command(subcommand)]
     Collateral(CollateralCommand),
@@ -200,6 +206,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Address(common) => payee::address(&common)?,
         Command::Backup(arguments) => payee::backup(&arguments)?,
         Command::Channels(common) => channels(&common).await?,
+        Command::Guest(command) => guest::run(command).await?,
         Command::Launch(arguments) => machines::start(arguments, stop_signal()?).await?,
         Command::Collateral(command) => {
             if !collateral::run(command, stop_signal()?).await? {

@@ -31,6 +31,7 @@ mod evidence;
 mod fixtures;
 mod guest;
 mod guest_policy;
+mod guest_status;
 mod http;
 mod keys;
 #[cfg(test)]

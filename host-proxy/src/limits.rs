@@ -41,6 +41,8 @@ pub const UPLOAD: Duration = Duration::from_secs(30);
 pub const GUEST_CONNECT: Duration = Duration::from_secs(5);
 /// The line by which vhost-device-vsock reports that a guest has accepted: `OK` and a 32-bit number.
 pub const HYBRID_REPLY_BYTES_MAX: usize = 32;
+/// How long a guest may take to say how it is.
+pub const GUEST_STATUS: Duration = Duration::from_secs(5);
 /// How long a guest may take to show evidence; a quote takes about a second.
 pub const ATTESTATION: Duration = Duration::from_secs(30);
 /// Added to the deadlines in an envelope, since the guest enforces them itself and signs its answer.
@@ -89,8 +91,9 @@ pub const UNKNOWN_LOOKUPS_MAX: usize = 16;
 pub const UNKNOWN_LOOKUPS: Duration = Duration::from_secs(10);
 /// Channels remembered in memory; the oldest answer is forgotten first.
 pub const CHANNELS_MAX: usize = 4096;
-/// Keysets remembered: one guest has one at a time.
-pub const KEYSETS_MAX: usize = 8;
+/// Keysets remembered, here and in the state file: a guest has up to four alive, and receipts of earlier ones can still be fetched
+/// from it. Two days of two an hour.
+pub const KEYSETS_MAX: usize = 96;
 /// The guest is asked about unknown keysets at most this often.
 pub const KEYSET_SEARCH: Duration = Duration::from_secs(1);
 /// A claim's cost, the first one's with its wallet, rounded up (measured: 0.0117 TON). Less is claimed by command only.

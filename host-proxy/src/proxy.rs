@@ -91,6 +91,7 @@ impl Proxy {
                 .with_witness(config.second.as_ref().map(Witness::new)),
             payee,
             lock: SignerLock::new(&config.state, config.wallet_key.file()),
+            keysets: Mutex::new(store.keysets()?.into()),
             store,
             node,
             guest: config.guest.clone(),
@@ -110,7 +111,6 @@ impl Proxy {
             running: AtOnce::default(),
             questions: Semaphore::new(QUESTIONS_MAX),
             reserved: Arc::default(),
-            keysets: Mutex::default(),
             searched: tokio::sync::Mutex::default(),
         })
     }
@@ -311,19 +311,24 @@ impl Proxy {
                 evidence::not_endorsed()
             })?;
         }
-        self.learn(&keyset);
+        self.learn(&keyset).await?;
         Ok(bundle)
     }
 
-    /// Remembers the key that signs this keyset's charges.
-    fn learn(&self, keyset: &Keyset) {
-        let mut keysets = self.keysets.lock().unwrap_or_else(PoisonError::into_inner);
-        let digest = keyset.digest();
-        keysets.retain(|(known, _)| *known != digest);
-        if keysets.len() >= KEYSETS_MAX {
-            keysets.pop_back();
+    /// Remembers the key that signs this keyset's charges, on the disk too: after a restart jobs may end under keys that the guest
+    /// shows to nobody any more.
+    async fn learn(&self, keyset: &Keyset) -> Result<(), ApiError> {
+        let (digest, key) = (keyset.digest(), keyset.receipt_key);
+        if self.receipt_key(digest).is_some() {
+            return Ok(());
         }
-        keysets.push_front((digest, keyset.receipt_key));
+        let store = self.store.clone();
+        let stored = store.on_disk(move |s| s.remember_keyset(&digest, &key));
+        stored.await.map_err(|e| ApiError::internal(&e))?;
+        let mut keysets = self.keysets.lock().unwrap_or_else(PoisonError::into_inner);
+        keysets.truncate(KEYSETS_MAX - 1);
+        keysets.push_front((digest, key));
+        Ok(())
     }
 
     /// A charge of this guest's, of whatever keyset it signed it under, to this payee.

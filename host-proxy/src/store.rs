@@ -15,12 +15,13 @@ pub use payouts::{
 };
 
 use crate::error::{Context, Error, Fault};
-use crate::limits::STORE_BUSY;
+use crate::limits::{KEYSETS_MAX, STORE_BUSY};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use settlement::{Address, ChainId, Nano, SignedVoucher, VerifiedVoucher};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use wire::KeysetDigest;
 
 /// A handle to the file; clones share one connection.
 #[derive(Clone)]
@@ -261,6 +262,30 @@ impl Store {
             .lock()
             .query_row(sql, [channel.to_string()], |row| row.get(0))
             .optional()?)
+    }
+
+    /// Remembers the receipt key of a keyset that this provider stands behind.
+    pub fn remember_keyset(&self, keyset: &KeysetDigest, key: &[u8; 32]) -> Result<(), Error> {
+        self.change(|change| {
+            change.execute(
+                "INSERT OR IGNORE INTO keysets (digest, receipt_key) VALUES (?1, ?2)",
+                params![keyset.0, key],
+            )?;
+            change.execute(
+                "DELETE FROM keysets WHERE id NOT IN (SELECT id FROM keysets ORDER BY id DESC LIMIT ?1)",
+                [KEYSETS_MAX as i64],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// The keysets that are remembered, the newest first.
+    pub fn keysets(&self) -> Result<Vec<(KeysetDigest, [u8; 32])>, Error> {
+        let connection = self.lock();
+        let mut all =
+            connection.prepare("SELECT digest, receipt_key FROM keysets ORDER BY id DESC")?;
+        let rows = all.query_map([], |row| Ok((KeysetDigest(row.get(0)?), row.get(1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     fn change<T>(

@@ -160,7 +160,7 @@ impl MeasuredConfig {
             (
                 "lifetime_s",
                 LIFETIME_S.contains(&self.lifetime_s),
-                "1 to 86400, since clients use the keys for so long",
+                "1 to 3600, since clients use the keys for so long",
             ),
             (
                 "interval_ms",

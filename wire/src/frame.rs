@@ -6,6 +6,7 @@
 //!          OpenAttest End                          Data* End
 //!          OpenCancel End                          End
 //!          OpenReceipt End                         Receipt Charge End, or End
+//!          OpenStatus End                          Data* End
 //! ```
 //!
 //! The decoder is sans-IO: push what was read, take whole frames. It never holds more than one frame and its header
@@ -39,6 +40,8 @@ pub enum FrameKind {
     OpenReceipt = 9,
     /// Proxy to guest, before [`FrameKind::OpenJob`]: the highest voucher that the payee holds of the channel.
     Voucher = 10,
+    /// Proxy to guest: empty; the answer is a [`crate::Status`] in `Data`.
+    OpenStatus = 11,
 }
 
 /// One frame.
@@ -77,6 +80,7 @@ impl FrameKind {
             8 => FrameKind::OpenCancel,
             9 => FrameKind::OpenReceipt,
             10 => FrameKind::Voucher,
+            11 => FrameKind::OpenStatus,
             other => return Err(FrameError::Kind(other)),
         })
     }
@@ -194,8 +198,8 @@ mod tests {
     #[test]
     fn an_unknown_kind_and_half_a_frame_are_refused() {
         let mut decoder = FrameDecoder::default();
-        decoder.push(&[11, 0, 0, 0, 0]);
-        assert_eq!(decoder.next_frame(), Err(FrameError::Kind(11)));
+        decoder.push(&[12, 0, 0, 0, 0]);
+        assert_eq!(decoder.next_frame(), Err(FrameError::Kind(12)));
         let mut decoder = FrameDecoder::default();
         decoder.push(&[3, 0, 0, 0, 9, 1]);
         assert_eq!(decoder.next_frame(), Ok(None));

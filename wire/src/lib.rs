@@ -32,6 +32,7 @@ mod record;
 mod refusal;
 mod request;
 mod seal;
+mod status;
 mod transcript;
 
 // The public interface is:
@@ -60,6 +61,7 @@ pub use seal::{
     CANCEL_BYTES, Cancel, CancelSecret, Commitments, JobRequest, OpenedJob, ReceiptKey,
     ResponseSealer, SEALED_RECEIPT_BYTES, SealError, SealingKey, open_job,
 };
+pub use status::{EpochStatus, Load, Stage, Status};
 pub use transcript::{Compared, NotOpened, Said, Transcript, compare};
 // Feature `client`: whom to trust, and the client's side of the seal.
 #[cfg(feature = "client")]

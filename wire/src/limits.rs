@@ -2,8 +2,8 @@
 
 /// A keyset: one X-Wing key is 1,216 bytes and a model entry about 200; 32 models fit.
 pub const KEYSET_BYTES_MAX: usize = 16 * 1024;
-/// How long clients may use a keyset: a day at most, so that what was revoked comes to its end.
-pub const LIFETIME_S: std::ops::RangeInclusive<u32> = 1..=86_400;
+/// How long clients may use a keyset: an hour at most, so that what was revoked comes to its end and a stolen key opens little.
+pub const LIFETIME_S: std::ops::RangeInclusive<u32> = 1..=3_600;
 /// Between two records: the rhythm hides what one token took, and a reader still sees text flow.
 pub const INTERVAL_MS: std::ops::RangeInclusive<u16> = 10..=1_000;
 /// The price step is at least the price of this many tokens of the dearest kind, so that a cost tells a length no closer.
@@ -96,6 +96,14 @@ pub const THREADS_MAX: u16 = 256;
 pub const MEMORY_MIB_MAX: u32 = 1 << 24;
 /// Memory for keys and values of one model, in MiB: 1 TiB.
 pub const KV_MIB_MAX: u32 = 1 << 20;
+/// What a guest tells its host of itself: 128 lines of its log and 64 events are its largest parts.
+pub const STATUS_BYTES_MAX: usize = 64 * 1024;
+/// Lines of its log.
+pub const LOG_LINES_MAX: usize = 128;
+/// One line.
+pub const LOG_LINE_BYTES_MAX: usize = 240;
+/// Stages of a boot, keysets that are alive, GPUs.
+pub const STATUS_LIST_MAX: usize = 16;
 /// A payer's leave to read: 8 bytes of time and a signature.
 pub const READ_TEXT_BYTES: usize = 8 + 64;
 /// How far the time in it may be from the reader's, since clocks differ.

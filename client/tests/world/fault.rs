@@ -50,6 +50,10 @@ pub enum Fault {
     NoEvidence,
     /// Never answers to a challenge.
     SilentOnChallenges,
+    /// Makes no new keys.
+    ClockHeld,
+    /// Takes its time to answer to a challenge.
+    SlowOnChallenges,
     /// The node does not know the channel.
     NoChannel,
     /// Computes until the client cancels.

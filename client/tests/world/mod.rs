@@ -24,7 +24,7 @@ use settlement::{Address, ChainId, ChannelTerms, Charge, Nano, SignedVoucher};
 use simulator::{Flaws, SimulatedModule};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::{Barrier, Notify};
 use tokio::task::JoinHandle;
@@ -72,6 +72,7 @@ pub struct Guest {
     words: Words,
     script: Option<Script>,
     sequence: Mutex<u64>,
+    begun: Instant,
 }
 
 impl World {
@@ -274,6 +275,7 @@ impl Guest {
             words,
             script,
             sequence: Mutex::default(),
+            begun: Instant::now(),
         }
     }
 
@@ -288,7 +290,7 @@ impl Guest {
 
     fn bundle(&self, nonce: &[u8; 32]) -> Vec<u8> {
         *self.attestations.lock().unwrap() += 1;
-        let keyset = self.keyset.encode();
+        let keyset = self.epoch(self.number()).encode();
         let digest = KeysetDigest::of(&keyset);
         let bound = ReportData::bind(&digest.0, nonce, GpuBinding::None);
         let evidence = Evidence {
@@ -304,6 +306,31 @@ impl Guest {
             collateral: self.module.collateral_json().to_vec(),
         };
         bundle.encode()
+    }
+
+    /// The number of the keyset that is shown now: the next one comes after half of a lifetime, or never.
+    fn number(&self) -> u32 {
+        let half = u64::from(self.keyset.lifetime_s) * 500;
+        let passed = self.begun.elapsed().as_millis() as u64 / half;
+        if self.fault() == Fault::ClockHeld {
+            0
+        } else {
+            passed as u32
+        }
+    }
+
+    fn epoch(&self, epoch: u32) -> Keyset {
+        Keyset {
+            epoch,
+            ..self.keyset.clone()
+        }
+    }
+
+    /// Whether jobs may be sealed to a keyset: the one that is shown, and the two before.
+    fn is_alive(&self, keyset: KeysetDigest) -> bool {
+        let newest = self.number();
+        let mut alive = newest.saturating_sub(2)..=newest;
+        alive.any(|number| self.epoch(number).digest() == keyset)
     }
 
     fn fault(&self) -> Fault {
@@ -330,7 +357,7 @@ impl Guest {
         if self.fault() == Fault::Busy {
             return refuse(RefusalCode::Busy);
         }
-        if signed.unverified().keyset != self.keyset.digest() {
+        if !self.is_alive(signed.unverified().keyset) {
             return refuse(RefusalCode::StaleKeyset);
         }
         if self.fault() == Fault::StaleOnce {
@@ -507,7 +534,7 @@ impl Guest {
             version: 1,
             sequence: *sequence,
             previous: CoreDigest::default(),
-            keyset: self.keyset.digest(),
+            keyset: envelope.keyset,
             registers: self.keyset.registers,
             gpus: Vec::new(),
             engine: self.script.as_ref().map_or("test", Script::engine).into(),

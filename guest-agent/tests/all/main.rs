@@ -1,5 +1,6 @@
 //! The agent from outside: as a program, and over an in-memory stream.
 
+mod epochs;
 mod ids;
 mod leaving;
 mod money;
@@ -8,4 +9,5 @@ mod rerank;
 mod sampling;
 mod secret;
 mod serving;
+mod status;
 mod world;

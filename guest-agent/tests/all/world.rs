@@ -48,6 +48,15 @@ impl Platform for InProcess {
 pub struct Running {
     pub serving: Serving<InProcess>,
     pub worker: AttestedWorker,
+    judged: Judged,
+}
+
+/// What evidence is judged by.
+#[derive(Clone)]
+struct Judged {
+    root: Vec<u8>,
+    collateral: Vec<u8>,
+    manifest: Vec<u8>,
 }
 
 /// A directory that holds the model.
@@ -195,8 +204,10 @@ async fn boot_wrapped(
     wrap: impl FnMut(Box<dyn Forward>) -> Box<dyn Forward>,
 ) -> Running {
     let module = module();
-    let root = Root::insecure_test(module.root_der().to_vec()).unwrap();
-    let collateral = module.collateral_json().to_vec();
+    let (root, collateral) = (
+        module.root_der().to_vec(),
+        module.collateral_json().to_vec(),
+    );
     let agent = Digest48([7; 48]);
     let booted = Booted::new(InProcess(module), config, true).unwrap();
     let attested = booted
@@ -205,9 +216,16 @@ async fn boot_wrapped(
         .wrap(wrap)
         .attest(&mut ChaCha20Rng::from_seed([1; 32]))
         .unwrap();
-    let endorsement = Endorsement::sign(attested.keyset().digest(), &payee());
-    let serving = attested.serve();
+    let judged = Judged {
+        root,
+        collateral,
+        manifest: Manifest::process(agent, Digest48::of(config)).to_json(),
+    };
+    attested_by(attested.serve(), judged).await
+}
 
+/// Asks for evidence and judges it as a client does.
+async fn attested_by(serving: Serving<InProcess>, judged: Judged) -> Running {
     let nonce = [9; 32];
     let frames = exchange(
         &serving,
@@ -215,13 +233,15 @@ async fn boot_wrapped(
     )
     .await;
     let evidence = body(&frames, FrameKind::Data);
+    let keyset = Evidence::decode(&evidence).unwrap().keyset;
     let bundle = Bundle {
         version: 1,
         evidence,
-        endorsement,
-        collateral,
+        endorsement: Endorsement::sign(KeysetDigest::of(&keyset), &payee()),
+        collateral: judged.collateral.clone(),
     };
-    let manifest = Manifest::process(agent, Digest48::of(config));
+    let manifest = Manifest::from_json(&judged.manifest).unwrap();
+    let root = Root::insecure_test(judged.root.clone()).unwrap();
     let expected = Expected {
         profile: "sim".into(),
         chain: ChainId::EMBEDDED,
@@ -230,7 +250,11 @@ async fn boot_wrapped(
     };
     let policy = Policy::from_manifest(&manifest);
     let worker = attest(&bundle.encode(), &nonce, &policy, &root, &expected, now()).unwrap();
-    Running { serving, worker }
+    Running {
+        serving,
+        worker,
+        judged,
+    }
 }
 
 pub fn end() -> Vec<u8> {
@@ -277,6 +301,11 @@ pub fn asking(ask: Ask) -> Request {
 }
 
 impl Running {
+    /// The same guest with the keyset that it shows now.
+    pub async fn attest_again(&self) -> Running {
+        attested_by(self.serving.clone(), self.judged.clone()).await
+    }
+
     pub fn envelope(&self, job: u8) -> Envelope {
         let offer = &self.worker.keyset().models[0];
         Envelope {

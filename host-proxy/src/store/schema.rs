@@ -1,7 +1,7 @@
 //! The tables, as steps from version to version. A step is never changed once a program with it was in use.
 
 /// Step `n` brings version `n` to `n + 1`; version 0 is an empty file.
-pub(super) const STEPS: &[&str] = &[FIRST, SECOND, THIRD];
+pub(super) const STEPS: &[&str] = &[FIRST, SECOND, THIRD, KEYSETS];
 
 const FIRST: &str = "
 CREATE TABLE owner (payee TEXT NOT NULL, chain INTEGER NOT NULL);
@@ -24,6 +24,11 @@ CREATE TABLE payouts (
 );
 -- The wallet numbers its messages: one payout at a time.
 CREATE UNIQUE INDEX one_pending ON payouts (state) WHERE state = 'pending';
+";
+
+/// Which key signs the charges of a keyset: a guest has several alive, and this program may be started again between them.
+const KEYSETS: &str = "
+CREATE TABLE keysets (id INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL UNIQUE, receipt_key BLOB NOT NULL);
 ";
 
 /// Payouts by logical time, the wallet apart from the channel; what the chain has paid; receipts to be fetched again.

@@ -277,7 +277,7 @@ fn refused(job: &Value) -> Value {
         with("sealed_request", 20, 0),
     );
     case("charge", "another tag", with("charge", 0, 0));
-    case("stream", "kind 11", vec![11, 0, 0, 0, 0]);
+    case("stream", "kind 99", vec![99, 0, 0, 0, 0]);
     case("stream", "16,385 bytes", vec![3, 0, 0, 0x40, 1]);
     Value::Array(cases)
 }
