@@ -61,9 +61,8 @@ fn epochs(lifetime_s: u32, jobs_max: u64, now: Instant) -> Epochs {
 }
 
 fn numbers(epochs: &Epochs) -> Vec<u32> {
-    { epochs.all().iter() }
-        .map(|epoch| epoch.keyset.epoch)
-        .collect()
+    let all = epochs.all();
+    all.iter().map(|epoch| epoch.keyset.epoch).collect()
 }
 
 #[test]
