@@ -25,6 +25,8 @@
 //! An embeddings or rerank request has zeros from byte 12 to 16, from byte 24 to 80 and from byte 128 on. What the format has room for
 //! and no guest computes yet is decoded and then refused by name ([`ChatRequest::unsupported`]), never ignored.
 
+mod fields;
+
 use crate::cbor::{self, Malformed};
 use crate::limits::{
     BIAS_MAX, BIAS_VALUE_MAX, COMPLETION_TOKENS_MAX, GRAMMAR_WORDS_MAX, INPUTS_MAX, LOGPROBS,
@@ -32,6 +34,7 @@ use crate::limits::{
     STOP_TOKENS_MAX, STOPS_MAX, TEMPERATURE_MAX, TOP_P_MAX,
 };
 use crate::{Digest, Endpoint, JobRequest};
+use fields::Fields;
 use zeroize::Zeroizing;
 
 const WHAT: &str = "sealed request";
@@ -534,28 +537,6 @@ impl Sizes {
 
     fn prompt_alone(&self) -> bool {
         [self.bias, self.stops, self.stop_tokens, self.grammar] == [0; 4]
-    }
-}
-
-/// The header's fields, one after the other.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn bytes<const N: usize>(&mut self) -> [u8; N] {
-        let (taken, rest) = self
-            .0
-            .split_first_chunk()
-            .expect("the fields together are shorter than the header");
-        self.0 = rest;
-        *taken
-    }
-
-    fn u32(&mut self) -> u32 {
-        u32::from_le_bytes(self.bytes())
-    }
-
-    fn f32(&mut self) -> f32 {
-        f32::from_le_bytes(self.bytes())
     }
 }
 

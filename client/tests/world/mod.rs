@@ -2,6 +2,7 @@
 //! the model is made up. The proxy misbehaves on demand.
 
 mod bodies;
+mod epochs;
 mod fault;
 mod forms;
 mod routes;
@@ -306,31 +307,6 @@ impl Guest {
             collateral: self.module.collateral_json().to_vec(),
         };
         bundle.encode()
-    }
-
-    /// The number of the keyset that is shown now: the next one comes after half of a lifetime, or never.
-    fn number(&self) -> u32 {
-        let half = u64::from(self.keyset.lifetime_s) * 500;
-        let passed = self.begun.elapsed().as_millis() as u64 / half;
-        if self.fault() == Fault::ClockHeld {
-            0
-        } else {
-            passed as u32
-        }
-    }
-
-    fn epoch(&self, epoch: u32) -> Keyset {
-        Keyset {
-            epoch,
-            ..self.keyset.clone()
-        }
-    }
-
-    /// Whether jobs may be sealed to a keyset: the one that is shown, and the two before.
-    fn is_alive(&self, keyset: KeysetDigest) -> bool {
-        let newest = self.number();
-        let mut alive = newest.saturating_sub(2)..=newest;
-        alive.any(|number| self.epoch(number).digest() == keyset)
     }
 
     fn fault(&self) -> Fault {
