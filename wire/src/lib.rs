@@ -25,6 +25,7 @@ mod evidence;
 mod frame;
 mod keyset;
 pub mod limits;
+mod log;
 mod proof;
 mod read;
 mod receipt;
@@ -46,6 +47,7 @@ pub use envelope::{Endpoint, Envelope, EnvelopeRefused, SignedEnvelope};
 pub use evidence::{Bundle, Delegation, Endorsement, Event, Evidence};
 pub use frame::{Frame, FrameDecoder, FrameError, FrameKind};
 pub use keyset::{KemKey, Keyset, ModelOffer, Padding, Prices, Usage, registers_digest};
+pub use log::{LogLeaf, LogReceipt, LogTree, Logged, NotLogged, log_path, log_root};
 pub use proof::{Proof, SignedReceipt};
 pub use read::{PayerRead, ReadRefused};
 pub use receipt::{

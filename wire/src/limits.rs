@@ -76,8 +76,13 @@ pub const EVIDENCE_BYTES_MAX: usize = 64 * 1024;
 pub const BUNDLE_BYTES_MAX: usize = 512 * 1024;
 /// Intel's collateral for one platform is about 20 KiB of JSON.
 pub const COLLATERAL_BYTES_MAX: usize = 256 * 1024;
-/// A proof of one job: a bundle, a receipt, a voucher and fields of fixed size.
-pub const PROOF_BYTES_MAX: usize = BUNDLE_BYTES_MAX + RECEIPT_BYTES_MAX + STATEMENT_BYTES_MAX + 256;
+/// The hashes of one path in a tree of the log: a tree has fewer than 2^40 entries.
+pub const LOG_PATH_MAX: u64 = 40;
+/// A receipt of the log: that path, and some 270 bytes around it.
+pub const LOG_RECEIPT_BYTES_MAX: usize = 2048;
+/// A proof of one job: a bundle, a receipt, a voucher, a receipt of the log and fields of fixed size.
+pub const PROOF_BYTES_MAX: usize =
+    BUNDLE_BYTES_MAX + RECEIPT_BYTES_MAX + STATEMENT_BYTES_MAX + LOG_RECEIPT_BYTES_MAX + 256;
 /// A signed refusal.
 pub const REFUSAL_BYTES_MAX: usize = 512;
 /// A guest's measured configuration: 32 models take about 20 KiB.
