@@ -9,6 +9,7 @@
 //! restored from a backup is behind; the payee's echo of our own signature heals that ([`Budget::adopt`]).
 
 mod keysets;
+mod sequence;
 mod spender;
 
 pub use keysets::{KeptEvidence, KnownKeyset, NoProof};
@@ -73,6 +74,10 @@ pub enum BudgetError {
     AfterTheAnswer(String),
     #[error("this receipt was paid before")]
     PaidBefore,
+    #[error(
+        "receipt {number} of keyset {keyset} does not fit the one beside it on file: the worker signs two histories; it is not paid"
+    )]
+    Forked { keyset: KeysetDigest, number: u64 },
     #[error("the voucher that the payee shows was not signed by this payer for this channel")]
     NotOurs,
     #[error("the state file failed: {0}")]
@@ -103,6 +108,9 @@ const SCHEMA: &str = "
         digest BLOB PRIMARY KEY, core BLOB NOT NULL UNIQUE, receipt BLOB NOT NULL, keyset BLOB NOT NULL,
         cost INTEGER NOT NULL, cumulative INTEGER NOT NULL
     ) STRICT;
+    CREATE TABLE IF NOT EXISTS sequence (
+        keyset BLOB NOT NULL, number INTEGER NOT NULL, core BLOB NOT NULL, previous BLOB NOT NULL, PRIMARY KEY (keyset, number)
+    ) STRICT, WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS spent (
         receipt BLOB PRIMARY KEY, day INTEGER NOT NULL, model TEXT NOT NULL, key TEXT NOT NULL, prompt INTEGER NOT NULL,
         cached INTEGER NOT NULL, completion INTEGER NOT NULL, cost INTEGER NOT NULL
@@ -271,6 +279,7 @@ impl Budget {
             Some(ErrorCode::ConstraintViolation) => BudgetError::PaidBefore,
             _ => after(storage(e)),
         })?;
+        sequence::compare(&transaction, core)?;
         transaction
             .execute(
                 "INSERT INTO spent VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",

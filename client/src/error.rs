@@ -145,6 +145,7 @@ impl ClientError {
     pub fn fault(&self) -> Fault {
         use ClientError::*;
         match self {
+            Budget(BudgetError::Forked { .. }) => Fault::Guest,
             Config(_) | Budget(_) | Sealing(_) | Internal(_) => Fault::Ourselves,
             Request { .. } | UnknownField { .. } | ContextLength { .. } => Fault::Caller,
             Model { .. } | ReaderTooSlow => Fault::Caller,
@@ -169,7 +170,8 @@ impl ClientError {
             UnknownSigner | Cut(_) | Deadline(_) | RefusedAnother(_) | Seal(_) | Answer(_)
             | Internal(_) | OneOfSeveral(_) => Executed::Maybe,
             GuestFailed(_) | Receipt(_) | Charge(_) | ChargeMismatch | Tokens(_) => Executed::Yes,
-            Budget(BudgetError::AfterTheAnswer { .. }) | ReaderTooSlow => Executed::Yes,
+            Budget(BudgetError::AfterTheAnswer { .. } | BudgetError::Forked { .. })
+            | ReaderTooSlow => Executed::Yes,
             GuestRefused(code) if !code.proves_not_started() => Executed::Maybe,
             _ => Executed::No,
         }
@@ -208,6 +210,7 @@ impl ClientError {
         match self {
             UnknownSigner | RefusedAnother(_) | Seal(_) | Cut(_) | Unreachable(_) => true,
             ProxyMisbehaved { .. } | Receipt(_) | Charge(_) | Deadline(_) => true,
+            Budget(BudgetError::Forked { .. }) => true,
             ProxyRefused { status, .. } => *status >= 500,
             _ => false,
         }
@@ -226,6 +229,7 @@ impl ClientError {
                 "rate_limited"
             }
             Budget(BudgetError::DayLimit { .. }) => "day_limit_reached",
+            Budget(BudgetError::Forked { .. }) => "bad_receipt",
             Budget(_) => "budget_exceeded",
             NotTrusted(_) | PlatformTooOld { .. } => "attestation_failed",
             Proof(_) => "bad_proof",
@@ -265,6 +269,7 @@ impl ClientError {
                 | BudgetError::DayInFlight { .. }
                 | BudgetError::DayLimit { .. },
             ) => 429,
+            Budget(BudgetError::Forked { .. }) => 502,
             Budget(_) => 402,
             NotTrusted(_) | Proof(_) | PlatformTooOld { .. } => 424,
             Deadline(_) => 504,

@@ -210,6 +210,24 @@ async fn every_fault_is_named_and_nothing_is_paid() {
 }
 
 #[tokio::test]
+async fn a_worker_that_signs_two_histories_is_named_and_not_paid() {
+    for fault in [Fault::Repeats, Fault::Forgets] {
+        let world = World::start(3600).await;
+        let client = world.client().unwrap();
+        let paid = chat(&client).await.unwrap().payment.cumulative;
+        world.set(fault);
+        let error = chat(&client).await.unwrap_err();
+        assert!(error.to_string().contains("signs two histories"), "{error}");
+        assert_eq!(
+            (error.fault(), error.executed()),
+            (Whose::Guest, Executed::Yes)
+        );
+        assert_eq!(error.code(), "bad_receipt");
+        assert_eq!(client.budget().cumulative(), Ok(paid));
+    }
+}
+
+#[tokio::test]
 async fn tampering_between_the_stages_is_named() {
     let world = World::start(3600).await;
     let client = world.client().unwrap();

@@ -125,6 +125,7 @@ impl Budget {
             receipt: receipt.encode().to_vec(),
             payer_key,
             voucher: None,
+            log: None,
         })
     }
 

@@ -18,7 +18,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use wire::{Proof, Receipt, ReceiptDigest};
+use wire::{LogLeaf, LogReceipt, Proof, Receipt, ReceiptDigest};
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArguments {
@@ -236,10 +236,33 @@ fn receipt_in(bytes: &[u8]) -> Option<Vec<u8>> {
 /// `chrysalis proof`
 pub(super) async fn proof(arguments: ProofArguments) -> anyhow::Result<()> {
     let config = Config::read(&arguments.config)?;
-    let proof = own_proof(Some(&config), arguments.id).await?;
+    let mut proof = own_proof(Some(&config), arguments.id).await?;
+    match log_receipt(&config, &proof).await {
+        Ok(log) => proof = proof.with_log(&log),
+        Err(error) => eprintln!("chrysalis: without a receipt of the provider's log: {error:#}"),
+    }
     write_new(&arguments.out, &proof.encode())?;
     println!("{}", arguments.out.display());
     Ok(())
+}
+
+/// Where the receipt's charge stands in the provider's log. Whoever reads the proof verifies it.
+async fn log_receipt(config: &Config, proof: &Proof) -> anyhow::Result<LogReceipt> {
+    let leaf = LogLeaf::of(Receipt::decode(&proof.receipt)?.charge());
+    let ask = Ask {
+        method: "GET",
+        path: &format!("/v1/log/{}", hex::encode(leaf.0)),
+        content_type: "",
+        authorization: "",
+        body: Vec::new(),
+    };
+    let proxy = Transport::new(&config.proxy)?;
+    let reply = proxy.call(ask, wire::limits::LOG_RECEIPT_BYTES_MAX).await?;
+    if reply.status != 200 {
+        let no = crate::Executed::No;
+        return Err(proxy_refused("log", reply.status, &reply.body, no).into());
+    }
+    Ok(LogReceipt::decode(&reply.body)?)
 }
 
 /// The proof of a job in one's own books. While a sidecar has them open, it is asked.

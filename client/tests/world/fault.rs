@@ -12,6 +12,10 @@ pub enum Fault {
     FlipAnswer,
     /// Sends the receipt of another job.
     OtherReceipt,
+    /// Numbers a receipt as the one before.
+    Repeats,
+    /// Does not name the receipt before.
+    Forgets,
     /// Counts one token too many.
     OverCount,
     /// Sends a token that the tokenizer does not have.

@@ -69,7 +69,8 @@ pub struct Guest {
     keyset: Keyset,
     words: Words,
     script: Option<Script>,
-    sequence: Mutex<u64>,
+    /// How many jobs were signed for, and the digest of the last one's core.
+    sequence: Mutex<(u64, CoreDigest)>,
 }
 
 impl World {
@@ -274,7 +275,7 @@ impl Guest {
 
     /// How many jobs were signed for.
     pub fn jobs(&self) -> u64 {
-        *self.sequence.lock().unwrap()
+        self.sequence.lock().unwrap().0
     }
 
     fn bundle(&self, nonce: &[u8; 32]) -> Vec<u8> {
@@ -424,7 +425,7 @@ impl Guest {
                 self.scripted(script, chat, writer)
             }
             Ask::Chat(chat) if !chat.grammar.is_empty() && self.fault() != Fault::Strays => {
-                let seed = chat.seed.unwrap_or(*self.sequence.lock().unwrap());
+                let seed = chat.seed.unwrap_or(self.sequence.lock().unwrap().0);
                 let (ids, finish) = forms::walk(&chat.grammar, seed, chat.tokens_max as usize);
                 let (last, others) = ids.split_last().unwrap();
                 let mut records = vec![writer.empty()];
@@ -481,11 +482,17 @@ impl Guest {
         let envelope = signed.unverified();
         let offer = self.keyset.model(&envelope.model).unwrap();
         let cost = offer.prices.cost(&usage, self.keyset.price_step).unwrap();
-        let mut sequence = self.sequence.lock().unwrap();
+        let mut last = self.sequence.lock().unwrap();
+        let (mut sequence, mut previous) = *last;
+        match self.fault() {
+            Fault::Repeats => sequence -= 1,
+            Fault::Forgets => previous = CoreDigest([7; 32]),
+            _ => {}
+        }
         let core = ReceiptCore {
             version: 1,
-            sequence: *sequence,
-            previous: CoreDigest::default(),
+            sequence,
+            previous,
             keyset: self.keyset.digest(),
             registers: self.keyset.registers,
             gpus: Vec::new(),
@@ -528,11 +535,11 @@ impl Guest {
             cap: envelope.cap(),
             stake: self.keyset.stake,
             receipt_hash: [0; 32],
-            seq: *sequence,
+            seq: sequence,
             cost,
             cumulative: cost,
         };
-        *sequence += 1;
+        *last = (sequence + 1, wire::core_digest(&core));
         Receipt::sign(core, charge, &self.receipt_key)
     }
 
