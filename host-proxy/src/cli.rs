@@ -12,6 +12,7 @@ use crate::launch::{EXEC_TIED, exec_tied};
 use crate::limits::BLOCKED;
 use crate::proxy::Proxy;
 use crate::settle::SettleError;
+use crate::tls::Tls;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use collateral::CollateralCommand;
 use machines::{CheckArguments, LaunchArguments};
@@ -58,7 +59,10 @@ struct Cli {
 enum Command {
     /// Relay jobs to the guest until SIGTERM or SIGINT.
     #[command(
-        after_help = "With --json the first line on stdout is {\"ready\":true,\"listen\":\"127.0.0.1:PORT\"}."
+        after_help = "With --json the first line on stdout is {\"ready\":true,\"listen\":\"127.0.0.1:PORT\"}, with \"monitor\" if it is configured.\n\
+                      The first SIGTERM or SIGINT stops intake and lets running jobs end, the second stops at once.\n\
+                      SIGHUP reads the certificate again.\n\
+                      Exit code: 0 stopped by request, 1 stopped at once or failed, 2 wrong arguments."
     )]
     Serve(Common),
     /// Show, claim and withdraw what was earned.
@@ -192,7 +196,7 @@ fn wants_json() -> bool {
 
 async fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
-        Command::Serve(common) => serve(&common).await?,
+        Command::Serve(common) => return serve(&common).await,
         Command::Payouts(command) => return payouts::run(command).await,
         Command::Earnings(arguments) => return payouts::earnings(&arguments),
         Command::Keygen(arguments) => payee::keygen(&arguments)?,
@@ -227,29 +231,67 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
 
 /// SIGTERM or SIGINT. Watched from the call on, so that none is missed.
 fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, Error> {
+    stop_signals(1)
+}
+
+/// So many of them.
+fn stop_signals(count: u32) -> Result<impl Future<Output = ()> + Send + 'static, Error> {
     let watch = |kind| signal(kind).context(Fault::Host, || "watching for signals");
     let mut terminate = watch(SignalKind::terminate())?;
     let mut interrupt = watch(SignalKind::interrupt())?;
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        for _ in 0..count {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
         }
     })
 }
 
-async fn serve(common: &Common) -> Result<(), Error> {
-    let stop = stop_signal()?;
-    let (listen, served) = crate::http::serve(Config::read(&common.config)?, stop).await?;
-    announce(common.json, listen, "jobs");
-    served.await.context(Fault::Host, || "serving")
+async fn serve(common: &Common) -> Result<ExitCode, Error> {
+    let (stop, at_once) = (stop_signal()?, stop_signals(2)?);
+    let serving = crate::http::serve(Config::read(&common.config)?, stop).await?;
+    if let Some(tls) = serving.tls {
+        tokio::spawn(reload_on_hangup(tls)?);
+    }
+    announce(common.json, serving.listen, serving.monitor, "jobs");
+    tokio::select! {
+        served = serving.served => served.context(Fault::Host, || "serving").map(|()| ExitCode::SUCCESS),
+        () = at_once => {
+            eprintln!("host-proxy: stopped at once; jobs that ran are cut, and their receipts stay with the guest");
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }
 
-fn announce(json: bool, listen: SocketAddr, what: &str) {
+/// Reads the certificate again on SIGHUP, and says so.
+fn reload_on_hangup(tls: Tls) -> Result<impl Future<Output = ()> + Send + 'static, Error> {
+    let hangup = signal(SignalKind::hangup());
+    let mut hangup = hangup.context(Fault::Host, || "watching for signals")?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            match tls.reload() {
+                Ok(()) => eprintln!("host-proxy: the certificate was read again"),
+                Err(error) => eprintln!("host-proxy: the old certificate stays: {error}"),
+            }
+        }
+    })
+}
+
+fn announce(json: bool, listen: SocketAddr, monitor: Option<SocketAddr>, what: &str) {
+    let monitor = monitor.map(|address| address.to_string());
     if json {
-        println!("{}", json!({ "ready": true, "listen": listen.to_string() }));
-    } else {
-        println!("host-proxy serves {what} on {listen}; stop it with SIGTERM.");
+        let mut ready = json!({ "ready": true, "listen": listen.to_string() });
+        if let Some(monitor) = monitor {
+            ready["monitor"] = monitor.into();
+        }
+        println!("{ready}");
+        return;
+    }
+    println!("host-proxy serves {what} on {listen}; stop it with SIGTERM.");
+    if let Some(monitor) = monitor {
+        println!("Status page: http://{monitor}/status, metrics: http://{monitor}/metrics");
     }
 }
 

@@ -31,15 +31,20 @@ mod evidence;
 mod fixtures;
 mod guest;
 mod guest_policy;
+mod guests;
 mod http;
 mod keys;
 #[cfg(test)]
 mod kill;
 mod launch;
 pub mod limits;
+mod log;
+mod metrics;
+mod monitor;
 mod node;
 mod payee;
 mod proxy;
+mod rate;
 mod receipts;
 mod relay;
 mod server;
@@ -47,6 +52,8 @@ mod settle;
 mod signer;
 mod startup;
 mod store;
+mod telemetry;
+mod tls;
 mod tools;
 mod voucher;
 
@@ -56,8 +63,8 @@ pub use collateral::{
     SourceFailure, Unavailable, rim_document,
 };
 pub use config::{
-    BaseUrl, BundleCollateral, CollateralConfig, Config, GuestFiles, NodeUrl, OcspSource,
-    RimSource, SecondNode, SettleRule, TdxSource,
+    BaseUrl, BundleCollateral, CollateralConfig, Config, GuestFiles, NodeUrl, OcspSource, Rate,
+    RimSource, SecondNode, ServiceConfig, SettleRule, TdxSource, TlsFiles,
 };
 pub use credit::{Credit, CreditRefused};
 pub use error::Error;

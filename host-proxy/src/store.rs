@@ -6,10 +6,13 @@
 
 mod charges;
 mod disk;
+mod group;
+mod log;
 mod payouts;
 mod schema;
 
 pub use charges::KeptReceipt;
+pub use log::LogEntry;
 pub use payouts::{
     Claim, Entry, Message, NewMessage, Numbers, Paid, Payout, PayoutOutcome, Purpose, Withdrawal,
 };
@@ -22,10 +25,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A handle to the file; clones share one connection.
+/// A handle to the file; clones share its two connections.
 #[derive(Clone)]
 pub struct Store {
     connection: Arc<Mutex<Connection>>,
+    /// Reads what is committed while the other one waits for the disk.
+    reading: Arc<Mutex<Connection>>,
+    group: Arc<group::Group>,
     path: Arc<Path>,
     /// Whether the last change failed.
     failed: Arc<AtomicBool>,
@@ -49,6 +55,19 @@ pub struct Figures {
     pub owed: Nano,
     /// The highest voucher.
     pub vouchered: Nano,
+}
+
+/// Sums over all channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    /// Channels with a charge or a voucher.
+    pub channels: u64,
+    /// Of the charges of every receipt key.
+    pub owed: Nano,
+    /// Of the highest vouchers.
+    pub promised: Nano,
+    /// What claims of this proxy were paid.
+    pub claimed: Nano,
 }
 
 impl Store {
@@ -92,8 +111,13 @@ impl Store {
             return Err(Error::new(Fault::Configuration, words));
         }
         change.commit()?;
+        let reading = Connection::open(path)?;
+        reading.busy_timeout(STORE_BUSY)?;
+        reading.pragma_update(None, "query_only", true)?;
         Ok(Store {
             connection: Arc::new(Mutex::new(connection)),
+            reading: Arc::new(Mutex::new(reading)),
+            group: Arc::default(),
             path: path.into(),
             failed: Arc::default(),
         })
@@ -118,15 +142,12 @@ impl Store {
     /// Keeps a voucher if it is the highest. When this returns, it is on the disk.
     pub fn take(&self, voucher: &VerifiedVoucher) -> Result<Taken, Error> {
         let amount = to_sql(voucher.cumulative)?;
-        let bytes = voucher.signed().encode();
-        self.change(|change| {
-            let channel = voucher.channel.to_string();
-            let highest: Option<(i64, Vec<u8>)> = change
-                .query_row(
-                    "SELECT cumulative, bytes FROM vouchers WHERE channel = ?1",
-                    [&channel],
-                    |row| Ok((row.get(0)?, row.get(1)?)),
-                )
+        let (bytes, channel) = (voucher.signed().encode(), voucher.channel.to_string());
+        self.change_together(move |change| {
+            let mut highest = change
+                .prepare_cached("SELECT cumulative, bytes FROM vouchers WHERE channel = ?1")?;
+            let highest: Option<(i64, Vec<u8>)> = highest
+                .query_row([&channel], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             match highest {
                 Some((_, stored)) if stored == bytes => return Ok(Taken::Repeated),
@@ -146,13 +167,11 @@ impl Store {
 
     /// The highest voucher of a channel.
     pub fn highest(&self, channel: &Address) -> Result<Option<SignedVoucher>, Error> {
-        let bytes: Option<Vec<u8>> = self
-            .lock()
-            .query_row(
-                "SELECT bytes FROM vouchers WHERE channel = ?1",
-                [channel.to_string()],
-                |row| row.get(0),
-            )
+        let connection = self.read();
+        let mut bytes =
+            connection.prepare_cached("SELECT bytes FROM vouchers WHERE channel = ?1")?;
+        let bytes: Option<Vec<u8>> = bytes
+            .query_row([channel.to_string()], |row| row.get(0))
             .optional()?;
         let decode = |bytes: Vec<u8>| SignedVoucher::decode(&bytes).map_err(|_| corrupt("voucher"));
         bytes.map(decode).transpose()
@@ -161,14 +180,10 @@ impl Store {
     /// What is owed and promised on a channel.
     pub fn figures(&self, channel: &Address) -> Result<Figures, Error> {
         let name = channel.to_string();
-        let connection = self.lock();
-        let vouchered: Option<i64> = connection
-            .query_row(
-                "SELECT cumulative FROM vouchers WHERE channel = ?1",
-                [&name],
-                |row| row.get(0),
-            )
-            .optional()?;
+        let connection = self.read();
+        let mut vouchered =
+            connection.prepare_cached("SELECT cumulative FROM vouchers WHERE channel = ?1")?;
+        let vouchered: Option<i64> = vouchered.query_row([&name], |row| row.get(0)).optional()?;
         // Each receipt key counts its own sum; a charge that was lost on its way is in the next one's sum.
         let mut each = connection.prepare_cached(
             "SELECT MAX(cumulative) FROM charges WHERE channel = ?1 GROUP BY receipt_key",
@@ -184,6 +199,28 @@ impl Store {
             channel: *channel,
             owed,
             vouchered: vouchered.map_or(Ok(Nano::ZERO), from_sql)?,
+        })
+    }
+
+    /// Sums over all channels.
+    pub fn totals(&self) -> Result<Totals, Error> {
+        let connection = self.read();
+        let mut sums = connection.prepare_cached(
+            "SELECT (SELECT COUNT(*) FROM (SELECT channel FROM vouchers UNION SELECT channel FROM charges)),
+                (SELECT COALESCE(SUM(most), 0) FROM
+                    (SELECT MAX(cumulative) AS most FROM charges GROUP BY channel, receipt_key)),
+                (SELECT COALESCE(SUM(cumulative), 0) FROM vouchers),
+                (SELECT COALESCE(SUM(price), 0) FROM payouts WHERE state = 'paid')",
+        )?;
+        let row = sums.query_row([], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        });
+        let (channels, owed, promised, claimed): (i64, i64, i64, i64) = row?;
+        Ok(Totals {
+            channels: channels.unsigned_abs(),
+            owed: from_sql(owed)?,
+            promised: from_sql(promised)?,
+            claimed: from_sql(claimed)?,
         })
     }
 
@@ -279,8 +316,17 @@ impl Store {
             Ok(done)
         };
         let changed = changed();
-        self.failed.store(changed.is_err(), Ordering::Relaxed);
+        self.note(changed.is_ok());
         changed
+    }
+
+    /// Remembers whether the last change was made.
+    fn note(&self, made: bool) {
+        self.failed.store(!made, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> MutexGuard<'_, Connection> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {

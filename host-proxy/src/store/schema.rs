@@ -1,7 +1,7 @@
 //! The tables, as steps from version to version. A step is never changed once a program with it was in use.
 
 /// Step `n` brings version `n` to `n + 1`; version 0 is an empty file.
-pub(super) const STEPS: &[&str] = &[FIRST, SECOND, THIRD];
+pub(super) const STEPS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH];
 
 const FIRST: &str = "
 CREATE TABLE owner (payee TEXT NOT NULL, chain INTEGER NOT NULL);
@@ -87,4 +87,15 @@ CREATE TABLE withdrawals (
 );
 -- Numbers below this were taken before these books began, or while they were away, and the operator said so.
 CREATE TABLE adopted (next_seqno INTEGER NOT NULL, unix_s INTEGER NOT NULL);
+";
+
+/// The log of receipts.
+const FOURTH: &str = "
+CREATE TABLE log_trees (
+    tree INTEGER PRIMARY KEY, opened_unix_s INTEGER NOT NULL, closed_unix_s INTEGER, root BLOB, signature BLOB
+);
+CREATE UNIQUE INDEX one_open_tree ON log_trees (root IS NULL) WHERE root IS NULL;
+CREATE TABLE log_entries (tree INTEGER NOT NULL, position INTEGER NOT NULL, leaf BLOB NOT NULL, PRIMARY KEY (tree, position))
+    WITHOUT ROWID;
+CREATE INDEX log_by_leaf ON log_entries (leaf);
 ";

@@ -380,7 +380,11 @@ async fn leave_at_random_bytes(jobs: u64) {
     let (ledger, url) = node().await;
     let channels = open_channels(&ledger).await;
     let config = config(directory.path(), url);
-    let (listen, _served) = serve(config.clone(), pending()).await.expect("serves");
+    let Serving {
+        listen,
+        served: _served,
+        ..
+    } = serve(config.clone(), pending()).await.expect("serves");
     let (books, number) = (Arc::new(Guest::default()), Arc::new(Mutex::new(seed << 32)));
     let guests = books.clone();
     guest(&config, move |frames, stream: UnixStream| {
