@@ -292,7 +292,7 @@ fn job_claims(job: &ProvenJob) -> Vec<Claim> {
             format!(
                 "entry {} of {} in tree {} of the provider's log, which it says it closed on {}; root {}",
                 logged.index(),
-                logged.size(),
+                of.size,
                 of.tree,
                 day(of.closed_unix_s),
                 hex::encode(logged.root())

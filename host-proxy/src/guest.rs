@@ -216,15 +216,14 @@ async fn next_frame(
     read: &mut ReadHalf<Box<dyn Duplex>>,
     decoder: &mut FrameDecoder,
 ) -> Result<Frame, GuestError> {
-    let mut chunk = [0; 4096];
     loop {
         if let Some(frame) = decoder.next_frame()? {
             tracing::trace!(kind = ?frame.kind, bytes = frame.payload.len(), "frame from the guest");
             return Ok(frame);
         }
-        match read.read(&mut chunk).await.map_err(GuestError::Truncated)? {
-            0 => return Err(GuestError::Truncated(io::ErrorKind::UnexpectedEof.into())),
-            got => decoder.push(&chunk[..got]),
+        let read = read.read_buf(decoder.space()).await;
+        if read.map_err(GuestError::Truncated)? == 0 {
+            return Err(GuestError::Truncated(io::ErrorKind::UnexpectedEof.into()));
         }
     }
 }

@@ -31,7 +31,8 @@ pub(crate) fn close(proxy: &Proxy, now_unix_s: u64, period_s: u64) -> Result<boo
         return Ok(false);
     };
     let root = log_root(&due.leaves);
-    let of = tree(proxy, due.tree, now_unix_s);
+    let size = due.leaves.len() as u64;
+    let of = tree(proxy, (due.tree, size), now_unix_s);
     let signature = proxy.payee.sign_tree(&of, &root);
     let closed = proxy.store.log_close(&due, now_unix_s, &root, &signature)?;
     if closed {
@@ -78,8 +79,7 @@ pub(crate) async fn receipt(
             path,
             signature,
         }) => Ok(LogReceipt {
-            of: tree(proxy, number, closed_unix_s),
-            size,
+            of: tree(proxy, (number, size), closed_unix_s),
             index,
             path,
             signature,
@@ -87,10 +87,11 @@ pub(crate) async fn receipt(
     }
 }
 
-fn tree(proxy: &Proxy, tree: u64, closed_unix_s: u64) -> LogTree {
+fn tree(proxy: &Proxy, (tree, size): (u64, u64), closed_unix_s: u64) -> LogTree {
     LogTree {
         payee: proxy.payee.address(),
         tree,
+        size,
         closed_unix_s,
     }
 }

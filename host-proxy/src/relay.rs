@@ -107,11 +107,27 @@ pub async fn job(proxy: Arc<Proxy>, body: Body) -> Result<Response, ApiError> {
     // Not this task's: it ends when the client leaves.
     tokio::spawn(exchange.run(guest, request, first_until, begin));
     let waiting = begun.await.map_err(|_| GuestError::protocol_reply())??;
-    let stream = stream::unfold(waiting, |mut waiting| async {
-        Some((waiting.recv().await?, waiting))
-    });
+    let stream = stream::unfold(Some((waiting, false)), next_passed);
     let kind = [(CONTENT_TYPE, "application/vnd.chrysalis.frames")];
     Ok((kind, Body::from_stream(stream)).into_response())
+}
+
+/// The next frame for the client. An answer that stops before its `End` is an error, so that the HTTP body stays unfinished, too.
+async fn next_passed(
+    waiting: Option<(mpsc::Receiver<Bytes>, bool)>,
+) -> Option<(
+    std::io::Result<Bytes>,
+    Option<(mpsc::Receiver<Bytes>, bool)>,
+)> {
+    let (mut waiting, ended) = waiting?;
+    match waiting.recv().await {
+        Some(frame) => {
+            let ended = frame.first() == Some(&(FrameKind::End as u8));
+            Some((Ok(frame), Some((waiting, ended))))
+        }
+        None if ended => None,
+        None => Some((Err(std::io::ErrorKind::UnexpectedEof.into()), None)),
+    }
 }
 
 fn slot(of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
@@ -212,8 +228,6 @@ enum Stopped {
     Store(#[from] Error),
 }
 
-type Passed = Result<Bytes, std::io::Error>;
-
 impl Exchange {
     /// Asks the guest and follows it to its end, whether or not there is still a client. `begin` gets the frames, or why there are none.
     async fn run(
@@ -221,7 +235,7 @@ impl Exchange {
         at: Arc<Guest>,
         request: Vec<u8>,
         first_until: Instant,
-        begin: oneshot::Sender<Result<mpsc::Receiver<Passed>, ApiError>>,
+        begin: oneshot::Sender<Result<mpsc::Receiver<Bytes>, ApiError>>,
     ) {
         let mut client = Client {
             frames: None,
@@ -271,10 +285,6 @@ impl Exchange {
         tracing::warn!(envelope = %self.envelope.digest(), %stopped, "a job was cut");
         // What came before the cut is to reach the client: hyper flushes only when it has to wait for more.
         tokio::time::sleep(CUT_PAUSE).await;
-        // An error, not an end: the HTTP body stays unfinished, too.
-        client
-            .pass(Err(std::io::ErrorKind::UnexpectedEof.into()))
-            .await;
         drop(client);
         let broken = matches!(
             stopped,
@@ -335,7 +345,7 @@ impl Exchange {
         let mut frame = first;
         loop {
             let bytes = Frame::encode(frame.kind, &frame.payload);
-            client.pass(Ok(bytes.into())).await;
+            client.pass(bytes.into()).await;
             match self.order {
                 Order::Ended => return Ok(()),
                 // The charge is here, so nothing is left to save.
@@ -430,7 +440,7 @@ fn refuse<T>(begin: oneshot::Sender<Result<T, ApiError>>, why: ApiError) -> Resu
 
 /// Where frames go, as long as somebody takes them.
 struct Client {
-    frames: Option<mpsc::Sender<Passed>>,
+    frames: Option<mpsc::Sender<Bytes>>,
     /// How much longer the guest may be kept waiting for this client.
     wait: Duration,
     /// Whether it stayed, and did not read.
@@ -438,7 +448,7 @@ struct Client {
 }
 
 impl Client {
-    async fn pass(&mut self, frame: Passed) {
+    async fn pass(&mut self, frame: Bytes) {
         let Some(frames) = &self.frames else {
             return;
         };

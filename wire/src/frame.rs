@@ -104,6 +104,9 @@ impl Frame {
     }
 }
 
+/// A record of an answer with its chunk's header fits.
+const SPACE_BYTES_MIN: usize = 1024;
+
 /// Takes bytes, gives frames.
 #[derive(Debug, Default)]
 pub struct FrameDecoder {
@@ -116,6 +119,20 @@ impl FrameDecoder {
     pub fn push(&mut self, bytes: &[u8]) {
         self.pending.drain(..std::mem::take(&mut self.taken));
         self.pending.extend_from_slice(bytes);
+    }
+
+    /// Where to append bytes as they are read, with room for the rest of a frame that has begun.
+    pub fn space(&mut self) -> &mut Vec<u8> {
+        self.pending.drain(..std::mem::take(&mut self.taken));
+        let missing = match self.pending.first_chunk::<HEADER_BYTES>() {
+            Some([_, length @ ..]) => {
+                let length = (u32::from_be_bytes(*length) as usize).min(FRAME_BYTES_MAX);
+                (HEADER_BYTES + length).saturating_sub(self.pending.len())
+            }
+            None => 0,
+        };
+        self.pending.reserve(missing.max(SPACE_BYTES_MIN));
+        &mut self.pending
     }
 
     /// The next whole frame, or `None` when more bytes are needed. After an error the stream is to be closed.
@@ -163,8 +180,11 @@ mod tests {
         let stream = stream.concat();
         for step in [1, 2, 3, 4096, stream.len()] {
             let (mut decoder, mut frames) = (FrameDecoder::default(), Vec::new());
-            for chunk in stream.chunks(step) {
-                decoder.push(chunk);
+            for (at, chunk) in stream.chunks(step).enumerate() {
+                match at % 2 {
+                    0 => decoder.push(chunk),
+                    _ => decoder.space().extend_from_slice(chunk),
+                }
                 while let Some(frame) = decoder.next_frame().unwrap() {
                     frames.push(frame);
                 }
@@ -182,6 +202,17 @@ mod tests {
             );
             assert_eq!([&frames[1].payload[..], &frames[2].payload].concat(), body);
         }
+    }
+
+    #[test]
+    fn there_is_room_for_a_frame_and_not_for_what_its_length_says_beyond() {
+        let mut decoder = FrameDecoder::default();
+        assert!(decoder.space().capacity() < 2 * SPACE_BYTES_MIN);
+        decoder.push(&[3, 0, 0, 0x40, 0]);
+        assert!(decoder.space().capacity() >= HEADER_BYTES + FRAME_BYTES_MAX);
+        let mut decoder = FrameDecoder::default();
+        decoder.push(&[3, 0xff, 0xff, 0xff, 0xff]);
+        assert!(decoder.space().capacity() < 2 * FRAME_BYTES_MAX);
     }
 
     #[test]

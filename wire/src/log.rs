@@ -43,6 +43,8 @@ pub struct LogTree {
     pub payee: Address,
     /// Counts its trees, from 0.
     pub tree: u64,
+    /// The tree's entries, its own first one included.
+    pub size: u64,
     /// When it was closed, in Unix seconds: the provider's word.
     pub closed_unix_s: u64,
 }
@@ -52,8 +54,6 @@ pub struct LogTree {
 pub struct LogReceipt {
     /// The tree.
     pub of: LogTree,
-    /// Its entries.
-    pub size: u64,
     /// The place of the entry, from 0, which is the tree's own.
     pub index: u64,
     /// The hashes beside its way to the root, from below; at most [`LOG_PATH_MAX`].
@@ -66,7 +66,6 @@ pub struct LogReceipt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Logged {
     of: LogTree,
-    size: u64,
     index: u64,
     root: [u8; 32],
 }
@@ -167,7 +166,7 @@ impl LogTree {
             e.i64(CWT_CLAIMS)?.map(3)?;
             e.i64(ISSUER)?.str(&self.payee.to_string())?;
             e.i64(SUBJECT_CLAIM)?
-                .str(&format!("{SUBJECT}{}", self.tree))?;
+                .str(&format!("{SUBJECT}{}/{}", self.tree, self.size))?;
             e.i64(ISSUED_AT)?.u64(self.closed_unix_s)?;
             e.i64(VDS)?.i64(RFC9162_SHA256)?.ok()
         })
@@ -193,12 +192,13 @@ impl LogTree {
         next(&mut d, ISSUER)?;
         let payee = d.str().ok()?.parse().ok()?;
         next(&mut d, SUBJECT_CLAIM)?;
-        let tree = d.str().ok()?.strip_prefix(SUBJECT)?.parse().ok()?;
+        let (tree, size) = d.str().ok()?.strip_prefix(SUBJECT)?.split_once('/')?;
         next(&mut d, ISSUED_AT)?;
         let closed_unix_s = d.u64().ok()?;
         Some(LogTree {
             payee,
-            tree,
+            tree: tree.parse().ok()?,
+            size: size.parse().ok()?,
             closed_unix_s,
         })
     }
@@ -222,7 +222,7 @@ impl LogReceipt {
 
     fn inclusion_proof(&self) -> Vec<u8> {
         encoded(|e| {
-            let e = e.array(3)?.u64(self.size)?.u64(self.index)?;
+            let e = e.array(3)?.u64(self.of.size)?.u64(self.index)?;
             let e = e.array(self.path.len() as u64)?;
             self.path.iter().try_for_each(|hash| e.bytes(hash)?.ok())
         })
@@ -259,13 +259,13 @@ impl LogReceipt {
         d.skip().ok()?;
         let signature = d.bytes().ok()?.try_into().ok()?;
         (proof.array().ok()? == Some(3)).then_some(())?;
-        let (size, index) = (proof.u64().ok()?, proof.u64().ok()?);
+        // It is the signed one, or the encoding is not canonical.
+        let (_size, index) = (proof.u64().ok()?, proof.u64().ok()?);
         let hashes = proof.array().ok()??;
         (hashes <= LOG_PATH_MAX).then_some(())?;
         let hash = |_| proof.bytes().ok()?.try_into().ok();
         Some(LogReceipt {
             of,
-            size,
             index,
             path: (0..hashes).map(hash).collect::<Option<_>>()?,
             signature,
@@ -283,7 +283,7 @@ impl LogReceipt {
         if got != want {
             return Err(NotLogged::Payee { got, want });
         }
-        let (index, size) = (self.index, self.size);
+        let (index, size) = (self.index, self.of.size);
         let root = self.root(LogLeaf::of(charge));
         let root = root.ok_or(NotLogged::Path { index, size })?;
         let key = VerifyingKey::from_bytes(endorsing_key).map_err(|_| NotLogged::Signature)?;
@@ -292,7 +292,6 @@ impl LogReceipt {
             .map_err(|_| NotLogged::Signature)?;
         Ok(Logged {
             of: self.of,
-            size,
             index,
             root,
         })
@@ -300,10 +299,11 @@ impl LogReceipt {
 
     /// The root that the path leads to (RFC 9162 section 2.1.3.2). The tree's own entry is nobody's charge.
     fn root(&self, leaf: LogLeaf) -> Option<[u8; 32]> {
-        if self.index == 0 || self.index >= self.size {
+        let size = self.of.size;
+        if self.index == 0 || self.index >= size {
             return None;
         }
-        let (mut at, mut last, mut hash) = (self.index, self.size - 1, leaf.0);
+        let (mut at, mut last, mut hash) = (self.index, size - 1, leaf.0);
         for beside in &self.path {
             if last == 0 {
                 return None;
@@ -326,11 +326,6 @@ impl Logged {
     /// The tree.
     pub fn of(&self) -> &LogTree {
         &self.of
-    }
-
-    /// Its entries, its own first one included.
-    pub fn size(&self) -> u64 {
-        self.size
     }
 
     /// Which of them is the charge.

@@ -1,6 +1,7 @@
 //! The proxy over loopback: HTTP in, a guest on a Unix socket, a ledger for the channel.
 
 mod any_byte;
+mod bench;
 mod leaving;
 mod service;
 

@@ -68,6 +68,14 @@ impl Store {
         })
     }
 
+    /// How many charges were taken: entries of the log, since charges are pruned.
+    #[cfg(test)]
+    pub(crate) fn logged(&self) -> Result<u64, Error> {
+        let count = "SELECT COUNT(*) FROM log_entries WHERE position > 0";
+        let count: i64 = self.read().query_row(count, [], |row| row.get(0))?;
+        Ok(count.unsigned_abs())
+    }
+
     /// The receipt that is kept for an envelope.
     pub fn receipt(&self, envelope: &EnvelopeDigest) -> Result<Option<KeptReceipt>, Error> {
         let connection = self.read();

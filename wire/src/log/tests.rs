@@ -36,6 +36,7 @@ const OF: LogTree = LogTree {
         hash: [2; 32],
     },
     tree: 7,
+    size: 0,
     closed_unix_s: 1_800_000_000,
 };
 
@@ -48,12 +49,15 @@ fn leaves(charges: u64) -> Vec<LogLeaf> {
 
 fn receipt(charges: u64, seq: u64) -> LogReceipt {
     let leaves = leaves(charges);
-    LogReceipt {
-        of: OF,
+    let of = LogTree {
         size: leaves.len() as u64,
+        ..OF
+    };
+    LogReceipt {
+        of,
         index: seq + 1,
         path: log_path(&leaves, seq as usize + 1).expect("an entry"),
-        signature: OF.sign(&log_root(&leaves), &key()),
+        signature: of.sign(&log_root(&leaves), &key()),
     }
 }
 
@@ -114,7 +118,7 @@ fn every_entry_of_every_size_is_proved_and_no_other() {
         for seq in 0..size {
             let receipt = receipt(size, seq);
             let logged = verify(&receipt, seq).expect("in the tree");
-            assert_eq!((logged.index(), logged.size()), (seq + 1, size + 1));
+            assert_eq!((logged.index(), logged.of().size), (seq + 1, size + 1));
             assert_eq!(*logged.root(), log_root(&leaves(size)));
             assert_eq!(verify(&receipt, seq + 1), Err(NotLogged::Signature));
             let again = LogReceipt::decode(&receipt.encode());
@@ -133,6 +137,8 @@ fn what_the_provider_did_not_sign_is_refused() {
         assert_eq!(verify(&changed, 4), Err(expected));
     };
     check(|of| of.of.tree += 1, NotLogged::Signature);
+    // The path fits eleven entries, too.
+    check(|of| of.of.size += 1, NotLogged::Signature);
     check(|of| of.of.closed_unix_s -= 1, NotLogged::Signature);
     check(|of| of.signature[0] ^= 1, NotLogged::Signature);
     check(|of| of.path[0][0] ^= 1, NotLogged::Signature);
@@ -143,7 +149,7 @@ fn what_the_provider_did_not_sign_is_refused() {
     // The tree's own entry, and one that is not in the tree.
     check(|of| of.index = 0, path(0, 10));
     check(|of| of.index = 10, path(10, 10));
-    check(|of| of.size = 0, path(5, 0));
+    check(|of| of.of.size = 0, path(5, 0));
     let (got, want) = (address(3), address(2));
     let mut foreign = good.clone();
     foreign.of.payee = got;
@@ -177,7 +183,7 @@ fn any_flipped_bit_and_any_cut_is_an_error_or_another_receipt_that_proves_nothin
 fn the_limits_agree() {
     let mut longest = receipt(9, 4);
     longest.path = vec![[1; 32]; LOG_PATH_MAX as usize];
-    (longest.size, longest.index, longest.of.tree) = (u64::MAX, u64::MAX, u64::MAX);
+    (longest.of.size, longest.index, longest.of.tree) = (u64::MAX, u64::MAX, u64::MAX);
     longest.of.closed_unix_s = u64::MAX;
     let bytes = longest.encode();
     assert!(bytes.len() <= LOG_RECEIPT_BYTES_MAX, "{}", bytes.len());

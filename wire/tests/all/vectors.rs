@@ -179,12 +179,12 @@ fn logged(charge: &SignedCharge) -> Value {
     let of = LogTree {
         payee: charge.charge.stake,
         tree: 7,
+        size: leaves.len() as u64,
         closed_unix_s: 1_800_000_000,
     };
     let root = log_root(&leaves);
     let receipt = LogReceipt {
         of,
-        size: leaves.len() as u64,
         index: 2,
         path: log_path(&leaves, 2).unwrap(),
         signature: of.sign(&root, &endorsing),

@@ -126,7 +126,7 @@ async fn the_operator_sees_figures_and_a_page_and_clients_see_neither() {
     for shown in [
         "attested",
         "small",
-        "0.00000009 TON",
+        "0.000000090 TON",
         &channel_terms().address().to_string(),
     ] {
         assert!(page.contains(shown), "{shown}: {page}");
