@@ -277,7 +277,7 @@ mod tests {
         let soon = Instant::now() + Duration::from_secs(1);
         assert_eq!(first(&guests), 0);
         let zero = guests.all[0].clone();
-        let running = guests.place(&zero, soon).await.ok().expect("a place");
+        let running = guests.place(&zero, soon).await.expect("a place");
         assert_eq!(first(&guests), 1);
         guests.all[1].shown();
         assert_eq!(first(&guests), 2);
@@ -296,7 +296,7 @@ mod tests {
         let guests = Arc::new(guests(1, 1, 1));
         let guest = guests.all[0].clone();
         let until = Instant::now() + Duration::from_secs(60);
-        let held = guests.place(&guest, until).await.ok().expect("a place");
+        let held = guests.place(&guest, until).await.expect("a place");
         let waiter = tokio::spawn({
             let (guests, guest) = (guests.clone(), guest.clone());
             async move { guests.place(&guest, until).await.is_ok() }
@@ -310,7 +310,7 @@ mod tests {
         assert!(waiter.await.expect("waited"));
         assert_eq!((guests.waiting(), guests.running()), (0, 0));
         // Whose first token would be late does not wait on.
-        let _held = guests.place(&guest, until).await.ok().expect("a place");
+        let _held = guests.place(&guest, until).await.expect("a place");
         let late = guests.place(&guest, Instant::now()).await;
         assert_eq!(late.err().expect("late").code, "busy");
         assert_eq!(guests.waiting(), 0);

@@ -157,7 +157,7 @@ fn node(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
 impl LogTree {
     /// Signs a root, with the key that endorses keysets. The signature serves every receipt of the tree.
     pub fn sign(&self, root: &[u8; 32], key: &SigningKey) -> [u8; 64] {
-        key.sign(&self.to_be_signed(root)).to_bytes()
+        key.sign(&self.sig_structure(root)).to_bytes()
     }
 
     fn protected(&self) -> Vec<u8> {
@@ -173,7 +173,7 @@ impl LogTree {
     }
 
     /// RFC 9052 section 4.4. It begins with a CBOR array, and no other statement of the endorsing key does.
-    fn to_be_signed(&self, root: &[u8; 32]) -> Vec<u8> {
+    fn sig_structure(&self, root: &[u8; 32]) -> Vec<u8> {
         let protected = self.protected();
         encoded(|e| {
             let e = e.array(4)?.str("Signature1")?.bytes(&protected)?;
@@ -288,7 +288,7 @@ impl LogReceipt {
         let root = root.ok_or(NotLogged::Path { index, size })?;
         let key = VerifyingKey::from_bytes(endorsing_key).map_err(|_| NotLogged::Signature)?;
         let signature = Signature::from_bytes(&self.signature);
-        key.verify_strict(&self.of.to_be_signed(&root), &signature)
+        key.verify_strict(&self.of.sig_structure(&root), &signature)
             .map_err(|_| NotLogged::Signature)?;
         Ok(Logged {
             of: self.of,
