@@ -363,7 +363,7 @@ fn many_streams_at_once() {
         let (started_jobs, gate) = (Arc::new(AtomicUsize::new(0)), go.clone());
         let counted = started_jobs.clone();
         guest(&bench.config(), move |frames, mut stream: UnixStream| {
-            let last = settled(&frames, seq.fetch_add(1, Ordering::SeqCst));
+            let seq = seq.clone();
             let (gate, counted) = (gate.clone(), counted.clone());
             async move {
                 stream.write_all(&Frame::data(&[1; 545])).await.expect("read");
@@ -374,6 +374,8 @@ fn many_streams_at_once() {
                     tokio::time::sleep(Duration::from_millis(250)).await;
                     stream.write_all(&Frame::data(&[1; 545])).await.expect("read");
                 }
+                // Numbered as they end, as a guest does.
+                let last = settled(&frames, seq.fetch_add(1, Ordering::SeqCst));
                 let _ = stream.write_all(&last).await;
             }
         });
