@@ -93,14 +93,19 @@ pub const CHANNELS_MAX: usize = 4096;
 pub const KEYSETS_MAX: usize = 8;
 /// The guest is asked about unknown keysets at most this often.
 pub const KEYSET_SEARCH: Duration = Duration::from_secs(1);
-/// A claim's cost, the first one's with its wallet, rounded up (measured: 0.0117 TON). Less is claimed by command only.
-pub const CLAIM_COST: Nano = Nano(12_000_000);
-/// What makes a claim worth its cost: five times as much. Less waits until it would soon be void.
-pub const CLAIM_WORTH: Nano = Nano(5 * CLAIM_COST.0);
-/// What opening, using and closing a channel costs its payer (measured).
-pub const CHANNEL_COST: Nano = Nano(43_500_000);
+/// What a claim by the wallet costs, the first one's with the wallet itself, rounded up (measured). Less is claimed by command only.
+pub const CLAIM_COST: Nano = Nano(13_000_000);
+/// What a claim without the wallet costs, rounded up (measured).
+pub const EXTERNAL_CLAIM_COST: Nano = Nano(4_500_000);
+/// What makes a claim worth its cost: the least that the contract takes without a wallet, more than five times what that costs. Less
+/// waits until it would soon be void.
+pub const CLAIM_WORTH: Nano = settlement::limits::EXTERNAL_GROWTH_MIN;
+/// How long claims without the wallet are repeated before the wallet makes them.
+pub const EXTERNAL_PATIENCE: Duration = Duration::from_secs(120);
+/// What a channel costs its payer at least, who leaves a deposit of next to nothing and takes the rest back in the end (measured).
+pub const CHANNEL_COST: Nano = Nano(27_000_000);
 /// What a channel is lent that has paid nothing, where the configuration does not say: less than it cost its payer.
-pub const CREDIT_START: Nano = Nano(40_000_000);
+pub const CREDIT_START: Nano = Nano(25_000_000);
 /// The part of what a channel has promised by which its credit grows: one in so many.
 pub const CREDIT_GROWTH: u64 = 10;
 /// A channel whose claims end sooner than this is claimed whatever it has reached.

@@ -122,6 +122,7 @@ impl Proxy {
             store: &self.store,
             payee: &self.payee,
             lock: &self.lock,
+            external: true,
         }
     }
 

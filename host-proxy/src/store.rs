@@ -6,10 +6,12 @@
 
 mod charges;
 mod disk;
+mod external;
 mod payouts;
 mod schema;
 
 pub use charges::KeptReceipt;
+pub use external::ExternalClaim;
 pub use payouts::{
     Claim, Entry, Message, NewMessage, Numbers, Paid, Payout, PayoutOutcome, Purpose, Withdrawal,
 };

@@ -1,7 +1,7 @@
 //! The tables, as steps from version to version. A step is never changed once a program with it was in use.
 
 /// Step `n` brings version `n` to `n + 1`; version 0 is an empty file.
-pub(super) const STEPS: &[&str] = &[FIRST, SECOND, THIRD];
+pub(super) const STEPS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH];
 
 const FIRST: &str = "
 CREATE TABLE owner (payee TEXT NOT NULL, chain INTEGER NOT NULL);
@@ -87,4 +87,17 @@ CREATE TABLE withdrawals (
 );
 -- Numbers below this were taken before these books began, or while they were away, and the operator said so.
 CREATE TABLE adopted (next_seqno INTEGER NOT NULL, unix_s INTEGER NOT NULL);
+";
+
+/// Claims that go without the wallet.
+const FOURTH: &str = "
+CREATE TABLE external_claims (
+    id INTEGER PRIMARY KEY,
+    channel TEXT NOT NULL, cumulative INTEGER NOT NULL, paid_before INTEGER NOT NULL, wallet_before INTEGER NOT NULL,
+    after_lt INTEGER NOT NULL,
+    -- 'other': the channel has paid it by claims of wallets.
+    state TEXT NOT NULL CHECK (state IN ('open', 'paid', 'other')),
+    price INTEGER, fee INTEGER, paid_after INTEGER, wallet_after INTEGER, ended_unix_s INTEGER
+);
+CREATE UNIQUE INDEX one_external_per_channel ON external_claims (channel) WHERE state = 'open';
 ";

@@ -416,3 +416,27 @@ fn the_contract_knows_how_much_room_it_takes() {
         "{taken} of {computed}"
     );
 }
+
+#[test]
+fn opening_a_channel_costs_its_payer_more_than_a_new_one_is_lent() {
+    // The cheapest: next to no deposit, a short life, and everything that is not a fee taken back at its end.
+    let mut network = Network::without_channel(Ledger::in_memory().expect("a ledger"));
+    network.terms.claims_until = START + DELAY;
+    let developer = &network.developer;
+    // The wallet's own deployment is not the channel's.
+    network.send(
+        developer,
+        Transfer::money(network.stranger.address(), Nano(1)),
+    );
+    let before = network.balance(&developer.address());
+    let deploy = network.terms.deploy(Nano(1), 1).expect("an amount");
+    assert_eq!(network.at_channel(developer, deploy), Ok(()));
+    network.ledger.set_time(START + DELAY + 1);
+    let end = network.terms.finalize_close(1);
+    assert_eq!(network.at_channel(developer, end), Ok(()));
+    let cost = before - network.balance(&developer.address());
+    println!("a channel costs at least {cost}");
+    // The proxy's `CHANNEL_COST`, above its `CREDIT_START`.
+    assert!(cost > 27_000_000, "{cost}");
+    network.assert_conserved();
+}
