@@ -50,9 +50,8 @@ pub(super) enum ChannelCommand {
         #[command(flatten)]
         order: OrderArguments,
     },
-    /// Take what is left out of a channel whose close delay, or whose time for claims, has passed, or whose deposit is all paid.
-    ///
-    /// A closed channel keeps some rent until its time for claims has passed. Then this returns that, too.
+    /// Take what is left out of a channel whose close delay, or whose time for claims, has passed, or whose deposit is all paid. What a
+    /// closed one keeps for rent returns after its time for claims.
     Withdraw {
         #[command(flatten)]
         order: OrderArguments,
