@@ -4,7 +4,7 @@
 use crate::network::{self, CLAIMS_UNTIL, DELAY, DEPOSIT, Network, START};
 use ledger::{Accepted, Ledger};
 use serde_json::{Value, json};
-use settlement::{Cap, ChainId, Charge, CooperativeClose, Nano, Transfer, Voucher, Wallet};
+use settlement::{Cap, ChainId, Charge, CooperativeClose, Nano, Voucher, Wallet};
 use std::{fs, path::Path};
 
 #[test]
@@ -32,9 +32,7 @@ fn the_ledger_executes_as_the_reference_emulator_does() {
             "out": out,
         })
     };
-    let step = |name: &str, wallet: &Wallet, transfer: Transfer| {
-        seen(name, &network.send(wallet, transfer))
-    };
+    let step = |name: &str, wallet: &Wallet, transfer| seen(name, &network.send(wallet, transfer));
     let (terms, developer, stranger) = (&network.terms, &network.developer, &network.stranger);
     let first = network.voucher(123_456_789);
     // Made for one chain and shown on another; the emulator's test does it the other way round.
@@ -72,7 +70,6 @@ fn the_ledger_executes_as_the_reference_emulator_does() {
     network.ledger.set_time(CLAIMS_UNTIL + 1);
     steps.push(step("destroy", developer, terms.finalize_close(1)));
     assert_eq!(network.balance(&terms.address()), 0);
-
     assert_eq!(expected.len(), steps.len());
     for (ours, theirs) in steps.iter().zip(expected) {
         assert_eq!(ours, theirs);
