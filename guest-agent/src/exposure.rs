@@ -39,6 +39,17 @@ struct Channel {
     vouchered: u64,
     /// What was promised when the channel was first seen in this boot, for jobs of earlier ones: it pays nothing of this one.
     base: u64,
+    /// Whether the payee said at first sight what it holds. Then a higher voucher is new to it.
+    told: bool,
+}
+
+/// What a job brings along of its channel's vouchers.
+#[derive(Clone, Copy)]
+pub(crate) struct Promised {
+    /// The highest of them; zero if there is none.
+    pub(crate) highest: Nano,
+    /// Whether the payee said what it holds.
+    pub(crate) told: bool,
 }
 
 /// Room for one job's cost. Dropping it gives the room back.
@@ -73,9 +84,11 @@ impl Channel {
 
     fn see(&mut self, voucher: u64) {
         self.vouchered = self.vouchered.max(voucher);
-        // Nobody promises more than it was charged. What is above that was promised before this boot, so the base was too low.
+        // Nobody promises more than it was charged, so the excess is for jobs of an earlier boot. It may be an old promise, and then all
+        // of it is. A payee that said what it holds has just been promised that much more, this boot's charges included.
         if self.paid() > self.charged {
-            self.base = self.vouchered;
+            let settled = if self.told { self.charged } else { 0 };
+            self.base = self.vouchered - settled;
         }
     }
 }
@@ -88,20 +101,22 @@ impl Exposure {
         }
     }
 
-    /// Notes a channel with the highest of its vouchers that is known, the payee's word included; zero if there is none. On first sight
-    /// this is the channel's base.
-    pub(crate) fn see(&self, channel: Address, voucher: Nano) -> Result<(), RefusalCode> {
+    /// Notes a channel with the highest voucher that its payer showed or its payee holds; zero if there is none. On first sight this is
+    /// the channel's base.
+    pub(crate) fn see(&self, channel: Address, promised: Promised) -> Result<(), RefusalCode> {
         let mut state = self.lock();
         if !state.channels.contains_key(&channel) && state.channels.len() >= CHANNELS_MAX {
             return Err(RefusalCode::Busy);
         }
+        let highest = promised.highest.0;
         let first_sight = Channel {
-            vouchered: voucher.0,
-            base: voucher.0,
+            vouchered: highest,
+            base: highest,
+            told: promised.told,
             ..Channel::default()
         };
         let known = state.channels.entry(channel).or_insert(first_sight);
-        known.see(voucher.0);
+        known.see(highest);
         Ok(())
     }
 
@@ -226,9 +241,14 @@ mod tests {
         hash: [1; 32],
     };
 
+    fn shown(voucher: u64) -> Promised {
+        let (highest, told) = (Nano(voucher), false);
+        Promised { highest, told }
+    }
+
     fn seen(voucher: u64) -> Exposure {
         let exposure = Exposure::new(Nano(100));
-        exposure.see(CHANNEL, Nano(voucher)).unwrap();
+        exposure.see(CHANNEL, shown(voucher)).unwrap();
         assert!(!exposure.pays(&CHANNEL));
         exposure
     }
@@ -265,7 +285,7 @@ mod tests {
         );
         assert_eq!(room(&exposure), 50, "the reservation was given back");
         assert_eq!(exposure.reserve(CHANNEL, Nano(51)).err(), owes(50));
-        exposure.see(CHANNEL, Nano(50)).unwrap();
+        exposure.see(CHANNEL, shown(50)).unwrap();
         assert!(exposure.pays(&CHANNEL));
         assert_eq!(room(&exposure), 100);
     }
@@ -306,11 +326,30 @@ mod tests {
         for old in [1_000_000, 61] {
             let exposure = seen(0);
             run(&exposure, 60);
-            exposure.see(CHANNEL, Nano(old)).unwrap();
+            exposure.see(CHANNEL, shown(old)).unwrap();
             assert_eq!(room(&exposure), 40, "{old}");
             // What is promised from there on counts.
-            exposure.see(CHANNEL, Nano(old + 60)).unwrap();
+            exposure.see(CHANNEL, shown(old + 60)).unwrap();
             assert_eq!(room(&exposure), 100, "{old}");
+        }
+    }
+
+    #[test]
+    fn a_voucher_that_pays_the_last_boot_too_pays_this_one() {
+        // The payee holds 10. The payer owes 40 of the last boot, 60 of this one, and pays both at once or one after the other.
+        for vouchers in [&[110][..], &[50, 110], &[70, 110]] {
+            let exposure = Exposure::new(Nano(100));
+            let (highest, told) = (Nano(10), true);
+            exposure.see(CHANNEL, Promised { highest, told }).unwrap();
+            run(&exposure, 60);
+            for voucher in vouchers {
+                assert!(exposure.pay(&CHANNEL, Nano(*voucher)), "{vouchers:?}");
+            }
+            assert_eq!(room(&exposure), 100, "{vouchers:?}");
+            // Nothing is paid in advance, and no voucher pays twice.
+            run(&exposure, 60);
+            assert!(!exposure.pay(&CHANNEL, Nano(110)));
+            assert_eq!(room(&exposure), 40, "{vouchers:?}");
         }
     }
 }

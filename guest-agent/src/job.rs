@@ -5,7 +5,7 @@
 //! anything is computed.
 
 use crate::boot::Keys;
-use crate::exposure::{Exposure, Reservation};
+use crate::exposure::{Exposure, Promised, Reservation};
 use crate::jobs::Jobs;
 use crate::models::{Chat, Model, Models};
 use crate::replay::ReplayCache;
@@ -112,14 +112,14 @@ pub(crate) struct Screened<'a> {
     envelope: SignedEnvelope,
     sealed: &'a [u8],
     channel: Address,
-    voucher: Nano,
+    promised: Promised,
 }
 
 /// A job as the proxy hands it over: bytes of whose origin nothing is known.
 pub(crate) struct Offered<'a> {
     pub(crate) envelope: &'a [u8],
     pub(crate) sealed: &'a [u8],
-    /// The highest voucher that the payee holds of the channel.
+    /// The highest voucher that the payee holds of the channel, empty if it holds none.
     pub(crate) voucher: Option<&'a [u8]>,
 }
 
@@ -149,14 +149,14 @@ impl Admission {
         if content.sealed_bytes as usize != offered.sealed.len() {
             return Err(unread(RefusalCode::Seal));
         }
-        let (channel, voucher) = self
+        let (channel, promised) = self
             .screen_signed(content, enc, offered.voucher)
             .map_err(|code| (Subject::Envelope(envelope.digest()), code))?;
         Ok(Screened {
             envelope,
             sealed: offered.sealed,
             channel,
-            voucher,
+            promised,
         })
     }
 
@@ -165,7 +165,7 @@ impl Admission {
         envelope: &Envelope,
         enc: &[u8],
         payees: Option<&[u8]>,
-    ) -> Result<(Address, Nano), RefusalCode> {
+    ) -> Result<(Address, Promised), RefusalCode> {
         self.offer(envelope)?;
         self.check_terms(envelope)?;
         let channel = envelope.channel();
@@ -173,9 +173,12 @@ impl Admission {
         let enclosed = envelope.voucher.as_deref().map(voucher);
         let enclosed = enclosed.transpose()?.unwrap_or(Nano::ZERO);
         // What the payee holds tells what was promised before this boot. One that hands over something else harms itself.
-        let held = payees.and_then(|bytes| voucher(bytes).ok());
-        let held = held.unwrap_or(Nano::ZERO);
-        let highest = enclosed.max(held);
+        let payees = payees.and_then(|bytes| match bytes {
+            [] => Some(Nano::ZERO),
+            bytes => voucher(bytes).ok(),
+        });
+        let held = payees.unwrap_or(Nano::ZERO);
+        let (highest, told) = (enclosed.max(held), payees.is_some());
         let settled = self.exposure.pay(&channel, highest);
         let pays = held > Nano::ZERO || self.exposure.pays(&channel);
         let mut replay = self.replay();
@@ -183,7 +186,7 @@ impl Admission {
             replay.ran(&channel);
         }
         replay.admit(enc, envelope.job, &channel, pays)?;
-        Ok((channel, highest))
+        Ok((channel, Promised { highest, told }))
     }
 
     /// Refuses a screened job.
@@ -219,7 +222,7 @@ impl Admission {
             envelope: signed,
             sealed,
             channel,
-            voucher,
+            promised,
         } = screened;
         let (envelope, channel) = (signed.unverified(), *channel);
         let offer = self.offer(envelope)?;
@@ -252,7 +255,7 @@ impl Admission {
             return Err(RefusalCode::CostMax);
         }
         // 3. The money.
-        self.exposure.see(channel, *voucher)?;
+        self.exposure.see(channel, *promised)?;
         let reservation = self.exposure.reserve(channel, most)?;
         let facts = Facts {
             envelope_digest: signed.digest(),

@@ -127,9 +127,9 @@ async fn read_request(
     let channel = envelope.unverified().channel();
     let held = proxy.store.on_disk(move |s| s.highest(&channel)).await;
     let held = held.map_err(|e: Error| ApiError::internal(&e))?;
-    let held = held.map(|held| Frame::encode(FrameKind::Voucher, &held.encode()));
+    let held = held.map(|held| held.encode()).unwrap_or_default();
     Ok([
-        held.unwrap_or_default(),
+        Frame::encode(FrameKind::Voucher, &held),
         Frame::encode(FrameKind::OpenJob, &envelope.encode()),
         Frame::data(sealed),
         Frame::encode(FrameKind::End, b""),

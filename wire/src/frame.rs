@@ -37,7 +37,7 @@ pub enum FrameKind {
     OpenCancel = 8,
     /// Proxy to guest: an envelope's digest; the answer is its sealed receipt and charge, if the guest has them.
     OpenReceipt = 9,
-    /// Proxy to guest, before [`FrameKind::OpenJob`]: the highest voucher that the payee holds of the channel.
+    /// Proxy to guest, before [`FrameKind::OpenJob`]: the highest voucher that the payee holds of the channel, empty if it holds none.
     Voucher = 10,
 }
 

@@ -91,6 +91,7 @@ impl Guest {
         let content = envelope.unverified();
         let (channel, most) = (content.channel(), content.cost_max.0);
         let voucher = frames.iter().find(|frame| frame.kind == FrameKind::Voucher);
+        let voucher = voucher.filter(|frame| !frame.payload.is_empty());
         let voucher = voucher.map(|f| settlement::SignedVoucher::decode(&f.payload).expect("ours"));
         self.with(channel, |books| {
             let held = voucher.map_or(0, |signed| signed.voucher.cumulative.0);
