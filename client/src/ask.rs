@@ -1,6 +1,9 @@
 //! What an application asks, in its words. It goes no further than this program: what is sealed is made of token ids.
 
 use crate::limits::COMPLETION_TOKENS_DEFAULT;
+use crate::tokens::TokensError;
+use model::text::form::Grammar;
+use std::sync::{Arc, OnceLock};
 use wire::Endpoint;
 
 /// A message is a [`Turn`], with the calls that it makes or answers.
@@ -11,6 +14,8 @@ pub use model::text::{Call, Json, Role, Turn};
 pub enum Ask {
     /// Vectors of texts.
     Embeddings(Texts),
+    /// Scores of documents for a query.
+    Rerank(Ranking),
     /// A conversation that the model's chat template writes out.
     Chat(Conversation),
     /// A prompt that no template touches. Of the conversation everything but messages and tools counts, and it has neither.
@@ -35,6 +40,17 @@ pub struct Texts {
     pub inputs: Vec<String>,
 }
 
+/// Documents to rank by how well they answer a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ranking {
+    /// The model's name.
+    pub model: String,
+    /// What is looked for.
+    pub query: String,
+    /// At least one text.
+    pub documents: Vec<String>,
+}
+
 /// A conversation to continue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conversation {
@@ -52,6 +68,8 @@ pub struct Conversation {
     pub form: Form,
     /// The path of the form in the request, which errors name.
     pub form_at: &'static str,
+    /// The automaton of the form and of tools that must be called.
+    pub compiled: Compiled,
     /// `enable_thinking`, for templates that ask; `None` leaves it to the template.
     pub thinking: Option<bool>,
     /// Answers, from 1 to [`crate::limits::CHOICES_MAX`]: each is a job of its own.
@@ -70,6 +88,28 @@ pub struct Conversation {
     pub preferences: Preferences,
 }
 
+/// An automaton, compiled by the first job that needs it and shared by all of one request: its answers, its retries. No part of
+/// what is asked, so all are equal.
+#[derive(Debug, Clone, Default)]
+pub struct Compiled(Arc<OnceLock<Result<Option<Arc<Grammar>>, TokensError>>>);
+
+impl Compiled {
+    /// What `compile` makes, the first time.
+    pub(crate) fn or_else(
+        &self,
+        compile: impl FnOnce() -> Result<Option<Grammar>, TokensError>,
+    ) -> Result<Option<Arc<Grammar>>, TokensError> {
+        let made = || Ok(compile()?.map(Arc::new));
+        self.0.get_or_init(made).clone()
+    }
+}
+
+impl PartialEq for Compiled {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 impl Conversation {
     /// A conversation with the OpenAI API's defaults for everything else.
     pub fn new(model: String, messages: Vec<Turn>) -> Self {
@@ -81,6 +121,7 @@ impl Conversation {
             parallel_calls: true,
             form: Form::Text,
             form_at: "",
+            compiled: Compiled::default(),
             thinking: None,
             choices: 1,
             tokens_max: COMPLETION_TOKENS_DEFAULT,
@@ -185,6 +226,7 @@ impl Ask {
     pub fn model(&self) -> &str {
         match self {
             Ask::Embeddings(texts) => &texts.model,
+            Ask::Rerank(ranking) => &ranking.model,
             Ask::Chat(conversation) | Ask::Raw(_, conversation) => &conversation.model,
         }
     }
@@ -193,6 +235,7 @@ impl Ask {
     pub fn endpoint(&self) -> Endpoint {
         match self {
             Ask::Embeddings(_) => Endpoint::Embeddings,
+            Ask::Rerank(_) => Endpoint::Rerank,
             Ask::Chat(_) | Ask::Raw(..) => Endpoint::Chat,
         }
     }
@@ -200,7 +243,7 @@ impl Ask {
     /// How many answers are wanted, of which each is a job of its own.
     pub fn choices(&self) -> u32 {
         match self {
-            Ask::Embeddings(_) => 1,
+            Ask::Embeddings(_) | Ask::Rerank(_) => 1,
             Ask::Chat(conversation) | Ask::Raw(_, conversation) => conversation.choices,
         }
     }

@@ -8,7 +8,8 @@ use crate::transport::{Ask, Transport};
 use crate::trust::{Minimum, Platform, TrustStore};
 use attest::{Manifest, Peer, Policy, Root, RootClass};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use wire::{AttestedWorker, Bundle, Evidence, Expected, Keyset, NotTrusted, Proof, ProvenJob};
 
 /// What a worker is held against.

@@ -4,13 +4,18 @@
 //! verified receipt ─► one transaction: receipt + cumulative voucher (synchronous = FULL) ─► voucher sent ─► acknowledged
 //!                                                  └── the program dies ─► sent again at the next contact
 //! ```
+//! A job is written down before it is sent, so that a program that dies before its receipt fetches that at the next contact.
+//!
 //! Trusted: the disk that holds the file. Promised: the cumulative amount never shrinks, a receipt is paid once, no
 //! voucher is signed above the deposit, and one program at a time writes (the file is locked while it is open). A file
 //! restored from a backup is behind; the payee's echo of our own signature heals that ([`Budget::adopt`]).
 
+mod begun;
 mod keysets;
+mod sequence;
 mod spender;
 
+pub(crate) use begun::Begun;
 pub use keysets::{KeptEvidence, KnownKeyset, NoProof};
 pub use spender::{DEFAULT, KeyLimits, Limits, Reservation, Spender, Spent};
 
@@ -73,6 +78,10 @@ pub enum BudgetError {
     AfterTheAnswer(String),
     #[error("this receipt was paid before")]
     PaidBefore,
+    #[error(
+        "receipt {number} of keyset {keyset} does not fit the one beside it on file: the worker signs two histories; it is not paid"
+    )]
+    Forked { keyset: KeysetDigest, number: u64 },
     #[error("the voucher that the payee shows was not signed by this payer for this channel")]
     NotOurs,
     #[error("the state file failed: {0}")]
@@ -103,6 +112,9 @@ const SCHEMA: &str = "
         digest BLOB PRIMARY KEY, core BLOB NOT NULL UNIQUE, receipt BLOB NOT NULL, keyset BLOB NOT NULL,
         cost INTEGER NOT NULL, cumulative INTEGER NOT NULL
     ) STRICT;
+    CREATE TABLE IF NOT EXISTS sequence (
+        keyset BLOB NOT NULL, number INTEGER NOT NULL, core BLOB NOT NULL, previous BLOB NOT NULL, PRIMARY KEY (keyset, number)
+    ) STRICT, WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS spent (
         receipt BLOB PRIMARY KEY, day INTEGER NOT NULL, model TEXT NOT NULL, key TEXT NOT NULL, prompt INTEGER NOT NULL,
         cached INTEGER NOT NULL, completion INTEGER NOT NULL, cost INTEGER NOT NULL
@@ -131,7 +143,8 @@ impl Budget {
         connection
             .execute_batch(&format!(
                 "PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FULL;
-                 BEGIN EXCLUSIVE; {SCHEMA} COMMIT;"
+                 BEGIN EXCLUSIVE; {SCHEMA} {} COMMIT;",
+                begun::SCHEMA
             ))
             .map_err(|e| match e.sqlite_error_code() {
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
@@ -200,11 +213,23 @@ impl Budget {
         deposit: Nano,
         spender: &Spender,
     ) -> Result<Reservation, BudgetError> {
+        let mut one = self.reserve_each(1, cost_max, deposit, spender)?;
+        Ok(one.pop().expect("one was asked for"))
+    }
+
+    /// Sets aside what each of `jobs` jobs may cost, for all of them or for none.
+    pub fn reserve_each(
+        &self,
+        jobs: u32,
+        cost_max: Nano,
+        deposit: Nano,
+        spender: &Spender,
+    ) -> Result<Vec<Reservation>, BudgetError> {
         // Held to the end, so that of two jobs at once the second sees what the first set aside.
         let connection = self.lock();
         let in_flight = self.in_flight();
         let promised = cumulative(&connection)?;
-        let wanted = cost_max;
+        let wanted = Nano(cost_max.0.saturating_mul(jobs.into()));
         let fits = |promised: Option<Nano>| {
             let total = promised.and_then(|promised| promised.checked_add(wanted));
             total.is_some_and(|total| total <= deposit)
@@ -220,8 +245,9 @@ impl Budget {
             return Err(BudgetError::InFlight { deposit, wanted });
         }
         let (limits, held) = (&self.limits, &self.held);
-        limits.check(&connection, held, spender, wanted, today()?)?;
-        Ok(Reservation::of(held, wanted, spender))
+        limits.check(&connection, held, spender, [cost_max, wanted], today()?)?;
+        let each = (0..jobs).map(|_| Reservation::of(held, cost_max, spender));
+        Ok(each.collect())
     }
 
     /// What jobs in flight may cost together.
@@ -271,6 +297,7 @@ impl Budget {
             Some(ErrorCode::ConstraintViolation) => BudgetError::PaidBefore,
             _ => after(storage(e)),
         })?;
+        sequence::compare(&transaction, core)?;
         transaction
             .execute(
                 "INSERT INTO spent VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -285,6 +312,9 @@ impl Budget {
                     signed(core.cost).map_err(after)?
                 ],
             )
+            .map_err(|e| after(storage(e)))?;
+        transaction
+            .execute("DELETE FROM begun WHERE envelope = ?1", [core.envelope.0])
             .map_err(|e| after(storage(e)))?;
         // A job that cost nothing promises nothing new.
         if total > promised {
@@ -436,144 +466,4 @@ fn storage(error: rusqlite::Error) -> BudgetError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open(path: &Path, channel: u8) -> Result<Budget, BudgetError> {
-        let channel = Address {
-            workchain: 0,
-            hash: [channel; 32],
-        };
-        Budget::open(
-            path,
-            ChainId::EMBEDDED,
-            channel,
-            SigningKey::from_bytes(&[7; 32]),
-        )
-    }
-
-    fn voucher(cumulative: u64, key: u8) -> SignedVoucher {
-        let voucher = Voucher {
-            chain: ChainId::EMBEDDED,
-            channel: Address {
-                workchain: 0,
-                hash: [1; 32],
-            },
-            cumulative: Nano(cumulative),
-            usage_root: [0; 32],
-        };
-        voucher.sign(&SigningKey::from_bytes(&[key; 32]))
-    }
-
-    #[test]
-    fn two_clients_on_one_state_file_are_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("state");
-        let first = open(&path, 1).unwrap();
-        assert!(matches!(open(&path, 1), Err(BudgetError::InUse(_))));
-        drop(first);
-        assert!(open(&path, 1).is_ok());
-        assert!(matches!(
-            open(&path, 2),
-            Err(BudgetError::Another {
-                what: "channel",
-                ..
-            })
-        ));
-    }
-
-    #[test]
-    fn the_payees_echo_heals_a_restored_backup_and_nothing_else_does() {
-        let directory = tempfile::tempdir().unwrap();
-        let budget = open(&directory.path().join("state"), 1).unwrap();
-        assert_eq!(budget.adopt(&voucher(50, 7)), Ok(true));
-        assert_eq!(budget.adopt(&voucher(40, 7)), Ok(false));
-        assert_eq!(budget.adopt(&voucher(60, 8)), Err(BudgetError::NotOurs));
-        assert_eq!(budget.cumulative(), Ok(Nano(50)));
-        assert_eq!(budget.unacknowledged(), Ok(None));
-    }
-
-    #[test]
-    fn a_day_has_a_limit_for_each_key_and_for_all_that_counts_what_is_in_flight() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("state");
-        let own = KeyLimits {
-            job: Some(Nano(30)),
-            day: Some(Nano(50)),
-        };
-        let limits = Limits {
-            day: Some(Nano(100)),
-            keys: [("ci".to_owned(), own)].into(),
-        };
-        let budget = open(&path, 1).unwrap().limited(limits.clone());
-        let reserve =
-            |amount, key: &str| budget.reserve(Nano(amount), Nano(1_000_000), &Spender::named(key));
-        assert!(matches!(
-            reserve(31, "ci"),
-            Err(BudgetError::JobLimit { max: Nano(30), .. })
-        ));
-        let first = reserve(30, "ci").unwrap();
-        assert!(matches!(
-            reserve(21, "ci"),
-            Err(BudgetError::DayInFlight { .. })
-        ));
-        let second = reserve(70, "default").unwrap();
-        assert!(matches!(
-            reserve(1, "default"),
-            Err(BudgetError::DayInFlight { .. })
-        ));
-        drop((first, second));
-        assert_eq!(budget.in_flight(), Nano(0));
-        let row = |day: u64, key: &str, cost: u64| {
-            let connection = budget.lock();
-            let receipt = [day as u8, cost as u8].repeat(16);
-            let row = params![receipt, day as i64, key, cost as i64];
-            {
-                connection.execute(
-                    "INSERT INTO spent VALUES (?1, ?2, 'm', ?3, 1, 0, 2, ?4)",
-                    row,
-                )
-            }
-            .unwrap();
-        };
-        let today = today().unwrap();
-        row(today - 1, "ci", 49);
-        row(today, "ci", 25);
-        assert!(matches!(
-            reserve(26, "ci"),
-            Err(BudgetError::DayLimit {
-                spent: Nano(25),
-                ..
-            })
-        ));
-        assert!(reserve(25, "ci").is_ok(), "yesterday is over");
-        assert!(matches!(
-            reserve(76, "other"),
-            Err(BudgetError::DayLimit { .. })
-        ));
-        let spent = budget.spent_since(today - 1).unwrap();
-        let spent: Vec<_> = { spent.iter() }
-            .map(|spent| (spent.day, spent.key.as_str(), spent.jobs, spent.cost))
-            .collect();
-        let expected = [(today - 1, "ci", 1, Nano(49)), (today, "ci", 1, Nano(25))];
-        assert_eq!(spent, expected);
-        // What was spent is on disk: a program that starts again begins where it was.
-        drop(budget);
-        let budget = open(&path, 1).unwrap().limited(limits);
-        let again = budget.reserve(Nano(26), Nano(1_000_000), &Spender::named("ci"));
-        assert!(matches!(again, Err(BudgetError::DayLimit { .. })));
-    }
-
-    #[test]
-    fn jobs_in_flight_together_stay_within_the_deposit() {
-        let directory = tempfile::tempdir().unwrap();
-        let budget = open(&directory.path().join("state"), 1).unwrap();
-        budget.adopt(&voucher(50, 7)).unwrap();
-        let reserve = |amount| budget.reserve(Nano(amount), Nano(100), &Spender::default());
-        let first = reserve(40).unwrap();
-        assert!(matches!(reserve(11), Err(BudgetError::InFlight { .. })));
-        assert!(matches!(reserve(51), Err(BudgetError::Deposit { .. })));
-        drop(first);
-        assert!(reserve(50).is_ok());
-    }
-}
+mod tests;

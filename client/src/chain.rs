@@ -16,7 +16,9 @@ use crate::error::ClientError;
 use crate::limits::REPLY_BYTES_MAX;
 use crate::transport::{Ask, Transport};
 use settlement::toncenter::{self, AccountView, Call, ChainError};
-use settlement::{Address, ChainId, ChannelState, ChannelStatus, ChannelTerms, Nano, Wallet};
+use settlement::{
+    Address, ChainId, ChannelState, ChannelStatus, ChannelTerms, Nano, Transfer, Wallet,
+};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -95,7 +97,8 @@ fn prove(
         return refuse("is on another chain than the configuration says");
     }
     // The address is a hash over the terms and the key it was opened with, which rotations do not change.
-    if state.terms(*first_key).address() != *address {
+    let terms = state.terms(*first_key);
+    if terms.address() != *address && terms.address_v1() != *address {
         return refuse(
             "is not the address of the terms that the node tells and the key in `payer_key_file`: the channel was opened with \
              another key, or the node is not to be believed",
@@ -111,6 +114,12 @@ fn usable(
     payer_key: &[u8; 32],
 ) -> Result<(), ClientError> {
     let refuse = |why: &str| Err(ClientError::Chain(format!("channel {address} {why}")));
+    if state.terms(*payer_key).address_v1() == *address {
+        return refuse(
+            "is of version 1 of the contract, which pays for no more jobs: open another with `channel open`, and take the rest out of \
+             this one with `channel close` and `channel withdraw` (`channel` in the configuration names it)",
+        );
+    }
     match state.status {
         ChannelStatus::Open => {}
         ChannelStatus::Closing => return refuse("is closing"),
@@ -126,6 +135,18 @@ fn usable(
         return refuse("has a rotation of its key under way; `channel cancel` takes it back");
     }
     Ok(())
+}
+
+/// The message that opens a channel, if the contract would take the deposit.
+pub fn deployment(
+    terms: &ChannelTerms,
+    deposit: Nano,
+    now_unix_s: u64,
+) -> Result<Transfer, ClientError> {
+    let refused = |error| ConfigError(format!("`terms`: {error}"));
+    terms.check_at(now_unix_s).map_err(refused)?;
+    let deploy = terms.deploy(deposit, now_unix_s);
+    Ok(deploy.ok_or_else(|| ConfigError("the deposit is more than there is".into()))?)
 }
 
 /// Deploys a channel with its first deposit and waits until the chain shows it. One message, valid for a minute: a
@@ -146,9 +167,7 @@ pub async fn open_channel(
         )));
     }
     let seqno = wallet_seqno(node, &wallet.address()).await?;
-    let deploy = terms
-        .deploy(deposit, now_unix_s)
-        .ok_or_else(|| ConfigError("the deposit is more than there is".into()))?;
+    let deploy = deployment(terms, deposit, now_unix_s)?;
     let valid_until = u32::try_from(now_unix_s + 60)
         .map_err(|_| ClientError::Internal("this machine's clock is not set".into()))?;
     let message = wallet
@@ -228,6 +247,15 @@ mod tests {
         };
         let address = state.terms(state.payer_key).address();
         (state, address)
+    }
+
+    #[test]
+    fn a_channel_of_version_1_is_its_owners_and_pays_for_no_job() {
+        let (state, _) = state();
+        let old = state.terms(state.payer_key).address_v1();
+        assert_eq!(prove(&state, ChainId::EMBEDDED, &old, &[3; 32]), Ok(()));
+        let refused = verdict(&state, &old).expect_err("refused");
+        assert!(refused.to_string().contains("version 1"), "{refused}");
     }
 
     fn verdict(state: &ChannelState, address: &Address) -> Result<(), ClientError> {

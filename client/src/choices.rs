@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 impl Client {
-    /// As many answers as are asked for, at least one, in order. Their jobs run beside each other, as far as budget, deposit and
-    /// worker allow; if one fails, the others are cancelled, and what was made of them is paid. Events arrive in any order, each
+    /// As many answers as are asked for, at least one, in order. Their jobs run beside each other, what all may cost is set aside
+    /// before the first is sent; if one fails, the others are cancelled, and what was made of them is paid. Events arrive in any order, each
     /// with the `index` of its answer and the id of the first. An error says that nothing ran only if no other job may have run.
     pub async fn answers(
         &self,
@@ -30,11 +30,13 @@ impl Client {
                 });
             }
         }
+        // All of them or none: no answer is paid for that stays alone because there was no money for the next.
+        let held = self.reserve_answers(ask, spender).await?;
         let each = ask.each();
         let joined = Mutex::new(Joined { sink, id: None });
         let begun: Vec<AtomicBool> = each.iter().map(|_| AtomicBool::default()).collect();
-        let jobs = each.iter().zip(&begun).enumerate();
-        let jobs = jobs.map(|(index, (ask, own))| {
+        let jobs = each.iter().zip(&begun).zip(held).enumerate();
+        let jobs = jobs.map(|(index, ((ask, own), held))| {
             let joined = &joined;
             async move {
                 let mut sink = |event: &Value| {
@@ -43,8 +45,8 @@ impl Client {
                         .unwrap_or_else(PoisonError::into_inner)
                         .take(index, event);
                 };
-                let answer = self.answer_noting(ask, spender, &mut sink, own).await;
-                answer.map_err(|error| (index, error))
+                let answer = self.answer_noting(ask, spender, &mut sink, own, Some(held));
+                answer.await.map_err(|error| (index, error))
             }
         });
         let mut answers = { try_join_all(jobs).await }.map_err(|(index, error)| {

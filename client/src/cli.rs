@@ -2,6 +2,7 @@
 
 mod channel;
 mod chat;
+mod check;
 mod init;
 mod verify;
 mod wallet;
@@ -66,6 +67,15 @@ enum Command {
         chrysalis proof RECEIPT_ID --config client.yaml --out answer.proof"
     )]
     Proof(verify::ProofArguments),
+    /// Ask another worker the question of a job on file, and compare its answer bit for bit. It is a paid job.
+    #[command(
+        after_help = "The job must have been made with `keep_jobs` in the configuration. Another model root, quantisation or class \
+        of bits is refused before anything is paid. `chrysalis verify` reads the file.\n\n\
+        Exit code: 0 the same bits, 1 other bits or refused, 2 misuse.\n\nExample:\n  \
+        chrysalis check RECEIPT_ID --config client.yaml --with other.yaml --dry-run\n  \
+        chrysalis check RECEIPT_ID --config client.yaml --with other.yaml --out check.json"
+    )]
+    Check(check::CheckArguments),
     /// Embed the texts on standard input, one a line, and print the OpenAI API's JSON.
     #[command(
         after_help = "Texts come from standard input: other users can read a program's arguments.\n\n\
@@ -231,6 +241,7 @@ async fn dispatch(given: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Attest { common, json } => attest(&open(&common)?, json).await,
         Command::Verify(arguments) => return verify::verify(arguments).await,
+        Command::Check(arguments) => return check::check(arguments).await,
         Command::Proof(arguments) => verify::proof(arguments).await,
         Command::Embed { common, model } => embed(&open(&common)?, model).await,
         Command::Chat {

@@ -1,14 +1,15 @@
 //! The stages of a job behind a few calls: attest, ask, verify, pay.
 
 use crate::attestation::{Challenged, Verifier};
-use crate::budget::{Budget, KeptEvidence, KnownKeyset, Spender};
+use crate::budget::{Begun, Budget, KeptEvidence, KnownKeyset, Reservation, Spender};
 use crate::chain::{self, Channel};
 use crate::config::{Config, ConfigError, read_key};
 use crate::error::{ClientError, Executed};
 use crate::files::make_private;
-use crate::job::{Job, Payment, Prepared};
+use crate::job::{Job, Payment, Prepared, Unfinished};
+use crate::kept::KeptJobs;
 use crate::limits::{
-    ATTEST_TIME_MAX, HEALTH_TIME, QUEUE_PAUSE_MAX, QUEUE_PAUSE_MIN, REPLY_BYTES_MAX,
+    ATTEST_TIME_MAX, HEALTH_TIME, QUEUE_PAUSE_MAX, QUEUE_PAUSE_MIN, RENEW_PAUSE, REPLY_BYTES_MAX,
 };
 use crate::session::{Session, Shared, proxy_error, proxy_refused, unix_s};
 use crate::tokens::Models;
@@ -19,9 +20,10 @@ use serde_json::Value;
 use settlement::{Address, ChainId, Nano, SignedVoucher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use wire::{Endpoint, Finish, PayerRead, ReceiptDigest, RefusalCode, Usage};
 
 /// The sidecar: one channel, one proxy, one budget.
@@ -39,6 +41,8 @@ pub struct Client {
     queue_time: Duration,
     // Vouchers leave one after the other: a lower one behind a higher one would be refused.
     delivery: Mutex<()>,
+    // Jobs of an earlier run, until there is a worker's proxy to ask.
+    left: std::sync::Mutex<Vec<(Begun, Reservation)>>,
 }
 
 /// A verified and paid answer.
@@ -52,6 +56,8 @@ pub struct Answer {
     pub text: String,
     /// Tokens, as counted here and confirmed by the receipt.
     pub usage: Usage,
+    /// Of the completion's tokens, those of the thought before the answer.
+    pub thought_tokens: u32,
     /// Why it ended.
     pub finish: Finish,
     /// The stop sequence that ended it, if one did.
@@ -69,10 +75,14 @@ pub struct Answer {
 /// Where events go as they arrive, before the answer is verified.
 pub type Sink<'a> = &'a mut (dyn FnMut(&Value) + Send);
 
-/// Work that takes a while, such as compiling a form, away from the threads that wait for sockets.
+/// Work that takes a while, such as compiling a form, away from the threads that wait for sockets. A runtime of one thread, which a
+/// test with a clock of its own has, does it at once, so that two requests keep their order.
 pub(crate) async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
 ) -> Result<T, ClientError> {
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return work();
+    }
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|_| {
         let message = "a request could not be prepared".into();
@@ -99,6 +109,7 @@ impl Client {
         let budget = Budget::open(&config.state, config.chain_id(), channel, payer)?
             .limited(config.limits());
         Ok(Client {
+            left: budget.left()?.into(),
             proxy: Transport::new(&config.proxy)?,
             node: Transport::new(&config.chain.toncenter)?,
             chain: config.chain_id(),
@@ -109,6 +120,7 @@ impl Client {
                 budget: Arc::new(budget),
                 models,
                 verifier,
+                kept: config.keep_jobs.map(KeptJobs::open).transpose()?,
                 profile: config.profile,
                 cost_max: config.cost_max_nano,
                 deadline_ms: config.deadline_ms,
@@ -120,6 +132,12 @@ impl Client {
         })
     }
 
+    /// Reaches proxy and node in these ways instead of at the configuration's addresses.
+    pub fn through(mut self, proxy: Transport, node: Transport) -> Self {
+        (self.proxy, self.node) = (proxy, node);
+        self
+    }
+
     /// Challenges the worker afresh and verifies its evidence.
     pub async fn attest(&self) -> Result<Session, ClientError> {
         self.attest_unless(|_| false).await
@@ -128,6 +146,18 @@ impl Client {
     /// A worker whose keyset is young enough, attested now if need be.
     pub async fn session(&self) -> Result<Session, ClientError> {
         self.attest_unless(Session::is_fresh).await
+    }
+
+    /// Asks for the next keyset well before the last one ends, for as long as it is polled. Jobs go on with the old one meanwhile.
+    pub async fn renew(&self) {
+        loop {
+            let due = self.known_session().map(|session| session.renewed_in());
+            tokio::time::sleep(due.unwrap_or_default().max(RENEW_PAUSE)).await;
+            let young = |session: &Session| session.is_fresh() && !session.renewed_in().is_zero();
+            if let Err(error) = self.attest_unless(young).await {
+                tracing::warn!("the worker's next keys could not be verified yet: {error}");
+            }
+        }
     }
 
     /// Whether a job could be answered now: the guest, its collateral and the channel, checked again where the last
@@ -180,10 +210,23 @@ impl Client {
             nonce: *session.nonce(),
         };
         self.shared.budget.remember(&known, &evidence)?;
+        self.settle_left(&session)?;
         if let Err(error) = healed {
             tracing::warn!("the payee's record of this channel could not be used: {error}");
         }
         Ok(session)
+    }
+
+    /// Ends what an earlier run of this program began, and pays for what was made of it.
+    fn settle_left(&self, session: &Session) -> Result<(), ClientError> {
+        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        for job in left {
+            if let Some(unfinished) = Unfinished::left(job, session, self.proxy.clone())? {
+                tracing::info!("an earlier run left a job; its receipt is asked for");
+                tokio::spawn(unfinished.end());
+            }
+        }
+        Ok(())
     }
 
     fn current(&self) -> Option<Session> {
@@ -204,6 +247,12 @@ impl Client {
     /// Embeddings of one or more texts: the body of `POST /v1/embeddings`.
     pub async fn embeddings(&self, body: &Value) -> Result<Answer, ClientError> {
         self.ask(Endpoint::Embeddings, body, &mut |_| ()).await
+    }
+
+    /// Scores of documents for a query: the body of `POST /v1/rerank`. The event has them in the order of the documents, as the model
+    /// gives them.
+    pub async fn rerank(&self, body: &Value) -> Result<Answer, ClientError> {
+        self.ask(Endpoint::Rerank, body, &mut |_| ()).await
     }
 
     /// A chat completion: the body of `POST /v1/chat/completions`. Events go to `sink` as they arrive, and are verified
@@ -231,23 +280,53 @@ impl Client {
         spender: &Spender,
         sink: Sink<'_>,
     ) -> Result<Answer, ClientError> {
-        self.answer_noting(ask, spender, sink, &AtomicBool::default())
+        self.answer_noting(ask, spender, sink, &AtomicBool::default(), None)
             .await
     }
 
-    /// [`Client::answer`], with a note that a job is with the worker, or that it ran.
+    /// Sets aside what all answers to a request may cost, one by one. Where others are in the way, it waits a bounded time.
+    pub(crate) async fn reserve_answers(
+        &self,
+        ask: &ask::Ask,
+        spender: &Spender,
+    ) -> Result<Vec<Arc<Reservation>>, ClientError> {
+        let patience = Instant::now() + self.queue_time;
+        let session = self.session().await?;
+        let (own, one, jobs) = (session.clone(), ask.clone(), ask.choices());
+        let estimate = off_thread(move || Ok(Job::count(&own, one)?.estimate)).await?;
+        let deposit = session.channel().state.deposit;
+        let mut pause = QUEUE_PAUSE_MIN;
+        loop {
+            let reserved = { &self.shared.budget }.reserve_each(jobs, estimate, deposit, spender);
+            match reserved.map_err(ClientError::from) {
+                Ok(reserved) => return Ok(reserved.into_iter().map(Arc::new).collect()),
+                Err(error) if error.is_queued() && Instant::now() < patience => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(QUEUE_PAUSE_MAX);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// [`Client::answer`], with a note that a job is with the worker, or that it ran, and with what was set aside for it.
     pub(crate) async fn answer_noting(
         &self,
         ask: &ask::Ask,
         spender: &Spender,
         sink: Sink<'_>,
         begun: &AtomicBool,
+        held: Option<Arc<Reservation>>,
     ) -> Result<Answer, ClientError> {
         let patience = Instant::now() + self.queue_time;
         let (mut parent, mut renewed, mut pause) = (None, false, QUEUE_PAUSE_MIN);
         loop {
             let session = self.session().await?;
-            let asked = self.ask_once(&session, ask, spender, parent, sink, begun);
+            let prepared = self.prepare(&session, ask, spender, parent, held.clone());
+            let asked = async {
+                let prepared = prepared.await.map_err(|error| (error, None))?;
+                self.ask_once(&session, prepared, &mut *sink, begun).await
+            };
             let (error, job) = match asked.await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
@@ -263,8 +342,10 @@ impl Client {
                     self.forget(&session);
                     // Whoever signed it, these are the keys of today. With the same keys as before it was a forgery, and
                     // the job may have run: another one is the caller's decision.
-                    if self.session().await?.keyset() == session.keyset() {
-                        return Err(error);
+                    // Nor does an attestation that fails say that nothing ran.
+                    match self.session().await {
+                        Ok(today) if today.keyset() != session.keyset() => {}
+                        Ok(_) | Err(_) => return Err(error),
                     }
                 }
                 error if error.is_queued() && Instant::now() < patience => {
@@ -283,23 +364,31 @@ impl Client {
         }
     }
 
-    async fn ask_once(
+    async fn prepare(
         &self,
         session: &Session,
         ask: &ask::Ask,
         spender: &Spender,
         parent: Option<[u8; 16]>,
+        held: Option<Arc<Reservation>>,
+    ) -> Result<Prepared, ClientError> {
+        // A form takes a while to compile.
+        let (own, ask, spender) = (session.clone(), ask.clone(), spender.clone());
+        let prepared = off_thread(move || Job::reserved(&own, ask, &spender, held));
+        Ok(match parent {
+            Some(parent) => prepared.await?.retrying(parent),
+            None => prepared.await?,
+        })
+    }
+
+    async fn ask_once(
+        &self,
+        session: &Session,
+        prepared: Prepared,
         sink: Sink<'_>,
         begun: &AtomicBool,
     ) -> Result<Answer, (ClientError, Option<[u8; 16]>)> {
         let before = |error| (error, None);
-        // A form takes a while to compile.
-        let (own, own_ask, own_spender) = (session.clone(), ask.clone(), spender.clone());
-        let prepared = off_thread(move || Job::of(&own, own_ask, &own_spender));
-        let mut prepared = prepared.await.map_err(before)?;
-        if let Some(parent) = parent {
-            prepared = prepared.retrying(parent);
-        }
         if let Err(error) = self.deliver_outstanding().await {
             tracing::warn!("an earlier voucher is still on its way: {error}");
         }
@@ -326,22 +415,27 @@ impl Client {
             while let Some(event) = answering.next_event().await? {
                 sink(&event);
             }
-            let verified = answering.finish().await?.verify(session)?;
+            let mut verified = answering.finish().await?.verify(session)?;
+            let transcript = verified.transcript.take();
             let (events, text) = (verified.events.clone(), verified.text.clone());
             let (first_token, total) = (verified.first_token, verified.total);
             let (usage, finish) = (verified.receipt().core().usage, verified.finish);
-            let stop = verified.stop.clone();
+            let (stop, thought_tokens) = (verified.stop.clone(), verified.thought_tokens);
             let payment = verified.pay(&self.shared.budget)?;
+            if let (Some(kept), Some(transcript)) = (&self.shared.kept, transcript)
+                && let Err(error) = kept.put(&payment.receipt, &transcript)
+            {
+                tracing::warn!("a job cannot be checked later: {error}");
+            }
             // The answer is whole and paid for on this side, whatever becomes of the voucher's delivery now.
             let delivered = self.deliver(&payment).await;
             if let Err(error) = &delivered {
                 tracing::warn!("the voucher is on disk and will be sent again: {error}");
             }
             let delivered = delivered.is_ok();
-            if endpoint == Endpoint::Embeddings
-                && matches!(finish, Finish::Deadline | Finish::Cancelled)
+            if endpoint != Endpoint::Chat && matches!(finish, Finish::Deadline | Finish::Cancelled)
             {
-                let made = "only some of the texts were embedded in time, and were paid";
+                let made = "only some of the texts were read in time, and were paid";
                 return Err(ClientError::Deadline(made.into()));
             }
             Ok(Answer {
@@ -349,6 +443,7 @@ impl Client {
                 events,
                 text,
                 usage,
+                thought_tokens,
                 finish,
                 stop,
                 payment,

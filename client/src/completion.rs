@@ -1,9 +1,11 @@
-//! A completion's ids become text as they come: whole characters only, and nothing from a stop sequence on. Where tools were
-//! offered, calls are told from what is said.
+//! A completion's ids become text as they come: whole characters only, and nothing from a stop sequence on. Where the model thinks,
+//! its thought is told from what it says, and where tools were offered, so are calls.
 
 use model::text::Detokeniser;
 use model::text::form::Grammar;
+use model::text::thoughts::Thoughts;
 use model::text::tools::{Format, Parser, Piece};
+use std::sync::Arc;
 
 /// The text of one completion, as far as its ids have come.
 pub(crate) struct Completion {
@@ -15,9 +17,12 @@ pub(crate) struct Completion {
     /// The stop sequence that came.
     stop: Option<String>,
     alternatives: u8,
+    thoughts: Option<Thoughts>,
+    /// Tokens of the thought with its marks.
+    thought_tokens: u32,
     calls: Option<Calls>,
     /// What the guest was made to answer.
-    grammar: Option<Grammar>,
+    grammar: Option<Arc<Grammar>>,
 }
 
 /// Calls of tools in a completion.
@@ -39,6 +44,8 @@ impl Completion {
             stopped: false,
             stop: None,
             alternatives: 0,
+            thoughts: None,
+            thought_tokens: 0,
             calls: None,
             grammar: None,
         }
@@ -47,6 +54,12 @@ impl Completion {
     /// With so many alternatives of each token, where log probabilities come with them.
     pub(crate) fn with_alternatives(mut self, alternatives: u8) -> Self {
         self.alternatives = alternatives;
+        self
+    }
+
+    /// Which may begin with a thought.
+    pub(crate) fn with_thoughts(mut self, thoughts: Option<Thoughts>) -> Self {
+        self.thoughts = thoughts;
         self
     }
 
@@ -62,7 +75,7 @@ impl Completion {
     }
 
     /// Which the guest is made to answer by this.
-    pub(crate) fn with_grammar(mut self, grammar: Option<Grammar>) -> Self {
+    pub(crate) fn with_grammar(mut self, grammar: Option<Arc<Grammar>>) -> Self {
         self.grammar = grammar;
         self
     }
@@ -89,11 +102,26 @@ impl Completion {
 
     /// What may be shown once these ids have come.
     pub(crate) fn push(&mut self, ids: &[u32]) -> Vec<Piece> {
+        let mut pieces = Vec::new();
         for id in ids {
             self.held += &self.detokeniser.push(*id);
+            let text = self.release(false);
+            let within = self.is_within();
+            for piece in self.told(text, false) {
+                join(&mut pieces, piece);
+            }
+            self.thought_tokens += u32::from(within || self.is_within());
         }
-        let text = self.release(false);
-        self.told(text, false)
+        pieces
+    }
+
+    /// Tokens of the thought, as far as they have come.
+    pub(crate) fn thought_tokens(&self) -> u32 {
+        self.thought_tokens
+    }
+
+    fn is_within(&self) -> bool {
+        self.thoughts.as_ref().is_some_and(Thoughts::is_within)
     }
 
     /// What is left when no id follows.
@@ -103,20 +131,29 @@ impl Completion {
         self.told(text, true)
     }
 
-    /// Calls and what is said around them.
-    fn told(&mut self, text: String, last: bool) -> Vec<Piece> {
+    /// Thoughts, calls and what is said around them.
+    fn told(&mut self, mut text: String, last: bool) -> Vec<Piece> {
+        // Nothing follows a stop sequence, either.
+        let last = last || self.stopped;
+        let mut pieces = Vec::new();
+        if let Some(thoughts) = &mut self.thoughts {
+            let told = thoughts.push(&text, last);
+            text = told.said;
+            pieces.extend(
+                Some(told.thought)
+                    .filter(|thought| !thought.is_empty())
+                    .map(Piece::Thought),
+            );
+        }
         let Some(calls) = &mut self.calls else {
-            return match text.is_empty() {
-                true => Vec::new(),
-                false => vec![Piece::Text(text)],
-            };
+            pieces.extend(Some(text).filter(|text| !text.is_empty()).map(Piece::Text));
+            return pieces;
         };
         if calls.done {
-            return Vec::new();
+            return pieces;
         }
-        let mut pieces = calls.parser.push(&text);
-        // Nothing follows a stop sequence, either.
-        if last || self.stopped {
+        pieces.extend(calls.parser.push(&text));
+        if last {
             pieces.extend(calls.parser.finish());
             calls.done = true;
         }
@@ -174,6 +211,15 @@ impl Completion {
     }
 }
 
+/// Puts a piece behind others, of which the last may go on.
+fn join(pieces: &mut Vec<Piece>, piece: Piece) {
+    match (pieces.last_mut(), piece) {
+        (Some(Piece::Text(before)), Piece::Text(more))
+        | (Some(Piece::Thought(before)), Piece::Thought(more)) => before.push_str(&more),
+        (_, piece) => pieces.push(piece),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,7 +236,7 @@ mod tests {
             "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
             "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": tokens[0]}});
         let template = br#"{"chat_template": "x"}"#;
-        let text = Text::parse(tokenizer.to_string().as_bytes(), Some(template)).unwrap();
+        let text = Text::parse(tokenizer.to_string().as_bytes(), Some(&template[..])).unwrap();
         let stops = stops.iter().map(|stop| stop.to_string()).collect();
         Completion::new(text.detokeniser().unwrap(), stops)
     }
@@ -199,6 +245,7 @@ mod tests {
     fn written(pieces: Vec<Piece>) -> String {
         let pieces = pieces.into_iter().map(|piece| match piece {
             Piece::Text(text) => text,
+            Piece::Thought(text) => format!("({text})"),
             Piece::Call(call) => format!("«{}({})»", call.name, call.arguments),
         });
         pieces.collect()
@@ -230,6 +277,44 @@ mod tests {
             shown(false, &["name"]),
             ("hm<tool_call>{\"".to_owned(), true)
         );
+    }
+
+    #[test]
+    fn a_thought_comes_before_calls_and_its_tokens_are_counted() {
+        let tokens = [
+            "<think>",
+            "\nhm",
+            " <tool_call>",
+            "\n</think>",
+            "\n\nYes",
+            "<tool_call>",
+            "{\"name\":\"f\"}",
+            "</tool_call>",
+        ];
+        for (within, thought, counted) in [
+            (false, "hm <tool_call>", 4),
+            (true, "<think>\nhm <tool_call>", 4),
+        ] {
+            for ids in [1, 3, tokens.len()] {
+                let mut completion = completion(&tokens, &[])
+                    .with_thoughts(Some(Thoughts::new(within)))
+                    .with_calls(Format::Hermes, false);
+                let all: Vec<u32> = (0..tokens.len() as u32).collect();
+                let mut pieces: Vec<Piece> = Vec::new();
+                for part in all.chunks(ids) {
+                    completion
+                        .push(part)
+                        .into_iter()
+                        .for_each(|piece| join(&mut pieces, piece));
+                }
+                completion
+                    .finish()
+                    .into_iter()
+                    .for_each(|piece| join(&mut pieces, piece));
+                assert_eq!(written(pieces), format!("({thought})Yes«f({{}})»"));
+                assert_eq!(completion.thought_tokens(), counted);
+            }
+        }
     }
 
     /// What is shown after each id and at the end.

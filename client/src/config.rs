@@ -53,6 +53,8 @@ pub struct Config {
     pub models: Vec<ModelConfig>,
     /// The file that holds vouchers and receipts.
     pub state: PathBuf,
+    /// Where prompts and answers are kept for `chrysalis check`; they are not, when absent.
+    pub keep_jobs: Option<KeepConfig>,
     /// What was learned about platforms, for all channels of this user; in the user's state directory when absent.
     pub trust: Option<PathBuf>,
     /// The oldest platform that is accepted, beyond what is compiled in.
@@ -78,6 +80,28 @@ pub struct Config {
     pub queue_ms: u32,
     /// A test root instead of Intel's; refused unless the command line names the same file.
     pub insecure_test_root: Option<PathBuf>,
+}
+
+/// How jobs are kept that may be checked later. What is kept is their content.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeepConfig {
+    /// A directory that only its owner may enter.
+    pub directory: PathBuf,
+    /// For so many days.
+    #[serde(default = "keep_days_default")]
+    pub days: u32,
+    /// MiB of all of them; the oldest go first.
+    #[serde(default = "keep_mib_default")]
+    pub mib: u32,
+}
+
+fn keep_days_default() -> u32 {
+    7
+}
+
+fn keep_mib_default() -> u32 {
+    256
 }
 
 /// The oldest platform to accept.
@@ -206,11 +230,12 @@ impl Config {
             &mut config.insecure_test_root,
             &mut config.trust,
         ];
+        let kept = { config.keep_jobs.as_mut() }.map(|keep| &mut keep.directory);
         let models = config.models.iter_mut();
         let models = models.flat_map(|model| [Some(&mut model.dir), model.volume.as_mut()]);
         let keys = config.keys.iter_mut().filter_map(|key| key.file.as_mut());
         let paths = required.into_iter().chain(models.flatten()).chain(keys);
-        for path in paths.chain(optional.into_iter().flatten()) {
+        for path in paths.chain(optional.into_iter().flatten()).chain(kept) {
             *path = directory.join(&*path);
         }
         Ok(config)

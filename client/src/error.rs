@@ -1,6 +1,7 @@
 //! What can go wrong, whose fault it is, and whether the job may have been executed.
 
 use crate::budget::BudgetError;
+use crate::check::CheckError;
 use crate::config::ConfigError;
 use crate::limits::FOREIGN_TEXT_CHARS_MAX;
 use crate::tokens::TokensError;
@@ -69,8 +70,15 @@ pub enum ClientError {
         "the platform's level is of {}, and {} is the oldest accepted", day(*level_unix_s), day(*min_unix_s)
     )]
     PlatformTooOld { level_unix_s: u64, min_unix_s: u64 },
+    #[error(
+        "the worker shows keys that are known here for {known_s} s, and they may be used for {lifetime_s} s: it makes no new \
+         ones, so its clock may be held"
+    )]
+    OldKeys { known_s: u64, lifetime_s: u32 },
     #[error(transparent)]
     Proof(#[from] NotProven),
+    #[error("the check is refused: {0}")]
+    Check(#[from] CheckError),
     #[error("host-proxy cannot be reached: {0}")]
     Unreachable(String),
     #[error("host-proxy refused the {what}: {message} ({code})")]
@@ -145,10 +153,11 @@ impl ClientError {
     pub fn fault(&self) -> Fault {
         use ClientError::*;
         match self {
+            Budget(BudgetError::Forked { .. }) => Fault::Guest,
             Config(_) | Budget(_) | Sealing(_) | Internal(_) => Fault::Ourselves,
             Request { .. } | UnknownField { .. } | ContextLength { .. } => Fault::Caller,
-            Model { .. } | ReaderTooSlow => Fault::Caller,
-            NotTrusted(_) | Proof(_) | PlatformTooOld { .. } => Fault::Guest,
+            Model { .. } | ReaderTooSlow | Check(_) => Fault::Caller,
+            NotTrusted(_) | Proof(_) | PlatformTooOld { .. } | OldKeys { .. } => Fault::Guest,
             Unreachable(_) | ProxyRefused { .. } | ProxyMisbehaved { .. } => Fault::Proxy,
             UnknownSigner | Cut(_) | Deadline(_) | RefusedAnother(_) | ChargeMismatch => {
                 Fault::Proxy
@@ -169,7 +178,8 @@ impl ClientError {
             UnknownSigner | Cut(_) | Deadline(_) | RefusedAnother(_) | Seal(_) | Answer(_)
             | Internal(_) | OneOfSeveral(_) => Executed::Maybe,
             GuestFailed(_) | Receipt(_) | Charge(_) | ChargeMismatch | Tokens(_) => Executed::Yes,
-            Budget(BudgetError::AfterTheAnswer { .. }) | ReaderTooSlow => Executed::Yes,
+            Budget(BudgetError::AfterTheAnswer { .. } | BudgetError::Forked { .. })
+            | ReaderTooSlow => Executed::Yes,
             GuestRefused(code) if !code.proves_not_started() => Executed::Maybe,
             _ => Executed::No,
         }
@@ -208,6 +218,7 @@ impl ClientError {
         match self {
             UnknownSigner | RefusedAnother(_) | Seal(_) | Cut(_) | Unreachable(_) => true,
             ProxyMisbehaved { .. } | Receipt(_) | Charge(_) | Deadline(_) => true,
+            Budget(BudgetError::Forked { .. }) => true,
             ProxyRefused { status, .. } => *status >= 500,
             _ => false,
         }
@@ -226,9 +237,11 @@ impl ClientError {
                 "rate_limited"
             }
             Budget(BudgetError::DayLimit { .. }) => "day_limit_reached",
+            Budget(BudgetError::Forked { .. }) => "bad_receipt",
             Budget(_) => "budget_exceeded",
-            NotTrusted(_) | PlatformTooOld { .. } => "attestation_failed",
+            NotTrusted(_) | PlatformTooOld { .. } | OldKeys { .. } => "attestation_failed",
             Proof(_) => "bad_proof",
+            Check(_) => "bad_check",
             Unreachable(_) => "proxy_unreachable",
             ProxyRefused { .. } => "proxy_refused",
             ProxyMisbehaved { .. } | UnknownSigner => "proxy_misbehaved",
@@ -265,8 +278,9 @@ impl ClientError {
                 | BudgetError::DayInFlight { .. }
                 | BudgetError::DayLimit { .. },
             ) => 429,
+            Budget(BudgetError::Forked { .. }) => 502,
             Budget(_) => 402,
-            NotTrusted(_) | Proof(_) | PlatformTooOld { .. } => 424,
+            NotTrusted(_) | Proof(_) | PlatformTooOld { .. } | OldKeys { .. } => 424,
             Deadline(_) => 504,
             GuestRefused(RefusalCode::Exposure { .. } | RefusalCode::CostMax) => 402,
             GuestRefused(RefusalCode::Replay) => 409,

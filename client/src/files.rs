@@ -40,7 +40,7 @@ pub(crate) fn make_private(path: &Path) -> Result<(), ConfigError> {
     }
 }
 
-/// The directory of a socket: this user's, and nobody else's to enter. Made if it is absent.
+/// A directory of this user's that nobody else may enter, for a socket or for secrets. Made if it is absent.
 pub(crate) fn private_directory(path: &Path) -> Result<(), ConfigError> {
     let refuse = |reason: &str| ConfigError(format!("{}: {reason}", path.display()));
     match DirBuilder::new().mode(0o700).create(path) {
@@ -53,12 +53,12 @@ pub(crate) fn private_directory(path: &Path) -> Result<(), ConfigError> {
     // Whoever may write into this process's own entry is this user.
     let own = fs::metadata("/proc/self").map_err(|e| refuse(&e.to_string()))?;
     if !entry.is_dir() || entry.uid() != own.uid() {
-        return Err(refuse("the socket needs a directory of this user"));
+        return Err(refuse("it must be a directory of this user"));
     }
     match entry.permissions().mode() & 0o077 {
         0 => Ok(()),
         _ => Err(refuse(
-            "the socket needs a directory that only this user may enter; `chmod 700` it",
+            "it must be a directory that only this user may enter; `chmod 700` it",
         )),
     }
 }

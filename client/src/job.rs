@@ -7,7 +7,8 @@
 //! ```
 //! Trusted: the [`Session`], because only attestation makes one. Promised: a job is sealed to nothing else, what is paid
 //! was verified, and whoever stops between two stages has either sent nothing or knows that the job may have run.
-//! Dropping a stage gives its part of the deposit back; once the job was sent it also cancels it and pays for what was made.
+//! Dropping a stage gives its part of the deposit back; once the job was sent it also cancels it and pays for what was made. A job is
+//! on disk before it is sent: a program that was killed does the same when it comes back.
 
 mod answering;
 mod unfinished;
@@ -32,7 +33,8 @@ use model::text::TextError;
 use serde_json::Value;
 use settlement::{Nano, SignedCap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use unfinished::Ending;
 use wire::{
     CancelSecret, Commitments, Digest, Endpoint, Envelope, EnvelopeDigest, Malformed, ModelOffer,
@@ -51,6 +53,7 @@ pub struct Prepared {
     completion: Option<Completion>,
     most: Usage,
     cost_max: Nano,
+    keeps: bool,
     reservation: Arc<Reservation>,
 }
 
@@ -77,6 +80,8 @@ pub(crate) struct Known {
     pub(crate) receipt_key: ReceiptKey,
     pub(crate) cancel: CancelSecret,
     pub(crate) ending: Ending,
+    /// The records of the answer, where they are kept.
+    pub(crate) records: Option<Vec<u8>>,
 }
 
 impl Job {
@@ -95,55 +100,44 @@ impl Job {
 
     /// Turns a request into tokens and sets aside the most that it may cost, within what the spender may spend.
     pub fn of(session: &Session, ask: Ask, spender: &Spender) -> Result<Prepared, ClientError> {
+        Job::reserved(session, ask, spender, None)
+    }
+
+    /// [`Job::of`], with what was set aside for it before, if anything was.
+    pub(crate) fn reserved(
+        session: &Session,
+        ask: Ask,
+        spender: &Spender,
+        held: Option<Arc<Reservation>>,
+    ) -> Result<Prepared, ClientError> {
         if ask.choices() != 1 {
             let message = "one job makes one answer; `n` is for Client::answers".to_owned();
             return Err(refuse(Some("n"), message));
         }
-        let Counted {
-            offer,
-            asked,
-            completion,
-            most,
-            estimate,
-        } = Job::count(session, ask)?;
-        // The envelope names the same limit for every job, so that it tells nothing of this one's length.
-        let shared = session.shared();
-        let max = shared.cost_max.min(session.keyset().exposure_max);
-        if estimate > max {
-            return Err(BudgetError::JobLimit { estimate, max }.into());
-        }
-        let deposit = session.channel().state.deposit;
-        // What it can cost at most, so that jobs beside each other fit: no more is paid than was counted here.
-        let reservation = shared.budget.reserve(estimate, deposit, spender)?;
-        Ok(Prepared {
-            session: session.clone(),
-            offer: offer.clone(),
-            request: Request {
-                model_root: offer.root,
-                parent: None,
-                ask: asked,
-            },
-            completion,
-            most,
-            cost_max: max,
-            reservation: Arc::new(reservation),
-        })
+        Job::count(session, ask)?.prepare(session, spender, held)
+    }
+
+    /// The most that a request in tokens may use and cost at this worker, which offers the model by whatever name.
+    pub(crate) fn again(
+        session: &Session,
+        offer: &ModelOffer,
+        request: Request,
+    ) -> Result<Counted, ClientError> {
+        allowed(session, request.endpoint(), &offer.id)?;
+        Counted::of(session, offer, request, None)
     }
 
     /// Turns a request into tokens and says what one answer to it may use and cost. Nothing is set aside, and nothing sent. A form
     /// takes up to some seconds to compile.
-    pub(crate) fn count(session: &Session, ask: Ask) -> Result<Counted<'_>, ClientError> {
+    pub(crate) fn count(session: &Session, ask: Ask) -> Result<Counted, ClientError> {
         let (model, offer) = allowed(session, ask.endpoint(), ask.model())?;
         let (asked, completion) = encode(model, offer, ask)?;
-        let most = most(offer, &asked)?;
-        let estimate = offer.prices.cost(&most, session.keyset().price_step);
-        Ok(Counted {
-            offer,
-            asked,
-            completion,
-            most,
-            estimate: estimate.unwrap_or(Nano(u64::MAX)),
-        })
+        let request = Request {
+            model_root: offer.root,
+            parent: None,
+            ask: asked,
+        };
+        Counted::of(session, offer, request, completion)
     }
 
     /// The tokens of a request's prompt. No form is compiled for it.
@@ -156,12 +150,63 @@ impl Job {
 }
 
 /// A request in tokens, with the most that it can use and cost.
-pub(crate) struct Counted<'a> {
-    pub(crate) offer: &'a ModelOffer,
-    asked: wire::Ask,
+pub(crate) struct Counted {
+    pub(crate) offer: ModelOffer,
+    request: Request,
     completion: Option<Completion>,
     pub(crate) most: Usage,
     pub(crate) estimate: Nano,
+}
+
+impl Counted {
+    fn of(
+        session: &Session,
+        offer: &ModelOffer,
+        request: Request,
+        completion: Option<Completion>,
+    ) -> Result<Counted, ClientError> {
+        let most = most(offer, &request.ask)?;
+        let estimate = offer.prices.cost(&most, session.keyset().price_step);
+        Ok(Counted {
+            offer: offer.clone(),
+            request,
+            completion,
+            most,
+            estimate: estimate.unwrap_or(Nano(u64::MAX)),
+        })
+    }
+
+    /// Sets aside what it may cost, within what the spender may spend, unless that was done before.
+    pub(crate) fn prepare(
+        self,
+        session: &Session,
+        spender: &Spender,
+        held: Option<Arc<Reservation>>,
+    ) -> Result<Prepared, ClientError> {
+        // The envelope names the same limit for every job, so that it tells nothing of this one's length.
+        let shared = session.shared();
+        let max = shared.cost_max.min(session.keyset().exposure_max);
+        let estimate = self.estimate;
+        if estimate > max {
+            return Err(BudgetError::JobLimit { estimate, max }.into());
+        }
+        let deposit = session.channel().state.deposit;
+        // What it can cost at most, so that jobs beside each other fit: no more is paid than was counted here.
+        let reservation = match held {
+            Some(held) => held,
+            None => Arc::new(shared.budget.reserve(estimate, deposit, spender)?),
+        };
+        Ok(Prepared {
+            session: session.clone(),
+            offer: self.offer,
+            request: self.request,
+            completion: self.completion,
+            most: self.most,
+            cost_max: max,
+            keeps: shared.kept.is_some(),
+            reservation,
+        })
+    }
 }
 
 /// The model, which must be on the allow-list and offered with that root, that tokenizer and that endpoint.
@@ -209,13 +254,19 @@ fn encode(
     ask: Ask,
 ) -> Result<(wire::Ask, Option<Completion>), ClientError> {
     let made = model.grammar(&ask).and_then(|grammar| {
-        let asked = model.encode(&ask, grammar.as_ref(), offer.context_tokens)?;
+        let asked = model.encode(&ask, grammar.as_deref(), offer.context_tokens)?;
         Ok((asked, grammar))
     });
     let (asked, grammar) = made.map_err(|error| misfit(&ask, &error))?;
-    let completion = match ask {
-        Ask::Embeddings(_) => None,
-        Ask::Chat(chat) | Ask::Raw(_, chat) => Some(model.completion(&chat)?.with_grammar(grammar)),
+    let prompt = match (&ask, &asked, &grammar) {
+        (Ask::Chat(_), wire::Ask::Chat(chat), None) => Some(chat.prompt.as_slice()),
+        _ => None,
+    };
+    let completion = match &ask {
+        Ask::Embeddings(_) | Ask::Rerank(_) => None,
+        Ask::Chat(chat) | Ask::Raw(_, chat) => {
+            Some(model.completion(chat, prompt)?.with_grammar(grammar))
+        }
     };
     Ok((asked, completion))
 }
@@ -228,8 +279,13 @@ fn misfit(ask: &Ask, error: &TokensError) -> ClientError {
             param: format!("input[{index}]"),
             message: error.to_string(),
         },
+        (TokensError::PairTooLong { index, .. }, _) => ClientError::ContextLength {
+            param: format!("documents[{index}]"),
+            message: error.to_string(),
+        },
         (TokensError::Text(TextError::NoCalls), _) => refuse(Some("tools"), error.to_string()),
         (_, Ask::Embeddings(_)) => refuse(Some("input"), error.to_string()),
+        (_, Ask::Rerank(_)) => refuse(Some("documents"), error.to_string()),
         (_, Ask::Chat(_)) => refuse(Some("messages"), error.to_string()),
         (_, Ask::Raw(..)) => refuse(Some("prompt"), error.to_string()),
     }
@@ -240,6 +296,7 @@ fn most(offer: &ModelOffer, ask: &wire::Ask) -> Result<Usage, ClientError> {
     let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
     let (prompt, completion) = match ask {
         wire::Ask::Embeddings(inputs) => (count(inputs.iter().map(Vec::len).sum()), 0),
+        wire::Ask::Rerank(pairs) => (count(pairs.iter().map(|p| p.tokens.len()).sum()), 0),
         wire::Ask::Chat(chat) => {
             let (prompt, context) = (count(chat.prompt.len()), offer.context_tokens);
             let room = context.checked_sub(prompt).filter(|room| *room > 0);
@@ -268,6 +325,12 @@ impl Prepared {
     /// Names the job that this one retries, inside the seal.
     pub fn retrying(mut self, parent: [u8; 16]) -> Prepared {
         self.request.parent = Some(parent);
+        self
+    }
+
+    /// Keeps what comes, for a transcript.
+    pub(crate) fn keeping(mut self) -> Prepared {
+        self.keeps = true;
         self
     }
 
@@ -340,6 +403,7 @@ impl Prepared {
                 receipt_key: sealed.receipt_key,
                 cancel: sealed.cancel,
                 ending: Ending::default(),
+                records: self.keeps.then(Vec::new),
                 session: self.session,
             },
         })
@@ -359,7 +423,7 @@ impl Known {
             request: self.request,
             most: self.most,
             receipt_key: self.receipt_key.clone(),
-            cancel: self.cancel.clone(),
+            cancel: self.cancel.cancel(self.envelope),
         }
     }
 }
@@ -374,7 +438,7 @@ impl Sealed {
     pub async fn send(mut self, proxy: &Transport) -> Result<Answering, ClientError> {
         let sent_at = Instant::now();
         let unfinished = self.known.unfinished(proxy.clone());
-        self.known.ending.arm(unfinished);
+        self.known.ending.arm(unfinished)?;
         let shared = self.known.session.shared();
         let deadlines = Deadlines {
             first: later(sent_at, shared.first_token_ms.min(shared.deadline_ms)),
@@ -396,7 +460,7 @@ impl Sealed {
                 }
                 other => {
                     if let TransportError::Connect { .. } = other {
-                        self.known.ending.disarm();
+                        self.known.ending.forget();
                     }
                     proxy_error("job", other, Executed::Maybe)
                 }
@@ -410,7 +474,10 @@ impl Sealed {
                 deadlines,
             )),
             status => {
-                self.known.ending.disarm();
+                // A guest that its proxy gave up on may still make something, which is owed then.
+                if !matches!(status, 502 | 504) {
+                    self.known.ending.forget();
+                }
                 let body = stream.rest(16 * 1024, deadlines.whole).await;
                 // Unsigned: whatever it says of execution is not believed.
                 Err(proxy_refused("job", status, &body, Executed::Maybe))
@@ -422,10 +489,10 @@ impl Sealed {
 /// Until when to wait.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadlines {
-    pub(crate) first: tokio::time::Instant,
-    pub(crate) whole: tokio::time::Instant,
+    pub(crate) first: Instant,
+    pub(crate) whole: Instant,
 }
 
-fn later(from: Instant, ms: u32) -> tokio::time::Instant {
-    tokio::time::Instant::from_std(from) + Duration::from_millis(ms.into()) + DEADLINE_GRACE
+fn later(from: Instant, ms: u32) -> Instant {
+    from + Duration::from_millis(ms.into()) + DEADLINE_GRACE
 }

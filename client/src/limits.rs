@@ -47,6 +47,8 @@ pub const STOP_BYTES_MAX: usize = 256;
 pub const CANCEL_GRACE: Duration = Duration::from_secs(10);
 /// For one attestation: a channel read, a challenge and the payee's record at the same time.
 pub const ATTEST_TIME_MAX: Duration = Duration::from_secs(35);
+/// Between two attempts to have the worker's next keys.
+pub const RENEW_PAUSE: Duration = Duration::from_millis(500);
 /// How old a check may be that the health of this sidecar is told by.
 pub const HEALTH_TIME: Duration = Duration::from_secs(10);
 /// Between two attempts, at first.
@@ -74,6 +76,13 @@ pub const RESPONSES_MAX: usize = 1024;
 pub const RESPONSES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long a response is kept: a day of work.
 pub const RESPONSES_TIME: Duration = Duration::from_secs(24 * 3600);
+
+/// Records of an answer that a transcript has room for, beside the longest request.
+pub const KEPT_RECORDS_BYTES_MAX: usize =
+    wire::limits::TRANSCRIPT_BYTES_MAX - wire::limits::REQUEST_BYTES_MAX - 1024;
+/// A check: two proofs and two transcripts, in hexadecimal digits.
+pub const CHECK_FILE_BYTES_MAX: u64 =
+    4 * (wire::limits::TRANSCRIPT_BYTES_MAX + wire::limits::PROOF_BYTES_MAX) as u64 + 4096;
 
 /// Days of the books that one answer may have.
 pub const USAGE_DAYS_MAX: u64 = 366;

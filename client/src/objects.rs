@@ -2,7 +2,7 @@
 
 use crate::attestation::Attestation;
 use crate::client::Answer;
-use crate::openai::{Delivery, calls, logprobs};
+use crate::openai::{Delivery, calls, logprobs, thought};
 
 use attest::RootClass;
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -93,6 +93,10 @@ pub(crate) fn chat_object(answers: &[Answer]) -> Value {
 fn choice(index: usize, answer: &Answer) -> Value {
     let last = answer.events.last().unwrap_or(&Value::Null);
     let mut message = json!({"role": "assistant", "content": answer.text});
+    let thought = thought(&answer.events);
+    if !thought.is_empty() {
+        message["reasoning_content"] = thought.into();
+    }
     let calls = calls(&answer.events);
     if !calls.is_empty() {
         if answer.text.is_empty() {
@@ -138,10 +142,18 @@ pub(crate) fn usage(answers: &[Answer]) -> Value {
         sum(|answer| answer.usage.prompt) + cached,
         sum(|answer| answer.usage.completion),
     );
-    json!({
+    let thought: u64 = answers
+        .iter()
+        .map(|answer| u64::from(answer.thought_tokens))
+        .sum();
+    let mut usage = json!({
         "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": cached},
-    })
+    });
+    if thought > 0 {
+        usage["completion_tokens_details"] = json!({"reasoning_tokens": thought});
+    }
+    usage
 }
 
 /// The job of the one answer, or the cost of all and each answer's.

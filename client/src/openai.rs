@@ -11,11 +11,12 @@ pub(crate) mod completions;
 mod embeddings;
 mod form;
 pub(crate) mod preferences;
+pub(crate) mod rerank;
 pub(crate) mod responses;
 pub(crate) mod tools;
 
 pub use answers::error_object;
-pub(crate) use answers::{Head, calls, error_type, logprob_entry, logprobs};
+pub(crate) use answers::{Head, calls, error_type, logprob_entry, logprobs, thought};
 
 use crate::ask::{Ask, Turn};
 use crate::error::{ClientError, shown};
@@ -51,6 +52,10 @@ pub fn parse(endpoint: Endpoint, body: &Value) -> Result<Request, ClientError> {
     match endpoint {
         Endpoint::Embeddings => embeddings::parse(fields),
         Endpoint::Chat => chat::parse(fields),
+        Endpoint::Rerank => rerank::parse(fields).map(|read| Request {
+            ask: read.ask,
+            delivery: Delivery::default(),
+        }),
     }
 }
 

@@ -75,7 +75,7 @@ struct Sidecar {
     unknown: Unknown,
 }
 
-/// Serves until the listener fails.
+/// Serves until the listener fails, and has the worker's next keys before the last ones end.
 pub async fn serve<L>(
     client: Arc<Client>,
     listener: L,
@@ -86,7 +86,11 @@ where
     L: Listener,
     L::Addr: std::fmt::Debug,
 {
-    axum::serve(listener, router(client, access, unknown)).await
+    let renewing = Arc::clone(&client);
+    tokio::select! {
+        ended = axum::serve(listener, router(client, access, unknown)).into_future() => ended,
+        () = renewing.renew() => Ok(()),
+    }
 }
 
 /// The routes, behind whoever is let in.

@@ -2,12 +2,14 @@
 //!
 //! A [`Session`] is made from an [`Attestation`] alone: a fresh nonce, the bundle that the proxy brings, and
 //! `wire::attest` with the policy of the owner's manifest and the payee of the owner's channel. Its age counts from the
-//! moment the nonce was made, by this machine's monotonic clock: a host that slows its guest's clock gains nothing.
+//! first nonce to which its keyset was shown, by this machine's clock: a host that slows its guest's clock, so that keys do not
+//! end, gains nothing.
 
 use crate::attestation::{Attestation, Challenged, Verifier};
 use crate::budget::Budget;
 use crate::chain::Channel;
 use crate::error::{ClientError, Executed};
+use crate::kept::KeptJobs;
 use crate::tokens::Models;
 use crate::transport::TransportError;
 use settlement::Nano;
@@ -22,6 +24,8 @@ pub struct Session(Arc<Inner>);
 
 struct Inner {
     attestation: Attestation,
+    // How long its keyset had been known when it was attested.
+    known: Duration,
     channel: Channel,
     shared: Arc<Shared>,
 }
@@ -36,6 +40,8 @@ pub struct Shared {
     pub verifier: Verifier,
     /// The profile demanded.
     pub profile: String,
+    /// Where jobs are kept that may be checked later, if they are.
+    pub kept: Option<KeptJobs>,
     /// The most one job may cost.
     pub cost_max: Nano,
     /// The longest a whole answer may take.
@@ -58,8 +64,23 @@ impl Session {
             payee_key: channel.state.payee_key,
         };
         let attestation = shared.verifier.verify(challenged, &expected)?;
+        let seen = shared
+            .budget
+            .keyset(&attestation.worker().keyset_digest())?;
+        let seen = seen.map_or(attestation.verified_at_unix_s(), |seen| {
+            seen.verified_at_unix_s
+        });
+        let known_s = attestation.verified_at_unix_s().saturating_sub(seen);
+        let lifetime_s = attestation.worker().keyset().lifetime_s;
+        if known_s >= lifetime_s.into() {
+            return Err(ClientError::OldKeys {
+                known_s,
+                lifetime_s,
+            });
+        }
         Ok(Session(Arc::new(Inner {
             attestation,
+            known: Duration::from_secs(known_s),
             channel,
             shared,
         })))
@@ -67,7 +88,20 @@ impl Session {
 
     /// Whether a job may still be sealed to this worker.
     pub fn is_fresh(&self) -> bool {
-        self.age() < Duration::from_secs(self.keyset().lifetime_s.into())
+        self.key_age() < self.lifetime()
+    }
+
+    /// How long until the next keyset should be asked for, so that no job waits for it: guests make one each half of a lifetime.
+    pub(crate) fn renewed_in(&self) -> Duration {
+        (self.lifetime() * 3 / 4).saturating_sub(self.key_age())
+    }
+
+    fn key_age(&self) -> Duration {
+        self.age() + self.0.known
+    }
+
+    fn lifetime(&self) -> Duration {
+        Duration::from_secs(self.keyset().lifetime_s.into())
     }
 
     /// Its keyset.

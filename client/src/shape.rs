@@ -7,10 +7,12 @@
 mod items;
 mod messages;
 mod openai;
+mod rerank;
 mod responses;
 
 pub(crate) use messages::{Messages, message_error};
 pub(crate) use openai::{Chat, Completions, Embeddings};
+pub(crate) use rerank::Rerank;
 pub(crate) use responses::Responses;
 
 use crate::client::Answer;

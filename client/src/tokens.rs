@@ -9,18 +9,20 @@ use crate::completion::Completion;
 use crate::config::{ConfigError, ModelConfig, read_file};
 use model::files::has_weights;
 use model::limits::{
-    CONFIG_BYTES_MAX, DESCRIPTION_BYTES_MAX, TOKENIZER_BYTES_MAX, TOKENIZER_CONFIG_BYTES_MAX,
-    VOCABULARY_MAX,
+    CONFIG_BYTES_MAX, DESCRIPTION_BYTES_MAX, TEMPLATE_BYTES_MAX, TOKENIZER_BYTES_MAX,
+    TOKENIZER_CONFIG_BYTES_MAX, VOCABULARY_MAX,
 };
+use model::root::template_digest;
 use model::text::form::{self, CallForm, FormError, Grammar};
-use model::text::{self, Text, TextError};
+use model::text::{self, TemplateFiles, Text, TextError};
 use model::volume::{Description, VolumeError};
-use model::{File, FilesError, ModelRoot, Opened, vocabulary};
+use model::{File, FileDigest, FilesError, ModelRoot, Opened, vocabulary};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use wire::limits::STOP_TOKENS_MAX;
-use wire::{ChatRequest, Digest, ModelOffer};
+use wire::{ChatRequest, Digest, ModelOffer, Pair};
 
 /// The models on the allow-list, ready to tokenise.
 pub struct Models(BTreeMap<String, Model>);
@@ -51,6 +53,16 @@ pub enum TokensError {
         tokens: usize,
         max: usize,
     },
+    #[error(
+        "`documents[{index}]` has {tokens} tokens with the query; the model takes {max}; split the document"
+    )]
+    PairTooLong {
+        index: usize,
+        tokens: usize,
+        max: usize,
+    },
+    #[error("the model's tokenizer has no form for two texts: it does not rank")]
+    NoPairs,
     #[error("`prompt` has the token id {id}; the model's vocabulary has {size}")]
     ForeignId { id: u32, size: usize },
     #[error("more tokens than can be counted")]
@@ -81,26 +93,41 @@ impl Model {
     fn load(config: &ModelConfig) -> Result<Self, String> {
         check(config)?;
         let read = |file: File, max| read_file(&config.dir.join(file.name()), max).map_err(|e| e.0);
-        let there = |file: File| config.dir.join(file.name()).exists();
-        let tokenizer = read(File::Tokenizer, TOKENIZER_BYTES_MAX)?;
-        let template = match there(File::TokenizerConfig) {
-            true => Some(read(File::TokenizerConfig, TOKENIZER_CONFIG_BYTES_MAX)?),
-            false => None,
+        let there = |file: File, max| match config.dir.join(file.name()).exists() {
+            true => read(file, max).map(Some),
+            false => Ok(None),
         };
-        let config_json = match there(File::Config) {
-            true => Some(read(File::Config, CONFIG_BYTES_MAX)?),
-            false => None,
+        let tokenizer = read(File::Tokenizer, TOKENIZER_BYTES_MAX)?;
+        let config_json = there(File::Config, CONFIG_BYTES_MAX)?;
+        let tokenizer_config = there(File::TokenizerConfig, TOKENIZER_CONFIG_BYTES_MAX)?;
+        let chat = there(File::ChatTemplate, TEMPLATE_BYTES_MAX as u64)?;
+        let tools = there(File::ToolTemplate, TEMPLATE_BYTES_MAX as u64)?;
+        let template = TemplateFiles {
+            config: tokenizer_config.as_deref(),
+            chat: chat.as_deref(),
+            tools: tools.as_deref(),
+        };
+        let named = |file: File| {
+            let content = match file {
+                File::ChatTemplate => template.chat,
+                File::ToolTemplate => template.tools,
+                _ => template.config,
+            };
+            content.map(|content| FileDigest {
+                bytes: content.len() as u64,
+                sha256: Digest::of(content).0,
+            })
         };
         let rows = config_json.as_deref().map(vocabulary::rows);
         let text = rows
             .unwrap_or(Ok(VOCABULARY_MAX))
-            .and_then(|rows| Text::of(&tokenizer, template.as_deref(), rows));
+            .and_then(|rows| Text::of(&tokenizer, template, rows));
         Ok(Model {
             id: config.id.clone(),
             root: config.root,
             tokenizer: Digest::of(&tokenizer),
             config: config_json.as_deref().map(Digest::of),
-            template: template.as_deref().map(Digest::of),
+            template: template_digest(named).map(Digest),
             text: text.map_err(|e| e.to_string())?,
         })
     }
@@ -124,7 +151,7 @@ impl Model {
             ),
             (
                 another(self.template, offer.template),
-                "the worker's tokenizer_config.json is another than the one here",
+                "the worker's chat template (tokenizer_config.json, chat_template.jinja) is another than the one here",
             ),
         ]
         .iter()
@@ -132,11 +159,15 @@ impl Model {
         .map(|(_, why)| *why)
     }
 
-    /// What the guest is made to answer, where the application says so. It takes up to some seconds.
-    pub fn grammar(&self, ask: &Ask) -> Result<Option<Grammar>, TokensError> {
+    /// What the guest is made to answer, where the application says so. It takes up to some seconds, once for all jobs of a request.
+    pub fn grammar(&self, ask: &Ask) -> Result<Option<Arc<Grammar>>, TokensError> {
         let (Ask::Chat(asked) | Ask::Raw(_, asked)) = ask else {
             return Ok(None);
         };
+        asked.compiled.or_else(|| self.compile(asked))
+    }
+
+    fn compile(&self, asked: &Conversation) -> Result<Option<Grammar>, TokensError> {
         let called = told(asked).iter().filter(|tool| match &asked.tool_choice {
             ToolChoice::Named(name) => tool.name == *name,
             _ => true,
@@ -191,6 +222,25 @@ impl Model {
                 let inputs = texts.inputs.iter().enumerate().map(encode);
                 let inputs: Result<_, TokensError> = inputs.collect();
                 Ok(wire::Ask::Embeddings(inputs?))
+            }
+            Ask::Rerank(ranking) => {
+                let max = context_tokens as usize;
+                let encode = |(index, document): (usize, &String)| {
+                    let (tokens, first) = self.text.to_score(&ranking.query, document)?;
+                    if first == tokens.len() {
+                        return Err(TokensError::NoPairs);
+                    }
+                    match tokens.len() {
+                        length if length <= max => Ok(Pair {
+                            first: first as u32,
+                            tokens,
+                        }),
+                        tokens => Err(TokensError::PairTooLong { index, tokens, max }),
+                    }
+                };
+                let pairs = ranking.documents.iter().enumerate().map(encode);
+                let pairs: Result<_, TokensError> = pairs.collect();
+                Ok(wire::Ask::Rerank(pairs?))
             }
             Ask::Chat(conversation) => Ok(wire::Ask::Chat(self.chat(conversation, grammar)?)),
             Ask::Raw(prompt, settings) => {
@@ -265,10 +315,19 @@ impl Model {
         })
     }
 
-    /// What turns the ids of a completion into text and calls.
-    pub(crate) fn completion(&self, asked: &Conversation) -> Result<Completion, TokensError> {
+    /// What turns the ids of a completion into thoughts, text and calls. `prompt` is that of a conversation: what follows a raw one,
+    /// and what is made by a grammar, has no thoughts.
+    pub(crate) fn completion(
+        &self,
+        asked: &Conversation,
+        prompt: Option<&[u32]>,
+    ) -> Result<Completion, TokensError> {
+        let thoughts = prompt
+            .map(|prompt| self.text.thoughts(prompt))
+            .transpose()?;
         let completion = Completion::new(self.text.detokeniser()?, asked.stops.clone())
-            .with_alternatives(asked.preferences.logprobs.unwrap_or(0));
+            .with_alternatives(asked.preferences.logprobs.unwrap_or(0))
+            .with_thoughts(thoughts.flatten());
         if told(asked).is_empty() {
             return Ok(completion);
         }
@@ -346,6 +405,39 @@ fn open(directory: &Path, name: &str) -> Result<Option<Opened>, FilesError> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_form_is_compiled_once_for_all_answers_to_a_request() {
+        let byte_level = r#"{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}"#;
+        let tokenizer = format!(
+            r#"{{"version": "1.0", "added_tokens": [{{"id": 0, "content": "<end>", "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": true}}], "normalizer": null, "pre_tokenizer": null,
+            "truncation": null, "padding": null, "post_processor": null, "decoder": {byte_level},
+            "model": {{"type": "WordLevel", "vocab": {{"<end>": 0, "a": 1, "b": 2}}, "unk_token": "a"}}}}"#
+        );
+        let template = r#"{"chat_template": "x", "eos_token": "<end>"}"#;
+        let files = [
+            (File::Tokenizer, &*tokenizer),
+            (File::TokenizerConfig, template),
+        ];
+        let (_directory, config) = world(&files);
+        let model = Model::load(&config).unwrap();
+        let mut asked = Conversation::new("m".into(), Vec::new());
+        (asked.choices, asked.form) = (3, Form::Regex("ab".into()));
+        let ask = Ask::Chat(asked);
+        let each = ask.each();
+        let compiled: Vec<Arc<Grammar>> = { each.iter() }
+            .map(|one| model.grammar(one).unwrap().unwrap())
+            .collect();
+        assert_eq!(compiled.len(), 3);
+        assert!(compiled.iter().all(|one| Arc::ptr_eq(one, &compiled[0])));
+        let (Ask::Chat(mut other) | Ask::Raw(_, mut other)) = ask else {
+            panic!("it is a chat");
+        };
+        other.compiled = Default::default();
+        let again = model.grammar(&Ask::Chat(other)).unwrap().unwrap();
+        assert!(!Arc::ptr_eq(&again, &compiled[0]) && again == compiled[0]);
+    }
+
     fn world(files: &[(File, &str)]) -> (tempfile::TempDir, ModelConfig) {
         let directory = tempfile::tempdir().unwrap();
         for (file, text) in files {
@@ -405,6 +497,7 @@ mod tests {
             tokenizer: digest(tokenizer),
             context_tokens: 64,
             quantisation: "f32".into(),
+            determinism: "machine".into(),
             prices: wire::Prices {
                 prompt: settlement::Nano(1),
                 cached: settlement::Nano(1),

@@ -12,6 +12,9 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use std::io;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -21,6 +24,17 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub struct Transport {
     authority: String,
     base: String,
+    dial: Option<Dial>,
+}
+
+/// Opens a connection without a network: for a test that plays it.
+#[derive(Clone)]
+pub struct Dial(pub Arc<dyn Fn() -> io::Result<DuplexStream> + Send + Sync>);
+
+impl std::fmt::Debug for Dial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Dial")
+    }
 }
 
 impl std::fmt::Display for Transport {
@@ -99,7 +113,17 @@ impl Transport {
         Ok(Transport {
             authority: authority.into(),
             base,
+            dial: None,
         })
+    }
+
+    /// Takes connections from `dial` instead of from a network. Messages and headers name it by `authority`.
+    pub fn dialled(authority: &str, dial: Dial) -> Self {
+        Transport {
+            authority: authority.into(),
+            base: String::new(),
+            dial: Some(dial),
+        }
     }
 
     /// Asks and reads the whole answer, at most `max` bytes.
@@ -125,20 +149,19 @@ impl Transport {
             authority: self.authority.clone(),
             detail,
         };
-        let socket = timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.authority))
-            .await
-            .map_err(|_| no_connection("no answer in time".into()))?
-            .map_err(|e| no_connection(e.to_string()))?;
-        let (mut sender, connection) = http1::Builder::new()
-            .max_buf_size(HEAD_BYTES_MAX.max(16 * 1024))
-            .max_headers(HEADERS_MAX)
-            .handshake(TokioIo::new(socket))
-            .await
-            .map_err(|e| no_connection(e.to_string()))?;
-        let connection = Connection(tokio::spawn(async move {
-            // How the connection ends shows in the body; here is nobody to tell.
-            let _ = connection.await;
-        }));
+        let opened = match &self.dial {
+            None => match timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.authority)).await {
+                Ok(Ok(socket)) => Ok(handshake(socket).await),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_elapsed) => Err("no answer in time".into()),
+            },
+            Some(Dial(dial)) => match dial() {
+                Ok(stream) => Ok(handshake(stream).await),
+                Err(error) => Err(error.to_string()),
+            },
+        };
+        let shaken = opened.map_err(no_connection)?;
+        let (mut sender, connection) = shaken.map_err(|e| no_connection(e.to_string()))?;
         let request = self.request(ask)?;
         let response = timeout_at(deadline, sender.send_request(request))
             .await
@@ -167,6 +190,25 @@ impl Transport {
             .body(Full::new(Bytes::from(ask.body)))
             .map_err(|e| TransportError::Broken(e.to_string()))
     }
+}
+
+type Sender = http1::SendRequest<Full<Bytes>>;
+
+/// HTTP on a connection, and the task that drives it.
+async fn handshake<S>(stream: S) -> hyper::Result<(Sender, Connection)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(HEAD_BYTES_MAX.max(16 * 1024))
+        .max_headers(HEADERS_MAX)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    let connection = tokio::spawn(async move {
+        // How the connection ends shows in the body; here is nobody to tell.
+        let _ = connection.await;
+    });
+    Ok((sender, Connection(connection)))
 }
 
 impl Stream {

@@ -4,6 +4,7 @@
 //! its own; it puts into words what their types vouch for.
 
 use crate::attestation::Verifier;
+use crate::check::Checked;
 use crate::error::day;
 use crate::objects::root_words;
 use crate::trust::{Change, Recall};
@@ -14,7 +15,8 @@ use wire::{AttestedWorker, ProvenJob};
 /// One thing that was proved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Claim {
-    /// What it is about: `image`, `platform`, `keys`, `payee`, `models`, `freshness`, `receipt`, `cost`, `voucher`.
+    /// What it is about: `answers`, `image`, `platform`, `keys`, `payee`, `models`, `freshness`, `receipt`, `cost`, `voucher`,
+    /// `log`.
     pub about: &'static str,
     /// What holds.
     pub holds: String,
@@ -45,9 +47,17 @@ const NOT_OF_A_WORKER: [&str; 1] =
 /// Of a job.
 const NOT_OF_A_JOB: [&str; 4] = [
     "text: that a prompt or an answer is the one of this receipt, which commits to both under a salt that is not here",
-    "time: when the job ran; the worker's clock is its host's, and nothing here is anchored in a public record",
+    "time: when the job ran; the worker's clock is its host's, and nothing here is anchored in a public record or by a time-stamping \
+     authority",
     "payer: who holds the payer key",
     "payment: that the channel held the amount and the voucher was claimed; a TON node knows",
+];
+const NO_LOG: &str =
+    "log: that the provider's log has the receipt; it was not asked, or the tree was still open";
+const LOG_ALONE: &str = "log: that the provider keeps one log and shows all the same; compare roots with others, or keep them";
+/// Of a check.
+const NOT_OF_A_CHECK: [&str; 1] = [
+    "truth: that the answer is right; two workers of one class compute the same, also where that is wrong",
 ];
 const NO_VOUCHER: &str = "voucher: none is in this file";
 const TIME_GIVEN: &str = "moment: that the evidence was accepted then; the moment it was judged at is the one that you named";
@@ -102,6 +112,40 @@ impl Verdict {
         if job.voucher().is_none() {
             not_proved.insert(0, NO_VOUCHER);
         }
+        not_proved.push(match job.logged() {
+            None => NO_LOG,
+            Some(_) => LOG_ALONE,
+        });
+        if at_named {
+            not_proved.insert(0, TIME_GIVEN);
+        }
+        Verdict {
+            target,
+            claims,
+            not_proved,
+            recall,
+        }
+    }
+
+    /// Of two jobs with one question, whose answers agree.
+    pub fn of_check(
+        target: String,
+        checked: &Checked,
+        [first, second]: [&Verifier; 2],
+        recall: Recall,
+        at_named: bool,
+    ) -> Verdict {
+        let answers = claim(
+            "answers",
+            checked.sentence(),
+            "both transcripts, which open the commitments of both receipts",
+        );
+        let mut claims = vec![answers];
+        for (job, verifier) in [(&checked.first, first), (&checked.second, second)] {
+            claims.extend(worker_claims(job.worker(), verifier));
+            claims.extend(job_claims(job));
+        }
+        let mut not_proved = [&NOT_OF_A_CHECK[..], &NOT_OF_A_JOB[1..], &NEVER_PROVED].concat();
         if at_named {
             not_proved.insert(0, TIME_GIVEN);
         }
@@ -274,6 +318,21 @@ fn job_claims(job: &ProvenJob) -> Vec<Claim> {
                 voucher.cumulative, voucher.channel
             ),
             "the payer's signature over the amount and the answer's frames",
+        ));
+    }
+    if let Some(logged) = job.logged() {
+        let of = logged.of();
+        claims.push(claim(
+            "log",
+            format!(
+                "entry {} of {} in tree {} of the provider's log, which it says it closed on {}; root {}",
+                logged.index(),
+                of.size,
+                of.tree,
+                day(of.closed_unix_s),
+                hex::encode(logged.root())
+            ),
+            "a COSE Receipt (RFC 9942) signed by the key that endorsed the keyset",
         ));
     }
     claims

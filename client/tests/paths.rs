@@ -2,6 +2,8 @@
 
 mod developer;
 mod endpoint;
+mod files;
+mod killed;
 mod page;
 mod sdks;
 mod wallet;
@@ -9,7 +11,10 @@ mod world;
 
 use attest::Manifest;
 use client::trust::{Minimum, Platform};
-use client::{Client, ClientError, Endpoint, Executed, Fault as Whose, Job, Transport, Verifier};
+use client::{
+    BudgetError, Client, ClientError, Endpoint, Executed, Fault as Whose, Job, Spender, Transport,
+    Verifier,
+};
 use registers::Digest48;
 use serde_json::{Value, json};
 use settlement::Nano;
@@ -104,18 +109,53 @@ async fn refused(fault: Fault, expected: &str, whose: Whose, executed: Executed)
     );
     // Nothing is paid, and nothing stays set aside.
     assert_eq!(client.budget().cumulative(), Ok(Nano(0)));
+    // After a restart neither, but for what was made of an answer that was cut.
+    drop(client);
+    let client = world.client().unwrap();
+    let left = client.budget().in_flight() != Nano(0);
+    assert_eq!(left, fault == Fault::Cut, "{fault:?}");
     world.set(Fault::None);
     assert!(chat(&client).await.is_ok());
 }
 
-/// The stream breaks in the middle; the guest has signed for what it made.
 #[tokio::test]
-async fn what_was_made_of_a_cut_answer_is_cancelled_and_paid() {
+async fn a_receipt_is_paid_once_and_never_above_the_deposit() {
     let world = World::start(3600).await;
     let client = world.client().unwrap();
-    world.set(Fault::CutAndKept);
+    let session = client.session().await.unwrap();
+    let prepared = Job::prepare(&session, Endpoint::Chat, chat_body(false)).unwrap();
+    let answering = prepared.seal().unwrap().send(client.proxy()).await.unwrap();
+    let answered = answering.finish().await.unwrap();
+    let bytes = answered.receipt.clone();
+    let verified = answered.verify(&session).unwrap();
+    let (budget, spender) = (client.budget(), Spender::default());
+    let pay = |deposit| budget.pay(verified.receipt(), &bytes, Nano(deposit), &spender);
+    assert!(matches!(pay(31_999), Err(BudgetError::AfterTheAnswer(_))));
+    assert_eq!(budget.cumulative(), Ok(Nano(0)));
+    let paid = pay(32_000).map(|signed| signed.voucher.cumulative);
+    assert_eq!(paid, Ok(Nano(32_000)));
+    assert_eq!(pay(64_000), Err(BudgetError::PaidBefore));
+    assert_eq!(budget.cumulative(), Ok(Nano(32_000)));
+}
+
+/// The stream breaks in the middle, or the proxy gives up; the guest has signed for what it made.
+#[tokio::test]
+async fn what_was_made_of_a_cut_answer_is_cancelled_and_paid() {
+    for fault in [Fault::CutAndKept, Fault::GivenUp] {
+        cut(fault).await;
+    }
+}
+
+async fn cut(fault: Fault) {
+    let world = World::start(3600).await;
+    let client = world.client().unwrap();
+    world.set(fault);
     let error = chat(&client).await.unwrap_err();
-    assert!(matches!(error, ClientError::Cut(_)), "{error}");
+    let named = matches!(
+        error,
+        ClientError::Cut(_) | ClientError::ProxyRefused { status: 504, .. }
+    );
+    assert!(named, "{error}");
     for _ in 0..100 {
         if client.budget().cumulative() == Ok(Nano(32_000)) {
             break;
@@ -207,6 +247,24 @@ async fn every_fault_is_named_and_nothing_is_paid() {
         Yes,
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_worker_that_signs_two_histories_is_named_and_not_paid() {
+    for fault in [Fault::Repeats, Fault::Forgets] {
+        let world = World::start(3600).await;
+        let client = world.client().unwrap();
+        let paid = chat(&client).await.unwrap().payment.cumulative;
+        world.set(fault);
+        let error = chat(&client).await.unwrap_err();
+        assert!(error.to_string().contains("signs two histories"), "{error}");
+        assert_eq!(
+            (error.fault(), error.executed()),
+            (Whose::Guest, Executed::Yes)
+        );
+        assert_eq!(error.code(), "bad_receipt");
+        assert_eq!(client.budget().cumulative(), Ok(paid));
+    }
 }
 
 #[tokio::test]
@@ -348,6 +406,79 @@ async fn a_keyset_that_is_too_old_is_attested_again() {
     assert_eq!(*world.guest.attestations.lock().unwrap(), 2);
 }
 
+/// Four lifetimes' worth of keysets go by, each challenge takes 0.7 s, and no job waits for one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_keys_are_there_before_the_last_ones_end_and_no_job_waits() {
+    let world = World::start(4).await;
+    let client = std::sync::Arc::new(world.client().unwrap());
+    client.attest().await.unwrap();
+    world.set(Fault::SlowOnChallenges);
+    let renewing = std::sync::Arc::clone(&client);
+    let renewing = tokio::spawn(async move { renewing.renew().await });
+    let (begun, mut keysets) = (std::time::Instant::now(), std::collections::BTreeSet::new());
+    while begun.elapsed() < Duration::from_secs(9) {
+        let asked = std::time::Instant::now();
+        let answer = chat(&client).await.unwrap();
+        let receipt = client.receipt(&answer.payment.receipt).unwrap().unwrap();
+        keysets.insert(receipt.keyset.0);
+        assert!(asked.elapsed() < Duration::from_millis(600), "it waited");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    renewing.abort();
+    let attested = *world.guest.attestations.lock().unwrap();
+    assert!(
+        keysets.len() >= 3 && attested <= 5,
+        "{} keysets, {attested} challenges",
+        keysets.len()
+    );
+}
+
+/// What ended stays verifiable: the evidence of each keyset with a receipt is on file.
+#[tokio::test]
+async fn a_receipt_of_keys_that_ended_keeps_its_proof() {
+    let world = World::start(1).await;
+    let client = world.client().unwrap();
+    let mut receipts = Vec::new();
+    for _ in 0..3 {
+        receipts.push(chat(&client).await.unwrap().payment.receipt);
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+    }
+    let keysets = receipts.iter().map(|id| {
+        let proof = client.budget().proof(id).unwrap();
+        let receipt = wire::Receipt::decode(&proof.receipt).unwrap();
+        let evidence = client
+            .budget()
+            .evidence(&receipt.unverified().keyset)
+            .unwrap();
+        assert_eq!(evidence.unwrap().nonce, proof.nonce);
+        receipt.unverified().keyset.0
+    });
+    assert_eq!(keysets.collect::<std::collections::BTreeSet<_>>().len(), 3);
+}
+
+#[tokio::test]
+async fn keys_that_do_not_end_are_refused_by_this_clock() {
+    let world = World::start(1).await;
+    world.set(Fault::ClockHeld);
+    let client = world.client().unwrap();
+    chat(&client).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    let error = chat(&client).await.unwrap_err();
+    assert!(
+        matches!(error, ClientError::OldKeys { lifetime_s: 1, .. }),
+        "{error}"
+    );
+    // A client that comes back knows them still.
+    drop(client);
+    let error = chat(&world.client().unwrap()).await.unwrap_err();
+    assert!(matches!(error, ClientError::OldKeys { .. }), "{error}");
+    world.set(Fault::None);
+    assert_eq!(
+        chat(&world.client().unwrap()).await.unwrap().text,
+        "hello world"
+    );
+}
+
 #[tokio::test]
 async fn a_signed_refusal_for_stale_keys_is_retried_once_with_fresh_ones() {
     let world = World::start(3600).await;
@@ -459,49 +590,4 @@ async fn attesting_needs_no_wallet_no_channel_and_no_money() {
         .err()
         .unwrap();
     assert!(error.to_string().contains("2096-10-02"), "{error}");
-}
-
-#[tokio::test]
-async fn what_was_learned_of_platforms_outlives_the_purse() {
-    let flaws = |number| Flaws {
-        tcb_evaluation_number: Some(number),
-        ..Flaws::default()
-    };
-    let new = World::start_with(3600, flaws(90)).await;
-    chat(&new.client().unwrap()).await.unwrap();
-    // Another purse and another channel, and a host that shows collateral from before.
-    let old = World::start_with(3600, flaws(89)).await;
-    copy(&new, "trust.sqlite", "kept.sqlite");
-    let mut config = old.config();
-    config.trust = Some(new.directory.path().join("kept.sqlite"));
-    let error = Client::open(config, true)
-        .unwrap()
-        .attest()
-        .await
-        .err()
-        .unwrap();
-    let told = error.to_string();
-    assert!(told.contains("89") && told.contains("90"), "{told}");
-}
-
-#[tokio::test]
-async fn what_is_secret_is_for_this_user_alone() {
-    use std::os::unix::fs::PermissionsExt;
-    let world = World::start(3600).await;
-    let at = |name: &str| world.directory.path().join(name);
-    let set = |name: &str, mode| {
-        std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(mode)).unwrap();
-    };
-    set("payer.key", 0o644);
-    let error = world.client().err().unwrap().to_string();
-    assert!(
-        error.contains("payer.key") && error.contains("0644"),
-        "{error}"
-    );
-    set("payer.key", 0o400);
-    drop(world.client().unwrap());
-    for name in ["state.sqlite", "trust.sqlite"] {
-        let mode = std::fs::metadata(at(name)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "{name}");
-    }
 }

@@ -26,8 +26,10 @@ mod error;
 pub mod forward;
 pub mod memory;
 pub mod packed;
+mod parallel_file;
 pub mod reference;
 pub mod scheduler;
+pub mod scorer;
 pub mod served;
 pub mod weights;
 
@@ -37,4 +39,5 @@ pub use forward::{BLOCK_TOKENS, BlockTable, Forward, ForwardShape, Row};
 pub use kernels::{Kernels, Kind, sampling};
 pub use memory::{Memory, Needs};
 pub use packed::Packing;
+pub use scorer::Scorer;
 pub use served::{Room, Served, kernels_of};

@@ -32,7 +32,7 @@ use crate::cache::{Cache, CacheError};
 use crate::error::RequestError;
 use crate::forward::{BLOCK_TOKENS, BlockTable, Forward, ForwardShape, Row};
 pub use alone::complete;
-pub use driver::{Driver, Listener, Submitted};
+pub use driver::{Driver, Listener, Steps, Submitted, Wake};
 pub use job::{Event, Finish, Job, JobId, Refused, Tokens};
 use sequence::Sequence;
 use shares::{Share, shares};

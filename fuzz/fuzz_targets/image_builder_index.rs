@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeMap;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = Index::read_xz(bytes);
+    let _ = Index::default().add_xz(bytes);
     let Ok(index) = Index::read(bytes) else {
         return;
     };

@@ -23,7 +23,7 @@ static TEXT: LazyLock<Text> = LazyLock::new(|| {
         "model":{{"type":"BPE","dropout":null,"unk_token":null,"continuing_subword_prefix":null,"end_of_word_suffix":null,
             "fuse_unk":false,"byte_fallback":true,"vocab":{{"</s>":0,{vocabulary}}},"merges":[]}}}}"#
     );
-    Text::parse(tokenizer.as_bytes(), Some(br#"{"chat_template": "x"}"#)).expect("is a tokenizer")
+    Text::parse(tokenizer.as_bytes(), Some(&br#"{"chat_template": "x"}"#[..])).expect("is a tokenizer")
 });
 
 fuzz_target!(|input: &str| {

@@ -15,6 +15,6 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(files) = text_files(&header, || Ok(Cursor::new(bytes))) {
         let again = text_files(&header, || Ok(Cursor::new(bytes)));
         assert_eq!(again.as_ref(), Ok(&files));
-        let _ = Text::of(&files.tokenizer, Some(&files.tokenizer_config), 1 << 16);
+        let _ = Text::of(&files.tokenizer, Some(&files.tokenizer_config[..]), 1 << 16);
     }
 });

@@ -1,7 +1,8 @@
 //! What a job has used, from its start to its receipt and charge.
 
+use crate::epochs::Place;
 use crate::exposure::{Reservation, Started};
-use crate::job::{Admission, Facts};
+use crate::job::Facts;
 use settlement::{Charge, Nano};
 use std::time::SystemTime;
 use wire::{
@@ -32,16 +33,11 @@ pub(crate) struct Ended {
 
 impl Bill {
     /// The job starts. Reading `prompt` tokens is paid for from here on.
-    pub(crate) fn start(
-        admission: &Admission,
-        facts: &Facts,
-        reservation: Reservation,
-        prompt: u32,
-    ) -> Bill {
+    pub(crate) fn start(facts: &Facts, reservation: Reservation, prompt: u32) -> Bill {
         let mut bill = Bill {
             started: reservation.start(Nano::ZERO),
             offer: facts.offer.clone(),
-            step: admission.keyset.price_step,
+            step: facts.epoch.keyset.price_step,
             most: facts.envelope.cost_max,
             usage: Usage::default(),
         };
@@ -76,39 +72,42 @@ impl Bill {
     }
 
     /// Charges the channel, and signs the receipt in its place in the chain.
-    pub(crate) fn sign(self, admission: &Admission, facts: &Facts, ended: Ended) -> Receipt {
-        let core = self.core(admission, facts, ended);
-        self.started.charge(|position| {
+    pub(crate) fn sign(self, facts: &Facts, ended: Ended) -> Receipt {
+        let (core, epoch) = (self.core(facts, ended), &facts.epoch);
+        let cost = core.cost;
+        let sign = |voucher_high, place: Place| {
             let core = ReceiptCore {
-                sequence: position.sequence,
-                previous: position.previous,
-                voucher_high: position.voucher_high,
+                sequence: place.number,
+                previous: place.previous,
+                voucher_high,
                 ..core
             };
             let charge = Charge {
                 cap: facts.envelope.cap(),
-                stake: admission.keyset.stake,
+                stake: epoch.keyset.stake,
                 // Filled in with the core's digest.
                 receipt_hash: [0; 32],
                 seq: core.sequence,
                 cost: core.cost,
-                cumulative: position.cumulative,
+                cumulative: place.cumulative,
             };
             (
                 core_digest(&core),
-                Receipt::sign(core, charge, &admission.keys.receipt),
+                Receipt::sign(core, charge, &epoch.keys.receipt),
             )
-        })
+        };
+        self.started
+            .charge(|voucher| epoch.place(facts.channel, cost, |place| sign(voucher, place)))
     }
 
     /// What the receipt says, without its place in the chain.
-    fn core(&self, admission: &Admission, facts: &Facts, ended: Ended) -> ReceiptCore {
-        let (keyset, offer) = (&admission.keyset, &self.offer);
+    fn core(&self, facts: &Facts, ended: Ended) -> ReceiptCore {
+        let (keyset, offer) = (&facts.epoch.keyset, &self.offer);
         ReceiptCore {
             version: 1,
             sequence: 0,
             previous: CoreDigest::default(),
-            keyset: admission.keyset_digest,
+            keyset: facts.epoch.digest,
             registers: keyset.registers,
             gpus: keyset.gpus.clone(),
             engine: ENGINE.into(),
@@ -136,7 +135,7 @@ impl Bill {
             claimed_at_unix_s: unix_s(),
             class: facts.envelope.class.clone(),
             seed: ended.seed,
-            determinism: admission.models.facts(&offer.id).determinism,
+            determinism: offer.determinism.clone(),
         }
     }
 }

@@ -11,12 +11,15 @@
 //! exists, because only [`Attested`] serves. There is no way back and no state that is half of two.
 
 use crate::Serving;
+use crate::epochs::Epoch;
+use crate::log::Stages;
 use crate::models::{Loaded, Means, ModelError, Models};
 use crate::platform::{Platform, PlatformError};
 use ed25519_dalek::SigningKey;
 use engine::Forward;
+use engine::scheduler::{Driver, Limits, Tokens};
 use rand_core::CryptoRng;
-use registers::{Digest48, RuntimeEvent};
+use registers::{Digest48, Registers, RuntimeEvent};
 use settlement::Nano;
 use sha2::{Digest as _, Sha384};
 use std::path::Path;
@@ -24,13 +27,14 @@ use wire::{
     ConfigError, Event, KemKey, Keyset, MeasuredConfig, ModelOffer, Padding, SealingKey,
     registers_digest,
 };
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// A platform and a configuration that parses; nothing is measured yet.
 pub struct Booted<P> {
     platform: P,
     config: MeasuredConfig,
     config_digest: Digest48,
+    stages: Stages,
 }
 
 /// Everything that is to be measured is in RTMR3, and the models it names are loaded.
@@ -39,21 +43,51 @@ pub struct Measured<P> {
     config: MeasuredConfig,
     events: Vec<RuntimeEvent>,
     models: Loaded,
+    stages: Stages,
 }
 
-/// Keys exist, and the keyset that a quote will vouch for.
+/// Keys exist, and the keyset that a quote will vouch for first.
 pub struct Attested<P> {
     pub(crate) platform: P,
     pub(crate) events: Vec<Event>,
     pub(crate) models: Models,
-    pub(crate) keyset: Keyset,
-    pub(crate) keys: Keys,
+    pub(crate) registers: Registers,
+    pub(crate) epoch: Epoch,
+    pub(crate) stages: Stages,
 }
 
-/// The secrets of one boot. No `Debug`, no encoding; erased when dropped.
+/// The secrets of one epoch. No `Debug`, no encoding; erased when dropped.
 pub(crate) struct Keys {
-    pub(crate) sealing: SealingKey,
-    pub(crate) receipt: SigningKey,
+    // Boxed, so that moving them leaves no copy behind.
+    pub(crate) sealing: Box<SealingKey>,
+    pub(crate) receipt: Box<SigningKey>,
+}
+
+impl Keys {
+    /// Draws them.
+    pub(crate) fn make(rng: &mut impl CryptoRng) -> Self {
+        let keys = Keys::draw(rng);
+        clear_stack();
+        keys
+    }
+
+    #[inline(never)]
+    fn draw(rng: &mut impl CryptoRng) -> Self {
+        let mut seed = Zeroizing::new([0; 32]);
+        rng.fill_bytes(&mut seed[..]);
+        Keys {
+            sealing: Box::new(SealingKey::generate(1, rng)),
+            receipt: Box::new(SigningKey::from_bytes(&seed)),
+        }
+    }
+}
+
+/// Overwrites what earlier calls left on this thread's stack: a key is on its way to the heap there, and moves leave copies.
+#[inline(never)]
+pub(crate) fn clear_stack() {
+    let mut left = [0u8; 256 * 1024];
+    left.zeroize();
+    std::hint::black_box(&left);
 }
 
 /// Why an agent did not come up. The operator or the machine is at fault; nothing was served.
@@ -95,6 +129,7 @@ impl<P: Platform> Booted<P> {
             platform,
             config,
             config_digest,
+            stages: Stages::begin("booted"),
         })
     }
 
@@ -131,39 +166,42 @@ impl<P: Platform> Booted<P> {
                 .expect("the engine does not panic on files")?;
             Ok::<_, BootError>((events, in_image.and(in_volumes)))
         })?;
+        self.stages.pass("measured");
         Ok(Measured {
             platform: self.platform,
             config: self.config,
             events,
             models,
+            stages: self.stages,
         })
     }
 }
 
 impl<P: Platform> Measured<P> {
-    /// Puts something between each chat model and its scheduler: a test that holds a step, or counts them.
-    pub fn wrap(mut self, wrap: impl FnMut(Box<dyn Forward>) -> Box<dyn Forward>) -> Self {
-        self.models.wrap(wrap);
-        self
+    /// Makes the keys of this boot and the keyset that names them.
+    pub fn attest(self, rng: &mut impl CryptoRng) -> Result<Attested<P>, BootError> {
+        self.attest_driven(rng, |forward, tokens| {
+            Driver::start(forward, tokens, Limits::default())
+        })
     }
 
-    /// Makes the keys of this boot and the keyset that names them.
-    pub fn attest(mut self, rng: &mut impl CryptoRng) -> Result<Attested<P>, BootError> {
-        let mut seed = Zeroizing::new([0; 32]);
-        rng.fill_bytes(&mut seed[..]);
-        let keys = Keys {
-            sealing: SealingKey::generate(1, rng),
-            receipt: SigningKey::from_bytes(&seed),
-        };
-        let registers = registers_digest(&self.platform.registers()?);
-        let models = self.models.start()?;
+    /// The same, with each chat model driven by what `drive` makes: in a test that holds a step or counts them, computes something
+    /// else, or has a clock of its own.
+    pub fn attest_driven(
+        mut self,
+        rng: &mut impl CryptoRng,
+        drive: impl FnMut(Box<dyn Forward>, Tokens) -> std::io::Result<Driver>,
+    ) -> Result<Attested<P>, BootError> {
+        let keys = Keys::make(rng);
+        let registers = self.platform.registers()?;
+        let models = self.models.start(drive)?;
         let receipt_key = keys.receipt.verifying_key().to_bytes();
         let keyset = keyset(
             &self.config,
             &models,
             keys.sealing.public(),
             receipt_key,
-            registers,
+            registers_digest(&registers),
         );
         let events = self
             .events
@@ -173,23 +211,25 @@ impl<P: Platform> Measured<P> {
                 digest: e.digest.0,
             })
             .collect();
+        self.stages.pass("attested");
         Ok(Attested {
             platform: self.platform,
             events,
             models,
-            keyset,
-            keys,
+            registers,
+            epoch: Epoch::new(keyset, keys, tokio::time::Instant::now()),
+            stages: self.stages,
         })
     }
 }
 
 impl<P: Platform> Attested<P> {
-    /// The keyset that quotes will vouch for.
+    /// The keyset that quotes will vouch for first.
     pub fn keyset(&self) -> &Keyset {
-        &self.keyset
+        &self.epoch.keyset
     }
 
-    /// Ready for jobs.
+    /// Ready for jobs, and for the epochs that follow: to be called where tasks can be started.
     pub fn serve(self) -> Serving<P> {
         Serving::new(self)
     }
@@ -213,6 +253,7 @@ fn keyset(
             template: facts.template,
             context_tokens: model.context_tokens,
             quantisation: facts.quantisation,
+            determinism: facts.determinism,
             prices: model.prices(),
         }
     });

@@ -1,7 +1,7 @@
-//! What each channel owes under the keys of this boot, and the chain of receipts.
+//! What each channel owes in this boot, whatever epoch its jobs were sealed to.
 //!
 //! ```text
-//!  reserve ─► Reservation ─start─► Started ─charge─► a receipt's place, and the channel owes what the job cost
+//!  reserve ─► Reservation ─start─► Started ─charge─► the channel owes what the job cost
 //!               └─ dropped: the room is given back      └─ dropped: the channel owes what was made
 //! ```
 //! A job first reserves the most it may cost. What a channel owes, plus its reservations, less what its vouchers cover,
@@ -10,12 +10,12 @@
 use settlement::{Address, Nano};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use wire::{CoreDigest, RefusalCode};
+use wire::RefusalCode;
 
 /// Channels remembered at once; beyond that a new channel gets `Busy` and the known ones go on.
 const CHANNELS_MAX: usize = 65_536;
 
-/// What all channels owe, and the head of the receipt chain.
+/// What all channels owe.
 #[derive(Clone)]
 pub(crate) struct Exposure {
     max: Nano,
@@ -25,8 +25,6 @@ pub(crate) struct Exposure {
 #[derive(Default)]
 struct State {
     channels: HashMap<Address, Channel>,
-    next_sequence: u64,
-    previous: CoreDigest,
 }
 
 #[derive(Default, Clone, Copy)]
@@ -39,6 +37,17 @@ struct Channel {
     vouchered: u64,
     /// What was promised when the channel was first seen in this boot, for jobs of earlier ones: it pays nothing of this one.
     base: u64,
+    /// Whether the payee said at first sight what it holds. Then a higher voucher is new to it.
+    told: bool,
+}
+
+/// What a job brings along of its channel's vouchers.
+#[derive(Clone, Copy)]
+pub(crate) struct Promised {
+    /// The highest of them; zero if there is none.
+    pub(crate) highest: Nano,
+    /// Whether the payee said what it holds.
+    pub(crate) told: bool,
 }
 
 /// Room for one job's cost. Dropping it gives the room back.
@@ -54,18 +63,6 @@ pub(crate) struct Started {
     made: Nano,
 }
 
-/// The place of the next receipt in the chain.
-pub(crate) struct Position {
-    /// Its number.
-    pub(crate) sequence: u64,
-    /// The digest of the core before it.
-    pub(crate) previous: CoreDigest,
-    /// The channel's sum of charges, this one included.
-    pub(crate) cumulative: Nano,
-    /// The highest voucher seen.
-    pub(crate) voucher_high: Nano,
-}
-
 impl Channel {
     fn paid(&self) -> u64 {
         self.vouchered - self.base
@@ -73,9 +70,11 @@ impl Channel {
 
     fn see(&mut self, voucher: u64) {
         self.vouchered = self.vouchered.max(voucher);
-        // Nobody promises more than it was charged. What is above that was promised before this boot, so the base was too low.
+        // Nobody promises more than it was charged, so the excess is for jobs of an earlier boot. It may be an old promise, and then all
+        // of it is. A payee that said what it holds has just been promised that much more, this boot's charges included.
         if self.paid() > self.charged {
-            self.base = self.vouchered;
+            let settled = if self.told { self.charged } else { 0 };
+            self.base = self.vouchered - settled;
         }
     }
 }
@@ -88,20 +87,19 @@ impl Exposure {
         }
     }
 
-    /// Notes a channel with the highest of its vouchers that is known, the payee's word included; zero if there is none. On first sight
-    /// this is the channel's base.
-    pub(crate) fn see(&self, channel: Address, voucher: Nano) -> Result<(), RefusalCode> {
+    /// Notes a channel with the highest voucher that its payer showed or its payee holds; zero if there is none. On first sight this is
+    /// the channel's base.
+    pub(crate) fn see(&self, channel: Address, promised: Promised) -> Result<(), RefusalCode> {
         let mut state = self.lock();
         if !state.channels.contains_key(&channel) && state.channels.len() >= CHANNELS_MAX {
             return Err(RefusalCode::Busy);
         }
         let first_sight = Channel {
-            vouchered: voucher.0,
-            base: voucher.0,
+            told: promised.told,
             ..Channel::default()
         };
         let known = state.channels.entry(channel).or_insert(first_sight);
-        known.see(voucher.0);
+        known.see(promised.highest.0);
         Ok(())
     }
 
@@ -180,24 +178,14 @@ impl Started {
         self.reservation = None;
     }
 
-    /// Charges what was made and gives the receipt its place. `sign` makes the receipt and returns its core's digest; it runs under
-    /// the lock, so that the chain has no fork.
-    pub(crate) fn charge<T>(mut self, sign: impl FnOnce(Position) -> (CoreDigest, T)) -> T {
+    /// Charges what was made. `sign` makes the receipt, which says what the highest voucher seen is.
+    pub(crate) fn charge<T>(mut self, sign: impl FnOnce(Nano) -> T) -> T {
         let reservation = self.reservation.take();
         let reservation = reservation.expect("it is taken where the value is consumed");
         let mut state = reservation.exposure.lock();
         let owing = reservation.owe(&mut state, self.made);
-        let position = Position {
-            sequence: state.next_sequence,
-            previous: state.previous,
-            cumulative: Nano(owing.charged),
-            voucher_high: Nano(owing.vouchered),
-        };
-        let (core, signed) = sign(position);
-        state.next_sequence += 1;
-        state.previous = core;
         drop(state);
-        signed
+        sign(Nano(owing.vouchered))
     }
 }
 
@@ -226,9 +214,14 @@ mod tests {
         hash: [1; 32],
     };
 
+    fn shown(voucher: u64) -> Promised {
+        let (highest, told) = (Nano(voucher), false);
+        Promised { highest, told }
+    }
+
     fn seen(voucher: u64) -> Exposure {
         let exposure = Exposure::new(Nano(100));
-        exposure.see(CHANNEL, Nano(voucher)).unwrap();
+        exposure.see(CHANNEL, shown(voucher)).unwrap();
         assert!(!exposure.pays(&CHANNEL));
         exposure
     }
@@ -241,9 +234,7 @@ mod tests {
 
     fn run(exposure: &Exposure, cost: u64) {
         let started = exposure.reserve(CHANNEL, Nano(cost)).unwrap();
-        started
-            .start(Nano(cost))
-            .charge(|_| (CoreDigest::default(), ()));
+        started.start(Nano(cost)).charge(|_| ());
     }
 
     #[test]
@@ -259,28 +250,12 @@ mod tests {
         assert_eq!(exposure.reserve(CHANNEL, Nano(60)).err(), owes(0));
         let mut first = first.start(Nano(10));
         first.made(Nano(50));
-        assert_eq!(
-            first.charge(|p| (CoreDigest([1; 32]), p.cumulative)),
-            Nano(50)
-        );
+        assert_eq!(first.charge(|voucher| voucher), Nano(0));
         assert_eq!(room(&exposure), 50, "the reservation was given back");
         assert_eq!(exposure.reserve(CHANNEL, Nano(51)).err(), owes(50));
-        exposure.see(CHANNEL, Nano(50)).unwrap();
+        exposure.see(CHANNEL, shown(50)).unwrap();
         assert!(exposure.pays(&CHANNEL));
         assert_eq!(room(&exposure), 100);
-    }
-
-    #[test]
-    fn receipts_form_one_chain() {
-        let exposure = seen(0);
-        let place = |digest| {
-            let reservation = exposure.reserve(CHANNEL, Nano(1)).unwrap();
-            let started = reservation.start(Nano(1));
-            started.charge(|p| (CoreDigest([digest; 32]), (p.sequence, p.previous)))
-        };
-        assert_eq!(place(1), (0, CoreDigest::default()));
-        assert_eq!(place(2), (1, CoreDigest([1; 32])));
-        assert_eq!(place(3), (2, CoreDigest([2; 32])));
     }
 
     #[test]
@@ -306,11 +281,30 @@ mod tests {
         for old in [1_000_000, 61] {
             let exposure = seen(0);
             run(&exposure, 60);
-            exposure.see(CHANNEL, Nano(old)).unwrap();
+            exposure.see(CHANNEL, shown(old)).unwrap();
             assert_eq!(room(&exposure), 40, "{old}");
             // What is promised from there on counts.
-            exposure.see(CHANNEL, Nano(old + 60)).unwrap();
+            exposure.see(CHANNEL, shown(old + 60)).unwrap();
             assert_eq!(room(&exposure), 100, "{old}");
+        }
+    }
+
+    #[test]
+    fn a_voucher_that_pays_the_last_boot_too_pays_this_one() {
+        // The payee holds 10. The payer owes 40 of the last boot, 60 of this one, and pays both at once or one after the other.
+        for vouchers in [&[110][..], &[50, 110], &[70, 110]] {
+            let exposure = Exposure::new(Nano(100));
+            let (highest, told) = (Nano(10), true);
+            exposure.see(CHANNEL, Promised { highest, told }).unwrap();
+            run(&exposure, 60);
+            for voucher in vouchers {
+                exposure.pay(&CHANNEL, Nano(*voucher));
+            }
+            assert_eq!(room(&exposure), 100, "{vouchers:?}");
+            // Nothing is paid in advance, and no voucher pays twice.
+            run(&exposure, 60);
+            assert!(!exposure.pay(&CHANNEL, Nano(110)));
+            assert_eq!(room(&exposure), 40, "{vouchers:?}");
         }
     }
 }

@@ -4,32 +4,28 @@
 //! memory or a decapsulation, the job is recorded as seen before anything else is signed about it, and its cost is reserved before
 //! anything is computed.
 
-use crate::boot::Keys;
-use crate::exposure::{Exposure, Reservation};
+use crate::epochs::{Epoch, Epochs};
+use crate::exposure::{Exposure, Promised, Reservation};
 use crate::jobs::Jobs;
-use crate::models::{Chat, Model, Models};
-use crate::replay::ReplayCache;
-use engine::Embedder;
+use crate::models::{Chat, Encoder, Model, Models};
 use engine::cache::Prefix;
 use engine::sampling::{Automaton, Constraints, Sampling};
 use engine::scheduler::Job;
 use rand_core::CryptoRng;
 use settlement::{Address, Nano, SignedVoucher, limits as bounds};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 use wire::{
     Ask, CancelSecret, ChatRequest, Commitments, Digest, Envelope, EnvelopeDigest, EnvelopeRefused,
-    Keyset, KeysetDigest, ModelOffer, OpenedJob, ReceiptKey, RefusalCode, Request, ResponseSealer,
+    Keyset, ModelOffer, OpenedJob, Pair, ReceiptKey, RefusalCode, Request, ResponseSealer,
     SealError, SignedEnvelope, Subject, UnreadDigest, Usage, open_job,
 };
 
-/// What admission decides by: the keys and models of this boot, jobs seen, and what channels owe.
+/// What admission decides by: the epochs and models of this boot, and what channels owe.
 pub(crate) struct Admission {
-    pub(crate) keyset: Keyset,
-    pub(crate) keyset_digest: KeysetDigest,
-    pub(crate) keys: Keys,
+    pub(crate) epochs: Epochs,
     pub(crate) models: Models,
-    pub(crate) replay: Mutex<ReplayCache>,
     pub(crate) exposure: Exposure,
     pub(crate) jobs: Jobs,
 }
@@ -44,6 +40,7 @@ pub(crate) struct Admitted {
 
 /// What is known of a job before it runs; its receipt repeats it.
 pub(crate) struct Facts {
+    pub(crate) epoch: Arc<Epoch>,
     pub(crate) envelope: Envelope,
     pub(crate) channel: Address,
     pub(crate) envelope_digest: EnvelopeDigest,
@@ -56,6 +53,11 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// Between two records, in milliseconds.
+    pub(crate) fn interval_ms(&self) -> u16 {
+        self.epoch.keyset.padding.interval_ms.max(1)
+    }
+
     /// When the answer must have ended.
     pub(crate) fn deadline(&self, arrived: Instant) -> Instant {
         arrived + Duration::from_millis(self.envelope.deadline_ms.into()).min(JOB_TIME_MAX)
@@ -67,11 +69,8 @@ const JOB_TIME_MAX: Duration = Duration::from_secs(3_600);
 
 /// What is to be computed, in tokens that the model has.
 pub(crate) enum Work {
-    /// Embeddings of these texts.
-    Embeddings {
-        model: Arc<Embedder>,
-        inputs: Vec<Vec<u32>>,
-    },
+    /// Numbers of these texts: vectors, or scores of pairs.
+    Vectors { model: Encoder, inputs: Vec<Pair> },
     /// A completion.
     Chat {
         model: Arc<Chat>,
@@ -82,10 +81,10 @@ pub(crate) enum Work {
 }
 
 impl Work {
-    /// Tokens that are read as soon as it starts. Texts to embed are read one by one.
+    /// Tokens that are read as soon as it starts. Texts to encode are read one by one.
     pub(crate) fn prefill(&self) -> u32 {
         match self {
-            Work::Embeddings { .. } => 0,
+            Work::Vectors { .. } => 0,
             Work::Chat { job, .. } => job.prompt.len() as u32,
         }
     }
@@ -93,7 +92,7 @@ impl Work {
     /// What the sampling is repeatable by.
     pub(crate) fn seed(&self) -> Option<u64> {
         match self {
-            Work::Embeddings { .. } => None,
+            Work::Vectors { .. } => None,
             Work::Chat { seed, .. } => Some(*seed),
         }
     }
@@ -101,7 +100,7 @@ impl Work {
     /// Alternatives that come with log probabilities, if these are asked for.
     pub(crate) fn logprobs(&self) -> Option<u8> {
         match self {
-            Work::Embeddings { .. } => None,
+            Work::Vectors { .. } => None,
             Work::Chat { logprobs, .. } => *logprobs,
         }
     }
@@ -109,25 +108,26 @@ impl Work {
 
 /// A job whose payer is proven and which is recorded as seen: it is admitted now or never.
 pub(crate) struct Screened<'a> {
+    epoch: Arc<Epoch>,
     envelope: SignedEnvelope,
     sealed: &'a [u8],
     channel: Address,
-    voucher: Nano,
+    promised: Promised,
 }
 
 /// A job as the proxy hands it over: bytes of whose origin nothing is known.
 pub(crate) struct Offered<'a> {
     pub(crate) envelope: &'a [u8],
     pub(crate) sealed: &'a [u8],
-    /// The highest voucher that the payee holds of the channel.
+    /// The highest voucher that the payee holds of the channel, empty if it holds none.
     pub(crate) voucher: Option<&'a [u8]>,
 }
 
-/// A refusal and what it refuses.
+/// A refusal, what it refuses, and under whose keys it is signed: those that its client sealed to, while they are alive.
 ///
 /// What its payer did not sign is refused as bytes: else a host could break a signature, or send a part of an envelope, be told in
 /// writing that the true job was not started, and start it afterwards.
-pub(crate) type Refused = (Subject, RefusalCode);
+pub(crate) type Refused = (Subject, RefusalCode, Arc<Epoch>);
 
 impl Admission {
     /// Checks the payer's signature over this envelope and this encapsulated key, and what can never change under these keys: keyset,
@@ -135,9 +135,12 @@ impl Admission {
     /// remembered of what no payer signed.
     pub(crate) fn screen<'a>(&self, offered: &Offered<'a>) -> Result<Screened<'a>, Refused> {
         let subject = Subject::Unread(UnreadDigest::of(offered.envelope));
-        let unread = |code| (subject, code);
-        let envelope =
-            SignedEnvelope::decode(offered.envelope).map_err(|_| unread(RefusalCode::Envelope))?;
+        let newest = || self.epochs.newest();
+        let envelope = SignedEnvelope::decode(offered.envelope)
+            .map_err(|_| (subject, RefusalCode::Envelope, newest()))?;
+        let named = self.epochs.of(&envelope.unverified().keyset);
+        let signer = named.clone().unwrap_or_else(newest);
+        let unread = |code| (subject, code, signer.clone());
         let enc =
             OpenedJob::encapsulated_key(offered.sealed).map_err(|_| unread(RefusalCode::Seal))?;
         let content = envelope.verify(enc).map_err(|refused| {
@@ -149,53 +152,55 @@ impl Admission {
         if content.sealed_bytes as usize != offered.sealed.len() {
             return Err(unread(RefusalCode::Seal));
         }
-        let (channel, voucher) = self
-            .screen_signed(content, enc, offered.voucher)
-            .map_err(|code| (Subject::Envelope(envelope.digest()), code))?;
+        let refuse = |code| (Subject::Envelope(envelope.digest()), code, signer.clone());
+        let epoch = named.ok_or_else(|| refuse(RefusalCode::StaleKeyset))?;
+        let (channel, promised) = self
+            .screen_signed(&epoch, content, enc, offered.voucher)
+            .map_err(refuse)?;
         Ok(Screened {
+            epoch,
             envelope,
             sealed: offered.sealed,
             channel,
-            voucher,
+            promised,
         })
     }
 
     fn screen_signed(
         &self,
+        epoch: &Epoch,
         envelope: &Envelope,
         enc: &[u8],
         payees: Option<&[u8]>,
-    ) -> Result<(Address, Nano), RefusalCode> {
-        self.offer(envelope)?;
-        self.check_terms(envelope)?;
+    ) -> Result<(Address, Promised), RefusalCode> {
+        offer(&epoch.keyset, envelope)?;
+        check_terms(&epoch.keyset, envelope)?;
         let channel = envelope.channel();
         let voucher = |bytes| promised(envelope, channel, bytes);
         let enclosed = envelope.voucher.as_deref().map(voucher);
         let enclosed = enclosed.transpose()?.unwrap_or(Nano::ZERO);
         // What the payee holds tells what was promised before this boot. One that hands over something else harms itself.
-        let held = payees.and_then(|bytes| voucher(bytes).ok());
-        let held = held.unwrap_or(Nano::ZERO);
-        let highest = enclosed.max(held);
+        let payees = payees.and_then(|bytes| match bytes {
+            [] => Some(Nano::ZERO),
+            bytes => voucher(bytes).ok(),
+        });
+        let held = payees.unwrap_or(Nano::ZERO);
+        let (highest, told) = (enclosed.max(held), payees.is_some());
         let settled = self.exposure.pay(&channel, highest);
         let pays = held > Nano::ZERO || self.exposure.pays(&channel);
-        let mut replay = self.replay();
+        let mut replay = epoch.replay();
         if settled {
             replay.ran(&channel);
         }
         replay.admit(enc, envelope.job, &channel, pays)?;
-        Ok((channel, highest))
+        Ok((channel, Promised { highest, told }))
     }
 
     /// Refuses a screened job.
     pub(crate) fn refuse(&self, screened: &Screened<'_>, code: RefusalCode) -> Refused {
-        self.replay().ran_not(screened.channel);
-        (Subject::Envelope(screened.envelope.digest()), code)
-    }
-
-    fn replay(&self) -> MutexGuard<'_, ReplayCache> {
-        self.replay
-            .lock()
-            .expect("no holder of this lock can panic: it only inserts")
+        screened.epoch.replay().ran_not(screened.channel);
+        let subject = Subject::Envelope(screened.envelope.digest());
+        (subject, code, screened.epoch.clone())
     }
 
     /// Admits a screened job or says why not.
@@ -206,7 +211,7 @@ impl Admission {
     ) -> Result<Admitted, Refused> {
         let admitted = self.admit_inner(&screened, rng);
         let admitted = admitted.map_err(|code| self.refuse(&screened, code))?;
-        self.replay().ran(&screened.channel);
+        screened.epoch.replay().ran(&screened.channel);
         Ok(admitted)
     }
 
@@ -216,16 +221,17 @@ impl Admission {
         rng: &mut impl CryptoRng,
     ) -> Result<Admitted, RefusalCode> {
         let Screened {
+            epoch,
             envelope: signed,
             sealed,
             channel,
-            voucher,
+            promised,
         } = screened;
         let (envelope, channel) = (signed.unverified(), *channel);
-        let offer = self.offer(envelope)?;
+        let offer = offer(&epoch.keyset, envelope)?;
         // 1. The seal.
         let opened =
-            open_job(&self.keys.sealing, sealed, signed.digest(), rng).map_err(|refused| {
+            open_job(&epoch.keys.sealing, sealed, signed.digest(), rng).map_err(|refused| {
                 match refused {
                     SealError::EnvelopeDigest { .. } => RefusalCode::EnvelopeDigest,
                     SealError::Message(_) => RefusalCode::Request,
@@ -246,15 +252,16 @@ impl Admission {
         let (work, usage_max) = work(model, offer, request.ask, rng)?;
         let most = offer
             .prices
-            .cost(&usage_max, self.keyset.price_step)
+            .cost(&usage_max, epoch.keyset.price_step)
             .ok_or(RefusalCode::CostMax)?;
         if most > envelope.cost_max {
             return Err(RefusalCode::CostMax);
         }
         // 3. The money.
-        self.exposure.see(channel, *voucher)?;
+        self.exposure.see(channel, *promised)?;
         let reservation = self.exposure.reserve(channel, most)?;
         let facts = Facts {
+            epoch: epoch.clone(),
             envelope_digest: signed.digest(),
             parent,
             offer: offer.clone(),
@@ -272,39 +279,33 @@ impl Admission {
             work,
         })
     }
+}
 
-    fn offer(&self, envelope: &Envelope) -> Result<&ModelOffer, RefusalCode> {
-        if envelope.keyset != self.keyset_digest {
-            return Err(RefusalCode::StaleKeyset);
-        }
-        let offer = self
-            .keyset
-            .model(&envelope.model)
-            .ok_or(RefusalCode::Model)?;
-        let same = offer.root == envelope.model_root && offer.endpoint == envelope.endpoint;
-        if same {
-            Ok(offer)
-        } else {
-            Err(RefusalCode::Model)
-        }
+/// The model that an envelope names, as this keyset offers it.
+fn offer<'a>(keyset: &'a Keyset, envelope: &Envelope) -> Result<&'a ModelOffer, RefusalCode> {
+    let offer = keyset.model(&envelope.model).ok_or(RefusalCode::Model)?;
+    let same = offer.root == envelope.model_root && offer.endpoint == envelope.endpoint;
+    match same {
+        true => Ok(offer),
+        false => Err(RefusalCode::Model),
     }
+}
 
-    /// The channel must pay this keyset's payee, and leave time to claim. Its address and the payer's key are functions of these terms.
-    fn check_terms(&self, envelope: &Envelope) -> Result<(), RefusalCode> {
-        let (terms, keyset) = (&envelope.terms, &self.keyset);
-        if terms.chain != keyset.chain {
-            return Err(RefusalCode::Chain);
-        }
-        if (terms.payee, terms.payee_key) != (keyset.payee, keyset.payee_key) {
-            return Err(RefusalCode::Payee);
-        }
-        // Without a clock that it may trust, a guest leaves the rest of the rule to its payee's proxy.
-        terms.check().map_err(|_| RefusalCode::CloseDelay {
-            got_s: terms.close_delay_s,
-            min_s: bounds::CLOSE_DELAY_S_MIN,
-            max_s: bounds::CLOSE_DELAY_S_MAX,
-        })
+/// The channel must pay this keyset's payee, and leave time to claim. Its address and the payer's key are functions of these terms.
+fn check_terms(keyset: &Keyset, envelope: &Envelope) -> Result<(), RefusalCode> {
+    let terms = &envelope.terms;
+    if terms.chain != keyset.chain {
+        return Err(RefusalCode::Chain);
     }
+    if (terms.payee, terms.payee_key) != (keyset.payee, keyset.payee_key) {
+        return Err(RefusalCode::Payee);
+    }
+    // Without a clock that it may trust, a guest leaves the rest of the rule to its payee's proxy.
+    terms.check().map_err(|_| RefusalCode::CloseDelay {
+        got_s: terms.close_delay_s,
+        min_s: bounds::CLOSE_DELAY_S_MIN,
+        max_s: bounds::CLOSE_DELAY_S_MAX,
+    })
 }
 
 /// What a voucher promises. It must be the payer's, for this chain and channel.
@@ -326,23 +327,38 @@ fn work(
     rng: &mut impl CryptoRng,
 ) -> Result<(Work, Usage), RefusalCode> {
     match (model, ask) {
-        (Model::Embedder(model), Ask::Embeddings(inputs)) => {
-            let context = offer.context_tokens as usize;
-            let fits = |input: &Vec<u32>| input.len() <= context && model.check(input).is_ok();
-            if !inputs.iter().all(fits) {
-                return Err(RefusalCode::Request);
-            }
-            let prompt = inputs.iter().map(Vec::len).sum::<usize>();
-            let most = Usage {
-                prompt: u32::try_from(prompt).map_err(|_| RefusalCode::Request)?,
-                cached: 0,
-                completion: 0,
+        (Model::Encoder(model @ Encoder::Embedder(_)), Ask::Embeddings(inputs)) => {
+            let whole = |tokens: Vec<u32>| Pair {
+                first: tokens.len() as u32,
+                tokens,
             };
-            Ok((Work::Embeddings { model, inputs }, most))
+            encoder_work(model, offer, inputs.into_iter().map(whole).collect())
+        }
+        (Model::Encoder(model @ Encoder::Scorer(_)), Ask::Rerank(pairs)) => {
+            encoder_work(model, offer, pairs)
         }
         (Model::Chat(model), Ask::Chat(request)) => chat_work(model, offer, request, rng),
         _ => Err(RefusalCode::Model),
     }
+}
+
+fn encoder_work(
+    model: Encoder,
+    offer: &ModelOffer,
+    inputs: Vec<Pair>,
+) -> Result<(Work, Usage), RefusalCode> {
+    let context = offer.context_tokens as usize;
+    let fits = |text: &Pair| text.tokens.len() <= context && model.takes(text);
+    if !inputs.iter().all(fits) {
+        return Err(RefusalCode::Request);
+    }
+    let prompt = inputs.iter().map(|text| text.tokens.len()).sum::<usize>();
+    let most = Usage {
+        prompt: u32::try_from(prompt).map_err(|_| RefusalCode::Request)?,
+        cached: 0,
+        completion: 0,
+    };
+    Ok((Work::Vectors { model, inputs }, most))
 }
 
 fn chat_work(

@@ -22,6 +22,7 @@ mod arguments;
 mod bill;
 mod boot;
 mod chunked_writer;
+mod epochs;
 mod exposure;
 mod job;
 mod jobs;

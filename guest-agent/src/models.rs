@@ -2,17 +2,21 @@
 //! under its measured root hash; shared by all jobs.
 
 use crate::volume;
-use engine::scheduler::{Driver, Limits, Tokens};
+use engine::encoder::Text;
+use engine::scheduler::{Driver, Tokens};
 use engine::{
-    BLOCK_TOKENS, Embedder, Forward, Kernels, Kind, Memory, Packing, Room, Served, kernels_of,
-    served, weights,
+    BLOCK_TOKENS, Embedder, EngineError, Forward, Kernels, Kind, Memory, Packing, Room, Scorer,
+    Served, kernels_of, served, weights,
 };
+use model::root::template_digest;
 use model::{File, ModelFiles, ModelRoot};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
-use wire::{ChatRequest, Digest, MeasuredConfig, MeasuredEndpoint, MeasuredModel, MeasuredWeights};
+use wire::{
+    ChatRequest, Digest, MeasuredConfig, MeasuredEndpoint, MeasuredModel, MeasuredWeights, Pair,
+};
 
 /// Models by id, ready to answer.
 pub(crate) struct Models(BTreeMap<String, Ready>);
@@ -26,7 +30,7 @@ struct Ready {
 pub(crate) struct Loaded(BTreeMap<String, (Built, Facts)>);
 
 enum Built {
-    Embedder(Arc<Embedder>),
+    Encoder(Encoder),
     Chat(Served),
 }
 
@@ -46,13 +50,22 @@ pub(crate) struct Facts {
 /// A model ready to answer.
 #[derive(Clone)]
 pub(crate) enum Model {
-    /// Answers embeddings.
-    Embedder(Arc<Embedder>),
+    /// Reads whole texts.
+    Encoder(Encoder),
     /// Answers chat.
     Chat(Arc<Chat>),
 }
 
-/// A chat model and the thread that runs its jobs.
+/// A model that makes numbers of a text, or of a pair of them.
+#[derive(Clone)]
+pub(crate) enum Encoder {
+    /// Answers embeddings.
+    Embedder(Arc<Embedder>),
+    /// Answers rerank: one number, the score.
+    Scorer(Arc<Scorer>),
+}
+
+/// A chat model and what runs its jobs.
 pub(crate) struct Chat {
     pub(crate) driver: Driver,
     pub(crate) tokens: Tokens,
@@ -107,25 +120,24 @@ impl Loaded {
         self
     }
 
-    /// Puts something between each scheduler and what computes.
-    pub(crate) fn wrap(&mut self, mut wrap: impl FnMut(Box<dyn Forward>) -> Box<dyn Forward>) {
-        let served = std::mem::take(&mut self.0).into_iter();
-        let wrapped = served.map(|(id, (built, facts))| match built {
-            Built::Chat(served) => {
-                let forward = wrap(served.forward);
-                (id, (Built::Chat(Served { forward, ..served }), facts))
-            }
-            embedder => (id, (embedder, facts)),
-        });
-        self.0 = wrapped.collect();
-    }
-
-    /// Starts the thread of each chat model.
-    pub(crate) fn start(self) -> std::io::Result<Models> {
+    /// Starts each chat model with what drives it.
+    pub(crate) fn start(
+        self,
+        mut drive: impl FnMut(Box<dyn Forward>, Tokens) -> std::io::Result<Driver>,
+    ) -> std::io::Result<Models> {
         let start = |(id, (built, facts)): (String, (Built, Facts))| {
             let model = match built {
-                Built::Embedder(model) => Model::Embedder(model),
-                Built::Chat(served) => Model::Chat(Arc::new(Chat::start(served)?)),
+                Built::Encoder(model) => Model::Encoder(model),
+                Built::Chat(served) => {
+                    let context = served.forward.shape().context;
+                    let tokens = served.tokens.clone();
+                    let driver = drive(served.forward, served.tokens)?;
+                    Model::Chat(Arc::new(Chat {
+                        driver,
+                        tokens,
+                        context,
+                    }))
+                }
             };
             Ok((id, Ready { model, facts }))
         };
@@ -150,17 +162,31 @@ impl Models {
     }
 }
 
-impl Chat {
-    fn start(served: Served) -> std::io::Result<Self> {
-        let context = served.forward.shape().context;
-        let driver = Driver::start(served.forward, served.tokens.clone(), Limits::default())?;
-        Ok(Chat {
-            driver,
-            tokens: served.tokens,
-            context,
-        })
+impl Encoder {
+    /// Whether the model takes a text.
+    pub(crate) fn takes(&self, text: &Pair) -> bool {
+        match self {
+            Encoder::Embedder(model) => model.check(&text.tokens).is_ok(),
+            Encoder::Scorer(model) => model.check(&text.tokens).is_ok(),
+        }
     }
 
+    /// Its numbers.
+    pub(crate) fn numbers(&self, text: &Pair) -> Result<Vec<f32>, EngineError> {
+        match self {
+            Encoder::Embedder(model) => model.embed(&text.tokens),
+            Encoder::Scorer(model) => {
+                let score = model.score(Text {
+                    tokens: &text.tokens,
+                    first: text.first as usize,
+                });
+                score.map(|score| vec![score])
+            }
+        }
+    }
+}
+
+impl Chat {
     /// Completion tokens that fit behind a prompt, none if it has too many itself.
     pub(crate) fn room(&self, prompt: &[u32]) -> usize {
         self.context.saturating_sub(prompt.len())
@@ -184,8 +210,8 @@ fn load(
 ) -> Result<(String, (Built, Facts)), ModelError> {
     let files = weights::read(directory).map_err(because(model))?;
     let loaded = match model.endpoint {
-        MeasuredEndpoint::Embeddings => embedder(model, &files, means),
         MeasuredEndpoint::Chat => chat(model, &files, means),
+        MeasuredEndpoint::Embeddings | MeasuredEndpoint::Rerank => encoder(model, &files, means),
     };
     let loaded = loaded.map_err(because(model))?;
     if let Some(root) = root {
@@ -195,15 +221,21 @@ fn load(
     Ok((model.id.clone(), loaded))
 }
 
-fn embedder(
+fn encoder(
     model: &MeasuredModel,
     files: &ModelFiles,
     Means { kernels, memory }: &Means,
 ) -> Result<(Built, Facts), Box<dyn Error>> {
     let kind = model.weights.map_or(Kind::F32, kind);
-    let embedder = Embedder::load_on(files, kernels.clone(), Packing::All(kind), memory)?;
+    let (packing, on) = (Packing::All(kind), kernels.clone());
+    let encoder = match model.endpoint {
+        MeasuredEndpoint::Rerank => {
+            Encoder::Scorer(Arc::new(Scorer::load_on(files, on, packing, memory)?))
+        }
+        _ => Encoder::Embedder(Arc::new(Embedder::load_on(files, on, packing, memory)?)),
+    };
     let facts = Facts::of(files, served::name(kind), kernels);
-    Ok((Built::Embedder(Arc::new(embedder)), facts))
+    Ok((Built::Encoder(encoder), facts))
 }
 
 fn chat(
@@ -237,7 +269,7 @@ impl Facts {
         Facts {
             config: digest(File::Config).unwrap_or_default(),
             tokenizer: digest(File::Tokenizer).unwrap_or_default(),
-            template: digest(File::TokenizerConfig),
+            template: template_digest(|file| files.digest(file)).map(Digest),
             determinism: served::determinism(kernels.path(), quantisation),
             quantisation: quantisation.into(),
         }

@@ -1,4 +1,4 @@
-//! The replay cache: which jobs were seen under the keys of this boot. It never evicts; when it is full the keys are
+//! The replay cache: which jobs were seen under the keys of one epoch. It never evicts; when it is full the keys are
 //! worn and every further job is refused (SECURITY.md 14).
 //!
 //! What fills it belongs to everyone, so nobody gets all of it for nothing: a channel whose jobs are refused after they were
@@ -60,6 +60,11 @@ impl ReplayCache {
         self.encapsulated.insert(encapsulated);
         self.jobs.insert(job);
         Ok(())
+    }
+
+    /// Jobs that were recorded.
+    pub(crate) fn seen(&self) -> u64 {
+        self.jobs.len() as u64
     }
 
     /// A recorded job of this channel did not run.

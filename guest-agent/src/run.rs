@@ -7,18 +7,18 @@
 use crate::bill::{Bill, Ended};
 use crate::job::Admission;
 use crate::jobs::Open;
+use crate::models::Encoder;
 use crate::out::Out;
 use crate::turn::{Computing, Running, Started, Turn};
-use engine::Embedder;
 use engine::sampling::Logprobs;
 use engine::scheduler::Event;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::AsyncWrite;
-use tokio::time::{Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use wire::{
-    AnswerWriter, Finish, Frame, FrameKind, JobFailure, Receipt, ReceiptKey, RecordBytes,
+    AnswerWriter, Finish, Frame, FrameKind, JobFailure, Pair, Receipt, ReceiptKey, RecordBytes,
     ResponseSealer, Scored, Timings,
 };
 
@@ -119,7 +119,7 @@ impl Started {
             computing,
         } = self;
         let pace = Pace {
-            interval: Duration::from_millis(admission.keyset.padding.interval_ms.max(1).into()),
+            interval: Duration::from_millis(facts.interval_ms().into()),
             deadline: facts.deadline(arrived),
             started: Instant::now(),
             open,
@@ -132,15 +132,15 @@ impl Started {
                 None => AnswerWriter::new(facts.envelope.endpoint, facts.envelope_digest),
             },
             logprobs: logprobs.is_some(),
-            bill: Bill::start(admission, &facts, reservation, prefill),
+            bill: Bill::start(&facts, reservation, prefill),
             first_token: None,
         };
         let computed = match computing {
-            Computing::Embeddings {
+            Computing::Vectors {
                 model,
                 inputs,
                 turn,
-            } => embeddings(&mut answer, turn, model, inputs, &pace).await,
+            } => vectors(&mut answer, turn, model, inputs, &pace).await,
             Computing::Chat(running) => chat(&mut answer, running, &pace).await,
         };
         let (finish, broken) = match computed {
@@ -167,7 +167,7 @@ impl Started {
             bill,
             ..
         } = answer;
-        let receipt = bill.sign(admission, &facts, ended);
+        let receipt = bill.sign(&facts, ended);
         let last = last_frames(&receipt, facts.receipt_key);
         // Kept before it is written: from here on the client can have it, whatever becomes of the stream.
         admission.jobs.keep(facts.envelope_digest, &last);
@@ -203,7 +203,7 @@ struct Pace<'a> {
 
 impl Pace<'_> {
     fn ticks(&self) -> Interval {
-        let mut ticks = interval_at(tokio::time::Instant::now() + self.interval, self.interval);
+        let mut ticks = interval_at(Instant::now() + self.interval, self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks
     }
@@ -234,11 +234,11 @@ impl Drop for Ending {
     }
 }
 
-async fn embeddings<W: AsyncWrite + Unpin>(
+async fn vectors<W: AsyncWrite + Unpin>(
     answer: &mut Answer<'_, W>,
     turn: Turn,
-    model: Arc<Embedder>,
-    inputs: Vec<Vec<u32>>,
+    model: Encoder,
+    inputs: Vec<Pair>,
     pace: &Pace<'_>,
 ) -> Result<Finish, RunError> {
     let all = inputs.len();
@@ -252,8 +252,9 @@ async fn embeddings<W: AsyncWrite + Unpin>(
             if told.over.load(Ordering::Relaxed) {
                 break;
             }
-            numbers.extend(model.embed(input).map_err(|_| RunError::Engine)?);
-            told.tokens.fetch_add(input.len() as u32, Ordering::Relaxed);
+            numbers.extend(model.numbers(input).map_err(|_| RunError::Engine)?);
+            told.tokens
+                .fetch_add(input.tokens.len() as u32, Ordering::Relaxed);
             made += 1;
         }
         Ok::<_, RunError>((numbers, made))
@@ -265,6 +266,7 @@ async fn embeddings<W: AsyncWrite + Unpin>(
         answer.bill.used(progress.tokens.load(Ordering::Relaxed), 0);
         answer.write(|writer| vec![writer.empty()]).await?;
         tokio::select! {
+            biased;
             computed = &mut computing => break computed,
             _ = ticks.tick() => {}
         }
@@ -298,6 +300,7 @@ async fn chat<W: AsyncWrite + Unpin>(
     // What is generated beyond the end is not delivered, so it is neither counted nor charged.
     let finish = loop {
         tokio::select! {
+            biased;
             _ = ticks.tick() => {}
             () = pace.open.cancelled() => {
                 // The computation ends with its step, the answer with its interval.

@@ -2,24 +2,26 @@
 
 use crate::boot::Attested;
 use crate::chunked_writer::ChunkedWriter;
+use crate::epochs::{Epoch, Epochs};
 use crate::exposure::Exposure;
 use crate::job::{Admission, Offered, Refused};
 use crate::jobs::Jobs;
-use crate::log;
+use crate::log::{self, Stages};
 use crate::out::Out;
 use crate::platform::Platform;
-use crate::replay::ReplayCache;
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
-use registers::{GpuBinding, ReportData};
+use registers::{GpuBinding, Registers, ReportData};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use wire::limits::{FRAME_BYTES_MAX, SEALED_REQUEST_BYTES_MAX};
 use wire::{
-    Cancel, EnvelopeDigest, Event, Evidence, Frame, FrameDecoder, FrameError, FrameKind, Malformed,
-    RefusalCode, SignedRefusal, Subject,
+    Cancel, EnvelopeDigest, EpochStatus, Event, Evidence, Frame, FrameDecoder, FrameError,
+    FrameKind, Load, Malformed, RefusalCode, SignedRefusal, Status, Subject,
 };
 
 /// How long a request may take to arrive.
@@ -36,6 +38,23 @@ pub struct Serving<P> {
     events: Arc<Vec<Event>>,
     running: Arc<Semaphore>,
     slots: Arc<Semaphore>,
+    about: Arc<About>,
+    _turning: Arc<Turning>,
+}
+
+/// What does not change while it serves.
+struct About {
+    stages: Stages,
+    registers: Registers,
+}
+
+/// Ends epochs on time, whether or not somebody asks for something. Ends with the last [`Serving`].
+struct Turning(JoinHandle<()>);
+
+impl Drop for Turning {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl<P> Clone for Serving<P> {
@@ -46,6 +65,8 @@ impl<P> Clone for Serving<P> {
             events: self.events.clone(),
             running: self.running.clone(),
             slots: self.slots.clone(),
+            about: self.about.clone(),
+            _turning: self._turning.clone(),
         }
     }
 }
@@ -85,27 +106,36 @@ enum Request {
     },
     Cancel(Cancel),
     Receipt(EnvelopeDigest),
+    Status,
 }
 
 impl<P: Platform> Serving<P> {
-    pub(crate) fn new(attested: Attested<P>) -> Self {
-        let keyset_digest = attested.keyset.digest();
-        let admission = Admission {
-            replay: Mutex::new(ReplayCache::new(attested.keyset.jobs_max)),
-            exposure: Exposure::new(attested.keyset.exposure_max),
+    pub(crate) fn new(mut attested: Attested<P>) -> Self {
+        let admission = Arc::new(Admission {
+            exposure: Exposure::new(attested.epoch.keyset.exposure_max),
             jobs: Jobs::default(),
-            keyset: attested.keyset,
-            keyset_digest,
-            keys: attested.keys,
+            epochs: Epochs::new(attested.epoch),
             models: attested.models,
-        };
+        });
+        attested.stages.pass("serving");
         Serving {
-            admission: Arc::new(admission),
+            _turning: Arc::new(turning(&admission)),
+            admission,
+            about: Arc::new(About {
+                stages: attested.stages,
+                registers: attested.registers,
+            }),
             platform: Arc::new(Mutex::new(attested.platform)),
             events: Arc::new(attested.events),
             running: Arc::new(Semaphore::new(EMBEDDINGS_RUNNING)),
             slots: Arc::new(Semaphore::new(JOBS_OPEN)),
         }
+    }
+
+    /// Slots that are taken: of jobs that compute or wait, and of embeddings that compute. None is once nothing is under way.
+    pub fn in_use(&self) -> usize {
+        let jobs = JOBS_OPEN - self.slots.available_permits();
+        jobs + (EMBEDDINGS_RUNNING - self.running.available_permits())
     }
 
     /// Answers the one request of a stream.
@@ -139,6 +169,10 @@ impl<P: Platform> Serving<P> {
                 let kept = self.admission.jobs.kept(&envelope);
                 out.send(&kept.unwrap_or_else(end)).await?;
             }
+            Request::Status => {
+                out.send(&Frame::data(&self.status().encode())).await?;
+                out.send(&end()).await?;
+            }
         }
         out.close().await?;
         Ok(())
@@ -149,8 +183,9 @@ impl<P: Platform> Serving<P> {
         nonce: [u8; 32],
         out: &mut Out<W>,
     ) -> Result<(), ExchangeError> {
-        let report_data =
-            ReportData::bind(&self.admission.keyset_digest.0, &nonce, GpuBinding::None);
+        self.admission.epochs.turn(now(), &mut UnwrapErr(SysRng));
+        let epoch = self.admission.epochs.newest();
+        let report_data = ReportData::bind(&epoch.digest.0, &nonce, GpuBinding::None);
         let platform = self.platform.clone();
         // Quoting is slow on real machines and blocks.
         let quote = tokio::task::spawn_blocking(move || {
@@ -165,13 +200,44 @@ impl<P: Platform> Serving<P> {
             .map_err(ExchangeError::Quote)?;
         let evidence = Evidence {
             version: 1,
-            keyset: self.admission.keyset.encode(),
+            keyset: epoch.keyset.encode(),
             quote,
             events: self.events.to_vec(),
         };
         out.send(&Frame::data(&evidence.encode())).await?;
         out.send(&end()).await?;
         Ok(())
+    }
+
+    fn status(&self) -> Status {
+        let About { stages, registers } = &*self.about;
+        let [r0, r1, r2, r3] = registers.rtmr;
+        let epochs = self.admission.epochs.all();
+        let epoch = |epoch: &Arc<Epoch>| EpochStatus {
+            epoch: epoch.keyset.epoch,
+            keyset: epoch.digest,
+            age_s: epoch.age(now()).as_secs(),
+            jobs: epoch.replay().seen(),
+            jobs_max: epoch.keyset.jobs_max,
+        };
+        Status {
+            version: 1,
+            agent: concat!("guest-agent/", env!("CARGO_PKG_VERSION")).into(),
+            profile: { epochs.first() }
+                .map(|epoch| epoch.keyset.profile.clone())
+                .unwrap_or_default(),
+            stages: stages.passed(),
+            up_ms: stages.up_ms(),
+            registers: [registers.mrtd, r0, r1, r2, r3].map(|r| r.0).concat(),
+            events: self.events.to_vec(),
+            epochs: epochs.iter().map(epoch).collect(),
+            load: Load {
+                jobs: (JOBS_OPEN - self.slots.available_permits()) as u32,
+                jobs_max: JOBS_OPEN as u32,
+            },
+            gpus: Vec::new(),
+            log: log::newest(),
+        }
     }
 
     async fn job<W: AsyncWrite + Unpin>(
@@ -195,28 +261,47 @@ impl<P: Platform> Serving<P> {
         let facts = &admitted.facts;
         let open = { &self.admission.jobs }.open(facts.envelope_digest, facts.cancel.clone());
         let subject = Subject::Envelope(facts.envelope_digest);
+        let epoch = facts.epoch.clone();
         let starting = admitted.start(slot, &self.running, &open, arrived);
         match starting.await {
             Ok(started) => {
                 let run = started.run(&self.admission, &open, out, arrived);
                 run.await.map_err(|e| ExchangeError::Job(e.to_string()))
             }
-            Err(code) => self.refuse((subject, code), out).await,
+            Err(code) => self.refuse((subject, code, epoch), out).await,
         }
     }
 
     async fn refuse<W: AsyncWrite + Unpin>(
         &self,
-        (subject, code): Refused,
+        (subject, code, epoch): Refused,
         out: &mut Out<W>,
     ) -> Result<(), ExchangeError> {
         log::line(format_args!("refused a job: {code:?}"));
-        let refusal = SignedRefusal::sign(subject, code, &self.admission.keys.receipt);
+        let refusal = SignedRefusal::sign(subject, code, &epoch.keys.receipt);
         out.send(&Frame::encode(FrameKind::Refused, &refusal.encode()))
             .await?;
         out.send(&end()).await?;
         Ok(())
     }
+}
+
+/// Looks after the epochs for as long as somebody serves with them.
+fn turning(admission: &Arc<Admission>) -> Turning {
+    let period = admission.epochs.period();
+    let admission = Arc::downgrade(admission);
+    Turning(tokio::spawn(async move {
+        while let Some(admission) = admission.upgrade() {
+            admission.epochs.turn(now(), &mut UnwrapErr(SysRng));
+            drop(admission);
+            tokio::time::sleep(period).await;
+        }
+    }))
+}
+
+/// By the clock that keys end by.
+fn now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
 }
 
 fn end() -> Vec<u8> {
@@ -279,6 +364,7 @@ fn short_request(kind: FrameKind, payload: Vec<u8>) -> Result<Request, ExchangeE
             let nonce = nonce.map_err(|_| ExchangeError::Nonce(length))?;
             Ok(Request::Attest { nonce })
         }
+        FrameKind::OpenStatus if payload.is_empty() => Ok(Request::Status),
         FrameKind::OpenCancel => Ok(Request::Cancel(Cancel::decode(&payload)?)),
         FrameKind::OpenReceipt => {
             let envelope = payload.try_into();

@@ -1,4 +1,4 @@
-//! An admitted job waits for its turn: a chat job for its model's scheduler to start it, embeddings for one of a few turns.
+//! An admitted job waits for its turn: a chat job for its model's scheduler to start it, texts to encode for one of a few turns.
 //!
 //! Who waits has not started: it is refused without a charge if it is cancelled, if its time is over or if the scheduler does not take
 //! it. What the scheduler has started is paid for, so its word counts and not what is found out here.
@@ -6,16 +6,15 @@
 use crate::exposure::Reservation;
 use crate::job::{Admitted, Facts, Work};
 use crate::jobs::Open;
-use crate::models::Chat;
-use engine::Embedder;
+use crate::models::{Chat, Encoder};
 use engine::scheduler::{Event, Job, Refused, Submitted};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wire::{RefusalCode, ResponseSealer};
+use tokio::time::Instant;
+use wire::{Pair, RefusalCode, ResponseSealer};
 
 /// A job that computes.
 pub(crate) struct Started {
@@ -32,9 +31,9 @@ pub(crate) struct Started {
 /// What computes it.
 pub(crate) enum Computing {
     /// A thread of its own.
-    Embeddings {
-        model: Arc<Embedder>,
-        inputs: Vec<Vec<u32>>,
+    Vectors {
+        model: Encoder,
+        inputs: Vec<Pair>,
         turn: Turn,
     },
     /// The scheduler.
@@ -70,17 +69,18 @@ impl Admitted {
             Work::Chat { model, job, .. } => {
                 Computing::Chat(Running::start(&model, *job, slot, open, deadline).await?)
             }
-            Work::Embeddings { model, inputs } => {
+            Work::Vectors { model, inputs } => {
                 let running = tokio::select! {
+                    biased;
                     running = turns.clone().acquire_owned() => running.map_err(|_| RefusalCode::Busy)?,
-                    () = tokio::time::sleep_until(deadline.into()) => return Err(RefusalCode::Busy),
+                    () = tokio::time::sleep_until(deadline) => return Err(RefusalCode::Busy),
                     () = open.cancelled() => return Err(RefusalCode::Cancelled),
                 };
                 let turn = Turn {
                     _running: running,
                     _slot: slot,
                 };
-                Computing::Embeddings {
+                Computing::Vectors {
                     model,
                     inputs,
                     turn,
@@ -117,7 +117,9 @@ impl Running {
                 Err(_) => ControlFlow::Break(()),
             }
         });
-        let submitted = model.driver.submit(job, Some(deadline), listener);
+        let submitted = model
+            .driver
+            .submit(job, Some(deadline.into_std()), listener);
         let mut running = Running {
             events,
             submitted: submitted.map_err(code)?,
@@ -126,6 +128,7 @@ impl Running {
         let mut cancelled = false;
         loop {
             tokio::select! {
+                biased;
                 event = running.events.recv() => return match event {
                     Some(Event::Started { .. }) => Ok(running),
                     Some(Event::Refused(refused)) => Err(code(refused)),

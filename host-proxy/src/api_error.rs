@@ -1,7 +1,9 @@
 //! The error object that a client gets instead of an answer. It is unsigned: the client shows it and believes nothing of it.
 
+use crate::limits::BUSY_S;
 use axum::Json;
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
@@ -22,7 +24,13 @@ pub(crate) struct ApiError {
     /// For people. It tells nothing about other clients or this host.
     pub(crate) message: String,
     pub(crate) executed: Executed,
+    /// After how many seconds the same request may be answered.
+    pub(crate) retry_after_s: Option<u32>,
 }
+
+/// The code of an error, beside its response: for those that count.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ErrorCode(pub(crate) &'static str);
 
 impl ApiError {
     /// Refused before the guest saw anything.
@@ -36,6 +44,14 @@ impl ApiError {
             code,
             message: message.into(),
             executed: Executed::No,
+            retry_after_s: None,
+        }
+    }
+
+    pub(crate) fn retry_after(self, seconds: u32) -> Self {
+        ApiError {
+            retry_after_s: Some(seconds),
+            ..self
         }
     }
 
@@ -54,7 +70,13 @@ impl ApiError {
 
     pub(crate) fn busy() -> Self {
         let words = "this provider is at its limit of concurrent requests";
-        Self::refuse(StatusCode::SERVICE_UNAVAILABLE, "busy", words)
+        Self::refuse(StatusCode::SERVICE_UNAVAILABLE, "busy", words).retry_after(BUSY_S)
+    }
+
+    /// This program ends. Whoever restarts it, or another one, takes the job.
+    pub(crate) fn draining() -> Self {
+        let words = "this provider is being restarted and takes no new jobs";
+        Self::refuse(StatusCode::SERVICE_UNAVAILABLE, "draining", words).retry_after(BUSY_S)
     }
 
     /// The proxy failed; the operator reads why in the log.
@@ -77,6 +99,11 @@ impl IntoResponse for ApiError {
             Executed::Maybe => "maybe",
         };
         let error = json!({ "code": code, "message": self.message, "executed": executed });
-        (self.status, Json(json!({ "error": error }))).into_response()
+        let mut response = (self.status, Json(json!({ "error": error }))).into_response();
+        response.extensions_mut().insert(ErrorCode(code));
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }

@@ -39,6 +39,13 @@ impl<K: Hash + Eq + Copy> AtOnce<K> {
     }
 }
 
+impl<K> AtOnce<K> {
+    /// By how many keys something runs.
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
 impl<K: Hash + Eq> Drop for Running<K> {
     fn drop(&mut self) {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);

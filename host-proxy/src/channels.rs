@@ -64,6 +64,10 @@ pub enum ChannelRefused {
     Absent(Address),
     #[error("the contract at {0} is not a payment channel: its terms do not hash to its address")]
     Unproven(Address),
+    #[error(
+        "channel {0} is of version 1 of the contract, which this provider takes no more: close it and open another"
+    )]
+    Version1(Address),
     #[error("the channel pays another payee")]
     Payee,
     #[error("the channel is on chain {got}, this provider settles on {own}")]
@@ -196,6 +200,9 @@ impl Channels {
             let first = self.store.on_disk(move |s| s.first_key(&channel)).await?;
             match first {
                 Some(first) if state.terms(first).address() == channel => {}
+                _ if state.terms(first.unwrap_or(key)).address_v1() == channel => {
+                    return Err(ChannelRefused::Version1(channel));
+                }
                 _ => return Err(ChannelRefused::Unproven(channel)),
             }
         }
@@ -248,6 +255,7 @@ impl ChannelRefused {
         Some(match self {
             ChannelRefused::Absent(channel) => ChannelRefused::Absent(*channel),
             ChannelRefused::Unproven(channel) => ChannelRefused::Unproven(*channel),
+            ChannelRefused::Version1(channel) => ChannelRefused::Version1(*channel),
             ChannelRefused::Payee => ChannelRefused::Payee,
             ChannelRefused::Chain { got, own } => {
                 let (got, own) = (*got, *own);
@@ -263,9 +271,9 @@ impl ChannelRefused {
 impl From<ChannelRefused> for ApiError {
     fn from(refused: ChannelRefused) -> Self {
         let (status, code) = match &refused {
-            ChannelRefused::Absent(_) | ChannelRefused::Unproven(_) => {
-                (StatusCode::NOT_FOUND, "channel")
-            }
+            ChannelRefused::Absent(_)
+            | ChannelRefused::Unproven(_)
+            | ChannelRefused::Version1(_) => (StatusCode::NOT_FOUND, "channel"),
             ChannelRefused::Payee => (StatusCode::FORBIDDEN, "payee"),
             ChannelRefused::Chain { .. } => (StatusCode::BAD_REQUEST, "chain"),
             ChannelRefused::Node(error) => {

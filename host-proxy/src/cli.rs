@@ -1,6 +1,7 @@
 //! The command line: data on stdout, messages on stderr. Exit code 0 for success, 1 for failure, 2 for wrong arguments.
 
 mod collateral;
+mod guest;
 mod machines;
 mod payee;
 mod payouts;
@@ -12,8 +13,10 @@ use crate::launch::{EXEC_TIED, exec_tied};
 use crate::limits::BLOCKED;
 use crate::proxy::Proxy;
 use crate::settle::SettleError;
+use crate::tls::Tls;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use collateral::CollateralCommand;
+use guest::GuestCommand;
 use machines::{CheckArguments, LaunchArguments};
 use payee::{BackupArguments, DelegateArguments, KeygenArguments};
 use payouts::{EarningsArguments, PayoutsCommand};
@@ -37,6 +40,7 @@ Examples:
   host-proxy launch --image image --tools tools.json --config guest.json --run run
   host-proxy keygen --out keys                    the provider's keys and wallet
   host-proxy address --config host-proxy.yaml     the payee, for the guest's configuration
+  host-proxy guest status --config host-proxy.yaml    stages, registers, keysets and load of the guest
   host-proxy collateral fetch --config collateral.yaml --quote quote.bin --out collateral.json
   host-proxy serve --config host-proxy.yaml       relay jobs until SIGTERM
   host-proxy channels --config host-proxy.yaml    what is owed, promised and paid
@@ -58,7 +62,10 @@ struct Cli {
 enum Command {
     /// Relay jobs to the guest until SIGTERM or SIGINT.
     #[command(
-        after_help = "With --json the first line on stdout is {\"ready\":true,\"listen\":\"127.0.0.1:PORT\"}."
+        after_help = "With --json the first line on stdout is {\"ready\":true,\"listen\":\"127.0.0.1:PORT\"}, with \"monitor\" if it is configured.\n\
+                      The first SIGTERM or SIGINT stops intake and lets running jobs end, the second stops at once.\n\
+                      SIGHUP reads the certificate again.\n\
+                      Exit code: 0 stopped by request, 1 stopped at once or failed, 2 wrong arguments."
     )]
     Serve(Common),
     /// Show, claim and withdraw what was earned.
@@ -89,6 +96,9 @@ enum Command {
                       Exit code: 0 stopped by request, 1 the guest stopped itself or something failed, 2 wrong arguments."
     )]
     Launch(LaunchArguments),
+    /// Ask a running guest how it is, without a shell and without content.
+    #[command(subcommand)]
+    Guest(GuestCommand),
     /// Fetch or serve collateral: what Intel and NVIDIA sign about platforms. Clients verify it.
     #[command(subcommand)]
     Collateral(CollateralCommand),
@@ -192,7 +202,7 @@ fn wants_json() -> bool {
 
 async fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
-        Command::Serve(common) => serve(&common).await?,
+        Command::Serve(common) => return serve(&common).await,
         Command::Payouts(command) => return payouts::run(command).await,
         Command::Earnings(arguments) => return payouts::earnings(&arguments),
         Command::Keygen(arguments) => payee::keygen(&arguments)?,
@@ -200,6 +210,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Address(common) => payee::address(&common)?,
         Command::Backup(arguments) => payee::backup(&arguments)?,
         Command::Channels(common) => channels(&common).await?,
+        Command::Guest(command) => guest::run(command).await?,
         Command::Launch(arguments) => machines::start(arguments, stop_signal()?).await?,
         Command::Collateral(command) => {
             if !collateral::run(command, stop_signal()?).await? {
@@ -227,29 +238,67 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
 
 /// SIGTERM or SIGINT. Watched from the call on, so that none is missed.
 fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, Error> {
+    stop_signals(1)
+}
+
+/// So many of them.
+fn stop_signals(count: u32) -> Result<impl Future<Output = ()> + Send + 'static, Error> {
     let watch = |kind| signal(kind).context(Fault::Host, || "watching for signals");
     let mut terminate = watch(SignalKind::terminate())?;
     let mut interrupt = watch(SignalKind::interrupt())?;
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        for _ in 0..count {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
         }
     })
 }
 
-async fn serve(common: &Common) -> Result<(), Error> {
-    let stop = stop_signal()?;
-    let (listen, served) = crate::http::serve(Config::read(&common.config)?, stop).await?;
-    announce(common.json, listen, "jobs");
-    served.await.context(Fault::Host, || "serving")
+async fn serve(common: &Common) -> Result<ExitCode, Error> {
+    let (stop, at_once) = (stop_signal()?, stop_signals(2)?);
+    let serving = crate::http::serve(Config::read(&common.config)?, stop).await?;
+    if let Some(tls) = serving.tls {
+        tokio::spawn(reload_on_hangup(tls)?);
+    }
+    announce(common.json, serving.listen, serving.monitor, "jobs");
+    tokio::select! {
+        served = serving.served => served.context(Fault::Host, || "serving").map(|()| ExitCode::SUCCESS),
+        () = at_once => {
+            eprintln!("host-proxy: stopped at once; jobs that ran are cut, and their receipts stay with the guest");
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }
 
-fn announce(json: bool, listen: SocketAddr, what: &str) {
+/// Reads the certificate again on SIGHUP, and says so.
+fn reload_on_hangup(tls: Tls) -> Result<impl Future<Output = ()> + Send + 'static, Error> {
+    let hangup = signal(SignalKind::hangup());
+    let mut hangup = hangup.context(Fault::Host, || "watching for signals")?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            match tls.reload() {
+                Ok(()) => eprintln!("host-proxy: the certificate was read again"),
+                Err(error) => eprintln!("host-proxy: the old certificate stays: {error}"),
+            }
+        }
+    })
+}
+
+fn announce(json: bool, listen: SocketAddr, monitor: Option<SocketAddr>, what: &str) {
+    let monitor = monitor.map(|address| address.to_string());
     if json {
-        println!("{}", json!({ "ready": true, "listen": listen.to_string() }));
-    } else {
-        println!("host-proxy serves {what} on {listen}; stop it with SIGTERM.");
+        let mut ready = json!({ "ready": true, "listen": listen.to_string() });
+        if let Some(monitor) = monitor {
+            ready["monitor"] = monitor.into();
+        }
+        println!("{ready}");
+        return;
+    }
+    println!("host-proxy serves {what} on {listen}; stop it with SIGTERM.");
+    if let Some(monitor) = monitor {
+        println!("Status page: http://{monitor}/status, metrics: http://{monitor}/metrics");
     }
 }
 

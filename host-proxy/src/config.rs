@@ -2,12 +2,13 @@
 //! money; no client and no guest trusts any of it. Unknown keys are errors.
 
 mod collateral;
+mod service;
 
 use crate::credit::Credit;
 use crate::error::{Context, Error, Fault, read_file};
 use crate::guest::GuestAddress;
 use crate::keys::SecretSource;
-use crate::limits::{CALLS_PER_S_MAX, CONFIG_BYTES_MAX, SWEEP_S_MAX, TWO_NODES_ABOVE};
+use crate::limits::{CALLS_PER_S_MAX, CONFIG_BYTES_MAX, GUESTS_MAX, SWEEP_S_MAX, TWO_NODES_ABOVE};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use settlement::{ChainId, Nano};
@@ -15,14 +16,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use collateral::{BaseUrl, CollateralConfig, OcspSource, RimSource, TdxSource};
+pub use service::{Rate, ServiceConfig, TlsFiles};
 
 /// `host-proxy.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Where clients connect. Port 0 lets the system choose.
     pub listen: SocketAddr,
-    /// Where the guest listens.
-    pub guest: GuestAddress,
+    /// Where the guests listen, one at least.
+    pub guests: Vec<GuestAddress>,
     /// The node that is asked about channels and that takes payouts.
     pub toncenter: NodeUrl,
     /// The most calls a second that `toncenter` allows; absent: as many as there are.
@@ -51,6 +53,8 @@ pub struct Config {
     pub credit: Credit,
     /// When to settle automatically; absent means only what would soon be void.
     pub settle: Option<SettleRule>,
+    /// How it serves.
+    pub service: ServiceConfig,
 }
 
 /// A node of somebody else, asked where one node's word could cost too much.
@@ -112,7 +116,14 @@ impl Config {
         Self::finish(parse(text)?, directory)
     }
 
-    fn finish(file: File, directory: &Path) -> Result<Self, Error> {
+    fn finish(mut file: File, directory: &Path) -> Result<Self, Error> {
+        let service = service::Sections {
+            monitor: file.monitor,
+            tls: file.tls.take(),
+            otlp: file.otlp.take(),
+            limits: file.limits.take(),
+            log_period_s: file.log_period_s,
+        };
         if file
             .settle
             .as_ref()
@@ -125,12 +136,7 @@ impl Config {
         let keys = Keys::finish(&file, directory)?;
         let credit = Credit::new(file.exposure_start_nano, file.exposure_max_nano);
         let credit = credit.map_err(|why| refused(why.to_string()))?;
-        let configuration = Fault::Configuration;
-        let guest = file.guest.parse();
-        let guest = match guest.context(configuration, || format!("guest `{}`", file.guest))? {
-            GuestAddress::Unix(path) => GuestAddress::Unix(directory.join(path)),
-            vsock => vsock,
-        };
+        let guests = guests(&file, directory)?;
         let collateral = match (file.collateral, file.collateral_sources) {
             (Some(path), None) => BundleCollateral::File(directory.join(path)),
             (None, Some(path)) => BundleCollateral::Sources(directory.join(path)),
@@ -164,7 +170,7 @@ impl Config {
         }
         Ok(Config {
             listen: file.listen,
-            guest,
+            guests,
             toncenter,
             calls_per_s,
             second,
@@ -182,8 +188,38 @@ impl Config {
                 threshold: rule.threshold_nano,
                 interval_s: rule.interval_s,
             }),
+            service: service.finish(directory)?,
         })
     }
+}
+
+/// The addresses of `guest` or of `guests`.
+fn guests(file: &File, directory: &Path) -> Result<Vec<GuestAddress>, Error> {
+    let texts = match (&file.guest, &file.guests) {
+        (Some(one), None) => std::slice::from_ref(one),
+        (None, Some(several)) if (1..=GUESTS_MAX).contains(&several.len()) => several,
+        (None, Some(several)) => {
+            let got = several.len();
+            return Err(refused(format!(
+                "guests has {got} addresses; 1 to {GUESTS_MAX} are allowed"
+            )));
+        }
+        _ => return Err(refused("set exactly one of `guest` and `guests`")),
+    };
+    let mut guests = Vec::new();
+    for text in texts {
+        let guest: Result<GuestAddress, _> = text.parse();
+        let guest = guest.context(Fault::Configuration, || format!("guest `{text}`"))?;
+        let guest = match guest {
+            GuestAddress::Unix(path) => GuestAddress::Unix(directory.join(path)),
+            vsock => vsock,
+        };
+        if guests.contains(&guest) {
+            return Err(refused(format!("guest `{text}` is named twice")));
+        }
+        guests.push(guest);
+    }
+    Ok(guests)
 }
 
 /// The three keys of a configuration.
@@ -324,7 +360,8 @@ impl NodeUrl {
 #[serde(deny_unknown_fields)]
 struct File {
     listen: SocketAddr,
-    guest: String,
+    guest: Option<String>,
+    guests: Option<Vec<String>>,
     chain: ChainSection,
     payee_key: Option<String>,
     wallet_key: Option<String>,
@@ -340,6 +377,11 @@ struct File {
     exposure_start_nano: Option<Nano>,
     exposure_max_nano: Nano,
     settle: Option<SettleSection>,
+    monitor: Option<SocketAddr>,
+    tls: Option<service::TlsSection>,
+    otlp: Option<BaseUrl>,
+    limits: Option<service::LimitsSection>,
+    log_period_s: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -489,6 +531,12 @@ mod tests {
     fn values_outside_their_range_are_refused() {
         for (from, to) in [
             ("guest: unix:", "guest: tcp:"),
+            ("guest: unix:guest.sock", "guests: []"),
+            ("guest: unix:guest.sock", "guests: [\"unix:a\", \"unix:a\"]"),
+            (
+                "guest: unix:guest.sock",
+                "guest: unix:a\nguests: [\"unix:b\"]",
+            ),
             ("http://127.0.0.1:8081", "toncenter.com"),
             ("http://127.0.0.1:8081", "ftp://toncenter.com"),
             ("http://127.0.0.1:8081", "https://user@toncenter.com"),

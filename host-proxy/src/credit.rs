@@ -57,10 +57,10 @@ mod tests {
         let credit = Credit::new(None, Nano(100_000_000)).expect("a rule");
         assert!(credit.start < CHANNEL_COST, "leaving at once is a loss");
         let check = |paid: u64, lent: u64| assert_eq!(credit.of(Nano(paid)), Nano(lent), "{paid}");
-        check(0, 40_000_000);
-        check(9, 40_000_000);
-        check(100_000_000, 50_000_000);
-        check(600_000_000, 100_000_000);
+        check(0, 25_000_000);
+        check(9, 25_000_000);
+        check(100_000_000, 35_000_000);
+        check(750_000_000, 100_000_000);
         check(u64::MAX, 100_000_000);
     }
 

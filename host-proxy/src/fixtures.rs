@@ -2,7 +2,7 @@
 //! nothing else. The verification under test is never faked.
 
 use crate::clock::now_unix_s;
-use crate::config::{BundleCollateral, Config, NodeUrl};
+use crate::config::{BundleCollateral, Config, NodeUrl, ServiceConfig};
 use crate::credit::Credit;
 use crate::guest::GuestAddress;
 use crate::keys::SecretSource;
@@ -163,6 +163,7 @@ pub(crate) fn keyset(payee: &Payee) -> Keyset {
             template: None,
             context_tokens: 256,
             quantisation: "f32".to_owned(),
+            determinism: "machine".into(),
             prices,
         }],
         price_step: Nano(1),
@@ -200,10 +201,19 @@ pub(crate) fn sealed() -> Vec<u8> {
 }
 
 pub(crate) fn envelope(cost_max: u64, voucher: Option<&SignedVoucher>) -> SignedEnvelope {
+    envelope_for(&keyset(&payee()), cost_max, voucher)
+}
+
+/// The same, sealed to another keyset.
+pub(crate) fn envelope_for(
+    keyset: &Keyset,
+    cost_max: u64,
+    voucher: Option<&SignedVoucher>,
+) -> SignedEnvelope {
     let envelope = Envelope {
         version: 1,
         job: [1; 16],
-        keyset: keyset(&payee()).digest(),
+        keyset: keyset.digest(),
         model: "small".to_owned(),
         model_root: Digest([1; 32]),
         endpoint: Endpoint::Embeddings,
@@ -278,7 +288,7 @@ pub(crate) fn open_channel(ledger: &Ledger) -> Address {
 pub(crate) fn config(directory: &Path, toncenter: NodeUrl) -> Config {
     let config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
-        guest: GuestAddress::Unix(directory.join("guest.sock")),
+        guests: vec![GuestAddress::Unix(directory.join("guest.sock"))],
         toncenter,
         calls_per_s: None,
         second: None,
@@ -293,6 +303,7 @@ pub(crate) fn config(directory: &Path, toncenter: NodeUrl) -> Config {
         state: directory.join("state.sqlite"),
         credit: Credit::new(Some(Nano(1_000)), Nano(1_000)).expect("within bounds"),
         settle: None,
+        service: ServiceConfig::default(),
     };
     let write = |name: &str, text: String| {
         std::fs::write(directory.join(name), text).expect("written");
@@ -329,7 +340,20 @@ where
     F: Fn(Vec<Frame>, UnixStream) -> Answer + Send + 'static,
     Answer: Future<Output = ()> + Send + 'static,
 {
-    let GuestAddress::Unix(path) = &config.guest else {
+    guest_at(
+        &config.guests[0],
+        evidence_with(&keyset(&payee()), quote),
+        answer,
+    );
+}
+
+/// The same at another address, with other evidence.
+pub(crate) fn guest_at<F, Answer>(address: &GuestAddress, evidence: Vec<u8>, answer: F)
+where
+    F: Fn(Vec<Frame>, UnixStream) -> Answer + Send + 'static,
+    Answer: Future<Output = ()> + Send + 'static,
+{
+    let GuestAddress::Unix(path) = address else {
         panic!("tests use Unix sockets");
     };
     let listener = UnixListener::bind(path).expect("a socket");
@@ -337,8 +361,7 @@ where
         while let Ok((mut stream, _)) = listener.accept().await {
             let frames = read_frames(&mut stream).await;
             if frames.first().map(|f| f.kind) == Some(FrameKind::OpenAttest) {
-                let shown = evidence_with(&keyset(&payee()), quote.clone());
-                let reply = [Frame::data(&shown), Frame::encode(FrameKind::End, b"")].concat();
+                let reply = [Frame::data(&evidence), Frame::encode(FrameKind::End, b"")].concat();
                 // The test may have ended.
                 let _ = stream.write_all(&reply).await;
                 continue;

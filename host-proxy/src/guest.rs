@@ -13,7 +13,10 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use std::sync::Arc;
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf,
+};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use wire::{Frame, FrameDecoder, FrameError};
@@ -37,6 +40,26 @@ pub enum GuestAddress {
         /// The guest's port.
         port: u32,
     },
+    /// No address: a test that plays the guest's socket opens streams itself.
+    Dialled(Dial),
+}
+
+/// Opens a connection without a socket: for a test that plays the network.
+#[derive(Clone)]
+pub struct Dial(pub Arc<dyn Fn() -> io::Result<DuplexStream> + Send + Sync>);
+
+impl PartialEq for Dial {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Dial {}
+
+impl fmt::Debug for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dial")
+    }
 }
 
 /// Not an address of a guest.
@@ -103,6 +126,7 @@ impl fmt::Display for GuestAddress {
             GuestAddress::Unix(path) => write!(f, "unix:{}", path.display()),
             GuestAddress::Vsock { cid, port } => write!(f, "vsock:{cid}:{port}"),
             GuestAddress::Hybrid { path, port } => write!(f, "hybrid:{}:{port}", path.display()),
+            GuestAddress::Dialled(_) => f.write_str("dialled"),
         }
     }
 }
@@ -118,6 +142,7 @@ impl GuestAddress {
                     Box::new(tokio_vsock::VsockStream::connect(address).await?)
                 }
                 GuestAddress::Hybrid { path, port } => Box::new(connect_hybrid(path, *port).await?),
+                GuestAddress::Dialled(Dial(dial)) => Box::new(dial()?),
             })
         };
         let stream = timeout(GUEST_CONNECT, connecting)
@@ -161,6 +186,7 @@ impl GuestStream {
             Err(_elapsed) => Err(GuestError::Timeout),
         };
         tokio::select! {
+            biased;
             written = &mut writing => {
                 if let Err(error) = written {
                     tracing::debug!(%error, "the guest stopped reading");
@@ -216,15 +242,14 @@ async fn next_frame(
     read: &mut ReadHalf<Box<dyn Duplex>>,
     decoder: &mut FrameDecoder,
 ) -> Result<Frame, GuestError> {
-    let mut chunk = [0; 4096];
     loop {
         if let Some(frame) = decoder.next_frame()? {
             tracing::trace!(kind = ?frame.kind, bytes = frame.payload.len(), "frame from the guest");
             return Ok(frame);
         }
-        match read.read(&mut chunk).await.map_err(GuestError::Truncated)? {
-            0 => return Err(GuestError::Truncated(io::ErrorKind::UnexpectedEof.into())),
-            got => decoder.push(&chunk[..got]),
+        let read = read.read_buf(decoder.space()).await;
+        if read.map_err(GuestError::Truncated)? == 0 {
+            return Err(GuestError::Truncated(io::ErrorKind::UnexpectedEof.into()));
         }
     }
 }

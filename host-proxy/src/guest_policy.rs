@@ -141,7 +141,7 @@ mod tests {
         std::fs::write(&collateral, module.collateral_json()).expect("written");
         config.collateral = BundleCollateral::File(collateral);
         let served = crate::http::serve(config.clone(), std::future::pending()).await;
-        let (listen, _served) = served.expect("serves");
+        let listen = served.expect("serves").listen;
         fixtures::guest(&config, async |_, _| ());
         let path = format!("/v1/attestation?nonce={}", "ab".repeat(32));
         let (status, body, _) = http(listen, "GET", &path, b"").await;
@@ -155,7 +155,7 @@ mod tests {
             config.guest_files = files;
             let proxy = crate::proxy::Proxy::open(&config).expect("opens");
             proxy.search(named).await;
-            assert_eq!(proxy.receipt_key(named).is_some(), known);
+            assert_eq!(proxy.guests.of(named).is_some(), known);
         }
     }
 }

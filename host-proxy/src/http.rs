@@ -1,17 +1,20 @@
 //! The proxy's HTTP routes, and its tasks beside them.
 
-use crate::api_error::ApiError;
+use crate::api_error::{ApiError, ErrorCode};
 use crate::auto_settle::settle_automatically;
-use crate::config::{Config, SettleRule};
+use crate::config::Config;
 use crate::error::Error;
+use crate::limits::{CLOSE, DRAIN_POLL, DRAIN_VOUCHERS};
 use crate::proxy::Proxy;
 use crate::server::Peer;
 use crate::store::Store;
-use crate::{receipts, relay, server, startup};
+use crate::tls::Tls;
+use crate::{log, monitor, receipts, relay, server, startup};
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
@@ -21,49 +24,116 @@ use settlement::Address;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use wire::EnvelopeDigest;
+use wire::{EnvelopeDigest, LogLeaf};
 
-/// Opens the state, binds the address, and serves until `shutdown` is done.
-///
-/// The handle ends after the last connection, or after [`DRAIN`](crate::limits::DRAIN).
+/// A proxy that serves.
+pub(crate) struct Serving {
+    pub(crate) listen: SocketAddr,
+    /// Where metrics and the status page are, if the configuration asks for them.
+    pub(crate) monitor: Option<SocketAddr>,
+    /// The certificate, to be read again.
+    pub(crate) tls: Option<Tls>,
+    /// Ends when everything has ended.
+    pub(crate) served: JoinHandle<()>,
+}
+
+/// Opens the state, binds the addresses, and serves until `shutdown` is done and what ran then has ended, or had its time.
 pub(crate) async fn serve(
     config: Config,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<(SocketAddr, JoinHandle<()>), Error> {
+) -> Result<Serving, Error> {
     let proxy = Arc::new(Proxy::open(&config)?);
     if proxy.guest_policy.is_none() {
         tracing::warn!(
             "no guest_manifest in the configuration: whatever answers as the guest is endorsed"
         );
     }
-    let (listener, address) = server::bind(config.listen).await?;
-    let served = tokio::spawn(run(proxy, listener, config.settle, shutdown));
-    Ok((address, served))
+    let tls = config.service.tls.as_ref().map(Tls::open).transpose()?;
+    let (listener, listen) = server::bind(config.listen).await?;
+    let monitor = match config.service.monitor {
+        Some(address) => Some(server::bind(address).await?),
+        None => None,
+    };
+    let (monitor, monitor_address) = monitor.unzip();
+    let served = tokio::spawn(run(
+        proxy,
+        config,
+        (listener, tls.clone()),
+        monitor,
+        shutdown,
+    ));
+    Ok(Serving {
+        listen,
+        monitor: monitor_address,
+        tls,
+        served,
+    })
 }
 
 async fn run(
     proxy: Arc<Proxy>,
-    listener: TcpListener,
-    settle: Option<SettleRule>,
+    config: Config,
+    (listener, tls): (TcpListener, Option<Tls>),
+    monitor: Option<TcpListener>,
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let looking = tokio::spawn({
         let proxy = proxy.clone();
         async move { startup::look(&proxy).await }
     });
-    let settling = tokio::spawn(settle_automatically(proxy.clone(), settle));
+    let logging = tokio::spawn(log::keep(proxy.clone(), proxy.log_period_s));
+    let settling = tokio::spawn(settle_automatically(proxy.clone(), config.settle));
     let refreshing = proxy.collateral.cache().cloned();
     let refreshing = refreshing.map(|cache| tokio::spawn(cache.keep_fresh()));
-    server::serve(listener, router(proxy), shutdown).await;
-    for task in [settling, looking].into_iter().chain(refreshing) {
+    let watching = monitor.map(|listener| {
+        let (routes, service) = (monitor::router(proxy.clone()), Default::default());
+        let forever = std::future::pending();
+        tokio::spawn(server::serve(listener, routes, service, forever))
+    });
+    let exporting = proxy
+        .exporter()
+        .map(|exporter| tokio::spawn(exporter.run()));
+    let service = server::Service {
+        connections: config.service.connections,
+        tls,
+        close: CLOSE,
+    };
+    let drained = async {
+        shutdown.await;
+        drain(&proxy, config.service.drain).await;
+    };
+    server::serve(listener, router(proxy.clone()), service, drained).await;
+    let tasks = [settling, looking, logging].into_iter();
+    for task in tasks.chain(refreshing).chain(watching).chain(exporting) {
         // At any point: a payout is on the disk before it is sent, a cache holds whole files.
         task.abort();
     }
 }
 
-fn router(proxy: Arc<Proxy>) -> Router {
+/// Takes no more jobs, and lets those that run end and their vouchers come, for `most` at the longest.
+///
+/// What is cut then loses nothing that is owed: the guest keeps the receipt, and the next charge on the channel contains this one.
+async fn drain(proxy: &Proxy, most: Duration) {
+    proxy.drain();
+    let jobs = async {
+        let running = || proxy.guests.running() + proxy.guests.waiting();
+        if running() == 0 {
+            return;
+        }
+        while running() > 0 {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+        tokio::time::sleep(DRAIN_VOUCHERS).await;
+    };
+    if tokio::time::timeout(most, jobs).await.is_err() {
+        tracing::warn!(jobs = proxy.guests.running(), "jobs did not end in time");
+    }
+}
+
+pub(crate) fn router(proxy: Arc<Proxy>) -> Router {
     let collateral = proxy.collateral.cache().cloned();
     let collateral = collateral.map(crate::collateral::router);
     let router = Router::new()
@@ -73,8 +143,22 @@ fn router(proxy: Arc<Proxy>) -> Router {
         .route("/v1/channels/{address}", get(channel))
         .route("/v1/cancel", post(cancel))
         .route("/v1/receipts/{envelope}", get(receipt))
-        .with_state(proxy);
-    router.merge(collateral.unwrap_or_default())
+        .route("/v1/log/{leaf}", get(logged))
+        .with_state(proxy.clone());
+    let router = router.merge(collateral.unwrap_or_default());
+    router.layer(axum::middleware::from_fn_with_state(proxy, count))
+}
+
+/// Counts a request by its route, its status, and the code of its error.
+async fn count(State(proxy): State<Arc<Proxy>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    let response = next.run(request).await;
+    let code = response.extensions().get::<ErrorCode>();
+    let code = code.map_or("", |ErrorCode(code)| code);
+    proxy
+        .metrics
+        .request(&path, response.status().as_u16(), code);
+    response
 }
 
 #[derive(Deserialize)]
@@ -144,6 +228,17 @@ async fn receipt(
     let frames = receipts::fetch(&proxy, EnvelopeDigest(digest), authorization(&headers)?).await?;
     let kind = [(CONTENT_TYPE, "application/vnd.chrysalis.frames")];
     Ok((kind, frames).into_response())
+}
+
+async fn logged(
+    State(proxy): State<Arc<Proxy>>,
+    Path(leaf): Path<String>,
+) -> Result<Response, ApiError> {
+    let mut hash = [0; 32];
+    hex::decode_to_slice(&leaf, &mut hash)
+        .map_err(|_| ApiError::bad_request("leaf", "an entry's hash is 64 hex digits"))?;
+    let receipt = log::receipt(&proxy, LogLeaf(hash), proxy.log_period_s).await?;
+    Ok(([(CONTENT_TYPE, "application/cose")], receipt.encode()).into_response())
 }
 
 async fn cancel(State(proxy): State<Arc<Proxy>>, body: Body) -> Result<Json<Value>, ApiError> {

@@ -31,36 +31,46 @@ mod evidence;
 mod fixtures;
 mod guest;
 mod guest_policy;
+mod guest_status;
+mod guests;
 mod http;
 mod keys;
 #[cfg(test)]
 mod kill;
 mod launch;
 pub mod limits;
+mod log;
+mod metrics;
+mod monitor;
 mod node;
 mod payee;
 mod proxy;
+mod rate;
 mod receipts;
 mod relay;
 mod server;
+mod service;
 mod settle;
 mod signer;
 mod startup;
 mod store;
+mod telemetry;
+mod tls;
 mod tools;
 mod voucher;
 
-// Beside the program, for the fuzz targets and the tests of collateral:
+// Beside the program, for the fuzz targets, the tests of collateral and the hostile host:
 pub use collateral::{
     Clock, CollateralCache, CollateralKey, Document, KeyError, OcspRequest, RimId, SourceError,
     SourceFailure, Unavailable, rim_document,
 };
 pub use config::{
-    BaseUrl, BundleCollateral, CollateralConfig, Config, GuestFiles, NodeUrl, OcspSource,
-    RimSource, SecondNode, SettleRule, TdxSource,
+    BaseUrl, BundleCollateral, CollateralConfig, Config, GuestFiles, NodeUrl, OcspSource, Rate,
+    RimSource, SecondNode, ServiceConfig, SettleRule, TdxSource, TlsFiles,
 };
 pub use credit::{Credit, CreditRefused};
 pub use error::Error;
-pub use guest::{GuestAddress, GuestAddressError};
+pub use guest::{Dial, GuestAddress, GuestAddressError};
 pub use keys::SecretSource;
+pub use service::{InUse, Service};
 pub use tools::Tools;

@@ -9,10 +9,61 @@ pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 pub const PASSPHRASE_BYTES_MAX: u64 = 1024;
 /// A key file: 64 hex digits, or a sealed key's 188 characters, and a line end, with room for stray white space.
 pub const KEY_FILE_BYTES_MAX: u64 = 256;
-/// Open HTTP connections. One more waits in the listen queue until another ends.
-pub const CONNECTIONS_MAX: usize = 256;
-/// Concurrent jobs at the guest. Each may have one sealed request in memory, together about 68 MiB.
-pub const JOBS_MAX: usize = 32;
+/// Guests behind one proxy.
+pub const GUESTS_MAX: usize = 64;
+/// Open HTTP connections, unless the configuration says otherwise. One more waits in the listen queue until another ends.
+pub const CONNECTIONS: usize = 256;
+/// The most it may say: a connection costs some 40 KiB and a file descriptor.
+pub const CONNECTIONS_MAX: usize = 16 * 1024;
+/// Concurrent jobs at one guest, unless the configuration says otherwise. Each may have one sealed request in memory, together
+/// about 68 MiB.
+pub const JOBS_PER_GUEST: usize = 32;
+/// The most it may say.
+pub const JOBS_PER_GUEST_MAX: usize = 8 * 1024;
+/// Jobs that wait for a place at a guest, each with its request in memory, unless the configuration says otherwise.
+pub const JOBS_WAITING: usize = 32;
+/// The most it may say.
+pub const JOBS_WAITING_MAX: usize = 1024;
+/// How long a job waits for a place, and no longer than its first token may take.
+pub const JOB_WAIT: Duration = Duration::from_secs(5);
+/// The most jobs a minute, and at once, that the configuration may allow one payer.
+pub const RATE_JOBS_MAX: u32 = 1_000_000;
+/// Payers whose rate is remembered; whoever is idle is forgotten first.
+pub const RATES_MAX: usize = 4096;
+/// What a client is told to wait that came when everything was taken.
+pub const BUSY_S: u32 = 1;
+/// How long a guest that could not be reached is asked last.
+pub const GUEST_SHUNNED: Duration = Duration::from_secs(5);
+/// A guest that nobody attested for so long is attested by this proxy, so that the status page says how it is.
+pub const GUEST_LOOK: Duration = Duration::from_secs(60);
+/// Of a guest whose answer was cut, how often its receipt is asked for,
+pub const RECEIPT_ATTEMPTS: u32 = 9;
+/// and how long before the first time; before each further one twice as long, 26 s in all.
+pub const RECEIPT_PAUSE: Duration = Duration::from_millis(50);
+/// Or when it has so many entries: its path is computed from all of them, a tenth of a second's work.
+pub const LOG_TREE_ENTRIES_MAX: i64 = 1 << 20;
+/// How long the entries of a closed tree can be asked for; roots stay.
+pub const LOG_ENTRIES_KEPT_S: u64 = 30 * 24 * 3600;
+/// Pause between two looks for a tree whose time is over.
+pub const LOG_POLL: Duration = Duration::from_secs(2);
+/// Channels with unpaid vouchers that the status page names; the sum is of all.
+pub const STATUS_PAYOUTS_SHOWN: usize = 50;
+/// A file of certificates, or of a key, in PEM.
+pub const CERTIFICATE_BYTES_MAX: u64 = 64 * 1024;
+/// Spans that wait for the collector, each of about a kilobyte,
+pub const SPANS_WAITING: usize = 2048;
+/// those that are sent together,
+pub const SPANS_PER_BATCH_MAX: usize = 512;
+/// how long it may take,
+pub const OTLP_CALL: Duration = Duration::from_secs(10);
+/// and the pause between two batches.
+pub const OTLP_PAUSE: Duration = Duration::from_secs(2);
+/// A tree of the log of receipts is closed after so many seconds, unless the configuration says otherwise.
+pub const LOG_PERIOD_S: u64 = 3600;
+/// The shortest period: a minute, for tests and for demonstrations.
+pub const LOG_PERIOD_S_MIN: u64 = 60;
+/// The longest: a day.
+pub const LOG_PERIOD_S_MAX: u64 = 24 * 3600;
 /// Of these and of those that are still being read, how many one channel may have.
 pub const JOBS_PER_CHANNEL_MAX: usize = 16;
 /// Of the jobs, how many may name a keyset that the guest was not seen to have: it only refuses them, with its signature.
@@ -41,6 +92,8 @@ pub const UPLOAD: Duration = Duration::from_secs(30);
 pub const GUEST_CONNECT: Duration = Duration::from_secs(5);
 /// The line by which vhost-device-vsock reports that a guest has accepted: `OK` and a 32-bit number.
 pub const HYBRID_REPLY_BYTES_MAX: usize = 32;
+/// How long a guest may take to say how it is.
+pub const GUEST_STATUS: Duration = Duration::from_secs(5);
 /// How long a guest may take to show evidence; a quote takes about a second.
 pub const ATTESTATION: Duration = Duration::from_secs(30);
 /// Added to the deadlines in an envelope, since the guest enforces them itself and signs its answer.
@@ -49,15 +102,18 @@ pub const GUEST_GRACE: Duration = Duration::from_secs(2);
 pub const CUT_PAUSE: Duration = Duration::from_millis(50);
 /// The longest a job may use a stream, whatever its envelope allows.
 pub const JOB_MAX: Duration = Duration::from_secs(600);
-/// Frames that wait for a slow client: at most this many of 16 KiB each, together 32 MiB for all jobs.
-pub const FRAMES_WAITING: usize = 64;
-/// How long all waiting for a slow client may take in one job. After that it counts as gone, and only its receipt is kept.
-pub const CLIENT_WAIT: Duration = Duration::from_secs(30);
+/// Frames that wait for a slow client: at most this many of 16 KiB each, 128 KiB for a job. Then the guest waits, too.
+pub const FRAMES_WAITING: usize = 8;
+/// How many seconds all waiting for a slow client may take in one job, unless the configuration says otherwise. Then the job is ended.
+/// A guest that waits for this proxy for 10 s at a stretch ends it by itself.
+pub const CLIENT_WAIT_S: u64 = 30;
+/// The most it may say: a waiting job holds a place at its guest.
+pub const CLIENT_WAIT_S_MAX: u64 = 600;
 /// Sealed receipts kept for one channel,
 pub const RECEIPTS_PER_CHANNEL_MAX: u32 = 256;
 /// and for all together, some 80 MiB at most.
 pub const RECEIPTS_MAX: u32 = 16 * 1024;
-/// Charges kept of one receipt key beside each channel's highest. An honest guest's come within JOBS_MAX of their order.
+/// Charges kept of one receipt key beside each channel's highest. An honest guest's come within its running jobs of their order.
 pub const CHARGES_KEPT: i64 = 4096;
 /// Charges are pruned once in so many.
 pub const CHARGES_PRUNED_EVERY: i64 = 256;
@@ -89,18 +145,24 @@ pub const UNKNOWN_LOOKUPS_MAX: usize = 16;
 pub const UNKNOWN_LOOKUPS: Duration = Duration::from_secs(10);
 /// Channels remembered in memory; the oldest answer is forgotten first.
 pub const CHANNELS_MAX: usize = 4096;
-/// Keysets remembered: one guest has one at a time.
-pub const KEYSETS_MAX: usize = 8;
+/// Keysets remembered of one guest, here and in the state file: it has up to four alive, and receipts of earlier ones can still be
+/// fetched from it. Two days of two an hour.
+pub const KEYSETS_MAX: usize = 96;
 /// The guest is asked about unknown keysets at most this often.
 pub const KEYSET_SEARCH: Duration = Duration::from_secs(1);
-/// A claim's cost, the first one's with its wallet, rounded up (measured: 0.0117 TON). Less is claimed by command only.
-pub const CLAIM_COST: Nano = Nano(12_000_000);
-/// What makes a claim worth its cost: five times as much. Less waits until it would soon be void.
-pub const CLAIM_WORTH: Nano = Nano(5 * CLAIM_COST.0);
-/// What opening, using and closing a channel costs its payer (measured).
-pub const CHANNEL_COST: Nano = Nano(43_500_000);
+/// What a claim by the wallet costs, the first one's with the wallet itself, rounded up (measured). Less is claimed by command only.
+pub const CLAIM_COST: Nano = Nano(13_000_000);
+/// What a claim without the wallet costs, rounded up (measured).
+pub const EXTERNAL_CLAIM_COST: Nano = Nano(4_500_000);
+/// What makes a claim worth its cost: the least that the contract takes without a wallet, more than five times what that costs. Less
+/// waits until it would soon be void.
+pub const CLAIM_WORTH: Nano = settlement::limits::EXTERNAL_GROWTH_MIN;
+/// How long claims without the wallet are repeated before the wallet makes them.
+pub const EXTERNAL_PATIENCE: Duration = Duration::from_secs(120);
+/// What a channel costs its payer at least, who leaves a deposit of next to nothing and takes the rest back in the end (measured).
+pub const CHANNEL_COST: Nano = Nano(27_000_000);
 /// What a channel is lent that has paid nothing, where the configuration does not say: less than it cost its payer.
-pub const CREDIT_START: Nano = Nano(40_000_000);
+pub const CREDIT_START: Nano = Nano(25_000_000);
 /// The part of what a channel has promised by which its credit grows: one in so many.
 pub const CREDIT_GROWTH: u64 = 10;
 /// A channel whose claims end sooner than this is claimed whatever it has reached.
@@ -137,8 +199,16 @@ pub const NODE_REFUSED_PAUSE: Duration = Duration::from_millis(250);
 pub const DELEGATION_ENDS_SOON_S: u64 = 30 * 24 * 3600;
 /// The most calls a second that the configuration may allow.
 pub const CALLS_PER_S_MAX: u32 = 1_000;
-/// How long running jobs may take to end after a request to stop.
-pub const DRAIN: Duration = Duration::from_secs(20);
+/// How many seconds running jobs may take to end after a request to stop, unless the configuration says otherwise.
+pub const DRAIN_S: u64 = 20;
+/// The most it may say; no job lasts longer.
+pub const DRAIN_S_MAX: u64 = 900;
+/// After the last job, how long clients have to hand in their vouchers before connections are closed.
+pub const DRAIN_VOUCHERS: Duration = Duration::from_secs(1);
+/// Pause between two looks for jobs that still run.
+pub const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// How long idle connections may take to close.
+pub const CLOSE: Duration = Duration::from_secs(2);
 /// How long a blocked thread may take when the program ends: enough for a write to the disk.
 pub const BLOCKED: Duration = Duration::from_secs(1);
 

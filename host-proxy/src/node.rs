@@ -9,12 +9,14 @@ pub mod witness;
 
 use crate::clock::{self, now_unix_s};
 use crate::config::NodeUrl;
+use crate::guest::Dial;
 use crate::limits::{
     BLOCK_AGE_MAX_S, BLOCK_REMEMBERED_S, BLOCKS_BEHIND_MAX, HISTORY_PAGES_MAX, NODE_CALL,
     NODE_REFUSALS_MAX, NODE_REFUSED_PAUSE,
 };
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
+use hyper::client::conn::http1::SendRequest;
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
 use settlement::limits::ANSWER_BYTES_MAX;
@@ -22,6 +24,7 @@ use settlement::toncenter::{self, AccountStatus, AccountView, Call, Transaction}
 use settlement::{Address, ChannelState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -32,6 +35,7 @@ pub struct Node {
     dated: Arc<Mutex<Option<Block>>>,
     /// The time between two calls, and when the last one began.
     pace: Option<(Duration, Arc<tokio::sync::Mutex<Duration>>)>,
+    dial: Option<Dial>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +96,14 @@ impl Node {
             url,
             dated: Arc::default(),
             pace: None,
+            dial: None,
         }
+    }
+
+    /// From now on connections come from `dial` and not from a network.
+    pub fn dialled(mut self, dial: Dial) -> Self {
+        self.dial = Some(dial);
+        self
     }
 
     /// From now on at most so many calls a second are made, by all clones together.
@@ -250,13 +261,19 @@ impl Node {
         if self.url.tls {
             return secured::exchange(&self.url, request).await.map_err(failed);
         }
-        let stream = TcpStream::connect(&self.url.authority).await;
-        let stream = TokioIo::new(stream.map_err(|e| failed(e.to_string()))?);
-        let handshake = hyper::client::conn::http1::handshake(stream).await;
-        let (mut sender, connection) = handshake.map_err(|e| failed(e.to_string()))?;
         // Ends with this function, also when a time-out drops it.
         let mut driver = JoinSet::new();
-        driver.spawn(connection);
+        let sender = match &self.dial {
+            None => match TcpStream::connect(&self.url.authority).await {
+                Ok(stream) => handshake(stream, &mut driver).await,
+                Err(error) => Err(error.to_string()),
+            },
+            Some(Dial(dial)) => match dial() {
+                Ok(stream) => handshake(stream, &mut driver).await,
+                Err(error) => Err(error.to_string()),
+            },
+        };
+        let mut sender = sender.map_err(failed)?;
         let request = hyper::Request::builder()
             .method(request.method)
             .uri(format!("{}{}", self.url.prefix, request.path))
@@ -274,6 +291,20 @@ impl Node {
             .await;
         Ok((status, body.map_err(|e| failed(e.to_string()))?.to_bytes()))
     }
+}
+
+/// HTTP on a connection, driven by a task of `driver`.
+async fn handshake<S>(
+    stream: S,
+    driver: &mut JoinSet<hyper::Result<()>>,
+) -> Result<SendRequest<Full<Bytes>>, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = shaken.map_err(|e| e.to_string())?;
+    driver.spawn(connection);
+    Ok(sender)
 }
 
 impl NodeError {

@@ -17,7 +17,7 @@ use crate::limits::KEY_FILE_BYTES_MAX;
 use ed25519_dalek::SigningKey;
 use settlement::{Address, ChainId, Wallet};
 use std::path::Path;
-use wire::{Delegation, Endorsement, Evidence, Keyset, Malformed};
+use wire::{Delegation, Endorsement, Evidence, Keyset, LogTree, Malformed};
 
 /// The payee's public key, its wallet, and the key that endorses for it. It cannot be printed, and wipes both keys when dropped.
 pub struct Payee {
@@ -111,6 +111,11 @@ impl Payee {
     /// The public key that endorses.
     pub fn endorsing_key(&self) -> [u8; 32] {
         self.delegation.endorser
+    }
+
+    /// Signs the root of a tree of this provider's log.
+    pub(crate) fn sign_tree(&self, of: &LogTree, root: &[u8; 32]) -> [u8; 64] {
+        of.sign(root, &self.endorsing)
     }
 
     /// Until when keysets can be endorsed, in Unix seconds.

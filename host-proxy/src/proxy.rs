@@ -12,27 +12,29 @@ use crate::config::Config;
 use crate::credit::Credit;
 use crate::error::Error;
 use crate::evidence::{self, EndorsedEvidence};
-use crate::guest::GuestAddress;
 use crate::guest_policy::GuestPolicy;
+use crate::guests::{Guest, Guests};
 use crate::limits::{
-    ATTESTATIONS_MAX, ATTESTATIONS_PER_PEER_MAX, JOBS_MAX, JOBS_PER_CHANNEL_MAX, KEYSET_SEARCH,
-    KEYSETS_MAX, QUESTIONS_MAX, STRANGE_KEYSETS_MAX, UPLOADS_MAX,
+    ATTESTATIONS_MAX, ATTESTATIONS_PER_PEER_MAX, JOBS_PER_CHANNEL_MAX, KEYSET_SEARCH,
+    QUESTIONS_MAX, STRANGE_KEYSETS_MAX, UPLOADS_MAX,
 };
+use crate::metrics::Metrics;
 use crate::node::witness::Witness;
 use crate::node::{Node, NodeError};
 use crate::payee::Payee;
+use crate::rate::RateLimit;
 use crate::settle::Settler;
 use crate::signer::SignerLock;
-use crate::store::{Store, Taken};
+use crate::store::{RememberedKeyset, Store, Taken};
+use crate::telemetry::{Exporter, Telemetry};
 use crate::voucher::{self, STALE, VoucherRefused};
 use axum::http::StatusCode;
-use settlement::{
-    Address, ChannelState, Nano, NotAdmitted, SignedCharge, SignedVoucher, TermsRefused,
-    VerifiedCharge,
-};
-use std::collections::{HashMap, VecDeque};
+use settlement::{Address, ChannelState, Nano, NotAdmitted, SignedVoucher, TermsRefused};
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use wire::{Bundle, Envelope, EnvelopeDigest, Keyset, KeysetDigest, PayerRead};
@@ -44,20 +46,25 @@ pub struct Proxy {
     pub(crate) node: Node,
     lock: SignerLock,
     pub channels: Channels,
-    pub guest: GuestAddress,
+    pub(crate) guests: Guests,
     pub(crate) guest_policy: Option<Arc<GuestPolicy>>,
     pub(crate) collateral: CollateralSource,
     credit: Credit,
-    pub(crate) jobs: Arc<Semaphore>,
+    rate: RateLimit,
+    pub(crate) log_period_s: u64,
+    pub(crate) client_wait: Duration,
+    draining: AtomicBool,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) telemetry: Telemetry,
+    exporter: Mutex<Option<Exporter>>,
     pub(crate) uploads: Semaphore,
     pub(crate) strange: Arc<Semaphore>,
-    attestations: Semaphore,
+    pub(crate) attestations: Semaphore,
     attesting: AtOnce<IpAddr>,
-    /// Jobs at the guest, by envelope.
-    pub(crate) running: AtOnce<EnvelopeDigest>,
+    /// Jobs at the guests, by guest and envelope.
+    pub(crate) running: AtOnce<(usize, EnvelopeDigest)>,
     pub(crate) questions: Semaphore,
     reserved: Arc<Mutex<HashMap<Address, Reserved>>>,
-    keysets: Mutex<VecDeque<(KeysetDigest, [u8; 32])>>,
     searched: tokio::sync::Mutex<Option<Instant>>,
 }
 
@@ -78,22 +85,29 @@ pub struct Reservation {
 impl Proxy {
     /// Opens the state file and reads the key.
     pub fn open(config: &Config) -> Result<Self, Error> {
+        let node = Node::new(config.toncenter.clone()).paced(config.calls_per_s);
+        Self::with_node(config, node)
+    }
+
+    /// The same with this node.
+    pub(crate) fn with_node(config: &Config, node: Node) -> Result<Self, Error> {
         let payee = Payee::open(config)?;
         let store = Store::open(&config.state, &payee.address(), config.chain)?;
-        let node = Node::new(config.toncenter.clone()).paced(config.calls_per_s);
         let expected = ExpectedPayee {
             chain: config.chain,
             payee: payee.address(),
             payee_key: payee.public_key(),
         };
+        let metrics = Arc::<Metrics>::default();
+        let (telemetry, exporter) = Telemetry::new(config.service.otlp.as_ref(), &metrics);
         Ok(Proxy {
             channels: Channels::new(node.clone(), store.clone(), expected)
                 .with_witness(config.second.as_ref().map(Witness::new)),
             payee,
             lock: SignerLock::new(&config.state, config.wallet_key.file()),
+            guests: Guests::new(config, &store.keysets()?),
             store,
             node,
-            guest: config.guest.clone(),
             guest_policy: config
                 .guest_files
                 .as_ref()
@@ -102,7 +116,13 @@ impl Proxy {
                 .map(Arc::new),
             collateral: CollateralSource::open(&config.collateral)?,
             credit: config.credit,
-            jobs: Arc::new(Semaphore::new(JOBS_MAX)),
+            rate: RateLimit::new(config.service.rate),
+            log_period_s: config.service.log_period_s,
+            client_wait: config.service.client_wait,
+            draining: AtomicBool::new(false),
+            metrics,
+            telemetry,
+            exporter: Mutex::new(exporter),
             uploads: Semaphore::new(UPLOADS_MAX),
             strange: Arc::new(Semaphore::new(STRANGE_KEYSETS_MAX)),
             attestations: Semaphore::new(ATTESTATIONS_MAX),
@@ -110,7 +130,6 @@ impl Proxy {
             running: AtOnce::default(),
             questions: Semaphore::new(QUESTIONS_MAX),
             reserved: Arc::default(),
-            keysets: Mutex::default(),
             searched: tokio::sync::Mutex::default(),
         })
     }
@@ -122,7 +141,23 @@ impl Proxy {
             store: &self.store,
             payee: &self.payee,
             lock: &self.lock,
+            external: true,
         }
+    }
+
+    /// What sends spans, once.
+    pub(crate) fn exporter(&self) -> Option<Exporter> {
+        let mut exporter = self.exporter.lock().unwrap_or_else(PoisonError::into_inner);
+        exporter.take()
+    }
+
+    /// From here on no job is taken.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// What the payee's wallet holds.
@@ -179,6 +214,8 @@ impl Proxy {
                 "the envelope is not signed by the channel's payer key",
             ));
         }
+        self.rate
+            .take(&state.payer_key, std::time::Instant::now())?;
         state.admits(now_unix_s())?;
         if let Some(voucher) = &envelope.voucher {
             self.take_enclosed(voucher).await?;
@@ -249,6 +286,12 @@ impl Proxy {
         Ok((reservation, running))
     }
 
+    /// Channels for which something is reserved.
+    pub(crate) fn channels_reserved(&self) -> usize {
+        let reserved = self.reserved.lock();
+        reserved.unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     pub async fn channel(&self, channel: &Address, age: MaxAge) -> Result<ChannelState, ApiError> {
         Ok(self.channels.state(channel, age).await?)
     }
@@ -279,19 +322,39 @@ impl Proxy {
         let _one_of_few = household(peer).map(enter).transpose()?;
         let slot = self.attestations.try_acquire();
         let _slot = slot.map_err(|_| ApiError::busy())?;
-        self.endorsed(nonce).await
+        let mut refused = None;
+        for guest in self.guests.by_load() {
+            match self.endorsed(&guest, nonce).await {
+                Ok(bundle) => {
+                    guest.shown();
+                    return Ok(bundle);
+                }
+                // Another one may be well. The least loaded one's refusal says most.
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(refused.unwrap_or_else(ApiError::busy))
     }
 
-    /// A bundle of fresh evidence that this provider stands behind.
-    async fn endorsed(&self, nonce: &[u8; 32]) -> Result<Bundle, ApiError> {
-        let evidence = evidence::ask(&self.guest, &self.payee, nonce).await?;
-        self.stand_behind(evidence, nonce).await
+    /// A bundle of fresh evidence of this guest that this provider stands behind.
+    pub(crate) async fn endorsed(
+        &self,
+        guest: &Guest,
+        nonce: &[u8; 32],
+    ) -> Result<Bundle, ApiError> {
+        let stood_behind = async {
+            let evidence = evidence::ask(&guest.address, &self.payee, nonce).await?;
+            self.stand_behind(guest, evidence, nonce).await
+        };
+        let stood_behind = stood_behind.await;
+        stood_behind.inspect_err(|error| guest.refused(error.code))
     }
 
     /// A bundle of this evidence, if a client with this provider's manifest would take it. Only then is its receipt key
     /// remembered: what only says that it is the guest signs no charge that counts.
     pub(crate) async fn stand_behind(
         &self,
+        guest: &Guest,
         endorsed: EndorsedEvidence,
         nonce: &[u8; 32],
     ) -> Result<Bundle, ApiError> {
@@ -311,58 +374,61 @@ impl Proxy {
                 evidence::not_endorsed()
             })?;
         }
-        self.learn(&keyset);
+        self.learn(guest, &keyset).await?;
         Ok(bundle)
     }
 
-    /// Remembers the key that signs this keyset's charges.
-    fn learn(&self, keyset: &Keyset) {
-        let mut keysets = self.keysets.lock().unwrap_or_else(PoisonError::into_inner);
-        let digest = keyset.digest();
-        keysets.retain(|(known, _)| *known != digest);
-        if keysets.len() >= KEYSETS_MAX {
-            keysets.pop_back();
+    /// Remembers the key that signs this keyset's charges, on the disk too: after a restart jobs may end under keys that the guest
+    /// shows to nobody any more.
+    async fn learn(&self, guest: &Guest, keyset: &Keyset) -> Result<(), ApiError> {
+        let (digest, receipt_key) = (keyset.digest(), keyset.receipt_key);
+        if guest.receipt_key(digest).is_none() {
+            let remembered = RememberedKeyset {
+                digest,
+                receipt_key,
+                guest: guest.address.to_string(),
+            };
+            let store = self.store.clone();
+            let stored = store.on_disk(move |s| s.remember_keyset(&remembered));
+            stored.await.map_err(|e| ApiError::internal(&e))?;
         }
-        keysets.push_front((digest, keyset.receipt_key));
+        guest.learn(keyset);
+        Ok(())
     }
 
-    /// A charge of this guest's, of whatever keyset it signed it under, to this payee.
-    pub(crate) fn own_charge(
-        &self,
-        signed: &SignedCharge,
-        payer_key: &[u8; 32],
-    ) -> Option<([u8; 32], VerifiedCharge)> {
-        let keysets = self.keysets.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut keys = keysets.iter().map(|(_, key)| *key);
-        let verified = keys.find_map(|key| Some((key, signed.verify(&key, payer_key).ok()?)));
-        verified.filter(|(_, charge)| charge.stake == self.payee.address())
-    }
-
-    /// The receipt key of a known keyset.
-    pub(crate) fn receipt_key(&self, keyset: KeysetDigest) -> Option<[u8; 32]> {
-        let keysets = self.keysets.lock().unwrap_or_else(PoisonError::into_inner);
-        keysets
-            .iter()
-            .find(|(known, _)| *known == keyset)
-            .map(|(_, key)| *key)
-    }
-
-    /// Asks the guest for its keyset when a job names an unknown one, for instance after a restart of this program.
+    /// Asks the guests for their keysets when a job names an unknown one, for instance after a restart of this program.
     pub(crate) async fn search(&self, keyset: KeysetDigest) {
+        self.learn_unless(|| self.guests.of(keyset).is_some()).await;
+    }
+
+    /// Asks the guests for their keysets because of a charge that no known key has signed.
+    pub(crate) async fn learn_anew(&self) {
+        self.learn_unless(|| false).await;
+    }
+
+    async fn learn_unless(&self, known: impl Fn() -> bool) {
         let mut searched = self.searched.lock().await;
         let lately = searched.is_some_and(|at| at.elapsed() < KEYSET_SEARCH);
-        if self.receipt_key(keyset).is_some() || lately {
+        if known() || lately {
             return;
         }
         *searched = Some(Instant::now());
-        let mut nonce = [0; 32];
-        let seen = match getrandom::fill(&mut nonce) {
-            Ok(()) => self.endorsed(&nonce).await.map(drop),
-            Err(error) => Err(ApiError::internal(&error)),
-        };
-        if let Err(reply) = seen {
-            tracing::warn!(code = reply.code, "cannot learn the guest's keyset");
+        for guest in self.guests.by_load() {
+            if let Err(reply) = self.look(&guest).await {
+                let (code, guest) = (reply.code, &guest.address);
+                tracing::warn!(code, %guest, "cannot learn the guest's keyset");
+            }
+            if known() {
+                return;
+            }
         }
+    }
+
+    /// Attests a guest for this proxy alone.
+    pub(crate) async fn look(&self, guest: &Guest) -> Result<(), ApiError> {
+        let mut nonce = [0; 32];
+        getrandom::fill(&mut nonce).map_err(|error| ApiError::internal(&error))?;
+        self.endorsed(guest, &nonce).await.map(drop)
     }
 }
 

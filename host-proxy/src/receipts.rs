@@ -7,6 +7,7 @@ use crate::api_error::ApiError;
 use crate::channels::MaxAge;
 use crate::clock::now_unix_s;
 use crate::guest::GuestError;
+use crate::guests::Guest;
 use crate::limits::{GUEST_REPLY, UPLOAD_HEAD};
 use crate::proxy::Proxy;
 use crate::relay::Upload;
@@ -14,6 +15,7 @@ use crate::store::KeptReceipt;
 use axum::body::Body;
 use axum::http::StatusCode;
 use settlement::SignedCharge;
+use std::sync::Arc;
 use tokio::time::Instant;
 use wire::{CANCEL_BYTES, Cancel, EnvelopeDigest, Frame, FrameError, FrameKind, PayerRead};
 
@@ -26,7 +28,7 @@ pub(crate) async fn fetch(
     let kept = proxy.store.on_disk(move |s| s.receipt(&envelope)).await;
     let kept = match kept.map_err(|e| ApiError::internal(&e))? {
         Some(kept) => kept,
-        None => ask_guest(proxy, envelope).await?.ok_or_else(absent)?,
+        None => ask_guests(proxy, envelope).await?.ok_or_else(absent)?,
     };
     let read = PayerRead {
         chain: proxy.payee.chain(),
@@ -49,14 +51,31 @@ fn absent() -> ApiError {
     ApiError::refuse(StatusCode::NOT_FOUND, "receipt", words)
 }
 
-/// Asks the guest, and keeps what it has.
-async fn ask_guest(
+/// Asks one guest after the other, and keeps what one has. Where none has it, the first one's failure is told, if there was one.
+async fn ask_guests(
     proxy: &Proxy,
+    envelope: EnvelopeDigest,
+) -> Result<Option<KeptReceipt>, ApiError> {
+    let mut failed = None;
+    for guest in proxy.guests.by_load() {
+        match ask_guest(proxy, &guest, envelope).await {
+            Ok(Some(kept)) => return Ok(Some(kept)),
+            Ok(None) => {}
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or(Ok(None), Err)
+}
+
+/// Asks the guest, and keeps what it has.
+pub(crate) async fn ask_guest(
+    proxy: &Proxy,
+    guest: &Guest,
     envelope: EnvelopeDigest,
 ) -> Result<Option<KeptReceipt>, ApiError> {
     let one_of_few = proxy.questions.try_acquire();
     let _one_of_few = one_of_few.map_err(|_| ApiError::busy())?;
-    let frames = exchange(proxy, FrameKind::OpenReceipt, &envelope.0).await?;
+    let frames = exchange(guest, FrameKind::OpenReceipt, &envelope.0).await?;
     let [receipt, charge] = frames.as_slice() else {
         return Ok(None);
     };
@@ -66,8 +85,15 @@ async fn ask_guest(
     let signed = SignedCharge::decode(&charge.payload).map_err(|_| GuestError::protocol_reply())?;
     let channel = signed.charge.channel();
     let payer_key = proxy.channel(&channel, MaxAge::Recent).await?.payer_key;
-    let own = proxy.own_charge(&signed, &payer_key);
-    let (receipt_key, verified) = own.ok_or_else(GuestError::protocol_reply)?;
+    let payee = proxy.payee.address();
+    let own = || proxy.guests.own_charge(&signed, &payer_key, &payee);
+    let mut verified = own();
+    if verified.is_none() {
+        // This program may have restarted since the guest showed its keys.
+        proxy.learn_anew().await;
+        verified = own();
+    }
+    let (receipt_key, verified) = verified.ok_or_else(GuestError::protocol_reply)?;
     let kept = KeptReceipt {
         envelope,
         channel,
@@ -92,25 +118,26 @@ pub(crate) async fn cancel(proxy: &Proxy, body: Body) -> Result<(), ApiError> {
     upload.read(CANCEL_BYTES + 1, UPLOAD_HEAD).await?;
     let cancel = Cancel::decode(&upload.read);
     let cancel = cancel.map_err(|e| ApiError::bad_request("malformed", e.to_string()))?;
-    if !proxy.running.runs(&cancel.envelope) {
+    let runs = |guest: &&Arc<Guest>| proxy.running.runs(&(guest.index, cancel.envelope));
+    let guest = proxy.guests.iter().find(runs).ok_or_else(|| {
         let words = "no job of this envelope is running here";
-        return Err(ApiError::refuse(StatusCode::NOT_FOUND, "job", words));
-    }
+        ApiError::refuse(StatusCode::NOT_FOUND, "job", words)
+    })?;
     let one_of_few = proxy.questions.try_acquire();
     let _one_of_few = one_of_few.map_err(|_| ApiError::busy())?;
-    exchange(proxy, FrameKind::OpenCancel, &cancel.encode()).await?;
+    exchange(guest, FrameKind::OpenCancel, &cancel.encode()).await?;
     Ok(())
 }
 
 /// One small question to the guest: the frames of its answer before the end.
 async fn exchange(
-    proxy: &Proxy,
+    guest: &Guest,
     kind: FrameKind,
     payload: &[u8],
 ) -> Result<Vec<Frame>, GuestError> {
     const FRAMES_MAX: usize = 2;
     let until = Instant::now() + GUEST_REPLY;
-    let mut guest = proxy.guest.connect().await?;
+    let mut guest = guest.address.connect().await?;
     let request = [
         Frame::encode(kind, payload),
         Frame::encode(FrameKind::End, b""),

@@ -1,27 +1,31 @@
 //! One job: HTTP in, guest stream out, frames back (trust boundary B1 from the host's side).
 //!
 //! ```text
-//!  envelope read ──► signature ──► channel admitted ──► keyset known ──► rest read ──► slot ──► guest asked ──► frames ──► End
-//!     400               400            402, 403         (a narrow lane)     400        503      503 (no)      cut: no End
-//!                                                                                               504, 502 (maybe)
+//!  envelope read ──► signature ──► channel admitted ──► keyset known ──► rest read ──► place ──► guest asked ──► frames ──► End
+//!     400               400           402, 403, 429     (a narrow lane)     400         503      503 (no)      cut: no End
+//!                                                                                                504, 502 (maybe)
 //! ```
 //!
-//! Promises: what costs a client nothing holds no slot; a request is in memory once, an answer [`FRAMES_WAITING`] frames at most. A
-//! charge is verified and on the disk before it is passed on, and the sealed receipt with it. A client that leaves, or does not
-//! read, ends nothing once the guest was asked: its frames are read to the charge, which the payer owes, and the receipt can be
-//! fetched. Frame kinds and sizes may be traced, payloads never are.
+//! Promises: what costs a client nothing holds no place; a request is in memory once, an answer [`FRAMES_WAITING`] frames at most. A
+//! charge is verified and on the disk before it is passed on, and the sealed receipt with it. A client that leaves ends nothing once
+//! the guest was asked: its frames are read to the charge, which the payer owes, and the receipt can be fetched. A client that stays
+//! and does not read makes the guest wait, and after a while end the job: what was made is billed, and the receipt is fetched
+//! from the guest. Frame kinds and sizes may be traced, payloads never are.
 //!
 //! These checks protect the proxy only. The guest repeats those that need no chain.
 
-use crate::api_error::ApiError;
+use crate::api_error::{ApiError, Executed};
 use crate::at_once::Running;
 use crate::error::Error;
 use crate::guest::{GuestError, GuestStream};
+use crate::guests::{Guest, Place};
 use crate::limits::{
-    CLIENT_WAIT, CUT_PAUSE, FRAMES_WAITING, GUEST_GRACE, JOB_MAX, JOBS_PER_CHANNEL_MAX, UPLOAD,
-    UPLOAD_HEAD,
+    CUT_PAUSE, FRAMES_WAITING, GUEST_GRACE, JOB_MAX, JOBS_PER_CHANNEL_MAX, RECEIPT_ATTEMPTS,
+    RECEIPT_PAUSE, UPLOAD, UPLOAD_HEAD,
 };
+use crate::metrics::{JobEnded, Outcome};
 use crate::proxy::{Proxy, Reservation};
+use crate::receipts;
 use crate::store::KeptReceipt;
 use crate::voucher::VoucherRefused;
 use axum::body::{Body, Bytes, HttpBody};
@@ -32,6 +36,7 @@ use futures_util::stream;
 use http_body_util::{BodyExt, Limited};
 use settlement::SignedCharge;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -39,8 +44,8 @@ use wire::limits::{
     ANSWER_BYTES_MAX, ENVELOPE_BYTES_MAX, SEALED_REQUEST_BYTES_MAX, STATEMENT_BYTES_MAX,
 };
 use wire::{
-    EnvelopeDigest, Frame, FrameError, FrameKind, KeysetDigest, OpenedJob, SignedEnvelope,
-    SignedRefusal,
+    Endpoint, EnvelopeDigest, Frame, FrameError, FrameKind, KeysetDigest, OpenedJob,
+    SignedEnvelope, SignedRefusal,
 };
 
 /// Length, envelope and signature, as [`SignedEnvelope::encode`] writes them.
@@ -52,48 +57,77 @@ const SEALED_ANSWER_BYTES_MAX: usize = ANSWER_BYTES_MAX + ANSWER_BYTES_MAX / 8;
 
 /// Relays one sealed job to the guest, and the guest's frames to the client.
 pub async fn job(proxy: Arc<Proxy>, body: Body) -> Result<Response, ApiError> {
+    if proxy.is_draining() {
+        return Err(ApiError::draining());
+    }
     let mut upload = Upload::begin(body, SIGNED_ENVELOPE_BYTES_MAX + SEALED_REQUEST_BYTES_MAX)?;
     upload.read(HEAD_BYTES_MAX, UPLOAD_HEAD).await?;
     let (envelope, sealed) = open_envelope(&upload.read)?;
     let (content, head_bytes) = (envelope.unverified(), upload.read.len() - sealed.len());
     let reservation = proxy.admit(content).await?;
-    if proxy.receipt_key(content.keyset).is_none() {
+    if proxy.guests.of(content.keyset).is_none() {
         proxy.search(content.keyset).await;
     }
     // A guest only refuses what is sealed to other keys, with its signature, which the client needs.
-    let strange = match proxy.receipt_key(content.keyset) {
-        Some(_) => None,
-        None => Some(slot(&proxy.strange)?),
+    let (guest, strange) = match proxy.guests.of(content.keyset) {
+        Some(guest) => (guest.clone(), None),
+        None => (proxy.guests.least_loaded(), Some(slot(&proxy.strange)?)),
     };
     let request = read_request(&proxy, upload, &envelope, head_bytes).await?;
-    let slots = (slot(&proxy.jobs)?, strange);
-    let running = proxy.running.enter(envelope.digest(), JOBS_PER_CHANNEL_MAX);
+    let within = |from: Instant, ms: u32| {
+        from + (Duration::from_millis(ms.into()) + GUEST_GRACE).min(JOB_MAX)
+    };
+    let waits_until = within(Instant::now(), content.first_token_ms);
+    let place = proxy.guests.place(&guest, waits_until).await?;
+    if proxy.is_draining() {
+        return Err(ApiError::draining());
+    }
+    let key = (guest.index, envelope.digest());
+    let running = proxy.running.enter(key, JOBS_PER_CHANNEL_MAX);
     let started = Instant::now();
-    let within = |ms: u32| started + (Duration::from_millis(ms.into()) + GUEST_GRACE).min(JOB_MAX);
-    let until = within(content.deadline_ms);
-    let first_until = until.min(within(content.first_token_ms));
+    let until = within(started, content.deadline_ms);
+    let first_until = until.min(within(started, content.first_token_ms));
     tracing::trace!(envelope = %envelope.digest(), bytes = request.len(), "job to the guest");
     let exchange = Exchange {
         keyset: content.keyset,
         order: Order::Begun,
         answer_bytes: 0,
         receipt: None,
+        started,
+        first: None,
+        outcome: Outcome::Cut,
         until,
         envelope,
         proxy,
         reservation: Some(reservation),
-        _slots: slots,
-        _running: running.ok_or_else(ApiError::busy)?,
+        place: Some((place, strange)),
+        running: Some(running.ok_or_else(ApiError::busy)?),
     };
     let (begin, begun) = oneshot::channel();
     // Not this task's: it ends when the client leaves.
-    tokio::spawn(exchange.run(request, first_until, begin));
+    tokio::spawn(exchange.run(guest, request, first_until, begin));
     let waiting = begun.await.map_err(|_| GuestError::protocol_reply())??;
-    let stream = stream::unfold(waiting, |mut waiting| async {
-        Some((waiting.recv().await?, waiting))
-    });
+    let stream = stream::unfold(Some((waiting, false)), next_passed);
     let kind = [(CONTENT_TYPE, "application/vnd.chrysalis.frames")];
     Ok((kind, Body::from_stream(stream)).into_response())
+}
+
+/// The next frame for the client. An answer that stops before its `End` is an error, so that the HTTP body stays unfinished, too.
+async fn next_passed(
+    waiting: Option<(mpsc::Receiver<Bytes>, bool)>,
+) -> Option<(
+    std::io::Result<Bytes>,
+    Option<(mpsc::Receiver<Bytes>, bool)>,
+)> {
+    let (mut waiting, ended) = waiting?;
+    match waiting.recv().await {
+        Some(frame) => {
+            let ended = frame.first() == Some(&(FrameKind::End as u8));
+            Some((Ok(frame), Some((waiting, ended))))
+        }
+        None if ended => None,
+        None => Some((Err(std::io::ErrorKind::UnexpectedEof.into()), None)),
+    }
 }
 
 fn slot(of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
@@ -127,9 +161,9 @@ async fn read_request(
     let channel = envelope.unverified().channel();
     let held = proxy.store.on_disk(move |s| s.highest(&channel)).await;
     let held = held.map_err(|e: Error| ApiError::internal(&e))?;
-    let held = held.map(|held| Frame::encode(FrameKind::Voucher, &held.encode()));
+    let held = held.map(|held| held.encode()).unwrap_or_default();
     Ok([
-        held.unwrap_or_default(),
+        Frame::encode(FrameKind::Voucher, &held),
         Frame::encode(FrameKind::OpenJob, &envelope.encode()),
         Frame::data(sealed),
         Frame::encode(FrameKind::End, b""),
@@ -156,11 +190,15 @@ struct Exchange {
     answer_bytes: usize,
     /// Sealed, until its charge comes.
     receipt: Option<Vec<u8>>,
+    started: Instant,
+    /// From then to the first frame.
+    first: Option<Duration>,
+    outcome: Outcome,
     until: Instant,
     /// Given back as soon as what the job cost is on the disk, before the client learns that it has ended.
     reservation: Option<Reservation>,
-    _slots: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
-    _running: Running<EnvelopeDigest>,
+    place: Option<(Place, Option<OwnedSemaphorePermit>)>,
+    running: Option<Running<(usize, EnvelopeDigest)>>,
 }
 
 /// Which frames may come: `Data* (Receipt? Charge)? End`, or `Refused End`.
@@ -178,6 +216,8 @@ enum Order {
 enum Stopped {
     #[error(transparent)]
     Guest(#[from] GuestError),
+    #[error("the client did not read")]
+    Slow,
     #[error("the answer is longer than {SEALED_ANSWER_BYTES_MAX} bytes")]
     TooLong,
     #[error("the charge is refused: {0}")]
@@ -188,24 +228,27 @@ enum Stopped {
     Store(#[from] Error),
 }
 
-type Passed = Result<Bytes, std::io::Error>;
-
 impl Exchange {
     /// Asks the guest and follows it to its end, whether or not there is still a client. `begin` gets the frames, or why there are none.
     async fn run(
         mut self,
+        at: Arc<Guest>,
         request: Vec<u8>,
         first_until: Instant,
-        begin: oneshot::Sender<Result<mpsc::Receiver<Passed>, ApiError>>,
+        begin: oneshot::Sender<Result<mpsc::Receiver<Bytes>, ApiError>>,
     ) {
         let mut client = Client {
             frames: None,
-            wait: CLIENT_WAIT,
+            wait: self.proxy.client_wait,
+            slow: false,
         };
         let followed = async {
-            let mut guest = match self.proxy.guest.connect().await {
+            let mut guest = match at.address.connect().await {
                 Ok(guest) => guest,
-                Err(error) => return refuse(begin, error.into()),
+                Err(error) => {
+                    at.refused("guest_unreachable");
+                    return refuse(begin, error.into());
+                }
             };
             let first = match guest.ask(&request, first_until).await {
                 Ok(frame) => frame,
@@ -219,6 +262,7 @@ impl Exchange {
                 Err(error) => return refuse(begin, error.into()),
             };
             drop(request);
+            self.first = Some(self.started.elapsed());
             if let Err(stopped) = self.examine(&first).await {
                 return refuse(begin, stopped.into());
             }
@@ -228,15 +272,68 @@ impl Exchange {
             let _ = begin.send(Ok(waiting));
             self.pass_all(&mut guest, first, &mut client).await
         };
-        if let Err(stopped) = followed.await {
-            tracing::warn!(envelope = %self.envelope.digest(), %stopped, "a job was cut");
-            // What came before the cut is to reach the client: hyper flushes only when it has to wait for more.
-            tokio::time::sleep(CUT_PAUSE).await;
-            // An error, not an end: the HTTP body stays unfinished, too.
-            client
-                .pass(Err(std::io::ErrorKind::UnexpectedEof.into()))
-                .await;
+        let followed = followed.await;
+        // The guest's stream is closed: a guest that still computes ends the job.
+        (self.place, self.running) = (None, None);
+        if matches!(followed, Err(Stopped::Slow)) {
+            self.outcome = Outcome::Slow;
         }
+        self.count(&at);
+        let Err(stopped) = followed else {
+            return;
+        };
+        tracing::warn!(envelope = %self.envelope.digest(), %stopped, "a job was cut");
+        // What came before the cut is to reach the client: hyper flushes only when it has to wait for more.
+        tokio::time::sleep(CUT_PAUSE).await;
+        drop(client);
+        let broken = matches!(
+            stopped,
+            Stopped::Slow | Stopped::Guest(GuestError::Truncated(_) | GuestError::Timeout)
+        );
+        if broken && matches!(self.order, Order::Answering | Order::Receipted) {
+            self.recover(&at).await;
+        }
+    }
+
+    fn count(&self, at: &Guest) {
+        let content = self.envelope.unverified();
+        let offered = self.proxy.guests.offers(self.keyset, &content.model);
+        let ended = JobEnded {
+            guest: at.index,
+            model: offered.then(|| content.model.clone()),
+            operation: match content.endpoint {
+                Endpoint::Embeddings => "embeddings",
+                Endpoint::Chat => "chat",
+                Endpoint::Rerank => "rerank",
+            },
+            sealed_bytes: content.sealed_bytes as usize,
+            answer_bytes: self.answer_bytes,
+            first: self.first,
+            took: self.started.elapsed(),
+            outcome: self.outcome,
+        };
+        self.proxy.metrics.job(&ended);
+        self.proxy.telemetry.job(&ended, &self.proxy.metrics);
+    }
+
+    /// Fetches the receipt of a job whose stream broke after the guest had begun: what was made is owed, and the payer may want it.
+    async fn recover(&self, at: &Guest) {
+        let mut pause = RECEIPT_PAUSE;
+        for _ in 0..RECEIPT_ATTEMPTS {
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+            match receipts::ask_guest(&self.proxy, at, self.envelope.digest()).await {
+                Ok(Some(_)) => {
+                    let recovered = &self.proxy.metrics.receipts_recovered;
+                    recovered.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+                Ok(None) => {}
+                Err(error) if error.executed == Executed::Maybe => return,
+                Err(_) => {}
+            }
+        }
+        tracing::warn!(envelope = %self.envelope.digest(), "the guest has no receipt of a cut job");
     }
 
     /// Passes on `first`, which was examined before the head of the answer was sent, and all that follow.
@@ -249,9 +346,13 @@ impl Exchange {
         let mut frame = first;
         loop {
             let bytes = Frame::encode(frame.kind, &frame.payload);
-            client.pass(Ok(bytes.into())).await;
-            if self.order == Order::Ended {
-                return Ok(());
+            client.pass(bytes.into()).await;
+            match self.order {
+                Order::Ended => return Ok(()),
+                // The charge is here, so nothing is left to save.
+                Order::Settled => {}
+                _ if client.slow => return Err(Stopped::Slow),
+                _ => {}
             }
             frame = guest.next(self.until).await?;
             self.examine(&frame).await?;
@@ -274,16 +375,21 @@ impl Exchange {
             (Order::Begun | Order::Answering | Order::Receipted, FrameKind::Charge) => {
                 self.keep_charge(&frame.payload).await?;
                 self.reservation = None;
+                self.outcome = Outcome::Answered;
                 Order::Settled
             }
             (Order::Begun, FrameKind::Refused) => {
                 let code = SignedRefusal::decode(&frame.payload)?.unverified_code();
                 tracing::debug!(envelope = %self.envelope.digest(), ?code, "the guest refused");
                 self.reservation = None;
+                self.outcome = Outcome::Refused;
                 Order::Settled
             }
             // An answer without a charge: accepted, then failed; nothing is owed.
             (Order::Answering | Order::Settled, FrameKind::End) if frame.payload.is_empty() => {
+                if self.order == Order::Answering {
+                    self.outcome = Outcome::Failed;
+                }
                 self.reservation = None;
                 Order::Ended
             }
@@ -295,7 +401,8 @@ impl Exchange {
     async fn keep_charge(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
         let refuse = |why: &str| Stopped::Charge(why.to_owned());
         let unknown = || refuse("the guest's receipt key is not known");
-        let receipt_key = self.proxy.receipt_key(self.keyset).ok_or_else(unknown)?;
+        let receipt_key = self.proxy.guests.receipt_key(self.keyset);
+        let receipt_key = receipt_key.ok_or_else(unknown)?;
         let envelope = self.envelope.unverified();
         let charge = SignedCharge::decode(bytes)
             .and_then(|signed| signed.verify(&receipt_key, &envelope.terms.payer_key))
@@ -334,22 +441,28 @@ fn refuse<T>(begin: oneshot::Sender<Result<T, ApiError>>, why: ApiError) -> Resu
 
 /// Where frames go, as long as somebody takes them.
 struct Client {
-    frames: Option<mpsc::Sender<Passed>>,
+    frames: Option<mpsc::Sender<Bytes>>,
     /// How much longer the guest may be kept waiting for this client.
     wait: Duration,
+    /// Whether it stayed, and did not read.
+    slow: bool,
 }
 
 impl Client {
-    async fn pass(&mut self, frame: Passed) {
+    async fn pass(&mut self, frame: Bytes) {
         let Some(frames) = &self.frames else {
             return;
         };
         let began = Instant::now();
         match timeout(self.wait, frames.send(frame)).await {
             Ok(Ok(())) => self.wait = self.wait.saturating_sub(began.elapsed()),
-            Ok(Err(_)) | Err(_) => {
+            Ok(Err(_)) => {
                 tracing::debug!("the client has left; its charge is still read");
                 self.frames = None;
+            }
+            Err(_elapsed) => {
+                self.frames = None;
+                self.slow = true;
             }
         }
     }

@@ -11,6 +11,9 @@
 //!                                               └ void, and not paid ─────► EXPIRED, then a new one
 //! ```
 //!
+//! A claim that is large enough goes without the wallet first ([`external`]): it costs a third, needs no number and may be repeated by
+//! anyone, since the channel pays only the growth.
+//!
 //! Promises: a message is on the disk before it is on the wire; only its bytes are ever sent for its number; one at a time is on its
 //! way to the wallet, which numbers its messages, and one claim at a time for each channel. So a kill at any point loses nothing and
 //! pays nothing twice. (The channel pays only the growth of `paid`, so a second claim could only waste its fee; this does not rely on
@@ -24,6 +27,7 @@
 
 mod carry;
 mod conclude;
+mod external;
 mod orders;
 mod prepare;
 
@@ -47,6 +51,8 @@ pub struct Settler<'a> {
     pub store: &'a Store,
     pub payee: &'a Payee,
     pub lock: &'a SignerLock,
+    /// Whether claims that are large enough go without the wallet.
+    pub external: bool,
 }
 
 /// What settling one channel changed. In JSON, amounts are decimal strings.
@@ -155,6 +161,7 @@ impl Settler<'_> {
                 self.carry(&pending).await?;
             }
             self.conclude_open(&mut round).await?;
+            self.claim_externally(&mut round).await?;
             match self.prepare(&mut round).await {
                 // `None` to begin: the other process was faster; its message is carried first.
                 Ok(Some(new)) => drop(self.begin(new).await?),

@@ -4,15 +4,27 @@
 use crate::api_error::ApiError;
 use crate::clock::now_unix_s;
 use crate::evidence;
-use crate::limits::DELEGATION_ENDS_SOON_S;
+use crate::guests::Guest;
+use crate::limits::{DELEGATION_ENDS_SOON_S, GUEST_LOOK};
 use crate::proxy::Proxy;
 use crate::settle::{SettleError, WALLET_MIN};
 use settlement::Nano;
 
-/// Looks at everything once and says at WARN what is wrong.
+/// Looks at everything once and says at WARN what is wrong; then, again and again, at guests that no client attests.
 pub(crate) async fn look(proxy: &Proxy) {
     for finding in findings(proxy).await {
         tracing::warn!("{finding}");
+    }
+    loop {
+        tokio::time::sleep(GUEST_LOOK).await;
+        for guest in proxy.guests.iter() {
+            let (attested, _) = guest.attestation();
+            if attested.is_none_or(|attested| attested.at.elapsed() >= GUEST_LOOK)
+                && let Err(refused) = proxy.look(guest).await
+            {
+                tracing::warn!(guest = %guest.address, code = refused.code, "not attested");
+            }
+        }
     }
 }
 
@@ -22,26 +34,8 @@ pub(crate) async fn findings(proxy: &Proxy) -> Vec<String> {
     if let Err(error) = proxy.store.on_disk(|store| store.can_write()).await {
         found.push(format!("this host: {error}"));
     }
-    // The time does as a nonce: nobody relies on this answer.
-    let mut nonce = [0; 32];
-    nonce[..8].copy_from_slice(&now_unix_s().to_be_bytes());
-    let guest = |refused: ApiError| {
-        format!(
-            "guest: {}; no job can be served until it answers (`guest:` of the configuration is {})",
-            refused.message, proxy.guest
-        )
-    };
-    match evidence::ask(&proxy.guest, &proxy.payee, &nonce).await {
-        Err(refused) => found.push(guest(refused)),
-        Ok(evidence) => match proxy.stand_behind(evidence, &nonce).await {
-            Ok(_) => {}
-            Err(refused) if refused.code == evidence::NOT_ENDORSED => found.push(guest(refused)),
-            Err(refused) => found.push(format!(
-                "collateral source: {}; clients cannot attest until there is some (`collateral:` or \
-                 `collateral_sources:` of the configuration)",
-                refused.message
-            )),
-        },
+    for guest in proxy.guests.iter() {
+        found.extend(look_at(proxy, guest).await);
     }
     match proxy.wallet().await {
         Err(error) => found.push(format!(
@@ -63,6 +57,33 @@ pub(crate) async fn findings(proxy: &Proxy) -> Vec<String> {
         found.push(format!("payee: {error}"));
     }
     found
+}
+
+async fn look_at(proxy: &Proxy, guest: &Guest) -> Option<String> {
+    // The time does as a nonce: nobody relies on this answer.
+    let mut nonce = [0; 32];
+    nonce[..8].copy_from_slice(&now_unix_s().to_be_bytes());
+    let unwell = |refused: ApiError| {
+        guest.refused(refused.code);
+        let address = &guest.address;
+        format!(
+            "guest: {}; no job can be served until it answers (`guest:` of the configuration is {address})",
+            refused.message
+        )
+    };
+    let evidence = match evidence::ask(&guest.address, &proxy.payee, &nonce).await {
+        Err(refused) => return Some(unwell(refused)),
+        Ok(evidence) => evidence,
+    };
+    match proxy.stand_behind(guest, evidence, &nonce).await {
+        Ok(_) => None,
+        Err(refused) if refused.code == evidence::NOT_ENDORSED => Some(unwell(refused)),
+        Err(refused) => Some(format!(
+            "collateral source: {}; clients cannot attest until there is some (`collateral:` or \
+             `collateral_sources:` of the configuration)",
+            refused.message
+        )),
+    }
 }
 
 fn poor(balance: Nano, wallet: &str) -> Option<String> {

@@ -6,26 +6,35 @@
 
 mod charges;
 mod disk;
+mod external;
+mod group;
+mod log;
 mod payouts;
 mod schema;
 
 pub use charges::KeptReceipt;
+pub use external::ExternalClaim;
+pub use log::LogEntry;
 pub use payouts::{
     Claim, Entry, Message, NewMessage, Numbers, Paid, Payout, PayoutOutcome, Purpose, Withdrawal,
 };
 
 use crate::error::{Context, Error, Fault};
-use crate::limits::STORE_BUSY;
+use crate::limits::{KEYSETS_MAX, STORE_BUSY};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use settlement::{Address, ChainId, Nano, SignedVoucher, VerifiedVoucher};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use wire::KeysetDigest;
 
-/// A handle to the file; clones share one connection.
+/// A handle to the file; clones share its two connections.
 #[derive(Clone)]
 pub struct Store {
     connection: Arc<Mutex<Connection>>,
+    /// Reads what is committed while the other one waits for the disk.
+    reading: Arc<Mutex<Connection>>,
+    group: Arc<group::Group>,
     path: Arc<Path>,
     /// Whether the last change failed.
     failed: Arc<AtomicBool>,
@@ -49,6 +58,30 @@ pub struct Figures {
     pub owed: Nano,
     /// The highest voucher.
     pub vouchered: Nano,
+}
+
+/// A keyset that a guest of this provider has or had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RememberedKeyset {
+    /// The guest's address, as the configuration writes it.
+    pub guest: String,
+    /// Which keyset.
+    pub digest: KeysetDigest,
+    /// The key that signs its charges.
+    pub receipt_key: [u8; 32],
+}
+
+/// Sums over all channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    /// Channels with a charge or a voucher.
+    pub channels: u64,
+    /// Of the charges of every receipt key.
+    pub owed: Nano,
+    /// Of the highest vouchers.
+    pub promised: Nano,
+    /// What claims of this proxy were paid.
+    pub claimed: Nano,
 }
 
 impl Store {
@@ -92,8 +125,13 @@ impl Store {
             return Err(Error::new(Fault::Configuration, words));
         }
         change.commit()?;
+        let reading = Connection::open(path)?;
+        reading.busy_timeout(STORE_BUSY)?;
+        reading.pragma_update(None, "query_only", true)?;
         Ok(Store {
             connection: Arc::new(Mutex::new(connection)),
+            reading: Arc::new(Mutex::new(reading)),
+            group: Arc::default(),
             path: path.into(),
             failed: Arc::default(),
         })
@@ -118,15 +156,12 @@ impl Store {
     /// Keeps a voucher if it is the highest. When this returns, it is on the disk.
     pub fn take(&self, voucher: &VerifiedVoucher) -> Result<Taken, Error> {
         let amount = to_sql(voucher.cumulative)?;
-        let bytes = voucher.signed().encode();
-        self.change(|change| {
-            let channel = voucher.channel.to_string();
-            let highest: Option<(i64, Vec<u8>)> = change
-                .query_row(
-                    "SELECT cumulative, bytes FROM vouchers WHERE channel = ?1",
-                    [&channel],
-                    |row| Ok((row.get(0)?, row.get(1)?)),
-                )
+        let (bytes, channel) = (voucher.signed().encode(), voucher.channel.to_string());
+        self.change_together(move |change| {
+            let mut highest = change
+                .prepare_cached("SELECT cumulative, bytes FROM vouchers WHERE channel = ?1")?;
+            let highest: Option<(i64, Vec<u8>)> = highest
+                .query_row([&channel], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             match highest {
                 Some((_, stored)) if stored == bytes => return Ok(Taken::Repeated),
@@ -146,13 +181,11 @@ impl Store {
 
     /// The highest voucher of a channel.
     pub fn highest(&self, channel: &Address) -> Result<Option<SignedVoucher>, Error> {
-        let bytes: Option<Vec<u8>> = self
-            .lock()
-            .query_row(
-                "SELECT bytes FROM vouchers WHERE channel = ?1",
-                [channel.to_string()],
-                |row| row.get(0),
-            )
+        let connection = self.read();
+        let mut bytes =
+            connection.prepare_cached("SELECT bytes FROM vouchers WHERE channel = ?1")?;
+        let bytes: Option<Vec<u8>> = bytes
+            .query_row([channel.to_string()], |row| row.get(0))
             .optional()?;
         let decode = |bytes: Vec<u8>| SignedVoucher::decode(&bytes).map_err(|_| corrupt("voucher"));
         bytes.map(decode).transpose()
@@ -161,14 +194,10 @@ impl Store {
     /// What is owed and promised on a channel.
     pub fn figures(&self, channel: &Address) -> Result<Figures, Error> {
         let name = channel.to_string();
-        let connection = self.lock();
-        let vouchered: Option<i64> = connection
-            .query_row(
-                "SELECT cumulative FROM vouchers WHERE channel = ?1",
-                [&name],
-                |row| row.get(0),
-            )
-            .optional()?;
+        let connection = self.read();
+        let mut vouchered =
+            connection.prepare_cached("SELECT cumulative FROM vouchers WHERE channel = ?1")?;
+        let vouchered: Option<i64> = vouchered.query_row([&name], |row| row.get(0)).optional()?;
         // Each receipt key counts its own sum; a charge that was lost on its way is in the next one's sum.
         let mut each = connection.prepare_cached(
             "SELECT MAX(cumulative) FROM charges WHERE channel = ?1 GROUP BY receipt_key",
@@ -184,6 +213,29 @@ impl Store {
             channel: *channel,
             owed,
             vouchered: vouchered.map_or(Ok(Nano::ZERO), from_sql)?,
+        })
+    }
+
+    /// Sums over all channels.
+    pub fn totals(&self) -> Result<Totals, Error> {
+        let connection = self.read();
+        let mut sums = connection.prepare_cached(
+            "SELECT (SELECT COUNT(*) FROM (SELECT channel FROM vouchers UNION SELECT channel FROM charges)),
+                (SELECT COALESCE(SUM(most), 0) FROM
+                    (SELECT MAX(cumulative) AS most FROM charges GROUP BY channel, receipt_key)),
+                (SELECT COALESCE(SUM(cumulative), 0) FROM vouchers),
+                (SELECT COALESCE(SUM(price), 0) FROM payouts WHERE state = 'paid')
+                    + (SELECT COALESCE(SUM(price), 0) FROM external_claims WHERE state = 'paid')",
+        )?;
+        let row = sums.query_row([], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        });
+        let (channels, owed, promised, claimed): (i64, i64, i64, i64) = row?;
+        Ok(Totals {
+            channels: channels.unsigned_abs(),
+            owed: from_sql(owed)?,
+            promised: from_sql(promised)?,
+            claimed: from_sql(claimed)?,
         })
     }
 
@@ -263,6 +315,37 @@ impl Store {
             .optional()?)
     }
 
+    /// Remembers a keyset that this provider stands behind.
+    pub fn remember_keyset(&self, keyset: &RememberedKeyset) -> Result<(), Error> {
+        self.change(|change| {
+            change.execute(
+                "INSERT OR IGNORE INTO keysets (guest, digest, receipt_key) VALUES (?1, ?2, ?3)",
+                params![keyset.guest, keyset.digest.0, keyset.receipt_key],
+            )?;
+            change.execute(
+                "DELETE FROM keysets WHERE guest = ?1 AND id NOT IN
+                    (SELECT id FROM keysets WHERE guest = ?1 ORDER BY id DESC LIMIT ?2)",
+                params![keyset.guest, KEYSETS_MAX as i64],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// The keysets that are remembered, the newest first.
+    pub fn keysets(&self) -> Result<Vec<RememberedKeyset>, Error> {
+        let connection = self.lock();
+        let mut all = connection
+            .prepare("SELECT guest, digest, receipt_key FROM keysets ORDER BY id DESC")?;
+        let rows = all.query_map([], |row| {
+            Ok(RememberedKeyset {
+                guest: row.get(0)?,
+                digest: KeysetDigest(row.get(1)?),
+                receipt_key: row.get(2)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     fn change<T>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>,
@@ -279,8 +362,17 @@ impl Store {
             Ok(done)
         };
         let changed = changed();
-        self.failed.store(changed.is_err(), Ordering::Relaxed);
+        self.note(changed.is_ok());
         changed
+    }
+
+    /// Remembers whether the last change was made.
+    fn note(&self, made: bool) {
+        self.failed.store(!made, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> MutexGuard<'_, Connection> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {

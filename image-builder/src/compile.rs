@@ -20,19 +20,19 @@ pub mod out_of_tree;
 mod sources;
 mod toolchain;
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use object::read::elf::{ElfFile64, ProgramHeader};
 use sha2::{Digest as _, Sha256, Sha384};
 
-use crate::formats::file_error::FileError;
+use crate::error::{Error, Fault, error};
+use crate::files;
 use crate::limits::PROGRAM_BYTES_MAX;
 use crate::sandbox::Sandbox;
-use crate::store::{Store, sync_directory};
-pub use kernel_modules::{Kernel, ModuleError};
+use crate::store::Store;
+pub use kernel_modules::Kernel;
 pub use linked::{Crate, Ingredients};
 use registers::Digest32;
 use sources::Checkout;
@@ -79,40 +79,9 @@ pub enum Step<'a> {
     },
 }
 
-/// Why a program was not compiled.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs)]
-pub enum CompileError {
-    #[error("{0}")]
-    Toolchain(String),
-    #[error("{0}")]
-    Sources(String),
-    #[error("{0}")]
-    Crate(String),
-    #[error("`{command}` failed ({status}){context}")]
-    Failed {
-        command: String,
-        status: String,
-        context: String,
-    },
-    #[error("{program} came out of the compiler, and {problem}")]
-    Program {
-        program: String,
-        problem: &'static str,
-    },
-    #[error(transparent)]
-    Disk(#[from] FileError),
-}
-
-impl CompileError {
-    fn disk(doing: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Self {
-        FileError::of(doing, path)
-    }
-}
-
 impl<'a> Compiler<'a> {
     /// A compiler for the package or workspace in `sources`. `sandbox` is a sandbox of the tree that has the linker.
-    pub fn new(store: &'a Store, sandbox: Sandbox, sources: &Path) -> Result<Self, CompileError> {
+    pub fn new(store: &'a Store, sandbox: Sandbox, sources: &Path) -> Result<Self, Error> {
         let toolchain = Toolchain::of(sources)?;
         let checkout = Checkout::of(&toolchain, sources)?;
         let mut hasher = Sha256::new_with_prefix(b"chrysalis target 1\n");
@@ -141,7 +110,7 @@ impl<'a> Compiler<'a> {
         &self,
         program: &str,
         progress: &mut dyn FnMut(Step<'_>),
-    ) -> Result<Program, CompileError> {
+    ) -> Result<Program, Error> {
         let package = self.checkout.package_of(program)?.to_owned();
         self.compile_of(&package, program, progress)
     }
@@ -152,15 +121,15 @@ impl<'a> Compiler<'a> {
         package: &str,
         program: &str,
         progress: &mut dyn FnMut(Step<'_>),
-    ) -> Result<Program, CompileError> {
+    ) -> Result<Program, Error> {
         progress(Step::Fetching);
         self.toolchain.fetch(self.checkout.root())?;
         let target = self.store.root().join("target").join(&self.id);
         let sources = self.store.root().join("sources").join(&self.id);
         for directory in [&target.join("out"), &target.join("cargo"), &sources] {
-            fs::create_dir_all(directory).map_err(CompileError::disk("creating", directory))?;
+            files::create_directory(directory)?;
         }
-        let _claim = claim(&target.join("lock"), progress)?;
+        let _claim = files::lock(&target.join("lock"), || progress(Step::Waiting))?;
         self.checkout.stage(&sources)?;
         let crates = crates::Checked::of(&self.toolchain, self.checkout.root())?;
         crates.configure(&target.join("cargo"))?;
@@ -170,13 +139,12 @@ impl<'a> Compiler<'a> {
         let status = self
             .cargo(&sources, &target, &crates, package, program)
             .status()
-            .map_err(CompileError::disk("starting", Path::new("the sandbox")))?;
+            .map_err(Error::of(Fault::Tool, "starting the sandbox: "))?;
         if !status.success() {
-            return Err(CompileError::Failed {
-                command: format!("cargo build --bin {program}"),
-                status: status.to_string(),
-                context: String::new(),
-            });
+            return Err(error!(
+                Tool,
+                "`cargo build --bin {program}` failed ({status})"
+            ));
         }
         let made = target.join("out").join(TRIPLE).join(PROFILE).join(program);
         keep(self.store, program, &made)
@@ -230,38 +198,21 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// Waits until nobody else compiles into the same directory; the claim ends with the returned file.
-fn claim(path: &Path, progress: &mut dyn FnMut(Step<'_>)) -> Result<File, CompileError> {
-    let mut options = File::options();
-    let file = options.create(true).truncate(false).write(true).open(path);
-    let file = file.map_err(CompileError::disk("opening", path))?;
-    if file.try_lock().is_err() {
-        progress(Step::Waiting);
-        file.lock().map_err(CompileError::disk("locking", path))?;
-    }
-    Ok(file)
-}
-
 /// Checks what was made and puts it where its digest says, so that the next compilation does not take it away.
-fn keep(store: &Store, name: &str, made: &Path) -> Result<Program, CompileError> {
-    let mut bytes = Vec::new();
-    File::open(made)
-        .and_then(|file| {
-            file.take(PROGRAM_BYTES_MAX as u64 + 1)
-                .read_to_end(&mut bytes)
-        })
-        .map_err(CompileError::disk("reading", made))?;
+fn keep(store: &Store, name: &str, made: &Path) -> Result<Program, Error> {
+    let bytes = files::read(made, PROGRAM_BYTES_MAX as u64)?;
     if let Some(problem) = problem_of(&bytes) {
-        let program = name.to_owned();
-        return Err(CompileError::Program { program, problem });
+        return Err(error!(
+            Tool,
+            "{name} came out of the compiler, and {problem}"
+        ));
     }
     let sha256 = Digest32(Sha256::digest(&bytes).into());
     let directory = store.root().join("programs").join(sha256.to_string());
     let path = directory.join(name);
     if fs::read(&path).ok().as_deref() != Some(&bytes[..]) {
-        fs::create_dir_all(&directory).map_err(CompileError::disk("creating", &directory))?;
-        place(&directory, &path, &bytes).map_err(CompileError::disk("writing", &path))?;
-        sync_directory(&directory).map_err(|error| CompileError::Sources(error.to_string()))?;
+        files::replace(&path, &bytes, 0o755)?;
+        files::sync(&directory)?;
     }
     Ok(Program {
         name: name.to_owned(),
@@ -272,23 +223,8 @@ fn keep(store: &Store, name: &str, made: &Path) -> Result<Program, CompileError>
     })
 }
 
-fn place(directory: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::PermissionsExt;
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(bytes)?;
-    let mode = fs::Permissions::from_mode(0o755);
-    file.as_file().set_permissions(mode)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
-}
-
 /// What is wrong with a program that is to run without any library beside it.
 fn problem_of(bytes: &[u8]) -> Option<&'static str> {
-    if bytes.len() > PROGRAM_BYTES_MAX {
-        return Some("is larger than a program should be");
-    }
     let Ok(elf) = ElfFile64::<object::Endianness>::parse(bytes) else {
         return Some("is not an ELF file of 64 bits");
     };

@@ -25,7 +25,6 @@ pub(crate) mod elf;
 pub mod entry;
 pub mod erofs;
 pub(crate) mod fat;
-pub mod file_error;
 pub mod gguf;
 pub(crate) mod gpt;
 pub(crate) mod item;

@@ -10,7 +10,6 @@
 pub mod acpi;
 mod boot_disk;
 mod build_cache;
-mod build_error;
 pub mod disk;
 pub(crate) mod ingredients;
 mod initrd;
@@ -23,9 +22,6 @@ mod root;
 mod root_files;
 pub mod tools;
 
-use std::fs::{self, File, Permissions};
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -39,6 +35,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::compile::kernel_modules::Kernel;
 use crate::compile::out_of_tree;
+use crate::error::{Error, Fault};
+use crate::files;
 use crate::formats::entry::{Entry, What};
 use crate::limits::PROGRAM_BYTES_MAX;
 pub use crate::provenance::{CMDLINE, MANIFEST};
@@ -47,7 +45,6 @@ use crate::store::Progress;
 use crate::{compile, provenance};
 pub use build_cache::BuildCache;
 use build_cache::Kept;
-pub use build_error::BuildError;
 use ingredients::Gathered;
 pub use ingredients::{Order, mkfs};
 use manifest::Measured;
@@ -59,7 +56,7 @@ pub fn build(
     order: Order<'_>,
     out: &Path,
     progress: &mut dyn FnMut(Step<'_>),
-) -> Result<Built, BuildError> {
+) -> Result<Built, Error> {
     // First of all, so that a directory that cannot be used is known before the long work.
     let place = OutputDir::claim(out)?;
     let Gathered {
@@ -102,7 +99,7 @@ fn has_provenance(
     image: &Image,
     materials: &Materials,
     out: &Path,
-) -> Result<bool, BuildError> {
+) -> Result<bool, Error> {
     let Some(manifest) = &image.manifest else {
         return Ok(true);
     };
@@ -232,7 +229,8 @@ pub struct Draft {
 
 impl Draft {
     /// Reads the parts.
-    pub fn of(parts: Parts) -> Result<Self, BuildError> {
+    pub fn of(parts: Parts) -> Result<Self, Error> {
+        let read = |path: &Path, bytes_max: usize| files::read(path, bytes_max as u64);
         let firmware = read(&parts.firmware, predict::limits::FIRMWARE_BYTES_MAX)?;
         let kernel = read(parts.kernel.image(), predict::limits::KERNEL_BYTES_MAX)?;
         let modules = parts.kernel.load_order(&parts.modules)?;
@@ -240,7 +238,7 @@ impl Draft {
         let stub = parts.stub.as_deref();
         let stub = stub.map(|stub| read(stub, PROGRAM_BYTES_MAX)).transpose()?;
         let initrd_entries = initrd::entries(init, modules, &parts.kernel_from);
-        let disk = BuildError::disk("writing", Path::new(INITRD));
+        let disk = Error::disk("writing", Path::new(INITRD));
         let initrd = initrd::write(&initrd_entries).map_err(disk)?;
         let simulated = parts.profile == Profile::Sim;
         let entries = |root| root::entries(root, simulated);
@@ -257,13 +255,13 @@ impl Draft {
     }
 
     /// SHA-1 of each file inside, by its path.
-    pub fn sha1s(&self) -> Result<Sha1s, BuildError> {
+    pub fn sha1s(&self) -> Result<Sha1s, Error> {
         let entries = self.root_entries.iter().flatten();
         let mut found = Sha1s::new();
         for entry in self.initrd_entries.iter().chain(entries) {
             if let What::File { source, .. } = &entry.what {
                 let sha1 = source.open().and_then(provenance::sha1_of_stream);
-                let disk = BuildError::disk("reading", Path::new(&entry.path));
+                let disk = Error::disk("reading", Path::new(&entry.path));
                 found.insert(entry.path.clone(), sha1.map_err(disk)?);
             }
         }
@@ -311,7 +309,7 @@ impl Draft {
         mkfs: &Mkfs<'_>,
         directory: &Path,
         progress: &mut dyn FnMut(Step<'_>),
-    ) -> Result<(Image, Sha1s), BuildError> {
+    ) -> Result<(Image, Sha1s), Error> {
         progress(Step::Initrd);
         write(directory, FIRMWARE, &self.firmware)?;
         write(directory, KERNEL, &self.kernel)?;
@@ -367,8 +365,9 @@ impl Draft {
         cmdline: &str,
         directory: &Path,
         with_root: bool,
-    ) -> Result<(predict::Prediction, Vec<Measured>), BuildError> {
-        let firmware = Firmware::new(&self.firmware, self.parts.firmware_build)?;
+    ) -> Result<(predict::Prediction, Vec<Measured>), Error> {
+        let firmware = Firmware::new(&self.firmware, self.parts.firmware_build)
+            .map_err(Error::of(Fault::Recipe, ""))?;
         let prediction = predict::predict(&Inputs {
             platform: Platform::new(firmware, self.parts.machine.memory_mib),
             page_order: PageOrder::SinglePass,
@@ -379,7 +378,8 @@ impl Draft {
                 cmdline,
                 header: KernelHeader::AsOnDisk,
             },
-        })?;
+        })
+        .map_err(Error::of(Fault::Recipe, "predicting the registers: "))?;
         let names = [FIRMWARE, KERNEL, INITRD].into_iter();
         let names = names.chain(with_root.then_some(ROOT));
         let files = names.map(|name| Measured::read(directory, name));
@@ -387,42 +387,18 @@ impl Draft {
     }
 }
 
-/// A file that is not longer than its limit.
-fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, BuildError> {
-    let disk = BuildError::disk("reading", path);
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(&disk)?;
-    let read = file.take(bytes_max as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(disk)?;
-    if bytes.len() > bytes_max {
-        return Err(BuildError::TooLong {
-            path: path.display().to_string(),
-            bytes_max,
-        });
-    }
-    Ok(bytes)
-}
-
-fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), BuildError> {
-    let path = directory.join(name);
-    fs::write(&path, bytes).map_err(BuildError::disk("writing", &path))
+fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    files::write(&directory.join(name), bytes)
 }
 
 /// Whatever the umask says: everybody may read an image, nobody should change one.
-pub(crate) fn settle(directory: &Path) -> Result<(), BuildError> {
-    for file in files(directory) {
-        let mode = Permissions::from_mode(0o644);
-        fs::set_permissions(&file, mode).map_err(BuildError::disk("setting the mode of", &file))?;
-    }
-    Ok(())
-}
-
-/// The files of an image that are there.
-fn files(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn settle(directory: &Path) -> Result<(), Error> {
     let image = [FIRMWARE, KERNEL, INITRD, CMDLINE, ROOT, UKI, DISK, MANIFEST];
     let names = image.into_iter().chain([SBOM, STATEMENT, ENVELOPE]);
-    let paths = names.map(|name| directory.join(name));
-    paths.filter(|path| path.exists()).collect()
+    let mut there = names
+        .map(|name| directory.join(name))
+        .filter(|path| path.exists());
+    there.try_for_each(|file| files::set_mode(&file, 0o644))
 }
 
 /// Names in an image's directory.

@@ -19,6 +19,8 @@
 
 pub mod cli;
 pub mod compile;
+pub mod error;
+pub(crate) mod files;
 pub mod formats;
 pub mod image;
 pub mod limits;

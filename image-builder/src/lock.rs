@@ -12,7 +12,7 @@ pub(crate) mod package_lock;
 pub(crate) mod recipe;
 pub(crate) mod yaml;
 
-pub use model_lock::{Archive, LockError, LockedFile, MadeFile, Model, ModelLock};
+pub use model_lock::{Archive, LockedFile, MadeFile, Model, ModelLock};
 pub(crate) use model_lock::{base_url, is_plain_name};
-pub use package_lock::{InputKind, LockedInput, Package, PackageLock, PackageLockError, Role};
-pub use recipe::{Choice, Fingerprint, Recipe, RecipeError};
+pub use package_lock::{InputKind, LockedInput, Package, PackageLock, Role};
+pub use recipe::{Choice, Fingerprint, Recipe};

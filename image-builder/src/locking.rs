@@ -8,13 +8,13 @@ mod changes;
 mod inputs;
 mod kept;
 mod kernels;
-mod locking_error;
 mod suites;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::lock::debian::{Available, Date, Unsolved, chosen, closure};
+use crate::error::{Error, error};
+use crate::lock::debian::{Available, Date, chosen, closure};
 use crate::lock::package_lock::{
     Archive, Content, KernelPackages, One, Package, PackageLock, Sets, VERSION,
 };
@@ -22,7 +22,6 @@ use crate::lock::recipe::Recipe;
 use crate::store::{Progress, Store};
 
 pub use changes::{Change, Kind, State, changes};
-pub use locking_error::LockingError;
 
 /// What a lock is made from.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +85,7 @@ impl Order<'_> {
 pub fn make_lock(
     order: Order<'_>,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<String, LockingError> {
+) -> Result<String, Error> {
     let recipe = order.recipe;
     kept::refuse_unknown(order)?;
     let (suites, index) = suites::fetch(order, progress)?;
@@ -147,21 +146,22 @@ pub fn make_lock(
 }
 
 /// Two closures may need a package in different versions, of which the lock has room for one.
-fn one_version_each<'a>(
-    all: impl Iterator<Item = &'a Available>,
-) -> Result<Vec<Package>, Unsolved> {
+fn one_version_each<'a>(all: impl Iterator<Item = &'a Available>) -> Result<Vec<Package>, Error> {
     let mut packages = BTreeMap::new();
     for package in all {
         let before = packages.insert(package.name.as_str(), Package::from(package));
         if let Some(before) = before
             && before.sha256 != package.sha256
         {
-            let version = |of: &str, suite: &str| format!("{of} of {suite}");
-            return Err(Unsolved::Versions {
-                package: package.name.clone(),
-                one: version(&before.version, &before.suite),
-                other: version(package.version.as_str(), &package.suite),
-            });
+            return Err(error!(
+                Recipe,
+                "{} is needed in two versions, {} of {} and {} of {}; name the one to take as NAME/SUITE",
+                package.name,
+                before.version,
+                before.suite,
+                package.version.as_str(),
+                package.suite
+            ));
         }
     }
     Ok(packages.into_values().collect())

@@ -16,8 +16,8 @@
 mod bundle;
 mod description;
 mod directory;
-mod model_error;
 mod pack;
+mod refused;
 mod signed_files;
 mod verify_volume;
 
@@ -25,7 +25,6 @@ pub use ::model::volume::{Description, Tool, VolumeFile};
 pub use bundle::{ModelSigner, ModelVerifier};
 pub use description::parse_description;
 pub use directory::{ALWAYS_LEFT_OUT, Directory};
-pub use model_error::{ModelError, RefusedFile};
 pub use pack::{claim, pack};
 pub use signed_files::{PREDICATE_TYPE, STATEMENT_TYPE, Statement};
 pub use verify_volume::verify;

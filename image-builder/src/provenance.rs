@@ -30,7 +30,7 @@ pub use statement::{
     Subject,
 };
 pub(crate) use write::read;
-pub use write::{ProvenanceError, sha1_of_stream, sign, write};
+pub use write::{sha1_of_stream, sign, write};
 
 /// The manifest of the image.
 pub const MANIFEST: &str = "manifest.json";

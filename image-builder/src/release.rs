@@ -16,7 +16,7 @@ mod verify;
 
 pub use changes::{Change, changes};
 pub use differences::{Difference, differences};
-pub use directory::{Directory, DirectoryError};
-pub use published::{ReleaseError, Source, fetch};
+pub use directory::Directory;
+pub use published::{Source, fetch};
 pub use registers::checks as register_checks;
 pub use verify::{Check, Outcome, Report, SIGNATURE, check};

@@ -21,70 +21,12 @@ pub mod scripts;
 mod unpack;
 mod view;
 
+use std::fmt::Display;
 use std::io::Read;
 
+use crate::error::{Error, error};
 use crate::formats::entry::{Entry, What};
-use crate::store::Fault;
-use crate::store::packages::PackageError;
-
 pub use unpack::{Unpacked, ensure, is_there, unpack_fetched};
-
-/// Why a set of packages makes no root.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs)]
-pub enum UserlandError {
-    #[error(transparent)]
-    Package(#[from] PackageError),
-    #[error(transparent)]
-    Disk(#[from] crate::store::FetchError),
-    #[error("{path} is in {one} and in {other}, which say different things about it")]
-    Clash {
-        path: String,
-        one: String,
-        other: String,
-    },
-    #[error(
-        "{package} has a {script} (SHA-256 {sha256}) that was not reviewed, and no script is ever run; if the image can do without what \
-         it does, name {package} in the recipe's root.ignore_scripts"
-    )]
-    Script {
-        package: String,
-        script: &'static str,
-        sha256: registers::Digest32,
-    },
-    #[error("the recipe's root.ignore_scripts names {package}, which has no script that needs it")]
-    NeedlessIgnore { package: String },
-    #[error("{path} of {package} asks for {library}, which is not in the root")]
-    Unresolved {
-        path: String,
-        package: String,
-        library: String,
-    },
-    #[error("the recipe's root.libraries names {library}, which is not in the root")]
-    NoLibrary { library: String },
-    #[error("{path} of {package} {problem}")]
-    Unmakeable {
-        path: String,
-        package: String,
-        problem: String,
-    },
-}
-
-impl UserlandError {
-    /// Whose fault it is.
-    pub fn fault(&self) -> Fault {
-        match self {
-            Self::Package(error) => error.fault(),
-            Self::Disk(error) => error.fault(),
-            Self::Clash { .. }
-            | Self::Script { .. }
-            | Self::NeedlessIgnore { .. }
-            | Self::Unresolved { .. }
-            | Self::NoLibrary { .. }
-            | Self::Unmakeable { .. } => Fault::Recipe,
-        }
-    }
-}
 
 /// The entries of a root: those of the packages, and what their scripts would have made.
 ///
@@ -93,13 +35,13 @@ pub fn complete(
     unpacked: Unpacked,
     ignored: &[String],
     asked: &[String],
-) -> Result<Userland, UserlandError> {
+) -> Result<Userland, Error> {
     let Unpacked {
         mut entries,
         scripts: texts,
     } = unpacked;
     let judged = scripts::judge(&texts, ignored)?;
-    scripts::apply(&judged.effects, &mut entries)?;
+    scripts::apply(&judged.effects, &mut entries);
     accounts::add(&mut entries)?;
     loader::add(&mut entries)?;
     linkage::check(&entries, asked)?;
@@ -122,7 +64,7 @@ pub struct Userland {
 
 /// Kernel modules in a root would need `modules.dep` and its kin. The guest's modules are in its initrd, in the order of their
 /// loading, and nothing loads another one.
-fn refuse_modules(entries: &[Entry]) -> Result<(), UserlandError> {
+fn refuse_modules(entries: &[Entry]) -> Result<(), Error> {
     let module =
         |entry: &&Entry| entry.path.starts_with("/usr/lib/modules/") && entry.path.contains(".ko");
     match entries.iter().find(module) {
@@ -134,16 +76,20 @@ fn refuse_modules(entries: &[Entry]) -> Result<(), UserlandError> {
     }
 }
 
-fn unmakeable(entry: &Entry, problem: impl Into<String>) -> UserlandError {
-    UserlandError::Unmakeable {
-        path: entry.path.clone(),
-        package: entry.from().unwrap_or("no package").to_owned(),
-        problem: problem.into(),
-    }
+fn unmakeable(entry: &Entry, problem: impl Display) -> Error {
+    let package = entry.from().unwrap_or("no package");
+    error!(Recipe, "{} of {package} {problem}", entry.path)
+}
+
+fn clash(path: &str, one: &str, other: &str) -> Error {
+    error!(
+        Recipe,
+        "{path} is in {one} and in {other}, which say different things about it"
+    )
 }
 
 /// A small file of a package, as text.
-fn text(entry: &Entry, bytes_max: u64) -> Result<String, UserlandError> {
+fn text(entry: &Entry, bytes_max: u64) -> Result<String, Error> {
     let What::File { source, .. } = &entry.what else {
         return Err(unmakeable(entry, "is no file"));
     };

@@ -20,20 +20,20 @@ mod zip_members;
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::error::Error;
+use crate::files;
 use crate::formats::metered::{Metered, TooLong};
 use crate::limits::CHUNK_BYTES;
 use crate::lock::Model;
 use registers::Digest32;
 
 pub use fetch::{Progress, ensure_models};
-pub use fetch_error::{Fault, FetchError, MirrorFault};
-pub use packages::{
-    PackageError, ensure_package, ensure_packages, ensure_tree, tree_key, visit_files,
-};
+pub use fetch_error::{FetchError, MirrorFault};
+pub use packages::{ensure_package, ensure_packages, ensure_tree, tree_key, visit_files};
 
 /// A directory of fetched things; see the module.
 #[derive(Debug, Clone)]
@@ -112,39 +112,27 @@ impl Store {
     }
 
     /// Makes the directories and waits until no other process fetches into them. The lock ends with the returned file.
-    pub(crate) fn claim(&self) -> Result<File, FetchError> {
+    pub(crate) fn claim(&self) -> Result<File, Error> {
         for directory in [
             &self.root,
             &self.root.join("partial"),
             &self.root.join("sha256"),
             &self.models,
         ] {
-            fs::create_dir_all(directory).map_err(FetchError::disk("creating", directory))?;
+            files::create_directory(directory)?;
         }
-        self.lock("lock")
+        files::lock(&self.root.join("lock"), || {})
     }
 
     /// As [`Store::claim`], for unpacking a root's packages, which may be done while something else is fetched.
-    pub(crate) fn claim_userlands(&self) -> Result<File, FetchError> {
+    pub(crate) fn claim_userlands(&self) -> Result<File, Error> {
         let directory = self.root.join("userlands");
-        fs::create_dir_all(&directory).map_err(FetchError::disk("creating", &directory))?;
-        self.lock("userlands/lock")
-    }
-
-    fn lock(&self, name: &str) -> Result<File, FetchError> {
-        let path = self.root.join(name);
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path);
-        let file = file.map_err(FetchError::disk("opening", &path))?;
-        file.lock().map_err(FetchError::disk("locking", &path))?;
-        Ok(file)
+        files::create_directory(&directory)?;
+        files::lock(&directory.join("lock"), || {})
     }
 
     /// Whether every file of `model` is there and right, read in full.
-    pub(crate) fn has_model(&self, model: &Model) -> Result<bool, FetchError> {
+    pub(crate) fn has_model(&self, model: &Model) -> Result<bool, Error> {
         let directory = self.model_dir(&model.id);
         for (name, bytes, sha256) in model.all_files() {
             if !is_whole(&directory.join(name), bytes, sha256)? {
@@ -156,7 +144,7 @@ impl Store {
 }
 
 /// Whether `path` is a file of exactly this size and digest. Only a failing disk is an error.
-pub(crate) fn is_whole(path: &Path, bytes: u64, sha256: Digest32) -> Result<bool, FetchError> {
+pub(crate) fn is_whole(path: &Path, bytes: u64, sha256: Digest32) -> Result<bool, Error> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error)
@@ -167,9 +155,9 @@ pub(crate) fn is_whole(path: &Path, bytes: u64, sha256: Digest32) -> Result<bool
         {
             return Ok(false);
         }
-        Err(error) => return Err(FetchError::disk("opening", path)(error)),
+        Err(error) => return Err(Error::disk("opening", path)(error)),
     };
-    let metadata = file.metadata().map_err(FetchError::disk("reading", path))?;
+    let metadata = file.metadata().map_err(Error::disk("reading", path))?;
     if !metadata.is_file() || metadata.len() != bytes {
         return Ok(false);
     }
@@ -177,15 +165,8 @@ pub(crate) fn is_whole(path: &Path, bytes: u64, sha256: Digest32) -> Result<bool
     match io::copy(&mut metered, &mut io::sink()) {
         Ok(_) => Ok(metered.finish() == (bytes, sha256)),
         Err(error) if TooLong::is(&error) => Ok(false),
-        Err(error) => Err(FetchError::disk("reading", path)(error)),
+        Err(error) => Err(Error::disk("reading", path)(error)),
     }
-}
-
-/// Makes a rename in `directory` survive a power cut.
-pub(crate) fn sync_directory(directory: &Path) -> Result<(), FetchError> {
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(FetchError::disk("syncing", directory))
 }
 
 #[cfg(test)]

@@ -68,6 +68,11 @@ function capCell(c) {
     .storeBuffer(Buffer.from(c.job, 'hex')).storeCoins(BigInt(c.most)).endCell();
 }
 
+function closeCell(c) {
+  return beginCell().storeUint(0x63636c32, 32).storeInt(c.chain, 32).storeAddress(Address.parseRaw(c.channel))
+    .storeCoins(BigInt(c.paid)).storeUint(c.valid_until, 32).endCell();
+}
+
 // One key signs both here; on a chain the payer signs the cap and the guest the charge.
 function chargeCell(c) {
   const cap = capCell(c);
@@ -107,6 +112,11 @@ vectors('cap.json', [
   { chain: -239, channel: `0:${hex(0xfe)}`, job: hex(0xab).slice(32), most: '100000' },
   { chain: -3, channel: `-1:${hex(0x01)}`, job: hex(0xff).slice(32), most: '18446744073709551615' },
 ], capCell);
+vectors('close.json', [
+  { chain: 20241, channel: `0:${hex(0x11)}`, paid: '0', valid_until: 0 },
+  { chain: -239, channel: `0:${hex(0xfe)}`, paid: '256', valid_until: 1_800_000_000 },
+  { chain: -3, channel: `0:${hex(0x01)}`, paid: '18446744073709551615', valid_until: 4_294_967_295 },
+], closeCell);
 vectors('charge.json', [
   { chain: 20241, stake: `0:${hex(0x22)}`, receipt_hash: hex(0x33), seq: '0', cost: '0', job: hex(0).slice(32), most: '0', channel: `0:${hex(0x11)}`, cumulative: '0' },
   { chain: 20241, stake: `0:${hex(0x22)}`, receipt_hash: hex(0x33), seq: '7', cost: '1500', job: hex(0x44).slice(32), most: '2000', channel: `0:${hex(0x11)}`, cumulative: '123456789' },

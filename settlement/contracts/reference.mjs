@@ -42,10 +42,9 @@ const voucher = (cumulative, chain) => beginCell().storeUint(0x76636831, 32).sto
 const claim = (cell) => body('clai', 7).storeBuffer(sign(cell.hash(), voucherKey.secretKey)).storeRef(cell).endCell();
 
 const steps = [];
-async function step(name, sender, message) {
-  const result = await sender.send({ to: channel, bounce: true, ...message });
+function note(name, transactions) {
   const account = BigInt('0x' + channel.hash.toString('hex'));
-  const transaction = result.transactions.find((t) => t.address === account);
+  const transaction = transactions.find((t) => t.address === account);
   const { computePhase, actionPhase } = transaction.description;
   steps.push({
     step: name,
@@ -57,18 +56,36 @@ async function step(name, sender, message) {
   });
 }
 
+async function step(name, sender, message) {
+  const result = await sender.send({ to: channel, bounce: true, ...message });
+  note(name, result.transactions);
+}
+
+async function external(name, cell) {
+  const body = beginCell().storeUint(0x65636c6d, 32).storeBuffer(sign(cell.hash(), voucherKey.secretKey)).storeRef(cell).endCell();
+  const info = { type: 'external-in', dest: channel, importFee: 0n };
+  const result = await blockchain.sendMessage({ info, body });
+  note(name, result.transactions);
+}
+
 const first = voucher(123_456_789n, CHAIN);
 const request = (tag) => ({ value: 30_000_000n, body: body(tag, 1).endCell() });
-await step('deploy', developer, { value: 2_080_000_000n, init, body: body('topu', 1).storeCoins(2_000_000_000n).endCell() });
+const deposit = { value: 2_080_000_000n, body: body('topu', 1).storeCoins(2_000_000_000n).endCell() };
+await step('deploy', developer, { ...deposit, init });
 await step('claim', stranger, { value: 50_000_000n, body: claim(first) });
 await step('replay', stranger, { value: 50_000_000n, body: claim(first) });
 await step('other chain', stranger, { value: 50_000_000n, body: claim(voucher(5n, 20241)) });
+await external('external claim', voucher(200_000_000n, CHAIN));
 await step('stranger closes', stranger, request('rcls'));
+await step('close', developer, request('rcls'));
+await step('cancel', developer, request('ccls'));
 await step('rotate', developer, { value: 30_000_000n, body: body('rotk', 1).storeUint(9, 256).endCell() });
 await step('close', developer, request('rcls'));
 blockchain.now = START + DELAY;
 await step('finalize', developer, request('fcls'));
 const balance = (await blockchain.getContract(channel)).balance.toString();
+blockchain.now = START + 30 * 86_400 + 1;
+await step('destroy', developer, request('fcls'));
 const made_by = '@ton/sandbox 0.41.0, by settlement/contracts/reference.mjs';
 fs.writeFileSync(path.join(here, '../vectors/reference.json'), JSON.stringify({ made_by, steps, balance }, null, 2) + '\n');
 process.exit(0);

@@ -2,8 +2,8 @@
 
 use crate::{
     Address, ChainId, DecodeError, Nano,
-    cell::{CellHasher, Layout, state_init},
-    contracts::CHANNEL_CODE,
+    cell::{CellHash, CellHasher, Layout, state_init},
+    contracts::{CHANNEL_CODE, CHANNEL_CODE_V1},
     limits, signing,
 };
 
@@ -40,7 +40,16 @@ pub struct ChannelTerms {
 impl ChannelTerms {
     /// Where these terms live: the hash of the contract's initial state.
     pub fn address(&self) -> Address {
-        let state = state_init::<CellHasher>(&CHANNEL_CODE, &self.data::<CellHasher>());
+        self.address_with(&CHANNEL_CODE)
+    }
+
+    /// Where version 1 of the contract lives with these terms.
+    pub fn address_v1(&self) -> Address {
+        self.address_with(&CHANNEL_CODE_V1)
+    }
+
+    fn address_with(&self, code: &CellHash) -> Address {
+        let state = state_init::<CellHasher>(code, &self.data::<CellHasher>());
         Address {
             workchain: 0,
             hash: state.hash,
@@ -127,6 +136,16 @@ pub mod exit {
     pub const CLOSING: i32 = 411;
     /// A zero amount.
     pub const ZERO_AMOUNT: i32 = 412;
+    /// The terms are out of bounds.
+    pub const TERMS: i32 = 413;
+    /// The payee agreed to close at another amount than is paid.
+    pub const OTHER_AMOUNT: i32 = 414;
+    /// What the payee agreed to has expired.
+    pub const AGREEMENT_EXPIRED: i32 = 415;
+    /// Not closing.
+    pub const NOT_CLOSING: i32 = 416;
+    /// Grown by too little for an external claim.
+    pub const GROWTH_TOO_SMALL: i32 = 417;
     /// Not a message the channel knows.
     pub const UNKNOWN_MESSAGE: i32 = 65535;
     /// Charge check: not signed by this key.

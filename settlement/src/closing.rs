@@ -7,9 +7,10 @@ use crate::{
 };
 use ed25519_dalek::SigningKey;
 
-const TAG: u32 = 0x6363_6c31; // "ccl1"
+const TAG: u32 = 0x6363_6c32; // "ccl2": "ccl1" had no end
 
-/// "I have been paid `paid` on this channel and claim no more." The contract closes only if it has paid at least that.
+/// "I have been paid `paid` on this channel and claim no more." The contract closes only if it has paid exactly that, and only until the
+/// agreement expires. Whoever signs it takes no more jobs of the channel until then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CooperativeClose {
     /// The network.
@@ -18,6 +19,8 @@ pub struct CooperativeClose {
     pub channel: Address,
     /// What the payee counts as received.
     pub paid: Nano,
+    /// The contract closes on it until then, in Unix seconds.
+    pub valid_until: u32,
 }
 
 /// A close with the payee's signature.
@@ -30,7 +33,7 @@ pub struct SignedClose {
 }
 
 impl CooperativeClose {
-    /// `close#63636c31 chain:int32 channel:MsgAddressInt paid:Coins`.
+    /// `close#63636c32 chain:int32 channel:MsgAddressInt paid:Coins valid_until:uint32`.
     pub fn cell_hash(&self) -> [u8; 32] {
         self.cell::<CellHasher>().hash
     }
@@ -49,18 +52,20 @@ impl CooperativeClose {
             .int32(self.chain.0)
             .address(&self.channel)
             .coins(self.paid)
+            .uint(32, self.valid_until.into())
             .build()
     }
 }
 
 impl SignedClose {
-    /// Tag, chain, channel, paid, signature; big-endian, fixed widths.
+    /// Tag, chain, channel, paid, end, signature; big-endian, fixed widths.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(limits::CLOSE_BYTES);
         bytes.extend_from_slice(&TAG.to_be_bytes());
         bytes.extend_from_slice(&self.close.chain.0.to_be_bytes());
         signing::put_address(&mut bytes, &self.close.channel);
         bytes.extend_from_slice(&self.close.paid.0.to_be_bytes());
+        bytes.extend_from_slice(&self.close.valid_until.to_be_bytes());
         bytes.extend_from_slice(&self.signature);
         bytes
     }
@@ -73,6 +78,7 @@ impl SignedClose {
                 chain: ChainId(fields.i32()),
                 channel: fields.address()?,
                 paid: Nano(fields.u64()),
+                valid_until: fields.u32(),
             },
             signature: fields.array(),
         })

@@ -11,14 +11,23 @@ use crate::{
 
 /// Representation hash of the channel's code.
 pub const CHANNEL_CODE_HASH: [u8; 32] =
+    hash("bade3b04c0d86ab946f151d9941c167c78297768341f7874f3f712b352ee4183");
+/// Representation hash of the code of the channel's version 1. No channel of it is opened or lent on.
+pub const CHANNEL_CODE_HASH_V1: [u8; 32] =
     hash("d6f4d8086243a4dbec39b60455c64389e1454151db638e6b96e5550f6487f93d");
 /// Representation hash of the charge check's code.
 pub const CHARGE_CHECK_CODE_HASH: [u8; 32] =
-    hash("10a3d65e6881d4e67f620a33a7cf8c33ec1e544ba5ca079184733293fdb79ab3");
+    hash("215d9b98dff161e7296db392e0697a2fd96d996e9c6f19789090bde298f607c5");
 
 /// The channel's code, as far as its address needs it.
 pub(crate) const CHANNEL_CODE: CellHash = CellHash {
     hash: CHANNEL_CODE_HASH,
+    depth: 9,
+};
+
+/// The code of version 1, to tell its channels from strangers' contracts.
+pub(crate) const CHANNEL_CODE_V1: CellHash = CellHash {
+    hash: CHANNEL_CODE_HASH_V1,
     depth: 5,
 };
 

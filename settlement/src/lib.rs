@@ -42,7 +42,7 @@ pub use chain::ChainId;
 pub use channel::{ChannelTerms, TermsRefused, exit};
 pub use charge::{Charge, SignedCharge, VerifiedCharge};
 pub use closing::{CooperativeClose, SignedClose};
-pub use contracts::{CHANNEL_CODE_HASH, CHARGE_CHECK_CODE_HASH};
+pub use contracts::{CHANNEL_CODE_HASH, CHANNEL_CODE_HASH_V1, CHARGE_CHECK_CODE_HASH};
 pub use nano::{Nano, NanoError};
 pub use signing::{ChargeError, DecodeError, VoucherError};
 pub use voucher::{SignedVoucher, VerifiedVoucher, Voucher};

@@ -1,5 +1,7 @@
 //! Every bound this crate puts on bytes from elsewhere, and on what it makes.
 
+use crate::Nano;
+
 /// Bytes of an encoded [`SignedVoucher`](crate::SignedVoucher): always exactly this many.
 pub const VOUCHER_BYTES: usize = 4 + 4 + ADDRESS_BYTES + 8 + 32 + SIGNATURE_BYTES;
 
@@ -13,7 +15,7 @@ const CAP_BYTES: usize = 4 + ADDRESS_BYTES + 16 + 8 + SIGNATURE_BYTES;
 pub const TERMS_BYTES: usize = 4 + 4 + 2 * ADDRESS_BYTES + 2 * 32 + 4 + 4 + 8;
 
 /// Bytes of an encoded [`SignedClose`](crate::SignedClose): always exactly this many.
-pub const CLOSE_BYTES: usize = 4 + 4 + ADDRESS_BYTES + 8 + SIGNATURE_BYTES;
+pub const CLOSE_BYTES: usize = 4 + 4 + ADDRESS_BYTES + 8 + 4 + SIGNATURE_BYTES;
 
 /// Bytes of an address in these encodings: workchain and hash.
 pub const ADDRESS_BYTES: usize = 1 + 32;
@@ -21,7 +23,8 @@ pub const ADDRESS_BYTES: usize = 1 + 32;
 /// Bytes of an Ed25519 signature.
 pub const SIGNATURE_BYTES: usize = 64;
 
-/// The shortest close delay that a payee lends on: the time it has to claim, several sweeps and retries long.
+/// The shortest close delay that the contract takes a deposit with: the time that a payee has to claim, several sweeps and retries
+/// long.
 pub const CLOSE_DELAY_S_MIN: u32 = 3_600;
 
 /// The longest: a payer's deposit is not held for longer than a month after it asked for it.
@@ -30,8 +33,15 @@ pub const CLOSE_DELAY_S_MAX: u32 = 30 * 86_400;
 /// What must be left of a channel's life: as long as the shortest close delay, for the same reason.
 pub const CHANNEL_LIFE_S_MIN: u64 = 3_600;
 
-/// What may be left of it: a channel brings rent for five years, and owes more than a claim carries after that.
+/// What may be left of it when the contract takes a deposit: whoever deploys it brings the rent of its whole life.
 pub const CHANNEL_LIFE_S_MAX: u64 = 4 * 365 * 86_400;
+
+/// The least that an external claim pays; the contract does not accept it below.
+pub const EXTERNAL_GROWTH_MIN: Nano = Nano(50_000_000);
+
+/// The most that an external claim costs its payee, by the contract's bounds and main network's prices: 9,000 gas, the payout's
+/// forwarding, and two full cells of import.
+pub const EXTERNAL_COST_MAX: Nano = Nano(6_200_000);
 
 /// Messages in one wallet transfer: the most that wallet V5R1 sends at once.
 pub const TRANSFERS_MAX: usize = 255;

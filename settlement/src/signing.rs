@@ -122,6 +122,6 @@ pub(crate) fn put_address(bytes: &mut Vec<u8>, address: &Address) {
 const _: () = assert!(
     limits::VOUCHER_BYTES == 145
         && limits::CHARGE_BYTES == 282
-        && limits::CLOSE_BYTES == 113
+        && limits::CLOSE_BYTES == 117
         && limits::TERMS_BYTES == 154
 );

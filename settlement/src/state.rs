@@ -219,7 +219,8 @@ mod tests {
     #[test]
     fn a_channel_lends_only_while_no_end_of_claims_is_under_way() {
         const NOW: u64 = 1_990_000_000;
-        let open = ChannelState::parse(&stack()).expect("a state");
+        let mut open = ChannelState::parse(&stack()).expect("a state");
+        open.payee.workchain = 0;
         let check = |change: &dyn Fn(&mut ChannelState), expected, until: u32| {
             let mut state = open.clone();
             change(&mut state);

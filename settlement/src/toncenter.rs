@@ -9,7 +9,7 @@ mod payout;
 mod stack;
 
 pub use answer::{AccountStatus, AccountView, MasterchainView, Message, Transaction};
-pub use payout::{Payout, PayoutError, payout_fee, taken_message};
+pub use payout::{Payout, PayoutError, external_payout, payout_fee, taken_message};
 pub use stack::StackItem;
 
 use crate::{Address, ChannelState, StateError, limits};

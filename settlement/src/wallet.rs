@@ -174,16 +174,19 @@ impl Wallet {
         let body = ton::wallet_body(seqno, valid_until_unix_s, self.wallet_id, &messages)
             .ok_or(too_many)?;
         let signed = ton::wallet_signed(&body, &signing::sign(&self.key, &body.root().hash));
-        // ext_in_msg_info$10 src:addr_none dest import_fee:0
-        let message = TreeBuilder::new()
-            .uint(2, 0b10)
-            .uint(2, 0)
-            .address(&self.address)
-            .coins(Nano::ZERO);
         let state = (seqno == 0).then_some(&self.state_init);
-        let message = with_state(message, state).uint(1, 1).reference(&signed);
-        Ok(message.build().boc())
+        let message = with_state(external(&self.address), state);
+        Ok(message.uint(1, 1).reference(&signed).build().boc())
     }
+}
+
+/// `ext_in_msg_info$10 src:addr_none dest import_fee:0`.
+pub(crate) fn external(to: &Address) -> TreeBuilder {
+    TreeBuilder::new()
+        .uint(2, 0b10)
+        .uint(2, 0)
+        .address(to)
+        .coins(Nano::ZERO)
 }
 
 /// The hash by which a node's answers name a message this crate made. `None` if the bytes are not one of ours.

@@ -245,7 +245,7 @@ pub fn prompt_ids(client: &Client, body: &Value) -> anyhow::Result<Vec<u8>> {
     let model = client.models().get(ask.model()).context("it is listed")?;
     match model.encode(&ask, None, u32::MAX)? {
         wire::Ask::Chat(chat) => Ok(id_bytes(&chat.prompt)),
-        wire::Ask::Embeddings(_) => anyhow::bail!("a chat becomes a chat"),
+        wire::Ask::Embeddings(_) | wire::Ask::Rerank(_) => anyhow::bail!("a chat becomes a chat"),
     }
 }
 

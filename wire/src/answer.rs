@@ -3,6 +3,7 @@
 //! ```text
 //!  completion:  Ids* or Scored* (some empty), the last one with its finish ─► Receipt+
 //!  embeddings:  Vectors* (some empty), the last one likewise     ─► Receipt+      or, at any time, ─► Failure
+//!  rerank:      the same, each vector being one score
 //! ```
 //!
 //! The padded records of ids and vectors form a hash chain, so that a partial answer is provable, too; the receipt names
@@ -277,7 +278,7 @@ fn scored(record: &Record, width: u32) -> Option<Vec<Scored>> {
 /// What an answer of `endpoint` is made of.
 fn kind(endpoint: Endpoint) -> RecordKind {
     match endpoint {
-        Endpoint::Embeddings => RecordKind::Vectors,
+        Endpoint::Embeddings | Endpoint::Rerank => RecordKind::Vectors,
         Endpoint::Chat => RecordKind::Ids,
     }
 }
@@ -334,7 +335,7 @@ impl AnswerReader {
                 let ids = record.words().collect();
                 Ok(AnswerEvent::Ids { ids, finish })
             }
-            (RecordKind::Vectors, Endpoint::Embeddings, false) => {
+            (RecordKind::Vectors, Endpoint::Embeddings | Endpoint::Rerank, false) => {
                 self.slots(bytes, &record, VECTOR_NUMBERS_MAX, "vectors")?;
                 self.widths(&record)?;
                 let width = record.width;
@@ -396,6 +397,10 @@ impl AnswerReader {
             return Err(RecordError::Width { got, want });
         }
         let width = got.max(want);
+        // A score is a vector of one number.
+        if self.endpoint == Endpoint::Rerank && width > 1 {
+            return Err(RecordError::Width { got, want: 1 });
+        }
         self.state.width = width;
         match record.finish.is_some() && !self.state.meter.is_multiple_of(width.max(1).into()) {
             true => Err(RecordError::Width { got, want: width }),

@@ -16,6 +16,7 @@ pub struct AttestedWorker {
     peer: Verified<Peer>,
     keyset: Keyset,
     digest: KeysetDigest,
+    endorsing_key: [u8; 32],
     events: Vec<RuntimeEvent>,
 }
 
@@ -109,6 +110,7 @@ pub fn attest(
     }
     Ok(AttestedWorker {
         peer,
+        endorsing_key: bundle.endorsement.key(key),
         keyset,
         digest,
         events,
@@ -154,6 +156,11 @@ impl AttestedWorker {
     /// The keyset's digest.
     pub fn keyset_digest(&self) -> KeysetDigest {
         self.digest
+    }
+
+    /// The key that endorsed the keyset: the payee's, or one that it vouches for.
+    pub fn endorsing_key(&self) -> &[u8; 32] {
+        &self.endorsing_key
     }
 
     /// The events behind RTMR3.

@@ -55,7 +55,7 @@ pub struct MeasuredConfig {
 pub struct MeasuredModel {
     /// The name in requests, and of its directory.
     pub id: String,
-    /// `embeddings` or `chat`.
+    /// `embeddings`, `chat` or `rerank`.
     pub endpoint: MeasuredEndpoint,
     /// The model root, 64 hex digits: of its files in the image, or the root hash of its volume.
     pub root: String,
@@ -64,7 +64,7 @@ pub struct MeasuredModel {
     pub volume: Option<MeasuredVolume>,
     /// Tokens of prompt and completion at most.
     pub context_tokens: u32,
-    /// How its weights are kept; where absent, as they are stored for chat, in 32 bits for embeddings.
+    /// How its weights are kept; where absent, as they are stored for chat, in 32 bits for others.
     #[serde(default)]
     pub weights: Option<MeasuredWeights>,
     /// Memory for the keys and values of all its jobs, in MiB: how many run at once. Enough for one job of all of its context
@@ -102,6 +102,8 @@ pub enum MeasuredEndpoint {
     Embeddings,
     /// `POST /v1/chat/completions`
     Chat,
+    /// `POST /v1/rerank`
+    Rerank,
 }
 
 /// How weights are kept in memory.
@@ -158,7 +160,7 @@ impl MeasuredConfig {
             (
                 "lifetime_s",
                 LIFETIME_S.contains(&self.lifetime_s),
-                "1 to 86400, since clients use the keys for so long",
+                "1 to 3600, since clients use the keys for so long",
             ),
             (
                 "interval_ms",
@@ -204,9 +206,9 @@ impl MeasuredConfig {
             (
                 "models.kv_mib",
                 { models.iter() }
-                    .filter(|m| m.endpoint == MeasuredEndpoint::Embeddings)
+                    .filter(|m| m.endpoint != MeasuredEndpoint::Chat)
                     .all(|m| m.kv_mib.is_none()),
-                "absent from a model for embeddings, which keeps none",
+                "absent from a model that does not chat, which keeps none",
             ),
             (
                 "models",
@@ -300,6 +302,7 @@ impl MeasuredModel {
         match self.endpoint {
             MeasuredEndpoint::Embeddings => Endpoint::Embeddings,
             MeasuredEndpoint::Chat => Endpoint::Chat,
+            MeasuredEndpoint::Rerank => Endpoint::Rerank,
         }
     }
 }

@@ -24,14 +24,21 @@ pub enum Endpoint {
     /// `POST /v1/chat/completions`
     #[n(1)]
     Chat,
+    /// `POST /v1/rerank`
+    #[n(2)]
+    Rerank,
 }
 
 impl Endpoint {
+    /// All of them.
+    pub const ALL: [Endpoint; 3] = [Endpoint::Embeddings, Endpoint::Chat, Endpoint::Rerank];
+
     /// The path of the request inside the seal.
     pub fn path(self) -> &'static str {
         match self {
             Endpoint::Embeddings => "/v1/embeddings",
             Endpoint::Chat => "/v1/chat/completions",
+            Endpoint::Rerank => "/v1/rerank",
         }
     }
 }
@@ -225,4 +232,29 @@ impl SignedEnvelope {
 
 fn message(envelope: &[u8], enc: &[u8]) -> Digest {
     sha256(DOMAIN, &[envelope, enc])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::tests::envelope;
+
+    #[test]
+    fn a_cap_that_the_payer_did_not_sign_is_refused_in_an_envelope_that_it_did() {
+        let payer = SigningKey::from_bytes(&[9; 32]);
+        let good = envelope(&payer).sign(b"enc", &payer);
+        assert_eq!(good.verify(b"enc"), Ok(good.unverified()));
+        // A chain would find no payer behind the charge, after the work was done.
+        let mut envelope = good.unverified().clone();
+        envelope.cap_signature = [0; 64];
+        let bytes = cbor::to_vec(&envelope);
+        let signature = payer.sign(&message(&bytes, b"enc").0).to_bytes();
+        let forged = SignedEnvelope {
+            bytes,
+            envelope,
+            signature,
+        };
+        let decoded = SignedEnvelope::decode(&forged.encode()).unwrap();
+        assert_eq!(decoded.verify(b"enc"), Err(EnvelopeRefused::Cap));
+    }
 }

@@ -169,6 +169,14 @@ impl Endorsement {
         }
     }
 
+    /// The key that signed the keyset's digest, where `payee_key` is the payee's.
+    pub fn key(&self, payee_key: &[u8; 32]) -> [u8; 32] {
+        match self {
+            Endorsement::Direct(_) => *payee_key,
+            Endorsement::Delegated { delegation, .. } => delegation.endorser,
+        }
+    }
+
     /// The version of the bundle that carries it.
     pub fn bundle_version(&self) -> u64 {
         match self {

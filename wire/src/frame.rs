@@ -6,6 +6,7 @@
 //!          OpenAttest End                          Data* End
 //!          OpenCancel End                          End
 //!          OpenReceipt End                         Receipt Charge End, or End
+//!          OpenStatus End                          Data* End
 //! ```
 //!
 //! The decoder is sans-IO: push what was read, take whole frames. It never holds more than one frame and its header
@@ -37,8 +38,10 @@ pub enum FrameKind {
     OpenCancel = 8,
     /// Proxy to guest: an envelope's digest; the answer is its sealed receipt and charge, if the guest has them.
     OpenReceipt = 9,
-    /// Proxy to guest, before [`FrameKind::OpenJob`]: the highest voucher that the payee holds of the channel.
+    /// Proxy to guest, before [`FrameKind::OpenJob`]: the highest voucher that the payee holds of the channel, empty if it holds none.
     Voucher = 10,
+    /// Proxy to guest: empty; the answer is a [`crate::Status`] in `Data`.
+    OpenStatus = 11,
 }
 
 /// One frame.
@@ -77,6 +80,7 @@ impl FrameKind {
             8 => FrameKind::OpenCancel,
             9 => FrameKind::OpenReceipt,
             10 => FrameKind::Voucher,
+            11 => FrameKind::OpenStatus,
             other => return Err(FrameError::Kind(other)),
         })
     }
@@ -104,6 +108,9 @@ impl Frame {
     }
 }
 
+/// A record of an answer with its chunk's header fits.
+const SPACE_BYTES_MIN: usize = 1024;
+
 /// Takes bytes, gives frames.
 #[derive(Debug, Default)]
 pub struct FrameDecoder {
@@ -116,6 +123,20 @@ impl FrameDecoder {
     pub fn push(&mut self, bytes: &[u8]) {
         self.pending.drain(..std::mem::take(&mut self.taken));
         self.pending.extend_from_slice(bytes);
+    }
+
+    /// Where to append bytes as they are read, with room for the rest of a frame that has begun.
+    pub fn space(&mut self) -> &mut Vec<u8> {
+        self.pending.drain(..std::mem::take(&mut self.taken));
+        let missing = match self.pending.first_chunk::<HEADER_BYTES>() {
+            Some([_, length @ ..]) => {
+                let length = (u32::from_be_bytes(*length) as usize).min(FRAME_BYTES_MAX);
+                (HEADER_BYTES + length).saturating_sub(self.pending.len())
+            }
+            None => 0,
+        };
+        self.pending.reserve(missing.max(SPACE_BYTES_MIN));
+        &mut self.pending
     }
 
     /// The next whole frame, or `None` when more bytes are needed. After an error the stream is to be closed.
@@ -163,8 +184,11 @@ mod tests {
         let stream = stream.concat();
         for step in [1, 2, 3, 4096, stream.len()] {
             let (mut decoder, mut frames) = (FrameDecoder::default(), Vec::new());
-            for chunk in stream.chunks(step) {
-                decoder.push(chunk);
+            for (at, chunk) in stream.chunks(step).enumerate() {
+                match at % 2 {
+                    0 => decoder.push(chunk),
+                    _ => decoder.space().extend_from_slice(chunk),
+                }
                 while let Some(frame) = decoder.next_frame().unwrap() {
                     frames.push(frame);
                 }
@@ -185,6 +209,17 @@ mod tests {
     }
 
     #[test]
+    fn there_is_room_for_a_frame_and_not_for_what_its_length_says_beyond() {
+        let mut decoder = FrameDecoder::default();
+        assert!(decoder.space().capacity() < 2 * SPACE_BYTES_MIN);
+        decoder.push(&[3, 0, 0, 0x40, 0]);
+        assert!(decoder.space().capacity() >= HEADER_BYTES + FRAME_BYTES_MAX);
+        let mut decoder = FrameDecoder::default();
+        decoder.push(&[3, 0xff, 0xff, 0xff, 0xff]);
+        assert!(decoder.space().capacity() < 2 * FRAME_BYTES_MAX);
+    }
+
+    #[test]
     fn a_length_over_the_limit_is_refused_before_its_payload_arrives() {
         let mut decoder = FrameDecoder::default();
         decoder.push(&[3, 0xff, 0xff, 0xff, 0xff]);
@@ -194,8 +229,8 @@ mod tests {
     #[test]
     fn an_unknown_kind_and_half_a_frame_are_refused() {
         let mut decoder = FrameDecoder::default();
-        decoder.push(&[11, 0, 0, 0, 0]);
-        assert_eq!(decoder.next_frame(), Err(FrameError::Kind(11)));
+        decoder.push(&[12, 0, 0, 0, 0]);
+        assert_eq!(decoder.next_frame(), Err(FrameError::Kind(12)));
         let mut decoder = FrameDecoder::default();
         decoder.push(&[3, 0, 0, 0, 9, 1]);
         assert_eq!(decoder.next_frame(), Ok(None));

@@ -129,9 +129,13 @@ pub struct ModelOffer {
     /// SHA-256 of its `config.json`: a client that has the file can see that it is the worker's.
     #[n(7)]
     pub config: Digest,
-    /// SHA-256 of its `tokenizer_config.json`, likewise, which holds the chat template; absent where the model has none.
+    /// The digest of its chat template's files, likewise (`model::root::template_digest`): SHA-256 of `tokenizer_config.json`, if it
+    /// has no file of its own for the template; absent where the model has none of them.
     #[n(8)]
     pub template: Option<Digest>,
+    /// Where a job on this model gives the same bits: instructions, kind of weights, version of the engine. Its receipts repeat it.
+    #[n(9)]
+    pub determinism: String,
 }
 
 /// Prices in nanoTON for a million tokens.
@@ -239,6 +243,7 @@ impl Keyset {
             ("models", (1..=MODELS_MAX).contains(&models.len())),
             ("model id", models.iter().all(|m| name(&m.id))),
             ("quantisation", models.iter().all(|m| name(&m.quantisation))),
+            ("determinism", models.iter().all(|m| name(&m.determinism))),
             ("model id twice", ids.len() == models.len()),
             ("lifetime_s", LIFETIME_S.contains(&self.lifetime_s)),
             (

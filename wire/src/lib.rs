@@ -25,6 +25,7 @@ mod evidence;
 mod frame;
 mod keyset;
 pub mod limits;
+mod log;
 mod proof;
 mod read;
 mod receipt;
@@ -32,6 +33,8 @@ mod record;
 mod refusal;
 mod request;
 mod seal;
+mod status;
+mod transcript;
 
 // The public interface is:
 pub use answer::{AnswerEvent, AnswerReader, AnswerWriter, JobFailure, Scored};
@@ -46,6 +49,7 @@ pub use envelope::{Endpoint, Envelope, EnvelopeRefused, SignedEnvelope};
 pub use evidence::{Bundle, Delegation, Endorsement, Event, Evidence};
 pub use frame::{Frame, FrameDecoder, FrameError, FrameKind};
 pub use keyset::{KemKey, Keyset, ModelOffer, Padding, Prices, Usage, registers_digest};
+pub use log::{LogLeaf, LogReceipt, LogTree, Logged, NotLogged, log_path, log_root};
 pub use proof::{Proof, SignedReceipt};
 pub use read::{PayerRead, ReadRefused};
 pub use receipt::{
@@ -54,11 +58,13 @@ pub use receipt::{
 };
 pub use record::{Record, RecordBytes, RecordError, RecordKind};
 pub use refusal::{RefusalCode, SignedRefusal, Subject};
-pub use request::{Ask, ChatRequest, Request};
+pub use request::{Ask, ChatRequest, Pair, Request};
 pub use seal::{
     CANCEL_BYTES, Cancel, CancelSecret, Commitments, JobRequest, OpenedJob, ReceiptKey,
     ResponseSealer, SEALED_RECEIPT_BYTES, SealError, SealingKey, open_job,
 };
+pub use status::{EpochStatus, Load, Stage, Status};
+pub use transcript::{Compared, NotOpened, Said, Transcript, compare};
 // Feature `client`: whom to trust, and the client's side of the seal.
 #[cfg(feature = "client")]
 pub use {

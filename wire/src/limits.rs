@@ -2,8 +2,8 @@
 
 /// A keyset: one X-Wing key is 1,216 bytes and a model entry about 200; 32 models fit.
 pub const KEYSET_BYTES_MAX: usize = 16 * 1024;
-/// How long clients may use a keyset: a day at most, so that what was revoked comes to its end.
-pub const LIFETIME_S: std::ops::RangeInclusive<u32> = 1..=86_400;
+/// How long clients may use a keyset: an hour at most, so that what was revoked comes to its end and a stolen key opens little.
+pub const LIFETIME_S: std::ops::RangeInclusive<u32> = 1..=3_600;
 /// Between two records: the rhythm hides what one token took, and a reader still sees text flow.
 pub const INTERVAL_MS: std::ops::RangeInclusive<u16> = 10..=1_000;
 /// The price step is at least the price of this many tokens of the dearest kind, so that a cost tells a length no closer.
@@ -76,8 +76,15 @@ pub const EVIDENCE_BYTES_MAX: usize = 64 * 1024;
 pub const BUNDLE_BYTES_MAX: usize = 512 * 1024;
 /// Intel's collateral for one platform is about 20 KiB of JSON.
 pub const COLLATERAL_BYTES_MAX: usize = 256 * 1024;
-/// A proof of one job: a bundle, a receipt, a voucher and fields of fixed size.
-pub const PROOF_BYTES_MAX: usize = BUNDLE_BYTES_MAX + RECEIPT_BYTES_MAX + STATEMENT_BYTES_MAX + 256;
+/// The hashes of one path in a tree of the log: a tree has fewer than 2^40 entries.
+pub const LOG_PATH_MAX: u64 = 40;
+/// A receipt of the log: that path, and some 270 bytes around it.
+pub const LOG_RECEIPT_BYTES_MAX: usize = 2048;
+/// A proof of one job: a bundle, a receipt, a voucher, a receipt of the log and fields of fixed size.
+pub const PROOF_BYTES_MAX: usize =
+    BUNDLE_BYTES_MAX + RECEIPT_BYTES_MAX + STATEMENT_BYTES_MAX + LOG_RECEIPT_BYTES_MAX + 256;
+/// What was said in one job: a request of 2 MiB, and 6 MiB of records, which is ten minutes at 50 ms. One that is longer is not kept.
+pub const TRANSCRIPT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A signed refusal.
 pub const REFUSAL_BYTES_MAX: usize = 512;
 /// A guest's measured configuration: 32 models take about 20 KiB.
@@ -94,6 +101,14 @@ pub const THREADS_MAX: u16 = 256;
 pub const MEMORY_MIB_MAX: u32 = 1 << 24;
 /// Memory for keys and values of one model, in MiB: 1 TiB.
 pub const KV_MIB_MAX: u32 = 1 << 20;
+/// What a guest tells its host of itself: 128 lines of its log and 64 events are its largest parts.
+pub const STATUS_BYTES_MAX: usize = 64 * 1024;
+/// Lines of its log.
+pub const LOG_LINES_MAX: usize = 128;
+/// One line.
+pub const LOG_LINE_BYTES_MAX: usize = 240;
+/// Stages of a boot, keysets that are alive, GPUs.
+pub const STATUS_LIST_MAX: usize = 16;
 /// A payer's leave to read: 8 bytes of time and a signature.
 pub const READ_TEXT_BYTES: usize = 8 + 64;
 /// How far the time in it may be from the reader's, since clocks differ.

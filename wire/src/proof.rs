@@ -5,18 +5,23 @@
 //! to them under a salt that only the two sides of the job have.
 
 use crate::cbor::{self, Malformed};
-use crate::limits::{BUNDLE_BYTES_MAX, PROOF_BYTES_MAX, RECEIPT_BYTES_MAX, STATEMENT_BYTES_MAX};
-use crate::{AnswerClaims, Keyset, Receipt, ReceiptCore, ReceiptRefused, RequestClaims};
+use crate::limits::{
+    BUNDLE_BYTES_MAX, LOG_RECEIPT_BYTES_MAX, PROOF_BYTES_MAX, RECEIPT_BYTES_MAX,
+    STATEMENT_BYTES_MAX,
+};
+use crate::{
+    AnswerClaims, Keyset, LogReceipt, Receipt, ReceiptCore, ReceiptRefused, RequestClaims,
+};
 use minicbor::{Decode, Encode};
 use std::ops::Deref;
 
 const WHAT: &str = "proof";
 
-/// Version 1 of a proof. A new field means a new version.
+/// A proof. Version 2 has a log receipt, version 1 none; a new field means a new version.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Proof {
-    /// Always 1.
+    /// 1 or 2.
     #[n(0)]
     pub version: u64,
     /// [`crate::Bundle::encode`], at most [`BUNDLE_BYTES_MAX`] bytes.
@@ -39,6 +44,10 @@ pub struct Proof {
     #[n(5)]
     #[cbor(with = "minicbor::bytes")]
     pub voucher: Option<Vec<u8>>,
+    /// That the provider's log has the receipt's charge: [`crate::LogReceipt::encode`].
+    #[n(6)]
+    #[cbor(with = "minicbor::bytes")]
+    pub log: Option<Vec<u8>>,
 }
 
 /// A receipt that a keyset's key signed for a payer. Nobody held it against a prompt or an answer: where that was done,
@@ -81,16 +90,37 @@ impl Proof {
         cbor::to_vec(self)
     }
 
+    /// The same with a receipt of the provider's log.
+    pub fn with_log(self, log: &LogReceipt) -> Self {
+        Proof {
+            version: 2,
+            log: Some(log.encode()),
+            ..self
+        }
+    }
+
     /// Decodes and checks sizes. Nothing is verified here.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let proof: Proof = cbor::from_slice(WHAT, bytes, PROOF_BYTES_MAX)?;
-        let voucher = proof.voucher.as_ref().map_or(0, Vec::len);
+        let bytes = |field: &Option<Vec<u8>>| field.as_ref().map_or(0, Vec::len);
+        let (voucher, log) = (bytes(&proof.voucher), bytes(&proof.log));
+        let version = match proof.log {
+            None => 1,
+            Some(_) => 2,
+        };
+        if proof.version != version {
+            return Err(Malformed::Version {
+                what: WHAT,
+                got: proof.version,
+            });
+        }
         let fields = [
             ("bundle", proof.bundle.len() <= BUNDLE_BYTES_MAX),
             ("receipt", proof.receipt.len() <= RECEIPT_BYTES_MAX),
             ("voucher", voucher <= STATEMENT_BYTES_MAX),
+            ("log", log <= LOG_RECEIPT_BYTES_MAX),
         ];
-        cbor::check(WHAT, proof.version, &fields)?;
+        cbor::check(WHAT, 1, &fields)?;
         Ok(proof)
     }
 }
@@ -101,7 +131,10 @@ pub use verified::{NotProven, ProvenJob};
 #[cfg(feature = "client")]
 mod verified {
     use super::{Proof, SignedReceipt};
-    use crate::{AttestedWorker, Expected, NotTrusted, Receipt, ReceiptRefused, attest};
+    use crate::{
+        AttestedWorker, Expected, LogReceipt, Logged, NotLogged, NotTrusted, Receipt,
+        ReceiptRefused, attest,
+    };
     use ::attest::{Policy, Root};
     use settlement::{SignedVoucher, VerifiedVoucher};
 
@@ -112,6 +145,7 @@ mod verified {
         receipt: SignedReceipt,
         payer_key: [u8; 32],
         voucher: Option<VerifiedVoucher>,
+        logged: Option<Logged>,
     }
 
     /// Why a proof is refused.
@@ -124,11 +158,14 @@ mod verified {
         Receipt(#[from] ReceiptRefused),
         #[error("the voucher is refused: {0}")]
         Voucher(String),
+        #[error("the log receipt is refused: {0}")]
+        Log(#[from] NotLogged),
     }
 
     impl Proof {
-        /// Verifies the evidence at `now_unix_s`, then the receipt under the keyset that it commits to, then that the
-        /// voucher, if there is one, is the payer's and names this answer. A pure function.
+        /// Verifies the evidence at `now_unix_s`, then the receipt under the keyset that it commits to, then, if there are such, that the
+        /// voucher is the payer's and names this answer, and that the log receipt is the endorser's and names this charge. A pure
+        /// function.
         pub fn verify(
             &self,
             policy: &Policy,
@@ -145,7 +182,15 @@ mod verified {
                 now_unix_s,
             )?;
             let receipt = Receipt::decode(&self.receipt)?;
+            let charge = *receipt.charge();
             let receipt = receipt.verify_alone(worker.keyset(), self.payer_key)?;
+            let logged = match &self.log {
+                None => None,
+                Some(bytes) => {
+                    let log = LogReceipt::decode(bytes).map_err(NotLogged::from)?;
+                    Some(log.verify(&charge, worker.endorsing_key())?)
+                }
+            };
             let voucher = match &self.voucher {
                 None => None,
                 Some(bytes) => Some(self.voucher_for(bytes, &receipt)?),
@@ -155,6 +200,7 @@ mod verified {
                 receipt,
                 payer_key: self.payer_key,
                 voucher,
+                logged,
             })
         }
 
@@ -195,6 +241,11 @@ mod verified {
         /// The key that signed the cap in the receipt.
         pub fn payer_key(&self) -> &[u8; 32] {
             &self.payer_key
+        }
+
+        /// Where it stands in the provider's log, if the proof says.
+        pub fn logged(&self) -> Option<&Logged> {
+            self.logged.as_ref()
         }
 
         /// What the payer promised for it.

@@ -125,7 +125,7 @@ pub struct ReceiptCore {
     /// The sampling seed; absent where nothing was sampled.
     #[n(30)]
     pub seed: Option<u64>,
-    /// How far the answer can be computed again: `machine` means bit for bit on the same kind of machine.
+    /// Where the same job gives the same bits, as the keyset offers it.
     #[n(31)]
     pub determinism: String,
 }
@@ -400,6 +400,7 @@ impl ReceiptCore {
             ("model root", self.model_root == offer.root),
             ("tokenizer", self.tokenizer == offer.tokenizer),
             ("quantisation", self.quantisation == offer.quantisation),
+            ("determinism", self.determinism == offer.determinism),
             ("prices", self.prices == offer.prices),
             ("endpoint", self.endpoint == offer.endpoint),
             ("chain", self.chain == keyset.chain),

@@ -6,7 +6,7 @@
 //! ```text
 //!   at  bytes                                      at  bytes
 //!    0  4   version, 1                             52  4   top-k, 0 for all
-//!    4  4   endpoint: 0 embeddings, 1 chat         56  4   repetition penalty, f32, 1 for none
+//!    4  4   endpoint: 0 embeddings, 1 chat, 2 rerank 56  4   repetition penalty, f32, 1 for none
 //!    8  4   flags: 1 seed, 2 parent, 4 prefix      60  4   presence penalty, f32
 //!   12  4   choices, 1                             64  4   frequency penalty, f32
 //!   16  4   texts                                  68  4   log probabilities: 0 none, else alternatives and 1
@@ -21,8 +21,11 @@
 //!                                                          (token, f32); tokens of each stop; stop tokens; grammar
 //! ```
 //!
-//! An embeddings request has zeros from byte 12 to 16, from byte 24 to 80 and from byte 128 on. What the format has room for
+//! A rerank request has, behind the prompt tokens, how many tokens of each text belong to its first part, the query's.
+//! An embeddings or rerank request has zeros from byte 12 to 16, from byte 24 to 80 and from byte 128 on. What the format has room for
 //! and no guest computes yet is decoded and then refused by name ([`ChatRequest::unsupported`]), never ignored.
+
+mod fields;
 
 use crate::cbor::{self, Malformed};
 use crate::limits::{
@@ -31,6 +34,7 @@ use crate::limits::{
     STOP_TOKENS_MAX, STOPS_MAX, TEMPERATURE_MAX, TOP_P_MAX,
 };
 use crate::{Digest, Endpoint, JobRequest};
+use fields::Fields;
 use zeroize::Zeroizing;
 
 const WHAT: &str = "sealed request";
@@ -40,7 +44,7 @@ const PREFIX: u32 = 4;
 /// Where the reserved bytes begin.
 const RESERVED: usize = 168;
 
-/// A request of either endpoint.
+/// A request of any endpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// The model's root, as in the envelope.
@@ -58,6 +62,17 @@ pub enum Ask {
     Embeddings(Vec<Vec<u32>>),
     /// `POST /v1/chat/completions`
     Chat(ChatRequest),
+    /// `POST /v1/rerank`: a query with each of 1 to [`INPUTS_MAX`] documents.
+    Rerank(Vec<Pair>),
+}
+
+/// Two texts that are read at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// The tokens of both, the special ones included.
+    pub tokens: Vec<u32>,
+    /// How many of them belong to the first: at least one, and not all.
+    pub first: u32,
 }
 
 /// A prompt to continue.
@@ -197,6 +212,7 @@ impl Request {
         match self.ask {
             Ask::Embeddings(_) => Endpoint::Embeddings,
             Ask::Chat(_) => Endpoint::Chat,
+            Ask::Rerank(_) => Endpoint::Rerank,
         }
     }
 
@@ -205,6 +221,7 @@ impl Request {
         match &self.ask {
             Ask::Embeddings(inputs) => inputs.iter().map(Vec::len).sum(),
             Ask::Chat(chat) => chat.prompt.len(),
+            Ask::Rerank(pairs) => pairs.iter().map(|pair| pair.tokens.len()).sum(),
         }
     }
 
@@ -245,7 +262,7 @@ impl Request {
             return Err(out_of_range("endpoint"));
         }
         let (flags, choices) = (fields.u32(), fields.u32());
-        let sizes = Sizes::take(&mut fields)?;
+        let sizes = Sizes::take(endpoint, &mut fields)?;
         let used = sizes.words();
         if !rest.is_empty() || used > REQUEST_WORDS_MAX || words.len() != bucket(used) {
             return Err(cut);
@@ -254,12 +271,16 @@ impl Request {
         let lengths = words.take(sizes.inputs);
         let prompt = words.take(sizes.prompt);
         let request = match endpoint {
-            Endpoint::Embeddings => {
+            Endpoint::Embeddings | Endpoint::Rerank => {
                 let zeros = fields.bytes::<40>() == [0; 40] && choices == 0 && flags & SEED == 0;
                 if !zeros || !sizes.prompt_alone() {
                     return Err(Malformed::NotCanonical { what: WHAT });
                 }
-                Ask::Embeddings(split(&prompt, &lengths).ok_or_else(|| out_of_range("inputs"))?)
+                let inputs = split(&prompt, &lengths).ok_or_else(|| out_of_range("inputs"))?;
+                match endpoint {
+                    Endpoint::Rerank => Ask::Rerank(pairs(inputs, words.take(sizes.pairs))),
+                    _ => Ask::Embeddings(inputs),
+                }
             }
             Endpoint::Chat => {
                 if lengths != [sizes.prompt as u32] {
@@ -303,9 +324,9 @@ impl Request {
     ) -> Result<Self, Malformed> {
         match &mut self.ask {
             Ask::Chat(chat) => (chat.prefix, chat.min_p) = (prefix, min_p),
-            Ask::Embeddings(_) if prefix.is_some() => return Err(out_of_range("prefix")),
-            Ask::Embeddings(_) if min_p.to_bits() != 0 => return Err(out_of_range("min_p")),
-            Ask::Embeddings(_) => {}
+            _ if prefix.is_some() => return Err(out_of_range("prefix")),
+            _ if min_p.to_bits() != 0 => return Err(out_of_range("min_p")),
+            Ask::Embeddings(_) | Ask::Rerank(_) => {}
         }
         Ok(self)
     }
@@ -318,6 +339,11 @@ impl Request {
                 cbor::check(WHAT, 1, &[("inputs", within && whole)])
             }
             Ask::Chat(chat) => chat.check(),
+            Ask::Rerank(pairs) => {
+                let parts = |pair: &Pair| (1..pair.tokens.len()).contains(&(pair.first as usize));
+                let within = (1..=INPUTS_MAX).contains(&pairs.len());
+                cbor::check(WHAT, 1, &[("inputs", within && pairs.iter().all(parts))])
+            }
         }
     }
 
@@ -328,6 +354,12 @@ impl Request {
                 prompt: inputs.iter().map(Vec::len).sum(),
                 ..Sizes::default()
             },
+            Ask::Rerank(pairs) => Sizes {
+                inputs: pairs.len(),
+                prompt: pairs.iter().map(|pair| pair.tokens.len()).sum(),
+                pairs: pairs.len(),
+                ..Sizes::default()
+            },
             Ask::Chat(chat) => Sizes {
                 inputs: 1,
                 prompt: chat.prompt.len(),
@@ -335,6 +367,7 @@ impl Request {
                 stops: chat.stops.len(),
                 stop_tokens: chat.stops.iter().map(Vec::len).sum(),
                 grammar: chat.grammar.len(),
+                pairs: 0,
             },
         }
     }
@@ -342,7 +375,7 @@ impl Request {
     fn put_header(&self, out: &mut Vec<u8>) {
         let chat = match &self.ask {
             Ask::Chat(chat) => Some(chat),
-            Ask::Embeddings(_) => None,
+            Ask::Embeddings(_) | Ask::Rerank(_) => None,
         };
         let seed = chat.and_then(|chat| chat.seed);
         let prefix = chat.and_then(|chat| chat.prefix);
@@ -370,12 +403,20 @@ impl Request {
     }
 
     fn put_words(&self, put: &mut dyn FnMut(u32)) {
-        let (inputs, chat) = match &self.ask {
-            Ask::Embeddings(inputs) => (&inputs[..], None),
-            Ask::Chat(chat) => (std::slice::from_ref(&chat.prompt), Some(chat)),
+        let (inputs, chat): (Vec<&[u32]>, _) = match &self.ask {
+            Ask::Embeddings(inputs) => (inputs.iter().map(Vec::as_slice).collect(), None),
+            Ask::Chat(chat) => (vec![&chat.prompt], Some(chat)),
+            Ask::Rerank(pairs) => (pairs.iter().map(|pair| &pair.tokens[..]).collect(), None),
         };
         inputs.iter().for_each(|input| put(input.len() as u32));
-        inputs.iter().flatten().for_each(|token| put(*token));
+        inputs
+            .iter()
+            .copied()
+            .flatten()
+            .for_each(|token| put(*token));
+        if let Ask::Rerank(pairs) = &self.ask {
+            pairs.iter().for_each(|pair| put(pair.first));
+        }
         let Some(chat) = chat else { return };
         for (token, bias) in &chat.bias {
             put(*token);
@@ -451,21 +492,29 @@ struct Sizes {
     stops: usize,
     stop_tokens: usize,
     grammar: usize,
+    /// Texts of two parts; they have no field of their own.
+    pairs: usize,
 }
 
 impl Sizes {
-    fn take(fields: &mut Fields<'_>) -> Result<Self, Malformed> {
+    fn take(endpoint: Endpoint, fields: &mut Fields<'_>) -> Result<Self, Malformed> {
         let mut within = |field, max| match fields.u32() as usize {
             size if size <= max => Ok(size),
             _ => Err(out_of_range(field)),
         };
+        let inputs = within("inputs", INPUTS_MAX)?;
         Ok(Sizes {
-            inputs: within("inputs", INPUTS_MAX)?,
+            inputs,
             prompt: within("prompt", REQUEST_WORDS_MAX)?,
             bias: within("bias", BIAS_MAX)?,
             stops: within("stops", STOPS_MAX)?,
             stop_tokens: within("stops", STOPS_MAX * STOP_TOKENS_MAX)?,
             grammar: within("grammar", GRAMMAR_WORDS_MAX)?,
+            pairs: if endpoint == Endpoint::Rerank {
+                inputs
+            } else {
+                0
+            },
         })
     }
 
@@ -477,38 +526,17 @@ impl Sizes {
             stops,
             stop_tokens,
             grammar,
+            pairs: _,
         } = *self;
         [inputs, prompt, bias, stops, stop_tokens, grammar]
     }
 
     fn words(&self) -> usize {
-        self.all().iter().sum::<usize>() + self.bias
+        self.all().iter().sum::<usize>() + self.bias + self.pairs
     }
 
     fn prompt_alone(&self) -> bool {
         [self.bias, self.stops, self.stop_tokens, self.grammar] == [0; 4]
-    }
-}
-
-/// The header's fields, one after the other.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn bytes<const N: usize>(&mut self) -> [u8; N] {
-        let (taken, rest) = self
-            .0
-            .split_first_chunk()
-            .expect("the fields together are shorter than the header");
-        self.0 = rest;
-        *taken
-    }
-
-    fn u32(&mut self) -> u32 {
-        u32::from_le_bytes(self.bytes())
-    }
-
-    fn f32(&mut self) -> f32 {
-        f32::from_le_bytes(self.bytes())
     }
 }
 
@@ -521,6 +549,13 @@ impl Words<'_> {
         self.0 = rest;
         taken.iter().map(|word| u32::from_le_bytes(*word)).collect()
     }
+}
+
+/// Texts with how many tokens of each belong to its first part.
+fn pairs(inputs: Vec<Vec<u32>>, firsts: Vec<u32>) -> Vec<Pair> {
+    let inputs = inputs.into_iter().zip(firsts);
+    let pair = |(tokens, first)| Pair { tokens, first };
+    inputs.map(pair).collect()
 }
 
 /// The sequences of `lengths` that fill `tokens`.

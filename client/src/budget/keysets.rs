@@ -39,10 +39,13 @@ pub enum NoProof {
     Evidence(KeysetDigest),
 }
 
-/// Evidence on file, of the newest keysets: 256 of some 40 KiB, ten MiB.
-const EVIDENCE_MAX: u32 = 256;
-/// Keysets on file: three years of a worker that restarts daily. The oldest go first.
-const KEYSETS_MAX: u32 = 1024;
+/// Evidence on file, of the newest keysets: 2,048 of some 40 KiB, 80 MiB, which is six weeks around the clock with two an hour. What
+/// no receipt needs goes earlier.
+const EVIDENCE_MAX: u32 = 2048;
+/// Evidence of keysets that no receipt names: those of jobs that run, and a few more.
+const UNUSED_MAX: u32 = 16;
+/// Keysets on file: a year around the clock with two an hour. The oldest go first.
+const KEYSETS_MAX: u32 = 16_384;
 
 impl Budget {
     /// Writes down the keyset of a worker that was verified.
@@ -75,9 +78,11 @@ impl Budget {
             .map_err(storage)?;
         connection
             .execute(
-                "DELETE FROM evidence WHERE keyset NOT IN
-                 (SELECT digest FROM keysets ORDER BY at_unix_s DESC, rowid DESC LIMIT ?1)",
-                [EVIDENCE_MAX],
+                "DELETE FROM evidence WHERE keyset <> ?2 AND (keyset NOT IN
+                 (SELECT digest FROM keysets ORDER BY at_unix_s DESC, rowid DESC LIMIT ?1)
+                 OR (keyset NOT IN (SELECT keyset FROM receipts) AND keyset NOT IN
+                 (SELECT digest FROM keysets ORDER BY at_unix_s DESC, rowid DESC LIMIT ?3)))",
+                params![EVIDENCE_MAX, digest, UNUSED_MAX],
             )
             .map(drop)
             .map_err(storage)
@@ -125,6 +130,7 @@ impl Budget {
             receipt: receipt.encode().to_vec(),
             payer_key,
             voucher: None,
+            log: None,
         })
     }
 

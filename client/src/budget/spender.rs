@@ -104,6 +104,11 @@ impl Reservation {
         }
     }
 
+    /// How much it is.
+    pub(crate) fn amount(&self) -> Nano {
+        Nano(self.amount)
+    }
+
     /// Who asked for the job.
     pub fn spender(&self) -> &Spender {
         &self.spender
@@ -134,18 +139,19 @@ fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
 }
 
 impl Limits {
-    /// Refuses a job that would exceed a limit of its key or of the day, with what is in flight already.
+    /// Refuses jobs of which each costs `one` and all cost `wanted`, if they would exceed a limit of their key or of the day, with what
+    /// is in flight already.
     pub(super) fn check(
         &self,
         connection: &Connection,
         held: &Mutex<Held>,
         spender: &Spender,
-        wanted: Nano,
+        [one, wanted]: [Nano; 2],
         day: u64,
     ) -> Result<(), BudgetError> {
         let own = self.keys.get(spender.name()).copied().unwrap_or_default();
-        if let Some(max) = own.job.filter(|max| wanted > *max) {
-            let estimate = wanted;
+        if let Some(max) = own.job.filter(|max| one > *max) {
+            let estimate = one;
             return Err(BudgetError::JobLimit { estimate, max });
         }
         let (all_held, own_held) = {

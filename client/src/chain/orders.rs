@@ -33,7 +33,7 @@ pub enum Order {
     TopUp(Nano),
     /// Start the close delay.
     Close,
-    /// Take a rotation back that has not taken effect.
+    /// Take a request to close back, or else a rotation that has not taken effect.
     Cancel,
     /// Take out what is left, after the close delay or the end of claims.
     Withdraw,
@@ -50,8 +50,8 @@ pub enum NotNow {
     #[error("the channel is closing; it can be withdrawn from at {unlock_at} (Unix seconds)")]
     Closing { unlock_at: u32 },
     #[error(
-        "the channel is closing, which this version of the contract cannot take back; withdraw at {unlock_at} (Unix seconds) and \
-         open another"
+        "the channel is closing, which version 1 of the contract cannot take back; withdraw at {unlock_at} (Unix seconds) and open \
+         another"
     )]
     CannotReopen { unlock_at: u32 },
     #[error("the channel is open; close it first, then wait {close_delay_s} s")]
@@ -60,7 +60,9 @@ pub enum NotNow {
     TooEarly { unlock_at: u32, left_s: u64 },
     #[error("the channel's claims ended at {0} (Unix seconds); it takes no more money")]
     Over(u32),
-    #[error("no rotation is under way")]
+    #[error("the channel is closed; what it keeps can be withdrawn after {0} (Unix seconds)")]
+    Tombstone(u32),
+    #[error("neither a close nor a rotation is under way")]
     NothingToCancel,
     #[error("a rotation is under way and takes effect at {at} (Unix seconds); cancel it first")]
     Rotating { at: u32 },
@@ -103,7 +105,13 @@ pub struct Plan {
 
 impl Order {
     /// Whether it would have an effect in this state at this moment of the chain's clock.
-    fn judge(&self, state: &ChannelState, wallet: &Address, now_unix_s: u64) -> Result<(), NotNow> {
+    fn judge(
+        &self,
+        state: &ChannelState,
+        old: bool,
+        wallet: &Address,
+        now_unix_s: u64,
+    ) -> Result<(), NotNow> {
         let (unlock_at, close_delay_s) = (state.unlock_at, state.close_delay_s);
         let over = now_unix_s > state.claims_until.into();
         let rotating = state.pending_at != 0 && state.pending_key != state.payer_key;
@@ -112,15 +120,19 @@ impl Order {
             return Err(NotNow::NotThePayer { payer, wallet });
         }
         if state.status == ChannelStatus::Closed {
-            return Err(NotNow::Closed);
+            return match self {
+                Order::Withdraw if over => Ok(()),
+                Order::Withdraw => Err(NotNow::Tombstone(state.claims_until)),
+                _ => Err(NotNow::Closed),
+            };
         }
         match (self, state.status) {
             (Order::TopUp(Nano::ZERO), _) => Err(NotNow::NoAmount),
-            (Order::TopUp(_), _) if over => Err(NotNow::Over(state.claims_until)),
+            (Order::Withdraw, _) if over || state.remaining() == Nano::ZERO => Ok(()),
+            (_, _) if over => Err(NotNow::Over(state.claims_until)),
             (Order::TopUp(_) | Order::Close, ChannelStatus::Closing) => {
                 Err(NotNow::Closing { unlock_at })
             }
-            (Order::Withdraw, _) if over => Ok(()),
             (Order::Withdraw, ChannelStatus::Closing) => {
                 match u64::from(unlock_at).saturating_sub(now_unix_s) {
                     0 => Ok(()),
@@ -128,8 +140,11 @@ impl Order {
                 }
             }
             (Order::Withdraw, _) => Err(NotNow::Open { close_delay_s }),
+            (Order::Cancel, ChannelStatus::Closing) if old => {
+                Err(NotNow::CannotReopen { unlock_at })
+            }
+            (Order::Cancel, ChannelStatus::Closing) => Ok(()),
             (Order::Cancel, _) if rotating => Ok(()),
-            (Order::Cancel, ChannelStatus::Closing) => Err(NotNow::CannotReopen { unlock_at }),
             (Order::Cancel, _) => Err(NotNow::NothingToCancel),
             (Order::Rotate(_), _) if rotating => Err(NotNow::Rotating {
                 at: state.pending_at,
@@ -149,6 +164,7 @@ impl Order {
             Order::TopUp(amount) => terms.top_up(*amount, query_id)?,
             Order::Close => terms.request_close(query_id),
             Order::Withdraw => terms.finalize_close(query_id),
+            Order::Cancel if state.status == ChannelStatus::Closing => terms.cancel_close(query_id),
             // To the key in force: what was pending is gone.
             Order::Cancel => terms.rotate_key(&state.payer_key, query_id),
             Order::Rotate(key) => terms.rotate_key(key, query_id),
@@ -164,6 +180,9 @@ impl Order {
                 .is_some_and(|sum| after.deposit >= sum),
             Order::Close => after.status != ChannelStatus::Open,
             Order::Withdraw => after.status == ChannelStatus::Closed,
+            Order::Cancel if before.status == ChannelStatus::Closing => {
+                after.status == ChannelStatus::Open
+            }
             Order::Cancel => after.pending_key == before.payer_key,
             Order::Rotate(key) => after.pending_key == *key,
         }
@@ -183,10 +202,14 @@ pub async fn plan(
     let account = account(node, &address).await?;
     let now = account.block_unix_s.unwrap_or(now_unix_s);
     let refuse = |why: NotNow| ClientError::Chain(format!("channel {}: {why}", channel.address));
-    order.judge(&channel.state, &address, now).map_err(refuse)?;
     let terms = channel.state.terms(first_key);
+    let old = terms.address() != channel.address;
+    let judged = order.judge(&channel.state, old, &address, now);
+    judged.map_err(refuse)?;
     let transfer = order.message(&terms, &channel.state, now);
-    let transfer = transfer.ok_or_else(|| refuse(NotNow::TooMuch))?;
+    let mut transfer = transfer.ok_or_else(|| refuse(NotNow::TooMuch))?;
+    // Version 1 understands the same messages at another address.
+    transfer.to = channel.address;
     let needed = transfer.value.checked_add(WALLET_FEE);
     let needed = needed.ok_or_else(|| refuse(NotNow::TooMuch))?;
     if account.balance < needed {
@@ -232,6 +255,9 @@ pub async fn send(node: &Transport, wallet: &Wallet, plan: Plan) -> Result<Chann
     };
     let mut taken_at = None;
     loop {
+        if let Some(gone) = gone(node, &plan).await.map_err(uncertain)? {
+            return Ok(gone);
+        }
         let channel = owned_channel(node, wallet_chain(&plan), address, &plan.first_key).await;
         let channel = channel.map_err(uncertain)?;
         if plan.order.shows(&plan.before.state, &channel.state) {
@@ -258,6 +284,20 @@ pub async fn send(node: &Transport, wallet: &Wallet, plan: Plan) -> Result<Chann
         }
         sleep(POLL).await;
     }
+}
+
+/// The channel as it was at the end, once a withdrawal after the end of claims has left nothing of it.
+async fn gone(node: &Transport, plan: &Plan) -> Result<Option<Channel>, ClientError> {
+    if plan.order != Order::Withdraw {
+        return Ok(None);
+    }
+    let mut channel = plan.before.clone();
+    if account(node, &channel.address).await?.status == toncenter::AccountStatus::Active {
+        return Ok(None);
+    }
+    channel.state.status = ChannelStatus::Closed;
+    channel.state.deposit = channel.state.paid;
+    Ok(Some(channel))
 }
 
 fn wallet_chain(plan: &Plan) -> settlement::ChainId {

@@ -22,6 +22,9 @@ pub(super) enum ChannelCommand {
         /// The deposit, in TON.
         #[arg(long, value_parser = Nano::from_ton)]
         deposit: Nano,
+        /// Say what would be sent, and send nothing.
+        #[arg(long)]
+        dry_run: bool,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
@@ -42,12 +45,13 @@ pub(super) enum ChannelCommand {
         #[command(flatten)]
         order: OrderArguments,
     },
-    /// Take a rotation of the key back before it takes effect. A request to close cannot be taken back.
+    /// Take a request to close back, or else a rotation of the key that has not taken effect.
     Cancel {
         #[command(flatten)]
         order: OrderArguments,
     },
-    /// Take what is left out of a channel whose close delay, or whose time for claims, has passed.
+    /// Take what is left out of a channel whose close delay, or whose time for claims, has passed, or whose deposit is all paid. What a
+    /// closed one keeps for rent returns after its time for claims.
     Withdraw {
         #[command(flatten)]
         order: OrderArguments,
@@ -95,8 +99,9 @@ pub(super) async fn run(given: ChannelCommand) -> anyhow::Result<()> {
         ChannelCommand::Open {
             config,
             deposit,
+            dry_run,
             json,
-        } => open(&Config::read(&config)?, deposit, json).await,
+        } => open(&Config::read(&config)?, deposit, dry_run, json).await,
         ChannelCommand::TopUp { order, amount } => carry_out(&order, Order::TopUp(amount)).await,
         ChannelCommand::Close { order } => carry_out(&order, Order::Close).await,
         ChannelCommand::Cancel { order } => carry_out(&order, Order::Cancel).await,
@@ -108,13 +113,34 @@ pub(super) async fn run(given: ChannelCommand) -> anyhow::Result<()> {
     }
 }
 
-async fn open(config: &Config, deposit: Nano, json: bool) -> anyhow::Result<()> {
+async fn open(config: &Config, deposit: Nano, dry_run: bool, json: bool) -> anyhow::Result<()> {
     let payer_key = read_key(&config.payer_key_file)?.verifying_key().to_bytes();
     let terms = config.channel_terms(payer_key)?;
     let terms =
         terms.context("the configuration has no `terms`, from which a channel is opened")?;
     let node = Transport::new(&config.chain.toncenter)?;
-    let opened = chain::open_channel(&node, &config.wallet()?, &terms, deposit, unix_s()?).await?;
+    let (wallet, now) = (config.wallet()?, unix_s()?);
+    if dry_run {
+        let value = chain::deployment(&terms, deposit, now)?.value;
+        let holds = chain::account(&node, &wallet.address()).await?.balance;
+        let (channel, wallet) = (terms.address(), wallet.address());
+        match json {
+            true => println!(
+                "{}",
+                json!({
+                    "dry_run": true, "channel": channel, "wallet": wallet, "wallet_holds_nano": holds, "sends_nano": value,
+                })
+            ),
+            false => println!(
+                "would open channel {channel}\nwallet        {wallet}, holds {}\nsends         {}; what is neither deposit nor \
+                 rent nor fee comes back\nnothing was sent",
+                holds.in_ton(),
+                value.in_ton()
+            ),
+        }
+        return Ok(());
+    }
+    let opened = chain::open_channel(&node, &wallet, &terms, deposit, now).await?;
     eprintln!("opened from wallet {}", opened.wallet);
     print(&opened.channel, json);
     Ok(())
@@ -168,6 +194,9 @@ fn said(plan: &Plan) -> String {
         Order::Close => format!(
             "asking channel {channel} to close; after {delay_s} s what is not claimed by then can be withdrawn"
         ),
+        Order::Cancel if state.status == ChannelStatus::Closing => {
+            format!("keeping channel {channel} open")
+        }
         Order::Cancel => format!("keeping the key of channel {channel}"),
         Order::Withdraw => format!(
             "withdrawing {} and the reserve from channel {channel}",

@@ -181,9 +181,18 @@ impl Conversation<'_> {
     async fn ask(&mut self, question: &str) -> Result<Said, ClientError> {
         let body = self.body(question);
         let is_shown = self.is_shown;
+        let mut thinks = false;
         let mut sink = |event: &Value| {
-            let chunk = event.pointer("/choices/0/delta/content");
-            if let Some(chunk) = chunk.and_then(Value::as_str) {
+            let delta = &event["choices"][0]["delta"];
+            // Its thought is for whoever watches, and no part of the answer.
+            if let (true, Some(chunk)) = (is_shown, delta["reasoning_content"].as_str()) {
+                thinks = true;
+                eprint!("{}", without_controls(chunk));
+            }
+            if let Some(chunk) = delta["content"].as_str().filter(|chunk| !chunk.is_empty()) {
+                if std::mem::take(&mut thinks) {
+                    eprintln!("\n");
+                }
                 let clean = if is_shown {
                     without_controls(chunk)
                 } else {

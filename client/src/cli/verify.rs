@@ -1,13 +1,15 @@
 //! `chrysalis verify` and `chrysalis proof`: one verdict on an endpoint, a proof file or a receipt, and the file itself.
 
 use super::Misuse;
+use super::check::checked_object;
 use crate::attestation::{Challenged, Verifier};
 use crate::budget::{Budget, BudgetError, NoProof};
+use crate::check::CheckFile;
 use crate::client::channel_address;
 use crate::config::{Config, ConfigError, read_file, read_key};
 use crate::error::{ClientError, day_unix_s};
 use crate::files::{api_key, write_new};
-use crate::limits::PROOF_FILE_BYTES_MAX;
+use crate::limits::{CHECK_FILE_BYTES_MAX, PROOF_FILE_BYTES_MAX};
 use crate::objects::attestation_object;
 use crate::session::proxy_refused;
 use crate::transport::{Ask, Transport};
@@ -18,16 +20,19 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use wire::{Proof, Receipt, ReceiptDigest};
+use wire::{Compared, LogLeaf, LogReceipt, Proof, Receipt, ReceiptDigest};
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArguments {
-    /// An endpoint (http://host:port), a proof file, a receipt's file, or the id of a receipt in your books.
+    /// An endpoint (http://host:port), a proof file, a check's file, a receipt's file, or the id of a receipt in your books.
     #[arg(value_name = "TARGET")]
     target: String,
     /// The manifest of expected registers, built by you or fetched and checked with image-builder [default: the configuration's]
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
+    /// Of a check: the manifest of the second worker, where it is another.
+    #[arg(long, value_name = "FILE")]
+    other_manifest: Option<PathBuf>,
     /// The configuration: for its manifest, and for the books in which receipts are.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -80,10 +85,14 @@ pub(super) async fn verify(arguments: VerifyArguments) -> anyhow::Result<ExitCod
             Ok(proof) => job(&proof, &verifier, &arguments),
             Err(error) => Err(error),
         },
-        Target::File(path) => {
-            let proof = proof_in(&path, config.as_ref());
-            proof.and_then(|proof| job(&proof, &verifier, &arguments))
-        }
+        Target::File(path) => match check_in(&path) {
+            Ok(Some(file)) => check(&file, &verifier, &arguments, config.as_ref()),
+            Ok(None) => {
+                let proof = proof_in(&path, config.as_ref());
+                proof.and_then(|proof| job(&proof, &verifier, &arguments))
+            }
+            Err(error) => Err(error),
+        },
     };
     let error = match judged {
         Ok((verdict, more)) if arguments.json => {
@@ -144,10 +153,29 @@ fn verifier(arguments: &VerifyArguments, config: Option<&Config>) -> anyhow::Res
                 .into(),
         )
     })?;
-    let trust = { arguments.trust.clone() }.or_else(|| config.and_then(|c| c.trust.clone()));
+    under(
+        manifest,
+        arguments.trust.as_deref(),
+        config,
+        arguments.insecure_test_root.as_deref(),
+    )
+}
+
+/// The verifier of a configuration's own worker.
+pub(super) fn verifier_of(config: &Config, named: Option<&Path>) -> anyhow::Result<Verifier> {
+    under(&config.manifest, None, Some(config), named)
+}
+
+fn under(
+    manifest: &Path,
+    trust: Option<&Path>,
+    config: Option<&Config>,
+    named: Option<&Path>,
+) -> anyhow::Result<Verifier> {
+    let configured = config.and_then(|config| config.trust.as_deref());
+    let trust = trust.or(configured).map(Path::to_owned);
     let trust = trust.map_or_else(TrustStore::default_path, Ok)?;
     let minimum = config.map_or(Ok(Minimum::default()), |config| config.tcb.minimum())?;
-    let named = arguments.insecure_test_root.as_deref();
     if let Some(config) = config {
         let mut config = config.clone();
         let confirmed = config.confirm_test_root(named)?;
@@ -205,6 +233,53 @@ fn job(
     Ok((Verdict::of_job(target, &job, verifier, recall, named), more))
 }
 
+/// Two answers to one question. Where they differ, this is not verified: one of the two did not compute what it signed.
+fn check(
+    file: &CheckFile,
+    verifier: &Verifier,
+    arguments: &VerifyArguments,
+    config: Option<&Config>,
+) -> anyhow::Result<(Verdict, Value)> {
+    let named = arguments.insecure_test_root.as_deref();
+    let trust = arguments.trust.as_deref();
+    let other = { arguments.other_manifest.as_ref() }
+        .map(|manifest| under(manifest, trust, config, named))
+        .transpose()?;
+    let other = other.as_ref().unwrap_or(verifier);
+    let checked = file.verify(verifier, other, arguments.at)?;
+    if let Compared::Differ { .. } = checked.compared {
+        anyhow::bail!("{}; both receipts hold", checked.sentence());
+    }
+    let channel = format!("channel {}", checked.first.receipt().channel);
+    let seen = Seen::of(checked.first.worker());
+    let recall = verifier.trust.recall(&channel, &seen)?;
+    let more = checked_object(&checked);
+    let target = arguments.target.clone();
+    let moment = arguments.at.is_some();
+    Ok((
+        Verdict::of_check(target, &checked, [verifier, other], recall, moment),
+        more,
+    ))
+}
+
+/// The check in a file, if that is what it says it is.
+fn check_in(path: &Path) -> anyhow::Result<Option<CheckFile>> {
+    let bytes = read_file(path, CHECK_FILE_BYTES_MAX)?;
+    let begins = &bytes[..bytes.len().min(64)];
+    match begins
+        .windows(CHECK_MARK.len())
+        .any(|part| part == CHECK_MARK)
+    {
+        true => Ok(Some(
+            CheckFile::from_json(&bytes).map_err(ClientError::from)?,
+        )),
+        false => Ok(None),
+    }
+}
+
+/// How a check's file begins.
+const CHECK_MARK: &[u8] = b"\"chrysalis_check\"";
+
 /// A proof file, or a receipt whose worker's evidence is in the books.
 fn proof_in(path: &Path, config: Option<&Config>) -> anyhow::Result<Proof> {
     let bytes = read_file(path, PROOF_FILE_BYTES_MAX)?;
@@ -236,14 +311,37 @@ fn receipt_in(bytes: &[u8]) -> Option<Vec<u8>> {
 /// `chrysalis proof`
 pub(super) async fn proof(arguments: ProofArguments) -> anyhow::Result<()> {
     let config = Config::read(&arguments.config)?;
-    let proof = own_proof(Some(&config), arguments.id).await?;
+    let mut proof = own_proof(Some(&config), arguments.id).await?;
+    match log_receipt(&config, &proof).await {
+        Ok(log) => proof = proof.with_log(&log),
+        Err(error) => eprintln!("chrysalis: without a receipt of the provider's log: {error:#}"),
+    }
     write_new(&arguments.out, &proof.encode())?;
     println!("{}", arguments.out.display());
     Ok(())
 }
 
+/// Where the receipt's charge stands in the provider's log. Whoever reads the proof verifies it.
+async fn log_receipt(config: &Config, proof: &Proof) -> anyhow::Result<LogReceipt> {
+    let leaf = LogLeaf::of(Receipt::decode(&proof.receipt)?.charge());
+    let ask = Ask {
+        method: "GET",
+        path: &format!("/v1/log/{}", hex::encode(leaf.0)),
+        content_type: "",
+        authorization: "",
+        body: Vec::new(),
+    };
+    let proxy = Transport::new(&config.proxy)?;
+    let reply = proxy.call(ask, wire::limits::LOG_RECEIPT_BYTES_MAX).await?;
+    if reply.status != 200 {
+        let no = crate::Executed::No;
+        return Err(proxy_refused("log", reply.status, &reply.body, no).into());
+    }
+    Ok(LogReceipt::decode(&reply.body)?)
+}
+
 /// The proof of a job in one's own books. While a sidecar has them open, it is asked.
-async fn own_proof(config: Option<&Config>, id: ReceiptDigest) -> anyhow::Result<Proof> {
+pub(super) async fn own_proof(config: Option<&Config>, id: ReceiptDigest) -> anyhow::Result<Proof> {
     let config = config
         .ok_or_else(|| Misuse("a receipt's id is looked up in your books: give --config".into()))?;
     match books(config) {
@@ -314,14 +412,14 @@ fn merged(mut object: Value, more: Value) -> Value {
     object
 }
 
-fn receipt_id(text: &str) -> Result<ReceiptDigest, String> {
+pub(super) fn receipt_id(text: &str) -> Result<ReceiptDigest, String> {
     let mut digest = [0; 32];
     hex::decode_to_slice(text, &mut digest)
         .map(|()| ReceiptDigest(digest))
         .map_err(|_| "a receipt's id is 64 hexadecimal characters".into())
 }
 
-fn moment(text: &str) -> Result<u64, String> {
+pub(super) fn moment(text: &str) -> Result<u64, String> {
     let seconds = { text.bytes().all(|byte| byte.is_ascii_digit()) }.then(|| text.parse().ok());
     seconds
         .flatten()

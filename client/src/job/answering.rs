@@ -2,12 +2,14 @@
 
 use super::{Deadlines, Known, Unfinished};
 use crate::error::{ClientError, Executed};
+use crate::limits::KEPT_RECORDS_BYTES_MAX;
 use crate::openai::logprob_entry;
 use crate::transport::{Stream, TransportError};
 use model::text::tools::Piece;
 use serde_json::Value;
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use wire::{
     AnswerEvent, AnswerReader, Ask, Finish, Frame, FrameDecoder, FrameError, FrameKind, JobFailure,
     RecordBytes, ResponseOpener, Scored, SignedRefusal, Subject,
@@ -99,8 +101,11 @@ impl Answering {
         match &event {
             // What was made before is owed, and fetched when this is dropped.
             Ok(Some(_)) | Err(ClientError::Cut(_) | ClientError::Deadline(_)) => {}
-            // The answer is whole, or it is not one that anybody pays for.
-            Ok(None) | Err(_) => self.known.ending.disarm(),
+            Ok(None) if self.receipt.is_some() && self.charge.is_some() => {
+                self.known.ending.disarm();
+            }
+            // It is not one that anybody pays for.
+            Ok(None) | Err(_) => self.known.ending.forget(),
         }
         event
     }
@@ -200,6 +205,9 @@ impl Answering {
     fn record(&mut self, record: &RecordBytes) -> Result<(), ClientError> {
         let event = self.reader.take(record);
         let event = event.map_err(|error| ClientError::Answer(error.to_string()))?;
+        if !matches!(event, AnswerEvent::Receipt(_) | AnswerEvent::Part) {
+            self.keep(record);
+        }
         let begins = !std::mem::replace(&mut self.begun, true);
         match event {
             AnswerEvent::Ids { ids, finish } => {
@@ -227,7 +235,11 @@ impl Answering {
                 received.width = received.width.max(width as usize);
                 if finish.is_some() {
                     received.finish = finish;
-                    let object = { &self.known.head }.embeddings(&received.numbers, received.width);
+                    let (head, numbers) = (&self.known.head, &received.numbers);
+                    let object = match self.known.asked.ask {
+                        Ask::Rerank(_) => head.scores(numbers),
+                        _ => head.embeddings(numbers, received.width),
+                    };
                     self.arrived(object);
                 }
             }
@@ -236,6 +248,17 @@ impl Answering {
             AnswerEvent::Failure(failure) => self.failure = Some(failure),
         }
         Ok(())
+    }
+
+    /// Keeps a record of the chain where that is wanted, as long as a transcript has room for it.
+    fn keep(&mut self, record: &RecordBytes) {
+        let room = |records: &Vec<u8>| records.len() + record.len() <= KEPT_RECORDS_BYTES_MAX;
+        self.known.records = { self.known.records.take() }
+            .filter(room)
+            .map(|mut records| {
+                records.extend_from_slice(record);
+                records
+            });
     }
 
     /// As the OpenAI API writes them, each with as many alternatives as were asked for.
@@ -262,6 +285,8 @@ impl Answering {
         self.came(!ids.is_empty());
         self.received.ids.extend(ids);
         let Some(completion) = &mut self.known.completion else {
+            // A job that is asked again is compared, and not read.
+            self.received.finish = finish;
             return;
         };
         let mut pieces = completion.push(ids);
@@ -285,6 +310,10 @@ impl Answering {
     fn pieces(&mut self, pieces: Vec<Piece>, mut logprobs: Vec<Value>) {
         for piece in pieces {
             match piece {
+                Piece::Thought(text) => {
+                    let logprobs = std::mem::take(&mut logprobs);
+                    self.arrived(self.known.head.thought(&text, logprobs));
+                }
                 Piece::Text(text) => {
                     self.received.text += &text;
                     let logprobs = std::mem::take(&mut logprobs);
@@ -355,7 +384,7 @@ impl Answering {
 fn reader(known: &Known) -> AnswerReader {
     let logprobs = match &known.asked.ask {
         Ask::Chat(chat) => chat.logprobs,
-        Ask::Embeddings(_) => None,
+        Ask::Embeddings(_) | Ask::Rerank(_) => None,
     };
     match logprobs {
         Some(count) => AnswerReader::with_logprobs(known.envelope, count.into()),

@@ -8,16 +8,16 @@
 //! the prompt that was sealed and at most the completion that was asked for.
 
 use super::Payment;
-use crate::budget::{BudgetError, Reservation};
+use crate::budget::{Begun, BudgetError, Reservation};
 use crate::error::{ClientError, Executed};
 use crate::limits::REPLY_BYTES_MAX;
-use crate::session::{Shared, proxy_error, proxy_refused, unix_s};
+use crate::session::{Session, Shared, proxy_error, proxy_refused, unix_s};
 use crate::transport::{Ask, Transport};
 use settlement::{Nano, SignedCap, SignedCharge};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use wire::{
-    AnswerClaims, CancelSecret, Digest, EnvelopeDigest, Frame, FrameDecoder, FrameKind, Keyset,
+    AnswerClaims, Cancel, Digest, EnvelopeDigest, Frame, FrameDecoder, FrameKind, Keyset,
     PayerRead, Receipt, ReceiptKey, RequestClaims, Usage,
 };
 
@@ -40,7 +40,7 @@ pub struct Unfinished {
     pub(crate) request: Digest,
     pub(crate) most: Usage,
     pub(crate) receipt_key: ReceiptKey,
-    pub(crate) cancel: CancelSecret,
+    pub(crate) cancel: Cancel,
 }
 
 /// Ends a job that nobody waits for any more, when it is dropped.
@@ -48,14 +48,25 @@ pub struct Unfinished {
 pub(crate) struct Ending(Option<Unfinished>);
 
 impl Ending {
-    /// From now on dropping this ends the job.
-    pub(crate) fn arm(&mut self, unfinished: Unfinished) {
+    /// The job is on disk, and from now on dropping this ends it.
+    pub(crate) fn arm(&mut self, unfinished: Unfinished) -> Result<(), BudgetError> {
+        if let Some(shared) = unfinished.shared.upgrade() {
+            shared.budget.begin(&unfinished.begun())?;
+        }
         self.0 = Some(unfinished);
+        Ok(())
     }
 
-    /// The job has ended by itself.
+    /// The job has ended by itself, and is to be paid if its answer is verified.
     pub(crate) fn disarm(&mut self) {
         self.0 = None;
+    }
+
+    /// The job has ended, and there is nothing to pay.
+    pub(crate) fn forget(&mut self) {
+        if let Some(unfinished) = self.0.take() {
+            unfinished.owes_nothing();
+        }
     }
 
     pub(crate) fn unfinished(&self) -> Option<&Unfinished> {
@@ -74,6 +85,54 @@ impl Drop for Ending {
 }
 
 impl Unfinished {
+    /// A job that an earlier run of this program left. `None`: the keyset that its receipt is signed under is not on file any more.
+    pub(crate) fn left(
+        (begun, reservation): (Begun, Reservation),
+        session: &Session,
+        proxy: Transport,
+    ) -> Result<Option<Unfinished>, ClientError> {
+        let shared = session.shared();
+        let Some(known) = shared.budget.keyset(&begun.keyset)? else {
+            shared.budget.owes_nothing(&begun.envelope);
+            return Ok(None);
+        };
+        Ok(Some(Unfinished {
+            shared: Arc::downgrade(shared),
+            keyset: known.keyset,
+            deposit: session.channel().state.deposit,
+            proxy,
+            envelope: begun.envelope,
+            cap: shared.budget.cap(&begun),
+            reservation: Arc::new(reservation),
+            request: begun.request,
+            most: begun.most,
+            receipt_key: ReceiptKey::from_bytes(begun.receipt_key),
+            cancel: Cancel::decode(&begun.cancel)
+                .map_err(|e| BudgetError::Storage(e.to_string()))?,
+        }))
+    }
+
+    fn begun(&self) -> Begun {
+        Begun {
+            envelope: self.envelope,
+            keyset: self.keyset.digest(),
+            job: self.cap.cap.job,
+            cost_max: self.cap.cap.most,
+            request: self.request,
+            most: self.most,
+            amount: self.reservation.amount(),
+            receipt_key: *self.receipt_key.as_bytes(),
+            cancel: self.cancel.encode(),
+            spender: self.reservation.spender().name().to_owned(),
+        }
+    }
+
+    fn owes_nothing(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.budget.owes_nothing(&self.envelope);
+        }
+    }
+
     /// Tells the guest to end the job. What it has made until then is billed.
     pub async fn cancel(&self) -> Result<(), ClientError> {
         const WHAT: &str = "cancel";
@@ -82,7 +141,7 @@ impl Unfinished {
             path: "/v1/cancel",
             content_type: "application/vnd.chrysalis.cancel",
             authorization: "",
-            body: self.cancel.cancel(self.envelope).encode().to_vec(),
+            body: self.cancel.encode().to_vec(),
         };
         let reply = self.proxy.call(ask, REPLY_BYTES_MAX).await;
         let reply = reply.map_err(|e| proxy_error(WHAT, e, Executed::Maybe))?;
@@ -116,9 +175,24 @@ impl Unfinished {
                 Ok(Some(payment)) => {
                     return tracing::info!("an unfinished job cost {} nanoTON", payment.cost);
                 }
-                Err(error) => return tracing::warn!("an unfinished job is not paid: {error}"),
+                Err(error) => {
+                    tracing::warn!("an unfinished job is not paid: {error}");
+                    // A proxy that is away is asked again by the next run of this program.
+                    let again = matches!(
+                        error,
+                        ClientError::Unreachable(_)
+                            | ClientError::ProxyMisbehaved { .. }
+                            | ClientError::ProxyRefused { .. }
+                            | ClientError::Budget(_)
+                    );
+                    if !again {
+                        self.owes_nothing();
+                    }
+                    return;
+                }
             }
         }
+        self.owes_nothing();
     }
 
     /// The payer's word that it may read; `None` when this client is closed.

@@ -1,8 +1,9 @@
 //! From an opened answer to a verified one, and from that to a voucher.
 
-use super::Answered;
 use super::answering::Received;
+use super::{Answered, Known};
 use crate::budget::{Budget, Reservation};
+use crate::completion::Completion;
 use crate::error::ClientError;
 use crate::session::Session;
 use crate::tokens::{Model, TokensError};
@@ -11,7 +12,8 @@ use settlement::{Nano, SignedCharge, SignedVoucher};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::{
-    AnswerClaims, Ask, Finish, Receipt, ReceiptDigest, RequestClaims, Usage, VerifiedReceipt,
+    AnswerClaims, Ask, Finish, Receipt, ReceiptDigest, RequestClaims, Transcript, Usage,
+    VerifiedReceipt,
 };
 
 /// An answer whose receipt, charge and token count agree with what this side knows.
@@ -24,6 +26,8 @@ pub struct VerifiedAnswer {
     pub text: String,
     /// The completion's tokens as they came, those that ended it included; empty for embeddings.
     pub ids: Vec<u32>,
+    /// Of these, those of the thought before the answer.
+    pub thought_tokens: u32,
     /// Why it ended: at a stop sequence, if one came, and else as the receipt says.
     pub finish: Finish,
     /// From sending the job to the first event that carries content.
@@ -33,6 +37,8 @@ pub struct VerifiedAnswer {
     receipt: VerifiedReceipt,
     receipt_bytes: Vec<u8>,
     deposit: Nano,
+    /// What was said, where that is kept and not too long.
+    pub transcript: Option<Transcript>,
     /// The stop sequence that ended it, if one did.
     pub stop: Option<String>,
     // Given back once the voucher is signed.
@@ -60,6 +66,16 @@ impl Answered {
 
     /// Believes nothing of the answer until everything agrees: the charge in the clear, the receipt, the tokens.
     pub fn verify(self, session: &Session) -> Result<VerifiedAnswer, ClientError> {
+        let envelope = self.known.envelope;
+        let verified = self.verified(session);
+        if verified.is_err() {
+            // What is not believed is not paid, after a restart neither.
+            session.shared().budget.owes_nothing(&envelope);
+        }
+        verified
+    }
+
+    fn verified(self, session: &Session) -> Result<VerifiedAnswer, ClientError> {
         let known = &self.known;
         let keyset = session.keyset();
         // 1. The charge in the clear, by its signature, so that a changed one is named as that.
@@ -100,25 +116,44 @@ impl Answered {
         if receipt.charge().encode() != self.charge {
             return Err(ClientError::ChargeMismatch);
         }
+        let transcript = self.known.transcript()?;
         Ok(VerifiedAnswer {
             job: known.cap.cap.job,
             events: self.received.events,
             text: self.received.text,
             ids: self.received.ids,
-            finish: match &self.known.completion {
+            thought_tokens: completion.map_or(0, Completion::thought_tokens),
+            finish: match completion {
                 Some(completion) if completion.stopped() => Finish::Stop,
                 _ => verified.core().finish,
             },
-            stop: { self.known.completion.as_ref() }
-                .and_then(|completion| completion.stop())
-                .map(str::to_owned),
+            stop: { completion.and_then(Completion::stop) }.map(str::to_owned),
             first_token: self.first_token,
             total: self.total,
             receipt: verified,
             receipt_bytes: self.receipt,
+            transcript,
             deposit: session.channel().state.deposit,
             reservation: self.known.reservation,
         })
+    }
+}
+
+impl Known {
+    fn transcript(&self) -> Result<Option<Transcript>, ClientError> {
+        let Some(records) = &self.records else {
+            return Ok(None);
+        };
+        let request = self.asked.encode();
+        let request = request.map_err(|error| ClientError::Internal(error.to_string()))?;
+        let (request_salt, response_salt) = self.commitments.salts();
+        Ok(Some(Transcript {
+            version: 1,
+            request: request.to_vec(),
+            request_salt,
+            response_salt,
+            records: records.clone(),
+        }))
     }
 }
 
@@ -145,15 +180,20 @@ impl VerifiedAnswer {
 fn recount(model: &Model, ask: &Ask, received: &Received) -> Result<Usage, ClientError> {
     let refuse = |why: String| Err(ClientError::Answer(why));
     let (prompt, completion) = match ask {
-        Ask::Embeddings(inputs) => {
+        Ask::Embeddings(_) | Ask::Rerank(_) => {
+            let lengths: Vec<usize> = match ask {
+                Ask::Rerank(pairs) => pairs.iter().map(|pair| pair.tokens.len()).collect(),
+                Ask::Embeddings(inputs) => inputs.iter().map(Vec::len).collect(),
+                Ask::Chat(_) => Vec::new(),
+            };
             let made = received.numbers.len().checked_div(received.width);
-            let (made, asked) = (made.unwrap_or(0), inputs.len());
+            let (made, asked) = (made.unwrap_or(0), lengths.len());
             // A deadline or this side may cut short what is made, and nothing else may.
             let cut = matches!(received.finish, Some(Finish::Deadline | Finish::Cancelled));
             if made > asked || (made < asked && !cut) {
                 return refuse(format!("it has {made} vectors; {asked} were asked for"));
             }
-            (inputs[..made].iter().map(Vec::len).sum(), 0)
+            (lengths[..made].iter().sum(), 0)
         }
         Ask::Chat(chat) => {
             let completion = model.count_completion(&received.ids)?;

@@ -22,7 +22,16 @@ impl Head {
 
     /// The next text of a completion, and the log probabilities of its tokens where they are asked for.
     pub(crate) fn text(&self, content: &str, logprobs: Vec<Value>) -> Value {
-        let mut chunk = self.chunk(json!({"content": content}), None);
+        self.said(json!({"content": content}), logprobs)
+    }
+
+    /// The same of what the model thinks before it answers.
+    pub(crate) fn thought(&self, thought: &str, logprobs: Vec<Value>) -> Value {
+        self.said(json!({"reasoning_content": thought}), logprobs)
+    }
+
+    fn said(&self, delta: Value, logprobs: Vec<Value>) -> Value {
+        let mut chunk = self.chunk(delta, None);
         if !logprobs.is_empty() {
             chunk["choices"][0]["logprobs"] = json!({"content": logprobs});
         }
@@ -50,6 +59,11 @@ impl Head {
     fn chunk(&self, delta: Value, finish: Option<&str>) -> Value {
         json!({"id": self.id, "object": "chat.completion.chunk", "created": self.created_unix_s, "model": self.model,
             "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+    }
+
+    /// The scores, in the order of the documents.
+    pub(crate) fn scores(&self, scores: &[f32]) -> Value {
+        json!({"id": self.id.replacen("chatcmpl", "rerank", 1), "object": "list", "model": self.model, "scores": scores})
     }
 
     /// The vectors, all of `width` numbers.
@@ -80,6 +94,15 @@ pub(crate) fn logprobs(events: &[Value]) -> Value {
         true => Value::Null,
         false => json!({"content": all, "refusal": null}),
     }
+}
+
+/// What the model thought, by a completion's events.
+pub(crate) fn thought(events: &[Value]) -> String {
+    let parts = events.iter().filter_map(|event| {
+        let part = &event["choices"][0]["delta"]["reasoning_content"];
+        part.as_str()
+    });
+    parts.collect()
 }
 
 /// The calls of a completion, by its events.

@@ -5,7 +5,7 @@ use super::{
     Delivery, Request, bounded, bounded_list, bounded_turns, flag, form, missing, neutral, number,
     other, preferences, refuse, text,
 };
-use crate::ask::{Ask, Conversation, Form, Role, Turn};
+use crate::ask::{Ask, Conversation, Role, Turn};
 use crate::error::{ClientError, shown};
 use crate::limits::{CHOICES_MAX, STOP_BYTES_MAX, STOPS_MAX};
 use serde_json::{Map, Value};
@@ -35,18 +35,7 @@ pub(super) fn parse(fields: &Map<String, Value>) -> Result<Request, ClientError>
             "tools" => offered.offer(name, value)?,
             "tool_choice" => offered.choose(name, value)?,
             "parallel_tool_calls" => asked.parallel_calls = flag(name, value)?,
-            "response_format" => {
-                let form = form::response_format(name, value)?;
-                let at = match form {
-                    Form::Schema(_) => "response_format.json_schema.schema",
-                    _ => "response_format",
-                };
-                form_of(&mut asked, name, form, at)?;
-            }
-            "guided_regex" => {
-                let form = form::regex(name, value)?;
-                form_of(&mut asked, name, form, "guided_regex")?;
-            }
+            "response_format" | "guided_regex" => form::take(name, value, &mut asked)?,
             "chat_template_kwargs" => asked.thinking = thinking(name, value)?,
             "stream" => delivery.stream = flag(name, value)?,
             "stream_options" => delivery.include_usage = stream_options(value)?,
@@ -78,26 +67,6 @@ const NEUTRAL: &[(&str, &[&str])] = &[
     ("functions", &["[]"]),
     ("function_call", &[r#""none""#, r#""auto""#]),
 ];
-
-/// One form at most.
-fn form_of(
-    asked: &mut Conversation,
-    name: &str,
-    form: Form,
-    at: &'static str,
-) -> Result<(), ClientError> {
-    match (&asked.form, form) {
-        (_, Form::Text) => Ok(()),
-        (Form::Text, form) => {
-            (asked.form, asked.form_at) = (form, at);
-            Ok(())
-        }
-        _ => Err(refuse(
-            Some(name),
-            "`response_format` and `guided_regex` are two forms of one answer; ask for one of them",
-        )),
-    }
-}
 
 pub(super) fn choices(name: &str, value: &Value) -> Result<u32, ClientError> {
     let wanted = value.as_u64().and_then(|count| u32::try_from(count).ok());

@@ -1,8 +1,8 @@
 //! Requests to `/v1/completions`: a prompt as it is, without a chat template.
 
 use super::{
-    Delivery, Request, bounded, chat, flag, missing, neutral, number, other, preferences, refuse,
-    text,
+    Delivery, Request, bounded, chat, flag, form, missing, neutral, number, other, preferences,
+    refuse, text,
 };
 use crate::ask::{Ask, Conversation, Prompt};
 use crate::error::ClientError;
@@ -37,6 +37,7 @@ pub(crate) fn parse(fields: &Map<String, Value>) -> Result<Request, ClientError>
             "n" => asked.choices = chat::choices(name, value)?,
             "stream" => delivery.stream = flag(name, value)?,
             "stream_options" => delivery.include_usage = chat::stream_options(value)?,
+            "response_format" | "guided_regex" => form::take(name, value, &mut asked)?,
             "user" => drop(text(name, value)?),
             _ if preferences::take(name, value, &mut asked.preferences)? => {}
             _ => neutral(NEUTRAL, name, value)?,
@@ -73,6 +74,7 @@ fn prompt_of(name: &str, value: &Value) -> Result<Prompt, ClientError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ask::Form;
     use serde_json::json;
 
     fn read(field: &str, value: Value) -> Result<Prompt, ClientError> {
@@ -82,6 +84,30 @@ mod tests {
             Ask::Raw(prompt, asked) if asked.tokens_max == 3 => Ok(prompt),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_completion_has_the_forms_of_a_chat() {
+        let form = |field: &str, value: Value| {
+            let mut body = json!({"model": "m", "prompt": "a"});
+            body[field] = value;
+            match parse(body.as_object().unwrap())?.ask {
+                Ask::Raw(_, asked) => Ok((asked.form, asked.form_at)),
+                other => panic!("{other:?}"),
+            }
+        };
+        let regex = Form::Regex("a+".into());
+        assert_eq!(
+            form("guided_regex", json!("a+")),
+            Ok((regex, "guided_regex"))
+        );
+        let object = json!({"type": "json_object"});
+        assert_eq!(
+            form("response_format", object),
+            Ok((Form::Object, "response_format"))
+        );
+        let error: Result<_, ClientError> = form("response_format", json!({"type": "xml"}));
+        assert_eq!(error.unwrap_err().param(), Some("response_format"));
     }
 
     #[test]

@@ -1,10 +1,32 @@
 //! What the text of an answer must be: `response_format`, and vLLM's `guided_regex`.
 
 use super::{missing, other, refuse, text, tools};
-use crate::ask::Form;
+use crate::ask::{Conversation, Form};
 use crate::error::ClientError;
 use crate::limits::FORM_BYTES_MAX;
 use serde_json::Value;
+
+/// What an answer must be, one form at most.
+pub(super) fn take(name: &str, value: &Value, asked: &mut Conversation) -> Result<(), ClientError> {
+    let (form, at) = match name {
+        "guided_regex" => (regex(name, value)?, "guided_regex"),
+        _ => match response_format(name, value)? {
+            form @ Form::Schema(_) => (form, "response_format.json_schema.schema"),
+            form => (form, "response_format"),
+        },
+    };
+    match (&asked.form, form) {
+        (_, Form::Text) => Ok(()),
+        (Form::Text, form) => {
+            (asked.form, asked.form_at) = (form, at);
+            Ok(())
+        }
+        _ => Err(refuse(
+            Some(name),
+            "`response_format` and `guided_regex` are two forms of one answer; ask for one of them",
+        )),
+    }
+}
 
 /// `response_format`
 pub(super) fn response_format(name: &str, value: &Value) -> Result<Form, ClientError> {

@@ -6,8 +6,10 @@ use crate::anthropic;
 use crate::ask::Ask;
 use crate::budget::Spender;
 use crate::error::ClientError;
-use crate::openai::{self, completions, error_object, responses};
-use crate::shape::{Chat, Completions, Embeddings, Messages, Responses, Shape, message_error};
+use crate::openai::{self, completions, error_object, rerank, responses};
+use crate::shape::{
+    Chat, Completions, Embeddings, Messages, Rerank, Responses, Shape, message_error,
+};
 use model::limits::{CONVERSATION_BYTES_MAX, MESSAGES_MAX};
 use serde_json::{Map, Value};
 use wire::Endpoint;
@@ -16,6 +18,7 @@ use wire::Endpoint;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Api {
     Embeddings,
+    Rerank,
     Chat,
     Completions,
     Responses,
@@ -25,6 +28,7 @@ pub(super) enum Api {
 /// A request that was read, and what its answer looks like.
 pub(super) enum Read {
     OpenAi(openai::Request),
+    Rerank(rerank::Request),
     Responses(Box<responses::Request>),
     Messages(anthropic::Request),
 }
@@ -36,8 +40,9 @@ pub(super) struct Ready {
     pub(super) shape: Box<dyn Shape>,
 }
 
-pub(super) const APIS: [Api; 5] = [
+pub(super) const APIS: [Api; 6] = [
     Api::Embeddings,
+    Api::Rerank,
     Api::Chat,
     Api::Completions,
     Api::Responses,
@@ -50,6 +55,7 @@ impl Api {
         match self {
             Api::Embeddings => Endpoint::Embeddings.path(),
             Api::Chat => Endpoint::Chat.path(),
+            Api::Rerank => Endpoint::Rerank.path(),
             Api::Completions => "/v1/completions",
             Api::Responses => "/v1/responses",
             Api::Messages => "/v1/messages",
@@ -62,6 +68,7 @@ impl Api {
         Ok(match self {
             Api::Embeddings => Read::OpenAi(openai::parse(Endpoint::Embeddings, body)?),
             Api::Chat => Read::OpenAi(openai::parse(Endpoint::Chat, body)?),
+            Api::Rerank => Read::Rerank(rerank::parse(fields)?),
             Api::Completions => Read::OpenAi(completions::parse(fields)?),
             Api::Responses => Read::Responses(Box::new(responses::parse(fields)?)),
             Api::Messages => Read::Messages(anthropic::parse(fields, false)?),
@@ -84,6 +91,14 @@ impl Api {
                     Api::Completions => Box::new(Completions(request.delivery)),
                     _ => Box::new(Chat(request.delivery)),
                 },
+            },
+            Read::Rerank(request) => Ready {
+                ask: request.ask,
+                stream: false,
+                shape: Box::new(Rerank {
+                    top_n: request.top_n,
+                    documents: request.documents,
+                }),
             },
             Read::Responses(request) => {
                 let kept = |id: &String| {
@@ -111,7 +126,9 @@ impl Api {
     pub(super) fn error_event(self, error: &ClientError) -> String {
         let mut object = error_object(error);
         match self {
-            Api::Embeddings | Api::Chat | Api::Completions => format!("data: {object}\n\n"),
+            Api::Embeddings | Api::Rerank | Api::Chat | Api::Completions => {
+                format!("data: {object}\n\n")
+            }
             Api::Responses => {
                 let fields =
                     ["code", "message", "param"].map(|name| (name, object["error"][name].clone()));
@@ -201,6 +218,9 @@ mod tests {
         match api {
             Api::Embeddings => {
                 json!({"model": "m", "input": ["a", "b"], "encoding_format": "float"})
+            }
+            Api::Rerank => {
+                json!({"model": "m", "query": "q", "documents": ["a", {"text": "b"}], "top_n": 1})
             }
             Api::Chat => {
                 json!({"model": "m", "stop": ["x"], "tools": [{"type": "function", "function": function}],

@@ -90,6 +90,7 @@ pub(super) async fn of_request(
     let quoted = async {
         let ask = match read?.0 {
             Read::OpenAi(request) => request.ask,
+            Read::Rerank(request) => request.ask,
             Read::Messages(request) => request.ask,
             Read::Responses(request) => {
                 let turns = request.turns(&[])?;
@@ -135,7 +136,7 @@ async fn quote(client: &Arc<Client>, session: Session, ask: Ask) -> Result<Value
 fn quote_now(client: &Client, session: &Session, ask: Ask) -> Result<Value, ClientError> {
     let answers = ask.choices();
     let counted = Job::count(session, ask)?;
-    let (offer, most) = (counted.offer, counted.most);
+    let (offer, most) = (&counted.offer, counted.most);
     let all = |tokens: u32| u64::from(tokens) * u64::from(answers);
     let of_all = |cost: Nano| Nano(cost.0.saturating_mul(answers.into()));
     let cost = |completion: u32| {

@@ -122,6 +122,10 @@ pub(super) fn routes() -> Vec<Route> {
     routes.extend(APIS.map(|api| {
         let (summary, body): (_, &[&str]) = match api {
             Api::Embeddings => ("Vectors of texts (OpenAI API)", &["model", "input"]),
+            Api::Rerank => (
+                "Rank documents by a query (Cohere's and Jina's shape)",
+                &["model", "query", "documents"],
+            ),
             Api::Chat => (
                 "Continue a conversation (OpenAI API)",
                 &["model", "messages"],

@@ -1,10 +1,11 @@
-//! What a completion consists of, in order: texts and calls of tools.
+//! What a completion consists of, in order: a thought, texts and calls of tools.
 
 use serde_json::Value;
 
 /// A part of a completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Item {
+    Thought(String),
     Text(String),
     Call {
         id: String,
@@ -41,9 +42,11 @@ impl Items {
     pub(super) fn push(&mut self, chunk: &Value) -> Vec<Step> {
         let delta = &chunk["choices"][0]["delta"];
         let mut steps = Vec::new();
-        match delta["content"].as_str() {
-            None | Some("") => {}
-            Some(text) => self.text(text, &mut steps),
+        for (field, thought) in [("reasoning_content", true), ("content", false)] {
+            match delta[field].as_str() {
+                None | Some("") => {}
+                Some(text) => self.text(text, thought, &mut steps),
+            }
         }
         for part in delta["tool_calls"].as_array().into_iter().flatten() {
             self.call(part, &mut steps);
@@ -62,17 +65,31 @@ impl Items {
     pub(super) fn said(&self) -> String {
         let texts = self.0.iter().filter_map(|item| match item {
             Item::Text(text) => Some(text.as_str()),
-            Item::Call { .. } => None,
+            Item::Thought(_) | Item::Call { .. } => None,
         });
         texts.collect()
     }
 
-    fn text(&mut self, text: &str, steps: &mut Vec<Step>) {
-        if !matches!(self.0.last(), Some(Item::Text(_))) {
-            steps.push(self.begin(Item::Text(String::new())));
+    /// What was thought before.
+    pub(super) fn thought(&self) -> Option<String> {
+        self.0.iter().find_map(|item| match item {
+            Item::Thought(thought) => Some(thought.clone()),
+            _ => None,
+        })
+    }
+
+    fn text(&mut self, text: &str, thought: bool, steps: &mut Vec<Step>) {
+        let goes_on = match self.0.last() {
+            Some(Item::Thought(_)) => thought,
+            Some(Item::Text(_)) => !thought,
+            _ => false,
+        };
+        if !goes_on {
+            let item = if thought { Item::Thought } else { Item::Text };
+            steps.push(self.begin(item(String::new())));
         }
         let place = self.0.len() - 1;
-        if let Some(Item::Text(all)) = self.0.last_mut() {
+        if let Some(Item::Thought(all) | Item::Text(all)) = self.0.last_mut() {
             all.push_str(text);
             steps.push(Step::More(place, text.to_owned()));
         }
@@ -124,6 +141,8 @@ mod tests {
         };
         let chunks = [
             chunk(json!({"role": "assistant", "content": ""})),
+            chunk(json!({"reasoning_content": "h"})),
+            chunk(json!({"reasoning_content": "m"})),
             chunk(json!({"content": "a"})),
             chunk(json!({"content": "b"})),
             begin(0, "f"),
@@ -137,17 +156,21 @@ mod tests {
         let steps: Vec<Step> = chunks.iter().flat_map(|chunk| items.push(chunk)).collect();
         let expected = [
             Step::Began(0),
-            Step::More(0, "a".into()),
-            Step::More(0, "b".into()),
+            Step::More(0, "h".into()),
+            Step::More(0, "m".into()),
             Step::Began(1),
-            Step::More(1, "{}".into()),
+            Step::More(1, "a".into()),
+            Step::More(1, "b".into()),
             Step::Began(2),
-            Step::More(2, r#"{"x":1}"#.into()),
+            Step::More(2, "{}".into()),
             Step::Began(3),
-            Step::More(3, "c".into()),
+            Step::More(3, r#"{"x":1}"#.into()),
+            Step::Began(4),
+            Step::More(4, "c".into()),
         ];
         assert_eq!(steps, expected);
         assert_eq!(items.said(), "abc");
+        assert_eq!(items.thought().as_deref(), Some("hm"));
         assert_eq!(items.finish(), None);
         assert_eq!(Items::of(&chunks[..1]).0, [Item::Text(String::new())]);
     }

@@ -29,6 +29,9 @@ impl Messages {
             Step::Began(place) => {
                 let before = place.checked_sub(1).map(stop).unwrap_or_default();
                 let block = match &self.items.0[place] {
+                    Item::Thought(_) => {
+                        json!({"type": "thinking", "thinking": "", "signature": ""})
+                    }
                     Item::Text(_) => json!({"type": "text", "text": ""}),
                     Item::Call { id, name, .. } => {
                         json!({"type": "tool_use", "id": id, "name": name, "input": {}})
@@ -40,6 +43,7 @@ impl Messages {
             }
             Step::More(place, more) => {
                 let delta = match &self.items.0[place] {
+                    Item::Thought(_) => json!({"type": "thinking_delta", "thinking": more}),
                     Item::Text(_) => json!({"type": "text_delta", "text": more}),
                     Item::Call { .. } => json!({"type": "input_json_delta", "partial_json": more}),
                 };
@@ -87,6 +91,10 @@ impl Shape for Messages {
         // An answer of calls alone has no text, and an empty one no block: an empty text may not be sent back.
         let items = items.filter(|item| *item != Item::Text(String::new()));
         let blocks = items.map(|item| match item {
+            // Nobody signs a thought here: the receipt covers the whole answer.
+            Item::Thought(thought) => {
+                json!({"type": "thinking", "thinking": thought, "signature": ""})
+            }
             Item::Text(text) => json!({"type": "text", "text": text}),
             Item::Call {
                 id,

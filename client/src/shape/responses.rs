@@ -79,6 +79,14 @@ impl Responses {
     fn item(&self, place: usize, status: &str) -> Value {
         let job = self.job();
         match &self.items.0[place] {
+            Item::Thought(thought) => {
+                let content = match status {
+                    "in_progress" => json!([]),
+                    _ => json!([thought_part(thought)]),
+                };
+                json!({"type": "reasoning", "id": format!("rs_{job}_{place}"), "status": status, "summary": [],
+                    "content": content})
+            }
             Item::Text(text) => {
                 let content = match status {
                     "in_progress" => json!([]),
@@ -105,15 +113,23 @@ impl Responses {
                 let id = item["id"].clone();
                 let added = json!({"output_index": place, "item": item});
                 let mut lines = self.emit("response.output_item.added", added);
-                if let Item::Text(_) = self.items.0[place] {
-                    let added = json!({"item_id": id, "output_index": place, "content_index": 0, "part": part("")});
-                    lines += &self.emit("response.content_part.added", added);
-                }
+                let part = match self.items.0[place] {
+                    Item::Thought(_) => thought_part(""),
+                    Item::Text(_) => part(""),
+                    Item::Call { .. } => return lines,
+                };
+                let added =
+                    json!({"item_id": id, "output_index": place, "content_index": 0, "part": part});
+                lines += &self.emit("response.content_part.added", added);
                 lines
             }
             Step::More(place, delta) => {
                 let id = self.item(place, "in_progress")["id"].clone();
                 match self.items.0[place] {
+                    Item::Thought(_) => {
+                        let delta = json!({"item_id": id, "output_index": place, "content_index": 0, "delta": delta});
+                        self.emit("response.reasoning_text.delta", delta)
+                    }
                     Item::Text(_) => {
                         let delta = json!({"item_id": id, "output_index": place, "content_index": 0, "delta": delta,
                             "logprobs": []});
@@ -132,6 +148,14 @@ impl Responses {
     fn done(&mut self, place: usize, item: &Value) -> String {
         let id = &item["id"];
         let mut lines = match self.items.0[place].clone() {
+            Item::Thought(text) => {
+                let done =
+                    json!({"item_id": id, "output_index": place, "content_index": 0, "text": text});
+                let mut lines = self.emit("response.reasoning_text.done", done);
+                let done = json!({"item_id": id, "output_index": place, "content_index": 0, "part": thought_part(&text)});
+                lines += &self.emit("response.content_part.done", done);
+                lines
+            }
             Item::Text(text) => {
                 let done = json!({"item_id": id, "output_index": place, "content_index": 0, "text": text, "logprobs": []});
                 let mut lines = self.emit("response.output_text.done", done);
@@ -159,7 +183,7 @@ impl Responses {
         };
         let last = self.items.0.len().saturating_sub(1);
         let output = (0..self.items.0.len()).map(|place| match &self.items.0[place] {
-            Item::Text(_) if place == last => self.item(place, status),
+            Item::Text(_) | Item::Thought(_) if place == last => self.item(place, status),
             _ => self.item(place, "completed"),
         });
         let mut object = self.object(status, output.collect());
@@ -168,7 +192,7 @@ impl Responses {
         let input = used.prompt + used.cached;
         object["usage"] = json!({
             "input_tokens": input, "input_tokens_details": {"cached_tokens": used.cached},
-            "output_tokens": used.completion, "output_tokens_details": {"reasoning_tokens": 0},
+            "output_tokens": used.completion, "output_tokens_details": {"reasoning_tokens": answer.thought_tokens},
             "total_tokens": input + used.completion,
         });
         object["x_job"] = x_job(answer);
@@ -181,6 +205,7 @@ impl Responses {
     /// What the assistant said, for whoever continues it.
     fn turn(&self) -> Turn {
         let mut turn = Turn::says(Role::Assistant, self.items.said());
+        turn.reasoning = self.items.thought();
         let calls = self.items.0.iter().filter_map(|item| match item {
             Item::Call {
                 id,
@@ -191,7 +216,7 @@ impl Responses {
                 name: name.clone(),
                 arguments: Json::parse(arguments).unwrap_or(Json::Object(Vec::new())),
             }),
-            Item::Text(_) => None,
+            Item::Thought(_) | Item::Text(_) => None,
         });
         turn.calls = calls.collect();
         turn
@@ -241,6 +266,10 @@ impl Shape for Responses {
         self.items = Items::of(&answer.events);
         self.finished(answer)
     }
+}
+
+fn thought_part(text: &str) -> Value {
+    json!({"type": "reasoning_text", "text": text})
 }
 
 fn part(text: &str) -> Value {

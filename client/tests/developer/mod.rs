@@ -1,6 +1,7 @@
 //! The program as a developer uses it: verdicts, proof files, a new directory, a conversation.
 
 mod beginnings;
+mod checks;
 mod conversation;
 mod verdicts;
 

@@ -242,30 +242,29 @@ async fn a_day_a_key_and_a_job_have_their_limits_across_restarts() {
 }
 
 #[tokio::test]
-async fn several_answers_keep_to_a_limit_together_and_say_that_some_ran() {
+async fn several_answers_keep_to_a_limit_together_and_none_is_asked_where_not_all_fit() {
     let world = World::scripted(script()).await;
     // Each of the three jobs costs a price step of 32,000.
     let keys = json!([{"name": "ci", "file": "ci.key", "day_max_nano": 64_000}]);
     let (address, [_, ci]) = with_keys(&world, json!({"keys": keys})).await;
     let mut body = question();
-    body["n"] = json!(3);
     let ci = format!("{ci} 1\r\nidempotency-key: k\r\ny:");
-    let mut paid = None;
-    for _ in 0..2 {
+    for (n, fits) in [(3, false), (2, true)] {
+        body["n"] = json!(n);
         let head = format!("POST /v1/chat/completions {ci}");
         let (status, error) = read(&http(&address, &head, &body.to_string()).await);
+        if fits {
+            assert_eq!(status, 200, "{error}");
+            assert_eq!(world.guest.jobs(), 2);
+            continue;
+        }
         let error = &error["error"];
         assert_eq!(
-            (status, &error["code"]),
-            (429, &json!("day_limit_reached")),
+            (status, &error["code"], &error["x_job"]["executed"]),
+            (429, &json!("day_limit_reached"), &json!("no")),
             "{error}"
         );
-        assert_eq!(error["x_job"]["executed"], "maybe", "{error}");
-        // What is under the key is not asked again.
-        let vouchers = world.guest.vouchers.lock().unwrap();
-        let high = vouchers.iter().map(|v| v.voucher.cumulative.0).max();
-        assert_eq!(high, Some(64_000));
-        assert_eq!(*paid.get_or_insert(vouchers.len()), vouchers.len());
+        assert_eq!(world.guest.jobs(), 0, "two would have fitted");
     }
 }
 

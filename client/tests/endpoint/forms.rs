@@ -47,6 +47,25 @@ fn is_order(order: &Value) -> bool {
 }
 
 #[tokio::test]
+async fn a_raw_completion_has_a_form_too() {
+    let world = World::start(3600).await;
+    let address = sidecar(&world).await;
+    let mut body = json!({"model": FORMS, "prompt": "go", "max_tokens": 800, "seed": 3});
+    body["response_format"] = schema(order())["response_format"].clone();
+    let (status, answer) = post(&address, "/v1/completions", &body).await;
+    assert_eq!(status, 200, "{answer}");
+    let text = answer["choices"][0]["text"].as_str().unwrap();
+    assert!(is_order(&serde_json::from_str(text).unwrap()), "{text}");
+    body["guided_regex"] = "a+".into();
+    let (status, answer) = post(&address, "/v1/completions", &body).await;
+    assert_eq!(
+        (status, &answer["error"]["param"]),
+        (400, &json!("guided_regex")),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
 async fn an_answer_is_json_of_the_schema_and_a_text_of_the_expression() {
     let world = World::start(3600).await;
     let address = sidecar(&world).await;

@@ -1,7 +1,7 @@
 //! What is taken and what is refused before a job is made: names, fields, headers.
 
 use super::{http, post, read, sidecar};
-use crate::world::{self, World, chat_body};
+use crate::world::{self, World, chat_body, embeddings_body};
 use client::serve::{Access, Unknown};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -86,4 +86,23 @@ async fn every_refusal_says_that_nothing_ran_and_whether_to_ask_again() {
         assert!(!answer.contains("access-control-"), "{answer}");
     }
     assert!(world.guest.vouchers.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_text_longer_than_an_embedder_takes_is_an_error() {
+    let world = World::start(3600).await;
+    let address = sidecar(&world).await;
+    let mut body = embeddings_body();
+    body["input"][1] = json!("hello".to_owned() + &" hello".repeat(99));
+    let (status, answer) = post(&address, "/v1/embeddings", &body).await;
+    let error = &answer["error"];
+    assert_eq!(
+        (status, &error["code"], &error["param"]),
+        (400, &json!("context_length_exceeded"), &json!("input[1]"))
+    );
+    let told = error["message"].as_str().unwrap();
+    assert!(
+        told.contains("100 tokens") && told.contains("takes 64"),
+        "{told}"
+    );
 }

@@ -8,14 +8,22 @@ pub enum Fault {
     Cut,
     /// The same, and keeps the receipt until it is asked for.
     CutAndKept,
+    /// The proxy gives up on the guest, which has signed a receipt that is kept.
+    GivenUp,
     /// Flips a bit of the sealed answer.
     FlipAnswer,
     /// Sends the receipt of another job.
     OtherReceipt,
+    /// Numbers a receipt as the one before.
+    Repeats,
+    /// Does not name the receipt before.
+    Forgets,
     /// Counts one token too many.
     OverCount,
     /// Sends a token that the tokenizer does not have.
     ForeignToken,
+    /// Sends a token that an honest worker would not have chosen.
+    OtherToken,
     /// Sends a control token in the middle of a completion.
     ControlTokenInside,
     /// Answers something else than the grammar of the request allows.
@@ -48,6 +56,10 @@ pub enum Fault {
     NoEvidence,
     /// Never answers to a challenge.
     SilentOnChallenges,
+    /// Makes no new keys.
+    ClockHeld,
+    /// Takes its time to answer to a challenge.
+    SlowOnChallenges,
     /// The node does not know the channel.
     NoChannel,
     /// Computes until the client cancels.

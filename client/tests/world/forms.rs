@@ -51,6 +51,7 @@ pub fn offer() -> ModelOffer {
         template: Some(Digest::of(TEMPLATE.as_bytes())),
         context_tokens: 2048,
         quantisation: "f32".into(),
+        determinism: "machine".into(),
         // Its tokens are bytes.
         prices: Prices {
             prompt: Nano(50_000_000),

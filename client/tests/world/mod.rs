@@ -2,6 +2,7 @@
 //! the model is made up. The proxy misbehaves on demand.
 
 mod bodies;
+mod epochs;
 mod fault;
 mod forms;
 mod routes;
@@ -24,7 +25,7 @@ use settlement::{Address, ChainId, ChannelTerms, Charge, Nano, SignedVoucher};
 use simulator::{Flaws, SimulatedModule};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::{Barrier, Notify};
 use tokio::task::JoinHandle;
@@ -38,6 +39,8 @@ use wire::{
 pub const LONG: usize = 280;
 pub const CHAT: &str = "tiny-chat";
 pub const EMBEDDER: &str = "tiny-embedder";
+/// Gives each document as many points as it has tokens, the query's not counted.
+pub const RERANKER: &str = "tiny-reranker";
 /// Knows all bytes and calls of tools, and answers by chance whatever the grammar of the request allows.
 pub const FORMS: &str = "tiny-forms";
 
@@ -69,7 +72,9 @@ pub struct Guest {
     keyset: Keyset,
     words: Words,
     script: Option<Script>,
-    sequence: Mutex<u64>,
+    /// How many jobs were signed for, and the digest of the last one's core.
+    sequence: Mutex<(u64, CoreDigest)>,
+    begun: Instant,
 }
 
 impl World {
@@ -84,6 +89,13 @@ impl World {
     /// With an engine that answers out of a script.
     pub async fn scripted(script: Script) -> World {
         World::of(Guest::new(3600, module(Flaws::default()), 1, Some(script))).await
+    }
+
+    /// Another worker on this one's machine, with keys of its own and a keyset as `change` leaves it.
+    pub async fn beside(&self, change: impl FnOnce(&mut Keyset)) -> World {
+        let mut guest = Guest::new(3600, Arc::clone(&self.guest.module), 11, None);
+        change(&mut guest.keyset);
+        World::of(guest).await
     }
 
     async fn of(guest: Guest) -> World {
@@ -236,7 +248,7 @@ impl Guest {
             payer_key: key(7).verifying_key().to_bytes(),
             payee_key: keyset.payee_key,
             close_delay_s: 3_600,
-            claims_until: 2_000_000_000,
+            claims_until: 1_900_000_000,
             salt: 0,
         };
         let events = manifest.rtmr3_events().iter();
@@ -265,6 +277,7 @@ impl Guest {
             words,
             script,
             sequence: Mutex::default(),
+            begun: Instant::now(),
         }
     }
 
@@ -274,12 +287,12 @@ impl Guest {
 
     /// How many jobs were signed for.
     pub fn jobs(&self) -> u64 {
-        *self.sequence.lock().unwrap()
+        self.sequence.lock().unwrap().0
     }
 
     fn bundle(&self, nonce: &[u8; 32]) -> Vec<u8> {
         *self.attestations.lock().unwrap() += 1;
-        let keyset = self.keyset.encode();
+        let keyset = self.epoch(self.number()).encode();
         let digest = KeysetDigest::of(&keyset);
         let bound = ReportData::bind(&digest.0, nonce, GpuBinding::None);
         let evidence = Evidence {
@@ -321,7 +334,7 @@ impl Guest {
         if self.fault() == Fault::Busy {
             return refuse(RefusalCode::Busy);
         }
-        if signed.unverified().keyset != self.keyset.digest() {
+        if !self.is_alive(signed.unverified().keyset) {
             return refuse(RefusalCode::StaleKeyset);
         }
         if self.fault() == Fault::StaleOnce {
@@ -381,7 +394,7 @@ impl Guest {
                 };
                 charge = other.sign(&self.receipt_key).encode();
             }
-            fault @ (Fault::Cut | Fault::CutAndKept | Fault::UntilCancelled) => {
+            fault @ (Fault::Cut | Fault::CutAndKept | Fault::GivenUp | Fault::UntilCancelled) => {
                 let receipt = opened.receipt_key.seal(receipt.encode()).unwrap();
                 let kept = [
                     Frame::encode(FrameKind::Receipt, &receipt),
@@ -420,11 +433,22 @@ impl Guest {
                 let prompt = inputs[..made].iter().map(Vec::len).sum();
                 (records, usage(prompt, 0), self.finish())
             }
+            Ask::Rerank(pairs) => {
+                let made = match self.fault() {
+                    Fault::OutOfTime | Fault::Missing => 1,
+                    _ => pairs.len(),
+                };
+                let points = |pair: &wire::Pair| pair.tokens.len() as f32 - pair.first as f32;
+                let scores: Vec<f32> = pairs[..made].iter().map(points).collect();
+                let records = writer.vectors(&scores, 1, self.finish());
+                let prompt = pairs[..made].iter().map(|pair| pair.tokens.len()).sum();
+                (records, usage(prompt, 0), self.finish())
+            }
             Ask::Chat(chat) if let Some(script) = &self.script => {
                 self.scripted(script, chat, writer)
             }
             Ask::Chat(chat) if !chat.grammar.is_empty() && self.fault() != Fault::Strays => {
-                let seed = chat.seed.unwrap_or(*self.sequence.lock().unwrap());
+                let seed = chat.seed.unwrap_or(self.sequence.lock().unwrap().0);
                 let (ids, finish) = forms::walk(&chat.grammar, seed, chat.tokens_max as usize);
                 let (last, others) = ids.split_last().unwrap();
                 let mut records = vec![writer.empty()];
@@ -436,6 +460,7 @@ impl Guest {
                 let second = match self.fault() {
                     Fault::ForeignToken => 77,
                     Fault::ControlTokenInside => 0,
+                    Fault::OtherToken => 4,
                     _ => 2,
                 };
                 let finish = match self.fault() {
@@ -481,12 +506,18 @@ impl Guest {
         let envelope = signed.unverified();
         let offer = self.keyset.model(&envelope.model).unwrap();
         let cost = offer.prices.cost(&usage, self.keyset.price_step).unwrap();
-        let mut sequence = self.sequence.lock().unwrap();
+        let mut last = self.sequence.lock().unwrap();
+        let (mut sequence, mut previous) = *last;
+        match self.fault() {
+            Fault::Repeats => sequence -= 1,
+            Fault::Forgets => previous = CoreDigest([7; 32]),
+            _ => {}
+        }
         let core = ReceiptCore {
             version: 1,
-            sequence: *sequence,
-            previous: CoreDigest::default(),
-            keyset: self.keyset.digest(),
+            sequence,
+            previous,
+            keyset: envelope.keyset,
             registers: self.keyset.registers,
             gpus: Vec::new(),
             engine: self.script.as_ref().map_or("test", Script::engine).into(),
@@ -522,17 +553,17 @@ impl Guest {
             claimed_at_unix_s: 0,
             class: envelope.class.clone(),
             seed: None,
-            determinism: "machine".into(),
+            determinism: offer.determinism.clone(),
         };
         let charge = Charge {
             cap: envelope.cap(),
             stake: self.keyset.stake,
             receipt_hash: [0; 32],
-            seq: *sequence,
+            seq: sequence,
             cost,
             cumulative: cost,
         };
-        *sequence += 1;
+        *last = (sequence + 1, wire::core_digest(&core));
         Receipt::sign(core, charge, &self.receipt_key)
     }
 

@@ -35,6 +35,7 @@ async fn attestation(
 ) -> Response {
     match guest.fault() {
         Fault::SilentOnChallenges => return std::future::pending().await,
+        Fault::SlowOnChallenges => tokio::time::sleep(Duration::from_millis(700)).await,
         Fault::NoEvidence => {
             let error = json!({"error": {"code": "guest", "message": "the guest does not answer", "executed": "no"}});
             return (StatusCode::SERVICE_UNAVAILABLE, Json(error)).into_response();
@@ -60,6 +61,10 @@ async fn sealed(State(guest): State<Arc<Guest>>, body: Bytes) -> Response {
         Fault::UntilCancelled => {
             guest.answer(&body);
             return std::future::pending().await;
+        }
+        Fault::GivenUp => {
+            guest.answer(&body);
+            return StatusCode::GATEWAY_TIMEOUT.into_response();
         }
         _ => {}
     }

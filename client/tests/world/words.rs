@@ -1,6 +1,6 @@
 //! What the made-up models speak: a few words for tests of the wire, or any text for applications that say what they like.
 
-use super::{CHAT, EMBEDDER, SCRIPTED, SCRIPTED_EMBEDDER, forms, manifest};
+use super::{CHAT, EMBEDDER, RERANKER, SCRIPTED, SCRIPTED_EMBEDDER, forms, manifest};
 use ed25519_dalek::SigningKey;
 use serde_json::{Map, Value, json};
 use settlement::{Address, ChainId, Nano};
@@ -9,7 +9,8 @@ use wire::{Digest, Endpoint, Keyset, ModelOffer, Padding, Prices, SealingKey};
 const FEW: &str = r#"{"version":"1.0","truncation":null,"padding":null,
     "added_tokens":[{"id":0,"content":"<end>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}],
     "normalizer":null,"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
-    "post_processor":null,"decoder":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
+    "post_processor":{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A","type_id":0}}],
+        "pair":[{"Sequence":{"id":"A","type_id":0}},{"Sequence":{"id":"B","type_id":1}}],"special_tokens":{}},"decoder":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
     "model":{"type":"WordLevel","vocab":{"<end>":0,"hello":1,"Ġworld":2,"[UNK]":3,"Ġhello":4},"unk_token":"[UNK]"}}"#;
 const PLAIN: &str =
     r#"{"chat_template":"{% for m in messages %}{{ m.content }}{% endfor %}","eos_token":"<end>"}"#;
@@ -17,10 +18,12 @@ const PLAIN: &str =
 /// A template that writes out everything it is given, with calls in Hermes' form.
 const TELLING: &str = "{%- if tools %}<|im_start|>tools\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}\
 Call one with <tool_call>{\"name\": …, \"arguments\": …}</tool_call><|im_end|>\n{% endif %}\
-{%- for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}\
+{%- for m in messages %}<|im_start|>{{ m.role }}\n\
+{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}{{ m.content }}\
 {%- for call in m.tool_calls or [] %}<tool_call>{\"name\": \"{{ call.function.name }}\", \
 \"arguments\": {{ call.function.arguments | tojson }}}</tool_call>{% endfor %}<|im_end|>\n{% endfor %}\
-{%- if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+{%- if add_generation_prompt %}<|im_start|>assistant\n\
+{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}";
 
 /// A vocabulary and a template.
 pub struct Words {
@@ -43,6 +46,7 @@ impl Words {
             offers: vec![
                 (CHAT, Endpoint::Chat, 512),
                 (EMBEDDER, Endpoint::Embeddings, 64),
+                (RERANKER, Endpoint::Rerank, 8),
             ],
             forms: true,
             price: 1_000_000_000,
@@ -87,6 +91,7 @@ impl Words {
             template: Some(Digest::of(self.template.as_bytes())),
             context_tokens: *context_tokens,
             quantisation: self.quantisation.into(),
+            determinism: "machine".into(),
             prices: Prices {
                 prompt: Nano(self.price),
                 cached: Nano(0),

@@ -11,14 +11,14 @@ use clap::ValueEnum;
 use engine::decoder::{Decoder, Options, PACKED_FILE};
 use engine::{Forward, Memory, Packing};
 use kernels::Kernels;
-use model::FileDigest;
 use model::decoder::Config;
 use model::gguf::config::{Beside, END_TEXTS, ROPE_FACTORS, config_json};
 use model::gguf::{self, Header};
 use model::packed_file::Reader;
-use model::text::Text;
 use model::text::gguf::text_files;
+use model::text::{TemplateFiles, Text};
 use model::weights::{Part, Weights};
+use model::{File as ModelFile, FileDigest};
 
 use crate::progress::Progress;
 
@@ -27,6 +27,7 @@ const CONFIG: &str = "config.json";
 const GENERATION: &str = "generation_config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+
 /// A small file is read to here.
 const SMALL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -68,6 +69,9 @@ pub struct Model {
     pub generation_json: Option<Vec<u8>>,
     pub tokenizer_json: Option<Vec<u8>>,
     pub tokenizer_config_json: Option<Vec<u8>>,
+    /// `chat_template.jinja`, and the one for tools.
+    pub chat_template: Option<Vec<u8>>,
+    pub tool_template: Option<Vec<u8>>,
     /// The files of its weights.
     pub files: Vec<PathBuf>,
     progress: Progress,
@@ -97,6 +101,8 @@ impl Model {
             generation_json,
             tokenizer_json: small(&directory.join(TOKENIZER))?,
             tokenizer_config_json: small(&directory.join(TOKENIZER_CONFIG))?,
+            chat_template: small(&directory.join(ModelFile::ChatTemplate.name()))?,
+            tool_template: small(&directory.join(ModelFile::ToolTemplate.name()))?,
             files: weights_of(directory)?,
             progress: progress.clone(),
         })
@@ -122,6 +128,8 @@ impl Model {
             generation_json: None,
             tokenizer_json: Some(text.tokenizer),
             tokenizer_config_json: Some(text.tokenizer_config),
+            chat_template: None,
+            tool_template: None,
             files: vec![path.to_owned()],
             progress: progress.clone(),
         })
@@ -136,8 +144,12 @@ impl Model {
     pub fn text(&self) -> anyhow::Result<Text> {
         let tokenizer = self.tokenizer_json.as_deref();
         let tokenizer = tokenizer.context("the model has no tokenizer.json")?;
-        let config = self.tokenizer_config_json.as_deref();
-        Ok(Text::of(tokenizer, config, self.config.vocabulary)?)
+        let template = TemplateFiles {
+            config: self.tokenizer_config_json.as_deref(),
+            chat: self.chat_template.as_deref(),
+            tools: self.tool_template.as_deref(),
+        };
+        Ok(Text::of(tokenizer, template, self.config.vocabulary)?)
     }
 
     /// Whether its weights are packed already.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use engine::decoder::{Options, PACKED_FILE, blocks_for};
 use kernels::KvKind;
+use model::File as ModelFile;
 
 use crate::bench::kernels;
 use crate::model::{Kind, Model};
@@ -15,9 +16,10 @@ use crate::progress::Progress;
 
 /// Pack a model's weights ahead of time, so that loading them is one copy.
 ///
-/// OUT becomes a directory with model.packed and the small files that the model needs: config.json, tokenizer.json and
-/// tokenizer_config.json, made from the metadata where the model is a GGUF file. model.packed names this program's version and the
-/// digest of every file that it was made from, and ends with its own digest. The same model, kind and version give the same bytes.
+/// OUT becomes a directory with model.packed and the small files that the model needs: config.json, tokenizer.json,
+/// tokenizer_config.json and chat templates, made from the metadata where the model is a GGUF file. model.packed names
+/// this program's version and the digest of every file that it was made from, and ends with its own digest. The same
+/// model, kind and version give the same bytes.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// A GGUF file, or a directory as Hugging Face lays it out.
@@ -63,9 +65,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             "tokenizer_config.json",
             model.tokenizer_config_json.as_ref(),
         ),
+        (ModelFile::ChatTemplate.name(), model.chat_template.as_ref()),
+        (ModelFile::ToolTemplate.name(), model.tool_template.as_ref()),
     ] {
         if let Some(content) = content {
-            fs::write(unfinished.join(name), content).with_context(|| format!("writing {name}"))?;
+            let path = unfinished.join(name);
+            let above = path.parent().unwrap_or(&unfinished);
+            { fs::create_dir_all(above).and_then(|()| fs::write(&path, content)) }
+                .with_context(|| format!("writing {name}"))?;
         }
     }
     let path = unfinished.join(PACKED_FILE);

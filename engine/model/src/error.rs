@@ -48,6 +48,6 @@ pub enum ModelError {
     TensorNotFinite(String),
     #[error("tokenizer.json: {0}")]
     Tokenizer(String),
-    #[error("tokenizer_config.json: {0}")]
+    #[error("the chat template: {0}")]
     Template(String),
 }

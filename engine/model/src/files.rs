@@ -25,6 +25,10 @@ pub use opened::{FileDigest, Opened};
 pub enum File {
     /// `1_Pooling/config.json`: how an embedder's vectors are made.
     Pooling,
+    /// `additional_chat_templates/tool_use.jinja`: the chat template of conversations with tools.
+    ToolTemplate,
+    /// `chat_template.jinja`: the chat template, which then is none of `tokenizer_config.json`.
+    ChatTemplate,
     /// `config.json`: the architecture and its sizes.
     Config,
     /// `generation_config.json`: further tokens that end a completion.
@@ -39,14 +43,16 @@ pub enum File {
     Modules,
     /// `tokenizer.json`, in the form of Hugging Face's `tokenizers`.
     Tokenizer,
-    /// `tokenizer_config.json`: the chat template. A model that does not chat may lack it.
+    /// `tokenizer_config.json`: special tokens by name, and the chat template where the files above are not there.
     TokenizerConfig,
 }
 
 impl File {
     /// All of them.
-    pub const ALL: [File; 9] = [
+    pub const ALL: [File; 11] = [
         File::Pooling,
+        File::ToolTemplate,
+        File::ChatTemplate,
         File::Config,
         File::Generation,
         File::Gguf,
@@ -57,10 +63,12 @@ impl File {
         File::TokenizerConfig,
     ];
     /// Those that are held in memory.
-    const SMALL: [File; 7] = [
+    const SMALL: [File; 9] = [
         File::Config,
         File::Tokenizer,
         File::TokenizerConfig,
+        File::ChatTemplate,
+        File::ToolTemplate,
         File::Generation,
         File::Modules,
         File::Pooling,
@@ -71,6 +79,8 @@ impl File {
     pub const fn name(self) -> &'static str {
         match self {
             File::Pooling => "1_Pooling/config.json",
+            File::ToolTemplate => "additional_chat_templates/tool_use.jinja",
+            File::ChatTemplate => "chat_template.jinja",
             File::Config => "config.json",
             File::Generation => "generation_config.json",
             File::Gguf => "model.gguf",
@@ -92,6 +102,7 @@ impl File {
             File::Config | File::Generation | File::Modules | File::Pooling => {
                 limits::CONFIG_BYTES_MAX
             }
+            File::ChatTemplate | File::ToolTemplate => limits::TEMPLATE_BYTES_MAX as u64,
             File::Gguf | File::Weights => limits::WEIGHTS_BYTES_MAX,
             File::Index => limits::INDEX_BYTES_MAX,
             File::Tokenizer => limits::TOKENIZER_BYTES_MAX,

@@ -58,7 +58,7 @@ pub const PIECE_BYTES_MAX: usize = 4096;
 
 /// Tools that one conversation may define.
 pub const TOOLS_MAX: usize = 128;
-/// `chat_template` in `tokenizer_config.json`.
+/// A chat template: a file of its own, or in `tokenizer_config.json`.
 pub const TEMPLATE_BYTES_MAX: usize = 64 * 1024;
 /// Instructions a chat template may execute for one conversation: a thousand for each message.
 pub const TEMPLATE_FUEL: u64 = 1_000_000;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use registers::digest_type;
 use sha2::{Digest, Sha256};
 
-use crate::files::{Directory, FileDigest, FilesError, digests};
+use crate::files::{Directory, File, FileDigest, FilesError, digests};
 
 digest_type!(
     /// SHA-256 over a listing of a model's files. For each file that is present, sorted by name: the name in UTF-8, one
@@ -17,6 +17,22 @@ digest_type!(
     ModelRoot,
     32
 );
+
+/// What names a model's chat template, from the digests of its files: the SHA-256 of `tokenizer_config.json`, and where the
+/// template is in files of its own the listing of [`ModelRoot`] over these and that; `None` if it has none of them.
+pub fn template_digest(of: impl Fn(File) -> Option<FileDigest>) -> Option<[u8; 32]> {
+    let files = [
+        File::ToolTemplate,
+        File::ChatTemplate,
+        File::TokenizerConfig,
+    ];
+    let named = |file: File| Some((file.name().to_owned(), of(file)?));
+    let digests: BTreeMap<String, FileDigest> = files.into_iter().filter_map(named).collect();
+    match of(File::ChatTemplate).or(of(File::ToolTemplate)) {
+        Some(_) => Some(ModelRoot::of(&digests).0),
+        None => of(File::TokenizerConfig).map(|config| config.sha256),
+    }
+}
 
 impl ModelRoot {
     /// The root of files with these digests, by name.

@@ -30,6 +30,7 @@ mod json;
 mod pair;
 mod python;
 mod template;
+pub mod thoughts;
 pub mod tools;
 
 use std::collections::BTreeSet;
@@ -38,14 +39,16 @@ use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 use tokenizers::{PostProcessor, Tokenizer, TruncationDirection};
 
-use crate::{ModelError, ModelFiles, Vocabulary, bert, decoder, limits};
+use crate::{File, ModelError, ModelFiles, Vocabulary, bert, decoder, limits};
 
 use detokeniser::Spelling;
 use template::Template;
+use thoughts::Thoughts;
 
 pub use conversation::{Call, Conversation, Date, Role, Turn};
 pub use detokeniser::Detokeniser;
 pub use json::Json;
+pub use template::TemplateFiles;
 
 /// A model's tokenizer and chat template.
 pub struct Text {
@@ -119,18 +122,21 @@ pub enum TextError {
 }
 
 impl Text {
-    /// Reads `tokenizer.json` and, where there is one, `tokenizer_config.json`.
+    /// Reads `tokenizer.json` and the files of the chat template, as far as there are some.
     ///
     /// Truncation and padding that the tokenizer may carry are switched off: they belong to whoever stored the file, and
     /// silently change what is computed.
-    pub fn parse(tokenizer: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Self, ModelError> {
-        Self::of(tokenizer, tokenizer_config, limits::VOCABULARY_MAX)
+    pub fn parse<'a>(
+        tokenizer: &[u8],
+        template: impl Into<TemplateFiles<'a>>,
+    ) -> Result<Self, ModelError> {
+        Self::of(tokenizer, template, limits::VOCABULARY_MAX)
     }
 
     /// The same for a model whose table of embeddings has `rows` rows: no larger a tokenizer is its own.
-    pub fn of(
+    pub fn of<'a>(
         tokenizer: &[u8],
-        tokenizer_config: Option<&[u8]>,
+        template: impl Into<TemplateFiles<'a>>,
         rows: usize,
     ) -> Result<Self, ModelError> {
         let broken = |error: tokenizers::Error| ModelError::Tokenizer(error.to_string());
@@ -138,7 +144,7 @@ impl Text {
         let mut tokenizer = Tokenizer::from_bytes(tokenizer).map_err(broken)?;
         tokenizer.with_truncation(None).map_err(broken)?;
         tokenizer.with_padding(None);
-        let template = tokenizer_config.map(Template::parse).transpose()?.flatten();
+        let template = Template::parse(template.into())?;
         let template = template.ok_or_else(|| ModelError::Template("no chat_template".into()));
         let chat = template.and_then(|template| {
             Ok(Chat {
@@ -159,11 +165,12 @@ impl Text {
     /// The text side of a chat model, which must have a template and fit its configuration.
     pub fn of_chat(files: &ModelFiles) -> Result<Self, ModelError> {
         let config = decoder::Config::parse(files.config(), None)?;
-        let text = Self::of(
-            files.tokenizer(),
-            files.tokenizer_config(),
-            config.vocabulary,
-        )?;
+        let template = TemplateFiles {
+            config: files.tokenizer_config(),
+            chat: files.small(File::ChatTemplate),
+            tools: files.small(File::ToolTemplate),
+        };
+        let text = Self::of(files.tokenizer(), template, config.vocabulary)?;
         match &text.chat {
             Ok(_) => Ok(text),
             Err(error) => Err(error.clone()),
@@ -221,6 +228,19 @@ impl Text {
     /// How the model writes calls of tools, if it is a form that [`tools`] reads.
     pub fn calls(&self) -> Result<tools::Format, TextError> {
         self.chat()?.template.calls.ok_or(TextError::NoCalls)
+    }
+
+    /// What tells thoughts from the answer to a conversation of these tokens, if the chat template has its model think.
+    pub fn thoughts(&self, prompt: &[u32]) -> Result<Option<Thoughts>, TextError> {
+        if !self.chat()?.template.thinks {
+            return Ok(None);
+        }
+        // A mark may be spelled by several tokens, and white space follows it.
+        let end = prompt.len().saturating_sub(thoughts::BEGIN.len() + 8);
+        let end = self.decode(&prompt[end..])?;
+        Ok(Some(Thoughts::new(
+            end.trim_end().ends_with(thoughts::BEGIN),
+        )))
     }
 
     /// The tokens of a text that ends a completion, if they spell that text and nothing else.

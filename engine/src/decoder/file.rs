@@ -4,6 +4,7 @@
 //! row, little-endian, as they are used (Gemma's norms with their one added).
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use crate::EngineError;
 use crate::backend::Cpu;
 use crate::memory::Needs;
 use crate::packed::Place;
+use crate::parallel_file::ParallelFile;
 
 /// The name of a file of packed weights in a model's directory.
 pub const FILE: &str = "model.packed";
@@ -69,10 +71,10 @@ impl Decoder<Cpu> {
     ///
     /// # Errors
     /// The file is damaged, or a part is missing, extra or of another shape; there is no memory.
-    pub fn load_packed(
+    pub fn load_packed<R: Read>(
         config: &Config,
         bytes: u64,
-        content: impl Read,
+        content: R,
         kernels: Arc<Kernels>,
         options: &Options,
     ) -> Result<(Self, Header), EngineError> {
@@ -85,21 +87,22 @@ impl Decoder<Cpu> {
         )
     }
 
-    /// The same for a file whose bytes something else vouches for, such as dm-verity below it: its digest is not compared.
+    /// The same for a file whose bytes something else vouches for, such as dm-verity below it: its digest is not compared, and it is
+    /// read by several threads.
     ///
     /// # Errors
     /// Those of [`Decoder::load_packed`] but for the digest.
     pub fn load_packed_verified_elsewhere(
         config: &Config,
         bytes: u64,
-        content: impl Read,
+        content: File,
         kernels: Arc<Kernels>,
         options: &Options,
     ) -> Result<(Self, Header), EngineError> {
         Self::fill(
             config,
             bytes,
-            Reader::open_verified_elsewhere(bytes, content)?,
+            Reader::open_verified_elsewhere(bytes, ParallelFile::new(content))?,
             kernels,
             options,
         )

@@ -1,4 +1,5 @@
-//! The thread that runs a scheduler: it owns the model, takes jobs, and sleeps while there are none.
+//! The thread that runs a scheduler: it owns the model, takes jobs, and sleeps while there are none. A test with a clock of its own
+//! takes its steps itself ([`Driver::by_hand`]).
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -18,7 +19,21 @@ pub type Listener = Box<dyn FnMut(Event) -> ControlFlow<()> + Send>;
 pub struct Driver {
     inbox: Option<SyncSender<Submission>>,
     thread: Option<JoinHandle<()>>,
+    /// Told of each job, where no thread waits for it.
+    wake: Option<Wake>,
     waiting_max: usize,
+}
+
+/// What is called when there is something to do.
+pub type Wake = Box<dyn Fn() + Send + Sync>;
+
+/// The steps of a scheduler, for its thread or for whoever takes them by hand.
+pub struct Steps {
+    forward: Box<dyn Forward>,
+    scheduler: Scheduler,
+    inbox: Receiver<Submission>,
+    jobs: HashMap<JobId, Listening>,
+    started: Instant,
 }
 
 /// A submitted job. Dropping it changes nothing.
@@ -51,15 +66,34 @@ impl Driver {
         tokens: Tokens,
         limits: Limits,
     ) -> std::io::Result<Self> {
-        let scheduler = Scheduler::new(*forward.shape(), tokens, limits);
-        let (inbox, received) = sync_channel(limits.waiting_max.max(1));
+        let (inbox, steps) = Steps::new(forward, tokens, limits, Instant::now());
         let thread = Builder::new().name("scheduler".into());
-        let thread = thread.spawn(move || run(forward, scheduler, &received))?;
+        let thread = thread.spawn(move || steps.run())?;
         Ok(Driver {
             inbox: Some(inbox),
             thread: Some(thread),
+            wake: None,
             waiting_max: limits.waiting_max,
         })
+    }
+
+    /// Without a thread: `wake` is called after each job that was submitted, and then somebody takes the steps. `now` is when its time
+    /// begins.
+    pub fn by_hand(
+        forward: Box<dyn Forward>,
+        tokens: Tokens,
+        limits: Limits,
+        now: Instant,
+        wake: Wake,
+    ) -> (Self, Steps) {
+        let (inbox, steps) = Steps::new(forward, tokens, limits, now);
+        let driver = Driver {
+            inbox: Some(inbox),
+            thread: None,
+            wake: Some(wake),
+            waiting_max: limits.waiting_max,
+        };
+        (driver, steps)
     }
 
     /// Hands over a job that must have ended at `deadline`, which replaces `job.deadline_ms`. What is refused later is told to
@@ -79,7 +113,10 @@ impl Driver {
         };
         let inbox = self.inbox.as_ref().ok_or(Refused::Stopped)?;
         match inbox.try_send(submission) {
-            Ok(()) => Ok(Submitted(cancelled)),
+            Ok(()) => {
+                self.wake.iter().for_each(|wake| wake());
+                Ok(Submitted(cancelled))
+            }
             Err(TrySendError::Full(_)) => Err(Refused::Busy {
                 waiting_max: self.waiting_max,
             }),
@@ -98,67 +135,97 @@ impl Drop for Driver {
     }
 }
 
-fn run(mut forward: Box<dyn Forward>, mut scheduler: Scheduler, inbox: &Receiver<Submission>) {
-    let started = Instant::now();
-    let mut jobs = HashMap::new();
-    loop {
-        if scheduler.is_idle() {
-            let Ok(submission) = inbox.recv() else { return };
-            take(submission, &mut scheduler, &mut jobs, started);
-        }
-        loop {
-            match inbox.try_recv() {
-                Ok(submission) => take(submission, &mut scheduler, &mut jobs, started),
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return,
-            }
-        }
-        for (id, listening) in &jobs {
-            if listening.cancelled.load(Ordering::Relaxed) {
-                scheduler.cancel(*id);
-            }
-        }
-        let now_ms = started.elapsed().as_millis() as u64;
-        scheduler.step(&mut *forward, now_ms, &mut |id, event| {
-            let last = !matches!(event, Event::Started { .. } | Event::Token { .. });
-            if let Some(listening) = jobs.get_mut(&id)
-                && (listening.listener)(event).is_break()
-            {
-                listening.cancelled.store(true, Ordering::Relaxed);
-            }
-            if last {
-                jobs.remove(&id);
-            }
-        });
+impl Steps {
+    fn new(
+        forward: Box<dyn Forward>,
+        tokens: Tokens,
+        limits: Limits,
+        started: Instant,
+    ) -> (SyncSender<Submission>, Self) {
+        let scheduler = Scheduler::new(*forward.shape(), tokens, limits);
+        let (sender, inbox) = sync_channel(limits.waiting_max.max(1));
+        let steps = Steps {
+            forward,
+            scheduler,
+            inbox,
+            jobs: HashMap::new(),
+            started,
+        };
+        (sender, steps)
     }
-}
 
-fn take(
-    submission: Submission,
-    scheduler: &mut Scheduler,
-    jobs: &mut HashMap<JobId, Listening>,
-    started: Instant,
-) {
-    let Submission {
-        mut job,
-        deadline,
-        mut listener,
-        cancelled,
-    } = submission;
-    let left = |deadline: Instant| deadline.saturating_duration_since(started).as_millis() as u64;
-    job.deadline_ms = deadline.map(left);
-    match scheduler.submit(job) {
-        Ok(id) => {
-            jobs.insert(
-                id,
-                Listening {
+    fn run(mut self) {
+        loop {
+            if self.scheduler.is_idle() {
+                let Ok(submission) = self.inbox.recv() else {
+                    return;
+                };
+                self.take(submission);
+            }
+            if self.step(Instant::now()).is_break() {
+                return;
+            }
+        }
+    }
+
+    /// Whether there is nothing to do until a job comes.
+    pub fn is_idle(&self) -> bool {
+        self.scheduler.is_idle()
+    }
+
+    /// Takes the jobs that were submitted and computes one step. `Break`: the driver was dropped.
+    pub fn step(&mut self, now: Instant) -> ControlFlow<()> {
+        loop {
+            match self.inbox.try_recv() {
+                Ok(submission) => self.take(submission),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return ControlFlow::Break(()),
+            }
+        }
+        for (id, listening) in &self.jobs {
+            if listening.cancelled.load(Ordering::Relaxed) {
+                self.scheduler.cancel(*id);
+            }
+        }
+        let now_ms = now.saturating_duration_since(self.started).as_millis() as u64;
+        let jobs = &mut self.jobs;
+        self.scheduler
+            .step(&mut *self.forward, now_ms, &mut |id, event| {
+                let last = !matches!(event, Event::Started { .. } | Event::Token { .. });
+                if let Some(listening) = jobs.get_mut(&id)
+                    && (listening.listener)(event).is_break()
+                {
+                    listening.cancelled.store(true, Ordering::Relaxed);
+                }
+                if last {
+                    jobs.remove(&id);
+                }
+            });
+        ControlFlow::Continue(())
+    }
+
+    fn take(&mut self, submission: Submission) {
+        let Submission {
+            mut job,
+            deadline,
+            mut listener,
+            cancelled,
+        } = submission;
+        let started = self.started;
+        let left =
+            |deadline: Instant| deadline.saturating_duration_since(started).as_millis() as u64;
+        job.deadline_ms = deadline.map(left);
+        match self.scheduler.submit(job) {
+            Ok(id) => {
+                let listening = Listening {
                     listener,
                     cancelled,
-                },
-            );
+                };
+                self.jobs.insert(id, listening);
+            }
+            // Nobody needs to hear more of it.
+            Err(refused) => drop(listener(Event::Refused(refused))),
         }
-        // Nobody needs to hear more of it.
-        Err(refused) => drop(listener(Event::Refused(refused))),
     }
 }
 
@@ -265,6 +332,31 @@ mod tests {
             .submit(job(1, 3, 3).job(), None, told(&events))
             .err();
         assert_eq!(refused, Some(Refused::Stopped));
+    }
+
+    #[test]
+    fn steps_taken_by_hand_are_those_of_the_thread() {
+        let fake = Box::new(Fake::new(16, 8, 40));
+        let (woken, wakes) = channel();
+        let wake = Box::new(move || woken.send(()).unwrap());
+        let (now, limits) = (Instant::now(), Limits::default());
+        let (driver, mut steps) = Driver::by_hand(fake, tokens(), limits, now, wake);
+        let (events, received) = channel();
+        let job = job(1, 3, 9);
+        driver.submit(job.job(), None, told(&events)).unwrap();
+        assert_eq!(wakes.try_iter().count(), 1);
+        assert!(received.try_recv().is_err(), "no thread computes");
+        assert!(steps.step(now).is_continue());
+        while !steps.is_idle() {
+            assert!(steps.step(now).is_continue());
+        }
+        let made = received.try_iter().filter_map(|event| match event {
+            Event::Token { token, .. } => Some(token),
+            _ => None,
+        });
+        assert_eq!(made.collect::<Vec<u32>>(), alone(&job).0);
+        drop(driver);
+        assert!(steps.step(now).is_break());
     }
 
     #[test]

@@ -48,10 +48,8 @@ fn the_peak_of_loading_is_the_weights_and_a_tenth() {
             peak <= computed + weights / 10,
             "{kind}: {peak} of {computed}"
         );
-        // Weights lie in slabs of 32 MiB made of pages of 2 MiB, of which the last is begun only.
-        let pages = (2 << 20) * computed.div_ceil(32 << 20);
         assert!(
-            used <= computed + computed / 20 + pages && used >= computed - computed / 20,
+            used <= computed + computed / 20 && used >= computed - computed / 20,
             "{kind}: {used} of {computed}"
         );
         assert!(

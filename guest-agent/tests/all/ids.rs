@@ -1,7 +1,10 @@
 //! Token ids in, token ids out: which requests are refused, and how an answer ends.
 
-use crate::world::{asking, body, boot, config, greeting};
+use crate::world::{asking, body, boot, boot_held, config, greeting};
 use random_model::{VOCABULARY, answer};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
 use wire::*;
 
 #[tokio::test]
@@ -56,7 +59,20 @@ async fn a_request_that_this_guest_does_not_answer_is_refused() {
 }
 
 #[tokio::test]
-async fn a_completion_ends_with_a_stop_sequence_and_records_leave_in_every_interval() {
+async fn a_record_leaves_in_every_interval_although_no_token_comes() {
+    let (running, hold) = boot_held(&config(|_| ())).await;
+    let job = running.seal(1, |_| ());
+    let (mut stream, agent) = running.begin(&job, 1 << 20).await;
+    // The model's first step waits for the test, so that all of these are empty.
+    let mut records = [0; 5 * wire::limits::RECORD_BYTES];
+    let left = timeout(Duration::from_secs(8), stream.read_exact(&mut records));
+    left.await.expect("they leave").unwrap();
+    drop((hold, stream));
+    agent.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_completion_ends_with_a_stop_sequence_and_the_first_record_waits_for_no_token() {
     let running = boot(&config(|_| ())).await;
     let stop = answer()[2..4].to_vec();
     let request = ChatRequest {

@@ -1,10 +1,13 @@
 //! The agent from outside: as a program, and over an in-memory stream.
 
+mod epochs;
 mod ids;
 mod leaving;
 mod money;
 mod program;
+mod rerank;
 mod sampling;
 mod secret;
 mod serving;
+mod status;
 mod world;

@@ -191,9 +191,10 @@ async fn a_channel_that_owes_too_much_gets_no_more_until_it_pays() {
     );
     let foreign = voucher.sign(&SigningKey::from_bytes(&[8; 32])).encode();
     let job = running.seal(51, |e| e.voucher = Some(foreign));
-    assert!(
-        running.code(job).await.is_some(),
-        "a voucher that the payer did not sign pays nothing"
+    assert_eq!(
+        running.code(job).await,
+        Some(RefusalCode::Voucher),
+        "the payer did not sign it"
     );
 }
 

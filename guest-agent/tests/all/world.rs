@@ -2,6 +2,7 @@
 
 use attest::{Manifest, Policy, Root};
 use ed25519_dalek::SigningKey;
+use engine::scheduler::{Driver, Limits};
 use engine::{BlockTable, EngineError, Forward, ForwardShape, Row};
 use guest_agent::platform::{Platform, PlatformError};
 use guest_agent::{Booted, Serving};
@@ -48,6 +49,15 @@ impl Platform for InProcess {
 pub struct Running {
     pub serving: Serving<InProcess>,
     pub worker: AttestedWorker,
+    judged: Judged,
+}
+
+/// What evidence is judged by.
+#[derive(Clone)]
+struct Judged {
+    root: Vec<u8>,
+    collateral: Vec<u8>,
+    manifest: Vec<u8>,
 }
 
 /// A directory that holds the model.
@@ -169,7 +179,7 @@ pub async fn boot_held(config: &[u8]) -> (Running, Hold) {
     let (next, steps) = channel();
     let sequences = Arc::new(AtomicUsize::new(0));
     let (counted, mut steps) = (sequences.clone(), Some(steps));
-    let running = boot_wrapped(config, |forward| {
+    let running = boot_wrapped(models(), config, |forward| {
         Box::new(Held {
             forward,
             steps: steps.take().expect("one model"),
@@ -181,27 +191,43 @@ pub async fn boot_held(config: &[u8]) -> (Running, Hold) {
 
 /// Boots an agent and attests it as a client does.
 pub async fn boot(config: &[u8]) -> Running {
-    boot_wrapped(config, |forward| forward).await
+    boot_in(models(), config).await
+}
+
+/// The same with the models of another directory.
+pub async fn boot_in(models: &Path, config: &[u8]) -> Running {
+    boot_wrapped(models, config, |forward| forward).await
 }
 
 async fn boot_wrapped(
+    models: &Path,
     config: &[u8],
-    wrap: impl FnMut(Box<dyn Forward>) -> Box<dyn Forward>,
+    mut wrap: impl FnMut(Box<dyn Forward>) -> Box<dyn Forward>,
 ) -> Running {
     let module = module();
-    let root = Root::insecure_test(module.root_der().to_vec()).unwrap();
-    let collateral = module.collateral_json().to_vec();
+    let (root, collateral) = (
+        module.root_der().to_vec(),
+        module.collateral_json().to_vec(),
+    );
     let agent = Digest48([7; 48]);
     let booted = Booted::new(InProcess(module), config, true).unwrap();
     let attested = booted
-        .measure(|| Ok(agent), models())
+        .measure(|| Ok(agent), models)
         .unwrap()
-        .wrap(wrap)
-        .attest(&mut ChaCha20Rng::from_seed([1; 32]))
+        .attest_driven(&mut ChaCha20Rng::from_seed([1; 32]), |forward, tokens| {
+            Driver::start(wrap(forward), tokens, Limits::default())
+        })
         .unwrap();
-    let endorsement = Endorsement::sign(attested.keyset().digest(), &payee());
-    let serving = attested.serve();
+    let judged = Judged {
+        root,
+        collateral,
+        manifest: Manifest::process(agent, Digest48::of(config)).to_json(),
+    };
+    attested_by(attested.serve(), judged).await
+}
 
+/// Asks for evidence and judges it as a client does.
+async fn attested_by(serving: Serving<InProcess>, judged: Judged) -> Running {
     let nonce = [9; 32];
     let frames = exchange(
         &serving,
@@ -209,13 +235,15 @@ async fn boot_wrapped(
     )
     .await;
     let evidence = body(&frames, FrameKind::Data);
+    let keyset = Evidence::decode(&evidence).unwrap().keyset;
     let bundle = Bundle {
         version: 1,
         evidence,
-        endorsement,
-        collateral,
+        endorsement: Endorsement::sign(KeysetDigest::of(&keyset), &payee()),
+        collateral: judged.collateral.clone(),
     };
-    let manifest = Manifest::process(agent, Digest48::of(config));
+    let manifest = Manifest::from_json(&judged.manifest).unwrap();
+    let root = Root::insecure_test(judged.root.clone()).unwrap();
     let expected = Expected {
         profile: "sim".into(),
         chain: ChainId::EMBEDDED,
@@ -224,7 +252,11 @@ async fn boot_wrapped(
     };
     let policy = Policy::from_manifest(&manifest);
     let worker = attest(&bundle.encode(), &nonce, &policy, &root, &expected, now()).unwrap();
-    Running { serving, worker }
+    Running {
+        serving,
+        worker,
+        judged,
+    }
 }
 
 pub fn end() -> Vec<u8> {
@@ -271,6 +303,11 @@ pub fn asking(ask: Ask) -> Request {
 }
 
 impl Running {
+    /// The same guest with the keyset that it shows now.
+    pub async fn attest_again(&self) -> Running {
+        attested_by(self.serving.clone(), self.judged.clone()).await
+    }
+
     pub fn envelope(&self, job: u8) -> Envelope {
         let offer = &self.worker.keyset().models[0];
         Envelope {
@@ -321,7 +358,7 @@ impl Running {
         let mut envelope = self.envelope(job);
         change(&mut envelope);
         let request = JobRequest {
-            endpoint: Endpoint::Chat,
+            endpoint: envelope.endpoint,
             body: Zeroizing::new(body.to_vec()),
         };
         // One encapsulation per job: a repeated one is a replay.

@@ -124,7 +124,7 @@ async fn run_service(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
     let (listen, served) = serve(CollateralConfig::read(&common.config)?, stop).await?;
-    announce(common.json, listen, "collateral");
+    announce(common.json, listen, None, "collateral");
     served.await.context(Fault::Host, || "serving")
 }
 

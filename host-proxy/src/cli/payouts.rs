@@ -354,7 +354,7 @@ fn csv(entries: &[Entry]) -> String {
             ton(entry.amount),
             entry.fee.map(|fee| fee.to_string()).unwrap_or_default(),
             entry.fee.map(ton).unwrap_or_default(),
-            entry.seqno,
+            entry.seqno.map(|n| n.to_string()).unwrap_or_default(),
         );
     }
     text
@@ -404,7 +404,7 @@ mod tests {
             address: "0:ab".into(),
             amount: Nano(1_500_000_000),
             fee: Some(Nano(8_900_000)),
-            seqno: 7,
+            seqno: Some(7),
         };
         let old = Entry {
             ended_unix_s: None,

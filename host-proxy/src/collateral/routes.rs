@@ -34,7 +34,7 @@ pub(crate) async fn serve(
     let (listener, address) = server::bind(config.listen).await?;
     let served = tokio::spawn(async move {
         let refreshing = tokio::spawn(cache.clone().keep_fresh());
-        server::serve(listener, router(cache), shutdown).await;
+        server::serve(listener, router(cache), Default::default(), shutdown).await;
         // At any point: the cache holds whole files.
         refreshing.abort();
     });

@@ -1,7 +1,9 @@
 //! The proxy over loopback: HTTP in, a guest on a Unix socket, a ledger for the channel.
 
 mod any_byte;
+mod bench;
 mod leaving;
+mod service;
 
 use super::*;
 use crate::config::BundleCollateral;
@@ -11,7 +13,7 @@ use crate::fixtures::{
 };
 use crate::guest::GuestAddress;
 use std::future::pending;
-use std::time::Duration;
+
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -28,11 +30,17 @@ struct RunningProxy {
 }
 
 async fn proxy() -> RunningProxy {
+    proxy_with(|_| ()).await
+}
+
+/// With something else in its configuration.
+async fn proxy_with(change: impl FnOnce(&mut Config)) -> RunningProxy {
     let directory = directory();
     let (ledger, url) = node().await;
     open_channel(&ledger);
-    let config = config(directory.path(), url);
-    let (listen, served) = serve(config.clone(), pending()).await.expect("serves");
+    let mut config = config(directory.path(), url);
+    change(&mut config);
+    let Serving { listen, served, .. } = serve(config.clone(), pending()).await.expect("serves");
     RunningProxy {
         _directory: directory,
         config,
@@ -121,8 +129,12 @@ async fn check_refused(proxy: &RunningProxy, body: &[u8], status: u16, code: &st
 async fn a_whole_answer_passes_unchanged_and_its_charge_is_kept() {
     let proxy = proxy().await;
     guest(&proxy.config, |frames, mut stream: UnixStream| async move {
-        let sent: Vec<u8> = frames[1..].iter().flat_map(|f| f.payload.clone()).collect();
-        assert_eq!(frames[0].payload, envelope(100, None).encode());
+        let sent: Vec<u8> = frames[2..].iter().flat_map(|f| f.payload.clone()).collect();
+        assert!(
+            frames[0].payload.is_empty(),
+            "the payee holds no voucher yet"
+        );
+        assert_eq!(frames[1].payload, envelope(100, None).encode());
         assert_eq!(sent, sealed());
         stream.write_all(&whole_answer(90)).await.expect("read");
     });
@@ -240,7 +252,7 @@ async fn a_guest_that_hangs_up_a_silent_one_and_none_differ() {
         drop((frames, stream));
     });
     check_refused(&proxy, &job(100), 504, "guest_timeout", "maybe").await;
-    let GuestAddress::Unix(path) = &proxy.config.guest else {
+    let GuestAddress::Unix(path) = &proxy.config.guests[0] else {
         unreachable!("the tests' guest is a Unix socket")
     };
     std::fs::remove_file(path).expect("the silent guest's socket");
@@ -307,7 +319,7 @@ async fn whoever_sends_slowly_or_nothing_holds_no_slot() {
     for sent in [0, 1, body.len() - 500]
         .into_iter()
         .cycle()
-        .take(3 * crate::limits::JOBS_MAX)
+        .take(3 * crate::limits::JOBS_PER_GUEST)
     {
         let mut stream = tokio::net::TcpStream::connect(proxy.listen)
             .await
@@ -373,7 +385,11 @@ async fn a_bundle_holds_the_collateral_of_the_platform_in_the_quote() {
         let text = "cache: c\ntdx:\n  - kind: file\n    path: intel.json\n";
         std::fs::write(&sources, text).expect("written");
         config.collateral = BundleCollateral::Sources(sources);
-        let (listen, _served) = serve(config.clone(), pending()).await.expect("serves");
+        let Serving {
+            listen,
+            served: _served,
+            ..
+        } = serve(config.clone(), pending()).await.expect("serves");
         fixtures::guest_with_quote(&config, quote, async |_, _| ());
         let path = format!("/v1/attestation?nonce={}", "ab".repeat(32));
         let (got, body, _) = http(listen, "GET", &path, b"").await;
@@ -428,7 +444,11 @@ async fn a_voucher_is_acknowledged_again_and_again_and_outlives_the_proxy() {
     let mut live = voucher(600).voucher;
     live.chain = settlement::ChainId::MAINNET;
     check(live.sign(&fixtures::payer_key()).encode(), 400, "chain").await;
-    let (listen, _served) = serve(proxy.config.clone(), pending())
+    let Serving {
+        listen,
+        served: _served,
+        ..
+    } = serve(proxy.config.clone(), pending())
         .await
         .expect("restarted");
     let channel = read_channel(listen).await;
@@ -460,7 +480,7 @@ async fn a_stop_request_ends_the_server() {
     let shutdown = async move {
         let _ = stopped.await;
     };
-    let (listen, served) = serve(config(directory.path(), url), shutdown)
+    let Serving { listen, served, .. } = serve(config(directory.path(), url), shutdown)
         .await
         .expect("serves");
     assert_eq!(http(listen, "GET", "/healthz", b"").await.0, 200);

@@ -6,12 +6,21 @@ use crate::channels::MaxAge;
 use crate::limits::{CLAIMS_PER_MESSAGE_MAX, PAYOUT_VALID_S};
 use crate::node::{NodeError, WalletView};
 use crate::store::{Claim, NewMessage, Numbers, Purpose, Store};
-use settlement::{Address, ChannelStatus, Nano, Transfer};
+use settlement::{Address, ChannelStatus, ChannelTerms, Nano, Transfer, VerifiedVoucher};
 
 /// A channel's claim, or why none is needed.
-enum Judged {
+pub(super) enum Judged {
     Nothing(Settled),
-    Claim(Claim, Transfer),
+    Claim(Box<ToClaim>),
+}
+
+/// A claim that is to be made.
+pub(super) struct ToClaim {
+    pub(super) claim: Claim,
+    /// By how much it grows what is paid.
+    pub(super) growth: Nano,
+    pub(super) voucher: VerifiedVoucher,
+    pub(super) terms: ChannelTerms,
 }
 
 impl Settler<'_> {
@@ -42,7 +51,16 @@ impl Settler<'_> {
                     let balance = wallet.balance;
                     round.finish(channel, Err(SettleError::Wallet { balance, needed }));
                 }
-                Ok(Judged::Claim(claim, transfer)) => {
+                Ok(Judged::Claim(to_claim)) => {
+                    let ToClaim {
+                        claim,
+                        voucher,
+                        terms,
+                        ..
+                    } = *to_claim;
+                    let mut transfer = terms.claim(&voucher, voucher.cumulative.0);
+                    // After a key rotation today's terms no longer give the address; the channel is where it was.
+                    transfer.to = channel;
                     claims.push(claim);
                     transfers.push(transfer);
                 }
@@ -111,7 +129,11 @@ impl Settler<'_> {
         })
     }
 
-    async fn judge(&self, channel: &Address, wallet: &WalletView) -> Result<Judged, SettleError> {
+    pub(super) async fn judge(
+        &self,
+        channel: &Address,
+        wallet: &WalletView,
+    ) -> Result<Judged, SettleError> {
         let channel = *channel;
         let voucher = self.store.on_disk(move |s| s.highest(&channel)).await?;
         let voucher = voucher.ok_or(SettleError::NoVoucher(channel))?;
@@ -126,22 +148,25 @@ impl Settler<'_> {
         // The answer may be older than one before it.
         let known = self.store.on_disk(move |s| s.progress(&channel)).await?;
         let paid = state.paid.max(known);
-        if owed(&state, cumulative) <= paid {
+        let growth = owed(&state, cumulative).checked_sub(paid);
+        let Some(growth) = growth.filter(|growth| *growth > Nano::ZERO) else {
             let settled = Settled::nothing(&channel, paid, wallet.balance);
             return Ok(Judged::Nothing(settled));
-        }
+        };
         let verified = voucher
             .verify(&state.payer_key)
             .map_err(SettleError::Void)?;
         let terms = state.terms(state.payer_key);
-        let mut transfer = terms.claim(&verified, verified.cumulative.0);
-        // After a key rotation today's terms no longer give the address; the channel is where it was.
-        transfer.to = channel;
         let claim = Claim {
             channel,
             cumulative: verified.cumulative,
             paid_before: paid,
         };
-        Ok(Judged::Claim(claim, transfer))
+        Ok(Judged::Claim(Box::new(ToClaim {
+            claim,
+            growth,
+            voucher: verified,
+            terms,
+        })))
     }
 }

@@ -1,6 +1,7 @@
 //! Settling against a real TVM, killed at every point that differs.
 
 mod attacks;
+mod external;
 mod killed;
 
 use super::*;
@@ -22,6 +23,8 @@ struct Process {
     store: Store,
     payee: Payee,
     lock: SignerLock,
+    /// These tests are about the wallet, unless they say otherwise.
+    external: bool,
 }
 
 impl Process {
@@ -41,6 +44,7 @@ impl Process {
             node,
             store,
             payee,
+            external: false,
         }
     }
 
@@ -65,6 +69,7 @@ impl Process {
             store: &self.store,
             payee: &self.payee,
             lock: &self.lock,
+            external: self.external,
         }
     }
 

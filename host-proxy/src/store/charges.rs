@@ -7,9 +7,9 @@
 use super::{Store, corrupt, to_sql};
 use crate::error::Error;
 use crate::limits::{CHARGES_KEPT, CHARGES_PRUNED_EVERY, RECEIPTS_MAX, RECEIPTS_PER_CHANNEL_MAX};
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use settlement::{Address, VerifiedCharge};
-use wire::EnvelopeDigest;
+use wire::{EnvelopeDigest, LogLeaf};
 
 /// Why a charge is not taken. The guest is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,61 +44,41 @@ impl Store {
     ) -> Result<Result<(), ChargeRefused>, Error> {
         let bytes = charge.signed().encode();
         let (cost, cumulative) = (to_sql(charge.cost)?, to_sql(charge.cumulative)?);
-        // A number above 2^63 wraps to a negative one and back: SQLite has no unsigned integers. No guest comes so far.
-        let seq = charge.seq.cast_signed();
-        self.change(|change| {
-            let known: Option<Vec<u8>> = change
-                .query_row(
-                    "SELECT bytes FROM charges WHERE receipt_key = ?1 AND seq = ?2",
-                    params![receipt_key, seq],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            match known {
-                Some(known) if known == bytes => return Ok(Ok(())),
-                Some(_) => {
-                    change.execute(
-                        "INSERT OR IGNORE INTO equivocations VALUES (?1, ?2)",
-                        params![receipt_key, bytes],
-                    )?;
-                    return Ok(Err(ChargeRefused::Another { seq: charge.seq }));
-                }
-                None => {}
-            }
-            let newest: Option<i64> = change.query_row(
-                "SELECT MAX(seq) FROM charges WHERE receipt_key = ?1",
-                [receipt_key],
-                |row| row.get(0),
-            )?;
-            if let Some(newest) = newest.filter(|newest| seq <= newest.saturating_sub(CHARGES_KEPT))
-            {
-                let seq = charge.seq;
-                return Ok(Err(ChargeRefused::Old { seq, newest }));
-            }
-            change.execute(
-                "INSERT INTO charges VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![
-                    receipt_key,
-                    seq,
-                    charge.channel().to_string(),
-                    cost,
-                    cumulative,
-                    bytes
-                ],
-            )?;
+        let (receipt_key, charge, receipt) = (*receipt_key, *charge, receipt.cloned());
+        self.change_together(move |change| {
+            let refused = refuse(change, &receipt_key, &charge, &bytes)?;
+            let newest = match refused {
+                Verdict::Known => return Ok(Ok(())),
+                Verdict::Refused(refused) => return Ok(Err(refused)),
+                Verdict::New { newest } => newest,
+            };
+            let seq = charge.seq.cast_signed();
+            let mut insert =
+                change.prepare_cached("INSERT INTO charges VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+            let channel = charge.channel().to_string();
+            insert.execute(params![receipt_key, seq, channel, cost, cumulative, bytes])?;
+            super::log::append(change, LogLeaf::of(charge.signed()))?;
             if newest.is_none() || seq % CHARGES_PRUNED_EVERY == 0 {
-                prune(change, receipt_key, seq)?;
+                prune(change, &receipt_key, seq)?;
             }
-            if let Some(receipt) = receipt {
+            if let Some(receipt) = &receipt {
                 keep(change, receipt)?;
             }
             Ok(Ok(()))
         })
     }
 
+    /// How many charges were taken: entries of the log, since charges are pruned.
+    #[cfg(test)]
+    pub(crate) fn logged(&self) -> Result<u64, Error> {
+        let count = "SELECT COUNT(*) FROM log_entries WHERE position > 0";
+        let count: i64 = self.read().query_row(count, [], |row| row.get(0))?;
+        Ok(count.unsigned_abs())
+    }
+
     /// The receipt that is kept for an envelope.
     pub fn receipt(&self, envelope: &EnvelopeDigest) -> Result<Option<KeptReceipt>, Error> {
-        let connection = self.lock();
+        let connection = self.read();
         let mut one = connection.prepare_cached(
             "SELECT channel, payer_key, receipt, charge FROM receipts WHERE envelope = ?1",
         )?;
@@ -123,8 +103,52 @@ impl Store {
     }
 }
 
+/// What becomes of a charge.
+enum Verdict {
+    Known,
+    Refused(ChargeRefused),
+    New { newest: Option<i64> },
+}
+
+fn refuse(
+    change: &Connection,
+    receipt_key: &[u8; 32],
+    charge: &VerifiedCharge,
+    bytes: &[u8],
+) -> Result<Verdict, Error> {
+    // A number above 2^63 wraps to a negative one and back: SQLite has no unsigned integers. No guest comes so far.
+    let seq = charge.seq.cast_signed();
+    let mut known =
+        change.prepare_cached("SELECT bytes FROM charges WHERE receipt_key = ?1 AND seq = ?2")?;
+    let known: Option<Vec<u8>> = known
+        .query_row(params![receipt_key, seq], |row| row.get(0))
+        .optional()?;
+    match known {
+        Some(known) if known == bytes => return Ok(Verdict::Known),
+        Some(_) => {
+            change.execute(
+                "INSERT OR IGNORE INTO equivocations VALUES (?1, ?2)",
+                params![receipt_key, bytes],
+            )?;
+            let seq = charge.seq;
+            return Ok(Verdict::Refused(ChargeRefused::Another { seq }));
+        }
+        None => {}
+    }
+    let mut newest =
+        change.prepare_cached("SELECT MAX(seq) FROM charges WHERE receipt_key = ?1")?;
+    let newest: Option<i64> = newest.query_row([receipt_key], |row| row.get(0))?;
+    match newest.filter(|newest| seq <= newest.saturating_sub(CHARGES_KEPT)) {
+        Some(newest) => {
+            let seq = charge.seq;
+            Ok(Verdict::Refused(ChargeRefused::Old { seq, newest }))
+        }
+        None => Ok(Verdict::New { newest }),
+    }
+}
+
 /// Deletes what the rule does not keep: of this key what is old, of earlier keys, whose guests are gone, all but what is owed.
-fn prune(change: &Transaction<'_>, receipt_key: &[u8; 32], seq: i64) -> Result<(), Error> {
+fn prune(change: &Connection, receipt_key: &[u8; 32], seq: i64) -> Result<(), Error> {
     const DELETE: &str = "DELETE FROM charges WHERE cumulative < (SELECT MAX(same.cumulative) FROM charges AS same
         WHERE same.channel = charges.channel AND same.receipt_key = charges.receipt_key)
         AND NOT EXISTS (SELECT 1 FROM equivocations WHERE equivocations.receipt_key = charges.receipt_key)";
@@ -134,12 +158,18 @@ fn prune(change: &Transaction<'_>, receipt_key: &[u8; 32], seq: i64) -> Result<(
     Ok(())
 }
 
-fn keep(change: &Transaction<'_>, kept: &KeptReceipt) -> Result<(), Error> {
+fn keep(change: &Connection, kept: &KeptReceipt) -> Result<(), Error> {
     let channel = kept.channel.to_string();
-    change.execute(
+    let mut insert = change.prepare_cached(
         "INSERT OR REPLACE INTO receipts (envelope, channel, payer_key, receipt, charge) VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![kept.envelope.0, channel, kept.payer_key, kept.receipt, kept.charge],
     )?;
+    insert.execute(params![
+        kept.envelope.0,
+        channel,
+        kept.payer_key,
+        kept.receipt,
+        kept.charge
+    ])?;
     let id = change.last_insert_rowid();
     change.execute(
         "DELETE FROM receipts WHERE channel = ?1 AND id <=

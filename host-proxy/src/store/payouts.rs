@@ -105,8 +105,8 @@ pub struct Entry {
     /// `None`: it was not found among the transactions, or the wallet's own.
     #[serde(rename = "fee_nano")]
     pub fee: Option<Nano>,
-    /// Of the wallet's message.
-    pub seqno: u32,
+    /// Of the wallet's message; `None` where there was none.
+    pub seqno: Option<u32>,
 }
 
 /// How far these books follow the wallet's numbers.
@@ -322,7 +322,9 @@ impl Store {
 
     /// How many claims have not ended, and what they would bring.
     pub fn open_sum(&self) -> Result<(u32, Nano), Error> {
-        let sql = "SELECT COUNT(*), COALESCE(SUM(cumulative - paid_before), 0) FROM payouts WHERE state = 'open'";
+        let sql = "SELECT COUNT(*), COALESCE(SUM(owed), 0) FROM (
+                       SELECT cumulative - paid_before AS owed FROM payouts WHERE state = 'open' UNION ALL
+                       SELECT cumulative - paid_before FROM external_claims WHERE state = 'open')";
         let row = self
             .lock()
             .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)));
@@ -337,9 +339,11 @@ impl Store {
             "SELECT 1, ended_unix_s, channel, price, fee, seqno, message FROM payouts JOIN messages ON messages.id = message
              WHERE payouts.state = 'paid'
              UNION ALL
+             SELECT 1, ended_unix_s, channel, price, fee, NULL, NULL FROM external_claims WHERE state = 'paid'
+             UNION ALL
              SELECT 0, ended_unix_s, destination, amount, NULL, seqno, message
              FROM withdrawals JOIN messages ON messages.id = message WHERE withdrawals.state = 'sent'
-             ORDER BY message",
+             ORDER BY ended_unix_s, message",
         )?;
         let rows = all.query_map([], |row| Ok(entry(row)))?;
         rows.map(|row| row?).collect()
@@ -347,7 +351,9 @@ impl Store {
 
     /// How many payouts ended as paid on a channel, and their sum.
     pub fn paid_out(&self, channel: &Address) -> Result<(u32, Nano), Error> {
-        let sql = "SELECT COUNT(*), COALESCE(SUM(price), 0) FROM payouts WHERE channel = ?1 AND state = 'paid'";
+        let sql = "SELECT COUNT(*), COALESCE(SUM(price), 0) FROM (
+                       SELECT price FROM payouts WHERE channel = ?1 AND state = 'paid' UNION ALL
+                       SELECT price FROM external_claims WHERE channel = ?1 AND state = 'paid')";
         let row = self.lock().query_row(sql, [channel.to_string()], |row| {
             Ok((row.get(0)?, row.get(1)?))
         });

@@ -1,7 +1,7 @@
 //! The tables, as steps from version to version. A step is never changed once a program with it was in use.
 
 /// Step `n` brings version `n` to `n + 1`; version 0 is an empty file.
-pub(super) const STEPS: &[&str] = &[FIRST, SECOND, THIRD];
+pub(super) const STEPS: &[&str] = &[FIRST, SECOND, THIRD, LOG, KEYSETS, EXTERNAL_CLAIMS];
 
 const FIRST: &str = "
 CREATE TABLE owner (payee TEXT NOT NULL, chain INTEGER NOT NULL);
@@ -24,6 +24,14 @@ CREATE TABLE payouts (
 );
 -- The wallet numbers its messages: one payout at a time.
 CREATE UNIQUE INDEX one_pending ON payouts (state) WHERE state = 'pending';
+";
+
+/// Which guest has a keyset, and which key signs its charges: a guest has several alive, and this program may be started again between
+/// them.
+const KEYSETS: &str = "
+CREATE TABLE keysets (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, guest TEXT NOT NULL, digest BLOB NOT NULL UNIQUE, receipt_key BLOB NOT NULL
+);
 ";
 
 /// Payouts by logical time, the wallet apart from the channel; what the chain has paid; receipts to be fetched again.
@@ -87,4 +95,28 @@ CREATE TABLE withdrawals (
 );
 -- Numbers below this were taken before these books began, or while they were away, and the operator said so.
 CREATE TABLE adopted (next_seqno INTEGER NOT NULL, unix_s INTEGER NOT NULL);
+";
+
+/// The log of receipts.
+const LOG: &str = "
+CREATE TABLE log_trees (
+    tree INTEGER PRIMARY KEY, opened_unix_s INTEGER NOT NULL, closed_unix_s INTEGER, root BLOB, signature BLOB
+);
+CREATE UNIQUE INDEX one_open_tree ON log_trees (root IS NULL) WHERE root IS NULL;
+CREATE TABLE log_entries (tree INTEGER NOT NULL, position INTEGER NOT NULL, leaf BLOB NOT NULL, PRIMARY KEY (tree, position))
+    WITHOUT ROWID;
+CREATE INDEX log_by_leaf ON log_entries (leaf);
+";
+
+/// Claims that go without the wallet.
+const EXTERNAL_CLAIMS: &str = "
+CREATE TABLE external_claims (
+    id INTEGER PRIMARY KEY,
+    channel TEXT NOT NULL, cumulative INTEGER NOT NULL, paid_before INTEGER NOT NULL, wallet_before INTEGER NOT NULL,
+    after_lt INTEGER NOT NULL,
+    -- 'other': the channel has paid it by claims of wallets.
+    state TEXT NOT NULL CHECK (state IN ('open', 'paid', 'other')),
+    price INTEGER, fee INTEGER, paid_after INTEGER, wallet_after INTEGER, ended_unix_s INTEGER
+);
+CREATE UNIQUE INDEX one_external_per_channel ON external_claims (channel) WHERE state = 'open';
 ";

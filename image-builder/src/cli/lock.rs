@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
-use std::{fs, io};
 
+use crate::error::{Error, error};
+use crate::files;
 use crate::lock::debian::Date;
 use crate::lock::{PackageLock, Recipe};
 use crate::locking::{Change, Order, State, Update, changes, make_lock};
@@ -12,7 +13,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::screen::Screen;
-use super::{Mirrors, Refusal, StoreDirectory};
+use super::{Mirrors, StoreDirectory};
 
 pub const EXAMPLE: &str = "Examples:
   image-builder lock recipes/sim.yaml                        make a lock; an existing one keeps its versions
@@ -56,7 +57,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    pub fn run(self) -> Result<ExitCode, Refusal> {
+    pub fn run(self) -> Result<ExitCode, Error> {
         let store = self.store.open()?;
         let recipe = Recipe::read(&self.recipe)?;
         let out = match &self.out {
@@ -91,10 +92,7 @@ impl Lock {
             .as_ref()
             .is_some_and(|before| before.digest() == after.digest());
         if !self.check && !same {
-            write(&out, &text).map_err(|error| Refusal::Failed {
-                sentence: format!("writing {}: {error}", out.display()),
-                fault: "disk",
-            })?;
+            files::replace(&out, text.as_bytes(), 0o644)?;
         }
         eprintln!("{}", sentence(self.check, before.is_some(), same, &changes));
         if self.json {
@@ -124,10 +122,10 @@ impl Lock {
 
     /// The lock that is there. One that cannot be read is one to replace, and the person hears why; but who asks what changed
     /// since, or for one update, asks about a lock.
-    fn before(&self, out: &Path) -> Result<Option<PackageLock>, Refusal> {
+    fn before(&self, out: &Path) -> Result<Option<PackageLock>, Error> {
         match PackageLock::read(out) {
             Ok(lock) => Ok(Some(lock)),
-            Err(error) if self.check || matches!(self.update, Some(Some(_))) => Err(error.into()),
+            Err(error) if self.check || matches!(self.update, Some(Some(_))) => Err(error),
             Err(error) if out.exists() => {
                 eprintln!("image-builder: replacing {}: {error}", out.display());
                 Ok(None)
@@ -166,21 +164,9 @@ fn print_table(changes: &[Change]) {
 }
 
 /// What time it is: the one clock of this program that anything depends on.
-fn now() -> Result<Date, Refusal> {
+fn now() -> Result<Date, Error> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let seconds = since.ok().and_then(|since| since.as_secs().try_into().ok());
-    let unix_s = seconds.ok_or_else(|| Refusal::Failed {
-        sentence: "this machine's clock is before 1970".into(),
-        fault: "clock",
-    })?;
+    let unix_s = seconds.ok_or_else(|| error!(Clock, "this machine's clock is before 1970"))?;
     Ok(Date { unix_s })
-}
-
-/// Beside the place and then into it, so that a reader sees the old lock or the new one.
-fn write(out: &Path, text: &str) -> io::Result<()> {
-    let mut name = out.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = out.with_file_name(name);
-    fs::write(&new, text)?;
-    fs::rename(&new, out)
 }

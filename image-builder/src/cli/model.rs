@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use crate::error::{Error, error};
 use crate::image::mkfs;
 use crate::lock::{PackageLock, Role};
 use crate::model;
 use crate::model::{
-    Description, Directory, ModelError, ModelSigner, ModelVerifier, Statement, Step, Tool, VOLUME,
+    Description, Directory, ModelSigner, ModelVerifier, Statement, Step, Tool, VOLUME,
 };
-use crate::provenance::KeyError;
 use crate::sandbox::Sandbox;
 use crate::store::{Progress, ensure_tree};
 use clap::{Args, Subcommand};
@@ -18,8 +18,8 @@ use registers::Digest32;
 use serde_json::{Value, json};
 
 use super::screen::Screen;
-use super::sign::read as read_key;
-use super::{Mirrors, Refusal, StoreDirectory};
+use super::sign::read_key;
+use super::{Mirrors, StoreDirectory};
 
 pub const EXAMPLE: &str = "Example:
   image-builder model pack Llama-3.2-1B-Instruct --out llama-volume
@@ -114,22 +114,8 @@ struct Verify {
     json: bool,
 }
 
-impl From<ModelError> for Refusal {
-    fn from(error: ModelError) -> Self {
-        match error {
-            ModelError::Id { .. } | ModelError::NothingToLeaveOut { .. } => {
-                Self::Misuse(error.to_string())
-            }
-            error => Self::Failed {
-                sentence: error.to_string(),
-                fault: error.fault(),
-            },
-        }
-    }
-}
-
 impl Model {
-    pub fn run(self) -> Result<ExitCode, Refusal> {
+    pub fn run(self) -> Result<ExitCode, Error> {
         match self.command {
             Command::Pack(pack) => pack.run(),
             Command::Verify(verify) => verify.run(),
@@ -138,7 +124,7 @@ impl Model {
 }
 
 impl Pack {
-    fn run(self) -> Result<ExitCode, Refusal> {
+    fn run(self) -> Result<ExitCode, Error> {
         let begun = Instant::now();
         let id = match self.id {
             Some(id) => id,
@@ -150,11 +136,8 @@ impl Pack {
         };
         lock = self.mirrors.of(lock)?;
         let tool = tool(&lock)?;
-        let signer = self.sign.as_deref().map(|path| {
-            let key = ModelSigner::from_pem(&read_key(path)?.0);
-            key.map_err(|error| no_key(path, &error))
-        });
-        let signer = signer.transpose()?;
+        let read = |path: &PathBuf| read_key(path, ModelSigner::from_pem);
+        let signer = self.sign.as_ref().map(read).transpose()?;
         // First of all, so that a directory that cannot be used is known before the long work.
         let place = model::claim(&self.out)?;
         let mut screen = Screen::new();
@@ -162,10 +145,8 @@ impl Pack {
         let mut step = |step: Step<'_>| show(&mut screen, &mut total, step);
         let directory = Directory::read(&self.directory, &self.leave_out, &mut step)?;
         let store = self.store.open()?;
-        let tree = ensure_tree(&store, &lock, &lock.closure(Role::Build), &mut |p| {
-            screen.show(p)
-        });
-        let tree = tree.map_err(|error| Refusal::failed(&error, error.fault()))?;
+        let build = lock.closure(Role::Build);
+        let tree = ensure_tree(&store, &lock, &build, &mut |p| screen.show(p))?;
         let mut step = |step: Step<'_>| show(&mut screen, &mut total, step);
         let mkfs = mkfs(Sandbox::new(tree));
         let signer = signer.as_ref();
@@ -186,12 +167,9 @@ impl Pack {
 }
 
 impl Verify {
-    fn run(self) -> Result<ExitCode, Refusal> {
-        let key = self.public_key.as_deref().map(|path| {
-            let key = ModelVerifier::from_pem(&read_key(path)?.0);
-            key.map_err(|error| no_key(path, &error))
-        });
-        let key = key.transpose()?;
+    fn run(self) -> Result<ExitCode, Error> {
+        let read = |path: &PathBuf| read_key(path, ModelVerifier::from_pem);
+        let key = self.public_key.as_ref().map(read).transpose()?;
         let mut screen = Screen::new();
         let mut total = 0;
         let mut step = |step: Step<'_>| show(&mut screen, &mut total, step);
@@ -199,10 +177,10 @@ impl Verify {
         drop(screen);
         let got = Digest32(description.volume.verity_hash.0);
         if let Some(wanted) = self.root.filter(|wanted| *wanted != got) {
-            return Err(Refusal::Failed {
-                sentence: format!("the volume is whole, and has the root hash {got}, not {wanted}"),
-                fault: "volume",
-            });
+            return Err(error!(
+                Volume,
+                "the volume is whole, and has the root hash {got}, not {wanted}"
+            ));
         }
         match self.json {
             true => println!("{}", report(&description, None)),
@@ -255,32 +233,25 @@ fn print_table(description: &Description) {
     println!("{}", configuration(description));
 }
 
-fn name_of(directory: &Path) -> Result<String, Refusal> {
-    let real = directory
-        .canonicalize()
-        .map_err(|error| Refusal::file(format!("finding {}: {error}", directory.display())))?;
+fn name_of(directory: &Path) -> Result<String, Error> {
+    let real = directory.canonicalize();
+    let real = real.map_err(Error::disk("finding", directory))?;
     let name = real.file_name().map(|name| name.to_string_lossy());
     // A GGUF is called as its file is, without the ending.
     let name = name.map(|name| name.strip_suffix(".gguf").unwrap_or(&name).to_owned());
-    name.ok_or_else(|| Refusal::Misuse("name the model with --id".into()))
+    name.ok_or_else(|| error!(Arguments, "name the model with --id"))
 }
 
 /// The package of mkfs.erofs, for the description.
-fn tool(lock: &PackageLock) -> Result<Tool, Refusal> {
+fn tool(lock: &PackageLock) -> Result<Tool, Error> {
     let package = lock.package(MKFS);
-    let package = package.ok_or_else(|| Refusal::Failed {
-        sentence: format!("the lock has no {MKFS}, which makes the file system"),
-        fault: "lock",
-    })?;
+    let package = package
+        .ok_or_else(|| error!(Lock, "the lock has no {MKFS}, which makes the file system"))?;
     Ok(Tool {
         name: package.name.clone(),
         version: package.version.clone(),
         sha256: package.sha256,
     })
-}
-
-fn no_key(path: &Path, error: &KeyError) -> Refusal {
-    Refusal::file(format!("{} is no key: {error}", path.display()))
 }
 
 fn root_hash(text: &str) -> Result<Digest32, String> {

@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::compile::workspace_around;
+use crate::error::Error;
 use crate::image::repro;
-use crate::image::repro::{Check, Difference, ReproError, VARIED, WorkDir, compare};
-use crate::lock::{PackageLock, Recipe, Role};
+use crate::image::repro::{Check, Difference, VARIED, WorkDir, compare};
+use crate::lock::Role;
 use crate::store::ensure_tree;
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::screen::Screen;
-use super::{Mirrors, Refusal, StoreDirectory};
+use super::{LockedRecipe, StoreDirectory};
 
 pub const EXAMPLE: &str = "Example:
   image-builder repro-check recipes/cpu.yaml
@@ -27,14 +27,8 @@ Exit code: 0 identical, 1 different or a build failed, 2 wrong arguments.";
 
 #[derive(Args)]
 pub struct ReproCheck {
-    /// The recipe, in a checkout of the sources to compile
-    #[arg(value_name = "RECIPE")]
-    recipe: PathBuf,
-    /// The package lock [default: the file that the recipe names, beside it]
-    #[arg(long, value_name = "FILE")]
-    lock: Option<PathBuf>,
     #[command(flatten)]
-    mirrors: Mirrors,
+    locked: LockedRecipe,
     /// Compile our programs only once and check everything else; saves minutes, and the result says so
     #[arg(long)]
     share_programs: bool,
@@ -51,39 +45,22 @@ pub struct Variation {
     plan: String,
 }
 
-impl From<ReproError> for Refusal {
-    fn from(error: ReproError) -> Self {
-        let fault = match error {
-            ReproError::Sources { .. } | ReproError::Busy { .. } => "caller",
-            ReproError::Build { .. } => "build",
-            _ => "host",
-        };
-        Self::Failed {
-            sentence: error.to_string(),
-            fault,
-        }
-    }
-}
-
 impl ReproCheck {
-    pub fn run(self) -> Result<ExitCode, Refusal> {
+    pub fn run(self) -> Result<ExitCode, Error> {
         let store = self.store.open()?;
-        let recipe = Recipe::read(&self.recipe)?;
-        let path = self.lock.clone();
-        let path = path.unwrap_or_else(|| recipe.lock_path(&self.recipe));
-        let mut lock = PackageLock::read(&path)?;
-        lock = self.mirrors.of(lock)?;
-        let misuse = || Refusal::Misuse("the recipe lies in no checkout of our sources".into());
-        let workspace = workspace_around(&self.recipe).ok_or_else(misuse)?;
-        let whole = std::fs::canonicalize(&self.recipe)
-            .map_err(|error| Refusal::file(format!("{}: {error}", self.recipe.display())))?;
-        let arguments = arguments(self.lock.as_ref(), &self.mirrors.list())?;
+        let (_, lock, workspace) = self.locked.read()?;
+        let LockedRecipe {
+            recipe,
+            lock: named,
+            mirrors,
+        } = &self.locked;
+        let whole = std::fs::canonicalize(recipe).map_err(Error::disk("finding", recipe))?;
+        let arguments = arguments(named.as_ref(), &mirrors.list())?;
 
         let work = WorkDir::claim(&store)?;
         let build = lock.closure(Role::Build);
         let mut screen = Screen::new();
-        let tools = ensure_tree(&store, &lock, &build, &mut |progress| screen.show(progress))
-            .map_err(|error| Refusal::failed(&error, error.fault()))?;
+        let tools = ensure_tree(&store, &lock, &build, &mut |progress| screen.show(progress))?;
         drop(screen);
         let check = Check {
             recipe: &whole,
@@ -143,11 +120,10 @@ impl Variation {
 }
 
 /// For builds that start in other directories.
-fn arguments(lock: Option<&PathBuf>, mirrors: &[String]) -> Result<Vec<String>, Refusal> {
+fn arguments(lock: Option<&PathBuf>, mirrors: &[String]) -> Result<Vec<String>, Error> {
     let mut words = Vec::new();
     if let Some(lock) = lock {
-        let lock = std::path::absolute(lock)
-            .map_err(|error| Refusal::file(format!("{}: {error}", lock.display())))?;
+        let lock = std::path::absolute(lock).map_err(Error::disk("finding", lock))?;
         words.extend(["--lock".into(), lock.display().to_string()]);
     }
     for mirror in mirrors {

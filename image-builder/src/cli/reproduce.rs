@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::compile::workspace_around;
+use crate::error::{Error, error};
+use crate::files;
 use crate::image as build;
 use crate::image::Order;
 use crate::lock::{PackageLock, Recipe};
@@ -18,7 +20,7 @@ use serde_json::json;
 use super::build::show;
 use super::screen::Screen;
 use super::verify::{describe, line};
-use super::{Mirrors, Refusal, StoreDirectory, models_from, print};
+use super::{Mirrors, StoreDirectory, models_from, print};
 
 pub const EXAMPLE: &str = "Example, in a checkout of the sources that the image was built from:
   image-builder reproduce image/manifest.json
@@ -56,8 +58,8 @@ pub struct Reproduce {
 }
 
 impl Reproduce {
-    pub fn run(self) -> Result<ExitCode, Refusal> {
-        let given = super::open_image(&self.manifest)?;
+    pub fn run(self) -> Result<ExitCode, Error> {
+        let given = Directory::open(&self.manifest)?;
         let (path, workspace) = self.find_recipe(&given.manifest)?;
         let mut recipe = Recipe::read(&path)?;
         let mut lock = PackageLock::read(&recipe.lock_path(&path))?;
@@ -78,7 +80,7 @@ impl Reproduce {
                 let memory_mib = given.manifest.machine.memory_mib;
                 recipe.machine.memory_mib = memory_mib
                     .try_into()
-                    .map_err(|_| Refusal::Misuse(format!("no machine has {memory_mib} MiB")))?;
+                    .map_err(|_| error!(Arguments, "no machine has {memory_mib} MiB"))?;
                 lock = self.mirrors.of(lock)?;
                 self.rebuild(&given, &recipe, &path, &lock, &workspace)?
             }
@@ -94,21 +96,14 @@ impl Reproduce {
         recipe_file: &Path,
         lock: &PackageLock,
         workspace: &Path,
-    ) -> Result<Found, Refusal> {
-        let disk = |error: std::io::Error| Refusal::Failed {
-            sentence: format!("making a directory for the image: {error}"),
-            fault: "disk",
-        };
-        let store = StoreDirectory {
-            store: self.store.store.clone(),
-        }
-        .open()?;
+    ) -> Result<Found, Error> {
+        let store = self.store.open()?;
         let models = models_from(None, self.pypi_files_url.clone())?;
-        fs::create_dir_all(store.root()).map_err(disk)?;
+        files::create_directory(store.root())?;
         let temporary = tempfile::Builder::new()
             .prefix("reproduce-")
             .tempdir_in(store.root());
-        let temporary = temporary.map_err(disk)?;
+        let temporary = temporary.map_err(Error::disk("making a directory in", store.root()))?;
         let out = temporary.path().join("image");
         let order = Order {
             recipe,
@@ -123,16 +118,12 @@ impl Reproduce {
         let mut screen = Screen::new();
         build::build(order, &out, &mut |step| show(&mut screen, step))?;
         drop(screen);
-        let failed = |error: &dyn std::fmt::Display| Refusal::Failed {
-            sentence: error.to_string(),
-            fault: "disk",
-        };
-        let built = Directory::open(&out).map_err(|error| failed(&error))?;
+        let built = Directory::open(&out)?;
         let mut found = Found {
             reason: None,
             changes: changes(&built.manifest, &given.manifest),
-            differences: differences(&built, given).map_err(|error| failed(&error))?,
-            checks: register_checks(&given.manifest, &built).map_err(|error| failed(&error))?,
+            differences: differences(&built, given)?,
+            checks: register_checks(&given.manifest, &built)?,
         };
         let same_text = built.manifest_bytes == given.manifest_bytes;
         if found.identical() && !same_text {
@@ -145,11 +136,12 @@ impl Reproduce {
 
     /// A recipe of this checkout: the one that was named, the one with the manifest's lock, or at least one of its profile, whose lock
     /// is then the first difference.
-    fn find_recipe(&self, manifest: &ImageManifest) -> Result<(PathBuf, PathBuf), Refusal> {
+    fn find_recipe(&self, manifest: &ImageManifest) -> Result<(PathBuf, PathBuf), Error> {
         let here = self.recipe.clone().unwrap_or_else(|| PathBuf::from("."));
         let workspace = workspace_around(&here).ok_or_else(|| {
-            Refusal::Misuse(
-                "run this in a checkout of the sources, or name a --recipe in one".into(),
+            error!(
+                Arguments,
+                "run this in a checkout of the sources, or name a --recipe in one"
             )
         })?;
         if let Some(recipe) = &self.recipe {
@@ -176,11 +168,8 @@ impl Reproduce {
             of_profile.get_or_insert(path);
         }
         of_profile.map(|path| (path, workspace)).ok_or_else(|| {
-            let profile = manifest.profile.as_str();
-            Refusal::Misuse(format!(
-                "{} has no recipe for {profile}",
-                directory.display()
-            ))
+            let (directory, profile) = (directory.display(), manifest.profile.as_str());
+            error!(Arguments, "{directory} has no recipe for {profile}")
         })
     }
 }

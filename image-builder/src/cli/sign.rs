@@ -1,19 +1,21 @@
 //! `image-builder keygen` and `image-builder sign`.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::error::{Error, Fault, error};
+use crate::files;
 use crate::limits::KEY_BYTES_MAX;
 use crate::provenance;
-use crate::provenance::{ENVELOPE, PublicKey, SecretKey};
+use crate::provenance::{ENVELOPE, KeyError, PublicKey, SecretKey};
 use clap::Args;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::Refusal;
+use super::answer;
 
 pub const KEYGEN_EXAMPLE: &str = "Example:
   image-builder keygen --out release.key
@@ -57,12 +59,10 @@ pub struct Sign {
 }
 
 impl Keygen {
-    pub fn run(self) -> Result<ExitCode, Refusal> {
+    pub fn run(self) -> Result<ExitCode, Error> {
         let mut seed = Zeroizing::new([0; 32]);
-        getrandom::fill(&mut seed[..]).map_err(|error| Refusal::Failed {
-            sentence: format!("asking the system for randomness: {error}"),
-            fault: "disk",
-        })?;
+        let filled = getrandom::fill(&mut seed[..]);
+        filled.map_err(Error::of(Fault::Host, "asking the system for randomness: "))?;
         let key = SecretKey::from_seed(&seed);
         let public = key.public();
         let mut name = self.out.file_name().unwrap_or_default().to_owned();
@@ -70,72 +70,54 @@ impl Keygen {
         let beside = self.out.with_file_name(name);
         write_new(&self.out, key.to_pem().as_bytes(), 0o600)?;
         write_new(&beside, public.to_pem().as_bytes(), 0o644)?;
-        match self.json {
-            true => println!(
-                "{}",
-                json!({ "key": self.out, "public_key": beside, "id": public.id() })
-            ),
-            false => println!("{}", public.id()),
-        }
+        let told = json!({ "key": self.out, "public_key": beside, "id": public.id() });
+        answer(self.json, told, public.id());
         Ok(ExitCode::SUCCESS)
     }
 }
 
 impl Sign {
-    pub fn run(self) -> Result<ExitCode, Refusal> {
+    pub fn run(self) -> Result<ExitCode, Error> {
         let key = read_secret(&self.key)?;
-        provenance::sign(&self.image, &key).map_err(|error| Refusal::Failed {
-            sentence: error.to_string(),
-            fault: "disk",
-        })?;
+        provenance::sign(&self.image, &key)?;
         let envelope = self.image.join(ENVELOPE);
-        match self.json {
-            true => println!(
-                "{}",
-                json!({ "envelope": envelope, "signed_by": key.public().id() })
-            ),
-            false => println!("{}", envelope.display()),
-        }
+        let told = json!({ "envelope": envelope, "signed_by": key.public().id() });
+        answer(self.json, told, envelope.display());
         Ok(ExitCode::SUCCESS)
     }
 }
 
 /// A secret key's file. Others who can read it could sign as well, so that is said.
-pub fn read_secret(path: &Path) -> Result<SecretKey, Refusal> {
-    let (text, mode) = read(path)?;
+pub fn read_secret(path: &Path) -> Result<SecretKey, Error> {
+    let mode = path
+        .metadata()
+        .map_or(0, |found| found.permissions().mode());
     if mode & 0o077 != 0 {
         eprintln!(
             "image-builder: others on this machine can read {}: chmod 600",
             path.display()
         );
     }
-    SecretKey::from_pem(&text).map_err(|error| no_key(path, &error))
+    read_key(path, SecretKey::from_pem)
 }
 
 /// A public key's file.
-pub fn read_public(path: &Path) -> Result<PublicKey, Refusal> {
-    let (text, _) = read(path)?;
-    PublicKey::from_pem(&text).map_err(|error| no_key(path, &error))
+pub fn read_public(path: &Path) -> Result<PublicKey, Error> {
+    read_key(path, PublicKey::from_pem)
 }
 
-fn no_key(path: &Path, error: &dyn std::fmt::Display) -> Refusal {
-    Refusal::file(format!("{} is no key: {error}", path.display()))
-}
-
-/// A key's file and its mode.
-pub fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), Refusal> {
-    let refuse = |error: io::Error| Refusal::file(format!("reading {}: {error}", path.display()));
-    let file = File::open(path).map_err(refuse)?;
-    let mode = file.metadata().map_err(refuse)?.permissions().mode();
+/// What `parse` makes of a key's file.
+pub fn read_key<K>(path: &Path, parse: fn(&[u8]) -> Result<K, KeyError>) -> Result<K, Error> {
     // Never grown, so that no copy stays behind.
     let mut text = Zeroizing::new(Vec::with_capacity(KEY_BYTES_MAX + 2));
-    file.take(KEY_BYTES_MAX as u64 + 1)
+    let file = files::open(path)?.take(KEY_BYTES_MAX as u64 + 1);
+    { file }
         .read_to_end(&mut text)
-        .map_err(refuse)?;
-    Ok((text, mode))
+        .map_err(Error::disk("reading", path))?;
+    parse(&text).map_err(|error| error!(Disk, "{} is no key: {error}", path.display()))
 }
 
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Refusal> {
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     let opened = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -146,12 +128,7 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Refusal> {
         file.sync_all()
     });
     written.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => {
-            Refusal::file(format!("{} is there already", path.display()))
-        }
-        _ => Refusal::Failed {
-            sentence: format!("writing {}: {error}", path.display()),
-            fault: "disk",
-        },
+        io::ErrorKind::AlreadyExists => error!(Disk, "{} is there already", path.display()),
+        _ => Error::disk("writing", path)(error),
     })
 }

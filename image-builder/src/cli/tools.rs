@@ -1,16 +1,14 @@
 //! `image-builder tools`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::compile;
-use crate::compile::workspace_around;
-use crate::image::tools::{Order, Step, ToolsError, ensure_tools};
-use crate::lock::{PackageLock, Recipe};
+use crate::error::{Error, Fault};
+use crate::image::tools::{Order, Step, ensure_tools};
 use clap::Args;
 
+use super::build::show_compile;
 use super::screen::Screen;
-use super::{Mirrors, Refusal, StoreDirectory};
+use super::{LockedRecipe, StoreDirectory};
 
 pub const EXAMPLE: &str = "Example:
   image-builder tools recipes/sim.yaml --json > tools.json
@@ -20,14 +18,8 @@ For each program the description has the words that start it in the sandbox and 
 
 #[derive(Args)]
 pub struct Tools {
-    /// The recipe, in a checkout of the sources
-    #[arg(value_name = "RECIPE")]
-    recipe: PathBuf,
-    /// The package lock [default: the file that the recipe names, beside it]
-    #[arg(long, value_name = "FILE")]
-    lock: Option<PathBuf>,
     #[command(flatten)]
-    mirrors: Mirrors,
+    locked: LockedRecipe,
     #[command(flatten)]
     store: StoreDirectory,
     /// Print the description instead of its path
@@ -35,30 +27,13 @@ pub struct Tools {
     pub json: bool,
 }
 
-impl From<ToolsError> for Refusal {
-    fn from(error: ToolsError) -> Self {
-        Self::Failed {
-            sentence: error.to_string(),
-            fault: error.fault(),
-        }
-    }
-}
-
 impl Tools {
-    pub fn run(self) -> Result<ExitCode, Refusal> {
+    pub fn run(self) -> Result<ExitCode, Error> {
         let store = self.store.open()?;
-        let recipe = Recipe::read(&self.recipe)?;
-        let path = self.lock.unwrap_or_else(|| recipe.lock_path(&self.recipe));
-        let mut lock = PackageLock::read(&path)?;
-        lock.check(&recipe)?;
-        lock = self.mirrors.of(lock)?;
-        let workspace = workspace_around(&self.recipe).ok_or_else(|| {
-            Refusal::Misuse("the recipe lies in no checkout of our sources".into())
-        })?;
-        let image_builder = std::env::current_exe().map_err(|error| Refusal::Failed {
-            sentence: format!("finding this program: {error}"),
-            fault: "disk",
-        })?;
+        let (_, lock, workspace) = self.locked.read()?;
+        let image_builder = std::env::current_exe();
+        let image_builder =
+            image_builder.map_err(Error::of(Fault::Disk, "finding this program: "))?;
         let order = Order {
             lock: &lock,
             workspace: &workspace,
@@ -82,10 +57,6 @@ impl Tools {
 fn show(screen: &mut Screen, step: Step<'_>) {
     match step {
         Step::Fetch(progress) => screen.show(progress),
-        Step::Compile(compile::Step::Fetching) => screen.say("compile: crates that are missing"),
-        Step::Compile(compile::Step::Waiting) => screen.say("compile: waiting for another build"),
-        Step::Compile(compile::Step::Compiling { program, compiler }) => {
-            screen.say(&format!("compile: {program} with {compiler}"));
-        }
+        Step::Compile(step) => show_compile(screen, step),
     }
 }

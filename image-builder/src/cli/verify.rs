@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::release::{Check, Outcome, SIGNATURE, check};
+use crate::error::{Error, Fault};
+use crate::release::{Check, Directory, Outcome, SIGNATURE, check};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::print;
 use super::sign::read_public;
-use super::{Refusal, print};
 
 pub const EXAMPLE: &str = "Example:
   image-builder verify image --public-key release.key.pub
@@ -69,13 +70,10 @@ impl AllowUnchecked {
 }
 
 impl Verify {
-    pub fn run(self) -> Result<ExitCode, Refusal> {
+    pub fn run(self) -> Result<ExitCode, Error> {
         let key = self.public_key.as_deref().map(read_public).transpose()?;
-        let directory = super::open_image(&self.image)?;
-        let report = check(&directory, key.as_ref()).map_err(|error| Refusal::Failed {
-            sentence: error.to_string(),
-            fault: "image",
-        })?;
+        let directory = Directory::open(&self.image)?;
+        let report = check(&directory, key.as_ref()).map_err(Error::of(Fault::Image, ""))?;
         let mut allowed = self.unchecked.names();
         if self.insecure_unsigned {
             allowed.push(SIGNATURE);

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{CompileError, Toolchain};
+use super::Toolchain;
+use crate::error::{Error, error};
+use crate::files;
 use crate::formats::metered::Metered;
 use crate::limits::CRATE_BYTES_MAX;
 use registers::Digest32;
@@ -36,7 +38,7 @@ struct Package {
 }
 
 /// What `Cargo.lock` in `sources` says of each crate from the registry, by name and version.
-pub fn checksums(sources: &Path) -> Result<BTreeMap<(String, String), Digest32>, CompileError> {
+pub fn checksums(sources: &Path) -> Result<BTreeMap<(String, String), Digest32>, Error> {
     let mut found = BTreeMap::new();
     for package in CargoLock::read(sources)?.package {
         let Some(checksum) = package.checksum else {
@@ -44,9 +46,10 @@ pub fn checksums(sources: &Path) -> Result<BTreeMap<(String, String), Digest32>,
         };
         let Ok(digest) = checksum.parse() else {
             let (name, version) = (package.name, package.version);
-            return Err(CompileError::Crate(format!(
+            return Err(error!(
+                Tool,
                 "Cargo.lock gives no SHA-256 for {name} {version}"
-            )));
+            ));
         };
         found.insert((package.name, package.version), digest);
     }
@@ -54,19 +57,18 @@ pub fn checksums(sources: &Path) -> Result<BTreeMap<(String, String), Digest32>,
 }
 
 impl CargoLock {
-    fn read(sources: &Path) -> Result<Self, CompileError> {
+    fn read(sources: &Path) -> Result<Self, Error> {
         let path = sources.join("Cargo.lock");
-        let text = fs::read_to_string(&path).map_err(CompileError::disk("reading", &path))?;
-        toml::from_str(&text).map_err(|error| {
-            CompileError::Crate(format!("{} does not parse: {error}", path.display()))
-        })
+        let text = fs::read_to_string(&path).map_err(Error::disk("reading", &path))?;
+        toml::from_str(&text)
+            .map_err(|error| error!(Tool, "{} does not parse: {error}", path.display()))
     }
 }
 
 impl Checked {
     /// Checks every archive that `Cargo.lock` in `sources` names and cargo has downloaded. One that is missing is one that our
     /// target does not need, or cargo will say so.
-    pub fn of(toolchain: &Toolchain, sources: &Path) -> Result<Self, CompileError> {
+    pub fn of(toolchain: &Toolchain, sources: &Path) -> Result<Self, Error> {
         let lock = CargoLock::read(sources)?;
         let registry = toolchain.cargo_home().join("registry");
         let cache = registry.join("cache");
@@ -112,32 +114,32 @@ impl Checked {
 
     /// Writes the one setting that travels into the sandbox: which place stands for the crate registry. It decides in which of
     /// cargo's directories the archives are.
-    pub fn configure(&self, cargo_home: &Path) -> Result<(), CompileError> {
-        let path = cargo_home.join("config.toml");
-        fs::write(&path, self.config.to_string()).map_err(CompileError::disk("writing", &path))
+    pub fn configure(&self, cargo_home: &Path) -> Result<(), Error> {
+        files::write(&cargo_home.join("config.toml"), self.config.to_string())
     }
 }
 
-fn check(archive: &Path, checksum: &str) -> Result<(), CompileError> {
+fn check(archive: &Path, checksum: &str) -> Result<(), Error> {
     let file = match File::open(archive) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(CompileError::disk("opening", archive)(error)),
+        Err(error) => return Err(Error::disk("opening", archive)(error)),
     };
     let mut metered = Metered::new(file, CRATE_BYTES_MAX);
-    io::copy(&mut metered, &mut io::sink()).map_err(CompileError::disk("reading", archive))?;
+    io::copy(&mut metered, &mut io::sink()).map_err(Error::disk("reading", archive))?;
     let (_, got) = metered.finish();
     if got.to_string() != checksum {
-        return Err(CompileError::Crate(format!(
+        return Err(error!(
+            Tool,
             "{} has SHA-256 {got} where Cargo.lock has {checksum}: remove it, and cargo fetches it again",
             archive.display()
-        )));
+        ));
     }
     Ok(())
 }
 
 /// The tables `[source.…]` of the configuration files that cargo reads for `sources`, nearest first, and no other setting.
-fn replacement(cargo_home: &Path, sources: &Path) -> Result<toml::Table, CompileError> {
+fn replacement(cargo_home: &Path, sources: &Path) -> Result<toml::Table, Error> {
     let directories = sources
         .ancestors()
         .map(|directory| directory.join(".cargo"));
@@ -152,10 +154,10 @@ fn replacement(cargo_home: &Path, sources: &Path) -> Result<toml::Table, Compile
         if !seen.insert(file.clone()) {
             continue;
         }
-        let text = fs::read_to_string(&file).map_err(CompileError::disk("reading", &file))?;
-        let table: toml::Table = text.parse().map_err(|error| {
-            CompileError::Crate(format!("{} does not parse: {error}", file.display()))
-        })?;
+        let text = fs::read_to_string(&file).map_err(Error::disk("reading", &file))?;
+        let table: toml::Table = text
+            .parse()
+            .map_err(|error| error!(Tool, "{} does not parse: {error}", file.display()))?;
         let places = table.get("source").and_then(|source| source.as_table());
         for (name, place) in places.into_iter().flatten() {
             if !kept.contains_key(name) {

@@ -5,15 +5,16 @@
 //! a recipe names what it wants.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use object::read::elf::ElfFile64;
 use object::{Endianness, Object, ObjectSection};
 
 use super::out_of_tree::symbols;
-use super::out_of_tree::symbols::Misfit;
+use crate::error::{Error, error};
+use crate::files;
 use crate::formats::compression::xz;
 use crate::limits::{
     KERNEL_DIRECTORY_DEPTH_MAX, KERNEL_FILES_MAX, MODULE_BYTES_MAX, MODULE_DEPTH_MAX,
@@ -64,51 +65,20 @@ impl Bus {
     }
 }
 
-/// Why the kernel's tree does not give what the recipe asks for.
-#[derive(Debug, thiserror::Error)]
-#[expect(missing_docs)]
-pub enum ModuleError {
-    #[error("reading {path}: {error}")]
-    Disk { path: String, error: io::Error },
-    #[error("{tree} is not an unpacked kernel package: {problem}")]
-    Kernel { tree: String, problem: String },
-    #[error("kernel {release} has no module `{name}`{}", needed(.needed_by))]
-    Missing {
-        release: String,
-        name: String,
-        needed_by: Option<String>,
-    },
-    #[error("kernel {release} has a module `{name}` itself")]
-    Taken { release: String, name: String },
-    #[error(
-        "modules of kernel {release} need each other: `{name}` again, or more than {MODULE_DEPTH_MAX} in a row"
-    )]
-    Circle { release: String, name: String },
-    #[error("{path} is no module of kernel {release}: {problem}")]
-    Malformed {
-        release: String,
-        path: String,
-        problem: String,
-    },
-}
-
-fn needed(by: &Option<String>) -> String {
-    by.as_ref()
-        .map(|by| format!(", which `{by}` needs"))
-        .unwrap_or_default()
-}
-
 impl Kernel {
     /// Looks at the tree of one kernel package.
-    pub fn open(tree: &Path) -> Result<Self, ModuleError> {
-        let wrong = |problem: String| ModuleError::Kernel {
-            tree: tree.display().to_string(),
-            problem,
+    pub fn open(tree: &Path) -> Result<Self, Error> {
+        let wrong = |problem: &str| {
+            let tree = tree.display();
+            error!(
+                Recipe,
+                "{tree} is not an unpacked kernel package: {problem}"
+            )
         };
         let modules = tree.join("usr/lib/modules");
         let mut releases = names(&modules)?;
         let Some(release) = releases.pop().filter(|_| releases.is_empty()) else {
-            return Err(wrong("usr/lib/modules holds not exactly one kernel".into()));
+            return Err(wrong("usr/lib/modules holds not exactly one kernel"));
         };
         let directory = modules.join(&release);
         // Where Debian's packages put it: that of 6.12, and that of 7.3.
@@ -116,22 +86,14 @@ impl Kernel {
             tree.join("boot").join(format!("vmlinuz-{release}")),
             directory.join("vmlinuz"),
         ];
-        let plain = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
-        let Some(image) = places.into_iter().find(plain) else {
+        let Some(image) = places.into_iter().find(|path| files::is_plain(path)) else {
             let problem =
                 format!("it has neither boot/vmlinuz-{release} nor a vmlinuz beside its modules");
-            return Err(wrong(problem));
+            return Err(wrong(&problem));
         };
-        let mut text = String::new();
         let path = directory.join("modules.builtin");
-        open(&path)?
-            .take(MODULES_BUILTIN_BYTES_MAX + 1)
-            .read_to_string(&mut text)
-            .map_err(disk(&path))?;
-        if text.len() as u64 > MODULES_BUILTIN_BYTES_MAX {
-            return Err(wrong("its modules.builtin is too long".into()));
-        }
-        let builtin = text
+        refuse_link(&path)?;
+        let builtin = files::read_text(&path, MODULES_BUILTIN_BYTES_MAX)?
             .lines()
             .filter_map(|line| module_name(Path::new(line)))
             .collect();
@@ -159,7 +121,7 @@ impl Kernel {
 
     /// The modules called `names` and all that they need, each after what it needs and otherwise in the order of `names`.
     /// What is built in is left out.
-    pub fn load_order(&self, names: &[String]) -> Result<Vec<Module>, ModuleError> {
+    pub fn load_order(&self, names: &[String]) -> Result<Vec<Module>, Error> {
         let mut order = Order {
             kernel: self,
             placed: BTreeSet::new(),
@@ -172,36 +134,28 @@ impl Kernel {
     }
 
     /// The same kernel with a module more, which is in none of its packages.
-    pub fn with(mut self, name: &str, file: PathBuf, from: String) -> Result<Self, ModuleError> {
+    pub fn with(mut self, name: &str, file: PathBuf, from: String) -> Result<Self, Error> {
         self.added.insert(normal(name), from);
         match self.files.insert(normal(name), file) {
             None => Ok(self),
-            Some(_) => Err(ModuleError::Taken {
-                release: self.release,
-                name: name.to_owned(),
-            }),
+            Some(_) => Err(error!(
+                Recipe,
+                "kernel {} has a module `{name}` itself", self.release
+            )),
         }
     }
 
     /// One of its modules: the first by name.
-    pub fn example(&self) -> Result<Module, ModuleError> {
-        let missing = || ModuleError::Missing {
-            release: self.release.clone(),
-            name: "of any name".into(),
-            needed_by: None,
-        };
-        let name = self.files.keys().next().ok_or_else(missing)?;
-        self.read(name, None)
+    pub fn example(&self) -> Result<Module, Error> {
+        let name = self.files.keys().next();
+        self.read(name.map_or("of any name", String::as_str), None)
     }
 
     /// What its modules say of the kernel that they are for: `vermagic=`.
-    pub fn magic(&self) -> Result<String, ModuleError> {
+    pub fn magic(&self) -> Result<String, Error> {
         let example = self.example()?;
-        let problem = |misfit: Misfit| {
-            let path = &self.files[&example.name];
-            self.malformed(path, misfit.to_string())
-        };
-        symbols::magic(&example.bytes).map_err(problem)
+        symbols::magic(&example.bytes)
+            .map_err(|misfit| self.malformed(&self.files[&example.name], misfit))
     }
 
     fn collect(
@@ -209,41 +163,41 @@ impl Kernel {
         directory: &Path,
         depth: usize,
         seen: &mut usize,
-        wrong: &dyn Fn(String) -> ModuleError,
-    ) -> Result<(), ModuleError> {
+        wrong: &dyn Fn(&str) -> Error,
+    ) -> Result<(), Error> {
         if depth > KERNEL_DIRECTORY_DEPTH_MAX {
-            return Err(wrong("its directories are too deep".into()));
+            return Err(wrong("its directories are too deep"));
         }
-        for entry in fs::read_dir(directory).map_err(disk(directory))? {
-            let entry = entry.map_err(disk(directory))?;
+        for entry in files::entries(directory)? {
             *seen += 1;
             if *seen > KERNEL_FILES_MAX {
-                return Err(wrong("it has too many files".into()));
+                return Err(wrong("it has too many files"));
             }
             // A symlink is neither, and is passed by.
-            let kind = entry.file_type().map_err(disk(&entry.path()))?;
+            let kind = entry
+                .file_type()
+                .map_err(Error::disk("reading", &entry.path()))?;
             if kind.is_dir() {
                 self.collect(&entry.path(), depth + 1, seen, wrong)?;
             } else if let Some(name) = module_name(&entry.path()).filter(|_| kind.is_file())
                 && let Some(other) = self.files.insert(name.clone(), entry.path())
             {
                 // Which of the two came first would depend on the order of the directory.
-                return Err(wrong(format!(
-                    "`{name}` is there twice, once as {}",
-                    other.display()
-                )));
+                let other = other.display();
+                return Err(wrong(&format!("`{name}` is there twice, once as {other}")));
             }
         }
         Ok(())
     }
 
-    fn read(&self, name: &str, needed_by: Option<&String>) -> Result<Module, ModuleError> {
-        let path = self.files.get(name).ok_or_else(|| ModuleError::Missing {
-            release: self.release.clone(),
-            name: name.to_owned(),
-            needed_by: needed_by.cloned(),
+    fn read(&self, name: &str, needed_by: Option<&String>) -> Result<Module, Error> {
+        let path = self.files.get(name).ok_or_else(|| {
+            let needed = needed_by.map(|by| format!(", which `{by}` needs"));
+            let (release, needed) = (&self.release, needed.unwrap_or_default());
+            error!(Recipe, "kernel {release} has no module `{name}`{needed}")
         })?;
-        let file = open(path)?;
+        refuse_link(path)?;
+        let file = files::open(path)?;
         let mut bytes = Vec::new();
         let compressed = path.extension().is_some_and(|extension| extension == "xz");
         let read = if compressed {
@@ -254,7 +208,7 @@ impl Kernel {
         } else {
             file.take(MODULE_BYTES_MAX + 1).read_to_end(&mut bytes)
         };
-        read.map_err(|error| self.malformed(path, error.to_string()))?;
+        read.map_err(|error| self.malformed(path, error))?;
         if bytes.len() as u64 > MODULE_BYTES_MAX {
             return Err(self.malformed(path, format!("longer than {MODULE_BYTES_MAX} bytes")));
         }
@@ -266,12 +220,9 @@ impl Kernel {
         })
     }
 
-    fn malformed(&self, path: &Path, problem: String) -> ModuleError {
-        ModuleError::Malformed {
-            release: self.release.clone(),
-            path: path.display().to_string(),
-            problem,
-        }
+    fn malformed(&self, path: &Path, problem: impl std::fmt::Display) -> Error {
+        let (path, release) = (path.display(), &self.release);
+        error!(Recipe, "{path} is no module of kernel {release}: {problem}")
     }
 }
 
@@ -284,15 +235,16 @@ struct Order<'a> {
 
 impl Order<'_> {
     /// `path` is the chain of modules that led here.
-    fn place(&mut self, name: &str, path: &mut Vec<String>) -> Result<(), ModuleError> {
+    fn place(&mut self, name: &str, path: &mut Vec<String>) -> Result<(), Error> {
         if self.placed.contains(name) || self.kernel.builtin.contains(name) {
             return Ok(());
         }
         if path.len() >= MODULE_DEPTH_MAX || path.iter().any(|above| above == name) {
-            return Err(ModuleError::Circle {
-                release: self.kernel.release.clone(),
-                name: name.to_owned(),
-            });
+            return Err(error!(
+                Recipe,
+                "modules of kernel {} need each other: `{name}` again, or more than {MODULE_DEPTH_MAX} in a row",
+                self.kernel.release
+            ));
         }
         let mut module = self.kernel.read(name, path.last())?;
         let (needs, drives) = depends(&module.bytes)
@@ -346,10 +298,9 @@ fn normal(name: &str) -> String {
     name.replace('-', "_")
 }
 
-fn names(directory: &Path) -> Result<Vec<String>, ModuleError> {
+fn names(directory: &Path) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(directory).map_err(disk(directory))? {
-        let entry = entry.map_err(disk(directory))?;
+    for entry in files::entries(directory)? {
         // The type of the entry itself: a link could lead out of the tree.
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             names.push(entry.file_name().to_string_lossy().into_owned());
@@ -358,17 +309,10 @@ fn names(directory: &Path) -> Result<Vec<String>, ModuleError> {
     Ok(names)
 }
 
-fn open(path: &Path) -> Result<File, ModuleError> {
-    // A link would lead out of the tree, to a file of the host.
-    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-        return Err(disk(path)(io::Error::other("not a plain file")));
-    }
-    File::open(path).map_err(disk(path))
-}
-
-fn disk(path: &Path) -> impl Fn(io::Error) -> ModuleError {
-    move |error| ModuleError::Disk {
-        path: path.display().to_string(),
-        error,
+/// A link would lead out of the tree, to a file of the host.
+fn refuse_link(path: &Path) -> Result<(), Error> {
+    match fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        true => Err(Error::disk("reading", path)("not a plain file")),
+        false => Ok(()),
     }
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{CompileError, Compiler, crates};
+use super::{Compiler, crates};
+use crate::error::{Error, error};
 use registers::Digest32;
 
 /// What one program is compiled from.
@@ -35,11 +36,11 @@ pub struct Crate {
 
 impl Compiler<'_> {
     /// What [`Self::compile`] makes `program` from.
-    pub fn ingredients(&self, program: &str) -> Result<Ingredients, CompileError> {
+    pub fn ingredients(&self, program: &str) -> Result<Ingredients, Error> {
         let package = self.checkout.package_of(program)?;
         let root = self.checkout.root();
         let checksums = crates::checksums(root)?;
-        let tree = |edges| -> Result<BTreeSet<Crate>, CompileError> {
+        let tree = |edges| -> Result<BTreeSet<Crate>, Error> {
             let text = self.toolchain.tree(root, package, edges)?;
             let lines = text.lines().filter(|line| !line.trim().is_empty());
             lines.map(|line| read_line(line, &checksums)).collect()
@@ -59,28 +60,25 @@ impl Compiler<'_> {
     }
 
     /// Stands for the text of everything that may be compiled.
-    pub fn sources_digest(&self) -> Result<Digest32, CompileError> {
+    pub fn sources_digest(&self) -> Result<Digest32, Error> {
         self.checkout.digest()
     }
 
     /// Stands for what decides [`Self::ingredients`].
-    pub fn manifests_digest(&self) -> Result<Digest32, CompileError> {
+    pub fn manifests_digest(&self) -> Result<Digest32, Error> {
         self.checkout.manifests_digest()
     }
 
     /// Stands for the versions and digests of all crates.
-    pub fn crates_digest(&self) -> Result<Digest32, CompileError> {
+    pub fn crates_digest(&self) -> Result<Digest32, Error> {
         let path = self.checkout.root().join("Cargo.lock");
-        let text = std::fs::read(&path).map_err(CompileError::disk("reading", &path))?;
+        let text = std::fs::read(&path).map_err(Error::disk("reading", &path))?;
         Ok(Digest32::of(&text))
     }
 }
 
 /// `name v1.2.3 (where it lies)|licence (*)`
-fn read_line(
-    line: &str,
-    checksums: &BTreeMap<(String, String), Digest32>,
-) -> Result<Crate, CompileError> {
+fn read_line(line: &str, checksums: &BTreeMap<(String, String), Digest32>) -> Result<Crate, Error> {
     let fields = || {
         let (package, licence) = line.trim_end_matches(" (*)").split_once('|')?;
         let mut words = package.split(' ');
@@ -103,9 +101,9 @@ fn expression(licence: &str) -> String {
     parts.join(" OR ")
 }
 
-fn unclear(line: &str) -> CompileError {
+fn unclear(line: &str) -> Error {
     let line: String = line.chars().take(200).collect();
-    CompileError::Sources(format!("`cargo tree` is unclear: {line}"))
+    error!(Tool, "`cargo tree` is unclear: {line}")
 }
 
 #[cfg(test)]

@@ -14,24 +14,22 @@
 //! lies in.
 
 mod module_sources;
-mod out_of_tree_error;
 pub mod symbols;
 
-use std::fs::{self, File};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use sha2::{Digest as _, Sha256};
 
 use super::kernel_modules::Kernel;
+use crate::error::{Error, Fault, error};
+use crate::files;
 use crate::limits::{MODULE_BYTES_MAX, SYMVERS_BYTES_MAX};
 use crate::lock::recipe::Modules;
 use crate::sandbox::Sandbox;
-use crate::store::{Store, sync_directory};
-pub use out_of_tree_error::OutOfTreeError;
+use crate::store::Store;
 use registers::Digest32;
-use symbols::Symvers;
+use symbols::{Misfit, Symvers};
 
 /// What is compiled, and against what.
 #[derive(Debug, Clone)]
@@ -72,29 +70,19 @@ pub enum Step<'a> {
 }
 
 /// Makes the modules be in the store, and checks that each fits its kernel, whether it was there or not.
-pub fn ensure(
-    job: &Job<'_>,
-    progress: &mut dyn FnMut(Step<'_>),
-) -> Result<Vec<Compiled>, OutOfTreeError> {
+pub fn ensure(job: &Job<'_>, progress: &mut dyn FnMut(Step<'_>)) -> Result<Vec<Compiled>, Error> {
     let kernel = symvers_of_kernel(job)?;
     let directory = job.store.root().join("modules");
-    let key = job.key()?.to_string();
-    let place = directory.join(&key);
+    let place = directory.join(job.key()?.to_string());
     if !place.is_dir() {
-        fs::create_dir_all(&directory).map_err(OutOfTreeError::disk("creating", &directory))?;
-        let _claim = claim(&directory.join("lock"), progress)?;
+        files::create_directory(&directory)?;
+        let _claim = files::lock(&directory.join("lock"), || progress(Step::Waiting))?;
         // Somebody else may have made it while we waited.
         if !place.is_dir() {
-            let new = directory.join(format!(".new-{key}"));
-            let made = job.compile(&new, progress).and_then(|()| {
-                job.check(&new, &kernel)?;
-                fs::rename(&new, &place).map_err(OutOfTreeError::disk("moving to", &place))
-            });
-            if let Err(error) = made {
-                remove(&new)?;
-                return Err(error);
-            }
-            sync_directory(&directory)?;
+            files::make_directory(&place, |new| {
+                job.compile(new, progress)?;
+                job.check(new, &kernel).map(drop)
+            })?;
         }
     }
     job.check(&place, &kernel)
@@ -102,7 +90,7 @@ pub fn ensure(
 
 impl Job<'_> {
     /// Stands for everything that decides what comes out.
-    fn key(&self) -> Result<Digest32, OutOfTreeError> {
+    fn key(&self) -> Result<Digest32, Error> {
         let mut hasher = Sha256::new_with_prefix(b"chrysalis modules 1\n");
         let name = |tree: &Path| tree.file_name().unwrap_or_default().to_owned();
         let Modules {
@@ -130,14 +118,9 @@ impl Job<'_> {
     }
 
     /// Compiles into the directory `new`: the modules and their symbols, and nothing else.
-    fn compile(
-        &self,
-        new: &Path,
-        progress: &mut dyn FnMut(Step<'_>),
-    ) -> Result<(), OutOfTreeError> {
-        remove(new)?;
+    fn compile(&self, new: &Path, progress: &mut dyn FnMut(Step<'_>)) -> Result<(), Error> {
         let work = new.join("src");
-        fs::create_dir_all(&work).map_err(OutOfTreeError::disk("creating", &work))?;
+        files::create_directory(&work)?;
         module_sources::copy(&self.sources.join(&self.wanted.directory), &work)?;
         module_sources::edit(&work, &self.wanted.edits)?;
         let release = self.kernel.release();
@@ -156,15 +139,16 @@ impl Job<'_> {
         self.run(&work, "make", &words)?;
         for name in self.files() {
             let (from, to) = (work.join(&name), new.join(&name));
-            match fs::symlink_metadata(&from) {
-                Ok(found) if found.is_file() => {}
-                _ => return Err(OutOfTreeError::NotMade { name }),
+            if !files::is_plain(&from) {
+                return Err(error!(
+                    Recipe,
+                    "the sources were compiled, and there is no {name}"
+                ));
             }
-            fs::rename(&from, &to).map_err(OutOfTreeError::disk("moving to", &to))?;
-            let synced = File::open(&to).and_then(|file| file.sync_all());
-            synced.map_err(OutOfTreeError::disk("syncing", &to))?;
+            files::rename(&from, &to)?;
+            files::sync(&to)?;
         }
-        remove(&work)
+        files::remove(&work)
     }
 
     fn files(&self) -> Vec<String> {
@@ -173,15 +157,16 @@ impl Job<'_> {
         modules.chain([SYMVERS.to_owned()]).collect()
     }
 
-    fn run(&self, work: &Path, program: &str, words: &[&str]) -> Result<(), OutOfTreeError> {
+    fn run(&self, work: &Path, program: &str, words: &[&str]) -> Result<(), Error> {
         let status = self.command(work, program, words).status();
-        let status = status.map_err(OutOfTreeError::disk("starting", Path::new("the sandbox")))?;
+        let status = status.map_err(Error::of(Fault::Tool, "starting the sandbox: "))?;
         match status.success() {
             true => Ok(()),
-            false => Err(OutOfTreeError::Failed {
-                command: format!("{program} {}", words.join(" ")),
-                status: status.to_string(),
-            }),
+            false => Err(error!(
+                Tool,
+                "`{program} {}` failed ({status})",
+                words.join(" ")
+            )),
         }
     }
 
@@ -197,92 +182,53 @@ impl Job<'_> {
     }
 
     /// Whether each module in `directory` fits the kernel and the other ones.
-    fn check(&self, directory: &Path, kernel: &Symvers) -> Result<Vec<Compiled>, OutOfTreeError> {
-        let own = read(&directory.join(SYMVERS), SYMVERS_BYTES_MAX)?;
-        let own = Symvers::parse(&own).map_err(|problem| OutOfTreeError::Symvers {
-            path: directory.join(SYMVERS).display().to_string(),
-            problem,
-        })?;
+    fn check(&self, directory: &Path, kernel: &Symvers) -> Result<Vec<Compiled>, Error> {
+        let own = symvers(&directory.join(SYMVERS))?;
         let magic = self.kernel.magic()?;
         let mut compiled = Vec::new();
         for name in &self.wanted.names {
             let path = directory.join(format!("{name}.ko"));
-            let bytes = read(&path, MODULE_BYTES_MAX)?;
-            symbols::check(&bytes, &magic, &[kernel, &own]).map_err(|misfit| {
-                let (name, release) = (name.clone(), self.kernel.release().to_owned());
-                OutOfTreeError::Misfit {
-                    name,
-                    release,
-                    misfit,
-                }
-            })?;
+            let bytes = files::read(&path, MODULE_BYTES_MAX)?;
+            symbols::check(&bytes, &magic, &[kernel, &own])
+                .map_err(|misfit| self.misfit(name, &misfit))?;
             let name = name.clone();
             compiled.push(Compiled { name, path });
         }
         Ok(compiled)
     }
+
+    fn misfit(&self, name: &str, misfit: &Misfit) -> Error {
+        let release = self.kernel.release();
+        error!(
+            Tool,
+            "the module {name} does not fit kernel {release}: {misfit}"
+        )
+    }
 }
 
 /// What the kernel offers, by its headers; and that these are the headers of this very kernel: the kernel's own modules were
 /// linked against what they list.
-fn symvers_of_kernel(job: &Job<'_>) -> Result<Symvers, OutOfTreeError> {
+fn symvers_of_kernel(job: &Job<'_>) -> Result<Symvers, Error> {
     let release = job.kernel.release();
     let path = job.tools.join(format!("usr/src/linux-headers-{release}"));
     let path = path.join(SYMVERS);
-    if !fs::symlink_metadata(&path).is_ok_and(|found| found.is_file()) {
-        let release = release.to_owned();
-        return Err(OutOfTreeError::Headers { release });
+    if !files::is_plain(&path) {
+        return Err(error!(
+            Recipe,
+            "the recipe's tools.modules have no headers of kernel {release}: name the package of headers from the suite that the kernel is from, \
+             and lock again"
+        ));
     }
-    let text = read(&path, SYMVERS_BYTES_MAX)?;
-    let wrong = |problem| OutOfTreeError::Symvers {
-        path: path.display().to_string(),
-        problem,
-    };
-    let symvers = Symvers::parse(&text).map_err(wrong)?;
+    let symvers = symvers(&path)?;
     let example = job.kernel.example()?;
-    symbols::check(&example.bytes, &job.kernel.magic()?, &[&symvers]).map_err(|misfit| {
-        OutOfTreeError::Misfit {
-            name: example.name,
-            release: release.to_owned(),
-            misfit,
-        }
-    })?;
+    symbols::check(&example.bytes, &job.kernel.magic()?, &[&symvers])
+        .map_err(|misfit| job.misfit(&example.name, &misfit))?;
     Ok(symvers)
 }
 
-/// Waits until nobody else compiles modules; the claim ends with the returned file.
-fn claim(path: &Path, progress: &mut dyn FnMut(Step<'_>)) -> Result<File, OutOfTreeError> {
-    let mut options = File::options();
-    let file = options.create(true).truncate(false).write(true).open(path);
-    let file = file.map_err(OutOfTreeError::disk("opening", path))?;
-    if file.try_lock().is_err() {
-        progress(Step::Waiting);
-        file.lock().map_err(OutOfTreeError::disk("locking", path))?;
-    }
-    Ok(file)
-}
-
-fn remove(directory: &Path) -> Result<(), OutOfTreeError> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(OutOfTreeError::disk("removing", directory)(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, OutOfTreeError> {
-    let disk = OutOfTreeError::disk("reading", path);
-    let mut bytes = Vec::new();
-    let opened = File::open(path).and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes));
-    opened.map_err(disk)?;
-    match bytes.len() as u64 <= bytes_max {
-        true => Ok(bytes),
-        false => Err(OutOfTreeError::TooLong {
-            path: path.display().to_string(),
-            bytes_max,
-        }),
-    }
+fn symvers(path: &Path) -> Result<Symvers, Error> {
+    Symvers::parse(&files::read(path, SYMVERS_BYTES_MAX)?)
+        .map_err(|problem| error!(Tool, "{} is no list of symbols: {problem}", path.display()))
 }
 
 /// Where the sources lie in the sandbox.

@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::{CompileError, Toolchain};
+use super::Toolchain;
+use crate::error::{Error, Fault, error};
+use crate::files;
 use crate::limits::{SOURCE_BYTES_MAX, SOURCE_DIRECTORY_DEPTH_MAX, SOURCE_FILES_MAX};
 use registers::Digest32;
 
@@ -57,11 +58,10 @@ pub fn workspace_around(file: &Path) -> Option<PathBuf> {
 
 impl Checkout {
     /// Asks cargo what is in `sources`.
-    pub fn of(toolchain: &Toolchain, sources: &Path) -> Result<Self, CompileError> {
+    pub fn of(toolchain: &Toolchain, sources: &Path) -> Result<Self, Error> {
         let text = toolchain.metadata(sources)?;
-        let metadata: Metadata = serde_json::from_str(&text).map_err(|error| {
-            CompileError::Sources(format!("`cargo metadata` is unclear: {error}"))
-        })?;
+        let metadata: Metadata = serde_json::from_str(&text)
+            .map_err(Error::of(Fault::Tool, "`cargo metadata` is unclear: "))?;
         Ok(Self {
             root: metadata.workspace_root,
             packages: metadata.packages,
@@ -84,7 +84,7 @@ impl Checkout {
     }
 
     /// The package that has a program of this name.
-    pub fn package_of(&self, program: &str) -> Result<&str, CompileError> {
+    pub fn package_of(&self, program: &str) -> Result<&str, Error> {
         let has = |package: &&Package| {
             let mut targets = package.targets.iter();
             targets.any(|target| {
@@ -93,30 +93,28 @@ impl Checkout {
         };
         let found = self.packages.iter().find(has);
         found.map(|package| package.name.as_str()).ok_or_else(|| {
-            CompileError::Sources(format!(
-                "no package of {} has a program called {program}",
-                self.root.display()
-            ))
+            let root = self.root.display();
+            error!(Tool, "no package of {root} has a program called {program}")
         })
     }
 
     /// Makes `directory` be a copy of what is compiled: manifests, the lock, `src` of every package, build scripts, and files that a
     /// source includes. Tests, documents and everything else stay behind.
-    pub fn stage(&self, directory: &Path) -> Result<(), CompileError> {
+    pub fn stage(&self, directory: &Path) -> Result<(), Error> {
         make_equal(directory, &self.files()?)
     }
 
     /// Stands for all that [`Self::stage`] copies: paths, and the digest of each file.
-    pub fn digest(&self) -> Result<Digest32, CompileError> {
+    pub fn digest(&self) -> Result<Digest32, Error> {
         self.digest_of(|_| true)
     }
 
     /// Stands for what decides which crates are compiled: manifests and the lock.
-    pub fn manifests_digest(&self) -> Result<Digest32, CompileError> {
+    pub fn manifests_digest(&self) -> Result<Digest32, Error> {
         self.digest_of(|name| name == "Cargo.toml" || name == "Cargo.lock")
     }
 
-    fn digest_of(&self, counts: impl Fn(&OsStr) -> bool) -> Result<Digest32, CompileError> {
+    fn digest_of(&self, counts: impl Fn(&OsStr) -> bool) -> Result<Digest32, Error> {
         let mut hasher = Sha256::new_with_prefix("chrysalis sources 1\n");
         for (path, bytes) in self.files()? {
             if !path.file_name().is_some_and(&counts) {
@@ -128,7 +126,7 @@ impl Checkout {
         Ok(Digest32(hasher.finalize().into()))
     }
 
-    fn files(&self) -> Result<BTreeMap<PathBuf, Vec<u8>>, CompileError> {
+    fn files(&self) -> Result<BTreeMap<PathBuf, Vec<u8>>, Error> {
         let mut files = BTreeMap::new();
         for name in ["Cargo.toml", "Cargo.lock"] {
             self.add(&self.root.join(name), &mut files)?;
@@ -153,16 +151,11 @@ impl Checkout {
         directory: &Path,
         depth: usize,
         files: &mut BTreeMap<PathBuf, Vec<u8>>,
-    ) -> Result<(), CompileError> {
+    ) -> Result<(), Error> {
         if depth > SOURCE_DIRECTORY_DEPTH_MAX {
-            return Err(CompileError::Sources(format!(
-                "{} is too deep",
-                directory.display()
-            )));
+            return Err(error!(Tool, "{} is too deep", directory.display()));
         }
-        let reading = || CompileError::disk("reading", directory);
-        for entry in fs::read_dir(directory).map_err(reading())? {
-            let entry = entry.map_err(reading())?;
+        for entry in files::entries(directory)? {
             match entry.path() {
                 path if path.is_dir() => self.add_directory(&path, depth + 1, files)?,
                 path => self.add(&path, files)?,
@@ -172,23 +165,24 @@ impl Checkout {
     }
 
     /// Adds a file, and what it includes if it is Rust, and what that includes.
-    fn add(&self, path: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> Result<(), CompileError> {
+    fn add(&self, path: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> Result<(), Error> {
         let mut waiting = vec![path.to_owned()];
         while let Some(path) = waiting.pop() {
             let outside = || {
                 let (path, root) = (path.display(), self.root.display());
-                CompileError::Sources(format!("{path} is included, and lies outside of {root}"))
+                error!(Tool, "{path} is included, and lies outside of {root}")
             };
             let plain = normalise(&path).ok_or_else(outside)?;
             let inside = plain.strip_prefix(&self.root).map_err(|_| outside())?;
             if files.contains_key(inside) {
                 continue;
             }
-            let bytes = read(&plain)?;
+            let bytes = files::read(&plain, SOURCE_BYTES_MAX)?;
             if files.len() >= SOURCE_FILES_MAX {
-                return Err(CompileError::Sources(format!(
+                return Err(error!(
+                    Tool,
                     "the sources have more than {SOURCE_FILES_MAX} files"
-                )));
+                ));
             }
             if plain.extension().is_some_and(|ending| ending == "rs") {
                 let text = String::from_utf8_lossy(&bytes);
@@ -201,20 +195,6 @@ impl Checkout {
         }
         Ok(())
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, CompileError> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)
-        .and_then(|file| file.take(SOURCE_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(CompileError::disk("reading", path))?;
-    if bytes.len() as u64 > SOURCE_BYTES_MAX {
-        return Err(CompileError::Sources(format!(
-            "{} is longer than {SOURCE_BYTES_MAX} bytes",
-            path.display()
-        )));
-    }
-    Ok(bytes)
 }
 
 /// What stands between the quotes of `include_str!("…")`, `include_bytes!("…")` and `include!("…")`.
@@ -250,7 +230,7 @@ fn normalise(path: &Path) -> Option<PathBuf> {
 }
 
 /// Writes what differs and removes what is not listed.
-fn make_equal(directory: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<(), CompileError> {
+fn make_equal(directory: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<(), Error> {
     remove_others(directory, Path::new(""), files)?;
     for (inside, bytes) in files {
         let path = directory.join(inside);
@@ -258,8 +238,8 @@ fn make_equal(directory: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<()
             continue;
         }
         let parent = path.parent().unwrap_or(directory);
-        fs::create_dir_all(parent).map_err(CompileError::disk("creating", parent))?;
-        fs::write(&path, bytes).map_err(CompileError::disk("writing", &path))?;
+        files::create_directory(parent)?;
+        files::write(&path, bytes)?;
     }
     Ok(())
 }
@@ -269,14 +249,10 @@ fn remove_others(
     directory: &Path,
     inside: &Path,
     files: &BTreeMap<PathBuf, Vec<u8>>,
-) -> Result<(), CompileError> {
-    let here = directory.join(inside);
-    let entries = fs::read_dir(&here).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
-    for entry in entries.map_err(CompileError::disk("reading", &here))? {
+) -> Result<(), Error> {
+    for entry in files::entries(&directory.join(inside))? {
         let (path, inside) = (entry.path(), inside.join(entry.file_name()));
-        let kind = entry
-            .file_type()
-            .map_err(CompileError::disk("reading", &path))?;
+        let kind = entry.file_type().map_err(Error::disk("reading", &path))?;
         let wanted = match kind.is_dir() {
             true => files
                 .range(inside.clone()..)
@@ -287,12 +263,7 @@ fn remove_others(
         match (wanted, kind.is_dir()) {
             (true, true) => remove_others(directory, &inside, files)?,
             (true, false) => {}
-            (false, true) => {
-                fs::remove_dir_all(&path).map_err(CompileError::disk("removing", &path))?
-            }
-            (false, false) => {
-                fs::remove_file(&path).map_err(CompileError::disk("removing", &path))?
-            }
+            (false, _) => files::remove(&path)?,
         }
     }
     Ok(())

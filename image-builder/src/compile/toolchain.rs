@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::{env, fs};
 
-use super::{CompileError, TRIPLE};
+use super::TRIPLE;
+use crate::error::{Error, Fault, error};
 
 /// A toolchain, and the directory where its cargo keeps what it downloads.
 #[derive(Debug, Clone)]
@@ -17,7 +18,7 @@ pub struct Toolchain {
 
 impl Toolchain {
     /// The toolchain that the nearest `rust-toolchain.toml` at or above `sources` pins.
-    pub fn of(sources: &Path) -> Result<Self, CompileError> {
+    pub fn of(sources: &Path) -> Result<Self, Error> {
         let pinned = pinned_in(sources)?;
         let verbose = said(quiet("rustc", sources).arg("-vV"))?;
         let field = |name: &str| {
@@ -28,20 +29,22 @@ impl Toolchain {
         };
         let release = field("release:").unwrap_or("of no version");
         if release != pinned {
-            return Err(CompileError::Toolchain(format!(
+            return Err(error!(
+                Tool,
                 "the sources pin Rust {pinned}, and `rustc` in their directory is {release}: install rustup, which follows \
                  rust-toolchain.toml, or put that version first in PATH"
-            )));
+            ));
         }
         let commit = field("commit-hash:").unwrap_or("of no commit");
         let sysroot = said(quiet("rustc", sources).args(["--print", "sysroot"]))?;
         let sysroot = PathBuf::from(sysroot.trim_end());
         let target = sysroot.join("lib/rustlib").join(TRIPLE);
         if !target.is_dir() {
-            return Err(CompileError::Toolchain(format!(
+            return Err(error!(
+                Tool,
                 "the toolchain in {} has no {TRIPLE}: `rustup target add {TRIPLE}`",
                 sysroot.display()
-            )));
+            ));
         }
         Ok(Self {
             sysroot,
@@ -77,14 +80,14 @@ impl Toolchain {
 
     /// Makes cargo download what the lock names and is not there yet, with the user's own configuration, so that a mirror of
     /// theirs is used.
-    pub fn fetch(&self, sources: &Path) -> Result<(), CompileError> {
+    pub fn fetch(&self, sources: &Path) -> Result<(), Error> {
         let mut command = quiet("cargo", sources);
         command.args(["fetch", "--locked", "--target", TRIPLE]);
         said(command.stderr(Stdio::inherit())).map(drop)
     }
 
     /// What `cargo metadata` says about `sources` and the packages in it.
-    pub fn metadata(&self, sources: &Path) -> Result<String, CompileError> {
+    pub fn metadata(&self, sources: &Path) -> Result<String, Error> {
         let mut command = quiet("cargo", sources);
         said(command.args([
             "metadata",
@@ -96,7 +99,7 @@ impl Toolchain {
     }
 
     /// What `cargo tree` says a package of `sources` is made of along these edges: a line for each crate, with its licence.
-    pub fn tree(&self, sources: &Path, package: &str, edges: &str) -> Result<String, CompileError> {
+    pub fn tree(&self, sources: &Path, package: &str, edges: &str) -> Result<String, Error> {
         let mut command = quiet("cargo", sources);
         command.args(["tree", "--offline", "--locked", "--prefix", "none"]);
         command.args(["--format", "{p}|{l}", "--target", TRIPLE]);
@@ -105,16 +108,14 @@ impl Toolchain {
 }
 
 /// The `channel` of the nearest `rust-toolchain.toml`.
-fn pinned_in(sources: &Path) -> Result<String, CompileError> {
-    let unpinned = |why: &str| {
-        CompileError::Toolchain(format!("{} pins no Rust version: {why}", sources.display()))
-    };
+fn pinned_in(sources: &Path) -> Result<String, Error> {
+    let unpinned = |why: &str| error!(Tool, "{} pins no Rust version: {why}", sources.display());
     let files = sources
         .ancestors()
         .map(|directory| directory.join("rust-toolchain.toml"));
     let file = { files }.find(|file| file.is_file());
     let file = file.ok_or_else(|| unpinned("there is no rust-toolchain.toml"))?;
-    let text = fs::read_to_string(&file).map_err(CompileError::disk("reading", &file))?;
+    let text = fs::read_to_string(&file).map_err(Error::disk("reading", &file))?;
     let table: toml::Table = text
         .parse()
         .map_err(|error: toml::de::Error| unpinned(error.message()))?;
@@ -129,15 +130,16 @@ fn pinned_in(sources: &Path) -> Result<String, CompileError> {
     Ok(channel.to_owned())
 }
 
-fn cargo_home() -> Result<PathBuf, CompileError> {
+fn cargo_home() -> Result<PathBuf, Error> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
     let home = || set("HOME").map(|home| Path::new(&home).join(".cargo"));
     set("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(home)
         .ok_or_else(|| {
-            CompileError::Toolchain(
-                "neither CARGO_HOME nor HOME says where cargo keeps its downloads".into(),
+            error!(
+                Tool,
+                "neither CARGO_HOME nor HOME says where cargo keeps its downloads"
             )
         })
 }
@@ -176,7 +178,7 @@ fn steers(name: &str) -> bool {
 }
 
 /// Runs a command and returns what it printed.
-fn said(command: &mut Command) -> Result<String, CompileError> {
+fn said(command: &mut Command) -> Result<String, Error> {
     let name = |command: &Command| {
         let words = command.get_args().map(|word| word.to_string_lossy());
         let words: Vec<_> = words.collect();
@@ -187,10 +189,11 @@ fn said(command: &mut Command) -> Result<String, CompileError> {
         )
     };
     let output = command.output().map_err(|error| {
-        CompileError::Toolchain(format!(
+        error!(
+            Tool,
             "`{}` does not start ({error}): Rust is installed with rustup, https://rustup.rs",
             name(command)
-        ))
+        )
     })?;
     let Output {
         status,
@@ -203,14 +206,13 @@ fn said(command: &mut Command) -> Result<String, CompileError> {
             "" => String::new(),
             said => format!(": {said}"),
         };
-        return Err(CompileError::Failed {
-            command: name(command),
-            status: status.to_string(),
-            context,
-        });
+        return Err(error!(
+            Tool,
+            "`{}` failed ({status}){context}",
+            name(command)
+        ));
     }
-    String::from_utf8(stdout)
-        .map_err(|_| CompileError::Toolchain("rustc or cargo printed no text".into()))
+    String::from_utf8(stdout).map_err(Error::of(Fault::Tool, "rustc or cargo printed no text: "))
 }
 
 #[cfg(test)]

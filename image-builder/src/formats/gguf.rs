@@ -40,7 +40,7 @@ pub fn small_files(gguf: &Path) -> Result<[(&'static str, Vec<u8>); 3], ModelErr
     let config = config_json(&header, beside)?;
     // What is written must be read.
     let rows = vocabulary::rows(&config)?;
-    Text::of(&text.tokenizer, Some(&text.tokenizer_config), rows)?;
+    Text::of(&text.tokenizer, Some(&text.tokenizer_config[..]), rows)?;
     Ok([
         (Part::Config.name(), config),
         (Part::Tokenizer.name(), text.tokenizer),

@@ -14,13 +14,15 @@
 mod fw_cfg;
 mod qemu_line;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
 use predict::qemu::{Accelerator, Backends, MachineSize, Vsock, qemu_arguments};
 
+use crate::error::{Error, Fault, error};
+use crate::files;
 use crate::sandbox::Sandbox;
 use fw_cfg::FwCfg;
 use qemu_line::Line;
@@ -33,27 +35,6 @@ const FIRMWARE: &str = "/image/firmware.fd";
 /// Where the directory of sockets and logs is inside.
 const DIRECTORY: &str = "/run/chrysalis";
 
-/// Why the tables could not be read.
-#[derive(Debug, thiserror::Error)]
-#[expect(missing_docs)]
-pub enum AcpiError {
-    #[error("starting {program}: {source}")]
-    Start {
-        program: &'static str,
-        source: io::Error,
-    },
-    #[error("{program} {what}; it said: {said}")]
-    Stopped {
-        program: &'static str,
-        what: &'static str,
-        said: String,
-    },
-    #[error("reading QEMU's fw_cfg device: {0}")]
-    Port(#[from] io::Error),
-    #[error("QEMU's fw_cfg device {0}")]
-    Device(&'static str),
-}
-
 /// Starts the machine with nothing but its firmware and reads the tables it is given. `tools` is a sandbox with the run tools;
 /// `tpm` gives the machine one, as a simulated guest's has.
 pub fn read(
@@ -61,7 +42,7 @@ pub fn read(
     firmware: &Path,
     size: MachineSize,
     tpm: bool,
-) -> Result<AcpiFiles, AcpiError> {
+) -> Result<AcpiFiles, Error> {
     let inside = |name: &str| format!("{DIRECTORY}/{name}");
     let (socket, serial) = (inside("tpm.sock"), inside("serial"));
     let arguments = qemu_arguments(
@@ -92,7 +73,7 @@ pub fn read_machine(
     tools: &Sandbox,
     firmware: &Path,
     words: &[String],
-) -> Result<AcpiFiles, AcpiError> {
+) -> Result<AcpiFiles, Error> {
     let mut line = qemu_line::prepared(words);
     for word in ["-accel", "tcg", "-bios", FIRMWARE] {
         line.arguments.push(word.to_owned());
@@ -100,12 +81,13 @@ pub fn read_machine(
     ask(tools, firmware, &line)
 }
 
-fn ask(tools: &Sandbox, firmware: &Path, line: &Line) -> Result<AcpiFiles, AcpiError> {
+fn ask(tools: &Sandbox, firmware: &Path, line: &Line) -> Result<AcpiFiles, Error> {
     let directory = tempfile::Builder::new()
         .prefix("chrysalis-acpi-")
-        .tempdir()?;
+        .tempdir()
+        .map_err(Error::of(Fault::Disk, "making a directory: "))?;
     let at = |name: &str| directory.path().join(name);
-    fs::create_dir(at("tpm"))?;
+    files::create_directory(&at("tpm"))?;
 
     let sandbox = tools
         .clone()
@@ -133,8 +115,7 @@ fn ask(tools: &Sandbox, firmware: &Path, line: &Line) -> Result<AcpiFiles, AcpiE
             .is_ok_and(|text| text.windows(PAST_ACPI.len()).any(|w| w == PAST_ACPI)),
         false => started.elapsed() > SILENT_TIME,
     })?;
-    let mut device = FwCfg::connect(&at("qtest.sock"))?;
-    device.acpi_files()
+    FwCfg::connect(&at("qtest.sock"))?.acpi_files()
 }
 
 /// A TPM in a fresh state that answers from the start and logs every command.
@@ -164,19 +145,15 @@ struct Program {
 }
 
 impl Program {
-    fn start(name: &'static str, mut command: Command, log: PathBuf) -> Result<Self, AcpiError> {
-        let output = fs::File::create(&log)?;
-        command
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output);
-        match command.spawn() {
-            Ok(child) => Ok(Self { name, child, log }),
-            Err(source) => Err(AcpiError::Start {
-                program: name,
-                source,
-            }),
-        }
+    fn start(name: &'static str, mut command: Command, log: PathBuf) -> Result<Self, Error> {
+        let begin = format!("starting {name}: ");
+        let mut spawn = || {
+            let output = fs::File::create(&log)?;
+            command.stdin(Stdio::null()).stdout(output.try_clone()?);
+            command.stderr(output).spawn()
+        };
+        let child = spawn().map_err(Error::of(Fault::Tool, &begin))?;
+        Ok(Self { name, child, log })
     }
 
     /// Waits on the host's clock until `reached`, or the program ends, or too long.
@@ -184,10 +161,11 @@ impl Program {
         &mut self,
         what: &'static str,
         mut reached: impl FnMut() -> bool,
-    ) -> Result<(), AcpiError> {
+    ) -> Result<(), Error> {
         let until = Instant::now() + PATIENCE;
         while !reached() {
-            if self.child.try_wait()?.is_some() {
+            // What cannot be asked for its status is as good as gone.
+            if !matches!(self.child.try_wait(), Ok(None)) {
                 return Err(self.stopped("ended early"));
             }
             if Instant::now() > until {
@@ -198,14 +176,11 @@ impl Program {
         Ok(())
     }
 
-    fn stopped(&self, what: &'static str) -> AcpiError {
+    fn stopped(&self, what: &'static str) -> Error {
         let said = fs::read(&self.log).unwrap_or_default();
         let end = said.len().saturating_sub(SAID_BYTES_MAX);
-        AcpiError::Stopped {
-            program: self.name,
-            what,
-            said: String::from_utf8_lossy(&said[end..]).trim().to_owned(),
-        }
+        let said = String::from_utf8_lossy(&said[end..]);
+        error!(Tool, "{} {what}; it said: {}", self.name, said.trim())
     }
 }
 

@@ -1,15 +1,15 @@
 //! The other two boot methods of the same guest: one program of kernel, initrd and command line, and a disk with that program and the root.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use predict::image::{MethodRegisters, UkiRegisters};
 use predict::{Boot, BootMethod, PredictedEvent};
 
-use super::build_error::BuildError;
 use super::manifest::Measured;
 use super::{DISK, Draft, ROOT, UKI, disk, write};
+use crate::error::{Error, Fault};
+use crate::files;
 use crate::formats::{uki, verity};
 
 /// Writes the program into `directory`, the disk too if there is to be one, and predicts what they measure to.
@@ -19,7 +19,7 @@ pub fn make(
     directory: &Path,
     cmdline: &str,
     root: &verity::Root,
-) -> Result<(UkiRegisters, Vec<Measured>), BuildError> {
+) -> Result<(UkiRegisters, Vec<Measured>), Error> {
     let image = program(draft, stub, cmdline)?;
     write(directory, UKI, &image)?;
     let kernel_events = events(draft, &image, BootMethod::Kernel { append: None })?;
@@ -44,7 +44,7 @@ pub fn make(
     Ok((registers, files))
 }
 
-fn program(draft: &Draft, stub: &[u8], cmdline: &str) -> Result<Vec<u8>, BuildError> {
+fn program(draft: &Draft, stub: &[u8], cmdline: &str) -> Result<Vec<u8>, Error> {
     let os_release = format!(
         "ID=chrysalis\nNAME=Chrysalis\nVARIANT_ID={}\n",
         draft.parts.profile.as_str()
@@ -56,39 +56,30 @@ fn program(draft: &Draft, stub: &[u8], cmdline: &str) -> Result<Vec<u8>, BuildEr
         uname: Some(draft.parts.kernel.release()),
         initrd: Some(&draft.initrd),
         kernel: &draft.kernel,
-    })?;
+    })
+    .map_err(Error::of(Fault::Recipe, ""))?;
     let mut bytes = Vec::with_capacity(image.bytes() as usize);
-    let disk = BuildError::disk("laying out", Path::new(UKI));
-    image.write(&mut bytes).map_err(disk)?;
+    image.write(&mut bytes).expect("a vector takes all");
     Ok(bytes)
 }
 
-fn events(
-    draft: &Draft,
-    uki: &[u8],
-    method: BootMethod<'_>,
-) -> Result<Vec<PredictedEvent>, BuildError> {
+fn events(draft: &Draft, uki: &[u8], method: BootMethod<'_>) -> Result<Vec<PredictedEvent>, Error> {
     let release = draft.parts.firmware_build.release();
-    Ok(Boot::Uki { uki, method }.events(release)?)
+    let predicting = Error::of(Fault::Recipe, "predicting the registers: ");
+    Boot::Uki { uki, method }
+        .events(release)
+        .map_err(predicting)
 }
 
 /// Returns the disk's first blocks, which have its partition table.
-fn disk(directory: &Path, program: &[u8], root: &verity::Root) -> Result<Vec<u8>, BuildError> {
+fn disk(directory: &Path, program: &[u8], root: &verity::Root) -> Result<Vec<u8>, Error> {
     let (image, path) = (directory.join(ROOT), directory.join(DISK));
-    let image = File::open(&image).map_err(BuildError::disk("reading", &image))?;
-    let out = File::create_new(&path).map_err(BuildError::disk("writing", &path))?;
+    let image = files::open(&image)?;
+    let out = File::create_new(&path).map_err(Error::disk("writing", &path))?;
     let parts = disk::Parts {
         files: &[(disk::BOOT_PATH, program)],
         root: Some((&image, root)),
     };
-    disk::write(&parts, &out)?;
-    let disk = BuildError::disk("reading", &path);
-    let mut head = Vec::new();
-    File::open(&path)
-        .and_then(|file| {
-            let most = predict::limits::DISK_HEAD_BYTES_MAX as u64;
-            file.take(most).read_to_end(&mut head)
-        })
-        .map_err(disk)?;
-    Ok(head)
+    disk::write(&parts, &out).map_err(Error::of(Fault::Disk, "writing the disk: "))?;
+    files::read_start(&path, predict::limits::DISK_HEAD_BYTES_MAX as u64)
 }

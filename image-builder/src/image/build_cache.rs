@@ -4,7 +4,7 @@
 //! program. The store's owner is trusted with that as with the rest of the store; a wrong answer there means an old image,
 //! which has the registers of the old image.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -13,7 +13,9 @@ use predict::image::{BootRegisters, ImageManifest};
 use registers::Digest32;
 use sha2::{Digest as _, Sha256};
 
-use super::{BuildError, CMDLINE, Draft, Image, MANIFEST, read};
+use super::{CMDLINE, Draft, Image, MANIFEST};
+use crate::error::Error;
+use crate::files;
 use crate::formats::metered::Metered;
 use crate::limits::FILE_BYTES_MAX;
 use crate::provenance::{
@@ -28,7 +30,7 @@ pub struct BuildCache {
 
 impl BuildCache {
     /// Of this draft, made by this program.
-    pub fn of(store: &Store, draft: &Draft) -> Result<Self, BuildError> {
+    pub fn of(store: &Store, draft: &Draft) -> Result<Self, Error> {
         let mut hasher = Sha256::new_with_prefix("chrysalis image key 1\n");
         hasher.update(this_program()?.0);
         hasher.update(draft.digest().0);
@@ -41,10 +43,8 @@ impl BuildCache {
     /// The image in `out`, if it is what would be made, whole.
     pub fn find(&self, out: &Path) -> Option<Image> {
         let expected: Digest32 = fs::read_to_string(&self.path).ok()?.parse().ok()?;
-        let bytes = read(
-            &out.join(MANIFEST),
-            predict::limits::IMAGE_MANIFEST_BYTES_MAX,
-        );
+        let bytes_max = predict::limits::IMAGE_MANIFEST_BYTES_MAX as u64;
+        let bytes = files::read(&out.join(MANIFEST), bytes_max);
         let bytes = bytes.ok().filter(|bytes| Digest32::of(bytes) == expected)?;
         let manifest = ImageManifest::from_json(&bytes).ok()?;
         let whole = |file: &predict::image::ImageFile| {
@@ -60,9 +60,11 @@ impl BuildCache {
     }
 
     /// Remembers what came of it.
-    pub fn keep(&self, image: &Image) -> Result<(), BuildError> {
+    pub fn keep(&self, image: &Image) -> Result<(), Error> {
         match &image.manifest {
-            Some(manifest) => keep(&self.path, manifest.digest().to_string().as_bytes()),
+            Some(manifest) => {
+                files::replace(&self.path, manifest.digest().to_string().as_bytes(), 0o644)
+            }
             None => Ok(()),
         }
     }
@@ -77,7 +79,7 @@ impl Kept {
         store: &Store,
         manifest: &ImageManifest,
         materials: &Materials,
-    ) -> Result<Self, BuildError> {
+    ) -> Result<Self, Error> {
         let mut hasher = Sha256::new_with_prefix("chrysalis provenance key 1\n");
         for part in [this_program()?.0, manifest.digest().0, materials.digest().0] {
             hasher.update(part);
@@ -87,9 +89,13 @@ impl Kept {
     }
 
     /// Remembers those in `directory`.
-    pub fn keep(&self, directory: &Path) -> Result<(), BuildError> {
+    pub fn keep(&self, directory: &Path) -> Result<(), Error> {
         let statement = read_provenance(&directory.join(STATEMENT))?;
-        keep(&self.0, Digest32::of(&statement).to_string().as_bytes())
+        files::replace(
+            &self.0,
+            Digest32::of(&statement).to_string().as_bytes(),
+            0o644,
+        )
     }
 
     /// Whether they lie in `directory`, whole. An envelope there has to be around them, or absent.
@@ -110,26 +116,14 @@ impl Kept {
     }
 }
 
-/// Writes a file of the store in one step.
-pub fn keep(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
-    let disk = BuildError::disk("writing", path);
-    let directory = path.parent().unwrap_or(path);
-    fs::create_dir_all(directory).map_err(&disk)?;
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(&disk)?;
-    io::Write::write_all(&mut file, bytes).map_err(&disk)?;
-    file.persist(path).map_err(|error| disk(error.error))?;
-    Ok(())
-}
-
 /// The digest of the running program: another one may make another image of the same parts.
-pub fn this_program() -> Result<Digest32, BuildError> {
+pub fn this_program() -> Result<Digest32, Error> {
     static DIGEST: OnceLock<Digest32> = OnceLock::new();
     if let Some(digest) = DIGEST.get() {
         return Ok(*digest);
     }
     let path = Path::new("/proc/self/exe");
-    let disk = BuildError::disk("reading", path);
-    let mut metered = Metered::new(File::open(path).map_err(&disk)?, FILE_BYTES_MAX);
-    io::copy(&mut metered, &mut io::sink()).map_err(disk)?;
+    let mut metered = Metered::new(files::open(path)?, FILE_BYTES_MAX);
+    io::copy(&mut metered, &mut io::sink()).map_err(Error::disk("reading", path))?;
     Ok(*DIGEST.get_or_init(|| metered.finish().1))
 }

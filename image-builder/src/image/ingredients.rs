@@ -15,8 +15,10 @@ use registers::Digest32;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{BuildError, Model, Parts, RootParts, Step, acpi};
+use super::{Model, Parts, RootParts, Step, acpi};
 use crate::compile::Compiler;
+use crate::error::{Error, Fault, error};
+use crate::files;
 use crate::formats::entry::Entry;
 use crate::formats::erofs::writer as erofs;
 use crate::formats::uki::STUB_PATH;
@@ -79,11 +81,15 @@ pub struct Gathered<'a> {
 pub fn gather<'a>(
     order: Order<'a>,
     progress: &mut dyn FnMut(Step<'_>),
-) -> Result<Gathered<'a>, BuildError> {
+) -> Result<Gathered<'a>, Error> {
     let Order { recipe, lock, .. } = order;
     lock.check(recipe)?;
-    let profile = Profile::parse(&recipe.profile).ok_or_else(|| BuildError::Profile {
-        got: recipe.profile.clone(),
+    let profile = Profile::parse(&recipe.profile).ok_or_else(|| {
+        let got = &recipe.profile;
+        error!(
+            Recipe,
+            "the recipe's profile is `{got}`; this program makes sim, cpu, h100 and dev"
+        )
     })?;
     let Trees {
         kernel,
@@ -100,12 +106,12 @@ pub fn gather<'a>(
     let compiler = Compiler::new(order.store, order.sandbox(&build), order.workspace)?;
     let compile = |name: &str, progress: &mut dyn FnMut(Step<'_>)| {
         let program = compiler.compile(name, &mut |step| progress(Step::Compile(step)))?;
-        Ok::<PathBuf, BuildError>(program.path)
+        Ok::<PathBuf, Error>(program.path)
     };
     // Before minutes of compiling.
     let firmware_build = firmware_build(recipe, &firmware)?;
-    let bytes = super::read(&firmware, predict::limits::FIRMWARE_BYTES_MAX)?;
-    Firmware::new(&bytes, firmware_build)?;
+    let bytes = files::read(&firmware, predict::limits::FIRMWARE_BYTES_MAX as u64)?;
+    Firmware::new(&bytes, firmware_build).map_err(Error::of(Fault::Recipe, ""))?;
     let init = compile(&recipe.initrd.init, progress)?;
     let mut root = None;
     if let Some(wanted) = &recipe.root {
@@ -153,7 +159,7 @@ struct Trees {
 }
 
 /// Fetches and unpacks what is no part of the root, and beside it the root's packages.
-fn trees(order: Order<'_>, progress: &mut dyn FnMut(Step<'_>)) -> Result<Trees, BuildError> {
+fn trees(order: Order<'_>, progress: &mut dyn FnMut(Step<'_>)) -> Result<Trees, Error> {
     let Order { lock, store, .. } = order;
     let root = lock.closure(Role::Root);
     let missing = !root.is_empty() && !userland::is_there(store, &root);
@@ -196,7 +202,7 @@ fn userland(
     order: Order<'_>,
     wanted: &Root,
     progress: &mut dyn FnMut(Step<'_>),
-) -> Result<Vec<Entry>, BuildError> {
+) -> Result<Vec<Entry>, Error> {
     let packages = order.lock.closure(Role::Root);
     let files = super::root_files::entries(order, progress)?;
     if packages.is_empty() {
@@ -215,13 +221,13 @@ fn userland(
 }
 
 /// A file of a package. A link may point elsewhere in the package and not out of it.
-pub(super) fn inside(tree: &Path, file: &str) -> Result<PathBuf, BuildError> {
+pub(super) fn inside(tree: &Path, file: &str) -> Result<PathBuf, Error> {
     let path = tree.join(file);
-    let real = |path: &Path| fs::canonicalize(path).map_err(BuildError::disk("finding", path));
+    let real = |path: &Path| fs::canonicalize(path).map_err(Error::disk("finding", path));
     let found = real(&path)?;
     match found.starts_with(real(tree)?) {
         true => Ok(found),
-        false => Err(BuildError::Outside { path: file.into() }),
+        false => Err(error!(Recipe, "{file} leads out of its package")),
     }
 }
 
@@ -230,13 +236,17 @@ fn find_models(
     order: Order<'_>,
     ids: &[String],
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<Vec<Model>, BuildError> {
+) -> Result<Vec<Model>, Error> {
     if !ids.is_empty() {
         ensure_models(order.store, order.models, progress)?;
     }
     let find = |id: &String| {
-        let unknown = || BuildError::Model { id: id.clone() };
-        let model = order.models.model(id).ok_or_else(unknown)?;
+        let model = order.models.model(id).ok_or_else(|| {
+            error!(
+                Recipe,
+                "the recipe names the model `{id}`, which is not in the model lock"
+            )
+        })?;
         let directory = order.store.model_dir(id);
         let files = model.all_files();
         let files = files.map(|(name, ..)| (name.to_owned(), directory.join(name)));
@@ -257,7 +267,7 @@ fn tables(
     profile: Profile,
     machine: MachineSize,
     progress: &mut dyn FnMut(Step<'_>),
-) -> Result<Tables, BuildError> {
+) -> Result<Tables, Error> {
     // A simulated guest's registers are in a TPM.
     let tpm = profile == Profile::Sim;
     let version = order.lock.package(QEMU).map_or("", |qemu| &qemu.version);
@@ -276,14 +286,18 @@ fn tables(
 }
 
 /// As the digest of the file says, or else the recipe.
-fn firmware_build(recipe: &Recipe, path: &Path) -> Result<FirmwareBuild<'static>, BuildError> {
-    let bytes = super::read(path, predict::limits::FIRMWARE_BYTES_MAX)?;
+fn firmware_build(recipe: &Recipe, path: &Path) -> Result<FirmwareBuild<'static>, Error> {
+    let bytes = files::read(path, predict::limits::FIRMWARE_BYTES_MAX as u64)?;
     let said = recipe.firmware.edk2.is_some();
     let stated = said.then_some(FirmwareBuild::STABLE202502);
-    let unknown = || BuildError::FirmwareUnknown {
-        sha256: Digest32::of(&bytes),
-    };
-    FirmwareBuild::known(&bytes).or(stated).ok_or_else(unknown)
+    FirmwareBuild::known(&bytes).or(stated).ok_or_else(|| {
+        let sha256 = Digest32::of(&bytes);
+        error!(
+            Recipe,
+            "the firmware (SHA-256 {sha256}) is not known, and its file does not say how it was built: if it is of \
+             edk2-stable202502 without Secure Boot, say so in the recipe with `edk2: \"202502\"` beside its name"
+        )
+    })
 }
 
 /// Reading them starts the machine, so the answer is kept: they depend on nothing but the tools, the firmware and the
@@ -294,8 +308,8 @@ fn tables_of_qemu(
     firmware: &Path,
     machine: MachineSize,
     tpm: bool,
-) -> Result<AcpiFiles, BuildError> {
-    let bytes = super::read(firmware, predict::limits::FIRMWARE_BYTES_MAX)?;
+) -> Result<AcpiFiles, Error> {
+    let bytes = files::read(firmware, predict::limits::FIRMWARE_BYTES_MAX as u64)?;
     let mut hasher = Sha256::new_with_prefix("chrysalis acpi tables 2\n");
     hasher.update(tree_key(&order.lock.closure(Role::Run)).0);
     hasher.update(Sha256::digest(bytes));
@@ -313,7 +327,7 @@ fn tables_of_qemu(
         .into_iter()
         .collect();
     let text = serde_json::to_vec(&Kept(files.clone())).expect("names and bytes have a JSON form");
-    super::build_cache::keep(&kept, &text)?;
+    files::replace(&kept, &text, 0o644)?;
     Ok(files)
 }
 

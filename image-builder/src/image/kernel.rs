@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use super::Step;
 use super::ingredients::Order;
-use super::{BuildError, Step};
 use crate::compile::kernel_modules::Kernel;
 use crate::compile::out_of_tree;
-use crate::compile::out_of_tree::{Job, OutOfTreeError};
+use crate::compile::out_of_tree::Job;
+use crate::error::{Error, error};
 use crate::lock::package_lock::{Package, Role};
 use crate::lock::recipe::{Modules, Source};
 use crate::store::packages::ensure_tree;
@@ -16,7 +17,7 @@ pub(super) fn kernel(
     order: Order<'_>,
     tree: &Path,
     progress: &mut dyn FnMut(Step<'_>),
-) -> Result<Kernel, BuildError> {
+) -> Result<Kernel, Error> {
     let mut kernel = Kernel::open(tree)?;
     let Some(wanted) = &order.recipe.modules else {
         return Ok(kernel);
@@ -47,7 +48,7 @@ pub(super) fn kernel(
 }
 
 /// The package with their sources.
-fn package<'a>(order: Order<'a>, wanted: &Modules) -> Result<&'a Package, BuildError> {
+fn package<'a>(order: Order<'a>, wanted: &Modules) -> Result<&'a Package, Error> {
     let input = order.recipe.input(&wanted.input);
     let name = match input.map(|input| &input.source) {
         Some(Source::Deb { package }) => &package.name,
@@ -56,7 +57,9 @@ fn package<'a>(order: Order<'a>, wanted: &Modules) -> Result<&'a Package, BuildE
     };
     let found = order.lock.alone(name);
     found.ok_or_else(|| {
-        let (path, problem) = (name.clone(), "is not in the lock".to_owned());
-        OutOfTreeError::Source { path, problem }.into()
+        error!(
+            Recipe,
+            "{name} in the sources of the modules is not in the lock"
+        )
     })
 }

@@ -1,7 +1,6 @@
 //! The manifest of an image, from what was just written.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 
 use predict::Prediction;
@@ -11,8 +10,9 @@ use predict::image::{
 };
 use registers::{Digest32, Digest48, VerityRoot};
 
-use super::build_error::BuildError;
 use super::{DISK, Draft, FIRMWARE, INITRD, KERNEL, ROOT, UKI, initrd, root};
+use crate::error::{Error, Fault};
+use crate::files;
 use crate::formats::entry::{Entry, Source, What};
 use crate::formats::metered::Metered;
 use crate::limits::FILE_BYTES_MAX;
@@ -25,14 +25,14 @@ pub fn of(
     cmdline: String,
     root: VerityRoot,
     (prediction, uki): (Prediction, Option<UkiRegisters>),
-) -> Result<ImageManifest, BuildError> {
+) -> Result<ImageManifest, Error> {
     let parts = &draft.parts;
     let measured = |name: &str| {
         let found = files.iter().find(|measured| measured.file.name == name);
         found.map(|measured| measured.file.clone())
     };
     let file = |name| measured(name).expect("every image has it");
-    Ok(ImageManifest::new(ImageParts {
+    ImageManifest::new(ImageParts {
         version: ImageManifest::VERSION,
         profile: parts.profile,
         lock_sha256: parts.lock_sha256,
@@ -54,7 +54,8 @@ pub fn of(
         registers: BootRegisters::from(&prediction),
         events: prediction.events,
         uki,
-    })?)
+    })
+    .map_err(Error::of(Fault::Recipe, "writing the manifest: "))
 }
 
 /// Everything in the initrd and in the root, by path.
@@ -149,12 +150,11 @@ pub struct Measured {
 
 impl Measured {
     /// As it lies there, read once more: what was meant to be written is not what counts.
-    pub fn read(directory: &Path, name: &str) -> Result<Self, BuildError> {
+    pub fn read(directory: &Path, name: &str) -> Result<Self, Error> {
         let path = directory.join(name);
-        let disk = BuildError::disk("reading", &path);
-        let file = File::open(&path).map_err(&disk)?;
-        let mut metered = Metered::new(file, FILE_BYTES_MAX);
-        let sha1 = provenance::sha1_of_stream(&mut metered).map_err(disk)?;
+        let mut metered = Metered::new(files::open(&path)?, FILE_BYTES_MAX);
+        let sha1 = provenance::sha1_of_stream(&mut metered);
+        let sha1 = sha1.map_err(Error::disk("reading", &path))?;
         let (name, (bytes, sha256)) = (name.into(), metered.finish());
         let file = ImageFile {
             name,

@@ -6,16 +6,18 @@ use std::fs;
 use predict::image::Role;
 use sha2::{Digest as _, Sha256};
 
-use super::build_cache::keep;
-use super::{BuildError, Order, ingredients};
+use super::{Order, ingredients};
 use crate::compile::{Compiler, Ingredients};
+use crate::error::Error;
+use crate::files;
+use crate::limits::RECIPE_BYTES_MAX;
 use crate::lock::debian::Date;
 use crate::lock::package_lock::Package;
 use crate::provenance::{DebianPackage, Input, Materials, ModelInput};
 use registers::Digest32;
 
 /// What the image of `order` is made of. `compiler` compiled its programs.
-pub fn gather(order: Order<'_>, compiler: &Compiler<'_>) -> Result<Materials, BuildError> {
+pub fn gather(order: Order<'_>, compiler: &Compiler<'_>) -> Result<Materials, Error> {
     let Order { recipe, lock, .. } = order;
     let mut programs = BTreeMap::new();
     programs.insert(
@@ -25,8 +27,7 @@ pub fn gather(order: Order<'_>, compiler: &Compiler<'_>) -> Result<Materials, Bu
     if let Some(root) = &recipe.root {
         programs.insert("/agent".into(), made_from(order, compiler, &root.agent)?);
     }
-    let text =
-        fs::read(order.recipe_file).map_err(BuildError::disk("reading", order.recipe_file))?;
+    let text = files::read(order.recipe_file, RECIPE_BYTES_MAX)?;
     let name = order.recipe_file.file_name().unwrap_or_default();
     let models = recipe.root.iter().flat_map(|root| &root.models);
     Ok(Materials {
@@ -57,7 +58,7 @@ fn made_from(
     order: Order<'_>,
     compiler: &Compiler<'_>,
     program: &str,
-) -> Result<Ingredients, BuildError> {
+) -> Result<Ingredients, Error> {
     let mut hasher = Sha256::new_with_prefix("chrysalis ingredients 1\n");
     hasher.update(compiler.manifests_digest()?.0);
     hasher.update(format!("{} {program}", compiler.version()));
@@ -70,7 +71,7 @@ fn made_from(
     }
     let found = compiler.ingredients(program)?;
     let text = serde_json::to_vec(&found).expect("names and digests have a JSON form");
-    keep(&kept, &text)?;
+    files::replace(&kept, &text, 0o644)?;
     Ok(found)
 }
 

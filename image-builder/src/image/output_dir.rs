@@ -6,9 +6,9 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -17,8 +17,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 
-use super::build_error::BuildError;
 use super::{CMDLINE, INITRD};
+use crate::error::{Error, error};
+use crate::files;
 
 /// A claim to write one output directory.
 #[derive(Debug)]
@@ -31,24 +32,28 @@ pub struct OutputDir {
 
 impl OutputDir {
     /// Claims `out`, which may be absent, empty, or an image that is to be replaced.
-    pub fn claim(out: &Path) -> Result<Self, BuildError> {
+    pub fn claim(out: &Path) -> Result<Self, Error> {
         // Two of the names that every image has, with or without a root.
-        Self::claim_of(out, &[INITRD, CMDLINE])
+        Self::claim_of(out, "image", &[INITRD, CMDLINE])
     }
 
-    /// Claims `out`, which may be absent, empty, or have files of all these names, and is then to be replaced.
-    pub fn claim_of(out: &Path, names: &[&str]) -> Result<Self, BuildError> {
-        let occupied = || BuildError::Occupied {
-            path: out.display().to_string(),
+    /// Claims `out`, which may be absent, empty, or hold `what`: have files of all these names; it is then to be replaced.
+    pub fn claim_of(out: &Path, what: &str, names: &[&str]) -> Result<Self, Error> {
+        let occupied = || {
+            let out = out.display();
+            error!(
+                Output,
+                "{out} is there and holds no {what}; name a directory that is new, empty, or holds one"
+            )
         };
-        let out = std::path::absolute(out).map_err(BuildError::disk("finding", out))?;
+        let out = std::path::absolute(out).map_err(Error::disk("finding", out))?;
         let (Some(parent), Some(name)) = (out.parent(), out.file_name()) else {
             return Err(occupied());
         };
         if !is_free(&out, names)? {
             return Err(occupied());
         }
-        fs::create_dir_all(parent).map_err(BuildError::disk("creating", parent))?;
+        files::create_directory(parent)?;
         let new = parent.join(format!(".{}.new", name.to_string_lossy()));
         let claim = lock(&new)?;
         under_way().insert(new.clone());
@@ -63,12 +68,10 @@ impl OutputDir {
     }
 
     /// Moves what was written to the output directory.
-    pub fn put(self) -> Result<(), BuildError> {
-        let disk = |doing| BuildError::disk(doing, &self.out);
-        for entry in fs::read_dir(&self.new).map_err(disk("reading"))? {
-            let file = entry.map_err(disk("reading"))?.path();
-            let synced = File::open(&file).and_then(|file| file.sync_all());
-            synced.map_err(BuildError::disk("syncing", &file))?;
+    pub fn put(self) -> Result<(), Error> {
+        let disk = |doing| Error::disk(doing, &self.out);
+        for entry in files::entries(&self.new)? {
+            files::sync(&entry.path())?;
         }
         self.claim.sync_all().map_err(disk("syncing"))?;
         let exchange = RenameFlags::RENAME_EXCHANGE;
@@ -76,32 +79,22 @@ impl OutputDir {
             // What was there before is at `new` now, and goes when `self` does.
             Ok(()) => {}
             // Nothing was there, or a file system that cannot exchange.
-            Err(Errno::ENOENT) => fs::rename(&self.new, &self.out).map_err(disk("moving to"))?,
+            Err(Errno::ENOENT) => files::rename(&self.new, &self.out)?,
             Err(Errno::EINVAL | Errno::ENOSYS) => {
-                fs::remove_dir_all(&self.out).map_err(disk("removing"))?;
-                fs::rename(&self.new, &self.out).map_err(disk("moving to"))?;
+                files::remove(&self.out)?;
+                files::rename(&self.new, &self.out)?;
             }
             Err(error) => return Err(disk("moving to")(error.into())),
         }
-        let parent = self.out.parent().unwrap_or(&self.out);
-        File::open(parent)
-            .and_then(|directory| directory.sync_all())
-            .map_err(BuildError::disk("syncing", parent))
+        files::sync(self.out.parent().unwrap_or(&self.out))
     }
 
-    fn clear(&self) -> Result<(), BuildError> {
-        let disk = BuildError::disk("clearing", &self.new);
-        for entry in fs::read_dir(&self.new).map_err(&disk)? {
-            let entry = entry.map_err(&disk)?;
-            let directory = entry.file_type().map_err(&disk)?.is_dir();
-            let removed = match directory {
-                true => fs::remove_dir_all(entry.path()),
-                false => fs::remove_file(entry.path()),
-            };
-            removed.map_err(&disk)?;
+    fn clear(&self) -> Result<(), Error> {
+        for entry in files::entries(&self.new)? {
+            files::remove(&entry.path())?;
         }
         // Whatever the umask says; the image is no secret.
-        fs::set_permissions(&self.new, Permissions::from_mode(0o755)).map_err(disk)
+        files::set_mode(&self.new, 0o755)
     }
 }
 
@@ -137,21 +130,21 @@ impl Drop for OutputDir {
     }
 }
 
-fn is_free(out: &Path, names: &[&str]) -> Result<bool, BuildError> {
+fn is_free(out: &Path, names: &[&str]) -> Result<bool, Error> {
     match fs::read_dir(out) {
         Ok(mut entries) => {
             Ok(entries.next().is_none() || names.iter().all(|name| out.join(name).is_file()))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
-        Err(error) => Err(BuildError::disk("reading", out)(error)),
+        Err(error) => Err(Error::disk("reading", out)(error)),
     }
 }
 
 /// Makes the directory and locks it. It may be moved or removed by its last owner in between; then what was locked is not what
 /// lies there.
-fn lock(directory: &Path) -> Result<File, BuildError> {
-    let disk = |doing| BuildError::disk(doing, directory);
+fn lock(directory: &Path) -> Result<File, Error> {
+    let disk = |doing| Error::disk(doing, directory);
     loop {
         match fs::create_dir(directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -173,9 +166,8 @@ fn lock(directory: &Path) -> Result<File, BuildError> {
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
-                return Err(BuildError::Busy {
-                    path: directory.display().to_string(),
-                });
+                let directory = directory.display();
+                return Err(error!(Output, "another build is writing {directory}"));
             }
             Err(fs::TryLockError::Error(error)) => return Err(disk("locking")(error)),
         }

@@ -24,7 +24,8 @@ pub(crate) use compare::first_byte;
 pub use compare::{Difference, compare};
 pub use variation::{Variation, go};
 
-use crate::formats::file_error::FileError;
+use crate::error::{Error, error};
+use crate::files;
 use crate::sandbox::Sandbox;
 use crate::store::Store;
 
@@ -58,33 +59,6 @@ pub const VARIED: [&str; 9] = [
     "directory order",
 ];
 
-/// Why there was nothing to compare.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs)]
-pub enum ReproError {
-    #[error("another repro-check is using {path}")]
-    Busy { path: String },
-    #[error("the {which} build failed ({status})")]
-    Build { which: &'static str, status: String },
-    #[error("the second build's clock was not compiled ({0})")]
-    Clock(String),
-    #[error("the second build needs a user namespace: {0}")]
-    Forbidden(String),
-    #[error(
-        "the sources have more than {max} bytes; is there something beside them in the checkout?"
-    )]
-    Sources { max: u64 },
-    #[error(transparent)]
-    Disk(#[from] FileError),
-}
-
-impl ReproError {
-    fn disk<E: std::fmt::Display>(doing: &'static str, path: &Path) -> impl Fn(E) -> Self + use<E> {
-        let path = path.to_owned();
-        move |error| FileError::new(doing, &path, &error).into()
-    }
-}
-
 /// The directory of a check, empty, and nobody else's as long as this lives.
 pub struct WorkDir {
     directory: PathBuf,
@@ -93,20 +67,17 @@ pub struct WorkDir {
 
 impl WorkDir {
     /// Claims it. What an earlier check left that was killed is removed.
-    pub fn claim(store: &Store) -> Result<Self, ReproError> {
+    pub fn claim(store: &Store) -> Result<Self, Error> {
         let directory = store.root().join("repro");
-        let disk = ReproError::disk("preparing", &directory);
-        fs::create_dir_all(store.root()).map_err(&disk)?;
+        files::create_directory(store.root())?;
         let lock = store.root().join("repro.lock");
-        let claim = fs::File::create(&lock).map_err(ReproError::disk("creating", &lock))?;
+        let claim = fs::File::create(&lock).map_err(Error::disk("creating", &lock))?;
         if claim.try_lock().is_err() {
-            let path = directory.display().to_string();
-            return Err(ReproError::Busy { path });
+            let directory = directory.display();
+            return Err(error!(Caller, "another repro-check is using {directory}"));
         }
-        if directory.exists() {
-            fs::remove_dir_all(&directory).map_err(&disk)?;
-        }
-        fs::create_dir_all(&directory).map_err(&disk)?;
+        files::remove(&directory)?;
+        files::create_directory(&directory)?;
         Ok(Self {
             directory,
             _claim: claim,
@@ -128,7 +99,7 @@ impl Drop for WorkDir {
 
 impl Check<'_> {
     /// Makes the image as it is always made.
-    pub fn first(&self, work: &WorkDir) -> Result<(), ReproError> {
+    pub fn first(&self, work: &WorkDir) -> Result<(), Error> {
         let [out, _] = work.images();
         let mut command = Command::new(THIS_PROGRAM);
         command.arg("build").arg(self.recipe).arg("--out").arg(out);
@@ -138,7 +109,7 @@ impl Check<'_> {
     }
 
     /// Makes it in other circumstances.
-    pub fn second(&self, work: &WorkDir) -> Result<(), ReproError> {
+    pub fn second(&self, work: &WorkDir) -> Result<(), Error> {
         let store = work.directory.join("another store");
         self.furnish(&store)?;
         let inside = self.recipe.strip_prefix(self.workspace);
@@ -155,7 +126,7 @@ impl Check<'_> {
                 .transpose()?,
             arguments: self.arguments.to_vec(),
         };
-        fs::create_dir_all(&plan.place).map_err(ReproError::disk("creating", &plan.place))?;
+        files::create_directory(&plan.place)?;
         let words = serde_json::to_string(&plan).expect("paths and words have a JSON form");
         let mut command = Command::new(THIS_PROGRAM);
         command.arg(VARIATION).arg(words);
@@ -163,16 +134,16 @@ impl Check<'_> {
     }
 
     /// Downloads, and nothing that was made of them. With shared programs, those too.
-    fn furnish(&self, store: &Path) -> Result<(), ReproError> {
+    fn furnish(&self, store: &Path) -> Result<(), Error> {
         for name in ["sha256", "models"] {
             link_all(&self.store.root().join(name), &store.join(name))?;
         }
         if self.share_programs {
             for name in ["target", "programs", "sources"] {
                 let (from, to) = (self.store.root().join(name), store.join(name));
-                fs::create_dir_all(&from).map_err(ReproError::disk("creating", &from))?;
+                files::create_directory(&from)?;
                 let linked = std::os::unix::fs::symlink(&from, &to);
-                linked.map_err(ReproError::disk("linking", &to))?;
+                linked.map_err(Error::disk("linking", &to))?;
             }
         }
         Ok(())
@@ -180,17 +151,13 @@ impl Check<'_> {
 }
 
 /// Every file below `from` at the same place below `to`, without its bytes where the file system can.
-fn link_all(from: &Path, to: &Path) -> Result<(), ReproError> {
-    fs::create_dir_all(to).map_err(ReproError::disk("creating", to))?;
+fn link_all(from: &Path, to: &Path) -> Result<(), Error> {
+    files::create_directory(to)?;
     if !from.is_dir() {
         return Ok(());
     }
-    let reading = ReproError::disk("reading", from);
-    for entry in fs::read_dir(from).map_err(&reading)? {
-        let (path, name) = match entry {
-            Ok(entry) => (entry.path(), entry.file_name()),
-            Err(error) => return Err(reading(error)),
-        };
+    for entry in files::entries(from)? {
+        let (path, name) = (entry.path(), entry.file_name());
         if name.to_string_lossy().starts_with('.') {
             continue;
         }
@@ -198,18 +165,18 @@ fn link_all(from: &Path, to: &Path) -> Result<(), ReproError> {
         if path.is_dir() {
             link_all(&path, &place)?;
         } else if fs::hard_link(&path, &place).is_err() {
-            fs::copy(&path, &place).map_err(ReproError::disk("copying", &path))?;
+            fs::copy(&path, &place).map_err(Error::disk("copying", &path))?;
         }
     }
     Ok(())
 }
 
 /// Compiles the calendar with the locked compiler.
-fn clock(tools: &Path, directory: &Path) -> Result<PathBuf, ReproError> {
+fn clock(tools: &Path, directory: &Path) -> Result<PathBuf, Error> {
     let source = directory.join("clock.c");
-    fs::write(&source, CLOCK).map_err(ReproError::disk("writing", &source))?;
+    files::write(&source, CLOCK)?;
     let out = directory.join("clock");
-    fs::create_dir_all(&out).map_err(ReproError::disk("creating", &out))?;
+    files::create_directory(&out)?;
     let sandbox = Sandbox::new(tools)
         .read(&source, "/clock.c")
         .write(&out, "/out");
@@ -226,30 +193,28 @@ fn clock(tools: &Path, directory: &Path) -> Result<PathBuf, ReproError> {
     let status = run(&mut sandbox.command("/usr/bin/gcc", flags))?;
     match status.success() {
         true => Ok(out.join("clock.so")),
-        false => Err(ReproError::Clock(status.to_string())),
+        false => Err(error!(
+            Host,
+            "the second build's clock was not compiled ({status})"
+        )),
     }
 }
 
-fn run(command: &mut Command) -> Result<ExitStatus, ReproError> {
+fn run(command: &mut Command) -> Result<ExitStatus, Error> {
     // What the builds print goes to stderr: stdout is for the comparison.
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
     quiet
         .status()
-        .map_err(ReproError::disk("starting", Path::new(THIS_PROGRAM)))
+        .map_err(Error::disk("starting", Path::new(THIS_PROGRAM)))
 }
 
-fn ended(which: &'static str, status: ExitStatus) -> Result<(), ReproError> {
-    match status.code() {
-        Some(0) => Ok(()),
-        Some(code) => Err(ReproError::Build {
-            which,
-            status: format!("exit code {code}"),
-        }),
-        None => {
-            let status = format!("signal {}", status.signal().unwrap_or_default());
-            Err(ReproError::Build { which, status })
-        }
-    }
+fn ended(which: &'static str, status: ExitStatus) -> Result<(), Error> {
+    let status = match status.code() {
+        Some(0) => return Ok(()),
+        Some(code) => format!("exit code {code}"),
+        None => format!("signal {}", status.signal().unwrap_or_default()),
+    };
+    Err(error!(Build, "the {which} build failed ({status})"))
 }
 
 const CLOCK: &str = include_str!("repro/clock.c");

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 
-use super::build_error::BuildError;
-use super::{Mkfs, Model, RootParts, read};
+use super::{Mkfs, Model, RootParts};
+use crate::error::{Error, error};
+use crate::files;
 use crate::formats::entry::Entry;
 use crate::formats::erofs::writer as erofs;
 use crate::formats::verity;
@@ -13,7 +14,7 @@ use crate::limits::PROGRAM_BYTES_MAX;
 
 /// The packages' entries, directories that are mounted over, the agent, its models, and the file that tells stage0 what to start: one
 /// argument a line. What is ours is at no path of a package.
-pub fn entries(parts: &RootParts, simulated: bool) -> Result<Vec<Entry>, BuildError> {
+pub fn entries(parts: &RootParts, simulated: bool) -> Result<Vec<Entry>, Error> {
     let mut entries = parts.userland.clone();
     let mut taken: BTreeSet<String> = entries.iter().map(|entry| entry.path.clone()).collect();
     for directory in DIRECTORIES {
@@ -22,7 +23,7 @@ pub fn entries(parts: &RootParts, simulated: bool) -> Result<Vec<Entry>, BuildEr
         }
     }
     let mut ours = vec![Entry::directory("/models")];
-    let agent = read(&parts.agent, PROGRAM_BYTES_MAX)?;
+    let agent = files::read(&parts.agent, PROGRAM_BYTES_MAX as u64)?;
     ours.push(Entry::memory(AGENT, 0o755, agent, "compiled".into()));
     let start = start(simulated).join("\n") + "\n";
     ours.push(Entry::memory(
@@ -34,18 +35,25 @@ pub fn entries(parts: &RootParts, simulated: bool) -> Result<Vec<Entry>, BuildEr
     for Model { id, files } in &parts.models {
         ours.push(Entry::directory(format!("/models/{id}")));
         for (name, path) in files {
-            let disk = BuildError::disk("reading", path);
+            let disk = Error::disk("reading", path);
             let (inside, from) = (format!("/models/{id}/{name}"), format!("model {id}"));
             ours.push(Entry::disk(inside, 0o644, path.clone(), from).map_err(disk)?);
         }
     }
     for entry in ours {
         if !taken.insert(entry.path.clone()) {
-            return Err(BuildError::Taken { path: entry.path });
+            return Err(is_taken(&entry.path));
         }
         entries.push(entry);
     }
     Ok(entries)
+}
+
+pub(super) fn is_taken(path: &str) -> Error {
+    error!(
+        Recipe,
+        "something of the root has {path} already, which the image needs for itself or the recipe puts there"
+    )
 }
 
 /// The root itself, and what the kernel's file systems and memory are mounted on.
@@ -70,10 +78,10 @@ pub fn make(
     mkfs: &Mkfs<'_>,
     directory: &Path,
     name: &str,
-) -> Result<verity::Root, BuildError> {
+) -> Result<verity::Root, Error> {
     erofs::make(entries, mkfs(directory, name, entries))?;
     let path = directory.join(name);
-    let disk = BuildError::disk("hashing", &path);
+    let disk = Error::disk("hashing", &path);
     let image = File::options().read(true).write(true).open(&path);
     verity::append(&image.map_err(&disk)?).map_err(disk)
 }

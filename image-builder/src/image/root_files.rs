@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use super::Step;
 use super::ingredients::Order;
-use super::{BuildError, Step};
+use super::root::is_taken;
+use crate::error::{Error, error};
+use crate::files;
 use crate::formats::entry::Entry;
 use crate::limits::{KERNEL_DIRECTORY_DEPTH_MAX, TREE_ENTRIES_MAX};
 use crate::store::inputs;
@@ -15,7 +18,7 @@ use crate::store::inputs::{InputSources, Opened};
 pub(super) fn entries(
     order: Order<'_>,
     progress: &mut dyn FnMut(Step<'_>),
-) -> Result<Vec<Entry>, BuildError> {
+) -> Result<Vec<Entry>, Error> {
     let files = order.recipe.root.iter().flat_map(|root| &root.files);
     let (mut opened, mut entries) = (BTreeMap::new(), BTreeMap::new());
     for file in files {
@@ -55,15 +58,12 @@ struct Found<'a> {
 
 impl Found<'_> {
     /// A file, or a directory with all that is in it. A link is refused: what it leads to can be named itself.
-    fn add(&mut self, source: &Path, to: &str, depth: usize) -> Result<(), BuildError> {
-        let disk = |doing| BuildError::disk(doing, source);
-        let refuse = || BuildError::Outside {
-            path: source.display().to_string(),
-        };
-        let kind = fs::symlink_metadata(source).map_err(disk("reading"))?;
+    fn add(&mut self, source: &Path, to: &str, depth: usize) -> Result<(), Error> {
+        let reading = Error::disk("reading", source);
+        let refuse = || error!(Recipe, "{} leads out of its package", source.display());
+        let kind = fs::symlink_metadata(source).map_err(&reading)?;
         if kind.is_dir() && depth <= KERNEL_DIRECTORY_DEPTH_MAX {
-            for entry in fs::read_dir(source).map_err(disk("reading"))? {
-                let entry = entry.map_err(disk("reading"))?;
+            for entry in files::entries(source)? {
                 let name = entry.file_name();
                 let name = name.to_str().ok_or_else(refuse)?;
                 self.add(&entry.path(), &format!("{to}/{name}"), depth + 1)?;
@@ -74,10 +74,10 @@ impl Found<'_> {
             return Err(refuse());
         }
         let entry = Entry::disk(to, 0o644, source.to_owned(), self.from.to_owned());
-        let entry = entry.map_err(disk("reading"))?;
+        let entry = entry.map_err(reading)?;
         match self.entries.insert(to.to_owned(), entry) {
             None => Ok(()),
-            Some(before) => Err(BuildError::Taken { path: before.path }),
+            Some(before) => Err(is_taken(&before.path)),
         }
     }
 }

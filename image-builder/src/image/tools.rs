@@ -8,17 +8,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::compile;
-use crate::compile::{CompileError, Compiler};
+use crate::compile::Compiler;
+use crate::error::{Error, error};
+use crate::files;
 use crate::lock::package_lock::{PackageLock, Role};
 use crate::sandbox::Sandbox;
-use crate::store::packages::{PackageError, ensure_tree};
-use crate::store::{FetchError, Progress, Store};
+use crate::store::packages::ensure_tree;
+use crate::store::{Progress, Store};
 
 /// The description.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,41 +48,6 @@ pub enum Step<'a> {
     Compile(compile::Step<'a>),
 }
 
-/// Why there are no tools.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs)]
-pub enum ToolsError {
-    #[error(transparent)]
-    Package(#[from] PackageError),
-    #[error(transparent)]
-    Compile(#[from] CompileError),
-    #[error(
-        "the lock asks for vhost-device-vsock {asked}; {path} pins {pinned}: change the recipe and lock again, or change the pin"
-    )]
-    Version {
-        asked: String,
-        pinned: String,
-        path: String,
-    },
-    #[error("{0} is no text in UTF-8, so it cannot be described")]
-    Path(String),
-    #[error(transparent)]
-    Disk(#[from] FetchError),
-}
-
-impl ToolsError {
-    /// Whose fault it is, in one lower-case word.
-    pub fn fault(&self) -> &'static str {
-        match self {
-            Self::Package(error) => error.fault().word(),
-            Self::Compile(_) => "tool",
-            Self::Version { .. } => "lock",
-            Self::Path(_) => "disk",
-            Self::Disk(error) => error.fault().word(),
-        }
-    }
-}
-
 /// What tools are made of, and for whom.
 #[derive(Debug, Clone, Copy)]
 pub struct Order<'a> {
@@ -99,7 +65,7 @@ pub struct Order<'a> {
 pub fn ensure_tools(
     order: Order<'_>,
     progress: &mut dyn FnMut(Step<'_>),
-) -> Result<(Tools, PathBuf), ToolsError> {
+) -> Result<(Tools, PathBuf), Error> {
     let Order { lock, store, .. } = order;
     let mut tree = |role| {
         ensure_tree(store, lock, &lock.closure(role), &mut |event| {
@@ -134,12 +100,18 @@ fn tool(
     tree: &Path,
     file: Option<&Path>,
     program: &str,
-) -> Result<Tool, ToolsError> {
+) -> Result<Tool, Error> {
     let word = |path: &Path| {
         let text = path.to_str().map(str::to_owned);
-        text.ok_or_else(|| ToolsError::Path(path.display().to_string()))
+        text.ok_or_else(|| {
+            let path = path.display();
+            error!(
+                Disk,
+                "{path} is no text in UTF-8, so it cannot be described"
+            )
+        })
     };
-    let tree = fs::canonicalize(tree).map_err(FetchError::disk("finding", tree))?;
+    let tree = fs::canonicalize(tree).map_err(Error::disk("finding", tree))?;
     let mut run = vec![
         word(image_builder)?,
         "run".into(),
@@ -147,7 +119,7 @@ fn tool(
         word(&tree)?,
     ];
     if let Some(file) = file {
-        let file = fs::canonicalize(file).map_err(FetchError::disk("finding", file))?;
+        let file = fs::canonicalize(file).map_err(Error::disk("finding", file))?;
         run.extend(["--read".into(), format!("{}={program}", word(&file)?)]);
     }
     Ok(Tool {
@@ -157,7 +129,7 @@ fn tool(
 }
 
 /// Holds the pin to the version that the lock asks for.
-fn check_pin(path: &Path, asked: &str) -> Result<(), ToolsError> {
+fn check_pin(path: &Path, asked: &str) -> Result<(), Error> {
     #[derive(Deserialize)]
     struct Lock {
         package: Vec<Package>,
@@ -167,7 +139,7 @@ fn check_pin(path: &Path, asked: &str) -> Result<(), ToolsError> {
         name: String,
         version: String,
     }
-    let text = fs::read_to_string(path).map_err(FetchError::disk("reading", path))?;
+    let text = fs::read_to_string(path).map_err(Error::disk("reading", path))?;
     let lock: Result<Lock, _> = toml::from_str(&text);
     let packages = lock.map_or_else(|_| Vec::new(), |lock| lock.package);
     let found = packages.into_iter().find(|package| package.name == VSOCK);
@@ -175,29 +147,22 @@ fn check_pin(path: &Path, asked: &str) -> Result<(), ToolsError> {
     if pinned == asked {
         return Ok(());
     }
-    Err(ToolsError::Version {
-        asked: asked.to_owned(),
-        pinned,
-        path: path.display().to_string(),
-    })
+    Err(error!(
+        Lock,
+        "the lock asks for vhost-device-vsock {asked}; {} pins {pinned}: change the recipe and lock again, or change the pin",
+        path.display()
+    ))
 }
 
 /// Writes the description, whole or not at all.
-fn keep(store: &Store, lock: &PackageLock, tools: &Tools) -> Result<PathBuf, ToolsError> {
-    let directory = store.root().join("tools");
-    let path = directory.join(format!("{}.json", lock.digest()));
+fn keep(store: &Store, lock: &PackageLock, tools: &Tools) -> Result<PathBuf, Error> {
+    let name = format!("{}.json", lock.digest());
+    let path = store.root().join("tools").join(name);
     let mut text = serde_json::to_string_pretty(tools).expect("names and words have a JSON form");
     text.push('\n');
-    fs::create_dir_all(&directory).map_err(FetchError::disk("creating", &directory))?;
-    let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(&directory)?;
-        file.write_all(text.as_bytes())?;
-        file.persist(&path)?;
-        Ok(())
-    };
-    write().map_err(FetchError::disk("writing", &path))?;
+    files::replace(&path, text.as_bytes(), 0o600)?;
     // The directory's name may be relative; a description is for programs that run elsewhere.
-    Ok(fs::canonicalize(&path).map_err(FetchError::disk("finding", &path))?)
+    fs::canonicalize(&path).map_err(Error::disk("finding", &path))
 }
 
 /// Names of programs that packages have, and where.
@@ -223,7 +188,7 @@ mod tests {
         assert_eq!(check_pin(&pin, &asked), Ok(()));
         let error = check_pin(&pin, "9.9.9").expect_err("another version");
         assert!(error.to_string().contains("9.9.9"), "{error}");
-        assert_eq!(error.fault(), "lock");
+        assert_eq!(error.fault(), crate::error::Fault::Lock);
         assert!(check_pin(&recipe_without_pin(), &asked).is_err());
     }
 

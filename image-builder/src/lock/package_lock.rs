@@ -8,20 +8,18 @@
 
 mod answers;
 mod content;
-mod package_lock_error;
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use super::base_url;
 use super::debian::Date;
+use crate::error::{Error, error};
+use crate::files;
 use crate::limits::PACKAGE_LOCK_BYTES_MAX;
 use registers::Digest32;
 
 pub use content::{Archive, InputKind, LockedInput, LockedSuite, Package};
 pub(crate) use content::{Content, KernelPackages, One, Sets, VERSION};
-pub use package_lock_error::PackageLockError;
 
 /// A checked lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,23 +44,21 @@ pub enum Role {
 
 impl PackageLock {
     /// Reads a lock from `path`, no more of it than the limit.
-    pub fn read(path: &Path) -> Result<Self, PackageLockError> {
-        let mut text = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(PACKAGE_LOCK_BYTES_MAX + 1).read_to_end(&mut text))
-            .map_err(|error| PackageLockError::Unreadable {
-                path: path.display().to_string(),
-                reason: error.to_string(),
-            })?;
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = files::read(path, PACKAGE_LOCK_BYTES_MAX).map_err(|error| {
+            let hint = "`image-builder lock` makes one";
+            error!(Lock, "the package lock cannot be read: {error}; {hint}")
+        })?;
         Self::parse(&text)
     }
 
     /// Parses and checks a lock.
-    pub fn parse(text: &[u8]) -> Result<Self, PackageLockError> {
+    pub fn parse(text: &[u8]) -> Result<Self, Error> {
         if text.len() as u64 > PACKAGE_LOCK_BYTES_MAX {
-            return Err(PackageLockError::TooLong {
-                bytes_max: PACKAGE_LOCK_BYTES_MAX,
-            });
+            return Err(error!(
+                Lock,
+                "the package lock is longer than {PACKAGE_LOCK_BYTES_MAX} bytes"
+            ));
         }
         let content = Content::parse(text)?;
         Ok(Self {
@@ -157,11 +153,10 @@ impl PackageLock {
     }
 
     /// The same lock, fetched from other mirrors with the same paths, asked in this order; its digest stays.
-    pub fn fetched_from(mut self, mirrors: &[String]) -> Result<Self, PackageLockError> {
+    pub fn fetched_from(mut self, mirrors: &[String]) -> Result<Self, Error> {
         let base = |mirror: &String| {
-            let url = base_url(mirror)
-                .ok_or_else(|| package_lock_error::value("URL", "--mirror", mirror))?;
-            Ok(url.to_owned())
+            let url = base_url(mirror).map(str::to_owned);
+            url.ok_or_else(|| content::value("URL", "--mirror", mirror))
         };
         self.mirrors = mirrors.iter().map(base).collect::<Result<_, _>>()?;
         Ok(self)

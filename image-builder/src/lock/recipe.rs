@@ -9,15 +9,14 @@ mod archive;
 mod extras;
 mod form;
 mod module_builds;
-mod recipe_error;
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::yaml;
+use crate::error::{Error, Fault, error};
+use crate::files;
 use crate::limits::{CMDLINE_BYTES_MAX, MEMORY_MIB_MAX, RECIPE_BYTES_MAX, VCPUS_MAX};
 
 pub use archive::{Choice, Debian, Fingerprint, Key, Suite};
@@ -26,7 +25,6 @@ pub(crate) use extras::{file_of, is_wheel_of, normalised};
 pub(crate) use form::is_plain_path;
 use form::{EDK2, FILE, NAME, PACKAGE, VERSION, WORD, bad, many, one, unique};
 pub use module_builds::{Edit, Modules};
-pub use recipe_error::RecipeError;
 
 /// What an image is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -153,31 +151,29 @@ pub struct Machine {
 
 impl Recipe {
     /// Reads a recipe from `path`, no more of it than the limit.
-    pub fn read(path: &Path) -> Result<Self, RecipeError> {
-        let unreadable = |error: std::io::Error| RecipeError::Unreadable {
-            path: path.display().to_string(),
-            reason: error.to_string(),
-        };
-        let mut text = String::new();
-        File::open(path)
-            .and_then(|file| file.take(RECIPE_BYTES_MAX + 1).read_to_string(&mut text))
-            .map_err(unreadable)?;
-        Self::parse(&text)
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = files::read_text(path, RECIPE_BYTES_MAX);
+        Self::parse(&text.map_err(Error::of(Fault::Recipe, "the recipe cannot be read: "))?)
     }
 
     /// Parses and checks a recipe.
-    pub fn parse(text: &str) -> Result<Self, RecipeError> {
+    pub fn parse(text: &str) -> Result<Self, Error> {
         if text.len() as u64 > RECIPE_BYTES_MAX {
-            return Err(RecipeError::TooLong {
-                bytes_max: RECIPE_BYTES_MAX,
-            });
+            return Err(error!(
+                Recipe,
+                "the recipe is longer than {RECIPE_BYTES_MAX} bytes"
+            ));
         }
+        let syntax = Error::of(Fault::Recipe, "the recipe does not parse: ");
         // Before anything else, so that a recipe of another version hears of its version and not of an unknown key.
-        let Version { version } = yaml::parse(text).map_err(RecipeError::Syntax)?;
+        let Version { version } = yaml::parse(text).map_err(&syntax)?;
         if version != VERSION_READ {
-            return Err(RecipeError::Version { got: version });
+            return Err(error!(
+                Recipe,
+                "the recipe has version {version}; this program reads version {VERSION_READ}"
+            ));
         }
-        let mut recipe: Self = yaml::parse(text).map_err(RecipeError::Syntax)?;
+        let mut recipe: Self = yaml::parse(text).map_err(syntax)?;
         recipe.check()?;
         recipe.debian.settle();
         Ok(recipe)
@@ -214,7 +210,7 @@ impl Recipe {
         })
     }
 
-    fn check(&self) -> Result<(), RecipeError> {
+    fn check(&self) -> Result<(), Error> {
         if !PROFILES.contains(&self.profile.as_str()) {
             return Err(bad("profile", &self.profile, "sim, cpu, h100 or dev"));
         }
@@ -273,7 +269,7 @@ impl Recipe {
         self.machine.check()
     }
 
-    fn check_outputs(&self) -> Result<(), RecipeError> {
+    fn check_outputs(&self) -> Result<(), Error> {
         let outputs = self.outputs();
         let refused = |form| Err(bad("outputs", &format!("{outputs:?}"), form));
         match outputs {
@@ -285,7 +281,7 @@ impl Recipe {
         }
     }
 
-    fn check_root(&self, root: &Root) -> Result<(), RecipeError> {
+    fn check_root(&self, root: &Root) -> Result<(), Error> {
         one("root.agent", &root.agent, NAME)?;
         // Simulation is another image (SECURITY.md 6): one that says so, and no other, has the agent that knows simulators.
         if (self.profile == "sim") != (root.agent == "guest-agent-sim") {
@@ -309,7 +305,7 @@ impl Recipe {
 }
 
 impl Machine {
-    fn check(self) -> Result<(), RecipeError> {
+    fn check(self) -> Result<(), Error> {
         if !(1..=VCPUS_MAX).contains(&self.vcpus) {
             let got = self.vcpus.to_string();
             return Err(bad("machine.vcpus", &got, "from 1 to 512"));

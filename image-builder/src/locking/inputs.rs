@@ -6,7 +6,8 @@
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-use super::{LockingError, Order};
+use super::Order;
+use crate::error::{Error, error};
 use crate::limits::PYPI_PAGE_BYTES_MAX;
 use crate::lock::base_url;
 use crate::lock::package_lock::{InputKind, LockedInput};
@@ -20,7 +21,7 @@ use registers::Digest32;
 pub(super) fn lock(
     order: Order<'_>,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<Vec<LockedInput>, LockingError> {
+) -> Result<Vec<LockedInput>, Error> {
     let mut locked = Vec::new();
     for input in &order.recipe.inputs {
         if let Source::Deb { .. } = input.source {
@@ -41,7 +42,7 @@ fn resolve(
     order: Order<'_>,
     input: &Input,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<LockedInput, LockingError> {
+) -> Result<LockedInput, Error> {
     let name = input.name.clone();
     match &input.source {
         Source::Pypi {
@@ -69,8 +70,7 @@ fn resolve(
             seen: url.clone(),
         }),
         Source::Path { path } => {
-            let found = directory::copy(&order.directory.join(path), None);
-            let found = found.map_err(|error| wrong(input, error.to_string()))?;
+            let found = directory::copy(&input.name, &order.directory.join(path), None)?;
             Ok(LockedInput {
                 kind: InputKind::Path,
                 name,
@@ -133,7 +133,7 @@ fn wheel(
     (project, version): (&str, &str),
     file: Option<&str>,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(u64, Digest32, String), LockingError> {
+) -> Result<(u64, Digest32, String), Error> {
     let wrong = |problem: String| wrong(input, problem);
     let base = order.pypi_url.trim_end_matches('/');
     let url = format!("{base}/simple/{}/", normalised(project));
@@ -175,11 +175,8 @@ fn wheel(
     }
 }
 
-fn wrong(input: &Input, problem: String) -> LockingError {
-    LockingError::Input {
-        name: input.name.clone(),
-        problem,
-    }
+fn wrong(input: &Input, problem: String) -> Error {
+    error!(Recipe, "the input {} {problem}", input.name)
 }
 
 const SIMPLE_JSON: &str = "application/vnd.pypi.simple.v1+json";

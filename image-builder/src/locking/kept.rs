@@ -1,6 +1,7 @@
 //! What of an earlier lock stays.
 
-use super::{LockingError, Order, Update};
+use super::{Order, Update};
+use crate::error::{Error, error};
 use crate::lock::debian::{Available, Index, Preferred};
 use crate::lock::package_lock::Package;
 
@@ -25,7 +26,7 @@ pub(super) fn find<'a>(index: &'a Index, package: &Package) -> Option<&'a Availa
 }
 
 /// A name that is nowhere is a slip of the pen, and an update of nothing.
-pub(super) fn refuse_unknown(order: Order<'_>) -> Result<(), LockingError> {
+pub(super) fn refuse_unknown(order: Order<'_>) -> Result<(), Error> {
     let Update::Only(name) = order.update else {
         return Ok(());
     };
@@ -36,6 +37,6 @@ pub(super) fn refuse_unknown(order: Order<'_>) -> Result<(), LockingError> {
     let asked = recipe.kernel.package.name == name || recipe.input(name).is_some();
     match locked || asked {
         true => Ok(()),
-        false => Err(LockingError::NotLocked { name: name.into() }),
+        false => Err(error!(Recipe, "there is no {name} in the lock to update")),
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::Order;
 use super::kept::find;
-use super::{LockingError, Order};
-use crate::lock::debian::{Available, Index, Preferred, Unsolved, chosen};
+use crate::error::{Error, error};
+use crate::lock::debian::{Available, Index, Preferred, chosen};
 use crate::lock::package_lock::is_kernel_for;
 use crate::lock::recipe::Choice;
 
@@ -14,7 +15,7 @@ pub(super) fn kernel<'a>(
     order: Order<'_>,
     index: &'a Index,
     kept: &Preferred<'a>,
-) -> Result<(&'a Available, Vec<&'a Available>), LockingError> {
+) -> Result<(&'a Available, Vec<&'a Available>), Error> {
     let choice = &order.recipe.kernel.package;
     let image = match stays(order, index) {
         Some(image) => image,
@@ -45,7 +46,7 @@ fn newest<'a>(
     index: &'a Index,
     choice: &Choice,
     kept: &Preferred<'a>,
-) -> Result<&'a Available, LockingError> {
+) -> Result<&'a Available, Error> {
     let name = choice.name.as_str();
     let package = chosen(index, choice, kept)?;
     let mut images = needed_of(index, package, |needed| {
@@ -57,10 +58,10 @@ fn newest<'a>(
     match (images.len(), images.pop()) {
         (0, _) if itself => Ok(package),
         (1, Some(image)) => Ok(image),
-        (found, _) => Err(LockingError::Kernel {
-            package: choice.to_string(),
-            found,
-        }),
+        (found, _) => Err(error!(
+            Recipe,
+            "{choice} leads to {found} kernels in the archive; a recipe needs one"
+        )),
     }
 }
 
@@ -69,7 +70,7 @@ fn needed_of<'a>(
     index: &'a Index,
     package: &Available,
     which: impl Fn(&str) -> bool,
-) -> Result<Vec<&'a Available>, Unsolved> {
+) -> Result<Vec<&'a Available>, Error> {
     let groups = package.needs()?;
     let mut found = BTreeMap::new();
     for relation in groups.iter().flatten().filter(|of| which(&of.name)) {

@@ -1,23 +1,23 @@
 //! The suites of a recipe, as a mirror has them now.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::{LockingError, Order};
+use super::Order;
+use crate::error::{Error, Fault, error};
+use crate::files;
 use crate::limits::{CERTIFICATE_BYTES_MAX, INDEX_BYTES_MAX, RELEASE_BYTES_MAX};
-use crate::lock::debian::{Certificate, Index, KeyError, Release, ReleaseError};
+use crate::lock::debian::{Certificate, Index, Release, ReleaseError};
 use crate::lock::package_lock::LockedSuite;
 use crate::lock::recipe::Suite;
 use crate::store::download::{Agent, get};
 use crate::store::mirrors::ensure_from;
-use crate::store::{Fault, FetchError, Progress};
+use crate::store::{FetchError, Progress};
 
 /// What all suites have, and what stands in their releases.
 pub(super) fn fetch(
     order: Order<'_>,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(Vec<LockedSuite>, Index), LockingError> {
+) -> Result<(Vec<LockedSuite>, Index), Error> {
     let agent = Agent::new();
     let _claim = order.store.claim()?;
     let (mut suites, mut index) = (Vec::new(), Index::default());
@@ -36,7 +36,7 @@ fn from_some_mirror(
     suite: &Suite,
     index: &mut Index,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<LockedSuite, LockingError> {
+) -> Result<LockedSuite, Error> {
     let keys = keys(order.directory, suite)?;
     let mut tried = Vec::new();
     for mirror in order.mirrors() {
@@ -48,8 +48,7 @@ fn from_some_mirror(
                 for (file, bytes) in indexes {
                     let what = "reading the index";
                     progress(Progress::Working { what, total: bytes });
-                    let opened = File::open(&file).map_err(FetchError::disk("opening", &file))?;
-                    index.add_xz(opened)?;
+                    index.add_xz(files::open(&file)?)?;
                 }
                 let odd = index.odd().get(before..).unwrap_or_default();
                 if let Some(first) = odd.first() {
@@ -74,10 +73,13 @@ fn from_some_mirror(
     }
     match tried.len() {
         1 => Err(tried.remove(0)),
-        _ => Err(LockingError::Nowhere {
-            suite: suite.name.clone(),
-            tried,
-        }),
+        _ => {
+            let fault = tried.first().map_or(Fault::Mirror, Error::fault);
+            let what: Vec<_> = tried.iter().map(Error::to_string).collect();
+            let (suite, what) = (&suite.name, what.join("; "));
+            let sentence = format!("no mirror shows {suite} as it should be: {what}");
+            Err(Error::new(fault, sentence))
+        }
     }
 }
 
@@ -89,13 +91,10 @@ fn open(
     keys: &[Certificate],
     dists: &str,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(Release, Vec<(PathBuf, u64)>), LockingError> {
+) -> Result<(Release, Vec<(PathBuf, u64)>), Error> {
     let url = format!("{dists}/InRelease");
     let bytes = get(agent, &url, RELEASE_BYTES_MAX)?;
-    let wrong = |error| LockingError::Release {
-        url: url.clone(),
-        error,
-    };
+    let wrong = |error: ReleaseError| error!(Mirror, "{url} {error}");
     let release = Release::read(&bytes, keys, order.now).map_err(wrong)?;
     release.refuse_other_suite(&suite.name).map_err(wrong)?;
     let before = order
@@ -126,28 +125,19 @@ fn open(
         let what = (listed.bytes, listed.sha256);
         let file = ensure_from(order.store, agent, &urls, what, progress);
         // Of several places the last one is the index's name, which people know.
-        let file = file.map_err(|mut tried| tried.pop().expect("a place was tried"))?;
+        let file =
+            file.map_err(|mut tried: Vec<FetchError>| tried.pop().expect("a place was tried"))?;
         indexes.push((file, listed.bytes));
     }
     Ok((release, indexes))
 }
 
 /// The certificates that may sign a suite, each the one that the recipe pins.
-fn keys(directory: &Path, suite: &Suite) -> Result<Vec<Certificate>, LockingError> {
+fn keys(directory: &Path, suite: &Suite) -> Result<Vec<Certificate>, Error> {
     let read = |key: &crate::lock::recipe::Key| {
-        let path = directory.join(&key.file);
-        let mut text = String::new();
-        File::open(&path)
-            .and_then(|file| {
-                file.take(CERTIFICATE_BYTES_MAX as u64 + 1)
-                    .read_to_string(&mut text)
-            })
-            .map_err(FetchError::disk("reading", &path))?;
-        let certificate = Certificate::parse(&text, key.fingerprint);
-        certificate.map_err(|error: KeyError| LockingError::Key {
-            file: key.file.clone(),
-            error,
-        })
+        let text = files::read_text(&directory.join(&key.file), CERTIFICATE_BYTES_MAX as u64)?;
+        Certificate::parse(&text, key.fingerprint)
+            .map_err(|error| error!(Recipe, "the key {} {error}", key.file))
     };
     suite.keys.iter().map(read).collect()
 }

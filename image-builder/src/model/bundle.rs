@@ -12,7 +12,7 @@ use p256::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePublicKey, LineEnding
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::ModelError;
+use crate::error::{Error, error};
 use crate::limits::ENVELOPE_SIGNATURES_MAX;
 use crate::provenance::{
     KeyError, PAYLOAD_TYPE, PublicKey, SecretKey, pre_authentication_encoding,
@@ -123,11 +123,8 @@ impl ModelVerifier {
 
 /// The statement of a file that is a bundle, and whether a key signed it. What is in a bundle beside that is not signed and not
 /// believed. `None` if the file is no bundle.
-pub(super) fn open(
-    text: &[u8],
-    key: Option<&ModelVerifier>,
-) -> Result<Option<Vec<u8>>, ModelError> {
-    let refuse = |problem: &str| ModelError::Statement(problem.to_owned());
+pub(super) fn open(text: &[u8], key: Option<&ModelVerifier>) -> Result<Option<Vec<u8>>, Error> {
+    let refuse = |problem| error!(Volume, "the statement about the files {problem}");
     if text.len() > DESCRIPTION_BYTES_MAX {
         return Err(refuse("is too long"));
     }

@@ -5,7 +5,7 @@
 
 use ::model::volume::Description;
 
-use super::ModelError;
+use crate::error::{Error, Fault, error};
 use crate::formats::verity;
 use crate::limits::{
     MODEL_BYTES_MAX, MODEL_DEPTH_MAX, MODEL_ENTRIES_MAX, MODEL_ID_BYTES_MAX, PATH_BYTES_MAX,
@@ -13,9 +13,9 @@ use crate::limits::{
 use crate::lock::is_plain_name;
 
 /// Reads and checks a description: it has to be complete, and written as this program writes it.
-pub fn parse_description(text: &[u8]) -> Result<Description, ModelError> {
-    let wrong = |problem: &str| ModelError::Description(problem.to_owned());
-    let description = Description::parse(text)?;
+pub fn parse_description(text: &[u8]) -> Result<Description, Error> {
+    let wrong = |problem| error!(Volume, "the description of the volume {problem}");
+    let description = Description::parse(text).map_err(Error::of(Fault::Volume, ""))?;
     check(&description).map_err(wrong)?;
     match description.to_json() == text {
         true => Ok(description),

@@ -19,8 +19,9 @@ use ::model::whole::{Judge, is_gguf, is_weights};
 use ::model::{File, Flaw};
 use nix::fcntl::OFlag;
 
-use super::model_error::RefusedFile;
-use super::{ModelError, Step, VolumeFile};
+use super::refused::{RefusedFile, told};
+use super::{Step, VolumeFile};
+use crate::error::{Error, error};
 use crate::formats::gguf::small_files;
 use crate::formats::metered::{Metered, TooLong};
 use crate::limits::{
@@ -51,15 +52,15 @@ impl Directory {
         path: &Path,
         leave_out: &[String],
         progress: &mut dyn FnMut(Step<'_>),
-    ) -> Result<Self, ModelError> {
+    ) -> Result<Self, Error> {
         let mut walked = Walk::new(path, leave_out)?.run()?;
         let total = walked.found.values().map(|found| found.bytes).sum();
         if total > MODEL_BYTES_MAX {
-            return Err(ModelError::TooMuch {
-                path: path.display().to_string(),
-                what: "bytes in all",
-                max: MODEL_BYTES_MAX,
-            });
+            let path = path.display();
+            return Err(error!(
+                Model,
+                "{path}: more than {MODEL_BYTES_MAX} bytes in all"
+            ));
         }
         let root = walked.root.to_owned();
         let gguf = name_gguf(&mut walked);
@@ -147,7 +148,7 @@ fn name_gguf(walked: &mut Walk<'_>) -> Option<PathBuf> {
 }
 
 /// The small files of a GGUF at the top of the directory that are not beside it. A GGUF that is refused for itself makes none.
-fn made(walked: &Walk<'_>) -> Result<BTreeMap<String, Vec<u8>>, ModelError> {
+fn made(walked: &Walk<'_>) -> Result<BTreeMap<String, Vec<u8>>, Error> {
     let mut weights = { walked.found.iter() }
         .filter(|(parts, _)| parts.last().is_some_and(|name| is_weights(name)));
     let (Some((parts, gguf)), None) = (weights.next(), weights.next()) else {
@@ -163,10 +164,10 @@ fn made(walked: &Walk<'_>) -> Result<BTreeMap<String, Vec<u8>>, ModelError> {
     }
     match small_files(&gguf.place) {
         Err(::model::ModelError::Weights { .. }) => Ok(BTreeMap::new()),
-        Err(error) => Err(ModelError::SmallFiles {
-            path: name.clone(),
-            error,
-        }),
+        Err(error) => Err(error!(
+            Model,
+            "{name}: its small files cannot be made: {error}"
+        )),
         Ok(files) => {
             let missing = files.into_iter().filter(|(name, _)| !there(name));
             Ok(missing
@@ -180,7 +181,7 @@ fn made(walked: &Walk<'_>) -> Result<BTreeMap<String, Vec<u8>>, ModelError> {
 fn judge(
     walked: Walk<'_>,
     made: &BTreeMap<String, Vec<u8>>,
-) -> Result<Vec<(String, Candidate)>, ModelError> {
+) -> Result<Vec<(String, Candidate)>, Error> {
     let mut judge = Judge::default();
     let mut refused = walked.refused;
     for file in &refused {
@@ -194,7 +195,9 @@ fn judge(
         match judge.file(path, candidate.bytes, open(path, candidate)?) {
             Ok(()) => {}
             Err(Flaw::Unreadable(kind)) => {
-                return Err(ModelError::disk("reading", &candidate.place)(kind.into()));
+                return Err(Error::disk("reading", &candidate.place)(io::Error::from(
+                    kind,
+                )));
             }
             Err(flaw) => refused.push(refusal(path, &flaw)),
         }
@@ -228,7 +231,7 @@ fn judge(
     }
     match refused.is_empty() {
         true => Ok(found),
-        false => Err(ModelError::Files(refused)),
+        false => Err(told(&refused)),
     }
 }
 
@@ -269,8 +272,8 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(root: &'a Path, leave_out: &'a [String]) -> Result<Self, ModelError> {
-        let entry = fs::metadata(root).map_err(ModelError::disk("reading", root))?;
+    fn new(root: &'a Path, leave_out: &'a [String]) -> Result<Self, Error> {
+        let entry = fs::metadata(root).map_err(Error::disk("reading", root))?;
         let leave_out = leave_out.iter().map(|path| (path.as_str(), false));
         Ok(Self {
             root,
@@ -283,16 +286,13 @@ impl<'a> Walk<'a> {
     }
 
     /// The file itself, if `root` is one.
-    fn alone(&mut self) -> Result<(), ModelError> {
+    fn alone(&mut self) -> Result<(), Error> {
         let path = self.root;
-        let refused = |problem| ModelError::Refused {
-            path: path.display().to_string(),
-            problem,
-        };
+        let refused = |problem| error!(Model, "{}: {problem}", path.display());
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.filter(|name| is_plain_name(name) && is_gguf(name));
         let name = name.ok_or_else(|| refused("is no directory and no *.gguf file"))?;
-        let about = fs::symlink_metadata(path).map_err(ModelError::disk("reading", path))?;
+        let about = fs::symlink_metadata(path).map_err(Error::disk("reading", path))?;
         if !about.is_file() {
             return Err(refused("is a symbolic link"));
         }
@@ -306,32 +306,30 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn run(mut self) -> Result<Self, ModelError> {
+    fn run(mut self) -> Result<Self, Error> {
         match self.alone {
             true => self.alone()?,
             false => self.directory(&mut Vec::new())?,
         }
         match self.leave_out.iter().find(|(_, seen)| !**seen) {
-            Some((path, _)) => Err(ModelError::NothingToLeaveOut {
-                path: (*path).to_owned(),
-            }),
+            Some((path, _)) => Err(error!(Arguments, "there is no {path} to leave out")),
             None => Ok(self),
         }
     }
 
-    fn directory(&mut self, parts: &mut Vec<String>) -> Result<(), ModelError> {
+    fn directory(&mut self, parts: &mut Vec<String>) -> Result<(), Error> {
         let place = self.root.join(parts.join("/"));
-        let disk = ModelError::disk("reading", &place);
+        let disk = Error::disk("reading", &place);
         let mut entries = Vec::new();
         for entry in fs::read_dir(&place).map_err(&disk)? {
             entries.push(entry.map_err(&disk)?);
             self.entries += 1;
             if self.entries > MODEL_ENTRIES_MAX {
-                return Err(ModelError::TooMuch {
-                    path: self.root.display().to_string(),
-                    what: "files and directories",
-                    max: MODEL_ENTRIES_MAX,
-                });
+                let root = self.root.display();
+                return Err(error!(
+                    Model,
+                    "{root}: more than {MODEL_ENTRIES_MAX} files and directories"
+                ));
             }
         }
         // The same words for the same directory.
@@ -364,7 +362,7 @@ impl<'a> Walk<'a> {
         entry: &fs::DirEntry,
         path: &str,
         parts: &mut Vec<String>,
-    ) -> Result<Option<String>, ModelError> {
+    ) -> Result<Option<String>, Error> {
         let refuse = |problem: &str| Ok(Some(problem.to_owned()));
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| is_plain_name(name)) else {
@@ -377,9 +375,7 @@ impl<'a> Walk<'a> {
         }
         // Of the entry itself: a link is seen as one.
         let place = entry.path();
-        let about = entry
-            .metadata()
-            .map_err(ModelError::disk("reading", &place))?;
+        let about = entry.metadata().map_err(Error::disk("reading", &place))?;
         if about.is_dir() {
             if parts.len() >= MODEL_DEPTH_MAX {
                 return refuse("lies too deep");
@@ -446,8 +442,8 @@ fn kind(name: &str) -> Result<Kind, &'static str> {
 }
 
 /// Opens a file that was listed, if it is still one.
-fn open(path: &str, candidate: &Candidate) -> Result<fs::File, ModelError> {
-    let disk = ModelError::disk("reading", &candidate.place);
+fn open(path: &str, candidate: &Candidate) -> Result<fs::File, Error> {
+    let disk = Error::disk("reading", &candidate.place);
     // Without waiting, should a pipe have taken the file's place.
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let opened = fs::File::options()
@@ -457,10 +453,7 @@ fn open(path: &str, candidate: &Candidate) -> Result<fs::File, ModelError> {
         .map_err(&disk)?;
     match opened.metadata().map_err(&disk)?.is_file() {
         true => Ok(opened),
-        false => Err(ModelError::Refused {
-            path: path.to_owned(),
-            problem: "is no file any more",
-        }),
+        false => Err(error!(Model, "{path}: is no file any more")),
     }
 }
 
@@ -468,8 +461,8 @@ fn hash(
     path: &str,
     candidate: &Candidate,
     count: &mut dyn FnMut(u64),
-) -> Result<VolumeFile, ModelError> {
-    let disk = ModelError::disk("reading", &candidate.place);
+) -> Result<VolumeFile, Error> {
+    let disk = Error::disk("reading", &candidate.place);
     let mut metered = Metered::new(open(path, candidate)?, candidate.bytes_max);
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {
@@ -478,21 +471,15 @@ fn hash(
             Ok(got) => count(got as u64),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if TooLong::is(&error) => {
-                return Err(ModelError::TooMuch {
-                    path: path.to_owned(),
-                    what: "bytes",
-                    max: candidate.bytes_max,
-                });
+                let max = candidate.bytes_max;
+                return Err(error!(Model, "{path}: more than {max} bytes"));
             }
             Err(error) => return Err(disk(error)),
         }
     }
     let (bytes, sha256) = metered.finish();
     if bytes != candidate.bytes {
-        return Err(ModelError::Refused {
-            path: path.to_owned(),
-            problem: "changed while it was read",
-        });
+        return Err(error!(Model, "{path}: changed while it was read"));
     }
     Ok(VolumeFile {
         path: path.to_owned(),

@@ -1,25 +1,25 @@
 //! From a directory to a volume, its description and the statement about its files.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::File;
 use std::path::Path;
 
 use registers::VerityRoot;
 
 use super::description::is_id;
 use super::{
-    DESCRIPTION, Description, Directory, ModelError, ModelSigner, SIGNATURE, Statement, Step, Tool,
-    VOLUME,
+    DESCRIPTION, Description, Directory, ModelSigner, SIGNATURE, Statement, Step, Tool, VOLUME,
 };
+use crate::error::{Error, cut, error};
+use crate::files;
 use crate::formats::entry::{Entry, Source, What};
 use crate::formats::erofs::writer as erofs;
 use crate::formats::verity;
 use crate::image::{Mkfs, OutputDir};
 
 /// Claims a volume's directory: absent, empty, or a volume that is to be replaced.
-pub fn claim(out: &Path) -> Result<OutputDir, ModelError> {
-    Ok(OutputDir::claim_of(out, &[VOLUME, DESCRIPTION])?)
+pub fn claim(out: &Path) -> Result<OutputDir, Error> {
+    OutputDir::claim_of(out, "model volume", &[VOLUME, DESCRIPTION])
 }
 
 /// Writes the volume of a model into the claimed directory and puts it in its place. The statement is signed if there is a key. Small
@@ -32,11 +32,13 @@ pub fn pack(
     signer: Option<&ModelSigner>,
     place: OutputDir,
     progress: &mut dyn FnMut(Step<'_>),
-) -> Result<Description, ModelError> {
+) -> Result<Description, Error> {
     if !is_id(id) {
-        return Err(ModelError::Id {
-            id: id.chars().take(80).collect(),
-        });
+        return Err(error!(
+            Arguments,
+            "`{}` cannot be a model's name: letters, digits, `.`, `-` and `_`, at most 64 of them, the first no dot",
+            cut(id)
+        ));
     }
     let out = place.directory();
     let entries = entries(directory);
@@ -48,7 +50,7 @@ pub fn pack(
     erofs::make_counted(&entries, mkfs(out, VOLUME, &entries), &mut written)?;
 
     let path = out.join(VOLUME);
-    let disk = ModelError::disk("hashing", &path);
+    let disk = Error::disk("hashing", &path);
     let image = File::options().read(true).write(true).open(&path);
     let image = image.map_err(&disk)?;
     let bytes = image.metadata().map_err(&disk)?.len();
@@ -67,21 +69,19 @@ pub fn pack(
         left_out: directory.left_out().to_vec(),
         tool: Some(tool),
     };
-    write(out, DESCRIPTION, &description.to_json())?;
+    files::write(&out.join(DESCRIPTION), description.to_json())?;
     let mut statement = Statement::of(&description).to_json();
     if let Some(signer) = signer {
         statement = signer.sign(&statement);
     }
-    write(out, SIGNATURE, &statement)?;
+    files::write(&out.join(SIGNATURE), &statement)?;
     for (name, content) in directory.made() {
-        write(out, name, content)?;
+        files::write(&out.join(name), content)?;
     }
     let made = directory.made().keys().map(String::as_str);
     for name in [VOLUME, DESCRIPTION, SIGNATURE].into_iter().chain(made) {
-        let path = out.join(name);
         // Whatever the umask says: everybody may read a volume, nobody should change one.
-        fs::set_permissions(&path, Permissions::from_mode(0o644))
-            .map_err(ModelError::disk("setting the mode of", &path))?;
+        files::set_mode(&out.join(name), 0o644)?;
     }
     place.put()?;
     Ok(description)
@@ -110,9 +110,4 @@ fn entries(directory: &Directory) -> Vec<Entry> {
         path => Entry::directory(format!("/{path}")),
     });
     directories.chain(entries).collect()
-}
-
-fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), ModelError> {
-    let path = directory.join(name);
-    fs::write(&path, bytes).map_err(ModelError::disk("writing", &path))
 }

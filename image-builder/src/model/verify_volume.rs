@@ -1,19 +1,20 @@
 //! Whether a volume is what its description says.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    DESCRIPTION, Description, ModelError, ModelVerifier, SIGNATURE, Statement, Step, VOLUME,
-    bundle, parse_description,
+    DESCRIPTION, Description, ModelVerifier, SIGNATURE, Statement, Step, VOLUME, bundle,
+    parse_description,
 };
+use crate::error::{Error, error};
+use crate::files;
 use crate::formats::erofs::reader::volume_files;
 use crate::formats::verity;
 use crate::formats::verity::Root;
-use crate::formats::{Item, Part, ReadError};
+use crate::formats::{Item, Part};
 use ::model::Judge;
 use ::model::limits::DESCRIPTION_BYTES_MAX;
 use registers::Digest32;
@@ -26,18 +27,17 @@ pub fn verify(
     directory: &Path,
     key: Option<&ModelVerifier>,
     progress: &mut dyn FnMut(Step<'_>),
-) -> Result<Description, ModelError> {
-    let description = parse_description(&read(&directory.join(DESCRIPTION))?)?;
-    check_statement(&read(&directory.join(SIGNATURE))?, &description, key)?;
+) -> Result<Description, Error> {
+    let read = |name| files::read(&directory.join(name), DESCRIPTION_BYTES_MAX as u64);
+    let description = parse_description(&read(DESCRIPTION)?)?;
+    check_statement(&read(SIGNATURE)?, &description, key)?;
     let path = directory.join(VOLUME);
-    let disk = ModelError::disk("reading", &path);
+    let disk = Error::disk("reading", &path);
     let volume = File::open(&path).map_err(&disk)?;
     let bytes = volume.metadata().map_err(&disk)?.len();
     if bytes != description.bytes {
-        return Err(ModelError::Volume(format!(
-            "it has {bytes} bytes and not {}",
-            description.bytes
-        )));
+        let described = description.bytes;
+        return Err(wrong(format!("it has {bytes} bytes and not {described}")));
     }
     let root = Root {
         hash: description.volume.verity_hash.0,
@@ -51,7 +51,7 @@ pub fn verify(
     let mut hashed = |bytes| progress(Step::Bytes(bytes));
     let difference = verity::check(&volume, &root, &mut hashed).map_err(&disk)?;
     if let Some(difference) = difference {
-        return Err(ModelError::Volume(difference.to_string()));
+        return Err(wrong(difference));
     }
     check_files(&volume, &description, progress)?;
     Ok(description)
@@ -62,8 +62,8 @@ fn check_statement(
     text: &[u8],
     description: &Description,
     key: Option<&ModelVerifier>,
-) -> Result<(), ModelError> {
-    let refuse = |problem: &str| Err(ModelError::Statement(problem.to_owned()));
+) -> Result<(), Error> {
+    let refuse = |problem| Err(error!(Volume, "the statement about the files {problem}"));
     let signed = bundle::open(text, key)?;
     if signed.is_none() && key.is_some() {
         return refuse("is not signed");
@@ -79,21 +79,18 @@ fn check_files(
     volume: &File,
     description: &Description,
     progress: &mut dyn FnMut(Step<'_>),
-) -> Result<(), ModelError> {
-    let refuse = |error: ReadError| ModelError::Volume(error.to_string());
+) -> Result<(), Error> {
     let bytes = description.volume.data_blocks * verity::BLOCK_BYTES;
     let data = Part::whole(volume).and_then(|all| all.part(0, bytes, "the file system"));
-    let data = data.map_err(refuse)?;
-    let mut found = volume_files(&data).map_err(refuse)?;
+    let data = data.map_err(wrong)?;
+    let mut found = volume_files(&data).map_err(wrong)?;
     // The order of the description: by the components of the path.
     found.sort_by(|one, other| one.path.split('/').cmp(other.path.split('/')));
     let of_item = |item: &Item| (item.path.trim_start_matches('/').to_owned(), item.bytes);
     let listed = description.files.iter();
     let listed = listed.map(|file| (file.path.clone(), file.bytes));
     if !found.iter().map(of_item).eq(listed) {
-        return Err(ModelError::Volume(
-            "its files are not those of the description".into(),
-        ));
+        return Err(wrong("its files are not those of the description"));
     }
     progress(Step::Begin {
         what: "checking the files",
@@ -108,13 +105,12 @@ fn check_files(
             done += piece.len() as u64;
             progress(Step::Bytes(done));
         });
-        read.map_err(|error| ModelError::Volume(format!("{}: {error}", file.path)))?;
+        read.map_err(|error| wrong(format!("{}: {error}", file.path)))?;
         let sha256 = Digest32(hasher.finalize().into());
         if sha256 != file.sha256 {
-            return Err(ModelError::Volume(format!(
-                "{} has the digest {sha256} and not {}",
-                file.path, file.sha256
-            )));
+            let (path, described) = (&file.path, file.sha256);
+            let problem = format!("{path} has the digest {sha256} and not {described}");
+            return Err(wrong(problem));
         }
         if let Err(flaw) = judge.file(&file.path, file.bytes, found.reader(&data)) {
             flaws.push((file.path.clone(), flaw));
@@ -124,18 +120,10 @@ fn check_files(
     let flaws = flaws.iter().map(|(path, flaw)| format!("\n{path}: {flaw}"));
     match flaws.collect::<String>() {
         none if none.is_empty() => Ok(()),
-        flaws => Err(ModelError::Volume(format!("the model is not whole{flaws}"))),
+        flaws => Err(wrong(format!("the model is not whole{flaws}"))),
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ModelError> {
-    let disk = ModelError::disk("reading", path);
-    let mut bytes = Vec::new();
-    let limit = DESCRIPTION_BYTES_MAX as u64 + 1;
-    let file = File::open(path).map_err(&disk)?;
-    file.take(limit).read_to_end(&mut bytes).map_err(disk)?;
-    if bytes.len() as u64 >= limit {
-        return Err(ModelError::Description("is too long".into()));
-    }
-    Ok(bytes)
+fn wrong(problem: impl std::fmt::Display) -> Error {
+    error!(Volume, "the volume is not what it should be: {problem}")
 }

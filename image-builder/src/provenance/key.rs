@@ -48,7 +48,7 @@ impl SecretKey {
     /// The same file.
     pub fn to_pem(&self) -> Zeroizing<String> {
         let mut der = Zeroizing::new(SECRET_PREFIX.to_vec());
-        // Sandbox for all of it at once, so that no copy is left behind by growing.
+        // Reserved at once, so that no copy is left behind by growing.
         der.reserve_exact(32);
         der.extend_from_slice(self.0.as_bytes());
         Zeroizing::new(write_pem(&der, SECRET_LABEL))

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::error::cut;
 use crate::limits::{
     DEPENDENCIES_MAX, ENVELOPE_BYTES_MAX, FILE_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX, SUBJECTS_MAX,
 };
@@ -311,10 +312,6 @@ fn text(what: &'static str, got: &str) -> Result<(), StatementError> {
 fn bad(what: &'static str, got: &str) -> StatementError {
     let got = cut(got);
     StatementError::Text { what, got }
-}
-
-fn cut(text: &str) -> String {
-    text.chars().take(80).collect()
 }
 
 #[cfg(test)]

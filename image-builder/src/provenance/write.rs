@@ -1,7 +1,6 @@
 //! The provenance of an image in a directory.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -9,29 +8,16 @@ use predict::image::ImageManifest;
 use serde_json::{Map, Value, json};
 use sha1::{Digest as _, Sha1};
 
-use super::bill::{Bill, SbomError, document};
+use super::bill::{Bill, document};
 use super::{
-    CMDLINE, Dependency, ENVELOPE, Envelope, EnvelopeError, Facts, MANIFEST, Materials, SBOM,
-    STATEMENT, SecretKey, Sha1s, Statement, StatementError, Subject,
+    CMDLINE, Dependency, ENVELOPE, Envelope, Facts, MANIFEST, Materials, SBOM, STATEMENT,
+    SecretKey, Sha1s, Statement, StatementError, Subject,
 };
-use crate::formats::file_error::FileError;
+use crate::error::{Error, Fault};
+use crate::files;
 use crate::limits::{CHUNK_BYTES, ENVELOPE_BYTES_MAX};
 use crate::lock::package_lock::InputKind;
 use registers::Digest32;
-
-/// Why no provenance was written.
-#[derive(Debug, thiserror::Error)]
-#[expect(missing_docs)]
-pub enum ProvenanceError {
-    #[error("writing the bill of materials: {0}")]
-    Sbom(#[from] SbomError),
-    #[error("writing the provenance: {0}")]
-    Statement(#[from] StatementError),
-    #[error("reading the envelope: {0}")]
-    Envelope(#[from] EnvelopeError),
-    #[error(transparent)]
-    Disk(#[from] FileError),
-}
 
 /// Writes the provenance of the image in `directory`, whose files `manifest` describes. `sha1s` has the digests of the files within, and
 /// of those beside the manifest that were hashed already.
@@ -41,7 +27,7 @@ pub fn write(
     materials: &Materials,
     mut sha1s: Sha1s,
     key: Option<&SecretKey>,
-) -> Result<(), ProvenanceError> {
+) -> Result<(), Error> {
     for (_, file) in manifest.files.all() {
         if !sha1s.contains_key(&file.name) {
             sha1s.insert(file.name.clone(), sha1_of(&directory.join(&file.name))?);
@@ -49,37 +35,31 @@ pub fn write(
     }
     let line = Sha1::digest(manifest.cmdline.as_bytes());
     sha1s.insert(CMDLINE.into(), line.into());
-    let bill = Bill::new(document(manifest, materials, &sha1s))?.to_json();
-    let statement = statement(manifest, materials, &bill)?.to_json();
-    for (name, bytes) in [(SBOM, &bill), (STATEMENT, &statement)] {
-        let path = directory.join(name);
-        fs::write(&path, bytes).map_err(disk("writing", &path))?;
-    }
+    let bill = Bill::new(document(manifest, materials, &sha1s))
+        .map_err(Error::of(Fault::Disk, "writing the bill of materials: "))?
+        .to_json();
+    let statement = statement(manifest, materials, &bill).map_err(unwritten)?;
+    let statement = statement.to_json();
+    files::write(&directory.join(SBOM), &bill)?;
+    files::write(&directory.join(STATEMENT), &statement)?;
     if let Some(key) = key {
-        let path = directory.join(ENVELOPE);
         let envelope = Envelope::sign(statement, key).to_json();
-        fs::write(&path, envelope).map_err(disk("writing", &path))?;
+        files::write(&directory.join(ENVELOPE), envelope)?;
     }
     Ok(())
 }
 
 /// Signs the statement in `directory`, in one step: a reader sees the envelope of before or the new one.
-pub fn sign(directory: &Path, key: &SecretKey) -> Result<(), ProvenanceError> {
+pub fn sign(directory: &Path, key: &SecretKey) -> Result<(), Error> {
     let statement = read(&directory.join(STATEMENT))?;
     // What cannot be read again is not worth a signature.
-    Statement::from_json(&statement)?;
-    let path = directory.join(ENVELOPE);
+    Statement::from_json(&statement).map_err(unwritten)?;
     let envelope = Envelope::sign(statement, key).to_json();
-    let written = tempfile::Builder::new()
-        .prefix(".envelope")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(directory)
-        .and_then(|mut file| {
-            io::Write::write_all(&mut file, &envelope)?;
-            file.as_file().sync_all()?;
-            file.persist(&path).map_err(|error| error.error)
-        });
-    written.map(drop).map_err(disk("writing", &path))
+    files::replace(&directory.join(ENVELOPE), &envelope, 0o644)
+}
+
+fn unwritten(error: StatementError) -> Error {
+    Error::of(Fault::Disk, "writing the provenance: ")(error)
 }
 
 fn statement(
@@ -152,9 +132,8 @@ fn dependencies(materials: &Materials) -> Vec<Dependency> {
 }
 
 /// SHA-1 of a file, read in pieces.
-pub fn sha1_of(path: &Path) -> Result<[u8; 20], ProvenanceError> {
-    let file = File::open(path).map_err(disk("opening", path))?;
-    sha1_of_stream(file).map_err(disk("reading", path))
+pub fn sha1_of(path: &Path) -> Result<[u8; 20], Error> {
+    sha1_of_stream(files::open(path)?).map_err(Error::disk("reading", path))
 }
 
 /// SHA-1 of what a reader gives.
@@ -171,17 +150,6 @@ pub fn sha1_of_stream(mut stream: impl Read) -> io::Result<[u8; 20]> {
 }
 
 /// A file of the provenance, no more of it than its limit.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ProvenanceError> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| {
-            file.take(ENVELOPE_BYTES_MAX as u64 + 1)
-                .read_to_end(&mut bytes)
-        })
-        .map_err(disk("reading", path))?;
-    Ok(bytes)
-}
-
-fn disk(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> ProvenanceError {
-    FileError::of(doing, path)
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    files::read(path, ENVELOPE_BYTES_MAX as u64)
 }

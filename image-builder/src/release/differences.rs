@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
 use predict::image::{Content, ImageFile, ImageManifest, ImagePart, Role};
 use serde::Serialize;
 
-use super::directory::{Directory, DirectoryError, disk};
+use super::directory::Directory;
+use crate::error::Error;
+use crate::files;
 use crate::formats::bytes::{Part, ReadError};
 use crate::formats::{Item, ItemKind, Listing, list};
 use crate::image::CMDLINE;
@@ -35,10 +36,7 @@ pub struct Difference {
 
 /// Everything in which the bytes of two images differ, up to a limit. Files of the second that are not there are held against the
 /// first by their digests.
-pub fn differences(
-    first: &Directory,
-    second: &Directory,
-) -> Result<Vec<Difference>, DirectoryError> {
+pub fn differences(first: &Directory, second: &Directory) -> Result<Vec<Difference>, Error> {
     let mut found = Vec::new();
     let theirs: BTreeMap<_, _> = second.manifest.files.all().collect();
     for (what, mine) in first.manifest.files.all() {
@@ -75,7 +73,7 @@ fn artifact(
     second: &Directory,
     (what, mine, other): (&str, &ImageFile, &ImageFile),
     (one, two): (&Path, &Path),
-) -> Result<Vec<Difference>, DirectoryError> {
+) -> Result<Vec<Difference>, Error> {
     if !two.exists() {
         let same = (mine.bytes, mine.sha256) == (other.bytes, other.sha256);
         let text = "has another digest; its bytes are not beside the manifest";
@@ -84,12 +82,11 @@ fn artifact(
             ..whole(&mine.name, text)
         })));
     }
-    let offset = first_byte(one, two).map_err(|error| disk(two, &error))?;
+    let offset = first_byte(one, two).map_err(Error::disk("reading", two))?;
     let Some(offset) = offset else {
         return Ok(Vec::new());
     };
-    let open = |path: &Path| File::open(path).map_err(|error| disk(path, &error));
-    let (one, two) = (open(one)?, open(two)?);
+    let (one, two) = (files::open(one)?, files::open(two)?);
     let looked = || {
         let (one, two) = (Part::whole(&one)?, Part::whole(&two)?);
         let mut found = Vec::new();

@@ -4,18 +4,18 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::directory::{Directory, DirectoryError, read};
+use super::directory::Directory;
 use super::verify::{Outcome, Report, check};
+use crate::error::{Error, Fault, error};
+use crate::files;
 use crate::formats::metered::Metered;
-use crate::image::{BuildError, MANIFEST, OutputDir};
+use crate::image::{MANIFEST, OutputDir};
 use crate::limits::ENVELOPE_BYTES_MAX;
 use crate::lock::base_url;
-use crate::provenance::{
-    ENVELOPE, Envelope, EnvelopeError, PublicKey, STATEMENT, Statement, StatementError, Subject,
-};
+use crate::provenance::{ENVELOPE, Envelope, PublicKey, STATEMENT, Statement, Subject};
 use crate::store::download::{Agent, Wanted, get};
 use crate::store::fetch::ensure_wanted;
-use crate::store::{Fault, FetchError, Progress, Store};
+use crate::store::{Progress, Store};
 
 /// Where an image is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,54 +24,6 @@ pub enum Source {
     Url(String),
     /// In this directory.
     Directory(PathBuf),
-}
-
-/// Why an image was not fetched. The output directory is as it was.
-#[derive(Debug, thiserror::Error)]
-#[expect(missing_docs)]
-pub enum ReleaseError {
-    #[error("{ENVELOPE}: {0}")]
-    Envelope(#[from] EnvelopeError),
-    #[error("{ENVELOPE}: {0}")]
-    Statement(#[from] StatementError),
-    #[error("{ENVELOPE} lists no {MANIFEST}")]
-    NoManifest,
-    #[error("{name} has {bytes} bytes and SHA-256 {sha256}, not what the signed statement says")]
-    OtherFile {
-        name: String,
-        bytes: u64,
-        sha256: registers::Digest32,
-    },
-    #[error("the release was signed, and is no image: {what}: {why}")]
-    NoImage { what: String, why: String },
-    #[error(
-        "the release was signed, and its {what} was not computed: {why}; --allow-unchecked {what} takes the word of whoever signed"
-    )]
-    NotComputed { what: String, why: String },
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    #[error(transparent)]
-    OutputDir(#[from] BuildError),
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-}
-
-impl ReleaseError {
-    /// One lower-case word, for `--json`.
-    pub fn fault(&self) -> &'static str {
-        match self {
-            Self::Envelope(_)
-            | Self::Statement(_)
-            | Self::NoManifest
-            | Self::OtherFile { .. }
-            | Self::NotComputed { .. }
-            | Self::NoImage { .. } => "release",
-            Self::Fetch(error) if error.fault() == Fault::Lock => "release",
-            Self::Fetch(error) => error.fault().word(),
-            Self::OutputDir(error) => error.fault(),
-            Self::Directory(_) => "disk",
-        }
-    }
 }
 
 impl Source {
@@ -84,13 +36,15 @@ impl Source {
     }
 
     /// What is checked before anything else is asked for.
-    fn envelope(&self) -> Result<Vec<u8>, ReleaseError> {
+    fn envelope(&self) -> Result<Vec<u8>, Error> {
         Ok(match self {
             Self::Url(base) => {
                 let url = format!("{base}/{ENVELOPE}");
                 get(&Agent::new(), &url, ENVELOPE_BYTES_MAX as u64)?
             }
-            Self::Directory(directory) => read(&directory.join(ENVELOPE), ENVELOPE_BYTES_MAX)?,
+            Self::Directory(directory) => {
+                files::read(&directory.join(ENVELOPE), ENVELOPE_BYTES_MAX as u64)?
+            }
         })
     }
 }
@@ -104,14 +58,17 @@ pub fn fetch(
     store: &Store,
     allowed: &[&str],
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<Report, ReleaseError> {
+) -> Result<Report, Error> {
     let place = OutputDir::claim(out)?;
     let text = source.envelope()?;
-    let envelope = Envelope::from_json(&text)?;
-    let payload = envelope.open(key)?;
-    let statement = Statement::from_json(payload)?;
+    let of_envelope = format!("{ENVELOPE}: ");
+    let envelope = Envelope::from_json(&text).map_err(Error::of(Fault::Release, &of_envelope))?;
+    let payload = envelope.open(key);
+    let payload = payload.map_err(Error::of(Fault::Release, &of_envelope))?;
+    let statement =
+        Statement::from_json(payload).map_err(Error::of(Fault::Release, &of_envelope))?;
     if statement.subject(MANIFEST).is_none() {
-        return Err(ReleaseError::NoManifest);
+        return Err(error!(Release, "{ENVELOPE} lists no {MANIFEST}"));
     }
     let directory = place.directory();
     match source {
@@ -123,21 +80,20 @@ pub fn fetch(
         }
     }
     for (name, bytes) in [(ENVELOPE, &text[..]), (STATEMENT, payload)] {
-        let path = directory.join(name);
-        fs::write(&path, bytes).map_err(BuildError::disk("writing", &path))?;
+        files::write(&directory.join(name), bytes)?;
     }
     let report = check(&Directory::open(directory)?, Some(key))?;
     if let Some(refused) = report.refusal(allowed) {
-        let what = refused.what.clone();
+        let what = &refused.what;
         return Err(match &refused.outcome {
-            Outcome::NotComputed(why) => ReleaseError::NotComputed {
-                what,
-                why: why.clone(),
-            },
-            Outcome::Same(why) | Outcome::Differs(why) => ReleaseError::NoImage {
-                what,
-                why: why.clone(),
-            },
+            Outcome::NotComputed(why) => error!(
+                Release,
+                "the release was signed, and its {what} was not computed: {why}; --allow-unchecked {what} takes the word of whoever signed"
+            ),
+            Outcome::Same(why) | Outcome::Differs(why) => error!(
+                Release,
+                "the release was signed, and is no image: {what}: {why}"
+            ),
         });
     }
     crate::image::settle(directory)?;
@@ -152,7 +108,7 @@ fn download_all(
     store: &Store,
     directory: &Path,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(), ReleaseError> {
+) -> Result<(), Error> {
     let _claim = store.claim()?;
     let agent = Agent::new();
     // The manifest, which says what the rest is, before the rest.
@@ -185,10 +141,10 @@ fn download_all(
 }
 
 /// A file into the image's directory, held against the statement on the way.
-fn copy(from: &Path, subject: &Subject, directory: &Path) -> Result<(), ReleaseError> {
-    let open = File::open(from).map_err(BuildError::disk("opening", from))?;
+fn copy(from: &Path, subject: &Subject, directory: &Path) -> Result<(), Error> {
+    let open = files::open(from)?;
     let to = directory.join(&subject.name);
-    let disk = BuildError::disk("writing", &to);
+    let disk = Error::disk("writing", &to);
     let mut out = File::create_new(&to).map_err(&disk)?;
     let mut metered = Metered::new(open, subject.bytes);
     let copied = io::copy(&mut metered, &mut out).and_then(|_| out.flush());
@@ -201,10 +157,10 @@ fn copy(from: &Path, subject: &Subject, directory: &Path) -> Result<(), ReleaseE
     let (bytes, sha256) = metered.finish();
     match !longer && (bytes, sha256) == (subject.bytes, subject.sha256) {
         true => Ok(()),
-        false => Err(ReleaseError::OtherFile {
-            name: subject.name.clone(),
-            bytes,
-            sha256,
-        }),
+        false => Err(error!(
+            Release,
+            "{} has {bytes} bytes and SHA-256 {sha256}, not what the signed statement says",
+            subject.name
+        )),
     }
 }

@@ -7,17 +7,16 @@ use predict::PageOrder;
 use predict::image::{Disk, Files, ImageFile, ImageManifest, Root};
 use predict::limits;
 
-use super::directory::{Directory, DirectoryError, disk, read};
+use super::directory::Directory;
 use super::verify::Check;
+use crate::error::Error;
+use crate::files;
 
 /// A check of what `manifest` states about each file, the hash over the root, and each register, with the files in `directory`. The
 /// manifest may be another than the one that lies there.
-pub fn checks(
-    manifest: &ImageManifest,
-    directory: &Directory,
-) -> Result<Vec<Check>, DirectoryError> {
+pub fn checks(manifest: &ImageManifest, directory: &Directory) -> Result<Vec<Check>, Error> {
     let listed = &manifest.files;
-    let bytes = |file: &ImageFile, max| read(&directory.file(&file.name), max);
+    let bytes = |file: &ImageFile, max: usize| files::read(&directory.file(&file.name), max as u64);
     let there = |file: &&ImageFile| directory.file(&file.name).exists();
     let uki = { listed.uki.as_ref().filter(there) }.map(|file| bytes(file, limits::UKI_BYTES_MAX));
     let disk = listed.disk.as_ref().filter(there);
@@ -48,9 +47,8 @@ fn streamed<T>(
     directory: &Directory,
     file: &ImageFile,
     take: impl FnOnce(io::BufReader<File>) -> io::Result<T>,
-) -> Result<T, DirectoryError> {
+) -> Result<T, Error> {
     let path = directory.file(&file.name);
-    File::open(&path)
-        .and_then(|file| take(io::BufReader::with_capacity(1 << 20, file)))
-        .map_err(|error| disk(&path, &error))
+    take(io::BufReader::with_capacity(1 << 20, files::open(&path)?))
+        .map_err(Error::disk("reading", &path))
 }

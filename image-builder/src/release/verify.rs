@@ -11,8 +11,10 @@ pub use predict::image::Outcome;
 use predict::image::{Content, ContentKind, ImagePart};
 use sha2::{Digest as _, Sha256, Sha384};
 
-use super::directory::{Directory, DirectoryError, disk, read};
+use super::directory::Directory;
 use super::registers;
+use crate::error::Error;
+use crate::files as on_disk;
 use crate::formats::bytes::{Part, ReadError};
 use crate::formats::metered::Metered;
 use crate::formats::{Item, ItemKind, Listing, list};
@@ -59,7 +61,7 @@ impl Check {
 }
 
 /// Checks an image. Without a key nobody answers for it, and its provenance is compared with its bytes all the same; the report says so.
-pub fn check(directory: &Directory, key: Option<&PublicKey>) -> Result<Report, DirectoryError> {
+pub fn check(directory: &Directory, key: Option<&PublicKey>) -> Result<Report, Error> {
     let (statement, signature) = signature(directory, key)?;
     let mut checks = vec![signature];
     if let Some(statement) = &statement {
@@ -85,7 +87,7 @@ pub fn check(directory: &Directory, key: Option<&PublicKey>) -> Result<Report, D
 fn signature(
     directory: &Directory,
     key: Option<&PublicKey>,
-) -> Result<(Option<Statement>, Check), DirectoryError> {
+) -> Result<(Option<Statement>, Check), Error> {
     let differs = |why: String| Ok((None, Check::new(SIGNATURE, Outcome::Differs(why))));
     let loose = directory.statement()?;
     let Some(key) = key else {
@@ -120,7 +122,7 @@ fn signature(
 }
 
 /// Every file of the statement, by length and digest.
-fn files(directory: &Directory, statement: &Statement) -> Result<Vec<Check>, DirectoryError> {
+fn files(directory: &Directory, statement: &Statement) -> Result<Vec<Check>, Error> {
     let mut found = Vec::new();
     for subject in statement.subjects() {
         let outcome = match measured(&directory.file(&subject.name)) {
@@ -134,7 +136,10 @@ fn files(directory: &Directory, statement: &Statement) -> Result<Vec<Check>, Dir
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Outcome::Differs("it is missing".into())
             }
-            Err(error) => return Err(disk(&directory.file(&subject.name), &error)),
+            Err(error) => {
+                let path = directory.file(&subject.name);
+                return Err(Error::disk("reading", &path)(error));
+            }
         };
         found.push(Check::new(subject.name, outcome));
     }
@@ -171,8 +176,9 @@ fn agreement(directory: &Directory, statement: &Statement) -> Check {
 }
 
 /// The command line, which QEMU is given and no file of the manifest has.
-fn cmdline(directory: &Directory) -> Result<Check, DirectoryError> {
-    let line = read(&directory.cmdline(), predict::limits::CMDLINE_BYTES_MAX)?;
+fn cmdline(directory: &Directory) -> Result<Check, Error> {
+    let bytes_max = predict::limits::CMDLINE_BYTES_MAX as u64;
+    let line = on_disk::read(&directory.cmdline(), bytes_max)?;
     let outcome = match line == directory.manifest.cmdline.as_bytes() {
         true => Outcome::Same("as the manifest says".into()),
         false => Outcome::Differs("it is not the manifest's".into()),
@@ -180,7 +186,7 @@ fn cmdline(directory: &Directory) -> Result<Check, DirectoryError> {
     Ok(Check::new("command line", outcome))
 }
 
-fn bill(directory: &Directory) -> Result<Check, DirectoryError> {
+fn bill(directory: &Directory) -> Result<Check, Error> {
     let outcome = match directory.bill()? {
         None => Outcome::NotComputed(format!("there is no {SBOM}")),
         Some(text) => match Bill::from_json(&text) {
@@ -210,13 +216,12 @@ fn of_this_image(directory: &Directory, bill: &Bill) -> Outcome {
 }
 
 /// Whether what lies inside is what the manifest lists: nothing more, nothing less, nothing else.
-fn contents(directory: &Directory, part: ImagePart) -> Result<Check, DirectoryError> {
+fn contents(directory: &Directory, part: ImagePart) -> Result<Check, Error> {
     let (what, name) = match part {
         ImagePart::Initrd => ("inside the initrd", &directory.manifest.files.initrd.name),
         ImagePart::Root => ("inside the root", &directory.manifest.files.root.name),
     };
-    let path = directory.file(name);
-    let file = File::open(&path).map_err(|error| disk(&path, &error))?;
+    let file = on_disk::open(&directory.file(name))?;
     let looked = || {
         let whole = Part::whole(&file)?;
         let listing = list(&whole)?;
@@ -233,9 +238,8 @@ fn contents(directory: &Directory, part: ImagePart) -> Result<Check, DirectoryEr
 }
 
 /// What the agent will measure of itself into RTMR3.
-fn agent(directory: &Directory) -> Result<Check, DirectoryError> {
-    let path = directory.file(&directory.manifest.files.root.name);
-    let file = File::open(&path).map_err(|error| disk(&path, &error))?;
+fn agent(directory: &Directory) -> Result<Check, Error> {
+    let file = on_disk::open(&directory.file(&directory.manifest.files.root.name))?;
     let hashed = || {
         let whole = Part::whole(&file)?;
         let listing = list(&whole)?;

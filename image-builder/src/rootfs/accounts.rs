@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{MAKER, UserlandError, unmakeable};
+use super::{MAKER, unmakeable};
+use crate::error::Error;
 use crate::formats::entry::{Entry, What};
 use crate::limits::ACCOUNTS_BYTES_MAX;
 
 /// Adds the lines of `sysusers.d` to both files, and makes the files if there is a line and no file.
-pub fn add(entries: &mut Vec<Entry>) -> Result<(), UserlandError> {
+pub fn add(entries: &mut Vec<Entry>) -> Result<(), Error> {
     let mut lines = Vec::new();
     // Entries may be in any order here; a file of the same name in /etc would win, and no package has one.
     let mut files: BTreeMap<&str, &Entry> = BTreeMap::new();
@@ -51,7 +52,7 @@ pub fn add(entries: &mut Vec<Entry>) -> Result<(), UserlandError> {
     Ok(())
 }
 
-fn not_a_line(file: &Entry, line: &str) -> UserlandError {
+fn not_a_line(file: &Entry, line: &str) -> Error {
     let line: String = line.chars().take(80).collect();
     unmakeable(
         file,
@@ -68,8 +69,8 @@ struct Accounts {
 }
 
 impl Accounts {
-    fn of(entries: &[Entry]) -> Result<Self, UserlandError> {
-        let table = |path: &str, fields: usize| -> Result<Vec<Vec<String>>, UserlandError> {
+    fn of(entries: &[Entry]) -> Result<Self, Error> {
+        let table = |path: &str, fields: usize| -> Result<Vec<Vec<String>>, Error> {
             let Some(entry) = entries.iter().find(|entry| entry.path == path) else {
                 return Ok(Vec::new());
             };
@@ -223,7 +224,7 @@ fn words(line: &str) -> Option<Vec<String>> {
     Some(words)
 }
 
-fn text(entry: &Entry) -> Result<String, UserlandError> {
+fn text(entry: &Entry) -> Result<String, Error> {
     super::text(entry, ACCOUNTS_BYTES_MAX)
 }
 
@@ -236,7 +237,7 @@ pub const GROUP: &str = "/etc/group";
 mod tests {
     use super::*;
 
-    fn check(conf: &str) -> Result<(String, String), UserlandError> {
+    fn check(conf: &str) -> Result<(String, String), Error> {
         let file = |path: &str, text: &str| Entry::memory(path, 0o644, text.into(), "p 1".into());
         let mut entries = vec![
             file("/usr/lib/sysusers.d/b.conf", conf),
@@ -288,7 +289,7 @@ mod tests {
             "u a 70000000000",
         ] {
             assert!(
-                matches!(check(bad), Err(UserlandError::Unmakeable { .. })),
+                check(bad).is_err_and(|error| error.to_string().contains(" has a line ")),
                 "{bad}"
             );
         }

@@ -8,18 +8,18 @@
 //! **Lacks** versions: whether a library has each symbol that is asked of it, in the version that is asked for, is not looked at.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::Cursor;
 
 use super::view::View;
-use super::{UserlandError, loader};
+use super::{loader, unmakeable};
+use crate::error::{Error, error};
+use crate::files;
 use crate::formats::elf;
 use crate::formats::elf::Dynamic;
 use crate::formats::entry::{Entry, Source, What};
-use crate::store::FetchError;
 
 /// Checks all files of a root, and that the libraries `asked` for are there.
-pub fn check(entries: &[Entry], asked: &[String]) -> Result<(), UserlandError> {
+pub fn check(entries: &[Entry], asked: &[String]) -> Result<(), Error> {
     let search = Search::of(entries)?;
     let mut tables = Vec::new();
     for entry in entries {
@@ -32,18 +32,18 @@ pub fn check(entries: &[Entry], asked: &[String]) -> Result<(), UserlandError> {
         if let Some(missing) =
             missing.find(|library| !search.loaded(&tables, entry, dynamic, library))
         {
-            return Err(UserlandError::Unresolved {
-                path: entry.path.clone(),
-                package: entry.from().unwrap_or("no package").to_owned(),
-                library: missing.to_owned(),
-            });
+            return Err(unmakeable(
+                entry,
+                format!("asks for {missing}, which is not in the root"),
+            ));
         }
     }
     match asked.iter().find(|library| !search.has(library, &[])) {
         None => Ok(()),
-        Some(library) => Err(UserlandError::NoLibrary {
-            library: library.clone(),
-        }),
+        Some(library) => Err(error!(
+            Recipe,
+            "the recipe's root.libraries names {library}, which is not in the root"
+        )),
     }
 }
 
@@ -54,7 +54,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn of(entries: &'a [Entry]) -> Result<Self, UserlandError> {
+    fn of(entries: &'a [Entry]) -> Result<Self, Error> {
         let view = View::of(entries);
         let cached = loader::names(&view)?;
         Ok(Self { view, cached })
@@ -122,18 +122,15 @@ fn directories(entry: &Entry, dynamic: &Dynamic) -> Vec<String> {
         .collect()
 }
 
-fn read(entry: &Entry) -> Result<Option<Dynamic>, UserlandError> {
+fn read(entry: &Entry) -> Result<Option<Dynamic>, Error> {
     let What::File { source, .. } = &entry.what else {
         return Ok(None);
     };
     let dynamic = match source {
         Source::Memory(bytes) => elf::dynamic(Cursor::new(bytes)),
-        Source::Disk(path) => {
-            let file = File::open(path).map_err(FetchError::disk("opening", path))?;
-            elf::dynamic(file)
-        }
+        Source::Disk(path) => elf::dynamic(files::open(path)?),
     };
-    dynamic.map_err(|problem| super::unmakeable(entry, problem))
+    dynamic.map_err(|problem| unmakeable(entry, problem))
 }
 
 /// The loader's own directories on Debian for machines with x86-64 (`ld.so --list-diagnostics`).

@@ -11,19 +11,19 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::Cursor;
 
 use super::view::View;
-use super::{MAKER, UserlandError, unmakeable};
+use super::{MAKER, unmakeable};
+use crate::error::Error;
+use crate::files;
 use crate::formats::elf;
 use crate::formats::entry::{Entry, Source, What};
 use crate::limits::LOADER_CONFIG_BYTES_MAX;
-use crate::store::FetchError;
 
 /// Adds the cache, and the links to libraries by their own names that a package left out, to a root whose C library is configured.
 /// Without `/etc/ld.so.conf` there is nothing to add: the loader looks into its own directories.
-pub fn add(entries: &mut Vec<Entry>) -> Result<(), UserlandError> {
+pub fn add(entries: &mut Vec<Entry>) -> Result<(), Error> {
     let made = {
         let view = View::of(entries);
         let Some(config) = view.resolve(CONFIG) else {
@@ -41,7 +41,7 @@ pub fn add(entries: &mut Vec<Entry>) -> Result<(), UserlandError> {
 }
 
 /// The names in the cache of a root; none when it has none.
-pub fn names(view: &View<'_>) -> Result<BTreeSet<String>, UserlandError> {
+pub fn names(view: &View<'_>) -> Result<BTreeSet<String>, Error> {
     let Some(config) = view.resolve(CONFIG) else {
         return Ok(BTreeSet::new());
     };
@@ -49,7 +49,7 @@ pub fn names(view: &View<'_>) -> Result<BTreeSet<String>, UserlandError> {
     Ok(all.map(|library| library.soname).collect())
 }
 
-fn all(view: &View<'_>, config: &Entry) -> Result<Vec<Library>, UserlandError> {
+fn all(view: &View<'_>, config: &Entry) -> Result<Vec<Library>, Error> {
     let mut directories = Vec::new();
     read_config(view, config, 0, &mut directories)?;
     directories.extend(BUILTIN.map(String::from));
@@ -79,7 +79,7 @@ fn read_config(
     config: &Entry,
     depth: usize,
     directories: &mut Vec<String>,
-) -> Result<(), UserlandError> {
+) -> Result<(), Error> {
     if depth > INCLUDES_MAX {
         return Err(unmakeable(config, "includes files that include each other"));
     }
@@ -107,11 +107,7 @@ fn read_config(
 }
 
 /// The files that `DIRECTORY/*SUFFIX` stands for; Debian's configuration has no other pattern.
-fn matches<'a>(
-    view: &View<'a>,
-    config: &Entry,
-    pattern: &str,
-) -> Result<Vec<&'a Entry>, UserlandError> {
+fn matches<'a>(view: &View<'a>, config: &Entry, pattern: &str) -> Result<Vec<&'a Entry>, Error> {
     let unknown = || {
         unmakeable(
             config,
@@ -138,7 +134,7 @@ fn matches<'a>(
 }
 
 /// The libraries of the directories, each directory once, in the order of the cache.
-fn libraries(view: &View<'_>, directories: &[String]) -> Result<Vec<Library>, UserlandError> {
+fn libraries(view: &View<'_>, directories: &[String]) -> Result<Vec<Library>, Error> {
     let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
     for directory in directories {
         let Some(real) = view.resolve(directory) else {
@@ -163,11 +159,7 @@ fn libraries(view: &View<'_>, directories: &[String]) -> Result<Vec<Library>, Us
     Ok(found)
 }
 
-fn libraries_in(
-    view: &View<'_>,
-    directory: &str,
-    real: &Entry,
-) -> Result<Vec<Library>, UserlandError> {
+fn libraries_in(view: &View<'_>, directory: &str, real: &Entry) -> Result<Vec<Library>, Error> {
     // By the name that programs ask for: the file that it is, and whether that is a link.
     let mut chosen: BTreeMap<String, (&str, bool)> = BTreeMap::new();
     for (name, entry) in view.children(&real.path) {
@@ -208,16 +200,13 @@ fn is_library_name(name: &str) -> bool {
     (library || loader) && !name.ends_with(".dpkg-new") && !name.ends_with(".dpkg-tmp")
 }
 
-fn soname(file: &Entry, name: &str) -> Result<Option<String>, UserlandError> {
+fn soname(file: &Entry, name: &str) -> Result<Option<String>, Error> {
     let What::File { source, .. } = &file.what else {
         return Ok(None);
     };
     Ok(match source {
         Source::Memory(bytes) => elf::soname(Cursor::new(bytes), name),
-        Source::Disk(path) => {
-            let file = File::open(path).map_err(FetchError::disk("opening", path))?;
-            elf::soname(file, name)
-        }
+        Source::Disk(path) => elf::soname(files::open(path)?, name),
     })
 }
 
@@ -351,7 +340,7 @@ fn writer(view: &View<'_>) -> String {
     format!("ldconfig (Debian GLIBC {version}) stable release version {upstream}")
 }
 
-fn text(entry: &Entry) -> Result<String, UserlandError> {
+fn text(entry: &Entry) -> Result<String, Error> {
     super::text(entry, LOADER_CONFIG_BYTES_MAX)
 }
 

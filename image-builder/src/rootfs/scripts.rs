@@ -12,10 +12,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sha2::{Digest as _, Sha256};
-
+use super::MAKER;
 use super::reviewed::REVIEWED;
-use super::{MAKER, UserlandError};
+use crate::error::{Error, error};
 use crate::formats::deb_scripts::INSTALL_SCRIPTS;
 use crate::formats::entry::{Entry, Owner, What};
 use registers::Digest32;
@@ -51,7 +50,7 @@ pub struct Judged {
 pub fn judge(
     scripts: &BTreeMap<String, BTreeMap<String, String>>,
     ignored: &[String],
-) -> Result<Judged, UserlandError> {
+) -> Result<Judged, Error> {
     let mut judged = Judged::default();
     let mut used = BTreeSet::new();
     for (package, texts) in scripts {
@@ -60,8 +59,7 @@ pub fn judge(
             let Some(text) = texts.get(script).filter(|text| !is_generated(text)) else {
                 continue;
             };
-            let sha256 = Digest32(Sha256::digest(text).into());
-            let hex = sha256.to_string();
+            let hex = Digest32::of(text.as_bytes()).to_string();
             let known = |one: &&super::reviewed::Reviewed| {
                 (one.package, one.script, one.sha256) == (name, script, hex.as_str())
             };
@@ -76,24 +74,25 @@ pub fn judge(
                     .not_run
                     .push(format!("{package} {script}: ignored by the recipe"));
             } else {
-                return Err(UserlandError::Script {
-                    package: package.clone(),
-                    script,
-                    sha256,
-                });
+                return Err(error!(
+                    Recipe,
+                    "{package} has a {script} (SHA-256 {hex}) that was not reviewed, and no script is ever run; if the image can do \
+                     without what it does, name {package} in the recipe's root.ignore_scripts"
+                ));
             }
         }
     }
     match ignored.iter().find(|name| !used.contains(name.as_str())) {
         None => Ok(judged),
-        Some(package) => Err(UserlandError::NeedlessIgnore {
-            package: package.clone(),
-        }),
+        Some(package) => Err(error!(
+            Recipe,
+            "the recipe's root.ignore_scripts names {package}, which has no script that needs it"
+        )),
     }
 }
 
 /// Makes the effects. None of them takes the place of something that a package has.
-pub fn apply(effects: &[Effect], entries: &mut Vec<Entry>) -> Result<(), UserlandError> {
+pub fn apply(effects: &[Effect], entries: &mut Vec<Entry>) {
     let mut best: BTreeMap<&str, (&str, &str, i32)> = BTreeMap::new();
     for effect in effects {
         match *effect {
@@ -137,7 +136,6 @@ pub fn apply(effects: &[Effect], entries: &mut Vec<Entry>) -> Result<(), Userlan
         add(entries, Entry::link(path, middle.clone(), MAKER.into()));
         add(entries, Entry::link(middle, program, MAKER.into()));
     }
-    Ok(())
 }
 
 fn owned(entry: Entry, mode: u32, group: u32) -> Entry {
@@ -245,9 +243,7 @@ mod tests {
             "#!/bin/sh\nsetcap cap_net_raw+ep /bin/ping\n",
         );
         let error = judge(&unknown, &[]).expect_err("not reviewed");
-        assert!(
-            matches!(&error, UserlandError::Script { package, .. } if package == "thing 1.0-1")
-        );
+        assert!(error.to_string().starts_with("thing 1.0-1 has a "));
         let judged = judge(&unknown, &["thing".into()]).expect("the recipe says so");
         assert_eq!(
             judged.not_run,
@@ -256,7 +252,7 @@ mod tests {
         // To name a package that needs it not would hide its next script.
         for needless in [scripts("thing 1", "#!/bin/sh\n"), scripts("other 1", "")] {
             let error = judge(&needless, &["thing".into()]).expect_err("needless");
-            assert!(matches!(error, UserlandError::NeedlessIgnore { .. }));
+            assert!(error.to_string().contains("has no script that needs it"));
         }
     }
 
@@ -291,7 +287,7 @@ mod tests {
             Effect::Alternative("/usr/bin/awk", "awk", "/usr/bin/mawk", 5),
             Effect::Alternative("/usr/bin/awk", "awk", "/usr/bin/gawk", 10),
         ];
-        apply(&effects, &mut entries).expect("made");
+        apply(&effects, &mut entries);
         let lines: BTreeMap<_, _> = entries
             .iter()
             .map(|entry| (entry.path.as_str(), entry))

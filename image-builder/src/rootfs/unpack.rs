@@ -8,24 +8,24 @@
 //! The digest is over those of the packages. Files are copied through a small buffer, so memory does not grow with them.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
-use super::UserlandError;
+use super::clash;
+use crate::error::Error;
+use crate::files;
 use crate::formats::deb::{Deb, DebError, Kind, MERGED};
 use crate::formats::entry::{Entry, Owner, Source, What};
 use crate::formats::metered::Metered;
 use crate::formats::{deb, deb_scripts as scripts};
 use crate::limits::{FILE_BYTES_MAX, USERLAND_LIST_BYTES_MAX};
 use crate::lock::package_lock::{Package, PackageLock};
-use crate::store::fetch::remove;
-use crate::store::packages::{PackageError, each, ensure_packages};
+use crate::store::packages::{each, ensure_packages, set_key, tree_error};
 use crate::store::tree::{Tree, TreeError};
-use crate::store::{FetchError, Progress, Store, sync_directory};
+use crate::store::{Progress, Store};
 use registers::Digest32;
 
 /// What a set of packages has, and the scripts that would have run.
@@ -39,7 +39,7 @@ pub struct Unpacked {
 
 impl Unpacked {
     /// Adds files that are from elsewhere, and directories. A directory of a package stays as it is; a file is in the place of nothing.
-    pub fn add(&mut self, files: Vec<Entry>) -> Result<(), UserlandError> {
+    pub fn add(&mut self, files: Vec<Entry>) -> Result<(), Error> {
         let there: BTreeMap<&str, &Entry> = {
             let entries = self.entries.iter();
             entries.map(|entry| (entry.path.as_str(), entry)).collect()
@@ -51,11 +51,9 @@ impl Unpacked {
                 None => added.push(file),
                 Some(before) if directory(before) && directory(&file) => {}
                 Some(before) => {
-                    return Err(UserlandError::Clash {
-                        path: file.path.clone(),
-                        one: before.from().unwrap_or("a package").to_owned(),
-                        other: file.from().unwrap_or("the recipe").to_owned(),
-                    });
+                    let (one, other) = (before.from(), file.from());
+                    let (one, other) = (one.unwrap_or("a package"), other.unwrap_or("the recipe"));
+                    return Err(clash(&file.path, one, other));
                 }
             }
         }
@@ -71,8 +69,8 @@ pub fn is_there(store: &Store, packages: &[&Package]) -> bool {
 }
 
 fn place(store: &Store, packages: &[&Package]) -> PathBuf {
-    let name = key(packages).to_string();
-    store.root().join("userlands").join(name)
+    let key = set_key("chrysalis userland 1\n", packages);
+    store.root().join("userlands").join(key.to_string())
 }
 
 /// Makes `packages` be in `store`, unpacked, and says what is in them.
@@ -81,7 +79,7 @@ pub fn ensure(
     lock: &PackageLock,
     packages: &[&Package],
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<Unpacked, UserlandError> {
+) -> Result<Unpacked, Error> {
     if !is_there(store, packages) {
         ensure_packages(store, lock, packages, progress)?;
         unpack_fetched(store, packages, progress)?;
@@ -94,34 +92,14 @@ pub fn unpack_fetched(
     store: &Store,
     packages: &[&Package],
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(), UserlandError> {
+) -> Result<(), Error> {
     let _claim = store.claim_userlands()?;
     let place = place(store, packages);
     // Somebody else may have made it while we waited.
     if place.is_dir() {
         return Ok(());
     }
-    let userlands = place.parent().unwrap_or(&place);
-    let new = userlands.join(format!(".new-{}", key(packages)));
-    remove(&new)?;
-    if let Err(error) = unpack(store, packages, &new, progress) {
-        remove(&new)?;
-        return Err(error);
-    }
-    fs::rename(&new, &place).map_err(FetchError::disk("moving into place", &place))?;
-    Ok(sync_directory(userlands)?)
-}
-
-/// The text at the beginning changes when the way we unpack does.
-fn key(packages: &[&Package]) -> Digest32 {
-    let mut digests: Vec<_> = packages.iter().map(|package| package.sha256).collect();
-    digests.sort();
-    digests.dedup();
-    let mut hasher = Sha256::new_with_prefix(b"chrysalis userland 1\n");
-    for digest in digests {
-        hasher.update(digest.0);
-    }
-    Digest32(hasher.finalize().into())
+    files::make_directory(&place, |new| unpack(store, packages, new, progress))
 }
 
 fn unpack(
@@ -129,8 +107,8 @@ fn unpack(
     packages: &[&Package],
     new: &Path,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(), UserlandError> {
-    fs::create_dir(new).map_err(FetchError::disk("creating", new))?;
+) -> Result<(), Error> {
+    files::create_directory(new)?;
     let directory = new.join("tree");
     let tree = Tree::create(&directory).map_err(|error| tree_error("the tree", error))?;
     let what = format!("unpacking {} packages for the root", packages.len());
@@ -157,26 +135,20 @@ struct One {
 }
 
 impl One {
-    fn unpack(
-        store: &Store,
-        number: usize,
-        package: &Package,
-        tree: &Tree,
-    ) -> Result<Self, UserlandError> {
+    fn unpack(store: &Store, number: usize, package: &Package, tree: &Tree) -> Result<Self, Error> {
         let name = format!("{} {}", package.name, package.version);
         let deb = store.whole(package.sha256);
-        let open = || File::open(&deb).map_err(FetchError::disk("opening", &deb));
-        let buffered = |file| BufReader::with_capacity(1 << 16, file);
+        let buffered = || Ok::<_, Error>(BufReader::with_capacity(1 << 16, files::open(&deb)?));
         let refuse = |error| tree_error(&package.name, TreeError::Deb(error));
-        let texts = scripts::install_scripts(buffered(open()?)).map_err(refuse)?;
+        let texts = scripts::install_scripts(buffered()?).map_err(refuse)?;
         let text =
             |(name, bytes): (String, Vec<u8>)| (name, String::from_utf8_lossy(&bytes).into());
         let mut entries = Vec::new();
-        let read = Deb::open(buffered(open()?)).map_err(refuse)?;
+        let read = Deb::open(buffered()?).map_err(refuse)?;
         read.entries(|entry| {
             let path = entry.path.clone();
             entries.push((path, add(tree, number, &name, entry)?));
-            Ok::<_, UserlandError>(())
+            Ok::<_, Error>(())
         })?;
         Ok(Self {
             scripts: texts.into_iter().map(text).collect(),
@@ -226,18 +198,14 @@ enum Is {
 impl Collected {
     /// Files clash in the tree; directories may be in many packages, which have to agree. `base-files` decides where they do not,
     /// because it is unpacked first wherever Debian is installed, and dpkg leaves a directory that is there as it is.
-    fn put(&mut self, path: String, new: Listed) -> Result<(), UserlandError> {
+    fn put(&mut self, path: String, new: Listed) -> Result<(), Error> {
         let base = |listed: &Listed| listed.from.starts_with("base-files ");
         match self.entries.get_mut(&path) {
             Some(old) if (old.mode, old.owner) == (new.mode, new.owner) => {}
             Some(old) if base(old) => {}
             Some(old) if base(&new) => *old = new,
             Some(old) => {
-                return Err(UserlandError::Clash {
-                    path: format!("/{path}"),
-                    one: old.from.clone(),
-                    other: new.from,
-                });
+                return Err(clash(&format!("/{path}"), &old.from, &new.from));
             }
             None => drop(self.entries.insert(path, new)),
         }
@@ -271,12 +239,7 @@ impl Collected {
 }
 
 /// Adds one entry of a package to the tree, and says how it is listed.
-fn add(
-    tree: &Tree,
-    number: usize,
-    from: &str,
-    entry: deb::Entry<'_>,
-) -> Result<Listed, UserlandError> {
+fn add(tree: &Tree, number: usize, from: &str, entry: deb::Entry<'_>) -> Result<Listed, Error> {
     let refuse = |error| tree_error(from, error);
     let path = &entry.path;
     let deb::Meta {
@@ -342,25 +305,23 @@ fn static_number(path: &str, number: Option<u64>) -> Result<u32, DebError> {
     }
 }
 
-fn write(path: &Path, list: &Collected) -> Result<(), UserlandError> {
-    let disk = FetchError::disk("writing", path);
+fn write(path: &Path, list: &Collected) -> Result<(), Error> {
     let written = File::create_new(path).and_then(|file| {
         let mut buffered = BufWriter::new(file);
         serde_json::to_writer(&mut buffered, list)?;
         buffered.flush()?;
         buffered.get_ref().sync_all()
     });
-    Ok(written.map_err(disk)?)
+    written.map_err(Error::disk("writing", path))
 }
 
-fn read(place: &Path) -> Result<Unpacked, UserlandError> {
+fn read(place: &Path) -> Result<Unpacked, Error> {
     let path = place.join("list.json");
-    let disk = FetchError::disk("reading", &path);
     let listed = File::open(&path).and_then(|file| {
         let limited = BufReader::new(file).take(USERLAND_LIST_BYTES_MAX);
         Ok(serde_json::from_reader::<_, Collected>(limited)?)
     });
-    let Collected { entries, scripts } = listed.map_err(disk)?;
+    let Collected { entries, scripts } = listed.map_err(Error::disk("reading", &path))?;
     let tree = place.join("tree");
     let mut made: Vec<Entry> = MERGED
         .map(|name| {
@@ -434,18 +395,7 @@ fn add_parents(entries: &mut Vec<Entry>) {
     entries.extend(missing.into_iter().map(Entry::directory));
 }
 
-fn tree_error(package: &str, error: TreeError) -> UserlandError {
-    match error {
-        TreeError::Disk(error) => error.into(),
-        TreeError::Deb(error) => PackageError::Package {
-            package: package.to_owned(),
-            error,
-        }
-        .into(),
-    }
-}
-
-impl From<DebError> for UserlandError {
+impl From<DebError> for Error {
     fn from(error: DebError) -> Self {
         tree_error("a package", TreeError::Deb(error))
     }

@@ -5,7 +5,7 @@
 //! an error the partial file holds either bytes worth resuming from or does not exist. Being killed at any point is the
 //! same as a broken connection.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
@@ -15,6 +15,8 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Body, BodyReader};
 
 use super::{FetchError, MirrorFault, Progress};
+use crate::error::Error;
+use crate::files;
 use crate::formats::metered::{Metered, TooLong};
 use crate::limits::{CHUNK_BYTES, CONNECT_TIMEOUT, READ_TIMEOUT, RESPONSE_TIMEOUT, RESUMES_MAX};
 use registers::Digest32;
@@ -90,9 +92,9 @@ pub(crate) fn download(
                     _ => false,
                 };
                 // What a full disk took of it is good; how much that was, the next run counts.
-                let ours = matches!(&error, FetchError::Disk { .. });
+                let ours = matches!(&error, FetchError::Other(_));
                 if worthless || (download.partial.seen == 0 && !ours) {
-                    download.partial.remove()?;
+                    files::remove(partial)?;
                 }
                 return Err(error);
             }
@@ -126,10 +128,8 @@ impl Download<'_> {
                 expected: self.wanted.sha256,
             }));
         }
-        self.partial
-            .file
-            .sync_all()
-            .map_err(FetchError::disk("syncing", self.partial.path))
+        let synced = self.partial.file.sync_all();
+        Ok(synced.map_err(Error::disk("syncing", self.partial.path))?)
     }
 
     /// Asks for what is missing and makes the partial file agree with where the answer starts.
@@ -182,7 +182,7 @@ impl Download<'_> {
                 Ok(0) => break Ok(()),
                 Ok(got) => {
                     let written = self.partial.file.write_all(&buffer[..got]);
-                    written.map_err(FetchError::disk("writing", self.partial.path))?;
+                    written.map_err(Error::disk("writing", self.partial.path))?;
                     progress(Progress::Received {
                         got: metered.seen(),
                         total,
@@ -273,14 +273,14 @@ struct Partial<'a> {
 
 impl<'a> Partial<'a> {
     /// Opens or creates it and hashes what is there; more than the whole is worth nothing.
-    fn open(path: &'a Path, bytes_max: u64) -> Result<Self, FetchError> {
+    fn open(path: &'a Path, bytes_max: u64) -> Result<Self, Error> {
         let opened = File::options()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(path);
-        let file = opened.map_err(FetchError::disk("opening", path))?;
+        let file = opened.map_err(Error::disk("opening", path))?;
         let mut metered = Metered::new(&file, bytes_max);
         let read = io::copy(&mut metered, &mut io::sink());
         let (seen, hasher) = metered.into_state();
@@ -293,23 +293,19 @@ impl<'a> Partial<'a> {
         match read {
             Ok(_) => Ok(partial),
             Err(error) if TooLong::is(&error) => partial.restart().map(|()| partial),
-            Err(error) => Err(FetchError::disk("reading", path)(error)),
+            Err(error) => Err(Error::disk("reading", path)(error)),
         }
     }
 
-    fn restart(&mut self) -> Result<(), FetchError> {
+    fn restart(&mut self) -> Result<(), Error> {
         let emptied = self
             .file
             .set_len(0)
             .and_then(|()| self.file.seek(SeekFrom::Start(0)));
-        emptied.map_err(FetchError::disk("emptying", self.path))?;
+        emptied.map_err(Error::disk("emptying", self.path))?;
         self.seen = 0;
         self.hasher = Sha256::new();
         Ok(())
-    }
-
-    fn remove(&self) -> Result<(), FetchError> {
-        fs::remove_file(self.path).map_err(FetchError::disk("removing", self.path))
     }
 }
 

@@ -2,13 +2,13 @@
 //!
 //! Per model: unpacked and right? done. Archive whole in the store? else download it. Unpack, check, move into place.
 
-use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::download::{Agent, Wanted, download};
 use super::zip_members::unpack;
-use super::{FetchError, Store, is_whole, sync_directory};
+use super::{FetchError, Store, is_whole};
+use crate::error::{Error, error};
+use crate::files;
 use crate::formats::gguf::small_files;
 use crate::lock::debian::Date;
 use crate::lock::recipe::Fingerprint;
@@ -125,45 +125,41 @@ pub(crate) fn ensure_wanted(
     }
     let partial = store.partial(wanted.sha256);
     download(agent, wanted, &partial, progress)?;
-    fs::rename(&partial, &whole).map_err(FetchError::disk("moving into place", &whole))?;
-    sync_directory(&store.root().join("sha256"))?;
+    files::rename(&partial, &whole)?;
+    files::sync(&store.root().join("sha256"))?;
     Ok(whole)
 }
 
 /// Unpacks into a directory beside the final one and swaps the two, so that a reader sees the old model or the new one.
-fn place(store: &Store, model: &Model) -> Result<(), FetchError> {
+fn place(store: &Store, model: &Model) -> Result<(), Error> {
     let (new, old, place) = (
         store.new_model(&model.id),
         store.old_model(&model.id),
         store.model_dir(&model.id),
     );
     for leftover in [&new, &old] {
-        remove(leftover)?;
+        files::remove(leftover)?;
     }
     let unpacked = unpack(&store.whole(model.archive.sha256), model, &new);
     if let Err(error) = unpacked.and_then(|()| make(model, &new)) {
-        remove(&new)?;
+        files::remove(&new)?;
         return Err(error);
     }
     if place.symlink_metadata().is_ok() {
-        fs::rename(&place, &old).map_err(FetchError::disk("moving aside", &place))?;
+        files::rename(&place, &old)?;
     }
-    fs::rename(&new, &place).map_err(FetchError::disk("moving into place", &place))?;
-    sync_directory(store.models_dir())?;
-    remove(&old)
+    files::rename(&new, &place)?;
+    files::sync(store.models_dir())?;
+    files::remove(&old)
 }
 
 /// Makes what the lock says is made of the model's GGUF. The digests hold this program to what the lock's author had.
-fn make(model: &Model, directory: &Path) -> Result<(), FetchError> {
+fn make(model: &Model, directory: &Path) -> Result<(), Error> {
     let gguf = model.files.iter().find(|file| is_gguf(&file.name));
     let (Some(gguf), false) = (gguf, model.made.is_empty()) else {
         return Ok(());
     };
-    let wrong = |problem: String| FetchError::Contents {
-        archive: model.archive.file.clone(),
-        member: gguf.member.clone(),
-        problem,
-    };
+    let wrong = |problem: String| contents(model, &gguf.member, &problem);
     let made =
         small_files(&directory.join(&gguf.name)).map_err(|error| wrong(error.to_string()))?;
     for locked in &model.made {
@@ -178,24 +174,17 @@ fn make(model: &Model, directory: &Path) -> Result<(), FetchError> {
             )));
         }
         let path = directory.join(&locked.name);
-        let written = fs::File::create_new(&path).and_then(|mut file| {
-            file.write_all(content)?;
-            file.sync_all()
-        });
-        written.map_err(FetchError::disk("writing", &path))?;
+        files::write(&path, content)?;
+        files::sync(&path)?;
     }
-    sync_directory(directory)
+    files::sync(directory)
 }
 
-/// Removes a file or directory, if it is there.
-pub(crate) fn remove(path: &Path) -> Result<(), FetchError> {
-    let Ok(metadata) = path.symlink_metadata() else {
-        return Ok(());
-    };
-    let removed = if metadata.is_dir() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
-    };
-    removed.map_err(FetchError::disk("removing", path))
+/// The lock's archive whose member is not what the lock says.
+pub(super) fn contents(model: &Model, member: &str, problem: &str) -> Error {
+    let archive = &model.archive.file;
+    error!(
+        Lock,
+        "the archive {archive} is the one in the lock, but its member {member} {problem}: the lock contradicts itself"
+    )
 }

@@ -1,25 +1,13 @@
-//! What can go wrong while fetching, and whose fault it is.
+//! What can go wrong while fetching, as far as another try or another mirror may help.
 
-use std::io;
-use std::path::Path;
-
-use crate::lock::LockError;
 use registers::Digest32;
+
+use crate::error::{Error, Fault};
 
 /// Why a file is not in the store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs)]
 pub enum FetchError {
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    #[error(
-        "the archive {archive} is the one in the lock, but its member {member} {problem}: the lock contradicts itself"
-    )]
-    Contents {
-        archive: String,
-        member: String,
-        problem: String,
-    },
     #[error("the mirror of {url} {fault}")]
     Mirror { url: String, fault: MirrorFault },
     #[error(
@@ -31,65 +19,24 @@ pub enum FetchError {
         expected: u64,
         reason: String,
     },
-    #[error("{doing} {path}: {reason}")]
-    Disk {
-        doing: &'static str,
-        path: String,
-        kind: io::ErrorKind,
-        reason: String,
-    },
+    #[error(transparent)]
+    Other(#[from] Error),
 }
 
 impl FetchError {
-    /// Whose fault it is, so that a person knows where to look.
+    /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Lock(_) | Self::Contents { .. } => Fault::Lock,
             Self::Mirror { .. } => Fault::Mirror,
             Self::Network { .. } => Fault::Network,
-            Self::Disk { .. } => Fault::Disk,
-        }
-    }
-
-    /// Makes a `map_err` argument for file operations.
-    pub(crate) fn disk(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
-        move |error| Self::Disk {
-            doing,
-            path: path.display().to_string(),
-            kind: error.kind(),
-            reason: error.to_string(),
+            Self::Other(error) => error.fault(),
         }
     }
 }
 
-/// Where a failure comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The recipe.
-    Recipe,
-    /// The lock file.
-    Lock,
-    /// The server that was asked.
-    Mirror,
-    /// Nobody's: the archive dropped what the lock names, as archives do.
-    Gone,
-    /// The way to it.
-    Network,
-    /// The store's disk.
-    Disk,
-}
-
-impl Fault {
-    /// One lower-case word, for `--json`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Recipe => "recipe",
-            Self::Lock => "lock",
-            Self::Mirror => "mirror",
-            Self::Gone => "gone",
-            Self::Network => "network",
-            Self::Disk => "disk",
-        }
+impl From<FetchError> for Error {
+    fn from(error: FetchError) -> Self {
+        Self::new(error.fault(), error.to_string())
     }
 }
 

@@ -13,71 +13,18 @@
 pub mod local;
 mod wheel;
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::download::Agent;
-use super::fetch::remove;
 use super::mirrors::{ensure_from, is_gone, sentence};
-use super::packages::{PackageError, ensure_tree};
-use super::{Fault, FetchError, Progress, Store, sync_directory};
+use super::packages::ensure_tree;
+use super::{FetchError, Progress, Store};
+use crate::error::{Error, Fault, error};
+use crate::files;
 use crate::lock::package_lock::{InputKind, LockedInput, PackageLock};
 use crate::lock::recipe::{Recipe, Source, file_of};
-use local::DirectoryError;
-
-/// Why an input is not there.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs)]
-pub enum InputError {
-    #[error(transparent)]
-    Disk(#[from] FetchError),
-    #[error(
-        "the input {name} is gone ({}): lock another one, or put the file of its digest somewhere and name that place",
-        sentence(.tried)
-    )]
-    Gone {
-        name: String,
-        tried: Vec<FetchError>,
-    },
-    #[error("the input {name} cannot be had: {}", sentence(.tried))]
-    Nowhere {
-        name: String,
-        tried: Vec<FetchError>,
-    },
-    #[error(transparent)]
-    Package(#[from] PackageError),
-    #[error("the lock has no input {name}")]
-    Absent { name: String },
-    #[error("the input {name} is the one in the lock, but {problem}")]
-    Broken { name: String, problem: String },
-    #[error(
-        "the input {name} changed since it was locked: {path} has {got} and the lock {expected}; `image-builder lock --update \
-         {name}` locks what is there now"
-    )]
-    Changed {
-        name: String,
-        path: String,
-        got: String,
-        expected: String,
-    },
-    #[error("the input {name} {error}")]
-    Directory { name: String, error: DirectoryError },
-}
-
-impl InputError {
-    /// Whose fault it is.
-    pub fn fault(&self) -> Fault {
-        match self {
-            Self::Disk(error) => error.fault(),
-            Self::Gone { .. } => Fault::Gone,
-            Self::Nowhere { tried, .. } => tried.last().map_or(Fault::Network, FetchError::fault),
-            Self::Package(error) => error.fault(),
-            Self::Absent { .. } | Self::Broken { .. } => Fault::Lock,
-            Self::Changed { .. } | Self::Directory { .. } => Fault::Recipe,
-        }
-    }
-}
 
 /// Where inputs come from and where they go.
 #[derive(Debug, Clone, Copy)]
@@ -106,8 +53,8 @@ pub fn open(
     lock: &PackageLock,
     name: &str,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<Opened, InputError> {
-    let absent = || InputError::Absent { name: name.into() };
+) -> Result<Opened, Error> {
+    let absent = || error!(Lock, "the lock has no input {name}");
     let input = recipe.input(name).ok_or_else(absent)?;
     if let Source::Deb { package } = &input.source {
         let package = lock.alone(&package.name).ok_or_else(absent)?;
@@ -130,35 +77,30 @@ pub fn ensure_input(
     places: InputSources<'_>,
     input: &LockedInput,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<PathBuf, InputError> {
-    let inputs = places.store.root().join("inputs");
-    let place = inputs.join(input.sha256.to_string());
+) -> Result<PathBuf, Error> {
+    let place = places.store.root().join("inputs");
+    let place = place.join(input.sha256.to_string());
     // What lies beside the recipe is looked at each time: it is there to be changed.
-    if input.kind != InputKind::Path && place.is_dir() {
+    if input.kind == InputKind::Path && place.is_dir() {
+        copy_path(places, input, None)?;
+    }
+    if place.is_dir() {
         return Ok(place);
     }
     let _claim = places.store.claim()?;
-    fs::create_dir_all(&inputs).map_err(FetchError::disk("creating", &inputs))?;
-    let new = inputs.join(format!(".new-{}", input.sha256));
-    remove(&new)?;
-    let made = match input.kind {
-        InputKind::Pypi => unpack_wheel(places, input, &new, progress),
-        InputKind::Url => copy_file(places, input, &new, progress),
-        InputKind::Path => copy_path(places, input, &new),
-    };
-    if let Err(error) = made {
-        remove(&new)?;
-        return Err(error);
+    // Somebody else may have made it while we waited.
+    if !place.is_dir() {
+        files::make_directory(&place, |new| {
+            match input.kind {
+                InputKind::Pypi => unpack_wheel(places, input, new, progress)?,
+                InputKind::Url => copy_file(places, input, new, progress)?,
+                InputKind::Path => copy_path(places, input, Some(new))?,
+            }
+            // Thousands of small files: once for all of them.
+            let synced = files::open(new)?;
+            nix::unistd::syncfs(synced.as_fd()).map_err(Error::disk("syncing", new))
+        })?;
     }
-    if place.is_dir() {
-        remove(&new)?;
-        return Ok(place);
-    }
-    // Thousands of small files: once for all of them.
-    let synced = File::open(&new).and_then(|directory| Ok(nix::unistd::syncfs(directory.as_fd())?));
-    synced.map_err(FetchError::disk("syncing", &new))?;
-    fs::rename(&new, &place).map_err(FetchError::disk("moving into place", &place))?;
-    sync_directory(&inputs)?;
     Ok(place)
 }
 
@@ -166,7 +108,7 @@ fn fetch(
     places: InputSources<'_>,
     input: &LockedInput,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<PathBuf, InputError> {
+) -> Result<PathBuf, Error> {
     let mirrored = input
         .seen
         .strip_prefix(PYPI_FILES)
@@ -176,11 +118,15 @@ fn fetch(
     urls.dedup();
     let what = (input.bytes, input.sha256);
     ensure_from(places.store, &Agent::new(), &urls, what, progress).map_err(|mut tried| {
-        let name = input.name.clone();
+        let (name, what) = (&input.name, sentence(&tried));
+        let last = tried.last().map_or(Fault::Network, FetchError::fault);
         match tried.len() {
-            1 if tried[0].fault() == Fault::Disk => InputError::Disk(tried.remove(0)),
-            _ if tried.iter().all(is_gone) => InputError::Gone { name, tried },
-            _ => InputError::Nowhere { name, tried },
+            1 if last == Fault::Disk => tried.remove(0).into(),
+            _ if tried.iter().all(is_gone) => error!(
+                Gone,
+                "the input {name} is gone ({what}): lock another one, or put the file of its digest somewhere and name that place"
+            ),
+            _ => Error::new(last, format!("the input {name} cannot be had: {what}")),
         }
     })
 }
@@ -190,21 +136,15 @@ fn unpack_wheel(
     input: &LockedInput,
     new: &Path,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(), InputError> {
+) -> Result<(), Error> {
     let archive = fetch(places, input, progress)?;
     let what = format!("unpacking {}", input.name);
     progress(Progress::Working {
         what: &what,
         total: input.bytes,
     });
-    fs::create_dir(new).map_err(FetchError::disk("creating", new))?;
-    wheel::unpack(&archive, new).map_err(|problem| match problem {
-        wheel::Problem::Disk(error) => error.into(),
-        wheel::Problem::Broken(problem) => InputError::Broken {
-            name: input.name.clone(),
-            problem,
-        },
-    })
+    files::create_directory(new)?;
+    wheel::unpack(&input.name, &archive, new)
 }
 
 fn copy_file(
@@ -212,34 +152,36 @@ fn copy_file(
     input: &LockedInput,
     new: &Path,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(), InputError> {
+) -> Result<(), Error> {
     let whole = fetch(places, input, progress)?;
-    fs::create_dir(new).map_err(FetchError::disk("creating", new))?;
+    files::create_directory(new)?;
     // The lock's check refuses a URL that has no file name.
     let place = new.join(file_of(&input.seen).unwrap_or("file"));
-    fs::copy(whole, &place).map_err(FetchError::disk("writing", &place))?;
+    fs::copy(whole, &place).map_err(Error::disk("writing", &place))?;
     Ok(())
 }
 
-fn copy_path(places: InputSources<'_>, input: &LockedInput, new: &Path) -> Result<(), InputError> {
+fn copy_path(
+    places: InputSources<'_>,
+    input: &LockedInput,
+    new: Option<&Path>,
+) -> Result<(), Error> {
     let path = places.directory.join(&input.seen);
-    let found = local::copy(&path, Some(new)).map_err(|error| match error {
-        DirectoryError::Disk(error) => InputError::Disk(error),
-        error => InputError::Directory {
-            name: input.name.clone(),
-            error,
-        },
-    })?;
+    let found = local::copy(&input.name, &path, new)?;
     if (found.bytes, found.sha256) == (input.bytes, input.sha256) {
         return Ok(());
     }
-    let show = |bytes, sha256| format!("{bytes} bytes with SHA-256 {sha256}");
-    Err(InputError::Changed {
-        name: input.name.clone(),
-        path: path.display().to_string(),
-        got: show(found.bytes, found.sha256),
-        expected: show(input.bytes, input.sha256),
-    })
+    Err(error!(
+        Recipe,
+        "the input {name} changed since it was locked: {} has {} bytes with SHA-256 {} and the lock {} bytes with SHA-256 {}; \
+         `image-builder lock --update {name}` locks what is there now",
+        path.display(),
+        found.bytes,
+        found.sha256,
+        input.bytes,
+        input.sha256,
+        name = input.name
+    ))
 }
 
 /// Where PyPI's files lie.

@@ -9,7 +9,6 @@
 //! against the lock whenever it is unpacked. A failure leaves nothing at a tree's final path.
 
 use std::cmp::Reverse;
-use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,84 +18,15 @@ use std::thread;
 use sha2::{Digest as _, Sha256};
 
 use super::download::Agent;
-use super::fetch::remove;
 use super::mirrors::{ensure_from, is_gone, sentence};
 use super::tree::{Tree, TreeError};
-use super::{Fault, FetchError, Progress, Store, is_whole, sync_directory};
+use super::{FetchError, Progress, Store, is_whole};
+use crate::error::{Error, Fault, error};
+use crate::files;
 use crate::formats::deb::{Deb, DebError, Kind};
 use crate::limits::UNPACKERS;
-use crate::lock::package_lock::{Package, PackageLock, PackageLockError};
+use crate::lock::package_lock::{Package, PackageLock};
 use registers::Digest32;
-
-/// Why packages or a tree of them are not in the store.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs)]
-pub enum PackageError {
-    #[error(transparent)]
-    Lock(#[from] PackageLockError),
-    #[error(
-        "no mirror has {package} {version} any more ({}): Debian drops a version when a newer one replaces it; `image-builder \
-         lock --update {package}` locks what is there now, and a mirror that keeps old versions can be named with --mirror",
-        sentence(.tried)
-    )]
-    Gone {
-        package: String,
-        version: String,
-        tried: Vec<FetchError>,
-    },
-    #[error("{package} {version} cannot be had from any of {} places: {}", .tried.len(), sentence(.tried))]
-    Nowhere {
-        package: String,
-        version: String,
-        tried: Vec<FetchError>,
-    },
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    #[error("{package} is the package in the lock, but {error}")]
-    Package { package: String, error: DebError },
-}
-
-impl PackageError {
-    /// Whose fault it is.
-    pub fn fault(&self) -> Fault {
-        match self {
-            Self::Lock(_) | Self::Package { .. } => Fault::Lock,
-            Self::Gone { .. } => Fault::Gone,
-            Self::Fetch(error) => error.fault(),
-            // It may be there still: a network that fails is the kinder answer.
-            Self::Nowhere { tried, .. } => {
-                let faults: Vec<_> = tried.iter().map(FetchError::fault).collect();
-                match faults.contains(&Fault::Network) {
-                    true => Fault::Network,
-                    false => Fault::Mirror,
-                }
-            }
-        }
-    }
-
-    /// What it means that a package was had from none of its places.
-    fn of(lock: &PackageLock, package: &Package, mut tried: Vec<FetchError>) -> Self {
-        let disk = tried.iter().any(|error| error.fault() == Fault::Disk);
-        let (package, version) = (package.name.clone(), package.version.clone());
-        // The archive by time comes last and may not be reachable; a mirror that lacks a version has dropped it.
-        let mirrors = tried.iter().take(lock.mirrors().len());
-        if !disk && mirrors.clone().count() > 0 && mirrors.clone().all(is_gone) {
-            return Self::Gone {
-                package,
-                version,
-                tried,
-            };
-        }
-        match tried.len() {
-            1 => Self::Fetch(tried.remove(0)),
-            _ => Self::Nowhere {
-                package,
-                version,
-                tried,
-            },
-        }
-    }
-}
 
 /// Makes `packages` be in `store`, whole and checked. Asks nobody when all are there.
 pub fn ensure_packages(
@@ -104,7 +34,7 @@ pub fn ensure_packages(
     lock: &PackageLock,
     packages: &[&Package],
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(), PackageError> {
+) -> Result<(), Error> {
     let _claim = store.claim()?;
     fetch_missing(store, lock, packages, progress)
 }
@@ -115,7 +45,7 @@ pub fn ensure_package(
     lock: &PackageLock,
     package: &Package,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<PathBuf, PackageError> {
+) -> Result<PathBuf, Error> {
     ensure_packages(store, lock, &[package], progress)?;
     Ok(store.whole(package.sha256))
 }
@@ -127,38 +57,33 @@ pub fn ensure_tree(
     lock: &PackageLock,
     packages: &[&Package],
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<PathBuf, PackageError> {
-    let trees = store.root().join("trees");
-    let key = tree_key(packages).to_string();
-    let place = trees.join(&key);
+) -> Result<PathBuf, Error> {
+    let place = store.root().join("trees");
+    let place = place.join(tree_key(packages).to_string());
     if place.is_dir() {
         return Ok(place);
     }
     let _claim = store.claim()?;
-    fs::create_dir_all(&trees).map_err(FetchError::disk("creating", &trees))?;
     // Somebody else may have made it while we waited.
-    if place.is_dir() {
-        return Ok(place);
+    if !place.is_dir() {
+        fetch_missing(store, lock, packages, progress)?;
+        files::make_directory(&place, |new| unpack_all(store, packages, new, progress))?;
     }
-    fetch_missing(store, lock, packages, progress)?;
-    let new = trees.join(format!(".new-{key}"));
-    remove(&new)?;
-    if let Err(error) = unpack_all(store, packages, &new, progress) {
-        remove(&new)?;
-        return Err(error);
-    }
-    fs::rename(&new, &place).map_err(FetchError::disk("moving into place", &place))?;
-    sync_directory(&trees)?;
     Ok(place)
 }
 
-/// The name of the tree of `packages`: SHA-256 over their digests, sorted, so that neither order nor mirror matters. The text at
-/// the beginning changes when the way we unpack does.
+/// The name of the tree of `packages`.
 pub fn tree_key(packages: &[&Package]) -> Digest32 {
+    set_key("chrysalis tree 1\n", packages)
+}
+
+/// SHA-256 over the packages' digests, sorted, so that neither order nor mirror matters. The text at the beginning changes when
+/// the way we unpack does.
+pub(crate) fn set_key(begin: &str, packages: &[&Package]) -> Digest32 {
     let mut digests: Vec<_> = packages.iter().map(|package| package.sha256).collect();
     digests.sort();
     digests.dedup();
-    let mut hasher = Sha256::new_with_prefix(b"chrysalis tree 1\n");
+    let mut hasher = Sha256::new_with_prefix(begin);
     for digest in digests {
         hasher.update(digest.0);
     }
@@ -170,9 +95,8 @@ pub fn visit_files(
     deb: &Path,
     package: &str,
     mut visit: impl FnMut(&str, &mut dyn std::io::Read) -> std::io::Result<()>,
-) -> Result<(), PackageError> {
-    let file = File::open(deb).map_err(FetchError::disk("opening", deb))?;
-    let shown = Deb::open(BufReader::new(file)).and_then(|deb| {
+) -> Result<(), Error> {
+    let shown = Deb::open(BufReader::new(files::open(deb)?)).and_then(|deb| {
         deb.entries(|entry| match entry.kind {
             Kind::File { content, .. } => {
                 visit(&entry.path, content).map_err(|error| DebError::Broken(error.to_string()))
@@ -180,10 +104,12 @@ pub fn visit_files(
             _ => Ok(()),
         })
     });
-    shown.map_err(|error| PackageError::Package {
-        package: package.to_owned(),
-        error,
-    })
+    shown.map_err(|error| broken(package, &error))
+}
+
+/// A package whose digest is the lock's, and which is not what a package should be.
+fn broken(package: &str, error: &DebError) -> Error {
+    error!(Lock, "{package} is the package in the lock, but {error}")
 }
 
 /// One bar for all: what is there counts as received.
@@ -192,7 +118,7 @@ fn fetch_missing(
     lock: &PackageLock,
     packages: &[&Package],
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(), PackageError> {
+) -> Result<(), Error> {
     let total = packages.iter().map(|package| package.bytes).sum();
     let (mut missing, mut done) = (Vec::new(), 0);
     for package in packages {
@@ -224,10 +150,39 @@ fn fetch_missing(
         };
         let what = (package.bytes, package.sha256);
         ensure_from(store, &agent, &lock.urls(package), what, &mut inner)
-            .map_err(|tried| PackageError::of(lock, package, tried))?;
+            .map_err(|tried| not_had(lock, package, tried))?;
         done += package.bytes;
     }
     Ok(())
+}
+
+/// What it means that a package was had from none of its places.
+fn not_had(lock: &PackageLock, package: &Package, mut tried: Vec<FetchError>) -> Error {
+    let Package { name, version, .. } = package;
+    let any = |fault| tried.iter().any(|error| error.fault() == fault);
+    // The archive by time comes last and may not be reachable; a mirror that lacks a version has dropped it.
+    let mirrors = &tried[..tried.len().min(lock.mirrors().len())];
+    if !any(Fault::Disk) && !mirrors.is_empty() && mirrors.iter().all(is_gone) {
+        return error!(
+            Gone,
+            "no mirror has {name} {version} any more ({}): Debian drops a version when a newer one replaces it; `image-builder \
+             lock --update {name}` locks what is there now, and a mirror that keeps old versions can be named with --mirror",
+            sentence(&tried)
+        );
+    }
+    // It may be there still: a network that fails is the kinder answer.
+    let fault = match any(Fault::Network) {
+        true => Fault::Network,
+        false => Fault::Mirror,
+    };
+    let (places, what) = (tried.len(), sentence(&tried));
+    match places {
+        1 => tried.remove(0).into(),
+        _ => Error::new(
+            fault,
+            format!("{name} {version} cannot be had from any of {places} places: {what}"),
+        ),
+    }
 }
 
 fn unpack_all(
@@ -235,13 +190,13 @@ fn unpack_all(
     packages: &[&Package],
     root: &Path,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(), PackageError> {
+) -> Result<(), Error> {
     let tree = Tree::create(root).map_err(|error| tree_error("the tree", error))?;
     let one =
         |number, package: &Package| unpack(&store.whole(package.sha256), package, number, &tree);
     let what = format!("unpacking {} packages", packages.len());
     each(packages, &what, one, progress)?;
-    Ok(tree.finish()?)
+    tree.finish()
 }
 
 /// Does something with each package, with several at a time: decoding is what takes the time. `one` is also given the place of
@@ -290,20 +245,16 @@ pub(crate) fn each<T: Send, E: Send>(
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-fn unpack(deb: &Path, package: &Package, number: usize, tree: &Tree) -> Result<(), PackageError> {
-    let file = File::open(deb).map_err(FetchError::disk("opening", deb))?;
-    Deb::open(BufReader::with_capacity(1 << 16, file))
+fn unpack(deb: &Path, package: &Package, number: usize, tree: &Tree) -> Result<(), Error> {
+    Deb::open(BufReader::with_capacity(1 << 16, files::open(deb)?))
         .map_err(TreeError::from)
         .and_then(|deb| deb.entries(|entry| tree.add(number, entry)))
         .map_err(|error| tree_error(&package.name, error))
 }
 
-fn tree_error(package: &str, error: TreeError) -> PackageError {
+pub(crate) fn tree_error(package: &str, error: TreeError) -> Error {
     match error {
-        TreeError::Disk(error) => error.into(),
-        TreeError::Deb(error) => PackageError::Package {
-            package: package.to_owned(),
-            error,
-        },
+        TreeError::Disk(error) => error,
+        TreeError::Deb(error) => broken(package, &error),
     }
 }

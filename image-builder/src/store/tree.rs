@@ -18,7 +18,7 @@ use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 
-use super::FetchError;
+use crate::error::Error;
 use crate::formats::deb::{DebError, Entry, Kind, MERGED};
 use crate::limits::{CHUNK_BYTES, TREE_BYTES_MAX, TREE_ENTRIES_MAX};
 
@@ -28,7 +28,7 @@ pub enum TreeError {
     #[error(transparent)]
     Deb(#[from] DebError),
     #[error(transparent)]
-    Disk(#[from] FetchError),
+    Disk(#[from] Error),
 }
 
 /// A tree under way. Several packages may be added at a time, each by one thread.
@@ -54,14 +54,14 @@ enum Made {
 impl Tree {
     /// A new tree in the directory `root`, which must not exist, with the links of merged directories.
     pub(crate) fn create(root: &Path) -> Result<Self, TreeError> {
-        fs::create_dir(root).map_err(FetchError::disk("creating", root))?;
+        fs::create_dir(root).map_err(Error::disk("creating", root))?;
         let tree = Self {
             root: root.to_owned(),
             state: Mutex::default(),
         };
         for merged in MERGED {
             let path = root.join(merged);
-            symlink(format!("usr/{merged}"), &path).map_err(FetchError::disk("linking", &path))?;
+            symlink(format!("usr/{merged}"), &path).map_err(Error::disk("linking", &path))?;
             tree.state().kinds.insert(merged.to_owned(), Made::Link);
         }
         // The targets exist even when no package has a file there, so that a link never dangles.
@@ -91,7 +91,7 @@ impl Tree {
             Kind::Symlink { target } => {
                 self.claim(&path, Made::Link, 0)?;
                 let place = self.root.join(&path);
-                symlink(target, &place).map_err(FetchError::disk("linking", &place))?;
+                symlink(target, &place).map_err(Error::disk("linking", &place))?;
                 Ok(touch(&place)?)
             }
             Kind::HardLink { target } => {
@@ -101,13 +101,13 @@ impl Tree {
                 }
                 self.claim(&path, Made::File(package), 0)?;
                 let (from, to) = (self.root.join(&target), self.root.join(&path));
-                Ok(fs::hard_link(from, &to).map_err(FetchError::disk("linking", &to))?)
+                Ok(fs::hard_link(from, &to).map_err(Error::disk("linking", &to))?)
             }
         }
     }
 
     /// Gives the directories their time, and the disk everything.
-    pub(crate) fn finish(self) -> Result<(), FetchError> {
+    pub(crate) fn finish(self) -> Result<(), Error> {
         let state = self.state();
         let directories = state
             .kinds
@@ -121,7 +121,7 @@ impl Tree {
         }
         touch(&self.root)?;
         let synced = File::open(&self.root).and_then(|root| Ok(nix::unistd::syncfs(root.as_fd())?));
-        synced.map_err(FetchError::disk("syncing", &self.root))
+        synced.map_err(Error::disk("syncing", &self.root))
     }
 
     fn make_directories(&self, path: &str) -> Result<(), TreeError> {
@@ -140,7 +140,7 @@ impl Tree {
             let place = self.root.join(directory);
             fs::create_dir(&place)
                 .and_then(|()| fs::set_permissions(&place, Permissions::from_mode(0o755)))
-                .map_err(FetchError::disk("creating", &place))?;
+                .map_err(Error::disk("creating", &place))?;
         }
         Ok(())
     }
@@ -165,7 +165,7 @@ impl Tree {
         content: &mut dyn Read,
     ) -> Result<(), TreeError> {
         let place = self.root.join(path);
-        let disk = |doing| FetchError::disk(doing, &place);
+        let disk = |doing| Error::disk(doing, &place);
         let opened = File::options()
             .write(true)
             .create_new(true)
@@ -222,11 +222,10 @@ impl State {
 }
 
 /// Sets both times to one second after the epoch: zero is what some programs take for "none".
-fn touch(path: &Path) -> Result<(), FetchError> {
+fn touch(path: &Path) -> Result<(), Error> {
     let time = TimeSpec::new(1, 0);
     let flags = UtimensatFlags::NoFollowSymlink;
-    utimensat(AT_FDCWD, path, &time, &time, flags)
-        .map_err(|error| FetchError::disk("setting the time of", path)(error.into()))
+    utimensat(AT_FDCWD, path, &time, &time, flags).map_err(Error::disk("setting the time of", path))
 }
 
 fn refuse(path: &str, problem: &'static str) -> DebError {

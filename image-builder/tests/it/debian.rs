@@ -2,6 +2,7 @@
 
 mod archive;
 mod beside;
+mod cases;
 mod hostile;
 mod inputs;
 mod killed;

@@ -5,8 +5,9 @@ use std::io::{Cursor, Write};
 use std::path::Path;
 
 use crate::mirror::{Mirror, Reply};
+use image_builder::error::Fault;
 use image_builder::lock::ModelLock;
-use image_builder::store::{Fault, FetchError, MirrorFault, Progress, Store, ensure_models};
+use image_builder::store::{FetchError, MirrorFault, Progress, Store, ensure_models};
 use sha2::{Digest, Sha256};
 use zip::write::SimpleFileOptions;
 

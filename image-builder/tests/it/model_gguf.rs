@@ -6,7 +6,6 @@ use std::path::Path;
 use crate::gguf_of_texts::{byte_level, gguf};
 use crate::model::{pack, read};
 use image_builder::formats::gguf::small_files;
-use image_builder::model::ModelError;
 use registers::Digest32;
 use serde_json::{Value, json};
 
@@ -72,7 +71,8 @@ fn a_gguf_that_is_not_understood_is_refused_with_its_reason() {
     let mut odd = llama();
     odd.retain(|(key, _)| *key != "tokenizer.ggml.pre");
     let error = refused(gguf(&odd));
-    assert!(matches!(&error, ModelError::SmallFiles { path, .. } if path == "model.gguf"));
+    let begin = "model.gguf: its small files cannot be made: ";
+    assert!(error.to_string().starts_with(begin), "{error}");
     assert!(
         error
             .to_string()

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use image_builder::error::Fault;
+
 use crate::model::{POINTER, read, refusal, small_model, tensors};
 
 #[test]
@@ -46,7 +48,7 @@ fn everything_that_is_refused_is_told_at_once_with_the_words_to_leave_it_out() {
     }
     symlink("config.json", model.join("link.json")).unwrap();
     let error = read(&model, &[]).expect_err("refused");
-    assert_eq!(error.fault(), "model");
+    assert_eq!(error.fault(), Fault::Model);
     let said = error.to_string();
     let mut lines: Vec<&str> = said.lines().collect();
     let words = lines.pop().expect("the last line has the words");

@@ -22,5 +22,5 @@ mod machine_set;
 // The public interface is:
 pub use event_log::{Claim, Event, EventLog, EventLogError, EventType, Kind, Replay, Source};
 pub use machine_set::{
-    Devices, DevicesError, Gpus, Machine, MachineSet, MachineSetError, Membership, SetFirmware,
+    Devices, DevicesError, Machine, MachineSet, MachineSetError, Membership, SetFirmware,
 };

@@ -5,7 +5,7 @@
 
 mod devices;
 
-pub use devices::{Devices, DevicesError, Gpus};
+pub use devices::{Devices, DevicesError};
 
 use std::collections::BTreeSet;
 
@@ -275,9 +275,9 @@ impl std::fmt::Display for Machine {
             vcpus, memory_mib, ..
         } = self;
         let with = match self.devices {
-            Devices::Guest => String::new(),
-            Devices::GuestWithTpm => ", a TPM".into(),
-            Devices::GuestWithH100(gpus) => format!(", {} H100", gpus.count()),
+            Devices::Guest => "",
+            Devices::GuestWithTpm => ", a TPM",
+            Devices::GuestWithH100 => ", 1 H100",
         };
         let qemu = self.qemu.as_str();
         write!(f, "{vcpus} vCPUs, {memory_mib} MiB{with}, QEMU {qemu}")

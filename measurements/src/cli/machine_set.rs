@@ -24,7 +24,7 @@ use super::{print, print_json, read_bounded, write_whole};
 ///   measurements predict-set --manifest image/manifest.json --vcpus 2,4,8 --memory 4G,8G,16G --out set.json
 /// Example, with GPUs, each behind a root port from slot 4 on (no passed-through GPU was compared, and the set says so):
 ///   measurements predict-set --manifest image/manifest.json --qemu 11.1.3 --vcpus 16,32 --memory 256G \
-///     --devices guest-with-1-h100,guest-with-8-h100 --out set.json
+///     --devices guest,guest-with-1-h100 --out set.json
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct PredictSetArguments {
@@ -45,7 +45,7 @@ pub struct PredictSetArguments {
         default_value = "10.0.13,11.1.3"
     )]
     qemu: Vec<String>,
-    /// Lists of devices, separated by commas: guest, guest-with-tpm, guest-with-1-h100 to guest-with-8-h100
+    /// Lists of devices, separated by commas: guest, guest-with-tpm, guest-with-1-h100
     /// [default: what `host-proxy launch` gives the image's profile, without GPUs]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     devices: Vec<Devices>,

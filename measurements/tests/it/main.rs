@@ -1,6 +1,7 @@
 //! The program, run as a user runs it, and libraries through it.
 
 mod bundle;
+mod cases;
 mod cli;
 mod common;
 mod explain;

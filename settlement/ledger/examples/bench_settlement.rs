@@ -9,7 +9,7 @@ use std::time::Instant;
 
 const ROUNDS: u64 = 5_000;
 const CLAIMS: u64 = 500;
-const FAR: u32 = 4_000_000_000;
+const FAR: u32 = 1_900_000_000;
 
 fn main() {
     let payer_key = SigningKey::from_bytes(&[3; 32]);

@@ -287,3 +287,6 @@ pub(crate) fn std_address(address: &Address) -> StdAddr {
 pub(crate) fn int_address(address: &Address) -> IntAddr {
     IntAddr::Std(std_address(address))
 }
+
+#[cfg(test)]
+mod differential;

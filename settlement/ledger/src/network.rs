@@ -54,7 +54,7 @@ pub(crate) struct Network {
     pub(crate) conditions: Conditions,
     /// When the last block was made.
     pub(crate) block_unix_s: u32,
-    random: u64,
+    random: Random,
     waiting: Vec<Waiting>,
     past: VecDeque<Past>,
 }
@@ -88,7 +88,7 @@ impl Network {
         Network {
             conditions,
             block_unix_s: now,
-            random: conditions.seed,
+            random: Random(conditions.seed),
             waiting: Vec::new(),
             past: VecDeque::new(),
         }
@@ -190,12 +190,21 @@ impl Network {
     }
 
     fn below(&mut self, end: u64) -> u64 {
+        self.random.below(end)
+    }
+}
+
+/// SplitMix64: short, and good enough to choose faults by.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    /// A number below `end`, or 0.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         if end <= 1 {
             return 0;
         }
-        // SplitMix64: short, and good enough to choose faults by.
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % end

@@ -3,14 +3,14 @@
 use super::ChannelTerms;
 use crate::{
     Contract, Nano, Payload, SignedClose, SignedVoucher, StateInit, Transfer, VerifiedVoucher,
-    cell::Layout, ton::TreeBuilder,
+    cell::Layout, ton::TreeBuilder, wallet,
 };
 
 /// Value that goes with a claim. What gas and forwarding leave of it comes back to the sender.
 const CLAIM_VALUE: Nano = Nano(50_000_000);
 /// Value that goes with a request that moves no deposit.
 const REQUEST_VALUE: Nano = Nano(30_000_000);
-/// Value above the amount that goes with a top-up: the contract's reserve of 0.05 TON when it starts, and gas.
+/// Value above the amount that goes with a top-up: rent of the longest life when the contract starts, its reserve, and gas.
 const TOP_UP_EXTRA: Nano = Nano(80_000_000);
 
 impl ChannelTerms {
@@ -57,7 +57,13 @@ impl ChannelTerms {
         self.message(REQUEST_VALUE, request(b"rcls", query_id))
     }
 
-    /// Returns what is left to the payer, after the close delay. From the payer's wallet only.
+    /// Takes a request to close back. From the payer's wallet only.
+    pub fn cancel_close(&self, query_id: u64) -> Transfer {
+        self.message(REQUEST_VALUE, request(b"ccls", query_id))
+    }
+
+    /// Returns what is left to the payer, after the close delay, or at once if all of the deposit is paid. From the payer's wallet
+    /// only. After `claims_until` the contract itself is gone, with all that it held.
     pub fn finalize_close(&self, query_id: u64) -> Transfer {
         self.message(REQUEST_VALUE, request(b"fcls", query_id))
     }
@@ -83,6 +89,28 @@ impl ChannelTerms {
             payload: Some(Payload(body.build())),
             state_init: None,
         }
+    }
+}
+
+impl VerifiedVoucher {
+    /// A claim without a wallet, as an external message (a bag of cells): anyone may deliver it, as often as they like. What it costs
+    /// comes out of what it pays. Below [`EXTERNAL_GROWTH_MIN`](crate::limits::EXTERNAL_GROWTH_MIN) it is not accepted, at no cost.
+    pub fn external_claim(&self) -> Vec<u8> {
+        self.signed().insecure_external_claim()
+    }
+}
+
+impl SignedVoucher {
+    /// The same for a voucher that nobody has checked. The contract does not accept a bad one.
+    pub fn insecure_external_claim(&self) -> Vec<u8> {
+        // No initial state, and the body in the message's own cell, whose import costs nothing.
+        wallet::external(&self.voucher.channel)
+            .uint(2, 0)
+            .bytes(b"eclm")
+            .bytes(&self.signature)
+            .reference(&self.voucher.cell::<TreeBuilder>())
+            .build()
+            .boc()
     }
 }
 

@@ -13,7 +13,7 @@
 //! claims, each to another channel; then each bears an equal share of the first transaction's fee, rounded up.
 
 use super::{Message, Transaction};
-use crate::{Address, Nano};
+use crate::{Address, Nano, limits::EXTERNAL_COST_MAX};
 
 /// A claim that was paid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +94,55 @@ pub fn payout_fee(
         fee,
         channel_transaction: paid.hash,
     })
+}
+
+/// Follows the claims without a wallet that a channel took after logical time `after_lt`: together what they paid, and what they cost,
+/// the wallet's own fees for receiving it included. `growth` is by how much `paid` grew since; what claims by wallets brought of that
+/// is not in the price. `None`: there was none. The lists must reach back to `after_lt`; while they do not explain the growth, they are
+/// from an older block than it is.
+pub fn external_payout(
+    after_lt: u64,
+    growth: Nano,
+    wallet: &Address,
+    wallet_transactions: &[Transaction],
+    channel_transactions: &[Transaction],
+) -> Result<Option<Payout>, PayoutError> {
+    const UNSEEN: PayoutError = PayoutError::NotYet("transaction of the channel");
+    let (mut price, mut credited, mut costs_max) = (growth, Nano::ZERO, Nano::ZERO);
+    let mut channel_transaction = None;
+    for tx in channel_transactions.iter().filter(|tx| tx.lt > after_lt) {
+        let outside = tx.in_message.as_ref().is_some_and(|m| m.source.is_none());
+        match tx.out_messages.as_slice() {
+            [payout] if outside && payout.destination == Some(*wallet) => {
+                let received = caused_by(wallet_transactions, payout);
+                let fee = received
+                    .ok_or(PayoutError::NotYet("receipt of the payout"))?
+                    .fee;
+                let net = payout.value.checked_sub(fee);
+                let sums = net.and_then(|net| {
+                    let costs = costs_max.checked_add(fee)?.checked_add(EXTERNAL_COST_MAX)?;
+                    Some((credited.checked_add(net)?, costs))
+                });
+                (credited, costs_max) = sums.ok_or(PayoutError::Contradiction)?;
+                channel_transaction = Some(tx.hash);
+            }
+            // A wallet's: the growth itself, and the rest of its value.
+            [payout, _rest] if payout.destination == Some(*wallet) => {
+                price = price.checked_sub(payout.value).ok_or(UNSEEN)?;
+            }
+            _ => {}
+        }
+    }
+    let fee = price.checked_sub(credited).ok_or(UNSEEN)?;
+    // Any other claim brings more than this.
+    if fee > costs_max {
+        return Err(UNSEEN);
+    }
+    Ok(channel_transaction.map(|channel_transaction| Payout {
+        price,
+        fee,
+        channel_transaction,
+    }))
 }
 
 /// The transaction in which a wallet took its first external message after logical time `after_lt`.

@@ -106,6 +106,7 @@ fn what_is_encoded_is_decoded_and_verified() {
         chain: ChainId::EMBEDDED,
         channel: account(1),
         paid: Nano(5),
+        valid_until: 7,
     }
     .sign(&key());
     assert_eq!(SignedClose::decode(&close.encode()), Ok(close));
@@ -162,6 +163,7 @@ fn one_kind_of_statement_is_never_another() {
         chain,
         channel,
         paid: Nano(5),
+        valid_until: 7,
     }
     .sign(&key);
     let voucher = Voucher {

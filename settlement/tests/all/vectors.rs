@@ -2,7 +2,7 @@
 
 use ed25519_dalek::SigningKey;
 use serde_json::Value;
-use settlement::{Address, Cap, ChainId, Charge, Nano, Voucher};
+use settlement::{Address, Cap, ChainId, Charge, CooperativeClose, Nano, Voucher};
 use std::{fs, path::Path};
 
 fn file(name: &str) -> Value {
@@ -86,6 +86,27 @@ fn cap_cells_and_signatures_are_those_of_ton_core() {
         let signed = cap.sign(&key);
         assert_eq!(hex::encode(signed.signature), text(case, "signature"));
         assert!(signed.holds(&hash(&vectors, "public_key")));
+    }
+}
+
+#[test]
+fn close_cells_and_signatures_are_those_of_ton_core() {
+    let vectors = file("close.json");
+    let key = SigningKey::from_bytes(&hash(&vectors, "seed"));
+    let cases = vectors["cases"].as_array().expect("cases");
+    assert_eq!(cases.len(), 3);
+    for case in cases {
+        let fields = &case["fields"];
+        let until = fields["valid_until"].as_u64().expect("a number");
+        let close = CooperativeClose {
+            chain: chain(fields),
+            channel: address(fields, "channel"),
+            paid: nano(fields, "paid"),
+            valid_until: u32::try_from(until).expect("32 bits"),
+        };
+        assert_eq!(close.cell_hash(), hash(case, "cell_hash"), "{close:?}");
+        let signature = close.sign(&key).signature;
+        assert_eq!(hex::encode(signature), text(case, "signature"));
     }
 }
 

@@ -10,6 +10,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("stage0", &[]),
     ("tidy", &[]),
     ("demo", &[]),
+    ("mutations", &["tests"]),
     ("without", &[]),
     ("random-model", &[]),
     (
@@ -77,6 +78,22 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "attest",
             "gpu",
             "predict",
+        ],
+    ),
+    (
+        "hostile",
+        &[
+            "attest",
+            "client",
+            "engine",
+            "guest-agent",
+            "host-proxy",
+            "ledger",
+            "random-model",
+            "registers",
+            "settlement",
+            "simulator",
+            "wire",
         ],
     ),
     (

@@ -60,8 +60,9 @@ pub fn linked_test_dependencies(manifests: &[Manifest], document: &str) -> Vec<S
         (!place.contains(',')).then_some(names)
     });
     let names: BTreeSet<&str> = for_tests.flat_map(|names| names.split('`')).collect();
-    // The crate of tests is no program.
-    let programs = manifests.iter().filter(|manifest| manifest.name != "tests");
+    // The crates of tests are no programs.
+    let of_tests = |manifest: &&Manifest| ["tests", "hostile"].contains(&manifest.name.as_str());
+    let programs = manifests.iter().filter(|manifest| !of_tests(manifest));
     let needs = programs.flat_map(|manifest| {
         let linked = manifest.needs.iter().filter(|need| !need.development);
         linked.map(move |need| (&manifest.name, need.name.as_str()))

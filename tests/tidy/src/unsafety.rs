@@ -59,6 +59,11 @@ pub const LISTED: &[Listing] = &[
         "a test tells valgrind which bytes are secret, by the instructions that valgrind knows",
     ),
     (
+        "engine/kernels/tests/constant/steps.rs",
+        9,
+        "a test steps through copies of its own process by ptrace, for which the standard library has no call",
+    ),
+    (
         "guest-agent/stage0/src/device_mapper.rs",
         1,
         "the device mapper is configured by ioctl, and the standard library and nix have no safe call for it",

@@ -63,8 +63,21 @@ pub fn vector(name: &str) -> Option<Vec<u8>> {
 
 /// Where the vectors are, if they are.
 pub fn vectors() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors")
+    Path::new(SHARED).join("vectors")
 }
+
+/// Inputs from elsewhere on which the programs were wrong once, or `None` after [`skip`].
+pub fn cases() -> Option<PathBuf> {
+    let cases = Path::new(SHARED).join("cases");
+    if cases.is_dir() {
+        return Some(cases);
+    }
+    let why = "there is no directory shared/cases beside the clone";
+    skip("cases from elsewhere", why);
+    None
+}
+
+const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
 
 /// What was skipped in the run of cargo that started this program, with how often; afterwards it is forgotten.
 pub fn take() -> BTreeMap<String, usize> {

@@ -143,6 +143,16 @@ fn vectors_have_one_width_and_are_whole() {
     assert_eq!(read(Endpoint::Embeddings, &records), refused);
 }
 
+#[test]
+fn a_score_is_one_number() {
+    for (width, good) in [(1, true), (2, false)] {
+        let mut writer = AnswerWriter::new(Endpoint::Rerank, ENVELOPE);
+        let records = writer.vectors(&[0.5; 6], width, Finish::Stop);
+        assert_eq!(read(Endpoint::Rerank, &records).is_ok(), good, "{width}");
+        assert!(read(Endpoint::Embeddings, &records).is_ok());
+    }
+}
+
 /// What 40 records need takes 40, and so does what 39 need.
 #[test]
 fn the_length_of_vectors_is_a_bucket() {

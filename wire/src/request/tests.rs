@@ -40,11 +40,19 @@ fn full() -> ChatRequest {
     }
 }
 
-fn samples() -> [Request; 4] {
+fn pair(first: u32) -> Pair {
+    Pair {
+        tokens: vec![101, 7, 102, 8, 102],
+        first,
+    }
+}
+
+fn samples() -> [Request; 5] {
     [
         asking(Ask::Chat(chat())),
         asking(Ask::Chat(full())),
         asking(Ask::Embeddings(vec![vec![101, 7, 102], vec![101, 102]])),
+        asking(Ask::Rerank(vec![pair(3), pair(1)])),
         Request {
             parent: None,
             ..asking(Ask::Chat(ChatRequest::new(vec![1], 1)))
@@ -172,6 +180,31 @@ fn a_value_at_its_limit_is_taken_and_the_next_one_is_not() {
 }
 
 #[test]
+fn a_pair_has_two_parts() {
+    for (pairs, good) in [
+        (vec![], false),
+        (vec![pair(0)], false),
+        (vec![pair(5)], false),
+        (vec![pair(4)], true),
+        (vec![pair(1); INPUTS_MAX], true),
+        (vec![pair(1); INPUTS_MAX + 1], false),
+    ] {
+        assert_eq!(again(&asking(Ask::Rerank(pairs))).is_ok(), good);
+    }
+    // The words: lengths, tokens, and how many of each are of the first part.
+    let bytes = asking(Ask::Rerank(vec![pair(3), pair(1)]))
+        .encode()
+        .unwrap();
+    let word = |place: usize| bytes[REQUEST_HEADER_BYTES + 4 * place];
+    let words: Vec<u8> = (0..15).map(word).collect();
+    assert_eq!(
+        words,
+        [5, 5, 101, 7, 102, 8, 102, 101, 7, 102, 8, 102, 3, 1, 0]
+    );
+    assert_eq!((bytes[4], bytes[16], bytes[20]), (2, 2, 10));
+}
+
+#[test]
 fn what_no_guest_computes_is_named_and_never_ignored() {
     let several = ChatRequest {
         choices: 2,
@@ -210,7 +243,8 @@ fn another_endpoint_length_or_encoding_is_refused() {
         let bytes = request.encode().unwrap();
         let other = match endpoint {
             Endpoint::Chat => Endpoint::Embeddings,
-            Endpoint::Embeddings => Endpoint::Chat,
+            Endpoint::Embeddings => Endpoint::Rerank,
+            Endpoint::Rerank => Endpoint::Chat,
         };
         assert_eq!(
             Request::decode(other, &bytes),

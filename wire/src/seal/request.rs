@@ -63,6 +63,19 @@ impl Commitments {
         Commitments { request, response }
     }
 
+    /// The salts of request and answer, by which others can be shown what was committed to.
+    pub fn salts(&self) -> ([u8; 32], [u8; 32]) {
+        (*self.request, *self.response)
+    }
+
+    /// With the salts that somebody shows.
+    pub fn of_salts(request: [u8; 32], response: [u8; 32]) -> Self {
+        Commitments {
+            request: Zeroizing::new(request),
+            response: Zeroizing::new(response),
+        }
+    }
+
     /// The commitment to a request's body.
     pub fn request(&self, body: &[u8]) -> Digest {
         sha256("chrysalis/request/v1", &[&self.request[..], body])
@@ -189,10 +202,8 @@ fn parse(plaintext: &[u8], envelope: EnvelopeDigest) -> Result<JobRequest, SealE
     if control.method() != Some(b"POST") {
         return Err(SealError::Message("method is not POST"));
     }
-    let endpoint = [Endpoint::Embeddings, Endpoint::Chat].into_iter();
-    let endpoint = endpoint
-        .into_iter()
-        .find(|e| control.path() == Some(e.path().as_bytes()));
+    let mut endpoints = Endpoint::ALL.into_iter();
+    let endpoint = endpoints.find(|e| control.path() == Some(e.path().as_bytes()));
     let endpoint = endpoint.ok_or(SealError::Message("unknown path"))?;
     let named = field(&message, ENVELOPE_FIELD).ok_or(SealError::Message("no envelope digest"))?;
     let named = EnvelopeDigest(named);

@@ -89,6 +89,7 @@ fn keyset(
             template: None,
             context_tokens: 256,
             quantisation: "f32".into(),
+            determinism: "machine".into(),
             prices,
         }],
         price_step: Nano(100),

@@ -3,4 +3,5 @@
 mod attest;
 mod common;
 mod receipt;
+mod transcript;
 mod vectors;

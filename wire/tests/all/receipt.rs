@@ -350,3 +350,60 @@ fn costs_are_rounded_up_to_the_step_and_never_overflow() {
     );
     assert_eq!(prices.cost(&USAGE, Nano(u64::MAX)), Some(Nano(u64::MAX)));
 }
+
+#[test]
+fn a_proof_with_a_log_receipt_names_the_tree_and_takes_no_other_ones_signature() {
+    let guest = guest();
+    let receipt = Receipt::sign(core(&guest), charge(&guest), &guest.receipt);
+    let without = Proof {
+        version: 1,
+        bundle: guest.bundle(&NONCE).encode(),
+        nonce: NONCE,
+        receipt: receipt.encode().to_vec(),
+        payer_key: payer().verifying_key().to_bytes(),
+        voucher: None,
+        log: None,
+    };
+    let verify = |proof: &Proof| {
+        let decoded = Proof::decode(&proof.encode()).unwrap();
+        decoded.verify(&guest.policy(), &guest.root(), &guest.expected(), NOW)
+    };
+    assert_eq!(verify(&without).unwrap().logged(), None);
+    let logged_by = |key: &SigningKey| {
+        let leaves = [LogLeaf::head(0, &[0; 32]), LogLeaf::of(receipt.charge())];
+        let of = LogTree {
+            payee: PAYEE,
+            tree: 0,
+            size: 2,
+            closed_unix_s: NOW,
+        };
+        LogReceipt {
+            of,
+            index: 1,
+            path: log_path(&leaves, 1).unwrap(),
+            signature: of.sign(&log_root(&leaves), key),
+        }
+    };
+    let with = without.clone().with_log(&logged_by(&guest.payee));
+    let proven = verify(&with).unwrap();
+    let logged = proven.logged().unwrap();
+    assert_eq!((logged.of().tree, logged.index()), (0, 1));
+    // The receipt's own key does not vouch for the provider's log.
+    let foreign = without.clone().with_log(&logged_by(&guest.receipt));
+    assert_eq!(
+        verify(&foreign).unwrap_err(),
+        NotProven::Log(NotLogged::Signature)
+    );
+    // The version says whether there is one.
+    for (version, log) in [(2, None), (1, with.log.clone())] {
+        let other = Proof {
+            version,
+            log,
+            ..without.clone()
+        };
+        assert!(matches!(
+            Proof::decode(&other.encode()),
+            Err(Malformed::Version { .. })
+        ));
+    }
+}

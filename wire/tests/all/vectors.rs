@@ -3,6 +3,7 @@
 
 use crate::common::{Guest, envelope, guest, rng};
 use crate::receipt::{charge, claims, core, payer};
+use ed25519_dalek::SigningKey;
 use hpke::{Kem as _, Serializable};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -156,6 +157,7 @@ fn job(guest: &Guest) -> Value {
         "core_digest": core_digest(answer.receipt.unverified()).to_string(),
         "sealed_receipt": hex::encode(&answer.sealed_receipt),
         "charge": hex::encode(charge.encode()),
+        "log": logged(charge),
         "charge_cell": hex::encode(charge.charge.cell_hash()),
         "cancel": hex::encode(sealed.cancel.cancel(digest).encode()),
         "refusal": hex::encode(refusal.encode()),
@@ -166,6 +168,39 @@ fn job(guest: &Guest) -> Value {
 
 fn field(job: &Value, name: &str) -> Vec<u8> {
     hex::decode(job[name].as_str().expect("a string")).expect("hexadecimal")
+}
+
+/// The charge as the third entry of five in a tree of the provider's log.
+fn logged(charge: &SignedCharge) -> Value {
+    let endorsing = SigningKey::from_bytes(&[9; 32]);
+    let other = |n: u8| LogLeaf([n; 32]);
+    let head = LogLeaf::head(7, &[0; 32]);
+    let leaves = [head, other(1), LogLeaf::of(charge), other(3), other(4)];
+    let of = LogTree {
+        payee: charge.charge.stake,
+        tree: 7,
+        size: leaves.len() as u64,
+        closed_unix_s: 1_800_000_000,
+    };
+    let root = log_root(&leaves);
+    let receipt = LogReceipt {
+        of,
+        index: 2,
+        path: log_path(&leaves, 2).unwrap(),
+        signature: of.sign(&root, &endorsing),
+    };
+    let key = endorsing.verifying_key();
+    assert_eq!(
+        receipt.verify(charge, key.as_bytes()).unwrap().root(),
+        &root
+    );
+    json!({
+        "endorsing_key": hex::encode(key.as_bytes()),
+        "head": hex::encode(head.0),
+        "leaf": hex::encode(leaves[2].0),
+        "root": hex::encode(root),
+        "receipt": hex::encode(receipt.encode()),
+    })
 }
 
 /// What a decoder says of bytes of one format; `None` where it takes them.
@@ -183,6 +218,7 @@ fn verdict(format: &str, bytes: &[u8], digest: EnvelopeDigest) -> Option<String>
         "record" => Record::decode(bytes).err().map(|e| text(&e)),
         "receipt" => Receipt::decode(bytes).err().map(|e| text(&e)),
         "charge" => SignedCharge::decode(bytes).err().map(|e| text(&e)),
+        "log_receipt" => LogReceipt::decode(bytes).err().map(|e| text(&e)),
         "cancel" => Cancel::decode(bytes).err().map(|e| text(&e)),
         "refusal" => SignedRefusal::decode(bytes).err().map(|e| text(&e)),
         "stream" => {
@@ -213,6 +249,7 @@ fn refused(job: &Value) -> Value {
     let record = hex::decode(job["records"][0].as_str().unwrap()).unwrap();
     let good = |format: &str| match format {
         "record" => record.clone(),
+        "log_receipt" => field(&job["log"], "receipt"),
         "stream" => field(job, "stream_to_guest"),
         _ => field(job, format),
     };
@@ -224,6 +261,7 @@ fn refused(job: &Value) -> Value {
         "record",
         "receipt",
         "charge",
+        "log_receipt",
         "cancel",
         "refusal",
         "stream",
@@ -277,7 +315,18 @@ fn refused(job: &Value) -> Value {
         with("sealed_request", 20, 0),
     );
     case("charge", "another tag", with("charge", 0, 0));
-    case("stream", "kind 11", vec![11, 0, 0, 0, 0]);
+    // Tag, array of four, the protected header's length in two bytes, a map of three, the algorithm.
+    case(
+        "log_receipt",
+        "an array of three",
+        with("log_receipt", 1, 0x83),
+    );
+    case(
+        "log_receipt",
+        "another algorithm",
+        with("log_receipt", 6, 0x26),
+    );
+    case("stream", "kind 99", vec![99, 0, 0, 0, 0]);
     case("stream", "16,385 bytes", vec![3, 0, 0, 0x40, 1]);
     Value::Array(cases)
 }

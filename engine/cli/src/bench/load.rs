@@ -13,7 +13,8 @@ use model::decoder::Config;
 
 use super::rows::{Effort, Line, paired};
 
-/// Two lines in GB of the file a second: with what vouches for the file elsewhere, and with its digest compared.
+/// Lines in GB of the file a second: with what vouches for the file elsewhere, and with its digest compared, each against reading
+/// the file through one small buffer; and the first also against reading all of it into fresh memory.
 pub fn lines(
     file: &Path,
     config: &Config,
@@ -24,12 +25,13 @@ pub fn lines(
     let bytes = file.metadata()?.len();
     let mut buffer = vec![0; 1 << 20];
     let mut lines = Vec::new();
-    for compared in [false, true] {
+    let through = "reading through a buffer";
+    for (compared, whole) in [(false, false), (false, true), (true, false)] {
         let mut own = || {
             let began = Instant::now();
             let content = File::open(file)?;
             let load = match compared {
-                true => Decoder::load_packed,
+                true => Decoder::load_packed::<File>,
                 false => Decoder::load_packed_verified_elsewhere,
             };
             let (mut decoder, _) = load(config, bytes, content, Arc::clone(kernels), options)?;
@@ -46,6 +48,10 @@ pub fn lines(
         };
         let mut read = || {
             let began = Instant::now();
+            if whole {
+                std::hint::black_box(std::fs::read(file)?);
+                return Ok(bytes as f64 / 1e9 / began.elapsed().as_secs_f64());
+            }
             let mut content = File::open(file)?;
             while content.read(&mut buffer)? > 0 {}
             Ok(bytes as f64 / 1e9 / began.elapsed().as_secs_f64())
@@ -57,7 +63,7 @@ pub fn lines(
             "GB/s",
             effort.rounds,
             &mut own,
-            Some(("reading once", &mut read)),
+            Some((if whole { "std::fs::read" } else { through }, &mut read)),
         )?);
     }
     Ok(lines)

@@ -18,12 +18,12 @@ fn inner() {
     });
 }
 
-struct Subject {
+pub struct Subject {
     kernels: Kernels,
     path: Path,
     table: Packed,
     vocabulary: usize,
-    prompt: Vec<u32>,
+    pub prompt: Vec<u32>,
     /// Tokens of a completion.
     tokens: usize,
 }
@@ -32,10 +32,17 @@ const WIDTH: usize = 64;
 
 impl Subject {
     fn new(asked: &Asked) -> Self {
-        let (vocabulary, length, tokens) = match asked.listed {
-            true => (512, 4, 2),
-            false => (2048, 32, 8),
-        };
+        Self::of(
+            asked,
+            match asked.listed {
+                true => (512, 4, 2),
+                false => (2048, 32, 8),
+            },
+        )
+    }
+
+    /// With so many tokens of the vocabulary, of the prompt and of a completion.
+    pub fn of(asked: &Asked, (vocabulary, length, tokens): (usize, u32, usize)) -> Self {
         let mut table = Packed::zeroed(Kind::Q8, vocabulary, WIDTH).unwrap();
         let mut random = 12345u32;
         for row in 0..vocabulary {
@@ -57,7 +64,7 @@ impl Subject {
 
     /// The completions by these options, whose names are separated by commas. Of several, the first is of a longer prompt, whose
     /// rows are found by compaction.
-    fn complete_by(&mut self, options: &str) -> Vec<u32> {
+    pub fn complete_by(&mut self, options: &str) -> Vec<u32> {
         let short = self.prompt.clone();
         if options.contains(',') {
             self.prompt = self.prompt.repeat(8);

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::conversation::{Conversation, Date};
 use super::json::Json;
 use super::tools::Format;
-use super::{TextError, python};
+use super::{TextError, python, thoughts};
 use crate::{ModelError, json, limits};
 
 /// A compiled chat template.
@@ -25,10 +25,24 @@ pub(super) struct Template {
     knows_developers: bool,
     /// How it asks the model to write calls.
     pub calls: Option<Format>,
+    /// Whether its model may think before it answers.
+    pub thinks: bool,
+}
+
+/// The files that a chat template may be in, as far as a model has them. Templates of `additional_chat_templates` with another name
+/// are for callers who name them, which nobody here does.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TemplateFiles<'a> {
+    /// `tokenizer_config.json`: special tokens, and templates that count if there is none of the next two files, as in `transformers`.
+    pub config: Option<&'a [u8]>,
+    /// `chat_template.jinja`
+    pub chat: Option<&'a [u8]>,
+    /// `additional_chat_templates/tool_use.jinja`
+    pub tools: Option<&'a [u8]>,
 }
 
 /// The keys of `tokenizer_config.json` that are read.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct TokenizerConfig {
     chat_template: Option<Templates>,
     #[serde(flatten)]
@@ -58,20 +72,13 @@ pub(super) struct Given {
 }
 
 impl Template {
-    /// Reads `tokenizer_config.json`; `None` if it has no template.
-    pub(super) fn parse(text: &[u8]) -> Result<Option<Self>, ModelError> {
+    /// Reads these files; `None` if they have no template.
+    pub(super) fn parse(files: TemplateFiles<'_>) -> Result<Option<Self>, ModelError> {
         let wrong = |error: String| ModelError::Template(error);
-        json::check_object(text).map_err(|flaw| wrong(flaw.to_string()))?;
-        let config = serde_json::from_slice::<TokenizerConfig>(text);
-        let config = config.map_err(|error| wrong(error.to_string()))?;
-        let named = match config.chat_template {
-            None => return Ok(None),
-            Some(Templates::One(template)) => vec![Named {
-                name: DEFAULT.into(),
-                template,
-            }],
-            Some(Templates::Named(named)) => named,
-        };
+        let (named, others) = named(files)?;
+        if named.is_empty() {
+            return Ok(None);
+        }
         let mut environment = Environment::new();
         let mut syntax = SyntaxConfig::builder();
         syntax.trim_blocks(true).lstrip_blocks(true);
@@ -79,7 +86,7 @@ impl Template {
         environment.set_syntax(syntax.build().map_err(failed)?);
         environment.set_fuel(Some(limits::TEMPLATE_FUEL));
         python::teach(&mut environment);
-        let (mut knows_developers, mut calls) = (false, None);
+        let (mut knows_developers, mut calls, mut thinks) = (false, None, false);
         for Named { name, template } in named {
             if template.len() > limits::TEMPLATE_BYTES_MAX {
                 return Err(ModelError::Template(format!(
@@ -89,12 +96,15 @@ impl Template {
                 )));
             }
             knows_developers |= template.contains("developer");
+            thinks |= template.contains(thoughts::END);
             if name == DEFAULT || name == FOR_TOOLS {
                 let written = Format::of_template(&template);
                 calls = match name == FOR_TOOLS {
                     true => written,
                     false => calls.or(written),
                 };
+                // As Python and Jinja read lines.
+                let template = template.replace("\r\n", "\n").replace('\r', "\n");
                 let template = without_generation(&template);
                 let added = environment.add_template_owned(name, template);
                 added.map_err(failed)?;
@@ -105,7 +115,7 @@ impl Template {
         }
         let special = SPECIAL.iter().filter_map(|name| {
             // A plain string, or an object that holds one.
-            let token = config.others.get(*name)?;
+            let token = others.get(*name)?;
             let content = token.get("content").unwrap_or(token);
             Some((*name, content.as_str()?.to_owned()))
         });
@@ -114,6 +124,7 @@ impl Template {
             special: special.collect(),
             knows_developers,
             calls,
+            thinks,
         }))
     }
 
@@ -170,6 +181,50 @@ impl Template {
     }
 }
 
+impl<'a> From<Option<&'a [u8]>> for TemplateFiles<'a> {
+    /// Of a model that has `tokenizer_config.json` alone, or nothing.
+    fn from(config: Option<&'a [u8]>) -> Self {
+        TemplateFiles {
+            config,
+            ..TemplateFiles::default()
+        }
+    }
+}
+
+/// Templates by name, and what else `tokenizer_config.json` says.
+fn named(
+    files: TemplateFiles<'_>,
+) -> Result<(Vec<Named>, BTreeMap<String, serde_json::Value>), ModelError> {
+    let wrong = |error: String| ModelError::Template(error);
+    let config = match files.config {
+        Some(text) => {
+            json::check_object(text).map_err(|flaw| wrong(flaw.to_string()))?;
+            serde_json::from_slice(text).map_err(|error| wrong(error.to_string()))?
+        }
+        None => TokenizerConfig::default(),
+    };
+    let mut named = Vec::new();
+    for (name, content) in [(DEFAULT, files.chat), (FOR_TOOLS, files.tools)] {
+        if let Some(content) = content {
+            let template =
+                std::str::from_utf8(content).map_err(|error| wrong(error.to_string()))?;
+            named.push(Named {
+                name: name.into(),
+                template: template.into(),
+            });
+        }
+    }
+    match config.chat_template {
+        Some(Templates::One(template)) if named.is_empty() => named.push(Named {
+            name: DEFAULT.into(),
+            template,
+        }),
+        Some(Templates::Named(list)) if named.is_empty() => named = list,
+        _ => {}
+    }
+    Ok((named, config.others))
+}
+
 /// `{% generation %}` marks what an assistant says, for training, and is a block without effect here.
 fn without_generation(template: &str) -> String {
     let mut out = String::with_capacity(template.len());
@@ -211,7 +266,8 @@ mod tests {
         {% if add_generation_prompt %}assistant:{% endif %}";
 
     fn render_config(config: serde_json::Value, said: &Conversation) -> Result<String, TextError> {
-        let template = Template::parse(config.to_string().as_bytes()).unwrap();
+        let config = config.to_string();
+        let template = Template::parse(Some(config.as_bytes()).into()).unwrap();
         let template = template.unwrap();
         template.render(&template.given(said))
     }

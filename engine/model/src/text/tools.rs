@@ -23,6 +23,8 @@ pub enum Format {
 /// A part of a completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
+    /// Thought before it was said ([`super::thoughts`]); no [`Parser`] gives one.
+    Thought(String),
     /// Said to a person.
     Text(String),
     /// Said to a tool.
@@ -400,7 +402,7 @@ mod tests {
     fn parsed(format: Format, text: &str) -> String {
         let shown = |pieces: Vec<Piece>| {
             let show = |piece| match piece {
-                Piece::Text(text) => text,
+                Piece::Thought(text) | Piece::Text(text) => text,
                 Piece::Call(Called { name, arguments }) => format!("«{name}({arguments})»"),
             };
             pieces.into_iter().map(show).collect::<String>()
@@ -486,7 +488,7 @@ mod tests {
             for piece in parser.push(&text).into_iter().chain(parser.finish()) {
                 match piece {
                     Piece::Text(text) => got += &text,
-                    Piece::Call(call) => panic!("{call:?}"),
+                    other => panic!("{other:?}"),
                 }
             }
             assert_eq!(got, text);

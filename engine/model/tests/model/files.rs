@@ -80,6 +80,8 @@ fn the_root_is_the_documented_listing_whatever_files_a_model_has() {
                 ("generation_config.json", b"{}"),
                 ("modules.json", b"[]"),
                 ("1_Pooling/config.json", b"{}"),
+                ("additional_chat_templates/tool_use.jinja", b"x"),
+                ("chat_template.jinja", b"x"),
             ],
         ),
         with(&[File::Weights], &[("model.gguf", b"weights")]),

@@ -2,10 +2,12 @@
 
 use std::sync::LazyLock;
 
-use crate::changed::{changed, changed_json, original};
+use crate::changed::{FOUR, changed, changed_json, directory, original};
+use model::root::template_digest;
 use model::text::{Call, Conversation, Json, Message, ROLES, Role, Text, TextError, Turn};
-use model::{File, ModelError, limits};
+use model::{File, ModelError, ModelFiles, limits};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
 static TEXT: LazyLock<Text> = LazyLock::new(|| {
@@ -200,7 +202,82 @@ fn a_template_must_compile_and_cannot_run_for_ever() {
     for at in 0..bytes.len() {
         let mut flipped = bytes.clone();
         flipped[at] ^= 1;
-        let _ = Text::parse(&original(File::Tokenizer), Some(&flipped));
+        let _ = Text::parse(&original(File::Tokenizer), Some(&flipped[..]));
+    }
+}
+
+#[test]
+fn a_template_in_a_file_of_its_own_wins_over_those_of_the_configuration() {
+    let config = json!({"eos_token": "<e>", "chat_template": [
+        {"name": "default", "template": "listed"}, {"name": "tool_use", "template": "listed for tools"}]});
+    let files = |more: &[(File, &str)]| {
+        let more: Vec<_> = { more.iter() }
+            .map(|(file, text)| (file.name(), text.as_bytes().to_vec()))
+            .collect();
+        let four = FOUR.map(|file| match file {
+            File::TokenizerConfig => (file.name(), config.to_string().into_bytes()),
+            file => (file.name(), original(file)),
+        });
+        ModelFiles::read(directory(four.into_iter().chain(more).collect())).expect("reads")
+    };
+    let rendered = |more: &[(File, &str)], tools: bool| {
+        let mut said = with_tools("a");
+        if !tools {
+            said.tools.clear();
+        }
+        let text = Text::of_chat(&files(more)).expect("compiles");
+        text.rendered(&said).expect("renders")
+    };
+    let (chat, tools) = (File::ChatTemplate, File::ToolTemplate);
+    assert_eq!(rendered(&[], false), "listed");
+    assert_eq!(rendered(&[], true), "listed for tools");
+    // A file ends with a line end that is no part of it, and the list counts no more, the one for tools among it.
+    let own = [(
+        chat,
+        "own{{ eos_token }}\r\n{% if true %}\r\nx{% endif %}\n",
+    )];
+    assert_eq!(rendered(&own, false), "own<e>\nx");
+    assert_eq!(rendered(&own, true), "own<e>\nx");
+    let both = [(chat, "own"), (tools, "own for tools")];
+    assert_eq!(rendered(&both, false), "own");
+    assert_eq!(rendered(&both, true), "own for tools");
+    let bad = [(tools, "for tools alone")];
+    assert!(matches!(
+        Text::of_chat(&files(&bad)).err(),
+        Some(ModelError::Template(_))
+    ));
+    // All of them count for the root, and for what a worker says of its template.
+    let digest = |more: &[(File, &str)]| {
+        let files = files(more);
+        (
+            template_digest(|file| files.digest(file)),
+            files.root().expect("reads"),
+        )
+    };
+    let plain = Sha256::digest(config.to_string());
+    assert_eq!(digest(&[]).0, Some(plain.into()));
+    let mut seen = vec![digest(&[]), digest(&own), digest(&both), digest(&bad)];
+    seen.sort();
+    seen.dedup_by(|one, other| one.0 == other.0 || one.1 == other.1);
+    assert_eq!(seen.len(), 4);
+}
+
+#[test]
+fn a_template_that_knows_thoughts_has_them_told_from_answers() {
+    let thoughts = |template: &str| {
+        let text = with_template(template);
+        let prompt = text.prompt(&[says("user", "Hi")]).expect("is fine");
+        text.thoughts(&prompt).expect("chats")
+    };
+    let said = "{% for m in messages %}{{ m.content }}{% endfor %}";
+    assert!(thoughts(said).is_none());
+    for (end, within) in [
+        ("<think>\n\n</think>\n\n", false),
+        ("{# </think> #}<|im_start|>assistant\n", false),
+        ("{# </think> #}<|im_start|>assistant\n<think>\n", true),
+    ] {
+        let thoughts = thoughts(&format!("{said}{end}")).expect("thinks");
+        assert_eq!(thoughts.is_within(), within, "{end}");
     }
 }
 

@@ -143,7 +143,8 @@ fn sentence_piece() -> Vec<(&'static str, Value)> {
 }
 
 fn read(files: &TextFiles) -> Text {
-    Text::of(&files.tokenizer, Some(&files.tokenizer_config), 512).expect("what is made is read")
+    Text::of(&files.tokenizer, Some(&files.tokenizer_config[..]), 512)
+        .expect("what is made is read")
 }
 
 #[test]
@@ -262,7 +263,7 @@ fn a_file_with_any_byte_changed_or_cut_is_an_error_or_a_tokenizer() {
             let mut bytes = good.clone();
             bytes[at] ^= 1 << (at % 8);
             if let Ok(files) = of(&bytes) {
-                let _ = Text::of(&files.tokenizer, Some(&files.tokenizer_config), 512);
+                let _ = Text::of(&files.tokenizer, Some(&files.tokenizer_config[..]), 512);
             }
             if at % 16 == 0 {
                 assert!(of(&good[..at]).is_err(), "cut at {at}");

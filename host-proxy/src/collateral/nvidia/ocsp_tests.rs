@@ -310,6 +310,7 @@ async fn responder() -> (String, Arc<Mutex<Behaviour>>, Arc<AtomicUsize>) {
     tokio::spawn(crate::server::serve(
         listener,
         router,
+        Default::default(),
         std::future::pending(),
     ));
     (url, behaviour, count)
@@ -363,6 +364,7 @@ async fn a_kept_answer_is_for_all_and_a_fresh_one_for_whoever_insists() {
     tokio::spawn(crate::server::serve(
         listener,
         router,
+        Default::default(),
         std::future::pending(),
     ));
     let post = async |body: &[u8]| {

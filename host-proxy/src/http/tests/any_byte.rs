@@ -91,6 +91,7 @@ impl Guest {
         let content = envelope.unverified();
         let (channel, most) = (content.channel(), content.cost_max.0);
         let voucher = frames.iter().find(|frame| frame.kind == FrameKind::Voucher);
+        let voucher = voucher.filter(|frame| !frame.payload.is_empty());
         let voucher = voucher.map(|f| settlement::SignedVoucher::decode(&f.payload).expect("ours"));
         self.with(channel, |books| {
             let held = voucher.map_or(0, |signed| signed.voucher.cumulative.0);
@@ -380,7 +381,11 @@ async fn leave_at_random_bytes(jobs: u64) {
     let (ledger, url) = node().await;
     let channels = open_channels(&ledger).await;
     let config = config(directory.path(), url);
-    let (listen, _served) = serve(config.clone(), pending()).await.expect("serves");
+    let Serving {
+        listen,
+        served: _served,
+        ..
+    } = serve(config.clone(), pending()).await.expect("serves");
     let (books, number) = (Arc::new(Guest::default()), Arc::new(Mutex::new(seed << 32)));
     let guests = books.clone();
     guest(&config, move |frames, stream: UnixStream| {

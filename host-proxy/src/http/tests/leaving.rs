@@ -26,7 +26,7 @@ async fn send_and_leave(listen: SocketAddr, bytes: usize) {
 }
 
 /// Waits until the channel owes this much.
-async fn owes(listen: SocketAddr, nano: &str) {
+pub(super) async fn owes(listen: SocketAddr, nano: &str) {
     let owed = async {
         while read_channel(listen).await["owed_nano"] != json!(nano) {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -36,7 +36,7 @@ async fn owes(listen: SocketAddr, nano: &str) {
     owed.expect("whoever hangs up is charged");
 }
 
-fn ending(receipt: &[u8]) -> Vec<u8> {
+pub(super) fn ending(receipt: &[u8]) -> Vec<u8> {
     [
         Frame::encode(FrameKind::Receipt, receipt),
         Frame::encode(FrameKind::Charge, &charge(0, 90, 90).encode()),
@@ -66,7 +66,11 @@ async fn a_client_that_leaves_owes_the_charge_and_fetches_its_receipt() {
     left.notify_one();
     owes(proxy.listen, "90").await;
     // Also after this proxy and its guest are gone.
-    let (listen, _served) = serve(proxy.config.clone(), pending())
+    let Serving {
+        listen,
+        served: _served,
+        ..
+    } = serve(proxy.config.clone(), pending())
         .await
         .expect("restarted");
     let envelope = envelope(100, None).digest();

@@ -1,15 +1,16 @@
 //! The sources of modules: copied out of a tree that nobody may write, and changed as the recipe says.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{OutOfTreeError, read};
+use crate::error::{Error, error};
+use crate::files;
 use crate::limits::{KERNEL_DIRECTORY_DEPTH_MAX, MODULE_SOURCES_MAX, SOURCE_BYTES_MAX};
 use crate::lock::recipe::Edit;
 
 /// Copies a directory of files and directories. A link in it is refused: what it leads to is nobody's to copy.
-pub fn copy(from: &Path, to: &Path) -> Result<(), OutOfTreeError> {
+pub fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     let mut seen = 0;
     copy_directory(from, to, Path::new(""), 0, &mut seen)
 }
@@ -20,17 +21,15 @@ fn copy_directory(
     below: &Path,
     depth: usize,
     seen: &mut usize,
-) -> Result<(), OutOfTreeError> {
-    let wrong = |path: &Path, problem: &str| OutOfTreeError::Source {
-        path: path.display().to_string(),
-        problem: problem.into(),
+) -> Result<(), Error> {
+    let wrong = |path: &Path, problem: &str| {
+        let path = path.display();
+        error!(Recipe, "{path} in the sources of the modules {problem}")
     };
     if depth > KERNEL_DIRECTORY_DEPTH_MAX {
         return Err(wrong(below, "is too deep"));
     }
-    let directory = from.join(below);
-    for entry in fs::read_dir(&directory).map_err(OutOfTreeError::disk("reading", &directory))? {
-        let entry = entry.map_err(OutOfTreeError::disk("reading", &directory))?;
+    for entry in files::entries(&from.join(below))? {
         *seen += 1;
         if *seen > MODULE_SOURCES_MAX {
             return Err(wrong(below, "is one of too many"));
@@ -38,16 +37,16 @@ fn copy_directory(
         let path = below.join(entry.file_name());
         let (source, target) = (from.join(&path), to.join(&path));
         let found = fs::symlink_metadata(&source);
-        let found = found.map_err(OutOfTreeError::disk("reading", &source))?;
+        let found = found.map_err(Error::disk("reading", &source))?;
         if found.is_dir() {
-            fs::create_dir(&target).map_err(OutOfTreeError::disk("creating", &target))?;
-            mode(&target, 0o755)?;
+            files::create_directory(&target)?;
+            files::set_mode(&target, 0o755)?;
             copy_directory(from, to, &path, depth + 1, seen)?;
         } else if found.is_file() {
-            fs::copy(&source, &target).map_err(OutOfTreeError::disk("copying", &source))?;
+            fs::copy(&source, &target).map_err(Error::disk("copying", &source))?;
             // Whatever the tree's owner may do with it: a script has to run, and the object files are written anew.
             let runs = found.permissions().mode() & 0o100;
-            mode(&target, 0o644 | runs | runs >> 3 | runs >> 6)?;
+            files::set_mode(&target, 0o644 | runs | runs >> 3 | runs >> 6)?;
         } else {
             return Err(wrong(&path, "is neither a file nor a directory"));
         }
@@ -55,30 +54,19 @@ fn copy_directory(
     Ok(())
 }
 
-fn mode(path: &Path, mode: u32) -> Result<(), OutOfTreeError> {
-    let set = fs::set_permissions(path, Permissions::from_mode(mode));
-    set.map_err(OutOfTreeError::disk("setting the mode of", path))
-}
-
 /// Makes the recipe's changes, each where it says and nowhere else.
-pub fn edit(sources: &Path, edits: &[Edit]) -> Result<(), OutOfTreeError> {
+pub fn edit(sources: &Path, edits: &[Edit]) -> Result<(), Error> {
     for Edit { file, from, to } in edits {
         let path = sources.join(file);
-        let text = String::from_utf8(read(&path, SOURCE_BYTES_MAX)?);
-        let text = text.map_err(|error| OutOfTreeError::Source {
-            path: file.clone(),
-            problem: error.to_string(),
-        })?;
+        let text = files::read_text(&path, SOURCE_BYTES_MAX)?;
         let found = text.matches(from.as_str()).count();
         if found != 1 {
-            return Err(OutOfTreeError::Edit {
-                file: file.clone(),
-                from: from.clone(),
-                found,
-            });
+            return Err(error!(
+                Recipe,
+                "the recipe changes `{from}` in {file}, where it is {found} times; it has to be there once"
+            ));
         }
-        let text = text.replacen(from.as_str(), to, 1);
-        fs::write(&path, text).map_err(OutOfTreeError::disk("writing", &path))?;
+        files::write(&path, text.replacen(from.as_str(), to, 1))?;
     }
     Ok(())
 }
@@ -86,8 +74,9 @@ pub fn edit(sources: &Path, edits: &[Edit]) -> Result<(), OutOfTreeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Fault;
 
-    fn edited(text: &str, edits: &[(&str, &str, &str)]) -> Result<String, OutOfTreeError> {
+    fn edited(text: &str, edits: &[(&str, &str, &str)]) -> Result<String, Error> {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("a.c");
         fs::write(&path, text).expect("written");
@@ -111,7 +100,7 @@ mod tests {
             let error = edited(text, &[("a.c", "f(a)", "f(a, 0)")]).expect_err(text);
             let times = format!("it is {found} times");
             assert!(error.to_string().contains(&times), "{error}");
-            assert_eq!(error.fault(), "recipe");
+            assert_eq!(error.fault(), Fault::Recipe);
         }
         let missing = edited("f(a)", &[("b.c", "f(a)", "x")]).expect_err("no such file");
         assert!(missing.to_string().contains("b.c"), "{missing}");
@@ -125,8 +114,8 @@ mod tests {
         fs::create_dir(&to).expect("a directory");
         fs::write(from.join("a/b/c.c"), "c").expect("a file");
         fs::write(from.join("run.sh"), "s").expect("a file");
-        fs::set_permissions(from.join("run.sh"), Permissions::from_mode(0o500)).expect("set");
-        fs::set_permissions(from.join("a/b/c.c"), Permissions::from_mode(0o400)).expect("set");
+        fs::set_permissions(from.join("run.sh"), fs::Permissions::from_mode(0o500)).expect("set");
+        fs::set_permissions(from.join("a/b/c.c"), fs::Permissions::from_mode(0o400)).expect("set");
         copy(&from, &to).expect("files and directories");
         let mode = |path: &str| {
             let found = fs::metadata(to.join(path)).expect(path);

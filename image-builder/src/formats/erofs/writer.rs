@@ -10,6 +10,7 @@ use std::thread;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::error::{Error, Fault};
 use crate::formats::entry::{Entry, Source, What};
 use crate::formats::metered::Metered;
 use crate::limits::TOOL_STDERR_BYTES_MAX;
@@ -29,6 +30,12 @@ pub enum RootError {
     },
     #[error("mkfs.erofs {problem}")]
     Tool { problem: String },
+}
+
+impl From<RootError> for Error {
+    fn from(error: RootError) -> Self {
+        Self::new(Fault::Tool, error.to_string())
+    }
 }
 
 /// Arguments for `mkfs.erofs` so that it reads the stream of [`make`] on its standard input and writes `image`.

@@ -11,7 +11,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::{AcpiError, AcpiFiles};
+use super::AcpiFiles;
+use crate::error::{Error, Fault, error};
 
 /// The device of a machine that runs nothing anybody needs: its memory is overwritten here and there.
 pub(super) struct FwCfg {
@@ -19,21 +20,22 @@ pub(super) struct FwCfg {
 }
 
 impl FwCfg {
-    pub(super) fn connect(socket: &Path) -> io::Result<Self> {
-        let stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(ANSWER_TIME))?;
-        Ok(Self {
-            port: BufReader::new(stream),
-        })
+    pub(super) fn connect(socket: &Path) -> Result<Self, Error> {
+        let connected = UnixStream::connect(socket).and_then(|stream| {
+            stream.set_read_timeout(Some(ANSWER_TIME))?;
+            Ok(BufReader::new(stream))
+        });
+        let port = connected.map_err(unread)?;
+        Ok(Self { port })
     }
 
     /// The table loader, and every file that it tells the firmware to allocate.
-    pub(super) fn acpi_files(&mut self) -> Result<AcpiFiles, AcpiError> {
+    pub(super) fn acpi_files(&mut self) -> Result<AcpiFiles, Error> {
         let directory = self.directory()?;
         let (_, loader_key, loader_bytes) = directory
             .iter()
             .find(|(name, ..)| name == LOADER)
-            .ok_or(AcpiError::Device("has no table loader"))?;
+            .ok_or_else(|| device("has no table loader"))?;
         let loader = self.item(*loader_key, *loader_bytes)?;
         let allocated = allocated(&loader);
         let mut files = vec![(LOADER.to_owned(), loader)];
@@ -43,29 +45,30 @@ impl FwCfg {
             }
         }
         if files.len() != allocated.len() + 1 {
-            return Err(AcpiError::Device("lacks a file that its loader names"));
+            return Err(device("lacks a file that its loader names"));
         }
         Ok(files)
     }
 
     /// Names, keys and sizes.
-    fn directory(&mut self) -> Result<Vec<(String, u16, u32)>, AcpiError> {
+    fn directory(&mut self) -> Result<Vec<(String, u16, u32)>, Error> {
         let count = self.item(DIRECTORY_KEY, 4)?;
-        let count = u32::from_be_bytes(count.try_into().map_err(|_| SHORT)?);
+        let short = || device("has a directory that is cut short");
+        let count = u32::from_be_bytes(count.try_into().map_err(|_| short())?);
         if count > FILES_MAX {
-            return Err(AcpiError::Device("lists too many files"));
+            return Err(device("lists too many files"));
         }
         let directory = self.item(DIRECTORY_KEY, 4 + 64 * count)?;
-        let entries = directory.get(4..).ok_or(SHORT)?.chunks_exact(64);
+        let entries = directory.get(4..).ok_or_else(short)?.chunks_exact(64);
         entries
-            .map(|entry| parse_entry(entry).ok_or(SHORT))
+            .map(|entry| parse_entry(entry).ok_or_else(short))
             .collect()
     }
 
     /// The first `bytes` of an item, by one DMA transfer into guest memory.
-    fn item(&mut self, key: u16, bytes: u32) -> Result<Vec<u8>, AcpiError> {
+    fn item(&mut self, key: u16, bytes: u32) -> Result<Vec<u8>, Error> {
         if bytes > ITEM_BYTES_MAX {
-            return Err(AcpiError::Device("has an item that is too long"));
+            return Err(device("has an item that is too long"));
         }
         let control = u32::from(key) << 16 | DMA_SELECT | DMA_READ;
         let access = [
@@ -74,51 +77,59 @@ impl FwCfg {
             &u64::from(DATA_AT).to_be_bytes(),
         ]
         .concat();
-        self.write_memory(ACCESS_AT, &access)?;
+        let text = BASE64.encode(&access);
+        self.command(&format!(
+            "b64write {ACCESS_AT:#x} {:#x} {text}",
+            access.len()
+        ))?;
         // The port takes little-endian numbers and the register is big endian.
         self.command(&format!("outl {DMA_HIGH:#x} 0x0"))?;
         self.command(&format!("outl {DMA_LOW:#x} {:#x}", ACCESS_AT.swap_bytes()))?;
         let left = self.read_memory(ACCESS_AT, 4)?;
         if left != [0; 4] {
-            return Err(AcpiError::Device("did not finish a transfer"));
+            return Err(device("did not finish a transfer"));
         }
-        Ok(self.read_memory(DATA_AT, bytes)?)
+        self.read_memory(DATA_AT, bytes)
     }
 
-    fn write_memory(&mut self, at: u32, bytes: &[u8]) -> io::Result<()> {
-        let (length, text) = (bytes.len(), BASE64.encode(bytes));
-        self.command(&format!("b64write {at:#x} {length:#x} {text}"))
-            .map(|_| ())
-    }
-
-    fn read_memory(&mut self, at: u32, bytes: u32) -> io::Result<Vec<u8>> {
+    fn read_memory(&mut self, at: u32, bytes: u32) -> Result<Vec<u8>, Error> {
         let text = self.command(&format!("b64read {at:#x} {bytes:#x}"))?;
-        let read = BASE64.decode(text.trim()).map_err(io::Error::other)?;
-        if read.len() == bytes as usize {
-            Ok(read)
-        } else {
-            Err(io::ErrorKind::UnexpectedEof.into())
+        let read = BASE64.decode(text.trim()).map_err(unread)?;
+        match read.len() == bytes as usize {
+            true => Ok(read),
+            false => Err(device("gave another number of bytes than asked for")),
         }
     }
 
     /// Sends one command and gives what follows `OK`. Lines about interrupts come in between.
-    fn command(&mut self, command: &str) -> io::Result<String> {
+    fn command(&mut self, command: &str) -> Result<String, Error> {
+        let line = format!("{command}\n");
         self.port
             .get_mut()
-            .write_all(format!("{command}\n").as_bytes())?;
+            .write_all(line.as_bytes())
+            .map_err(unread)?;
         loop {
             let mut line = String::new();
-            if io::Read::take(&mut self.port, LINE_BYTES_MAX).read_line(&mut line)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            let port = io::Read::take(&mut self.port, LINE_BYTES_MAX);
+            if { port }.read_line(&mut line).map_err(unread)? == 0 {
+                return Err(unread("the connection ended"));
             }
             if let Some(answer) = line.strip_prefix("OK") {
                 return Ok(answer.trim().to_owned());
             }
             if !line.starts_with("IRQ") {
-                return Err(io::Error::other(format!("QEMU answered {line:?}")));
+                return Err(unread(format!("QEMU answered {line:?}")));
             }
         }
     }
+}
+
+fn device(problem: &str) -> Error {
+    error!(Tool, "QEMU's fw_cfg device {problem}")
+}
+
+fn unread(error: impl std::fmt::Display) -> Error {
+    Error::of(Fault::Tool, "reading QEMU's fw_cfg device: ")(error)
 }
 
 /// One entry of the directory: size, key, reserved, name.
@@ -159,7 +170,6 @@ const FILES_MAX: u32 = 256;
 const ITEM_BYTES_MAX: u32 = 4 << 20;
 const LINE_BYTES_MAX: u64 = 8 << 20;
 const ANSWER_TIME: Duration = Duration::from_secs(60);
-const SHORT: AcpiError = AcpiError::Device("has a directory that is cut short");
 
 #[cfg(test)]
 mod tests {

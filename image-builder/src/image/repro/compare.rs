@@ -8,7 +8,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::ReproError;
+use crate::error::Error;
+use crate::files;
 use crate::limits::CHUNK_BYTES;
 
 /// The first thing that differs in a file.
@@ -35,16 +36,11 @@ impl std::fmt::Display for Difference {
 
 /// Every name in either directory, with the first difference if there is one. Directories inside are not expected and count as
 /// different.
-pub fn compare(
-    first: &Path,
-    second: &Path,
-) -> Result<Vec<(String, Option<Difference>)>, ReproError> {
+pub fn compare(first: &Path, second: &Path) -> Result<Vec<(String, Option<Difference>)>, Error> {
     let mut names = BTreeSet::new();
     for directory in [first, second] {
-        let reading = ReproError::disk("reading", directory);
-        for entry in fs::read_dir(directory).map_err(&reading)? {
-            names.insert(entry.map_err(&reading)?.file_name());
-        }
+        let entries = files::entries(directory)?;
+        names.extend(entries.iter().map(fs::DirEntry::file_name));
     }
     let mut found = Vec::new();
     for name in names {
@@ -59,16 +55,16 @@ pub fn compare(
     Ok(found)
 }
 
-fn files(one: &Path, two: &Path) -> Result<Option<Difference>, ReproError> {
+fn files(one: &Path, two: &Path) -> Result<Option<Difference>, Error> {
     let mode = |path: &Path| {
-        let metadata = fs::metadata(path).map_err(ReproError::disk("reading", path))?;
-        Ok::<u32, ReproError>(metadata.permissions().mode())
+        let metadata = fs::metadata(path).map_err(Error::disk("reading", path))?;
+        Ok::<u32, Error>(metadata.permissions().mode())
     };
     let modes = [mode(one)?, mode(two)?];
     if modes[0] != modes[1] {
         return Ok(Some(Difference::Mode(modes)));
     }
-    let byte = first_byte(one, two).map_err(ReproError::disk("comparing", one))?;
+    let byte = first_byte(one, two).map_err(Error::disk("comparing", one))?;
     Ok(byte.map(Difference::Byte))
 }
 

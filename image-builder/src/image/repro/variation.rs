@@ -14,7 +14,8 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, getgid, getuid, sethostname};
 use serde::{Deserialize, Serialize};
 
-use super::ReproError;
+use crate::error::{Error, error};
+use crate::files;
 use crate::limits::REPRO_SOURCES_BYTES_MAX;
 
 /// What the process is told.
@@ -40,15 +41,15 @@ pub struct Variation {
 }
 
 /// Goes there and builds; returns only when that failed. For a process with one thread that does nothing else.
-pub fn go(plan: &Variation) -> ReproError {
+pub fn go(plan: &Variation) -> Error {
     match prepare(plan) {
-        Ok(mut command) => ReproError::disk("starting", &plan.builder)(command.exec()),
+        Ok(mut command) => Error::disk("starting", &plan.builder)(command.exec()),
         Err(error) => error,
     }
 }
 
-fn prepare(plan: &Variation) -> Result<Command, ReproError> {
-    let here = ReproError::disk("leaving", &plan.workspace);
+fn prepare(plan: &Variation) -> Result<Command, Error> {
+    let here = Error::disk("leaving", &plan.workspace);
     set_pdeathsig(Signal::SIGKILL).map_err(&here)?;
     become_another()?;
     let tmpfs = mount(
@@ -58,7 +59,7 @@ fn prepare(plan: &Variation) -> Result<Command, ReproError> {
         MsFlags::empty(),
         Some("mode=755"),
     );
-    tmpfs.map_err(ReproError::disk("mounting", &plan.place))?;
+    tmpfs.map_err(Error::disk("mounting", &plan.place))?;
     let sources = plan
         .place
         .join("quite another place")
@@ -92,14 +93,14 @@ fn prepare(plan: &Variation) -> Result<Command, ReproError> {
 }
 
 /// User and group 1234 of new namespaces. user_namespaces(7), "Defining user and group ID mappings".
-fn become_another() -> Result<(), ReproError> {
+fn become_another() -> Result<(), Error> {
     let (user, group) = (getuid(), getgid());
     let apart = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS;
-    unshare(apart).map_err(|error| ReproError::Forbidden(crate::sandbox::refusal(error)))?;
-    let write = |file: &str, text: String| {
-        let path = Path::new("/proc/self").join(file);
-        fs::write(&path, text).map_err(ReproError::disk("writing", &path))
-    };
+    unshare(apart).map_err(|error| {
+        let why = crate::sandbox::refusal(error);
+        error!(Host, "the second build needs a user namespace: {why}")
+    })?;
+    let write = |file: &str, text: String| files::write(&Path::new("/proc/self").join(file), text);
     write("setgroups", "deny".into())?;
     write("uid_map", format!("1234 {user} 1"))?;
     write("gid_map", format!("1234 {group} 1"))
@@ -117,23 +118,19 @@ fn one_processor() -> nix::Result<()> {
 }
 
 /// In the reverse of the names' order: a file system in memory lists what came last first.
-fn copy_backwards(from: &Path, to: &Path, copied: &mut u64) -> Result<(), ReproError> {
-    fs::create_dir_all(to).map_err(ReproError::disk("creating", to))?;
-    let reading = ReproError::disk("reading", from);
-    let entries = fs::read_dir(from).map_err(&reading)?;
-    let mut entries = entries
-        .collect::<std::io::Result<Vec<_>>>()
-        .map_err(&reading)?;
+fn copy_backwards(from: &Path, to: &Path, copied: &mut u64) -> Result<(), Error> {
+    files::create_directory(to)?;
+    let mut entries = files::entries(from)?;
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.file_name()));
     for entry in entries {
         let (path, name) = (entry.path(), entry.file_name());
-        let kind = entry.file_type().map_err(&reading)?;
+        let kind = entry.file_type().map_err(Error::disk("reading", &path))?;
         // Neither what cargo made nor what git keeps is a source.
         if name == "target" || name == "node_modules" || name.to_string_lossy().starts_with('.') {
             continue;
         }
         let place = to.join(name);
-        let copying = ReproError::disk("copying", &path);
+        let copying = Error::disk("copying", &path);
         if kind.is_dir() {
             copy_backwards(&path, &place, copied)?;
         } else if kind.is_symlink() {
@@ -142,9 +139,10 @@ fn copy_backwards(from: &Path, to: &Path, copied: &mut u64) -> Result<(), ReproE
         } else if kind.is_file() {
             *copied += entry.metadata().map_err(&copying)?.len();
             if *copied > REPRO_SOURCES_BYTES_MAX {
-                return Err(ReproError::Sources {
-                    max: REPRO_SOURCES_BYTES_MAX,
-                });
+                return Err(error!(
+                    Caller,
+                    "the sources have more than {REPRO_SOURCES_BYTES_MAX} bytes; is there something beside them in the checkout?"
+                ));
             }
             fs::copy(&path, &place).map_err(&copying)?;
         }

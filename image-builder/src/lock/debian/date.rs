@@ -2,6 +2,9 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use chrono::{DateTime, Month, NaiveDate, SecondsFormat, Weekday};
 
 /// A point in time, in seconds since 1970-01-01 UTC. Whether it is past is for a caller with a clock to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,26 +21,18 @@ impl Date {
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
         let (day, month, year, clock, zone) = match words[..] {
             [name, day, month, year, clock, zone] => {
-                named(
-                    name.strip_suffix(',').ok_or(NoDate::Form)?,
-                    &WEEKDAYS,
-                    3..=3,
-                )?;
+                named::<Weekday>(name.strip_suffix(',').ok_or(NoDate::Form)?, 3..=3)?;
                 (day, month, number(year, 4..=4)?, clock, zone)
             }
             [name, date, clock, zone] => {
-                named(
-                    name.strip_suffix(',').ok_or(NoDate::Form)?,
-                    &WEEKDAYS,
-                    6..=9,
-                )?;
+                named::<Weekday>(name.strip_suffix(',').ok_or(NoDate::Form)?, 6..=9)?;
                 let mut parts = date.splitn(3, '-');
                 let mut part = || parts.next().ok_or(NoDate::Form);
                 let (day, month) = (part()?, part()?);
                 (day, month, 1900 + number(part()?, 2..=2)?, clock, zone)
             }
             [name, month, day, clock, year] if !name.ends_with(',') => {
-                named(name, &WEEKDAYS, 3..=3)?;
+                named::<Weekday>(name, 3..=3)?;
                 (day, month, number(year, 4..=4)?, clock, "UTC")
             }
             // The form that most have in mind who forget it.
@@ -45,7 +40,7 @@ impl Date {
             _ => return Err(NoDate::Form),
         };
         let day = number(day, 1..=2)?;
-        let month = named(month, &MONTHS, 3..=9)? as i64 + 1;
+        let month = named::<Month>(month, 3..=9)?.number_from_month();
         let mut parts = clock.split(':');
         let mut part = || number(parts.next().ok_or(NoDate::Form)?, 1..=2);
         let (hour, minute, second) = (part()?, part()?, part()?);
@@ -53,14 +48,10 @@ impl Date {
             return Err(NoDate::Form);
         }
         // A leap second is the first of the next minute.
-        let good = (1970..=9999).contains(&year)
-            && (1..=days_of(year, month)).contains(&day)
-            && hour < 24
-            && minute < 60
-            && second <= 60;
-        if !good {
-            return Err(NoDate::NoSuchTime);
-        }
+        let minute = NaiveDate::from_ymd_opt(year as i32, month, day)
+            .filter(|_| (1970..=9999).contains(&year) && second <= 60)
+            .and_then(|date| date.and_hms_opt(hour, minute, 0));
+        let minute = minute.ok_or(NoDate::NoSuchTime)?.and_utc();
         let zero = |zone: &str| {
             let digits = zone.strip_prefix(['+', '-']).unwrap_or_default();
             (1..=4).contains(&digits.len()) && digits.bytes().all(|digit| digit == b'0')
@@ -69,7 +60,7 @@ impl Date {
             return Err(NoDate::Zone);
         }
         Ok(Self {
-            unix_s: days_before(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second,
+            unix_s: minute.timestamp() + i64::from(second),
         })
     }
 
@@ -80,13 +71,8 @@ impl Date {
 
     /// RFC 3339, to the second: `2026-09-12T07:55:41Z`.
     pub fn rfc3339(self) -> String {
-        let (days, seconds) = (
-            self.unix_s.div_euclid(86_400),
-            self.unix_s.rem_euclid(86_400),
-        );
-        let (year, month, day) = civil(days);
-        let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+        let at = DateTime::from_timestamp(self.unix_s, 0).unwrap_or_default();
+        at.to_rfc3339_opts(SecondsFormat::Secs, true)
     }
 }
 
@@ -111,77 +97,17 @@ pub enum NoDate {
     NoSuchTime,
 }
 
-fn number(text: &str, digits: RangeInclusive<usize>) -> Result<i64, NoDate> {
+fn number(text: &str, digits: RangeInclusive<usize>) -> Result<u32, NoDate> {
     let plain = digits.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     let number = plain.then(|| text.parse().ok()).flatten();
     number.ok_or(NoDate::Form)
 }
 
-/// The place of a name among `names`, written out or, where that many letters are allowed, as its first three.
-fn named(text: &str, names: &[&str], letters: RangeInclusive<usize>) -> Result<usize, NoDate> {
-    let same =
-        |name: &&str| name.eq_ignore_ascii_case(text) || name[..3].eq_ignore_ascii_case(text);
-    let found = names
-        .iter()
-        .position(|name| letters.contains(&text.len()) && same(name));
-    found.ok_or(NoDate::Form)
+/// A day or a month by its name, written out or, where that many letters are allowed, as its first three.
+fn named<T: FromStr>(text: &str, letters: RangeInclusive<usize>) -> Result<T, NoDate> {
+    let named = letters.contains(&text.len()).then(|| text.parse().ok());
+    named.flatten().ok_or(NoDate::Form)
 }
-
-fn days_of(year: i64, month: i64) -> i64 {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    match month {
-        2 if leap => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days from 1970-01-01 to a day of the Gregorian calendar, years counted from March so that the leap day is the last.
-fn days_before(year: i64, month: i64, day: i64) -> i64 {
-    let (year, month) = match month {
-        1 | 2 => (year - 1, month + 9),
-        _ => (year, month - 3),
-    };
-    let in_year = (153 * month + 2) / 5 + day - 1;
-    year * 365 + year / 4 - year / 100 + year / 400 + in_year - 719_468
-}
-
-/// The inverse of [`days_before`], for days from 1970 on.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let year = era * 400 + year_of_era + i64::from(month >= 10);
-    (year, (month + 2) % 12 + 1, day)
-}
-
-const WEEKDAYS: [&str; 7] = [
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-    "Sunday",
-];
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
 
 #[cfg(test)]
 mod tests {
@@ -215,20 +141,6 @@ mod tests {
         ] {
             let date = Date::parse(text).expect(text);
             assert_eq!((date.unix_s, &*date.compact()), (unix_s, compact), "{text}");
-        }
-    }
-
-    #[test]
-    fn every_day_of_four_centuries_is_one_more_than_the_day_before() {
-        let mut expected = days_before(1970, 1, 1);
-        for year in 1970..2370 {
-            for month in 1..=12 {
-                for day in 1..=days_of(year, month) {
-                    assert_eq!(days_before(year, month, day), expected);
-                    assert_eq!(civil(expected), (year, month, day));
-                    expected += 1;
-                }
-            }
         }
     }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::relation::{Relation, is_architecture};
 use super::version::Version;
 use super::{is_package_name, relation};
+use crate::error::{Error, error};
 use crate::formats::compression::xz;
 use crate::formats::metered::{Limited, TooLong};
 use crate::limits::{
@@ -48,12 +49,15 @@ pub struct Available {
 
 impl Available {
     /// What it needs before anything else, then what it needs at all; each group by one of its alternatives.
-    pub fn needs(&self) -> Result<Vec<Vec<Relation>>, Malformed> {
+    pub fn needs(&self) -> Result<Vec<Vec<Relation>>, Error> {
         let read = |at: usize, text: &str| {
-            relation::parse_field(text).ok_or_else(|| Malformed {
-                package: self.name.clone(),
-                field: FIELDS[at],
-                value: short(relation::first_malformed(text)),
+            relation::parse_field(text).ok_or_else(|| {
+                let (package, field) = (&self.name, FIELDS[at]);
+                let value = short(relation::first_malformed(text));
+                error!(
+                    Mirror,
+                    "the dependencies of {package} are malformed: {field} has `{value}`"
+                )
             })
         };
         let [first, then] = &self.needs;
@@ -71,16 +75,6 @@ impl Available {
     pub(super) fn is_behind(&self, odd: &Odd) -> bool {
         odd.rank <= self.rank
     }
-}
-
-/// A field of dependencies that is none.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the dependencies of {package} are malformed: {field} has `{value}`")]
-#[expect(missing_docs)]
-pub struct Malformed {
-    pub package: String,
-    pub field: &'static str,
-    pub value: String,
 }
 
 /// A paragraph of which nothing was taken, or a name in `Provides` that provides nothing.
@@ -108,18 +102,6 @@ impl fmt::Display for Odd {
     }
 }
 
-/// Why an index cannot be used. Always the fault of whoever serves it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs)]
-pub enum IndexError {
-    #[error("the index cannot be unpacked: {0}")]
-    Broken(String),
-    #[error("the index has more than {max} {what}")]
-    TooMuch { what: &'static str, max: u64 },
-    #[error("more than {INDEX_ODD_MAX} paragraphs of the index cannot be read; {first}")]
-    TooOdd { first: Odd },
-}
-
 /// All packages of some suites' components.
 #[derive(Debug, Default)]
 pub struct Index {
@@ -138,25 +120,18 @@ pub struct Index {
 }
 
 impl Index {
-    /// Reads an xz-compressed index.
-    pub fn read_xz(compressed: impl Read) -> Result<Self, IndexError> {
-        let mut index = Self::default();
-        index.add_xz(compressed)?;
-        Ok(index)
-    }
-
     /// What is added from now on is of `suite`, which is less preferred than those before.
     pub fn begin_suite(&mut self, suite: &str) {
         self.suites.push(suite.into());
     }
 
     /// Adds another component's index.
-    pub fn add_xz(&mut self, compressed: impl Read) -> Result<(), IndexError> {
+    pub fn add_xz(&mut self, compressed: impl Read) -> Result<(), Error> {
         self.add(xz(compressed, XZ_MEMORY_KIB_MAX))
     }
 
     /// Reads an index that is plain text.
-    pub fn read(text: impl Read) -> Result<Self, IndexError> {
+    pub fn read(text: impl Read) -> Result<Self, Error> {
         let mut index = Self::default();
         index.add(text)?;
         Ok(index)
@@ -196,7 +171,7 @@ impl Index {
         self.odd_of(name).next().or_else(ignored).or_else(nameless)
     }
 
-    pub(super) fn add(&mut self, text: impl Read) -> Result<(), IndexError> {
+    pub(super) fn add(&mut self, text: impl Read) -> Result<(), Error> {
         let text = Limited::new(text, INDEX_UNPACKED_BYTES_MAX);
         let mut lines = BufReader::with_capacity(1 << 16, text);
         let (mut line, mut number, mut seen) = (Vec::new(), 0, 0);
@@ -241,7 +216,7 @@ impl Index {
     }
 
     /// Takes what a paragraph says, or keeps in mind that it says nothing that can be used.
-    fn finish(&mut self, paragraph: Paragraph) -> Result<(), IndexError> {
+    fn finish(&mut self, paragraph: Paragraph) -> Result<(), Error> {
         let (suite, rank) = (
             self.suites.last().cloned(),
             self.suites.len().saturating_sub(1),
@@ -276,14 +251,17 @@ impl Index {
                 self.odd.push(odd(line, problem));
                 if self.odd.len() > INDEX_ODD_MAX {
                     let first = self.odd.swap_remove(0);
-                    return Err(IndexError::TooOdd { first });
+                    return Err(error!(
+                        Mirror,
+                        "more than {INDEX_ODD_MAX} paragraphs of the index cannot be read; {first}"
+                    ));
                 }
             }
         }
         Ok(())
     }
 
-    fn insert(&mut self, package: Available) -> Result<(), IndexError> {
+    fn insert(&mut self, package: Available) -> Result<(), Error> {
         self.provided += package.provides.len();
         if self.provided > INDEX_PROVIDES_MAX {
             return Err(too_much("provided names", INDEX_PROVIDES_MAX));
@@ -448,16 +426,15 @@ fn text(at: usize, bytes: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(bytes).map_err(|_| format!("{}: a field that is not UTF-8", FIELDS[at]))
 }
 
-fn too_much(what: &'static str, max: usize) -> IndexError {
-    let max = max as u64;
-    IndexError::TooMuch { what, max }
+fn too_much(what: &str, max: usize) -> Error {
+    error!(Mirror, "the index has more than {max} {what}")
 }
 
-fn broken(error: std::io::Error) -> IndexError {
-    if TooLong::is(&error) {
-        return too_much("bytes unpacked", INDEX_UNPACKED_BYTES_MAX as usize);
+fn broken(error: std::io::Error) -> Error {
+    match TooLong::is(&error) {
+        true => too_much("bytes unpacked", INDEX_UNPACKED_BYTES_MAX as usize),
+        false => error!(Mirror, "the index cannot be unpacked: {error}"),
     }
-    IndexError::Broken(error.to_string())
 }
 
 #[cfg(test)]

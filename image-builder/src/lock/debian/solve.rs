@@ -15,54 +15,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::index::{Available, Index, Malformed, Odd};
+use super::index::{Available, Index, Odd};
 use super::relation::Relation;
+use crate::error::{Error, Fault, error};
 use crate::limits::{HELD_PACKAGES_MAX, PACKAGES_MAX};
 use crate::lock::recipe::Choice;
-
-/// Why there is no closure.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs)]
-pub enum Unsolved {
-    #[error("no package {name} in the archive{}", also(.odd))]
-    Unknown { name: String, odd: Option<Box<Odd>> },
-    #[error("{package} needs `{group}`, which nothing in the archive fulfils{}", also(.odd))]
-    Missing {
-        package: String,
-        group: String,
-        odd: Option<Box<Odd>>,
-    },
-    #[error("{0}; the package is needed")]
-    Odd(Box<Odd>),
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    #[error(
-        "{package} is needed in two versions, {one} and {other}; name the one to take as NAME/SUITE"
-    )]
-    Versions {
-        package: String,
-        one: String,
-        other: String,
-    },
-    #[error("the closure has more than {max} packages")]
-    TooMany { max: usize },
-}
-
-fn also(odd: &Option<Box<Odd>>) -> String {
-    odd.as_ref()
-        .map_or_else(String::new, |odd| format!("; {odd}"))
-}
-
-impl Unsolved {
-    /// Whether what the archive says of a package is what stands in the way.
-    pub fn is_of_the_index(&self) -> bool {
-        match self {
-            Self::Unknown { odd, .. } | Self::Missing { odd, .. } => odd.is_some(),
-            Self::Odd(_) | Self::Malformed(_) => true,
-            Self::Versions { .. } | Self::TooMany { .. } => false,
-        }
-    }
-}
 
 /// Versions to take where nothing speaks against them, by name: those of a lock that is there.
 pub type Preferred<'a> = BTreeMap<&'a str, &'a Available>;
@@ -72,7 +29,7 @@ pub fn closure<'a>(
     index: &'a Index,
     choices: &[Choice],
     preferred: &Preferred<'a>,
-) -> Result<BTreeMap<&'a str, &'a Available>, Unsolved> {
+) -> Result<BTreeMap<&'a str, &'a Available>, Error> {
     let mut wishes = Wishes {
         held: BTreeMap::new(),
         preferred: preferred.clone(),
@@ -101,7 +58,7 @@ pub fn chosen<'a>(
     index: &'a Index,
     choice: &Choice,
     preferred: &Preferred<'a>,
-) -> Result<&'a Available, Unsolved> {
+) -> Result<&'a Available, Error> {
     let name = choice.name.as_str();
     let preferred = preferred.get(name).copied().into_iter();
     let versions = index.versions(name).iter().rev();
@@ -109,22 +66,32 @@ pub fn chosen<'a>(
     let mut found = preferred
         .chain(versions)
         .filter(|package| suite.is_none_or(|suite| *package.suite == *suite));
-    let found = found.next().ok_or_else(|| Unsolved::Unknown {
-        name: choice.to_string(),
-        odd: index.blame(name).cloned().map(Box::new),
+    let found = found.next().ok_or_else(|| {
+        unsolved(
+            format!("no package {choice} in the archive"),
+            index.blame(name),
+        )
     })?;
     refuse_odd(index, found)?;
     Ok(found)
 }
 
 /// A package of which the archive says something that cannot be read as well: that may be the version to take.
-fn refuse_odd(index: &Index, package: &Available) -> Result<(), Unsolved> {
+fn refuse_odd(index: &Index, package: &Available) -> Result<(), Error> {
     match index
         .odd_of(&package.name)
         .find(|odd| package.is_behind(odd))
     {
-        Some(odd) => Err(Unsolved::Odd(Box::new(odd.clone()))),
+        Some(odd) => Err(error!(Mirror, "{odd}; the package is needed")),
         None => Ok(()),
+    }
+}
+
+/// What the archive says of a package may be what stands in the way; then it is not the recipe's fault.
+fn unsolved(sentence: String, odd: Option<&Odd>) -> Error {
+    match odd {
+        Some(odd) => error!(Mirror, "{sentence}; {odd}"),
+        None => Error::new(Fault::Recipe, sentence),
     }
 }
 
@@ -142,7 +109,7 @@ enum Attempt<'a> {
         package: &'a Available,
         /// Whether the recipe names it.
         root: bool,
-        why: Unsolved,
+        why: Error,
     },
 }
 
@@ -150,7 +117,7 @@ fn attempt<'a>(
     index: &'a Index,
     choices: &[Choice],
     wishes: &Wishes<'a>,
-) -> Result<Attempt<'a>, Unsolved> {
+) -> Result<Attempt<'a>, Error> {
     let mut taken = Taken::default();
     let mut open = VecDeque::new();
     for choice in choices {
@@ -165,14 +132,12 @@ fn attempt<'a>(
             if group.iter().any(|relation| taken.fulfils(relation)) {
                 continue;
             }
-            let missing = || Unsolved::Missing {
-                package: package.name.clone(),
-                group: show(&group),
-                odd: group
-                    .iter()
-                    .find_map(|relation| index.blame(&relation.name))
-                    .cloned()
-                    .map(Box::new),
+            let missing = || {
+                let (package, wanted) = (&package.name, show(&group));
+                unsolved(
+                    format!("{package} needs `{wanted}`, which nothing in the archive fulfils"),
+                    { group.iter() }.find_map(|relation| index.blame(&relation.name)),
+                )
             };
             let found = group
                 .iter()
@@ -190,7 +155,10 @@ fn attempt<'a>(
                 open.push_back(found);
             }
             if taken.packages.len() > PACKAGES_MAX {
-                return Err(Unsolved::TooMany { max: PACKAGES_MAX });
+                return Err(error!(
+                    Recipe,
+                    "the closure has more than {PACKAGES_MAX} packages"
+                ));
             }
         }
     }

@@ -1,13 +1,13 @@
 //! Whether a lock answers what a recipe asks for.
 
 use super::content::InputKind;
-use super::{LockedInput, PackageLock, PackageLockError, Role, is_kernel_for};
+use super::{LockedInput, PackageLock, Role, is_kernel_for};
+use crate::error::{Error, error};
 use crate::lock::recipe::{Choice, Input, Recipe, Source, file_of, is_wheel_of};
 
 impl PackageLock {
     /// Whether it answers what `recipe` asks for. It may be from an older archive; it may not be for other names.
-    pub fn check(&self, recipe: &Recipe) -> Result<(), PackageLockError> {
-        let other = |why: String| Err(PackageLockError::OtherRecipe { why });
+    pub fn check(&self, recipe: &Recipe) -> Result<(), Error> {
         let content = &self.content;
         if content.recipe != recipe.profile {
             return other(format!("it is for `{}`", content.recipe));
@@ -38,7 +38,7 @@ impl PackageLock {
         self.check_inputs(recipe)
     }
 
-    fn check_closures(&self, recipe: &Recipe) -> Result<(), PackageLockError> {
+    fn check_closures(&self, recipe: &Recipe) -> Result<(), Error> {
         let root = recipe.root.as_ref();
         let root = root.map_or(&[][..], |root| &root.packages);
         for (role, asked) in [
@@ -54,19 +54,17 @@ impl PackageLock {
                 named.is_some_and(|package| suite.is_none_or(|suite| package.suite == *suite))
             };
             if let Some(choice) = asked.iter().find(|choice| !has(choice)) {
-                let why = format!("it lacks {choice}");
-                return Err(PackageLockError::OtherRecipe { why });
+                return other(format!("it lacks {choice}"));
             }
             if asked.is_empty() && !locked.is_empty() {
                 let why = format!("it has packages for {role:?}, and the recipe has none");
-                return Err(PackageLockError::OtherRecipe { why });
+                return other(why);
             }
         }
         Ok(())
     }
 
-    fn check_inputs(&self, recipe: &Recipe) -> Result<(), PackageLockError> {
-        let other = |why: String| Err(PackageLockError::OtherRecipe { why });
+    fn check_inputs(&self, recipe: &Recipe) -> Result<(), Error> {
         let mut alone: Vec<_> = recipe.package_inputs().map(|choice| &choice.name).collect();
         alone.sort();
         if !alone.into_iter().eq(&self.content.alone) {
@@ -124,6 +122,13 @@ impl LockedInput {
             _ => false,
         }
     }
+}
+
+fn other(why: String) -> Result<(), Error> {
+    Err(error!(
+        Lock,
+        "the package lock is not of this recipe: {why}; run `image-builder lock`"
+    ))
 }
 
 /// The file's name at the end of a wheel's URL.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::package_lock_error::{PackageLockError, cut, value};
+use crate::error::{Error, Fault, cut, error};
 use crate::limits::{FILE_BYTES_MAX, PACKAGE_BYTES_MAX, PACKAGES_MAX, RECIPE_LIST_MAX};
 use crate::lock::debian::index::is_pool_path;
 use crate::lock::debian::{Available, Date, Version, is_package_name};
@@ -151,12 +151,15 @@ impl From<&Available> for Package {
 
 impl Content {
     /// Parses and checks the text of a lock.
-    pub(super) fn parse(text: &[u8]) -> Result<Self, PackageLockError> {
-        let syntax = |error: serde_json::Error| PackageLockError::Syntax(error.to_string());
+    pub(super) fn parse(text: &[u8]) -> Result<Self, Error> {
+        let syntax = Error::of(Fault::Lock, "the package lock does not parse: ");
         // Before anything else, so that a lock of another version hears of its version and not of an unknown key.
-        let OfVersion { version } = serde_json::from_slice(text).map_err(syntax)?;
+        let OfVersion { version } = serde_json::from_slice(text).map_err(&syntax)?;
         if version != VERSION {
-            return Err(PackageLockError::Version { got: version });
+            return Err(error!(
+                Lock,
+                "the package lock has version {version}; this program reads version {VERSION}; `image-builder lock` makes one"
+            ));
         }
         let content: Self = serde_json::from_slice(text).map_err(syntax)?;
         content.check()?;
@@ -175,7 +178,7 @@ impl Content {
         at.ok().and_then(|at| packages.get(at))
     }
 
-    fn check(&self) -> Result<(), PackageLockError> {
+    fn check(&self) -> Result<(), Error> {
         let version = |text: &Option<String>| text.as_deref().is_none_or(is_plain_name);
         refuse_bad(
             "itself",
@@ -205,8 +208,13 @@ impl Content {
         }
         let alone = [&self.kernel.package, &self.firmware.package];
         for name in sets.into_iter().flatten().chain(alone) {
-            let absent = || PackageLockError::Absent { name: cut(name) };
-            self.package(name).ok_or_else(absent)?;
+            self.package(name).ok_or_else(|| {
+                let name = cut(name);
+                error!(
+                    Lock,
+                    "the package lock names {name}, which is not among its packages"
+                )
+            })?;
         }
         if self.inputs.len() > RECIPE_LIST_MAX {
             let got = self.inputs.len().to_string();
@@ -230,7 +238,7 @@ impl Archive {
         self.suites.iter().find(|suite| suite.name == name)
     }
 
-    fn check(&self) -> Result<(), PackageLockError> {
+    fn check(&self) -> Result<(), Error> {
         let base = |url: &str| base_url(url) == Some(url);
         let snapshot = self.snapshot.as_deref();
         refuse_bad(
@@ -266,7 +274,7 @@ impl Archive {
 }
 
 impl Package {
-    fn check(&self, archive: &Archive) -> Result<(), PackageLockError> {
+    fn check(&self, archive: &Archive) -> Result<(), Error> {
         let Self {
             name,
             version,
@@ -293,7 +301,7 @@ impl Package {
 }
 
 impl LockedInput {
-    fn check(&self) -> Result<(), PackageLockError> {
+    fn check(&self) -> Result<(), Error> {
         let Self {
             kind, name, bytes, ..
         } = self;
@@ -326,19 +334,28 @@ impl LockedInput {
     }
 }
 
-fn refuse_bad<const N: usize>(
-    of: &str,
-    values: [(&'static str, &str, bool); N],
-) -> Result<(), PackageLockError> {
+pub(super) fn value(key: &str, of: &str, got: &str) -> Error {
+    let (of, got) = (cut(of), cut(got));
+    error!(
+        Lock,
+        "the package lock's {key} of `{of}` is not what it should be: `{got}`"
+    )
+}
+
+fn refuse_bad<const N: usize>(of: &str, values: [(&str, &str, bool); N]) -> Result<(), Error> {
     let bad = values.into_iter().find(|(_, _, good)| !good);
     bad.map_or(Ok(()), |(key, got, _)| Err(value(key, of, got)))
 }
 
-fn sorted<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), PackageLockError> {
+fn sorted<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), Error> {
     let mut before: Option<&String> = None;
     for name in names {
         if before.is_some_and(|before| before >= name) {
-            return Err(PackageLockError::Order { name: cut(name) });
+            let name = cut(name);
+            return Err(error!(
+                Lock,
+                "the package lock has `{name}` out of order or twice"
+            ));
         }
         before = Some(name);
     }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use super::RecipeError;
-use super::form::{FILE, NAME, URL, bad, cut, many, one, unique};
+use super::form::{FILE, NAME, URL, bad, many, one, unique};
+use crate::error::{Error, cut};
 use crate::lock::debian::is_package_name;
 use crate::lock::{base_url, is_plain_name};
 
@@ -64,7 +64,7 @@ impl Debian {
         self.suites.iter().find(|suite| suite.name == name)
     }
 
-    pub(super) fn check(&self) -> Result<(), RecipeError> {
+    pub(super) fn check(&self) -> Result<(), Error> {
         one("debian.mirror", &self.mirror, URL)?;
         if let Some(snapshot) = &self.snapshot {
             one("debian.snapshot", snapshot, URL)?;
@@ -88,11 +88,7 @@ impl Debian {
         }
     }
 
-    pub(super) fn has_suite_of(
-        &self,
-        key: &'static str,
-        choice: &Choice,
-    ) -> Result<(), RecipeError> {
+    pub(super) fn has_suite_of(&self, key: &str, choice: &Choice) -> Result<(), Error> {
         match &choice.suite {
             Some(suite) if self.suite(suite).is_none() => {
                 let form = "a package of a suite among debian.suites";
@@ -102,7 +98,7 @@ impl Debian {
         }
     }
 
-    pub(super) fn choices(&self, key: &'static str, choices: &[Choice]) -> Result<(), RecipeError> {
+    pub(super) fn choices(&self, key: &str, choices: &[Choice]) -> Result<(), Error> {
         unique(key, 0, choices.iter().map(|choice| &*choice.name))?;
         let mut choices = choices.iter();
         choices.try_for_each(|choice| self.has_suite_of(key, choice))
@@ -110,7 +106,7 @@ impl Debian {
 }
 
 impl Suite {
-    fn check(&self) -> Result<(), RecipeError> {
+    fn check(&self) -> Result<(), Error> {
         one("debian.suites' name", &self.name, NAME)?;
         many("debian.suites' components", &self.components, 1, NAME)?;
         for key in &self.keys {

@@ -3,7 +3,8 @@
 use serde::Deserialize;
 
 use super::Choice;
-use super::form::{Form, NAME, URL, cut, is_plain_path};
+use super::form::{Form, NAME, URL, is_plain_path};
+use crate::error::cut;
 use crate::limits::{FILE_BYTES_MAX, NAME_BYTES_MAX};
 use crate::lock::is_plain_name;
 use registers::Digest32;

@@ -1,8 +1,8 @@
 //! The forms that values of a recipe have, in words and as tests.
 
-use super::RecipeError;
 use predict::Edk2Release;
 
+use crate::error::{Error, cut, error};
 use crate::limits::{PATH_BYTES_MAX, RECIPE_LIST_MAX};
 use crate::lock::{base_url, is_plain_name};
 
@@ -39,55 +39,43 @@ pub(crate) fn is_plain_path(text: &str) -> bool {
     text.len() <= PATH_BYTES_MAX && text.split('/').all(is_plain_name)
 }
 
-pub(super) fn one(key: &'static str, value: &str, (form, holds): Form) -> Result<(), RecipeError> {
-    if holds(value) {
-        Ok(())
-    } else {
-        Err(bad(key, value, form))
+pub(super) fn one(key: &str, value: &str, (form, holds): Form) -> Result<(), Error> {
+    match holds(value) {
+        true => Ok(()),
+        false => Err(bad(key, value, form)),
     }
 }
 
-pub(super) fn many(
-    key: &'static str,
-    values: &[String],
-    min: usize,
-    form: Form,
-) -> Result<(), RecipeError> {
+pub(super) fn many(key: &str, values: &[String], min: usize, form: Form) -> Result<(), Error> {
     unique(key, min, values.iter().map(String::as_str))?;
     values.iter().try_for_each(|value| one(key, value, form))
 }
 
 /// Counts names, and refuses one that is there before.
 pub(super) fn unique<'a>(
-    key: &'static str,
+    key: &str,
     min: usize,
     names: impl Iterator<Item = &'a str>,
-) -> Result<(), RecipeError> {
+) -> Result<(), Error> {
     let names: Vec<_> = names.collect();
     let (got, max) = (names.len(), RECIPE_LIST_MAX);
     if !(min..=max).contains(&got) {
-        return Err(RecipeError::Count { key, got, min, max });
+        return Err(error!(
+            Recipe,
+            "the recipe's {key} has {got} entries; it may have from {min} to {max}"
+        ));
     }
-    for (at, name) in names.iter().enumerate() {
-        if names[..at].contains(name) {
-            return Err(RecipeError::Twice {
-                key,
-                name: cut(name),
-            });
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn bad(key: &'static str, got: &str, form: &'static str) -> RecipeError {
-    RecipeError::Value {
-        key,
-        got: cut(got),
-        form,
+    match (1..got).find(|at| names[..*at].contains(&names[*at])) {
+        Some(at) => Err(error!(
+            Recipe,
+            "the recipe's {key} has `{}` twice",
+            cut(names[at])
+        )),
+        None => Ok(()),
     }
 }
 
-/// Enough of a value to recognise it.
-pub(super) fn cut(text: &str) -> String {
-    text.chars().take(80).collect()
+pub(super) fn bad(key: &str, got: &str, form: &str) -> Error {
+    let got = cut(got);
+    error!(Recipe, "the recipe's {key} is `{got}`, which is not {form}")
 }

@@ -3,8 +3,9 @@
 use serde::Deserialize;
 
 use super::form::{FILE, Form, NAME, bad, many, one, unique};
-use super::{Recipe, RecipeError, Source};
-use crate::limits::{EDIT_BYTES_MAX, RECIPE_LIST_MAX};
+use super::{Recipe, Source};
+use crate::error::Error;
+use crate::limits::EDIT_BYTES_MAX;
 
 /// Kernel modules from the sources of one package.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -40,22 +41,17 @@ pub struct Edit {
 }
 
 impl Modules {
-    pub(super) fn check(&self, recipe: &Recipe) -> Result<(), RecipeError> {
+    pub(super) fn check(&self, recipe: &Recipe) -> Result<(), Error> {
         let source = recipe.input(&self.input).map(|input| &input.source);
         if !matches!(source, Some(Source::Deb { .. })) {
             let form = "a Debian package among its inputs";
             return Err(bad("modules.input", &self.input, form));
         }
-        let tools = recipe.tools.modules.len();
-        if tools == 0 {
-            let (key, max) = ("tools.modules", RECIPE_LIST_MAX);
-            return Err(RecipeError::Count {
-                key,
-                got: 0,
-                min: 1,
-                max,
-            });
-        }
+        unique(
+            "tools.modules",
+            1,
+            recipe.tools.modules.iter().map(|choice| &*choice.name),
+        )?;
         one("modules.directory", &self.directory, FILE)?;
         many("modules.objects", &self.objects, 0, FILE)?;
         many("modules.make", &self.make, 0, WORD)?;

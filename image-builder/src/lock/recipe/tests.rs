@@ -178,10 +178,8 @@ fn a_recipe_with_any_byte_changed_is_an_error_or_a_recipe() {
         }
     }
     let padded = format!("{SIM}#{}", " ".repeat(RECIPE_BYTES_MAX as usize));
-    assert!(matches!(
-        Recipe::parse(&padded),
-        Err(RecipeError::TooLong { .. })
-    ));
+    let long = Recipe::parse(&padded).expect_err("too long");
+    assert!(long.to_string().contains("longer than 65536 bytes"));
 }
 
 #[test]
@@ -207,7 +205,7 @@ fn a_package_may_name_its_suite_and_it_has_to_be_one_of_the_recipe() {
 }
 
 /// The committed recipe with inputs.
-fn with_inputs(inputs: &str) -> Result<Recipe, RecipeError> {
+fn with_inputs(inputs: &str) -> Result<Recipe, Error> {
     Recipe::parse(&SIM.replacen("# The initrd:", &format!("inputs:\n{inputs}\n#"), 1))
 }
 
@@ -323,7 +321,7 @@ fn projects_and_wheels_are_compared_by_their_normal_names() {
 }
 
 /// The committed recipe with compiled modules.
-fn with_modules(modules: &str) -> Result<Recipe, RecipeError> {
+fn with_modules(modules: &str) -> Result<Recipe, Error> {
     let text = SIM.replacen("  run: [qemu", "  modules: [make]\n  run: [qemu", 1);
     Recipe::parse(&text.replacen(
         "# The initrd:",

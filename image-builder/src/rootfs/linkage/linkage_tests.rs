@@ -94,9 +94,15 @@ fn judge(more: Vec<Entry>, asked: &[&str]) -> Option<String> {
     let asked: Vec<String> = asked.iter().map(|name| (*name).into()).collect();
     match check(&root(more), &asked) {
         Ok(()) => None,
-        Err(UserlandError::Unresolved { path, library, .. }) => Some(format!("{path} {library}")),
-        Err(UserlandError::NoLibrary { library }) => Some(library),
-        Err(other) => panic!("{other}"),
+        Err(error) => {
+            let sentence = error.to_string();
+            let words = sentence.strip_suffix(", which is not in the root");
+            let words: Vec<_> = words.expect(&sentence).split(' ').collect();
+            Some(match (words[0], words[words.len() - 1]) {
+                ("the", library) => library.to_owned(),
+                (path, library) => format!("{path} {library}"),
+            })
+        }
     }
 }
 

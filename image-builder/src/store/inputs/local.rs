@@ -4,15 +4,17 @@
 //! SHA-256 and its path. Dates, owners and the rest of a mode are what a checkout made of them and do not count; a directory is
 //! there because of the files in it. Links are refused: where one leads depends on where it lies.
 
-use std::fs::{self, File, Permissions};
-use std::io::{Read, Write};
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::limits::{CHUNK_BYTES, FILE_BYTES_MAX, INPUT_FILES_MAX, SOURCE_DIRECTORY_DEPTH_MAX};
-use crate::store::FetchError;
+use crate::error::{Error, error};
+use crate::files;
+use crate::formats::metered::{Metered, TooLong};
+use crate::limits::{FILE_BYTES_MAX, INPUT_FILES_MAX, SOURCE_DIRECTORY_DEPTH_MAX};
 use registers::Digest32;
 
 /// What lies there.
@@ -24,35 +26,23 @@ pub struct Found {
     pub sha256: Digest32,
 }
 
-/// Why something cannot be an input.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs)]
-pub enum DirectoryError {
-    #[error(transparent)]
-    Disk(#[from] FetchError),
-    #[error("is not there: {path}")]
-    Absent { path: String },
-    #[error("has {path}, which is neither a file nor a directory")]
-    Odd { path: String },
-    #[error("has {path}, whose name is not plain")]
-    Name { path: String },
-    #[error("has more than {max} {what}")]
-    TooMuch { what: &'static str, max: u64 },
-}
-
-/// Reads what lies at `path`, and copies it into the new directory `to` if there is one: a directory as it is, a file under its name.
-pub fn copy(path: &Path, to: Option<&Path>) -> Result<Found, DirectoryError> {
-    let disk = FetchError::disk("reading", path);
+/// Reads what lies at `path`, the `input` of a recipe, and copies it into the new directory `to` if there is one: a directory as it
+/// is, a file under its name.
+pub fn copy(input: &str, path: &Path, to: Option<&Path>) -> Result<Found, Error> {
+    let mut walk = Walk {
+        input,
+        files: Vec::new(),
+        bytes: 0,
+    };
     let metadata = match path.symlink_metadata() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(DirectoryError::Absent { path: show(path) });
+            return Err(walk.wrong(&format!("is not there: {}", path.display())));
         }
-        metadata => metadata.map_err(disk)?,
+        metadata => metadata.map_err(Error::disk("reading", path))?,
     };
     if let Some(to) = to {
-        fs::create_dir(to).map_err(FetchError::disk("creating", to))?;
+        files::create_directory(to)?;
     }
-    let mut walk = Walk::default();
     if metadata.is_file() {
         let name = path.file_name().unwrap_or_default();
         walk.file(path, "", to.map(|to| to.join(name)).as_deref())?;
@@ -78,8 +68,8 @@ pub fn copy(path: &Path, to: Option<&Path>) -> Result<Found, DirectoryError> {
     })
 }
 
-#[derive(Default)]
-struct Walk {
+struct Walk<'a> {
+    input: &'a str,
     files: Vec<Seen>,
     bytes: u64,
 }
@@ -91,28 +81,32 @@ struct Seen {
     sha256: Digest32,
 }
 
-impl Walk {
+impl Walk<'_> {
+    fn wrong(&self, problem: &str) -> Error {
+        error!(Recipe, "the input {} {problem}", self.input)
+    }
+
     fn directory(
         &mut self,
         from: &Path,
         below: &str,
         to: Option<&Path>,
         depth: usize,
-    ) -> Result<(), DirectoryError> {
+    ) -> Result<(), Error> {
         if depth > SOURCE_DIRECTORY_DEPTH_MAX {
-            return Err(too_much(
-                "directories in each other",
-                SOURCE_DIRECTORY_DEPTH_MAX as u64,
-            ));
+            let problem =
+                format!("has more than {SOURCE_DIRECTORY_DEPTH_MAX} directories in each other");
+            return Err(self.wrong(&problem));
         }
-        let disk = FetchError::disk("reading", from);
+        let disk = Error::disk("reading", from);
         for entry in fs::read_dir(from).map_err(&disk)? {
             let entry = entry.map_err(&disk)?;
             let (place, kind) = (entry.path(), entry.file_type().map_err(&disk)?);
+            let wrong = |problem| self.wrong(&format!("has {}, {problem}", place.display()));
             let name = entry.file_name();
             let plain = |name: &&str| !name.contains(|c: char| c.is_control() || c == '\\');
             let name = name.to_str().filter(plain);
-            let name = name.ok_or_else(|| DirectoryError::Name { path: show(&place) })?;
+            let name = name.ok_or_else(|| wrong("whose name is not plain"))?;
             let path = match below {
                 "" => name.to_owned(),
                 below => format!("{below}/{name}"),
@@ -120,69 +114,45 @@ impl Walk {
             let to = to.map(|to| to.join(name));
             if kind.is_dir() {
                 if let Some(to) = &to {
-                    fs::create_dir(to).map_err(FetchError::disk("creating", to))?;
+                    files::create_directory(to)?;
                 }
                 self.directory(&place, &path, to.as_deref(), depth + 1)?;
             } else if kind.is_file() {
                 self.file(&place, &path, to.as_deref())?;
             } else {
-                return Err(DirectoryError::Odd { path: show(&place) });
+                return Err(wrong("which is neither a file nor a directory"));
             }
         }
         Ok(())
     }
 
-    fn file(&mut self, from: &Path, path: &str, to: Option<&Path>) -> Result<(), DirectoryError> {
+    fn file(&mut self, from: &Path, path: &str, to: Option<&Path>) -> Result<(), Error> {
         if self.files.len() >= INPUT_FILES_MAX {
-            return Err(too_much("files", INPUT_FILES_MAX as u64));
+            return Err(self.wrong(&format!("has more than {INPUT_FILES_MAX} files")));
         }
-        let disk = FetchError::disk("reading", from);
-        let mut file = File::open(from).map_err(&disk)?;
-        let metadata = file.metadata().map_err(&disk)?;
+        let file = files::open(from)?;
+        let metadata = file.metadata().map_err(Error::disk("reading", from))?;
         let executable = metadata.permissions().mode() & 0o100 != 0;
-        let mut output = match to {
-            Some(to) => {
-                let made = File::create_new(to).map_err(FetchError::disk("creating", to))?;
-                let mode = if executable { 0o755 } else { 0o644 };
-                made.set_permissions(Permissions::from_mode(mode))
-                    .map_err(FetchError::disk("setting the mode of", to))?;
-                Some((made, to))
-            }
-            None => None,
+        let mut metered = Metered::new(file, FILE_BYTES_MAX - self.bytes);
+        let unread = |error| match TooLong::is(&error) {
+            true => self.wrong(&format!("has more than {FILE_BYTES_MAX} bytes")),
+            false => Error::disk("reading", from)(error),
         };
-        let (mut hasher, mut bytes) = (Sha256::new(), 0);
-        let mut buffer = vec![0; CHUNK_BYTES];
-        loop {
-            let got = file.read(&mut buffer).map_err(&disk)?;
-            if got == 0 {
-                break;
-            }
-            bytes += got as u64;
-            if self.bytes + bytes > FILE_BYTES_MAX {
-                return Err(too_much("bytes", FILE_BYTES_MAX));
-            }
-            hasher.update(&buffer[..got]);
-            if let Some((output, to)) = &mut output {
-                output
-                    .write_all(&buffer[..got])
-                    .map_err(FetchError::disk("writing", to))?;
-            }
+        if let Some(to) = to {
+            let mut made = File::create_new(to).map_err(Error::disk("creating", to))?;
+            files::set_mode(to, if executable { 0o755 } else { 0o644 })?;
+            files::copy(&mut metered, (&mut made, to), unread)?;
+        } else {
+            io::copy(&mut metered, &mut io::sink()).map_err(unread)?;
         }
+        let (bytes, sha256) = metered.finish();
         self.bytes += bytes;
         self.files.push(Seen {
             path: path.to_owned(),
             executable,
             bytes,
-            sha256: Digest32(hasher.finalize().into()),
+            sha256,
         });
         Ok(())
     }
-}
-
-fn too_much(what: &'static str, max: u64) -> DirectoryError {
-    DirectoryError::TooMuch { what, max }
-}
-
-fn show(path: &Path) -> String {
-    path.display().to_string()
 }

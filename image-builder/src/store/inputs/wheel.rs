@@ -2,40 +2,37 @@
 //!
 //! Trusts nothing in it: names are plain relative paths, there are no links, and sizes are limits on streams.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use zip::ZipArchive;
 use zip::read::ZipFile;
 
+use crate::error::{Error, error};
+use crate::files;
 use crate::formats::metered::{Limited, TooLong};
 use crate::limits::{PATH_BYTES_MAX, WHEEL_ENTRIES_MAX, WHEEL_UNPACKED_BYTES_MAX};
-use crate::store::FetchError;
 
-/// Why it was not unpacked.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Problem {
-    /// The disk failed.
-    Disk(FetchError),
-    /// The archive is wrong: a sentence's end.
-    Broken(String),
-}
-
-/// Unpacks the files of `archive` into `directory`, which is empty.
-pub fn unpack(archive: &Path, directory: &Path) -> Result<(), Problem> {
-    let opened = File::open(archive).map_err(disk("opening", archive))?;
-    let mut zip = ZipArchive::new(BufReader::new(opened))
-        .map_err(|error| Problem::Broken(format!("it is no wheel: {error}")))?;
+/// Unpacks the files of `archive`, which is the `input` of the lock, into `directory`, which is empty.
+pub fn unpack(input: &str, archive: &Path, directory: &Path) -> Result<(), Error> {
+    let broken = |problem: String| {
+        error!(
+            Lock,
+            "the input {input} is the one in the lock, but {problem}"
+        )
+    };
+    let mut zip = ZipArchive::new(BufReader::new(files::open(archive)?))
+        .map_err(|error| broken(format!("it is no wheel: {error}")))?;
     if zip.len() > WHEEL_ENTRIES_MAX {
-        return Err(Problem::Broken("it has too many files".into()));
+        return Err(broken("it has too many files".into()));
     }
     let mut left = WHEEL_UNPACKED_BYTES_MAX;
     for index in 0..zip.len() {
-        let member = zip.by_index(index).map_err(|error| {
-            Problem::Broken(format!("its file {index} cannot be read: {error}"))
-        })?;
-        left -= unpack_one(member, directory, left)?;
+        let member = zip
+            .by_index(index)
+            .map_err(|error| broken(format!("its file {index} cannot be read: {error}")))?;
+        left -= unpack_one(member, directory, left, &broken)?;
     }
     Ok(())
 }
@@ -45,13 +42,14 @@ fn unpack_one<R: Read>(
     member: ZipFile<'_, R>,
     directory: &Path,
     bytes_max: u64,
-) -> Result<u64, Problem> {
+    broken: &dyn Fn(String) -> Error,
+) -> Result<u64, Error> {
     let name = match member.name() {
         Ok(name) => name.into_owned(),
-        Err(error) => return Err(Problem::Broken(format!("a file's name: {error}"))),
+        Err(error) => return Err(broken(format!("a file's name: {error}"))),
     };
     let shown: String = name.chars().take(80).collect();
-    let wrong = |problem: &str| Problem::Broken(format!("its file {shown} {problem}"));
+    let wrong = |problem: &str| broken(format!("its file {shown} {problem}"));
     if member.is_symlink() {
         return Err(wrong("is a link"));
     }
@@ -60,34 +58,27 @@ fn unpack_one<R: Read>(
     }
     let path = directory.join(&name);
     if name.ends_with('/') {
-        fs::create_dir_all(&path).map_err(disk("creating", &path))?;
+        files::create_directory(&path)?;
         return Ok(0);
     }
     let parent = path.parent().unwrap_or(directory);
-    fs::create_dir_all(parent).map_err(disk("creating", parent))?;
+    files::create_directory(parent)?;
     let mut output = match File::create_new(&path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(wrong("is there twice"));
         }
-        created => created.map_err(disk("creating", &path))?,
+        created => created.map_err(Error::disk("creating", &path))?,
     };
     let mut limited = Limited::new(member, bytes_max);
-    let mut buffer = vec![0; crate::limits::CHUNK_BYTES];
-    let mut written = 0;
-    loop {
-        let got = match limited.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(got) => got,
-            Err(error) if TooLong::is(&error) => {
-                return Err(wrong("makes it larger than a wheel should be"));
-            }
-            // The archive's own checksum is among what is found here.
-            Err(error) => return Err(wrong(&format!("cannot be unpacked: {error}"))),
-        };
-        io::Write::write_all(&mut output, &buffer[..got]).map_err(disk("writing", &path))?;
-        written += got as u64;
-    }
-    Ok(written)
+    // The archive's own checksum is among what is found when it is read.
+    files::copy(
+        &mut limited,
+        (&mut output, &path),
+        |error| match TooLong::is(&error) {
+            true => wrong("makes it larger than a wheel should be"),
+            false => wrong(&format!("cannot be unpacked: {error}")),
+        },
+    )
 }
 
 /// Relative, and nothing in it climbs or hides. Wheels have names like `a-1.0+local.dist-info/RECORD`.
@@ -98,13 +89,10 @@ fn is_plain(path: &str) -> bool {
         && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
-fn disk(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> Problem {
-    move |error| Problem::Disk(FetchError::disk(doing, path)(error))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::io::Write;
     use zip::ZipWriter;
     use zip::write::SimpleFileOptions;
@@ -121,10 +109,13 @@ mod tests {
         fs::write(&archive, bytes).expect("written");
         let out = directory.path().join("out");
         fs::create_dir(&out).expect("a directory");
-        match unpack(&archive, &out) {
+        match unpack("thing", &archive, &out) {
             Ok(()) => Ok(directory),
-            Err(Problem::Broken(problem)) => Err(problem),
-            Err(Problem::Disk(error)) => Err(error.to_string()),
+            Err(error) => {
+                let sentence = error.to_string();
+                let begin = "the input thing is the one in the lock, but ";
+                Err(sentence.trim_start_matches(begin).to_owned())
+            }
         }
     }
 

@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use image_builder::error::{Error, Fault};
 use image_builder::lock::{PackageLock, Recipe};
-use image_builder::store::inputs::{InputError, InputSources, open};
-use image_builder::store::{Fault, Store};
+use image_builder::store::Store;
+use image_builder::store::inputs::{InputSources, open};
 use registers::Digest32;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -82,7 +83,7 @@ impl Place {
     }
 
     /// A file of an input, and what the input is.
-    fn read(&self, name: &str, file: &str) -> Result<(Vec<u8>, String), InputError> {
+    fn read(&self, name: &str, file: &str) -> Result<(Vec<u8>, String), Error> {
         let places = InputSources {
             store: &self.store,
             directory: self.directory.path(),

@@ -3,10 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use image_builder::lock::debian::{ReleaseError, SignatureError};
+use image_builder::error::Fault;
 use image_builder::lock::{PackageLock, Recipe, Role};
-use image_builder::locking::{LockingError, Order, make_lock};
-use image_builder::store::{Fault, FetchError, MirrorFault};
+use image_builder::locking::{Order, make_lock};
 use registers::Digest32;
 
 use super::made_packages::xz_stored;
@@ -167,13 +166,7 @@ fn an_index_that_the_release_does_not_list_is_refused_and_not_kept() {
     place.archive.put(INDEX, &spoilt);
     let error = place.lock().expect_err("one bit differs");
     assert!(
-        matches!(
-            &error,
-            LockingError::Fetch(FetchError::Mirror {
-                fault: MirrorFault::WrongDigest { .. },
-                ..
-            })
-        ),
+        error.to_string().contains("sent a file with SHA-256"),
         "{error}"
     );
     spoilt.push(0);
@@ -230,16 +223,8 @@ fn a_release_that_no_pinned_key_signed_is_refused_and_nothing_is_fetched_by_it()
     let stranger = Signer::new(KEY + 1).sign(text);
     place.archive.put(RELEASE, stranger.as_bytes());
     let error = place.lock().expect_err("a stranger's");
-    assert!(
-        matches!(
-            &error,
-            LockingError::Release {
-                error: ReleaseError::Signature(SignatureError::NoPinnedKey { .. }),
-                ..
-            }
-        ),
-        "{error}"
-    );
+    let words = "is not signed by a key that the recipe pins";
+    assert!(error.to_string().contains(words), "{error}");
     assert_eq!(error.fault(), Fault::Mirror);
     place.archive.put(RELEASE, text.as_bytes());
     place.refuses("is not a whole cleartext-signed message", Fault::Mirror);

@@ -2,10 +2,11 @@
 
 use std::fs;
 
+use image_builder::error::{Error, Fault};
 use image_builder::lock::debian::Date;
 use image_builder::lock::{PackageLock, Recipe};
-use image_builder::locking::{Change, LockingError, Order, Update, make_lock};
-use image_builder::store::{Fault, Store};
+use image_builder::locking::{Change, Order, Update, make_lock};
+use image_builder::store::Store;
 use registers::Digest32;
 
 use super::archive::Archive;
@@ -117,11 +118,11 @@ impl Place {
         }
     }
 
-    pub fn lock(&self) -> Result<String, LockingError> {
+    pub fn lock(&self) -> Result<String, Error> {
         self.lock_of(&recipe())
     }
 
-    pub fn lock_of(&self, recipe: &Recipe) -> Result<String, LockingError> {
+    pub fn lock_of(&self, recipe: &Recipe) -> Result<String, Error> {
         make_lock(self.order(recipe), &mut |_| {})
     }
 

@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use image_builder::error::{Error, Fault};
 use image_builder::lock::{PackageLock, Role};
 use image_builder::store::{
-    Fault, FetchError, MirrorFault, PackageError, Progress, Store, ensure_package, ensure_packages,
-    ensure_tree, tree_key, visit_files,
+    Progress, Store, ensure_package, ensure_packages, ensure_tree, tree_key, visit_files,
 };
 use tar::EntryType;
 
@@ -36,7 +36,7 @@ impl Place {
         }
     }
 
-    fn tree(&self) -> Result<PathBuf, PackageError> {
+    fn tree(&self) -> Result<PathBuf, Error> {
         let packages = self.lock.closure(Role::Run);
         ensure_tree(&self.store, &self.lock, &packages, &mut |_| {})
     }
@@ -142,7 +142,6 @@ fn a_package_that_the_mirror_dropped_is_named_with_what_to_do() {
     let place = Place::with(&[("hello", HELLO)]);
     place.archive.drop(&pool_path("hello"));
     let error = place.tree().expect_err("gone");
-    assert!(matches!(error, PackageError::Gone { .. }));
     let text = error.to_string();
     assert!(
         text.contains("no mirror has hello 1.0-1 any more")
@@ -273,14 +272,14 @@ fn a_broken_download_is_resumed_by_the_next_run() {
 
 #[test]
 fn other_bytes_than_the_lock_names_are_refused() {
-    let check = |change: &dyn Fn(&mut Vec<u8>), expected: fn(&MirrorFault) -> bool| {
+    let check = |change: &dyn Fn(&mut Vec<u8>), expected: &str| {
         let place = Place::with(&[("hello", HELLO)]);
         let mut bytes = HELLO.to_vec();
         change(&mut bytes);
         place.archive.put(&pool_path("hello"), &bytes);
         let error = place.tree().expect_err("other bytes");
         assert!(
-            matches!(&error, PackageError::Fetch(FetchError::Mirror { fault, .. }) if expected(fault)),
+            error.fault() == Fault::Mirror && error.to_string().contains(expected),
             "{error}"
         );
         place.has_no_tree();
@@ -288,15 +287,9 @@ fn other_bytes_than_the_lock_names_are_refused() {
             assert_eq!(names(&place.store.root().join(directory)), [""; 0]);
         }
     };
-    check(&|bytes| bytes[500] ^= 1, |fault| {
-        matches!(fault, MirrorFault::WrongDigest { .. })
-    });
-    check(&|bytes| bytes.push(0), |fault| {
-        matches!(fault, MirrorFault::Length { .. })
-    });
-    check(&|bytes| bytes.truncate(700), |fault| {
-        matches!(fault, MirrorFault::Length { .. })
-    });
+    check(&|bytes| bytes[500] ^= 1, " sent a file with SHA-256 ");
+    check(&|bytes| bytes.push(0), " bytes where the lock has ");
+    check(&|bytes| bytes.truncate(700), " announced 700 bytes ");
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use std::fs;
 
+use image_builder::error::Error;
 use image_builder::lock::Recipe;
-use image_builder::locking::{Change, LockingError, Order, Update, changes, make_lock};
+use image_builder::locking::{Change, Order, Update, changes, make_lock};
 use image_builder::store::{Progress, Store};
 use registers::Digest32;
 
@@ -74,7 +75,7 @@ fn an_update_changes_what_it_names_and_what_must_follow() {
             ..place.order(&recipe)
         };
         let text = make_lock(order, &mut |_| {})?;
-        Ok::<_, LockingError>(lines(&changes(Some(&before), &lock(&text))))
+        Ok::<_, Error>(lines(&changes(Some(&before), &lock(&text))))
     };
     // The provider has left the archive, so it follows whatever is asked.
     let follows = ["yy-tools 1 is new", "zz-tools 1 is gone"];

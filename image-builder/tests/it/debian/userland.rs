@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use image_builder::error::Error;
 use image_builder::formats::entry::{Entry, Owner, What};
 use image_builder::lock::Role;
 use image_builder::rootfs as userland;
-use image_builder::rootfs::{Unpacked, UserlandError};
+use image_builder::rootfs::Unpacked;
 use image_builder::store::Store;
 use tar::{EntryType, Header};
 
@@ -81,7 +82,7 @@ fn deb(entries: &[Made<'_>], scripts: &[(&str, &str)]) -> Vec<u8> {
     ])
 }
 
-fn unpack(packages: &[(&str, Vec<u8>)]) -> Result<Unpacked, UserlandError> {
+fn unpack(packages: &[(&str, Vec<u8>)]) -> Result<Unpacked, Error> {
     let archive = Archive::start();
     let packages: Vec<(&str, &[u8])> = packages
         .iter()

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use image_builder::error::{Error, Fault};
 use image_builder::provenance::ENVELOPE;
-use image_builder::release::{ReleaseError, Source, fetch};
+use image_builder::release::{Source, fetch};
 use image_builder::store::Store;
 
 use super::made_image::{ROOT_UNREAD, image, key};
@@ -116,17 +117,12 @@ impl Reader {
     }
 
     /// Fetches with the key of this seed.
-    fn fetch(&self, source: &str, seed: u8) -> Result<(), ReleaseError> {
+    fn fetch(&self, source: &str, seed: u8) -> Result<(), Error> {
         self.fetch_unchecked(source, seed, &[])
     }
 
     /// The same, with what may go unchecked.
-    fn fetch_unchecked(
-        &self,
-        source: &str,
-        seed: u8,
-        allowed: &[&str],
-    ) -> Result<(), ReleaseError> {
+    fn fetch_unchecked(&self, source: &str, seed: u8, allowed: &[&str]) -> Result<(), Error> {
         let store = Store::at(self.directory.path().join("store"));
         let (source, key) = (Source::parse(source), key(seed).public());
         let allowed = [&ROOT_UNREAD, allowed].concat();
@@ -166,7 +162,8 @@ fn a_release_that_another_key_signed_is_not_even_asked_for() {
     let server = Server::start(files(&made.out), None);
     let reader = Reader::new();
     let error = reader.fetch(&server.url, 1).expect_err("another key");
-    assert!(matches!(error, ReleaseError::Envelope(_)), "{error}");
+    let begin = format!("{ENVELOPE}: none of the envelope's 1 signatures is by the key");
+    assert!(error.to_string().starts_with(&begin), "{error}");
     assert_eq!(server.asked(), [ENVELOPE]);
     assert!(!reader.out().exists());
 }
@@ -232,8 +229,8 @@ fn a_release_with_a_forged_rtmr0_is_refused_unless_that_is_asked_for() {
     let source = made.out.display().to_string();
     let reader = Reader::new();
     let error = reader.fetch(&source, 1).expect_err("forged");
-    let named = matches!(&error, ReleaseError::NotComputed { what, .. } if what == "rtmr0");
-    assert!(named, "{error}");
+    let begin = "the release was signed, and its rtmr0 was not computed";
+    assert!(error.to_string().starts_with(begin), "{error}");
     assert!(!reader.out().exists());
     let asked = reader.fetch_unchecked(&source, 1, &["rtmr0"]);
     asked.expect("the builder's word is taken");
@@ -248,7 +245,7 @@ fn a_release_is_not_put_where_something_else_lies() {
     let error = reader
         .fetch(&made.out.display().to_string(), 1)
         .expect_err("occupied");
-    assert!(matches!(error, ReleaseError::OutputDir(_)), "{error}");
+    assert_eq!(error.fault(), Fault::Output, "{error}");
     assert_eq!(
         fs::read(reader.out().join("letters")).expect("there"),
         b"dear"

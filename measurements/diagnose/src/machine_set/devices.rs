@@ -15,28 +15,24 @@ pub enum Devices {
     Guest,
     /// The same and a TPM: a simulated guest.
     GuestWithTpm,
-    /// The same as [`Devices::Guest`], and H100 GPUs.
-    GuestWithH100(Gpus),
+    /// The same as [`Devices::Guest`], and one H100 alone behind a root port in slot 4.
+    GuestWithH100,
 }
 
-/// How many GPUs a machine has: one to eight, each alone behind a root port, in slots 4 to 11.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Gpus(u8);
-
-/// No list of devices.
+/// No list of devices that a guest can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{got:?} is no list of devices: guest, guest-with-tpm, guest-with-1-h100 to guest-with-8-h100"
-)]
+#[error("{got:?} is no list of devices: guest, guest-with-tpm or guest-with-1-h100{why}")]
 pub struct DevicesError {
     /// What was asked for, its beginning.
     pub got: String,
+    /// Why there is no such machine, where somebody could think that there is.
+    pub why: &'static str,
 }
 
 impl Devices {
     /// What was not compared of such machines, if something was not.
     pub fn not_compared(self) -> Option<&'static str> {
-        matches!(self, Devices::GuestWithH100(_)).then_some(
+        (self == Devices::GuestWithH100).then_some(
             "no passed-through GPU was compared: the tables are those of QEMU for stand-ins with BARs of an H100's size",
         )
     }
@@ -44,33 +40,20 @@ impl Devices {
     /// The machine as its tables show it.
     pub(super) fn shape(self, size: MachineSize, qemu: Qemu) -> Shape {
         let mut shape = guest_shape(size, qemu, self == Devices::GuestWithTpm);
-        if let Devices::GuestWithH100(gpus) = self {
-            let slots = (GPU_SLOT_FIRST..).take(gpus.count().into());
-            shape.slots.extend(slots.map(|slot| (slot, H100)));
+        if self == Devices::GuestWithH100 {
+            shape.slots.insert(GPU_SLOT, H100);
         }
         shape
     }
 }
 
-impl Gpus {
-    /// So many GPUs, if machines with so many were compared.
-    pub fn new(count: u8) -> Option<Gpus> {
-        (1..=GPUS_MAX).contains(&count).then_some(Gpus(count))
-    }
-
-    /// How many.
-    pub fn count(self) -> u8 {
-        self.0
-    }
-}
-
 impl std::fmt::Display for Devices {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Devices::Guest => f.write_str("guest"),
-            Devices::GuestWithTpm => f.write_str("guest-with-tpm"),
-            Devices::GuestWithH100(gpus) => write!(f, "guest-with-{}-h100", gpus.count()),
-        }
+        f.write_str(match self {
+            Devices::Guest => "guest",
+            Devices::GuestWithTpm => "guest-with-tpm",
+            Devices::GuestWithH100 => "guest-with-1-h100",
+        })
     }
 }
 
@@ -78,14 +61,31 @@ impl FromStr for Devices {
     type Err = DevicesError;
 
     fn from_str(text: &str) -> Result<Devices, DevicesError> {
-        let gpus = (1..=GPUS_MAX).map(|count| Devices::GuestWithH100(Gpus(count)));
-        let mut all = [Devices::Guest, Devices::GuestWithTpm]
-            .into_iter()
-            .chain(gpus);
-        let known = all.find(|devices| devices.to_string() == text);
+        let all = [
+            Devices::Guest,
+            Devices::GuestWithTpm,
+            Devices::GuestWithH100,
+        ];
+        let known = all.into_iter().find(|known| known.to_string() == text);
         known.ok_or_else(|| DevicesError {
             got: text.chars().take(NAME_CHARACTERS_MAX).collect(),
+            why: no_machine(text),
         })
+    }
+}
+
+/// NVIDIA's release notes of R550 for Hopper: one GPU for each guest in single mode, or all eight of a board with its NVSwitches.
+fn no_machine(devices: &str) -> &'static str {
+    let gpus = devices.strip_prefix("guest-with-");
+    match gpus.and_then(|rest| rest.strip_suffix("-h100")) {
+        Some("2" | "3" | "4" | "5" | "6" | "7") => {
+            ". With driver 550 a guest in confidential mode has one H100, or all eight of a board"
+        }
+        Some("8") => {
+            ". Eight H100 in confidential mode are Protected PCIe: four NVSwitches, the fabric manager and NSCQ belong to the guest, \
+             and no recipe builds it yet"
+        }
+        _ => "",
     }
 }
 
@@ -109,6 +109,5 @@ const H100: Slot = Slot::PortWith {
     bar_gib: 128,
     more_mib: 48,
 };
-const GPU_SLOT_FIRST: u8 = 4;
-const GPUS_MAX: u8 = 8;
+const GPU_SLOT: u8 = 4;
 const NAME_CHARACTERS_MAX: usize = 40;

@@ -1,6 +1,6 @@
 //! The channel contract in the TVM: who is paid, who is refused, and with which exit code.
 
-use crate::network::{self, CLAIMS_UNTIL, DELAY, DEPOSIT, Network, START};
+use crate::network::{self, CLAIMS_UNTIL, DELAY, DEPOSIT, Network, RESERVE, START};
 use ed25519_dalek::SigningKey;
 use ledger::{AccountState, Ledger};
 use settlement::{ChainId, ChannelStatus, CooperativeClose, Nano, Transfer, Voucher, Wallet, exit};
@@ -15,7 +15,7 @@ fn a_deployed_channel_holds_its_deposit_and_its_reserve() {
     );
     assert_eq!(
         network.balance(&network.terms.address()),
-        DEPOSIT.0 + 50_000_000
+        DEPOSIT.0 + network.rent_ahead()
     );
     network.assert_conserved();
 }
@@ -127,7 +127,7 @@ fn anyone_may_deliver_a_claim_and_the_payee_is_credited_exactly() {
     // The reserve paid no gas.
     assert_eq!(
         network.balance(&network.terms.address()),
-        DEPOSIT.0 - 123_456_789 + 50_000_000
+        DEPOSIT.0 - 123_456_789 + network.rent_ahead()
     );
     network.assert_conserved();
 }
@@ -174,7 +174,7 @@ fn only_the_payer_may_close_or_rotate_and_not_before_the_delay() {
     assert_eq!(close(), Ok(()));
     let returned = network.balance(&network.developer.address()) - before;
     assert!(
-        returned > DEPOSIT.0 && returned < DEPOSIT.0 + 50_000_000,
+        returned > DEPOSIT.0 - 15_000_000 && returned < DEPOSIT.0,
         "{returned}"
     );
     assert_eq!(
@@ -199,7 +199,7 @@ fn a_closed_channel_deployed_again_pays_no_old_voucher() {
     );
     assert_eq!(
         network.balance(&network.terms.address()),
-        20_000_000,
+        network.rent_ahead(),
         "the tombstone keeps its rent"
     );
     let again = network.terms.deploy(DEPOSIT, 9).expect("an amount");
@@ -243,11 +243,48 @@ fn after_claims_until_nothing_is_claimed_and_the_payer_needs_no_delay() {
         network.at_channel(&network.stranger, network.terms.finalize_close(1)),
         Err(exit::NOT_PAYER)
     );
+    let before = network.balance(&network.developer.address());
     assert_eq!(
         network.at_channel(&network.developer, network.terms.finalize_close(1)),
         Ok(())
     );
-    assert_eq!(network.state().status, ChannelStatus::Closed);
+    // Nothing is left of it, and the tombstone's coins are the payer's.
+    let gone = network.ledger.account(&network.terms.address());
+    assert_eq!(gone.expect("read").state, AccountState::Nonexistent);
+    let returned = network.balance(&network.developer.address()) - before;
+    assert!(
+        returned > DEPOSIT.0 - 500 - 10_000_000 + RESERVE,
+        "{returned}"
+    );
+    // Deployed again it pays and takes nothing, and the money that is forced on it comes out again.
+    let again = network.terms.deploy(DEPOSIT, 9).expect("an amount");
+    let refused = network.at_channel(&network.developer, again);
+    assert_eq!(refused, Err(exit::AFTER_CLAIMS_UNTIL));
+    let claim = network
+        .terms
+        .insecure_claim(&network.voucher(900_000_000), 1);
+    let claim = Transfer {
+        state_init: Some(network.terms.state_init()),
+        ..claim
+    };
+    assert_eq!(
+        network.at_channel(&network.stranger, claim),
+        Err(exit::AFTER_CLAIMS_UNTIL)
+    );
+    network.send(
+        &network.stranger,
+        Transfer::money(network.terms.address(), Nano(700_000_000)),
+    );
+    let before = network.balance(&network.developer.address());
+    let sweep = Transfer {
+        state_init: Some(network.terms.state_init()),
+        ..network.terms.finalize_close(2)
+    };
+    assert_eq!(network.at_channel(&network.developer, sweep), Ok(()));
+    // The message carries the code once more, which costs some 0.02 TON.
+    let gained = network.balance(&network.developer.address()) - before;
+    assert!(gained > 670_000_000, "{gained}");
+    assert_eq!(network.balance(&network.terms.address()), 0);
     network.assert_conserved();
 }
 
@@ -283,13 +320,14 @@ fn a_rotated_key_takes_effect_after_the_delay_and_not_before() {
 }
 
 #[test]
-fn the_payees_signature_closes_at_once_but_not_below_what_it_is_owed() {
+fn the_payees_signature_closes_at_once_at_exactly_what_is_paid_and_in_its_time() {
     let network = Network::open();
     assert_eq!(network.claim(&network.voucher(500)), Ok(()));
     let agreed = CooperativeClose {
         chain: ChainId::EMBEDDED,
         channel: network.terms.address(),
         paid: Nano(500),
+        valid_until: START + 60,
     };
     let deliver =
         |signed| network.at_channel(&network.stranger, network.terms.cooperate(&signed, 1));
@@ -297,15 +335,23 @@ fn the_payees_signature_closes_at_once_but_not_below_what_it_is_owed() {
         deliver(agreed.sign(&network.voucher_key)),
         Err(exit::SIGNATURE)
     );
+    // Not below what the payee is owed, and not on an old word either.
+    for paid in [0, 499, 501] {
+        let paid = Nano(paid);
+        let other = CooperativeClose { paid, ..agreed };
+        assert_eq!(
+            deliver(other.sign(&network.payee_key)),
+            Err(exit::OTHER_AMOUNT)
+        );
+    }
+    network.ledger.set_time(START + 60);
+    let expired = CooperativeClose {
+        valid_until: START + 59,
+        ..agreed
+    };
     assert_eq!(
-        deliver(
-            CooperativeClose {
-                paid: Nano(501),
-                ..agreed
-            }
-            .sign(&network.payee_key)
-        ),
-        Err(exit::NOT_ABOVE_PAID)
+        deliver(expired.sign(&network.payee_key)),
+        Err(exit::AGREEMENT_EXPIRED)
     );
     let elsewhere = CooperativeClose {
         channel: network.terms.payer,
@@ -325,8 +371,9 @@ fn the_payees_signature_closes_at_once_but_not_below_what_it_is_owed() {
     );
     let before = network.balance(&network.developer.address());
     assert_eq!(deliver(agreed.sign(&network.payee_key)), Ok(()));
-    assert!(network.balance(&network.developer.address()) > before + DEPOSIT.0 - 500);
+    assert!(network.balance(&network.developer.address()) > before + DEPOSIT.0 - 5_000_000);
     assert_eq!(network.state().status, ChannelStatus::Closed);
+    assert_eq!(deliver(agreed.sign(&network.payee_key)), Err(exit::CLOSED));
     network.assert_conserved();
 }
 
@@ -405,20 +452,4 @@ fn a_payee_that_refuses_messages_keeps_the_money_and_the_channel_its_books() {
         assert_eq!(network.paid(), 300_000_000);
         network.assert_conserved();
     }
-}
-
-#[test]
-fn years_of_rent_are_restored_by_the_next_claim_and_never_come_out_of_the_deposit() {
-    let mut network = Network::without_channel(Ledger::in_memory().expect("a ledger"));
-    network.terms.claims_until = u32::MAX;
-    let deploy = network.terms.deploy(DEPOSIT, 1).expect("an amount");
-    assert_eq!(network.at_channel(&network.developer, deploy), Ok(()));
-    network.ledger.set_time(START + 2 * 365 * 86_400);
-    assert_eq!(network.claim(&network.voucher(DEPOSIT.0)), Ok(()));
-    assert_eq!(network.balance(&network.terms.address()), 50_000_000);
-    assert!(matches!(
-        network.ledger.account(&network.terms.address()).expect("an account").state,
-        AccountState::Active { code_hash, .. } if code_hash == settlement::CHANNEL_CODE_HASH
-    ));
-    network.assert_conserved();
 }

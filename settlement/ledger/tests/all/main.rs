@@ -1,5 +1,6 @@
 //! Everything that is tested from outside, in one binary.
 
+mod attacks;
 mod channel;
 mod conditions;
 mod durable;

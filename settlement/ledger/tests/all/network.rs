@@ -1,7 +1,7 @@
 //! A developer, a provider and a channel between them, on a ledger in memory. Keys are fixed: they guard simulated value only.
 
 use ed25519_dalek::SigningKey;
-use ledger::{Accepted, AccountState, Ledger, TransactionView};
+use ledger::{Accepted, AccountState, Ledger, Refusal, TransactionView};
 use settlement::{
     Address, ChainId, ChannelState, ChannelTerms, Nano, SignedVoucher, Transfer, Voucher, Wallet,
 };
@@ -10,6 +10,11 @@ pub const START: u32 = 1_800_000_000;
 pub const DELAY: u32 = 3_600;
 pub const CLAIMS_UNTIL: u32 = START + 30 * 86_400;
 pub const DEPOSIT: Nano = Nano(2_000_000_000);
+
+/// The contract's own constants.
+pub const RESERVE: u64 = 10_000_000;
+pub const STATE_BITS: u64 = 17_000;
+pub const STATE_CELLS: u64 = 32;
 
 pub struct Network {
     pub ledger: Ledger,
@@ -105,8 +110,23 @@ impl Network {
         self.at_channel(&self.provider, self.terms.insecure_claim(signed, 7))
     }
 
+    /// The same from outside, without a wallet.
+    pub fn external(&self, signed: &SignedVoucher) -> Result<Accepted, i32> {
+        let sent = self.ledger.send_external(&signed.insecure_external_claim());
+        sent.map_err(|error| match error.refusal() {
+            Some(Refusal::NotAccepted { exit_code, .. }) => *exit_code,
+            other => panic!("{other:?}"),
+        })
+    }
+
     pub fn voucher(&self, cumulative: u64) -> SignedVoucher {
         self.unsigned(cumulative).sign(&self.voucher_key)
+    }
+
+    /// What the contract keeps for its rent at this moment, by main network's prices.
+    pub fn rent_ahead(&self) -> u64 {
+        let left = self.terms.claims_until.saturating_sub(self.ledger.now());
+        RESERVE + (u64::from(left) * (STATE_BITS + 500 * STATE_CELLS)).div_ceil(1 << 16)
     }
 
     pub fn unsigned(&self, cumulative: u64) -> Voucher {

@@ -1,10 +1,10 @@
 //! The same messages as in TON's own C++ emulator give the same exit codes, gas, fees and messages, to the nanoTON.
 //! `vectors/reference.json` is written by `contracts/reference.mjs`.
 
-use crate::network::{self, DELAY, DEPOSIT, Network, START};
-use ledger::Ledger;
+use crate::network::{self, CLAIMS_UNTIL, DELAY, DEPOSIT, Network, START};
+use ledger::{Accepted, Ledger};
 use serde_json::{Value, json};
-use settlement::{Cap, ChainId, Charge, CooperativeClose, Nano, Transfer, Voucher, Wallet};
+use settlement::{Cap, ChainId, Charge, CooperativeClose, Nano, Voucher, Wallet};
 use std::{fs, path::Path};
 
 #[test]
@@ -15,10 +15,9 @@ fn the_ledger_executes_as_the_reference_emulator_does() {
     let expected = reference["steps"].as_array().expect("steps");
 
     let network = Network::without_channel(Ledger::in_memory().expect("a ledger"));
-    let step = |name: &str, wallet: &Wallet, transfer: Transfer| {
-        let accepted = network.send(wallet, transfer);
-        let view = network::of(&accepted, &network.terms.address())
-            .expect("the channel has a transaction");
+    let seen = |name: &str, accepted: &Accepted| {
+        let view =
+            network::of(accepted, &network.terms.address()).expect("the channel has a transaction");
         let out: Vec<Value> = view
             .out_messages
             .iter()
@@ -33,6 +32,7 @@ fn the_ledger_executes_as_the_reference_emulator_does() {
             "out": out,
         })
     };
+    let step = |name: &str, wallet: &Wallet, transfer| seen(name, &network.send(wallet, transfer));
     let (terms, developer, stranger) = (&network.terms, &network.developer, &network.stranger);
     let first = network.voucher(123_456_789);
     // Made for one chain and shown on another; the emulator's test does it the other way round.
@@ -53,21 +53,28 @@ fn the_ledger_executes_as_the_reference_emulator_does() {
         step("claim", stranger, terms.insecure_claim(&first, 7)),
         step("replay", stranger, terms.insecure_claim(&first, 7)),
         step("other chain", stranger, terms.insecure_claim(&elsewhere, 7)),
+    ];
+    let external = network.voucher(200_000_000).insecure_external_claim();
+    let accepted = network.ledger.send_external(&external).expect("accepted");
+    steps.push(seen("external claim", &accepted));
+    steps.extend([
         step("stranger closes", stranger, terms.request_close(1)),
+        step("close", developer, terms.request_close(1)),
+        step("cancel", developer, terms.cancel_close(1)),
         step("rotate", developer, terms.rotate_key(&new_key, 1)),
         step("close", developer, terms.request_close(1)),
-    ];
+    ]);
     network.ledger.set_time(START + DELAY);
     steps.push(step("finalize", developer, terms.finalize_close(1)));
-
+    let tombstone = network.balance(&terms.address()).to_string();
+    network.ledger.set_time(CLAIMS_UNTIL + 1);
+    steps.push(step("destroy", developer, terms.finalize_close(1)));
+    assert_eq!(network.balance(&terms.address()), 0);
     assert_eq!(expected.len(), steps.len());
     for (ours, theirs) in steps.iter().zip(expected) {
         assert_eq!(ours, theirs);
     }
-    assert_eq!(
-        reference["balance"],
-        network.balance(&terms.address()).to_string()
-    );
+    assert_eq!(reference["balance"], tombstone);
 }
 
 /// `settlement` computes the hashes of its cells itself; tycho reads the cells and computes them anew.
@@ -102,6 +109,7 @@ fn hashes_and_addresses_are_those_that_tycho_computes() {
             chain: ChainId::TESTNET,
             channel: terms.address(),
             paid: Nano(amount),
+            valid_until: amount as u32,
         };
         for (transfer, hash) in [
             (

@@ -1,0 +1,103 @@
+//! Claims that go without the wallet: written before they are sent, so that what they bring is in the books whoever is killed. Sending
+//! one twice pays nothing twice, so its bytes need no keeping.
+
+use super::{Claim, Paid, Store, corrupt, from_sql, to_sql};
+use crate::error::Error;
+use rusqlite::{OptionalExtension, params};
+use settlement::{Address, Nano};
+
+/// One that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExternalClaim {
+    pub id: i64,
+    pub claim: Claim,
+    /// What the wallet held before.
+    pub wallet_before: Nano,
+    /// Whatever the claim did is later than this.
+    pub after_lt: u64,
+}
+
+impl Store {
+    /// Writes a claim before it is sent. One of the same channel that is open is raised to its amount instead.
+    pub fn begin_external(
+        &self,
+        claim: &Claim,
+        wallet_before: Nano,
+        after_lt: u64,
+    ) -> Result<(), Error> {
+        let (cumulative, paid) = (to_sql(claim.cumulative)?, to_sql(claim.paid_before)?);
+        let (channel, wallet) = (claim.channel.to_string(), to_sql(wallet_before)?);
+        self.change(|change| {
+            change.execute(
+                "INSERT INTO external_claims (channel, cumulative, paid_before, wallet_before, after_lt, state)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 'open')
+                 ON CONFLICT (channel) WHERE state = 'open' DO UPDATE SET cumulative = MAX(cumulative, ?2)",
+                params![channel, cumulative, paid, wallet, after_lt.cast_signed()],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// A channel's open claim.
+    pub fn open_external(&self, channel: &Address) -> Result<Option<ExternalClaim>, Error> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT id, channel, cumulative, paid_before, wallet_before, after_lt FROM external_claims
+             WHERE channel = ?1 AND state = 'open'",
+        )?;
+        let row = statement.query_row([channel.to_string()], |row| {
+            let channel: String = row.get(1)?;
+            let (cumulative, paid_before): (i64, i64) = (row.get(2)?, row.get(3)?);
+            let (id, wallet_before, after_lt): (i64, i64, i64) =
+                (row.get(0)?, row.get(4)?, row.get(5)?);
+            Ok((
+                id,
+                channel,
+                cumulative,
+                paid_before,
+                wallet_before,
+                after_lt,
+            ))
+        });
+        let Some((id, channel, cumulative, paid_before, wallet_before, after_lt)) =
+            row.optional()?
+        else {
+            return Ok(None);
+        };
+        Ok(Some(ExternalClaim {
+            id,
+            claim: Claim {
+                channel: channel.parse().map_err(|_| corrupt("channel address"))?,
+                cumulative: from_sql(cumulative)?,
+                paid_before: from_sql(paid_before)?,
+            },
+            wallet_before: from_sql(wallet_before)?,
+            after_lt: after_lt.cast_unsigned(),
+        }))
+    }
+
+    /// Writes what a claim brought. `None`: wallets' claims have brought it.
+    pub fn end_external(&self, id: i64, paid: Option<&Paid>, now_unix_s: u64) -> Result<(), Error> {
+        let state = if paid.is_some() { "paid" } else { "other" };
+        let amount = |of: fn(&Paid) -> Nano| paid.map(|paid| to_sql(of(paid))).transpose();
+        let (price, paid_after) = (amount(|p| p.price)?, amount(|p| p.paid_after)?);
+        let wallet_after = amount(|p| p.wallet_after)?;
+        let fee = paid.and_then(|paid| paid.fee).map(to_sql).transpose()?;
+        let now = i64::try_from(now_unix_s).unwrap_or(i64::MAX);
+        self.change(|change| {
+            change.execute(
+                "UPDATE external_claims SET state = ?2, price = ?3, fee = ?4, paid_after = ?5, wallet_after = ?6, ended_unix_s = ?7
+                 WHERE id = ?1 AND state = 'open'",
+                params![id, state, price, fee, paid_after, wallet_after, now],
+            )?;
+            if paid_after.is_some() {
+                change.execute(
+                    "INSERT INTO progress SELECT channel, ?2, 0 FROM external_claims WHERE id = ?1
+                     ON CONFLICT (channel) DO UPDATE SET paid = MAX(paid, ?2), ended = 0",
+                    params![id, paid_after],
+                )?;
+            }
+            Ok(())
+        })
+    }
+}
