@@ -4,7 +4,7 @@
 //!     cargo run -p tests --example bench_boot -- 7
 //!
 //! Both are launched by `host-proxy launch` as the same machine: the same devices, a TPM among them, the same memory and the same
-//! command line. A configuration has at least one model, so the guest has the smallest there is (7 MB). Pairs, one after the
+//! command line. A configuration has at least one model, so the guest has the smaller one of the image. Pairs, one after the
 //! other; every second pair starts with the other one.
 
 use std::fs::{self, DirBuilder};
