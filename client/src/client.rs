@@ -111,7 +111,7 @@ impl Client {
         Ok(Client {
             left: budget.left()?.into(),
             proxy: Transport::new(&config.proxy)?,
-            node: Transport::new(&config.chain.toncenter)?,
+            node: config.node()?,
             chain: config.chain_id(),
             channel,
             payer_key,

@@ -7,6 +7,7 @@ use crate::budget::{DEFAULT, KeyLimits, Limits};
 use crate::error::{day_unix_s, shown};
 use crate::files::refuse_if_readable;
 use crate::limits::{CONFIG_BYTES_MAX, KEY_FILE_BYTES_MAX, KEYS_MAX};
+use crate::transport::Transport;
 use crate::trust::Minimum;
 use ed25519_dalek::SigningKey;
 use model::text::conversation::is_word;
@@ -138,7 +139,7 @@ impl TcbConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChainConfig {
-    /// The toncenter API, `http://host:port`.
+    /// The toncenter API, `https://host` or `http://host:port`.
     pub toncenter: String,
     /// TON global id.
     pub id: i32,
@@ -289,6 +290,21 @@ impl Config {
     /// The chain's id.
     pub fn chain_id(&self) -> ChainId {
         ChainId(self.chain.id)
+    }
+
+    /// The TON node. On a live chain it is asked over TLS or on this host: an answer about money that anybody on the way
+    /// could have given is refused.
+    ///
+    /// # Errors
+    /// It is no such address.
+    pub fn node(&self) -> Result<Transport, ConfigError> {
+        let node = Transport::new(&self.chain.toncenter)?;
+        match !self.chain_id().is_live() || node.is_private() {
+            true => Ok(node),
+            false => Err(ConfigError(format!(
+                "chain.toncenter `{node}`: on a live chain a node is asked over https://, or on this host"
+            ))),
+        }
     }
 
     /// The terms of the channel, when the file gives them.
@@ -500,6 +516,26 @@ mod tests {
         ] {
             let error = read(bad).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_live_chain_is_not_asked_in_the_clear() {
+        for (node, id, good) in [
+            ("http://10.0.0.1:8081", "20241", true),
+            ("http://10.0.0.1:8081", "-239", false),
+            ("http://10.0.0.1:8081", "-3", false),
+            ("http://127.0.0.1:8081", "-239", true),
+            ("https://ton.example/api", "-239", true),
+        ] {
+            let text = EXAMPLE
+                .replace(
+                    "toncenter: http://127.0.0.1:8081",
+                    &format!("toncenter: {node}"),
+                )
+                .replace("id: 20241", &format!("id: {id}"));
+            let config = Config::parse(&text, Path::new(".")).unwrap();
+            assert_eq!(config.node().is_ok(), good, "{node} {id}");
         }
     }
 

@@ -1,8 +1,10 @@
 //! HTTP/1.1 to the proxy and to the TON node: one connection for each exchange, limits and time-outs on everything.
 //!
-//! Trusted: nobody at the other end. Plain HTTP is enough, because what is private is sealed before it comes here and
-//! what is believed is signed. Promised: a failure says whether anything was sent, since a job that was sent may have
-//! been executed.
+//! Trusted: nobody at the other end. To a proxy plain HTTP is enough, because what is private is sealed before it comes
+//! here and what is believed is signed; TLS hides besides who asks, and for which model. Promised: a failure says whether
+//! anything was sent, since a job that was sent may have been executed.
+
+mod tls;
 
 use crate::config::ConfigError;
 use crate::error::shown;
@@ -13,6 +15,7 @@ use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpStream;
@@ -24,6 +27,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub struct Transport {
     authority: String,
     base: String,
+    is_tls: bool,
     dial: Option<Dial>,
 }
 
@@ -39,7 +43,8 @@ impl std::fmt::Debug for Dial {
 
 impl std::fmt::Display for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.base)
+        let scheme = if self.is_tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.base)
     }
 }
 
@@ -92,29 +97,56 @@ pub struct Ask<'a> {
 }
 
 impl Transport {
-    /// Takes `http://host:port`, with or without a path.
+    /// Takes `http://host:port` or `https://host`, with or without a port there, and a path or none.
     pub fn new(url: &str) -> Result<Self, ConfigError> {
-        let refuse = |why| ConfigError(format!("`{}`: {why}", shown(url)));
-        let rest = url
-            .strip_prefix("http://")
-            .ok_or_else(|| refuse("expected http://host:port"))?;
-        let (authority, base) = match rest.split_once('/') {
-            Some((authority, path)) => (authority, format!("/{}", path.trim_end_matches('/'))),
-            None => (rest, String::new()),
+        const FORM: &str = "expected http://host:port or https://host";
+        let refuse = || ConfigError(format!("`{}`: {FORM}", shown(url)));
+        let (is_tls, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+            (Some(rest), _) => (false, rest),
+            (_, Some(rest)) => (true, rest),
+            (None, None) => return Err(refuse()),
+        };
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        // A colon inside brackets is an address's own.
+        let has_port = !authority.ends_with(']') && authority.contains(':');
+        let authority = match is_tls && !has_port {
+            true => format!("{authority}:443"),
+            false => authority.to_owned(),
         };
         let named = authority
             .rsplit_once(':')
             .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
         let plain = rest.bytes().all(|b| b.is_ascii_graphic() && b != b'@');
         if !named || !plain {
-            return Err(refuse("expected http://host:port"));
+            return Err(refuse());
         }
-        let base = if base == "/" { String::new() } else { base };
+        let path = path.trim_end_matches('/');
+        let base = match path {
+            "" => String::new(),
+            path => format!("/{path}"),
+        };
         Ok(Transport {
-            authority: authority.into(),
+            authority,
             base,
+            is_tls,
             dial: None,
         })
+    }
+
+    /// Whether nobody on the way can read it or answer in the other end's stead: TLS, or this host.
+    pub fn is_private(&self) -> bool {
+        let host = self.host();
+        let is_loopback = host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+        self.is_tls || is_loopback || host == "localhost"
+    }
+
+    /// Name or address, without port and brackets.
+    fn host(&self) -> &str {
+        let host = self.authority.rsplit_once(':');
+        let host = host.map_or(self.authority.as_str(), |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']')
     }
 
     /// Takes connections from `dial` instead of from a network. Messages and headers name it by `authority`.
@@ -122,6 +154,7 @@ impl Transport {
         Transport {
             authority: authority.into(),
             base: String::new(),
+            is_tls: false,
             dial: Some(dial),
         }
     }
@@ -150,18 +183,16 @@ impl Transport {
             detail,
         };
         let opened = match &self.dial {
-            None => match timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.authority)).await {
-                Ok(Ok(socket)) => Ok(handshake(socket).await),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(_elapsed) => Err("no answer in time".into()),
+            None => match timeout(CONNECT_TIMEOUT, self.connect()).await {
+                Ok(shaken) => shaken,
+                Err(_elapsed) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")),
             },
             Some(Dial(dial)) => match dial() {
-                Ok(stream) => Ok(handshake(stream).await),
-                Err(error) => Err(error.to_string()),
+                Ok(stream) => handshake(stream).await,
+                Err(error) => Err(error),
             },
         };
-        let shaken = opened.map_err(no_connection)?;
-        let (mut sender, connection) = shaken.map_err(|e| no_connection(e.to_string()))?;
+        let (mut sender, connection) = opened.map_err(|e| no_connection(e.to_string()))?;
         let request = self.request(ask)?;
         let response = timeout_at(deadline, sender.send_request(request))
             .await
@@ -173,6 +204,14 @@ impl Transport {
             body,
             _connection: connection,
         })
+    }
+
+    async fn connect(&self) -> io::Result<(Sender, Connection)> {
+        let stream = TcpStream::connect(&self.authority).await?;
+        match self.is_tls {
+            true => handshake(tls::connect(self.host(), stream).await?).await,
+            false => handshake(stream).await,
+        }
     }
 
     fn request(&self, ask: Ask<'_>) -> Result<Request<Full<Bytes>>, TransportError> {
@@ -195,7 +234,7 @@ impl Transport {
 type Sender = http1::SendRequest<Full<Bytes>>;
 
 /// HTTP on a connection, and the task that drives it.
-async fn handshake<S>(stream: S) -> hyper::Result<(Sender, Connection)>
+async fn handshake<S>(stream: S) -> io::Result<(Sender, Connection)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -203,7 +242,8 @@ where
         .max_buf_size(HEAD_BYTES_MAX.max(16 * 1024))
         .max_headers(HEADERS_MAX)
         .handshake(TokioIo::new(stream))
-        .await?;
+        .await
+        .map_err(io::Error::other)?;
     let connection = tokio::spawn(async move {
         // How the connection ends shows in the body; here is nobody to tell.
         let _ = connection.await;
@@ -271,11 +311,22 @@ mod tests {
             "http://127.0.0.1:9000",
             "http://[::1]:80/",
             "http://node:8081/base",
+            "https://node:8081/base",
         ] {
-            assert!(Transport::new(good).is_ok(), "{good}");
+            let shown = Transport::new(good).map(|there| there.to_string());
+            assert_eq!(shown.unwrap(), good.trim_end_matches('/'));
+        }
+        for (short, whole) in [
+            ("https://proxy.example", "https://proxy.example:443"),
+            ("https://[::1]/v1/", "https://[::1]:443/v1"),
+        ] {
+            assert_eq!(Transport::new(short).unwrap().to_string(), whole);
         }
         for bad in [
-            "https://a:1",
+            "https://",
+            "https://a:x",
+            "https://u@a",
+            "ftp://a:1",
             "a:1",
             "http://a",
             "http://:1",
@@ -283,6 +334,20 @@ mod tests {
             "http://a:99999",
         ] {
             assert!(Transport::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_tls_and_this_host_are_private() {
+        for (url, expected) in [
+            ("https://node.example", true),
+            ("http://127.0.0.1:1", true),
+            ("http://[::1]:1", true),
+            ("http://localhost:1", true),
+            ("http://127.0.0.1.example:1", false),
+            ("http://10.0.0.1:1", false),
+        ] {
+            assert_eq!(Transport::new(url).unwrap().is_private(), expected, "{url}");
         }
     }
 

@@ -118,7 +118,7 @@ async fn open(config: &Config, deposit: Nano, dry_run: bool, json: bool) -> anyh
     let terms = config.channel_terms(payer_key)?;
     let terms =
         terms.context("the configuration has no `terms`, from which a channel is opened")?;
-    let node = Transport::new(&config.chain.toncenter)?;
+    let node = config.node()?;
     let (wallet, now) = (config.wallet()?, unix_s()?);
     if dry_run {
         let value = chain::deployment(&terms, deposit, now)?.value;
@@ -156,7 +156,7 @@ async fn show(config: &Config, json: bool) -> anyhow::Result<()> {
 async fn carry_out(arguments: &OrderArguments, order: Order) -> anyhow::Result<()> {
     let config = Config::read(&arguments.config)?;
     let (channel, first_key) = read(&config).await?;
-    let (node, wallet) = (Transport::new(&config.chain.toncenter)?, config.wallet()?);
+    let (node, wallet) = (config.node()?, config.wallet()?);
     let plan = chain::plan(&node, &wallet, channel, first_key, order, unix_s()?).await?;
     let words = said(&plan);
     if arguments.dry_run {
@@ -177,7 +177,7 @@ fn public_key(file: &Path) -> anyhow::Result<[u8; 32]> {
 async fn read(config: &Config) -> anyhow::Result<(Channel, [u8; 32])> {
     let first_key = public_key(&config.payer_key_file)?;
     let address = channel_address(config, first_key)?;
-    let node = Transport::new(&config.chain.toncenter)?;
+    let node = config.node()?;
     let channel = chain::owned_channel(&node, config.chain_id(), address, &first_key).await?;
     Ok((channel, first_key))
 }

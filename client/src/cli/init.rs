@@ -26,7 +26,7 @@ pub(super) struct InitArguments {
     /// The directory to make or to fill.
     #[arg(default_value = ".")]
     directory: PathBuf,
-    /// The provider's proxy, http://host:port.
+    /// The provider's proxy, http://host:port or https://host.
     #[arg(long, value_name = "URL")]
     proxy: String,
     /// The manifest of expected registers: built by you, or fetched and checked with image-builder.
@@ -35,7 +35,7 @@ pub(super) struct InitArguments {
     /// A model to allow, and the directory with its tokenizer.json. May be given again.
     #[arg(long = "model", value_name = "NAME=DIR", required = true, value_parser = named_directory)]
     models: Vec<(String, PathBuf)>,
-    /// The TON node's toncenter API, http://host:port.
+    /// The TON node's toncenter API, https://host or http://host:port.
     #[arg(long, value_name = "URL")]
     toncenter: String,
     /// Where `serve` is to listen.
@@ -272,7 +272,7 @@ async fn simulated_money(
     wallet: Address,
     deposit: Nano,
 ) -> anyhow::Result<Opened> {
-    let node = Transport::new(&config.chain.toncenter)?;
+    let node = config.node()?;
     let amount = deposit
         .checked_add(FEES)
         .context("the deposit is too large")?;

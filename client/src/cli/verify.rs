@@ -24,7 +24,7 @@ use wire::{Compared, LogLeaf, LogReceipt, Proof, Receipt, ReceiptDigest};
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArguments {
-    /// An endpoint (http://host:port), a proof file, a check's file, a receipt's file, or the id of a receipt in your books.
+    /// An endpoint (http://host:port or https://host), a proof file, a check's file, a receipt's file, or the id of a receipt in your books.
     #[arg(value_name = "TARGET")]
     target: String,
     /// The manifest of expected registers, built by you or fetched and checked with image-builder [default: the configuration's]
@@ -130,7 +130,7 @@ fn target(arguments: &VerifyArguments) -> anyhow::Result<Target> {
         _ if Path::new(text).exists() => Target::File(text.into()),
         Ok(id) => Target::Receipt(id),
         Err(_) => {
-            let reason = "neither http://host:port, nor a file, nor the 64 hexadecimal characters of a receipt's id";
+            let reason = "neither http://host:port or https://host, nor a file, nor the 64 hexadecimal characters of a receipt's id";
             return Err(Misuse(format!("`{text}` is {reason}")).into());
         }
     };

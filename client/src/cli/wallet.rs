@@ -121,7 +121,7 @@ async fn fund(common: &Common, amount: Nano, channel: bool) -> anyhow::Result<()
 
 async fn into_channel(config: &Config, amount: Nano) -> anyhow::Result<(Transfer, &'static str)> {
     let key = read_key(&config.payer_key_file)?.verifying_key().to_bytes();
-    let node = Transport::new(&config.chain.toncenter)?;
+    let node = config.node()?;
     let address = channel_address(config, key)?;
     let known = chain::owned_channel(&node, config.chain_id(), address, &key).await;
     let query_id = crate::session::unix_s()?;
@@ -178,7 +178,7 @@ fn connect(transfer: &Transfer) -> Value {
 
 async fn balance(common: &Common) -> anyhow::Result<()> {
     let config = Config::read(&common.config)?;
-    let node = Transport::new(&config.chain.toncenter)?;
+    let node = config.node()?;
     let wallet = config.wallet()?.address();
     let holds = account(&node, &wallet).await?.balance;
     let key = read_key(&config.payer_key_file)?;
@@ -237,7 +237,7 @@ fn jobs_left(left: Nano, jobs: u64, promised: Nano) -> Option<u64> {
 
 async fn history(common: &Common, csv: bool) -> anyhow::Result<()> {
     let config = Config::read(&common.config)?;
-    let node = Transport::new(&config.chain.toncenter)?;
+    let node = config.node()?;
     let wallet = config.wallet()?.address();
     let call = toncenter::transactions(&wallet, 100, None);
     let list = chain::ask(&node, &call)

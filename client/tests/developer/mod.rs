@@ -3,6 +3,7 @@
 mod beginnings;
 mod checks;
 mod conversation;
+mod over_tls;
 mod verdicts;
 
 use crate::world::World;
@@ -19,11 +20,22 @@ struct Ran {
 
 /// Runs the program in a directory with what it reads from standard input.
 async fn chrysalis(directory: &Path, arguments: &[&str], input: &str) -> Ran {
+    chrysalis_with(directory, arguments, input, &[]).await
+}
+
+/// The same with more in its environment.
+async fn chrysalis_with(
+    directory: &Path,
+    arguments: &[&str],
+    input: &str,
+    environment: &[(&str, &str)],
+) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chrysalis"));
     command
         .args(arguments)
         .current_dir(directory)
         .env("XDG_STATE_HOME", directory)
+        .envs(environment.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
