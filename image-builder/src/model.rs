@@ -16,6 +16,7 @@
 mod bundle;
 mod description;
 mod directory;
+mod loaded;
 mod pack;
 mod refused;
 mod signed_files;

@@ -4,6 +4,7 @@
 use serde::Deserialize;
 
 use crate::decoder::bounded;
+use crate::weights::{Plan, Weights};
 use crate::{ModelError, json, limits};
 
 /// The parts of `config.json` that shape the model, checked.
@@ -36,6 +37,90 @@ impl Config {
         let file: ConfigFile =
             serde_json::from_slice(text).map_err(|error| ModelError::Config(error.to_string()))?;
         file.check()
+    }
+}
+
+/// How a checkpoint names its tensors: as `BertModel`, or as `BertForSequenceClassification` with one label.
+#[derive(Debug)]
+pub struct Names {
+    /// `bert.` where there is a head on it.
+    prefix: &'static str,
+}
+
+impl Names {
+    /// By what is there.
+    pub fn of(weights: &Weights) -> Self {
+        let has = |start: &str| {
+            weights
+                .tensors()
+                .any(|tensor| tensor.name.starts_with(start))
+        };
+        Names {
+            prefix: if has("bert.") { "bert." } else { "" },
+        }
+    }
+
+    /// Without the prefix.
+    pub fn bare<'a>(&self, name: &'a str) -> &'a str {
+        name.strip_prefix(self.prefix).unwrap_or(name)
+    }
+
+    /// Every tensor with its shape.
+    pub fn plan(&self, config: &Config) -> Plan {
+        let (hidden, feed) = (config.hidden, config.intermediate);
+        let mut plan = Plan::default();
+        let mut want = |name: String, shape: &[usize]| {
+            plan.want(format!("{}{name}", self.prefix), shape);
+        };
+        let tables = [
+            ("word", config.vocabulary),
+            ("position", config.positions),
+            ("token_type", config.segments),
+        ];
+        for (name, rows) in tables {
+            want(
+                format!("embeddings.{name}_embeddings.weight"),
+                &[rows, hidden],
+            );
+        }
+        let mut norm = |name: String| {
+            want(format!("{name}.weight"), &[hidden]);
+            want(format!("{name}.bias"), &[hidden]);
+        };
+        norm("embeddings.LayerNorm".into());
+        for index in 0..config.layers {
+            norm(format!("encoder.layer.{index}.attention.output.LayerNorm"));
+            norm(format!("encoder.layer.{index}.output.LayerNorm"));
+        }
+        let mut linear = |name: String, rows: usize, columns: usize| {
+            want(format!("{name}.weight"), &[rows, columns]);
+            want(format!("{name}.bias"), &[rows]);
+        };
+        for index in 0..config.layers {
+            let layer = format!("encoder.layer.{index}");
+            for part in [
+                "attention.self.query",
+                "attention.self.key",
+                "attention.self.value",
+            ] {
+                linear(format!("{layer}.{part}"), hidden, hidden);
+            }
+            linear(format!("{layer}.attention.output.dense"), hidden, hidden);
+            linear(format!("{layer}.intermediate.dense"), feed, hidden);
+            linear(format!("{layer}.output.dense"), hidden, feed);
+        }
+        if config.scores_pairs {
+            linear("pooler.dense".into(), hidden, hidden);
+            plan.want("classifier.weight", &[1, hidden]);
+            plan.want("classifier.bias", &[1]);
+        } else {
+            // Of the pretraining; an embedder does not use it.
+            plan.ignore(format!("{}pooler.dense.weight", self.prefix));
+            plan.ignore(format!("{}pooler.dense.bias", self.prefix));
+        }
+        // The numbers 0, 1, 2 ..., which older files keep.
+        plan.ignore(format!("{}embeddings.position_ids", self.prefix));
+        plan
     }
 }
 

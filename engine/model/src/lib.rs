@@ -3,8 +3,9 @@
 //! **What it is.** Whoever computes tokens, counts them or decides which model to trust must agree on all of this, so
 //! it is defined here once: [`files`] and [`root`] say which bytes a model is, [`whole`] judges whether its files are whole,
 //! [`weights`] hands over its tensors row by row, whatever files they lie in ([`tensors`], [`gguf`]), [`decoder`] and [`bert`] read
-//! `config.json` of the [`families`], [`pooling`] how vectors are made, [`vocabulary`] which ids there are, [`limits`] bounds every value, and `text` (a feature, for clients and tools and never for a guest) makes tokens of
-//! messages and text of tokens.
+//! `config.json` of the [`families`], [`pooling`] how vectors are made, [`vocabulary`] which ids there are, [`loadable`] whether all of it
+//! fits together, [`limits`] bounds every value, and `text` (a feature, for clients and tools and never for a guest) makes tokens
+//! of messages and text of tokens.
 //!
 //! **Trusts.** Nothing. A model's files may be malformed even when their root is the expected one, and a caller's text
 //! may contain control tokens.
@@ -25,6 +26,7 @@ pub mod files;
 pub mod gguf;
 pub mod json;
 pub mod limits;
+pub mod loadable;
 pub mod packed_file;
 pub mod pooling;
 pub mod root;

@@ -8,7 +8,7 @@
 //! tokenizer.model            SentencePiece's protocol buffer, or tiktoken's lines
 //! any                        not the pointer that Git LFS leaves where a file was not fetched
 //! ```
-//! **Lacks** an opinion of what a model computes: whether its configuration is one that the engine runs is for who runs it.
+//! **Lacks** an opinion of what a model computes: whether a guest can load it is for [`loadable`](crate::loadable).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};

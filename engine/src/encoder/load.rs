@@ -1,12 +1,12 @@
-//! The tensors of BERT by name, and where each is kept.
+//! Where each tensor of BERT is kept.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kernels::{Kernels, Kind, Packed};
 use model::ModelError;
-use model::bert::Config;
-use model::weights::{Plan, Weights};
+use model::bert::{Config, Names};
+use model::weights::Weights;
 
 use super::flex::{Buffers, Classifier, Layer, Norm, PackedEncoder};
 use super::{Encoder, ROWS_MAX};
@@ -34,7 +34,7 @@ impl Encoder<Cpu> {
         let names = Names::of(&weights);
         let plan = names.plan(config);
         weights.check(&plan)?;
-        let kinds = names.kinds(&weights, packing);
+        let kinds = kinds_of(&names, &weights, packing);
         let mut packed = zeroed(config, &kinds, kernels)?;
         let mut numbers = Vec::new();
         let sources = weights.read(&plan, |tensor, rows| {
@@ -53,7 +53,7 @@ impl Encoder<Cpu> {
     /// The memory that [`Encoder::load`] takes.
     pub fn needs(config: &Config, weights: &Weights, packing: Packing) -> Needs {
         let names = Names::of(weights);
-        let kinds = names.kinds(weights, packing);
+        let kinds = kinds_of(&names, weights, packing);
         let mut needs = Needs::default();
         for (name, shape) in names.plan(config).wanted() {
             let name = names.bare(name);
@@ -75,96 +75,17 @@ impl Encoder<Cpu> {
 /// How matrices are kept, by their names without a prefix.
 type Kinds = BTreeMap<String, Kind>;
 
-/// How a checkpoint names its tensors.
-struct Names {
-    /// `bert.` where there is a head on it.
-    prefix: &'static str,
-}
-
-impl Names {
-    fn of(weights: &Weights) -> Self {
-        let has = |start: &str| {
-            weights
-                .tensors()
-                .any(|tensor| tensor.name.starts_with(start))
-        };
-        Names {
-            prefix: if has("bert.") { "bert." } else { "" },
+/// How each is kept.
+fn kinds_of(names: &Names, weights: &Weights, packing: Packing) -> Kinds {
+    let mut kinds = Kinds::new();
+    for tensor in weights.tensors() {
+        if let Ok(stored) = &tensor.dtype {
+            let name = names.bare(&tensor.name);
+            let table = name.starts_with("embeddings.") || name.starts_with("classifier.");
+            kinds.insert(name.to_owned(), packing.kind(*stored, table));
         }
     }
-
-    fn bare<'a>(&self, name: &'a str) -> &'a str {
-        name.strip_prefix(self.prefix).unwrap_or(name)
-    }
-
-    fn kinds(&self, weights: &Weights, packing: Packing) -> Kinds {
-        let mut kinds = Kinds::new();
-        for tensor in weights.tensors() {
-            if let Ok(stored) = &tensor.dtype {
-                let name = self.bare(&tensor.name);
-                let table = name.starts_with("embeddings.") || name.starts_with("classifier.");
-                kinds.insert(name.to_owned(), packing.kind(*stored, table));
-            }
-        }
-        kinds
-    }
-
-    fn plan(&self, config: &Config) -> Plan {
-        let (hidden, feed) = (config.hidden, config.intermediate);
-        let mut plan = Plan::default();
-        let mut want = |name: String, shape: &[usize]| {
-            plan.want(format!("{}{name}", self.prefix), shape);
-        };
-        let tables = [
-            ("word", config.vocabulary),
-            ("position", config.positions),
-            ("token_type", config.segments),
-        ];
-        for (name, rows) in tables {
-            want(
-                format!("embeddings.{name}_embeddings.weight"),
-                &[rows, hidden],
-            );
-        }
-        let mut norm = |name: String| {
-            want(format!("{name}.weight"), &[hidden]);
-            want(format!("{name}.bias"), &[hidden]);
-        };
-        norm("embeddings.LayerNorm".into());
-        for index in 0..config.layers {
-            norm(format!("encoder.layer.{index}.attention.output.LayerNorm"));
-            norm(format!("encoder.layer.{index}.output.LayerNorm"));
-        }
-        let mut linear = |name: String, rows: usize, columns: usize| {
-            want(format!("{name}.weight"), &[rows, columns]);
-            want(format!("{name}.bias"), &[rows]);
-        };
-        for index in 0..config.layers {
-            let layer = format!("encoder.layer.{index}");
-            for part in [
-                "attention.self.query",
-                "attention.self.key",
-                "attention.self.value",
-            ] {
-                linear(format!("{layer}.{part}"), hidden, hidden);
-            }
-            linear(format!("{layer}.attention.output.dense"), hidden, hidden);
-            linear(format!("{layer}.intermediate.dense"), feed, hidden);
-            linear(format!("{layer}.output.dense"), hidden, feed);
-        }
-        if config.scores_pairs {
-            linear("pooler.dense".into(), hidden, hidden);
-            plan.want("classifier.weight", &[1, hidden]);
-            plan.want("classifier.bias", &[1]);
-        } else {
-            // Of the pretraining; an embedder does not use it.
-            plan.ignore(format!("{}pooler.dense.weight", self.prefix));
-            plan.ignore(format!("{}pooler.dense.bias", self.prefix));
-        }
-        // The numbers 0, 1, 2 ..., which older files keep.
-        plan.ignore(format!("{}embeddings.position_ids", self.prefix));
-        plan
-    }
+    kinds
 }
 
 /// An encoder of zeros whose matrices have the kinds that their tensors call for.

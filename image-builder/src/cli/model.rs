@@ -39,7 +39,8 @@ not beside it. They also lie beside model.img, so that clients of a large model 
 
 A volume may contain safetensors, gguf, json, txt, md, jinja and tokenizer.model files. Anything else is refused by name: a file that can
 contain a pickle is a program. Each file must be whole: tensors cover it, an index has all its shards, JSON parses, and nothing is a
-Git LFS pointer. Everything refused is listed at once, with the options that leave it out. Links are refused too; a directory in
+Git LFS pointer. A model of a family that guests load must be one that they could load: options, tensors and tokenizer fit each
+other; other models are packed with a warning. Everything refused is listed at once, with the options that leave it out. Links are refused too; a directory in
 Hugging Face's cache consists of them: `cp -rL snapshots/… model`, or `hf download --local-dir model`.
 
 Exit code: 0 done, 1 refused or failed, 2 wrong arguments.";
@@ -154,6 +155,10 @@ impl Pack {
         drop(screen);
         let seconds = begun.elapsed().as_secs_f64();
         eprintln!("made in {seconds:.1} s");
+        if directory.family().is_none() {
+            let why = "config.json names no family of models that guests of this version load";
+            eprintln!("warning: its files are whole, but {why}");
+        }
         let volume = self.out.join(VOLUME);
         match self.json {
             true => println!("{}", report(&description, Some(&volume))),

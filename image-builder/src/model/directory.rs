@@ -16,11 +16,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use ::model::whole::{Judge, is_gguf, is_weights};
-use ::model::{File, Flaw};
+use ::model::{Family, File, Flaw};
 use nix::fcntl::OFlag;
 
 use super::refused::{RefusedFile, told};
-use super::{Step, VolumeFile};
+use super::{Step, VolumeFile, loaded};
 use crate::error::{Error, error};
 use crate::formats::gguf::small_files;
 use crate::formats::metered::{Metered, TooLong};
@@ -41,6 +41,7 @@ pub struct Directory {
     /// Where the GGUF lies that is called `model.gguf` in the volume, if it is called otherwise here.
     gguf: Option<PathBuf>,
     left_out: Vec<String>,
+    family: Option<Family>,
 }
 
 impl Directory {
@@ -66,6 +67,10 @@ impl Directory {
         let gguf = name_gguf(&mut walked);
         let made = made(&walked)?;
         let found = judge(walked, &made)?;
+        let places = found
+            .iter()
+            .map(|(path, found)| (path.clone(), found.place.clone()));
+        let family = loaded::family(places.collect(), made.clone())?;
         progress(Step::Begin {
             what: "reading the files",
             total,
@@ -95,7 +100,13 @@ impl Directory {
             made,
             gguf,
             left_out,
+            family,
         })
+    }
+
+    /// The family of models that it is one of, if guests read it.
+    pub fn family(&self) -> Option<Family> {
+        self.family
     }
 
     /// Where it lies.
@@ -236,7 +247,7 @@ fn judge(
 }
 
 fn refusal(path: &str, flaw: &Flaw) -> RefusedFile {
-    let needed = path == File::Config.name()
+    let needed = [File::Config.name(), File::Tokenizer.name()].contains(&path)
         || matches!(
             flaw,
             Flaw::Index(_) | Flaw::ShardMissing { .. } | Flaw::TensorMissing { .. }

@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use crate::gguf_of_texts::{byte_level, gguf};
+use crate::gguf_of_texts::{byte_level, gguf_of};
 use crate::model::{pack, read};
 use image_builder::formats::gguf::small_files;
 use registers::Digest32;
 use serde_json::{Value, json};
 
-/// A Llama of which only the table of embeddings is there.
+/// A Llama of one layer.
 fn llama() -> Vec<(&'static str, Value)> {
     let mut values = byte_level();
     values.extend([
@@ -23,6 +23,24 @@ fn llama() -> Vec<(&'static str, Value)> {
     values
 }
 
+/// Its file, with all tensors.
+fn whole(values: &[(&str, Value)]) -> Vec<u8> {
+    let tensors: [(&str, &[u64]); 11] = [
+        ("token_embd", &[8, 512]),
+        ("output_norm", &[8]),
+        ("blk.0.attn_norm", &[8]),
+        ("blk.0.attn_q", &[8, 8]),
+        ("blk.0.attn_k", &[8, 8]),
+        ("blk.0.attn_v", &[8, 8]),
+        ("blk.0.attn_output", &[8, 8]),
+        ("blk.0.ffn_norm", &[8]),
+        ("blk.0.ffn_gate", &[8, 16]),
+        ("blk.0.ffn_up", &[8, 16]),
+        ("blk.0.ffn_down", &[16, 8]),
+    ];
+    gguf_of(values, &tensors)
+}
+
 fn paths(directory: &Path) -> Vec<String> {
     let read = read(directory, &[]).expect("may be packed");
     read.files().iter().map(|file| file.path.clone()).collect()
@@ -34,7 +52,7 @@ fn the_small_files_of_a_gguf_are_made_and_described_and_lie_beside_the_volume() 
     let (model, out) = (directory.path().join("model"), directory.path().join("out"));
     fs::create_dir(&model).expect("made");
     let file = model.join("Tiny.Q4_1.gguf");
-    fs::write(&file, gguf(&llama())).expect("written");
+    fs::write(&file, whole(&llama())).expect("written");
     let made = small_files(&file).expect("is understood");
     let names = [
         "config.json",
@@ -70,7 +88,7 @@ fn a_gguf_that_is_not_understood_is_refused_with_its_reason() {
     };
     let mut odd = llama();
     odd.retain(|(key, _)| *key != "tokenizer.ggml.pre");
-    let error = refused(gguf(&odd));
+    let error = refused(whole(&odd));
     let begin = "model.gguf: its small files cannot be made: ";
     assert!(error.to_string().starts_with(begin), "{error}");
     assert!(
@@ -79,7 +97,7 @@ fn a_gguf_that_is_not_understood_is_refused_with_its_reason() {
             .contains("does not name its pre-tokenizer"),
         "{error}"
     );
-    let mut cut = gguf(&llama());
+    let mut cut = whole(&llama());
     cut.truncate(cut.len() - 8);
     assert!(refused(cut).to_string().contains("no whole GGUF file"));
     let link = directory.path().join("b.gguf");

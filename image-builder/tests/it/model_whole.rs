@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
+use ::model::Family;
 use image_builder::error::Fault;
+use serde_json::{Map, Value, json};
 
 use crate::model::{POINTER, read, refusal, small_model, tensors};
 
@@ -109,4 +112,108 @@ fn what_a_model_cannot_do_without_is_not_offered_to_be_left_out() {
             && said.contains("has no file of weights"),
         "{said}"
     );
+}
+
+/// A whole llama of one layer, four wide, with four tokens.
+fn tiny_llama(directory: &Path) -> Vec<(String, Vec<usize>)> {
+    let config = json!({
+        "model_type": "llama", "vocab_size": 4, "hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1,
+        "num_attention_heads": 1, "num_key_value_heads": 1, "max_position_embeddings": 8, "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": true, "eos_token_id": 3, "hidden_act": "silu",
+    });
+    let tokenizer =
+        json!({"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2, "d": 3}, "merges": []}});
+    fs::write(directory.join("config.json"), config.to_string()).unwrap();
+    fs::write(directory.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    let layer = |name: &str| format!("model.layers.0.{name}.weight");
+    let mut tensors = vec![
+        ("model.embed_tokens.weight".to_owned(), vec![4, 4]),
+        ("model.norm.weight".to_owned(), vec![4]),
+        (layer("input_layernorm"), vec![4]),
+        (layer("post_attention_layernorm"), vec![4]),
+    ];
+    for part in ["q_proj", "k_proj", "v_proj", "o_proj"] {
+        tensors.push((layer(&format!("self_attn.{part}")), vec![4, 4]));
+    }
+    for part in ["gate_proj", "up_proj", "down_proj"] {
+        tensors.push((layer(&format!("mlp.{part}")), vec![4, 4]));
+    }
+    weights(directory, &tensors);
+    tensors
+}
+
+fn weights(directory: &Path, tensors: &[(String, Vec<usize>)]) {
+    let (mut header, mut end) = (Map::new(), 0);
+    for (name, shape) in tensors {
+        let begin = end;
+        end += 4 * shape.iter().product::<usize>();
+        header.insert(
+            name.clone(),
+            json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}),
+        );
+    }
+    let header = Value::Object(header).to_string();
+    let length = (header.len() as u64).to_le_bytes();
+    let file = [&length[..], header.as_bytes(), &vec![0; end]].concat();
+    fs::write(directory.join("model.safetensors"), file).unwrap();
+}
+
+#[test]
+fn a_model_of_a_family_that_guests_load_is_packed_only_if_they_could() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = directory.path();
+    let tensors = tiny_llama(model);
+    let read = || read(model, &[]);
+    assert_eq!(read().expect("whole").family(), Some(Family::Llama));
+
+    let refused = |says: &str| {
+        let error = read().expect_err(says);
+        assert_eq!(error.fault(), Fault::Model);
+        assert!(
+            error.to_string().contains("no guest of this version"),
+            "{error}"
+        );
+        assert!(error.to_string().contains(says), "{says}: {error}");
+    };
+    weights(model, &tensors[1..]);
+    refused("no tensor model.embed_tokens.weight");
+    let mut other = tensors.clone();
+    other[0].1 = vec![4, 8];
+    weights(model, &other);
+    refused("tensor model.embed_tokens.weight has shape [4, 8]");
+    other = tensors.clone();
+    other.push(("model.layers.1.mlp.up_proj.weight".into(), vec![4]));
+    weights(model, &other);
+    refused("a tensor model.layers.1.mlp.up_proj.weight, which is no part of the model");
+    weights(model, &tensors);
+
+    let tokenizer = fs::read_to_string(model.join("tokenizer.json")).unwrap();
+    fs::write(
+        model.join("tokenizer.json"),
+        tokenizer.replace("\"d\":3", "\"d\":4"),
+    )
+    .unwrap();
+    refused("it has a token 4");
+    fs::write(model.join("tokenizer.json"), "{}").unwrap();
+    refused("tokenizer.json: missing field");
+    fs::remove_file(model.join("tokenizer.json")).unwrap();
+    refused("no tokenizer.json");
+    fs::write(model.join("tokenizer.json"), &tokenizer).unwrap();
+
+    let config = fs::read_to_string(model.join("config.json")).unwrap();
+    fs::write(
+        model.join("config.json"),
+        config.replace("\"silu\"", "\"relu\""),
+    )
+    .unwrap();
+    refused("relu");
+    // What no guest knows is packed as the whole files that it is; the program warns.
+    fs::write(
+        model.join("config.json"),
+        config.replace("\"llama\"", "\"mamba\""),
+    )
+    .unwrap();
+    assert_eq!(read().expect("whole").family(), None);
+    fs::write(model.join("config.json"), &config).unwrap();
+    assert_eq!(read().expect("whole again").family(), Some(Family::Llama));
 }

@@ -54,6 +54,11 @@ impl Opened {
         Ok(opened)
     }
 
+    /// All of a small file.
+    pub fn bytes(self) -> Result<Vec<u8>, FilesError> {
+        Ok(self.hold()?.bytes)
+    }
+
     /// Reads to the end and hashes; the bytes are not kept.
     pub fn digest(self) -> Result<FileDigest, FilesError> {
         self.read(&mut |_| ())

@@ -10,8 +10,13 @@ use serde_json::{Value, json};
 
 /// A GGUF file of these values and, so that it is a model, of one tensor.
 pub fn gguf(values: &[(&str, Value)]) -> Vec<u8> {
+    gguf_of(values, &[("token_embd", &[8, 512])])
+}
+
+/// The same of these tensors, zeros all: what stands before `.weight`, and the extents, columns first.
+pub fn gguf_of(values: &[(&str, Value)], tensors: &[(&str, &[u64])]) -> Vec<u8> {
     let mut out = b"GGUF\x03\0\0\0".to_vec();
-    out.extend(1u64.to_le_bytes());
+    out.extend((tensors.len() as u64).to_le_bytes());
     out.extend((values.len() as u64).to_le_bytes());
     for (key, value) in values {
         text(&mut out, key);
@@ -29,13 +34,17 @@ pub fn gguf(values: &[(&str, Value)]) -> Vec<u8> {
             }
         }
     }
-    // Dimensions, extents (columns first), f32, offset.
-    text(&mut out, "token_embd.weight");
-    out.extend(2u32.to_le_bytes());
-    out.extend([8u64, 512].iter().flat_map(|extent| extent.to_le_bytes()));
-    out.extend(0u32.to_le_bytes());
-    out.extend(0u64.to_le_bytes());
-    out.resize(out.len().next_multiple_of(32) + 8 * 512 * 4, 0);
+    let mut end = 0;
+    for (name, extents) in tensors {
+        // Dimensions, extents, f32, offset.
+        text(&mut out, &format!("{name}.weight"));
+        out.extend((extents.len() as u32).to_le_bytes());
+        out.extend(extents.iter().flat_map(|extent| extent.to_le_bytes()));
+        out.extend(0u32.to_le_bytes());
+        out.extend(u64::to_le_bytes(end));
+        end += (4 * extents.iter().product::<u64>()).next_multiple_of(32);
+    }
+    out.resize(out.len().next_multiple_of(32) + end as usize, 0);
     out
 }
 

@@ -161,11 +161,11 @@ pub(super) const ALL: &[Mutation] = &[
         test: model("whole::the_tensors_of_a_file_cover_it_exactly"),
     },
     Mutation {
-        fault: "a file ends before its last tensor",
+        fault: "a file goes on behind its last tensor",
         file: "engine/model/src/tensors.rs",
-        text: "if to > bytes {",
-        with: "if false {",
-        test: model("whole::a_file_of_weights_that_is_something_else_is_refused_by_what_it_is"),
+        text: "if end != bytes {",
+        with: "if end > bytes {",
+        test: model("whole::the_tensors_of_a_file_cover_it_exactly"),
     },
     Mutation {
         fault: "a file that is called JSON and is none is packed",
@@ -174,6 +174,15 @@ pub(super) const ALL: &[Mutation] = &[
         with: "let _ = json::check(content);",
         test: outside(
             "model_whole::everything_that_is_refused_is_told_at_once_with_the_words_to_leave_it_out",
+        ),
+    },
+    Mutation {
+        fault: "a model that a guest cannot load is packed",
+        file: "image-builder/src/model/loaded.rs",
+        text: "loadable::check(family, &files).map_err(told)?;",
+        with: "let _ = (loadable::check(family, &files), told);",
+        test: outside(
+            "model_whole::a_model_of_a_family_that_guests_load_is_packed_only_if_they_could",
         ),
     },
 ];
