@@ -95,3 +95,29 @@ fn poor(balance: Nano, wallet: &str) -> Option<String> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{config, directory, guest, node};
+
+    #[tokio::test]
+    async fn a_guest_without_collateral_is_said_at_the_start_and_whose_fault_it_is() {
+        let directory = directory();
+        let (_ledger, url) = node().await;
+        let config = config(directory.path(), url);
+        guest(&config, |_, _| async {});
+        let proxy = Proxy::open(&config).expect("opens");
+        let of_collateral = async || {
+            let found = findings(&proxy).await;
+            { found.into_iter() }
+                .filter(|finding| finding.starts_with("collateral source: "))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of_collateral().await, Vec::<String>::new());
+        std::fs::remove_file(directory.path().join("collateral.json")).expect("removed");
+        let found = of_collateral().await;
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("clients cannot attest"), "{found:?}");
+    }
+}

@@ -61,14 +61,17 @@ impl Tools {
             let Some(tool) = tool else { continue };
             let first = tool.run.first().unwrap_or(&tool.program);
             // A bare name is searched in PATH when it is started.
-            if first.contains('/') && !is_executable(Path::new(first)) {
-                let words = format!(
-                    "{}: programs.{name}: {first} is not a program on this host (any more); \
-                     write the file again with `image-builder tools`",
-                    path.display()
-                );
-                return Err(Error::new(Fault::Configuration, words));
-            }
+            let no_program = first.contains('/') && !is_executable(Path::new(first));
+            let problem = match tool.needs().find(|needed| !Path::new(needed).exists()) {
+                _ if no_program => format!("{first} is not a program on this host (any more)"),
+                Some(needed) => format!("{needed} is not on this host (any more)"),
+                None => continue,
+            };
+            let words = format!(
+                "{}: programs.{name}: {problem}; write the file again with `image-builder tools`",
+                path.display()
+            );
+            return Err(Error::new(Fault::Configuration, words));
         }
         Ok(())
     }
@@ -113,6 +116,15 @@ impl Tool {
             run: Vec::new(),
             program: program.into(),
         }
+    }
+
+    /// What it sees of the host whatever it is started for: its root (`--tree`), and files (`--read HOST=INSIDE`).
+    fn needs(&self) -> impl Iterator<Item = &str> {
+        self.run.windows(2).filter_map(|words| match &*words[0] {
+            "--tree" => Some(&*words[1]),
+            "--read" => words[1].split('=').next(),
+            _ => None,
+        })
     }
 
     /// The same for every start of this program.

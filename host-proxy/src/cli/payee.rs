@@ -46,11 +46,11 @@ struct DelegationArguments {
 #[derive(Args)]
 pub(super) struct DelegateArguments {
     /// The payee's secret key: file:PATH, env:NAME or stdin.
-    #[arg(long, value_name = "SOURCE")]
+    #[arg(long = "key", alias = "payee-key", value_name = "SOURCE")]
     payee_key: SecretSource,
     /// The public key of the endorsing key, as `keygen` and `address` print it: 64 hex digits.
-    #[arg(long, value_name = "HEX")]
-    endorsing_key: String,
+    #[arg(long = "public-key", alias = "endorsing-key", value_name = "HEX", value_parser = public_key)]
+    endorsing_key: [u8; 32],
     /// Where the passphrase of a sealed key is, likewise.
     #[arg(long, value_name = "SOURCE")]
     passphrase: Option<SecretSource>,
@@ -109,20 +109,24 @@ pub(super) fn keygen(arguments: &KeygenArguments) -> Result<(), Error> {
 }
 
 pub(super) fn delegate(arguments: &DelegateArguments) -> Result<(), Error> {
-    let mut endorsing_key = [0; 32];
-    let read = hex::decode_to_slice(&arguments.endorsing_key, &mut endorsing_key);
-    read.context(Fault::Configuration, || "--endorsing-key")?;
     let passphrase = arguments.passphrase.as_ref();
     let passphrase = passphrase.map(|source| source.passphrase()).transpose()?;
     let seed = arguments
         .payee_key
         .seed(passphrase.as_ref().map(|text| text.as_str()))?;
     let payee = SigningKey::from_bytes(&seed);
-    let delegation = arguments.delegation.sign(endorsing_key, &payee)?;
+    let delegation = arguments.delegation.sign(arguments.endorsing_key, &payee)?;
     write_delegation(&arguments.out, &delegation)?;
     let (out, until) = (arguments.out.display(), delegation.until_unix_s);
     println!("{out} lets the endorsing key endorse until {until} (Unix seconds)");
     Ok(())
+}
+
+fn public_key(text: &str) -> Result<[u8; 32], String> {
+    let mut key = [0; 32];
+    let read = hex::decode_to_slice(text, &mut key);
+    read.map(|()| key)
+        .map_err(|_| "64 hexadecimal digits are expected".to_owned())
 }
 
 impl DelegationArguments {

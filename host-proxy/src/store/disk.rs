@@ -20,14 +20,7 @@ impl Store {
         };
         let shown = || format!("the disk of {}", self.path.display());
         let free = statvfs(directory).context(Fault::Host, shown)?;
-        let free = free.blocks_available() * free.fragment_size();
-        if free < STATE_FREE_BYTES_MIN {
-            let words = format!(
-                "{} has {free} bytes left and vouchers need {STATE_FREE_BYTES_MIN}; jobs are refused until there is room",
-                shown()
-            );
-            return Err(Error::new(Fault::Host, words));
-        }
+        has_room(free.blocks_available() * free.fragment_size(), shown)?;
         match self.failed.load(Ordering::Relaxed) {
             false => Ok(()),
             // It changes nothing, and still has to write a page.
@@ -84,6 +77,17 @@ impl Store {
     }
 }
 
+fn has_room(free: u64, disk: impl Fn() -> String) -> Result<(), Error> {
+    if free >= STATE_FREE_BYTES_MIN {
+        return Ok(());
+    }
+    let words = format!(
+        "{} has {free} bytes left and vouchers need {STATE_FREE_BYTES_MIN}; jobs are refused until there is room",
+        disk()
+    );
+    Err(Error::new(Fault::Host, words))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +103,15 @@ mod tests {
         let voucher = voucher(cumulative);
         let verified = crate::voucher::verify(&voucher, &channel, &channel_state(DEPOSIT));
         store.take(&verified.expect("good")).map(drop)
+    }
+
+    #[test]
+    fn a_disk_that_is_nearly_full_takes_no_jobs() {
+        let disk = || "the disk of state.sqlite".to_owned();
+        has_room(STATE_FREE_BYTES_MIN, disk).expect("room");
+        let refused = has_room(STATE_FREE_BYTES_MIN - 1, disk).expect_err("none");
+        let words = "the disk of state.sqlite has 67108863 bytes left";
+        assert!(refused.to_string().starts_with(words), "{refused}");
     }
 
     #[test]

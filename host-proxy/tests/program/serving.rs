@@ -367,21 +367,8 @@ async fn a_key_is_made_once_and_a_backup_of_a_running_proxy_is_whole() {
     let (key, longer) = (format!("file:{out}/payee.key"), path("longer"));
     let endorsing = said["endorsing_key"].as_str().expect("text");
     let longer = longer.to_str().expect("text");
-    let delegate = [
-        "delegate",
-        "--payee-key",
-        &key,
-        "--passphrase",
-        "env:PHRASE",
-    ];
-    let rest = [
-        "--endorsing-key",
-        endorsing,
-        "--days",
-        "900",
-        "--out",
-        longer,
-    ];
+    let delegate = ["delegate", "--key", &key, "--passphrase", "env:PHRASE"];
+    let rest = ["--public-key", endorsing, "--days", "900", "--out", longer];
     let delegated = host_proxy(&[&delegate[..], &rest].concat()).await;
     assert!(delegated.status.success(), "{delegated:?}");
     std::fs::copy(longer, path("keys").join("delegation")).expect("copied");
@@ -517,6 +504,9 @@ async fn the_exit_code_tells_refusal_from_misuse() {
         Some(2)
     );
     assert_eq!(provider.run(&["sell"]).await.status.code(), Some(2));
+    let delegate = ["delegate", "--key", "file:none", "--out", "none"];
+    let delegate = [&delegate[..], &["--public-key", "zz"]].concat();
+    assert_eq!(provider.run(&delegate).await.status.code(), Some(2));
     let config = provider.directory.path().join("host-proxy.yaml");
     let text = std::fs::read_to_string(&config).expect("read");
     std::fs::write(&config, format!("{text}\nunknown: 1\n")).expect("written");

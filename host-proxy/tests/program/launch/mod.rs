@@ -368,6 +368,16 @@ fn an_image_is_launched_as_its_profile_says_or_not_at_all() {
         );
     }
     check(
+        attest::Profile::Cpu,
+        &["--simulate"],
+        "runs as a TDX trust domain or not at all",
+    );
+    check(
+        attest::Profile::Sim,
+        &["--simulate", "--vsock", "kernel"],
+        "--simulate needs --vsock user",
+    );
+    check(
         attest::Profile::Sim,
         &["--accelerator", "tdx"],
         "cannot run as a trust domain",
@@ -392,7 +402,19 @@ fn misuse_and_unusable_files_are_told_apart() {
         );
     }
     let gone = r#"{"programs":{"qemu":{"run":["/nowhere/image-builder","run"],"program":"/usr/bin/qemu"}}}"#;
+    let treeless = r#"{"programs":{"qemu":{"run":["/bin/true","--tree","/nowhere/tree"],"program":"/usr/bin/qemu"}}}"#;
+    let fileless = r#"{"programs":{"qemu":{"run":["/bin/true","--read","/nowhere/rom=/rom"],"program":"/usr/bin/qemu"}}}"#;
     for (file, text, expected) in [
+        (
+            "tools.json",
+            treeless,
+            "programs.qemu: /nowhere/tree is not on this host (any more); write the file again",
+        ),
+        (
+            "tools.json",
+            fileless,
+            "programs.qemu: /nowhere/rom is not on this host",
+        ),
         // A builder that is no more is not the accelerator's fault.
         (
             "tools.json",

@@ -292,4 +292,14 @@ pub(super) const ALL: &[Mutation] = &[
         with: "Some(self.cause.as_ref()?.as_ref())",
         test: proxy("error::tests::each_cause_is_printed_once"),
     },
+    Mutation {
+        fault: "jobs are taken although the disk has no room for their vouchers",
+        file: "host-proxy/src/store/disk.rs",
+        text: "if free >= STATE_FREE_BYTES_MIN {",
+        with: "if true {",
+        test: Test::lib(
+            "host-proxy",
+            "store::disk::tests::a_disk_that_is_nearly_full_takes_no_jobs",
+        ),
+    },
 ];
