@@ -1,7 +1,7 @@
 //! Ids are secrets: from the sealed request to the sealed answer no address, no branch and no length depends on one.
 //!
 //! Memcheck follows bytes that are not defined and reports each jump and each address that depends on one. The ids of a sealed
-//! request are marked so. What is meant to show is marked defined again, or excused by name: whether the request opens, whether
+//! request are marked so: of its prompt, its biases, its stop sequences and its grammar. What is meant to show is marked defined again, or excused by name: whether the request opens, whether
 //! all ids are in the vocabulary, and the bytes that are sent. What the engine does in between is not part of this test.
 
 #[expect(dead_code)]
@@ -21,8 +21,11 @@ const USE: &str = "CHRYSALIS_SECRET_USE";
 /// The exit code of a run in which Memcheck found something.
 const FOUND: i32 = 97;
 const PROMPT: [u32; 9] = [1, 269, 201, 793, 2, 201, 1, 268, 201];
-/// Where the ids lie: behind the header and one word, and before the end of the message and the tag.
-const IDS_AT: usize = 256 + 4;
+const BIASED: [(u32, f32); 3] = [(7, -1.5), (793, 4.0), (899, 0.5)];
+const STOPS: [&[u32]; 2] = [&[11, 12, 13], &[201]];
+const GRAMMAR: [u32; 5] = [0x8000_0001, 17, 4, 899, 0x4000_0000];
+/// Where the words lie: behind the header and one word, and before the end of the message and the tag.
+const WORDS_AT: usize = 256 + 4;
 const BEHIND: usize = 1 + 16;
 
 /// Whether a sealed request opens is meant to show: the tag is compared in constant time, and its verdict branches.
@@ -68,10 +71,14 @@ fn no_branch_and_no_address_depends_on_an_id() {
 fn sealed_job() -> Vec<u8> {
     let guest = common::guest();
     let worker = guest.attest(&guest.bundle(&common::NONCE)).unwrap();
+    let mut chat = ChatRequest::new(PROMPT.to_vec(), 16);
+    chat.bias = BIASED.to_vec();
+    chat.stops = STOPS.map(<[u32]>::to_vec).to_vec();
+    chat.grammar = GRAMMAR.to_vec();
     let request = Request {
         model_root: Digest([6; 32]),
         parent: None,
-        ask: Ask::Chat(ChatRequest::new(PROMPT.to_vec(), 16)),
+        ask: Ask::Chat(chat),
     };
     let request = request.job().unwrap();
     let payer = SigningKey::from_bytes(&[9; 32]);
@@ -91,8 +98,10 @@ fn inner() {
     let (digest, rest) = job.split_first_chunk().unwrap();
     let (length, sealed) = rest.split_first_chunk().unwrap();
     let mut sealed = sealed.to_vec();
-    let ids = sealed.len() - BEHIND - u32::from_le_bytes(*length) as usize + IDS_AT;
-    mark(&mut sealed[ids..ids + 4 * PROMPT.len()], SECRET);
+    let words = sealed.len() - BEHIND - u32::from_le_bytes(*length) as usize + WORDS_AT;
+    for word in secret_words() {
+        mark(&mut sealed[words + 4 * word..][..4], SECRET);
+    }
     // The key that `common::guest` made, from the same numbers.
     let key = SealingKey::generate(1, &mut common::rng());
     let opened = open_job(&key, &sealed, EnvelopeDigest(*digest), &mut common::rng()).unwrap();
@@ -101,9 +110,14 @@ fn inner() {
         panic!("a chat is a chat")
     };
     let tokenizer = br#"{"model": {"vocab": {"last": 899}}}"#;
-    let mut has = Vocabulary::parse(tokenizer, 900).unwrap().has(&chat.prompt);
-    mark(std::slice::from_mut(&mut has), PUBLIC);
-    assert!(has);
+    let vocabulary = Vocabulary::parse(tokenizer, 900).unwrap();
+    let biased: Vec<u32> = chat.bias.iter().map(|(id, _)| *id).collect();
+    let stops = chat.stops.iter().map(Vec::as_slice);
+    for ids in [&chat.prompt[..], &biased].into_iter().chain(stops) {
+        let mut has = vocabulary.has(ids);
+        mark(std::slice::from_mut(&mut has), PUBLIC);
+        assert!(has);
+    }
     black_box(opened.commitments.request(&opened.request.body));
     match std::env::var(USE).unwrap().as_str() {
         "compare one by one" => assert!(chat.prompt.iter().all(|id| *id < 900)),
@@ -119,13 +133,33 @@ fn inner() {
         _ => {}
     }
     let (mut sealer, digest) = (opened.sealer, EnvelopeDigest(*digest));
-    let record = AnswerWriter::new(Endpoint::Chat, digest).ids(&chat.prompt, None);
-    let mut sent = sealer.seal(&record);
-    let mut copy = record;
-    mark(&mut sent, PUBLIC);
-    mark(&mut copy, PUBLIC);
-    assert!(sent.len() > record.len());
-    assert_eq!(Record::decode(&copy).unwrap().count, PROMPT.len());
+    let plain = AnswerWriter::new(Endpoint::Chat, digest).ids(&chat.prompt, None);
+    let scored: Vec<Scored> = { chat.prompt.iter() }
+        .map(|id| Scored {
+            id: *id,
+            logprob: f32::from_bits(*id),
+            top: biased.iter().map(|id| (*id, f32::from_bits(*id))).collect(),
+        })
+        .collect();
+    let scored = AnswerWriter::with_logprobs(digest, 5).scored(&scored, None);
+    for record in [plain, scored] {
+        let mut sent = sealer.seal(&record);
+        let mut copy = record;
+        mark(&mut sent, PUBLIC);
+        mark(&mut copy, PUBLIC);
+        assert!(sent.len() > record.len());
+        assert_eq!(Record::decode(&copy).unwrap().count % PROMPT.len(), 0);
+    }
+}
+
+/// Which words of the request are ids: those of the prompt, one of each bias, those of the stop sequences behind their lengths, and
+/// the grammar's.
+fn secret_words() -> Vec<usize> {
+    let biases = PROMPT.len();
+    let stops = biases + 2 * BIASED.len() + STOPS.len();
+    let end = stops + STOPS.concat().len() + GRAMMAR.len();
+    let biased = (0..BIASED.len()).map(|bias| biases + 2 * bias);
+    (0..biases).chain(biased).chain(stops..end).collect()
 }
 
 /// Memcheck's requests (`memcheck.h`): the tool's letters, then 1 to make memory undefined and 2 to make it defined.
