@@ -270,6 +270,13 @@ fn the_program_says_who_is_at_fault_and_exits_with_it() {
     ];
     write_quote(*case.guest.registers());
     assert_eq!(run(directory, &all).status.code(), Some(0));
+    let quote = fs::read(directory.join("quote.bin")).unwrap();
+    fs::write(directory.join("quote.bin"), hex::encode(quote)).unwrap();
+    assert_eq!(
+        run(directory, &all).status.code(),
+        Some(0),
+        "in hexadecimal"
+    );
 
     let size = MachineSize { vcpus: 4, ..SIZE };
     write_quote(case.registers(&Machine { size, ..STATED }));

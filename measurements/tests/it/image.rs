@@ -15,7 +15,7 @@ use registers::{Digest48, Register};
 use serde_json::Value;
 
 fn verify(directory: &Path, more: &[&str]) -> (Option<i32>, Value) {
-    let fixed = ["image", "verify", "--json", "--manifest", "manifest.json"];
+    let fixed = ["image", "verify", "--json", "--image", "."];
     let output = run(directory, &[&fixed[..], more].concat());
     (output.status.code(), json(&output))
 }

@@ -208,13 +208,14 @@ fn a_quote_is_matched_to_its_machine_or_to_none() {
         for (index, value) in registers.rtmr.iter().enumerate() {
             quote[376 + 48 * index..][..48].copy_from_slice(&value.0);
         }
-        fs::write(directory.path().join("quote.bin"), quote).unwrap();
+        // In hexadecimal, as tappd gives it.
+        fs::write(directory.path().join("quote.hex"), hex::encode(quote)).unwrap();
         let arguments = [
             "match",
             "--set",
             "set.json",
             "--quote",
-            "quote.bin",
+            "quote.hex",
             "--json",
         ];
         let output = run(directory.path(), &arguments);
