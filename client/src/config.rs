@@ -6,7 +6,7 @@
 use crate::budget::{DEFAULT, KeyLimits, Limits};
 use crate::error::{day_unix_s, shown};
 use crate::files::refuse_if_readable;
-use crate::limits::{CONFIG_BYTES_MAX, KEY_FILE_BYTES_MAX, KEYS_MAX};
+use crate::limits::{CONFIG_BYTES_MAX, KEY_FILE_BYTES_MAX, KEYS_MAX, SMALL_FILE_BYTES_MAX};
 use crate::transport::Transport;
 use crate::trust::Minimum;
 use ed25519_dalek::SigningKey;
@@ -247,10 +247,10 @@ impl Config {
         let Some(named) = named else {
             return Ok(false);
         };
-        // Two names of one file are the same; two files that do not exist are not.
-        let same = |a: &Path, b: &Path| {
-            a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
-        };
+        // Two copies of one root are the same; two files that do not exist are not.
+        let root = |path: &Path| read_file(path, SMALL_FILE_BYTES_MAX);
+        let same =
+            |a: &Path, b: &Path| a == b || matches!((root(a), root(b)), (Ok(a), Ok(b)) if a == b);
         match &self.insecure_test_root {
             Some(path) if !same(path, named) => Err(ConfigError(format!(
                 "--insecure-test-root names {}, the configuration names {}",

@@ -4,7 +4,6 @@ use crate::chain::{self, Channel, Order, Plan};
 use crate::client::channel_address;
 use crate::config::{Config, read_key};
 use crate::session::unix_s;
-use crate::transport::Transport;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;

@@ -5,7 +5,6 @@ use crate::chain::{self, account};
 use crate::client::channel_address;
 use crate::config::{Config, read_key};
 use crate::files::new_key;
-use crate::transport::Transport;
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};

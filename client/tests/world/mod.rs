@@ -61,7 +61,6 @@ pub struct Guest {
     pub cancels: Mutex<Vec<Vec<u8>>>,
     kept: Mutex<Option<Vec<u8>>>,
     terms: Mutex<ChannelTerms>,
-    coming: Mutex<Option<ChannelTerms>>,
     pub deposit: Mutex<u64>,
     two: Barrier,
     module: Arc<SimulatedModule>,
@@ -142,11 +141,6 @@ impl World {
         let address = self.address.strip_prefix("http://").unwrap();
         let listener = TcpListener::bind(address).await.unwrap();
         self.server = tokio::spawn(routes::serve(listener, Arc::clone(&self.guest)));
-    }
-
-    /// The channel that the next message to the chain opens.
-    pub fn expect_channel(&self, terms: ChannelTerms) {
-        *self.guest.coming.lock().unwrap() = Some(terms);
     }
 
     pub fn set(&self, fault: Fault) {
@@ -266,7 +260,6 @@ impl Guest {
                 })
                 .collect(),
             terms: Mutex::new(terms),
-            coming: Mutex::default(),
             deposit: Mutex::new(100_000_000),
             two: Barrier::new(2),
             module,
@@ -428,7 +421,7 @@ impl Guest {
                     Fault::OutOfTime | Fault::Missing => 1,
                     _ => inputs.len(),
                 };
-                let vectors = [[0.6, 0.8], [1.0, 0.0]].concat();
+                let vectors = [[0.6, 0.8], [1.0, 0.0]].concat().repeat(made);
                 records.extend(writer.vectors(&vectors[..2 * made], 2, self.finish()));
                 let prompt = inputs[..made].iter().map(Vec::len).sum();
                 (records, usage(prompt, 0), self.finish())

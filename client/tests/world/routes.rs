@@ -24,7 +24,6 @@ pub(super) async fn serve(listener: TcpListener, guest: Arc<Guest>) {
         .route("/v1/channels/{address}", get(channel))
         .route("/api/v2/runGetMethod", post(get_method))
         .route("/api/v2/getAddressInformation", post(account))
-        .route("/api/v2/sendBoc", post(send_boc))
         .with_state(guest);
     axum::serve(listener, router).await.unwrap();
 }
@@ -115,13 +114,6 @@ async fn channel(State(guest): State<Arc<Guest>>) -> Json<Value> {
 async fn account() -> Json<Value> {
     let wallet = json!({"state": "uninitialized", "balance": "1000000000", "last_transaction_id": {"lt": "1"}});
     Json(json!({"ok": true, "result": wallet}))
-}
-
-async fn send_boc(State(guest): State<Arc<Guest>>) -> Json<Value> {
-    if let Some(terms) = guest.coming.lock().unwrap().take() {
-        *guest.terms.lock().unwrap() = terms;
-    }
-    Json(json!({"ok": true, "result": {}}))
 }
 
 async fn get_method(State(guest): State<Arc<Guest>>) -> Json<Value> {
