@@ -3,6 +3,7 @@
 mod apis;
 mod books;
 mod forms;
+mod lengths;
 mod rerank;
 mod strict;
 mod thoughts;
@@ -12,6 +13,7 @@ use client::serve::{Access, Unknown};
 use client::{Client, Spender};
 use serde_json::{Value, json};
 use settlement::Nano;
+use simulator::Flaws;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -460,21 +462,23 @@ async fn a_fresh_session_does_not_wait_for_a_challenge() {
 
 #[tokio::test]
 async fn health_is_of_guest_collateral_and_channel() {
-    for (fault, says) in [
-        (Fault::None, ""),
-        (Fault::NoEvidence, "the guest does not answer"),
-        (Fault::NoChannel, "channel"),
+    for (another, fault, says) in [
+        (false, Fault::None, ""),
+        (false, Fault::NoEvidence, "the guest does not answer"),
+        (true, Fault::None, "collateral"),
+        (false, Fault::NoChannel, "channel"),
     ] {
-        let world = World::start(3600).await;
+        let flaws = Flaws {
+            collateral_for_another_platform: another,
+            ..Flaws::default()
+        };
+        let world = World::start_with(3600, flaws).await;
         let address = sidecar(&world).await;
         world.set(fault);
         let (status, health) = read(&http(&address, "GET /healthz", "").await);
-        let expected = if fault == Fault::None { 200 } else { 503 };
-        assert_eq!(
-            (status, &health["ok"]),
-            (expected, &json!(expected == 200)),
-            "{health}"
-        );
+        let expected = if says.is_empty() { 200 } else { 503 };
+        assert_eq!(status, expected, "{health}");
+        assert_eq!(health["ok"], says.is_empty(), "{health}");
         assert!(health.to_string().contains(says), "{health}");
     }
     let world = World::start(3600).await;
