@@ -88,7 +88,8 @@ pub fn quote_in_file(file: &[u8]) -> Result<Vec<u8>, QuoteFileError> {
     Ok(bytes.into_owned())
 }
 
-/// What a text stands for, in hexadecimal (with `0x` or without) or base64 (either alphabet, padded or not, or as a data URL);
+/// What a text stands for, in hexadecimal (with `0x` or without) or base64 (either alphabet, padded or not, or as a data URL), in
+/// quotation marks or without;
 /// any other file as it is. No quote, log or table is such a text by itself: each has bytes in it that no text has.
 pub fn bytes_of_text(file: &[u8]) -> Cow<'_, [u8]> {
     let Ok(text) = std::str::from_utf8(file) else {
@@ -96,11 +97,15 @@ pub fn bytes_of_text(file: &[u8]) -> Cow<'_, [u8]> {
     };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let text: String = text.split_ascii_whitespace().collect();
+    let quoted = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
+    let text = quoted.unwrap_or(&text);
     let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
-    let digits = digits.unwrap_or(&text);
+    let digits = digits.unwrap_or(text);
     let base64 = match text.strip_prefix("data:") {
         Some(url) => url.split_once(";base64,").map_or("", |(_, data)| data),
-        None => &text,
+        None => text,
     };
     let decoded = match digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         true => hex::decode(digits).ok(),
@@ -256,6 +261,8 @@ mod tests {
             base64.trim_end_matches('=').as_bytes().to_vec(),
             URL_SAFE_NO_PAD.encode(&quote).into_bytes(),
             format!("data:application/octet-stream;base64,{base64}\n").into_bytes(),
+            format!("\"{hex}\"\n").into_bytes(),
+            format!("\"{base64}\"").into_bytes(),
             json("quote", &hex).into_bytes(),
             json("quote", &URL_SAFE_NO_PAD.encode(&quote)).into_bytes(),
             json("intel_quote", &format!("0x{hex}")).into_bytes(),
