@@ -11,6 +11,7 @@ use crate::attestation::Attestation;
 use crate::budget::Spender;
 use crate::client::Client;
 use crate::config::Config;
+use crate::error::ClientError;
 use crate::files::{api_key, new_key, private_directory};
 use crate::limits::REQUEST_BYTES_MAX;
 use crate::objects::{attestation_object, embeddings_object, root_words};
@@ -179,7 +180,7 @@ pub fn arguments() -> Arguments {
     Arguments::try_parse().unwrap_or_else(|error| {
         if error.use_stderr() && wants_json() {
             let text = error.to_string();
-            let (sentence, _) = text.split_once("\n\nUsage:").unwrap_or((&text, ""));
+            let (sentence, _) = text.split_once("\n\n").unwrap_or((&text, ""));
             let sentence = sentence.trim().trim_start_matches("error: ");
             println!("{}", json!({ "error": sentence, "fault": "arguments" }));
         }
@@ -214,11 +215,15 @@ pub fn run(arguments: Arguments) -> ExitCode {
             eprintln!("chrysalis: {sentence}");
             let is_misuse = error.is::<Misuse>();
             if wants_json() {
-                let mut object = json!({ "error": sentence });
-                if is_misuse {
-                    object["fault"] = "arguments".into();
-                }
-                println!("{object}");
+                let named = error
+                    .chain()
+                    .find_map(|cause| cause.downcast_ref::<ClientError>());
+                let fault = match named {
+                    _ if is_misuse => "arguments",
+                    Some(error) => error.fault().as_str(),
+                    None => "unknown",
+                };
+                println!("{}", json!({ "error": sentence, "fault": fault }));
             }
             match is_misuse {
                 true => ExitCode::from(2),

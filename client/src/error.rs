@@ -23,6 +23,19 @@ pub enum Fault {
     Caller,
 }
 
+impl Fault {
+    /// As errors under `--json` name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fault::Proxy => "proxy",
+            Fault::Guest => "guest",
+            Fault::Chain => "chain",
+            Fault::Ourselves => "ourselves",
+            Fault::Caller => "caller",
+        }
+    }
+}
+
 /// Whether the guest ran the job. Only its own signature makes it `No` after the job was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Executed {

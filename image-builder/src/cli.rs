@@ -239,7 +239,7 @@ fn arguments() -> Arguments {
     Arguments::try_parse().unwrap_or_else(|error| {
         if error.use_stderr() && wants_json() {
             let text = error.to_string();
-            let (sentence, _) = text.split_once("\n\nUsage:").unwrap_or((&text, ""));
+            let (sentence, _) = text.split_once("\n\n").unwrap_or((&text, ""));
             let sentence = sentence.trim().trim_start_matches("error: ");
             println!("{}", told(sentence, Fault::Arguments));
         }

@@ -167,7 +167,12 @@ pub fn run() -> ExitCode {
             let (sentence, misuse) = (told(&error), error.is::<Misuse>());
             eprintln!("measurements: {sentence}");
             if wants_json() {
-                let fault = misuse.then_some("arguments");
+                let refusal = error.downcast_ref::<attest::Refusal>();
+                let fault = match (misuse, refusal) {
+                    (true, _) => "arguments".to_owned(),
+                    (false, Some(refusal)) => refusal.fault().to_string(),
+                    (false, None) => "unknown".to_owned(),
+                };
                 println!("{}", json!({ "error": sentence, "fault": fault }));
             }
             match misuse {
@@ -183,7 +188,7 @@ fn arguments() -> Arguments {
     Arguments::try_parse().unwrap_or_else(|error| {
         if error.use_stderr() && wants_json() {
             let text = error.to_string();
-            let (sentence, _) = text.split_once("\n\nUsage:").unwrap_or((&text, ""));
+            let (sentence, _) = text.split_once("\n\n").unwrap_or((&text, ""));
             let sentence = sentence.trim().trim_start_matches("error: ");
             println!("{}", json!({ "error": sentence, "fault": "arguments" }));
         }

@@ -22,6 +22,7 @@ mod run;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde_json::json;
 
 /// Run, measure, pack and compare models on this machine.
 #[derive(Parser)]
@@ -36,7 +37,7 @@ use clap::{Parser, Subcommand};
 
 Build it with `cargo build --release -p engine-cli`: the dev profile checks every addition.
 
-Exit code: 0 done, or equal; 1 refused, failed or different; 2 wrong arguments."
+Exit code: 0 done, 1 refused or failed, 2 wrong arguments. Of `compare`: 0 equal, 1 different."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -52,7 +53,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().command {
+    let done = match arguments().command {
         Command::Run(arguments) => run::run(&arguments).map(|()| true),
         Command::Bench(arguments) => bench::run(&arguments).map(|()| true),
         Command::Pack(arguments) => pack::run(&arguments).map(|()| true),
@@ -62,8 +63,30 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("engine: {error:#}");
+            let sentence = format!("{error:#}");
+            eprintln!("engine: {sentence}");
+            if wants_json() {
+                println!("{}", json!({ "error": sentence, "fault": "unknown" }));
+            }
             ExitCode::FAILURE
         }
     }
+}
+
+/// This process's arguments. Misuse ends with 2, and under --json with an object on standard output, too.
+fn arguments() -> Arguments {
+    Arguments::try_parse().unwrap_or_else(|error| {
+        if error.use_stderr() && wants_json() {
+            let text = error.to_string();
+            let (sentence, _) = text.split_once("\n\n").unwrap_or((&text, ""));
+            let sentence = sentence.trim().trim_start_matches("error: ");
+            println!("{}", json!({ "error": sentence, "fault": "arguments" }));
+        }
+        error.exit()
+    })
+}
+
+/// Whether errors are wanted as JSON. Known before the arguments are understood.
+fn wants_json() -> bool {
+    std::env::args_os().any(|argument| argument == "--json")
 }

@@ -124,7 +124,7 @@ pub async fn main() -> ExitCode {
             let sentence = told(&error);
             eprintln!("chrysalis-ledger: {sentence}");
             if wants_json() {
-                println!("{}", json!({ "error": sentence }));
+                println!("{}", json!({ "error": sentence, "fault": "host" }));
             }
             ExitCode::FAILURE
         }
@@ -136,7 +136,7 @@ fn arguments() -> Arguments {
     Arguments::try_parse().unwrap_or_else(|error| {
         if error.use_stderr() && wants_json() {
             let text = error.to_string();
-            let (sentence, _) = text.split_once("\n\nUsage:").unwrap_or((&text, ""));
+            let (sentence, _) = text.split_once("\n\n").unwrap_or((&text, ""));
             let sentence = sentence.trim().trim_start_matches("error: ");
             println!("{}", json!({ "error": sentence, "fault": "arguments" }));
         }
