@@ -1,9 +1,17 @@
 //! Evidence that a developer's `chrysalis verify` kept is judged by somebody else, later and offline, with `measurements`.
 
 use crate::common;
-use serde_json::Value;
-use std::process::{Command, Output};
-use tests::{Stack, StackOptions};
+use client::Transport;
+use client::transport::Ask;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+use tests::report::Steps;
+use tests::stack::CHAT;
+use tests::{Stack, StackOptions, scenario};
+
+/// Tokens of the chat model's context in a stack.
+const CONTEXT: u64 = 256;
 
 fn run(stack: &Stack, program: &str, words: &[&str]) -> Output {
     let mut command = Command::new(stack.program(program));
@@ -26,20 +34,113 @@ async fn what_a_client_kept_is_verified_by_measurements_and_only_with_its_own_no
     let said: Value = serde_json::from_str(&said).expect("JSON");
     let nonce = said["nonce"].as_str().expect("the nonce is printed");
 
-    let judge = |nonce: &str, manifest: &[&str]| {
-        let words = ["bundle", "verify", "--bundle", "kept.json", "--root", root];
-        let words = [&words[..], &["--json", "--nonce", nonce], manifest].concat();
-        let judged = run(&stack, "measurements", &words);
-        let said = String::from_utf8_lossy(&judged.stdout).into_owned();
-        let error = String::from_utf8_lossy(&judged.stderr).into_owned();
-        (judged.status.code(), format!("{said}{error}"))
-    };
     let manifest = ["--manifest", "manifest.json"];
-    let (code, said) = judge(nonce, &manifest);
+    let (code, said) = judge(&stack, "kept.json", nonce, &manifest);
     assert_eq!(code, Some(0), "{said}");
-    let (code, said) = judge(&"ab".repeat(32), &manifest);
+    let (code, said) = judge(&stack, "kept.json", &"ab".repeat(32), &manifest);
     assert_eq!(code, Some(1), "another nonce: {said}");
     // Without a manifest of one's own nobody is verified.
-    let (code, said) = judge(nonce, &[]);
+    let (code, said) = judge(&stack, "kept.json", nonce, &[]);
     assert_eq!(code, Some(1), "no manifest: {said}");
+
+    // What a running sidecar shows is the same kind of file.
+    scenario::open_channel(&stack, &mut Steps::quiet()).expect("a channel");
+    let sidecar = Sidecar::start(&stack);
+    let shown = sidecar.get("/v1/attestation").await;
+    let bundle = sidecar.get("/v1/attestation/bundle").await;
+    std::fs::write(stack.path("shown.json"), bundle).expect("written");
+    let shown: Value = serde_json::from_slice(&shown).expect("JSON");
+    let nonce = shown["nonce"].as_str().expect("the nonce is shown");
+    let (code, said) = judge(&stack, "shown.json", nonce, &manifest);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = judge(&stack, "shown.json", &"ab".repeat(32), &manifest);
+    assert_eq!(code, Some(1), "another nonce: {said}");
+    a_maximum_beyond_the_context_is_clamped(&sidecar).await;
+}
+
+/// The guest's context is 256 tokens: what a prompt leaves of it is what an answer may have.
+async fn a_maximum_beyond_the_context_is_clamped(sidecar: &Sidecar) {
+    let ask = async |content: String, most: u64| {
+        let message = json!({"role": "user", "content": content});
+        let body = json!({"model": CHAT, "messages": [message], "max_tokens": most});
+        let answer = sidecar.post("/v1/chat/completions", &body).await;
+        let tokens = answer["usage"]["prompt_tokens"].as_u64();
+        (tokens.expect("a number"), answer)
+    };
+    let (prompt, _) = ask("a".into(), 1).await;
+    let more = usize::try_from(CONTEXT - 8 - prompt).expect("a short prompt");
+    let (prompt, answer) = ask(format!("a{}", " a".repeat(more)), 200_000).await;
+    assert!((CONTEXT - 16..CONTEXT).contains(&prompt), "{answer}");
+    assert_eq!(answer["choices"][0]["finish_reason"], "length", "{answer}");
+    assert_eq!(answer["usage"]["total_tokens"], CONTEXT, "{answer}");
+}
+
+/// The exit code of `measurements bundle verify`, and what it said.
+fn judge(stack: &Stack, file: &str, nonce: &str, manifest: &[&str]) -> (Option<i32>, String) {
+    let root = ["--root", "sim/root.der", "--json"];
+    let words = ["bundle", "verify", "--bundle", file, "--nonce", nonce];
+    let judged = run(
+        stack,
+        "measurements",
+        &[&words, &root[..], manifest].concat(),
+    );
+    let said = String::from_utf8_lossy(&judged.stdout).into_owned();
+    let error = String::from_utf8_lossy(&judged.stderr).into_owned();
+    (judged.status.code(), format!("{said}{error}"))
+}
+
+/// `chrysalis serve` over a stack.
+struct Sidecar {
+    child: Child,
+    transport: Transport,
+}
+
+impl Sidecar {
+    fn start(stack: &Stack) -> Sidecar {
+        let mut child = Command::new(stack.program("chrysalis"))
+            .args(["serve", "--open", "--listen", "127.0.0.1:0"])
+            .args(["--insecure-test-root", "sim/root.der"])
+            .args(["--config", "client.yaml"])
+            .current_dir(stack.dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the sidecar starts");
+        let mut url = String::new();
+        let stdout = child.stdout.take().expect("it is piped");
+        let read = BufReader::new(stdout).read_line(&mut url);
+        read.expect("it says where it listens");
+        let url = url.trim().strip_suffix("/v1").expect("an address");
+        let transport = Transport::new(url).expect("an address");
+        Sidecar { child, transport }
+    }
+
+    async fn ask(&self, method: &'static str, path: &str, body: Vec<u8>) -> Vec<u8> {
+        let ask = Ask {
+            method,
+            path,
+            content_type: "application/json",
+            authorization: "",
+            body,
+        };
+        let reply = self.transport.call(ask, 1 << 20).await.expect("it answers");
+        let said = String::from_utf8_lossy(&reply.body);
+        assert_eq!(reply.status, 200, "{path}: {said}");
+        reply.body.to_vec()
+    }
+
+    async fn get(&self, path: &str) -> Vec<u8> {
+        self.ask("GET", path, Vec::new()).await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Value {
+        let answer = self.ask("POST", path, body.to_string().into_bytes()).await;
+        serde_json::from_slice(&answer).expect("JSON")
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
