@@ -1,79 +1,90 @@
-//! The provider's tutorial, docs/operations.md: each of its commands, as they stand there, from an empty directory.
+//! The provider's page, docs/operations.md: each of its commands, as they stand there, from an empty directory.
+
+#[path = "../../../client/tests/page/shell.rs"]
+mod shell;
 
 use crate::common;
+use axum::Router;
+use axum::http::{StatusCode, Uri};
+use axum::response::IntoResponse;
+use shell::Shell;
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tests::{Image, workspace_root};
 
-/// A boot under TCG beside other tests, and a build from a warm store.
-const PATIENCE: Duration = Duration::from_secs(900);
+const PAGE: &str = include_str!("../../../docs/operations.md");
+const PROGRAMS: [&str; 4] = [
+    "chrysalis-ledger ",
+    "host-proxy ",
+    "image-builder ",
+    "measurements ",
+];
+/// What the page promises a newcomer for its tutorial.
+const TUTORIAL: Duration = Duration::from_secs(30 * 60);
+/// Ends every program: the last thing that happens, wherever it stands.
+const END: &str = "kill $(jobs -p)\n";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_newcomer_can_follow_the_providers_tutorial_word_by_word() {
-    // Whether the archive can be reached is judged here, and the store is warm.
-    let Some(image) = common::sim().await else {
-        return;
-    };
-    let done = tokio::task::spawn_blocking(move || follow(&image)).await;
-    done.expect("it was followed");
+/// How long a block may take, beside other tests: an image from a warm store, a boot under TCG.
+fn patience(block: &str) -> Duration {
+    Duration::from_secs(match block {
+        _ if block.contains("image-builder build") => 600,
+        _ if block.contains("image-builder fetch") => 180,
+        _ if block.contains("host-proxy launch") => 480,
+        _ => 50,
+    })
 }
 
-fn follow(image: &Image) {
-    let page = fs::read_to_string(workspace_root().join("docs/operations.md")).expect("a page");
-    let (building, serving) = page.split_once("## 3. ").expect("the third section");
-    let (building, serving) = (commands(building), commands(serving));
-    assert!(building.contains("image-builder build"), "{building}");
-    assert!(serving.contains("host-proxy serve"), "{serving}");
-    let directory = tempfile::tempdir().expect("a directory");
-    let here = directory.path();
-    // The builder refuses to work beside another one in the same store; the other tests take turns by this file.
-    let turn = image.dir.with_file_name("lock");
-    let turn = fs::File::create(turn).expect("the turn of builders");
-    turn.lock().expect("a turn");
-    let building = match &image.fresh_lock {
-        Some(lock) => building.replace("sim.yaml", &format!("sim.yaml --lock {}", lock.display())),
-        None => building,
+/// The blocks of commands of a part of the page. There is no other block.
+fn blocks(page: &'static str) -> Vec<&'static str> {
+    let blocks = page.split("```").skip(1).step_by(2);
+    let commands = |block: &'static str| {
+        let (language, commands) = block.split_once('\n').expect("a language");
+        assert_eq!(language, "sh", "a block that nothing runs: {commands}");
+        commands
     };
-    let said = run(here, &building);
-    assert!(
-        said.contains("model        "),
-        "inspect names models: {said}"
-    );
-    drop(turn);
+    blocks.map(commands).collect()
+}
 
-    // Other programs may listen where the page does.
-    let ports = [8081, 9000].map(|port| (format!("127.0.0.1:{port}"), free()));
-    let serving = ports.iter().fold(serving, |text, (page, here)| {
-        assert!(text.contains(page.as_str()), "{page}");
-        text.replace(page.as_str(), here)
-    });
-    let checked = format!("{serving}\nkill %1 %2 %3\nwait\ncat serve.log\n");
-    let said = run(here, &checked);
-    assert!(
-        said.contains("No channel has a charge or a voucher yet."),
-        "{said}"
-    );
-    assert!(
-        !said.contains("WARN"),
-        "serve finds something wrong: {said}"
-    );
-    for left in ["backup.sqlite", "host-proxy.sqlite", "run/sim/root.der"] {
-        assert!(here.join(left).exists(), "{left}: {said}");
+#[test]
+fn every_command_of_the_page_stands_in_a_block_that_is_run() {
+    let run = blocks(PAGE).concat().replace("\\\n", " ");
+    for prose in PAGE.split("```").step_by(2) {
+        let indented = prose.lines().find(|line| line.starts_with("    "));
+        assert_eq!(indented, None, "a block without a language");
+        // One with an option is to be typed; one without is spoken of.
+        let spans = prose.split('`').skip(1).step_by(2);
+        let typed = spans.filter(|span| span.contains(" -"));
+        for span in typed.filter(|span| PROGRAMS.iter().any(|name| span.starts_with(name))) {
+            let has = |line: &str| span.split_whitespace().all(|word| line.contains(word));
+            assert!(run.lines().any(has), "`{span}` is in no block");
+        }
     }
 }
 
-/// What the page has in its fences of shell commands.
-fn commands(page: &str) -> String {
-    let blocks = page.split("```sh\n").skip(1);
-    let blocks = blocks.map(|block| block.split("```").next().expect("a first part"));
-    blocks.collect()
+#[test]
+fn the_tutorial_is_given_less_time_than_the_page_promises() {
+    let (tutorial, _) = PAGE.split_once("\n## 7. ").expect("the seventh section");
+    let allowed: Duration = blocks(tutorial).into_iter().map(patience).sum();
+    assert!(allowed < TUTORIAL, "{allowed:?}");
+}
+
+/// A publisher's web server.
+async fn published(directory: PathBuf) -> String {
+    let file = async move |uri: Uri| {
+        let path = directory.join(uri.path().trim_start_matches('/'));
+        match fs::read(path) {
+            Ok(bytes) => bytes.into_response(),
+            Err(_) => StatusCode::NOT_FOUND.into_response(),
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    let server = axum::serve(listener, Router::new().fallback(file));
+    tokio::spawn(server.into_future());
+    format!("http://{address}")
 }
 
 fn free() -> String {
@@ -81,42 +92,113 @@ fn free() -> String {
     listener.local_addr().expect("bound").to_string()
 }
 
-/// Runs a script and gives what it printed. It and all it started are ended with it.
-fn run(directory: &Path, script: &str) -> String {
-    let programs = common::programs().target_dir().join("debug");
-    let path = std::env::var("PATH").unwrap_or_default();
-    let log = directory.join(".said");
-    let out = fs::File::create(&log).expect("a log");
-    let mut child = Command::new("bash")
-        .args(["-euc", &format!("set -o pipefail\n{script}")])
-        .current_dir(directory)
-        .env("PATH", format!("{}:{path}", programs.display()))
-        .env("CHRYSALIS", workspace_root())
-        .env_remove("RUST_LOG")
-        .stdin(Stdio::null())
-        .stdout(out.try_clone().expect("a second handle"))
-        .stderr(out)
-        .process_group(0)
-        .spawn()
-        .expect("bash");
-    let until = Instant::now() + PATIENCE;
-    let status = loop {
-        match child.try_wait().expect("waited for") {
-            Some(status) => break Some(status),
-            None if Instant::now() > until => break None,
-            None => std::thread::sleep(Duration::from_millis(100)),
-        }
+/// What only a publisher or another host has, as it is here.
+async fn values(image: &Image, here: &Path) -> Vec<(String, String)> {
+    let mut values = vec![(
+        "https://releases.example/sim".into(),
+        published(here.join("published")).await,
+    )];
+    // Other programs may listen where the page does.
+    for port in [8081, 9000, 9002] {
+        values.push((format!("127.0.0.1:{port}"), free()));
+    }
+    if let Some(lock) = &image.fresh_lock {
+        values.push((
+            "sim.yaml".into(),
+            format!("sim.yaml --lock {}", lock.display()),
+        ));
+    }
+    // With the other programs it is built already; alone it would be built once more, with other features.
+    let built = common::programs().path("reference");
+    if built.exists() {
+        let cargo = "cargo run --manifest-path $CHRYSALIS/Cargo.toml -p reference --";
+        values.push((cargo.into(), built.display().to_string()));
+    }
+    for (page, _) in &values {
+        assert!(PAGE.contains(page), "{page}");
+    }
+    values
+}
+
+/// What a block must say.
+fn judge(block: &str, said: &str) {
+    for (command, says) in [
+        ("image-builder inspect image\n", "model        "),
+        ("image-builder fetch", "fetched"),
+        (
+            "host-proxy channels",
+            "No channel has a charge or a voucher yet.",
+        ),
+        ("--out sealed", "sealed/payee.key can close your channels"),
+        (
+            "host-proxy delegate",
+            "lets the endorsing key endorse until",
+        ),
+        ("--channel 0:1111", "nothing was sent"),
+        ("payouts withdraw", "sent 0.5"),
+        (
+            "payouts adopt",
+            "1 messages on the chain, 0 in the books: taken over",
+        ),
+        ("host-proxy check", "TDX"),
+        ("guest status --config", "{"),
+        ("collateral rim", "There is no such RIM here."),
+    ] {
+        let is_said = !block.contains(command) || said.contains(says);
+        assert!(is_said, "no `{says}` of {block}\n{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newcomer_can_follow_the_providers_page_word_by_word() {
+    // Whether the archive can be reached is judged here, and the store is warm.
+    let Some(image) = common::sim().await else {
+        return;
     };
-    let group = Pid::from_raw(i32::try_from(child.id()).expect("a process"));
-    // Mostly there is nobody left.
-    let _ = killpg(group, Signal::SIGTERM);
-    let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
-    let logs = ["launch.log", "serve.log", "ledger.log"].map(|name| read(&directory.join(name)));
-    let said = read(&log);
-    assert!(
-        status.is_some_and(|status| status.success()),
-        "{status:?}: {said}\n{}",
-        logs.join("\n")
-    );
-    said
+    let directory = tempfile::tempdir().expect("a directory");
+    let here = directory.path();
+    let values = values(&image, here).await;
+    let programs = common::programs().target_dir().join("debug");
+    let checkout = ("CHRYSALIS", workspace_root());
+    let mut shell = Shell::start(here, &programs, &[checkout]);
+    // The builder refuses to work beside another one in the same store; the other tests take turns by this file.
+    let turn = image.dir.with_file_name("lock");
+    let turn = fs::File::create(turn).expect("the turn of builders");
+    tokio::task::block_in_place(|| turn.lock()).expect("a turn");
+    let mut turn = Some(turn);
+    let all = blocks(PAGE);
+    assert_eq!(all.iter().filter(|block| **block == END).count(), 1);
+    for block in all.into_iter().filter(|block| *block != END) {
+        if block.contains("image-builder fetch") {
+            let publish = "cp -r image published\nimage-builder keygen --out publisher.key\n\
+                mv publisher.key.pub publisher.pub\nimage-builder sign published --key publisher.key\n";
+            shell.run(publish, patience(block)).await;
+            turn = None;
+        }
+        let fill = |text: String, (page, here): &(String, String)| text.replace(page, here);
+        let filled = values.iter().fold(block.to_owned(), fill);
+        let said = shell.run(&filled, patience(block)).await;
+        judge(block, &said);
+        if block.contains("host-proxy backup") {
+            let log = fs::read_to_string(here.join("serve.log")).expect("a log");
+            assert!(!log.contains("WARN"), "serve finds something wrong: {log}");
+        }
+    }
+    assert!(turn.is_none(), "the page fetches an image");
+    shell.run(&format!("{END}wait\n"), patience(END)).await;
+    for left in [
+        "backup.sqlite",
+        "host-proxy.sqlite",
+        "run/sim/root.der",
+        "fetched/manifest.json",
+        "collateral.json",
+        "served.json",
+        "host-proxy.bash",
+        "man",
+        "completions",
+    ] {
+        assert!(here.join(left).exists(), "{left}");
+    }
+    let earnings = fs::read_to_string(here.join("earnings.csv")).expect("CSV");
+    assert_eq!(earnings.lines().count(), 2, "{earnings}");
 }
