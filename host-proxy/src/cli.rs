@@ -81,7 +81,7 @@ enum Command {
     Keygen(KeygenArguments),
     /// Let the endorsing key endorse for longer. Run it where the payee's key is.
     #[command(
-        after_help = "Example:\n  host-proxy delegate --payee-key file:payee.key --endorsing-key 5f3a... --chain -239 --out delegation"
+        after_help = "Example:\n  host-proxy delegate --key file:payee.key --public-key 5f3a... --chain -239 --out delegation"
     )]
     Delegate(DelegateArguments),
     /// Print the wallet's address and the public keys.
@@ -187,7 +187,7 @@ fn arguments() -> Cli {
     Cli::try_parse().unwrap_or_else(|error| {
         if error.use_stderr() && wants_json() {
             let text = error.to_string();
-            let (sentence, _) = text.split_once("\n\nUsage:").unwrap_or((&text, ""));
+            let (sentence, _) = text.split_once("\n\n").unwrap_or((&text, ""));
             let sentence = sentence.trim().trim_start_matches("error: ");
             println!("{}", json!({ "error": sentence, "fault": "arguments" }));
         }

@@ -34,7 +34,7 @@ One line for each difference: `-` only in the first, `+` only in the second, `~`
 compiler, machine, packages, kernel modules, files inside, artifacts, words of the command line and registers, as the manifests have
 them.
 
-Exit code: 0 the same, 1 different, 2 they cannot be compared.";
+Exit code: 0 the same, 1 different or not to be compared, 2 wrong arguments.";
 
 pub const SBOM_EXAMPLE: &str = "Example:
   image-builder sbom image
