@@ -24,6 +24,11 @@ pub enum Misfit {
     Magic { got: String, expected: String },
     #[error("it uses {symbol}, which neither the kernel nor the other modules export")]
     Unknown { symbol: String },
+    #[error("it does not use {symbol}, so {reason}")]
+    Lacks {
+        symbol: &'static str,
+        reason: &'static str,
+    },
     #[error("it uses {symbol} and does not say in which version")]
     Unversioned { symbol: String },
     #[error("it uses {symbol} in version {got:#010x}, and the kernel has {expected:#010x}")]
@@ -87,6 +92,20 @@ pub fn check(module: &[u8], magic: &str, exported: &[&Symvers]) -> Result<(), Mi
         }
     }
     Ok(())
+}
+
+/// Whether a module uses what its kind cannot do without. Only `nvidia` has such a rule: where its configure script does not find the
+/// kernel's cryptography, it compiles with SPDM as stubs (`USE_LKCA` unset), loads, and never enters confidential mode.
+pub fn check_uses(name: &str, module: &[u8]) -> Result<(), Misfit> {
+    if name != "nvidia" {
+        return Ok(());
+    }
+    let used = used(&parse(module)?);
+    let reason = "its SPDM is stubs, and a GPU in confidential mode would not talk to it";
+    match SPDM_USES.iter().find(|symbol| !used.contains(**symbol)) {
+        Some(symbol) => Err(Misfit::Lacks { symbol, reason }),
+        None => Ok(()),
+    }
 }
 
 /// What a module says of the kernel that it was compiled for.
@@ -153,6 +172,9 @@ fn used(elf: &Elf<'_>) -> BTreeSet<String> {
         .filter(|name| !name.is_empty())
         .collect()
 }
+
+/// What the driver's SPDM verifies the GPU's signatures and encrypts its messages with (`nvidia/libspdm_*.c`).
+const SPDM_USES: [&str; 2] = ["crypto_alloc_sig", "crypto_aead_encrypt"];
 
 /// `struct modversion_info` on machines of 64 bits: a checksum in 8 bytes, a name in 56.
 const VERSION_BYTES: usize = 64;

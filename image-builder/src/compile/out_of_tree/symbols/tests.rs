@@ -97,6 +97,21 @@ fn a_module_fits_the_kernel_whose_symbols_it_was_compiled_with() {
 }
 
 #[test]
+fn a_driver_whose_spdm_was_left_out_is_refused() {
+    let driver = |uses: &[&str]| {
+        let symbols: Vec<_> = uses.iter().map(|symbol| (*symbol, false)).collect();
+        module(&[], &symbols)
+    };
+    assert_eq!(check_uses("nvidia", &driver(&SPDM_USES)), Ok(()));
+    for (index, lacking) in SPDM_USES.into_iter().enumerate() {
+        let refused = check_uses("nvidia", &driver(&[SPDM_USES[1 - index], "printk"]));
+        let named = matches!(refused, Err(Misfit::Lacks { symbol, .. }) if symbol == lacking);
+        assert!(named, "{refused:?}");
+        assert_eq!(check_uses("nvidia-uvm", &driver(&["printk"])), Ok(()));
+    }
+}
+
+#[test]
 fn a_module_of_another_kernel_is_refused() {
     let (got, expected) = (MAGIC.to_owned(), "6.13-test".to_owned());
     let lists = [
