@@ -106,7 +106,7 @@ impl Locked {
         modules.directory = ".".into();
         modules.objects.clear();
         modules.edits.clear();
-        modules.make = vec![format!("MODULE={name}")];
+        modules.make.push(format!("MODULE={name}"));
         modules.names = vec![name.into()];
         recipe
     }
