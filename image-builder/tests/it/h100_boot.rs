@@ -187,7 +187,7 @@ impl Lab {
             .arg(locked.recipe.lock_path(&recipe_file()));
         assert!(build.status().expect("it starts").success());
 
-        let store = Store::at(&path("store"));
+        let store = Store::at(path("store"));
         let stand_in = locked.compile(&locked.stand_in("stand_in"), STAND_IN.as_ref(), &store);
         let questions = locked.known_answers(&path("sources"));
         let questions = locked.compile(&questions, &path("sources"), &store);
