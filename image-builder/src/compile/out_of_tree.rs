@@ -190,6 +190,7 @@ impl Job<'_> {
             let path = directory.join(format!("{name}.ko"));
             let bytes = files::read(&path, MODULE_BYTES_MAX)?;
             symbols::check(&bytes, &magic, &[kernel, &own])
+                .and_then(|()| symbols::check_uses(name, &bytes))
                 .map_err(|misfit| self.misfit(name, &misfit))?;
             let name = name.clone();
             compiled.push(Compiled { name, path });

@@ -8,7 +8,7 @@ use crate::compile::kernel_modules::Kernel;
 use crate::compile::out_of_tree;
 use crate::compile::out_of_tree::Job;
 use crate::error::{Error, error};
-use crate::lock::package_lock::{Package, Role};
+use crate::lock::package_lock::{Package, PackageLock, Role};
 use crate::lock::recipe::{Modules, Source};
 use crate::store::packages::ensure_tree;
 
@@ -23,6 +23,7 @@ pub(super) fn kernel(
         return Ok(kernel);
     };
     let package = package(order, wanted)?;
+    headers_of(order.lock, kernel.release())?;
     let mut tree = |what, packages: &[&Package]| {
         progress(Step::Tree(what));
         let mut fetch = |p: crate::store::Progress<'_>| progress(Step::Fetch(p));
@@ -45,6 +46,24 @@ pub(super) fn kernel(
         kernel = kernel.with(&module.name, module.path, from.clone())?;
     }
     Ok(kernel)
+}
+
+/// Whether the headers are of the very package that the kernel is from. Kernels of one release differ where Debian changed theirs, and
+/// without `CONFIG_MODVERSIONS` no module shows it.
+fn headers_of(lock: &PackageLock, release: &str) -> Result<(), Error> {
+    let name = format!("linux-headers-{release}");
+    let tools = lock.closure(Role::Modules);
+    let headers = tools.iter().find(|package| package.name == name);
+    let kernel = &lock.kernel().version;
+    match headers.map(|headers| &headers.version) {
+        // That they are missing is said where they are used.
+        None => Ok(()),
+        Some(version) if version == kernel => Ok(()),
+        Some(version) => Err(error!(
+            Recipe,
+            "{name} is {version}, and the kernel {kernel}: lock both again, from one suite"
+        )),
+    }
 }
 
 /// The package with their sources.

@@ -11,6 +11,7 @@ mod fetch;
 #[path = "../../../engine/model/tests/model/text_gguf.rs"]
 mod gguf_of_texts;
 mod h100;
+mod h100_boot;
 mod host;
 mod host_sandbox;
 mod mirror;

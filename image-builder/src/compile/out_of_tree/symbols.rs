@@ -1,9 +1,10 @@
-//! Whether a kernel would take a module: what it was compiled for, and the versions of the symbols that it uses.
+//! Whether a kernel would take a module: what it was compiled for, and the symbols that it uses.
 //!
-//! A kernel with `CONFIG_MODVERSIONS` gives each exported symbol a checksum over the types that its use involves. A module carries,
-//! in its section `__versions`, the checksums that it was compiled with, 64 bytes each (`struct modversion_info`,
-//! include/linux/module.h); the kernel compares them, and the text after `vermagic=`, when it loads the module
-//! (kernel/module/version.c). Here both are compared earlier, with `Module.symvers` in the kernel's place.
+//! When it loads a module, the kernel compares the text after `vermagic=`, and finds each symbol by its name. One with
+//! `CONFIG_MODVERSIONS` (Debian's 6.12; its 7.3 is without) also gives each exported symbol a checksum over the types that its use
+//! involves. A module carries, in its section `__versions`, the checksums that it was compiled with, 64 bytes each (`struct
+//! modversion_info`, include/linux/module.h), and the kernel compares those (kernel/module/version.c). Here all of it is compared
+//! earlier, with `Module.symvers` in the kernel's place.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +25,11 @@ pub enum Misfit {
     Magic { got: String, expected: String },
     #[error("it uses {symbol}, which neither the kernel nor the other modules export")]
     Unknown { symbol: String },
+    #[error("it does not use {symbol}, so {reason}")]
+    Lacks {
+        symbol: &'static str,
+        reason: &'static str,
+    },
     #[error("it uses {symbol} and does not say in which version")]
     Unversioned { symbol: String },
     #[error("it uses {symbol} in version {got:#010x}, and the kernel has {expected:#010x}")]
@@ -63,9 +69,15 @@ pub fn check(module: &[u8], magic: &str, exported: &[&Symvers]) -> Result<(), Mi
         let expected = magic.to_owned();
         return Err(Misfit::Magic { got, expected });
     }
+    let used = used(&elf);
+    let find = |symbol: &String| exported.iter().find_map(|list| list.0.get(symbol));
+    if !magic.split(' ').any(|word| word == VERSIONED) {
+        let unknown = used.into_iter().find(|symbol| find(symbol).is_none());
+        return unknown.map_or(Ok(()), |symbol| Err(Misfit::Unknown { symbol }));
+    }
     let versions = versions(&elf)?;
     for (symbol, got) in &versions {
-        let found = exported.iter().find_map(|list| list.0.get(symbol));
+        let found = find(symbol);
         let (symbol, got) = (symbol.clone(), *got);
         match found {
             None => return Err(Misfit::Unknown { symbol }),
@@ -80,13 +92,27 @@ pub fn check(module: &[u8], magic: &str, exported: &[&Symvers]) -> Result<(), Mi
         }
     }
     // The kernel asks for the version of its structure `module` first of all (check_modstruct_version).
-    for symbol in used(&elf).iter().chain([&"module_layout".to_owned()]) {
+    for symbol in used.iter().chain([&"module_layout".to_owned()]) {
         if !versions.contains_key(symbol) {
             let symbol = symbol.clone();
             return Err(Misfit::Unversioned { symbol });
         }
     }
     Ok(())
+}
+
+/// Whether a module uses what its kind cannot do without. Only `nvidia` has such a rule: where its configure script does not find the
+/// kernel's cryptography, it compiles with SPDM as stubs (`USE_LKCA` unset), loads, and never enters confidential mode.
+pub fn check_uses(name: &str, module: &[u8]) -> Result<(), Misfit> {
+    if name != "nvidia" {
+        return Ok(());
+    }
+    let used = used(&parse(module)?);
+    let reason = "its SPDM is stubs, and a GPU in confidential mode would not talk to it";
+    match SPDM_USES.iter().find(|symbol| !used.contains(**symbol)) {
+        Some(symbol) => Err(Misfit::Lacks { symbol, reason }),
+        None => Ok(()),
+    }
 }
 
 /// What a module says of the kernel that it was compiled for.
@@ -153,6 +179,12 @@ fn used(elf: &Elf<'_>) -> BTreeSet<String> {
         .filter(|name| !name.is_empty())
         .collect()
 }
+
+/// A word of `vermagic` of kernels with `CONFIG_MODVERSIONS` (include/linux/vermagic.h).
+const VERSIONED: &str = "modversions";
+
+/// What the driver's SPDM verifies the GPU's signatures and encrypts its messages with (`nvidia/libspdm_*.c`).
+const SPDM_USES: [&str; 2] = ["crypto_alloc_sig", "crypto_aead_encrypt"];
 
 /// `struct modversion_info` on machines of 64 bits: a checksum in 8 bytes, a name in 56.
 const VERSION_BYTES: usize = 64;

@@ -97,6 +97,39 @@ fn a_module_fits_the_kernel_whose_symbols_it_was_compiled_with() {
 }
 
 #[test]
+fn a_kernel_without_versions_is_asked_for_names() {
+    let magic = "7.3-test SMP preempt mod_unload ";
+    let modinfo = format!("vermagic={magic}\0");
+    let sections: [(&str, &[u8]); 1] = [(".modinfo", modinfo.as_bytes())];
+    let kernel = Symvers::parse(b"0x00000000\tprintk\tvmlinux\tEXPORT_SYMBOL\t\n").expect("a list");
+    let judge = |symbols: &[(&str, bool)]| check(&module(&sections, symbols), magic, &[&kernel]);
+    assert_eq!(judge(&[("printk", false), ("maybe", true)]), Ok(()));
+    let symbol = "kmalloc".to_owned();
+    assert_eq!(
+        judge(&[("printk", false), ("kmalloc", false)]),
+        Err(Misfit::Unknown { symbol })
+    );
+    let (got, expected) = (MAGIC.to_owned(), magic.to_owned());
+    let other = check(&good(), magic, &[&kernel]);
+    assert_eq!(other, Err(Misfit::Magic { got, expected }));
+}
+
+#[test]
+fn a_driver_whose_spdm_was_left_out_is_refused() {
+    let driver = |uses: &[&str]| {
+        let symbols: Vec<_> = uses.iter().map(|symbol| (*symbol, false)).collect();
+        module(&[], &symbols)
+    };
+    assert_eq!(check_uses("nvidia", &driver(&SPDM_USES)), Ok(()));
+    for (index, lacking) in SPDM_USES.into_iter().enumerate() {
+        let refused = check_uses("nvidia", &driver(&[SPDM_USES[1 - index], "printk"]));
+        let named = matches!(refused, Err(Misfit::Lacks { symbol, .. }) if symbol == lacking);
+        assert!(named, "{refused:?}");
+        assert_eq!(check_uses("nvidia-uvm", &driver(&["printk"])), Ok(()));
+    }
+}
+
+#[test]
 fn a_module_of_another_kernel_is_refused() {
     let (got, expected) = (MAGIC.to_owned(), "6.13-test".to_owned());
     let lists = [
