@@ -85,7 +85,7 @@ impl Keys {
 /// Overwrites what earlier calls left on this thread's stack: a key is on its way to the heap there, and moves leave copies.
 #[inline(never)]
 pub(crate) fn clear_stack() {
-    let mut left = [0u8; 256 * 1024];
+    let mut left = [0u64; 32 * 1024];
     left.zeroize();
     std::hint::black_box(&left);
 }
