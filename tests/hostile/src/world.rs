@@ -46,13 +46,13 @@ impl World {
     /// Boots a guest in place of the one there is, with keys of its own.
     pub fn boot(&self) {
         self.host.put_guest(None);
-        let (site, frozen) = (site(), self.host.frozen());
+        let (site, gate) = (site(), self.host.gate());
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let booted = Booted::new(Machine::new(), &site.config, true).expect("a configuration");
         let measured = booted.measure(|| Ok(site.agent()), &site.models);
         let attested = { measured.expect("a model") }
             .attest_driven(keys.rng(), |forward, tokens| {
-                Ok(scripted::drive(&*forward, tokens, frozen.clone()))
+                Ok(scripted::drive(&*forward, tokens, gate.clone()))
             })
             .expect("keys");
         let keyset = attested.keyset().clone();
