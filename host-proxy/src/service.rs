@@ -1,6 +1,7 @@
 //! The proxy on connections that its caller brings, in place of a listener: for a test that plays the network and the time.
 //!
-//! It relays, keeps and attests as the program does, and reads and writes its files within the task that asks. It does not settle by itself.
+//! It relays, keeps and attests as the program does, but reads and writes its files within the task that asks. It does not settle by
+//! itself.
 
 use crate::blocking::Blocking;
 use crate::config::Config;
