@@ -11,7 +11,7 @@ use crate::kept::KeptJobs;
 use crate::limits::{
     ATTEST_TIME_MAX, HEALTH_TIME, QUEUE_PAUSE_MAX, QUEUE_PAUSE_MIN, RENEW_PAUSE, REPLY_BYTES_MAX,
 };
-use crate::session::{Session, Shared, proxy_error, proxy_refused, unix_s};
+use crate::session::{Session, Shared, kernel, proxy_error, proxy_refused, unix_s};
 use crate::tokens::Models;
 use crate::transport::{self, Transport};
 use crate::trust::TrustStore;
@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
-use wire::{Endpoint, Finish, PayerRead, ReceiptDigest, RefusalCode, Usage};
+use wire::{Endpoint, Finish, PayerRead, Random, ReceiptDigest, RefusalCode, Usage};
 
 /// The sidecar: one channel, one proxy, one budget.
 pub struct Client {
@@ -94,6 +94,15 @@ impl Client {
     /// Reads the files that the configuration names and locks the state file. A test root counts only if
     /// `test_root_confirmed` says that the command line names it ([`Config::confirm_test_root`]).
     pub fn open(config: Config, test_root_confirmed: bool) -> Result<Self, ClientError> {
+        Self::open_drawing(config, test_root_confirmed, kernel())
+    }
+
+    /// The same, with job ids and seals drawn from there: in a simulation that tells its story again.
+    pub fn open_drawing(
+        config: Config,
+        test_root_confirmed: bool,
+        random: Random,
+    ) -> Result<Self, ClientError> {
         config.refuse_unconfirmed_test_root(test_root_confirmed)?;
         let test_root = config.insecure_test_root.as_deref();
         let trust = match &config.trust {
@@ -125,6 +134,7 @@ impl Client {
                 cost_max: config.cost_max_nano,
                 deadline_ms: config.deadline_ms,
                 first_token_ms: config.first_token_ms,
+                random,
             }),
             session: RwLock::default(),
             attesting: Mutex::default(),

@@ -24,11 +24,10 @@ use crate::completion::Completion;
 use crate::error::{ClientError, Executed};
 use crate::limits::DEADLINE_GRACE;
 use crate::openai::{self, Head};
-use crate::session::{Session, proxy_error, proxy_refused, random, unix_s};
+use crate::session::{Session, proxy_error, proxy_refused, unix_s};
 use crate::tokens::{Model, TokensError};
 use crate::transport::{self, Transport, TransportError};
-use getrandom::SysRng;
-use getrandom::rand_core::UnwrapErr;
+use getrandom::rand_core::Rng;
 use model::text::TextError;
 use serde_json::Value;
 use settlement::{Nano, SignedCap};
@@ -348,7 +347,9 @@ impl Prepared {
     pub fn seal(self) -> Result<Sealed, ClientError> {
         let shared = self.session.shared();
         let budget = &shared.budget;
-        let job = random()?;
+        let mut rng = shared.random.rng();
+        let mut job = [0; 16];
+        rng.fill_bytes(&mut job);
         let malformed = |error: Malformed| refuse(None, error.to_string());
         let request = self.request.job().map_err(malformed)?;
         let envelope = Envelope {
@@ -378,7 +379,7 @@ impl Prepared {
             envelope,
             &request,
             budget.payer(),
-            &mut UnwrapErr(SysRng),
+            &mut rng,
         )
         .map_err(ClientError::Sealing)?;
         let mut body = sealed.envelope.encode();

@@ -12,11 +12,13 @@ use crate::error::{ClientError, Executed};
 use crate::kept::KeptJobs;
 use crate::tokens::Models;
 use crate::transport::TransportError;
+use getrandom::SysRng;
+use getrandom::rand_core::UnwrapErr;
 use settlement::Nano;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use wire::{Expected, Keyset};
+use wire::{Expected, Keyset, Random};
 
 /// A worker that may see plaintext, for as long as its keyset lives. Cheap to clone.
 #[derive(Clone)]
@@ -48,6 +50,8 @@ pub struct Shared {
     pub deadline_ms: u32,
     /// The longest the first token may take.
     pub first_token_ms: u32,
+    /// What job ids and seals are drawn from.
+    pub random: Random,
 }
 
 impl Session {
@@ -162,6 +166,11 @@ pub(crate) fn proxy_refused(
         message: field("message").unwrap_or_else(|| "it gave no reason".into()),
         executed,
     }
+}
+
+/// The system's generator.
+pub(crate) fn kernel() -> Random {
+    Random::new(|| UnwrapErr(SysRng))
 }
 
 /// Fresh randomness from the system.

@@ -18,13 +18,15 @@ use crate::platform::{Platform, PlatformError};
 use ed25519_dalek::SigningKey;
 use engine::Forward;
 use engine::scheduler::{Driver, Limits, Tokens};
+use getrandom::SysRng;
+use getrandom::rand_core::UnwrapErr;
 use rand_core::CryptoRng;
 use registers::{Digest48, Registers, RuntimeEvent};
 use settlement::Nano;
 use sha2::{Digest as _, Sha384};
 use std::path::Path;
 use wire::{
-    ConfigError, Event, KemKey, Keyset, MeasuredConfig, ModelOffer, Padding, SealingKey,
+    ConfigError, Event, KemKey, Keyset, MeasuredConfig, ModelOffer, Padding, Random, SealingKey,
     registers_digest,
 };
 use zeroize::{Zeroize, Zeroizing};
@@ -85,7 +87,7 @@ impl Keys {
 /// Overwrites what earlier calls left on this thread's stack: a key is on its way to the heap there, and moves leave copies.
 #[inline(never)]
 pub(crate) fn clear_stack() {
-    let mut left = [0u8; 256 * 1024];
+    let mut left = [0u64; 32 * 1024];
     left.zeroize();
     std::hint::black_box(&left);
 }
@@ -231,7 +233,12 @@ impl<P: Platform> Attested<P> {
 
     /// Ready for jobs, and for the epochs that follow: to be called where tasks can be started.
     pub fn serve(self) -> Serving<P> {
-        Serving::new(self)
+        self.serve_drawing(Random::new(|| UnwrapErr(SysRng)))
+    }
+
+    /// The same, with keys and seals drawn from there: in a simulation that tells its story again.
+    pub fn serve_drawing(self, random: Random) -> Serving<P> {
+        Serving::new(self, random)
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wire::{
     Ask, CancelSecret, ChatRequest, Commitments, Digest, Envelope, EnvelopeDigest, EnvelopeRefused,
-    Keyset, ModelOffer, OpenedJob, Pair, ReceiptKey, RefusalCode, Request, ResponseSealer,
+    Keyset, ModelOffer, OpenedJob, Pair, Random, ReceiptKey, RefusalCode, Request, ResponseSealer,
     SealError, SignedEnvelope, Subject, UnreadDigest, Usage, open_job,
 };
 
@@ -28,6 +28,7 @@ pub(crate) struct Admission {
     pub(crate) models: Models,
     pub(crate) exposure: Exposure,
     pub(crate) jobs: Jobs,
+    pub(crate) random: Random,
 }
 
 /// A job that may run.

@@ -11,6 +11,8 @@ use registers::{Digest48, Registers, ReportData};
 
 /// A trust domain's own measurement and quoting.
 pub trait Platform: Send + 'static {
+    /// Whether a quote takes so long that it is asked for on a thread of its own.
+    const QUOTES_BLOCK: bool = true;
     /// Extends RTMR3.
     fn extend(&mut self, digest: &Digest48) -> Result<(), PlatformError>;
     /// MRTD and RTMR0 to RTMR3 as they are now.

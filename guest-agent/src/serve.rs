@@ -9,8 +9,6 @@ use crate::jobs::Jobs;
 use crate::log::{self, Stages};
 use crate::out::Out;
 use crate::platform::Platform;
-use getrandom::SysRng;
-use getrandom::rand_core::UnwrapErr;
 use registers::{GpuBinding, Registers, ReportData};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,7 +19,7 @@ use tokio::time::Instant;
 use wire::limits::{FRAME_BYTES_MAX, SEALED_REQUEST_BYTES_MAX};
 use wire::{
     Cancel, EnvelopeDigest, EpochStatus, Event, Evidence, Frame, FrameDecoder, FrameError,
-    FrameKind, Load, Malformed, RefusalCode, SignedRefusal, Status, Subject,
+    FrameKind, Load, Malformed, Random, RefusalCode, SignedRefusal, Status, Subject,
 };
 
 /// How long a request may take to arrive.
@@ -110,12 +108,13 @@ enum Request {
 }
 
 impl<P: Platform> Serving<P> {
-    pub(crate) fn new(mut attested: Attested<P>) -> Self {
+    pub(crate) fn new(mut attested: Attested<P>, random: Random) -> Self {
         let admission = Arc::new(Admission {
             exposure: Exposure::new(attested.epoch.keyset.exposure_max),
             jobs: Jobs::default(),
             epochs: Epochs::new(attested.epoch),
             models: attested.models,
+            random,
         });
         attested.stages.pass("serving");
         Serving {
@@ -183,21 +182,25 @@ impl<P: Platform> Serving<P> {
         nonce: [u8; 32],
         out: &mut Out<W>,
     ) -> Result<(), ExchangeError> {
-        self.admission.epochs.turn(now(), &mut UnwrapErr(SysRng));
+        self.admission
+            .epochs
+            .turn(now(), &mut self.admission.random.rng());
         let epoch = self.admission.epochs.newest();
         let report_data = ReportData::bind(&epoch.digest.0, &nonce, GpuBinding::None);
         let platform = self.platform.clone();
-        // Quoting is slow on real machines and blocks.
-        let quote = tokio::task::spawn_blocking(move || {
+        let quote = move || {
             let mut platform = platform
                 .lock()
                 .map_err(|_| "an earlier quote failed badly".to_owned())?;
             platform.quote(&report_data).map_err(|e| e.to_string())
-        });
-        let quote = quote
-            .await
-            .map_err(|e| ExchangeError::Quote(e.to_string()))?
-            .map_err(ExchangeError::Quote)?;
+        };
+        let quoted = match P::QUOTES_BLOCK {
+            true => {
+                { tokio::task::spawn_blocking(quote).await }.unwrap_or_else(|e| Err(e.to_string()))
+            }
+            false => quote(),
+        };
+        let quote = quoted.map_err(ExchangeError::Quote)?;
         let evidence = Evidence {
             version: 1,
             keyset: epoch.keyset.encode(),
@@ -254,7 +257,10 @@ impl<P: Platform> Serving<P> {
             let refused = self.admission.refuse(&screened, RefusalCode::Busy);
             return self.refuse(refused, out).await;
         };
-        let admitted = match self.admission.admit(screened, &mut UnwrapErr(SysRng)) {
+        let admitted = match self
+            .admission
+            .admit(screened, &mut self.admission.random.rng())
+        {
             Ok(admitted) => admitted,
             Err(refused) => return self.refuse(refused, out).await,
         };
@@ -292,7 +298,7 @@ fn turning(admission: &Arc<Admission>) -> Turning {
     let admission = Arc::downgrade(admission);
     Turning(tokio::spawn(async move {
         while let Some(admission) = admission.upgrade() {
-            admission.epochs.turn(now(), &mut UnwrapErr(SysRng));
+            admission.epochs.turn(now(), &mut admission.random.rng());
             drop(admission);
             tokio::time::sleep(period).await;
         }

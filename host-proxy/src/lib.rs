@@ -18,6 +18,7 @@
 mod api_error;
 mod at_once;
 mod auto_settle;
+mod blocking;
 mod channels;
 mod check;
 pub mod cli;

@@ -5,6 +5,7 @@
 
 use crate::api_error::ApiError;
 use crate::at_once::{AtOnce, household};
+use crate::blocking::Blocking;
 use crate::channels::{Channels, ExpectedPayee, MaxAge};
 use crate::clock::now_unix_s;
 use crate::collateral::CollateralSource;
@@ -43,6 +44,7 @@ use wire::{Bundle, Envelope, EnvelopeDigest, Keyset, KeysetDigest, PayerRead};
 pub struct Proxy {
     pub payee: Payee,
     pub store: Store,
+    blocking: Blocking,
     pub(crate) node: Node,
     lock: SignerLock,
     pub channels: Channels,
@@ -86,13 +88,17 @@ impl Proxy {
     /// Opens the state file and reads the key.
     pub fn open(config: &Config) -> Result<Self, Error> {
         let node = Node::new(config.toncenter.clone()).paced(config.calls_per_s);
-        Self::with_node(config, node)
+        Self::with_node(config, node, Blocking::Threads)
     }
 
-    /// The same with this node.
-    pub(crate) fn with_node(config: &Config, node: Node) -> Result<Self, Error> {
+    /// The same with this node, and with work that blocks run there.
+    pub(crate) fn with_node(
+        config: &Config,
+        node: Node,
+        blocking: Blocking,
+    ) -> Result<Self, Error> {
         let payee = Payee::open(config)?;
-        let store = Store::open(&config.state, &payee.address(), config.chain)?;
+        let store = Store::open(&config.state, &payee.address(), config.chain)?.blocking(blocking);
         let expected = ExpectedPayee {
             chain: config.chain,
             payee: payee.address(),
@@ -107,6 +113,7 @@ impl Proxy {
             lock: SignerLock::new(&config.state, config.wallet_key.file()),
             guests: Guests::new(config, &store.keysets()?),
             store,
+            blocking,
             node,
             guest_policy: config
                 .guest_files
@@ -215,7 +222,7 @@ impl Proxy {
             ));
         }
         self.rate
-            .take(&state.payer_key, std::time::Instant::now())?;
+            .take(&state.payer_key, Instant::now().into_std())?;
         state.admits(now_unix_s())?;
         if let Some(voucher) = &envelope.voucher {
             self.take_enclosed(voucher).await?;
@@ -359,16 +366,19 @@ impl Proxy {
         nonce: &[u8; 32],
     ) -> Result<Bundle, ApiError> {
         let keyset = endorsed.keyset;
+        let collateral = self
+            .collateral
+            .for_evidence(&endorsed.evidence, self.blocking);
         let bundle = Bundle {
             version: endorsed.endorsement.bundle_version(),
-            collateral: self.collateral.for_evidence(&endorsed.evidence).await?,
+            collateral: collateral.await?,
             evidence: endorsed.evidence,
             endorsement: endorsed.endorsement,
         };
         if let Some(policy) = self.guest_policy.clone() {
             let (encoded, nonce, keyset) = (bundle.encode(), *nonce, keyset.clone());
             let check = move || policy.check(&encoded, &nonce, &keyset);
-            let checked = tokio::task::spawn_blocking(check).await;
+            let checked = self.blocking.run(check).await;
             checked.map_err(|e| ApiError::internal(&e))?.map_err(|refused| {
                 tracing::error!(%refused, "the guest is not what guest_manifest says; it is not endorsed");
                 evidence::not_endorsed()

@@ -1,7 +1,9 @@
 //! The proxy on connections that its caller brings, in place of a listener: for a test that plays the network and the time.
 //!
-//! It relays, keeps and attests as the program does. It does not settle by itself.
+//! It relays, keeps and attests as the program does, but reads and writes its files within the task that asks. It does not settle by
+//! itself.
 
+use crate::blocking::Blocking;
 use crate::config::Config;
 use crate::error::Error;
 use crate::guest::Dial;
@@ -36,7 +38,7 @@ impl Service {
     /// Opens the state file, reads the keys, and reaches the node by `node` alone.
     pub fn open(config: &Config, node: Dial) -> Result<Self, Error> {
         let node = Node::new(config.toncenter.clone()).dialled(node);
-        let proxy = Arc::new(Proxy::with_node(config, node)?);
+        let proxy = Arc::new(Proxy::with_node(config, node, Blocking::AtOnce)?);
         let router = with_fallbacks(router(proxy.clone()));
         Ok(Service { proxy, router })
     }

@@ -19,6 +19,7 @@ pub use payouts::{
     Claim, Entry, Message, NewMessage, Numbers, Paid, Payout, PayoutOutcome, Purpose, Withdrawal,
 };
 
+use crate::blocking::Blocking;
 use crate::error::{Context, Error, Fault};
 use crate::limits::{KEYSETS_MAX, STORE_BUSY};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -36,6 +37,7 @@ pub struct Store {
     reading: Arc<Mutex<Connection>>,
     group: Arc<group::Group>,
     path: Arc<Path>,
+    blocking: Blocking,
     /// Whether the last change failed.
     failed: Arc<AtomicBool>,
 }
@@ -133,17 +135,23 @@ impl Store {
             reading: Arc::new(Mutex::new(reading)),
             group: Arc::default(),
             path: path.into(),
+            blocking: Blocking::Threads,
             failed: Arc::default(),
         })
     }
 
-    /// Runs `work` on a thread that may wait for the disk.
+    /// The same file, whose [`Store::on_disk`] runs its work there.
+    pub(crate) fn blocking(self, blocking: Blocking) -> Self {
+        Store { blocking, ..self }
+    }
+
+    /// Runs `work` where it may wait for the disk: on a thread of its own.
     pub async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store) -> T + Send + 'static,
     ) -> T {
         let store = self.clone();
-        match tokio::task::spawn_blocking(move || work(&store)).await {
+        match self.blocking.run(move || work(&store)).await {
             Ok(done) => done,
             Err(failed) => match failed.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),

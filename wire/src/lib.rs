@@ -27,6 +27,7 @@ mod keyset;
 pub mod limits;
 mod log;
 mod proof;
+mod random;
 mod read;
 mod receipt;
 mod record;
@@ -51,6 +52,7 @@ pub use frame::{Frame, FrameDecoder, FrameError, FrameKind};
 pub use keyset::{KemKey, Keyset, ModelOffer, Padding, Prices, Usage, registers_digest};
 pub use log::{LogLeaf, LogReceipt, LogTree, Logged, NotLogged, log_path, log_root};
 pub use proof::{Proof, SignedReceipt};
+pub use random::Random;
 pub use read::{PayerRead, ReadRefused};
 pub use receipt::{
     AnswerClaims, Finish, Receipt, ReceiptCore, ReceiptRefused, RequestClaims, Timings,

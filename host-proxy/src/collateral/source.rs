@@ -4,6 +4,7 @@ use super::cache::CollateralCache;
 use super::key::CollateralKey;
 use super::routes::unavailable;
 use crate::api_error::ApiError;
+use crate::blocking::Blocking;
 use crate::config::{BundleCollateral, CollateralConfig};
 use crate::error::{Context, Error, Fault, read_bounded};
 use attest::{Platform, Quote};
@@ -40,15 +41,17 @@ impl CollateralSource {
     }
 
     /// Intel's collateral for the platform in a guest's evidence.
-    pub(crate) async fn for_evidence(&self, evidence: &[u8]) -> Result<Vec<u8>, ApiError> {
+    pub(crate) async fn for_evidence(
+        &self,
+        evidence: &[u8],
+        blocking: Blocking,
+    ) -> Result<Vec<u8>, ApiError> {
         match self {
             CollateralSource::File(path) => {
                 let file = path.clone();
                 let bytes_max = COLLATERAL_BYTES_MAX as u64;
-                let read = tokio::task::spawn_blocking(move || read_bounded(&file, bytes_max));
-                let read = read
-                    .await
-                    .unwrap_or_else(|error| Err(io::Error::other(error)));
+                let read = blocking.run(move || read_bounded(&file, bytes_max)).await;
+                let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
                 let too_long = || io::Error::other(format!("it has more than {bytes_max} bytes"));
                 read.and_then(|bytes| bytes.ok_or_else(too_long))
                     .map_err(|error| {

@@ -211,6 +211,15 @@ async fn what_a_guest_may_not_send_is_not_passed_on() {
             .concat(),
         ),
         (
+            "a receipt without a charge",
+            [
+                data.clone(),
+                Frame::encode(FrameKind::Receipt, &[7; 4114]),
+                Frame::encode(FrameKind::End, b""),
+            ]
+            .concat(),
+        ),
+        (
             "a refusal after data",
             [data.clone(), Frame::encode(FrameKind::Refused, b"")].concat(),
         ),

@@ -3,7 +3,9 @@
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use wire::Random;
 
 /// A source of decisions that are the same for the same seed.
 pub struct Dice(ChaCha20Rng);
@@ -15,6 +17,15 @@ impl Dice {
         key[..8].copy_from_slice(&seed.to_le_bytes());
         key[8..16].copy_from_slice(&purpose.to_le_bytes());
         Dice(ChaCha20Rng::from_seed(key))
+    }
+
+    /// What a party draws from that has this seed.
+    pub fn random(seed: u64) -> Random {
+        let seeds = Mutex::new(Dice::new(seed, 4));
+        Random::new(move || {
+            let mut seeds = seeds.lock().unwrap_or_else(PoisonError::into_inner);
+            Dice::new(seeds.0.next_u64(), 5).0
+        })
     }
 
     /// The generator itself, for keys.

@@ -4,7 +4,7 @@ use crate::dice::Dice;
 use crate::faults::{Fault, Planned};
 use crate::lies::{self, Memory};
 use crate::links::{
-    BUFFER_BYTES, Begun, Edit, Happening, Link, Passing, Route, Seen, Treatment, Way, carry,
+    BUFFER_BYTES, Begun, Edit, Gate, Happening, Link, Passing, Route, Seen, Treatment, Way, carry,
 };
 use crate::site::Machine;
 use guest_agent::Serving;
@@ -18,7 +18,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use wire::{Frame, FrameKind, SignedEnvelope};
@@ -48,7 +47,7 @@ pub struct Host {
     began: Instant,
     seed: u64,
     state: Mutex<State>,
-    frozen: watch::Sender<bool>,
+    gate: Arc<Gate>,
 }
 
 #[derive(Default)]
@@ -79,7 +78,7 @@ impl Host {
             began: Instant::now(),
             seed,
             state: Mutex::new(state),
-            frozen: watch::Sender::new(false),
+            gate: Arc::default(),
         })
     }
 
@@ -90,17 +89,17 @@ impl Host {
     /// From now on it behaves.
     pub fn calm(&self) {
         self.state().plan.clear();
-        self.frozen.send_replace(false);
+        self.gate.set(false);
     }
 
     /// Whether the guest stands still.
     pub fn freeze(&self, frozen: bool) {
-        self.frozen.send_replace(frozen);
+        self.gate.set(frozen);
     }
 
-    /// Hears of that.
-    pub fn frozen(&self) -> watch::Receiver<bool> {
-        self.frozen.subscribe()
+    /// What is shut meanwhile.
+    pub fn gate(&self) -> Arc<Gate> {
+        self.gate.clone()
     }
 
     /// Connects clients to this proxy from now on. Streams of the one before break.
@@ -285,7 +284,7 @@ impl Host {
             bytes_max: usize::MAX,
             at: None,
             edit: None,
-            gate: (link == Link::Guest).then(|| self.frozen()),
+            gate: (link == Link::Guest).then(|| self.gate()),
             seen: self.seen(number, way, planned),
         };
         let Some(planned) = planned else {

@@ -5,9 +5,9 @@
 //!
 //! **Trusts.** Nothing that passes. What it changes it parses with `wire`; frames and states of its own it has none.
 //!
-//! **Promises.** One seed is one plan of faults. Two jobs that begin at one moment can change places, since threads write the proxy's
-//! state file; else the story has the same faults at the same bytes and moments, and the same verdicts. Keys and nonces are
-//! random where the shipped code draws them, so bytes differ from run to run and sizes do not.
+//! **Promises.** One seed is one plan of faults and one story: the same connections, bytes and moments of faults, and verdicts. What
+//! blocks runs in the order of the virtual clock, and keys, job ids and seals are drawn from generators of the seed. Only challenges,
+//! and the seconds of the wall clock within certificates and receipts, differ from run to run; their sizes do not.
 //!
 //! **Lacks.** Real sockets, settling on chain, embeddings, and a clock of the guest's own: all three parties share the simulated one, and a
 //! guest whose clock stands still is one whose steps and streams do.

@@ -1,11 +1,12 @@
 //! Connections in memory, and what a host does to the bytes on them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until};
 use wire::{Frame, FrameDecoder, FrameKind};
@@ -91,6 +92,30 @@ pub enum Happening {
     Flip,
 }
 
+/// Holds up whatever comes while it is shut, and lets it go in the order in which it came. A `watch` wakes in a random one.
+#[derive(Default)]
+pub struct Gate {
+    shut: AtomicBool,
+    opened: Notify,
+}
+
+impl Gate {
+    /// Shuts or opens it.
+    pub fn set(&self, shut: bool) {
+        self.shut.store(shut, Ordering::Relaxed);
+        if !shut {
+            self.opened.notify_waiters();
+        }
+    }
+
+    /// Once it is open.
+    pub async fn pass(&self) {
+        while self.shut.load(Ordering::Relaxed) {
+            self.opened.notified().await;
+        }
+    }
+}
+
 /// Frames in place of one.
 pub type Edit = Box<dyn FnMut(Frame) -> Vec<Frame> + Send>;
 
@@ -104,8 +129,8 @@ pub struct Treatment {
     pub at: Option<(usize, Happening)>,
     /// What becomes of frames.
     pub edit: Option<Edit>,
-    /// Nothing passes while this is so.
-    pub gate: Option<watch::Receiver<bool>>,
+    /// Nothing passes while it is shut.
+    pub gate: Option<Arc<Gate>>,
     /// Told of each byte that was given to the link, and of each that left it.
     pub seen: Seen,
 }
@@ -170,9 +195,8 @@ impl Treatment {
             let (mut passed, mut decoder) = (0, FrameDecoder::default());
             while let Some((at, bytes)) = arriving.recv().await {
                 sleep_until(at).await;
-                if let Some(frozen) = &mut self.gate {
-                    // Its sender outlasts the story.
-                    let _ = frozen.wait_for(|frozen| !frozen).await;
+                if let Some(gate) = &self.gate {
+                    gate.pass().await;
                 }
                 let bytes = match &mut self.edit {
                     None => bytes,

@@ -3,11 +3,12 @@
 //!
 //! It keeps, in place of keys and values, a number for each position that depends on all tokens up to there.
 
+use crate::links::Gate;
 use engine::scheduler::{Driver, Limits, Tokens};
 use engine::{BLOCK_TOKENS, BlockTable, EngineError, Forward, ForwardShape, Row};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 /// How long a step takes.
@@ -91,8 +92,8 @@ impl Drop for Waker {
     }
 }
 
-/// Drives the stand-in with a task, whose steps wait while `frozen`.
-pub fn drive(forward: &dyn Forward, tokens: Tokens, mut frozen: watch::Receiver<bool>) -> Driver {
+/// Drives the stand-in with a task, whose steps wait at a gate.
+pub fn drive(forward: &dyn Forward, tokens: Tokens, gate: Arc<Gate>) -> Driver {
     let shape = *forward.shape();
     let past = vec![0; shape.blocks * BLOCK_TOKENS];
     let scripted = Box::new(Scripted { shape, past });
@@ -107,8 +108,7 @@ pub fn drive(forward: &dyn Forward, tokens: Tokens, mut frozen: watch::Receiver<
                 jobs.notified().await;
             }
             sleep(STEP).await;
-            // Its sender outlasts the story.
-            let _ = frozen.wait_for(|frozen| !frozen).await;
+            gate.pass().await;
             if steps.step(Instant::now().into_std()).is_break() {
                 return;
             }

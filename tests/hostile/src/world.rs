@@ -8,6 +8,7 @@ use crate::site::{Machine, client_node, dial_node, directory, site};
 use client::Client;
 use guest_agent::Booted;
 use host_proxy::{Dial, GuestAddress, Service};
+use rand_core::Rng;
 use std::sync::{Arc, Mutex, PoisonError};
 use tempfile::TempDir;
 use wire::Keyset;
@@ -21,6 +22,7 @@ pub struct World {
     pub proxies: Mutex<Vec<Arc<Service>>>,
     directory: TempDir,
     keys: Mutex<Dice>,
+    seed: u64,
     checks: bool,
 }
 
@@ -33,6 +35,7 @@ impl World {
             proxies: Mutex::default(),
             directory: directory(),
             keys: Mutex::new(Dice::new(seed, 1)),
+            seed,
             checks,
         };
         world.boot();
@@ -43,19 +46,20 @@ impl World {
     /// Boots a guest in place of the one there is, with keys of its own.
     pub fn boot(&self) {
         self.host.put_guest(None);
-        let (site, frozen) = (site(), self.host.frozen());
+        let (site, gate) = (site(), self.host.gate());
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let booted = Booted::new(Machine::new(), &site.config, true).expect("a configuration");
         let measured = booted.measure(|| Ok(site.agent()), &site.models);
         let attested = { measured.expect("a model") }
             .attest_driven(keys.rng(), |forward, tokens| {
-                Ok(scripted::drive(&*forward, tokens, frozen.clone()))
+                Ok(scripted::drive(&*forward, tokens, gate.clone()))
             })
             .expect("keys");
         let keyset = attested.keyset().clone();
         let mut keysets = self.keysets.lock().unwrap_or_else(PoisonError::into_inner);
         keysets.push(keyset);
-        self.host.put_guest(Some(attested.serve()));
+        let random = Dice::random(keys.rng().next_u64());
+        self.host.put_guest(Some(attested.serve_drawing(random)));
     }
 
     /// Opens a proxy on the state file of the one there is.
@@ -78,7 +82,7 @@ impl World {
         let host = self.host.clone();
         let dial = client::transport::Dial(Arc::new(move || host.dial(Link::Client)));
         let proxy = client::Transport::dialled("proxy:80", dial);
-        { Client::open(config, true) }
+        { Client::open_drawing(config, true, Dice::random(self.seed)) }
             .expect("a client")
             .through(proxy, client_node())
     }
