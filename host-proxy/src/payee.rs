@@ -187,6 +187,9 @@ fn read_delegation(path: &Path) -> Result<Delegation, Error> {
 }
 
 #[cfg(test)]
+mod slashed;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::fixtures::{evidence, keyset, payee_of};
