@@ -8,8 +8,10 @@
 //! the payer signs no more than it counted.
 
 mod orders;
+mod stake;
 
 pub use orders::{NotNow, Order, Plan, plan, send};
+pub use stake::{StakeView, check_stake, read_stake};
 
 use crate::config::ConfigError;
 use crate::error::ClientError;

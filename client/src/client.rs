@@ -1,7 +1,7 @@
 //! The stages of a job behind a few calls: attest, ask, verify, pay.
 
 use crate::attestation::{Challenged, Verifier};
-use crate::budget::{Begun, Budget, KeptEvidence, KnownKeyset, Reservation, Spender};
+use crate::budget::{Begun, Budget, KeptEvidence, Reservation, Spender};
 use crate::chain::{self, Channel};
 use crate::config::{Config, ConfigError, read_key};
 use crate::error::{ClientError, Executed};
@@ -131,6 +131,7 @@ impl Client {
                 verifier,
                 kept: config.keep_jobs.map(KeptJobs::open).transpose()?,
                 profile: config.profile,
+                stake_min: config.chain.stake_min_nano,
                 cost_max: config.cost_max_nano,
                 deadline_ms: config.deadline_ms,
                 first_token_ms: config.first_token_ms,
@@ -210,16 +211,12 @@ impl Client {
             self.heal()
         );
         let session = Session::open(challenged?, channel?, Arc::clone(&self.shared))?;
-        let known = KnownKeyset {
-            keyset: session.keyset().clone(),
-            root: session.root().to_string(),
-            verified_at_unix_s: session.verified_at_unix_s(),
-        };
+        chain::check_stake(&self.node, &session).await?;
         let evidence = KeptEvidence {
             bundle: session.bundle().to_vec(),
             nonce: *session.nonce(),
         };
-        self.shared.budget.remember(&known, &evidence)?;
+        self.shared.budget.remember(&session.known(), &evidence)?;
         self.settle_left(&session)?;
         if let Err(error) = healed {
             tracing::warn!("the payee's record of this channel could not be used: {error}");

@@ -143,6 +143,9 @@ pub struct ChainConfig {
     pub toncenter: String,
     /// TON global id.
     pub id: i32,
+    /// The least that a provider's stake must hold before a job is sealed to its workers; none is asked for when absent.
+    #[serde(default, deserialize_with = "nano_option")]
+    pub stake_min_nano: Option<Nano>,
 }
 
 /// A model on the allow-list.

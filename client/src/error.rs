@@ -5,7 +5,7 @@ use crate::check::CheckError;
 use crate::config::ConfigError;
 use crate::limits::FOREIGN_TEXT_CHARS_MAX;
 use crate::tokens::TokensError;
-use settlement::ChargeError;
+use settlement::{ChargeError, StakeRefused};
 use wire::{JobFailure, NotProven, NotTrusted, ReceiptRefused, RefusalCode, SealError};
 
 /// Whose fault a failure is.
@@ -88,6 +88,8 @@ pub enum ClientError {
          ones, so its clock may be held"
     )]
     OldKeys { known_s: u64, lifetime_s: u32 },
+    #[error("the provider's stake is refused: {0}")]
+    Stake(#[from] StakeRefused),
     #[error(transparent)]
     Proof(#[from] NotProven),
     #[error("the check is refused: {0}")]
@@ -171,6 +173,7 @@ impl ClientError {
             Request { .. } | UnknownField { .. } | ContextLength { .. } => Fault::Caller,
             Model { .. } | ReaderTooSlow | Check(_) => Fault::Caller,
             NotTrusted(_) | Proof(_) | PlatformTooOld { .. } | OldKeys { .. } => Fault::Guest,
+            Stake(_) => Fault::Guest,
             Unreachable(_) | ProxyRefused { .. } | ProxyMisbehaved { .. } => Fault::Proxy,
             UnknownSigner | Cut(_) | Deadline(_) | RefusedAnother(_) | ChargeMismatch => {
                 Fault::Proxy
@@ -252,7 +255,9 @@ impl ClientError {
             Budget(BudgetError::DayLimit { .. }) => "day_limit_reached",
             Budget(BudgetError::Forked { .. }) => "bad_receipt",
             Budget(_) => "budget_exceeded",
-            NotTrusted(_) | PlatformTooOld { .. } | OldKeys { .. } => "attestation_failed",
+            NotTrusted(_) | PlatformTooOld { .. } | OldKeys { .. } | Stake(_) => {
+                "attestation_failed"
+            }
             Proof(_) => "bad_proof",
             Check(_) => "bad_check",
             Unreachable(_) => "proxy_unreachable",
@@ -293,7 +298,7 @@ impl ClientError {
             ) => 429,
             Budget(BudgetError::Forked { .. }) => 502,
             Budget(_) => 402,
-            NotTrusted(_) | Proof(_) | PlatformTooOld { .. } | OldKeys { .. } => 424,
+            NotTrusted(_) | Proof(_) | PlatformTooOld { .. } | OldKeys { .. } | Stake(_) => 424,
             Deadline(_) => 504,
             GuestRefused(RefusalCode::Exposure { .. } | RefusalCode::CostMax) => 402,
             GuestRefused(RefusalCode::Replay) => 409,

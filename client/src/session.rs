@@ -6,7 +6,7 @@
 //! end, gains nothing.
 
 use crate::attestation::{Attestation, Challenged, Verifier};
-use crate::budget::Budget;
+use crate::budget::{Budget, KnownKeyset};
 use crate::chain::Channel;
 use crate::error::{ClientError, Executed};
 use crate::kept::KeptJobs;
@@ -44,6 +44,8 @@ pub struct Shared {
     pub profile: String,
     /// Where jobs are kept that may be checked later, if they are.
     pub kept: Option<KeptJobs>,
+    /// The least that a provider's stake must hold, if one is demanded.
+    pub stake_min: Option<Nano>,
     /// The most one job may cost.
     pub cost_max: Nano,
     /// The longest a whole answer may take.
@@ -116,6 +118,15 @@ impl Session {
     /// The channel that pays it, as it was read when the worker was attested.
     pub fn channel(&self) -> &Channel {
         &self.0.channel
+    }
+
+    /// What is remembered of its keyset.
+    pub(crate) fn known(&self) -> KnownKeyset {
+        KnownKeyset {
+            keyset: self.keyset().clone(),
+            root: self.root().to_string(),
+            verified_at_unix_s: self.verified_at_unix_s(),
+        }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

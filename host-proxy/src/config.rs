@@ -11,7 +11,7 @@ use crate::keys::SecretSource;
 use crate::limits::{CALLS_PER_S_MAX, CONFIG_BYTES_MAX, GUESTS_MAX, SWEEP_S_MAX, TWO_NODES_ABOVE};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use settlement::{ChainId, Nano};
+use settlement::{Address, ChainId, Nano};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +35,8 @@ pub struct Config {
     pub chain: ChainId,
     /// The payee's public key, as the guest's configuration and the channels name it. Its secret is not needed here.
     pub payee_key: [u8; 32],
+    /// The stake contract that answers for charges, as the guest's configuration names it; the wallet's address when absent.
+    pub stake: Option<Address>,
     /// The wallet's key, which signs payouts.
     pub wallet_key: SecretSource,
     /// The key that endorses the guest's keysets.
@@ -176,6 +178,7 @@ impl Config {
             second,
             chain: ChainId(file.chain.id),
             payee_key: keys.payee_key,
+            stake: stake(file.stake.as_deref())?,
             wallet_key: keys.wallet_key,
             endorsing_key: keys.endorsing_key,
             delegation: keys.delegation,
@@ -220,6 +223,12 @@ fn guests(file: &File, directory: &Path) -> Result<Vec<GuestAddress>, Error> {
         guests.push(guest);
     }
     Ok(guests)
+}
+
+fn stake(text: Option<&str>) -> Result<Option<Address>, Error> {
+    let address =
+        |text: &str| Address::from_any(text).context(Fault::Configuration, || "stake".to_owned());
+    text.map(address).transpose()
 }
 
 /// The three keys of a configuration.
@@ -364,6 +373,7 @@ struct File {
     guests: Option<Vec<String>>,
     chain: ChainSection,
     payee_key: Option<String>,
+    stake: Option<String>,
     wallet_key: Option<String>,
     endorsing_key: Option<String>,
     delegation: Option<PathBuf>,
@@ -547,6 +557,7 @@ mod tests {
             ("  id: 20241", "  id: 20241\n  two_nodes_above_nano: \"5\""),
             ("  id: 20241", "  id: 20241\n  calls_per_s: 0"),
             ("interval_s: 300", "interval_s: 0"),
+            ("payee_key: ", "stake: nowhere\npayee_key: "),
             ("interval_s: 300", "interval_s: 901"),
             ("exposure_max_nano: 100000000", "exposure_max_nano: 0"),
             ("exposure_max_nano: 100000000", "exposure_max_nano: -1"),

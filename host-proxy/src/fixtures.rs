@@ -294,6 +294,7 @@ pub(crate) fn config(directory: &Path, toncenter: NodeUrl) -> Config {
         second: None,
         chain: ChainId::EMBEDDED,
         payee_key: payee().public_key(),
+        stake: None,
         wallet_key: SecretSource::File(directory.join("wallet.key")),
         endorsing_key: SecretSource::File(directory.join("endorsing.key")),
         delegation: directory.join("delegation"),

@@ -138,16 +138,16 @@ impl Guests {
         })
     }
 
-    /// A charge that one of these guests signed under any keyset that is known, to this payee.
+    /// A charge that one of these guests signed under any keyset that is known, for which this stake answers.
     pub(crate) fn own_charge(
         &self,
         signed: &SignedCharge,
         payer_key: &[u8; 32],
-        payee: &Address,
+        stake: &Address,
     ) -> Option<([u8; 32], VerifiedCharge)> {
         let keys = self.all.iter().flat_map(|guest| guest.receipt_keys());
         let mut verified = keys.filter_map(|key| Some((key, signed.verify(&key, payer_key).ok()?)));
-        verified.find(|(_, charge)| charge.stake == *payee)
+        verified.find(|(_, charge)| charge.stake == *stake)
     }
 
     /// A place at this guest: at once, or in a while if not too many wait already.

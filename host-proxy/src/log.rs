@@ -153,7 +153,9 @@ mod tests {
         for (charge, place) in charges.iter().zip([(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]) {
             let shown = receipt(&proxy, LogLeaf::of(charge), PERIOD_S).await;
             let shown = LogReceipt::decode(&shown.expect("closed").encode()).expect("a receipt");
-            let logged = shown.verify(charge, &endorsing).expect("in the log");
+            let logged = shown
+                .verify(charge, &payee().address(), &endorsing)
+                .expect("in the log");
             assert_eq!((logged.of().tree, logged.index()), place);
             roots.push(*logged.root());
         }

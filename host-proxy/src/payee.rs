@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | payee | offline | agree to close channels for less than they owe; name another endorser |
 //! | wallet | here | take what the wallet holds |
-//! | endorsing | here | let keysets that pay this payee look endorsed until the delegation ends; it touches no money |
+//! | endorsing | here | let keysets that pay this payee look endorsed until the delegation ends, and have its stake slashed for them |
 //!
 //! Promises: a keyset that pays anyone else, is for another chain, or names another stake, is not endorsed, so
 //! that a guest whose configuration was swapped finds no client. Nothing simulated is endorsed for a live chain.
@@ -25,6 +25,7 @@ pub struct Payee {
     endorsing: SigningKey,
     delegation: Delegation,
     wallet: Wallet,
+    stake: Address,
     chain: ChainId,
 }
 
@@ -39,8 +40,10 @@ pub enum NotEndorsed {
     PayeeKey,
     #[error("the guest's keyset is for chain {got}, this provider settles on {own}")]
     Chain { got: ChainId, own: ChainId },
-    #[error("the guest's keyset names the stake {0}; it must be this provider's address")]
-    Stake(Address),
+    #[error(
+        "the guest's keyset names the stake {got}, this provider's is {own} (`stake` in host-proxy.yaml)"
+    )]
+    Stake { got: Address, own: Address },
     #[error("a simulated guest cannot be endorsed for a live TON chain")]
     Simulated,
     #[error(
@@ -60,7 +63,8 @@ impl Payee {
         let delegation = read_delegation(&config.delegation)?;
         let parts = (config.payee_key, &wallet, &endorsing, delegation);
         let payee = Payee::from_parts(parts, config.chain);
-        payee.map_err(|words| Error::new(Fault::Configuration, words))
+        let payee = payee.map_err(|words| Error::new(Fault::Configuration, words))?;
+        Ok(payee.staked(config.stake))
     }
 
     /// `parts` are the payee's public key, the wallet's and the endorsing seed, and the delegation.
@@ -87,13 +91,25 @@ impl Payee {
             key,
             endorsing,
             delegation,
+            stake: wallet.address(),
             wallet,
             chain,
         })
     }
 
+    /// From now on this stake answers for its guests, if there is one.
+    pub(crate) fn staked(mut self, stake: Option<Address>) -> Self {
+        self.stake = stake.unwrap_or(self.stake);
+        self
+    }
+
     pub fn address(&self) -> Address {
         self.wallet.address()
+    }
+
+    /// The stake contract that answers for charges of its guests; without one its own address.
+    pub fn stake(&self) -> Address {
+        self.stake
     }
 
     pub fn public_key(&self) -> [u8; 32] {
@@ -142,8 +158,9 @@ impl Payee {
         if keyset.payee_key != self.public_key() {
             return Err(NotEndorsed::PayeeKey);
         }
-        if keyset.stake != self.address() {
-            return Err(NotEndorsed::Stake(keyset.stake));
+        if keyset.stake != self.stake {
+            let (got, own) = (keyset.stake, self.stake);
+            return Err(NotEndorsed::Stake { got, own });
         }
         if keyset.profile == "sim" && keyset.chain.is_live() {
             return Err(NotEndorsed::Simulated);
@@ -168,6 +185,9 @@ fn read_delegation(path: &Path) -> Result<Delegation, Error> {
     })?;
     Ok(Delegation::decode(&bytes))
 }
+
+#[cfg(test)]
+mod slashed;
 
 #[cfg(test)]
 mod tests {
@@ -202,7 +222,14 @@ mod tests {
         let (got, own) = (other.address(), payee.address());
         check(&|k| k.payee = got, NotEndorsed::Payee { got, own });
         check(&|k| k.payee_key = other.public_key(), NotEndorsed::PayeeKey);
-        check(&|k| k.stake = got, NotEndorsed::Stake(got));
+        check(&|k| k.stake = got, NotEndorsed::Stake { got, own });
+        let staked = payee_of(1, ChainId::EMBEDDED).staked(Some(got));
+        let (got, own) = (own, got);
+        let refused = staked.endorse(&evidence(&ours)).expect_err("refused");
+        assert_eq!(refused, NotEndorsed::Stake { got, own });
+        let mut named = ours.clone();
+        named.stake = own;
+        staked.endorse(&evidence(&named)).expect("ours");
         let (live, embedded) = (ChainId::TESTNET, ChainId::EMBEDDED);
         check(
             &|k| k.chain = live,

@@ -85,8 +85,8 @@ pub(crate) async fn ask_guest(
     let signed = SignedCharge::decode(&charge.payload).map_err(|_| GuestError::protocol_reply())?;
     let channel = signed.charge.channel();
     let payer_key = proxy.channel(&channel, MaxAge::Recent).await?.payer_key;
-    let payee = proxy.payee.address();
-    let own = || proxy.guests.own_charge(&signed, &payer_key, &payee);
+    let stake = proxy.payee.stake();
+    let own = || proxy.guests.own_charge(&signed, &payer_key, &stake);
     let mut verified = own();
     if verified.is_none() {
         // This program may have restarted since the guest showed its keys.

@@ -412,7 +412,7 @@ impl Exchange {
                 "it is for another job or another cap than the envelope's",
             ));
         }
-        if charge.stake != self.proxy.payee.address() {
+        if charge.stake != self.proxy.payee.stake() {
             return Err(refuse("it names another stake"));
         }
         if charge.cumulative < charge.cost {

@@ -86,7 +86,7 @@ impl ChannelTerms {
         })
     }
 
-    fn data<L: Layout>(&self) -> L::Cell {
+    pub(crate) fn data<L: Layout>(&self) -> L::Cell {
         let terms = L::new()
             .address(&self.payer)
             .address(&self.payee)

@@ -75,7 +75,7 @@ impl Charge {
         }
     }
 
-    fn cell<L: Layout>(&self) -> L::Cell {
+    pub(crate) fn cell<L: Layout>(&self) -> L::Cell {
         L::new()
             .uint(32, TAG.into())
             .address(&self.stake)

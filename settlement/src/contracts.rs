@@ -17,11 +17,21 @@ pub const CHANNEL_CODE_HASH_V1: [u8; 32] =
     hash("d6f4d8086243a4dbec39b60455c64389e1454151db638e6b96e5550f6487f93d");
 /// Representation hash of the charge check's code.
 pub const CHARGE_CHECK_CODE_HASH: [u8; 32] =
-    hash("215d9b98dff161e7296db392e0697a2fd96d996e9c6f19789090bde298f607c5");
+    hash("eb79fc3569c8b322458829f17569beebb445488081bcdb841b36a3894ae62ff8");
+
+/// Representation hash of the stake's code.
+pub const STAKE_CODE_HASH: [u8; 32] =
+    hash("4144fb150e21b05d64c05642740aeee748a3af556a6121e6da1f27085ad9ba54");
 
 /// The channel's code, as far as its address needs it.
 pub(crate) const CHANNEL_CODE: CellHash = CellHash {
     hash: CHANNEL_CODE_HASH,
+    depth: 9,
+};
+
+/// The stake's code, likewise.
+pub(crate) const STAKE_CODE: CellHash = CellHash {
+    hash: STAKE_CODE_HASH,
     depth: 9,
 };
 
@@ -39,6 +49,8 @@ pub enum Contract {
     Channel,
     /// The charge check alone, with nothing around it.
     ChargeCheck,
+    /// A provider's collateral.
+    Stake,
 }
 
 #[cfg(feature = "wallet")]
@@ -48,6 +60,7 @@ impl Contract {
         match self {
             Contract::Channel => include_bytes!("../contracts/channel.boc"),
             Contract::ChargeCheck => include_bytes!("../contracts/charge_check.boc"),
+            Contract::Stake => include_bytes!("../contracts/stake.boc"),
         }
     }
 

@@ -43,6 +43,12 @@ pub const EXTERNAL_GROWTH_MIN: Nano = Nano(50_000_000);
 /// forwarding, and two full cells of import.
 pub const EXTERNAL_COST_MAX: Nano = Nano(6_200_000);
 
+/// The shortest unbonding delay of a stake: as long as offences can be reported after their key has gone.
+pub const UNBOND_DELAY_S_MIN: u32 = 7 * 86_400;
+
+/// The longest.
+pub const UNBOND_DELAY_S_MAX: u32 = 90 * 86_400;
+
 /// Messages in one wallet transfer: the most that wallet V5R1 sends at once.
 pub const TRANSFERS_MAX: usize = 255;
 

@@ -50,9 +50,9 @@ pub struct ChannelState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each message says it")]
 pub enum StateError {
-    #[error("{got} items on the stack where a channel's state has {expected}")]
+    #[error("{got} items on the stack where the state has {expected}")]
     Items { got: usize, expected: usize },
-    #[error("the channel's {0} is not a number in its range")]
+    #[error("the {0} is not a number in its range")]
     Field(&'static str),
     #[error("the channel's {0} is not what the terms say")]
     Terms(&'static str),
@@ -180,33 +180,33 @@ impl ChannelState {
     }
 }
 
-struct Item<'a> {
-    item: &'a StackItem,
-    name: &'static str,
+pub(crate) struct Item<'a> {
+    pub(crate) item: &'a StackItem,
+    pub(crate) name: &'static str,
 }
 
 impl Item<'_> {
-    fn bytes(&self) -> Result<[u8; 32], StateError> {
+    pub(crate) fn bytes(&self) -> Result<[u8; 32], StateError> {
         self.item.to_uint256().ok_or(StateError::Field(self.name))
     }
 
-    fn u64(&self) -> Result<u64, StateError> {
+    pub(crate) fn u64(&self) -> Result<u64, StateError> {
         self.item.to_u64().ok_or(StateError::Field(self.name))
     }
 
-    fn u32(&self) -> Result<u32, StateError> {
+    pub(crate) fn u32(&self) -> Result<u32, StateError> {
         self.u64()?
             .try_into()
             .map_err(|_| StateError::Field(self.name))
     }
 
-    fn i32(&self) -> Result<i32, StateError> {
+    pub(crate) fn i32(&self) -> Result<i32, StateError> {
         let number = self.item.to_i64().ok_or(StateError::Field(self.name))?;
         number.try_into().map_err(|_| StateError::Field(self.name))
     }
 }
 
-fn address(workchain: Item<'_>, hash: Item<'_>) -> Result<Address, StateError> {
+pub(crate) fn address(workchain: Item<'_>, hash: Item<'_>) -> Result<Address, StateError> {
     let wrong = StateError::Field(workchain.name);
     let number = i8::try_from(workchain.i32()?).map_err(|_| wrong)?;
     Address::checked(number, hash.bytes()?).map_err(|_| wrong)

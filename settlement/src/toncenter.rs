@@ -12,7 +12,7 @@ pub use answer::{AccountStatus, AccountView, MasterchainView, Message, Transacti
 pub use payout::{Payout, PayoutError, external_payout, payout_fee, taken_message};
 pub use stack::StackItem;
 
-use crate::{Address, ChannelState, StateError, limits};
+use crate::{Address, ChannelState, StakeState, StateError, limits};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
@@ -135,6 +135,18 @@ pub fn channel_state_in_block(channel: &Address) -> Call<(ChannelState, Option<u
         get_method(channel, ChannelState::GET_METHOD, &[]),
         |result| {
             let state = ChannelState::parse(&stack::read_result(result)?)?;
+            Ok((state, answer::block_seqno(result)))
+        },
+    )
+}
+
+/// A stake's state, and the number of the masterchain block that it is from, where the node tells it.
+pub fn stake_state(stake: &Address) -> Call<(StakeState, Option<u32>)> {
+    call(
+        "/api/v2/runGetMethod",
+        get_method(stake, StakeState::GET_METHOD, &[]),
+        |result| {
+            let state = StakeState::parse(&stack::read_result(result)?)?;
             Ok((state, answer::block_seqno(result)))
         },
     )

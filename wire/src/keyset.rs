@@ -63,7 +63,7 @@ pub struct Keyset {
     #[n(12)]
     #[cbor(with = "minicbor::bytes")]
     pub payee_key: [u8; 32],
-    /// The account whose stake answers for charges. Equal to `payee` while no stake contract exists.
+    /// The stake contract that answers for charges; the payee's own address where there is none.
     #[n(13)]
     #[cbor(with = "crate::cbor::address")]
     pub stake: Address,

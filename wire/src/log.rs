@@ -78,7 +78,7 @@ pub enum NotLogged {
     Malformed(#[from] Malformed),
     #[error("the log receipt's path does not lead from entry {index} of {size} to a root")]
     Path { index: u64, size: u64 },
-    #[error("the log receipt is of the payee {got}, the charge pays {want}")]
+    #[error("the log receipt is of the payee {got}, the keyset pays {want}")]
     Payee { got: Address, want: Address },
     #[error(
         "the log receipt is not signed by the key that endorsed the keyset, or is for another charge"
@@ -272,14 +272,15 @@ impl LogReceipt {
         })
     }
 
-    /// `Ok` claims: the holder of `endorsing_key` signed the root of a tree of its log in which this charge is. The key is that which
-    /// endorsed the keyset whose receipt key signed the charge.
+    /// `Ok` claims: the holder of `endorsing_key` signed the root of a tree of its log in which this charge is. `payee` is whom
+    /// the keyset pays whose receipt key signed the charge, the key that which endorsed it.
     pub fn verify(
         &self,
         charge: &SignedCharge,
+        payee: &Address,
         endorsing_key: &[u8; 32],
     ) -> Result<Logged, NotLogged> {
-        let (got, want) = (self.of.payee, charge.charge.stake);
+        let (got, want) = (self.of.payee, *payee);
         if got != want {
             return Err(NotLogged::Payee { got, want });
         }

@@ -188,7 +188,7 @@ mod verified {
                 None => None,
                 Some(bytes) => {
                     let log = LogReceipt::decode(bytes).map_err(NotLogged::from)?;
-                    Some(log.verify(&charge, worker.endorsing_key())?)
+                    Some(log.verify(&charge, &worker.keyset().payee, worker.endorsing_key())?)
                 }
             };
             let voucher = match &self.voucher {

@@ -1,7 +1,7 @@
 //! The compiled contracts are what their source gives.
 
 use serde_json::Value;
-use settlement::{CHANNEL_CODE_HASH, CHARGE_CHECK_CODE_HASH, Contract};
+use settlement::{CHANNEL_CODE_HASH, CHARGE_CHECK_CODE_HASH, Contract, STAKE_CODE_HASH};
 use std::{env, fs, path::Path, process::Command};
 
 #[test]
@@ -16,6 +16,7 @@ fn committed_code_has_the_hashes_of_the_manifest() {
             "charge_check",
             CHARGE_CHECK_CODE_HASH,
         ),
+        (Contract::Stake, "stake", STAKE_CODE_HASH),
     ] {
         let listed = &manifest["contracts"][name];
         assert_eq!(

@@ -62,7 +62,7 @@ fn receipt(charges: u64, seq: u64) -> LogReceipt {
 }
 
 fn verify(receipt: &LogReceipt, seq: u64) -> Result<Logged, NotLogged> {
-    receipt.verify(&charge(seq), key().verifying_key().as_bytes())
+    receipt.verify(&charge(seq), &address(2), key().verifying_key().as_bytes())
 }
 
 /// From RFC 9162's reference implementation in Go, certificate-transparency-go's and transparency-dev's test data.
@@ -154,7 +154,10 @@ fn what_the_provider_did_not_sign_is_refused() {
     let mut foreign = good.clone();
     foreign.of.payee = got;
     assert_eq!(verify(&foreign, 4), Err(NotLogged::Payee { got, want }));
-    assert_eq!(good.verify(&charge(4), &[5; 32]), Err(NotLogged::Signature));
+    assert_eq!(
+        good.verify(&charge(4), &address(2), &[5; 32]),
+        Err(NotLogged::Signature)
+    );
 }
 
 #[test]

@@ -191,7 +191,10 @@ fn logged(charge: &SignedCharge) -> Value {
     };
     let key = endorsing.verifying_key();
     assert_eq!(
-        receipt.verify(charge, key.as_bytes()).unwrap().root(),
+        receipt
+            .verify(charge, &charge.charge.stake, key.as_bytes())
+            .unwrap()
+            .root(),
         &root
     );
     json!({

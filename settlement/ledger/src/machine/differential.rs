@@ -1,8 +1,9 @@
-//! Random sequences of messages to a channel, on this machine and on TON's own C++ emulator (`contracts/emulate.mjs`): hash for hash the
+//! Random sequences of messages to a channel and to a stake, on this machine and on TON's own C++ emulator (`contracts/emulate.mjs`): hash for hash the
 //! same messages out, the same description of each transaction (gas, exit code, actions, fees), and the same account after it. Where
 //! the emulator is not at hand the sequences still have to keep what the contract promises.
 
 mod sequence;
+mod stake;
 
 use super::*;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -24,6 +25,17 @@ const BATCH: u64 = 250;
 #[test]
 fn random_messages_do_to_a_channel_what_they_do_in_the_reference_emulator() {
     compare(0..500);
+}
+
+#[test]
+fn random_messages_do_to_a_stake_what_they_do_in_the_reference_emulator() {
+    compare_stakes(0..60);
+}
+
+#[test]
+#[ignore = "minutes"]
+fn a_thousand_stakes_live_as_they_do_in_the_reference_emulator() {
+    compare_stakes(60..1_060);
 }
 
 #[test]
@@ -83,20 +95,33 @@ impl Said {
 }
 
 fn compare(seeds: std::ops::Range<u64>) {
+    let mut seen = sequence::Seen::default();
+    compare_with(seeds, |config, seed| Sequence::run(config, seed, &mut seen));
+    println!("{seen:?}");
+    seen.assert_wide();
+}
+
+fn compare_stakes(seeds: std::ops::Range<u64>) {
+    let mut seen = stake::Seen::default();
+    let sequences = seeds.clone().count();
+    compare_with(seeds, |config, seed| {
+        stake::Life::run(config, seed, &mut seen)
+    });
+    println!("{seen:?}");
+    seen.assert_wide(sequences);
+}
+
+fn compare_with(seeds: std::ops::Range<u64>, mut run: impl FnMut(&ParsedConfig, u64) -> Vec<Step>) {
     let config = config::network(ChainId::MAINNET, 1).expect("a configuration");
     let emulator = emulator();
     if emulator.is_none() {
         let why = "set CHRYSALIS_TOLK to a node_modules with @ton/sandbox";
         without::skip("TON's C++ emulator", why);
     }
-    let mut seen = sequence::Seen::default();
     let mut first = seeds.start;
     while first < seeds.end {
         let batch = first..(first + BATCH).min(seeds.end);
-        let ours: Vec<Vec<Step>> = batch
-            .clone()
-            .map(|seed| Sequence::run(&config, seed, &mut seen))
-            .collect();
+        let ours: Vec<Vec<Step>> = batch.clone().map(|seed| run(&config, seed)).collect();
         if let Some(modules) = &emulator {
             let theirs = emulated(modules, &ours);
             assert_eq!(ours.len(), theirs.len());
@@ -114,8 +139,6 @@ fn compare(seeds: std::ops::Range<u64>) {
         }
         first = batch.end;
     }
-    println!("{seen:?}");
-    seen.assert_wide();
 }
 
 /// The packages with the emulator.

@@ -8,3 +8,4 @@ mod http;
 mod network;
 mod reference;
 mod settle;
+mod stake;
