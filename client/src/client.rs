@@ -11,6 +11,7 @@ use crate::kept::KeptJobs;
 use crate::limits::{
     ATTEST_TIME_MAX, HEALTH_TIME, QUEUE_PAUSE_MAX, QUEUE_PAUSE_MIN, RENEW_PAUSE, REPLY_BYTES_MAX,
 };
+use crate::off_thread::off_thread;
 use crate::session::{Session, Shared, kernel, proxy_error, proxy_refused, unix_s};
 use crate::tokens::Models;
 use crate::transport::{self, Transport};
@@ -21,7 +22,6 @@ use settlement::{Address, ChainId, Nano, SignedVoucher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use wire::{Endpoint, Finish, PayerRead, Random, ReceiptDigest, RefusalCode, Usage};
@@ -74,21 +74,6 @@ pub struct Answer {
 
 /// Where events go as they arrive, before the answer is verified.
 pub type Sink<'a> = &'a mut (dyn FnMut(&Value) + Send);
-
-/// Work that takes a while, such as compiling a form, away from the threads that wait for sockets. A runtime of one thread, which a
-/// test with a clock of its own has, does it at once, so that two requests keep their order.
-pub(crate) async fn off_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
-) -> Result<T, ClientError> {
-    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
-        return work();
-    }
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|_| {
-        let message = "a request could not be prepared".into();
-        Err(ClientError::Internal(message))
-    })
-}
 
 impl Client {
     /// Reads the files that the configuration names and locks the state file. A test root counts only if

@@ -34,6 +34,7 @@ pub mod job;
 mod kept;
 pub mod limits;
 mod objects;
+mod off_thread;
 pub mod openai;
 pub mod serve;
 mod session;
