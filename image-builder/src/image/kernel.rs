@@ -82,3 +82,25 @@ fn package<'a>(order: Order<'a>, wanted: &Modules) -> Result<&'a Package, Error>
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_another_version_of_the_package_are_refused() {
+        let text = include_str!("../../recipes/h100.lock.json");
+        let lock = |text: &str| PackageLock::parse(text.as_bytes()).expect("a lock");
+        let good = lock(text);
+        let kernel = good.kernel();
+        let release = kernel.name.strip_prefix("linux-image-").expect("a kernel");
+        headers_of(&good, release).expect("of one version");
+        let (before, headers) = text
+            .split_once(&format!("\"name\": \"linux-headers-{release}\""))
+            .expect("it has headers");
+        let headers = headers.replacen(&kernel.version, "0-other", 1);
+        let other = format!("{before}\"name\": \"linux-headers-{release}\"{headers}");
+        let refused = headers_of(&lock(&other), release).expect_err("another version");
+        assert!(refused.to_string().contains("is 0-other"), "{refused}");
+    }
+}
