@@ -195,6 +195,7 @@ impl Site {
             second: None,
             chain: ChainId::EMBEDDED,
             payee_key: self.terms.payee_key,
+            stake: None,
             wallet_key: file("wallet.key"),
             endorsing_key: file("endorsing.key"),
             delegation: self.path("delegation"),
