@@ -74,7 +74,62 @@ fn date(account: &AccountView, now_unix_s: u64) -> Result<(u64, u32), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use settlement::Nano;
+    use ledger::Ledger;
+    use settlement::{ChainId, Nano, StakeTerms, Wallet};
+
+    #[tokio::test]
+    async fn a_stake_is_read_from_the_chain_and_nothing_else_is_one() {
+        const NOW: u32 = 1_800_000_000;
+        let ledger = Ledger::in_memory().expect("a ledger");
+        ledger.set_time(NOW);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("loopback");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        tokio::spawn(ledger::serve(ledger.clone(), listener));
+        let node = Transport::new(&url).expect("a url");
+        let wallet = Wallet::from_seed(&[2; 32], ChainId::EMBEDDED);
+        let money = ledger.faucet(&wallet.address(), Nano(5_000_000_000));
+        money.expect("money");
+        let terms = StakeTerms {
+            chain: ChainId::EMBEDDED,
+            owner: wallet.address(),
+            owner_key: [4; 32],
+            unbond_delay_s: 7 * 86_400,
+            slashable_until: NOW + 365 * 86_400,
+            salt: 0,
+        };
+        let (stake, bonded) = (terms.address(), Nano(2_000_000_000));
+        let read = async |stake: &Address| read_stake(&node, stake, NOW.into()).await;
+        let refused = read(&stake)
+            .await
+            .expect_err("nothing is there")
+            .to_string();
+        assert!(refused.contains("stake"), "{refused}");
+
+        let deposit = terms.deposit(bonded, 1).expect("an amount");
+        let seqno = super::super::wallet_seqno(&node, &wallet.address()).await;
+        let message = wallet.transfer(seqno.expect("read"), NOW + 60, &[deposit]);
+        let sent = ledger.send_external(&message.expect("signed"));
+        sent.expect("taken");
+        let view = read(&stake).await.expect("a stake");
+        assert_eq!((view.state.bonded, &view.state.terms), (bonded, &terms));
+        let judge = |least| {
+            let (chain, key) = (ChainId::EMBEDDED, &terms.owner_key);
+            view.state
+                .answers_for(&stake, chain, key, least, NOW.into())
+        };
+        assert_eq!(judge(bonded), Ok(()));
+        let least = Nano(bonded.0 + 1);
+        assert_eq!(
+            judge(least),
+            Err(StakeRefused::TooLittle { got: bonded, least })
+        );
+        // A contract of another kind, and a view that is too old.
+        read(&wallet.address()).await.expect_err("a wallet");
+        let late = u64::from(NOW) + STAKE_AGE_S_MAX + 60;
+        let old = read_stake(&node, &stake, late).await.expect_err("old");
+        assert!(old.to_string().contains("s old; at most"), "{old}");
+    }
 
     #[test]
     fn a_view_has_a_block_and_an_age_with_a_bound() {
