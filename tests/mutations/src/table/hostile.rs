@@ -1,5 +1,5 @@
-//! For each thing that a hostile host does, a fault of shipped code that the simulator's seeds find, or, where no seed can, a test of one
-//! party.
+//! For each thing that a hostile host does, a fault of shipped code that the simulator's seeds are to find, or, where those tried did
+//! not, a test of one party.
 
 use crate::{Mutation, Test};
 
@@ -9,7 +9,7 @@ const SEEDS: Test = Test::of(
     "four_seeds_for_each_thing_that_a_host_does",
 );
 
-/// A frame too few or too many costs an honest client nothing that a seed could see: the guest's side of it is tried frame by frame.
+/// Four seeds did not notice a frame too few or too many: the guest's side of it is tried frame by frame.
 const FRAMES: Test = Test::lib(
     "host-proxy",
     "http::tests::what_a_guest_may_not_send_is_not_passed_on",
