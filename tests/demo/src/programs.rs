@@ -15,7 +15,8 @@ pub struct Programs {
 pub enum Guest {
     /// A machine: its agent is compiled in the image builder's sandbox alone.
     Machine,
-    /// A process of this host: its agent, and with it the engine, is compiled here too.
+    /// A process of this host: its agent, and with it the engine, is compiled here too, and what the pages that tests follow
+    /// name besides.
     Process,
 }
 
@@ -46,8 +47,11 @@ impl Programs {
 
     /// The packages whose programs are built for a guest.
     pub fn packages(guest: Guest) -> impl Iterator<Item = &'static str> {
-        let agent = (guest == Guest::Process).then_some("guest-agent");
-        PACKAGES.into_iter().chain(agent)
+        let more: &[&str] = match guest {
+            Guest::Machine => &[],
+            Guest::Process => &["guest-agent", "reference"],
+        };
+        PACKAGES.into_iter().chain(more.iter().copied())
     }
 
     /// Builds what is not built yet.
