@@ -38,6 +38,24 @@ pub struct Texts {
     pub model: String,
     /// At least one text.
     pub inputs: Vec<String>,
+    /// Where each stood in the request, if others of it are not asked for. Errors name that place.
+    pub places: Option<Vec<usize>>,
+}
+
+impl Texts {
+    /// All texts of a request.
+    pub fn of(model: String, inputs: Vec<String>) -> Self {
+        Texts {
+            model,
+            inputs,
+            places: None,
+        }
+    }
+
+    pub(crate) fn place(&self, index: usize) -> usize {
+        let places = self.places.as_ref();
+        { places.and_then(|places| places.get(index)) }.map_or(index, |place| *place)
+    }
 }
 
 /// Documents to rank by how well they answer a query.

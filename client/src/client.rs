@@ -16,6 +16,7 @@ use crate::session::{Session, Shared, kernel, proxy_error, proxy_refused, unix_s
 use crate::tokens::Models;
 use crate::transport::{self, Transport};
 use crate::trust::TrustStore;
+use crate::vectors::Vectors;
 use crate::{ask, openai};
 use serde_json::Value;
 use settlement::{Address, ChainId, Nano, SignedVoucher};
@@ -39,6 +40,7 @@ pub struct Client {
     // One attestation at a time, and how the last one failed: who waited for it fails with it.
     attesting: Mutex<Option<(Instant, ClientError)>>,
     queue_time: Duration,
+    vectors: Option<Arc<Vectors>>,
     // Vouchers leave one after the other: a lower one behind a higher one would be refused.
     delivery: Mutex<()>,
     // Jobs of an earlier run, until there is a worker's proxy to ask.
@@ -110,6 +112,7 @@ impl Client {
             channel,
             payer_key,
             queue_time: Duration::from_millis(config.queue_ms.into()),
+            vectors: { config.embeddings_cache.map(Vectors::open).transpose()? }.map(Arc::new),
             shared: Arc::new(Shared {
                 budget: Arc::new(budget),
                 models,
@@ -568,6 +571,11 @@ impl Client {
     /// The models of the allow-list.
     pub fn models(&self) -> &Models {
         &self.shared.models
+    }
+
+    /// The cache of embeddings, where there is one.
+    pub(crate) fn vectors(&self) -> Option<&Arc<Vectors>> {
+        self.vectors.as_ref()
     }
 
     /// A receipt on file, with what it cost.

@@ -56,6 +56,8 @@ pub struct Config {
     pub state: PathBuf,
     /// Where prompts and answers are kept for `chrysalis check`; they are not, when absent.
     pub keep_jobs: Option<KeepConfig>,
+    /// Where vectors of texts are kept, so that the same text is not asked for again; they are not, when absent.
+    pub embeddings_cache: Option<VectorsConfig>,
     /// What was learned about platforms, for all channels of this user; in the user's state directory when absent.
     pub trust: Option<PathBuf>,
     /// The oldest platform that is accepted, beyond what is compiled in.
@@ -103,6 +105,17 @@ fn keep_days_default() -> u32 {
 
 fn keep_mib_default() -> u32 {
     256
+}
+
+/// A cache of embeddings. What is kept tells much of the texts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VectorsConfig {
+    /// A file that only its owner may read, made if it is absent.
+    pub file: PathBuf,
+    /// MiB of it; what was not used longest goes first.
+    #[serde(default = "keep_mib_default")]
+    pub mib: u32,
 }
 
 /// The oldest platform to accept.
@@ -235,11 +248,16 @@ impl Config {
             &mut config.trust,
         ];
         let kept = { config.keep_jobs.as_mut() }.map(|keep| &mut keep.directory);
+        let vectors = { config.embeddings_cache.as_mut() }.map(|cache| &mut cache.file);
         let models = config.models.iter_mut();
         let models = models.flat_map(|model| [Some(&mut model.dir), model.volume.as_mut()]);
         let keys = config.keys.iter_mut().filter_map(|key| key.file.as_mut());
         let paths = required.into_iter().chain(models.flatten()).chain(keys);
-        for path in paths.chain(optional.into_iter().flatten()).chain(kept) {
+        for path in paths
+            .chain(optional.into_iter().flatten())
+            .chain(kept)
+            .chain(vectors)
+        {
             *path = directory.join(&*path);
         }
         Ok(config)

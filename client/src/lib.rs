@@ -42,6 +42,7 @@ mod shape;
 pub mod tokens;
 pub mod transport;
 pub mod trust;
+mod vectors;
 pub mod verdict;
 
 // The public interface is:

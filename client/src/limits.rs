@@ -32,6 +32,8 @@ pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of a stream that the sidecar holds for an application that does not read: minutes of text, so that only one
 /// that stopped reading reaches it.
 pub const READER_LAG_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Vectors that a full cache of embeddings loses at once.
+pub const VECTORS_FORGOTTEN_AT_ONCE: u32 = 64;
 /// Completion tokens when the application names no limit: a long paragraph, so that a forgotten limit costs little.
 pub const COMPLETION_TOKENS_DEFAULT: u32 = 256;
 /// Answers to one request: each is a job that is sealed, run and paid by itself.

@@ -3,6 +3,7 @@
 use crate::attestation::Attestation;
 use crate::client::Answer;
 use crate::openai::{Delivery, calls, logprobs, thought};
+use crate::vectors::Looked;
 
 use attest::RootClass;
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -115,23 +116,66 @@ fn choice(index: usize, answer: &Answer) -> Value {
 /// The OpenAI API's answer to an embeddings request.
 pub(crate) fn embeddings_object(answer: &Answer, delivery: Delivery) -> Value {
     let mut object = answer.events.first().cloned().unwrap_or_default();
+    finish_embeddings(&mut object, Some(answer), delivery);
+    object
+}
+
+/// The same where a cache was looked into: the answer is to the texts that it lacked, if it lacked some. `x_kept` has the receipts of
+/// the vectors that it had; there is no `x_job` where nothing was asked.
+pub(crate) fn kept_embeddings_object(
+    looked: &mut Looked,
+    model: &str,
+    answer: Option<&Answer>,
+    delivery: Delivery,
+) -> Value {
+    let kept = { looked.found.iter().enumerate() }.filter_map(|(index, found)| {
+        let receipt = found.as_ref()?.receipt.to_string();
+        Some(json!({"index": index, "receipt_id": receipt}))
+    });
+    let kept: Vec<Value> = kept.collect();
+    if let Some(answer) = answer {
+        looked.fill(&answer.payment.receipt, vectors(answer));
+    }
+    let data = { looked.found.iter().enumerate() }.filter_map(|(index, found)| {
+        let vector = &found.as_ref()?.vector;
+        Some(json!({"object": "embedding", "index": index, "embedding": vector}))
+    });
+    let data: Vec<Value> = data.collect();
+    let mut object = json!({"object": "list", "data": data, "model": model, "x_kept": kept});
+    finish_embeddings(&mut object, answer, delivery);
+    object
+}
+
+/// The vectors of an answer: 32-bit floats before they were JSON.
+fn vectors(answer: &Answer) -> Vec<Vec<f32>> {
+    let data = answer.events.first().map(|event| &event["data"]);
+    let data = data.and_then(Value::as_array).into_iter().flatten();
+    data.map(|entry| floats(&entry["embedding"]).collect())
+        .collect()
+}
+
+fn finish_embeddings(object: &mut Value, answer: Option<&Answer>, delivery: Delivery) {
     if delivery.base64 {
         let data = object["data"].as_array_mut().into_iter().flatten();
         data.for_each(|entry| entry["embedding"] = base64_floats(&entry["embedding"]));
     }
-    let prompt = answer.usage.prompt;
+    let prompt = answer.map_or(0, |answer| answer.usage.prompt);
     object["usage"] = json!({"prompt_tokens": prompt, "total_tokens": prompt});
-    object["x_job"] = x_job(answer);
-    object
+    if let Some(answer) = answer {
+        object["x_job"] = x_job(answer);
+    }
 }
 
 /// A list of numbers as the OpenAI API's base64: little-endian 32-bit floats. They were 32-bit floats before they were
 /// JSON, so nothing is lost.
 fn base64_floats(numbers: &Value) -> Value {
-    let numbers = numbers.as_array().into_iter().flatten();
-    let floats = numbers.map(|number| number.as_f64().unwrap_or_default() as f32);
-    let bytes: Vec<u8> = floats.flat_map(f32::to_le_bytes).collect();
+    let bytes: Vec<u8> = floats(numbers).flat_map(f32::to_le_bytes).collect();
     BASE64_STANDARD.encode(bytes).into()
+}
+
+fn floats(numbers: &Value) -> impl Iterator<Item = f32> {
+    let numbers = numbers.as_array().into_iter().flatten();
+    numbers.map(|number| number.as_f64().unwrap_or_default() as f32)
 }
 
 /// Of all answers together: each reads the prompt and is billed for it.

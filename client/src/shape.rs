@@ -26,7 +26,7 @@ pub(crate) trait Shape: Send {
     /// The end of a stream, once its answers are verified and paid. There is at least one.
     fn end(&mut self, answers: &[Answer]) -> String;
 
-    /// The whole answers as one object, where nothing was streamed. There is at least one.
+    /// The whole answers as one object, where nothing was streamed. There is at least one, or the cache of embeddings had all.
     fn whole(&mut self, answers: &[Answer]) -> Value;
 }
 

@@ -213,7 +213,7 @@ impl Model {
                     match encoded {
                         (ids, 0) => Ok(ids),
                         (ids, cut) => Err(TokensError::TextTooLong {
-                            index,
+                            index: texts.place(index),
                             tokens: ids.len() + cut,
                             max: ids.len(),
                         }),

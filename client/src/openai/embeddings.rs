@@ -28,7 +28,7 @@ pub(super) fn parse(fields: &Map<String, Value>) -> Result<Request, ClientError>
     }
     let model = model.ok_or_else(|| missing("model"))?;
     let inputs = inputs.ok_or_else(|| missing("input"))?;
-    let ask = Ask::Embeddings(Texts { model, inputs });
+    let ask = Ask::Embeddings(Texts::of(model, inputs));
     Ok(Request { ask, delivery })
 }
 

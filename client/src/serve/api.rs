@@ -3,13 +3,15 @@
 use super::Sidecar;
 use super::stored::Stored;
 use crate::anthropic;
-use crate::ask::Ask;
+use crate::ask::{Ask, Texts};
 use crate::budget::Spender;
+use crate::client::Client;
 use crate::error::ClientError;
-use crate::openai::{self, completions, error_object, rerank, responses};
+use crate::openai::{self, Request, completions, error_object, rerank, responses};
 use crate::shape::{
     Chat, Completions, Embeddings, Messages, Rerank, Responses, Shape, message_error,
 };
+use crate::vectors::Looked;
 use model::limits::{CONVERSATION_BYTES_MAX, MESSAGES_MAX};
 use serde_json::{Map, Value};
 use wire::Endpoint;
@@ -83,11 +85,21 @@ impl Api {
         spender: &Spender,
     ) -> Result<Ready, ClientError> {
         Ok(match read {
+            Read::OpenAi(Request {
+                ask: Ask::Embeddings(texts),
+                delivery,
+            }) => {
+                let (texts, looked) = looked(&sidecar.client, spender, texts);
+                Ready {
+                    ask: Ask::Embeddings(texts),
+                    stream: delivery.stream,
+                    shape: Box::new(Embeddings { delivery, looked }),
+                }
+            }
             Read::OpenAi(request) => Ready {
                 ask: request.ask,
                 stream: request.delivery.stream,
                 shape: match self {
-                    Api::Embeddings => Box::new(Embeddings(request.delivery)),
                     Api::Completions => Box::new(Completions(request.delivery)),
                     _ => Box::new(Chat(request.delivery)),
                 },
@@ -188,6 +200,25 @@ pub(super) fn resolved(
         *item = kept;
     }
     Ok(body)
+}
+
+/// The texts that the cache of embeddings does not have, and what it has. Without a cache, or without such a model, all of them.
+fn looked(
+    client: &Client,
+    spender: &Spender,
+    mut texts: Texts,
+) -> (Texts, Option<(Looked, String)>) {
+    let model = client.models().get(&texts.model);
+    let (Some(vectors), Some(model)) = (client.vectors(), model) else {
+        return (texts, None);
+    };
+    let looked = vectors.look(spender, &model.root, &texts.inputs);
+    let places = looked.missing();
+    texts.inputs = { places.iter() }
+        .map(|place| std::mem::take(&mut texts.inputs[*place]))
+        .collect();
+    texts.places = Some(places);
+    (texts, Some((looked, model.id.clone())))
 }
 
 /// The fields of a body.

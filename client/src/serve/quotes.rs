@@ -53,10 +53,7 @@ async fn text_quote(
     let session = client.session().await?;
     let offer = pinned(model).and_then(|(bare, _)| session.keyset().model(bare));
     let ask = match offer.map(|offer| offer.endpoint) {
-        Some(Endpoint::Embeddings) => Ask::Embeddings(Texts {
-            model: model.clone(),
-            inputs: vec![text],
-        }),
+        Some(Endpoint::Embeddings) => Ask::Embeddings(Texts::of(model.clone(), vec![text])),
         _ => {
             let said = vec![Turn::says(Role::User, text)];
             let mut asked = Conversation::new(model.clone(), said);

@@ -2,8 +2,11 @@
 
 use super::{Shape, ends, only, reason};
 use crate::client::Answer;
-use crate::objects::{chat_object, embeddings_object, last_chunks, usage, x_jobs};
+use crate::objects::{
+    chat_object, embeddings_object, kept_embeddings_object, last_chunks, usage, x_jobs,
+};
 use crate::openai::Delivery;
+use crate::vectors::Looked;
 use serde_json::{Value, json};
 
 /// `/v1/chat/completions`
@@ -13,7 +16,11 @@ pub(crate) struct Chat(pub(crate) Delivery);
 pub(crate) struct Completions(pub(crate) Delivery);
 
 /// `/v1/embeddings`
-pub(crate) struct Embeddings(pub(crate) Delivery);
+pub(crate) struct Embeddings {
+    pub(crate) delivery: Delivery,
+    /// What a cache of vectors has of the texts; an answer is to the others.
+    pub(crate) looked: Option<(Looked, String)>,
+}
 
 fn line(event: &Value) -> String {
     format!("data: {event}\n\n")
@@ -104,6 +111,11 @@ impl Shape for Embeddings {
     }
 
     fn whole(&mut self, answers: &[Answer]) -> Value {
-        embeddings_object(only(answers), self.0)
+        match &mut self.looked {
+            None => embeddings_object(only(answers), self.delivery),
+            Some((looked, model)) => {
+                kept_embeddings_object(looked, model, answers.first(), self.delivery)
+            }
+        }
     }
 }

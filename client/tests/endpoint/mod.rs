@@ -7,6 +7,7 @@ mod lengths;
 mod rerank;
 mod strict;
 mod thoughts;
+mod vectors;
 
 use super::world::{self, Fault, World, chat_body, embeddings_body};
 use client::serve::{Access, Unknown};

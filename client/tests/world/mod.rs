@@ -172,7 +172,14 @@ impl World {
     }
 
     pub fn client(&self) -> Result<Client, ClientError> {
-        Client::open(self.config(), true)
+        self.client_with(|_| ())
+    }
+
+    /// One whose configuration says something besides.
+    pub fn client_with(&self, change: impl FnOnce(&mut Config)) -> Result<Client, ClientError> {
+        let mut config = self.config();
+        change(&mut config);
+        Client::open(config, true)
     }
 
     fn write_files(&self) {
