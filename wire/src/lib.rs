@@ -3,7 +3,8 @@
 //! **What it is.** Every encoding that a client, a proxy and a guest exchange, with the cryptography that binds them:
 //! chunked Oblivious HTTP with X-Wing for the job, Ed25519 over the envelope, COSE_Sign1 for the receipt.
 //!
-//! **Trusts.** The `hpke`, `ed25519-dalek`, `coset` and `minicbor` crates, and in a client `attest::verify` for the peer.
+//! **Trusts.** The `hpke`, `ed25519-dalek`, `coset` and `minicbor` crates, and in a client `attest::verify` for the peer and
+//! `gpu::verify` for its GPU.
 //! It trusts no byte it decodes: every length has a limit in [`limits`] before it has an allocation.
 //!
 //! **Promises.** One value has one encoding (decoders re-encode and compare). Nothing is sealed to a key that no
