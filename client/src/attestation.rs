@@ -10,7 +10,9 @@ use attest::{Manifest, Peer, Policy, Root, RootClass};
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
-use wire::{AttestedWorker, Bundle, Evidence, Expected, Keyset, NotTrusted, Proof, ProvenJob};
+use wire::{
+    AttestedWorker, Bundle, Evidence, Expected, GpuRoots, Keyset, NotTrusted, Proof, ProvenJob,
+};
 
 /// What a worker is held against.
 pub struct Verifier {
@@ -18,6 +20,8 @@ pub struct Verifier {
     pub manifest: Manifest,
     /// The root that its quote must lead to.
     pub root: Root,
+    /// The roots that evidence of its GPU must lead to, if it has one: NVIDIA's, whichever root the quote leads to.
+    pub gpu_roots: GpuRoots,
     /// The oldest platform that its owner accepts.
     pub minimum: Minimum,
     /// What was learned before.
@@ -58,20 +62,21 @@ impl Challenged {
     }
 
     /// What the keyset says of its provider, for who has no channel with one. It proves nothing: [`Verifier::verify`] does.
-    pub fn claimed(&self, profile: &str) -> Result<Expected, NotTrusted> {
-        claimed(&self.evidence, profile)
+    pub fn claimed(&self, verifier: &Verifier) -> Result<Expected, NotTrusted> {
+        claimed(&self.evidence, verifier)
     }
 }
 
 /// What the keyset in a bundle says of its provider.
-fn claimed(bundle: &[u8], profile: &str) -> Result<Expected, NotTrusted> {
+fn claimed(bundle: &[u8], verifier: &Verifier) -> Result<Expected, NotTrusted> {
     let bundle = Bundle::decode(bundle)?;
     let keyset = Keyset::decode(&Evidence::decode(&bundle.evidence)?.keyset)?;
     Ok(Expected {
-        profile: profile.into(),
+        profile: verifier.manifest.profile().into(),
         chain: keyset.chain,
         payee: keyset.payee,
         payee_key: keyset.payee_key,
+        gpu_roots: verifier.gpu_roots,
     })
 }
 
@@ -95,6 +100,7 @@ impl Verifier {
             manifest: Manifest::from_json(&read_file(manifest, SMALL_FILE_BYTES_MAX)?)
                 .map_err(|e| refuse(manifest, &e))?,
             root,
+            gpu_roots: GpuRoots::NVIDIA,
             minimum,
             trust: TrustStore::open(trust)?,
         })
@@ -149,7 +155,7 @@ impl Verifier {
                 (unix_s()?, seen)
             }
         };
-        let expected = claimed(&proof.bundle, self.manifest.profile())?;
+        let expected = claimed(&proof.bundle, self)?;
         let job = proof.verify(&self.policy(seen), &self.root, &expected, at)?;
         self.check_level(job.worker().peer())?;
         Ok(job)
@@ -220,7 +226,7 @@ impl Attestation {
 /// One question, one answer: whether the worker behind a proxy is what a manifest says.
 pub async fn verify(proxy: &Transport, verifier: &Verifier) -> Result<Attestation, ClientError> {
     let challenged = Challenged::of(proxy).await?;
-    let expected = challenged.claimed(verifier.manifest.profile())?;
+    let expected = challenged.claimed(verifier)?;
     verifier.verify(challenged, &expected)
 }
 

@@ -12,7 +12,7 @@
 //! counted here, never above the deposit, and a voucher is on disk before it is sent. A proxy that dies or lies gives
 //! a typed error that says whose fault it is and whether the job may have run, or a whole verified answer.
 //!
-//! **Lacks.** GPU evidence, several workers to choose from. It hides neither the payer's key, the model,
+//! **Lacks.** Several workers to choose from. It hides neither the payer's key, the model,
 //! the size bucket nor the timing of a job.
 
 #![forbid(unsafe_code)]

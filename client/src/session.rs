@@ -68,6 +68,7 @@ impl Session {
             chain: channel.state.chain,
             payee: channel.state.payee,
             payee_key: channel.state.payee_key,
+            gpu_roots: shared.verifier.gpu_roots,
         };
         let attestation = shared.verifier.verify(challenged, &expected)?;
         let seen = shared

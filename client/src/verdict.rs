@@ -8,6 +8,7 @@ use crate::check::Checked;
 use crate::error::day;
 use crate::objects::root_words;
 use crate::trust::{Change, Recall};
+use gpu::{Gpu, Inspected};
 use serde::Serialize;
 use serde_json::{Value, json};
 use wire::{AttestedWorker, ProvenJob};
@@ -15,7 +16,7 @@ use wire::{AttestedWorker, ProvenJob};
 /// One thing that was proved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Claim {
-    /// What it is about: `answers`, `image`, `platform`, `keys`, `payee`, `models`, `freshness`, `receipt`, `cost`, `voucher`,
+    /// What it is about: `answers`, `image`, `platform`, `gpu`, `keys`, `payee`, `models`, `freshness`, `receipt`, `cost`, `voucher`,
     /// `log`.
     pub about: &'static str,
     /// What holds.
@@ -34,13 +35,15 @@ pub struct Verdict {
 }
 
 /// Of every worker.
-const NEVER_PROVED: [&str; 5] = [
+const NEVER_PROVED: [&str; 4] = [
     "attestation key: that none was extracted from a platform; whoever holds one can forge evidence",
     "builder: who built the image; `image-builder verify` checks its signed statement",
     "payee: who the payee is, beyond holding the key that endorsed the keyset",
     "weights: how they were trained; a root only says which files were loaded",
-    "GPU: none takes part in this evidence",
 ];
+const NO_GPU: &str = "GPU: none takes part in this evidence";
+const GPU_PLACE: &str =
+    "GPU: that it is still in this machine; the guest's software binds it, and it can be moved";
 /// Of an endpoint.
 const NOT_OF_A_WORKER: [&str; 1] =
     ["answers: nothing was asked; each answer has a receipt of its own"];
@@ -93,7 +96,7 @@ impl Verdict {
         Verdict {
             target,
             claims,
-            not_proved: [&NOT_OF_A_WORKER[..], &NEVER_PROVED].concat(),
+            not_proved: [&NOT_OF_A_WORKER[..], &NEVER_PROVED, &[of_gpu(worker)]].concat(),
             recall,
         }
     }
@@ -108,7 +111,8 @@ impl Verdict {
     ) -> Verdict {
         let mut claims = worker_claims(job.worker(), verifier);
         claims.extend(job_claims(job));
-        let mut not_proved = [&NOT_OF_A_JOB[..], &NEVER_PROVED].concat();
+        let gpu = of_gpu(job.worker());
+        let mut not_proved = [&NOT_OF_A_JOB[..], &NEVER_PROVED, &[gpu]].concat();
         if job.voucher().is_none() {
             not_proved.insert(0, NO_VOUCHER);
         }
@@ -146,6 +150,11 @@ impl Verdict {
             claims.extend(job_claims(job));
         }
         let mut not_proved = [&NOT_OF_A_CHECK[..], &NOT_OF_A_JOB[1..], &NEVER_PROVED].concat();
+        let mut gpus = [&checked.first, &checked.second]
+            .map(|job| of_gpu(job.worker()))
+            .to_vec();
+        gpus.dedup();
+        not_proved.extend(gpus);
         if at_named {
             not_proved.insert(0, TIME_GIVEN);
         }
@@ -229,6 +238,14 @@ impl Verdict {
     }
 }
 
+/// What is not proved of a worker's GPU.
+fn of_gpu(worker: &AttestedWorker) -> &'static str {
+    match worker.gpu() {
+        None => NO_GPU,
+        Some(_) => GPU_PLACE,
+    }
+}
+
 fn worker_claims(worker: &AttestedWorker, verifier: &Verifier) -> Vec<Claim> {
     let (peer, keyset) = (worker.peer(), worker.keyset());
     let root = root_words(peer.root);
@@ -240,7 +257,7 @@ fn worker_claims(worker: &AttestedWorker, verifier: &Verifier) -> Vec<Claim> {
         [] => "no advisories".into(),
         some => some.join(", "),
     };
-    vec![
+    let mut claims = vec![
         claim(
             "image",
             format!(
@@ -281,7 +298,27 @@ fn worker_claims(worker: &AttestedWorker, verifier: &Verifier) -> Vec<Claim> {
             roots.join(", "),
             "the keyset, which the guest made after it measured them",
         ),
-    ]
+    ];
+    claims.extend(worker.gpu().map(gpu_claim));
+    claims
+}
+
+fn gpu_claim(gpu: &Gpu) -> Claim {
+    let Inspected {
+        fields,
+        device_key,
+        root,
+        ..
+    } = &gpu.evidence;
+    let (driver, vbios) = (&fields.driver_version, &fields.vbios_version);
+    claim(
+        "gpu",
+        format!("device {device_key} measures as driver {driver} and VBIOS {vbios} should"),
+        format!(
+            "its signature for this keyset under the {root} root, the RIMs {} and {}, and OCSP for every certificate",
+            gpu.driver_rim.tag_id, gpu.vbios_rim.tag_id
+        ),
+    )
 }
 
 fn job_claims(job: &ProvenJob) -> Vec<Claim> {

@@ -1,4 +1,4 @@
-//! The command line of both programs: options that each take one value and must all be given.
+//! The command line of both programs: options that each take one value and must be given, all but one.
 
 use crate::{Listen, Source};
 use std::collections::BTreeMap;
@@ -15,6 +15,8 @@ pub struct Start {
     pub config: Source,
     /// The directory that holds one directory per model.
     pub models: PathBuf,
+    /// The program by which a GPU is asked for evidence. The one option that may be left out.
+    pub gate: Option<PathBuf>,
 }
 
 /// Why there is nothing to start.
@@ -62,7 +64,7 @@ fn parse<const N: usize>(
         match name {
             "-h" | "--help" => return Err(Instead::Help),
             "-V" | "--version" => return Err(Instead::Version),
-            "--listen" | "--config" | "--models" => {}
+            "--listen" | "--config" | "--models" | GATE => {}
             _ if more.contains(&name) => {}
             _ => return Err(Instead::Misuse(format!("unexpected argument `{name}`"))),
         }
@@ -75,6 +77,7 @@ fn parse<const N: usize>(
             return Err(Instead::Misuse(format!("{name} is given twice")));
         }
     }
+    let gate = values.remove(GATE).map(PathBuf::from);
     let mut value = |name: &str| {
         let missing = || Instead::Misuse(format!("{name} is missing"));
         values.remove(name).ok_or_else(missing)
@@ -83,6 +86,7 @@ fn parse<const N: usize>(
         listen: of_type("--listen", &value("--listen")?)?,
         config: of_type("--config", &value("--config")?)?,
         models: value("--models")?.into(),
+        gate,
     };
     let mut sources = Vec::new();
     for name in more {
@@ -91,6 +95,8 @@ fn parse<const N: usize>(
     let sources = sources.try_into().expect("one was pushed for each of N");
     Ok((start, sources))
 }
+
+const GATE: &str = "--gpu-gate";
 
 fn text(word: OsString) -> Result<String, Instead> {
     word.into_string()
@@ -123,9 +129,12 @@ mod tests {
             listen: Listen::Vsock(9000),
             config: Source::Vsock { cid: 2, port: 9101 },
             models: "/models".into(),
+            gate: None,
         };
         assert_eq!(start, expected);
         assert_eq!(simulator, Source::Path("tdx.sock".into()));
+        let (with_gate, _) = check(&format!("{good} --gpu-gate /bin/gate")).unwrap();
+        assert_eq!(with_gate.gate, Some("/bin/gate".into()));
         for (line, said) in [
             ("", "unexpected argument ``"),
             ("--config a", "--listen is missing"),

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!  Booted ── measure ──► Measured ── attest ──► Attested ── serve ──► Serving
-//!  platform and          RTMR3 holds agent      keys exist, the       jobs
-//!  configuration         and configuration,     keyset names the
-//!                        models are loaded      registers
+//!  platform and          RTMR3 holds agent,     keys exist, the       jobs
+//!  configuration         configuration and      keyset names the
+//!                        GPU; models are        registers and the
+//!                        loaded                 GPU
 //! ```
 //!
 //! A key cannot exist before the measurement, because only [`Measured`] makes keys; nothing is served before the keyset
@@ -12,6 +13,7 @@
 
 use crate::Serving;
 use crate::epochs::Epoch;
+use crate::gpu::{Gate, Gpu, GpuError};
 use crate::log::Stages;
 use crate::models::{Loaded, Means, ModelError, Models};
 use crate::platform::{Platform, PlatformError};
@@ -26,8 +28,8 @@ use settlement::Nano;
 use sha2::{Digest as _, Sha384};
 use std::path::Path;
 use wire::{
-    ConfigError, Event, KemKey, Keyset, MeasuredConfig, ModelOffer, Padding, Random, SealingKey,
-    registers_digest,
+    ConfigError, Event, GpuReport, KemKey, Keyset, MeasuredConfig, ModelOffer, Padding, Random,
+    SealingKey, registers_digest,
 };
 use zeroize::{Zeroize, Zeroizing};
 
@@ -36,6 +38,7 @@ pub struct Booted<P> {
     platform: P,
     config: MeasuredConfig,
     config_digest: Digest48,
+    gate: Option<Gate>,
     stages: Stages,
 }
 
@@ -45,6 +48,7 @@ pub struct Measured<P> {
     config: MeasuredConfig,
     events: Vec<RuntimeEvent>,
     models: Loaded,
+    gpu: Option<Gpu>,
     stages: Stages,
 }
 
@@ -55,6 +59,7 @@ pub struct Attested<P> {
     pub(crate) models: Models,
     pub(crate) registers: Registers,
     pub(crate) epoch: Epoch,
+    pub(crate) gpu: Option<Gpu>,
     pub(crate) stages: Stages,
 }
 
@@ -106,6 +111,8 @@ pub enum BootError {
     Platform(#[from] PlatformError),
     #[error(transparent)]
     Models(#[from] ModelError),
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     #[error("the configuration's profile is `{got}`; this agent serves {want}")]
     Profile { got: String, want: &'static str },
     #[error("a simulated platform may not be paid on a live TON chain")]
@@ -131,8 +138,35 @@ impl<P: Platform> Booted<P> {
             platform,
             config,
             config_digest,
+            gate: None,
             stages: Stages::begin("booted"),
         })
+    }
+
+    /// The program by which a GPU is asked for evidence. It is started only if the configuration demands a GPU.
+    pub fn with_gate(mut self, program: Option<&Path>) -> Self {
+        self.gate = program.map(Gate::new);
+        self
+    }
+
+    /// Finds the GPU that the configuration demands, and extends RTMR3 with it.
+    fn measure_gpu(&mut self) -> Result<Option<(Gpu, RuntimeEvent)>, BootError> {
+        if !self.config.gpu {
+            return Ok(None);
+        }
+        let gate = self.gate.clone().ok_or(GpuError::NoGate)?;
+        // Whichever evidence comes: the question is only which GPU there is. What clients see answers a keyset's nonce.
+        let gpu = Gpu::find(
+            gate,
+            &wire::sha256("chrysalis/gpu-found/v1", &[&self.config_digest.0]).0,
+        )?;
+        let event = GpuReport::event(&gpu.identity);
+        let event = RuntimeEvent {
+            name: event.name,
+            digest: Digest48(event.digest),
+        };
+        self.platform.extend(&event.digest)?;
+        Ok(Some((gpu, event)))
     }
 
     /// Extends RTMR3 with the agent and its configuration, and loads the models that the configuration names by digest.
@@ -147,7 +181,7 @@ impl<P: Platform> Booted<P> {
     ) -> Result<Measured<P>, BootError> {
         let config = &self.config;
         let means = &Means::of(config)?;
-        let (events, models) = std::thread::scope(|scope| {
+        let (mut events, models) = std::thread::scope(|scope| {
             let in_image = scope.spawn(|| Loaded::from_image(models, config, means));
             let events = vec![
                 RuntimeEvent {
@@ -168,12 +202,17 @@ impl<P: Platform> Booted<P> {
                 .expect("the engine does not panic on files")?;
             Ok::<_, BootError>((events, in_image.and(in_volumes)))
         })?;
+        let gpu = self.measure_gpu()?.map(|(gpu, event)| {
+            events.push(event);
+            gpu
+        });
         self.stages.pass("measured");
         Ok(Measured {
             platform: self.platform,
             config: self.config,
             events,
             models,
+            gpu,
             stages: self.stages,
         })
     }
@@ -204,7 +243,12 @@ impl<P: Platform> Measured<P> {
             keys.sealing.public(),
             receipt_key,
             registers_digest(&registers),
+            self.gpu.iter().map(|gpu| gpu.identity).collect(),
         );
+        let mut epoch = Epoch::new(keyset, keys, tokio::time::Instant::now());
+        if let Some(gpu) = &self.gpu {
+            epoch.report = Some(gpu.make_ready(epoch.digest)?);
+        }
         let events = self
             .events
             .into_iter()
@@ -219,7 +263,8 @@ impl<P: Platform> Measured<P> {
             events,
             models,
             registers,
-            epoch: Epoch::new(keyset, keys, tokio::time::Instant::now()),
+            epoch,
+            gpu: self.gpu,
             stages: self.stages,
         })
     }
@@ -248,6 +293,7 @@ fn keyset(
     kem_key: KemKey,
     receipt_key: [u8; 32],
     registers: wire::Digest,
+    gpus: Vec<wire::Digest>,
 ) -> Keyset {
     let offers = config.models.iter().map(|model| {
         let facts = models.facts(&model.id);
@@ -280,7 +326,7 @@ fn keyset(
         payee_key: config.payee_key(),
         stake: config.stake(),
         registers,
-        gpus: Vec::new(),
+        gpus,
         padding: Padding {
             step_bytes: wire::limits::RECORD_BYTES as u16,
             interval_ms: config.interval_ms,

@@ -18,7 +18,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::time::Instant;
-use wire::{CoreDigest, Keyset, KeysetDigest};
+use wire::{CoreDigest, GpuReport, Keyset, KeysetDigest};
 
 /// Epochs alive at once: three by time, and one for a time in which jobs use them up. Beyond that the oldest ends early, and whoever
 /// sealed to it is told to attest again.
@@ -29,6 +29,8 @@ pub(crate) struct Epoch {
     pub(crate) keyset: Keyset,
     pub(crate) digest: KeysetDigest,
     pub(crate) keys: Keys,
+    /// What the GPU signed for this keyset, where there is one.
+    pub(crate) report: Option<GpuReport>,
     replay: Mutex<ReplayCache>,
     receipts: Mutex<Receipts>,
     begun: Instant,
@@ -63,13 +65,14 @@ impl Epoch {
             replay: Mutex::new(ReplayCache::new(keyset.jobs_max)),
             receipts: Mutex::default(),
             begun: now,
+            report: None,
             keyset,
             keys,
         }
     }
 
     /// The same offers and terms under fresh keys.
-    fn next(&self, now: Instant, rng: &mut impl CryptoRng) -> Self {
+    pub(crate) fn next(&self, now: Instant, rng: &mut impl CryptoRng) -> Self {
         let keys = Keys::make(rng);
         let keyset = Keyset {
             epoch: self.keyset.epoch.wrapping_add(1),
@@ -152,15 +155,29 @@ impl Epochs {
 
     /// Makes the next epoch if it is due, and lets go of those whose time is over.
     pub(crate) fn turn(&self, now: Instant, rng: &mut impl CryptoRng) {
+        self.turn_to(now, self.due(now).map(|newest| newest.next(now, rng)));
+    }
+
+    /// The newest epoch, if the next one is due.
+    pub(crate) fn due(&self, now: Instant) -> Option<Arc<Epoch>> {
+        Some(self.newest()).filter(|newest| newest.is_shown_enough(now))
+    }
+
+    /// Begins this epoch, unless another one has begun since it was made, and lets go of those whose time is over.
+    pub(crate) fn turn_to(&self, now: Instant, next: Option<Epoch>) {
         let mut live = self.live();
-        let newest = live.front().expect("there is always one");
-        if newest.is_shown_enough(now) {
-            let next = newest.next(now, rng);
+        let after = live
+            .front()
+            .map(|newest| newest.keyset.epoch.wrapping_add(1));
+        if let Some(next) = next.filter(|next| Some(next.keyset.epoch) == after) {
             log::keep(format_args!("epoch {} begins", next.keyset.epoch));
             live.push_front(Arc::new(next));
         }
         live.truncate(LIVE_MAX);
-        live.retain(|epoch| !epoch.is_over(now));
+        // One stays: without its GPU a guest makes no next one, and refuses jobs under the last.
+        while live.len() > 1 && live.back().is_some_and(|oldest| oldest.is_over(now)) {
+            live.pop_back();
+        }
     }
 
     /// How often to look whether an epoch is due, so that keys end on time though nobody asks.

@@ -6,6 +6,7 @@
 
 use crate::epochs::{Epoch, Epochs};
 use crate::exposure::{Exposure, Promised, Reservation};
+use crate::gpu::Gpu;
 use crate::jobs::Jobs;
 use crate::models::{Chat, Encoder, Model, Models};
 use engine::cache::Prefix;
@@ -28,6 +29,7 @@ pub(crate) struct Admission {
     pub(crate) models: Models,
     pub(crate) exposure: Exposure,
     pub(crate) jobs: Jobs,
+    pub(crate) gpu: Option<Arc<Gpu>>,
     pub(crate) random: Random,
 }
 
@@ -195,6 +197,11 @@ impl Admission {
         }
         replay.admit(enc, envelope.job, &channel, pays)?;
         Ok((channel, Promised { highest, told }))
+    }
+
+    /// Why this guest serves nothing any more: its GPU is lost.
+    pub(crate) fn lost(&self) -> Option<&str> {
+        self.gpu.as_ref()?.lost()
     }
 
     /// Refuses a screened job.

@@ -11,7 +11,7 @@
 //! the envelope allows. Nothing derived from a prompt is logged.
 //!
 //! **Lacks.** A network: its one way out is the stream it is given (vsock in a VM). No clock it would believe, no
-//! persistent secret, no child process, and, in the production binary, no code that could talk to a simulator.
+//! persistent secret, no child process but the gate of a GPU, and, in the production binary, no code that could talk to a simulator.
 //!
 //! In a VM it is PID 1: there is no other program. When it ends, for whatever reason, the kernel panics and the machine
 //! stops, with its keys.
@@ -24,6 +24,7 @@ mod boot;
 mod chunked_writer;
 mod epochs;
 mod exposure;
+mod gpu;
 mod job;
 mod jobs;
 mod listen;
@@ -43,6 +44,7 @@ mod volume;
 // The public interface is:
 pub use arguments::{Start, arguments};
 pub use boot::{Attested, BootError, Booted, Measured};
+pub use gpu::GpuError;
 pub use listen::{Listen, ListenError};
 pub use memory::MemoryError;
 pub use models::ModelError;

@@ -4,12 +4,13 @@ use crate::boot::Attested;
 use crate::chunked_writer::ChunkedWriter;
 use crate::epochs::{Epoch, Epochs};
 use crate::exposure::Exposure;
+use crate::gpu::{Gpu, GpuError};
 use crate::job::{Admission, Offered, Refused};
 use crate::jobs::Jobs;
 use crate::log::{self, Stages};
 use crate::out::Out;
 use crate::platform::Platform;
-use registers::{GpuBinding, Registers, ReportData};
+use registers::{Registers, ReportData};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -19,7 +20,8 @@ use tokio::time::Instant;
 use wire::limits::{FRAME_BYTES_MAX, SEALED_REQUEST_BYTES_MAX};
 use wire::{
     Cancel, EnvelopeDigest, EpochStatus, Event, Evidence, Frame, FrameDecoder, FrameError,
-    FrameKind, Load, Malformed, Random, RefusalCode, SignedRefusal, Status, Subject,
+    FrameKind, GateRefusal, GpuReport, Load, Malformed, Random, RefusalCode, SignedRefusal, Status,
+    Subject,
 };
 
 /// How long a request may take to arrive.
@@ -88,6 +90,8 @@ pub enum ExchangeError {
     Malformed(#[from] Malformed),
     #[error("the platform did not quote: {0}")]
     Quote(String),
+    #[error("the GPU is lost: {0}")]
+    Lost(String),
     #[error("the job failed: {0}")]
     Job(String),
 }
@@ -112,6 +116,7 @@ impl<P: Platform> Serving<P> {
         let admission = Arc::new(Admission {
             exposure: Exposure::new(attested.epoch.keyset.exposure_max),
             jobs: Jobs::default(),
+            gpu: attested.gpu.map(Arc::new),
             epochs: Epochs::new(attested.epoch),
             models: attested.models,
             random,
@@ -182,11 +187,13 @@ impl<P: Platform> Serving<P> {
         nonce: [u8; 32],
         out: &mut Out<W>,
     ) -> Result<(), ExchangeError> {
-        self.admission
-            .epochs
-            .turn(now(), &mut self.admission.random.rng());
+        turn(&self.admission).await;
+        if let Some(why) = self.admission.lost() {
+            return Err(ExchangeError::Lost(why.to_owned()));
+        }
         let epoch = self.admission.epochs.newest();
-        let report_data = ReportData::bind(&epoch.digest.0, &nonce, GpuBinding::None);
+        let binding = GpuReport::binding(epoch.report.as_ref());
+        let report_data = ReportData::bind(&epoch.digest.0, &nonce, binding);
         let platform = self.platform.clone();
         let quote = move || {
             let mut platform = platform
@@ -201,12 +208,8 @@ impl<P: Platform> Serving<P> {
             false => quote(),
         };
         let quote = quoted.map_err(ExchangeError::Quote)?;
-        let evidence = Evidence {
-            version: 1,
-            keyset: epoch.keyset.encode(),
-            quote,
-            events: self.events.to_vec(),
-        };
+        let (keyset, events) = (epoch.keyset.encode(), self.events.to_vec());
+        let evidence = Evidence::new(keyset, quote, events, epoch.report.clone());
         out.send(&Frame::data(&evidence.encode())).await?;
         out.send(&end()).await?;
         Ok(())
@@ -238,9 +241,17 @@ impl<P: Platform> Serving<P> {
                 jobs: (JOBS_OPEN - self.slots.available_permits()) as u32,
                 jobs_max: JOBS_OPEN as u32,
             },
-            gpus: Vec::new(),
+            gpus: self.gpus(),
             log: log::newest(),
         }
+    }
+
+    fn gpus(&self) -> Vec<String> {
+        let named = |gpu: &Arc<Gpu>| match gpu.lost() {
+            None => gpu.identity.to_string(),
+            Some(why) => GateRefusal::cut(&format!("lost: {why}")),
+        };
+        self.admission.gpu.iter().map(named).collect()
     }
 
     async fn job<W: AsyncWrite + Unpin>(
@@ -253,6 +264,10 @@ impl<P: Platform> Serving<P> {
             Ok(screened) => screened,
             Err(refused) => return self.refuse(refused, out).await,
         };
+        if self.admission.lost().is_some() {
+            let refused = self.admission.refuse(&screened, RefusalCode::StaleKeyset);
+            return self.refuse(refused, out).await;
+        }
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
             let refused = self.admission.refuse(&screened, RefusalCode::Busy);
             return self.refuse(refused, out).await;
@@ -298,11 +313,47 @@ fn turning(admission: &Arc<Admission>) -> Turning {
     let admission = Arc::downgrade(admission);
     Turning(tokio::spawn(async move {
         while let Some(admission) = admission.upgrade() {
-            admission.epochs.turn(now(), &mut admission.random.rng());
+            turn(&admission).await;
             drop(admission);
             tokio::time::sleep(period).await;
         }
     }))
+}
+
+/// Makes the next epoch if it is due; with a GPU, only if that signs for its keyset.
+async fn turn(admission: &Admission) {
+    let Some(gpu) = &admission.gpu else {
+        return { &admission.epochs }.turn(now(), &mut admission.random.rng());
+    };
+    let _one_at_a_time = gpu.turning.lock().await;
+    let due = admission.epochs.due(now());
+    let next = match due.filter(|_| gpu.lost().is_none()) {
+        None => None,
+        Some(newest) => {
+            let next = newest.next(now(), &mut admission.random.rng());
+            attested(gpu, next).await
+        }
+    };
+    admission.epochs.turn_to(now(), next);
+}
+
+/// An epoch with what the GPU signs for it; without that the GPU is lost.
+async fn attested(gpu: &Arc<Gpu>, mut next: Epoch) -> Option<Epoch> {
+    let (asked, keyset) = (gpu.clone(), next.digest);
+    let report = tokio::task::spawn_blocking(move || asked.attest(keyset)).await;
+    match report.unwrap_or(Err(GpuError::Panicked)) {
+        Ok(report) => {
+            next.report = Some(report);
+            Some(next)
+        }
+        Err(error) => {
+            log::line(format_args!(
+                "the GPU is lost, nothing is served any more: {error}"
+            ));
+            gpu.lose(&error);
+            None
+        }
+    }
 }
 
 /// By the clock that keys end by.

@@ -53,7 +53,7 @@ async fn serve<P: Platform>(
         from: start.config,
         error,
     })?;
-    let booted = Booted::new(platform, &config, simulated)?;
+    let booted = Booted::new(platform, &config, simulated)?.with_gate(start.gate.as_deref());
     let agent = || agent.join().expect("hashing a file does not panic");
     let measured = booted.measure(agent, &start.models)?;
     memory::lock(simulated)?;

@@ -15,6 +15,7 @@
 
 mod cache;
 mod disk_cache;
+mod gpu;
 mod http_client;
 mod intel;
 mod key;

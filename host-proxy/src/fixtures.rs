@@ -186,13 +186,7 @@ pub(crate) fn evidence(keyset: &Keyset) -> Vec<u8> {
 }
 
 fn evidence_with(keyset: &Keyset, quote: Vec<u8>) -> Vec<u8> {
-    let evidence = Evidence {
-        version: 1,
-        keyset: keyset.encode(),
-        quote,
-        events: Vec::new(),
-    };
-    evidence.encode()
+    Evidence::new(keyset.encode(), quote, Vec::new(), None).encode()
 }
 
 /// A sealed request as a proxy sees it: bytes of which it knows only where the encapsulated key lies.

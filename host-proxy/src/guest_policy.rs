@@ -7,7 +7,7 @@ use crate::config::GuestFiles;
 use crate::error::{Context, Error, Fault, read_file};
 use crate::limits::CONFIG_BYTES_MAX;
 use attest::{Manifest, Policy, Root};
-use wire::{Expected, Keyset, NotTrusted};
+use wire::{Expected, GpuRoots, Keyset, NotTrusted};
 
 /// What the guest must be.
 pub(crate) struct GuestPolicy {
@@ -44,6 +44,7 @@ impl GuestPolicy {
             chain: keyset.chain,
             payee: keyset.payee,
             payee_key: keyset.payee_key,
+            gpu_roots: GpuRoots::NVIDIA,
         };
         let (policy, root) = (&self.policy, &self.root);
         wire::attest(bundle, nonce, policy, root, &expected, now_unix_s()).map(drop)
@@ -103,19 +104,11 @@ mod tests {
                         digest: event.digest.0,
                     })
                     .collect();
-                let evidence = Evidence {
-                    version: 1,
-                    keyset: keyset.encode(),
-                    quote: module.quote(&report_data.0),
-                    events,
-                };
-                let bundle = Bundle {
-                    version: 1,
-                    evidence: evidence.encode(),
-                    endorsement: Endorsement::sign(keyset.digest(), &fixtures::payee_key(1)),
-                    collateral: module.collateral_json().to_vec(),
-                };
-                bundle.encode()
+                let quote = module.quote(&report_data.0);
+                let evidence = Evidence::new(keyset.encode(), quote, events, None).encode();
+                let endorsement = Endorsement::sign(keyset.digest(), &fixtures::payee_key(1));
+                let collateral = module.collateral_json().to_vec();
+                Bundle::new(evidence, endorsement, collateral, None).encode()
             };
         let check = |bundle: &[u8], keyset: &Keyset| policy.check(bundle, &[7; 32], keyset);
         assert_eq!(check(&bundle(&genuine, &own, &own, [7; 32]), &own), Ok(()));

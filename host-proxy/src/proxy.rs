@@ -366,15 +366,10 @@ impl Proxy {
         nonce: &[u8; 32],
     ) -> Result<Bundle, ApiError> {
         let keyset = endorsed.keyset;
-        let collateral = self
-            .collateral
-            .for_evidence(&endorsed.evidence, self.blocking);
-        let bundle = Bundle {
-            version: endorsed.endorsement.bundle_version(),
-            collateral: collateral.await?,
-            evidence: endorsed.evidence,
-            endorsement: endorsed.endorsement,
-        };
+        let (evidence, source) = (endorsed.evidence, &self.collateral);
+        let collateral = source.for_evidence(&evidence, self.blocking).await?;
+        let gpu = source.for_gpu(&evidence).await?;
+        let bundle = Bundle::new(evidence, endorsed.endorsement, collateral, gpu);
         if let Some(policy) = self.guest_policy.clone() {
             let (encoded, nonce, keyset) = (bundle.encode(), *nonce, keyset.clone());
             let check = move || policy.check(&encoded, &nonce, &keyset);

@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod gpu;
 pub mod hostile;
 pub mod image;
 pub mod machine;
@@ -24,6 +25,7 @@ pub mod tools;
 
 // The public interface is:
 pub use demo::{Programs, Tamper, workspace_root};
+pub use gpu::StackGpu;
 pub use image::Image;
 pub use machine::Machine;
 pub use stack::{Child, Stack, StackOptions};

@@ -2,6 +2,7 @@
 
 use crate::Programs;
 use crate::Tamper;
+use crate::gpu::StackGpu;
 use crate::hostile::{self, GuestDoor};
 use crate::image::Image;
 use crate::machine::{self, Machine};
@@ -51,6 +52,8 @@ pub struct StackOptions {
     pub image: Option<Image>,
     /// The chat model is on its second disk: a directory that `image-builder model pack` wrote.
     pub volume: Option<PathBuf>,
+    /// The guest, a process, attests a GPU that a test plays.
+    pub gpu: Option<StackGpu>,
 }
 
 /// Everything running, in a directory of its own that goes with it.
@@ -215,6 +218,10 @@ impl Stack {
                 sha384(&config),
             ),
         };
+        let manifest = match &options.gpu {
+            Some(gpu) => gpu.measured(&manifest)?,
+            None => manifest,
+        };
         fs::write(at("manifest.json"), manifest.to_json())?;
         // A boot takes a while, and whoever waits for it may also wait for Ctrl-C.
         let (for_guest, directory, chosen) =
@@ -263,10 +270,17 @@ impl Stack {
             Guest::Machine(machine) => machine.guest(),
             Guest::Process { .. } => "unix:guest.sock".into(),
         };
+        let collateral = match &self.options.gpu {
+            None => "collateral: sim/collateral.json",
+            Some(gpu) => {
+                gpu.write_sources(self.dir.path())?;
+                "collateral_sources: sources.yaml"
+            }
+        };
         let text = format!(
             "listen: {}\nguest: \"{guest}\"\nchain: {{toncenter: \"{}\", id: {}}}\npayee_key: {4}\n\
              wallet_key: file:keys/wallet.key\nendorsing_key: file:keys/endorsing.key\ndelegation: keys/delegation\n\
-             collateral: sim/collateral.json\nstate: proxy.sqlite\n\
+             {collateral}\nstate: proxy.sqlite\n\
              exposure_start_nano: {3}\nexposure_max_nano: {3}\n",
             self.proxy,
             self.ledger_url,
@@ -436,6 +450,9 @@ fn start_guest(programs: &Programs, dir: &Path, options: &StackOptions) -> anyho
         .arg("--models")
         .arg(dir.join("models"))
         .stdin(Stdio::null());
+    if let Some(gpu) = &options.gpu {
+        command.arg("--gpu-gate").arg(&gpu.gate);
+    }
     let (agent, _) = Child::start("guest-agent-sim", command, &dir.join("guest.log"))?;
     Ok(Guest::Process {
         agent,
@@ -483,6 +500,10 @@ fn measured_config(
     if let Some(volume) = volume {
         config["models"][1]["volume"] =
             json!({"salt": volume.salt, "data_blocks": volume.data_blocks});
+    }
+    if let Some(gpu) = &options.gpu {
+        config["gpu"] = json!(true);
+        config["lifetime_s"] = json!(gpu.lifetime_s);
     }
     Ok(serde_json::to_vec_pretty(&config)?)
 }

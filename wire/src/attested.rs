@@ -4,10 +4,12 @@
 //! `attest::verify` and adds what only this crate knows: the keyset that the report data names, its endorsement,
 //! and the event list behind RTMR3.
 
+use crate::appraised_gpu::{GpuNotTrusted, ShownGpu};
 use crate::cbor::Malformed;
-use crate::{Bundle, Evidence, Keyset, KeysetDigest, registers_digest};
+use crate::{Bundle, Evidence, GpuReport, Keyset, KeysetDigest, registers_digest};
+use ::gpu::{Gpu, GpuRoots};
 use attest::{Collateral, CollateralError, Peer, Policy, Refusal, Root, Verified};
-use registers::{Digest48, GpuBinding, ReportData, RuntimeEvent};
+use registers::{Digest48, ReportData, RuntimeEvent};
 use settlement::{Address, ChainId};
 
 /// A worker whose quote, keyset and endorsement were checked against a policy.
@@ -18,6 +20,7 @@ pub struct AttestedWorker {
     digest: KeysetDigest,
     endorsing_key: [u8; 32],
     events: Vec<RuntimeEvent>,
+    gpu: Option<::gpu::Verified<Gpu>>,
 }
 
 /// What a client demands of a worker besides the quote policy.
@@ -31,6 +34,8 @@ pub struct Expected {
     pub payee: Address,
     /// The payee's key, from the client's channel: it, or a key that it vouches for, must have endorsed the keyset.
     pub payee_key: [u8; 32],
+    /// The roots that evidence of its GPU must lead to, if it has one.
+    pub gpu_roots: GpuRoots,
 }
 
 /// Why a worker is not trusted.
@@ -58,6 +63,8 @@ pub enum NotTrusted {
     SimulatedOnLiveChain,
     #[error("the keyset's payee is not the payee of the channel")]
     Payee,
+    #[error("the GPU is not trusted: {0}")]
+    Gpu(#[from] GpuNotTrusted),
     #[error("neither the payee nor a key that it vouches for now has endorsed this keyset")]
     Endorsement,
 }
@@ -79,7 +86,8 @@ pub fn attest(
     let collateral = Collateral::from_json(&bundle.collateral)?;
     // 2. The quote, bound to this keyset and this nonce.
     let digest = KeysetDigest::of(&evidence.keyset);
-    let report_data = ReportData::bind(&digest.0, nonce, GpuBinding::None);
+    let binding = GpuReport::binding(evidence.gpu.as_ref());
+    let report_data = ReportData::bind(&digest.0, nonce, binding);
     let peer = attest::verify(
         &evidence.quote,
         &collateral,
@@ -108,12 +116,23 @@ pub fn attest(
     if !bundle.endorsement.holds(digest, key, chain, now_unix_s) {
         return Err(NotTrusted::Endorsement);
     }
+    // 5. The GPU, for which the quote does not vouch.
+    let shown = ShownGpu {
+        keyset: &keyset,
+        digest,
+        events: &events,
+        report: evidence.gpu.as_ref(),
+        collateral: bundle.gpu.as_ref(),
+        quoted: peer.root,
+    };
+    let gpu = shown.appraise(&expected.gpu_roots, now_unix_s)?;
     Ok(AttestedWorker {
         peer,
         endorsing_key: bundle.endorsement.key(key),
         keyset,
         digest,
         events,
+        gpu,
     })
 }
 
@@ -166,5 +185,10 @@ impl AttestedWorker {
     /// The events behind RTMR3.
     pub fn events(&self) -> &[RuntimeEvent] {
         &self.events
+    }
+
+    /// Its GPU, verified for this keyset; `None` where it has none.
+    pub fn gpu(&self) -> Option<&Gpu> {
+        self.gpu.as_deref()
     }
 }

@@ -45,6 +45,9 @@ pub struct MeasuredConfig {
     /// more does not start.
     #[serde(default)]
     pub memory_mib: Option<u32>,
+    /// Whether the guest attests a GPU before it has keys, and serves nothing without it.
+    #[serde(default)]
+    pub gpu: bool,
     /// Models on offer.
     pub models: Vec<MeasuredModel>,
 }
@@ -156,6 +159,11 @@ impl MeasuredConfig {
                 "profile",
                 ["sim", "cpu"].contains(&self.profile.as_str()),
                 "sim or cpu",
+            ),
+            (
+                "gpu",
+                !self.gpu || self.profile == "sim",
+                "false in the profile cpu, whose guests have none",
             ),
             (
                 "lifetime_s",

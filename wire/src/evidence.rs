@@ -5,7 +5,7 @@ use crate::limits::{
     BUNDLE_BYTES_MAX, COLLATERAL_BYTES_MAX, EVENTS_MAX, EVIDENCE_BYTES_MAX, KEYSET_BYTES_MAX,
     NAME_BYTES_MAX, QUOTE_BYTES_MAX,
 };
-use crate::{Digest, KeysetDigest, sha256};
+use crate::{Digest, GpuCollateral, GpuReport, KeysetDigest, sha256};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use minicbor::{Decode, Encode};
 use settlement::ChainId;
@@ -14,7 +14,7 @@ use settlement::ChainId;
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Evidence {
-    /// Always 1.
+    /// 1, or 2 with a GPU.
     #[n(0)]
     pub version: u64,
     /// [`crate::Keyset::encode`].
@@ -28,6 +28,9 @@ pub struct Evidence {
     /// What RTMR3 was extended with, in order.
     #[n(3)]
     pub events: Vec<Event>,
+    /// What the guest's GPU signed for this keyset; the report data binds it.
+    #[n(4)]
+    pub gpu: Option<GpuReport>,
 }
 
 /// One runtime event of RTMR3.
@@ -47,7 +50,7 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Bundle {
-    /// 1, or 2 with a delegated endorsement.
+    /// 1, or 2 with a delegated endorsement; 3 about a guest with a GPU, however it is endorsed.
     #[n(0)]
     pub version: u64,
     /// [`Evidence::encode`].
@@ -61,6 +64,9 @@ pub struct Bundle {
     #[n(3)]
     #[cbor(with = "minicbor::bytes")]
     pub collateral: Vec<u8>,
+    /// NVIDIA's signed statements about the guest's GPU.
+    #[n(4)]
+    pub gpu: Option<GpuCollateral>,
 }
 
 /// The stake owner's word that a keyset is its own (SECURITY.md 18). On the wire it is a byte string: 64 bytes of a signature, or
@@ -176,14 +182,6 @@ impl Endorsement {
             Endorsement::Delegated { delegation, .. } => delegation.endorser,
         }
     }
-
-    /// The version of the bundle that carries it.
-    pub fn bundle_version(&self) -> u64 {
-        match self {
-            Endorsement::Direct(_) => 1,
-            Endorsement::Delegated { .. } => 2,
-        }
-    }
 }
 
 impl<C> Encode<C> for Endorsement {
@@ -240,7 +238,37 @@ fn endorsed(keyset: KeysetDigest) -> Digest {
     sha256("chrysalis/endorsement/v1", &[&keyset.0])
 }
 
+/// Refuses another version than that of what is in it.
+fn check_version(what: &'static str, got: u64, has: u64) -> Result<(), Malformed> {
+    match got == has {
+        true => Ok(()),
+        false => Err(Malformed::Version { what, got }),
+    }
+}
+
 impl Evidence {
+    /// Evidence of the version that it has.
+    pub fn new(
+        keyset: Vec<u8>,
+        quote: Vec<u8>,
+        events: Vec<Event>,
+        gpu: Option<GpuReport>,
+    ) -> Self {
+        let mut evidence = Evidence {
+            version: 0,
+            keyset,
+            quote,
+            events,
+            gpu,
+        };
+        evidence.version = evidence.version_it_has();
+        evidence
+    }
+
+    fn version_it_has(&self) -> u64 {
+        1 + u64::from(self.gpu.is_some())
+    }
+
     /// The deterministic encoding.
     pub fn encode(&self) -> Vec<u8> {
         cbor::to_vec(self)
@@ -252,17 +280,46 @@ impl Evidence {
         let evidence: Evidence = cbor::from_slice(WHAT, bytes, EVIDENCE_BYTES_MAX)?;
         let names = evidence.events.iter().map(|event| event.name.len());
         let events = evidence.events.len() <= EVENTS_MAX;
+        let gpu = evidence.gpu.as_ref().is_none_or(GpuReport::fits);
         let fields = [
             ("keyset", evidence.keyset.len() <= KEYSET_BYTES_MAX),
             ("quote", evidence.quote.len() <= QUOTE_BYTES_MAX),
             ("events", events && names.max() <= Some(NAME_BYTES_MAX)),
+            ("gpu", gpu),
         ];
-        cbor::check(WHAT, evidence.version, &fields)?;
+        check_version(WHAT, evidence.version, evidence.version_it_has())?;
+        cbor::check(WHAT, 1, &fields)?;
         Ok(evidence)
     }
 }
 
 impl Bundle {
+    /// A bundle of the version that it has.
+    pub fn new(
+        evidence: Vec<u8>,
+        endorsement: Endorsement,
+        collateral: Vec<u8>,
+        gpu: Option<GpuCollateral>,
+    ) -> Self {
+        let mut bundle = Bundle {
+            version: 0,
+            evidence,
+            endorsement,
+            collateral,
+            gpu,
+        };
+        bundle.version = bundle.version_it_has();
+        bundle
+    }
+
+    fn version_it_has(&self) -> u64 {
+        match (&self.gpu, &self.endorsement) {
+            (Some(_), _) => 3,
+            (None, Endorsement::Direct(_)) => 1,
+            (None, Endorsement::Delegated { .. }) => 2,
+        }
+    }
+
     /// The deterministic encoding.
     pub fn encode(&self) -> Vec<u8> {
         cbor::to_vec(self)
@@ -273,15 +330,9 @@ impl Bundle {
         const WHAT: &str = "evidence bundle";
         let bundle: Bundle = cbor::from_slice(WHAT, bytes, BUNDLE_BYTES_MAX)?;
         let collateral = bundle.collateral.len() <= COLLATERAL_BYTES_MAX;
-        let version = bundle.version == bundle.endorsement.bundle_version();
-        let fields = [("version", version), ("collateral", collateral)];
-        // Both versions are known here.
-        let known = if bundle.version == 2 {
-            1
-        } else {
-            bundle.version
-        };
-        cbor::check(WHAT, known, &fields)?;
+        let gpu = bundle.gpu.as_ref().is_none_or(GpuCollateral::fits);
+        check_version(WHAT, bundle.version, bundle.version_it_has())?;
+        cbor::check(WHAT, 1, &[("collateral", collateral), ("gpu", gpu)])?;
         Ok(bundle)
     }
 }
@@ -332,6 +383,7 @@ mod tests {
                 evidence: vec![1],
                 endorsement: endorsement.clone(),
                 collateral: vec![2],
+                gpu: None,
             };
             assert_eq!(Bundle::decode(&bundle(own).encode()), Ok(bundle(own)));
             for version in [0, other, 3] {

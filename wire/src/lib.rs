@@ -3,7 +3,8 @@
 //! **What it is.** Every encoding that a client, a proxy and a guest exchange, with the cryptography that binds them:
 //! chunked Oblivious HTTP with X-Wing for the job, Ed25519 over the envelope, COSE_Sign1 for the receipt.
 //!
-//! **Trusts.** The `hpke`, `ed25519-dalek`, `coset` and `minicbor` crates, and in a client `attest::verify` for the peer.
+//! **Trusts.** The `hpke`, `ed25519-dalek`, `coset` and `minicbor` crates, and in a client `attest::verify` for the peer and
+//! `gpu::verify` for its GPU.
 //! It trusts no byte it decodes: every length has a limit in [`limits`] before it has an allocation.
 //!
 //! **Promises.** One value has one encoding (decoders re-encode and compare). Nothing is sealed to a key that no
@@ -16,6 +17,8 @@
 
 mod answer;
 #[cfg(feature = "client")]
+mod appraised_gpu;
+#[cfg(feature = "client")]
 mod attested;
 mod cbor;
 mod config;
@@ -23,6 +26,8 @@ mod digest;
 mod envelope;
 mod evidence;
 mod frame;
+mod gate;
+mod gpu_report;
 mod keyset;
 pub mod limits;
 mod log;
@@ -49,6 +54,8 @@ pub use digest::{
 pub use envelope::{Endpoint, Envelope, EnvelopeRefused, SignedEnvelope};
 pub use evidence::{Bundle, Delegation, Endorsement, Event, Evidence};
 pub use frame::{Frame, FrameDecoder, FrameError, FrameKind};
+pub use gate::{GateAnswer, GateRefusal, GateRequest};
+pub use gpu_report::{GPU_EVENT, GpuCollateral, GpuReport};
 pub use keyset::{KemKey, Keyset, ModelOffer, Padding, Prices, Usage, registers_digest};
 pub use log::{LogLeaf, LogReceipt, LogTree, Logged, NotLogged, log_path, log_root};
 pub use proof::{Proof, SignedReceipt};
@@ -70,6 +77,8 @@ pub use transcript::{Compared, NotOpened, Said, Transcript, compare};
 // Feature `client`: whom to trust, and the client's side of the seal.
 #[cfg(feature = "client")]
 pub use {
+    ::gpu::GpuRoots,
+    appraised_gpu::GpuNotTrusted,
     attested::{AttestedWorker, Expected, NotTrusted, attest},
     proof::{NotProven, ProvenJob},
     seal::{ResponseOpener, SealedJob, seal_job},

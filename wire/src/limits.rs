@@ -70,8 +70,24 @@ pub const RECEIPT_BYTES_MAX: usize = 4096;
 pub const QUOTE_BYTES_MAX: usize = 32 * 1024;
 /// Runtime events in RTMR3.
 pub const EVENTS_MAX: usize = 64;
-/// What the guest answers to an attestation request.
-pub const EVIDENCE_BYTES_MAX: usize = 64 * 1024;
+/// A report of a GPU: what the driver's library has room for. Real ones have up to 4,274 bytes.
+pub const GPU_REPORT_BYTES_MAX: usize = 8 * 1024;
+/// Certificates of a GPU. It has five.
+pub const GPU_CERTIFICATES_MAX: usize = 8;
+/// One of them. Real ones have less than 800 bytes.
+pub const GPU_CERTIFICATE_BYTES_MAX: usize = 2 * 1024;
+/// Reference integrity manifests of one GPU: of its driver and its VBIOS.
+pub const GPU_RIMS_MAX: usize = 2;
+/// One of them. Real ones have 21 KiB.
+pub const GPU_RIM_BYTES_MAX: usize = 64 * 1024;
+/// OCSP responses about one GPU: three certificates of the device, three of each RIM, and some to spare.
+pub const GPU_OCSP_MAX: usize = 16;
+/// One of them.
+pub const GPU_OCSP_BYTES_MAX: usize = 4 * 1024;
+/// A message between an agent and its GPU gate: a report with its certificates is the largest.
+pub const GATE_BYTES_MAX: usize = 32 * 1024;
+/// What the guest answers to an attestation request: keyset, quote, events, and what a GPU signed.
+pub const EVIDENCE_BYTES_MAX: usize = 96 * 1024;
 /// What a proxy hands to a client: evidence, endorsement, collateral.
 pub const BUNDLE_BYTES_MAX: usize = 512 * 1024;
 /// Intel's collateral for one platform is about 20 KiB of JSON.

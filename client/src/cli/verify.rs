@@ -190,7 +190,7 @@ async fn endpoint(
     arguments: &VerifyArguments,
 ) -> anyhow::Result<(Verdict, Value)> {
     let challenged = Challenged::of(proxy).await?;
-    let expected = challenged.claimed(verifier.manifest.profile());
+    let expected = challenged.claimed(verifier);
     let expected = expected.map_err(ClientError::from)?;
     let attestation = verifier.verify(challenged, &expected)?;
     if let Some(path) = &arguments.bundle {

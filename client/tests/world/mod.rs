@@ -295,19 +295,11 @@ impl Guest {
         let keyset = self.epoch(self.number()).encode();
         let digest = KeysetDigest::of(&keyset);
         let bound = ReportData::bind(&digest.0, nonce, GpuBinding::None);
-        let evidence = Evidence {
-            version: 1,
-            keyset,
-            quote: self.module.quote(&bound.0),
-            events: self.events.clone(),
-        };
-        let bundle = Bundle {
-            version: 1,
-            evidence: evidence.encode(),
-            endorsement: Endorsement::sign(digest, &self.payee),
-            collateral: self.module.collateral_json().to_vec(),
-        };
-        bundle.encode()
+        let quote = self.module.quote(&bound.0);
+        let evidence = Evidence::new(keyset, quote, self.events.clone(), None);
+        let endorsement = Endorsement::sign(digest, &self.payee);
+        let collateral = self.module.collateral_json().to_vec();
+        Bundle::new(evidence.encode(), endorsement, collateral, None).encode()
     }
 
     fn fault(&self) -> Fault {

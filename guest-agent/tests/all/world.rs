@@ -236,12 +236,8 @@ async fn attested_by(serving: Serving<InProcess>, judged: Judged) -> Running {
     .await;
     let evidence = body(&frames, FrameKind::Data);
     let keyset = Evidence::decode(&evidence).unwrap().keyset;
-    let bundle = Bundle {
-        version: 1,
-        evidence,
-        endorsement: Endorsement::sign(KeysetDigest::of(&keyset), &payee()),
-        collateral: judged.collateral.clone(),
-    };
+    let endorsement = Endorsement::sign(KeysetDigest::of(&keyset), &payee());
+    let bundle = Bundle::new(evidence, endorsement, judged.collateral.clone(), None);
     let manifest = Manifest::from_json(&judged.manifest).unwrap();
     let root = Root::insecure_test(judged.root.clone()).unwrap();
     let expected = Expected {
@@ -249,6 +245,7 @@ async fn attested_by(serving: Serving<InProcess>, judged: Judged) -> Running {
         chain: ChainId::EMBEDDED,
         payee: PAYEE,
         payee_key: payee().verifying_key().to_bytes(),
+        gpu_roots: GpuRoots::NVIDIA,
     };
     let policy = Policy::from_manifest(&manifest);
     let worker = attest(&bundle.encode(), &nonce, &policy, &root, &expected, now()).unwrap();

@@ -1,6 +1,7 @@
 //! Where a proxy takes the collateral of its attestation bundles from.
 
 use super::cache::CollateralCache;
+use super::gpu;
 use super::key::CollateralKey;
 use super::routes::unavailable;
 use crate::api_error::ApiError;
@@ -11,8 +12,8 @@ use attest::{Platform, Quote};
 use axum::http::StatusCode;
 use std::io;
 use std::path::PathBuf;
-use wire::Evidence;
 use wire::limits::COLLATERAL_BYTES_MAX;
+use wire::{Evidence, GpuCollateral};
 
 pub(crate) enum CollateralSource {
     /// A file that the operator keeps current, read again for each bundle.
@@ -40,6 +41,18 @@ impl CollateralSource {
         }
     }
 
+    /// NVIDIA's statements about the GPU in a guest's evidence, if it has one. A file of the operator's has none: a client refuses
+    /// the guest by name.
+    pub(crate) async fn for_gpu(&self, evidence: &[u8]) -> Result<Option<GpuCollateral>, ApiError> {
+        let evidence = Evidence::decode(evidence).map_err(|error| malformed(&error))?;
+        match (self, &evidence.gpu) {
+            (CollateralSource::Cache(cache), Some(report)) => {
+                gpu::fetch(cache, report).await.map(Some)
+            }
+            (CollateralSource::File(_), _) | (_, None) => Ok(None),
+        }
+    }
+
     /// Intel's collateral for the platform in a guest's evidence.
     pub(crate) async fn for_evidence(
         &self,
@@ -61,16 +74,18 @@ impl CollateralSource {
                     })
             }
             CollateralSource::Cache(cache) => {
-                let platform = platform(evidence).map_err(|error| {
-                    tracing::error!(%error, "the guest's evidence names no platform");
-                    let words = "the guest's evidence is malformed";
-                    ApiError::refuse(StatusCode::BAD_GATEWAY, "guest_protocol", words)
-                })?;
+                let platform = platform(evidence).map_err(|error| malformed(&error))?;
                 let document = cache.get(&CollateralKey::Tdx(platform)).await;
                 Ok(document.map_err(|error| unavailable(&error))?.body.to_vec())
             }
         }
     }
+}
+
+fn malformed(error: &dyn std::fmt::Display) -> ApiError {
+    tracing::error!(%error, "the guest's evidence");
+    let words = "the guest's evidence is malformed";
+    ApiError::refuse(StatusCode::BAD_GATEWAY, "guest_protocol", words)
 }
 
 fn platform(evidence: &[u8]) -> Result<Platform, Error> {

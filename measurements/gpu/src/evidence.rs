@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::{
     chain::{Chain, ChainError, DEVICE_CHAIN},
+    ocsp::request,
     report::{GpuFields, Report, ReportError},
 };
 use crate::limits;
@@ -83,13 +84,14 @@ impl GpuEvidence {
         }
         let chain = certificates(chain_pem)?;
         if report.starts_with(&[0x11, 0xe0]) {
-            return GpuEvidence::parse(report, &chain);
+            return GpuEvidence::from_der(report, &chain);
         }
         let report = hex::decode(report.trim_ascii()).map_err(|_| EvidenceError::ReportEncoding)?;
-        GpuEvidence::parse(&report, &chain)
+        GpuEvidence::from_der(&report, &chain)
     }
 
-    fn parse(report: &[u8], certificates: &[Vec<u8>]) -> Result<GpuEvidence, EvidenceError> {
+    /// From a report as it is and its certificates in DER, leaf first.
+    pub fn from_der(report: &[u8], certificates: &[Vec<u8>]) -> Result<GpuEvidence, EvidenceError> {
         // The chain first: a later architecture's report is laid out differently, and shall be called by its name.
         let chain = Chain::parse(certificates, DEVICE_CHAIN)?;
         let leaf = chain.leaf();
@@ -108,6 +110,12 @@ impl GpuEvidence {
     /// What the GPU says of itself. Believe it after [`verify`](super::verify).
     pub fn fields(&self) -> &GpuFields {
         &self.report.fields
+    }
+
+    /// OCSP requests about the device's certificates, but its own leaf: for whoever fetches what a verifier will ask for.
+    pub fn ocsp_requests(&self) -> Vec<Vec<u8>> {
+        let below_root = self.chain.with_issuers().skip(1);
+        below_root.map(|(one, by)| request(one, by)).collect()
     }
 
     /// The nonce in the request, which whoever wants evidence chooses.
@@ -191,7 +199,7 @@ impl Listed {
             .decode(&self.evidence)
             .map_err(|_| EvidenceError::ReportEncoding)?;
         let chain = certificates(self.certificate.as_bytes())?;
-        let evidence = GpuEvidence::parse(&report, &chain)?;
+        let evidence = GpuEvidence::from_der(&report, &chain)?;
         let mut stated = [0; 32];
         hex::decode_to_slice(&self.nonce, &mut stated).map_err(|_| EvidenceError::StatedNonce)?;
         if stated != *evidence.nonce() {

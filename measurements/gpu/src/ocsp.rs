@@ -5,6 +5,7 @@
 
 use super::chain::{ChainError, check_issued, check_time};
 use crate::limits;
+use pki::der::tag;
 use pki::ocsp::{self, CertificateStatus, SingleResponse};
 use pki::{Certificate, ECDSA_WITH_SHA384, SHA384, p384_signature, verifies};
 use sha2::{Digest, Sha256, Sha384};
@@ -203,6 +204,32 @@ impl Response {
             }),
         }
     }
+}
+
+/// A request about a certificate of this issuer (4.1.1), without a nonce: for answers that a cache keeps.
+pub(super) fn request(certificate: &Certificate, issuer: &Certificate) -> Vec<u8> {
+    let digest = |bytes: &[u8]| der(tag::OCTET_STRING, &[&Sha384::digest(bytes)]);
+    let sequence = |content: &[&[u8]]| der(tag::SEQUENCE, content);
+    let id = sequence(&[
+        &sequence(&[&der(tag::OID, &[SHA384])]),
+        &digest(&issuer.subject),
+        &digest(&issuer.key_bits),
+        &der(tag::INTEGER, &[&certificate.serial]),
+    ]);
+    // CertID in Request in requestList in TBSRequest in OCSPRequest.
+    (0..4).fold(id, |inner, _| sequence(&[&inner]))
+}
+
+/// A value of less than 64 KiB in DER.
+fn der(tag: u8, content: &[&[u8]]) -> Vec<u8> {
+    let content = content.concat();
+    let [high, low] = (content.len() as u16).to_be_bytes();
+    let head = match content.len() {
+        0..=0x7f => vec![tag, low],
+        0x80..=0xff => vec![tag, 0x81, low],
+        _ => vec![tag, 0x82, high, low],
+    };
+    [head, content].concat()
 }
 
 fn is_about(answer: &SingleResponse, certificate: &Certificate, issuer: &Certificate) -> bool {

@@ -12,6 +12,7 @@ use roxmltree::Node;
 use super::{
     GpuRoots,
     chain::{Chain, ChainError, RIM_CHAIN},
+    ocsp::request,
     xml::{self, XmlError},
 };
 use crate::limits;
@@ -139,6 +140,12 @@ impl Rim {
             _ => true,
         };
         self.version == version && self.product == HOPPER && same_board
+    }
+
+    /// OCSP requests about its certificates: for whoever fetches what a verifier will ask for.
+    pub fn ocsp_requests(&self) -> Vec<Vec<u8>> {
+        let below_root = self.chain.with_issuers();
+        below_root.map(|(one, by)| request(one, by)).collect()
     }
 
     /// What the caller calls it.

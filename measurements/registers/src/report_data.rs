@@ -9,7 +9,7 @@ use crate::digest_type;
 pub enum GpuBinding {
     /// The guest has no confidential GPU.
     None,
-    /// SHA-256 of the GPU evidence collected under the same nonce.
+    /// A digest of the GPU evidence that was made for the subject.
     Evidence([u8; 32]),
 }
 

@@ -293,24 +293,19 @@ fn the_evidence_of_a_worker_is_read_and_verified_for_the_verifiers_nonce() {
     }
     let bound = registers::ReportData::bind(&digest.0, &nonce, registers::GpuBinding::None);
     let events = manifest().rtmr3_events().to_vec();
-    let evidence = wire::Evidence {
-        version: 1,
-        keyset,
-        quote: module.quote(&bound.0),
-        events: { events.into_iter() }
-            .map(|event| wire::Event {
-                name: event.name,
-                digest: event.digest.0,
-            })
-            .collect(),
-    };
-    let bundle = wire::Bundle {
-        version: 1,
-        evidence: evidence.encode(),
-        endorsement: wire::Endorsement::Direct([0; 64]),
-        collateral: module.collateral_json().to_vec(),
-    };
-    let bytes = bundle.encode();
+    let events = events.into_iter().map(|event| wire::Event {
+        name: event.name,
+        digest: event.digest.0,
+    });
+    let quote = module.quote(&bound.0);
+    let evidence = wire::Evidence::new(keyset, quote, events.collect(), None);
+    let bytes = wire::Bundle::new(
+        evidence.encode(),
+        wire::Endorsement::Direct([0; 64]),
+        module.collateral_json().to_vec(),
+        None,
+    )
+    .encode();
     let object = serde_json::json!({ "verified": true, "bundle": hex::encode(&bytes) });
     fs::write(directory.path().join("root.der"), module.root_der()).unwrap();
     let full = [

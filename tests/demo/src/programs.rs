@@ -49,7 +49,7 @@ impl Programs {
     pub fn packages(guest: Guest) -> impl Iterator<Item = &'static str> {
         let more: &[&str] = match guest {
             Guest::Machine => &[],
-            Guest::Process => &["guest-agent", "reference"],
+            Guest::Process => &["guest-agent", "gpu-worker", "reference"],
         };
         PACKAGES.into_iter().chain(more.iter().copied())
     }

@@ -150,12 +150,8 @@ pub fn evidence(
             ..own
         };
         let bound = ReportData::bind(&keyset.digest().0, nonce, GpuBinding::None);
-        Evidence {
-            version: 1,
-            keyset: keyset.encode(),
-            quote: site().quote(&registers, &bound.0),
-            events: Site::events(&other),
-        }
+        let quote = site().quote(&registers, &bound.0);
+        Evidence::new(keyset.encode(), quote, Site::events(&other), None)
     };
     let lie = match fault {
         Fault::StaleKeyset => {
@@ -180,13 +176,7 @@ fn endorsed(evidence: Evidence) -> Vec<u8> {
     let site = site();
     let digest = KeysetDigest::of(&evidence.keyset);
     let endorsement = Endorsement::sign_delegated(digest, site.delegation, &site.endorsing);
-    let bundle = Bundle {
-        version: endorsement.bundle_version(),
-        evidence: evidence.encode(),
-        endorsement,
-        collateral: site.collateral(),
-    };
-    bundle.encode()
+    Bundle::new(evidence.encode(), endorsement, site.collateral(), None).encode()
 }
 
 /// A voucher for all that the channel holds, which the payer did not sign.

@@ -5,8 +5,13 @@ mod common;
 
 mod covered;
 mod demo;
+#[path = "../../../guest-agent/gpu-worker/tests/it/fake.rs"]
+mod fake;
+mod gpu;
 mod kept_evidence;
 mod machine;
+#[path = "../../../measurements/gpu/tests/it/made.rs"]
+mod made;
 mod misuse;
 mod model_volume;
 mod operations;

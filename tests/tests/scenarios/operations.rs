@@ -108,12 +108,6 @@ async fn values(image: &Image, here: &Path) -> Vec<(String, String)> {
             format!("sim.yaml --lock {}", lock.display()),
         ));
     }
-    // With the other programs it is built already; alone it would be built once more, with other features.
-    let built = common::programs().path("reference");
-    if built.exists() {
-        let cargo = "cargo run --manifest-path $CHRYSALIS/Cargo.toml -p reference --";
-        values.push((cargo.into(), built.display().to_string()));
-    }
     for (page, _) in &values {
         assert!(PAGE.contains(page), "{page}");
     }

@@ -67,6 +67,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "stage0",
         ],
     ),
+    ("gpu-worker", &["gpu", "pki", "registers", "wire"]),
     (
         "host-proxy",
         &[
@@ -102,6 +103,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "attest",
             "client",
             "demo",
+            "gpu",
             "host-proxy",
             "image-builder",
             "ledger",

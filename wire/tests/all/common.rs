@@ -3,7 +3,7 @@ use attest::{Policy, Root};
 use ed25519_dalek::SigningKey;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
-use registers::{Digest48, GpuBinding, ReportData, RuntimeEvent, replay};
+use registers::{Digest48, ReportData, RuntimeEvent, replay};
 use settlement::{Address, ChainId, ChannelTerms, Nano};
 use simulator::SimulatedModule;
 use wire::*;
@@ -113,7 +113,16 @@ impl Guest {
     }
 
     pub fn bundle_of(&self, keyset: &Keyset, nonce: &[u8; 32]) -> Bundle {
-        let data = ReportData::bind(&keyset.digest().0, nonce, GpuBinding::None);
+        self.bundle_with(keyset, nonce, None)
+    }
+
+    pub fn bundle_with(
+        &self,
+        keyset: &Keyset,
+        nonce: &[u8; 32],
+        report: Option<&GpuReport>,
+    ) -> Bundle {
+        let data = ReportData::bind(&keyset.digest().0, nonce, GpuReport::binding(report));
         let events = self
             .events
             .iter()
@@ -122,18 +131,11 @@ impl Guest {
                 digest: e.digest.0,
             })
             .collect();
-        let evidence = Evidence {
-            version: 1,
-            keyset: keyset.encode(),
-            quote: self.module.quote(&data.0),
-            events,
-        };
-        Bundle {
-            version: 1,
-            evidence: evidence.encode(),
-            endorsement: Endorsement::sign(keyset.digest(), &self.payee),
-            collateral: self.module.collateral_json().to_vec(),
-        }
+        let quote = self.module.quote(&data.0);
+        let evidence = Evidence::new(keyset.encode(), quote, events, report.cloned());
+        let endorsement = Endorsement::sign(keyset.digest(), &self.payee);
+        let collateral = self.module.collateral_json().to_vec();
+        Bundle::new(evidence.encode(), endorsement, collateral, None)
     }
 
     pub fn policy(&self) -> Policy {
@@ -151,6 +153,7 @@ impl Guest {
             chain: ChainId::EMBEDDED,
             payee: PAYEE,
             payee_key: self.payee.verifying_key().to_bytes(),
+            gpu_roots: GpuRoots::NVIDIA,
         }
     }
 

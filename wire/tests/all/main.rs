@@ -2,6 +2,9 @@
 
 mod attest;
 mod common;
+mod gpu_guest;
+#[path = "../../../measurements/gpu/tests/it/made.rs"]
+mod made;
 mod receipt;
 mod transcript;
 mod vectors;

@@ -398,6 +398,22 @@ impl OcspMaker {
         }
     }
 
+    /// Good answers about every certificate of a device but its leaf, and of the RIMs, for the years 2026 to 2028.
+    pub fn all_good(device: &Device, rims: &RimMaker) -> Vec<Vec<u8>> {
+        let above = device.parties[1..].windows(2);
+        let pairs = above.chain(rims.parties.windows(2));
+        let answer = |pair: &[Party]| {
+            let maker = OcspMaker {
+                produced: "20260101000000Z",
+                this_update: "20260101000000Z",
+                next_update: Some("20290101000000Z"),
+                ..OcspMaker::good(&pair[1].key)
+            };
+            maker.answer(&pair[0], &pair[1])
+        };
+        pairs.map(answer).collect()
+    }
+
     /// The answer about a certificate of this subject and issuer.
     pub fn answer(&self, subject: &Party, issuer: &Party) -> Vec<u8> {
         let time = |text: &str| tlv(0x18, text.as_bytes());

@@ -245,8 +245,8 @@ pub(super) const ALL: &[Mutation] = &[
     Mutation {
         fault: "attesting needs a wallet and money",
         file: "client/src/attestation.rs",
-        text: "let expected = challenged.claimed(verifier.manifest.profile())?;",
-        with: "let mut expected = challenged.claimed(verifier.manifest.profile())?;\n    expected.payee_key = [0; 32];",
+        text: "let expected = challenged.claimed(verifier)?;",
+        with: "let mut expected = challenged.claimed(verifier)?;\n    expected.payee_key = [0; 32];",
         test: outside("attesting_needs_no_wallet_no_channel_and_no_money"),
     },
 ];

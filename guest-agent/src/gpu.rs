@@ -1,0 +1,202 @@
+//! The GPU of a guest that has one: evidence by way of the gate, a process of its own.
+//!
+//! ```text
+//!  boot      any report ─► which GPU: RTMR3 ─► keys, keyset ─► its report ─► ready ─► serving
+//!  epoch     keys, keyset ─► its report, of the same GPU ─► shown;   none: the GPU is lost, and nothing is served any more
+//! ```
+//! The driver's library is closed and large, so it never shares memory with keys; the gate loads it, carries bytes and ends. That a
+//! GPU signed them is for each client to verify. Here it is seen to that they are laid out as a report, answer the nonce of this
+//! keyset, and name the GPU that was measured.
+
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+use wire::limits::GATE_BYTES_MAX;
+use wire::{Digest, GateAnswer, GateRefusal, GateRequest, GpuReport, KeysetDigest, Malformed};
+
+/// The program that asks the driver.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate {
+    program: PathBuf,
+}
+
+/// A GPU that was measured into RTMR3.
+#[derive(Debug)]
+pub(crate) struct Gpu {
+    gate: Gate,
+    pub(crate) identity: Digest,
+    /// Held while the next epoch is made, so that one gate is asked for it and not one for each client that attests.
+    pub(crate) turning: tokio::sync::Mutex<()>,
+    lost: OnceLock<String>,
+}
+
+/// Why a guest has no GPU to attest. The machine, its driver or its GPU is at fault.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs)]
+pub enum GpuError {
+    #[error("the configuration demands a GPU, and this agent was started without --gpu-gate")]
+    NoGate,
+    #[error("the GPU gate {program}: {doing}: {error}")]
+    Io {
+        program: PathBuf,
+        doing: &'static str,
+        error: io::Error,
+    },
+    #[error("the GPU gate sent a message of {0} bytes; at most {GATE_BYTES_MAX} are accepted")]
+    TooLong(usize),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("the GPU gate answered something else than it was asked")]
+    OutOfOrder,
+    #[error("the GPU gate refuses: {0}")]
+    Refused(#[from] GateRefusal),
+    #[error("the GPU's report does not answer the nonce that it was asked with")]
+    Nonce,
+    #[error("the GPU's certificates name no device")]
+    NoDevice,
+    #[error("the GPU is another one than was measured")]
+    AnotherGpu,
+    #[error("the thread that asked the GPU gate panicked")]
+    Panicked,
+}
+
+impl Gate {
+    pub(crate) fn new(program: &Path) -> Self {
+        Gate {
+            program: program.to_owned(),
+        }
+    }
+
+    /// A GPU's report for a nonce, and the gate that waits for the next word.
+    fn report(&self, nonce: &[u8; 32]) -> Result<(GpuReport, OpenGate<'_>), GpuError> {
+        let mut gate = self.open()?;
+        let report = match gate.ask(&GateRequest::Report(*nonce))? {
+            GateAnswer::Report(report) => report,
+            GateAnswer::Ready | GateAnswer::Refused(_) => return Err(GpuError::OutOfOrder),
+        };
+        match report.answers(nonce) {
+            true => Ok((report, gate)),
+            false => Err(GpuError::Nonce),
+        }
+    }
+
+    fn open(&self) -> Result<OpenGate<'_>, GpuError> {
+        let failed = |doing| move |error| self.failed(doing, error);
+        let (ours, theirs) = UnixStream::pair().map_err(failed("making a pair of sockets"))?;
+        for timeout in [UnixStream::set_read_timeout, UnixStream::set_write_timeout] {
+            timeout(&ours, Some(ANSWER_TIME)).map_err(failed("setting a time"))?;
+        }
+        // Nothing of this process but the socket: what steers a loader would come by the environment (SECURITY.md 11).
+        let child = Command::new(&self.program)
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(failed("starting it"))?;
+        Ok(OpenGate {
+            gate: self,
+            child,
+            socket: ours,
+        })
+    }
+
+    fn failed(&self, doing: &'static str, error: io::Error) -> GpuError {
+        GpuError::Io {
+            program: self.program.clone(),
+            doing,
+            error: match error.kind() {
+                // What a socket's time out is called.
+                io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+                _ => error,
+            },
+        }
+    }
+}
+
+/// A gate that runs. It ends with this value.
+struct OpenGate<'a> {
+    gate: &'a Gate,
+    child: Child,
+    socket: UnixStream,
+}
+
+impl OpenGate<'_> {
+    fn ask(&mut self, request: &GateRequest) -> Result<GateAnswer, GpuError> {
+        let sent = self.socket.write_all(&request.encode());
+        sent.map_err(|error| self.gate.failed("asking it", error))?;
+        let failed = |error| self.gate.failed("reading its answer", error);
+        let mut length = [0; 4];
+        self.socket.read_exact(&mut length).map_err(failed)?;
+        let length = u32::from_be_bytes(length) as usize;
+        if length > GATE_BYTES_MAX {
+            return Err(GpuError::TooLong(length));
+        }
+        let mut answer = vec![0; length];
+        self.socket.read_exact(&mut answer).map_err(failed)?;
+        match GateAnswer::decode(&answer)? {
+            GateAnswer::Refused(refusal) => Err(refusal.into()),
+            answer => Ok(answer),
+        }
+    }
+}
+
+impl Drop for OpenGate<'_> {
+    fn drop(&mut self) {
+        // It may have ended by itself. Waiting leaves no zombie, also below PID 1.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Gpu {
+    /// Finds out which GPU this guest has. It is to be measured before there is a key.
+    pub(crate) fn find(gate: Gate, nonce: &[u8; 32]) -> Result<Self, GpuError> {
+        let (report, _) = gate.report(nonce)?;
+        Ok(Gpu {
+            identity: report.identity().ok_or(GpuError::NoDevice)?,
+            gate,
+            turning: tokio::sync::Mutex::default(),
+            lost: OnceLock::new(),
+        })
+    }
+
+    /// Its evidence for the first keyset, after which it takes work.
+    pub(crate) fn make_ready(&self, keyset: KeysetDigest) -> Result<GpuReport, GpuError> {
+        let (report, mut gate) = self.same(keyset)?;
+        match gate.ask(&GateRequest::SetReady)? {
+            GateAnswer::Ready => Ok(report),
+            GateAnswer::Report(_) | GateAnswer::Refused(_) => Err(GpuError::OutOfOrder),
+        }
+    }
+
+    /// Its evidence for a later keyset.
+    pub(crate) fn attest(&self, keyset: KeysetDigest) -> Result<GpuReport, GpuError> {
+        self.same(keyset).map(|(report, _)| report)
+    }
+
+    fn same(&self, keyset: KeysetDigest) -> Result<(GpuReport, OpenGate<'_>), GpuError> {
+        let (report, gate) = self.gate.report(&GpuReport::nonce(keyset))?;
+        match report.identity() == Some(self.identity) {
+            true => Ok((report, gate)),
+            false => Err(GpuError::AnotherGpu),
+        }
+    }
+
+    /// From now on the guest serves nothing.
+    pub(crate) fn lose(&self, error: &GpuError) {
+        let _ = self.lost.set(error.to_string());
+    }
+
+    /// Why it was lost, if it was. Nothing brings it back but a boot.
+    pub(crate) fn lost(&self) -> Option<&str> {
+        self.lost.get().map(String::as_str)
+    }
+}
+
+/// How long the gate may take for an answer: the first one of a boot starts the driver and its session with the GPU.
+const ANSWER_TIME: Duration = Duration::from_secs(60);

@@ -1,0 +1,111 @@
+//! The GPU of a worker, appraised by the client itself before it seals anything (SECURITY.md 8; feature `client`).
+//!
+//! A quote vouches for the trust domain alone. What it says of a GPU is the word of the measured agent: which one it attested, under
+//! which keyset, with which evidence. That the evidence is a GPU's, of a firmware that NVIDIA names, is found out here.
+
+use crate::{GpuCollateral, GpuReport, Keyset, KeysetDigest};
+use ::gpu::{
+    EvidenceError, Gpu, GpuEvidence, GpuFeature, GpuNonce, GpuPolicy, GpuRefusal, GpuRootClass,
+    GpuRoots, OcspError, OcspNonce, OcspResponses, Revocation, Rim, RimError, Verified,
+};
+use attest::RootClass;
+use minicbor::bytes::ByteVec;
+use registers::{Digest48, RuntimeEvent};
+
+/// The profile whose guests compute on a GPU: without one, none of them is trusted.
+const GPU_PROFILE: &str = "h100";
+
+/// Why a worker's GPU is not trusted, and so the worker is not.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[expect(missing_docs)]
+pub enum GpuNotTrusted {
+    #[error("the profile `{GPU_PROFILE}` demands a GPU, and the keyset names none")]
+    Absent,
+    #[error("there is evidence of a GPU, and the keyset names none")]
+    Unnamed,
+    #[error("the keyset names {0} GPUs; one is served")]
+    Count(usize),
+    #[error("the keyset names a GPU, and there is no evidence of it")]
+    NoEvidence,
+    #[error("the evidence is of another GPU than the keyset names")]
+    Identity,
+    #[error("RTMR3 holds no event of the GPU that the keyset names")]
+    Event,
+    #[error("the proxy sent no reference manifests and no word on revocation for the GPU")]
+    NoCollateral,
+    #[error("its evidence cannot be read: {0}")]
+    Evidence(#[from] EvidenceError),
+    #[error("reference manifest {number} cannot be read: {error}")]
+    Rim { number: usize, error: RimError },
+    #[error("a response about revocation cannot be read: {0}")]
+    Ocsp(#[from] OcspError),
+    #[error(transparent)]
+    Refused(#[from] GpuRefusal),
+    #[error("the GPU works together with others ({0}); one by itself is served")]
+    OneOfSeveral(GpuFeature),
+    #[error("a real trust domain with a GPU under a test root")]
+    TestRoot,
+}
+
+/// What a worker shows of its GPU, once a quote vouches for keyset and events.
+pub(crate) struct ShownGpu<'a> {
+    pub(crate) keyset: &'a Keyset,
+    pub(crate) digest: KeysetDigest,
+    pub(crate) events: &'a [RuntimeEvent],
+    pub(crate) report: Option<&'a GpuReport>,
+    pub(crate) collateral: Option<&'a GpuCollateral>,
+    /// Whose root is behind the quote.
+    pub(crate) quoted: RootClass,
+}
+
+impl ShownGpu<'_> {
+    /// The GPU that the keyset names, verified at this time; `None` if it names none and needs none.
+    pub(crate) fn appraise(
+        &self,
+        roots: &GpuRoots,
+        now_unix_s: u64,
+    ) -> Result<Option<Verified<Gpu>>, GpuNotTrusted> {
+        let named = match (&self.keyset.gpus[..], self.report) {
+            ([], None) if self.keyset.profile == GPU_PROFILE => return Err(GpuNotTrusted::Absent),
+            ([], None) => return Ok(None),
+            ([], Some(_)) => return Err(GpuNotTrusted::Unnamed),
+            ([named], _) => named,
+            (several, _) => return Err(GpuNotTrusted::Count(several.len())),
+        };
+        let report = self.report.ok_or(GpuNotTrusted::NoEvidence)?;
+        if report.identity() != Some(*named) {
+            return Err(GpuNotTrusted::Identity);
+        }
+        let event = Digest48(GpuReport::event(named).digest);
+        if !self.events.iter().any(|other| other.digest == event) {
+            return Err(GpuNotTrusted::Event);
+        }
+        let collateral = self.collateral.ok_or(GpuNotTrusted::NoCollateral)?;
+        if self.quoted == RootClass::Intel && roots.class() != GpuRootClass::Nvidia {
+            return Err(GpuNotTrusted::TestRoot);
+        }
+        let evidence = GpuEvidence::from_der(&report.report, &bytes(&report.certificates))?;
+        let rims = collateral.rims.iter().enumerate().map(|(number, xml)| {
+            Rim::parse(&format!("RIM {number}"), xml)
+                .map_err(|error| GpuNotTrusted::Rim { number, error })
+        });
+        let rims: Vec<Rim> = rims.collect::<Result<_, _>>()?;
+        // A proxy's answers come out of a cache: their signed dates bound how old they are.
+        let responses = OcspResponses::parse(&bytes(&collateral.ocsp), OcspNonce::Any)?;
+        let policy = GpuPolicy {
+            roots,
+            at_unix_s: now_unix_s,
+            nonce: GpuNonce::Expected(GpuReport::nonce(self.digest)),
+            revocation: Revocation::Ocsp(&responses),
+        };
+        let gpu = ::gpu::verify(&evidence, &rims, &policy)?;
+        match gpu.evidence.fields.feature {
+            None | Some(GpuFeature::SinglePassthrough) => Ok(Some(gpu)),
+            Some(other) => Err(GpuNotTrusted::OneOfSeveral(other)),
+        }
+    }
+}
+
+fn bytes(list: &[ByteVec]) -> Vec<Vec<u8>> {
+    list.iter().map(|one| one.to_vec()).collect()
+}
