@@ -37,7 +37,7 @@ function put(file, bytes) {
 
 async function contracts() {
   const manifest = { compiler: `tolk ${await getTolkCompilerVersion()}`, package: '@ton/tolk-js 1.3.0', contracts: {} };
-  for (const name of ['channel', 'charge_check', 'stake']) {
+  for (const name of ['channel', 'charge_check', 'stake', 'registry']) {
     const result = await runTolkCompiler({
       entrypointFileName: `${name}.tolk`,
       fsReadCallback: (file) => fs.readFileSync(path.join(here, file), 'utf8'),
