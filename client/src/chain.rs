@@ -8,9 +8,12 @@
 //! the payer signs no more than it counted.
 
 mod orders;
+mod recent;
+mod registry;
 mod stake;
 
 pub use orders::{NotNow, Order, Plan, plan, send};
+pub use registry::{RegistryContents, RegistryRule, RegistrySeen, check_registry, read_registry};
 pub use stake::{StakeView, check_stake, read_stake};
 
 use crate::config::ConfigError;

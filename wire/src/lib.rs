@@ -49,7 +49,9 @@ pub use digest::{
 pub use envelope::{Endpoint, Envelope, EnvelopeRefused, SignedEnvelope};
 pub use evidence::{Bundle, Delegation, Endorsement, Event, Evidence};
 pub use frame::{Frame, FrameDecoder, FrameError, FrameKind};
-pub use keyset::{KemKey, Keyset, ModelOffer, Padding, Prices, Usage, registers_digest};
+pub use keyset::{
+    KemKey, Keyset, ModelOffer, Padding, Prices, Usage, image_digest, registers_digest,
+};
 pub use log::{LogLeaf, LogReceipt, LogTree, Logged, NotLogged, log_path, log_root};
 pub use proof::{Proof, SignedReceipt};
 pub use random::Random;
