@@ -86,8 +86,7 @@ fn registry_claim(seen: &RegistrySeen, worker: &AttestedWorker) -> Claim {
     });
     let (version, age_s, last) = (seen.version, seen.age_s(), seen.image_not_after);
     let holds = format!(
-        "version {version}, {age_s} s old, allows the image until {last} (Unix seconds), has not revoked the platform, and allows \
-         the prices{}",
+        "version {version}, {age_s} s old, allows the image until {last} (Unix seconds) and has not revoked the platform{}",
         refused.collect::<String>()
     );
     let anchor = format!("a TON node's word for the registry {}", seen.address);
