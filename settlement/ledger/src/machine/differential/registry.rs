@@ -81,14 +81,14 @@ impl<'a> Life<'a> {
         let mut random = Random(seed);
         let mut pick = |all: &[u32]| all[random.below(all.len() as u64) as usize];
         let terms = RegistryTerms {
-            chain: match pick(&[0, 0, 0, 0, 0, 0, 1]) {
+            chain: match pick(&[0, 0, 0, 0, 0, 0, 0, 0, 1]) {
                 0 => ChainId::MAINNET,
                 _ => ChainId::TESTNET,
             },
             admin: account(ADMIN),
             guardian: account(GUARDIAN),
-            delay_s: pick(&[DAY, DAY, DAY, DAY + 1, 30 * DAY, DAY - 1]),
-            open_until: START + pick(&[7 * DAY, 7 * DAY, 7 * DAY, 0, 31 * DAY]),
+            delay_s: pick(&[DAY, DAY, DAY, DAY, DAY + 1, 30 * DAY, DAY - 1]),
+            open_until: START + pick(&[7 * DAY, 7 * DAY, 7 * DAY, 7 * DAY, 7 * DAY, 0, 0, 31 * DAY]),
             salt: 1,
         };
         let mut life = Life {
@@ -102,11 +102,14 @@ impl<'a> Life<'a> {
             steps: Vec::new(),
             brought: 0,
             left: 0,
-            books: Books::default(),
+            books: Books::none(),
             code: HashBytes(Contract::Registry.code_hash()),
         };
         life.open();
-        for _ in 0..24 + life.random.below(24) {
+        for step in 0..24 + life.random.below(24) {
+            if life.books.version == 0 && step > 8 {
+                break;
+            }
             life.pass_time();
             life.next();
         }
@@ -372,11 +375,11 @@ impl<'a> Life<'a> {
     /// What the account holds, and its books if it runs.
     fn read(&self) -> (u128, Books) {
         let Some(account) = self.account.load_account().expect("an account") else {
-            return (0, Books::default());
+            return (0, Books::none());
         };
         let balance = account.balance.tokens.into_inner();
         let AccountState::Active(state) = account.state else {
-            return (balance, Books::default());
+            return (balance, Books::none());
         };
         let data = state.data.expect("it has data");
         (balance, Books::of(&data).expect("a registry's data"))
@@ -398,6 +401,14 @@ fn keyed(tag: &[u8; 4], key: Key, value: &[u8]) -> CellBuilder {
 }
 
 impl Books {
+    /// Of a registry that does not run yet.
+    fn none() -> Books {
+        Books {
+            roles: vec![ADMIN, GUARDIAN],
+            ..Books::default()
+        }
+    }
+
     fn of(data: &Cell) -> Result<Books, tycho_types::error::Error> {
         let mut slice = data.as_slice()?;
         slice.skip_first(32, 0)?;
@@ -420,18 +431,17 @@ impl Books {
         let (entries, proposals) = (all()?, all()?);
         let roles = slice.load_reference()?.as_slice()?;
         // Two addresses of 267 bits; their hashes end in bytes that are all the same.
-        let roles = [267u16 - 8, 2 * 267 - 8].map(|at| {
-            let mut byte = [0];
-            roles.get_raw(at, &mut byte, 8).map(|_| byte[0])
-        });
-        let [admin, guardian] = roles;
+        let mut ends = [[0]; 2];
+        for (end, at) in ends.iter_mut().zip([267 - 8, 2 * 267 - 8]) {
+            roles.get_raw(at, end, 8)?;
+        }
         Ok(Books {
             version,
             fee,
             counts,
             entries,
             proposals,
-            roles: vec![admin?, guardian?],
+            roles: ends.concat(),
         })
     }
 
