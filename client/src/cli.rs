@@ -147,7 +147,7 @@ enum Command {
         #[command(subcommand)]
         command: channel::ChannelCommand,
     },
-    /// Show what the network's registry allows and has revoked.
+    /// Show and change what the network's registry allows and has revoked.
     Registry {
         #[command(subcommand)]
         command: registry::RegistryCommand,

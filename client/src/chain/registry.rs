@@ -3,6 +3,10 @@
 //! Trusted: the registry's admin and guardian, and the node, for what the contract holds and the block's time. An old view is refused by
 //! the highest version that this machine has seen: a node that is behind, or lies, revives no revoked image.
 
+mod change;
+
+pub use change::{ChangePlan, Role, plan_change, send_change};
+
 use super::ask;
 use super::recent::{Recent, failed};
 use crate::error::ClientError;

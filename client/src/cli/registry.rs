@@ -1,5 +1,7 @@
 //! The commands about the network's registry.
 
+mod change;
+
 use crate::chain::{RegistryContents, RegistryRule, read_registry};
 use crate::config::Config;
 use crate::trust::TrustStore;
@@ -24,17 +26,37 @@ pub(super) enum RegistryCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Propose a change, from the admin's wallet. It can be executed after the registry's delay.
+    #[command(
+        after_help = "Example:\n  chrysalis registry propose image:DIGEST:1893456000 --config admin.yaml --dry-run"
+    )]
+    Propose(change::ProposeArguments),
+    /// Let a proposal take effect, from any wallet, after the delay and no later than 30 days after that.
+    Execute(change::ExecuteArguments),
+    /// Cancel a proposal, from the admin's or the guardian's wallet.
+    Cancel(change::KeyArguments),
+    /// Revoke an image, a platform or a GPU at once, from the admin's or the guardian's wallet.
+    #[command(
+        after_help = "Example:\n  chrysalis registry revoke platform:PPID --reason 1 --config guardian.yaml --dry-run"
+    )]
+    Revoke(change::RevokeArguments),
+    /// Remove an entry, shorten an image's time, or lower ceilings or the fee at once, from the admin's or the guardian's wallet.
+    Tighten(change::TightenArguments),
 }
 
 pub(super) async fn run(given: RegistryCommand) -> anyhow::Result<()> {
     match given {
         RegistryCommand::Show { config, json } => show(&Config::read(&config)?, json).await,
+        RegistryCommand::Propose(arguments) => change::propose(arguments).await,
+        RegistryCommand::Execute(arguments) => change::execute(arguments).await,
+        RegistryCommand::Cancel(arguments) => change::cancel(arguments).await,
+        RegistryCommand::Revoke(arguments) => change::revoke(arguments).await,
+        RegistryCommand::Tighten(arguments) => change::tighten(arguments).await,
     }
 }
 
 async fn show(config: &Config, json: bool) -> anyhow::Result<()> {
-    let rule = config.registry();
-    let rule = rule.context("the configuration names no registry: give `chain.registry`")?;
+    let rule = rule(config)?;
     let trust = config
         .trust
         .clone()
@@ -46,6 +68,11 @@ async fn show(config: &Config, json: bool) -> anyhow::Result<()> {
         false => print(&rule, &contents),
     }
     Ok(())
+}
+
+fn rule(config: &Config) -> anyhow::Result<RegistryRule> {
+    let rule = config.registry();
+    rule.context("the configuration names no registry: give `chain.registry`")
 }
 
 fn print(rule: &RegistryRule, contents: &RegistryContents) {

@@ -263,3 +263,82 @@ async fn the_program_shows_the_registry_and_says_how_old_its_view_is() {
     let reason = refused["reason"].as_str().expect("text");
     assert!(reason.contains("image was revoked"), "{reason}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn admin_and_guardian_change_the_registry_and_see_first_what_would_be_sent() {
+    let world = World::start(3600).await;
+    let chain = Chain::of(&world).await;
+    let directory = world.directory.path();
+    let node = format!("\"toncenter\":\"{}\"", world.address);
+    let registry = chain.terms.address();
+    let write = |name: &str, seed: u8| {
+        let with = format!(
+            "\"toncenter\":\"{}\",\"registry\":\"{registry}\"",
+            chain.node
+        );
+        let text = world.config_text().replace(&node, &with);
+        let key = format!("{{\"wallet_key_file\":\"{name}.key\",");
+        let text = text.replacen('{', &key, 1);
+        std::fs::write(directory.join(format!("{name}.yaml")), text).expect("written");
+        let file = directory.join(format!("{name}.key"));
+        std::fs::write(&file, hex::encode([seed; 32])).expect("written");
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&file, private).expect("set");
+    };
+    write("admin", 5);
+    write("other", 6);
+    let other = Wallet::from_seed(&[6; 32], ChainId::EMBEDDED).address();
+    chain
+        .ledger
+        .faucet(&other, Nano(5_000_000_000))
+        .expect("money");
+    let image = format!("image:{}", hex::encode([7; 32]));
+    let allow = format!("{image}:4000000000");
+    let run = async |config: &str, what: &[&str]| {
+        let config = format!("{config}.yaml");
+        let with = [&["registry"], what, &["--config", &config]].concat();
+        chrysalis(directory, &with, "").await
+    };
+    let version = async || {
+        let shown = run("admin", &["show", "--json"]).await;
+        let shown: Value = serde_json::from_str(&shown.out).expect("JSON");
+        shown["version"].as_u64().expect("a number")
+    };
+    let dry = run("admin", &["propose", &allow, "--dry-run"]).await;
+    assert_eq!(dry.code, Some(0), "{}", dry.err);
+    assert!(
+        dry.out.contains("nothing was sent") && dry.out.contains("0.8 TON"),
+        "{}",
+        dry.out
+    );
+    assert_eq!(version().await, 1);
+    let stranger = run("other", &["propose", &allow]).await;
+    assert_eq!(stranger.code, Some(1));
+    assert!(
+        stranger.err.contains("only the admin's wallet"),
+        "{}",
+        stranger.err
+    );
+    for (config, what) in [
+        ("admin", &["propose", &allow][..]),
+        ("other", &["execute", &image]),
+        ("admin", &["tighten", &format!("{image}:3000000000")]),
+        ("admin", &["propose", "fee:10"]),
+        ("admin", &["cancel", "fee"]),
+        ("admin", &["revoke", &image, "--reason", "4"]),
+    ] {
+        let before = version().await;
+        let ran = run(config, what).await;
+        assert_eq!(ran.code, Some(0), "{what:?}: {}", ran.err);
+        assert_eq!(version().await, before + 1, "{what:?}");
+        if what[0] == "propose" {
+            chain.ledger.set_time(chain.ledger.now() + DAY);
+        }
+    }
+    let shown = run("admin", &["show"]).await.out;
+    let revoked = format!("revoked       image {}", hex::encode([7; 32]));
+    assert!(
+        shown.contains(&revoked) && shown.contains("reason 4"),
+        "{shown}"
+    );
+}

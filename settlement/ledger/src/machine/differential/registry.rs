@@ -88,7 +88,8 @@ impl<'a> Life<'a> {
             admin: account(ADMIN),
             guardian: account(GUARDIAN),
             delay_s: pick(&[DAY, DAY, DAY, DAY, DAY + 1, 30 * DAY, DAY - 1]),
-            open_until: START + pick(&[7 * DAY, 7 * DAY, 7 * DAY, 7 * DAY, 7 * DAY, 0, 0, 31 * DAY]),
+            open_until: START
+                + pick(&[7 * DAY, 7 * DAY, 7 * DAY, 7 * DAY, 7 * DAY, 0, 0, 31 * DAY]),
             salt: 1,
         };
         let mut life = Life {
