@@ -307,7 +307,7 @@ async fn admin_and_guardian_change_the_registry_and_see_first_what_would_be_sent
     let dry = run("admin", &["propose", &allow, "--dry-run"]).await;
     assert_eq!(dry.code, Some(0), "{}", dry.err);
     assert!(
-        dry.out.contains("nothing was sent") && dry.out.contains("0.8 TON"),
+        dry.out.contains("nothing was sent") && dry.out.contains("0.800000000 TON"),
         "{}",
         dry.out
     );
