@@ -7,10 +7,17 @@
 //! paid is caught here. What it says about deposit and paid is its claim; a lie there costs at most a refused job, since
 //! the payer signs no more than it counted.
 
+mod message;
 mod orders;
+mod recent;
+mod registry;
 mod stake;
 
 pub use orders::{NotNow, Order, Plan, plan, send};
+pub use registry::{
+    ChangePlan, RegistryContents, RegistryRule, RegistrySeen, Role, check_registry, plan_change,
+    read_registry, send_change,
+};
 pub use stake::{StakeView, check_stake, read_stake};
 
 use crate::config::ConfigError;

@@ -4,11 +4,13 @@ mod channel;
 mod chat;
 mod check;
 mod init;
+mod registry;
 mod verify;
 mod wallet;
 
 use crate::attestation::Attestation;
 use crate::budget::Spender;
+use crate::chain::RegistrySeen;
 use crate::client::Client;
 use crate::config::Config;
 use crate::error::ClientError;
@@ -144,6 +146,11 @@ enum Command {
     Channel {
         #[command(subcommand)]
         command: channel::ChannelCommand,
+    },
+    /// Show and change what the network's registry allows and has revoked.
+    Registry {
+        #[command(subcommand)]
+        command: registry::RegistryCommand,
     },
     /// Make, fund and show the wallet that pays for the channel.
     Wallet {
@@ -281,6 +288,7 @@ async fn dispatch(given: Command) -> anyhow::Result<ExitCode> {
             serve_command(&common, listen, open, unknown).await
         }
         Command::Channel { command } => channel::run(command).await,
+        Command::Registry { command } => registry::run(command).await,
         Command::Wallet { command } => wallet::run(command).await,
         Command::Keygen { files } => {
             for path in &files {
@@ -304,13 +312,13 @@ fn open(common: &Common) -> anyhow::Result<Client> {
 async fn attest(client: &Client, json: bool) -> anyhow::Result<()> {
     let session = client.attest().await?;
     match json {
-        true => println!("{}", attestation_object(&session)),
-        false => show_attestation(&session),
+        true => println!("{}", attestation_object(&session, session.registry())),
+        false => show_attestation(&session, session.registry()),
     }
     Ok(())
 }
 
-fn show_attestation(attestation: &Attestation) {
+fn show_attestation(attestation: &Attestation, registry: Option<&RegistrySeen>) {
     let worker = attestation.worker();
     let (peer, keyset) = (worker.peer(), worker.keyset());
     println!(
@@ -340,6 +348,13 @@ fn show_attestation(attestation: &Attestation) {
     println!("payee     {} on chain {}", keyset.payee, keyset.chain);
     for model in &keyset.models {
         println!("model     {} root {}", model.id, model.root);
+    }
+    match registry {
+        None => println!("registry  none is configured: nobody was asked what is revoked"),
+        Some(seen) => {
+            let (address, version, age_s) = (seen.address, seen.version, seen.age_s());
+            println!("registry  {address}, version {version}, {age_s} s old");
+        }
     }
     println!("nonce     {}", hex::encode(attestation.nonce()));
     println!("took      {} ms", attestation.took().as_millis());

@@ -101,6 +101,7 @@ impl Client {
         let payer_key = payer.verifying_key().to_bytes();
         let channel = channel_address(&config, payer_key)?;
         let models = Models::load(&config.models)?;
+        let registry = config.registry();
         make_private(&config.state)?;
         let budget = Budget::open(&config.state, config.chain_id(), channel, payer)?
             .limited(config.limits());
@@ -120,6 +121,7 @@ impl Client {
                 kept: config.keep_jobs.map(KeptJobs::open).transpose()?,
                 profile: config.profile,
                 stake_min: config.chain.stake_min_nano,
+                registry,
                 cost_max: config.cost_max_nano,
                 deadline_ms: config.deadline_ms,
                 first_token_ms: config.first_token_ms,
@@ -198,8 +200,8 @@ impl Client {
             Challenged::of(&self.proxy),
             self.heal()
         );
-        let session = Session::open(challenged?, channel?, Arc::clone(&self.shared))?;
-        chain::check_stake(&self.node, &session).await?;
+        let shared = Arc::clone(&self.shared);
+        let session = Session::open(&self.node, challenged?, channel?, shared).await?;
         let evidence = KeptEvidence {
             bundle: session.bundle().to_vec(),
             nonce: *session.nonce(),

@@ -4,6 +4,7 @@
 //! Paths in it are relative to the file itself.
 
 use crate::budget::{DEFAULT, KeyLimits, Limits};
+use crate::chain::RegistryRule;
 use crate::error::{day_unix_s, shown};
 use crate::files::refuse_if_readable;
 use crate::limits::{CONFIG_BYTES_MAX, KEY_FILE_BYTES_MAX, KEYS_MAX, SMALL_FILE_BYTES_MAX};
@@ -159,6 +160,12 @@ pub struct ChainConfig {
     /// The least that a provider's stake must hold before a job is sealed to its workers; none is asked for when absent.
     #[serde(default, deserialize_with = "nano_option")]
     pub stake_min_nano: Option<Nano>,
+    /// The registry that says which images, platforms, GPUs and prices are accepted; none is asked when absent.
+    #[serde(default, deserialize_with = "address_option")]
+    pub registry: Option<Address>,
+    /// The lowest version of it that is accepted, besides the highest that was ever seen.
+    #[serde(default)]
+    pub registry_version_min: u64,
 }
 
 /// A model on the allow-list.
@@ -311,6 +318,15 @@ impl Config {
     /// The chain's id.
     pub fn chain_id(&self) -> ChainId {
         ChainId(self.chain.id)
+    }
+
+    /// The registry that the file names.
+    pub fn registry(&self) -> Option<RegistryRule> {
+        Some(RegistryRule {
+            address: self.chain.registry?,
+            chain: self.chain_id(),
+            version_min: self.chain.registry_version_min,
+        })
     }
 
     /// The TON node. On a live chain it is asked over TLS or on this host: an answer about money that anybody on the way

@@ -5,7 +5,7 @@ use crate::check::CheckError;
 use crate::config::ConfigError;
 use crate::limits::FOREIGN_TEXT_CHARS_MAX;
 use crate::tokens::TokensError;
-use settlement::{ChargeError, StakeRefused};
+use settlement::{Address, ChargeError, RegistryRefused, StakeRefused};
 use wire::{JobFailure, NotProven, NotTrusted, ReceiptRefused, RefusalCode, SealError};
 
 /// Whose fault a failure is.
@@ -90,6 +90,11 @@ pub enum ClientError {
     OldKeys { known_s: u64, lifetime_s: u32 },
     #[error("the provider's stake is refused: {0}")]
     Stake(#[from] StakeRefused),
+    #[error("registry {registry}: {why}")]
+    Registry {
+        registry: Address,
+        why: RegistryRefused,
+    },
     #[error(transparent)]
     Proof(#[from] NotProven),
     #[error("the check is refused: {0}")]
@@ -173,7 +178,7 @@ impl ClientError {
             Request { .. } | UnknownField { .. } | ContextLength { .. } => Fault::Caller,
             Model { .. } | ReaderTooSlow | Check(_) => Fault::Caller,
             NotTrusted(_) | Proof(_) | PlatformTooOld { .. } | OldKeys { .. } => Fault::Guest,
-            Stake(_) => Fault::Guest,
+            Stake(_) | Registry { .. } => Fault::Guest,
             Unreachable(_) | ProxyRefused { .. } | ProxyMisbehaved { .. } => Fault::Proxy,
             UnknownSigner | Cut(_) | Deadline(_) | RefusedAnother(_) | ChargeMismatch => {
                 Fault::Proxy
@@ -255,7 +260,7 @@ impl ClientError {
             Budget(BudgetError::DayLimit { .. }) => "day_limit_reached",
             Budget(BudgetError::Forked { .. }) => "bad_receipt",
             Budget(_) => "budget_exceeded",
-            NotTrusted(_) | PlatformTooOld { .. } | OldKeys { .. } | Stake(_) => {
+            NotTrusted(_) | PlatformTooOld { .. } | OldKeys { .. } | Stake(_) | Registry { .. } => {
                 "attestation_failed"
             }
             Proof(_) => "bad_proof",
@@ -298,7 +303,12 @@ impl ClientError {
             ) => 429,
             Budget(BudgetError::Forked { .. }) => 502,
             Budget(_) => 402,
-            NotTrusted(_) | Proof(_) | PlatformTooOld { .. } | OldKeys { .. } | Stake(_) => 424,
+            NotTrusted(_)
+            | Proof(_)
+            | PlatformTooOld { .. }
+            | OldKeys { .. }
+            | Stake(_)
+            | Registry { .. } => 424,
             Deadline(_) => 504,
             GuestRefused(RefusalCode::Exposure { .. } | RefusalCode::CostMax) => 402,
             GuestRefused(RefusalCode::Replay) => 409,

@@ -164,6 +164,9 @@ impl Counted {
         request: Request,
         completion: Option<Completion>,
     ) -> Result<Counted, ClientError> {
+        if let Some(registry) = session.registry() {
+            registry.allows(offer)?;
+        }
         let most = most(offer, &request.ask)?;
         let estimate = offer.prices.cost(&most, session.keyset().price_step);
         Ok(Counted {

@@ -86,8 +86,8 @@ pub const KEPT_RECORDS_BYTES_MAX: usize =
 pub const CHECK_FILE_BYTES_MAX: u64 =
     4 * (wire::limits::TRANSCRIPT_BYTES_MAX + wire::limits::PROOF_BYTES_MAX) as u64 + 4096;
 
-/// How old the block may be from which a stake is read: SECURITY.md 22. Public nodes are some 10 s behind.
-pub const STAKE_AGE_S_MAX: u64 = 120;
+/// How old the block may be from which a stake or a registry is read: SECURITY.md 22. Public nodes are some 10 s behind.
+pub const CHAIN_AGE_S_MAX: u64 = 120;
 
 /// Days of the books that one answer may have.
 pub const USAGE_DAYS_MAX: u64 = 366;

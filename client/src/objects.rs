@@ -1,6 +1,7 @@
 //! What the program says of verified answers and workers, as JSON: for the OpenAI API and for `--json`.
 
 use crate::attestation::Attestation;
+use crate::chain::RegistrySeen;
 use crate::client::Answer;
 use crate::openai::{Delivery, calls, logprobs, thought};
 use crate::vectors::Looked;
@@ -21,8 +22,17 @@ pub(crate) fn root_words(root: RootClass) -> &'static str {
     }
 }
 
-/// What was verified of a worker.
-pub(crate) fn attestation_object(attestation: &Attestation) -> Value {
+/// What was verified of a worker, and the registry that allows it, if one is configured.
+pub(crate) fn attestation_object(
+    attestation: &Attestation,
+    registry: Option<&RegistrySeen>,
+) -> Value {
+    let registry = registry.map(|seen| {
+        json!({
+            "address": seen.address.to_string(), "version": seen.version, "age_s": seen.age_s(),
+            "image_not_after": seen.image_not_after,
+        })
+    });
     let worker = attestation.worker();
     let (peer, keyset) = (worker.peer(), worker.keyset());
     let models = keyset.models.iter();
@@ -45,6 +55,8 @@ pub(crate) fn attestation_object(attestation: &Attestation) -> Value {
         "chain": keyset.chain.0,
         "models": models,
         "platform": {"ppid": hex::encode(&peer.ppid), "seen": attestation.platform().as_str()},
+        // None is configured where it is null: nobody was asked what is revoked.
+        "registry": registry,
         "nonce": hex::encode(attestation.nonce()),
         "quote_digest": hex::encode(peer.quote_digest),
         "verified_at_unix_s": attestation.verified_at_unix_s(),

@@ -7,11 +7,11 @@
 
 use crate::attestation::{Attestation, Challenged, Verifier};
 use crate::budget::{Budget, KnownKeyset};
-use crate::chain::Channel;
+use crate::chain::{self, Channel, RegistryRule, RegistrySeen};
 use crate::error::{ClientError, Executed};
 use crate::kept::KeptJobs;
 use crate::tokens::Models;
-use crate::transport::TransportError;
+use crate::transport::{Transport, TransportError};
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
 use settlement::Nano;
@@ -29,6 +29,7 @@ struct Inner {
     // How long its keyset had been known when it was attested.
     known: Duration,
     channel: Channel,
+    registry: Option<RegistrySeen>,
     shared: Arc<Shared>,
 }
 
@@ -46,6 +47,8 @@ pub struct Shared {
     pub kept: Option<KeptJobs>,
     /// The least that a provider's stake must hold, if one is demanded.
     pub stake_min: Option<Nano>,
+    /// The registry that has to allow a worker, if one is named.
+    pub registry: Option<RegistryRule>,
     /// The most one job may cost.
     pub cost_max: Nano,
     /// The longest a whole answer may take.
@@ -57,8 +60,9 @@ pub struct Shared {
 }
 
 impl Session {
-    /// Verifies the evidence of a worker that the payee of `channel` endorses.
-    pub(crate) fn open(
+    /// Verifies the evidence of a worker that the payee of `channel` endorses, and asks the chain what its owner demands besides.
+    pub(crate) async fn open(
+        node: &Transport,
         challenged: Challenged,
         channel: Channel,
         shared: Arc<Shared>,
@@ -85,12 +89,31 @@ impl Session {
                 lifetime_s,
             });
         }
+        let worker = attestation.worker();
+        chain::check_stake(node, shared.stake_min, worker.keyset(), unix_s()?).await?;
+        let registry = match &shared.registry {
+            None => None,
+            Some(rule) => {
+                let offers = worker.keyset().models.iter();
+                let offers: Vec<_> = offers
+                    .filter(|offer| shared.models.get(&offer.id).is_some())
+                    .collect();
+                let trust = &shared.verifier.trust;
+                Some(chain::check_registry(node, rule, trust, worker, &offers).await?)
+            }
+        };
         Ok(Session(Arc::new(Inner {
             attestation,
             known: Duration::from_secs(known_s),
             channel,
+            registry,
             shared,
         })))
+    }
+
+    /// The registry that allows it, if its owner names one.
+    pub fn registry(&self) -> Option<&RegistrySeen> {
+        self.0.registry.as_ref()
     }
 
     /// Whether a job may still be sealed to this worker.

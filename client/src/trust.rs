@@ -12,7 +12,8 @@ use crate::config::ConfigError;
 use crate::files::make_private;
 use crate::limits::{INTEL_TCB_EVALUATION_NUMBER_MIN, INTEL_TCB_UNIX_S_MIN};
 use attest::{Peer, RootClass};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use settlement::Address;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -74,6 +75,7 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS platforms (
         provider TEXT NOT NULL, root TEXT NOT NULL, ppid BLOB NOT NULL, PRIMARY KEY (provider, root, ppid)
     ) STRICT;
+    CREATE TABLE IF NOT EXISTS registries (address TEXT PRIMARY KEY, version TEXT NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS targets (target TEXT PRIMARY KEY, seen TEXT NOT NULL, at_unix_s INTEGER NOT NULL) STRICT;
 ";
 
@@ -139,6 +141,26 @@ impl TrustStore {
         remember(&self.lock()).map_err(|e: rusqlite::Error| self.failed(&e))
     }
 
+    /// The highest version of a registry that was seen; 0 before the first.
+    pub fn registry_version(&self, registry: &Address) -> Result<u64, ConfigError> {
+        let read = registry_version(&self.lock(), registry);
+        read.map_err(|e| self.failed(&e))
+    }
+
+    /// Remembers a version of a registry, if it is the highest.
+    pub fn remember_registry(&self, registry: &Address, version: u64) -> Result<(), ConfigError> {
+        let remember = |connection: &mut Connection| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if registry_version(&transaction, registry)? < version {
+                let row = params![registry.to_string(), version.to_string()];
+                transaction.execute("INSERT OR REPLACE INTO registries VALUES (?1, ?2)", row)?;
+            }
+            transaction.commit()
+        };
+        remember(&mut self.lock()).map_err(|e| self.failed(&e))
+    }
+
     fn failed(&self, error: &rusqlite::Error) -> ConfigError {
         ConfigError(format!("{}: {error}", self.path.display()))
     }
@@ -151,9 +173,36 @@ impl TrustStore {
     }
 }
 
+/// All 64 bits of a version, which the database's integers do not hold. What is no number is no version that was seen.
+fn registry_version(connection: &Connection, registry: &Address) -> rusqlite::Result<u64> {
+    let query = "SELECT version FROM registries WHERE address = ?1";
+    let row: Option<String> = { connection }
+        .query_row(query, [registry.to_string()], |row| row.get(0))
+        .optional()?;
+    Ok(row.and_then(|text| text.parse().ok()).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_highest_version_of_each_registry_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("trust");
+        let [one, other] = [1, 2].map(|n| Address {
+            workchain: 0,
+            hash: [n; 32],
+        });
+        let store = TrustStore::open(&path).unwrap();
+        assert_eq!(store.registry_version(&one), Ok(0));
+        for (version, kept) in [(7, 7), (6, 7), (u64::MAX, u64::MAX)] {
+            store.remember_registry(&one, version).unwrap();
+            let again = TrustStore::open(&path).unwrap();
+            assert_eq!(again.registry_version(&one), Ok(kept));
+        }
+        assert_eq!(store.registry_version(&other), Ok(0));
+    }
 
     #[test]
     fn what_is_compiled_in_holds_for_intel_and_only_rises_by_configuration() {

@@ -4,6 +4,7 @@
 //! its own; it puts into words what their types vouch for.
 
 use crate::attestation::Verifier;
+use crate::chain::RegistrySeen;
 use crate::check::Checked;
 use crate::error::day;
 use crate::objects::root_words;
@@ -16,8 +17,8 @@ use wire::{AttestedWorker, ProvenJob};
 /// One thing that was proved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Claim {
-    /// What it is about: `answers`, `image`, `platform`, `gpu`, `keys`, `payee`, `models`, `freshness`, `receipt`, `cost`, `voucher`,
-    /// `log`.
+    /// What it is about: `answers`, `image`, `platform`, `gpu`, `keys`, `payee`, `models`, `registry`, `freshness`, `receipt`, `cost`,
+    /// `voucher`, `log`.
     pub about: &'static str,
     /// What holds.
     pub holds: String,
@@ -47,6 +48,8 @@ const GPU_PLACE: &str =
 /// Of an endpoint.
 const NOT_OF_A_WORKER: [&str; 1] =
     ["answers: nothing was asked; each answer has a receipt of its own"];
+const NO_REGISTRY: [&str; 1] =
+    ["registry: that nothing of it is revoked; no registry is configured, so nobody was asked"];
 /// Of a job.
 const NOT_OF_A_JOB: [&str; 4] = [
     "text: that a prompt or an answer is the one of this receipt, which commits to both under a salt that is not here",
@@ -79,6 +82,20 @@ fn claim(about: &'static str, holds: impl Into<String>, anchor: impl Into<String
     }
 }
 
+fn registry_claim(seen: &RegistrySeen, worker: &AttestedWorker) -> Claim {
+    let refused = worker.keyset().models.iter().filter_map(|offer| {
+        let error = seen.allows(offer).err()?;
+        Some(format!("; no job is sent to {}: {error}", offer.id))
+    });
+    let (version, age_s, last) = (seen.version, seen.age_s(), seen.image_not_after);
+    let holds = format!(
+        "version {version}, {age_s} s old, allows the image until {last} (Unix seconds) and has not revoked the platform{}",
+        refused.collect::<String>()
+    );
+    let anchor = format!("a TON node's word for the registry {}", seen.address);
+    claim("registry", holds, anchor)
+}
+
 impl Verdict {
     /// Of a worker that answered a challenge of this moment.
     pub fn of_worker(
@@ -86,8 +103,10 @@ impl Verdict {
         worker: &AttestedWorker,
         verifier: &Verifier,
         recall: Recall,
+        registry: Option<&RegistrySeen>,
     ) -> Verdict {
         let mut claims = worker_claims(worker, verifier);
+        claims.extend(registry.map(|seen| registry_claim(seen, worker)));
         claims.push(claim(
             "freshness",
             "the evidence was made for this question",
@@ -96,7 +115,14 @@ impl Verdict {
         Verdict {
             target,
             claims,
-            not_proved: [&NOT_OF_A_WORKER[..], &NEVER_PROVED, &[of_gpu(worker)]].concat(),
+            not_proved: {
+                let unasked = if registry.is_none() {
+                    &NO_REGISTRY[..]
+                } else {
+                    &[]
+                };
+                [&NOT_OF_A_WORKER[..], unasked, &NEVER_PROVED, &[of_gpu(worker)]].concat()
+            },
             recall,
         }
     }

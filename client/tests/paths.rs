@@ -5,6 +5,7 @@ mod endpoint;
 mod files;
 mod killed;
 mod page;
+mod registry;
 mod sdks;
 mod wallet;
 mod world;

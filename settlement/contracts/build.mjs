@@ -15,7 +15,7 @@ const here = path.dirname(fileURLToPath(import.meta.url));
 const modules = path.resolve(process.env.CHRYSALIS_TOLK ?? path.join(here, 'node_modules'));
 const require = createRequire(path.join(modules, 'x.js'));
 const { runTolkCompiler, getTolkCompilerVersion } = require('@ton/tolk-js');
-const { Address, Cell, beginCell } = require('@ton/core');
+const { Address, Cell, beginCell, contractAddress } = require('@ton/core');
 const { keyPairFromSeed, sign } = require('@ton/crypto');
 
 const check = process.argv.includes('--check');
@@ -37,7 +37,7 @@ function put(file, bytes) {
 
 async function contracts() {
   const manifest = { compiler: `tolk ${await getTolkCompilerVersion()}`, package: '@ton/tolk-js 1.3.0', contracts: {} };
-  for (const name of ['channel', 'charge_check', 'stake']) {
+  for (const name of ['channel', 'charge_check', 'stake', 'registry']) {
     const result = await runTolkCompiler({
       entrypointFileName: `${name}.tolk`,
       fsReadCallback: (file) => fs.readFileSync(path.join(here, file), 'utf8'),
@@ -99,7 +99,40 @@ function vectors(file, cases, cell) {
   put(`../vectors/${file}`, JSON.stringify(body, null, 2) + '\n');
 }
 
+// A registry's address, and the hashes of the bodies of its messages.
+function registry() {
+  const code = Cell.fromBoc(fs.readFileSync(path.join(here, 'registry.boc')))[0];
+  const roles = beginCell().storeAddress(Address.parseRaw(`0:${hex(1)}`)).storeAddress(Address.parseRaw(`0:${hex(2)}`)).endCell();
+  const terms = beginCell().storeUint(86_400, 32).storeUint(1_800_000_000, 32).storeUint(7, 64).endCell();
+  const data = beginCell().storeInt(-239, 32).storeUint(0, 64).storeUint(0, 16).storeUint(0, 48).storeBit(0).storeBit(0)
+    .storeRef(roles).storeRef(terms).endCell();
+  const keyed = (tag, kind, id) => beginCell().storeBuffer(Buffer.from(tag)).storeUint(5, 64).storeUint(kind, 8)
+    .storeBuffer(Buffer.from(id, 'hex'));
+  const ceilings = [1n, 2n, 3n, 2n ** 64n - 1n].reduce((cell, most) => cell.storeUint(most, 64), keyed('rprp', 2, hex(3)));
+  const bodies = {
+    allow_image: keyed('rprp', 1, hex(3)).storeUint(1_900_000_000, 32),
+    allow_model: ceilings,
+    allow_proxy: keyed('rprp', 3, hex(3)).storeBuffer(Buffer.from('DEhttps://proxy.example')),
+    restore_gpu: keyed('rprp', 6, hex(3)),
+    fee: keyed('rprp', 7, hex(0)).storeUint(25, 16),
+    admin: keyed('rprp', 8, hex(0)).storeBuffer(Buffer.from(hex(4), 'hex')),
+    code: keyed('rexe', 10, hex(0)).storeBit(1).storeRef(code),
+    execute: keyed('rexe', 1, hex(3)).storeBit(0),
+    cancel: keyed('rcan', 1, hex(3)),
+    revoke: keyed('rtgt', 5, hex(3)).storeUint(9, 8),
+    remove: keyed('rtgt', 2, hex(3)),
+  };
+  const hashes = Object.entries(bodies).map(([name, body]) => [name, body.endCell().hash().toString('hex')]);
+  const file = {
+    made_by: '@ton/core 0.63.1, by settlement/contracts/build.mjs',
+    address: contractAddress(0, { code, data }).toRawString(),
+    bodies: Object.fromEntries(hashes),
+  };
+  put('../vectors/registry.json', JSON.stringify(file, null, 2) + '\n');
+}
+
 await contracts();
+registry();
 vectors('voucher.json', [
   { chain: 20241, channel: `0:${hex(0x11)}`, cumulative: '0', usage_root: hex(0) },
   { chain: 20241, channel: `0:${hex(0x11)}`, cumulative: '1', usage_root: hex(0xab) },

@@ -23,6 +23,11 @@ pub const CHARGE_CHECK_CODE_HASH: [u8; 32] =
 pub const STAKE_CODE_HASH: [u8; 32] =
     hash("4144fb150e21b05d64c05642740aeee748a3af556a6121e6da1f27085ad9ba54");
 
+/// Representation hash of the registry's code.
+#[cfg(feature = "wallet")]
+pub const REGISTRY_CODE_HASH: [u8; 32] =
+    hash("9da6cde9e373806769e4a9b7d63e6d7584cc7e20728bbd18b10d2618bf499de1");
+
 /// The channel's code, as far as its address needs it.
 pub(crate) const CHANNEL_CODE: CellHash = CellHash {
     hash: CHANNEL_CODE_HASH,
@@ -51,6 +56,8 @@ pub enum Contract {
     ChargeCheck,
     /// A provider's collateral.
     Stake,
+    /// What a network allows and has revoked.
+    Registry,
 }
 
 #[cfg(feature = "wallet")]
@@ -61,6 +68,7 @@ impl Contract {
             Contract::Channel => include_bytes!("../contracts/channel.boc"),
             Contract::ChargeCheck => include_bytes!("../contracts/charge_check.boc"),
             Contract::Stake => include_bytes!("../contracts/stake.boc"),
+            Contract::Registry => include_bytes!("../contracts/registry.boc"),
         }
     }
 

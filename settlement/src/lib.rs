@@ -3,7 +3,7 @@
 //! **What it is.** The payer signs cumulative [`Voucher`]s and a [`Cap`] for each job, a guest's receipt key signs [`Charge`]s, all as
 //! TL-B cells whose hash a TVM can check. [`ChannelTerms`] names a payment channel, [`StakeTerms`] a
 //! provider's collateral. With feature `wallet`, which a guest does not have, [`Wallet`] signs a
-//! channel's messages for a chain, and [`toncenter`] turns questions to a node into requests and its answers into typed values.
+//! channel's messages for a chain, `Registry` changes what a network allows, and [`toncenter`] turns questions to a node into requests and its answers into typed values.
 //!
 //! **Trusts.** The Ed25519 of `ed25519-dalek`, and with feature `wallet` `tonlib-core` for bags of cells and wallet code, behind one
 //! private module. A node's answers are a claim by that node: parsed within limits, never believed about signatures or terms.
@@ -11,8 +11,8 @@
 //! **Promises.** A [`VerifiedVoucher`] or [`VerifiedCharge`] exists only if its signature was checked. Encodings have one form per
 //! value. Amounts never wrap. A channel's address is a function of its terms, the chain id among them.
 //!
-//! **Lacks.** It opens no file, socket, clock or random source, and parses no bag of cells that a peer sent. Jettons, the registry
-//! and the payout engine are not here yet.
+//! **Lacks.** It opens no file, socket, clock or random source, and parses no bag of cells that a peer sent. Jettons are not
+//! here yet.
 
 mod address;
 mod cap;
@@ -29,6 +29,8 @@ mod stake;
 mod voucher;
 
 // Feature `wallet`: what settles on a chain.
+#[cfg(feature = "wallet")]
+mod registry;
 #[cfg(feature = "wallet")]
 mod state;
 #[cfg(feature = "wallet")]
@@ -53,7 +55,12 @@ pub use stake::{StakeTerms, stake_exit};
 pub use voucher::{SignedVoucher, VerifiedVoucher, Voucher};
 #[cfg(feature = "wallet")]
 pub use {
-    contracts::Contract,
+    contracts::{Contract, REGISTRY_CODE_HASH},
+    registry::{
+        Ceilings, Change, Entry, EntryName, Listed, Registry, RegistryItem, RegistryKey,
+        RegistryRefused, RegistryState, RegistryTerms, RegistryView, Revocable, Tightening,
+        ValueRefused, registry_exit,
+    },
     stake::{EndorsedKey, NoOffence, Offence, StakeRefused, StakeState},
     state::{ChannelState, ChannelStatus, NotAdmitted, StateError},
     wallet::{Payload, StateInit, Transfer, Wallet, WalletError, message_hash},

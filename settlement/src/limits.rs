@@ -49,6 +49,18 @@ pub const UNBOND_DELAY_S_MIN: u32 = 7 * 86_400;
 /// The longest.
 pub const UNBOND_DELAY_S_MAX: u32 = 90 * 86_400;
 
+/// The highest network fee that a registry takes, in basis points.
+pub const REGISTRY_FEE_BPS_MAX: u16 = 500;
+
+/// Bytes of a proxy's endpoint in a registry: its value stays in one cell.
+pub const REGISTRY_ENDPOINT_BYTES_MAX: usize = 74;
+
+/// Bytes of the longest value of an entry: region and endpoint.
+pub(crate) const REGISTRY_VALUE_BYTES_MAX: usize = 2 + REGISTRY_ENDPOINT_BYTES_MAX;
+
+/// Entries, revocations and proposals that a registry has at most. Whoever reads all of it stops here.
+pub const REGISTRY_ITEMS_MAX: usize = 128 + 256 + 32;
+
 /// Messages in one wallet transfer: the most that wallet V5R1 sends at once.
 pub const TRANSFERS_MAX: usize = 255;
 

@@ -12,7 +12,10 @@ pub use answer::{AccountStatus, AccountView, MasterchainView, Message, Transacti
 pub use payout::{Payout, PayoutError, external_payout, payout_fee, taken_message};
 pub use stack::StackItem;
 
-use crate::{Address, ChannelState, StakeState, StateError, limits};
+use crate::{
+    Address, ChannelState, RegistryItem, RegistryKey, RegistryState, RegistryView, StakeState,
+    StateError, limits,
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
@@ -148,6 +151,50 @@ pub fn stake_state(stake: &Address) -> Call<(StakeState, Option<u32>)> {
         |result| {
             let state = StakeState::parse(&stack::read_result(result)?)?;
             Ok((state, answer::block_seqno(result)))
+        },
+    )
+}
+
+/// A registry's state, and the number of the masterchain block that it is from, where the node tells it.
+pub fn registry_state(registry: &Address) -> Call<(RegistryState, Option<u32>)> {
+    call(
+        "/api/v2/runGetMethod",
+        get_method(registry, RegistryState::GET_METHOD, &[]),
+        |result| {
+            let state = RegistryState::parse(&stack::read_result(result)?)?;
+            Ok((state, answer::block_seqno(result)))
+        },
+    )
+}
+
+/// What a registry says of one image, platform, GPU and model ([`RegistryView::question`]), likewise.
+pub fn registry_view(
+    registry: &Address,
+    question: &[StackItem; 4],
+) -> Call<(RegistryView, Option<u32>)> {
+    call(
+        "/api/v2/runGetMethod",
+        get_method(registry, RegistryView::GET_METHOD, question),
+        |result| {
+            let view = RegistryView::parse(&stack::read_result(result)?)?;
+            Ok((view, answer::block_seqno(result)))
+        },
+    )
+}
+
+/// What a registry lists after `key`, or first: an entry or a revocation, or a proposal. Likewise.
+pub fn registry_next(
+    registry: &Address,
+    proposals: bool,
+    key: Option<&RegistryKey>,
+) -> Call<(RegistryItem, Option<u32>)> {
+    let question = RegistryItem::question(proposals, key);
+    call(
+        "/api/v2/runGetMethod",
+        get_method(registry, RegistryItem::GET_METHOD, &question),
+        |result| {
+            let item = RegistryItem::parse(&stack::read_result(result)?)?;
+            Ok((item, answer::block_seqno(result)))
         },
     )
 }

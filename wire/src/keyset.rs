@@ -260,6 +260,14 @@ impl Keyset {
     }
 }
 
+/// The digest of MRTD and RTMR0 to RTMR2, by which a registry knows an image on one shape of machine. RTMR3 also has what a provider
+/// configured.
+pub fn image_digest(registers: &registers::Registers) -> Digest {
+    let [r0, r1, r2, _] = &registers.rtmr;
+    let four = [registers.mrtd.0, r0.0, r1.0, r2.0].concat();
+    sha256("chrysalis/image/v1", &[&four])
+}
+
 /// The digest of MRTD and RTMR0 to RTMR3, as [`Keyset::registers`] holds it.
 pub fn registers_digest(registers: &registers::Registers) -> Digest {
     let [r0, r1, r2, r3] = &registers.rtmr;

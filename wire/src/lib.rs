@@ -56,7 +56,9 @@ pub use evidence::{Bundle, Delegation, Endorsement, Event, Evidence};
 pub use frame::{Frame, FrameDecoder, FrameError, FrameKind};
 pub use gate::{GateAnswer, GateRefusal, GateRequest};
 pub use gpu_report::{GPU_EVENT, GpuCollateral, GpuReport};
-pub use keyset::{KemKey, Keyset, ModelOffer, Padding, Prices, Usage, registers_digest};
+pub use keyset::{
+    KemKey, Keyset, ModelOffer, Padding, Prices, Usage, image_digest, registers_digest,
+};
 pub use log::{LogLeaf, LogReceipt, LogTree, Logged, NotLogged, log_path, log_root};
 pub use proof::{Proof, SignedReceipt};
 pub use random::Random;

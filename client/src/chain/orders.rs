@@ -5,26 +5,16 @@
 //!    └─ NotNow: it would only cost its fee        └─ void: certainly nothing happened   └─ refused: the value came back
 //! ```
 //!
-//! Promises: an order is one message, valid for [`VALID_S`]. [`send`] ends with its effect, or says for certain that it has none and
+//! Promises: an order is one message, valid for a minute. [`send`] ends with its effect, or says for certain that it has none and
 //! may be repeated, or, when the node is away, until when it may still take effect. Top-ups are the one order that a blind repetition
 //! would do twice.
 
-use super::{Channel, account, ask, owned_channel, seqno_of};
+use super::message::{Message, follow, needed};
+use super::{Channel, account, owned_channel};
 use crate::error::ClientError;
 use crate::transport::Transport;
 use settlement::toncenter;
 use settlement::{Address, ChannelState, ChannelStatus, ChannelTerms, Nano, Transfer, Wallet};
-use std::time::Duration;
-use tokio::time::sleep;
-
-/// How long a message may be taken by the wallet.
-const VALID_S: u32 = 60;
-/// How far a node may be behind the chain.
-const MARGIN_S: u64 = 30;
-/// Between two looks at the chain.
-const POLL: Duration = Duration::from_millis(250);
-/// What the wallet itself costs at most, its first message and forwarding included.
-const WALLET_FEE: Nano = Nano(20_000_000);
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,8 +89,7 @@ pub struct Plan {
     /// The message is void after this, by the chain's clock.
     pub valid_until: u32,
     first_key: [u8; 32],
-    seqno: u32,
-    transfer: Transfer,
+    message: Message,
 }
 
 impl Order {
@@ -210,8 +199,7 @@ pub async fn plan(
     let mut transfer = transfer.ok_or_else(|| refuse(NotNow::TooMuch))?;
     // Version 1 understands the same messages at another address.
     transfer.to = channel.address;
-    let needed = transfer.value.checked_add(WALLET_FEE);
-    let needed = needed.ok_or_else(|| refuse(NotNow::TooMuch))?;
+    let needed = needed(&transfer).ok_or_else(|| refuse(NotNow::TooMuch))?;
     if account.balance < needed {
         return Err(refuse(NotNow::Wallet {
             wallet: address,
@@ -219,71 +207,32 @@ pub async fn plan(
             needed,
         }));
     }
+    let message = Message::next(node, address, &account, transfer, now).await?;
     Ok(Plan {
         order,
         wallet: address,
         balance: account.balance,
-        value: transfer.value,
-        valid_until: u32::try_from(now)
-            .unwrap_or(u32::MAX)
-            .saturating_add(VALID_S),
+        value: message.value(),
+        valid_until: message.valid_until,
         first_key,
-        seqno: seqno_of(node, &address, &account).await?,
         before: channel,
-        transfer,
+        message,
     })
 }
 
 /// Sends a plan's message and follows it to its end. Returns the channel as it is then.
 pub async fn send(node: &Transport, wallet: &Wallet, plan: Plan) -> Result<Channel, ClientError> {
     let address = plan.before.address;
-    let said = |what: String| ClientError::Chain(format!("channel {address}: {what}"));
-    let boc = wallet
-        .transfer(
-            plan.seqno,
-            plan.valid_until,
-            std::slice::from_ref(&plan.transfer),
-        )
-        .map_err(|e| ClientError::Internal(e.to_string()))?;
-    let sent = ask(node, &toncenter::send_boc(&boc)).await?;
-    sent.map_err(|e| said(format!("the node did not take the message: {e}")))?;
-    let uncertain = |error: ClientError| {
-        let until = u64::from(plan.valid_until) + MARGIN_S;
-        said(format!(
-            "{error}; the message may still take effect until {until} (Unix seconds): look with `channel show` before you repeat it"
-        ))
+    let at = format!("channel {address}");
+    let shown = async || {
+        if let Some(gone) = gone(node, &plan).await? {
+            return Ok(Some(gone));
+        }
+        let channel = owned_channel(node, wallet_chain(&plan), address, &plan.first_key).await?;
+        let is_shown = plan.order.shows(&plan.before.state, &channel.state);
+        Ok(is_shown.then_some(channel))
     };
-    let mut taken_at = None;
-    loop {
-        if let Some(gone) = gone(node, &plan).await.map_err(uncertain)? {
-            return Ok(gone);
-        }
-        let channel = owned_channel(node, wallet_chain(&plan), address, &plan.first_key).await;
-        let channel = channel.map_err(uncertain)?;
-        if plan.order.shows(&plan.before.state, &channel.state) {
-            return Ok(channel);
-        }
-        let account = account(node, &plan.wallet).await.map_err(uncertain)?;
-        let now = account
-            .block_unix_s
-            .ok_or_else(|| uncertain(said("the node does not date its answers".into())))?;
-        let seqno = seqno_of(node, &plan.wallet, &account).await;
-        if seqno.map_err(uncertain)? > plan.seqno {
-            let since = *taken_at.get_or_insert(now);
-            // The message to the channel takes a few blocks; a refused one comes back.
-            if now > since + MARGIN_S {
-                return Err(said(
-                    "the wallet sent the message and the channel shows no effect; if it refused, the value came back".into(),
-                ));
-            }
-        } else if now > u64::from(plan.valid_until) + MARGIN_S {
-            return Err(said(
-                "the message was not taken in its time and is void: nothing happened, repeat it"
-                    .into(),
-            ));
-        }
-        sleep(POLL).await;
-    }
+    follow(node, wallet, &plan.message, &at, "channel show", shown).await
 }
 
 /// The channel as it was at the end, once a withdrawal after the end of claims has left nothing of it.

@@ -84,13 +84,13 @@ pub(super) enum ChannelCommand {
 pub(super) struct OrderArguments {
     /// The configuration file.
     #[arg(long)]
-    config: PathBuf,
+    pub(super) config: PathBuf,
     /// Say what would be sent, and send nothing.
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Print one JSON object.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(super) async fn run(given: ChannelCommand) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@ use super::Misuse;
 use super::check::checked_object;
 use crate::attestation::{Challenged, Verifier};
 use crate::budget::{Budget, BudgetError, NoProof};
+use crate::chain::check_registry;
 use crate::check::CheckFile;
 use crate::client::channel_address;
 use crate::config::{Config, ConfigError, read_file, read_key};
@@ -80,7 +81,7 @@ pub(super) async fn verify(arguments: VerifyArguments) -> anyhow::Result<ExitCod
     let config = config?;
     let verifier = verifier(&arguments, config.as_ref())?;
     let judged = match target {
-        Target::Endpoint(proxy) => endpoint(&proxy, &verifier, &arguments).await,
+        Target::Endpoint(proxy) => endpoint(&proxy, &verifier, &arguments, config.as_ref()).await,
         Target::Receipt(id) => match own_proof(config.as_ref(), id).await {
             Ok(proof) => job(&proof, &verifier, &arguments),
             Err(error) => Err(error),
@@ -188,6 +189,7 @@ async fn endpoint(
     proxy: &Transport,
     verifier: &Verifier,
     arguments: &VerifyArguments,
+    config: Option<&Config>,
 ) -> anyhow::Result<(Verdict, Value)> {
     let challenged = Challenged::of(proxy).await?;
     let expected = challenged.claimed(verifier);
@@ -197,12 +199,19 @@ async fn endpoint(
         std::fs::write(path, attestation.bundle())
             .with_context(|| format!("writing {}", path.display()))?;
     }
+    let worker = attestation.worker();
+    let registry = match config.and_then(|config| Some((config, config.registry()?))) {
+        None => None,
+        Some((config, rule)) => {
+            let (node, trust) = (config.node()?, &verifier.trust);
+            let offers: Vec<_> = worker.keyset().models.iter().collect();
+            Some(check_registry(&node, &rule, trust, worker, &offers).await?)
+        }
+    };
     let target = proxy.to_string();
-    let recall = verifier
-        .trust
-        .recall(&target, &Seen::of(attestation.worker()))?;
-    let verdict = Verdict::of_worker(target, attestation.worker(), verifier, recall);
-    Ok((verdict, attestation_object(&attestation)))
+    let recall = verifier.trust.recall(&target, &Seen::of(worker))?;
+    let verdict = Verdict::of_worker(target, worker, verifier, recall, registry.as_ref());
+    Ok((verdict, attestation_object(&attestation, registry.as_ref())))
 }
 
 fn job(

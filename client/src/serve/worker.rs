@@ -91,7 +91,7 @@ fn model_object(session: &Session, offer: &ModelOffer) -> Value {
 
 pub(super) async fn attestation(State(Sidecar { client, .. }): State<Sidecar>) -> Response {
     match client.session().await {
-        Ok(session) => Json(attestation_object(&session)).into_response(),
+        Ok(session) => Json(attestation_object(&session, session.registry())).into_response(),
         Err(error) => failed(&error),
     }
 }

@@ -12,14 +12,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What a run of the program came to.
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub struct Ran {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 /// Runs the program in a directory with what it reads from standard input.
-async fn chrysalis(directory: &Path, arguments: &[&str], input: &str) -> Ran {
+pub async fn chrysalis(directory: &Path, arguments: &[&str], input: &str) -> Ran {
     chrysalis_with(directory, arguments, input, &[]).await
 }
 

@@ -1,7 +1,9 @@
 //! The compiled contracts are what their source gives.
 
 use serde_json::Value;
-use settlement::{CHANNEL_CODE_HASH, CHARGE_CHECK_CODE_HASH, Contract, STAKE_CODE_HASH};
+use settlement::{
+    CHANNEL_CODE_HASH, CHARGE_CHECK_CODE_HASH, Contract, REGISTRY_CODE_HASH, STAKE_CODE_HASH,
+};
 use std::{env, fs, path::Path, process::Command};
 
 #[test]
@@ -17,6 +19,7 @@ fn committed_code_has_the_hashes_of_the_manifest() {
             CHARGE_CHECK_CODE_HASH,
         ),
         (Contract::Stake, "stake", STAKE_CODE_HASH),
+        (Contract::Registry, "registry", REGISTRY_CODE_HASH),
     ] {
         let listed = &manifest["contracts"][name];
         assert_eq!(

@@ -5,7 +5,7 @@ use serde_json::Value;
 use settlement::{Address, Cap, ChainId, Charge, CooperativeClose, Nano, Voucher};
 use std::{fs, path::Path};
 
-fn file(name: &str) -> Value {
+pub fn file(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("vectors")
         .join(name);
@@ -13,13 +13,13 @@ fn file(name: &str) -> Value {
         .expect("the vector is JSON")
 }
 
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+pub fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name]
         .as_str()
         .unwrap_or_else(|| panic!("{name} is a string"))
 }
 
-fn hash(value: &Value, name: &str) -> [u8; 32] {
+pub fn hash(value: &Value, name: &str) -> [u8; 32] {
     hex::decode(text(value, name))
         .expect("hex")
         .try_into()

@@ -127,3 +127,22 @@ fn every_flipped_byte_of_a_bundle_is_refused_or_stands_where_nothing_is_believed
         assert!(attest(&bytes[..length], &NONCE, &policy, &root, &expected, NOW).is_err());
     }
 }
+
+/// What a provider configured is in RTMR3, which a registry's image leaves out.
+#[test]
+fn an_image_is_four_registers_and_not_the_fifth() {
+    let registers = |changed: usize| {
+        let value = |n: usize| registers::Digest48([u8::from(n == changed); 48]);
+        registers::Registers {
+            mrtd: value(0),
+            rtmr: [value(1), value(2), value(3), value(4)],
+        }
+    };
+    let same = wire::image_digest(&registers(9));
+    for changed in 0..4 {
+        assert_ne!(wire::image_digest(&registers(changed)), same);
+    }
+    assert_eq!(wire::image_digest(&registers(4)), same);
+    let all = [0; 192];
+    assert_eq!(same, wire::sha256("chrysalis/image/v1", &[&all]));
+}

@@ -199,22 +199,20 @@ async fn an_order_that_was_overtaken_ends_with_what_is_certain() {
     let account = account(&world.node, &world.wallet.address())
         .await
         .expect("read");
+    let top_up = channel.state.terms(KEY).top_up(Nano(5), 1);
+    let (wallet, later) = (world.wallet.address(), (NOW + 10_000).into());
+    let top_up = top_up.expect("an amount");
+    let message = Message::next(&world.node, wallet, &account, top_up, later);
+    let message = message.await.expect("a number");
     let forced = Plan {
         order: Order::TopUp(Nano(5)),
-        wallet: world.wallet.address(),
+        wallet,
         balance: account.balance,
-        value: Nano(80_000_005),
-        valid_until: NOW + 10_000,
+        value: message.value(),
+        valid_until: message.valid_until,
         first_key: KEY,
-        seqno: seqno_of(&world.node, &world.wallet.address(), &account)
-            .await
-            .expect("a number"),
-        transfer: channel
-            .state
-            .terms(KEY)
-            .top_up(Nano(5), 1)
-            .expect("an amount"),
         before: channel,
+        message,
     };
     let before = world.balance();
     let refused = send(&world.node, &world.wallet, forced).await;

@@ -1,7 +1,8 @@
-//! Random sequences of messages to a channel and to a stake, on this machine and on TON's own C++ emulator (`contracts/emulate.mjs`): hash for hash the
+//! Random sequences of messages to a channel, a stake and a registry, on this machine and on TON's own C++ emulator (`contracts/emulate.mjs`): hash for hash the
 //! same messages out, the same description of each transaction (gas, exit code, actions, fees), and the same account after it. Where
 //! the emulator is not at hand the sequences still have to keep what the contract promises.
 
+mod registry;
 mod sequence;
 mod stake;
 
@@ -9,14 +10,16 @@ use super::*;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sequence::{Sequence, Step};
 use serde_json::{Value, json};
-use settlement::ChainId;
+use settlement::{Address, ChainId};
 use std::{
     io::Write,
     path::{Path, PathBuf},
     process::Command,
 };
+use tycho_types::cell::CellSliceRange;
 use tycho_types::models::{
-    AccountState, BouncePhase, ComputePhase, StorageExtra, Transaction, TxInfo,
+    AccountState, BouncePhase, ComputePhase, MessageLayout, StateInit, StorageExtra, Transaction,
+    TxInfo,
 };
 
 /// Sequences that one process of the emulator takes.
@@ -30,6 +33,17 @@ fn random_messages_do_to_a_channel_what_they_do_in_the_reference_emulator() {
 #[test]
 fn random_messages_do_to_a_stake_what_they_do_in_the_reference_emulator() {
     compare_stakes(0..60);
+}
+
+#[test]
+fn random_messages_do_to_a_registry_what_they_do_in_the_reference_emulator() {
+    compare_registries(0..60);
+}
+
+#[test]
+#[ignore = "minutes"]
+fn a_thousand_registries_live_as_they_do_in_the_reference_emulator() {
+    compare_registries(60..1_060);
 }
 
 #[test]
@@ -109,6 +123,49 @@ fn compare_stakes(seeds: std::ops::Range<u64>) {
     });
     println!("{seen:?}");
     seen.assert_wide(sequences);
+}
+
+fn compare_registries(seeds: std::ops::Range<u64>) {
+    let mut seen = registry::Seen::default();
+    compare_with(seeds, |config, seed| {
+        registry::Life::run(config, seed, &mut seen)
+    });
+    println!("{seen:?}");
+    seen.assert_wide();
+}
+
+/// An internal message at this moment and logical time, as it arrives.
+fn internal(
+    from: &Address,
+    to: &Address,
+    value: u64,
+    bounce: bool,
+    init: Option<StateInit>,
+    body: Cell,
+    (now, lt): (u32, u64),
+) -> Cell {
+    let info = IntMsgInfo {
+        ihr_disabled: true,
+        bounce,
+        bounced: false,
+        src: int_address(from),
+        dst: int_address(to),
+        value: CurrencyCollection::from(Tokens::new(value.into())),
+        extra_flags: Default::default(),
+        fwd_fee: Tokens::ZERO,
+        created_lt: lt - 1,
+        created_at: now,
+    };
+    let message = OwnedMessage {
+        info: MsgInfo::Int(info),
+        init,
+        body: (CellSliceRange::full(&body), body),
+        layout: Some(MessageLayout {
+            init_to_cell: true,
+            body_to_cell: true,
+        }),
+    };
+    CellBuilder::build_from(&message).expect("a message")
 }
 
 fn compare_with(seeds: std::ops::Range<u64>, mut run: impl FnMut(&ParsedConfig, u64) -> Vec<Step>) {

@@ -7,5 +7,6 @@ mod durable;
 mod http;
 mod network;
 mod reference;
+mod registry;
 mod settle;
 mod stake;

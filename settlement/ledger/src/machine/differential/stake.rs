@@ -8,10 +8,7 @@ use settlement::{
 };
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use tycho_types::{
-    cell::{CellSliceRange, Load},
-    models::{MessageLayout, StateInit},
-};
+use tycho_types::{cell::Load, models::StateInit};
 
 const START: u32 = 1_800_000_000;
 const DAY: u32 = 86_400;
@@ -300,29 +297,11 @@ impl<'a> Life<'a> {
         let body = transfer.payload.map_or_else(Cell::default, |body| {
             Boc::decode(body.boc()).expect("a bag of cells")
         });
-        let info = IntMsgInfo {
-            ihr_disabled: true,
-            bounce: transfer.bounce,
-            bounced: false,
-            src: int_address(&account(from)),
-            dst: int_address(&self.terms.address()),
-            value: CurrencyCollection::from(Tokens::new(value.into())),
-            extra_flags: Default::default(),
-            fwd_fee: Tokens::ZERO,
-            created_lt: self.lt - 1,
-            created_at: self.now,
-        };
         self.brought += u128::from(value);
-        let message = OwnedMessage {
-            info: MsgInfo::Int(info),
-            init,
-            body: (CellSliceRange::full(&body), body),
-            layout: Some(MessageLayout {
-                init_to_cell: true,
-                body_to_cell: true,
-            }),
-        };
-        self.deliver(what, CellBuilder::build_from(&message).expect("a message"));
+        let (from, to) = (account(from), self.terms.address());
+        let at = (self.now, self.lt);
+        let message = internal(&from, &to, value, transfer.bounce, init, body, at);
+        self.deliver(what, message);
     }
 
     fn deliver(&mut self, what: &'static str, message: Cell) {
