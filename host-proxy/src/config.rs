@@ -9,6 +9,7 @@ use crate::error::{Context, Error, Fault, read_file};
 use crate::guest::GuestAddress;
 use crate::keys::SecretSource;
 use crate::limits::{CALLS_PER_S_MAX, CONFIG_BYTES_MAX, GUESTS_MAX, SWEEP_S_MAX, TWO_NODES_ABOVE};
+use crate::store::StatePlace;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use settlement::{Address, ChainId, Nano};
@@ -49,8 +50,8 @@ pub struct Config {
     pub collateral: BundleCollateral,
     /// What the guest is verified by before its keyset is endorsed; only a simulated chain may go without.
     pub guest_files: Option<GuestFiles>,
-    /// The SQLite file of vouchers, charges and payouts.
-    pub state: PathBuf,
+    /// The books: vouchers, charges and payouts.
+    pub state: StatePlace,
     /// What a channel is lent (SECURITY.md 19).
     pub credit: Credit,
     /// When to settle automatically; absent means only what would soon be void.
@@ -185,7 +186,7 @@ impl Config {
             passphrase: keys.passphrase,
             collateral,
             guest_files,
-            state: directory.join(file.state),
+            state: keys.state,
             credit,
             settle: file.settle.map(|rule| SettleRule {
                 threshold: rule.threshold_nano,
@@ -231,13 +232,14 @@ fn stake(text: Option<&str>) -> Result<Option<Address>, Error> {
     text.map(address).transpose()
 }
 
-/// The three keys of a configuration.
+/// What a configuration says of secrets: the three keys, and the books with what opens them.
 struct Keys {
     payee_key: [u8; 32],
     wallet_key: SecretSource,
     endorsing_key: SecretSource,
     delegation: PathBuf,
     passphrase: Option<SecretSource>,
+    state: StatePlace,
 }
 
 impl Keys {
@@ -262,16 +264,22 @@ impl Keys {
         hex::decode_to_slice(public, &mut payee_key)
             .map_err(|_| refused("payee_key must be the payee's public key, 64 hex digits"))?;
         let delegation = file.delegation.as_ref();
-        let passphrase = file.passphrase.is_some();
+        let optional = |key: &str, text: &Option<String>| match text {
+            Some(_) => source(key, text).map(Some),
+            None => Ok(None),
+        };
+        let password = optional("state_password", &file.state_password)?;
+        let state = StatePlace::new(&file.state, password, directory);
+        if state.file().is_some() && file.state_password.is_some() {
+            return Err(refused("state_password is set, and state is a file"));
+        }
         Ok(Keys {
             payee_key,
             wallet_key: source("wallet_key", &file.wallet_key)?,
             endorsing_key: source("endorsing_key", &file.endorsing_key)?,
             delegation: directory.join(delegation.ok_or_else(|| missing("delegation"))?),
-            passphrase: match passphrase {
-                true => Some(source("passphrase", &file.passphrase)?),
-                false => None,
-            },
+            passphrase: optional("passphrase", &file.passphrase)?,
+            state,
         })
     }
 }
@@ -383,7 +391,8 @@ struct File {
     collateral_sources: Option<PathBuf>,
     guest_manifest: Option<PathBuf>,
     insecure_test_root: Option<PathBuf>,
-    state: PathBuf,
+    state: String,
+    state_password: Option<String>,
     exposure_start_nano: Option<Nano>,
     exposure_max_nano: Nano,
     settle: Option<SettleSection>,
@@ -424,7 +433,8 @@ mod tests {
         assert_eq!(config.credit.max, Nano(100_000_000));
         assert_eq!(config.credit.start, Nano(40_000_000));
         assert_eq!(config.toncenter.authority, "127.0.0.1:8081");
-        assert!(config.state.starts_with("/etc/chrysalis"));
+        let state = config.state.file().expect("a file");
+        assert!(state.starts_with("/etc/chrysalis"));
     }
 
     #[test]
@@ -520,6 +530,32 @@ mod tests {
         refused(FIRST, "second: http://10.0.0.1", "over https://");
         refused(FIRST, "", "chain.second is missing");
         refused(FIRST, &format!("second: {FIRST}"), "the same node");
+    }
+
+    #[test]
+    fn a_database_is_a_url_and_its_password_is_elsewhere() {
+        let line = "state: host-proxy.sqlite\n";
+        assert!(EXAMPLE.contains(line));
+        let read =
+            |lines: &str| Config::from_yaml(&EXAMPLE.replace(line, lines), Path::new("/etc"));
+        let url = "postgresql://proxy@db.example/books";
+        let config = read(&format!("state: {url}\nstate_password: file:db.password\n"));
+        let expected = StatePlace::Database {
+            url: url.to_owned(),
+            password: Some(SecretSource::File("/etc/db.password".into())),
+        };
+        assert_eq!(config.expect("a configuration").state, expected);
+        for refused in [
+            format!("state: {url}\nstate_password: hunter2\n"),
+            format!("{line}state_password: file:db.password\n"),
+        ] {
+            let error = read(&refused).expect_err("refused").to_string();
+            assert!(error.contains("state_password"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        // One that is in the URL is not shown.
+        let shown = StatePlace::new("postgresql://a:hunter2@db.example/b", None, Path::new(""));
+        assert_eq!(shown.to_string(), "postgresql://…@db.example/b");
     }
 
     #[test]
