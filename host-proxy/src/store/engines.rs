@@ -108,21 +108,24 @@ impl Server {
             directory,
         };
         let role = format!("CREATE ROLE {WITH_PASSWORD} LOGIN SUPERUSER PASSWORD 'right'");
-        server.administrator().batch_execute(&role).expect("made");
+        server.administer(|client| client.batch_execute(&role).expect("made"));
         server
     }
 
-    /// A connection beside those under test. Waits until the server is up.
-    pub(crate) fn administrator(&self) -> Client {
+    /// Works on a connection beside those under test, once the server is up; on a thread, since a task may not wait there.
+    pub(crate) fn administer<T: Send>(&self, work: impl FnOnce(&mut Client) -> T + Send) -> T {
         let url = self.url("postgres", USER);
         let patience = Instant::now() + Duration::from_secs(60);
-        loop {
-            match Client::connect(&url, NoTls) {
-                Ok(client) => return client,
-                Err(error) if Instant::now() > patience => panic!("{error}"),
-                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        let run = || {
+            loop {
+                match Client::connect(&url, NoTls) {
+                    Ok(mut client) => return work(&mut client),
+                    Err(error) if Instant::now() > patience => panic!("{error}"),
+                    Err(_) => std::thread::sleep(Duration::from_millis(20)),
+                }
             }
-        }
+        };
+        std::thread::scope(|threads| threads.spawn(run).join()).expect("done")
     }
 
     pub(crate) fn url(&self, database: &str, user: &str) -> String {
@@ -135,7 +138,7 @@ impl Server {
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
         let name = format!("books{number}");
         let make = format!("CREATE DATABASE {name}");
-        self.administrator().batch_execute(&make).expect("made");
+        self.administer(|client| client.batch_execute(&make).expect("made"));
         StatePlace::new(&self.url(&name, USER), None, Path::new(""))
     }
 
@@ -149,10 +152,9 @@ impl Server {
         let mut dump = Command::new(self.programs.join("pg_dump"));
         let dump = dump.arg(url(of)).output().expect("pg_dump");
         assert!(dump.status.success(), "{dump:?}");
-        let saved = self.programs.join("psql");
         let file = tempfile::NamedTempFile::new().expect("a file");
         fs::write(file.path(), dump.stdout).expect("written");
-        let mut restore = Command::new(saved);
+        let mut restore = Command::new(self.programs.join("psql"));
         restore.args(["--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", "-f"]);
         restore.arg(file.path()).arg(url(&to));
         let restored = restore.output().expect("psql");

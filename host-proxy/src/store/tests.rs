@@ -431,7 +431,7 @@ fn a_lost_connection_takes_its_transaction_with_it_and_the_next_change_connects_
         .lock()
         .one("SELECT CAST(current_database() AS TEXT)", &[]);
     let (name,): (String,) = name.expect("read");
-    let cut = || server.administrator().execute(cut, &[&name]).expect("cut");
+    let cut = || server.administer(|client| client.execute(cut, &[&name]).expect("cut"));
     store.take(&verified(1)).expect("stored");
     let halved = store.change(|change| {
         change.execute("DELETE FROM vouchers", &[])?;
