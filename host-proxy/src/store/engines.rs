@@ -91,9 +91,10 @@ impl Server {
         let who = format!("local all {USER} trust\nlocal all all scram-sha-256\n");
         fs::write(directory.join("data/pg_hba.conf"), who).expect("written");
         let mut server = command(Path::new("/bin/sh"));
-        // The pipe ends with this program, killed or not.
+        // The pipe ends with this program, killed or not. The first signal ends a server that has hardly begun, the second one that
+        // still has clients.
         server.arg("-c").arg(
-            r#""$0" "$@" 2>log & pid=$!; read -r _; kill -INT "$pid"; wait "$pid"; rm -rf "$PWD""#,
+            r#""$0" "$@" 2>log & pid=$!; read -r _; kill "$pid"; kill -INT "$pid"; wait "$pid"; rm -rf "$PWD""#,
         );
         server.arg(programs.join("postgres")).args(["-D", "data"]);
         server.arg("-k").arg(&directory);
