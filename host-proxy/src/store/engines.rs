@@ -57,7 +57,7 @@ impl Server {
     /// The one of this program. `None`: the test is skipped.
     pub(crate) fn running() -> Option<&'static Server> {
         static SERVER: OnceLock<Option<Server>> = OnceLock::new();
-        let server = SERVER.get_or_init(|| programs().map(|programs| Server::start(&programs)));
+        let server = SERVER.get_or_init(|| programs().map(Server::start));
         if server.is_none() {
             let why = "Debian's package postgresql is not installed";
             without::skip("a PostgreSQL server", why);
@@ -65,7 +65,7 @@ impl Server {
         server.as_ref()
     }
 
-    fn start(programs: &Path) -> Server {
+    fn start(programs: PathBuf) -> Server {
         let directory = tempfile::Builder::new().prefix("chrysalis-").tempdir();
         // The server's shell removes it, since nothing of a static value is ever dropped.
         let directory = directory.expect("a directory").keep();
@@ -76,6 +76,8 @@ impl Server {
         let command = |program: &Path| {
             let mut command = Command::new(program);
             command.current_dir(&directory).stdout(Stdio::null());
+            let libraries = libraries().into_iter();
+            command.envs(libraries.map(|libraries| ("LD_LIBRARY_PATH", libraries)));
             // The server refuses to run as root.
             if root {
                 command.uid(NOBODY).gid(NOBODY);
@@ -103,7 +105,7 @@ impl Server {
         }
         let mut server = server.stdin(Stdio::piped()).spawn().expect("a shell");
         let server = Server {
-            programs: programs.to_owned(),
+            programs,
             databases: AtomicUsize::new(0),
             _alive: server.stdin.take().expect("piped"),
             directory,
@@ -146,16 +148,22 @@ impl Server {
     /// What the operator does by pg_dump and psql: a copy of a database in a new one.
     pub(crate) fn copy(&self, of: &StatePlace) -> StatePlace {
         let to = self.database();
+        let tool = |name: &str| {
+            let mut tool = Command::new(self.programs.join(name));
+            let libraries = libraries().into_iter();
+            tool.envs(libraries.map(|libraries| ("LD_LIBRARY_PATH", libraries)));
+            tool
+        };
         let url = |place: &StatePlace| match place {
             StatePlace::Database { url, .. } => url.clone(),
             StatePlace::File(_) => panic!("a file"),
         };
-        let mut dump = Command::new(self.programs.join("pg_dump"));
+        let mut dump = tool("pg_dump");
         let dump = dump.arg(url(of)).output().expect("pg_dump");
         assert!(dump.status.success(), "{dump:?}");
         let file = tempfile::NamedTempFile::new().expect("a file");
         fs::write(file.path(), dump.stdout).expect("written");
-        let mut restore = Command::new(self.programs.join("psql"));
+        let mut restore = tool("psql");
         restore.args(["--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", "-f"]);
         restore.arg(file.path()).arg(url(&to));
         let restored = restore.output().expect("psql");
@@ -164,11 +172,20 @@ impl Server {
     }
 }
 
+/// Names a directory into which Debian's packages were unpacked, where they are not installed.
+const UNPACKED: &str = "CHRYSALIS_POSTGRESQL";
+
 /// Where Debian's package puts them, the newest.
 fn programs() -> Option<PathBuf> {
-    let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
+    let root = std::env::var_os(UNPACKED).unwrap_or_else(|| "/".into());
+    let versions = fs::read_dir(Path::new(&root).join("usr/lib/postgresql")).ok()?;
     let programs = versions.filter_map(|version| Some(version.ok()?.path().join("bin")));
     programs
         .filter(|programs| programs.join("initdb").exists())
         .max()
+}
+
+fn libraries() -> Option<PathBuf> {
+    let root = PathBuf::from(std::env::var_os(UNPACKED)?);
+    Some(root.join("usr/lib/x86_64-linux-gnu"))
 }
