@@ -455,6 +455,12 @@ fn a_lost_connection_takes_its_transaction_with_it_and_the_next_change_connects_
         Taken::Stored
     );
     assert_eq!(highest(), Some(voucher(3)));
+    let given_up = store.change(|change| {
+        let nothing = "INSERT INTO vouchers VALUES (NULL, NULL, NULL)";
+        change.execute(nothing, &[]).expect_err("refused");
+        Ok(())
+    });
+    given_up.expect_err("the server commits nothing of it");
 }
 
 #[test]

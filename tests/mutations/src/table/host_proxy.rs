@@ -319,10 +319,10 @@ pub(super) const ALL: &[Mutation] = &[
         ),
     },
     Mutation {
-        fault: "what follows a lost connection is written outside of its transaction",
+        fault: "a transaction that PostgreSQL has given up counts as committed",
         file: "host-proxy/src/store/postgresql.rs",
-        text: "if self.client.is_none() && self.state == State::Idle {",
-        with: "if self.client.is_none() {",
+        text: "Ask::Step(Step::Commit) if self.state == State::Open => {",
+        with: "Ask::Step(Step::Commit) => {",
         test: proxy(
             "store::tests::a_lost_connection_takes_its_transaction_with_it_and_the_next_change_connects_again",
         ),
