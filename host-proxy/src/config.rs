@@ -2,6 +2,7 @@
 //! money; no client and no guest trusts any of it. Unknown keys are errors.
 
 mod collateral;
+mod node_url;
 mod service;
 
 use crate::credit::Credit;
@@ -9,6 +10,7 @@ use crate::error::{Context, Error, Fault, read_file};
 use crate::guest::GuestAddress;
 use crate::keys::SecretSource;
 use crate::limits::{CALLS_PER_S_MAX, CONFIG_BYTES_MAX, GUESTS_MAX, SWEEP_S_MAX, TWO_NODES_ABOVE};
+use crate::store::StatePlace;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use settlement::{Address, ChainId, Nano};
@@ -16,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use collateral::{BaseUrl, CollateralConfig, OcspSource, RimSource, TdxSource};
+pub use node_url::NodeUrl;
 pub use service::{Rate, ServiceConfig, TlsFiles};
 
 /// `host-proxy.yaml`.
@@ -49,8 +52,8 @@ pub struct Config {
     pub collateral: BundleCollateral,
     /// What the guest is verified by before its keyset is endorsed; only a simulated chain may go without.
     pub guest_files: Option<GuestFiles>,
-    /// The SQLite file of vouchers, charges and payouts.
-    pub state: PathBuf,
+    /// The books: vouchers, charges and payouts.
+    pub state: StatePlace,
     /// What a channel is lent (SECURITY.md 19).
     pub credit: Credit,
     /// When to settle automatically; absent means only what would soon be void.
@@ -93,17 +96,6 @@ pub struct SettleRule {
     pub threshold: Nano,
     /// Seconds between two checks, at most [`SWEEP_S_MAX`].
     pub interval_s: u64,
-}
-
-/// `https://host` or `http://host:port`, and an optional path in front of the API's own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeUrl {
-    /// Whether it is asked over TLS, whose certificate the system's store must know.
-    pub tls: bool,
-    /// `host:port`.
-    pub authority: String,
-    /// Empty, or a path without a slash at its end.
-    pub prefix: String,
 }
 
 impl Config {
@@ -185,7 +177,7 @@ impl Config {
             passphrase: keys.passphrase,
             collateral,
             guest_files,
-            state: directory.join(file.state),
+            state: keys.state,
             credit,
             settle: file.settle.map(|rule| SettleRule {
                 threshold: rule.threshold_nano,
@@ -231,13 +223,14 @@ fn stake(text: Option<&str>) -> Result<Option<Address>, Error> {
     text.map(address).transpose()
 }
 
-/// The three keys of a configuration.
+/// What a configuration says of secrets: the three keys, and the books with what opens them.
 struct Keys {
     payee_key: [u8; 32],
     wallet_key: SecretSource,
     endorsing_key: SecretSource,
     delegation: PathBuf,
     passphrase: Option<SecretSource>,
+    state: StatePlace,
 }
 
 impl Keys {
@@ -262,16 +255,22 @@ impl Keys {
         hex::decode_to_slice(public, &mut payee_key)
             .map_err(|_| refused("payee_key must be the payee's public key, 64 hex digits"))?;
         let delegation = file.delegation.as_ref();
-        let passphrase = file.passphrase.is_some();
+        let optional = |key: &str, text: &Option<String>| match text {
+            Some(_) => source(key, text).map(Some),
+            None => Ok(None),
+        };
+        let password = optional("state_password", &file.state_password)?;
+        let state = StatePlace::new(&file.state, password, directory);
+        if state.file().is_some() && file.state_password.is_some() {
+            return Err(refused("state_password is set, and state is a file"));
+        }
         Ok(Keys {
             payee_key,
             wallet_key: source("wallet_key", &file.wallet_key)?,
             endorsing_key: source("endorsing_key", &file.endorsing_key)?,
             delegation: directory.join(delegation.ok_or_else(|| missing("delegation"))?),
-            passphrase: match passphrase {
-                true => Some(source("passphrase", &file.passphrase)?),
-                false => None,
-            },
+            passphrase: optional("passphrase", &file.passphrase)?,
+            state,
         })
     }
 }
@@ -331,40 +330,6 @@ fn refused(words: impl Into<String>) -> Error {
     Error::new(Fault::Configuration, words)
 }
 
-impl NodeUrl {
-    /// Takes `https://host[:port][/path]`, or `http://`.
-    pub fn parse(url: &str) -> Result<Self, &'static str> {
-        const FORM: &str = "it must have the form https://host/path or http://host:port/path";
-        let (tls, rest, port) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
-            (Some(rest), _) => (true, rest, 443),
-            (None, Some(rest)) => (false, rest, 80),
-            (None, None) => return Err(FORM),
-        };
-        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '@' | '?' | '#' | '\\');
-        if authority.is_empty() || !rest.chars().all(plain) {
-            return Err(FORM);
-        }
-        let authority = match authority.rsplit_once(':') {
-            Some((_, port)) if port.parse::<u16>().is_ok() => authority.to_owned(),
-            _ => format!("{authority}:{port}"),
-        };
-        Ok(NodeUrl {
-            tls,
-            authority,
-            prefix: path.trim_end_matches('/').to_owned(),
-        })
-    }
-
-    /// Whether it is on this host, so that nobody is in between.
-    fn is_loopback(&self) -> bool {
-        let host = self.authority.rsplit_once(':').map_or("", |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let address = host.parse::<std::net::IpAddr>();
-        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -383,7 +348,8 @@ struct File {
     collateral_sources: Option<PathBuf>,
     guest_manifest: Option<PathBuf>,
     insecure_test_root: Option<PathBuf>,
-    state: PathBuf,
+    state: String,
+    state_password: Option<String>,
     exposure_start_nano: Option<Nano>,
     exposure_max_nano: Nano,
     settle: Option<SettleSection>,
@@ -424,7 +390,8 @@ mod tests {
         assert_eq!(config.credit.max, Nano(100_000_000));
         assert_eq!(config.credit.start, Nano(40_000_000));
         assert_eq!(config.toncenter.authority, "127.0.0.1:8081");
-        assert!(config.state.starts_with("/etc/chrysalis"));
+        let state = config.state.file().expect("a file");
+        assert!(state.starts_with("/etc/chrysalis"));
     }
 
     #[test]
@@ -520,6 +487,32 @@ mod tests {
         refused(FIRST, "second: http://10.0.0.1", "over https://");
         refused(FIRST, "", "chain.second is missing");
         refused(FIRST, &format!("second: {FIRST}"), "the same node");
+    }
+
+    #[test]
+    fn a_database_is_a_url_and_its_password_is_elsewhere() {
+        let line = "state: host-proxy.sqlite\n";
+        assert!(EXAMPLE.contains(line));
+        let read =
+            |lines: &str| Config::from_yaml(&EXAMPLE.replace(line, lines), Path::new("/etc"));
+        let url = "postgresql://proxy@db.example/books";
+        let config = read(&format!("state: {url}\nstate_password: file:db.password\n"));
+        let expected = StatePlace::Database {
+            url: url.to_owned(),
+            password: Some(SecretSource::File("/etc/db.password".into())),
+        };
+        assert_eq!(config.expect("a configuration").state, expected);
+        for refused in [
+            format!("state: {url}\nstate_password: hunter2\n"),
+            format!("{line}state_password: file:db.password\n"),
+        ] {
+            let error = read(&refused).expect_err("refused").to_string();
+            assert!(error.contains("state_password"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        // One that is in the URL is not shown.
+        let shown = StatePlace::new("postgresql://a:hunter2@db.example/b", None, Path::new(""));
+        assert_eq!(shown.to_string(), "postgresql://…@db.example/b");
     }
 
     #[test]

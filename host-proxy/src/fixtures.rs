@@ -7,6 +7,7 @@ use crate::credit::Credit;
 use crate::guest::GuestAddress;
 use crate::keys::SecretSource;
 use crate::payee::Payee;
+use crate::store::StatePlace;
 use ed25519_dalek::SigningKey;
 use ledger::Ledger;
 use settlement::{
@@ -295,7 +296,7 @@ pub(crate) fn config(directory: &Path, toncenter: NodeUrl) -> Config {
         passphrase: None,
         collateral: BundleCollateral::File(directory.join("collateral.json")),
         guest_files: None,
-        state: directory.join("state.sqlite"),
+        state: StatePlace::File(directory.join("state.sqlite")),
         credit: Credit::new(Some(Nano(1_000)), Nano(1_000)).expect("within bounds"),
         settle: None,
         service: ServiceConfig::default(),

@@ -144,7 +144,7 @@ mod tests {
         let named = keyset(&payee()).digest();
         for (files, known) in [(config.guest_files.clone(), false), (None, true)] {
             let state = fixtures::directory();
-            config.state = state.path().join("state.sqlite");
+            config.state = crate::store::StatePlace::File(state.path().join("state.sqlite"));
             config.guest_files = files;
             let proxy = crate::proxy::Proxy::open(&config).expect("opens");
             proxy.search(named).await;

@@ -74,4 +74,5 @@ pub use error::Error;
 pub use guest::{Dial, GuestAddress, GuestAddressError};
 pub use keys::SecretSource;
 pub use service::{InUse, Service};
+pub use store::StatePlace;
 pub use tools::Tools;

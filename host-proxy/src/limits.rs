@@ -173,8 +173,14 @@ pub const SWEEP_S_MAX: u64 = settlement::limits::CLOSE_DELAY_S_MIN as u64 / 4;
 pub const SWEEP_S: u64 = 300;
 /// The shortest, while what would soon be void could not be claimed.
 pub const SWEEP_S_MIN: u64 = 5;
-/// How long SQLite waits for the other process that shares the file.
+/// How long SQLite waits for the other process that shares the file, and PostgreSQL for the other proxy's transaction.
 pub const STORE_BUSY: Duration = Duration::from_secs(10);
+/// How long to wait for a connection to PostgreSQL.
+#[cfg(feature = "postgres")]
+pub const DATABASE_CONNECT: Duration = Duration::from_secs(5);
+/// How long one of its statements may take.
+#[cfg(feature = "postgres")]
+pub const DATABASE_STATEMENT: Duration = Duration::from_secs(30);
 /// How long a payout's message stays valid. Short, since no other may be made before it has expired.
 pub const PAYOUT_VALID_S: u32 = 120;
 /// Added to a message's end before another is made: a node's clock may lag behind.
@@ -185,7 +191,10 @@ pub const PAYOUT_WATCH: Duration = Duration::from_secs(240);
 pub const PAYOUT_POLL: Duration = Duration::from_millis(300);
 /// Claims in one message of the wallet. It could carry 255; a hundred are some 30 KiB, half of what the network takes.
 pub const CLAIMS_PER_MESSAGE_MAX: usize = 100;
-/// How long a process waits until it may sign, while another one of this host does.
+/// How long the lease to sign is taken for in books that hosts share, renewed three times within it. A host whose signer was killed
+/// is followed after it; below [`SIGNER_WAIT`], so that a command waits for it.
+pub const SIGNER_LEASE: Duration = Duration::from_secs(30);
+/// How long a process waits until it may sign, while another one does.
 pub const SIGNER_WAIT: Duration = Duration::from_secs(60);
 /// Pause between two attempts.
 pub const SIGNER_POLL: Duration = Duration::from_millis(100);

@@ -46,7 +46,7 @@ pub struct Proxy {
     pub store: Store,
     blocking: Blocking,
     pub(crate) node: Node,
-    lock: SignerLock,
+    pub(crate) lock: SignerLock,
     pub channels: Channels,
     pub(crate) guests: Guests,
     pub(crate) guest_policy: Option<Arc<GuestPolicy>>,
@@ -98,7 +98,8 @@ impl Proxy {
         blocking: Blocking,
     ) -> Result<Self, Error> {
         let payee = Payee::open(config)?;
-        let store = Store::open(&config.state, &payee.address(), config.chain)?.blocking(blocking);
+        let store =
+            Store::open_at(&config.state, &payee.address(), config.chain)?.blocking(blocking);
         let expected = ExpectedPayee {
             chain: config.chain,
             payee: payee.address(),
@@ -110,7 +111,10 @@ impl Proxy {
             channels: Channels::new(node.clone(), store.clone(), expected)
                 .with_witness(config.second.as_ref().map(Witness::new)),
             payee,
-            lock: SignerLock::new(&config.state, config.wallet_key.file()),
+            lock: match config.state.file() {
+                Some(path) => SignerLock::new(path, config.wallet_key.file()),
+                None => SignerLock::shared(&store, config.wallet_key.file()),
+            },
             guests: Guests::new(config, &store.keysets()?),
             store,
             blocking,

@@ -39,7 +39,7 @@ use crate::error::Error;
 use crate::limits::{NODE_PATIENCE, PAYOUT_POLL};
 use crate::node::{Node, NodeError};
 use crate::payee::Payee;
-use crate::signer::{LockError, SignerLock};
+use crate::signer::{Held, LockError, SignerLock};
 use crate::store::{Message, NewMessage, Paid, Payout, Store};
 use serde::Serialize;
 use settlement::{Address, ChannelState, ChannelStatus, Nano, VoucherError};
@@ -149,7 +149,7 @@ impl Settler<'_> {
 
     /// The same for several channels, in this order, with many claims to a message. `Err`: nothing can be signed at all, or no more.
     pub async fn settle_all(&self, channels: &[Address]) -> Result<Results, SettleError> {
-        let _held = self.lock.acquire().await?;
+        let held = self.lock.acquire().await?;
         let patience = clock::now() + NODE_PATIENCE;
         let mut round = Round {
             left: channels.iter().copied().collect(),
@@ -164,7 +164,7 @@ impl Settler<'_> {
             self.claim_externally(&mut round).await?;
             match self.prepare(&mut round).await {
                 // `None` to begin: the other process was faster; its message is carried first.
-                Ok(Some(new)) => drop(self.begin(new).await?),
+                Ok(Some(new)) => drop(self.begin(new, &held).await?),
                 Ok(None) => return Ok(round.results),
                 Err(SettleError::Node(error)) if error.passes() && clock::now() < patience => {
                     tracing::warn!(%error, "preparing claims");
@@ -192,8 +192,10 @@ impl Settler<'_> {
     }
 
     /// Writes a message. `None`: another is on its way.
-    async fn begin(&self, new: NewMessage) -> Result<Option<Message>, Error> {
-        self.store.on_disk(move |s| s.begin_message(&new)).await
+    async fn begin(&self, new: NewMessage, held: &Held) -> Result<Option<Message>, Error> {
+        let lease = held.lease();
+        let begin = move |s: &Store| s.begin_message(&new, lease.as_ref());
+        self.store.on_disk(begin).await
     }
 }
 

@@ -1,42 +1,52 @@
-//! What the proxy remembers: vouchers, charges and payouts in one SQLite file.
+//! What the proxy remembers: vouchers, charges and payouts, in one SQLite file or in a PostgreSQL database.
 //!
 //! Promises: what was answered with success is on the disk (`synchronous=FULL`); a lower voucher never replaces a higher
-//! one; a receipt key has one charge for each sequence number. Two processes may share the file: each change is one
-//! immediate transaction. A file belongs to one payee on one chain and is refused by any other.
+//! one; a receipt key has one charge for each sequence number. Two processes may share the file, and two hosts the database: each
+//! change is one transaction that has the books to itself. Books belong to one payee on one chain and are refused by any other.
 
 mod charges;
 mod disk;
+#[cfg(test)]
+pub(crate) mod engines;
 mod external;
 mod group;
+mod lease;
 mod log;
 mod payouts;
+mod place;
+#[cfg(feature = "postgres")]
+mod postgresql;
 mod schema;
+mod sql;
 
 pub use charges::KeptReceipt;
 pub use external::ExternalClaim;
+pub use lease::LeaseId;
 pub use log::LogEntry;
 pub use payouts::{
     Claim, Entry, Message, NewMessage, Numbers, Paid, Payout, PayoutOutcome, Purpose, Withdrawal,
 };
+pub use place::StatePlace;
 
+use self::sql::{Sql, values};
 use crate::blocking::Blocking;
 use crate::error::{Context, Error, Fault};
-use crate::limits::{KEYSETS_MAX, STORE_BUSY};
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use crate::limits::KEYSETS_MAX;
 use settlement::{Address, ChainId, Nano, SignedVoucher, VerifiedVoucher};
+#[cfg(test)]
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wire::KeysetDigest;
 
-/// A handle to the file; clones share its two connections.
+/// A handle to the books; clones share its two connections.
 #[derive(Clone)]
 pub struct Store {
-    connection: Arc<Mutex<Connection>>,
+    writing: Arc<Mutex<Sql>>,
     /// Reads what is committed while the other one waits for the disk.
-    reading: Arc<Mutex<Connection>>,
+    reading: Arc<Mutex<Sql>>,
     group: Arc<group::Group>,
-    path: Arc<Path>,
+    place: Arc<StatePlace>,
     blocking: Blocking,
     /// Whether the last change failed.
     failed: Arc<AtomicBool>,
@@ -87,60 +97,27 @@ pub struct Totals {
 }
 
 impl Store {
-    /// Opens or creates the file of `payee` on `chain`.
-    pub fn open(path: &Path, payee: &Address, chain: ChainId) -> Result<Self, Error> {
-        let opened = Self::open_connection(path, payee, chain);
-        opened.context(Fault::Host, || path.display())
-    }
-
-    fn open_connection(path: &Path, payee: &Address, chain: ChainId) -> Result<Self, Error> {
-        let mut connection = Connection::open(path)?;
-        connection.busy_timeout(STORE_BUSY)?;
-        // A reader in one process does not wait for a writer in the other.
-        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let version: u32 = change.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        let own = schema::STEPS.len() as u32;
-        let Some(missing) = schema::STEPS.get(version as usize..) else {
-            let words = format!("the state file has version {version}; this program writes {own}");
-            return Err(Error::new(Fault::Host, words));
-        };
-        // All in this transaction: a kill leaves the old version.
-        for step in missing {
-            change.execute_batch(step)?;
-        }
-        if version == 0 {
-            change.execute(
-                "INSERT INTO owner VALUES (?1, ?2)",
-                params![payee.to_string(), chain.0],
-            )?;
-        }
-        change.pragma_update(None, "user_version", own)?;
-        let owner: (String, i32) =
-            change.query_row("SELECT payee, chain FROM owner", [], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?;
-        if owner != (payee.to_string(), chain.0) {
-            let (payee, chain) = owner;
-            let words = format!("the state file belongs to payee {payee} on chain {chain}");
-            return Err(Error::new(Fault::Configuration, words));
-        }
-        change.commit()?;
-        let reading = Connection::open(path)?;
-        reading.busy_timeout(STORE_BUSY)?;
-        reading.pragma_update(None, "query_only", true)?;
+    /// Opens or creates the books of `payee` on `chain`.
+    pub fn open_at(place: &StatePlace, payee: &Address, chain: ChainId) -> Result<Self, Error> {
+        let opened = schema::open(place, payee, chain);
+        let (writing, reading) = opened.context(Fault::Host, || place)?;
         Ok(Store {
-            connection: Arc::new(Mutex::new(connection)),
+            writing: Arc::new(Mutex::new(writing)),
             reading: Arc::new(Mutex::new(reading)),
             group: Arc::default(),
-            path: path.into(),
+            place: Arc::new(place.clone()),
             blocking: Blocking::Threads,
             failed: Arc::default(),
         })
     }
 
-    /// The same file, whose [`Store::on_disk`] runs its work there.
+    /// The same of a file.
+    #[cfg(test)]
+    pub(crate) fn open(path: &Path, payee: &Address, chain: ChainId) -> Result<Self, Error> {
+        Self::open_at(&StatePlace::File(path.to_owned()), payee, chain)
+    }
+
+    /// The same books, whose [`Store::on_disk`] runs its work there.
     pub(crate) fn blocking(self, blocking: Blocking) -> Self {
         Store { blocking, ..self }
     }
@@ -166,79 +143,80 @@ impl Store {
         let amount = to_sql(voucher.cumulative)?;
         let (bytes, channel) = (voucher.signed().encode(), voucher.channel.to_string());
         self.change_together(move |change| {
-            let mut highest = change
-                .prepare_cached("SELECT cumulative, bytes FROM vouchers WHERE channel = ?1")?;
-            let highest: Option<(i64, Vec<u8>)> = highest
-                .query_row([&channel], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
-            match highest {
-                Some((_, stored)) if stored == bytes => return Ok(Taken::Repeated),
-                Some((highest, _)) if highest >= amount => {
-                    let highest = from_sql(highest)?;
-                    return Ok(Taken::Stale { highest });
-                }
-                _ => {}
-            }
-            change.execute(
-                "INSERT OR REPLACE INTO vouchers VALUES (?1, ?2, ?3)",
-                params![channel, amount, bytes],
+            // Whoever writes and whatever was read before, it only rises.
+            let risen = change.execute(
+                "INSERT INTO vouchers VALUES (?1, ?2, ?3) ON CONFLICT (channel) DO UPDATE
+                 SET cumulative = excluded.cumulative, bytes = excluded.bytes
+                 WHERE excluded.cumulative > vouchers.cumulative",
+                values![&channel, amount, &bytes[..]],
             )?;
-            Ok(Taken::Stored)
+            if risen == 1 {
+                return Ok(Taken::Stored);
+            }
+            let (highest, stored): (i64, Vec<u8>) = change.one(
+                "SELECT cumulative, bytes FROM vouchers WHERE channel = ?1",
+                values![&channel],
+            )?;
+            match stored == bytes {
+                true => Ok(Taken::Repeated),
+                false => Ok(Taken::Stale {
+                    highest: from_sql(highest)?,
+                }),
+            }
         })
     }
 
     /// The highest voucher of a channel.
     pub fn highest(&self, channel: &Address) -> Result<Option<SignedVoucher>, Error> {
-        let connection = self.read();
-        let mut bytes =
-            connection.prepare_cached("SELECT bytes FROM vouchers WHERE channel = ?1")?;
-        let bytes: Option<Vec<u8>> = bytes
-            .query_row([channel.to_string()], |row| row.get(0))
-            .optional()?;
-        let decode = |bytes: Vec<u8>| SignedVoucher::decode(&bytes).map_err(|_| corrupt("voucher"));
-        bytes.map(decode).transpose()
+        let bytes: Option<(Vec<u8>,)> = self.read().first(
+            "SELECT bytes FROM vouchers WHERE channel = ?1",
+            values![&channel.to_string()],
+        )?;
+        let decode = |(bytes,): (Vec<u8>,)| SignedVoucher::decode(&bytes);
+        bytes
+            .map(decode)
+            .transpose()
+            .map_err(|_| corrupt("voucher"))
     }
 
     /// What is owed and promised on a channel.
     pub fn figures(&self, channel: &Address) -> Result<Figures, Error> {
         let name = channel.to_string();
-        let connection = self.read();
-        let mut vouchered =
-            connection.prepare_cached("SELECT cumulative FROM vouchers WHERE channel = ?1")?;
-        let vouchered: Option<i64> = vouchered.query_row([&name], |row| row.get(0)).optional()?;
-        // Each receipt key counts its own sum; a charge that was lost on its way is in the next one's sum.
-        let mut each = connection.prepare_cached(
-            "SELECT MAX(cumulative) FROM charges WHERE channel = ?1 GROUP BY receipt_key",
+        let sql = self.read();
+        let vouchered: Option<(i64,)> = sql.first(
+            "SELECT cumulative FROM vouchers WHERE channel = ?1",
+            values![&name],
         )?;
-        let sums = each.query_map([&name], |row| row.get::<_, i64>(0))?;
+        // Each receipt key counts its own sum; a charge that was lost on its way is in the next one's sum.
+        let sums: Vec<(i64,)> = sql.all(
+            "SELECT MAX(cumulative) FROM charges WHERE channel = ?1 GROUP BY receipt_key",
+            values![&name],
+        )?;
         let mut owed = Nano::ZERO;
-        for sum in sums {
+        for (sum,) in sums {
             owed = owed
-                .checked_add(from_sql(sum?)?)
+                .checked_add(from_sql(sum)?)
                 .ok_or(corrupt("sum of charges"))?;
         }
         Ok(Figures {
             channel: *channel,
             owed,
-            vouchered: vouchered.map_or(Ok(Nano::ZERO), from_sql)?,
+            vouchered: vouchered.map_or(Ok(Nano::ZERO), |(amount,)| from_sql(amount))?,
         })
     }
 
     /// Sums over all channels.
     pub fn totals(&self) -> Result<Totals, Error> {
-        let connection = self.read();
-        let mut sums = connection.prepare_cached(
-            "SELECT (SELECT COUNT(*) FROM (SELECT channel FROM vouchers UNION SELECT channel FROM charges)),
-                (SELECT COALESCE(SUM(most), 0) FROM
-                    (SELECT MAX(cumulative) AS most FROM charges GROUP BY channel, receipt_key)),
-                (SELECT COALESCE(SUM(cumulative), 0) FROM vouchers),
-                (SELECT COALESCE(SUM(price), 0) FROM payouts WHERE state = 'paid')
-                    + (SELECT COALESCE(SUM(price), 0) FROM external_claims WHERE state = 'paid')",
+        let (channels, owed, promised, claimed): (i64, i64, i64, i64) = self.read().one(
+            "SELECT
+                (SELECT COUNT(*) FROM (SELECT channel FROM vouchers UNION SELECT channel FROM charges) AS known),
+                (SELECT CAST(COALESCE(SUM(most), 0) AS BIGINT) FROM
+                    (SELECT MAX(cumulative) AS most FROM charges GROUP BY channel, receipt_key) AS newest),
+                (SELECT CAST(COALESCE(SUM(cumulative), 0) AS BIGINT) FROM vouchers),
+                (SELECT CAST(COALESCE(SUM(price), 0) AS BIGINT) FROM payouts WHERE state = 'paid')
+                    + (SELECT CAST(COALESCE(SUM(price), 0) AS BIGINT) FROM external_claims WHERE state = 'paid')",
+            &[],
         )?;
-        let row = sums.query_row([], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-        });
-        let (channels, owed, promised, claimed): (i64, i64, i64, i64) = row?;
         Ok(Totals {
             channels: channels.unsigned_abs(),
             owed: from_sql(owed)?,
@@ -249,43 +227,32 @@ impl Store {
 
     /// Every channel with a charge or a voucher.
     pub fn channels(&self) -> Result<Vec<Address>, Error> {
-        let connection = self.lock();
-        let mut all = connection.prepare(
-            "SELECT channel FROM vouchers UNION SELECT channel FROM charges ORDER BY channel",
-        )?;
-        let names = all.query_map([], |row| row.get::<_, String>(0))?;
-        names
-            .map(|name| name?.parse().map_err(|_| corrupt("channel address")))
-            .collect()
+        let all = "SELECT channel FROM vouchers UNION SELECT channel FROM charges ORDER BY channel";
+        let names: Vec<(String,)> = self.lock().all(all, &[])?;
+        names.iter().map(|(name,)| address(name)).collect()
     }
 
     /// Channels whose voucher promises more than the chain was seen to have paid, and how much more; without those that
     /// have ended.
     pub fn unpaid(&self) -> Result<Vec<(Address, Nano)>, Error> {
-        let connection = self.lock();
-        let mut all = connection.prepare_cached(
+        let rows: Vec<(String, i64)> = self.lock().all(
             "SELECT vouchers.channel, cumulative - COALESCE(paid, 0) FROM vouchers LEFT JOIN progress USING (channel)
-             WHERE cumulative > COALESCE(paid, 0) AND NOT COALESCE(ended, 0) ORDER BY vouchers.channel",
+             WHERE cumulative > COALESCE(paid, 0) AND COALESCE(ended, 0) = 0 ORDER BY vouchers.channel",
+            &[],
         )?;
-        let rows = all.query_map([], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
-        })?;
-        rows.map(|row| {
-            let (channel, gain) = row?;
-            let channel = channel.parse().map_err(|_| corrupt("channel address"))?;
-            Ok((channel, from_sql(gain)?))
-        })
-        .collect()
+        let rows = rows.iter();
+        rows.map(|(channel, gain)| Ok((address(channel)?, from_sql(*gain)?)))
+            .collect()
     }
 
     /// Remembers what the chain has paid on a channel, which only grows, and whether it will pay no more, so that it is not asked again.
     pub fn note_progress(&self, channel: &Address, paid: Nano, ended: bool) -> Result<(), Error> {
         let paid = to_sql(paid)?;
         self.change(|change| {
+            let values = values![&channel.to_string(), paid, ended];
             change.execute(
-                "INSERT INTO progress VALUES (?1, ?2, ?3)
-                 ON CONFLICT (channel) DO UPDATE SET paid = MAX(paid, ?2), ended = ?3",
-                params![channel.to_string(), paid, ended],
+                &format!("INSERT INTO progress VALUES (?1, ?2, ?3) {PROGRESS_GROWS}"),
+                values,
             )?;
             Ok(())
         })
@@ -294,10 +261,8 @@ impl Store {
     /// What the chain was seen to have paid on a channel.
     pub fn progress(&self, channel: &Address) -> Result<Nano, Error> {
         let sql = "SELECT paid FROM progress WHERE channel = ?1";
-        let row = self
-            .lock()
-            .query_row(sql, [channel.to_string()], |row| row.get(0));
-        row.optional()?.map_or(Ok(Nano::ZERO), from_sql)
+        let row = self.lock().first(sql, values![&channel.to_string()])?;
+        row.map_or(Ok(Nano::ZERO), |(paid,)| from_sql(paid))
     }
 
     /// Remembers the payer key that a channel's address was made with.
@@ -307,8 +272,8 @@ impl Store {
         }
         self.change(|change| {
             change.execute(
-                "INSERT OR IGNORE INTO first_keys VALUES (?1, ?2)",
-                params![channel.to_string(), key],
+                "INSERT INTO first_keys VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                values![&channel.to_string(), key],
             )?;
             Ok(())
         })
@@ -317,23 +282,22 @@ impl Store {
     /// The payer key that a channel's address was made with, if it was ever seen.
     pub fn first_key(&self, channel: &Address) -> Result<Option<[u8; 32]>, Error> {
         let sql = "SELECT key FROM first_keys WHERE channel = ?1";
-        Ok(self
-            .lock()
-            .query_row(sql, [channel.to_string()], |row| row.get(0))
-            .optional()?)
+        let row = self.lock().first(sql, values![&channel.to_string()])?;
+        Ok(row.map(|(key,)| key))
     }
 
     /// Remembers a keyset that this provider stands behind.
     pub fn remember_keyset(&self, keyset: &RememberedKeyset) -> Result<(), Error> {
+        let guest = &keyset.guest;
         self.change(|change| {
             change.execute(
-                "INSERT OR IGNORE INTO keysets (guest, digest, receipt_key) VALUES (?1, ?2, ?3)",
-                params![keyset.guest, keyset.digest.0, keyset.receipt_key],
+                "INSERT INTO keysets (guest, digest, receipt_key) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+                values![guest, &keyset.digest.0, &keyset.receipt_key],
             )?;
             change.execute(
                 "DELETE FROM keysets WHERE guest = ?1 AND id NOT IN
                     (SELECT id FROM keysets WHERE guest = ?1 ORDER BY id DESC LIMIT ?2)",
-                params![keyset.guest, KEYSETS_MAX as i64],
+                values![guest, KEYSETS_MAX as i64],
             )?;
             Ok(())
         })
@@ -341,35 +305,23 @@ impl Store {
 
     /// The keysets that are remembered, the newest first.
     pub fn keysets(&self) -> Result<Vec<RememberedKeyset>, Error> {
-        let connection = self.lock();
-        let mut all = connection
-            .prepare("SELECT guest, digest, receipt_key FROM keysets ORDER BY id DESC")?;
-        let rows = all.query_map([], |row| {
-            Ok(RememberedKeyset {
-                guest: row.get(0)?,
-                digest: KeysetDigest(row.get(1)?),
-                receipt_key: row.get(2)?,
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let all = "SELECT guest, digest, receipt_key FROM keysets ORDER BY id DESC";
+        let rows = self.lock().all(all, &[])?.into_iter();
+        let keyset = |(guest, digest, receipt_key)| RememberedKeyset {
+            guest,
+            digest: KeysetDigest(digest),
+            receipt_key,
+        };
+        Ok(rows.map(keyset).collect())
     }
 
-    fn change<T>(
-        &self,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let mut connection = self.lock();
-        let changed = || {
-            #[cfg(test)]
-            crate::kill::step();
-            let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let done = work(&change)?;
-            change.commit()?;
-            #[cfg(test)]
-            crate::kill::step();
-            Ok(done)
-        };
-        let changed = changed();
+    fn change<T>(&self, work: impl FnOnce(&Sql) -> Result<T, Error>) -> Result<T, Error> {
+        let sql = self.lock();
+        #[cfg(test)]
+        crate::kill::step();
+        let changed = sql.transaction(work);
+        #[cfg(test)]
+        crate::kill::step();
         self.note(changed.is_ok());
         changed
     }
@@ -379,16 +331,22 @@ impl Store {
         self.failed.store(!made, Ordering::Relaxed);
     }
 
-    fn read(&self) -> MutexGuard<'_, Connection> {
+    fn read(&self) -> MutexGuard<'_, Sql> {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
+    fn lock(&self) -> MutexGuard<'_, Sql> {
         // A panic elsewhere leaves the connection whole: a transaction that was open is rolled back when dropped.
-        self.connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Of what the chain has paid on a channel the most stays; whether it has ended is the newest word.
+const PROGRESS_GROWS: &str = "ON CONFLICT (channel) DO UPDATE SET ended = excluded.ended,
+    paid = CASE WHEN excluded.paid > progress.paid THEN excluded.paid ELSE progress.paid END";
+
+fn address(name: &str) -> Result<Address, Error> {
+    name.parse().map_err(|_| corrupt("channel address"))
 }
 
 pub(crate) fn corrupt(what: &str) -> Error {

@@ -205,12 +205,12 @@ impl Shown<'_> {
 pub(super) fn backup(arguments: &BackupArguments) -> Result<(), Error> {
     let config = Config::read(&arguments.common.config)?;
     let payee = Payee::open(&config)?;
-    let state = config.state.display();
-    if !config.state.exists() {
+    let state = &config.state;
+    if state.file().is_some_and(|path| !path.exists()) {
         let words = format!("{state} is not there: nothing was earned yet");
         return Err(Error::new(Fault::Configuration, words));
     }
-    let store = Store::open(&config.state, &payee.address(), config.chain)?;
+    let store = Store::open_at(state, &payee.address(), config.chain)?;
     store.back_up(&arguments.out)?;
     let out = arguments.out.display();
     match arguments.common.json {

@@ -300,11 +300,9 @@ async fn adopt(arguments: &AdoptArguments) -> Result<ExitCode, Error> {
 
 pub(super) fn earnings(arguments: &EarningsArguments) -> Result<ExitCode, Error> {
     let config = Config::read(&arguments.common.config)?;
-    if !config.state.exists() {
-        let words = format!(
-            "{} is not there: nothing was earned yet",
-            config.state.display()
-        );
+    let state = &config.state;
+    if state.file().is_some_and(|path| !path.exists()) {
+        let words = format!("{state} is not there: nothing was earned yet");
         return Err(Error::new(Fault::Configuration, words));
     }
     let proxy = Proxy::open(&config)?;

@@ -135,7 +135,7 @@ impl Settler<'_> {
 
     /// Sends money out of the wallet, and waits until the wallet has sent it.
     pub async fn withdraw(&self, to: Address, amount: Nano) -> Result<(), SettleError> {
-        let _held = self.lock.acquire().await?;
+        let held = self.lock.acquire().await?;
         if let Some(pending) = self.store.on_disk(|s| s.pending_message()).await? {
             self.carry(&pending).await?;
         }
@@ -143,7 +143,7 @@ impl Settler<'_> {
         let (wallet, numbers) = self.wallet_to_sign().await?;
         let purpose = Purpose::Withdrawal { to, amount };
         let new = self.sign(&wallet, &numbers, purpose, &[Transfer::money(to, amount)])?;
-        let begun = self.begin(new).await?.ok_or(SettleError::NotYet)?;
+        let begun = self.begin(new, &held).await?.ok_or(SettleError::NotYet)?;
         let id = begun.id;
         match self.carry(&begun).await? {
             Carried::Taken if self.store.on_disk(move |s| s.withdrawn(id)).await? => Ok(()),

@@ -9,7 +9,7 @@ use crate::channels::ExpectedPayee;
 use crate::config::NodeUrl;
 use crate::fixtures::{FAR, channel_terms, directory, node, open_channel, payee, voucher};
 use crate::limits::PAYOUT_MARGIN_S;
-use crate::store::Claim;
+use crate::store::{Claim, StatePlace};
 use ledger::Ledger;
 use settlement::{ChainId, Transfer};
 use std::sync::Arc;
@@ -29,9 +29,13 @@ struct Process {
 
 impl Process {
     fn start(directory: Arc<TempDir>, node: Node) -> Process {
-        let payee = payee();
         let path = directory.path().join("state.sqlite");
-        let store = Store::open(&path, &payee.address(), ChainId::EMBEDDED).expect("opens");
+        Self::with_books(&StatePlace::File(path), directory, node)
+    }
+
+    fn with_books(place: &StatePlace, directory: Arc<TempDir>, node: Node) -> Process {
+        let payee = payee();
+        let store = crate::store::engines::open(place);
         let expected = ExpectedPayee {
             chain: ChainId::EMBEDDED,
             payee: payee.address(),
@@ -39,7 +43,10 @@ impl Process {
         };
         Process {
             channels: Channels::new(node.clone(), store.clone(), expected),
-            lock: SignerLock::new(&path, None),
+            lock: match place.file() {
+                Some(path) => SignerLock::new(path, None),
+                None => SignerLock::shared(&store, None),
+            },
             directory,
             node,
             store,
@@ -87,7 +94,7 @@ impl Process {
 
     async fn write_payout(&self) -> Message {
         let new = self.prepare().await;
-        let begun = self.store.begin_message(&new).expect("stored");
+        let begun = self.store.begin_message(&new, None).expect("stored");
         begun.expect("the only one")
     }
 
@@ -316,6 +323,33 @@ async fn a_file_from_a_backup_signs_nothing_once_the_chain_has_gone_on() {
 }
 
 #[tokio::test]
+async fn a_database_from_a_dump_signs_nothing_once_the_chain_has_gone_on() {
+    let Some(server) = crate::store::engines::Server::running() else {
+        return;
+    };
+    let (place, (ledger, url)) = (server.database(), node().await);
+    open_channel(&ledger);
+    let process = Process::with_books(&place, directory().into(), Node::new(url));
+    process.promise(PROMISED / 2);
+    let restored = server.copy(&place);
+    process.settle().await.expect("settled");
+    let Process {
+        directory, node, ..
+    } = process;
+    let restored = Process::with_books(&restored, directory, node);
+    let before = ledger.account(&payee().address()).expect("read").last_lt;
+    restored.promise(PROMISED);
+    let refused = restored.settle().await.expect_err("refused").to_string();
+    assert!(refused.contains("older than the chain"), "{refused}");
+    assert_eq!(restored.store.pending_message().expect("read"), None);
+    let after = ledger.account(&payee().address()).expect("read").last_lt;
+    assert_eq!(after, before, "nothing was sent");
+    let refused = restored.store.back_up(std::path::Path::new("/nowhere"));
+    let refused = refused.expect_err("it is not a file").to_string();
+    assert!(refused.contains("pg_dump"), "{refused}");
+}
+
+#[tokio::test]
 async fn new_books_sign_nothing_for_a_wallet_that_was_used() {
     let (ledger, process) = open().await;
     process.promise(PROMISED);
@@ -333,7 +367,7 @@ async fn while_another_process_signs_this_one_does_not() {
     process.promise(PROMISED);
     let path = process.directory.path().join("state.sqlite");
     let other = SignerLock::new(&path, None);
-    let held = other.try_acquire().expect("nobody signs");
+    let held = other.lock_files().expect("nobody signs");
     let settling = process.settle();
     tokio::pin!(settling);
     let waited = tokio::time::timeout(std::time::Duration::from_secs(2), &mut settling).await;

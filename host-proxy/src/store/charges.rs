@@ -4,10 +4,10 @@
 //! owed. A number older than that is refused, since nobody could tell any more whether it was used before. Of a key that was caught
 //! signing two charges with one number, everything stays.
 
-use super::{Store, corrupt, to_sql};
+use super::sql::{Sql, values};
+use super::{Store, address, to_sql};
 use crate::error::Error;
 use crate::limits::{CHARGES_KEPT, CHARGES_PRUNED_EVERY, RECEIPTS_MAX, RECEIPTS_PER_CHANNEL_MAX};
-use rusqlite::{Connection, OptionalExtension, params};
 use settlement::{Address, VerifiedCharge};
 use wire::{EnvelopeDigest, LogLeaf};
 
@@ -53,10 +53,11 @@ impl Store {
                 Verdict::New { newest } => newest,
             };
             let seq = charge.seq.cast_signed();
-            let mut insert =
-                change.prepare_cached("INSERT INTO charges VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
             let channel = charge.channel().to_string();
-            insert.execute(params![receipt_key, seq, channel, cost, cumulative, bytes])?;
+            change.execute(
+                "INSERT INTO charges VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                values![&receipt_key, seq, &channel, cost, cumulative, &bytes[..]],
+            )?;
             super::log::append(change, LogLeaf::of(charge.signed()))?;
             if newest.is_none() || seq % CHARGES_PRUNED_EVERY == 0 {
                 prune(change, &receipt_key, seq)?;
@@ -72,34 +73,27 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn logged(&self) -> Result<u64, Error> {
         let count = "SELECT COUNT(*) FROM log_entries WHERE position > 0";
-        let count: i64 = self.read().query_row(count, [], |row| row.get(0))?;
+        let (count,): (i64,) = self.read().one(count, &[])?;
         Ok(count.unsigned_abs())
     }
 
     /// The receipt that is kept for an envelope.
     pub fn receipt(&self, envelope: &EnvelopeDigest) -> Result<Option<KeptReceipt>, Error> {
-        let connection = self.read();
-        let mut one = connection.prepare_cached(
+        type Row = (String, [u8; 32], Vec<u8>, Vec<u8>);
+        let row: Option<Row> = self.read().first(
             "SELECT channel, payer_key, receipt, charge FROM receipts WHERE envelope = ?1",
+            values![&envelope.0],
         )?;
-        let row = one.query_row([envelope.0], |row| {
-            Ok((
-                row.get::<_, String>(0)?,
-                row.get(1)?,
-                row.get(2)?,
-                row.get(3)?,
-            ))
-        });
-        let Some((channel, payer_key, receipt, charge)) = row.optional()? else {
-            return Ok(None);
+        let kept = |(channel, payer_key, receipt, charge): Row| {
+            Ok(KeptReceipt {
+                envelope: *envelope,
+                channel: address(&channel)?,
+                payer_key,
+                receipt,
+                charge,
+            })
         };
-        Ok(Some(KeptReceipt {
-            envelope: *envelope,
-            channel: channel.parse().map_err(|_| corrupt("channel address"))?,
-            payer_key,
-            receipt,
-            charge,
-        }))
+        row.map(kept).transpose()
     }
 }
 
@@ -111,33 +105,33 @@ enum Verdict {
 }
 
 fn refuse(
-    change: &Connection,
+    change: &Sql,
     receipt_key: &[u8; 32],
     charge: &VerifiedCharge,
     bytes: &[u8],
 ) -> Result<Verdict, Error> {
-    // A number above 2^63 wraps to a negative one and back: SQLite has no unsigned integers. No guest comes so far.
+    // A number above 2^63 wraps to a negative one and back: SQL has no unsigned integers. No guest comes so far.
     let seq = charge.seq.cast_signed();
-    let mut known =
-        change.prepare_cached("SELECT bytes FROM charges WHERE receipt_key = ?1 AND seq = ?2")?;
-    let known: Option<Vec<u8>> = known
-        .query_row(params![receipt_key, seq], |row| row.get(0))
-        .optional()?;
+    let known: Option<(Vec<u8>,)> = change.first(
+        "SELECT bytes FROM charges WHERE receipt_key = ?1 AND seq = ?2",
+        values![receipt_key, seq],
+    )?;
     match known {
-        Some(known) if known == bytes => return Ok(Verdict::Known),
+        Some((known,)) if known == bytes => return Ok(Verdict::Known),
         Some(_) => {
             change.execute(
-                "INSERT OR IGNORE INTO equivocations VALUES (?1, ?2)",
-                params![receipt_key, bytes],
+                "INSERT INTO equivocations VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                values![receipt_key, bytes],
             )?;
             let seq = charge.seq;
             return Ok(Verdict::Refused(ChargeRefused::Another { seq }));
         }
         None => {}
     }
-    let mut newest =
-        change.prepare_cached("SELECT MAX(seq) FROM charges WHERE receipt_key = ?1")?;
-    let newest: Option<i64> = newest.query_row([receipt_key], |row| row.get(0))?;
+    let (newest,): (Option<i64>,) = change.one(
+        "SELECT MAX(seq) FROM charges WHERE receipt_key = ?1",
+        values![receipt_key],
+    )?;
     match newest.filter(|newest| seq <= newest.saturating_sub(CHARGES_KEPT)) {
         Some(newest) => {
             let seq = charge.seq;
@@ -148,35 +142,39 @@ fn refuse(
 }
 
 /// Deletes what the rule does not keep: of this key what is old, of earlier keys, whose guests are gone, all but what is owed.
-fn prune(change: &Connection, receipt_key: &[u8; 32], seq: i64) -> Result<(), Error> {
+fn prune(change: &Sql, receipt_key: &[u8; 32], seq: i64) -> Result<(), Error> {
     const DELETE: &str = "DELETE FROM charges WHERE cumulative < (SELECT MAX(same.cumulative) FROM charges AS same
         WHERE same.channel = charges.channel AND same.receipt_key = charges.receipt_key)
         AND NOT EXISTS (SELECT 1 FROM equivocations WHERE equivocations.receipt_key = charges.receipt_key)";
-    let old = format!("{DELETE} AND receipt_key = ?1 AND seq <= ?2");
-    change.execute(&old, params![receipt_key, seq.saturating_sub(CHARGES_KEPT)])?;
-    change.execute(&format!("{DELETE} AND receipt_key <> ?1"), [receipt_key])?;
+    change.execute(
+        &format!("{DELETE} AND receipt_key = ?1 AND seq <= ?2"),
+        values![receipt_key, seq.saturating_sub(CHARGES_KEPT)],
+    )?;
+    change.execute(
+        &format!("{DELETE} AND receipt_key <> ?1"),
+        values![receipt_key],
+    )?;
     Ok(())
 }
 
-fn keep(change: &Connection, kept: &KeptReceipt) -> Result<(), Error> {
-    let channel = kept.channel.to_string();
-    let mut insert = change.prepare_cached(
-        "INSERT OR REPLACE INTO receipts (envelope, channel, payer_key, receipt, charge) VALUES (?1, ?2, ?3, ?4, ?5)",
+fn keep(change: &Sql, kept: &KeptReceipt) -> Result<(), Error> {
+    let channel = &kept.channel.to_string();
+    let envelope = &kept.envelope.0;
+    change.execute(
+        "DELETE FROM receipts WHERE envelope = ?1",
+        values![envelope],
     )?;
-    insert.execute(params![
-        kept.envelope.0,
-        channel,
-        kept.payer_key,
-        kept.receipt,
-        kept.charge
-    ])?;
-    let id = change.last_insert_rowid();
+    let (receipt, charge) = (&kept.receipt[..], &kept.charge[..]);
+    let (id,): (i64,) = change.one(
+        "INSERT INTO receipts (envelope, channel, payer_key, receipt, charge) VALUES (?1, ?2, ?3, ?4, ?5) RETURNING id",
+        values![envelope, channel, &kept.payer_key, receipt, charge],
+    )?;
     change.execute(
         "DELETE FROM receipts WHERE channel = ?1 AND id <=
          (SELECT id FROM receipts WHERE channel = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
-        params![channel, RECEIPTS_PER_CHANNEL_MAX],
+        values![channel, RECEIPTS_PER_CHANNEL_MAX],
     )?;
     let oldest = id - i64::from(RECEIPTS_MAX);
-    change.execute("DELETE FROM receipts WHERE id <= ?1", [oldest])?;
+    change.execute("DELETE FROM receipts WHERE id <= ?1", values![oldest])?;
     Ok(())
 }

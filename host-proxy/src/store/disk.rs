@@ -1,6 +1,7 @@
 //! The disk under the state file: whether what is about to be earned could be written down, and a copy of all of it.
 
 use super::Store;
+use super::sql::values;
 use crate::error::{Context, Error, Fault};
 use crate::limits::STATE_FREE_BYTES_MIN;
 use nix::sys::statvfs::statvfs;
@@ -14,23 +15,19 @@ impl Store {
     /// Refuses when the disk is nearly full, or when the last change failed and a trial fails too. A job that is taken
     /// in spite of that could not be charged for.
     pub(crate) fn can_write(&self) -> Result<(), Error> {
-        let directory = match self.path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
-        let shown = || format!("the disk of {}", self.path.display());
-        let free = statvfs(directory).context(Fault::Host, shown)?;
-        has_room(free.blocks_available() * free.fragment_size(), shown)?;
+        if let Some(path) = self.place.file() {
+            let shown = || format!("the disk of {}", path.display());
+            let free = statvfs(directory_of(path)).context(Fault::Host, shown)?;
+            has_room(free.blocks_available() * free.fragment_size(), shown)?;
+        }
         match self.failed.load(Ordering::Relaxed) {
             false => Ok(()),
             // It changes nothing, and still has to write a page.
             true => self
-                .change(|change| Ok(change.execute("UPDATE owner SET chain = chain", [])?))
+                .change(|change| change.execute("UPDATE owner SET chain = chain", &[]))
                 .context(Fault::Host, || {
-                    format!(
-                        "{} cannot be written; jobs are refused until it can",
-                        self.path.display()
-                    )
+                    let place = &self.place;
+                    format!("{place} cannot be written; jobs are refused until it can")
                 })
                 .map(drop),
         }
@@ -39,6 +36,11 @@ impl Store {
     /// Writes everything to a new file at `to`, from one moment, while others go on writing. A plain copy of the state
     /// file lacks what is still in its write-ahead log.
     pub(crate) fn back_up(&self, to: &Path) -> Result<(), Error> {
+        if self.place.file().is_none() {
+            let words = "the state is in PostgreSQL, whose own pg_dump makes a copy of one moment; what to do after it was restored \
+                is in docs/operations.md";
+            return Err(Error::new(Fault::Configuration, words));
+        }
         let shown = || format!("the backup {}", to.display());
         // SQLite fills an empty file; nobody else may read it, and none is overwritten.
         let new = OpenOptions::new()
@@ -58,8 +60,11 @@ impl Store {
     /// As a disk that is full, or read-only, or well again.
     #[cfg(test)]
     pub(crate) fn writable(&self, writable: bool) {
-        let set = self.lock().pragma_update(None, "query_only", !writable);
-        set.expect("set");
+        let set = match self.place.file() {
+            Some(_) => format!("PRAGMA query_only = {}", !writable),
+            None => format!("SET default_transaction_read_only = {}", !writable),
+        };
+        self.lock().batch(&set).expect("set");
     }
 
     fn fill(&self, to: &Path) -> Result<(), Error> {
@@ -67,14 +72,18 @@ impl Store {
             let words = "its path must be UTF-8";
             Error::new(Fault::Configuration, words)
         })?;
-        self.lock().execute("VACUUM INTO ?1", [name])?;
+        self.lock().execute("VACUUM INTO ?1", values![name])?;
         let on_disk = || -> io::Result<()> {
             File::open(to)?.sync_all()?;
-            let parent = to.parent().filter(|parent| *parent != Path::new(""));
-            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+            File::open(directory_of(to))?.sync_all()
         };
         on_disk().context(Fault::Host, || "writing it to the disk")
     }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    parent.unwrap_or(Path::new("."))
 }
 
 fn has_room(free: u64, disk: impl Fn() -> String) -> Result<(), Error> {
@@ -92,6 +101,7 @@ fn has_room(free: u64, disk: impl Fn() -> String) -> Result<(), Error> {
 mod tests {
     use super::*;
     use crate::fixtures::{DEPOSIT, channel_state, channel_terms, directory, payee, voucher};
+    use crate::store::engines::on_each;
     use settlement::{ChainId, Nano};
 
     fn open(path: &Path) -> Store {
@@ -116,20 +126,21 @@ mod tests {
 
     #[test]
     fn a_store_that_cannot_be_written_says_so_until_it_can() {
-        let directory = directory();
-        let store = open(&directory.path().join("state.sqlite"));
-        take(&store, 1).expect("stored");
-        assert!(store.can_write().is_ok());
-        store.writable(false);
-        take(&store, 2).expect_err("nothing can be written");
-        let refused = store.can_write().expect_err("nothing can be written");
-        assert!(
-            refused.to_string().contains("jobs are refused"),
-            "{refused}"
-        );
-        store.writable(true);
-        assert!(store.can_write().is_ok());
-        take(&store, 3).expect("stored");
+        on_each(|place| {
+            let store = crate::store::engines::open(place);
+            take(&store, 1).expect("stored");
+            assert!(store.can_write().is_ok());
+            store.writable(false);
+            take(&store, 2).expect_err("nothing can be written");
+            let refused = store.can_write().expect_err("nothing can be written");
+            assert!(
+                refused.to_string().contains("jobs are refused"),
+                "{refused}"
+            );
+            store.writable(true);
+            assert!(store.can_write().is_ok());
+            take(&store, 3).expect("stored");
+        });
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Claims that go without the wallet: written before they are sent, so that what they bring is in the books whoever is killed. Sending
 //! one twice pays nothing twice, so its bytes need no keeping.
 
-use super::{Claim, Paid, Store, corrupt, from_sql, to_sql};
+use super::sql::values;
+use super::{Claim, PROGRESS_GROWS, Paid, Store, from_sql, to_sql};
 use crate::error::Error;
-use rusqlite::{OptionalExtension, params};
 use settlement::{Address, Nano};
 
 /// One that has not ended.
@@ -31,8 +31,9 @@ impl Store {
             change.execute(
                 "INSERT INTO external_claims (channel, cumulative, paid_before, wallet_before, after_lt, state)
                  VALUES (?1, ?2, ?3, ?4, ?5, 'open')
-                 ON CONFLICT (channel) WHERE state = 'open' DO UPDATE SET cumulative = MAX(cumulative, ?2)",
-                params![channel, cumulative, paid, wallet, after_lt.cast_signed()],
+                 ON CONFLICT (channel) WHERE state = 'open' DO UPDATE SET cumulative = excluded.cumulative
+                 WHERE excluded.cumulative > external_claims.cumulative",
+                values![&channel, cumulative, paid, wallet, after_lt.cast_signed()],
             )?;
             Ok(())
         })
@@ -40,40 +41,25 @@ impl Store {
 
     /// A channel's open claim.
     pub fn open_external(&self, channel: &Address) -> Result<Option<ExternalClaim>, Error> {
-        let connection = self.lock();
-        let mut statement = connection.prepare_cached(
-            "SELECT id, channel, cumulative, paid_before, wallet_before, after_lt FROM external_claims
+        type Row = (i64, i64, i64, i64, i64);
+        let row: Option<Row> = self.lock().first(
+            "SELECT id, cumulative, paid_before, wallet_before, after_lt FROM external_claims
              WHERE channel = ?1 AND state = 'open'",
+            values![&channel.to_string()],
         )?;
-        let row = statement.query_row([channel.to_string()], |row| {
-            let channel: String = row.get(1)?;
-            let (cumulative, paid_before): (i64, i64) = (row.get(2)?, row.get(3)?);
-            let (id, wallet_before, after_lt): (i64, i64, i64) =
-                (row.get(0)?, row.get(4)?, row.get(5)?);
-            Ok((
+        let claim = |(id, cumulative, paid_before, wallet_before, after_lt): Row| {
+            Ok(ExternalClaim {
                 id,
-                channel,
-                cumulative,
-                paid_before,
-                wallet_before,
-                after_lt,
-            ))
-        });
-        let Some((id, channel, cumulative, paid_before, wallet_before, after_lt)) =
-            row.optional()?
-        else {
-            return Ok(None);
+                claim: Claim {
+                    channel: *channel,
+                    cumulative: from_sql(cumulative)?,
+                    paid_before: from_sql(paid_before)?,
+                },
+                wallet_before: from_sql(wallet_before)?,
+                after_lt: after_lt.cast_unsigned(),
+            })
         };
-        Ok(Some(ExternalClaim {
-            id,
-            claim: Claim {
-                channel: channel.parse().map_err(|_| corrupt("channel address"))?,
-                cumulative: from_sql(cumulative)?,
-                paid_before: from_sql(paid_before)?,
-            },
-            wallet_before: from_sql(wallet_before)?,
-            after_lt: after_lt.cast_unsigned(),
-        }))
+        row.map(claim).transpose()
     }
 
     /// Writes what a claim brought. `None`: wallets' claims have brought it.
@@ -88,14 +74,11 @@ impl Store {
             change.execute(
                 "UPDATE external_claims SET state = ?2, price = ?3, fee = ?4, paid_after = ?5, wallet_after = ?6, ended_unix_s = ?7
                  WHERE id = ?1 AND state = 'open'",
-                params![id, state, price, fee, paid_after, wallet_after, now],
+                values![id, state, price, fee, paid_after, wallet_after, now],
             )?;
             if paid_after.is_some() {
-                change.execute(
-                    "INSERT INTO progress SELECT channel, ?2, 0 FROM external_claims WHERE id = ?1
-                     ON CONFLICT (channel) DO UPDATE SET paid = MAX(paid, ?2), ended = 0",
-                    params![id, paid_after],
-                )?;
+                let insert = "INSERT INTO progress SELECT channel, ?2, 0 FROM external_claims WHERE id = ?1";
+                change.execute(&format!("{insert} {PROGRESS_GROWS}"), values![id, paid_after])?;
             }
             Ok(())
         })

@@ -1,11 +1,11 @@
 //! The log of receipts: one tree is open and grows with each charge, in the charge's own transaction, so that no charge is on the disk
 //! without its entry; the others are closed, with root and signature.
 
+use super::sql::{Sql, values};
 use super::{Store, corrupt};
 use crate::clock::now_unix_s;
 use crate::error::Error;
 use crate::limits::{LOG_ENTRIES_KEPT_S, LOG_TREE_ENTRIES_MAX};
-use rusqlite::{Connection, OptionalExtension, params};
 use wire::{LogLeaf, log_path};
 
 /// A tree that is to be closed.
@@ -32,14 +32,10 @@ pub enum LogEntry {
 }
 
 /// Adds an entry to the open tree, and opens one if none is.
-pub(super) fn append(change: &Connection, leaf: LogLeaf) -> Result<(), Error> {
+pub(super) fn append(change: &Sql, leaf: LogLeaf) -> Result<(), Error> {
     let open = "SELECT tree, (SELECT MAX(position) FROM log_entries WHERE log_entries.tree = log_trees.tree)
         FROM log_trees WHERE root IS NULL";
-    let mut open = change.prepare_cached(open)?;
-    let open: Option<(i64, i64)> = open
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    let (tree, last) = match open {
+    let (tree, last): (i64, i64) = match change.first(open, &[])? {
         Some(open) => open,
         None => (begin(change)?, 0),
     };
@@ -47,15 +43,13 @@ pub(super) fn append(change: &Connection, leaf: LogLeaf) -> Result<(), Error> {
 }
 
 /// Opens the next tree. Its first entry names the root before.
-fn begin(change: &Connection) -> Result<i64, Error> {
+fn begin(change: &Sql) -> Result<i64, Error> {
     let before = "SELECT tree, root FROM log_trees ORDER BY tree DESC LIMIT 1";
-    let before: Option<(i64, [u8; 32])> = change
-        .query_row(before, [], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
+    let before: Option<(i64, [u8; 32])> = change.first(before, &[])?;
     let (tree, previous) = before.map_or((0, [0; 32]), |(tree, root)| (tree + 1, root));
     change.execute(
         "INSERT INTO log_trees (tree, opened_unix_s) VALUES (?1, ?2)",
-        params![tree, seconds(now_unix_s())],
+        values![tree, seconds(now_unix_s())],
     )?;
     insert(
         change,
@@ -66,21 +60,20 @@ fn begin(change: &Connection) -> Result<i64, Error> {
     Ok(tree)
 }
 
-fn insert(change: &Connection, tree: i64, at: i64, leaf: LogLeaf) -> Result<(), Error> {
-    let mut insert = change.prepare_cached("INSERT INTO log_entries VALUES (?1, ?2, ?3)")?;
-    insert.execute(params![tree, at, leaf.0])?;
+fn insert(change: &Sql, tree: i64, at: i64, leaf: LogLeaf) -> Result<(), Error> {
+    let insert = "INSERT INTO log_entries VALUES (?1, ?2, ?3)";
+    change.execute(insert, values![tree, at, &leaf.0])?;
     Ok(())
 }
 
 impl Store {
     /// The open tree, if its period of `period_s` is over, or if it is as large as one may be.
     pub fn log_due(&self, now_unix_s: u64, period_s: u64) -> Result<Option<DueTree>, Error> {
-        let connection = self.read();
+        let sql = self.read();
         let open = "SELECT tree, opened_unix_s, (SELECT COUNT(*) FROM log_entries WHERE log_entries.tree = log_trees.tree)
             FROM log_trees WHERE root IS NULL";
-        let open =
-            connection.query_row(open, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
-        let Some((tree, opened, entries)): Option<(i64, i64, i64)> = open.optional()? else {
+        let open: Option<(i64, i64, i64)> = sql.first(open, &[])?;
+        let Some((tree, opened, entries)) = open else {
             return Ok(None);
         };
         let over = now_unix_s / period_s > opened.unsigned_abs() / period_s;
@@ -89,7 +82,7 @@ impl Store {
         }
         Ok(Some(DueTree {
             tree: tree.unsigned_abs(),
-            leaves: leaves(&connection, tree)?,
+            leaves: leaves(&sql, tree)?,
         }))
     }
 
@@ -106,11 +99,11 @@ impl Store {
             let closed = change.execute(
                 "UPDATE log_trees SET closed_unix_s = ?2, root = ?3, signature = ?4 WHERE tree = ?1 AND root IS NULL
                  AND ?5 = (SELECT COUNT(*) FROM log_entries WHERE tree = ?1)",
-                params![tree, closed, root, signature, due.leaves.len() as i64],
+                values![tree, closed, root, signature, due.leaves.len() as i64],
             )?;
             change.execute(
                 "DELETE FROM log_entries WHERE tree IN (SELECT tree FROM log_trees WHERE closed_unix_s < ?1)",
-                [seconds(closed_unix_s.saturating_sub(LOG_ENTRIES_KEPT_S))],
+                values![seconds(closed_unix_s.saturating_sub(LOG_ENTRIES_KEPT_S))],
             )?;
             Ok(closed == 1)
         })
@@ -118,29 +111,21 @@ impl Store {
 
     /// Where an entry stands in the log.
     pub fn log_entry(&self, leaf: &LogLeaf) -> Result<Option<LogEntry>, Error> {
-        let connection = self.read();
-        let mut found = connection.prepare_cached(
+        let sql = self.read();
+        type Row = (i64, i64, i64, Option<i64>, Option<[u8; 64]>);
+        let row: Option<Row> = sql.first(
             "SELECT tree, position, opened_unix_s, closed_unix_s, signature FROM log_entries JOIN log_trees USING (tree)
              WHERE leaf = ?1 LIMIT 1",
+            values![&leaf.0],
         )?;
-        type Row = (i64, i64, i64, Option<i64>, Option<[u8; 64]>);
-        let row = found.query_row([leaf.0], |row| {
-            Ok((
-                row.get(0)?,
-                row.get(1)?,
-                row.get(2)?,
-                row.get(3)?,
-                row.get(4)?,
-            ))
-        });
-        let Some((tree, index, opened, closed, signature)): Option<Row> = row.optional()? else {
+        let Some((tree, index, opened, closed, signature)) = row else {
             return Ok(None);
         };
         let (Some(closed), Some(signature)) = (closed, signature) else {
             let opened_unix_s = opened.unsigned_abs();
             return Ok(Some(LogEntry::Open { opened_unix_s }));
         };
-        let leaves = leaves(&connection, tree)?;
+        let leaves = leaves(&sql, tree)?;
         let path = log_path(&leaves, index.unsigned_abs() as usize);
         Ok(Some(LogEntry::Closed {
             tree: tree.unsigned_abs(),
@@ -153,11 +138,10 @@ impl Store {
     }
 }
 
-fn leaves(connection: &Connection, tree: i64) -> Result<Vec<LogLeaf>, Error> {
+fn leaves(sql: &Sql, tree: i64) -> Result<Vec<LogLeaf>, Error> {
     let all = "SELECT leaf FROM log_entries WHERE tree = ?1 ORDER BY position";
-    let mut all = connection.prepare_cached(all)?;
-    let leaves = all.query_map([tree], |row| Ok(LogLeaf(row.get(0)?)))?;
-    Ok(leaves.collect::<Result<_, _>>()?)
+    let leaves = sql.all(all, values![tree])?.into_iter();
+    Ok(leaves.map(|(leaf,)| LogLeaf(leaf)).collect())
 }
 
 fn seconds(unix_s: u64) -> i64 {

@@ -1,9 +1,9 @@
 //! Messages of the payee's wallet and the claims that they carry, written before they are sent, so that a crash repeats the same
 //! message and never makes another.
 
-use super::{Store, corrupt, from_sql, to_sql};
+use super::sql::{Sql, values};
+use super::{LeaseId, PROGRESS_GROWS, Store, address, corrupt, from_sql, lease, to_sql};
 use crate::error::Error;
-use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde::Serialize;
 use settlement::{Address, Nano};
 
@@ -122,16 +122,12 @@ pub struct Numbers {
 }
 
 const MESSAGE: &str = "messages.id, seqno, valid_until, boc, wallet_before, after_lt";
-const PAYOUT: &str = "id, channel, cumulative, paid_before";
 
 impl Store {
     /// The message that is on its way to the wallet, if one is.
     pub fn pending_message(&self) -> Result<Option<Message>, Error> {
         let sql = format!("SELECT {MESSAGE} FROM messages WHERE state = 'pending'");
-        let connection = self.lock();
-        let mut statement = connection.prepare_cached(&sql)?;
-        let row = statement.query_row([], |row| Ok(message(row)));
-        row.optional()?.transpose()
+        self.lock().first(&sql, &[])?.map(message).transpose()
     }
 
     /// The message with a channel's claim that has not ended, if there is one.
@@ -140,64 +136,53 @@ impl Store {
             "SELECT {MESSAGE} FROM messages JOIN payouts ON payouts.message = messages.id
              WHERE channel = ?1 AND payouts.state = 'open'"
         );
-        let connection = self.lock();
-        let mut statement = connection.prepare_cached(&sql)?;
-        let row = statement.query_row([channel.to_string()], |row| Ok(message(row)));
-        row.optional()?.transpose()
+        let row = self.lock().first(&sql, values![&channel.to_string()])?;
+        row.map(message).transpose()
     }
 
     /// The claims of a message that have not ended.
     pub fn open_payouts(&self, message: i64) -> Result<Vec<Payout>, Error> {
-        let sql = format!(
-            "SELECT {PAYOUT} FROM payouts WHERE message = ?1 AND state = 'open' ORDER BY id"
-        );
-        let connection = self.lock();
-        let mut statement = connection.prepare_cached(&sql)?;
-        let rows = statement.query_map([message], |row| Ok(payout(row)))?;
-        rows.map(|row| row?).collect()
+        let sql = "SELECT id, channel, cumulative, paid_before FROM payouts
+            WHERE message = ?1 AND state = 'open' ORDER BY id";
+        let rows = self.lock().all(sql, values![message])?;
+        rows.into_iter().map(payout).collect()
     }
 
     /// The channels that a message claims from, ended or not.
     pub fn claimed_by(&self, message: i64) -> Result<Vec<Address>, Error> {
-        let connection = self.lock();
-        let mut all =
-            connection.prepare_cached("SELECT channel FROM payouts WHERE message = ?1")?;
-        let names = all.query_map([message], |row| row.get::<_, String>(0))?;
-        names
-            .map(|name| name?.parse().map_err(|_| corrupt("channel address")))
-            .collect()
+        let sql = "SELECT channel FROM payouts WHERE message = ?1";
+        let names: Vec<(String,)> = self.lock().all(sql, values![message])?;
+        names.iter().map(|(name,)| address(name)).collect()
     }
 
     /// The withdrawal that a message carries.
     pub fn withdrawal_of(&self, message: i64) -> Result<Option<Withdrawal>, Error> {
         let sql = "SELECT destination, amount FROM withdrawals WHERE message = ?1";
-        let row = self.lock().query_row(sql, [message], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
-        });
-        let Some((to, amount)) = row.optional()? else {
-            return Ok(None);
+        let row: Option<(String, i64)> = self.lock().first(sql, values![message])?;
+        let withdrawal = |(to, amount): (String, i64)| {
+            Ok(Withdrawal {
+                to: to.parse().map_err(|_| corrupt("destination"))?,
+                amount: from_sql(amount)?,
+            })
         };
-        Ok(Some(Withdrawal {
-            to: to.parse().map_err(|_| corrupt("destination"))?,
-            amount: from_sql(amount)?,
-        }))
+        row.map(withdrawal).transpose()
     }
 
     /// How far these books follow the wallet.
     pub fn numbers(&self) -> Result<Numbers, Error> {
-        let sql = "SELECT (SELECT MAX(next) FROM (SELECT MAX(seqno) + 1 AS next FROM messages WHERE state <> 'another'
-                       UNION ALL SELECT MAX(next_seqno) FROM adopted)),
-                   (SELECT MAX(next) FROM (SELECT MAX(seqno) + 1 AS next FROM messages WHERE state = 'taken'
-                       UNION ALL SELECT MAX(next_seqno) FROM adopted)),
-                   (SELECT MAX(taken_lt) FROM messages)";
-        let row = |row: &Row<'_>| {
-            Ok(Numbers {
-                known: row.get::<_, Option<u32>>(0)?.unwrap_or(0),
-                taken: row.get::<_, Option<u32>>(1)?.unwrap_or(0),
-                taken_lt: row.get::<_, Option<i64>>(2)?.map_or(0, i64::cast_unsigned),
-            })
-        };
-        Ok(self.lock().query_row(sql, [], row)?)
+        let sql = "SELECT
+            (SELECT MAX(number) FROM (SELECT MAX(seqno) + 1 AS number FROM messages WHERE state <> 'another'
+                UNION ALL SELECT MAX(next_seqno) FROM adopted) AS known),
+            (SELECT MAX(number) FROM (SELECT MAX(seqno) + 1 AS number FROM messages WHERE state = 'taken'
+                UNION ALL SELECT MAX(next_seqno) FROM adopted) AS taken),
+            (SELECT MAX(taken_lt) FROM messages)";
+        type Row = (Option<u32>, Option<u32>, Option<i64>);
+        let (known, taken, taken_lt): Row = self.lock().one(sql, &[])?;
+        Ok(Numbers {
+            known: known.unwrap_or(0),
+            taken: taken.unwrap_or(0),
+            taken_lt: taken_lt.map_or(0, i64::cast_unsigned),
+        })
     }
 
     /// Writes that the operator answers for every number below `next_seqno`.
@@ -206,28 +191,40 @@ impl Store {
         self.change(|change| {
             change.execute(
                 "INSERT INTO adopted VALUES (?1, ?2)",
-                params![next_seqno, now],
+                values![next_seqno, now],
             )?;
             Ok(())
         })
     }
 
     /// Writes a message before it is sent. `None` when another is on its way, or a claim of one of its channels has not ended:
-    /// nothing is written then.
-    pub fn begin_message(&self, new: &NewMessage) -> Result<Option<Message>, Error> {
+    /// nothing is written then. Where several hosts share the books, an error without a lease that has not run out.
+    pub fn begin_message(
+        &self,
+        new: &NewMessage,
+        lease: Option<&LeaseId>,
+    ) -> Result<Option<Message>, Error> {
         let wallet_before = to_sql(new.wallet_before)?;
         // Only compared for equality and order below 2^63, which no chain reaches.
         let after_lt = new.after_lt.map(u64::cast_signed);
         let id = self.change(|change| {
+            if self.is_shared() {
+                lease::hold(change, lease)?;
+            }
             if is_busy(change, &new.purpose)? {
                 return Ok(None);
             }
-            change.execute(
+            let (id,) = change.one(
                 "INSERT INTO messages (seqno, valid_until, boc, wallet_before, after_lt, state)
-                 VALUES (?1, ?2, ?3, ?4, ?5, 'pending')",
-                params![new.seqno, new.valid_until, new.boc, wallet_before, after_lt],
+                 VALUES (?1, ?2, ?3, ?4, ?5, 'pending') RETURNING id",
+                values![
+                    new.seqno,
+                    new.valid_until,
+                    &new.boc[..],
+                    wallet_before,
+                    after_lt
+                ],
             )?;
-            let id = change.last_insert_rowid();
             insert_purpose(change, id, &new.purpose)?;
             Ok(Some(id))
         })?;
@@ -245,7 +242,7 @@ impl Store {
     pub fn message_taken(&self, id: i64, lt: Option<u64>) -> Result<(), Error> {
         self.change(|change| {
             let sql = "UPDATE messages SET state = 'taken', taken_lt = ?2 WHERE id = ?1 AND state = 'pending'";
-            change.execute(sql, params![id, lt.map(u64::cast_signed)])?;
+            change.execute(sql, values![id, lt.map(u64::cast_signed)])?;
             Ok(())
         })
     }
@@ -256,12 +253,12 @@ impl Store {
         let now = i64::try_from(now_unix_s).unwrap_or(i64::MAX);
         self.change(|change| {
             let sql = "UPDATE messages SET state = ?2 WHERE id = ?1 AND state IN ('pending', 'taken')";
-            change.execute(sql, params![id, state])?;
+            change.execute(sql, values![id, state])?;
             for table in ["payouts", "withdrawals"] {
                 let sql = format!(
                     "UPDATE {table} SET state = 'expired', ended_unix_s = ?2 WHERE message = ?1 AND state = 'open'"
                 );
-                change.execute(&sql, params![id, now])?;
+                change.execute(&sql, values![id, now])?;
             }
             Ok(())
         })
@@ -290,14 +287,11 @@ impl Store {
             change.execute(
                 "UPDATE payouts SET state = ?2, price = ?3, fee = ?4, paid_after = ?5, wallet_after = ?6, ended_unix_s = ?7
                  WHERE id = ?1 AND state = 'open'",
-                params![id, state, price, fee, paid_after, wallet_after, now],
+                values![id, state, price, fee, paid_after, wallet_after, now],
             )?;
             if paid_after.is_some() {
-                change.execute(
-                    "INSERT INTO progress SELECT channel, ?2, 0 FROM payouts WHERE id = ?1
-                     ON CONFLICT (channel) DO UPDATE SET paid = MAX(paid, ?2), ended = 0",
-                    params![id, paid_after],
-                )?;
+                let insert = "INSERT INTO progress SELECT channel, ?2, 0 FROM payouts WHERE id = ?1";
+                change.execute(&format!("{insert} {PROGRESS_GROWS}"), values![id, paid_after])?;
             }
             Ok(())
         })
@@ -309,7 +303,7 @@ impl Store {
         let now = i64::try_from(now_unix_s).unwrap_or(i64::MAX);
         self.change(|change| {
             let sql = "UPDATE withdrawals SET state = ?2, ended_unix_s = ?3 WHERE message = ?1 AND state = 'open'";
-            change.execute(sql, params![message, state, now])?;
+            change.execute(sql, values![message, state, now])?;
             Ok(())
         })
     }
@@ -317,47 +311,42 @@ impl Store {
     /// Whether the wallet has sent a message's withdrawal.
     pub fn withdrawn(&self, message: i64) -> Result<bool, Error> {
         let sql = "SELECT EXISTS (SELECT 1 FROM withdrawals WHERE message = ?1 AND state = 'sent')";
-        Ok(self.lock().query_row(sql, [message], |row| row.get(0))?)
+        let (withdrawn,) = self.lock().one(sql, values![message])?;
+        Ok(withdrawn)
     }
 
     /// How many claims have not ended, and what they would bring.
     pub fn open_sum(&self) -> Result<(u32, Nano), Error> {
-        let sql = "SELECT COUNT(*), COALESCE(SUM(owed), 0) FROM (
+        let sql = "SELECT COUNT(*), CAST(COALESCE(SUM(owed), 0) AS BIGINT) FROM (
                        SELECT cumulative - paid_before AS owed FROM payouts WHERE state = 'open' UNION ALL
-                       SELECT cumulative - paid_before FROM external_claims WHERE state = 'open')";
-        let row = self
-            .lock()
-            .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)));
-        let (count, sum) = row?;
+                       SELECT cumulative - paid_before FROM external_claims WHERE state = 'open') AS claims";
+        let (count, sum) = self.lock().one(sql, &[])?;
         Ok((count, from_sql(sum)?))
     }
 
     /// Everything that was paid to the wallet and withdrawn from it, oldest first.
     pub fn entries(&self) -> Result<Vec<Entry>, Error> {
-        let connection = self.lock();
-        let mut all = connection.prepare(
-            "SELECT 1, ended_unix_s, channel, price, fee, seqno, message FROM payouts JOIN messages ON messages.id = message
-             WHERE payouts.state = 'paid'
-             UNION ALL
-             SELECT 1, ended_unix_s, channel, price, fee, NULL, NULL FROM external_claims WHERE state = 'paid'
-             UNION ALL
-             SELECT 0, ended_unix_s, destination, amount, NULL, seqno, message
-             FROM withdrawals JOIN messages ON messages.id = message WHERE withdrawals.state = 'sent'
-             ORDER BY ended_unix_s, message",
+        let rows = self.lock().all(
+            "SELECT kind, ended_unix_s, address, amount, fee, seqno FROM (
+                SELECT 1 AS kind, ended_unix_s, channel AS address, price AS amount, fee, seqno, message
+                FROM payouts JOIN messages ON messages.id = message WHERE payouts.state = 'paid'
+                UNION ALL
+                SELECT 1, ended_unix_s, channel, price, fee, NULL, NULL FROM external_claims WHERE state = 'paid'
+                UNION ALL
+                SELECT 0, ended_unix_s, destination, amount, NULL, seqno, message
+                FROM withdrawals JOIN messages ON messages.id = message WHERE withdrawals.state = 'sent') AS entries
+             ORDER BY ended_unix_s NULLS FIRST, message NULLS FIRST",
+            &[],
         )?;
-        let rows = all.query_map([], |row| Ok(entry(row)))?;
-        rows.map(|row| row?).collect()
+        rows.into_iter().map(entry).collect()
     }
 
     /// How many payouts ended as paid on a channel, and their sum.
     pub fn paid_out(&self, channel: &Address) -> Result<(u32, Nano), Error> {
-        let sql = "SELECT COUNT(*), COALESCE(SUM(price), 0) FROM (
+        let sql = "SELECT COUNT(*), CAST(COALESCE(SUM(price), 0) AS BIGINT) FROM (
                        SELECT price FROM payouts WHERE channel = ?1 AND state = 'paid' UNION ALL
-                       SELECT price FROM external_claims WHERE channel = ?1 AND state = 'paid')";
-        let row = self.lock().query_row(sql, [channel.to_string()], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        });
-        let (count, sum) = row?;
+                       SELECT price FROM external_claims WHERE channel = ?1 AND state = 'paid') AS paid";
+        let (count, sum) = self.lock().one(sql, values![&channel.to_string()])?;
         Ok((count, from_sql(sum)?))
     }
 }
@@ -367,83 +356,85 @@ impl Store {
     /// How long after its message was void the slowest claim was ended, in seconds.
     pub(crate) fn latest_end(&self) -> Result<i64, Error> {
         let sql = "SELECT COALESCE(MAX(ended_unix_s - valid_until), 0) FROM payouts JOIN messages ON messages.id = message";
-        Ok(self.lock().query_row(sql, [], |row| row.get(0))?)
+        let (latest,) = self.lock().one(sql, &[])?;
+        Ok(latest)
     }
 }
 
 /// Whether a message is on its way, or a claim of one of these channels.
-fn is_busy(change: &Transaction<'_>, purpose: &Purpose) -> Result<bool, Error> {
+fn is_busy(change: &Sql, purpose: &Purpose) -> Result<bool, Error> {
     let pending = "SELECT EXISTS (SELECT 1 FROM messages WHERE state = 'pending')";
-    if change.query_row(pending, [], |row| row.get(0))? {
+    if let (true,) = change.one(pending, &[])? {
         return Ok(true);
     }
     let Purpose::Claims(claims) = purpose else {
         return Ok(false);
     };
-    let mut open = change.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM payouts WHERE channel = ?1 AND state = 'open')",
-    )?;
+    let open = "SELECT EXISTS (SELECT 1 FROM payouts WHERE channel = ?1 AND state = 'open')";
     for claim in claims {
-        if open.query_row([claim.channel.to_string()], |row| row.get(0))? {
+        if let (true,) = change.one(open, values![&claim.channel.to_string()])? {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-fn insert_purpose(change: &Transaction<'_>, message: i64, purpose: &Purpose) -> Result<(), Error> {
+fn insert_purpose(change: &Sql, message: i64, purpose: &Purpose) -> Result<(), Error> {
     match purpose {
         Purpose::Claims(claims) => {
-            let mut insert = change.prepare_cached(
-                "INSERT INTO payouts (message, channel, cumulative, paid_before, state) VALUES (?1, ?2, ?3, ?4, 'open')",
-            )?;
+            let insert = "INSERT INTO payouts (message, channel, cumulative, paid_before, state)
+                VALUES (?1, ?2, ?3, ?4, 'open')";
             for claim in claims {
                 let (cumulative, paid) = (to_sql(claim.cumulative)?, to_sql(claim.paid_before)?);
                 let channel = claim.channel.to_string();
-                insert.execute(params![message, channel, cumulative, paid])?;
+                change.execute(insert, values![message, &channel, cumulative, paid])?;
             }
         }
         Purpose::Withdrawal { to, amount } => {
             change.execute(
                 "INSERT INTO withdrawals (message, destination, amount, state) VALUES (?1, ?2, ?3, 'open')",
-                params![message, to.to_string(), to_sql(*amount)?],
+                values![message, &to.to_string(), to_sql(*amount)?],
             )?;
         }
     }
     Ok(())
 }
 
-fn message(row: &Row<'_>) -> Result<Message, Error> {
+type MessageRow = (i64, u32, u32, Vec<u8>, i64, Option<i64>);
+
+fn message(
+    (id, seqno, valid_until, boc, wallet_before, after_lt): MessageRow,
+) -> Result<Message, Error> {
     Ok(Message {
-        id: row.get(0)?,
-        seqno: row.get(1)?,
-        valid_until: row.get(2)?,
-        boc: row.get(3)?,
-        wallet_before: from_sql(row.get(4)?)?,
-        after_lt: row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
+        id,
+        seqno,
+        valid_until,
+        boc,
+        wallet_before: from_sql(wallet_before)?,
+        after_lt: after_lt.map(i64::cast_unsigned),
     })
 }
 
-fn entry(row: &Row<'_>) -> Result<Entry, Error> {
-    let fee: Option<i64> = row.get(4)?;
+type EntryRow = (bool, Option<i64>, String, i64, Option<i64>, Option<u32>);
+
+fn entry((is_payout, ended, address, amount, fee, seqno): EntryRow) -> Result<Entry, Error> {
     Ok(Entry {
-        kind: if row.get(0)? { "payout" } else { "withdrawal" },
-        ended_unix_s: row.get::<_, Option<i64>>(1)?.map(i64::cast_unsigned),
-        address: row.get(2)?,
-        amount: from_sql(row.get(3)?)?,
+        kind: if is_payout { "payout" } else { "withdrawal" },
+        ended_unix_s: ended.map(i64::cast_unsigned),
+        address,
+        amount: from_sql(amount)?,
         fee: fee.map(from_sql).transpose()?,
-        seqno: row.get(5)?,
+        seqno,
     })
 }
 
-fn payout(row: &Row<'_>) -> Result<Payout, Error> {
-    let channel: String = row.get(1)?;
+fn payout((id, channel, cumulative, paid): (i64, String, i64, i64)) -> Result<Payout, Error> {
     Ok(Payout {
-        id: row.get(0)?,
+        id,
         claim: Claim {
-            channel: channel.parse().map_err(|_| corrupt("channel address"))?,
-            cumulative: from_sql(row.get(2)?)?,
-            paid_before: from_sql(row.get(3)?)?,
+            channel: address(&channel)?,
+            cumulative: from_sql(cumulative)?,
+            paid_before: from_sql(paid)?,
         },
     })
 }

@@ -1,7 +1,87 @@
 //! The tables, as steps from version to version. A step is never changed once a program with it was in use.
 
+use super::StatePlace;
+use super::sql::{Open, Sql, values};
+use crate::error::{Error, Fault};
+use crate::limits::STORE_BUSY;
+use rusqlite::Connection;
+use settlement::{Address, ChainId};
+use std::path::Path;
+
 /// Step `n` brings version `n` to `n + 1`; version 0 is an empty file.
 pub(super) const STEPS: &[&str] = &[FIRST, SECOND, THIRD, LOG, KEYSETS, EXTERNAL_CLAIMS];
+
+/// Connections that write and that read the books of `payee` on `chain`, which are made or brought to this version.
+pub(super) fn open(
+    place: &StatePlace,
+    payee: &Address,
+    chain: ChainId,
+) -> Result<(Sql, Sql), Error> {
+    let (writing, reading) = match place {
+        StatePlace::File(path) => open_file(path)?,
+        #[cfg(feature = "postgres")]
+        StatePlace::Database { url, password } => {
+            let server = super::postgresql::Server::new(url, password.as_ref())?;
+            let connect = || server.connect().map(Sql::Postgres);
+            (connect()?, connect()?)
+        }
+        #[cfg(not(feature = "postgres"))]
+        StatePlace::Database { .. } => {
+            let words = "this build keeps its state in SQLite alone; the one with PostgreSQL is made by \
+                `cargo build --release --package host-proxy --features postgres`";
+            return Err(Error::new(Fault::Configuration, words));
+        }
+    };
+    prepare(&writing, payee, chain)?;
+    Ok((writing, reading))
+}
+
+fn open_file(path: &Path) -> Result<(Sql, Sql), Error> {
+    let open = || {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(STORE_BUSY)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        Ok::<_, Error>(connection)
+    };
+    let (writing, reading) = (open()?, open()?);
+    // A reader in one process does not wait for a writer in the other.
+    writing.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    writing.pragma_update(None, "synchronous", "FULL")?;
+    reading.pragma_update(None, "query_only", true)?;
+    Ok((Sql::Sqlite(writing), Sql::Sqlite(reading)))
+}
+
+/// Brings the tables to this program's version, and looks whose they are.
+fn prepare(sql: &Sql, payee: &Address, chain: ChainId) -> Result<(), Error> {
+    // All in this transaction: a kill leaves the old version.
+    let change = Open::preparation(sql)?;
+    let (version, own) = (sql.version()?, STEPS.len());
+    let Some(missing) = STEPS.get(version as usize..) else {
+        let words = format!("the state has version {version}; this program writes {own}");
+        return Err(Error::new(Fault::Host, words));
+    };
+    for step in missing {
+        sql.define(step)?;
+    }
+    let ours = (payee.to_string(), i64::from(chain.0));
+    if version == 0 {
+        let insert = "INSERT INTO owner VALUES (?1, ?2)";
+        sql.execute(insert, values![&ours.0, ours.1])?;
+    }
+    if !missing.is_empty() {
+        sql.set_version(own)?;
+    }
+    let owner: (String, i64) = sql.one("SELECT payee, chain FROM owner", &[])?;
+    if owner != ours {
+        let (payee, chain) = owner;
+        let words = format!("the state belongs to payee {payee} on chain {chain}");
+        return Err(Error::new(Fault::Configuration, words));
+    }
+    change.finish()
+}
+
+/// Prepared statements kept, more than there are.
+const STATEMENTS: usize = 128;
 
 const FIRST: &str = "
 CREATE TABLE owner (payee TEXT NOT NULL, chain INTEGER NOT NULL);
@@ -102,7 +182,7 @@ const LOG: &str = "
 CREATE TABLE log_trees (
     tree INTEGER PRIMARY KEY, opened_unix_s INTEGER NOT NULL, closed_unix_s INTEGER, root BLOB, signature BLOB
 );
-CREATE UNIQUE INDEX one_open_tree ON log_trees (root IS NULL) WHERE root IS NULL;
+CREATE UNIQUE INDEX one_open_tree ON log_trees ((root IS NULL)) WHERE root IS NULL;
 CREATE TABLE log_entries (tree INTEGER NOT NULL, position INTEGER NOT NULL, leaf BLOB NOT NULL, PRIMARY KEY (tree, position))
     WITHOUT ROWID;
 CREATE INDEX log_by_leaf ON log_entries (leaf);

@@ -5,7 +5,7 @@ use attest::Manifest;
 use ed25519_dalek::SigningKey;
 use guest_agent::platform::{Platform, PlatformError};
 use host_proxy::{BundleCollateral, Config as ProxyConfig, Credit, GuestAddress, GuestFiles};
-use host_proxy::{NodeUrl, SecretSource, ServiceConfig};
+use host_proxy::{NodeUrl, SecretSource, ServiceConfig, StatePlace};
 use ledger::Ledger;
 use rand_core::Rng;
 use registers::{Digest48, Registers, ReportData};
@@ -202,7 +202,7 @@ impl Site {
             passphrase: None,
             collateral: BundleCollateral::File(self.path("collateral.json")),
             guest_files: checks.then(files),
-            state: directory.join("proxy.sqlite"),
+            state: StatePlace::File(directory.join("proxy.sqlite")),
             credit: Credit::new(Some(credit), credit).expect("within bounds"),
             settle: None,
             service: ServiceConfig::default(),

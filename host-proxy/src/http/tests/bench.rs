@@ -437,7 +437,7 @@ fn many_streams_at_once() {
 impl Bench {
     /// Jobs that are charged, by the proxy's own books.
     fn settled(&self, channels: &[ChannelTerms]) -> u64 {
-        let store = Store::open(&self.config().state, &payee().address(), payee().chain());
+        let store = Store::open_at(&self.config().state, &payee().address(), payee().chain());
         let store = store.expect("opens");
         assert!(store.channels().expect("read").len() >= channels.len());
         store.logged().expect("counted")

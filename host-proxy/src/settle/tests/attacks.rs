@@ -85,7 +85,7 @@ async fn a_channel_that_answers_nothing_blocks_no_other() {
         .wallet()
         .transfer(stuck.seqno, stuck.valid_until, &[to_nobody]);
     stuck.boc = signed.expect("one transfer");
-    let begun = process.store.begin_message(&stuck).expect("stored");
+    let begun = process.store.begin_message(&stuck, None).expect("stored");
     begun.expect("the only one");
     let anew = ledger::reencoded(&stuck.boc).expect("a message");
     process.node.send(&anew).await.expect("accepted");

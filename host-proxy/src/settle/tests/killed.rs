@@ -8,7 +8,8 @@ use crate::fixtures::{DEPOSIT, FAR, channel_terms, config, directory, node, paye
 use crate::kill;
 use crate::limits::CLAIM_COST;
 use crate::proxy::Proxy;
-use crate::store::Store;
+use crate::store::engines::Server;
+use crate::store::{StatePlace, Store};
 use ledger::{Conditions, Faults, Ledger};
 use settlement::{Address, ChainId, ChannelState, ChannelTerms, Nano, Voucher, Wallet};
 use std::path::{Path, PathBuf};
@@ -20,8 +21,14 @@ use tokio::process::Command;
 
 const DIRECTORY: &str = "CHRYSALIS_TEST_DIRECTORY";
 const NODE: &str = "CHRYSALIS_TEST_NODE";
+/// The database that the books are in, if they are in one.
+const STATE: &str = "CHRYSALIS_TEST_STATE";
+/// How long a lease is taken for there, so that a test need not wait half a minute.
+const LEASE: Duration = Duration::from_millis(800);
 /// What the child does: settle all that is unpaid, or what `serve` does.
 const TASK: &str = "CHRYSALIS_TEST_TASK";
+/// Of the steps at which a host may be killed beside another.
+const KILLED_EVERY: usize = 4;
 /// As many as a public node takes with a free key.
 const CALLS_PER_S: u32 = 10;
 
@@ -54,13 +61,26 @@ struct World {
     clock: VirtualClock,
     channels: Vec<ChannelTerms>,
     promised: Vec<u64>,
+    place: StatePlace,
     store: Store,
     random: u64,
 }
 
 impl World {
     async fn new(channels: u64, faults: Faults, seed: u64) -> World {
-        let (directory, (ledger, node)) = (directory(), node().await);
+        let directory = directory();
+        let place = StatePlace::File(directory.path().join("state.sqlite"));
+        Self::with_books(channels, faults, seed, directory, place).await
+    }
+
+    async fn with_books(
+        channels: u64,
+        faults: Faults,
+        seed: u64,
+        directory: TempDir,
+        place: StatePlace,
+    ) -> World {
+        let (ledger, node) = node().await;
         let path = directory.path().join("clock");
         let clock = VirtualClock::create(&path, crate::clock::now());
         let of_ledger = VirtualClock::open(&path);
@@ -72,9 +92,7 @@ impl World {
             seed,
             faults,
         });
-        let written = config(directory.path(), node.clone());
-        let store = Store::open(&written.state, &payee().address(), ChainId::EMBEDDED);
-        let store = store.expect("opens");
+        let store = crate::store::engines::open(&place);
         for terms in &channels {
             let known = store.remember_first_key(&terms.address(), &terms.payer_key);
             known.expect("stored");
@@ -86,6 +104,7 @@ impl World {
             node,
             clock,
             channels,
+            place,
             store,
             random: seed,
         }
@@ -117,18 +136,26 @@ impl World {
 
     /// Runs a child to its end.
     async fn run(&self, task: &str, end: End) {
+        self.run_at(self.directory.path(), task, end).await;
+    }
+
+    /// The same with files of its own, as on another host.
+    async fn run_at(&self, directory: &Path, task: &str, end: End) {
         let executable = std::env::current_exe().expect("this test program");
         let mut child = Command::new(executable);
         child
             .args(["--exact", "settle::tests::killed::process_that_settles"])
             .args(["--nocapture", "--test-threads=1"])
-            .env(DIRECTORY, self.directory.path())
+            .env(DIRECTORY, directory)
             .env(NODE, format!("http://{}", self.node.authority))
             .env(TASK, task)
             .env(virtual_clock::VARIABLE, self.directory.path().join("clock"))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        if let StatePlace::Database { url, .. } = &self.place {
+            child.env(STATE, url);
+        }
         if let End::AtStep(step) = end {
             child.env(kill::VARIABLE, step.to_string());
         }
@@ -225,10 +252,13 @@ fn process_that_settles() {
         return;
     };
     let node = std::env::var(NODE).expect("a node");
-    let config = Config {
+    let mut config = Config {
         calls_per_s: Some(CALLS_PER_S),
         ..config(&directory, NodeUrl::parse(&node).expect("a url"))
     };
+    if let Ok(url) = std::env::var(STATE) {
+        config.state = StatePlace::new(&url, None, Path::new(""));
+    }
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().expect("a runtime");
     match std::env::var(TASK).expect("a task").as_str() {
@@ -240,7 +270,8 @@ fn process_that_settles() {
 }
 
 async fn settle_everything(config: &Config) {
-    let proxy = Proxy::open(config).expect("opens");
+    let mut proxy = Proxy::open(config).expect("opens");
+    proxy.lock = proxy.lock.leased_for(LEASE);
     for _ in 0..200 {
         let unpaid = proxy.store.unpaid().expect("read");
         let channels: Vec<Address> = unpaid.into_iter().map(|(channel, _)| channel).collect();
@@ -302,6 +333,33 @@ async fn killed_between_any_two_effects_it_pays_all_and_nothing_twice() {
     }
     world.run("settle", End::Done).await;
     world.check_paid_once();
+}
+
+#[tokio::test]
+async fn of_two_hosts_on_one_database_one_is_killed_and_the_other_pays_all_and_nothing_twice() {
+    let Some(server) = Server::running() else {
+        return;
+    };
+    let (directory, place) = (directory(), server.database());
+    let hosts = ["one", "other"].map(|name| directory.path().join(name));
+    for host in &hosts {
+        std::fs::create_dir(host).expect("made");
+    }
+    let [one, other] = &hosts;
+    let mut world = World::with_books(2, Faults::default(), seed(), directory, place).await;
+    world.promise(0, 20_000_000);
+    world.run_at(one, "settle", End::Done).await;
+    world.check_paid_once();
+    let steps = steps(one);
+    assert!(steps > 20, "{steps} steps are not a settlement");
+    for step in (1..=steps).step_by(KILLED_EVERY) {
+        world.promise((step % 2) as usize, 13_000_000);
+        // The other one waits for the lease, and takes it over from the dead.
+        let killed = world.run_at(one, "settle", End::AtStep(step));
+        let settles = world.run_at(other, "settle", End::Done);
+        tokio::join!(killed, settles);
+        world.check_paid_once();
+    }
 }
 
 #[tokio::test]

@@ -258,8 +258,8 @@ pub(super) const ALL: &[Mutation] = &[
     Mutation {
         fault: "a backup is a copy of the file, without its log",
         file: "host-proxy/src/store/disk.rs",
-        text: "self.lock().execute(\"VACUUM INTO ?1\", [name])?;",
-        with: "std::fs::copy(&*self.path, name).context(Fault::Host, || name)?;",
+        text: "self.lock().execute(\"VACUUM INTO ?1\", values![name])?;",
+        with: "let _ = values![name];\n        std::fs::copy(self.place.file().unwrap_or(to), name).context(Fault::Host, || name)?;",
         test: proxy("store::disk::tests::a_backup_has_what_a_copy_of_the_file_lacks"),
     },
     Mutation {
@@ -300,6 +300,31 @@ pub(super) const ALL: &[Mutation] = &[
         test: Test::lib(
             "host-proxy",
             "store::disk::tests::a_disk_that_is_nearly_full_takes_no_jobs",
+        ),
+    },
+    Mutation {
+        fault: "of two proxies the last voucher stays, not the highest",
+        file: "host-proxy/src/store.rs",
+        text: "WHERE excluded.cumulative > vouchers.cumulative",
+        with: "",
+        test: proxy("store::tests::of_two_proxies_vouchers_the_highest_stays_and_none_is_lost"),
+    },
+    Mutation {
+        fault: "a signer whose lease ran out begins a message",
+        file: "host-proxy/src/store/lease.rs",
+        text: "WHERE owner = ?1 AND until_ms > {NOW_MS} FOR UPDATE",
+        with: "WHERE owner = ?1 FOR UPDATE",
+        test: proxy(
+            "store::tests::a_signer_without_the_lease_begins_no_message_and_the_next_one_does",
+        ),
+    },
+    Mutation {
+        fault: "a transaction that PostgreSQL has given up counts as committed",
+        file: "host-proxy/src/store/postgresql.rs",
+        text: "Ask::Step(Step::Commit) if self.state == State::Open => {",
+        with: "Ask::Step(Step::Commit) => {",
+        test: proxy(
+            "store::tests::a_lost_connection_takes_its_transaction_with_it_and_the_next_change_connects_again",
         ),
     },
 ];
