@@ -8,6 +8,8 @@ pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 pub const KEY_FILE_BYTES_MAX: u64 = 128;
 /// A proof file, or a receipt in an object of JSON.
 pub const PROOF_FILE_BYTES_MAX: u64 = wire::limits::PROOF_BYTES_MAX as u64;
+/// Roots of time-stamping authorities in one file.
+pub const TIME_ROOTS_MAX: usize = 16;
 /// A test root certificate or a manifest is far below this.
 pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
 

@@ -10,15 +10,16 @@ use crate::error::day;
 use crate::objects::root_words;
 use crate::trust::{Change, Recall};
 use gpu::{Gpu, Inspected};
+use pki::timestamp::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
-use wire::{AttestedWorker, ProvenJob};
+use wire::{AttestedWorker, Logged, ProvenJob};
 
 /// One thing that was proved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Claim {
     /// What it is about: `answers`, `image`, `platform`, `gpu`, `keys`, `payee`, `models`, `registry`, `freshness`, `receipt`, `cost`,
-    /// `voucher`, `log`.
+    /// `voucher`, `log`, `time`.
     pub about: &'static str,
     /// What holds.
     pub holds: String,
@@ -51,13 +52,15 @@ const NOT_OF_A_WORKER: [&str; 1] =
 const NO_REGISTRY: [&str; 1] =
     ["registry: that nothing of it is revoked; no registry is configured, so nobody was asked"];
 /// Of a job.
-const NOT_OF_A_JOB: [&str; 4] = [
+const NOT_OF_A_JOB: [&str; 3] = [
     "text: that a prompt or an answer is the one of this receipt, which commits to both under a salt that is not here",
-    "time: when the job ran; the worker's clock is its host's, and nothing here is anchored in a public record or by a time-stamping \
-     authority",
     "payer: who holds the payer key",
     "payment: that the channel held the amount and the voucher was claimed; a TON node knows",
 ];
+const NO_TIME: &str = "time: when the job ran; the worker's clock is its host's, and nothing here is anchored in a public record or by a \
+     time-stamping authority";
+const TIME_UNASKED: &str = "time: when the job ran; a time-stamp is here, and no authority to believe was named (--time-authority)";
+const TIME_AT_LEAST: &str = "time: how long before its time-stamp the job ran";
 const NO_LOG: &str =
     "log: that the provider's log has the receipt; it was not asked, or the tree was still open";
 const LOG_ALONE: &str = "log: that the provider keeps one log and shows all the same; compare roots with others, or keep them";
@@ -121,24 +124,36 @@ impl Verdict {
                 } else {
                     &[]
                 };
-                [&NOT_OF_A_WORKER[..], unasked, &NEVER_PROVED, &[of_gpu(worker)]].concat()
+                [
+                    &NOT_OF_A_WORKER[..],
+                    unasked,
+                    &NEVER_PROVED,
+                    &[of_gpu(worker)],
+                ]
+                .concat()
             },
             recall,
         }
     }
 
-    /// Of a job; `at_named` where the asker named the moment at which the evidence is judged.
+    /// Of a job, with the time that an authority vouches for; `at_named` where the asker named the moment at which the evidence is judged.
     pub fn of_job(
         target: String,
-        job: &ProvenJob,
+        (job, time): (&ProvenJob, Option<&Timestamp>),
         verifier: &Verifier,
         recall: Recall,
         at_named: bool,
     ) -> Verdict {
         let mut claims = worker_claims(job.worker(), verifier);
         claims.extend(job_claims(job));
+        claims.extend(time.map(time_claim));
+        let not_timed = match (job.logged().map(Logged::has_timestamp), time) {
+            (_, Some(_)) => TIME_AT_LEAST,
+            (Some(true), None) => TIME_UNASKED,
+            (_, None) => NO_TIME,
+        };
         let gpu = of_gpu(job.worker());
-        let mut not_proved = [&NOT_OF_A_JOB[..], &NEVER_PROVED, &[gpu]].concat();
+        let mut not_proved = [&NOT_OF_A_JOB[..], &[not_timed], &NEVER_PROVED, &[gpu]].concat();
         if job.voucher().is_none() {
             not_proved.insert(0, NO_VOUCHER);
         }
@@ -175,7 +190,13 @@ impl Verdict {
             claims.extend(worker_claims(job.worker(), verifier));
             claims.extend(job_claims(job));
         }
-        let mut not_proved = [&NOT_OF_A_CHECK[..], &NOT_OF_A_JOB[1..], &NEVER_PROVED].concat();
+        let mut not_proved = [
+            &NOT_OF_A_CHECK[..],
+            &NOT_OF_A_JOB[1..],
+            &[NO_TIME],
+            &NEVER_PROVED,
+        ]
+        .concat();
         let mut gpus = [&checked.first, &checked.second]
             .map(|job| of_gpu(job.worker()))
             .to_vec();
@@ -343,6 +364,20 @@ fn gpu_claim(gpu: &Gpu) -> Claim {
         format!(
             "its signature for this keyset under the {root} root, the RIMs {} and {}, and OCSP for every certificate",
             gpu.driver_rim.tag_id, gpu.vbios_rim.tag_id
+        ),
+    )
+}
+
+fn time_claim(time: &Timestamp) -> Claim {
+    claim(
+        "time",
+        format!(
+            "the charge was in the provider's log on {} at the latest",
+            day(time.time_unix_s)
+        ),
+        format!(
+            "a time-stamp (RFC 3161) under the root with SHA-256 {}",
+            hex::encode(time.root)
         ),
     )
 }

@@ -16,7 +16,7 @@
 mod cache;
 mod disk_cache;
 mod gpu;
-mod http_client;
+pub(crate) mod http_client;
 mod intel;
 mod key;
 mod nvidia;

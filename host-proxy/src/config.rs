@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 pub use collateral::{BaseUrl, CollateralConfig, OcspSource, RimSource, TdxSource};
 pub use node_url::NodeUrl;
-pub use service::{Rate, ServiceConfig, TlsFiles};
+pub use service::{Rate, ServiceConfig, TimeAuthority, TlsFiles};
 
 /// `host-proxy.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +117,7 @@ impl Config {
             otlp: file.otlp.take(),
             limits: file.limits.take(),
             log_period_s: file.log_period_s,
+            time_authority: file.time_authority.take(),
         };
         if file
             .settle
@@ -358,6 +359,7 @@ struct File {
     otlp: Option<BaseUrl>,
     limits: Option<service::LimitsSection>,
     log_period_s: Option<u64>,
+    time_authority: Option<service::TimeAuthoritySection>,
 }
 
 #[derive(Deserialize)]

@@ -52,6 +52,8 @@ pub(crate) async fn serve(
         );
     }
     let tls = config.service.tls.as_ref().map(Tls::open).transpose()?;
+    let times = { config.service.time_authority.as_ref() }.map(log::Times::open);
+    let times = times.transpose()?;
     let (listener, listen) = server::bind(config.listen).await?;
     let monitor = match config.service.monitor {
         Some(address) => Some(server::bind(address).await?),
@@ -62,7 +64,7 @@ pub(crate) async fn serve(
         proxy,
         config,
         (listener, tls.clone()),
-        monitor,
+        (monitor, times),
         shutdown,
     ));
     Ok(Serving {
@@ -77,14 +79,14 @@ async fn run(
     proxy: Arc<Proxy>,
     config: Config,
     (listener, tls): (TcpListener, Option<Tls>),
-    monitor: Option<TcpListener>,
+    (monitor, times): (Option<TcpListener>, Option<log::Times>),
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let looking = tokio::spawn({
         let proxy = proxy.clone();
         async move { startup::look(&proxy).await }
     });
-    let logging = tokio::spawn(log::keep(proxy.clone(), proxy.log_period_s));
+    let logging = tokio::spawn(log::keep(proxy.clone(), proxy.log_period_s, times));
     let settling = tokio::spawn(settle_automatically(proxy.clone(), config.settle));
     let refreshing = proxy.collateral.cache().cloned();
     let refreshing = refreshing.map(|cache| tokio::spawn(cache.keep_fresh()));

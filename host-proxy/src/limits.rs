@@ -44,6 +44,13 @@ pub const RECEIPT_PAUSE: Duration = Duration::from_millis(50);
 pub const LOG_TREE_ENTRIES_MAX: i64 = 1 << 20;
 /// How long the entries of a closed tree can be asked for; roots stay.
 pub const LOG_ENTRIES_KEPT_S: u64 = 30 * 24 * 3600;
+/// For an authority to put its time on a tree.
+pub const TIME_AUTHORITY_TIME_MS: u64 = 15_000;
+/// Pause after an authority failed, the first and the longest.
+pub const TIME_AUTHORITY_PAUSE: (Duration, Duration) =
+    (Duration::from_secs(10), Duration::from_secs(3600));
+/// Roots of a time-stamping authority.
+pub const TIME_ROOTS_MAX: usize = 16;
 /// Pause between two looks for a tree whose time is over.
 pub const LOG_POLL: Duration = Duration::from_secs(2);
 /// Channels with unpaid vouchers that the status page names; the sum is of all.

@@ -1,7 +1,12 @@
-//! The log of receipts ([`wire::LogReceipt`]): closes trees when their time is over, and shows clients where their charges stand.
+//! The log of receipts ([`wire::LogReceipt`]): closes trees when their time is over, has an authority put its time on them where one is
+//! configured, and shows clients where their charges stand.
 //!
 //! It is the provider's own log, signed by the key that endorses keysets. Whoever has a charge may ask, and learns nothing of others: an
 //! entry's hash cannot be guessed without the charge's signatures, and the hashes beside its path say nothing.
+
+mod times;
+
+pub(crate) use times::Times;
 
 use crate::api_error::ApiError;
 use crate::clock::now_unix_s;
@@ -14,15 +19,25 @@ use std::sync::Arc;
 use wire::{LogLeaf, LogReceipt, LogTree, log_root};
 
 /// Closes what is due, again and again.
-pub(crate) async fn keep(proxy: Arc<Proxy>, period_s: u64) {
-    loop {
-        let closing = proxy.clone();
-        let closed = tokio::task::spawn_blocking(move || close(&closing, now_unix_s(), period_s));
-        if let Ok(Err(error)) = closed.await {
-            tracing::error!(%error, "a tree of the log is not closed");
+pub(crate) async fn keep(proxy: Arc<Proxy>, period_s: u64, times: Option<Times>) {
+    let timing = async {
+        match times {
+            Some(times) => times.keep(&proxy).await,
+            None => std::future::pending().await,
         }
-        tokio::time::sleep(LOG_POLL).await;
-    }
+    };
+    let closing = async {
+        loop {
+            let closing = proxy.clone();
+            let closed =
+                tokio::task::spawn_blocking(move || close(&closing, now_unix_s(), period_s));
+            if let Ok(Err(error)) = closed.await {
+                tracing::error!(%error, "a tree of the log is not closed");
+            }
+            tokio::time::sleep(LOG_POLL).await;
+        }
+    };
+    tokio::join!(closing, timing);
 }
 
 /// Closes the open tree if it is due. `true`: it was.
@@ -78,11 +93,13 @@ pub(crate) async fn receipt(
             index,
             path,
             signature,
+            timestamp,
         }) => Ok(LogReceipt {
             of: tree(proxy, (number, size), closed_unix_s),
             index,
             path,
             signature,
+            timestamp,
         }),
     }
 }

@@ -59,7 +59,7 @@ pub use gpu_report::{GPU_EVENT, GpuCollateral, GpuReport};
 pub use keyset::{
     KemKey, Keyset, ModelOffer, Padding, Prices, Usage, image_digest, registers_digest,
 };
-pub use log::{LogLeaf, LogReceipt, LogTree, Logged, NotLogged, log_path, log_root};
+pub use log::{LogLeaf, LogReceipt, LogTree, Logged, NotLogged, log_imprint, log_path, log_root};
 pub use proof::{Proof, SignedReceipt};
 pub use random::Random;
 pub use read::{PayerRead, ReadRefused};

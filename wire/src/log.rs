@@ -4,10 +4,11 @@
 //! Trees are RFC 9162's, receipts RFC 9942's: a COSE_Sign1 whose payload, the root, is detached and computed from the proof. The
 //! first entry of each tree names the root before it, so that one who keeps a root sees whether an earlier one was changed.
 //!
-//! It proves that the provider committed to a charge in one tree of its log. It does not prove when: the time is the provider's word.
+//! It proves that the provider committed to a charge in one tree of its log. It does not prove when: the time is the provider's word,
+//! unless a time-stamp of an authority comes with it (RFC 3161, in the place that RFC 9921 gives it).
 
 use crate::cbor::Malformed;
-use crate::limits::{LOG_PATH_MAX, LOG_RECEIPT_BYTES_MAX};
+use crate::limits::{LOG_PATH_MAX, LOG_RECEIPT_BYTES_MAX, TIMESTAMP_BYTES_MAX};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use minicbor::data::{Tag, Type};
 use minicbor::{Decoder, Encoder};
@@ -18,10 +19,12 @@ const WHAT: &str = "log receipt";
 const SUBJECT: &str = "chrysalis/log/v1/";
 const HEAD: &[u8] = b"chrysalis/log-head/v1\0";
 
-// COSE header parameters and algorithms: RFC 9052, RFC 9053; CWT claims in headers: RFC 9597; the last two: RFC 9942.
+// COSE header parameters and algorithms: RFC 9052, RFC 9053; CWT claims in headers: RFC 9597; time-stamps: RFC 9921; the last two:
+// RFC 9942.
 const ALG: i64 = 1;
 const EDDSA: i64 = -8;
 const CWT_CLAIMS: i64 = 15;
+const TIMESTAMP_OF_SIGNATURE: i64 = 270;
 const VDS: i64 = 395;
 const RFC9162_SHA256: i64 = 1;
 const VDP: i64 = 396;
@@ -60,14 +63,18 @@ pub struct LogReceipt {
     pub path: Vec<[u8; 32]>,
     /// Over the root and [`Self::of`].
     pub signature: [u8; 64],
+    /// A time-stamp token of an authority over [`log_imprint`], at most [`TIMESTAMP_BYTES_MAX`] bytes.
+    pub timestamp: Option<Vec<u8>>,
 }
 
 /// Where a charge stands in the provider's log. Only [`LogReceipt::verify`] makes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logged {
     of: LogTree,
     index: u64,
     root: [u8; 32],
+    imprint: [u8; 32],
+    timestamp: Option<Vec<u8>>,
 }
 
 /// Why a log receipt proves nothing. The proxy is at fault.
@@ -96,6 +103,11 @@ impl LogLeaf {
     pub fn head(tree: u64, previous: &[u8; 32]) -> Self {
         LogLeaf(leaf(&[HEAD, &tree.to_be_bytes(), previous].concat()))
     }
+}
+
+/// What an authority puts its time on: SHA-256 of the signature as CBOR has it (RFC 9921 section 3.1).
+pub fn log_imprint(signature: &[u8; 64]) -> [u8; 32] {
+    Sha256::digest(encoded(|e| e.bytes(signature)?.ok())).into()
 }
 
 /// The root of a tree with these entries (RFC 9162 section 2.1.2); of none, the hash of nothing.
@@ -210,8 +222,11 @@ impl LogReceipt {
         let (protected, proof) = (self.of.protected(), self.inclusion_proof());
         encoded(|e| {
             e.tag(Tag::new(TAG_SIGN1))?.array(4)?.bytes(&protected)?;
-            e.map(1)?
-                .i64(VDP)?
+            e.map(1 + u64::from(self.timestamp.is_some()))?;
+            if let Some(timestamp) = &self.timestamp {
+                e.i64(TIMESTAMP_OF_SIGNATURE)?.bytes(timestamp)?;
+            }
+            e.i64(VDP)?
                 .map(1)?
                 .i64(INCLUSION)?
                 .array(1)?
@@ -249,10 +264,15 @@ impl LogReceipt {
         (d.tag().ok()?.as_u64() == TAG_SIGN1).then_some(())?;
         (d.array().ok()? == Some(4)).then_some(())?;
         let of = LogTree::decode_protected(d.bytes().ok()?)?;
-        for label in [VDP, INCLUSION] {
-            (d.map().ok()? == Some(1)).then_some(())?;
-            (d.i64().ok()? == label).then_some(())?;
-        }
+        let timestamp = match d.map().ok()?? {
+            1 => None,
+            2 if d.i64().ok()? == TIMESTAMP_OF_SIGNATURE => Some(d.bytes().ok()?.to_vec()),
+            _ => return None,
+        };
+        let fits = |token: &Vec<u8>| token.len() <= TIMESTAMP_BYTES_MAX;
+        timestamp.as_ref().is_none_or(fits).then_some(())?;
+        (d.i64().ok()? == VDP && d.map().ok()? == Some(1)).then_some(())?;
+        (d.i64().ok()? == INCLUSION).then_some(())?;
         (d.array().ok()? == Some(1)).then_some(())?;
         let mut proof = Decoder::new(d.bytes().ok()?);
         (d.datatype().ok()? == Type::Null).then_some(())?;
@@ -269,6 +289,7 @@ impl LogReceipt {
             index,
             path: (0..hashes).map(hash).collect::<Option<_>>()?,
             signature,
+            timestamp,
         })
     }
 
@@ -295,6 +316,8 @@ impl LogReceipt {
             of: self.of,
             index,
             root,
+            imprint: log_imprint(&self.signature),
+            timestamp: self.timestamp.clone(),
         })
     }
 
@@ -337,6 +360,22 @@ impl Logged {
     /// Its root: two roots of one tree, each signed, show that the provider keeps two logs.
     pub fn root(&self) -> &[u8; 32] {
         &self.root
+    }
+
+    /// When the root was signed at the latest, by an authority that is believed. `None`: no time-stamp came with the receipt.
+    #[cfg(feature = "client")]
+    pub fn time(
+        &self,
+        authorities: &pki::timestamp::Authorities,
+    ) -> Result<Option<pki::timestamp::Timestamp>, pki::timestamp::TimestampError> {
+        let token = self.timestamp.as_ref();
+        let verified = token.map(|token| authorities.verify(token, &self.imprint));
+        verified.transpose()
+    }
+
+    /// Whether a time-stamp came with the receipt, of whatever worth.
+    pub fn has_timestamp(&self) -> bool {
+        self.timestamp.is_some()
     }
 }
 

@@ -10,7 +10,9 @@ use crate::client::channel_address;
 use crate::config::{Config, ConfigError, read_file, read_key};
 use crate::error::{ClientError, day_unix_s};
 use crate::files::{api_key, write_new};
-use crate::limits::{CHECK_FILE_BYTES_MAX, PROOF_FILE_BYTES_MAX};
+use crate::limits::{
+    CHECK_FILE_BYTES_MAX, PROOF_FILE_BYTES_MAX, SMALL_FILE_BYTES_MAX, TIME_ROOTS_MAX,
+};
 use crate::objects::attestation_object;
 use crate::session::proxy_refused;
 use crate::transport::{Ask, Transport};
@@ -18,10 +20,11 @@ use crate::trust::{Minimum, Seen, TrustStore};
 use crate::verdict::Verdict;
 use anyhow::Context;
 use clap::Args;
+use pki::timestamp::{Authorities, Timestamp};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use wire::{Compared, LogLeaf, LogReceipt, Proof, Receipt, ReceiptDigest};
+use wire::{Compared, LogLeaf, LogReceipt, Proof, ProvenJob, Receipt, ReceiptDigest};
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArguments {
@@ -46,6 +49,9 @@ pub(super) struct VerifyArguments {
     /// Judge a proof or a receipt as at this moment: a day such as 2026-11-29, or Unix seconds. You vouch for it.
     #[arg(long, value_name = "MOMENT", value_parser = moment)]
     at: Option<u64>,
+    /// Believe this authority's time-stamp on a tree of the provider's log (its root, a PEM file): when the job's charge was there at the latest.
+    #[arg(long, value_name = "FILE")]
+    time_authority: Option<PathBuf>,
     /// Of an endpoint: also write the evidence to this file; `measurements bundle verify` reads it.
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
@@ -239,7 +245,24 @@ fn job(
     });
     let target = format!("{}, receipt {id}", arguments.target);
     let named = arguments.at.is_some();
-    Ok((Verdict::of_job(target, &job, verifier, recall, named), more))
+    let time = log_time(&job, arguments.time_authority.as_deref())?;
+    let verdict = Verdict::of_job(target, (&job, time.as_ref()), verifier, recall, named);
+    Ok((verdict, more))
+}
+
+/// When the job's charge was in the provider's log at the latest, if an authority is named and its time-stamp is there.
+fn log_time(job: &ProvenJob, roots: Option<&Path>) -> anyhow::Result<Option<Timestamp>> {
+    let Some(path) = roots else {
+        return Ok(None);
+    };
+    let text = read_file(path, SMALL_FILE_BYTES_MAX)?;
+    let roots = pki::pem::certificates(&text, TIME_ROOTS_MAX);
+    let roots = roots.with_context(|| format!("{}: no certificates in PEM", path.display()))?;
+    let authorities = Authorities::new(roots);
+    let authorities = authorities.with_context(|| path.display().to_string())?;
+    let time = job.logged().map(|logged| logged.time(&authorities));
+    let time = time.transpose().context("not verified");
+    Ok(time?.flatten())
 }
 
 /// Two answers to one question. Where they differ, this is not verified: one of the two did not compute what it signed.

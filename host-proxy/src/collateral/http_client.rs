@@ -9,33 +9,33 @@ use ureq::http::HeaderMap;
 use ureq::tls::{RootCerts, TlsConfig};
 
 /// Trusts the system's certificate store. What makes an answer right is its signature, which clients check.
-pub(super) struct HttpClient(ureq::Agent);
+pub(crate) struct HttpClient(ureq::Agent);
 
-pub(super) struct Request<'a> {
-    pub(super) url: &'a str,
-    /// A body to post, as `application/ocsp-request`.
-    pub(super) post: Option<&'a [u8]>,
+pub(crate) struct Request<'a> {
+    pub(crate) url: &'a str,
+    /// A body to post, and its content type.
+    pub(crate) post: Option<(&'static str, &'a [u8])>,
     /// A part of the `Content-Type` that the answer must have. Absent where services disagree.
-    pub(super) content_type: Option<&'static str>,
+    pub(crate) content_type: Option<&'static str>,
     /// Of the answer.
-    pub(super) bytes_max: u64,
+    pub(crate) bytes_max: u64,
 }
 
 /// One source's, over all its answers.
 #[derive(Clone, Copy)]
-pub(super) struct Deadline {
+pub(crate) struct Deadline {
     until: Instant,
     whole: Duration,
 }
 
 /// A whole answer with status 200.
-pub(super) struct Response {
+pub(crate) struct Response {
     headers: HeaderMap,
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl HttpClient {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let tls = TlsConfig::builder()
             .root_certs(RootCerts::PlatformVerifier)
             .build();
@@ -53,7 +53,7 @@ impl HttpClient {
     }
 
     /// Sends, and retries a transient failure. Blocks the thread.
-    pub(super) fn send(
+    pub(crate) fn send(
         &self,
         request: &Request<'_>,
         deadline: Deadline,
@@ -88,10 +88,10 @@ impl HttpClient {
                 let get = self.0.get(request.url).config();
                 get.timeout_global(Some(left)).build().call()
             }
-            Some(body) => {
+            Some((content_type, body)) => {
                 let post = self.0.post(request.url).config();
                 let post = post.timeout_global(Some(left)).build();
-                post.content_type("application/ocsp-request").send(body)
+                post.content_type(content_type).send(body)
             }
         };
         let response = sent.map_err(|error| match error {
@@ -153,17 +153,17 @@ fn read(body: Body, bytes_max: u64, deadline: Deadline) -> Result<Vec<u8>, Sourc
 }
 
 impl Response {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    pub(super) fn text(&self, what: &'static str) -> Result<&str, SourceError> {
+    pub(crate) fn text(&self, what: &'static str) -> Result<&str, SourceError> {
         std::str::from_utf8(&self.body).map_err(|error| SourceError::malformed(what, error))
     }
 }
 
 impl Deadline {
-    pub(super) fn after_ms(ms: u64) -> Self {
+    pub(crate) fn after_ms(ms: u64) -> Self {
         let whole = Duration::from_millis(ms);
         Deadline {
             until: Instant::now() + whole,

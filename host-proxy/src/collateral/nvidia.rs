@@ -51,7 +51,7 @@ pub(super) fn fetch_ocsp(
     let OcspSource::Ocsp { url, timeout_ms } = source;
     let request = Request {
         url: url.as_str(),
-        post: Some(asked.der()),
+        post: Some(("application/ocsp-request", asked.der())),
         content_type: Some("ocsp-response"),
         bytes_max: OCSP_ANSWER_BYTES_MAX,
     };

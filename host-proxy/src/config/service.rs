@@ -36,6 +36,17 @@ pub struct ServiceConfig {
     pub drain: Duration,
     /// Seconds after which a tree of the log of receipts is closed.
     pub log_period_s: u64,
+    /// Who puts its time on closed trees; absent: nobody.
+    pub time_authority: Option<TimeAuthority>,
+}
+
+/// A time-stamping authority (RFC 3161).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimeAuthority {
+    /// Where it is asked.
+    pub url: BaseUrl,
+    /// Its roots, a PEM file: a time-stamp that does not lead there is not kept.
+    pub roots: PathBuf,
 }
 
 /// PEM files. They are read again on SIGHUP.
@@ -69,6 +80,7 @@ impl Default for ServiceConfig {
             client_wait: Duration::from_secs(CLIENT_WAIT_S),
             drain: Duration::from_secs(DRAIN_S),
             log_period_s: LOG_PERIOD_S,
+            time_authority: None,
         }
     }
 }
@@ -78,6 +90,13 @@ impl Default for ServiceConfig {
 pub(super) struct TlsSection {
     certificate: PathBuf,
     key: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TimeAuthoritySection {
+    url: BaseUrl,
+    roots: PathBuf,
 }
 
 #[derive(Default, Deserialize)]
@@ -99,6 +118,7 @@ pub(super) struct Sections {
     pub(super) otlp: Option<BaseUrl>,
     pub(super) limits: Option<LimitsSection>,
     pub(super) log_period_s: Option<u64>,
+    pub(super) time_authority: Option<TimeAuthoritySection>,
 }
 
 impl Sections {
@@ -130,6 +150,10 @@ impl Sections {
             client_wait: Duration::from_secs(wait_s),
             drain: Duration::from_secs(drain_s),
             log_period_s: within("log_period_s", self.log_period_s, LOG_PERIOD_S, periods)?,
+            time_authority: self.time_authority.map(|section| TimeAuthority {
+                url: section.url,
+                roots: directory.join(section.roots),
+            }),
         })
     }
 }
@@ -200,6 +224,13 @@ mod tests {
         .expect("a configuration");
         assert_eq!(service.monitor, Some(([127, 0, 0, 1], 9100).into()));
         let tls = service.tls.expect("there");
+        let times = read("time_authority: {url: \"https://a.example/tsr/\", roots: a.pem}");
+        let times = times
+            .expect("a configuration")
+            .time_authority
+            .expect("there");
+        assert_eq!(times.url.as_str(), "https://a.example/tsr");
+        assert_eq!(times.roots, Path::new("/etc/a.pem"));
         assert_eq!(
             (tls.certificate, tls.key),
             ("/etc/proxy.pem".into(), "/etc/proxy.key".into())

@@ -28,6 +28,7 @@ pub enum LogEntry {
         index: u64,
         path: Vec<[u8; 32]>,
         signature: [u8; 64],
+        timestamp: Option<Vec<u8>>,
     },
 }
 
@@ -109,16 +110,39 @@ impl Store {
         })
     }
 
+    /// The oldest closed tree without a time-stamp, of those whose entries are kept, with its signature.
+    pub fn log_untimed(&self, now_unix_s: u64) -> Result<Option<(u64, [u8; 64])>, Error> {
+        let oldest = "SELECT tree, signature FROM log_trees
+            WHERE root IS NOT NULL AND timestamp IS NULL AND closed_unix_s >= ?1 ORDER BY tree LIMIT 1";
+        let since = seconds(now_unix_s.saturating_sub(LOG_ENTRIES_KEPT_S));
+        let found: Option<(i64, [u8; 64])> = self.read().first(oldest, values![since])?;
+        Ok(found.map(|(tree, signature)| (tree.unsigned_abs(), signature)))
+    }
+
+    /// Keeps the time-stamp of a tree.
+    pub fn log_timed(&self, tree: u64, timestamp: &[u8]) -> Result<(), Error> {
+        let keep = "UPDATE log_trees SET timestamp = ?2 WHERE tree = ?1";
+        let values = values![tree.cast_signed(), timestamp];
+        self.change(|change| change.execute(keep, values).map(drop))
+    }
+
     /// Where an entry stands in the log.
     pub fn log_entry(&self, leaf: &LogLeaf) -> Result<Option<LogEntry>, Error> {
         let sql = self.read();
-        type Row = (i64, i64, i64, Option<i64>, Option<[u8; 64]>);
+        type Row = (
+            i64,
+            i64,
+            i64,
+            Option<i64>,
+            Option<[u8; 64]>,
+            Option<Vec<u8>>,
+        );
         let row: Option<Row> = sql.first(
-            "SELECT tree, position, opened_unix_s, closed_unix_s, signature FROM log_entries JOIN log_trees USING (tree)
-             WHERE leaf = ?1 LIMIT 1",
+            "SELECT tree, position, opened_unix_s, closed_unix_s, signature, timestamp
+             FROM log_entries JOIN log_trees USING (tree) WHERE leaf = ?1 LIMIT 1",
             values![&leaf.0],
         )?;
-        let Some((tree, index, opened, closed, signature)) = row else {
+        let Some((tree, index, opened, closed, signature, timestamp)) = row else {
             return Ok(None);
         };
         let (Some(closed), Some(signature)) = (closed, signature) else {
@@ -134,6 +158,7 @@ impl Store {
             index: index.unsigned_abs(),
             path: path.ok_or(corrupt("tree of the log"))?,
             signature,
+            timestamp,
         }))
     }
 }

@@ -9,7 +9,15 @@ use settlement::{Address, ChainId};
 use std::path::Path;
 
 /// Step `n` brings version `n` to `n + 1`; version 0 is an empty file.
-pub(super) const STEPS: &[&str] = &[FIRST, SECOND, THIRD, LOG, KEYSETS, EXTERNAL_CLAIMS];
+pub(super) const STEPS: &[&str] = &[
+    FIRST,
+    SECOND,
+    THIRD,
+    LOG,
+    KEYSETS,
+    EXTERNAL_CLAIMS,
+    LOG_TIMES,
+];
 
 /// Connections that write and that read the books of `payee` on `chain`, which are made or brought to this version.
 pub(super) fn open(
@@ -186,6 +194,11 @@ CREATE UNIQUE INDEX one_open_tree ON log_trees ((root IS NULL)) WHERE root IS NU
 CREATE TABLE log_entries (tree INTEGER NOT NULL, position INTEGER NOT NULL, leaf BLOB NOT NULL, PRIMARY KEY (tree, position))
     WITHOUT ROWID;
 CREATE INDEX log_by_leaf ON log_entries (leaf);
+";
+
+/// An authority's time on a closed tree's signature.
+const LOG_TIMES: &str = "
+ALTER TABLE log_trees ADD COLUMN timestamp BLOB;
 ";
 
 /// Claims that go without the wallet.

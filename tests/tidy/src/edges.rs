@@ -51,10 +51,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["registers", "attest", "predict", "model"],
     ),
     ("ledger", &["settlement"]),
-    ("wire", &["registers", "settlement", "attest", "gpu"]),
+    ("wire", &["registers", "settlement", "attest", "gpu", "pki"]),
     (
         "client",
-        &["wire", "registers", "attest", "gpu", "model", "settlement"],
+        &[
+            "wire",
+            "registers",
+            "attest",
+            "gpu",
+            "model",
+            "pki",
+            "settlement",
+        ],
     ),
     (
         "guest-agent",

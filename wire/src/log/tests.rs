@@ -58,6 +58,7 @@ fn receipt(charges: u64, seq: u64) -> LogReceipt {
         index: seq + 1,
         path: log_path(&leaves, seq as usize + 1).expect("an entry"),
         signature: of.sign(&log_root(&leaves), &key()),
+        timestamp: None,
     }
 }
 
@@ -188,9 +189,39 @@ fn the_limits_agree() {
     longest.path = vec![[1; 32]; LOG_PATH_MAX as usize];
     (longest.of.size, longest.index, longest.of.tree) = (u64::MAX, u64::MAX, u64::MAX);
     longest.of.closed_unix_s = u64::MAX;
+    longest.timestamp = Some(vec![0; TIMESTAMP_BYTES_MAX]);
     let bytes = longest.encode();
     assert!(bytes.len() <= LOG_RECEIPT_BYTES_MAX, "{}", bytes.len());
-    assert_eq!(LogReceipt::decode(&bytes), Ok(longest));
+    assert_eq!(LogReceipt::decode(&bytes), Ok(longest.clone()));
+    longest.path.pop();
+    longest.timestamp = Some(vec![0; TIMESTAMP_BYTES_MAX + 1]);
+    let malformed = Err(Malformed::NotDecodable { what: WHAT });
+    assert_eq!(LogReceipt::decode(&longest.encode()), malformed);
+    #[cfg(feature = "client")]
+    assert_eq!(TIMESTAMP_BYTES_MAX, pki::limits::TIMESTAMP_BYTES_MAX);
+}
+
+/// The example in RFC 9921's registration: under label 270, not signed, over the signature with its head.
+#[test]
+fn a_timestamp_is_beside_what_is_signed() {
+    let plain = receipt(9, 4);
+    let mut stamped = plain.clone();
+    stamped.timestamp = Some(vec![7; 300]);
+    let bytes = stamped.encode();
+    assert_eq!(LogReceipt::decode(&bytes), Ok(stamped.clone()));
+    let sign1 = <coset::CoseSign1 as coset::TaggedCborSerializable>::from_tagged_slice(&bytes);
+    let rest = sign1.expect("a COSE_Sign1").unprotected.rest;
+    let labels: Vec<coset::Label> = rest.iter().map(|(label, _)| label.clone()).collect();
+    assert_eq!(labels, [coset::Label::Int(270), coset::Label::Int(396)]);
+    let (with, without) = (verify(&stamped, 4), verify(&plain, 4));
+    let (with, without) = (with.expect("logged"), without.expect("logged"));
+    assert!(with.has_timestamp() && !without.has_timestamp());
+    assert_eq!(
+        (with.root(), with.imprint),
+        (without.root(), without.imprint)
+    );
+    let signature = [&[0x58, 0x40], &plain.signature[..]].concat();
+    assert_eq!(with.imprint, <[u8; 32]>::from(Sha256::digest(signature)));
 }
 
 /// Another reader of COSE finds the same parts, and its own Sig_structure verifies.

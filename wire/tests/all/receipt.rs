@@ -382,6 +382,7 @@ fn a_proof_with_a_log_receipt_names_the_tree_and_takes_no_other_ones_signature()
             index: 1,
             path: log_path(&leaves, 1).unwrap(),
             signature: of.sign(&log_root(&leaves), key),
+            timestamp: None,
         }
     };
     let with = without.clone().with_log(&logged_by(&guest.payee));

@@ -188,6 +188,7 @@ fn logged(charge: &SignedCharge) -> Value {
         index: 2,
         path: log_path(&leaves, 2).unwrap(),
         signature: of.sign(&root, &endorsing),
+        timestamp: None,
     };
     let key = endorsing.verifying_key();
     assert_eq!(

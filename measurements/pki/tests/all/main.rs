@@ -1,0 +1,6 @@
+//! What needs no insight into the crate.
+
+#[cfg(feature = "timestamp")]
+mod authority;
+#[cfg(feature = "timestamp")]
+mod timestamp;
