@@ -84,7 +84,8 @@ fn a_good_gpu_is_shown_for_the_nonce_and_takes_work_when_it_is_told_to() {
 fn every_other_gpu_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let fake = Fake::new(directory.path());
-    let refused = |change: &dyn Fn(&mut Said)| {
+    type Change = fn(&mut Said);
+    let refused = |change: Change| {
         let mut said = Said::good();
         change(&mut said);
         *fake.said.lock().unwrap() = said;
@@ -101,29 +102,29 @@ fn every_other_gpu_is_refused_by_name() {
         says: says.into(),
         reported: reported.into(),
     };
-    let cases: [(&dyn Fn(&mut Said), GateRefusal); 8] = [
-        (&|said| said.initialised = 9, call("nvmlInit_v2", 9)),
-        (&|said| said.count = 0, GateRefusal::Count(0)),
-        (&|said| said.count = 2, GateRefusal::Count(2)),
-        (&|said| said.state[1] = 0, GateRefusal::ConfidentialOff),
-        (&|said| said.state[2] = 1, GateRefusal::DeveloperTools),
-        (&|said| said.state[0] = 1, GateRefusal::Environment(1)),
+    let cases: [(Change, GateRefusal); 8] = [
+        (|said| said.initialised = 9, call("nvmlInit_v2", 9)),
+        (|said| said.count = 0, GateRefusal::Count(0)),
+        (|said| said.count = 2, GateRefusal::Count(2)),
+        (|said| said.state[1] = 0, GateRefusal::ConfidentialOff),
+        (|said| said.state[2] = 1, GateRefusal::DeveloperTools),
+        (|said| said.state[0] = 1, GateRefusal::Environment(1)),
         (
-            &|said| said.driver = "550.90.08".into(),
+            |said| said.driver = "550.90.08".into(),
             version("550.90.08", "550.90.07"),
         ),
         (
-            &|said| said.vbios = "96.00.5E.00.01".into(),
+            |said| said.vbios = "96.00.5E.00.01".into(),
             version("96.00.5E.00.01", "96.00.9F.00.01"),
         ),
     ];
     for (change, expected) in cases {
         assert_eq!(refused(change), expected);
     }
-    let unread: [&dyn Fn(&mut Said); 3] = [
-        &|said| said.report = Some(vec![0; 100]),
-        &|said| said.certificates = Some(b"none".to_vec()),
-        &|said| {
+    let unread: [Change; 3] = [
+        |said| said.report = Some(vec![0; 100]),
+        |said| said.certificates = Some(b"none".to_vec()),
+        |said| {
             let mut report = said.device.signed_report();
             report.push(0);
             said.report = Some(report);
