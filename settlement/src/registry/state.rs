@@ -195,15 +195,13 @@ impl RegistryView {
             let got = self.version;
             return Err(RegistryRefused::Old { got, least });
         }
-        let revoked: [(_, fn(u32) -> RegistryRefused); 3] = [
-            (self.image_revoked_at, RegistryRefused::ImageRevoked),
-            (self.platform_revoked_at, RegistryRefused::PlatformRevoked),
-            (self.gpu_revoked_at, RegistryRefused::GpuRevoked),
-        ];
-        for (at, refused) in revoked {
-            if let Some(at) = at {
-                return Err(refused(at));
-            }
+        let image = self.image_revoked_at.map(RegistryRefused::ImageRevoked);
+        let platform = self
+            .platform_revoked_at
+            .map(RegistryRefused::PlatformRevoked);
+        let gpu = self.gpu_revoked_at.map(RegistryRefused::GpuRevoked);
+        if let Some(refused) = image.or(platform).or(gpu) {
+            return Err(refused);
         }
         match self.image_not_after {
             None => Err(RegistryRefused::ImageNotAllowed),
