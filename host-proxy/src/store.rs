@@ -233,11 +233,14 @@ impl Store {
     }
 
     /// Channels whose voucher promises more than the chain was seen to have paid, and how much more; without those that
-    /// have ended.
+    /// have ended. What an open claim without the wallet covers is not in the books yet, whatever the chain has paid.
     pub fn unpaid(&self) -> Result<Vec<(Address, Nano)>, Error> {
         let rows: Vec<(String, i64)> = self.lock().all(
-            "SELECT vouchers.channel, cumulative - COALESCE(paid, 0) FROM vouchers LEFT JOIN progress USING (channel)
-             WHERE cumulative > COALESCE(paid, 0) AND COALESCE(ended, 0) = 0 ORDER BY vouchers.channel",
+            "SELECT vouchers.channel, vouchers.cumulative - COALESCE(waiting.paid_before, paid, 0)
+             FROM vouchers LEFT JOIN progress ON progress.channel = vouchers.channel
+             LEFT JOIN external_claims AS waiting ON waiting.channel = vouchers.channel AND waiting.state = 'open'
+             WHERE vouchers.cumulative > COALESCE(waiting.paid_before, paid, 0) AND COALESCE(progress.ended, 0) = 0
+             ORDER BY vouchers.channel",
             &[],
         )?;
         let rows = rows.iter();

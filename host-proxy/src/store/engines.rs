@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -42,8 +42,8 @@ pub(crate) struct Server {
     programs: PathBuf,
     directory: PathBuf,
     databases: AtomicUsize,
-    /// The server ends when this does.
-    _alive: ChildStdin,
+    /// Whose standard input ends with this program, and the server with it.
+    _shell: Child,
 }
 
 /// The user of the databases, who needs no password on the socket, and one who does.
@@ -103,11 +103,11 @@ impl Server {
         for setting in ["listen_addresses=", "fsync=off", "max_connections=200"] {
             server.args(["-c", setting]);
         }
-        let mut server = server.stdin(Stdio::piped()).spawn().expect("a shell");
+        let shell = server.stdin(Stdio::piped()).spawn();
         let server = Server {
             programs,
             databases: AtomicUsize::new(0),
-            _alive: server.stdin.take().expect("piped"),
+            _shell: shell.expect("a shell"),
             directory,
         };
         let role = format!("CREATE ROLE {WITH_PASSWORD} LOGIN SUPERUSER PASSWORD 'right'");

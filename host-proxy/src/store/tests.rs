@@ -522,3 +522,38 @@ fn a_database_is_asked_with_the_password_that_is_elsewhere_and_over_tls() {
     std::fs::write(&file, "right").expect("written");
     drop(open(&StatePlace::new(&url, source(), Path::new(""))));
 }
+
+#[test]
+fn what_an_open_claim_covers_is_unpaid_until_it_is_in_the_books() {
+    on_each(|place| {
+        let store = open(place);
+        let channel = channel_terms().address();
+        let claim = Claim {
+            channel,
+            cumulative: Nano(9),
+            paid_before: Nano(2),
+        };
+        store.take(&verified(9)).expect("stored");
+        store
+            .note_progress(&channel, Nano(2), false)
+            .expect("stored");
+        let begun = store.begin_external(&claim, Nano(1), 5);
+        begun.expect("stored");
+        // The channel has paid, and the engine was killed before it looked at what that brought.
+        store
+            .note_progress(&channel, Nano(9), false)
+            .expect("stored");
+        assert_eq!(store.unpaid().expect("read"), [(channel, Nano(7))]);
+        let open = store.open_external(&channel).expect("read");
+        let paid = Paid {
+            price: Nano(7),
+            fee: None,
+            paid_after: Nano(9),
+            wallet_after: Nano(8),
+        };
+        let id = open.expect("open").id;
+        store.end_external(id, Some(&paid), 50).expect("stored");
+        assert_eq!(store.unpaid().expect("read"), []);
+        assert_eq!(store.paid_out(&channel).expect("read"), (1, Nano(7)));
+    });
+}
