@@ -2,9 +2,9 @@
 
 use crate::dice::Dice;
 use crate::faults::{Fault, Planned, plan};
-use crate::host::Host;
-use crate::invariants::{self, Broken, Job, Told};
-use crate::links::Way;
+use crate::host::{Connection, Host};
+use crate::invariants::{self, Broken, CALL_MAX, Job, Told};
+use crate::links::{Route, Way};
 use crate::scripted;
 use crate::site::{LIFETIME_S, MODEL};
 use crate::world::World;
@@ -31,8 +31,10 @@ pub struct Story {
 
 /// How long a client and its streams may take to come to rest, by the longest deadline of the shipped code, a connection's of 15 minutes.
 const REST: Duration = Duration::from_secs(1_000);
-/// How long an unfinished job may be asked for.
-const SETTLING: Duration = Duration::from_secs(50);
+/// From the last fault to the next job: less than the life of a keyset.
+const CALM: Duration = Duration::from_secs(50);
+/// How long an unfinished job may be asked for after that.
+const SETTLING: Duration = Duration::from_secs(60);
 
 /// What an application wants.
 pub struct Wish {
@@ -67,19 +69,25 @@ pub fn tell(seed: u64) -> Story {
 
 /// The story of these wishes under this plan.
 pub async fn of_plan(seed: u64, plan: Vec<Planned>, wishes: &[Wish], dice: &mut Dice) -> Story {
+    let demands_hardware = plan
+        .iter()
+        .any(|planned| planned.fault == Fault::DevProfile);
     let (timed, placed) = plan
         .into_iter()
         .partition(|planned| planned.fault.is_timed());
     let host = Host::new(seed, placed);
     let world = World::start(host.clone(), seed, dice.percent(25));
-    let client = world.client("sim");
     let mut jobs = Vec::new();
     let mut broken = Vec::new();
+    if demands_hardware {
+        broken.extend(sent_to_a_simulation(&world, &wishes[0]).await);
+    }
+    let client = world.client("sim");
     let happening = happen(&world, timed, dice.within(0..u64::MAX));
     let asking = ask_all(&client, &host, wishes, dice, &mut jobs);
     tokio::join!(happening, asking);
     host.calm();
-    sleep(SETTLING).await;
+    sleep(CALM).await;
     broken.extend(well_again(&client, &host, dice, &mut jobs).await);
     let promised = client.budget().cumulative().unwrap_or(Nano(u64::MAX));
     drop(client);
@@ -127,7 +135,9 @@ async fn happen(world: &World, mut timed: Vec<Planned>, seed: u64) {
     let (host, mut dice) = (&world.host, Dice::new(seed, 2));
     for planned in timed {
         sleep(planned.time.saturating_sub(host.now())).await;
-        host.applied(planned.fault);
+        if planned.fault != Fault::ReplayJob {
+            host.applied(planned.fault);
+        }
         match planned.fault {
             Fault::Reboot => world.boot(),
             Fault::RestartProxy => world.restart_proxy(),
@@ -187,7 +197,8 @@ pub async fn ask(client: &Client, host: &Host, wish: &Wish, alone: bool) -> Job 
         shown += text.and_then(|text| text.as_str()).unwrap_or_default();
     };
     let asked = client.chat(&body, &mut show);
-    let told = match timeout(wish.leaves.unwrap_or(Duration::MAX / 4), asked).await {
+    // Nobody waits for ever: what takes longer than it may is named as that.
+    let told = match timeout(wish.leaves.unwrap_or(2 * CALL_MAX), asked).await {
         Err(_left) => Told::Left,
         Ok(Ok(answer)) => Told::Answered(Box::new(answer)),
         Ok(Err(error)) => Told::Failed(error),
@@ -206,6 +217,14 @@ pub async fn ask(client: &Client, host: &Host, wish: &Wish, alone: bool) -> Job 
         shown,
         told,
     }
+}
+
+/// A client that demands hardware seals nothing to a guest of profile `sim`, though it measures to the manifest.
+async fn sent_to_a_simulation(world: &World, wish: &Wish) -> Option<Broken> {
+    let job = ask(&world.client("cpu"), &world.host, wish, true).await;
+    let sealed = |all: &[Connection]| all.iter().any(|one| one.route == Route::Job);
+    let sealed = matches!(job.told, Told::Answered(_)) || world.host.with_connections(sealed);
+    sealed.then(|| Broken("a job is sealed to a guest of another profile".into()))
 }
 
 /// Once nothing is in the way, the next job is answered, what is owed is paid, and nothing is set aside.
@@ -227,6 +246,7 @@ async fn well_again(
     if let Err(error) = client.deliver_outstanding().await {
         broken.push(Broken(format!("the calm: an older voucher: {error}")));
     }
+    sleep(SETTLING).await;
     let in_flight = client.budget().in_flight();
     if in_flight != Nano::ZERO {
         broken.push(Broken(format!("{in_flight} nanoTON stay set aside")));
