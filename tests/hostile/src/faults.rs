@@ -147,6 +147,7 @@ impl Planned {
         let route = route(fault, link, dice);
         let way = match fault {
             SwapEnvelope | SwapRequest | ForgeVoucher => Way::Up,
+            _ if fault.is_of_frames() => dice.one(&[Way::Up, Way::Down, Way::Down]),
             _ => dice.one(&[Way::Up, Way::Down]),
         };
         Planned {
@@ -160,7 +161,9 @@ impl Planned {
                 false => dice.within(0..bytes(link, route, way)),
             },
             time: match fault {
-                Delay => dice.time(1..12_000),
+                // What is made of a request that comes later is not asked for any more.
+                Delay if way == Way::Up || link == Link::Guest => dice.time(1..12_000),
+                Delay => dice.time(8_000..24_000),
                 // Once there is something to replay.
                 ReplayJob => dice.time(200..900),
                 _ => dice.time(0..900),
@@ -222,11 +225,11 @@ fn bytes(link: Link, route: Route, way: Way) -> u64 {
     }
 }
 
-/// How many frames pass at least. Of an answer four records, and behind them by kind what ends it: see [`Planned::is_at`].
+/// How many frames pass at least. Of an answer two records, and behind them by kind what ends it: see [`Planned::is_at`].
 fn frames(route: Route, way: Way) -> u64 {
     match (route, way) {
         (Route::Job, Way::Up) => 4,
-        (Route::Job, Way::Down) => 7,
+        (Route::Job, Way::Down) => 5,
         (Route::Receipt, Way::Down) => 3,
         (Route::Cancel, Way::Down) => 1,
         _ => 2,
@@ -238,7 +241,7 @@ impl Planned {
     pub fn is_at(&self, kind: FrameKind, passed: u64) -> bool {
         const LAST: [FrameKind; 3] = [FrameKind::Receipt, FrameKind::Charge, FrameKind::End];
         let of_answer = (self.route, self.way) == (Route::Job, Way::Down);
-        match self.at.checked_sub(4) {
+        match self.at.checked_sub(2) {
             Some(last) if of_answer => LAST.get(last as usize) == Some(&kind),
             _ => self.at == passed,
         }

@@ -58,6 +58,7 @@ struct State {
     turns: HashMap<(Link, Route), u32>,
     connections: Vec<Connection>,
     applied: BTreeMap<Fault, u32>,
+    changed_records: bool,
     service: Option<Arc<Service>>,
     guest: Option<Serving<Machine>>,
     boot: usize,
@@ -143,6 +144,11 @@ impl Host {
         self.state().applied.clone()
     }
 
+    /// Whether records of an answer were lost, doubled or reordered: then nobody can open what follows.
+    pub fn changed_records(&self) -> bool {
+        self.state().changed_records
+    }
+
     /// Reads what passed.
     pub fn with_connections<T>(&self, read: impl FnOnce(&[Connection]) -> T) -> T {
         // Not under the lock: nothing passes meanwhile, on one thread.
@@ -223,13 +229,11 @@ impl Host {
             _ => {
                 if planned.is_some_and(|planned| planned.fault == Fault::SwapRequest) {
                     self.ask_first(&begun).await;
-                    // It may be another guest's by now.
-                    let state = &mut *self.state();
-                    state.connections[number].boot = state.boot;
                 }
                 let Some(far) = self.open(link) else {
                     return;
                 };
+                self.answers(number);
                 let up = self.treatment(number, Way::Up, link, planned);
                 let down = self.treatment(number, Way::Down, link, planned);
                 carry(near, far, begun, up, down).await;
@@ -252,6 +256,12 @@ impl Host {
         };
         let place = state.plan.iter().position(here)?;
         Some(state.plan.remove(place))
+    }
+
+    /// Notes which guest there is now: it may be another one than when the connection began.
+    fn answers(&self, number: usize) {
+        let state = &mut *self.state();
+        state.connections[number].boot = state.boot;
     }
 
     /// The other half of a connection, served by whoever there is.
@@ -339,10 +349,14 @@ impl Host {
         Box::new(move |frame: Frame| {
             let this = count;
             count += 1;
+            let is_here = planned.is_at(frame.kind, this);
+            if is_here && planned.way == Way::Down && frame.kind == FrameKind::Data {
+                host.state().changed_records = true;
+            }
             if let Some(held) = held.take() {
                 return vec![frame, held];
             }
-            if planned.fault == Fault::ReorderFrames && planned.is_at(frame.kind, this) {
+            if planned.fault == Fault::ReorderFrames && is_here {
                 host.applied(planned.fault);
                 held = Some(frame);
                 return Vec::new();

@@ -430,13 +430,15 @@ fn paid(world: &World, books: &Books, promised: Nano) -> Option<Broken> {
         Disconnect,
         Truncate,
         PartialWrites,
+        LoseFrame,
+        DoubleFrame,
+        ReorderFrames,
         RestartProxy,
     ];
     let all = world.host.all_applied();
-    let (is_honest, total) = (
-        all.keys().all(|fault| honest.contains(fault)),
-        books.total(),
-    );
+    let is_honest = all.keys().all(|fault| honest.contains(fault));
+    let is_honest = is_honest && !world.host.changed_records();
+    let total = books.total();
     (is_honest && promised.0 != total)
         .then(|| Broken(format!("{promised} are promised of {total} charged")))
 }

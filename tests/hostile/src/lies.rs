@@ -54,7 +54,10 @@ pub fn answer(
 ) -> Option<Vec<u8>> {
     let mut said = frames(body);
     let earlier = |dice: &mut Dice| {
-        let others = { memory.jobs.iter() }.filter(|(_, down)| !down.is_empty() && *down != said);
+        let of_another = |(up, down): &&(Vec<Frame>, Vec<Frame>)| {
+            !down.is_empty() && *down != said && envelope(up) != Some(job)
+        };
+        let others = memory.jobs.iter().filter(of_another);
         let others: Vec<&Vec<Frame>> = others.map(|(_, down)| down).collect();
         (!others.is_empty()).then(|| dice.one(&others).clone())
     };
@@ -119,6 +122,12 @@ pub fn answer(
         }
         _ => None,
     }
+}
+
+/// Which job these frames open.
+fn envelope(up: &[Frame]) -> Option<EnvelopeDigest> {
+    let opens = up.iter().find(|frame| frame.kind == FrameKind::OpenJob)?;
+    Some(SignedEnvelope::decode(&opens.payload).ok()?.digest())
 }
 
 fn charge_of(frames: Vec<Frame>) -> Option<Vec<u8>> {

@@ -4,7 +4,7 @@ use crate::dice::Dice;
 use crate::faults::{Fault, Planned, plan};
 use crate::host::{Connection, Host};
 use crate::invariants::{self, Broken, CALL_MAX, Job, Told};
-use crate::links::{Route, Way};
+use crate::links::{Link, Route, Way};
 use crate::scripted;
 use crate::site::{LIFETIME_S, MODEL};
 use crate::world::World;
@@ -29,6 +29,8 @@ pub struct Story {
     pub applied: BTreeMap<Fault, u32>,
 }
 
+/// How long a guest and its streams may: its own deadlines are of half a minute, its proxy's of one.
+const GUEST_REST: Duration = Duration::from_secs(100);
 /// How long a client and its streams may take to come to rest, by the longest deadline of the shipped code, a connection's of 15 minutes.
 const REST: Duration = Duration::from_secs(1_000);
 /// From the last fault to the next job: less than the life of a keyset.
@@ -91,6 +93,10 @@ pub async fn of_plan(seed: u64, plan: Vec<Planned>, wishes: &[Wish], dice: &mut 
     broken.extend(well_again(&client, &host, dice, &mut jobs).await);
     let promised = client.budget().cumulative().unwrap_or(Nano(u64::MAX));
     drop(client);
+    sleep(GUEST_REST).await;
+    broken.extend(guest_at_rest(&host));
+    // It makes keys for as long as it lives.
+    host.put_guest(None);
     sleep(REST).await;
     broken.extend(at_rest(&world).await);
     broken.extend(invariants::check(&world, &jobs, promised));
@@ -254,6 +260,25 @@ async fn well_again(
     broken
 }
 
+/// Nothing is under way with the guest any more.
+fn guest_at_rest(host: &Host) -> Vec<Broken> {
+    let slots = host.guest_in_use();
+    let slots = (slots != 0).then(|| Broken(format!("the guest keeps {slots} slots")));
+    let streams = open(host, |one| one.link == Link::Guest);
+    slots.into_iter().chain(streams).collect()
+}
+
+/// Connections that are still open.
+fn open(host: &Host, of: impl Fn(&Connection) -> bool) -> Option<Broken> {
+    let open: Vec<String> = host.with_connections(|all| {
+        let open = all.iter().filter(|one| one.closed.is_none() && of(one));
+        let named = open.map(|one| format!("{:?} {:?}", one.link, one.route));
+        named.collect()
+    });
+    let broken = || Broken(format!("connections stay open: {open:?}"));
+    (!open.is_empty()).then(broken)
+}
+
 /// Nothing that anybody held is held any more.
 async fn at_rest(world: &World) -> Vec<Broken> {
     let mut broken = Vec::new();
@@ -265,18 +290,7 @@ async fn at_rest(world: &World) -> Vec<Broken> {
         }
     }
     drop(proxies);
-    let slots = world.host.guest_in_use();
-    if slots != 0 {
-        broken.push(Broken(format!("the guest keeps {slots} slots")));
-    }
-    let open = world.host.with_connections(|all| {
-        let open = all.iter().filter(|one| one.closed.is_none());
-        let named = open.map(|one| format!("{:?} {:?}", one.link, one.route));
-        named.collect::<Vec<_>>()
-    });
-    if !open.is_empty() {
-        broken.push(Broken(format!("connections stay open: {open:?}")));
-    }
+    broken.extend(open(&world.host, |_| true));
     world.stop();
     sleep(Duration::from_secs(1)).await;
     let tasks = Handle::current().metrics().num_alive_tasks();

@@ -7,18 +7,19 @@ const fn seeds(name: &'static str) -> Test {
     Test::of("hostile", "seeds", name)
 }
 
-/// What a proxy passes on is tried frame by frame, too.
-const FRAMES: Test = Test::lib(
-    "host-proxy",
-    "http::tests::what_a_guest_may_not_send_is_not_passed_on",
-);
-
 pub(super) const ALL: &[Mutation] = &[
     Mutation {
         fault: "Drop: a client waits for the rest of an answer for ever",
         file: "client/src/transport.rs",
         text: "            let frame = timeout_at(deadline, self.body.frame())\n                .await\n                .map_err(|_| TransportError::Timeout)?;",
         with: "            let _ = deadline;\n            let frame = self.body.frame().await;",
+        test: seeds("break_nothing::drop"),
+    },
+    Mutation {
+        fault: "Drop: a receipt that did not come once is not asked for again",
+        file: "client/src/job/unfinished.rs",
+        text: "                    true\n                }",
+        with: "                    return;\n                }",
         test: seeds("break_nothing::drop"),
     },
     Mutation {
@@ -57,38 +58,24 @@ pub(super) const ALL: &[Mutation] = &[
         test: seeds("break_nothing::partial_writes"),
     },
     Mutation {
-        fault: "LoseFrame: a record that is left out leaves no gap",
-        file: "wire/src/seal/response.rs",
-        text: "self.counter += 1;",
-        with: "",
-        test: seeds("break_nothing::lose_frame"),
-    },
-    Mutation {
-        fault: "a proxy passes an answer on as whole that has lost its charge",
+        fault: "LoseFrame: a proxy passes an answer on as whole that has lost its charge",
         file: "host-proxy/src/relay.rs",
         text: "(Order::Answering | Order::Settled, FrameKind::End) if frame.payload.is_empty()",
         with: "(Order::Answering | Order::Receipted | Order::Settled, FrameKind::End) if frame.payload.is_empty()",
-        test: FRAMES,
+        test: seeds("break_nothing::lose_frame"),
     },
     Mutation {
-        fault: "DoubleFrame: a record opens as often as it comes",
-        file: "wire/src/seal/response.rs",
-        text: "self.counter += 1;",
-        with: "",
-        test: seeds("break_nothing::double_frame"),
-    },
-    Mutation {
-        fault: "a proxy passes two charges on for one job",
+        fault: "DoubleFrame: a proxy passes two charges on for one job",
         file: "host-proxy/src/relay.rs",
         text: "(Order::Begun | Order::Answering | Order::Receipted, FrameKind::Charge)",
         with: "(Order::Begun | Order::Answering | Order::Receipted | Order::Settled, FrameKind::Charge)",
-        test: FRAMES,
+        test: seeds("break_nothing::double_frame"),
     },
     Mutation {
-        fault: "ReorderFrames: records open in any order",
-        file: "wire/src/seal/response.rs",
-        text: "self.counter += 1;",
-        with: "",
+        fault: "ReorderFrames: a guest panics at a frame that is out of place",
+        file: "guest-agent/src/serve.rs",
+        text: "(_, kind) => return Err(FrameError::OutOfPlace(kind).into()),",
+        with: "(_, kind) => panic!(\"{kind:?}\"),",
         test: seeds("break_nothing::reorder_frames"),
     },
     Mutation {
