@@ -16,6 +16,7 @@ use crate::transport::{Ask, Transport};
 use settlement::{Nano, SignedCap, SignedCharge};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tokio::time::Instant;
 use wire::{
     AnswerClaims, Cancel, Digest, EnvelopeDigest, Frame, FrameDecoder, FrameKind, Keyset,
     PayerRead, Receipt, ReceiptKey, RequestClaims, Usage,
@@ -24,6 +25,8 @@ use wire::{
 /// How often a receipt is asked for after a cancel, and how long apart: the guest ends a job within one interval of its records.
 const FETCHES: u32 = 20;
 const FETCH_PAUSE: Duration = Duration::from_millis(500);
+/// After which a proxy that does not answer is asked no more in this run: two of its calls may take their longest.
+const FETCH_TIME: Duration = Duration::from_secs(45);
 
 /// What ends a job early, and what fetches and opens its receipt.
 #[derive(Clone)]
@@ -168,31 +171,36 @@ impl Unfinished {
         if let Err(error) = self.cancel().await {
             tracing::info!("a job could not be cancelled: {error}");
         }
+        let (until, mut is_away) = (Instant::now() + FETCH_TIME, false);
         for _ in 0..FETCHES {
-            match self.settle().await {
-                Ok(None) if self.shared.strong_count() == 0 => return,
-                Ok(None) => tokio::time::sleep(FETCH_PAUSE).await,
+            is_away = match self.settle().await {
                 Ok(Some(payment)) => {
                     return tracing::info!("an unfinished job cost {} nanoTON", payment.cost);
                 }
+                Ok(None) => false,
+                Err(
+                    error @ (ClientError::Unreachable(_)
+                    | ClientError::ProxyMisbehaved { .. }
+                    | ClientError::ProxyRefused { .. }
+                    | ClientError::Budget(_)),
+                ) => {
+                    tracing::warn!("an unfinished job is not paid yet: {error}");
+                    true
+                }
                 Err(error) => {
                     tracing::warn!("an unfinished job is not paid: {error}");
-                    // A proxy that is away is asked again by the next run of this program.
-                    let again = matches!(
-                        error,
-                        ClientError::Unreachable(_)
-                            | ClientError::ProxyMisbehaved { .. }
-                            | ClientError::ProxyRefused { .. }
-                            | ClientError::Budget(_)
-                    );
-                    if !again {
-                        self.owes_nothing();
-                    }
-                    return;
+                    return self.owes_nothing();
                 }
+            };
+            if self.shared.strong_count() == 0 || Instant::now() >= until {
+                break;
             }
+            tokio::time::sleep(FETCH_PAUSE).await;
         }
-        self.owes_nothing();
+        // One that is away is asked again by the next run of this program.
+        if !is_away {
+            self.owes_nothing();
+        }
     }
 
     /// The payer's word that it may read; `None` when this client is closed.

@@ -2,7 +2,9 @@
 
 use crate::dice::Dice;
 use crate::links::{Link, Route, Way};
+use std::ops::Range;
 use std::time::Duration;
+use wire::FrameKind;
 
 /// One thing that a host may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,7 +137,7 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// A fault at a place that there is.
+    /// A fault at a place that a story of so many jobs has, unless another fault is in its way.
     pub fn draw(fault: Fault, dice: &mut Dice, jobs: u64) -> Planned {
         let link = match fault {
             _ if fault.is_of_frames() => Link::Guest,
@@ -143,31 +145,105 @@ impl Planned {
             _ => dice.one(&[Link::Client, Link::Guest]),
         };
         let route = route(fault, link, dice);
-        let (turns, bytes) = match route {
-            Route::Job => (jobs, 9_000),
-            Route::Attest => (2, 9_000),
-            Route::Voucher => (jobs, 700),
-            Route::Channel => (1, 900),
-            Route::Cancel | Route::Receipt | Route::Other => (2, 3_000),
-        };
         let way = match fault {
             SwapEnvelope | SwapRequest | ForgeVoucher => Way::Up,
+            _ if fault.is_of_frames() => dice.one(&[Way::Up, Way::Down, Way::Down]),
             _ => dice.one(&[Way::Up, Way::Down]),
         };
         Planned {
             fault,
             link,
             route,
-            turn: dice.within(0..turns) as u32,
+            turn: dice.within(turns(fault, route, jobs)) as u32,
             way,
             at: match fault.is_of_frames() {
-                true => dice.within(0..4),
-                false => dice.within(0..bytes),
+                true => dice.within(0..frames(route, way)),
+                false => dice.within(0..bytes(link, route, way)),
             },
             time: match fault {
-                Delay => dice.time(1..12_000),
+                // What is made of a request that comes later is not asked for any more.
+                Delay if way == Way::Up || link == Link::Guest => dice.time(1..12_000),
+                Delay => dice.time(8_000..24_000),
+                // Once there is something to replay.
+                ReplayJob => dice.time(200..900),
                 _ => dice.time(0..900),
             },
+        }
+    }
+
+    /// What has to happen for this fault to have its place: nobody cancels a job or asks for a receipt unless an answer broke, and nobody
+    /// is challenged twice unless its keys are new.
+    fn cause(&self, dice: &mut Dice, jobs: u64) -> Option<Planned> {
+        let (fault, link, at) = match (self.route, self.link) {
+            _ if self.fault.is_timed() => return None,
+            (Route::Cancel | Route::Receipt, Link::Client) | (Route::Cancel, Link::Guest) => {
+                (Disconnect, Link::Client, dice.within(200..900))
+            }
+            (Route::Receipt, Link::Guest) => (Disconnect, Link::Guest, dice.within(200..900)),
+            _ if self.fault == StaleKeyset => (Reboot, Link::Guest, 0),
+            _ => return None,
+        };
+        Some(Planned {
+            fault,
+            link,
+            route: Route::Job,
+            turn: dice.within(turns(self.fault, Route::Job, jobs)) as u32,
+            way: Way::Down,
+            at,
+            time: dice.time(50..300),
+        })
+    }
+}
+
+/// Which exchanges of a kind there are.
+fn turns(fault: Fault, route: Route, jobs: u64) -> Range<u64> {
+    match (route, fault) {
+        // The host has nothing yet to put in the place of the first one's.
+        (
+            Route::Job,
+            ForgeMeter | ForgeCharge | ForgeReceipt | ReplayAnswer | SwapEnvelope | SwapRequest,
+        ) => 1..jobs,
+        (Route::Job | Route::Voucher, _) => 0..jobs,
+        // The first one is of a client that demands hardware.
+        (_, StaleKeyset | DevProfile) => 1..2,
+        _ => 0..1,
+    }
+}
+
+/// How many bytes pass at least.
+fn bytes(link: Link, route: Route, way: Way) -> u64 {
+    match (link, route, way) {
+        (_, Route::Job, Way::Up) => 2_900,
+        (_, Route::Job, Way::Down) => 5_500,
+        (_, Route::Attest, Way::Down) => 6_000,
+        (Link::Client, Route::Receipt, Way::Down) => 4_000,
+        (Link::Guest, Route::Receipt, Way::Down) => 4_000,
+        (Link::Client, Route::Cancel, Way::Down) => 60,
+        (Link::Client, ..) => 150,
+        (Link::Guest, Route::Cancel, Way::Down) => 3,
+        (Link::Guest, ..) => 30,
+    }
+}
+
+/// How many frames pass at least. Of an answer two records, and behind them by kind what ends it: see [`Planned::is_at`].
+fn frames(route: Route, way: Way) -> u64 {
+    match (route, way) {
+        (Route::Job, Way::Up) => 4,
+        (Route::Job, Way::Down) => 5,
+        (Route::Receipt, Way::Down) => 3,
+        (Route::Cancel, Way::Down) => 1,
+        _ => 2,
+    }
+}
+
+impl Planned {
+    /// Whether this frame, before which so many passed, is the one.
+    pub fn is_at(&self, kind: FrameKind, passed: u64) -> bool {
+        const LAST: [FrameKind; 3] = [FrameKind::Receipt, FrameKind::Charge, FrameKind::End];
+        let of_answer = (self.route, self.way) == (Route::Job, Way::Down);
+        match self.at.checked_sub(2) {
+            Some(last) if of_answer => LAST.get(last as usize) == Some(&kind),
+            _ => self.at == passed,
         }
     }
 }
@@ -178,22 +254,31 @@ fn route(fault: Fault, link: Link, dice: &mut Dice) -> Route {
         StaleKeyset | OtherGuest | OtherKeyset | DevProfile => Attest,
         FalseAck => Voucher,
         SwapEnvelope | SwapRequest | ForgeVoucher | ForgeMeter | ForgeRefusal | ReplayAnswer => Job,
-        ForgeCharge | ForgeReceipt => dice.one(&[Job, Job, Receipt]),
+        ForgeCharge => dice.one(&[Job, Job, Receipt]),
+        ForgeReceipt => dice.one(&[Job, Receipt, Receipt]),
         _ => match link {
             Link::Client => dice.one(&[
-                Job, Job, Job, Job, Attest, Voucher, Channel, Cancel, Receipt,
+                Job, Job, Job, Job, Job, Job, Attest, Voucher, Channel, Cancel, Receipt,
             ]),
-            Link::Guest => dice.one(&[Job, Job, Job, Job, Attest, Cancel, Receipt]),
+            Link::Guest => dice.one(&[Job, Job, Job, Job, Job, Attest, Cancel, Receipt]),
         },
     }
 }
 
-/// A few faults. The first one's kind follows from the seed, so that as many seeds as there are kinds have all of them.
+/// Which fault's seed it is: as many seeds as there are kinds have all of them.
+pub fn of_seed(seed: u64) -> Fault {
+    Fault::ALL[(seed % Fault::ALL.len() as u64) as usize]
+}
+
+/// A few faults, the seed's own first.
 pub fn plan(seed: u64, dice: &mut Dice, jobs: u64) -> Vec<Planned> {
-    let first = Fault::ALL[(seed % Fault::ALL.len() as u64) as usize];
     let others = dice.within(0..3);
     let others: Vec<Fault> = (0..others).map(|_| dice.one(&Fault::ALL)).collect();
-    { [first].into_iter().chain(others) }
-        .map(|fault| Planned::draw(fault, dice, jobs))
-        .collect()
+    let mut plan = Vec::new();
+    for fault in [of_seed(seed)].into_iter().chain(others) {
+        let planned = Planned::draw(fault, dice, jobs);
+        plan.extend(planned.cause(dice, jobs));
+        plan.push(planned);
+    }
+    plan
 }

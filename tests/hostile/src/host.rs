@@ -36,6 +36,8 @@ pub struct Connection {
     pub closed: Option<Duration>,
     /// What its two ends wrote: up and down.
     pub given: [Vec<u8>; 2],
+    /// When its lower end wrote, and how much at a time.
+    pub written: Vec<(Duration, usize)>,
     /// How many bytes of it arrived.
     pub left: [usize; 2],
     /// Whether something else was answered than was given.
@@ -56,11 +58,11 @@ struct State {
     turns: HashMap<(Link, Route), u32>,
     connections: Vec<Connection>,
     applied: BTreeMap<Fault, u32>,
+    changed_records: bool,
     service: Option<Arc<Service>>,
     guest: Option<Serving<Machine>>,
     boot: usize,
     tasks: Vec<(Link, AbortHandle)>,
-    placed: Vec<(Link, Route)>,
 }
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -142,9 +144,9 @@ impl Host {
         self.state().applied.clone()
     }
 
-    /// Where faults were placed.
-    pub fn placed(&self) -> Vec<(Link, Route)> {
-        self.state().placed.clone()
+    /// Whether records of an answer were lost, doubled or reordered: then nobody can open what follows.
+    pub fn changed_records(&self) -> bool {
+        self.state().changed_records
     }
 
     /// Reads what passed.
@@ -189,6 +191,7 @@ impl Host {
             opened: self.now(),
             closed: None,
             given: Default::default(),
+            written: Vec::new(),
             left: [0; 2],
             lied: false,
         });
@@ -224,9 +227,13 @@ impl Host {
                 .await;
             }
             _ => {
+                if planned.is_some_and(|planned| planned.fault == Fault::SwapRequest) {
+                    self.ask_first(&begun).await;
+                }
                 let Some(far) = self.open(link) else {
                     return;
                 };
+                self.answers(number);
                 let up = self.treatment(number, Way::Up, link, planned);
                 let down = self.treatment(number, Way::Down, link, planned);
                 carry(near, far, begun, up, down).await;
@@ -248,8 +255,13 @@ impl Host {
                 && (planned.link, planned.route, planned.turn) == (link, route, this)
         };
         let place = state.plan.iter().position(here)?;
-        state.placed.push((link, route));
         Some(state.plan.remove(place))
+    }
+
+    /// Notes which guest there is now: it may be another one than when the connection began.
+    fn answers(&self, number: usize) {
+        let state = &mut *self.state();
+        state.connections[number].boot = state.boot;
     }
 
     /// The other half of a connection, served by whoever there is.
@@ -313,10 +325,15 @@ impl Host {
     fn seen(self: &Arc<Self>, number: usize, way: Way, planned: Option<Planned>) -> Seen {
         let host = self.clone();
         Arc::new(move |passing| {
-            let state = &mut *host.state();
+            let (state, now) = (&mut *host.state(), host.now());
             let connection = &mut state.connections[number];
             match (passing, planned) {
-                (Passing::Given(bytes), _) => connection.given[way as usize].extend(bytes),
+                (Passing::Given(bytes), _) => {
+                    connection.given[way as usize].extend(bytes);
+                    if way == Way::Down {
+                        connection.written.push((now, bytes.len()));
+                    }
+                }
                 (Passing::Left(count), _) => connection.left[way as usize] += count,
                 (Passing::Happened, Some(planned)) => {
                     *state.applied.entry(planned.fault).or_default() += 1;
@@ -332,15 +349,19 @@ impl Host {
         Box::new(move |frame: Frame| {
             let this = count;
             count += 1;
+            let is_here = planned.is_at(frame.kind, this);
+            if is_here && planned.way == Way::Down && frame.kind == FrameKind::Data {
+                host.state().changed_records = true;
+            }
             if let Some(held) = held.take() {
                 return vec![frame, held];
             }
-            if planned.fault == Fault::ReorderFrames && this == planned.at {
+            if planned.fault == Fault::ReorderFrames && is_here {
                 host.applied(planned.fault);
                 held = Some(frame);
                 return Vec::new();
             }
-            match lies::edit(planned.fault, planned.at, &memory, frame.clone(), this) {
+            match lies::edit(&planned, &memory, frame.clone(), this) {
                 Some(frames) => {
                     host.applied(planned.fault);
                     frames
@@ -384,6 +405,11 @@ impl Host {
             .and_then(|query| query.strip_prefix("nonce="));
         let nonce = nonce.and_then(|digits| hex::decode(digits).ok());
         let job = SignedEnvelope::decode_prefix(&body).map(|(signed, _)| signed.digest());
+        if planned.fault == Fault::ForgeRefusal
+            && let Some(spoilt) = lies::spoilt(&body)
+        {
+            self.ask(&spoilt).await;
+        }
         let (status, said) = self.forward(Request::from_parts(parts, body)).await?;
         self.state().connections[number].given[1].clone_from(&said);
         let memory = self.memory();
@@ -427,34 +453,42 @@ impl Host {
         Ok((parts.status, body))
     }
 
+    /// Asks the guest of today something, on a connection of its own. What it answers is written down like all that passes.
+    async fn ask(self: &Arc<Self>, frames: &[u8]) {
+        if let Ok(mut stream) = self.dial(Link::Guest) {
+            let _ = stream.write_all(frames).await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+    }
+
+    /// Has the guest refuse a job, shown with the request of another one, before it gets to see it as it is.
+    async fn ask_first(self: &Arc<Self>, begun: &[u8]) {
+        let memory = self.memory();
+        if let Some(job) = lies::with_another_request(&memory, lies::frames(begun)) {
+            self.applied(Fault::SwapRequest);
+            self.ask(&lies::encode(&job)).await;
+        }
+    }
+
     /// Asks the guest of today for all receipts that it has.
     pub async fn fetch_all(self: &Arc<Self>) {
         let envelopes = self.memory().jobs.into_iter().flat_map(|(up, _)| up);
         let envelopes = envelopes.filter(|frame| frame.kind == FrameKind::OpenJob);
         let signed = envelopes.map(|frame| SignedEnvelope::decode(&frame.payload));
         for signed in signed.filter_map(Result::ok) {
-            if let Ok(mut stream) = self.dial(Link::Guest) {
-                let asked = Frame::encode(FrameKind::OpenReceipt, &signed.digest().0);
-                let asked = [asked, Frame::encode(FrameKind::End, b"")].concat();
-                let _ = stream.write_all(&asked).await;
-                let _ = stream.read_to_end(&mut Vec::new()).await;
-            }
+            let asked = Frame::encode(FrameKind::OpenReceipt, &signed.digest().0);
+            let end = Frame::encode(FrameKind::End, b"");
+            self.ask(&[asked, end].concat()).await;
         }
     }
 
     /// Sends a job that passed before to the guest of today.
     pub async fn replay(self: &Arc<Self>, dice: &mut Dice) {
-        let memory = self.memory();
-        if memory.jobs.is_empty() {
-            return;
+        let jobs = self.memory().jobs;
+        if !jobs.is_empty() {
+            self.applied(Fault::ReplayJob);
+            let (job, _) = &jobs[dice.within(0..jobs.len() as u64) as usize];
+            self.ask(&lies::encode(job)).await;
         }
-        let which = dice.within(0..memory.jobs.len() as u64) as usize;
-        let Ok(mut stream) = self.dial(Link::Guest) else {
-            return;
-        };
-        self.applied(Fault::ReplayJob);
-        // What it answers is written down like all that passes.
-        let _ = stream.write_all(&lies::encode(&memory.jobs[which].0)).await;
-        let _ = stream.read_to_end(&mut Vec::new()).await;
     }
 }

@@ -79,7 +79,7 @@ impl Told {
 
 /// The longest that a request may take, by the deadlines of the client and the places where it waits: twice an attestation, an earlier
 /// voucher's delivery, the job and its own voucher's delivery, and once the queue.
-const CALL_MAX: Duration = Duration::from_secs(2 * (35 + 60 + 5 + 5 + 60) + 60);
+pub const CALL_MAX: Duration = Duration::from_secs(2 * (35 + 60 + 5 + 5 + 60) + 60);
 
 /// What one exchange with a guest was, as its two ends wrote it.
 struct Exchange {
@@ -106,6 +106,10 @@ pub fn check(world: &World, jobs: &[Job], promised: Nano) -> Vec<Broken> {
         broken.extend(
             jobs.iter()
                 .flat_map(|job| books.truly_not_executed(job, connections)),
+        );
+        broken.extend(
+            jobs.iter()
+                .filter_map(|job| books.ran_once(job, connections)),
         );
         broken
     })
@@ -267,7 +271,8 @@ impl Books {
             };
             let keys = keysets.iter().map(|keyset| keyset.receipt_key);
             if let Some(envelope) = &exchange.envelope {
-                envelopes.insert(envelope.unverified().job, envelope.digest());
+                let content = envelope.unverified();
+                envelopes.insert(content.job, (envelope.digest(), content.keyset));
                 let enclosed = envelope.unverified().voucher.as_deref();
                 let enclosed = enclosed.and_then(|bytes| SignedVoucher::decode(bytes).ok());
                 for voucher in enclosed.iter().chain(&exchange.voucher) {
@@ -281,11 +286,12 @@ impl Books {
                 match frame.kind {
                     FrameKind::Refused => {
                         let refusal = SignedRefusal::decode(&frame.payload).ok();
-                        match refusal
-                            .and_then(|refusal| keys.clone().find_map(|key| refusal.verify(&key)))
-                        {
-                            Some((Subject::Envelope(of), code)) if code.proves_not_started() => {
-                                refused.insert(of);
+                        let by = |key| Some((key, refusal.as_ref()?.verify(&key)?));
+                        match keys.clone().find_map(by) {
+                            Some((key, (Subject::Envelope(of), code)))
+                                if code.proves_not_started() =>
+                            {
+                                refused.insert((of, key));
                             }
                             Some(_) => {}
                             None => must(false, "a refusal of the guest is not signed"),
@@ -318,9 +324,13 @@ impl Books {
                 }
             }
         }
-        for job in &books.charged {
-            let envelope = envelopes.get(job);
-            let both = envelope.is_some_and(|envelope| refused.contains(envelope));
+        // A client believes the keys that it sealed to. A guest with others knows nothing of what those did.
+        let all = boots.iter().flatten();
+        let keys = all.map(|keyset| (keyset.digest(), keyset.receipt_key));
+        let keys: HashMap<KeysetDigest, [u8; 32]> = keys.collect();
+        for (of, keyset) in books.charged.iter().filter_map(|job| envelopes.get(job)) {
+            let key = keys.get(keyset).copied().unwrap_or_default();
+            let both = refused.contains(&(*of, key));
             must(!both, "a job was refused as not started, and charged");
         }
         for (boot, keysets) in boots.iter().enumerate() {
@@ -373,15 +383,24 @@ impl Books {
         if !job.alone || error.executed() != Executed::No {
             return None;
         }
-        let mut own = connections.iter().filter(|one| {
-            let within = job.began <= one.opened && one.opened <= job.ended;
-            within && (one.link, one.route) == (Link::Client, Route::Job)
-        });
-        let charged = own.any(|one| {
-            let job = envelope_of(one);
-            job.is_some_and(|envelope| self.charged.contains(&envelope.unverified().job))
-        });
+        let charged = !self.charged_for(job, connections).is_empty();
         charged.then(|| Broken(format!("it ran: {}", job.told.name())))
+    }
+
+    /// What ran is not sealed once more under the same keys: nobody but the guest can say that it did not run.
+    fn ran_once(&self, job: &Job, connections: &[Connection]) -> Option<Broken> {
+        let mut keysets = HashSet::new();
+        let charged = self.charged_for(job, connections);
+        let mut charged = charged.iter().map(|of| of.unverified().keyset);
+        let again = job.alone && !charged.all(|keyset| keysets.insert(keyset));
+        again.then(|| Broken("one question ran twice".into()))
+    }
+
+    /// What was sealed while an application waited, and charged for.
+    fn charged_for(&self, job: &Job, connections: &[Connection]) -> Vec<SignedEnvelope> {
+        let sealed = connections.iter().filter(|one| of_job(job, one));
+        let charged = |of: &SignedEnvelope| self.charged.contains(&of.unverified().job);
+        sealed.filter_map(envelope_of).filter(charged).collect()
     }
 }
 
@@ -390,14 +409,16 @@ fn not_of_a_lie(job: &Job, connections: &[Connection]) -> Option<Broken> {
     let Told::Answered(_) = &job.told else {
         return None;
     };
-    let of_this = |one: &&Connection| {
-        let within = job.began <= one.opened && one.opened <= job.ended;
-        within && (one.link, one.route) == (Link::Client, Route::Job)
-    };
     // It may have been sealed once more; the last one answered.
-    let answered = connections.iter().rfind(of_this);
+    let answered = connections.iter().rfind(|one| of_job(job, one));
     let lied = job.alone && answered.is_some_and(|one| one.lied);
     lied.then(|| Broken("a forged answer is taken".into()))
+}
+
+/// Whether a connection carried a job while an application waited for this one.
+fn of_job(job: &Job, one: &Connection) -> bool {
+    let within = job.began <= one.opened && one.opened <= job.ended;
+    within && (one.link, one.route) == (Link::Client, Route::Job)
 }
 
 /// Where the network only fails, and says nothing false, all that was made is paid for in the end.
@@ -409,20 +430,16 @@ fn paid(world: &World, books: &Books, promised: Nano) -> Option<Broken> {
         Disconnect,
         Truncate,
         PartialWrites,
+        LoseFrame,
+        DoubleFrame,
+        ReorderFrames,
         RestartProxy,
     ];
     let all = world.host.all_applied();
-    let (is_honest, total) = (
-        all.keys().all(|fault| honest.contains(fault)),
-        books.total(),
-    );
-    // Who cannot ask for a receipt cannot pay.
-    let asked = world
-        .host
-        .placed()
-        .iter()
-        .all(|(_, route)| *route == Route::Job);
-    (is_honest && asked && promised.0 != total)
+    let is_honest = all.keys().all(|fault| honest.contains(fault));
+    let is_honest = is_honest && !world.host.changed_records();
+    let total = books.total();
+    (is_honest && promised.0 != total)
         .then(|| Broken(format!("{promised} are promised of {total} charged")))
 }
 

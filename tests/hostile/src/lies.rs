@@ -2,7 +2,7 @@
 //! other guests on the same machine.
 
 use crate::dice::Dice;
-use crate::faults::Fault;
+use crate::faults::{Fault, Planned};
 use crate::site::{Site, site};
 use attest::Manifest;
 use ed25519_dalek::SigningKey;
@@ -10,7 +10,8 @@ use registers::{Digest48, GpuBinding, ReportData};
 use settlement::{ChainId, Charge, Nano, SignedCharge, Voucher};
 use wire::{
     Bundle, Endorsement, EnvelopeDigest, Evidence, Frame, FrameDecoder, FrameKind, Keyset,
-    KeysetDigest, RefusalCode, SealingKey, SignedRefusal, Subject, registers_digest,
+    KeysetDigest, RefusalCode, SealingKey, SignedEnvelope, SignedRefusal, Subject,
+    registers_digest,
 };
 
 /// What passed between proxy and guest before.
@@ -53,7 +54,10 @@ pub fn answer(
 ) -> Option<Vec<u8>> {
     let mut said = frames(body);
     let earlier = |dice: &mut Dice| {
-        let others = { memory.jobs.iter() }.filter(|(_, down)| !down.is_empty() && *down != said);
+        let of_another = |(up, down): &&(Vec<Frame>, Vec<Frame>)| {
+            !down.is_empty() && *down != said && envelope(up) != Some(job)
+        };
+        let others = memory.jobs.iter().filter(of_another);
         let others: Vec<&Vec<Frame>> = others.map(|(_, down)| down).collect();
         (!others.is_empty()).then(|| dice.one(&others).clone())
     };
@@ -104,8 +108,8 @@ pub fn answer(
             ]);
             let refusal = SignedRefusal::sign(Subject::Envelope(job), code, &own_key());
             let others = memory.jobs.iter().flat_map(|(_, down)| down);
-            let mut others = others.filter(|frame| frame.kind == FrameKind::Refused);
-            let other = others.next().filter(|_| dice.percent(50)).cloned();
+            let others = others.filter(|frame| frame.kind == FrameKind::Refused);
+            let other = others.last().filter(|_| dice.percent(50)).cloned();
             let forged = Frame {
                 kind: FrameKind::Refused,
                 payload: refusal.encode(),
@@ -118,6 +122,12 @@ pub fn answer(
         }
         _ => None,
     }
+}
+
+/// Which job these frames open.
+fn envelope(up: &[Frame]) -> Option<EnvelopeDigest> {
+    let opens = up.iter().find(|frame| frame.kind == FrameKind::OpenJob)?;
+    Some(SignedEnvelope::decode(&opens.payload).ok()?.digest())
 }
 
 fn charge_of(frames: Vec<Frame>) -> Option<Vec<u8>> {
@@ -193,26 +203,39 @@ pub fn voucher() -> Frame {
     }
 }
 
+/// A client's job with a changed bit in its request, for the guest to refuse: nobody signed it.
+pub fn spoilt(body: &[u8]) -> Option<Vec<u8>> {
+    let (envelope, sealed) = SignedEnvelope::decode_prefix(body).ok()?;
+    let mut sealed = sealed.to_vec();
+    *sealed.get_mut(100)? ^= 1;
+    let envelope = Frame::encode(FrameKind::OpenJob, &envelope.encode());
+    let end = Frame::encode(FrameKind::End, b"");
+    Some([envelope, Frame::data(&sealed), end].concat())
+}
+
+/// The frame of this kind of a job that passed before, another one than `frame`.
+fn earlier(memory: &Memory, frame: &Frame) -> Option<Frame> {
+    let others = memory.jobs.iter().flat_map(|(up, _)| up);
+    let mut others = others.filter(|other| other.kind == frame.kind && *other != frame);
+    others.next().cloned()
+}
+
+/// This job with the sealed request of another one.
+pub fn with_another_request(memory: &Memory, mut job: Vec<Frame>) -> Option<Vec<Frame>> {
+    let request = job.iter_mut().find(|frame| frame.kind == FrameKind::Data)?;
+    *request = earlier(memory, request)?;
+    Some(job)
+}
+
 /// What an edit of single frames does to the next one. `count` frames passed before.
-pub fn edit(
-    fault: Fault,
-    at: u64,
-    memory: &Memory,
-    frame: Frame,
-    count: u64,
-) -> Option<Vec<Frame>> {
-    let part = |kind: FrameKind| {
-        let others = memory.jobs.iter().flat_map(|(up, _)| up);
-        let mut others = others.filter(|other| other.kind == kind && **other != frame);
-        others.next().cloned()
-    };
-    match fault {
-        Fault::LoseFrame if count == at => Some(Vec::new()),
-        Fault::DoubleFrame if count == at => Some(vec![frame.clone(), frame]),
+pub fn edit(planned: &Planned, memory: &Memory, frame: Frame, count: u64) -> Option<Vec<Frame>> {
+    let is_here = planned.is_at(frame.kind, count);
+    match planned.fault {
+        Fault::LoseFrame if is_here => Some(Vec::new()),
+        Fault::DoubleFrame if is_here => Some(vec![frame.clone(), frame]),
         Fault::SwapEnvelope if frame.kind == FrameKind::OpenJob => {
-            Some(vec![part(FrameKind::OpenJob)?])
+            Some(vec![earlier(memory, &frame)?])
         }
-        Fault::SwapRequest if frame.kind == FrameKind::Data => Some(vec![part(FrameKind::Data)?]),
         Fault::ForgeVoucher if frame.kind == FrameKind::Voucher => Some(Vec::new()),
         Fault::ForgeVoucher if frame.kind == FrameKind::OpenJob => Some(vec![voucher(), frame]),
         _ => None,

@@ -2,9 +2,9 @@
 
 use crate::dice::Dice;
 use crate::faults::{Fault, Planned, plan};
-use crate::host::Host;
-use crate::invariants::{self, Broken, Job, Told};
-use crate::links::Way;
+use crate::host::{Connection, Host};
+use crate::invariants::{self, Broken, CALL_MAX, Job, Told};
+use crate::links::{Link, Route, Way};
 use crate::scripted;
 use crate::site::{LIFETIME_S, MODEL};
 use crate::world::World;
@@ -29,10 +29,14 @@ pub struct Story {
     pub applied: BTreeMap<Fault, u32>,
 }
 
+/// How long a guest and its streams may: its own deadlines are of half a minute, its proxy's of one.
+const GUEST_REST: Duration = Duration::from_secs(100);
 /// How long a client and its streams may take to come to rest, by the longest deadline of the shipped code, a connection's of 15 minutes.
 const REST: Duration = Duration::from_secs(1_000);
-/// How long an unfinished job may be asked for.
-const SETTLING: Duration = Duration::from_secs(50);
+/// From the last fault to the next job: less than the life of a keyset.
+const CALM: Duration = Duration::from_secs(50);
+/// How long an unfinished job may be asked for after that.
+const SETTLING: Duration = Duration::from_secs(60);
 
 /// What an application wants.
 pub struct Wish {
@@ -67,22 +71,32 @@ pub fn tell(seed: u64) -> Story {
 
 /// The story of these wishes under this plan.
 pub async fn of_plan(seed: u64, plan: Vec<Planned>, wishes: &[Wish], dice: &mut Dice) -> Story {
+    let demands_hardware = plan
+        .iter()
+        .any(|planned| planned.fault == Fault::DevProfile);
     let (timed, placed) = plan
         .into_iter()
         .partition(|planned| planned.fault.is_timed());
     let host = Host::new(seed, placed);
     let world = World::start(host.clone(), seed, dice.percent(25));
-    let client = world.client("sim");
     let mut jobs = Vec::new();
     let mut broken = Vec::new();
+    if demands_hardware {
+        broken.extend(sent_to_a_simulation(&world, &wishes[0]).await);
+    }
+    let client = world.client("sim");
     let happening = happen(&world, timed, dice.within(0..u64::MAX));
     let asking = ask_all(&client, &host, wishes, dice, &mut jobs);
     tokio::join!(happening, asking);
     host.calm();
-    sleep(SETTLING).await;
+    sleep(CALM).await;
     broken.extend(well_again(&client, &host, dice, &mut jobs).await);
     let promised = client.budget().cumulative().unwrap_or(Nano(u64::MAX));
     drop(client);
+    sleep(GUEST_REST).await;
+    broken.extend(guest_at_rest(&host));
+    // It makes keys for as long as it lives.
+    host.put_guest(None);
     sleep(REST).await;
     broken.extend(at_rest(&world).await);
     broken.extend(invariants::check(&world, &jobs, promised));
@@ -127,7 +141,9 @@ async fn happen(world: &World, mut timed: Vec<Planned>, seed: u64) {
     let (host, mut dice) = (&world.host, Dice::new(seed, 2));
     for planned in timed {
         sleep(planned.time.saturating_sub(host.now())).await;
-        host.applied(planned.fault);
+        if planned.fault != Fault::ReplayJob {
+            host.applied(planned.fault);
+        }
         match planned.fault {
             Fault::Reboot => world.boot(),
             Fault::RestartProxy => world.restart_proxy(),
@@ -187,7 +203,8 @@ pub async fn ask(client: &Client, host: &Host, wish: &Wish, alone: bool) -> Job 
         shown += text.and_then(|text| text.as_str()).unwrap_or_default();
     };
     let asked = client.chat(&body, &mut show);
-    let told = match timeout(wish.leaves.unwrap_or(Duration::MAX / 4), asked).await {
+    // Nobody waits for ever: what takes longer than it may is named as that.
+    let told = match timeout(wish.leaves.unwrap_or(2 * CALL_MAX), asked).await {
         Err(_left) => Told::Left,
         Ok(Ok(answer)) => Told::Answered(Box::new(answer)),
         Ok(Err(error)) => Told::Failed(error),
@@ -206,6 +223,14 @@ pub async fn ask(client: &Client, host: &Host, wish: &Wish, alone: bool) -> Job 
         shown,
         told,
     }
+}
+
+/// A client that demands hardware seals nothing to a guest of profile `sim`, though it measures to the manifest.
+async fn sent_to_a_simulation(world: &World, wish: &Wish) -> Option<Broken> {
+    let job = ask(&world.client("cpu"), &world.host, wish, true).await;
+    let sealed = |all: &[Connection]| all.iter().any(|one| one.route == Route::Job);
+    let sealed = matches!(job.told, Told::Answered(_)) || world.host.with_connections(sealed);
+    sealed.then(|| Broken("a job is sealed to a guest of another profile".into()))
 }
 
 /// Once nothing is in the way, the next job is answered, what is owed is paid, and nothing is set aside.
@@ -227,11 +252,31 @@ async fn well_again(
     if let Err(error) = client.deliver_outstanding().await {
         broken.push(Broken(format!("the calm: an older voucher: {error}")));
     }
+    sleep(SETTLING).await;
     let in_flight = client.budget().in_flight();
     if in_flight != Nano::ZERO {
         broken.push(Broken(format!("{in_flight} nanoTON stay set aside")));
     }
     broken
+}
+
+/// Nothing is under way with the guest any more.
+fn guest_at_rest(host: &Host) -> Vec<Broken> {
+    let slots = host.guest_in_use();
+    let slots = (slots != 0).then(|| Broken(format!("the guest keeps {slots} slots")));
+    let streams = open(host, |one| one.link == Link::Guest);
+    slots.into_iter().chain(streams).collect()
+}
+
+/// Connections that are still open.
+fn open(host: &Host, of: impl Fn(&Connection) -> bool) -> Option<Broken> {
+    let open: Vec<String> = host.with_connections(|all| {
+        let open = all.iter().filter(|one| one.closed.is_none() && of(one));
+        let named = open.map(|one| format!("{:?} {:?}", one.link, one.route));
+        named.collect()
+    });
+    let broken = || Broken(format!("connections stay open: {open:?}"));
+    (!open.is_empty()).then(broken)
 }
 
 /// Nothing that anybody held is held any more.
@@ -245,18 +290,7 @@ async fn at_rest(world: &World) -> Vec<Broken> {
         }
     }
     drop(proxies);
-    let slots = world.host.guest_in_use();
-    if slots != 0 {
-        broken.push(Broken(format!("the guest keeps {slots} slots")));
-    }
-    let open = world.host.with_connections(|all| {
-        let open = all.iter().filter(|one| one.closed.is_none());
-        let named = open.map(|one| format!("{:?} {:?}", one.link, one.route));
-        named.collect::<Vec<_>>()
-    });
-    if !open.is_empty() {
-        broken.push(Broken(format!("connections stay open: {open:?}")));
-    }
+    broken.extend(open(&world.host, |_| true));
     world.stop();
     sleep(Duration::from_secs(1)).await;
     let tasks = Handle::current().metrics().num_alive_tasks();
