@@ -40,7 +40,8 @@ pub struct Client {
     // One attestation at a time, and how the last one failed: who waited for it fails with it.
     attesting: Mutex<Option<(Instant, ClientError)>>,
     queue_time: Duration,
-    vectors: Option<Arc<Vectors>>,
+    /// The cache of embeddings, where there is one.
+    pub(crate) vectors: Option<Arc<Vectors>>,
     // Vouchers leave one after the other: a lower one behind a higher one would be refused.
     delivery: Mutex<()>,
     // Jobs of an earlier run, until there is a worker's proxy to ask.
@@ -573,11 +574,6 @@ impl Client {
     /// The models of the allow-list.
     pub fn models(&self) -> &Models {
         &self.shared.models
-    }
-
-    /// The cache of embeddings, where there is one.
-    pub(crate) fn vectors(&self) -> Option<&Arc<Vectors>> {
-        self.vectors.as_ref()
     }
 
     /// A receipt on file, with what it cost.

@@ -10,6 +10,7 @@ use crate::files::refuse_if_readable;
 use crate::limits::{CONFIG_BYTES_MAX, KEY_FILE_BYTES_MAX, KEYS_MAX, SMALL_FILE_BYTES_MAX};
 use crate::transport::Transport;
 use crate::trust::Minimum;
+pub use crate::vectors::VectorsConfig;
 use ed25519_dalek::SigningKey;
 use model::text::conversation::is_word;
 use serde::{Deserialize, Deserializer};
@@ -104,19 +105,8 @@ fn keep_days_default() -> u32 {
     7
 }
 
-fn keep_mib_default() -> u32 {
+pub(crate) fn keep_mib_default() -> u32 {
     256
-}
-
-/// A cache of embeddings. What is kept tells much of the texts.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VectorsConfig {
-    /// A file that only its owner may read, made if it is absent.
-    pub file: PathBuf,
-    /// MiB of it; what was not used longest goes first.
-    #[serde(default = "keep_mib_default")]
-    pub mib: u32,
 }
 
 /// The oldest platform to accept.

@@ -5,14 +5,26 @@
 //! file is for this user alone. What cannot be read, or is of an unexpected shape, is asked for again.
 
 use crate::budget::Spender;
-use crate::config::{ConfigError, VectorsConfig};
+use crate::config::ConfigError;
 use crate::files::make_private;
 use crate::limits::VECTORS_FORGOTTEN_AT_ONCE;
 use crate::session::unix_s;
 use rusqlite::{Connection, OptionalExtension, params};
+use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wire::{Digest, ReceiptDigest};
+
+/// A cache of embeddings. What is kept tells much of the texts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VectorsConfig {
+    /// A file that only its owner may read, made if it is absent.
+    pub file: PathBuf,
+    /// MiB of it; what was not used longest goes first.
+    #[serde(default = "crate::config::keep_mib_default")]
+    pub mib: u32,
+}
 
 /// The open cache.
 pub(crate) struct Vectors {

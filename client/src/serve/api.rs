@@ -209,7 +209,7 @@ fn looked(
     mut texts: Texts,
 ) -> (Texts, Option<(Looked, String)>) {
     let model = client.models().get(&texts.model);
-    let (Some(vectors), Some(model)) = (client.vectors(), model) else {
+    let (Some(vectors), Some(model)) = (&client.vectors, model) else {
         return (texts, None);
     };
     let looked = vectors.look(spender, &model.root, &texts.inputs);
