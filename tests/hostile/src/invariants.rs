@@ -417,7 +417,8 @@ fn not_of_a_lie(job: &Job, connections: &[Connection]) -> Option<Broken> {
 
 /// Whether a connection carried a job while an application waited for this one.
 fn of_job(job: &Job, one: &Connection) -> bool {
-    let within = job.began <= one.opened && one.opened <= job.ended;
+    // The next job may begin at the moment at which this one ended.
+    let within = job.began <= one.opened && one.opened < job.ended;
     within && (one.link, one.route) == (Link::Client, Route::Job)
 }
 
