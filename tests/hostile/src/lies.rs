@@ -108,8 +108,8 @@ pub fn answer(
             ]);
             let refusal = SignedRefusal::sign(Subject::Envelope(job), code, &own_key());
             let others = memory.jobs.iter().flat_map(|(_, down)| down);
-            let others = others.filter(|frame| frame.kind == FrameKind::Refused);
-            let other = others.last().filter(|_| dice.percent(50)).cloned();
+            let mut others = others.filter(|frame| frame.kind == FrameKind::Refused);
+            let other = others.next_back().filter(|_| dice.percent(50)).cloned();
             let forged = Frame {
                 kind: FrameKind::Refused,
                 payload: refusal.encode(),

@@ -5,6 +5,7 @@ use p384::ecdsa::{DerSignature, SigningKey};
 use sha2::{Digest, Sha256};
 
 /// An authority. Its certificates hold from 2020 to 2040.
+#[derive(Clone)]
 pub struct Authority {
     /// Its root, in DER.
     pub root: Vec<u8>,
