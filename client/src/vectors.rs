@@ -51,7 +51,7 @@ pub(crate) struct Looked {
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS vectors (
         key BLOB PRIMARY KEY, receipt BLOB NOT NULL, vector BLOB NOT NULL, used INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
+    ) STRICT;
     CREATE INDEX IF NOT EXISTS vectors_by_use ON vectors (used);
 ";
 

@@ -10,9 +10,9 @@ use crate::error::day;
 use crate::objects::root_words;
 use crate::trust::{Change, Recall};
 use gpu::{Gpu, Inspected};
-use pki::timestamp::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
+use timestamp::Timestamp;
 use wire::{AttestedWorker, Logged, ProvenJob};
 
 /// One thing that was proved.

@@ -1,5 +1,7 @@
 //! Whole paths of the client against a proxy that may misbehave: a typed error, or a whole verified answer.
 
+#[path = "../../measurements/timestamp/tests/all/authority.rs"]
+mod authority;
 mod developer;
 mod endpoint;
 mod files;

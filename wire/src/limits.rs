@@ -94,7 +94,7 @@ pub const BUNDLE_BYTES_MAX: usize = 512 * 1024;
 pub const COLLATERAL_BYTES_MAX: usize = 256 * 1024;
 /// The hashes of one path in a tree of the log: a tree has fewer than 2^40 entries.
 pub const LOG_PATH_MAX: u64 = 40;
-/// A time-stamp of an authority, as `pki` reads it.
+/// A time-stamp of an authority, as `timestamp` reads it.
 pub const TIMESTAMP_BYTES_MAX: usize = 8 * 1024;
 /// A receipt of the log: that path, some 270 bytes around it, and a time-stamp.
 pub const LOG_RECEIPT_BYTES_MAX: usize = 2048 + TIMESTAMP_BYTES_MAX;

@@ -366,8 +366,8 @@ impl Logged {
     #[cfg(feature = "client")]
     pub fn time(
         &self,
-        authorities: &pki::timestamp::Authorities,
-    ) -> Result<Option<pki::timestamp::Timestamp>, pki::timestamp::TimestampError> {
+        authorities: &timestamp::Authorities,
+    ) -> Result<Option<timestamp::Timestamp>, timestamp::TimestampError> {
         let token = self.timestamp.as_ref();
         let verified = token.map(|token| authorities.verify(token, &self.imprint));
         verified.transpose()

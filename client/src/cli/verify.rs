@@ -20,10 +20,10 @@ use crate::trust::{Minimum, Seen, TrustStore};
 use crate::verdict::Verdict;
 use anyhow::Context;
 use clap::Args;
-use pki::timestamp::{Authorities, Timestamp};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use timestamp::{Authorities, Timestamp};
 use wire::{Compared, LogLeaf, LogReceipt, Proof, ProvenJob, Receipt, ReceiptDigest};
 
 #[derive(Debug, Args)]

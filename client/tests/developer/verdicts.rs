@@ -1,11 +1,13 @@
 //! `chrysalis verify` and `chrysalis proof`: one verdict, whatever the target is, and no other byte is good enough.
 
 use super::{Ran, chrysalis, configured};
+use crate::authority::Authority;
 use crate::world::{World, chat_body};
+use base64::prelude::{BASE64_STANDARD, Engine};
 use client::trust::Minimum;
 use client::{ClientError, Verifier};
 use serde_json::Value;
-use wire::{Bundle, NotProven, NotTrusted, Proof};
+use wire::{Bundle, LogLeaf, LogReceipt, LogTree, NotProven, NotTrusted, Proof, Receipt};
 
 const ROOT: [&str; 2] = ["--insecure-test-root", "root.der"];
 const MANIFEST: [&str; 2] = ["--manifest", "manifest.json"];
@@ -320,4 +322,96 @@ async fn while_a_sidecar_has_the_books_open_it_is_asked() {
     assert_eq!(ran.code, Some(1), "{}", ran.out);
     assert!(ran.out.contains("receipt_not_found"), "{}", ran.out);
     serving.abort();
+}
+
+/// The proof with a receipt of the provider's log, as its proxy gives one out.
+fn logged(proof: &Proof, world: &World, timestamp: Option<Vec<u8>>) -> LogReceipt {
+    let receipt = Receipt::decode(&proof.receipt).unwrap();
+    let leaves = [LogLeaf::head(0, &[0; 32]), LogLeaf::of(receipt.charge())];
+    let of = LogTree {
+        payee: receipt.charge().charge.stake,
+        tree: 0,
+        size: 2,
+        closed_unix_s: 1_790_000_000,
+    };
+    LogReceipt {
+        of,
+        index: 1,
+        path: wire::log_path(&leaves, 1).unwrap(),
+        signature: of.sign(&wire::log_root(&leaves), &world.guest.payee),
+        timestamp,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_is_proved_by_the_authority_that_is_named() {
+    let (world, id) = paid().await;
+    let path = |name: &str| world.directory.path().join(name);
+    let proof = run(&world, &[&["proof", &id, "--out", "a.proof"], &CONFIG]).await;
+    assert_eq!(proof.code, Some(0), "{}", proof.err);
+    let proof = Proof::decode(&std::fs::read(path("a.proof")).unwrap()).unwrap();
+    let plain = logged(&proof, &world, None);
+    let authority = Authority::new(1);
+    let digest = wire::log_imprint(&plain.signature);
+    let answer = authority.response(&digest, "20270102030405Z");
+    let token = timestamp::token(&answer).unwrap().to_vec();
+    let stamped = logged(&proof, &world, Some(token));
+    for (name, log) in [("plain.proof", &plain), ("stamped.proof", &stamped)] {
+        std::fs::write(path(name), proof.clone().with_log(log).encode()).unwrap();
+    }
+    for (name, root) in [
+        ("ours.pem", authority.root),
+        ("other.pem", Authority::new(2).root),
+    ] {
+        let text = BASE64_STANDARD.encode(root);
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
+        std::fs::write(path(name), pem).unwrap();
+    }
+    std::fs::write(path("empty.pem"), "").unwrap();
+    for (target, with, code, says) in [
+        ("plain.proof", None, 0, "nothing here is anchored"),
+        (
+            "plain.proof",
+            Some("ours.pem"),
+            0,
+            "nothing here is anchored",
+        ),
+        (
+            "stamped.proof",
+            None,
+            0,
+            "no authority to believe was named",
+        ),
+        (
+            "stamped.proof",
+            Some("ours.pem"),
+            0,
+            "on 2027-01-02 at the latest",
+        ),
+        (
+            "stamped.proof",
+            Some("other.pem"),
+            1,
+            "does not lead to a root",
+        ),
+        (
+            "stamped.proof",
+            Some("empty.pem"),
+            1,
+            "no certificates in PEM",
+        ),
+    ] {
+        let named = with.map(|file| ["--time-authority", file]);
+        let named = named.iter().flatten().copied().collect::<Vec<_>>();
+        let ran = run(&world, &[&["verify", target], &MANIFEST, &ROOT, &named]).await;
+        assert_eq!(
+            ran.code,
+            Some(code),
+            "{target} {with:?}: {}{}",
+            ran.out,
+            ran.err
+        );
+        let said = [ran.out.as_str(), &ran.err].concat();
+        assert!(said.contains(says), "{target} {with:?}: {said}");
+    }
 }

@@ -67,7 +67,7 @@ pub struct Guest {
     events: Vec<Event>,
     sealing: SealingKey,
     receipt_key: SigningKey,
-    payee: SigningKey,
+    pub payee: SigningKey,
     keyset: Keyset,
     words: Words,
     script: Option<Script>,

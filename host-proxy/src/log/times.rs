@@ -11,9 +11,9 @@ use crate::limits::{
     CERTIFICATE_BYTES_MAX, LOG_POLL, TIME_AUTHORITY_PAUSE, TIME_AUTHORITY_TIME_MS, TIME_ROOTS_MAX,
 };
 use crate::proxy::Proxy;
-use pki::limits::TIMESTAMP_BYTES_MAX;
-use pki::timestamp::{self, Authorities};
 use std::sync::Arc;
+use timestamp::Authorities;
+use timestamp::limits::TIMESTAMP_BYTES_MAX;
 use wire::log_imprint;
 
 /// The authority, ready to be asked.
@@ -92,7 +92,7 @@ impl Times {
 }
 
 #[cfg(test)]
-#[path = "../../../measurements/pki/tests/all/authority.rs"]
+#[path = "../../../measurements/timestamp/tests/all/authority.rs"]
 mod authority;
 
 #[cfg(test)]

@@ -2,15 +2,15 @@
 //!
 //! **What it is.** One certificate of NVIDIA's ([`Certificate`]), issuer and dates of any certificate or revocation list
 //! ([`CertificateOutline`], [`RevocationListOutline`]), the certificates of a PEM text ([`pem`]), the messages of OCSP
-//! ([`ocsp`]), time-stamps (feature `timestamp`), and the values of DER below them ([`der`]). `attest` and `gpu` judge what is read here, `host-proxy` caches it.
+//! ([`ocsp`]), and the values of DER below them ([`der`]). `attest` and `gpu` judge what is read here, `host-proxy` caches it.
 //!
-//! **Trusts.** `p384`, and `rustls-webpki` with *ring*, for signatures, and nothing that it reads.
+//! **Trusts.** `p384` for signatures, and nothing that it reads.
 //!
 //! **Promises.** One value has one encoding: a second one is refused. No input makes it panic, and no length is believed
 //! before it is bounded.
 //!
 //! **Lacks.** Files, sockets and a clock: times are arguments. Chains and policies: it says what is written, not whether it
-//! counts; of time-stamps `rustls-webpki` says it. The signatures in Intel's chains are for `dcap-qvl`.
+//! counts. The signatures in Intel's chains are for `dcap-qvl`.
 
 #![forbid(unsafe_code)]
 
@@ -20,8 +20,6 @@ pub mod limits;
 pub mod ocsp;
 mod outline;
 pub mod pem;
-#[cfg(feature = "timestamp")]
-pub mod timestamp;
 
 // The public interface is:
 pub use certificate::{

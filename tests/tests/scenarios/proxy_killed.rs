@@ -46,10 +46,11 @@ async fn no_voucher_is_lost_or_paid_twice_when_the_proxy_is_killed_in_every_job(
     let body = json!({"model": EMBEDDER, "input": "A voucher is on disk before it is sent."});
 
     // How long an undisturbed job takes once everything is warm, so that the moments spread over all of it and as long after.
-    let (mut promised, mut whole) = (0, Duration::ZERO);
+    let (mut answered, mut one, mut whole) = (0, 0, Duration::ZERO);
     for _ in 0..3 {
         let begun = Instant::now();
-        promised += client.embeddings(&body).await.unwrap().payment.cost.0;
+        one = client.embeddings(&body).await.unwrap().payment.cost.0;
+        answered += one;
         whole = begun.elapsed().mul_f64(2.0);
     }
     let (mut answers, mut errors) = (0, 0);
@@ -63,8 +64,10 @@ async fn no_voucher_is_lost_or_paid_twice_when_the_proxy_is_killed_in_every_job(
         match answer {
             Ok(answer) => {
                 answers += 1;
-                promised += answer.payment.cost.0;
-                assert_eq!(answer.payment.cumulative, Nano(promised), "job {number}");
+                answered += answer.payment.cost.0;
+                // What was made of jobs that were cut before may be paid meanwhile, and is in it.
+                let cumulative = answer.payment.cumulative;
+                assert!(cumulative >= Nano(answered), "job {number}: {cumulative}");
             }
             // Typed, and it says whose fault: the proxy's.
             Err(error) => {
@@ -98,9 +101,22 @@ async fn no_voucher_is_lost_or_paid_twice_when_the_proxy_is_killed_in_every_job(
         "the moments spread: {answers} answers, {errors} errors"
     );
 
+    // The client asks for what was made of jobs that were cut, and pays it or learns that nothing was.
+    let begun = Instant::now();
+    while client.budget().in_flight() != Nano(0) {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "a job stays open"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     // Nothing promised is lost: what waits is delivered, and the last word on both sides is the same.
     client.deliver_outstanding().await.unwrap();
-    assert_eq!(client.budget().cumulative().unwrap(), Nano(promised));
+    let promised = client.budget().cumulative().unwrap().0;
+    let of_cut_jobs = (promised - answered) / one;
+    println!("{of_cut_jobs} cut jobs were made whole and paid");
+    assert_eq!(promised, answered + of_cut_jobs * one);
+    assert!(of_cut_jobs <= errors, "{of_cut_jobs} of {errors}");
     assert!(client.budget().unacknowledged().unwrap().is_none());
     stack.settle(&channel).unwrap();
     let again = stack.settle(&channel).unwrap();

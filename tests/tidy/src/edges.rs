@@ -35,6 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "registers",
             "pki",
+            "timestamp",
             "attest",
             "gpu",
             "predict",
@@ -51,7 +52,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["registers", "attest", "predict", "model"],
     ),
     ("ledger", &["settlement"]),
-    ("wire", &["registers", "settlement", "attest", "gpu", "pki"]),
+    ("timestamp", &["pki"]),
+    (
+        "wire",
+        &["registers", "settlement", "attest", "gpu", "timestamp"],
+    ),
     (
         "client",
         &[
@@ -62,6 +67,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "model",
             "pki",
             "settlement",
+            "timestamp",
         ],
     ),
     (

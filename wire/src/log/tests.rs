@@ -198,7 +198,7 @@ fn the_limits_agree() {
     let malformed = Err(Malformed::NotDecodable { what: WHAT });
     assert_eq!(LogReceipt::decode(&longest.encode()), malformed);
     #[cfg(feature = "client")]
-    assert_eq!(TIMESTAMP_BYTES_MAX, pki::limits::TIMESTAMP_BYTES_MAX);
+    assert_eq!(TIMESTAMP_BYTES_MAX, timestamp::limits::TIMESTAMP_BYTES_MAX);
 }
 
 /// The example in RFC 9921's registration: under label 270, not signed, over the signature with its head.

@@ -1,10 +1,10 @@
 //! Time-stamps: those that OpenSSL made, those of an authority of our own, and what is wrong with others.
 
 use crate::authority::{Authority, Flaw, der};
-use pki::limits::TIMESTAMP_BYTES_MAX;
-use pki::timestamp::{Authorities, TimestampError, request, token};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use timestamp::limits::TIMESTAMP_BYTES_MAX;
+use timestamp::{Authorities, TimestampError, request, token};
 
 const DIGEST: [u8; 32] = [7; 32];
 const TIME: &str = "20260102030405Z";

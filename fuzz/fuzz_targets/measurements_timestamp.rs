@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pki::timestamp::{Authorities, token};
+use timestamp::{Authorities, token};
 
 fuzz_target!(|bytes: &[u8]| {
     let nobody = Authorities::new(Vec::new()).unwrap();

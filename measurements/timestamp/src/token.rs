@@ -3,8 +3,8 @@
 //! An authority signs a digest and the time. Chains and signatures are `rustls-webpki`'s to verify, at the time that the token says:
 //! a certificate that has expired since is no fault, one that was not valid then is. Whether it was revoked is not asked.
 
-use crate::der::{Der, Value, tag};
 use crate::limits::{TIMESTAMP_BYTES_MAX, TIMESTAMP_CERTIFICATES_MAX};
+use pki::der::{Der, Value, tag};
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use std::time::Duration;
@@ -348,7 +348,7 @@ impl Hash {
         let mut parts = Der::new(algorithm);
         let hash = match parts.content(tag::OID)? {
             SHA256 => Hash::Sha256,
-            crate::SHA384 => Hash::Sha384,
+            pki::SHA384 => Hash::Sha384,
             SHA512 => Hash::Sha512,
             _ => return None,
         };

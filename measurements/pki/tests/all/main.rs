@@ -1,6 +1,0 @@
-//! What needs no insight into the crate.
-
-#[cfg(feature = "timestamp")]
-mod authority;
-#[cfg(feature = "timestamp")]
-mod timestamp;
