@@ -35,7 +35,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "registers",
             "pki",
-            "timestamp",
             "attest",
             "gpu",
             "predict",
@@ -90,6 +89,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ledger",
             "registers",
             "pki",
+            "timestamp",
             "attest",
             "gpu",
             "predict",
