@@ -16,6 +16,7 @@ mod payouts;
 mod place;
 #[cfg(feature = "postgres")]
 mod postgresql;
+mod price;
 mod schema;
 mod sql;
 

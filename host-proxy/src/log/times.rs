@@ -32,6 +32,7 @@ impl Times {
         let text = read_bounded(&config.roots, CERTIFICATE_BYTES_MAX);
         let text = text.context(Fault::Configuration, || path.to_string())?;
         let roots = pki::pem::certificates(&text.ok_or_else(refused)?, TIME_ROOTS_MAX);
+        let roots = roots.filter(|roots| !roots.is_empty());
         let authorities = Authorities::new(roots.ok_or_else(refused)?);
         Ok(Times {
             url: config.url.as_str().to_owned(),

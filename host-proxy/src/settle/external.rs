@@ -136,20 +136,21 @@ impl Settler<'_> {
             Err(_) => None,
         };
         let account = self.node.account(&wallet).await?;
-        let paid = match payout {
-            None if shown.is_ok() && whole => None,
-            payout => Some(Paid {
-                price: payout.map_or(grown.unwrap_or(Nano::ZERO), |payout| payout.price),
-                fee: payout.map(|payout| payout.fee),
-                paid_after: state.paid,
-                wallet_after: account.balance,
-            }),
+        let price = match payout {
+            Some(payout) => payout.price,
+            None if shown.is_ok() && whole => Nano::ZERO,
+            None => grown.unwrap_or(Nano::ZERO),
+        };
+        let mut paid = Paid {
+            price,
+            fee: payout.map(|payout| payout.fee),
+            paid_after: state.paid,
+            wallet_after: account.balance,
         };
         let (id, now) = (open.id, clock::now_unix_s());
-        self.store
-            .on_disk(move |s| s.end_external(id, paid.as_ref(), now))
-            .await?;
-        if let Some(paid) = paid {
+        let end = move |s: &Store| s.end_external(id, &paid, now);
+        if let Some(price) = self.store.on_disk(end).await?.filter(|price| price.0 > 0) {
+            paid.price = price;
             round.bring(claim.channel, Settled::external(open, &paid));
         }
         Ok(true)

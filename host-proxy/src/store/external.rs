@@ -1,6 +1,7 @@
 //! Claims that go without the wallet: written before they are sent, so that what they bring is in the books whoever is killed. Sending
 //! one twice pays nothing twice, so its bytes need no keeping.
 
+use super::price::Claims;
 use super::sql::values;
 use super::{Claim, PROGRESS_GROWS, Paid, Store, from_sql, to_sql};
 use crate::error::Error;
@@ -62,25 +63,31 @@ impl Store {
         row.map(claim).transpose()
     }
 
-    /// Writes what a claim brought. `None`: wallets' claims have brought it.
-    pub fn end_external(&self, id: i64, paid: Option<&Paid>, now_unix_s: u64) -> Result<(), Error> {
-        let state = if paid.is_some() { "paid" } else { "other" };
-        let amount = |of: fn(&Paid) -> Nano| paid.map(|paid| to_sql(of(paid))).transpose();
-        let (price, paid_after) = (amount(|p| p.price)?, amount(|p| p.paid_after)?);
-        let wallet_after = amount(|p| p.wallet_after)?;
-        let fee = paid.and_then(|paid| paid.fee).map(to_sql).transpose()?;
+    /// Writes what a claim brought, as far as the books add up, and returns that. Nothing: wallets' claims have brought it. `None`: it has
+    /// ended before.
+    pub fn end_external(
+        &self,
+        id: i64,
+        paid: &Paid,
+        now_unix_s: u64,
+    ) -> Result<Option<Nano>, Error> {
+        let (shown, paid_after) = (to_sql(paid.price)?, to_sql(paid.paid_after)?);
+        let wallet_after = to_sql(paid.wallet_after)?;
+        let fee = paid.fee.map(to_sql).transpose()?;
         let now = i64::try_from(now_unix_s).unwrap_or(i64::MAX);
         self.change(|change| {
+            let Some(price) = Claims::External.price(change, id, shown, paid_after)? else {
+                return Ok(None);
+            };
+            let state = if price > 0 { "paid" } else { "other" };
             change.execute(
                 "UPDATE external_claims SET state = ?2, price = ?3, fee = ?4, paid_after = ?5, wallet_after = ?6, ended_unix_s = ?7
                  WHERE id = ?1 AND state = 'open'",
                 values![id, state, price, fee, paid_after, wallet_after, now],
             )?;
-            if paid_after.is_some() {
-                let insert = "INSERT INTO progress SELECT channel, ?2, 0 FROM external_claims WHERE id = ?1";
-                change.execute(&format!("{insert} {PROGRESS_GROWS}"), values![id, paid_after])?;
-            }
-            Ok(())
+            let insert = "INSERT INTO progress SELECT channel, ?2, 0 FROM external_claims WHERE id = ?1";
+            change.execute(&format!("{insert} {PROGRESS_GROWS}"), values![id, paid_after])?;
+            Ok(Some(from_sql(price)?))
         })
     }
 }

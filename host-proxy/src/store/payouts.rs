@@ -1,6 +1,7 @@
 //! Messages of the payee's wallet and the claims that they carry, written before they are sent, so that a crash repeats the same
 //! message and never makes another.
 
+use super::price::Claims;
 use super::sql::{Sql, values};
 use super::{LeaseId, PROGRESS_GROWS, Store, address, corrupt, from_sql, lease, to_sql};
 use crate::error::Error;
@@ -264,7 +265,7 @@ impl Store {
         })
     }
 
-    /// Writes how a payout ended, and what its channel has paid. Ending it twice changes nothing: another process may have seen it
+    /// Writes how a payout ended, and what its channel has paid; its price is what was shown as far as the books add up. Ending it twice changes nothing: another process may have seen it
     /// first.
     pub fn end_payout(
         &self,
@@ -284,6 +285,10 @@ impl Store {
         let wallet_after = amount(|paid| paid.wallet_after)?;
         let now = i64::try_from(now_unix_s).unwrap_or(i64::MAX);
         self.change(|change| {
+            let price = match (price, paid_after) {
+                (Some(shown), Some(after)) => Claims::OfWallet.price(change, id, shown, after)?,
+                _ => None,
+            };
             change.execute(
                 "UPDATE payouts SET state = ?2, price = ?3, fee = ?4, paid_after = ?5, wallet_after = ?6, ended_unix_s = ?7
                  WHERE id = ?1 AND state = 'open'",
