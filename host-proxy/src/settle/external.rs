@@ -136,19 +136,15 @@ impl Settler<'_> {
             Err(_) => None,
         };
         let account = self.node.account(&wallet).await?;
-        let price = match payout {
-            Some(payout) => payout.price,
-            None if shown.is_ok() && whole => Nano::ZERO,
-            None => grown.unwrap_or(Nano::ZERO),
-        };
+        let by_wallets = payout.is_none() && shown.is_ok() && whole;
         let mut paid = Paid {
-            price,
+            price: payout.map_or(grown.unwrap_or(Nano::ZERO), |payout| payout.price),
             fee: payout.map(|payout| payout.fee),
             paid_after: state.paid,
             wallet_after: account.balance,
         };
         let (id, now) = (open.id, clock::now_unix_s());
-        let end = move |s: &Store| s.end_external(id, &paid, now);
+        let end = move |s: &Store| s.end_external(id, (&paid, by_wallets), now);
         if let Some(price) = self.store.on_disk(end).await?.filter(|price| price.0 > 0) {
             paid.price = price;
             round.bring(claim.channel, Settled::external(open, &paid));

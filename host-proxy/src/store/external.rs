@@ -63,12 +63,12 @@ impl Store {
         row.map(claim).transpose()
     }
 
-    /// Writes what a claim brought, as far as the books add up, and returns that. Nothing: wallets' claims have brought it. `None`: it has
-    /// ended before.
+    /// Writes what a claim brought, as far as the books add up, and returns that. Nothing where wallets' claims are seen to have brought
+    /// it, be they others'. `None`: it has ended before.
     pub fn end_external(
         &self,
         id: i64,
-        paid: &Paid,
+        (paid, by_wallets): (&Paid, bool),
         now_unix_s: u64,
     ) -> Result<Option<Nano>, Error> {
         let (shown, paid_after) = (to_sql(paid.price)?, to_sql(paid.paid_after)?);
@@ -76,7 +76,8 @@ impl Store {
         let fee = paid.fee.map(to_sql).transpose()?;
         let now = i64::try_from(now_unix_s).unwrap_or(i64::MAX);
         self.change(|change| {
-            let Some(price) = Claims::External.price(change, id, shown, paid_after)? else {
+            let price = Claims::External.price(change, id, shown, paid_after)?;
+            let Some(price) = price.map(|price| if by_wallets { 0 } else { price }) else {
                 return Ok(None);
             };
             let state = if price > 0 { "paid" } else { "other" };

@@ -553,9 +553,12 @@ fn what_an_open_claim_covers_is_unpaid_until_it_is_in_the_books() {
             wallet_after: Nano(8),
         };
         let id = open.expect("open").id;
-        let booked = store.end_external(id, &paid, 50).expect("stored");
+        let booked = store.end_external(id, (&paid, false), 50).expect("stored");
         assert_eq!(booked, Some(Nano(7)));
-        assert_eq!(store.end_external(id, &paid, 50).expect("stored"), None);
+        assert_eq!(
+            store.end_external(id, (&paid, false), 50).expect("stored"),
+            None
+        );
         assert_eq!(store.unpaid().expect("read"), []);
         assert_eq!(store.paid_out(&channel).expect("read"), (1, Nano(7)));
     });
@@ -600,7 +603,7 @@ fn the_books_of_a_channel_add_up_to_what_it_has_paid_whatever_each_claim_showed(
             let outcome = PayoutOutcome::Paid(paid(of_wallet));
             store.end_payout(payout, &outcome, 50).expect("stored");
             let open = store.open_external(&channel).expect("read");
-            let ended = store.end_external(open.expect("open").id, &paid(external), 50);
+            let ended = store.end_external(open.expect("open").id, (&paid(external), false), 50);
             assert_eq!(ended.expect("stored"), Some(Nano(expected[1])));
             let (count, sum) = store.paid_out(&channel).expect("read");
             assert_eq!((count, sum), (1 + u32::from(expected[1] > 0), Nano(8)));
