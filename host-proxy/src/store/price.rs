@@ -2,7 +2,7 @@
 //!
 //! Transactions show it, but not always: answers are of different blocks, and claims with and without the wallet go side by side. So a
 //! claim is never booked with more than what the channel has paid and no claim has in the books, and the last open one of a channel
-//! with all of that.
+//! with all of that, also with what a stranger's claim brought before it or what older books had missed.
 
 use super::sql::{Sql, values};
 use crate::error::Error;
