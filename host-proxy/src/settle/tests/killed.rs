@@ -337,6 +337,16 @@ async fn killed_between_any_two_effects_it_pays_all_and_nothing_twice() {
 
 #[tokio::test]
 async fn of_two_hosts_on_one_database_one_is_killed_and_the_other_pays_all_and_nothing_twice() {
+    one_of_two_killed(KILLED_EVERY).await;
+}
+
+#[tokio::test]
+#[ignore = "minutes"]
+async fn of_two_hosts_on_one_database_one_is_killed_at_every_step() {
+    one_of_two_killed(1).await;
+}
+
+async fn one_of_two_killed(every: usize) {
     let Some(server) = Server::running() else {
         return;
     };
@@ -352,7 +362,7 @@ async fn of_two_hosts_on_one_database_one_is_killed_and_the_other_pays_all_and_n
     world.check_paid_once();
     let steps = steps(one);
     assert!(steps > 20, "{steps} steps are not a settlement");
-    for step in (1..=steps).step_by(KILLED_EVERY) {
+    for step in (1..=steps).step_by(every) {
         world.promise((step % 2) as usize, 13_000_000);
         // The other one waits for the lease, and takes it over from the dead.
         let killed = world.run_at(one, "settle", End::AtStep(step));
