@@ -1,7 +1,7 @@
 //! The stake by orders of the payee's wallet.
 
 use super::*;
-use crate::store::{Order, Ordered};
+use crate::store::{Order, Ordered, Purpose};
 use settlement::StakeTerms;
 
 const DAY_S: u32 = 86_400;
