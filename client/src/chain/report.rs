@@ -8,7 +8,7 @@ use crate::error::ClientError;
 use crate::session::unix_s;
 use crate::transport::Transport;
 use settlement::{Address, EndorsedKey, Nano, Offence, StakeState, Wallet};
-use wire::{Bundle, Endorsement, Evidence, Keyset};
+use wire::{Bundle, Endorsement, Evidence, Keyset, NotTrusted};
 
 /// Seconds that a report is on its way.
 const ON_ITS_WAY_S: u64 = 60;
@@ -28,9 +28,10 @@ pub struct ReportPlan {
 
 /// The key that committed an offence, as its stake knows it: from the evidence that was verified when its worker was asked.
 pub fn endorsed_key(bundle: &[u8]) -> Result<EndorsedKey, ClientError> {
-    let bundle = Bundle::decode(bundle)?;
-    let evidence = Evidence::decode(&bundle.evidence)?;
-    let receipt_key = Keyset::decode(&evidence.keyset)?.receipt_key;
+    let bundle = Bundle::decode(bundle).map_err(NotTrusted::from)?;
+    let evidence = Evidence::decode(&bundle.evidence).map_err(NotTrusted::from)?;
+    let keyset = Keyset::decode(&evidence.keyset).map_err(NotTrusted::from)?;
+    let receipt_key = keyset.receipt_key;
     let (delegation, signature) = match bundle.endorsement {
         Endorsement::Direct(signature) => (None, signature),
         Endorsement::Delegated {

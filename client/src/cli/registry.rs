@@ -94,6 +94,9 @@ fn forget(config: &Config, dry_run: bool, json: bool) -> anyhow::Result<()> {
     if !dry_run {
         trust.forget_registry(&registry)?;
     }
+    eprintln!(
+        "From {floor} on, as configured, any version is accepted until this machine has read the registry again."
+    );
     if json {
         let forgotten = json!({"dry_run": dry_run, "registry": registry, "version": version, "version_min": floor});
         println!("{forgotten}");
@@ -104,9 +107,6 @@ fn forget(config: &Config, dry_run: bool, json: bool) -> anyhow::Result<()> {
         (_, true) => println!("would forget version {version} of registry {registry}"),
         (_, false) => println!("version {version} of registry {registry} is forgotten"),
     }
-    eprintln!(
-        "From {floor} on, as configured, any version is accepted until this machine has read the registry again."
-    );
     Ok(())
 }
 
