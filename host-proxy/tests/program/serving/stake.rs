@@ -12,24 +12,25 @@ async fn a_stake_is_named_deployed_shown_and_asked_back() {
         "{said}"
     );
     let until = (provider.ledger.now() + 365 * 86_400).to_string();
-    let deposit = ["stake", "deposit", "--json", "--amount", "2"];
     let terms = ["--unbond-days", "7", "--slashable-until", &until];
-    let deposit = |more: &[&str]| [&deposit[..], &terms[..], more].concat();
-    let dry = provider.json(&deposit(&["--dry-run"])).await;
+    let deposit = ["stake", "deposit", "--json", "--amount", "2"];
+    let deposit = [&deposit[..], &terms].concat();
+    let dry_run = [&deposit[..], &["--dry-run"]].concat();
+    let dry = provider.json(&dry_run).await;
     let stake = dry["stake"].as_str().expect("an address").to_owned();
-    let refused = provider.run(&deposit(&[])).await;
+    let refused = provider.run(&deposit).await;
     assert!(!refused.status.success(), "no configuration names it");
     let path = provider.directory.path().join("host-proxy.yaml");
     let config = std::fs::read_to_string(&path).expect("read");
     std::fs::write(&path, format!("{config}\nstake: \"{stake}\"\n")).expect("written");
-    let dry = provider.json(&deposit(&["--dry-run"])).await;
+    let dry = provider.json(&dry_run).await;
     assert_eq!(
         (&dry["deploys"], nano(&dry, "amount_nano")),
         (&Value::Bool(true), 2_000_000_000)
     );
     let status = provider.json(&["stake", "status", "--json"]).await;
     assert_eq!(status["state"], Value::Null, "a dry run sends nothing");
-    let done = provider.json(&deposit(&[])).await;
+    let done = provider.json(&deposit).await;
     assert_eq!(nano(&done["state"], "bonded_nano"), 2_000_000_000);
     let unbond = ["stake", "unbond", "--json", "--amount", "0.5"];
     let done = provider.json(&unbond).await;
