@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::{Value, json};
 use settlement::{Nano, Offence, SignedCharge};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub(super) struct ReportArguments {
@@ -125,7 +125,7 @@ async fn above_cap(
     Ok(Offence::above_cap(key, charge, terms)?)
 }
 
-fn from_files(config: &Config, one: &PathBuf, other: &PathBuf) -> anyhow::Result<Offence> {
+fn from_files(config: &Config, one: &Path, other: &Path) -> anyhow::Result<Offence> {
     let proof = proof_in(one, Some(config))?;
     let charge = |bytes: &[u8]| wire::Receipt::decode(bytes).map(|receipt| *receipt.charge());
     let first = charge(&proof.receipt)?;
