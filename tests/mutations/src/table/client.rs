@@ -117,7 +117,7 @@ pub(super) const ALL: &[Mutation] = &[
     Mutation {
         fault: "an answer that was not believed is paid after a restart",
         file: "client/src/job/verified.rs",
-        text: "session.shared().budget.owes_nothing(&envelope);",
+        text: "budget.owes_nothing(&envelope);",
         with: "let _ = (session, envelope);",
         test: FAULTS,
     },
