@@ -32,6 +32,8 @@ pub enum Fault {
     OtherFinish,
     /// Flips a bit of the charge in the clear.
     FlipCharge,
+    /// Charges one nano more than the payer allowed.
+    AboveCap,
     /// Shows another charge than the receipt's, well signed.
     OtherCharge,
     /// Never acknowledges a voucher.

@@ -547,12 +547,16 @@ impl Guest {
             seed: None,
             determinism: offer.determinism.clone(),
         };
+        let charged = match self.fault() {
+            Fault::AboveCap => Nano(envelope.cap().cap.most.0 + 1),
+            _ => cost,
+        };
         let charge = Charge {
             cap: envelope.cap(),
             stake: self.keyset.stake,
             receipt_hash: [0; 32],
             seq: sequence,
-            cost,
+            cost: charged,
             cumulative: cost,
         };
         *last = (sequence + 1, wire::core_digest(&core));

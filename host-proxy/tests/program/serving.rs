@@ -1,6 +1,8 @@
 //! `serve`, `payouts`, `earnings`, `channels` and `address`, with a real TVM behind them: what they print, how they end, and what a
 //! `kill -9` costs.
 
+mod stake;
+
 use crate::process;
 
 use ed25519_dalek::SigningKey;
