@@ -8,6 +8,8 @@ pub enum Fault {
     Cut,
     /// The same, and keeps the receipt until it is asked for.
     CutAndKept,
+    /// Answers whole, and keeps each receipt until it is asked for.
+    Keeps,
     /// The proxy gives up on the guest, which has signed a receipt that is kept.
     GivenUp,
     /// Flips a bit of the sealed answer.
