@@ -124,17 +124,17 @@ impl Pass for Fetch<'_> {
         let (mut number, mut found) = (W::splat(0), [W::splat(0); RUN]);
         for run in self.0 {
             let wanted = W::conceal(W::equal(number, wanted));
-            for place in 0..RUN {
-                let scores = W::bits(W::load_floats(&run[place]));
-                found[place] = W::or(found[place], W::keep(wanted, scores));
+            for (found, scores) in found.iter_mut().zip(run) {
+                let scores = W::bits(W::load_floats(scores));
+                *found = W::or(*found, W::keep(wanted, scores));
             }
             number = W::add(number, one);
         }
         let mut at = W::add(W::count(), W::splat(self.1 * (RUN * LANES) as u32));
         let mut candidates = [const { Candidates::NONE }; RUN];
-        for place in 0..RUN {
-            W::store(at, &mut candidates[place].0.0);
-            W::store(key::<W>(W::floats(found[place])), &mut candidates[place].1.0);
+        for (Candidates(numbers, keys), found) in candidates.iter_mut().zip(found) {
+            W::store(at, &mut numbers.0);
+            W::store(key::<W>(W::floats(found)), &mut keys.0);
             at = W::add(at, W::splat(LANES as u32));
         }
         candidates

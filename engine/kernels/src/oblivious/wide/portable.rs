@@ -46,10 +46,10 @@ fn hidden(lanes: Lanes) -> Lanes {
     unsafe {
         std::arch::asm!(
             "/* {0} {1} {2} {3} */",
-            inout(xmm_reg) *a,
-            inout(xmm_reg) *b,
-            inout(xmm_reg) *c,
-            inout(xmm_reg) *d,
+            inout(xmm_reg) * a,
+            inout(xmm_reg) * b,
+            inout(xmm_reg) * c,
+            inout(xmm_reg) * d,
             options(pure, nomem, nostack, preserves_flags),
         )
     };
