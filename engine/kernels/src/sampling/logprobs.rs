@@ -10,6 +10,15 @@ const SUMMED: usize = 64;
 /// Vectors of a run, in each lane of which the best is found first.
 const RUN: usize = 8;
 type Run = [[f32; LANES]; RUN];
+/// The places in a run.
+static PLACES: [[u32; LANES]; RUN] = {
+    let (mut places, mut place) = ([[0; LANES]; RUN], 0);
+    while place < RUN * LANES {
+        places[place / LANES][place % LANES] = place as u32;
+        place += 1;
+    }
+    places
+};
 
 /// Log probabilities at one token's place.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,15 +106,17 @@ impl Pass for Bests<'_> {
 
     #[inline(always)]
     fn run<W: Wide>(self) -> Vec<Candidates> {
-        let (mut bests, mut at) = (Vec::with_capacity(self.0.len()), W::count());
-        for run in self.0 {
+        let mut bests = Vec::with_capacity(self.0.len());
+        for (number, run) in self.0.iter().enumerate() {
             let mut race = Race::<W>::new();
-            for scores in run {
-                race.run(key::<W>(W::load_floats(scores)), at);
-                at = W::add(at, W::splat(LANES as u32));
+            // Loaded: numbers that the optimiser knows are added from memory under the mask of what is better.
+            for (scores, places) in run.iter().zip(&PLACES) {
+                race.run(key::<W>(W::load_floats(scores)), W::load(places));
             }
             let mut best = Candidates::NONE;
             race.store(&mut best.0.0, &mut best.1.0);
+            let first = W::splat((number * RUN * LANES) as u32);
+            W::store(W::add(W::load(&best.0.0), first), &mut best.0.0);
             bests.push(best);
         }
         bests
