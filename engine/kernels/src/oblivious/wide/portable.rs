@@ -198,7 +198,7 @@ impl Wide for Portable {
         let larger = zip(a, b, |a, b| {
             u32::from(f32::from_bits(a) > f32::from_bits(b)).wrapping_neg()
         });
-        Self::select(larger, a, b)
+        Self::select(hidden(larger), a, b)
     }
     #[inline(always)]
     fn bits(a: Lanes) -> Lanes {
