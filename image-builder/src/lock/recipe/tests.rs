@@ -105,9 +105,19 @@ fn a_bad_recipe_is_refused_with_its_reason() {
     check("profile: sim", "profile: gpu", "sim, cpu, h100 or dev");
     check("profile: sim", "profile: cpu", "agent of its profile");
     check(
+        "models: []",
+        "models: []\n  programs: [gpu-worker]",
+        "none for another profile",
+    );
+    check(
         "agent: guest-agent-sim",
         "agent: guest-agent",
         "agent of its profile",
+    );
+    check(
+        "agent: guest-agent-sim",
+        "agent: guest-agent-sim\n  programs: [gpu-worker]",
+        "none for another profile",
     );
     check("lock: sim.lock.json", "lock: a/b", "plain name");
     check("http://deb", "ftp://deb", "http or https");
