@@ -105,11 +105,6 @@ fn a_bad_recipe_is_refused_with_its_reason() {
     check("profile: sim", "profile: gpu", "sim, cpu, h100 or dev");
     check("profile: sim", "profile: cpu", "agent of its profile");
     check(
-        "models: []",
-        "models: []\n  programs: [gpu-worker]",
-        "none for another profile",
-    );
-    check(
         "agent: guest-agent-sim",
         "agent: guest-agent",
         "agent of its profile",
