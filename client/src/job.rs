@@ -483,7 +483,7 @@ impl Sealed {
                     self.known.ending.forget();
                 }
                 let body = stream.rest(16 * 1024, deadlines.whole).await;
-                // Unsigned: whatever it says of execution is not believed.
+                // Unsigned: whether it ran stays unknown. A guest that ran it all the same is not paid: nobody asks for its receipt.
                 Err(proxy_refused("job", status, &body, Executed::Maybe))
             }
         }

@@ -6,7 +6,7 @@
 //!                                                                                                504, 502 (maybe)
 //! ```
 //!
-//! Promises: what costs a client nothing holds no place; a request is in memory once, an answer [`FRAMES_WAITING`] frames at most. A
+//! Promises: what costs a client nothing holds no place; a request is in memory once while the guest computes, an answer [`FRAMES_WAITING`] frames at most. A
 //! charge is verified and on the disk before it is passed on, and the sealed receipt with it. A client that leaves ends nothing once
 //! the guest was asked: its frames are read to the charge, which the payer owes, and the receipt can be fetched. A client that stays
 //! and does not read makes the guest wait, and after a while end the job: what was made is billed, and the receipt is fetched

@@ -1,4 +1,5 @@
-//! The whole product on one machine: an embedded ledger in this process; simulator, guest agent and proxy as their own.
+//! The whole product on one machine: an embedded ledger in this process; simulator and proxy as their own, and the guest as one
+//! or as a virtual machine. Of the client the configuration is written; what starts it is elsewhere.
 
 use crate::Programs;
 use crate::Tamper;
@@ -14,7 +15,6 @@ use ledger::Ledger;
 use registers::{Digest48, VerityRoot};
 use serde_json::{Value, json};
 use settlement::{Address, ChainId, Nano, Wallet};
-use sha2::{Digest as _, Sha384};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -58,8 +58,6 @@ pub struct StackOptions {
 
 /// Everything running, in a directory of its own that goes with it.
 pub struct Stack {
-    /// The directory of keys, configurations, sockets and logs.
-    pub dir: TempDir,
     /// The ledger, in this process.
     pub ledger: Ledger,
     /// Its toncenter-shaped address.
@@ -75,6 +73,8 @@ pub struct Stack {
     // Dropped in this order: proxies before what they talk to.
     proxy_child: Option<Child>,
     guest: Guest,
+    /// The directory of keys, configurations, sockets and logs.
+    pub dir: TempDir,
 }
 
 /// The guest and the simulated module beneath it.
@@ -214,8 +214,8 @@ impl Stack {
         let manifest = match &options.image {
             Some(image) => machine::manifest(image, &config),
             None => Manifest::process(
-                sha384(&fs::read(programs.path("guest-agent-sim"))?),
-                sha384(&config),
+                Digest48::of(&fs::read(programs.path("guest-agent-sim"))?),
+                Digest48::of(&config),
             ),
         };
         let manifest = match &options.gpu {
@@ -573,10 +573,6 @@ fn read_wallet(path: &Path) -> anyhow::Result<Wallet> {
     let mut seed = [0; 32];
     hex::decode_to_slice(fs::read_to_string(path)?.trim(), &mut seed)?;
     Ok(Wallet::from_seed(&seed, ChainId::EMBEDDED))
-}
-
-fn sha384(bytes: &[u8]) -> Digest48 {
-    Digest48(Sha384::digest(bytes).into())
 }
 
 /// Seconds since `start`, to the millisecond.

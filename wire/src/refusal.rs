@@ -113,8 +113,8 @@ pub enum RefusalCode {
 }
 
 impl RefusalCode {
-    /// Whether this code, signed for one's own envelope, proves that the job was not started and never will be. A guest
-    /// records the job before it says so. A replay may have been started the first time, and what a quota kept out was not
+    /// Whether this code, signed for one's own envelope by the receipt key of the keyset that it names, proves that the job
+    /// was not started and never will be: the guest has recorded the job, or the reason lies in the envelope. A replay may have been started the first time, and what a quota kept out was not
     /// recorded: it may be let in later.
     pub fn proves_not_started(self) -> bool {
         !matches!(

@@ -1,7 +1,7 @@
 //! Evidence becomes a peer: the one door.
 //!
 //! ```text
-//! quote, collateral ─► shape ─► dates of the quote's certificates ─► signatures and chains up to the root (dcap-qvl)
+//! quote, collateral ─► shape ─► same root ─► dates of the quote's certificates ─► signatures and chains up to it (dcap-qvl)
 //!                                                        ─► attributes ─► platform state
 //!                                                        ─► owner ─► registers ─► report data ─► Verified<Peer>
 //! ```
