@@ -15,13 +15,16 @@ use std::io::Read;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 const MODULES: &str = "/modules";
-const DEPENDS: &[u8] = b"depends=";
+const DEPENDS: [u8; 8] = *b"depends=";
 
 /// Loads everything in `/modules`. `refused` decides about a module that does not load.
 pub(crate) fn load_all(refused: fn(Failure) -> Result<(), Failure>) -> Result<(), Failure> {
     let names = names()?;
-    let needs: Vec<_> = (0..names.len()).map(|at| needs(&names, at)).collect();
-    let loaded = side_by_side(&needs, |at| load(&names[at]).is_ok());
+    let loaded = side_by_side(
+        names.len(),
+        |at| needs(&names, at),
+        |at| load(&names[at]).is_ok(),
+    );
     let missing = names.iter().zip(loaded).filter(|(_, loaded)| !loaded);
     for (name, _) in missing {
         load(name).or_else(refused)?;
@@ -72,7 +75,8 @@ fn needs(names: &[String], at: usize) -> Vec<usize> {
 
 /// The value of `depends=` in a module's `.modinfo`, a list of NUL-terminated fields (`scripts/mod/modpost.c`).
 fn depends(module: &[u8]) -> &str {
-    let at = module.windows(DEPENDS.len()).position(|w| w == DEPENDS);
+    // Arrays of eight bytes are compared as one number: a megabyte is searched before the first module loads.
+    let at = module.array_windows().position(|w| *w == DEPENDS);
     let value = at.and_then(|at| module.get(at + DEPENDS.len()..));
     let value = value.and_then(|value| value.split(|byte| *byte == 0).next());
     value
@@ -93,13 +97,18 @@ fn positions(files: &[String], list: &str) -> Vec<usize> {
         .collect()
 }
 
-/// Does `work` for each number, on a thread of its own, after the work of all numbers that it needs has ended.
-fn side_by_side(needs: &[Vec<usize>], work: impl Fn(usize) -> bool + Sync) -> Vec<bool> {
-    let (ended, changed) = (Mutex::new(vec![None; needs.len()]), Condvar::new());
+/// Does `work` for each number below `count`, on a thread of its own, after the work of all numbers that it needs has ended.
+fn side_by_side(
+    count: usize,
+    needs: impl Fn(usize) -> Vec<usize> + Sync,
+    work: impl Fn(usize) -> bool + Sync,
+) -> Vec<bool> {
+    let (ended, changed) = (Mutex::new(vec![None; count]), Condvar::new());
     std::thread::scope(|scope| {
-        for (at, needs) in needs.iter().enumerate() {
-            let (ended, changed, work) = (&ended, &changed, &work);
+        for at in 0..count {
+            let (ended, changed, needs, work) = (&ended, &changed, &needs, &work);
             scope.spawn(move || {
+                let needs = needs(at);
                 let waiting =
                     |ended: &mut Vec<Option<bool>>| needs.iter().any(|need| ended[*need].is_none());
                 let guard = ended.lock().unwrap_or_else(PoisonError::into_inner);
@@ -173,7 +182,8 @@ mod tests {
     fn each_is_done_once_and_after_what_it_needs() {
         let needs = [vec![], vec![0], vec![], vec![1, 2], vec![0, 3]];
         let order = Mutex::new(Vec::new());
-        let done = side_by_side(&needs, |at| {
+        let needs_of = |at: usize| needs[at].clone();
+        let done = side_by_side(needs.len(), needs_of, |at| {
             // The later, the sooner it would be through.
             std::thread::sleep(std::time::Duration::from_millis(20 / (at as u64 + 1)));
             order.lock().unwrap().push(at);
@@ -189,6 +199,6 @@ mod tests {
                 "{order:?}"
             );
         }
-        assert_eq!(side_by_side(&[], |_| true), [false; 0]);
+        assert_eq!(side_by_side(0, |_| vec![], |_| true), [false; 0]);
     }
 }
