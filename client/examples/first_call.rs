@@ -15,9 +15,17 @@ async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().context("which configuration?")?;
     let question = arguments.next().context("which question?")?;
-    let test_root = arguments.next();
+    ask(&path, &question, arguments.next(), &mut std::io::stdout()).await
+}
 
-    let mut config = Config::read(Path::new(&path))?;
+/// What it says goes to `out`.
+pub async fn ask(
+    path: &str,
+    question: &str,
+    test_root: Option<String>,
+    out: &mut (impl Write + Send),
+) -> anyhow::Result<()> {
+    let mut config = Config::read(Path::new(path))?;
     let confirmed = config.confirm_test_root(test_root.as_deref().map(Path::new))?;
     let model = { config.models.first() }
         .context("no model is allowed")?
@@ -29,14 +37,15 @@ async fn main() -> anyhow::Result<()> {
     // What is shown here is not verified yet.
     let mut show = |event: &Value| {
         let text = event["choices"][0]["delta"]["content"].as_str();
-        print!("{}", text.unwrap_or_default());
-        let _ = std::io::stdout().flush();
+        let _ = write!(out, "{}", text.unwrap_or_default());
+        let _ = out.flush();
     };
     let answer = client.chat(&body, &mut show).await?;
     // From here on it is: the receipt agrees with the answer, its tokens were counted, and the voucher is on disk.
-    println!(
+    writeln!(
+        out,
         "\n\nverified and paid: {} completion tokens, {} nanoTON, receipt {}",
         answer.usage.completion, answer.payment.cost, answer.payment.receipt
-    );
+    )?;
     Ok(())
 }

@@ -8,10 +8,12 @@ use crate::transport::{Ask, Transport};
 use crate::trust::{Minimum, Platform, TrustStore};
 use attest::{Manifest, Peer, Policy, Root, RootClass};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use wire::{
-    AttestedWorker, Bundle, Evidence, Expected, GpuRoots, Keyset, NotTrusted, Proof, ProvenJob,
+    AppraisedGpus, AttestedWorker, Bundle, Evidence, Expected, GpuRoots, Keyset, NotTrusted, Proof,
+    ProvenJob,
 };
 
 /// What a worker is held against.
@@ -22,6 +24,8 @@ pub struct Verifier {
     pub root: Root,
     /// The roots that evidence of its GPU must lead to, if it has one: NVIDIA's, whichever root the quote leads to.
     pub gpu_roots: GpuRoots,
+    /// GPUs that it trusted before.
+    pub appraised_gpus: Arc<AppraisedGpus>,
     /// The oldest platform that its owner accepts.
     pub minimum: Minimum,
     /// What was learned before.
@@ -77,6 +81,7 @@ fn claimed(bundle: &[u8], verifier: &Verifier) -> Result<Expected, NotTrusted> {
         payee: keyset.payee,
         payee_key: keyset.payee_key,
         gpu_roots: verifier.gpu_roots,
+        appraised_gpus: verifier.appraised_gpus.clone(),
     })
 }
 
@@ -101,6 +106,7 @@ impl Verifier {
                 .map_err(|e| refuse(manifest, &e))?,
             root,
             gpu_roots: GpuRoots::NVIDIA,
+            appraised_gpus: Arc::default(),
             minimum,
             trust: TrustStore::open(trust)?,
         })

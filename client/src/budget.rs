@@ -12,11 +12,13 @@
 
 mod begun;
 mod keysets;
+mod offences;
 mod sequence;
 mod spender;
 
 pub(crate) use begun::Begun;
 pub use keysets::{KeptEvidence, KnownKeyset, NoProof};
+pub use offences::KeptOffence;
 pub use spender::{DEFAULT, KeyLimits, Limits, Reservation, Spender, Spent};
 
 use crate::session::unix_s;
@@ -126,6 +128,7 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS evidence (
         keyset BLOB PRIMARY KEY, bundle BLOB NOT NULL, nonce BLOB NOT NULL
     ) STRICT;
+    CREATE TABLE IF NOT EXISTS offences (keyset BLOB NOT NULL, charge BLOB PRIMARY KEY, other BLOB) STRICT;
 ";
 
 impl Budget {
@@ -297,7 +300,11 @@ impl Budget {
             Some(ErrorCode::ConstraintViolation) => BudgetError::PaidBefore,
             _ => after(storage(e)),
         })?;
-        sequence::compare(&transaction, core)?;
+        if let Err(error) = sequence::compare(&transaction, core) {
+            drop(transaction);
+            offences::keep_fork(&connection, core, receipt.charge().signed());
+            return Err(error);
+        }
         transaction
             .execute(
                 "INSERT INTO spent VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",

@@ -11,6 +11,7 @@ mod message;
 mod orders;
 mod recent;
 mod registry;
+mod report;
 mod stake;
 
 pub use orders::{NotNow, Order, Plan, plan, send};
@@ -18,6 +19,7 @@ pub use registry::{
     ChangePlan, RegistryContents, RegistryRule, RegistrySeen, Role, check_registry, plan_change,
     read_registry, send_change,
 };
+pub use report::{ReportPlan, endorsed_key, plan_report, send_report};
 pub use stake::{StakeView, check_stake, read_stake};
 
 use crate::config::ConfigError;

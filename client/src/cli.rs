@@ -5,6 +5,7 @@ mod chat;
 mod check;
 mod init;
 mod registry;
+mod report;
 mod verify;
 mod wallet;
 
@@ -70,6 +71,14 @@ enum Command {
         chrysalis proof RECEIPT_ID --config client.yaml --out answer.proof"
     )]
     Proof(verify::ProofArguments),
+    /// Report a worker that signed two charges of one number, or one above its cap, to its stake, which is cut for it.
+    #[command(
+        after_help = "What a refused answer proved is in the books. Two proofs of one number, of two payers, are reported from their \
+        files. Anyone may report; a tenth of what is cut goes to the wallet that does. Whoever sees a report on its way can send \
+        it first.\n\nExample:\n  chrysalis report --config client.yaml --dry-run\n  \
+        chrysalis report one.proof other.proof --config client.yaml"
+    )]
+    Report(report::ReportArguments),
     /// Ask another worker the question of a job on file, and compare its answer bit for bit. It is a paid job.
     #[command(
         after_help = "The job must have been made with `keep_jobs` in the configuration. Another model root, quantisation or class \
@@ -255,6 +264,7 @@ async fn dispatch(given: Command) -> anyhow::Result<ExitCode> {
         Command::Verify(arguments) => return verify::verify(arguments).await,
         Command::Check(arguments) => return check::check(arguments).await,
         Command::Proof(arguments) => verify::proof(arguments).await,
+        Command::Report(arguments) => report::report(arguments).await,
         Command::Embed { common, model } => embed(&open(&common)?, model).await,
         Command::Chat {
             common,

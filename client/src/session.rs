@@ -73,6 +73,7 @@ impl Session {
             payee: channel.state.payee,
             payee_key: channel.state.payee_key,
             gpu_roots: shared.verifier.gpu_roots,
+            appraised_gpus: shared.verifier.appraised_gpus.clone(),
         };
         let attestation = shared.verifier.verify(challenged, &expected)?;
         let seen = shared

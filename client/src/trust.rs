@@ -161,6 +161,13 @@ impl TrustStore {
         remember(&mut self.lock()).map_err(|e| self.failed(&e))
     }
 
+    /// Forgets the version of a registry, for an owner who knows that a node lied about it. What the configuration demands still holds.
+    pub fn forget_registry(&self, registry: &Address) -> Result<(), ConfigError> {
+        let delete = "DELETE FROM registries WHERE address = ?1";
+        let deleted = self.lock().execute(delete, [registry.to_string()]);
+        deleted.map(drop).map_err(|e| self.failed(&e))
+    }
+
     fn failed(&self, error: &rusqlite::Error) -> ConfigError {
         ConfigError(format!("{}: {error}", self.path.display()))
     }
@@ -202,6 +209,10 @@ mod tests {
             assert_eq!(again.registry_version(&one), Ok(kept));
         }
         assert_eq!(store.registry_version(&other), Ok(0));
+        store.remember_registry(&other, 3).unwrap();
+        store.forget_registry(&one).unwrap();
+        let kept = [one, other].map(|registry| store.registry_version(&registry));
+        assert_eq!(kept, [Ok(0), Ok(3)]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod files;
 mod killed;
 mod page;
 mod registry;
+mod reported;
 mod sdks;
 mod wallet;
 mod world;

@@ -15,8 +15,10 @@ pub struct Start {
     pub config: Source,
     /// The directory that holds one directory per model.
     pub models: PathBuf,
-    /// The program by which a GPU is asked for evidence. The one option that may be left out.
+    /// The program by which a GPU is asked for evidence. It may be left out.
     pub gate: Option<PathBuf>,
+    /// A test root (DER) that replaces NVIDIA's for the GPU of a simulation. It may be left out; a production agent knows no such option.
+    pub insecure_gpu_root: Option<PathBuf>,
 }
 
 /// Why there is nothing to start.
@@ -65,6 +67,8 @@ fn parse<const N: usize>(
             "-h" | "--help" => return Err(Instead::Help),
             "-V" | "--version" => return Err(Instead::Version),
             "--listen" | "--config" | "--models" | GATE => {}
+            // Only a simulation has sources more.
+            GPU_ROOT if N > 0 => {}
             _ if more.contains(&name) => {}
             _ => return Err(Instead::Misuse(format!("unexpected argument `{name}`"))),
         }
@@ -78,6 +82,7 @@ fn parse<const N: usize>(
         }
     }
     let gate = values.remove(GATE).map(PathBuf::from);
+    let insecure_gpu_root = values.remove(GPU_ROOT).map(PathBuf::from);
     let mut value = |name: &str| {
         let missing = || Instead::Misuse(format!("{name} is missing"));
         values.remove(name).ok_or_else(missing)
@@ -87,6 +92,7 @@ fn parse<const N: usize>(
         config: of_type("--config", &value("--config")?)?,
         models: value("--models")?.into(),
         gate,
+        insecure_gpu_root,
     };
     let mut sources = Vec::new();
     for name in more {
@@ -97,6 +103,7 @@ fn parse<const N: usize>(
 }
 
 const GATE: &str = "--gpu-gate";
+const GPU_ROOT: &str = "--insecure-gpu-root";
 
 fn text(word: OsString) -> Result<String, Instead> {
     word.into_string()
@@ -130,6 +137,7 @@ mod tests {
             config: Source::Vsock { cid: 2, port: 9101 },
             models: "/models".into(),
             gate: None,
+            insecure_gpu_root: None,
         };
         assert_eq!(start, expected);
         assert_eq!(simulator, Source::Path("tdx.sock".into()));
@@ -162,10 +170,14 @@ mod tests {
         }
         assert_eq!(check("--listen vsock:9000 --help"), Err(Instead::Help));
         assert_eq!(check("--version"), Err(Instead::Version));
-        let of_simulator = parse(["--simulator".into()].into_iter(), []);
-        assert!(
-            matches!(of_simulator, Err(Instead::Misuse(_))),
-            "production"
-        );
+        for of_simulation in ["--simulator", GPU_ROOT] {
+            let said = parse([of_simulation.into()].into_iter(), []);
+            let Err(Instead::Misuse(why)) = said else {
+                panic!("production takes {of_simulation}");
+            };
+            assert!(why.contains("unexpected argument"), "{why}");
+        }
+        let (with_root, _) = check(&format!("{good} --insecure-gpu-root a.der")).unwrap();
+        assert_eq!(with_root.insecure_gpu_root, Some("a.der".into()));
     }
 }

@@ -12,6 +12,7 @@
 //! exists, because only [`Attested`] serves. There is no way back and no state that is half of two.
 
 use crate::Serving;
+use crate::devices::Kernel;
 use crate::epochs::Epoch;
 use crate::gpu::{Gate, Gpu, GpuError};
 use crate::log::Stages;
@@ -22,6 +23,7 @@ use engine::Forward;
 use engine::scheduler::{Driver, Limits, Tokens};
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
+use gpu::GpuRoots;
 use rand_core::CryptoRng;
 use registers::{Digest48, Registers, RuntimeEvent};
 use settlement::Nano;
@@ -143,9 +145,10 @@ impl<P: Platform> Booted<P> {
         })
     }
 
-    /// The program by which a GPU is asked for evidence. It is started only if the configuration demands a GPU.
-    pub fn with_gate(mut self, program: Option<&Path>) -> Self {
-        self.gate = program.map(Gate::new);
+    /// The program by which a GPU is asked for evidence, and the roots that this has to lead to. It is started only if the
+    /// configuration demands a GPU.
+    pub fn with_gate(mut self, program: Option<&Path>, roots: GpuRoots) -> Self {
+        self.gate = program.map(|program| Gate::new(program, roots));
         self
     }
 
@@ -155,9 +158,14 @@ impl<P: Platform> Booted<P> {
             return Ok(None);
         }
         let gate = self.gate.clone().ok_or(GpuError::NoGate)?;
+        let held = match self.config.profile.as_str() {
+            "sim" => None,
+            _ => Some(Kernel::default().hold().map_err(GpuError::from)?),
+        };
         // Whichever evidence comes: the question is only which GPU there is. What clients see answers a keyset's nonce.
         let gpu = Gpu::find(
             gate,
+            held,
             &wire::sha256("chrysalis/gpu-found/v1", &[&self.config_digest.0]).0,
         )?;
         let event = GpuReport::event(&gpu.identity);

@@ -4,10 +4,13 @@
 //!  boot      any report ─► which GPU: RTMR3 ─► keys, keyset ─► its report ─► ready ─► serving
 //!  epoch     keys, keyset ─► its report, of the same GPU ─► shown;   none: the GPU is lost, and nothing is served any more
 //! ```
-//! The driver's library is closed and large, so it never shares memory with keys; the gate loads it, carries bytes and ends. That a
-//! GPU signed them is for each client to verify. Here it is seen to that they are laid out as a report, answer the nonce of this
-//! keyset, and name the GPU that was measured.
+//! The driver's library is closed and large, so it never shares memory with keys; the gate loads it, carries bytes and ends. Before
+//! anything is made of a report it is verified here that a device under NVIDIA's root signed it for this nonce, and that it is the
+//! device that was measured. Whether its firmware is what NVIDIA names, and whether a certificate was revoked, takes RIMs and a clock
+//! that can be believed; a guest has neither, so both are for each client to judge.
 
+use crate::devices::{DeviceError, Held};
+use gpu::{EvidenceError, GpuEvidence, GpuRefusal, GpuRoots, inspect_without_clock};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -22,6 +25,7 @@ use wire::{Digest, GateAnswer, GateRefusal, GateRequest, GpuReport, KeysetDigest
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
     program: PathBuf,
+    roots: GpuRoots,
 }
 
 /// A GPU that was measured into RTMR3.
@@ -32,6 +36,8 @@ pub(crate) struct Gpu {
     /// Held while the next epoch is made, so that one gate is asked for it and not one for each client that attests.
     pub(crate) turning: tokio::sync::Mutex<()>,
     lost: OnceLock<String>,
+    /// None in a simulation, whose driver is a file.
+    _held: Option<Held>,
 }
 
 /// Why a guest has no GPU to attest. The machine, its driver or its GPU is at fault.
@@ -54,10 +60,12 @@ pub enum GpuError {
     OutOfOrder,
     #[error("the GPU gate refuses: {0}")]
     Refused(#[from] GateRefusal),
-    #[error("the GPU's report does not answer the nonce that it was asked with")]
-    Nonce,
-    #[error("the GPU's certificates name no device")]
-    NoDevice,
+    #[error("its evidence cannot be read: {0}")]
+    Evidence(#[from] EvidenceError),
+    #[error(transparent)]
+    NotVerified(#[from] GpuRefusal),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     #[error("the GPU is another one than was measured")]
     AnotherGpu,
     #[error("the thread that asked the GPU gate panicked")]
@@ -65,23 +73,29 @@ pub enum GpuError {
 }
 
 impl Gate {
-    pub(crate) fn new(program: &Path) -> Self {
+    /// `roots` are those that a GPU's certificates have to lead to.
+    pub(crate) fn new(program: &Path, roots: GpuRoots) -> Self {
         Gate {
             program: program.to_owned(),
+            roots,
         }
     }
 
-    /// A GPU's report for a nonce, and the gate that waits for the next word.
-    fn report(&self, nonce: &[u8; 32]) -> Result<(GpuReport, OpenGate<'_>), GpuError> {
+    /// A GPU's report for a nonce, verified; which GPU it is of; and the gate that waits for the next word.
+    fn report(&self, nonce: &[u8; 32]) -> Result<(GpuReport, Digest, OpenGate<'_>), GpuError> {
         let mut gate = self.open()?;
         let report = match gate.ask(&GateRequest::Report(*nonce))? {
             GateAnswer::Report(report) => report,
             GateAnswer::Ready | GateAnswer::Refused(_) => return Err(GpuError::OutOfOrder),
         };
-        match report.answers(nonce) {
-            true => Ok((report, gate)),
-            false => Err(GpuError::Nonce),
-        }
+        let certificates: Vec<_> = { report.certificates.iter() }
+            .map(|der| der.to_vec())
+            .collect();
+        let evidence = GpuEvidence::from_der(&report.report, &certificates)?;
+        inspect_without_clock(&evidence, &self.roots, nonce)?;
+        let identity = report.identity();
+        let identity = identity.expect("a chain that was verified has a device above its leaf");
+        Ok((report, identity, gate))
     }
 
     fn open(&self) -> Result<OpenGate<'_>, GpuError> {
@@ -155,10 +169,11 @@ impl Drop for OpenGate<'_> {
 
 impl Gpu {
     /// Finds out which GPU this guest has. It is to be measured before there is a key.
-    pub(crate) fn find(gate: Gate, nonce: &[u8; 32]) -> Result<Self, GpuError> {
-        let (report, _) = gate.report(nonce)?;
+    pub(crate) fn find(gate: Gate, held: Option<Held>, nonce: &[u8; 32]) -> Result<Self, GpuError> {
+        let (_, identity, _) = gate.report(nonce)?;
         Ok(Gpu {
-            identity: report.identity().ok_or(GpuError::NoDevice)?,
+            identity,
+            _held: held,
             gate,
             turning: tokio::sync::Mutex::default(),
             lost: OnceLock::new(),
@@ -180,8 +195,8 @@ impl Gpu {
     }
 
     fn same(&self, keyset: KeysetDigest) -> Result<(GpuReport, OpenGate<'_>), GpuError> {
-        let (report, gate) = self.gate.report(&GpuReport::nonce(keyset))?;
-        match report.identity() == Some(self.identity) {
+        let (report, identity, gate) = self.gate.report(&GpuReport::nonce(keyset))?;
+        match identity == self.identity {
             true => Ok((report, gate)),
             false => Err(GpuError::AnotherGpu),
         }

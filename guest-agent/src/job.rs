@@ -111,7 +111,7 @@ impl Work {
 
 /// A job whose payer is proven and which is recorded as seen: it is admitted now or never.
 pub(crate) struct Screened<'a> {
-    epoch: Arc<Epoch>,
+    pub(crate) epoch: Arc<Epoch>,
     envelope: SignedEnvelope,
     sealed: &'a [u8],
     channel: Address,

@@ -22,6 +22,7 @@ mod arguments;
 mod bill;
 mod boot;
 mod chunked_writer;
+mod devices;
 mod epochs;
 mod exposure;
 mod gpu;
@@ -42,9 +43,10 @@ mod turn;
 mod volume;
 
 // The public interface is:
+pub use self::gpu::GpuError;
 pub use arguments::{Start, arguments};
 pub use boot::{Attested, BootError, Booted, Measured};
-pub use gpu::GpuError;
+pub use devices::DeviceError;
 pub use listen::{Listen, ListenError};
 pub use memory::MemoryError;
 pub use models::ModelError;

@@ -268,6 +268,11 @@ impl<P: Platform> Serving<P> {
             let refused = self.admission.refuse(&screened, RefusalCode::StaleKeyset);
             return self.refuse(refused, out).await;
         }
+        // A guest for a GPU never falls back to the processor, and nothing of this version computes on the GPU: it shows its evidence alone.
+        if screened.epoch.keyset.profile == "h100" {
+            let refused = self.admission.refuse(&screened, RefusalCode::Model);
+            return self.refuse(refused, out).await;
+        }
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
             let refused = self.admission.refuse(&screened, RefusalCode::Busy);
             return self.refuse(refused, out).await;

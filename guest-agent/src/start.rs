@@ -4,10 +4,12 @@ use crate::platform::Platform;
 use crate::{BootError, Booted, ListenError, MemoryError, Source, Start, log, memory};
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
+use gpu::GpuRoots;
 use registers::Digest48;
 use sha2::{Digest as _, Sha384};
 use std::convert::Infallible;
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,6 +34,11 @@ enum StartError {
     Signals(io::Error),
     #[error("reading the measured configuration {from}: {error}")]
     Config { from: Source, error: io::Error },
+    #[error("the test root of the GPU {}: {error}", from.display())]
+    GpuRoot {
+        from: PathBuf,
+        error: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error(transparent)]
     Boot(#[from] BootError),
     #[error("before the first key: {0}")]
@@ -53,7 +60,8 @@ async fn serve<P: Platform>(
         from: start.config,
         error,
     })?;
-    let booted = Booted::new(platform, &config, simulated)?.with_gate(start.gate.as_deref());
+    let roots = gpu_roots(start.insecure_gpu_root.as_deref())?;
+    let booted = Booted::new(platform, &config, simulated)?.with_gate(start.gate.as_deref(), roots);
     let agent = || agent.join().expect("hashing a file does not panic");
     let measured = booted.measure(agent, &start.models)?;
     memory::lock(simulated)?;
@@ -63,6 +71,20 @@ async fn serve<P: Platform>(
     let keyset = attested.keyset().digest();
     let ready = || println!(r#"{{"ready":true,"keyset":"{keyset}"}}"#);
     Ok(start.listen.serve(attested.serve(), ready).await?)
+}
+
+/// NVIDIA's, or the test root of a simulation in their place.
+fn gpu_roots(insecure_test: Option<&Path>) -> Result<GpuRoots, StartError> {
+    let Some(path) = insecure_test else {
+        return Ok(GpuRoots::NVIDIA);
+    };
+    let refused = |error| StartError::GpuRoot {
+        from: path.to_owned(),
+        error,
+    };
+    let der = std::fs::read(path).map_err(|error| refused(error.into()))?;
+    // The other root is that of RIMs, which an agent does not judge.
+    GpuRoots::insecure_test(&der, &der).map_err(|error| refused(error.into()))
 }
 
 /// Prints where a panic happened and never what it said: a message may hold what a prompt held (SECURITY.md 3).

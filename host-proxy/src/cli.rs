@@ -5,6 +5,7 @@ mod guest;
 mod machines;
 mod payee;
 mod payouts;
+mod stake;
 
 use crate::channels::{ChannelRefused, MaxAge};
 use crate::config::Config;
@@ -21,6 +22,7 @@ use machines::{CheckArguments, LaunchArguments};
 use payee::{BackupArguments, DelegateArguments, KeygenArguments};
 use payouts::{EarningsArguments, PayoutsCommand};
 use serde_json::json;
+use stake::StakeCommand;
 use std::future::Future;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -47,6 +49,7 @@ Examples:
   host-proxy backup --config host-proxy.yaml --out backup.sqlite
   host-proxy payouts status --config host-proxy.yaml   what waits to be paid, and until when
   host-proxy payouts settle --config host-proxy.yaml   claim what is worth a claim
+  host-proxy stake status --config host-proxy.yaml     what answers for what your guests charge
   host-proxy earnings --config host-proxy.yaml --csv   what was paid, for the accountant
 
 Warnings and errors are logged to stderr; RUST_LOG=host_proxy=debug logs more. Payloads are never logged.
@@ -71,6 +74,9 @@ enum Command {
     /// Show, claim and withdraw what was earned.
     #[command(subcommand)]
     Payouts(PayoutsCommand),
+    /// Show the stake, add to it, ask for it back and take it out.
+    #[command(subcommand)]
+    Stake(StakeCommand),
     /// Print what was paid to the wallet and withdrawn from it.
     #[command(
         after_help = "Example:\n  host-proxy earnings --config host-proxy.yaml --csv > earnings.csv"
@@ -204,6 +210,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Serve(common) => return serve(&common).await,
         Command::Payouts(command) => return payouts::run(command).await,
+        Command::Stake(command) => return stake::run(command).await,
         Command::Earnings(arguments) => return payouts::earnings(&arguments),
         Command::Keygen(arguments) => payee::keygen(&arguments)?,
         Command::Delegate(arguments) => payee::delegate(&arguments)?,
@@ -350,6 +357,7 @@ fn settle_error(error: SettleError) -> Error {
         SettleError::Wallet { .. }
         | SettleError::TooLittle { .. }
         | SettleError::NoVoucher(_)
+        | SettleError::Stake(_)
         | SettleError::Signer(_)
         | SettleError::OldBooks { .. }
         | SettleError::AnotherSigner { .. } => Fault::Configuration,

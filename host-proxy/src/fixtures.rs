@@ -21,6 +21,7 @@ use std::sync::{Arc, LazyLock};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use wire::{
     Delegation, Digest, Endpoint, Envelope, Evidence, Frame, FrameDecoder, FrameKind, KemKey,
     Keyset, ModelOffer, Padding, Prices, SignedEnvelope,
@@ -430,4 +431,46 @@ pub(crate) async fn http_as(
         }
     }
     (status, bytes, true)
+}
+
+struct CertificateKey(SigningKey, [u8; 32]);
+
+impl rcgen::PublicKeyData for CertificateKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.1
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &rcgen::PKCS_ED25519
+    }
+}
+
+impl rcgen::SigningKey for CertificateKey {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        let signature = ed25519_dalek::Signer::sign(&self.0, message);
+        Ok(signature.to_bytes().to_vec())
+    }
+}
+
+/// A certificate for a name, signed by itself: in PEM with its key, and alone.
+pub(crate) fn certificate(name: &str) -> ([String; 2], CertificateDer<'static>) {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).expect("randomness");
+    let key = SigningKey::from_bytes(&seed);
+    let key = CertificateKey(key.clone(), key.verifying_key().to_bytes());
+    let params = rcgen::CertificateParams::new(vec![name.to_owned()]);
+    let mut params = params.expect("a name");
+    params.serial_number = Some(1.into());
+    let made = params.self_signed(&key).expect("signed");
+    // RFC 8410 section 7.
+    let head = hex::decode("302e020100300506032b657004220420").expect("hex");
+    let pkcs8 = [&head, &seed[..]].concat();
+    let pem = [pem("CERTIFICATE", made.der()), pem("PRIVATE KEY", &pkcs8)];
+    (pem, made.der().clone())
+}
+
+fn pem(kind: &str, der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    format!("-----BEGIN {kind}-----\n{text}\n-----END {kind}-----\n")
 }

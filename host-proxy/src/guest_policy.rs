@@ -45,6 +45,7 @@ impl GuestPolicy {
             payee: keyset.payee,
             payee_key: keyset.payee_key,
             gpu_roots: GpuRoots::NVIDIA,
+            appraised_gpus: Default::default(),
         };
         let (policy, root) = (&self.policy, &self.root);
         wire::attest(bundle, nonce, policy, root, &expected, now_unix_s()).map(drop)

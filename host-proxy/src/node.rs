@@ -21,7 +21,7 @@ use hyper::header::{CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
 use settlement::limits::ANSWER_BYTES_MAX;
 use settlement::toncenter::{self, AccountStatus, AccountView, Call, Transaction};
-use settlement::{Address, ChannelState};
+use settlement::{Address, ChannelState, StakeState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -115,15 +115,34 @@ impl Node {
 
     /// A channel's state, in a recent block.
     pub async fn channel_state(&self, channel: &Address) -> Result<ChannelState, NodeError> {
+        let call = toncenter::channel_state_in_block(channel);
+        self.in_recent_block(channel, call).await
+    }
+
+    /// A stake's state, in a recent block. `None`: nothing runs there.
+    pub async fn stake_state(&self, stake: &Address) -> Result<Option<StakeState>, NodeError> {
+        match self.account(stake).await?.status {
+            AccountStatus::Active => {
+                let call = toncenter::stake_state(stake);
+                self.in_recent_block(stake, call).await.map(Some)
+            }
+            AccountStatus::Uninitialized | AccountStatus::Frozen => Ok(None),
+        }
+    }
+
+    async fn in_recent_block<T>(
+        &self,
+        account: &Address,
+        call: Call<(T, Option<u32>)>,
+    ) -> Result<T, NodeError> {
         let known = *self.dated();
         let recent =
             |block: &Block| now_unix_s().saturating_sub(block.unix_s) <= BLOCK_REMEMBERED_S;
         let dated = match known.filter(recent) {
             Some(block) => block,
-            None => date(&self.account(channel).await?)?,
+            None => date(&self.account(account).await?)?,
         };
-        let asked = self.ask(toncenter::channel_state_in_block(channel)).await?;
-        match asked {
+        match self.ask(call).await? {
             (state, Some(seqno)) if seqno.saturating_add(BLOCKS_BEHIND_MAX) >= dated.seqno => {
                 Ok(state)
             }

@@ -30,8 +30,10 @@ mod conclude;
 mod external;
 mod orders;
 mod prepare;
+mod stake;
 
 pub use orders::{Adoption, Standing};
+pub use stake::{StakeNotNow, StakeOrder, StakePlan};
 
 use crate::channels::{ChannelRefused, Channels};
 use crate::clock;
@@ -97,6 +99,8 @@ pub enum SettleError {
     Node(#[from] NodeError),
     #[error(transparent)]
     Store(#[from] Error),
+    #[error(transparent)]
+    Stake(#[from] StakeNotNow),
     #[error(transparent)]
     Signer(#[from] LockError),
     #[error(

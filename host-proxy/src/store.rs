@@ -25,7 +25,8 @@ pub use external::ExternalClaim;
 pub use lease::LeaseId;
 pub use log::LogEntry;
 pub use payouts::{
-    Claim, Entry, Message, NewMessage, Numbers, Paid, Payout, PayoutOutcome, Purpose, Withdrawal,
+    Claim, Entry, Message, NewMessage, Numbers, Order, Ordered, Paid, Payout, PayoutOutcome,
+    Purpose,
 };
 pub use place::StatePlace;
 

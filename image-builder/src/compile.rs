@@ -6,6 +6,9 @@
 //!  the pinned toolchain ──────────────────────────/rust─────┤  linked by the tree's gcc, static ──►
 //!  the tree of packages ──────────────────────────────/─────┘  STORE/target/<id>  (/target)
 //! ```
+//! A program of a root that opens libraries by name is linked dynamically instead, into a target of its own
+//! ([`crate::rootfs::linkage::program`] says what it may ask for).
+//!
 //! Every path that a compiler could write down is the same on every machine, because it is a path of the sandbox. `<id>` stands
 //! for the toolchain and the tree: sources and intermediate results of another pair are not mixed in.
 //!
@@ -30,6 +33,7 @@ use sha2::{Digest as _, Sha256, Sha384};
 use crate::error::{Error, Fault, error};
 use crate::files;
 use crate::limits::PROGRAM_BYTES_MAX;
+use crate::rootfs::linkage::program;
 use crate::sandbox::Sandbox;
 use crate::store::Store;
 pub use kernel_modules::Kernel;
@@ -48,7 +52,16 @@ pub struct Compiler<'a> {
     toolchain: Toolchain,
 }
 
-/// A program that was compiled: static, stripped, at a path that its digest names.
+/// How a program comes to its libraries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Linkage {
+    /// It has them.
+    Static,
+    /// The loader of a root finds them.
+    Dynamic,
+}
+
+/// A program that was compiled: stripped, at a path that its digest names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     /// Its file name.
@@ -109,10 +122,11 @@ impl<'a> Compiler<'a> {
     pub fn compile(
         &self,
         program: &str,
+        linkage: Linkage,
         progress: &mut dyn FnMut(Step<'_>),
     ) -> Result<Program, Error> {
         let package = self.checkout.package_of(program)?.to_owned();
-        self.compile_of(&package, program, progress)
+        self.compile_of(&package, program, linkage, progress)
     }
 
     /// Compiles a program of a package, which may be a dependency.
@@ -120,13 +134,14 @@ impl<'a> Compiler<'a> {
         &self,
         package: &str,
         program: &str,
+        linkage: Linkage,
         progress: &mut dyn FnMut(Step<'_>),
     ) -> Result<Program, Error> {
         progress(Step::Fetching);
         self.toolchain.fetch(self.checkout.root())?;
         let target = self.store.root().join("target").join(&self.id);
         let sources = self.store.root().join("sources").join(&self.id);
-        for directory in [&target.join("out"), &target.join("cargo"), &sources] {
+        for directory in [&target.join(linkage.out()), &target.join("cargo"), &sources] {
             files::create_directory(directory)?;
         }
         let _claim = files::lock(&target.join("lock"), || progress(Step::Waiting))?;
@@ -137,7 +152,7 @@ impl<'a> Compiler<'a> {
         let compiler = self.version();
         progress(Step::Compiling { program, compiler });
         let status = self
-            .cargo(&sources, &target, &crates, package, program)
+            .cargo(&sources, &target, &crates, (package, program), linkage)
             .status()
             .map_err(Error::of(Fault::Tool, "starting the sandbox: "))?;
         if !status.success() {
@@ -146,8 +161,9 @@ impl<'a> Compiler<'a> {
                 "`cargo build --bin {program}` failed ({status})"
             ));
         }
-        let made = target.join("out").join(TRIPLE).join(PROFILE).join(program);
-        keep(self.store, program, &made)
+        let made = target.join(linkage.out());
+        let made = made.join(TRIPLE).join(PROFILE).join(program);
+        keep(self.store, program, &made, linkage)
     }
 
     /// The command, with every setting that the result depends on.
@@ -156,14 +172,14 @@ impl<'a> Compiler<'a> {
         sources: &Path,
         target: &Path,
         crates: &crates::Checked,
-        package: &str,
-        program: &str,
+        (package, program): (&str, &str),
+        linkage: Linkage,
     ) -> Command {
         let mut sandbox = self
             .sandbox
             .clone()
             .read(sources, "/src")
-            .write(target.join("out"), "/target")
+            .write(target.join(linkage.out()), "/target")
             .write(target.join("cargo"), "/cargo")
             .cwd("/src");
         for (host, inside) in self.toolchain.binds() {
@@ -174,7 +190,7 @@ impl<'a> Compiler<'a> {
         }
         let variable = TRIPLE.replace('-', "_");
         let upper = variable.to_uppercase();
-        let (mut rust, mut c) = (RUST_FLAGS.to_owned(), String::new());
+        let (mut rust, mut c) = (linkage.flags().to_owned(), String::new());
         // The directory's name depends on where crates are fetched from, and must not on its way into messages of panics.
         for name in crates.source_names() {
             let map = format!("/cargo/registry/src/{name}=/crates");
@@ -198,10 +214,32 @@ impl<'a> Compiler<'a> {
     }
 }
 
+impl Linkage {
+    /// The directory of what is made so: cargo would otherwise make all of it again for the other kind.
+    fn out(self) -> &'static str {
+        match self {
+            Linkage::Static => "out",
+            Linkage::Dynamic => "out-dynamic",
+        }
+    }
+
+    /// Without the linker's digest of its inputs, which would be one more thing to keep equal.
+    fn flags(self) -> &'static str {
+        match self {
+            Linkage::Static => "-Ctarget-feature=+crt-static -Clink-arg=-Wl,--build-id=none",
+            Linkage::Dynamic => "-Ctarget-feature=-crt-static -Clink-arg=-Wl,--build-id=none",
+        }
+    }
+}
+
 /// Checks what was made and puts it where its digest says, so that the next compilation does not take it away.
-fn keep(store: &Store, name: &str, made: &Path) -> Result<Program, Error> {
+fn keep(store: &Store, name: &str, made: &Path, linkage: Linkage) -> Result<Program, Error> {
     let bytes = files::read(made, PROGRAM_BYTES_MAX as u64)?;
-    if let Some(problem) = problem_of(&bytes) {
+    let problem = match linkage {
+        Linkage::Static => problem_of(&bytes).map(str::to_owned),
+        Linkage::Dynamic => program::problem_of(&bytes),
+    };
+    if let Some(problem) = problem {
         return Err(error!(
             Tool,
             "{name} came out of the compiler, and {problem}"
@@ -240,8 +278,6 @@ fn problem_of(bytes: &[u8]) -> Option<&'static str> {
 pub const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 /// The profile in the root manifest that says how.
 const PROFILE: &str = "image";
-/// Static, and without the linker's digest of its inputs, which would be one more thing to keep equal.
-const RUST_FLAGS: &str = "-Ctarget-feature=+crt-static -Clink-arg=-Wl,--build-id=none";
 
 #[cfg(test)]
 mod tests {

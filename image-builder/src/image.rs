@@ -163,6 +163,8 @@ pub struct RootParts {
     pub userland: Vec<Entry>,
     /// The program that becomes `/agent`.
     pub agent: PathBuf,
+    /// Programs that it starts, each at its name: `/gpu-worker`.
+    pub programs: Vec<(String, PathBuf)>,
     /// Its models.
     pub models: Vec<Model>,
 }
@@ -240,8 +242,7 @@ impl Draft {
         let initrd_entries = initrd::entries(init, modules, &parts.kernel_from);
         let disk = Error::disk("writing", Path::new(INITRD));
         let initrd = initrd::write(&initrd_entries).map_err(disk)?;
-        let simulated = parts.profile == Profile::Sim;
-        let entries = |root| root::entries(root, simulated);
+        let entries = |root| root::entries(root, parts.profile);
         let root_entries = parts.root.as_ref().map(entries).transpose()?;
         Ok(Self {
             parts,

@@ -26,7 +26,7 @@ use ::predict::image::{ImageManifest, Outcome};
 use anyhow::{Context, bail};
 use attest::Manifest;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use registers::{Digest48, Register};
+use registers::{Digest48, Register, RuntimeEvent};
 use serde_json::{Value, json};
 
 /// Predict the registers of a TDX guest, and verify, replay and explain its evidence.
@@ -121,6 +121,9 @@ struct VmArguments {
     /// The agent's measured configuration.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// The GPU of a guest whose configuration demands one, as `host-proxy guest status` names it: 64 hexadecimal digits.
+    #[arg(long, value_name = "HEX", value_parser = gpu::hex32)]
+    gpu: Option<gpu::Bytes32>,
     /// Where to write [default: stdout]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -255,9 +258,37 @@ fn manifest_vm(arguments: &VmArguments) -> anyhow::Result<ExitCode> {
         unchecked.contains(&name.as_str())
     };
     let not_computed: Vec<Register> = Register::ALL.into_iter().filter(is_open).collect();
+    let gpu = gpu_event(&arguments.config, arguments.gpu)?;
     let config = digest_of(&arguments.config)?;
     let manifest = image.guest(config, &not_computed);
+    let manifest = gpu.into_iter().fold(manifest, Manifest::then);
     write_manifest(&manifest, arguments.out.as_deref())
+}
+
+/// What an agent with this configuration measures of its GPU.
+fn gpu_event(config: &Path, gpu: Option<gpu::Bytes32>) -> anyhow::Result<Option<RuntimeEvent>> {
+    let bytes = read_bounded(config, wire::limits::CONFIG_BYTES_MAX)?;
+    let json: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
+    let demanded = json.is_some_and(|json| json["gpu"] == true);
+    let path = config.display();
+    match (demanded, gpu) {
+        (false, None) => Ok(None),
+        (true, Some(gpu)) => {
+            let event = wire::GpuReport::event(&wire::Digest(gpu));
+            Ok(Some(RuntimeEvent {
+                name: event.name,
+                digest: Digest48(event.digest),
+            }))
+        }
+        (true, None) => Err(Misuse(format!(
+            "{path} demands a GPU, which the guest measures: name it with --gpu, as `host-proxy guest status` does"
+        ))
+        .into()),
+        (false, Some(_)) => Err(Misuse(format!(
+            "--gpu names a GPU, and {path} demands none"
+        ))
+        .into()),
+    }
 }
 
 /// The manifest of an image that is named by its directory or by that file.

@@ -49,6 +49,12 @@ pub const UNBOND_DELAY_S_MIN: u32 = 7 * 86_400;
 /// The longest.
 pub const UNBOND_DELAY_S_MAX: u32 = 90 * 86_400;
 
+/// The longest life of a stake, from its deployment: four years of 365 days.
+pub const STAKE_LIFE_S_MAX: u32 = 4 * 365 * 86_400;
+
+/// The cut that takes all of a stake and ends it.
+pub const STAKE_SLASHES_MAX: u8 = 16;
+
 /// The highest network fee that a registry takes, in basis points.
 pub const REGISTRY_FEE_BPS_MAX: u16 = 500;
 

@@ -4,8 +4,8 @@
 //!     cargo run -p tests --example bench_boot -- 7
 //!
 //! Both are launched by `host-proxy launch` as the same machine: the same devices, a TPM among them, the same memory and the same
-//! command line. A configuration has at least one model, so the guest has the smaller one of the image. Pairs, one after the
-//! other; every second pair starts with the other one.
+//! command line. A configuration has at least one model: here a random one of 1.5 MB on a volume, so that it is the boot which is
+//! timed. Pairs, one after the other; every second pair starts with the other one.
 
 use std::fs::{self, DirBuilder};
 use std::io::{BufRead, BufReader};
@@ -17,10 +17,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use demo::Guest;
 use image_builder::formats::cpio;
-use image_builder::store::Store;
+use image_builder::model;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tests::stack::CHAT;
 use tests::{Programs, workspace_root};
 
 const LINE: &str = "the first program has printed a line";
@@ -69,6 +68,7 @@ struct Bench {
     directory: tempfile::TempDir,
     tools: PathBuf,
     image: PathBuf,
+    volume: PathBuf,
     peer: PathBuf,
 }
 
@@ -77,36 +77,27 @@ impl Bench {
         let directory = tempfile::Builder::new().prefix("chrysalis-").tempdir()?;
         let images = programs.target_dir().join("images");
         fs::create_dir_all(&images)?;
-        let recipes = workspace_root().join("image-builder/recipes");
-        let sim = fs::read_to_string(recipes.join("sim.yaml"))?;
-        let text = sim.replacen(
-            "models: [all-MiniLM-L6-v2, SmolLM2-135M-Instruct]",
-            "models: [SmolLM2-135M-Instruct]",
-            1,
-        );
-        ensure!(text != sim, "the recipe lists its models in another way");
-        // Below the checkout, because the builder compiles the checkout that its recipe lies in.
-        let recipe = images.join("bench-boot.yaml");
-        fs::write(&recipe, text)?;
+        let recipe = workspace_root().join("image-builder/recipes/sim.yaml");
         let image = images.join("bench-boot");
-        let lock = recipes.join("sim.lock.json");
         let builder = |command: &str| {
             let mut builder = Command::new(programs.path("image-builder"));
-            builder
-                .arg(command)
-                .arg(&recipe)
-                .arg("--lock")
-                .arg(&lock)
-                .arg("--json");
+            builder.arg(command).arg(&recipe).arg("--json");
             builder
         };
         let tools = directory.path().join("tools.json");
         fs::write(&tools, output(&mut builder("tools"))?)?;
         output(builder("build").arg("--out").arg(&image))?;
+        let model = directory.path().join("random-model");
+        random_model::write(&model)?;
+        let volume = directory.path().join("volume");
+        let mut pack = Command::new(programs.path("image-builder"));
+        pack.args(["model", "pack", "--json", "--out"]);
+        output(pack.arg(&volume).arg(&model))?;
         let bench = Self {
             peer: directory.path().join("peer"),
             tools,
             image,
+            volume,
             directory,
             programs,
         };
@@ -116,14 +107,15 @@ impl Bench {
     }
 
     fn write_config(&self) -> anyhow::Result<()> {
-        let store = Store::from_environment().context("no home directory to keep models in")?;
-        let root = client::model_root(&store.model_dir(CHAT))?;
+        let text = fs::read(self.volume.join(model::DESCRIPTION))?;
+        let volume = model::parse_description(&text)?.volume;
         let payee = format!("0:{}", "11".repeat(32));
         let config = json!({
             "version": 1, "profile": "sim", "chain": settlement::ChainId::EMBEDDED.0,
             "payee": payee, "payee_key": "22".repeat(32), "stake": payee, "lifetime_s": 3600, "jobs_max": 10_000,
             "price_step_nano": 16_000_000, "exposure_max_nano": 1_000_000_000, "interval_ms": 50,
-            "models": [{"id": CHAT, "endpoint": "chat", "root": root.to_string(), "context_tokens": 256,
+            "models": [{"id": "random-model", "endpoint": "chat", "root": volume.verity_hash.to_string(), "context_tokens": 256,
+                        "volume": {"salt": volume.salt, "data_blocks": volume.data_blocks},
                         "prompt_nano": 200_000_000_000u64, "completion_nano": 1_000_000_000_000u64}],
         });
         Ok(fs::write(self.config(), config.to_string())?)
@@ -204,6 +196,7 @@ impl Bench {
             .arg(self.config())
             .arg("--run")
             .arg(&run);
+        launch.arg("--model").arg(self.volume.join(model::VOLUME));
         launch.args(["--accelerator", "tcg"]).stdin(Stdio::null());
         launch.stdout(log("ready")?).stderr(log("launch.log")?);
         let launch = launch.spawn().context("starting host-proxy launch")?;

@@ -1,9 +1,7 @@
 //! What a stack whose guest has a GPU is made with besides: there is no GPU, so a test brings a gate that knows one.
 
-use anyhow::Context;
 use attest::Manifest;
-use registers::{Digest48, RuntimeEvent, replay};
-use serde_json::json;
+use registers::{Digest48, RuntimeEvent};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use wire::{Digest, GpuReport};
@@ -13,6 +11,8 @@ use wire::{Digest, GpuReport};
 pub struct StackGpu {
     /// The program that the agent asks for evidence.
     pub gate: PathBuf,
+    /// The test root (DER) that its certificates lead to.
+    pub root: PathBuf,
     /// Which GPU it is.
     pub identity: Digest,
     /// How long clients may use a keyset, in seconds: a later one has new evidence.
@@ -25,18 +25,12 @@ pub struct StackGpu {
 
 impl StackGpu {
     /// The manifest of a guest that measures this GPU after its configuration.
-    pub(crate) fn measured(&self, without: &Manifest) -> anyhow::Result<Manifest> {
+    pub(crate) fn measured(&self, without: &Manifest) -> Manifest {
         let event = GpuReport::event(&self.identity);
-        let mut events = without.rtmr3_events().to_vec();
-        events.push(RuntimeEvent {
+        without.clone().then(RuntimeEvent {
             name: event.name,
             digest: Digest48(event.digest),
-        });
-        let mut manifest: serde_json::Value = serde_json::from_slice(without.to_json().as_ref())?;
-        manifest["registers"]["rtmr3"] = json!(replay(&events).to_string());
-        manifest["rtmr3_events"] = json!(events);
-        let bytes = serde_json::to_vec(&manifest)?;
-        Manifest::from_json(&bytes).context("the manifest of a guest with a GPU")
+        })
     }
 
     /// Writes what the proxy's `collateral_sources` names.

@@ -219,7 +219,7 @@ impl Stack {
             ),
         };
         let manifest = match &options.gpu {
-            Some(gpu) => gpu.measured(&manifest)?,
+            Some(gpu) => gpu.measured(&manifest),
             None => manifest,
         };
         fs::write(at("manifest.json"), manifest.to_json())?;
@@ -452,6 +452,7 @@ fn start_guest(programs: &Programs, dir: &Path, options: &StackOptions) -> anyho
         .stdin(Stdio::null());
     if let Some(gpu) = &options.gpu {
         command.arg("--gpu-gate").arg(&gpu.gate);
+        command.arg("--insecure-gpu-root").arg(&gpu.root);
     }
     let (agent, _) = Child::start("guest-agent-sim", command, &dir.join("guest.log"))?;
     Ok(Guest::Process {

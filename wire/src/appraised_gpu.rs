@@ -3,7 +3,7 @@
 //! A quote vouches for the trust domain alone. What it says of a GPU is the word of the measured agent: which one it attested, under
 //! which keyset, with which evidence. That the evidence is a GPU's, of a firmware that NVIDIA names, is found out here.
 
-use crate::{GpuCollateral, GpuReport, Keyset, KeysetDigest};
+use crate::{Digest, GpuCollateral, GpuReport, Keyset, KeysetDigest, sha256};
 use ::gpu::{
     EvidenceError, Gpu, GpuEvidence, GpuFeature, GpuNonce, GpuPolicy, GpuRefusal, GpuRootClass,
     GpuRoots, OcspError, OcspNonce, OcspResponses, Revocation, Rim, RimError, Verified,
@@ -11,9 +11,15 @@ use ::gpu::{
 use attest::RootClass;
 use minicbor::bytes::ByteVec;
 use registers::{Digest48, RuntimeEvent};
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+use std::sync::Mutex;
 
 /// The profile whose guests compute on a GPU: without one, none of them is trusted.
 const GPU_PROFILE: &str = "h100";
+
+/// Answers that are remembered: of the workers that one client uses at a time.
+const APPRAISED_GPUS: usize = 32;
 
 /// Why a worker's GPU is not trusted, and so the worker is not.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -47,6 +53,38 @@ pub enum GpuNotTrusted {
     TestRoot,
 }
 
+/// GPUs that were trusted before, so that the same evidence is not appraised twice: an appraisal takes milliseconds, and a client
+/// attests more often than a guest makes evidence.
+///
+/// An answer is remembered for exactly what was judged (the report, its certificates, what the proxy added, the question, the roots),
+/// from the second of its appraisal to the last one at which every signature behind it is in date. A refusal is not remembered.
+#[derive(Debug, Default)]
+pub struct AppraisedGpus(Mutex<VecDeque<Appraised>>);
+
+#[derive(Debug)]
+struct Appraised {
+    judged: Digest,
+    roots: GpuRoots,
+    seconds: RangeInclusive<u64>,
+    gpu: Verified<Gpu>,
+}
+
+impl AppraisedGpus {
+    fn find(&self, judged: Digest, roots: &GpuRoots, now_unix_s: u64) -> Option<Verified<Gpu>> {
+        let same = |one: &&Appraised| {
+            one.judged == judged && one.roots == *roots && one.seconds.contains(&now_unix_s)
+        };
+        let kept = self.0.lock().ok()?;
+        kept.iter().find(same).map(|one| one.gpu.clone())
+    }
+
+    fn keep(&self, one: Appraised) {
+        let Ok(mut kept) = self.0.lock() else { return };
+        kept.push_front(one);
+        kept.truncate(APPRAISED_GPUS);
+    }
+}
+
 /// What a worker shows of its GPU, once a quote vouches for keyset and events.
 pub(crate) struct ShownGpu<'a> {
     pub(crate) keyset: &'a Keyset,
@@ -63,6 +101,7 @@ impl ShownGpu<'_> {
     pub(crate) fn appraise(
         &self,
         roots: &GpuRoots,
+        appraised: &AppraisedGpus,
         now_unix_s: u64,
     ) -> Result<Option<Verified<Gpu>>, GpuNotTrusted> {
         let named = match (&self.keyset.gpus[..], self.report) {
@@ -84,6 +123,10 @@ impl ShownGpu<'_> {
         if self.quoted == RootClass::Intel && roots.class() != GpuRootClass::Nvidia {
             return Err(GpuNotTrusted::TestRoot);
         }
+        let judged = self.judged(report, collateral);
+        if let Some(gpu) = appraised.find(judged, roots, now_unix_s) {
+            return Ok(Some(gpu));
+        }
         let evidence = GpuEvidence::from_der(&report.report, &bytes(&report.certificates))?;
         let rims = collateral.rims.iter().enumerate().map(|(number, xml)| {
             Rim::parse(&format!("RIM {number}"), xml)
@@ -100,9 +143,27 @@ impl ShownGpu<'_> {
         };
         let gpu = ::gpu::verify(&evidence, &rims, &policy)?;
         match gpu.evidence.fields.feature {
-            None | Some(GpuFeature::SinglePassthrough) => Ok(Some(gpu)),
-            Some(other) => Err(GpuNotTrusted::OneOfSeveral(other)),
+            None | Some(GpuFeature::SinglePassthrough) => {}
+            Some(other) => return Err(GpuNotTrusted::OneOfSeveral(other)),
         }
+        appraised.keep(Appraised {
+            judged,
+            roots: *roots,
+            seconds: now_unix_s..=gpu.expires_unix_s.min(responses.until_unix_s()),
+            gpu: gpu.clone(),
+        });
+        Ok(Some(gpu))
+    }
+
+    /// Stands for all that is judged but the roots and the time.
+    fn judged(&self, report: &GpuReport, collateral: &GpuCollateral) -> Digest {
+        let evidence = report.digest();
+        // How many manifests there are, so that the last of them is not taken for the first response.
+        let rims = (collateral.rims.len() as u64).to_be_bytes();
+        let mut parts = vec![&self.digest.0[..], &evidence.0, &rims];
+        parts.extend({ collateral.rims.iter() }.map(|xml| &xml[..]));
+        parts.extend({ collateral.ocsp.iter() }.map(|der| &der[..]));
+        sha256("chrysalis/gpu-appraised/v1", &parts)
     }
 }
 

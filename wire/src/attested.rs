@@ -4,13 +4,14 @@
 //! `attest::verify` and adds what only this crate knows: the keyset that the report data names, its endorsement,
 //! and the event list behind RTMR3.
 
-use crate::appraised_gpu::{GpuNotTrusted, ShownGpu};
+use crate::appraised_gpu::{AppraisedGpus, GpuNotTrusted, ShownGpu};
 use crate::cbor::Malformed;
 use crate::{Bundle, Evidence, GpuReport, Keyset, KeysetDigest, registers_digest};
 use ::gpu::{Gpu, GpuRoots};
 use attest::{Collateral, CollateralError, Peer, Policy, Refusal, Root, Verified};
 use registers::{Digest48, ReportData, RuntimeEvent};
 use settlement::{Address, ChainId};
+use std::sync::Arc;
 
 /// A worker whose quote, keyset and endorsement were checked against a policy.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub struct Expected {
     pub payee_key: [u8; 32],
     /// The roots that evidence of its GPU must lead to, if it has one.
     pub gpu_roots: GpuRoots,
+    /// GPUs that it trusted before.
+    pub appraised_gpus: Arc<AppraisedGpus>,
 }
 
 /// Why a worker is not trusted.
@@ -69,7 +72,8 @@ pub enum NotTrusted {
     Endorsement,
 }
 
-/// Decides whether a worker may see plaintext. A pure function: run it twice, get the same answer.
+/// Decides whether a worker may see plaintext. A pure function: run it twice, get the same answer. What [`AppraisedGpus`] remembers is
+/// its own answers, and saves time alone.
 ///
 /// `nonce` is the client's own, fresh for this call; `now_unix_s` is the client's clock.
 pub fn attest(
@@ -125,7 +129,7 @@ pub fn attest(
         collateral: bundle.gpu.as_ref(),
         quoted: peer.root,
     };
-    let gpu = shown.appraise(&expected.gpu_roots, now_unix_s)?;
+    let gpu = shown.appraise(&expected.gpu_roots, &expected.appraised_gpus, now_unix_s)?;
     Ok(AttestedWorker {
         peer,
         endorsing_key: bundle.endorsement.key(key),

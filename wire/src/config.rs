@@ -157,13 +157,13 @@ impl MeasuredConfig {
             ("version", self.version == 1, "1"),
             (
                 "profile",
-                ["sim", "cpu"].contains(&self.profile.as_str()),
-                "sim or cpu",
+                ["sim", "cpu", "h100"].contains(&self.profile.as_str()),
+                "sim, cpu or h100",
             ),
             (
                 "gpu",
-                !self.gpu || self.profile == "sim",
-                "false in the profile cpu, whose guests have none",
+                self.profile == "sim" || self.gpu == (self.profile == "h100"),
+                "true in the profile h100, and in cpu false",
             ),
             (
                 "lifetime_s",
@@ -409,6 +409,7 @@ mod tests {
         for (pointer, odd) in [
             ("/version", serde_json::json!(2)),
             ("/profile", serde_json::json!("h100")),
+            ("/profile", serde_json::json!("h200")),
             ("/jobs_max", serde_json::json!(0)),
             ("/models", serde_json::json!([])),
             ("/models/0/id", serde_json::json!("../etc")),

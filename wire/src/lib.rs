@@ -80,7 +80,7 @@ pub use transcript::{Compared, NotOpened, Said, Transcript, compare};
 #[cfg(feature = "client")]
 pub use {
     ::gpu::GpuRoots,
-    appraised_gpu::GpuNotTrusted,
+    appraised_gpu::{AppraisedGpus, GpuNotTrusted},
     attested::{AttestedWorker, Expected, NotTrusted, attest},
     proof::{NotProven, ProvenJob},
     seal::{ResponseOpener, SealedJob, seal_job},

@@ -80,7 +80,7 @@ impl Budget {
             .execute(
                 "DELETE FROM evidence WHERE keyset <> ?2 AND (keyset NOT IN
                  (SELECT digest FROM keysets ORDER BY at_unix_s DESC, rowid DESC LIMIT ?1)
-                 OR (keyset NOT IN (SELECT keyset FROM receipts) AND keyset NOT IN
+                 OR (keyset NOT IN (SELECT keyset FROM receipts UNION SELECT keyset FROM offences) AND keyset NOT IN
                  (SELECT digest FROM keysets ORDER BY at_unix_s DESC, rowid DESC LIMIT ?3)))",
                 params![EVIDENCE_MAX, digest, UNUSED_MAX],
             )

@@ -26,6 +26,23 @@ pub(super) enum RegistryCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Forget the highest version that this machine has seen, after a node lied that there is a higher one than there is.
+    #[command(
+        after_help = "Ask a second node what the version is first, and write that one as `chain.registry_version_min` into the\n\
+        configuration: until this machine has read the registry again, nothing else keeps a node from showing an old state,\n\
+        in which what was revoked since is allowed.\n\nExample:\n  chrysalis registry forget --config client.yaml --dry-run"
+    )]
+    Forget {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// Say what would be forgotten, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Propose a change, from the admin's wallet. It can be executed after the registry's delay.
     #[command(
         after_help = "Example:\n  chrysalis registry propose image:DIGEST:1893456000 --config admin.yaml --dry-run"
@@ -47,6 +64,11 @@ pub(super) enum RegistryCommand {
 pub(super) async fn run(given: RegistryCommand) -> anyhow::Result<()> {
     match given {
         RegistryCommand::Show { config, json } => show(&Config::read(&config)?, json).await,
+        RegistryCommand::Forget {
+            config,
+            dry_run,
+            json,
+        } => forget(&Config::read(&config)?, dry_run, json),
         RegistryCommand::Propose(arguments) => change::propose(arguments).await,
         RegistryCommand::Execute(arguments) => change::execute(arguments).await,
         RegistryCommand::Cancel(arguments) => change::cancel(arguments).await,
@@ -57,17 +79,41 @@ pub(super) async fn run(given: RegistryCommand) -> anyhow::Result<()> {
 
 async fn show(config: &Config, json: bool) -> anyhow::Result<()> {
     let rule = rule(config)?;
-    let trust = config
-        .trust
-        .clone()
-        .map_or_else(TrustStore::default_path, Ok)?;
-    let trust = TrustStore::open(&trust)?;
-    let contents = read_registry(&config.node()?, &rule, &trust).await?;
+    let contents = read_registry(&config.node()?, &rule, &trust(config)?).await?;
     match json {
         true => println!("{}", object(&rule, &contents)),
         false => print(&rule, &contents),
     }
     Ok(())
+}
+
+fn forget(config: &Config, dry_run: bool, json: bool) -> anyhow::Result<()> {
+    let (rule, trust) = (rule(config)?, trust(config)?);
+    let (registry, floor) = (rule.address, rule.version_min);
+    let version = trust.registry_version(&registry)?;
+    if !dry_run {
+        trust.forget_registry(&registry)?;
+    }
+    eprintln!(
+        "From {floor} on, as configured, any version is accepted until this machine has read the registry again."
+    );
+    if json {
+        let forgotten = json!({"dry_run": dry_run, "registry": registry, "version": version, "version_min": floor});
+        println!("{forgotten}");
+        return Ok(());
+    }
+    match (version, dry_run) {
+        (0, _) => println!("no version of registry {registry} was seen; nothing to forget"),
+        (_, true) => println!("would forget version {version} of registry {registry}"),
+        (_, false) => println!("version {version} of registry {registry} is forgotten"),
+    }
+    Ok(())
+}
+
+fn trust(config: &Config) -> anyhow::Result<TrustStore> {
+    let path = config.trust.clone();
+    let path = path.map_or_else(TrustStore::default_path, Ok)?;
+    Ok(TrustStore::open(&path)?)
 }
 
 fn rule(config: &Config) -> anyhow::Result<RegistryRule> {

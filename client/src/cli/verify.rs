@@ -312,7 +312,7 @@ fn check_in(path: &Path) -> anyhow::Result<Option<CheckFile>> {
 const CHECK_MARK: &[u8] = b"\"chrysalis_check\"";
 
 /// A proof file, or a receipt whose worker's evidence is in the books.
-fn proof_in(path: &Path, config: Option<&Config>) -> anyhow::Result<Proof> {
+pub(super) fn proof_in(path: &Path, config: Option<&Config>) -> anyhow::Result<Proof> {
     let bytes = read_file(path, PROOF_FILE_BYTES_MAX)?;
     let Some(receipt) = receipt_in(&bytes) else {
         return Proof::decode(&bytes).with_context(|| format!("{} is refused", path.display()));
@@ -387,7 +387,7 @@ pub(super) async fn own_proof(config: Option<&Config>, id: ReceiptDigest) -> any
     }
 }
 
-fn books(config: &Config) -> Result<Budget, ClientError> {
+pub(super) fn books(config: &Config) -> Result<Budget, ClientError> {
     let payer = read_key(&config.payer_key_file)?;
     let channel = channel_address(config, payer.verifying_key().to_bytes())?;
     if !config.state.exists() {

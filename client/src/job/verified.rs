@@ -67,10 +67,14 @@ impl Answered {
     /// Believes nothing of the answer until everything agrees: the charge in the clear, the receipt, the tokens.
     pub fn verify(self, session: &Session) -> Result<VerifiedAnswer, ClientError> {
         let envelope = self.known.envelope;
+        let (charge, receipt) = (self.charge.clone(), self.receipt.clone());
         let verified = self.verified(session);
         if verified.is_err() {
+            let budget = &session.shared().budget;
             // What is not believed is not paid, after a restart neither.
-            session.shared().budget.owes_nothing(&envelope);
+            budget.owes_nothing(&envelope);
+            let payer_key = session.channel().state.payer_key;
+            budget.keep_offence(session.keyset(), &payer_key, &charge, &receipt);
         }
         verified
     }

@@ -203,7 +203,7 @@ pub(super) fn resolved(
 }
 
 /// The texts that the cache of embeddings does not have, and what it has. Without a cache, or without such a model, all of them.
-fn looked(
+pub(super) fn looked(
     client: &Client,
     spender: &Spender,
     mut texts: Texts,

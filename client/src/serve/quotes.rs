@@ -1,10 +1,11 @@
 //! What a request would cost. Its tokens are counted here, and nothing is sent to the worker.
 
-use super::api::{APIS, Read, fields};
+use super::api::{APIS, Read, fields, looked};
 use super::jobs::{Given, given, lenient, prompt_tokens};
 use super::{Sidecar, failed, named};
 use crate::anthropic;
 use crate::ask::{Ask, Conversation, Role, Texts, Turn};
+use crate::budget::Spender;
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::job::{Job, pinned};
@@ -13,10 +14,10 @@ use crate::objects::CURRENCY;
 use crate::off_thread::off_thread;
 use crate::openai::{self, chat};
 use crate::session::{Session, unix_s};
-use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde_json::{Value, json};
 use settlement::Nano;
 use std::collections::HashMap;
@@ -31,9 +32,10 @@ pub(super) const COUNT: &str = "/v1/messages/count_tokens";
 /// The price of one text: `?model=…&text=…`, and `max_tokens` if it is to be continued.
 pub(super) async fn of_text(
     State(Sidecar { client, .. }): State<Sidecar>,
+    Extension(spender): Extension<Spender>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    match text_quote(&client, &query).await {
+    match text_quote(&client, spender, &query).await {
         Ok(quote) => Json(quote).into_response(),
         Err(error) => failed(&error),
     }
@@ -41,6 +43,7 @@ pub(super) async fn of_text(
 
 async fn text_quote(
     client: &Arc<Client>,
+    spender: Spender,
     query: &HashMap<String, String>,
 ) -> Result<Value, ClientError> {
     let known = ["model", "text", "max_tokens"];
@@ -64,12 +67,13 @@ async fn text_quote(
             Ask::Chat(asked)
         }
     };
-    quote(client, session, ask).await
+    quote(client, session, spender, ask).await
 }
 
 /// The price of a request: `{"path": "/v1/chat/completions", "body": {…}}`.
 pub(super) async fn of_request(
     State(sidecar): State<Sidecar>,
+    Extension(spender): Extension<Spender>,
     headers: HeaderMap,
     body: Given,
 ) -> Response {
@@ -96,7 +100,7 @@ pub(super) async fn of_request(
             }
         };
         let session = sidecar.client.session().await?;
-        quote(&sidecar.client, session, ask).await
+        quote(&sidecar.client, session, spender, ask).await
     };
     match quoted.await {
         Ok(quote) => Json(quote).into_response(),
@@ -125,14 +129,34 @@ pub(super) async fn count(
     }
 }
 
-async fn quote(client: &Arc<Client>, session: Session, ask: Ask) -> Result<Value, ClientError> {
+async fn quote(
+    client: &Arc<Client>,
+    session: Session,
+    spender: Spender,
+    ask: Ask,
+) -> Result<Value, ClientError> {
     let client = Arc::clone(client);
-    off_thread(move || quote_now(&client, &session, ask)).await
+    off_thread(move || quote_now(&client, &session, &spender, ask)).await
 }
 
-/// The price of all jobs of a request together.
-fn quote_now(client: &Client, session: &Session, ask: Ask) -> Result<Value, ClientError> {
-    let answers = ask.choices();
+/// The price of all jobs of a request together. Texts whose vectors are kept cost nothing.
+fn quote_now(
+    client: &Client,
+    session: &Session,
+    spender: &Spender,
+    ask: Ask,
+) -> Result<Value, ClientError> {
+    let (mut answers, mut kept) = (ask.choices(), 0);
+    let ask = match ask {
+        Ask::Embeddings(all) => {
+            let asked = looked(client, spender, all.clone()).0;
+            kept = all.inputs.len() - asked.inputs.len();
+            // With nothing left to ask there is no job.
+            answers = u32::from(!asked.inputs.is_empty());
+            Ask::Embeddings(if answers == 0 { all } else { asked })
+        }
+        ask => ask,
+    };
     let counted = Job::count(session, ask)?;
     let (offer, most) = (&counted.offer, counted.most);
     let all = |tokens: u32| u64::from(tokens) * u64::from(answers);
@@ -149,6 +173,7 @@ fn quote_now(client: &Client, session: &Session, ask: Ask) -> Result<Value, Clie
         "model": offer.id,
         // Each answer is a job, which reads the prompt and is billed for it.
         "answers": answers,
+        "texts_kept": kept,
         "prompt_tokens": all(most.prompt),
         "completion_tokens_max": all(most.completion),
         "completion_tokens_estimate": all(usual),

@@ -1,11 +1,39 @@
 //! `chrysalis init`: from nothing to an answer, against a real ledger in this process, and what it refuses.
 
-use super::{Ran, chrysalis};
+use super::{Ran, chrysalis, configured};
 use crate::world::World;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+/// The program that the page for developers shows; its `main` reads arguments and calls `ask`.
+#[expect(dead_code)]
+#[path = "../../examples/first_call.rs"]
+mod first_call;
+
+#[tokio::test]
+async fn a_first_call_from_rust_shows_the_answer_and_what_was_verified_and_paid() {
+    let world = World::start(3600).await;
+    configured(&world);
+    let at = |name: &str| world.directory.path().join(name).display().to_string();
+    let mut out = Vec::new();
+    let asked = first_call::ask(&at("client.yaml"), "Why?", Some(at("root.der")), &mut out).await;
+    asked.unwrap();
+    let said = String::from_utf8(out).unwrap();
+    let (text, paid) = said.split_once("\n\nverified and paid: ").expect(&said);
+    assert_eq!(text, "hello world");
+    assert!(
+        paid.contains(" completion tokens, 32000 nanoTON, receipt "),
+        "{said}"
+    );
+    assert_eq!(world.guest.vouchers.lock().unwrap().len(), 1);
+    // Nothing is sealed to a simulated machine whose root was not named.
+    let mut out = Vec::new();
+    let unnamed = first_call::ask(&at("client.yaml"), "Why?", None, &mut out).await;
+    assert!(unnamed.is_err() && out.is_empty());
+    assert_eq!(world.guest.jobs(), 1);
+}
 
 /// The embedded ledger at an address of its own.
 async fn ledger(directory: &Path) -> String {

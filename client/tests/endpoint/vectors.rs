@@ -55,6 +55,18 @@ async fn a_text_is_asked_and_paid_once() {
     assert_eq!(places(&again["x_kept"]), [0, 1]);
     assert!({ again["x_kept"].as_array().unwrap().iter() }.all(|kept| kept["receipt_id"] == *paid));
 
+    // A quote says so, too.
+    let quoted = async |texts: &[&str]| {
+        let asked = json!({"path": PATH, "body": body(texts)});
+        let (status, quote) = post(&address, "/v1/quotes", &asked).await;
+        assert_eq!(status, 200, "{quote}");
+        ["texts_kept", "answers", "prompt_tokens", "cost_max_nano"].map(|name| quote[name].clone())
+    };
+    let nothing = [json!(2), json!(0), json!(0), json!("0")];
+    assert_eq!(quoted(&["a", "b b"]).await, nothing);
+    let [kept, jobs, quoted_tokens, quoted_cost] = quoted(&["b b", "c", "a"]).await;
+    assert_eq!((kept, jobs), (json!(2), json!(1)));
+
     // A new text between two old ones: it alone is asked, and each vector is in its place.
     let (status, mixed) = post(&address, PATH, &body(&["b b", "c", "a"])).await;
     assert_eq!((status, vouchers(&world)), (200, 2), "{mixed}");
@@ -63,6 +75,8 @@ async fn a_text_is_asked_and_paid_once() {
     assert_eq!(vector(&mixed, 2), vector(&first, 0));
     assert_eq!(mixed["data"][1]["index"], 1);
     assert_eq!(places(&mixed["x_kept"]), [0, 2]);
+    assert_eq!(mixed["usage"]["prompt_tokens"], quoted_tokens);
+    assert_eq!(mixed["x_job"]["cost"]["amount"], quoted_cost);
     assert!(mixed["usage"]["prompt_tokens"].as_u64() < tokens.as_u64());
 
     // As base64, too; and an error names the place that the text has in the request.

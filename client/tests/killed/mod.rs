@@ -117,5 +117,78 @@ async fn a_sidecar_that_was_killed_pays_for_what_it_asked_for_when_it_comes_back
     assert_eq!(promised.unwrap().voucher.cumulative, Nano(64_000));
 }
 
+/// Kills of the long tier.
+const KILLS: u64 = 200;
+/// A sidecar is killed within this time from when it listens: many jobs take that long here.
+const LIFE_MS: u64 = 400;
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "two hundred sidecars take minutes"]
+async fn killed_two_hundred_times_while_jobs_run_it_pays_each_receipt_once() {
+    let seed = std::env::var("CHRYSALIS_SEED").ok();
+    let seed = seed.and_then(|text| text.parse().ok()).unwrap_or(1);
+    println!("CHRYSALIS_SEED={seed}");
+    let world = World::start(3600).await;
+    world.set(Fault::Keeps);
+    *world.guest.deposit.lock().unwrap() = 100_000_000_000;
+    let (mut whole, mut refused, mut cut) = (0, 0, 0);
+    for kill in 0..KILLS {
+        let sidecar = Sidecar::start(&world).await;
+        let load = [0, 1].map(|_| {
+            let http = Arc::clone(&sidecar.http);
+            tokio::spawn(async move {
+                let (mut whole, mut refused) = (0, 0);
+                let body = chat_body(false).to_string();
+                // Until the sidecar is gone. What it says is a whole answer, or an error that says whether the job ran.
+                while let Ok(said) = Sidecar::call(&http, "POST", PATH, &body).await {
+                    match said["x_job"]["verified"] == true {
+                        true => whole += 1,
+                        false => {
+                            assert!(said["error"]["executed"].is_string(), "{said}");
+                            refused += 1;
+                        }
+                    }
+                }
+                (whole, refused)
+            })
+        });
+        // Spread over a life, by the seed.
+        let moment = (kill * 7919 + seed * 104_729) % LIFE_MS;
+        tokio::time::sleep(Duration::from_millis(moment)).await;
+        drop(sidecar);
+        for load in load {
+            let (answered, errors) = load.await.unwrap();
+            (whole, refused, cut) = (whole + answered, refused + errors, cut + 1);
+        }
+    }
+    let last = Sidecar::start(&world).await;
+    let signed = world.guest.jobs();
+    let owed = (signed, (32_000 * signed).to_string());
+    let paid = async {
+        while last.spent().await != owed {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let paid = timeout(3 * PATIENCE, paid).await;
+    let spent = last.spent().await;
+    println!(
+        "{signed} receipts signed, {whole} whole answers, {refused} errors, {cut} cut; {spent:?} in the books"
+    );
+    assert!(paid.is_ok(), "{spent:?} of {owed:?}");
+    assert!(
+        whole > 0 && signed > whole,
+        "kills fell between receipt and answer"
+    );
+    // One job more tells the payee of all of it, once.
+    let answer = Sidecar::call(&last.http, "POST", PATH, &chat_body(false).to_string()).await;
+    assert_eq!(answer.unwrap()["x_job"]["verified"], true);
+    let vouchers = world.guest.vouchers.lock().unwrap();
+    let promised: Vec<u64> = vouchers
+        .iter()
+        .map(|one| one.voucher.cumulative.0)
+        .collect();
+    assert_eq!(promised.iter().max(), Some(&(32_000 * (signed + 1))));
+}
+
 const PATH: &str = "/v1/chat/completions";
 const PATIENCE: Duration = Duration::from_secs(20);

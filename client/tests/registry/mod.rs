@@ -14,16 +14,16 @@ use tokio::net::TcpListener;
 const DAY: u32 = 86_400;
 
 /// A ledger with the channel of a world and a registry, whose admin and guardian is one wallet.
-struct Chain {
-    ledger: Ledger,
-    node: String,
-    wallet: Wallet,
+pub(crate) struct Chain {
+    pub(crate) ledger: Ledger,
+    pub(crate) node: String,
+    pub(crate) wallet: Wallet,
     terms: RegistryTerms,
     registry: Registry,
 }
 
 impl Chain {
-    async fn of(world: &World) -> Chain {
+    pub(crate) async fn of(world: &World) -> Chain {
         let ledger = Ledger::in_memory().expect("a ledger");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let node = format!("http://{}", listener.local_addr().expect("bound"));
@@ -55,7 +55,7 @@ impl Chain {
         chain
     }
 
-    fn send(&self, transfer: Transfer) {
+    pub(crate) fn send(&self, transfer: Transfer) {
         let wallet = self.wallet.address();
         let seqno = match self.ledger.account(&wallet).expect("an account").state {
             AccountState::Active { .. } => {
@@ -341,4 +341,30 @@ async fn admin_and_guardian_change_the_registry_and_see_first_what_would_be_sent
         shown.contains(&revoked) && shown.contains("reason 4"),
         "{shown}"
     );
+    // A node had said once that there is a version which there is not.
+    let trust = client::trust::TrustStore::open(&directory.join("trust.sqlite")).expect("opens");
+    let lie = trust.remember_registry(&registry, 1_000_000);
+    lie.expect("remembered");
+    let refused = run("admin", &["show"]).await;
+    assert!(
+        refused.err.contains("version 1000000 is"),
+        "{}",
+        refused.err
+    );
+    let dry = run("admin", &["forget", "--dry-run"]).await;
+    assert!(
+        dry.out.contains("would forget version 1000000"),
+        "{}",
+        dry.out
+    );
+    assert_eq!(run("admin", &["show"]).await.code, Some(1));
+    let forgotten = run("admin", &["forget", "--json"]).await;
+    let said: Value = serde_json::from_str(&forgotten.out).expect("JSON");
+    assert_eq!(said["version"], 1_000_000);
+    assert!(
+        forgotten.err.contains("any version is accepted"),
+        "{}",
+        forgotten.err
+    );
+    assert_eq!(version().await, 7);
 }

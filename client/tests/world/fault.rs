@@ -8,6 +8,8 @@ pub enum Fault {
     Cut,
     /// The same, and keeps the receipt until it is asked for.
     CutAndKept,
+    /// Answers whole, and keeps each receipt until it is asked for.
+    Keeps,
     /// The proxy gives up on the guest, which has signed a receipt that is kept.
     GivenUp,
     /// Flips a bit of the sealed answer.
@@ -32,6 +34,8 @@ pub enum Fault {
     OtherFinish,
     /// Flips a bit of the charge in the clear.
     FlipCharge,
+    /// Charges one nano more than the payer allowed.
+    AboveCap,
     /// Shows another charge than the receipt's, well signed.
     OtherCharge,
     /// Never acknowledges a voucher.

@@ -23,6 +23,7 @@ use registers::{Digest48, GpuBinding, ReportData};
 use serde_json::{Value, json};
 use settlement::{Address, ChainId, ChannelTerms, Charge, Nano, SignedVoucher};
 use simulator::{Flaws, SimulatedModule};
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -57,9 +58,9 @@ pub struct Guest {
     pub attestations: Mutex<u32>,
     pub vouchers: Mutex<Vec<SignedVoucher>>,
     pub voucher_came: Notify,
-    /// The cancels that came, and the receipt and charge that are kept.
+    /// The cancels that came, and by envelope the receipts and charges that are kept.
     pub cancels: Mutex<Vec<Vec<u8>>>,
-    kept: Mutex<Option<Vec<u8>>>,
+    kept: Mutex<BTreeMap<String, Vec<u8>>>,
     terms: Mutex<ChannelTerms>,
     pub deposit: Mutex<u64>,
     two: Barrier,
@@ -376,7 +377,19 @@ impl Guest {
         seal(writer.receipt(receipt.encode()));
         sealed.extend(sealer.finish());
         let mut charge = receipt.charge().encode();
-        match self.fault() {
+        let fault = self.fault();
+        use Fault::{Cut, CutAndKept, GivenUp, Keeps, UntilCancelled};
+        if matches!(fault, CutAndKept | GivenUp | UntilCancelled | Keeps) {
+            let receipt = opened.receipt_key.seal(receipt.encode()).unwrap();
+            let kept = [
+                Frame::encode(FrameKind::Receipt, &receipt),
+                Frame::encode(FrameKind::Charge, &charge),
+                end.clone(),
+            ];
+            let mut all = self.kept.lock().unwrap();
+            all.insert(signed.digest().to_string(), kept.concat());
+        }
+        match fault {
             Fault::FlipAnswer => sealed[100] ^= 1,
             Fault::FlipCharge => charge[60] ^= 1,
             Fault::OtherCharge => {
@@ -386,14 +399,7 @@ impl Guest {
                 };
                 charge = other.sign(&self.receipt_key).encode();
             }
-            fault @ (Fault::Cut | Fault::CutAndKept | Fault::GivenUp | Fault::UntilCancelled) => {
-                let receipt = opened.receipt_key.seal(receipt.encode()).unwrap();
-                let kept = [
-                    Frame::encode(FrameKind::Receipt, &receipt),
-                    Frame::encode(FrameKind::Charge, &charge),
-                    end,
-                ];
-                *self.kept.lock().unwrap() = (fault != Fault::Cut).then(|| kept.concat());
+            Cut | CutAndKept | GivenUp | UntilCancelled => {
                 sealed.truncate(sealed.len() / 2);
                 return Frame::data(&sealed);
             }
@@ -547,12 +553,16 @@ impl Guest {
             seed: None,
             determinism: offer.determinism.clone(),
         };
+        let charged = match self.fault() {
+            Fault::AboveCap => Nano(envelope.cap().cap.most.0 + 1),
+            _ => cost,
+        };
         let charge = Charge {
             cap: envelope.cap(),
             stake: self.keyset.stake,
             receipt_hash: [0; 32],
             seq: sequence,
-            cost,
+            cost: charged,
             cumulative: cost,
         };
         *last = (sequence + 1, wire::core_digest(&core));

@@ -2,7 +2,7 @@
 
 use super::{Fault, Guest};
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -89,10 +89,14 @@ async fn cancel(State(guest): State<Arc<Guest>>, body: Bytes) {
     guest.cancels.lock().unwrap().push(body.to_vec());
 }
 
-async fn receipt(State(guest): State<Arc<Guest>>, headers: HeaderMap) -> Response {
+async fn receipt(
+    State(guest): State<Arc<Guest>>,
+    Path(envelope): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     assert!(headers.contains_key("authorization"), "the payer signs");
     let waits = guest.fault() == Fault::UntilCancelled && guest.cancels.lock().unwrap().is_empty();
-    match guest.kept.lock().unwrap().clone() {
+    match guest.kept.lock().unwrap().get(&envelope).cloned() {
         Some(_) if waits => StatusCode::NOT_FOUND.into_response(),
         Some(kept) => Response::new(Body::from(kept)),
         None => StatusCode::NOT_FOUND.into_response(),

@@ -1,50 +1,75 @@
 //! A guest with a GPU, whose gate is a script: what becomes of each answer, at boot and at the next epoch.
 
+use crate::made::{Device, Party};
 use crate::world::{InProcess, body, config, end, exchange, models, module};
+use gpu::{GpuRefusal, GpuRoots};
 use guest_agent::{BootError, Booted, GpuError, Serving};
+use nix::sys::stat::Mode;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use registers::{Digest48, ReportData, RuntimeEvent, replay};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 use wire::*;
 
-/// Stands in a prepared answer where a request's nonce goes.
-const MARK: [u8; 32] = *b"the nonce of the request is here";
-
-/// A gate that answers from files: `report` with the nonce of the request, then `ready`.
-struct Gate(TempDir);
+/// A gate that gives what a device of the test root signs, through this process, then what `ready` holds; or `report` at once.
+struct Gate {
+    directory: TempDir,
+    device: Arc<Mutex<Device>>,
+}
 
 impl Gate {
     fn good() -> Gate {
-        let gate = Gate(tempfile::tempdir().unwrap());
-        gate.shows(&[b"leaf", b"device", b"root"]);
+        let gate = Gate {
+            directory: tempfile::tempdir().unwrap(),
+            device: Arc::new(Mutex::new(Device::new())),
+        };
         gate.says("ready", &GateAnswer::Ready);
-        let script = "#!/bin/sh\nexec >&0\ncd \"$(dirname \"$0\")\"\nhead -c 41 > request\n[ -e report ] && cat report && exit\n\
-            cat before; tail -c 32 request; cat after\nhead -c 7 > request; cat ready\n";
+        let script = "#!/bin/sh\nexec >&0\ncd \"$(dirname \"$0\")\"\n[ -e report ] && head -c 41 > request && cat report && exit\n\
+            head -c 41 > asked; cat answer\nhead -c 7 > request; cat ready\n";
         std::fs::write(gate.program(), script).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(gate.program(), mode).unwrap();
+        let (asked, answer) = (gate.path("asked"), gate.path("answer"));
+        for pipe in [&asked, &answer] {
+            nix::unistd::mkfifo(pipe, Mode::S_IRWXU).unwrap();
+        }
+        let device = gate.device.clone();
+        std::thread::spawn(move || {
+            // Until the directory goes with its test.
+            while let Ok(request) = std::fs::read(&asked) {
+                let mut device = device.lock().unwrap();
+                device
+                    .report
+                    .nonce
+                    .copy_from_slice(&request[request.len() - 32..]);
+                let report = GpuReport::new(device.signed_report(), device.certificates());
+                let _ = std::fs::write(&answer, GateAnswer::Report(report).encode());
+            }
+        });
         gate
     }
 
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
     fn program(&self) -> PathBuf {
-        self.0.path().join("gate")
+        self.path("gate")
     }
 
     fn says(&self, file: &str, answer: &GateAnswer) {
-        std::fs::write(self.0.path().join(file), answer.encode()).unwrap();
+        std::fs::write(self.path(file), answer.encode()).unwrap();
     }
 
-    /// From now on the GPU has these certificates.
-    fn shows(&self, certificates: &[&[u8]]) {
-        let report = [&[0x11, 0xe0, 1, 0xff][..], &MARK, &[7; 200]].concat();
-        let certificates = certificates.iter().map(|der| der.to_vec()).collect();
-        let bytes = GateAnswer::Report(GpuReport::new(report, certificates)).encode();
-        let at = bytes.windows(32).position(|part| part == MARK).unwrap();
-        std::fs::write(self.0.path().join("before"), &bytes[..at]).unwrap();
-        std::fs::write(self.0.path().join("after"), &bytes[at + 32..]).unwrap();
+    /// From now on the GPU says this instead of what it signs for the nonce.
+    fn shows(&self, change: impl FnOnce(&mut Device, &mut GpuReport)) {
+        let mut device = self.device.lock().unwrap().clone();
+        let mut report = GpuReport::new(device.signed_report(), device.certificates());
+        change(&mut device, &mut report);
+        self.says("report", &GateAnswer::Report(report));
     }
 }
 
@@ -56,7 +81,10 @@ fn with_gpu() -> Vec<u8> {
 }
 
 fn boot(config: &[u8], gate: Option<&Path>) -> Result<(Serving<InProcess>, Digest48), BootError> {
-    let booted = Booted::new(InProcess(module()), config, true)?.with_gate(gate);
+    let certificates = Device::new().certificates();
+    let root = &certificates[4];
+    let roots = GpuRoots::insecure_test(root, root).unwrap();
+    let booted = Booted::new(InProcess(module()), config, true)?.with_gate(gate, roots);
     let agent = Digest48([7; 48]);
     let measured = booted.measure(|| Ok(agent), models())?;
     let attested = measured.attest(&mut ChaCha20Rng::from_seed([1; 32]))?;
@@ -127,14 +155,18 @@ async fn a_gpu_is_measured_named_and_asked_anew_for_each_keyset() {
 #[tokio::test]
 async fn a_guest_whose_gpu_is_gone_at_the_next_epoch_serves_nothing_and_says_so() {
     type Change = fn(&Gate);
-    let changes: [(Change, &str); 3] = [
+    let changes: [(Change, &str); 4] = [
         (
             |gate| gate.says("report", &GateAnswer::Refused(GateRefusal::Count(0))),
             "the GPU gate refuses: the driver sees 0 GPUs",
         ),
         (
-            |gate| gate.shows(&[b"leaf", b"another", b"root"]),
+            |gate| gate.device.lock().unwrap().parties[1].serial = 99,
             "the GPU is another one than was measured",
+        ),
+        (
+            |gate| gate.device.lock().unwrap().parties[4] = Party::new("Test Device Root", 99),
+            "which is not the root",
         ),
         (
             |gate| std::fs::remove_file(gate.program()).unwrap(),
@@ -185,11 +217,20 @@ async fn a_guest_that_demands_a_gpu_does_not_boot_without_a_good_answer() {
     assert!(matches!(count, GpuError::Refused(GateRefusal::Count(2))));
     let ready = with(&|gate| gate.says("report", &GateAnswer::Ready));
     assert!(matches!(ready, GpuError::OutOfOrder));
-    let old = GpuReport::new([&[0x11, 0xe0, 1, 0xff][..], &[8; 33]].concat(), vec![]);
-    let old = with(&|gate| gate.says("report", &GateAnswer::Report(old.clone())));
-    assert!(matches!(old, GpuError::Nonce));
-    let bare = with(&|gate| gate.shows(&[b"leaf"]));
-    assert!(matches!(bare, GpuError::NoDevice));
+    let old = with(&|gate| gate.shows(|_, _| {}));
+    assert!(matches!(
+        old,
+        GpuError::NotVerified(GpuRefusal::Nonce { .. })
+    ));
+    let forged = with(&|gate| gate.shows(|_, report| *report.report.last_mut().unwrap() ^= 1));
+    assert!(matches!(
+        forged,
+        GpuError::NotVerified(GpuRefusal::ReportSignature)
+    ));
+    let bare = with(&|gate| gate.shows(|_, report| report.certificates.truncate(1)));
+    assert!(matches!(bare, GpuError::Evidence(_)), "{bare}");
+    let cut = with(&|gate| gate.shows(|_, report| report.report.truncate(100)));
+    assert!(matches!(cut, GpuError::Evidence(_)), "{cut}");
     let stays = GateAnswer::Refused(GateRefusal::Call {
         call: "nvmlSystemSetConfComputeGpusReadyState".into(),
         code: 3,
@@ -200,7 +241,7 @@ async fn a_guest_that_demands_a_gpu_does_not_boot_without_a_good_answer() {
         GpuError::Refused(GateRefusal::Call { code: 3, .. })
     ));
     let file = |bytes: &'static [u8]| {
-        move |gate: &Gate| std::fs::write(gate.0.path().join("report"), bytes).unwrap()
+        move |gate: &Gate| std::fs::write(gate.path("report"), bytes).unwrap()
     };
     let long = with(&file(&[0xff; 4]));
     assert!(matches!(long, GpuError::TooLong(_)));
@@ -218,5 +259,31 @@ async fn a_guest_that_demands_none_starts_no_gate_and_shows_none() {
         config["gpu"] = true.into();
     });
     let refused = MeasuredConfig::parse(&of_cpu).unwrap_err().to_string();
-    assert!(refused.contains("`gpu` must be false"), "{refused}");
+    assert!(
+        refused.contains("`gpu` must be true in the profile h100"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_guest_for_hardware_wants_the_device_before_it_asks_anybody() {
+    let for_gpu = config(|config| {
+        config["profile"] = "h100".into();
+        config["gpu"] = true.into();
+    });
+    let gate = Gate::good();
+    let booted = Booted::new(InProcess(module()), &for_gpu, false).unwrap();
+    let booted = booted.with_gate(Some(&gate.program()), GpuRoots::NVIDIA);
+    let refused = booted.measure(|| Ok(Digest48([7; 48])), models()).map(drop);
+    // This machine has none that is for a guest: whatever it has, it stops there.
+    assert!(
+        matches!(refused, Err(BootError::Gpu(GpuError::Device(_)))),
+        "{:?}",
+        refused.err()
+    );
+    let without = config(|config| config["profile"] = "h100".into());
+    let refused = MeasuredConfig::parse(&without).unwrap_err().to_string();
+    assert!(refused.contains("`gpu` must be true"), "{refused}");
+    let simulated = Booted::new(InProcess(module()), &for_gpu, true).map(drop);
+    assert!(matches!(simulated, Err(BootError::Profile { .. })));
 }

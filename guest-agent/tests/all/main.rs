@@ -4,6 +4,8 @@ mod epochs;
 mod gpu;
 mod ids;
 mod leaving;
+#[path = "../../../measurements/gpu/tests/it/made.rs"]
+mod made;
 mod money;
 mod program;
 mod rerank;

@@ -246,6 +246,7 @@ async fn attested_by(serving: Serving<InProcess>, judged: Judged) -> Running {
         payee: PAYEE,
         payee_key: payee().verifying_key().to_bytes(),
         gpu_roots: GpuRoots::NVIDIA,
+        appraised_gpus: Default::default(),
     };
     let policy = Policy::from_manifest(&manifest);
     let worker = attest(&bundle.encode(), &nonce, &policy, &root, &expected, now()).unwrap();

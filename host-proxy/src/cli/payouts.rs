@@ -91,7 +91,7 @@ pub(super) async fn run(command: PayoutsCommand) -> Result<ExitCode, Error> {
 }
 
 /// An amount as people and as programs read it.
-fn both(amount: Nano) -> String {
+pub(super) fn both(amount: Nano) -> String {
     format!("{} ({amount} nanoTON)", amount.in_ton())
 }
 
@@ -247,7 +247,7 @@ async fn withdraw(arguments: &WithdrawArguments) -> Result<ExitCode, Error> {
     let (to, amount, settler) = (arguments.to, arguments.amount, proxy.settler());
     let json = arguments.common.json;
     if arguments.dry_run {
-        let left = settler.can_withdraw(amount).await.map_err(settle_error)?;
+        let left = settler.can_send(amount).await.map_err(settle_error)?;
         match json {
             true => println!(
                 "{}",

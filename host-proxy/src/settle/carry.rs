@@ -4,7 +4,7 @@ use super::{SettleError, Settler};
 use crate::clock;
 use crate::limits::{PAYOUT_MARGIN_S, PAYOUT_POLL, PAYOUT_WATCH};
 use crate::node::NodeError;
-use crate::store::{Message, Store, Withdrawal};
+use crate::store::{Message, Order, Store};
 use settlement::Address;
 use settlement::toncenter::{ChainError, Transaction, taken_message};
 
@@ -71,7 +71,7 @@ impl Settler<'_> {
                     }
                     lt = Some(transaction.lt);
                     let sent = !transaction.out_messages.is_empty();
-                    let end = move |s: &Store| s.end_withdrawal(id, sent, now_unix_s);
+                    let end = move |s: &Store| s.end_order(id, sent, now_unix_s);
                     self.store.on_disk(end).await?;
                 }
                 // The list is from an older block than the number.
@@ -93,8 +93,8 @@ impl Settler<'_> {
     ) -> Result<bool, SettleError> {
         let id = message.id;
         let mut known: Vec<Address> = self.store.on_disk(move |s| s.claimed_by(id)).await?;
-        let withdrawal = self.store.on_disk(move |s| s.withdrawal_of(id)).await?;
-        known.extend(withdrawal.map(|Withdrawal { to, .. }| to));
+        let order = self.store.on_disk(move |s| s.order_of(id)).await?;
+        known.extend(order.map(|Order { to, .. }| to));
         let mut sent_to = transaction.out_messages.iter().map(|m| m.destination);
         Ok(sent_to.all(|to| to.is_some_and(|to| known.contains(&to))))
     }

@@ -5,7 +5,8 @@ use super::{CLAIM_MORE, Results, Round, SettleError, Settler, WALLET_MIN};
 use crate::channels::MaxAge;
 use crate::clock::now_unix_s;
 use crate::limits::CLAIMS_PER_MESSAGE_MAX;
-use crate::store::{Claim, Purpose, Store};
+use crate::signer::Held;
+use crate::store::{Claim, Order, Ordered, Purpose, Store};
 use serde::Serialize;
 use settlement::{Address, Nano, Transfer};
 use std::collections::BTreeMap;
@@ -123,8 +124,8 @@ impl Settler<'_> {
         })
     }
 
-    /// What the wallet would keep after this withdrawal, its fee counted high.
-    pub async fn can_withdraw(&self, amount: Nano) -> Result<Nano, SettleError> {
+    /// What the wallet would keep after sending this amount, its fee counted high.
+    pub async fn can_send(&self, amount: Nano) -> Result<Nano, SettleError> {
         let (wallet, _) = self.wallet_to_sign().await?;
         let needed = amount.checked_add(TRANSFER_FEE);
         let needed = needed.unwrap_or(Nano(u64::MAX));
@@ -136,17 +137,47 @@ impl Settler<'_> {
     /// Sends money out of the wallet, and waits until the wallet has sent it.
     pub async fn withdraw(&self, to: Address, amount: Nano) -> Result<(), SettleError> {
         let held = self.lock.acquire().await?;
-        if let Some(pending) = self.store.on_disk(|s| s.pending_message()).await? {
-            self.carry(&pending).await?;
+        let what = Ordered::Withdrawal;
+        let order = Order { what, to, amount };
+        if !self.finish_pending(|pending| *pending == order).await? {
+            let money = Transfer::money(to, amount);
+            self.send_order(order, money, &held).await?;
         }
-        self.can_withdraw(amount).await?;
+        Ok(())
+    }
+
+    /// Brings the message that is on its way to the wallet. `true`: it carried this very order, which a crash had cut short, and the
+    /// wallet has sent it; to send another one would do it twice.
+    pub(super) async fn finish_pending(
+        &self,
+        is_same: impl FnOnce(&Order) -> bool,
+    ) -> Result<bool, SettleError> {
+        let pending = self.store.on_disk(|s| s.pending_message()).await?;
+        let Some(pending) = pending else {
+            return Ok(false);
+        };
+        let id = pending.id;
+        let carried = self.carry(&pending).await?;
+        let order = self.store.on_disk(move |s| s.order_of(id)).await?;
+        let same = order.is_some_and(|order| is_same(&order));
+        Ok(same && carried == Carried::Taken && self.store.on_disk(move |s| s.sent(id)).await?)
+    }
+
+    /// Sends what is ordered in a message of its own, once it is on the disk, and waits until the wallet has sent it. Returns its
+    /// message in the books.
+    pub(super) async fn send_order(
+        &self,
+        order: Order,
+        transfer: Transfer,
+        held: &Held,
+    ) -> Result<i64, SettleError> {
+        self.can_send(transfer.value).await?;
         let (wallet, numbers) = self.wallet_to_sign().await?;
-        let purpose = Purpose::Withdrawal { to, amount };
-        let new = self.sign(&wallet, &numbers, purpose, &[Transfer::money(to, amount)])?;
-        let begun = self.begin(new, &held).await?.ok_or(SettleError::NotYet)?;
+        let new = self.sign(&wallet, &numbers, Purpose::Order(order), &[transfer])?;
+        let begun = self.begin(new, held).await?.ok_or(SettleError::NotYet)?;
         let id = begun.id;
         match self.carry(&begun).await? {
-            Carried::Taken if self.store.on_disk(move |s| s.withdrawn(id)).await? => Ok(()),
+            Carried::Taken if self.store.on_disk(move |s| s.sent(id)).await? => Ok(id),
             Carried::Void => Err(SettleError::NotTaken),
             Carried::Taken | Carried::Wait => Err(SettleError::NotWithdrawn),
         }

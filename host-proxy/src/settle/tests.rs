@@ -3,6 +3,7 @@
 mod attacks;
 mod external;
 mod killed;
+mod stake;
 
 use super::*;
 use crate::channels::ExpectedPayee;

@@ -6,7 +6,7 @@ use crate::fixtures::{directory, payee};
 use postgres::{Client, NoTls};
 use settlement::ChainId;
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -42,6 +42,7 @@ pub(crate) struct Server {
     programs: PathBuf,
     directory: PathBuf,
     databases: AtomicUsize,
+    port: u16,
     /// Whose standard input ends with this program, and the server with it.
     _shell: Child,
 }
@@ -57,7 +58,8 @@ impl Server {
     /// The one of this program. `None`: the test is skipped.
     pub(crate) fn running() -> Option<&'static Server> {
         static SERVER: OnceLock<Option<Server>> = OnceLock::new();
-        let server = SERVER.get_or_init(|| programs().map(Server::start));
+        let server =
+            SERVER.get_or_init(|| programs().map(|programs| Server::start(programs, None)));
         if server.is_none() {
             let why = "Debian's package postgresql is not installed";
             without::skip("a PostgreSQL server", why);
@@ -65,7 +67,12 @@ impl Server {
         server.as_ref()
     }
 
-    fn start(programs: PathBuf) -> Server {
+    /// One more, which speaks TLS on a port of loopback, and nothing else there, with this certificate and key in PEM.
+    pub(crate) fn over_tls(port: u16, pem: &[String; 2]) -> Option<Server> {
+        Some(Server::start(programs()?, Some((port, pem))))
+    }
+
+    fn start(programs: PathBuf, tls: Option<(u16, &[String; 2])>) -> Server {
         let directory = tempfile::Builder::new().prefix("chrysalis-").tempdir();
         // The server's shell removes it, since nothing of a static value is ever dropped.
         let directory = directory.expect("a directory").keep();
@@ -90,7 +97,26 @@ impl Server {
         let made = made.stderr(Stdio::piped()).output().expect("initdb");
         let said = String::from_utf8_lossy(&made.stderr);
         assert!(made.status.success(), "{said}");
-        let who = format!("local all {USER} trust\nlocal all all scram-sha-256\n");
+        let mut settings = vec!["fsync=off".to_owned(), "max_connections=200".to_owned()];
+        match tls {
+            None => settings.push("listen_addresses=".to_owned()),
+            Some((port, pem)) => {
+                for (name, text) in ["server.crt", "server.key"].iter().zip(pem) {
+                    let path = directory.join("data").join(name);
+                    fs::write(&path, text).expect("written");
+                    let private = fs::Permissions::from_mode(0o600);
+                    fs::set_permissions(&path, private).expect("set");
+                    if root {
+                        chown(&path, Some(NOBODY), Some(NOBODY)).expect("given away");
+                    }
+                }
+                settings.push("listen_addresses=127.0.0.1".to_owned());
+                settings.extend(["ssl=on".to_owned(), format!("port={port}")]);
+            }
+        }
+        let who = format!(
+            "local all {USER} trust\nlocal all all scram-sha-256\nhostssl all {USER} 127.0.0.1/32 trust\n"
+        );
         fs::write(directory.join("data/pg_hba.conf"), who).expect("written");
         let mut server = command(Path::new("/bin/sh"));
         // The pipe ends with this program, killed or not. The first signal ends a server that has hardly begun, the second one that
@@ -100,13 +126,14 @@ impl Server {
         );
         server.arg(programs.join("postgres")).args(["-D", "data"]);
         server.arg("-k").arg(&directory);
-        for setting in ["listen_addresses=", "fsync=off", "max_connections=200"] {
+        for setting in &settings {
             server.args(["-c", setting]);
         }
         let shell = server.stdin(Stdio::piped()).spawn();
         let server = Server {
             programs,
             databases: AtomicUsize::new(0),
+            port: tls.map_or(5432, |(port, _)| port),
             _shell: shell.expect("a shell"),
             directory,
         };
@@ -132,8 +159,8 @@ impl Server {
     }
 
     pub(crate) fn url(&self, database: &str, user: &str) -> String {
-        let socket = self.directory.display();
-        format!("postgresql:///{database}?host={socket}&user={user}")
+        let (socket, port) = (self.directory.display(), self.port);
+        format!("postgresql:///{database}?host={socket}&port={port}&user={user}")
     }
 
     /// A new, empty one.

@@ -28,10 +28,8 @@ pub struct NewMessage {
 pub enum Purpose {
     /// At most one for each channel.
     Claims(Vec<Claim>),
-    Withdrawal {
-        to: Address,
-        amount: Nano,
-    },
+    /// What the operator asked for.
+    Order(Order),
 }
 
 /// A claim in a message.
@@ -62,11 +60,47 @@ pub struct Payout {
     pub claim: Claim,
 }
 
-/// A withdrawal that has not ended.
+/// What the operator asked for, in a message of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Withdrawal {
+pub struct Order {
+    pub what: Ordered,
+    /// Where the message goes.
     pub to: Address,
+    /// What it moves, now or, for what begins to leave a stake, later.
     pub amount: Nano,
+}
+
+/// Kinds of orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ordered {
+    Withdrawal,
+    StakeDeposit,
+    StakeUnbond,
+    StakeWithdrawal,
+}
+
+impl Ordered {
+    const ALL: [Ordered; 4] = [
+        Ordered::Withdrawal,
+        Ordered::StakeDeposit,
+        Ordered::StakeUnbond,
+        Ordered::StakeWithdrawal,
+    ];
+
+    /// In the books.
+    fn name(self) -> &'static str {
+        match self {
+            Ordered::Withdrawal => "withdrawal",
+            Ordered::StakeDeposit => "stake_deposit",
+            Ordered::StakeUnbond => "stake_unbond",
+            Ordered::StakeWithdrawal => "stake_withdrawal",
+        }
+    }
+
+    fn named(name: &str) -> Result<Ordered, Error> {
+        let found = Self::ALL.into_iter().find(|what| what.name() == name);
+        found.ok_or_else(|| corrupt("order"))
+    }
 }
 
 /// What a finished payout brought.
@@ -95,7 +129,7 @@ pub enum PayoutOutcome {
 /// A movement of the wallet that has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Entry {
-    /// `payout` or `withdrawal`.
+    /// `payout`, `withdrawal`, `stake_deposit` or `stake_withdrawal`.
     pub kind: &'static str,
     /// By the chain's clock; `None` in rows of earlier versions.
     pub ended_unix_s: Option<u64>,
@@ -156,17 +190,18 @@ impl Store {
         names.iter().map(|(name,)| address(name)).collect()
     }
 
-    /// The withdrawal that a message carries.
-    pub fn withdrawal_of(&self, message: i64) -> Result<Option<Withdrawal>, Error> {
-        let sql = "SELECT destination, amount FROM withdrawals WHERE message = ?1";
-        let row: Option<(String, i64)> = self.lock().first(sql, values![message])?;
-        let withdrawal = |(to, amount): (String, i64)| {
-            Ok(Withdrawal {
+    /// The order that a message carries.
+    pub fn order_of(&self, message: i64) -> Result<Option<Order>, Error> {
+        let sql = "SELECT what, destination, amount FROM withdrawals WHERE message = ?1";
+        let row: Option<(String, String, i64)> = self.lock().first(sql, values![message])?;
+        let order = |(what, to, amount): (String, String, i64)| {
+            Ok(Order {
+                what: Ordered::named(&what)?,
                 to: to.parse().map_err(|_| corrupt("destination"))?,
                 amount: from_sql(amount)?,
             })
         };
-        row.map(withdrawal).transpose()
+        row.map(order).transpose()
     }
 
     /// How far these books follow the wallet.
@@ -302,22 +337,28 @@ impl Store {
         })
     }
 
-    /// Writes how a withdrawal ended.
-    pub fn end_withdrawal(&self, message: i64, sent: bool, now_unix_s: u64) -> Result<(), Error> {
-        let state = if sent { "sent" } else { "refused" };
+    /// Writes whether the wallet sent what was ordered, or, later, that it came back.
+    pub fn end_order(&self, message: i64, sent: bool, now_unix_s: u64) -> Result<(), Error> {
+        let (state, before) = match sent {
+            true => ("sent", "'open'"),
+            false => ("refused", "'open', 'sent'"),
+        };
         let now = i64::try_from(now_unix_s).unwrap_or(i64::MAX);
         self.change(|change| {
-            let sql = "UPDATE withdrawals SET state = ?2, ended_unix_s = ?3 WHERE message = ?1 AND state = 'open'";
+            let sql = format!(
+                "UPDATE withdrawals SET state = ?2, ended_unix_s = ?3 WHERE message = ?1 AND state IN ({before})"
+            );
+            let sql = sql.as_str();
             change.execute(sql, values![message, state, now])?;
             Ok(())
         })
     }
 
-    /// Whether the wallet has sent a message's withdrawal.
-    pub fn withdrawn(&self, message: i64) -> Result<bool, Error> {
+    /// Whether the wallet has sent what a message's order says.
+    pub fn sent(&self, message: i64) -> Result<bool, Error> {
         let sql = "SELECT EXISTS (SELECT 1 FROM withdrawals WHERE message = ?1 AND state = 'sent')";
-        let (withdrawn,) = self.lock().one(sql, values![message])?;
-        Ok(withdrawn)
+        let (sent,) = self.lock().one(sql, values![message])?;
+        Ok(sent)
     }
 
     /// How many claims have not ended, and what they would bring.
@@ -329,17 +370,18 @@ impl Store {
         Ok((count, from_sql(sum)?))
     }
 
-    /// Everything that was paid to the wallet and withdrawn from it, oldest first.
+    /// Everything that was paid to the wallet, withdrawn from it, staked and taken out of the stake, oldest first.
     pub fn entries(&self) -> Result<Vec<Entry>, Error> {
         let rows = self.lock().all(
             "SELECT kind, ended_unix_s, address, amount, fee, seqno FROM (
-                SELECT 1 AS kind, ended_unix_s, channel AS address, price AS amount, fee, seqno, message
+                SELECT CAST('payout' AS TEXT) AS kind, ended_unix_s, channel AS address, price AS amount, fee, seqno, message
                 FROM payouts JOIN messages ON messages.id = message WHERE payouts.state = 'paid'
                 UNION ALL
-                SELECT 1, ended_unix_s, channel, price, fee, NULL, NULL FROM external_claims WHERE state = 'paid'
+                SELECT 'payout', ended_unix_s, channel, price, fee, NULL, NULL FROM external_claims WHERE state = 'paid'
                 UNION ALL
-                SELECT 0, ended_unix_s, destination, amount, NULL, seqno, message
-                FROM withdrawals JOIN messages ON messages.id = message WHERE withdrawals.state = 'sent') AS entries
+                SELECT what, ended_unix_s, destination, amount, NULL, seqno, message
+                FROM withdrawals JOIN messages ON messages.id = message
+                WHERE withdrawals.state = 'sent' AND what <> 'stake_unbond') AS entries
              ORDER BY ended_unix_s NULLS FIRST, message NULLS FIRST",
             &[],
         )?;
@@ -395,10 +437,10 @@ fn insert_purpose(change: &Sql, message: i64, purpose: &Purpose) -> Result<(), E
                 change.execute(insert, values![message, &channel, cumulative, paid])?;
             }
         }
-        Purpose::Withdrawal { to, amount } => {
+        Purpose::Order(Order { what, to, amount }) => {
             change.execute(
-                "INSERT INTO withdrawals (message, destination, amount, state) VALUES (?1, ?2, ?3, 'open')",
-                values![message, &to.to_string(), to_sql(*amount)?],
+                "INSERT INTO withdrawals (message, what, destination, amount, state) VALUES (?1, ?2, ?3, ?4, 'open')",
+                values![message, what.name(), &to.to_string(), to_sql(*amount)?],
             )?;
         }
     }
@@ -420,11 +462,14 @@ fn message(
     })
 }
 
-type EntryRow = (bool, Option<i64>, String, i64, Option<i64>, Option<u32>);
+type EntryRow = (String, Option<i64>, String, i64, Option<i64>, Option<u32>);
 
-fn entry((is_payout, ended, address, amount, fee, seqno): EntryRow) -> Result<Entry, Error> {
+fn entry((kind, ended, address, amount, fee, seqno): EntryRow) -> Result<Entry, Error> {
     Ok(Entry {
-        kind: if is_payout { "payout" } else { "withdrawal" },
+        kind: match kind.as_str() {
+            "payout" => "payout",
+            what => Ordered::named(what)?.name(),
+        },
         ended_unix_s: ended.map(i64::cast_unsigned),
         address,
         amount: from_sql(amount)?,

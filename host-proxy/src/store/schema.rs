@@ -17,6 +17,7 @@ pub(super) const STEPS: &[&str] = &[
     KEYSETS,
     EXTERNAL_CLAIMS,
     LOG_TIMES,
+    ORDERS,
 ];
 
 /// Connections that write and that read the books of `payee` on `chain`, which are made or brought to this version.
@@ -212,4 +213,9 @@ CREATE TABLE external_claims (
     price INTEGER, fee INTEGER, paid_after INTEGER, wallet_after INTEGER, ended_unix_s INTEGER
 );
 CREATE UNIQUE INDEX one_external_per_channel ON external_claims (channel) WHERE state = 'open';
+";
+
+/// Orders to the stake beside withdrawals, in the same table.
+const ORDERS: &str = "
+ALTER TABLE withdrawals ADD COLUMN what TEXT NOT NULL DEFAULT 'withdrawal';
 ";

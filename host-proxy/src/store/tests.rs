@@ -1,6 +1,7 @@
 //! Vouchers, charges and the file they are in.
 
 mod price;
+mod tls;
 
 use super::charges::ChargeRefused;
 use super::engines::{Server, WITH_PASSWORD, lease, on_each, open};

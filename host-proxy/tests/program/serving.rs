@@ -1,11 +1,14 @@
 //! `serve`, `payouts`, `earnings`, `channels` and `address`, with a real TVM behind them: what they print, how they end, and what a
 //! `kill -9` costs.
 
+mod stake;
+
 use crate::process;
 
 use ed25519_dalek::SigningKey;
 use ledger::Ledger;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use settlement::{Address, ChainId, ChannelTerms, Nano, SignedVoucher, Voucher, Wallet};
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +16,7 @@ use std::process::Output;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::process::{Child, Command};
 
 const FAR: u32 = 1_900_000_000;
@@ -267,6 +270,45 @@ async fn a_stop_signal_ends_it_well_and_nothing_of_a_payload_is_logged() {
         !log.contains(&hex::encode(PAYEE_SEED)),
         "the seed was logged"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_stop_signal_ends_it_at_once() {
+    let provider = provider().await;
+    // A guest that takes a question and never answers.
+    let guest = UnixListener::bind(provider.directory.path().join("guest.sock")).expect("a guest");
+    let (child, listen) = provider.serve().await;
+    let mut asking = TcpStream::connect(&listen).await.expect("connected");
+    let nonce = "ab".repeat(32);
+    let ask = format!("GET /v1/attestation?nonce={nonce} HTTP/1.1\r\nhost: x\r\n\r\n");
+    asking.write_all(ask.as_bytes()).await.expect("sent");
+    let asked = async {
+        let mut held = Vec::new();
+        loop {
+            let (mut stream, _) = guest.accept().await.expect("a question");
+            // The proxy asks for itself, too.
+            let mut question = [0; 5 + 32];
+            let read = stream.read_exact(&mut question).await;
+            held.push(stream);
+            if read.is_ok() && question.ends_with(&[0xab; 32]) {
+                return held;
+            }
+        }
+    };
+    let asked = tokio::time::timeout(Duration::from_secs(20), asked).await;
+    let _held = asked.expect("the proxy asks its guest");
+    process::signal(&child, Signal::SIGTERM);
+    let pid = Pid::from_raw(child.id().expect("running").cast_signed());
+    let ended = child.wait_with_output();
+    tokio::pin!(ended);
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut ended).await;
+    assert!(early.is_err(), "it waits for what runs");
+    kill(pid, Signal::SIGTERM).expect("signalled");
+    let output = tokio::time::timeout(Duration::from_secs(2), ended).await;
+    let output = output.expect("at once").expect("ended");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("stopped at once"), "{said}");
 }
 
 /// What `serve` says on stderr without `RUST_LOG`, until it says `last`.

@@ -28,6 +28,8 @@ pub struct Dynamic {
     pub needed: Vec<String>,
     /// `DT_RUNPATH` or `DT_RPATH`: directories, in which `$ORIGIN` is the file's own.
     pub directories: Vec<String>,
+    /// Whether there is such a list, be it one that names none.
+    pub has_directories: bool,
     /// `PT_INTERP`: the loader that a program asks for.
     pub interpreter: Option<String>,
 }
@@ -106,6 +108,7 @@ pub fn dynamic(file: impl Read + Seek) -> Result<Option<Dynamic>, &'static str> 
     let needed: Option<Vec<_>> = needed.collect();
     // Of both the loader takes DT_RUNPATH (ld.so(8)).
     let directories = value(DT_RUNPATH).or_else(|| value(DT_RPATH));
+    let has_directories = directories.is_some();
     let directories = directories.map(|offset| text(offset, DIRECTORIES_BYTES_MAX).ok_or(broken));
     let directories = directories.transpose()?.unwrap_or_default();
     let directories = directories
@@ -123,6 +126,7 @@ pub fn dynamic(file: impl Read + Seek) -> Result<Option<Dynamic>, &'static str> 
         soname: value(DT_SONAME).map(own),
         needed: needed.ok_or(broken)?,
         directories: directories.map(str::to_owned).collect(),
+        has_directories,
         interpreter: interpreter.map(|path| path.ok_or(broken)).transpose()?,
     }))
 }

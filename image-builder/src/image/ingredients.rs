@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Model, Parts, RootParts, Step, acpi};
-use crate::compile::Compiler;
+use crate::compile::{Compiler, Linkage};
 use crate::error::{Error, Fault, error};
 use crate::files;
 use crate::formats::entry::Entry;
@@ -27,6 +27,7 @@ use crate::lock::package_lock::{Package, PackageLock, Role};
 use crate::lock::recipe::{Output, Recipe, Root, STUB, Source};
 use crate::provenance::SecretKey;
 use crate::rootfs as userland;
+use crate::rootfs::linkage;
 use crate::sandbox::Sandbox;
 use crate::store::fetch::ensure_models;
 use crate::store::packages::{ensure_packages, ensure_tree, tree_key};
@@ -104,20 +105,28 @@ pub fn gather<'a>(
     };
 
     let compiler = Compiler::new(order.store, order.sandbox(&build), order.workspace)?;
-    let compile = |name: &str, progress: &mut dyn FnMut(Step<'_>)| {
-        let program = compiler.compile(name, &mut |step| progress(Step::Compile(step)))?;
+    let compile = |name: &str, linkage, progress: &mut dyn FnMut(Step<'_>)| {
+        let program = compiler.compile(name, linkage, &mut |step| progress(Step::Compile(step)))?;
         Ok::<PathBuf, Error>(program.path)
     };
     // Before minutes of compiling.
     let firmware_build = firmware_build(recipe, &firmware)?;
     let bytes = files::read(&firmware, predict::limits::FIRMWARE_BYTES_MAX as u64)?;
     Firmware::new(&bytes, firmware_build).map_err(Error::of(Fault::Recipe, ""))?;
-    let init = compile(&recipe.initrd.init, progress)?;
+    let init = compile(&recipe.initrd.init, Linkage::Static, progress)?;
     let mut root = None;
     if let Some(wanted) = &recipe.root {
+        let userland = userland(order, wanted, progress)?;
+        let mut programs = Vec::new();
+        for name in &wanted.programs {
+            let path = compile(name, Linkage::Dynamic, progress)?;
+            linkage::program::check(&path, &build, &userland)?;
+            programs.push((name.clone(), path));
+        }
         root = Some(RootParts {
-            userland: userland(order, wanted, progress)?,
-            agent: compile(&wanted.agent, progress)?,
+            userland,
+            agent: compile(&wanted.agent, Linkage::Static, progress)?,
+            programs,
             models: find_models(order, &wanted.models, &mut |p| progress(Step::Fetch(p)))?,
         });
     }

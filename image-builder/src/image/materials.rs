@@ -26,6 +26,9 @@ pub fn gather(order: Order<'_>, compiler: &Compiler<'_>) -> Result<Materials, Er
     );
     if let Some(root) = &recipe.root {
         programs.insert("/agent".into(), made_from(order, compiler, &root.agent)?);
+        for name in &root.programs {
+            programs.insert(format!("/{name}"), made_from(order, compiler, name)?);
+        }
     }
     let text = files::read(order.recipe_file, RECIPE_BYTES_MAX)?;
     let name = order.recipe_file.file_name().unwrap_or_default();

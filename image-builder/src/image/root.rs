@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 
+use attest::Profile;
+
 use super::{Mkfs, Model, RootParts};
 use crate::error::{Error, error};
 use crate::files;
@@ -12,9 +14,9 @@ use crate::formats::erofs::writer as erofs;
 use crate::formats::verity;
 use crate::limits::PROGRAM_BYTES_MAX;
 
-/// The packages' entries, directories that are mounted over, the agent, its models, and the file that tells stage0 what to start: one
+/// The packages' entries, directories that are mounted over, the agent, the programs that it starts, its models, and the file that tells stage0 what to start: one
 /// argument a line. What is ours is at no path of a package.
-pub fn entries(parts: &RootParts, simulated: bool) -> Result<Vec<Entry>, Error> {
+pub fn entries(parts: &RootParts, profile: Profile) -> Result<Vec<Entry>, Error> {
     let mut entries = parts.userland.clone();
     let mut taken: BTreeSet<String> = entries.iter().map(|entry| entry.path.clone()).collect();
     for directory in DIRECTORIES {
@@ -25,7 +27,16 @@ pub fn entries(parts: &RootParts, simulated: bool) -> Result<Vec<Entry>, Error> 
     let mut ours = vec![Entry::directory("/models")];
     let agent = files::read(&parts.agent, PROGRAM_BYTES_MAX as u64)?;
     ours.push(Entry::memory(AGENT, 0o755, agent, "compiled".into()));
-    let start = start(simulated).join("\n") + "\n";
+    for (name, program) in &parts.programs {
+        let bytes = files::read(program, PROGRAM_BYTES_MAX as u64)?;
+        ours.push(Entry::memory(
+            format!("/{name}"),
+            0o755,
+            bytes,
+            "compiled".into(),
+        ));
+    }
+    let start = start(profile).join("\n") + "\n";
     ours.push(Entry::memory(
         "/start",
         0o644,
@@ -59,11 +70,13 @@ pub(super) fn is_taken(path: &str) -> Error {
 /// The root itself, and what the kernel's file systems and memory are mounted on.
 const DIRECTORIES: [&str; 6] = ["/", "/dev", "/proc", "/run", "/sys", "/tmp"];
 
-/// The agent's arguments. Only a simulated guest has somebody to ask for its quotes.
-fn start(simulated: bool) -> Vec<&'static str> {
+/// The agent's arguments. Only a simulated guest has somebody to ask for its quotes, and only one for a GPU what asks it.
+fn start(profile: Profile) -> Vec<&'static str> {
     let mut words = vec!["--listen", "vsock:9000"];
-    if simulated {
-        words.extend(["--simulator", "vsock:2:9100"]);
+    match profile {
+        Profile::Sim => words.extend(["--simulator", "vsock:2:9100"]),
+        Profile::H100 => words.extend(["--gpu-gate", "/gpu-worker"]),
+        _ => {}
     }
     words.extend(["--config", "vsock:2:9101", "--models", "/models"]);
     words

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::compile;
-use crate::compile::Compiler;
+use crate::compile::{Compiler, Linkage};
 use crate::error::{Error, error};
 use crate::files;
 use crate::lock::package_lock::{PackageLock, Role};
@@ -84,7 +84,9 @@ pub fn ensure_tools(
         check_pin(&pin.join("Cargo.lock"), version)?;
         let build = tree(Role::Build)?;
         let compiler = Compiler::new(store, Sandbox::new(build), &pin)?;
-        let made = compiler.compile_of(VSOCK, VSOCK, &mut |step| progress(Step::Compile(step)))?;
+        let made = compiler.compile_of(VSOCK, VSOCK, Linkage::Static, &mut |step| {
+            progress(Step::Compile(step))
+        })?;
         let inside = format!("/opt/{VSOCK}");
         let tool = tool(order.image_builder, &run, Some(&made.path), &inside)?;
         programs.insert(VSOCK.into(), tool);

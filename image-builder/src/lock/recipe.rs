@@ -112,6 +112,9 @@ pub struct Initrd {
 pub struct Root {
     /// The name of the program that becomes the guest's first one after the switch.
     pub agent: String,
+    /// Programs of ours that it starts and that open libraries of the root while they run.
+    #[serde(default)]
+    pub programs: Vec<String>,
     /// Models of the model lock.
     pub models: Vec<String>,
     /// Debian packages that are unpacked into it, with what they depend on.
@@ -288,6 +291,12 @@ impl Recipe {
             let form = "the agent of its profile: guest-agent-sim for sim, and for no other";
             return Err(bad("root.agent", &root.agent, form));
         }
+        many("root.programs", &root.programs, 0, NAME)?;
+        // Without what asks the GPU no guest for one comes up; nothing else has a driver's libraries to open.
+        if (self.profile == "h100") != (root.programs == [GATE]) || root.programs.len() > 1 {
+            let form = "gpu-worker for h100, and none for another profile";
+            return Err(bad("root.programs", &root.programs.join(", "), form));
+        }
         many("root.models", &root.models, 0, NAME)?;
         self.debian.choices("root.packages", &root.packages)?;
         many("root.libraries", &root.libraries, 0, NAME)?;
@@ -317,6 +326,9 @@ impl Machine {
         Ok(())
     }
 }
+
+/// What asks a GPU for evidence.
+const GATE: &str = "gpu-worker";
 
 /// The one key that every version of a recipe has.
 #[derive(Deserialize)]

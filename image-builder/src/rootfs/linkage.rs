@@ -7,6 +7,8 @@
 //!
 //! **Lacks** versions: whether a library has each symbol that is asked of it, in the version that is asked for, is not looked at.
 
+pub mod program;
+
 use std::collections::BTreeSet;
 use std::io::Cursor;
 
@@ -133,13 +135,10 @@ fn read(entry: &Entry) -> Result<Option<Dynamic>, Error> {
     dynamic.map_err(|problem| unmakeable(entry, problem))
 }
 
+/// Where Debian's packages have them.
+const LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu";
 /// The loader's own directories on Debian for machines with x86-64 (`ld.so --list-diagnostics`).
-const DEFAULT: [&str; 4] = [
-    "/lib/x86_64-linux-gnu",
-    "/usr/lib/x86_64-linux-gnu",
-    "/lib",
-    "/usr/lib",
-];
+const DEFAULT: [&str; 4] = ["/lib/x86_64-linux-gnu", LIBRARIES, "/lib", "/usr/lib"];
 
 #[cfg(test)]
 mod linkage_tests;

@@ -83,6 +83,7 @@ fn parts(directory: &Path, backwards: bool) -> Parts {
         root: Some(RootParts {
             userland: Vec::new(),
             agent: directory.join("agent"),
+            programs: Vec::new(),
             models: vec![Model {
                 id: "tiny".into(),
                 files: models,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::host_sandbox::{IMAGE_BUILDER, host_sandbox};
-use image_builder::compile::{Compiler, Program, Step, workspace_around};
+use image_builder::compile::{Compiler, Linkage, Program, Step, workspace_around};
 use image_builder::error::Error;
 use image_builder::sandbox::Sandbox;
 use image_builder::store::Store;
@@ -53,7 +53,7 @@ fn compile_one(
     let compiler = Compiler::new(&store, sandbox.clone(), sources)?;
     assert!(compiler.version().starts_with("rustc 1."));
     let mut steps = Vec::new();
-    let program = compiler.compile(name, &mut |step| {
+    let program = compiler.compile(name, Linkage::Static, &mut |step| {
         steps.push(matches!(step, Step::Compiling { program, .. } if program == name));
     });
     assert_eq!(
@@ -163,7 +163,9 @@ fn a_program_that_no_package_has_is_refused_before_anything_is_compiled() {
     let (_tree, sandbox) = host_sandbox();
     let store = Store::at(directory.path());
     let compiler = Compiler::new(&store, sandbox, &workspace()).expect("a toolchain");
-    let error = compiler.compile("no-such-program", &mut |_| panic!("nothing is done"));
+    let error = compiler.compile("no-such-program", Linkage::Static, &mut |_| {
+        panic!("nothing is done")
+    });
     let error = error.expect_err("no such program").to_string();
     assert!(error.contains("has a program called no-such-program"));
     assert_eq!(

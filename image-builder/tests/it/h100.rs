@@ -36,7 +36,6 @@ fn kernel_headers_and_the_driver_are_of_one_version_each() {
         "firmware-nvidia-gsp",
         "libcuda1",
         "libnvidia-ml1",
-        "libnvidia-ptxjitcompiler1",
         "libnvidia-pkcs11-openssl3",
     ] {
         let package = lock.alone(name).expect(name);
@@ -55,6 +54,30 @@ fn kernel_headers_and_the_driver_are_of_one_version_each() {
         root.files.iter().any(|file| file.to == firmware),
         "{firmware}"
     );
+}
+
+#[test]
+fn the_root_has_what_asks_the_gpu_and_nothing_that_compiles_for_it() {
+    let root = recipe().root.expect("it has a root");
+    assert_eq!(root.programs, ["gpu-worker"]);
+    let files = root.files.iter().map(|file| &file.to);
+    for name in files.chain(&root.libraries) {
+        for compiler in ["nvrtc", "ptxjit", "nvvm", "include", "cuda/"] {
+            assert!(!name.contains(compiler), "{name}");
+        }
+    }
+    // Each file is named by itself: none brings what else its input has.
+    for file in &root.files {
+        let name = file.to.rsplit('/').next().expect("a name");
+        assert!(name.contains(".so") || name.ends_with(".bin"), "{name}");
+        assert!(
+            ["nvidia-gsp", "libcuda", "libnvidia-ml", "libnvidia-pkcs11"].contains(&&*file.input)
+        );
+    }
+    for package in lock().closure(Role::Root) {
+        let name = &package.name;
+        assert!(!name.contains("nvidia") && !name.contains("cuda"), "{name}");
+    }
 }
 
 #[test]

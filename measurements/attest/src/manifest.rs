@@ -115,6 +115,13 @@ impl Manifest {
         }
     }
 
+    /// The manifest of a guest that measures this into RTMR3, too, after everything that is there.
+    pub fn then(mut self, event: RuntimeEvent) -> Manifest {
+        self.rtmr3_events.push(event);
+        self.registers.rtmr[3] = replay(&self.rtmr3_events);
+        self
+    }
+
     /// The manifest of an image's guest with a measured configuration: MRTD and RTMR0-2 are the image's, RTMR3 holds the
     /// digest of the image's agent, then of the configuration. Registers that were not computed from files, but only stated by
     /// the image's manifest, are named in the note.

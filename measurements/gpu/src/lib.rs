@@ -36,6 +36,6 @@ pub use rim::{Rim, RimError, RimKind};
 pub use roots::{GpuRootClass, GpuRoots, IsNvidia};
 pub use verify::{
     Gpu, GpuNonce, GpuPolicy, Inspected, Revocation, RimUsed, Verified, inspect, inspect_bundle,
-    verify, verify_bundle,
+    inspect_without_clock, verify, verify_bundle,
 };
 pub use xml::XmlError;

@@ -137,6 +137,20 @@ impl OcspResponses {
     }
 }
 
+impl OcspResponses {
+    /// The last second at which none of them, nor a certificate that signed one, is out of date. A caller that keeps what it judged by
+    /// them forgets it then.
+    pub fn until_unix_s(&self) -> u64 {
+        let answers = { self.responses.iter() }
+            .flat_map(|response| &response.answers)
+            .map(|answer| answer.next_unix_s.unwrap_or(0));
+        let delegates = { self.responses.iter() }
+            .flat_map(|response| &response.delegates)
+            .map(|delegate| delegate.not_after_unix_s);
+        answers.chain(delegates).min().unwrap_or(u64::MAX)
+    }
+}
+
 impl Response {
     fn parse(der: &[u8]) -> Result<Response, OcspError> {
         if der.len() > limits::GPU_OCSP_BYTES_MAX {

@@ -143,6 +143,23 @@ pub fn inspect_bundle(
     each(bundle, |evidence| inspect(evidence, policy))
 }
 
+/// Chain, signature, firmware and nonce of one GPU, for who has neither RIMs nor a clock that can be believed: judged at the first second
+/// at which all its certificates are valid. Whether they still are, and what NVIDIA says of the firmware, is not asked.
+pub fn inspect_without_clock(
+    evidence: &GpuEvidence,
+    roots: &GpuRoots,
+    nonce: &[u8; 32],
+) -> Result<Inspected, GpuRefusal> {
+    let begins = { evidence.chain.certificates() }.map(|one| one.not_before_unix_s);
+    let policy = GpuPolicy {
+        roots,
+        at_unix_s: begins.max().unwrap_or(0),
+        nonce: GpuNonce::Expected(*nonce),
+        revocation: Revocation::InsecureUnchecked,
+    };
+    inspect(evidence, &policy)
+}
+
 /// Chain, signature, firmware, nonce and revocation of one GPU. No RIM is looked at, so nothing becomes `Verified`.
 pub fn inspect(evidence: &GpuEvidence, policy: &GpuPolicy<'_>) -> Result<Inspected, GpuRefusal> {
     let chain = &evidence.chain;

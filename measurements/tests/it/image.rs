@@ -413,6 +413,41 @@ fn the_manifest_of_a_guest_names_its_image() {
     assert!(matches!(manifest.mode(), Mode::Vm { image: digest, .. } if digest == image.digest()));
     assert!(String::from_utf8_lossy(&output.stderr).contains("simulated"));
 
+    // A guest that demands a GPU measures which one it has: nobody can leave it out, and nobody names one that is not demanded.
+    fs::write(directory.path().join("gpu.json"), br#"{"gpu": true}"#).unwrap();
+    let named = "5a".repeat(32);
+    let demanding = arguments.map(|word| {
+        if word == "guest.json" {
+            "gpu.json"
+        } else {
+            word
+        }
+    });
+    let with = |arguments: [&str; 6], more: &[&str]| {
+        let words = [&arguments[..], &["--acpi-tables", "acpi"], more].concat();
+        run(directory.path(), &words)
+    };
+    let with_gpu = Manifest::from_json(&with(demanding, &["--gpu", &named]).stdout).unwrap();
+    let event = wire::GpuReport::event(&wire::Digest([0x5a; 32]));
+    let events = with_gpu.rtmr3_events();
+    assert_eq!(
+        events
+            .last()
+            .map(|last| (last.name.as_str(), last.digest.0)),
+        Some(("gpu", event.digest))
+    );
+    assert_eq!(events.len(), 3);
+    for (arguments, more, why) in [
+        (demanding, &[][..], "gpu.json demands a GPU"),
+        (arguments, &["--gpu", &named][..], "guest.json demands none"),
+        (demanding, &["--gpu", "5a"][..], "--gpu"),
+    ] {
+        let output = with(arguments, more);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+
     // A deleted image of another boot method is in no register of this guest.
     fs::remove_file(directory.path().join("image.efi")).unwrap();
     assert_eq!(run(directory.path(), &computed).stdout, output.stdout);

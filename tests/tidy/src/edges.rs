@@ -77,6 +77,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "settlement",
             "engine",
             "model",
+            "gpu",
             "stage0",
         ],
     ),

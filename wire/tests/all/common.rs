@@ -154,6 +154,7 @@ impl Guest {
             payee: PAYEE,
             payee_key: self.payee.verifying_key().to_bytes(),
             gpu_roots: GpuRoots::NVIDIA,
+            appraised_gpus: Default::default(),
         }
     }
 

@@ -2,10 +2,14 @@
 
 use crate::common::*;
 use crate::made::{Device, OcspMaker, RimMaker};
-use ::gpu::{ChainError, EvidenceError, GpuFeature, GpuRefusal, OcspError, ReportError, RimError};
-use attest::RootClass;
+use ::gpu::{
+    ChainError, EvidenceError, GpuFeature, GpuRefusal, OcspError, OcspNonce, OcspResponses,
+    ReportError, RimError,
+};
+use attest::{Policy, RootClass};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use registers::{Digest48, RuntimeEvent};
+use std::time::Duration;
 use wire::*;
 use without::vector;
 
@@ -332,6 +336,142 @@ fn real_evidence_that_answers_another_question_is_refused_and_bad_evidence_by_na
         GpuNotTrusted::Refused(GpuRefusal::Chain(_)) | GpuNotTrusted::Evidence(_)
     );
     assert!(named, "{chain:?}");
+}
+
+/// What one client remembers, and how it judges at a time.
+struct Client<'a> {
+    with: &'a WithGpu,
+    policy: Policy,
+    expected: Expected,
+}
+
+impl Client<'_> {
+    fn of(with: &WithGpu) -> Client<'_> {
+        Client {
+            with,
+            policy: with.guest.policy(),
+            expected: Expected {
+                gpu_roots: with.device.roots(&with.driver),
+                ..with.guest.expected()
+            },
+        }
+    }
+
+    fn attest(&self, bundle: &[u8], now: u64) -> Result<AttestedWorker, NotTrusted> {
+        let root = self.with.guest.root();
+        attest(bundle, &NONCE, &self.policy, &root, &self.expected, now)
+    }
+}
+
+#[test]
+fn what_was_appraised_once_stands_for_itself_and_as_long_as_its_signatures_do() {
+    let with = with_gpu();
+    let client = Client::of(&with);
+    let good = with.shown(Some(with.own_report()), Some(with.collateral()));
+    let first = client.attest(&good.encode(), NOW).unwrap();
+    let later = client.attest(&good.encode(), NOW + 1).unwrap();
+    assert_eq!(first.gpu(), later.gpu());
+    // A refusal is what it would be without a memory: other evidence, other collateral, other roots, a second before the first.
+    let mut forged = with.own_report();
+    *forged.report.last_mut().unwrap() ^= 1;
+    let mut revoked = with.collateral();
+    revoked.ocsp.pop();
+    let mut moved = with.collateral();
+    let last = moved.rims.pop().unwrap();
+    moved.ocsp.insert(0, last);
+    for (report, collateral) in [
+        (forged, with.collateral()),
+        (with.own_report(), revoked),
+        (with.own_report(), moved),
+    ] {
+        let shown = with.shown(Some(report), Some(collateral));
+        assert!(client.attest(&shown.encode(), NOW).is_err());
+    }
+    assert!(
+        client.attest(&good.encode(), NOW - 1).is_ok(),
+        "judged anew"
+    );
+    let elsewhere = Client {
+        expected: Expected {
+            gpu_roots: GpuRoots::NVIDIA,
+            ..client.expected.clone()
+        },
+        ..Client::of(&with)
+    };
+    let refused = elsewhere.attest(&good.encode(), NOW);
+    assert!(matches!(refused, Err(NotTrusted::Gpu(_))), "{refused:?}");
+    // When an answer about revocation is out of date, so is what was remembered: here one of the device, 2,800 s later.
+    let (device, above) = (&with.device.parties[1], &with.device.parties[2]);
+    let maker = OcspMaker {
+        produced: "20260921000000Z",
+        this_update: "20260921000000Z",
+        next_update: Some("20260921150000Z"),
+        ..OcspMaker::good(&above.key)
+    };
+    let mut ocsp = OcspMaker::all_good(&with.device, &with.driver);
+    ocsp[0] = maker.answer(device, above);
+    let until = OcspResponses::parse(&ocsp, OcspNonce::Any).unwrap();
+    let until = until.until_unix_s();
+    assert_eq!(until, NOW + 2800);
+    let rims = [&with.driver, &with.vbios].map(|rim| rim.file().into_bytes());
+    let collateral = GpuCollateral::new(rims.to_vec(), ocsp);
+    let good = with.shown(Some(with.own_report()), Some(collateral));
+    assert!(client.attest(&good.encode(), NOW).is_ok());
+    assert!(client.attest(&good.encode(), until).is_ok());
+    let stale = client.attest(&good.encode(), until + 1);
+    assert!(
+        matches!(
+            stale,
+            Err(NotTrusted::Gpu(GpuNotTrusted::Refused(
+                GpuRefusal::Revocation(OcspError::Stale { .. })
+            )))
+        ),
+        "{stale:?}"
+    );
+}
+
+/// How long this thread has computed: what others do on the machine does not count (Documentation/scheduler/sched-stats.rst).
+fn on_processor() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    let words = text.split(' ').next().unwrap();
+    Duration::from_nanos(words.parse().unwrap())
+}
+
+/// `cargo test --release -p wire --features client --test all appraisal_is_timed -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement, of an optimised program"]
+fn an_appraisal_is_timed_and_one_that_is_remembered_takes_less_than_a_millisecond() {
+    let with = with_gpu();
+    let plain = guest();
+    let (without, good) = (
+        plain.bundle(&NONCE),
+        with.shown(Some(with.own_report()), Some(with.collateral()))
+            .encode(),
+    );
+    let median = |mut run: Box<dyn FnMut() + '_>| {
+        let mut times: Vec<Duration> = (0..101)
+            .map(|_| {
+                let begun = on_processor();
+                run();
+                on_processor() - begun
+            })
+            .collect();
+        times.sort();
+        times[50]
+    };
+    let quote = median(Box::new(|| {
+        plain.attest(&without).unwrap();
+    }));
+    let first = median(Box::new(|| {
+        Client::of(&with).attest(&good, NOW).unwrap();
+    }));
+    let client = Client::of(&with);
+    client.attest(&good, NOW).unwrap();
+    let again = median(Box::new(|| {
+        client.attest(&good, NOW).unwrap();
+    }));
+    println!("quote alone {quote:?}; with a GPU {first:?}; with one that is remembered {again:?}");
+    assert!(again.saturating_sub(quote) < Duration::from_millis(1));
 }
 
 #[test]

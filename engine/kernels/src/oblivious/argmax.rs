@@ -83,6 +83,22 @@ impl<W: Wide> Race<W> {
         self.at = W::select(better, at, self.at);
     }
 
+    /// The same with numbers in any order.
+    #[inline(always)]
+    pub fn run_unordered(&mut self, keys: W::Ints, at: W::Ints) {
+        let tie = W::both(W::equal(keys, self.keys), W::greater(self.at, at));
+        let better = W::either(W::greater(keys, self.keys), tie);
+        self.keys = W::select(better, keys, self.keys);
+        self.at = W::select(better, at, self.at);
+    }
+
+    /// The best of each lane.
+    #[inline(always)]
+    pub fn store(self, at: &mut [u32; LANES], keys: &mut [u32; LANES]) {
+        W::store(self.at, at);
+        W::store(self.keys, keys);
+    }
+
     /// The best of all lanes.
     #[inline(always)]
     pub fn best(self) -> Best {

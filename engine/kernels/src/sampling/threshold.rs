@@ -116,10 +116,21 @@ impl Pass for Masses<'_> {
     #[inline(always)]
     fn run<W: Wide>(self) -> u64 {
         let (below, mut mass) = (W::splat(self.1 - 1), Mass::<W>::zero());
-        for block in self.0 {
-            let weights = W::load(&block.0);
-            mass.add(W::keep(W::greater(weights, below), weights));
+        let (threes, rest) = self.0.as_chunks::<3>();
+        for [a, b, c] in threes {
+            let two = W::add(above::<W>(a, below), above::<W>(b, below));
+            mass.add(W::add(two, above::<W>(c, below)));
+        }
+        for block in rest {
+            mass.add(above::<W>(block, below));
         }
         mass.total()
     }
+}
+
+/// The weights above `below`.
+#[inline(always)]
+fn above<W: Wide>(block: &Block<u32>, below: W::Ints) -> W::Ints {
+    let weights = W::load(&block.0);
+    W::keep(W::greater(weights, below), weights)
 }

@@ -30,9 +30,9 @@ impl Pass for Weigh<'_> {
     }
 }
 
-/// A sum of weights of each lane.
+/// A sum of weights of each lane: modulo 2^32, and of their upper halves.
 pub struct Mass<W: Wide> {
-    low: W::Ints,
+    sum: W::Ints,
     high: W::Ints,
 }
 
@@ -41,22 +41,24 @@ impl<W: Wide> Mass<W> {
     #[inline(always)]
     pub fn zero() -> Self {
         Mass {
-            low: W::splat(0),
+            sum: W::splat(0),
             high: W::splat(0),
         }
     }
 
-    /// Sixteen more. No lane overflows before 65,536 of them, which are 2^20 tokens.
+    /// Sixteen more, each of one weight or the sum of up to three. The lower halves of 65,536 of them, which are 2^20 tokens, are
+    /// less than 2^32 together.
     #[inline(always)]
     pub fn add(&mut self, weights: W::Ints) {
-        self.low = W::add(self.low, W::and(weights, W::splat(0xffff)));
+        self.sum = W::add(self.sum, weights);
         self.high = W::add(self.high, W::shift_right::<16>(weights));
     }
 
     /// Of all lanes.
     #[inline(always)]
     pub fn total(self) -> u64 {
-        sum::<W>(self.low) + (sum::<W>(self.high) << 16)
+        let low = W::sub(self.sum, W::shift_left::<16>(self.high));
+        sum::<W>(low) + (sum::<W>(self.high) << 16)
     }
 }
 

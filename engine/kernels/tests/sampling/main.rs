@@ -388,3 +388,35 @@ fn what_cannot_be_sampled_from_is_an_error() {
         }
     }
 }
+
+/// Also where they are all in one lane, where many are equal, and where the vocabulary ends within a vector.
+#[test]
+fn the_likeliest_tokens_are_those_of_a_sort_wherever_they_are() {
+    let sampling = Sampling {
+        logprobs: Some(20),
+        ..Sampling::greedy(1)
+    };
+    let patterns: [fn(u32) -> f32; 6] = [
+        |_| -1.0,
+        |_| f32::MIN,
+        |token| (token % 16 == 3) as u32 as f32 - (token / 160) as f32,
+        |token| -(token as f32),
+        |token| (token % 3) as f32 - 7.0,
+        |token| (token.wrapping_mul(2_654_435_761) >> 20) as f32,
+    ];
+    for count in [1u32, 3, 16, 17, 127, 128, 129, 300, 1000] {
+        for (number, pattern) in patterns.iter().enumerate() {
+            let scores: Vec<f32> = (0..count).map(pattern).collect();
+            let mut expected: Vec<u32> = (0..count).collect();
+            expected.sort_by(|a, b| scores[*b as usize].total_cmp(&scores[*a as usize]));
+            expected.truncate(20);
+            for path in paths() {
+                let none = Constraints::default();
+                let mut sampler = Sampler::new(path, count as usize, sampling, none, &[]).unwrap();
+                let top = sampler.choose(&scores).unwrap().logprobs.unwrap().top;
+                let top: Vec<u32> = top.into_iter().map(|(token, _)| token).collect();
+                assert_eq!(top, expected, "{path:?}, {count} tokens, pattern {number}");
+            }
+        }
+    }
+}

@@ -19,6 +19,7 @@ Options:
       --config SOURCE     The measured configuration (JSON): a PATH, or vsock:CID:PORT to read it from
       --models DIRECTORY  The directory that holds one directory per model
       --gpu-gate PROGRAM  What asks the driver of a GPU for evidence, if the configuration demands a GPU
+      --insecure-gpu-root FILE  A test root (DER) that replaces NVIDIA's for that GPU
   -h, --help              Print help
   -V, --version           Print version
 

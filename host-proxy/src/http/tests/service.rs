@@ -335,55 +335,16 @@ async fn a_client_that_does_not_read_makes_the_guest_wait_and_then_end_the_job()
     assert!(!rest.ends_with(b"0\r\n\r\n"), "the body is whole");
 }
 
-struct Key(ed25519_dalek::SigningKey, [u8; 32]);
-
-impl rcgen::PublicKeyData for Key {
-    fn der_bytes(&self) -> &[u8] {
-        &self.1
-    }
-
-    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        &rcgen::PKCS_ED25519
-    }
-}
-
-impl rcgen::SigningKey for Key {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        Ok(ed25519_dalek::Signer::sign(&self.0, message)
-            .to_bytes()
-            .to_vec())
-    }
-}
-
 /// Writes a certificate for `proxy.example`, signed by itself.
 fn certificate(directory: &FilePath) -> (TlsFiles, CertificateDer<'static>) {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).expect("randomness");
-    let key = ed25519_dalek::SigningKey::from_bytes(&seed);
-    let key = Key(key.clone(), key.verifying_key().to_bytes());
-    let params = rcgen::CertificateParams::new(vec!["proxy.example".to_owned()]);
-    let mut params = params.expect("a name");
-    params.serial_number = Some(1.into());
-    let made = params.self_signed(&key).expect("signed");
+    let ([certificate, key], der) = crate::fixtures::certificate("proxy.example");
     let files = TlsFiles {
         certificate: directory.join("proxy.pem"),
         key: directory.join("proxy.key"),
     };
-    // RFC 8410 section 7.
-    let pkcs8 = [
-        &hex::decode("302e020100300506032b657004220420").expect("hex"),
-        &seed[..],
-    ]
-    .concat();
-    std::fs::write(&files.certificate, pem("CERTIFICATE", made.der())).expect("written");
-    std::fs::write(&files.key, pem("PRIVATE KEY", &pkcs8)).expect("written");
-    (files, made.der().clone())
-}
-
-fn pem(kind: &str, der: &[u8]) -> String {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    format!("-----BEGIN {kind}-----\n{text}\n-----END {kind}-----\n")
+    std::fs::write(&files.certificate, certificate).expect("written");
+    std::fs::write(&files.key, key).expect("written");
+    (files, der)
 }
 
 /// The head and body of `/healthz` over TLS, by a client that knows this certificate.

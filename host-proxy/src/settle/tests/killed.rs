@@ -1,6 +1,8 @@
 //! The payout engine as a child process, killed between any two of its effects, on a ledger with all its faults; and many channels
 //! that close at once. Time is virtual: it passes when the engine waits, and for each call of the node.
 
+mod hostile;
+
 use crate::auto_settle::settle_automatically;
 use crate::clock::virtual_clock::{self, VirtualClock};
 use crate::config::{Config, NodeUrl};
@@ -13,7 +15,7 @@ use crate::store::{StatePlace, Store};
 use ledger::{Conditions, Faults, Ledger};
 use settlement::{Address, ChainId, ChannelState, ChannelTerms, Nano, Voucher, Wallet};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -111,12 +113,7 @@ impl World {
     }
 
     fn below(&mut self, end: u64) -> u64 {
-        // SplitMix64.
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
+        below(&mut self.random, end)
     }
 
     /// A channel's payer promises so much more.
@@ -141,6 +138,23 @@ impl World {
 
     /// The same with files of its own, as on another host.
     async fn run_at(&self, directory: &Path, task: &str, end: End) {
+        let output = self.child(directory, task, end).await;
+        let killed = std::os::unix::process::ExitStatusExt::signal(&output.status) == Some(9);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() || (killed && !matches!(end, End::Done)),
+            "{end:?}: {:?}\n{said}",
+            output.status
+        );
+    }
+
+    /// Runs a child, however it ends. Returns what it said on standard error.
+    async fn attempt(&self, task: &str) -> String {
+        let output = self.child(self.directory.path(), task, End::Done).await;
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    async fn child(&self, directory: &Path, task: &str, end: End) -> Output {
         let executable = std::env::current_exe().expect("this test program");
         let mut child = Command::new(executable);
         child
@@ -164,14 +178,7 @@ impl World {
             tokio::time::sleep(time).await;
             let _ = child.start_kill();
         }
-        let output = child.wait_with_output().await.expect("ends");
-        let killed = std::os::unix::process::ExitStatusExt::signal(&output.status) == Some(9);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success() || (killed && !matches!(end, End::Done)),
-            "{end:?}: {:?}\n{said}",
-            output.status
-        );
+        child.wait_with_output().await.expect("ends")
     }
 
     fn state(&self, channel: &Address) -> ChannelState {
@@ -211,6 +218,15 @@ impl World {
         let late = self.store.latest_end().expect("read");
         assert!(late <= after_void_s as i64, "{late} s after it was void");
     }
+}
+
+/// SplitMix64.
+fn below(random: &mut u64, end: u64) -> u64 {
+    *random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *random;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ (mixed >> 31)) % end
 }
 
 fn with_salt(salt: u64) -> ChannelTerms {
@@ -337,6 +353,16 @@ async fn killed_between_any_two_effects_it_pays_all_and_nothing_twice() {
 
 #[tokio::test]
 async fn of_two_hosts_on_one_database_one_is_killed_and_the_other_pays_all_and_nothing_twice() {
+    one_of_two_killed(KILLED_EVERY).await;
+}
+
+#[tokio::test]
+#[ignore = "minutes"]
+async fn of_two_hosts_on_one_database_one_is_killed_at_every_step() {
+    one_of_two_killed(1).await;
+}
+
+async fn one_of_two_killed(every: usize) {
     let Some(server) = Server::running() else {
         return;
     };
@@ -352,7 +378,7 @@ async fn of_two_hosts_on_one_database_one_is_killed_and_the_other_pays_all_and_n
     world.check_paid_once();
     let steps = steps(one);
     assert!(steps > 20, "{steps} steps are not a settlement");
-    for step in (1..=steps).step_by(KILLED_EVERY) {
+    for step in (1..=steps).step_by(every) {
         world.promise((step % 2) as usize, 13_000_000);
         // The other one waits for the lease, and takes it over from the dead.
         let killed = world.run_at(one, "settle", End::AtStep(step));

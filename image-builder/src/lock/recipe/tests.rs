@@ -109,6 +109,11 @@ fn a_bad_recipe_is_refused_with_its_reason() {
         "agent: guest-agent",
         "agent of its profile",
     );
+    check(
+        "agent: guest-agent-sim",
+        "agent: guest-agent-sim\n  programs: [gpu-worker]",
+        "none for another profile",
+    );
     check("lock: sim.lock.json", "lock: a/b", "plain name");
     check("http://deb", "ftp://deb", "http or https");
     check("name: trixie", "name: tri/xie", "plain name");

@@ -70,8 +70,6 @@ impl Made<'_> {
     }
 }
 
-const LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu";
-
 fn root(more: Vec<Entry>) -> Vec<Entry> {
     let mut entries: Vec<Entry> = ["/", "/etc", "/usr", "/usr/lib", LIBRARIES, "/opt", "/opt/a"]
         .into_iter()
@@ -84,9 +82,13 @@ fn root(more: Vec<Entry>) -> Vec<Entry> {
     entries
 }
 
+const PLAIN_LIBC: Made<'_> = Made {
+    soname: "libc.so.6",
+    ..PLAIN
+};
+
 fn libc() -> Entry {
-    let soname = "libc.so.6";
-    Made { soname, ..PLAIN }.at(&format!("{LIBRARIES}/libc.so.6"))
+    PLAIN_LIBC.at(&format!("{LIBRARIES}/libc.so.6"))
 }
 
 /// What is missing, if anything.
@@ -225,4 +227,108 @@ fn a_file_with_any_byte_changed_is_judged_without_a_panic() {
         let cut = elf::dynamic(Cursor::new(&good[..at]));
         assert!(!matches!(cut, Ok(Some(_))), "cut at {at}");
     }
+}
+
+/// A program as our compiler makes one.
+const PROGRAM: Made<'_> = Made {
+    soname: "",
+    needed: &["libgcc_s.so.1", "libc.so.6"],
+    directories: None,
+    interpreter: Some("/lib64/ld-linux-x86-64.so.2"),
+};
+
+#[test]
+fn a_program_asks_the_loader_for_the_c_library_and_no_more() {
+    let check = |made: &Made<'_>| program::problem_of(&made.bytes());
+    assert_eq!(check(&PROGRAM), None);
+    let refused = |made: Made<'_>, why: &str| {
+        let said = check(&made).expect(why);
+        assert!(said.contains(why), "{said}");
+    };
+    let needed = &["libc.so.6", "libstdc++.so.6"][..];
+    refused(Made { needed, ..PROGRAM }, "asks for libstdc++.so.6");
+    let needed = &["/usr/lib/x86_64-linux-gnu/libc.so.6"][..];
+    refused(Made { needed, ..PROGRAM }, "asks for /usr/lib");
+    // The loader takes an empty directory for the current one.
+    for directories in ["/opt/a", "$ORIGIN", ":"] {
+        let directories = Some(directories);
+        refused(
+            Made {
+                directories,
+                ..PROGRAM
+            },
+            "DT_RPATH or DT_RUNPATH",
+        );
+    }
+    let interpreter = Some("/lib/ld-musl-x86_64.so.1");
+    refused(
+        Made {
+            interpreter,
+            ..PROGRAM
+        },
+        "it has to be /lib64",
+    );
+    refused(PLAIN, "asks for the loader ``");
+    assert!(
+        program::problem_of(b"#!/bin/sh\n")
+            .expect("no ELF")
+            .contains("no loader")
+    );
+    let whole = PROGRAM.bytes();
+    for length in 0..whole.len() {
+        assert!(program::problem_of(&whole[..length]).is_some(), "{length}");
+    }
+}
+
+#[test]
+fn a_program_finds_in_the_root_what_it_was_linked_against() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let tree = directory.path().join("tree");
+    let libraries = tree.join(&LIBRARIES[1..]);
+    std::fs::create_dir_all(&libraries).expect("a directory");
+    let path = directory.path().join("worker");
+    std::fs::write(&path, PROGRAM.bytes()).expect("written");
+    let loader = Entry::memory(
+        "/usr/lib64/ld-linux-x86-64.so.2",
+        0o755,
+        b"loader".into(),
+        "maker 1".into(),
+    );
+    let gcc = |bytes: &[u8]| {
+        Entry::memory(
+            format!("{LIBRARIES}/libgcc_s.so.1"),
+            0o644,
+            bytes.into(),
+            "maker 1".into(),
+        )
+    };
+    for (name, bytes) in [
+        ("libc.so.6", &PLAIN_LIBC.bytes()[..]),
+        ("libgcc_s.so.1", b"gcc"),
+        ("ld-linux-x86-64.so.2", b"loader"),
+    ] {
+        std::fs::write(libraries.join(name), bytes).expect("written");
+    }
+    let check = |more: Vec<Entry>| program::check(&path, &tree, &root(more));
+    let said = |more| check(more).expect_err("refused").to_string();
+    check(vec![libc(), gcc(b"gcc"), loader.clone()]).expect("the same");
+    let other = said(vec![libc(), gcc(b"another"), loader.clone()]);
+    assert!(
+        other.contains("was linked against a libgcc_s.so.1"),
+        "{other}"
+    );
+    let lacks = said(vec![libc(), loader.clone()]);
+    assert!(
+        lacks.contains("the root has no /usr/lib/x86_64-linux-gnu/libgcc_s.so.1"),
+        "{lacks}"
+    );
+    let lacks = said(vec![libc(), gcc(b"gcc")]);
+    assert!(
+        lacks.contains("the root has no /lib64/ld-linux-x86-64.so.2"),
+        "{lacks}"
+    );
+    let needed = &["libcuda.so.1"][..];
+    std::fs::write(&path, Made { needed, ..PROGRAM }.bytes()).expect("written");
+    let more = said(vec![libc(), gcc(b"gcc"), loader]);
+    assert!(more.contains("asks for libcuda.so.1"), "{more}");
 }

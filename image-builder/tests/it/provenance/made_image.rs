@@ -180,6 +180,7 @@ fn parts(directory: &Path, agent: &[u8]) -> Parts {
         root: Some(RootParts {
             userland: Vec::new(),
             agent: directory.join("agent"),
+            programs: Vec::new(),
             models: vec![Model {
                 id: "tiny".into(),
                 files: vec![(model.into(), directory.join(model))],

@@ -117,7 +117,7 @@ pub(super) const ALL: &[Mutation] = &[
     Mutation {
         fault: "an answer that was not believed is paid after a restart",
         file: "client/src/job/verified.rs",
-        text: "session.shared().budget.owes_nothing(&envelope);",
+        text: "budget.owes_nothing(&envelope);",
         with: "let _ = (session, envelope);",
         test: FAULTS,
     },
@@ -248,5 +248,21 @@ pub(super) const ALL: &[Mutation] = &[
         text: "let expected = challenged.claimed(verifier)?;",
         with: "let mut expected = challenged.claimed(verifier)?;\n    expected.payee_key = [0; 32];",
         test: outside("attesting_needs_no_wallet_no_channel_and_no_money"),
+    },
+    Mutation {
+        fault: "after a rotation the owner cannot reach its channel's money",
+        file: "client/src/chain.rs",
+        text: "if terms.address() != *address && terms.address_v1() != *address {",
+        with: "if terms.address() != *address || state.payer_key != *first_key {",
+        test: inside(
+            "chain::orders::tests::a_rotation_is_taken_back_and_one_that_took_effect_leaves_the_money_reachable",
+        ),
+    },
+    Mutation {
+        fault: "what a worker signed twice is forgotten",
+        file: "client/src/budget.rs",
+        text: "offences::keep_fork(&connection, core, receipt.charge().signed());",
+        with: "",
+        test: outside("reported::what_a_worker_should_not_sign_cuts_its_stake"),
     },
 ];

@@ -327,4 +327,22 @@ pub(super) const ALL: &[Mutation] = &[
             "store::tests::a_lost_connection_takes_its_transaction_with_it_and_the_next_change_connects_again",
         ),
     },
+    Mutation {
+        fault: "one key is payee, wallet and endorser",
+        file: "host-proxy/src/payee.rs",
+        text: "if wallet.public_key() == key || public == key || public == wallet.public_key() {",
+        with: "if false {",
+        test: proxy(
+            "payee::tests::three_keys_are_three_and_the_payee_vouches_for_the_endorsing_one",
+        ),
+    },
+    Mutation {
+        fault: "an order that a kill cut short is sent twice",
+        file: "host-proxy/src/settle/orders.rs",
+        text: "Ok(same && carried == Carried::Taken",
+        with: "Ok(!same && carried == Carried::Taken",
+        test: proxy(
+            "settle::tests::stake::a_deposit_that_a_kill_left_on_its_way_is_not_sent_twice",
+        ),
+    },
 ];
