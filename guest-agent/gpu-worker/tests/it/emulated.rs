@@ -408,3 +408,151 @@ fn attention_over_shuffled_blocks() {
         }
     }
 }
+
+fn mix(x: u32) -> u32 {
+    let x = (x ^ (x >> 16)).wrapping_mul(0x21f0_aaad);
+    let x = (x ^ (x >> 15)).wrapping_mul(0xd35a_2d97);
+    x ^ (x >> 15)
+}
+
+/// The token of adjusted scores by the rules, in double precision.
+fn choice(
+    scores: &[f32],
+    seed: u64,
+    step: u64,
+    [temperature, top_p, min_p]: [f32; 3],
+    top_k: usize,
+) -> usize {
+    let by_score = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b));
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(by_score);
+    if temperature == 0.0 {
+        return order[0];
+    }
+    let mut z = seed.wrapping_add((step + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let bits = z ^ (z >> 31);
+    let inverse = 1.0 / f64::from(temperature);
+    if top_k == 0 && top_p == 1.0 && min_p == 0.0 {
+        let (low, high) = (bits as u32, (bits >> 32) as u32);
+        let noisy = |at: &usize| {
+            let noise = mix(mix((*at as u32)
+                .wrapping_add(low)
+                .wrapping_mul(0x9e37_79b9)
+                .wrapping_add(high))
+                ^ low);
+            let u = (f64::from(noise) + 0.5) / 4_294_967_296.0;
+            f64::from(scores[*at]) * inverse - (-(1.0 - u).ln()).ln()
+        };
+        return (0..scores.len())
+            .max_by(|a, b| noisy(a).total_cmp(&noisy(b)))
+            .unwrap();
+    }
+    let top = f64::from(scores[order[0]]);
+    let weight = |at: usize| {
+        (((f64::from(scores[at]) - top) * inverse).exp() * 1_073_741_824.0).round() as u128
+    };
+    if top_k > 0 {
+        order.truncate(top_k);
+    }
+    let mut left = order.iter().map(|at| weight(*at)).sum::<u128>() as f64 * f64::from(top_p);
+    order.retain(|at| {
+        let kept = left > 0.0;
+        left -= weight(*at) as f64;
+        kept && weight(*at) as f64 >= f64::from(min_p) * 1_073_741_824.0
+    });
+    order.sort_unstable();
+    let mut wanted = (u128::from(bits) * order.iter().map(|at| weight(*at)).sum::<u128>()) >> 64;
+    *order
+        .iter()
+        .find(|at| {
+            let here = wanted < weight(**at);
+            wanted = wanted.saturating_sub(weight(**at));
+            here
+        })
+        .unwrap()
+}
+
+#[test]
+fn each_rule_of_sampling() {
+    let Some(program) = program("sample") else {
+        return;
+    };
+    let (vocabulary, steps, seed) = (1000, 30, 0x1234_5678_9abc_def0_u64);
+    let mut from = Counter(4);
+    let scores: Vec<f32> = from
+        .numbers(vocabulary * steps)
+        .iter()
+        .map(|n| n * 8.0)
+        .collect();
+    let bias = from.numbers(vocabulary);
+    let before: Vec<u32> = (0..vocabulary as u32)
+        .map(|t| if t % 5 == 0 { 0x8000_0000 } else { 0 })
+        .collect();
+    let classes: Vec<u8> = (0..vocabulary)
+        .flat_map(|t| ((t % 40) as u16).to_le_bytes())
+        .collect();
+    let rules = [
+        ([0.0, 1.0, 0.0], 0),
+        ([0.7, 1.0, 0.0], 0),
+        ([0.7, 1.0, 0.0], 9),
+        ([0.9, 0.8, 0.0], 0),
+        ([1.5, 1.0, 0.1], 0),
+        ([1.2, 0.9, 0.05], 40),
+    ];
+    for ([temperature, top_p, min_p], top_k) in rules {
+        let mut how = [seed.to_le_bytes(), [0; 8]].concat();
+        how.extend(f32s(&[temperature, top_p, min_p, 1.3, 0.5, 0.25]));
+        how.extend(u32s(&[top_k, 0]));
+        let arrays = [
+            how,
+            f32s(&scores),
+            f32s(&bias),
+            u32s(&before),
+            classes.clone(),
+            u32s(&[0xffff_fff0, 0x7f]),
+            u32s(&[17, 300]),
+        ];
+        let got = run(&program, "sample", &[vocabulary, steps], &arrays);
+        let mut counters = before.clone();
+        for (step, got) in got.chunks_exact(4).enumerate() {
+            let adjusted: Vec<f32> = (0..vocabulary)
+                .map(|t| {
+                    let mut score = if t == 17 || t == 300 {
+                        -1e30
+                    } else {
+                        scores[step * vocabulary + t]
+                    } + bias[t];
+                    let often = counters[t] & 0x7fff_ffff;
+                    if counters[t] > 0 {
+                        score = if score > 0.0 {
+                            score / 1.3
+                        } else {
+                            score * 1.3
+                        };
+                    }
+                    score = score - often as f32 * 0.25 - if often > 0 { 0.5 } else { 0.0 };
+                    if t % 40 < 4 || t % 40 == 39 {
+                        f32::MIN
+                    } else {
+                        score
+                    }
+                })
+                .collect();
+            let wanted = choice(
+                &adjusted,
+                seed,
+                step as u64,
+                [temperature, top_p, min_p],
+                top_k as usize,
+            );
+            assert_eq!(
+                u32::from_le_bytes(got.try_into().unwrap()) as usize,
+                wanted,
+                "{temperature} {top_p} {min_p} {top_k}, step {step}"
+            );
+            counters[wanted] += 1;
+        }
+    }
+}
