@@ -1,5 +1,6 @@
 //! The program `gpu-worker --gate`, with a library that answers as a driver would.
 
+mod emulated;
 mod fake;
 #[path = "../../../../measurements/gpu/tests/it/made.rs"]
 mod made;

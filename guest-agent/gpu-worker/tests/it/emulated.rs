@@ -1,0 +1,558 @@
+//! The GPU's kernels under an EMULATION on the host, against their formulas in double precision. It proves nothing about a cubin.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The emulation, compiled for the test `name`, or none where there is no compiler.
+fn program(name: &str) -> Option<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/emulation.cpp");
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("emulation-{name}"));
+    let made = Command::new("c++")
+        .args(["-std=c++17", "-O1", "-ffp-contract=off", "-DEMULATION"])
+        .arg(source)
+        .arg("-o")
+        .arg(&program)
+        .status();
+    match made {
+        Ok(status) => assert!(status.success(), "the emulation does not compile"),
+        Err(why) => {
+            without::skip("a C++ compiler", &why.to_string());
+            return None;
+        }
+    }
+    Some(program)
+}
+
+fn run(program: &Path, kernel: &str, numbers: &[usize], arrays: &[Vec<u8>]) -> Vec<u8> {
+    let mut child = Command::new(program)
+        .arg(kernel)
+        .args(numbers.iter().map(ToString::to_string))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    for array in arrays {
+        input
+            .write_all(&(array.len() as u64).to_le_bytes())
+            .unwrap();
+        input.write_all(array).unwrap();
+    }
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{kernel}: {}", output.status);
+    output.stdout
+}
+
+struct Counter(u64);
+
+impl Counter {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z ^ (z >> 29)
+    }
+    /// Between -1 and 1, exact in bf16.
+    fn number(&mut self) -> f32 {
+        ((self.next() >> 40) % 255) as f32 / 128.0 - 127.0 / 128.0
+    }
+    fn numbers(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.number()).collect()
+    }
+}
+
+fn f32s(numbers: &[f32]) -> Vec<u8> {
+    numbers.iter().flat_map(|n| n.to_le_bytes()).collect()
+}
+fn u32s(numbers: &[u32]) -> Vec<u8> {
+    numbers.iter().flat_map(|n| n.to_le_bytes()).collect()
+}
+/// The upper halves: exact for what `Counter` gives.
+fn bf16s(numbers: &[f32]) -> Vec<u8> {
+    numbers
+        .iter()
+        .flat_map(|n| ((n.to_bits() >> 16) as u16).to_le_bytes())
+        .collect()
+}
+fn of_f32s(bytes: &[u8]) -> Vec<f32> {
+    bytes
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+        .collect()
+}
+fn of_bf16s(bytes: &[u8]) -> Vec<f32> {
+    bytes
+        .chunks_exact(2)
+        .map(|b| f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16))
+        .collect()
+}
+fn near(what: &str, got: f32, wanted: f64, error: f64) {
+    assert!(
+        (f64::from(got) - wanted).abs() <= error,
+        "{what}: {got} is not {wanted} within {error}"
+    );
+}
+
+const OUTPUTS: usize = 24;
+const COLUMNS: usize = 1152;
+
+/// Packed numbers, scales and minima of 32 rows, and what they say.
+fn weights(kind: &str, from: &mut Counter) -> ([Vec<u8>; 3], Vec<f64>) {
+    let count = 32 * COLUMNS;
+    if kind == "bf16" {
+        let all = from.numbers(count);
+        return (
+            [bf16s(&all), vec![], vec![]],
+            all.iter().map(|w| f64::from(*w)).collect(),
+        );
+    }
+    let mut packed = vec![0u8; if kind == "q8" { count } else { count / 2 }];
+    let mantissas: Vec<[u16; 2]> = (0..count / 32)
+        .map(|_| [from.next() as u16 % 1024, from.next() as u16 % 1024])
+        .collect();
+    let mut plain = vec![];
+    for at in 0..count {
+        let (row, column) = (at / COLUMNS, at % COLUMNS);
+        let (block, t, k) = (column / 32, column % 32 / 8, column % 8);
+        let number = (from.next() >> 33) as u8;
+        let [scale, minimum] = mantissas[at / 32].map(|m| (1.0 + f64::from(m) / 1024.0) / 16.0);
+        if kind == "q8" {
+            packed[row * COLUMNS + block / 2 * 64 + t * 16 + block % 2 * 8 + k] = number;
+            plain.push(scale * (f64::from(number) - 128.0));
+        } else {
+            let bit = 16 * (k % 2) + 4 * (k / 2);
+            packed[row * COLUMNS / 2 + block / 4 * 64 + t * 16 + block % 4 * 4 + bit / 8] |=
+                (number % 16) << (bit % 8);
+            plain.push(scale * f64::from(number % 16) - minimum);
+        }
+    }
+    let halves = |which: usize, sign: u16| {
+        mantissas
+            .iter()
+            .flat_map(|m| (sign | 0x2c00 | m[which]).to_le_bytes())
+            .collect()
+    };
+    let minima = if kind == "q4" {
+        halves(1, 0x8000)
+    } else {
+        vec![]
+    };
+    ([packed, halves(0, 0), minima], plain)
+}
+
+#[test]
+fn products_and_embeddings() {
+    let Some(program) = program("products") else {
+        return;
+    };
+    let mut from = Counter(1);
+    let x = from.numbers(64 * COLUMNS);
+    let bias = from.numbers(OUTPUTS);
+    for kind in ["bf16", "q8", "q4"] {
+        let ([numbers, scales, minima], plain) = weights(kind, &mut from);
+        let product = |first: usize, rows: usize, tiles: usize| {
+            let mut some = x[first * COLUMNS..(first + rows) * COLUMNS].to_vec();
+            some.resize(rows.next_multiple_of(8 * tiles) * COLUMNS, f32::NAN);
+            let arrays = [
+                numbers.clone(),
+                scales.clone(),
+                minima.clone(),
+                bf16s(&some),
+                f32s(&bias),
+                vec![0; rows * OUTPUTS * 4],
+            ];
+            run(
+                &program,
+                &format!("product_{kind}"),
+                &[OUTPUTS, COLUMNS, rows, 0, tiles],
+                &arrays,
+            )
+        };
+        let all = product(0, 64, 8);
+        for (at, got) in of_f32s(&all).into_iter().enumerate() {
+            let (n, m) = (at / OUTPUTS, at % OUTPUTS);
+            let terms =
+                (0..COLUMNS).map(|k| plain[m * COLUMNS + k] * f64::from(x[n * COLUMNS + k]));
+            let size: f64 = terms.clone().map(f64::abs).sum();
+            near(
+                kind,
+                got,
+                terms.sum::<f64>() + f64::from(bias[m]),
+                2e-6 * size,
+            );
+        }
+        for (first, rows, tiles) in [(0, 1, 1), (63, 1, 1), (5, 4, 1), (40, 16, 2), (7, 32, 4)] {
+            let company = &all[first * OUTPUTS * 4..(first + rows) * OUTPUTS * 4];
+            assert!(
+                product(first, rows, tiles) == company,
+                "{kind}: {rows} rows from {first} have other bits"
+            );
+        }
+        let tokens = [31u32, 0, 7];
+        let arrays = [
+            numbers.clone(),
+            scales.clone(),
+            minima.clone(),
+            u32s(&tokens),
+            vec![0; 3 * 1000 * 4],
+        ];
+        let rows = of_f32s(&run(
+            &program,
+            &format!("embed_{kind}"),
+            &[1000, COLUMNS],
+            &arrays,
+        ));
+        for (at, got) in rows.iter().enumerate() {
+            let wanted = plain[tokens[at / 1000] as usize * COLUMNS + at % 1000];
+            assert!(*got == wanted as f32, "{kind}: {got} is not {wanted}");
+        }
+    }
+}
+
+#[test]
+fn norms_and_activations() {
+    let Some(program) = program("rows") else {
+        return;
+    };
+    let (width, columns, count) = (600, 640, 3);
+    let mut from = Counter(2);
+    let x: Vec<f32> = from
+        .numbers(width * count)
+        .iter()
+        .map(|n| n * 8.0)
+        .collect();
+    let (y, weights) = (from.numbers(width * count), from.numbers(width));
+    for (kernel, gelu) in [
+        ("rms_norm", 0),
+        ("add_norm", 0),
+        ("activate", 0),
+        ("activate", 1),
+        ("cap_scores", 0),
+    ] {
+        let arrays = [
+            f32s(&x),
+            f32s(&y),
+            f32s(&weights),
+            vec![0; count * columns * 2],
+        ];
+        let all = run(&program, kernel, &[width, columns, count, gelu], &arrays);
+        let (changed, result) = all.split_at(4 * width * count);
+        let (changed, result) = (of_f32s(changed), of_bf16s(result));
+        for at in 0..width * count {
+            let (row, column) = (at / width, at % width);
+            let factor = |of: &[f32]| {
+                let squares: f64 = of[row * width..(row + 1) * width]
+                    .iter()
+                    .map(|n| f64::from(*n).powi(2))
+                    .sum();
+                1.0 / (squares / width as f64 + 1e-6).sqrt()
+            };
+            let (a, b, weight) = (
+                f64::from(x[at]),
+                f64::from(y[at]),
+                f64::from(weights[column]),
+            );
+            let inner = 0.797_884_560_802_865_4 * (a + 0.044_715 * a.powi(3));
+            let active = if gelu == 1 {
+                0.5 * a * (1.0 + inner.tanh())
+            } else {
+                a / (1.0 + (-a).exp())
+            };
+            let (got, wanted) = match kernel {
+                "rms_norm" => (result[row * columns + column], a * factor(&x) * weight),
+                "add_norm" => (changed[at], a + b * factor(&y) * weight),
+                "activate" => (result[row * columns + column], active * b),
+                _ => (changed[at], 30.0 * (a / 30.0).tanh()),
+            };
+            let in_bf16 = matches!(kernel, "rms_norm" | "activate");
+            near(
+                kernel,
+                got,
+                wanted,
+                if in_bf16 {
+                    wanted.abs() / 250.0 + 1e-6
+                } else {
+                    1e-5
+                },
+            );
+        }
+    }
+}
+
+const WIDTH: usize = 64;
+const HEADS: usize = 2;
+const GROUP: usize = 3;
+const FIRST: usize = 550;
+const ROWS: usize = 4;
+
+#[test]
+fn attention_over_shuffled_blocks() {
+    let Some(program) = program("attention") else {
+        return;
+    };
+    let mut from = Counter(3);
+    let table: Vec<u32> = (0..18).map(|b| b * 7 % 19).collect();
+    let place = |at: usize| table[at / 32] as usize * 32 + at % 32;
+    let cell = |at: usize, head: usize, i: usize| {
+        ((place(at) / 32 * HEADS + head) * 32 + place(at) % 32) * WIDTH + i
+    };
+    let (q, k, v) = (
+        from.numbers(ROWS * HEADS * GROUP * WIDTH),
+        from.numbers(ROWS * HEADS * WIDTH),
+        from.numbers(ROWS * HEADS * WIDTH),
+    );
+    let (norm, cache) = (from.numbers(WIDTH), 19 * HEADS * 32 * WIDTH);
+    let (keys, values) = (bf16s(&from.numbers(cache)), bf16s(&from.numbers(cache)));
+    let angles: Vec<f32> = (0..576 * WIDTH / 2)
+        .map(|at| (at / 32) as f32 / 10f32.powf((at % 32) as f32 / 8.0))
+        .collect();
+    let cosines: Vec<f32> = angles.iter().map(|a| a.cos()).collect();
+    let sines: Vec<f32> = angles.iter().map(|a| a.sin()).collect();
+    let turned = |x: &[f32], at: usize, i: usize| {
+        let squares: f64 = x.iter().map(|n| f64::from(*n).powi(2)).sum();
+        let normed = |i: usize| f64::from(x[i] * norm[i]) / (squares / WIDTH as f64 + 1e-6).sqrt();
+        let (half, turn) = (WIDTH / 2, at * WIDTH / 2 + i % (WIDTH / 2));
+        let (cosine, sine) = (f64::from(cosines[turn]), f64::from(sines[turn]));
+        if i < half {
+            normed(i) * cosine - normed(i + half) * sine
+        } else {
+            normed(i) * cosine + normed(i - half) * sine
+        }
+    };
+    for window in [0, 100, 300] {
+        let attend = |first: usize, rows: usize, keys: &[u8], values: &[u8]| {
+            let some = |x: &[f32], each: usize| f32s(&x[first * each..(first + rows) * each]);
+            let at: Vec<u32> = (first..first + rows)
+                .map(|row| (FIRST + row) as u32)
+                .collect();
+            let places: Vec<u32> = at.iter().map(|at| place(*at as usize) as u32).collect();
+            let arrays = [
+                some(&q, HEADS * GROUP * WIDTH),
+                some(&k, HEADS * WIDTH),
+                some(&v, HEADS * WIDTH),
+                f32s(&norm),
+                f32s(&cosines),
+                f32s(&sines),
+                keys.to_vec(),
+                values.to_vec(),
+                u32s(&table.repeat(rows)),
+                u32s(&at),
+                u32s(&places),
+                vec![0; rows * HEADS * GROUP * WIDTH * 2],
+            ];
+            run(
+                &program,
+                "attention",
+                &[HEADS, GROUP, WIDTH, rows, window, 3],
+                &arrays,
+            )
+        };
+        let all = attend(0, ROWS, &keys, &values);
+        let (mixed, caches) = all.split_at(ROWS * HEADS * GROUP * WIDTH * 2);
+        let (new_keys, new_values) = caches.split_at(cache * 2);
+        for row in 0..ROWS {
+            let each = mixed.len() / ROWS;
+            let alone = attend(row, 1, new_keys, new_values);
+            assert!(
+                alone[..each] == mixed[row * each..(row + 1) * each],
+                "row {row} has other bits alone"
+            );
+        }
+        let (mixed, cached, seen) = (of_bf16s(mixed), of_bf16s(new_keys), of_bf16s(new_values));
+        for row in 0..ROWS {
+            let last = FIRST + row;
+            for head in 0..HEADS {
+                let of = (row * HEADS + head) * WIDTH;
+                for i in 0..WIDTH {
+                    let wanted = turned(&k[of..of + WIDTH], last, i);
+                    near(
+                        "key",
+                        cached[cell(last, head, i)],
+                        wanted,
+                        wanted.abs() / 250.0 + 1e-5,
+                    );
+                    assert!(seen[cell(last, head, i)] == v[of + i], "a value");
+                }
+            }
+            for head in 0..HEADS * GROUP {
+                let of = (row * HEADS * GROUP + head) * WIDTH;
+                let query: Vec<f64> = (0..WIDTH)
+                    .map(|i| turned(&q[of..of + WIDTH], last, i) / 8.0)
+                    .collect();
+                let oldest = if window == 0 { 0 } else { last + 1 - window };
+                let powers: Vec<f64> = (oldest..=last)
+                    .map(|at| {
+                        (0..WIDTH)
+                            .map(|i| query[i] * f64::from(cached[cell(at, head / GROUP, i)]))
+                            .sum::<f64>()
+                            .exp()
+                    })
+                    .collect();
+                let sum: f64 = powers.iter().sum();
+                for i in 0..WIDTH {
+                    let value = |at: usize| f64::from(seen[cell(oldest + at, head / GROUP, i)]);
+                    let wanted: f64 = powers
+                        .iter()
+                        .enumerate()
+                        .map(|(at, power)| power * value(at) / sum)
+                        .sum();
+                    near(
+                        "attention",
+                        mixed[of + i],
+                        wanted,
+                        wanted.abs() / 250.0 + 1e-5,
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn mix(x: u32) -> u32 {
+    let x = (x ^ (x >> 16)).wrapping_mul(0x21f0_aaad);
+    let x = (x ^ (x >> 15)).wrapping_mul(0xd35a_2d97);
+    x ^ (x >> 15)
+}
+
+/// The token of adjusted scores by the rules, in double precision.
+fn choice(
+    scores: &[f32],
+    seed: u64,
+    step: u64,
+    [temperature, top_p, min_p]: [f32; 3],
+    top_k: usize,
+) -> usize {
+    let by_score = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b));
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(by_score);
+    if temperature == 0.0 {
+        return order[0];
+    }
+    let mut z = seed.wrapping_add((step + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let bits = z ^ (z >> 31);
+    let inverse = 1.0 / f64::from(temperature);
+    if top_k == 0 && top_p == 1.0 && min_p == 0.0 {
+        let (low, high) = (bits as u32, (bits >> 32) as u32);
+        let noisy = |at: &usize| {
+            let noise = mix(mix((*at as u32)
+                .wrapping_add(low)
+                .wrapping_mul(0x9e37_79b9)
+                .wrapping_add(high))
+                ^ low);
+            let u = (f64::from(noise) + 0.5) / 4_294_967_296.0;
+            f64::from(scores[*at]) * inverse - (-(1.0 - u).ln()).ln()
+        };
+        return (0..scores.len())
+            .max_by(|a, b| noisy(a).total_cmp(&noisy(b)))
+            .unwrap();
+    }
+    let top = f64::from(scores[order[0]]);
+    let weight = |at: usize| {
+        (((f64::from(scores[at]) - top) * inverse).exp() * 1_073_741_824.0).round() as u128
+    };
+    if top_k > 0 {
+        order.truncate(top_k);
+    }
+    let mut left = order.iter().map(|at| weight(*at)).sum::<u128>() as f64 * f64::from(top_p);
+    order.retain(|at| {
+        let kept = left > 0.0;
+        left -= weight(*at) as f64;
+        kept && weight(*at) as f64 >= f64::from(min_p) * 1_073_741_824.0
+    });
+    order.sort_unstable();
+    let mut wanted = (u128::from(bits) * order.iter().map(|at| weight(*at)).sum::<u128>()) >> 64;
+    *order
+        .iter()
+        .find(|at| {
+            let here = wanted < weight(**at);
+            wanted = wanted.saturating_sub(weight(**at));
+            here
+        })
+        .unwrap()
+}
+
+#[test]
+fn each_rule_of_sampling() {
+    let Some(program) = program("sample") else {
+        return;
+    };
+    let (vocabulary, steps, seed) = (1000, 30, 0x1234_5678_9abc_def0_u64);
+    let mut from = Counter(4);
+    let scores: Vec<f32> = from
+        .numbers(vocabulary * steps)
+        .iter()
+        .map(|n| n * 8.0)
+        .collect();
+    let bias = from.numbers(vocabulary);
+    let before: Vec<u32> = (0..vocabulary as u32)
+        .map(|t| if t % 5 == 0 { 0x8000_0000 } else { 0 })
+        .collect();
+    let classes: Vec<u8> = (0..vocabulary)
+        .flat_map(|t| ((t % 40) as u16).to_le_bytes())
+        .collect();
+    let rules = [
+        ([0.0, 1.0, 0.0], 0),
+        ([0.7, 1.0, 0.0], 0),
+        ([0.7, 1.0, 0.0], 9),
+        ([0.9, 0.8, 0.0], 0),
+        ([1.5, 1.0, 0.1], 0),
+        ([1.2, 0.9, 0.05], 40),
+    ];
+    for ([temperature, top_p, min_p], top_k) in rules {
+        let mut how = [seed.to_le_bytes(), [0; 8]].concat();
+        how.extend(f32s(&[temperature, top_p, min_p, 1.3, 0.5, 0.25]));
+        how.extend(u32s(&[top_k, 0]));
+        let arrays = [
+            how,
+            f32s(&scores),
+            f32s(&bias),
+            u32s(&before),
+            classes.clone(),
+            u32s(&[0xffff_fff0, 0x7f]),
+            u32s(&[17, 300]),
+        ];
+        let got = run(&program, "sample", &[vocabulary, steps], &arrays);
+        let mut counters = before.clone();
+        for (step, got) in got.chunks_exact(4).enumerate() {
+            let adjusted: Vec<f32> = (0..vocabulary)
+                .map(|t| {
+                    let mut score = if t == 17 || t == 300 {
+                        -1e30
+                    } else {
+                        scores[step * vocabulary + t]
+                    } + bias[t];
+                    let often = counters[t] & 0x7fff_ffff;
+                    if counters[t] > 0 {
+                        score = if score > 0.0 {
+                            score / 1.3
+                        } else {
+                            score * 1.3
+                        };
+                    }
+                    score = score - often as f32 * 0.25 - if often > 0 { 0.5 } else { 0.0 };
+                    if t % 40 < 4 || t % 40 == 39 {
+                        f32::MIN
+                    } else {
+                        score
+                    }
+                })
+                .collect();
+            let wanted = choice(
+                &adjusted,
+                seed,
+                step as u64,
+                [temperature, top_p, min_p],
+                top_k as usize,
+            );
+            assert_eq!(
+                u32::from_le_bytes(got.try_into().unwrap()) as usize,
+                wanted,
+                "{temperature} {top_p} {min_p} {top_k}, step {step}"
+            );
+            counters[wanted] += 1;
+        }
+    }
+}
