@@ -4,7 +4,7 @@
 // order, and the parts are joined in order: what a row gives depends on its position and its sequence and on nothing else.
 #include "device.cuh"
 
-constexpr u32 BLOCK = 32, PART = 256, WIDTH_MAX = 256, GROUP_MAX = 16;
+constexpr u32 BLOCK = 32, PART = 256, WIDTH_MAX = 256, GROUP_MAX = 8;  // 16 would be 49,408 bytes of shared memory, above the 49,152 of a block
 constexpr float NOTHING = -1e30f;
 
 // A block of threads for key head blockIdx.x, row blockIdx.y and part blockIdx.z; a warp for each query head of the group. Keys and

@@ -1,5 +1,5 @@
-// The choice of a token, by the rules of the CPU's sampler and to the same token for the same scores: whole numbers are summed, and
-// what is not whole is computed in the same steps without a fused one.
+// The choice of a token by the rules of the CPU's sampler: whole numbers are summed, and what is not whole is computed in steps
+// without a fused one. It is meant to choose the same token for the same scores; nothing has compared the two yet.
 #include "device.cuh"
 
 // How one row's token is chosen; `step` tokens were chosen before. What is absent is null.
