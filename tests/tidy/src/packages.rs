@@ -10,8 +10,8 @@ use std::process::Command;
 const LINKED_MAX: usize = 185;
 /// The same without what only the engine and its models bring.
 const WITHOUT_ENGINE_MAX: usize = 106;
-/// Packages that the agent never links: a verifier of quotes (that of a GPU's signature it links, and with it the reader of certificates), a library of wallets, a client of the internet, and whatever
-/// handles text.
+/// Packages that the agent never links: a verifier of quotes (that of a GPU's signature it links, and with it the reader of
+/// certificates), a library of wallets, a client of the internet, and whatever handles text.
 const NEVER: &[&str] = &[
     "attest",
     "chrono",
