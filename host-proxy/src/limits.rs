@@ -73,8 +73,8 @@ pub const OTLP_CALL: Duration = Duration::from_secs(10);
 pub const OTLP_PAUSE: Duration = Duration::from_secs(2);
 /// A tree of the log of receipts is closed after so many seconds, unless the configuration says otherwise.
 pub const LOG_PERIOD_S: u64 = 3600;
-/// The shortest period: a minute, for tests and for demonstrations.
-pub const LOG_PERIOD_S_MIN: u64 = 60;
+/// The shortest period, for tests and for demonstrations.
+pub const LOG_PERIOD_S_MIN: u64 = 10;
 /// The longest: a day.
 pub const LOG_PERIOD_S_MAX: u64 = 24 * 3600;
 /// Of these and of those that are still being read, how many one channel may have.
