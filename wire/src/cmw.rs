@@ -13,10 +13,8 @@ use minicbor::{Decoder, Encoder};
 use serde::{Deserialize, Serialize};
 
 const WHAT: &str = "conceptual message wrapper";
-/// Media types of wrappers (RFC 9999).
+/// The media type of a wrapper in CBOR (RFC 9999).
 pub const CMW_CBOR: &str = "application/cmw+cbor";
-/// The same in JSON.
-pub const CMW_JSON: &str = "application/cmw+json";
 /// The collection's type.
 const COLLECTION: &str = "urn:chrysalis:cmw:v1";
 /// What [`crate::Bundle::encode`] makes; the challenge follows as a parameter, 64 hexadecimal digits.
@@ -281,7 +279,7 @@ mod tests {
         for (from, to) in [
             ("cmw:v1", "cmw:v2"),
             ("evidence", "evidense"),
-            (EAT_JSON, EAT_CBOR),
+            ("eat-ucs+json", "eat-ucs+cbor"),
             (",6]", ",4]"),
             (",8]", ",9]"),
             ("5a5a", "5A5a"),

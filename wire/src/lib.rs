@@ -86,7 +86,7 @@ pub use {
     ::gpu::GpuRoots,
     appraised_gpu::{AppraisedGpus, GpuNotTrusted},
     attested::{AttestedWorker, Expected, NotTrusted, attest},
-    cmw::{CMW_CBOR, CMW_JSON, Cmw},
+    cmw::{CMW_CBOR, Cmw},
     eat::{EAT_CBOR, EAT_JSON, Eat},
     proof::{NotProven, ProvenJob},
     seal::{ResponseOpener, SealedJob, seal_job},

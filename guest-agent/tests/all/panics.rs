@@ -60,7 +60,10 @@ fn raw(ids: &[u32]) -> Vec<u8> {
 
 /// The first run of 16 bytes of `secret` that is in `said`.
 fn found<'a>(said: &[u8], secret: &'a [u8]) -> Option<&'a [u8]> {
-    assert!(secret.len() >= 2 * RUN_BYTES, "too short to be searched for");
+    assert!(
+        secret.len() >= 2 * RUN_BYTES,
+        "too short to be searched for"
+    );
     let mut runs = secret.windows(RUN_BYTES);
     runs.find(|run| said.windows(RUN_BYTES).any(|part| part == *run))
 }

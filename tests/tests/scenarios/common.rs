@@ -64,7 +64,12 @@ pub const RUN_BYTES: usize = 16;
 
 /// The first run of a secret that is in `haystack`.
 pub fn find(haystack: &[u8], secret: impl AsRef<[u8]>) -> Option<String> {
-    let mut runs = secret.as_ref().windows(RUN_BYTES);
+    find_run(haystack, secret.as_ref(), RUN_BYTES)
+}
+
+/// The same for runs of another length: in hexadecimal a byte is two.
+pub fn find_run(haystack: &[u8], secret: &[u8], run_bytes: usize) -> Option<String> {
+    let mut runs = secret.windows(run_bytes);
     let found = runs.find(|run| memmem::find(haystack, run).is_some());
     found.map(|run| String::from_utf8_lossy(run).into_owned())
 }
