@@ -248,9 +248,6 @@ async fn endpoint(
         std::fs::write(path, attestation.bundle())
             .with_context(|| format!("writing {}", path.display()))?;
     }
-    let files = (arguments.cmw.as_ref(), arguments.eat.as_ref());
-    let (bundle, nonce) = (attestation.bundle(), attestation.nonce());
-    hand_on(files, (bundle, nonce), &attestation.eat())?;
     let worker = attestation.worker();
     let registry = match config.and_then(|config| Some((config, config.registry()?))) {
         None => None,
@@ -260,6 +257,10 @@ async fn endpoint(
             Some(check_registry(&node, &rule, trust, worker, &offers).await?)
         }
     };
+    // Not before the registry has allowed the worker, too.
+    let files = (arguments.cmw.as_ref(), arguments.eat.as_ref());
+    let (bundle, nonce) = (attestation.bundle(), attestation.nonce());
+    hand_on(files, (bundle, nonce), &attestation.eat())?;
     let target = proxy.to_string();
     let recall = verifier.trust.recall(&target, &Seen::of(worker))?;
     let verdict = Verdict::of_worker(target, worker, verifier, recall, registry.as_ref());
