@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use wire::{
-    AppraisedGpus, AttestedWorker, Bundle, Evidence, Expected, GpuRoots, Keyset, NotTrusted, Proof,
-    ProvenJob,
+    AppraisedGpus, AttestedWorker, Bundle, Cmw, Eat, Evidence, Expected, GpuRoots, Keyset,
+    KeysetDigest, NotTrusted, Proof, ProvenJob,
 };
 
 /// What a worker is held against.
@@ -38,6 +38,7 @@ pub struct Attestation {
     platform: Platform,
     bundle: Vec<u8>,
     nonce: [u8; 32],
+    manifest: [u8; 32],
     since: Instant,
     took: Duration,
     verified_at_unix_s: u64,
@@ -56,7 +57,8 @@ impl Challenged {
     pub async fn of(proxy: &Transport) -> Result<Challenged, ClientError> {
         let nonce: [u8; 32] = random()?;
         let since = Instant::now();
-        let evidence = fetch(proxy, &nonce).await?;
+        let path = format!("/v1/attestation?nonce={}", hex::encode(nonce));
+        let evidence = fetch(proxy, &path, "attestation").await?;
         Ok(Challenged {
             proxy: proxy.to_string(),
             nonce,
@@ -141,6 +143,7 @@ impl Verifier {
             platform,
             bundle: evidence,
             nonce,
+            manifest: self.manifest.digest(),
             since,
             took: since.elapsed(),
             verified_at_unix_s: now,
@@ -154,17 +157,35 @@ impl Verifier {
         proof: &Proof,
         at_unix_s: Option<u64>,
     ) -> Result<ProvenJob, ClientError> {
-        let (at, seen) = match at_unix_s {
-            Some(at) => (at, 0),
-            None => {
-                let seen = self.trust.tcb_evaluation_number(self.root.class())?;
-                (unix_s()?, seen)
-            }
-        };
+        let (at, policy) = self.policy_at(at_unix_s)?;
         let expected = claimed(&proof.bundle, self)?;
-        let job = proof.verify(&self.policy(seen), &self.root, &expected, at)?;
+        let job = proof.verify(&policy, &self.root, &expected, at)?;
         self.check_level(job.worker().peer())?;
         Ok(job)
+    }
+
+    /// Verifies evidence that somebody kept, in the same way. It answers a challenge of theirs, so it says nothing of today.
+    pub fn verify_kept(
+        &self,
+        kept: &Cmw,
+        at_unix_s: Option<u64>,
+    ) -> Result<AttestedWorker, ClientError> {
+        let (at, policy) = self.policy_at(at_unix_s)?;
+        let expected = claimed(&kept.bundle, self)?;
+        let (bundle, nonce) = (&kept.bundle, &kept.nonce);
+        let worker = wire::attest(bundle, nonce, &policy, &self.root, &expected, at)?;
+        self.check_level(worker.peer())?;
+        Ok(worker)
+    }
+
+    fn policy_at(&self, at_unix_s: Option<u64>) -> Result<(u64, Policy), ClientError> {
+        Ok(match at_unix_s {
+            Some(at) => (at, self.policy(0)),
+            None => {
+                let seen = self.trust.tcb_evaluation_number(self.root.class())?;
+                (unix_s()?, self.policy(seen))
+            }
+        })
     }
 
     /// What the manifest says, under collateral that is at least as new as what is configured and was seen.
@@ -203,6 +224,12 @@ impl Attestation {
         &self.bundle
     }
 
+    /// What was verified, as a token for readers of other makes.
+    pub fn eat(&self) -> Eat {
+        let (nonce, manifest) = (&self.nonce, &self.manifest);
+        Eat::of(&self.worker, nonce, manifest, self.verified_at_unix_s)
+    }
+
     /// The challenge that the evidence answers.
     pub fn nonce(&self) -> &[u8; 32] {
         &self.nonce
@@ -236,20 +263,24 @@ pub async fn verify(proxy: &Transport, verifier: &Verifier) -> Result<Attestatio
     verifier.verify(challenged, &expected)
 }
 
-async fn fetch(proxy: &Transport, nonce: &[u8; 32]) -> Result<Vec<u8>, ClientError> {
-    const WHAT: &str = "attestation";
-    let path = format!("/v1/attestation?nonce={}", hex::encode(nonce));
+/// The evidence that a provider's proxy kept of a keyset.
+pub async fn kept_evidence(proxy: &Transport, keyset: KeysetDigest) -> Result<Cmw, ClientError> {
+    let bytes = fetch(proxy, &format!("/v1/evidence/{keyset}"), "evidence").await?;
+    Ok(Cmw::decode(&bytes).map_err(NotTrusted::from)?)
+}
+
+async fn fetch(proxy: &Transport, path: &str, what: &'static str) -> Result<Vec<u8>, ClientError> {
     let ask = Ask {
         method: "GET",
-        path: &path,
+        path,
         content_type: "",
         authorization: "",
         body: Vec::new(),
     };
     let reply = proxy.call(ask, REPLY_BYTES_MAX).await;
-    let reply = reply.map_err(|e| proxy_error(WHAT, e, Executed::No))?;
+    let reply = reply.map_err(|e| proxy_error(what, e, Executed::No))?;
     match reply.status {
         200 => Ok(reply.body),
-        status => Err(proxy_refused(WHAT, status, &reply.body, Executed::No)),
+        status => Err(proxy_refused(what, status, &reply.body, Executed::No)),
     }
 }

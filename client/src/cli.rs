@@ -3,6 +3,7 @@
 mod channel;
 mod chat;
 mod check;
+mod evidence;
 mod init;
 mod registry;
 mod report;

@@ -266,8 +266,8 @@ impl Client {
         body: &Value,
         sink: Sink<'_>,
     ) -> Result<Answer, ClientError> {
-        let request = openai::parse(endpoint, body)?;
-        self.answer(&request.ask, &Spender::default(), sink).await
+        let ask = openai::parse(endpoint, body)?.whole()?;
+        self.answer(&ask, &Spender::default(), sink).await
     }
 
     /// One job through all its stages. Where others are in its way, it waits a bounded time for its turn; where the

@@ -172,6 +172,9 @@ pub struct ModelConfig {
     /// The description of its volume (`model.json`), when the root is the volume's root hash.
     #[serde(default)]
     pub volume: Option<PathBuf>,
+    /// To how many numbers its vectors may be cut: those that it was trained for (Matryoshka), which only its maker knows.
+    #[serde(default)]
+    pub dimensions: Vec<u32>,
 }
 
 /// A key that applications show, and what may be spent with it.

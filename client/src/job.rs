@@ -92,7 +92,7 @@ impl Job {
     ) -> Result<Prepared, ClientError> {
         Job::of(
             session,
-            openai::parse(endpoint, &body)?.ask,
+            openai::parse(endpoint, &body)?.whole()?,
             &Spender::default(),
         )
     }

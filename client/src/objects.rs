@@ -166,7 +166,23 @@ fn vectors(answer: &Answer) -> Vec<Vec<f32>> {
         .collect()
 }
 
+/// The first `dimensions` numbers of a vector, brought to length one, as models are trained for that are made to be cut. The receipt is
+/// of the whole vector. A vector that is shorter stays as it is.
+fn cut(numbers: &Value, dimensions: u32) -> Value {
+    let first: Vec<f32> = floats(numbers).take(dimensions as usize).collect();
+    let square: f64 = first.iter().map(|number| f64::from(*number).powi(2)).sum();
+    let length = if square > 0.0 { square.sqrt() } else { 1.0 };
+    let whole = first
+        .iter()
+        .map(|number| (f64::from(*number) / length) as f32);
+    json!(whole.collect::<Vec<f32>>())
+}
+
 fn finish_embeddings(object: &mut Value, answer: Option<&Answer>, delivery: Delivery) {
+    if let Some(dimensions) = delivery.dimensions {
+        let data = object["data"].as_array_mut().into_iter().flatten();
+        data.for_each(|entry| entry["embedding"] = cut(&entry["embedding"], dimensions));
+    }
     if delivery.base64 {
         let data = object["data"].as_array_mut().into_iter().flatten();
         data.for_each(|entry| entry["embedding"] = base64_floats(&entry["embedding"]));
@@ -238,6 +254,15 @@ pub(crate) fn x_job(answer: &Answer) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_vector_that_is_cut_has_length_one_again() {
+        let whole = json!([0.3f32, 0.4f32, 0.1f32]);
+        assert_eq!(cut(&whole, 2), json!([0.6f32, 0.8f32]));
+        let numbers: Vec<f32> = floats(&cut(&whole, 9)).collect();
+        assert_eq!(numbers.len(), 3, "no number is made up");
+        assert_eq!(cut(&json!([0.0, 0.0, 1.0]), 2), json!([0.0f32, 0.0f32]));
+    }
 
     #[test]
     fn a_vector_survives_its_base64() {

@@ -42,7 +42,21 @@ pub struct Delivery {
     pub include_usage: bool,
     /// Vectors as base64 of little-endian 32-bit floats, which the OpenAI SDKs ask for unless told otherwise.
     pub base64: bool,
+    /// Vectors cut to so many numbers and brought to length one again.
+    pub dimensions: Option<u32>,
 }
+
+impl Request {
+    /// What is asked, for who takes vectors as they are verified.
+    pub(crate) fn whole(self) -> Result<Ask, ClientError> {
+        match self.delivery.dimensions {
+            None => Ok(self.ask),
+            Some(_) => Err(refuse(Some("dimensions"), WHOLE)),
+        }
+    }
+}
+
+const WHOLE: &str = "`dimensions` is for the sidecar; here a vector comes whole";
 
 /// Reads a request body for an endpoint.
 pub fn parse(endpoint: Endpoint, body: &Value) -> Result<Request, ClientError> {
@@ -200,7 +214,7 @@ mod tests {
                 Some(field.into())
             );
         }
-        let body = json!({"model": "m", "input": "a", "dimensions": 5});
+        let body = json!({"model": "m", "input": "a", "dimensions": 0});
         assert_eq!(
             refused(Endpoint::Embeddings, body),
             Some("dimensions".into())
@@ -227,6 +241,7 @@ mod tests {
                 stream: true,
                 include_usage: true,
                 base64: false,
+                dimensions: None,
             }
         );
         let messages = vec![

@@ -33,6 +33,8 @@ pub struct Model {
     pub id: String,
     /// The root that its keyset entry must have.
     pub root: Digest,
+    /// To how many numbers its vectors may be cut.
+    pub dimensions: Vec<u32>,
     tokenizer: Digest,
     config: Option<Digest>,
     template: Option<Digest>,
@@ -125,6 +127,7 @@ impl Model {
         Ok(Model {
             id: config.id.clone(),
             root: config.root,
+            dimensions: config.dimensions.clone(),
             tokenizer: Digest::of(&tokenizer),
             config: config_json.as_deref().map(Digest::of),
             template: template_digest(named).map(Digest),
@@ -448,6 +451,7 @@ mod tests {
             root: Digest([7; 32]),
             dir: directory.path().to_owned(),
             volume: None,
+            dimensions: Vec::new(),
         };
         (directory, config)
     }

@@ -49,6 +49,10 @@ const GPU_PLACE: &str =
 /// Of an endpoint.
 const NOT_OF_A_WORKER: [&str; 1] =
     ["answers: nothing was asked; each answer has a receipt of its own"];
+/// Of kept evidence.
+const NOT_FRESH: [&str; 1] = [
+    "freshness: that this worker is there today; the evidence answers a challenge of whoever kept it",
+];
 const NO_REGISTRY: [&str; 1] =
     ["registry: that nothing of it is revoked; no registry is configured, so nobody was asked"];
 /// Of a job.
@@ -132,6 +136,32 @@ impl Verdict {
                 ]
                 .concat()
             },
+            recall,
+        }
+    }
+
+    /// Of a worker by evidence that somebody kept.
+    pub fn of_evidence(
+        target: String,
+        worker: &AttestedWorker,
+        verifier: &Verifier,
+        recall: Recall,
+        at_named: bool,
+    ) -> Verdict {
+        let mut not_proved = [
+            &NOT_FRESH[..],
+            &NO_REGISTRY,
+            &NEVER_PROVED,
+            &[of_gpu(worker)],
+        ]
+        .concat();
+        if at_named {
+            not_proved.insert(0, TIME_GIVEN);
+        }
+        Verdict {
+            target,
+            claims: worker_claims(worker, verifier),
+            not_proved,
             recall,
         }
     }

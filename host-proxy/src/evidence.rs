@@ -4,10 +4,12 @@ use crate::api_error::ApiError;
 use crate::guest::{GuestAddress, GuestError};
 use crate::limits::ATTESTATION;
 use crate::payee::Payee;
+use crate::proxy::Proxy;
+use crate::store::KeptEvidence;
 use axum::http::StatusCode;
 use tokio::time::Instant;
 use wire::limits::EVIDENCE_BYTES_MAX;
-use wire::{Endorsement, Frame, FrameError, FrameKind, Keyset};
+use wire::{Cmw, Endorsement, Frame, FrameError, FrameKind, Keyset, KeysetDigest};
 
 pub(crate) struct EndorsedEvidence {
     pub(crate) evidence: Vec<u8>,
@@ -45,6 +47,27 @@ pub(crate) async fn ask(
         evidence,
         keyset,
         endorsement,
+    })
+}
+
+/// What is kept of a keyset, for whoever has a receipt of it: evidence is no secret.
+pub(crate) async fn kept(proxy: &Proxy, keyset: KeysetDigest) -> Result<Cmw, ApiError> {
+    let one_of_few = proxy.questions.try_acquire();
+    let _one_of_few = one_of_few.map_err(|_| ApiError::busy())?;
+    let kept = proxy
+        .store
+        .on_disk(move |store| store.evidence(&keyset))
+        .await;
+    let kept = kept.map_err(|error| ApiError::internal(&error))?;
+    let KeptEvidence { bundle, nonce } = kept.ok_or_else(|| {
+        let words = "no evidence of such a keyset is kept, or it was too long ago";
+        ApiError::refuse(StatusCode::NOT_FOUND, "evidence", words)
+    })?;
+    let result = None;
+    Ok(Cmw {
+        bundle,
+        nonce,
+        result,
     })
 }
 

@@ -9,7 +9,7 @@ use crate::proxy::Proxy;
 use crate::server::Peer;
 use crate::store::Store;
 use crate::tls::Tls;
-use crate::{log, monitor, receipts, relay, server, startup};
+use crate::{evidence, log, monitor, receipts, relay, server, startup};
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use wire::{EnvelopeDigest, LogLeaf};
+use wire::{CMW_CBOR, EnvelopeDigest, KeysetDigest, LogLeaf};
 
 /// A proxy that serves.
 pub(crate) struct Serving {
@@ -146,6 +146,7 @@ pub(crate) fn router(proxy: Arc<Proxy>) -> Router {
         .route("/v1/cancel", post(cancel))
         .route("/v1/receipts/{envelope}", get(receipt))
         .route("/v1/log/{leaf}", get(logged))
+        .route("/v1/evidence/{keyset}", get(kept_evidence))
         .with_state(proxy.clone());
     let router = router.merge(collateral.unwrap_or_default());
     router.layer(axum::middleware::from_fn_with_state(proxy, count))
@@ -241,6 +242,17 @@ async fn logged(
         .map_err(|_| ApiError::bad_request("leaf", "an entry's hash is 64 hex digits"))?;
     let receipt = log::receipt(&proxy, LogLeaf(hash), proxy.log_period_s).await?;
     Ok(([(CONTENT_TYPE, "application/cose")], receipt.encode()).into_response())
+}
+
+async fn kept_evidence(
+    State(proxy): State<Arc<Proxy>>,
+    Path(keyset): Path<String>,
+) -> Result<Response, ApiError> {
+    let mut digest = [0; 32];
+    hex::decode_to_slice(&keyset, &mut digest)
+        .map_err(|_| ApiError::bad_request("keyset", "a keyset's digest is 64 hex digits"))?;
+    let kept = evidence::kept(&proxy, KeysetDigest(digest)).await?;
+    Ok(([(CONTENT_TYPE, CMW_CBOR)], kept.encode()).into_response())
 }
 
 async fn cancel(State(proxy): State<Arc<Proxy>>, body: Body) -> Result<Json<Value>, ApiError> {

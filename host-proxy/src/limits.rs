@@ -44,6 +44,12 @@ pub const RECEIPT_PAUSE: Duration = Duration::from_millis(50);
 pub const LOG_TREE_ENTRIES_MAX: i64 = 1 << 20;
 /// How long the entries of a closed tree can be asked for; roots stay.
 pub const LOG_ENTRIES_KEPT_S: u64 = 30 * 24 * 3600;
+/// How long the evidence of a keyset that signed charges is kept,
+pub const EVIDENCE_KEPT_S: u64 = 90 * 24 * 3600;
+/// and that of one that signed none: longer than any job of it runs.
+pub const EVIDENCE_UNUSED_S: u64 = 24 * 3600;
+/// Keysets whose evidence is kept: some 60 KiB each, 240 MiB in all, which is 85 days of one guest with two an hour.
+pub const EVIDENCE_MAX: u32 = 4096;
 /// For an authority to put its time on a tree.
 pub const TIME_AUTHORITY_TIME_MS: u64 = 15_000;
 /// Pause after an authority failed, the first and the longest.
@@ -67,8 +73,8 @@ pub const OTLP_CALL: Duration = Duration::from_secs(10);
 pub const OTLP_PAUSE: Duration = Duration::from_secs(2);
 /// A tree of the log of receipts is closed after so many seconds, unless the configuration says otherwise.
 pub const LOG_PERIOD_S: u64 = 3600;
-/// The shortest period: a minute, for tests and for demonstrations.
-pub const LOG_PERIOD_S_MIN: u64 = 60;
+/// The shortest period, for tests and for demonstrations.
+pub const LOG_PERIOD_S_MIN: u64 = 10;
 /// The longest: a day.
 pub const LOG_PERIOD_S_MAX: u64 = 24 * 3600;
 /// Of these and of those that are still being read, how many one channel may have.

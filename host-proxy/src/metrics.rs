@@ -185,6 +185,7 @@ fn route(path: &str) -> &'static str {
         ("/v1/channels/", "/v1/channels/{address}"),
         ("/v1/receipts/", "/v1/receipts/{envelope}"),
         ("/v1/log/", "/v1/log/{leaf}"),
+        ("/v1/evidence/", "/v1/evidence/{keyset}"),
         ("/v1/collateral/", "/v1/collateral"),
     ];
     let exact = EXACT.iter().find(|route| **route == path).copied();

@@ -26,7 +26,7 @@ use crate::payee::Payee;
 use crate::rate::RateLimit;
 use crate::settle::Settler;
 use crate::signer::SignerLock;
-use crate::store::{RememberedKeyset, Store, Taken};
+use crate::store::{KeptEvidence, RememberedKeyset, Store, Taken};
 use crate::telemetry::{Exporter, Telemetry};
 use crate::voucher::{self, STALE, VoucherRefused};
 use axum::http::StatusCode;
@@ -383,13 +383,19 @@ impl Proxy {
                 evidence::not_endorsed()
             })?;
         }
-        self.learn(guest, &keyset).await?;
+        self.learn(guest, &keyset, &bundle, nonce).await?;
         Ok(bundle)
     }
 
     /// Remembers the key that signs this keyset's charges, on the disk too: after a restart jobs may end under keys that the guest
-    /// shows to nobody any more.
-    async fn learn(&self, guest: &Guest, keyset: &Keyset) -> Result<(), ApiError> {
+    /// shows to nobody any more. With it goes the evidence, for receipts that are verified later.
+    async fn learn(
+        &self,
+        guest: &Guest,
+        keyset: &Keyset,
+        bundle: &Bundle,
+        nonce: &[u8; 32],
+    ) -> Result<(), ApiError> {
         let (digest, receipt_key) = (keyset.digest(), keyset.receipt_key);
         if guest.receipt_key(digest).is_none() {
             let remembered = RememberedKeyset {
@@ -397,8 +403,13 @@ impl Proxy {
                 receipt_key,
                 guest: guest.address.to_string(),
             };
+            let kept = KeptEvidence {
+                bundle: bundle.encode(),
+                nonce: *nonce,
+            };
             let store = self.store.clone();
-            let stored = store.on_disk(move |s| s.remember_keyset(&remembered));
+            let stored =
+                store.on_disk(move |s| s.remember_keyset(&remembered, &kept, now_unix_s()));
             stored.await.map_err(|e| ApiError::internal(&e))?;
         }
         guest.learn(keyset);

@@ -8,6 +8,7 @@ mod charges;
 mod disk;
 #[cfg(test)]
 pub(crate) mod engines;
+mod evidence;
 mod external;
 mod group;
 mod lease;
@@ -21,6 +22,7 @@ mod schema;
 mod sql;
 
 pub use charges::KeptReceipt;
+pub use evidence::KeptEvidence;
 pub use external::ExternalClaim;
 pub use lease::LeaseId;
 pub use log::LogEntry;
@@ -291,8 +293,13 @@ impl Store {
         Ok(row.map(|(key,)| key))
     }
 
-    /// Remembers a keyset that this provider stands behind.
-    pub fn remember_keyset(&self, keyset: &RememberedKeyset) -> Result<(), Error> {
+    /// Remembers a keyset that this provider stands behind, and keeps its evidence.
+    pub fn remember_keyset(
+        &self,
+        keyset: &RememberedKeyset,
+        kept: &KeptEvidence,
+        now_unix_s: u64,
+    ) -> Result<(), Error> {
         let guest = &keyset.guest;
         self.change(|change| {
             change.execute(
@@ -304,7 +311,7 @@ impl Store {
                     (SELECT id FROM keysets WHERE guest = ?1 ORDER BY id DESC LIMIT ?2)",
                 values![guest, KEYSETS_MAX as i64],
             )?;
-            Ok(())
+            evidence::keep(change, (&keyset.digest, &keyset.receipt_key), kept, now_unix_s)
         })
     }
 

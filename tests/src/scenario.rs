@@ -76,6 +76,15 @@ pub async fn run(
 
 /// Opens the developer's channel by command, as a developer would.
 pub fn open_channel(stack: &Stack, steps: &mut Steps) -> anyhow::Result<Address> {
+    open_channel_with(stack, DEPOSIT_TON, steps)
+}
+
+/// The same with another deposit, in TON.
+pub fn open_channel_with(
+    stack: &Stack,
+    deposit: &str,
+    steps: &mut Steps,
+) -> anyhow::Result<Address> {
     let mut command = Command::new(stack.program("chrysalis"));
     command
         .args([
@@ -83,7 +92,7 @@ pub fn open_channel(stack: &Stack, steps: &mut Steps) -> anyhow::Result<Address>
             "open",
             "--json",
             "--deposit",
-            DEPOSIT_TON,
+            deposit,
             "--config",
         ])
         .arg(stack.client_config());
@@ -104,9 +113,7 @@ pub fn open_channel(stack: &Stack, steps: &mut Steps) -> anyhow::Result<Address>
         .to_owned();
     steps.done(
         "channel",
-        format!(
-            "{DEPOSIT_TON} TON (simulated) locked in {channel}, contract run by the embedded TVM"
-        ),
+        format!("{deposit} TON (simulated) locked in {channel}, contract run by the embedded TVM"),
     );
     channel.parse().context("it names the channel")
 }

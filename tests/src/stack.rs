@@ -44,6 +44,8 @@ pub struct StackOptions {
     pub tamper: Option<Tamper>,
     /// The log filter of the proxy; it logs to a file in the stack's directory.
     pub proxy_log: Option<String>,
+    /// More lines of the proxy's configuration.
+    pub proxy_config: String,
     /// Everything between proxy and guest is also written to `recorded.bin` in the stack's directory.
     pub record: bool,
     /// The maximum unpaid cost of a channel, if not the usual one.
@@ -281,12 +283,13 @@ impl Stack {
             "listen: {}\nguest: \"{guest}\"\nchain: {{toncenter: \"{}\", id: {}}}\npayee_key: {4}\n\
              wallet_key: file:keys/wallet.key\nendorsing_key: file:keys/endorsing.key\ndelegation: keys/delegation\n\
              {collateral}\nstate: proxy.sqlite\n\
-             exposure_start_nano: {3}\nexposure_max_nano: {3}\n",
+             exposure_start_nano: {3}\nexposure_max_nano: {3}\n{5}",
             self.proxy,
             self.ledger_url,
             ChainId::EMBEDDED.0,
             exposure.0,
-            self.payee.key
+            self.payee.key,
+            self.options.proxy_config
         );
         fs::write(self.path("proxy.yaml"), text)?;
         let mut command = Command::new(self.programs.path("host-proxy"));
@@ -309,6 +312,13 @@ impl Stack {
     /// Ends the proxy as a crash would.
     pub fn kill_proxy(&mut self) {
         self.proxy_child = None;
+    }
+
+    /// Ends the guest as a crash would, when it is a process of this host.
+    pub fn kill_guest(&mut self) {
+        if let Guest::Process { agent, .. } = &mut self.guest {
+            agent.kill();
+        }
     }
 
     /// The proxy's process id, while it runs.

@@ -21,8 +21,12 @@ mod appraised_gpu;
 #[cfg(feature = "client")]
 mod attested;
 mod cbor;
+#[cfg(feature = "client")]
+mod cmw;
 mod config;
 mod digest;
+#[cfg(feature = "client")]
+mod eat;
 mod envelope;
 mod evidence;
 mod frame;
@@ -82,6 +86,8 @@ pub use {
     ::gpu::GpuRoots,
     appraised_gpu::{AppraisedGpus, GpuNotTrusted},
     attested::{AttestedWorker, Expected, NotTrusted, attest},
+    cmw::{CMW_CBOR, Cmw},
+    eat::{EAT_CBOR, EAT_JSON, Eat},
     proof::{NotProven, ProvenJob},
     seal::{ResponseOpener, SealedJob, seal_job},
 };

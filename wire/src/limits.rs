@@ -98,6 +98,10 @@ pub const LOG_PATH_MAX: u64 = 40;
 pub const TIMESTAMP_BYTES_MAX: usize = 8 * 1024;
 /// A receipt of the log: that path, some 270 bytes around it, and a time-stamp.
 pub const LOG_RECEIPT_BYTES_MAX: usize = 2048 + TIMESTAMP_BYTES_MAX;
+/// An EAT beside a bundle: our own have some 2 KiB and 150 bytes for each model.
+pub const CMW_RESULT_BYTES_MAX: usize = 16 * 1024;
+/// A wrapper around both, in JSON, where base64 has four bytes for three, and media types.
+pub const CMW_BYTES_MAX: usize = (BUNDLE_BYTES_MAX + CMW_RESULT_BYTES_MAX) / 3 * 4 + 1024;
 /// A proof of one job: a bundle, a receipt, a voucher, a receipt of the log and fields of fixed size.
 pub const PROOF_BYTES_MAX: usize =
     BUNDLE_BYTES_MAX + RECEIPT_BYTES_MAX + STATEMENT_BYTES_MAX + LOG_RECEIPT_BYTES_MAX + 256;

@@ -25,6 +25,21 @@ pub struct KeptEvidence {
     pub nonce: [u8; 32],
 }
 
+impl KeptEvidence {
+    /// The proof of a receipt of this keyset, without its voucher.
+    pub fn proof_of(self, receipt: &wire::Receipt, payer_key: [u8; 32]) -> Proof {
+        Proof {
+            version: 1,
+            bundle: self.bundle,
+            nonce: self.nonce,
+            receipt: receipt.encode().to_vec(),
+            payer_key,
+            voucher: None,
+            log: None,
+        }
+    }
+}
+
 /// Why the books have no proof of a job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs)]
@@ -107,31 +122,27 @@ impl Budget {
 
     /// The proof of a job that was paid. It is verified by whoever reads it, not here.
     pub fn proof(&self, digest: &ReceiptDigest) -> Result<Proof, NoProof> {
+        self.proof_with(digest, |keyset| {
+            self.evidence(&keyset)?.ok_or(NoProof::Evidence(keyset))
+        })
+    }
+
+    /// The same with evidence that the caller finds.
+    pub fn proof_with(
+        &self,
+        digest: &ReceiptDigest,
+        evidence: impl FnOnce(KeysetDigest) -> Result<KeptEvidence, NoProof>,
+    ) -> Result<Proof, NoProof> {
         let stored = self.receipt(digest)?.ok_or(NoProof::Receipt)?;
         let receipt = wire::Receipt::decode(&stored.receipt)
             .map_err(|e| BudgetError::Storage(e.to_string()))?;
-        let mut proof = self.proof_of(&receipt, self.payer().verifying_key().to_bytes())?;
+        let payer_key = self.payer().verifying_key().to_bytes();
+        let mut proof = evidence(receipt.unverified().keyset)?.proof_of(&receipt, payer_key);
         let voucher = self.voucher_of(stored.cumulative)?;
         // A job that cost nothing has no voucher of its own.
         let voucher = voucher.filter(|v| v.voucher.usage_root == receipt.unverified().frames.0);
         proof.voucher = voucher.map(|voucher| voucher.encode());
         Ok(proof)
-    }
-
-    /// The proof of a receipt that somebody shows, by the evidence on file for its keyset.
-    pub fn proof_of(&self, receipt: &wire::Receipt, payer_key: [u8; 32]) -> Result<Proof, NoProof> {
-        let keyset = receipt.unverified().keyset;
-        let KeptEvidence { bundle, nonce } =
-            self.evidence(&keyset)?.ok_or(NoProof::Evidence(keyset))?;
-        Ok(Proof {
-            version: 1,
-            bundle,
-            nonce,
-            receipt: receipt.encode().to_vec(),
-            payer_key,
-            voucher: None,
-            log: None,
-        })
     }
 
     fn voucher_of(&self, cumulative: Nano) -> Result<Option<SignedVoucher>, BudgetError> {

@@ -30,7 +30,7 @@ pub(super) async fn report(arguments: ReportArguments) -> anyhow::Result<()> {
     let config = Config::read(&arguments.config)?;
     let offences = match &arguments.files[..] {
         [] => from_books(&config).await?,
-        [one, other] => vec![from_files(&config, one, other)?],
+        [one, other] => vec![from_files(&config, one, other).await?],
         _ => anyhow::bail!("one charge is no contradiction: give the proofs of two, or none"),
     };
     if offences.is_empty() && !arguments.json {
@@ -125,11 +125,11 @@ async fn above_cap(
     Ok(Offence::above_cap(key, charge, terms)?)
 }
 
-fn from_files(config: &Config, one: &Path, other: &Path) -> anyhow::Result<Offence> {
-    let proof = proof_in(one, Some(config))?;
+async fn from_files(config: &Config, one: &Path, other: &Path) -> anyhow::Result<Offence> {
+    let proof = proof_in(one, Some(config)).await?;
     let charge = |bytes: &[u8]| wire::Receipt::decode(bytes).map(|receipt| *receipt.charge());
     let first = charge(&proof.receipt)?;
-    let second = charge(&proof_in(other, Some(config))?.receipt)?;
+    let second = charge(&proof_in(other, Some(config)).await?.receipt)?;
     Ok(Offence::two_charges(
         endorsed_key(&proof.bundle)?,
         first,

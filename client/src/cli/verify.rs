@@ -2,6 +2,7 @@
 
 use super::Misuse;
 use super::check::checked_object;
+use super::evidence::{evidence_of, hand_on, wrapper_in};
 use crate::attestation::{Challenged, Verifier};
 use crate::budget::{Budget, BudgetError, NoProof};
 use crate::chain::check_registry;
@@ -14,7 +15,7 @@ use crate::limits::{
     CHECK_FILE_BYTES_MAX, PROOF_FILE_BYTES_MAX, SMALL_FILE_BYTES_MAX, TIME_ROOTS_MAX,
 };
 use crate::objects::attestation_object;
-use crate::session::proxy_refused;
+use crate::session::{proxy_refused, unix_s};
 use crate::transport::{Ask, Transport};
 use crate::trust::{Minimum, Seen, TrustStore};
 use crate::verdict::Verdict;
@@ -24,11 +25,11 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use timestamp::{Authorities, Timestamp};
-use wire::{Compared, LogLeaf, LogReceipt, Proof, ProvenJob, Receipt, ReceiptDigest};
+use wire::{Cmw, Compared, Eat, LogLeaf, LogReceipt, Proof, ProvenJob, Receipt, ReceiptDigest};
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArguments {
-    /// An endpoint (http://host:port or https://host), a proof file, a check's file, a receipt's file, or the id of a receipt in your books.
+    /// An endpoint (http://host:port or https://host), a proof file, a check's file, a receipt's file, evidence in a wrapper (--cmw), or the id of a receipt in your books.
     #[arg(value_name = "TARGET")]
     target: String,
     /// The manifest of expected registers, built by you or fetched and checked with image-builder [default: the configuration's]
@@ -55,6 +56,12 @@ pub(super) struct VerifyArguments {
     /// Of an endpoint: also write the evidence to this file; `measurements bundle verify` reads it.
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
+    /// Also write evidence and verdict to this file as a RATS Conceptual Message Wrapper (RFC 9999): JSON if its name ends so, otherwise CBOR.
+    #[arg(long, value_name = "FILE")]
+    cmw: Option<PathBuf>,
+    /// Also write the verdict to this file as an unsigned Entity Attestation Token (RFC 9711): JSON if its name ends so, otherwise CBOR.
+    #[arg(long, value_name = "FILE")]
+    eat: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -92,14 +99,7 @@ pub(super) async fn verify(arguments: VerifyArguments) -> anyhow::Result<ExitCod
             Ok(proof) => job(&proof, &verifier, &arguments),
             Err(error) => Err(error),
         },
-        Target::File(path) => match check_in(&path) {
-            Ok(Some(file)) => check(&file, &verifier, &arguments, config.as_ref()),
-            Ok(None) => {
-                let proof = proof_in(&path, config.as_ref());
-                proof.and_then(|proof| job(&proof, &verifier, &arguments))
-            }
-            Err(error) => Err(error),
-        },
+        Target::File(path) => file(&path, &verifier, &arguments, config.as_ref()).await,
     };
     let error = match judged {
         Ok((verdict, more)) if arguments.json => {
@@ -191,6 +191,49 @@ fn under(
     Ok(Verifier::open(manifest, named, &trust, minimum)?)
 }
 
+/// Whatever is in a file.
+async fn file(
+    path: &Path,
+    verifier: &Verifier,
+    arguments: &VerifyArguments,
+    config: Option<&Config>,
+) -> anyhow::Result<(Verdict, Value)> {
+    let bytes = read_file(path, CHECK_FILE_BYTES_MAX)?;
+    if let Some(file) = check_in(&bytes)? {
+        return check(&file, verifier, arguments, config);
+    }
+    match wrapper_in(&bytes) {
+        Some(wrapper) => {
+            let wrapper = wrapper.with_context(|| format!("{} is refused", path.display()));
+            evidence(&wrapper?, verifier, arguments)
+        }
+        None => job(&proof_in(path, config).await?, verifier, arguments),
+    }
+}
+
+/// Evidence that somebody kept. What they made of it does not count.
+fn evidence(
+    kept: &Cmw,
+    verifier: &Verifier,
+    arguments: &VerifyArguments,
+) -> anyhow::Result<(Verdict, Value)> {
+    let worker = verifier.verify_kept(kept, arguments.at)?;
+    let at = arguments.at.map_or_else(unix_s, Ok)?;
+    let result = Eat::of(&worker, &kept.nonce, &verifier.manifest.digest(), at);
+    let files = (arguments.cmw.as_ref(), arguments.eat.as_ref());
+    hand_on(files, (&kept.bundle, &kept.nonce), &result)?;
+    let payee = format!("evidence for payee {}", worker.keyset().payee);
+    let recall = verifier.trust.recall(&payee, &Seen::of(&worker))?;
+    let more = json!({
+        "root": worker.peer().root.to_string(),
+        "keyset": worker.keyset_digest().to_string(),
+        "nonce": hex::encode(kept.nonce),
+    });
+    let (target, named) = (arguments.target.clone(), arguments.at.is_some());
+    let verdict = Verdict::of_evidence(target, &worker, verifier, recall, named);
+    Ok((verdict, more))
+}
+
 async fn endpoint(
     proxy: &Transport,
     verifier: &Verifier,
@@ -214,6 +257,10 @@ async fn endpoint(
             Some(check_registry(&node, &rule, trust, worker, &offers).await?)
         }
     };
+    // Not before the registry has allowed the worker, too.
+    let files = (arguments.cmw.as_ref(), arguments.eat.as_ref());
+    let (bundle, nonce) = (attestation.bundle(), attestation.nonce());
+    hand_on(files, (bundle, nonce), &attestation.eat())?;
     let target = proxy.to_string();
     let recall = verifier.trust.recall(&target, &Seen::of(worker))?;
     let verdict = Verdict::of_worker(target, worker, verifier, recall, registry.as_ref());
@@ -226,6 +273,10 @@ fn job(
     arguments: &VerifyArguments,
 ) -> anyhow::Result<(Verdict, Value)> {
     let job = verifier.verify_proof(proof, arguments.at)?;
+    let at = arguments.at.map_or_else(unix_s, Ok)?;
+    let result = Eat::of(job.worker(), &proof.nonce, &verifier.manifest.digest(), at);
+    let files = (arguments.cmw.as_ref(), arguments.eat.as_ref());
+    hand_on(files, (&proof.bundle, &proof.nonce), &result)?;
     let receipt = job.receipt();
     // Jobs of one channel are with one provider, whatever their files are called.
     let channel = format!("channel {}", receipt.channel);
@@ -271,6 +322,9 @@ fn check(
     arguments: &VerifyArguments,
     config: Option<&Config>,
 ) -> anyhow::Result<(Verdict, Value)> {
+    if arguments.cmw.is_some() || arguments.eat.is_some() {
+        return Err(Misuse("--cmw and --eat are for one worker; a check has two".into()).into());
+    }
     let named = arguments.insecure_test_root.as_deref();
     let trust = arguments.trust.as_deref();
     let other = { arguments.other_manifest.as_ref() }
@@ -294,16 +348,13 @@ fn check(
 }
 
 /// The check in a file, if that is what it says it is.
-fn check_in(path: &Path) -> anyhow::Result<Option<CheckFile>> {
-    let bytes = read_file(path, CHECK_FILE_BYTES_MAX)?;
+fn check_in(bytes: &[u8]) -> Result<Option<CheckFile>, ClientError> {
     let begins = &bytes[..bytes.len().min(64)];
     match begins
         .windows(CHECK_MARK.len())
         .any(|part| part == CHECK_MARK)
     {
-        true => Ok(Some(
-            CheckFile::from_json(&bytes).map_err(ClientError::from)?,
-        )),
+        true => Ok(Some(CheckFile::from_json(bytes)?)),
         false => Ok(None),
     }
 }
@@ -311,8 +362,8 @@ fn check_in(path: &Path) -> anyhow::Result<Option<CheckFile>> {
 /// How a check's file begins.
 const CHECK_MARK: &[u8] = b"\"chrysalis_check\"";
 
-/// A proof file, or a receipt whose worker's evidence is in the books.
-pub(super) fn proof_in(path: &Path, config: Option<&Config>) -> anyhow::Result<Proof> {
+/// A proof file, or a receipt whose worker's evidence is in the books or at the provider's proxy.
+pub(super) async fn proof_in(path: &Path, config: Option<&Config>) -> anyhow::Result<Proof> {
     let bytes = read_file(path, PROOF_FILE_BYTES_MAX)?;
     let Some(receipt) = receipt_in(&bytes) else {
         return Proof::decode(&bytes).with_context(|| format!("{} is refused", path.display()));
@@ -321,12 +372,13 @@ pub(super) fn proof_in(path: &Path, config: Option<&Config>) -> anyhow::Result<P
     let config = config.ok_or_else(|| {
         let path = path.display();
         Misuse(format!(
-            "{path} is a receipt without evidence: give --config for the books that have it, or a proof file"
+            "{path} is a receipt without evidence: give --config for the books and the proxy that may have it, or a proof file"
         ))
     })?;
     let payer_key = read_key(&config.payer_key_file)?;
     let payer_key = payer_key.verifying_key().to_bytes();
-    Ok(books(config)?.proof_of(&receipt, payer_key)?)
+    let kept = evidence_of(config, receipt.unverified().keyset).await?;
+    Ok(kept.proof_of(&receipt, payer_key))
 }
 
 /// The bytes of a receipt, if the file is one: as it travels, or in the JSON object of `/v1/receipts/{id}`.
@@ -377,13 +429,19 @@ pub(super) async fn own_proof(config: Option<&Config>, id: ReceiptDigest) -> any
         .ok_or_else(|| Misuse("a receipt's id is looked up in your books: give --config".into()))?;
     match books(config) {
         Err(ClientError::Budget(BudgetError::InUse(_))) => from_sidecar(config, id).await,
-        books => match books?.proof(&id) {
-            Ok(proof) => Ok(proof),
-            Err(missing @ NoProof::Receipt) => {
-                Err(anyhow::Error::from(missing).context(id.to_string()))
-            }
-            Err(other) => Err(other.into()),
-        },
+        Err(error) => Err(error.into()),
+        Ok(own) => {
+            let missing = match own.proof(&id) {
+                Err(NoProof::Evidence(keyset)) => keyset,
+                Err(missing @ NoProof::Receipt) => {
+                    return Err(anyhow::Error::from(missing).context(id.to_string()));
+                }
+                proof => return Ok(proof?),
+            };
+            drop(own);
+            let kept = evidence_of(config, missing).await?;
+            Ok(books(config)?.proof_with(&id, |_| Ok(kept))?)
+        }
     }
 }
 

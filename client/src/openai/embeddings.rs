@@ -19,10 +19,7 @@ pub(super) fn parse(fields: &Map<String, Value>) -> Result<Request, ClientError>
                 Some("base64") => delivery.base64 = true,
                 _ => return Err(other(name, value, "`float` or `base64`")),
             },
-            "dimensions" => {
-                let message = "`dimensions` is not supported in this version: a vector comes whole; leave the field out";
-                return Err(refuse(Some(name), message));
-            }
+            "dimensions" => delivery.dimensions = Some(dimensions(name, value)?),
             _ => neutral(&[], name, value)?,
         }
     }
@@ -30,6 +27,12 @@ pub(super) fn parse(fields: &Map<String, Value>) -> Result<Request, ClientError>
     let inputs = inputs.ok_or_else(|| missing("input"))?;
     let ask = Ask::Embeddings(Texts::of(model, inputs));
     Ok(Request { ask, delivery })
+}
+
+fn dimensions(name: &str, value: &Value) -> Result<u32, ClientError> {
+    let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+    let number = number.filter(|number| *number > 0);
+    number.ok_or_else(|| other(name, value, "a whole number of 1 or more"))
 }
 
 const TOKEN_IDS: &str = "`input` is token ids, most likely of another model's tokenizer; send texts (in LangChain: \

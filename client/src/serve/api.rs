@@ -7,6 +7,7 @@ use crate::ask::{Ask, Texts};
 use crate::budget::Spender;
 use crate::client::Client;
 use crate::error::ClientError;
+use crate::job::pinned;
 use crate::openai::{self, Request, completions, error_object, rerank, responses};
 use crate::shape::{
     Chat, Completions, Embeddings, Messages, Rerank, Responses, Shape, message_error,
@@ -89,6 +90,7 @@ impl Api {
                 ask: Ask::Embeddings(texts),
                 delivery,
             }) => {
+                can_be_cut(&sidecar.client, &texts.model, delivery.dimensions)?;
                 let (texts, looked) = looked(&sidecar.client, spender, texts);
                 Ready {
                     ask: Ask::Embeddings(texts),
@@ -219,6 +221,23 @@ pub(super) fn looked(
         .collect();
     texts.places = Some(places);
     (texts, Some((looked, model.id.clone())))
+}
+
+/// Whether the configuration lets vectors of a model be cut so.
+fn can_be_cut(client: &Client, model: &str, dimensions: Option<u32>) -> Result<(), ClientError> {
+    let name = pinned(model).map_or(model, |(name, _)| name);
+    let listed = client.models().get(name).map(|model| &model.dimensions[..]);
+    match (dimensions, listed.unwrap_or_default()) {
+        (None, _) => Ok(()),
+        (Some(asked), listed) if listed.contains(&asked) => Ok(()),
+        (Some(asked), listed) => {
+            let message = format!(
+                "`dimensions` is {asked}; the configuration lists {listed:?} for `{name}`: only some models are trained for \
+                 vectors that are cut"
+            );
+            Err(openai::refuse(Some("dimensions"), &message))
+        }
+    }
 }
 
 /// The fields of a body.

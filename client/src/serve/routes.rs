@@ -53,6 +53,22 @@ pub(super) fn routes() -> Vec<Route> {
                 get(worker::bundle),
             )
         },
+        Route {
+            answer: wire::CMW_CBOR,
+            ..reads(
+                "/v1/attestation/cmw",
+                "Evidence and verdict as a RATS Conceptual Message Wrapper (RFC 9999)",
+                get(worker::cmw),
+            )
+        },
+        Route {
+            answer: wire::EAT_JSON,
+            ..reads(
+                "/v1/attestation/eat",
+                "The verdict as an unsigned Entity Attestation Token (RFC 9711)",
+                get(worker::eat),
+            )
+        },
         reads(
             "/v1/receipts/{id}",
             "A receipt on file",

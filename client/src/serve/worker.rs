@@ -12,7 +12,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use wire::ModelOffer;
+use wire::{CMW_CBOR, Cmw, EAT_JSON, ModelOffer};
 
 /// Whether a job could be answered now, and if not, why.
 pub(super) async fn health(State(Sidecar { client, .. }): State<Sidecar>) -> Response {
@@ -92,6 +92,32 @@ fn model_object(session: &Session, offer: &ModelOffer) -> Value {
 pub(super) async fn attestation(State(Sidecar { client, .. }): State<Sidecar>) -> Response {
     match client.session().await {
         Ok(session) => Json(attestation_object(&session, session.registry())).into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+/// The evidence with what was made of it, wrapped for verifiers of other makes.
+pub(super) async fn cmw(State(Sidecar { client, .. }): State<Sidecar>) -> Response {
+    match client.session().await {
+        Ok(session) => {
+            let wrapper = Cmw {
+                bundle: session.bundle().to_vec(),
+                nonce: *session.nonce(),
+                result: Some(session.eat().to_cbor()),
+            };
+            ([(header::CONTENT_TYPE, CMW_CBOR)], wrapper.encode()).into_response()
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+/// What was verified, as a token.
+pub(super) async fn eat(State(Sidecar { client, .. }): State<Sidecar>) -> Response {
+    match client.session().await {
+        Ok(session) => {
+            let token = session.eat().to_json().to_string();
+            ([(header::CONTENT_TYPE, EAT_JSON)], token).into_response()
+        }
         Err(error) => failed(&error),
     }
 }

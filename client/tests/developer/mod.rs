@@ -5,6 +5,7 @@ mod checks;
 mod conversation;
 mod over_tls;
 mod verdicts;
+mod wrapped;
 
 use crate::world::World;
 use std::io::Write;

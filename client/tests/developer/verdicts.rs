@@ -9,16 +9,16 @@ use client::{ClientError, Verifier};
 use serde_json::Value;
 use wire::{Bundle, LogLeaf, LogReceipt, LogTree, NotProven, NotTrusted, Proof, Receipt};
 
-const ROOT: [&str; 2] = ["--insecure-test-root", "root.der"];
-const MANIFEST: [&str; 2] = ["--manifest", "manifest.json"];
-const CONFIG: [&str; 2] = ["--config", "client.yaml"];
+pub const ROOT: [&str; 2] = ["--insecure-test-root", "root.der"];
+pub const MANIFEST: [&str; 2] = ["--manifest", "manifest.json"];
+pub const CONFIG: [&str; 2] = ["--config", "client.yaml"];
 
-async fn run(world: &World, parts: &[&[&str]]) -> Ran {
+pub async fn run(world: &World, parts: &[&[&str]]) -> Ran {
     chrysalis(world.directory.path(), &parts.concat(), "").await
 }
 
 /// A world in which one job was paid, and its receipt's id.
-async fn paid() -> (World, String) {
+pub async fn paid() -> (World, String) {
     let world = World::start(3600).await;
     configured(&world);
     let client = world.client().unwrap();

@@ -94,6 +94,36 @@ async fn a_text_is_asked_and_paid_once() {
 }
 
 #[tokio::test]
+async fn vectors_are_cut_only_to_what_the_configuration_lists_and_are_kept_whole() {
+    let world = World::scripted(Script::of(&[("", "A plain answer.")])).await;
+    let file = world.directory.path().join("vectors.sqlite");
+    let listed = |config: &mut Config| {
+        config.embeddings_cache = Some(VectorsConfig { file, mib: 1 });
+        { config.models.iter_mut() }.for_each(|model| model.dimensions = vec![1]);
+    };
+    let address = serve(world.client_with(listed).unwrap(), Access::Socket).await;
+    let ask = async |dimensions: Option<u32>| {
+        let mut body = body(&["a", "b b"]);
+        body["dimensions"] = json!(dimensions);
+        post(&address, PATH, &body).await
+    };
+    let (status, refused) = ask(Some(2)).await;
+    let (param, jobs) = (&refused["error"]["param"], vouchers(&world));
+    assert_eq!((status, param, jobs), (400, &json!("dimensions"), 0));
+    let (status, cut) = ask(Some(1)).await;
+    assert_eq!(status, 200, "{cut}");
+    let (_, whole) = ask(None).await;
+    assert_eq!(vouchers(&world), 1, "the whole vectors were kept");
+    for place in 0..2 {
+        let vector = |answer: &Value| answer["data"][place]["embedding"].clone();
+        let first = vector(&whole)[0].as_f64().unwrap();
+        assert_eq!(vector(&whole).as_array().unwrap().len(), 2);
+        let expected = if first == 0.0 { 0.0 } else { first.signum() };
+        assert_eq!(vector(&cut), json!([expected]));
+    }
+}
+
+#[tokio::test]
 async fn without_one_nothing_is_kept() {
     let world = World::scripted(Script::of(&[("", "A plain answer.")])).await;
     let address = sidecar(&world).await;

@@ -21,6 +21,7 @@ pub(super) async fn serve(listener: TcpListener, guest: Arc<Guest>) {
         .route("/v1/vouchers", post(voucher))
         .route("/v1/cancel", post(cancel))
         .route("/v1/receipts/{envelope}", get(receipt))
+        .route("/v1/evidence/{keyset}", get(evidence))
         .route("/v1/channels/{address}", get(channel))
         .route("/api/v2/runGetMethod", post(get_method))
         .route("/api/v2/getAddressInformation", post(account))
@@ -101,6 +102,20 @@ async fn receipt(
         Some(kept) => Response::new(Body::from(kept)),
         None => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+/// What the proxy kept of this guest's keyset.
+async fn evidence(State(guest): State<Arc<Guest>>, Path(keyset): Path<String>) -> Response {
+    if keyset != guest.epoch(guest.number()).digest().to_string() {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let nonce = [7; 32];
+    let kept = wire::Cmw {
+        bundle: guest.bundle(&nonce),
+        nonce,
+        result: None,
+    };
+    kept.encode().into_response()
 }
 
 async fn channel(State(guest): State<Arc<Guest>>) -> Json<Value> {

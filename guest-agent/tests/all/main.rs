@@ -7,6 +7,7 @@ mod leaving;
 #[path = "../../../measurements/gpu/tests/it/made.rs"]
 mod made;
 mod money;
+mod panics;
 mod program;
 mod rerank;
 mod sampling;

@@ -199,7 +199,8 @@ pub async fn boot_in(models: &Path, config: &[u8]) -> Running {
     boot_wrapped(models, config, |forward| forward).await
 }
 
-async fn boot_wrapped(
+/// The same with something around what computes.
+pub async fn boot_wrapped(
     models: &Path,
     config: &[u8],
     mut wrap: impl FnMut(Box<dyn Forward>) -> Box<dyn Forward>,

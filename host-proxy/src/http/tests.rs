@@ -465,6 +465,43 @@ async fn a_voucher_is_acknowledged_again_and_again_and_outlives_the_proxy() {
 }
 
 #[tokio::test]
+async fn the_first_evidence_of_a_keyset_is_kept_for_whoever_names_it() {
+    let proxy = proxy().await;
+    answering(&proxy, Vec::new());
+    let read = async |listen: SocketAddr, keyset: KeysetDigest| {
+        let path = format!("/v1/evidence/{keyset}");
+        let (status, body, _) = http(listen, "GET", &path, b"").await;
+        (status, body)
+    };
+    let digest = fixtures::keyset(&payee()).digest();
+    let mut kept = Vec::new();
+    for nonce in ["ab", "cd"] {
+        let attestation = format!("/v1/attestation?nonce={}", nonce.repeat(32));
+        assert_eq!(http(proxy.listen, "GET", &attestation, b"").await.0, 200);
+        // By this proxy, and by one that was started later.
+        let again = serve(proxy.config.clone(), pending())
+            .await
+            .expect("starts");
+        for listen in [proxy.listen, again.listen] {
+            let (status, body) = read(listen, digest).await;
+            assert_eq!(status, 200);
+            kept.push(wire::Cmw::decode(&body).expect("a wrapper"));
+        }
+    }
+    assert!(
+        kept.iter().all(|one| *one == kept[0]),
+        "the first one stays"
+    );
+    let bundle = Bundle::decode(&kept[0].bundle).expect("a bundle");
+    assert_eq!(
+        bundle.evidence,
+        fixtures::evidence(&fixtures::keyset(&payee()))
+    );
+    let (status, body) = read(proxy.listen, KeysetDigest([7; 32])).await;
+    assert_eq!((status, said(&body).0.as_str()), (404, "evidence"));
+}
+
+#[tokio::test]
 async fn unknown_paths_and_methods_are_errors_with_an_object() {
     let proxy = proxy().await;
     assert_eq!(
@@ -475,6 +512,7 @@ async fn unknown_paths_and_methods_are_errors_with_an_object() {
         ("GET", "/v2", 404),
         ("GET", "/v1/sealed", 405),
         ("GET", "/v1/channels/x", 400),
+        ("GET", "/v1/evidence/x", 400),
     ] {
         let (got, body, _) = http(proxy.listen, method, path, b"").await;
         assert_eq!((got, said(&body).1.as_str()), (status, "no"), "{path}");

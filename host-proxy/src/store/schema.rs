@@ -18,6 +18,7 @@ pub(super) const STEPS: &[&str] = &[
     EXTERNAL_CLAIMS,
     LOG_TIMES,
     ORDERS,
+    EVIDENCE,
 ];
 
 /// Connections that write and that read the books of `payee` on `chain`, which are made or brought to this version.
@@ -218,4 +219,12 @@ CREATE UNIQUE INDEX one_external_per_channel ON external_claims (channel) WHERE 
 /// Orders to the stake beside withdrawals, in the same table.
 const ORDERS: &str = "
 ALTER TABLE withdrawals ADD COLUMN what TEXT NOT NULL DEFAULT 'withdrawal';
+";
+
+/// Evidence of keysets, for receipts that outlive their guests.
+const EVIDENCE: &str = "
+CREATE TABLE evidence (
+    keyset BLOB PRIMARY KEY, receipt_key BLOB NOT NULL, bundle BLOB NOT NULL, nonce BLOB NOT NULL, kept_unix_s INTEGER NOT NULL
+);
+CREATE INDEX evidence_by_time ON evidence (kept_unix_s);
 ";

@@ -1,5 +1,6 @@
 //! Vouchers, charges and the file they are in.
 
+mod evidence;
 mod price;
 mod tls;
 

@@ -3,6 +3,7 @@
 use demo::Guest;
 use image_builder::lock::ModelLock;
 use image_builder::store::{Store, ensure_models};
+use memchr::memmem;
 use std::sync::OnceLock;
 use tests::image::Unreachable;
 use tests::{Image, Programs, Stack, StackOptions};
@@ -56,4 +57,19 @@ pub async fn stack(options: StackOptions) -> Option<Stack> {
     };
     let stack = Stack::start(programs().clone(), &models, options).await;
     Some(stack.expect("the stack starts"))
+}
+
+/// How much of a secret in a row is too much.
+pub const RUN_BYTES: usize = 16;
+
+/// The first run of a secret that is in `haystack`.
+pub fn find(haystack: &[u8], secret: impl AsRef<[u8]>) -> Option<String> {
+    find_run(haystack, secret.as_ref(), RUN_BYTES)
+}
+
+/// The same for runs of another length: in hexadecimal a byte is two.
+pub fn find_run(haystack: &[u8], secret: &[u8], run_bytes: usize) -> Option<String> {
+    let mut runs = secret.windows(run_bytes);
+    let found = runs.find(|run| memmem::find(haystack, run).is_some());
+    found.map(|run| String::from_utf8_lossy(run).into_owned())
 }

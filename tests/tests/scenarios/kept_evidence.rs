@@ -55,11 +55,45 @@ async fn what_a_client_kept_is_verified_by_measurements_and_only_with_its_own_no
     assert_eq!(code, Some(0), "{said}");
     let (code, said) = judge(&stack, "shown.json", &"ab".repeat(32), &manifest);
     assert_eq!(code, Some(1), "another nonce: {said}");
-    a_maximum_beyond_the_context_is_clamped(&sidecar).await;
+    let receipt = a_maximum_beyond_the_context_is_clamped(&sidecar).await;
+    let shown = sidecar.get(&format!("/v1/receipts/{receipt}")).await;
+    drop(sidecar);
+    a_receipt_outlives_guest_and_books(stack, &shown);
 }
 
-/// The guest's context is 256 tokens: what a prompt leaves of it is what an answer may have.
-async fn a_maximum_beyond_the_context_is_clamped(sidecar: &Sidecar) {
+/// The guest is gone, the proxy was killed, and whoever has the receipt has no evidence: the proxy kept it.
+fn a_receipt_outlives_guest_and_books(mut stack: Stack, receipt: &[u8]) {
+    std::fs::write(stack.path("a.receipt"), receipt).expect("written");
+    let config = std::fs::read_to_string(stack.client_config()).expect("it is there");
+    let bare = config.replace("state: client.sqlite", "state: none.sqlite");
+    std::fs::write(stack.path("bare.yaml"), bare).expect("written");
+    stack.kill_proxy();
+    stack.kill_guest();
+    let root = ["--insecure-test-root", "sim/root.der"];
+    let words = ["verify", "a.receipt", "--config", "bare.yaml"];
+    let verify = |stack: &Stack, words: &[&str]| {
+        let ran = run(stack, "chrysalis", &[words, &root].concat());
+        let said = [ran.stdout, ran.stderr].concat();
+        (
+            ran.status.code(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    };
+    let (code, said) = verify(&stack, &words);
+    assert_eq!(code, Some(1), "nobody has evidence: {said}");
+    assert!(said.contains("no evidence of keyset"), "{said}");
+    stack.start_proxy().expect("it starts without its guest");
+    let (code, said) = verify(&stack, &[&words[..], &["--cmw", "kept.cmw"]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    // What it kept is judged by somebody else, and counts for nothing under another manifest.
+    let words = ["verify", "kept.cmw", "--manifest", "manifest.json"];
+    let (code, said) = verify(&stack, &words);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("freshness: "), "{said}");
+}
+
+/// The guest's context is 256 tokens: what a prompt leaves of it is what an answer may have. Gives back the last receipt's id.
+async fn a_maximum_beyond_the_context_is_clamped(sidecar: &Sidecar) -> String {
     let ask = async |content: String, most: u64| {
         let message = json!({"role": "user", "content": content});
         let body = json!({"model": CHAT, "messages": [message], "max_tokens": most});
@@ -73,6 +107,8 @@ async fn a_maximum_beyond_the_context_is_clamped(sidecar: &Sidecar) {
     assert!((CONTEXT - 16..CONTEXT).contains(&prompt), "{answer}");
     assert_eq!(answer["choices"][0]["finish_reason"], "length", "{answer}");
     assert_eq!(answer["usage"]["total_tokens"], CONTEXT, "{answer}");
+    let id = answer["x_job"]["receipt_id"].as_str();
+    id.expect("it has a receipt").to_owned()
 }
 
 /// The exit code of `measurements bundle verify`, and what it said.

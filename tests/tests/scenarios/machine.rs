@@ -2,7 +2,7 @@
 //! memory; and nothing that it says, on the serial port, on vsock or in a log, holds a run of a prompt or an answer, not even
 //! when its kernel is made to panic. One boot for all of it.
 
-use crate::common;
+use crate::common::{self, RUN_BYTES, find};
 use crate::model_volume::{Packed, reads};
 use memchr::memmem;
 use registers::Register;
@@ -16,7 +16,6 @@ use tests::report::Steps;
 use tests::stack::CHAT;
 use tests::{Image, Stack, StackOptions, scenario};
 
-const RUN_BYTES: usize = 16;
 const PANIC: &[u8] = b"Kernel panic - not syncing";
 const QUESTION: &str = "Explain Chrysalis in one sentence.";
 
@@ -162,10 +161,4 @@ fn wait_for_panic(serial: &Path) -> Vec<u8> {
         );
         std::thread::sleep(Duration::from_secs(3));
     }
-}
-
-fn find(haystack: &[u8], secret: impl AsRef<[u8]>) -> Option<String> {
-    let mut runs = secret.as_ref().windows(RUN_BYTES);
-    let found = runs.find(|run| memmem::find(haystack, run).is_some());
-    found.map(|run| String::from_utf8_lossy(run).into_owned())
 }

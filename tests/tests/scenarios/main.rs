@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "../../../measurements/timestamp/tests/all/authority.rs"]
+mod authority;
 mod covered;
 mod demo;
 #[path = "../../../guest-agent/gpu-worker/tests/it/fake.rs"]
@@ -18,5 +20,6 @@ mod operations;
 mod proxy_killed;
 mod proxy_memory;
 mod reproducible;
+mod stamped;
 mod stream;
 mod uki;

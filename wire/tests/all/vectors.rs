@@ -207,6 +207,36 @@ fn logged(charge: &SignedCharge) -> Value {
     })
 }
 
+/// A wrapper around a few bytes in the place of a bundle, with the verdict on this guest beside it.
+fn attestation(guest: &Guest) -> Value {
+    let worker = guest.attest(&guest.bundle(&crate::common::NONCE)).unwrap();
+    let eat = Eat::of(
+        &worker,
+        &crate::common::NONCE,
+        &[0x22; 32],
+        crate::common::NOW,
+    );
+    let wrapped = |result: Vec<u8>| Cmw {
+        bundle: b"a bundle".to_vec(),
+        nonce: crate::common::NONCE,
+        result: Some(result),
+    };
+    let (cbor, text) = (
+        wrapped(eat.to_cbor()),
+        wrapped(eat.to_json().to_string().into()),
+    );
+    assert_eq!(Cmw::decode(&cbor.encode()), Ok(cbor.clone()));
+    assert_eq!(Cmw::decode(text.to_json().as_bytes()), Ok(text.clone()));
+    json!({
+        "nonce": hex::encode(cbor.nonce),
+        "bundle": hex::encode(&cbor.bundle),
+        "eat_cbor": hex::encode(eat.to_cbor()),
+        "eat_json": eat.to_json(),
+        "cmw_cbor": hex::encode(cbor.encode()),
+        "cmw_json": text.to_json(),
+    })
+}
+
 /// What a decoder says of bytes of one format; `None` where it takes them.
 fn verdict(format: &str, bytes: &[u8], digest: EnvelopeDigest) -> Option<String> {
     let text = |e: &dyn std::fmt::Display| e.to_string();
@@ -224,6 +254,7 @@ fn verdict(format: &str, bytes: &[u8], digest: EnvelopeDigest) -> Option<String>
         "charge" => SignedCharge::decode(bytes).err().map(|e| text(&e)),
         "log_receipt" => LogReceipt::decode(bytes).err().map(|e| text(&e)),
         "cancel" => Cancel::decode(bytes).err().map(|e| text(&e)),
+        "cmw_cbor" | "cmw_json" => Cmw::decode(bytes).err().map(|e| text(&e)),
         "refusal" => SignedRefusal::decode(bytes).err().map(|e| text(&e)),
         "stream" => {
             let mut decoder = FrameDecoder::default();
@@ -240,7 +271,7 @@ fn verdict(format: &str, bytes: &[u8], digest: EnvelopeDigest) -> Option<String>
     }
 }
 
-fn refused(job: &Value) -> Value {
+fn refused(job: &Value, attestation: &Value) -> Value {
     let digest = field(job, "envelope_digest").try_into().expect("32 bytes");
     let mut cases = Vec::new();
     let mut case = |format: &str, why: &str, bytes: Vec<u8>| {
@@ -255,6 +286,8 @@ fn refused(job: &Value) -> Value {
         "record" => record.clone(),
         "log_receipt" => field(&job["log"], "receipt"),
         "stream" => field(job, "stream_to_guest"),
+        "cmw_cbor" => field(attestation, format),
+        "cmw_json" => attestation[format].as_str().unwrap().into(),
         _ => field(job, format),
     };
     for format in [
@@ -268,6 +301,8 @@ fn refused(job: &Value) -> Value {
         "log_receipt",
         "cancel",
         "refusal",
+        "cmw_cbor",
+        "cmw_json",
         "stream",
     ] {
         let bytes = good(format);
@@ -330,9 +365,18 @@ fn refused(job: &Value) -> Value {
         "another algorithm",
         with("log_receipt", 6, 0x26),
     );
+    case("cmw_cbor", "a map of two", with("cmw_cbor", 0, 0xa2));
+    case("cmw_json", "a name twice", good_twice(&good("cmw_json")));
     case("stream", "kind 99", vec![99, 0, 0, 0, 0]);
     case("stream", "16,385 bytes", vec![3, 0, 0, 0x40, 1]);
     Value::Array(cases)
+}
+
+/// A JSON object with its first entry once more at its end.
+fn good_twice(object: &[u8]) -> Vec<u8> {
+    let text = std::str::from_utf8(object).unwrap();
+    let first = text[1..].split_once(',').unwrap().0;
+    format!("{},{first}}}", &text[..text.len() - 1]).into()
 }
 
 fn vectors() -> PathBuf {
@@ -341,8 +385,12 @@ fn vectors() -> PathBuf {
 
 #[test]
 fn the_vectors_are_made_again_byte_for_byte() {
-    let job = job(&guest());
-    let made = [("refused.json", refused(&job)), ("job.json", job)];
+    let (job, attestation) = (job(&guest()), attestation(&guest()));
+    let made = [
+        ("refused.json", refused(&job, &attestation)),
+        ("job.json", job),
+        ("attestation.json", attestation),
+    ];
     let mut differ = Vec::new();
     for (name, value) in made {
         let text = serde_json::to_string_pretty(&value).unwrap() + "\n";
