@@ -1,8 +1,8 @@
 //! The guest of a stack: a machine, or a process above a simulated module.
 
+use crate::Programs;
 use crate::machine::Machine;
 use crate::stack::{Child, StackOptions};
-use crate::{Programs, Tamper};
 use anyhow::{bail, ensure};
 use simulator::protocol::{Request, encode};
 use std::fs;

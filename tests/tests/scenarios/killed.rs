@@ -144,7 +144,18 @@ impl Tally {
 
 impl World {
     async fn start() -> Option<World> {
-        let stack = common::stack(StackOptions::default()).await?;
+        // So cheap that one deposit is enough, and that a claim is worth its fee.
+        let price = || json!(31_250_000_000_u64);
+        let options = StackOptions {
+            measured: vec![
+                ("/price_step_nano", json!(500_000)),
+                ("/models/0/prompt_nano", price()),
+                ("/models/1/prompt_nano", price()),
+                ("/models/1/completion_nano", price()),
+            ],
+            ..StackOptions::default()
+        };
+        let stack = common::stack(options).await?;
         let channel = scenario::open_channel(&stack, &mut Steps::quiet()).unwrap();
         let client = scenario::open_client(&stack).unwrap();
         client.attest().await.unwrap();
