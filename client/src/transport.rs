@@ -208,6 +208,8 @@ impl Transport {
 
     async fn connect(&self) -> io::Result<(Sender, Connection)> {
         let stream = TcpStream::connect(&self.authority).await?;
+        // A request's head and body are two small writes. If it fails, the second is late.
+        let _ = stream.set_nodelay(true);
         match self.is_tls {
             true => handshake(tls::connect(self.host(), stream).await?).await,
             false => handshake(stream).await,

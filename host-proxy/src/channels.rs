@@ -9,7 +9,8 @@
 //! After a payer has rotated its key the first key is no longer in the state; the store remembers it from before.
 //!
 //! Anyone may name a channel. One that was never proved is looked up at a bounded rate, and its refusal is remembered for a
-//! while, so that strangers cannot spend the calls that known channels need.
+//! while, so that strangers cannot spend the calls that known channels need. Jobs that ask for a channel at the same time share one
+//! look-up: otherwise the first jobs of a few new channels would use up the rate, and each job the node.
 
 use crate::api_error::ApiError;
 use crate::error::Error;
@@ -24,7 +25,8 @@ use axum::http::StatusCode;
 use settlement::toncenter::{AccountStatus, ChainError};
 use settlement::{Address, ChainId, ChannelState, Nano};
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 /// Asks the node about channels that pay one payee, and remembers the answers for a while.
@@ -36,7 +38,11 @@ pub struct Channels {
     states: Mutex<HashMap<Address, (Instant, ChannelState)>>,
     refused: Mutex<HashMap<Address, (Instant, ChannelRefused)>>,
     lookups: Mutex<VecDeque<Instant>>,
+    /// Under way, each for all who ask meanwhile.
+    asking: Mutex<HashMap<Address, Weak<OnceCell<Asked>>>>,
 }
+
+type Asked = Result<ChannelState, ChannelRefused>;
 
 /// Whom a channel must pay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +64,7 @@ pub enum MaxAge {
 }
 
 /// Why a channel gives no credit.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ChannelRefused {
     #[error("there is no payment channel at {0}")]
     Absent(Address),
@@ -77,7 +83,13 @@ pub enum ChannelRefused {
     #[error(transparent)]
     Node(#[from] NodeError),
     #[error(transparent)]
-    Store(#[from] Error),
+    Store(Arc<Error>),
+}
+
+impl From<Error> for ChannelRefused {
+    fn from(error: Error) -> Self {
+        ChannelRefused::Store(Arc::new(error))
+    }
 }
 
 impl Channels {
@@ -90,6 +102,7 @@ impl Channels {
             states: Mutex::default(),
             refused: Mutex::default(),
             lookups: Mutex::default(),
+            asking: Mutex::default(),
         }
     }
 
@@ -100,14 +113,32 @@ impl Channels {
     }
 
     /// The state of a channel that is proved to be one and that pays the expected payee.
-    pub async fn state(
-        &self,
-        channel: &Address,
-        age: MaxAge,
-    ) -> Result<ChannelState, ChannelRefused> {
+    pub async fn state(&self, channel: &Address, age: MaxAge) -> Asked {
         if let Some(state) = self.remembered(channel, age) {
             return Ok(state);
         }
+        if age != MaxAge::Recent {
+            return self.look_up(channel, age).await;
+        }
+        let asking = self.asking(channel);
+        // If who asks leaves, the next of those who wait asks.
+        let asked = asking.get_or_init(|| self.look_up(channel, age)).await;
+        asked.clone()
+    }
+
+    /// The look-up of this channel that is under way, or a new one.
+    fn asking(&self, channel: &Address) -> Arc<OnceCell<Asked>> {
+        let mut all = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(asking) = all.get(channel).and_then(Weak::upgrade) {
+            return asking;
+        }
+        all.retain(|_, asking| asking.strong_count() > 0);
+        let asking = Arc::default();
+        all.insert(*channel, Arc::downgrade(&asking));
+        asking
+    }
+
+    async fn look_up(&self, channel: &Address, age: MaxAge) -> Asked {
         if age != MaxAge::Now {
             self.may_ask(channel).await?;
         }
@@ -252,19 +283,8 @@ impl Channels {
 impl ChannelRefused {
     /// The same refusal once more, where it is about the channel.
     fn again(&self) -> Option<Self> {
-        Some(match self {
-            ChannelRefused::Absent(channel) => ChannelRefused::Absent(*channel),
-            ChannelRefused::Unproven(channel) => ChannelRefused::Unproven(*channel),
-            ChannelRefused::Version1(channel) => ChannelRefused::Version1(*channel),
-            ChannelRefused::Payee => ChannelRefused::Payee,
-            ChannelRefused::Chain { got, own } => {
-                let (got, own) = (*got, *own);
-                ChannelRefused::Chain { got, own }
-            }
-            ChannelRefused::Busy | ChannelRefused::Node(_) | ChannelRefused::Store(_) => {
-                return None;
-            }
-        })
+        use ChannelRefused::{Busy, Node, Store};
+        (!matches!(self, Busy | Node(_) | Store(_))).then(|| self.clone())
     }
 }
 
@@ -297,6 +317,7 @@ mod tests {
     use super::*;
     use crate::fixtures::{CountingNode, FAR, channel_terms, directory, node, open_channel, payee};
     use settlement::Wallet;
+    use std::time::Duration;
 
     fn channels(directory: &std::path::Path, node: &Node, paid: &Address) -> Channels {
         let expected = ExpectedPayee {
@@ -368,6 +389,40 @@ mod tests {
             matches!(strange, Err(ChannelRefused::Unproven(_))),
             "{strange:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn jobs_that_begin_together_on_a_new_channel_share_one_look_up() {
+        let (directory, (ledger, url)) = (directory(), node().await);
+        let node = CountingNode::start(url).await;
+        let us = payee().address();
+        let channels = channels(directory.path(), &Node::new(node.url.clone()), &us);
+        let channel = open_channel(&ledger);
+        let asking = || channels.state(&channel, MaxAge::Recent);
+        // Who begins the look-up leaves, as a client may.
+        assert!(
+            tokio::time::timeout(Duration::ZERO, asking())
+                .await
+                .is_err(),
+            "it asks the node"
+        );
+        let jobs = (0..4 * UNKNOWN_LOOKUPS_MAX).map(|_| asking());
+        for asked in futures_util::future::join_all(jobs).await {
+            asked.expect("proved");
+        }
+        let calls = node.calls();
+        assert!(calls <= 2 * 3, "{calls} calls for one channel");
+        assert!(channels.lookups.lock().expect("whole").len() <= 2);
+        // The same of a refusal.
+        let absent = Address {
+            hash: [7; 32],
+            ..channel
+        };
+        let jobs = (0..4 * UNKNOWN_LOOKUPS_MAX).map(|_| channels.state(&absent, MaxAge::Recent));
+        for asked in futures_util::future::join_all(jobs).await {
+            assert!(matches!(asked, Err(ChannelRefused::Absent(_))), "{asked:?}");
+        }
+        assert!(node.calls() <= calls + 3);
     }
 
     #[tokio::test]

@@ -1,12 +1,12 @@
 //! The stream to the guest: a Unix socket where the guest is a process; where it is a virtual machine, vsock or the Unix
 //! socket of vhost-device-vsock.
 //!
-//! Promises: one exchange per stream; nothing is read without a deadline; no more than one frame and one read is
-//! in memory; a frame over its limit or out of order ends the stream. Dropping the stream tells the guest that the client
+//! Promises: one exchange per stream; nothing is read without a deadline; no more than one frame and one read of
+//! [`PASSED_BYTES_MAX`] is in memory; a frame over its limit or out of order ends the stream. Dropping the stream tells the guest that the client
 //! has left.
 
 use crate::api_error::ApiError;
-use crate::limits::{GUEST_CONNECT, HYBRID_REPLY_BYTES_MAX, WRITE_BYTES_MAX};
+use crate::limits::{GUEST_CONNECT, HYBRID_REPLY_BYTES_MAX, PASSED_BYTES_MAX, WRITE_BYTES_MAX};
 use axum::http::StatusCode;
 use std::fmt;
 use std::future::Future;
@@ -85,6 +85,8 @@ pub(crate) struct GuestStream {
     read: ReadHalf<Box<dyn Duplex>>,
     write: WriteHalf<Box<dyn Duplex>>,
     decoder: FrameDecoder,
+    /// Whether there was more than the last read had room for.
+    more: bool,
 }
 
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -154,6 +156,7 @@ impl GuestAddress {
             read,
             write,
             decoder: FrameDecoder::default(),
+            more: false,
         })
     }
 }
@@ -172,6 +175,7 @@ impl GuestStream {
             read,
             write,
             decoder,
+            more,
         } = self;
         let writing = async {
             for chunk in request.chunks(WRITE_BYTES_MAX) {
@@ -179,7 +183,7 @@ impl GuestStream {
             }
             write.flush().await
         };
-        let reading = timeout_at(until, next_frame(read, decoder));
+        let reading = timeout_at(until, next_frame(read, decoder, more));
         tokio::pin!(writing, reading);
         let flatten = |answer| match answer {
             Ok(frame) => frame,
@@ -202,13 +206,23 @@ impl GuestStream {
         &mut self,
         until: Instant,
     ) -> impl Future<Output = Result<Frame, GuestError>> + Send {
-        let Self { read, decoder, .. } = self;
+        let Self {
+            read,
+            decoder,
+            more,
+            ..
+        } = self;
         async move {
-            match timeout_at(until, next_frame(read, decoder)).await {
+            match timeout_at(until, next_frame(read, decoder, more)).await {
                 Ok(frame) => frame,
                 Err(_elapsed) => Err(GuestError::Timeout),
             }
         }
+    }
+
+    /// The next frame, if all of it was read already.
+    pub(crate) fn ready(&mut self) -> Result<Option<Frame>, GuestError> {
+        Ok(self.decoder.next_frame()?)
     }
 }
 
@@ -241,16 +255,24 @@ async fn connect_hybrid(path: &Path, port: u32) -> io::Result<UnixStream> {
 async fn next_frame(
     read: &mut ReadHalf<Box<dyn Duplex>>,
     decoder: &mut FrameDecoder,
+    more: &mut bool,
 ) -> Result<Frame, GuestError> {
     loop {
         if let Some(frame) = decoder.next_frame()? {
             tracing::trace!(kind = ?frame.kind, bytes = frame.payload.len(), "frame from the guest");
             return Ok(frame);
         }
-        let read = read.read_buf(decoder.space()).await;
-        if read.map_err(GuestError::Truncated)? == 0 {
+        let space = decoder.space();
+        // Only where frames are large and many: an idle stream keeps the room that it has.
+        if *more {
+            space.reserve_exact(PASSED_BYTES_MAX);
+        }
+        let room = space.capacity() - space.len();
+        let got = read.read_buf(space).await.map_err(GuestError::Truncated)?;
+        if got == 0 {
             return Err(GuestError::Truncated(io::ErrorKind::UnexpectedEof.into()));
         }
+        *more = got == room && got > WRITE_BYTES_MAX / 2;
     }
 }
 

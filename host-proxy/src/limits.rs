@@ -115,8 +115,11 @@ pub const GUEST_GRACE: Duration = Duration::from_secs(2);
 pub const CUT_PAUSE: Duration = Duration::from_millis(50);
 /// The longest a job may use a stream, whatever its envelope allows.
 pub const JOB_MAX: Duration = Duration::from_secs(600);
-/// Frames that wait for a slow client: at most this many of 16 KiB each, 128 KiB for a job. Then the guest waits, too.
-pub const FRAMES_WAITING: usize = 8;
+/// What is read at once of a guest that sends faster than it is read, and passed on at once: four frames with their heads, since to copy
+/// one costs less than a read and a write of its own.
+pub const PASSED_BYTES_MAX: usize = 4 * (wire::limits::FRAME_BYTES_MAX + 5);
+/// Passes that wait for a slow client, 128 KiB for a job. Then the guest waits, too.
+pub const PASSES_WAITING: usize = 2;
 /// How many seconds all waiting for a slow client may take in one job, unless the configuration says otherwise. Then the job is ended.
 /// A guest that waits for this proxy for 10 s at a stretch ends it by itself.
 pub const CLIENT_WAIT_S: u64 = 30;

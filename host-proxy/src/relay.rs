@@ -6,7 +6,8 @@
 //!                                                                                                504, 502 (maybe)
 //! ```
 //!
-//! Promises: what costs a client nothing holds no place; a request is in memory once while the guest computes, an answer [`FRAMES_WAITING`] frames at most. A
+//! Promises: what costs a client nothing holds no place; a request is in memory once while the guest computes, an answer [`PASSES_WAITING`] times
+//! [`PASSED_BYTES_MAX`] at most. A
 //! charge is verified and on the disk before it is passed on, and the sealed receipt with it. A client that leaves ends nothing once
 //! the guest was asked: its frames are read to the charge, which the payer owes, and the receipt can be fetched. A client that stays
 //! and does not read makes the guest wait, and after a while end the job: what was made is billed, and the receipt is fetched
@@ -20,8 +21,8 @@ use crate::error::Error;
 use crate::guest::{GuestError, GuestStream};
 use crate::guests::{Guest, Place};
 use crate::limits::{
-    CUT_PAUSE, FRAMES_WAITING, GUEST_GRACE, JOB_MAX, JOBS_PER_CHANNEL_MAX, RECEIPT_ATTEMPTS,
-    RECEIPT_PAUSE, UPLOAD, UPLOAD_HEAD,
+    CUT_PAUSE, GUEST_GRACE, JOB_MAX, JOBS_PER_CHANNEL_MAX, PASSED_BYTES_MAX, PASSES_WAITING,
+    RECEIPT_ATTEMPTS, RECEIPT_PAUSE, UPLOAD, UPLOAD_HEAD,
 };
 use crate::metrics::{JobEnded, Outcome};
 use crate::proxy::{Proxy, Reservation};
@@ -41,7 +42,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use wire::limits::{
-    ANSWER_BYTES_MAX, ENVELOPE_BYTES_MAX, SEALED_REQUEST_BYTES_MAX, STATEMENT_BYTES_MAX,
+    ANSWER_BYTES_MAX, ENVELOPE_BYTES_MAX, FRAME_BYTES_MAX, SEALED_REQUEST_BYTES_MAX,
+    STATEMENT_BYTES_MAX,
 };
 use wire::{
     Endpoint, EnvelopeDigest, Frame, FrameError, FrameKind, KeysetDigest, OpenedJob,
@@ -266,7 +268,7 @@ impl Exchange {
             if let Err(stopped) = self.examine(&first).await {
                 return refuse(begin, stopped.into());
             }
-            let (frames, waiting) = mpsc::channel(FRAMES_WAITING);
+            let (frames, waiting) = mpsc::channel(PASSES_WAITING);
             client.frames = Some(frames);
             // It may have left already.
             let _ = begin.send(Ok(waiting));
@@ -345,7 +347,7 @@ impl Exchange {
     ) -> Result<(), Stopped> {
         let mut frame = first;
         loop {
-            let bytes = Frame::encode(frame.kind, &frame.payload);
+            let (bytes, next) = self.together(guest, &frame);
             client.pass(bytes.into()).await;
             match self.order {
                 Order::Ended => return Ok(()),
@@ -354,18 +356,48 @@ impl Exchange {
                 _ if client.slow => return Err(Stopped::Slow),
                 _ => {}
             }
-            frame = guest.next(self.until).await?;
+            frame = match next? {
+                Some(frame) => frame,
+                None => guest.next(self.until).await?,
+            };
             self.examine(&frame).await?;
         }
+    }
+
+    /// This frame's bytes, and those of the records behind it that are here already; and the frame after these, if it is here, too.
+    fn together(
+        &mut self,
+        guest: &mut GuestStream,
+        frame: &Frame,
+    ) -> (Vec<u8>, Result<Option<Frame>, Stopped>) {
+        let mut bytes = Frame::encode(frame.kind, &frame.payload);
+        while self.order == Order::Answering && bytes.len() + FRAME_BYTES_MAX < PASSED_BYTES_MAX {
+            match guest.ready() {
+                Ok(Some(next)) if next.kind == FrameKind::Data => {
+                    if let Err(stopped) = self.count_answer(&next) {
+                        return (bytes, Err(stopped));
+                    }
+                    bytes.extend(Frame::encode(next.kind, &next.payload));
+                }
+                Ok(next) => return (bytes, Ok(next)),
+                Err(error) => return (bytes, Err(error.into())),
+            }
+        }
+        (bytes, Ok(None))
+    }
+
+    fn count_answer(&mut self, frame: &Frame) -> Result<(), Stopped> {
+        self.answer_bytes += frame.payload.len();
+        if self.answer_bytes > SEALED_ANSWER_BYTES_MAX {
+            return Err(Stopped::TooLong);
+        }
+        Ok(())
     }
 
     async fn examine(&mut self, frame: &Frame) -> Result<(), Stopped> {
         self.order = match (self.order, frame.kind) {
             (Order::Begun | Order::Answering, FrameKind::Data) => {
-                self.answer_bytes += frame.payload.len();
-                if self.answer_bytes > SEALED_ANSWER_BYTES_MAX {
-                    return Err(Stopped::TooLong);
-                }
+                self.count_answer(frame)?;
                 Order::Answering
             }
             (Order::Begun | Order::Answering, FrameKind::Receipt) => {

@@ -82,6 +82,8 @@ pub(crate) async fn serve(
         tokio::select! {
             (accepted, slot) = accepted => match accepted {
                 Ok((stream, peer)) => {
+                    // Records are small and each is due when it comes. If it fails, they are late.
+                    let _ = stream.set_nodelay(true);
                     let connection = Connection {
                         peer: Peer(peer.ip()),
                         router: router.clone(),

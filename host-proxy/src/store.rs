@@ -192,10 +192,7 @@ impl Store {
             values![&name],
         )?;
         // Each receipt key counts its own sum; a charge that was lost on its way is in the next one's sum.
-        let sums: Vec<(i64,)> = sql.all(
-            "SELECT MAX(cumulative) FROM charges WHERE channel = ?1 GROUP BY receipt_key",
-            values![&name],
-        )?;
+        let sums: Vec<(i64,)> = sql.all(SUMS, values![&name])?;
         let mut owed = Nano::ZERO;
         for (sum,) in sums {
             owed = owed
@@ -352,6 +349,17 @@ impl Store {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The highest sum of a channel's charges under each receipt key. From key to key, since `GROUP BY` reads all of the up to 4,096 charges
+/// that are kept, before each job.
+const SUMS: &str = "
+    WITH RECURSIVE keys (key) AS (
+        SELECT * FROM (SELECT receipt_key FROM charges WHERE channel = ?1 ORDER BY receipt_key LIMIT 1) AS first
+        UNION ALL
+        SELECT (SELECT receipt_key FROM charges WHERE channel = ?1 AND receipt_key > keys.key ORDER BY receipt_key LIMIT 1)
+        FROM keys WHERE keys.key IS NOT NULL)
+    SELECT (SELECT MAX(cumulative) FROM charges WHERE channel = ?1 AND receipt_key = keys.key)
+    FROM keys WHERE keys.key IS NOT NULL";
 
 /// Of what the chain has paid on a channel the most stays; whether it has ended is the newest word.
 const PROGRESS_GROWS: &str = "ON CONFLICT (channel) DO UPDATE SET ended = excluded.ended,

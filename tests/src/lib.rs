@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod gpu;
+mod guest;
 pub mod hostile;
 pub mod image;
 pub mod machine;

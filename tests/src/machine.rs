@@ -1,8 +1,9 @@
 //! The guest as a virtual machine: the simulated TDX module, and `host-proxy launch`, as a provider starts it.
 
 use crate::Programs;
+use crate::guest::start_simulator;
 use crate::image::Image;
-use crate::stack::{Child, start_simulator};
+use crate::stack::Child;
 use anyhow::Context;
 use attest::Manifest;
 use registers::Digest48;

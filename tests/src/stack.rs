@@ -4,6 +4,7 @@
 use crate::Programs;
 use crate::Tamper;
 use crate::gpu::StackGpu;
+use crate::guest::Guest;
 use crate::hostile::{self, GuestDoor};
 use crate::image::Image;
 use crate::machine::{self, Machine};
@@ -56,6 +57,8 @@ pub struct StackOptions {
     pub volume: Option<PathBuf>,
     /// The guest, a process, attests a GPU that a test plays.
     pub gpu: Option<StackGpu>,
+    /// Fields of the guest's measured configuration, by JSON pointer, in place of the usual ones.
+    pub measured: Vec<(&'static str, Value)>,
 }
 
 /// Everything running, in a directory of its own that goes with it.
@@ -79,12 +82,6 @@ pub struct Stack {
     pub dir: TempDir,
 }
 
-/// The guest and the simulated module beneath it.
-enum Guest {
-    Process { agent: Child, _simulator: Child },
-    Machine(Machine),
-}
-
 /// A program that ends when this value does.
 #[derive(Debug)]
 pub struct Child {
@@ -103,7 +100,11 @@ impl Drop for Child {
 
 impl Child {
     /// Starts a program and waits for the line of JSON by which it says that it is ready.
-    fn start(name: &'static str, command: Command, log: &Path) -> anyhow::Result<(Child, Value)> {
+    pub(crate) fn start(
+        name: &'static str,
+        command: Command,
+        log: &Path,
+    ) -> anyhow::Result<(Child, Value)> {
         Child::start_within(name, command, log, READY_TIME)
     }
 
@@ -229,7 +230,7 @@ impl Stack {
         let (for_guest, directory, chosen) =
             (programs.clone(), dir.path().to_owned(), options.clone());
         let guest =
-            tokio::task::spawn_blocking(move || start_guest(&for_guest, &directory, &chosen));
+            tokio::task::spawn_blocking(move || Guest::start(&for_guest, &directory, &chosen));
         let guest = guest.await.context("starting the guest")??;
 
         let mut stack = Stack {
@@ -316,9 +317,13 @@ impl Stack {
 
     /// Ends the guest as a crash would, when it is a process of this host.
     pub fn kill_guest(&mut self) {
-        if let Guest::Process { agent, .. } = &mut self.guest {
-            agent.kill();
-        }
+        self.guest.kill();
+    }
+
+    /// Starts the same guest anew, when it is a process of this host.
+    pub fn restart_guest(&mut self) -> anyhow::Result<()> {
+        let (programs, dir) = (&self.programs, self.dir.path());
+        self.guest.restart(programs, dir, &self.options)
     }
 
     /// The proxy's process id, while it runs.
@@ -418,59 +423,6 @@ impl Stack {
     }
 }
 
-/// Starts the simulated module on `socket`. With `launched`, its registers are those of the machine described there.
-pub(crate) fn start_simulator(
-    programs: &Programs,
-    dir: &Path,
-    socket: &Path,
-    launched: Option<&Path>,
-) -> anyhow::Result<Child> {
-    let mut command = Command::new(programs.path("chrysalis-simulator"));
-    command.arg("--socket").arg(socket);
-    command.arg("--out").arg(dir.join("sim"));
-    if let Some(launched) = launched {
-        command.arg("--launched").arg(launched);
-    }
-    command.arg("--parent-pipe").stdin(Stdio::piped());
-    let (child, _) = Child::start("simulator", command, &dir.join("simulator.log"))?;
-    Ok(child)
-}
-
-fn start_guest(programs: &Programs, dir: &Path, options: &StackOptions) -> anyhow::Result<Guest> {
-    if let Some(image) = &options.image {
-        let tampered = match options.tamper {
-            Some(tamper) if tamper.is_in_image() => {
-                Some(image.tampered(tamper, &dir.join("tampered"))?)
-            }
-            _ => None,
-        };
-        let launched = tampered.as_ref().unwrap_or(image);
-        let model = options.volume.as_deref();
-        let model = model.map(|directory| directory.join(image_builder::model::VOLUME));
-        let machine = Machine::start(programs, dir, launched, model.as_deref())?;
-        return Ok(Guest::Machine(machine));
-    }
-    let simulator = start_simulator(programs, dir, &dir.join("tdx.sock"), None)?;
-    let mut command = Command::new(programs.path("guest-agent-sim"));
-    let listen = format!("unix:{}", dir.join("guest.sock").display());
-    command.arg("--listen").arg(listen);
-    command.arg("--simulator").arg(dir.join("tdx.sock"));
-    command.arg("--config").arg(dir.join("guest.json"));
-    command
-        .arg("--models")
-        .arg(dir.join("models"))
-        .stdin(Stdio::null());
-    if let Some(gpu) = &options.gpu {
-        command.arg("--gpu-gate").arg(&gpu.gate);
-        command.arg("--insecure-gpu-root").arg(&gpu.root);
-    }
-    let (agent, _) = Child::start("guest-agent-sim", command, &dir.join("guest.log"))?;
-    Ok(Guest::Process {
-        agent,
-        _simulator: simulator,
-    })
-}
-
 /// The maximum unpaid cost: enough for two jobs of the greatest length at once.
 const EXPOSURE_MAX: Nano = Nano(1_000_000_000);
 
@@ -515,6 +467,10 @@ fn measured_config(
     if let Some(gpu) = &options.gpu {
         config["gpu"] = json!(true);
         config["lifetime_s"] = json!(gpu.lifetime_s);
+    }
+    for (pointer, value) in &options.measured {
+        let field = config.pointer_mut(pointer);
+        *field.with_context(|| format!("no field {pointer}"))? = value.clone();
     }
     Ok(serde_json::to_vec_pretty(&config)?)
 }

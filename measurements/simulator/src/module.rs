@@ -23,6 +23,12 @@ pub struct SimulatedModule {
     collateral_json: Vec<u8>,
 }
 
+/// A process's before it starts.
+const ZERO: Registers = Registers {
+    mrtd: Digest48::ZERO,
+    rtmr: [Digest48::ZERO; 4],
+};
+
 /// Why the module refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs)]
@@ -35,6 +41,8 @@ pub enum SimulatorError {
         "register 2 cannot be extended: in a launched machine it holds what the firmware measured"
     )]
     RegisterOfBoot,
+    #[error("a launched machine's registers are those that its boot measured, and are not reset")]
+    Launched,
     #[error("the simulated certificates could not be made: {0}")]
     Certificates(String),
 }
@@ -79,12 +87,8 @@ impl SimulatedModule {
             QuotingEnclave::certify(&pki.platform_key, &qe_signer, &flaws, random);
         let collateral_json =
             collateral::json(&pki, &qe_signer, validity, &flaws, &Key::generate(random));
-        let zero = Digest48::ZERO;
         Ok(SimulatedModule {
-            registers: Registers {
-                mrtd: zero,
-                rtmr: [zero; 4],
-            },
+            registers: ZERO,
             booted: false,
             flaws,
             pki,
@@ -98,6 +102,15 @@ impl SimulatedModule {
     pub fn boot(&mut self, registers: Registers) {
         self.registers = registers;
         self.booted = true;
+    }
+
+    /// Sets the registers of a process to zero, as they were before it started. A machine's are those of its boot.
+    pub fn reset(&mut self) -> Result<(), SimulatorError> {
+        if self.booted {
+            return Err(SimulatorError::Launched);
+        }
+        self.registers = ZERO;
+        Ok(())
     }
 
     /// Extends RTMR2 or RTMR3, the two that a guest's own software may; after [`SimulatedModule::boot`] RTMR3 only.
@@ -190,6 +203,7 @@ mod tests {
         ] {
             assert_eq!(module.extend(index, &Digest48::ZERO), Err(expected));
         }
+        assert_eq!(module.reset(), Err(SimulatorError::Launched));
         assert_eq!(module.registers(), registers);
         let event = Digest48::of(b"agent");
         module.extend(3, &event).unwrap();

@@ -24,6 +24,9 @@ pub enum Request {
         /// What the quote binds.
         report_data: [u8; 64],
     },
+    /// Op 4, empty payload, answered with nothing: the registers of a process are zero again, as those of a machine that starts anew. A
+    /// host asks it.
+    Reset,
 }
 
 /// Why a request is malformed.
@@ -32,7 +35,7 @@ pub enum Request {
 pub enum RequestError {
     #[error("the request has {got} bytes of payload, more than the {REQUEST_BYTES_MAX} allowed")]
     TooLong { got: usize },
-    #[error("unknown op {0}; 1 to 3 are known")]
+    #[error("unknown op {0}; 1 to 4 are known")]
     Op(u8),
     #[error("op {op} does not take a payload of {got} bytes")]
     Length { op: u8, got: usize },
@@ -65,10 +68,11 @@ pub fn decode(op: u8, payload: &[u8]) -> Result<Request, RequestError> {
             })
         }
         2 if payload.is_empty() => Ok(Request::Registers),
+        4 if payload.is_empty() => Ok(Request::Reset),
         3 => Ok(Request::Quote {
             report_data: payload.try_into().map_err(|_| length)?,
         }),
-        2 => Err(length),
+        2 | 4 => Err(length),
         other => Err(RequestError::Op(other)),
     }
 }
@@ -79,6 +83,7 @@ pub fn encode(request: &Request) -> Vec<u8> {
         Request::Extend { index, digest } => (1, [&[*index], &digest.0[..]].concat()),
         Request::Registers => (2, Vec::new()),
         Request::Quote { report_data } => (3, report_data.to_vec()),
+        Request::Reset => (4, Vec::new()),
     };
     let len = u16::try_from(payload.len()).expect("a request has at most 64 bytes");
     [&[op], &len.to_be_bytes()[..], &payload].concat()
@@ -98,6 +103,10 @@ pub fn answer(module: &mut SimulatedModule, request: Result<Request, RequestErro
             Ok(registers.mrtd.0.into_iter().chain(rtmrs).collect())
         }
         Ok(Request::Quote { report_data }) => Ok(module.quote(&report_data)),
+        Ok(Request::Reset) => module
+            .reset()
+            .map(|()| Vec::new())
+            .map_err(|error| error.to_string()),
     };
     written(done)
 }
@@ -120,7 +129,7 @@ fn written(done: Result<Vec<u8>, String>) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn samples() -> [Request; 3] {
+    fn samples() -> [Request; 4] {
         let digest = Digest48::of(b"x");
         [
             Request::Extend { index: 3, digest },
@@ -128,6 +137,7 @@ mod tests {
             Request::Quote {
                 report_data: [7; 64],
             },
+            Request::Reset,
         ]
     }
 
@@ -169,6 +179,6 @@ mod tests {
             decode_header([3, 0xff, 0xff]),
             Err(RequestError::TooLong { got: 65_535 })
         );
-        assert_eq!(decode(4, &[]), Err(RequestError::Op(4)));
+        assert_eq!(decode(5, &[]), Err(RequestError::Op(5)));
     }
 }

@@ -126,6 +126,13 @@ fn a_quote_from_the_socket_is_verified_with_the_files_beside_it() {
     )
     .unwrap();
     assert_eq!(peer.root, RootClass::InsecureTest);
+
+    // A process that starts anew finds registers of zero.
+    assert_eq!(ask(&mut stream, &encode(&Request::Reset)), (0, Vec::new()));
+    assert_eq!(
+        ask(&mut stream, &encode(&Request::Registers)),
+        (0, vec![0; 5 * 48])
+    );
 }
 
 #[test]

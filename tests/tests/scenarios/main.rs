@@ -11,13 +11,13 @@ mod demo;
 mod fake;
 mod gpu;
 mod kept_evidence;
+mod killed;
 mod machine;
 #[path = "../../../measurements/gpu/tests/it/made.rs"]
 mod made;
 mod misuse;
 mod model_volume;
 mod operations;
-mod proxy_killed;
 mod proxy_memory;
 mod reproducible;
 mod stamped;

@@ -97,6 +97,13 @@ pub(super) const ALL: &[Mutation] = &[
         test: STRANGERS,
     },
     Mutation {
+        fault: "each of the jobs that begin together on a new channel looks it up",
+        file: "host-proxy/src/channels.rs",
+        text: "if age != MaxAge::Recent {",
+        with: "if true {",
+        test: proxy("channels::tests::jobs_that_begin_together_on_a_new_channel_share_one_look_up"),
+    },
+    Mutation {
         fault: "unknown channels are looked up at any rate",
         file: "host-proxy/src/channels.rs",
         text: "if lookups.len() >= UNKNOWN_LOOKUPS_MAX {",
