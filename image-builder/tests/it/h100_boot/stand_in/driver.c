@@ -10,8 +10,8 @@ static int take(struct pci_dev *device, const struct pci_device_id *id)
 
 static const struct pci_device_id ids[] = { { PCI_DEVICE(0x10de, 0x2330) }, {} };
 
-static struct pci_driver driver = { .name = "nvidia", .id_table = ids, .probe = take };
+static struct pci_driver taking = { .name = "nvidia", .id_table = ids, .probe = take };
 
-module_pci_driver(driver);
+module_pci_driver(taking);
 MODULE_DESCRIPTION("Stand-in for a GPU's driver, for tests");
 MODULE_LICENSE("Dual MIT/GPL");
