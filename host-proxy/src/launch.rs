@@ -8,6 +8,7 @@
 
 mod accelerator;
 mod config_server;
+mod gpu;
 mod image;
 mod kvm_failures;
 mod machine;
@@ -22,7 +23,9 @@ use crate::error::{Context, Error, Fault};
 use crate::guest::GuestAddress;
 use crate::limits::KVM_TRIAL;
 use crate::tools::Tools;
+use accelerator::Plan;
 use config_server::{ConfigServer, Listener};
+use gpu::Gpu;
 use image::Image;
 use kvm_failures::KvmFailures;
 use machine::{GUEST_PORT, Machine, MachineSpec, Outcome, VHOST_VSOCK, VsockBackend, Watch};
@@ -37,6 +40,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(crate) use accelerator::{AcceleratorChoice, name as accelerator_name};
+pub(crate) use gpu::GpuChoice;
 pub(crate) use program::{EXEC_TIED, exec_tied};
 
 /// The options of `host-proxy launch`.
@@ -55,6 +59,9 @@ pub struct Launch {
     pub boot_timeout: Duration,
     /// Starts a simulated TDX module with each machine.
     pub simulate: bool,
+    pub gpu: Option<GpuChoice>,
+    /// Where the host's `/sys` and `/dev` are looked at for a GPU.
+    pub host_root: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -86,44 +93,15 @@ pub async fn launch(
 ) -> Result<(), Error> {
     let mut stop = pin!(stop);
     let mut progress = Progress::new();
-    let (config, parsed) = config_server::read(&launch.config)?;
-    let tools = Tools::read(&launch.tools)?;
-    tools.check(&launch.tools)?;
-    progress.doing("checking the image's files");
-    let manifest = launch.manifest.clone();
-    let checking = tokio::task::spawn_blocking(move || Image::read(&manifest));
-    let image = tokio::select! {
+    let prepared = tokio::select! {
         () = stop.as_mut() => return Ok(()),
-        image = checking => image.expect("digesting files does not panic")?,
+        prepared = Prepared::of(launch, &mut progress) => prepared?,
     };
+    let spec = prepared.spec(launch);
+    let (listener, guest) = endpoints(spec.vsock, spec.directory, launch.cid)?;
+    let config = ConfigServer::start(listener, prepared.config.clone());
+    let (plan, program) = (prepared.plan, prepared.tools.qemu.identity());
     let mut kvm_failures = KvmFailures::of_the_user();
-    let program = tools.qemu.identity();
-    let plan = accelerator::plan(
-        launch.accelerator,
-        image.manifest.profile,
-        || Host::this().seems_able(),
-        || can_open(&launch.kvm_device) && !kvm_failures.kvm_fails(&program),
-    );
-    let plan = plan.context(Fault::Configuration, || launch.manifest.display())?;
-    run_directory::check_name(&image.directory)?;
-    let model = launch.model.as_deref().map(volume).transpose()?;
-    let simulated = image.is_simulated();
-    config_server::fits(&parsed, &launch.config, simulated, model.is_some())?;
-    let module = launch.simulate.then(|| simulated_module(simulated, launch));
-    let module = module.transpose()?;
-    let directory = RunDirectory::open(&launch.run)?;
-    let vsock = vsock_backend(launch.vsock, &image);
-    let (listener, guest) = endpoints(vsock, &directory, launch.cid)?;
-    let config = ConfigServer::start(listener, config);
-    let spec = MachineSpec {
-        image: &image,
-        tools: &tools,
-        directory: &directory,
-        model: model.as_deref(),
-        module: module.as_deref(),
-        vsock,
-        cid: launch.cid,
-    };
     let (mut accelerator, mut fallback) = (plan.first, plan.fallback);
     let mut failed = false;
     loop {
@@ -161,6 +139,76 @@ pub async fn launch(
                 (accelerator, failed) = (next, true);
             }
             (Outcome::AcceleratorFailed(error) | Outcome::Failed(error), _) => return Err(error),
+        }
+    }
+}
+
+/// The command of QEMU that [`launch`] would start first. Nothing is started; the run directory is made.
+pub async fn dry_run(launch: &Launch) -> Result<Vec<String>, Error> {
+    let prepared = Prepared::of(launch, &mut Progress::new()).await?;
+    let spec = prepared.spec(launch);
+    Ok(machine::qemu_words(&spec, prepared.plan.first))
+}
+
+/// A launch whose options and files were checked.
+struct Prepared {
+    config: Vec<u8>,
+    tools: Tools,
+    image: Image,
+    plan: Plan,
+    model: Option<PathBuf>,
+    module: Option<PathBuf>,
+    gpu: Option<Gpu>,
+    directory: RunDirectory,
+}
+
+impl Prepared {
+    async fn of(launch: &Launch, progress: &mut Progress) -> Result<Self, Error> {
+        let (config, parsed) = config_server::read(&launch.config)?;
+        let tools = Tools::read(&launch.tools)?;
+        tools.check(&launch.tools)?;
+        progress.doing("checking the image's files");
+        let manifest = launch.manifest.clone();
+        let checking = tokio::task::spawn_blocking(move || Image::read(&manifest));
+        let image = checking.await.expect("digesting files does not panic")?;
+        let profile = image.manifest.profile;
+        let (kvm_failures, program) = (KvmFailures::of_the_user(), tools.qemu.identity());
+        let plan = accelerator::plan(
+            launch.accelerator,
+            profile,
+            || Host::this().seems_able(),
+            || can_open(&launch.kvm_device) && !kvm_failures.kvm_fails(&program),
+        );
+        let plan = plan.context(Fault::Configuration, || launch.manifest.display())?;
+        let gpu = gpu::find(launch.gpu.as_ref(), profile, &launch.host_root);
+        let gpu = gpu.context(Fault::Host, || launch.manifest.display())?;
+        run_directory::check_name(&image.directory)?;
+        let model = launch.model.as_deref().map(volume).transpose()?;
+        let simulated = image.is_simulated();
+        config_server::fits(&parsed, &launch.config, simulated, model.is_some())?;
+        let module = launch.simulate.then(|| simulated_module(simulated, launch));
+        Ok(Prepared {
+            config,
+            tools,
+            plan,
+            model,
+            module: module.transpose()?,
+            gpu,
+            directory: RunDirectory::open(&launch.run)?,
+            image,
+        })
+    }
+
+    fn spec(&self, launch: &Launch) -> MachineSpec<'_> {
+        MachineSpec {
+            image: &self.image,
+            tools: &self.tools,
+            directory: &self.directory,
+            model: self.model.as_deref(),
+            module: self.module.as_deref(),
+            vsock: vsock_backend(launch.vsock, &self.image),
+            cid: launch.cid,
+            gpu: self.gpu.as_ref(),
         }
     }
 }

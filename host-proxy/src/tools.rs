@@ -35,6 +35,8 @@ pub(crate) struct Sandbox<'a> {
     /// Writable.
     pub(crate) run: &'a Path,
     pub(crate) devices: &'a [&'a str],
+    /// Whether it sees the host's devices described, as a program does that takes one of them.
+    pub(crate) sysfs: bool,
 }
 
 #[derive(Deserialize)]
@@ -173,6 +175,9 @@ impl Tool {
                 if let Some(model) = sandbox.model {
                     bind("--read", model, MODEL);
                 }
+                if sandbox.sysfs {
+                    bind("--read", Path::new(SYSFS), SYSFS);
+                }
                 bind("--write", sandbox.run, RUN);
                 for device in sandbox.devices {
                     words.extend(["--device".into(), (*device).into()]);
@@ -186,6 +191,7 @@ impl Tool {
     }
 }
 
+const SYSFS: &str = "/sys";
 const IMAGE: &str = "/image";
 const MODEL: &str = "/model.img";
 const RUN: &str = "/run/chrysalis";
@@ -200,6 +206,7 @@ mod tests {
             model: None,
             run: Path::new("/srv/run"),
             devices: &["/dev/kvm"],
+            sysfs: false,
         }
     }
 

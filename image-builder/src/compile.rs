@@ -17,12 +17,14 @@
 //! caller's settings: no `RUSTFLAGS`, no cargo configuration but where crates come from.
 
 mod crates;
+pub mod cubins;
 pub(crate) mod kernel_modules;
 mod linked;
 pub mod out_of_tree;
 mod sources;
 mod toolchain;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -127,6 +129,11 @@ impl<'a> Compiler<'a> {
     ) -> Result<Program, Error> {
         let package = self.checkout.package_of(program)?.to_owned();
         self.compile_of(&package, program, linkage, progress)
+    }
+
+    /// The CUDA sources of the package that has `program`, headers among them, by their file names.
+    pub fn kernels(&self, program: &str) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+        self.checkout.kernels(self.checkout.package_of(program)?)
     }
 
     /// Compiles a program of a package, which may be a dependency.

@@ -165,6 +165,8 @@ pub struct RootParts {
     pub agent: PathBuf,
     /// Programs that it starts, each at its name: `/gpu-worker`.
     pub programs: Vec<(String, PathBuf)>,
+    /// Kernels of a GPU, each at its path, with the directories above them.
+    pub cubins: Vec<Entry>,
     /// Its models.
     pub models: Vec<Model>,
 }
@@ -193,6 +195,8 @@ pub enum Step<'a> {
     Compile(compile::Step<'a>),
     /// Kernel modules are compiled.
     Modules(out_of_tree::Step<'a>),
+    /// Kernels of a GPU are compiled.
+    Cubins,
     /// The machine's ACPI tables are made from its shape.
     Tables,
     /// They are read from the locked QEMU, because they are not proven.

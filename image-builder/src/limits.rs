@@ -145,6 +145,8 @@ pub const LOADER_CONFIG_BYTES_MAX: u64 = 64 << 10;
 pub const ACCOUNTS_BYTES_MAX: u64 = 1 << 20;
 /// What a failing tool says of itself is kept up to this length.
 pub const TOOL_STDERR_BYTES_MAX: u64 = 16 * 1024;
+/// Machine code for a GPU. A file of ours has some 50 KiB.
+pub const CUBIN_BYTES_MAX: u64 = 16 << 20;
 /// The agent, or the first program of the initrd. With CPU kernels for many processors it has some 40 MiB.
 pub const PROGRAM_BYTES_MAX: usize = 1 << 30;
 

@@ -2,7 +2,9 @@
 
 use crate::check::{CAVEAT, Host, Item};
 use crate::error::Error;
-use crate::launch::{AcceleratorChoice, Launch, Ready, VsockChoice, accelerator_name, launch};
+use crate::launch::{
+    AcceleratorChoice, GpuChoice, Launch, Ready, VsockChoice, accelerator_name, dry_run, launch,
+};
 use crate::tools::{Tool, Tools};
 use clap::Args;
 use serde_json::json;
@@ -32,6 +34,16 @@ pub(super) struct LaunchArguments {
     /// protects nothing. Its root of trust and its collateral are written into the run directory's `sim`.
     #[arg(long)]
     simulate: bool,
+    /// The GPU of an image for an H100: its address as `lspci -D` prints it, or `auto` for the one that is bound to vfio-pci. Whether it
+    /// is in confidential mode is for the guest to see. Not tested on hardware.
+    #[arg(long, value_name = "ADDRESS")]
+    gpu: Option<GpuChoice>,
+    /// Check everything and print the command of QEMU; start nothing. With `--accelerator tdx` on any host.
+    #[arg(long)]
+    dry_run: bool,
+    /// Where the host's /sys and /dev are mounted. Tests have others.
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    host_root: PathBuf,
     /// How the guest's instructions are executed.
     #[arg(long, value_enum, default_value = "auto")]
     accelerator: AcceleratorChoice,
@@ -91,8 +103,28 @@ pub(super) async fn start(
         cid: arguments.cid,
         boot_timeout: Duration::from_secs(arguments.boot_timeout_s),
         simulate: arguments.simulate,
+        gpu: arguments.gpu,
+        host_root: arguments.host_root,
     };
+    if arguments.dry_run {
+        let words = dry_run(&options).await?;
+        match json {
+            true => println!("{}", json!({ "qemu": words })),
+            false => println!("{}", shell_line(&words)),
+        }
+        return Ok(());
+    }
     launch(&options, stop, |ready| announce(ready, json)).await
+}
+
+/// The words as a POSIX shell takes them.
+fn shell_line(words: &[String]) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"%+,-./:=@_".contains(&b);
+    let quoted = words.iter().map(|word| match word.bytes().all(plain) {
+        true if !word.is_empty() => word.clone(),
+        _ => format!("'{}'", word.replace('\'', "'\\''")),
+    });
+    quoted.collect::<Vec<_>>().join(" ")
 }
 
 fn announce(ready: &Ready, json: bool) {

@@ -12,6 +12,7 @@
 
 use super::accelerator::name;
 use super::config_server::ConfigServer;
+use super::gpu::Gpu;
 use super::image::Image;
 use super::program::Program;
 use super::progress::Progress;
@@ -44,6 +45,7 @@ pub(super) struct MachineSpec<'a> {
     pub(super) module: Option<&'a Path>,
     pub(super) vsock: VsockBackend,
     pub(super) cid: u32,
+    pub(super) gpu: Option<&'a Gpu>,
 }
 
 /// What carries the guest's vsock.
@@ -480,10 +482,17 @@ fn run_only<'a>(spec: &MachineSpec<'a>) -> Sandbox<'a> {
         model: None,
         run: spec.directory.path(),
         devices: &[],
+        sysfs: false,
     }
 }
 
 fn start_qemu(spec: &MachineSpec<'_>, accelerator: Accelerator) -> Result<Program, Error> {
+    let words = qemu_words(spec, accelerator);
+    Program::start("QEMU", &words, spec.directory.join("qemu.log"))
+}
+
+/// The whole command of QEMU.
+pub(super) fn qemu_words(spec: &MachineSpec<'_>, accelerator: Accelerator) -> Vec<String> {
     let manifest = &spec.image.manifest;
     let tool = &spec.tools.qemu;
     let image_path = tool.image_path(&spec.image.directory);
@@ -512,6 +521,7 @@ fn start_qemu(spec: &MachineSpec<'_>, accelerator: Accelerator) -> Result<Progra
             VsockBackend::User => Vsock::VhostUser(&vhost),
             VsockBackend::Kernel => Vsock::Kernel(spec.cid),
         },
+        gpu: spec.gpu.map(|gpu| gpu.address.as_str()),
         tpm: spec.image.is_simulated().then_some(tpm.as_str()),
         serial: Some(&serial),
         qmp: &[&qmp, &monitor],
@@ -523,15 +533,17 @@ fn start_qemu(spec: &MachineSpec<'_>, accelerator: Accelerator) -> Result<Progra
     if spec.vsock == VsockBackend::Kernel {
         devices.push(VHOST_VSOCK);
     }
+    let of_gpu = spec.gpu.iter().flat_map(|gpu| &gpu.devices);
+    devices.extend(of_gpu.filter_map(|path| path.to_str()));
     let sandbox = Sandbox {
         image: Some(&spec.image.directory),
         model: spec.model,
         run: spec.directory.path(),
         devices: &devices,
+        sysfs: spec.gpu.is_some(),
     };
     let arguments = qemu_arguments(manifest.machine, accelerator, &backends);
-    let words = tool.command_line(Some(&sandbox), arguments);
-    Program::start("QEMU", &words, spec.directory.join("qemu.log"))
+    tool.command_line(Some(&sandbox), arguments)
 }
 
 /// `launched.json`: what QEMU was given, by the host's paths. The simulated TDX module reads it.

@@ -138,6 +138,7 @@ fn stage(step: &Step<'_>) -> Option<&'static str> {
         Step::Tree(_) => "packages",
         Step::Compile(_) => "compile",
         Step::Modules(_) => "modules",
+        Step::Cubins => "cubins",
         Step::Tables | Step::TablesRead(_) => "tables",
         Step::Initrd => "initrd",
         Step::Root => "root",
@@ -176,6 +177,7 @@ pub fn show(screen: &mut Screen, step: Step<'_>) {
         Step::Modules(out_of_tree::Step::Compiling { release }) => {
             screen.say(&format!("modules: compiling for kernel {release}"));
         }
+        Step::Cubins => screen.say("cubins: compiling kernels for sm_90a"),
         Step::Tables => screen.say("machine: its ACPI tables, from its shape"),
         Step::TablesRead(error) => screen.say(&format!(
             "machine: its ACPI tables are READ FROM THE LOCKED QEMU, because {error}"

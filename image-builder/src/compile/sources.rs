@@ -98,8 +98,20 @@ impl Checkout {
         })
     }
 
-    /// Makes `directory` be a copy of what is compiled: manifests, the lock, `src` of every package, build scripts, and files that a
-    /// source includes. Tests, documents and everything else stay behind.
+    /// The CUDA sources of a package, headers among them, by their file names.
+    pub fn kernels(&self, package: &str) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+        let of = |one: &&Package| one.name == package;
+        let mut files = BTreeMap::new();
+        for package in self.packages.iter().filter(of) {
+            self.add_kernels(package, &mut files)?;
+        }
+        let name = |path: PathBuf| path.file_name()?.to_str().map(str::to_owned);
+        let named = { files.into_iter() }.filter_map(|(path, bytes)| Some((name(path)?, bytes)));
+        Ok(named.collect())
+    }
+
+    /// Makes `directory` be a copy of what is compiled: manifests, the lock, `src` of every package, kernels of GPUs, build scripts, and
+    /// files that a source includes. Tests, documents and everything else stay behind.
     pub fn stage(&self, directory: &Path) -> Result<(), Error> {
         make_equal(directory, &self.files()?)
     }
@@ -135,6 +147,7 @@ impl Checkout {
             self.add(&package.manifest_path, &mut files)?;
             let home = package.manifest_path.parent().unwrap_or(&self.root);
             self.add_directory(&home.join("src"), 0, &mut files)?;
+            self.add_kernels(package, &mut files)?;
             let development = ["test", "bench", "example"];
             let ours = |target: &&Target| {
                 !{ target.kind.iter() }.any(|kind| development.contains(&kind.as_str()))
@@ -144,6 +157,24 @@ impl Checkout {
             }
         }
         Ok(files)
+    }
+
+    fn add_kernels(
+        &self,
+        package: &Package,
+        files: &mut BTreeMap<PathBuf, Vec<u8>>,
+    ) -> Result<(), Error> {
+        let home = package.manifest_path.parent().unwrap_or(&self.root);
+        let directory = home.join("kernels");
+        if !directory.is_dir() {
+            return Ok(());
+        }
+        let cuda = |path: &PathBuf| {
+            let ending = path.extension().and_then(OsStr::to_str);
+            matches!(ending, Some("cu" | "cuh")) && path.is_file()
+        };
+        let found = { files::entries(&directory)?.into_iter() }.map(|entry| entry.path());
+        { found.filter(cuda) }.try_for_each(|path| self.add(&path, files))
     }
 
     fn add_directory(

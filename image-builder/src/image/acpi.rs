@@ -54,6 +54,7 @@ pub fn read(
             root: None,
             model: None,
             vsock: Vsock::StandIn,
+            gpu: None,
             tpm: tpm.then_some(socket.as_str()),
             serial: Some(&serial),
             qmp: &[],

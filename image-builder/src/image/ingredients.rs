@@ -1,6 +1,6 @@
 //! From a recipe and its lock to the parts of an image: fetched, unpacked, compiled.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -9,14 +9,14 @@ use attest::Profile;
 use predict::{Firmware, FirmwareBuild, acpi::files::AcpiFiles};
 use predict::{
     acpi::{Qemu, Tables},
-    qemu::{MachineSize, guest_shape},
+    qemu::{MachineSize, launched_shape},
 };
 use registers::Digest32;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Model, Parts, RootParts, Step, acpi};
-use crate::compile::{Compiler, Linkage};
+use crate::compile::{Compiler, Linkage, cubins};
 use crate::error::{Error, Fault, error};
 use crate::files;
 use crate::formats::entry::Entry;
@@ -30,6 +30,7 @@ use crate::rootfs as userland;
 use crate::rootfs::linkage;
 use crate::sandbox::Sandbox;
 use crate::store::fetch::ensure_models;
+use crate::store::inputs::{self, InputSources, Opened};
 use crate::store::packages::{ensure_packages, ensure_tree, tree_key};
 use crate::store::{Progress, Store};
 
@@ -63,6 +64,21 @@ impl Order<'_> {
                 .env("LD_PRELOAD", PRELOADED),
             None => Sandbox::new(tree),
         }
+    }
+
+    /// The input of the recipe called `name`, as a directory of the store.
+    pub(super) fn input(
+        &self,
+        name: &str,
+        progress: &mut dyn FnMut(Step<'_>),
+    ) -> Result<Opened, Error> {
+        let places = InputSources {
+            store: self.store,
+            directory: self.recipe_file.parent().unwrap_or(Path::new("")),
+            pypi_files_url: Some(self.models.pypi_files_url()),
+        };
+        let mut fetch = |p: Progress<'_>| progress(Step::Fetch(p));
+        inputs::open(places, self.recipe, self.lock, name, &mut fetch)
     }
 }
 
@@ -127,6 +143,7 @@ pub fn gather<'a>(
             userland,
             agent: compile(&wanted.agent, Linkage::Static, progress)?,
             programs,
+            cubins: cubins(order, &compiler, &build, progress)?,
             models: find_models(order, &wanted.models, &mut |p| progress(Step::Fetch(p)))?,
         });
     }
@@ -229,6 +246,39 @@ fn userland(
     Ok(made.entries)
 }
 
+/// The root's kernels for a GPU, compiled, with the directories above them.
+fn cubins(
+    order: Order<'_>,
+    compiler: &Compiler<'_>,
+    build: &Path,
+    progress: &mut dyn FnMut(Step<'_>),
+) -> Result<Vec<Entry>, Error> {
+    let root = order.recipe.root.as_ref();
+    let Some(wanted) = root.and_then(|root| root.cubins.as_ref()) else {
+        return Ok(Vec::new());
+    };
+    let nvrtc = order.input(&wanted.compiler, progress)?;
+    let job = cubins::Job {
+        store: order.store,
+        sources: compiler.kernels(&wanted.program)?,
+        names: &wanted.names,
+        nvrtc: &nvrtc.directory,
+        sandbox: order.sandbox(build),
+    };
+    let mut entries = BTreeMap::new();
+    for (name, path) in cubins::ensure(&job, &mut || progress(Step::Cubins))? {
+        let inside = format!("{CUBINS}/{name}.cubin");
+        let reading = Error::disk("reading", &path);
+        let from = format!("{} compiled by {}", wanted.program, nvrtc.from);
+        let entry = Entry::disk(&inside, 0o644, path.clone(), from).map_err(reading)?;
+        entries.insert(inside, entry);
+    }
+    Ok(super::root_files::with_directories(entries))
+}
+
+/// Where `gpu-worker` finds its kernels.
+const CUBINS: &str = "/usr/lib/chrysalis/cubins";
+
 /// A file of a package. A link may point elsewhere in the package and not out of it.
 pub(super) fn inside(tree: &Path, file: &str) -> Result<PathBuf, Error> {
     let path = tree.join(file);
@@ -277,18 +327,23 @@ fn tables(
     machine: MachineSize,
     progress: &mut dyn FnMut(Step<'_>),
 ) -> Result<Tables, Error> {
-    // A simulated guest's registers are in a TPM.
-    let tpm = profile == Profile::Sim;
     let version = order.lock.package(QEMU).map_or("", |qemu| &qemu.version);
     let made = Qemu::parse(version)
-        .and_then(|qemu| predict::acpi::acpi_files(&guest_shape(machine, qemu, tpm)));
+        .and_then(|qemu| predict::acpi::acpi_files(&launched_shape(profile, machine, qemu)));
     match made {
         Ok(tables) => {
             progress(Step::Tables);
             Ok(tables)
         }
+        // Nobody has a GPU where an image is built.
+        Err(error) if profile == Profile::H100 => Err(error!(
+            Recipe,
+            "the tables of the recipe's machine with a GPU are not known: {error}"
+        )),
         Err(error) => {
             progress(Step::TablesRead(&error));
+            // A simulated guest's registers are in a TPM.
+            let tpm = profile == Profile::Sim;
             tables_of_qemu(order, run, firmware, machine, tpm).map(Tables::insecure_from)
         }
     }

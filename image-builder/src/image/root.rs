@@ -9,13 +9,13 @@ use attest::Profile;
 use super::{Mkfs, Model, RootParts};
 use crate::error::{Error, error};
 use crate::files;
-use crate::formats::entry::Entry;
+use crate::formats::entry::{Entry, What};
 use crate::formats::erofs::writer as erofs;
 use crate::formats::verity;
 use crate::limits::PROGRAM_BYTES_MAX;
 
-/// The packages' entries, directories that are mounted over, the agent, the programs that it starts, its models, and the file that tells stage0 what to start: one
-/// argument a line. What is ours is at no path of a package.
+/// The packages' entries, directories that are mounted over, the agent, the programs that it starts, their kernels for a GPU, its models,
+/// and the file that tells stage0 what to start: one argument a line. What is ours is at no path of a package.
 pub fn entries(parts: &RootParts, profile: Profile) -> Result<Vec<Entry>, Error> {
     let mut entries = parts.userland.clone();
     let mut taken: BTreeSet<String> = entries.iter().map(|entry| entry.path.clone()).collect();
@@ -49,6 +49,12 @@ pub fn entries(parts: &RootParts, profile: Profile) -> Result<Vec<Entry>, Error>
             let disk = Error::disk("reading", path);
             let (inside, from) = (format!("/models/{id}/{name}"), format!("model {id}"));
             ours.push(Entry::disk(inside, 0o644, path.clone(), from).map_err(disk)?);
+        }
+    }
+    for entry in &parts.cubins {
+        // A directory that packages have, too, is theirs.
+        if !(matches!(entry.what, What::Directory) && taken.contains(&entry.path)) {
+            ours.push(entry.clone());
         }
     }
     for entry in ours {

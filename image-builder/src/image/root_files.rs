@@ -11,8 +11,7 @@ use crate::error::{Error, error};
 use crate::files;
 use crate::formats::entry::Entry;
 use crate::limits::{KERNEL_DIRECTORY_DEPTH_MAX, TREE_ENTRIES_MAX};
-use crate::store::inputs;
-use crate::store::inputs::{InputSources, Opened};
+use crate::store::inputs::Opened;
 
 /// The entries that the recipe's `root.files` make, sorted by path, with the directories that they lie in.
 pub(super) fn entries(
@@ -23,22 +22,7 @@ pub(super) fn entries(
     let (mut opened, mut entries) = (BTreeMap::new(), BTreeMap::new());
     for file in files {
         if !opened.contains_key(&file.input) {
-            let mut fetch = |p: crate::store::Progress<'_>| progress(Step::Fetch(p));
-            let Order {
-                store,
-                recipe,
-                lock,
-                models,
-                recipe_file,
-                ..
-            } = order;
-            let places = InputSources {
-                store,
-                directory: recipe_file.parent().unwrap_or(Path::new("")),
-                pypi_files_url: Some(models.pypi_files_url()),
-            };
-            let found = inputs::open(places, recipe, lock, &file.input, &mut fetch)?;
-            opened.insert(&file.input, found);
+            opened.insert(&file.input, order.input(&file.input, progress)?);
         }
         let Opened { directory, from } = &opened[&file.input];
         let source = super::ingredients::inside(directory, &file.from)?;
@@ -83,7 +67,7 @@ impl Found<'_> {
 }
 
 /// The same, and each directory above them.
-fn with_directories(files: BTreeMap<String, Entry>) -> Vec<Entry> {
+pub(super) fn with_directories(files: BTreeMap<String, Entry>) -> Vec<Entry> {
     let mut all = files;
     let paths: Vec<String> = all.keys().cloned().collect();
     for path in paths {

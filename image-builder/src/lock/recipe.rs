@@ -115,6 +115,8 @@ pub struct Root {
     /// Programs of ours that it starts and that open libraries of the root while they run.
     #[serde(default)]
     pub programs: Vec<String>,
+    /// What one of them computes with on a GPU; none by default.
+    pub cubins: Option<Cubins>,
     /// Models of the model lock.
     pub models: Vec<String>,
     /// Debian packages that are unpacked into it, with what they depend on.
@@ -129,6 +131,19 @@ pub struct Root {
     /// Single files of inputs, or directories of them.
     #[serde(default)]
     pub files: Vec<RootFile>,
+}
+
+/// Kernels for a GPU, compiled from CUDA sources of ours: `names: [product]` is `kernels/product.cu` of the program's package, and
+/// `/usr/lib/chrysalis/cubins/product.cubin` in the root.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cubins {
+    /// Which of the inputs has NVRTC: a wheel.
+    pub compiler: String,
+    /// Which program of the root they are for.
+    pub program: String,
+    /// What has to come out, by name.
+    pub names: Vec<String>,
 }
 
 /// What is written beside the files of a direct boot.
@@ -296,6 +311,18 @@ impl Recipe {
         if (self.profile == "h100") != (root.programs == [GATE]) || root.programs.len() > 1 {
             let form = "gpu-worker for h100, and none for another profile";
             return Err(bad("root.programs", &root.programs.join(", "), form));
+        }
+        if let Some(cubins) = &root.cubins {
+            let source = self.input(&cubins.compiler).map(|input| &input.source);
+            if !matches!(source, Some(Source::Pypi { .. })) {
+                let form = "a wheel among its inputs";
+                return Err(bad("root.cubins.compiler", &cubins.compiler, form));
+            }
+            if !root.programs.contains(&cubins.program) {
+                let form = "among its programs";
+                return Err(bad("root.cubins.program", &cubins.program, form));
+            }
+            many("root.cubins.names", &cubins.names, 1, NAME)?;
         }
         many("root.models", &root.models, 0, NAME)?;
         self.debian.choices("root.packages", &root.packages)?;

@@ -84,6 +84,7 @@ fn parts(directory: &Path, backwards: bool) -> Parts {
             userland: Vec::new(),
             agent: directory.join("agent"),
             programs: Vec::new(),
+            cubins: Vec::new(),
             models: vec![Model {
                 id: "tiny".into(),
                 files: models,

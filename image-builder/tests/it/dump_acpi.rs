@@ -24,6 +24,7 @@ fn the_locked_qemu_makes_the_tables_that_a_shape_says() {
             root: None,
             model: None,
             vsock: Vsock::StandIn,
+            gpu: None,
             tpm,
             serial: None,
             qmp: &[],

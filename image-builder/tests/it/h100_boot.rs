@@ -1,4 +1,4 @@
-//! The initrd of the image for H100 in an emulated machine, with and without a device that says it is an H100.
+//! The image for H100 in an emulated machine, with and without a device that says it is an H100.
 //!
 //! The device is QEMU's `pci-testdev`, which a module of this test gives NVIDIA's ids before the driver is offered it. That module lies
 //! in the initrd in the place of `tdx_guest`, which loads in trust domains only, and one with known answers for the driver's
@@ -24,18 +24,18 @@ use crate::host_sandbox::IMAGE_BUILDER;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 #[test]
-#[ignore = "long tier: compiles the driver, and boots the kernel for H100 twice without KVM"]
+#[ignore = "long tier: compiles the image for H100, and boots it three times without KVM"]
 fn its_driver_stops_the_boot_without_a_gpu_and_loads_for_one_that_then_does_not_answer() {
     let lab = Lab::new();
 
-    let without = lab.boot(&[]);
+    let without = lab.boot("initrd", CONSOLE, &[]);
     let has = |text: &str| assert!(without.contains(text), "no `{text}` in:\n{without}");
     has("NVRM: No NVIDIA GPU found");
     has("nvidia.ko failed (ENODEV)");
     assert!(!without.contains("is an H100"), "{without}");
     assert!(!without.contains("stage0: modules loaded"), "{without}");
 
-    let with = lab.boot(&["-device", "pci-testdev"]);
+    let with = lab.boot("initrd", CONSOLE, &["-device", "pci-testdev"]);
     let has = |text: &str| assert!(with.contains(text), "no `{text}` in:\n{with}");
     has("is an H100");
     has("NVRM: loading NVIDIA UNIX Open Kernel Module");
@@ -46,6 +46,24 @@ fn its_driver_stops_the_boot_without_a_gpu_and_loads_for_one_that_then_does_not_
     // ENODEV, and passed by.
     has("binding the driver nvidia to its device failed (EPERM)");
     assert!(!with.contains("stage0: modules loaded"), "{with}");
+
+    // A driver of ours in the place of NVIDIA's, which takes that device: the root is verified, and the agent in it is the one that
+    // stops, because nobody gives it a configuration.
+    let line = fs::read_to_string(lab.path("image/cmdline")).expect("the image has one");
+    let line = line.replacen("console=null", "console=ttyS0", 1);
+    let root = "driver=file,filename=/lab/image/root.img,node-name=root,read-only=on";
+    let disk = "virtio-blk-pci,drive=root,addr=0x2,disable-legacy=on";
+    let devices = ["-device", "pci-testdev", "-blockdev", root, "-device", disk];
+    let driven = lab.boot("driven", &line, &devices);
+    for text in [
+        "stage0: modules loaded",
+        "stage0: root verified",
+        "stage0: starting the agent",
+        "reading the measured configuration vsock:2:9101: ",
+    ] {
+        assert!(driven.contains(text), "no `{text}` in:\n{driven}");
+    }
+    assert!(!driven.contains("\"ready\":true"), "{driven}");
 }
 
 /// A module called `nvidia` that compiles and would load, without SPDM: what the driver is where its configure script was misled.
@@ -55,7 +73,8 @@ fn the_builder_refuses_a_driver_that_never_enters_confidential_mode() {
     let locked = Locked::new();
     let directory = tempfile::tempdir().expect("a directory");
     let store = Store::at(directory.path());
-    let refused = locked.compile(&locked.stand_in("nvidia"), STAND_IN.as_ref(), &store);
+    let driver = locked.stand_in("nvidia", "source");
+    let refused = locked.compile(&driver, STAND_IN.as_ref(), &store);
     let refused = refused.expect_err("no driver").to_string();
     for words in [
         "the module nvidia does not fit kernel 7.",
@@ -65,6 +84,8 @@ fn the_builder_refuses_a_driver_that_never_enters_confidential_mode() {
     }
 }
 
+/// What a boot is seen by.
+const CONSOLE: &str = "console=ttyS0 panic=-1 loglevel=7";
 /// Where the sources of this test's modules lie.
 const STAND_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/h100_boot/stand_in");
 const QUESTIONS: &str = concat!(
@@ -100,14 +121,15 @@ impl Locked {
         ensure_tree(&self.store, &self.lock, &packages, &mut |_| ()).expect("fetched")
     }
 
-    /// The recipe with the stand-in in the driver's place, under a name.
-    fn stand_in(&self, name: &str) -> Recipe {
+    /// The recipe with one of the stand-ins in the driver's place, under a name.
+    fn stand_in(&self, name: &str, source: &str) -> Recipe {
         let mut recipe = self.recipe.clone();
         let modules = recipe.modules.as_mut().expect("it has modules");
         modules.directory = ".".into();
         modules.objects.clear();
         modules.edits.clear();
         modules.make.push(format!("MODULE={name}"));
+        modules.make.push(format!("SOURCE={source}"));
         modules.names = vec![name.into()];
         recipe
     }
@@ -173,50 +195,54 @@ impl Lab {
         let locked = Locked::new();
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         let path = |name: &str| directory.path().join(name);
-        // Nothing of the initrd depends on the agent, which takes minutes to compile.
-        let recipe = fs::read_to_string(recipe_file()).expect("there");
-        let recipe = recipe.replacen("agent: guest-agent\n", "agent: stage0\n", 1);
-        fs::write(path("h100.yaml"), recipe).expect("written");
         let mut build = Command::new(IMAGE_BUILDER);
-        build
-            .arg("build")
-            .arg(path("h100.yaml"))
-            .arg("--out")
-            .arg(path("image"));
-        build
-            .arg("--lock")
-            .arg(locked.recipe.lock_path(&recipe_file()));
+        build.arg("build").arg(recipe_file());
+        build.arg("--out").arg(path("image"));
         assert!(build.status().expect("it starts").success());
 
         let store = Store::at(path("store"));
-        let stand_in = locked.compile(&locked.stand_in("stand_in"), STAND_IN.as_ref(), &store);
+        let compile = |name: &str, source: &str| {
+            let recipe = locked.stand_in(name, source);
+            let module = locked.compile(&recipe, STAND_IN.as_ref(), &store);
+            module.expect("it compiles")
+        };
+        let stand_in = compile("stand_in", "source");
         let questions = locked.known_answers(&path("sources"));
         let questions = locked.compile(&questions, &path("sources"), &store);
-        let mut initrd = fs::read(path("image/initrd")).expect("the image has one");
-        // The kernel unpacks archive after archive, and what comes later wins.
-        let place = file_of(&initrd, "tdx_guest");
-        let mut archive = cpio::Writer::new(Vec::new());
-        for (file, module) in [
-            (place.as_str(), stand_in),
-            ("modules/99-known_answers.ko", questions),
-        ] {
-            archive
-                .file(file, 0o644, &module.expect("it compiles"))
-                .expect("in memory");
-        }
-        initrd.extend(archive.finish().expect("in memory"));
-        fs::write(path("initrd"), initrd).expect("written");
+        let initrd = fs::read(path("image/initrd")).expect("the image has one");
+        let place = |module| file_of(&initrd, module);
+        let with = |name: &str, modules: &[(String, Vec<u8>)]| {
+            // The kernel unpacks archive after archive, and what comes later wins.
+            let mut archive = cpio::Writer::new(Vec::new());
+            for (file, module) in modules {
+                archive.file(file, 0o644, module).expect("in memory");
+            }
+            let more = archive.finish().expect("in memory");
+            fs::write(path(name), [&initrd[..], &more].concat()).expect("written");
+        };
+        let last = "modules/99-known_answers.ko".to_owned();
+        let questions = (last, questions.expect("it compiles"));
+        let stand_in = (place("tdx_guest"), stand_in);
+        with("initrd", &[stand_in.clone(), questions]);
+        let driver = (place("nvidia"), compile("driven", "driver"));
+        let nothing = (place("nvidia_uvm"), compile("nothing", "source"));
+        with("driven", &[stand_in, driver, nothing]);
         Self {
             qemu: Sandbox::new(locked.tree(Role::Run)).launcher(IMAGE_BUILDER),
             directory,
         }
     }
 
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
     /// Boots a machine with these devices more until it stops by itself, and gives what it said.
-    fn boot(&self, devices: &[&str]) -> String {
+    fn boot(&self, initrd: &str, line: &str, devices: &[&str]) -> String {
+        let initrd = format!("/lab/{initrd}");
         let words = "-accel tcg -M q35 -cpu max -smp 2 -m 2048 -nodefaults -display none -no-reboot \
-             -serial file:/lab/serial.log -kernel /lab/image/kernel -initrd /lab/initrd";
-        let append = ["-append", "console=ttyS0 panic=-1 loglevel=7"];
+             -serial file:/lab/serial.log -kernel /lab/image/kernel";
+        let append = ["-initrd", &initrd, "-append", line];
         let words = words.split_whitespace().chain(append);
         let qemu = self.qemu.clone().write(self.directory.path(), "/lab");
         let words = words.chain(devices.iter().copied());
@@ -229,7 +255,7 @@ impl Lab {
         // It has ended, or has had its time.
         let _ = qemu.kill();
         qemu.wait().expect("a child");
-        let serial = fs::read(self.directory.path().join("serial.log")).expect("it spoke");
+        let serial = fs::read(self.path("serial.log")).expect("it spoke");
         String::from_utf8_lossy(&serial).into_owned()
     }
 }

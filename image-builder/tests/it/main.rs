@@ -3,6 +3,7 @@
 mod build_image;
 mod build_parts;
 mod compile;
+mod cubins;
 mod debian;
 mod disk;
 mod dump_acpi;

@@ -1,6 +1,6 @@
 //! Certificates from a leaf to a pinned root.
 
-use crate::limits;
+use super::signatures::Signatures;
 use pki::{Certificate, CertificateError, DIGITAL_SIGNATURE, KEY_CERT_SIGN};
 use registers::Digest32;
 
@@ -109,6 +109,7 @@ impl Chain {
     }
 
     /// The first second at which some certificate is no longer valid, less one.
+    #[cfg(feature = "appraisal")]
     pub fn expires_unix_s(&self) -> u64 {
         let ends = self
             .certificates()
@@ -118,7 +119,12 @@ impl Chain {
 
     /// Whether each certificate was issued by the next, at this time, up to the certificate with this digest. From the top
     /// down, so that the gravest fault is named: a chain of another root before a chain that has expired.
-    pub fn verify(&self, root: &Digest32, at_unix_s: u64) -> Result<(), ChainError> {
+    pub fn verify(
+        &self,
+        root: &Digest32,
+        at_unix_s: u64,
+        signatures: &Signatures,
+    ) -> Result<(), ChainError> {
         let top = self.above.last().unwrap_or(&self.leaf);
         let got = Digest32::of(top.der());
         if got != *root || self.above.is_empty() {
@@ -130,7 +136,7 @@ impl Chain {
         check_authority(top, self.above.len())?;
         let pairs: Vec<_> = self.with_issuers().collect();
         for (position, (certificate, issuer)) in pairs.into_iter().enumerate().rev() {
-            check_issued(certificate, issuer, position)?;
+            check_issued(certificate, issuer, position, signatures)?;
             check_time(certificate, position, at_unix_s)?;
             match position {
                 0 => check_leaf(certificate)?,
@@ -146,6 +152,7 @@ pub(super) fn check_issued(
     certificate: &Certificate,
     issuer: &Certificate,
     position: usize,
+    signatures: &Signatures,
 ) -> Result<(), ChainError> {
     let name = || certificate.common_name.clone();
     let authority_key = certificate.extensions.authority_key.as_ref();
@@ -157,7 +164,7 @@ pub(super) fn check_issued(
             name: name(),
         });
     }
-    if !certificate.is_signed_by(&issuer.key) {
+    if !signatures.issued(certificate, issuer) {
         return Err(ChainError::Signature {
             position,
             name: name(),
@@ -225,6 +232,5 @@ fn check_leaf(certificate: &Certificate) -> Result<(), ChainError> {
     })
 }
 
-/// How long the two kinds of chains are.
+/// How many certificates a device has.
 pub(super) const DEVICE_CHAIN: std::ops::RangeInclusive<usize> = 5..=5;
-pub(super) const RIM_CHAIN: std::ops::RangeInclusive<usize> = 2..=limits::GPU_RIM_CERTIFICATES_MAX;

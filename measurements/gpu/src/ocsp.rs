@@ -4,10 +4,11 @@
 //! it is then, never taken for good.
 
 use super::chain::{ChainError, check_issued, check_time};
+use super::signatures::Signatures;
 use crate::limits;
 use pki::der::tag;
 use pki::ocsp::{self, CertificateStatus, SingleResponse};
-use pki::{Certificate, ECDSA_WITH_SHA384, SHA384, p384_signature, verifies};
+use pki::{Certificate, ECDSA_WITH_SHA384, SHA384, p384_signature};
 use sha2::{Digest, Sha256, Sha384};
 
 /// Why an OCSP response is of no use, or what bad thing it says.
@@ -114,13 +115,14 @@ impl OcspResponses {
         certificate: &Certificate,
         issuer: &Certificate,
         at_unix_s: u64,
+        signatures: &Signatures,
     ) -> Result<(), OcspError> {
         let name = || certificate.common_name.clone();
         let mut answered = false;
         for response in &self.responses {
             let about = |answer: &&SingleResponse| is_about(answer, certificate, issuer);
             for answer in response.answers.iter().filter(about) {
-                response.check_signer(&name(), issuer, at_unix_s)?;
+                response.check_signer(&name(), issuer, at_unix_s, signatures)?;
                 if let OcspNonce::Expected(expected) = &self.nonce
                     && response.nonce.as_ref() != Some(expected)
                 {
@@ -192,14 +194,13 @@ impl Response {
         name: &str,
         issuer: &Certificate,
         at_unix_s: u64,
+        signatures: &Signatures,
     ) -> Result<(), OcspError> {
-        let signed_by = |by: &Certificate| verifies(&by.key, &self.signed, &self.signature);
-        if signed_by(issuer) {
-            return Ok(());
-        }
-        let delegate = self.delegates.iter().find(|delegate| signed_by(delegate));
+        let signed_by = |by: &&Certificate| signatures.signed(by, &self.signed, &self.signature);
+        // Who sends a delegate along has signed with its key, as a rule.
+        let delegate = self.delegates.iter().find(signed_by);
         let judged = delegate.map(|delegate| {
-            check_issued(delegate, issuer, 0)?;
+            check_issued(delegate, issuer, 0, signatures)?;
             check_time(delegate, 0, at_unix_s)?;
             let extensions = &delegate.extensions;
             let authority = extensions.basic.is_some_and(|basic| basic.authority);
@@ -212,6 +213,7 @@ impl Response {
         });
         match judged {
             Some(Ok(())) => Ok(()),
+            _ if signed_by(&issuer) => Ok(()),
             other => Err(OcspError::Signer {
                 name: name.to_owned(),
                 delegate: other.and_then(Result::err),

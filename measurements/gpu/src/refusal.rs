@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{ChainError, OcspError, RimError, RimKind};
+use super::{ChainError, OcspError};
 use registers::Digest48;
 
 /// Why [`verify`](super::verify) refused a GPU.
@@ -134,4 +134,56 @@ impl fmt::Display for Numbered<'_> {
         }
         Ok(())
     }
+}
+
+/// Why a RIM is not believed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
+pub enum RimError {
+    #[error("as XML: {0}")]
+    Xml(#[from] XmlError),
+    #[error("it does not have exactly one signature, laid out as NVIDIA's are: {what}")]
+    Signature { what: &'static str },
+    #[error("it is not a list of SHA-384 digests: {what}")]
+    Payload { what: &'static str },
+    #[error("its certificate chain: {0}")]
+    Chain(#[from] ChainError),
+    #[error(
+        "its content was changed after it was signed: the digest is not the one that was signed"
+    )]
+    Digest,
+    #[error("its signature does not hold")]
+    BadSignature,
+}
+
+/// Which of the two a RIM is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RimKind {
+    /// Of the driver, which brings most of the GPU's firmware.
+    Driver,
+    /// Of the VBIOS.
+    Vbios,
+}
+
+impl fmt::Display for RimKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RimKind::Driver => "driver RIM",
+            RimKind::Vbios => "VBIOS RIM",
+        })
+    }
+}
+
+/// Why a text is no XML of ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
+pub enum XmlError {
+    #[error("it has {got} bytes, more than the {max} allowed")]
+    TooLong { got: usize, max: usize },
+    #[error("it is not UTF-8")]
+    NotUtf8,
+    #[error("it has a {what}, which no RIM needs")]
+    Forbidden { what: &'static str },
+    #[error("it is not well-formed: {detail}")]
+    Malformed { detail: String },
 }

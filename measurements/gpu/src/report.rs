@@ -8,10 +8,9 @@
 
 use std::fmt;
 
-use p384::ecdsa::VerifyingKey;
-
+use super::signatures::Signatures;
 use crate::limits;
-use pki::verifies;
+use pki::Certificate;
 use registers::Digest48;
 
 /// Why bytes are no report of a Hopper GPU.
@@ -170,9 +169,9 @@ impl Report {
         })
     }
 
-    /// Whether this key signed request and response. SPDM 1.1 signs them as they are, without a prefix (10.11.1).
-    pub fn is_signed_by(&self, key: &VerifyingKey) -> bool {
-        verifies(key, &self.signed, &self.signature)
+    /// Whether the key of this certificate signed request and response. SPDM 1.1 signs them as they are, without a prefix (10.11.1).
+    pub fn is_signed_by(&self, leaf: &Certificate, signatures: &Signatures) -> bool {
+        signatures.signed(leaf, &self.signed, &self.signature)
     }
 }
 

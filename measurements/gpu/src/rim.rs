@@ -4,58 +4,16 @@
 //! element: whatever may vary in XML signatures in general (which part is signed, by which algorithms, where the key comes from) is not
 //! taken from the file.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use roxmltree::Node;
 
 use super::{
-    GpuRoots,
-    chain::{Chain, ChainError, RIM_CHAIN},
-    ocsp::request,
-    xml::{self, XmlError},
+    GpuRoots, RimError, XmlError, chain::Chain, ocsp::request, signatures::Signatures, xml,
 };
 use crate::limits;
-use pki::verifies;
 use registers::{Digest32, Digest48};
-
-/// Why a RIM is not believed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs)]
-pub enum RimError {
-    #[error("as XML: {0}")]
-    Xml(#[from] XmlError),
-    #[error("it does not have exactly one signature, laid out as NVIDIA's are: {what}")]
-    Signature { what: &'static str },
-    #[error("it is not a list of SHA-384 digests: {what}")]
-    Payload { what: &'static str },
-    #[error("its certificate chain: {0}")]
-    Chain(#[from] ChainError),
-    #[error(
-        "its content was changed after it was signed: the digest is not the one that was signed"
-    )]
-    Digest,
-    #[error("its signature does not hold")]
-    BadSignature,
-}
-
-/// Which of the two a RIM is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RimKind {
-    /// Of the driver, which brings most of the GPU's firmware.
-    Driver,
-    /// Of the VBIOS.
-    Vbios,
-}
-
-impl fmt::Display for RimKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            RimKind::Driver => "driver RIM",
-            RimKind::Vbios => "VBIOS RIM",
-        })
-    }
-}
 
 /// A RIM that was read. Nothing in it is believed before [`Rim::check`].
 #[derive(Clone, Debug)]
@@ -121,12 +79,22 @@ impl Rim {
 
     /// Whether it was signed under the root for RIMs, at this time. [`verify`](super::verify) asks of every RIM that it uses.
     pub fn check(&self, roots: &GpuRoots, at_unix_s: u64) -> Result<(), RimError> {
-        self.chain.verify(roots.rim(), at_unix_s)?;
+        self.check_with(roots, at_unix_s, &Signatures::default())
+    }
+
+    /// The same, with what was checked already.
+    pub(super) fn check_with(
+        &self,
+        roots: &GpuRoots,
+        at_unix_s: u64,
+        signatures: &Signatures,
+    ) -> Result<(), RimError> {
+        self.chain.verify(roots.rim(), at_unix_s, signatures)?;
         if self.content != self.stated {
             return Err(RimError::Digest);
         }
         let signed = self.signed_info.as_bytes();
-        match verifies(&self.chain.leaf().key, signed, &self.signature) {
+        match signatures.signed(self.chain.leaf(), signed, &self.signature) {
             true => Ok(()),
             false => Err(RimError::BadSignature),
         }
@@ -398,6 +366,8 @@ fn plain(text: &str) -> Result<String, RimError> {
     Ok(text.to_owned())
 }
 
+/// How many certificates a RIM has.
+const RIM_CHAIN: std::ops::RangeInclusive<usize> = 2..=limits::GPU_RIM_CERTIFICATES_MAX;
 /// What Hopper is called in a RIM.
 const HOPPER: &str = "GH100";
 const SWID: &str = "http://standards.iso.org/iso/19770/-2/2015/schema.xsd";

@@ -59,6 +59,7 @@ impl GpuRoots {
         &self.device
     }
 
+    #[cfg(feature = "appraisal")]
     pub(super) fn rim(&self) -> &Digest32 {
         &self.rim
     }

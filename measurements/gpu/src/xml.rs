@@ -5,21 +5,7 @@
 
 use roxmltree::{Attribute, Document, Node, NodeId, ParsingOptions};
 
-use crate::limits;
-
-/// Why a text is no XML of ours.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs)]
-pub enum XmlError {
-    #[error("it has {got} bytes, more than the {max} allowed")]
-    TooLong { got: usize, max: usize },
-    #[error("it is not UTF-8")]
-    NotUtf8,
-    #[error("it has a {what}, which no RIM needs")]
-    Forbidden { what: &'static str },
-    #[error("it is not well-formed: {detail}")]
-    Malformed { detail: String },
-}
+use crate::{XmlError, limits};
 
 /// The text, if it can be parsed by [`parse`].
 pub(super) fn text(bytes: &[u8]) -> Result<&str, XmlError> {

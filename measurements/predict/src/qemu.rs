@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use attest::Profile;
 use serde::{Deserialize, Serialize};
 
 use crate::acpi::{AddressWidth, Qemu, Serial, Shape, Slot};
@@ -45,6 +46,8 @@ pub struct Backends<'a> {
     pub model: Option<&'a str>,
     /// The guest's only connection.
     pub vsock: Vsock<'a>,
+    /// The host's address of a GPU that is passed to the guest: `0000:17:00.0`. Unverified on hardware.
+    pub gpu: Option<&'a str>,
     /// The control socket of a software TPM. Only simulated machines have one: its log stands in for TDX's registers.
     pub tpm: Option<&'a str>,
     /// A file for the serial port, which every machine has; without it what is written there is lost.
@@ -118,6 +121,16 @@ pub fn guest_shape(size: MachineSize, qemu: Qemu, tpm: bool) -> Shape {
     }
 }
 
+/// The machine of an image of this profile, as `host-proxy launch` starts it: a simulated one has a TPM, and one for an H100 has that,
+/// alone behind a root port.
+pub fn launched_shape(profile: Profile, size: MachineSize, qemu: Qemu) -> Shape {
+    let mut shape = guest_shape(size, qemu, profile == Profile::Sim);
+    if profile == Profile::H100 {
+        shape.slots.insert(GPU_SLOT, H100);
+    }
+    shape
+}
+
 fn processor(line: &mut Line, size: MachineSize, accelerator: Accelerator) {
     match accelerator {
         Accelerator::Tcg => line.option("-accel", "tcg"),
@@ -181,6 +194,19 @@ fn devices(line: &mut Line, accelerator: Accelerator, backends: &Backends) {
         }
         Vsock::StandIn => line.option("-device", format!("virtio-rng-pci,addr=0x3,{pci}")),
     }
+    if let Some(gpu) = backends.gpu {
+        // By iommufd, which a trust domain's private memory needs. No X-PciMmio64Mb: OVMF's window is an eighth of the addresses, and that
+        // option would move it to where no table was compared.
+        line.option("-object", "iommufd,id=iommufd0");
+        line.option(
+            "-device",
+            format!("pcie-root-port,id=gpu0,bus=pcie.0,chassis=0,addr={GPU_SLOT:#x}"),
+        );
+        line.option(
+            "-device",
+            format!("vfio-pci,host={gpu},bus=gpu0,iommufd=iommufd0,romfile="),
+        );
+    }
     let serial = match backends.serial {
         Some(path) => format!("file,id=serial0,path={}", escaped(path)),
         None => "null,id=serial0".into(),
@@ -230,6 +256,13 @@ fn escaped(path: &str) -> String {
     path.replace(',', ",,")
 }
 
+/// The BARs of an H100, all of them 64-bit and prefetchable: 128 GiB, 32 MiB and 16 MiB. Its SR-IOV BARs are none: QEMU's
+/// `hw/vfio/pci.c` hides that capability from the guest.
+const H100: Slot = Slot::PortWith {
+    bar_gib: 128,
+    more_mib: 48,
+};
+const GPU_SLOT: u8 = 4;
 /// Of the disk for a model: behind those of eight GPUs.
 const MODEL_SLOT: u8 = 12;
 /// The quoting service of a TDX host listens on vsock port 4050 (Intel's QGS, its default).
@@ -238,6 +271,7 @@ const TDX_GUEST: &str = r#"{"qom-type":"tdx-guest","id":"tdx0","quote-generation
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::acpi::acpi_files;
 
     const SIZE: MachineSize = MachineSize {
         vcpus: 2,
@@ -255,6 +289,7 @@ mod tests {
             root: Some("/a,b/root.img"),
             model: Some("/models/one.img"),
             vsock: Vsock::VhostUser("/run/vhost.sock"),
+            gpu: None,
             tpm: Some("/run/tpm.sock"),
             serial: None,
             qmp: &[],
@@ -283,6 +318,44 @@ mod tests {
         let looked_at = qemu_arguments(SIZE, Accelerator::Tcg, &looked_at);
         assert_eq!(slots(&real), ["0x2", "0xc", "0x3", "isa-serial", "tpm-crb"]);
         assert_eq!(slots(&real), slots(&looked_at));
+    }
+
+    #[test]
+    fn the_machine_with_a_gpu_is_the_one_whose_tables_are_made() {
+        let with = Backends {
+            tpm: None,
+            gpu: Some("0000:17:00.0"),
+            ..backends()
+        };
+        let arguments = qemu_arguments(SIZE, Accelerator::Tdx, &with);
+        let mut read = Shape::from_arguments(Qemu::V11_1_3, &arguments).expect("a machine");
+        // A command line says that something is passed, and not how large its BARs are.
+        let passed = read.slots.insert(GPU_SLOT, H100);
+        assert_eq!(passed, Some(Slot::PortWithPassed { reserved_gib: 0 }));
+        assert_eq!(read, launched_shape(Profile::H100, SIZE, Qemu::V11_1_3));
+        for qemu in [Qemu::V10_0_13, Qemu::V11_1_3] {
+            let size = MachineSize {
+                vcpus: 16,
+                memory_mib: 131_072,
+            };
+            let shape = launched_shape(Profile::H100, size, qemu);
+            acpi_files(&shape).expect("tables were compared of a stand-in with its BARs");
+        }
+        // Without it nothing of it is there, and nothing else moves.
+        let without = Backends { gpu: None, ..with };
+        let without = qemu_arguments(SIZE, Accelerator::Tdx, &without);
+        let more: Vec<_> = arguments
+            .iter()
+            .filter(|word| !without.contains(word))
+            .collect();
+        assert_eq!(
+            more,
+            [
+                "iommufd,id=iommufd0",
+                "pcie-root-port,id=gpu0,bus=pcie.0,chassis=0,addr=0x4",
+                "vfio-pci,host=0000:17:00.0,bus=gpu0,iommufd=iommufd0,romfile="
+            ]
+        );
     }
 
     #[test]

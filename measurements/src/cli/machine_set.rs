@@ -46,7 +46,7 @@ pub struct PredictSetArguments {
     )]
     qemu: Vec<String>,
     /// Lists of devices, separated by commas: guest, guest-with-tpm, guest-with-1-h100
-    /// [default: what `host-proxy launch` gives the image's profile, without GPUs]
+    /// [default: what `host-proxy launch` gives the image's profile]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     devices: Vec<Devices>,
     #[command(flatten)]
@@ -114,7 +114,8 @@ fn machines(arguments: &PredictSetArguments, profile: Profile) -> anyhow::Result
     if devices.is_empty() {
         devices.push(match profile {
             Profile::Sim => Devices::GuestWithTpm,
-            Profile::Cpu | Profile::H100 | Profile::Dev => Devices::Guest,
+            Profile::H100 => Devices::GuestWithH100,
+            Profile::Cpu | Profile::Dev => Devices::Guest,
         });
     }
     let mut machines = Vec::new();

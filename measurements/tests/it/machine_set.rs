@@ -150,6 +150,7 @@ fn with_stand_ins(qemu: Qemu, gpu: bool) -> Shape {
         root: None,
         model: None,
         vsock: Vsock::StandIn,
+        gpu: None,
         tpm: None,
         serial: None,
         qmp: &[],

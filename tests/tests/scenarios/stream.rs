@@ -60,6 +60,7 @@ async fn sixty_four_mebibytes_from_guest_to_host_arrive_whole() {
             root: None,
             model: None,
             vsock: Vsock::VhostUser(&vhost),
+            gpu: None,
             tpm: None,
             serial: Some(&serial),
             qmp: &[],

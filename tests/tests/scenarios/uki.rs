@@ -235,6 +235,7 @@ impl Lab {
                 root: disk,
                 model: None,
                 vsock: Vsock::StandIn,
+                gpu: None,
                 tpm: Some("/lab/tpm.sock"),
                 serial: Some("/lab/serial.log"),
                 qmp: &[],

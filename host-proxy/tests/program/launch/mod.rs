@@ -384,6 +384,95 @@ fn an_image_is_launched_as_its_profile_says_or_not_at_all() {
     );
 }
 
+/// A host with an H100 that can be passed, as files.
+fn with_gpu(fixture: &Fixture) -> String {
+    let (host, gpu) = (
+        fixture.path("host"),
+        "host/sys/bus/pci/devices/0000:17:00.0",
+    );
+    let device = fixture.path(gpu);
+    for made in [
+        device.join("iommu_group/devices"),
+        device.join("vfio-dev/vfio0"),
+        host.join("dev/vfio/devices"),
+    ] {
+        std::fs::create_dir_all(made).expect("made");
+    }
+    for (name, text) in [
+        (device.join("vendor"), "0x10de\n"),
+        (device.join("device"), "0x2330\n"),
+        (device.join("class"), "0x030200\n"),
+        (host.join("dev/iommu"), ""),
+        (host.join("dev/vfio/devices/vfio0"), ""),
+    ] {
+        std::fs::write(name, text).expect("written");
+    }
+    std::os::unix::fs::symlink("/nowhere/vfio-pci", device.join("driver")).expect("a link");
+    host.display().to_string()
+}
+
+#[test]
+fn a_dry_run_prints_the_machine_with_the_gpu_and_starts_nothing() {
+    let Some(fixture) = fixture("boots") else {
+        return;
+    };
+    let host = with_gpu(&fixture);
+    fixture.write_manifest(attest::Profile::H100);
+    let mut config: serde_json::Value = fixture.json("guest.json");
+    (config["profile"], config["gpu"]) = ("h100".into(), true.into());
+    std::fs::write(fixture.path("guest.json"), config.to_string()).expect("written");
+    let run = |gpu: &[&str]| {
+        let fixed = ["--dry-run", "--accelerator", "tdx", "--vsock", "kernel"];
+        let arguments = [&fixed[..], &["--host-root", &host], gpu].concat();
+        fixture.launch(&arguments).ended(LONG)
+    };
+    let refused = run(&[]);
+    assert!(
+        refused.stderr.contains("name it with --gpu"),
+        "{}",
+        refused.stderr
+    );
+    let refused = run(&["--gpu", "0000:18:00.0"]);
+    assert!(
+        refused.stderr.contains("no PCI device 0000:18:00.0"),
+        "{}",
+        refused.stderr
+    );
+    assert!(!fixture.run().exists());
+    assert_eq!(run(&["--gpu", "17:00.0"]).code, Some(2));
+
+    let ended = run(&["--gpu", "auto"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let printed: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    let words: Vec<String> = serde_json::from_value(printed["qemu"].clone()).expect("words");
+    assert_eq!(words[0], fixture.path("qemu").display().to_string());
+    let passed = "vfio-pci,host=0000:17:00.0,bus=gpu0,iommufd=iommufd0,romfile=";
+    let port = words
+        .iter()
+        .position(|word| word.starts_with("pcie-root-port,id=gpu0,"));
+    let port = port.expect("a root port");
+    assert_eq!(words[port + 2], passed);
+    // The machine whose tables a manifest of this image was made with.
+    let size = predict::qemu::MachineSize {
+        vcpus: 1,
+        memory_mib: 64,
+    };
+    let qemu = predict::acpi::Qemu::V11_1_3;
+    let shape = predict::acpi::Shape::from_arguments(qemu, &words[1..]).expect("a machine");
+    let mut expected = predict::qemu::launched_shape(attest::Profile::H100, size, qemu);
+    expected
+        .slots
+        .insert(4, predict::acpi::Slot::PortWithPassed { reserved_gib: 0 });
+    assert_eq!(shape, expected);
+    assert!(fixture.sockets().is_empty());
+    assert!(!fixture.path("run/qemu.arguments").exists());
+    let ended = fixture
+        .launch(&["--gpu", "auto", "--dry-run", "--accelerator", "tcg"])
+        .ended(LONG);
+    let only = "runs as a TDX trust domain or not at all";
+    assert!(ended.stderr.contains(only), "{}", ended.stderr);
+}
+
 #[test]
 fn misuse_and_unusable_files_are_told_apart() {
     let Some(fixture) = fixture("boots") else {

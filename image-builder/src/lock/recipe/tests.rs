@@ -404,3 +404,43 @@ fn a_package_among_the_inputs_has_a_name_and_nothing_else() {
     let error = error.expect_err("twice").to_string();
     assert!(error.contains("`b1` twice"), "{error}");
 }
+
+#[test]
+fn kernels_of_a_gpu_are_a_programs_and_are_compiled_by_a_wheel() {
+    let text = include_str!("../../../recipes/h100.yaml");
+    let wanted = Recipe::parse(text).expect("committed").root;
+    let wanted = wanted.and_then(|root| root.cubins).expect("it has kernels");
+    assert_eq!(
+        (&*wanted.compiler, &*wanted.program),
+        ("nvrtc", "gpu-worker")
+    );
+    for (from, to, expected) in [
+        (
+            "compiler: nvrtc,",
+            "compiler: libcuda,",
+            "a wheel among its inputs",
+        ),
+        (
+            "compiler: nvrtc,",
+            "compiler: nobody,",
+            "a wheel among its inputs",
+        ),
+        (
+            "program: gpu-worker,",
+            "program: stage0,",
+            "among its programs",
+        ),
+        ("names: [attention", "names: [../attention", "a plain name"),
+        ("names: [attention", "names: [layer", "`layer` twice"),
+        (
+            "names: [attention, layer, product, sample]",
+            "names: []",
+            "names has 0 entries",
+        ),
+    ] {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(changed, text, "{from}");
+        let error = Recipe::parse(&changed).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{to}: {error}");
+    }
+}

@@ -22,7 +22,7 @@ pub fn document(manifest: &ImageManifest, materials: &Materials, sha1s: &Sha1s) 
     let packages = bill.packages(&image, &materials.packages);
     let programs = bill.programs(&image, materials);
     let models = bill.models(&image, &materials.models);
-    let inputs = bill.inputs(&image, &materials.inputs);
+    let inputs = bill.inputs(&image, manifest, &materials.inputs);
     bill.compiler(&image, &materials.compiler);
     let origins = Origins {
         packages: &packages,
@@ -202,7 +202,12 @@ impl Writer {
         found
     }
 
-    fn inputs(&mut self, image: &str, inputs: &[LockedInput]) -> BTreeMap<String, String> {
+    fn inputs(
+        &mut self,
+        image: &str,
+        manifest: &ImageManifest,
+        inputs: &[LockedInput],
+    ) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
         for input in inputs {
             let mut package = Package {
@@ -227,7 +232,11 @@ impl Writer {
                 key = format!("{} {version}", project.replace('_', "-"));
             }
             let id = self.package(package);
-            self.relate(image, "CONTAINS", &id);
+            let from = |content: &Content| content.from.as_deref() == Some(&*key);
+            match manifest.contents.iter().any(from) {
+                true => self.relate(image, "CONTAINS", &id),
+                false => self.relate(&id, "BUILD_TOOL_OF", image),
+            }
             found.insert(key, id);
         }
         found
@@ -297,7 +306,11 @@ impl Writer {
         let from = content.from.as_deref().unwrap_or_default();
         let model = from.strip_prefix("model ");
         let sources = from.strip_prefix("compiled from ");
+        let kernel = from.split_once(" compiled by ");
+        let kernel = kernel.and_then(|(program, _)| origins.programs.get(&format!("/{program}")));
         if let Some(program) = origins.programs.get(&content.path) {
+            self.relate(id, "GENERATED_FROM", program);
+        } else if let Some(program) = kernel {
             self.relate(id, "GENERATED_FROM", program);
         } else if let Some(package) = origins.packages.get(from) {
             self.relate(id, "EXPANDED_FROM_ARCHIVE", package);

@@ -181,6 +181,7 @@ fn parts(directory: &Path, agent: &[u8]) -> Parts {
             userland: Vec::new(),
             agent: directory.join("agent"),
             programs: Vec::new(),
+            cubins: Vec::new(),
             models: vec![Model {
                 id: "tiny".into(),
                 files: vec![(model.into(), directory.join(model))],

@@ -4,8 +4,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use predict::acpi::{Qemu, Shape, Slot};
-use predict::qemu::{MachineSize, guest_shape};
+use attest::Profile;
+use predict::acpi::{Qemu, Shape};
+use predict::qemu::{MachineSize, launched_shape};
 
 /// What is plugged into a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,11 +40,12 @@ impl Devices {
 
     /// The machine as its tables show it.
     pub(super) fn shape(self, size: MachineSize, qemu: Qemu) -> Shape {
-        let mut shape = guest_shape(size, qemu, self == Devices::GuestWithTpm);
-        if self == Devices::GuestWithH100 {
-            shape.slots.insert(GPU_SLOT, H100);
-        }
-        shape
+        let profile = match self {
+            Devices::Guest => Profile::Cpu,
+            Devices::GuestWithTpm => Profile::Sim,
+            Devices::GuestWithH100 => Profile::H100,
+        };
+        launched_shape(profile, size, qemu)
     }
 }
 
@@ -103,11 +105,4 @@ impl From<Devices> for String {
     }
 }
 
-/// The BARs of an H100, all of them 64-bit and prefetchable: 128 GiB, 32 MiB and 16 MiB. Its SR-IOV BARs are none: QEMU's
-/// `hw/vfio/pci.c` hides that capability from the guest.
-const H100: Slot = Slot::PortWith {
-    bar_gib: 128,
-    more_mib: 48,
-};
-const GPU_SLOT: u8 = 4;
 const NAME_CHARACTERS_MAX: usize = 40;

@@ -212,6 +212,11 @@ fn only_the_issuer_and_whom_it_names_may_answer() {
     // A critical purpose that is not ours makes the response unreadable.
     let web = delegated(&issuer, Terms::leaf().and(usage(1)));
     assert_eq!(web, Err(GpuRefusal::Revocation(OcspError::Malformed)));
+    // The issuer's own certificate beside its signature is no delegate's, and takes nothing from the signature.
+    let root = &Device::new().parties[4];
+    let own = certificate(&issuer, root, &Terms::authority(None));
+    let own = with_ocsp(|maker| maker.delegate = Some(own.clone()), OcspNonce::Any);
+    assert_eq!(own, Ok(true));
 }
 
 #[test]

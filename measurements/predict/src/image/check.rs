@@ -9,13 +9,12 @@
 
 use std::io::{ErrorKind, Read, Result};
 
-use attest::Profile;
 use registers::{Digest32, Digest48, Register, VerityRoot};
 use sha2::{Digest, Sha256};
 
 use super::{ImageFile, ImageManifest};
 use crate::acpi::{Qemu, acpi_files, files::AcpiFiles};
-use crate::qemu::guest_shape;
+use crate::qemu::launched_shape;
 use crate::{
     Boot, BootMethod, Edk2Release, EventKind, Firmware, FirmwareBuild, FirmwareError, PageOrder,
     Platform, PredictError, PredictedEvent, VERITY_BLOCK_BYTES, VerityHash, direct, limits, mrtd,
@@ -315,10 +314,8 @@ fn rtmr0_outcome(manifest: &ImageManifest, files: &Files<'_>, firmware: Firmware
     if let Some(acpi) = files.acpi {
         return events(&manifest.events, Register::Rtmr0, &rtmr0(&platform, acpi));
     }
-    // A simulated guest's machine has a TPM, which is in the tables.
-    let tpm = manifest.profile == Profile::Sim;
     for qemu in Qemu::ALL {
-        let tables = acpi_files(&guest_shape(manifest.machine, qemu, tpm)).ok();
+        let tables = acpi_files(&launched_shape(manifest.profile, manifest.machine, qemu)).ok();
         let computed = tables.and_then(|tables| rtmr0(&platform, &tables).ok());
         if let Some(computed) = computed
             && same(&stated, &of(&computed, Register::Rtmr0))

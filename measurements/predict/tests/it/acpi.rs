@@ -102,6 +102,7 @@ fn the_shape_of_a_guest_is_that_of_its_arguments() {
             root: None,
             model: None,
             vsock: Vsock::StandIn,
+            gpu: None,
             tpm,
             serial: None,
             qmp: &[],

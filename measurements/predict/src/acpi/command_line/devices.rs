@@ -233,12 +233,13 @@ fn unknown(device: &str) -> CommandLineError {
 const ROOT_BUS: &str = "pcie.0";
 
 /// Objects that are in no table.
-const OBJECTS: [&str; 7] = [
+const OBJECTS: [&str; 8] = [
     "memory-backend-ram",
     "memory-backend-memfd",
     "memory-backend-file",
     "rng-random",
     "rng-builtin",
+    "iommufd",
     "iothread",
     "tdx-guest",
 ];
