@@ -35,7 +35,7 @@ pub(crate) struct Gate {
 /// A GPU that was measured into RTMR3.
 #[derive(Debug)]
 pub(crate) struct Gpu {
-    gate: Gate,
+    pub(crate) gate: Gate,
     pub(crate) identity: Digest,
     /// Held while the next epoch is made, so that one gate is asked for it and not one for each client that attests.
     pub(crate) turning: tokio::sync::Mutex<()>,
