@@ -249,3 +249,33 @@ impl Lost {
 const WORKER_USER: u32 = 1_000;
 /// How long the gate may take for an answer: the first one of a boot starts the driver and its session with the GPU.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_speaks_to_the_driver_gets_a_user_a_socket_and_nothing_else() {
+        let (_ours, theirs) = UnixStream::pair().unwrap();
+        let user = nix::unistd::geteuid().is_root().then_some(WORKER_USER);
+        if user.is_none() {
+            without::skip("another user", "this test is not run by root");
+        }
+        let spawned = spawn(Path::new("/bin/sleep"), "60", theirs.into(), user);
+        let mut child = spawned.unwrap();
+        let of = |file: &str| format!("/proc/{}/{file}", child.id());
+        let status = std::fs::read_to_string(of("status")).unwrap();
+        let environment = std::fs::read(of("environ")).unwrap();
+        let files = std::fs::read_dir(of("fd")).unwrap().count();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if let Some(user) = user {
+            for name in ["Uid", "Gid"] {
+                let all = format!("{name}:\t{user}\t{user}\t{user}\t{user}\n");
+                assert!(status.contains(&all), "{status}");
+            }
+            assert!(status.contains("Groups:\t \n"), "{status}");
+        }
+        assert_eq!((environment.len(), files), (0, 3));
+    }
+}

@@ -62,9 +62,8 @@ impl Packets {
         let bytes = loop {
             // With this flag the kernel says how long the packet was, whatever fitted.
             match recv(self.0.as_raw_fd(), &mut packet, MsgFlags::MSG_TRUNC) {
-                Err(nix::errno::Errno::EINTR) => {}
-                // The other end went and left something unread.
-                Err(nix::errno::Errno::ECONNRESET) => break 0,
+                // The second says once that the other end went and left something unread. What it had sent is there still.
+                Err(nix::errno::Errno::EINTR | nix::errno::Errno::ECONNRESET) => {}
                 received => break received.map_err(io::Error::from)?,
             }
         };
@@ -108,6 +107,17 @@ mod tests {
         assert!(
             matches!(late, PacketError::Io(error) if error.kind() == io::ErrorKind::WouldBlock)
         );
+        theirs.send(&[2]).unwrap();
+        ours.send(&[1]).unwrap();
+        drop(theirs);
+        assert_eq!(
+            ours.receive().unwrap().unwrap()[..],
+            [2],
+            "what was sent before the end comes"
+        );
+        assert!(ours.receive().unwrap().is_none());
+        let (ours, theirs) = Packets::pair().unwrap();
+        let theirs = Packets::inherited(theirs).unwrap();
         ours.close();
         assert!(theirs.receive().unwrap().is_none());
         assert!(theirs.send(&[1]).is_err());

@@ -102,15 +102,18 @@ fn serve(
     let (tell, told) = channel();
     let to = agent.clone();
     let telling = std::thread::Builder::new().name("telling".into());
-    telling.spawn(move || tell_all(&to, &told))?;
-    Jobs {
+    let telling = telling.spawn(move || tell_all(&to, &told))?;
+    let jobs = Jobs {
         tokens,
         driver,
         tell,
         open: HashMap::new(),
         newest: None,
-    }
-    .run(agent)
+    };
+    let ran = jobs.run(agent);
+    // So that a fault is the last word.
+    let _ = telling.join();
+    ran
 }
 
 /// Jobs that are not over.

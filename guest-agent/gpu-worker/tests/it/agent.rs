@@ -235,13 +235,13 @@ async fn a_client_that_reads_nothing_holds_up_itself_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_killed_in_a_job_fails_it_without_a_charge_and_ends_serving() {
-    let machine = Machine::new("--step 150");
+    let machine = Machine::new("--step 300");
     let running = machine.boot(|_| ()).await.unwrap();
     let (job, other) = (running.seal(1, |_| ()), running.seal(2, |_| ()));
     let pid = machine.pid();
     let killed = async {
         // A step for the prompt and some for tokens.
-        tokio::time::sleep(Duration::from_millis(800)).await;
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
         kill(pid, Signal::SIGKILL).unwrap();
     };
     let (envelopes, requests) = (
@@ -311,7 +311,7 @@ async fn what_a_worker_may_not_say_ends_it_and_serving() {
     for (packet, why) in cases {
         let noise = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(noise.path(), packet).unwrap();
-        let machine = Machine::new(&format!("--noise 1000 '{}'", noise.path().display()));
+        let machine = Machine::new(&format!("--noise 2000 '{}'", noise.path().display()));
         let running = machine.boot(|_| ()).await.unwrap();
         let pid = machine.pid();
         until(|| ended(pid)).await;
@@ -342,7 +342,7 @@ async fn a_guest_whose_worker_does_not_load_the_model_does_not_boot_and_says_why
     assert!(silent.contains("the GPU worker ended"), "{silent}");
     let directory = tempfile::tempdir().unwrap();
     let script = directory.path().join("noise");
-    std::fs::write(&script, "#!/bin/sh\nprintf x >&0\n").unwrap();
+    std::fs::write(&script, "#!/bin/sh\nhead -c 1 > /dev/null\nprintf x >&0\n").unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&script, mode).unwrap();
     let noise = Machine::with(&script, "").refused().await;

@@ -154,6 +154,10 @@ fn two_jobs_share_each_step_and_a_cancelled_one_takes_no_part_in_the_next() {
     worker.ask(WorkerRequest::Cancel(1));
     worker.ask(WorkerRequest::Cancel(99));
     worker.submit(6, &asked(|chat| chat.tokens_max = 1), 60_000);
+    // Who refuses this has read what was before it.
+    worker.submit(7, &asked(|chat| chat.seed = None), 60_000);
+    let (job, end) = (7, WorkerEnd::Request);
+    assert_eq!(worker.hear(), WorkerAnswer::Ended { job, end });
     worker.steps = None;
     let (mut made, mut ends) = ([0; 7], [None; 7]);
     while ends.iter().flatten().count() < 3 {
