@@ -15,8 +15,8 @@ pub struct Start {
     pub config: Source,
     /// The directory that holds one directory per model.
     pub models: PathBuf,
-    /// The program by which a GPU is asked for evidence. It may be left out.
-    pub gate: Option<PathBuf>,
+    /// The program that speaks to a GPU. It may be left out.
+    pub gpu_worker: Option<PathBuf>,
     /// A test root (DER) that replaces NVIDIA's for the GPU of a simulation. It may be left out; a production agent knows no such option.
     pub insecure_gpu_root: Option<PathBuf>,
 }
@@ -66,7 +66,7 @@ fn parse<const N: usize>(
         match name {
             "-h" | "--help" => return Err(Instead::Help),
             "-V" | "--version" => return Err(Instead::Version),
-            "--listen" | "--config" | "--models" | GATE => {}
+            "--listen" | "--config" | "--models" | GPU_WORKER => {}
             // Only a simulation has sources more.
             GPU_ROOT if N > 0 => {}
             _ if more.contains(&name) => {}
@@ -81,7 +81,7 @@ fn parse<const N: usize>(
             return Err(Instead::Misuse(format!("{name} is given twice")));
         }
     }
-    let gate = values.remove(GATE).map(PathBuf::from);
+    let gpu_worker = values.remove(GPU_WORKER).map(PathBuf::from);
     let insecure_gpu_root = values.remove(GPU_ROOT).map(PathBuf::from);
     let mut value = |name: &str| {
         let missing = || Instead::Misuse(format!("{name} is missing"));
@@ -91,7 +91,7 @@ fn parse<const N: usize>(
         listen: of_type("--listen", &value("--listen")?)?,
         config: of_type("--config", &value("--config")?)?,
         models: value("--models")?.into(),
-        gate,
+        gpu_worker,
         insecure_gpu_root,
     };
     let mut sources = Vec::new();
@@ -102,7 +102,7 @@ fn parse<const N: usize>(
     Ok((start, sources))
 }
 
-const GATE: &str = "--gpu-gate";
+const GPU_WORKER: &str = "--gpu-worker";
 const GPU_ROOT: &str = "--insecure-gpu-root";
 
 fn text(word: OsString) -> Result<String, Instead> {
@@ -136,13 +136,13 @@ mod tests {
             listen: Listen::Vsock(9000),
             config: Source::Vsock { cid: 2, port: 9101 },
             models: "/models".into(),
-            gate: None,
+            gpu_worker: None,
             insecure_gpu_root: None,
         };
         assert_eq!(start, expected);
         assert_eq!(simulator, Source::Path("tdx.sock".into()));
-        let (with_gate, _) = check(&format!("{good} --gpu-gate /bin/gate")).unwrap();
-        assert_eq!(with_gate.gate, Some("/bin/gate".into()));
+        let (with_worker, _) = check(&format!("{good} --gpu-worker /worker")).unwrap();
+        assert_eq!(with_worker.gpu_worker, Some("/worker".into()));
         for (line, said) in [
             ("", "unexpected argument ``"),
             ("--config a", "--listen is missing"),

@@ -145,43 +145,18 @@ impl<P: Platform> Booted<P> {
         })
     }
 
-    /// The program by which a GPU is asked for evidence, and the roots that this has to lead to. It is started only if the
-    /// configuration demands a GPU.
-    pub fn with_gate(mut self, program: Option<&Path>, roots: GpuRoots) -> Self {
+    /// The program that asks a GPU for evidence and computes on it, and the roots that the evidence has to lead to. It is started only
+    /// if the configuration demands a GPU.
+    pub fn with_gpu(mut self, program: Option<&Path>, roots: GpuRoots) -> Self {
         self.gate = program.map(|program| Gate::new(program, roots));
         self
-    }
-
-    /// Finds the GPU that the configuration demands, and extends RTMR3 with it.
-    fn measure_gpu(&mut self) -> Result<Option<(Gpu, RuntimeEvent)>, BootError> {
-        if !self.config.gpu {
-            return Ok(None);
-        }
-        let gate = self.gate.clone().ok_or(GpuError::NoGate)?;
-        let held = match self.config.profile.as_str() {
-            "sim" => None,
-            _ => Some(Kernel::default().hold().map_err(GpuError::from)?),
-        };
-        // Whichever evidence comes: the question is only which GPU there is. What clients see answers a keyset's nonce.
-        let gpu = Gpu::find(
-            gate,
-            held,
-            &wire::sha256("chrysalis/gpu-found/v1", &[&self.config_digest.0]).0,
-        )?;
-        let event = GpuReport::event(&gpu.identity);
-        let event = RuntimeEvent {
-            name: event.name,
-            digest: Digest48(event.digest),
-        };
-        self.platform.extend(&event.digest)?;
-        Ok(Some((gpu, event)))
     }
 
     /// Extends RTMR3 with the agent and its configuration, and loads the models that the configuration names by digest.
     ///
     /// `agent` is the digest of the running program, which may still be computed. Beside that, models in the image are
     /// loaded: they are part of the measured root. A model's volume is vouched for by the configuration alone, so it is
-    /// opened only when RTMR3 holds the configuration.
+    /// opened only when RTMR3 holds the configuration. What a GPU computes is loaded when RTMR3 holds the GPU.
     pub fn measure(
         mut self,
         agent: impl FnOnce() -> std::io::Result<Digest48>,
@@ -189,9 +164,9 @@ impl<P: Platform> Booted<P> {
     ) -> Result<Measured<P>, BootError> {
         let config = &self.config;
         let means = &Means::of(config)?;
-        let (mut events, models) = std::thread::scope(|scope| {
-            let in_image = scope.spawn(|| Loaded::from_image(models, config, means));
-            let events = vec![
+        let (events, gpu, models) = std::thread::scope(|scope| {
+            let in_image = scope.spawn(|| Loaded::from_image(models, config, None, means));
+            let mut events = vec![
                 RuntimeEvent {
                     name: "agent".into(),
                     digest: agent().map_err(BootError::Program)?,
@@ -204,16 +179,30 @@ impl<P: Platform> Booted<P> {
             for event in &events {
                 self.platform.extend(&event.digest)?;
             }
-            let in_volumes = Loaded::from_volumes(config, means)?;
+            let gpu = match config.gpu {
+                true => Some(self.gate.ok_or(GpuError::NoGate)?),
+                false => None,
+            };
+            let gpu = gpu.map(|gate| {
+                let digest = &self.config_digest;
+                measure_gpu(
+                    gate,
+                    &config.profile,
+                    digest,
+                    &mut self.platform,
+                    &mut events,
+                )
+            });
+            let gpu = gpu.transpose()?;
+            let mut loaded = Loaded::from_volumes(config, gpu.as_ref(), means)?;
+            if gpu.is_some() {
+                loaded = loaded.and(Loaded::from_image(models, config, gpu.as_ref(), means)?);
+            }
             let in_image = in_image
                 .join()
                 .expect("the engine does not panic on files")?;
-            Ok::<_, BootError>((events, in_image.and(in_volumes)))
+            Ok::<_, BootError>((events, gpu, in_image.and(loaded)))
         })?;
-        let gpu = self.measure_gpu()?.map(|(gpu, event)| {
-            events.push(event);
-            gpu
-        });
         self.stages.pass("measured");
         Ok(Measured {
             platform: self.platform,
@@ -255,7 +244,7 @@ impl<P: Platform> Measured<P> {
         );
         let mut epoch = Epoch::new(keyset, keys, tokio::time::Instant::now());
         if let Some(gpu) = &self.gpu {
-            epoch.report = Some(gpu.make_ready(epoch.digest)?);
+            epoch.report = Some(gpu.attest(epoch.digest)?);
         }
         let events = self
             .events
@@ -293,6 +282,32 @@ impl<P: Platform> Attested<P> {
     pub fn serve_drawing(self, random: Random) -> Serving<P> {
         Serving::new(self, random)
     }
+}
+
+/// Finds the GPU that the configuration demands, and extends RTMR3 with it.
+fn measure_gpu(
+    gate: Gate,
+    profile: &str,
+    config: &Digest48,
+    platform: &mut impl Platform,
+    events: &mut Vec<RuntimeEvent>,
+) -> Result<Gpu, GpuError> {
+    let held = match profile {
+        "sim" => None,
+        _ => Some(Kernel::default().hold()?),
+    };
+    // Whichever evidence comes: the question is only which GPU there is. What clients see answers a keyset's nonce.
+    let nonce = wire::sha256("chrysalis/gpu-found/v1", &[&config.0]).0;
+    Gpu::find(gate, held, &nonce, |identity| {
+        let event = GpuReport::event(identity);
+        let digest = Digest48(event.digest);
+        platform.extend(&digest)?;
+        events.push(RuntimeEvent {
+            name: event.name,
+            digest,
+        });
+        Ok(())
+    })
 }
 
 fn keyset(

@@ -1,7 +1,7 @@
 //! The GPU of a guest that has one: evidence by way of the gate, a process of its own.
 //!
 //! ```text
-//!  boot      any report ─► which GPU: RTMR3 ─► keys, keyset ─► its report ─► ready ─► serving
+//!  boot      any report ─► which GPU: RTMR3 ─► ready ─► models are loaded ─► keys, keyset ─► its report ─► serving
 //!  epoch     keys, keyset ─► its report, of the same GPU ─► shown;   none: the GPU is lost, and nothing is served any more
 //! ```
 //! The driver's library is closed and large, so it never shares memory with keys; the gate loads it, carries bytes and ends. Before
@@ -10,41 +10,45 @@
 //! that can be believed; a guest has neither, so both are for each client to judge.
 
 use crate::devices::{DeviceError, Held};
+use crate::log;
+use crate::platform::PlatformError;
 use gpu::{EvidenceError, GpuEvidence, GpuRefusal, GpuRoots, inspect_without_clock};
+use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use wire::limits::GATE_BYTES_MAX;
 use wire::{Digest, GateAnswer, GateRefusal, GateRequest, GpuReport, KeysetDigest, Malformed};
 
-/// The program that asks the driver.
+/// The program that asks the driver. It computes, too (`crate::worker`).
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
-    program: PathBuf,
+    pub(crate) program: PathBuf,
     roots: GpuRoots,
 }
 
 /// A GPU that was measured into RTMR3.
 #[derive(Debug)]
 pub(crate) struct Gpu {
-    gate: Gate,
+    pub(crate) gate: Gate,
     pub(crate) identity: Digest,
     /// Held while the next epoch is made, so that one gate is asked for it and not one for each client that attests.
     pub(crate) turning: tokio::sync::Mutex<()>,
-    lost: OnceLock<String>,
+    pub(crate) lost: Lost,
     /// None in a simulation, whose driver is a file.
-    _held: Option<Held>,
+    held: Option<Held>,
 }
 
 /// Why a guest has no GPU to attest. The machine, its driver or its GPU is at fault.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs)]
 pub enum GpuError {
-    #[error("the configuration demands a GPU, and this agent was started without --gpu-gate")]
+    #[error("the configuration demands a GPU, and this agent was started without --gpu-worker")]
     NoGate,
     #[error("the GPU gate {program}: {doing}: {error}")]
     Io {
@@ -66,6 +70,8 @@ pub enum GpuError {
     NotVerified(#[from] GpuRefusal),
     #[error(transparent)]
     Device(#[from] DeviceError),
+    #[error(transparent)]
+    Measure(#[from] PlatformError),
     #[error("the GPU is another one than was measured")]
     AnotherGpu,
     #[error("the thread that asked the GPU gate panicked")]
@@ -104,14 +110,8 @@ impl Gate {
         for timeout in [UnixStream::set_read_timeout, UnixStream::set_write_timeout] {
             timeout(&ours, Some(ANSWER_TIME)).map_err(failed("setting a time"))?;
         }
-        // Nothing of this process but the socket: what steers a loader would come by the environment (SECURITY.md 11).
-        let child = Command::new(&self.program)
-            .env_clear()
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(failed("starting it"))?;
+        let child = spawn(&self.program, "--gate", OwnedFd::from(theirs), None);
+        let child = child.map_err(failed("starting it"))?;
         Ok(OpenGate {
             gate: self,
             child,
@@ -130,6 +130,24 @@ impl Gate {
             },
         }
     }
+}
+
+/// Starts what speaks to the driver, as `user` if it may not be this one. It gets nothing of this process but the socket: what steers a
+/// loader would come by the environment (SECURITY.md 11).
+pub(crate) fn spawn(
+    program: &Path,
+    mode: &str,
+    socket: OwnedFd,
+    user: Option<u32>,
+) -> io::Result<Child> {
+    let mut command = Command::new(program);
+    command.arg(mode).env_clear().stdin(Stdio::from(socket));
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    if let Some(user) = user {
+        // The user last: who is no longer root has no groups to choose from.
+        command.gid(user).uid(user);
+    }
+    command.spawn()
 }
 
 /// A gate that runs. It ends with this value.
@@ -168,50 +186,96 @@ impl Drop for OpenGate<'_> {
 }
 
 impl Gpu {
-    /// Finds out which GPU this guest has. It is to be measured before there is a key.
-    pub(crate) fn find(gate: Gate, held: Option<Held>, nonce: &[u8; 32]) -> Result<Self, GpuError> {
-        let (_, identity, _) = gate.report(nonce)?;
+    /// Finds out which GPU this guest has, has it measured, and lets it take work: weights, which are no secret. What is, is sealed to
+    /// keys that exist only later.
+    pub(crate) fn find(
+        gate: Gate,
+        held: Option<Held>,
+        nonce: &[u8; 32],
+        measure: impl FnOnce(&Digest) -> Result<(), PlatformError>,
+    ) -> Result<Self, GpuError> {
+        let (_, identity, mut open) = gate.report(nonce)?;
+        measure(&identity)?;
+        match open.ask(&GateRequest::SetReady)? {
+            GateAnswer::Ready => {}
+            GateAnswer::Report(_) | GateAnswer::Refused(_) => return Err(GpuError::OutOfOrder),
+        }
+        drop(open);
         Ok(Gpu {
             identity,
-            _held: held,
+            held,
             gate,
             turning: tokio::sync::Mutex::default(),
-            lost: OnceLock::new(),
+            lost: Lost::default(),
         })
     }
 
-    /// Its evidence for the first keyset, after which it takes work.
-    pub(crate) fn make_ready(&self, keyset: KeysetDigest) -> Result<GpuReport, GpuError> {
-        let (report, mut gate) = self.same(keyset)?;
-        match gate.ask(&GateRequest::SetReady)? {
-            GateAnswer::Ready => Ok(report),
-            GateAnswer::Report(_) | GateAnswer::Refused(_) => Err(GpuError::OutOfOrder),
-        }
+    /// The user that computes on it, of which only a simulation, which may have no other, has none.
+    pub(crate) fn worker_user(&self) -> Option<u32> {
+        self.held.as_ref().map(|_| WORKER_USER)
     }
 
-    /// Its evidence for a later keyset.
+    /// Its evidence for a keyset.
     pub(crate) fn attest(&self, keyset: KeysetDigest) -> Result<GpuReport, GpuError> {
-        self.same(keyset).map(|(report, _)| report)
-    }
-
-    fn same(&self, keyset: KeysetDigest) -> Result<(GpuReport, OpenGate<'_>), GpuError> {
-        let (report, identity, gate) = self.gate.report(&GpuReport::nonce(keyset))?;
+        let (report, identity, _) = self.gate.report(&GpuReport::nonce(keyset))?;
         match identity == self.identity {
-            true => Ok((report, gate)),
+            true => Ok(report),
             false => Err(GpuError::AnotherGpu),
         }
     }
+}
 
+/// Whether the guest serves nothing any more, and why: of whoever can find that out, the first.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lost(Arc<OnceLock<String>>);
+
+impl Lost {
     /// From now on the guest serves nothing.
-    pub(crate) fn lose(&self, error: &GpuError) {
-        let _ = self.lost.set(error.to_string());
+    pub(crate) fn because(&self, error: &dyn Display) {
+        if self.0.set(error.to_string()).is_ok() {
+            log::line(format_args!(
+                "the GPU is lost, nothing is served any more: {error}"
+            ));
+        }
     }
 
-    /// Why it was lost, if it was. Nothing brings it back but a boot.
-    pub(crate) fn lost(&self) -> Option<&str> {
-        self.lost.get().map(String::as_str)
+    /// Why, if it is so. Nothing brings the GPU back but a boot.
+    pub(crate) fn why(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
     }
 }
 
+/// No file of a guest belongs to it, and the devices of the GPU are for everybody (`devices`).
+const WORKER_USER: u32 = 1_000;
 /// How long the gate may take for an answer: the first one of a boot starts the driver and its session with the GPU.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_speaks_to_the_driver_gets_a_user_a_socket_and_nothing_else() {
+        let (_ours, theirs) = UnixStream::pair().unwrap();
+        let user = nix::unistd::geteuid().is_root().then_some(WORKER_USER);
+        if user.is_none() {
+            without::skip("another user", "this test is not run by root");
+        }
+        let spawned = spawn(Path::new("/bin/sleep"), "60", theirs.into(), user);
+        let mut child = spawned.unwrap();
+        let of = |file: &str| format!("/proc/{}/{file}", child.id());
+        let status = std::fs::read_to_string(of("status")).unwrap();
+        let environment = std::fs::read(of("environ")).unwrap();
+        let files = std::fs::read_dir(of("fd")).unwrap().count();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if let Some(user) = user {
+            for name in ["Uid", "Gid"] {
+                let all = format!("{name}:\t{user}\t{user}\t{user}\t{user}\n");
+                assert!(status.contains(&all), "{status}");
+            }
+            assert!(status.contains("Groups:\t \n"), "{status}");
+        }
+        assert_eq!((environment.len(), files), (0, 3));
+    }
+}

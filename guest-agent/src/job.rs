@@ -8,10 +8,7 @@ use crate::epochs::{Epoch, Epochs};
 use crate::exposure::{Exposure, Promised, Reservation};
 use crate::gpu::Gpu;
 use crate::jobs::Jobs;
-use crate::models::{Chat, Encoder, Model, Models};
-use engine::cache::Prefix;
-use engine::sampling::{Automaton, Constraints, Sampling};
-use engine::scheduler::Job;
+use crate::models::{Chat, Completion, Encoder, Model, Models};
 use rand_core::CryptoRng;
 use settlement::{Address, Nano, SignedVoucher, limits as bounds};
 use std::sync::Arc;
@@ -76,8 +73,8 @@ pub(crate) enum Work {
     Vectors { model: Encoder, inputs: Vec<Pair> },
     /// A completion.
     Chat {
-        model: Arc<Chat>,
-        job: Box<Job>,
+        completion: Completion,
+        prompt: u32,
         seed: u64,
         logprobs: Option<u8>,
     },
@@ -88,7 +85,7 @@ impl Work {
     pub(crate) fn prefill(&self) -> u32 {
         match self {
             Work::Vectors { .. } => 0,
-            Work::Chat { job, .. } => job.prompt.len() as u32,
+            Work::Chat { prompt, .. } => *prompt,
         }
     }
 
@@ -199,9 +196,9 @@ impl Admission {
         Ok((channel, Promised { highest, told }))
     }
 
-    /// Why this guest serves nothing any more: its GPU is lost.
+    /// Why this guest serves nothing any more: its GPU is lost, or what computes on it.
     pub(crate) fn lost(&self) -> Option<&str> {
-        self.gpu.as_ref()?.lost()
+        self.gpu.as_ref()?.lost.why()
     }
 
     /// Refuses a screened job.
@@ -372,7 +369,7 @@ fn encoder_work(
 fn chat_work(
     model: Arc<Chat>,
     offer: &ModelOffer,
-    request: ChatRequest,
+    mut request: ChatRequest,
     rng: &mut impl CryptoRng,
 ) -> Result<(Work, Usage), RefusalCode> {
     // What this version does not compute is refused, never left out.
@@ -388,44 +385,21 @@ fn chat_work(
     if !model.has_all(&request) {
         return Err(RefusalCode::Request);
     }
-    let sampling = Sampling {
-        temperature: request.temperature,
-        top_k: request.top_k,
-        top_p: request.top_p,
-        min_p: request.min_p,
-        repetition: request.repetition,
-        presence: request.presence,
-        frequency: request.frequency,
-        seed: request.seed.unwrap_or_else(|| rng.next_u64()),
-        logprobs: request.logprobs,
-        tokens_max: request.tokens_max.min(room),
-    };
+    request.tokens_max = request.tokens_max.min(room);
+    let seed = *request.seed.get_or_insert_with(|| rng.next_u64());
     let most = Usage {
         prompt: prompt_count,
         cached: 0,
-        completion: sampling.tokens_max,
+        completion: request.tokens_max,
     };
-    let tokens = &model.tokens;
-    let grammar = Some(&request.grammar).filter(|words| !words.is_empty());
-    let grammar = grammar.map(|words| Automaton::parse(tokens.path, words, tokens.size));
-    let grammar = grammar.transpose().map_err(|_| RefusalCode::Request)?;
-    let constraints = Constraints {
-        bias: &request.bias,
-        stops: &request.stops,
-        grammar: grammar.as_ref(),
-        ..Constraints::default()
-    };
-    let job = tokens.job(request.prompt, sampling, constraints);
-    let mut job = job.map_err(|_| RefusalCode::Request)?;
-    job.prefix = request.prefix.map(|(handle, tokens)| Prefix {
-        handle,
-        tokens: tokens as usize,
-    });
+    let logprobs = request.logprobs;
     let work = Work::Chat {
-        job: Box::new(job),
-        seed: sampling.seed,
-        logprobs: sampling.logprobs,
-        model,
+        completion: model
+            .completion(request)
+            .map_err(|_| RefusalCode::Request)?,
+        prompt: prompt_count,
+        seed,
+        logprobs,
     };
     Ok((work, most))
 }

@@ -11,7 +11,7 @@
 //! the envelope allows. Nothing derived from a prompt is logged.
 //!
 //! **Lacks.** A network: its one way out is the stream it is given (vsock in a VM). No clock it would believe, no
-//! persistent secret, no child process but the gate of a GPU, and, in the production binary, no code that could talk to a simulator.
+//! persistent secret, no child process but those that speak to a GPU, and, in the production binary, no code that could talk to a simulator.
 //!
 //! In a VM it is PID 1: there is no other program. When it ends, for whatever reason, the kernel panics and the machine
 //! stops, with its keys.
@@ -41,6 +41,7 @@ mod source;
 mod start;
 mod turn;
 mod volume;
+mod worker;
 
 // The public interface is:
 pub use self::gpu::GpuError;

@@ -1,9 +1,11 @@
 //! The models of one boot: read once into anonymous memory, from the image and checked against the measured roots, or from a volume
 //! under its measured root hash; shared by all jobs.
 
+use crate::gpu::Gpu;
 use crate::volume;
+use crate::worker::{Worker, WorkerError};
 use engine::encoder::Text;
-use engine::scheduler::{Driver, Tokens};
+use engine::scheduler::{Driver, Listener, Refused, Tokens};
 use engine::{
     BLOCK_TOKENS, Embedder, EngineError, Forward, Kernels, Kind, Memory, Packing, Room, Scorer,
     Served, kernels_of, served, weights,
@@ -14,8 +16,10 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 use wire::{
-    ChatRequest, Digest, MeasuredConfig, MeasuredEndpoint, MeasuredModel, MeasuredWeights, Pair,
+    Ask, ChatRequest, Digest, LoadPlan, MeasuredConfig, MeasuredEndpoint, MeasuredModel,
+    MeasuredWeights, Pair, Request,
 };
 
 /// Models by id, ready to answer.
@@ -32,6 +36,8 @@ pub(crate) struct Loaded(BTreeMap<String, (Built, Facts)>);
 enum Built {
     Encoder(Encoder),
     Chat(Served),
+    /// On a GPU: it runs already.
+    Running(Chat),
 }
 
 /// What the keyset says of a model.
@@ -67,10 +73,22 @@ pub(crate) enum Encoder {
 
 /// A chat model and what runs its jobs.
 pub(crate) struct Chat {
-    pub(crate) driver: Driver,
-    pub(crate) tokens: Tokens,
+    runs: Runs,
+    /// Of a model on a GPU, only how many there are: the rest is the worker's.
+    tokens: Tokens,
     context: usize,
 }
+
+enum Runs {
+    Here(Arc<Driver>),
+    OnGpu(Worker),
+}
+
+/// A completion that is ready to be submitted, until when it must have ended and who hears of it.
+pub(crate) type Completion =
+    Box<dyn FnOnce(Instant, Listener) -> Result<Cancelling, Refused> + Send>;
+/// Called, it ends a job before the next step; nothing happens if that has ended.
+pub(crate) type Cancelling = Box<dyn Fn() + Send + Sync>;
 
 /// A model that cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -81,17 +99,20 @@ pub struct ModelError {
 }
 
 impl Loaded {
-    /// Loads each model that is in the image, from the directory of its name under `dir`.
+    /// Loads each model that is in the image, from the directory of its name under `dir`: those that `gpu` computes, or without one
+    /// the others.
     pub(crate) fn from_image(
         dir: &Path,
         config: &MeasuredConfig,
+        gpu: Option<&Gpu>,
         means: &Means,
     ) -> Result<Self, ModelError> {
         let models = { config.models.iter() }.filter(|model| model.volume.is_none());
         models
+            .filter(|model| gpu.is_some() == on_gpu(config, model))
             .map(|model| {
                 let root = ModelRoot(model.root());
-                load(model, &dir.join(&model.id), Some(root), means)
+                load(model, &dir.join(&model.id), Some(root), gpu, means)
             })
             .collect::<Result<_, _>>()
             .map(Loaded)
@@ -99,14 +120,19 @@ impl Loaded {
 
     /// Loads each model that is on a volume. All its blocks fitted the measured root hash when they were read, and no
     /// volume is open afterwards.
-    pub(crate) fn from_volumes(config: &MeasuredConfig, means: &Means) -> Result<Self, ModelError> {
+    pub(crate) fn from_volumes(
+        config: &MeasuredConfig,
+        gpu: Option<&Gpu>,
+        means: &Means,
+    ) -> Result<Self, ModelError> {
         let models = config.models.iter();
         let models = models.filter_map(|model| Some((model, volume::root(model)?)));
         models
             .enumerate()
             .map(|(number, (model, root))| {
                 let mounted = volume::open(number, &root).map_err(because(model))?;
-                let loaded = load(model, mounted.directory(), None, means)?;
+                let gpu = gpu.filter(|_| on_gpu(config, model));
+                let loaded = load(model, mounted.directory(), None, gpu, means)?;
                 mounted.close().map_err(because(model))?;
                 Ok(loaded)
             })
@@ -133,11 +159,12 @@ impl Loaded {
                     let tokens = served.tokens.clone();
                     let driver = drive(served.forward, served.tokens)?;
                     Model::Chat(Arc::new(Chat {
-                        driver,
+                        runs: Runs::Here(Arc::new(driver)),
                         tokens,
                         context,
                     }))
                 }
+                Built::Running(chat) => Model::Chat(Arc::new(chat)),
             };
             Ok((id, Ready { model, facts }))
         };
@@ -199,26 +226,93 @@ impl Chat {
         let mut all = [&request.prompt[..], &biased].into_iter().chain(stops);
         { all.by_ref() }.fold(true, |has, ids| has & self.tokens.has(ids))
     }
+
+    /// What a request asks for, with its seed set. Refused here or, of a model on a GPU, once it is submitted.
+    pub(crate) fn completion(&self, request: ChatRequest) -> Result<Completion, Refused> {
+        Ok(match &self.runs {
+            Runs::Here(driver) => {
+                let (driver, job) = (driver.clone(), gpu_jobs::job(&self.tokens, request)?);
+                Box::new(move |deadline, listener| {
+                    let submitted = driver.submit(job, Some(deadline), listener)?;
+                    Ok(Box::new(move || submitted.cancel()))
+                })
+            }
+            Runs::OnGpu(worker) => {
+                let (worker, tokens_max) = (worker.clone(), request.tokens_max);
+                let request = Request {
+                    // A worker has one model, and asks for no other's root.
+                    model_root: Digest::default(),
+                    parent: None,
+                    ask: Ask::Chat(request),
+                };
+                let body = request.encode().map_err(|_| Refused::Unfit)?;
+                Box::new(move |until, listener| worker.submit(body, tokens_max, until, listener))
+            }
+        })
+    }
 }
 
-/// Reads a model from its directory. With a root, the files must have it; a volume was judged block by block.
+/// Whether a GPU computes the model. A guest that has one never falls back to the processor for chat; encoders stay on it.
+fn on_gpu(config: &MeasuredConfig, model: &MeasuredModel) -> bool {
+    config.gpu && model.endpoint == MeasuredEndpoint::Chat
+}
+
+/// Reads a model from its directory, or has it read by what computes on `gpu`. With a root, the files must have it; a volume was judged
+/// block by block.
 fn load(
     model: &MeasuredModel,
     directory: &Path,
     root: Option<ModelRoot>,
+    gpu: Option<&Gpu>,
     means: &Means,
 ) -> Result<(String, (Built, Facts)), ModelError> {
     let files = weights::read(directory).map_err(because(model))?;
-    let loaded = match model.endpoint {
-        MeasuredEndpoint::Chat => chat(model, &files, means),
-        MeasuredEndpoint::Embeddings | MeasuredEndpoint::Rerank => encoder(model, &files, means),
+    let loaded = match (model.endpoint, gpu) {
+        (MeasuredEndpoint::Chat, None) => chat(model, &files, means),
+        (_, None) => encoder(model, &files, means),
+        (_, Some(gpu)) => on_worker(model, &files, directory, root, gpu, means),
     };
     let loaded = loaded.map_err(because(model))?;
-    if let Some(root) = root {
+    if let (Some(root), None) = (root, gpu) {
         // Weights were hashed while they were read: one pass does for both.
         files.expect_root(&root).map_err(because(model))?;
     }
     Ok((model.id.clone(), loaded))
+}
+
+/// Has a model loaded by a worker of its own, and believes it what it loaded: it is part of the measured root, and alone holds what it
+/// read. With a root it still must have read the same files.
+fn on_worker(
+    model: &MeasuredModel,
+    files: &ModelFiles,
+    directory: &Path,
+    root: Option<ModelRoot>,
+    gpu: &Gpu,
+    Means { kernels, .. }: &Means,
+) -> Result<(Built, Facts), Box<dyn Error>> {
+    let plan = LoadPlan {
+        directory: directory.to_string_lossy().into_owned(),
+        weights: model.weights,
+        kv_mib: model.kv_mib,
+        context_max: model.context_tokens,
+    };
+    let (worker, loaded) = Worker::start(gpu, plan)?;
+    if let Some(ModelRoot(expected)) = root.filter(|root| root.0 != loaded.root.0) {
+        let (got, expected) = (loaded.root, Digest(expected));
+        return Err(WorkerError::Root { got, expected }.into());
+    }
+    let chat = Chat {
+        runs: Runs::OnGpu(worker),
+        tokens: Tokens {
+            path: kernels.path(),
+            size: loaded.vocabulary as usize,
+            ends: Vec::new(),
+            forbidden: Vec::new(),
+        },
+        context: loaded.context as usize,
+    };
+    let facts = Facts::of(files, &loaded.weights, loaded.determinism);
+    Ok((Built::Running(chat), facts))
 }
 
 fn encoder(
@@ -234,7 +328,8 @@ fn encoder(
         }
         _ => Encoder::Embedder(Arc::new(Embedder::load_on(files, on, packing, memory)?)),
     };
-    let facts = Facts::of(files, served::name(kind), kernels);
+    let kept = served::name(kind);
+    let facts = Facts::of(files, kept, served::determinism(kernels.path(), kept));
     Ok((Built::Encoder(encoder), facts))
 }
 
@@ -259,18 +354,19 @@ fn chat(
         )
         .into());
     }
-    let facts = Facts::of(files, served.quantisation, kernels);
+    let kept = served.quantisation;
+    let facts = Facts::of(files, kept, served::determinism(kernels.path(), kept));
     Ok((Built::Chat(served), facts))
 }
 
 impl Facts {
-    fn of(files: &ModelFiles, quantisation: &str, kernels: &Kernels) -> Self {
+    fn of(files: &ModelFiles, quantisation: &str, determinism: String) -> Self {
         let digest = |file| files.digest(file).map(|digest| Digest(digest.sha256));
         Facts {
             config: digest(File::Config).unwrap_or_default(),
             tokenizer: digest(File::Tokenizer).unwrap_or_default(),
             template: template_digest(|file| files.digest(file)).map(Digest),
-            determinism: served::determinism(kernels.path(), quantisation),
+            determinism,
             quantisation: quantisation.into(),
         }
     }

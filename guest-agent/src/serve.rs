@@ -247,7 +247,7 @@ impl<P: Platform> Serving<P> {
     }
 
     fn gpus(&self) -> Vec<String> {
-        let named = |gpu: &Arc<Gpu>| match gpu.lost() {
+        let named = |gpu: &Arc<Gpu>| match gpu.lost.why() {
             None => gpu.identity.to_string(),
             Some(why) => GateRefusal::cut(&format!("lost: {why}")),
         };
@@ -266,11 +266,6 @@ impl<P: Platform> Serving<P> {
         };
         if self.admission.lost().is_some() {
             let refused = self.admission.refuse(&screened, RefusalCode::StaleKeyset);
-            return self.refuse(refused, out).await;
-        }
-        // A guest for a GPU never falls back to the processor, and nothing of this version computes on the GPU: it shows its evidence alone.
-        if screened.epoch.keyset.profile == "h100" {
-            let refused = self.admission.refuse(&screened, RefusalCode::Model);
             return self.refuse(refused, out).await;
         }
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
@@ -332,7 +327,7 @@ async fn turn(admission: &Admission) {
     };
     let _one_at_a_time = gpu.turning.lock().await;
     let due = admission.epochs.due(now());
-    let next = match due.filter(|_| gpu.lost().is_none()) {
+    let next = match due.filter(|_| gpu.lost.why().is_none()) {
         None => None,
         Some(newest) => {
             let next = newest.next(now(), &mut admission.random.rng());
@@ -352,10 +347,7 @@ async fn attested(gpu: &Arc<Gpu>, mut next: Epoch) -> Option<Epoch> {
             Some(next)
         }
         Err(error) => {
-            log::line(format_args!(
-                "the GPU is lost, nothing is served any more: {error}"
-            ));
-            gpu.lose(&error);
+            gpu.lost.because(&error);
             None
         }
     }

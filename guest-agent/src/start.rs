@@ -61,7 +61,8 @@ async fn serve<P: Platform>(
         error,
     })?;
     let roots = gpu_roots(start.insecure_gpu_root.as_deref())?;
-    let booted = Booted::new(platform, &config, simulated)?.with_gate(start.gate.as_deref(), roots);
+    let booted =
+        Booted::new(platform, &config, simulated)?.with_gpu(start.gpu_worker.as_deref(), roots);
     let agent = || agent.join().expect("hashing a file does not panic");
     let measured = booted.measure(agent, &start.models)?;
     memory::lock(simulated)?;

@@ -6,8 +6,8 @@
 use crate::exposure::Reservation;
 use crate::job::{Admitted, Facts, Work};
 use crate::jobs::Open;
-use crate::models::{Chat, Encoder};
-use engine::scheduler::{Event, Job, Refused, Submitted};
+use crate::models::{Cancelling, Completion, Encoder};
+use engine::scheduler::{Event, Refused};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use tokio::sync::mpsc::error::TryRecvError;
@@ -49,7 +49,7 @@ pub(crate) struct Turn {
 /// A completion that the scheduler makes. Dropped, it is cancelled.
 pub(crate) struct Running {
     events: UnboundedReceiver<Event>,
-    submitted: Submitted,
+    cancel: Cancelling,
     lost: bool,
 }
 
@@ -66,8 +66,8 @@ impl Admitted {
         let logprobs = self.work.logprobs();
         let deadline = self.facts.deadline(arrived);
         let computing = match self.work {
-            Work::Chat { model, job, .. } => {
-                Computing::Chat(Running::start(&model, *job, slot, open, deadline).await?)
+            Work::Chat { completion, .. } => {
+                Computing::Chat(Running::start(completion, slot, open, deadline).await?)
             }
             Work::Vectors { model, inputs } => {
                 let running = tokio::select! {
@@ -102,8 +102,7 @@ impl Admitted {
 impl Running {
     /// The job's slot is free when the scheduler has done with it.
     async fn start(
-        model: &Chat,
-        job: Job,
+        completion: Completion,
         slot: OwnedSemaphorePermit,
         open: &Open,
         deadline: Instant,
@@ -117,12 +116,10 @@ impl Running {
                 Err(_) => ControlFlow::Break(()),
             }
         });
-        let submitted = model
-            .driver
-            .submit(job, Some(deadline.into_std()), listener);
+        let submitted = completion(deadline.into_std(), listener);
         let mut running = Running {
             events,
-            submitted: submitted.map_err(code)?,
+            cancel: submitted.map_err(code)?,
             lost: false,
         };
         let mut cancelled = false;
@@ -144,7 +141,7 @@ impl Running {
 
     /// It takes no part in the next step.
     pub(crate) fn cancel(&self) {
-        self.submitted.cancel();
+        (self.cancel)();
     }
 
     /// What has come and was not taken.
@@ -175,8 +172,9 @@ fn code(refused: Refused) -> RefusalCode {
     match refused {
         Refused::Cancelled => RefusalCode::Cancelled,
         Refused::Busy { .. } | Refused::Late | Refused::Stopped => RefusalCode::Busy,
-        Refused::Request(_) | Refused::TooLarge { .. } | Refused::PrefixDiffers => {
-            RefusalCode::Request
-        }
+        Refused::Request(_)
+        | Refused::TooLarge { .. }
+        | Refused::PrefixDiffers
+        | Refused::Unfit => RefusalCode::Request,
     }
 }

@@ -9,8 +9,8 @@ use wire::{Digest, GpuReport};
 /// A GPU that a test plays.
 #[derive(Debug, Clone)]
 pub struct StackGpu {
-    /// The program that the agent asks for evidence.
-    pub gate: PathBuf,
+    /// The program that the agent asks for evidence, and that computes.
+    pub worker: PathBuf,
     /// The test root (DER) that its certificates lead to.
     pub root: PathBuf,
     /// Which GPU it is.

@@ -102,7 +102,7 @@ fn start_agent(programs: &Programs, dir: &Path, options: &StackOptions) -> anyho
         .arg(dir.join("models"))
         .stdin(Stdio::null());
     if let Some(gpu) = &options.gpu {
-        command.arg("--gpu-gate").arg(&gpu.gate);
+        command.arg("--gpu-worker").arg(&gpu.worker);
         command.arg("--insecure-gpu-root").arg(&gpu.root);
     }
     let (agent, _) = Child::start("guest-agent-sim", command, &dir.join("guest.log"))?;

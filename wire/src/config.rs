@@ -110,16 +110,21 @@ pub enum MeasuredEndpoint {
 }
 
 /// How weights are kept in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, minicbor::Encode, minicbor::Decode)]
 #[serde(rename_all = "lowercase")]
+#[cbor(index_only)]
 pub enum MeasuredWeights {
     /// 32 bits each.
+    #[n(0)]
     F32,
     /// 16 bits each.
+    #[n(1)]
     Bf16,
     /// 8 bits each and a scale for 32.
+    #[n(2)]
     Q8,
     /// 4 bits each, a scale and a minimum for 32.
+    #[n(3)]
     Q4,
 }
 

@@ -45,6 +45,7 @@ mod request;
 mod seal;
 mod status;
 mod transcript;
+mod worker;
 
 // The public interface is:
 pub use answer::{AnswerEvent, AnswerReader, AnswerWriter, JobFailure, Scored};
@@ -80,6 +81,7 @@ pub use seal::{
 };
 pub use status::{EpochStatus, Load, Stage, Status};
 pub use transcript::{Compared, NotOpened, Said, Transcript, compare};
+pub use worker::{LoadPlan, WorkerAnswer, WorkerEnd, WorkerModel, WorkerRequest, WorkerToken};
 // Feature `client`: whom to trust, and the client's side of the seal.
 #[cfg(feature = "client")]
 pub use {

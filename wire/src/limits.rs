@@ -86,6 +86,12 @@ pub const GPU_OCSP_MAX: usize = 16;
 pub const GPU_OCSP_BYTES_MAX: usize = 4 * 1024;
 /// A message between an agent and its GPU gate: a report with its certificates is the largest.
 pub const GATE_BYTES_MAX: usize = 32 * 1024;
+/// A message between an agent and the process that computes on a GPU: what one packet of the kernel's default buffers takes.
+pub const WORKER_BYTES_MAX: usize = 96 * 1024;
+/// A chunk of a request on its way there, so that the chunk's message fits.
+pub const WORKER_CHUNK_BYTES_MAX: usize = 64 * 1024;
+/// Tokens of one message: those of a step of the most sequences, with twenty log probabilities each.
+pub const WORKER_TOKENS_MAX: usize = 256;
 /// What the guest answers to an attestation request: keyset, quote, events, and what a GPU signed.
 pub const EVIDENCE_BYTES_MAX: usize = 96 * 1024;
 /// What a proxy hands to a client: evidence, endorsement, collateral.

@@ -79,6 +79,8 @@ pub enum Refused {
     Cancelled,
     #[error("its prompt does not begin with the prefix that its handle names")]
     PrefixDiffers,
+    #[error("it asks for what this model does not have")]
+    Unfit,
     #[error("the engine has stopped")]
     Stopped,
 }

@@ -1,7 +1,8 @@
 //! A guest with a GPU, whose gate is a script: what becomes of each answer, at boot and at the next epoch.
 
 use crate::made::{Device, Party};
-use crate::world::{InProcess, body, config, end, exchange, models, module};
+use crate::rerank::reranker;
+use crate::world::{InProcess, MODEL, body, config, end, exchange, models, module};
 use gpu::{GpuRefusal, GpuRoots};
 use guest_agent::{BootError, Booted, GpuError, Serving};
 use nix::sys::stat::Mode;
@@ -73,9 +74,11 @@ impl Gate {
     }
 }
 
+/// Its model stays on the processor: what computes on a GPU has its own tests, in `gpu-worker`.
 fn with_gpu() -> Vec<u8> {
     config(|config| {
         config["gpu"] = true.into();
+        config["models"] = reranker().1;
         config["lifetime_s"] = 2.into();
     })
 }
@@ -84,9 +87,11 @@ fn boot(config: &[u8], gate: Option<&Path>) -> Result<(Serving<InProcess>, Diges
     let certificates = Device::new().certificates();
     let root = &certificates[4];
     let roots = GpuRoots::insecure_test(root, root).unwrap();
-    let booted = Booted::new(InProcess(module()), config, true)?.with_gate(gate, roots);
+    let booted = Booted::new(InProcess(module()), config, true)?.with_gpu(gate, roots);
     let agent = Digest48([7; 48]);
-    let measured = booted.measure(|| Ok(agent), models())?;
+    let (all, _) = reranker();
+    std::os::unix::fs::symlink(models().join(MODEL), all.path().join(MODEL)).unwrap();
+    let measured = booted.measure(|| Ok(agent), all.path())?;
     let attested = measured.attest(&mut ChaCha20Rng::from_seed([1; 32]))?;
     Ok((attested.serve(), agent))
 }
@@ -273,7 +278,7 @@ fn a_guest_for_hardware_wants_the_device_before_it_asks_anybody() {
     });
     let gate = Gate::good();
     let booted = Booted::new(InProcess(module()), &for_gpu, false).unwrap();
-    let booted = booted.with_gate(Some(&gate.program()), GpuRoots::NVIDIA);
+    let booted = booted.with_gpu(Some(&gate.program()), GpuRoots::NVIDIA);
     let refused = booted.measure(|| Ok(Digest48([7; 48])), models()).map(drop);
     // This machine has none that is for a guest: whatever it has, it stops there.
     assert!(

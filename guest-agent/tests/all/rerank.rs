@@ -9,24 +9,33 @@ use engine::encoder::Text;
 use engine::{Kind, Memory, Packing, Scorer, kernels_of};
 use serde_json::json;
 use std::sync::Arc;
+use tempfile::TempDir;
 use wire::*;
 
 const RERANKER: &str = "random-reranker";
 
-/// A guest with a random cross-encoder, and the same model beside it.
-async fn guest() -> (Running, Scorer) {
-    let model = Reference::parse(checkpoint::RERANKER).directory();
+/// A random cross-encoder in a directory of models, and how a configuration offers it.
+pub fn reranker() -> (TempDir, serde_json::Value) {
     let models = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(model.path(), models.path().join(RERANKER)).unwrap();
-    let files = engine::weights::read(model.path()).unwrap();
+    std::fs::create_dir(models.path().join(RERANKER)).unwrap();
+    Reference::parse(checkpoint::RERANKER).write(&models.path().join(RERANKER));
+    let files = engine::weights::read(&models.path().join(RERANKER)).unwrap();
+    let root = files.root().unwrap();
+    let offer = json!([{"id": RERANKER, "endpoint": "rerank", "root": root.to_string(), "context_tokens": 24,
+        "prompt_nano": 1_000_000_000, "completion_nano": 0}]);
+    (models, offer)
+}
+
+/// A guest with that, and the same model beside it.
+async fn guest() -> (Running, Scorer) {
+    let (models, offer) = reranker();
+    let files = engine::weights::read(&models.path().join(RERANKER)).unwrap();
     let kernels = Arc::new(kernels_of(Some(1)).unwrap());
     let packing = Packing::All(Kind::F32);
     let alone = Scorer::load_on(&files, kernels, packing, &Memory::unlimited()).unwrap();
-    let root = files.root().unwrap();
     let config = config(|config| {
         config["jobs_max"] = 100.into();
-        config["models"] = json!([{"id": RERANKER, "endpoint": "rerank", "root": root.to_string(), "context_tokens": 24,
-            "prompt_nano": 1_000_000_000, "completion_nano": 0}]);
+        config["models"] = offer;
     });
     (boot_in(models.path(), &config).await, alone)
 }

@@ -54,10 +54,11 @@ pub struct Running {
 
 /// What evidence is judged by.
 #[derive(Clone)]
-struct Judged {
-    root: Vec<u8>,
-    collateral: Vec<u8>,
-    manifest: Vec<u8>,
+pub struct Judged {
+    pub root: Vec<u8>,
+    pub collateral: Vec<u8>,
+    pub manifest: Vec<u8>,
+    pub gpu: Option<(GpuRoots, GpuCollateral)>,
 }
 
 /// A directory that holds the model.
@@ -223,12 +224,13 @@ pub async fn boot_wrapped(
         root,
         collateral,
         manifest: Manifest::process(agent, Digest48::of(config)).to_json(),
+        gpu: None,
     };
     attested_by(attested.serve(), judged).await
 }
 
 /// Asks for evidence and judges it as a client does.
-async fn attested_by(serving: Serving<InProcess>, judged: Judged) -> Running {
+pub async fn attested_by(serving: Serving<InProcess>, judged: Judged) -> Running {
     let nonce = [9; 32];
     let frames = exchange(
         &serving,
@@ -238,7 +240,11 @@ async fn attested_by(serving: Serving<InProcess>, judged: Judged) -> Running {
     let evidence = body(&frames, FrameKind::Data);
     let keyset = Evidence::decode(&evidence).unwrap().keyset;
     let endorsement = Endorsement::sign(KeysetDigest::of(&keyset), &payee());
-    let bundle = Bundle::new(evidence, endorsement, judged.collateral.clone(), None);
+    let (gpu_roots, of_gpu) = match judged.gpu.clone() {
+        Some((roots, collateral)) => (roots, Some(collateral)),
+        None => (GpuRoots::NVIDIA, None),
+    };
+    let bundle = Bundle::new(evidence, endorsement, judged.collateral.clone(), of_gpu);
     let manifest = Manifest::from_json(&judged.manifest).unwrap();
     let root = Root::insecure_test(judged.root.clone()).unwrap();
     let expected = Expected {
@@ -246,7 +252,7 @@ async fn attested_by(serving: Serving<InProcess>, judged: Judged) -> Running {
         chain: ChainId::EMBEDDED,
         payee: PAYEE,
         payee_key: payee().verifying_key().to_bytes(),
-        gpu_roots: GpuRoots::NVIDIA,
+        gpu_roots,
         appraised_gpus: Default::default(),
     };
     let policy = Policy::from_manifest(&manifest);

@@ -81,7 +81,7 @@ fn start(profile: Profile) -> Vec<&'static str> {
     let mut words = vec!["--listen", "vsock:9000"];
     match profile {
         Profile::Sim => words.extend(["--simulator", "vsock:2:9100"]),
-        Profile::H100 => words.extend(["--gpu-gate", "/gpu-worker"]),
+        Profile::H100 => words.extend(["--gpu-worker", "/gpu-worker"]),
         _ => {}
     }
     words.extend(["--config", "vsock:2:9101", "--models", "/models"]);

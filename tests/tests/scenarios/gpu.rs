@@ -85,7 +85,11 @@ async fn a_client_trusts_a_guest_with_a_gpu_while_what_the_gpu_signs_is_good() {
     std::fs::write(&root, &certificates[4]).unwrap();
     let gpu = StackGpu {
         root,
-        gate: fake.gate(&common::programs().path("gpu-worker")),
+        worker: fake.program(
+            &common::programs().path("gpu-worker"),
+            &common::programs().path("simulated-gpu-worker"),
+            "",
+        ),
         identity: GpuReport::new(Vec::new(), certificates).identity().unwrap(),
         lifetime_s: LIFETIME_S,
         rims,

@@ -78,10 +78,24 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "engine",
             "model",
             "gpu",
+            "gpu-jobs",
             "stage0",
         ],
     ),
-    ("gpu-worker", &["gpu", "pki", "registers", "wire"]),
+    ("gpu-jobs", &["engine", "wire"]),
+    (
+        "gpu-worker",
+        &[
+            "engine",
+            "gpu",
+            "gpu-jobs",
+            "guest-agent",
+            "pki",
+            "registers",
+            "settlement",
+            "wire",
+        ],
+    ),
     (
         "host-proxy",
         &[

@@ -126,12 +126,13 @@ impl Fake {
         Fake { said, library }
     }
 
-    /// A program that is the gate with this library: what an agent starts.
-    pub fn gate(&self, worker: &Path) -> PathBuf {
-        let program = self.library.with_file_name("gate");
+    /// What an agent starts: the gate with this library, or what SIMULATES the worker, with such arguments more.
+    pub fn program(&self, gate: &Path, simulated: &Path, more: &str) -> PathBuf {
+        let program = self.library.with_file_name("worker");
         let text = format!(
-            "#!/bin/sh\nexec '{}' --gate --library '{}'\n",
-            worker.display(),
+            "#!/bin/sh\n[ \"$1\" = --serve ] && exec '{}' --serve {more}\nexec '{}' \"$@\" --library '{}'\n",
+            simulated.display(),
+            gate.display(),
             self.library.display()
         );
         std::fs::write(&program, text).unwrap();

@@ -1,9 +1,14 @@
-//! The program `gpu-worker --gate`, with a library that answers as a driver would.
+//! The program `gpu-worker --gate`, with a library that answers as a driver would; `--serve` with what SIMULATES a GPU.
 
+mod agent;
 mod emulated;
 mod fake;
+mod jobs;
 #[path = "../../../../measurements/gpu/tests/it/made.rs"]
 mod made;
+#[path = "../../../tests/all/world.rs"]
+#[allow(dead_code, reason = "each test program uses its part")]
+mod world;
 
 use fake::{Fake, Said};
 use std::io::{Read, Write};

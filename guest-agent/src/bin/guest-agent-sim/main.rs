@@ -18,7 +18,7 @@ Options:
       --listen ADDRESS    Where to listen for the proxy: vsock:PORT or unix:PATH
       --config SOURCE     The measured configuration (JSON): a PATH, or vsock:CID:PORT to read it from
       --models DIRECTORY  The directory that holds one directory per model
-      --gpu-gate PROGRAM  What asks the driver of a GPU for evidence, if the configuration demands a GPU
+      --gpu-worker PROGRAM  What asks a GPU for evidence and computes on it, if the configuration demands a GPU
       --insecure-gpu-root FILE  A test root (DER) that replaces NVIDIA's for that GPU
   -h, --help              Print help
   -V, --version           Print version
