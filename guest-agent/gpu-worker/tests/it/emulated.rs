@@ -9,7 +9,7 @@ fn program(name: &str) -> Option<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/emulation.cpp");
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("emulation-{name}"));
     let made = Command::new("c++")
-        .args(["-std=c++17", "-O1", "-ffp-contract=off", "-DEMULATION"])
+        .args(["-std=c++17", "-O2", "-march=native", "-U_FORTIFY_SOURCE", "-ffp-contract=off", "-DEMULATION"])
         .arg(source)
         .arg("-o")
         .arg(&program)
@@ -341,7 +341,7 @@ fn attention_over_shuffled_blocks() {
                 f32s(&sines),
                 keys.to_vec(),
                 values.to_vec(),
-                u32s(&table.repeat(rows)),
+                u32s(&table),
                 u32s(&at),
                 u32s(&places),
                 vec![0; rows * HEADS * GROUP * WIDTH * 2],
