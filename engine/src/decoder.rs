@@ -5,7 +5,8 @@ mod file;
 mod flex;
 mod load;
 pub mod packed;
-pub(crate) mod parts;
+pub mod parts;
+pub mod pieces;
 pub mod rotary;
 
 use std::collections::BTreeMap;

@@ -6,6 +6,8 @@
 //! **Promises.** The scores of a row depend on the weights and on the tokens of its own sequence at its position and before, to
 //! the bit: not on the rows beside it, nor on how its prompt was divided among calls, nor on which blocks hold it.
 
+use kernels::sampling::{Choice, Sampler};
+
 use crate::EngineError;
 
 /// Tokens whose keys and values one block holds.
@@ -50,6 +52,16 @@ pub struct ForwardShape {
     pub scored_max: usize,
 }
 
+/// Who chooses the tokens that follow the scored rows of a call.
+pub struct Choosers<'a> {
+    /// Ids below this are tokens; the rest of the scores is padding and never chosen.
+    pub size: usize,
+    /// Tokens that no completion holds.
+    pub forbidden: &'a [u32],
+    /// One for each scored row, in the order of the rows.
+    pub samplers: Vec<&'a mut Sampler>,
+}
+
 /// Computes rows.
 pub trait Forward: Send {
     /// What fits.
@@ -72,4 +84,39 @@ pub trait Forward: Send {
         tables: &[BlockTable],
         scores: &mut Vec<f32>,
     ) -> Result<(), EngineError>;
+
+    /// Computes `rows` as [`Forward::forward`] does, and replaces `choices` with the token that follows each scored row; none where a
+    /// score is not finite. `scores` is room that this method may use. A device chooses where the scores are; the same scores give
+    /// the same tokens everywhere.
+    ///
+    /// A sampler's first choice tells a device of its constraints: until it has ended, its rows belong to the same sequence and
+    /// nobody else's do.
+    ///
+    /// # Errors
+    /// Those of [`Forward::forward`]. Then no sampler has taken a token.
+    fn choose(
+        &mut self,
+        rows: &[Row],
+        tables: &[BlockTable],
+        choosers: Choosers<'_>,
+        scores: &mut Vec<f32>,
+        choices: &mut Vec<Option<Choice>>,
+    ) -> Result<(), EngineError> {
+        self.forward(rows, tables, scores)?;
+        let width = self.shape().vocabulary.max(1);
+        choices.clear();
+        for (sampler, scores) in choosers.samplers.into_iter().zip(scores.chunks_exact_mut(width)) {
+            let scores = &mut scores[..choosers.size.min(width)];
+            for token in choosers.forbidden {
+                if let Some(score) = scores.get_mut(*token as usize) {
+                    *score = FORBIDDEN;
+                }
+            }
+            choices.push(sampler.choose(scores).ok());
+        }
+        Ok(())
+    }
 }
+
+/// The score of a token that no completion holds: less than any model says, and finite whatever a penalty makes of it.
+pub const FORBIDDEN: f32 = -1e30;
