@@ -6,6 +6,7 @@
 //! **Promises.** The scores of a row depend on the weights and on the tokens of its own sequence at its position and before, to
 //! the bit: not on the rows beside it, nor on how its prompt was divided among calls, nor on which blocks hold it.
 
+use kernels::oblivious::mask::declassify;
 use kernels::sampling::{Choice, Sampler};
 
 use crate::EngineError;
@@ -50,6 +51,42 @@ pub struct ForwardShape {
     pub rows_max: usize,
     /// Rows of one call whose scores may be wanted at most.
     pub scored_max: usize,
+}
+
+impl ForwardShape {
+    /// Refuses what [`Forward::forward`] says it refuses, before anything is computed. Tokens are compared without a branch on one of them.
+    pub fn check(&self, rows: &[Row], tables: &[BlockTable]) -> Result<(), EngineError> {
+        let refuse = |why| Err(EngineError::Computation(why));
+        if rows.len() > self.rows_max {
+            return refuse("more rows than fit one pass");
+        }
+        if rows.iter().filter(|row| row.scored).count() > self.scored_max {
+            return refuse("more scored rows than fit one pass");
+        }
+        let mut unknown = 0u64;
+        for row in rows {
+            let Some(table) = tables.get(row.sequence) else {
+                return refuse("a row belongs to no sequence");
+            };
+            let position = row.position as usize;
+            if position >= self.context {
+                return refuse("a row lies outside the context");
+            }
+            let Some(blocks) = table.0.get(..=position / BLOCK_TOKENS) else {
+                return refuse("a sequence has too few blocks");
+            };
+            if blocks.iter().any(|block| *block as usize >= self.blocks) {
+                return refuse("a sequence has a block that does not exist");
+            }
+            // 1 if the token is not below the size, by the borrow of the difference.
+            let below = u64::from(row.token).wrapping_sub(self.vocabulary as u64) >> 63;
+            unknown |= 1 ^ below;
+        }
+        match declassify(unknown as u32) {
+            false => Ok(()),
+            true => refuse("a token is outside the vocabulary"),
+        }
+    }
 }
 
 /// Who chooses the tokens that follow the scored rows of a call.
@@ -105,7 +142,11 @@ pub trait Forward: Send {
         self.forward(rows, tables, scores)?;
         let width = self.shape().vocabulary.max(1);
         choices.clear();
-        for (sampler, scores) in choosers.samplers.into_iter().zip(scores.chunks_exact_mut(width)) {
+        for (sampler, scores) in choosers
+            .samplers
+            .into_iter()
+            .zip(scores.chunks_exact_mut(width))
+        {
             let scores = &mut scores[..choosers.size.min(width)];
             for token in choosers.forbidden {
                 if let Some(score) = scores.get_mut(*token as usize) {

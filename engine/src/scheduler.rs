@@ -31,10 +31,10 @@ use std::collections::VecDeque;
 use crate::cache::{Cache, CacheError};
 use crate::error::RequestError;
 use crate::forward::{BLOCK_TOKENS, BlockTable, Choosers, Forward, ForwardShape, Row};
-use kernels::sampling::{Choice, Sampler};
 pub use alone::complete;
 pub use driver::{Driver, Listener, Steps, Submitted, Wake};
 pub use job::{Event, Finish, Job, JobId, Refused, Tokens};
+use kernels::sampling::{Choice, Sampler};
 use sequence::Sequence;
 use shares::{Share, shares};
 
@@ -299,7 +299,11 @@ impl Scheduler {
         let mut choices_of = choices.drain(..);
         for index in 0..self.shares.len() {
             let share = self.shares[index];
-            let choice = if share.scored { choices_of.next() } else { None };
+            let choice = if share.scored {
+                choices_of.next()
+            } else {
+                None
+            };
             let Some(sequence) = &mut self.running[share.slot] else {
                 continue;
             };
@@ -348,7 +352,9 @@ fn choosers<'a>(
     Choosers {
         size: tokens.size,
         forbidden: &tokens.forbidden,
-        samplers: scored.filter_map(|share| samplers[share.slot].take()).collect(),
+        samplers: scored
+            .filter_map(|share| samplers[share.slot].take())
+            .collect(),
     }
 }
 

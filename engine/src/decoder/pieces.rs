@@ -46,7 +46,11 @@ pub fn read(
         let of = of.ok_or_else(|| ModelError::TensorExtra(tensor.name.clone()))?;
         let kind = kind_of(packing, of, tensor).filter(|_| tensor.shape.len() == 2);
         let Some(kind) = kind else {
-            let plus = if config.norm_plus_one && of.is_norm() { 1.0 } else { 0.0 };
+            let plus = if config.norm_plus_one && of.is_norm() {
+                1.0
+            } else {
+                0.0
+            };
             let vector: Vec<f32> = rows.to_vec()?.iter().map(|weight| weight + plus).collect();
             return take(of, Piece::Vector(&vector));
         };

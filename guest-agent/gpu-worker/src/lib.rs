@@ -13,6 +13,7 @@
 
 #![warn(missing_docs)]
 
+pub mod cuda;
 mod gate;
 mod nvml;
 

@@ -209,6 +209,11 @@ impl Rules<'_> {
         self.0.step
     }
 
+    /// Whether anything is added to scores.
+    pub fn has_bias(self) -> bool {
+        !self.0.bias.is_empty()
+    }
+
     /// What is added to scores, if anything is.
     pub fn bias(self) -> Option<Vec<f32>> {
         let numbers = self.0.bias.iter().flat_map(|block| block.0);

@@ -1,6 +1,5 @@
 //! The program `gpu-worker --gate`, with a library that answers as a driver would.
 
-mod emulated;
 mod fake;
 #[path = "../../../../measurements/gpu/tests/it/made.rs"]
 mod made;
