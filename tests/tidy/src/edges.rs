@@ -81,7 +81,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "stage0",
         ],
     ),
-    ("gpu-worker", &["gpu", "pki", "registers", "wire"]),
+    (
+        "gpu-worker",
+        &[
+            "engine",
+            "gpu",
+            "kernels",
+            "model",
+            "pki",
+            "registers",
+            "wire",
+        ],
+    ),
     (
         "host-proxy",
         &[

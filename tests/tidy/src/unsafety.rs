@@ -59,6 +59,11 @@ pub const LISTED: &[Listing] = &[
         "vector instructions run where they were detected: once for all operations, once for the functions around them",
     ),
     (
+        "guest-agent/gpu-worker/src/cuda/device.rs",
+        25,
+        "functions of the CUDA driver, in a process that holds no key",
+    ),
+    (
         "guest-agent/gpu-worker/src/nvml.rs",
         20,
         "functions of the driver's library, which the gate loads in a process that holds no key",

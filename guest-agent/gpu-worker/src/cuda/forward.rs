@@ -56,15 +56,37 @@ impl CudaForward {
         context_max: usize,
         cubins: &Path,
     ) -> Result<(Self, Tokens, Facts), CudaError> {
-        let device = Device::open()?;
         let files = engine::weights::read(directory)
             .map_err(|error| CudaError::Files(error.to_string()))?;
         let model = |error: model::ModelError| CudaError::Engine(error.into());
         let config = Config::of(&files).map_err(model)?;
-        supported(&config)?;
         let vocabulary = Vocabulary::parse(files.tokenizer(), config.vocabulary).map_err(model)?;
         let tokens = Tokens::of(kernels::Path::detect(), &vocabulary, &config.end_tokens);
-        let opened = files.open_weights().map_err(model)?;
+        let weights = files.open_weights().map_err(model)?;
+        let (forward, facts) = Self::of(
+            config,
+            &tokens,
+            weights,
+            packing,
+            kv_mib,
+            context_max,
+            cubins,
+        )?;
+        Ok((forward, tokens, facts))
+    }
+
+    /// The same of weights that come from elsewhere.
+    pub fn of(
+        config: Config,
+        tokens: &Tokens,
+        opened: model::weights::Weights,
+        packing: Option<Packing>,
+        kv_mib: Option<u64>,
+        context_max: usize,
+        cubins: &Path,
+    ) -> Result<(Self, Facts), CudaError> {
+        let device = Device::open()?;
+        supported(&config)?;
         let packing = packing.unwrap_or(Packing::AsStored);
         let context = config.context.min(context_max).max(1);
         let one = context.div_ceil(BLOCK_TOKENS);
@@ -128,7 +150,7 @@ impl CudaForward {
             device,
         };
         forward.device.wait()?;
-        Ok((forward, tokens, facts))
+        Ok((forward, facts))
     }
 
     /// What steps cost so far, loading included.

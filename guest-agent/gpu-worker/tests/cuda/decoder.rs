@@ -13,6 +13,7 @@ use engine::{BlockTable, EngineError, Forward, ForwardShape, Packing, Row};
 use gpu_worker::cuda::{CudaError, CudaForward};
 use kernels::{Kernels, Kind, KvKind};
 use model::decoder::Config;
+use serde_json::json;
 
 use crate::checkpoint::{DECODERS, Reference};
 
@@ -82,29 +83,51 @@ fn emulated(name: &str, test: impl FnOnce(&Path)) {
 fn load(model: &Path, kind: Kind, cubins: &Path) -> (CudaForward, Tokens) {
     let loaded = CudaForward::load(model, Some(Packing::All(kind)), Some(4), 256, cubins);
     let (forward, tokens, facts) = loaded.unwrap();
-    assert_eq!(facts.device, "an emulation on the host");
+    let is_emulated = facts.device == "an emulation on the host";
+    assert_eq!(is_emulated, std::env::var_os(CHILD).is_some());
     (forward, tokens)
 }
 
+/// The CPU's decoder in single precision, with the numbers that weights of `kind` stand for.
 fn on_cpu(model: &Path, kind: Kind) -> Decoder {
-    let files = engine::weights::read(model).unwrap();
-    let options = Options {
-        packing: Packing::All(kind),
-        cache: KvKind::F32,
-        blocks: blocks_for(2, 256),
-        context_max: 256,
-        rows_max: 512,
-        scored_max: 64,
+    let load = |directory: &Path, kind| {
+        let files = engine::weights::read(directory).unwrap();
+        let options = Options {
+            packing: Packing::All(kind),
+            cache: KvKind::F32,
+            blocks: blocks_for(1, 256),
+            context_max: 256,
+            rows_max: 64,
+            scored_max: 64,
+        };
+        let kernels = Kernels::new(kernels::Path::detect(), 1).unwrap();
+        let config = Config::of(&files).unwrap();
+        let weights = files.open_weights().unwrap();
+        Decoder::load(&config, weights, Arc::new(kernels), &options).unwrap()
     };
-    let kernels = Kernels::new(kernels::Path::detect(), 1).unwrap();
-    let config = Config::of(&files).unwrap();
-    Decoder::load(
-        &config,
-        files.open_weights().unwrap(),
-        Arc::new(kernels),
-        &options,
-    )
-    .unwrap()
+    let mut packed = load(model, kind);
+    let plan = packed.config().plan();
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (name, shape) in plan.wanted() {
+        let begin = data.len();
+        let numbers = packed.packed().numbers(name).unwrap();
+        data.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, data.len()]});
+        header.insert(name.to_owned(), entry);
+    }
+    let header = serde_json::Value::from(header).to_string();
+    let directory = tempfile::tempdir().unwrap();
+    for file in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(model.join(file), directory.path().join(file)).unwrap();
+    }
+    let content = [
+        &(header.len() as u64).to_le_bytes(),
+        header.as_bytes(),
+        &data,
+    ]
+    .concat();
+    std::fs::write(directory.path().join("model.safetensors"), content).unwrap();
+    load(directory.path(), Kind::F32)
 }
 
 fn token(seed: u64) -> u32 {
@@ -141,117 +164,122 @@ fn errors(got: &[f32], wanted: &[f32]) -> [f64; 2] {
     ]
 }
 
-/// Every family in every kind: scores of a prompt within 2 % of the CPU's in single precision on the same weights (activations, keys
+/// Every family in every kind: scores of a prompt within 2.5 % of the CPU's in single precision on the same weights (activations, keys
 /// and values are bf16 here, which the CPU's are not), and the same tokens wherever the CPU's lead is larger than the error.
 #[test]
 fn families_compute_what_the_cpu_computes() {
-    emulated("families_compute_what_the_cpu_computes", |cubins| {
-        for (name, text) in DECODERS {
-            let model = Reference::parse(text).directory();
-            for kind in [Kind::Bf16, Kind::Q8, Kind::Q4] {
-                let (mut gpu, _) = load(model.path(), kind, cubins);
-                let mut cpu = on_cpu(model.path(), kind);
-                let tables = [BlockTable((0..8).rev().collect())];
-                let mut tokens: Vec<u32> = (0..41).map(token).collect();
-                let (mut on_gpu, mut on_cpu) = (Vec::new(), Vec::new());
-                let (mut first, mut worst, mut same, mut clear) = (0, [0.0f64; 2], 0, 0);
-                for _ in 0..12 {
-                    let rows = rows(0, &tokens[first..], first, |at| at >= 30);
-                    gpu.forward(&rows, &tables, &mut on_gpu).unwrap();
-                    cpu.forward(&rows, &tables, &mut on_cpu).unwrap();
-                    let found = errors(&on_gpu, &on_cpu);
-                    worst = [worst[0].max(found[0]), worst[1].max(found[1])];
-                    let width = gpu.shape().vocabulary;
-                    let best = |scores: &[f32]| {
-                        let last = &scores[scores.len() - width..];
-                        let mut order: Vec<usize> = (0..width).collect();
-                        order.sort_by(|a, b| last[*b].total_cmp(&last[*a]));
-                        (order[0], last[order[0]] - last[order[1]])
-                    };
-                    let size = on_cpu.iter().map(|x| x * x).sum::<f32>() / on_cpu.len() as f32;
-                    let ((wanted, lead), (got, _)) = (best(&on_cpu), best(&on_gpu));
-                    same += usize::from(got == wanted);
-                    if f64::from(lead / size.sqrt()) > 2.0 * found[1] {
-                        clear += 1;
-                        assert_eq!(got, wanted, "{name} {kind:?}");
-                    }
-                    first = tokens.len();
-                    tokens.push(wanted as u32);
+    emulated("families_compute_what_the_cpu_computes", families);
+}
+
+pub fn families(cubins: &Path) {
+    for (name, text) in DECODERS {
+        let model = Reference::parse(text).directory();
+        for kind in [Kind::Bf16, Kind::Q8, Kind::Q4] {
+            let (mut gpu, _) = load(model.path(), kind, cubins);
+            let mut cpu = on_cpu(model.path(), kind);
+            let tables = [BlockTable((0..8).rev().collect())];
+            let mut tokens: Vec<u32> = (0..41).map(token).collect();
+            let (mut on_gpu, mut on_cpu) = (Vec::new(), Vec::new());
+            let (mut first, mut worst, mut same, mut clear) = (0, [0.0f64; 2], 0, 0);
+            for _ in 0..6 {
+                let rows = rows(0, &tokens[first..], first, |at| at >= 30);
+                gpu.forward(&rows, &tables, &mut on_gpu).unwrap();
+                cpu.forward(&rows, &tables, &mut on_cpu).unwrap();
+                let found = errors(&on_gpu, &on_cpu);
+                worst = [worst[0].max(found[0]), worst[1].max(found[1])];
+                let width = gpu.shape().vocabulary;
+                let best = |scores: &[f32]| {
+                    let last = &scores[scores.len() - width..];
+                    let mut order: Vec<usize> = (0..width).collect();
+                    order.sort_by(|a, b| last[*b].total_cmp(&last[*a]));
+                    (order[0], last[order[0]] - last[order[1]])
+                };
+                let size = on_cpu.iter().map(|x| x * x).sum::<f32>() / on_cpu.len() as f32;
+                let ((wanted, lead), (got, _)) = (best(&on_cpu), best(&on_gpu));
+                same += usize::from(got == wanted);
+                if f64::from(lead / size.sqrt()) > 2.0 * found[1] {
+                    clear += 1;
+                    assert_eq!(got, wanted, "{name} {kind:?}");
                 }
-                println!(
-                    "{name} {kind:?}: error {:.4}, worst {:.4}; {same} of 12 tokens, {clear} with a clear lead",
-                    worst[0], worst[1]
-                );
-                assert!(worst[0] < 0.02, "{name} {kind:?}: {worst:?}");
-                assert!(clear > 0, "{name} {kind:?}: no lead is clear");
+                first = tokens.len();
+                tokens.push(wanted as u32);
             }
+            println!(
+                "{name} {kind:?}: error {:.4}, worst {:.4}; {same} of 6 tokens, {clear} with a clear lead",
+                worst[0], worst[1]
+            );
+            assert!(worst[0] < 0.025, "{name} {kind:?}: {worst:?}");
+            assert!(clear > 0, "{name} {kind:?}: no lead is clear");
         }
-    });
+    }
 }
 
 /// A sequence of 70 tokens alone, among others, in chunks, on other blocks and behind a shared beginning: the same bits.
 #[test]
 fn bits_depend_on_the_sequence_alone() {
-    emulated("bits_depend_on_the_sequence_alone", |cubins| {
-        for (name, text) in DECODERS
-            .into_iter()
-            .filter(|(name, _)| ["gemma3", "qwen2", "smollm2"].contains(name))
+    emulated("bits_depend_on_the_sequence_alone", bits);
+}
+
+pub fn bits(cubins: &Path) {
+    for (name, kind) in [
+        ("gemma3", Kind::Bf16),
+        ("qwen2", Kind::Q8),
+        ("smollm2", Kind::Q4),
+    ] {
+        let text = DECODERS.iter().find(|(other, _)| *other == name).unwrap().1;
+        let model = Reference::parse(text).directory();
         {
-            let model = Reference::parse(text).directory();
-            for kind in [Kind::Bf16, Kind::Q8, Kind::Q4] {
-                let (mut gpu, _) = load(model.path(), kind, cubins);
-                let tokens: Vec<u32> = (0..70).map(token).collect();
-                let own = BlockTable(vec![5, 200, 9]);
-                let mut scores = Vec::new();
-                gpu.forward(
-                    &rows(0, &tokens, 0, |at| at >= 60),
-                    &[own.clone()],
-                    &mut scores,
-                )
-                .unwrap();
-                let wanted: Vec<u32> = scores.iter().map(|score| score.to_bits()).collect();
-                for chunk in [1, 7, 64] {
-                    let mut got = Vec::new();
-                    for first in (0..70).step_by(chunk) {
-                        let some = &tokens[first..70.min(first + chunk)];
-                        gpu.forward(
-                            &rows(0, some, first, |at| at >= 60),
-                            &[BlockTable(vec![7, 8, 2])],
-                            &mut scores,
-                        )
-                        .unwrap();
-                        got.extend(scores.iter().map(|score| score.to_bits()));
-                    }
-                    assert!(got == wanted, "{name} {kind:?}: chunks of {chunk}");
+            let (mut gpu, _) = load(model.path(), kind, cubins);
+            let tokens: Vec<u32> = (0..70).map(token).collect();
+            let own = BlockTable(vec![5, 120, 9]);
+            let mut scores = Vec::new();
+            gpu.forward(
+                &rows(0, &tokens, 0, |at| at >= 60),
+                &[own.clone()],
+                &mut scores,
+            )
+            .unwrap();
+            let wanted: Vec<u32> = scores.iter().map(|score| score.to_bits()).collect();
+            for chunk in [1, 7, 64] {
+                let mut got = Vec::new();
+                for first in (0..70).step_by(chunk) {
+                    let some = &tokens[first..70.min(first + chunk)];
+                    gpu.forward(
+                        &rows(0, some, first, |at| at >= 60),
+                        &[BlockTable(vec![7, 8, 2])],
+                        &mut scores,
+                    )
+                    .unwrap();
+                    got.extend(scores.iter().map(|score| score.to_bits()));
                 }
-                // Others share its first block and go on by themselves; each is as long as itself alone.
-                for others in [1, 4, 16, 64] {
-                    let mut tables = vec![own.clone()];
-                    let mut all = rows(0, &tokens[60..], 60, |_| true);
-                    for other in 1..others {
-                        tables.push(BlockTable(vec![5, 10 + other]));
-                        let strange: Vec<u32> =
-                            (0..3).map(|n| token(u64::from(other) * 100 + n)).collect();
-                        let at = (other as usize * 5) % (all.len() + 1);
-                        let strange =
-                            rows(other as usize, &strange, 32, |at| at == 34 && other < 54);
-                        all.splice(at..at, strange);
-                    }
-                    gpu.forward(&all, &tables, &mut scores).unwrap();
-                    let width = gpu.shape().vocabulary;
-                    let scored = all
-                        .iter()
-                        .filter(|row| row.scored)
-                        .zip(scores.chunks_exact(width));
-                    let mine = scored
-                        .filter(|(row, _)| row.sequence == 0)
-                        .flat_map(|(_, scores)| scores);
-                    let got: Vec<u32> = mine.map(|score| score.to_bits()).collect();
-                    assert!(got == wanted, "{name} {kind:?}: among {others}");
+                assert!(got == wanted, "{name} {kind:?}: chunks of {chunk}");
+            }
+            // Others share its first block and go on by themselves; each is as long as itself alone.
+            for others in [1, 4, 16, 64] {
+                let mut tables = vec![own.clone()];
+                let mut all = rows(0, &tokens[60..], 60, |_| true);
+                for other in 1..others {
+                    tables.push(BlockTable(vec![5, 10 + other]));
+                    let strange: Vec<u32> =
+                        (0..3).map(|n| token(u64::from(other) * 100 + n)).collect();
+                    let at = (other as usize * 5) % (all.len() + 1);
+                    let strange = rows(other as usize, &strange, 32, |at| at == 34 && other < 54);
+                    all.splice(at..at, strange);
                 }
+                gpu.forward(&all, &tables, &mut scores).unwrap();
+                let width = gpu.shape().vocabulary;
+                let scored = all
+                    .iter()
+                    .filter(|row| row.scored)
+                    .zip(scores.chunks_exact(width));
+                let mine = scored
+                    .filter(|(row, _)| row.sequence == 0)
+                    .flat_map(|(_, scores)| scores);
+                let got: Vec<u32> = mine.map(|score| score.to_bits()).collect();
+                assert!(got == wanted, "{name} {kind:?}: among {others}");
             }
         }
-    });
+    }
 }
 
 /// Scores from the device, and everything else on the host.
@@ -336,70 +364,74 @@ fn told(forward: &mut dyn Forward, tokens: &Tokens, count: u32) -> Vec<Vec<Event
 /// are captured once for each size and replayed.
 #[test]
 fn choices_are_those_of_the_cpus_sampler() {
-    emulated("choices_are_those_of_the_cpus_sampler", |cubins| {
-        let model = Reference::decoder("qwen2").directory();
-        let (mut gpu, tokens) = load(model.path(), Kind::Q8, cubins);
-        let chosen = told(&mut gpu, &tokens, 40);
-        let counted = gpu.counters();
-        assert!(
-            counted.captures > 0 && counted.graph_launches > counted.captures,
-            "{counted:?}"
-        );
-        let (gpu, _) = load(model.path(), Kind::Q8, cubins);
-        let wanted = told(&mut Scores(gpu), &tokens, 40);
-        let made = wanted
-            .iter()
-            .flatten()
-            .filter(|event| matches!(event, Event::Token { .. }))
-            .count();
-        assert!(made > 150, "{made} tokens");
-        for (job, (got, wanted)) in chosen.iter().zip(&wanted).enumerate() {
-            assert_eq!(got, wanted, "job {job}");
-        }
-    });
+    emulated("choices_are_those_of_the_cpus_sampler", choices);
+}
+
+pub fn choices(cubins: &Path) {
+    let model = Reference::decoder("qwen2").directory();
+    let (mut gpu, tokens) = load(model.path(), Kind::Q8, cubins);
+    let chosen = told(&mut gpu, &tokens, 40);
+    let counted = gpu.counters();
+    assert!(
+        counted.captures > 0 && counted.graph_launches > counted.captures,
+        "{counted:?}"
+    );
+    let (gpu, _) = load(model.path(), Kind::Q8, cubins);
+    let wanted = told(&mut Scores(gpu), &tokens, 40);
+    let made = wanted
+        .iter()
+        .flatten()
+        .filter(|event| matches!(event, Event::Token { .. }))
+        .count();
+    assert!(made > 150, "{made} tokens");
+    for (job, (got, wanted)) in chosen.iter().zip(&wanted).enumerate() {
+        assert_eq!(got, wanted, "job {job}");
+    }
 }
 
 /// Greedy steps of 1 to 64 completions: one copy in, one copy out, one wait, and from the third of a size on one launch.
 #[test]
 fn a_step_costs_one_copy_each_way() {
-    emulated("a_step_costs_one_copy_each_way", |cubins| {
-        let model = Reference::decoder("llama3").directory();
-        let (mut gpu, tokens) = load(model.path(), Kind::Q4, cubins);
-        for count in [1, 3, 64] {
-            let tables: Vec<BlockTable> = (0..count).map(|n| BlockTable(vec![n])).collect();
-            for position in 0..5 {
-                let mut jobs: Vec<_> = (0..count)
-                    .map(|_| {
-                        tokens
-                            .job(vec![1], Sampling::greedy(9), Constraints::default())
-                            .unwrap()
-                    })
-                    .collect();
-                let rows: Vec<Row> = (0..count as usize)
-                    .flat_map(|n| rows(n, &[token(n as u64)], position, |_| true))
-                    .collect();
-                let choosers = engine::Choosers {
-                    size: tokens.size,
-                    forbidden: &tokens.forbidden,
-                    samplers: jobs.iter_mut().map(|job| &mut job.sampler).collect(),
-                };
-                let (before, mut choices) = (gpu.counters(), Vec::new());
-                gpu.choose(&rows, &tables, choosers, &mut Vec::new(), &mut choices)
-                    .unwrap();
-                assert_eq!(choices.len(), count as usize);
-                let after = gpu.counters();
-                let cost = [
-                    after.copies_in - before.copies_in,
-                    after.copies_out - before.copies_out,
-                    after.synchronisations - before.synchronisations,
-                ];
-                assert_eq!(cost, [1, 1, 1]);
-                let replayed = after.graph_launches - before.graph_launches;
-                assert_eq!(replayed, u64::from(position > 0), "{count} at {position}");
-                assert!(position < 2 || after.launches == before.launches);
-            }
+    emulated("a_step_costs_one_copy_each_way", costs);
+}
+
+pub fn costs(cubins: &Path) {
+    let model = Reference::decoder("llama3").directory();
+    let (mut gpu, tokens) = load(model.path(), Kind::Q4, cubins);
+    for count in [1, 3, 64] {
+        let tables: Vec<BlockTable> = (0..count).map(|n| BlockTable(vec![n])).collect();
+        for position in 0..5 {
+            let mut jobs: Vec<_> = (0..count)
+                .map(|_| {
+                    tokens
+                        .job(vec![1], Sampling::greedy(9), Constraints::default())
+                        .unwrap()
+                })
+                .collect();
+            let rows: Vec<Row> = (0..count as usize)
+                .flat_map(|n| rows(n, &[token(n as u64)], position, |_| true))
+                .collect();
+            let choosers = engine::Choosers {
+                size: tokens.size,
+                forbidden: &tokens.forbidden,
+                samplers: jobs.iter_mut().map(|job| &mut job.sampler).collect(),
+            };
+            let (before, mut choices) = (gpu.counters(), Vec::new());
+            gpu.choose(&rows, &tables, choosers, &mut Vec::new(), &mut choices)
+                .unwrap();
+            assert_eq!(choices.len(), count as usize);
+            let after = gpu.counters();
+            let cost = [
+                after.copies_in - before.copies_in,
+                after.copies_out - before.copies_out,
+                after.synchronisations - before.synchronisations,
+            ];
+            assert_eq!(cost, [1, 1, 1]);
+            let replayed = after.graph_launches - before.graph_launches;
+            assert_eq!(replayed, u64::from(position > 0), "{count} at {position}");
+            assert!(position < 2 || after.launches == before.launches);
         }
-    });
+    }
 }
 
 #[test]

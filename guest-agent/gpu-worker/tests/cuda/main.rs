@@ -3,4 +3,5 @@
 #[path = "../../../../engine/tests/engine/checkpoint.rs"]
 mod checkpoint;
 mod decoder;
+mod device;
 mod emulated;
