@@ -5,14 +5,14 @@ mod file;
 mod flex;
 mod load;
 pub mod packed;
-pub(crate) mod parts;
+pub mod parts;
+pub mod pieces;
 pub mod rotary;
 
 use std::collections::BTreeMap;
 
 use burn::tensor::ops::FloatTensor;
 use kernels::Attend;
-use kernels::oblivious::mask::declassify;
 use model::FileDigest;
 use model::decoder::Config;
 
@@ -23,7 +23,7 @@ pub use packed::PackedBackend;
 
 use crate::EngineError;
 use crate::backend::Cpu;
-use crate::forward::{BLOCK_TOKENS, BlockTable, Forward, ForwardShape, Row};
+use crate::forward::{BlockTable, Forward, ForwardShape, Row};
 use packed::{Step, Turns};
 use rotary::Rotation;
 
@@ -75,7 +75,7 @@ impl<B: PackedBackend> Decoder<B> {
         scores: &mut Vec<f32>,
         watch: &mut dyn FnMut(&FloatTensor<B>),
     ) -> Result<(), EngineError> {
-        self.check(rows, tables)?;
+        self.shape.check(rows, tables)?;
         for (turns, rotation) in self.turns.iter_mut().zip(&self.rotations) {
             turns.fill(rotation, rows);
         }
@@ -95,43 +95,6 @@ impl<B: PackedBackend> Decoder<B> {
         let scored = B::scores(&mut self.packed, &hidden, &step, scores);
         self.hidden = Some(hidden);
         scored
-    }
-
-    /// Refuses what [`Forward::forward`] says it refuses. Tokens are compared without a branch on one of them.
-    fn check(&self, rows: &[Row], tables: &[BlockTable]) -> Result<(), EngineError> {
-        let refuse = |why| Err(EngineError::Computation(why));
-        if rows.len() > self.shape.rows_max {
-            return refuse("more rows than fit one pass");
-        }
-        if rows.iter().filter(|row| row.scored).count() > self.shape.scored_max {
-            return refuse("more scored rows than fit one pass");
-        }
-        let mut unknown = 0u64;
-        for row in rows {
-            let Some(table) = tables.get(row.sequence) else {
-                return refuse("a row belongs to no sequence");
-            };
-            let position = row.position as usize;
-            if position >= self.shape.context {
-                return refuse("a row lies outside the context");
-            }
-            let Some(blocks) = table.0.get(..=position / BLOCK_TOKENS) else {
-                return refuse("a sequence has too few blocks");
-            };
-            if blocks
-                .iter()
-                .any(|block| *block as usize >= self.shape.blocks)
-            {
-                return refuse("a sequence has a block that does not exist");
-            }
-            // 1 if the token is not below the size, by the borrow of the difference.
-            let below = u64::from(row.token).wrapping_sub(self.shape.vocabulary as u64) >> 63;
-            unknown |= 1 ^ below;
-        }
-        match declassify(unknown as u32) {
-            false => Ok(()),
-            true => refuse("a token is outside the vocabulary"),
-        }
     }
 }
 

@@ -6,6 +6,9 @@
 //! **Promises.** The scores of a row depend on the weights and on the tokens of its own sequence at its position and before, to
 //! the bit: not on the rows beside it, nor on how its prompt was divided among calls, nor on which blocks hold it.
 
+use kernels::oblivious::mask::declassify;
+use kernels::sampling::{Choice, Sampler};
+
 use crate::EngineError;
 
 /// Tokens whose keys and values one block holds.
@@ -50,6 +53,52 @@ pub struct ForwardShape {
     pub scored_max: usize,
 }
 
+impl ForwardShape {
+    /// Refuses what [`Forward::forward`] says it refuses, before anything is computed. Tokens are compared without a branch on one of them.
+    pub fn check(&self, rows: &[Row], tables: &[BlockTable]) -> Result<(), EngineError> {
+        let refuse = |why| Err(EngineError::Computation(why));
+        if rows.len() > self.rows_max {
+            return refuse("more rows than fit one pass");
+        }
+        if rows.iter().filter(|row| row.scored).count() > self.scored_max {
+            return refuse("more scored rows than fit one pass");
+        }
+        let mut unknown = 0u64;
+        for row in rows {
+            let Some(table) = tables.get(row.sequence) else {
+                return refuse("a row belongs to no sequence");
+            };
+            let position = row.position as usize;
+            if position >= self.context {
+                return refuse("a row lies outside the context");
+            }
+            let Some(blocks) = table.0.get(..=position / BLOCK_TOKENS) else {
+                return refuse("a sequence has too few blocks");
+            };
+            if blocks.iter().any(|block| *block as usize >= self.blocks) {
+                return refuse("a sequence has a block that does not exist");
+            }
+            // 1 if the token is not below the size, by the borrow of the difference.
+            let below = u64::from(row.token).wrapping_sub(self.vocabulary as u64) >> 63;
+            unknown |= 1 ^ below;
+        }
+        match declassify(unknown as u32) {
+            false => Ok(()),
+            true => refuse("a token is outside the vocabulary"),
+        }
+    }
+}
+
+/// Who chooses the tokens that follow the scored rows of a call.
+pub struct Choosers<'a> {
+    /// Ids below this are tokens; the rest of the scores is padding and never chosen.
+    pub size: usize,
+    /// Tokens that no completion holds.
+    pub forbidden: &'a [u32],
+    /// One for each scored row, in the order of the rows.
+    pub samplers: Vec<&'a mut Sampler>,
+}
+
 /// Computes rows.
 pub trait Forward: Send {
     /// What fits.
@@ -72,4 +121,43 @@ pub trait Forward: Send {
         tables: &[BlockTable],
         scores: &mut Vec<f32>,
     ) -> Result<(), EngineError>;
+
+    /// Computes `rows` as [`Forward::forward`] does, and replaces `choices` with the token that follows each scored row; none where a
+    /// score is not finite. `scores` is room that this method may use. A device chooses where the scores are; the same scores give
+    /// the same tokens everywhere.
+    ///
+    /// A sampler's first choice tells a device of its constraints: until it has ended, its rows belong to the same sequence and
+    /// nobody else's do.
+    ///
+    /// # Errors
+    /// Those of [`Forward::forward`]. Then no sampler has taken a token.
+    fn choose(
+        &mut self,
+        rows: &[Row],
+        tables: &[BlockTable],
+        choosers: Choosers<'_>,
+        scores: &mut Vec<f32>,
+        choices: &mut Vec<Option<Choice>>,
+    ) -> Result<(), EngineError> {
+        self.forward(rows, tables, scores)?;
+        let width = self.shape().vocabulary.max(1);
+        choices.clear();
+        for (sampler, scores) in choosers
+            .samplers
+            .into_iter()
+            .zip(scores.chunks_exact_mut(width))
+        {
+            let scores = &mut scores[..choosers.size.min(width)];
+            for token in choosers.forbidden {
+                if let Some(score) = scores.get_mut(*token as usize) {
+                    *score = FORBIDDEN;
+                }
+            }
+            choices.push(sampler.choose(scores).ok());
+        }
+        Ok(())
+    }
 }
+
+/// The score of a token that no completion holds: less than any model says, and finite whatever a penalty makes of it.
+pub const FORBIDDEN: f32 = -1e30;

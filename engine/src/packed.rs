@@ -128,7 +128,11 @@ impl Place<'_> {
 }
 
 /// Packs a row: without a change where the kind has the form that is stored. `false`: a number is too large for the kind.
-fn set_row(packed: &mut Packed, row: Row<'_>, numbers: &mut [f32]) -> Result<bool, EngineError> {
+pub(crate) fn set_row(
+    packed: &mut Packed,
+    row: Row<'_>,
+    numbers: &mut [f32],
+) -> Result<bool, EngineError> {
     let index = row.index;
     match (packed.kind(), row.dtype) {
         (Kind::Bf16, Dtype::Bf16) => packed.set_row_bf16(index, row.bytes)?,

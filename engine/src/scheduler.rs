@@ -30,10 +30,11 @@ use std::collections::VecDeque;
 
 use crate::cache::{Cache, CacheError};
 use crate::error::RequestError;
-use crate::forward::{BLOCK_TOKENS, BlockTable, Forward, ForwardShape, Row};
+use crate::forward::{BLOCK_TOKENS, BlockTable, Choosers, Forward, ForwardShape, Row};
 pub use alone::complete;
 pub use driver::{Driver, Listener, Steps, Submitted, Wake};
 pub use job::{Event, Finish, Job, JobId, Refused, Tokens};
+use kernels::sampling::{Choice, Sampler};
 use sequence::Sequence;
 use shares::{Share, shares};
 
@@ -89,7 +90,7 @@ pub struct Scheduler {
     shares: Vec<Share>,
     rows: Vec<Row>,
     scores: Vec<f32>,
-    spare: Vec<f32>,
+    choices: Vec<Option<Choice>>,
 }
 
 impl Scheduler {
@@ -114,7 +115,7 @@ impl Scheduler {
             shares: Vec::new(),
             rows: Vec::new(),
             scores: Vec::new(),
-            spare: Vec::new(),
+            choices: Vec::new(),
         }
     }
 
@@ -263,32 +264,46 @@ impl Scheduler {
 
     /// Computes the rows together, and each sequence's apart if that fails, so that it is known whose fault it is.
     fn compute(&mut self, forward: &mut dyn Forward) {
-        let together = forward.forward(&self.rows, &self.tables, &mut self.scores);
-        let width = self.shape.vocabulary;
-        let scored = self.shares.iter().filter(|share| share.scored).count();
-        if together.is_ok() && self.scores.len() == scored * width {
+        let Self {
+            shares,
+            running,
+            tokens,
+            rows,
+            tables,
+            scores,
+            choices,
+            ..
+        } = self;
+        let scored = shares.iter().filter(|share| share.scored).count();
+        let together = choosers(tokens, running, shares);
+        let together = forward.choose(rows, tables, together, scores, choices);
+        if together.is_ok() && choices.len() == scored {
             return;
         }
-        self.scores.clear();
-        for share in &mut self.shares {
-            let rows = &self.rows[share.first..share.first + share.rows];
-            let alone = forward.forward(rows, &self.tables, &mut self.spare);
-            let wanted = if share.scored { width } else { 0 };
-            share.failed = alone.is_err() || self.spare.len() != wanted;
-            match share.failed {
-                true => self.scores.extend((0..wanted).map(|_| 0.0)),
-                false => self.scores.extend_from_slice(&self.spare),
+        let (mut chosen, mut alone) = (Vec::with_capacity(scored), Vec::new());
+        for share in shares {
+            let rows = &rows[share.first..share.first + share.rows];
+            let chooser = choosers(tokens, running, std::slice::from_ref(share));
+            let computed = forward.choose(rows, tables, chooser, scores, &mut alone);
+            share.failed = computed.is_err() || alone.len() != usize::from(share.scored);
+            if share.scored {
+                chosen.push(alone.drain(..).next().flatten());
             }
         }
+        *choices = chosen;
     }
 
     /// Takes what was computed: blocks that became a prefix, and a token for each sequence whose scores came.
     fn take(&mut self, now_ms: u64, tell: &mut dyn FnMut(JobId, Event)) {
-        let mut scores = std::mem::take(&mut self.scores);
-        let mut scores_of = scores.chunks_exact_mut(self.shape.vocabulary.max(1));
+        let mut choices = std::mem::take(&mut self.choices);
+        let mut choices_of = choices.drain(..);
         for index in 0..self.shares.len() {
             let share = self.shares[index];
-            let scores = if share.scored { scores_of.next() } else { None };
+            let choice = if share.scored {
+                choices_of.next()
+            } else {
+                None
+            };
             let Some(sequence) = &mut self.running[share.slot] else {
                 continue;
             };
@@ -297,19 +312,21 @@ impl Scheduler {
                 continue;
             }
             sequence.computed(share.rows, &mut self.cache, now_ms);
-            let Some(scores) = scores else { continue };
+            let Some(choice) = choice else { continue };
             let id = sequence.id;
-            let Some((choice, over)) = sequence.choose(scores, &self.tokens) else {
+            let Some(choice) = choice else {
                 self.end(share.slot, Event::Failed, tell);
                 continue;
             };
+            let over = sequence.took(&choice);
             let (token, logprobs) = (choice.token, choice.logprobs);
             tell(id, Event::Token { token, logprobs });
             if let Some(finish) = over {
                 self.end(share.slot, Event::Ended(finish), tell);
             }
         }
-        self.scores = scores;
+        drop(choices_of);
+        self.choices = choices;
     }
 
     /// Its blocks are free before anybody knows.
@@ -319,6 +336,25 @@ impl Scheduler {
             self.cache.release(sequence.lease);
             tell(sequence.id, event);
         }
+    }
+}
+
+/// The samplers of the shares whose scores are wanted, in their order.
+fn choosers<'a>(
+    tokens: &'a Tokens,
+    running: &'a mut [Option<Sequence>],
+    shares: &[Share],
+) -> Choosers<'a> {
+    let mut samplers: Vec<Option<&mut Sampler>> = { running.iter_mut() }
+        .map(|sequence| sequence.as_mut().map(|sequence| &mut sequence.job.sampler))
+        .collect();
+    let scored = shares.iter().filter(|share| share.scored);
+    Choosers {
+        size: tokens.size,
+        forbidden: &tokens.forbidden,
+        samplers: scored
+            .filter_map(|share| samplers[share.slot].take())
+            .collect(),
     }
 }
 

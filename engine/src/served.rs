@@ -118,7 +118,7 @@ impl Room {
 }
 
 /// The kind of most numbers, each tensor kept as it is stored.
-fn most(weights: &Weights) -> Kind {
+pub fn most(weights: &Weights) -> Kind {
     let mut counts = [Kind::F32, Kind::Bf16, Kind::Q8, Kind::Q4].map(|kind| (0, kind));
     for tensor in weights.tensors() {
         let Ok(dtype) = &tensor.dtype else { continue };

@@ -78,6 +78,15 @@ impl Kind {
     }
 }
 
+/// [`BLOCK_COLUMNS`] weights of a row: scale and minimum in f16 where the kind has them; bf16, weights plus 128, or 4 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(missing_docs)]
+pub struct Block {
+    pub scale: u16,
+    pub minimum: u16,
+    pub numbers: [u16; BLOCK_COLUMNS],
+}
+
 /// A matrix of weights: `rows` outputs by `columns` inputs.
 pub struct Packed {
     kind: Kind,
@@ -324,6 +333,50 @@ impl Packed {
         let expected = (self.columns / BLOCK_COLUMNS).saturating_mul(N);
         KernelError::length("a row of blocks", bytes.len(), expected)?;
         Ok(bytes.as_chunks::<N>().0)
+    }
+
+    /// Block `index` of a row as it is stored, for devices that keep weights in another order; zeros behind the last column.
+    ///
+    /// # Errors
+    /// No such row, or [`Kind::F32`], which has no blocks.
+    pub fn block(&self, row: usize, index: usize) -> Result<Block, KernelError> {
+        if row >= self.rows {
+            return Err(KernelError::shape("row", row));
+        }
+        let mut block = Block::default();
+        if index * BLOCK_COLUMNS >= self.columns {
+            return Ok(block);
+        }
+        let panel = memory::bytes(self.panel(row / LANES));
+        let (lane, first) = (row % LANES, index * BLOCK_COLUMNS);
+        let half = |at: usize| u16::from_le_bytes([panel[at], panel[at + 1]]);
+        let in_panel = BLOCK_COLUMNS.min(self.columns - first);
+        match self.kind {
+            Kind::F32 => {
+                let (got, expected) = (self.kind.name(), "bf16, q8 or q4");
+                return Err(KernelError::Kind { got, expected });
+            }
+            Kind::Bf16 => {
+                for (k, number) in block.numbers[..in_panel].iter_mut().enumerate() {
+                    *number = half(blocks::bf16_at(first + k, lane));
+                }
+            }
+            Kind::Q8 => {
+                block.scale = half(blocks::q8_scale_at(index, lane));
+                for (k, number) in block.numbers.iter_mut().enumerate() {
+                    *number = panel[blocks::q8_at(index, lane, k)].into();
+                }
+            }
+            Kind::Q4 => {
+                block.scale = half(blocks::q4_scale_at(index, lane));
+                block.minimum = half(blocks::q4_minimum_at(index, lane));
+                for (k, number) in block.numbers.iter_mut().enumerate() {
+                    let (at, shift) = blocks::q4_at(index, lane, k);
+                    *number = u16::from((panel[at] >> shift) & 15);
+                }
+            }
+        }
+        Ok(block)
     }
 
     /// Writes the numbers that `row` stands for to `out`; for tests and for what is slow anyway.

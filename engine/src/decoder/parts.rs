@@ -3,8 +3,9 @@
 use model::decoder::Config;
 
 /// One tensor.
+#[expect(missing_docs)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Part {
+pub enum Part {
     Embedding,
     Output,
     Norm,
@@ -12,8 +13,9 @@ pub(crate) enum Part {
 }
 
 /// One tensor of a layer.
+#[expect(missing_docs)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum LayerPart {
+pub enum LayerPart {
     AttentionNorm,
     Query,
     Key,
@@ -37,7 +39,7 @@ pub(crate) enum LayerPart {
 }
 
 /// What the tensor of this name is for.
-pub(crate) fn part(config: &Config, name: &str) -> Option<Part> {
+pub fn part(config: &Config, name: &str) -> Option<Part> {
     use LayerPart as P;
     let name = match name {
         "model.embed_tokens.weight" => return Some(Part::Embedding),

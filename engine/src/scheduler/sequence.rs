@@ -1,6 +1,6 @@
 //! A running job: what of it has been computed and what comes next.
 
-use super::job::{Finish, Job, JobId, Tokens};
+use super::job::{Finish, Job, JobId};
 use super::shares::{Pending, Share};
 use crate::cache::{Cache, Lease};
 use crate::forward::Row;
@@ -73,28 +73,16 @@ impl Sequence {
         }
     }
 
-    /// The next token by its scores, and whether the completion ends with it. `None` if a score is not finite.
-    pub(super) fn choose(
-        &mut self,
-        scores: &mut [f32],
-        tokens: &Tokens,
-    ) -> Option<(Choice, Option<Finish>)> {
-        let scores = scores.get_mut(..tokens.size)?;
-        for token in &tokens.forbidden {
-            if let Some(score) = scores.get_mut(*token as usize) {
-                *score = FORBIDDEN;
-            }
-        }
-        let choice = self.job.sampler.choose(scores).ok()?;
+    /// Takes its next token: whether the completion ends with it.
+    pub(super) fn took(&mut self, choice: &Choice) -> Option<Finish> {
         self.made += 1;
         self.last = choice.token;
         self.kept = self.job.sampler.takes_the_best();
         let full = self.made >= self.job.tokens_max as usize;
-        let finish = match choice.ends {
+        match choice.ends {
             true => Some(Finish::Stop),
             false => full.then_some(Finish::Length),
-        };
-        Some((choice, finish))
+        }
     }
 
     /// Positions computed, for tests of progress.
@@ -103,6 +91,3 @@ impl Sequence {
         self.computed
     }
 }
-
-/// The score of a token that no completion holds: less than any model says, and finite whatever a penalty makes of it.
-const FORBIDDEN: f32 = -1e30;

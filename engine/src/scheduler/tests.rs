@@ -460,7 +460,7 @@ fn footprint(scheduler: &Scheduler) -> usize {
         + scheduler.shares.capacity()
         + scheduler.rows.capacity()
         + scheduler.scores.capacity()
-        + scheduler.spare.capacity()
+        + scheduler.choices.capacity()
         + scheduler.cache.footprint()
         + tables
 }

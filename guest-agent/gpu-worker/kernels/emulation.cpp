@@ -68,10 +68,11 @@ static int attention(const std::vector<u64> &n) {
     turn(q, nullptr, heads_all, false, scale);
     turn(k, &keys, key_heads, false, 1.0f);
     turn(v, &values, key_heads, true, 1.0f);
+    std::vector<u32> sequences(rows);
     std::vector<float> scratch((u64)rows * heads_all * parts * (width + 2));
     emulation::launch({key_heads, rows, parts}, 32 * group, [&] {
-        attend(in<float>(q), in<u16>(keys), in<u16>(values), in<u32>(tables), in<u32>(positions), scratch.data(), key_heads, width,
-               tables.size() / 4 / rows, parts, window);
+        attend(in<float>(q), in<u16>(keys), in<u16>(values), in<u32>(tables), sequences.data(), in<u32>(positions), scratch.data(),
+               key_heads, width, tables.size() / 4, parts, window);
     });
     emulation::launch({rows, heads_all, 1}, 32, [&] {
         join(scratch.data(), in<u32>(positions), in<u16>(mixed), heads_all, width, heads_all * width, parts, window);
@@ -83,7 +84,7 @@ static int rows(const std::string &name, const std::vector<u64> &n) {
     u32 width = n[0], columns = n[1], count = n[2], gelu = n[3];
     Bytes x = array(), y = array(), weights = array(), result = array();
     emulation::launch({count, 1, 1}, 256, [&] {
-        if (name == "rms_norm") rms_norm(in<float>(x), in<float>(weights), in<u16>(result), width, columns, 1e-6f);
+        if (name == "rms_norm") rms_norm(in<float>(x), nullptr, in<float>(weights), in<u16>(result), width, columns, 1e-6f);
         if (name == "add_norm") add_norm(in<float>(x), in<float>(y), in<float>(weights), width, 1e-6f);
         if (name == "activate") activate(in<float>(x), in<float>(y), in<u16>(result), width, columns, gelu);
         if (name == "cap_scores") cap_scores(in<float>(x), (u64)width * count, 30.0f);
@@ -102,6 +103,7 @@ static int choices(const std::vector<u64> &n) {
     sampling.counters = in<u32>(counters);
     sampling.classes = in<u16>(classes);
     sampling.allowed = in<u32>(allowed);
+    sampling.kept = nullptr;
     std::vector<u32> weights(vocabulary);
     Bytes chosen(4 * steps);
     for (u32 step = 0; step < steps; step++) {

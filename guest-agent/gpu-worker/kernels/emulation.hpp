@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <setjmp.h>
 #include <ucontext.h>
 #include <vector>
 
@@ -21,9 +22,14 @@ static Place3 threadIdx, blockIdx, blockDim, gridDim;
 namespace emulation {
 constexpr size_t STACK = 1 << 17;
 struct Warp { u32 lanes[32][6]; };
-static ucontext_t scheduler;
-static std::vector<ucontext_t> fibers;
-static std::vector<char> done;
+// A fiber runs one thread of each block, block after block.
+struct Fiber {
+    ucontext_t first;
+    jmp_buf here;
+    bool started, done;
+};
+static jmp_buf scheduler;
+static std::vector<Fiber *> fibers;
 static std::vector<Warp> warps;
 static std::function<void()> body;
 
@@ -32,41 +38,50 @@ static u32 waiting, passed;
 // Lets every other thread run to its next meeting. Threads of a warp meet in step, since they take the same branches.
 static void meet() {
     u32 mine = threadIdx.x;
-    swapcontext(&fibers[mine], &scheduler);
+    if (!_setjmp(fibers[mine]->here)) _longjmp(scheduler, 1);
     threadIdx.x = mine;
 }
 static void start() {
-    body();
-    done[threadIdx.x] = 1;
+    for (;;) {
+        body();
+        fibers[threadIdx.x]->done = true;
+        meet();
+    }
+}
+static void resume(Fiber &fiber) {
+    if (_setjmp(scheduler)) return;
+    if (fiber.started) _longjmp(fiber.here, 1);
+    fiber.started = true;
+    setcontext(&fiber.first);
+}
+static void block(u32 threads) {
+    warps.assign((threads + 31) / 32, {});
+    for (u32 i = 0; i < threads; i++) fibers[i]->done = false;
+    for (u32 left = threads; left > 0;) {
+        left = 0;
+        for (u32 i = 0; i < threads; i++) {
+            if (fibers[i]->done) continue;
+            threadIdx = {i, 0, 0};
+            resume(*fibers[i]);
+            left += !fibers[i]->done;
+        }
+    }
 }
 static void launch(Place3 grid, u32 threads, std::function<void()> kernel) {
     body = kernel;
     gridDim = grid;
     blockDim = {threads, 1, 1};
-    std::vector<char> stacks(threads * STACK);
+    while (fibers.size() < threads) {
+        Fiber *fiber = new Fiber();
+        getcontext(&fiber->first);
+        fiber->first.uc_stack.ss_sp = malloc(STACK);
+        fiber->first.uc_stack.ss_size = STACK;
+        makecontext(&fiber->first, start, 0);
+        fibers.push_back(fiber);
+    }
     for (blockIdx.z = 0; blockIdx.z < grid.z; blockIdx.z++)
         for (blockIdx.y = 0; blockIdx.y < grid.y; blockIdx.y++)
-            for (blockIdx.x = 0; blockIdx.x < grid.x; blockIdx.x++) {
-                fibers.assign(threads, {});
-                done.assign(threads, 0);
-                warps.assign((threads + 31) / 32, {});
-                for (u32 i = 0; i < threads; i++) {
-                    getcontext(&fibers[i]);
-                    fibers[i].uc_stack.ss_sp = &stacks[i * STACK];
-                    fibers[i].uc_stack.ss_size = STACK;
-                    fibers[i].uc_link = &scheduler;
-                    makecontext(&fibers[i], start, 0);
-                }
-                for (u32 left = threads; left > 0;) {
-                    left = 0;
-                    for (u32 i = 0; i < threads; i++) {
-                        if (done[i]) continue;
-                        threadIdx = {i, 0, 0};
-                        swapcontext(&scheduler, &fibers[i]);
-                        left += !done[i];
-                    }
-                }
-            }
+            for (blockIdx.x = 0; blockIdx.x < grid.x; blockIdx.x++) block(threads);
 }
 }
 

@@ -8,10 +8,11 @@ DEVICE float norm_factor(const float *x, u32 width, float epsilon, float *of_war
     return 1.0f / root(block_sum(squares, of_warps) / (float)width + epsilon);
 }
 
-// A block of 256 threads for each row: x normed and weighted, as bf16 in rows of `columns` numbers, the rest of which stay zeros.
-KERNEL rms_norm(const float *x, const float *weights, u16 *out, u32 width, u32 columns, float epsilon) {
+// A block of 256 threads for each row, or for each that `some` names: x normed and weighted, as bf16 in rows of `columns` numbers, the
+// rest of which stay zeros.
+KERNEL rms_norm(const float *x, const u32 *some, const float *weights, u16 *out, u32 width, u32 columns, float epsilon) {
     SHARED float of_warps[32];
-    const float *row = x + (u64)blockIdx.x * width;
+    const float *row = x + (u64)(some ? some[blockIdx.x] : blockIdx.x) * width;
     float factor = norm_factor(row, width, epsilon, of_warps);
     for (u32 at = threadIdx.x; at < width; at += blockDim.x)
         out[(u64)blockIdx.x * columns + at] = to_bf16(row[at] * factor * weights[at]);
@@ -73,9 +74,9 @@ DEVICE float gelu_tanh(float x) {
     return x / (1.0f + exponential(-2.0f * inner));
 }
 
-// gate's activation times up, as bf16 in rows of `columns` numbers. A block for each row; `gelu` chooses.
+// gate's activation times up, as bf16 in rows of `columns` numbers. gridDim.y blocks for each row; `gelu` chooses.
 KERNEL activate(const float *gate, const float *up, u16 *out, u32 width, u32 columns, u32 gelu) {
-    for (u32 at = threadIdx.x; at < width; at += blockDim.x) {
+    for (u32 at = blockIdx.y * blockDim.x + threadIdx.x; at < width; at += gridDim.y * blockDim.x) {
         u64 from = (u64)blockIdx.x * width + at;
         float x = gate[from];
         float active = gelu ? gelu_tanh(x) : x / (1.0f + exponential(-x));

@@ -1,5 +1,5 @@
-// The choice of a token by the rules of the CPU's sampler: whole numbers are summed, and what is not whole is computed in steps
-// without a fused one. It is meant to choose the same token for the same scores; nothing has compared the two yet.
+// The choice of a token by the rules of the CPU's sampler: whole numbers are summed, and what is not whole is computed in the same
+// steps, none of them fused, so that the same scores give the same token.
 #include "device.cuh"
 
 // How one row's token is chosen; `step` tokens were chosen before. What is absent is null.
@@ -11,6 +11,7 @@ struct Sampling {
     u32 *counters;       // for each token: the highest bit is the prompt's, the rest counts the completion's
     const u16 *classes;  // for each token its class of the grammar
     const u32 *allowed;  // a bit for each class
+    float *kept;         // gets the scores before any option, forbidden tokens aside
 };
 
 constexpr float EXCLUDED = -3.40282347e38f;
@@ -197,6 +198,7 @@ KERNEL sample(float *scores, u32 *weights, const Sampling *samplings, const u32 
     barrier();
     u64 best = 0, bad = 0;
     for (u32 token = threadIdx.x; token < vocabulary; token += blockDim.x) {
+        if (how.kept) how.kept[token] = scores[token];
         float score = adjusted(how, scores[token], token);
         bad |= (bits_of(score) & 0x7f800000u) == 0x7f800000u;
         u32 of_class = how.classes ? how.classes[token] : 0;

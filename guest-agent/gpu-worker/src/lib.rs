@@ -16,6 +16,7 @@
 #![warn(missing_docs)]
 
 mod confine;
+pub mod cuda;
 mod gate;
 mod jobs;
 mod nvml;

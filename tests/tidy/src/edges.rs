@@ -90,6 +90,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "gpu",
             "gpu-jobs",
             "guest-agent",
+            "kernels",
+            "model",
             "pki",
             "registers",
             "settlement",

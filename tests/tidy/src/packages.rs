@@ -15,6 +15,7 @@ const WITHOUT_ENGINE_MAX: usize = 105;
 const NEVER: &[&str] = &[
     "attest",
     "chrono",
+    "cudarc",
     "dcap-qvl",
     "hyper",
     "minijinja",

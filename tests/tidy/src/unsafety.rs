@@ -64,6 +64,11 @@ pub const LISTED: &[Listing] = &[
         "a filter of system calls is installed by prctl, for which nix has no call; a test makes the calls that it refuses",
     ),
     (
+        "guest-agent/gpu-worker/src/cuda/device.rs",
+        25,
+        "functions of the CUDA driver, in a process that holds no key",
+    ),
+    (
         "guest-agent/gpu-worker/src/nvml.rs",
         20,
         "functions of the driver's library, which the gate loads in a process that holds no key",

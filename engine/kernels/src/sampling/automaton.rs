@@ -229,6 +229,19 @@ pub struct Allowed<'a> {
 }
 
 impl<'a> Allowed<'a> {
+    /// A bit for each class.
+    pub fn bits(self) -> [u32; LANES] {
+        self.bits
+    }
+
+    /// The classes of so many tokens.
+    pub fn classes(self, tokens: usize) -> Vec<u16> {
+        let halves = |shift: u32| move |word: u32| (word >> shift) as u16;
+        let pairs = self.classes.iter().map(|block| block.0);
+        let classes = pairs.flat_map(|pair| [pair.map(halves(0)), pair.map(halves(16))]);
+        classes.flatten().take(tokens).collect()
+    }
+
     /// The bits in a register.
     #[inline(always)]
     pub fn load<W: Wide>(self) -> AllowedWide<'a, W> {

@@ -31,4 +31,4 @@ mod weights;
 pub use automaton::{Automaton, AutomatonError};
 pub use logprobs::Logprobs;
 pub use options::{Constraints, Sampling, SamplingError};
-pub use sampler::{Choice, Sampler};
+pub use sampler::{Choice, Rules, Sampler};

@@ -106,6 +106,16 @@ impl Sampler {
         Ok(self.take(scores, token))
     }
 
+    /// Takes a token that a device chose by [`Rules`]. Log probabilities, where they are asked for, are those of `scores`.
+    pub fn took(&mut self, token: u32, scores: &[f32]) -> Choice {
+        self.take(scores, token)
+    }
+
+    /// What a device needs to choose the next token in this sampler's place.
+    pub fn rules(&self) -> Rules<'_> {
+        Rules(self)
+    }
+
     /// Whether the token is always that of the best score as it comes, the lowest id among equals.
     pub fn takes_the_best(&self) -> bool {
         let plain = self.bias.is_empty() && self.occurrences.is_none() && self.place.is_none();
@@ -181,6 +191,51 @@ impl Sampler {
             logprobs: count.map(|count| Logprobs::new(self.path, scores, token, count)),
             ends: declassify(self.ends.push(token)),
         }
+    }
+}
+
+/// How a sampler chooses, as numbers for each token of the vocabulary. What is absent changes no score.
+#[derive(Clone, Copy)]
+pub struct Rules<'a>(&'a Sampler);
+
+impl Rules<'_> {
+    /// The options.
+    pub fn sampling(self) -> Sampling {
+        self.0.sampling
+    }
+
+    /// Tokens chosen before: the place of its chance, and not the number of calls of [`Sampler::choose`] that failed.
+    pub fn step(self) -> u64 {
+        self.0.step
+    }
+
+    /// Whether anything is added to scores.
+    pub fn has_bias(self) -> bool {
+        !self.0.bias.is_empty()
+    }
+
+    /// What is added to scores, if anything is.
+    pub fn bias(self) -> Option<Vec<f32>> {
+        let numbers = self.0.bias.iter().flat_map(|block| block.0);
+        let numbers: Vec<f32> = numbers.take(self.0.vocabulary).collect();
+        (!numbers.is_empty()).then_some(numbers)
+    }
+
+    /// The counters of penalties, before this token: the highest bit for the prompt, the others how often in the completion.
+    pub fn counters(self) -> Option<Vec<u32>> {
+        let numbers = self.0.occurrences.as_ref()?.counters().iter();
+        let numbers = numbers.flat_map(|block| block.0);
+        Some(numbers.take(self.0.vocabulary).collect())
+    }
+
+    /// The class of each token in the grammar.
+    pub fn classes(self) -> Option<Vec<u16>> {
+        Some(self.0.place.as_ref()?.allowed().classes(self.0.vocabulary))
+    }
+
+    /// A bit for each class of tokens that may follow.
+    pub fn allowed(self) -> Option<[u32; LANES]> {
+        Some(self.0.place.as_ref()?.allowed().bits())
     }
 }
 

@@ -1,7 +1,6 @@
 //! The program `gpu-worker --gate`, with a library that answers as a driver would; `--serve` with what SIMULATES a GPU.
 
 mod agent;
-mod emulated;
 mod fake;
 mod jobs;
 #[path = "../../../../measurements/gpu/tests/it/made.rs"]

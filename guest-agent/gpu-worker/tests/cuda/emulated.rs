@@ -1,5 +1,6 @@
 //! The GPU's kernels under an EMULATION on the host, against their formulas in double precision. It proves nothing about a cubin.
 
+use kernels::sampling::{Automaton, Constraints, Sampler, Sampling};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,7 +10,14 @@ fn program(name: &str) -> Option<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/emulation.cpp");
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("emulation-{name}"));
     let made = Command::new("c++")
-        .args(["-std=c++17", "-O1", "-ffp-contract=off", "-DEMULATION"])
+        .args([
+            "-std=c++17",
+            "-O2",
+            "-march=native",
+            "-U_FORTIFY_SOURCE",
+            "-ffp-contract=off",
+            "-DEMULATION",
+        ])
         .arg(source)
         .arg("-o")
         .arg(&program)
@@ -341,7 +349,7 @@ fn attention_over_shuffled_blocks() {
                 f32s(&sines),
                 keys.to_vec(),
                 values.to_vec(),
-                u32s(&table.repeat(rows)),
+                u32s(&table),
                 u32s(&at),
                 u32s(&places),
                 vec![0; rows * HEADS * GROUP * WIDTH * 2],
@@ -414,150 +422,96 @@ fn attention_over_shuffled_blocks() {
     }
 }
 
-fn mix(x: u32) -> u32 {
-    let x = (x ^ (x >> 16)).wrapping_mul(0x21f0_aaad);
-    let x = (x ^ (x >> 15)).wrapping_mul(0xd35a_2d97);
-    x ^ (x >> 15)
+const TOKENS: usize = 1000;
+
+/// Options by number, edges of their ranges among them.
+fn options(case: usize) -> Sampling {
+    Sampling {
+        temperature: [0.7, 0.0, 1.0, 2.0, 0.05, 6e-5, 7e-5][case % 7],
+        top_k: [0, 9, 1, 0, 40, 999, 1000, 5000][case / 3 % 8],
+        top_p: [1.0, 0.8, 1.0, 0.999, 1e-6][case / 5 % 5],
+        min_p: [0.0, 0.0, 0.1, 1.0][case / 11 % 4],
+        repetition: [1.0, 1.3, 0.7][case / 2 % 3],
+        presence: [0.0, 0.5, -1.0][case / 4 % 3],
+        frequency: [0.0, 0.25, -0.1][case / 6 % 3],
+        seed: (case as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        ..Sampling::greedy(100)
+    }
 }
 
-/// The token of adjusted scores by the rules, in double precision.
-fn choice(
-    scores: &[f32],
-    seed: u64,
-    step: u64,
-    [temperature, top_p, min_p]: [f32; 3],
-    top_k: usize,
-) -> usize {
-    let by_score = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b));
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(by_score);
-    if temperature == 0.0 {
-        return order[0];
-    }
-    let mut z = seed.wrapping_add((step + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    let bits = z ^ (z >> 31);
-    let inverse = 1.0 / f64::from(temperature);
-    if top_k == 0 && top_p == 1.0 && min_p == 0.0 {
-        let (low, high) = (bits as u32, (bits >> 32) as u32);
-        let noisy = |at: &usize| {
-            let noise = mix(mix((*at as u32)
-                .wrapping_add(low)
-                .wrapping_mul(0x9e37_79b9)
-                .wrapping_add(high))
-                ^ low);
-            let u = (f64::from(noise) + 0.5) / 4_294_967_296.0;
-            f64::from(scores[*at]) * inverse - (-(1.0 - u).ln()).ln()
-        };
-        return (0..scores.len())
-            .max_by(|a, b| noisy(a).total_cmp(&noisy(b)))
-            .unwrap();
-    }
-    let top = f64::from(scores[order[0]]);
-    let weight = |at: usize| {
-        (((f64::from(scores[at]) - top) * inverse).exp() * 1_073_741_824.0).round() as u128
-    };
-    if top_k > 0 {
-        order.truncate(top_k);
-    }
-    let mut left = order.iter().map(|at| weight(*at)).sum::<u128>() as f64 * f64::from(top_p);
-    order.retain(|at| {
-        let kept = left > 0.0;
-        left -= weight(*at) as f64;
-        kept && weight(*at) as f64 >= f64::from(min_p) * 1_073_741_824.0
-    });
-    order.sort_unstable();
-    let mut wanted = (u128::from(bits) * order.iter().map(|at| weight(*at)).sum::<u128>()) >> 64;
-    *order
-        .iter()
-        .find(|at| {
-            let here = wanted < weight(**at);
-            wanted = wanted.saturating_sub(weight(**at));
-            here
-        })
-        .unwrap()
-}
-
+/// The sampler of the CPU and the kernel choose the same token: 4,000 of them, by every option, penalties over ten tokens, with and
+/// without bias and grammar, from scores of which many are equal at every cut, all are, or some are far apart.
 #[test]
-fn each_rule_of_sampling() {
+fn a_choice_is_that_of_the_cpus_sampler() {
     let Some(program) = program("sample") else {
         return;
     };
-    let (vocabulary, steps, seed) = (1000, 30, 0x1234_5678_9abc_def0_u64);
-    let mut from = Counter(4);
-    let scores: Vec<f32> = from
-        .numbers(vocabulary * steps)
-        .iter()
-        .map(|n| n * 8.0)
-        .collect();
-    let bias = from.numbers(vocabulary);
-    let before: Vec<u32> = (0..vocabulary as u32)
-        .map(|t| if t % 5 == 0 { 0x8000_0000 } else { 0 })
-        .collect();
-    let classes: Vec<u8> = (0..vocabulary)
-        .flat_map(|t| ((t % 40) as u16).to_le_bytes())
-        .collect();
-    let rules = [
-        ([0.0, 1.0, 0.0], 0),
-        ([0.7, 1.0, 0.0], 0),
-        ([0.7, 1.0, 0.0], 9),
-        ([0.9, 0.8, 0.0], 0),
-        ([1.5, 1.0, 0.1], 0),
-        ([1.2, 0.9, 0.05], 40),
-    ];
-    for ([temperature, top_p, min_p], top_k) in rules {
-        let mut how = [seed.to_le_bytes(), [0; 8]].concat();
-        how.extend(f32s(&[temperature, top_p, min_p, 1.3, 0.5, 0.25]));
-        how.extend(u32s(&[top_k, 0]));
+    const STEPS: usize = 10;
+    let (path, mut from) = (kernels::Path::detect(), Counter(4));
+    for case in 0..400 {
+        let sampling = options(case);
+        let few = |n: &f32| match case % 4 {
+            0 => n * 8.0,
+            1 => (n * 6.0).round(),
+            2 => 0.25,
+            _ => (n * 3.0).round() * 3000.0 + n,
+        };
+        let scores: Vec<f32> = from.numbers(TOKENS * STEPS).iter().map(few).collect();
+        let bias: Vec<(u32, f32)> = match case % 3 {
+            0 => (0..50).map(|n| (n * 7, from.number() * 4.0)).collect(),
+            _ => Vec::new(),
+        };
+        let classes: Vec<u16> = (0..TOKENS).map(|t| t as u16 % 40).collect();
+        let next = (0..40).map(|class| {
+            if class < 4 || class == 39 {
+                u16::MAX
+            } else {
+                0
+            }
+        });
+        let words = Automaton::words(&classes, &[next.collect()], 0);
+        let grammar = Automaton::parse(path, &words, TOKENS).unwrap();
+        let constraints = Constraints {
+            bias: &bias,
+            grammar: (case % 5 < 2).then_some(&grammar),
+            ..Constraints::default()
+        };
+        let prompt: Vec<u32> = (0..200).map(|n| n * 5).collect();
+        let mut sampler = Sampler::new(path, TOKENS, sampling, constraints, &prompt).unwrap();
+        let rules = sampler.rules();
+        let mut how = [sampling.seed.to_le_bytes(), [0; 8]].concat();
+        how.extend(f32s(&[
+            sampling.temperature,
+            sampling.top_p,
+            sampling.min_p,
+        ]));
+        how.extend(f32s(&[
+            sampling.repetition,
+            sampling.presence,
+            sampling.frequency,
+        ]));
+        how.extend(u32s(&[sampling.top_k, 0]));
+        let classes = rules.classes().unwrap_or_default();
         let arrays = [
             how,
             f32s(&scores),
-            f32s(&bias),
-            u32s(&before),
-            classes.clone(),
-            u32s(&[0xffff_fff0, 0x7f]),
+            f32s(&rules.bias().unwrap_or_default()),
+            u32s(&rules.counters().unwrap_or_default()),
+            classes
+                .iter()
+                .flat_map(|class| class.to_le_bytes())
+                .collect(),
+            u32s(rules.allowed().as_ref().map_or(&[], |bits| &bits[..])),
             u32s(&[17, 300]),
         ];
-        let got = run(&program, "sample", &[vocabulary, steps], &arrays);
-        let mut counters = before.clone();
-        for (step, got) in got.chunks_exact(4).enumerate() {
-            let adjusted: Vec<f32> = (0..vocabulary)
-                .map(|t| {
-                    let mut score = if t == 17 || t == 300 {
-                        -1e30
-                    } else {
-                        scores[step * vocabulary + t]
-                    } + bias[t];
-                    let often = counters[t] & 0x7fff_ffff;
-                    if counters[t] > 0 {
-                        score = if score > 0.0 {
-                            score / 1.3
-                        } else {
-                            score * 1.3
-                        };
-                    }
-                    score = score - often as f32 * 0.25 - if often > 0 { 0.5 } else { 0.0 };
-                    if t % 40 < 4 || t % 40 == 39 {
-                        f32::MIN
-                    } else {
-                        score
-                    }
-                })
-                .collect();
-            let wanted = choice(
-                &adjusted,
-                seed,
-                step as u64,
-                [temperature, top_p, min_p],
-                top_k as usize,
-            );
-            assert_eq!(
-                u32::from_le_bytes(got.try_into().unwrap()) as usize,
-                wanted,
-                "{temperature} {top_p} {min_p} {top_k}, step {step}"
-            );
-            counters[wanted] += 1;
+        let got = run(&program, "sample", &[TOKENS, STEPS], &arrays);
+        let rows = scores.chunks_exact(TOKENS).zip(got.chunks_exact(4));
+        for (step, (scores, got)) in rows.enumerate() {
+            let mut scores = scores.to_vec();
+            (scores[17], scores[300]) = (engine::forward::FORBIDDEN, engine::forward::FORBIDDEN);
+            let wanted = sampler.choose(&scores).unwrap().token;
+            let got = u32::from_le_bytes(got.try_into().unwrap());
+            assert_eq!(got, wanted, "{sampling:?}, case {case}, step {step}");
         }
     }
 }

@@ -1,0 +1,90 @@
+//! A decoder on an NVIDIA GPU: [`engine::Forward`] by the kernels of `kernels/*.cu`, through the CUDA driver.
+//!
+//! **Trusts.** The driver, the cubins beside the worker, and the model's files as `model` judges them.
+//!
+//! **Promises.** What [`engine::Forward`] promises: a row's bits depend on its own sequence alone. One copy in, one copy out and one
+//! wait for each step, whatever its size; no host memory is pinned or mapped.
+//!
+//! **Lacks.** Keys and values in fewer bits than bf16, and weights in 32: those become bf16. More than one GPU. **It was never run on a
+//! GPU** (unverified on hardware): tests run it on an emulation of the driver, which executes the same kernels on the host and says
+//! nothing about a cubin.
+
+mod buffers;
+mod choose;
+mod device;
+mod forward;
+mod layout;
+mod step;
+mod weights;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use engine::scheduler::Tokens;
+use engine::{EngineError, Forward, Packing};
+use model::FileDigest;
+
+pub use device::Counters;
+pub use forward::CudaForward;
+
+/// What was loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// What the driver calls the GPU.
+    pub device: String,
+    /// How most weights are kept: `bf16`, `q8` or `q4`.
+    pub quantisation: &'static str,
+    /// The class of devices and programs on which a job gives the same bits.
+    pub determinism: String,
+    /// Bytes of the GPU's memory that weights, keys and values, and buffers take.
+    pub bytes: u64,
+    /// The files that the weights came from, as they were read.
+    pub sources: BTreeMap<String, FileDigest>,
+}
+
+/// Loads the model of a directory. `weights` are kept as they are stored if absent; `kv_mib` is for keys and values, by default enough
+/// for four jobs of `context_max` tokens. `cubins` has `product.cubin`, `layer.cubin`, `attention.cubin` and `sample.cubin`.
+///
+/// # Errors
+/// There is no driver or no GPU, the model is not usable or has a shape that no kernel has, a cubin is missing, or memory is short.
+pub fn load(
+    directory: &Path,
+    weights: Option<Packing>,
+    kv_mib: Option<u64>,
+    context_max: usize,
+    cubins: &Path,
+) -> Result<(Box<dyn Forward>, Tokens, Facts), CudaError> {
+    let (forward, tokens, facts) =
+        CudaForward::load(directory, weights, kv_mib, context_max, cubins)?;
+    Ok((Box::new(forward), tokens, facts))
+}
+
+/// Why there is no decoder on a GPU.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs)]
+pub enum CudaError {
+    #[error("this machine has no CUDA driver: libcuda.so.1 is not found")]
+    NoDriver,
+    #[error("the driver has {0} GPUs; a worker computes on one")]
+    Count(i32),
+    #[error("the CUDA driver refused {call}: error {code}")]
+    Call { call: &'static str, code: u32 },
+    #[error("the cubins have no kernel called {0}: they are of another version of this program")]
+    Kernel(&'static str),
+    #[error("{file}: {why}")]
+    Cubin { file: String, why: String },
+    #[error("no kernel computes {0}")]
+    Unsupported(String),
+    #[error("the model needs {needed} MiB of the GPU's memory; {free} MiB are free")]
+    Memory { needed: u64, free: u64 },
+    #[error("the model needs more memory than can be addressed")]
+    Endless,
+    #[error("a launch is larger than a grid can be")]
+    Grid,
+    #[error("a copy is larger than its memory")]
+    Range,
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("the model's files: {0}")]
+    Files(String),
+}
