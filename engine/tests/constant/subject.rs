@@ -21,10 +21,9 @@ fn inner() {
     let Some(asked) = Asked::of_environment() else {
         return;
     };
-    let mut subject = Subject::new(&asked);
     tell(match NAIVE.contains(&&*asked.task) {
         true => naive(&asked.task, &asked.tokens(32, 2048), 2048),
-        false => subject.complete_by(&asked.task),
+        false => Subject::new(&asked).complete_by(&asked.task),
     });
 }
 
@@ -38,12 +37,12 @@ struct Subject {
 
 impl Subject {
     fn new(asked: &Asked) -> Self {
-        let (vocabulary, length, made) = match asked.listed {
-            true => (512, 4, 2),
-            false => (2048, 32, 8),
+        let (vocabulary, inner, length, made) = match asked.listed {
+            true => (128, 64, 4, 2),
+            false => (2048, 128, 32, 8),
         };
         let config = json!({
-            "model_type": "llama", "vocab_size": vocabulary, "hidden_size": 64, "intermediate_size": 128,
+            "model_type": "llama", "vocab_size": vocabulary, "hidden_size": 64, "intermediate_size": inner,
             "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
             "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "eos_token_id": 2,
         });
