@@ -139,13 +139,13 @@ impl Subject {
     }
 }
 
-/// Weights from a counter.
+/// Weights from a counter, in bf16: half of what is listed before the first signal is their digest.
 fn checkpoint(config: &Config) -> Vec<u8> {
     let (plan, mut header, mut numbers) = (config.plan(), Map::new(), 0);
     for (name, shape) in plan.wanted() {
-        let begin = 4 * numbers;
+        let begin = 2 * numbers;
         numbers += shape.iter().product::<usize>();
-        let tensor = json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, 4 * numbers]});
+        let tensor = json!({"dtype": "BF16", "shape": shape, "data_offsets": [begin, 2 * numbers]});
         header.insert(name.into(), tensor);
     }
     let header = Value::Object(header).to_string();
@@ -155,7 +155,7 @@ fn checkpoint(config: &Config) -> Vec<u8> {
     for _ in 0..numbers {
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let number = (random >> 8) as f32 / (1 << 24) as f32 - 0.5;
-        bytes.extend_from_slice(&number.to_le_bytes());
+        bytes.extend_from_slice(&number.to_le_bytes()[2..]);
     }
     bytes
 }
