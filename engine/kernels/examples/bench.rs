@@ -167,7 +167,13 @@ struct Reader {
 
 impl Reader {
     fn new(threads: usize) -> Self {
-        let part = || Packed::zeroed(Kind::F32, (64 << 20) / 1024 / threads, 1024).expect("memory");
+        let part = || {
+            let rows = (64 << 20) / 1024 / threads;
+            let mut part = Packed::zeroed(Kind::F32, rows, 1024).expect("memory");
+            // What was never written is one page of zeros, read from a cache.
+            part.as_bytes_mut().fill(1);
+            part
+        };
         Reader {
             parts: (0..threads).map(|_| part()).collect(),
         }

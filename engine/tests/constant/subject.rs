@@ -21,10 +21,9 @@ fn inner() {
     let Some(asked) = Asked::of_environment() else {
         return;
     };
-    let mut subject = Subject::new(&asked);
     tell(match NAIVE.contains(&&*asked.task) {
         true => naive(&asked.task, &asked.tokens(32, 2048), 2048),
-        false => subject.complete_by(&asked.task),
+        false => Subject::new(&asked).complete_by(&asked.task),
     });
 }
 
@@ -38,12 +37,12 @@ struct Subject {
 
 impl Subject {
     fn new(asked: &Asked) -> Self {
-        let (vocabulary, length, made) = match asked.listed {
-            true => (512, 4, 2),
-            false => (2048, 32, 8),
+        let (vocabulary, inner, length, made) = match asked.listed {
+            true => (128, 64, 4, 2),
+            false => (2048, 128, 32, 8),
         };
         let config = json!({
-            "model_type": "llama", "vocab_size": vocabulary, "hidden_size": 64, "intermediate_size": 128,
+            "model_type": "llama", "vocab_size": vocabulary, "hidden_size": 64, "intermediate_size": inner,
             "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
             "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "eos_token_id": 2,
         });
@@ -140,13 +139,13 @@ impl Subject {
     }
 }
 
-/// Weights from a counter.
+/// Weights from a counter, in bf16: half of what is listed before the first signal is their digest.
 fn checkpoint(config: &Config) -> Vec<u8> {
     let (plan, mut header, mut numbers) = (config.plan(), Map::new(), 0);
     for (name, shape) in plan.wanted() {
-        let begin = 4 * numbers;
+        let begin = 2 * numbers;
         numbers += shape.iter().product::<usize>();
-        let tensor = json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, 4 * numbers]});
+        let tensor = json!({"dtype": "BF16", "shape": shape, "data_offsets": [begin, 2 * numbers]});
         header.insert(name.into(), tensor);
     }
     let header = Value::Object(header).to_string();
@@ -156,7 +155,7 @@ fn checkpoint(config: &Config) -> Vec<u8> {
     for _ in 0..numbers {
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let number = (random >> 8) as f32 / (1 << 24) as f32 - 0.5;
-        bytes.extend_from_slice(&number.to_le_bytes());
+        bytes.extend_from_slice(&number.to_le_bytes()[2..]);
     }
     bytes
 }

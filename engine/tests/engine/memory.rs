@@ -3,7 +3,7 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Instant;
@@ -16,6 +16,8 @@ use kernels::{Kernels, Kind, KvKind};
 use model::decoder::Config;
 use model::weights::{Part, Weights};
 use serde_json::{Map, json};
+
+use crate::smollm2;
 
 /// Tells the child which checkpoint to load and how.
 const CHILD: &str = "CHRYSALIS_TEST_LOAD";
@@ -30,44 +32,75 @@ fn the_peak_of_loading_is_the_weights_and_a_tenth() {
     let directory = tempfile::tempdir().expect("there is room for a directory");
     write(directory.path());
     for kind in ["bf16", "q8", "q4"] {
-        let child = Command::new(std::env::current_exe().expect("is a file"))
-            .args(["--exact", NAME, "--nocapture"])
-            .env(CHILD, format!("{kind} {}", directory.path().display()))
-            .output();
-        let output = child.expect("the test runs itself");
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{said}");
-        let line = said.lines().find_map(|line| line.split_once("loaded: "));
-        let numbers = line.expect("the child says what it took").1.split(' ');
-        let numbers: Vec<u64> = numbers.map(|n| n.parse().expect("a number")).collect();
-        let [weights, computed, peak, used] = numbers[..] else {
-            panic!("{numbers:?}")
-        };
-        println!("{kind}: weights {weights}, all computed {computed}, peak {peak}, in use {used}");
-        assert!(
-            peak <= computed + weights / 10,
-            "{kind}: {peak} of {computed}"
-        );
-        assert!(
-            used <= computed + computed / 20 && used >= computed - computed / 20,
-            "{kind}: {used} of {computed}"
-        );
-        assert!(
-            peak * 20 >= weights * 19,
-            "{kind}: nothing was loaded: {peak}"
-        );
+        check_peak(kind, directory.path());
     }
 }
 
+#[test]
+fn smollm2_takes_what_was_computed() {
+    if let Some(directory) = smollm2::directory() {
+        check_peak("as stored", &directory);
+    }
+}
+
+fn check_peak(kind: &str, directory: &Path) {
+    let child = Command::new(std::env::current_exe().expect("is a file"))
+        .args(["--exact", NAME, "--nocapture"])
+        .env(
+            CHILD,
+            format!("{} {}", kind.replace(' ', "-"), directory.display()),
+        )
+        .output();
+    let [weights, computed, peak, used] = numbers(&child.expect("the test runs itself"));
+    println!("{kind}: weights {weights}, all computed {computed}, peak {peak}, in use {used}");
+    assert!(
+        peak <= computed + weights / 10,
+        "{kind}: {peak} of {computed}"
+    );
+    assert!(
+        used <= computed + computed / 20 && used >= computed - computed / 20,
+        "{kind}: {used} of {computed}"
+    );
+    assert!(
+        peak * 20 >= weights * 19,
+        "{kind}: nothing was loaded: {peak}"
+    );
+}
+
+/// What a child says that it took.
+fn numbers<const N: usize>(output: &Output) -> [u64; N] {
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    let line = said.lines().find_map(|line| line.split_once("bytes: "));
+    let numbers = line.expect("the child says what it took").1.split(' ');
+    let numbers: Vec<u64> = numbers.map(|n| n.parse().expect("a number")).collect();
+    numbers.try_into().expect("as many as are asked for")
+}
+
 fn load(kind: &str, directory: &Path) {
-    let kind = Kind::ALL
-        .into_iter()
-        .find(|known| known.name() == kind)
-        .expect("a kind");
-    let config = fs::read(directory.join("config.json")).expect("reads");
-    let config = Config::parse(&config, None).expect("a configuration");
+    let kind = Kind::ALL.into_iter().find(|known| known.name() == kind);
+    let (config, open): (_, Box<dyn FnOnce() -> Weights>) = match kind {
+        Some(_) => {
+            let config = fs::read(directory.join("config.json")).expect("reads");
+            let file = fs::File::open(directory.join("model.safetensors")).expect("opens");
+            let part = Part {
+                name: "model.safetensors".into(),
+                bytes: file.metadata().expect("has a length").len(),
+                content: Box::new(file),
+            };
+            let open = || Weights::open(vec![part]).expect("the header is whole");
+            (Config::parse(&config, None), Box::new(open))
+        }
+        None => {
+            let files = weights::read(directory).expect("the store holds whole models");
+            let config = Config::parse(files.config(), files.generation_config());
+            let open = move || files.open_weights().expect("the header is whole");
+            (config, Box::new(open))
+        }
+    };
+    let config = config.expect("a configuration");
     let options = Options {
-        packing: Packing::All(kind),
+        packing: kind.map_or(Packing::AsStored, Packing::All),
         cache: KvKind::F16,
         blocks: blocks_for(1, 256),
         context_max: 256,
@@ -76,13 +109,7 @@ fn load(kind: &str, directory: &Path) {
     };
     let kernels = Kernels::new(kernels::Path::detect(), 1).expect("this processor's path");
     let (before, before_use) = (status("VmRSS:"), status("RssAnon:"));
-    let file = fs::File::open(directory.join("model.safetensors")).expect("opens");
-    let part = Part {
-        name: "model.safetensors".into(),
-        bytes: file.metadata().expect("has a length").len(),
-        content: Box::new(file),
-    };
-    let weights = Weights::open(vec![part]).expect("the header is whole");
+    let weights = open();
     let needs = Decoder::needs(&config, &weights, &options);
     let decoder = Decoder::load(&config, weights, Arc::new(kernels), &options);
     let mut decoder = decoder.expect("the checkpoint loads");
@@ -106,7 +133,7 @@ fn load(kind: &str, directory: &Path) {
         done.expect("it fits");
     }
     let used = status("RssAnon:") - before_use;
-    println!("loaded: {} {} {peak} {used}", needs.weights, needs.total());
+    println!("bytes: {} {} {peak} {used}", needs.weights, needs.total());
 }
 
 const GROWTH: &str = "CHRYSALIS_TEST_GROWTH";
@@ -118,23 +145,21 @@ const WARM: usize = 1_000;
 #[ignore = "ten thousand requests"]
 fn ten_thousand_requests_leave_nothing_behind() {
     if let Ok(directory) = std::env::var(GROWTH) {
-        return answer_many(Path::new(&directory), 11_000);
+        return answer_many(Path::new(&directory), WARM + 10_000);
     }
     let models = random_model::models(env!("CARGO_TARGET_TMPDIR"), "random-model");
-    let model = models.expect("the model is written").join("random-model");
-    let output = Command::new(std::env::current_exe().expect("is a file"))
-        .args(["--exact", GROWTH_NAME, "--ignored", "--nocapture"])
-        .env(GROWTH, model)
-        .output()
-        .expect("the test runs itself");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
-    let line = said.lines().find_map(|line| line.split_once("resident: "));
-    let numbers = line.expect("the child says what it took").1.split(' ');
-    let numbers: Vec<u64> = numbers.map(|n| n.parse().expect("a number")).collect();
-    println!("resident after {WARM} requests and after all: {numbers:?}");
-    // A kilobyte that each request left behind would be ten times as much.
-    assert!(numbers[1] <= numbers[0] + (1 << 20), "{numbers:?}");
+    let random = models.expect("the model is written").join("random-model");
+    for model in [Some(random), smollm2::directory()].into_iter().flatten() {
+        let child = Command::new(std::env::current_exe().expect("is a file"))
+            .args(["--exact", GROWTH_NAME, "--ignored", "--nocapture"])
+            .env(GROWTH, &model)
+            .output();
+        let [warm, all] = numbers(&child.expect("the test runs itself"));
+        let name = model.file_name().expect("a directory");
+        println!("{name:?}: bytes after {WARM} requests {warm}, after all {all}");
+        // A kilobyte that each request left behind would be ten times as much.
+        assert!(all <= warm + (1 << 20), "{name:?}: {warm} and {all}");
+    }
 }
 
 /// Answers requests of many kinds by the thread of a guest, eight at once: also cancelled, refused and late ones.
@@ -182,7 +207,7 @@ fn answer_many(directory: &Path, requests: usize) {
         drop(ended);
         assert_eq!(ends.iter().count(), 8, "each ends once");
     }
-    println!("resident: {warm} {}", status("RssAnon:"));
+    println!("bytes: {warm} {}", status("RssAnon:"));
 }
 
 /// Bytes that a line of `/proc/self/status` says.

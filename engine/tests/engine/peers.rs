@@ -2,7 +2,7 @@
 //! model is absent these tests say so and pass, unless `CI=true`.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use engine::decoder::{Decoder, Options, blocks_for};
@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokenizers::Tokenizer;
 
 use crate::packed::worst;
+use crate::smollm2::directory;
 
 #[derive(Deserialize)]
 struct Reference {
@@ -45,26 +46,6 @@ struct Answer {
 fn reference() -> Reference {
     serde_json::from_str(include_str!("../reference/smollm2.json"))
         .expect("the committed reference is well formed")
-}
-
-/// The model's directory, or `None` after saying that the test is skipped.
-fn directory() -> Option<PathBuf> {
-    let cache = || {
-        std::env::var_os("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
-            .map(|cache| cache.join("chrysalis/models"))
-    };
-    let models = std::env::var_os("CHRYSALIS_MODELS").map(PathBuf::from);
-    let directory = models.or_else(cache)?.join("SmolLM2-135M-Instruct");
-    if directory.join("model.gguf").is_file() {
-        return Some(directory);
-    }
-    without::skip(
-        "the model SmolLM2-135M-Instruct",
-        "`image-builder fetch` fetches it",
-    );
-    None
 }
 
 /// The tokenizer that was made of the GGUF's metadata. A text cannot spell a special token.

@@ -12,7 +12,7 @@ use model::File;
 use model::text::{Message, Text};
 
 /// The model's directory, or `None` after saying that the test is skipped.
-fn directory() -> Option<PathBuf> {
+pub fn directory() -> Option<PathBuf> {
     let cache = || {
         std::env::var_os("XDG_CACHE_HOME")
             .map(PathBuf::from)

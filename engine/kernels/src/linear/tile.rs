@@ -9,9 +9,6 @@ use crate::simd::{self, LANES, Simd, unroll};
 /// Bytes of a panel times rows up to which panels are read one at a time, measured.
 const STREAMED_BYTES: usize = 80 << 10;
 
-/// Bytes of a panel from which on a single row takes two of them at once, measured.
-const PAIRED_BYTES: usize = 24 << 10;
-
 /// How the units of a panel are multiplied.
 pub(super) trait Multiply {
     /// What a row of activations consists of.
@@ -22,8 +19,6 @@ pub(super) trait Multiply {
     type Xs;
     /// The most rows of a tile where there are 32 registers.
     const ROWS: usize;
-    /// Whether a single row takes two panels at once: one sum for each output is slower than memory, two are not.
-    const PAIRED: bool = false;
 
     fn panel(lines: &[Line]) -> &[Self::Lines];
     fn row(x: &[Self::X]) -> &[Self::Xs];
@@ -64,9 +59,6 @@ pub(super) fn outputs<S: Simd, M: Multiply, const REORDER: bool>(
         let is_streamed = row == 0 && weights.panel_lines() * Line::BYTES * rows <= STREAMED_BYTES;
         match rows {
             1 if REORDER => panels::<S, M, 1, 1, 2>(s, weights, x, row, tile),
-            1 if M::PAIRED && weights.panel_lines() * Line::BYTES >= PAIRED_BYTES => {
-                panels::<S, M, 2, 1, 1>(s, weights, x, row, tile);
-            }
             1 => panels::<S, M, 1, 1, 1>(s, weights, x, row, tile),
             2 if S::REGISTERS < 32 || is_streamed => {
                 panels::<S, M, 1, 2, 1>(s, weights, x, row, tile)
@@ -165,7 +157,6 @@ impl Multiply for F32 {
     type Lines = Line;
     type Xs = f32;
     const ROWS: usize = 8;
-    const PAIRED: bool = true;
 
     #[inline(always)]
     fn panel(lines: &[Line]) -> &[Line] {
@@ -202,7 +193,6 @@ impl Multiply for Bf16 {
     type Lines = Line;
     type Xs = i32;
     const ROWS: usize = 8;
-    const PAIRED: bool = true;
 
     #[inline(always)]
     fn panel(lines: &[Line]) -> &[Line] {

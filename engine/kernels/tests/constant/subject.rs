@@ -11,10 +11,9 @@ fn inner() {
     let Some(asked) = Asked::of_environment() else {
         return;
     };
-    let mut subject = Subject::new(&asked);
     tell(match NAIVE.contains(&&*asked.task) {
         true => naive(&asked.task, &asked.tokens(32, 2048), 2048),
-        false => subject.complete_by(&asked.task),
+        false => Subject::new(&asked).complete_by(&asked.task),
     });
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The exit code of a run in which Memcheck found something.
 const FOUND: i32 = 97;
@@ -80,7 +81,7 @@ fn trace(path: Path, task: &str, prompt: u32) -> (u64, String) {
     let mut process = command(valgrind, Eye::Lackey, path, task, prompt)
         .spawn()
         .unwrap();
-    let lines = BufReader::new(process.stderr.take().unwrap());
+    let lines = BufReader::with_capacity(1 << 16, Unhurried(process.stderr.take().unwrap()));
     let (mut last, mut digest, mut inside, mut count) = ([0i64; 3], DefaultHasher::new(), false, 0);
     for line in lines.split(b'\n') {
         let line = line.unwrap();
@@ -110,6 +111,16 @@ fn trace(path: Path, task: &str, prompt: u32) -> (u64, String) {
     process.wait().unwrap();
     assert!(count > 0, "{task}: the trace has no signals");
     (digest.finish(), outcome(&stdout))
+}
+
+/// Valgrind writes each line by itself. Who waits for the next one is woken for each, which takes longer than the line.
+struct Unhurried<R>(R);
+
+impl<R: Read> Read for Unhurried<R> {
+    fn read(&mut self, place: &mut [u8]) -> std::io::Result<usize> {
+        std::thread::sleep(Duration::from_millis(1));
+        self.0.read(place)
+    }
 }
 
 fn one_byte_store(line: &[u8]) -> Option<i64> {
