@@ -2,14 +2,15 @@
 //!
 //! **What it is.** The program `gpu-worker`. With `--gate` it loads NVIDIA's management library, sees to it that there is one GPU
 //! with confidential computing on, hands its evidence to the agent that started it, and lets it take work when told to.
+//! [`cuda`] is a decoder on that GPU.
 //!
 //! **Trusts.** The library that it loads, as the agent's image has it. The agent on the other end of its standard input.
 //!
 //! **Promises.** It carries bytes and decides nothing about trust: whether a GPU signed them is for clients. Each reason not to is
 //! named. It answers at most two requests and ends.
 //!
-//! **Lacks.** Keys, sockets of its own, an environment that it would obey. It computes nothing on a GPU yet. It was never run with a
-//! GPU: tests load a library of their own (unverified on hardware).
+//! **Lacks.** Keys, sockets of its own, an environment that it would obey. It was never run with a GPU: tests load libraries of their
+//! own (unverified on hardware).
 
 #![warn(missing_docs)]
 
