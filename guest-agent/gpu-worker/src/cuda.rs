@@ -13,6 +13,7 @@ mod buffers;
 mod choose;
 mod device;
 mod forward;
+mod launches;
 mod layout;
 mod step;
 mod weights;

@@ -235,7 +235,7 @@ pub fn bits(cubins: &Path) {
             let mut scores = Vec::new();
             gpu.forward(
                 &rows(0, &tokens, 0, |at| at >= 60),
-                &[own.clone()],
+                std::slice::from_ref(&own),
                 &mut scores,
             )
             .unwrap();
