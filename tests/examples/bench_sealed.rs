@@ -67,6 +67,10 @@ fn main() -> anyhow::Result<()> {
     };
     let stack = runtime.block_on(Stack::start(programs, &models, options))?;
     scenario::open_channel(&stack, &mut Steps::quiet())?;
+    // And so little is set aside for a job that four fit.
+    let config = std::fs::read_to_string(stack.client_config())?;
+    let config = config.replace("cost_max_nano: 400000000", "cost_max_nano: 5000000");
+    std::fs::write(stack.client_config(), config)?;
     let mut sealed = SealedPath::start(&stack)?;
     let compared = compare(plain, sealed.address, rounds, chats.into());
     sealed.child.kill()?;
