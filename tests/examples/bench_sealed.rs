@@ -3,7 +3,8 @@
 //!
 //!     cargo run --release -p tests --example bench_sealed -- 5 10
 //!
-//! The first number is rounds, the second the milliseconds between two records of a sealed answer. The plain side is part of this
+//! The first number is rounds, the second the milliseconds between two records of a sealed answer, a third the chats of a round's load
+//! (24). The plain side is part of this
 //! benchmark and of nothing that is shipped: text in, text out, one thread for each connection, the guest's scheduler, models and
 //! number of threads. Both answer the same requests in turns, and must give the same text. `SealedPath` is a stack of processes:
 //! ledger here, simulator, guest, proxy and sidecar; all on this machine's processors, which only the sealed side has to share.
@@ -33,22 +34,21 @@ use tests::{Programs, Stack, StackOptions, scenario};
 const TOKENS: u32 = 200;
 /// Tokens of the chat model's context in a stack.
 const CONTEXT: usize = 256;
-/// Requests of one kind that are sent one after the other in a round, and clients of the load.
-const ONE_BY_ONE: usize = 10;
+/// Clients of the load.
 const AT_ONCE: usize = 4;
-const JOBS: usize = 24;
-const VECTORS: usize = 100;
+/// Embeddings of a load for one of its chats.
+const VECTORS: usize = 4;
 
 fn main() -> anyhow::Result<()> {
     let number = |at: usize, usual: u16| -> anyhow::Result<u16> {
         let word = std::env::args().nth(at);
         word.map_or(Ok(usual), |word| word.parse().context("a number"))
     };
-    let (rounds, interval_ms) = (number(1, 5)?, number(2, 10)?);
+    let (rounds, interval_ms, chats) = (number(1, 5)?, number(2, 10)?, number(3, 24)?);
     let programs = Programs::beside_this_one()?;
     programs.build(Guest::Process)?;
     let models = ensure_models(
-        &Store::from_environment()?,
+        &Store::from_environment().context("a home directory, or CHRYSALIS_STORE")?,
         &ModelLock::committed(),
         &mut |_| (),
     )?;
@@ -67,8 +67,12 @@ fn main() -> anyhow::Result<()> {
     };
     let stack = runtime.block_on(Stack::start(programs, &models, options))?;
     scenario::open_channel(&stack, &mut Steps::quiet())?;
+    // And so little is set aside for a job that four fit.
+    let config = std::fs::read_to_string(stack.client_config())?;
+    let config = config.replace("cost_max_nano: 400000000", "cost_max_nano: 5000000");
+    std::fs::write(stack.client_config(), config)?;
     let mut sealed = SealedPath::start(&stack)?;
-    let compared = compare(plain, sealed.address, rounds);
+    let compared = compare(plain, sealed.address, rounds, chats.into());
     sealed.child.kill()?;
     sealed.child.wait()?;
     compared
@@ -108,7 +112,7 @@ struct Timed {
     body: String,
 }
 
-fn compare(plain: SocketAddr, sealed: SocketAddr, rounds: u16) -> anyhow::Result<()> {
+fn compare(plain: SocketAddr, sealed: SocketAddr, rounds: u16, chats: usize) -> anyhow::Result<()> {
     let sides = [plain, sealed];
     let chat = json!({"model": CHAT, "temperature": 0, "max_tokens": TOKENS, "stream": true,
         "stream_options": {"include_usage": true},
@@ -133,7 +137,7 @@ fn compare(plain: SocketAddr, sealed: SocketAddr, rounds: u16) -> anyhow::Result
         let mut figures = [[0.0; 4]; 2];
         // Every second round begins with the other side.
         for at in [round % 2, 1 - round % 2].map(usize::from) {
-            figures[at] = measure(sides[at], &chat, &vector)?;
+            figures[at] = measure(sides[at], &chat, &vector, chats)?;
         }
         let [plain, sealed] = figures;
         for (row, of) in table.iter_mut().enumerate() {
@@ -168,10 +172,16 @@ fn compare(plain: SocketAddr, sealed: SocketAddr, rounds: u16) -> anyhow::Result
 }
 
 /// Of one side: median of first tokens in ms, tokens a second alone and under load, embeddings a second under load.
-fn measure(side: SocketAddr, chat: &Value, vector: &Value) -> anyhow::Result<[f64; 4]> {
+fn measure(
+    side: SocketAddr,
+    chat: &Value,
+    vector: &Value,
+    chats: usize,
+) -> anyhow::Result<[f64; 4]> {
+    let one_by_one = chats.div_ceil(2);
     let mut first = Vec::new();
     let began = Instant::now();
-    for _ in 0..ONE_BY_ONE {
+    for _ in 0..one_by_one {
         let timed = ask(side, "/v1/chat/completions", chat)?;
         ensure!(
             timed.whole > timed.first_token && timed.body.contains("[DONE]"),
@@ -180,10 +190,10 @@ fn measure(side: SocketAddr, chat: &Value, vector: &Value) -> anyhow::Result<[f6
         first.push(timed.first_token.as_secs_f64() * 1000.0);
     }
     first.sort_by(f64::total_cmp);
-    let alone = f64::from(TOKENS) * ONE_BY_ONE as f64 / began.elapsed().as_secs_f64();
-    let loaded = f64::from(TOKENS) * load(side, "/v1/chat/completions", chat, JOBS)?;
-    let vectors = load(side, "/v1/embeddings", vector, VECTORS)?;
-    Ok([first[ONE_BY_ONE / 2], alone, loaded, vectors])
+    let alone = f64::from(TOKENS) * one_by_one as f64 / began.elapsed().as_secs_f64();
+    let loaded = f64::from(TOKENS) * load(side, "/v1/chat/completions", chat, chats)?;
+    let vectors = load(side, "/v1/embeddings", vector, VECTORS * chats)?;
+    Ok([first[one_by_one / 2], alone, loaded, vectors])
 }
 
 /// Answers a second, of [`AT_ONCE`] clients.

@@ -57,6 +57,8 @@ pub struct StackOptions {
     pub volume: Option<PathBuf>,
     /// The guest, a process, attests a GPU that a test plays.
     pub gpu: Option<StackGpu>,
+    /// The guest has the embeddings model alone, and starts faster.
+    pub without_chat: bool,
     /// Fields of the guest's measured configuration, by JSON pointer, in place of the usual ones.
     pub measured: Vec<(&'static str, Value)>,
 }
@@ -467,6 +469,11 @@ fn measured_config(
     if let Some(gpu) = &options.gpu {
         config["gpu"] = json!(true);
         config["lifetime_s"] = json!(gpu.lifetime_s);
+    }
+    if options.without_chat
+        && let Some(models) = config["models"].as_array_mut()
+    {
+        models.truncate(1);
     }
     for (pointer, value) in &options.measured {
         let field = config.pointer_mut(pointer);
