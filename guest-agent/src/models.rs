@@ -18,8 +18,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use wire::{
-    Ask, ChatRequest, Digest, LoadPlan, MeasuredConfig, MeasuredEndpoint, MeasuredModel,
-    MeasuredWeights, Pair, Request,
+    Ask, ChatRequest, Digest, LoadPlan, MeasuredConfig, MeasuredEndpoint, MeasuredModel, Pair,
+    Request,
 };
 
 /// Models by id, ready to answer.
@@ -320,7 +320,7 @@ fn encoder(
     files: &ModelFiles,
     Means { kernels, memory }: &Means,
 ) -> Result<(Built, Facts), Box<dyn Error>> {
-    let kind = model.weights.map_or(Kind::F32, kind);
+    let kind = model.weights.map_or(Kind::F32, gpu_jobs::kind);
     let (packing, on) = (Packing::All(kind), kernels.clone());
     let encoder = match model.endpoint {
         MeasuredEndpoint::Rerank => {
@@ -341,7 +341,7 @@ fn chat(
     let room = Room {
         kv_bytes: model.kv_mib.map(|mib| u64::from(mib) << 20),
         context_max: model.context_tokens as usize,
-        weights: model.weights.map(kind),
+        weights: model.weights.map(gpu_jobs::kind),
     };
     let served = Served::load(files, kernels.clone(), &room, memory)?;
     let shape = served.forward.shape();
@@ -389,15 +389,6 @@ impl Means {
         let bytes = config.memory_mib.map(|mib| u64::from(mib) << 20);
         let memory = Memory::available().at_most(bytes);
         Ok(Means { kernels, memory })
-    }
-}
-
-fn kind(weights: MeasuredWeights) -> Kind {
-    match weights {
-        MeasuredWeights::F32 => Kind::F32,
-        MeasuredWeights::Bf16 => Kind::Bf16,
-        MeasuredWeights::Q8 => Kind::Q8,
-        MeasuredWeights::Q4 => Kind::Q4,
     }
 }
 

@@ -13,12 +13,12 @@
 //! one. What a job asks is the body of a [`crate::Request`], with its limits and its one encoding, its seed set. The agent reads
 //! without a pause, and what it keeps of a job is bounded by the job's tokens: a slow client holds up nobody but itself.
 
-use crate::{Digest, MeasuredWeights};
 use crate::cbor::{self, Malformed};
 use crate::limits::{
     KV_MIB_MAX, LOGPROBS, NAME_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_HEADER_BYTES,
     WORKER_BYTES_MAX, WORKER_CHUNK_BYTES_MAX, WORKER_TOKENS_MAX,
 };
+use crate::{Digest, MeasuredWeights};
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 use zeroize::{Zeroize, Zeroizing};
@@ -330,7 +330,10 @@ mod tests {
         let mut requests: Vec<_> = WorkerRequest::job(9, &body, 1000).collect();
         assert_eq!(requests.len(), 3);
         requests.push(WorkerRequest::Load(plan(None, None)));
-        requests.push(WorkerRequest::Load(plan(Some(MeasuredWeights::Q8), Some(512))));
+        requests.push(WorkerRequest::Load(plan(
+            Some(MeasuredWeights::Q8),
+            Some(512),
+        )));
         requests.push(WorkerRequest::Cancel(u64::MAX));
         requests
     }

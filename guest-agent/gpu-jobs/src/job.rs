@@ -1,9 +1,20 @@
 //! A sealed request becomes a job.
 
+use engine::Kind;
 use engine::cache::Prefix;
 use engine::sampling::{Automaton, Constraints, Sampling};
 use engine::scheduler::{Job, Refused, Tokens};
-use wire::ChatRequest;
+use wire::{ChatRequest, MeasuredWeights};
+
+/// How the engine keeps weights that are measured as kept so.
+pub fn kind(weights: MeasuredWeights) -> Kind {
+    match weights {
+        MeasuredWeights::F32 => Kind::F32,
+        MeasuredWeights::Bf16 => Kind::Bf16,
+        MeasuredWeights::Q8 => Kind::Q8,
+        MeasuredWeights::Q4 => Kind::Q4,
+    }
+}
 
 /// The job that a request asks for of a model with these tokens. A request without a seed is one with seed 0: whoever admits it draws one.
 pub fn job(tokens: &Tokens, request: ChatRequest) -> Result<Job, Refused> {

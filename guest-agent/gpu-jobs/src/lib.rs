@@ -17,5 +17,5 @@ mod packets;
 
 // The public interface is:
 pub use events::{event, message, token};
-pub use job::job;
+pub use job::{job, kind};
 pub use packets::{PacketError, Packets};

@@ -21,9 +21,13 @@ mod weights;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use engine::scheduler::Tokens;
-use engine::{EngineError, Forward, Packing};
+use crate::Computing;
+use engine::sampling::Choice;
+use engine::scheduler::Limits;
+use engine::{BlockTable, Choosers, EngineError, Forward, ForwardShape, Packing, Row};
+use forward::GPU_FAILED;
 use model::FileDigest;
+use wire::LoadPlan;
 
 pub use device::Counters;
 pub use forward::CudaForward;
@@ -43,21 +47,69 @@ pub struct Facts {
     pub sources: BTreeMap<String, FileDigest>,
 }
 
-/// Loads the model of a directory. `weights` are kept as they are stored if absent; `kv_mib` is for keys and values, by default enough
-/// for four jobs of `context_max` tokens. `cubins` has `product.cubin`, `layer.cubin`, `attention.cubin` and `sample.cubin`.
+/// Loads the model that an agent plans for. `cubins` has `product.cubin`, `layer.cubin`, `attention.cubin` and `sample.cubin`; where
+/// the plan has no `kv_mib`, keys and values of four of the longest jobs fit.
 ///
 /// # Errors
 /// There is no driver or no GPU, the model is not usable or has a shape that no kernel has, a cubin is missing, or memory is short.
-pub fn load(
-    directory: &Path,
-    weights: Option<Packing>,
-    kv_mib: Option<u64>,
-    context_max: usize,
-    cubins: &Path,
-) -> Result<(Box<dyn Forward>, Tokens, Facts), CudaError> {
-    let (forward, tokens, facts) =
-        CudaForward::load(directory, weights, kv_mib, context_max, cubins)?;
-    Ok((Box::new(forward), tokens, facts))
+pub fn load(plan: &LoadPlan, cubins: &Path) -> Result<Computing, CudaError> {
+    let (forward, tokens, facts, root) = CudaForward::load(
+        Path::new(&plan.directory),
+        plan.weights
+            .map(|weights| Packing::All(gpu_jobs::kind(weights))),
+        plan.kv_mib.map(u64::from),
+        plan.context_max as usize,
+        cubins,
+    )?;
+    Ok(Computing {
+        forward: Box::new(WhileThereIsAGpu(forward)),
+        tokens,
+        limits: Limits {
+            sequences_max: forward::SCORED_MAX,
+            ..Limits::default()
+        },
+        root: root.0,
+        quantisation: facts.quantisation.into(),
+        determinism: facts.determinism,
+    })
+}
+
+/// A decoder with whose GPU the process ends, which its agent takes as the loss of the GPU. Jobs that went on would fail one by one.
+struct WhileThereIsAGpu(CudaForward);
+
+impl WhileThereIsAGpu {
+    fn or_end(done: Result<(), EngineError>) -> Result<(), EngineError> {
+        if done == Err(GPU_FAILED) {
+            std::process::abort();
+        }
+        done
+    }
+}
+
+impl Forward for WhileThereIsAGpu {
+    fn shape(&self) -> &ForwardShape {
+        self.0.shape()
+    }
+
+    fn forward(
+        &mut self,
+        rows: &[Row],
+        tables: &[BlockTable],
+        scores: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
+        Self::or_end(self.0.forward(rows, tables, scores))
+    }
+
+    fn choose(
+        &mut self,
+        rows: &[Row],
+        tables: &[BlockTable],
+        choosers: Choosers<'_>,
+        scores: &mut Vec<f32>,
+        choices: &mut Vec<Option<Choice>>,
+    ) -> Result<(), EngineError> {
+        Self::or_end(self.0.choose(rows, tables, choosers, scores, choices))
+    }
 }
 
 /// Why there is no decoder on a GPU.

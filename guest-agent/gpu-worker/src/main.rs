@@ -1,6 +1,6 @@
 //! The command line of the gate and of the worker.
 
-use gpu_worker::{Computing, LIBRARY};
+use gpu_worker::{Computing, LIBRARY, cuda};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -65,6 +65,9 @@ fn gate(agent: OwnedFd, library: &Path) -> Result<(), String> {
     served.map_err(|error| format!("the agent: {error}"))
 }
 
-fn load(_: &LoadPlan) -> Result<Computing, String> {
-    Err("this build computes nothing on a GPU".into())
+fn load(plan: &LoadPlan) -> Result<Computing, String> {
+    cuda::load(plan, Path::new(CUBINS)).map_err(|error| error.to_string())
 }
+
+/// Where the image has what the kernels were compiled to.
+const CUBINS: &str = "/usr/lib/chrysalis/cubins";

@@ -2,8 +2,7 @@
 
 use engine::scheduler::Limits;
 use engine::{
-    BlockTable, EngineError, Forward, ForwardShape, Kind, Memory, Room, Row, Served, kernels_of,
-    served,
+    BlockTable, EngineError, Forward, ForwardShape, Memory, Room, Row, Served, kernels_of, served,
 };
 use gpu_worker::Computing;
 use nix::sys::socket::{MsgFlags, send};
@@ -14,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::{sleep, spawn};
 use std::time::Duration;
-use wire::{LoadPlan, MeasuredWeights};
+use wire::LoadPlan;
 
 const USAGE: &str = "\
 SIMULATED: runs jobs on the processor for a guest agent whose GPU is simulated.
@@ -73,12 +72,7 @@ fn load(plan: &LoadPlan, step: Duration) -> Result<Computing, Box<dyn Error>> {
     let room = Room {
         kv_bytes: plan.kv_mib.map(|mib| u64::from(mib) << 20),
         context_max: plan.context_max as usize,
-        weights: plan.weights.map(|weights| match weights {
-            MeasuredWeights::F32 => Kind::F32,
-            MeasuredWeights::Bf16 => Kind::Bf16,
-            MeasuredWeights::Q8 => Kind::Q8,
-            MeasuredWeights::Q4 => Kind::Q4,
-        }),
+        weights: plan.weights.map(gpu_jobs::kind),
     };
     let served = Served::load(&files, kernels, &room, &Memory::unlimited())?;
     let determinism = served::determinism(path, served.quantisation);

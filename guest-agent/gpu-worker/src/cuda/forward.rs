@@ -9,8 +9,8 @@ use engine::{
     BLOCK_TOKENS, BlockTable, Choosers, EngineError, Forward, ForwardShape, Packing, Row, served,
 };
 use kernels::Kind;
-use model::Vocabulary;
 use model::decoder::Config;
+use model::{ModelRoot, Vocabulary};
 
 use super::buffers::{Buffers, Extent, Kernels, cache_bytes};
 use super::choose::Choosing;
@@ -22,7 +22,7 @@ use super::{CudaError, Facts};
 /// Rows of one step at most: a long prompt's, computed together.
 const ROWS_MAX: usize = 512;
 /// Sequences of one step at most.
-const SCORED_MAX: usize = 64;
+pub const SCORED_MAX: usize = 64;
 /// What attention's kernels have room for.
 const WIDTH_MAX: usize = 256;
 const GROUP_MAX: usize = 8;
@@ -51,7 +51,7 @@ impl CudaForward {
         kv_mib: Option<u64>,
         context_max: usize,
         cubins: &Path,
-    ) -> Result<(Self, Tokens, Facts), CudaError> {
+    ) -> Result<(Self, Tokens, Facts, ModelRoot), CudaError> {
         let files = engine::weights::read(directory)
             .map_err(|error| CudaError::Files(error.to_string()))?;
         let model = |error: model::ModelError| CudaError::Engine(error.into());
@@ -68,7 +68,10 @@ impl CudaForward {
             context_max,
             cubins,
         )?;
-        Ok((forward, tokens, facts))
+        let root = files
+            .root()
+            .map_err(|error| CudaError::Files(error.to_string()))?;
+        Ok((forward, tokens, facts, root))
     }
 
     /// The same of weights that come from elsewhere.
@@ -295,13 +298,16 @@ fn supported(config: &Config) -> Result<(), CudaError> {
     Ok(())
 }
 
+/// A call of the driver failed. Nothing that it says afterwards can be relied on.
+pub const GPU_FAILED: EngineError = EngineError::Computation("the GPU failed");
+
 /// The operator is told which call failed; who asked hears that the computation did.
 fn told(error: CudaError) -> EngineError {
     match error {
         CudaError::Engine(error) => error,
         error => {
             eprintln!("gpu-worker: {error}");
-            EngineError::Computation("the GPU failed")
+            GPU_FAILED
         }
     }
 }

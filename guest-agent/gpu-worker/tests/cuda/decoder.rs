@@ -82,7 +82,7 @@ fn emulated(name: &str, test: impl FnOnce(&Path)) {
 
 fn load(model: &Path, kind: Kind, cubins: &Path) -> (CudaForward, Tokens) {
     let loaded = CudaForward::load(model, Some(Packing::All(kind)), Some(4), 256, cubins);
-    let (forward, tokens, facts) = loaded.unwrap();
+    let (forward, tokens, facts, _) = loaded.unwrap();
     let is_emulated = facts.device == "an emulation on the host";
     assert_eq!(is_emulated, std::env::var_os(CHILD).is_some());
     (forward, tokens)

@@ -25,7 +25,7 @@ fn cubins() -> Option<PathBuf> {
     let cubins = named.map_or_else(|| PathBuf::from("/usr/lib/chrysalis/cubins"), PathBuf::from);
     let model = Reference::decoder("llama3").directory();
     match CudaForward::load(model.path(), None, Some(1), 256, &cubins) {
-        Ok((_, _, facts)) => println!("on {}", facts.device),
+        Ok((_, _, facts, _)) => println!("on {}", facts.device),
         Err(
             error @ (CudaError::NoDriver
             | CudaError::Count(_)
