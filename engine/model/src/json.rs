@@ -3,7 +3,7 @@
 //! Parsers differ in what they make of a key that stands twice (the first value, the last, an error), of a byte order mark and of
 //! `NaN`. A file in which they could differ is refused, so that whoever packed a model and whoever runs it saw the same one.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Read};
 
@@ -62,7 +62,7 @@ impl<'de> Visitor<'de> for Walk {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Top, A::Error> {
-        let mut keys = HashSet::new();
+        let mut keys = BTreeSet::new();
         while let Some(key) = map.next_key::<String>()? {
             if keys.contains(&key) {
                 let key: String = key.chars().take(80).collect();
