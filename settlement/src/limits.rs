@@ -61,9 +61,6 @@ pub const REGISTRY_FEE_BPS_MAX: u16 = 500;
 /// Bytes of a proxy's endpoint in a registry: its value stays in one cell.
 pub const REGISTRY_ENDPOINT_BYTES_MAX: usize = 74;
 
-/// Bytes of the longest value of an entry: region and endpoint.
-pub(crate) const REGISTRY_VALUE_BYTES_MAX: usize = 2 + REGISTRY_ENDPOINT_BYTES_MAX;
-
 /// Entries, revocations and proposals that a registry has at most. Whoever reads all of it stops here.
 pub const REGISTRY_ITEMS_MAX: usize = 128 + 256 + 32;
 

@@ -5,7 +5,7 @@
 use super::{Ceilings, Change, Entry, RegistryKey, RegistryTerms, Revocable, ValueRefused};
 use crate::{
     ChainId, Nano, StateError,
-    limits::REGISTRY_VALUE_BYTES_MAX,
+    limits::REGISTRY_ENDPOINT_BYTES_MAX,
     state::{Item, address},
     toncenter::StackItem,
 };
@@ -336,8 +336,10 @@ impl<'a, const N: usize> Stack<'a, N> {
     /// A value in three numbers, from the sixth item on: how many bytes, and they, 32 to a number.
     fn value(&self) -> Result<Vec<u8>, StateError> {
         const WRONG: StateError = StateError::Field("value");
+        // The longest: a region and an endpoint.
+        const BYTES_MAX: usize = 2 + REGISTRY_ENDPOINT_BYTES_MAX;
         let bytes = usize::from(self.u16(5, "value")?);
-        if bytes > REGISTRY_VALUE_BYTES_MAX {
+        if bytes > BYTES_MAX {
             return Err(WRONG);
         }
         let mut value = Vec::with_capacity(bytes);
