@@ -311,7 +311,7 @@ impl std::fmt::Debug for WorkerRequest {
     }
 }
 
-fn short(name: &String) -> bool {
+fn short(name: &str) -> bool {
     name.len() <= NAME_BYTES_MAX
 }
 

@@ -71,7 +71,7 @@ impl Machine {
         let roots = said.device.roots(&rims);
         let booted = Booted::new(InProcess(module), &config, true)?;
         let measured = booted
-            .with_gpu(Some(&self.program), roots.clone())
+            .with_gpu(Some(&self.program), roots)
             .measure(|| Ok(agent), models())?;
         let attested = measured.attest(&mut ChaCha20Rng::from_seed([1; 32]))?;
         let identity = GpuReport::new(Vec::new(), said.device.certificates()).identity();
