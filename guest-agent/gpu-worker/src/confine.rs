@@ -2,7 +2,7 @@
 //!
 //! A list of what is refused, not of what is allowed: which calls libcuda makes is not known without hardware. What it has to do,
 //! open and map device files, start threads, wait, stays allowed. The rest of the confinement is the agent's: a user of its own, an
-//! empty environment, one inherited socket. It is less than a list of allowed calls would be, and docs/threat-model.md says so.
+//! empty environment, one inherited socket. It is less than a list of allowed calls would be, and docs/image-h100.md says so.
 
 #![expect(
     unsafe_code,

@@ -201,8 +201,8 @@ pub(super) const ALL: &[Mutation] = &[
     Mutation {
         fault: "a model's volume is opened before its configuration is measured",
         file: "guest-agent/src/boot.rs",
-        text: "for event in &events {\n                self.platform.extend(&event.digest)?;\n            }\n            let in_volumes = Loaded::from_volumes(config, means)?;",
-        with: "let in_volumes = Loaded::from_volumes(config, means)?;\n            for event in &events {\n                self.platform.extend(&event.digest)?;\n            }",
+        text: "for event in &events {\n                self.platform.extend(&event.digest)?;\n            }\n            let gpu = match config.gpu {",
+        with: "Loaded::from_volumes(config, None, means)?;\n            for event in &events {\n                self.platform.extend(&event.digest)?;\n            }\n            let gpu = match config.gpu {",
         test: outside("serving::no_volume_is_opened_before_its_configuration_is_measured"),
     },
 ];
